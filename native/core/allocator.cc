@@ -1,0 +1,68 @@
+#include "core/allocator.h"
+
+#include "core/error.h"
+
+namespace heed {
+
+CachingAllocator::CachingAllocator() = default;
+CachingAllocator::~CachingAllocator() = default;
+
+// Sizes are rounded so that near sizes share blocks: to 1/8 of their power of two, at most 12.5 % lost.
+size_t CachingAllocator::rounded(size_t bytes) {
+  constexpr size_t kSmallest = 512;
+  if (bytes <= kSmallest) return kSmallest;
+  const int top = 63 - __builtin_clzll(bytes - 1);
+  const size_t step = (size_t{1} << top) >> 3;
+  return (bytes + step - 1) / step * step;
+}
+
+void* CachingAllocator::allocate(size_t bytes, const char* op) {
+  if (bytes > (size_t{1} << 46)) fail(Code::oom, "%s: expected to allocate less than 64 TiB, got %zu bytes", op, bytes);
+  const size_t size = rounded(bytes);
+  void* block = nullptr;
+  // A larger block serves too while it wastes little; otherwise big odd sizes would each keep a block of their own.
+  const auto found = cache_.lower_bound(size);
+  size_t block_size = size;
+  if (found != cache_.end() && found->first <= size + size / 4) {
+    block_size = found->first;
+    block = found->second.back();
+    found->second.pop_back();
+    if (found->second.empty()) cache_.erase(found);
+    stats_.cached -= static_cast<int64_t>(block_size);
+  } else {
+    block = system_allocate(size);
+    if (!block) {
+      wait_idle();
+      release_cached();
+      block = system_allocate(size);
+    }
+    if (!block)
+      fail(Code::oom, "%s: out of memory allocating %zu bytes (%lld bytes live, peak %lld)", op, bytes,
+           static_cast<long long>(stats_.live), static_cast<long long>(stats_.peak));
+  }
+  live_.emplace(block, Block{block_size, bytes});
+  stats_.live += static_cast<int64_t>(bytes);
+  stats_.allocations++;
+  if (stats_.live > stats_.peak) stats_.peak = stats_.live;
+  return block;
+}
+
+void CachingAllocator::free(void* block) {
+  const auto found = live_.find(block);
+  if (found == live_.end()) fail(Code::internal, "free: expected a block of this allocator");
+  const Block info = found->second;
+  live_.erase(found);
+  cache_[info.size].push_back(block);
+  stats_.live -= static_cast<int64_t>(info.requested);
+  stats_.cached += static_cast<int64_t>(info.size);
+  stats_.allocations--;
+}
+
+void CachingAllocator::release_cached() {
+  for (auto& [size, blocks] : cache_)
+    for (void* block : blocks) system_free(block, size);
+  cache_.clear();
+  stats_.cached = 0;
+}
+
+}  // namespace heed

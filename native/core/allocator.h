@@ -1,0 +1,57 @@
+// Caching allocator in queue order, one per device and environment.
+//
+// Storage is handed out and taken back at the moment JavaScript calls, while the work on it waits in the device's
+// queue. A block that is freed may be given out again at once: whatever uses it next is enqueued later, and the queue
+// runs in order. So the memory a program needs follows from the order of its calls, never from their timing. The one
+// writer that does not go through the queue, the host, must not touch a block (Stream::upload copies through one of
+// its own). Used from the JavaScript thread only.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+namespace heed {
+
+struct MemoryStats {
+  int64_t live = 0;         // bytes asked for and not yet freed
+  int64_t peak = 0;         // highest `live`
+  int64_t cached = 0;       // bytes held from the system and not live
+  int64_t allocations = 0;  // blocks live
+};
+
+class CachingAllocator {
+ public:
+  CachingAllocator();
+  CachingAllocator(const CachingAllocator&) = delete;
+  CachingAllocator& operator=(const CachingAllocator&) = delete;
+  // A backend releases its blocks in its own destructor: the system calls are virtual.
+  virtual ~CachingAllocator();
+
+  // 64-byte aligned at least. Throws ERR_OOM, after the cache has been given back and asked again.
+  void* allocate(size_t bytes, const char* op);
+  void free(void* block);
+  const MemoryStats& stats() const { return stats_; }
+  void reset_peak() { stats_.peak = stats_.live; }
+  // Returns every unused block to the system. The caller has seen to it that the queue is idle.
+  void release_cached();
+
+ protected:
+  virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
+  virtual void system_free(void* block, size_t bytes) = 0;
+  virtual void wait_idle() = 0;  // the queue has run everything
+
+ private:
+  static size_t rounded(size_t bytes);
+
+  struct Block {
+    size_t size;       // what the system gave
+    size_t requested;  // what the caller asked for
+  };
+  std::unordered_map<void*, Block> live_;
+  std::map<size_t, std::vector<void*>> cache_;  // by block size
+  MemoryStats stats_;
+};
+
+}  // namespace heed

@@ -1,0 +1,31 @@
+// What the addon asks of a device, whichever backend it is. JavaScript thread only.
+#pragma once
+#include "core/allocator.h"
+#include "core/queue.h"
+#include "core/storage.h"
+
+namespace heed {
+
+enum class Backend : uint8_t { cpu, cuda };
+
+class Device {
+ public:
+  explicit Device(Backend backend);
+  virtual ~Device();
+
+  virtual CachingAllocator& allocator() = 0;
+  // Copies host memory in queue order; `source` may go when the call returns.
+  virtual void upload(void* destination, const void* source, size_t bytes) = 0;
+  // Copies to host memory in queue order; `destination` must live until the next fence.
+  virtual void download(void* destination, const void* source, size_t bytes) = 0;
+  virtual void fence(Fence* fence) = 0;
+  virtual void wait_idle() = 0;
+
+  Storage* create_storage(size_t bytes, const char* op);
+  void retain(Storage* storage) { storage->references++; }
+  void release(Storage* storage);
+
+  const Backend backend;
+};
+
+}  // namespace heed

@@ -1,0 +1,17 @@
+// One table of entry points a backend (for the CPU: one an instruction set), generated from ops.def.
+// `Stream` is the backend's in-order queue.
+#pragma once
+#include "core/params.h"
+
+namespace heed {
+
+#define HEED_UNPACK(...) __VA_ARGS__
+
+template <class Stream>
+struct OpTable {
+#define OP(name, params) void (*name)(Stream & stream, HEED_UNPACK params);
+#include "core/ops.def"
+#undef OP
+};
+
+}  // namespace heed

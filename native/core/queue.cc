@@ -1,0 +1,100 @@
+#include "core/queue.h"
+
+#include <cstdio>
+#include <new>
+
+namespace heed {
+
+Task::~Task() = default;
+Fence::~Fence() = default;
+
+class Queue::FenceTask final : public Task {
+ public:
+  FenceTask(Queue& queue, Fence* fence) : Task("fence"), queue_(queue), fence_(fence) {}
+  ~FenceTask() override { delete fence_; }
+  void run() override {
+    const bool failed = queue_.failed_;
+    queue_.failed_ = false;
+    fence_->reached(failed ? &queue_.error_ : nullptr);
+  }
+
+ private:
+  Queue& queue_;
+  Fence* fence_;
+};
+
+Queue::Queue() : worker_([this] { work(); }) {}
+
+Queue::~Queue() {
+  Task* dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    dropped = head_;
+    head_ = tail_ = nullptr;
+  }
+  wake_.notify_all();
+  worker_.join();
+  while (dropped) {
+    Task* next = dropped->next;
+    delete dropped;
+    dropped = next;
+  }
+}
+
+void Queue::push(Task* task) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (tail_)
+      tail_->next = task;
+    else
+      head_ = task;
+    tail_ = task;
+    if (busy_) return;  // the worker looks again before it sleeps
+  }
+  wake_.notify_one();
+}
+
+void Queue::push_fence(Fence* fence) { push(new FenceTask(*this, fence)); }
+
+void Queue::wait_idle() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return !head_ && !busy_; });
+}
+
+void Queue::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    while (!head_ && !stopping_) {
+      idle_.notify_all();
+      wake_.wait(lock);
+    }
+    if (stopping_) return;
+    Task* task = head_;
+    head_ = task->next;
+    if (!head_) tail_ = nullptr;
+    busy_ = true;
+    lock.unlock();
+    const auto record = [&](Code code, const char* reason) {
+      if (failed_) return;  // the first failure is the cause of what follows
+      char message[496];
+      std::snprintf(message, sizeof message, "%s: %s", task->op, reason);
+      error_ = Error(code, message);
+      failed_ = true;
+    };
+    try {
+      task->run();
+    } catch (const Error& error) {
+      record(error.code(), error.what());
+    } catch (const std::bad_alloc&) {
+      record(Code::oom, "out of memory");
+    } catch (...) {
+      record(Code::internal, "failed");
+    }
+    delete task;
+    lock.lock();
+    busy_ = false;
+  }
+}
+
+}  // namespace heed

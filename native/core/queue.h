@@ -1,0 +1,70 @@
+// An in-order queue of work with one worker thread of its own: the execution model of the CPU device.
+//
+// A task that throws is dropped and its error kept: the next fence gets it, tasks after it run as if nothing had
+// happened. Fences are how reading waits.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "core/error.h"
+
+namespace heed {
+
+class Task {
+ public:
+  explicit Task(const char* op) : op(op) {}
+  virtual ~Task();
+  virtual void run() = 0;
+
+  const char* const op;  // a string literal, for messages
+  Task* next = nullptr;
+};
+
+template <class Function>
+class FunctionTask final : public Task {
+ public:
+  FunctionTask(const char* op, Function&& function) : Task(op), function_(static_cast<Function&&>(function)) {}
+  void run() override { function_(); }
+
+ private:
+  Function function_;
+};
+
+// Told on the worker thread that everything before it has run; `error` is what failed since the last fence, or null.
+class Fence {
+ public:
+  virtual ~Fence();
+  virtual void reached(const Error* error) noexcept = 0;
+};
+
+class Queue {
+ public:
+  Queue();
+  // Drops what has not begun, waits for what has.
+  ~Queue();
+  Queue(const Queue&) = delete;
+  Queue& operator=(const Queue&) = delete;
+
+  void push(Task* task);          // takes ownership
+  void push_fence(Fence* fence);  // deletes it after `reached`
+  void wait_idle();
+
+ private:
+  class FenceTask;
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::condition_variable idle_;
+  Task* head_ = nullptr;
+  Task* tail_ = nullptr;
+  bool busy_ = false;
+  bool stopping_ = false;
+  bool failed_ = false;                          // worker thread only
+  Error error_{Code::internal, ""};              // worker thread only
+  std::thread worker_;                           // last: starts when the rest is there
+};
+
+}  // namespace heed

@@ -1,0 +1,62 @@
+#include "cpu/isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+namespace heed::cpu {
+namespace {
+
+struct Isa {
+  const char* name;
+  const OpTable<Stream>* table;
+  bool supported;
+};
+
+// Best first.
+const Isa* all(int* count) {
+  static const Isa list[] = {
+#ifdef HEED_X86
+      {"avx512", &avx512::table,
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")},
+      {"avx2", &avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+#endif
+      {"portable", &portable::table, true},
+  };
+  *count = sizeof list / sizeof *list;
+  return list;
+}
+
+const Isa* find(const char* name) {
+  int count;
+  const Isa* list = all(&count);
+  for (int i = 0; i < count; i++)
+    if (list[i].supported && (!name || std::strcmp(list[i].name, name) == 0)) return &list[i];
+  return nullptr;
+}
+
+const Isa* initial() {
+  const char* wanted = std::getenv("HEED_CPU_ISA");
+  const Isa* isa = wanted ? find(wanted) : nullptr;
+  return isa ? isa : find(nullptr);
+}
+
+std::atomic<const Isa*>& current() {
+  static std::atomic<const Isa*> isa{initial()};
+  return isa;
+}
+
+}  // namespace
+
+const OpTable<Stream>& ops() { return *current().load(std::memory_order_relaxed)->table; }
+const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
+bool isa_supported(const char* name) { return find(name) != nullptr; }
+
+bool select_isa(const char* name) {
+  const Isa* isa = find(name);
+  if (isa) current().store(isa, std::memory_order_relaxed);
+  return isa != nullptr;
+}
+
+}  // namespace heed::cpu

@@ -1,0 +1,30 @@
+// Instruction sets. Every file in cpu/kernels is compiled once for each, with HEED_ISA set to the namespace its
+// functions live in; the best one the machine has is chosen when the addon loads.
+#pragma once
+#include "core/op_table.h"
+
+namespace heed::cpu {
+
+class Stream;
+
+namespace portable {
+extern const OpTable<Stream> table;
+}
+#ifdef HEED_X86
+namespace avx2 {
+extern const OpTable<Stream> table;
+}
+namespace avx512 {
+extern const OpTable<Stream> table;
+}
+#endif
+
+// The table in use and its name: "avx512", "avx2" or "portable". HEED_CPU_ISA in the environment picks a lesser one.
+const OpTable<Stream>& ops();
+const char* isa_name();
+// Whether this machine can run the named one.
+bool isa_supported(const char* name);
+// Chooses another; false if the machine cannot run it. For tests; JavaScript thread only.
+bool select_isa(const char* name);
+
+}  // namespace heed::cpu

@@ -1,0 +1,46 @@
+#include "cpu/stream.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+namespace heed::cpu {
+
+// Blocks of a huge page and more are aligned to one, so that the kernel can back them with huge pages.
+void* Allocator::system_allocate(size_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+  void* block = nullptr;
+  return posix_memalign(&block, alignment, (bytes + 63) / 64 * 64) == 0 ? block : nullptr;
+}
+
+void Allocator::system_free(void* block, size_t) { std::free(block); }
+void Allocator::wait_idle() { stream_.wait_idle(); }
+Allocator::Allocator(Stream& stream) : stream_(stream) {}
+Allocator::~Allocator() { release_cached(); }
+
+Stream::Stream() : Device(Backend::cpu), allocator_(*this) {}
+Stream::~Stream() = default;
+
+CachingAllocator& Stream::allocator() { return allocator_; }
+void Stream::fence(Fence* fence) { queue_.push_fence(fence); }
+void Stream::wait_idle() { queue_.wait_idle(); }
+
+Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)
+    : stream_(stream), data_(bytes ? stream.allocator_.allocate(bytes, op) : nullptr) {}
+
+Stream::Workspace::~Workspace() {
+  if (data_) stream_.allocator_.free(data_);
+}
+
+void Stream::upload(void* destination, const void* source, size_t bytes) {
+  std::unique_ptr<char[]> staging(new char[bytes]);
+  std::memcpy(staging.get(), source, bytes);
+  launch("upload", [destination, bytes, staging = std::move(staging)] { std::memcpy(destination, staging.get(), bytes); });
+}
+
+void Stream::download(void* destination, const void* source, size_t bytes) {
+  launch("download", [destination, source, bytes] { std::memcpy(destination, source, bytes); });
+}
+
+}  // namespace heed::cpu

@@ -1,0 +1,60 @@
+// The CPU device: an in-order queue whose worker runs each operation's kernel on the thread pool.
+#pragma once
+#include "core/device.h"
+
+namespace heed::cpu {
+
+class Stream;
+
+class Allocator final : public CachingAllocator {
+ public:
+  explicit Allocator(Stream& stream);
+  ~Allocator() override;
+
+ private:
+  void* system_allocate(size_t bytes) override;
+  void system_free(void* block, size_t bytes) override;
+  void wait_idle() override;
+  Stream& stream_;
+};
+
+// What a host function gets as its first argument.
+class Stream final : public Device {
+ public:
+  Stream();
+  ~Stream() override;
+
+  CachingAllocator& allocator() override;
+  void upload(void* destination, const void* source, size_t bytes) override;
+  void download(void* destination, const void* source, size_t bytes) override;
+  void fence(Fence* fence) override;
+  void wait_idle() override;
+
+  // Enqueues a kernel: `function()` runs on the worker thread, after everything enqueued before it.
+  template <class Function>
+  void launch(const char* op, Function&& function) {
+    queue_.push(new FunctionTask<Function>(op, static_cast<Function&&>(function)));
+  }
+
+  // Scratch memory for the kernels enqueued until the Workspace goes out of scope: it is given back at the host
+  // function's end and, being in queue order, stays valid until those kernels have run.
+  class Workspace {
+   public:
+    Workspace(Stream& stream, const char* op, size_t bytes);
+    ~Workspace();
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+    float* f32() const { return static_cast<float*>(data_); }
+    void* data() const { return data_; }
+
+   private:
+    Stream& stream_;
+    void* data_;
+  };
+
+ private:
+  Allocator allocator_;
+  Queue queue_;  // destroyed first: nothing runs when the memory goes
+};
+
+}  // namespace heed::cpu
