@@ -20,6 +20,8 @@ class Device {
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
   virtual void fence(Fence* fence) = 0;
   virtual void wait_idle() = 0;
+  // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.
+  virtual void stop() = 0;
 
   Storage* create_storage(size_t bytes, const char* op);
   void retain(Storage* storage) { storage->references++; }

@@ -25,10 +25,13 @@ class Queue::FenceTask final : public Task {
 
 Queue::Queue() : worker_([this] { work(); }) {}
 
-Queue::~Queue() {
+Queue::~Queue() { stop(); }
+
+void Queue::stop() {
   Task* dropped;
   {
     const std::lock_guard lock(mutex_);
+    if (stopping_) return;
     stopping_ = true;
     dropped = head_;
     head_ = tail_ = nullptr;
@@ -45,6 +48,10 @@ Queue::~Queue() {
 void Queue::push(Task* task) {
   {
     const std::lock_guard lock(mutex_);
+    if (stopping_) {
+      delete task;
+      return;
+    }
     if (tail_)
       tail_->next = task;
     else
@@ -59,7 +66,7 @@ void Queue::push_fence(Fence* fence) { push(new FenceTask(*this, fence)); }
 
 void Queue::wait_idle() {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return !head_ && !busy_; });
+  idle_.wait(lock, [this] { return (!head_ && !busy_) || stopping_; });
 }
 
 void Queue::work() {

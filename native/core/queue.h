@@ -42,14 +42,15 @@ class Fence {
 class Queue {
  public:
   Queue();
-  // Drops what has not begun, waits for what has.
-  ~Queue();
+  ~Queue();  // stops
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 
-  void push(Task* task);          // takes ownership
+  void push(Task* task);          // takes ownership; after `stop`, drops it
   void push_fence(Fence* fence);  // deletes it after `reached`
   void wait_idle();
+  // Drops what has not begun, waits for what has, ends the worker. For the end of an environment.
+  void stop();
 
  private:
   class FenceTask;

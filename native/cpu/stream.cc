@@ -25,6 +25,7 @@ Stream::~Stream() = default;
 CachingAllocator& Stream::allocator() { return allocator_; }
 void Stream::fence(Fence* fence) { queue_.push_fence(fence); }
 void Stream::wait_idle() { queue_.wait_idle(); }
+void Stream::stop() { queue_.stop(); }
 
 Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)
     : stream_(stream), data_(bytes ? stream.allocator_.allocate(bytes, op) : nullptr) {}

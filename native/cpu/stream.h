@@ -29,6 +29,7 @@ class Stream final : public Device {
   void download(void* destination, const void* source, size_t bytes) override;
   void fence(Fence* fence) override;
   void wait_idle() override;
+  void stop() override;
 
   // Enqueues a kernel: `function()` runs on the worker thread, after everything enqueued before it.
   template <class Function>

@@ -1,0 +1,249 @@
+/**
+ * Reverse-mode differentiation over a tape.
+ *
+ * Each recorded operation is a `Step` that knows the steps its inputs came from, what it saved, and how to turn the
+ * gradients of its outputs into those of its inputs. `backward()` runs the steps in the reverse of the order they were
+ * recorded in. A gradient is written by its first contribution and accumulated by the others, straight from the
+ * kernels, also into the `grad` of parameters; nothing is zeroed first.
+ *
+ * Lifetimes are counted, not left to the garbage collector: a step lives while one of its outputs or a step that
+ * consumed them does, and what it saved goes with it, or as soon as its backward has run.
+ */
+import { HeedError } from "./errors.js";
+import { ops } from "./native.js";
+import { leaveScope } from "./scope.js";
+import { sameShape } from "./shape.js";
+import { allocate, type FloatTensor, type GraphNode, type Tensor } from "./tensor.js";
+
+let recording = true;
+
+/** Runs `body` without recording: for inference, evaluation and updates. Synchronous, as `scope` is. */
+export function noGrad<T>(body: () => T): T {
+  const before = recording;
+  recording = false;
+  try {
+    const result = body();
+    if (result instanceof Promise) {
+      result.catch(() => undefined);
+      throw new HeedError("ERR_ARGUMENT", "noGrad: expected a synchronous function; await its results outside of it");
+    }
+    return result;
+  } finally {
+    recording = before;
+  }
+}
+
+/** Whether operations on tensors that require gradients are being recorded. */
+export function isRecording(): boolean {
+  return recording;
+}
+
+/** Whether an operation on these inputs is to be recorded. */
+export function needsGrad(inputs: readonly (Tensor | null | undefined)[]): boolean {
+  return recording && inputs.some((input) => input?.requiresGrad);
+}
+
+/** Where a gradient goes: an input's own `grad` (a leaf) or a slot of the step that made it. */
+type Target = { step: Step; index: number } | { leaf: Tensor };
+
+/** A gradient to write: `out` is uninitialised if `accumulate` is false, else holds earlier contributions. */
+export interface GradientSlot {
+  out: FloatTensor;
+  accumulate: boolean;
+}
+
+/** What a step's backward function gets. */
+export interface Backward<Saved> {
+  /** Gradient of the first output. */
+  dout: FloatTensor;
+  /** Gradients of all outputs; null where an output took no part. */
+  douts: readonly (FloatTensor | null)[];
+  saved: Saved;
+  /** Whether input i wants a gradient. */
+  needs(i: number): boolean;
+  /** Where to write input i's gradient. Call once, and only where `needs(i)`. */
+  gradient(i: number): GradientSlot;
+  /** Makes `value` the gradient of input i as it is, or adds it to what is there. Ignored where not needed. */
+  pass(i: number, value: FloatTensor): void;
+  /** What the gradient is, as a number, where it is the root's constant; undefined elsewhere. */
+  constant: number | undefined;
+}
+
+type SavedTensors = Record<string, Tensor | null>;
+
+let counter = 0;
+
+class Step implements GraphNode {
+  readonly order = counter++;
+  references: number;
+  gradients: (FloatTensor | null)[] | null = null;
+  constant: number | undefined;
+  done = false;
+
+  constructor(
+    readonly name: string,
+    readonly outputs: { shape: readonly number[]; dtype: FloatTensor["dtype"]; device: Tensor["device"] }[],
+    readonly targets: (Target | null)[],
+    readonly saved: SavedTensors,
+    readonly run: (context: Backward<never>) => void,
+  ) {
+    this.references = outputs.length;
+    for (const target of targets) if (target && "step" in target) target.step.references++;
+  }
+
+  unreference(): void {
+    if (--this.references === 0) this.free();
+  }
+
+  /** Lets go of what was saved and of the steps before; iterative, since graphs are deep. */
+  free(): void {
+    const queue: Step[] = [this];
+    for (let step = queue.pop(); step; step = queue.pop()) {
+      if (step.done) continue;
+      step.done = true;
+      for (const tensor of Object.values(step.saved)) tensor?.dispose();
+      for (const gradient of step.gradients ?? []) gradient?.dispose();
+      step.gradients = null;
+      for (const target of step.targets)
+        if (target && "step" in target && --target.step.references === 0) queue.push(target.step);
+    }
+  }
+
+  backward(output: Tensor, scale: number): void {
+    if (this.done) throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
+    if (output.size !== 1)
+      throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
+    const root = allocate(output.shape, "f32", output.device, false);
+    ops.fill(root.handle, scale);
+    this.gradients = this.outputs.map((_, i) => (i === output.outputIndex ? root : null));
+    this.constant = scale;
+    const steps = reachable(this);
+    // A step whose outputs are disposed lives by its consumers alone: it must outlast their end, until its own turn.
+    for (const step of steps) step.references++;
+    try {
+      noGrad(() => {
+        for (const step of steps) {
+          if (step.gradients) differentiate(step);
+          step.free();
+        }
+      });
+    } finally {
+      for (const step of steps) step.free();
+    }
+  }
+}
+
+/** Every step the gradient may reach, latest first: inputs were recorded before their consumers. */
+function reachable(root: Step): Step[] {
+  const found = new Set<Step>([root]);
+  for (const step of found)
+    for (const target of step.targets) if (target && "step" in target && !target.step.done) found.add(target.step);
+  return [...found].sort((a, b) => b.order - a.order);
+}
+
+function current(target: Target): FloatTensor | null {
+  return "leaf" in target ? target.leaf.grad : (target.step.gradients?.[target.index] ?? null);
+}
+
+function assign(target: Target, gradient: FloatTensor): void {
+  if ("leaf" in target) target.leaf.grad = gradient;
+  else (target.step.gradients ??= target.step.outputs.map(() => null))[target.index] = gradient;
+}
+
+function fresh(target: Target): FloatTensor {
+  const like = "leaf" in target ? (target.leaf as FloatTensor) : target.step.outputs[target.index]!;
+  const gradient = allocate(like.shape, like.dtype, like.device, false);
+  assign(target, gradient);
+  return gradient;
+}
+
+function slot(target: Target): GradientSlot {
+  const existing = current(target);
+  if (!existing) return { out: fresh(target), accumulate: false };
+  if (existing.exclusive) return { out: existing, accumulate: true };
+  // Shared with another slot by `pass`: contributions to this one must not show in the other.
+  const own = fresh(target);
+  ops.copy(own.handle, existing.handle, false);
+  existing.dispose();
+  return { out: own, accumulate: true };
+}
+
+function differentiate(step: Step): void {
+  const douts = step.gradients!;
+  const target = (i: number): Target => {
+    const found = step.targets[i];
+    if (!found) throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} was not asked for`);
+    return found;
+  };
+  const context: Backward<SavedTensors> = {
+    douts,
+    dout: douts[0]!,
+    saved: step.saved,
+    constant: step.constant,
+    needs: (i) => step.targets[i] != null,
+    gradient: (i) => slot(target(i)),
+    pass(i, value) {
+      const to = step.targets[i];
+      if (!to) return;
+      const like = "leaf" in to ? to.leaf : to.step.outputs[to.index]!;
+      if (!sameShape(like.shape, value.shape))
+        throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
+      // A leaf's gradient outlives the pass, and the user may change it: it is never shared.
+      if (current(to) || "leaf" in to) {
+        const { out, accumulate } = slot(to);
+        ops.copy(out.handle, value.handle, accumulate);
+      } else assign(to, value.alias());
+    },
+  };
+  step.run(context as Backward<never>);
+}
+
+/**
+ * Records an operation if one of its inputs requires a gradient, and returns the output(s).
+ *
+ * @param inputs what gradients may flow to, in the order `backward` numbers them; null where an optional one is absent
+ * @param saved what `backward` needs again; shared, not copied
+ */
+export function record<Outputs extends FloatTensor | readonly FloatTensor[], Saved extends SavedTensors>(
+  name: string,
+  outputs: Outputs,
+  inputs: readonly (Tensor | null | undefined)[],
+  saved: Saved,
+  backward: (context: Backward<Saved>) => void,
+): Outputs {
+  if (!needsGrad(inputs)) return outputs;
+  const list: readonly FloatTensor[] = Array.isArray(outputs) ? outputs : [outputs as FloatTensor];
+  const targets = inputs.map((input): Target | null =>
+    !input?.requiresGrad ? null : input.node ? { step: input.node as Step, index: input.outputIndex } : { leaf: input },
+  );
+  for (const target of targets)
+    if (target && "step" in target && target.step.done)
+      throw new HeedError("ERR_AUTOGRAD", `${name}: expected inputs whose graph is not used up by an earlier backward()`);
+  const aliases = Object.fromEntries(
+    Object.entries(saved).map(([key, tensor]) => [key, tensor ? tensor.alias() : null]),
+  );
+  const step = new Step(
+    name,
+    list.map(({ shape, dtype, device }) => ({ shape, dtype, device })),
+    targets,
+    aliases,
+    backward as (context: Backward<never>) => void,
+  );
+  list.forEach((output, index) => {
+    output.node = step;
+    output.outputIndex = index;
+  });
+  return outputs;
+}
+
+/** Makes a tensor a trainable leaf: it outlives scopes and `backward()` leaves its gradient in `grad`. */
+export function parameter<T extends FloatTensor>(tensor: T): T {
+  leaveScope(tensor);
+  tensor.requiresGrad = true;
+  return tensor;
+}
+
+/** The same elements without the graph: gradients stop here. */
+export function detach<T extends Tensor>(tensor: T): T {
+  return tensor.viewAs(tensor.shape, tensor.strides) as T;
+}

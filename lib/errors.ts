@@ -1,0 +1,39 @@
+/** What went wrong, as a program reads it. The message says it to a person. */
+export type ErrorCode =
+  /** A tensor's shape does not fit the operation. */
+  | "ERR_SHAPE"
+  /** A tensor's element type does not fit the operation. */
+  | "ERR_DTYPE"
+  /** Tensors of different devices, or a device that is not there. */
+  | "ERR_DEVICE"
+  /** A tensor used after `dispose()`. */
+  | "ERR_DISPOSED"
+  /** A number outside its range (an option, an index, a token id). */
+  | "ERR_RANGE"
+  /** An argument of the wrong type or form. */
+  | "ERR_ARGUMENT"
+  /** `backward()` on what was not recorded, or twice. */
+  | "ERR_AUTOGRAD"
+  /** Memory exhausted on the device. */
+  | "ERR_OOM"
+  /** A file that is not what it claims to be. */
+  | "ERR_FORMAT"
+  /** A file or folder that cannot be read or written. */
+  | "ERR_IO"
+  /** The native addon is missing or does not load. */
+  | "ERR_NATIVE"
+  /** A defect of heed itself. */
+  | "ERR_INTERNAL";
+
+/** The one error class of heed: `code` is stable, `message` says what was expected and what was given. */
+export class HeedError extends Error {
+  override readonly name = "HeedError";
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,73 @@
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { HeedError } from "./errors.js";
+import type { Handle, NativeOps } from "./native-ops.js";
+
+export type { Handle, NativeOps } from "./native-ops.js";
+
+/** Bytes of a device's memory. */
+export interface MemoryStats {
+  /** Bytes of live tensors. */
+  live: number;
+  /** The most that `live` has been. */
+  peak: number;
+  /** Bytes held for reuse and not live. */
+  cached: number;
+  /** Number of live blocks. */
+  tensors: number;
+}
+
+/** The whole contract with the addon (native/addon). Devices are indices (0 is the CPU), dtypes numbers of dtype.ts. */
+export interface Native {
+  readonly ops: NativeOps;
+  /** Uninitialised, contiguous. */
+  alloc(device: number, dtype: number, shape: readonly number[]): Handle;
+  /** Shares the storage; strides and offset in elements. */
+  view(handle: Handle, shape: readonly number[], strides: readonly number[], offset: number): Handle;
+  /** Gives up a handle's share of its storage, in queue order; a second time does nothing. */
+  release(handle: Handle): void;
+  /** Copies host bytes in queue order; the array may change when the call returns. */
+  upload(handle: Handle, data: ArrayBufferView): void;
+  /** The bytes of a contiguous tensor, once everything enqueued so far has run. */
+  read(handle: Handle): Promise<ArrayBuffer>;
+  synchronize(device: number): Promise<unknown>;
+  memory(device: number): MemoryStats;
+  resetPeak(device: number): void;
+  releaseCached(device: number): void;
+  isa(): string;
+  selectIsa(name: string): void;
+  supportsIsa(name: string): boolean;
+  threads(): number;
+  cores(): number;
+  setThreads(count: number): void;
+  setErrorClass(constructor: typeof HeedError): void;
+}
+
+function load(): Native {
+  // One level up from lib/ (tests) and from dist/ (the package) alike.
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const require = createRequire(import.meta.url);
+  let native: Native;
+  try {
+    const find = require("node-gyp-build") as (root: string) => Native;
+    native = find(root);
+  } catch (cause) {
+    throw new HeedError(
+      "ERR_NATIVE",
+      `heed: expected the native addon for ${process.platform}-${process.arch} in ${root}, and it does not load: ` +
+        `${cause instanceof Error ? cause.message.split("\n")[0] : String(cause)}\n` +
+        "Possible solutions:\n" +
+        "- install scripts were blocked: run `npm rebuild heed`, or allow them for heed and install again\n" +
+        "- no prebuilt binary for this platform: install a C++17 compiler, make and python3, then `npm rebuild heed`\n" +
+        "- in a clone of the repository: `npm ci --ignore-scripts && npx cmake-js build`",
+      { cause },
+    );
+  }
+  native.setErrorClass(HeedError);
+  return native;
+}
+
+export const native: Native = load();
+
+/** The kernels, by their native names. */
+export const ops: NativeOps = native.ops;

@@ -1,0 +1,168 @@
+import { needsGrad, record } from "../autograd.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { formatShape } from "../shape.js";
+import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { checkDType, checkFloat, checkInteger, checkNumber, checkShapeIs, checkTensor } from "./check.js";
+import { contiguous, reshape } from "./views.js";
+
+export interface AttentionOptions {
+  /** Query i sees keys up to its own position; false unless given. */
+  causal?: boolean;
+  /** [B]: sequence b has keys 0 to keyLengths[b] − 1. All of them unless given. */
+  keyLengths?: IntTensor | null;
+  /** [B]: position among the keys of each sequence's first query; keyLengths[b] − Tq unless given. For `causal`. */
+  queryStarts?: IntTensor | null;
+  /** Factor of the scores; 1/√D unless given. */
+  scale?: number;
+  /** Probability of dropping an attention weight; 0 unless given. */
+  dropout?: number;
+  /** Of the dropout. */
+  seed?: number;
+}
+
+/** Strided views of the operands as the kernels take them. */
+interface Operands {
+  q: FloatTensor;
+  k: FloatTensor;
+  v: FloatTensor;
+}
+
+/**
+ * Runs the kernels over q [B, Tq, H, D], k and v [B, Tk, Hkv, D], cut out of `sources` by `views`, and records one step
+ * over the sources. Backward writes dq, dk and dv through the same views of the sources' gradients.
+ */
+function attend<Sources extends FloatTensor[]>(
+  sources: Sources,
+  views: (sources: FloatTensor[]) => Operands,
+  options: AttentionOptions,
+): FloatTensor {
+  const { causal = false, keyLengths = null, queryStarts = null, dropout = 0, seed = 0 } = options;
+  const { q, k, v } = views(sources);
+  const [batch, queries, heads, size] = q.shape as [number, number, number, number];
+  const scale = options.scale ?? 1 / Math.sqrt(size);
+  checkNumber("attention", "scale", scale);
+  checkNumber("attention", "dropout", dropout, 0, 1);
+  checkInteger("attention", "seed", seed, 0);
+  for (const [name, tensor] of [["keyLengths", keyLengths], ["queryStarts", queryStarts]] as const)
+    if (tensor) {
+      checkTensor("attention", name, tensor, q);
+      checkDType("attention", name, tensor, "i32");
+      checkShapeIs("attention", name, tensor, [batch]);
+    }
+  const device = q.device;
+  const out: FloatTensor = allocate([batch, queries, heads, size], "f32", device);
+  const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
+  ops.attention_forward(
+    out.handle,
+    lse?.handle ?? null,
+    q.handle,
+    k.handle,
+    v.handle,
+    keyLengths?.handle ?? null,
+    queryStarts?.handle ?? null,
+    causal,
+    scale,
+    dropout,
+    seed,
+  );
+  disposeAll({ q, k, v });
+  if (lse) {
+    const saved: Record<string, FloatTensor | IntTensor | null> = { out, lse, keyLengths, queryStarts };
+    sources.forEach((source, i) => (saved[`source${i}`] = source));
+    record("attention", out, sources, saved, ({ dout, needs, gradient, pass, saved }) => {
+      const inputs = sources.map((_, i) => saved[`source${i}`] as FloatTensor);
+      // Written apart where a source already has a gradient, or wants none: the kernel has no accumulating form.
+      const gradients = inputs.map((input, i) => {
+        if (needs(i)) {
+          const slot = gradient(i);
+          if (!slot.accumulate) return { out: slot.out, apart: false };
+        }
+        return { out: allocate(input.shape, "f32", device, false) as FloatTensor, apart: true };
+      });
+      const from = views(inputs);
+      const to = views(gradients.map((g) => g.out));
+      ops.attention_backward(
+        to.q.handle,
+        to.k.handle,
+        to.v.handle,
+        dout.handle,
+        from.q.handle,
+        from.k.handle,
+        from.v.handle,
+        saved.out!.handle,
+        saved.lse!.handle,
+        saved.keyLengths?.handle ?? null,
+        saved.queryStarts?.handle ?? null,
+        causal,
+        scale,
+        dropout,
+        seed,
+      );
+      disposeAll(from);
+      disposeAll(to);
+      gradients.forEach((g, i) => {
+        if (!g.apart) return;
+        pass(i, g.out);
+        g.out.dispose();
+      });
+    });
+    lse.dispose();
+  }
+  return out;
+}
+
+function disposeAll({ q, k, v }: Operands): void {
+  q.dispose();
+  k.dispose();
+  v.dispose();
+}
+
+/**
+ * Scaled dot-product attention softmax(q·kᵀ·scale)·v (Vaswani et al. 2017, eq. 1), tiled with an online softmax: the
+ * Tq × Tk matrix never exists (Dao 2023).
+ *
+ * q [B, Tq, H, D]; k, v [B, Tk, Hkv, D] with H a multiple of Hkv (grouped-query heads) → [B, Tq, H, D]. Strided views
+ * are read in place as long as D is contiguous. A query that sees no key gives zeros.
+ */
+export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions = {}): FloatTensor {
+  checkFloat("attention", "q", q);
+  checkFloat("attention", "k", k, q);
+  checkFloat("attention", "v", v, q);
+  checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
+  const [batch, , heads, size] = q.shape as [number, number, number, number];
+  checkShapeIs("attention", "k", k, [batch, -1, -1, size]);
+  checkShapeIs("attention", "v", v, k.shape);
+  if (k.shape[2] === 0 || heads % k.shape[2]! !== 0)
+    throw new HeedError("ERR_SHAPE", `attention: expected ${heads} query heads to be a multiple of the key heads, got ${k.shape[2]}`);
+  const sources = [q, k, v].map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
+  return attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options);
+}
+
+/**
+ * Self-attention over a packed projection qkv [B, T, (H + 2·Hkv)·D]: queries, then keys, then values → [B, T, H·D].
+ * Nothing is copied or permuted, forward or backward.
+ */
+export function packedAttention(
+  qkv: FloatTensor,
+  { heads, kvHeads = heads, ...options }: AttentionOptions & { heads: number; kvHeads?: number },
+): FloatTensor {
+  checkFloat("packedAttention", "qkv", qkv);
+  checkShapeIs("packedAttention", "qkv", qkv, [-1, -1, -1]);
+  checkInteger("packedAttention", "heads", heads, 1);
+  checkInteger("packedAttention", "kvHeads", kvHeads, 1);
+  const [batch, length, width] = qkv.shape as [number, number, number];
+  const size = width / (heads + 2 * kvHeads);
+  if (heads % kvHeads !== 0 || !Number.isInteger(size) || size === 0)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `packedAttention: expected qkv of shape [B, T, (${heads} + 2·${kvHeads})·D] and heads a multiple of kvHeads, got ${formatShape(qkv.shape)}`,
+    );
+  const views = ([packed]: FloatTensor[]): Operands => {
+    const cut = (first: number, count: number): FloatTensor =>
+      packed!.viewAs([batch, length, count, size], [packed!.strides[0]!, packed!.strides[1]!, size, 1], first * size, false);
+    return { q: cut(0, heads), k: cut(heads, kvHeads), v: cut(heads + kvHeads, kvHeads) };
+  };
+  const out = attend([contiguous(qkv)], views, options);
+  return reshape(out, [batch, length, heads * size]);
+}

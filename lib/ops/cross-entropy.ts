@@ -1,0 +1,51 @@
+import { needsGrad, record } from "../autograd.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { formatShape, sameShape } from "../shape.js";
+import { scope } from "../scope.js";
+import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { mul } from "./binary.js";
+import { checkDType, checkFloat, checkInteger, checkNumber, checkRank, checkTensor } from "./check.js";
+import { contiguous } from "./views.js";
+
+export interface CrossEntropyOptions {
+  /** Rows with this target count for nothing; −100 unless given. */
+  ignoreIndex?: number;
+  /** s: the target distribution is (1 − s)·onehot + s/V (Szegedy et al. 2016); 0 unless given. */
+  labelSmoothing?: number;
+}
+
+/**
+ * Mean over the targets of −log softmax(logits)[target], in nats: logits [..., V], targets [...] → [].
+ * 0 where every target is ignored. A target outside [0, V) rejects the next read with ERR_RANGE.
+ */
+export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
+  const { ignoreIndex = -100, labelSmoothing = 0 } = options;
+  checkFloat("crossEntropy", "logits", logits);
+  checkRank("crossEntropy", "logits", logits, 1);
+  checkTensor("crossEntropy", "targets", targets, logits);
+  checkDType("crossEntropy", "targets", targets, "i32");
+  checkInteger("crossEntropy", "ignoreIndex", ignoreIndex, -(2 ** 31), 2 ** 31 - 1);
+  checkNumber("crossEntropy", "labelSmoothing", labelSmoothing, 0, 1);
+  const rows = logits.shape.slice(0, -1);
+  if (!sameShape(targets.shape, rows))
+    throw new HeedError("ERR_SHAPE", `crossEntropy: expected targets of shape ${formatShape(rows)}, got ${formatShape(targets.shape)}`);
+  const input = contiguous(logits);
+  const index = contiguous(targets);
+  const loss: FloatTensor = allocate([], "f32", logits.device);
+  // The gradient of the mean is made in the same pass over the logits.
+  const dlogits = needsGrad([input]) ? allocate(input.shape, "f32", input.device, false) : null;
+  ops.cross_entropy(loss.handle, null, dlogits?.handle ?? null, input.handle, index.handle, ignoreIndex, labelSmoothing);
+  if (dlogits) {
+    record("crossEntropy", loss, [input], { dlogits }, ({ dout, constant, pass, saved }) => {
+      if (constant === 1) return pass(0, saved.dlogits);
+      scope(() => {
+        pass(0, mul(saved.dlogits, dout));
+      });
+    });
+    dlogits.dispose();
+  }
+  if (input !== logits) input.dispose();
+  if (index !== targets) index.dispose();
+  return loss;
+}

@@ -1,0 +1,67 @@
+import { record } from "../autograd.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { scope } from "../scope.js";
+import { checkAxis, contiguousStrides, numel } from "../shape.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { equal, mul } from "./binary.js";
+import { checkFloat } from "./check.js";
+import { reciprocal } from "./unary.js";
+
+/** In the order of `ReduceKind` in native/core/kinds.h. */
+const kinds = ["sum", "mean", "max"] as const;
+
+export interface ReduceOptions {
+  /** Which dimensions go; all of them unless given. Negative ones count from the end. */
+  axes?: readonly number[];
+  /** Keep the reduced dimensions with size 1. */
+  keepDims?: boolean;
+}
+
+function reduce(name: (typeof kinds)[number], x: FloatTensor, options: ReduceOptions): FloatTensor {
+  checkFloat(name, "x", x);
+  const rank = x.shape.length;
+  const axes = new Set(options.axes ? options.axes.map((axis) => checkAxis(name, axis, rank)) : x.shape.keys());
+  const kept = x.shape.map((size, i) => (axes.has(i) ? 1 : size));
+  if (name !== "sum" && x.size === 0 && numel(kept) > 0)
+    throw new HeedError("ERR_SHAPE", `${name}: expected at least one element, got ${x}`);
+  const whole: FloatTensor = allocate(kept, x.dtype, x.device, false);
+  ops.reduce(whole.handle, x.handle, kinds.indexOf(name), false);
+  const shape = options.keepDims ? kept : x.shape.filter((_, i) => !axes.has(i));
+  const out = whole.viewAs(shape, contiguousStrides(shape));
+  const count = x.size / Math.max(1, numel(kept));
+  record(name, out, [x], name === "max" ? { x, whole } : {}, ({ dout, gradient, pass, saved }) => {
+    // The gradient, stretched over what was reduced.
+    const strides = contiguousStrides(kept).map((stride, i) => (axes.has(i) ? 0 : stride));
+    using stretched = dout.viewAs(x.shape, strides, 0, false);
+    if (name === "sum") {
+      const { out: dinp, accumulate } = gradient(0);
+      ops.copy(dinp.handle, stretched.handle, accumulate);
+    } else
+      scope(() => {
+        if (name === "mean") return pass(0, mul(stretched, 1 / count));
+        // Elements that share the maximum share its gradient.
+        const input = saved.x as FloatTensor;
+        const ties = equal(input, saved.whole as FloatTensor);
+        const share = reduce("sum", ties, { axes: [...axes], keepDims: true });
+        pass(0, mul(mul(stretched, ties), reciprocal(share)));
+      });
+  });
+  whole.dispose();
+  return out;
+}
+
+/** Sum over the given dimensions. */
+export function sum(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
+  return reduce("sum", x, options);
+}
+
+/** Mean over the given dimensions. */
+export function mean(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
+  return reduce("mean", x, options);
+}
+
+/** Largest over the given dimensions; its gradient is shared by equal elements. */
+export function max(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
+  return reduce("max", x, options);
+}

@@ -1,0 +1,20 @@
+import { record } from "../autograd.js";
+import { ops } from "../native.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { checkFloat, checkRank } from "./check.js";
+import { contiguous } from "./views.js";
+
+/** exp(x − max x) / Σ exp(x − max x) over the last dimension; rows that are −∞ throughout give zeros. */
+export function softmax(x: FloatTensor): FloatTensor {
+  checkFloat("softmax", "x", x);
+  checkRank("softmax", "x", x, 1);
+  const input = contiguous(x);
+  const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
+  ops.softmax_forward(out.handle, input.handle);
+  record("softmax", out, [input], { out }, ({ dout, gradient, saved }) => {
+    const { out: dinp, accumulate } = gradient(0);
+    ops.softmax_backward(dinp.handle, dout.handle, saved.out.handle, accumulate);
+  });
+  if (input !== x) input.dispose();
+  return out;
+}

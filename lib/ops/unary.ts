@@ -1,0 +1,79 @@
+import { record } from "../autograd.js";
+import { ops } from "../native.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { checkFloat } from "./check.js";
+
+/** In the order of `UnaryKind` in native/core/kinds.h. */
+const kinds = [
+  "neg",
+  "exp",
+  "log",
+  "sqrt",
+  "rsqrt",
+  "square",
+  "abs",
+  "tanh",
+  "sigmoid",
+  "relu",
+  "geluTanh",
+  "geluErf",
+  "silu",
+  "sin",
+  "cos",
+  "reciprocal",
+] as const;
+
+/** @internal dx for y = kind(x), as a tensor in no scope. */
+export function unaryBackward(name: (typeof kinds)[number], dout: FloatTensor, x: FloatTensor): FloatTensor {
+  const dinp: FloatTensor = allocate(x.shape, x.dtype, x.device, false);
+  ops.unary_backward(dinp.handle, dout.handle, x.handle, kinds.indexOf(name), false);
+  return dinp;
+}
+
+function define(name: (typeof kinds)[number]): (x: FloatTensor) => FloatTensor {
+  const kind = kinds.indexOf(name);
+  return (x) => {
+    checkFloat(name, "x", x);
+    const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
+    ops.unary(out.handle, x.handle, kind);
+    return record(name, out, [x], { x }, ({ dout, gradient, saved }) => {
+      const { out: dinp, accumulate } = gradient(0);
+      ops.unary_backward(dinp.handle, dout.handle, saved.x.handle, kind, accumulate);
+    });
+  };
+}
+
+/** −x */
+export const neg = define("neg");
+/** eˣ */
+export const exp = define("exp");
+/** Natural logarithm. */
+export const log = define("log");
+export const sqrt = define("sqrt");
+/** 1/√x */
+export const rsqrt = define("rsqrt");
+/** x² */
+export const square = define("square");
+export const abs = define("abs");
+export const tanh = define("tanh");
+/** 1/(1 + e⁻ˣ) */
+export const sigmoid = define("sigmoid");
+/** max(x, 0) */
+export const relu = define("relu");
+/** x·σ(x), also called swish (Elfwing et al. 2017). */
+export const silu = define("silu");
+export const sin = define("sin");
+export const cos = define("cos");
+/** 1/x */
+export const reciprocal = define("reciprocal");
+
+const geluTanh = define("geluTanh");
+const geluErf = define("geluErf");
+
+/**
+ * x·Φ(x) (Hendrycks & Gimpel 2016), exactly ("erf") or by GPT-2's approximation
+ * 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) ("tanh", the default).
+ */
+export function gelu(x: FloatTensor, approximation: "tanh" | "erf" = "tanh"): FloatTensor {
+  return approximation === "erf" ? geluErf(x) : geluTanh(x);
+}

@@ -1,0 +1,95 @@
+import { HeedError } from "./errors.js";
+
+export type Shape = readonly number[];
+
+/** The most dimensions a tensor may have (native/core/tensor.h). */
+export const maxRank = 8;
+
+export function numel(shape: Shape): number {
+  let n = 1;
+  for (const size of shape) n *= size;
+  return n;
+}
+
+/** Row-major strides in elements. */
+export function contiguousStrides(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= shape[i]!;
+  }
+  return strides;
+}
+
+export function isContiguous(shape: Shape, strides: Shape): boolean {
+  let expected = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    if (shape[i] !== 1 && strides[i] !== expected) return false;
+    expected *= shape[i]!;
+  }
+  return true;
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((size, i) => size === b[i]);
+}
+
+export function formatShape(shape: Shape): string {
+  return `[${shape.join(", ")}]`;
+}
+
+/** Throws ERR_SHAPE unless `shape` is a list of at most eight integers of at least 0. */
+export function checkShape(op: string, shape: Shape): void {
+  if (!Array.isArray(shape) || shape.length > maxRank || !shape.every((n) => Number.isSafeInteger(n) && n >= 0))
+    throw new HeedError(
+      "ERR_SHAPE",
+      `${op}: expected a shape of at most ${maxRank} integers of at least 0, got ${
+        Array.isArray(shape) ? formatShape(shape) : String(shape)
+      }`,
+    );
+}
+
+/** The position of `axis` (negative counts from the end) in `rank` dimensions. */
+export function checkAxis(op: string, axis: number, rank: number): number {
+  const position = axis < 0 ? axis + rank : axis;
+  if (!Number.isInteger(axis) || position < 0 || position >= rank)
+    throw new HeedError("ERR_RANGE", `${op}: expected an axis from ${-rank} to ${rank - 1}, got ${axis}`);
+  return position;
+}
+
+/** The common shape of two, sizes of 1 stretching and missing leading sizes counting as 1 (NumPy's rule). */
+export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
+  const rank = Math.max(a.length, b.length);
+  const shape = new Array<number>(rank);
+  for (let i = 0; i < rank; i++) {
+    const x = a[a.length - rank + i] ?? 1;
+    const y = b[b.length - rank + i] ?? 1;
+    if (x !== y && x !== 1 && y !== 1)
+      throw new HeedError(
+        "ERR_SHAPE",
+        `${op}: expected shapes that broadcast together, got ${formatShape(a)} and ${formatShape(b)}`,
+      );
+    shape[i] = x === 1 ? y : x;
+  }
+  return shape;
+}
+
+/** A `[-1]`-style shape with its one unknown size filled in. */
+export function resolveShape(op: string, shape: Shape, count: number): number[] {
+  const unknown = shape.indexOf(-1);
+  if (unknown < 0) {
+    checkShape(op, shape);
+    if (numel(shape) !== count)
+      throw new HeedError("ERR_SHAPE", `${op}: expected a shape of ${count} elements, got ${formatShape(shape)}`);
+    return [...shape];
+  }
+  const resolved = [...shape];
+  resolved[unknown] = 1;
+  checkShape(op, resolved);
+  const known = numel(resolved);
+  resolved[unknown] = known === 0 ? NaN : count / known;
+  if (!Number.isInteger(resolved[unknown]))
+    throw new HeedError("ERR_SHAPE", `${op}: expected a shape of ${count} elements, got ${formatShape(shape)}`);
+  return resolved;
+}

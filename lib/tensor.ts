@@ -1,0 +1,349 @@
+import { type DataOf, type DType, dtypeIndex, type FloatDType, isFloat } from "./dtype.js";
+import { Device, device as deviceOf } from "./device.js";
+import { HeedError } from "./errors.js";
+import { type Handle, native, ops } from "./native.js";
+import { enterScope, leaveScope } from "./scope.js";
+import { checkShape, contiguousStrides, formatShape, isContiguous, numel, type Shape } from "./shape.js";
+
+/** A native handle shared by a tensor and the graph that saved it. */
+class SharedHandle {
+  references = 1;
+  constructor(readonly handle: Handle) {}
+
+  release(): void {
+    if (--this.references === 0) native.release(this.handle);
+  }
+}
+
+/** @internal A step of the recorded graph, as a tensor sees it (autograd.ts). */
+export interface GraphNode {
+  /** Calls one fewer of the node's outputs and consumers alive. */
+  unreference(): void;
+  backward(output: Tensor, scale: number): void;
+}
+
+interface TensorInit<D extends DType> {
+  shape: Shape;
+  strides: Shape;
+  dtype: D;
+  device: Device;
+  shared: SharedHandle;
+}
+
+/**
+ * An array of numbers on a device. Operations on it enqueue and return at once; only `data()` and `item()` wait.
+ *
+ * Its memory goes with `dispose()`, at the end of a `using` block or of the `scope()` it was made in; garbage
+ * collection is the safety net.
+ */
+export class Tensor<D extends DType = DType> implements Disposable {
+  readonly shape: Shape;
+  /** In elements. */
+  readonly strides: Shape;
+  readonly dtype: D;
+  readonly device: Device;
+  /** The gradient that `backward()` left, for parameters and other tensors with `requiresGrad` set by hand. */
+  grad: FloatTensor | null = null;
+
+  #shared: SharedHandle | null;
+  #requiresGrad = false;
+  /** @internal The step that made this tensor, while recorded. */
+  node: GraphNode | null = null;
+  /** @internal Which of the node's outputs this is. */
+  outputIndex = 0;
+
+  /** @internal Use `tensor()`, `zeros()`, `empty()` and the like. */
+  constructor(init: TensorInit<D>, scoped = true) {
+    this.shape = init.shape;
+    this.strides = init.strides;
+    this.dtype = init.dtype;
+    this.device = init.device;
+    this.#shared = init.shared;
+    if (scoped) enterScope(this);
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return numel(this.shape);
+  }
+
+  /** Whether elements lie in row-major order without gaps. */
+  get contiguous(): boolean {
+    return isContiguous(this.shape, this.strides);
+  }
+
+  get disposed(): boolean {
+    return this.#shared === null;
+  }
+
+  /** Whether `backward()` computes a gradient for this tensor or something it was made from. */
+  get requiresGrad(): boolean {
+    return this.#requiresGrad || this.node !== null;
+  }
+
+  /** Only for tensors that no recorded operation made (leaves), of a floating type. */
+  set requiresGrad(value: boolean) {
+    if (this.node)
+      throw new HeedError("ERR_AUTOGRAD", "requiresGrad: expected a leaf, got the result of a recorded operation");
+    if (value && !isFloat(this.dtype))
+      throw new HeedError("ERR_DTYPE", `requiresGrad: expected a floating dtype, got ${this.dtype}`);
+    this.#requiresGrad = value;
+  }
+
+  /** @internal The native view. Throws ERR_DISPOSED. */
+  get handle(): Handle {
+    return this.#live().handle;
+  }
+
+  /** @internal Whether the graph or a view made in JavaScript shares this very handle. */
+  get exclusive(): boolean {
+    return this.#live().references === 1;
+  }
+
+  #live(): SharedHandle {
+    if (!this.#shared) throw new HeedError("ERR_DISPOSED", `expected a live tensor, got a disposed one: ${this}`);
+    return this.#shared;
+  }
+
+  /** @internal Another tensor on the same handle, outside of scopes and graph. */
+  alias(): Tensor<D> {
+    const shared = this.#live();
+    shared.references++;
+    return new Tensor({ ...this, shared }, false);
+  }
+
+  /** @internal A view of the same storage; not recorded. `offset` in elements. */
+  viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
+    const handle = native.view(this.handle, shape, strides, offset);
+    return new Tensor({ shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle) }, scoped);
+  }
+
+  /** @internal The same elements in row-major order: this tensor's alias, or a copy. Outside of scopes and graph. */
+  toContiguous(): Tensor<D> {
+    if (this.contiguous) return this.alias();
+    const copy = allocate(this.shape, this.dtype, this.device, false);
+    ops.copy(copy.handle, this.handle, false);
+    return copy;
+  }
+
+  /**
+   * The elements in row-major order, once every operation enqueued so far has run. Floating types arrive as f32.
+   * Rejects with the first error of an operation that failed on the device since the last read.
+   */
+  async data(): Promise<DataOf<D>> {
+    let source: Tensor;
+    if (isFloat(this.dtype) && this.dtype !== "f32") {
+      source = allocate(this.shape, "f32", this.device, false);
+      ops.copy(source.handle, this.handle, false);
+    } else source = this.toContiguous();
+    const pending = native.read(source.handle);
+    source.dispose();
+    const bytes = await pending;
+    const data =
+      this.dtype === "i32" ? new Int32Array(bytes) : this.dtype === "u8" ? new Uint8Array(bytes) : new Float32Array(bytes);
+    return data as DataOf<D>;
+  }
+
+  /** The one element of a tensor of one. */
+  async item(): Promise<number> {
+    if (this.size !== 1)
+      throw new HeedError("ERR_SHAPE", `item: expected a tensor of one element, got shape ${formatShape(this.shape)}`);
+    return (await this.data())[0]!;
+  }
+
+  /** The elements as nested arrays, for printing and tests. */
+  async toArray(): Promise<NestedArray> {
+    const data = await this.data();
+    const strides = contiguousStrides(this.shape);
+    const nest = (axis: number, offset: number): NestedArray =>
+      axis === this.shape.length
+        ? data[offset]!
+        : Array.from({ length: this.shape[axis]! }, (_, i) => nest(axis + 1, offset + i * strides[axis]!));
+    return nest(0, 0);
+  }
+
+  /** Overwrites the elements, in queue order. The values are copied before this returns. */
+  set(values: ArrayLike<number>): void {
+    const target = this.contiguous ? this : allocate(this.shape, this.dtype, this.device, false);
+    uploadValues("set", target, values);
+    if (target !== this) {
+      ops.copy(this.handle, target.handle, false);
+      target.dispose();
+    }
+  }
+
+  /**
+   * Computes the gradients of every leaf this tensor was made from, times `scale`, adding to `grad` where there is one
+   * already. The tensor must have one element; its graph is used up. Only enqueues.
+   */
+  backward(scale = 1): void {
+    this.#live();
+    if (!this.node)
+      throw new HeedError(
+        "ERR_AUTOGRAD",
+        "backward: expected a tensor made from one that requires a gradient, outside of noGrad(), and not yet used up",
+      );
+    this.node.backward(this, scale);
+  }
+
+  /** Forgets the gradient. */
+  zeroGrad(): void {
+    this.grad?.dispose();
+    this.grad = null;
+  }
+
+  /** Frees the tensor's memory, in queue order; a second time does nothing. */
+  dispose(): void {
+    const shared = this.#shared;
+    if (!shared) return;
+    this.#shared = null;
+    leaveScope(this);
+    shared.release();
+    this.zeroGrad();
+    const node = this.node;
+    this.node = null;
+    node?.unreference();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  toString(): string {
+    return `Tensor(${this.dtype} ${formatShape(this.shape)} on ${this.device.name})`;
+  }
+
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+}
+
+/** A tensor of a floating type. */
+export type FloatTensor = Tensor<FloatDType>;
+/** A tensor of token ids or other integers. */
+export type IntTensor = Tensor<"i32">;
+export type NestedArray = number | NestedArray[];
+
+export interface TensorOptions<D extends DType = DType> {
+  dtype?: D;
+  /** "auto" unless given. */
+  device?: Device | string;
+}
+
+/** @internal Uninitialised memory. */
+export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
+  const handle = native.alloc(device.index, dtypeIndex(dtype), shape);
+  const init = { shape, strides: contiguousStrides(shape), dtype, device, shared: new SharedHandle(handle) };
+  return new Tensor(init, scoped);
+}
+
+function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): void {
+  const { dtype, size } = target;
+  if (values.length !== size)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `${op}: expected ${size} values for shape ${formatShape(target.shape)}, got ${values.length}`,
+    );
+  if (dtype === "i32") native.upload(target.handle, values instanceof Int32Array ? values : Int32Array.from(values));
+  else if (dtype === "u8") native.upload(target.handle, values instanceof Uint8Array ? values : Uint8Array.from(values));
+  else {
+    const floats = values instanceof Float32Array ? values : Float32Array.from(values);
+    if (dtype === "f32") native.upload(target.handle, floats);
+    else {
+      const source = allocate(target.shape, "f32", target.device, false);
+      native.upload(source.handle, floats);
+      ops.copy(target.handle, source.handle, false);
+      source.dispose();
+    }
+  }
+}
+
+/** Uninitialised: write every element before reading one. */
+export function empty<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
+  checkShape("empty", shape);
+  return allocate([...shape], options.dtype ?? ("f32" as D), deviceOf(options.device));
+}
+
+/** Every element `value`. */
+export function full<D extends DType = "f32">(shape: Shape, value: number, options: TensorOptions<D> = {}): Tensor<D> {
+  checkShape("full", shape);
+  const result = empty(shape, options);
+  ops.fill(result.handle, value);
+  return result;
+}
+
+export function zeros<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
+  return full(shape, 0, options);
+}
+
+export function ones<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
+  return full(shape, 1, options);
+}
+
+/**
+ * A tensor of the given values: a number, a (nested) array, or a typed array with a shape. Without a dtype, Int32Array
+ * gives i32, Uint8Array u8, everything else f32.
+ */
+export function tensor(values: Int32Array, shape?: Shape, options?: TensorOptions<"i32">): Tensor<"i32">;
+export function tensor(values: Uint8Array, shape?: Shape, options?: TensorOptions<"u8">): Tensor<"u8">;
+export function tensor<D extends DType = "f32">(
+  values: NestedArray | ArrayLike<number>,
+  shape?: Shape,
+  options?: TensorOptions<D>,
+): Tensor<D>;
+export function tensor(
+  values: NestedArray | ArrayLike<number>,
+  shape?: Shape,
+  options: TensorOptions = {},
+): Tensor {
+  const dtype: DType =
+    options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint8Array ? "u8" : "f32");
+  let flat: ArrayLike<number>;
+  let natural: Shape;
+  if (typeof values === "number") [flat, natural] = [[values], []];
+  else if (Array.isArray(values)) {
+    natural = shapeOfNested(values as NestedArray);
+    flat = natural.length > 1 ? ((values as unknown[]).flat(Infinity) as number[]) : (values as number[]);
+  } else if (ArrayBuffer.isView(values)) [flat, natural] = [values as ArrayLike<number>, [(values as ArrayLike<number>).length]];
+  else throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers in arrays or a typed array, got ${typeof values}`);
+  for (let i = 0; Array.isArray(flat) && i < flat.length; i++)
+    if (typeof flat[i] !== "number")
+      throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers, got ${typeof flat[i]} at position ${i}`);
+  const target = shape ?? natural;
+  checkShape("tensor", target);
+  if (numel(target) !== flat.length)
+    throw new HeedError("ERR_SHAPE", `tensor: expected ${numel(target)} values for shape ${formatShape(target)}, got ${flat.length}`);
+  const result = allocate([...target], dtype, deviceOf(options.device));
+  uploadValues("tensor", result, flat);
+  return result;
+}
+
+function shapeOfNested(values: NestedArray): number[] {
+  if (typeof values === "number") return [];
+  if (!Array.isArray(values)) throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers, got ${typeof values}`);
+  if (values.length === 0 || values.every((value) => typeof value === "number")) return [values.length];
+  const inner = values.map(shapeOfNested);
+  if (!inner.every((shape) => formatShape(shape) === formatShape(inner[0]!)))
+    throw new HeedError("ERR_SHAPE", "tensor: expected nested arrays of equal lengths");
+  return [values.length, ...inner[0]!];
+}
+
+/** Normally distributed; element i depends on the seed and i alone. */
+export function randn(
+  shape: Shape,
+  options: TensorOptions<"f32"> & { seed: number; mean?: number; std?: number },
+): Tensor<"f32"> {
+  const result = empty(shape, options);
+  ops.random_normal(result.handle, options.mean ?? 0, options.std ?? 1, options.seed);
+  return result;
+}
+
+/** Uniform in [low, high); element i depends on the seed and i alone. */
+export function uniform(
+  shape: Shape,
+  options: TensorOptions<"f32"> & { seed: number; low?: number; high?: number },
+): Tensor<"f32"> {
+  const result = empty(shape, options);
+  ops.random_uniform(result.handle, options.low ?? 0, options.high ?? 1, options.seed);
+  return result;
+}

@@ -1,0 +1,61 @@
+// What one Node environment (the main thread or a worker_thread) owns: its devices, its handles, its pending reads.
+//
+// It lives until both the environment has ended and the last handle has been finalised, whichever order V8 chooses.
+// At the environment's end the queue stops before anything else goes, so that no kernel writes to memory of a dead
+// isolate.
+#pragma once
+#include <napi.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/device.h"
+#include "cpu/stream.h"
+
+namespace heed::addon {
+
+class Environment {
+ public:
+  static Environment& of(napi_env env);
+  static void create(Napi::Env env);
+
+  // By index: 0 is the CPU. Throws ERR_DEVICE.
+  Device& device(int64_t index);
+
+  napi_value wrap(napi_env env, Handle* handle);  // takes ownership
+
+  // Resolves with `result` (or rejects) once everything enqueued on the device so far has run.
+  napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
+
+  // Tells V8 how much memory live tensors hold, when that has changed much. The last thing a call does: V8 may collect
+  // garbage, and so free tensors, in here.
+  void report_external_memory(napi_env env);
+
+  void set_error_class(napi_env env, napi_value constructor);
+  napi_value make_error(napi_env env, const char* code, const char* message);
+
+ private:
+  struct Pending;
+  class ReadFence;
+
+  Environment(Napi::Env env);
+  ~Environment();
+  void unreference() {
+    if (--references_ == 0) delete this;
+  }
+  static void finalize_handle(napi_env env, void* data, void* hint);
+  void settle(napi_env env);
+
+  std::unique_ptr<cpu::Stream> cpu_;
+  int64_t references_ = 1;  // the environment itself and each handle
+  int64_t reported_bytes_ = 0;
+  napi_ref error_class_ = nullptr;
+  napi_threadsafe_function notify_ = nullptr;
+
+  std::vector<Pending*> pending_;  // JavaScript thread only
+  std::mutex mutex_;
+  std::vector<Pending*> done_;  // guarded by mutex_
+};
+
+}  // namespace heed::addon

@@ -1,0 +1,181 @@
+// Tensor handles: allocation, views, and the ways between host and device memory.
+#include <cstring>
+
+#include "addon/call.h"
+
+namespace heed::addon {
+namespace {
+
+DType dtype_of(Call& call, size_t i) {
+  const int64_t value = call.integer(i);
+  if (value < 0 || value >= kDTypeCount)
+    fail(Code::dtype, "%s: expected a dtype from 0 to %d, got %lld", call.name, kDTypeCount - 1,
+         static_cast<long long>(value));
+  return static_cast<DType>(value);
+}
+
+int read_dims(Call& call, size_t i, int64_t* dims) {
+  const uint32_t rank = call.length(i);
+  if (rank > kMaxRank) fail(Code::shape, "%s: expected at most %d dimensions, got %u", call.name, kMaxRank, rank);
+  for (uint32_t d = 0; d < rank; d++) {
+    dims[d] = call.integer_of(call.element(i, d), i);
+    if (dims[d] < 0)
+      fail(Code::shape, "%s: expected sizes of at least 0, got %lld", call.name, static_cast<long long>(dims[d]));
+  }
+  return static_cast<int>(rank);
+}
+
+// alloc(device, dtype, shape): uninitialised, contiguous
+napi_value alloc(Call& call) {
+  auto& environment = Environment::of(call.env);
+  Device& device = environment.device(call.integer(0));
+  TensorView view;
+  view.dtype = dtype_of(call, 1);
+  view.rank = read_dims(call, 2, view.shape);
+  int64_t bytes = static_cast<int64_t>(size_of(view.dtype));
+  int64_t stride = 1;
+  for (int d = view.rank - 1; d >= 0; d--) {
+    view.strides[d] = stride;
+    if (view.shape[d] && (__builtin_mul_overflow(stride, view.shape[d], &stride)))
+      fail(Code::shape, "%s: expected fewer than 2^63 elements", call.name);
+  }
+  if (__builtin_mul_overflow(bytes, stride, &bytes)) fail(Code::shape, "%s: expected fewer than 2^63 bytes", call.name);
+  Storage* storage = device.create_storage(static_cast<size_t>(bytes), call.name);
+  view.data = storage->data;
+  napi_value result = environment.wrap(call.env, new Handle{view, storage});
+  environment.report_external_memory(call.env);
+  return result;
+}
+
+// view(handle, shape, strides, offset): shares the storage; strides and offset in elements of the handle's dtype
+napi_value view(Call& call) {
+  Handle& base = call.handle(0);
+  TensorView view = base.view;
+  std::memset(view.shape, 0, sizeof view.shape);
+  std::memset(view.strides, 0, sizeof view.strides);
+  view.rank = read_dims(call, 1, view.shape);
+  if (read_dims(call, 2, view.strides) != view.rank)
+    fail(Code::shape, "%s: expected as many strides as sizes", call.name);
+  const int64_t offset = call.integer(3);
+  const auto item = static_cast<int64_t>(size_of(view.dtype));
+  const int64_t first = static_cast<char*>(base.view.data) - static_cast<char*>(base.storage->data);
+  // The last element that the view reaches must lie within the storage.
+  int64_t last = 0;
+  bool overflow = offset < 0;
+  for (int d = 0; d < view.rank; d++) {
+    int64_t reach;
+    if (view.shape[d] > 0)
+      overflow |= __builtin_mul_overflow(view.shape[d] - 1, view.strides[d], &reach) ||
+                  __builtin_add_overflow(last, reach, &last);
+  }
+  int64_t end;
+  overflow |= __builtin_add_overflow(last, offset, &end) || __builtin_add_overflow(end, 1, &end) ||
+              __builtin_mul_overflow(end, item, &end) || __builtin_add_overflow(end, first, &end);
+  if (overflow || (!view.empty() && end > base.storage->bytes) || offset * item + first > base.storage->bytes)
+    fail(Code::shape, "%s: expected a view within the tensor's %lld bytes", call.name,
+         static_cast<long long>(base.storage->bytes));
+  view.data = static_cast<char*>(base.view.data) + offset * item;
+  base.storage->device->retain(base.storage);
+  return Environment::of(call.env).wrap(call.env, new Handle{view, base.storage});
+}
+
+// release(handle): in queue order; a second time does nothing
+napi_value release(Call& call) {
+  void* data = nullptr;
+  if (napi_get_value_external(call.env, call[0], &data) != napi_ok || !data)
+    fail(Code::argument, "%s: expected a tensor handle", call.name);
+  auto* handle = static_cast<Handle*>(data);
+  if (!handle->storage) return nullptr;
+  handle->storage->device->release(handle->storage);
+  handle->storage = nullptr;
+  Environment::of(call.env).report_external_memory(call.env);
+  return nullptr;
+}
+
+// upload(handle, ArrayBufferView): the bytes are copied before the call returns
+napi_value upload(Call& call) {
+  Handle& handle = call.handle(0);
+  bool typed = false;
+  napi_is_typedarray(call.env, call[1], &typed);
+  if (!typed) fail(Code::argument, "%s: expected a typed array", call.name);
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  napi_get_typedarray_info(call.env, call[1], &type, &length, &data, nullptr, nullptr);
+  constexpr size_t sizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+  const size_t given = static_cast<size_t>(type) < sizeof sizes / sizeof *sizes ? length * sizes[type] : 0;
+  const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
+  if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
+  if (given != bytes) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, bytes, given);
+  if (bytes) handle.storage->device->upload(handle.view.data, data, bytes);
+  return nullptr;
+}
+
+// read(handle) -> Promise<ArrayBuffer>: after everything enqueued so far
+napi_value read(Call& call) {
+  Handle& handle = call.handle(0);
+  if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
+  const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  if (napi_create_arraybuffer(call.env, bytes, &data, &buffer) != napi_ok) {
+    napi_value ignored;  // the engine's own RangeError: reported as ours
+    napi_get_and_clear_last_exception(call.env, &ignored);
+    fail(Code::oom, "%s: out of memory for %zu bytes on the host", call.name, bytes);
+  }
+  Device& device = *handle.storage->device;
+  if (bytes) device.download(data, handle.view.data, bytes);
+  return Environment::of(call.env).promise_after_queue(call.env, device, buffer);
+}
+
+// synchronize(device) -> Promise<undefined>
+napi_value synchronize(Call& call) {
+  auto& environment = Environment::of(call.env);
+  napi_value object = nullptr;  // a reference needs an object
+  napi_create_object(call.env, &object);
+  return environment.promise_after_queue(call.env, environment.device(call.integer(0)), object);
+}
+
+napi_value memory(Call& call) {
+  const MemoryStats& stats = Environment::of(call.env).device(call.integer(0)).allocator().stats();
+  napi_value object = nullptr;
+  napi_create_object(call.env, &object);
+  const auto set = [&](const char* name, int64_t value) {
+    napi_value number = nullptr;
+    napi_create_int64(call.env, value, &number);
+    napi_set_named_property(call.env, object, name, number);
+  };
+  set("live", stats.live);
+  set("peak", stats.peak);
+  set("cached", stats.cached);
+  set("tensors", stats.allocations);
+  return object;
+}
+
+napi_value reset_peak(Call& call) {
+  Environment::of(call.env).device(call.integer(0)).allocator().reset_peak();
+  return nullptr;
+}
+
+napi_value release_cached(Call& call) {
+  Device& device = Environment::of(call.env).device(call.integer(0));
+  device.wait_idle();
+  device.allocator().release_cached();
+  return nullptr;
+}
+
+}  // namespace
+
+void define_memory(napi_env env, napi_value exports) {
+  define(env, exports, "alloc", &guarded<&alloc>);
+  define(env, exports, "view", &guarded<&view>);
+  define(env, exports, "release", &guarded<&release>);
+  define(env, exports, "upload", &guarded<&upload>);
+  define(env, exports, "read", &guarded<&read>);
+  define(env, exports, "synchronize", &guarded<&synchronize>);
+  define(env, exports, "memory", &guarded<&memory>);
+  define(env, exports, "resetPeak", &guarded<&reset_peak>);
+  define(env, exports, "releaseCached", &guarded<&release_cached>);
+}
+
+}  // namespace heed::addon

@@ -1,0 +1,68 @@
+// What the machine has and how much of it is used: instruction set and threads.
+#include "addon/call.h"
+#include "cpu/isa.h"
+#include "cpu/thread_pool.h"
+
+namespace heed::addon {
+namespace {
+
+napi_value isa(Call& call) {
+  napi_value name = nullptr;
+  napi_create_string_utf8(call.env, cpu::isa_name(), NAPI_AUTO_LENGTH, &name);
+  return name;
+}
+
+napi_value select_isa(Call& call) {
+  char name[32] = "";
+  size_t length = 0;
+  if (napi_get_value_string_utf8(call.env, call[0], name, sizeof name, &length) != napi_ok)
+    fail(Code::argument, "%s: expected the name of an instruction set", call.name);
+  if (!cpu::select_isa(name))
+    fail(Code::argument, "%s: expected an instruction set of this machine, got \"%s\"", call.name, name);
+  return nullptr;
+}
+
+napi_value supports_isa(Call& call) {
+  char name[32] = "";
+  size_t length = 0;
+  napi_get_value_string_utf8(call.env, call[0], name, sizeof name, &length);
+  napi_value result = nullptr;
+  napi_get_boolean(call.env, cpu::isa_supported(name), &result);
+  return result;
+}
+
+napi_value integer(napi_env env, int64_t value) {
+  napi_value number = nullptr;
+  napi_create_int64(env, value, &number);
+  return number;
+}
+
+napi_value threads(Call& call) { return integer(call.env, cpu::thread_count()); }
+napi_value cores(Call& call) { return integer(call.env, cpu::core_count()); }
+
+napi_value set_threads(Call& call) {
+  const int64_t count = call.integer(0);
+  if (count < 1 || count > 256)
+    fail(Code::range, "%s: expected 1 to 256 threads, got %lld", call.name, static_cast<long long>(count));
+  cpu::set_thread_count(static_cast<int>(count));
+  return nullptr;
+}
+
+napi_value set_error_class(Call& call) {
+  Environment::of(call.env).set_error_class(call.env, call[0]);
+  return nullptr;
+}
+
+}  // namespace
+
+void define_system(napi_env env, napi_value exports) {
+  define(env, exports, "isa", &guarded<&isa>);
+  define(env, exports, "selectIsa", &guarded<&select_isa>);
+  define(env, exports, "supportsIsa", &guarded<&supports_isa>);
+  define(env, exports, "threads", &guarded<&threads>);
+  define(env, exports, "cores", &guarded<&cores>);
+  define(env, exports, "setThreads", &guarded<&set_threads>);
+  define(env, exports, "setErrorClass", &guarded<&set_error_class>);
+}
+
+}  // namespace heed::addon

@@ -1,0 +1,87 @@
+// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), all parameters in one parallel loop.
+//
+// g' = g · min(1, max_norm / (norm + 1e-6)) with `norm`, else g;  p -= lr · weight_decay · p;
+// m += (1-β1)(g' - m);  v = β2 v + (1-β2) g'²;  p -= lr / (1-β1^step) · m / (sqrt(v) / sqrt(1-β2^step) + eps).
+// A `norm` that is NaN or infinite skips the step: parameters, m and v stay as they are, and one bad batch does not
+// end a run. Bias corrections are computed in f64. Elements are independent: any chunking gives the same bits.
+#include "cpu/kernels/chunks.h"
+#include "cpu/kernels/rows.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+struct Coefficients {
+  float decay, rate1, beta2, rate2, step_size, correction2, eps;
+};
+
+inline void update(float* p, const float* g, float* m, float* v, int64_t n, const Coefficients& k, float scale) {
+  over_row(n, [&](int64_t i, auto lanes, int) {
+    const vf grad = lanes.load(g + i) * set1(scale), m0 = lanes.load(m + i);
+    const vf m1 = fma(grad - m0, set1(k.rate1), m0);
+    const vf v1 = fma(grad * grad, set1(k.rate2), lanes.load(v + i) * set1(k.beta2));
+    const vf denominator = fma(vsqrt(v1), set1(k.correction2), set1(k.eps));
+    lanes.store(m + i, m1);
+    lanes.store(v + i, v1);
+    lanes.store(p + i, lanes.load(p + i) * set1(k.decay) - set1(k.step_size) * m1 / denominator);
+  });
+}
+
+inline void check_list(const char* op, const char* name, const ViewList& list, const ViewList& params) {
+  if (list.size() != params.size())
+    fail(Code::shape, "%s: expected %lld %s, got %lld", op, static_cast<long long>(params.size()), name,
+         static_cast<long long>(list.size()));
+  char item[32];
+  for (int64_t t = 0; t < list.size(); t++) {
+    expect_f32(op, item_name(item, name, t), list[t]);
+    expect_same_shape(op, item, list[t], params[t]);
+  }
+}
+
+inline void check_range(const char* op, const char* name, float value, bool good, const char* wanted) {
+  if (!good) fail(Code::range, "%s: expected %s %s, got %g", op, name, wanted, value);
+}
+
+}  // namespace
+}  // namespace HEED_ISA
+
+void HEED_ISA::adamw(Stream& stream, OutList params, InList grads, OutList m, OutList v, OptIn norm, Float max_norm,
+                     Float lr, Float beta1, Float beta2, Float eps, Float weight_decay, Int step) {
+  const char* op = "adamw";
+  check_list(op, "params", params, params);
+  check_list(op, "grads", grads, params);
+  check_list(op, "m", m, params);
+  check_list(op, "v", v, params);
+  if (norm) {
+    expect_f32(op, "norm", *norm);
+    if (norm->numel() != 1) expect_shape(op, "norm", *norm, {1});
+    check_range(op, "max_norm", max_norm, max_norm > 0, "above 0");
+  }
+  check_range(op, "lr", lr, lr >= 0 && lr < INFINITY, "of at least 0 and finite");
+  check_range(op, "beta1", beta1, beta1 >= 0 && beta1 < 1, "in [0, 1)");
+  check_range(op, "beta2", beta2, beta2 >= 0 && beta2 < 1, "in [0, 1)");
+  check_range(op, "eps", eps, eps >= 0 && eps < INFINITY, "of at least 0 and finite");
+  check_range(op, "weight_decay", weight_decay, weight_decay >= 0 && weight_decay < INFINITY, "of at least 0 and finite");
+  if (step < 1) fail(Code::range, "%s: expected step of at least 1, got %lld", op, static_cast<long long>(step));
+
+  const double b1 = beta1, b2 = beta2, t = static_cast<double>(step);
+  const Coefficients k{static_cast<float>(1 - static_cast<double>(lr) * weight_decay),
+                       static_cast<float>(1 - b1),
+                       beta2,
+                       static_cast<float>(1 - b2),
+                       static_cast<float>(lr / (1 - std::pow(b1, t))),
+                       static_cast<float>(1 / std::sqrt(1 - std::pow(b2, t))),
+                       eps};
+  const Stream::Workspace starts(stream, op, static_cast<size_t>(params.size()) * sizeof(int64_t));
+  int64_t* first = static_cast<int64_t*>(starts.data());
+  const float* total = norm ? norm->f32() : nullptr;
+  stream.launch(op, [=] {
+    if (total && !std::isfinite(*total)) return;
+    const float scale = total ? min_of(1.0f, max_norm / (*total + 1e-6f)) : 1.0f;
+    over_chunks(params, first, [&](int64_t, int64_t i, int64_t begin, int64_t n) {
+      update(params[i].f32() + begin, grads[i].f32() + begin, m[i].f32() + begin, v[i].f32() + begin, n, k, scale);
+    });
+  });
+}
+
+}  // namespace heed::cpu

@@ -1,0 +1,122 @@
+// Conversion between f32 vectors and every dtype's storage, kWidth elements at a time.
+//
+// f32 to bf16 and f16 rounds to nearest, ties to even, overflows to infinity and keeps NaN. f32 to an integer truncates
+// toward zero, clamps to the type's range and takes NaN to 0. i32 to bf16 and f16 rounds once.
+#pragma once
+#include "cpu/kernels/kernel.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+
+typedef uint16_t vu16 __attribute__((vector_size(kWidth * 2)));
+typedef uint8_t vu8 __attribute__((vector_size(kWidth)));
+
+template <class V>
+inline V load_as(const void* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V>
+inline void store_as(void* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+inline vi select(vi mask, vi a, vi b) { return mask ? a : b; }
+inline vi widen(vu16 v) { return __builtin_convertvector(v, vi); }
+inline vi widen(vu8 v) { return __builtin_convertvector(v, vi); }
+
+inline vf load_f32(const float* p) { return load(p); }
+inline vf load_f32(const int32_t* p) { return __builtin_convertvector(load_as<vi>(p), vf); }
+inline vf load_f32(const uint8_t* p) { return __builtin_convertvector(widen(load_as<vu8>(p)), vf); }
+inline vf load_f32(const bf16* p) { return (vf)(widen(load_as<vu16>(p)) << 16); }
+inline vf load_f32(const f16* p) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_cvtph_ps((__m256i)load_as<vu16>(p));
+#elif defined(__F16C__)
+  return (vf)_mm256_cvtph_ps((__m128i)load_as<vu16>(p));
+#else
+  const vi h = widen(load_as<vu16>(p)), magnitude = (h & 0x7fff) << 13, exponent = magnitude & (0x1f << 23);
+  const vf subnormal = __builtin_convertvector(h & 0x3ff, vf) * set1(0x1p-24f);
+  const vi normal = magnitude + select(exponent == (0x1f << 23), set1i(224 << 23), set1i(112 << 23));
+  return (vf)(select(exponent == 0, (vi)subnormal, normal) | (h & 0x8000) << 16);
+#endif
+}
+
+// i32 on its way to a shorter float: the bits that f32 has no room for become one sticky bit, far below where the
+// shorter type rounds, so that only that rounding counts.
+inline vf load_sticky(const int32_t* p) {
+  const vi x = load_as<vi>(p);
+  const vi wide = (x >= set1i(1 << 24)) | (x <= set1i(-(1 << 24)));
+  const vi sticky = (x & ~0xff) | select((x & 0xff) != 0, set1i(0x100), set1i(0));
+  return __builtin_convertvector(select(wide, sticky, x), vf);
+}
+
+inline void store_f32(float* p, vf v) { store(p, v); }
+inline void store_f32(int32_t* p, vf v) {
+  const vf low = set1(-2147483648.0f), high = set1(2147483648.0f);
+  const vi inside = (v > low) & (v < high);
+  const vi outside = select(v >= high, set1i(INT32_MAX), select(v <= low, set1i(INT32_MIN), set1i(0)));
+  store_as(p, select(inside, __builtin_convertvector(HEED_ISA::select(inside, v, vf{}), vi), outside));
+}
+inline void store_f32(uint8_t* p, vf v) {
+  const vf clamped = vmin(vmax(v, set1(0.0f)), set1(255.0f));  // vmax takes NaN to its second argument
+  store_as(p, __builtin_convertvector(__builtin_convertvector(clamped, vi), vu8));
+}
+inline void store_f32(bf16* p, vf v) {
+  const vi x = (vi)v;
+  const vi rounded = (x + 0x7fff + (x >> 16 & 1)) >> 16;
+  const vi quiet = x >> 16 | 0x40;
+  store_as(p, __builtin_convertvector(select(v == v, rounded, quiet), vu16));
+}
+inline void store_f32(f16* p, vf v) {
+#if defined(__AVX512F__)
+  store_as(p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+  store_as(p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  const vi sign = (vi)v >> 16 & 0x8000, magnitude = (vi)v & 0x7fffffff;
+  const vi normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112 << 23)) >> 13;
+  // Adding 0.5 leaves the f16 subnormal, rounded, in the last bits of the sum.
+  const vi subnormal = (vi)((vf)magnitude + set1(0.5f)) - 0x3f000000;
+  const vi special = select(v == v, set1i(0x7c00), (magnitude >> 13 & 0x3ff) | 0x7e00);
+  const vi finite = select(magnitude < set1i(113 << 23), subnormal, normal);
+  const vi bits = select(magnitude >= set1i(143 << 23), special, finite) | sign;
+  store_as(p, __builtin_convertvector(bits, vu16));
+#endif
+}
+
+// kWidth elements of one type to another.
+template <class To, class From>
+inline void convert(To* out, const From* in) {
+  store_f32(out, load_f32(in));
+}
+inline void convert(bf16* out, const int32_t* in) { store_f32(out, load_sticky(in)); }
+inline void convert(f16* out, const int32_t* in) { store_f32(out, load_sticky(in)); }
+inline void convert(int32_t* out, const uint8_t* in) { store_as(out, widen(load_as<vu8>(in))); }
+inline void convert(uint8_t* out, const int32_t* in) {
+  const vi x = load_as<vi>(in), positive = select(x < set1i(0), set1i(0), x);
+  store_as(out, __builtin_convertvector(select(positive > set1i(255), set1i(255), positive), vu8));
+}
+
+// f(T{}) with the storage type of `dtype`.
+template <class F>
+inline void with_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::f32: return f(float{});
+    case DType::bf16: return f(bf16{});
+    case DType::f16: return f(f16{});
+    case DType::i32: return f(int32_t{});
+    case DType::u8: return f(uint8_t{});
+  }
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA

@@ -1,0 +1,159 @@
+// out[...] = inp[...], or += for f32: any strides on both sides (0 in inp broadcasts), any pair of dtypes, converted as
+// convert.h says.
+//
+// The same dtype on both sides moves bits: memcpy where both rows are contiguous. Where out and inp run along different
+// dimensions (a transpose), 32 x 32 tiles are read along inp's rows and written along out's, so that both touch whole
+// cache lines. Parallel over elements or tiles.
+#include "cpu/kernels/convert.h"
+#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/strided.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+constexpr int64_t kTile = 32;
+
+template <class T>
+inline void gather(T (&lanes)[kWidth], const T* in, int64_t stride, int64_t n) {
+  if (stride == 1 && n == kWidth) {
+    __builtin_memcpy(lanes, in, sizeof lanes);
+  } else {
+    __builtin_memset(lanes, 0, sizeof lanes);
+    for (int64_t k = 0; k < n; k++) lanes[k] = in[k * stride];
+  }
+}
+
+template <class T>
+inline void scatter(T* out, const T (&lanes)[kWidth], int64_t stride, int64_t n) {
+  if (stride == 1 && n == kWidth)
+    __builtin_memcpy(out, lanes, sizeof lanes);
+  else
+    for (int64_t k = 0; k < n; k++) out[k * stride] = lanes[k];
+}
+
+// A row of the same type on both sides is moved unchanged; the dispatch below sees to it that such a type is an
+// unsigned integer, whatever it holds, or that the row is to be added.
+template <class To, class From>
+void copy_row(To* out, int64_t out_stride, const From* in, int64_t in_stride, int64_t n, bool accumulate) {
+  if constexpr (std::is_same_v<To, float>) {
+    if (accumulate) {
+      for (int64_t i = 0; i < n; i += kWidth) {
+        const int64_t count = min_of<int64_t>(kWidth, n - i);
+        From from[kWidth];
+        float to[kWidth];
+        gather(from, in + i * in_stride, in_stride, count);
+        gather(to, out + i * out_stride, out_stride, count);
+        store(to, load(to) + load_f32(from));
+        scatter(out + i * out_stride, to, out_stride, count);
+      }
+      return;
+    }
+  }
+  if constexpr (std::is_same_v<To, From>) {
+    if (out_stride == 1 && in_stride == 1)
+      std::memcpy(out, in, static_cast<size_t>(n) * sizeof(To));
+    else
+      for (int64_t i = 0; i < n; i++) out[i * out_stride] = in[i * in_stride];
+  } else {
+    for (int64_t i = 0; i < n; i += kWidth) {
+      const int64_t count = min_of<int64_t>(kWidth, n - i);
+      From from[kWidth];
+      To to[kWidth];
+      gather(from, in + i * in_stride, in_stride, count);
+      convert(to, from);
+      scatter(out + i * out_stride, to, out_stride, count);
+    }
+  }
+}
+
+// The dimension along which inp is contiguous while out's rows are not along it; -1 where tiles would gain nothing.
+int tiled_dimension(const Loop<2>& loop) {
+  if (loop.stride(1) <= 1 || loop.row() < 8) return -1;
+  for (int d = 0; d < loop.rank - 1; d++)
+    if (loop.strides[1][d] == 1 && loop.shape[d] >= 8) return d;
+  return -1;
+}
+
+// `inner` is the dimension of out's rows, `d` that of inp's; the others are a loop around the tiles.
+template <class To, class From>
+void copy_tiled(To* out, const From* in, const Loop<2>& loop, int d, bool accumulate) {
+  const int inner = loop.rank - 1;
+  const int64_t across = loop.shape[d], along = loop.shape[inner];
+  const int64_t across_tiles = ceil_div(across, kTile), along_tiles = ceil_div(along, kTile);
+  Loop<2> outer;
+  outer.rank = 0;
+  for (int k = 0; k < inner; k++) {
+    if (k == d) continue;
+    const int to = outer.rank++;
+    outer.size *= outer.shape[to] = loop.shape[k];
+    for (int i = 0; i < 2; i++) outer.strides[i][to] = loop.strides[i][k];
+  }
+  outer.rank = max_of(outer.rank, 1);
+
+  const auto tile = [&](To* to, const From* from, int64_t r0, int64_t c0) {
+    const int64_t rows = min_of(kTile, across - r0), columns = min_of(kTile, along - c0);
+    From turned[kTile][kTile];
+    from += r0 + c0 * loop.stride(1);
+    for (int64_t c = 0; c < columns; c++)
+      for (int64_t r = 0; r < rows; r++) turned[r][c] = from[r + c * loop.stride(1)];
+    to += r0 * loop.strides[0][d] + c0 * loop.stride(0);
+    for (int64_t r = 0; r < rows; r++)
+      copy_row(to + r * loop.strides[0][d], loop.stride(0), turned[r], 1, columns, accumulate);
+  };
+  const int64_t per_matrix = across_tiles * along_tiles;
+  parallel_for(outer.size * per_matrix, kGrain / (kTile * kTile), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end;) {
+      const int64_t matrix = t / per_matrix, stop = min_of(end, (matrix + 1) * per_matrix);
+      for_rows(outer, matrix, matrix + 1, [&](const int64_t* offsets, int64_t) {
+        for (; t < stop; t++) {
+          const int64_t k = t % per_matrix;
+          tile(out + offsets[0], in + offsets[1], k / along_tiles * kTile, k % along_tiles * kTile);
+        }
+      });
+    }
+  });
+}
+
+template <class To, class From>
+void copy_all(void* out, const void* in, const Loop<2>& loop, bool accumulate) {
+  To* to = static_cast<To*>(out);
+  const From* from = static_cast<const From*>(in);
+  const int d = tiled_dimension(loop);
+  if (d >= 0) return copy_tiled(to, from, loop, d, accumulate);
+  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
+    copy_row(to + offsets[0], loop.stride(0), from + offsets[1], loop.stride(1), n, accumulate);
+  });
+}
+
+void run(const TensorView& out, const TensorView& inp, bool accumulate) {
+  const Loop<2> loop = make_loop({&out, &inp});
+  if (out.dtype == inp.dtype && !accumulate) {
+    switch (size_of(out.dtype)) {
+      case 1: return copy_all<uint8_t, uint8_t>(out.data, inp.data, loop, false);
+      case 2: return copy_all<uint16_t, uint16_t>(out.data, inp.data, loop, false);
+      default: return copy_all<uint32_t, uint32_t>(out.data, inp.data, loop, false);
+    }
+  }
+  with_type(out.dtype, [&](auto to) {
+    with_type(inp.dtype, [&](auto from) {
+      using To = decltype(to);
+      using From = decltype(from);
+      if constexpr (!std::is_same_v<To, From> || std::is_same_v<To, float>)
+        copy_all<To, From>(out.data, inp.data, loop, accumulate);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace HEED_ISA
+
+void HEED_ISA::copy(Stream& stream, Out out, In inp, Bool accumulate) {
+  expect_no_broadcast("copy", "out", out);
+  expect_same_shape("copy", "inp", inp, out);
+  if (accumulate) expect_dtype("copy", "out to accumulate into", out, DType::f32);
+  if (out.empty()) return;
+  stream.launch("copy", [out, inp, accumulate] { run(out, inp, accumulate); });
+}
+
+}  // namespace heed::cpu

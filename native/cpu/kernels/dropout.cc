@@ -1,0 +1,52 @@
+// Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0, where element i, in row-major order, is
+// kept if its Philox draw under `seed` is at least p; p = 1 gives zeros. f32, any strides.
+//
+// Backward is the same function with the same seed, dout for inp: the mask is drawn again and never stored. Parallel over
+// elements.
+#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/philox.h"
+#include "cpu/kernels/strided.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+constexpr int64_t kBuffer = 1024;  // divides kGrain; a multiple of a block, so that no block is drawn twice
+
+void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bool accumulate) {
+  const Loop<2> loop = make_loop({&out, &inp}, Order::logical);
+  const int64_t so = loop.stride(0), si = loop.stride(1);
+  const vi threshold = set1i(static_cast<int32_t>(dropout_threshold(p)));
+  const vf scale = set1(p < 1 ? 1 / (1 - p) : 0);
+  const auto f = [=](vf x, vf word) { return select((vi)((vu)word >> 8) >= threshold, x * scale, vf{}); };
+  parallel_for(loop.size, kGrain, [&](int64_t begin, int64_t end) {
+    float words[kBuffer];  // bits, typed as what map_row's sources read
+    for (int64_t i = begin; i < end; i += kBuffer) {
+      const int64_t count = min_of(kBuffer, end - i);
+      philox_words(reinterpret_cast<uint32_t*>(words), count, static_cast<uint64_t>(seed), static_cast<uint64_t>(i), 0);
+      float* word = words;
+      for_rows(loop, i, i + count, [&](const int64_t* offsets, int64_t n) {
+        float *to = out.f32() + offsets[0], *from = inp.f32() + offsets[1];
+        if (so == 1 && si == 1)
+          map_row(Contiguous{to}, n, accumulate, f, Contiguous{from}, Contiguous{word});
+        else
+          map_row(Strided{to, so}, n, accumulate, f, Strided{from, si}, Contiguous{word});
+        word += n;
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace HEED_ISA
+
+void HEED_ISA::dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
+  expect_f32_output("dropout", "out", out);
+  expect_f32_operand("dropout", "inp", inp, out);
+  if (!(p >= 0 && p <= 1))
+    fail(Code::argument, "dropout: expected p from 0 to 1, got %g", static_cast<double>(p));
+  if (out.empty()) return;
+  stream.launch("dropout", [out, inp, p, seed, accumulate] { run(out, inp, p, seed, accumulate); });
+}
+
+}  // namespace heed::cpu

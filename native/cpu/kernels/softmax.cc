@@ -1,0 +1,146 @@
+// Softmax over the last dimension: out = exp(inp - max) / Σ exp(inp - max); a row of -inf only gives zeros.
+// Backward: dinp = out · (dout - Σ_j dout_j out_j), written or, with `accumulate`, added.
+//
+// f32 [..., C]; rows are contiguous, the leading dimensions may have any strides. Parallel over rows; sums run in f32
+// lanes over a block and in f64 across blocks. Backward needs only the forward's output.
+#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/strided.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+constexpr int64_t kBlock = 32 * kWidth;
+
+// NaN wins, so that a row with one becomes NaN as a whole.
+inline float max_or_nan(float m, float x) { return x > m || x != x ? x : m; }
+inline vf max_or_nan(vf m, vf x) { return select((x > m) | (x != x), x, m); }
+
+float row_max(const float* x, int64_t n) {
+  const float infinity = HUGE_VALF;
+  vf m = set1(-infinity);
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) m = max_or_nan(m, load(x + i));
+  float result = -infinity;
+  for (int k = 0; k < kWidth; k++) result = max_or_nan(result, m[k]);
+  for (; i < n; i++) result = max_or_nan(result, x[i]);
+  return result;
+}
+
+void forward_row(float* out, const float* inp, int64_t n) {
+  const float max = row_max(inp, n);
+  if (max == -HUGE_VALF) {
+    std::memset(out, 0, static_cast<size_t>(n) * sizeof(float));
+    return;
+  }
+  const vf shift = set1(max);
+  double sum = 0;
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = min_of(begin + kBlock, n);
+    vf lanes{};
+    int64_t i = begin;
+    for (; i + kWidth <= end; i += kWidth) {
+      const vf e = vexp(load(inp + i) - shift);
+      store(out + i, e);
+      lanes = lanes + e;
+    }
+    double tail = 0;
+    if (i < end) {
+      store_n(out + i, vexp(load_n(inp + i, end - i) - shift), end - i);
+      for (; i < end; i++) tail += static_cast<double>(out[i]);
+    }
+    sum += static_cast<double>(hsum(lanes)) + tail;
+  }
+  const vf scale = set1(static_cast<float>(1 / sum));
+  map_row(Contiguous{out}, n, false, [=](vf e) { return e * scale; }, Contiguous{out});
+}
+
+double dot(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = min_of(begin + kBlock, n);
+    vf lanes{};
+    int64_t i = begin;
+    for (; i + kWidth <= end; i += kWidth) lanes = fma(load(a + i), load(b + i), lanes);
+    if (i < end) lanes = fma(load_n(a + i, end - i), load_n(b + i, end - i), lanes);
+    sum += static_cast<double>(hsum(lanes));
+  }
+  return sum;
+}
+
+void backward_row(float* dinp, float* dout, float* out, int64_t n, bool accumulate) {
+  const vf mean = set1(static_cast<float>(dot(dout, out, n)));
+  map_row(Contiguous{dinp}, n, accumulate, [=](vf d, vf y) { return y * (d - mean); }, Contiguous{dout},
+          Contiguous{out});
+}
+
+void expect_rows(const char* op, const char* name, const TensorView& view) {
+  char given[160];
+  if (view.dim(-1) > 1 && view.stride(-1) != 1)
+    fail(Code::shape, "%s: expected %s to be contiguous in its last dimension, got a stride of %lld in shape %s", op, name,
+         static_cast<long long>(view.stride(-1)), shape_string(view, given, sizeof given));
+}
+
+// The view's leading dimensions.
+TensorView rows_of(const TensorView& view) {
+  TensorView rows = view;
+  rows.rank--;
+  return rows;
+}
+
+// body(offsets) for each row.
+template <int N, class Body>
+void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) {
+  parallel_for(rows.size, ceil_div(kGrain, columns), [&](int64_t begin, int64_t end) {
+    for_rows(rows, begin, end, [&](const int64_t* offsets, int64_t n) {
+      int64_t at[N];
+      for (int64_t k = 0; k < n; k++) {
+        for (int i = 0; i < N; i++) at[i] = offsets[i] + k * rows.stride(i);
+        body(at);
+      }
+    });
+  });
+}
+
+void expect_some_rank(const char* op, const TensorView& view) {
+  if (view.rank < 1) fail(Code::shape, "%s: expected out with at least 1 dimension, got shape []", op);
+}
+
+}  // namespace
+}  // namespace HEED_ISA
+
+void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
+  expect_some_rank("softmax_forward", out);
+  expect_f32_output("softmax_forward", "out", out);
+  expect_f32_operand("softmax_forward", "inp", inp, out);
+  expect_rows("softmax_forward", "out", out);
+  expect_rows("softmax_forward", "inp", inp);
+  if (out.empty()) return;
+  stream.launch("softmax_forward", [out, inp] {
+    const TensorView out_rows = rows_of(out), inp_rows = rows_of(inp);
+    const int64_t columns = out.dim(-1);
+    parallel_over_rows(make_loop({&out_rows, &inp_rows}), columns, [&](const int64_t* at) {
+      forward_row(out.f32() + at[0], inp.f32() + at[1], columns);
+    });
+  });
+}
+
+void HEED_ISA::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
+  expect_some_rank("softmax_backward", dinp);
+  expect_f32_output("softmax_backward", "dinp", dinp);
+  expect_f32_operand("softmax_backward", "dout", dout, dinp);
+  expect_f32_operand("softmax_backward", "out", out, dinp);
+  expect_rows("softmax_backward", "dinp", dinp);
+  expect_rows("softmax_backward", "dout", dout);
+  expect_rows("softmax_backward", "out", out);
+  if (dinp.empty()) return;
+  stream.launch("softmax_backward", [dinp, dout, out, accumulate] {
+    const TensorView dinp_rows = rows_of(dinp), dout_rows = rows_of(dout), out_rows = rows_of(out);
+    const int64_t columns = dinp.dim(-1);
+    parallel_over_rows(make_loop({&dinp_rows, &dout_rows, &out_rows}), columns, [&](const int64_t* at) {
+      backward_row(dinp.f32() + at[0], dout.f32() + at[1], out.f32() + at[2], columns, accumulate);
+    });
+  });
+}
+
+}  // namespace heed::cpu

@@ -1,0 +1,150 @@
+// Elementwise loops over views of one shape with any strides (0 broadcasts).
+//
+// A Loop holds the common shape and each operand's strides after dropping dimensions of size 1 and joining dimensions
+// that are laid out as one in every operand, so that contiguous tensors become a single row. Work is cut by flat element
+// index into chunks; a chunk is a sequence of (parts of) rows along the innermost dimension, for each of which the
+// kernel gets the operands' offsets. map_row then runs a vector function along a row.
+#pragma once
+#include "cpu/kernels/kernel.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// Elements a chunk holds at least: below that, handing it to another thread costs more than it saves.
+constexpr int64_t kGrain = 16384;
+
+template <int N>
+struct Loop {
+  int rank = 1;
+  int64_t size = 1;
+  int64_t shape[kMaxRank] = {1};
+  int64_t strides[N][kMaxRank] = {};
+
+  int64_t row() const { return shape[rank - 1]; }
+  int64_t stride(int operand) const { return strides[operand][rank - 1]; }
+};
+
+// `any` sorts the dimensions by the first operand's strides, the largest outermost; `logical` keeps their order, so that
+// the flat index is the element's index in the tensor.
+enum class Order { any, logical };
+
+template <int N>
+Loop<N> make_loop(const TensorView* const (&views)[N], Order order = Order::any) {
+  int dims[kMaxRank], rank = 0;
+  for (int d = 0; d < views[0]->rank; d++) {
+    if (views[0]->shape[d] == 1) continue;
+    int at = rank++;
+    if (order == Order::any)
+      for (; at > 0 && views[0]->strides[dims[at - 1]] < views[0]->strides[d]; at--) dims[at] = dims[at - 1];
+    dims[at] = d;
+  }
+  Loop<N> loop;
+  if (rank == 0) return loop;
+  loop.rank = 0;
+  for (int k = 0; k < rank; k++) {
+    const int d = dims[k], outer = loop.rank - 1;
+    const int64_t size = views[0]->shape[d];
+    loop.size *= size;
+    bool joins = loop.rank > 0;
+    for (int i = 0; joins && i < N; i++) joins = loop.strides[i][outer] == views[i]->strides[d] * size;
+    const int to = joins ? outer : loop.rank++;
+    loop.shape[to] = joins ? loop.shape[to] * size : size;
+    for (int i = 0; i < N; i++) loop.strides[i][to] = views[i]->strides[d];
+  }
+  return loop;
+}
+
+// body(offsets, n) for each row, or part of one, of elements [begin, end).
+template <int N, class Body>
+void for_rows(const Loop<N>& loop, int64_t begin, int64_t end, const Body& body) {
+  if (begin >= end) return;
+  const int inner = loop.rank - 1;
+  int64_t index[kMaxRank], offsets[N] = {}, rest = begin;
+  for (int d = inner; d >= 0; d--) {
+    index[d] = d ? rest % loop.shape[d] : rest;
+    rest /= loop.shape[d];
+    for (int i = 0; i < N; i++) offsets[i] += index[d] * loop.strides[i][d];
+  }
+  for (;;) {
+    const int64_t n = min_of(loop.shape[inner] - index[inner], end - begin);
+    body(offsets, n);
+    begin += n;
+    if (begin >= end) return;
+    for (int i = 0; i < N; i++) offsets[i] -= index[inner] * loop.strides[i][inner];
+    index[inner] = 0;
+    for (int d = inner - 1; d >= 0; d--) {
+      const int64_t step = ++index[d] < loop.shape[d] ? 1 : 1 - loop.shape[d];
+      for (int i = 0; i < N; i++) offsets[i] += step * loop.strides[i][d];
+      if (step == 1) break;
+      index[d] = 0;
+    }
+  }
+}
+
+template <int N, class Body>
+void parallel_rows(const Loop<N>& loop, const Body& body) {
+  parallel_for(loop.size, kGrain, [&](int64_t begin, int64_t end) { for_rows(loop, begin, end, body); });
+}
+
+// Where a row's vectors come from and go to. `n` is the number of lanes that count, kWidth for whole vectors.
+struct Contiguous {
+  float* p;
+  vf load(int64_t i) const { return HEED_ISA::load(p + i); }
+  vf load(int64_t i, int64_t n) const { return load_n(p + i, n); }
+  void store(int64_t i, vf v) const { HEED_ISA::store(p + i, v); }
+  void store(int64_t i, vf v, int64_t n) const { store_n(p + i, v, n); }
+};
+struct Repeated {
+  vf v;
+  vf load(int64_t) const { return v; }
+  vf load(int64_t, int64_t) const { return v; }
+};
+struct Strided {
+  float* p;
+  int64_t stride;
+  vf load(int64_t i, int64_t n = kWidth) const {
+    float lanes[kWidth] = {};
+    for (int64_t k = 0; k < n; k++) lanes[k] = p[(i + k) * stride];
+    return HEED_ISA::load(lanes);
+  }
+  void store(int64_t i, vf v, int64_t n = kWidth) const {
+    float lanes[kWidth];
+    HEED_ISA::store(lanes, v);
+    for (int64_t k = 0; k < n; k++) p[(i + k) * stride] = lanes[k];
+  }
+};
+
+// out[i] = f(in[i]...) or, with `accumulate`, out[i] += f(in[i]...).
+template <class Sink, class F, class... Source>
+inline void map_row(Sink out, int64_t n, bool accumulate, F f, Source... in) {
+  int64_t i = 0;
+  if (accumulate) {
+    for (; i + kWidth <= n; i += kWidth) out.store(i, out.load(i) + f(in.load(i)...));
+    if (i < n) out.store(i, out.load(i, n - i) + f(in.load(i, n - i)...), n - i);
+  } else {
+    for (; i + kWidth <= n; i += kWidth) out.store(i, f(in.load(i)...));
+    if (i < n) out.store(i, f(in.load(i, n - i)...), n - i);
+  }
+}
+
+// Two elements of an output in one place would be a race.
+inline void expect_no_broadcast(const char* op, const char* name, const TensorView& view) {
+  char given[160];
+  for (int d = 0; d < view.rank; d++)
+    if (view.strides[d] == 0 && view.shape[d] > 1)
+      fail(Code::shape, "%s: expected %s without broadcast dimensions, got a stride of 0 in shape %s", op, name,
+           shape_string(view, given, sizeof given));
+}
+
+// f32 of any strides: what the elementwise kernels take.
+inline void expect_f32_operand(const char* op, const char* name, const TensorView& view, const TensorView& out) {
+  expect_dtype(op, name, view, DType::f32);
+  expect_same_shape(op, name, view, out);
+}
+inline void expect_f32_output(const char* op, const char* name, const TensorView& view) {
+  expect_dtype(op, name, view, DType::f32);
+  expect_no_broadcast(op, name, view);
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA

@@ -1,0 +1,55 @@
+// Writes lib/native-ops.ts, the TypeScript side of native/core/ops.def, so that a call that does not fit its kernel
+// does not type-check. Run by every build; the result is not committed.
+import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = new URL("../", import.meta.url);
+const source = readFileSync(new URL("native/core/ops.def", root), "utf8");
+const types = {
+  In: "Handle",
+  Out: "Handle",
+  OptIn: "Handle | null",
+  OptOut: "Handle | null",
+  InList: "readonly Handle[]",
+  OutList: "readonly Handle[]",
+  Float: "number",
+  Int: "number",
+  Bool: "boolean",
+};
+
+const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+
+const lines = [];
+for (const [, name, parameters] of source.matchAll(/^OP\((\w+), \(([^)]*)\)\)/gm)) {
+  const list = parameters.split(",").map((parameter) => {
+    const [type, word] = parameter.trim().split(/\s+/);
+    if (!types[type]) throw new Error(`ops.def: ${name} has a parameter of unknown type ${type}`);
+    return `${camel(word)}: ${types[type]}`;
+  });
+  lines.push(`  ${name}(${list.join(", ")}): void;`);
+}
+const declared = (source.match(/^OP\(/gm) ?? []).length;
+if (lines.length !== declared) throw new Error(`ops.def: ${declared} operations, ${lines.length} understood`);
+
+const text = `// Generated from native/core/ops.def by scripts/generate-ops.mjs. Do not edit.
+declare const handle: unique symbol;
+
+/** A native view of device memory; opaque to JavaScript. */
+export interface Handle {
+  readonly [handle]: true;
+}
+
+/** Every operation of the native side. Each call enqueues and returns; see ops.def for the contracts. */
+export interface NativeOps {
+${lines.join("\n")}
+}
+`;
+
+const target = fileURLToPath(new URL("lib/native-ops.ts", root));
+let current = "";
+try {
+  current = readFileSync(target, "utf8");
+} catch {
+  // first build
+}
+if (current !== text) writeFileSync(target, text);
