@@ -1,0 +1,68 @@
+# The addon where there is no CMake: `npm install` without a prebuilt binary. The same sources, flags and defines as
+# CMakeLists.txt, into build/Release/heed.node.
+{
+  "target_defaults": {
+    "include_dirs": ["native"],
+    "cflags!": ["-O2"],
+    "cflags_cc!": ["-O2", "-fno-exceptions", "-fno-rtti", "-std=gnu++14", "-std=gnu++20"],
+    "cflags_cc": [
+      "-std=gnu++17", "-O3", "-fexceptions", "-frtti", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
+      "-Wno-psabi", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"
+    ],
+    "xcode_settings": {
+      "CLANG_CXX_LANGUAGE_STANDARD": "gnu++17",
+      "GCC_OPTIMIZATION_LEVEL": "3",
+      "GCC_ENABLE_CPP_EXCEPTIONS": "YES",
+      "GCC_ENABLE_CPP_RTTI": "YES",
+      "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
+      "OTHER_CPLUSPLUSFLAGS": ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+    },
+    "conditions": [["target_arch=='x64'", {"defines": ["HEED_X86"]}]]
+  },
+  "targets": [
+    {
+      "target_name": "heed",
+      "sources": ["<!@(node scripts/sources.mjs core)", "<!@(node scripts/sources.mjs addon)"],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": [
+        "NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_CPP_EXCEPTIONS",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+      ],
+      "dependencies": ["heed_kernels_portable"],
+      "conditions": [
+        ["target_arch=='x64'", {"dependencies": ["heed_kernels_avx2", "heed_kernels_avx512"]}],
+        ["OS=='linux'", {
+          "ldflags": ["-Wl,-z,nodelete", "-Wl,--gc-sections", "-static-libgcc", "-static-libstdc++"]
+        }]
+      ]
+    },
+    {
+      "target_name": "heed_kernels_portable",
+      "type": "static_library",
+      "sources": ["<!@(node scripts/sources.mjs kernels)"],
+      "defines": ["HEED_ISA=portable"]
+    }
+  ],
+  "conditions": [
+    ["target_arch=='x64'", {
+      "targets": [
+        {
+          "target_name": "heed_kernels_avx2",
+          "type": "static_library",
+          "sources": ["<!@(node scripts/sources.mjs kernels)"],
+          "defines": ["HEED_ISA=avx2"],
+          "cflags_cc": ["<!@(node scripts/sources.mjs isas avx2)"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<!@(node scripts/sources.mjs isas avx2)"]}
+        },
+        {
+          "target_name": "heed_kernels_avx512",
+          "type": "static_library",
+          "sources": ["<!@(node scripts/sources.mjs kernels)"],
+          "defines": ["HEED_ISA=avx512"],
+          "cflags_cc": ["<!@(node scripts/sources.mjs isas avx512)"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<!@(node scripts/sources.mjs isas avx512)"]}
+        }
+      ]
+    }]
+  ]
+}

@@ -1,0 +1,45 @@
+import eslint from "@eslint/js";
+import { defineConfig } from "eslint/config";
+import tseslint from "typescript-eslint";
+import globals from "globals";
+import layering from "./scripts/eslint-layering.mjs";
+
+export default defineConfig(
+  { ignores: ["dist/", "build*/", "coverage/", "prebuilds/", "runs/", "lib/native-ops.ts"] },
+  eslint.configs.recommended,
+  { linterOptions: { reportUnusedDisableDirectives: "error" } },
+  {
+    files: ["**/*.{js,mjs}"],
+    languageOptions: { globals: globals.node },
+  },
+  {
+    files: ["**/*.ts"],
+    extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
+    languageOptions: { parserOptions: { projectService: { allowDefaultProject: ["vitest.config.ts"] } } },
+    plugins: { heed: { rules: { layering } } },
+    rules: {
+      "heed/layering": "error",
+      "@typescript-eslint/consistent-type-imports": "error",
+      "@typescript-eslint/switch-exhaustiveness-check": "error",
+      // noUncheckedIndexedAccess makes every a[i] of a checked loop possibly undefined: `!` says that i is in range.
+      "@typescript-eslint/no-non-null-assertion": "off",
+      // The public functions check at run time what the types promise: JavaScript callers do not see the types.
+      "@typescript-eslint/no-unnecessary-condition": "off",
+      "@typescript-eslint/no-unnecessary-type-conversion": "off",
+      "@typescript-eslint/restrict-template-expressions": [
+        "error",
+        {
+          allowNumber: true,
+          allowBoolean: true,
+          allowNullish: true,
+          allow: [{ from: "file", name: ["Tensor", "Device"] }],
+        },
+      ],
+      "@typescript-eslint/no-confusing-void-expression": [
+        "error",
+        { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
+      ],
+      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
+    },
+  },
+);

@@ -1,0 +1,40 @@
+// node scripts/check-isa.mjs BUILD_FOLDER: no object file compiled with AVX flags may define a symbol that the linker
+// merges across files, unless it lives in that build's namespace. The linker keeps one copy of a weak symbol, whichever
+// comes first; an AVX-512 copy in portable code would end the process on a machine without it.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import path from "node:path";
+
+const build = process.argv[2] ?? "build";
+let files = 0;
+const faults = [];
+
+for (const isa of ["avx2", "avx512"]) {
+  const folder = path.join(build, `CMakeFiles/heed_kernels_${isa}.dir`);
+  const objects = existsSync(folder)
+    ? readdirSync(folder, { recursive: true }).filter((name) => name.endsWith(".o"))
+    : [];
+  for (const object of objects) {
+    files++;
+    const { status, stdout, stderr } = spawnSync("nm", ["-C", "--defined-only", path.join(folder, object)], {
+      encoding: "utf8",
+      maxBuffer: 1 << 28,
+    });
+    if (status !== 0) throw new Error(`nm failed on ${object}: ${stderr}`);
+    for (const line of stdout.split("\n")) {
+      const [, kind, name] = /^[0-9a-f]+ (\w) (.*)$/.exec(line) ?? [];
+      if (kind && "WVuwv".includes(kind) && !name.includes(`heed::cpu::${isa}::`))
+        faults.push(`${isa}/${path.basename(object)}: ${kind} ${name}`);
+    }
+  }
+}
+
+if (files === 0) {
+  console.error(`check-isa: no AVX object files in ${build}`);
+  process.exitCode = 1;
+} else if (faults.length > 0) {
+  console.error(`check-isa: symbols that must not leave their instruction set:\n  ${faults.join("\n  ")}`);
+  process.exitCode = 1;
+} else {
+  console.log(`check-isa: ${files} object files keep to their instruction set`);
+}

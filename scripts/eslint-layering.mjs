@@ -1,0 +1,75 @@
+// The layers of lib/ as a lint rule: each folder lists what it may import; upward and sideways imports are errors,
+// types included. DESIGN.md has the picture.
+import path from "node:path";
+
+const base = ["base"];
+const core = [...base, "core"];
+const ops = [...core, "ops"];
+const nn = [...ops, "nn"];
+const models = [...nn, "models"];
+const parts = [...models, "optim", "formats", "tokenizer"];
+const whole = [...parts, "train", "generate", "interpret"];
+
+/** What each layer may import besides itself. */
+const allowed = {
+  base,
+  core,
+  ops: core,
+  nn: ops,
+  models: nn,
+  optim: ops,
+  formats: core,
+  tokenizer: core,
+  train: parts,
+  generate: parts,
+  interpret: parts,
+  server: whole,
+  plugins: whole,
+  cli: whole,
+};
+
+const baseFiles = ["errors.ts", "dtype.ts", "shape.ts", "native.ts", "native-ops.ts"];
+
+/** The layer of a file given relative to lib/. Files in lib/ itself are the lowest; index.ts is above everything. */
+function layerOf(file) {
+  const folder = file.includes("/") ? file.slice(0, file.indexOf("/")) : "";
+  if (folder) return folder;
+  if (file === "index.ts") return "index";
+  return baseFiles.includes(file) ? "base" : "core";
+}
+
+export default {
+  meta: {
+    type: "problem",
+    schema: [],
+    messages: {
+      forbidden: "{{from}} may not import {{to}}: the layers of lib/ are in scripts/eslint-layering.mjs",
+      unknown: "lib/{{from}}/ is no layer: add it to scripts/eslint-layering.mjs",
+    },
+  },
+  create(context) {
+    const lib = path.join(context.cwd, "lib");
+    const file = path.relative(lib, context.filename).split(path.sep).join("/");
+    const from = layerOf(file);
+    if (file.startsWith("../") || from === "index") return {};
+
+    function check(node) {
+      const specifier = node.source?.value;
+      if (typeof specifier !== "string" || !specifier.startsWith(".")) return;
+      const target = path.posix.join(path.posix.dirname(file), specifier).replace(/\.js$/, ".ts");
+      const to = target.startsWith("../") ? target : layerOf(target);
+      if (to !== from && !allowed[from].includes(to))
+        context.report({ node: node.source, messageId: "forbidden", data: { from, to } });
+    }
+
+    if (!Object.hasOwn(allowed, from))
+      return { Program: (node) => context.report({ node, messageId: "unknown", data: { from } }) };
+    return {
+      ImportDeclaration: check,
+      ImportExpression: check,
+      ExportNamedDeclaration: check,
+      ExportAllDeclaration: check,
+      TSImportType: check,
+    };
+  },
+};

@@ -1,0 +1,31 @@
+// Formats the native sources in place; with --check it changes nothing and names what is not formatted (exit code 1).
+// Version 19 of clang-format, since versions differ in details.
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+function find() {
+  for (const name of ["clang-format-19", "clang-format"]) {
+    const { status, stdout } = spawnSync(name, ["--version"], { encoding: "utf8" });
+    if (status === 0 && /version 19\./.test(stdout)) return name;
+  }
+  throw new Error("clang-format 19 is not installed (Debian: apt-get install clang-format-19)");
+}
+
+const files = ["native", "test/native"].flatMap((folder) =>
+  readdirSync(path.join(root, folder), { recursive: true })
+    .filter((name) => /\.(h|cc|cu|cuh)$/.test(name))
+    .map((name) => path.join(folder, name)),
+);
+const options = process.argv.includes("--check") ? ["--dry-run", "-Werror"] : ["-i"];
+
+try {
+  const { status } = spawnSync(find(), [...options, ...files], { cwd: root, stdio: "inherit" });
+  process.exitCode = status ?? 1;
+} catch (error) {
+  console.error(`format-cpp: ${error.message}`);
+  process.exitCode = 1;
+}
