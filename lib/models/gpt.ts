@@ -1,0 +1,133 @@
+import { type Device, device as deviceOf } from "../device.js";
+import { HeedError } from "../errors.js";
+import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import { Embedding } from "../nn/embedding.js";
+import { Initializer } from "../nn/init.js";
+import { KvCache } from "../nn/kv-cache.js";
+import { LayerNorm } from "../nn/layer-norm.js";
+import { Module } from "../nn/module.js";
+import { TransformerBlock } from "../nn/transformer-block.js";
+import { add } from "../ops/binary.js";
+import { checkDType, checkShapeIs, checkTensor } from "../ops/check.js";
+import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import { embedding } from "../ops/embedding.js";
+import { linear } from "../ops/linear.js";
+import { narrow, reshape } from "../ops/views.js";
+import { scope } from "../scope.js";
+import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { checkGptConfig, type GptConfig } from "./gpt-config.js";
+
+export interface GptOptions {
+  /** Of the first parameters and of dropout; 0 unless given. */
+  seed?: number;
+  /** "auto" unless given. */
+  device?: Device | string;
+}
+
+export interface GptForwardOptions {
+  /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
+  keyLengths?: IntTensor | null;
+  /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
+  cache?: KvCache | null;
+  /** With a cache: how many of the ids are real in each sequence; all unless given. */
+  counts?: ArrayLike<number>;
+  /** Logits of each sequence's last real token alone, [B, V]. */
+  lastOnly?: boolean;
+}
+
+/**
+ * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
+ * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints.
+ */
+export class GPT extends Module {
+  readonly wte: Embedding;
+  readonly wpe: Embedding;
+  readonly drop: Dropout;
+  readonly h: TransformerBlock[];
+  readonly ln_f: LayerNorm;
+  readonly config: Required<GptConfig>;
+  readonly device: Device;
+  /** Where dropout draws from; the trainer sets its step. */
+  readonly dropoutSeeds: DropoutSeeds;
+
+  constructor(config: GptConfig, options: GptOptions = {}) {
+    super();
+    this.config = checkGptConfig(config);
+    this.device = deviceOf(options.device);
+    const { vocabularySize, contextLength, layers, heads, width, bias, activation, eps, dropout } = this.config;
+    const init = new Initializer(options.seed ?? 0, this.device);
+    this.dropoutSeeds = new DropoutSeeds(options.seed ?? 0);
+    const block = {
+      width,
+      heads,
+      bias,
+      activation,
+      eps,
+      dropout,
+      residualDropout: dropout,
+      causal: true,
+      layout: "io",
+      // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
+      outputStd: 0.02 / Math.sqrt(2 * layers),
+    } as const;
+    this.wte = new Embedding({ count: vocabularySize, width }, init);
+    this.wpe = new Embedding({ count: contextLength, width }, init);
+    this.drop = new Dropout(dropout, this.dropoutSeeds);
+    this.h = Array.from({ length: layers }, () => new TransformerBlock(block, init, this.dropoutSeeds));
+    this.ln_f = new LayerNorm({ width, bias, eps }, init);
+  }
+
+  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
+    const { cache = null, counts, keyLengths = null, lastOnly = false } = options;
+    checkTensor("GPT", "ids", ids);
+    checkDType("GPT", "ids", ids, "i32");
+    checkShapeIs("GPT", "ids", ids, [cache?.batch ?? -1, -1]);
+    const tokens = ids.shape[1]!;
+    if (tokens === 0 || tokens > this.config.contextLength)
+      throw new HeedError("ERR_SHAPE", `GPT: expected 1 to ${this.config.contextLength} tokens, got ${tokens}`);
+    return scope(() => {
+      cache?.begin(tokens, counts);
+      let x = this.drop.forward(this.#embed(ids, cache)); // [B, T, C]
+      for (const [layer, block] of this.h.entries()) {
+        const next = block.forward(x, { keyLengths, cache, layer });
+        x.dispose();
+        x = next;
+      }
+      cache?.advance();
+      if (lastOnly) x = this.#last(x, counts); // [B, C]
+      return linear(this.ln_f.forward(x), this.wte.weight); // [B, T, V]
+    });
+  }
+
+  /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
+  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
+    return scope(() => crossEntropy(this.forward(ids), targets, options));
+  }
+
+  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  createCache(batch: number, length = this.config.contextLength): KvCache {
+    const { layers, heads, width, contextLength } = this.config;
+    if (length > contextLength)
+      throw new HeedError("ERR_RANGE", `GPT: expected a cache of at most ${contextLength} tokens, got ${length}`);
+    return new KvCache({ layers, batch, length, heads, headSize: width / heads, device: this.device });
+  }
+
+  #embed(ids: IntTensor, cache: KvCache | null): FloatTensor {
+    const [batch, tokens] = ids.shape as [number, number];
+    if (!cache) return add(this.wte.forward(ids), narrow(this.wpe.weight, 0, 0, tokens));
+    // Each sequence goes on where it stood; padding may point anywhere.
+    const last = this.config.contextLength - 1;
+    const positions = new Int32Array(batch * tokens);
+    for (let b = 0; b < batch; b++)
+      for (let t = 0; t < tokens; t++) positions[b * tokens + t] = Math.min(cache.lengths[b]! + t, last);
+    return add(this.wte.forward(ids), this.wpe.forward(tensor(positions, [batch, tokens], { device: this.device })));
+  }
+
+  /** The last real position of each sequence: [B, T, C] → [B, C]. */
+  #last(x: FloatTensor, counts?: ArrayLike<number>): FloatTensor {
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    const rows = Int32Array.from({ length: batch }, (_, b) => b * tokens + (counts?.[b] ?? tokens) - 1);
+    return embedding(tensor(rows, [batch], { device: this.device }), reshape(x, [batch * tokens, width]));
+  }
+}

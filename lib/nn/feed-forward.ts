@@ -1,0 +1,39 @@
+import type { Activation } from "../ops/activation.js";
+import type { FloatTensor } from "../tensor.js";
+import type { Initializer } from "./init.js";
+import { Linear } from "./linear.js";
+import { Module } from "./module.js";
+
+export interface FeedForwardConfig {
+  width: number;
+  /** Width between the two layers; 4·width unless given. */
+  hidden?: number;
+  /** "gelu" unless given. */
+  activation?: Activation;
+  bias?: boolean;
+  layout?: "oi" | "io";
+  std?: number;
+  /** Standard deviation of the second layer. */
+  outputStd?: number;
+}
+
+/** Two linear layers with an activation between (Vaswani et al. 2017, §3.3). */
+export class FeedForward extends Module {
+  readonly c_fc: Linear;
+  readonly c_proj: Linear;
+  readonly activation: Activation;
+
+  constructor(config: FeedForwardConfig, init: Initializer) {
+    super();
+    const { width, hidden = 4 * width, activation = "gelu", bias = true, layout = "oi", std = 0.02 } = config;
+    this.activation = activation;
+    this.c_fc = new Linear({ inputs: width, outputs: hidden, bias, std, layout }, init);
+    this.c_proj = new Linear({ inputs: hidden, outputs: width, bias, std: config.outputStd ?? std, layout }, init);
+  }
+
+  /** x [..., C] → [..., C], with `residual` added if given. */
+  forward(x: FloatTensor, residual: FloatTensor | null = null): FloatTensor {
+    const hidden = this.c_fc.forward(x, { activation: this.activation }); // [..., 4C]
+    return this.c_proj.forward(hidden, { residual });
+  }
+}

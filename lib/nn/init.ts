@@ -1,0 +1,36 @@
+import { parameter } from "../autograd.js";
+import type { Device } from "../device.js";
+import { ops } from "../native.js";
+import type { Shape } from "../shape.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+
+/**
+ * Where a model's first parameters come from: one seed, a number drawn for each tensor in the order of creation, so
+ * that the same seed gives the same model on every device.
+ */
+export class Initializer {
+  #tensors = 0;
+
+  constructor(
+    readonly seed: number,
+    readonly device: Device,
+  ) {}
+
+  /** Normally distributed with mean 0. */
+  normal(shape: Shape, std: number): FloatTensor {
+    const tensor = this.#create(shape);
+    // Distinct seeds for distinct tensors: Philox streams of different keys are independent.
+    ops.random_normal(tensor.handle, 0, std, (this.seed * 65_537 + ++this.#tensors) % Number.MAX_SAFE_INTEGER);
+    return tensor;
+  }
+
+  constant(shape: Shape, value: number): FloatTensor {
+    const tensor = this.#create(shape);
+    ops.fill(tensor.handle, value);
+    return tensor;
+  }
+
+  #create(shape: Shape): FloatTensor {
+    return parameter(allocate(shape, "f32", this.device, false));
+  }
+}

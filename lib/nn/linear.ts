@@ -1,0 +1,34 @@
+import { linear, type LinearOptions } from "../ops/linear.js";
+import type { FloatTensor } from "../tensor.js";
+import type { Initializer } from "./init.js";
+import { Module } from "./module.js";
+
+export interface LinearConfig {
+  inputs: number;
+  outputs: number;
+  /** true unless given */
+  bias?: boolean;
+  /** Standard deviation of the first weights; 0.02 (GPT-2) unless given. */
+  std?: number;
+  /** Weight as [out, in] ("oi", the default) or [in, out] ("io", GPT-2's checkpoints). */
+  layout?: "oi" | "io";
+}
+
+/** x·W + b, optionally with an activation and a residual fused in. */
+export class Linear extends Module {
+  readonly weight: FloatTensor;
+  readonly bias: FloatTensor | null;
+  readonly layout: "oi" | "io";
+
+  constructor({ inputs, outputs, bias = true, std = 0.02, layout = "oi" }: LinearConfig, init: Initializer) {
+    super();
+    this.layout = layout;
+    this.weight = init.normal(layout === "oi" ? [outputs, inputs] : [inputs, outputs], std);
+    this.bias = bias ? init.constant([outputs], 0) : null;
+  }
+
+  /** [..., in] → [..., out] */
+  forward(x: FloatTensor, options: Pick<LinearOptions, "activation" | "residual"> = {}): FloatTensor {
+    return linear(x, this.weight, { bias: this.bias, layout: this.layout, ...options });
+  }
+}

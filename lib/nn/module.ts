@@ -1,0 +1,108 @@
+import { HeedError } from "../errors.js";
+import { formatShape, sameShape } from "../shape.js";
+import { type FloatTensor, Tensor } from "../tensor.js";
+
+/** Parameters by name, as checkpoints hold them. */
+export type StateDict = Record<string, FloatTensor>;
+
+/**
+ * A part of a model: its tensors that require gradients are parameters, its properties that are modules (alone or in
+ * arrays) are its children. Names join by dots: `h.0.attn.c_attn.weight`.
+ */
+export abstract class Module {
+  /** Whether dropout is on. Set it with `train()` and `eval()`. */
+  training = true;
+
+  /** The module's own children, by name. */
+  *children(): Generator<[string, Module]> {
+    for (const [name, value] of Object.entries(this)) {
+      if (value instanceof Module) yield [name, value];
+      else if (Array.isArray(value))
+        for (const [i, item] of value.entries()) if (item instanceof Module) yield [`${name}.${i}`, item];
+    }
+  }
+
+  /** This module and all below it, with their names. */
+  *modules(prefix = ""): Generator<[string, Module]> {
+    yield [prefix, this];
+    for (const [name, child] of this.children()) yield* child.modules(prefix ? `${prefix}.${name}` : name);
+  }
+
+  /** Every parameter once, in the order of the modules. */
+  *namedParameters(): Generator<[string, FloatTensor]> {
+    const seen = new Set<Tensor>();
+    for (const [prefix, module] of this.modules())
+      for (const [name, value] of Object.entries(module))
+        if (value instanceof Tensor && value.requiresGrad && !seen.has(value)) {
+          seen.add(value);
+          yield [prefix ? `${prefix}.${name}` : name, value as FloatTensor];
+        }
+  }
+
+  parameters(): FloatTensor[] {
+    return [...this.namedParameters()].map(([, tensor]) => tensor);
+  }
+
+  /** Number of trained numbers; shared ones count once. */
+  parameterCount(): number {
+    return this.parameters().reduce((sum, tensor) => sum + tensor.size, 0);
+  }
+
+  /** Dropout on. */
+  train(): this {
+    for (const [, module] of this.modules()) module.training = true;
+    return this;
+  }
+
+  /** Dropout off. */
+  eval(): this {
+    for (const [, module] of this.modules()) module.training = false;
+    return this;
+  }
+
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) parameter.zeroGrad();
+  }
+
+  /** The parameters by name: the tensors themselves, not copies. */
+  stateDict(): StateDict {
+    return Object.fromEntries(this.namedParameters());
+  }
+
+  /**
+   * Overwrites the parameters. Every name and shape must fit; nothing is changed if one does not.
+   * Throws ERR_FORMAT for missing and unknown names, ERR_SHAPE for a wrong shape.
+   */
+  loadStateDict(state: Readonly<Record<string, { shape: readonly number[]; values: ArrayLike<number> }>>): void {
+    const own = this.stateDict();
+    const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name));
+    const unknown = Object.keys(state).filter((name) => !Object.hasOwn(own, name));
+    if (missing.length || unknown.length) {
+      const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
+      throw new HeedError(
+        "ERR_FORMAT",
+        "loadStateDict: expected the names of this model's parameters" +
+          (missing.length ? `; missing ${list(missing)}` : "") +
+          (unknown.length ? `; unknown ${list(unknown)}` : ""),
+      );
+    }
+    for (const [name, tensor] of Object.entries(own)) {
+      const { shape, values } = state[name]!;
+      if (!sameShape(shape, tensor.shape) || values.length !== tensor.size)
+        throw new HeedError(
+          "ERR_SHAPE",
+          `loadStateDict: expected ${name} of shape ${formatShape(tensor.shape)}, got ${formatShape(shape)}`,
+        );
+    }
+    for (const [name, tensor] of Object.entries(own)) tensor.set(state[name]!.values);
+  }
+
+  /** Frees every parameter and its gradient. */
+  dispose(): void {
+    for (const parameter of this.parameters()) parameter.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

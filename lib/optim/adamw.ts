@@ -1,0 +1,153 @@
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { checkInteger, checkNumber } from "../ops/check.js";
+import { formatShape, sameShape } from "../shape.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+
+export interface AdamWOptions {
+  /** Learning rate; may be changed between steps. 1e-3 unless given. */
+  lr?: number;
+  /** 0.9 unless given. */
+  beta1?: number;
+  /** 0.999 unless given. */
+  beta2?: number;
+  /** 1e-8 unless given. */
+  eps?: number;
+  /** 0.01 unless given. */
+  weightDecay?: number;
+  /** Which parameters decay; those of two dimensions and more unless given (not biases and norms). */
+  decays?: (name: string, parameter: FloatTensor) => boolean;
+  /** Gradients are scaled down together so that their global norm is at most this; off unless given. */
+  maxNorm?: number;
+}
+
+interface Group {
+  decay: boolean;
+  names: string[];
+  params: FloatTensor[];
+  m: FloatTensor[];
+  v: FloatTensor[];
+}
+
+/**
+ * AdamW (Loshchilov & Hutter 2019): decoupled weight decay, bias-corrected moments, and clipping by the global norm of
+ * the gradients (Pascanu et al. 2013), all on the device: a step reads nothing back.
+ */
+export class AdamW implements Disposable {
+  lr: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly weightDecay: number;
+  readonly maxNorm: number | null;
+  /** Steps taken. */
+  steps = 0;
+  /** [] : the global norm of the gradients at the last step, before clipping; null without `maxNorm`. */
+  readonly gradientNorm: FloatTensor | null;
+  readonly #groups: Group[];
+
+  constructor(parameters: Iterable<[string, FloatTensor]>, options: AdamWOptions = {}) {
+    const { lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01, maxNorm } = options;
+    const decays = options.decays ?? ((_, parameter) => parameter.shape.length >= 2);
+    checkNumber("AdamW", "lr", lr, 0, Number.MAX_VALUE);
+    checkNumber("AdamW", "beta1", beta1, 0, 1 - Number.EPSILON);
+    checkNumber("AdamW", "beta2", beta2, 0, 1 - Number.EPSILON);
+    checkNumber("AdamW", "eps", eps, 0, Number.MAX_VALUE);
+    checkNumber("AdamW", "weightDecay", weightDecay, 0, Number.MAX_VALUE);
+    if (maxNorm !== undefined) checkNumber("AdamW", "maxNorm", maxNorm, Number.MIN_VALUE);
+    [this.lr, this.beta1, this.beta2, this.eps, this.weightDecay] = [lr, beta1, beta2, eps, weightDecay];
+    this.maxNorm = maxNorm ?? null;
+    this.#groups = [true, false].map((decay) => ({ decay, names: [], params: [], m: [], v: [] }));
+    for (const [name, parameter] of parameters) {
+      const group = this.#groups[decays(name, parameter) ? 0 : 1]!;
+      group.names.push(name);
+      group.params.push(parameter);
+      for (const moment of [group.m, group.v]) {
+        const tensor = allocate(parameter.shape, "f32", parameter.device, false);
+        ops.fill(tensor.handle, 0);
+        moment.push(tensor);
+      }
+    }
+    const first = this.#groups.flatMap((group) => group.params)[0];
+    if (!first) throw new HeedError("ERR_ARGUMENT", "AdamW: expected at least one parameter");
+    this.gradientNorm = maxNorm === undefined ? null : allocate([], "f32", first.device, false);
+  }
+
+  /**
+   * Moves the parameters that have a gradient. Where the norm of the gradients is not finite, nothing moves; the count
+   * of steps goes on.
+   */
+  step(): void {
+    checkNumber("AdamW", "lr", this.lr, 0, Number.MAX_VALUE);
+    this.steps++;
+    const grads = this.#groups.flatMap((group) => group.params.flatMap((p) => (p.grad ? [p.grad.handle] : [])));
+    if (grads.length === 0) throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
+    if (this.gradientNorm) ops.global_norm(this.gradientNorm.handle, grads);
+    for (const { decay, params, m, v } of this.#groups) {
+      const used = [...params.keys()].filter((i) => params[i]!.grad);
+      if (used.length === 0) continue;
+      const handles = (list: FloatTensor[]) => used.map((i) => list[i]!.handle);
+      ops.adamw(
+        handles(params),
+        used.map((i) => params[i]!.grad!.handle),
+        handles(m),
+        handles(v),
+        this.gradientNorm?.handle ?? null,
+        this.maxNorm ?? 0,
+        this.lr,
+        this.beta1,
+        this.beta2,
+        this.eps,
+        decay ? this.weightDecay : 0,
+        this.steps,
+      );
+    }
+  }
+
+  /** Forgets the gradients: the next backward pass writes them anew. */
+  zeroGrad(): void {
+    for (const { params } of this.#groups) for (const parameter of params) parameter.zeroGrad();
+  }
+
+  /** The moments, named `m.<parameter>` and `v.<parameter>`: the tensors themselves, not copies. */
+  stateDict(): Record<string, FloatTensor> {
+    return Object.fromEntries(
+      this.#groups.flatMap(({ names, m, v }) =>
+        names.flatMap((name, i) => [
+          [`m.${name}`, m[i]!],
+          [`v.${name}`, v[i]!],
+        ]),
+      ),
+    );
+  }
+
+  /** Takes up a saved state after `steps` steps. Throws ERR_FORMAT for missing names, ERR_SHAPE for wrong shapes. */
+  loadStateDict(
+    state: Readonly<Record<string, { shape: readonly number[]; values: ArrayLike<number> }>>,
+    steps: number,
+  ): void {
+    checkInteger("AdamW", "steps", steps, 0);
+    const own = Object.entries(this.stateDict());
+    for (const [name, tensor] of own) {
+      if (!Object.hasOwn(state, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing ${name}`);
+      const { shape } = state[name]!;
+      if (!sameShape(shape, tensor.shape))
+        throw new HeedError(
+          "ERR_SHAPE",
+          `AdamW: expected ${name} of shape ${formatShape(tensor.shape)}, got ${formatShape(shape)}`,
+        );
+    }
+    for (const [name, tensor] of own) tensor.set(state[name]!.values);
+    this.steps = steps;
+  }
+
+  /** Frees the moments. */
+  dispose(): void {
+    for (const { m, v } of this.#groups) for (const tensor of [...m, ...v]) tensor.dispose();
+    this.gradientNorm?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,29 @@
+import { checkInteger, checkNumber } from "../ops/check.js";
+
+/** The learning rate at a step, counted from 0. */
+export type Schedule = (step: number) => number;
+
+export interface CosineOptions {
+  /** The highest rate. */
+  lr: number;
+  /** Steps over which the rate rises to it from 0. */
+  warmup?: number;
+  /** When the lowest rate is reached. */
+  steps: number;
+  /** The lowest rate; lr/10 unless given. */
+  minLr?: number;
+}
+
+/** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017), then constant. */
+export function cosineSchedule({ lr, warmup = 0, steps, minLr = lr / 10 }: CosineOptions): Schedule {
+  checkNumber("cosineSchedule", "lr", lr, 0, Number.MAX_VALUE);
+  checkNumber("cosineSchedule", "minLr", minLr, 0, lr);
+  checkInteger("cosineSchedule", "steps", steps, 1);
+  checkInteger("cosineSchedule", "warmup", warmup, 0, steps);
+  return (step) => {
+    if (step < warmup) return (lr * (step + 1)) / warmup;
+    if (step >= steps) return minLr;
+    const progress = (step - warmup) / (steps - warmup);
+    return minLr + 0.5 * (1 + Math.cos(Math.PI * progress)) * (lr - minLr);
+  };
+}
