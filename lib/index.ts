@@ -1,0 +1,86 @@
+export { type ErrorCode, HeedError } from "./errors.js";
+export { type Device, device, type DeviceInfo, devices, setThreads, threads } from "./device.js";
+export type { MemoryStats } from "./native.js";
+export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
+export type { Shape } from "./shape.js";
+export {
+  empty,
+  type FloatTensor,
+  full,
+  type IntTensor,
+  type NestedArray,
+  ones,
+  randn,
+  Tensor,
+  tensor,
+  type TensorOptions,
+  uniform,
+  zeros,
+} from "./tensor.js";
+export { keep, scope } from "./scope.js";
+export { detach, isRecording, noGrad, parameter } from "./autograd.js";
+
+// Operations
+export { type Activation, activate } from "./ops/activation.js";
+export { attention, type AttentionOptions, packedAttention } from "./ops/attention.js";
+export {
+  add,
+  div,
+  equal,
+  greater,
+  less,
+  maximum,
+  minimum,
+  mul,
+  type Operand,
+  pow,
+  sub,
+} from "./ops/binary.js";
+export { cacheWrite } from "./ops/cache-write.js";
+export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";
+export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";
+export { dropout } from "./ops/dropout.js";
+export { embedding } from "./ops/embedding.js";
+export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
+export { linear, type LinearOptions } from "./ops/linear.js";
+export { matmul } from "./ops/matmul.js";
+export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
+export { softmax } from "./ops/softmax.js";
+export {
+  abs,
+  cos,
+  exp,
+  gelu,
+  log,
+  neg,
+  reciprocal,
+  relu,
+  rsqrt,
+  sigmoid,
+  silu,
+  sin,
+  sqrt,
+  square,
+  tanh,
+} from "./ops/unary.js";
+export { cast, contiguous, narrow, reshape, transpose } from "./ops/views.js";
+
+// Modules
+export { Module, type StateDict } from "./nn/module.js";
+export { Initializer } from "./nn/init.js";
+export { Linear, type LinearConfig } from "./nn/linear.js";
+export { LayerNorm } from "./nn/layer-norm.js";
+export { Embedding } from "./nn/embedding.js";
+export { Dropout, DropoutSeeds } from "./nn/dropout.js";
+export { Attention, type AttentionConfig, type AttentionContext } from "./nn/attention.js";
+export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
+export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-block.js";
+export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
+
+// Models
+export { GPT, type GptForwardOptions, type GptOptions } from "./models/gpt.js";
+export { fromHuggingFaceConfig, gpt2Sizes, type GptConfig, toHuggingFaceConfig } from "./models/gpt-config.js";
+
+// Optimisation
+export { AdamW, type AdamWOptions } from "./optim/adamw.js";
+export { cosineSchedule, type CosineOptions, type Schedule } from "./optim/schedule.js";
