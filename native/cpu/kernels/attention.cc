@@ -1,0 +1,229 @@
+// attention_forward: out = dropout(softmax(scale · q k^T + mask)) v, with lse, the natural log of Σ exp of each row's
+// scaled scores. FlashAttention-2 (Dao 2023): key tiles one after another, the softmax kept online (running maximum
+// m and sum l, the output rescaled when m grows), so that no [Tq, Tk] matrix exists.
+//
+// Parallel over groups of heads that share keys, blocks of their query rows and, where those are too few, splits of the
+// keys; a split's o, m and l are combined at the end (Flash-Decoding). Splits depend on shapes only, so results do not
+// depend on the number of threads. Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse = -inf.
+#include "cpu/kernels/attention_rows.h"
+#include "cpu/kernels/attention_tile.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+// With this many items there is no need to split the keys.
+constexpr int64_t kEnoughItems = 64;
+constexpr int64_t kSplitKeys = 8 * kBlockKeys;
+
+struct Forward {
+  Attention a;
+  TensorView out;
+  float* lse;  // or null
+  bool few_rows;
+  int64_t blocks, splits, split_keys;
+  float* partial_out;    // [groups, splits, rows, width], not divided by l
+  float* partial_stats;  // [groups, splits, rows, 2]: m, l
+
+  int64_t partial(int64_t b, int64_t g, int64_t s, int64_t r) const {
+    return ((b * a.Hkv + g) * splits + s) * a.rows + r;
+  }
+  float* output_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
+    return splits > 1 ? partial_out + partial(b, g, s, r) * a.width : a.query_row(out, b, g, r);
+  }
+  // Keeps m and l, and returns the factor that is left to multiply the row with.
+  float finish_row(int64_t b, int64_t g, int64_t s, int64_t r, float m, float l) const {
+    if (splits > 1) {
+      partial_stats[2 * partial(b, g, s, r)] = m;
+      partial_stats[2 * partial(b, g, s, r) + 1] = l;
+      return 1;
+    }
+    return finish(b, g, r, m, l);
+  }
+  float finish(int64_t b, int64_t g, int64_t r, float m, float l) const {
+    if (lse) lse[a.row_index(b, g, r)] = m * kLn2 + std::log(l);
+    return l == 0 ? 0 : 1 / l;
+  }
+};
+
+int64_t block_scratch(const Attention& a) {
+  return 2 * Scratch::rounded(a.D * kBlockQueries) + 2 * Scratch::rounded(kBlockKeys * a.width) +
+         Scratch::rounded(kBlockKeys * kBlockQueries);
+}
+
+// The softmax of a tile of scores, in place: p = 2^(s - m). Updates m and l and sets alpha, by which what was summed
+// under the old maximum is to be multiplied; returns whether any of that is not 1.
+bool online_softmax(const Stair& stair, int64_t vectors, const int32_t* visible, int64_t begin, float* tile, float* m,
+                    float* l, float* alpha) {
+  const vf minus_infinity = set1(-INFINITY);
+  float change = 0;
+  for (int64_t c = 0; c < vectors; c++) {
+    float* column = tile + c * kWidth;
+    const vf old_max = load(m + c * kWidth);
+    vf new_max = old_max;
+    for (int64_t j = 0; j < stair.all[c]; j++) new_max = vmax(new_max, load(column + j * kBlockQueries));
+    for (int64_t j = stair.all[c]; j < stair.any[c]; j++) {
+      vi seen;
+      __builtin_memcpy(&seen, visible + c * kWidth, sizeof seen);
+      const vf s =
+          select(seen > set1i(static_cast<int32_t>(begin + j)), load(column + j * kBlockQueries), minus_infinity);
+      store(column + j * kBlockQueries, s);
+      new_max = vmax(new_max, s);
+    }
+    // A row that has seen no key yet: 2^(-inf - 0) is the 0 that 2^(-inf + inf) is not.
+    const vf base = select(new_max == minus_infinity, vf{}, new_max);
+    const vf factor = exp2_nonpositive(old_max - base);
+    vf sum = load(l + c * kWidth) * factor;
+    for (int64_t j = 0; j < stair.any[c]; j++) {
+      const vf p = exp2_nonpositive(load(column + j * kBlockQueries) - base);
+      store(column + j * kBlockQueries, p);
+      sum += p;
+    }
+    store(m + c * kWidth, new_max);
+    store(l + c * kWidth, sum);
+    store(alpha + c * kWidth, factor);
+    change = max_of(change, hmax(vabs(factor - set1(1))));
+  }
+  return change > 0;
+}
+
+// Rows [first, first + n) of a group over the keys of one split.
+void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t n, int64_t split, Scratch scratch) {
+  const Attention& a = f.a;
+  const int64_t vectors = ceil_div(n, kWidth);
+  float* q = scratch.take(a.D * kBlockQueries);
+  float* o = scratch.take(a.D * kBlockQueries);
+  float* k = scratch.take(kBlockKeys * a.width);
+  float* v = scratch.take(kBlockKeys * a.width);
+  float* tile = scratch.take(kBlockKeys * kBlockQueries);
+  float m[kBlockQueries], l[kBlockQueries], alpha[kBlockQueries];
+  int32_t visible[kBlockQueries];
+  uint64_t draws[kBlockQueries];
+  const float* rows[kBlockQueries];
+  for (int64_t i = 0; i < vectors * kWidth; i++) {
+    const int64_t r = first + min_of(i, n - 1);  // lanes that are left over repeat the last row
+    rows[i] = a.query_row(a.q, b, g, r);
+    visible[i] = static_cast<int32_t>(a.visible(b, r));
+    draws[i] = a.first_draw(b, g, r);
+    m[i] = -INFINITY;
+    l[i] = 0;
+  }
+  pack_transposed(q, rows, n, a.D, a.scale * kLog2E);
+  for (int64_t d = 0; d < a.D; d++)
+    __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
+
+  const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, visible[n - 1]);
+  for (int64_t begin = split * f.split_keys; begin < end; begin += kBlockKeys) {
+    const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
+    const Stair stair(visible, vectors, begin, keys);
+    for (int64_t j = 0; j < keys; j++) {
+      copy_row(k + j * a.width, a.key_row(a.k, b, g, begin + j), a.D, 1, false);
+      copy_row(v + j * a.width, a.key_row(a.v, b, g, begin + j), a.D, 1, false);
+    }
+    scores_product(stair, vectors, a.D, k, a.width, q, tile);
+    if (online_softmax(stair, vectors, visible, begin, tile, m, l, alpha))
+      for (int64_t d = 0; d < a.D; d++)
+        for (int64_t c = 0; c < vectors; c++) {
+          float* p = o + d * kBlockQueries + c * kWidth;
+          store(p, load(p) * load(alpha + c * kWidth));
+        }
+    if (a.dropout_p > 0) {
+      DropoutMask mask;
+      mask.draw(a, draws, n, begin, keys);
+      mask.apply(stair, vectors, dropout_scale(a.dropout_p), tile);
+    }
+    queries_product(stair, vectors, a.D, v, a.width, tile, o);
+  }
+
+  float* results[kBlockQueries];
+  for (int64_t i = 0; i < n; i++) {
+    results[i] = f.output_row(b, g, split, first + i);
+    alpha[i] = f.finish_row(b, g, split, first + i, m[i], l[i]);
+  }
+  unpack_transposed(results, o, n, a.D, alpha);
+}
+
+// All rows of a group, which are few, over the keys of one split.
+void attend_rows(const Forward& f, int64_t b, int64_t g, int64_t split, Scratch scratch) {
+  const Attention& a = f.a;
+  const int64_t begin = split * f.split_keys;
+  const int64_t keys = max_of<int64_t>(0, min_of(f.split_keys, a.visible(b, a.rows - 1) - begin));
+  float* o = scratch.take(a.rows * a.width);
+  float m[kFewRows], l[kFewRows];
+  attend_few_rows(a, b, g, begin, keys, o, m, l, scratch);
+  for (int64_t r = 0; r < a.rows; r++)
+    copy_row(f.output_row(b, g, split, r), o + r * a.width, a.D, f.finish_row(b, g, split, r, m[r], l[r]), false);
+}
+
+// out = Σ_s 2^(m_s - m) o_s / Σ_s 2^(m_s - m) l_s with m the largest m_s.
+void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
+  const Attention& a = f.a;
+  float m = -INFINITY, l = 0;
+  const auto stats = [&](int64_t s) { return f.partial_stats + 2 * f.partial(b, g, s, r); };
+  for (int64_t s = 0; s < f.splits; s++) m = max_of(m, stats(s)[0]);
+  const auto weight = [&](int64_t s) { return stats(s)[1] == 0 ? 0 : std::exp2(stats(s)[0] - m); };
+  for (int64_t s = 0; s < f.splits; s++) l += weight(s) * stats(s)[1];
+  const float factor = f.finish(b, g, r, m, l);
+  float* out = a.query_row(f.out, b, g, r);
+  for (int64_t d = 0; d < a.D; d += kWidth) {
+    vf sum{};
+    for (int64_t s = 0; s < f.splits; s++) sum = fma(set1(weight(s)), load(f.output_row(b, g, s, r) + d), sum);
+    if (d + kWidth <= a.D)
+      store(out + d, sum * set1(factor));
+    else
+      store_n(out + d, sum * set1(factor), a.D - d);
+  }
+}
+
+}  // namespace
+
+void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
+                       Bool causal, Float scale, Float dropout_p, Int seed) {
+  constexpr const char* op = "attention_forward";
+  Forward f{};
+  f.a = make_attention(op, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  const Attention& a = f.a;
+  expect_heads(op, "out", out, a.B, a.Tq, a.H, a.D);
+  if (lse) {
+    expect_f32(op, "lse", *lse);
+    expect_shape(op, "lse", *lse, {a.B, a.H, a.Tq});
+  }
+  if (out.empty()) return;
+
+  f.out = out;
+  f.lse = lse ? lse->f32() : nullptr;
+  f.few_rows = a.rows <= kFewRows;
+  f.blocks = f.few_rows ? 1 : ceil_div(a.rows, kBlockQueries);
+  f.split_keys = f.few_rows ? kFewRowsKeys : kSplitKeys;
+  if (!f.few_rows && a.groups() * f.blocks >= kEnoughItems) f.split_keys = max_of<int64_t>(a.Tk, 1);
+  f.splits = max_of<int64_t>(1, ceil_div(a.Tk, f.split_keys));
+
+  const int64_t items = a.groups() * f.blocks * f.splits;
+  const int64_t workers = min_of<int64_t>(items, thread_count());
+  const int64_t scratch = f.few_rows ? few_rows_scratch(a) : block_scratch(a);
+  const int64_t partials = f.splits > 1 ? a.groups() * f.splits * a.rows : 0;
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(workers * scratch + partials * (a.width + 2)) * 4);
+  float* memory = workspace.f32();
+  f.partial_out = memory + workers * scratch;
+  f.partial_stats = f.partial_out + partials * a.width;
+
+  stream.launch(op, [=] {
+    const Attention& a = f.a;
+    a.check_lengths();
+    for_each_item(workers, items, [&](int64_t worker, int64_t item) {
+      const int64_t split = item % f.splits, block = f.blocks - 1 - item / f.splits % f.blocks;
+      const int64_t group = item / f.splits / f.blocks, b = group / a.Hkv, g = group % a.Hkv;
+      const Scratch piece(memory + worker * scratch);
+      if (f.few_rows) return attend_rows(f, b, g, split, piece);
+      const int64_t first = block * kBlockQueries;
+      attend_block(f, b, g, first, min_of<int64_t>(kBlockQueries, a.rows - first), split, piece);
+    });
+    if (f.splits == 1) return;
+    parallel_for(a.groups() * a.rows, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) combine_row(f, i / a.rows / a.Hkv, i / a.rows % a.Hkv, i % a.rows);
+    });
+  });
+}
+
+}  // namespace HEED_ISA
+}  // namespace heed::cpu

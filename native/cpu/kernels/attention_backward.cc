@@ -1,0 +1,228 @@
+// attention_backward: with P = softmax of the scores, recomputed tile by tile as exp(scores - lse), and
+// delta = rowsum(dout ∘ out) (FlashAttention-2, Dao 2023):
+//   dP = dout v^T,  dS = P ∘ (dP - delta),  dq = scale · dS k,  dk = scale · dS^T q,  dv = P^T dout.
+// With dropout dv takes the dropped P, dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
+//
+// One pass over the pairs of a query block and a key tile takes five products; it is parallel over groups of heads that
+// share keys. Where there are too few groups for the threads, a pass over blocks of keys for dk and dv (four products)
+// and one over blocks of queries for dq (three) follow each other instead. Every sum has the same terms in the same
+// order in both ways, so the choice, which depends on the number of threads, does not show in the results.
+#include "cpu/kernels/attention_tile.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+// Keys of a task of the pass for dk and dv: a query block is packed once for all of them.
+constexpr int64_t kTaskKeys = 2 * kBlockKeys;
+
+struct Backward {
+  Attention a;
+  TensorView dq, dk, dv, dout, out;
+  const float* lse;
+};
+
+// What a task covers and which gradients it writes.
+struct Task {
+  int64_t b, g;
+  int64_t first_row, end_row;
+  int64_t first_key, end_key;
+  bool queries, keys;
+};
+
+int64_t task_scratch(const Attention& a, int64_t keys) {
+  return 3 * Scratch::rounded(a.D * kBlockQueries) + 2 * Scratch::rounded(kBlockQueries * a.width) +
+         2 * Scratch::rounded(kBlockKeys * a.width) + 2 * Scratch::rounded(kBlockKeys * kBlockQueries) +
+         2 * Scratch::rounded(keys * a.width);
+}
+
+// A block of query rows: what the pairs with all key tiles use of it.
+struct QueryBlock {
+  int64_t n, vectors;
+  float *q_t, *dout_t, *dq_t;  // [D, kBlockQueries]; q_t carries scale · log2 e
+  float *q, *dout;             // [n, width]
+  float lse[kBlockQueries], delta[kBlockQueries];
+  int32_t visible[kBlockQueries];
+  uint64_t draws[kBlockQueries];
+
+  QueryBlock(const Attention& a, Scratch& scratch)
+      : q_t(scratch.take(a.D * kBlockQueries)),
+        dout_t(scratch.take(a.D * kBlockQueries)),
+        dq_t(scratch.take(a.D * kBlockQueries)),
+        q(scratch.take(kBlockQueries * a.width)),
+        dout(scratch.take(kBlockQueries * a.width)) {}
+
+  void see(const Attention& a, const Task& task, int64_t first, int64_t count) {
+    n = count;
+    vectors = ceil_div(n, kWidth);
+    for (int64_t i = 0; i < vectors * kWidth; i++)  // lanes that are left over repeat the last row
+      visible[i] = static_cast<int32_t>(a.visible(task.b, first + min_of(i, n - 1)));
+  }
+
+  void pack(const Backward& f, const Task& task, int64_t first) {
+    const Attention& a = f.a;
+    const float *q_rows[kBlockQueries], *dout_rows[kBlockQueries];
+    for (int64_t i = 0; i < n; i++) {
+      const int64_t r = first + i;
+      q_rows[i] = a.query_row(a.q, task.b, task.g, r);
+      dout_rows[i] = a.query_row(f.dout, task.b, task.g, r);
+      draws[i] = a.first_draw(task.b, task.g, r);
+      // A row that saw no key has no finite lse; its probabilities are masked to 0 anyway.
+      const float row_lse = f.lse[a.row_index(task.b, task.g, r)];
+      lse[i] = row_lse == -INFINITY ? 0 : row_lse * kLog2E;
+      delta[i] = dot(dout_rows[i], a.query_row(f.out, task.b, task.g, r), a.D);
+      if (!task.keys) continue;
+      copy_row(q + i * a.width, q_rows[i], a.D, 1, true);
+      copy_row(dout + i * a.width, dout_rows[i], a.D, 1, true);
+    }
+    for (int64_t i = n; i < vectors * kWidth; i++) lse[i] = delta[i] = 0;
+    pack_transposed(q_t, q_rows, n, a.D, a.scale * kLog2E);
+    pack_transposed(dout_t, dout_rows, n, a.D, 1);
+    if (!task.queries) return;
+    for (int64_t d = 0; d < a.D; d++)
+      __builtin_memset(dq_t + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
+  }
+
+  void write_dq(const Backward& f, const Task& task, int64_t first) {
+    float* rows[kBlockQueries];
+    float scale[kBlockQueries];
+    for (int64_t i = 0; i < n; i++) rows[i] = f.a.query_row(f.dq, task.b, task.g, first + i);
+    for (int64_t i = 0; i < vectors * kWidth; i++) scale[i] = f.a.scale;
+    unpack_transposed(rows, dq_t, n, f.a.D, scale);
+  }
+
+ private:
+  static float dot(const float* x, const float* y, int64_t D) {
+    vf sum{};
+    int64_t d = 0;
+    for (; d + kWidth <= D; d += kWidth) sum = fma(load(x + d), load(y + d), sum);
+    if (d < D) sum = fma(load_n(x + d, D - d), load_n(y + d, D - d), sum);
+    return hsum(sum);
+  }
+};
+
+// scores → P and dP → dS, in place, over the keys that the lanes see.
+void tile_gradients(const QueryBlock& block, const Stair& stair, int64_t begin, float* scores, float* dprobs) {
+  for (int64_t c = 0; c < block.vectors; c++) {
+    const vf lse = load(block.lse + c * kWidth), delta = load(block.delta + c * kWidth);
+    vi visible;
+    __builtin_memcpy(&visible, block.visible + c * kWidth, sizeof visible);
+    for (int64_t j = 0; j < stair.any[c]; j++) {
+      float* s = scores + j * kBlockQueries + c * kWidth;
+      float* ds = dprobs + j * kBlockQueries + c * kWidth;
+      vf p = exp2_nonpositive(load(s) - lse);
+      if (j >= stair.all[c]) p = select(visible > set1i(static_cast<int32_t>(begin + j)), p, vf{});
+      store(s, p);
+      store(ds, p * (load(ds) - delta));
+    }
+  }
+}
+
+// out[keys, width] += tile^T[keys, queries] · block[queries, width]: the gradients of keys and values.
+void keys_product(const Stair& stair, const QueryBlock& block, int64_t width, const float* tile, const float* rows,
+                  float* out) {
+  stair.for_each_step(block.vectors, [&](int64_t c, int64_t begin, int64_t end) {
+    const int64_t first = c * kWidth;
+    product(end - begin, width / kWidth, block.n - first, tile + begin * kBlockQueries + first, kBlockQueries, 1,
+            rows + first * width, width, out + begin * width, width, true);
+  });
+}
+
+void run_task(const Backward& f, const Task& task, Scratch scratch) {
+  const Attention& a = f.a;
+  QueryBlock block(a, scratch);
+  float* k = scratch.take(kBlockKeys * a.width);
+  float* v = scratch.take(kBlockKeys * a.width);
+  float* probs = scratch.take(kBlockKeys * kBlockQueries);
+  float* dprobs = scratch.take(kBlockKeys * kBlockQueries);
+  const int64_t task_keys = task.keys ? task.end_key - task.first_key : 0;
+  float* dk = scratch.take(task_keys * a.width);
+  float* dv = scratch.take(task_keys * a.width);
+  __builtin_memset(dk, 0, static_cast<size_t>(task_keys * a.width) * 4);
+  __builtin_memset(dv, 0, static_cast<size_t>(task_keys * a.width) * 4);
+
+  for (int64_t first = task.first_row; first < task.end_row; first += kBlockQueries) {
+    block.see(a, task, first, min_of<int64_t>(kBlockQueries, task.end_row - first));
+    const int64_t end = min_of<int64_t>(task.end_key, block.visible[block.n - 1]);
+    if (task.first_key >= end && !task.queries) continue;
+    block.pack(f, task, first);
+    for (int64_t begin = task.first_key; begin < end; begin += kBlockKeys) {
+      const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
+      const Stair stair(block.visible, block.vectors, begin, keys);
+      for (int64_t j = 0; j < keys; j++) {
+        copy_row(k + j * a.width, a.key_row(a.k, task.b, task.g, begin + j), a.D, 1, false);
+        copy_row(v + j * a.width, a.key_row(a.v, task.b, task.g, begin + j), a.D, 1, false);
+      }
+      scores_product(stair, block.vectors, a.D, k, a.width, block.q_t, probs);
+      scores_product(stair, block.vectors, a.D, v, a.width, block.dout_t, dprobs);
+      DropoutMask mask;
+      if (a.dropout_p > 0) {
+        mask.draw(a, block.draws, block.n, begin, keys);
+        mask.apply(stair, block.vectors, dropout_scale(a.dropout_p), dprobs);
+      }
+      tile_gradients(block, stair, begin, probs, dprobs);
+      if (a.dropout_p > 0) mask.apply(stair, block.vectors, dropout_scale(a.dropout_p), probs);
+      if (task.keys) {
+        keys_product(stair, block, a.width, probs, block.dout, dv + (begin - task.first_key) * a.width);
+        keys_product(stair, block, a.width, dprobs, block.q, dk + (begin - task.first_key) * a.width);
+      }
+      if (task.queries) queries_product(stair, block.vectors, a.D, k, a.width, dprobs, block.dq_t);
+    }
+    if (task.queries) block.write_dq(f, task, first);
+  }
+
+  for (int64_t j = 0; j < task_keys; j++) {
+    copy_row(a.key_row(f.dk, task.b, task.g, task.first_key + j), dk + j * a.width, a.D, a.scale, false);
+    copy_row(a.key_row(f.dv, task.b, task.g, task.first_key + j), dv + j * a.width, a.D, 1, false);
+  }
+}
+
+}  // namespace
+
+void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
+                        OptIn key_lengths, OptIn query_starts, Bool causal, Float scale, Float dropout_p, Int seed) {
+  constexpr const char* op = "attention_backward";
+  const Attention a = make_attention(op, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  expect_heads(op, "dq", dq, a.B, a.Tq, a.H, a.D);
+  expect_heads(op, "dk", dk, a.B, a.Tk, a.Hkv, a.D);
+  expect_heads(op, "dv", dv, a.B, a.Tk, a.Hkv, a.D);
+  expect_heads(op, "dout", dout, a.B, a.Tq, a.H, a.D);
+  expect_heads(op, "out", out, a.B, a.Tq, a.H, a.D);
+  expect_f32(op, "lse", lse);
+  expect_shape(op, "lse", lse, {a.B, a.H, a.Tq});
+  if (dq.empty() && dk.empty()) return;
+
+  const Backward f{a, dq, dk, dv, dout, out, lse.f32()};
+  const int64_t groups = a.groups(), threads = thread_count();
+  const int64_t row_blocks = ceil_div(a.rows, kBlockQueries), key_blocks = ceil_div(a.Tk, kTaskKeys);
+  // Five products at the share of the threads that whole groups keep busy, or seven with all of them.
+  const bool one_pass = 7 * groups >= 5 * ceil_div(groups, threads) * threads;
+  const int64_t most_items = one_pass ? groups : groups * max_of(row_blocks, key_blocks);
+  const int64_t workers = min_of(most_items, threads);
+  const int64_t scratch = task_scratch(a, one_pass ? a.Tk : kTaskKeys);
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(workers * scratch) * 4);
+  float* memory = workspace.f32();
+
+  stream.launch(op, [=] {
+    f.a.check_lengths();
+    const auto for_each_task = [&](int64_t items, const auto& task_of) {
+      for_each_item(workers, items, [&](int64_t worker, int64_t item) {
+        run_task(f, task_of(item), Scratch(memory + worker * scratch));
+      });
+    };
+    const int64_t rows = f.a.rows, Tk = f.a.Tk, Hkv = f.a.Hkv;
+    if (one_pass)
+      return for_each_task(groups, [&](int64_t i) { return Task{i / Hkv, i % Hkv, 0, rows, 0, Tk, true, true}; });
+    for_each_task(groups * key_blocks, [&](int64_t i) {
+      const int64_t group = i / key_blocks, first = i % key_blocks * kTaskKeys;
+      return Task{group / Hkv, group % Hkv, 0, rows, first, min_of(first + kTaskKeys, Tk), false, true};
+    });
+    for_each_task(groups * row_blocks, [&](int64_t i) {
+      const int64_t group = i / row_blocks, first = (row_blocks - 1 - i % row_blocks) * kBlockQueries;
+      return Task{group / Hkv, group % Hkv, first, min_of(first + kBlockQueries, rows), 0, Tk, true, false};
+    });
+  });
+}
+
+}  // namespace HEED_ISA
+}  // namespace heed::cpu

@@ -1,0 +1,97 @@
+// Attention of a few query rows, the decoding of one token above all: a key is used too seldom for the transposed tiles
+// to fill their lanes, so here the lanes go along the head size, and the scores of kWidth keys are summed across lanes
+// together. Keys and values are read in place, once for all rows.
+#pragma once
+#include "cpu/kernels/attention.h"
+#include "cpu/kernels/attention_tile.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+constexpr int64_t kFewRows = kWidth / 2;  // up to here; more fill at least half of the transposed lanes
+constexpr int64_t kFewRowsKeys = 256;     // at most, in one call
+
+inline int64_t few_rows_scratch(const Attention& a) {
+  return 2 * Scratch::rounded(a.rows * a.width) + Scratch::rounded(a.rows * kFewRowsKeys) +
+         (a.width == a.D ? 0 : Scratch::rounded(kFewRowsKeys * a.width));
+}
+
+// Lane i = the sum of the lanes of x[i]. Each turn adds the halves of the vectors and packs two into one.
+inline vf sum_lanes(vf (&x)[kWidth]) {
+#pragma GCC unroll 4
+  for (int n = kWidth / 2; n >= 1; n /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) x[i] = interleave_low(x[i], x[i + n]) + interleave_high(x[i], x[i + n]);
+  return x[0];
+}
+
+// scores[rows, kFewRowsKeys] = q[rows, width] · k^T for keys [begin, begin + keys); writes whole vectors.
+inline void few_rows_scores(const Attention& a, int64_t b, int64_t g, int64_t begin, int64_t keys, const float* q,
+                            float* scores) {
+  const int64_t whole = a.D / kWidth * kWidth, tail = a.D - whole;
+  for (int64_t j = 0; j < keys; j += kWidth) {
+    const float* k[kWidth];
+    for (int w = 0; w < kWidth; w++) k[w] = a.key_row(a.k, b, g, begin + min_of(j + w, keys - 1));
+    for (int64_t r = 0; r < a.rows; r++) {
+      const float* query = q + r * a.width;
+      vf sum[kWidth] = {};
+      for (int64_t d = 0; d < whole; d += kWidth) {
+        const vf x = load(query + d);
+#pragma GCC unroll 16
+        for (int w = 0; w < kWidth; w++) sum[w] = fma(x, load(k[w] + d), sum[w]);
+      }
+      if (tail) {
+        const vf x = load(query + whole);
+        for (int w = 0; w < kWidth; w++) sum[w] = fma(x, load_n(k[w] + whole, tail), sum[w]);
+      }
+      store(scores + r * kFewRowsKeys + j, sum_lanes(sum));
+    }
+  }
+}
+
+// p[keys] = 2^(scores - max), in place, of the first `seen` keys, 0 of the others.
+inline void few_rows_softmax(float* p, int64_t seen, int64_t keys, float* m, float* l) {
+  for (int64_t j = seen; j < ceil_div(keys, kWidth) * kWidth; j++) p[j] = -INFINITY;
+  vf max = set1(-INFINITY), sum{};
+  for (int64_t j = 0; j < keys; j += kWidth) max = vmax(max, load(p + j));
+  *m = hmax(max);
+  const vf base = set1(*m == -INFINITY ? 0 : *m);
+  for (int64_t j = 0; j < keys; j += kWidth) {
+    const vf x = exp2_nonpositive(load(p + j) - base);
+    store(p + j, x);
+    sum += x;
+  }
+  *l = hsum(sum);
+}
+
+// o[rows, width], m and l of all rows of a group for keys [begin, begin + keys), o not divided by l.
+inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t begin, int64_t keys, float* o, float* m,
+                            float* l, Scratch scratch) {
+  float* q = scratch.take(a.rows * a.width);
+  float* p = scratch.take(a.rows * kFewRowsKeys);
+  for (int64_t r = 0; r < a.rows; r++)
+    copy_row(q + r * a.width, a.query_row(a.q, b, g, r), a.D, a.scale * kLog2E, true);
+  few_rows_scores(a, b, g, begin, keys, q, p);
+  for (int64_t r = 0; r < a.rows; r++) {
+    float* row = p + r * kFewRowsKeys;
+    few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, a.visible(b, r) - begin)), keys, m + r, l + r);
+    if (a.dropout_p == 0) continue;
+    uint32_t words[kFewRowsKeys];
+    philox_words(words, keys, a.seed, a.first_draw(b, g, r) + static_cast<uint64_t>(begin), 0);
+    for (int64_t j = 0; j < keys; j++)
+      row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
+  }
+
+  const float* v = a.key_row(a.v, b, g, begin);
+  int64_t ldv = a.v.strides[1];
+  if (a.width != a.D) {
+    float* padded = scratch.take(kFewRowsKeys * a.width);
+    for (int64_t j = 0; j < keys; j++) copy_row(padded + j * a.width, v + j * ldv, a.D, 1, true);
+    v = padded;
+    ldv = a.width;
+  }
+  product(a.rows, a.width / kWidth, keys, p, kFewRowsKeys, 1, v, ldv, o, a.width, false);
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA

@@ -1,0 +1,247 @@
+// The arithmetic of attention's tiles, in a transposed form: a tile of scores is kept as S^T [keys, queries] with
+// queries along the lanes. Then keys and values are only ever read as scalars to broadcast, straight from their rows;
+// maximum, sum and rescaling of the softmax run down the columns without a step across lanes; and every product of
+// forward and backward is one function, `product`. Only the block of queries and its output are transposed.
+#pragma once
+#include "cpu/kernels/attention.h"
+#include "cpu/kernels/philox.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// Accumulators of `product`: kRegisterRows · kRegisterVectors of 32 (AVX-512) or 16 registers, the rest for operands.
+constexpr int kRegisterRows = 4;
+#if defined(__AVX512F__)
+constexpr int kRegisterVectors = 4, kBlockVectors = 4;
+#elif defined(__AVX2__)
+constexpr int kRegisterVectors = 3, kBlockVectors = 6;
+#else
+constexpr int kRegisterVectors = 2, kBlockVectors = 16;
+#endif
+constexpr int kBlockQueries = kBlockVectors * kWidth;  // 64 or 48: a tile of f32 is half of a 32 KiB L1 cache
+constexpr int kBlockKeys = 64;
+
+// out[r, c] (+)= Σ_n a[r, n] · b[n, c], for R rows and C vectors of columns.
+template <int R, int C>
+__attribute__((noinline)) void register_product(const float* a, int64_t a_row, int64_t a_column, const float* b,
+                                                int64_t ldb, int64_t depth, float* out, int64_t ldo, bool accumulate) {
+  vf sum[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; c++) sum[r][c] = accumulate ? load(out + r * ldo + c * kWidth) : vf{};
+  for (int64_t n = 0; n < depth; n++) {
+    vf right[C];
+#pragma GCC unroll 4
+    for (int c = 0; c < C; c++) right[c] = load(b + n * ldb + c * kWidth);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) {
+      const vf left = set1(a[r * a_row + n * a_column]);
+#pragma GCC unroll 4
+      for (int c = 0; c < C; c++) sum[r][c] = fma(left, right[c], sum[r][c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; c++) store(out + r * ldo + c * kWidth, sum[r][c]);
+}
+
+template <int C>
+inline void product_strip(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
+                          int64_t ldb, float* out, int64_t ldo, bool accumulate) {
+  int64_t r = 0;
+  for (; r + kRegisterRows <= rows; r += kRegisterRows)
+    register_product<kRegisterRows, C>(a + r * a_row, a_row, a_column, b, ldb, depth, out + r * ldo, ldo, accumulate);
+  a += r * a_row;
+  out += r * ldo;
+  if (rows - r == 3) register_product<3, C>(a, a_row, a_column, b, ldb, depth, out, ldo, accumulate);
+  if (rows - r == 2) register_product<2, C>(a, a_row, a_column, b, ldb, depth, out, ldo, accumulate);
+  if (rows - r == 1) register_product<1, C>(a, a_row, a_column, b, ldb, depth, out, ldo, accumulate);
+}
+
+// out[rows, vectors] (+)= a[rows, depth] · b[depth, vectors]; a by any strides, b and out in rows of whole vectors.
+inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
+                    const float* b, int64_t ldb, float* out, int64_t ldo, bool accumulate) {
+  while (vectors > 0) {
+    // Four vectors are better cut into 2 + 2 than 3 + 1 where registers hold three.
+    const int64_t strip =
+        vectors == kRegisterVectors + 1 ? (vectors + 1) / 2 : min_of<int64_t>(vectors, kRegisterVectors);
+    if constexpr (kRegisterVectors >= 4)
+      if (strip == 4) product_strip<4>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
+    if constexpr (kRegisterVectors >= 3)
+      if (strip == 3) product_strip<3>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
+    if (strip == 2) product_strip<2>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
+    if (strip == 1) product_strip<1>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
+    vectors -= strip;
+    b += strip * kWidth;
+    out += strip * kWidth;
+  }
+}
+
+// 2^x for x below 127, to 2 ulp; 0 below -126 (-150 with AVX-512), NaN stays NaN. x = n + r, |r| <= 1/2, and a
+// polynomial 1 + r · (…) that is minimax in the relative error. Scores carry the factor log2 e, so that this is all
+// their exponential takes.
+inline vf exp2_nonpositive(vf x) {
+  // vmax and vmin return the second argument if either is NaN.
+  const vf clamped = vmax(set1(-150.0f), x);
+#if defined(__AVX512F__)
+  const vf n = (vf)_mm512_roundscale_ps((__m512)clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  const vf n = round_even(clamped);
+#endif
+  const vf r = clamped - n;
+  vf p = set1(1.5353361959569156e-4f);
+  p = fma(p, r, set1(1.3398875016719103e-3f));
+  p = fma(p, r, set1(9.61843691766262e-3f));
+  p = fma(p, r, set1(5.5503323674201965e-2f));
+  p = fma(p, r, set1(2.4022647738456726e-1f));
+  p = fma(p, r, set1(6.931471824645996e-1f));
+  p = fma(p, r, set1(1.0f));
+#if defined(__AVX512F__)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+  const vi exponent = (__builtin_convertvector(n, vi) + set1i(127)) << 23;
+  return select(x < set1(-126.0f), vf{}, p * (vf)exponent);
+#endif
+}
+
+inline vf interleave_low(vf a, vf b) { return (vf)interleave_low((vu)a, (vu)b); }
+inline vf interleave_high(vf a, vf b) { return (vf)interleave_high((vu)a, (vu)b); }
+
+// Transposes a square of kWidth vectors. Interleaving vectors i and i + kWidth/2 turns the bits of an element's place,
+// (row, lane) as one number, by one to the left; log2 kWidth turns exchange row and lane.
+inline void transpose(vf (&x)[kWidth]) {
+  for (int turns = kWidth; turns > 1; turns /= 2) {
+    vf y[kWidth];
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth / 2; i++) {
+      y[2 * i] = interleave_low(x[i], x[i + kWidth / 2]);
+      y[2 * i + 1] = interleave_high(x[i], x[i + kWidth / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; i++) x[i] = y[i];
+  }
+}
+
+// out[D, kBlockQueries] = the n given rows of D, transposed, times factor; lanes of rows that are not there get 0.
+inline void pack_transposed(float* out, const float* const* rows, int64_t n, int64_t D, float factor) {
+  for (int64_t i = 0; i < n; i += kWidth)
+    for (int64_t d = 0; d < D; d += kWidth) {
+      const int64_t count = min_of<int64_t>(kWidth, D - d);
+      vf x[kWidth];
+      for (int w = 0; w < kWidth; w++) {
+        if (i + w >= n)
+          x[w] = vf{};
+        else
+          x[w] = (count == kWidth ? load(rows[i + w] + d) : load_n(rows[i + w] + d, count)) * set1(factor);
+      }
+      transpose(x);
+      for (int64_t w = 0; w < count; w++) store(out + (d + w) * kBlockQueries + i, x[w]);
+    }
+}
+
+// The n given rows of D = inp[D, kBlockQueries], transposed, column i times factor[i].
+inline void unpack_transposed(float* const* rows, const float* inp, int64_t n, int64_t D, const float* factor) {
+  for (int64_t i = 0; i < n; i += kWidth)
+    for (int64_t d = 0; d < D; d += kWidth) {
+      const int64_t count = min_of<int64_t>(kWidth, D - d);
+      vf x[kWidth];
+      for (int64_t w = 0; w < kWidth; w++)
+        x[w] = w < count ? load(inp + (d + w) * kBlockQueries + i) * load(factor + i) : vf{};
+      transpose(x);
+      for (int64_t w = 0; w < kWidth && i + w < n; w++) {
+        if (count == kWidth)
+          store(rows[i + w] + d, x[w]);
+        else
+          store_n(rows[i + w] + d, x[w], count);
+      }
+    }
+}
+
+// out[D] = inp[D] · factor; with `padded`, zeros follow up to a whole vector.
+inline void copy_row(float* out, const float* inp, int64_t D, float factor, bool padded) {
+  int64_t d = 0;
+  for (; d + kWidth <= D; d += kWidth) store(out + d, load(inp + d) * set1(factor));
+  if (d == D) return;
+  const vf tail = load_n(inp + d, D - d) * set1(factor);
+  if (padded)
+    store(out + d, tail);
+  else
+    store_n(out + d, tail, D - d);
+}
+
+// What the lanes of a tile see of its keys, a vector of lanes at a time: `any` is the number of keys that at least one
+// lane sees, `all` the number that all lanes see. Both never fall from one vector to the next: a causal tile is a
+// stair of up to kBlockVectors steps, and what lies above it is neither computed nor read.
+struct Stair {
+  int64_t any[kBlockVectors], all[kBlockVectors];
+
+  // visible[i]: how many keys, counted from key 0, lane i sees; the tile has keys [begin, begin + count).
+  Stair(const int32_t* visible, int64_t vectors, int64_t begin, int64_t count) {
+    for (int64_t c = 0; c < vectors; c++) {
+      any[c] = max_of<int64_t>(0, min_of<int64_t>(visible[c * kWidth + kWidth - 1] - begin, count));
+      all[c] = max_of<int64_t>(0, min_of<int64_t>(visible[c * kWidth] - begin, count));
+    }
+  }
+
+  // body(first, begin, end): keys [begin, end) are seen by vectors from `first` on.
+  template <class Body>
+  void for_each_step(int64_t vectors, const Body& body) const {
+    int64_t begin = 0;
+    for (int64_t c = 0; c < vectors; c++) {
+      if (any[c] <= begin) continue;
+      body(c, begin, any[c]);
+      begin = any[c];
+    }
+  }
+};
+
+// out^T[keys, queries] = rows[keys, D] · block[D, queries]: the scores, and the gradient of the probabilities.
+inline void scores_product(const Stair& stair, int64_t vectors, int64_t D, const float* rows, int64_t ld,
+                           const float* block, float* out) {
+  stair.for_each_step(vectors, [&](int64_t c, int64_t begin, int64_t end) {
+    product(end - begin, vectors - c, D, rows + begin * ld, ld, 1, block + c * kWidth, kBlockQueries,
+            out + begin * kBlockQueries + c * kWidth, kBlockQueries, false);
+  });
+}
+
+// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries]: the output, and the gradient of the queries.
+inline void queries_product(const Stair& stair, int64_t vectors, int64_t D, const float* rows, int64_t ld,
+                            const float* tile, float* out) {
+  stair.for_each_step(vectors, [&](int64_t c, int64_t begin, int64_t end) {
+    product(D, vectors - c, end - begin, rows + begin * ld, 1, ld, tile + begin * kBlockQueries + c * kWidth,
+            kBlockQueries, out + c * kWidth, kBlockQueries, true);
+  });
+}
+
+// Dropout of a tile's probabilities: one bit a key and lane, drawn along the rows and applied down the columns.
+struct DropoutMask {
+  uint32_t keep[kBlockKeys / 32][kBlockQueries];
+
+  // Lane i draws for elements first[i] + begin + [0, keys).
+  void draw(const Attention& a, const uint64_t* first, int64_t lanes, int64_t begin, int64_t keys) {
+    const uint32_t threshold = dropout_threshold(a.dropout_p);
+    __builtin_memset(keep, 0, sizeof keep);
+    for (int64_t i = 0; i < lanes; i++) {
+      uint32_t words[kBlockKeys];
+      philox_words(words, keys, a.seed, first[i] + static_cast<uint64_t>(begin), 0);
+      for (int64_t j = 0; j < keys; j++)
+        keep[j / 32][i] |= static_cast<uint32_t>(words[j] >> 8 >= threshold) << (j % 32);
+    }
+  }
+
+  // tile = kept ? tile · factor : 0
+  void apply(const Stair& stair, int64_t vectors, float factor, float* tile) const {
+    for (int64_t c = 0; c < vectors; c++)
+      for (int64_t j = 0; j < stair.any[c]; j++) {
+        vi bits;
+        __builtin_memcpy(&bits, keep[j / 32] + c * kWidth, sizeof bits);
+        float* p = tile + j * kBlockQueries + c * kWidth;
+        store(p, select((bits << (31 - j % 32)) < 0, load(p) * set1(factor), vf{}));
+      }
+  }
+};
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA

@@ -1,0 +1,47 @@
+// cache_write: cache[b, starts[b] + t] = values[b, t], the new keys or values of each sequence after those it has.
+// cache [B, S, H, D], values [B, T, H, D] of one dtype, any strides with D contiguous. Parallel over tokens.
+#include "cpu/kernels/kernel.h"
+
+namespace heed::cpu {
+
+void HEED_ISA::cache_write(Stream& stream, Out cache, In values, OptIn starts) {
+  constexpr const char* op = "cache_write";
+  expect_rank(op, "cache", cache, 4);
+  const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
+  expect_rank(op, "values", values, 4);
+  const int64_t T = values.shape[1];
+  expect_shape(op, "values", values, {B, T, H, D});
+  expect_dtype(op, "values", values, cache.dtype);
+  if (T > S)
+    fail(Code::shape, "%s: expected at most the %lld tokens of the cache, got %lld", op, static_cast<long long>(S),
+         static_cast<long long>(T));
+  if (D > 1 && (cache.strides[3] != 1 || values.strides[3] != 1))
+    fail(Code::shape, "%s: expected cache and values with contiguous heads (stride 1)", op);
+  if (starts) {
+    expect_dtype(op, "starts", *starts, DType::i32);
+    expect_shape(op, "starts", *starts, {B});
+    expect_contiguous(op, "starts", *starts);
+  }
+  if (values.empty()) return;
+
+  const int32_t* first = starts ? starts->i32() : nullptr;
+  stream.launch(op, [=] {
+    for (int64_t b = 0; first && b < B; b++)
+      if (first[b] < 0 || first[b] > S - T)
+        fail(Code::range, "expected starts from 0 to %lld, got %d", static_cast<long long>(S - T), first[b]);
+    const int64_t item = static_cast<int64_t>(size_of(cache.dtype));
+    const int64_t grain = max_of<int64_t>(1, 32768 / max_of<int64_t>(1, H * D * item));
+    parallel_for(B * T, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        const int64_t b = i / T, t = i % T, to = (first ? first[b] : 0) + t;
+        for (int64_t h = 0; h < H; h++)
+          std::memcpy(
+              cache.ptr<char>() + (b * cache.strides[0] + to * cache.strides[1] + h * cache.strides[2]) * item,
+              values.ptr<char>() + (b * values.strides[0] + t * values.strides[1] + h * values.strides[2]) * item,
+              static_cast<size_t>(D * item));
+      }
+    });
+  });
+}
+
+}  // namespace heed::cpu
