@@ -37,6 +37,7 @@ struct TensorView {
   }
   bool empty() const { return numel() == 0; }
   bool contiguous() const {
+    if (empty()) return true;
     int64_t expected = 1;
     for (int i = rank - 1; i >= 0; i--) {
       if (shape[i] != 1 && strides[i] != expected) return false;
