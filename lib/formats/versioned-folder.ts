@@ -84,7 +84,9 @@ async function readPointer(pointer: string): Promise<string[] | null> {
 /** The versions there are, the newest first. */
 async function listed(folder: string): Promise<string[]> {
   const names = (await readPointer(path.join(folder, "latest"))) ?? [];
-  const found = await Promise.all(names.map(async (name) => isPlainName(name) && (await exists(path.join(folder, name)))));
+  const found = await Promise.all(
+    names.map(async (name) => isPlainName(name) && (await exists(path.join(folder, name)))),
+  );
   return names.filter((_, i) => found[i]);
 }
 

@@ -1,0 +1,128 @@
+// Reading and writing safetensors files. Reading takes the header alone; a tensor's bytes come when asked for, straight
+// into the given memory. Writing streams tensor by tensor and is atomic.
+import { open, type FileHandle } from "node:fs/promises";
+import { HeedError } from "../errors.js";
+import { naming, writeFileAtomic } from "./atomic-file.js";
+import {
+  parseSafetensorsHeader,
+  safetensorsHeaderLength,
+  serializeSafetensorsHeader,
+  tensorBytes,
+  type SafetensorsEntry,
+  type SafetensorsSpecification,
+} from "./safetensors-header.js";
+
+/** The most that one read or write may ask for: Node's limit is 2 GiB. */
+const chunk = 1 << 30;
+
+/** An open safetensors file. Close it, or declare it with `await using`. */
+export class SafetensorsFile implements AsyncDisposable {
+  /** @internal */
+  constructor(
+    readonly path: string,
+    /** Dtype, shape and place of every tensor, by name. */
+    readonly tensors: ReadonlyMap<string, SafetensorsEntry>,
+    readonly metadata: ReadonlyMap<string, string>,
+    private readonly handle: FileHandle,
+  ) {}
+
+  /**
+   * The bytes of a tensor, little-endian and row-major, in `into` (of exactly their length) or in new memory. Throws
+   * ERR_ARGUMENT for an unknown name, ERR_RANGE for an `into` of another length, ERR_FORMAT if the file has shrunk.
+   */
+  async read<T extends ArrayBufferView = Uint8Array>(name: string, into?: T): Promise<T> {
+    const entry = this.tensors.get(name);
+    if (!entry)
+      throw new HeedError("ERR_ARGUMENT", `${this.path}: expected the name of a tensor, got ${JSON.stringify(name)}`);
+    const target = into ?? new Uint8Array(entry.byteLength);
+    if (target.byteLength !== entry.byteLength)
+      throw new HeedError(
+        "ERR_RANGE",
+        `${this.path}: expected memory of ${entry.byteLength} bytes for tensor ${JSON.stringify(name)}, got ${target.byteLength}`,
+      );
+    await naming(this.path, () => readFully(this.handle, asBytes(target), entry.byteOffset, this.path));
+    return target as T;
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** Opens a safetensors file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
+export async function readSafetensors(path: string): Promise<SafetensorsFile> {
+  return naming(path, async () => {
+    const handle = await open(path, "r");
+    try {
+      const { size } = await handle.stat();
+      const start = new Uint8Array(Math.min(8, size));
+      await readFully(handle, start, 0, path);
+      const bytes = new Uint8Array(8 + safetensorsHeaderLength(start, size, path));
+      await readFully(handle, bytes, 0, path);
+      const { tensors, metadata } = parseSafetensorsHeader(bytes, size, path);
+      return new SafetensorsFile(path, tensors, metadata, handle);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  });
+}
+
+/** A tensor to be written, its bytes little-endian and row-major; as a function, they are asked for when their turn comes. */
+export interface SafetensorsInput extends SafetensorsSpecification {
+  readonly data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView>);
+}
+
+/**
+ * Writes a safetensors file, replacing an old one only when the new one is complete and on the disk. Throws
+ * ERR_ARGUMENT for what the format cannot hold, ERR_IO where the file cannot be written.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<SafetensorsInput>,
+  metadata: ReadonlyMap<string, string> | Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const texts = metadata instanceof Map ? metadata : new Map(Object.entries(metadata));
+  const { bytes, ordered } = serializeSafetensorsHeader(tensors, texts);
+  await writeFileAtomic(path, async (handle) => {
+    await writeFully(handle, bytes);
+    for (const { name, dtype, shape, data } of ordered) {
+      const view = typeof data === "function" ? await data() : data;
+      const expected = tensorBytes(dtype, shape);
+      if (view.byteLength !== expected)
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          `safetensors: expected ${expected} bytes for tensor ${JSON.stringify(name)}, ${dtype} [${shape.join(", ")}], got ${view.byteLength}`,
+        );
+      await writeFully(handle, asBytes(view));
+    }
+  });
+}
+
+function asBytes(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+async function readFully(handle: FileHandle, into: Uint8Array, position: number, path: string): Promise<void> {
+  for (let done = 0; done < into.length;) {
+    const length = Math.min(chunk, into.length - done);
+    const { bytesRead } = await handle.read(into, done, length, position + done);
+    if (bytesRead === 0)
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${path}: expected ${into.length} bytes at ${position}, got ${done}: truncated`,
+      );
+    done += bytesRead;
+  }
+}
+
+async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(chunk, bytes.length - done));
+    done += bytesWritten;
+  }
+}
