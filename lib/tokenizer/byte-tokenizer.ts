@@ -1,0 +1,26 @@
+import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+
+/** The bytes of UTF-8 as ids: 256 of them, any text, nothing to learn. */
+export class ByteTokenizer implements Tokenizer {
+  readonly vocabularySize = 256;
+  readonly endOfText = null;
+
+  encode(text: string): Int32Array {
+    return Int32Array.from(new TextEncoder().encode(text));
+  }
+
+  decode(ids: Iterable<number>): string {
+    return decodeAll(this.stream(), ids);
+  }
+
+  stream(): TokenStream {
+    return byteStream((id) => {
+      checkId(this, id);
+      return Uint8Array.of(id);
+    });
+  }
+
+  toJSON(): { type: "byte" } {
+    return { type: "byte" };
+  }
+}

@@ -1,0 +1,59 @@
+import { HeedError } from "../errors.js";
+import { checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+
+/** Unicode characters (code points) as ids, in their order: for small texts and small vocabularies. */
+export class CharTokenizer implements Tokenizer {
+  readonly endOfText = null;
+  private readonly characters: readonly string[];
+  private readonly ids: ReadonlyMap<string, number>;
+
+  /** The vocabulary is the set of characters of `text`. Throws ERR_ARGUMENT for an empty one. */
+  constructor(text: string) {
+    this.characters = [...new Set(wellFormed(text))].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
+    if (this.characters.length === 0)
+      throw new HeedError("ERR_ARGUMENT", "CharTokenizer: expected a text of at least one character, got an empty one");
+    this.ids = new Map(this.characters.map((character, id) => [character, id]));
+  }
+
+  get vocabularySize(): number {
+    return this.characters.length;
+  }
+
+  /** Throws ERR_RANGE naming a character that is not in the vocabulary. */
+  encode(text: string): Int32Array {
+    const ids = new Int32Array(text.length);
+    let length = 0;
+    for (const character of wellFormed(text)) {
+      const id = this.ids.get(character);
+      if (id === undefined) {
+        const code = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
+        throw new HeedError(
+          "ERR_RANGE",
+          `CharTokenizer: expected characters of the vocabulary, got ${JSON.stringify(character)} (U+${code})`,
+        );
+      }
+      ids[length++] = id;
+    }
+    return ids.slice(0, length);
+  }
+
+  decode(ids: Iterable<number>): string {
+    return decodeAll(this.stream(), ids);
+  }
+
+  stream(): TokenStream {
+    const push = (id: number) => {
+      checkId(this, id);
+      return this.characters[id]!;
+    };
+    return { push, end: () => "" };
+  }
+
+  toJSON(): { type: "char"; characters: string } {
+    return { type: "char", characters: this.characters.join("") };
+  }
+}
+
+function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}

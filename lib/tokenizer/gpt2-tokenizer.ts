@@ -1,0 +1,87 @@
+// GPT-2's tokenizer (Radford et al. 2019; also GPT-3's, "r50k_base"): text is cut into words with the space before
+// them, numbers, runs of signs and runs of space; each piece is byte-pair encoded. The ranks come from the npm package
+// gpt-tokenizer, which is loaded only here; the rest of it is not used.
+import { encodePiece, type Ranks } from "./byte-pair-encoding.js";
+import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+
+// Without a bound, a run of some ten million characters overflows the regular expression's stack.
+const run = "{1,99999}";
+// White_Space is what other engines call \s; JavaScript's lacks U+0085 and has U+FEFF.
+const pieces = new RegExp(
+  [
+    String.raw`'(?:[sdmt]|ll|ve|re)`,
+    String.raw` ?\p{L}${run}`,
+    String.raw` ?\p{N}${run}`,
+    String.raw` ?[^\p{White_Space}\p{L}\p{N}]${run}`,
+    String.raw`\p{White_Space}${run}(?!\P{White_Space})`,
+    String.raw`\p{White_Space}${run}`,
+  ].join("|"),
+  "gu",
+);
+
+const endOfTextToken = "<|endoftext|>";
+
+interface Vocabulary {
+  ranks: Ranks;
+  /** The bytes of every id. */
+  tokens: Uint8Array[];
+}
+let vocabulary: Promise<Vocabulary> | undefined;
+
+export class Gpt2Tokenizer implements Tokenizer {
+  readonly vocabularySize = 50257;
+  readonly endOfText = 50256;
+  private readonly ranks: Ranks;
+  private readonly tokens: readonly Uint8Array[];
+
+  private constructor({ ranks, tokens }: Vocabulary) {
+    this.ranks = ranks;
+    this.tokens = tokens;
+  }
+
+  /** Loads the vocabulary, which all tokenizers of the process share. */
+  static async load(): Promise<Gpt2Tokenizer> {
+    return new Gpt2Tokenizer(await (vocabulary ??= loadVocabulary()));
+  }
+
+  /**
+   * With `special`, "<|endoftext|>" in the text becomes the id `endOfText`; without, as for text of users, it is
+   * encoded like any other signs.
+   */
+  encode(text: string, { special = false }: { special?: boolean } = {}): Int32Array {
+    const ids: number[] = [];
+    const parts = special ? text.split(endOfTextToken) : [text];
+    for (const [i, part] of parts.entries()) {
+      if (i > 0) ids.push(this.endOfText);
+      for (const [piece] of part.matchAll(pieces)) encodePiece(asBytes(piece), this.ranks, ids);
+    }
+    return Int32Array.from(ids);
+  }
+
+  decode(ids: Iterable<number>): string {
+    return decodeAll(this.stream(), ids);
+  }
+
+  stream(): TokenStream {
+    return byteStream((id) => {
+      checkId(this, id);
+      return this.tokens[id]!;
+    });
+  }
+
+  toJSON(): { type: "gpt2" } {
+    return { type: "gpt2" };
+  }
+}
+
+async function loadVocabulary(): Promise<Vocabulary> {
+  const { default: list } = await import("gpt-tokenizer/bpeRanks/r50k_base");
+  const buffers = list.map((token) => Buffer.from(token as string));
+  const ranks = new Map(buffers.map((bytes, rank) => [bytes.toString("latin1"), rank]));
+  return { ranks, tokens: [...buffers, Buffer.from(endOfTextToken)] };
+}
+
+/** The UTF-8 of a text, a character a byte. */
+function asBytes(text: string): string {
+  return /\P{ASCII}/u.test(text) ? Buffer.from(text).toString("latin1") : text;
+}
