@@ -13,12 +13,14 @@ export function embedding(ids: IntTensor, weight: FloatTensor): FloatTensor {
   checkFloat("embedding", "weight", weight, ids);
   checkShapeIs("embedding", "weight", weight, [-1, -1]);
   const index = contiguous(ids);
+  const table = contiguous(weight);
   const out: FloatTensor = allocate([...ids.shape, weight.shape[1]!], weight.dtype, weight.device);
-  ops.embedding_forward(out.handle, index.handle, weight.handle);
-  record("embedding", out, [weight], { index }, ({ dout, gradient, saved }) => {
+  ops.embedding_forward(out.handle, index.handle, table.handle);
+  record("embedding", out, [table], { index }, ({ dout, gradient, saved }) => {
     const { out: dweight, accumulate } = gradient(0);
     ops.embedding_backward(dweight.handle, dout.handle, saved.index.handle, accumulate);
   });
   if (index !== ids) index.dispose();
+  if (table !== weight) table.dispose();
   return out;
 }
