@@ -32,7 +32,7 @@ export default defineConfig(
           allowNumber: true,
           allowBoolean: true,
           allowNullish: true,
-          allow: [{ from: "file", name: ["Tensor", "Device"] }],
+          allow: [{ from: "file", name: ["Tensor", "FloatTensor", "IntTensor", "Device"] }],
         },
       ],
       "@typescript-eslint/no-confusing-void-expression": [

@@ -9,14 +9,14 @@ export interface Case {
   work: { flops: number } | { bytes: number } | { tokens: number };
   /** The arguments the PyTorch twin (torch_peer.py) takes; its `name` picks the function. */
   peer: Record<string, number | string>;
-  prepare(): Promise<Prepared>;
+  prepare(): Prepared;
 }
 
 export interface Prepared {
   /** Runs once and resolves when the device has finished. */
-  run(): Promise<void>;
+  run: () => Promise<void>;
   /** Throws if the result is wrong. Called before anything is timed. */
-  verify(): Promise<void>;
+  verify: () => Promise<void>;
   dispose(): void;
 }
 

@@ -31,7 +31,13 @@ const { values: flags } = parseArgs({
 
 /** Milliseconds of each call within `seconds`. */
 async function time(run: () => Promise<void>, seconds: number): Promise<number[]> {
-  const bench = new Bench({ time: seconds * 1000, iterations: 3, warmupTime: 0, warmupIterations: 1, retainSamples: true });
+  const bench = new Bench({
+    time: seconds * 1000,
+    iterations: 3,
+    warmupTime: 0,
+    warmupIterations: 1,
+    retainSamples: true,
+  });
   bench.add("run", run);
   await bench.run();
   const { result } = bench.tasks[0]!;
@@ -54,7 +60,7 @@ if (flags.json) rmSync(flags.json, { force: true });
 
 const rows: Row[] = [];
 for (const one of cases) {
-  const prepared = await one.prepare();
+  const prepared = one.prepare();
   try {
     await prepared.verify();
     const own: number[] = [];

@@ -57,7 +57,13 @@ export function table(rows: Row[], header: boolean): string {
   const line = (name: string, shape: string, ms: string, speed: string, ratio: string): string =>
     `${name.padEnd(20)} ${shape.padEnd(40)} ${ms.padStart(10)} ${speed.padStart(18)} ${ratio}`;
   const lines = rows.map((row) =>
-    line(row.name, row.shape, row.medianMs.toString(), rate(row), row.ratio === undefined ? "" : `${row.ratio}× PyTorch`),
+    line(
+      row.name,
+      row.shape,
+      row.medianMs.toString(),
+      rate(row),
+      row.ratio === undefined ? "" : `${row.ratio}× PyTorch`,
+    ),
   );
   return [...(header ? [line("name", "shape", "median ms", "rate", "")] : []), ...lines].join("\n");
 }

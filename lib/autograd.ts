@@ -60,11 +60,11 @@ export interface Backward<Saved> {
   douts: readonly (FloatTensor | null)[];
   saved: Saved;
   /** Whether input i wants a gradient. */
-  needs(i: number): boolean;
+  needs: (i: number) => boolean;
   /** Where to write input i's gradient. Call once, and only where `needs(i)`. */
-  gradient(i: number): GradientSlot;
+  gradient: (i: number) => GradientSlot;
   /** Makes `value` the gradient of input i as it is, or adds it to what is there. Ignored where not needed. */
-  pass(i: number, value: FloatTensor): void;
+  pass: (i: number, value: FloatTensor) => void;
   /** What the gradient is, as a number, where it is the root's constant; undefined elsewhere. */
   constant: number | undefined;
 }
@@ -110,7 +110,8 @@ class Step implements GraphNode {
   }
 
   backward(output: Tensor, scale: number): void {
-    if (this.done) throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
+    if (this.done)
+      throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
     if (output.size !== 1)
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
     const root = allocate(output.shape, "f32", output.device, false);
@@ -214,11 +215,18 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
   if (!needsGrad(inputs)) return outputs;
   const list: readonly FloatTensor[] = Array.isArray(outputs) ? outputs : [outputs as FloatTensor];
   const targets = inputs.map((input): Target | null =>
-    !input?.requiresGrad ? null : input.node ? { step: input.node as Step, index: input.outputIndex } : { leaf: input },
+    !input?.requiresGrad
+      ? null
+      : input.node instanceof Step
+        ? { step: input.node, index: input.outputIndex }
+        : { leaf: input },
   );
   for (const target of targets)
     if (target && "step" in target && target.step.done)
-      throw new HeedError("ERR_AUTOGRAD", `${name}: expected inputs whose graph is not used up by an earlier backward()`);
+      throw new HeedError(
+        "ERR_AUTOGRAD",
+        `${name}: expected inputs whose graph is not used up by an earlier backward()`,
+      );
   const aliases = Object.fromEntries(
     Object.entries(saved).map(([key, tensor]) => [key, tensor ? tensor.alias() : null]),
   );
@@ -227,7 +235,7 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
     list.map(({ shape, dtype, device }) => ({ shape, dtype, device })),
     targets,
     aliases,
-    backward as (context: Backward<never>) => void,
+    backward,
   );
   list.forEach((output, index) => {
     output.node = step;

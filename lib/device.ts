@@ -57,7 +57,9 @@ export function device(name: "cpu" | "auto" | (string & {}) | Device = "auto"): 
   const known = devices().find((info) => info.name === name);
   throw new HeedError(
     "ERR_DEVICE",
-    known ? `device "${name}" is not available: ${known.description}` : `expected device "cpu" or "auto", got "${name}"`,
+    known
+      ? `device "${name}" is not available: ${known.description}`
+      : `expected device "cpu" or "auto", got "${name}"`,
   );
 }
 

@@ -20,6 +20,8 @@ export type ErrorCode =
   | "ERR_FORMAT"
   /** A file or folder that cannot be read or written. */
   | "ERR_IO"
+  /** A loss, or a trained number, that is not finite. */
+  | "ERR_DIVERGED"
   /** The native addon is missing or does not load. */
   | "ERR_NATIVE"
   /** A defect of heed itself. */

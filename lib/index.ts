@@ -23,19 +23,7 @@ export { detach, isRecording, noGrad, parameter } from "./autograd.js";
 // Operations
 export { type Activation, activate } from "./ops/activation.js";
 export { attention, type AttentionOptions, packedAttention } from "./ops/attention.js";
-export {
-  add,
-  div,
-  equal,
-  greater,
-  less,
-  maximum,
-  minimum,
-  mul,
-  type Operand,
-  pow,
-  sub,
-} from "./ops/binary.js";
+export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
 export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";
 export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";

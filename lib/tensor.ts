@@ -1,5 +1,6 @@
 import { type DataOf, type DType, dtypeIndex, type FloatDType, isFloat } from "./dtype.js";
-import { Device, device as deviceOf } from "./device.js";
+import type { Device } from "./device.js";
+import { device as deviceOf } from "./device.js";
 import { HeedError } from "./errors.js";
 import { type Handle, native, ops } from "./native.js";
 import { enterScope, leaveScope } from "./scope.js";
@@ -109,13 +110,17 @@ export class Tensor<D extends DType = DType> implements Disposable {
   alias(): Tensor<D> {
     const shared = this.#live();
     shared.references++;
-    return new Tensor({ ...this, shared }, false);
+    const { shape, strides, dtype, device } = this;
+    return new Tensor({ shape, strides, dtype, device, shared }, false);
   }
 
   /** @internal A view of the same storage; not recorded. `offset` in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
     const handle = native.view(this.handle, shape, strides, offset);
-    return new Tensor({ shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle) }, scoped);
+    return new Tensor(
+      { shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle) },
+      scoped,
+    );
   }
 
   /** @internal The same elements in row-major order: this tensor's alias, or a copy. Outside of scopes and graph. */
@@ -140,7 +145,11 @@ export class Tensor<D extends DType = DType> implements Disposable {
     source.dispose();
     const bytes = await pending;
     const data =
-      this.dtype === "i32" ? new Int32Array(bytes) : this.dtype === "u8" ? new Uint8Array(bytes) : new Float32Array(bytes);
+      this.dtype === "i32"
+        ? new Int32Array(bytes)
+        : this.dtype === "u8"
+          ? new Uint8Array(bytes)
+          : new Float32Array(bytes);
     return data as DataOf<D>;
   }
 
@@ -245,7 +254,8 @@ function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): vo
       `${op}: expected ${size} values for shape ${formatShape(target.shape)}, got ${values.length}`,
     );
   if (dtype === "i32") native.upload(target.handle, values instanceof Int32Array ? values : Int32Array.from(values));
-  else if (dtype === "u8") native.upload(target.handle, values instanceof Uint8Array ? values : Uint8Array.from(values));
+  else if (dtype === "u8")
+    native.upload(target.handle, values instanceof Uint8Array ? values : Uint8Array.from(values));
   else {
     const floats = values instanceof Float32Array ? values : Float32Array.from(values);
     if (dtype === "f32") native.upload(target.handle, floats);
@@ -291,20 +301,16 @@ export function tensor<D extends DType = "f32">(
   shape?: Shape,
   options?: TensorOptions<D>,
 ): Tensor<D>;
-export function tensor(
-  values: NestedArray | ArrayLike<number>,
-  shape?: Shape,
-  options: TensorOptions = {},
-): Tensor {
+export function tensor(values: NestedArray | ArrayLike<number>, shape?: Shape, options: TensorOptions = {}): Tensor {
   const dtype: DType =
     options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint8Array ? "u8" : "f32");
   let flat: ArrayLike<number>;
   let natural: Shape;
   if (typeof values === "number") [flat, natural] = [[values], []];
   else if (Array.isArray(values)) {
-    natural = shapeOfNested(values as NestedArray);
+    natural = shapeOfNested(values);
     flat = natural.length > 1 ? ((values as unknown[]).flat(Infinity) as number[]) : (values as number[]);
-  } else if (ArrayBuffer.isView(values)) [flat, natural] = [values as ArrayLike<number>, [(values as ArrayLike<number>).length]];
+  } else if (ArrayBuffer.isView(values)) [flat, natural] = [values, [(values as ArrayLike<number>).length]];
   else throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers in arrays or a typed array, got ${typeof values}`);
   for (let i = 0; Array.isArray(flat) && i < flat.length; i++)
     if (typeof flat[i] !== "number")
@@ -312,7 +318,10 @@ export function tensor(
   const target = shape ?? natural;
   checkShape("tensor", target);
   if (numel(target) !== flat.length)
-    throw new HeedError("ERR_SHAPE", `tensor: expected ${numel(target)} values for shape ${formatShape(target)}, got ${flat.length}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `tensor: expected ${numel(target)} values for shape ${formatShape(target)}, got ${flat.length}`,
+    );
   const result = allocate([...target], dtype, deviceOf(options.device));
   uploadValues("tensor", result, flat);
   return result;

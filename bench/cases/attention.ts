@@ -10,7 +10,7 @@ function attention(batch: number, heads: number, length: number, size: number, b
     dtype: "f32",
     work: { flops: backward ? 3.5 * forward : forward },
     peer: { name: "attention", batch, heads, length, size, backward: backward ? 1 : 0 },
-    async prepare() {
+    prepare() {
       const width = heads * size;
       const qkv = parameter(randn([batch, length, 3 * width], { seed: 1 }));
       const where = device("auto");

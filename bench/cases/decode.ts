@@ -9,7 +9,7 @@ function decode(size: keyof typeof gpt2Sizes, prompt: number, count: number): Ca
     dtype: "f32",
     work: { tokens: count },
     peer: { name: "decode", ...gpt2Sizes[size], vocabulary: 50257, prompt, count },
-    async prepare() {
+    prepare() {
       const model = new GPT({ vocabularySize: 50257, contextLength: 1024, ...gpt2Sizes[size] }, { seed: 1 }).eval();
       const start = Int32Array.from({ length: prompt }, (_, i) => (i * 7919) % 50257);
       // The prompt is read once; every run decodes anew from there.
@@ -31,7 +31,9 @@ function decode(size: keyof typeof gpt2Sizes, prompt: number, count: number): Ca
         return out;
       };
       return {
-        run: async () => void (await run()),
+        run: async () => {
+          await run();
+        },
         verify: async () => {
           // The last token again, from the whole text at once.
           const text = [...start, await first.item(), ...(await run())];

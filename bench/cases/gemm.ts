@@ -9,11 +9,10 @@ function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn" = "nn"
     dtype: "f32",
     work: { flops: 2 * m * k * n },
     peer: { name: "gemm", m, k, n, layout },
-    async prepare() {
+    prepare() {
       const a = randn(layout === "tn" ? [k, m] : [m, k], { seed: 1 });
       const b = randn(layout === "nt" ? [n, k] : [k, n], { seed: 2 });
-      const product = (): FloatTensor =>
-        matmul(layout === "tn" ? transpose(a) : a, layout === "nt" ? transpose(b) : b);
+      const product = (): FloatTensor => matmul(layout === "tn" ? transpose(a) : a, layout === "nt" ? transpose(b) : b);
       const where = device("auto");
       return {
         run: async () => {
@@ -32,7 +31,8 @@ function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn" = "nn"
           ] as const) {
             let sum = 0;
             for (let p = 0; p < k; p++)
-              sum += (layout === "tn" ? x[p * m + i]! : x[i * k + p]!) * (layout === "nt" ? y[j * k + p]! : y[p * n + j]!);
+              sum +=
+                (layout === "tn" ? x[p * m + i]! : x[i * k + p]!) * (layout === "nt" ? y[j * k + p]! : y[p * n + j]!);
             expectClose(`gemm element ${i}, ${j}`, z[i * n + j]!, sum, 1e-3);
           }
         },

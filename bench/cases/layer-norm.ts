@@ -9,7 +9,7 @@ function norm(rows: number, width: number, residual: boolean): Case {
     // The bytes a fused kernel must move: x (and the residual) in, y (and the sum) out.
     work: { bytes: (residual ? 4 : 2) * rows * width * 4 },
     peer: { name: "layer_norm", rows, width, residual: residual ? 1 : 0 },
-    async prepare() {
+    prepare() {
       const x = randn([rows, width], { seed: 1 });
       const r = randn([rows, width], { seed: 2 });
       const weight = ones([width]);

@@ -27,7 +27,7 @@ function trainingStep(label: string, batch: number, config: GptConfig): Case {
       heads: config.heads,
       width: config.width,
     },
-    async prepare() {
+    prepare() {
       const model = new GPT(config, { seed: 1 });
       const optimizer = new AdamW(model.namedParameters(), { lr: 3e-4, beta2: 0.95, weightDecay: 0.1 });
       const ids = tensor(tokens(batch * length, config.vocabularySize), [batch, length]);
@@ -40,10 +40,12 @@ function trainingStep(label: string, batch: number, config: GptConfig): Case {
           optimizer.zeroGrad();
           return loss;
         });
-        return loss.item();
+        return await loss.item();
       };
       return {
-        run: async () => void (await step()),
+        run: async () => {
+          await step();
+        },
         verify: async () => {
           // An untrained model is about as good as chance, and learns.
           const first = await step();

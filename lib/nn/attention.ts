@@ -72,7 +72,12 @@ export class Attention extends Module {
     const [batch, tokens, width] = qkv.shape as [number, number, number];
     const headSize = width / 3 / this.heads;
     const cut = (part: number): FloatTensor =>
-      qkv.viewAs([batch, tokens, this.heads, headSize], [tokens * width, width, headSize, 1], (part * width) / 3, false);
+      qkv.viewAs(
+        [batch, tokens, this.heads, headSize],
+        [tokens * width, width, headSize, 1],
+        (part * width) / 3,
+        false,
+      );
     using q = cut(0);
     using k = cut(1);
     using v = cut(2);

@@ -2,6 +2,11 @@ import { HeedError } from "../errors.js";
 import { formatShape, sameShape } from "../shape.js";
 import { type FloatTensor, Tensor } from "../tensor.js";
 
+/** Only floating tensors can require gradients. */
+function isParameter(value: unknown): value is FloatTensor {
+  return value instanceof Tensor && value.requiresGrad;
+}
+
 /** Parameters by name, as checkpoints hold them. */
 export type StateDict = Record<string, FloatTensor>;
 
@@ -33,9 +38,9 @@ export abstract class Module {
     const seen = new Set<Tensor>();
     for (const [prefix, module] of this.modules())
       for (const [name, value] of Object.entries(module))
-        if (value instanceof Tensor && value.requiresGrad && !seen.has(value)) {
+        if (isParameter(value) && !seen.has(value)) {
           seen.add(value);
-          yield [prefix ? `${prefix}.${name}` : name, value as FloatTensor];
+          yield [prefix ? `${prefix}.${name}` : name, value];
         }
   }
 

@@ -12,7 +12,10 @@ export type Activation = (typeof activations)[number];
 export function activationIndex(op: string, activation: Activation): number {
   const index = activations.indexOf(activation);
   if (index < 0)
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected activation ${activations.join(", ")}, got ${String(activation)}`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected activation ${activations.join(", ")}, got ${String(activation)}`,
+    );
   return index;
 }
 

@@ -32,8 +32,8 @@ interface Operands {
  * Runs the kernels over q [B, Tq, H, D], k and v [B, Tk, Hkv, D], cut out of `sources` by `views`, and records one step
  * over the sources. Backward writes dq, dk and dv through the same views of the sources' gradients.
  */
-function attend<Sources extends FloatTensor[]>(
-  sources: Sources,
+function attend(
+  sources: FloatTensor[],
   views: (sources: FloatTensor[]) => Operands,
   options: AttentionOptions,
 ): FloatTensor {
@@ -44,7 +44,10 @@ function attend<Sources extends FloatTensor[]>(
   checkNumber("attention", "scale", scale);
   checkNumber("attention", "dropout", dropout, 0, 1);
   checkInteger("attention", "seed", seed, 0);
-  for (const [name, tensor] of [["keyLengths", keyLengths], ["queryStarts", queryStarts]] as const)
+  for (const [name, tensor] of [
+    ["keyLengths", keyLengths],
+    ["queryStarts", queryStarts],
+  ] as const)
     if (tensor) {
       checkTensor("attention", name, tensor, q);
       checkDType("attention", name, tensor, "i32");
@@ -78,7 +81,7 @@ function attend<Sources extends FloatTensor[]>(
           const slot = gradient(i);
           if (!slot.accumulate) return { out: slot.out, apart: false };
         }
-        return { out: allocate(input.shape, "f32", device, false) as FloatTensor, apart: true };
+        return { out: allocate(input.shape, "f32", device, false), apart: true };
       });
       const from = views(inputs);
       const to = views(gradients.map((g) => g.out));
@@ -134,7 +137,10 @@ export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, option
   checkShapeIs("attention", "k", k, [batch, -1, -1, size]);
   checkShapeIs("attention", "v", v, k.shape);
   if (k.shape[2] === 0 || heads % k.shape[2]! !== 0)
-    throw new HeedError("ERR_SHAPE", `attention: expected ${heads} query heads to be a multiple of the key heads, got ${k.shape[2]}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `attention: expected ${heads} query heads to be a multiple of the key heads, got ${k.shape[2]}`,
+    );
   const sources = [q, k, v].map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
   return attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options);
 }
@@ -160,7 +166,12 @@ export function packedAttention(
     );
   const views = ([packed]: FloatTensor[]): Operands => {
     const cut = (first: number, count: number): FloatTensor =>
-      packed!.viewAs([batch, length, count, size], [packed!.strides[0]!, packed!.strides[1]!, size, 1], first * size, false);
+      packed!.viewAs(
+        [batch, length, count, size],
+        [packed!.strides[0]!, packed!.strides[1]!, size, 1],
+        first * size,
+        false,
+      );
     return { q: cut(0, heads), k: cut(heads, kvHeads), v: cut(heads + kvHeads, kvHeads) };
   };
   const out = attend([contiguous(qkv)], views, options);

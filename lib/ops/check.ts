@@ -46,12 +46,24 @@ export function checkRank(op: string, name: string, value: Tensor, atLeast: numb
 /** Throws ERR_RANGE unless low <= value <= high; NaN never is. */
 export function checkNumber(op: string, name: string, value: unknown, low = -Infinity, high = Infinity): void {
   if (typeof value !== "number" || !(value >= low && value <= high))
-    throw new HeedError("ERR_RANGE", `${op}: expected ${name} to be a number from ${low} to ${high}, got ${describe(value)}`);
+    throw new HeedError(
+      "ERR_RANGE",
+      `${op}: expected ${name} to be a number from ${low} to ${high}, got ${describe(value)}`,
+    );
 }
 
-export function checkInteger(op: string, name: string, value: unknown, low: number, high = Number.MAX_SAFE_INTEGER): void {
+export function checkInteger(
+  op: string,
+  name: string,
+  value: unknown,
+  low: number,
+  high = Number.MAX_SAFE_INTEGER,
+): void {
   if (!Number.isSafeInteger(value) || (value as number) < low || (value as number) > high)
-    throw new HeedError("ERR_RANGE", `${op}: expected ${name} to be an integer from ${low} to ${high}, got ${describe(value)}`);
+    throw new HeedError(
+      "ERR_RANGE",
+      `${op}: expected ${name} to be an integer from ${low} to ${high}, got ${describe(value)}`,
+    );
 }
 
 /** A value, shortly, for a message. */

@@ -18,7 +18,7 @@ export function argmax(x: FloatTensor): IntTensor {
 export function topk(x: FloatTensor, k: number): { values: FloatTensor; ids: IntTensor } {
   checkFloat("topk", "x", x);
   checkRank("topk", "x", x, 1);
-  checkInteger("topk", "k", k, 1, x.shape.at(-1)!);
+  checkInteger("topk", "k", k, 1, x.shape.at(-1));
   const input = contiguous(x);
   const shape = [...x.shape.slice(0, -1), k];
   const values: FloatTensor = allocate(shape, "f32", x.device);

@@ -29,13 +29,24 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
   checkNumber("crossEntropy", "labelSmoothing", labelSmoothing, 0, 1);
   const rows = logits.shape.slice(0, -1);
   if (!sameShape(targets.shape, rows))
-    throw new HeedError("ERR_SHAPE", `crossEntropy: expected targets of shape ${formatShape(rows)}, got ${formatShape(targets.shape)}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `crossEntropy: expected targets of shape ${formatShape(rows)}, got ${formatShape(targets.shape)}`,
+    );
   const input = contiguous(logits);
   const index = contiguous(targets);
   const loss: FloatTensor = allocate([], "f32", logits.device);
   // The gradient of the mean is made in the same pass over the logits.
   const dlogits = needsGrad([input]) ? allocate(input.shape, "f32", input.device, false) : null;
-  ops.cross_entropy(loss.handle, null, dlogits?.handle ?? null, input.handle, index.handle, ignoreIndex, labelSmoothing);
+  ops.cross_entropy(
+    loss.handle,
+    null,
+    dlogits?.handle ?? null,
+    input.handle,
+    index.handle,
+    ignoreIndex,
+    labelSmoothing,
+  );
   if (dlogits) {
     record("crossEntropy", loss, [input], { dlogits }, ({ dout, constant, pass, saved }) => {
       if (constant === 1) return pass(0, saved.dlogits);

@@ -26,7 +26,10 @@ function normalise(
   checkRank(op, "x", inp, 1);
   checkNumber(op, "eps", eps, 0);
   const width = inp.shape.at(-1)!;
-  for (const [name, tensor] of [["weight", weight], ["bias", bias]] as const)
+  for (const [name, tensor] of [
+    ["weight", weight],
+    ["bias", bias],
+  ] as const)
     if (tensor) {
       checkFloat(op, name, tensor, inp);
       checkShapeIs(op, name, tensor, [width]);
@@ -34,7 +37,10 @@ function normalise(
   if (residual) {
     checkFloat(op, "residual", residual, inp);
     if (!sameShape(residual.shape, inp.shape))
-      throw new HeedError("ERR_SHAPE", `${op}: expected residual of shape ${formatShape(inp.shape)}, got ${formatShape(residual.shape)}`);
+      throw new HeedError(
+        "ERR_SHAPE",
+        `${op}: expected residual of shape ${formatShape(inp.shape)}, got ${formatShape(residual.shape)}`,
+      );
   }
   const x = contiguous(inp);
   const r = residual && contiguous(residual);
@@ -67,7 +73,9 @@ function normalise(
         return;
       }
       const target = needs(0) ? 0 : 1;
-      const h = needs(target) ? gradient(target) : { out: allocate(saved.h.shape, "f32", saved.h.device, false), accumulate: false };
+      const h = needs(target)
+        ? gradient(target)
+        : { out: allocate(saved.h.shape, "f32", saved.h.device, false), accumulate: false };
       const dweight = needs(2) ? gradient(2) : null;
       const dbias = needs(3) ? gradient(3) : null;
       // An input that already has a gradient: the other one must not get that part.

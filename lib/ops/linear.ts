@@ -48,7 +48,10 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
   if (residual) {
     checkFloat("linear", "residual", residual, x);
     if (!sameShape(residual.shape, shape))
-      throw new HeedError("ERR_SHAPE", `linear: expected residual of shape ${formatShape(shape)}, got ${formatShape(residual.shape)}`);
+      throw new HeedError(
+        "ERR_SHAPE",
+        `linear: expected residual of shape ${formatShape(shape)}, got ${formatShape(residual.shape)}`,
+      );
   }
   const kind = activationIndex("linear", activation);
   const input = contiguous(x);
@@ -64,7 +67,17 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
     using c = matrix(out, outputs);
     using r = added && matrix(added, outputs);
     using p = preact && matrix(preact, outputs);
-    ops.gemm(c.handle, a.handle, b.handle, bias?.handle ?? null, r?.handle ?? null, p?.handle ?? null, null, kind, false);
+    ops.gemm(
+      c.handle,
+      a.handle,
+      b.handle,
+      bias?.handle ?? null,
+      r?.handle ?? null,
+      p?.handle ?? null,
+      null,
+      kind,
+      false,
+    );
   }
   const saved = { input, weight, preact };
   record("linear", out, [input, weight, bias, added], saved, ({ dout, needs, gradient, pass, saved }) => {

@@ -11,7 +11,10 @@ function expandBatch(x: FloatTensor, batch: Shape): FloatTensor {
   const missing = batch.length - inner;
   return x.viewAs(
     [...batch, ...x.shape.slice(inner)],
-    [...batch.map((_, i) => (i < missing || x.shape[i - missing] === 1 ? 0 : x.strides[i - missing]!)), ...x.strides.slice(inner)],
+    [
+      ...batch.map((_, i) => (i < missing || x.shape[i - missing] === 1 ? 0 : x.strides[i - missing]!)),
+      ...x.strides.slice(inner),
+    ],
     0,
     false,
   );

@@ -41,8 +41,8 @@ function reduce(name: (typeof kinds)[number], x: FloatTensor, options: ReduceOpt
       scope(() => {
         if (name === "mean") return pass(0, mul(stretched, 1 / count));
         // Elements that share the maximum share its gradient.
-        const input = saved.x as FloatTensor;
-        const ties = equal(input, saved.whole as FloatTensor);
+        const input = saved.x!;
+        const ties = equal(input, saved.whole!);
         const share = reduce("sum", ties, { axes: [...axes], keepDims: true });
         pass(0, mul(mul(stretched, ties), reciprocal(share)));
       });

@@ -7,7 +7,12 @@ import { type DType, type FloatDType, isFloat } from "../dtype.js";
 import { checkInteger, checkTensor } from "./check.js";
 
 /** Records a view of a floating tensor; of others there is nothing to record. */
-function recordView<T extends Tensor>(name: string, x: T, view: T, backward: (dout: FloatTensor, dx: Gradient) => void): T {
+function recordView<T extends Tensor>(
+  name: string,
+  x: T,
+  view: T,
+  backward: (dout: FloatTensor, dx: Gradient) => void,
+): T {
   if (!isFloat(x.dtype)) return view;
   record(name, view as unknown as FloatTensor, [x], {}, (context) => {
     backward(context.dout, context);
@@ -44,7 +49,10 @@ export function transpose<T extends Tensor>(x: T, order?: readonly number[]): T 
   if (rank < 2 && !order)
     throw new HeedError("ERR_SHAPE", `transpose: expected at least 2 dimensions, got shape ${formatShape(x.shape)}`);
   if (axes.length !== rank || new Set(axes).size !== rank)
-    throw new HeedError("ERR_ARGUMENT", `transpose: expected an order of all ${rank} axes, got ${formatShape(order ?? [])}`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `transpose: expected an order of all ${rank} axes, got ${formatShape(order ?? [])}`,
+    );
   const view = x.viewAs(
     axes.map((axis) => x.shape[axis]!),
     axes.map((axis) => x.strides[axis]!),

@@ -81,7 +81,8 @@ export class AdamW implements Disposable {
     checkNumber("AdamW", "lr", this.lr, 0, Number.MAX_VALUE);
     this.steps++;
     const grads = this.#groups.flatMap((group) => group.params.flatMap((p) => (p.grad ? [p.grad.handle] : [])));
-    if (grads.length === 0) throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
+    if (grads.length === 0)
+      throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
     if (this.gradientNorm) ops.global_norm(this.gradientNorm.handle, grads);
     for (const { decay, params, m, v } of this.#groups) {
       const used = [...params.keys()].filter((i) => params[i]!.grad);
