@@ -1,4 +1,5 @@
 import type { Activation } from "../ops/activation.js";
+import { feedForward } from "../ops/feed-forward.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
@@ -33,7 +34,7 @@ export class FeedForward extends Module {
 
   /** x [..., C] → [..., C], with `residual` added if given. */
   forward(x: FloatTensor, residual: FloatTensor | null = null): FloatTensor {
-    const hidden = this.c_fc.forward(x, { activation: this.activation }); // [..., 4C]
-    return this.c_proj.forward(hidden, { residual });
+    const { c_fc: up, c_proj: down, activation } = this;
+    return feedForward(x, { up, down }, { activation, layout: up.layout, residual });
   }
 }

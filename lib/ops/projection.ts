@@ -1,0 +1,116 @@
+/** @internal What `linear` and `feedForward` share: matrices as the product takes them, and a projection's gradients. */
+import type { Backward } from "../autograd.js";
+import { HeedError } from "../errors.js";
+import { type Handle, ops } from "../native.js";
+import { formatShape, numel, sameShape } from "../shape.js";
+import type { FloatTensor, Tensor } from "../tensor.js";
+import { checkFloat, checkShapeIs } from "./check.js";
+
+/** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's checkpoints). */
+export type Layout = "oi" | "io";
+
+/** x [..., columns] as one matrix [rows, columns]; in no scope and no graph. */
+export function asMatrix(x: FloatTensor): FloatTensor {
+  const columns = x.shape.at(-1)!;
+  return x.viewAs([numel(x.shape.slice(0, -1)), columns], [columns, 1], 0, false);
+}
+
+export function transposed(x: FloatTensor): FloatTensor {
+  return x.viewAs([x.shape[1]!, x.shape[0]!], [x.strides[1]!, x.strides[0]!], 0, false);
+}
+
+/** The weight as [in, out], whichever way it lies; in no scope and no graph. */
+export function asInOut(weight: FloatTensor, layout: Layout): FloatTensor {
+  return layout === "io" ? weight.alias() : transposed(weight);
+}
+
+export interface Epilogue {
+  bias?: FloatTensor | null;
+  residual?: FloatTensor | null;
+  /** Receives the sums before the activation. */
+  preact?: FloatTensor | null;
+  /** Multiplies by the activation's derivative at these values instead of applying it. */
+  dactPreact?: FloatTensor | null;
+  activation?: number;
+  accumulate?: boolean;
+}
+
+/** out (+)= epilogue(a · b); what lies in out's shape may have more dimensions than the matrices. */
+export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilogue: Epilogue = {}): void {
+  const { bias, residual, preact, dactPreact, activation = 0, accumulate = false } = epilogue;
+  const views: Tensor[] = [];
+  const handle = (tensor: FloatTensor | null | undefined): Handle | null => {
+    if (!tensor) return null;
+    const view = asMatrix(tensor);
+    views.push(view);
+    return view.handle;
+  };
+  ops.gemm(
+    handle(out)!,
+    a.handle,
+    b.handle,
+    bias?.handle ?? null,
+    handle(residual),
+    handle(preact),
+    handle(dactPreact),
+    activation,
+    accumulate,
+  );
+  for (const view of views) view.dispose();
+}
+
+/** Throws unless weight and bias are a projection of `inputs` columns; returns its number of outputs. */
+export function checkProjection(
+  op: string,
+  x: FloatTensor,
+  inputs: number,
+  weight: FloatTensor,
+  bias: FloatTensor | null,
+  layout: Layout,
+): number {
+  if (layout !== "oi" && layout !== "io")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected layout "oi" or "io", got ${String(layout)}`);
+  checkFloat(op, "weight", weight, x);
+  checkShapeIs(op, "weight", weight, layout === "oi" ? [-1, inputs] : [inputs, -1]);
+  const outputs = weight.shape[layout === "oi" ? 0 : 1]!;
+  if (bias) {
+    checkFloat(op, "bias", bias, x);
+    checkShapeIs(op, "bias", bias, [outputs]);
+  }
+  return outputs;
+}
+
+export function checkResidual(
+  op: string,
+  x: FloatTensor,
+  residual: FloatTensor | null,
+  shape: readonly number[],
+): void {
+  if (!residual) return;
+  checkFloat(op, "residual", residual, x);
+  if (!sameShape(residual.shape, shape))
+    throw new HeedError(
+      "ERR_SHAPE",
+      `${op}: expected residual of shape ${formatShape(shape)}, got ${formatShape(residual.shape)}`,
+    );
+}
+
+/** Writes the gradients of weight (input `at`) and bias (`at` + 1) of x·W + b, from the matrices x and dy. */
+export function projectionGradients(
+  { needs, gradient }: Backward<never>,
+  at: number,
+  x: FloatTensor,
+  dy: FloatTensor,
+  layout: Layout,
+): void {
+  if (needs(at)) {
+    const { out, accumulate } = gradient(at);
+    const [left, right] = layout === "io" ? [x, dy] : [dy, x];
+    using leftT = transposed(left);
+    product(out, leftT, right, { accumulate });
+  }
+  if (needs(at + 1)) {
+    const { out, accumulate } = gradient(at + 1);
+    ops.bias_backward(out.handle, dy.handle, accumulate);
+  }
+}
