@@ -1,5 +1,5 @@
-// The numbers behind the `kind` of unary, binary and reduce in ops.def. The TypeScript side mirrors them: a number, once
-// given, keeps its meaning, and new kinds go to the end.
+// The numbers behind the `kind` of unary, binary and reduce in ops.def. The TypeScript side mirrors them: a number,
+// once given, keeps its meaning, and new kinds go to the end.
 #pragma once
 #include <cstdint>
 

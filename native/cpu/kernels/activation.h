@@ -10,7 +10,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-inline vf relu(vf x) { return vmax(x, set1(0.0f)); }
+inline vf relu(vf x) { return vmax(set1(0.0f), x); }  // NaN stays NaN
 inline vf relu_grad(vf x) { return select(x > set1(0.0f), set1(1.0f), set1(0.0f)); }
 
 // erf to about 1 ulp: an odd polynomial below 1, and 1 - e^q(x) above, q fitted to log erfc.
@@ -42,23 +42,24 @@ inline vf verf(vf x) {
 constexpr float kSqrt2OverPi = 0.7978845608028654f;
 constexpr float kGeluCubic = 0.044715f;
 
-// σ(2u), and x clamped to where the derivative still changes.
-inline vf gelu_tanh_gate(vf x) {
+// e^-2u; the gate is σ(2u) = 1 / (1 + e^-2u).
+inline vf gelu_tanh_exp(vf x) {
   const vf u = x * fma(set1(kSqrt2OverPi * kGeluCubic), x * x, set1(kSqrt2OverPi));
-  return set1(1.0f) / (set1(1.0f) + vexp(set1(-2.0f) * u));
+  return vexp(set1(-2.0f) * u);
 }
 
 inline vf gelu_tanh(vf x) {
   // Below -12 the result is 0 in f32, and -∞ · 0 must not be asked for.
   const vf c = vmax(x, set1(-12.0f));
-  return select(x == x, c * gelu_tanh_gate(c), x);
+  return select(x == x, c / (set1(1.0f) + gelu_tanh_exp(c)), x);
 }
 
 inline vf gelu_tanh_grad(vf x) {
-  const vf c = vmin(vmax(x, set1(-12.0f)), set1(12.0f));
-  const vf s = gelu_tanh_gate(c);
+  const vf c = vmin(vmax(x, set1(-10.0f)), set1(10.0f));  // e^-2u stays finite
+  const vf e = gelu_tanh_exp(c);
+  const vf s = set1(1.0f) / (set1(1.0f) + e);
   const vf slope = fma(set1(6.0f * kSqrt2OverPi * kGeluCubic), c * c, set1(2.0f * kSqrt2OverPi));
-  return select(x == x, fma(c * s * (set1(1.0f) - s), slope, s), x);
+  return select(x == x, fma(c * (e * s * s), slope, s), x);  // e · s is 1 - s without its cancellation
 }
 
 inline vf gelu_erf(vf x) {

@@ -11,22 +11,38 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
+inline vf pow_lanes(vf a, vf b) {
+  float x[kWidth], y[kWidth];
+  store(x, a);
+  store(y, b);
+  for (int i = 0; i < kWidth; i++) x[i] = powf(x[i], y[i]);
+  return load(x);
+}
+
 template <BinaryKind kind>
 inline vf apply(vf a, vf b) {
   const vf one = set1(1.0f), zero = vf{};
   switch (kind) {
-    case BinaryKind::add: return a + b;
-    case BinaryKind::sub: return a - b;
-    case BinaryKind::mul: return a * b;
-    case BinaryKind::div: return a / b;
-    case BinaryKind::maximum: return select(a == a, vmax(a, b), a);  // vmax gives b where either is NaN
-    case BinaryKind::minimum: return select(a == a, vmin(a, b), a);
+    case BinaryKind::add:
+      return a + b;
+    case BinaryKind::sub:
+      return a - b;
+    case BinaryKind::mul:
+      return a * b;
+    case BinaryKind::div:
+      return a / b;
+    case BinaryKind::maximum:
+      return select(a == a, vmax(a, b), a);  // vmax gives b where either is NaN
+    case BinaryKind::minimum:
+      return select(a == a, vmin(a, b), a);
     case BinaryKind::pow:
-      for (int i = 0; i < kWidth; i++) a[i] = powf(a[i], b[i]);
-      return a;
-    case BinaryKind::equal: return select(a == b, one, zero);
-    case BinaryKind::greater: return select(a > b, one, zero);
-    case BinaryKind::less: return select(a < b, one, zero);
+      return pow_lanes(a, b);
+    case BinaryKind::equal:
+      return select(a == b, one, zero);
+    case BinaryKind::greater:
+      return select(a > b, one, zero);
+    case BinaryKind::less:
+      return select(a < b, one, zero);
   }
   return zero;
 }
@@ -54,21 +70,6 @@ void run(const Operands& x) {
   });
 }
 
-void dispatch(BinaryKind kind, const Operands& x) {
-  switch (kind) {
-    case BinaryKind::add: return run<BinaryKind::add>(x);
-    case BinaryKind::sub: return run<BinaryKind::sub>(x);
-    case BinaryKind::mul: return run<BinaryKind::mul>(x);
-    case BinaryKind::div: return run<BinaryKind::div>(x);
-    case BinaryKind::maximum: return run<BinaryKind::maximum>(x);
-    case BinaryKind::minimum: return run<BinaryKind::minimum>(x);
-    case BinaryKind::pow: return run<BinaryKind::pow>(x);
-    case BinaryKind::equal: return run<BinaryKind::equal>(x);
-    case BinaryKind::greater: return run<BinaryKind::greater>(x);
-    case BinaryKind::less: return run<BinaryKind::less>(x);
-  }
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
@@ -81,8 +82,8 @@ void HEED_ISA::binary(Stream& stream, Out out, In a, In b, Int kind, Bool accumu
          static_cast<long long>(kind));
   if (out.empty()) return;
   stream.launch("binary", [out, a, b, kind, accumulate] {
-    dispatch(static_cast<BinaryKind>(kind),
-             {out.f32(), a.f32(), b.f32(), make_loop({&out, &a, &b}), accumulate});
+    const Operands operands{out.f32(), a.f32(), b.f32(), make_loop({&out, &a, &b}), accumulate};
+    with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) { run<k.value>(operands); });
   });
 }
 

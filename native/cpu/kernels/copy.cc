@@ -2,7 +2,7 @@
 // convert.h says.
 //
 // The same dtype on both sides moves bits: memcpy where both rows are contiguous. Where out and inp run along different
-// dimensions (a transpose), 32 x 32 tiles are read along inp's rows and written along out's, so that both touch whole
+// dimensions (a transpose), 16 x 16 tiles are read along inp's rows and written along out's, so that both touch whole
 // cache lines. Parallel over elements or tiles.
 #include "cpu/kernels/convert.h"
 #include "cpu/kernels/kernel.h"
@@ -12,7 +12,7 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-constexpr int64_t kTile = 32;
+constexpr int64_t kTile = 16;  // a cache line of f32, and a size the compiler transposes in registers
 
 template <class T>
 inline void gather(T (&lanes)[kWidth], const T* in, int64_t stride, int64_t n) {
@@ -93,24 +93,28 @@ void copy_tiled(To* out, const From* in, const Loop<2>& loop, int d, bool accumu
 
   const auto tile = [&](To* to, const From* from, int64_t r0, int64_t c0) {
     const int64_t rows = min_of(kTile, across - r0), columns = min_of(kTile, along - c0);
-    From turned[kTile][kTile];
+    From read[kTile][kTile], turned[kTile][kTile];
     from += r0 + c0 * loop.stride(1);
-    for (int64_t c = 0; c < columns; c++)
-      for (int64_t r = 0; r < rows; r++) turned[r][c] = from[r + c * loop.stride(1)];
+    if (rows == kTile && columns == kTile) {
+      for (int64_t c = 0; c < kTile; c++) __builtin_memcpy(read[c], from + c * loop.stride(1), sizeof read[c]);
+    } else {
+      std::memset(read, 0, sizeof read);
+      for (int64_t c = 0; c < columns; c++)
+        for (int64_t r = 0; r < rows; r++) read[c][r] = from[r + c * loop.stride(1)];
+    }
+    for (int64_t r = 0; r < kTile; r++)
+      for (int64_t c = 0; c < kTile; c++) turned[r][c] = read[c][r];
     to += r0 * loop.strides[0][d] + c0 * loop.stride(0);
     for (int64_t r = 0; r < rows; r++)
       copy_row(to + r * loop.strides[0][d], loop.stride(0), turned[r], 1, columns, accumulate);
   };
   const int64_t per_matrix = across_tiles * along_tiles;
   parallel_for(outer.size * per_matrix, kGrain / (kTile * kTile), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end;) {
-      const int64_t matrix = t / per_matrix, stop = min_of(end, (matrix + 1) * per_matrix);
-      for_rows(outer, matrix, matrix + 1, [&](const int64_t* offsets, int64_t) {
-        for (; t < stop; t++) {
-          const int64_t k = t % per_matrix;
-          tile(out + offsets[0], in + offsets[1], k / along_tiles * kTile, k % along_tiles * kTile);
-        }
-      });
+    for (int64_t t = begin; t < end; t++) {
+      const int64_t k = t % per_matrix;
+      int64_t index[kMaxRank], offsets[2];
+      locate(outer, t / per_matrix, index, offsets);
+      tile(out + offsets[0], in + offsets[1], k % across_tiles * kTile, k / across_tiles * kTile);
     }
   });
 }
@@ -130,9 +134,12 @@ void run(const TensorView& out, const TensorView& inp, bool accumulate) {
   const Loop<2> loop = make_loop({&out, &inp});
   if (out.dtype == inp.dtype && !accumulate) {
     switch (size_of(out.dtype)) {
-      case 1: return copy_all<uint8_t, uint8_t>(out.data, inp.data, loop, false);
-      case 2: return copy_all<uint16_t, uint16_t>(out.data, inp.data, loop, false);
-      default: return copy_all<uint32_t, uint32_t>(out.data, inp.data, loop, false);
+      case 1:
+        return copy_all<uint8_t, uint8_t>(out.data, inp.data, loop, false);
+      case 2:
+        return copy_all<uint16_t, uint16_t>(out.data, inp.data, loop, false);
+      default:
+        return copy_all<uint32_t, uint32_t>(out.data, inp.data, loop, false);
     }
   }
   with_type(out.dtype, [&](auto to) {

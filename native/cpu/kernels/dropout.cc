@@ -1,8 +1,8 @@
 // Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0, where element i, in row-major order, is
 // kept if its Philox draw under `seed` is at least p; p = 1 gives zeros. f32, any strides.
 //
-// Backward is the same function with the same seed, dout for inp: the mask is drawn again and never stored. Parallel over
-// elements.
+// Backward is the same function with the same seed, dout for inp: the mask is drawn again and never stored. Parallel
+// over elements.
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
 #include "cpu/kernels/strided.h"
@@ -43,8 +43,7 @@ void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bo
 void HEED_ISA::dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
   expect_f32_output("dropout", "out", out);
   expect_f32_operand("dropout", "inp", inp, out);
-  if (!(p >= 0 && p <= 1))
-    fail(Code::argument, "dropout: expected p from 0 to 1, got %g", static_cast<double>(p));
+  if (!(p >= 0 && p <= 1)) fail(Code::argument, "dropout: expected p from 0 to 1, got %g", static_cast<double>(p));
   if (out.empty()) return;
   stream.launch("dropout", [out, inp, p, seed, accumulate] { run(out, inp, p, seed, accumulate); });
 }

@@ -1,8 +1,8 @@
 // Normal and uniform random tensors, f32 and contiguous. Element i depends on the seed and i alone (philox.h).
 //
 // Normal: Box and Muller (1958): words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements
-// 2j and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. In double by the C library and rounded once, so
-// that every instruction set gives the same bits. Parallel over elements.
+// 2j and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. In double by the C library and rounded once,
+// so that every instruction set gives the same bits. Parallel over elements.
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
 
@@ -12,7 +12,8 @@ namespace {
 
 constexpr int64_t kBuffer = 1024;  // a multiple of a block
 
-// f(out, words, n) for the pieces of `out`; n is below kBuffer only at the end, and then a whole block of words is there.
+// f(out, words, n) for the pieces of `out`; n is below kBuffer only at the end, and then a whole block of words is
+// there.
 template <class F>
 void for_words(float* out, int64_t n, int64_t seed, const F& f) {
   parallel_for(n, 16 * kBuffer, [&](int64_t begin, int64_t end) {

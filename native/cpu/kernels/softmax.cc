@@ -70,15 +70,15 @@ double dot(const float* a, const float* b, int64_t n) {
 
 void backward_row(float* dinp, float* dout, float* out, int64_t n, bool accumulate) {
   const vf mean = set1(static_cast<float>(dot(dout, out, n)));
-  map_row(Contiguous{dinp}, n, accumulate, [=](vf d, vf y) { return y * (d - mean); }, Contiguous{dout},
-          Contiguous{out});
+  map_row(
+      Contiguous{dinp}, n, accumulate, [=](vf d, vf y) { return y * (d - mean); }, Contiguous{dout}, Contiguous{out});
 }
 
 void expect_rows(const char* op, const char* name, const TensorView& view) {
   char given[160];
   if (view.dim(-1) > 1 && view.stride(-1) != 1)
-    fail(Code::shape, "%s: expected %s to be contiguous in its last dimension, got a stride of %lld in shape %s", op, name,
-         static_cast<long long>(view.stride(-1)), shape_string(view, given, sizeof given));
+    fail(Code::shape, "%s: expected %s to be contiguous in its last dimension, got a stride of %lld in shape %s", op,
+         name, static_cast<long long>(view.stride(-1)), shape_string(view, given, sizeof given));
 }
 
 // The view's leading dimensions.
@@ -102,15 +102,15 @@ void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) 
   });
 }
 
-void expect_some_rank(const char* op, const TensorView& view) {
-  if (view.rank < 1) fail(Code::shape, "%s: expected out with at least 1 dimension, got shape []", op);
+void expect_some_rank(const char* op, const char* name, const TensorView& view) {
+  if (view.rank < 1) fail(Code::shape, "%s: expected %s with at least 1 dimension, got shape []", op, name);
 }
 
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
-  expect_some_rank("softmax_forward", out);
+  expect_some_rank("softmax_forward", "out", out);
   expect_f32_output("softmax_forward", "out", out);
   expect_f32_operand("softmax_forward", "inp", inp, out);
   expect_rows("softmax_forward", "out", out);
@@ -119,14 +119,13 @@ void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
   stream.launch("softmax_forward", [out, inp] {
     const TensorView out_rows = rows_of(out), inp_rows = rows_of(inp);
     const int64_t columns = out.dim(-1);
-    parallel_over_rows(make_loop({&out_rows, &inp_rows}), columns, [&](const int64_t* at) {
-      forward_row(out.f32() + at[0], inp.f32() + at[1], columns);
-    });
+    parallel_over_rows(make_loop({&out_rows, &inp_rows}), columns,
+                       [&](const int64_t* at) { forward_row(out.f32() + at[0], inp.f32() + at[1], columns); });
   });
 }
 
 void HEED_ISA::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
-  expect_some_rank("softmax_backward", dinp);
+  expect_some_rank("softmax_backward", "dinp", dinp);
   expect_f32_output("softmax_backward", "dinp", dinp);
   expect_f32_operand("softmax_backward", "dout", dout, dinp);
   expect_f32_operand("softmax_backward", "out", out, dinp);

@@ -1,10 +1,12 @@
 // Elementwise loops over views of one shape with any strides (0 broadcasts).
 //
 // A Loop holds the common shape and each operand's strides after dropping dimensions of size 1 and joining dimensions
-// that are laid out as one in every operand, so that contiguous tensors become a single row. Work is cut by flat element
-// index into chunks; a chunk is a sequence of (parts of) rows along the innermost dimension, for each of which the
-// kernel gets the operands' offsets. map_row then runs a vector function along a row.
+// that are laid out as one in every operand, so that contiguous tensors become a single row. Work is cut by flat
+// element index into chunks; a chunk is a sequence of (parts of) rows along the innermost dimension, for each of which
+// the kernel gets the operands' offsets. map_row then runs a vector function along a row.
 #pragma once
+#include <type_traits>
+
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -24,8 +26,8 @@ struct Loop {
   int64_t stride(int operand) const { return strides[operand][rank - 1]; }
 };
 
-// `any` sorts the dimensions by the first operand's strides, the largest outermost; `logical` keeps their order, so that
-// the flat index is the element's index in the tensor.
+// `any` sorts the dimensions by the first operand's strides, the largest outermost; `logical` keeps their order, so
+// that the flat index is the element's index in the tensor.
 enum class Order { any, logical };
 
 template <int N>
@@ -54,17 +56,24 @@ Loop<N> make_loop(const TensorView* const (&views)[N], Order order = Order::any)
   return loop;
 }
 
+// The position of an element along each dimension and in each operand.
+template <int N>
+inline void locate(const Loop<N>& loop, int64_t element, int64_t* index, int64_t* offsets) {
+  for (int i = 0; i < N; i++) offsets[i] = 0;
+  for (int d = loop.rank - 1; d >= 0; d--) {
+    index[d] = d ? element % loop.shape[d] : element;
+    element /= loop.shape[d];
+    for (int i = 0; i < N; i++) offsets[i] += index[d] * loop.strides[i][d];
+  }
+}
+
 // body(offsets, n) for each row, or part of one, of elements [begin, end).
 template <int N, class Body>
 void for_rows(const Loop<N>& loop, int64_t begin, int64_t end, const Body& body) {
   if (begin >= end) return;
   const int inner = loop.rank - 1;
-  int64_t index[kMaxRank], offsets[N] = {}, rest = begin;
-  for (int d = inner; d >= 0; d--) {
-    index[d] = d ? rest % loop.shape[d] : rest;
-    rest /= loop.shape[d];
-    for (int i = 0; i < N; i++) offsets[i] += index[d] * loop.strides[i][d];
-  }
+  int64_t index[kMaxRank], offsets[N];
+  locate(loop, begin, index, offsets);
   for (;;) {
     const int64_t n = min_of(loop.shape[inner] - index[inner], end - begin);
     body(offsets, n);
@@ -127,9 +136,17 @@ inline void map_row(Sink out, int64_t n, bool accumulate, F f, Source... in) {
   }
 }
 
+// f(k) with the constant whose value is `kind`, of the first `count` ones of an enum.
+template <class Kind, int64_t count, int64_t k = 0, class F>
+inline void with_kind(int64_t kind, const F& f) {
+  if (kind == k) return f(std::integral_constant<Kind, static_cast<Kind>(k)>{});
+  if constexpr (k + 1 < count) with_kind<Kind, count, k + 1>(kind, f);
+}
+
 // Two elements of an output in one place would be a race.
 inline void expect_no_broadcast(const char* op, const char* name, const TensorView& view) {
   char given[160];
+  if (view.empty()) return;
   for (int d = 0; d < view.rank; d++)
     if (view.strides[d] == 0 && view.shape[d] > 1)
       fail(Code::shape, "%s: expected %s without broadcast dimensions, got a stride of 0 in shape %s", op, name,

@@ -1,0 +1,179 @@
+// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. f32, equal shapes, any strides.
+//
+// kinds.h lists f. Backward needs the forward's input. Derivatives of tanh, sigmoid and SiLU (x σ(x), Elfwing et al.
+// 2017) come from e^-|x| instead of 1 - f, which would cancel. log, sin and cos run lane by lane in the C library.
+// Contiguous rows run on whole vectors; other strides gather lanes. Parallel over elements.
+#include "core/kinds.h"
+#include "cpu/kernels/activation.h"
+#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/strided.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+template <class F>
+inline vf each_lane(vf x, F f) {
+  float lanes[kWidth];
+  store(lanes, x);
+  for (float& lane : lanes) lane = f(lane);
+  return load(lanes);
+}
+
+inline vf reciprocal(vf x) { return set1(1.0f) / x; }
+inline vf sigmoid(vf x) { return reciprocal(set1(1.0f) + vexp(-x)); }
+
+// σ'(x) = e / (1 + e)², e = e^-|x|.
+inline vf sigmoid_slope(vf x) {
+  const vf e = vexp(-vabs(x)), d = set1(1.0f) + e;
+  return e / (d * d);
+}
+
+// SiLU, and its slope, have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
+inline vf silu(vf x) {
+  const vf c = vmax(x, set1(-104.0f));
+  return select(x == x, c * sigmoid(c), x);
+}
+inline vf silu_slope(vf x) {
+  const vf c = vmin(vmax(x, set1(-104.0f)), set1(104.0f));
+  return select(x == x, fma(c, sigmoid_slope(c), sigmoid(c)), x);
+}
+
+template <UnaryKind kind>
+inline vf value(vf x) {
+  switch (kind) {
+    case UnaryKind::neg:
+      return -x;
+    case UnaryKind::exp:
+      return vexp(x);
+    case UnaryKind::log:
+      return each_lane(x, logf);
+    case UnaryKind::sqrt:
+      return vsqrt(x);
+    case UnaryKind::rsqrt:
+      return reciprocal(vsqrt(x));
+    case UnaryKind::square:
+      return x * x;
+    case UnaryKind::abs:
+      return vabs(x);
+    case UnaryKind::tanh:
+      return vtanh(x);
+    case UnaryKind::sigmoid:
+      return sigmoid(x);
+    case UnaryKind::relu:
+      return relu(x);
+    case UnaryKind::gelu_tanh:
+      return gelu_tanh(x);
+    case UnaryKind::gelu_erf:
+      return gelu_erf(x);
+    case UnaryKind::silu:
+      return silu(x);
+    case UnaryKind::sin:
+      return each_lane(x, sinf);
+    case UnaryKind::cos:
+      return each_lane(x, cosf);
+    case UnaryKind::reciprocal:
+      return reciprocal(x);
+  }
+  return x;
+}
+
+template <UnaryKind kind>
+inline vf slope(vf x) {
+  const vf one = set1(1.0f), zero = vf{};
+  switch (kind) {
+    case UnaryKind::neg:
+      return -one;
+    case UnaryKind::exp:
+      return vexp(x);
+    case UnaryKind::log:
+      return reciprocal(x);
+    case UnaryKind::sqrt:
+      return set1(0.5f) / vsqrt(x);
+    case UnaryKind::rsqrt:
+      return set1(-0.5f) / (x * vsqrt(x));
+    case UnaryKind::square:
+      return x + x;
+    case UnaryKind::abs:
+      return select(x > zero, one, select(x < zero, -one, x * zero));  // 0 at 0, NaN at NaN
+    case UnaryKind::tanh:
+      return set1(4.0f) * sigmoid_slope(x + x);
+    case UnaryKind::sigmoid:
+      return sigmoid_slope(x);
+    case UnaryKind::relu:
+      return relu_grad(x);
+    case UnaryKind::gelu_tanh:
+      return gelu_tanh_grad(x);
+    case UnaryKind::gelu_erf:
+      return gelu_erf_grad(x);
+    case UnaryKind::silu:
+      return silu_slope(x);
+    case UnaryKind::sin:
+      return each_lane(x, cosf);
+    case UnaryKind::cos:
+      return -each_lane(x, sinf);
+    case UnaryKind::reciprocal:
+      return -reciprocal(x) * reciprocal(x);
+  }
+  return one;
+}
+
+template <UnaryKind kind>
+void forward(const TensorView& out, const TensorView& inp) {
+  const auto f = [](vf x) { return value<kind>(x); };
+  const Loop<2> loop = make_loop({&out, &inp});
+  const int64_t so = loop.stride(0), si = loop.stride(1);
+  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
+    float *to = out.f32() + offsets[0], *x = inp.f32() + offsets[1];
+    if (so == 1 && si == 1)
+      map_row(Contiguous{to}, n, false, f, Contiguous{x});
+    else
+      map_row(Strided{to, so}, n, false, f, Strided{x, si});
+  });
+}
+
+template <UnaryKind kind>
+void backward(const TensorView& dinp, const TensorView& dout, const TensorView& inp, bool accumulate) {
+  const auto f = [](vf d, vf x) { return d * slope<kind>(x); };
+  const Loop<3> loop = make_loop({&dinp, &dout, &inp});
+  const int64_t so = loop.stride(0), sd = loop.stride(1), si = loop.stride(2);
+  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
+    float *to = dinp.f32() + offsets[0], *d = dout.f32() + offsets[1], *x = inp.f32() + offsets[2];
+    if (so == 1 && sd == 1 && si == 1)
+      map_row(Contiguous{to}, n, accumulate, f, Contiguous{d}, Contiguous{x});
+    else
+      map_row(Strided{to, so}, n, accumulate, f, Strided{d, sd}, Strided{x, si});
+  });
+}
+
+void expect_kind(const char* op, int64_t kind) {
+  if (kind < 0 || kind >= kUnaryKinds)
+    fail(Code::argument, "%s: expected kind from 0 to %d, got %lld", op, static_cast<int>(kUnaryKinds - 1),
+         static_cast<long long>(kind));
+}
+
+}  // namespace
+}  // namespace HEED_ISA
+
+void HEED_ISA::unary(Stream& stream, Out out, In inp, Int kind) {
+  expect_f32_output("unary", "out", out);
+  expect_f32_operand("unary", "inp", inp, out);
+  expect_kind("unary", kind);
+  if (out.empty()) return;
+  stream.launch("unary", [out, inp, kind] {
+    with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) { forward<k.value>(out, inp); });
+  });
+}
+
+void HEED_ISA::unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
+  expect_f32_output("unary_backward", "dinp", dinp);
+  expect_f32_operand("unary_backward", "dout", dout, dinp);
+  expect_f32_operand("unary_backward", "inp", inp, dinp);
+  expect_kind("unary_backward", kind);
+  if (dinp.empty()) return;
+  stream.launch("unary_backward", [dinp, dout, inp, kind, accumulate] {
+    with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) { backward<k.value>(dinp, dout, inp, accumulate); });
+  });
+}
+
+}  // namespace heed::cpu
