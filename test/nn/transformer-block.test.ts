@@ -1,0 +1,111 @@
+import { afterAll, describe, expect, test } from "vitest";
+import { device as deviceOf } from "../../lib/device.js";
+import { native } from "../../lib/native.js";
+import { DropoutSeeds } from "../../lib/nn/dropout.js";
+import { Initializer } from "../../lib/nn/init.js";
+import { TransformerBlock, type TransformerBlockConfig } from "../../lib/nn/transformer-block.js";
+import { add, mul } from "../../lib/ops/binary.js";
+import { layerNorm } from "../../lib/ops/layer-norm.js";
+import { matmul } from "../../lib/ops/matmul.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { softmax } from "../../lib/ops/softmax.js";
+import { gelu } from "../../lib/ops/unary.js";
+import { narrow, reshape, transpose } from "../../lib/ops/views.js";
+import { scope } from "../../lib/scope.js";
+import { type FloatTensor, randn, tensor } from "../../lib/tensor.js";
+import { expectClose } from "../support/close.js";
+import { bestIsa, targets } from "../support/targets.js";
+
+const [B, T, C, H] = [2, 17, 24, 3];
+const D = C / H;
+
+/** The block from its parts, each the plain operation: T × T matrices, no fusion. */
+function slowTwin(block: TransformerBlock, x: FloatTensor): FloatTensor {
+  const project = (input: FloatTensor, { weight, bias }: { weight: FloatTensor; bias: FloatTensor | null }) =>
+    add(matmul(input, transpose(weight)), bias!);
+  const heads = (packed: FloatTensor, part: number): FloatTensor =>
+    transpose(reshape(narrow(packed, 2, part * C, C), [B, T, H, D]), [0, 2, 1, 3]);
+  const mask = tensor(
+    Float32Array.from({ length: T * T }, (_, i) => (i % T > Math.floor(i / T) ? -Infinity : 0)),
+    [T, T],
+    { device: x.device },
+  );
+  const attend = (input: FloatTensor): FloatTensor => {
+    const qkv = project(input, block.attn.c_attn);
+    const [q, k, v] = [heads(qkv, 0), heads(qkv, 1), heads(qkv, 2)];
+    const weights = softmax(add(mul(matmul(q, transpose(k)), 1 / Math.sqrt(D)), mask));
+    return project(reshape(transpose(matmul(weights, v), [0, 2, 1, 3]), [B, T, C]), block.attn.c_proj);
+  };
+  const feed = (input: FloatTensor): FloatTensor => project(gelu(project(input, block.mlp.c_fc)), block.mlp.c_proj);
+  if (block.norm === "post") {
+    const h = layerNorm(add(x, attend(x)), block.ln_1);
+    return layerNorm(add(h, feed(h)), block.ln_2);
+  }
+  const h = add(x, attend(layerNorm(x, block.ln_1)));
+  return add(h, feed(layerNorm(h, block.ln_2)));
+}
+
+function blockOf(
+  config: Partial<TransformerBlockConfig>,
+  device: string,
+  seeds = new DropoutSeeds(0),
+): TransformerBlock {
+  const init = new Initializer(3, deviceOf(device));
+  return new TransformerBlock({ width: C, heads: H, causal: true, std: 0.2, ...config }, init, seeds);
+}
+
+afterAll(() => native.selectIsa(bestIsa));
+
+describe.each(targets)("TransformerBlock on $name", (target) => {
+  test.each(["pre", "post"] as const)("%s-norm equals the block made of plain operations", async (norm) => {
+    target.select();
+    using block = blockOf({ norm }, target.device);
+    const results: Float32Array[][] = [];
+    for (const forward of [(x: FloatTensor) => block.forward(x), (x: FloatTensor) => slowTwin(block, x)]) {
+      using x = randn([B, T, C], { seed: 1, device: target.device });
+      x.requiresGrad = true;
+      using out = scope(() => {
+        const y = forward(x);
+        sum(mul(y, randn([B, T, C], { seed: 2, device: target.device }))).backward();
+        return y;
+      });
+      results.push(await Promise.all([out.data(), x.grad!.data(), ...block.parameters().map((p) => p.grad!.data())]));
+      block.zeroGrad();
+    }
+    const names = ["output", "dx", ...Object.keys(block.stateDict())];
+    // Both sides round differently, in sums of up to B·T·4C = 3,264 terms in several layers; the bias of the keys has a
+    // gradient of zero in exact arithmetic, so errors count against the largest gradient of the same tensor.
+    for (const [i, name] of names.entries())
+      expectClose(name, results[0]![i]!, Float64Array.from(results[1]![i]!), { relative: 0, absolute: 600 });
+  });
+
+  test("sequences padded at their ends equal the sequences alone", async () => {
+    target.select();
+    using block = blockOf({}, target.device);
+    using x = randn([B, T, C], { seed: 1, device: target.device });
+    using lengths = tensor(Int32Array.of(5, T), [B], { device: target.device });
+    using padded = scope(() => block.forward(x, { keyLengths: lengths }));
+    using alone = scope(() => block.forward(narrow(narrow(x, 0, 0, 1), 1, 0, 5)));
+    const [all, first] = await Promise.all([padded.data(), alone.data()]);
+    expectClose("first sequence", all.slice(0, 5 * C), Float64Array.from(first), { relative: 4, absolute: 32 });
+  });
+
+  test("dropout follows from the seed and the step, and is off in evaluation", async () => {
+    target.select();
+    const seeds = new DropoutSeeds(5);
+    using block = blockOf({ dropout: 0.3, residualDropout: 0.3 }, target.device, seeds);
+    using x = randn([B, T, C], { seed: 1, device: target.device });
+    const run = async (step: number): Promise<Float32Array> => {
+      seeds.step = step;
+      using out = scope(() => block.forward(x));
+      return out.data();
+    };
+    const first = await run(1);
+    expect(await run(1)).toEqual(first);
+    expect(await run(2)).not.toEqual(first);
+    block.eval();
+    const still = await run(1);
+    expect(await run(2)).toEqual(still);
+    expect(still).not.toEqual(first);
+  });
+});
