@@ -1,0 +1,232 @@
+// Checkpoints: versions of a folder (formats/versioned-folder.ts), so that a complete one is there whenever the process
+// is killed. Each holds what inference needs, readable by Hugging Face's transformers as well (config.json and
+// model.safetensors, f32, GPT-2's names), heed's tokenizer, and what going on needs (optimizer.safetensors,
+// trainer.json).
+import { access } from "node:fs/promises";
+import path from "node:path";
+import type { Device } from "../device.js";
+import { HeedError } from "../errors.js";
+import {
+  readSafetensors,
+  type SafetensorsFile,
+  type SafetensorsInput,
+  writeSafetensors,
+} from "../formats/safetensors.js";
+import { latestVersion, saveVersion } from "../formats/versioned-folder.js";
+import { checkGptConfig, fromHuggingFaceConfig, type GptConfig, toHuggingFaceConfig } from "../models/gpt-config.js";
+import { GPT } from "../models/gpt.js";
+import type { StateDict } from "../nn/module.js";
+import { describe } from "../ops/check.js";
+import type { AdamW } from "../optim/adamw.js";
+import { formatShape, numel, sameShape, type Shape } from "../shape.js";
+import type { FloatTensor } from "../tensor.js";
+import { tokenizerFromJSON } from "../tokenizer/from-json.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { checkFinite, readJsonFile, writeJsonFile } from "./checkpoint-files.js";
+
+/** Where a run stood. Everything random follows from the seeds and the step. */
+export interface TrainerState {
+  /** Steps taken. */
+  step: number;
+  /** Seconds they took, over all sessions. */
+  seconds: number;
+  /** Of the order of the data. */
+  seed: number;
+  /** Of the dropout masks. */
+  dropoutSeed: number;
+  /** The run's options, as its owner wants to find them again. */
+  options: Record<string, unknown>;
+}
+
+export interface CheckpointContent {
+  model: GPT;
+  tokenizer?: Tokenizer | null;
+  optimizer: AdamW;
+  state: TrainerState;
+}
+
+/** Tensors as they are read from a file. */
+export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array }>;
+
+export interface Checkpoint {
+  /** The folder of this very checkpoint. */
+  path: string;
+  model: GPT;
+  tokenizer: Tokenizer | null;
+  /** The optimiser's moments, for `AdamW.loadStateDict`. */
+  optimizer: LoadedTensors;
+  state: TrainerState;
+}
+
+const files = {
+  config: "config.json",
+  model: "model.safetensors",
+  tokenizer: "heed-tokenizer.json",
+  optimizer: "optimizer.safetensors",
+  trainer: "trainer.json",
+} as const;
+
+/**
+ * Adds a checkpoint to a run's folder, makes it the latest, and keeps the newest `keep`. Resolves to its path. The
+ * model must not be trained until then. Throws ERR_DIVERGED where a parameter is not finite, ERR_IO where the folder
+ * cannot be written; the checkpoints there are stay.
+ */
+export async function saveCheckpoint(
+  folder: string,
+  { model, tokenizer = null, optimizer, state }: CheckpointContent,
+  options: { keep?: number } = {},
+): Promise<string> {
+  const name = `step-${String(state.step).padStart(8, "0")}`;
+  const write = async (to: string): Promise<void> => {
+    // The format entry is what Hugging Face's loader asks for.
+    await writeTensors(path.join(to, files.model), model.stateDict(), { format: "pt" });
+    await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), {});
+    await writeJsonFile(path.join(to, files.config), toHuggingFaceConfig(model.config));
+    if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
+    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version: 1, ...state });
+  };
+  return saveVersion(folder, name, write, options);
+}
+
+/** The tensors' values are read when their turn to be written comes, so that one at a time is in memory. */
+async function writeTensors(file: string, tensors: StateDict, metadata: Record<string, string>): Promise<void> {
+  const input = (name: string, tensor: FloatTensor): SafetensorsInput => ({
+    name,
+    dtype: "F32",
+    shape: tensor.shape,
+    data: async () => checkFinite(name, await tensor.data()),
+  });
+  await writeSafetensors(
+    file,
+    Object.entries(tensors).map(([name, tensor]) => input(name, tensor)),
+    metadata,
+  );
+}
+
+/**
+ * Loads a checkpoint to go on from: a run's latest, or the one whose folder is given. Throws ERR_IO or ERR_FORMAT,
+ * naming the file, where it is missing or not whole.
+ */
+export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
+  const at = await resolveCheckpoint(folder);
+  const state = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
+  const optimizer = await readTensors(path.join(at, files.optimizer));
+  const { model, tokenizer } = await loadModelFrom(at, { ...options, seed: state.dropoutSeed });
+  return { path: at, model, tokenizer, optimizer, state };
+}
+
+/**
+ * Loads a checkpoint's model for inference, and its tokenizer if it has one: a run's latest, or the one whose folder is
+ * given. Throws ERR_IO or ERR_FORMAT, naming the file, where it is missing or not whole.
+ */
+export async function loadModel(
+  folder: string,
+  options: { device?: Device | string } = {},
+): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
+  const loaded = await loadModelFrom(await resolveCheckpoint(folder), { ...options, seed: 0 });
+  loaded.model.eval();
+  return loaded;
+}
+
+/** The folder of a run's latest checkpoint, or the given one if it is a checkpoint itself. */
+export async function resolveCheckpoint(folder: string): Promise<string> {
+  const latest = await latestVersion(folder);
+  if (latest) return latest;
+  if (await exists(path.join(folder, files.config))) return folder;
+  throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
+}
+
+async function loadModelFrom(
+  folder: string,
+  options: { device?: Device | string; seed: number },
+): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
+  const configFile = path.join(folder, files.config);
+  const json = await readJsonFile(configFile);
+  const config = await inFile(configFile, () => checkGptConfig(fromHuggingFaceConfig(json)));
+  const modelFile = path.join(folder, files.model);
+  const tensors = await readTensors(modelFile, (file) => checkSize(file, config));
+  const tokenizer = await loadTokenizer(path.join(folder, files.tokenizer));
+  if (tokenizer && tokenizer.vocabularySize > config.vocabularySize)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${folder}: expected a vocabulary of at most the model's ${config.vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
+    );
+  const model = new GPT(config, options);
+  try {
+    await inFile(modelFile, () => model.loadStateDict(tensors));
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  return { model, tokenizer };
+}
+
+async function loadTokenizer(file: string): Promise<Tokenizer | null> {
+  if (!(await exists(file))) return null;
+  const json = await readJsonFile(file);
+  return inFile(file, () => tokenizerFromJSON(json));
+}
+
+/** Before a model as large as the configuration says is made: whether the file has one of that size. */
+function checkSize({ tensors }: SafetensorsFile, config: GptConfig): void {
+  const { vocabularySize, contextLength, layers, width } = config;
+  const expected: [string, Shape][] = [
+    ["wte.weight", [vocabularySize, width]],
+    ["wpe.weight", [contextLength, width]],
+    [`h.${layers - 1}.attn.c_attn.weight`, [width, 3 * width]],
+  ];
+  for (const [name, shape] of expected) {
+    const got = tensors.get(name)?.shape;
+    if (!got || !sameShape(got, shape))
+      throw new HeedError(
+        "ERR_FORMAT",
+        `expected ${name} of shape ${formatShape(shape)} as the configuration has it, got ${got ? formatShape(got) : "none"}`,
+      );
+  }
+}
+
+async function readTensors(name: string, check?: (file: SafetensorsFile) => void): Promise<LoadedTensors> {
+  const file = await readSafetensors(name);
+  try {
+    await inFile(name, () => check?.(file));
+    const loaded: [string, LoadedTensors[string]][] = [];
+    for (const [tensor, { dtype, shape }] of file.tensors) {
+      if (dtype !== "F32") throw new HeedError("ERR_FORMAT", `${name}: expected ${tensor} of dtype F32, got ${dtype}`);
+      loaded.push([tensor, { shape, values: await file.read(tensor, new Float32Array(numel(shape))) }]);
+    }
+    return Object.fromEntries(loaded);
+  } finally {
+    await file.close();
+  }
+}
+
+function checkState(json: unknown, file: string): TrainerState {
+  const { format, version, step, seconds, seed, dropoutSeed, options } = (json ?? {}) as Record<string, unknown>;
+  const fault = (what: string, got: unknown): HeedError =>
+    new HeedError("ERR_FORMAT", `${file}: expected ${what}, got ${describe(got)}`);
+  if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
+  if (version !== 1) throw fault("version 1", version);
+  for (const [name, value] of Object.entries({ step, seed, dropoutSeed }))
+    if (!Number.isSafeInteger(value) || (value as number) < 0) throw fault(`${name} to be an integer from 0`, value);
+  if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number from 0", seconds);
+  if (typeof options !== "object" || options === null || Array.isArray(options))
+    throw fault("options in an object", options);
+  return { step, seconds, seed, dropoutSeed, options } as TrainerState;
+}
+
+/** Runs `body`; the errors of what does not know the file become ERR_FORMAT and name it. */
+async function inFile<T>(file: string, body: () => T | Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (cause) {
+    if (!(cause instanceof HeedError) || cause.message.startsWith(file)) throw cause;
+    throw new HeedError("ERR_FORMAT", `${file}: ${cause.message}`, { cause });
+  }
+}
+
+async function exists(name: string): Promise<boolean> {
+  return access(name).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,143 @@
+import { HeedError } from "../errors.js";
+import { GPT } from "../models/gpt.js";
+import { checkInteger, checkNumber, describe } from "../ops/check.js";
+import type { AdamWOptions } from "../optim/adamw.js";
+import { cosineSchedule, type Schedule } from "../optim/schedule.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { Checkpoint } from "./checkpoint.js";
+import type { TokenSource } from "./token-data.js";
+
+export interface TrainerOptions {
+  model: GPT;
+  /** Tokens to train on; they are read in windows of the context length, in an order that the seed gives. */
+  data: TokenSource;
+  /** Held-out tokens to evaluate on. */
+  validation?: TokenSource | null;
+  /** B: sequences a micro-batch; 8 unless given. */
+  batchSize?: number;
+  /** T: tokens a sequence; the model's context length unless given. */
+  contextLength?: number;
+  /** Micro-batches whose gradients make one step; 1 unless given. */
+  gradientAccumulation?: number;
+  /** How many steps the whole run has. May be left out where `maxSeconds` is given. */
+  steps?: number;
+  /**
+   * The most seconds the whole run may take. The learning rate then falls with the time as well, so that it is at its
+   * lowest at the end, however fast the machine is; such a run is not repeatable to the bit.
+   */
+  maxSeconds?: number;
+  /** The highest learning rate: linear warm-up, then half a cosine down. 1e-3 unless given. */
+  lr?: number;
+  /** Steps of the warm-up; 0 unless given. */
+  warmup?: number;
+  /** The lowest learning rate; lr/10 unless given. */
+  minLr?: number;
+  /** Another schedule than that of `lr`, `warmup` and `minLr`. */
+  schedule?: Schedule;
+  /** Gradients are scaled down so that their global norm is at most this; 1 unless given, null for no clipping. */
+  maxNorm?: number | null;
+  /** AdamW's other options. */
+  optimizer?: Omit<AdamWOptions, "lr" | "maxNorm">;
+  /** Evaluate after every so many steps, and at the end; only at the end unless given. */
+  evalEvery?: number;
+  /** How many batches an evaluation takes, spread evenly; all unless given. */
+  evalBatches?: number;
+  /** Where to save; nothing is saved unless given. */
+  checkpoint?: CheckpointOptions;
+  /** A checkpoint to go on from; its model must be `model`. With the same options, the losses are those of one run. */
+  resume?: Checkpoint;
+  /** Of the order of the data; 0 unless given. A resumed run keeps its own. */
+  seed?: number;
+  /** Ends the run after the step it is at, with a checkpoint. */
+  signal?: AbortSignal | undefined;
+  /** A file to which every event is added as a line of JSON. */
+  log?: string | undefined;
+}
+
+export interface CheckpointOptions {
+  /** The run's folder. */
+  folder: string;
+  /** Save after every so many steps, and at the end; only at the end unless given. */
+  every?: number;
+  /** How many checkpoints to keep; 2 unless given. */
+  keep?: number;
+  /** Saved with the model, so that it can be used on text. */
+  tokenizer?: Tokenizer | null;
+  /** What the run's owner wants to find again in `TrainerState.options`. */
+  options?: Record<string, unknown>;
+}
+
+/** Options filled in and checked. */
+export interface TrainerSettings {
+  batchSize: number;
+  contextLength: number;
+  accumulation: number;
+  steps: number;
+  maxSeconds: number;
+  schedule: Schedule;
+  warmup: number;
+  evalEvery: number;
+  evalBatches: number | undefined;
+  saveEvery: number;
+  keep: number;
+  seed: number;
+}
+
+/** The length of a schedule that only the time ends. */
+const unlimitedSteps = 1_000_000;
+
+const op = "Trainer";
+
+/** Throws ERR_ARGUMENT or ERR_RANGE for the first option that is not what it has to be. */
+export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
+  if (typeof options !== "object" || options === null) throw expected("options in an object", options);
+  const { model, data, validation, resume, checkpoint, signal, lr = 1e-3, warmup = 0 } = options;
+  if (!(model instanceof GPT)) throw expected("model to be a GPT", model);
+  if (typeof data?.read !== "function") throw expected("data to be a source of tokens", data);
+  if (validation && typeof validation.read !== "function")
+    throw expected("validation to be a source of tokens", validation);
+  if (resume && resume.model !== model) throw expected("model to be that of the checkpoint to resume", model);
+  if (checkpoint && typeof checkpoint.folder !== "string")
+    throw expected("checkpoint.folder to be a path", checkpoint.folder);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw expected("signal to be an AbortSignal", signal);
+  if (options.schedule && typeof options.schedule !== "function")
+    throw expected("schedule to be a function", options.schedule);
+
+  const integer = (name: string, value: number | undefined, unless: number, low = 1, high?: number): number => {
+    if (value !== undefined) checkInteger(op, name, value, low, high);
+    return value ?? unless;
+  };
+  const { maxSeconds } = options;
+  if (maxSeconds !== undefined) checkNumber(op, "maxSeconds", maxSeconds, 0, Number.MAX_VALUE);
+  if (options.steps === undefined && maxSeconds === undefined) throw expected("steps or maxSeconds", undefined);
+  const steps = integer("steps", options.steps, unlimitedSteps);
+  integer("warmup", warmup, 0, 0, steps);
+  checkNumber(op, "lr", lr, 0, Number.MAX_VALUE);
+  const { minLr = lr / 10 } = options;
+  checkNumber(op, "minLr", minLr, 0, lr);
+  integer("evalBatches", options.evalBatches, 1);
+  return {
+    batchSize: integer("batchSize", options.batchSize, 8),
+    contextLength: integer(
+      "contextLength",
+      options.contextLength,
+      model.config.contextLength,
+      1,
+      model.config.contextLength,
+    ),
+    accumulation: integer("gradientAccumulation", options.gradientAccumulation, 1),
+    steps,
+    maxSeconds: maxSeconds ?? Infinity,
+    schedule: options.schedule ?? cosineSchedule({ lr, warmup, steps, minLr }),
+    warmup,
+    evalEvery: integer("evalEvery", options.evalEvery, Infinity),
+    evalBatches: options.evalBatches,
+    saveEvery: integer("checkpoint.every", checkpoint?.every, Infinity),
+    keep: integer("checkpoint.keep", checkpoint?.keep, 2),
+    seed: resume?.state.seed ?? integer("seed", options.seed, 0, 0),
+  };
+}
+
+function expected(what: string, value: unknown): HeedError {
+  return new HeedError("ERR_ARGUMENT", `${op}: expected ${what}, got ${describe(value)}`);
+}

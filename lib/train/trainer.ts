@@ -1,0 +1,237 @@
+import { HeedError } from "../errors.js";
+import type { GPT } from "../models/gpt.js";
+import { AdamW } from "../optim/adamw.js";
+import { scope } from "../scope.js";
+import { tensor } from "../tensor.js";
+import { Batches } from "./batches.js";
+import { saveCheckpoint } from "./checkpoint.js";
+import { evaluate, type Evaluation } from "./evaluate.js";
+import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "./events.js";
+import { JsonLog } from "./log.js";
+import { Pace } from "./pace.js";
+import { checkTrainerOptions, type TrainerOptions, type TrainerSettings } from "./trainer-options.js";
+
+/** A step on its way through the device's queue. */
+interface PendingStep {
+  step: number;
+  lr: number;
+  /** Of the micro-batches, and the norm of their gradients. */
+  read: Promise<{ losses: number[]; gradientNorm: number | null }>;
+}
+
+/**
+ * Trains a model on a stream of tokens.
+ *
+ * ```ts
+ * for await (const event of trainer.run()) if (event.type === "step") console.log(event.step, event.loss);
+ * ```
+ *
+ * The device runs one step ahead of the host: a step is enqueued before the loss of the one before is read. Batches,
+ * dropout masks and the learning rate follow from the seeds and the step, so that a run resumed from a checkpoint goes
+ * on bit for bit.
+ */
+export class Trainer implements Disposable {
+  readonly model: GPT;
+  readonly optimizer: AdamW;
+  readonly #options: TrainerOptions;
+  readonly #settings: TrainerSettings;
+  readonly #batches: Batches;
+  readonly #pace: Pace;
+  #step = 0;
+  /** Enqueued, its loss not read yet. */
+  #pending: PendingStep | null = null;
+  /** The last step evaluated, and saved. */
+  #evaluated = -1;
+  #saved = -1;
+  #running = false;
+
+  /** Throws ERR_ARGUMENT or ERR_RANGE for an option that is not what it has to be. */
+  constructor(options: TrainerOptions) {
+    const settings = checkTrainerOptions(options);
+    const { model, data, resume } = options;
+    const { batchSize, contextLength, accumulation, seed } = settings;
+    this.#options = options;
+    this.#settings = settings;
+    this.#batches = new Batches(data, { batchSize, contextLength, seed });
+    this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
+    this.model = model;
+    this.optimizer = new AdamW(model.namedParameters(), {
+      ...options.optimizer,
+      ...(options.maxNorm === null ? {} : { maxNorm: options.maxNorm ?? 1 }),
+    });
+    if (resume) {
+      this.optimizer.loadStateDict(resume.optimizer, resume.state.step);
+      this.#step = this.#saved = resume.state.step;
+    }
+  }
+
+  /** Steps done, of all sessions. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /**
+   * Trains until the run's end, yielding what happens. Leaving the loop stops training after the step at hand, without
+   * a checkpoint. Throws ERR_DIVERGED where a loss or a parameter is not finite; checkpoints saved before stay.
+   */
+  async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
+    if (this.#running) throw new HeedError("ERR_ARGUMENT", "Trainer: expected a run at a time, got a second one");
+    this.#running = true;
+    const log = this.#options.log === undefined ? null : new JsonLog(this.#options.log);
+    try {
+      log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
+      for await (const event of this.#events()) {
+        log?.write({ time: new Date().toISOString(), ...event });
+        yield event;
+      }
+    } finally {
+      log?.[Symbol.dispose]();
+      this.#running = false;
+    }
+  }
+
+  /** Trains until the run's end; resolves to how it ended. Rejects as `run` throws. */
+  async train({ onStep, onEvaluation, onCheckpoint }: TrainerCallbacks = {}): Promise<TrainingResult> {
+    const result: TrainingResult = { step: this.#step, loss: null, evaluation: null, checkpoint: null, aborted: false };
+    for await (const event of this.run()) {
+      result.step = event.step;
+      if (event.type === "step") {
+        result.loss = event.loss;
+        onStep?.(event);
+      } else if (event.type === "evaluation") {
+        const { loss, perplexity, tokens } = event;
+        result.evaluation = { loss, perplexity, tokens };
+        onEvaluation?.(event);
+      } else if (event.type === "checkpoint") {
+        result.checkpoint = event.path;
+        onCheckpoint?.(event);
+      } else result.aborted = event.type === "aborted";
+    }
+    return result;
+  }
+
+  /** Frees the optimiser; the model stays. */
+  dispose(): void {
+    this.optimizer.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async *#events(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { steps, maxSeconds, evalEvery, saveEvery } = this.#settings;
+    const { signal } = this.#options;
+    const aborted = (): boolean => signal?.aborted ?? false;
+    this.model.train();
+    this.#pace.start();
+    try {
+      while (this.#step < steps && this.#pace.seconds < maxSeconds && !aborted()) {
+        const before = this.#pending;
+        this.#pending = this.#enqueue();
+        if (before) yield await this.#settle(before);
+        const [evaluates, saves] = [this.#step % evalEvery === 0, this.#step % saveEvery === 0];
+        if (!evaluates && !saves) continue;
+        yield* this.#drain();
+        if (evaluates && !aborted()) yield* this.#evaluate();
+        if (saves) yield* this.#save();
+        this.#pace.restart();
+      }
+      yield* this.#drain();
+      if (!aborted()) yield* this.#evaluate();
+      yield* this.#save();
+      if (aborted()) yield { type: "aborted", step: this.#step };
+      else yield { type: "finished", step: this.#step, seconds: this.#pace.seconds };
+    } finally {
+      await this.#pending?.read.catch(() => undefined);
+      this.#pace.stop();
+    }
+  }
+
+  /** Waits for the step that is under way. */
+  async *#drain(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const pending = this.#pending;
+    this.#pending = null;
+    if (pending) yield await this.#settle(pending);
+  }
+
+  /** Puts a step into the device's queue. */
+  #enqueue(): PendingStep {
+    const { accumulation, batchSize, contextLength, schedule } = this.#settings;
+    const { model, optimizer } = this;
+    const { device } = model;
+    const shape = [batchSize, contextLength];
+    const losses: Promise<number>[] = [];
+    for (let i = 0; i < accumulation; i++) {
+      const micro = this.#step * accumulation + i;
+      const { inputs, targets } = this.#batches.batch(micro);
+      model.dropoutSeeds.step = micro;
+      scope(() => {
+        const loss = model.loss(tensor(inputs, shape, { device }), tensor(targets, shape, { device }));
+        losses.push(loss.item());
+        loss.backward(1 / accumulation);
+      });
+    }
+    const lr = (optimizer.lr = schedule(this.#scheduleStep()));
+    optimizer.step();
+    const norm = optimizer.gradientNorm?.item() ?? Promise.resolve(null);
+    optimizer.zeroGrad();
+    const read = Promise.all([Promise.all(losses), norm]).then(([losses, gradientNorm]) => ({ losses, gradientNorm }));
+    // It is waited for a step later; if the run ends before, nobody does.
+    read.catch(() => undefined);
+    return { step: ++this.#step, lr, read };
+  }
+
+  /** Where in its schedule the learning rate is: with a time limit, as far after the warm-up as the time is. */
+  #scheduleStep(): number {
+    const { steps, warmup, maxSeconds } = this.#settings;
+    if (this.#step < warmup || maxSeconds === Infinity) return this.#step;
+    return Math.max(this.#step, warmup + (steps - warmup) * Math.min(1, this.#pace.seconds / maxSeconds));
+  }
+
+  async #settle({ step, lr, read }: PendingStep): Promise<StepEvent> {
+    const { losses, gradientNorm } = await read;
+    const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
+    if (!Number.isFinite(loss)) {
+      const before = this.#saved >= 0 ? `; the last checkpoint is that of step ${this.#saved}` : "";
+      throw new HeedError("ERR_DIVERGED", `Trainer: expected a finite loss, got ${loss} at step ${step}${before}`);
+    }
+    const { steps, maxSeconds } = this.#settings;
+    const { tokensPerSecond, secondsPerStep } = this.#pace.tick();
+    const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - this.#pace.seconds));
+    return { type: "step", step, loss, lr, gradientNorm, tokensPerSecond, secondsLeft };
+  }
+
+  async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { validation, signal } = this.#options;
+    if (!validation || this.#evaluated === this.#step) return;
+    const { batchSize, contextLength, evalBatches } = this.#settings;
+    const limit = evalBatches === undefined ? {} : { batches: evalBatches };
+    let evaluation: Evaluation;
+    try {
+      evaluation = await evaluate(this.model, validation, { batchSize, contextLength, signal, ...limit });
+    } catch (error) {
+      if (signal?.aborted) return;
+      throw error;
+    }
+    this.#evaluated = this.#step;
+    yield { type: "evaluation", step: this.#step, ...evaluation };
+  }
+
+  async *#save(): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { checkpoint, model } = this.#options;
+    if (!checkpoint || this.#saved === this.#step) return;
+    const { folder, tokenizer = null, options = {} } = checkpoint;
+    const state = {
+      step: this.#step,
+      seconds: this.#pace.seconds,
+      seed: this.#settings.seed,
+      dropoutSeed: model.dropoutSeeds.seed,
+      options,
+    };
+    const content = { model, tokenizer, optimizer: this.optimizer, state };
+    const path = await saveCheckpoint(folder, content, { keep: this.#settings.keep });
+    this.#saved = this.#step;
+    yield { type: "checkpoint", step: this.#step, path };
+  }
+}

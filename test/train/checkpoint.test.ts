@@ -1,0 +1,336 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { AdamW } from "../../lib/optim/adamw.js";
+import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
+import { loadCheckpoint, loadModel, saveCheckpoint } from "../../lib/train/checkpoint.js";
+import { Trainer } from "../../lib/train/trainer.js";
+import type { TrainerOptions } from "../../lib/train/trainer-options.js";
+import { collect, losses, temporaryFolder, tinyModel, tokens, values } from "./support.js";
+
+const data = tokens();
+const tokenizer = new CharTokenizer("abcdefghijk");
+const state = { step: 7, seconds: 1.5, seed: 3, dropoutSeed: 1, options: { name: "tiny" } };
+
+/** A run's folder with one checkpoint, and what it holds. */
+async function saved() {
+  const folder = temporaryFolder();
+  const model = tinyModel({ dropout: 0.1 });
+  using optimizer = new AdamW(model.namedParameters());
+  for (const tensor of Object.values(optimizer.stateDict()))
+    tensor.set(Float32Array.from({ length: tensor.size }, Math.random));
+  const at = await saveCheckpoint(folder, { model, tokenizer, optimizer, state });
+  return { folder, at, parameters: await values(model), moments: await values(optimizer) };
+}
+
+describe("a checkpoint", () => {
+  test("gives back everything, from the run's folder and from its own", async () => {
+    const { folder, at, parameters, moments } = await saved();
+    expect(at).toBe(path.join(folder, "step-00000007"));
+    for (const from of [folder, at]) {
+      const loaded = await loadCheckpoint(from);
+      expect(loaded.path).toBe(at);
+      expect(loaded.state).toEqual(state);
+      expect(loaded.model.config).toEqual(tinyModel({ dropout: 0.1 }).config);
+      expect(await values(loaded.model)).toEqual(parameters);
+      expect(Object.fromEntries(Object.entries(loaded.optimizer).map(([name, { values }]) => [name, values]))).toEqual(
+        moments,
+      );
+      expect(loaded.tokenizer!.encode("cab")).toEqual(Int32Array.of(2, 0, 1));
+    }
+  });
+
+  test("gives a model for inference", async () => {
+    const { folder, parameters } = await saved();
+    const { model, tokenizer } = await loadModel(folder);
+    expect(model.training).toBe(false);
+    expect(await values(model)).toEqual(parameters);
+    expect(tokenizer!.decode([0, 10])).toBe("ak");
+  });
+
+  test("needs no tokenizer", async () => {
+    const folder = temporaryFolder();
+    const model = tinyModel();
+    await saveCheckpoint(folder, { model, optimizer: new AdamW(model.namedParameters()), state });
+    expect((await loadCheckpoint(folder)).tokenizer).toBeNull();
+  });
+
+  test("follows the one before, of which some are kept", async () => {
+    const folder = temporaryFolder();
+    const model = tinyModel();
+    const optimizer = new AdamW(model.namedParameters());
+    for (const step of [1, 2, 3, 4])
+      await saveCheckpoint(folder, { model, optimizer, state: { ...state, step } }, { keep: 3 });
+    expect(readdirSync(folder)).toEqual(["latest", "step-00000002", "step-00000003", "step-00000004"]);
+    expect((await loadCheckpoint(folder)).state.step).toBe(4);
+  });
+
+  test("is refused where a number is not finite, and the one before stays", async () => {
+    const { folder } = await saved();
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      const model = tinyModel();
+      model.h[1]!.mlp.c_fc.weight.set(new Float32Array(16 * 64).fill(1).with(77, bad));
+      const saving = saveCheckpoint(folder, { model, optimizer: new AdamW(model.namedParameters()), state });
+      await expect(saving).rejects.toMatchObject({
+        code: "ERR_DIVERGED",
+        message: "expected h.1.mlp.c_fc.weight to be finite, got NaN or infinity in it",
+      });
+    }
+    expect(readdirSync(folder)).toEqual(["latest", "step-00000007"]);
+    await loadCheckpoint(folder);
+  });
+
+  const python = "/usr/bin/python3";
+  const available = spawnSync(python, ["-c", "import safetensors.numpy"]).status === 0;
+  if (!available) console.warn("checkpoint: no reference (apt-get install python3-safetensors python3-numpy)");
+  test.skipIf(!available)("reads in Python as Hugging Face expects it", async () => {
+    const { at, parameters } = await saved();
+    const program = `
+import json, sys, safetensors, safetensors.numpy
+with safetensors.safe_open(sys.argv[1], framework="np") as file:
+    print(json.dumps({"metadata": file.metadata(), "tensors": {name: [str(file.get_tensor(name).dtype), list(file.get_tensor(name).shape), file.get_tensor(name).ravel().tolist()] for name in file.keys()}}))
+`;
+    const output = execFileSync(python, ["-c", program, path.join(at, "model.safetensors")], { encoding: "utf8" });
+    const { metadata, tensors } = JSON.parse(output) as {
+      metadata: unknown;
+      tensors: Record<string, [string, number[], number[]]>;
+    };
+    expect(metadata).toEqual({ format: "pt" });
+    const model = tinyModel().stateDict();
+    expect(Object.keys(tensors).sort()).toEqual(Object.keys(model).sort());
+    for (const [name, [dtype, shape, numbers]] of Object.entries(tensors)) {
+      expect([dtype, shape]).toEqual(["float32", model[name]!.shape]);
+      expect(Float32Array.from(numbers), name).toEqual(parameters[name]);
+    }
+    // The names and sizes that transformers' GPT2Config and GPT2LMHeadModel have.
+    expect(JSON.parse(readFileSync(path.join(at, "config.json"), "utf8"))).toMatchObject({
+      model_type: "gpt2",
+      vocab_size: 11,
+      n_positions: 8,
+      n_embd: 16,
+      n_layer: 2,
+      n_head: 2,
+      activation_function: "gelu_new",
+    });
+    expect(Object.keys(tensors)).toEqual(
+      expect.arrayContaining(["wte.weight", "wpe.weight", "ln_f.bias", "h.0.attn.c_attn.weight"]),
+    );
+    expect(tensors["h.0.attn.c_attn.weight"]![1]).toEqual([16, 48]);
+  });
+});
+
+describe("a checkpoint that is not whole", () => {
+  const edit = (at: string, file: string, change: (json: Record<string, unknown>) => unknown): void => {
+    const name = path.join(at, file);
+    writeFileSync(name, JSON.stringify(change(JSON.parse(readFileSync(name, "utf8")) as Record<string, unknown>)));
+  };
+  const faults: Record<string, [(at: string) => void, string, string]> = {
+    "no configuration": [(at) => rmSync(path.join(at, "config.json")), "ERR_IO", "config.json"],
+    "no parameters": [(at) => rmSync(path.join(at, "model.safetensors")), "ERR_IO", "model.safetensors"],
+    "no optimiser": [(at) => rmSync(path.join(at, "optimizer.safetensors")), "ERR_IO", "optimizer.safetensors"],
+    "no state": [(at) => rmSync(path.join(at, "trainer.json")), "ERR_IO", "trainer.json"],
+    "a folder for a file": [
+      (at) => {
+        rmSync(path.join(at, "config.json"));
+        mkdirSync(path.join(at, "config.json"));
+      },
+      "ERR_IO",
+      "config.json",
+    ],
+    "truncated parameters": [
+      (at) => truncateSync(path.join(at, "model.safetensors"), 3000),
+      "ERR_FORMAT",
+      "model.safetensors",
+    ],
+    "truncated moments": [
+      (at) => truncateSync(path.join(at, "optimizer.safetensors"), 5),
+      "ERR_FORMAT",
+      "optimizer.safetensors",
+    ],
+    "no JSON": [(at) => writeFileSync(path.join(at, "config.json"), "{"), "ERR_FORMAT", "config.json: expected JSON"],
+    "another model": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, model_type: "t5" })),
+      "ERR_FORMAT",
+      'config.json: config: expected "model_type": "gpt2"',
+    ],
+    "another width": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_embd: 32 })),
+      "ERR_FORMAT",
+      "expected wte.weight of shape [11, 32] as the configuration has it, got [11, 16]",
+    ],
+    "heads that do not divide the width": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_head: 3 })),
+      "ERR_FORMAT",
+      "expected width to be a multiple of 3 heads, got 16",
+    ],
+    "more layers": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 3 })),
+      "ERR_FORMAT",
+      "expected h.2.attn.c_attn.weight",
+    ],
+    "enormous layers": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 2 ** 30 })),
+      "ERR_FORMAT",
+      "as the configuration has it, got none",
+    ],
+    "fewer layers": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 1 })),
+      "ERR_FORMAT",
+      "unknown h.1.",
+    ],
+    "no biases": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, heed_bias: false })),
+      "ERR_FORMAT",
+      "unknown h.0.",
+    ],
+    "another tokenizer": [
+      (at) => edit(at, "heed-tokenizer.json", () => ({ type: "word" })),
+      "ERR_FORMAT",
+      "heed-tokenizer.json: tokenizer: expected",
+    ],
+    "a larger tokenizer": [
+      (at) => edit(at, "heed-tokenizer.json", () => ({ type: "byte" })),
+      "ERR_FORMAT",
+      "got a tokenizer of 256",
+    ],
+    "another state": [
+      (at) => edit(at, "trainer.json", () => null),
+      "ERR_FORMAT",
+      'trainer.json: expected "format": "heed-trainer", got undefined',
+    ],
+    "a later version": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, version: 2 })),
+      "ERR_FORMAT",
+      "expected version 1, got 2",
+    ],
+    "a wrong step": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, step: -1 })),
+      "ERR_FORMAT",
+      "expected step to be an integer from 0, got -1",
+    ],
+    "wrong seconds": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, seconds: "1" })),
+      "ERR_FORMAT",
+      "expected seconds to be a number",
+    ],
+    "wrong options": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, options: [] })),
+      "ERR_FORMAT",
+      "expected options in an object",
+    ],
+  };
+  test.for(Object.entries(faults))("%s", async ([, [damage, code, message]]) => {
+    const { folder, at } = await saved();
+    damage(at);
+    await expect(loadCheckpoint(folder)).rejects.toMatchObject({
+      name: "HeedError",
+      code,
+      message: expect.stringContaining(message) as string,
+    });
+  });
+
+  test("moments of another shape", async () => {
+    const { folder } = await saved();
+    const loaded = await loadCheckpoint(folder);
+    loaded.optimizer["m.wte.weight"] = { shape: [11, 17], values: new Float32Array(187) };
+    const create = (): unknown => new Trainer({ model: loaded.model, data, steps: 9, resume: loaded });
+    expect(create).toThrow("AdamW: expected m.wte.weight of shape [11, 16], got [11, 17]");
+    delete loaded.optimizer["m.wte.weight"];
+    expect(create).toThrow("AdamW: missing m.wte.weight");
+  });
+
+  test("no checkpoint at all", async () => {
+    const folder = temporaryFolder();
+    await expect(loadModel(folder)).rejects.toMatchObject({
+      code: "ERR_IO",
+      message: expect.stringContaining("found neither") as string,
+    });
+    await expect(loadModel(path.join(folder, "none"))).rejects.toMatchObject({ code: "ERR_IO" });
+    const { at } = await saved();
+    await expect(loadModel(path.join(at, "config.json"))).rejects.toMatchObject({ code: "ERR_IO" });
+  });
+});
+
+describe("resuming", () => {
+  const options = (): Omit<TrainerOptions, "model"> => ({
+    data,
+    validation: tokens(200, 4),
+    batchSize: 3,
+    gradientAccumulation: 2,
+    steps: 20,
+    lr: 0.01,
+    warmup: 4,
+    seed: 9,
+    evalEvery: 6,
+  });
+
+  test("continues bit for bit, with dropout and gradient accumulation", async () => {
+    const whole = tinyModel({ dropout: 0.2 });
+    using unbroken = new Trainer({ ...options(), model: whole });
+    const expected = await collect(unbroken.run());
+
+    const folder = temporaryFolder();
+    using first = new Trainer({
+      ...options(),
+      model: tinyModel({ dropout: 0.2 }),
+      checkpoint: { folder, every: 10, options: { run: "a" } },
+    });
+    const before: number[] = [];
+    for await (const event of first.run()) {
+      if (event.type === "step") before.push(event.loss);
+      if (event.type === "checkpoint") break;
+    }
+    const checkpoint = await loadCheckpoint(folder);
+    expect(checkpoint.state).toMatchObject({ step: 10, seed: 9, dropoutSeed: 1, options: { run: "a" } });
+    using second = new Trainer({ ...options(), seed: 1234, model: checkpoint.model, resume: checkpoint });
+    const after = await collect(second.run());
+
+    expect([...before, ...losses(after)]).toEqual(losses(expected));
+    expect(after.filter((event) => event.type === "evaluation")).toEqual(
+      expected.filter((event) => event.type === "evaluation" && event.step > 10),
+    );
+    expect(await values(checkpoint.model)).toEqual(await values(whole));
+    expect(await values(second.optimizer)).toEqual(await values(unbroken.optimizer));
+  });
+
+  test("a run that has ended ends again", async () => {
+    const folder = temporaryFolder();
+    using trainer = new Trainer({ ...options(), model: tinyModel(), steps: 4, checkpoint: { folder } });
+    await trainer.train();
+    const checkpoint = await loadCheckpoint(folder);
+    using again = new Trainer({
+      ...options(),
+      model: checkpoint.model,
+      steps: 4,
+      resume: checkpoint,
+      checkpoint: { folder },
+    });
+    expect((await collect(again.run())).map(({ type }) => type)).toEqual(["evaluation", "finished"]);
+    expect(readdirSync(folder)).toEqual(["latest", "step-00000004"]);
+  });
+
+  test("counts the time of the sessions before", async () => {
+    const { folder } = await saved();
+    const checkpoint = await loadCheckpoint(folder);
+    checkpoint.state.seconds = 100;
+    using trainer = new Trainer({ ...options(), model: checkpoint.model, maxSeconds: 90, resume: checkpoint });
+    expect((await collect(trainer.run())).map(({ type }) => type)).toEqual(["evaluation", "finished"]);
+  });
+
+  test("wants the checkpoint's own model", async () => {
+    const { folder } = await saved();
+    const resume = await loadCheckpoint(folder);
+    expect(() => new Trainer({ ...options(), model: tinyModel(), resume })).toThrow(
+      "expected model to be that of the checkpoint",
+    );
+  });
+
+  test("goes on in a copy of the folder", async () => {
+    const { folder } = await saved();
+    const copy = path.join(temporaryFolder(), "copy");
+    cpSync(folder, copy, { recursive: true });
+    expect((await loadCheckpoint(copy)).state.step).toBe(7);
+    expect(existsSync(path.join(copy, "latest"))).toBe(true);
+  });
+});

@@ -1,0 +1,48 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { onTestFinished } from "vitest";
+import { GPT } from "../../lib/models/gpt.js";
+import { type TokenSource, tokenData } from "../../lib/train/token-data.js";
+import type { TrainerEvent } from "../../lib/train/events.js";
+import { Random } from "../support/random.js";
+
+/** A folder that goes with the test. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(path.join(tmpdir(), "heed-train-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Small, and with everything a real model has. */
+export function tinyModel(options: { dropout?: number; seed?: number } = {}): GPT {
+  const { dropout = 0, seed = 1 } = options;
+  return new GPT({ vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width: 16, dropout }, { seed });
+}
+
+/** Tokens with something to learn: mostly the one before plus a fixed step, with noise. */
+export function tokens(length = 700, seed = 3): TokenSource {
+  const random = new Random(seed);
+  const ids = new Uint8Array(length);
+  for (let i = 1; i < length; i++) ids[i] = random.uniform() < 0.8 ? (ids[i - 1]! + 3) % 11 : random.integer(11);
+  return tokenData(ids);
+}
+
+/** Everything a run yields. */
+export async function collect(run: AsyncIterable<TrainerEvent>): Promise<TrainerEvent[]> {
+  const events: TrainerEvent[] = [];
+  for await (const event of run) events.push(event);
+  return events;
+}
+
+export function losses(events: readonly TrainerEvent[]): number[] {
+  return events.flatMap((event) => (event.type === "step" ? [event.loss] : []));
+}
+
+/** A model's parameters, or an optimiser's moments, as numbers. */
+export async function values(of: {
+  stateDict(): Record<string, { data(): Promise<Float32Array> }>;
+}): Promise<Record<string, Float32Array>> {
+  const entries = Object.entries(of.stateDict()).map(async ([name, tensor]) => [name, await tensor.data()] as const);
+  return Object.fromEntries(await Promise.all(entries));
+}
