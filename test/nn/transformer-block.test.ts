@@ -98,7 +98,7 @@ describe.each(targets)("TransformerBlock on $name", (target) => {
     const run = async (step: number): Promise<Float32Array> => {
       seeds.step = step;
       using out = scope(() => block.forward(x));
-      return out.data();
+      return await out.data();
     };
     const first = await run(1);
     expect(await run(1)).toEqual(first);

@@ -44,7 +44,7 @@ for (const activation of activations)
       name: `feedForward${fused ? "" : "'s slow twin"}, ${activation}`,
       cases: (["oi", "io"] as const).flatMap((layout) =>
         sizes.map(([rows, width, hidden]) => ({
-          name: `${layout} [${rows}] ${width} → ${hidden}`,
+          name: `${layout} [${rows.join()}] ${width} → ${hidden}`,
           inputs: inputsOf(rows, width, hidden, layout),
           options: { layout, activation } satisfies Options,
         })),
