@@ -5,6 +5,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 
+/** Data, not code, and the same in every object file: the pointer to the unwinder's routine. */
+const harmless = ["DW.ref.__gxx_personality_v0"];
+
 const build = process.argv[2] ?? "build";
 let files = 0;
 const faults = [];
@@ -23,7 +26,8 @@ for (const isa of ["avx2", "avx512"]) {
     if (status !== 0) throw new Error(`nm failed on ${object}: ${stderr}`);
     for (const line of stdout.split("\n")) {
       const [, kind, name] = /^[0-9a-f]+ (\w) (.*)$/.exec(line) ?? [];
-      if (kind && "WVuwv".includes(kind) && !name.includes(`heed::cpu::${isa}::`))
+      const merged = kind && "WVuwv".includes(kind) && !harmless.includes(name);
+      if (merged && !name.includes(`heed::cpu::${isa}::`))
         faults.push(`${isa}/${path.basename(object)}: ${kind} ${name}`);
     }
   }
