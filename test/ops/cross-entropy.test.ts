@@ -1,0 +1,121 @@
+import { expect, test } from "vitest";
+import { crossEntropy, type CrossEntropyOptions } from "../../lib/ops/cross-entropy.js";
+import { ones, tensor, zeros } from "../../lib/tensor.js";
+import { formatShape } from "../../lib/shape.js";
+import { u } from "../support/close.js";
+import { fixtureTest } from "../support/fixtures.js";
+import { integers, type Nd, normal } from "../support/nd.js";
+import { opTest } from "../support/op-test.js";
+import { Random } from "../support/random.js";
+import { targets } from "../support/targets.js";
+
+const random = new Random(9);
+
+function reference(logits: Nd, ids: Nd, { ignoreIndex = -100, labelSmoothing = 0 }: CrossEntropyOptions): Nd {
+  const V = logits.shape.at(-1)!;
+  let total = 0;
+  let count = 0;
+  ids.data.forEach((target, r) => {
+    if (target === ignoreIndex) return;
+    const row = logits.data.subarray(r * V, (r + 1) * V);
+    const highest = row.reduce((a, b) => Math.max(a, b), -Infinity);
+    const lse = highest + Math.log(row.reduce((a, b) => a + Math.exp(b - highest), 0));
+    const uniform = row.reduce((a, b) => a + (lse - b), 0) / V;
+    total += (1 - labelSmoothing) * (lse - row[target]!) + labelSmoothing * uniform;
+    count++;
+  });
+  return { shape: [], data: Float64Array.of(count === 0 ? 0 : total / count) };
+}
+
+const shapes: [number[], number][] = [
+  [[1], 1],
+  [[], 3],
+  [[2], 2],
+  [[17], 31],
+  [[3, 5], 33],
+  [[5], 63],
+  [[4], 65],
+  [[33], 257],
+  [[3], 1025],
+  [[0], 5],
+];
+
+function ignoring(ids: Nd, index: number): Nd {
+  return { ...ids, data: ids.data.map((id, i) => (i % 3 === 1 ? index : id)) };
+}
+
+// log Σ exp(x − max) is a rounded log of at least 1, whatever the loss is; x − max, of up to 16, is exact to that times u.
+// Gradients are softmax − target, and an exponential has the absolute error of its argument relatively.
+const tolerance = { out: { relative: 8, absolute: 4, scale: 1 }, grad: { relative: 24, absolute: 2 } };
+
+opTest({
+  name: "crossEntropy",
+  cases: [
+    {},
+    { ignoreIndex: -1 },
+    { ignoreIndex: 0, labelSmoothing: 0.1 },
+    { labelSmoothing: 1 },
+    { labelSmoothing: 0.25 },
+  ].flatMap((options: CrossEntropyOptions) =>
+    shapes.map(([rows, V]) => ({
+      name: `${formatShape(rows)} of ${V} ${JSON.stringify(options)}`,
+      // Nothing so sure that 1 − p cancels.
+      inputs: { logits: normal(random, [...rows, V], { scale: V > 2 ? 2 : 0.5 }) },
+      ints: { targets: ignoring(integers(random, rows, V), options.ignoreIndex ?? -100) },
+      options,
+    })),
+  ),
+  ours: ({ logits }, { targets }, options) => crossEntropy(logits, targets, options),
+  reference: ({ logits }, { targets }, options) => reference(logits, targets, options),
+  tolerance,
+});
+
+opTest({
+  name: "crossEntropy of large logits",
+  cases: [{ name: "offset 500", inputs: { logits: normal(random, [5, 33], { offset: 500 }) } }],
+  ours: ({ logits }) => crossEntropy(logits, tensor(Int32Array.of(1, 2, 3, 4, 5))),
+  reference: ({ logits }) => reference(logits, { shape: [5], data: Float64Array.of(1, 2, 3, 4, 5) }, {}),
+  tolerance,
+});
+
+fixtureTest("cross-entropy", ({ logits }, { targets }, { options }) => crossEntropy(logits!, targets!, options));
+
+test.for(targets)("backward(scale) scales the gradient on $name", async ({ select, device }) => {
+  select();
+  using logits = tensor([0, 1, 2], [1, 3], { device });
+  using ids = tensor(Int32Array.of(0), [1], { device });
+  logits.requiresGrad = true;
+  using first = crossEntropy(logits, ids);
+  first.backward();
+  const plain = await logits.grad!.data();
+  logits.zeroGrad();
+  using second = crossEntropy(logits, ids);
+  second.backward(-0.25);
+  const scaled = await logits.grad!.data();
+  scaled.forEach((value, i) => expect(Math.abs(value + plain[i]! / 4)).toBeLessThan(u));
+});
+
+test.for(targets)("every target ignored gives 0 and no gradient on $name", async ({ select, device }) => {
+  select();
+  using logits = ones([3, 17], { device });
+  using ids = tensor(Int32Array.of(-100, -100, -100), [3], { device });
+  logits.requiresGrad = true;
+  using loss = crossEntropy(logits, ids);
+  loss.backward();
+  expect(await loss.item()).toBe(0);
+  expect(await logits.grad!.data()).toEqual(new Float32Array(51));
+});
+
+test.for(targets)("a target out of range rejects the next read on $name", async ({ select, device }) => {
+  select();
+  using logits = zeros([2, 4], { device });
+  for (const target of [4, -1, -(2 ** 31), 2 ** 31 - 1]) {
+    using ids = tensor(Int32Array.of(0, target), [2], { device });
+    using loss = crossEntropy(logits, ids);
+    await expect(loss.item()).rejects.toMatchObject({
+      code: "ERR_RANGE",
+      message: expect.stringMatching(/cross_?entropy.*expected .* got /i),
+    });
+    expect([...(await logits.data())]).toEqual(Array(8).fill(0));
+  }
+});

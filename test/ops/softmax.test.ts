@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { softmax } from "../../lib/ops/softmax.js";
+import { tensor } from "../../lib/tensor.js";
+import { formatShape } from "../../lib/shape.js";
+import { fixtureTest } from "../support/fixtures.js";
+import { mapRows, type Nd, normal } from "../support/nd.js";
+import { opTest } from "../support/op-test.js";
+import { Random } from "../support/random.js";
+import { targets } from "../support/targets.js";
+
+const random = new Random(4);
+
+export function reference(x: Nd): Nd {
+  return mapRows(x, (row) => {
+    const highest = row.reduce((a, b) => Math.max(a, b), -Infinity);
+    const exps = row.map((value) => Math.exp(value - highest));
+    const total = exps.reduce((a, b) => a + b, 0);
+    return exps.map((e) => e / total);
+  });
+}
+
+const shapes = [[1], [2], [3], [17], [31], [33], [63], [65], [257], [5, 1], [4, 33], [2, 3, 65], [3, 1025], [0, 5]];
+
+opTest({
+  name: "softmax",
+  cases: [
+    ...shapes.map((shape) => ({ name: formatShape(shape), inputs: { x: normal(random, shape, { scale: 3 }) } })),
+    { name: "large mean", inputs: { x: normal(random, [3, 65], { offset: 1000 }) } },
+  ],
+  ours: ({ x }) => softmax(x),
+  reference: ({ x }) => reference(x),
+  // exp, the sum and the quotient: about four roundings, and x − max, exact to u·|x − max|, which is below 20 here.
+  // The gradient is y·(dy − Σ dy·y): its terms cancel.
+  tolerance: { out: { relative: 24, absolute: 0 }, grad: { relative: 24, absolute: 16 } },
+});
+
+fixtureTest("softmax", ({ x }) => softmax(x!));
+
+test.for(targets)("rows of infinities on $name", async ({ select, device }) => {
+  select();
+  for (const width of [2, 17, 65]) {
+    const rows = [
+      [-Infinity, 0, ...Array<number>(width).fill(-Infinity)],
+      Array<number>(width + 2).fill(-Infinity),
+      [3e38, 3e38, ...Array<number>(width).fill(-3e38)],
+    ];
+    using x = tensor(rows, undefined, { device });
+    using y = softmax(x);
+    const zeros = Array<number>(width).fill(0);
+    expect(await y.toArray()).toEqual([
+      [0, 1, ...zeros],
+      [0, 0, ...zeros],
+      [0.5, 0.5, ...zeros],
+    ]);
+  }
+});

@@ -1,0 +1,36 @@
+import { expect } from "vitest";
+import { maxAbs } from "./nd.js";
+
+/** Unit roundoff of float32: what one rounding may change a number by, relatively. */
+export const u = 2 ** -24;
+
+/** How far a result may be off, in units of u. */
+export interface Tolerance {
+  /** Of each element. */
+  relative: number;
+  /** Of the largest element, or of `scale` where that is larger. */
+  absolute: number;
+  /** The size of the terms that an element is made of, where they cancel; 0 unless given. */
+  scale?: number;
+}
+
+export function bound({ relative, absolute, scale = 0 }: Tolerance, expected: number, largest: number): number {
+  return u * (relative * Math.abs(expected) + absolute * Math.max(scale, largest));
+}
+
+/** Every element within the tolerance; what is not finite must be the same. */
+export function expectClose(
+  label: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: Tolerance,
+  largest = maxAbs(expected),
+): void {
+  expect(actual.length, `${label}: number of elements`).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) {
+    const [got, want] = [actual[i]!, expected[i]!];
+    if (Object.is(got, want) || Math.abs(got - want) <= bound(tolerance, want, largest)) continue;
+    const error = (Math.abs(got - want) / u / largest).toPrecision(3);
+    expect.fail(`${label}: expected ${want} at ${i}, got ${got}: off by ${error} u of the largest (${largest})`);
+  }
+}

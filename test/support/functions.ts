@@ -1,0 +1,26 @@
+/** Scalar functions in float64. */
+
+/** ∫₀ˣ 2/√π·e^(−t²) dt: its series of positive terms (Abramowitz & Stegun 7.1.6), beyond 4 the continued fraction of erfc. */
+export function erf(x: number): number {
+  if (x < 0) return -erf(-x);
+  if (x > 6) return 1;
+  if (x > 4) {
+    let fraction = 0;
+    for (let k = 60; k >= 1; k--) fraction = k / 2 / (x + fraction);
+    return 1 - Math.exp(-x * x) / (Math.sqrt(Math.PI) * (x + fraction));
+  }
+  let term = x;
+  let sum = x;
+  for (let n = 1; term > sum * 1e-17; n++) {
+    term *= (2 * x * x) / (2 * n + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
+export const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+export const relu = (x: number): number => Math.max(x, 0);
+export const silu = (x: number): number => x * sigmoid(x);
+export const geluErf = (x: number): number => 0.5 * x * (1 + erf(x / Math.SQRT2));
+/** 0.5·(1 + tanh(z)) is σ(2z), which loses no digits where tanh is near −1. */
+export const geluTanh = (x: number): number => x * sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));

@@ -1,0 +1,302 @@
+/**
+ * The one body of an operation's test: on every target and case it checks output shapes, dtypes and values against a
+ * float64 reference, and gradients against that reference's derivatives, with
+ * - a random upstream gradient,
+ * - each input frozen in turn,
+ * - the operation applied twice to the same inputs, which are leaves or results themselves (gradients accumulate),
+ * - transposed and narrowed views as inputs,
+ * - another number of threads, which must give the same bits,
+ * and that no memory stays behind.
+ *
+ * Derivatives are four-point differences of the reference in float64, good to about 1e-11: at up to 16 elements of each
+ * input, and along random directions ±1 of all its elements, whose rounding errors add up like a random walk.
+ */
+import { afterAll, describe, expect, test } from "vitest";
+import { device as deviceOf, setThreads, threads } from "../../lib/device.js";
+import { native } from "../../lib/native.js";
+import { add, mul } from "../../lib/ops/binary.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { narrow, transpose } from "../../lib/ops/views.js";
+import { scope } from "../../lib/scope.js";
+import { numel } from "../../lib/shape.js";
+import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { bound, expectClose, type Tolerance } from "./close.js";
+import { dot, maxAbs, type Nd, normal } from "./nd.js";
+import { Random } from "./random.js";
+import { bestIsa, type Target, targets } from "./targets.js";
+
+type Floats<F extends string> = Record<F, FloatTensor>;
+type Ints<I extends string> = Record<I, IntTensor>;
+
+export interface OpCase<F extends string, I extends string, O> {
+  name: string;
+  inputs: Record<F, Nd>;
+  ints?: Record<I, Nd>;
+  options?: O;
+}
+
+export interface OpTest<F extends string, I extends string, O> {
+  name: string;
+  cases: readonly OpCase<F, I, O>[];
+  ours: (inputs: Floats<F>, ints: Ints<I>, options: O) => FloatTensor | FloatTensor[];
+  reference: (inputs: Record<F, Nd>, ints: Record<I, Nd>, options: O) => Nd | Nd[];
+  /** In units of 2⁻²⁴; say where it comes from. */
+  tolerance: { out: Tolerance; grad: Tolerance };
+  /** false for operations without a gradient. */
+  differentiable?: boolean;
+  /** Of the differences that derivatives are made of; 1e-4 unless given. */
+  step?: number;
+}
+
+const samples = 16;
+const directions = 3;
+
+/** What a case must give; made once for all targets. */
+interface Expected {
+  upstream: Nd[];
+  outputs: Nd[];
+  /** By input: elements and their derivatives, directions and the derivatives along them. */
+  grads: Record<string, { elements: [number, number][]; along: [Int8Array, number][] }>;
+}
+
+const list = <T>(value: T | T[]): T[] => (Array.isArray(value) ? value : [value]);
+
+function expectedOf<F extends string, I extends string, O>(spec: OpTest<F, I, O>, at: OpCase<F, I, O>): Expected {
+  const random = new Random(7);
+  const ints = at.ints ?? ({} as Record<I, Nd>);
+  const evaluate = (inputs: Record<F, Nd>): Nd[] => list(spec.reference(inputs, ints, at.options as O));
+  const outputs = evaluate(at.inputs);
+  const upstream = outputs.map((out) => normal(random, out.shape));
+  const loss = (inputs: Record<F, Nd>): number => {
+    let total = 0;
+    for (const [i, out] of evaluate(inputs).entries()) total += dot(out.data, upstream[i]!.data);
+    return total;
+  };
+  const derivative = (name: F, move: (data: Float64Array, by: number) => void): number => {
+    const h = spec.step ?? 1e-4;
+    const moved = (by: number): number => {
+      const data = at.inputs[name].data.slice();
+      move(data, by);
+      return loss({ ...at.inputs, [name]: { shape: at.inputs[name].shape, data } });
+    };
+    return (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * h);
+  };
+  const grads: Expected["grads"] = {};
+  for (const name of spec.differentiable === false ? [] : (Object.keys(at.inputs) as F[])) {
+    const { length } = at.inputs[name].data;
+    const all = [...Array(length).keys()];
+    // The ends always: tails are where kernels go wrong.
+    const chosen =
+      length <= samples ? all : [0, length - 1, ...Array.from({ length: samples - 2 }, () => random.integer(length))];
+    const elements = chosen.map((i): [number, number] => [i, derivative(name, (data, by) => (data[i]! += by))]);
+    const along = Array.from({ length: length === 0 ? 0 : directions }, (): [Int8Array, number] => {
+      const signs = Int8Array.from({ length }, () => random.sign());
+      return [signs, derivative(name, (data, by) => signs.forEach((sign, i) => (data[i]! += sign * by)))];
+    });
+    grads[name] = { elements, along };
+  }
+  return { upstream, outputs, grads };
+}
+
+/** Checks a gradient that should be `times` the case's. */
+function expectGradient(
+  label: string,
+  actual: ArrayLike<number>,
+  { elements, along }: Expected["grads"][string],
+  tolerance: Tolerance,
+  times: number,
+): void {
+  const expected = elements.map(([, value]) => value * times);
+  // Of all elements, not only those sampled. One that is wrong and large still shows along the random directions.
+  const scale = Math.max(maxAbs(actual), maxAbs(expected));
+  expectClose(
+    label,
+    elements.map(([i]) => actual[i]!),
+    expected,
+    tolerance,
+    scale,
+  );
+  for (const [signs, value] of along) {
+    // With independent signs, six times the root of the summed squares is left once in 10⁸ (Hoeffding's inequality).
+    const squares = Array.from(actual, (g) => bound(tolerance, g, scale) ** 2).reduce((a, b) => a + b, 0);
+    const error = Math.abs(dot(actual, signs) - value * times);
+    expect(error, `${label}: gradient along a random direction`).toBeLessThanOrEqual(6 * Math.sqrt(squares) + 1e-9);
+  }
+}
+
+/** A leaf that holds `value`, and the operation's input made from it. */
+interface Input {
+  leaf: FloatTensor;
+  view: () => FloatTensor;
+  /** The gradient of the input, from that of the leaf; checks that the leaf's other elements have none. */
+  gradient: (grad: Float32Array) => Float32Array;
+}
+
+type Maker = (label: string, value: Nd, device: string) => Input;
+
+const plain: Maker = (_, value, device) => {
+  const leaf = tensor(value.data, value.shape, { device });
+  return { leaf, view: () => leaf, gradient: (grad) => grad };
+};
+
+/** A result of a recorded operation instead of a leaf. */
+const computed: Maker = (_, value, device) => {
+  const leaf = tensor(value.data, value.shape, { device });
+  return { leaf, view: () => mul(leaf, 1), gradient: (grad) => grad };
+};
+
+/** The last two dimensions swapped in memory, with a margin around them. */
+const strided: Maker = (label, value, device) => {
+  const { positions, shape } = scattered(value.shape);
+  const memory = new Float32Array(numel(shape)).fill(NaN);
+  positions.forEach((at, i) => (memory[at] = value.data[i]!));
+  const leaf = tensor(memory, shape, { device });
+  return {
+    leaf,
+    view: () => window(leaf, value.shape),
+    gradient: (grad) => {
+      const picked = Float32Array.from(positions, (at) => grad[at]!);
+      for (const at of positions) grad[at] = 0;
+      expect(maxAbs(grad), `${label}: gradient outside of the view`).toBe(0);
+      return picked;
+    },
+  };
+};
+
+function scattered(shape: readonly number[]): { shape: number[]; positions: number[] } {
+  if (shape.length === 0) return { shape: [], positions: [0] };
+  const n = numel(shape);
+  const last = shape.at(-1)!;
+  if (shape.length === 1) return { shape: [last + 4], positions: Array.from({ length: n }, (_, i) => i + 3) };
+  const rows = shape.at(-2)!;
+  const [height, width] = [last + 3, rows + 2];
+  const positions = Array.from({ length: n }, (_, i) => {
+    const [row, column] = [Math.floor(i / last) % rows, i % last];
+    return (Math.floor(i / (rows * last)) * height + column + 1) * width + row + 1;
+  });
+  return { shape: [...shape.slice(0, -2), height, width], positions };
+}
+
+/** The view that `scattered` describes. */
+function window<T extends FloatTensor | IntTensor>(leaf: T, shape: readonly number[]): T {
+  if (shape.length === 0) return leaf;
+  if (shape.length === 1) return narrow(leaf, 0, 3, shape[0]!);
+  return narrow(narrow(transpose(leaf), -1, 1, shape.at(-1)!), -2, 1, shape.at(-2)!);
+}
+
+interface Variant {
+  maker?: Maker;
+  /** Inputs without a gradient. */
+  frozen?: readonly string[];
+  /** How often the operation is applied to the same inputs. */
+  uses?: number;
+  /** How often all of that is done without forgetting the gradients. */
+  passes?: number;
+}
+
+interface Result {
+  outputs: Float32Array[];
+  grads: Record<string, Float32Array>;
+}
+
+async function execute<F extends string, I extends string, O>(
+  spec: OpTest<F, I, O>,
+  at: OpCase<F, I, O>,
+  { upstream, outputs }: Expected,
+  target: Target,
+  { maker = plain, frozen = [], uses = 1, passes = 1 }: Variant,
+): Promise<Result> {
+  const { device } = target;
+  const inputs = Object.entries<Nd>(at.inputs).map(([name, value]) => ({ name, ...maker(name, value, device) }));
+  for (const { name, leaf } of inputs) leaf.requiresGrad = spec.differentiable !== false && !frozen.includes(name);
+  const ints = Object.entries<Nd>(at.ints ?? {}).map(([name, value]) => {
+    const { positions, shape } = maker === strided ? scattered(value.shape) : { positions: null, shape: value.shape };
+    const memory = new Int32Array(numel(shape)).fill(-12345);
+    value.data.forEach((x, i) => (memory[positions?.[i] ?? i] = x));
+    return { name, leaf: tensor(memory, shape, { device }), window: positions !== null, shape: value.shape };
+  });
+  const leaves = [...inputs, ...ints].map((input) => input.leaf);
+  const pass = (): FloatTensor[] =>
+    scope(() => {
+      const given = Object.fromEntries(inputs.map(({ name, view }) => [name, view()])) as Floats<F>;
+      const ids = Object.fromEntries(
+        ints.map(({ name, leaf, window: cut, shape }) => [name, cut ? window(leaf, shape) : leaf]),
+      ) as Ints<I>;
+      const runs = Array.from({ length: uses }, () => list(spec.ours(given, ids, at.options as O)));
+      if (spec.differentiable !== false) {
+        const losses = runs.flatMap((outs) =>
+          outs.map((out, i) => sum(mul(out, tensor(upstream[i]!.data, upstream[i]!.shape, { device })))),
+        );
+        losses.reduce((a, b) => add(a, b)).backward();
+      }
+      return runs.at(-1)!;
+    });
+  let outs: FloatTensor[] = [];
+  try {
+    outs = pass();
+    for (let i = 1; i < passes; i++) {
+      for (const out of outs) out.dispose();
+      outs = pass();
+    }
+    outs.forEach((out, i) => {
+      expect(out.shape, `shape of output ${i}`).toEqual(outputs[i]!.shape);
+      expect(out.dtype, `dtype of output ${i}`).toBe("f32");
+    });
+    const data = await Promise.all(outs.map((out) => out.data()));
+    const grads: Result["grads"] = {};
+    for (const { name, leaf, gradient } of inputs) {
+      if (!leaf.requiresGrad) {
+        expect(leaf.grad, `gradient of ${name}, which is frozen`).toBeNull();
+        continue;
+      }
+      expect(leaf.grad, `gradient of ${name}`).not.toBeNull();
+      expect(leaf.grad!.shape, `shape of the gradient of ${name}`).toEqual(leaf.shape);
+      grads[name] = gradient(await leaf.grad!.data());
+    }
+    return { outputs: data, grads };
+  } finally {
+    for (const tensor of [...outs, ...leaves]) tensor.dispose();
+  }
+}
+
+/** Registers the tests of one operation. */
+export function opTest<F extends string, I extends string = never, O = undefined>(spec: OpTest<F, I, O>): void {
+  describe(spec.name, () => {
+    afterAll(() => native.selectIsa(bestIsa));
+    for (const at of spec.cases) {
+      let known: Expected | undefined;
+      test.for(targets)(`${at.name} on $name`, async (target) => {
+        target.select();
+        const expected = (known ??= expectedOf(spec, at));
+        const before = deviceOf(target.device).memory();
+        const check = async (label: string, variant: Variant): Promise<Result> => {
+          const result = await execute(spec, at, expected, target, variant);
+          for (const [i, out] of result.outputs.entries())
+            expectClose(`${label}: output ${i}`, out, expected.outputs[i]!.data, spec.tolerance.out);
+          const times = (variant.uses ?? 1) * (variant.passes ?? 1);
+          for (const [name, grad] of Object.entries(result.grads))
+            expectGradient(`${label}: gradient of ${name}`, grad, expected.grads[name]!, spec.tolerance.grad, times);
+          return result;
+        };
+        const first = await check("plain", {});
+        await check("strided inputs", { maker: strided });
+        if (spec.differentiable !== false) {
+          const names = Object.keys(at.inputs);
+          if (names.length > 1) for (const name of names) await check(`${name} frozen`, { frozen: [name] });
+          await check("leaves used twice", { uses: 2 });
+          await check("results used twice", { uses: 2, maker: computed });
+          await check("two backward passes", { passes: 2 });
+        }
+        const usual = threads();
+        setThreads(usual === 1 ? 3 : 1);
+        try {
+          expect(await execute(spec, at, expected, target, {}), "other number of threads").toEqual(first);
+        } finally {
+          setThreads(usual);
+        }
+        const after = deviceOf(target.device).memory();
+        expect([after.live, after.tensors], "bytes and tensors left behind").toEqual([before.live, before.tensors]);
+      });
+    }
+  });
+}

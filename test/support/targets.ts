@@ -1,0 +1,27 @@
+/** What every operation is tested on: each device there is, and each instruction set of the CPU. */
+import { devices } from "../../lib/device.js";
+import { native } from "../../lib/native.js";
+
+export interface Target {
+  name: string;
+  device: string;
+  /** Makes it the one in force. */
+  select: () => void;
+}
+
+/** Of kernels; a machine runs some of them. */
+const isas = ["portable", "avx2", "avx512"];
+
+function targetsOf(device: string): Target[] {
+  if (device !== "cpu") return [{ name: device, device, select: () => undefined }];
+  return isas
+    .filter((isa) => native.supportsIsa(isa))
+    .map((isa) => ({ name: `cpu ${isa}`, device, select: () => native.selectIsa(isa) }));
+}
+
+export const targets: readonly Target[] = devices()
+  .filter((info) => info.available)
+  .flatMap((info) => targetsOf(info.name));
+
+/** The machine's own choice, to be put back after a test. */
+export const bestIsa = native.isa();
