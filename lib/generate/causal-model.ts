@@ -1,0 +1,46 @@
+import { noGrad } from "../autograd.js";
+import type { Device } from "../device.js";
+import type { KvCache } from "../nn/kv-cache.js";
+import { keep, scope } from "../scope.js";
+import type { FloatTensor, IntTensor, Tensor } from "../tensor.js";
+
+export interface CausalForwardOptions {
+  /** Earlier tokens; `ids` follow them and are added to it. */
+  cache?: KvCache | null;
+  /** With a cache: how many of the ids are real in each sequence; all unless given. */
+  counts?: ArrayLike<number>;
+  /** Logits of each sequence's last real token alone. */
+  lastOnly?: boolean;
+}
+
+/** What generation and scoring need of a model that predicts the next token; `GPT` is one. */
+export interface CausalModel {
+  readonly config: {
+    /** The most tokens the model sees at once. */
+    readonly contextLength: number;
+    readonly vocabularySize: number;
+  };
+  readonly device: Device;
+  /** Whether dropout is on. */
+  readonly training: boolean;
+  train(): unknown;
+  eval(): unknown;
+  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  forward(ids: IntTensor, options?: CausalForwardOptions): FloatTensor;
+  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  createCache(batch: number, length?: number): KvCache;
+}
+
+/**
+ * @internal Runs `body` for inference: not recorded, dropout off, everything it made disposed but its result, which is
+ * the caller's to dispose. The model's mode is its own again on return, so a training loop may run in between.
+ */
+export function infer<T extends Tensor>(model: CausalModel, body: () => T): T {
+  const { training } = model;
+  if (training) model.eval();
+  try {
+    return keep(noGrad(() => scope(body)));
+  } finally {
+    if (training) model.train();
+  }
+}

@@ -1,0 +1,177 @@
+import type { KvCache } from "../nn/kv-cache.js";
+import { sample } from "../ops/choose.js";
+import { reshape } from "../ops/views.js";
+import { keep } from "../scope.js";
+import { type IntTensor, tensor } from "../tensor.js";
+import { clearRow, copyRow } from "./cache-rows.js";
+import { type CausalModel, infer } from "./causal-model.js";
+import type { TokenSettings } from "./options.js";
+import { keptTokens, type Sequence } from "./sequence.js";
+import { TokenHistory } from "./token-history.js";
+
+/**
+ * Sequences that are decoded together, one token each a step, with what they need on the device: a cache row each, the
+ * latest sampled ids, and the token history if a penalty wants it.
+ *
+ * Sampled ids are the next step's input without passing through the host. So a step can be enqueued before the tokens
+ * of the one before it are read, unless `makeRoom` has to come in between.
+ */
+export class DecodingBatch implements Disposable {
+  readonly #model: CausalModel;
+  readonly #settings: TokenSettings;
+  #rows: Sequence[];
+  #cache: KvCache;
+  #history: TokenHistory | null;
+  #ids: IntTensor | null = null;
+  #draws = 0;
+
+  constructor(model: CausalModel, sequences: readonly Sequence[], settings: TokenSettings) {
+    this.#model = model;
+    this.#settings = settings;
+    this.#rows = [...sequences];
+    // The last token of a sequence is never fed back.
+    const longest = Math.max(...sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
+    this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
+    this.#history = this.#createHistory();
+  }
+
+  /** Whether every sequence has ended. */
+  get finished(): boolean {
+    return this.#rows.every(({ finish }) => finish !== null);
+  }
+
+  /** Whether a step may be enqueued before the tokens of the last one are read. */
+  get canRunAhead(): boolean {
+    const live = this.#live();
+    const last = live.every((row) => generated(this.#rows[row]!) + 1 >= this.#rows[row]!.limit);
+    return !last && !this.#sparse(live) && this.#full(live).length === 0;
+  }
+
+  /** The first step: runs the model over all prompts, padded at their ends, and samples the first tokens. */
+  prefill(): void {
+    const counts = this.#rows.map(({ tokens }) => tokens.length);
+    const length = Math.max(...counts);
+    const ids = new Int32Array(counts.length * length);
+    for (const [row, { tokens }] of this.#rows.entries()) ids.set(tokens, row * length);
+    this.#advance(() => this.#tensor(ids, [counts.length, length]), counts);
+  }
+
+  /** Runs the model over the latest tokens and samples the next ones. */
+  step(): void {
+    for (const [row, { finish }] of this.#rows.entries()) if (finish) clearRow(this.#cache, row);
+    this.#advance(() => reshape(this.#ids!, [this.#rows.length, 1]));
+  }
+
+  /** The latest sampled tokens, for `accept`. */
+  read(): Promise<Int32Array> {
+    return this.#ids!.data();
+  }
+
+  /** Adds a step's tokens to the sequences that have not ended, and returns those that got one. */
+  accept(ids: Int32Array): Sequence[] {
+    const advanced: Sequence[] = [];
+    for (const row of this.#live()) {
+      const sequence = this.#rows[row]!;
+      const token = ids[row]!;
+      if (this.#settings.stopTokens.has(token)) {
+        sequence.finish = "stopToken";
+        continue;
+      }
+      sequence.tokens.push(token);
+      if (generated(sequence) >= sequence.limit) sequence.finish = "length";
+      advanced.push(sequence);
+    }
+    return advanced;
+  }
+
+  /** Before a step that could not be run ahead: takes ended sequences out, and lets full ones forget. */
+  makeRoom(): void {
+    if (this.#sparse(this.#live())) this.#compact(this.#live());
+    const full = this.#full(this.#live());
+    if (full.length > 0) this.#slide(full);
+  }
+
+  dispose(): void {
+    this.#cache.dispose();
+    this.#history?.dispose();
+    this.#ids?.dispose();
+    this.#ids = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #live(): number[] {
+    return [...this.#rows.keys()].filter((row) => this.#rows[row]!.finish === null);
+  }
+
+  /** Whether half of the rows or more have ended: the others then move, so that each is moved few times. */
+  #sparse(live: number[]): boolean {
+    return live.length * 2 <= this.#rows.length;
+  }
+
+  #full(live: number[]): number[] {
+    return live.filter((row) => this.#cache.lengths[row] === this.#cache.length);
+  }
+
+  #advance(ids: () => IntTensor, counts?: number[]): void {
+    const { sampling, seed } = this.#settings;
+    const cache = this.#cache;
+    const next = infer(this.#model, () => {
+      const logits = this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }); // [B, V]
+      const offsets = Int32Array.from(this.#rows, ({ stream }) => stream + this.#draws);
+      const history = this.#history?.tokens ?? null;
+      return sample(logits, this.#tensor(offsets, [offsets.length]), { ...sampling, seed, history });
+    });
+    this.#ids?.dispose();
+    this.#ids = next;
+    this.#draws++;
+    this.#history?.append(next);
+  }
+
+  #compact(live: number[]): void {
+    const cache = this.#model.createCache(live.length, this.#cache.length);
+    for (const [to, row] of live.entries()) copyRow(this.#cache, row, cache, to);
+    this.dispose();
+    this.#cache = cache;
+    this.#rows = live.map((row) => this.#rows[row]!);
+    this.#ids = keep(
+      this.#tensor(
+        Int32Array.from(this.#rows, ({ tokens }) => tokens.at(-1)!),
+        [live.length],
+      ),
+    );
+    this.#history = this.#createHistory();
+  }
+
+  /** Computes the cache of the kept tokens again, at their new positions; the latest is the next step's input. */
+  #slide(full: number[]): void {
+    const length = keptTokens(this.#model.config.contextLength) - 1;
+    if (length === 0) {
+      for (const row of full) clearRow(this.#cache, row);
+      return;
+    }
+    using cache = this.#model.createCache(full.length, length);
+    const ids = Int32Array.from(full.flatMap((row) => this.#rows[row]!.tokens.slice(-length - 1, -1)));
+    infer(this.#model, () =>
+      this.#model.forward(this.#tensor(ids, [full.length, length]), { cache, lastOnly: true }),
+    ).dispose();
+    for (const [i, row] of full.entries()) copyRow(cache, i, this.#cache, row);
+  }
+
+  #createHistory(): TokenHistory | null {
+    if (this.#settings.sampling.repetitionPenalty === 1) return null;
+    const sequences = this.#rows.map(({ tokens }) => tokens);
+    return new TokenHistory(sequences, this.#model.config.contextLength, this.#model.device);
+  }
+
+  #tensor(values: Int32Array, shape: number[]): IntTensor {
+    return tensor(values, shape, { device: this.#model.device });
+  }
+}
+
+/** How many tokens a sequence has got. */
+function generated({ tokens, prompt }: Sequence): number {
+  return tokens.length - prompt;
+}

@@ -1,0 +1,132 @@
+import { HeedError } from "../errors.js";
+import { describe } from "../ops/check.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { CausalModel } from "./causal-model.js";
+import { decode } from "./decode.js";
+import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type TokenSettings } from "./options.js";
+import { type FinishReason, type Sequence, sequencesOf } from "./sequence.js";
+import { StopFilter } from "./stop-filter.js";
+
+interface TextSettings extends TokenSettings {
+  stop: readonly string[];
+  /** What the text begins with. */
+  echoed: string;
+}
+
+/**
+ * A text being generated: iterate over it for the pieces as they come, or await `text()`. It begins with the first read
+ * and is read once. Leaving the loop ends the generation and frees its memory.
+ *
+ * Pieces are never empty, and none ends within a character.
+ */
+export class TextGeneration implements AsyncIterable<string> {
+  /** How many tokens the prompt has. */
+  readonly promptTokens: number;
+  readonly #sequence: Sequence;
+  readonly #pieces: AsyncGenerator<string, void, undefined>;
+  #begun = false;
+
+  /** @internal Use `generate()`. */
+  constructor(model: CausalModel, tokenizer: Tokenizer, prompt: Int32Array, settings: TextSettings) {
+    [this.#sequence] = sequencesOf("generate", model, [prompt], settings) as [Sequence];
+    this.promptTokens = prompt.length;
+    this.#pieces = pieces(model, tokenizer, this.#sequence, settings);
+  }
+
+  /** The tokens generated so far. */
+  get tokens(): number[] {
+    return this.#sequence.tokens.slice(this.#sequence.prompt);
+  }
+
+  /** Why the text ended; null while it has not, and where it was broken off. */
+  get finish(): FinishReason | null {
+    return this.#sequence.finish;
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    if (this.#begun)
+      throw new HeedError("ERR_ARGUMENT", "generate: expected its text to be read once, got a second read");
+    this.#begun = true;
+    return this.#pieces;
+  }
+
+  /** The whole text. */
+  async text(): Promise<string> {
+    let text = "";
+    for await (const piece of this) text += piece;
+    return text;
+  }
+}
+
+/**
+ * Continues a prompt.
+ *
+ * ```ts
+ * for await (const piece of generate(model, tokenizer, "Call me", { maxTokens: 50 })) process.stdout.write(piece);
+ * ```
+ *
+ * The tokenizer's end of text ends it, unless other `stopTokens` are given. An empty prompt stands for the beginning of
+ * a text: after an end of text.
+ *
+ * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason.
+ */
+export function generate(
+  model: CausalModel,
+  tokenizer: Tokenizer,
+  prompt: string,
+  options: TextOptions = {},
+): TextGeneration {
+  checkModel("generate", model);
+  checkTokenizer(model, tokenizer);
+  if (typeof prompt !== "string")
+    throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
+  const { stop, echo } = checkTextOptions("generate", options);
+  const { stopTokens = tokenizer.endOfText === null ? [] : [tokenizer.endOfText] } = options;
+  const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
+  return new TextGeneration(model, tokenizer, encode(tokenizer, prompt), {
+    ...settings,
+    stop,
+    echoed: echo ? prompt : "",
+  });
+}
+
+function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
+  if (typeof tokenizer !== "object" || tokenizer === null || typeof tokenizer.stream !== "function")
+    throw new HeedError("ERR_ARGUMENT", `generate: expected a tokenizer, got ${describe(tokenizer)}`);
+  const [own, models] = [tokenizer.vocabularySize, model.config.vocabularySize];
+  if (own > models)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `generate: expected a tokenizer of at most the model's ${models} ids, got ${own}`,
+    );
+}
+
+function encode(tokenizer: Tokenizer, prompt: string): Int32Array {
+  const ids = tokenizer.encode(prompt);
+  if (ids.length > 0) return ids;
+  if (tokenizer.endOfText !== null) return Int32Array.of(tokenizer.endOfText);
+  throw new HeedError(
+    "ERR_ARGUMENT",
+    "generate: expected a prompt that is not empty, since the tokenizer has no end of text for a text to begin after",
+  );
+}
+
+async function* pieces(
+  model: CausalModel,
+  tokenizer: Tokenizer,
+  sequence: Sequence,
+  settings: TextSettings,
+): AsyncGenerator<string, void, undefined> {
+  if (settings.echoed) yield settings.echoed;
+  const decoder = tokenizer.stream();
+  const filter = new StopFilter(settings.stop);
+  for await (const [advanced] of decode(model, [sequence], settings)) {
+    const text = filter.push(decoder.push(advanced!.tokens.at(-1)!));
+    if (filter.stopped) sequence.finish = "stop";
+    if (text) yield text;
+  }
+  const rest = filter.push(decoder.end());
+  if (filter.stopped) sequence.finish = "stop";
+  const text = rest + filter.end();
+  if (text) yield text;
+}

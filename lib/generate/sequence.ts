@@ -1,0 +1,66 @@
+import { HeedError } from "../errors.js";
+import { describe } from "../ops/check.js";
+import type { CausalModel } from "./causal-model.js";
+import { checkTokens, type TokenSettings } from "./options.js";
+
+/**
+ * Why a sequence ended: it has as many tokens as it may ("length"), one of `stopTokens` came ("stopToken"), or one of
+ * the strings of `stop` ("stop").
+ */
+export type FinishReason = "length" | "stopToken" | "stop";
+
+/** A prompt and what has been generated after it. */
+export interface Sequence {
+  /** The number of its prompt. */
+  readonly index: number;
+  /** The prompt, or the end of it that fits into the context, and the generated tokens. */
+  readonly tokens: number[];
+  /** How many of the tokens are the prompt's. */
+  readonly prompt: number;
+  /** The most tokens to generate. */
+  readonly limit: number;
+  /** Which of the seed's random numbers is its first. */
+  readonly stream: number;
+  finish: FinishReason | null;
+}
+
+/** How many of the latest tokens a model goes on from when its context is full: half of it. */
+export function keptTokens(contextLength: number): number {
+  return Math.ceil(contextLength / 2);
+}
+
+/** Checks the prompts and makes sequences of them. */
+export function sequencesOf(
+  op: string,
+  model: CausalModel,
+  prompts: readonly ArrayLike<number>[],
+  { maxTokens, slide }: TokenSettings,
+): Sequence[] {
+  const { contextLength, vocabularySize } = model.config;
+  if (!Array.isArray(prompts) || prompts.length === 0)
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of prompts, got ${describe(prompts)}`);
+  const copies = new Map<string, number>();
+  return prompts.map((prompt: ArrayLike<number>, index) => {
+    checkTokens(op, `prompts[${index}]`, prompt, vocabularySize);
+    if (prompt.length === 0)
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected prompts[${index}] to have at least one token, got none`);
+    if (!slide && prompt.length > contextLength)
+      throw new HeedError(
+        "ERR_RANGE",
+        `${op}: expected prompts[${index}] to have at most the context's ${contextLength} tokens, got ${prompt.length}`,
+      );
+    const tokens = Array.from(prompt).slice(-contextLength);
+    // Draws go by position in the sequence, the same alone and beside others; copies of one prompt draw differently.
+    const key = tokens.join();
+    const copy = copies.get(key) ?? 0;
+    copies.set(key, copy + 1);
+    const room = contextLength + 1 - tokens.length;
+    const limit = slide ? maxTokens : Math.min(maxTokens, room);
+    return { index, tokens, prompt: tokens.length, limit, stream: streamOf(copy) + prompt.length, finish: null };
+  });
+}
+
+/** Multiples of 2³²/φ: they lie about evenly among the 2³² numbers that a seed has, however many there are. */
+function streamOf(copy: number): number {
+  return Math.imul(copy, 0x9e3779b1);
+}

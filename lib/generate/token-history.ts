@@ -1,0 +1,40 @@
+import type { Device } from "../device.js";
+import { ops } from "../native.js";
+import { narrow, reshape } from "../ops/views.js";
+import { keep, scope } from "../scope.js";
+import { type IntTensor, tensor } from "../tensor.js";
+
+/**
+ * The latest tokens of each sequence on the device, i32 [B, W], for the repetition penalty. New tokens are written
+ * there without passing through the host, over the oldest column: the order within a row does not matter.
+ */
+export class TokenHistory implements Disposable {
+  readonly tokens: IntTensor;
+  #oldest = 0;
+
+  constructor(sequences: readonly (readonly number[])[], window: number, device: Device) {
+    const values = new Int32Array(sequences.length * window).fill(-1);
+    for (const [row, tokens] of sequences.entries()) {
+      const latest = tokens.slice(-window);
+      values.set(latest, (row + 1) * window - latest.length);
+    }
+    this.tokens = keep(tensor(values, [sequences.length, window], { device }));
+  }
+
+  /** Adds a token to each sequence: ids [B]. */
+  append(ids: IntTensor): void {
+    const [batch, window] = this.tokens.shape as [number, number];
+    scope(() => {
+      ops.copy(narrow(this.tokens, 1, this.#oldest, 1).handle, reshape(ids, [batch, 1]).handle, false);
+    });
+    this.#oldest = (this.#oldest + 1) % window;
+  }
+
+  dispose(): void {
+    this.tokens.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

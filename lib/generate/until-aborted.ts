@@ -1,0 +1,20 @@
+/**
+ * The promise's result, unless the signal aborts first: then its reason, at once. A rejection counts as handled even if
+ * nobody awaits it, since an error thrown in between has gone first.
+ */
+export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  const result = signal ? race(promise, signal) : promise;
+  result.catch(() => undefined);
+  return result;
+}
+
+function race<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    // A reason may be any value, as in the DOM.
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort);
+    void promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

@@ -1,0 +1,84 @@
+import { afterAll, describe, expect, test } from "vitest";
+import { infer } from "../../lib/generate/causal-model.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import { native } from "../../lib/native.js";
+import { argmax } from "../../lib/ops/choose.js";
+import { reshape } from "../../lib/ops/views.js";
+import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { expectClose, type Tolerance } from "../support/close.js";
+import { bestIsa, targets } from "../support/targets.js";
+import { smallGpt, someTokens } from "./models.js";
+
+// The two ways sum in different orders, and these weights magnify: a score of up to 25 that is off by one u of itself
+// changes its weight in the softmax by 25 u. 35 u of the largest logit have been seen; a wrong token makes 10⁶.
+const tolerance: Tolerance = { relative: 0, absolute: 64 };
+
+describe.for(targets)("cached decoding on $name", (target) => {
+  const { device } = target;
+  afterAll(() => native.selectIsa(bestIsa));
+  const ids = (values: number[], batch: number): IntTensor =>
+    tensor(Int32Array.from(values), [batch, values.length / batch], { device });
+
+  async function rows(logits: FloatTensor): Promise<Float32Array[]> {
+    const width = logits.shape.at(-1)!;
+    const data = await logits.data();
+    logits.dispose();
+    return Array.from({ length: data.length / width }, (_, i) => data.subarray(i * width, (i + 1) * width));
+  }
+
+  test("gives the logits of the full forward pass at every step, however it is cut", async () => {
+    target.select();
+    using model = smallGpt(device);
+    const tokens = someTokens(24, 1);
+    const full = await rows(infer(model, () => model.forward(ids(tokens, 1))));
+    for (const cuts of [Array<number>(24).fill(1), [24], [7, 1, 1, 15], [23, 1]]) {
+      using cache = model.createCache(1);
+      let at = 0;
+      for (const length of cuts) {
+        const part = ids(tokens.slice(at, at + length), 1);
+        for (const row of await rows(infer(model, () => model.forward(part, { cache }))))
+          expectClose(`position ${at}`, row, full[at++]!, tolerance);
+        part.dispose();
+      }
+    }
+  });
+
+  test("a padded batch gives each sequence's own logits", async () => {
+    target.select();
+    using model = smallGpt(device);
+    const prompts = [someTokens(3, 2), someTokens(11, 3), someTokens(1, 4), someTokens(8, 5)];
+    const counts = prompts.map((prompt) => prompt.length);
+    using cache = model.createCache(4);
+    const padded = ids(
+      prompts.flatMap((prompt) => [...prompt, ...Array<number>(11 - prompt.length).fill(60)]),
+      4,
+    );
+    let last = await rows(infer(model, () => model.forward(padded, { cache, counts, lastOnly: true })));
+    for (let step = 0; ; step++) {
+      for (const [b, prompt] of prompts.entries()) {
+        const full = await rows(infer(model, () => model.forward(ids(prompt, 1))));
+        expectClose(`sequence ${b}, step ${step}`, last[b]!, full.at(-1)!, tolerance);
+      }
+      if (step === 6) break;
+      const next = someTokens(4, 6 + step);
+      for (const [b, prompt] of prompts.entries()) prompt.push(next[b]!);
+      last = await rows(infer(model, () => model.forward(ids(next, 4), { cache, lastOnly: true })));
+    }
+    expect([...cache.lengths]).toEqual(prompts.map((prompt) => prompt.length));
+    padded.dispose();
+  });
+
+  test("greedy tokens are those of full forward passes", async () => {
+    target.select();
+    using model = smallGpt(device);
+    const tokens = someTokens(5, 7);
+    const [result] = await generateTokens(model, [tokens], { maxTokens: 19, temperature: 0 });
+    for (let i = 0; i < 19; i++) {
+      const next = infer(model, () => argmax(reshape(model.forward(ids(tokens, 1)), [tokens.length, 61])));
+      tokens.push((await next.data()).at(-1)!);
+      next.dispose();
+    }
+    expect(result).toEqual({ tokens: tokens.slice(5), finish: "length" });
+    expect(new Set(result!.tokens).size).toBeGreaterThan(5);
+  });
+});

@@ -1,0 +1,334 @@
+import { getEventListeners } from "node:events";
+import { describe, expect, test } from "vitest";
+import { infer } from "../../lib/generate/causal-model.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import type { TokenOptions } from "../../lib/generate/options.js";
+import { sample } from "../../lib/ops/choose.js";
+import { scope } from "../../lib/scope.js";
+import { tensor } from "../../lib/tensor.js";
+import type { GPT } from "../../lib/models/gpt.js";
+import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
+
+/** Generation by whole forward passes, without a cache, a batch or running ahead: what the real one has to give. */
+async function slowly(model: GPT, prompt: number[], options: TokenOptions & { seed: number }): Promise<number[]> {
+  const { maxTokens = 256, seed, stopTokens = [] } = options;
+  const { contextLength } = model.config;
+  const device = model.device;
+  const all = prompt.slice(-contextLength);
+  let context = [...all];
+  const generated: number[] = [];
+  while (generated.length < maxTokens) {
+    const ids = infer(model, () => {
+      const input = tensor(Int32Array.from(context), [1, context.length], { device });
+      const logits = model.forward(input, { lastOnly: true });
+      const offsets = tensor(Int32Array.of(prompt.length + generated.length), [1], { device });
+      const history = Int32Array.from(all.slice(-contextLength));
+      return sample(logits, offsets, { ...options, seed, history: tensor(history, [1, history.length], { device }) });
+    });
+    const token = await ids.item();
+    ids.dispose();
+    if (stopTokens.includes(token)) break;
+    generated.push(token);
+    all.push(token);
+    context.push(token);
+    if (context.length > contextLength) context = context.slice(-Math.ceil(contextLength / 2));
+  }
+  return generated;
+}
+
+describe.for(devices)("generateTokens on %s", (device) => {
+  const ways: Record<string, TokenOptions> = {
+    greedy: { temperature: 0 },
+    sampled: {},
+    "top-k, top-p and min-p": { temperature: 1.5, topK: 20, topP: 0.9, minP: 0.02 },
+    "greedy with a repetition penalty": { temperature: 0, repetitionPenalty: 1.3 },
+    "sampled with a repetition penalty": { repetitionPenalty: 1.3 },
+  };
+
+  describe.for(Object.entries(ways))("%s", ([, way]) => {
+    // Lengths at, near and above the context of 24; 70 tokens let every sequence slide several times.
+    const prompts = [3, 24, 1, 9, 23, 40].map((length, i) => someTokens(length, i));
+    const options = { ...way, seed: 11, maxTokens: 70 };
+
+    test("a prompt gives what whole forward passes give", async () => {
+      using model = smallGpt(device);
+      for (const prompt of prompts) {
+        const [result] = await generateTokens(model, [prompt], options);
+        expect(result).toEqual({ tokens: await slowly(model, prompt, options), finish: "length" });
+      }
+    });
+
+    test("a batch gives each prompt what it gets alone, also as others end", async () => {
+      using model = smallGpt(device);
+      const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
+      expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
+      // What ends some of them at different times; stop tokens change nothing else.
+      const stopTokens = [alone[0]![0]!.tokens[4]!, alone[3]![0]!.tokens[30]!, alone[4]![0]!.tokens[20]!];
+      const cut = alone.map(([result]) => {
+        const end = result!.tokens.findIndex((token) => stopTokens.includes(token));
+        return end === -1 ? result : { tokens: result!.tokens.slice(0, end), finish: "stopToken" };
+      });
+      expect(new Set(cut.map((result) => result!.tokens.length)).size).toBeGreaterThan(2);
+      expect(await generateTokens(model, prompts, { ...options, stopTokens })).toEqual(cut);
+    });
+  });
+
+  test("a seed gives the same tokens again, another one others, none a random one", async () => {
+    using model = smallGpt(device);
+    const run = async (options: TokenOptions): Promise<number[]> =>
+      (await generateTokens(model, [[1, 2, 3]], { maxTokens: 20, ...options }))[0]!.tokens;
+    expect(await run({ seed: 1 })).toEqual(await run({ seed: 1 }));
+    expect(await run({ seed: 1 })).not.toEqual(await run({ seed: 2 }));
+    expect(await run({})).not.toEqual(await run({}));
+  });
+
+  test("copies of a prompt are sampled independently, the first as if alone", async () => {
+    using model = smallGpt(device);
+    const options = { seed: 4, maxTokens: 20 };
+    const [a, other, b, c] = await generateTokens(model, [[1, 2], [3], [1, 2], [1, 2]], options);
+    expect(new Set([a, b, c].map((result) => result!.tokens.join())).size).toBe(3);
+    expect([a]).toEqual(await generateTokens(model, [[1, 2]], options));
+    expect([other]).toEqual(await generateTokens(model, [[3]], options));
+  });
+
+  test("draws go by position: a generation can be continued", async () => {
+    using model = smallGpt(device);
+    const prompt = someTokens(4, 8);
+    const [whole] = await generateTokens(model, [prompt], { seed: 5, maxTokens: 16 });
+    const [first] = await generateTokens(model, [prompt], { seed: 5, maxTokens: 7 });
+    const [rest] = await generateTokens(model, [[...prompt, ...first!.tokens]], { seed: 5, maxTokens: 9 });
+    expect([...first!.tokens, ...rest!.tokens]).toEqual(whole!.tokens);
+  });
+
+  test("topK 1, and a temperature or topP near 0, are greedy", async () => {
+    using model = smallGpt(device);
+    const run = (options: TokenOptions) => generateTokens(model, [[5, 6]], { maxTokens: 40, seed: 3, ...options });
+    const greedy = await run({ temperature: 0 });
+    expect(await run({ topK: 1 })).toEqual(greedy);
+    expect(await run({ temperature: 1e-6 })).toEqual(greedy);
+    expect(await run({ topP: 1e-6 })).toEqual(greedy);
+    expect(await run({})).not.toEqual(greedy);
+  });
+
+  test("prompts may be typed arrays", async () => {
+    using model = smallGpt(device);
+    const options = { maxTokens: 5, seed: 1 };
+    expect(await generateTokens(model, [Int32Array.of(4, 5)], options)).toEqual(
+      await generateTokens(model, [[4, 5]], options),
+    );
+  });
+
+  test('overflow "error" ends a sequence where it would have to forget, and refuses longer prompts', async () => {
+    using model = smallGpt(device);
+    const options = { maxTokens: 70, seed: 11, overflow: "error" } as const;
+    const prompts = [someTokens(3, 1), someTokens(24, 2), someTokens(20, 3)];
+    const results = await generateTokens(model, prompts, options);
+    // The last token is never fed back: it may be the one past the context.
+    expect(results.map(({ tokens }) => tokens.length)).toEqual([22, 1, 5]);
+    expect(results.map(({ finish }) => finish)).toEqual(["length", "length", "length"]);
+    const sliding = await generateTokens(model, prompts, { ...options, overflow: "slide" });
+    for (const [i, { tokens }] of results.entries()) expect(sliding[i]!.tokens.slice(0, tokens.length)).toEqual(tokens);
+    await expect(generateTokens(model, [[1], someTokens(25, 4)], options)).rejects.toMatchObject({
+      code: "ERR_RANGE",
+      message: "generateTokens: expected prompts[1] to have at most the context's 24 tokens, got 25",
+    });
+  });
+
+  test("the smallest contexts slide too", async () => {
+    for (const contextLength of [1, 2, 3]) {
+      using model = smallGpt(device, { contextLength });
+      const options = { maxTokens: 12, seed: 2 };
+      const prompts = [[1], [2, 3], [4, 5, 6, 7]];
+      const results = await generateTokens(model, prompts, options);
+      for (const [i, prompt] of prompts.entries())
+        expect(results[i]!.tokens).toEqual(await slowly(model, prompt, options));
+    }
+  });
+
+  test("the device is a step ahead of the host, but never more, nor after the last token", async () => {
+    // A context of 4 is full before the fifth token: the fourth is waited for, then one pass more fills the cache anew.
+    for (const [contextLength, expected] of [
+      [32, [1, 1, 1, 1, 1, 0]],
+      [4, [1, 1, 1, 0, 2, 1]],
+    ] as const) {
+      using model = new RoteModel(circle(8), device, contextLength);
+      const ahead: number[] = [];
+      let tokens = 0;
+      const onToken = (): number => ahead.push(model.passes.length - ++tokens);
+      const [result] = await generateTokens(model, [[0]], { temperature: 0, maxTokens: 6, onToken });
+      expect(result!.tokens).toEqual([1, 2, 3, 4, 5, 6]);
+      expect(ahead).toEqual(expected);
+      expect(model.recorded).toBe(false);
+    }
+  });
+
+  test("nothing is begun after an abort", async () => {
+    using model = new RoteModel(circle(8), device, 4);
+    for (const after of [1, 2, 3, 4, 5]) {
+      model.passes.length = 0;
+      const controller = new AbortController();
+      let tokens = 0;
+      let passes = 0;
+      const onToken = (): void => {
+        passes = model.passes.length;
+        if (++tokens === after) controller.abort();
+      };
+      const options = { temperature: 0, maxTokens: 8, onToken, signal: controller.signal };
+      await expect(generateTokens(model, [[0]], options)).rejects.toMatchObject({ name: "AbortError" });
+      expect([tokens, model.passes.length]).toEqual([after, passes]);
+    }
+  });
+
+  test("sequences that have ended leave the batch", async () => {
+    using model = new RoteModel(circle(30), device);
+    // They end after 2, 4, 6, 8, 10 and 12 tokens.
+    const prompts = [27, 25, 23, 21, 19, 17].map((token) => [token]);
+    const results = await generateTokens(model, prompts, { temperature: 0, maxTokens: 20, stopTokens: [0] });
+    expect(results.map(({ tokens }) => tokens.length)).toEqual([2, 4, 6, 8, 10, 12]);
+    expect(results.map(({ finish }) => finish)).toEqual(Array(6).fill("stopToken"));
+    for (const [i, [token]] of prompts.entries())
+      expect(results[i]!.tokens).toEqual(Array.from({ length: 2 * i + 2 }, (_, n) => token! + 1 + n));
+    const batches = model.passes.map(([batch]) => batch);
+    expect(batches.slice(0, 8)).toEqual(Array(8).fill(6));
+    expect([...new Set(batches)]).toEqual([6, 3, 1]);
+    expect(batches.length).toBeLessThan(16);
+  });
+
+  test("onToken hears of every token and its prompt, in order", async () => {
+    using model = smallGpt(device);
+    const heard: number[][] = [[], []];
+    const results = await generateTokens(model, [[1], [2, 3]], {
+      maxTokens: 9,
+      seed: 1,
+      onToken: (token, sequence) => heard[sequence]!.push(token),
+    });
+    expect(heard).toEqual(results.map(({ tokens }) => tokens));
+  });
+
+  test("the model keeps its mode, and other work its turn", async () => {
+    using model = smallGpt(device);
+    const modes = new Set<boolean>();
+    let turns = 0;
+    let running = true;
+    const watch = (): void => {
+      for (const [, module] of model.modules()) modes.add(module.training);
+      turns++;
+      if (running) setImmediate(watch);
+    };
+    setImmediate(watch);
+    await generateTokens(model, [[1]], { maxTokens: 30, seed: 1 });
+    running = false;
+    expect([...modes]).toEqual([true]);
+    expect(turns).toBeGreaterThan(15);
+    model.eval();
+    await generateTokens(model, [[1]], { maxTokens: 3, seed: 1 });
+    expect([...model.modules()].every(([, module]) => !module.training)).toBe(true);
+  });
+
+  test("several generations run side by side", async () => {
+    using model = smallGpt(device);
+    const prompts = [[1], [2, 3], [4, 5, 6]];
+    const options = { maxTokens: 40, seed: 9 };
+    const together = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
+    for (const [i, prompt] of prompts.entries())
+      expect(await generateTokens(model, [prompt], options)).toEqual(together[i]);
+  });
+
+  test("does not belong to the scope it is called in", async () => {
+    using model = smallGpt(device);
+    let running: Promise<unknown> | undefined;
+    const options = { maxTokens: 30, seed: 9, repetitionPenalty: 1.1 };
+    scope(() => {
+      running = generateTokens(model, [[1, 2]], options);
+    });
+    expect(await running).toEqual(await generateTokens(model, [[1, 2]], options));
+  });
+
+  describe("frees its memory", () => {
+    async function leavesNothing(model: GPT, body: () => Promise<unknown>): Promise<void> {
+      const { live, tensors } = model.device.memory();
+      await body();
+      expect(model.device.memory()).toMatchObject({ live, tensors });
+    }
+    const options = { maxTokens: 60, seed: 1, repetitionPenalty: 1.1 };
+    const prompts = [[1], [2, 3], someTokens(30, 1)];
+
+    test("at the end", async () => {
+      using model = smallGpt(device);
+      await leavesNothing(model, () => generateTokens(model, prompts, options));
+      const [first] = await generateTokens(model, [[1]], options);
+      await leavesNothing(model, () =>
+        generateTokens(model, prompts, { ...options, stopTokens: [first!.tokens[3]!, first!.tokens[30]!] }),
+      );
+    });
+
+    test("when onToken throws", async () => {
+      using model = smallGpt(device);
+      const failure = new Error("enough");
+      let tokens = 0;
+      const onToken = (): void => {
+        if (++tokens === 17) throw failure;
+      };
+      await leavesNothing(model, () =>
+        expect(generateTokens(model, prompts, { ...options, onToken })).rejects.toBe(failure),
+      );
+    });
+
+    test("when the model throws", async () => {
+      using model = smallGpt(device);
+      const failure = new Error("no");
+      const forward = model.forward.bind(model);
+      let passes = 0;
+      model.forward = (...args) => {
+        if (++passes === 9) throw failure;
+        return forward(...args);
+      };
+      await leavesNothing(model, () => expect(generateTokens(model, prompts, options)).rejects.toBe(failure));
+    });
+
+    test("when aborted, whenever that is", async () => {
+      using model = smallGpt(device);
+      const reason = new Error("no longer needed");
+      for (const after of [1, 2, 5, 30, 100]) {
+        const controller = new AbortController();
+        let tokens = 0;
+        const onToken = (): void => {
+          if (++tokens === after) controller.abort(reason);
+        };
+        const { signal } = controller;
+        await leavesNothing(model, () =>
+          expect(generateTokens(model, prompts, { ...options, onToken, signal })).rejects.toBe(reason),
+        );
+        // No more than the tokens of the step that was being handed out.
+        expect(tokens).toBeLessThan(after + prompts.length);
+        expect(getEventListeners(signal, "abort")).toEqual([]);
+      }
+    });
+  });
+
+  test("an abort does not wait for the device", async () => {
+    using model = smallGpt(device);
+    const controller = new AbortController();
+    let settled = false;
+    const running = generateTokens(model, [[1]], { signal: controller.signal }).finally(() => (settled = true));
+    controller.abort();
+    // A few turns of promises alone: no read can have come back.
+    for (let i = 0; i < 10; i++) await Promise.resolve();
+    expect(settled).toBe(true);
+    await expect(running).rejects.toMatchObject({ name: "AbortError" });
+  });
+
+  test("aborted before it begins, it does nothing", async () => {
+    using model = new RoteModel(circle(8), device);
+    const signal = AbortSignal.abort("a reason that is no error");
+    await expect(generateTokens(model, [[1]], { signal })).rejects.toBe("a reason that is no error");
+    expect(model.passes).toEqual([]);
+  });
+
+  test("a signal that never comes leaves no listeners", async () => {
+    using model = new RoteModel(circle(8), device);
+    const { signal } = new AbortController();
+    await generateTokens(model, [[1]], { signal, maxTokens: 20 });
+    expect(getEventListeners(signal, "abort")).toEqual([]);
+  });
+});

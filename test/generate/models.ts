@@ -1,0 +1,92 @@
+/** Models for the tests of generation: a small GPT whose next token depends on all before it, and one by rote. */
+import { isRecording } from "../../lib/autograd.js";
+import type { CausalForwardOptions, CausalModel } from "../../lib/generate/causal-model.js";
+import { type Device, device as deviceOf } from "../../lib/device.js";
+import { GPT } from "../../lib/models/gpt.js";
+import type { GptConfig } from "../../lib/models/gpt-config.js";
+import { KvCache } from "../../lib/nn/kv-cache.js";
+import { embedding } from "../../lib/ops/embedding.js";
+import { reshape } from "../../lib/ops/views.js";
+import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { Random } from "../support/random.js";
+import { targets } from "../support/targets.js";
+
+/** The devices there are. */
+export const devices: readonly string[] = [...new Set(targets.map(({ device }) => device))];
+
+/**
+ * A GPT with weights much larger than training begins with, those of the blocks above all: its logits differ by several
+ * units, and what it says next depends on the whole of the context. In training mode, with dropout: generation has to
+ * turn that off.
+ */
+export function smallGpt(device: string, config: Partial<GptConfig> = {}): GPT {
+  const size = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 32, dropout: 0.3 };
+  const model = new GPT({ ...size, ...config }, { device });
+  const random = new Random(5);
+  for (const [name, weight] of model.namedParameters()) {
+    const std = name.startsWith("h.") ? 0.5 : 0.3;
+    if (weight.shape.length === 2) weight.set(Array.from({ length: weight.size }, () => std * random.normal()));
+  }
+  return model.train();
+}
+
+/** Token ids below `limit` that look random. */
+export function someTokens(length: number, seed: number, limit = 61): number[] {
+  const random = new Random(seed);
+  return Array.from({ length }, () => random.integer(limit));
+}
+
+/** Follows each token by a fixed next one, and remembers what was asked of it. */
+export class RoteModel implements CausalModel, Disposable {
+  readonly config: { contextLength: number; vocabularySize: number };
+  readonly device: Device;
+  training = false;
+  /** Shape of the ids of every forward pass. */
+  readonly passes: number[][] = [];
+  /** Whether a pass was to be recorded for `backward()`. */
+  recorded = false;
+  readonly #table: FloatTensor;
+
+  constructor(next: readonly number[], device: string, contextLength = 32) {
+    const vocabularySize = next.length;
+    this.config = { contextLength, vocabularySize };
+    this.device = deviceOf(device);
+    const logits = new Float32Array(vocabularySize ** 2);
+    for (const [token, follower] of next.entries()) logits[token * vocabularySize + follower] = 100;
+    this.#table = tensor(logits, [vocabularySize, vocabularySize], { device });
+  }
+
+  train(): void {
+    this.training = true;
+  }
+
+  eval(): void {
+    this.training = false;
+  }
+
+  createCache(batch: number, length = this.config.contextLength): KvCache {
+    return new KvCache({ layers: 1, batch, length, heads: 1, headSize: 1, device: this.device });
+  }
+
+  forward(ids: IntTensor, { cache, counts, lastOnly }: CausalForwardOptions = {}): FloatTensor {
+    const [batch, length] = ids.shape as [number, number];
+    this.passes.push([batch, length]);
+    this.recorded ||= isRecording();
+    cache?.begin(length, counts);
+    cache?.advance();
+    const logits = embedding(ids, this.#table); // [B, T, V]
+    if (!lastOnly) return logits;
+    const rows = Int32Array.from({ length: batch }, (_, b) => b * length + (counts?.[b] ?? length) - 1);
+    const flat = reshape(logits, [batch * length, this.config.vocabularySize]);
+    return embedding(tensor(rows, [batch], { device: this.device }), flat);
+  }
+
+  [Symbol.dispose](): void {
+    this.#table.dispose();
+  }
+}
+
+/** Next tokens 0 → 1 → … → n − 1 → 0. */
+export function circle(n: number): number[] {
+  return Array.from({ length: n }, (_, token) => (token + 1) % n);
+}

@@ -1,0 +1,71 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { StopFilter } from "../../lib/generate/stop-filter.js";
+
+/** What comes out piece by piece, what at the end, and whether a stop string came. */
+function run(stops: string[], pieces: string[]): { pieces: string[]; rest: string; stopped: boolean } {
+  const filter = new StopFilter(stops);
+  const out = pieces.map((piece) => filter.push(piece));
+  return { pieces: out, rest: filter.end(), stopped: filter.stopped };
+}
+
+/** The text before the stop string that is complete first, the longest of those complete at once. */
+function expected(stops: string[], text: string): string {
+  for (let end = 1; end <= text.length; end++) {
+    const complete = stops.filter((stop) => text.slice(0, end).endsWith(stop));
+    if (complete.length > 0) return text.slice(0, end - Math.max(...complete.map((stop) => stop.length)));
+  }
+  return text;
+}
+
+describe("StopFilter", () => {
+  test("without stop strings everything passes at once", () => {
+    expect(run([], ["a", "", "bc"])).toEqual({ pieces: ["a", "", "bc"], rest: "", stopped: false });
+  });
+
+  test("holds back what may begin a stop string, and gives it out when it does not", () => {
+    const { pieces, rest, stopped } = run(["\n\nUser:"], ["Hi", "\n", "\n", "Use", "rs", "\n"]);
+    expect(pieces).toEqual(["Hi", "", "", "", "\n\nUsers", ""]);
+    expect(rest).toBe("\n");
+    expect(stopped).toBe(false);
+  });
+
+  test("a stop string across pieces, and nothing after it", () => {
+    const { pieces, rest, stopped } = run(["STOP"], ["one S", "T", "OP two", "three"]);
+    expect(pieces).toEqual(["one ", "", "", ""]);
+    expect(rest).toBe("");
+    expect(stopped).toBe(true);
+  });
+
+  test("a beginning within a failed beginning", () => {
+    expect(run(["aab"], ["a", "a", "a", "b"]).pieces).toEqual(["", "", "a", ""]);
+  });
+
+  test("the stop string complete first counts, then the longest", () => {
+    expect(run(["abcd", "bc"], ["xabcd"]).pieces).toEqual(["xa"]);
+    expect(run(["bc", "abc"], ["xabc"]).pieces).toEqual(["x"]);
+  });
+
+  test("does not depend on how the text is cut, and is never ahead of what is decided", () => {
+    const letters = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), maxLength: 12 });
+    const stop = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), minLength: 1, maxLength: 4 });
+    fc.assert(
+      fc.property(fc.array(stop, { maxLength: 3 }), fc.array(letters, { maxLength: 8 }), (stops, cut) => {
+        const filter = new StopFilter(stops);
+        const whole = expected(stops, cut.join(""));
+        let out = "";
+        let seen = "";
+        for (const piece of cut) {
+          out += filter.push(piece);
+          seen += piece;
+          // Whatever may still come, what is out stays right: also if any stop string is completed next.
+          for (const next of stops)
+            for (let n = 0; n <= next.length; n++)
+              expect(expected(stops, seen + next.slice(n)).startsWith(out)).toBe(true);
+        }
+        expect(out + filter.end()).toBe(whole);
+        expect(filter.stopped).toBe(stops.some((text) => cut.join("").includes(text)));
+      }),
+    );
+  });
+});
