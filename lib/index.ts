@@ -106,3 +106,54 @@ export {
   saveCheckpoint,
   type TrainerState,
 } from "./train/checkpoint.js";
+
+// Tokenizers
+export { ByteTokenizer } from "./tokenizer/byte-tokenizer.js";
+export { CharTokenizer } from "./tokenizer/char-tokenizer.js";
+export { tokenizerFromJSON } from "./tokenizer/from-json.js";
+export { Gpt2Tokenizer } from "./tokenizer/gpt2-tokenizer.js";
+export type { Tokenizer, TokenizerJSON, TokenStream } from "./tokenizer/tokenizer.js";
+
+// Files
+export { readSafetensors, SafetensorsFile, type SafetensorsInput, writeSafetensors } from "./formats/safetensors.js";
+export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.js";
+
+// Training
+export { type Batch, Batches, type BatchOptions } from "./train/batches.js";
+export {
+  type Checkpoint,
+  type CheckpointContent,
+  loadCheckpoint,
+  loadModel,
+  saveCheckpoint,
+  type TrainerState,
+} from "./train/checkpoint.js";
+export { evaluate, type Evaluation, type EvaluationOptions } from "./train/evaluate.js";
+export type {
+  AbortedEvent,
+  CheckpointEvent,
+  EvaluationEvent,
+  FinishedEvent,
+  StepEvent,
+  TrainerCallbacks,
+  TrainerEvent,
+  TrainingResult,
+} from "./train/events.js";
+export {
+  sliceSource,
+  splitSource,
+  tokenData,
+  type TokenDType,
+  TokenFile,
+  type TokenSource,
+} from "./train/token-data.js";
+export { Trainer } from "./train/trainer.js";
+export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
+
+// Generation
+export type { CausalForwardOptions, CausalModel } from "./generate/causal-model.js";
+export { generate, type TextGeneration } from "./generate/generate-text.js";
+export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens.js";
+export type { TextOptions, TokenOptions } from "./generate/options.js";
+export { type Score, score, type ScoreOptions } from "./generate/score.js";
+export type { FinishReason } from "./generate/sequence.js";

@@ -8,7 +8,7 @@ import { LayerNorm } from "../nn/layer-norm.js";
 import { Module } from "../nn/module.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
 import { add } from "../ops/binary.js";
-import { checkDType, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkDType, checkInteger, checkShapeIs, checkTensor } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
@@ -86,6 +86,7 @@ export class GPT extends Module {
     const tokens = ids.shape[1]!;
     if (tokens === 0 || tokens > this.config.contextLength)
       throw new HeedError("ERR_SHAPE", `GPT: expected 1 to ${this.config.contextLength} tokens, got ${tokens}`);
+    if (counts) for (let b = 0; b < ids.shape[0]!; b++) checkInteger("GPT", `counts[${b}]`, counts[b], 1, tokens);
     return scope(() => {
       cache?.begin(tokens, counts);
       let x = this.drop.forward(this.#embed(ids, cache)); // [B, T, C]
