@@ -74,39 +74,6 @@ export { fromHuggingFaceConfig, gpt2Sizes, type GptConfig, toHuggingFaceConfig }
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
 export { cosineSchedule, type CosineOptions, type Schedule } from "./optim/schedule.js";
 
-// Training
-export { Batches, type Batch, type BatchOptions } from "./train/batches.js";
-export {
-  sliceSource,
-  splitSource,
-  tokenData,
-  type TokenDType,
-  TokenFile,
-  type TokenSource,
-} from "./train/token-data.js";
-export { Trainer } from "./train/trainer.js";
-export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
-export type {
-  AbortedEvent,
-  CheckpointEvent,
-  EvaluationEvent,
-  FinishedEvent,
-  StepEvent,
-  TrainerCallbacks,
-  TrainerEvent,
-  TrainingResult,
-} from "./train/events.js";
-export { evaluate, type Evaluation, type EvaluationOptions } from "./train/evaluate.js";
-export {
-  type Checkpoint,
-  type CheckpointContent,
-  loadCheckpoint,
-  type LoadedTensors,
-  loadModel,
-  saveCheckpoint,
-  type TrainerState,
-} from "./train/checkpoint.js";
-
 // Tokenizers
 export { ByteTokenizer } from "./tokenizer/byte-tokenizer.js";
 export { CharTokenizer } from "./tokenizer/char-tokenizer.js";
