@@ -141,8 +141,11 @@ export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, option
       "ERR_SHAPE",
       `attention: expected ${heads} query heads to be a multiple of the key heads, got ${k.shape[2]}`,
     );
-  const sources = [q, k, v].map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
-  return attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options);
+  const given = [q, k, v];
+  const sources = given.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
+  const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options);
+  for (const [i, source] of sources.entries()) if (source !== given[i]) source.dispose();
+  return out;
 }
 
 /**
@@ -174,6 +177,10 @@ export function packedAttention(
       );
     return { q: cut(0, heads), k: cut(heads, kvHeads), v: cut(heads + kvHeads, kvHeads) };
   };
-  const out = attend([contiguous(qkv)], views, options);
-  return reshape(out, [batch, length, heads * size]);
+  const input = contiguous(qkv);
+  const whole = attend([input], views, options);
+  const out = reshape(whole, [batch, length, heads * size]);
+  whole.dispose();
+  if (input !== qkv) input.dispose();
+  return out;
 }
