@@ -130,6 +130,20 @@ TEST(dropout_keeps_the_share_it_should) {
   EXPECT(std::fabs(static_cast<double>(kept) / n - 0.8) < 5 * std::sqrt(0.2 * 0.8 / n));
 }
 
+TEST(dropout_keeps_a_draw_equal_to_p) {
+  Laid<float> inp({50}), out({50});
+  for (int64_t i = 0; i < 50; i++) inp.at(i) = 1;
+  for (int64_t i = 0; i < 50; i++) {
+    const float draw = cpu::portable::uniform01(word(31, i));
+    ops.dropout(stream, out, inp, draw, 31, false);
+    synchronize(stream);
+    EXPECT(out.at(i) == 1 / (1 - draw));
+    ops.dropout(stream, out, inp, draw + 0x1p-24f, 31, false);
+    synchronize(stream);
+    EXPECT(out.at(i) == 0);
+  }
+}
+
 TEST(dropout_drops_infinities_to_zero) {
   Laid<float> inp({100}), out({100});
   for (int64_t i = 0; i < 100; i++) inp.at(i) = i % 2 ? HUGE_VALF : NAN;

@@ -108,6 +108,15 @@ TEST(reduce_long) {
   }
 }
 
+// Where every addition rounds the same way, errors do not cancel: what blocks of f32 are short for.
+TEST(reduce_long_constant) {
+  for (const Shape& shape : {Shape{1, 400000}, Shape{20000, 300}}) {
+    Laid<float> inp(shape);
+    for (int64_t i = 0; i < inp.memory.size; i++) inp.memory[i] = 0.1f;
+    for (unsigned mask = 1; mask < 4; mask++) check_all_kinds(stream, ops, inp, mask, Layout::contiguous);
+  }
+}
+
 TEST(reduce_many_short) {
   Random random(4);
   for (const Shape& shape : {Shape{30011, 3}, Shape{3, 30011}}) {

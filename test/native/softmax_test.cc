@@ -54,6 +54,15 @@ TEST(softmax_forward_vocabulary) {
   check_forward(stream, ops, inp);
 }
 
+// Every term but one is e^-2.302585 = 0.1, whose sum in one long f32 lane would round the same way again and again.
+TEST(softmax_forward_equal_terms) {
+  for (const int64_t C : {int64_t{50257}, int64_t{1000003}}) {
+    Laid<float> inp({1, C});
+    for (int64_t c = 1; c < C; c++) inp.at(c) = -2.302585f;
+    check_forward(stream, ops, inp);
+  }
+}
+
 TEST(softmax_forward_broadcast_rows_and_in_place) {
   Random random(3);
   Laid<float> inp({4, 33}, Layout::repeated_first);

@@ -71,10 +71,10 @@ inline void store_f32(uint8_t* p, vf v) {
   store_as(p, __builtin_convertvector(__builtin_convertvector(clamped, vi), vu8));
 }
 inline void store_f32(bf16* p, vf v) {
-  const vi x = (vi)v;
-  const vi rounded = (x + 0x7fff + (x >> 16 & 1)) >> 16;
-  const vi quiet = x >> 16 | 0x40;
-  store_as(p, __builtin_convertvector(select(v == v, rounded, quiet), vu16));
+  const vu x = (vu)v;
+  const vu rounded = (x + 0x7fff + (x >> 16 & 1)) >> 16;
+  const vu quiet = x >> 16 | 0x40;
+  store_as(p, __builtin_convertvector(v == v ? rounded : quiet, vu16));
 }
 inline void store_f32(f16* p, vf v) {
 #if defined(__AVX512F__)
@@ -82,13 +82,14 @@ inline void store_f32(f16* p, vf v) {
 #elif defined(__F16C__)
   store_as(p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 #else
-  const vi sign = (vi)v >> 16 & 0x8000, magnitude = (vi)v & 0x7fffffff;
-  const vi normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112 << 23)) >> 13;
+  const vu sign = (vu)v >> 16 & 0x8000, magnitude = (vu)v & 0x7fffffff;
+  const vu normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
   // Adding 0.5 leaves the f16 subnormal, rounded, in the last bits of the sum.
-  const vi subnormal = (vi)((vf)magnitude + set1(0.5f)) - 0x3f000000;
-  const vi special = select(v == v, set1i(0x7c00), (magnitude >> 13 & 0x3ff) | 0x7e00);
-  const vi finite = select(magnitude < set1i(113 << 23), subnormal, normal);
-  const vi bits = select(magnitude >= set1i(143 << 23), special, finite) | sign;
+  const vu subnormal = (vu)((vf)magnitude + set1(0.5f)) - 0x3f000000u;
+  const vu infinity = 0x7c00u - vu{}, nan = (magnitude >> 13 & 0x3ff) | 0x7e00;
+  const vu special = v == v ? infinity : nan;
+  const vu finite = magnitude < (113u << 23) ? subnormal : normal;
+  const vu bits = (magnitude >= (143u << 23) ? special : finite) | sign;
   store_as(p, __builtin_convertvector(bits, vu16));
 #endif
 }

@@ -13,7 +13,6 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-typedef uint32_t vu __attribute__((vector_size(kWidth * 4)));
 typedef uint64_t vu64 __attribute__((vector_size(kWidth * 4)));
 
 constexpr uint32_t kPhiloxM0 = 0xD2511F53u, kPhiloxM1 = 0xCD9E8D57u;

@@ -18,6 +18,7 @@ constexpr int kWidth = 4;
 
 typedef float vf __attribute__((vector_size(kWidth * 4)));
 typedef int32_t vi __attribute__((vector_size(kWidth * 4)));
+typedef uint32_t vu __attribute__((vector_size(kWidth * 4)));
 
 inline vf set1(float x) { return x - vf{}; }
 inline vi set1i(int32_t x) { return x - vi{}; }
