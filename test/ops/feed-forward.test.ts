@@ -64,5 +64,6 @@ for (const activation of activations)
       },
       // Two products in a row, each as in linear.test.ts.
       tolerance: { out: { relative: 8, absolute: 24 }, grad: { relative: 16, absolute: 48 } },
+      single: fused,
       step: activation === "relu" ? 1e-7 : 1e-4,
     });

@@ -97,6 +97,7 @@ opTest({
   ours: ({ x, residual }, _, used) => addLayerNorm(x, residual)[used],
   reference: ({ x, residual }, _, used) => (used === "sum" ? add(x, residual) : normalise(add(x, residual))),
   tolerance,
+  single: false,
 });
 
 opTest({

@@ -89,6 +89,7 @@ for (const activation of activations) {
     reference: ({ x, weight, bias, residual }) =>
       plus(map(plus(product(x, weight, "oi"), bias), functions[activation]), residual),
     tolerance,
+    single: false,
     step,
   });
 }

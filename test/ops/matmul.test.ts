@@ -113,6 +113,7 @@ opTest({
   ours: ({ a, b }) => matmul(transpose(a), transpose(b)),
   reference: ({ a, b }) => reference(swap(a), swap(b)),
   tolerance,
+  single: false,
 });
 
 opTest({
@@ -121,6 +122,7 @@ opTest({
   ours: ({ x }) => matmul(x, transpose(x)),
   reference: ({ x }) => reference(x, swap(x)),
   tolerance,
+  single: false,
 });
 
 fixtureTest("matmul", ({ input, other }) => matmul(input!, other!));

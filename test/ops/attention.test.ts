@@ -1,0 +1,263 @@
+import { expect, test } from "vitest";
+import { attention, type AttentionOptions, packedAttention } from "../../lib/ops/attention.js";
+import { matmul } from "../../lib/ops/matmul.js";
+import { softmax } from "../../lib/ops/softmax.js";
+import { mul } from "../../lib/ops/binary.js";
+import { reshape, transpose } from "../../lib/ops/views.js";
+import { formatShape } from "../../lib/shape.js";
+import { tensor, zeros } from "../../lib/tensor.js";
+import { expectClose } from "../support/close.js";
+import { fixtureTest } from "../support/fixtures.js";
+import { dot, generate, type Nd, nd, normal } from "../support/nd.js";
+import { opTest } from "../support/op-test.js";
+import { Random } from "../support/random.js";
+import { targets } from "../support/targets.js";
+
+const random = new Random(10);
+
+/** [B, Tq, Tk, H, Hkv, D] */
+type Sizes = [number, number, number, number, number, number];
+interface Visible {
+  causal?: boolean;
+  keyLengths?: number[];
+  queryStarts?: number[];
+}
+
+/** The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). */
+function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
+  const [B, Tq, H, D] = q.shape as [number, number, number, number];
+  const [, Tk, Hkv] = k.shape as [number, number, number];
+  const factor = scale ?? 1 / Math.sqrt(D);
+  const data = new Float64Array(q.data.length);
+  for (let b = 0; b < B; b++)
+    for (let h = 0; h < H; h++)
+      for (let i = 0; i < Tq; i++) {
+        const length = visible.keyLengths?.[b] ?? Tk;
+        const start = visible.queryStarts?.[b] ?? length - Tq;
+        const keys = visible.causal ? Math.min(length, start + i + 1) : length;
+        const row = (x: Nd, t: number, heads: number, head: number): Float64Array =>
+          x.data.subarray(((b * x.shape[1]! + t) * heads + head) * D, ((b * x.shape[1]! + t) * heads + head + 1) * D);
+        const kv = Math.floor((h * Hkv) / H);
+        const query = row(q, i, H, h);
+        const scores = Array.from({ length: Math.max(0, keys) }, (_, j) => factor * dot(query, row(k, j, Hkv, kv)));
+        const highest = Math.max(...scores);
+        const exps = scores.map((s) => Math.exp(s - highest));
+        const total = exps.reduce((a, b) => a + b, 0);
+        exps.forEach((e, j) => {
+          const weight = (e / total) * (mask?.data[((b * H + h) * Tq + i) * Tk + j] ?? 1);
+          const value = row(v, j, Hkv, kv);
+          for (let d = 0; d < D; d++) data[((b * Tq + i) * H + h) * D + d]! += weight * value[d]!;
+        });
+      }
+  return { shape: q.shape, data };
+}
+
+const inputsOf = ([B, Tq, Tk, H, Hkv, D]: Sizes) => ({
+  q: normal(random, [B, Tq, H, D]),
+  k: normal(random, [B, Tk, Hkv, D]),
+  v: normal(random, [B, Tk, Hkv, D]),
+});
+
+const ints = (values: number[] | undefined) => (values ? tensor(Int32Array.from(values)) : null);
+
+const cases: [Sizes, Visible][] = [
+  [[1, 1, 1, 1, 1, 1], {}],
+  [[1, 2, 3, 1, 1, 2], {}],
+  [[2, 3, 3, 2, 2, 17], { causal: true }],
+  [[1, 17, 17, 1, 1, 8], { causal: true }],
+  [[1, 31, 33, 2, 1, 3], {}],
+  [[1, 33, 33, 1, 1, 16], { causal: true }],
+  [[1, 65, 65, 1, 1, 4], { causal: true }],
+  [[1, 63, 130, 1, 1, 5], { causal: true }],
+  [[1, 1, 257, 2, 1, 8], { causal: true }],
+  [[1, 257, 1, 1, 1, 2], {}],
+  [[2, 5, 7, 6, 2, 9], {}],
+  [[1, 7, 7, 4, 1, 33], { causal: true }],
+  [[1, 3, 5, 1, 1, 64], {}],
+  [[1, 4, 4, 1, 1, 65], { causal: true }],
+  [[3, 4, 9, 2, 2, 6], { keyLengths: [9, 1, 5] }],
+  [[3, 4, 9, 2, 1, 6], { keyLengths: [9, 4, 6], causal: true }],
+  [[2, 4, 9, 2, 2, 6], { keyLengths: [9, 9], queryStarts: [0, 5], causal: true }],
+  // Queries that see nothing: no keys, or all of them later.
+  [[2, 3, 5, 1, 1, 4], { keyLengths: [0, 5] }],
+  [[2, 5, 3, 1, 1, 4], { causal: true }],
+  [[1, 3, 5, 1, 1, 4], { queryStarts: [-2], causal: true }],
+  [[0, 3, 5, 1, 1, 4], {}],
+  [[2, 0, 5, 1, 1, 4], {}],
+  [[2, 3, 0, 1, 1, 4], {}],
+];
+
+// Scores are sums of D products, of a few units, so that their exponentials are off by some 5 u relatively; then up to
+// 257 weighted values are added. Gradients subtract Σ dout·out; their terms, of about 1, cancel.
+const tolerance = { out: { relative: 8, absolute: 8 }, grad: { relative: 8, absolute: 24, scale: 1 } };
+
+const partly = ([, { keyLengths, queryStarts }]: (typeof cases)[number]): boolean => !!(keyLengths ?? queryStarts);
+
+opTest({
+  name: "attention",
+  cases: cases
+    .filter((at) => !partly(at))
+    .map(([sizes, options]) => ({
+      name: `${formatShape(sizes)} ${JSON.stringify(options)}`,
+      inputs: inputsOf(sizes),
+      options,
+    })),
+  ours: ({ q, k, v }, _, { causal = false }) => attention(q, k, v, { causal }),
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance,
+});
+
+opTest({
+  name: "attention to a part of the keys",
+  cases: cases.filter(partly).map(([sizes, options]) => ({
+    name: `${formatShape(sizes)} ${JSON.stringify(options)}`,
+    inputs: inputsOf(sizes),
+    options,
+  })),
+  ours: ({ q, k, v }, _, { keyLengths, queryStarts, causal = false }) =>
+    attention(q, k, v, { causal, keyLengths: ints(keyLengths), queryStarts: ints(queryStarts) }),
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance,
+  single: false,
+});
+
+opTest({
+  name: "attention with a scale",
+  cases: [0.1, 1.5, 0, -0.5].map((scale) => ({
+    name: `${scale}`,
+    inputs: inputsOf([1, 5, 9, 2, 2, 8]),
+    options: { scale },
+  })),
+  ours: ({ q, k, v }, _, options) => attention(q, k, v, options),
+  reference: ({ q, k, v }, _, { scale }) => reference(q, k, v, {}, scale),
+  tolerance,
+});
+
+opTest({
+  name: "attention of large scores",
+  // Scores of up to ±200: a softmax without its maximum taken off overflows.
+  cases: [{ name: "[1, 9, 65, 1, 1, 8]", inputs: { v: normal(random, [1, 65, 1, 8]) } }],
+  ours: ({ v }) => attention(tensor(large.q.data, large.q.shape), tensor(large.k.data, large.k.shape), v),
+  reference: ({ v }) => reference(large.q, large.k, v, {}),
+  // An error of u in scores of 200 is 200 u in their exponentials.
+  tolerance: { out: { relative: 400, absolute: 100 }, grad: { relative: 400, absolute: 100 } },
+  single: false,
+});
+
+const packed: [number, number, number, number, number, boolean][] = [
+  [1, 3, 1, 1, 5, false],
+  [2, 17, 2, 2, 8, true],
+  [2, 9, 4, 2, 6, true],
+  [1, 33, 3, 1, 7, true],
+  [2, 0, 2, 2, 4, true],
+];
+
+opTest({
+  name: "packedAttention",
+  cases: packed.map(([B, T, heads, kvHeads, D, causal]) => ({
+    name: `${formatShape([B, T, heads, kvHeads, D])}${causal ? " causal" : ""}`,
+    inputs: { qkv: normal(random, [B, T, (heads + 2 * kvHeads) * D]) },
+    options: { heads, kvHeads, causal },
+  })),
+  ours: ({ qkv }, _, options) => packedAttention(qkv, options),
+  reference: ({ qkv }, _, { heads, kvHeads, causal }) => {
+    const [B, T, width] = qkv.shape as [number, number, number];
+    const D = width / (heads + 2 * kvHeads);
+    const cut = (first: number, count: number): Nd =>
+      nd(
+        [B, T, count, D],
+        Array.from({ length: B * T }, (_, r) =>
+          Array.from(qkv.data.subarray(r * width + first * D, r * width + (first + count) * D)),
+        ).flat(),
+      );
+    const out = reference(cut(0, heads), cut(heads, kvHeads), cut(heads + kvHeads, kvHeads), { causal });
+    return nd([B, T, heads * D], out.data);
+  },
+  tolerance,
+});
+
+fixtureTest("attention", ({ q, k, v }, { keyLengths, queryStarts }, { options }) =>
+  attention(q!, k!, v!, {
+    ...(options as AttentionOptions),
+    keyLengths: keyLengths ?? null,
+    queryStarts: queryStarts ?? null,
+  }),
+);
+
+opTest({
+  name: "attention's slow twin",
+  cases: [{ name: "[2, 5, 7, 2, 2, 8]", inputs: inputsOf([2, 5, 7, 2, 2, 8]) }],
+  ours: ({ q, k, v }) => {
+    const [B, T, H, D] = q.shape as [number, number, number, number];
+    const heads = (x: typeof q) => transpose(x, [0, 2, 1, 3]); // [B, H, T, D]
+    const weights = softmax(mul(matmul(heads(q), transpose(heads(k))), 1 / Math.sqrt(D)));
+    return reshape(heads(matmul(weights, heads(v))), [B, T, H, D]);
+  },
+  reference: ({ q, k, v }) => reference(q, k, v, {}),
+  tolerance,
+  single: false,
+});
+
+/** What dropout multiplies the weights by, read off an attention over one-hot values: keys and head size are n. */
+async function dropoutMask(B: number, T: number, H: number, n: number, p: number, seed: number): Promise<Nd> {
+  using q = zeros([B, T, H, n]);
+  using v = tensor(generate([B, n, H, n], (i) => (Math.floor(i / (H * n)) % n === i % n ? 1 : 0)).data, [B, n, H, n]);
+  using out = attention(q, v, v, { dropout: p, seed });
+  using byHead = transpose(out, [0, 2, 1, 3]);
+  return nd(
+    [B, H, T, n],
+    Array.from(await byHead.data(), (weight) => Math.round(weight * n * (1 - p)) / (1 - p)),
+  );
+}
+
+const dropped = { sizes: [2, 9, 17, 2, 2, 17] as Sizes, p: 0.25, seed: 11 };
+const mask = await dropoutMask(2, 9, 2, 17, dropped.p, dropped.seed);
+const large = { q: normal(random, [1, 9, 1, 8], { scale: 12 }), k: normal(random, [1, 65, 1, 8], { scale: 6 }) };
+
+opTest({
+  name: "attention with dropout",
+  cases: [{ name: formatShape(dropped.sizes), inputs: inputsOf(dropped.sizes) }],
+  ours: ({ q, k, v }) => attention(q, k, v, { dropout: dropped.p, seed: dropped.seed }),
+  reference: ({ q, k, v }) => reference(q, k, v, {}, undefined, mask),
+  tolerance,
+});
+
+test("dropout of attention follows its probability and seed", async () => {
+  const zerosOf = (m: Nd): number => m.data.filter((x) => x === 0).length / m.data.length;
+  expect([...new Set(mask.data)].toSorted()).toEqual([0, 1 / 0.75]);
+  const big = await dropoutMask(2, 40, 2, 40, 0.25, 1);
+  // Six standard deviations of 6,400 draws.
+  expect(Math.abs(zerosOf(big) - 0.25)).toBeLessThan(6 * Math.sqrt((0.25 * 0.75) / big.data.length));
+  expect((await dropoutMask(2, 40, 2, 40, 0.25, 1)).data).toEqual(big.data);
+  expect((await dropoutMask(2, 40, 2, 40, 0.25, 2)).data).not.toEqual(big.data);
+  // Heads and sequences draw apart.
+  const [a, b, c] = [0, 1600, 3200].map((at) => big.data.slice(at, at + 1600));
+  expect(a).not.toEqual(b);
+  expect(a).not.toEqual(c);
+});
+
+test.for(targets)("key lengths out of range reject the next read on $name", async ({ select, device }) => {
+  select();
+  using x = zeros([2, 3, 1, 4], { device });
+  for (const length of [-1, 4]) {
+    using keyLengths = tensor(Int32Array.of(2, length), [2], { device });
+    using out = attention(x, x, x, { keyLengths });
+    await expect(out.data()).rejects.toMatchObject({
+      code: "ERR_RANGE",
+      message: expect.stringMatching(/attention.*expected .* got /) as string,
+    });
+    expect([...(await x.data())]).toEqual(Array(24).fill(0));
+  }
+});
+
+test.for(targets)("a sequence's result does not depend on its batch on $name", async ({ select, device }) => {
+  select();
+  const [q, k, v] = [normal(random, [3, 5, 2, 8]), normal(random, [3, 9, 2, 8]), normal(random, [3, 9, 2, 8])];
+  const run = async (rows: Nd[]): Promise<Float32Array> => {
+    const [a, b, c] = rows.map((x) => tensor(x.data, x.shape, { device })) as [never, never, never];
+    return attention(a, b, c, { causal: true }).data();
+  };
+  const all = await run([q, k, v]);
+  const last = await run([q, k, v].map((x) => nd([1, ...x.shape.slice(1)], x.data.subarray((x.data.length / 3) * 2))));
+  expectClose("the last sequence alone", last, all.subarray(160), { relative: 0, absolute: 0 });
+});
