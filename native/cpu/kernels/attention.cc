@@ -5,6 +5,7 @@
 // Parallel over groups of heads that share keys, blocks of their query rows and, where those are too few, splits of the
 // keys; a split's o, m and l are combined at the end (Flash-Decoding). Splits depend on shapes only, so results do not
 // depend on the number of threads. Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse = -inf.
+#include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_rows.h"
 #include "cpu/kernels/attention_tile.h"
 
@@ -41,17 +42,16 @@ struct Forward {
     return finish(b, g, r, m, l);
   }
   float finish(int64_t b, int64_t g, int64_t r, float m, float l) const {
-    if (lse) lse[a.row_index(b, g, r)] = m * kLn2 + std::log(l);
+    if (lse) lse[a.row_index(b, g, r)] = m + std::log(l);
     return l == 0 ? 0 : 1 / l;
   }
 };
 
 int64_t block_scratch(const Attention& a) {
-  return 2 * Scratch::rounded(a.D * kBlockQueries) + 2 * Scratch::rounded(kBlockKeys * a.width) +
-         Scratch::rounded(kBlockKeys * kBlockQueries);
+  return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries);
 }
 
-// The softmax of a tile of scores, in place: p = 2^(s - m). Updates m and l and sets alpha, by which what was summed
+// The softmax of a tile of scores, in place: p = e^(s - m). Updates m and l and sets alpha, by which what was summed
 // under the old maximum is to be multiplied; returns whether any of that is not 1.
 bool online_softmax(const Stair& stair, int64_t vectors, const int32_t* visible, int64_t begin, float* tile, float* m,
                     float* l, float* alpha) {
@@ -70,12 +70,12 @@ bool online_softmax(const Stair& stair, int64_t vectors, const int32_t* visible,
       store(column + j * kBlockQueries, s);
       new_max = vmax(new_max, s);
     }
-    // A row that has seen no key yet: 2^(-inf - 0) is the 0 that 2^(-inf + inf) is not.
+    // A row that has seen no key yet: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
     const vf base = select(new_max == minus_infinity, vf{}, new_max);
-    const vf factor = exp2_nonpositive(old_max - base);
+    const vf factor = exp_nonpositive(old_max - base);
     vf sum = load(l + c * kWidth) * factor;
     for (int64_t j = 0; j < stair.any[c]; j++) {
-      const vf p = exp2_nonpositive(load(column + j * kBlockQueries) - base);
+      const vf p = exp_nonpositive(load(column + j * kBlockQueries) - base);
       store(column + j * kBlockQueries, p);
       sum += p;
     }
@@ -93,8 +93,6 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   const int64_t vectors = ceil_div(n, kWidth);
   float* q = scratch.take(a.D * kBlockQueries);
   float* o = scratch.take(a.D * kBlockQueries);
-  float* k = scratch.take(kBlockKeys * a.width);
-  float* v = scratch.take(kBlockKeys * a.width);
   float* tile = scratch.take(kBlockKeys * kBlockQueries);
   float m[kBlockQueries], l[kBlockQueries], alpha[kBlockQueries];
   int32_t visible[kBlockQueries];
@@ -108,7 +106,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
     m[i] = -INFINITY;
     l[i] = 0;
   }
-  pack_transposed(q, rows, n, a.D, a.scale * kLog2E);
+  pack_transposed(q, rows, n, a.D, a.scale);
   for (int64_t d = 0; d < a.D; d++)
     __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
 
@@ -116,11 +114,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   for (int64_t begin = split * f.split_keys; begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
     const Stair stair(visible, vectors, begin, keys);
-    for (int64_t j = 0; j < keys; j++) {
-      copy_row(k + j * a.width, a.key_row(a.k, b, g, begin + j), a.D, 1, false);
-      copy_row(v + j * a.width, a.key_row(a.v, b, g, begin + j), a.D, 1, false);
-    }
-    scores_product(stair, vectors, a.D, k, a.width, q, tile);
+    scores_product(stair, vectors, a.D, a.key_row(a.k, b, g, begin), a.k.strides[1], q, tile);
     if (online_softmax(stair, vectors, visible, begin, tile, m, l, alpha))
       for (int64_t d = 0; d < a.D; d++)
         for (int64_t c = 0; c < vectors; c++) {
@@ -129,10 +123,10 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
         }
     if (a.dropout_p > 0) {
       DropoutMask mask;
-      mask.draw(a, draws, n, begin, keys);
-      mask.apply(stair, vectors, dropout_scale(a.dropout_p), tile);
+      mask.draw(a, draws, visible, n, begin, keys);
+      mask.apply(a, stair, vectors, tile);
     }
-    queries_product(stair, vectors, a.D, v, a.width, tile, o);
+    queries_product(stair, vectors, a.D, a.key_row(a.v, b, g, begin), a.v.strides[1], tile, o);
   }
 
   float* results[kBlockQueries];
@@ -155,13 +149,13 @@ void attend_rows(const Forward& f, int64_t b, int64_t g, int64_t split, Scratch 
     copy_row(f.output_row(b, g, split, r), o + r * a.width, a.D, f.finish_row(b, g, split, r, m[r], l[r]), false);
 }
 
-// out = Σ_s 2^(m_s - m) o_s / Σ_s 2^(m_s - m) l_s with m the largest m_s.
+// out = Σ_s e^(m_s - m) o_s / Σ_s e^(m_s - m) l_s with m the largest m_s.
 void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
   const Attention& a = f.a;
   float m = -INFINITY, l = 0;
   const auto stats = [&](int64_t s) { return f.partial_stats + 2 * f.partial(b, g, s, r); };
   for (int64_t s = 0; s < f.splits; s++) m = max_of(m, stats(s)[0]);
-  const auto weight = [&](int64_t s) { return stats(s)[1] == 0 ? 0 : std::exp2(stats(s)[0] - m); };
+  const auto weight = [&](int64_t s) { return stats(s)[1] == 0 ? 0 : std::exp(stats(s)[0] - m); };
   for (int64_t s = 0; s < f.splits; s++) l += weight(s) * stats(s)[1];
   const float factor = f.finish(b, g, r, m, l);
   float* out = a.query_row(f.out, b, g, r);
@@ -192,7 +186,8 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
 
   f.out = out;
   f.lse = lse ? lse->f32() : nullptr;
-  f.few_rows = a.rows <= kFewRows;
+  // With an lse there will be a backward, whose probabilities only sum to 1 if it rounds the scores as forward does.
+  f.few_rows = a.rows <= kFewRows && !lse;
   f.blocks = f.few_rows ? 1 : ceil_div(a.rows, kBlockQueries);
   f.split_keys = f.few_rows ? kFewRowsKeys : kSplitKeys;
   if (!f.few_rows && a.groups() * f.blocks >= kEnoughItems) f.split_keys = max_of<int64_t>(a.Tk, 1);

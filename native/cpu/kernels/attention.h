@@ -10,9 +10,6 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Scores carry the factor log2 e, so that their exponential is a power of two.
-constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
-
 struct Attention {
   TensorView q, k, v;
   int64_t B, Tq, Tk, H, Hkv, D, G;
@@ -64,7 +61,9 @@ inline void expect_heads(const char* op, const char* name, const TensorView& x, 
                          int64_t D) {
   expect_dtype(op, name, x, DType::f32);
   expect_shape(op, name, x, {B, T, heads, D});
-  if (D > 1 && x.strides[3] != 1) fail(Code::shape, "%s: expected %s with contiguous heads (stride 1)", op, name);
+  if (D > 1 && x.strides[3] != 1)
+    fail(Code::shape, "%s: expected %s with contiguous heads (stride 1), got stride %lld", op, name,
+         static_cast<long long>(x.strides[3]));
 }
 
 inline void expect_per_sequence(const char* op, const char* name, const TensorView* x, int64_t B) {
@@ -99,6 +98,8 @@ inline Attention make_attention(const char* op, In q, In k, In v, OptIn key_leng
   expect_heads(op, "q", q, a.B, a.Tq, a.H, a.D);
   expect_heads(op, "k", k, a.B, a.Tk, a.Hkv, a.D);
   expect_heads(op, "v", v, a.B, a.Tk, a.Hkv, a.D);
+  if (a.Tk > INT32_MAX)
+    fail(Code::shape, "%s: expected at most %d keys, got %lld", op, INT32_MAX, static_cast<long long>(a.Tk));
   if (a.D < 1) fail(Code::shape, "%s: expected a head size of at least 1, got 0", op);
   if (a.Hkv < 1 || a.H % a.Hkv != 0)
     fail(Code::shape, "%s: expected a number of query heads divisible by the %lld key heads, got %lld", op,
@@ -113,9 +114,6 @@ inline Attention make_attention(const char* op, In q, In k, In v, OptIn key_leng
   a.width = ceil_div(a.D, kWidth) * kWidth;
   return a;
 }
-
-// What kept probabilities are multiplied by.
-inline float dropout_scale(float p) { return p < 1 ? 1 / (1 - p) : 0; }
 
 // Hands out pieces of one worker's scratch memory.
 class Scratch {

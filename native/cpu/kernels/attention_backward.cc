@@ -7,6 +7,7 @@
 // share keys. Where there are too few groups for the threads, a pass over blocks of keys for dk and dv (four products)
 // and one over blocks of queries for dq (three) follow each other instead. Every sum has the same terms in the same
 // order in both ways, so the choice, which depends on the number of threads, does not show in the results.
+#include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_tile.h"
 
 namespace heed::cpu {
@@ -32,14 +33,13 @@ struct Task {
 
 int64_t task_scratch(const Attention& a, int64_t keys) {
   return 3 * Scratch::rounded(a.D * kBlockQueries) + 2 * Scratch::rounded(kBlockQueries * a.width) +
-         2 * Scratch::rounded(kBlockKeys * a.width) + 2 * Scratch::rounded(kBlockKeys * kBlockQueries) +
-         2 * Scratch::rounded(keys * a.width);
+         2 * Scratch::rounded(kBlockKeys * kBlockQueries) + 4 * Scratch::rounded(keys * a.width);
 }
 
 // A block of query rows: what the pairs with all key tiles use of it.
 struct QueryBlock {
   int64_t n, vectors;
-  float *q_t, *dout_t, *dq_t;  // [D, kBlockQueries]; q_t carries scale · log2 e
+  float *q_t, *dout_t, *dq_t;  // [D, kBlockQueries]; q_t carries the scale
   float *q, *dout;             // [n, width]
   float lse[kBlockQueries], delta[kBlockQueries];
   int32_t visible[kBlockQueries];
@@ -67,16 +67,16 @@ struct QueryBlock {
       q_rows[i] = a.query_row(a.q, task.b, task.g, r);
       dout_rows[i] = a.query_row(f.dout, task.b, task.g, r);
       draws[i] = a.first_draw(task.b, task.g, r);
-      // A row that saw no key has no finite lse; its probabilities are masked to 0 anyway.
-      const float row_lse = f.lse[a.row_index(task.b, task.g, r)];
-      lse[i] = row_lse == -INFINITY ? 0 : row_lse * kLog2E;
+      // A row of no visible key: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
+      lse[i] = f.lse[a.row_index(task.b, task.g, r)];
+      if (lse[i] == -INFINITY) lse[i] = 0;
       delta[i] = dot(dout_rows[i], a.query_row(f.out, task.b, task.g, r), a.D);
       if (!task.keys) continue;
       copy_row(q + i * a.width, q_rows[i], a.D, 1, true);
       copy_row(dout + i * a.width, dout_rows[i], a.D, 1, true);
     }
     for (int64_t i = n; i < vectors * kWidth; i++) lse[i] = delta[i] = 0;
-    pack_transposed(q_t, q_rows, n, a.D, a.scale * kLog2E);
+    pack_transposed(q_t, q_rows, n, a.D, a.scale);
     pack_transposed(dout_t, dout_rows, n, a.D, 1);
     if (!task.queries) return;
     for (int64_t d = 0; d < a.D; d++)
@@ -110,7 +110,7 @@ void tile_gradients(const QueryBlock& block, const Stair& stair, int64_t begin, 
     for (int64_t j = 0; j < stair.any[c]; j++) {
       float* s = scores + j * kBlockQueries + c * kWidth;
       float* ds = dprobs + j * kBlockQueries + c * kWidth;
-      vf p = exp2_nonpositive(load(s) - lse);
+      vf p = exp_nonpositive(load(s) - lse);
       if (j >= stair.all[c]) p = select(visible > set1i(static_cast<int32_t>(begin + j)), p, vf{});
       store(s, p);
       store(ds, p * (load(ds) - delta));
@@ -131,13 +131,19 @@ void keys_product(const Stair& stair, const QueryBlock& block, int64_t width, co
 void run_task(const Backward& f, const Task& task, Scratch scratch) {
   const Attention& a = f.a;
   QueryBlock block(a, scratch);
-  float* k = scratch.take(kBlockKeys * a.width);
-  float* v = scratch.take(kBlockKeys * a.width);
   float* probs = scratch.take(kBlockKeys * kBlockQueries);
   float* dprobs = scratch.take(kBlockKeys * kBlockQueries);
+  // Keys and values that every block of queries reads are worth a copy: their own strides are often powers of two,
+  // which crowd into few cache sets.
   const int64_t task_keys = task.keys ? task.end_key - task.first_key : 0;
   float* dk = scratch.take(task_keys * a.width);
   float* dv = scratch.take(task_keys * a.width);
+  float* k_copy = scratch.take(task_keys * a.width);
+  float* v_copy = scratch.take(task_keys * a.width);
+  for (int64_t j = 0; j < task_keys; j++) {
+    copy_row(k_copy + j * a.width, a.key_row(a.k, task.b, task.g, task.first_key + j), a.D, 1, false);
+    copy_row(v_copy + j * a.width, a.key_row(a.v, task.b, task.g, task.first_key + j), a.D, 1, false);
+  }
   __builtin_memset(dk, 0, static_cast<size_t>(task_keys * a.width) * 4);
   __builtin_memset(dv, 0, static_cast<size_t>(task_keys * a.width) * 4);
 
@@ -149,24 +155,24 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
     for (int64_t begin = task.first_key; begin < end; begin += kBlockKeys) {
       const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
       const Stair stair(block.visible, block.vectors, begin, keys);
-      for (int64_t j = 0; j < keys; j++) {
-        copy_row(k + j * a.width, a.key_row(a.k, task.b, task.g, begin + j), a.D, 1, false);
-        copy_row(v + j * a.width, a.key_row(a.v, task.b, task.g, begin + j), a.D, 1, false);
-      }
-      scores_product(stair, block.vectors, a.D, k, a.width, block.q_t, probs);
-      scores_product(stair, block.vectors, a.D, v, a.width, block.dout_t, dprobs);
+      const int64_t copied = (begin - task.first_key) * a.width;
+      const float* k = task.keys ? k_copy + copied : a.key_row(a.k, task.b, task.g, begin);
+      const float* v = task.keys ? v_copy + copied : a.key_row(a.v, task.b, task.g, begin);
+      const int64_t ldk = task.keys ? a.width : a.k.strides[1], ldv = task.keys ? a.width : a.v.strides[1];
+      scores_product(stair, block.vectors, a.D, k, ldk, block.q_t, probs);
+      scores_product(stair, block.vectors, a.D, v, ldv, block.dout_t, dprobs);
       DropoutMask mask;
       if (a.dropout_p > 0) {
-        mask.draw(a, block.draws, block.n, begin, keys);
-        mask.apply(stair, block.vectors, dropout_scale(a.dropout_p), dprobs);
+        mask.draw(a, block.draws, block.visible, block.n, begin, keys);
+        mask.apply(a, stair, block.vectors, dprobs);
       }
       tile_gradients(block, stair, begin, probs, dprobs);
-      if (a.dropout_p > 0) mask.apply(stair, block.vectors, dropout_scale(a.dropout_p), probs);
+      if (a.dropout_p > 0) mask.apply(a, stair, block.vectors, probs);
       if (task.keys) {
-        keys_product(stair, block, a.width, probs, block.dout, dv + (begin - task.first_key) * a.width);
-        keys_product(stair, block, a.width, dprobs, block.q, dk + (begin - task.first_key) * a.width);
+        keys_product(stair, block, a.width, probs, block.dout, dv + copied);
+        keys_product(stair, block, a.width, dprobs, block.q, dk + copied);
       }
-      if (task.queries) queries_product(stair, block.vectors, a.D, k, a.width, dprobs, block.dq_t);
+      if (task.queries) queries_product(stair, block.vectors, a.D, k, ldk, dprobs, block.dq_t);
     }
     if (task.queries) block.write_dq(f, task, first);
   }

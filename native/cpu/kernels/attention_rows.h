@@ -2,7 +2,7 @@
 // to fill their lanes, so here the lanes go along the head size, and the scores of kWidth keys are summed across lanes
 // together. Keys and values are read in place, once for all rows.
 #pragma once
-#include "cpu/kernels/attention.h"
+#include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_tile.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -17,7 +17,7 @@ inline int64_t few_rows_scratch(const Attention& a) {
 }
 
 // Lane i = the sum of the lanes of x[i]. Each turn adds the halves of the vectors and packs two into one.
-inline vf sum_lanes(vf (&x)[kWidth]) {
+inline vf sum_lanes(vf* x) {
 #pragma GCC unroll 4
   for (int n = kWidth / 2; n >= 1; n /= 2)
 #pragma GCC unroll 8
@@ -25,31 +25,47 @@ inline vf sum_lanes(vf (&x)[kWidth]) {
   return x[0];
 }
 
-// scores[rows, kFewRowsKeys] = q[rows, width] · k^T for keys [begin, begin + keys); writes whole vectors.
-inline void few_rows_scores(const Attention& a, int64_t b, int64_t g, int64_t begin, int64_t keys, const float* q,
-                            float* scores) {
-  const int64_t whole = a.D / kWidth * kWidth, tail = a.D - whole;
-  for (int64_t j = 0; j < keys; j += kWidth) {
-    const float* k[kWidth];
-    for (int w = 0; w < kWidth; w++) k[w] = a.key_row(a.k, b, g, begin + min_of(j + w, keys - 1));
-    for (int64_t r = 0; r < a.rows; r++) {
-      const float* query = q + r * a.width;
-      vf sum[kWidth] = {};
-      for (int64_t d = 0; d < whole; d += kWidth) {
-        const vf x = load(query + d);
-#pragma GCC unroll 16
-        for (int w = 0; w < kWidth; w++) sum[w] = fma(x, load(k[w] + d), sum[w]);
-      }
-      if (tail) {
-        const vf x = load(query + whole);
-        for (int w = 0; w < kWidth; w++) sum[w] = fma(x, load_n(k[w] + whole, tail), sum[w]);
-      }
-      store(scores + r * kFewRowsKeys + j, sum_lanes(sum));
+// sums[r · kWidth + n] = the lanes of q[r] · k[n], not yet summed, for R rows of whole vectors and N keys of D.
+template <int R, int N>
+inline void dot_products(const float* q, int64_t ldq, const float* k, int64_t ldk, int64_t D, vf* sums) {
+  vf sum[R][N] = {};
+  const auto add = [&](int64_t d, auto load_key) {
+    vf key[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; n++) key[n] = load_key(k + n * ldk + d);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) {
+      const vf query = load(q + r * ldq + d);
+#pragma GCC unroll 4
+      for (int n = 0; n < N; n++) sum[r][n] = fma(query, key[n], sum[r][n]);
     }
+  };
+  int64_t d = 0;
+  for (; d + kWidth <= D; d += kWidth) add(d, [](const float* p) { return load(p); });
+  if (d < D) add(d, [&](const float* p) { return load_n(p, D - d); });
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int n = 0; n < N; n++) sums[r * kWidth + n] = sum[r][n];
+}
+
+// scores[R, kFewRowsKeys] = q[R, width] · k[keys, D]^T; writes whole vectors.
+template <int R>
+__attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, const float* k, int64_t ldk, int64_t keys,
+                                               int64_t D, float* scores) {
+  constexpr int N = R > 2 && kWidth == 8 ? 2 : 4;  // R · N sums, within 16 registers but with AVX-512
+  for (int64_t j = 0; j < keys; j += kWidth) {
+    const int64_t count = min_of<int64_t>(kWidth, keys - j);
+    vf sums[R * kWidth];
+    if (count < kWidth) __builtin_memset(sums, 0, sizeof sums);
+    int64_t n = 0;
+    for (; n + N <= count; n += N) dot_products<R, N>(q, width, k + (j + n) * ldk, ldk, D, sums + n);
+    for (; n < count; n++) dot_products<R, 1>(q, width, k + (j + n) * ldk, ldk, D, sums + n);
+    for (int r = 0; r < R; r++) store(scores + r * kFewRowsKeys + j, sum_lanes(sums + r * kWidth));
   }
 }
 
-// p[keys] = 2^(scores - max), in place, of the first `seen` keys, 0 of the others.
+// p[keys] = e^(scores - max), in place, of the first `seen` keys, 0 of the others.
 inline void few_rows_softmax(float* p, int64_t seen, int64_t keys, float* m, float* l) {
   for (int64_t j = seen; j < ceil_div(keys, kWidth) * kWidth; j++) p[j] = -INFINITY;
   vf max = set1(-INFINITY), sum{};
@@ -57,7 +73,7 @@ inline void few_rows_softmax(float* p, int64_t seen, int64_t keys, float* m, flo
   *m = hmax(max);
   const vf base = set1(*m == -INFINITY ? 0 : *m);
   for (int64_t j = 0; j < keys; j += kWidth) {
-    const vf x = exp2_nonpositive(load(p + j) - base);
+    const vf x = exp_nonpositive(load(p + j) - base);
     store(p + j, x);
     sum += x;
   }
@@ -69,9 +85,17 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
                             float* l, Scratch scratch) {
   float* q = scratch.take(a.rows * a.width);
   float* p = scratch.take(a.rows * kFewRowsKeys);
-  for (int64_t r = 0; r < a.rows; r++)
-    copy_row(q + r * a.width, a.query_row(a.q, b, g, r), a.D, a.scale * kLog2E, true);
-  few_rows_scores(a, b, g, begin, keys, q, p);
+  for (int64_t r = 0; r < a.rows; r++) copy_row(q + r * a.width, a.query_row(a.q, b, g, r), a.D, a.scale, true);
+  const float* k = a.key_row(a.k, b, g, begin);
+  for (int64_t r = 0; r < a.rows; r += 4) {
+    const auto scores = [&](auto kernel) {
+      kernel(q + r * a.width, a.width, k, a.k.strides[1], keys, a.D, p + r * kFewRowsKeys);
+    };
+    if (a.rows - r >= 4) scores(few_rows_scores<4>);
+    if (a.rows - r == 3) scores(few_rows_scores<3>);
+    if (a.rows - r == 2) scores(few_rows_scores<2>);
+    if (a.rows - r == 1) scores(few_rows_scores<1>);
+  }
   for (int64_t r = 0; r < a.rows; r++) {
     float* row = p + r * kFewRowsKeys;
     few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, a.visible(b, r) - begin)), keys, m + r, l + r);

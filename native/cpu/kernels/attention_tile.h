@@ -4,7 +4,7 @@
 // forward and backward is one function, `product`. Only the block of queries and its output are transposed.
 #pragma once
 #include "cpu/kernels/attention.h"
-#include "cpu/kernels/philox.h"
+#include "cpu/kernels/philox.h"  // interleave
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -21,15 +21,14 @@ constexpr int kRegisterVectors = 2, kBlockVectors = 16;
 constexpr int kBlockQueries = kBlockVectors * kWidth;  // 64 or 48: a tile of f32 is half of a 32 KiB L1 cache
 constexpr int kBlockKeys = 64;
 
-// out[r, c] (+)= Σ_n a[r, n] · b[n, c], for R rows and C vectors of columns.
+constexpr float kLog2E = 1.44269504088896341f;
+
+// out[r, c] (+)= Σ_n a[r, n] · b[n, c], for R rows and C vectors of columns. The sum starts from 0 and out is added at
+// the end: sums of sums round less than one long sum.
 template <int R, int C>
 __attribute__((noinline)) void register_product(const float* a, int64_t a_row, int64_t a_column, const float* b,
                                                 int64_t ldb, int64_t depth, float* out, int64_t ldo, bool accumulate) {
-  vf sum[R][C];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int c = 0; c < C; c++) sum[r][c] = accumulate ? load(out + r * ldo + c * kWidth) : vf{};
+  vf sum[R][C] = {};
   for (int64_t n = 0; n < depth; n++) {
     vf right[C];
 #pragma GCC unroll 4
@@ -44,7 +43,10 @@ __attribute__((noinline)) void register_product(const float* a, int64_t a_row, i
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int c = 0; c < C; c++) store(out + r * ldo + c * kWidth, sum[r][c]);
+    for (int c = 0; c < C; c++) {
+      float* p = out + r * ldo + c * kWidth;
+      store(p, accumulate ? load(p) + sum[r][c] : sum[r][c]);
+    }
 }
 
 template <int C>
@@ -79,30 +81,31 @@ inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a
   }
 }
 
-// 2^x for x below 127, to 2 ulp; 0 below -126 (-150 with AVX-512), NaN stays NaN. x = n + r, |r| <= 1/2, and a
-// polynomial 1 + r · (…) that is minimax in the relative error. Scores carry the factor log2 e, so that this is all
-// their exponential takes.
-inline vf exp2_nonpositive(vf x) {
-  // vmax and vmin return the second argument if either is NaN.
-  const vf clamped = vmax(set1(-150.0f), x);
+// e^x for x below 88, to 2 ulp; 0 below -87.3 (as far as f32 goes with AVX-512), NaN stays NaN. It does less than vexp
+// as a softmax needs no care for overflow. x = n ln 2 + r, and 1 + r · (…), minimax in the relative error, for e^r.
+inline vf exp_nonpositive(vf x) {
 #if defined(__AVX512F__)
-  const vf n = (vf)_mm512_roundscale_ps((__m512)clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const vf clamped = vmax(set1(-150.0f), x);  // NaN if x is: vmax then returns the second argument
+  const vf n =
+      (vf)_mm512_roundscale_ps((__m512)(clamped * set1(kLog2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-  const vf n = round_even(clamped);
+  const vf lowest = set1(-87.3f), clamped = vmax(lowest, x);
+  const vf n = round_even(clamped * set1(kLog2E));
 #endif
-  const vf r = clamped - n;
-  vf p = set1(1.5353361959569156e-4f);
-  p = fma(p, r, set1(1.3398875016719103e-3f));
-  p = fma(p, r, set1(9.61843691766262e-3f));
-  p = fma(p, r, set1(5.5503323674201965e-2f));
-  p = fma(p, r, set1(2.4022647738456726e-1f));
-  p = fma(p, r, set1(6.931471824645996e-1f));
+  vf r = fma(n, set1(-0.693359375f), clamped);
+  r = fma(n, set1(2.12194440e-4f), r);
+  vf p = set1(1.38436444e-3f);
+  p = fma(p, r, set1(8.37416388e-3f));
+  p = fma(p, r, set1(4.16680016e-2f));
+  p = fma(p, r, set1(0.166664317f));
+  p = fma(p, r, set1(0.49999994f));
+  p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
 #if defined(__AVX512F__)
   return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
   const vi exponent = (__builtin_convertvector(n, vi) + set1i(127)) << 23;
-  return select(x < set1(-126.0f), vf{}, p * (vf)exponent);
+  return select(x < lowest, vf{}, p * (vf)exponent);
 #endif
 }
 
@@ -214,34 +217,6 @@ inline void queries_product(const Stair& stair, int64_t vectors, int64_t D, cons
             kBlockQueries, out + c * kWidth, kBlockQueries, true);
   });
 }
-
-// Dropout of a tile's probabilities: one bit a key and lane, drawn along the rows and applied down the columns.
-struct DropoutMask {
-  uint32_t keep[kBlockKeys / 32][kBlockQueries];
-
-  // Lane i draws for elements first[i] + begin + [0, keys).
-  void draw(const Attention& a, const uint64_t* first, int64_t lanes, int64_t begin, int64_t keys) {
-    const uint32_t threshold = dropout_threshold(a.dropout_p);
-    __builtin_memset(keep, 0, sizeof keep);
-    for (int64_t i = 0; i < lanes; i++) {
-      uint32_t words[kBlockKeys];
-      philox_words(words, keys, a.seed, first[i] + static_cast<uint64_t>(begin), 0);
-      for (int64_t j = 0; j < keys; j++)
-        keep[j / 32][i] |= static_cast<uint32_t>(words[j] >> 8 >= threshold) << (j % 32);
-    }
-  }
-
-  // tile = kept ? tile · factor : 0
-  void apply(const Stair& stair, int64_t vectors, float factor, float* tile) const {
-    for (int64_t c = 0; c < vectors; c++)
-      for (int64_t j = 0; j < stair.any[c]; j++) {
-        vi bits;
-        __builtin_memcpy(&bits, keep[j / 32] + c * kWidth, sizeof bits);
-        float* p = tile + j * kBlockQueries + c * kWidth;
-        store(p, select((bits << (31 - j % 32)) < 0, load(p) * set1(factor), vf{}));
-      }
-  }
-};
 
 }  // namespace
 }  // namespace heed::cpu::HEED_ISA

@@ -3,8 +3,18 @@
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
 
-void HEED_ISA::cache_write(Stream& stream, Out cache, In values, OptIn starts) {
+void expect_contiguous_heads(const char* op, const char* name, const TensorView& x) {
+  if (x.shape[3] > 1 && x.strides[3] != 1)
+    fail(Code::shape, "%s: expected %s with contiguous heads (stride 1), got stride %lld", op, name,
+         static_cast<long long>(x.strides[3]));
+}
+
+}  // namespace
+
+void cache_write(Stream& stream, Out cache, In values, OptIn starts) {
   constexpr const char* op = "cache_write";
   expect_rank(op, "cache", cache, 4);
   const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
@@ -13,10 +23,10 @@ void HEED_ISA::cache_write(Stream& stream, Out cache, In values, OptIn starts) {
   expect_shape(op, "values", values, {B, T, H, D});
   expect_dtype(op, "values", values, cache.dtype);
   if (T > S)
-    fail(Code::shape, "%s: expected at most the %lld tokens of the cache, got %lld", op, static_cast<long long>(S),
+    fail(Code::shape, "%s: expected values of at most the cache's %lld tokens, got %lld", op, static_cast<long long>(S),
          static_cast<long long>(T));
-  if (D > 1 && (cache.strides[3] != 1 || values.strides[3] != 1))
-    fail(Code::shape, "%s: expected cache and values with contiguous heads (stride 1)", op);
+  expect_contiguous_heads(op, "cache", cache);
+  expect_contiguous_heads(op, "values", values);
   if (starts) {
     expect_dtype(op, "starts", *starts, DType::i32);
     expect_shape(op, "starts", *starts, {B});
@@ -44,4 +54,5 @@ void HEED_ISA::cache_write(Stream& stream, Out cache, In values, OptIn starts) {
   });
 }
 
+}  // namespace HEED_ISA
 }  // namespace heed::cpu
