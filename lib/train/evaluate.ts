@@ -12,7 +12,7 @@ export interface EvaluationOptions {
   /** The model's unless given. */
   contextLength?: number;
   /** At most this many batches, spread evenly over the tokens; all of them unless given. */
-  batches?: number;
+  batches?: number | undefined;
   /** Stops the evaluation, which rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }

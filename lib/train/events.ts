@@ -12,6 +12,8 @@ export interface StepEvent {
   gradientNorm: number | null;
   /** Smoothed; evaluations and checkpoints do not count. */
   tokensPerSecond: number;
+  /** How much of the run is done, from 0 to 1, by its steps or by its time. */
+  progress: number;
   /** Estimated, until the run's end. */
   secondsLeft: number;
 }

@@ -20,18 +20,18 @@ export interface TrainerOptions {
   /** Micro-batches whose gradients make one step; 1 unless given. */
   gradientAccumulation?: number;
   /** How many steps the whole run has. May be left out where `maxSeconds` is given. */
-  steps?: number;
+  steps?: number | undefined;
   /**
    * The most seconds the whole run may take. The learning rate then falls with the time as well, so that it is at its
    * lowest at the end, however fast the machine is; such a run is not repeatable to the bit.
    */
-  maxSeconds?: number;
+  maxSeconds?: number | undefined;
   /** The highest learning rate: linear warm-up, then half a cosine down. 1e-3 unless given. */
   lr?: number;
   /** Steps of the warm-up; 0 unless given. */
   warmup?: number;
   /** The lowest learning rate; lr/10 unless given. */
-  minLr?: number;
+  minLr?: number | undefined;
   /** Another schedule than that of `lr`, `warmup` and `minLr`. */
   schedule?: Schedule;
   /** Gradients are scaled down so that their global norm is at most this; 1 unless given, null for no clipping. */
@@ -41,11 +41,11 @@ export interface TrainerOptions {
   /** Evaluate after every so many steps, and at the end; only at the end unless given. */
   evalEvery?: number;
   /** How many batches an evaluation takes, spread evenly; all unless given. */
-  evalBatches?: number;
+  evalBatches?: number | undefined;
   /** Where to save; nothing is saved unless given. */
   checkpoint?: CheckpointOptions;
   /** A checkpoint to go on from; its model must be `model`. With the same options, the losses are those of one run. */
-  resume?: Checkpoint;
+  resume?: Checkpoint | null;
   /** Of the order of the data; 0 unless given. A resumed run keeps its own. */
   seed?: number;
   /** Ends the run after the step it is at, with a checkpoint. */

@@ -48,11 +48,13 @@ export class Trainer implements Disposable {
   /** Throws ERR_ARGUMENT or ERR_RANGE for an option that is not what it has to be. */
   constructor(options: TrainerOptions) {
     const settings = checkTrainerOptions(options);
-    const { model, data, resume } = options;
+    const { model, data, validation, resume } = options;
     const { batchSize, contextLength, accumulation, seed } = settings;
     this.#options = options;
     this.#settings = settings;
     this.#batches = new Batches(data, { batchSize, contextLength, seed });
+    // Too few tokens to evaluate on are an error now, not after hours.
+    if (validation) new Batches(validation, { batchSize: 1, contextLength });
     this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
     this.model = model;
     this.optimizer = new AdamW(model.namedParameters(), {
@@ -198,18 +200,19 @@ export class Trainer implements Disposable {
     }
     const { steps, maxSeconds } = this.#settings;
     const { tokensPerSecond, secondsPerStep } = this.#pace.tick();
-    const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - this.#pace.seconds));
-    return { type: "step", step, loss, lr, gradientNorm, tokensPerSecond, secondsLeft };
+    const { seconds } = this.#pace;
+    const progress = Math.min(1, Math.max(step / steps, seconds / maxSeconds));
+    const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - seconds));
+    return { type: "step", step, loss, lr, gradientNorm, tokensPerSecond, progress, secondsLeft };
   }
 
   async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {
     const { validation, signal } = this.#options;
     if (!validation || this.#evaluated === this.#step) return;
     const { batchSize, contextLength, evalBatches } = this.#settings;
-    const limit = evalBatches === undefined ? {} : { batches: evalBatches };
     let evaluation: Evaluation;
     try {
-      evaluation = await evaluate(this.model, validation, { batchSize, contextLength, signal, ...limit });
+      evaluation = await evaluate(this.model, validation, { batchSize, contextLength, batches: evalBatches, signal });
     } catch (error) {
       if (signal?.aborted) return;
       throw error;

@@ -52,6 +52,7 @@ describe("events", () => {
     const cosine = (progress: number): number => 0.001 + 0.5 * (1 + Math.cos(Math.PI * progress)) * 0.009;
     const rates = [0.005, 0.01, cosine(0), cosine(1 / 3), cosine(2 / 3)];
     steps.forEach(({ lr }, i) => expect(lr).toBeCloseTo(rates[i]!, 12));
+    expect(steps.map(({ progress }) => progress)).toEqual([0.2, 0.4, 0.6, 0.8, 1]);
     for (const { gradientNorm, tokensPerSecond, secondsLeft } of steps) {
       expect(gradientNorm).toBeGreaterThan(0);
       expect(tokensPerSecond).toBeGreaterThan(0);
@@ -223,6 +224,7 @@ describe("options", () => {
     ],
     ["clipping", { ...good, maxNorm: -1 }, "AdamW: expected maxNorm to be a number"],
     ["short data", { ...good, data: tokenData(new Uint8Array(8)) }, "Batches: expected at least 9 tokens"],
+    ["short validation", { ...good, validation: tokenData(new Uint8Array(8)) }, "Batches: expected at least 9 tokens"],
     ["nothing", null as never, "Trainer: expected options in an object, got null"],
   ])("%s", ([, options, message]) => {
     expect(() => new Trainer(options as never)).toThrow(message);

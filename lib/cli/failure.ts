@@ -1,0 +1,27 @@
+import { CommanderError } from "commander";
+import { HeedError } from "../errors.js";
+
+/** A flag or an argument that is not what it has to be. */
+export class UsageError extends Error {}
+
+/** Runs `body`, whose arguments are the user's: what heed finds wrong with them becomes an error of usage. */
+export function asUsage<T>(body: () => T): T {
+  try {
+    return body();
+  } catch (cause) {
+    const usage = ["ERR_RANGE", "ERR_ARGUMENT", "ERR_SHAPE"];
+    if (cause instanceof HeedError && usage.includes(cause.code)) throw new UsageError(cause.message, { cause });
+    throw cause;
+  }
+}
+
+/** Says on stderr what went wrong, in a line; with HEED_DEBUG=1, where. Returns the exit code: 2 for wrong usage, else 1. */
+export function report(error: unknown): number {
+  // Commander has said it; help and version are no errors.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const known = error instanceof HeedError || error instanceof UsageError;
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`error: ${known ? message : `${message} (HEED_DEBUG=1 shows where)`}\n`);
+  if (process.env.HEED_DEBUG === "1" && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  return error instanceof UsageError ? 2 : 1;
+}

@@ -1,0 +1,26 @@
+import { arch, cpus, release } from "node:os";
+import { devices, threads } from "../device.js";
+import { native } from "../native.js";
+import { print } from "./output.js";
+import { version } from "./program.js";
+
+const isas = ["portable", "avx2", "avx512"];
+
+/** Prints what a report of a problem should hold. */
+export async function info(): Promise<void> {
+  const supported = isas.filter((isa) => native.supportsIsa(isa)).join(", ");
+  const rows: [string, string][] = [
+    ["heed", version()],
+    ["Node.js", process.version],
+    ["platform", `${process.platform} ${release()} ${arch()}`],
+    ["processor", cpus()[0]?.model.trim() ?? "unknown"],
+    ["instruction set", `${native.isa()} (supported: ${supported})`],
+    ["threads", `${threads()} on ${native.cores()} cores`],
+    ...devices().map(({ name, available, description }): [string, string] => [
+      `device ${name}`,
+      available ? description : `not available: ${description}`,
+    ]),
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  for (const [name, value] of rows) await print(`${name.padEnd(width)}  ${value}\n`);
+}

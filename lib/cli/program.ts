@@ -1,0 +1,33 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { generateCommand } from "./generate-command.js";
+import { infoCommand } from "./info-command.js";
+import { trainCommand } from "./train-command.js";
+
+/** The version in package.json, one level above lib/ and dist/ alike. */
+export function version(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** The command line. The addon is loaded by the commands that need it, when they run. */
+export function createProgram(): Command {
+  const program = new Command("heed")
+    .description("Train and use transformers.")
+    .version(version())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed train --data book.txt --out runs/book
+  $ heed generate --model runs/book "Once upon a time"
+  $ heed info`,
+    );
+  for (const command of [trainCommand(), generateCommand(), infoCommand()]) program.addCommand(command);
+  for (const command of [program, ...program.commands])
+    command.exitOverride().configureOutput({
+      // A line an error: commander puts its suggestions on a second one.
+      outputError: (text, write) => write(`${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`),
+    });
+  return program;
+}

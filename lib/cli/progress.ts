@@ -1,0 +1,95 @@
+import cliProgress from "cli-progress";
+import type { EvaluationEvent, StepEvent, TrainerEvent } from "../train/events.js";
+
+/** Shows a run while it goes. */
+export interface Progress {
+  /** Says what is to be trained. */
+  begin(summary: string): void;
+  show(event: TrainerEvent): void;
+  note(text: string): void;
+  end(): void;
+}
+
+/** A bar on a terminal, lines anywhere else. */
+export function createProgress(): Progress {
+  return process.stdout.isTTY ? bar() : lines();
+}
+
+/** So fine is the bar. */
+const total = 1000;
+
+function bar(): Progress {
+  const view = new cliProgress.SingleBar({
+    format: "{bar} {percentage}%  step {step}  loss {loss}  validation {validation}  {speed} tokens/s  {left} left",
+    barsize: 20,
+    barCompleteChar: "█",
+    barIncompleteChar: "░",
+    stream: process.stdout,
+    // Signals are the command's.
+    gracefulExit: false,
+  });
+  const state = { step: 0, loss: "…", validation: "…", speed: "…", left: "…" };
+  return {
+    begin(summary) {
+      process.stdout.write(`${summary}\n`);
+      view.start(total, 0, state);
+    },
+    show(event) {
+      if (event.type === "step") {
+        Object.assign(state, { step: event.step, loss: event.loss.toFixed(3), ...pace(event) });
+        view.update(Math.floor(event.progress * total), state);
+      } else if (event.type === "evaluation") {
+        state.validation = event.loss.toFixed(3);
+        view.update(state);
+      }
+    },
+    note: (text) => process.stdout.write(`\n${text}\n`),
+    end: () => view.stop(),
+  };
+}
+
+/** Seconds between lines of steps. */
+const interval = 5;
+
+function lines(): Progress {
+  const say = (text: string): unknown => process.stdout.write(`${text}\n`);
+  let last: StepEvent | null = null;
+  let said = -Infinity;
+  const sayStep = (event: StepEvent): void => {
+    const { speed, left } = pace(event);
+    said = performance.now() / 1000;
+    last = null;
+    say(
+      `step ${event.step}  loss ${event.loss.toFixed(4)}  lr ${event.lr.toExponential(2)}  ${speed} tokens/s  ${left} left`,
+    );
+  };
+  const sayEvaluation = ({ step, loss, perplexity }: EvaluationEvent): unknown =>
+    say(`step ${step}  validation loss ${loss.toFixed(4)}  perplexity ${perplexity.toPrecision(4)}`);
+  return {
+    begin: say,
+    show(event) {
+      if (event.type === "step") {
+        last = event;
+        if (performance.now() / 1000 - said >= interval) sayStep(event);
+        return;
+      }
+      if (last) sayStep(last);
+      if (event.type === "evaluation") sayEvaluation(event);
+      else if (event.type === "checkpoint") say(`step ${event.step}  saved ${event.path}`);
+    },
+    note: say,
+    end: () => undefined,
+  };
+}
+
+function pace({ tokensPerSecond, secondsLeft }: StepEvent): { speed: string; left: string } {
+  return { speed: Math.round(tokensPerSecond).toLocaleString("en"), left: duration(secondsLeft) };
+}
+
+/** m:ss or h:mm:ss */
+export function duration(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  const two = (n: number): string => String(n).padStart(2, "0");
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}

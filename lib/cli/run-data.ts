@@ -1,0 +1,74 @@
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { HeedError } from "../errors.js";
+import { ByteTokenizer } from "../tokenizer/byte-tokenizer.js";
+import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
+import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
+import type { RunFlags } from "./train-command.js";
+
+export interface RunData {
+  tokenizer: Tokenizer;
+  train: TokenSource;
+  validation: TokenSource | null;
+  /** Of the data's file: a resumed run must have the same. */
+  hash: string;
+}
+
+/**
+ * Reads and encodes a run's texts, with the tokenizer of the run it goes on from or a new one. Throws ERR_IO, ERR_RANGE
+ * for short texts, ERR_FORMAT where the data must have `hash` and has not.
+ */
+export async function readData(flags: RunFlags, known: Tokenizer | null, expectedHash?: unknown): Promise<RunData> {
+  const data = await read(flags.data);
+  const hash = createHash("sha256").update(data).digest("hex");
+  if (expectedHash !== undefined && expectedHash !== hash)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${flags.data}: expected the text that the run began with; --data takes another one`,
+    );
+  const heldOut = flags.validation === undefined ? null : await read(flags.validation);
+  const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
+  const { train, validation } = heldOut
+    ? { train: encode(data, tokenizer), validation: encode(heldOut, tokenizer) }
+    : splitSource(encode(data, tokenizer), flags.validationFraction);
+  checkLength(flags.data, "for training", train, flags.context);
+  const validates = heldOut !== null || flags.validationFraction > 0;
+  if (validates) checkLength(flags.validation ?? flags.data, "for validation", validation, flags.context);
+  return {
+    tokenizer,
+    train,
+    validation: validates ? validation : null,
+    hash,
+  };
+}
+
+async function read(file: string): Promise<Buffer> {
+  let text: Buffer;
+  try {
+    text = await readFile(file);
+  } catch (cause) {
+    throw new HeedError("ERR_IO", `${file}: ${(cause as Error).message}`, { cause });
+  }
+  if (text.length === 0) throw new HeedError("ERR_RANGE", `${file}: expected a text, got an empty file`);
+  return text;
+}
+
+async function createTokenizer(kind: RunFlags["tokenizer"], texts: readonly Buffer[]): Promise<Tokenizer> {
+  if (kind === "byte") return new ByteTokenizer();
+  if (kind === "gpt2") return Gpt2Tokenizer.load();
+  return new CharTokenizer(texts.map(String).join(""));
+}
+
+function encode(text: Buffer, tokenizer: Tokenizer): TokenSource {
+  return tokenData(tokenizer instanceof ByteTokenizer ? text : tokenizer.encode(text.toString()));
+}
+
+function checkLength(file: string, purpose: string, { length }: TokenSource, context: number): void {
+  if (length > context) return;
+  throw new HeedError(
+    "ERR_RANGE",
+    `${file}: expected more than the ${context} tokens of --context ${purpose}, got ${length}`,
+  );
+}

@@ -1,0 +1,72 @@
+import path from "node:path";
+import { HeedError } from "../errors.js";
+import type { Checkpoint } from "../train/checkpoint.js";
+import { UsageError } from "./failure.js";
+import { defaults, type RunFlags, type TrainFlags } from "./train-command.js";
+
+const types: Record<keyof RunFlags, "string" | "number"> = {
+  data: "string",
+  validation: "string",
+  validationFraction: "number",
+  tokenizer: "string",
+  layers: "number",
+  heads: "number",
+  width: "number",
+  context: "number",
+  dropout: "number",
+  steps: "number",
+  maxMinutes: "number",
+  batch: "number",
+  accumulate: "number",
+  lr: "number",
+  minLr: "number",
+  warmup: "number",
+  weightDecay: "number",
+  clip: "number",
+  seed: "number",
+  evalEvery: "number",
+  evalBatches: "number",
+  checkpointEvery: "number",
+  keep: "number",
+  log: "string",
+};
+
+/** What a run has from its beginning to its end. */
+const fixed = ["tokenizer", "layers", "heads", "width", "context", "dropout", "seed"] as const;
+
+/** The flags of a run: those given, else those of the checkpoint it goes on from, else the defaults. */
+export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunFlags {
+  const stored = checkpoint ? storedFlags(checkpoint) : {};
+  for (const name of checkpoint ? fixed : [])
+    if (given[name] !== undefined && given[name] !== stored[name])
+      throw new UsageError(`--${name} ${given[name]}: the run in ${given.out} has ${stored[name]}, which stays`);
+
+  const chosen: Partial<RunFlags> = { ...stored };
+  for (const name of Object.keys(types) as (keyof RunFlags)[])
+    if (given[name] !== undefined) Object.assign(chosen, { [name]: given[name] });
+  const { data, maxMinutes, steps = maxMinutes === undefined ? defaults.steps : undefined } = chosen;
+  if (data === undefined) throw new UsageError("required option '--data <file>' not specified");
+  return {
+    ...defaults,
+    warmup: Math.min(defaults.warmup, Math.floor((steps ?? Infinity) / 10)),
+    ...chosen,
+    steps,
+    data: path.resolve(data),
+    ...(chosen.validation === undefined ? {} : { validation: path.resolve(chosen.validation) }),
+    ...(chosen.log === undefined ? {} : { log: path.resolve(chosen.log) }),
+  };
+}
+
+/** The flags in a checkpoint: the model's shape from the model itself, the rest as it was saved. */
+function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> {
+  const stored: Partial<RunFlags> = {};
+  for (const [name, type] of Object.entries(types)) {
+    const value = state.options[name];
+    if (value === undefined) continue;
+    if (typeof value !== type)
+      throw new HeedError("ERR_FORMAT", `${at}: expected ${name} in trainer.json to be a ${type}, got ${typeof value}`);
+    Object.assign(stored, { [name]: value });
+  }
+  const { layers, heads, width, contextLength: context, dropout } = model.config;
+  return { ...stored, layers, heads, width, context, dropout, seed: state.seed };
+}

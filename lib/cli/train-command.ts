@@ -1,0 +1,119 @@
+import { Command, Option } from "commander";
+import { integer, number } from "./arguments.js";
+
+/** The tokenizers that a model can be trained with. */
+export const tokenizers = ["char", "byte", "gpt2"] as const;
+
+/** What describes a run; a checkpoint holds it, so that `--resume` needs nothing else. */
+export interface RunFlags {
+  data: string;
+  validation?: string;
+  validationFraction: number;
+  tokenizer: (typeof tokenizers)[number];
+  layers: number;
+  heads: number;
+  width: number;
+  context: number;
+  dropout: number;
+  steps?: number | undefined;
+  maxMinutes?: number;
+  batch: number;
+  accumulate: number;
+  lr: number;
+  minLr?: number;
+  warmup: number;
+  weightDecay: number;
+  clip: number;
+  seed: number;
+  evalEvery: number;
+  evalBatches: number;
+  checkpointEvery: number;
+  keep: number;
+  log?: string;
+}
+
+export interface TrainFlags extends Partial<RunFlags> {
+  out: string;
+  resume?: boolean;
+  threads?: number;
+}
+
+/** What a run is where nothing else is said. */
+export const defaults = {
+  validationFraction: 0.1,
+  tokenizer: "char",
+  layers: 4,
+  heads: 4,
+  width: 128,
+  context: 128,
+  dropout: 0,
+  steps: 1000,
+  batch: 16,
+  accumulate: 1,
+  lr: 1e-3,
+  warmup: 100,
+  weightDecay: 0.1,
+  clip: 1,
+  seed: 0,
+  evalEvery: 250,
+  evalBatches: 20,
+  checkpointEvery: 250,
+  keep: 2,
+} as const satisfies Partial<RunFlags>;
+
+export function trainCommand(): Command {
+  const or = (name: keyof typeof defaults, note = ""): string => `(default: ${defaults[name]}${note})`;
+  return new Command("train")
+    .description("Train a GPT on a text. Ctrl-C saves and stops; --resume goes on exactly where it was.")
+    .optionsGroup("Data:")
+    .option("--data <file>", "the text to train on")
+    .option("--validation <file>", "a text to evaluate on; the end of the data unless given")
+    .option(
+      "--validation-fraction <x>",
+      `how much of the data's end is held out for it ${or("validationFraction")}`,
+      number(0, 0.9),
+    )
+    .addOption(
+      new Option("--tokenizer <kind>", `characters, bytes or GPT-2's tokens ${or("tokenizer")}`).choices(tokenizers),
+    )
+    .requiredOption("--out <folder>", "where checkpoints and the log go")
+    .optionsGroup("Model:")
+    .option("--layers <n>", `transformer blocks ${or("layers")}`, integer(1))
+    .option("--heads <n>", `attention heads a block ${or("heads")}`, integer(1))
+    .option("--width <n>", `size of the residual stream, a multiple of the heads ${or("width")}`, integer(1))
+    .option("--context <n>", `tokens that the model sees at once ${or("context")}`, integer(1))
+    .option("--dropout <x>", `share of activations dropped in training ${or("dropout")}`, number(0, 1))
+    .optionsGroup("Training:")
+    .option("--steps <n>", `length of the run ${or("steps", ", without --max-minutes")}`, integer(1))
+    .option("--max-minutes <x>", "the most time the run takes; the learning rate falls with it", number(0))
+    .option("--batch <n>", `sequences a micro-batch ${or("batch")}`, integer(1))
+    .option("--accumulate <n>", `micro-batches a step ${or("accumulate")}`, integer(1))
+    .option("--lr <x>", `the highest learning rate ${or("lr")}`, number(0))
+    .option("--min-lr <x>", "the lowest, at the end (default: a tenth of the highest)", number(0))
+    .option(
+      "--warmup <n>",
+      `steps over which the learning rate rises ${or("warmup", ", at most a tenth of the steps")}`,
+      integer(0),
+    )
+    .option("--weight-decay <x>", `AdamW's weight decay ${or("weightDecay")}`, number(0))
+    .option("--clip <x>", `the largest norm of a step's gradients; 0 is off ${or("clip")}`, number(0))
+    .option("--seed <n>", `the same seed gives the same run ${or("seed")}`, integer(0))
+    .option("--threads <n>", "CPU threads (default: one a core)", integer(1, 256))
+    .optionsGroup("Evaluation and checkpoints:")
+    .option("--eval-every <n>", `steps between evaluations ${or("evalEvery")}`, integer(1))
+    .option("--eval-batches <n>", `batches an evaluation takes ${or("evalBatches")}`, integer(1))
+    .option("--checkpoint-every <n>", `steps between checkpoints ${or("checkpointEvery")}`, integer(1))
+    .option("--keep <n>", `checkpoints to keep ${or("keep")}`, integer(1))
+    .option("--resume", "go on from the latest checkpoint in --out; other flags are those of before unless given")
+    .option("--log <file>", "every event as a line of JSON (default: log.jsonl in --out)")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed train --data book.txt --out runs/book
+  $ heed train --data book.txt --out runs/book --resume --steps 5000
+  $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
+      --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
+    )
+    .action(async (flags: TrainFlags) => (await import("./train.js")).run(flags));
+}

@@ -1,0 +1,110 @@
+import path from "node:path";
+import { setThreads } from "../device.js";
+import { latestVersion } from "../formats/versioned-folder.js";
+import { GPT } from "../models/gpt.js";
+import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
+import { Trainer } from "../train/trainer.js";
+import { asUsage, UsageError } from "./failure.js";
+import { Interrupt, interrupted } from "./interrupt.js";
+import { createProgress } from "./progress.js";
+import { readData, type RunData } from "./run-data.js";
+import { runFlags } from "./run-flags.js";
+import type { RunFlags, TrainFlags } from "./train-command.js";
+
+/** Trains as the flags say, showing how it goes. */
+export async function run(given: TrainFlags): Promise<void> {
+  const { out, threads } = given;
+  if (threads !== undefined) setThreads(threads);
+  const checkpoint = await openRun(given);
+  const flags = runFlags(given, checkpoint);
+  const hash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
+  const data = await readData(flags, checkpoint?.tokenizer ?? null, hash);
+  const model = checkpoint?.model ?? asUsage(() => createModel(flags, data));
+
+  const progress = createProgress();
+  using interrupt = new Interrupt(() => progress.note("stopping after this step; once more quits at once"));
+  using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, out, signal: interrupt.signal }));
+  progress.begin(summary(model, data, checkpoint));
+  let saved = checkpoint?.path;
+  let loss: number | undefined;
+  try {
+    for await (const event of trainer.run()) {
+      progress.show(event);
+      if (event.type === "checkpoint") saved = event.path;
+      if (event.type === "evaluation") loss = event.loss;
+    }
+  } finally {
+    progress.end();
+  }
+  const unit = { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer];
+  if (interrupt.signal.aborted) {
+    console.log(`stopped at step ${trainer.step}, saved in ${saved}; go on with: heed train --out ${out} --resume`);
+    process.exitCode = interrupted;
+  } else {
+    if (loss !== undefined) console.log(`validation loss ${loss.toFixed(4)} nats per ${unit}`);
+    console.log(`saved in ${saved}; try: heed generate --model ${out} "…"`);
+  }
+}
+
+/** The checkpoint to go on from, with `--resume`. */
+async function openRun({ out, resume = false }: TrainFlags): Promise<Checkpoint | null> {
+  const latest = await latestVersion(out);
+  if (!resume && latest) throw new UsageError(`--out ${out}: has a run already; add --resume to go on with it`);
+  if (resume && !latest) throw new UsageError(`--out ${out}: has no run to resume`);
+  return latest ? loadCheckpoint(latest) : null;
+}
+
+function createModel(flags: RunFlags, { tokenizer }: RunData): GPT {
+  const { layers, heads, width, context: contextLength, dropout, seed } = flags;
+  const { vocabularySize } = tokenizer;
+  return new GPT({ vocabularySize, contextLength, layers, heads, width, dropout }, { seed });
+}
+
+function createTrainer(run: {
+  model: GPT;
+  flags: RunFlags;
+  data: RunData;
+  checkpoint: Checkpoint | null;
+  out: string;
+  signal: AbortSignal;
+}): Trainer {
+  const { model, flags, data, checkpoint, out, signal } = run;
+  const { lr, minLr, steps, maxMinutes, warmup, seed, weightDecay } = flags;
+  return new Trainer({
+    model,
+    data: data.train,
+    validation: data.validation,
+    batchSize: flags.batch,
+    gradientAccumulation: flags.accumulate,
+    steps,
+    maxSeconds: maxMinutes === undefined ? undefined : maxMinutes * 60,
+    lr,
+    minLr,
+    warmup,
+    seed,
+    maxNorm: flags.clip === 0 ? null : flags.clip,
+    optimizer: { weightDecay, beta2: 0.99 },
+    evalEvery: flags.evalEvery,
+    evalBatches: flags.evalBatches,
+    checkpoint: {
+      folder: out,
+      every: flags.checkpointEvery,
+      keep: flags.keep,
+      tokenizer: data.tokenizer,
+      options: { ...flags, hash: data.hash },
+    },
+    resume: checkpoint,
+    signal,
+    log: flags.log ?? path.join(out, "log.jsonl"),
+  });
+}
+
+function summary(model: GPT, { train, validation }: RunData, checkpoint: Checkpoint | null): string {
+  const count = (n: number): string => n.toLocaleString("en");
+  const parts = [
+    `${count(model.parameterCount())} parameters`,
+    `${count(train.length)} tokens to train on`,
+    validation ? `${count(validation.length)} for validation` : "none for validation",
+  ];
+  return parts.join(", ") + (checkpoint ? `; going on from step ${checkpoint.state.step}` : "");
+}

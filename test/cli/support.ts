@@ -1,0 +1,52 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { onTestFinished } from "vitest";
+import { dist } from "../support/dist.js";
+
+export interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  input?: string;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** Gets the output so far, each time there is more, and may send signals. */
+  watch?: (stdout: string, kill: (signal: NodeJS.Signals) => void) => void;
+}
+
+export const main = dist("cli/main.js");
+
+/** Runs a program to its end. */
+export function execute(command: string, args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  const { input = "", env = {}, cwd, watch } = options;
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: "pipe" });
+    const output = { stdout: "", stderr: "" };
+    for (const name of ["stdout", "stderr"] as const)
+      child[name].on("data", (data: Buffer) => {
+        output[name] += data.toString();
+        if (name === "stdout") watch?.(output.stdout, (signal) => child.kill(signal));
+      });
+    child.on("error", reject);
+    child.on("close", (code, signal) => resolve({ code, signal, ...output }));
+    child.stdin.end(input);
+  });
+}
+
+/** Runs heed to its end. */
+export function heed(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  return execute(process.execPath, [main, ...args], options);
+}
+
+/** A folder that goes with the test. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(path.join(tmpdir(), "heed-cli-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}

@@ -1,0 +1,282 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { loadCheckpoint } from "../../lib/train/checkpoint.js";
+import { execute, heed, main, temporaryFolder } from "./support.js";
+
+const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) % 97} swims. `).join("");
+
+/** A folder with a text, and the flags of a tiny run on it. */
+function place(): { cwd: string; train: string[] } {
+  const cwd = temporaryFolder();
+  writeFileSync(path.join(cwd, "book.txt"), text);
+  const size = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4"];
+  return { cwd, train: ["train", "--data", "book.txt", "--out", "run", ...size] };
+}
+
+const parameters = (cwd: string, step: number): Buffer =>
+  readFileSync(path.join(cwd, "run", `step-${String(step).padStart(8, "0")}`, "model.safetensors"));
+
+interface LogLine {
+  type: string;
+  step: number;
+  loss?: number;
+}
+
+const log = (cwd: string, file = "run/log.jsonl"): LogLine[] =>
+  readFileSync(path.join(cwd, file), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as LogLine);
+
+const losses = (cwd: string): [number, number][] =>
+  log(cwd).flatMap(({ type, step, loss }) => (type === "step" ? [[step, loss!] as [number, number]] : []));
+
+describe("train and generate", () => {
+  test("go together", async () => {
+    const { cwd, train } = place();
+    const trained = await heed([...train, "--steps", "60", "--lr", "0.01", "--eval-every", "25"], { cwd });
+    expect(trained).toMatchObject({ code: 0, stderr: "" });
+    const lines = trained.stdout.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^[\d,]+ parameters, [\d,]+ tokens to train on, [\d,]+ for validation$/);
+    expect(lines[1]).toMatch(/^step 1 {2}loss 3\.\d+ {2}lr \S+ {2}[\d,]+ tokens\/s {2}\d+:\d\d left$/);
+    expect(
+      lines.filter((line) => /^step (25|50|60) {2}validation loss \d\.\d+ {2}perplexity \S+$/.test(line)),
+    ).toHaveLength(3);
+    expect(lines.at(-2)).toMatch(/^validation loss [12]\.\d+ nats per character$/);
+    expect(lines.at(-1)).toBe('saved in run/step-00000060; try: heed generate --model run "…"');
+    expect(log(cwd).map(({ type, step }) => `${type} ${step}`)).toEqual([
+      "started 0",
+      ...Array.from({ length: 25 }, (_, i) => `step ${i + 1}`),
+      "evaluation 25",
+      ...Array.from({ length: 25 }, (_, i) => `step ${i + 26}`),
+      "evaluation 50",
+      ...Array.from({ length: 10 }, (_, i) => `step ${i + 51}`),
+      "evaluation 60",
+      "checkpoint 60",
+      "finished 60",
+    ]);
+
+    const generate = ["generate", "--model", "run", "--max-tokens", "30", "--seed", "5"];
+    const first = await heed([...generate, "The whale"], { cwd });
+    expect(first).toMatchObject({ code: 0, stderr: "" });
+    expect(first.stdout).toHaveLength("The whale".length + 30);
+    expect(first.stdout).toMatch(/^The whale/);
+    expect(await heed([...generate, "The whale"], { cwd })).toEqual(first);
+    expect((await heed([...generate.slice(0, -1), "6", "The whale"], { cwd })).stdout).not.toBe(first.stdout);
+    const bare = await heed([...generate, "--no-echo", "The whale"], { cwd });
+    expect(bare.stdout).toBe(first.stdout.slice("The whale".length));
+    const piped = await heed([...generate, "-"], { cwd, input: "The whale" });
+    expect(piped.stdout).toBe(first.stdout);
+    const ofStep = await heed([...generate, "--model", "run/step-00000060", "The whale"], { cwd });
+    expect(ofStep.stdout).toBe(first.stdout);
+    const unprompted = await heed(generate, { cwd });
+    expect(unprompted).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('expected characters of the vocabulary, got "\\n"') as string,
+    });
+    const stopped = await heed([...generate, "--temperature", "0", "--stop", "e", "--stop", "~", "The whale"], { cwd });
+    const whole = await heed([...generate, "--temperature", "0", "The whale"], { cwd });
+    expect(stopped.stdout).toBe(`The whale${/^[^e]*/.exec(whole.stdout.slice("The whale".length))![0]}`);
+    for (const flags of [
+      ["--top-k", "1"],
+      ["--top-p", "1e-9"],
+      ["--min-p", "1"],
+    ])
+      expect((await heed([...generate, ...flags, "The whale"], { cwd })).stdout, flags.join(" ")).toBe(whole.stdout);
+    const penalised = await heed([...generate, "--temperature", "0", "--repetition-penalty", "1e6", "The whale"], {
+      cwd,
+    });
+    expect(penalised.stdout).not.toBe(whole.stdout);
+    const strange = await heed([...generate, "Ω"], { cwd });
+    expect(strange).toMatchObject({
+      code: 1,
+      stderr: 'error: CharTokenizer: expected characters of the vocabulary, got "Ω" (U+03A9)\n',
+    });
+  });
+
+  test("every kind of tokens, a text of one's own for validation, none at all, another log", async () => {
+    const { cwd, train } = place();
+    writeFileSync(path.join(cwd, "other.txt"), `${text.slice(0, 500)}?\n`);
+    const run = (out: string, ...flags: string[]) => heed([...train, "--steps", "3", "--out", out, ...flags], { cwd });
+    const byte = await run("byte", "--tokenizer", "byte", "--validation", "other.txt", "--log", "logs/a.jsonl");
+    expect(byte.stdout).toContain(" 502 for validation");
+    expect(byte.stdout).toContain("nats per byte");
+    expect(log(cwd, "logs/a.jsonl")).toHaveLength(1 + 3 + 3);
+    const gpt2 = await run("gpt2", "--tokenizer", "gpt2", "--validation-fraction", "0");
+    expect(gpt2.stdout).toContain("none for validation");
+    expect(gpt2.stdout).not.toContain("validation loss");
+    const char = await run("char", "--validation", "other.txt");
+    expect(char).toMatchObject({ code: 0 });
+    for (const [out, prompt] of [
+      ["byte", "Ω"],
+      ["gpt2", ""],
+      ["char", "?"],
+    ] as const) {
+      const { code, stderr } = await heed(["generate", "--model", out, "--max-tokens", "5", prompt], { cwd });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    }
+  });
+
+  test("output that nobody reads ends generation quietly", async () => {
+    const { cwd, train } = place();
+    await heed([...train, "--steps", "1"], { cwd });
+    const command = `"${process.execPath}" "${main}" generate --model run --max-tokens 100000 The | head -c 8; echo " \${PIPESTATUS[0]}"`;
+    expect(await execute("bash", ["-c", command], { cwd })).toMatchObject({
+      stdout: expect.stringMatching(/^The.{5} 0\n$/s) as string,
+      stderr: "",
+    });
+  });
+
+  test("a loss that is not finite is said in a line, exit code 1", async () => {
+    const { cwd, train } = place();
+    const { code, stderr } = await heed([...train, "--lr", "1e38", "--clip", "0", "--steps", "30"], { cwd });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: Trainer: expected a finite loss, got NaN at step \d+\n$/);
+  });
+});
+
+describe("resuming", () => {
+  test("goes on as if nothing had been between", async () => {
+    const { cwd, train } = place();
+    const flags = [...train, "--dropout", "0.1", "--accumulate", "2", "--eval-every", "5", "--seed", "3"];
+    await heed([...flags, "--steps", "20"], { cwd });
+    const whole = { losses: losses(cwd), parameters: parameters(cwd, 20) };
+
+    const second = place().cwd;
+    let killed = false;
+    const first = await heed(
+      [...flags, "--steps", "20", "--checkpoint-every", "8", "--data", path.join(cwd, "book.txt")],
+      {
+        cwd: second,
+        watch: (output, kill) => {
+          if (killed || !output.includes("saved run/step-00000008")) return;
+          killed = true;
+          kill("SIGKILL");
+        },
+      },
+    );
+    if (first.signal !== "SIGKILL") expect(first.code).toBe(0);
+    else
+      expect(await heed(["train", "--out", "run", "--resume"], { cwd: second })).toMatchObject({ code: 0, stderr: "" });
+    expect(parameters(second, 20).equals(whole.parameters)).toBe(true);
+    const seen = new Map(losses(second));
+    expect([...seen]).toEqual(whole.losses);
+  });
+
+  test("takes new flags, but not for what the model is", async () => {
+    const { cwd, train } = place();
+    await heed([...train, "--steps", "4"], { cwd });
+    const resume = ["train", "--out", "run", "--resume"];
+    const more = await heed([...resume, "--steps", "6"], { cwd });
+    expect(more).toMatchObject({ code: 0, stdout: expect.stringContaining("; going on from step 4\n") as string });
+    expect(parameters(cwd, 6).length).toBeGreaterThan(0);
+    expect(await heed([...resume, "--layers", "1"], { cwd })).toMatchObject({ code: 0 });
+    expect(await heed([...resume, "--layers", "2"], { cwd })).toMatchObject({
+      code: 2,
+      stderr: "error: --layers 2: the run in run has 1, which stays\n",
+    });
+    expect(await heed(train, { cwd })).toMatchObject({
+      code: 2,
+      stderr: "error: --out run: has a run already; add --resume to go on with it\n",
+    });
+    writeFileSync(path.join(cwd, "book.txt"), `${text} The whale swims.`);
+    expect(await heed([...resume, "--steps", "7"], { cwd })).toMatchObject({
+      code: 1,
+      stderr: `error: ${path.join(cwd, "book.txt")}: expected the text that the run began with; --data takes another one\n`,
+    });
+    expect(await heed([...resume, "--steps", "7", "--data", "book.txt"], { cwd })).toMatchObject({ code: 0 });
+  });
+
+  test("a checkpoint's flags are checked", async () => {
+    const { cwd, train } = place();
+    await heed([...train, "--steps", "1"], { cwd });
+    const file = path.join(cwd, "run", "step-00000001", "trainer.json");
+    const state = JSON.parse(readFileSync(file, "utf8")) as { options: Record<string, unknown> };
+    state.options.batch = "4";
+    writeFileSync(file, JSON.stringify(state));
+    expect(await heed(["train", "--out", "run", "--resume"], { cwd })).toMatchObject({
+      code: 1,
+      stderr: `error: run/step-00000001: expected batch in trainer.json to be a number, got string\n`,
+    });
+  });
+});
+
+describe("stopping", () => {
+  test.for(["SIGINT", "SIGTERM"] as const)(
+    "%s finishes the step, saves, says where, exits with 130",
+    async (signal) => {
+      const { cwd, train } = place();
+      let sent = false;
+      const { code, stdout, stderr } = await heed([...train, "--steps", "1000000", "--warmup", "1"], {
+        cwd,
+        watch: (output, kill) => {
+          if (sent || !output.includes("step 1 ")) return;
+          sent = true;
+          kill(signal);
+        },
+      });
+      expect({ code, stderr }).toEqual({ code: 130, stderr: "" });
+      expect(stdout).toContain("stopping after this step; once more quits at once\n");
+      const { state } = await loadCheckpoint(path.join(cwd, "run"));
+      const name = `run/step-${String(state.step).padStart(8, "0")}`;
+      expect(stdout).toMatch(
+        new RegExp(`stopped at step ${state.step}, saved in ${name}; go on with: heed train --out run --resume\n$`),
+      );
+      expect(
+        log(cwd)
+          .slice(-2)
+          .map(({ type }) => type),
+      ).toEqual(["checkpoint", "aborted"]);
+      const again = await heed(["train", "--out", "run", "--resume", "--steps", String(state.step + 2)], { cwd });
+      expect(again).toMatchObject({ code: 0, stderr: "" });
+    },
+  );
+
+  test("a second time quits at once, without saving", async () => {
+    const { cwd, train } = place();
+    let sent = 0;
+    // Steps long enough that the second signal comes within one.
+    const long = ["--context", "128", "--width", "128", "--layers", "4", "--batch", "8", "--accumulate", "64"];
+    const { code, stdout } = await heed([...train, ...long], {
+      cwd,
+      watch: (output, kill) => {
+        if (sent === 0 && output.includes("parameters")) setTimeout(() => kill("SIGINT"), 300 * ++sent);
+        if (sent === 1 && output.includes("stopping")) {
+          sent++;
+          kill("SIGINT");
+        }
+      },
+    });
+    expect(code).toBe(130);
+    expect(stdout).toMatch(/stopping after this step; once more quits at once\n$/);
+    expect(readdirSync(path.join(cwd, "run"))).toEqual(["log.jsonl"]);
+  });
+
+  test("output that nobody reads stops and saves, too", async () => {
+    const { cwd, train } = place();
+    const flags = train.map((flag) => `"${flag}"`).join(" ");
+    const command = `"${process.execPath}" "${main}" ${flags} --steps 1000000 --eval-every 20 | head -n 3; echo "\${PIPESTATUS[0]}"`;
+    const { stdout, stderr } = await execute("bash", ["-c", command], { cwd });
+    expect(stderr).toBe("");
+    expect(stdout).toMatch(/\n130\n$/);
+    expect((await loadCheckpoint(path.join(cwd, "run"))).state.step).toBeGreaterThan(0);
+  });
+});
+
+const script = spawnSync("script", ["--version"]).status === 0;
+if (!script) console.warn("progress bar: no terminal to test it on (apt-get install bsdutils)");
+test.skipIf(!script)("a terminal gets a bar", async () => {
+  const { cwd, train } = place();
+  mkdirSync(path.join(cwd, "x"));
+  const flags = [...train, "--steps", "400", "--eval-every", "100"].map((flag) => `'${flag}'`).join(" ");
+  const command = `"${process.execPath}" "${main}" ${flags}`;
+  const { code, stdout } = await execute("script", ["-qec", command, "/dev/null"], { cwd, env: { COLUMNS: "200" } });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(
+    /█+░* \d+% {2}step \d+ {2}loss \d\.\d{3} {2}validation \d\.\d{3} {2}[\d,]+ tokens\/s {2}\d+:\d\d left/,
+  );
+  expect(stdout).toMatch(/█{20} 100% {2}step 400 /);
+  expect(stdout).toMatch(/validation loss \d\.\d{4} nats per character/);
+});

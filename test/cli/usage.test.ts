@@ -1,0 +1,115 @@
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { heed, temporaryFolder } from "./support.js";
+
+describe("help", () => {
+  test.for([["--help"], ["help"], ["train", "--help"], ["generate", "--help"], ["info", "--help"], ["help", "train"]])(
+    "heed %s",
+    async (args) => {
+      const { code, stdout, stderr } = await heed(args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).toMatch(/^Usage: heed /);
+      expect(stdout).toMatch(/Examples:\n {2}\$ heed /);
+    },
+  );
+
+  test("the version is the package's", async () => {
+    const { version } = (await import("../../package.json", { with: { type: "json" } })).default;
+    expect(await heed(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
+  });
+
+  test("no command is wrong usage, and says what there is", async () => {
+    const { code, stderr } = await heed([]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("Commands:\n  train");
+  });
+});
+
+test("info tells versions, devices and why one is not there", async () => {
+  const { code, stdout, stderr } = await heed(["info"]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  expect(stdout).toMatch(/^heed {2,}\d+\.\d+\.\d+\nNode\.js {2,}v\d/);
+  expect(stdout).toMatch(/instruction set {2}\w+ \(supported: portable/);
+  expect(stdout).toMatch(/threads {2,}\d+ on \d+ cores/);
+  expect(stdout).toMatch(/device cpu {2,}\S/);
+  expect(stdout).toMatch(/device cuda {2,}\S/);
+});
+
+/** Wrong usage is a line on stderr and exit code 2; a failure, with good usage, exit code 1. */
+describe("what is wrong is said in a line", () => {
+  const out = ["--out", "run"];
+  const data = ["--data", "book.txt"];
+  const train = ["train", ...data, ...out];
+  const generate = ["generate", "--model", "none", "x"];
+  test.for<[number, string[], string]>([
+    [2, ["trian"], "error: unknown command 'trian' (Did you mean train?)"],
+    [2, ["train", ...data], "error: required option '--out <folder>' not specified"],
+    [2, ["train", ...out], "error: required option '--data <file>' not specified"],
+    [2, ["generate", "x"], "error: required option '--model <folder>' not specified"],
+    [2, [...train, "--layer", "2"], "error: unknown option '--layer' (Did you mean --layers?)"],
+    [2, [...train, "--layers"], "error: option '--layers <n>' argument missing"],
+    [
+      2,
+      [...train, "--layers", "0"],
+      "error: option '--layers <n>' argument '0' is invalid. Expected an integer of at least 1.",
+    ],
+    [2, [...train, "--layers", "2.5"], "Expected an integer of at least 1."],
+    [2, [...train, "--layers", "two"], "Expected an integer of at least 1."],
+    [2, [...train, "--layers", ""], "Expected an integer of at least 1."],
+    [2, [...train, "--threads", "257"], "Expected an integer from 1 to 256."],
+    [2, [...train, "--lr", "-1"], "Expected a number of at least 0."],
+    [2, [...train, "--lr", "Infinity"], "Expected a number of at least 0."],
+    [2, [...train, "--dropout", "1.1"], "Expected a number from 0 to 1."],
+    [
+      2,
+      [...train, "--tokenizer", "word"],
+      "error: option '--tokenizer <kind>' argument 'word' is invalid. Allowed choices are char, byte, gpt2.",
+    ],
+    [2, [...train, "extra"], "error: too many arguments for 'train'. Expected 0 arguments but got 1."],
+    [2, [...train, "--heads", "3"], "error: GPT: expected width to be a multiple of 3 heads, got 128"],
+    [
+      2,
+      [...train, "--steps", "5", "--warmup", "6"],
+      "error: Trainer: expected warmup to be an integer from 0 to 5, got 6",
+    ],
+    [2, [...train, "--min-lr", "1"], "error: Trainer: expected minLr to be a number from 0 to 0.001, got 1"],
+    [2, [...train, "--resume"], "error: --out run: has no run to resume"],
+    [2, ["train", "--resume", ...out], "error: --out run: has no run to resume"],
+    [2, [...generate, "--top-p", "0"], "Expected a number from 5e-324 to 1."],
+    [2, [...generate, "y"], "error: too many arguments for 'generate'. Expected 1 argument but got 2."],
+    [2, ["info", "--json"], "error: unknown option '--json'"],
+    [1, ["train", "--data", "none.txt", ...out], "none.txt: ENOENT: no such file or directory"],
+    [1, ["train", "--data", ".", ...out], "EISDIR"],
+    [1, ["train", "--data", "empty.txt", ...out], "empty.txt: expected a text, got an empty file"],
+    [
+      1,
+      ["train", "--data", "short.txt", ...out],
+      "short.txt: expected more than the 128 tokens of --context for training, got 90",
+    ],
+    [
+      1,
+      ["train", "--data", "short.txt", ...out, "--context", "20"],
+      "short.txt: expected more than the 20 tokens of --context for validation, got 10",
+    ],
+    [1, ["train", ...data, "--out", "book.txt"], "error: book.txt: ENOTDIR"],
+    [1, ["train", ...data, "--validation", "none.txt", ...out], "none.txt: ENOENT"],
+    [1, generate, "error: none: expected a checkpoint or a folder of checkpoints, found neither"],
+    [1, ["generate", "--model", "book.txt"], "error: book.txt: ENOTDIR"],
+  ])("exit code %d: heed %s", async ([expected, args, message]) => {
+    const cwd = temporaryFolder();
+    writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));
+    writeFileSync(path.join(cwd, "short.txt"), "silence ...".repeat(10).slice(0, 100));
+    writeFileSync(path.join(cwd, "empty.txt"), "");
+    const { code, stdout, stderr } = await heed(args, { cwd });
+    expect(stderr).toContain(message);
+    expect(stderr).toMatch(/^error: [^\n]*\n$/);
+    expect({ code, stdout }).toEqual({ code: expected, stdout: "" });
+  });
+
+  test("HEED_DEBUG=1 adds where it happened", async () => {
+    const { code, stderr } = await heed(generate, { env: { HEED_DEBUG: "1" } });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: none: .*\nHeedError: none: .*\n {4}at /);
+  });
+});
