@@ -33,8 +33,7 @@ inline void check_list(const char* op, const char* name, const ViewList& list, c
          static_cast<long long>(list.size()));
   char item[32];
   for (int64_t t = 0; t < list.size(); t++) {
-    expect_f32(op, item_name(item, name, t), list[t]);
-    expect_same_shape(op, item, list[t], params[t]);
+    expect_f32_like(op, item_name(item, name, t), &list[t], params[t]);
   }
 }
 
@@ -53,15 +52,15 @@ void HEED_ISA::adamw(Stream& stream, OutList params, InList grads, OutList m, Ou
   check_list(op, "m", m, params);
   check_list(op, "v", v, params);
   if (norm) {
-    expect_f32(op, "norm", *norm);
-    if (norm->numel() != 1) expect_shape(op, "norm", *norm, {1});
+    expect_scalar(op, "norm", *norm);
     check_range(op, "max_norm", max_norm, max_norm > 0, "above 0");
   }
   check_range(op, "lr", lr, lr >= 0 && lr < INFINITY, "of at least 0 and finite");
   check_range(op, "beta1", beta1, beta1 >= 0 && beta1 < 1, "in [0, 1)");
   check_range(op, "beta2", beta2, beta2 >= 0 && beta2 < 1, "in [0, 1)");
   check_range(op, "eps", eps, eps >= 0 && eps < INFINITY, "of at least 0 and finite");
-  check_range(op, "weight_decay", weight_decay, weight_decay >= 0 && weight_decay < INFINITY, "of at least 0 and finite");
+  check_range(op, "weight_decay", weight_decay, weight_decay >= 0 && weight_decay < INFINITY,
+              "of at least 0 and finite");
   if (step < 1) fail(Code::range, "%s: expected step of at least 1, got %lld", op, static_cast<long long>(step));
 
   const double b1 = beta1, b2 = beta2, t = static_cast<double>(step);

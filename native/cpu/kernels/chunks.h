@@ -1,6 +1,8 @@
 // One parallel loop over all elements of a list of tensors: they are cut into chunks that never span two tensors, so
 // that many small tensors cost one loop, and a large one is shared among the threads.
 #pragma once
+#include <cstdio>
+
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {

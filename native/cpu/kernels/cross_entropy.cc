@@ -1,9 +1,10 @@
 // Softmax cross-entropy with label smoothing (Szegedy et al., 2016), loss and gradient in one go over rows of V logits.
 //
-// loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows counted.
-// The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018): a row
-// comes from memory once and, for the gradient, once more from cache. Rows run in parallel; losses are summed in f64 over
-// fixed chunks. Ignored rows, also when they are all of them, give a loss and gradient of 0. Logits may be -inf.
+// loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
+// count. The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+// 2018): a row comes from memory once, and its exponentials, left in dlogits, are scaled from cache. Rows run in
+// parallel; losses are summed in f64 over fixed chunks. Ignored rows, also when they are all of them, give a loss and a
+// gradient of 0. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits only.
 #include "cpu/kernels/rows.h"
 
 namespace heed::cpu {
@@ -15,56 +16,74 @@ struct Settings {
   double smoothing;
 };
 
-// Σ e^x = sum · e^max; spread = Σ x, only where smoothing asks for it (a logit of -inf makes it -inf).
+// What one pass over a row finds. Block b's exponentials were taken against references[b], the maximum so far.
 struct Normaliser {
-  float max;
-  double sum, spread;
+  static constexpr int64_t kBlocks = 64;
+  float max = -INFINITY;
+  double sum = 0;     // Σ e^{x - max}
+  double spread = 0;  // Σ x, only where smoothing asks for it (a logit of -inf makes it -inf)
+  float references[kBlocks];
 };
 
-inline Normaliser normaliser(const float* x, int64_t V, bool smoothing) {
-  constexpr int64_t kBlock = 1024;  // 4 KB: what the maximum has read, the sum finds in L1
-  Normaliser n{-INFINITY, 0, 0};
-  for (int64_t begin = 0; begin < V; begin += kBlock) {
-    const int64_t size = min_of(kBlock, V - begin);
-    const float* block = x + begin;
+// At least 4 KB: what the maximum has read, the sum finds in L1.
+inline int64_t block_size(int64_t V) { return max_of<int64_t>(1024, ceil_div(V, Normaliser::kBlocks)); }
+
+// The exponentials go to `e`, if given, for the gradient.
+inline void normalise(Normaliser& n, float* e, const float* x, int64_t V, bool smoothing) {
+  const int64_t block = block_size(V);
+  for (int64_t begin = 0; begin < V; begin += block) {
+    const int64_t size = min_of(block, V - begin);
     const vf lowest = set1(-INFINITY);
     vf top[4] = {lowest, lowest, lowest, lowest};
-    over_row(size, [&](int64_t i, auto lanes, int u) { top[u] = vmax(lanes.keep(lanes.load(block + i), -INFINITY), top[u]); });
+    over_row(size, [&](int64_t i, auto lanes, int u) {
+      top[u] = vmax(lanes.keep(lanes.load(x + begin + i), -INFINITY), top[u]);
+    });
     const float highest = hmax(top);
     if (highest > n.max) {
-      n.sum *= std::exp(static_cast<double>(n.max) - highest);
+      if (n.sum > 0) n.sum *= std::exp(static_cast<double>(n.max) - highest);
       n.max = highest;
     }
+    n.references[begin / block] = n.max;
     // Before the first finite logit there is no maximum to subtract; e^{-inf} is 0 without.
-    const vf reference = set1(n.max == -INFINITY ? 0 : n.max);
+    const float reference = n.max == -INFINITY ? 0 : n.max;
     vf sum[4] = {}, spread[4] = {};
     over_row(size, [&](int64_t i, auto lanes, int u) {
-      const vf d = lanes.load(block + i) - reference;
-      sum[u] += lanes.keep(vexp(d));
+      const vf d = lanes.load(x + begin + i) - set1(reference), exponential = vexp(d);
+      if (e) lanes.store(e + begin + i, exponential);
+      sum[u] += lanes.keep(exponential);
       if (smoothing) spread[u] += lanes.keep(d);
     });
     n.sum += hsum(sum);
-    if (smoothing) n.spread += hsum(spread) + static_cast<double>(size) * reference[0];
+    if (smoothing) n.spread += hsum(spread) + static_cast<double>(size) * reference;
   }
-  return n;
 }
 
-inline double loss_of_row(const float* x, int32_t target, const Normaliser& n, const Settings& s) {
+// From the exponentials in dx.
+inline void gradient(float* dx, int32_t target, const Normaliser& n, const Settings& s, double scale) {
+  const int64_t block = block_size(s.V);
+  const vf uniform = set1(static_cast<float>(scale * s.smoothing / static_cast<double>(s.V)));
+  for (int64_t begin = 0; begin < s.V; begin += block) {
+    const float reference = n.references[begin / block];
+    const double share = reference == n.max ? 1 : std::exp(static_cast<double>(reference) - n.max);
+    const vf factor = set1(static_cast<float>(share * scale / n.sum));
+    over_row(min_of(block, s.V - begin), [&](int64_t i, auto lanes, int) {
+      lanes.store(dx + begin + i, lanes.load(dx + begin + i) * factor - uniform);
+    });
+  }
+  dx[target] -= static_cast<float>(scale * (1 - s.smoothing));
+}
+
+// The loss of a row and, if dx is given, its gradient times `scale`.
+inline double row(float* dx, const float* x, int32_t target, const Settings& s, double scale) {
+  const float at_target = x[target];  // before the exponentials may take its place
+  Normaliser n;
+  normalise(n, dx, x, s.V, s.smoothing > 0);
   const double max = n.max;
   double loss = std::log(n.sum);
-  if (s.smoothing < 1) loss += (1 - s.smoothing) * (max - x[target]);
+  if (s.smoothing < 1) loss += (1 - s.smoothing) * (max - at_target);
   if (s.smoothing > 0) loss += s.smoothing * (max - n.spread / static_cast<double>(s.V));
+  if (dx) gradient(dx, target, n, s, scale);
   return loss;
-}
-
-inline void gradient_of_row(float* dx, const float* x, int32_t target, const Normaliser& n, const Settings& s,
-                            double scale) {
-  const vf max = set1(n.max), factor = set1(static_cast<float>(scale / n.sum));
-  const vf uniform = set1(static_cast<float>(scale * s.smoothing / static_cast<double>(s.V)));
-  over_row(s.V, [&](int64_t i, auto lanes, int) {
-    lanes.store(dx + i, vexp(lanes.load(x + i) - max) * factor - uniform);
-  });
-  dx[target] -= static_cast<float>(scale * (1 - s.smoothing));
 }
 
 // How many rows count.
@@ -88,13 +107,10 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
   const char* op = "cross_entropy";
   expect_rows(op, "logits", logits);
   const int64_t V = logits.dim(-1), rows = leading(logits).numel();
-  expect_f32(op, "loss", loss);
-  if (loss.numel() != 1) expect_shape(op, "loss", loss, {1});
-  if (losses) expect_f32(op, "losses", *losses), expect_same_shape(op, "losses", *losses, leading(logits));
-  if (dlogits) expect_f32(op, "dlogits", *dlogits), expect_same_shape(op, "dlogits", *dlogits, logits);
-  expect_dtype(op, "targets", targets, DType::i32);
-  expect_contiguous(op, "targets", targets);
-  expect_same_shape(op, "targets", targets, leading(logits));
+  expect_scalar(op, "loss", loss);
+  expect_f32_like(op, "losses", losses, leading(logits));
+  expect_f32_like(op, "dlogits", dlogits, logits);
+  expect_i32_like(op, "targets", targets, leading(logits));
   if (!(smoothing >= 0 && smoothing <= 1))
     fail(Code::range, "%s: expected smoothing from 0 to 1, got %g", op, smoothing);
 
@@ -113,9 +129,7 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
       for (int64_t r = begin; r < end; r++) {
         double row_loss = 0;
         if (target[r] != settings.ignore_index) {
-          const Normaliser n = normaliser(x + r * V, V, settings.smoothing > 0);
-          row_loss = loss_of_row(x + r * V, target[r], n, settings);
-          if (dx) gradient_of_row(dx + r * V, x + r * V, target[r], n, settings, scale);
+          row_loss = row(dx ? dx + r * V : nullptr, x + r * V, target[r], settings, scale);
         } else if (dx) {
           std::memset(dx + r * V, 0, static_cast<size_t>(V) * sizeof(float));
         }

@@ -33,8 +33,7 @@ inline double sum_of_squares(const float* x, int64_t n) {
 
 void HEED_ISA::global_norm(Stream& stream, Out norm, InList grads) {
   const char* op = "global_norm";
-  expect_f32(op, "norm", norm);
-  if (norm.numel() != 1) expect_shape(op, "norm", norm, {1});
+  expect_scalar(op, "norm", norm);
   char name[32];
   for (int64_t t = 0; t < grads.size(); t++) expect_f32(op, item_name(name, "grads", t), grads[t]);
 

@@ -94,7 +94,8 @@ struct Backward {
 };
 
 // gradient[C] (+)= Σ_chunks partial[chunk]
-inline void combine(float* gradient, const float* partials, int64_t chunks, int64_t stride, int64_t C, bool accumulate) {
+inline void combine(float* gradient, const float* partials, int64_t chunks, int64_t stride, int64_t C,
+                    bool accumulate) {
   parallel_for(C, 512, [=](int64_t begin, int64_t end) {
     over_row(end - begin, [&](int64_t i, auto lanes, int) {
       vf sum{};
@@ -113,20 +114,14 @@ void HEED_ISA::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mea
   const char* op = "layernorm_forward";
   expect_rows(op, "inp", inp);
   const int64_t C = inp.dim(-1), rows = leading(inp).numel();
-  expect_f32(op, "out", out);
-  expect_same_shape(op, "out", out, inp);
   if (!residual != !sum) fail(Code::argument, "%s: expected residual and sum together, got one of them", op);
-  const struct {
-    const char* name;
-    const TensorView* view;
-  } alike[] = {{"residual", residual}, {"sum", sum}}, per_row[] = {{"mean", mean}, {"rstd", rstd}},
-    per_column[] = {{"weight", weight}, {"bias", bias}};
-  for (const auto& [name, view] : alike)
-    if (view) expect_f32(op, name, *view), expect_same_shape(op, name, *view, inp);
-  for (const auto& [name, view] : per_row)
-    if (view) expect_f32(op, name, *view), expect_same_shape(op, name, *view, leading(inp));
-  for (const auto& [name, view] : per_column)
-    if (view) expect_f32(op, name, *view), expect_shape(op, name, *view, {C});
+  expect_f32_like(op, "out", &out, inp);
+  expect_f32_like(op, "sum", sum, inp);
+  expect_f32_like(op, "residual", residual, inp);
+  expect_f32_like(op, "mean", mean, leading(inp));
+  expect_f32_like(op, "rstd", rstd, leading(inp));
+  expect_f32_like(op, "weight", weight, last(inp));
+  expect_f32_like(op, "bias", bias, last(inp));
   if (!(eps >= 0)) fail(Code::range, "%s: expected eps of at least 0, got %g", op, eps);
   if (rows == 0) return;
 
@@ -153,25 +148,29 @@ void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptO
   const char* op = "layernorm_backward";
   expect_rows(op, "inp", inp);
   const int64_t C = inp.dim(-1), rows = leading(inp).numel();
-  const struct {
-    const char* name;
-    const TensorView* view;
-  } alike[] = {{"dinp", &dinp}, {"dout", &dout}, {"dsum", dsum}}, per_row[] = {{"mean", &mean}, {"rstd", &rstd}},
-    per_column[] = {{"weight", weight}, {"dweight", dweight}, {"dbias", dbias}};
-  for (const auto& [name, view] : alike)
-    if (view) expect_f32(op, name, *view), expect_same_shape(op, name, *view, inp);
-  for (const auto& [name, view] : per_row)
-    if (view) expect_f32(op, name, *view), expect_same_shape(op, name, *view, leading(inp));
-  for (const auto& [name, view] : per_column)
-    if (view) expect_f32(op, name, *view), expect_shape(op, name, *view, {C});
+  expect_f32_like(op, "dinp", &dinp, inp);
+  expect_f32_like(op, "dout", &dout, inp);
+  expect_f32_like(op, "dsum", dsum, inp);
+  expect_f32_like(op, "mean", &mean, leading(inp));
+  expect_f32_like(op, "rstd", &rstd, leading(inp));
+  expect_f32_like(op, "weight", weight, last(inp));
+  expect_f32_like(op, "dweight", dweight, last(inp));
+  expect_f32_like(op, "dbias", dbias, last(inp));
 
   // At most 128 chunks, for balance; at least 16 rows in each, so that the parts are small beside what is read.
   const int64_t grain = max_of<int64_t>(16, ceil_div(rows, 128)), chunks = ceil_div(rows, grain), stride = 2 * C;
   const bool parameters = dweight || dbias;
   const Stream::Workspace workspace(stream, op, parameters ? static_cast<size_t>(chunks * stride) * sizeof(float) : 0);
   float *partials = workspace.f32(), *dw = dweight ? dweight->f32() : nullptr, *db = dbias ? dbias->f32() : nullptr;
-  const Backward backward{dinp.f32(), dout.f32(), dsum ? dsum->f32() : nullptr, inp.f32(),
-                          weight ? weight->f32() : nullptr, mean.f32(), rstd.f32(), C, accumulate_dinp};
+  const Backward backward{dinp.f32(),
+                          dout.f32(),
+                          dsum ? dsum->f32() : nullptr,
+                          inp.f32(),
+                          weight ? weight->f32() : nullptr,
+                          mean.f32(),
+                          rstd.f32(),
+                          C,
+                          accumulate_dinp};
   stream.launch(op, [=] {
     parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
       float* part = partials ? partials + begin / grain * stride : nullptr;

@@ -12,10 +12,32 @@ inline void expect_rows(const char* op, const char* name, const TensorView& view
   expect_f32(op, name, view);
 }
 
-// What a value per row has the shape of. Only its shape means anything.
+// The shapes of a value per row and of a value per column, as views of which only the shape means anything.
 inline TensorView leading(TensorView view) {
   view.rank--;
   return view;
+}
+inline TensorView last(const TensorView& view) {
+  TensorView column;
+  column.rank = 1;
+  column.shape[0] = view.dim(-1);
+  return column;
+}
+
+// If given: f32, contiguous, and of the shape of `other`.
+inline void expect_f32_like(const char* op, const char* name, const TensorView* view, const TensorView& other) {
+  if (!view) return;
+  expect_f32(op, name, *view);
+  expect_same_shape(op, name, *view, other);
+}
+inline void expect_i32_like(const char* op, const char* name, const TensorView& view, const TensorView& other) {
+  expect_dtype(op, name, view, DType::i32);
+  expect_contiguous(op, name, view);
+  expect_same_shape(op, name, view, other);
+}
+inline void expect_scalar(const char* op, const char* name, const TensorView& view) {
+  expect_f32(op, name, view);
+  if (view.numel() != 1) expect_shape(op, name, view, {1});
 }
 
 inline vi lane_index() {

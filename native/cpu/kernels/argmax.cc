@@ -1,0 +1,26 @@
+// The index of the largest element of each row of the last dimension; the lowest index wins a tie, NaN loses to all.
+//
+// One pass keeps the maximum of blocks and which block had it first, so that only that block is searched for the index.
+// Rows run in parallel.
+#include "cpu/kernels/select.h"
+
+namespace heed::cpu {
+
+void HEED_ISA::argmax(Stream& stream, Out ids, In inp) {
+  const char* op = "argmax";
+  expect_rows(op, "inp", inp);
+  const int64_t V = inp.dim(-1), rows = leading(inp).numel();
+  expect_i32_like(op, "ids", ids, leading(inp));
+  if (rows == 0) return;
+  if (V == 0) fail(Code::shape, "%s: expected inp with at least 1 column, got 0", op);
+
+  int32_t* out = ids.i32();
+  const float* x = inp.f32();
+  stream.launch(op, [=] {
+    parallel_for(rows, rows_per_task(V), [=](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; r++) out[r] = static_cast<int32_t>(argmax_row(x + r * V, V));
+    });
+  });
+}
+
+}  // namespace heed::cpu

@@ -1,0 +1,87 @@
+// The largest elements of a row: the order, argmax, and the k largest without a sort of the rest.
+//
+// One order everywhere: falling value, rising index among equals (0 and -0 are equal), NaN after everything.
+#pragma once
+#include <algorithm>
+
+#include "cpu/kernels/rows.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// An element that is not NaN as one number: the higher comes first.
+struct Candidate {
+  uint64_t key;
+  int64_t index() const { return static_cast<uint32_t>(~key); }
+};
+struct ComesFirst {
+  bool operator()(Candidate a, Candidate b) const { return a.key > b.key; }
+};
+
+inline Candidate candidate(float x, int64_t index) {
+  const float value = x + 0.0f;  // -0 becomes 0
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
+  return {static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~static_cast<uint32_t>(index))};
+}
+
+inline int64_t argmax_row(const float* x, int64_t n) {
+  constexpr int64_t kBlock = 512;
+  float best = -INFINITY;
+  int64_t first = 0;  // where the first block with the maximum begins
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    vf top[4] = {set1(best), set1(best), set1(best), set1(best)};
+    over_row(min_of(kBlock, n - begin), [&](int64_t i, auto lanes, int u) {
+      top[u] = vmax(lanes.keep(lanes.load(x + begin + i), -INFINITY), top[u]);  // a NaN never wins
+    });
+    const float highest = hmax(top);
+    if (highest > best) {
+      best = highest;
+      first = begin;
+    }
+  }
+  for (int64_t i = first; i < n; i++)
+    if (x[i] == best) return i;
+  return 0;  // nothing but NaN
+}
+
+// sink(i) for every x[i] > threshold, in order; the sink may raise the threshold.
+template <class Sink>
+inline void for_above(const float* x, int64_t n, const float& threshold, const Sink& sink) {
+  constexpr int64_t kStep = 4 * kWidth;
+  for (int64_t begin = 0; begin < n; begin += kStep) {
+    const int64_t end = min_of(begin + kStep, n);
+    if (end - begin == kStep) {
+      vf top = set1(threshold);
+      for (int64_t i = begin; i < end; i += kWidth) top = vmax(load(x + i), top);
+      if (!(hmax(top) > threshold)) continue;
+    }
+    for (int64_t i = begin; i < end; i++)
+      if (x[i] > threshold) sink(i);
+  }
+}
+
+inline int64_t top_capacity(int64_t n, int64_t k) { return min_of(n, max_of<int64_t>(2 * k, 256)); }
+
+// The first k <= n of the order that are above -inf, in any order, into kept[top_capacity(n, k)]; how many they are.
+// Candidates collect until the buffer is full; it is then cut to its best k, the last of which is the new threshold.
+inline int64_t select_top(Candidate* kept, const float* x, int64_t n, int64_t k) {
+  const int64_t capacity = top_capacity(n, k);
+  int64_t count = 0;
+  float threshold = -INFINITY;
+  if (k == 0) return 0;
+  for_above(x, n, threshold, [&](int64_t i) {
+    kept[count++] = candidate(x[i], i);
+    if (count < capacity || capacity == k) return;
+    std::nth_element(kept, kept + k - 1, kept + count, ComesFirst{});
+    threshold = x[kept[k - 1].index()];
+    count = k;
+  });
+  if (count <= k) return count;
+  std::nth_element(kept, kept + k - 1, kept + count, ComesFirst{});
+  return k;
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA
