@@ -14,22 +14,30 @@ namespace {
 
 constexpr int64_t kTile = 16;  // a cache line of f32, and a size the compiler transposes in registers
 
+// Not inlined: lane by lane takes longer than a call, and every pair of dtypes would hold several copies.
 template <class T>
-inline void gather(T (&lanes)[kWidth], const T* in, int64_t stride, int64_t n) {
-  if (stride == 1 && n == kWidth) {
-    __builtin_memcpy(lanes, in, sizeof lanes);
-  } else {
-    __builtin_memset(lanes, 0, sizeof lanes);
-    for (int64_t k = 0; k < n; k++) lanes[k] = in[k * stride];
-  }
+__attribute__((noinline)) void gather_lanes(T (&lanes)[kWidth], const T* in, int64_t stride, int64_t n) {
+  std::memset(lanes, 0, sizeof lanes);
+  for (int64_t k = 0; k < n; k++) lanes[k] = in[k * stride];
+}
+template <class T>
+__attribute__((noinline)) void scatter_lanes(T* out, const T (&lanes)[kWidth], int64_t stride, int64_t n) {
+  for (int64_t k = 0; k < n; k++) out[k * stride] = lanes[k];
 }
 
+template <class T>
+inline void gather(T (&lanes)[kWidth], const T* in, int64_t stride, int64_t n) {
+  if (stride == 1 && n == kWidth)
+    __builtin_memcpy(lanes, in, sizeof lanes);
+  else
+    gather_lanes(lanes, in, stride, n);
+}
 template <class T>
 inline void scatter(T* out, const T (&lanes)[kWidth], int64_t stride, int64_t n) {
   if (stride == 1 && n == kWidth)
     __builtin_memcpy(out, lanes, sizeof lanes);
   else
-    for (int64_t k = 0; k < n; k++) out[k * stride] = lanes[k];
+    scatter_lanes(out, lanes, stride, n);
 }
 
 // A row of the same type on both sides is moved unchanged; the dispatch below sees to it that such a type is an
@@ -75,6 +83,22 @@ int tiled_dimension(const Loop<2>& loop) {
   return -1;
 }
 
+// turned[r][c] = in[r + c · stride]. Not inlined: one copy for each type, not one for each pair.
+template <class T>
+__attribute__((noinline)) void turn_tile(T (&turned)[kTile][kTile], const T* in, int64_t stride, int64_t rows,
+                                         int64_t columns) {
+  T read[kTile][kTile];
+  if (rows == kTile && columns == kTile) {
+    for (int64_t c = 0; c < kTile; c++) __builtin_memcpy(read[c], in + c * stride, sizeof read[c]);
+  } else {
+    std::memset(read, 0, sizeof read);
+    for (int64_t c = 0; c < columns; c++)
+      for (int64_t r = 0; r < rows; r++) read[c][r] = in[r + c * stride];
+  }
+  for (int64_t r = 0; r < kTile; r++)
+    for (int64_t c = 0; c < kTile; c++) turned[r][c] = read[c][r];
+}
+
 // `inner` is the dimension of out's rows, `d` that of inp's; the others are a loop around the tiles.
 template <class To, class From>
 void copy_tiled(To* out, const From* in, const Loop<2>& loop, int d, bool accumulate) {
@@ -93,20 +117,14 @@ void copy_tiled(To* out, const From* in, const Loop<2>& loop, int d, bool accumu
 
   const auto tile = [&](To* to, const From* from, int64_t r0, int64_t c0) {
     const int64_t rows = min_of(kTile, across - r0), columns = min_of(kTile, along - c0);
-    From read[kTile][kTile], turned[kTile][kTile];
-    from += r0 + c0 * loop.stride(1);
-    if (rows == kTile && columns == kTile) {
-      for (int64_t c = 0; c < kTile; c++) __builtin_memcpy(read[c], from + c * loop.stride(1), sizeof read[c]);
-    } else {
-      std::memset(read, 0, sizeof read);
-      for (int64_t c = 0; c < columns; c++)
-        for (int64_t r = 0; r < rows; r++) read[c][r] = from[r + c * loop.stride(1)];
-    }
-    for (int64_t r = 0; r < kTile; r++)
-      for (int64_t c = 0; c < kTile; c++) turned[r][c] = read[c][r];
+    From turned[kTile][kTile];
+    turn_tile(turned, from + r0 + c0 * loop.stride(1), loop.stride(1), rows, columns);
     to += r0 * loop.strides[0][d] + c0 * loop.stride(0);
-    for (int64_t r = 0; r < rows; r++)
-      copy_row(to + r * loop.strides[0][d], loop.stride(0), turned[r], 1, columns, accumulate);
+    if (columns == kTile && loop.stride(0) == 1)  // known sizes, which the compiler makes vector moves of
+      for (int64_t r = 0; r < rows; r++) copy_row(to + r * loop.strides[0][d], 1, turned[r], 1, kTile, accumulate);
+    else
+      for (int64_t r = 0; r < rows; r++)
+        copy_row(to + r * loop.strides[0][d], loop.stride(0), turned[r], 1, columns, accumulate);
   };
   const int64_t per_matrix = across_tiles * along_tiles;
   parallel_for(outer.size * per_matrix, kGrain / (kTile * kTile), [&](int64_t begin, int64_t end) {

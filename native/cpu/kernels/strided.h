@@ -108,15 +108,16 @@ struct Repeated {
   vf load(int64_t) const { return v; }
   vf load(int64_t, int64_t) const { return v; }
 };
+// Not inlined: lane by lane takes longer than a call, and every kernel would hold several copies.
 struct Strided {
   float* p;
   int64_t stride;
-  vf load(int64_t i, int64_t n = kWidth) const {
+  __attribute__((noinline)) vf load(int64_t i, int64_t n = kWidth) const {
     float lanes[kWidth] = {};
     for (int64_t k = 0; k < n; k++) lanes[k] = p[(i + k) * stride];
     return HEED_ISA::load(lanes);
   }
-  void store(int64_t i, vf v, int64_t n = kWidth) const {
+  __attribute__((noinline)) void store(int64_t i, vf v, int64_t n = kWidth) const {
     float lanes[kWidth];
     HEED_ISA::store(lanes, v);
     for (int64_t k = 0; k < n; k++) p[(i + k) * stride] = lanes[k];

@@ -34,9 +34,12 @@ inline vf silu(vf x) {
   const vf c = vmax(x, set1(-104.0f));
   return select(x == x, c * sigmoid(c), x);
 }
+// σ(x) + x σ'(x)
 inline vf silu_slope(vf x) {
   const vf c = vmin(vmax(x, set1(-104.0f)), set1(104.0f));
-  return select(x == x, fma(c, sigmoid_slope(c), sigmoid(c)), x);
+  const vf e = vexp(-vabs(c)), r = reciprocal(set1(1.0f) + e);
+  const vf s = select(c > vf{}, r, e * r);
+  return select(x == x, fma(c * e * r, r, s), x);
 }
 
 template <UnaryKind kind>
