@@ -8,9 +8,9 @@ namespace heed::cpu {
 
 void HEED_ISA::bias_backward(Stream& stream, Out dbias, In dout, Bool accumulate) {
   constexpr const char* op = "bias_backward";
+  if (dout.rank < 1) fail(Code::shape, "%s: expected dout with at least 1 dimension, got shape []", op);
   expect_f32(op, "dout", dout);
   expect_f32(op, "dbias", dbias);
-  if (dout.rank < 1) fail(Code::shape, "%s: expected dout with at least 1 dimension, got a scalar", op);
   const int64_t width = dout.dim(-1);
   expect_shape(op, "dbias", dbias, {width});
   if (width == 0) return;

@@ -2,6 +2,7 @@
 // where each matrix of a batch lies. See gemm.cc for the whole.
 #pragma once
 #include "cpu/kernels/activation.h"
+#include "cpu/kernels/gemm_pack.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -23,6 +24,7 @@ struct Matrices {
   }
 
   float* at(int64_t batch) const {
+    if (!data) return nullptr;
     float* p = data;
     for (int i = batch_rank - 1; i >= 0; i--) {
       p += batch % batch_shape[i] * batch_strides[i];
@@ -33,19 +35,30 @@ struct Matrices {
 };
 
 struct Problem {
-  int64_t batch, m, n, k;
+  int64_t batch = 1, m = 0, n = 0, k = 0;
   Matrices a, b, out, residual, preact, dact;  // data is null where an optional one is absent
-  const float* bias;
-  Activation activation;
-  bool accumulate;
+  Matrices partial;  // where sums over a part of K wait for the rest: out, unless the epilogue needs its old value
+  const float* bias = nullptr;
+  Activation activation = Activation::none;
+  bool accumulate = false;
 
   // Whether the result is the bare product, so that an earlier value of `out` may be added at any time.
-  bool plain() const {
-    return !bias && !residual.data && !preact.data && !dact.data && activation == Activation::none;
-  }
+  bool plain() const { return !bias && !residual.data && !preact.data && !dact.data && activation == Activation::none; }
 };
 
-inline vf load_upto(const float* p, int64_t n) { return n >= kWidth ? load(p) : load_n(p, n); }
+// One matrix of the batch, at the beginning of each of its operands.
+struct Target {
+  float *out, *partial, *preact;
+  const float *dact, *residual;
+
+  Target(const Problem& p, int64_t batch)
+      : out(p.out.at(batch)),
+        partial(p.partial.at(batch)),
+        preact(p.preact.at(batch)),
+        dact(p.dact.at(batch)),
+        residual(p.residual.at(batch)) {}
+};
+
 inline void store_upto(float* p, vf v, int64_t n) {
   if (n >= kWidth)
     store(p, v);
@@ -53,53 +66,53 @@ inline void store_upto(float* p, vf v, int64_t n) {
     store_n(p, v, n);
 }
 
-// Puts a tile of sums (rows × columns, `stride` apart, readable to a whole vector) at (i, j) of a batch's output:
-// added to what earlier passes over K left there unless this is the first, and through the epilogue if it is the last.
+// Puts a tile of sums (rows × columns, `stride` apart, readable to a whole vector) at (i, j) of its matrix: added to
+// what earlier passes over K left unless this is the first, and through the epilogue if it is the last.
 template <Activation activation>
-inline void finish_rows(const Problem& p, const float* tile, int64_t stride, int64_t batch, int64_t i, int64_t j,
+inline void finish_rows(const Problem& p, const Target& t, const float* tile, int64_t stride, int64_t i, int64_t j,
                         int64_t rows, int64_t columns, bool first, bool last) {
   const bool plain = p.plain();
-  float* const out = p.out.at(batch) + i * p.out.row + j;
-  const auto at = [&](const Matrices& m, int64_t r) { return m.data ? m.at(batch) + (i + r) * m.row + j : nullptr; };
-  for (int64_t r = 0; r < rows; r++) {
-    float* const c = out + r * p.out.row;
-    const bool add = !first || (p.accumulate && plain);
+  const bool add = !first || (p.accumulate && plain);
+  const auto at = [j](auto* matrix, const Matrices& m, int64_t r) { return matrix ? matrix + r * m.row + j : nullptr; };
+  for (int64_t r = i; r < i + rows; r++, tile += stride) {
+    float* const out = at(t.out, p.out, r);
+    float* const partial = at(t.partial, p.partial, r);
     if (!last || plain) {
       for (int64_t v = 0; v < columns; v += kWidth) {
         const int64_t n = columns - v;
-        const vf x = load(tile + r * stride + v);
-        store_upto(c + v, add ? x + load_upto(c + v, n) : x, n);
+        const vf x = load(tile + v);
+        store_upto(partial + v, add ? x + load_upto(partial + v, n) : x, n);
       }
       continue;
     }
-    const float* const dact = at(p.dact, r);
-    const float* const residual = at(p.residual, r);
-    float* const preact = at(p.preact, r);
+    float* const preact = at(t.preact, p.preact, r);
+    const float* const dact = at(t.dact, p.dact, r);
+    const float* const residual = at(t.residual, p.residual, r);
     for (int64_t v = 0; v < columns; v += kWidth) {
       const int64_t n = columns - v;
-      vf x = load(tile + r * stride + v);
-      if (add) x = x + load_upto(c + v, n);
+      vf x = load(tile + v);
+      if (add) x = x + load_upto(partial + v, n);
       if (p.bias) x = x + load_upto(p.bias + j + v, n);
       if (preact) store_upto(preact + v, x, n);
       x = dact ? x * activate_grad<activation>(load_upto(dact + v, n)) : activate<activation>(x);
       if (residual) x = x + load_upto(residual + v, n);
-      if (p.accumulate) x = x + load_upto(c + v, n);
-      store_upto(c + v, x, n);
+      if (p.accumulate) x = x + load_upto(out + v, n);
+      store_upto(out + v, x, n);
     }
   }
 }
 
-inline void finish(const Problem& p, const float* tile, int64_t stride, int64_t batch, int64_t i, int64_t j,
+inline void finish(const Problem& p, const Target& t, const float* tile, int64_t stride, int64_t i, int64_t j,
                    int64_t rows, int64_t columns, bool first, bool last) {
   switch (p.activation) {
     case Activation::none:
-      return finish_rows<Activation::none>(p, tile, stride, batch, i, j, rows, columns, first, last);
+      return finish_rows<Activation::none>(p, t, tile, stride, i, j, rows, columns, first, last);
     case Activation::relu:
-      return finish_rows<Activation::relu>(p, tile, stride, batch, i, j, rows, columns, first, last);
+      return finish_rows<Activation::relu>(p, t, tile, stride, i, j, rows, columns, first, last);
     case Activation::gelu_tanh:
-      return finish_rows<Activation::gelu_tanh>(p, tile, stride, batch, i, j, rows, columns, first, last);
+      return finish_rows<Activation::gelu_tanh>(p, t, tile, stride, i, j, rows, columns, first, last);
     case Activation::gelu_erf:
-      return finish_rows<Activation::gelu_erf>(p, tile, stride, batch, i, j, rows, columns, first, last);
+      return finish_rows<Activation::gelu_erf>(p, t, tile, stride, i, j, rows, columns, first, last);
   }
 }
 

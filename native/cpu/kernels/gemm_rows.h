@@ -88,7 +88,7 @@ inline void multiply_few(const Problem& p) {
         dot_rows<M>(p, a, b, columns, sums);
       else
         scale_rows<M>(p, a, b, columns, sums);
-      finish(p, sums, kStrip, batch, 0, j, M, columns, true, true);
+      finish(p, Target(p, batch), sums, kStrip, 0, j, M, columns, true, true);
     }
   });
 }
@@ -101,14 +101,22 @@ inline bool few_rows(const Problem& p) {
 
 inline void multiply_few_rows(const Problem& p) {
   switch (p.m) {
-    case 1: return multiply_few<1>(p);
-    case 2: return multiply_few<2>(p);
-    case 3: return multiply_few<3>(p);
-    case 4: return multiply_few<4>(p);
-    case 5: return multiply_few<5>(p);
-    case 6: return multiply_few<6>(p);
-    case 7: return multiply_few<7>(p);
-    case 8: return multiply_few<8>(p);
+    case 1:
+      return multiply_few<1>(p);
+    case 2:
+      return multiply_few<2>(p);
+    case 3:
+      return multiply_few<3>(p);
+    case 4:
+      return multiply_few<4>(p);
+    case 5:
+      return multiply_few<5>(p);
+    case 6:
+      return multiply_few<6>(p);
+    case 7:
+      return multiply_few<7>(p);
+    case 8:
+      return multiply_few<8>(p);
   }
 }
 

@@ -1,143 +1,198 @@
 // The matrix product of many rows: packed panels, a register-blocked micro-kernel and cache blocking (Goto & van de
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
-// Both operands are packed once a pass over K: A into panels of kRows, B into panels of kColumns. The micro-kernel
-// keeps a kRows × kColumns tile of sums in registers; a task multiplies a block of A panels that stays in L2 by some B
-// panels. Tasks are the grid of blocks over rows, columns and batch, so awkward shapes still balance. Blocks do not
-// depend on the number of threads, and every element is summed over k in order: the bits do not change with it.
+// An item of work is a block of A panels, which stays in L2, times a block of B panels, over `depth` of K. An operand
+// that several items need is packed ahead, by all threads; one that a single item needs is packed by that item, into
+// its worker's scratch memory. Each element is summed over k in order and in passes of a depth that K alone decides, so
+// its bits depend neither on the blocks nor on the number of threads.
 #pragma once
 #include "cpu/kernels/gemm.h"
-#include "cpu/kernels/gemm_pack.h"
+#include "cpu/kernels/gemm_micro.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Accumulators fill the registers: 28 of 32 with AVX-512, 12 of 16 without; the rest hold B and a broadcast of A.
-#if defined(__AVX512F__)
-constexpr int kRows = 14;
-#else
-constexpr int kRows = 6;
-#endif
-constexpr int kColumns = 2 * kWidth;
+// n cut into even parts of at most `most`: the size of a part.
+inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div(n, ceil_div(n, most)); }
 
-// tile[kRows][kColumns] = Σ_p a[p][·] b[p][·]; `vectors` of the two are computed.
-template <int vectors>
-inline void micro_kernel(int64_t k, const float* a, const float* b, float* tile) {
-  vf sum[kRows][vectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; i++)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) sum[i][v] = vf{};
-  for (int64_t p = 0; p < k; p++, a += kRows, b += kColumns) {
-    vf column[vectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) column[v] = load(b + v * kWidth);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; i++) {
-      const vf x = set1(a[i]);
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++) sum[i][v] = fma(x, column[v], sum[i][v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; i++)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) store(tile + i * kColumns + v * kWidth, sum[i][v]);
-}
-
-// How a problem is cut; made in the host function, which takes the workspace for it.
+// How a problem is cut; made in the host function, which takes the memory for it.
 struct Tiling {
-  int64_t row_panels, column_panels;
-  int64_t depth;        // k of one pass
-  int64_t passes;       // over K
-  int64_t group;        // matrices of the batch that are packed together
-  int64_t width;        // B panels that are packed together
-  int64_t block_rows;   // A panels of a task
-  int64_t block_width;  // B panels of a task
+  static constexpr int64_t kDepth = 512;
+  static constexpr int64_t kBlockRows = 168, kBlockColumns = 384;
+  static constexpr int64_t kOwnPanels = 4;  // of A, packed at a time by an item
+  static constexpr int64_t kSharedFloats = int64_t{4} << 20;
+  static constexpr int64_t kItemProducts = 1 << 17;  // worth a turn at the counter
 
-  explicit Tiling(const Problem& p) {
-    constexpr int64_t kDepth = 512, kPackedBytes = int64_t{16} << 20;
-    row_panels = ceil_div(p.m, kRows);
-    column_panels = ceil_div(p.n, kColumns);
-    // An epilogue that adds to the old output needs it untouched by partial sums: then K is one pass.
-    const bool one_pass = p.accumulate && !p.plain();
-    passes = one_pass ? 1 : max_of<int64_t>(1, ceil_div(p.k, kDepth));
+  int64_t workers;
+  int64_t row_panels, column_panels;
+  int64_t depth, passes;              // over K
+  int64_t block_rows, block_columns;  // panels of an item
+  bool share_a, share_b;              // packed ahead
+  int64_t height, width;              // panels within a range that is packed ahead
+  int64_t group;                      // matrices of the batch at a time
+  Panels a, b;
+
+  explicit Tiling(const Problem& p) : workers(thread_count()) {
+    passes = max_of<int64_t>(1, ceil_div(p.k, kDepth));
     depth = ceil_div(p.k, passes);
-    block_rows = min_of<int64_t>(row_panels, max_of<int64_t>(1, 168 / kRows));
-    block_width = min_of<int64_t>(column_panels, max_of<int64_t>(1, 256 / kColumns));
-    const int64_t panel_bytes = max_of<int64_t>(1, depth * kColumns * 4);
-    width = min_of(column_panels, max_of<int64_t>(block_width, kPackedBytes / panel_bytes));
-    const int64_t matrix_bytes = max_of<int64_t>(1, (row_panels * kRows + width * kColumns) * depth * 4);
-    group = min_of(p.batch, max_of<int64_t>(1, 2 * kPackedBytes / matrix_bytes));
-    // Small problems: smaller blocks, so that there is work for several threads.
-    while (group * ceil_div(row_panels, block_rows) * ceil_div(width, block_width) < 16 &&
-           (block_rows > 2 || block_width > 1)) {
-      if (block_rows * kRows >= block_width * kColumns && block_rows > 2)
+    // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
+    a.rows = even_part(p.m, kTileRows);
+    a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
+    a.stride = depth * a.lanes + 16;
+    b.rows = b.lanes = kTileColumns;
+    b.stride = depth * b.lanes + 16;
+    row_panels = ceil_div(p.m, a.rows);
+    column_panels = ceil_div(p.n, b.rows);
+
+    block_rows = even_part(row_panels, max_of<int64_t>(1, kBlockRows / kTileRows));
+    block_columns = even_part(column_panels, kBlockColumns / kTileColumns);
+    while (p.batch * row_blocks(row_panels) * column_blocks(column_panels) < 4 * workers &&
+           block_rows * block_columns > 4) {
+      if (block_rows * kTileRows > block_columns * kTileColumns)
         block_rows = ceil_div(block_rows, 2);
-      else if (block_width > 1)
-        block_width = ceil_div(block_width, 2);
       else
-        break;
+        block_columns = ceil_div(block_columns, 2);
     }
+    share_a = column_blocks(column_panels) > 1;
+    share_b = row_blocks(row_panels) > 1;
+    height = share_a
+                 ? min_of(row_panels, ceil_div(max_of(block_rows, kSharedFloats / a.stride), block_rows) * block_rows)
+                 : row_panels;
+    width = share_b ? min_of(column_panels,
+                             ceil_div(max_of(block_columns, kSharedFloats / b.stride), block_columns) * block_columns)
+                    : column_panels;
+    group = share_a || share_b ? max_of<int64_t>(1, min_of(p.batch, 2 * kSharedFloats / (shared_a() + shared_b())))
+                               : p.batch;
   }
 
-  // Floats of packed A and B.
-  int64_t a_panel() const { return depth * kRows; }
-  int64_t b_panel() const { return depth * kColumns; }
-  int64_t a_size() const { return group * row_panels * a_panel(); }
-  int64_t b_size() const { return group * width * b_panel(); }
+  int64_t row_blocks(int64_t panels) const { return ceil_div(panels, block_rows); }
+  int64_t column_blocks(int64_t panels) const { return ceil_div(panels, block_columns); }
+  // Floats: of a matrix's operand that is packed ahead, and of what a worker packs for itself.
+  int64_t shared_a() const { return share_a ? height * a.stride : 0; }
+  int64_t shared_b() const { return share_b ? width * b.stride : 0; }
+  int64_t own_a() const { return share_a ? 0 : min_of(kOwnPanels, block_rows) * a.stride; }
+  int64_t own_b() const { return share_b ? 0 : block_columns * b.stride; }
+  int64_t memory() const { return group * (shared_a() + shared_b()) + workers * (own_a() + own_b()); }
 };
 
-inline void multiply_tiled(const Problem& p, const Tiling& t, float* packed_a, float* packed_b) {
-  const int64_t row_blocks = ceil_div(t.row_panels, t.block_rows);
-  for (int64_t first_matrix = 0; first_matrix < p.batch; first_matrix += t.group) {
-    const int64_t matrices = min_of(t.group, p.batch - first_matrix);
-    for (int64_t pass = 0; pass < t.passes; pass++) {
-      const int64_t k0 = pass * t.depth, k = min_of(t.depth, p.k - k0);
-      parallel_for(matrices * t.row_panels, 4, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-          const int64_t row = i % t.row_panels * kRows;
-          const float* from = p.a.at(first_matrix + i / t.row_panels) + row * p.a.row + k0 * p.a.column;
-          pack_panel<kRows>(packed_a + i * t.a_panel(), from, min_of<int64_t>(kRows, p.m - row), k, p.a.row, p.a.column);
+class TiledProduct {
+ public:
+  TiledProduct(const Problem& problem, const Tiling& tiling, float* memory)
+      : p(problem),
+        t(tiling),
+        shared_a(memory),
+        shared_b(shared_a + t.group * t.shared_a()),
+        own(shared_b + t.group * t.shared_b()) {}
+
+  void run() {
+    for (matrix = 0; matrix < p.batch; matrix += t.group) {
+      matrices = min_of(t.group, p.batch - matrix);
+      for (pass = 0; pass < t.passes; pass++) {
+        k = min_of(t.depth, p.k - pass * t.depth);
+        for (row = 0; row < t.row_panels; row += t.height) {
+          rows = min_of(t.height, t.row_panels - row);
+          for (column = 0; column < t.column_panels; column += t.width) {
+            columns = min_of(t.width, t.column_panels - column);
+            pack_shared();
+            multiply();
+          }
         }
-      });
-      for (int64_t first_panel = 0; first_panel < t.column_panels; first_panel += t.width) {
-        const int64_t panels = min_of(t.width, t.column_panels - first_panel);
-        parallel_for(matrices * panels, 2, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; i++) {
-            const int64_t column = (first_panel + i % panels) * kColumns;
-            const float* from = p.b.at(first_matrix + i / panels) + column * p.b.column + k0 * p.b.row;
-            pack_panel<kColumns>(packed_b + i * t.b_panel(), from, min_of<int64_t>(kColumns, p.n - column), k,
-                                 p.b.column, p.b.row);
-          }
-        });
-        const int64_t column_blocks = ceil_div(panels, t.block_width);
-        parallel_for(matrices * row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end) {
-          alignas(64) float tile[kRows * kColumns];
-          for (int64_t task = begin; task < end; task++) {
-            const int64_t matrix = task / (row_blocks * column_blocks);
-            const int64_t row_block = task / column_blocks % row_blocks, column_block = task % column_blocks;
-            const int64_t last_row = min_of((row_block + 1) * t.block_rows, t.row_panels);
-            const int64_t last_column = min_of((column_block + 1) * t.block_width, panels);
-            for (int64_t jp = column_block * t.block_width; jp < last_column; jp++) {
-              const float* b = packed_b + (matrix * panels + jp) * t.b_panel();
-              const int64_t j = (first_panel + jp) * kColumns, columns = min_of<int64_t>(kColumns, p.n - j);
-              for (int64_t ip = row_block * t.block_rows; ip < last_row; ip++) {
-                const float* a = packed_a + (matrix * t.row_panels + ip) * t.a_panel();
-                const int64_t i = ip * kRows, rows = min_of<int64_t>(kRows, p.m - i);
-                if (columns > kWidth)
-                  micro_kernel<2>(k, a, b, tile);
-                else
-                  micro_kernel<1>(k, a, b, tile);
-                finish(p, tile, kColumns, first_matrix + matrix, i, j, rows, columns, pass == 0, pass == t.passes - 1);
-              }
-            }
-          }
-        });
       }
     }
   }
-}
+
+ private:
+  void pack_a(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
+    const int64_t i = first * t.a.rows;
+    pack_panels(to, t.a, p.a.at(matrix_) + i * p.a.row + pass * t.depth * p.a.column,
+                min_of(panels * t.a.rows, p.m - i), k, p.a.row, p.a.column);
+  }
+  void pack_b(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
+    const int64_t j = first * t.b.rows;
+    pack_panels(to, t.b, p.b.at(matrix_) + j * p.b.column + pass * t.depth * p.b.row,
+                min_of(panels * t.b.rows, p.n - j), k, p.b.column, p.b.row);
+  }
+
+  void pack_shared() const {
+    constexpr int64_t kTogether = 4;  // panels of a task
+    const int64_t a_tasks = t.share_a && column == 0 ? ceil_div(rows, kTogether) : 0;
+    const int64_t b_tasks = t.share_b ? ceil_div(columns, kTogether) : 0;
+    const int64_t tasks = a_tasks + b_tasks;
+    parallel_for(matrices * tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; task++) {
+        const int64_t m = task / tasks, of_a = task % tasks * kTogether, of_b = of_a - a_tasks * kTogether;
+        if (of_b < 0)
+          pack_a(shared_a + (m * t.height + of_a) * t.a.stride, matrix + m, row + of_a, min_of(kTogether, rows - of_a));
+        else
+          pack_b(shared_b + (m * t.width + of_b) * t.b.stride, matrix + m, column + of_b,
+                 min_of(kTogether, columns - of_b));
+      }
+    });
+  }
+
+  void multiply() const {
+    const int64_t row_blocks = t.row_blocks(rows), column_blocks = t.column_blocks(columns);
+    const int64_t items = matrices * row_blocks * column_blocks;
+    const int64_t products = t.block_rows * t.a.rows * t.block_columns * t.b.rows * max_of<int64_t>(1, k);
+    const int64_t grain = max_of<int64_t>(1, Tiling::kItemProducts / products);
+    int64_t next = 0;
+    parallel_for(min_of(t.workers, ceil_div(items, grain)), 1, [&](int64_t worker, int64_t) {
+      float* const own_a = own + worker * (t.own_a() + t.own_b());
+      for (;;) {
+        const int64_t begin = __atomic_fetch_add(&next, grain, __ATOMIC_RELAXED);
+        for (int64_t item = begin; item < min_of(items, begin + grain); item++)
+          multiply_item(item / (row_blocks * column_blocks), item % row_blocks, item / row_blocks % column_blocks,
+                        own_a, own_a + t.own_a());
+        if (begin + grain >= items) return;
+      }
+    });
+  }
+
+  void multiply_item(int64_t m, int64_t row_block, int64_t column_block, float* own_a, float* own_b) const {
+    const Target target(p, matrix + m);
+    const int64_t first_row = row_block * t.block_rows, end_row = min_of(first_row + t.block_rows, rows);
+    const int64_t first_column = column_block * t.block_columns;
+    const int64_t end_column = min_of(first_column + t.block_columns, columns);
+    const float* b = shared_b + (m * t.width + first_column) * t.b.stride;
+    if (!t.share_b) {
+      pack_b(own_b, matrix + m, column + first_column, end_column - first_column);
+      b = own_b;
+    }
+    const int64_t together = t.share_a ? end_row - first_row : Tiling::kOwnPanels;
+    for (int64_t i = first_row; i < end_row; i += together) {
+      const int64_t panels = min_of(together, end_row - i);
+      const float* a = shared_a + (m * t.height + i) * t.a.stride;
+      if (!t.share_a) {
+        pack_a(own_a, matrix + m, row + i, panels);
+        a = own_a;
+      }
+      for (int64_t q = 0; q < panels; q++)
+        for (int64_t j = first_column; j < end_column; j++)
+          multiply_panels(target, row + i + q, column + j, a + q * t.a.stride, b + (j - first_column) * t.b.stride);
+    }
+  }
+
+  void multiply_panels(const Target& target, int64_t row_panel, int64_t column_panel, const float* a,
+                       const float* b) const {
+    alignas(64) float tile[kTileRows * kTileColumns];
+    const int64_t i = row_panel * t.a.rows, j = column_panel * t.b.rows;
+    const int64_t tile_rows = min_of(t.a.rows, p.m - i), tile_columns = min_of(t.b.rows, p.n - j);
+    for (int64_t r = i; r < i + tile_rows; r++) {
+      const float* const out = target.partial + r * p.partial.row + j;
+      __builtin_prefetch(out, 1, 2);
+      __builtin_prefetch(out + tile_columns - 1, 1, 2);
+    }
+    multiply_tile(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile);
+    finish(p, target, tile, kTileColumns, i, j, tile_rows, tile_columns, pass == 0, pass == t.passes - 1);
+  }
+
+  const Problem& p;
+  const Tiling& t;
+  float *const shared_a, *const shared_b, *const own;
+
+  // The range at work: matrices, a pass over K, panels of rows and of columns.
+  int64_t matrix, matrices, pass, k, row, rows, column, columns;
+};
 
 }  // namespace
 }  // namespace heed::cpu::HEED_ISA

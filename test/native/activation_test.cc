@@ -1,0 +1,77 @@
+// The vector activations of activation.h against the C library's functions in double. They are reached through gemm
+// with K = 1: 1 · x goes through the activation unchanged, and 1 through its derivative at x.
+//
+// Tolerance, in units of max(|f|, floor): erf is good to 2^-23, e^x and division to a few 2^-24; in the tanh form the
+// rounding of 2u, |2u| < 90 where the result is not 0, is a relative error of the result of up to 8 · 2^-24 · |2u|.
+#include <algorithm>
+
+#include "views.h"
+
+namespace heed::test {
+namespace {
+
+struct Values {
+  double value, slope;
+};
+
+Values relu(double x) { return {x > 0 ? x : 0, x > 0 ? 1.0 : 0.0}; }
+Values gelu_erf(double x) {
+  const double cdf = 0.5 * std::erfc(-x / std::sqrt(2.0));
+  return {x * cdf, cdf + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI)};
+}
+Values gelu_tanh(double x) {
+  const double c = std::sqrt(2 / M_PI), s = 1 / (1 + std::exp(-2 * c * (x + 0.044715 * x * x * x)));
+  return {x * s, s + x * s * (1 - s) * 2 * c * (1 + 3 * 0.044715 * x * x)};
+}
+
+std::vector<float> apply(Stream& stream, const Ops& ops, const std::vector<float>& inputs, Activation activation,
+                         bool slope) {
+  const auto n = static_cast<int64_t>(inputs.size());
+  Array<float> one({1, 1}), x({1, n}), ones({1, n}), out({1, n});
+  one[0] = 1;
+  std::copy(inputs.begin(), inputs.end(), x.values.get());
+  std::fill_n(ones.values.get(), n, 1.0f);
+  ops.gemm(stream, out, one, slope ? ones : x, nullptr, nullptr, nullptr, slope ? &x : nullptr,
+           static_cast<Int>(activation), false);
+  synchronize(stream);
+  return {out.values.get(), out.values.get() + n};
+}
+
+void check(Stream& stream, const Ops& ops, Activation activation, Values (*reference)(double), double value_tolerance,
+           double slope_tolerance) {
+  std::vector<float> inputs;
+  for (int i = -60000; i <= 60000; i++) inputs.push_back(static_cast<float>(i) * 0.00025f);
+  for (const float x : {0.0f, -0.0f, 1e-40f, -1e-40f, 1e-10f, -1e-10f, 1e10f, -1e10f, 3e38f, -3e38f})
+    inputs.push_back(x);
+  for (const bool slope : {false, true}) {
+    const std::vector<float> got = apply(stream, ops, inputs, activation, slope);
+    std::vector<double> expected;
+    for (const float x : inputs) {
+      const Values v = reference(static_cast<double>(x));
+      expected.push_back(std::isfinite(v.value) && std::isfinite(v.slope) ? (slope ? v.slope : v.value)
+                         : slope                                          ? (x > 0)
+                                                                          : (x > 0 ? static_cast<double>(x) : 0));
+    }
+    const double tolerance = slope ? slope_tolerance : value_tolerance;
+    expect_near(slope ? "slope" : "value", got.data(), expected.data(), static_cast<int64_t>(inputs.size()), tolerance,
+                tolerance);
+  }
+}
+
+TEST(activation_relu) { check(stream, ops, Activation::relu, relu, 0, 0); }
+TEST(activation_gelu_erf) { check(stream, ops, Activation::gelu_erf, gelu_erf, 3e-7, 3e-7); }
+TEST(activation_gelu_tanh) { check(stream, ops, Activation::gelu_tanh, gelu_tanh, 3e-7, 1e-6); }
+
+TEST(activation_limits) {
+  for (const auto activation : {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf}) {
+    const std::vector<float> inputs{INFINITY, -INFINITY, NAN};
+    const auto value = apply(stream, ops, inputs, activation, false),
+               slope = apply(stream, ops, inputs, activation, true);
+    EXPECT(value[0] == INFINITY && value[1] == 0 && std::isnan(value[2]));
+    EXPECT(slope[0] == 1 && std::fabs(slope[1]) < 1e-30f);
+    EXPECT(activation == Activation::relu ? slope[2] == 0 : std::isnan(slope[2]));
+  }
+}
+
+}  // namespace
+}  // namespace heed::test
