@@ -80,11 +80,12 @@ export function sample(
     checkShapeIs("sample", "history", history, [batch, -1]);
   }
   const input = contiguous(logits);
+  const past = history && contiguous(history);
   const ids = allocate([batch], "i32", logits.device);
   ops.sample(
     ids.handle,
     input.handle,
-    history?.handle ?? null,
+    past?.handle ?? null,
     offsets.handle,
     temperature,
     topK,
@@ -94,5 +95,6 @@ export function sample(
     seed,
   );
   if (input !== logits) input.dispose();
+  if (past !== history) past?.dispose();
   return ids;
 }

@@ -1,0 +1,120 @@
+import { afterAll, describe, expect, test } from "vitest";
+import { native } from "../../lib/native.js";
+import { AdamW } from "../../lib/optim/adamw.js";
+import type { FloatTensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/tensor.js";
+import {
+  decode,
+  decodeFloats,
+  expectLikeTorch,
+  type FixtureArray,
+  type FixtureResult,
+  readFixture,
+} from "../support/fixtures.js";
+import { bestIsa, targets } from "../support/targets.js";
+
+interface Case {
+  name: string;
+  options: { weightDecay: number; maxNorm: number | null };
+  params: FixtureArray[];
+  grads: FixtureArray[][];
+  /** All parameters, one behind the other. */
+  result: FixtureResult;
+  norms: FixtureResult;
+}
+
+afterAll(() => native.selectIsa(bestIsa));
+
+describe("ten steps of AdamW beside PyTorch", () => {
+  const { cases } = readFixture("ops/adamw.json") as { cases: Case[] };
+  for (const { name, options, params, grads, result, norms } of cases)
+    test.for(targets)(`${name} on $name`, async ({ select, device }) => {
+      select();
+      const parameters = params.map((array) => decodeFloats(array, device));
+      for (const parameter of parameters) parameter.requiresGrad = true;
+      const { weightDecay, maxNorm } = options;
+      using optimizer = new AdamW(
+        parameters.map((parameter, i): [string, FloatTensor] => [`p${i}`, parameter]),
+        { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay, ...(maxNorm !== null && { maxNorm }) },
+      );
+      const measured: number[] = [];
+      for (const step of grads) {
+        parameters.forEach((parameter, i) => {
+          parameter.zeroGrad();
+          parameter.grad = tensor(decode(step[i]!), parameter.shape, { device });
+        });
+        optimizer.step();
+        if (optimizer.gradientNorm) measured.push(await optimizer.gradientNorm.item());
+      }
+      const data = await Promise.all(parameters.map((parameter) => parameter.data()));
+      expectLikeTorch(
+        "parameters",
+        data.flatMap((values) => [...values]),
+        result,
+      );
+      expectLikeTorch("gradient norms", measured, norms);
+      for (const parameter of parameters) parameter.dispose();
+    });
+});
+
+test.for(targets)("a norm that is not finite moves nothing on $name", async ({ select, device }) => {
+  select();
+  for (const bad of [NaN, Infinity, 1e38]) {
+    using parameter = tensor([1, 2, 3, 4], [2, 2], { device });
+    parameter.requiresGrad = true;
+    using optimizer = new AdamW([["p", parameter]], { maxNorm: 1, lr: 0.1 });
+    parameter.grad = tensor([1, bad, bad, bad], [2, 2], { device });
+    optimizer.step();
+    if (bad === 1e38) {
+      // Squares overflow float32, their sum must not: the norm is finite, and the step is that of any other norm.
+      expect(await optimizer.gradientNorm!.item()).toBeCloseTo(Math.sqrt(3) * 1e38, -32);
+      expect((await parameter.data())[1]).toBeLessThan(2);
+    } else expect([...(await parameter.data())]).toEqual([1, 2, 3, 4]);
+  }
+});
+
+test("parameters without a gradient stay, and their moments", async () => {
+  using a = tensor([1], [1]);
+  using b = tensor([1], [1]);
+  a.requiresGrad = b.requiresGrad = true;
+  using optimizer = new AdamW([
+    ["a", a],
+    ["b", b],
+  ]);
+  a.grad = tensor([1], [1]);
+  optimizer.step();
+  expect(await a.item()).toBeLessThan(1);
+  expect(await b.item()).toBe(1);
+  expect(await optimizer.stateDict()["v.b"]!.item()).toBe(0);
+  optimizer.zeroGrad();
+  expect(() => optimizer.step()).toThrow(expect.objectContaining({ code: "ERR_AUTOGRAD" }));
+});
+
+test("a saved state continues bit for bit", async () => {
+  const start = [0.5, -1, 2, 0.25, 7];
+  const run = async (stop: number | null): Promise<Float32Array> => {
+    using parameter = tensor(start, [5]);
+    parameter.requiresGrad = true;
+    const make = (): AdamW => new AdamW([["p", parameter]], { lr: 0.05, maxNorm: 1, decays: () => true });
+    let optimizer = make();
+    for (let step = 0; step < 10; step++) {
+      if (step === stop) {
+        const state = Object.entries(optimizer.stateDict());
+        const saved: Record<string, { shape: readonly number[]; values: Float32Array }> = {};
+        for (const [name, moment] of state) saved[name] = { shape: moment.shape, values: await moment.data() };
+        optimizer.dispose();
+        optimizer = make();
+        optimizer.loadStateDict(saved, stop);
+      }
+      parameter.zeroGrad();
+      parameter.grad = tensor(
+        start.map((x, i) => Math.sin(step * 5 + i) + x),
+        [5],
+      );
+      optimizer.step();
+    }
+    optimizer.dispose();
+    return await parameter.data();
+  };
+  expect(await run(4)).toEqual(await run(null));
+});

@@ -1,0 +1,48 @@
+import { expect, test } from "vitest";
+import { cacheWrite } from "../../lib/ops/cache-write.js";
+import { transpose } from "../../lib/ops/views.js";
+import { tensor, zeros } from "../../lib/tensor.js";
+import { normal } from "../support/nd.js";
+import { Random } from "../support/random.js";
+import { targets } from "../support/targets.js";
+
+const random = new Random(14);
+
+test.for(targets)("cacheWrite puts values behind each sequence's start on $name", async ({ select, device }) => {
+  select();
+  const [B, Tmax, H] = [3, 9, 2];
+  for (const D of [1, 3, 17, 64])
+    for (const T of [0, 1, 4, 9])
+      for (const starts of [null, [0, 2, Tmax - T]].filter((list) => list?.every((s) => s + T <= Tmax) ?? true)) {
+        const values = normal(random, [B, T, H, D]).data;
+        using cache = zeros([B, Tmax, H, D], { device });
+        // The heads in front of the positions in memory: what a projection's cut may look like.
+        using memory = tensor(values, [B, H, T, D], { device });
+        using given = transpose(memory, [0, 2, 1, 3]);
+        using at = starts && tensor(Int32Array.from(starts), [B], { device });
+        cacheWrite(cache, given, at);
+        const expected = new Float32Array(B * Tmax * H * D);
+        for (let b = 0; b < B; b++)
+          for (let t = 0; t < T; t++)
+            for (let h = 0; h < H; h++)
+              for (let d = 0; d < D; d++)
+                expected[((b * Tmax + (starts?.[b] ?? 0) + t) * H + h) * D + d] =
+                  values[((b * H + h) * T + t) * D + d]!;
+        expect(await cache.data()).toEqual(expected);
+      }
+});
+
+test.for(targets)("what would lie past the cache rejects the next read on $name", async ({ select, device }) => {
+  select();
+  using cache = zeros([2, 4, 1, 3], { device });
+  using values = zeros([2, 2, 1, 3], { device });
+  for (const start of [3, -1]) {
+    using starts = tensor(Int32Array.of(0, start), [2], { device });
+    cacheWrite(cache, values, starts);
+    await expect(cache.data()).rejects.toMatchObject({
+      code: "ERR_RANGE",
+      message: expect.stringMatching(/cache_?write.*expected .* got /i) as string,
+    });
+    expect(await cache.data()).toEqual(new Float32Array(24));
+  }
+});

@@ -1,0 +1,55 @@
+import { expect, test } from "vitest";
+import { randn, uniform } from "../../lib/tensor.js";
+import { u } from "../support/close.js";
+import { philox, philoxWords, uniform01 } from "../support/philox.js";
+import { targets } from "../support/targets.js";
+
+test("the tests' own Philox gives its authors' known answers", () => {
+  expect(philox(0, 0)).toEqual([0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+});
+
+test.for(targets)("randn is Box and Muller's transform of Philox on $name", async ({ select, device }) => {
+  select();
+  for (const [n, seed] of [
+    [1, 0],
+    [2, 1],
+    [3, 2],
+    [257, 2 ** 45 + 17],
+  ] as const) {
+    using x = randn([n], { seed, device, mean: 0.5, std: 2 });
+    const words = philoxWords(seed, n + 1);
+    const expected = Float64Array.from({ length: n }, (_, i) => {
+      const radius = Math.sqrt(-2 * Math.log((words[i & ~1]! + 1) / 2 ** 32));
+      const angle = 2 * Math.PI * (words[i | 1]! / 2 ** 32);
+      return 0.5 + 2 * radius * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
+    });
+    // Computed in double and rounded once.
+    for (const [i, value] of (await x.data()).entries())
+      expect(Math.abs(value - expected[i]!)).toBeLessThanOrEqual(u * Math.abs(expected[i]!) * (1 + 1e-6));
+  }
+});
+
+test.for(targets)("uniform is Philox in [low, high) on $name", async ({ select, device }) => {
+  select();
+  for (const n of [1, 3, 65, 257]) {
+    using x = uniform([n], { seed: 5, device });
+    expect([...(await x.data())]).toEqual(philoxWords(5, n).map(uniform01));
+    using y = uniform([n], { seed: 5, device, low: -3, high: -1 });
+    const expected = philoxWords(5, n).map((word) => Math.fround(-3 + 2 * uniform01(word)));
+    expect([...(await y.data())]).toEqual(expected);
+  }
+  using none = uniform([0], { seed: 1, device });
+  expect(await none.data()).toEqual(new Float32Array(0));
+});
+
+test("the moments of many numbers", async () => {
+  const n = 1 << 18;
+  using x = randn([n], { seed: 9 });
+  const data = await x.data();
+  const moment = (k: number): number => data.reduce((sum, value) => sum + value ** k, 0) / n;
+  // Six standard deviations of each: √(1/n), √(2/n), √(15/n), √(96/n).
+  expect(Math.abs(moment(1))).toBeLessThan(6 * Math.sqrt(1 / n));
+  expect(Math.abs(moment(2) - 1)).toBeLessThan(6 * Math.sqrt(2 / n));
+  expect(Math.abs(moment(3))).toBeLessThan(6 * Math.sqrt(15 / n));
+  expect(Math.abs(moment(4) - 3)).toBeLessThan(6 * Math.sqrt(96 / n));
+});
