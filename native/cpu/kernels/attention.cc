@@ -114,6 +114,12 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   for (int64_t begin = split * f.split_keys; begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
     const Stair stair(visible, vectors, begin, keys);
+    // Rows that lie far apart are beyond the hardware's prefetcher, which shows once a head's keys outgrow the L2
+    // cache.
+    for (int64_t j = begin + kBlockKeys; j < min_of(end, begin + 2 * kBlockKeys); j++) {
+      prefetch_row(a.key_row(a.k, b, g, j), a.D);
+      prefetch_row(a.key_row(a.v, b, g, j), a.D);
+    }
     scores_product(stair, vectors, a.D, a.key_row(a.k, b, g, begin), a.k.strides[1], q, tile);
     if (online_softmax(stair, vectors, visible, begin, tile, m, l, alpha))
       for (int64_t d = 0; d < a.D; d++)

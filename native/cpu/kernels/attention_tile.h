@@ -162,6 +162,10 @@ inline void unpack_transposed(float* const* rows, const float* inp, int64_t n, i
     }
 }
 
+inline void prefetch_row(const float* row, int64_t D) {
+  for (int64_t d = 0; d < D; d += 16) __builtin_prefetch(row + d);
+}
+
 // out[D] = inp[D] · factor; with `padded`, zeros follow up to a whole vector.
 inline void copy_row(float* out, const float* inp, int64_t D, float factor, bool padded) {
   int64_t d = 0;
