@@ -110,15 +110,15 @@ class Step implements GraphNode {
   }
 
   backward(output: Tensor, scale: number): void {
-    if (this.done)
-      throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
     if (output.size !== 1)
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
+    const steps = reachable(this);
+    if (steps.some((step) => step.done))
+      throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
     const root = allocate(output.shape, "f32", output.device, false);
     ops.fill(root.handle, scale);
     this.gradients = this.outputs.map((_, i) => (i === output.outputIndex ? root : null));
     this.constant = scale;
-    const steps = reachable(this);
     // A step whose outputs are disposed lives by its consumers alone: it must outlast their end, until its own turn.
     for (const step of steps) step.references++;
     try {
@@ -137,8 +137,7 @@ class Step implements GraphNode {
 /** Every step the gradient may reach, latest first: inputs were recorded before their consumers. */
 function reachable(root: Step): Step[] {
   const found = new Set<Step>([root]);
-  for (const step of found)
-    for (const target of step.targets) if (target && "step" in target && !target.step.done) found.add(target.step);
+  for (const step of found) for (const target of step.targets) if (target && "step" in target) found.add(target.step);
   return [...found].sort((a, b) => b.order - a.order);
 }
 
@@ -197,6 +196,8 @@ function differentiate(step: Step): void {
     },
   };
   step.run(context as Backward<never>);
+  // Nobody could free the gradient of a leaf that is gone.
+  for (const to of step.targets) if (to && "leaf" in to && to.leaf.disposed) to.leaf.zeroGrad();
 }
 
 /**
