@@ -31,7 +31,8 @@ class Call {
     if (napi_get_value_external(env, value, &data) != napi_ok || !data)
       fail(Code::argument, "%s: expected argument %zu to be a tensor handle", name, i);
     auto& handle = *static_cast<Handle*>(data);
-    if (!handle.storage) fail(Code::disposed, "%s: expected a live tensor as argument %zu, got a disposed one", name, i);
+    if (!handle.storage)
+      fail(Code::disposed, "%s: expected a live tensor as argument %zu, got a disposed one", name, i);
     return handle;
   }
 

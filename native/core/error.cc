@@ -11,14 +11,22 @@ Error::Error(Code code, const char* message) noexcept : code_(code) {
 
 const char* Error::name() const noexcept {
   switch (code_) {
-    case Code::shape: return "ERR_SHAPE";
-    case Code::dtype: return "ERR_DTYPE";
-    case Code::device: return "ERR_DEVICE";
-    case Code::disposed: return "ERR_DISPOSED";
-    case Code::range: return "ERR_RANGE";
-    case Code::oom: return "ERR_OOM";
-    case Code::argument: return "ERR_ARGUMENT";
-    case Code::internal: return "ERR_INTERNAL";
+    case Code::shape:
+      return "ERR_SHAPE";
+    case Code::dtype:
+      return "ERR_DTYPE";
+    case Code::device:
+      return "ERR_DEVICE";
+    case Code::disposed:
+      return "ERR_DISPOSED";
+    case Code::range:
+      return "ERR_RANGE";
+    case Code::oom:
+      return "ERR_OOM";
+    case Code::argument:
+      return "ERR_ARGUMENT";
+    case Code::internal:
+      return "ERR_INTERNAL";
   }
   return "ERR_INTERNAL";
 }

@@ -63,9 +63,9 @@ class Queue {
   Task* tail_ = nullptr;
   bool busy_ = false;
   bool stopping_ = false;
-  bool failed_ = false;                          // worker thread only
-  Error error_{Code::internal, ""};              // worker thread only
-  std::thread worker_;                           // last: starts when the rest is there
+  bool failed_ = false;              // worker thread only
+  Error error_{Code::internal, ""};  // worker thread only
+  std::thread worker_;               // last: starts when the rest is there
 };
 
 }  // namespace heed

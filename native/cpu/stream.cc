@@ -37,7 +37,8 @@ Stream::Workspace::~Workspace() {
 void Stream::upload(void* destination, const void* source, size_t bytes) {
   std::unique_ptr<char[]> staging(new char[bytes]);
   std::memcpy(staging.get(), source, bytes);
-  launch("upload", [destination, bytes, staging = std::move(staging)] { std::memcpy(destination, staging.get(), bytes); });
+  launch("upload",
+         [destination, bytes, staging = std::move(staging)] { std::memcpy(destination, staging.get(), bytes); });
 }
 
 void Stream::download(void* destination, const void* source, size_t bytes) {

@@ -48,7 +48,9 @@ class ThreadPool {
     generation_.fetch_add(1, std::memory_order_seq_cst);
     // A worker that still spins has seen the new generation; only one that sleeps needs the lock.
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-      { const std::lock_guard lock(mutex_); }
+      {
+        const std::lock_guard lock(mutex_);
+      }
       wake_.notify_all();
     }
     share();
@@ -66,8 +68,7 @@ class ThreadPool {
 
   void start(int threads) {
     stopping_ = false;
-    for (int i = 1; i < threads; i++)
-      workers_.emplace_back([this, seen = generation_.load()] { work(seen); });
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this, seen = generation_.load()] { work(seen); });
   }
 
   void stop() {

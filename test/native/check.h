@@ -31,17 +31,16 @@ struct Registration {
 };
 
 // TEST(gemm_tails) { ops.gemm(stream, …); …; EXPECT_NEAR_ALL(…); }
-#define TEST(name)                                                                           \
-  static void test_##name([[maybe_unused]] heed::test::Stream& stream,                       \
-                          [[maybe_unused]] const heed::test::Ops& ops);                      \
-  static const heed::test::Registration registration_##name(#name, &test_##name);            \
+#define TEST(name)                                                                                                   \
+  static void test_##name([[maybe_unused]] heed::test::Stream& stream, [[maybe_unused]] const heed::test::Ops& ops); \
+  static const heed::test::Registration registration_##name(#name, &test_##name);                                    \
   static void test_##name([[maybe_unused]] heed::test::Stream& stream, [[maybe_unused]] const heed::test::Ops& ops)
 
 // Records a failure of the running test (printf format) and lets it go on.
 __attribute__((format(printf, 1, 2))) void report(const char* format, ...);
 
-#define EXPECT(condition)                                                                  \
-  do {                                                                                     \
+#define EXPECT(condition)                                                                       \
+  do {                                                                                          \
     if (!(condition)) heed::test::report("%s:%d: expected %s", __FILE__, __LINE__, #condition); \
   } while (0)
 

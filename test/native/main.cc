@@ -68,8 +68,9 @@ void expect_near(const char* label, const float* got, const double* expected, in
     }
   }
   if (wrong)
-    report("%s: %lld of %lld elements off, worst at %lld: got %.9g, expected %.9g", label, static_cast<long long>(wrong),
-           static_cast<long long>(n), static_cast<long long>(worst), got[worst], expected[worst]);
+    report("%s: %lld of %lld elements off, worst at %lld: got %.9g, expected %.9g", label,
+           static_cast<long long>(wrong), static_cast<long long>(n), static_cast<long long>(worst), got[worst],
+           expected[worst]);
 }
 
 }  // namespace heed::test
