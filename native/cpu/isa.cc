@@ -19,8 +19,10 @@ const Isa* all(int* count) {
 #ifdef HEED_X86
       {"avx512", &avx512::table,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")},
-      {"avx2", &avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c")},
+      {"avx2", &avx2::table,
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
 #endif
       {"portable", &portable::table, true},
   };

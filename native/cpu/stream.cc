@@ -1,17 +1,25 @@
 #include "cpu/stream.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 
 namespace heed::cpu {
 
-// Blocks of a huge page and more are aligned to one, so that the kernel can back them with huge pages.
+// Blocks of a huge page and more are aligned to one and ask for them: kernels walk large tensors in panels and columns,
+// which with small pages would miss the TLB at every step.
 void* Allocator::system_allocate(size_t bytes) {
   constexpr size_t kHugePage = size_t{2} << 20;
-  const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+  const size_t size = (bytes + 63) / 64 * 64;
+  const bool large = size >= kHugePage;
   void* block = nullptr;
-  return posix_memalign(&block, alignment, (bytes + 63) / 64 * 64) == 0 ? block : nullptr;
+  if (posix_memalign(&block, large ? kHugePage : 64, size) != 0) return nullptr;
+#ifdef MADV_HUGEPAGE
+  if (large) madvise(block, size, MADV_HUGEPAGE);
+#endif
+  return block;
 }
 
 void Allocator::system_free(void* block, size_t) { std::free(block); }

