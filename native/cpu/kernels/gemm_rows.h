@@ -13,7 +13,9 @@ struct Count {
 };
 
 constexpr int kFewRows = 8;
-constexpr int kStrip = 512;  // columns of a strip; its sums for kFewRows rows fit L1
+// Columns of a strip: long reads of each row of B, while the sums of M rows stay in L1.
+template <int M>
+constexpr int kStrip = M <= 2 ? 1024 : 512;
 
 // sums[i][j] = Σ_p a[i][p] b[j][p] for `columns` rows of b, each contiguous in p.
 template <int M>
@@ -38,7 +40,7 @@ inline void dot_rows(const Problem& p, const float* a, const float* b, int64_t c
       }
     }
     for (int i = 0; i < M; i++)
-      for (int q = 0; q < J; q++) sums[i * kStrip + j + q] = hsum(acc[i][q]);
+      for (int q = 0; q < J; q++) sums[i * kStrip<M> + j + q] = hsum(acc[i][q]);
     j += J;
   };
   while (j + kTogether <= columns) some(Count<kTogether>{});
@@ -49,9 +51,12 @@ inline void dot_rows(const Problem& p, const float* a, const float* b, int64_t c
 template <int M>
 inline void scale_rows(const Problem& p, const float* a, const float* b, int64_t columns, float* sums) {
   constexpr int kDepth = M <= 2 ? 8 : 4;
-  for (int i = 0; i < M; i++) std::memset(sums + i * kStrip, 0, static_cast<size_t>(columns) * sizeof(float));
+  for (int i = 0; i < M; i++) std::memset(sums + i * kStrip<M>, 0, static_cast<size_t>(columns) * sizeof(float));
   const auto some = [&](int64_t k, auto depth) {
     constexpr int D = decltype(depth)::value;
+    vf x[M][D];
+    for (int i = 0; i < M; i++)
+      for (int q = 0; q < D; q++) x[i][q] = set1(a[i * p.a.row + (k + q) * p.a.column]);
     for (int64_t j = 0; j < columns; j += kWidth) {
       const int64_t n = columns - j;
       vf y[D];
@@ -59,10 +64,10 @@ inline void scale_rows(const Problem& p, const float* a, const float* b, int64_t
       for (int q = 0; q < D; q++) y[q] = load_upto(b + (k + q) * p.b.row + j, n);
 #pragma GCC unroll 8
       for (int i = 0; i < M; i++) {
-        vf s = load_upto(sums + i * kStrip + j, n);
+        vf s = load_upto(sums + i * kStrip<M> + j, n);
 #pragma GCC unroll 8
-        for (int q = 0; q < D; q++) s = fma(set1(a[i * p.a.row + (k + q) * p.a.column]), y[q], s);
-        store_upto(sums + i * kStrip + j, s, n);
+        for (int q = 0; q < D; q++) s = fma(x[i][q], y[q], s);
+        store_upto(sums + i * kStrip<M> + j, s, n);
       }
     }
   };
@@ -76,10 +81,10 @@ inline void multiply_few(const Problem& p) {
   const bool dots = p.b.row == 1;
   // Rows of B are read in whole strips; narrower ones where there would not be enough for several threads.
   const int64_t quarter = ceil_div(ceil_div(p.n, 4), 64) * 64;
-  const int64_t strip = dots ? 128 : min_of<int64_t>(kStrip, max_of<int64_t>(64, quarter));
+  const int64_t strip = dots ? 128 : min_of<int64_t>(kStrip<M>, max_of<int64_t>(64, quarter));
   const int64_t strips = ceil_div(p.n, strip);
   parallel_for(p.batch * strips, 1, [&](int64_t begin, int64_t end) {
-    alignas(64) float sums[M * kStrip + kWidth];
+    alignas(64) float sums[M * kStrip<M> + kWidth];
     for (int64_t task = begin; task < end; task++) {
       const int64_t batch = task / strips, j = task % strips * strip, columns = min_of(strip, p.n - j);
       const float* a = p.a.at(batch);
@@ -88,7 +93,7 @@ inline void multiply_few(const Problem& p) {
         dot_rows<M>(p, a, b, columns, sums);
       else
         scale_rows<M>(p, a, b, columns, sums);
-      finish(p, Target(p, batch), sums, kStrip, 0, j, M, columns, true, true);
+      finish(p, Target(p, batch), sums, kStrip<M>, 0, j, M, columns, true, true);
     }
   });
 }
