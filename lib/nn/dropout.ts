@@ -20,7 +20,8 @@ export class DropoutSeeds {
   }
 
   next(): number {
-    return ((this.seed * 1_000_003 + this.#step) * 4099 + ++this.#used) % Number.MAX_SAFE_INTEGER;
+    // The remainder keeps the products exact: rounded, all uses of a step would have one seed.
+    return (((this.seed % 2 ** 20) * 1_000_003 + this.#step) * 4099 + ++this.#used) % Number.MAX_SAFE_INTEGER;
   }
 }
 

@@ -19,8 +19,9 @@ export class Initializer {
   /** Normally distributed with mean 0. */
   normal(shape: Shape, std: number): FloatTensor {
     const tensor = this.#create(shape);
-    // Distinct seeds for distinct tensors: Philox streams of different keys are independent.
-    ops.random_normal(tensor.handle, 0, std, (this.seed * 65_537 + ++this.#tensors) % Number.MAX_SAFE_INTEGER);
+    // Distinct seeds for distinct tensors: Philox streams of different keys are independent. The remainder keeps the
+    // product exact: rounded, several tensors would have one seed.
+    ops.random_normal(tensor.handle, 0, std, (this.seed % 2 ** 36) * 65_537 + ++this.#tensors);
     return tensor;
   }
 
