@@ -1,0 +1,49 @@
+/** heed in processes of their own: where a crash, a hang or a leak must show as such. */
+import { spawn } from "node:child_process";
+import { pathToFileURL } from "node:url";
+import { expect } from "vitest";
+import { dist } from "./dist.js";
+
+const index = JSON.stringify(pathToFileURL(dist("index.js")).href);
+
+/** The first lines of every program: heed, and `worker(source)` that starts a thread with the same lines. */
+const prelude = `
+  import * as heed from ${index};
+  import { Worker, parentPort, threadId, workerData } from "node:worker_threads";
+  import { once } from "node:events";
+  const worker = (source, workerData) =>
+    new Worker(new URL("data:text/javascript," + encodeURIComponent(prelude + source)), { workerData });
+`;
+const lines = `const prelude = ${JSON.stringify(prelude)} + "const prelude = '';";\n`;
+
+export interface Ended {
+  code: number | null;
+  signal: string | null;
+  output: string;
+  errors: string;
+  seconds: number;
+}
+
+/** Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. */
+export async function runChild(program: string, limit = 50): Promise<Ended> {
+  const started = performance.now();
+  const child = spawn(process.execPath, ["--input-type=module", "-e", prelude + lines + program], {
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: limit * 1000,
+    killSignal: "SIGKILL",
+  });
+  let [output, errors] = ["", ""];
+  child.stdout.on("data", (data: Buffer) => (output += data.toString()));
+  child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
+  const [code, signal] = await new Promise<[number | null, string | null]>((resolve) =>
+    child.on("close", (code, signal) => resolve([code, signal])),
+  );
+  return { code, signal, output, errors, seconds: (performance.now() - started) / 1000 };
+}
+
+/** Runs a module that must end by itself with this exit code and without a word on stderr; gives what it printed. */
+export async function expectChild(program: string, code = 0): Promise<string> {
+  const ended = await runChild(program);
+  expect({ ...ended, seconds: 0 }, "the child process").toMatchObject({ code, signal: null, errors: "" });
+  return ended.output.trim();
+}
