@@ -89,13 +89,13 @@ TEST(embedding_ids_outside_the_table) {
   };
   ids[3] = 700;
   ops.embedding_forward(stream, out, ids, weight);
-  expect_error("ERR_RANGE: embedding_forward: id 700 at position 3 is outside [0, 512)");
+  expect_error("ERR_RANGE: embedding_forward: expected ids in [0, 512), got 700 at position 3");
   ids[1] = -1;
   ops.embedding_forward(stream, out, ids, weight);
-  expect_error("ERR_RANGE: embedding_forward: id -1 at position 1 is outside [0, 512)");
+  expect_error("ERR_RANGE: embedding_forward: expected ids in [0, 512), got -1 at position 1");
   ids[1] = 512;
   ops.embedding_backward(stream, weight, out, ids, false);
-  expect_error("ERR_RANGE: embedding_backward: id 512 at position 1 is outside [0, 512)");
+  expect_error("ERR_RANGE: embedding_backward: expected ids in [0, 512), got 512 at position 1");
 }
 
 TEST(embedding_empty) {

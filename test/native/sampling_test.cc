@@ -417,7 +417,7 @@ TEST(sample_errors) {
   ids[0] = 55;
   history[6] = 9;
   ops.sample(stream, ids, logits, &history, offsets, 1, 0, 1, 0, 1.1f, 0);
-  is(synchronize(stream), "ERR_RANGE: sample: history id 9 at position 2 of row 1 is outside [0, 9)");
+  is(synchronize(stream), "ERR_RANGE: sample: expected history ids below 9, got 9 at position 2 of row 1");
   EXPECT(ids[0] == 55);
 }
 

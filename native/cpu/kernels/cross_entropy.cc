@@ -92,8 +92,8 @@ inline int64_t check_targets(const int32_t* targets, int64_t rows, const Setting
   for (int64_t r = 0; r < rows; r++) {
     if (targets[r] == s.ignore_index) continue;
     if (targets[r] < 0 || targets[r] >= s.V)
-      fail(Code::range, "target %d at position %lld is outside [0, %lld)", targets[r], static_cast<long long>(r),
-           static_cast<long long>(s.V));
+      fail(Code::range, "expected targets in [0, %lld), got %d at position %lld", static_cast<long long>(s.V),
+           targets[r], static_cast<long long>(r));
     counted++;
   }
   return counted;

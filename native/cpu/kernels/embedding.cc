@@ -12,8 +12,8 @@ namespace {
 inline void check_ids(const int32_t* ids, int64_t n, int64_t V) {
   for (int64_t i = 0; i < n; i++)
     if (ids[i] < 0 || ids[i] >= V)
-      fail(Code::range, "id %d at position %lld is outside [0, %lld)", ids[i], static_cast<long long>(i),
-           static_cast<long long>(V));
+      fail(Code::range, "expected ids in [0, %lld), got %d at position %lld", static_cast<long long>(V), ids[i],
+           static_cast<long long>(i));
 }
 
 // table [V, C], rows [ids.shape..., C]

@@ -155,8 +155,8 @@ inline int64_t choose(const float* logits, const int32_t* history, int32_t offse
 inline void check_history(const int32_t* history, int64_t B, int64_t L, int64_t V) {
   for (int64_t i = 0; i < B * L; i++)
     if (history[i] >= V)
-      fail(Code::range, "history id %d at position %lld of row %lld is outside [0, %lld)", history[i],
-           static_cast<long long>(i % L), static_cast<long long>(i / L), static_cast<long long>(V));
+      fail(Code::range, "expected history ids below %lld, got %d at position %lld of row %lld",
+           static_cast<long long>(V), history[i], static_cast<long long>(i % L), static_cast<long long>(i / L));
 }
 
 }  // namespace
