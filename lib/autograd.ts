@@ -9,16 +9,18 @@
  * Lifetimes are counted, not left to the garbage collector: a step lives while one of its outputs or a step that
  * consumed them does, and what it saved goes with it, or as soon as its backward has run.
  */
-import { HeedError } from "./errors.js";
+import { checkFunction } from "./check.js";
+import { describe, HeedError } from "./errors.js";
 import { ops } from "./native.js";
 import { leaveScope } from "./scope.js";
 import { sameShape } from "./shape.js";
-import { allocate, type FloatTensor, type GraphNode, type Tensor } from "./tensor.js";
+import { allocate, type FloatTensor, type GraphNode, Tensor } from "./tensor.js";
 
 let recording = true;
 
 /** Runs `body` without recording: for inference, evaluation and updates. Synchronous, as `scope` is. */
 export function noGrad<T>(body: () => T): T {
+  checkFunction("noGrad", body);
   const before = recording;
   recording = false;
   try {
@@ -245,8 +247,16 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
   return outputs;
 }
 
+function checkLive(op: string, value: unknown): void {
+  if (!(value instanceof Tensor))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a tensor, got ${describe(value)}`);
+  if (value.disposed)
+    throw new HeedError("ERR_DISPOSED", `${op}: expected a live tensor, got a disposed one: ${value}`);
+}
+
 /** Makes a tensor a trainable leaf: it outlives scopes and `backward()` leaves its gradient in `grad`. */
 export function parameter<T extends FloatTensor>(tensor: T): T {
+  checkLive("parameter", tensor);
   leaveScope(tensor);
   tensor.requiresGrad = true;
   return tensor;
@@ -254,5 +264,6 @@ export function parameter<T extends FloatTensor>(tensor: T): T {
 
 /** The same elements without the graph: gradients stop here. */
 export function detach<T extends Tensor>(tensor: T): T {
+  checkLive("detach", tensor);
   return tensor.viewAs(tensor.shape, tensor.strides) as T;
 }

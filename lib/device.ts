@@ -1,4 +1,5 @@
-import { HeedError } from "./errors.js";
+import { checkInteger } from "./check.js";
+import { describe, HeedError } from "./errors.js";
 import { native, type MemoryStats } from "./native.js";
 
 /** Where tensors live and operations run: an in-order queue with memory of its own. */
@@ -59,7 +60,7 @@ export function device(name: "cpu" | "auto" | (string & {}) | Device = "auto"): 
     "ERR_DEVICE",
     known
       ? `device "${name}" is not available: ${known.description}`
-      : `expected device "cpu" or "auto", got "${name}"`,
+      : `expected device "cpu" or "auto", got ${describe(name)}`,
   );
 }
 
@@ -78,5 +79,6 @@ export function threads(): number {
 
 /** Sets the number of CPU threads, 1 to 256; the default is the number of cores the process may use. */
 export function setThreads(count: number): void {
+  checkInteger("setThreads", "count", count, 1, 256);
   native.setThreads(count);
 }

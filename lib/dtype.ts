@@ -1,4 +1,4 @@
-import { HeedError } from "./errors.js";
+import { describe, HeedError } from "./errors.js";
 
 /** Element types, in the order of native/core/dtype.h. */
 export const dtypes = ["f32", "bf16", "f16", "i32", "u8"] as const;
@@ -18,7 +18,7 @@ export function sizeOf(dtype: DType): number {
 /** @internal The dtype's number on the native side. */
 export function dtypeIndex(dtype: DType): number {
   const index = dtypes.indexOf(dtype);
-  if (index < 0) throw new HeedError("ERR_DTYPE", `expected a dtype of ${dtypes.join(", ")}, got ${String(dtype)}`);
+  if (index < 0) throw new HeedError("ERR_DTYPE", `expected a dtype of ${dtypes.join(", ")}, got ${describe(dtype)}`);
   return index;
 }
 

@@ -39,3 +39,11 @@ export class HeedError extends Error {
     super(message, options);
   }
 }
+
+/** A value, shortly, for a message. Calls nothing that the value brings along. */
+export function describe(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === "function") return "a function";
+  if (value === null || typeof value !== "object") return String(value);
+  return Array.isArray(value) ? `an array of ${value.length}` : "an object";
+}

@@ -11,6 +11,7 @@ export {
   type NestedArray,
   ones,
   randn,
+  type SavedTensor,
   Tensor,
   tensor,
   type TensorOptions,

@@ -1,3 +1,4 @@
+import { checkFunction } from "./check.js";
 import { HeedError } from "./errors.js";
 
 /** Something that lives until the scope it was made in ends. */
@@ -42,6 +43,7 @@ function collect(members: Set<Scoped>, value: unknown, found: Set<unknown>): voi
  * `body` is synchronous: operations only enqueue, so nothing in it has to wait. Read results outside.
  */
 export function scope<T>(body: () => T): T {
+  checkFunction("scope", body);
   const outer = current;
   const members = new Set<Scoped>();
   const kept = new Set<unknown>();

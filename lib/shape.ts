@@ -1,4 +1,4 @@
-import { HeedError } from "./errors.js";
+import { describe, HeedError } from "./errors.js";
 
 export type Shape = readonly number[];
 
@@ -36,7 +36,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
 }
 
 export function formatShape(shape: Shape): string {
-  return `[${shape.join(", ")}]`;
+  return `[${Array.from(shape, describe).join(", ")}]`;
 }
 
 /** Throws ERR_SHAPE unless `shape` is a list of at most eight integers of at least 0. */
@@ -45,17 +45,16 @@ export function checkShape(op: string, shape: Shape): void {
     throw new HeedError(
       "ERR_SHAPE",
       `${op}: expected a shape of at most ${maxRank} integers of at least 0, got ${
-        Array.isArray(shape) ? formatShape(shape) : String(shape)
+        Array.isArray(shape) ? formatShape(shape) : describe(shape)
       }`,
     );
 }
 
 /** The position of `axis` (negative counts from the end) in `rank` dimensions. */
 export function checkAxis(op: string, axis: number, rank: number): number {
-  const position = axis < 0 ? axis + rank : axis;
-  if (!Number.isInteger(axis) || position < 0 || position >= rank)
-    throw new HeedError("ERR_RANGE", `${op}: expected an axis from ${-rank} to ${rank - 1}, got ${axis}`);
-  return position;
+  if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
+    throw new HeedError("ERR_RANGE", `${op}: expected an axis from ${-rank} to ${rank - 1}, got ${describe(axis)}`);
+  return axis < 0 ? axis + rank : axis;
 }
 
 /** The common shape of two, sizes of 1 stretching and missing leading sizes counting as 1 (NumPy's rule). */
@@ -77,7 +76,7 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
 
 /** A `[-1]`-style shape with its one unknown size filled in. */
 export function resolveShape(op: string, shape: Shape, count: number): number[] {
-  const unknown = shape.indexOf(-1);
+  const unknown = Array.isArray(shape) ? shape.indexOf(-1) : -1;
   if (unknown < 0) {
     checkShape(op, shape);
     if (numel(shape) !== count)

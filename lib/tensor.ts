@@ -1,10 +1,20 @@
 import { type DataOf, type DType, dtypeIndex, type FloatDType, isFloat } from "./dtype.js";
 import type { Device } from "./device.js";
 import { device as deviceOf } from "./device.js";
-import { HeedError } from "./errors.js";
+import { checkInteger, checkNumber, checkObject, checkValues } from "./check.js";
+import { describe, HeedError } from "./errors.js";
 import { type Handle, native, ops } from "./native.js";
 import { enterScope, leaveScope } from "./scope.js";
-import { checkShape, contiguousStrides, formatShape, isContiguous, numel, type Shape } from "./shape.js";
+import {
+  checkShape,
+  contiguousStrides,
+  formatShape,
+  isContiguous,
+  maxRank,
+  numel,
+  sameShape,
+  type Shape,
+} from "./shape.js";
 
 /** A native handle shared by a tensor and the graph that saved it. */
 class SharedHandle {
@@ -173,6 +183,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** Overwrites the elements, in queue order. The values are copied before this returns. */
   set(values: ArrayLike<number>): void {
+    this.#live();
+    checkValues("set", values);
     const target = this.contiguous ? this : allocate(this.shape, this.dtype, this.device, false);
     uploadValues("set", target, values);
     if (target !== this) {
@@ -271,12 +283,15 @@ function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): vo
 /** Uninitialised: write every element before reading one. */
 export function empty<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
   checkShape("empty", shape);
+  checkObject("empty", "options", options);
   return allocate([...shape], options.dtype ?? ("f32" as D), deviceOf(options.device));
 }
 
 /** Every element `value`. */
 export function full<D extends DType = "f32">(shape: Shape, value: number, options: TensorOptions<D> = {}): Tensor<D> {
   checkShape("full", shape);
+  if (typeof value !== "number")
+    throw new HeedError("ERR_ARGUMENT", `full: expected value to be a number, got ${describe(value)}`);
   const result = empty(shape, options);
   ops.fill(result.handle, value);
   return result;
@@ -302,20 +317,18 @@ export function tensor<D extends DType = "f32">(
   options?: TensorOptions<D>,
 ): Tensor<D>;
 export function tensor(values: NestedArray | ArrayLike<number>, shape?: Shape, options: TensorOptions = {}): Tensor {
+  checkObject("tensor", "options", options);
   const dtype: DType =
     options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint8Array ? "u8" : "f32");
-  let flat: ArrayLike<number>;
-  let natural: Shape;
-  if (typeof values === "number") [flat, natural] = [[values], []];
-  else if (Array.isArray(values)) {
-    natural = shapeOfNested(values);
-    flat = natural.length > 1 ? ((values as unknown[]).flat(Infinity) as number[]) : (values as number[]);
-  } else if (ArrayBuffer.isView(values)) [flat, natural] = [values, [(values as ArrayLike<number>).length]];
-  else throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers in arrays or a typed array, got ${typeof values}`);
-  for (let i = 0; Array.isArray(flat) && i < flat.length; i++)
-    if (typeof flat[i] !== "number")
-      throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers, got ${typeof flat[i]} at position ${i}`);
-  const target = shape ?? natural;
+  const natural = typeof values === "number" || Array.isArray(values) ? shapeOfNested(values, 0) : null;
+  const flat: unknown =
+    typeof values === "number"
+      ? [values]
+      : natural && natural.length > 1
+        ? (values as unknown[]).flat(maxRank)
+        : values;
+  checkValues("tensor", flat);
+  const target = shape ?? natural ?? [flat.length];
   checkShape("tensor", target);
   if (numel(target) !== flat.length)
     throw new HeedError(
@@ -327,23 +340,55 @@ export function tensor(values: NestedArray | ArrayLike<number>, shape?: Shape, o
   return result;
 }
 
-function shapeOfNested(values: NestedArray): number[] {
-  if (typeof values === "number") return [];
-  if (!Array.isArray(values)) throw new HeedError("ERR_ARGUMENT", `tensor: expected numbers, got ${typeof values}`);
-  if (values.length === 0 || values.every((value) => typeof value === "number")) return [values.length];
-  const inner = values.map(shapeOfNested);
-  if (!inner.every((shape) => formatShape(shape) === formatShape(inner[0]!)))
-    throw new HeedError("ERR_SHAPE", "tensor: expected nested arrays of equal lengths");
+function shapeOfNested(values: NestedArray, depth: number): number[] {
+  if (!Array.isArray(values)) return [];
+  if (depth === maxRank)
+    throw new HeedError("ERR_SHAPE", `tensor: expected at most ${maxRank} levels of arrays, got more`);
+  if (values.length === 0 || !values.some((value) => Array.isArray(value))) return [values.length];
+  const inner = values.map((value) => shapeOfNested(value, depth + 1));
+  for (const shape of inner)
+    if (!sameShape(shape, inner[0]!))
+      throw new HeedError(
+        "ERR_SHAPE",
+        `tensor: expected nested arrays of equal lengths, got ${formatShape(inner[0]!)} and ${formatShape(shape)}`,
+      );
   return [values.length, ...inner[0]!];
 }
+
+/** What a file or another process knows of a tensor. */
+export interface SavedTensor {
+  shape: Shape;
+  values: ArrayLike<number>;
+}
+
+/** @internal Throws unless `saved` can be the content of `tensor`. */
+export function checkSaved(op: string, name: string, tensor: Tensor, saved: unknown): void {
+  checkObject(op, name, saved);
+  const { shape, values } = saved as Partial<SavedTensor>;
+  checkValues(op, values);
+  if (!Array.isArray(shape) || !sameShape(shape, tensor.shape) || values.length !== tensor.size)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `${op}: expected ${name} of shape ${formatShape(tensor.shape)}, got ` +
+        `${Array.isArray(shape) ? formatShape(shape) : describe(shape)} and ${values.length} values`,
+    );
+}
+
+/** The largest finite f32. */
+const maxFloat = (2 - 2 ** -23) * 2 ** 127;
 
 /** Normally distributed; element i depends on the seed and i alone. */
 export function randn(
   shape: Shape,
   options: TensorOptions<"f32"> & { seed: number; mean?: number; std?: number },
 ): Tensor<"f32"> {
+  checkObject("randn", "options", options);
+  const { seed, mean = 0, std = 1 } = options;
+  checkInteger("randn", "seed", seed, 0);
+  checkNumber("randn", "mean", mean, -maxFloat, maxFloat);
+  checkNumber("randn", "std", std, 0, maxFloat);
   const result = empty(shape, options);
-  ops.random_normal(result.handle, options.mean ?? 0, options.std ?? 1, options.seed);
+  ops.random_normal(result.handle, mean, std, seed);
   return result;
 }
 
@@ -352,7 +397,12 @@ export function uniform(
   shape: Shape,
   options: TensorOptions<"f32"> & { seed: number; low?: number; high?: number },
 ): Tensor<"f32"> {
+  checkObject("uniform", "options", options);
+  const { seed, low = 0, high = 1 } = options;
+  checkInteger("uniform", "seed", seed, 0);
+  checkNumber("uniform", "low", low, -maxFloat, maxFloat);
+  checkNumber("uniform", "high", high, low, maxFloat);
   const result = empty(shape, options);
-  ops.random_uniform(result.handle, options.low ?? 0, options.high ?? 1, options.seed);
+  ops.random_uniform(result.handle, low, high, seed);
   return result;
 }

@@ -307,8 +307,7 @@ describe("devices", () => {
     const usual = threads();
     setThreads(3);
     expect(threads()).toBe(3);
-    for (const count of [0, 257, -1]) expectError(() => setThreads(count), "ERR_RANGE");
-    expectError(() => setThreads(1.5), "ERR_ARGUMENT");
+    for (const count of [0, 257, -1, 1.5]) expectError(() => setThreads(count), "ERR_RANGE");
     setThreads(usual);
   });
 });

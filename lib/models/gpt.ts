@@ -1,5 +1,5 @@
 import { type Device, device as deviceOf } from "../device.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";
@@ -8,7 +8,7 @@ import { LayerNorm } from "../nn/layer-norm.js";
 import { Module } from "../nn/module.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
 import { add } from "../ops/binary.js";
-import { checkDType, checkInteger, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
@@ -53,6 +53,7 @@ export class GPT extends Module {
   constructor(config: GptConfig, options: GptOptions = {}) {
     super();
     this.config = checkGptConfig(config);
+    checkObject("GPT", "options", options);
     this.device = deviceOf(options.device);
     const { vocabularySize, contextLength, layers, heads, width, bias, activation, eps, dropout } = this.config;
     const init = new Initializer(options.seed ?? 0, this.device);
@@ -79,7 +80,10 @@ export class GPT extends Module {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
+    checkObject("GPT", "options", options);
     const { cache = null, counts, keyLengths = null, lastOnly = false } = options;
+    if (cache !== null && !(cache instanceof KvCache))
+      throw new HeedError("ERR_ARGUMENT", `GPT: expected cache to be a KvCache, got ${describe(cache)}`);
     checkTensor("GPT", "ids", ids);
     checkDType("GPT", "ids", ids, "i32");
     checkShapeIs("GPT", "ids", ids, [cache?.batch ?? -1, -1]);
@@ -109,8 +113,7 @@ export class GPT extends Module {
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     const { layers, heads, width, contextLength } = this.config;
-    if (length > contextLength)
-      throw new HeedError("ERR_RANGE", `GPT: expected a cache of at most ${contextLength} tokens, got ${length}`);
+    checkInteger("GPT", "length", length, 1, contextLength);
     return new KvCache({ layers, batch, length, heads, headSize: width / heads, device: this.device });
   }
 

@@ -1,3 +1,4 @@
+import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
@@ -7,8 +8,12 @@ import { Module } from "./module.js";
 export class Embedding extends Module {
   readonly weight: FloatTensor;
 
-  constructor({ count, width, std = 0.02 }: { count: number; width: number; std?: number }, init: Initializer) {
+  constructor(config: { count: number; width: number; std?: number }, init: Initializer) {
     super();
+    checkObject("Embedding", "config", config);
+    const { count, width, std = 0.02 } = config;
+    checkInteger("Embedding", "count", count, 1);
+    checkInteger("Embedding", "width", width, 1);
     this.weight = init.normal([count, width], std);
   }
 

@@ -1,4 +1,5 @@
 import { parameter } from "../autograd.js";
+import { checkInteger } from "../check.js";
 import type { Device } from "../device.js";
 import { ops } from "../native.js";
 import type { Shape } from "../shape.js";
@@ -14,7 +15,9 @@ export class Initializer {
   constructor(
     readonly seed: number,
     readonly device: Device,
-  ) {}
+  ) {
+    checkInteger("Initializer", "seed", seed, 0);
+  }
 
   /** Normally distributed with mean 0. */
   normal(shape: Shape, std: number): FloatTensor {

@@ -1,7 +1,7 @@
 import { HeedError } from "../errors.js";
-import type { Device } from "../device.js";
+import { type Device, device as deviceOf } from "../device.js";
 import { cacheWrite } from "../ops/cache-write.js";
-import { checkInteger } from "../ops/check.js";
+import { checkInteger, checkObject } from "../ops/check.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 
 /** What one attention layer remembers: keys and values [B, Tmax, Hkv, D]. */
@@ -37,12 +37,14 @@ export class KvCache implements Disposable {
   #starts: IntTensor | null = null;
   #keyLengths: IntTensor | null = null;
 
-  constructor({ layers, batch, length, heads, headSize, device }: KvCacheConfig) {
+  constructor(config: KvCacheConfig) {
+    checkObject("KvCache", "config", config);
+    const { layers, batch, length, heads, headSize } = config;
     for (const [name, value] of Object.entries({ layers, batch, length, heads, headSize }))
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
     this.length = length;
-    this.#device = device;
+    const device = (this.#device = deviceOf(config.device));
     this.lengths = new Int32Array(batch);
     const make = (): FloatTensor => allocate([batch, length, heads, headSize], "f32", device, false);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));

@@ -1,3 +1,4 @@
+import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { addLayerNorm, layerNorm } from "../ops/layer-norm.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
@@ -9,8 +10,12 @@ export class LayerNorm extends Module {
   readonly bias: FloatTensor | null;
   readonly eps: number;
 
-  constructor({ width, bias = true, eps = 1e-5 }: { width: number; bias?: boolean; eps?: number }, init: Initializer) {
+  constructor(config: { width: number; bias?: boolean; eps?: number }, init: Initializer) {
     super();
+    checkObject("LayerNorm", "config", config);
+    const { width, bias = true, eps = 1e-5 } = config;
+    checkInteger("LayerNorm", "width", width, 1);
+    checkNumber("LayerNorm", "eps", eps, 0);
     this.eps = eps;
     this.weight = init.constant([width], 1);
     this.bias = bias ? init.constant([width], 0) : null;

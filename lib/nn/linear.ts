@@ -1,3 +1,4 @@
+import { checkInteger, checkObject } from "../ops/check.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
@@ -20,8 +21,12 @@ export class Linear extends Module {
   readonly bias: FloatTensor | null;
   readonly layout: "oi" | "io";
 
-  constructor({ inputs, outputs, bias = true, std = 0.02, layout = "oi" }: LinearConfig, init: Initializer) {
+  constructor(config: LinearConfig, init: Initializer) {
     super();
+    checkObject("Linear", "config", config);
+    const { inputs, outputs, bias = true, std = 0.02, layout = "oi" } = config;
+    checkInteger("Linear", "inputs", inputs, 1);
+    checkInteger("Linear", "outputs", outputs, 1);
     this.layout = layout;
     this.weight = init.normal(layout === "oi" ? [outputs, inputs] : [inputs, outputs], std);
     this.bias = bias ? init.constant([outputs], 0) : null;

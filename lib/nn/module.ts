@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
-import { formatShape, sameShape } from "../shape.js";
-import { type FloatTensor, Tensor } from "../tensor.js";
+import { checkObject } from "../check.js";
+import { checkSaved, type FloatTensor, type SavedTensor, Tensor } from "../tensor.js";
 
 /** Only floating tensors can require gradients. */
 function isParameter(value: unknown): value is FloatTensor {
@@ -78,7 +78,8 @@ export abstract class Module {
    * Overwrites the parameters. Every name and shape must fit; nothing is changed if one does not.
    * Throws ERR_FORMAT for missing and unknown names, ERR_SHAPE for a wrong shape.
    */
-  loadStateDict(state: Readonly<Record<string, { shape: readonly number[]; values: ArrayLike<number> }>>): void {
+  loadStateDict(state: Readonly<Record<string, SavedTensor>>): void {
+    checkObject("loadStateDict", "state", state);
     const own = this.stateDict();
     const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name));
     const unknown = Object.keys(state).filter((name) => !Object.hasOwn(own, name));
@@ -91,14 +92,7 @@ export abstract class Module {
           (unknown.length ? `; unknown ${list(unknown)}` : ""),
       );
     }
-    for (const [name, tensor] of Object.entries(own)) {
-      const { shape, values } = state[name]!;
-      if (!sameShape(shape, tensor.shape) || values.length !== tensor.size)
-        throw new HeedError(
-          "ERR_SHAPE",
-          `loadStateDict: expected ${name} of shape ${formatShape(tensor.shape)}, got ${formatShape(shape)}`,
-        );
-    }
+    for (const [name, tensor] of Object.entries(own)) checkSaved("loadStateDict", name, tensor, state[name]);
     for (const [name, tensor] of Object.entries(own)) tensor.set(state[name]!.values);
   }
 

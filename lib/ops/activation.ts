@@ -1,5 +1,6 @@
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import type { FloatTensor } from "../tensor.js";
+import { checkFloat } from "./check.js";
 import { gelu, relu, unaryBackward } from "./unary.js";
 
 /** Activations that matrix products fuse, in the order of `Activation` in native/core/params.h after "none". */
@@ -14,13 +15,15 @@ export function activationIndex(op: string, activation: Activation): number {
   if (index < 0)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected activation ${activations.join(", ")}, got ${String(activation)}`,
+      `${op}: expected activation ${activations.join(", ")}, got ${describe(activation)}`,
     );
   return index;
 }
 
 /** The activation as an operation of its own: what the fused form is compared with. */
 export function activate(x: FloatTensor, activation: Activation): FloatTensor {
+  activationIndex("activate", activation);
+  checkFloat("activate", "x", x);
   switch (activation) {
     case "relu":
       return relu(x);

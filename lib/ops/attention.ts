@@ -3,7 +3,7 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { checkDType, checkFloat, checkInteger, checkNumber, checkShapeIs, checkTensor } from "./check.js";
+import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor } from "./check.js";
 import { contiguous, reshape } from "./views.js";
 
 export interface AttentionOptions {
@@ -129,6 +129,7 @@ function disposeAll({ q, k, v }: Operands): void {
  * are read in place as long as D is contiguous. A query that sees no key gives zeros.
  */
 export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions = {}): FloatTensor {
+  checkObject("attention", "options", options);
   checkFloat("attention", "q", q);
   checkFloat("attention", "k", k, q);
   checkFloat("attention", "v", v, q);
@@ -154,8 +155,10 @@ export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, option
  */
 export function packedAttention(
   qkv: FloatTensor,
-  { heads, kvHeads = heads, ...options }: AttentionOptions & { heads: number; kvHeads?: number },
+  options: AttentionOptions & { heads: number; kvHeads?: number },
 ): FloatTensor {
+  checkObject("packedAttention", "options", options);
+  const { heads, kvHeads = heads } = options;
   checkFloat("packedAttention", "qkv", qkv);
   checkShapeIs("packedAttention", "qkv", qkv, [-1, -1, -1]);
   checkInteger("packedAttention", "heads", heads, 1);

@@ -1,7 +1,10 @@
 import { type DType, isFloat } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { formatShape, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
+
+export { checkArray, checkInteger, checkNumber, checkObject } from "../check.js";
+export { describe };
 
 /** Throws unless `value` is a live tensor on the device of `like`. */
 export function checkTensor(op: string, name: string, value: unknown, like?: Tensor): asserts value is Tensor {
@@ -41,35 +44,4 @@ export function checkRank(op: string, name: string, value: Tensor, atLeast: numb
       "ERR_SHAPE",
       `${op}: expected ${name} with at least ${atLeast} dimensions, got shape ${formatShape(value.shape)}`,
     );
-}
-
-/** Throws ERR_RANGE unless low <= value <= high; NaN never is. */
-export function checkNumber(op: string, name: string, value: unknown, low = -Infinity, high = Infinity): void {
-  if (typeof value !== "number" || !(value >= low && value <= high))
-    throw new HeedError(
-      "ERR_RANGE",
-      `${op}: expected ${name} to be a number from ${low} to ${high}, got ${describe(value)}`,
-    );
-}
-
-export function checkInteger(
-  op: string,
-  name: string,
-  value: unknown,
-  low: number,
-  high = Number.MAX_SAFE_INTEGER,
-): void {
-  if (!Number.isSafeInteger(value) || (value as number) < low || (value as number) > high)
-    throw new HeedError(
-      "ERR_RANGE",
-      `${op}: expected ${name} to be an integer from ${low} to ${high}, got ${describe(value)}`,
-    );
-}
-
-/** A value, shortly, for a message. */
-export function describe(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-  if (value === null || typeof value !== "object") return String(value);
-  if (value instanceof Tensor) return value.toString();
-  return Array.isArray(value) ? `an array of ${value.length}` : `an object`;
 }

@@ -1,6 +1,15 @@
 import { ops } from "../native.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { checkDType, checkFloat, checkInteger, checkNumber, checkRank, checkShapeIs, checkTensor } from "./check.js";
+import {
+  checkDType,
+  checkFloat,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkRank,
+  checkShapeIs,
+  checkTensor,
+} from "./check.js";
 import { contiguous } from "./views.js";
 
 /** Position of the largest element of the last dimension: [..., V] → [...]; the lowest wins a tie. */
@@ -44,6 +53,7 @@ export interface SamplingOptions {
 
 /** @internal Throws ERR_RANGE for an option outside its range. */
 export function checkSampling(op: string, options: SamplingOptions): Required<SamplingOptions> {
+  checkObject(op, "options", options);
   const { repetitionPenalty = 1, temperature = 1, topK = 0, topP = 1, minP = 0 } = options;
   checkNumber(op, "repetitionPenalty", repetitionPenalty, Number.MIN_VALUE, Number.MAX_VALUE);
   checkNumber(op, "temperature", temperature, 0, Number.MAX_VALUE);

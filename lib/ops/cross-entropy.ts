@@ -5,7 +5,7 @@ import { formatShape, sameShape } from "../shape.js";
 import { scope } from "../scope.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import { mul } from "./binary.js";
-import { checkDType, checkFloat, checkInteger, checkNumber, checkRank, checkTensor } from "./check.js";
+import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";
 
 export interface CrossEntropyOptions {
@@ -20,6 +20,7 @@ export interface CrossEntropyOptions {
  * 0 where every target is ignored. A target outside [0, V) rejects the next read with ERR_RANGE.
  */
 export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
+  checkObject("crossEntropy", "options", options);
   const { ignoreIndex = -100, labelSmoothing = 0 } = options;
   checkFloat("crossEntropy", "logits", logits);
   checkRank("crossEntropy", "logits", logits, 1);

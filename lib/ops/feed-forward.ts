@@ -1,7 +1,7 @@
 import { needsGrad, record } from "../autograd.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { type Activation, activationIndex } from "./activation.js";
-import { checkFloat, checkRank } from "./check.js";
+import { checkFloat, checkObject, checkRank } from "./check.js";
 import {
   asInOut,
   asMatrix,
@@ -29,10 +29,15 @@ export interface FeedForwardWeights {
  */
 export function feedForward(
   x: FloatTensor,
-  { up, down }: FeedForwardWeights,
+  weights: FeedForwardWeights,
   options: { activation?: Activation; layout?: Layout; residual?: FloatTensor | null } = {},
 ): FloatTensor {
   const op = "feedForward";
+  checkObject(op, "weights", weights);
+  checkObject(op, "options", options);
+  const { up, down } = weights;
+  checkObject(op, "up", up);
+  checkObject(op, "down", down);
   const { activation = "gelu", layout = "oi", residual = null } = options;
   checkFloat(op, "x", x);
   checkRank(op, "x", x, 1);

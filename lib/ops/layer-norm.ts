@@ -3,7 +3,7 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, sameShape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
-import { checkFloat, checkNumber, checkRank, checkShapeIs } from "./check.js";
+import { checkFloat, checkNumber, checkObject, checkRank, checkShapeIs } from "./check.js";
 import { contiguous } from "./views.js";
 
 export interface LayerNormOptions {
@@ -20,8 +20,10 @@ function normalise(
   op: string,
   inp: FloatTensor,
   residual: FloatTensor | null,
-  { weight = null, bias = null, eps = 1e-5 }: LayerNormOptions,
+  options: LayerNormOptions,
 ): { sum: FloatTensor | null; out: FloatTensor } {
+  checkObject(op, "options", options);
+  const { weight = null, bias = null, eps = 1e-5 } = options;
   checkFloat(op, "x", inp);
   checkRank(op, "x", inp, 1);
   checkNumber(op, "eps", eps, 0);

@@ -1,7 +1,7 @@
 import { needsGrad, record } from "../autograd.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { type Activation, activationBackward, activationIndex } from "./activation.js";
-import { checkFloat, checkRank } from "./check.js";
+import { checkFloat, checkObject, checkRank } from "./check.js";
 import {
   asInOut,
   asMatrix,
@@ -31,6 +31,7 @@ export interface LinearOptions {
  * Backward: dx = dy·Wᵀ, dW = xᵀ·dy, db = Σ dy, with dy first multiplied by the activation's derivative.
  */
 export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptions = {}): FloatTensor {
+  checkObject("linear", "options", options);
   const { bias = null, residual = null, activation = "none", layout = "oi" } = options;
   checkFloat("linear", "x", x);
   checkRank("linear", "x", x, 1);

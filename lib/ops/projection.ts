@@ -1,6 +1,6 @@
 /** @internal What `linear` and `feedForward` share: matrices as the product takes them, and a projection's gradients. */
 import type { Backward } from "../autograd.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { type Handle, ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import type { FloatTensor, Tensor } from "../tensor.js";
@@ -69,7 +69,7 @@ export function checkProjection(
   layout: Layout,
 ): number {
   if (layout !== "oi" && layout !== "io")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected layout "oi" or "io", got ${String(layout)}`);
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected layout "oi" or "io", got ${describe(layout)}`);
   checkFloat(op, "weight", weight, x);
   checkShapeIs(op, "weight", weight, layout === "oi" ? [-1, inputs] : [inputs, -1]);
   const outputs = weight.shape[layout === "oi" ? 0 : 1]!;

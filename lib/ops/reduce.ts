@@ -5,7 +5,7 @@ import { scope } from "../scope.js";
 import { checkAxis, contiguousStrides, numel } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { equal, mul } from "./binary.js";
-import { checkFloat } from "./check.js";
+import { checkArray, checkFloat, checkObject } from "./check.js";
 import { reciprocal } from "./unary.js";
 
 /** In the order of `ReduceKind` in native/core/kinds.h. */
@@ -20,6 +20,8 @@ export interface ReduceOptions {
 
 function reduce(name: (typeof kinds)[number], x: FloatTensor, options: ReduceOptions): FloatTensor {
   checkFloat(name, "x", x);
+  checkObject(name, "options", options);
+  if (options.axes) checkArray(name, "axes", options.axes);
   const rank = x.shape.length;
   const axes = new Set(options.axes ? options.axes.map((axis) => checkAxis(name, axis, rank)) : x.shape.keys());
   const kept = x.shape.map((size, i) => (axes.has(i) ? 1 : size));

@@ -1,4 +1,5 @@
 import { record } from "../autograd.js";
+import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat } from "./check.js";
@@ -75,5 +76,7 @@ const geluErf = define("geluErf");
  * 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) ("tanh", the default).
  */
 export function gelu(x: FloatTensor, approximation: "tanh" | "erf" = "tanh"): FloatTensor {
+  if (approximation !== "tanh" && approximation !== "erf")
+    throw new HeedError("ERR_ARGUMENT", `gelu: expected "tanh" or "erf", got ${describe(approximation)}`);
   return approximation === "erf" ? geluErf(x) : geluTanh(x);
 }

@@ -4,7 +4,7 @@ import { HeedError } from "../errors.js";
 import { checkAxis, contiguousStrides, formatShape, resolveShape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { type DType, type FloatDType, isFloat } from "../dtype.js";
-import { checkInteger, checkTensor } from "./check.js";
+import { checkArray, checkInteger, checkTensor } from "./check.js";
 
 /** Records a view of a floating tensor; of others there is nothing to record. */
 function recordView<T extends Tensor>(
@@ -40,6 +40,7 @@ export function reshape<T extends Tensor>(x: T, shape: readonly number[]): T {
 /** The dimensions in another order, by default the last two swapped. A view: nothing moves. */
 export function transpose<T extends Tensor>(x: T, order?: readonly number[]): T {
   checkTensor("transpose", "x", x);
+  if (order) checkArray("transpose", "order", order);
   const rank = x.shape.length;
   const axes = order?.map((axis) => checkAxis("transpose", axis, rank)) ?? [
     ...Array.from({ length: rank - 2 }, (_, i) => i),

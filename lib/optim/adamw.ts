@@ -1,8 +1,8 @@
-import { HeedError } from "../errors.js";
+import { checkFunction } from "../check.js";
+import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
-import { checkInteger, checkNumber } from "../ops/check.js";
-import { formatShape, sameShape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { checkArray, checkDType, checkInteger, checkNumber, checkObject, checkTensor } from "../ops/check.js";
+import { allocate, checkSaved, type FloatTensor, type SavedTensor } from "../tensor.js";
 
 export interface AdamWOptions {
   /** Learning rate; may be changed between steps. 1e-3 unless given. */
@@ -29,6 +29,23 @@ interface Group {
   v: FloatTensor[];
 }
 
+/** At least one name with its f32 tensor; all of them are checked before anything is made. */
+function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, FloatTensor][] {
+  if (typeof (parameters as Partial<typeof parameters> | null)?.[Symbol.iterator] !== "function")
+    throw new HeedError("ERR_ARGUMENT", `AdamW: expected named parameters, got ${describe(parameters)}`);
+  const list = [...parameters];
+  if (list.length === 0) throw new HeedError("ERR_ARGUMENT", "AdamW: expected at least one parameter, got none");
+  for (const entry of list) {
+    checkArray("AdamW", "each parameter", entry);
+    const [name, tensor] = entry;
+    if (typeof name !== "string")
+      throw new HeedError("ERR_ARGUMENT", `AdamW: expected the name of a parameter, got ${describe(name)}`);
+    checkTensor("AdamW", name, tensor);
+    checkDType("AdamW", name, tensor, "f32");
+  }
+  return list;
+}
+
 /**
  * AdamW (Loshchilov & Hutter 2019): decoupled weight decay, bias-corrected moments, and clipping by the global norm of
  * the gradients (Pascanu et al. 2013), all on the device: a step reads nothing back.
@@ -47,8 +64,10 @@ export class AdamW implements Disposable {
   readonly #groups: Group[];
 
   constructor(parameters: Iterable<[string, FloatTensor]>, options: AdamWOptions = {}) {
+    checkObject("AdamW", "options", options);
     const { lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01, maxNorm } = options;
     const decays = options.decays ?? ((_, parameter) => parameter.shape.length >= 2);
+    checkFunction("AdamW", decays);
     checkNumber("AdamW", "lr", lr, 0, Number.MAX_VALUE);
     checkNumber("AdamW", "beta1", beta1, 0, 1 - Number.EPSILON);
     checkNumber("AdamW", "beta2", beta2, 0, 1 - Number.EPSILON);
@@ -58,7 +77,7 @@ export class AdamW implements Disposable {
     [this.lr, this.beta1, this.beta2, this.eps, this.weightDecay] = [lr, beta1, beta2, eps, weightDecay];
     this.maxNorm = maxNorm ?? null;
     this.#groups = [true, false].map((decay) => ({ decay, names: [], params: [], m: [], v: [] }));
-    for (const [name, parameter] of parameters) {
+    for (const [name, parameter] of checkParameters(parameters)) {
       const group = this.#groups[decays(name, parameter) ? 0 : 1]!;
       group.names.push(name);
       group.params.push(parameter);
@@ -68,8 +87,7 @@ export class AdamW implements Disposable {
         moment.push(tensor);
       }
     }
-    const first = this.#groups.flatMap((group) => group.params)[0];
-    if (!first) throw new HeedError("ERR_ARGUMENT", "AdamW: expected at least one parameter");
+    const first = this.#groups.flatMap((group) => group.params)[0]!;
     this.gradientNorm = maxNorm === undefined ? null : allocate([], "f32", first.device, false);
   }
 
@@ -123,20 +141,13 @@ export class AdamW implements Disposable {
   }
 
   /** Takes up a saved state after `steps` steps. Throws ERR_FORMAT for missing names, ERR_SHAPE for wrong shapes. */
-  loadStateDict(
-    state: Readonly<Record<string, { shape: readonly number[]; values: ArrayLike<number> }>>,
-    steps: number,
-  ): void {
+  loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: number): void {
     checkInteger("AdamW", "steps", steps, 0);
+    checkObject("AdamW", "state", state);
     const own = Object.entries(this.stateDict());
     for (const [name, tensor] of own) {
       if (!Object.hasOwn(state, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing ${name}`);
-      const { shape } = state[name]!;
-      if (!sameShape(shape, tensor.shape))
-        throw new HeedError(
-          "ERR_SHAPE",
-          `AdamW: expected ${name} of shape ${formatShape(tensor.shape)}, got ${formatShape(shape)}`,
-        );
+      checkSaved("AdamW", name, tensor, state[name]);
     }
     for (const [name, tensor] of own) tensor.set(state[name]!.values);
     this.steps = steps;

@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber } from "../ops/check.js";
+import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 
 /** The learning rate at a step, counted from 0. */
 export type Schedule = (step: number) => number;
@@ -15,8 +15,11 @@ export interface CosineOptions {
 }
 
 /** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017), then constant. */
-export function cosineSchedule({ lr, warmup = 0, steps, minLr = lr / 10 }: CosineOptions): Schedule {
+export function cosineSchedule(options: CosineOptions): Schedule {
+  checkObject("cosineSchedule", "options", options);
+  const { lr, warmup = 0, steps } = options;
   checkNumber("cosineSchedule", "lr", lr, 0, Number.MAX_VALUE);
+  const { minLr = lr / 10 } = options;
   checkNumber("cosineSchedule", "minLr", minLr, 0, lr);
   checkInteger("cosineSchedule", "steps", steps, 1);
   checkInteger("cosineSchedule", "warmup", warmup, 0, steps);

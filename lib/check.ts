@@ -1,0 +1,55 @@
+/** Checks of arguments that are not tensors; those of tensors are in ops/check.ts. */
+import { describe, HeedError } from "./errors.js";
+
+/** Throws ERR_RANGE unless low <= value <= high; NaN never is. */
+export function checkNumber(op: string, name: string, value: unknown, low = -Infinity, high = Infinity): void {
+  if (typeof value !== "number" || !(value >= low && value <= high))
+    throw new HeedError(
+      "ERR_RANGE",
+      `${op}: expected ${name} to be a number from ${low} to ${high}, got ${describe(value)}`,
+    );
+}
+
+export function checkInteger(
+  op: string,
+  name: string,
+  value: unknown,
+  low: number,
+  high = Number.MAX_SAFE_INTEGER,
+): void {
+  if (!Number.isSafeInteger(value) || (value as number) < low || (value as number) > high)
+    throw new HeedError(
+      "ERR_RANGE",
+      `${op}: expected ${name} to be an integer from ${low} to ${high}, got ${describe(value)}`,
+    );
+}
+
+/** Throws ERR_ARGUMENT unless `value` is an object that options can be read from. */
+export function checkObject(op: string, name: string, value: unknown): void {
+  if (typeof value !== "object" || value === null)
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be an object, got ${describe(value)}`);
+}
+
+export function checkArray(op: string, name: string, value: unknown): void {
+  if (!Array.isArray(value))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be an array, got ${describe(value)}`);
+}
+
+export function checkFunction(op: string, value: unknown): void {
+  if (typeof value !== "function")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a function, got ${describe(value)}`);
+}
+
+/** Throws ERR_ARGUMENT unless `values` is an array of numbers or a typed array of them. */
+export function checkValues(op: string, values: unknown): asserts values is ArrayLike<number> {
+  const big = values instanceof BigInt64Array || values instanceof BigUint64Array;
+  if (ArrayBuffer.isView(values) && !(values instanceof DataView) && !big) return;
+  if (!Array.isArray(values))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected numbers in an array or a typed array, got ${big ? "big integers" : describe(values)}`,
+    );
+  for (let i = 0; i < values.length; i++)
+    if (typeof values[i] !== "number")
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected numbers, got ${describe(values[i])} at position ${i}`);
+}
