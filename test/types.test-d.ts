@@ -1,0 +1,83 @@
+/** What the types promise and refuse, checked by `npm run typecheck`; nothing in here runs. */
+import { expectTypeOf } from "vitest";
+import * as heed from "../lib/index.js";
+
+declare const floats: heed.FloatTensor;
+declare const f32: heed.Tensor<"f32">;
+declare const bf16: heed.Tensor<"bf16">;
+declare const ints: heed.IntTensor;
+declare const bytes: heed.Tensor<"u8">;
+
+// Creation follows the values and the dtype asked for.
+expectTypeOf(heed.tensor([1, [2]])).toEqualTypeOf<heed.Tensor<"f32">>();
+expectTypeOf(heed.tensor(Int32Array.of(1))).toEqualTypeOf<heed.IntTensor>();
+expectTypeOf(heed.tensor(Uint8Array.of(1))).toEqualTypeOf<heed.Tensor<"u8">>();
+expectTypeOf(heed.tensor([1], [1], { dtype: "f16" })).toEqualTypeOf<heed.Tensor<"f16">>();
+expectTypeOf(heed.zeros([2])).toEqualTypeOf<heed.Tensor<"f32">>();
+expectTypeOf(heed.zeros([2], { dtype: "i32" })).toEqualTypeOf<heed.IntTensor>();
+// @ts-expect-error there is no such dtype
+heed.zeros([2], { dtype: "f64" });
+// @ts-expect-error a seed is required
+heed.randn([2]);
+// @ts-expect-error numbers only
+heed.tensor(["a"]);
+
+// Data arrive in the array of the dtype.
+expectTypeOf(floats.data()).resolves.toEqualTypeOf<Float32Array>();
+expectTypeOf(bf16.data()).resolves.toEqualTypeOf<Float32Array>();
+expectTypeOf(ints.data()).resolves.toEqualTypeOf<Int32Array>();
+expectTypeOf(bytes.data()).resolves.toEqualTypeOf<Uint8Array>();
+expectTypeOf(floats.item()).resolves.toEqualTypeOf<number>();
+expectTypeOf(floats.grad).toEqualTypeOf<heed.FloatTensor | null>();
+
+// A tensor of one dtype is one of any; a float is no integer.
+expectTypeOf(f32).toExtend<heed.FloatTensor>();
+expectTypeOf(f32).toExtend<heed.Tensor>();
+expectTypeOf<heed.IntTensor>().not.toExtend<heed.FloatTensor>();
+
+// Operations take what they compute with.
+expectTypeOf(heed.add(floats, 1)).toEqualTypeOf<heed.FloatTensor>();
+expectTypeOf(heed.argmax(floats)).toEqualTypeOf<heed.IntTensor>();
+expectTypeOf(heed.topk(floats, 2)).toEqualTypeOf<{ values: heed.FloatTensor; ids: heed.IntTensor }>();
+expectTypeOf(heed.cast(ints, "f32")).toEqualTypeOf<heed.Tensor<"f32">>();
+expectTypeOf(heed.transpose(ints)).toEqualTypeOf<heed.IntTensor>();
+expectTypeOf(heed.embedding(ints, floats)).toEqualTypeOf<heed.FloatTensor>();
+// @ts-expect-error ids are integers
+heed.embedding(floats, floats);
+// @ts-expect-error logits are floats
+heed.crossEntropy(ints, ints);
+// @ts-expect-error no such activation
+heed.linear(floats, floats, { activation: "selu" });
+// @ts-expect-error no such option
+heed.attention(floats, floats, floats, { causl: true });
+// @ts-expect-error heads are required
+heed.packedAttention(floats, {});
+// @ts-expect-error a seed is required
+heed.sample(floats, ints, {});
+
+// Scopes hand through what they return.
+expectTypeOf(heed.scope(() => ({ a: floats, n: 1 }))).toEqualTypeOf<{ a: heed.FloatTensor; n: number }>();
+expectTypeOf(heed.noGrad(() => ints)).toEqualTypeOf<heed.IntTensor>();
+expectTypeOf(heed.keep(f32)).toEqualTypeOf<heed.Tensor<"f32">>();
+expectTypeOf(heed.parameter(f32)).toEqualTypeOf<heed.Tensor<"f32">>();
+
+// Modules and models.
+declare const model: heed.GPT;
+expectTypeOf(model.forward(ints)).toEqualTypeOf<heed.FloatTensor>();
+expectTypeOf(model.loss(ints, ints)).toEqualTypeOf<heed.FloatTensor>();
+expectTypeOf(model).toExtend<heed.Module>();
+expectTypeOf(model).toExtend<Disposable>();
+new heed.AdamW(model.namedParameters(), { lr: 1 });
+// @ts-expect-error the width is required
+new heed.GPT({ vocabularySize: 1, contextLength: 1, layers: 1, heads: 1 });
+// @ts-expect-error ids are integers
+model.forward(floats);
+
+// Errors have codes that a switch can list.
+expectTypeOf<heed.HeedError["code"]>().toEqualTypeOf<heed.ErrorCode>();
+expectTypeOf<"ERR_SHAPE">().toExtend<heed.ErrorCode>();
+// What is set once.
+// @ts-expect-error shapes do not change
+floats.shape = [1];
+// @ts-expect-error and their sizes neither
+floats.shape[0] = 1;
