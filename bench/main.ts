@@ -54,7 +54,7 @@ if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(a
 const seconds = Number(flags.seconds);
 const rounds = Number(flags.rounds);
 const peer = flags.torch ? await TorchPeer.start(threads()) : null;
-const machine = `${cpus()[0]?.model ?? "unknown"}, ${threads()} threads, ${devices()[0]?.description ?? ""}`;
+const machine = `${cpus()[0]?.model ?? "unknown"} (${devices()[0]?.description ?? ""})`;
 console.log(`heed on ${machine}${peer ? `, beside PyTorch ${peer.version}` : ""}`);
 if (flags.json) rmSync(flags.json, { force: true });
 
