@@ -1,0 +1,42 @@
+// Runs a kernel: blocks are spread over the threads of a pool, the warps of a block are interleaved, both in an order
+// drawn from a seed. What a kernel does wrong ends the launch with a Fault.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "simulator/counters.h"
+#include "simulator/memory.h"
+#include "simulator/ptx.h"
+
+namespace heed::simulator {
+
+struct Launch {
+  Kernel* kernel = nullptr;
+  uint32_t grid[3] = {1, 1, 1};
+  uint32_t block[3] = {1, 1, 1};
+  uint32_t dynamic_shared_bytes = 0;
+  const void* const* params = nullptr;  // as cuLaunchKernel: one pointer a parameter
+};
+
+struct Options {
+  uint64_t seed = 1;                // HEED_SIMULATOR_SEED
+  int threads = 0;                  // HEED_SIMULATOR_THREADS; 0: as many as the machine has cores
+  bool sanitize = true;             // HEED_SIMULATOR_SANITIZE
+  bool count = false;               // HEED_SIMULATOR_COUNT: fill the counters
+  uint64_t limit = 20'000'000'000;  // HEED_SIMULATOR_LIMIT: warp instructions of one launch
+  uint32_t shared_limit = 163 * 1024;
+
+  static Options from_environment();
+};
+
+// cuda_error is a CUresult: CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_LAUNCH_FAILED, …
+struct Fault {
+  int cuda_error;
+  std::string message;  // kernel, block, thread, PTX line, source file and line, and what is wrong
+};
+
+std::optional<Fault> run(const Launch& launch, Memory& memory, const Options& options, Counters& counters);
+
+}  // namespace heed::simulator
