@@ -1,0 +1,94 @@
+// Device code that kernels share: float types, vectors of up to 16 bytes, sums and maxima over a warp and a block,
+// reports of what is wrong with the data.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "cuda/fault.h"
+
+namespace heed::cuda {
+
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(f16 x) { return __half2float(x); }
+
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+template <>
+__device__ __forceinline__ f16 from_float<f16>(float x) {
+  return __float2half_rn(x);
+}
+
+// N elements that are read and written with one instruction of up to 16 bytes; addresses must be aligned to its size.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Vector {
+  T at[N];
+  __device__ __forceinline__ static Vector load(const T* address) { return *reinterpret_cast<const Vector*>(address); }
+  __device__ __forceinline__ void store(T* address) const { *reinterpret_cast<Vector*>(address) = *this; }
+};
+
+constexpr unsigned kFullWarp = 0xffffffffu;
+
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(kFullWarp, x, offset);
+  return x;
+}
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, offset));
+  return x;
+}
+
+// The sum over a block of kThreads, the same bits in every thread. May be called again at once: it ends in a barrier.
+template <int kThreads>
+__device__ __forceinline__ float block_sum(float x) {
+  if constexpr (kThreads == 32) return warp_sum(x);
+  __shared__ float parts[kThreads / 32];
+  x = warp_sum(x);
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+  __syncthreads();
+  float total = 0;
+#pragma unroll
+  for (int w = 0; w < kThreads / 32; w++) total += parts[w];
+  __syncthreads();
+  return total;
+}
+template <int kThreads>
+__device__ __forceinline__ float block_max(float x) {
+  if constexpr (kThreads == 32) return warp_max(x);
+  __shared__ float parts[kThreads / 32];
+  x = warp_max(x);
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+  __syncthreads();
+  float most = parts[0];
+#pragma unroll
+  for (int w = 1; w < kThreads / 32; w++) most = fmaxf(most, parts[w]);
+  __syncthreads();
+  return most;
+}
+
+// Keeps the first report; `row` where a message names one.
+__device__ inline void report_fault(const FaultSink& sink, FaultKind kind, int64_t value, int64_t limit,
+                                    int64_t position, int64_t row = 0) {
+  if (atomicCAS(&sink.report->claimed, 0u, 1u) != 0) return;
+  sink.report->kind = kind;
+  sink.report->value = value;
+  sink.report->limit = limit;
+  sink.report->position = position;
+  sink.report->row = row;
+  sink.report->op = sink.op;
+}
+
+}  // namespace heed::cuda

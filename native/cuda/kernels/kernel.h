@@ -1,0 +1,59 @@
+// What every .cu file includes. It is compiled twice: by nvcc (HEED_DEVICE_CODE is 1) for the kernels, whose PTX is
+// embedded in the addon, and by the C++ compiler for the host function, which knows no CUDA.
+//
+//   struct FillParams { … };                                  // one POD, by value, at most 4 KiB
+//   #if HEED_DEVICE_CODE
+//   template <class T> __device__ void fill_body(const FillParams& p) { … }
+//   #endif
+//   HEED_KERNEL_FLOATS(fill_kernel, FillParams, 256, 1, fill_body)
+//   #if !HEED_DEVICE_CODE
+//   void fill(Stream& stream, Out out, Float value) { … stream.launch(op, fill_kernel(out.dtype), {blocks}, params); }
+//   #endif
+//
+// A kernel is launched with exactly the number of threads it was declared with (blockDim.y and .z are 1). Names of
+// kernels and of parameter structs are unique in the program.
+#pragma once
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/tensor.h"
+#include "cuda/fault.h"
+
+#if defined(__CUDACC__)
+#define HEED_DEVICE_CODE 1
+#else
+#define HEED_DEVICE_CODE 0
+#endif
+
+#if HEED_DEVICE_CODE
+
+// HEED_KERNEL(name, Params, threads, blocks a multiprocessor at least, body): a kernel around `body(const Params&)`.
+#define HEED_KERNEL(name, Params, threads, min_blocks, ...)                                                       \
+  extern "C" __global__ void __launch_bounds__(threads, min_blocks) name(const __grid_constant__ Params params) { \
+    __VA_ARGS__(params);                                                                                          \
+  }
+// One kernel for each float type: body<float>, body<bf16>, body<f16>.
+#define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body) \
+  HEED_KERNEL(name##_f32, Params, threads, min_blocks, body<float>) \
+  HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body<bf16>) \
+  HEED_KERNEL(name##_f16, Params, threads, min_blocks, body<f16>)
+
+#include "cuda/kernels/device.h"
+
+#else
+
+#include "core/error.h"
+#include "core/params.h"
+#include "cuda/ops.h"
+#include "cuda/stream.h"
+
+#define HEED_KERNEL(name, Params, threads, min_blocks, ...) [[maybe_unused]] static Kernel<Params> name{#name, threads};
+#define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body)                            \
+  HEED_KERNEL(name##_f32, Params, threads, min_blocks, body)                                   \
+  HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body)                                  \
+  HEED_KERNEL(name##_f16, Params, threads, min_blocks, body)                                   \
+  [[maybe_unused]] static Kernel<Params>& name(DType dtype) {                                  \
+    return dtype == DType::f32 ? name##_f32 : dtype == DType::bf16 ? name##_bf16 : name##_f16; \
+  }
+
+#endif

@@ -1,0 +1,109 @@
+// A CUDA device of one Node environment: its in-order stream, memory and the launch of kernels.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "core/device.h"
+#include "core/dtype.h"
+#include "cuda/driver.h"
+#include "cuda/fault.h"
+
+namespace heed::cuda {
+
+constexpr int kMaxDevices = 16;
+
+class Card;
+class Stream;
+class Watcher;
+
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
+// A kernel of the embedded modules; found and loaded at its first launch on a card. HEED_KERNEL defines them.
+struct KernelEntry {
+  const char* name;
+  unsigned threads;
+  std::atomic<CUfunction> functions[kMaxDevices] = {};
+  KernelEntry(const char* name, unsigned threads) : name(name), threads(threads) {}
+};
+template <class Params>
+struct Kernel : KernelEntry {
+  static_assert(sizeof(Params) <= 4096, "kernel parameters are at most 4 KiB");
+  using KernelEntry::KernelEntry;
+};
+
+class Allocator final : public CachingAllocator {
+ public:
+  explicit Allocator(Stream& stream) : stream_(stream) {}
+  ~Allocator() override;
+
+ private:
+  void* system_allocate(size_t bytes) override;
+  void system_free(void* block, size_t bytes) override;
+  void wait_idle() override;
+  Stream& stream_;
+};
+
+// What a host function gets as its first argument.
+class Stream final : public Device {
+ public:
+  explicit Stream(Card& card);
+  ~Stream() override;
+
+  CachingAllocator& allocator() override { return allocator_; }
+  void upload(void* destination, const void* source, size_t bytes) override;
+  void download(void* destination, const void* source, size_t bytes) override;
+  void fence(Fence* fence) override;
+  void wait_idle() override;
+  void stop() override;
+
+  // Enqueues a kernel. `params` is copied at the call.
+  template <class Params>
+  void launch(const char* op, Kernel<Params>& kernel, Grid grid, const Params& params, size_t shared_bytes = 0) {
+    launch(op, static_cast<KernelEntry&>(kernel), grid, &params, shared_bytes);
+  }
+  // Enqueues filling memory with zero bytes, and copying memory of the device.
+  void zero(const char* op, void* destination, size_t bytes);
+  void copy(const char* op, void* destination, const void* source, size_t bytes);
+
+  // Where a kernel of `op` (a string literal) reports what is wrong with its data; read at the next fence.
+  FaultSink fault(const char* op);
+
+  int multiprocessors() const;
+  // Bytes of shared memory a block can have.
+  size_t shared_limit() const;
+
+  // Scratch memory for the kernels enqueued until the Workspace goes out of scope: it is given back at the host
+  // function's end and, being in queue order, stays valid until those kernels have run.
+  class Workspace {
+   public:
+    Workspace(Stream& stream, const char* op, size_t bytes);
+    ~Workspace();
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+    template <class T>
+    T* as() const {
+      return static_cast<T*>(data_);
+    }
+    float* f32() const { return as<float>(); }
+
+   private:
+    Stream& stream_;
+    void* data_;
+  };
+
+ private:
+  friend class Allocator;
+  void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
+
+  Card& card_;
+  Allocator allocator_;
+  CUstream stream_ = nullptr;
+  FaultReport* faults_ = nullptr;  // device memory
+  bool may_fault_ = false;         // an operation since the last fence can report a fault
+  std::unique_ptr<Watcher> watcher_;
+};
+
+}  // namespace heed::cuda
