@@ -73,7 +73,8 @@ template <int kColumns>
 __device__ __forceinline__ int swizzled(int row, int column) {
   static_assert(kColumns >= 16 && (kColumns & (kColumns - 1)) == 0, "rows are a power of two from 32 bytes");
   constexpr int kParts = kColumns / 8 < 8 ? kColumns / 8 : 8;
-  return row * kColumns + (column ^ (row / (8 / kParts) % kParts * 8));
+  const unsigned r = static_cast<unsigned>(row), c = static_cast<unsigned>(column);
+  return static_cast<int>(r * kColumns + (c ^ (r / (8 / kParts) % kParts * 8)));
 }
 
 }  // namespace heed::cuda

@@ -1,0 +1,86 @@
+// Activations and their derivatives: ReLU, and GELU (Hendrycks & Gimpel 2016) exactly (x Φ(x)) and in GPT-2's tanh
+// form. Fused by gemm.cu, element by element in unary.cu.
+//
+// The tanh form is computed as x σ(2u), u = √(2/π)(x + 0.044715 x³), the same function without tanh's cancellation for
+// negative x. Derivatives are taken of x clamped to where they still change, so that no ∞ · 0 appears.
+#pragma once
+#include "core/params.h"
+#include "cuda/kernels/kernel.h"
+
+#if HEED_DEVICE_CODE
+
+namespace heed::cuda {
+
+// NaN stays NaN, which fmaxf and fminf would drop.
+__device__ __forceinline__ float clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+
+__device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
+__device__ __forceinline__ float relu_grad(float x) { return x > 0.0f ? 1.0f : 0.0f; }
+
+constexpr float kSqrt2OverPi = 0.7978845608028654f;
+constexpr float kGeluCubic = 0.044715f;
+
+// e^-2u; the gate is σ(2u) = 1 / (1 + e^-2u).
+__device__ __forceinline__ float gelu_tanh_exp(float x) {
+  const float u = x * fmaf(kSqrt2OverPi * kGeluCubic, x * x, kSqrt2OverPi);
+  return expf(-2.0f * u);
+}
+
+__device__ __forceinline__ float gelu_tanh(float x) {
+  // Below -12 the result is 0 in f32, and -∞ · 0 must not be asked for.
+  const float c = x < -12.0f ? -12.0f : x;
+  return c / (1.0f + gelu_tanh_exp(c));
+}
+
+__device__ __forceinline__ float gelu_tanh_grad(float x) {
+  const float c = clamp(x, -10.0f, 10.0f);  // e^-2u stays finite
+  const float e = gelu_tanh_exp(c);
+  const float s = 1.0f / (1.0f + e);
+  const float slope = fmaf(6.0f * kSqrt2OverPi * kGeluCubic, c * c, 2.0f * kSqrt2OverPi);
+  return fmaf(c * (e * s * s), slope, s);  // e · s is 1 - s without its cancellation
+}
+
+__device__ __forceinline__ float gelu_erf(float x) {
+  const float c = x < -15.0f ? -15.0f : x;
+  return 0.5f * c * (1.0f + erff(c * 0.70710678118654752f));
+}
+
+// Φ(x) + x φ(x)
+__device__ __forceinline__ float gelu_erf_grad(float x) {
+  const float c = clamp(x, -15.0f, 15.0f);
+  const float cdf = 0.5f * (1.0f + erff(c * 0.70710678118654752f));
+  const float pdf = 0.3989422804014327f * expf(-0.5f * c * c);
+  return fmaf(c, pdf, cdf);
+}
+
+__device__ __forceinline__ float activate(Activation activation, float x) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return relu(x);
+    case Activation::gelu_tanh:
+      return gelu_tanh(x);
+    case Activation::gelu_erf:
+      return gelu_erf(x);
+  }
+  return x;
+}
+
+__device__ __forceinline__ float activate_grad(Activation activation, float x) {
+  switch (activation) {
+    case Activation::none:
+      return 1.0f;
+    case Activation::relu:
+      return relu_grad(x);
+    case Activation::gelu_tanh:
+      return gelu_tanh_grad(x);
+    case Activation::gelu_erf:
+      return gelu_erf_grad(x);
+  }
+  return 1.0f;
+}
+
+}  // namespace heed::cuda
+
+#endif
