@@ -183,11 +183,8 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   Forward f{};
   f.a = make_attention(op, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
   const Attention& a = f.a;
-  expect_heads(op, "out", out, a.B, a.Tq, a.H, a.D);
-  if (lse) {
-    expect_f32(op, "lse", *lse);
-    expect_shape(op, "lse", *lse, {a.B, a.H, a.Tq});
-  }
+  expect_queries(op, "out", out, a.sizes(), q.dtype);
+  if (lse) expect_lse(op, *lse, a.sizes());
   if (out.empty()) return;
 
   f.out = out;

@@ -5,6 +5,7 @@
 // g · G + r % G, for Tq · G rows a group. So a key tile is read once for the whole group, and since rows keep the order
 // of the queries, the number of keys that a causal row sees never falls from one row to the next.
 #pragma once
+#include "core/checks/attention.h"
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -22,6 +23,7 @@ struct Attention {
   uint64_t seed;
 
   int64_t groups() const { return B * Hkv; }
+  AttentionSizes sizes() const { return {B, Tq, Tk, H, Hkv, D}; }
   int64_t head(int64_t g, int64_t r) const { return g * G + r % G; }
 
   // Row r of group g in a tensor with q's shape.
@@ -56,63 +58,29 @@ struct Attention {
   }
 };
 
-// f32 of shape [B, T, heads, D] with D contiguous.
-inline void expect_heads(const char* op, const char* name, const TensorView& x, int64_t B, int64_t T, int64_t heads,
-                         int64_t D) {
-  expect_dtype(op, name, x, DType::f32);
-  expect_shape(op, name, x, {B, T, heads, D});
-  if (D > 1 && x.strides[3] != 1)
-    fail(Code::shape, "%s: expected %s with contiguous heads (stride 1), got stride %lld", op, name,
-         static_cast<long long>(x.strides[3]));
-}
-
-inline void expect_per_sequence(const char* op, const char* name, const TensorView* x, int64_t B) {
-  if (!x) return;
-  expect_dtype(op, name, *x, DType::i32);
-  expect_shape(op, name, *x, {B});
-  expect_contiguous(op, name, *x);
-}
-
 inline Attention make_attention(const char* op, In q, In k, In v, OptIn key_lengths, OptIn query_starts, bool causal,
                                 float scale, float dropout_p, int64_t seed) {
-  expect_rank(op, "q", q, 4);
-  expect_rank(op, "k", k, 4);
-  Attention a{q,
-              k,
-              v,
-              q.shape[0],
-              q.shape[1],
-              k.shape[1],
-              q.shape[2],
-              k.shape[2],
-              q.shape[3],
-              0,
-              0,
-              0,
-              key_lengths ? key_lengths->i32() : nullptr,
-              query_starts ? query_starts->i32() : nullptr,
-              causal,
-              scale,
-              dropout_p,
-              static_cast<uint64_t>(seed)};
-  expect_heads(op, "q", q, a.B, a.Tq, a.H, a.D);
-  expect_heads(op, "k", k, a.B, a.Tk, a.Hkv, a.D);
-  expect_heads(op, "v", v, a.B, a.Tk, a.Hkv, a.D);
-  if (a.Tk > INT32_MAX)
-    fail(Code::shape, "%s: expected at most %d keys, got %lld", op, INT32_MAX, static_cast<long long>(a.Tk));
-  if (a.D < 1) fail(Code::shape, "%s: expected a head size of at least 1, got 0", op);
-  if (a.Hkv < 1 || a.H % a.Hkv != 0)
-    fail(Code::shape, "%s: expected a number of query heads divisible by the %lld key heads, got %lld", op,
-         static_cast<long long>(a.Hkv), static_cast<long long>(a.H));
-  expect_per_sequence(op, "key_lengths", key_lengths, a.B);
-  expect_per_sequence(op, "query_starts", query_starts, a.B);
-  if (!std::isfinite(scale)) fail(Code::range, "%s: expected a finite scale, got %g", op, scale);
-  if (!(dropout_p >= 0 && dropout_p <= 1))
-    fail(Code::range, "%s: expected dropout_p from 0 to 1, got %g", op, dropout_p);
-  a.G = a.H / a.Hkv;
-  a.rows = a.Tq * a.G;
-  a.width = ceil_div(a.D, kWidth) * kWidth;
-  return a;
+  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
+  expect_dtype(op, "q", q, DType::f32);
+  const int64_t G = n.H / n.Hkv;
+  return {q,
+          k,
+          v,
+          n.B,
+          n.Tq,
+          n.Tk,
+          n.H,
+          n.Hkv,
+          n.D,
+          G,
+          n.Tq * G,
+          ceil_div(n.D, kWidth) * kWidth,
+          key_lengths ? key_lengths->i32() : nullptr,
+          query_starts ? query_starts->i32() : nullptr,
+          causal,
+          scale,
+          dropout_p,
+          static_cast<uint64_t>(seed)};
 }
 
 // Hands out pieces of one worker's scratch memory.

@@ -189,13 +189,12 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
                         OptIn key_lengths, OptIn query_starts, Bool causal, Float scale, Float dropout_p, Int seed) {
   constexpr const char* op = "attention_backward";
   const Attention a = make_attention(op, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
-  expect_heads(op, "dq", dq, a.B, a.Tq, a.H, a.D);
-  expect_heads(op, "dk", dk, a.B, a.Tk, a.Hkv, a.D);
-  expect_heads(op, "dv", dv, a.B, a.Tk, a.Hkv, a.D);
-  expect_heads(op, "dout", dout, a.B, a.Tq, a.H, a.D);
-  expect_heads(op, "out", out, a.B, a.Tq, a.H, a.D);
-  expect_f32(op, "lse", lse);
-  expect_shape(op, "lse", lse, {a.B, a.H, a.Tq});
+  expect_queries(op, "dq", dq, a.sizes(), q.dtype);
+  expect_keys(op, "dk", dk, a.sizes(), q.dtype);
+  expect_keys(op, "dv", dv, a.sizes(), q.dtype);
+  expect_queries(op, "dout", dout, a.sizes(), q.dtype);
+  expect_queries(op, "out", out, a.sizes(), q.dtype);
+  expect_lse(op, lse, a.sizes());
   if (dq.empty() && dk.empty()) return;
 
   const Backward f{a, dq, dk, dv, dout, out, lse.f32()};

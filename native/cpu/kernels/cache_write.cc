@@ -1,37 +1,15 @@
 // cache_write: cache[b, starts[b] + t] = values[b, t], the new keys or values of each sequence after those it has.
 // cache [B, S, H, D], values [B, T, H, D] of one dtype, any strides with D contiguous. Parallel over tokens.
+#include "core/checks/attention.h"
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu {
 namespace HEED_ISA {
-namespace {
-
-void expect_contiguous_heads(const char* op, const char* name, const TensorView& x) {
-  if (x.shape[3] > 1 && x.strides[3] != 1)
-    fail(Code::shape, "%s: expected %s with contiguous heads (stride 1), got stride %lld", op, name,
-         static_cast<long long>(x.strides[3]));
-}
-
-}  // namespace
 
 void cache_write(Stream& stream, Out cache, In values, OptIn starts) {
   constexpr const char* op = "cache_write";
-  expect_rank(op, "cache", cache, 4);
-  const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
-  expect_rank(op, "values", values, 4);
-  const int64_t T = values.shape[1];
-  expect_shape(op, "values", values, {B, T, H, D});
-  expect_dtype(op, "values", values, cache.dtype);
-  if (T > S)
-    fail(Code::shape, "%s: expected values of at most the cache's %lld tokens, got %lld", op, static_cast<long long>(S),
-         static_cast<long long>(T));
-  expect_contiguous_heads(op, "cache", cache);
-  expect_contiguous_heads(op, "values", values);
-  if (starts) {
-    expect_dtype(op, "starts", *starts, DType::i32);
-    expect_shape(op, "starts", *starts, {B});
-    expect_contiguous(op, "starts", *starts);
-  }
+  check_cache_write(op, cache, values, starts);
+  const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3], T = values.shape[1];
   if (values.empty()) return;
 
   const int32_t* first = starts ? starts->i32() : nullptr;

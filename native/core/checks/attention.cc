@@ -1,0 +1,84 @@
+#include "core/checks/attention.h"
+
+#include <cmath>
+
+#include "core/checks/checks.h"
+#include "core/error.h"
+
+namespace heed {
+namespace {
+
+void expect_contiguous_heads(const char* op, const char* name, const TensorView& x) {
+  if (x.shape[3] > 1 && x.strides[3] != 1)
+    fail(Code::shape, "%s: expected %s with contiguous heads (stride 1), got stride %lld", op, name,
+         static_cast<long long>(x.strides[3]));
+}
+
+void expect_heads(const char* op, const char* name, const TensorView& x, int64_t B, int64_t T, int64_t heads, int64_t D,
+                  DType dtype) {
+  expect_dtype(op, name, x, dtype);
+  expect_shape(op, name, x, {B, T, heads, D});
+  expect_contiguous_heads(op, name, x);
+}
+
+void expect_per_sequence(const char* op, const char* name, const TensorView* x, int64_t B) {
+  if (!x) return;
+  expect_dtype(op, name, *x, DType::i32);
+  expect_shape(op, name, *x, {B});
+  expect_contiguous(op, name, *x);
+}
+
+}  // namespace
+
+void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype) {
+  expect_heads(op, name, x, sizes.B, sizes.Tq, sizes.H, sizes.D, dtype);
+}
+
+void expect_keys(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype) {
+  expect_heads(op, name, x, sizes.B, sizes.Tk, sizes.Hkv, sizes.D, dtype);
+}
+
+void expect_lse(const char* op, const TensorView& lse, const AttentionSizes& sizes) {
+  expect_f32(op, "lse", lse);
+  expect_shape(op, "lse", lse, {sizes.B, sizes.H, sizes.Tq});
+}
+
+AttentionSizes check_attention(const char* op, In q, In k, In v, OptIn key_lengths, OptIn query_starts, float scale,
+                               float dropout_p) {
+  expect_rank(op, "q", q, 4);
+  expect_rank(op, "k", k, 4);
+  expect_float(op, "q", q);
+  const AttentionSizes sizes{q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3]};
+  expect_queries(op, "q", q, sizes, q.dtype);
+  expect_keys(op, "k", k, sizes, q.dtype);
+  expect_keys(op, "v", v, sizes, q.dtype);
+  if (sizes.Tk > INT32_MAX)
+    fail(Code::shape, "%s: expected at most %d keys, got %lld", op, INT32_MAX, static_cast<long long>(sizes.Tk));
+  if (sizes.D < 1) fail(Code::shape, "%s: expected a head size of at least 1, got 0", op);
+  if (sizes.Hkv < 1 || sizes.H % sizes.Hkv != 0)
+    fail(Code::shape, "%s: expected a number of query heads divisible by the %lld key heads, got %lld", op,
+         static_cast<long long>(sizes.Hkv), static_cast<long long>(sizes.H));
+  expect_per_sequence(op, "key_lengths", key_lengths, sizes.B);
+  expect_per_sequence(op, "query_starts", query_starts, sizes.B);
+  if (!std::isfinite(scale)) fail(Code::range, "%s: expected a finite scale, got %g", op, scale);
+  if (!(dropout_p >= 0 && dropout_p <= 1))
+    fail(Code::range, "%s: expected dropout_p from 0 to 1, got %g", op, dropout_p);
+  return sizes;
+}
+
+void check_cache_write(const char* op, Out cache, In values, OptIn starts) {
+  expect_rank(op, "cache", cache, 4);
+  const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
+  expect_rank(op, "values", values, 4);
+  const int64_t T = values.shape[1];
+  expect_shape(op, "values", values, {B, T, H, D});
+  expect_dtype(op, "values", values, cache.dtype);
+  if (T > S)
+    fail(Code::shape, "%s: expected values of at most the cache's %lld tokens, got %lld", op, static_cast<long long>(S),
+         static_cast<long long>(T));
+  expect_contiguous_heads(op, "cache", cache);
+  expect_contiguous_heads(op, "values", values);
+  expect_per_sequence(op, "starts", starts, B);
+}
+
+}  // namespace heed
