@@ -60,8 +60,8 @@ struct Attention {
 
 inline Attention make_attention(const char* op, In q, In k, In v, OptIn key_lengths, OptIn query_starts, bool causal,
                                 float scale, float dropout_p, int64_t seed) {
-  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
   expect_dtype(op, "q", q, DType::f32);
+  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
   const int64_t G = n.H / n.Hkv;
   return {q,
           k,
