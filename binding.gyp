@@ -22,7 +22,24 @@
   "targets": [
     {
       "target_name": "heed",
-      "sources": ["<!@(node scripts/sources.mjs core)", "<!@(node scripts/sources.mjs addon)"],
+      "sources": [
+        "<!@(node scripts/sources.mjs core)", "<!@(node scripts/sources.mjs addon)", "<!@(node scripts/sources.mjs cuda)"
+      ],
+      "actions": [{
+        "action_name": "toolkit",
+        "inputs": ["scripts/compile-kernels.mjs"],
+        "outputs": ["<(INTERMEDIATE_DIR)/toolkit.cc"],
+        "action": ["node", "scripts/compile-kernels.mjs", "--toolkit", "<(INTERMEDIATE_DIR)"],
+        "process_outputs_as_sources": 1
+      }],
+      "rules": [{
+        "rule_name": "kernels",
+        "extension": "cu",
+        "inputs": ["scripts/compile-kernels.mjs", "<(INTERMEDIATE_DIR)/toolkit.cc"],
+        "outputs": ["<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).cc"],
+        "action": ["node", "scripts/compile-kernels.mjs", "<(INTERMEDIATE_DIR)", "<(RULE_INPUT_PATH)", "<@(_outputs)"],
+        "process_outputs_as_sources": 1
+      }],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": [
         "NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_CPP_EXCEPTIONS",

@@ -5,17 +5,23 @@ import { native, type MemoryStats } from "./native.js";
 /** Where tensors live and operations run: an in-order queue with memory of its own. */
 export class Device {
   private constructor(
-    readonly kind: "cpu",
-    /** @internal The native side's number. */
+    readonly kind: "cpu" | "cuda",
+    /** @internal The native side's number: 0 is the CPU, 1 + n the CUDA device n. */
     readonly index: number,
   ) {}
 
   /** @internal */
   static readonly cpu = new Device("cpu", 0);
+  private static readonly cudas: Device[] = [];
 
-  /** "cpu" */
+  /** @internal */
+  static cuda(ordinal: number): Device {
+    return (Device.cudas[ordinal] ??= new Device("cuda", 1 + ordinal));
+  }
+
+  /** "cpu", "cuda:0", … */
   get name(): string {
-    return this.kind;
+    return this.kind === "cpu" ? "cpu" : `cuda:${this.index - 1}`;
   }
 
   /** Bytes live, cached and at the peak. They follow from the order of calls, not from what has run yet. */
@@ -49,27 +55,57 @@ export interface DeviceInfo {
   available: boolean;
   /** In words: what it is, or why it is not available. */
   description: string;
+  /** Bytes of a CUDA device's memory. */
+  memory?: number;
+  /** Of a CUDA device: "8.0", … */
+  computeCapability?: string;
+  /** The newest CUDA version that the driver knows: "12.2", … */
+  driverVersion?: string;
 }
 
-/** "cpu"; "auto" is the best device there is. Throws ERR_DEVICE where it is not there, saying why. */
-export function device(name: "cpu" | "auto" | (string & {}) | Device = "auto"): Device {
+/**
+ * "cpu", "cuda" (the first CUDA device), "cuda:1", …; "auto" is the first CUDA device if there is one, else the CPU,
+ * unless the environment variable HEED_DEVICE names another. Throws ERR_DEVICE where it is not there, saying why.
+ */
+export function device(name: "cpu" | "cuda" | "auto" | (string & {}) | Device = "auto"): Device {
   if (name instanceof Device) return name;
-  if (name === "cpu" || name === "auto") return Device.cpu;
-  const known = devices().find((info) => info.name === name);
-  throw new HeedError(
-    "ERR_DEVICE",
-    known
-      ? `device "${name}" is not available: ${known.description}`
-      : `expected device "cpu" or "auto", got ${describe(name)}`,
-  );
+  if (name === "cpu") return Device.cpu;
+  if (name === "auto") {
+    const named = process.env.HEED_DEVICE;
+    if (named && named !== "auto") return device(named);
+    const found = devices().find((info) => info.available && info.name !== "cpu");
+    return found ? device(found.name) : Device.cpu;
+  }
+  const ordinal = typeof name === "string" ? /^cuda(?::(\d{1,4}))?$/.exec(name) : null;
+  if (!ordinal)
+    throw new HeedError("ERR_DEVICE", `expected device "cpu", "cuda", "cuda:1", … or "auto", got ${describe(name)}`);
+  const wanted = Number(ordinal[1] ?? 0);
+  const all = devices();
+  const info = all.find((info) => info.name === `cuda:${wanted}`) ?? all.find((info) => info.name === "cuda");
+  if (info?.available) return Device.cuda(wanted);
+  const last = all.filter((info) => info.name.startsWith("cuda:")).length - 1;
+  const reason = info?.description ?? `the last CUDA device is "cuda:${last}"`;
+  throw new HeedError("ERR_DEVICE", `device "${name}" is not available: ${reason}`);
 }
 
 /** Every device heed knows, also those that are not available, and why. */
 export function devices(): DeviceInfo[] {
-  return [
-    { name: "cpu", available: true, description: `${native.isa()}, ${native.threads()} threads` },
-    { name: "cuda", available: false, description: "this build of heed has no CUDA kernels" },
-  ];
+  const cpu = { name: "cpu", available: true, description: `${native.isa()}, ${native.threads()} threads` };
+  const cuda = native.cuda();
+  if (cuda.problem) return [cpu, { name: "cuda", available: false, description: cuda.problem }];
+  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 ? 1 : 0)} GiB`;
+  const cards = cuda.devices.map((card, ordinal): DeviceInfo => {
+    const text = `${card.name}, ${gib(card.memory)}, compute capability ${card.capability}, CUDA ${cuda.driverVersion}`;
+    return {
+      name: `cuda:${ordinal}`,
+      available: card.problem === "",
+      description: card.problem ? `${text}: ${card.problem}` : text,
+      memory: card.memory,
+      computeCapability: card.capability,
+      driverVersion: cuda.driverVersion,
+    };
+  });
+  return [cpu, ...cards];
 }
 
 /** How many threads a CPU operation runs on; shared by the whole process. */

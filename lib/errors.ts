@@ -16,6 +16,8 @@ export type ErrorCode =
   | "ERR_AUTOGRAD"
   /** Memory exhausted on the device. */
   | "ERR_OOM"
+  /** The CUDA driver or device failed. */
+  | "ERR_CUDA"
   /** A file that is not what it claims to be. */
   | "ERR_FORMAT"
   /** A file or folder that cannot be read or written. */

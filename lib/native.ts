@@ -17,6 +17,23 @@ export interface MemoryStats {
   tensors: number;
 }
 
+export interface CudaDevices {
+  /** Why there are none, or "". */
+  problem: string;
+  /** The newest CUDA version that the driver knows: "12.2", …; "" where there is no driver. */
+  driverVersion: string;
+  devices: {
+    name: string;
+    /** Compute capability: "8.0", … */
+    capability: string;
+    /** Bytes. */
+    memory: number;
+    multiprocessors: number;
+    /** Why heed does not run on it, or "". */
+    problem: string;
+  }[];
+}
+
 /** The whole contract with the addon (native/addon). Devices are indices (0 is the CPU), dtypes numbers of dtype.ts. */
 export interface Native {
   readonly ops: NativeOps;
@@ -30,10 +47,14 @@ export interface Native {
   upload(handle: Handle, data: ArrayBufferView): void;
   /** The bytes of a contiguous tensor, once everything enqueued so far has run. */
   read(handle: Handle): Promise<ArrayBuffer>;
+  /** Copies a contiguous tensor to one of as many bytes on another device, in the order of both queues. */
+  transfer(to: Handle, from: Handle): void;
   synchronize(device: number): Promise<unknown>;
   memory(device: number): MemoryStats;
   resetPeak(device: number): void;
   releaseCached(device: number): void;
+  /** The CUDA devices, or in words why there are none. */
+  cuda(): CudaDevices;
   isa(): string;
   selectIsa(name: string): void;
   supportsIsa(name: string): boolean;

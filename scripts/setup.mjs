@@ -58,7 +58,7 @@ function buildAddon() {
 step("node_modules/.package-lock.json", ["package-lock.json"], () =>
   run("installing packages", "npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]),
 );
-step("build/Release/heed.node", ["native", "CMakeLists.txt", "binding.gyp"], buildAddon);
+step("build/Release/heed.node", ["native", "scripts/compile-kernels.mjs", "CMakeLists.txt", "binding.gyp"], buildAddon);
 step("dist/index.js", ["lib", "native/core/ops.def", "tsconfig.json", "tsconfig.build.json"], () =>
   run("compiling TypeScript", "npm", ["run", "--silent", "build:ts"]),
 );

@@ -4,6 +4,9 @@
 #include <optional>
 
 #include "core/error.h"
+#include "cpu/stream.h"
+#include "cuda/card.h"
+#include "cuda/stream.h"
 
 namespace heed::addon {
 
@@ -43,16 +46,11 @@ void Environment::create(Napi::Env env) {
   napi_set_instance_data(
       env, environment, [](napi_env, void* data, void*) { static_cast<Environment*>(data)->unreference(); }, nullptr);
   // After the thread-safe function's own hook was added, so that it runs before it.
-  napi_add_env_cleanup_hook(
-      env,
-      [](void* data) {
-        auto* self = static_cast<Environment*>(data);
-        self->cpu_->stop();
-      },
-      environment);
+  napi_add_env_cleanup_hook(env, [](void* data) { static_cast<Environment*>(data)->stop(); }, environment);
 }
 
-Environment::Environment(Napi::Env env) : cpu_(new cpu::Stream) {
+Environment::Environment(Napi::Env env) {
+  devices_.push_back(std::make_unique<cpu::Stream>());
   napi_create_threadsafe_function(
       env, nullptr, nullptr, Napi::String::New(env, "heed"), 0, 1, nullptr, nullptr, this,
       [](napi_env env, napi_value, void* context, void*) {
@@ -67,8 +65,24 @@ Environment::~Environment() {
 }
 
 Device& Environment::device(int64_t index) {
-  if (index != 0) fail(Code::device, "expected a device index from 0 to 0, got %lld", static_cast<long long>(index));
-  return *cpu_;
+  const auto known = static_cast<int64_t>(devices_.size());
+  if (index >= 0 && index < known && devices_[index]) return *devices_[index];
+  const auto& cards = cuda::Card::all();
+  const auto last = static_cast<int64_t>(cards.size());
+  if (index < 0 || index > last)
+    fail(Code::device, "expected a device index from 0 to %lld, got %lld", static_cast<long long>(last),
+         static_cast<long long>(index));
+  cuda::Card& card = *cards[index - 1];
+  if (!card.unusable.empty()) fail(Code::device, "cuda:%d: %s", card.index, card.unusable.c_str());
+  if (index >= known) devices_.resize(index + 1);
+  devices_[index] = std::make_unique<cuda::Stream>(card);
+  return *devices_[index];
+}
+
+// The CPU first: its kernel in progress may wait for what a CUDA device sends.
+void Environment::stop() {
+  for (const auto& device : devices_)
+    if (device) device->stop();
 }
 
 void Environment::finalize_handle(napi_env, void* data, void* hint) {
@@ -125,7 +139,9 @@ void Environment::settle(napi_env env) {
 
 void Environment::report_external_memory(napi_env env) {
   constexpr int64_t kStep = int64_t{4} << 20;
-  const int64_t live = cpu_->allocator().stats().live;
+  int64_t live = 0;
+  for (const auto& device : devices_)
+    if (device) live += device->allocator().stats().live;
   const int64_t change = live - reported_bytes_;
   if (change < kStep && change > -kStep) return;
   reported_bytes_ = live;

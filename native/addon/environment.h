@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "core/device.h"
-#include "cpu/stream.h"
 
 namespace heed::addon {
 
@@ -20,7 +19,7 @@ class Environment {
   static Environment& of(napi_env env);
   static void create(Napi::Env env);
 
-  // By index: 0 is the CPU. Throws ERR_DEVICE.
+  // By index: 0 is the CPU, 1 + n the CUDA device n, opened at its first use. Throws ERR_DEVICE or ERR_CUDA.
   Device& device(int64_t index);
 
   napi_value wrap(napi_env env, Handle* handle);  // takes ownership
@@ -47,8 +46,10 @@ class Environment {
   static void finalize_handle(napi_env env, void* data, void* hint);
   void settle(napi_env env);
 
-  std::unique_ptr<cpu::Stream> cpu_;
-  int64_t references_ = 1;  // the environment itself and each handle
+  void stop();
+
+  std::vector<std::unique_ptr<Device>> devices_;  // null where not opened
+  int64_t references_ = 1;                        // the environment itself and each handle
   int64_t reported_bytes_ = 0;
   napi_ref error_class_ = nullptr;
   napi_threadsafe_function notify_ = nullptr;

@@ -128,6 +128,22 @@ napi_value read(Call& call) {
   return Environment::of(call.env).promise_after_queue(call.env, device, buffer);
 }
 
+// transfer(to, from): copies a contiguous tensor to one of the same bytes on another device, in the order of both
+// queues
+napi_value transfer(Call& call) {
+  Handle& to = call.handle(0);
+  Handle& from = call.handle(1);
+  if (!to.view.contiguous() || !from.view.contiguous()) fail(Code::shape, "%s: expected contiguous tensors", call.name);
+  const size_t bytes = static_cast<size_t>(from.view.numel()) * size_of(from.view.dtype);
+  const size_t room = static_cast<size_t>(to.view.numel()) * size_of(to.view.dtype);
+  if (bytes != room) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, room, bytes);
+  if (!bytes) return nullptr;
+  const auto buffer = std::make_shared<HostBuffer>(bytes);
+  from.storage->device->send(buffer, from.view.data);
+  to.storage->device->receive(buffer, to.view.data);
+  return nullptr;
+}
+
 // synchronize(device) -> Promise<undefined>
 napi_value synchronize(Call& call) {
   auto& environment = Environment::of(call.env);
@@ -172,6 +188,7 @@ void define_memory(napi_env env, napi_value exports) {
   define(env, exports, "release", &guarded<&release>);
   define(env, exports, "upload", &guarded<&upload>);
   define(env, exports, "read", &guarded<&read>);
+  define(env, exports, "transfer", &guarded<&transfer>);
   define(env, exports, "synchronize", &guarded<&synchronize>);
   define(env, exports, "memory", &guarded<&memory>);
   define(env, exports, "resetPeak", &guarded<&reset_peak>);

@@ -5,6 +5,9 @@
 
 #include "addon/call.h"
 #include "cpu/isa.h"
+#include "cpu/stream.h"
+#include "cuda/ops.h"
+#include "cuda/stream.h"
 
 namespace heed::addon {
 namespace {
@@ -77,22 +80,26 @@ template <class Parameter>
 using Stored = decltype(Argument<Parameter>::read(std::declval<Call&>(), std::declval<Reader&>(), 0));
 
 template <class... Parameters, size_t... I>
-void invoke(Call& call, void (*op)(cpu::Stream&, Parameters...), std::index_sequence<I...>) {
+void invoke(Call& call, void (*on_cpu)(cpu::Stream&, Parameters...), void (*on_cuda)(cuda::Stream&, Parameters...),
+            std::index_sequence<I...>) {
   static_assert(sizeof...(Parameters) <= Call::kMaxArguments);
   Reader reader(call);
   // Braces evaluate in order: the first wrong argument is the one reported.
   std::tuple<Stored<Parameters>...> arguments{Argument<Parameters>::read(call, reader, I)...};
-  op(static_cast<cpu::Stream&>(reader.device()), std::get<I>(arguments)...);
+  Device& device = reader.device();
+  if (device.backend == Backend::cpu) return on_cpu(static_cast<cpu::Stream&>(device), std::get<I>(arguments)...);
+  if (!on_cuda) fail(Code::device, "%s: this operation has no CUDA kernel yet", call.name);
+  on_cuda(static_cast<cuda::Stream&>(device), std::get<I>(arguments)...);
 }
 
 template <class... Parameters>
-void invoke(Call& call, void (*op)(cpu::Stream&, Parameters...)) {
-  invoke(call, op, std::index_sequence_for<Parameters...>{});
+void invoke(Call& call, void (*on_cpu)(cpu::Stream&, Parameters...), void (*on_cuda)(cuda::Stream&, Parameters...)) {
+  invoke(call, on_cpu, on_cuda, std::index_sequence_for<Parameters...>{});
 }
 
-template <auto entry>
+template <auto on_cpu, auto on_cuda>
 napi_value run(Call& call) {
-  invoke(call, cpu::ops().*entry);
+  invoke(call, cpu::ops().*on_cpu, cuda::ops().*on_cuda);
   return nullptr;
 }
 
@@ -101,7 +108,8 @@ napi_value run(Call& call) {
 napi_value create_ops(napi_env env) {
   napi_value ops = nullptr;
   napi_create_object(env, &ops);
-#define OP(name, params) define(env, ops, #name, &guarded<&run<&OpTable<cpu::Stream>::name>>);
+#define OP(name, params) \
+  define(env, ops, #name, &guarded<&run<&OpTable<cpu::Stream>::name, &OpTable<cuda::Stream>::name>>);
 #include "core/ops.def"
 #undef OP
   return ops;

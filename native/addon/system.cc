@@ -1,7 +1,10 @@
 // What the machine has and how much of it is used: instruction set and threads.
+#include <string>
+
 #include "addon/call.h"
 #include "cpu/isa.h"
 #include "cpu/thread_pool.h"
+#include "cuda/card.h"
 
 namespace heed::addon {
 namespace {
@@ -48,6 +51,37 @@ napi_value set_threads(Call& call) {
   return nullptr;
 }
 
+// cuda() -> {problem, driverVersion, devices: [{name, capability, memory, multiprocessors, problem}]}
+napi_value cuda_devices(Call& call) {
+  const auto text = [&](const std::string& value) {
+    napi_value result = nullptr;
+    napi_create_string_utf8(call.env, value.c_str(), value.size(), &result);
+    return result;
+  };
+  const auto object = [&](std::initializer_list<std::pair<const char*, napi_value>> members) {
+    napi_value result = nullptr;
+    napi_create_object(call.env, &result);
+    for (const auto& [name, value] : members) napi_set_named_property(call.env, result, name, value);
+    return result;
+  };
+  const auto& cards = cuda::Card::all();
+  napi_value list = nullptr;
+  napi_create_array_with_length(call.env, cards.size(), &list);
+  for (size_t i = 0; i < cards.size(); i++) {
+    const cuda::Card& card = *cards[i];
+    napi_set_element(call.env, list, static_cast<uint32_t>(i),
+                     object({{"name", text(card.name)},
+                             {"capability", text(std::to_string(card.major) + "." + std::to_string(card.minor))},
+                             {"memory", integer(call.env, static_cast<int64_t>(card.memory))},
+                             {"multiprocessors", integer(call.env, card.multiprocessors)},
+                             {"problem", text(card.unusable)}}));
+  }
+  const char* problem = cuda::Card::problem();
+  return object({{"problem", text(problem ? problem : "")},
+                 {"driverVersion", text(cuda::Card::driver_version())},
+                 {"devices", list}});
+}
+
 napi_value set_error_class(Call& call) {
   Environment::of(call.env).set_error_class(call.env, call[0]);
   return nullptr;
@@ -62,6 +96,7 @@ void define_system(napi_env env, napi_value exports) {
   define(env, exports, "threads", &guarded<&threads>);
   define(env, exports, "cores", &guarded<&cores>);
   define(env, exports, "setThreads", &guarded<&set_threads>);
+  define(env, exports, "cuda", &guarded<&cuda_devices>);
   define(env, exports, "setErrorClass", &guarded<&set_error_class>);
 }
 

@@ -1,10 +1,12 @@
 #include "core/allocator.h"
 
+#include <cstdio>
+
 #include "core/error.h"
 
 namespace heed {
 
-CachingAllocator::CachingAllocator() = default;
+CachingAllocator::CachingAllocator(bool caching) : caching_(caching) {}
 CachingAllocator::~CachingAllocator() = default;
 
 // Sizes are rounded so that near sizes share blocks: to 1/8 of their power of two, at most 12.5 % lost.
@@ -18,7 +20,7 @@ size_t CachingAllocator::rounded(size_t bytes) {
 
 void* CachingAllocator::allocate(size_t bytes, const char* op) {
   if (bytes > (size_t{1} << 46)) fail(Code::oom, "%s: expected to allocate less than 64 TiB, got %zu bytes", op, bytes);
-  const size_t size = rounded(bytes);
+  const size_t size = caching_ ? rounded(bytes) : bytes + !bytes;
   void* block = nullptr;
   // A larger block serves too while it wastes little; otherwise big odd sizes would each keep a block of their own.
   const auto found = cache_.lower_bound(size);
@@ -36,9 +38,13 @@ void* CachingAllocator::allocate(size_t bytes, const char* op) {
       release_cached();
       block = system_allocate(size);
     }
-    if (!block)
-      fail(Code::oom, "%s: out of memory allocating %zu bytes (%lld bytes live, peak %lld)", op, bytes,
-           static_cast<long long>(stats_.live), static_cast<long long>(stats_.peak));
+    if (!block) {
+      char available[64] = "";
+      const int64_t left = system_available();
+      if (left >= 0) std::snprintf(available, sizeof available, ", %lld free", static_cast<long long>(left));
+      fail(Code::oom, "%s: out of memory allocating %zu bytes (%lld bytes live, peak %lld%s)", op, bytes,
+           static_cast<long long>(stats_.live), static_cast<long long>(stats_.peak), available);
+    }
   }
   live_.emplace(block, Block{block_size, bytes});
   stats_.live += static_cast<int64_t>(bytes);
@@ -52,10 +58,11 @@ void CachingAllocator::free(void* block) {
   if (found == live_.end()) fail(Code::internal, "free: expected a block of this allocator");
   const Block info = found->second;
   live_.erase(found);
-  cache_[info.size].push_back(block);
   stats_.live -= static_cast<int64_t>(info.requested);
-  stats_.cached += static_cast<int64_t>(info.size);
   stats_.allocations--;
+  if (!caching_) return system_free(block, info.size);
+  cache_[info.size].push_back(block);
+  stats_.cached += static_cast<int64_t>(info.size);
 }
 
 void CachingAllocator::release_cached() {

@@ -23,7 +23,8 @@ struct MemoryStats {
 
 class CachingAllocator {
  public:
-  CachingAllocator();
+  // Not caching: every block comes from the system, with the size asked for, and returns to it when freed.
+  explicit CachingAllocator(bool caching = true);
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
   // A backend releases its blocks in its own destructor: the system calls are virtual.
@@ -41,6 +42,8 @@ class CachingAllocator {
   virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
   virtual void system_free(void* block, size_t bytes) = 0;
   virtual void wait_idle() = 0;  // the queue has run everything
+  // Bytes the system has left, for messages; -1 where it is not known.
+  virtual int64_t system_available() { return -1; }
 
  private:
   static size_t rounded(size_t bytes);
@@ -49,6 +52,7 @@ class CachingAllocator {
     size_t size;       // what the system gave
     size_t requested;  // what the caller asked for
   };
+  const bool caching_;
   std::unordered_map<void*, Block> live_;
   std::map<size_t, std::vector<void*>> cache_;  // by block size
   MemoryStats stats_;

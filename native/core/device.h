@@ -1,6 +1,9 @@
 // What the addon asks of a device, whichever backend it is. JavaScript thread only.
 #pragma once
+#include <memory>
+
 #include "core/allocator.h"
+#include "core/host_buffer.h"
 #include "core/queue.h"
 #include "core/storage.h"
 
@@ -18,6 +21,10 @@ class Device {
   virtual void upload(void* destination, const void* source, size_t bytes) = 0;
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
+  // Between the queues of two devices: one sends to a buffer in host memory, the other receives from it, each in its
+  // own order. Nobody but the receiving queue waits.
+  virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
+  virtual void receive(std::shared_ptr<HostBuffer> from, void* destination) = 0;
   virtual void fence(Fence* fence) = 0;
   virtual void wait_idle() = 0;
   // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.

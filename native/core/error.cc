@@ -25,6 +25,8 @@ const char* Error::name() const noexcept {
       return "ERR_OOM";
     case Code::argument:
       return "ERR_ARGUMENT";
+    case Code::cuda:
+      return "ERR_CUDA";
     case Code::internal:
       return "ERR_INTERNAL";
   }

@@ -53,4 +53,16 @@ void Stream::download(void* destination, const void* source, size_t bytes) {
   launch("download", [destination, source, bytes] { std::memcpy(destination, source, bytes); });
 }
 
+void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
+  launch("send",
+         [signal = Signal(std::move(to)), source] { std::memcpy((*signal).data.get(), source, (*signal).bytes); });
+}
+
+void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
+  launch("receive", [from = std::move(from), destination] {
+    from->wait();
+    std::memcpy(destination, from->data.get(), from->bytes);
+  });
+}
+
 }  // namespace heed::cpu

@@ -27,6 +27,8 @@ class Stream final : public Device {
   CachingAllocator& allocator() override;
   void upload(void* destination, const void* source, size_t bytes) override;
   void download(void* destination, const void* source, size_t bytes) override;
+  void send(std::shared_ptr<HostBuffer> to, const void* source) override;
+  void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
   void fence(Fence* fence) override;
   void wait_idle() override;
   void stop() override;

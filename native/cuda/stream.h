@@ -8,42 +8,33 @@
 #include "core/dtype.h"
 #include "cuda/driver.h"
 #include "cuda/fault.h"
+#include "cuda/memory.h"
 
 namespace heed::cuda {
 
 constexpr int kMaxDevices = 16;
 
+struct Image;
 class Card;
-class Stream;
+class Staging;
 class Watcher;
 
 struct Grid {
   int64_t x = 1, y = 1, z = 1;
 };
 
-// A kernel of the embedded modules; found and loaded at its first launch on a card. HEED_KERNEL defines them.
+// A kernel of an embedded module; loaded at its first launch on a card. HEED_KERNEL defines them.
 struct KernelEntry {
+  const Image& image;
   const char* name;
   unsigned threads;
   std::atomic<CUfunction> functions[kMaxDevices] = {};
-  KernelEntry(const char* name, unsigned threads) : name(name), threads(threads) {}
+  KernelEntry(const Image& image, const char* name, unsigned threads) : image(image), name(name), threads(threads) {}
 };
 template <class Params>
 struct Kernel : KernelEntry {
   static_assert(sizeof(Params) <= 4096, "kernel parameters are at most 4 KiB");
   using KernelEntry::KernelEntry;
-};
-
-class Allocator final : public CachingAllocator {
- public:
-  explicit Allocator(Stream& stream) : stream_(stream) {}
-  ~Allocator() override;
-
- private:
-  void* system_allocate(size_t bytes) override;
-  void system_free(void* block, size_t bytes) override;
-  void wait_idle() override;
-  Stream& stream_;
 };
 
 // What a host function gets as its first argument.
@@ -55,6 +46,8 @@ class Stream final : public Device {
   CachingAllocator& allocator() override { return allocator_; }
   void upload(void* destination, const void* source, size_t bytes) override;
   void download(void* destination, const void* source, size_t bytes) override;
+  void send(std::shared_ptr<HostBuffer> to, const void* source) override;
+  void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
   void fence(Fence* fence) override;
   void wait_idle() override;
   void stop() override;
@@ -97,12 +90,16 @@ class Stream final : public Device {
  private:
   friend class Allocator;
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
+  void finish(CUresult result, const char* op, const char* doing);
 
   Card& card_;
   Allocator allocator_;
   CUstream stream_ = nullptr;
   FaultReport* faults_ = nullptr;  // device memory
   bool may_fault_ = false;         // an operation since the last fence can report a fault
+  bool stopped_ = false;
+  const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
+  std::unique_ptr<Staging> staging_;
   std::unique_ptr<Watcher> watcher_;
 };
 

@@ -1,5 +1,6 @@
 // What every .cu file includes. It is compiled twice: by nvcc (HEED_DEVICE_CODE is 1) for the kernels, whose PTX is
-// embedded in the addon, and by the C++ compiler for the host function, which knows no CUDA.
+// embedded in the addon, and by the C++ compiler for the host function, which knows no CUDA (there the build defines
+// `kImage` in front of it, see image.h).
 //
 //   struct FillParams { … };                                  // one POD, by value, at most 4 KiB
 //   #if HEED_DEVICE_CODE
@@ -18,6 +19,7 @@
 #include "core/dtype.h"
 #include "core/tensor.h"
 #include "cuda/fault.h"
+#include "cuda/image.h"
 
 #if defined(__CUDACC__)
 #define HEED_DEVICE_CODE 1
@@ -47,7 +49,8 @@
 #include "cuda/ops.h"
 #include "cuda/stream.h"
 
-#define HEED_KERNEL(name, Params, threads, min_blocks, ...) [[maybe_unused]] static Kernel<Params> name{#name, threads};
+#define HEED_KERNEL(name, Params, threads, min_blocks, ...) \
+  [[maybe_unused]] static Kernel<Params> name{kImage, #name, threads};
 #define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body)                            \
   HEED_KERNEL(name##_f32, Params, threads, min_blocks, body)                                   \
   HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body)                                  \

@@ -1,0 +1,150 @@
+#include "cuda/card.h"
+
+#include <cstdio>
+#include <cstring>
+
+#include "cuda/check.h"
+
+namespace heed::cuda {
+namespace {
+
+constexpr int kLowestMajor = 8;  // the PTX is for compute_80
+
+struct Cards {
+  std::vector<std::unique_ptr<Card>> list;
+  std::string problem;
+};
+
+Cards find_cards() {
+  Cards cards;
+  const Driver* d = driver();
+  if (!d) {
+    cards.problem = driver_problem();
+    return cards;
+  }
+  if (kKernelsProblem) {
+    cards.problem = kKernelsProblem;
+    return cards;
+  }
+  const CUresult started = d->init(0);
+  int count = 0;
+  if (started == CUDA_SUCCESS) d->device_get_count(&count);
+  if (started == CUDA_ERROR_NO_DEVICE || (started == CUDA_SUCCESS && count == 0)) {
+    cards.problem = "the CUDA driver shows no device";
+    return cards;
+  }
+  if (started != CUDA_SUCCESS) {
+    const char* text = nullptr;
+    d->get_error_string(started, &text);
+    cards.problem = std::string("the CUDA driver does not start: ") + (text ? text : "unknown error");
+    return cards;
+  }
+  for (int i = 0; i < count && i < kMaxDevices; i++) {
+    CUdevice device;
+    if (d->device_get(&device, i) == CUDA_SUCCESS) cards.list.push_back(std::make_unique<Card>(i, device));
+  }
+  return cards;
+}
+
+// Never destroyed: see driver.cc.
+const Cards& cards() {
+  static const Cards* const once = new Cards(find_cards());
+  return *once;
+}
+
+}  // namespace
+
+const std::vector<std::unique_ptr<Card>>& Card::all() { return cards().list; }
+const char* Card::problem() { return cards().list.empty() ? cards().problem.c_str() : nullptr; }
+
+std::string Card::driver_version() {
+  int version = 0;
+  if (!driver() || driver()->driver_get_version(&version) != CUDA_SUCCESS) return "";
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Card::Card(int index, CUdevice device) : index(index), device_(device) {
+  const Driver& d = *driver();
+  char text[256] = "";
+  d.device_get_name(text, sizeof text, device);
+  name = text;
+  d.device_total_mem(&memory, device);
+  const auto attribute = [&](CUdevice_attribute which) {
+    int value = 0;
+    d.device_get_attribute(&value, which, device);
+    return value;
+  };
+  major = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+  minor = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+  multiprocessors = attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+  shared_limit = static_cast<size_t>(attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN));
+  if (major < kLowestMajor)
+    unusable =
+        "expected compute capability 8.0 or later, it has " + std::to_string(major) + "." + std::to_string(minor);
+}
+
+void Card::make_current(const char* op) {
+  const Driver& d = *driver();
+  CUcontext context;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!context_) expect_success(d.primary_context_retain(&context_, device_), op, "opening the device");
+    context = context_;
+  }
+  expect_success(d.context_set_current(context), op, "using the device");
+}
+
+size_t Card::free_memory() {
+  size_t free = 0, total = 0;
+  driver()->mem_get_info(&free, &total);
+  return free;
+}
+
+CUfunction Card::function(KernelEntry& kernel, const char* op) {
+  const CUfunction known = kernel.functions[index].load(std::memory_order_acquire);
+  return known ? known : load(kernel, op);
+}
+
+CUfunction Card::load(KernelEntry& kernel, const char* op) {
+  const std::lock_guard lock(mutex_);
+  const Driver& d = *driver();
+  CUfunction function = nullptr;
+  expect_success(d.module_get_function(&function, module_of(kernel.image, op), kernel.name), op, kernel.name);
+  // All the shared memory a block can have, so that a launch only says how much it wants.
+  int fixed = 0;
+  d.function_get_attribute(&fixed, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function);
+  d.function_set_attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                           static_cast<int>(shared_limit) - fixed);
+  kernel.functions[index].store(function, std::memory_order_release);
+  return function;
+}
+
+CUmodule Card::module_of(const Image& image, const char* op) {
+  const auto found = modules_.find(&image);
+  if (found != modules_.end()) return found->second;
+  const Driver& d = *driver();
+  CUmodule module = nullptr;
+  // A cubin runs on cards of its major version from its own minor version on; the newest of those fits best.
+  const Cubin* best = nullptr;
+  for (size_t i = 0; i < image.cubin_count; i++) {
+    const Cubin& cubin = image.cubins[i];
+    if (cubin.architecture / 10 == major && cubin.architecture % 10 <= minor &&
+        (!best || cubin.architecture > best->architecture))
+      best = &cubin;
+  }
+  if (!best || d.module_load_data_ex(&module, best->data, 0, nullptr, nullptr) != CUDA_SUCCESS) {
+    char log[1024] = "";
+    CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+    void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
+    const CUresult result = d.module_load_data_ex(&module, image.ptx, 2, options, values);
+    if (result != CUDA_SUCCESS) {
+      char doing[300];
+      std::snprintf(doing, sizeof doing, "loading the kernels of %s%s%.200s", image.name, *log ? ": " : "", log);
+      expect_success(result, op, doing);
+    }
+  }
+  modules_.emplace(&image, module);
+  return module;
+}
+
+}  // namespace heed::cuda

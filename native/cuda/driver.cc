@@ -1,0 +1,80 @@
+#include "cuda/driver.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
+namespace heed::cuda {
+namespace {
+
+#ifdef _WIN32
+constexpr const char* kLibraries[] = {"nvcuda.dll"};
+void* open_library(const char* name) { return reinterpret_cast<void*>(LoadLibraryA(name)); }
+void* symbol_of(void* library, const char* name) {
+  return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
+}
+std::string open_problem() { return "error " + std::to_string(GetLastError()); }
+#else
+constexpr const char* kLibraries[] = {"libcuda.so.1", "libcuda.so"};
+void* open_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
+void* symbol_of(void* library, const char* name) { return dlsym(library, name); }
+std::string open_problem() {
+  const char* reason = dlerror();
+  return reason ? reason : "unknown error";
+}
+#endif
+
+struct Opened {
+  Driver driver;
+  bool usable = false;
+  std::string problem;
+};
+
+// The library stays open: the driver's own threads may outlive any moment at which it could be closed.
+Opened open_driver() {
+  Opened opened;
+  const char* named = std::getenv("HEED_CUDA_DRIVER");
+  void* library = nullptr;
+  if (named && *named) {
+    library = open_library(named);
+    if (!library) {
+      opened.problem = "the driver library that HEED_CUDA_DRIVER names does not load: " + open_problem();
+      return opened;
+    }
+  } else {
+    for (const char* name : kLibraries)
+      if (!library) library = open_library(name);
+    if (!library) {
+      opened.problem = std::string("no CUDA driver on this machine (") + kLibraries[0] + " does not load)";
+      return opened;
+    }
+  }
+#define DRIVER(name, symbol, params)                                                      \
+  opened.driver.name = reinterpret_cast<CUresult(*) params>(symbol_of(library, #symbol)); \
+  if (!opened.driver.name && opened.problem.empty())                                      \
+    opened.problem = "the CUDA driver lacks " #symbol ": expected a driver of CUDA 11.4 (version 470) or later";
+#include "cuda/driver.def"
+#undef DRIVER
+  opened.usable = opened.problem.empty();
+  return opened;
+}
+
+const Opened& opened() {
+  // Never destroyed: worker threads may still use the table while the process ends.
+  static const Opened* const once = new Opened(open_driver());
+  return *once;
+}
+
+}  // namespace
+
+const Driver* driver() { return opened().usable ? &opened().driver : nullptr; }
+const char* driver_problem() { return opened().usable ? nullptr : opened().problem.c_str(); }
+
+}  // namespace heed::cuda

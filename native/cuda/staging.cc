@@ -1,0 +1,68 @@
+#include "cuda/staging.h"
+
+#include "core/error.h"
+#include "cuda/card.h"
+#include "cuda/check.h"
+
+namespace heed::cuda {
+namespace {
+
+size_t rounded(size_t bytes) {
+  size_t size = size_t{4} << 10;
+  while (size < bytes && size < (size_t{16} << 20)) size *= 2;
+  constexpr size_t kPage = 4096;
+  return size < bytes ? (bytes + kPage - 1) / kPage * kPage : size;
+}
+
+}  // namespace
+
+Staging::~Staging() {
+  for (const auto& [size, data] : free_) driver()->mem_free_host(data);
+}
+
+Staging::Block Staging::take(size_t bytes, const char* op) {
+  const size_t size = rounded(bytes);
+  {
+    const std::lock_guard lock(mutex_);
+    taken_bytes_ += size;
+    const auto found = free_.find(size);
+    if (found != free_.end()) {
+      const Block block{found->second, size};
+      free_.erase(found);
+      free_bytes_ -= size;
+      return block;
+    }
+  }
+  void* data = nullptr;
+  const CUresult result = driver()->mem_host_alloc(&data, size, CU_MEMHOSTALLOC_PORTABLE);
+  if (result != CUDA_SUCCESS) {
+    {
+      const std::lock_guard lock(mutex_);
+      taken_bytes_ -= size;
+    }
+    expect_success(result, op, "allocating pinned host memory");
+  }
+  return {data, size};
+}
+
+void Staging::give(Block block) {
+  bool keep;
+  {
+    const std::lock_guard lock(mutex_);
+    taken_bytes_ -= block.bytes;
+    keep = free_bytes_ + block.bytes <= kKept;
+    if (keep) {
+      free_.emplace(block.bytes, block.data);
+      free_bytes_ += block.bytes;
+    }
+  }
+  given_.notify_all();
+  if (!keep) driver()->mem_free_host(block.data);
+}
+
+void Staging::wait_below(size_t bytes) {
+  std::unique_lock lock(mutex_);
+  given_.wait(lock, [&] { return taken_bytes_ < bytes; });
+}
+
+}  // namespace heed::cuda

@@ -1,0 +1,247 @@
+#include "cuda/stream.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "cuda/card.h"
+#include "cuda/check.h"
+#include "cuda/staging.h"
+#include "cuda/watcher.h"
+
+namespace heed::cuda {
+namespace {
+
+CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
+
+bool blocking_launches() {
+  const char* value = std::getenv("HEED_CUDA_BLOCKING");
+  return value && std::strcmp(value, "1") == 0;
+}
+
+// The same words as the CPU's.
+Error error_of(const FaultReport& report) {
+  const char* op = reinterpret_cast<const char*>(static_cast<uintptr_t>(report.op));
+  const auto value = static_cast<long long>(report.value), limit = static_cast<long long>(report.limit);
+  const auto position = static_cast<long long>(report.position), row = static_cast<long long>(report.row);
+  char message[256] = "";
+  const auto write = [&](const char* format, auto... values) {
+    std::snprintf(message, sizeof message, format, op, values...);
+  };
+  switch (report.kind) {
+    case FaultKind::none:
+      break;
+    case FaultKind::id:
+      write("%s: expected ids in [0, %lld), got %lld at position %lld", limit, value, position);
+      break;
+    case FaultKind::target:
+      write("%s: expected targets in [0, %lld), got %lld at position %lld", limit, value, position);
+      break;
+    case FaultKind::start:
+      write("%s: expected starts from 0 to %lld, got %lld", limit, value);
+      break;
+    case FaultKind::history:
+      write("%s: expected history ids below %lld, got %lld at position %lld of row %lld", limit, value, position, row);
+      break;
+    case FaultKind::key_length:
+      write("%s: expected key_lengths from 0 to %lld, got %lld", limit, value);
+      break;
+  }
+  return Error(Code::range, message);
+}
+
+// Pinned memory that goes back when the last action that uses it has run or was dropped.
+class Staged {
+ public:
+  Staged(Staging& staging, size_t bytes, const char* op) : staging_(staging), block_(staging.take(bytes, op)) {}
+  ~Staged() { staging_.give(block_); }
+  Staged(const Staged&) = delete;
+  Staged& operator=(const Staged&) = delete;
+  void* data() const { return block_.data; }
+
+ private:
+  Staging& staging_;
+  const Staging::Block block_;
+};
+
+}  // namespace
+
+Stream::Stream(Card& card) : Device(Backend::cuda), card_(card), allocator_(*this), blocking_(blocking_launches()) {
+  const Driver& d = *driver();
+  const char* op = "device";
+  card_.make_current(op);
+  expect_success(d.stream_create(&stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
+  CUdeviceptr faults = 0;
+  expect_success(d.mem_alloc(&faults, sizeof(FaultReport)), op, "allocating memory");
+  faults_ = reinterpret_cast<FaultReport*>(faults);
+  expect_success(d.memset_d8_async(faults, 0, sizeof(FaultReport), stream_), op, "clearing memory");
+  staging_ = std::make_unique<Staging>(card_);
+  watcher_ = std::make_unique<Watcher>(card_);
+}
+
+Stream::~Stream() {
+  try {
+    stop();
+    card_.make_current("device");
+  } catch (const Error&) {
+    // A lost device has nothing left to release.
+  }
+  watcher_.reset();
+  staging_.reset();
+  allocator_.release_cached();
+  driver()->mem_free(address(faults_));
+  driver()->stream_destroy(stream_);
+}
+
+int Stream::multiprocessors() const { return card_.multiprocessors; }
+size_t Stream::shared_limit() const { return card_.shared_limit; }
+
+void Stream::finish(CUresult result, const char* op, const char* doing) {
+  if (result == CUDA_SUCCESS && blocking_) result = driver()->stream_synchronize(stream_);
+  expect_success(result, op, doing);
+}
+
+void Stream::launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes) {
+  if (grid.x <= 0 || grid.y <= 0 || grid.z <= 0) return;
+  if (grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535 || shared_bytes > card_.shared_limit)
+    fail(Code::internal,
+         "%s: expected a launch within the device's limits, got a grid of %lld x %lld x %lld and %zu bytes", op,
+         static_cast<long long>(grid.x), static_cast<long long>(grid.y), static_cast<long long>(grid.z), shared_bytes);
+  card_.make_current(op);
+  const CUfunction function = card_.function(kernel, op);
+  void* parameters[] = {const_cast<void*>(params)};
+  finish(driver()->launch_kernel(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                                 static_cast<unsigned>(grid.z), kernel.threads, 1, 1,
+                                 static_cast<unsigned>(shared_bytes), stream_, parameters, nullptr),
+         op, kernel.name);
+}
+
+void Stream::zero(const char* op, void* destination, size_t bytes) {
+  if (!bytes) return;
+  card_.make_current(op);
+  finish(driver()->memset_d8_async(address(destination), 0, bytes, stream_), op, "clearing memory");
+}
+
+void Stream::copy(const char* op, void* destination, const void* source, size_t bytes) {
+  if (!bytes) return;
+  card_.make_current(op);
+  finish(driver()->memcpy_dtod_async(address(destination), address(source), bytes, stream_), op, "copying memory");
+}
+
+FaultSink Stream::fault(const char* op) {
+  may_fault_ = true;
+  return {faults_, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
+}
+
+void Stream::upload(void* destination, const void* source, size_t bytes) {
+  const char* op = "upload";
+  constexpr size_t kChunk = size_t{16} << 20, kPending = size_t{128} << 20;
+  card_.make_current(op);
+  for (size_t offset = 0; offset < bytes; offset += kChunk) {
+    const size_t size = bytes - offset < kChunk ? bytes - offset : kChunk;
+    staging_->wait_below(kPending);
+    const auto staged = std::make_shared<Staged>(*staging_, size, op);
+    std::memcpy(staged->data(), static_cast<const char*>(source) + offset, size);
+    finish(driver()->memcpy_htod_async(address(destination) + offset, staged->data(), size, stream_), op,
+           "copying to the device");
+    watcher_->after(stream_, [staged](CUresult) {});
+  }
+}
+
+void Stream::download(void* destination, const void* source, size_t bytes) {
+  const char* op = "read";
+  card_.make_current(op);
+  const auto staged = std::make_shared<Staged>(*staging_, bytes, op);
+  finish(driver()->memcpy_dtoh_async(staged->data(), address(source), bytes, stream_), op, "copying from the device");
+  watcher_->after(stream_, [staged, destination, bytes](CUresult result) {
+    if (result == CUDA_SUCCESS) std::memcpy(destination, staged->data(), bytes);
+  });
+}
+
+void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
+  const auto signal = std::make_shared<Signal>(to);
+  const char* op = "send";
+  card_.make_current(op);
+  const auto staged = std::make_shared<Staged>(*staging_, to->bytes, op);
+  finish(driver()->memcpy_dtoh_async(staged->data(), address(source), to->bytes, stream_), op,
+         "copying from the device");
+  watcher_->after(stream_, [staged, signal](CUresult result) {
+    if (result == CUDA_SUCCESS) std::memcpy((**signal).data.get(), staged->data(), (**signal).bytes);
+  });
+}
+
+void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
+  const char* op = "receive";
+  struct Arrival {
+    std::shared_ptr<HostBuffer> buffer;
+    std::shared_ptr<Staged> staged;
+  };
+  card_.make_current(op);
+  const auto staged = std::make_shared<Staged>(*staging_, from->bytes, op);
+  auto* arrival = new Arrival{from, staged};
+  const CUresult result = driver()->launch_host_func(
+      stream_,
+      [](void* data) {
+        auto* arrival = static_cast<Arrival*>(data);
+        arrival->buffer->wait();
+        std::memcpy(arrival->staged->data(), arrival->buffer->data.get(), arrival->buffer->bytes);
+        // The watcher holds the staging memory too: no driver call must come from in here.
+        delete arrival;
+      },
+      arrival);
+  if (result != CUDA_SUCCESS) delete arrival;
+  finish(result, op, "waiting for another device");
+  finish(driver()->memcpy_htod_async(address(destination), staged->data(), from->bytes, stream_), op,
+         "copying to the device");
+  watcher_->after(stream_, [staged](CUresult) {});
+}
+
+void Stream::fence(Fence* fence) {
+  const std::shared_ptr<Fence> owned(fence);
+  std::shared_ptr<Staged> report;
+  try {
+    card_.make_current("read");
+    if (may_fault_) {
+      report = std::make_shared<Staged>(*staging_, sizeof(FaultReport), "read");
+      expect_success(driver()->memcpy_dtoh_async(report->data(), address(faults_), sizeof(FaultReport), stream_),
+                     "read", "copying from the device");
+      expect_success(driver()->memset_d8_async(address(faults_), 0, sizeof(FaultReport), stream_), "read",
+                     "clearing memory");
+      may_fault_ = false;
+    }
+  } catch (const Error&) {
+    report = nullptr;  // what is wrong with the device shows at the event
+  }
+  watcher_->after(stream_, [owned, report](CUresult result) {
+    if (result != CUDA_SUCCESS) {
+      const Error error = error_of(result, "device", "running what was enqueued");
+      return owned->reached(&error);
+    }
+    const auto* found = report ? static_cast<const FaultReport*>(report->data()) : nullptr;
+    if (!found || !found->claimed) return owned->reached(nullptr);
+    const Error error = error_of(*found);
+    owned->reached(&error);
+  });
+}
+
+void Stream::wait_idle() {
+  card_.make_current("device");
+  driver()->stream_synchronize(stream_);
+  watcher_->drain();
+}
+
+void Stream::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  card_.make_current("device");
+  watcher_->stop(stream_);
+}
+
+Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)
+    : stream_(stream), data_(bytes ? stream.allocator_.allocate(bytes, op) : nullptr) {}
+
+Stream::Workspace::~Workspace() {
+  if (data_) stream_.allocator_.free(data_);
+}
+
+}  // namespace heed::cuda
