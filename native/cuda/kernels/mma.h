@@ -66,15 +66,15 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
   }
 }
 
-// Where element (row, column) lies in a tile of kColumns 16-bit elements a row (a power of two from 16): the 16-byte
-// parts of a row are permuted so that 8 rows at one column, which is what a matrix of ldmatrix reads, and 8 parts that
-// follow each other, which is what a quarter of a warp copies, each fall into all 32 banks once.
+// Where element (row, column) lies in a tile of kColumns 16-bit elements a row (a multiple of 16): the 16-byte parts of
+// a row are permuted so that 8 rows at one column, which is what a matrix of ldmatrix reads, and 8 parts that follow
+// each other, which is what a quarter of a warp copies, each fall into all 32 banks once.
 template <int kColumns>
 __device__ __forceinline__ int swizzled(int row, int column) {
-  static_assert(kColumns >= 16 && (kColumns & (kColumns - 1)) == 0, "rows are a power of two from 32 bytes");
-  constexpr int kParts = kColumns / 8 < 8 ? kColumns / 8 : 8;
-  const unsigned r = static_cast<unsigned>(row), c = static_cast<unsigned>(column);
-  return static_cast<int>(r * kColumns + (c ^ (r / (8 / kParts) % kParts * 8)));
+  static_assert(kColumns % 16 == 0, "rows are whole numbers of 32 bytes");
+  // Rows that lie 8 / kParts apart start in the same bank.
+  constexpr int kPowerOfTwo = (kColumns / 8) & -(kColumns / 8), kParts = kPowerOfTwo < 8 ? kPowerOfTwo : 8;
+  return row * kColumns + (column ^ (row / (8 / kParts) % kParts * 8));
 }
 
 }  // namespace heed::cuda
