@@ -25,6 +25,9 @@ float div_full(float a, float b, bool ftz);
 double rcp_approx_f64(double a);
 double rsqrt_approx_f64(double a);
 
+// tanh before it is made coarse: to about 2^-30.
+double tanh_double(double a);
+
 // 32 lanes, the same bits as above. The arrays may be the same.
 void warp_ex2_approx(const float* a, float* d, bool ftz);
 void warp_lg2_approx(const float* a, float* d, bool ftz);

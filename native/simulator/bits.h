@@ -59,10 +59,10 @@ uint32_t mul24_hi(uint32_t a, uint32_t b, bool is_signed);  // bits 16..47
 // add.sat.s32, sub.sat.s32, mad.hi.sat.s32's last step.
 int32_t saturate_s32(int64_t value);
 
-// div and rem of integers. By zero: all ones, and the dividend for rem, as cards do; the manual leaves it open.
+// div and rem of numbers extended to 64 bits. By zero (which the manual leaves open): all ones, and the dividend for rem.
 uint64_t div_u(uint64_t a, uint64_t b, int bits);
-int64_t div_s(int64_t a, int64_t b, int bits);
-uint64_t rem_u(uint64_t a, uint64_t b, int bits);
-int64_t rem_s(int64_t a, int64_t b, int bits);
+int64_t div_s(int64_t a, int64_t b);
+uint64_t rem_u(uint64_t a, uint64_t b);
+int64_t rem_s(int64_t a, int64_t b);
 
 }  // namespace heed::simulator

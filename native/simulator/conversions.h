@@ -10,9 +10,9 @@ struct Conversion {
   Type to = Type::none;
   Type from = Type::none;
   Rounding rounding = Rounding::none;
-  bool saturate = false;  // .sat: to an integer it is implied; to a floating-point type into [0, 1]; .satfinite for fp8
+  bool saturate = false;  // .sat: into the range of an integer (implied from floating point), into [0, 1] of a number
   bool ftz = false;
-  bool relu = false;  // negative results and NaN's sign: max(result, 0), NaN stays NaN
+  bool relu = false;  // negative results become 0; NaN stays
 };
 
 // One value: `bits` holds it in its low bits; those of the result above its type's width are zero. To a packed type

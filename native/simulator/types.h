@@ -28,8 +28,6 @@ enum class Type : uint8_t {
   tf32,
   f32,
   f64,
-  e4m3x2,
-  e5m2x2,
 };
 
 constexpr int bytes_of(Type type) {
@@ -43,9 +41,7 @@ constexpr int bytes_of(Type type) {
     case Type::u16:
     case Type::s16:
     case Type::f16:
-    case Type::bf16:
-    case Type::e4m3x2:
-    case Type::e5m2x2: return 2;
+    case Type::bf16: return 2;
     case Type::b64:
     case Type::u64:
     case Type::s64:

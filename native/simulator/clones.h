@@ -1,0 +1,10 @@
+// HEED_CLONES before a function: compiled for newer instruction sets too, the machine's best is taken when the library
+// is loaded. The results are the same bits, since nothing is contracted (-ffp-contract=off).
+#pragma once
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
+    !defined(__SANITIZE_ADDRESS__)
+#define HEED_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define HEED_CLONES
+#endif
