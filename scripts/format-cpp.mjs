@@ -15,7 +15,7 @@ function find() {
   throw new Error("clang-format 19 is not installed (Debian: apt-get install clang-format-19)");
 }
 
-const files = ["native", "test/native"].flatMap((folder) =>
+const files = ["native", "test/native", "test/simulator"].flatMap((folder) =>
   readdirSync(path.join(root, folder), { recursive: true })
     .filter((name) => /\.(h|cc|cu|cuh)$/.test(name))
     .map((name) => path.join(folder, name)),

@@ -13,10 +13,14 @@ namespace {
 
 int mode_of(Rounding rounding) {
   switch (rounding) {
-    case Rounding::rz: return FE_TOWARDZERO;
-    case Rounding::rm: return FE_DOWNWARD;
-    case Rounding::rp: return FE_UPWARD;
-    default: return FE_TONEAREST;
+    case Rounding::rz:
+      return FE_TOWARDZERO;
+    case Rounding::rm:
+      return FE_DOWNWARD;
+    case Rounding::rp:
+      return FE_UPWARD;
+    default:
+      return FE_TONEAREST;
   }
 }
 
@@ -58,24 +62,38 @@ template <class T>
 bool compare_numbers(Comparison comparison, T a, T b) {
   const bool nan = a != a || b != b;
   switch (comparison) {
-    case Comparison::eq: return a == b;
-    case Comparison::ne: return !nan && a != b;
+    case Comparison::eq:
+      return a == b;
+    case Comparison::ne:
+      return !nan && a != b;
     case Comparison::lt:
-    case Comparison::lo: return a < b;
+    case Comparison::lo:
+      return a < b;
     case Comparison::le:
-    case Comparison::ls: return a <= b;
+    case Comparison::ls:
+      return a <= b;
     case Comparison::gt:
-    case Comparison::hi: return a > b;
+    case Comparison::hi:
+      return a > b;
     case Comparison::ge:
-    case Comparison::hs: return a >= b;
-    case Comparison::equ: return nan || a == b;
-    case Comparison::neu: return nan || a != b;
-    case Comparison::ltu: return nan || a < b;
-    case Comparison::leu: return nan || a <= b;
-    case Comparison::gtu: return nan || a > b;
-    case Comparison::geu: return nan || a >= b;
-    case Comparison::num: return !nan;
-    case Comparison::nan: return nan;
+    case Comparison::hs:
+      return a >= b;
+    case Comparison::equ:
+      return nan || a == b;
+    case Comparison::neu:
+      return nan || a != b;
+    case Comparison::ltu:
+      return nan || a < b;
+    case Comparison::leu:
+      return nan || a <= b;
+    case Comparison::gtu:
+      return nan || a > b;
+    case Comparison::geu:
+      return nan || a >= b;
+    case Comparison::num:
+      return !nan;
+    case Comparison::nan:
+      return nan;
   }
   return false;
 }
@@ -85,39 +103,45 @@ bool test_number(FloatTest test, T a) {
   const T magnitude = std::fabs(a);
   const bool infinite = magnitude == std::numeric_limits<T>::infinity();
   switch (test) {
-    case FloatTest::finite: return a == a && !infinite;
-    case FloatTest::infinite: return infinite;
-    case FloatTest::number: return a == a;
-    case FloatTest::notanumber: return a != a;
-    case FloatTest::normal: return a == a && !infinite && magnitude >= std::numeric_limits<T>::min();
-    case FloatTest::subnormal: return magnitude > 0 && magnitude < std::numeric_limits<T>::min();
+    case FloatTest::finite:
+      return a == a && !infinite;
+    case FloatTest::infinite:
+      return infinite;
+    case FloatTest::number:
+      return a == a;
+    case FloatTest::notanumber:
+      return a != a;
+    case FloatTest::normal:
+      return a == a && !infinite && magnitude >= std::numeric_limits<T>::min();
+    case FloatTest::subnormal:
+      return magnitude > 0 && magnitude < std::numeric_limits<T>::min();
   }
   return false;
 }
 
 }  // namespace
 
-#define HEED_ARITHMETIC(T)                                                                                    \
-  T add(T a, T b, Rounding rounding) {                                                                        \
-    return rounded<T>(rounding, [](T x, T y, T) { return x + y; }, a, b);                                     \
-  }                                                                                                           \
-  T sub(T a, T b, Rounding rounding) {                                                                        \
-    return rounded<T>(rounding, [](T x, T y, T) { return x - y; }, a, b);                                     \
-  }                                                                                                           \
-  T mul(T a, T b, Rounding rounding) {                                                                        \
-    return rounded<T>(rounding, [](T x, T y, T) { return x * y; }, a, b);                                     \
-  }                                                                                                           \
-  T fma(T a, T b, T c, Rounding rounding) {                                                                   \
-    return rounded<T>(rounding, [](T x, T y, T z) { return std::fma(x, y, z); }, a, b, c);                    \
-  }                                                                                                           \
-  T div(T a, T b, Rounding rounding) {                                                                        \
-    return rounded<T>(rounding, [](T x, T y, T) { return x / y; }, a, b);                                     \
-  }                                                                                                           \
-  T rcp(T a, Rounding rounding) { return div(T{1}, a, rounding); }                                            \
-  T sqrt(T a, Rounding rounding) {                                                                            \
-    return rounded<T>(rounding, [](T x, T, T) { return std::sqrt(x); }, a, T{0});                             \
-  }                                                                                                           \
-  bool compare(Comparison comparison, T a, T b) { return compare_numbers(comparison, a, b); }                 \
+#define HEED_ARITHMETIC(T)                                                                    \
+  T add(T a, T b, Rounding rounding) {                                                        \
+    return rounded<T>(rounding, [](T x, T y, T) { return x + y; }, a, b);                     \
+  }                                                                                           \
+  T sub(T a, T b, Rounding rounding) {                                                        \
+    return rounded<T>(rounding, [](T x, T y, T) { return x - y; }, a, b);                     \
+  }                                                                                           \
+  T mul(T a, T b, Rounding rounding) {                                                        \
+    return rounded<T>(rounding, [](T x, T y, T) { return x * y; }, a, b);                     \
+  }                                                                                           \
+  T fma(T a, T b, T c, Rounding rounding) {                                                   \
+    return rounded<T>(rounding, [](T x, T y, T z) { return std::fma(x, y, z); }, a, b, c);    \
+  }                                                                                           \
+  T div(T a, T b, Rounding rounding) {                                                        \
+    return rounded<T>(rounding, [](T x, T y, T) { return x / y; }, a, b);                     \
+  }                                                                                           \
+  T rcp(T a, Rounding rounding) { return div(T{1}, a, rounding); }                            \
+  T sqrt(T a, Rounding rounding) {                                                            \
+    return rounded<T>(rounding, [](T x, T, T) { return std::sqrt(x); }, a, T{0});             \
+  }                                                                                           \
+  bool compare(Comparison comparison, T a, T b) { return compare_numbers(comparison, a, b); } \
   bool testp(FloatTest test, T a) { return test_number(test, a); }
 HEED_ARITHMETIC(float)
 HEED_ARITHMETIC(double)

@@ -60,12 +60,24 @@ uint32_t prmt(uint32_t a, uint32_t b, uint32_t selector, Permute mode) {
         if (nibble & 8) byte = byte & 0x80 ? 0xff : 0;
         break;
       }
-      case Permute::f4e: byte = byte_of(a, b, i + s); break;
-      case Permute::b4e: byte = byte_of(a, b, s - i); break;
-      case Permute::rc8: byte = byte_of(a, b, s); break;
-      case Permute::ecl: byte = byte_of(a, b, i > s ? i : s); break;
-      case Permute::ecr: byte = byte_of(a, b, i < s ? i : s); break;
-      case Permute::rc16: byte = byte_of(a, b, (i & 1) | (s & 1) << 1); break;
+      case Permute::f4e:
+        byte = byte_of(a, b, i + s);
+        break;
+      case Permute::b4e:
+        byte = byte_of(a, b, s - i);
+        break;
+      case Permute::rc8:
+        byte = byte_of(a, b, s);
+        break;
+      case Permute::ecl:
+        byte = byte_of(a, b, i > s ? i : s);
+        break;
+      case Permute::ecr:
+        byte = byte_of(a, b, i < s ? i : s);
+        break;
+      case Permute::rc16:
+        byte = byte_of(a, b, (i & 1) | (s & 1) << 1);
+        break;
     }
     result |= byte << (8 * i);
   }

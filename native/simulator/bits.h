@@ -27,8 +27,8 @@ int32_t szext_s32(int32_t a, uint32_t length, bool wrap);
 uint32_t brev(uint32_t a);
 uint64_t brev(uint64_t a);
 uint32_t popc(uint64_t a);
-uint32_t clz(uint32_t a);  // 32 for 0
-uint32_t clz(uint64_t a);  // 64 for 0
+uint32_t clz(uint32_t a);                                    // 32 for 0
+uint32_t clz(uint64_t a);                                    // 64 for 0
 uint32_t fns(uint32_t mask, uint32_t base, int32_t offset);  // 0xffffffff: none
 
 uint32_t lop3(uint32_t a, uint32_t b, uint32_t c, uint8_t table);
@@ -59,7 +59,8 @@ uint32_t mul24_hi(uint32_t a, uint32_t b, bool is_signed);  // bits 16..47
 // add.sat.s32, sub.sat.s32, mad.hi.sat.s32's last step.
 int32_t saturate_s32(int64_t value);
 
-// div and rem of numbers extended to 64 bits. By zero (which the manual leaves open): all ones, and the dividend for rem.
+// div and rem of numbers extended to 64 bits. By zero (which the manual leaves open): all ones, and the dividend for
+// rem.
 uint64_t div_u(uint64_t a, uint64_t b, int bits);
 int64_t div_s(int64_t a, int64_t b);
 uint64_t rem_u(uint64_t a, uint64_t b);

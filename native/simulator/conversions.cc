@@ -23,13 +23,18 @@ constexpr Format format_f64{52, -1022, 1023};
 bool rounds_up(Rounding rounding, bool negative, bool odd, uint64_t dropped, uint64_t half) {
   switch (rounding) {
     case Rounding::rz:
-    case Rounding::rzi: return false;
+    case Rounding::rzi:
+      return false;
     case Rounding::rm:
-    case Rounding::rmi: return negative && dropped;
+    case Rounding::rmi:
+      return negative && dropped;
     case Rounding::rp:
-    case Rounding::rpi: return !negative && dropped;
-    case Rounding::rna: return dropped >= half;
-    default: return dropped > half || (dropped == half && odd);
+    case Rounding::rpi:
+      return !negative && dropped;
+    case Rounding::rna:
+      return dropped >= half;
+    default:
+      return dropped > half || (dropped == half && odd);
   }
 }
 
@@ -125,19 +130,27 @@ uint64_t to_integer(const Conversion& conversion, double value) {
 
 double round_to_integer(double value, Rounding rounding) {
   switch (rounding) {
-    case Rounding::rni: return std::nearbyint(value);
-    case Rounding::rzi: return std::trunc(value);
-    case Rounding::rmi: return std::floor(value);
-    case Rounding::rpi: return std::ceil(value);
-    default: return value;
+    case Rounding::rni:
+      return std::nearbyint(value);
+    case Rounding::rzi:
+      return std::trunc(value);
+    case Rounding::rmi:
+      return std::floor(value);
+    case Rounding::rpi:
+      return std::ceil(value);
+    default:
+      return value;
   }
 }
 
 double to_double(Type from, uint64_t bits, bool ftz) {
   switch (from) {
-    case Type::f16: return f16_to_f32(static_cast<uint16_t>(bits));
-    case Type::bf16: return bf16_to_f32(static_cast<uint16_t>(bits));
-    case Type::f64: return bits_as<double>(bits);
+    case Type::f16:
+      return f16_to_f32(static_cast<uint16_t>(bits));
+    case Type::bf16:
+      return bf16_to_f32(static_cast<uint16_t>(bits));
+    case Type::f64:
+      return bits_as<double>(bits);
     default: {
       const float value = bits_as<float>(static_cast<uint32_t>(bits));
       return ftz ? flush(value) : value;
@@ -154,13 +167,16 @@ uint64_t from_double(const Conversion& conversion, double value) {
   const Rounding rounding = float_rounding(conversion.rounding);
   switch (conversion.to) {
     case Type::f16:
-    case Type::f16x2: return to_f16(value, rounding);
+    case Type::f16x2:
+      return to_f16(value, rounding);
     case Type::bf16:
-    case Type::bf16x2: return to_bf16(value, rounding);
+    case Type::bf16x2:
+      return to_bf16(value, rounding);
     case Type::tf32:
       if (std::isnan(value)) return canonical_nan;
       return (encode(format_tf32, value, rounding) << 13) | (std::signbit(value) ? 0x80000000u : 0);
-    case Type::f64: return bits_as<uint64_t>(value);
+    case Type::f64:
+      return bits_as<uint64_t>(value);
     default: {
       const float result = to_f32(value, rounding);
       return bits_as<uint32_t>(conversion.ftz ? flush(result) : result);
@@ -170,8 +186,8 @@ uint64_t from_double(const Conversion& conversion, double value) {
 
 uint64_t from_integer(const Conversion& conversion, uint64_t bits) {
   const int from_bytes = bytes_of(conversion.from), to_bytes = bytes_of(conversion.to);
-  const int64_t value = is_signed(conversion.from) ? sign_extend(bits, from_bytes)
-                                                   : static_cast<int64_t>(bits & mask_of(from_bytes));
+  const int64_t value =
+      is_signed(conversion.from) ? sign_extend(bits, from_bytes) : static_cast<int64_t>(bits & mask_of(from_bytes));
   const bool negative = is_signed(conversion.from) && value < 0;
   const uint64_t magnitude = negative ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
   if (!is_float(conversion.to)) {
@@ -192,11 +208,16 @@ bool is_packed(Type type) { return type == Type::f16x2 || type == Type::bf16x2; 
 // The explicit bits of a floating-point type's significand.
 int precision(Type type) {
   switch (type) {
-    case Type::f16: return 10;
-    case Type::bf16: return 7;
-    case Type::tf32: return 10;
-    case Type::f32: return 23;
-    default: return 52;
+    case Type::f16:
+      return 10;
+    case Type::bf16:
+      return 7;
+    case Type::tf32:
+      return 10;
+    case Type::f32:
+      return 23;
+    default:
+      return 52;
   }
 }
 
@@ -244,16 +265,16 @@ bool is_valid(const Conversion& conversion) {
     return false;
   if (is_integer(to) && is_integer(from)) return rounding == Rounding::none && !conversion.relu;
   if (is_integer(to)) return to_integer_rounding;
-  if (is_integer(from)) return rounding != Rounding::none && rounding < Rounding::rna && !is_packed(to) && to != Type::tf32;
+  if (is_integer(from))
+    return rounding != Rounding::none && rounding < Rounding::rna && !is_packed(to) && to != Type::tf32;
   if (is_packed(to)) return from == Type::f32 && (rounding == Rounding::rn || rounding == Rounding::rz);
   if (to == Type::tf32)
     return from == Type::f32 && (rounding == Rounding::rna || rounding == Rounding::rn || rounding == Rounding::rz);
   if (to == from) return rounding == Rounding::none || to_integer_rounding;
   const bool narrows = precision(to) < precision(from);
   if (narrows || from == Type::f16 || (from == Type::bf16 && to == Type::f16))
-    return narrows || to == Type::bf16 || from == Type::bf16
-               ? rounding != Rounding::none && rounding < Rounding::rna
-               : rounding == Rounding::none;
+    return narrows || to == Type::bf16 || from == Type::bf16 ? rounding != Rounding::none && rounding < Rounding::rna
+                                                             : rounding == Rounding::none;
   return rounding == Rounding::none;
 }
 
@@ -340,8 +361,7 @@ HEED_CLONES void u32_to_f32_lanes(const Conversion&, const void* from, const voi
     words(to)[lane] = bits_as<uint32_t>(static_cast<float>(static_cast<double>(words(from)[lane])));
 }
 HEED_CLONES void s32_to_64_lanes(const Conversion&, const void* from, const void*, void* to) {
-  for (int lane = 0; lane < 32; lane++)
-    static_cast<int64_t*>(to)[lane] = static_cast<int32_t>(words(from)[lane]);
+  for (int lane = 0; lane < 32; lane++) static_cast<int64_t*>(to)[lane] = static_cast<int32_t>(words(from)[lane]);
 }
 HEED_CLONES void u32_to_64_lanes(const Conversion&, const void* from, const void*, void* to) {
   for (int lane = 0; lane < 32; lane++) static_cast<uint64_t*>(to)[lane] = words(from)[lane];

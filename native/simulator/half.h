@@ -25,9 +25,9 @@ struct Half {
   static Bits max(Bits a, Bits b, bool nan = false, bool xorsign_abs = false);
   static Bits neg(Bits a) { return static_cast<Bits>(a ^ 0x8000); }
   static Bits abs(Bits a) { return static_cast<Bits>(a & 0x7fff); }
-  static Bits ex2(Bits a);   // .approx
-  static Bits tanh(Bits a);  // .approx
-  static Bits ftz(Bits a);   // f16: subnormal numbers become zeros
+  static Bits ex2(Bits a);       // .approx
+  static Bits tanh(Bits a);      // .approx
+  static Bits ftz(Bits a);       // f16: subnormal numbers become zeros
   static Bits saturate(Bits a);  // into [0, 1], NaN to 0
 };
 

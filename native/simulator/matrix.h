@@ -6,8 +6,8 @@
 //   B: b0,b1 (2t + {0,1}, group)   b2,b3 (2t + 8 + {0,1}, group)
 //   C: c0,c1 (group, 2t + {0,1})   c2,c3 (group + 8, same)
 //
-// d = c + Σ_k a_k·b_k, k ascending, each step one fused multiply-add in f32 (the products of 16-bit and tf32 factors are
-// exact), rounded to nearest even; f16 accumulators are widened, and rounded once at the end. Cards add several
+// d = c + Σ_k a_k·b_k, k ascending, each step one fused multiply-add in f32 (the products of 16-bit and tf32 factors
+// are exact), rounded to nearest even; f16 accumulators are widened, and rounded once at the end. Cards add several
 // products at a time with truncation, in an order the manual leaves open: results agree within f32's accuracy only.
 #pragma once
 #include <cstdint>
@@ -29,8 +29,8 @@ struct Mma {
   Shape shape;
   Type a = Type::f16;  // f16 bf16 tf32 s8 u8
   Type b = Type::f16;
-  Type c = Type::f32;       // also d's: f32 f16 s32
-  bool saturate = false;    // .satfinite of s32
+  Type c = Type::f32;                                     // also d's: f32 f16 s32
+  bool saturate = false;                                  // .satfinite of s32
   int registers_a = 0, registers_b = 0, registers_c = 0;  // set by find_mma
 };
 
@@ -53,8 +53,8 @@ struct WmmaFragment {
   int registers;      // of 32 bits
   int elements;       // in a register: 1, 2 or 4
   int element_bytes;  // in memory
-  // Where element e of register r of a lane lies in the matrix. In f16 A and B fragments, which have twice the registers
-  // their elements need, registers 4..7 repeat.
+  // Where element e of register r of a lane lies in the matrix. In f16 A and B fragments, which have twice the
+  // registers their elements need, registers 4..7 repeat.
   struct Position {
     uint8_t row, column;
   } at[16][32][4];

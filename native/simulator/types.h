@@ -36,18 +36,23 @@ constexpr int bytes_of(Type type) {
     case Type::pred:
     case Type::b8:
     case Type::u8:
-    case Type::s8: return 1;
+    case Type::s8:
+      return 1;
     case Type::b16:
     case Type::u16:
     case Type::s16:
     case Type::f16:
-    case Type::bf16: return 2;
+    case Type::bf16:
+      return 2;
     case Type::b64:
     case Type::u64:
     case Type::s64:
-    case Type::f64: return 8;
-    case Type::b128: return 16;
-    default: return 4;
+    case Type::f64:
+      return 8;
+    case Type::b128:
+      return 16;
+    default:
+      return 4;
   }
 }
 

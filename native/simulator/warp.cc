@@ -42,9 +42,12 @@ Shuffled shuffle(Shuffle mode, const uint32_t* a, const uint32_t* b, const uint3
 bool vote(Vote mode, uint32_t predicate, uint32_t active) {
   const uint32_t true_lanes = predicate & active;
   switch (mode) {
-    case Vote::all: return true_lanes == active;
-    case Vote::any: return true_lanes != 0;
-    case Vote::uni: return true_lanes == active || true_lanes == 0;
+    case Vote::all:
+      return true_lanes == active;
+    case Vote::any:
+      return true_lanes != 0;
+    case Vote::uni:
+      return true_lanes == active || true_lanes == 0;
   }
   return false;
 }
@@ -83,18 +86,30 @@ uint32_t redux(Reduce operation, const uint32_t* a, uint32_t active) {
   for (uint32_t rest = active & (active - 1); rest; rest &= rest - 1) {
     const uint32_t x = a[__builtin_ctz(rest)];
     switch (operation) {
-      case Reduce::add: result += x; break;
-      case Reduce::min: result = x < result ? x : result; break;
-      case Reduce::max: result = x > result ? x : result; break;
+      case Reduce::add:
+        result += x;
+        break;
+      case Reduce::min:
+        result = x < result ? x : result;
+        break;
+      case Reduce::max:
+        result = x > result ? x : result;
+        break;
       case Reduce::min_s:
         result = static_cast<int32_t>(x) < static_cast<int32_t>(result) ? x : result;
         break;
       case Reduce::max_s:
         result = static_cast<int32_t>(x) > static_cast<int32_t>(result) ? x : result;
         break;
-      case Reduce::and_: result &= x; break;
-      case Reduce::or_: result |= x; break;
-      case Reduce::xor_: result ^= x; break;
+      case Reduce::and_:
+        result &= x;
+        break;
+      case Reduce::or_:
+        result |= x;
+        break;
+      case Reduce::xor_:
+        result ^= x;
+        break;
     }
   }
   return result;

@@ -94,6 +94,9 @@ class Random {
   uint64_t state_;
 };
 
+// Runs one test; false if it failed.
+bool run(const Test& test, const std::string& label);
+
 // Waits for the queue; what failed on it, or "" (for tests of device-side errors).
 std::string synchronize(Stream& stream);
 // The error a call throws: "ERR_SHAPE: message", or "" if it throws none.

@@ -1,79 +1,7 @@
 // heed_test [NAME PART]: runs the native tests on every instruction set this machine has; exit code 1 if any fails.
-#include <cstdarg>
 #include <cstring>
-#include <future>
 
 #include "check.h"
-
-namespace heed::test {
-
-static int failures = 0;
-static std::string running;
-
-std::vector<Test>& tests() {
-  static std::vector<Test> list;
-  return list;
-}
-
-void report(const char* format, ...) {
-  failures++;
-  std::fprintf(stderr, "FAIL %s: ", running.c_str());
-  va_list args;
-  va_start(args, format);
-  std::vfprintf(stderr, format, args);
-  va_end(args);
-  std::fputc('\n', stderr);
-}
-
-namespace {
-class Waiter final : public Fence {
- public:
-  explicit Waiter(std::promise<std::string>& promise) : promise_(promise) {}
-  void reached(const Error* error) noexcept override {
-    promise_.set_value(error ? std::string(error->name()) + ": " + error->what() : "");
-  }
-
- private:
-  std::promise<std::string>& promise_;
-};
-}  // namespace
-
-std::string synchronize(Stream& stream) {
-  std::promise<std::string> promise;
-  auto result = promise.get_future();
-  stream.fence(new Waiter(promise));
-  return result.get();
-}
-
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return std::string(error.name()) + ": " + error.what();
-  }
-  return "";
-}
-
-void expect_near(const char* label, const float* got, const double* expected, int64_t n, double absolute,
-                 double relative) {
-  int64_t worst = -1, wrong = 0;
-  double excess = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const double error = std::fabs(got[i] - expected[i]) - (absolute + relative * std::fabs(expected[i]));
-    if (error <= 0) continue;  // NaN is not
-    wrong++;
-    if (worst < 0 || !(error <= excess)) {
-      worst = i;
-      excess = error;
-    }
-  }
-  if (wrong)
-    report("%s: %lld of %lld elements off, worst at %lld: got %.9g, expected %.9g", label,
-           static_cast<long long>(wrong), static_cast<long long>(n), static_cast<long long>(worst), got[worst],
-           expected[worst]);
-}
-
-}  // namespace heed::test
 
 int main(int argc, char** argv) {
   using namespace heed;
@@ -85,17 +13,7 @@ int main(int argc, char** argv) {
     }
     for (const test::Test& test : test::tests()) {
       if (argc > 1 && !std::strstr(test.name, argv[1])) continue;
-      const int before = test::failures;
-      test::running = std::string(test.name) + " (" + isa + ")";
-      try {
-        cpu::Stream stream;
-        test.body(stream, cpu::ops());
-        const std::string error = test::synchronize(stream);
-        if (!error.empty()) test::report("failed on the device: %s", error.c_str());
-      } catch (const Error& error) {
-        test::report("threw %s: %s", error.name(), error.what());
-      }
-      (test::failures == before ? passed : failed)++;
+      (test::run(test, std::string(test.name) + " (" + isa + ")") ? passed : failed)++;
     }
   }
   std::printf("native: %d passed, %d failed\n", passed, failed);
