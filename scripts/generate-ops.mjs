@@ -5,17 +5,13 @@ import { fileURLToPath } from "node:url";
 
 const root = new URL("../", import.meta.url);
 const source = readFileSync(new URL("native/core/ops.def", root), "utf8");
-const types = {
-  In: "Handle",
-  Out: "Handle",
-  OptIn: "Handle | null",
-  OptOut: "Handle | null",
-  InList: "readonly Handle[]",
-  OutList: "readonly Handle[]",
-  Float: "number",
-  Int: "number",
-  Bool: "boolean",
-};
+/** By the words of native/core/params.h. */
+function typeOf(word) {
+  if (/^(In|Out)List$/.test(word)) return "readonly Handle[]";
+  if (/^Opt(Mixed|F32|I32|Any)?(In|Out)$/.test(word)) return "Handle | null";
+  if (/^(Mixed|F32|I32|Any)?(In|Out)$/.test(word)) return "Handle";
+  return { Float: "number", Int: "number", Bool: "boolean", Accumulate: "boolean" }[word];
+}
 
 const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 
@@ -23,8 +19,8 @@ const lines = [];
 for (const [, name, parameters] of source.matchAll(/^OP\((\w+), \(([^)]*)\)\)/gm)) {
   const list = parameters.split(",").map((parameter) => {
     const [type, word] = parameter.trim().split(/\s+/);
-    if (!types[type]) throw new Error(`ops.def: ${name} has a parameter of unknown type ${type}`);
-    return `${camel(word)}: ${types[type]}`;
+    if (!typeOf(type)) throw new Error(`ops.def: ${name} has a parameter of unknown type ${type}`);
+    return `${camel(word)}: ${typeOf(type)}`;
   });
   lines.push(`  ${name}(${list.join(", ")}): void;`);
 }

@@ -6,15 +6,32 @@
 
 namespace heed {
 
+// Tensors. The word is the rule for the dtype: In and Out are of the operation's own, T, which is f32, bf16 or f16;
+// Mixed… of T or f32; F32… and I32… of that type; Any… of any. Opt… is null where the caller passes null.
 using In = const TensorView&;
 using Out = const TensorView&;
-using OptIn = const TensorView*;   // null where the caller passes null
-using OptOut = const TensorView*;  // null where the caller passes null
+using OptIn = const TensorView*;
+using OptOut = const TensorView*;
+using MixedIn = const TensorView&;
+using MixedOut = const TensorView&;
+using OptMixedIn = const TensorView*;
+using OptMixedOut = const TensorView*;
+using F32In = const TensorView&;
+using F32Out = const TensorView&;
+using OptF32In = const TensorView*;
+using OptF32Out = const TensorView*;
+using I32In = const TensorView&;
+using I32Out = const TensorView&;
+using OptI32In = const TensorView*;
+using AnyIn = const TensorView&;
+using AnyOut = const TensorView&;
 using InList = const ViewList&;
 using OutList = const ViewList&;
 using Float = float;
 using Int = int64_t;
 using Bool = bool;
+// Whether an output is added to: the first one is that of the first output, and so on.
+using Accumulate = bool;
 
 // Activations that kernels fuse; the numbers are shared with lib/ops/activation.ts.
 enum class Activation : int64_t { none, relu, gelu_tanh, gelu_erf };

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/widen.h"
+
 namespace heed::cpu {
 namespace {
 
@@ -51,7 +53,8 @@ std::atomic<const Isa*>& current() {
 
 }  // namespace
 
-const OpTable<Stream>& ops() { return *current().load(std::memory_order_relaxed)->table; }
+const OpTable<Stream>& ops() { return widening_table; }
+const OpTable<Stream>& kernels() { return *current().load(std::memory_order_relaxed)->table; }
 const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
 bool isa_supported(const char* name) { return find(name) != nullptr; }
 

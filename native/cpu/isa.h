@@ -19,8 +19,11 @@ extern const OpTable<Stream> table;
 }
 #endif
 
-// The table in use and its name: "avx512", "avx2" or "portable". HEED_CPU_ISA in the environment picks a lesser one.
+// The operations, in every dtype (widen.h).
 const OpTable<Stream>& ops();
+// The kernels in use, in f32, and their name: "avx512", "avx2" or "portable". HEED_CPU_ISA in the environment picks a
+// lesser one.
+const OpTable<Stream>& kernels();
 const char* isa_name();
 // Whether this machine can run the named one.
 bool isa_supported(const char* name);

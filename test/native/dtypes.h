@@ -1,0 +1,109 @@
+// Tensors of any dtype in tests, and a reference for conversions that rounds in double by the definition.
+#pragma once
+#include <cstring>
+
+#include "views.h"
+
+namespace heed::test {
+
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::i32, DType::u8};
+
+// A float format: bits of the significand (with the leading one), least normal exponent, first value that overflows.
+struct Format {
+  int precision, least;
+  double overflow;
+};
+constexpr Format kBf16 = {8, -126, 0x1.ffp127}, kF16 = {11, -14, 65520.0};
+
+inline double round_to(const Format& format, double x) {
+  if (x == 0 || !std::isfinite(x)) return x;
+  if (std::fabs(x) >= format.overflow) return std::copysign(HUGE_VAL, x);
+  const double unit = std::ldexp(1.0, std::max(std::ilogb(x), format.least) - format.precision + 1);
+  return std::nearbyint(x / unit) * unit;
+}
+
+inline double decode(DType dtype, uint16_t bits) {
+  const int exponent_bits = dtype == DType::bf16 ? 8 : 5, fraction_bits = 15 - exponent_bits;
+  const int exponent = (bits >> fraction_bits) & ((1 << exponent_bits) - 1), bias = (1 << (exponent_bits - 1)) - 1;
+  const int fraction = bits & ((1 << fraction_bits) - 1);
+  double value =
+      std::ldexp(fraction + (exponent ? 1 << fraction_bits : 0), std::max(exponent, 1) - bias - fraction_bits);
+  if (exponent == (1 << exponent_bits) - 1) value = fraction ? NAN : HUGE_VAL;
+  return bits >> 15 ? -value : value;
+}
+
+inline double to_integer(double x, double low, double high) {
+  return std::isnan(x) ? 0 : std::min(std::max(std::trunc(x), low), high);
+}
+
+// The bits of a value that `dtype` holds exactly: the inverse of decode.
+inline uint16_t encode(DType dtype, double value) {
+  const int fraction_bits = dtype == DType::bf16 ? 7 : 10, bias = dtype == DType::bf16 ? 127 : 15;
+  const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+  const double size = std::fabs(value);
+  if (size == 0) return sign;
+  if (std::isinf(size)) return static_cast<uint16_t>(sign | (2 * bias + 1) << fraction_bits);
+  const int exponent = std::max(std::ilogb(size), 1 - bias);
+  const auto fraction = static_cast<int>(std::ldexp(size, fraction_bits - exponent));  // leading one included
+  const int biased = fraction >> fraction_bits ? exponent + bias : 0;
+  return static_cast<uint16_t>(sign | biased << fraction_bits | (fraction & ((1 << fraction_bits) - 1)));
+}
+
+// What an element becomes in `dtype`.
+inline double converted(DType dtype, double x) {
+  switch (dtype) {
+    case DType::f32:
+      return static_cast<float>(x);
+    case DType::bf16:
+      return round_to(kBf16, x);
+    case DType::f16:
+      return round_to(kF16, x);
+    case DType::i32:
+      return to_integer(x, INT32_MIN, INT32_MAX);
+    case DType::u8:
+      return to_integer(x, 0, 255);
+  }
+  return 0;
+}
+
+// Memory of any dtype, read and written as double.
+struct Any {
+  Any(DType dtype, const Shape& shape, Layout layout = Layout::contiguous)
+      : bytes(shape, layout), halves(shape, layout), words(shape, layout), view(bytes.view) {
+    view.dtype = dtype;
+    view.data = size_of(dtype) == 1 ? bytes.view.data : size_of(dtype) == 2 ? halves.view.data : words.view.data;
+  }
+  double get(int64_t i) const {
+    const int64_t at = place(view, i);
+    switch (view.dtype) {
+      case DType::f32: {
+        float value;
+        std::memcpy(&value, &words.memory[at], sizeof value);
+        return value;
+      }
+      case DType::bf16:
+      case DType::f16:
+        return decode(view.dtype, halves.memory[at]);
+      case DType::i32:
+        return words.memory[at];
+      case DType::u8:
+        return bytes.memory[at];
+    }
+    return 0;
+  }
+  void set_f32(int64_t i, float value) { std::memcpy(&words.memory[place(view, i)], &value, sizeof value); }
+  // Of a float dtype, which holds the value exactly.
+  void set(int64_t i, double value) {
+    if (view.dtype == DType::f32)
+      set_f32(i, static_cast<float>(value));
+    else
+      halves.memory[place(view, i)] = encode(view.dtype, value);
+  }
+
+  Laid<uint8_t> bytes;
+  Laid<uint16_t> halves;
+  Laid<int32_t> words;
+  TensorView view;
+};
+
+}  // namespace heed::test
