@@ -4,6 +4,7 @@
 // m += (1-β1)(g' - m);  v = β2 v + (1-β2) g'²;  p -= lr / (1-β1^step) · m / (sqrt(v) / sqrt(1-β2^step) + eps).
 // A `norm` that is NaN or infinite skips the step: parameters, m and v stay as they are, and one bad batch does not
 // end a run. Bias corrections are computed in f64. Elements are independent: any chunking gives the same bits.
+#include "core/checks/lists.h"
 #include "cpu/kernels/chunks.h"
 #include "cpu/kernels/rows.h"
 
@@ -27,41 +28,13 @@ inline void update(float* p, const float* g, float* m, float* v, int64_t n, cons
   });
 }
 
-inline void check_list(const char* op, const char* name, const ViewList& list, const ViewList& params) {
-  if (list.size() != params.size())
-    fail(Code::shape, "%s: expected %lld %s, got %lld", op, static_cast<long long>(params.size()), name,
-         static_cast<long long>(list.size()));
-  char item[32];
-  for (int64_t t = 0; t < list.size(); t++) {
-    expect_f32_like(op, item_name(item, name, t), &list[t], params[t]);
-  }
-}
-
-inline void check_range(const char* op, const char* name, float value, bool good, const char* wanted) {
-  if (!good) fail(Code::range, "%s: expected %s %s, got %g", op, name, wanted, value);
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::adamw(Stream& stream, OutList params, InList grads, OutList m, OutList v, OptIn norm, Float max_norm,
                      Float lr, Float beta1, Float beta2, Float eps, Float weight_decay, Int step) {
   const char* op = "adamw";
-  check_list(op, "params", params, params);
-  check_list(op, "grads", grads, params);
-  check_list(op, "m", m, params);
-  check_list(op, "v", v, params);
-  if (norm) {
-    expect_scalar(op, "norm", *norm);
-    check_range(op, "max_norm", max_norm, max_norm > 0, "above 0");
-  }
-  check_range(op, "lr", lr, lr >= 0 && lr < INFINITY, "of at least 0 and finite");
-  check_range(op, "beta1", beta1, beta1 >= 0 && beta1 < 1, "in [0, 1)");
-  check_range(op, "beta2", beta2, beta2 >= 0 && beta2 < 1, "in [0, 1)");
-  check_range(op, "eps", eps, eps >= 0 && eps < INFINITY, "of at least 0 and finite");
-  check_range(op, "weight_decay", weight_decay, weight_decay >= 0 && weight_decay < INFINITY,
-              "of at least 0 and finite");
-  if (step < 1) fail(Code::range, "%s: expected step of at least 1, got %lld", op, static_cast<long long>(step));
+  check_adamw(params, grads, m, v, norm, {max_norm, lr, beta1, beta2, eps, weight_decay, step});
 
   const double b1 = beta1, b2 = beta2, t = static_cast<double>(step);
   const Coefficients k{static_cast<float>(1 - static_cast<double>(lr) * weight_decay),

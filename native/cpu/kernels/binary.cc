@@ -74,12 +74,8 @@ void run(const Operands& x) {
 }  // namespace HEED_ISA
 
 void HEED_ISA::binary(Stream& stream, Out out, In a, In b, Int kind, Bool accumulate) {
-  expect_f32_output("binary", "out", out);
-  expect_f32_operand("binary", "a", a, out);
-  expect_f32_operand("binary", "b", b, out);
-  if (kind < 0 || kind >= kBinaryKinds)
-    fail(Code::argument, "binary: expected kind from 0 to %d, got %lld", static_cast<int>(kBinaryKinds - 1),
-         static_cast<long long>(kind));
+  expect_dtype("binary", "out", out, DType::f32);
+  check_binary(out, a, b, kind);
   if (out.empty()) return;
   stream.launch("binary", [out, a, b, kind, accumulate] {
     const Operands operands{out.f32(), a.f32(), b.f32(), make_loop({&out, &a, &b}), accumulate};

@@ -1,8 +1,6 @@
 // One parallel loop over all elements of a list of tensors: they are cut into chunks that never span two tensors, so
 // that many small tensors cost one loop, and a large one is shared among the threads.
 #pragma once
-#include <cstdio>
-
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -34,12 +32,6 @@ inline void over_chunks(const ViewList& list, int64_t* starts, const Body& body)
     const int64_t begin = (chunk - starts[low]) * kChunk;
     body(chunk, low, begin, min_of(kChunk, list[low].numel() - begin));
   });
-}
-
-// "params[3]", for messages.
-inline const char* item_name(char (&buffer)[32], const char* list, int64_t i) {
-  std::snprintf(buffer, sizeof buffer, "%s[%lld]", list, static_cast<long long>(i));
-  return buffer;
 }
 
 }  // namespace

@@ -174,9 +174,8 @@ void run(const TensorView& out, const TensorView& inp, bool accumulate) {
 }  // namespace HEED_ISA
 
 void HEED_ISA::copy(Stream& stream, Out out, In inp, Bool accumulate) {
-  expect_no_broadcast("copy", "out", out);
-  expect_same_shape("copy", "inp", inp, out);
   if (accumulate) expect_dtype("copy", "out to accumulate into", out, DType::f32);
+  check_copy(out, inp, accumulate);
   if (out.empty()) return;
   stream.launch("copy", [out, inp, accumulate] { run(out, inp, accumulate); });
 }

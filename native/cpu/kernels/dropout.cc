@@ -41,9 +41,8 @@ void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bo
 }  // namespace HEED_ISA
 
 void HEED_ISA::dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
-  expect_f32_output("dropout", "out", out);
-  expect_f32_operand("dropout", "inp", inp, out);
-  if (!(p >= 0 && p <= 1)) fail(Code::argument, "dropout: expected p from 0 to 1, got %g", static_cast<double>(p));
+  expect_dtype("dropout", "out", out, DType::f32);
+  check_dropout(out, inp, p);
   if (out.empty()) return;
   stream.launch("dropout", [out, inp, p, seed, accumulate] { run(out, inp, p, seed, accumulate); });
 }

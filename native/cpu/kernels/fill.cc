@@ -23,7 +23,7 @@ void fill_rows(void* out, const Loop<1>& loop, Bits value) {
 }  // namespace HEED_ISA
 
 void HEED_ISA::fill(Stream& stream, Out out, Float value) {
-  expect_no_broadcast("fill", "out", out);
+  check_fill(out);
   if (out.empty()) return;
   stream.launch("fill", [out, value] {
     const Loop<1> loop = make_loop({&out});

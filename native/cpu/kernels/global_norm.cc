@@ -2,6 +2,7 @@
 //
 // Squares are summed in f64, so that the norm overflows only if f32 cannot hold it; NaN and inf come through, which is
 // what adamw skips a step by. One parallel loop over fixed chunks, whose sums are added in order: deterministic.
+#include "core/checks/lists.h"
 #include "cpu/kernels/chunks.h"
 #include "cpu/kernels/rows.h"
 
@@ -33,10 +34,7 @@ inline double sum_of_squares(const float* x, int64_t n) {
 
 void HEED_ISA::global_norm(Stream& stream, Out norm, InList grads) {
   const char* op = "global_norm";
-  expect_scalar(op, "norm", norm);
-  char name[32];
-  for (int64_t t = 0; t < grads.size(); t++) expect_f32(op, item_name(name, "grads", t), grads[t]);
-
+  check_global_norm(norm, grads);
   const int64_t chunks = chunk_count(grads);
   const Stream::Workspace sums(stream, op, static_cast<size_t>(chunks) * sizeof(double));
   const Stream::Workspace starts(stream, op, static_cast<size_t>(grads.size()) * sizeof(int64_t));

@@ -3,6 +3,7 @@
 // Normal: Box and Muller (1958): words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements
 // 2j and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. In double by the C library and rounded once,
 // so that every instruction set gives the same bits. Parallel over elements.
+#include "core/checks/elementwise.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
 
@@ -50,10 +51,8 @@ void uniform(float* out, const uint32_t* words, int64_t n, float low, float high
 }  // namespace HEED_ISA
 
 void HEED_ISA::random_normal(Stream& stream, Out out, Float mean, Float stddev, Int seed) {
-  expect_f32("random_normal", "out", out);
-  if (!std::isfinite(mean) || !std::isfinite(stddev) || stddev < 0)
-    fail(Code::argument, "random_normal: expected a finite mean and a stddev of at least 0, got %g and %g",
-         static_cast<double>(mean), static_cast<double>(stddev));
+  expect_dtype("random_normal", "out", out, DType::f32);
+  check_random_normal(out, mean, stddev);
   if (out.empty()) return;
   stream.launch("random_normal", [out, mean, stddev, seed] {
     for_words(out.f32(), out.numel(), seed, [=](float* piece, const uint32_t* words, int64_t n) {
@@ -63,10 +62,8 @@ void HEED_ISA::random_normal(Stream& stream, Out out, Float mean, Float stddev, 
 }
 
 void HEED_ISA::random_uniform(Stream& stream, Out out, Float low, Float high, Int seed) {
-  expect_f32("random_uniform", "out", out);
-  if (!std::isfinite(low) || !std::isfinite(high) || low > high)
-    fail(Code::argument, "random_uniform: expected finite low <= high, got %g and %g", static_cast<double>(low),
-         static_cast<double>(high));
+  expect_dtype("random_uniform", "out", out, DType::f32);
+  check_random_uniform(out, low, high);
   if (out.empty()) return;
   stream.launch("random_uniform", [out, low, high, seed] {
     for_words(out.f32(), out.numel(), seed,

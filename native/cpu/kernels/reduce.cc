@@ -198,31 +198,14 @@ Plan make_plan(const TensorView& out, const TensorView& inp, bool mean, bool acc
   return plan;
 }
 
-void expect_reducible(const TensorView& out, const TensorView& inp) {
-  bool fits = out.rank == inp.rank;
-  for (int d = 0; fits && d < inp.rank; d++) fits = out.shape[d] == inp.shape[d] || out.shape[d] == 1;
-  char wanted[160], given[160];
-  if (!fits)
-    fail(Code::shape, "reduce: expected out of shape %s with any sizes replaced by 1, got %s",
-         shape_string(inp, wanted, sizeof wanted), shape_string(out, given, sizeof given));
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::reduce(Stream& stream, Out out, In inp, Int kind, Bool accumulate) {
-  expect_f32_output("reduce", "out", out);
-  expect_dtype("reduce", "inp", inp, DType::f32);
-  expect_reducible(out, inp);
-  if (kind < 0 || kind >= kReduceKinds)
-    fail(Code::argument, "reduce: expected kind from 0 to %d, got %lld", static_cast<int>(kReduceKinds - 1),
-         static_cast<long long>(kind));
+  expect_dtype("reduce", "out", out, DType::f32);
+  check_reduce(out, inp, kind);
   if (out.empty()) return;
   const ReduceKind reduction = static_cast<ReduceKind>(kind);
-  char given[160];
-  if (inp.empty() && reduction != ReduceKind::sum)
-    fail(Code::argument, "reduce: expected at least one element to take the %s of, got shape %s",
-         reduction == ReduceKind::mean ? "mean" : "max", shape_string(inp, given, sizeof given));
   const Plan plan = make_plan(out, inp, reduction == ReduceKind::mean, accumulate);
   const size_t partials = plan.segments > 1 ? static_cast<size_t>(plan.kept.size * plan.segments) : 0;
   const Stream::Workspace workspace(stream, "reduce", partials * sizeof(double));

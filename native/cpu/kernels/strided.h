@@ -7,6 +7,7 @@
 #pragma once
 #include <type_traits>
 
+#include "core/checks/elementwise.h"
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -142,16 +143,6 @@ template <class Kind, int64_t count, int64_t k = 0, class F>
 inline void with_kind(int64_t kind, const F& f) {
   if (kind == k) return f(std::integral_constant<Kind, static_cast<Kind>(k)>{});
   if constexpr (k + 1 < count) with_kind<Kind, count, k + 1>(kind, f);
-}
-
-// Two elements of an output in one place would be a race.
-inline void expect_no_broadcast(const char* op, const char* name, const TensorView& view) {
-  char given[160];
-  if (view.empty()) return;
-  for (int d = 0; d < view.rank; d++)
-    if (view.strides[d] == 0 && view.shape[d] > 1)
-      fail(Code::shape, "%s: expected %s without broadcast dimensions, got a stride of 0 in shape %s", op, name,
-           shape_string(view, given, sizeof given));
 }
 
 // f32 of any strides: what the elementwise kernels take.

@@ -149,19 +149,12 @@ void backward(const TensorView& dinp, const TensorView& dout, const TensorView& 
   });
 }
 
-void expect_kind(const char* op, int64_t kind) {
-  if (kind < 0 || kind >= kUnaryKinds)
-    fail(Code::argument, "%s: expected kind from 0 to %d, got %lld", op, static_cast<int>(kUnaryKinds - 1),
-         static_cast<long long>(kind));
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::unary(Stream& stream, Out out, In inp, Int kind) {
-  expect_f32_output("unary", "out", out);
-  expect_f32_operand("unary", "inp", inp, out);
-  expect_kind("unary", kind);
+  expect_dtype("unary", "out", out, DType::f32);
+  check_unary(out, inp, kind);
   if (out.empty()) return;
   stream.launch("unary", [out, inp, kind] {
     with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) { forward<k.value>(out, inp); });
@@ -169,10 +162,8 @@ void HEED_ISA::unary(Stream& stream, Out out, In inp, Int kind) {
 }
 
 void HEED_ISA::unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
-  expect_f32_output("unary_backward", "dinp", dinp);
-  expect_f32_operand("unary_backward", "dout", dout, dinp);
-  expect_f32_operand("unary_backward", "inp", inp, dinp);
-  expect_kind("unary_backward", kind);
+  expect_dtype("unary_backward", "dinp", dinp, DType::f32);
+  check_unary_backward(dinp, dout, inp, kind);
   if (dinp.empty()) return;
   stream.launch("unary_backward", [dinp, dout, inp, kind, accumulate] {
     with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) { backward<k.value>(dinp, dout, inp, accumulate); });

@@ -1,45 +1,51 @@
-// Fill: out[...] = value, converted to the dtype of `out`; any strides. One thread an element.
-#include "cuda/kernels/kernel.h"
+// Fill: out[...] = value, converted to the dtype of `out`; any strides.
+//
+// The host converts the value to bits, so that a kernel a size of element is enough. Contiguous tensors are written in
+// 16-byte vectors.
+#include "core/checks/elementwise.h"
+#include "cuda/kernels/convert.h"
+#include "cuda/kernels/strided.h"
 
 namespace heed::cuda {
 
 struct FillParams {
+  Elements<1> elements;
   void* out;
-  float value;
-  int64_t n;
-  int64_t shape[kMaxRank], strides[kMaxRank];
-  int rank;
+  uint32_t bits;
 };
 
 #if HEED_DEVICE_CODE
 
-template <class T>
+template <class Bits>
 __device__ void fill_body(const FillParams& p) {
-  int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= p.n) return;
-  int64_t offset = 0;
-  for (int d = p.rank - 1; d >= 0; d--) {
-    offset += i % p.shape[d] * p.strides[d];
-    i /= p.shape[d];
-  }
-  static_cast<T*>(p.out)[offset] = from_float<T>(p.value);
+  constexpr int V = 16 / sizeof(Bits);
+  Vector<Bits, V> value;
+#pragma unroll
+  for (int k = 0; k < V; k++) value.at[k] = static_cast<Bits>(p.bits);
+  store_lanes<0>(lanes_of<V>(p.elements), p.out, value);
 }
 
 #endif
 
-HEED_KERNEL_FLOATS(fill_kernel, FillParams, 256, 1, fill_body)
+HEED_KERNEL(fill_4, FillParams, kElementThreads, 1, fill_body<uint32_t>)
+HEED_KERNEL(fill_2, FillParams, kElementThreads, 1, fill_body<uint16_t>)
+HEED_KERNEL(fill_1, FillParams, kElementThreads, 1, fill_body<uint8_t>)
 
 #if !HEED_DEVICE_CODE
 
 void fill(Stream& stream, Out out, Float value) {
   const char* op = "fill";
+  check_fill(out);
   if (out.empty()) return;
-  FillParams p{out.data, value, out.numel(), {}, {}, out.rank};
-  for (int d = 0; d < out.rank; d++) {
-    p.shape[d] = out.shape[d];
-    p.strides[d] = out.strides[d];
+  const uint32_t bits = bits_of(value, out.dtype);
+  if (bits == 0 && out.contiguous()) {
+    stream.zero(op, out.data, static_cast<size_t>(out.numel()) * size_of(out.dtype));
+    return;
   }
-  stream.launch(op, fill_kernel(out.dtype), {(p.n + 255) / 256}, p);
+  Kernel<FillParams>& kernel = size_of(out.dtype) == 4 ? fill_4 : size_of(out.dtype) == 2 ? fill_2 : fill_1;
+  for_launches<1>({&out}, vector_width(out.dtype), [&](const Elements<1>& elements, void* const* data, int64_t blocks) {
+    stream.launch(op, kernel, {blocks}, FillParams{elements, data[0], bits});
+  });
 }
 
 #endif

@@ -1,0 +1,21 @@
+// Checks of the elementwise operations, reductions and random tensors. Activations are f32, bf16 or f16 here; what a
+// backend does not take of them it refuses before.
+#pragma once
+#include "core/params.h"
+
+namespace heed {
+
+// Two elements of an output in one place would be a race.
+void expect_no_broadcast(const char* op, const char* name, const TensorView& view);
+
+void check_fill(Out out);
+void check_copy(Out out, In inp, Bool accumulate);
+void check_unary(Out out, In inp, Int kind);
+void check_unary_backward(Out dinp, In dout, In inp, Int kind);
+void check_binary(Out out, In a, In b, Int kind);
+void check_reduce(Out out, In inp, Int kind);
+void check_dropout(Out out, In inp, Float p);
+void check_random_normal(Out out, Float mean, Float stddev);
+void check_random_uniform(Out out, Float low, Float high);
+
+}  // namespace heed

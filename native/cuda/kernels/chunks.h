@@ -1,0 +1,69 @@
+// One launch over all elements of a list of tensors: a block has a chunk of one of them, and finds which by the first
+// block of each, in the kernel's parameters. Lists too long for those take several launches.
+#pragma once
+#include "cuda/kernels/kernel.h"
+
+namespace heed::cuda {
+
+constexpr int kChunkThreads = 256;
+
+// As many tensors as N pointers of each fit into kernel parameters beside 128 bytes of others.
+template <int N>
+struct TensorTable {
+  static constexpr int kMost = (4096 - 128) / (8 * N + 14);
+  int32_t count;
+  uint32_t starts[kMost];  // the first block of each, rising: empty tensors are left out
+  int64_t sizes[kMost];
+  void* data[N][kMost];
+  DType dtypes[kMost][2];  // of the first two pointers
+};
+
+#if HEED_DEVICE_CODE
+
+// This block's chunk of `chunk` elements: elements [begin, begin + n) of the tensor.
+struct Chunk {
+  int tensor, n;
+  int64_t begin;
+};
+
+template <int N>
+__device__ __forceinline__ Chunk find_chunk(const TensorTable<N>& table, int chunk) {
+  int low = 0, high = table.count;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (table.starts[middle] <= blockIdx.x ? low : high) = middle;
+  }
+  const int64_t begin = static_cast<int64_t>(blockIdx.x - table.starts[low]) * chunk;
+  const int64_t left = table.sizes[low] - begin;
+  return {low, static_cast<int>(left < chunk ? left : chunk), begin};
+}
+
+#else
+
+// f(table, blocks) for each launch; item i of every list belongs together.
+template <int N, class F>
+void for_tables(const ViewList* const (&lists)[N], int64_t chunk, const F& f) {
+  TensorTable<N> table{};
+  int64_t blocks = 0;
+  const auto launch = [&] {
+    if (blocks > 0) f(table, blocks);
+    table.count = 0;
+    blocks = 0;
+  };
+  for (int64_t t = 0; t < lists[0]->size(); t++) {
+    const int64_t size = (*lists[0])[t].numel(), needed = (size + chunk - 1) / chunk;
+    if (size == 0) continue;
+    if (table.count == TensorTable<N>::kMost || blocks + needed > INT32_MAX) launch();
+    const int to = table.count++;
+    table.starts[to] = static_cast<uint32_t>(blocks);
+    table.sizes[to] = size;
+    for (int i = 0; i < N; i++) table.data[i][to] = (*lists[i])[t].data;
+    for (int i = 0; i < N && i < 2; i++) table.dtypes[to][i] = (*lists[i])[t].dtype;
+    blocks += needed;
+  }
+  launch();
+}
+
+#endif
+
+}  // namespace heed::cuda

@@ -1,0 +1,192 @@
+// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. One float dtype, equal shapes, any
+// strides; computed in f32 and rounded once.
+//
+// kinds.h lists f. Backward needs the forward's input. Derivatives of tanh, sigmoid and SiLU (x σ(x), Elfwing et al.
+// 2017) come from e^-|x| instead of 1 - f, which would cancel. The kind is a branch that all threads take alike, once
+// for a thread's vector of elements.
+#include "core/checks/elementwise.h"
+#include "core/kinds.h"
+#include "cuda/kernels/activation.h"
+#include "cuda/kernels/strided.h"
+
+namespace heed::cuda {
+
+struct UnaryParams {
+  Elements<2> elements;
+  void* out;
+  const void* inp;
+  UnaryKind kind;
+};
+
+struct UnaryBackwardParams {
+  Elements<3> elements;
+  void* dinp;
+  const void *dout, *inp;
+  UnaryKind kind;
+  int32_t accumulate;
+};
+
+#if HEED_DEVICE_CODE
+
+// Functions of the library with a slow path for large arguments: one copy of it a kernel.
+__device__ __noinline__ float sine(float x) { return sinf(x); }
+__device__ __noinline__ float cosine(float x) { return cosf(x); }
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+// σ'(x) = e / (1 + e)², e = e^-|x|.
+__device__ __forceinline__ float sigmoid_slope(float x) {
+  const float e = expf(-fabsf(x)), d = 1.0f + e;
+  return e / (d * d);
+}
+
+// SiLU, and its slope, have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
+__device__ __forceinline__ float silu(float x) {
+  const float c = fmaxf(x, -104.0f);
+  return x == x ? c * sigmoid(c) : x;
+}
+// σ(x) + x σ'(x)
+__device__ __forceinline__ float silu_slope(float x) {
+  const float c = fminf(fmaxf(x, -104.0f), 104.0f);
+  const float e = expf(-fabsf(c)), r = 1.0f / (1.0f + e);
+  return x == x ? fmaf(c * e * r, r, c > 0 ? r : e * r) : x;
+}
+__device__ __forceinline__ float abs_slope(float x) {
+  return x > 0 ? 1.0f : x < 0 ? -1.0f : x * 0.0f;  // 0 at 0, NaN at NaN
+}
+
+template <int V, class F>
+__device__ __forceinline__ void each(float (&x)[V], F f) {
+#pragma unroll
+  for (int k = 0; k < V; k++) x[k] = f(x[k]);
+}
+
+template <int V>
+__device__ __forceinline__ void apply_value(float (&x)[V], UnaryKind kind) {
+  switch (kind) {
+    case UnaryKind::neg:
+      return each(x, [](float v) { return -v; });
+    case UnaryKind::exp:
+      return each(x, [](float v) { return expf(v); });
+    case UnaryKind::log:
+      return each(x, [](float v) { return logf(v); });
+    case UnaryKind::sqrt:
+      return each(x, [](float v) { return sqrtf(v); });
+    case UnaryKind::rsqrt:
+      return each(x, [](float v) { return 1.0f / sqrtf(v); });
+    case UnaryKind::square:
+      return each(x, [](float v) { return v * v; });
+    case UnaryKind::abs:
+      return each(x, [](float v) { return fabsf(v); });
+    case UnaryKind::tanh:
+      return each(x, [](float v) { return tanhf(v); });
+    case UnaryKind::sigmoid:
+      return each(x, [](float v) { return sigmoid(v); });
+    case UnaryKind::relu:
+      return each(x, [](float v) { return relu(v); });
+    case UnaryKind::gelu_tanh:
+      return each(x, [](float v) { return gelu_tanh(v); });
+    case UnaryKind::gelu_erf:
+      return each(x, [](float v) { return gelu_erf(v); });
+    case UnaryKind::silu:
+      return each(x, [](float v) { return silu(v); });
+    case UnaryKind::sin:
+      return each(x, [](float v) { return sine(v); });
+    case UnaryKind::cos:
+      return each(x, [](float v) { return cosine(v); });
+    case UnaryKind::reciprocal:
+      return each(x, [](float v) { return 1.0f / v; });
+  }
+}
+
+template <int V>
+__device__ __forceinline__ void apply_slope(float (&x)[V], UnaryKind kind) {
+  switch (kind) {
+    case UnaryKind::neg:
+      return each(x, [](float) { return -1.0f; });
+    case UnaryKind::exp:
+      return each(x, [](float v) { return expf(v); });
+    case UnaryKind::log:
+      return each(x, [](float v) { return 1.0f / v; });
+    case UnaryKind::sqrt:
+      return each(x, [](float v) { return 0.5f / sqrtf(v); });
+    case UnaryKind::rsqrt:
+      return each(x, [](float v) { return -0.5f / (v * sqrtf(v)); });
+    case UnaryKind::square:
+      return each(x, [](float v) { return v + v; });
+    case UnaryKind::abs:
+      return each(x, [](float v) { return abs_slope(v); });
+    case UnaryKind::tanh:
+      return each(x, [](float v) { return 4.0f * sigmoid_slope(v + v); });
+    case UnaryKind::sigmoid:
+      return each(x, [](float v) { return sigmoid_slope(v); });
+    case UnaryKind::relu:
+      return each(x, [](float v) { return relu_grad(v); });
+    case UnaryKind::gelu_tanh:
+      return each(x, [](float v) { return gelu_tanh_grad(v); });
+    case UnaryKind::gelu_erf:
+      return each(x, [](float v) { return gelu_erf_grad(v); });
+    case UnaryKind::silu:
+      return each(x, [](float v) { return silu_slope(v); });
+    case UnaryKind::sin:
+      return each(x, [](float v) { return cosine(v); });
+    case UnaryKind::cos:
+      return each(x, [](float v) { return -sine(v); });
+    case UnaryKind::reciprocal:
+      return each(x, [](float v) { return -(1.0f / v) * (1.0f / v); });
+  }
+}
+
+template <class T>
+__device__ void unary_body(const UnaryParams& p) {
+  constexpr int V = 16 / sizeof(T);
+  const Lanes<2, V> at = lanes_of<V>(p.elements);
+  float x[V];
+  load_floats<1, T>(x, p.elements, at, p.inp);
+  apply_value(x, p.kind);
+  store_floats<T>(x, p.elements, at, p.out, false);
+}
+
+template <class T>
+__device__ void unary_backward_body(const UnaryBackwardParams& p) {
+  constexpr int V = 16 / sizeof(T);
+  const Lanes<3, V> at = lanes_of<V>(p.elements);
+  float x[V], dout[V];
+  load_floats<1, T>(dout, p.elements, at, p.dout);
+  load_floats<2, T>(x, p.elements, at, p.inp);
+  apply_slope(x, p.kind);
+#pragma unroll
+  for (int k = 0; k < V; k++) x[k] *= dout[k];
+  store_floats<T>(x, p.elements, at, p.dinp, p.accumulate);
+}
+
+#endif
+
+HEED_KERNEL_FLOATS(unary_kernel, UnaryParams, kElementThreads, 1, unary_body)
+HEED_KERNEL_FLOATS(unary_backward_kernel, UnaryBackwardParams, kElementThreads, 1, unary_backward_body)
+
+#if !HEED_DEVICE_CODE
+
+void unary(Stream& stream, Out out, In inp, Int kind) {
+  check_unary(out, inp, kind);
+  if (out.empty()) return;
+  for_launches<2>({&out, &inp}, vector_width(out.dtype),
+                  [&](const Elements<2>& elements, void* const* data, int64_t blocks) {
+                    stream.launch("unary", unary_kernel(out.dtype), {blocks},
+                                  UnaryParams{elements, data[0], data[1], static_cast<UnaryKind>(kind)});
+                  });
+}
+
+void unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
+  check_unary_backward(dinp, dout, inp, kind);
+  if (dinp.empty()) return;
+  for_launches<3>({&dinp, &dout, &inp}, vector_width(dinp.dtype),
+                  [&](const Elements<3>& elements, void* const* data, int64_t blocks) {
+                    stream.launch("unary_backward", unary_backward_kernel(dinp.dtype), {blocks},
+                                  UnaryBackwardParams{elements, data[0], data[1], data[2], static_cast<UnaryKind>(kind),
+                                                      accumulate});
+                  });
+}
+
+#endif
+
+}  // namespace heed::cuda
