@@ -38,6 +38,7 @@ function shownPath(file) {
 function portable(ptx) {
   return ptx
     .replace(/^\/\/.*\n/gm, "")
+    .replace(/^\s*\.pragma "used_bytes_mask .*\n/gm, "") // a hint, which this version has not
     .replace(/^\.version .*$/m, `.version ${ptxVersion}`)
     .replace(/^(\s*\.file\s+\d+\s+)"([^"]+)".*$/gm, (_, head, file) => `${head}"${shownPath(file)}"`);
 }
