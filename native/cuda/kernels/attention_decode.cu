@@ -1,0 +1,188 @@
+// Attention of up to kR query rows of a group over many keys, the decoding of one token above all: it reads each key
+// and value once and is bound by that, so it multiplies with ordinary instructions, in f32, and keeps nothing in shared
+// memory. kLanes lanes share a key, each with 8 of its elements; the 128 / kLanes teams of a block take turns at the
+// keys of one split (Flash-Decoding), each with an online softmax of its own, and are merged at the end.
+#include "cuda/kernels/attention_split.h"
+
+namespace heed::cuda {
+
+constexpr int kDecodeThreads = 128;
+
+#if HEED_DEVICE_CODE
+
+// Elements [c, c + 8) of a row, zeros beyond D.
+template <class T>
+__device__ __forceinline__ void load_part(float (&x)[8], const T* row, int c, const AttentionParams& p) {
+  constexpr int kVector = 16 / sizeof(T);
+  if (p.aligned && c + 8 <= p.D) {
+#pragma unroll
+    for (int i = 0; i < 8; i += kVector) {
+      const auto part = Vector<T, kVector>::load(row + c + i);
+#pragma unroll
+      for (int e = 0; e < kVector; e++) x[i + e] = to_float(part.at[e]);
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < 8; e++) x[e] = c + e < p.D ? to_float(row[c + e]) : 0;
+  }
+}
+
+// The softmax of one row so far, over some of its keys: maximum (in powers of two), sum, and a part of the output.
+struct RowState {
+  float m = -kInfinity, l = 0, o[8] = {};
+
+  __device__ __forceinline__ void merge(float other_m, float other_l, const float (&other_o)[8]) {
+    const float highest = fmaxf(m, other_m), base = highest == -kInfinity ? 0 : highest;
+    const float mine = exp2_fast(m - base), theirs = exp2_fast(other_m - base);
+    m = highest;
+    l = l * mine + other_l * theirs;
+#pragma unroll
+    for (int e = 0; e < 8; e++) o[e] = o[e] * mine + other_o[e] * theirs;
+  }
+};
+
+template <class T, int kLanes, int kR>
+__device__ void attention_decode(const AttentionForwardParams& p) {
+  constexpr int kTeams = kDecodeThreads / kLanes, kWarps = kDecodeThreads / 32;
+  constexpr int kKeys = 4;  // of a team at once, so that enough loads are under way
+  const AttentionParams& a = p.a;
+  const int team = threadIdx.x / kLanes, c = threadIdx.x % kLanes * 8;
+  const ForwardItem item(p);
+  const VisibleKeys visible(a, item.b);
+  const int64_t first_row = item.block * kR;
+  const int count = static_cast<int>(min(static_cast<int64_t>(kR), a.rows - first_row));
+  const GroupRows rows(a, item.g, first_row);
+  const int begin = item.split * p.split_keys;
+  const int end = min(begin + min(p.split_keys, a.Tk - begin), visible.end(rows.query(count - 1)));
+
+  RowState state[kR];
+  float q[kR][8];
+  int row_end[kR];
+#pragma unroll
+  for (int r = 0; r < kR; r++) {
+    const int row = min(r, count - 1);
+    load_part(q[r], rows.row<const T>(a.q, item.b, row), c, a);
+#pragma unroll
+    for (int e = 0; e < 8; e++) q[r][e] *= a.scale_log2;
+    row_end[r] = visible.end(rows.query(row));
+  }
+
+  for (int first = begin; first < end; first += kTeams * kKeys) {
+    float k[kKeys][8], v[kKeys][8];
+#pragma unroll
+    for (int j = 0; j < kKeys; j++) {
+      const int key = min(first + j * kTeams + team, end - 1);
+      load_part(k[j], a.k.row<const T>(item.b, key, item.g), c, a);
+      load_part(v[j], a.v.row<const T>(item.b, key, item.g), c, a);
+    }
+#pragma unroll
+    for (int r = 0; r < kR; r++) {
+      RowState& row = state[r];
+      float s[kKeys], highest = row.m;
+#pragma unroll
+      for (int j = 0; j < kKeys; j++) {
+        s[j] = 0;
+#pragma unroll
+        for (int e = 0; e < 8; e++) s[j] += q[r][e] * k[j][e];
+#pragma unroll
+        for (int offset = kLanes / 2; offset > 0; offset /= 2) s[j] += __shfl_xor_sync(kFullWarp, s[j], offset);
+        if (first + j * kTeams + team >= min(end, row_end[r])) s[j] = -kInfinity;
+        highest = fmaxf(highest, s[j]);
+      }
+      const float base = highest == -kInfinity ? 0 : highest;
+      const float alpha = exp2_fast(row.m - base);
+      row.m = highest;
+      row.l *= alpha;
+#pragma unroll
+      for (int e = 0; e < 8; e++) row.o[e] *= alpha;
+#pragma unroll
+      for (int j = 0; j < kKeys; j++) {
+        const float prob = exp2_fast(s[j] - base);
+        row.l += prob;
+#pragma unroll
+        for (int e = 0; e < 8; e++) row.o[e] += prob * v[j][e];
+      }
+    }
+  }
+
+  __shared__ float stats[kWarps][kR][2], sums[kWarps][kR][kLanes * 8];
+#pragma unroll
+  for (int r = 0; r < kR; r++) {
+    RowState& row = state[r];
+#pragma unroll
+    for (int offset = kLanes; offset < 32; offset *= 2) {
+      float other[8];
+#pragma unroll
+      for (int e = 0; e < 8; e++) other[e] = __shfl_xor_sync(kFullWarp, row.o[e], offset);
+      row.merge(__shfl_xor_sync(kFullWarp, row.m, offset), __shfl_xor_sync(kFullWarp, row.l, offset), other);
+    }
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (lane == 0) {
+      stats[warp][r][0] = row.m;
+      stats[warp][r][1] = row.l;
+    }
+    if (lane < kLanes)
+#pragma unroll
+      for (int e = 0; e < 8; e += 4)
+        Vector<float, 4>{{row.o[e], row.o[e + 1], row.o[e + 2], row.o[e + 3]}}.store(&sums[warp][r][c + e]);
+  }
+  __syncthreads();
+
+#pragma unroll 1
+  for (int r = 0; r < count; r++) {
+    float m = -kInfinity, l = 0, weight[kWarps];
+#pragma unroll
+    for (int w = 0; w < kWarps; w++) m = fmaxf(m, stats[w][r][0]);
+#pragma unroll
+    for (int w = 0; w < kWarps; w++) {
+      weight[w] = m == -kInfinity ? 0 : exp2_fast(stats[w][r][0] - m);
+      l += weight[w] * stats[w][r][1];
+    }
+    const int64_t partial = item.partial(p, first_row + r);
+    if (p.splits > 1 && threadIdx.x == 0) reinterpret_cast<float2*>(p.partial_stats)[partial] = {m, l};
+    const float factor = row_factor(a, l);
+    for (int d = threadIdx.x; d < a.D; d += kDecodeThreads) {
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kWarps; w++) sum += weight[w] * sums[w][r][d];
+      if (p.splits > 1)
+        p.partial_out[partial * a.D + d] = sum;
+      else
+        rows.row<T>(p.out, item.b, r)[d] = from_float<T>(sum * factor);
+    }
+  }
+}
+
+#endif
+
+#define DECODE(lanes, rows)                                                                        \
+  HEED_KERNEL(attention_decode_##lanes##_##rows##_f32, AttentionForwardParams, kDecodeThreads, 1,  \
+              attention_decode<float, lanes, rows>)                                                \
+  HEED_KERNEL(attention_decode_##lanes##_##rows##_bf16, AttentionForwardParams, kDecodeThreads, 1, \
+              attention_decode<bf16, lanes, rows>)                                                 \
+  HEED_KERNEL(attention_decode_##lanes##_##rows##_f16, AttentionForwardParams, kDecodeThreads, 1,  \
+              attention_decode<f16, lanes, rows>)
+DECODE(8, 1)
+DECODE(8, 4)
+DECODE(16, 1)
+DECODE(16, 4)
+DECODE(32, 1)
+DECODE(32, 4)
+
+#if !HEED_DEVICE_CODE
+
+ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows) {
+  const auto choose = [&](auto& f32, auto& bf16, auto& f16, int most_rows) {
+    return ForwardKernel{dtype == DType::f32 ? &f32 : dtype == DType::bf16 ? &bf16 : &f16, most_rows, D, 0};
+  };
+#define CHOOSE(lanes, rows)                                                                 \
+  choose(attention_decode_##lanes##_##rows##_f32, attention_decode_##lanes##_##rows##_bf16, \
+         attention_decode_##lanes##_##rows##_f16, rows)
+  if (D <= 64) return rows == 1 ? CHOOSE(8, 1) : CHOOSE(8, 4);
+  if (D <= 128) return rows == 1 ? CHOOSE(16, 1) : CHOOSE(16, 4);
+  return rows == 1 ? CHOOSE(32, 1) : CHOOSE(32, 4);
+}
+
+#endif
+
+}  // namespace heed::cuda

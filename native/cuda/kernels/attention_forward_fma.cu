@@ -1,0 +1,138 @@
+// Attention's forward pass in f32: the algorithm of attention_forward_mma.cu with the tiles of attention_fma.h. A block
+// makes kOut columns of the output (blockIdx.y tells which); where a head has more, several blocks take the scores.
+#include "cuda/kernels/attention_fma.h"
+#include "cuda/kernels/attention_split.h"
+
+namespace heed::cuda {
+
+#if HEED_DEVICE_CODE
+
+template <class T, int kOut>
+__device__ void attention_forward_fma(const AttentionForwardParams& p) {
+  const AttentionParams& a = p.a;
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  float* chunks = reinterpret_cast<float*>(attention_shared);  // two buffers of queries and keys
+  float* v = chunks + 4 * kChunkFloats;
+  float* probs = v + kFmaTile * kOut;
+  __shared__ uint32_t kept[kFmaTile][2];
+
+  const ForwardItem item(p);
+  const int first_column = static_cast<int>(blockIdx.y) * kOut;
+  const VisibleKeys visible(a, item.b);
+  const int64_t first_row = item.block * kFmaTile;
+  const int count = static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - first_row));
+  const GroupRows rows(a, item.g, first_row);
+  const int begin = item.split * p.split_keys;
+  const int end = min(begin + min(p.split_keys, a.Tk - begin), visible.end(rows.query(count - 1)));
+  const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
+
+  const auto load_chunk = [&](int buffer, int key, int first) {
+    float* tile = chunks + buffer * 2 * kChunkFloats;
+    load_floats<T, kChunk, kChunkStride>(tile, count, first, a,
+                                         [&](int r) { return rows.row<const T>(a.q, item.b, r); });
+    load_floats<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
+                                         [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+    cp_async_commit();
+  };
+
+  float out[4][kOut / 16] = {}, m[4], l[4];
+  int row_end[4];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    m[i] = -kInfinity;
+    l[i] = 0;
+    row_end[i] = visible.end(rows.query(ty * 4 + i));
+  }
+
+  int buffer = 0;
+  if (begin < end) load_chunk(0, begin, 0);
+  for (int key = begin; key < end; key += kFmaTile) {
+    float s[4][4] = {};
+    for (int first = 0; first < a.D; first += kChunk, buffer ^= 1) {
+      cp_async_wait<0>();
+      __syncthreads();  // this chunk is there, and the other buffer and V's tile are no longer read
+      if (first + kChunk < a.D) {
+        load_chunk(buffer ^ 1, key, first + kChunk);
+      } else {
+        load_floats<T, kOut, kOut>(v, end - key, first_column, a,
+                                   [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
+        cp_async_commit();
+      }
+      const float* tile = chunks + buffer * 2 * kChunkFloats;
+      if (active) multiply_chunk(s, tile, tile + kChunkFloats, min(kChunk, a.D - first));
+    }
+
+    if (active) {
+      if (a.drop_threshold != 0) draw_kept(kept, a, rows, item.b, count, key);
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        float highest = m[i];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          s[i][j] = key + tx + 16 * j < row_end[i] ? s[i][j] * a.scale_log2 : -kInfinity;
+          highest = fmaxf(highest, s[i][j]);
+        }
+        highest = row_max(highest);
+        // A row that has seen no key yet: 2^(-inf - 0) is the 0 that 2^(-inf + inf) is not.
+        const float base = highest == -kInfinity ? 0 : highest;
+        const float alpha = exp2_fast(m[i] - base);
+        m[i] = highest;
+        l[i] *= alpha;
+#pragma unroll
+        for (int j = 0; j < kOut / 16; j++) out[i][j] *= alpha;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          s[i][j] = exp2_fast(s[i][j] - base);
+          l[i] += s[i][j];
+          if (a.drop_threshold != 0 && !is_kept(kept, i, j)) s[i][j] = 0;
+        }
+      }
+      __syncwarp();  // the last tile's probabilities are no longer read
+      store_probs(probs, s);
+      __syncwarp();
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // V is there, and the chunks are no longer read
+    if (key + kFmaTile < end) load_chunk(buffer, key + kFmaTile, 0);
+    if (active) multiply_tile<kOut>(out, probs, v, min(kFmaTile, end - key));
+  }
+
+  if (!active) return;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float sum = row_sum(l[i]);
+    const int r = ty * 4 + i;
+    if (r >= count) continue;
+    if (p.splits > 1) {
+      const int64_t partial = item.partial(p, first_row + r);
+      if (tx == 0 && blockIdx.y == 0) reinterpret_cast<float2*>(p.partial_stats)[partial] = {m[i], sum};
+      store_columns<float, kOut>(p.partial_out + partial * a.D, out[i], 1, first_column, a.D, a.D % 4 == 0);
+    } else {
+      if (p.lse && tx == 0 && blockIdx.y == 0) p.lse[rows.index(a, item.b, r)] = log_sum(m[i], sum);
+      store_columns<T, kOut>(rows.row<T>(p.out, item.b, r), out[i], row_factor(a, sum), first_column, a.D, a.aligned);
+    }
+  }
+}
+
+#endif
+
+HEED_KERNEL(attention_forward_64_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 64>)
+HEED_KERNEL(attention_forward_128_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 128>)
+HEED_KERNEL(attention_forward_large_bf16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<bf16, 128>)
+HEED_KERNEL(attention_forward_large_f16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<f16, 128>)
+
+#if !HEED_DEVICE_CODE
+
+ForwardKernel attention_fma_kernel(DType dtype, int D) {
+  const auto choose = [](auto& kernel, int columns) {
+    return ForwardKernel{&kernel, kFmaTile, columns,
+                         static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
+  };
+  if (dtype == DType::bf16) return choose(attention_forward_large_bf16, 128);
+  if (dtype == DType::f16) return choose(attention_forward_large_f16, 128);
+  return D <= 64 ? choose(attention_forward_64_f32, 64) : choose(attention_forward_128_f32, 128);
+}
+
+#endif
+
+}  // namespace heed::cuda

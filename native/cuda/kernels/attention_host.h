@@ -1,0 +1,54 @@
+// The host's side of attention's kernels: the problem from the operation's arguments, and which kernels take it.
+#pragma once
+#include "core/checks/attention.h"
+#include "cuda/kernels/attention.h"
+
+#if !HEED_DEVICE_CODE
+
+namespace heed::cuda {
+
+inline HeadsView heads_view(In x) { return {x.data, {x.strides[0], x.strides[1], x.strides[2]}}; }
+
+// Whether every row of [B, T, heads, D] starts at a multiple of 16 bytes.
+inline bool rows_aligned(In x) {
+  int64_t bits = reinterpret_cast<intptr_t>(x.data);
+  for (int d = 0; d < 3; d++)
+    if (x.shape[d] > 1) bits |= x.strides[d] * static_cast<int64_t>(size_of(x.dtype));
+  return bits % 16 == 0;
+}
+
+inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
+                                        OptIn key_lengths, OptIn query_starts, bool causal, float scale,
+                                        float dropout_p, int64_t seed) {
+  const int64_t G = n.H / n.Hkv;
+  if (n.H > INT32_MAX || n.D > INT32_MAX)
+    fail(Code::shape, "%s: expected at most %d heads and head sizes, got %lld and %lld", op, INT32_MAX,
+         static_cast<long long>(n.H), static_cast<long long>(n.D));
+  return {heads_view(q),
+          heads_view(k),
+          heads_view(v),
+          n.B,
+          n.Tq,
+          n.Tq * G,
+          static_cast<int>(n.Tk),
+          static_cast<int>(n.H),
+          static_cast<int>(n.Hkv),
+          static_cast<int>(G),
+          static_cast<int>(n.D),
+          key_lengths ? key_lengths->i32() : nullptr,
+          query_starts ? query_starts->i32() : nullptr,
+          causal,
+          rows_aligned(q) && rows_aligned(k) && rows_aligned(v),
+          static_cast<float>(scale * 1.4426950408889634),
+          scale,
+          dropout_p < 1 ? 1 / (1 - dropout_p) : 0,
+          dropout_threshold(dropout_p),
+          static_cast<uint64_t>(seed),
+          stream.fault(op)};
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace heed::cuda
+
+#endif
