@@ -48,11 +48,11 @@ __device__ void copy_tile(const CopyParams& p) {
   To* out = static_cast<To*>(p.out) + offset[0];
   constexpr int kRows = kElementThreads / kTile;
   const uint32_t x = threadIdx.x % kTile, y = threadIdx.x / kTile;
-#pragma unroll
+#pragma unroll 4
   for (uint32_t k = y; k < kTile; k += kRows)
     if (a0 + k < p.along && c0 + x < p.across) tile[k][x] = inp[(a0 + k) * p.inp_along + c0 + x];
   __syncthreads();
-#pragma unroll
+#pragma unroll 4
   for (uint32_t k = y; k < kTile; k += kRows) {
     if (a0 + x >= p.along || c0 + k >= p.across) continue;
     To& to = out[(c0 + k) * p.out_across + a0 + x];
@@ -61,22 +61,31 @@ __device__ void copy_tile(const CopyParams& p) {
   }
 }
 
-template <class To, class From>
-__device__ void copy_body(const CopyParams& p) {
-  if (p.transpose) return copy_tile<To, From>(p);
-  constexpr int V = 16 / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From));
-  const Lanes<2, V> at = lanes_of<V>(p.elements);
-  const Vector<From, V> x = load_lanes<1, From>(p.elements, at, p.inp);
-  Vector<To, V> y;
+template <class To, class From, int L>
+__device__ __forceinline__ void copy_lanes(const CopyParams& p, const Lanes<2, L>& at) {
+  const Vector<From, L> x = load_lanes<1, From>(p.elements, at, p.inp);
+  Vector<To, L> y;
   if (p.accumulate) {
     y = load_lanes<0, To>(p.elements, at, p.out);
 #pragma unroll
-    for (int k = 0; k < V; k++) y.at[k] = add(y.at[k], x.at[k]);
+    for (int k = 0; k < L; k++) y.at[k] = add(y.at[k], x.at[k]);
   } else {
 #pragma unroll
-    for (int k = 0; k < V; k++) y.at[k] = convert<To>(x.at[k]);
+    for (int k = 0; k < L; k++) y.at[k] = convert<To>(x.at[k]);
   }
   store_lanes<0>(at, p.out, y);
+}
+
+template <class To, class From>
+__device__ void copy_body(const CopyParams& p) {
+  if (p.transpose) return copy_tile<To, From>(p);
+  constexpr int V = 16 / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From)), kSingles = 4;
+  const Elements<2>& e = p.elements;
+  const uint32_t block = blockIdx.x * kElementThreads * V, first = block + threadIdx.x * V;
+  if (e.vector && first + V <= e.size) return copy_lanes<To, From>(p, vector_lanes<V>(e, first));
+  const uint32_t start = e.vector ? first : block + threadIdx.x, step = e.vector ? 1 : kElementThreads;
+#pragma unroll 1
+  for (int k = 0; k < V; k += kSingles) copy_lanes<To, From>(p, single_lanes<kSingles>(e, start + k * step, step));
 }
 
 #endif

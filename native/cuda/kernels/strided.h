@@ -77,28 +77,42 @@ struct Lanes {
   uint32_t offset[N][V];
 };
 
+// Elements first, first + 1, …, which a row holds whole.
 template <int V, int N>
-__device__ __forceinline__ Lanes<N, V> lanes_of(const Elements<N>& e) {
+__device__ __forceinline__ Lanes<N, V> vector_lanes(const Elements<N>& e, uint32_t first) {
   Lanes<N, V> at;
-  const uint32_t first = (blockIdx.x * kElementThreads + threadIdx.x) * V;
-  at.vector = e.vector && first + V <= e.size;
+  at.vector = true;
   at.live = (1u << V) - 1;
-  if (at.vector) {
-    uint32_t offset[N];
-    locate(e, first, offset);
+  uint32_t offset[N];
+  locate(e, first, offset);
 #pragma unroll
-    for (int i = 0; i < N; i++) at.offset[i][0] = offset[i];
-    return at;
-  }
-  uint32_t element[V];
+  for (int i = 0; i < N; i++) at.offset[i][0] = offset[i];
+  return at;
+}
+
+// Elements first, first + step, …, as far as there are any.
+template <int V, int N>
+__device__ __forceinline__ Lanes<N, V> single_lanes(const Elements<N>& e, uint32_t first, uint32_t step) {
+  Lanes<N, V> at;
+  at.vector = false;
   at.live = 0;
+  uint32_t element[V];
 #pragma unroll
   for (int k = 0; k < V; k++) {
-    element[k] = e.vector ? first + k : (blockIdx.x * V + k) * kElementThreads + threadIdx.x;
+    element[k] = first + k * step;
     at.live |= (element[k] < e.size ? 1u : 0u) << k;
   }
   locate(e, element, at.offset);
   return at;
+}
+
+// Of a grid with an element's thread for each V of them.
+template <int V, int N>
+__device__ __forceinline__ Lanes<N, V> lanes_of(const Elements<N>& e) {
+  const uint32_t first = (blockIdx.x * kElementThreads + threadIdx.x) * V;
+  if (e.vector && first + V <= e.size) return vector_lanes<V>(e, first);
+  if (e.vector) return single_lanes<V>(e, first, 1);
+  return single_lanes<V>(e, blockIdx.x * V * kElementThreads + threadIdx.x, kElementThreads);
 }
 
 // The elements of operand i, whose first is at `data`; zeros where there are none.
