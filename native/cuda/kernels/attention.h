@@ -40,7 +40,7 @@ struct AttentionParams {
 
 #if HEED_DEVICE_CODE
 
-constexpr float kLn2 = 0.693147180559945f;
+constexpr float kLn2 = 0.693147180559945f, kLog2E = 1.44269504088896f;
 constexpr float kInfinity = __builtin_huge_valf();
 
 // Of one sequence: query i sees keys [0, end(i)). Every kernel asks here and nowhere else.
@@ -63,9 +63,10 @@ struct VisibleKeys {
     if (!causal) return length;
     return static_cast<int>(max(static_cast<int64_t>(0), min(static_cast<int64_t>(length), start + query + 1)));
   }
-  // The first query that sees `key`, if any does.
-  __device__ __forceinline__ int64_t first_query(int key) const {
-    return causal ? max(static_cast<int64_t>(0), key - start) : 0;
+  // The first query that sees `key`; p.Tq where none does. It never falls from one key to the next.
+  __device__ __forceinline__ int64_t first_query(const AttentionParams& p, int key) const {
+    if (key >= length) return p.Tq;
+    return causal ? max(static_cast<int64_t>(0), min(p.Tq, key - start)) : 0;
   }
 };
 
@@ -103,6 +104,23 @@ __device__ __forceinline__ uint32_t kept_keys(const AttentionParams& p, int64_t 
       bits |= static_cast<uint64_t>(words.word[w] >> 8 >= p.drop_threshold) << (4 * block + w);
   }
   return static_cast<uint32_t>(bits >> skip);
+}
+
+// Elements [c, c + 8) of a row, zeros beyond D.
+template <class T>
+__device__ __forceinline__ void load_part(float (&x)[8], const T* row, int c, const AttentionParams& p) {
+  constexpr int kVector = 16 / sizeof(T);
+  if (p.aligned && c + 8 <= p.D) {
+#pragma unroll
+    for (int i = 0; i < 8; i += kVector) {
+      const auto part = Vector<T, kVector>::load(row + c + i);
+#pragma unroll
+      for (int e = 0; e < kVector; e++) x[i + e] = to_float(part.at[e]);
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < 8; e++) x[e] = c + e < p.D ? to_float(row[c + e]) : 0;
+  }
 }
 
 // 2^x to 2 ulp; 0 of -infinity.

@@ -52,9 +52,6 @@ struct ForwardKernel {
   size_t shared;
 };
 
-// Tensor cores and decoding take heads of up to this size.
-constexpr int kMostFastHead = 256;
-
 ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows);
 ForwardKernel attention_mma_kernel(DType dtype, int D);  // bf16 and f16
 ForwardKernel attention_fma_kernel(DType dtype, int D);  // f32, and any D

@@ -1,0 +1,54 @@
+// attention_backward: with P = softmax of the scores, recomputed tile by tile as exp(scores - lse), and
+// delta = rowsum(dout ∘ out) (FlashAttention-2, Dao 2023, algorithm 2):
+//   dP = dout v^T,  dS = P ∘ (dP - delta),  dq = scale · dS k,  dk = scale · dS^T q,  dv = P^T dout.
+// With dropout dv takes the dropped P, dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
+// Two kernels (attention_gradients.h), on tensor cores for bf16 and f16 with D <= 256, else in f32.
+#include "cuda/kernels/attention_gradients.h"
+#include "cuda/kernels/attention_host.h"
+
+namespace heed::cuda {
+
+#if !HEED_DEVICE_CODE
+
+void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
+                        OptIn key_lengths, OptIn query_starts, Bool causal, Float scale, Float dropout_p, Int seed) {
+  const char* op = "attention_backward";
+  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
+  expect_queries(op, "dq", dq, n, q.dtype);
+  expect_keys(op, "dk", dk, n, q.dtype);
+  expect_keys(op, "dv", dv, n, q.dtype);
+  expect_queries(op, "dout", dout, n, q.dtype);
+  expect_queries(op, "out", out, n, q.dtype);
+  expect_lse(op, lse, n);
+  if (dq.empty() && dk.empty()) return;
+
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(n.B * n.H * n.Tq) * 4);
+  AttentionBackwardParams p{};
+  p.a = attention_params(op, stream, n, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  for (const TensorView* x : {&dq, &dk, &dv, &dout, &out}) p.a.aligned = p.a.aligned && rows_aligned(*x);
+  p.dq = heads_view(dq);
+  p.dk = heads_view(dk);
+  p.dv = heads_view(dv);
+  p.dout = heads_view(dout);
+  p.out = heads_view(out);
+  p.lse = lse.f32();
+  p.delta = workspace.f32();
+  const bool mma = q.dtype != DType::f32 && p.a.D <= kMostFastHead;
+  const auto launch = [&](const BackwardKernel& chosen, int64_t rows) {
+    p.blocks = ceil_div(rows, chosen.block);
+    const Grid grid{n.B * n.Hkv * p.blocks, ceil_div(n.D, chosen.columns)};
+    stream.launch(op, *chosen.kernel, grid, p, chosen.shared);
+  };
+  if (!dq.empty())
+    launch(mma ? attention_backward_queries_mma_kernel(q.dtype, p.a.D)
+               : attention_backward_queries_fma_kernel(q.dtype, p.a.D),
+           p.a.rows);
+  if (!dk.empty())
+    launch(
+        mma ? attention_backward_keys_mma_kernel(q.dtype, p.a.D) : attention_backward_keys_fma_kernel(q.dtype, p.a.D),
+        n.Tk);
+}
+
+#endif
+
+}  // namespace heed::cuda

@@ -1,0 +1,255 @@
+// attention_backward in f32 (attention_gradients.h, with the tiles of attention_fma.h): blocks of 64 rows for dq and
+// delta, blocks of 64 keys for dk and dv. A block makes kOut columns of its result (blockIdx.y tells which); where a
+// head has more, several blocks take the scores.
+#include "cuda/kernels/attention_fma.h"
+#include "cuda/kernels/attention_gradients.h"
+
+namespace heed::cuda {
+
+#if HEED_DEVICE_CODE
+
+// Up to 64 rows against up to 64 keys, from `key` on.
+template <class T>
+struct Pairs {
+  const AttentionBackwardParams& p;
+  float* chunks;  // two buffers
+  int64_t b;
+  int g;
+  GroupRows rows;
+  int row_count, key, key_count;
+
+  __device__ __forceinline__ int steps() const { return (p.a.D + kChunk - 1) / kChunk; }
+
+  // Steps 0, 1, … bring chunks of q and k, as many more those of dout and v.
+  __device__ __forceinline__ void load(int buffer, int step) const {
+    const bool scores = step < steps();
+    const int first = (scores ? step : step - steps()) * kChunk;
+    const HeadsView &left = scores ? p.a.q : p.dout, &right = scores ? p.a.k : p.a.v;
+    float* tile = chunks + buffer * 2 * kChunkFloats;
+    load_floats<T, kChunk, kChunkStride>(tile, row_count, first, p.a,
+                                         [&](int r) { return rows.row<const T>(left, b, r); });
+    load_floats<T, kChunk, kChunkStride>(tile + kChunkFloats, key_count, first, p.a,
+                                         [&](int r) { return right.row<const T>(b, key + r, g); });
+    cp_async_commit();
+  }
+
+  // s = q k^T and dp = dout v^T; step 0 is on its way to `buffer`. With the last step in use, load_next() issues what
+  // comes after.
+  template <class LoadNext>
+  __device__ __forceinline__ void multiply(float (&s)[4][4], float (&dp)[4][4], int& buffer,
+                                           const LoadNext& load_next) const {
+    const bool active = static_cast<int>(threadIdx.x / 32 * 8) < row_count;
+    for (int step = 0; step < 2 * steps(); step++, buffer ^= 1) {
+      cp_async_wait<0>();
+      __syncthreads();  // this step is there, and what lies elsewhere in shared memory is no longer read
+      if (step + 1 < 2 * steps()) {
+        load(buffer ^ 1, step + 1);
+      } else {
+        load_next();
+        cp_async_commit();
+      }
+      if (!active) continue;
+      const float* tile = chunks + buffer * 2 * kChunkFloats;
+      const int columns = min(kChunk, p.a.D - step % steps() * kChunk);
+      if (step < steps())
+        multiply_chunk(s, tile, tile + kChunkFloats, columns);
+      else
+        multiply_chunk(dp, tile, tile + kChunkFloats, columns);
+    }
+  }
+
+  // s becomes P as dropout leaves it, but for its factor, and dp becomes dS.
+  __device__ __forceinline__ void differentiate(float (&s)[4][4], float (&dp)[4][4], const float (&lse)[4],
+                                                const float (&delta)[4], const int (&row_end)[4],
+                                                uint32_t (&kept)[kFmaTile][2]) const {
+    if (p.a.drop_threshold != 0) draw_kept(kept, p.a, rows, b, row_count, key);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        const bool sees = key + static_cast<int>(threadIdx.x % 16) + 16 * j < row_end[i];
+        const float prob = sees ? exp2_fast(s[i][j] * p.a.scale_log2 - lse[i]) : 0;
+        const bool keep = p.a.drop_threshold == 0 || is_kept(kept, i, j);
+        dp[i][j] = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]);
+        s[i][j] = keep ? prob : 0;
+      }
+  }
+};
+
+template <class T, int kOut>
+__device__ void attention_backward_queries_fma(const AttentionBackwardParams& p) {
+  const AttentionParams& a = p.a;
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  float* chunks = reinterpret_cast<float*>(attention_shared);
+  float* k = chunks + 4 * kChunkFloats;
+  float* probs = k + kFmaTile * kOut;
+  __shared__ uint32_t kept[kFmaTile][2];
+
+  const BackwardItem item(p);
+  const int first_column = static_cast<int>(blockIdx.y) * kOut;
+  const VisibleKeys visible(a, item.b);
+  // The last rows first: causal ones have the most keys.
+  const int64_t first_row = (p.blocks - 1 - item.block) * kFmaTile;
+  const int count = static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - first_row));
+  const GroupRows rows(a, item.g, first_row);
+  const int end = visible.end(rows.query(count - 1));
+  const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
+  const auto pairs_at = [&](int key) {
+    return Pairs<T>{p, chunks, item.b, item.g, rows, count, key, min(kFmaTile, end - key)};
+  };
+
+  int buffer = 0;
+  if (end > 0) pairs_at(0).load(0, 0);
+  float dq[4][kOut / 16] = {}, lse[4] = {}, delta[4] = {};
+  int row_end[4] = {};
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int r = ty * 4 + i;
+    float sum = 0;
+    if (r < count) {
+      const T* out = rows.row<const T>(p.out, item.b, r);
+      const T* dout = rows.row<const T>(p.dout, item.b, r);
+      for (int d = tx; d < a.D; d += 16) sum += to_float(out[d]) * to_float(dout[d]);
+    }
+    delta[i] = row_sum(sum);
+    if (r >= count) continue;
+    const int64_t index = rows.index(a, item.b, r);
+    if (tx == 0 && blockIdx.y == 0) p.delta[index] = delta[i];
+    lse[i] = p.lse[index] * kLog2E;
+    row_end[i] = visible.end(rows.query(r));
+  }
+
+  for (int key = 0; key < end; key += kFmaTile) {
+    const Pairs<T> pairs = pairs_at(key);
+    float s[4][4] = {}, ds[4][4] = {};
+    pairs.multiply(s, ds, buffer, [&] {
+      load_floats<T, kOut, kOut>(k, pairs.key_count, first_column, a,
+                                 [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+    });
+    if (active) {
+      pairs.differentiate(s, ds, lse, delta, row_end, kept);
+      __syncwarp();  // the last tile's dS is no longer read
+      store_probs(probs, ds);
+      __syncwarp();
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the keys are there, and the chunks are no longer read
+    if (key + kFmaTile < end) pairs_at(key + kFmaTile).load(buffer, 0);
+    if (active) multiply_tile<kOut>(dq, probs, k, pairs.key_count);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    if (ty * 4 + i < count)
+      store_columns<T, kOut>(rows.row<T>(p.dq, item.b, ty * 4 + i), dq[i], a.scale, first_column, a.D, a.aligned);
+}
+
+template <class T, int kOut>
+__device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
+  const AttentionParams& a = p.a;
+  const int ty = threadIdx.x / 16;
+  float* chunks = reinterpret_cast<float*>(attention_shared);
+  float* tile = chunks + 4 * kChunkFloats;  // of dout, then of q
+  float* probs = tile + kFmaTile * kOut;    // P, then dS
+  __shared__ uint32_t kept[kFmaTile][2];
+
+  const BackwardItem item(p);
+  const int first_column = static_cast<int>(blockIdx.y) * kOut;
+  const VisibleKeys visible(a, item.b);
+  const int first_key = static_cast<int>(item.block) * kFmaTile;
+  const int64_t first_row = visible.first_query(a, first_key) * a.G;
+  const int key_count = min(kFmaTile, visible.length - first_key);
+  const bool active = static_cast<int>(threadIdx.x / 32 * 8) < key_count;
+  const auto pairs_at = [&](int64_t row) {
+    return Pairs<T>{p,
+                    chunks,
+                    item.b,
+                    item.g,
+                    GroupRows(a, item.g, row),
+                    static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - row)),
+                    first_key,
+                    key_count};
+  };
+
+  int buffer = 0;
+  if (first_row < a.rows) pairs_at(first_row).load(0, 0);
+  float dk[4][kOut / 16] = {}, dv[4][kOut / 16] = {};
+  for (int64_t row = first_row; row < a.rows; row += kFmaTile) {
+    const Pairs<T> pairs = pairs_at(row);
+    const auto load_rows = [&](const HeadsView& x) {
+      load_floats<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
+                                 [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
+    };
+    float s[4][4] = {}, ds[4][4] = {}, lse[4] = {}, delta[4] = {};
+    int row_end[4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int r = ty * 4 + i;
+      if (r >= pairs.row_count) continue;
+      const int64_t index = pairs.rows.index(a, item.b, r);
+      lse[i] = p.lse[index] * kLog2E;
+      delta[i] = p.delta[index];
+      row_end[i] = visible.end(pairs.rows.query(r));
+    }
+    pairs.multiply(s, ds, buffer, [&] { load_rows(p.dout); });
+    pairs.differentiate(s, ds, lse, delta, row_end, kept);
+    store_probs(probs, s);
+    cp_async_wait<0>();
+    __syncthreads();  // P and dout are there
+    if (active) multiply_transposed<kOut>(dv, probs, tile, pairs.row_count);
+    __syncthreads();  // and no longer read
+    store_probs(probs, ds);
+    load_rows(a.q);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();  // dS and q are there
+    if (row + kFmaTile < a.rows) pairs_at(row + kFmaTile).load(buffer, 0);
+    if (active) multiply_transposed<kOut>(dk, probs, tile, pairs.row_count);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int key = first_key + ty * 4 + i;
+    if (key >= a.Tk) continue;
+    store_columns<T, kOut>(p.dk.row<T>(item.b, key, item.g), dk[i], a.scale, first_column, a.D, a.aligned);
+    store_columns<T, kOut>(p.dv.row<T>(item.b, key, item.g), dv[i], a.keep_scale, first_column, a.D, a.aligned);
+  }
+}
+
+#endif
+
+#define BACKWARD(pass)                                                                         \
+  HEED_KERNEL(attention_backward_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
+              attention_backward_##pass##_fma<float, 64>)                                      \
+  HEED_KERNEL(attention_backward_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
+              attention_backward_##pass##_fma<float, 128>)                                     \
+  HEED_KERNEL(attention_backward_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
+              attention_backward_##pass##_fma<bf16, 128>)                                      \
+  HEED_KERNEL(attention_backward_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
+              attention_backward_##pass##_fma<f16, 128>)
+BACKWARD(queries)
+BACKWARD(keys)
+
+#if !HEED_DEVICE_CODE
+
+namespace {
+
+BackwardKernel choose(Kernel<AttentionBackwardParams>& kernel, int columns) {
+  return {&kernel, kFmaTile, columns, static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
+}
+
+}  // namespace
+
+BackwardKernel attention_backward_queries_fma_kernel(DType dtype, int D) {
+  if (dtype == DType::bf16) return choose(attention_backward_queries_large_bf16, 128);
+  if (dtype == DType::f16) return choose(attention_backward_queries_large_f16, 128);
+  return D <= 64 ? choose(attention_backward_queries_64_f32, 64) : choose(attention_backward_queries_128_f32, 128);
+}
+
+BackwardKernel attention_backward_keys_fma_kernel(DType dtype, int D) {
+  if (dtype == DType::bf16) return choose(attention_backward_keys_large_bf16, 128);
+  if (dtype == DType::f16) return choose(attention_backward_keys_large_f16, 128);
+  return D <= 64 ? choose(attention_backward_keys_64_f32, 64) : choose(attention_backward_keys_128_f32, 128);
+}
+
+#endif
+
+}  // namespace heed::cuda
