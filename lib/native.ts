@@ -17,6 +17,13 @@ export interface MemoryStats {
   tensors: number;
 }
 
+declare const graph: unique symbol;
+
+/** Recorded operations; opaque to JavaScript. */
+export interface GraphHandle {
+  readonly [graph]: true;
+}
+
 export interface CudaDevices {
   /** Why there are none, or "". */
   problem: string;
@@ -49,6 +56,11 @@ export interface Native {
   read(handle: Handle): Promise<ArrayBuffer>;
   /** Copies a contiguous tensor to one of as many bytes on another device, in the order of both queues. */
   transfer(to: Handle, from: Handle): void;
+  /** What is enqueued between the two is recorded, not run: no uploads, no reads. */
+  beginCapture(device: number): void;
+  endCapture(device: number): GraphHandle;
+  launchGraph(graph: GraphHandle): void;
+  releaseGraph(graph: GraphHandle): void;
   synchronize(device: number): Promise<unknown>;
   memory(device: number): MemoryStats;
   resetPeak(device: number): void;

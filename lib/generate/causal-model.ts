@@ -21,6 +21,8 @@ export interface CausalModel {
     readonly vocabularySize: number;
   };
   readonly device: Device;
+  /** Whether a pass of one token a sequence, with a cache, takes nothing from the host, so that it can be recorded. */
+  readonly recordable?: boolean;
   /** Whether dropout is on. */
   readonly training: boolean;
   train(): unknown;

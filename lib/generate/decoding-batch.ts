@@ -1,8 +1,10 @@
 import type { KvCache } from "../nn/kv-cache.js";
+import { Graph } from "../graph.js";
+import { ops } from "../native.js";
 import { sample } from "../ops/choose.js";
 import { reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import { type IntTensor, tensor } from "../tensor.js";
+import { type IntTensor, tensor, zeros } from "../tensor.js";
 import { clearRow, copyRow } from "./cache-rows.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import type { TokenSettings } from "./options.js";
@@ -15,6 +17,9 @@ import { TokenHistory } from "./token-history.js";
  *
  * Sampled ids are the next step's input without passing through the host. So a step can be enqueued before the tokens
  * of the one before it are read, unless `makeRoom` has to come in between.
+ *
+ * Where device and model can, the second step is recorded and those after it run the recording: they differ in what the
+ * tensors hold, not in what is done.
  */
 export class DecodingBatch implements Disposable {
   readonly #model: CausalModel;
@@ -23,7 +28,12 @@ export class DecodingBatch implements Disposable {
   #cache: KvCache;
   #history: TokenHistory | null;
   #ids: IntTensor | null = null;
+  /** Where each row's draws stand: [B]. */
+  #offsets: IntTensor;
   #draws = 0;
+  /** Whether a step of one token has run, so that everything it needs is loaded. */
+  #warm = false;
+  #recorded: Graph | null = null;
 
   constructor(model: CausalModel, sequences: readonly Sequence[], settings: TokenSettings) {
     this.#model = model;
@@ -33,6 +43,7 @@ export class DecodingBatch implements Disposable {
     const longest = Math.max(...sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
     this.#history = this.#createHistory();
+    this.#offsets = this.#createOffsets();
   }
 
   /** Whether every sequence has ended. */
@@ -59,7 +70,14 @@ export class DecodingBatch implements Disposable {
   /** Runs the model over the latest tokens and samples the next ones. */
   step(): void {
     for (const [row, { finish }] of this.#rows.entries()) if (finish) clearRow(this.#cache, row);
-    this.#advance(() => reshape(this.#ids!, [this.#rows.length, 1]));
+    if (this.#warm && this.#model.recordable && Graph.supported(this.#model.device)) this.#advanceRecorded();
+    else this.#advance(() => this.#latest());
+    this.#warm = true;
+  }
+
+  /** The input of a step, [B, 1]. */
+  #latest(): IntTensor {
+    return reshape(this.#ids!, [this.#rows.length, 1]);
   }
 
   /** The latest sampled tokens, for `accept`. */
@@ -92,7 +110,10 @@ export class DecodingBatch implements Disposable {
   }
 
   dispose(): void {
+    this.#recorded?.dispose();
+    this.#recorded = null;
     this.#cache.dispose();
+    this.#offsets.dispose();
     this.#history?.dispose();
     this.#ids?.dispose();
     this.#ids = null;
@@ -116,18 +137,38 @@ export class DecodingBatch implements Disposable {
   }
 
   #advance(ids: () => IntTensor, counts?: number[]): void {
-    const { sampling, seed } = this.#settings;
-    const cache = this.#cache;
-    const next = infer(this.#model, () => {
-      const logits = this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }); // [B, V]
-      const offsets = Int32Array.from(this.#rows, ({ stream }) => stream + this.#draws);
-      const history = this.#history?.tokens ?? null;
-      return sample(logits, this.#tensor(offsets, [offsets.length]), { ...sampling, seed, history });
-    });
+    this.#setOffsets();
+    const next = this.#sample(ids, counts);
     this.#ids?.dispose();
     this.#ids = next;
-    this.#draws++;
     this.#history?.append(next);
+  }
+
+  #advanceRecorded(): void {
+    this.#setOffsets();
+    this.#cache.begin(1);
+    if (this.#recorded) this.#cache.advance();
+    else
+      this.#recorded = Graph.capture(this.#model.device, () => {
+        using next = this.#sample(() => this.#latest());
+        ops.copy(this.#ids!.handle, next.handle, false);
+      });
+    this.#recorded.launch();
+    this.#history?.append(this.#ids!);
+  }
+
+  #sample(ids: () => IntTensor, counts?: number[]): IntTensor {
+    const { sampling, seed } = this.#settings;
+    const cache = this.#cache;
+    return infer(this.#model, () => {
+      const logits = this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }); // [B, V]
+      return sample(logits, this.#offsets, { ...sampling, seed, history: this.#history?.tokens ?? null });
+    });
+  }
+
+  #setOffsets(): void {
+    this.#offsets.set(this.#rows.map(({ stream }) => stream + this.#draws));
+    this.#draws++;
   }
 
   #compact(live: number[]): void {
@@ -143,6 +184,7 @@ export class DecodingBatch implements Disposable {
       ),
     );
     this.#history = this.#createHistory();
+    this.#offsets = this.#createOffsets();
   }
 
   /** Computes the cache of the kept tokens again, at their new positions; the latest is the next step's input. */
@@ -164,6 +206,10 @@ export class DecodingBatch implements Disposable {
     if (this.#settings.sampling.repetitionPenalty === 1) return null;
     const sequences = this.#rows.map(({ tokens }) => tokens);
     return new TokenHistory(sequences, this.#model.config.contextLength, this.#model.device);
+  }
+
+  #createOffsets(): IntTensor {
+    return keep(zeros([this.#rows.length], { dtype: "i32", device: this.#model.device }));
   }
 
   #tensor(values: Int32Array, shape: number[]): IntTensor {

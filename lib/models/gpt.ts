@@ -47,6 +47,8 @@ export class GPT extends Module {
   readonly ln_f: LayerNorm;
   readonly config: Required<GptConfig>;
   readonly device: Device;
+  /** See CausalModel. */
+  readonly recordable = true;
   /** Where dropout draws from; the trainer sets its step. */
   readonly dropoutSeeds: DropoutSeeds;
 
@@ -121,6 +123,7 @@ export class GPT extends Module {
     const [batch, tokens] = ids.shape as [number, number];
     if (!cache) return add(this.wte.forward(ids), narrow(this.wpe.weight, 0, 0, tokens));
     // Each sequence goes on where it stood; padding may point anywhere.
+    if (tokens === 1) return add(this.wte.forward(ids), this.wpe.forward(reshape(cache.starts, [batch, 1])));
     const last = this.config.contextLength - 1;
     const positions = new Int32Array(batch * tokens);
     for (let b = 0; b < batch; b++)
@@ -131,6 +134,7 @@ export class GPT extends Module {
   /** The last real position of each sequence: [B, T, C] → [B, C]. */
   #last(x: FloatTensor, counts?: ArrayLike<number>): FloatTensor {
     const [batch, tokens, width] = x.shape as [number, number, number];
+    if (tokens === 1) return reshape(x, [batch, width]);
     const rows = Int32Array.from({ length: batch }, (_, b) => b * tokens + (counts?.[b] ?? tokens) - 1);
     return embedding(tensor(rows, [batch], { device: this.device }), reshape(x, [batch * tokens, width]));
   }

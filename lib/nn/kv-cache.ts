@@ -32,10 +32,10 @@ export class KvCache implements Disposable {
   readonly lengths: Int32Array;
   readonly batch: number;
   readonly length: number;
-  readonly #device: Device;
-  #pending: Int32Array | null = null;
-  #starts: IntTensor | null = null;
-  #keyLengths: IntTensor | null = null;
+  #pending: { tokens: number; next: Int32Array } | null = null;
+  // Set anew for each pass: a recorded pass finds them where they were.
+  readonly #starts: IntTensor;
+  readonly #keyLengths: IntTensor;
 
   constructor(config: KvCacheConfig) {
     checkObject("KvCache", "config", config);
@@ -44,42 +44,45 @@ export class KvCache implements Disposable {
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
     this.length = length;
-    const device = (this.#device = deviceOf(config.device));
+    const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
     const make = (): FloatTensor => allocate([batch, length, heads, headSize], "f32", device, false);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
+    this.#starts = allocate([batch], "i32", device, false);
+    this.#keyLengths = allocate([batch], "i32", device, false);
   }
 
   /** Position of each sequence's next token, on the device: [B]. */
   get starts(): IntTensor {
-    return this.#require(this.#starts);
+    this.#expectBegun();
+    return this.#starts;
   }
 
   /** Tokens of each sequence once the pass is done, on the device: [B]. */
   get keyLengths(): IntTensor {
-    return this.#require(this.#keyLengths);
+    this.#expectBegun();
+    return this.#keyLengths;
   }
 
-  #require(tensor: IntTensor | null): IntTensor {
-    if (!tensor) throw new HeedError("ERR_ARGUMENT", "KvCache: expected begin() before a forward pass");
-    return tensor;
+  #expectBegun(): { tokens: number; next: Int32Array } {
+    if (!this.#pending) throw new HeedError("ERR_ARGUMENT", "KvCache: expected begin() before a forward pass");
+    return this.#pending;
   }
 
-  /** Starts a pass of `tokens` positions, of which counts[b] (all of them unless given) are real in sequence b. */
+  /**
+   * Starts a pass of `tokens` positions, of which counts[b] (all of them unless given) are real in sequence b. Does
+   * nothing where that very pass has been started: who records a forward pass starts it beforehand.
+   */
   begin(tokens: number, counts?: ArrayLike<number>): void {
     const next = Int32Array.from({ length: this.batch }, (_, b) => this.lengths[b]! + (counts?.[b] ?? tokens));
     const furthest = Math.max(...this.lengths) + tokens;
     if (furthest > this.length)
       throw new HeedError("ERR_RANGE", `KvCache: expected at most ${this.length} tokens, got ${furthest}`);
-    this.#end();
-    const upload = (values: Int32Array): IntTensor => {
-      const tensor = allocate([this.batch], "i32", this.#device, false);
-      tensor.set(values);
-      return tensor;
-    };
-    this.#starts = upload(this.lengths);
-    this.#keyLengths = upload(next);
-    this.#pending = next;
+    const begun = this.#pending;
+    if (begun?.tokens === tokens && begun.next.every((length, b) => length === next[b])) return;
+    this.#starts.set(this.lengths);
+    this.#keyLengths.set(next);
+    this.#pending = { tokens, next };
   }
 
   /** Stores a layer's new keys and values [B, T, Hkv, D] behind those it has. */
@@ -93,25 +96,19 @@ export class KvCache implements Disposable {
 
   /** Ends the pass: its tokens are part of the sequences now. */
   advance(): void {
-    this.#require(this.#starts);
-    this.lengths.set(this.#pending!);
-    this.#end();
-  }
-
-  #end(): void {
-    this.#starts?.dispose();
-    this.#keyLengths?.dispose();
-    this.#starts = this.#keyLengths = this.#pending = null;
+    this.lengths.set(this.#expectBegun().next);
+    this.#pending = null;
   }
 
   /** Forgets every token. */
   reset(): void {
-    this.#end();
+    this.#pending = null;
     this.lengths.fill(0);
   }
 
   dispose(): void {
-    this.#end();
+    this.#starts.dispose();
+    this.#keyLengths.dispose();
     for (const { keys, values } of this.layers) {
       keys.dispose();
       values.dispose();

@@ -24,6 +24,8 @@ class Environment {
 
   napi_value wrap(napi_env env, Handle* handle);  // takes ownership
 
+  napi_value wrap_graph(napi_env env, std::unique_ptr<Graph> graph);
+
   // Resolves with `result` (or rejects) once everything enqueued on the device so far has run.
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
 

@@ -144,6 +144,36 @@ napi_value transfer(Call& call) {
   return nullptr;
 }
 
+// beginCapture(device), endCapture(device) -> graph, launchGraph(graph), releaseGraph(graph)
+napi_value begin_capture(Call& call) {
+  Environment::of(call.env).device(call.integer(0)).begin_capture();
+  return nullptr;
+}
+
+napi_value end_capture(Call& call) {
+  auto graph = Environment::of(call.env).device(call.integer(0)).end_capture();
+  return Environment::of(call.env).wrap_graph(call.env, std::move(graph));
+}
+
+std::unique_ptr<Graph>& graph_of(Call& call) {
+  void* data = nullptr;
+  if (napi_get_value_external(call.env, call[0], &data) != napi_ok || !data)
+    fail(Code::argument, "%s: expected a graph", call.name);
+  return *static_cast<std::unique_ptr<Graph>*>(data);
+}
+
+napi_value launch_graph(Call& call) {
+  const auto& graph = graph_of(call);
+  if (!graph) fail(Code::disposed, "%s: expected a live graph, got a disposed one", call.name);
+  graph->launch();
+  return nullptr;
+}
+
+napi_value release_graph(Call& call) {
+  graph_of(call).reset();
+  return nullptr;
+}
+
 // synchronize(device) -> Promise<undefined>
 napi_value synchronize(Call& call) {
   auto& environment = Environment::of(call.env);
@@ -189,6 +219,10 @@ void define_memory(napi_env env, napi_value exports) {
   define(env, exports, "upload", &guarded<&upload>);
   define(env, exports, "read", &guarded<&read>);
   define(env, exports, "transfer", &guarded<&transfer>);
+  define(env, exports, "beginCapture", &guarded<&begin_capture>);
+  define(env, exports, "endCapture", &guarded<&end_capture>);
+  define(env, exports, "launchGraph", &guarded<&launch_graph>);
+  define(env, exports, "releaseGraph", &guarded<&release_graph>);
   define(env, exports, "synchronize", &guarded<&synchronize>);
   define(env, exports, "memory", &guarded<&memory>);
   define(env, exports, "resetPeak", &guarded<&reset_peak>);

@@ -25,7 +25,9 @@ void* CachingAllocator::allocate(size_t bytes, const char* op) {
   // A larger block serves too while it wastes little; otherwise big odd sizes would each keep a block of their own.
   const auto found = cache_.lower_bound(size);
   size_t block_size = size;
-  if (found != cache_.end() && found->first <= size + size / 4) {
+  if (holding_ && (block = take_held(size, &block_size))) {
+    // its size is no longer counted as cached
+  } else if (found != cache_.end() && found->first <= size + size / 4) {
     block_size = found->first;
     block = found->second.back();
     found->second.pop_back();
@@ -33,7 +35,7 @@ void* CachingAllocator::allocate(size_t bytes, const char* op) {
     stats_.cached -= static_cast<int64_t>(block_size);
   } else {
     block = system_allocate(size);
-    if (!block) {
+    if (!block && !holding_) {
       wait_idle();
       release_cached();
       block = system_allocate(size);
@@ -60,9 +62,45 @@ void CachingAllocator::free(void* block) {
   live_.erase(found);
   stats_.live -= static_cast<int64_t>(info.requested);
   stats_.allocations--;
+  if (holding_) {
+    held_.push_back({block, info.size});
+    return;
+  }
   if (!caching_) return system_free(block, info.size);
   cache_[info.size].push_back(block);
   stats_.cached += static_cast<int64_t>(info.size);
+}
+
+void* CachingAllocator::take_held(size_t size, size_t* block_size) {
+  if (!caching_) return nullptr;
+  for (size_t i = 0; i < held_.size(); i++)
+    if (held_[i].size >= size && held_[i].size <= size + size / 4) {
+      const Held found = held_[i];
+      held_[i] = held_.back();
+      held_.pop_back();
+      *block_size = found.size;
+      return found.block;
+    }
+  return nullptr;
+}
+
+void CachingAllocator::begin_hold() { holding_ = true; }
+
+std::vector<CachingAllocator::Held> CachingAllocator::end_hold() {
+  holding_ = false;
+  for (const Held& held : held_) {
+    stats_.live += static_cast<int64_t>(held.size);
+    stats_.allocations++;
+  }
+  if (stats_.live > stats_.peak) stats_.peak = stats_.live;
+  return std::move(held_);
+}
+
+void CachingAllocator::give_back(const std::vector<Held>& blocks) {
+  for (const Held& held : blocks) {
+    live_.emplace(held.block, Block{held.size, held.size});
+    free(held.block);
+  }
 }
 
 void CachingAllocator::release_cached() {

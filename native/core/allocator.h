@@ -35,6 +35,16 @@ class CachingAllocator {
   void free(void* block);
   const MemoryStats& stats() const { return stats_; }
   void reset_peak() { stats_.peak = stats_.live; }
+  // Between the two, what is allocated and freed keeps to memory of its own: blocks from the cache, once taken, and
+  // from the system go only to what is allocated meanwhile. end_hold() returns those not live, which count as live
+  // until give_back(): work that has been recorded uses them whenever it is run again.
+  struct Held {
+    void* block;
+    size_t size;
+  };
+  void begin_hold();
+  std::vector<Held> end_hold();
+  void give_back(const std::vector<Held>& blocks);
   // Returns every unused block to the system. The caller has seen to it that the queue is idle.
   void release_cached();
 
@@ -47,6 +57,7 @@ class CachingAllocator {
 
  private:
   static size_t rounded(size_t bytes);
+  void* take_held(size_t size, size_t* block_size);
 
   struct Block {
     size_t size;       // what the system gave
@@ -55,6 +66,8 @@ class CachingAllocator {
   const bool caching_;
   std::unordered_map<void*, Block> live_;
   std::map<size_t, std::vector<void*>> cache_;  // by block size
+  std::vector<Held> held_;
+  bool holding_ = false;
   MemoryStats stats_;
 };
 

@@ -1,6 +1,13 @@
 #include "core/device.h"
 
+#include "core/error.h"
+
 namespace heed {
+
+Graph::~Graph() = default;
+
+void Device::begin_capture() { fail(Code::device, "capture: expected a CUDA device"); }
+std::unique_ptr<Graph> Device::end_capture() { fail(Code::device, "capture: expected a CUDA device"); }
 
 Device::Device(Backend backend) : backend(backend) {}
 Device::~Device() = default;

@@ -11,6 +11,13 @@ namespace heed {
 
 enum class Backend : uint8_t { cpu, cuda };
 
+// Operations that were recorded once and run again as one; see Device::begin_capture.
+class Graph {
+ public:
+  virtual ~Graph();  // on the JavaScript thread
+  virtual void launch() = 0;
+};
+
 class Device {
  public:
   explicit Device(Backend backend);
@@ -27,6 +34,10 @@ class Device {
   virtual void receive(std::shared_ptr<HostBuffer> from, void* destination) = 0;
   virtual void fence(Fence* fence) = 0;
   virtual void wait_idle() = 0;
+  // What is enqueued between the two is recorded, not run: kernels and copies on the device, no uploads and no reads.
+  // The graph keeps the memory of what was freed meanwhile. Throws ERR_DEVICE where a backend has none.
+  virtual void begin_capture();
+  virtual std::unique_ptr<Graph> end_capture();
   // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.
   virtual void stop() = 0;
 

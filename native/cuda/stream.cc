@@ -97,7 +97,7 @@ int Stream::multiprocessors() const { return card_.multiprocessors; }
 size_t Stream::shared_limit() const { return card_.shared_limit; }
 
 void Stream::finish(CUresult result, const char* op, const char* doing) {
-  if (result == CUDA_SUCCESS && blocking_) result = driver()->stream_synchronize(stream_);
+  if (result == CUDA_SUCCESS && blocking_ && !capturing_) result = driver()->stream_synchronize(stream_);
   expect_success(result, op, doing);
 }
 
@@ -133,8 +133,13 @@ FaultSink Stream::fault(const char* op) {
   return {faults_, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
 }
 
+void Stream::expect_not_capturing(const char* op) const {
+  if (capturing_) fail(Code::argument, "%s: expected no copies to or from the host while a graph is captured", op);
+}
+
 void Stream::upload(void* destination, const void* source, size_t bytes) {
   const char* op = "upload";
+  expect_not_capturing(op);
   constexpr size_t kChunk = size_t{16} << 20, kPending = size_t{128} << 20;
   card_.make_current(op);
   for (size_t offset = 0; offset < bytes; offset += kChunk) {
@@ -150,6 +155,7 @@ void Stream::upload(void* destination, const void* source, size_t bytes) {
 
 void Stream::download(void* destination, const void* source, size_t bytes) {
   const char* op = "read";
+  expect_not_capturing(op);
   card_.make_current(op);
   const auto staged = std::make_shared<Staged>(*staging_, bytes, op);
   finish(driver()->memcpy_dtoh_async(staged->data(), address(source), bytes, stream_), op, "copying from the device");
@@ -161,6 +167,7 @@ void Stream::download(void* destination, const void* source, size_t bytes) {
 void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
   const auto signal = std::make_shared<Signal>(to);
   const char* op = "send";
+  expect_not_capturing(op);
   card_.make_current(op);
   const auto staged = std::make_shared<Staged>(*staging_, to->bytes, op);
   finish(driver()->memcpy_dtoh_async(staged->data(), address(source), to->bytes, stream_), op,
@@ -172,6 +179,7 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
 
 void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
   const char* op = "receive";
+  expect_not_capturing(op);
   struct Arrival {
     std::shared_ptr<HostBuffer> buffer;
     std::shared_ptr<Staged> staged;
@@ -225,9 +233,61 @@ void Stream::fence(Fence* fence) {
 }
 
 void Stream::wait_idle() {
+  expect_not_capturing("device");
   card_.make_current("device");
   driver()->stream_synchronize(stream_);
   watcher_->drain();
+}
+
+class Stream::CapturedGraph final : public Graph {
+ public:
+  CapturedGraph(Stream& stream, CUgraphExec exec, std::vector<CachingAllocator::Held> held, bool may_fault)
+      : stream_(stream), exec_(exec), held_(std::move(held)), may_fault_(may_fault) {}
+  // Driver and allocator both go in the order of the stream: what has been launched runs to its end.
+  ~CapturedGraph() override {
+    driver()->graph_exec_destroy(exec_);
+    stream_.allocator_.give_back(held_);
+  }
+  void launch() override {
+    const char* op = "graph";
+    stream_.card_.make_current(op);
+    stream_.finish(driver()->graph_launch(exec_, stream_.stream_), op, "launching");
+    stream_.may_fault_ |= may_fault_;
+  }
+
+ private:
+  Stream& stream_;
+  const CUgraphExec exec_;
+  const std::vector<CachingAllocator::Held> held_;
+  const bool may_fault_;
+};
+
+void Stream::begin_capture() {
+  const char* op = "capture";
+  expect_not_capturing(op);
+  card_.make_current(op);
+  expect_success(driver()->stream_begin_capture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
+  allocator_.begin_hold();
+  capturing_ = true;
+}
+
+std::unique_ptr<Graph> Stream::end_capture() {
+  const char* op = "capture";
+  if (!capturing_) fail(Code::argument, "%s: expected begin_capture before end_capture", op);
+  card_.make_current(op);
+  const Driver& d = *driver();
+  capturing_ = false;
+  std::vector<CachingAllocator::Held> held = allocator_.end_hold();
+  CUgraph graph = nullptr;
+  CUgraphExec exec = nullptr;
+  CUresult result = d.stream_end_capture(stream_, &graph);
+  if (result == CUDA_SUCCESS) {
+    result = d.graph_instantiate(&exec, graph, 0);
+    d.graph_destroy(graph);
+  }
+  if (result != CUDA_SUCCESS) allocator_.give_back(held);
+  expect_success(result, op, "ending");
+  return std::make_unique<CapturedGraph>(*this, exec, std::move(held), may_fault_);
 }
 
 void Stream::stop() {

@@ -50,6 +50,8 @@ class Stream final : public Device {
   void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
   void fence(Fence* fence) override;
   void wait_idle() override;
+  void begin_capture() override;
+  std::unique_ptr<Graph> end_capture() override;
   void stop() override;
 
   // Enqueues a kernel. `params` is copied at the call.
@@ -89,6 +91,9 @@ class Stream final : public Device {
 
  private:
   friend class Allocator;
+  class CapturedGraph;
+  // Throws while a graph is captured: what `doing` needs the host for cannot be part of one.
+  void expect_not_capturing(const char* op) const;
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
   void finish(CUresult result, const char* op, const char* doing);
 
@@ -97,6 +102,7 @@ class Stream final : public Device {
   CUstream stream_ = nullptr;
   FaultReport* faults_ = nullptr;  // device memory
   bool may_fault_ = false;         // an operation since the last fence can report a fault
+  bool capturing_ = false;
   bool stopped_ = false;
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
   std::unique_ptr<Staging> staging_;
