@@ -1,0 +1,275 @@
+/**
+ * The shapes that docs/kernels.md states: as large as it takes for tiles, not tails, to make the figures, as small as the
+ * software device allows.
+ */
+import {
+  AdamW,
+  attention,
+  cast,
+  crossEntropy,
+  device,
+  DropoutSeeds,
+  embedding,
+  type FloatTensor,
+  Initializer,
+  layerNorm,
+  addLayerNorm,
+  matmul,
+  noGrad,
+  packedAttention,
+  parameter,
+  randn,
+  scope,
+  softmax,
+  tensor,
+  TransformerBlock,
+  transpose,
+} from "heed";
+import type { KernelCase } from "./case.js";
+
+type DType = KernelCase["dtype"];
+
+const cuda = () => device("cuda");
+const size = (dtype: DType): number => (dtype === "f32" ? 4 : 2);
+
+function floats(shape: number[], dtype: DType, seed: number): FloatTensor {
+  const values = randn(shape, { seed, device: cuda() });
+  if (dtype === "f32") return values;
+  return scope(() => cast(values, dtype));
+}
+
+const done = (): Promise<void> => cuda().synchronize();
+
+function layerNormForward(rows: number, width: number, dtype: DType, residual: boolean): KernelCase {
+  const bytes = rows * width * size(dtype);
+  return {
+    name: residual ? "add + layer norm forward" : "layer norm forward",
+    shape: `${rows}×${width}`,
+    dtype,
+    kernels: /^layernorm_forward/,
+    least: {
+      loads: bytes * (residual ? 2 : 1) + 2 * width * size(dtype),
+      stores: bytes * (residual ? 2 : 1),
+    },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([rows, width], dtype, 1);
+      const r = floats([rows, width], dtype, 2);
+      const [weight, bias] = [floats([width], dtype, 3), floats([width], dtype, 4)];
+      noGrad(() => (residual ? addLayerNorm(x, r, { weight, bias }) : layerNorm(x, { weight, bias })));
+      return done();
+    },
+  };
+}
+
+function layerNormBackward(rows: number, width: number, dtype: DType): KernelCase {
+  const bytes = rows * width * size(dtype);
+  return {
+    name: "layer norm backward",
+    shape: `${rows}×${width}`,
+    dtype,
+    kernels: /^layernorm_(?!forward)/,
+    least: { loads: 2 * bytes + rows * 8 + width * size(dtype), stores: bytes + 2 * width * 4 },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([rows, width], dtype, 1);
+      x.requiresGrad = true;
+      const [weight, bias] = [parameter(floats([width], "f32", 3)), parameter(floats([width], "f32", 4))];
+      layerNorm(x, { weight, bias }).backward();
+      return done();
+    },
+  };
+}
+
+function crossEntropyCase(rows: number, vocabulary: number, dtype: DType): KernelCase {
+  const bytes = rows * vocabulary * size(dtype);
+  return {
+    name: "cross-entropy, with its gradient",
+    shape: `${rows}×${vocabulary}`,
+    dtype,
+    kernels: /^cross_entropy/,
+    least: { loads: bytes + rows * 4, stores: bytes + 4 },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const logits = floats([rows, vocabulary], dtype, 1);
+      logits.requiresGrad = true;
+      const targets = tensor(
+        Int32Array.from({ length: rows }, (_, i) => (i * 7919) % vocabulary),
+        [rows],
+        { device: cuda() },
+      );
+      crossEntropy(logits, targets).backward();
+      return done();
+    },
+  };
+}
+
+function softmaxCase(rows: number, width: number, dtype: DType): KernelCase {
+  const bytes = rows * width * size(dtype);
+  return {
+    name: "softmax forward",
+    shape: `${rows}×${width}`,
+    dtype,
+    kernels: /^softmax_forward/,
+    least: { loads: bytes, stores: bytes },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([rows, width], dtype, 1);
+      noGrad(() => softmax(x));
+      return done();
+    },
+  };
+}
+
+/** In "tn" a lies transposed, in "nt" b. */
+function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn", dtype: DType): KernelCase {
+  return {
+    name: `gemm ${layout}`,
+    shape: `${m}×${k}×${n}`,
+    dtype,
+    kernels: /^gemm/,
+    least: { loads: (m * k + k * n) * size(dtype), stores: m * n * size(dtype) },
+    targets: { wavefronts: 1.05, loadSectors: 1.001 },
+    run() {
+      const a = floats(layout === "tn" ? [k, m] : [m, k], dtype, 1);
+      const b = floats(layout === "nt" ? [n, k] : [k, n], dtype, 2);
+      noGrad(() => matmul(layout === "tn" ? transpose(a) : a, layout === "nt" ? transpose(b) : b));
+      return done();
+    },
+  };
+}
+
+function attentionCase(
+  pass: "forward" | "backward",
+  [batch, heads, tokens, headSize]: [number, number, number, number],
+  dtype: DType,
+): KernelCase {
+  return {
+    name: `attention ${pass}`,
+    shape: `B${batch} H${heads} T${tokens} D${headSize} causal`,
+    dtype,
+    kernels: pass === "forward" ? /^attention_(forward|decode|combine)/ : /^attention_(?!forward|decode|combine)/,
+    targets: { wavefronts: 1.05, loadSectors: 1.001 },
+    run() {
+      const qkv = floats([batch, tokens, 3 * heads * headSize], dtype, 1);
+      qkv.requiresGrad = pass === "backward";
+      const out = packedAttention(qkv, { heads, causal: true });
+      if (pass === "backward") out.backward();
+      return done();
+    },
+  };
+}
+
+function decode(batch: number, heads: number, tokens: number, headSize: number, dtype: DType): KernelCase {
+  const cache = batch * heads * tokens * headSize * size(dtype);
+  const row = batch * heads * headSize * size(dtype);
+  return {
+    name: "attention decode",
+    shape: `B${batch} H${heads} T${tokens} D${headSize}`,
+    dtype,
+    kernels: /^attention/,
+    least: { loads: 2 * cache + row, stores: row },
+    targets: { loadSectors: 1.001 },
+    run() {
+      const q = floats([batch, 1, heads, headSize], dtype, 1);
+      const [k, v] = [
+        floats([batch, tokens, heads, headSize], dtype, 2),
+        floats([batch, tokens, heads, headSize], dtype, 3),
+      ];
+      noGrad(() => attention(q, k, v, { causal: true }));
+      return done();
+    },
+  };
+}
+
+function embeddingCase(pass: "forward" | "backward", tokens: number, vocabulary: number, width: number): KernelCase {
+  const bytes = tokens * width * 4;
+  return {
+    name: `embedding ${pass}`,
+    shape: `${tokens} of ${vocabulary}×${width}`,
+    dtype: "f32",
+    kernels: pass === "forward" ? /^embedding_(copy|forward)/ : /^embedding_(?!copy|forward)/,
+    targets: { loadSectors: 1.1 },
+    ...(pass === "forward" && { least: { loads: bytes + tokens * 4, stores: bytes } }),
+    run() {
+      const weight = parameter(floats([vocabulary, width], "f32", 1));
+      const ids = tensor(
+        Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabulary),
+        [tokens],
+        { device: cuda() },
+      );
+      embedding(ids, weight).backward();
+      return done();
+    },
+  };
+}
+
+function adamw(count: number): KernelCase {
+  return {
+    name: "AdamW",
+    shape: `${count} parameters`,
+    dtype: "f32",
+    kernels: /^(adamw|norm_)/,
+    least: { loads: count * 5 * 4, stores: count * 3 * 4 },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const weight = parameter(floats([count], "f32", 1));
+      const optimizer = new AdamW([["weight", weight]], { maxNorm: 1 });
+      weight.backward();
+      optimizer.step();
+      return done();
+    },
+  };
+}
+
+/** A pre-norm GPT block, for its number of launches. */
+function block(pass: "forward" | "backward", tokens: number, width: number): KernelCase {
+  return {
+    name: `GPT block ${pass}`,
+    shape: `B1 T${tokens} C${width}`,
+    dtype: "f32",
+    kernels: /^(?!fill|random)/,
+    targets: { launches: pass === "forward" ? 7 : 14 },
+    ...(pass === "backward" && { minus: "GPT block forward" }),
+    run() {
+      const init = new Initializer(1, cuda());
+      const config = { width, heads: width / 64, causal: true, layout: "io" } as const;
+      const model = new TransformerBlock(config, init, new DropoutSeeds(1));
+      const x = floats([1, tokens, width], "f32", 2);
+      if (pass === "forward") noGrad(() => model.forward(x));
+      else {
+        x.requiresGrad = true;
+        model.forward(x).backward();
+      }
+      return done();
+    },
+  };
+}
+
+export const kernelCases: KernelCase[] = [
+  layerNormForward(512, 768, "f32", false),
+  layerNormForward(512, 768, "f32", true),
+  layerNormForward(512, 768, "bf16", true),
+  layerNormBackward(2048, 768, "f32"),
+  layerNormBackward(2048, 768, "bf16"),
+  softmaxCase(256, 1024, "f32"),
+  crossEntropyCase(32, 50304, "f32"),
+  crossEntropyCase(32, 50304, "bf16"),
+  gemm(256, 256, 256, "nn", "f32"),
+  gemm(512, 512, 512, "nn", "bf16"),
+  gemm(512, 512, 512, "nt", "bf16"),
+  gemm(512, 512, 512, "tn", "bf16"),
+  gemm(1, 768, 3072, "nn", "bf16"),
+  attentionCase("forward", [1, 2, 256, 64], "f32"),
+  attentionCase("forward", [1, 4, 512, 64], "bf16"),
+  attentionCase("forward", [1, 4, 512, 128], "bf16"),
+  attentionCase("backward", [1, 2, 256, 64], "f32"),
+  attentionCase("backward", [1, 4, 512, 64], "bf16"),
+  attentionCase("backward", [1, 4, 512, 128], "bf16"),
+  decode(2, 12, 1024, 64, "bf16"),
+  embeddingCase("forward", 1024, 2048, 768),
+  embeddingCase("backward", 1024, 2048, 768),
+  adamw(1 << 20),
+  block("forward", 256, 384),
+  block("backward", 256, 384),
+];

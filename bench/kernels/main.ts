@@ -1,0 +1,80 @@
+/**
+ * npm run kernels [-- --only attention] [--write]
+ *
+ * What every kernel takes (registers, spills, shared memory, occupancy: from ptxas) and does (bytes, sectors, wavefronts,
+ * share of matrix instructions, launches: counted by the software device), figures that do not depend on the machine.
+ * Each case runs in a process of its own. --write renews docs/kernels.md and bench/results/kernels.json. Exits with 1
+ * where a target is missed.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import type { Counters, KernelCase } from "./case.js";
+import { kernelCases } from "./cases.js";
+import { type Figures, figuresOf, markdown, resourceTable, trafficTable } from "./report.js";
+import { resourcesOf } from "./resources.js";
+
+const { values: flags, positionals } = parseArgs({
+  options: { only: { type: "string" }, write: { type: "boolean", default: false } },
+  allowPositionals: true,
+});
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
+
+/** The counters of one case, by kernel, from a process that runs it. */
+function count(index: number): Record<string, Counters> {
+  const folder = mkdtempSync(path.join(tmpdir(), "heed-kernels-"));
+  try {
+    const file = path.join(folder, "counters.json");
+    const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), String(index)], {
+      stdio: "inherit",
+      env: {
+        ...process.env,
+        HEED_CUDA_DRIVER: path.join(root, "build/Release/libheed_cuda_simulator.so"),
+        HEED_SIMULATOR_COUNT: "1",
+        HEED_SIMULATOR_COUNTERS: file,
+        HEED_SIMULATOR_SANITIZE: "0",
+      },
+    });
+    if (status !== 0) throw new Error(`${kernelCases[index]!.name}: the process ended with ${status}`);
+    return JSON.parse(readFileSync(file, "utf8")) as Record<string, Counters>;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function report(): void {
+  const wanted = (one: KernelCase): boolean => !flags.only || one.name.includes(flags.only);
+  const figures: Figures[] = [];
+  const dynamicShared = new Map<string, number>();
+  for (const [index, one] of kernelCases.entries()) {
+    if (!wanted(one)) continue;
+    const counters = count(index);
+    for (const [kernel, { launches, dynamic_shared_bytes }] of Object.entries(counters))
+      if (launches)
+        dynamicShared.set(kernel, Math.max(dynamicShared.get(kernel) ?? 0, dynamic_shared_bytes / launches));
+    figures.push(figuresOf(one, counters, figures));
+    console.log(`${one.name} ${one.shape} ${one.dtype}: done`);
+  }
+  const resources = resourcesOf(path.join(root, "build/cuda"));
+  const missed = [
+    ...figures.flatMap((figure) => figure.missed),
+    ...resources.filter(({ spillBytes }) => spillBytes > 0).map(({ kernel }) => `${kernel} spills registers`),
+  ];
+  console.log(`\n${trafficTable(figures)}\n\n${resourceTable(resources, dynamicShared)}`);
+  for (const text of missed) console.log(`target missed: ${text}`);
+  if (flags.write) {
+    writeFileSync(path.join(root, "docs/kernels.md"), markdown(figures, resources, dynamicShared, missed));
+    writeFileSync(
+      path.join(root, "bench/results/kernels.json"),
+      `${JSON.stringify({ figures, resources }, null, 2)}\n`,
+    );
+  }
+  process.exitCode = missed.length > 0 ? 1 : 0;
+}
+
+const [index] = positionals;
+if (index === undefined) report();
+else await kernelCases[Number(index)]!.run();

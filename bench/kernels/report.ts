@@ -1,0 +1,142 @@
+import type { Counters, KernelCase } from "./case.js";
+import { occupancy, type Resources } from "./resources.js";
+
+/** What one case came to; ratios are to the least or ideal, 1 is best. */
+export interface Figures {
+  name: string;
+  shape: string;
+  dtype: string;
+  launches: number;
+  bytes?: number;
+  loadSectors: number;
+  storeSectors: number;
+  wavefronts?: number;
+  /** Share of matrix instructions in all warp instructions. */
+  mma: number;
+  instructions: number;
+  /** Targets that were not met, in words. */
+  missed: string[];
+}
+
+const sectorBytes = 32;
+
+export function figuresOf(one: KernelCase, counters: Record<string, Counters>, earlier: readonly Figures[]): Figures {
+  const chosen = Object.entries(counters)
+    .filter(([kernel]) => one.kernels.test(kernel))
+    .map(([, counted]) => counted);
+  if (chosen.length === 0) throw new Error(`${one.name}: none of ${Object.keys(counters).join(", ")} is meant`);
+  const sum = (key: keyof Counters): number => chosen.reduce((total, counted) => total + counted[key], 0);
+  const before = one.minus ? (earlier.find(({ name }) => name === one.minus)?.launches ?? 0) : 0;
+  const moved = (sum("global_load_sectors") + sum("global_store_sectors")) * sectorBytes;
+  const wavefronts = sum("shared_wavefronts_ideal");
+  const figures: Figures = {
+    name: one.name,
+    shape: one.shape,
+    dtype: one.dtype,
+    launches: sum("launches") - before,
+    ...(one.least && { bytes: moved / (one.least.loads + one.least.stores) }),
+    loadSectors: ratio(sum("global_load_sectors"), sum("global_load_sectors_ideal")),
+    storeSectors: ratio(sum("global_store_sectors"), sum("global_store_sectors_ideal")),
+    ...(wavefronts > 0 && { wavefronts: sum("shared_wavefronts") / wavefronts }),
+    mma: ratio(sum("mma"), sum("instructions")),
+    instructions: sum("instructions"),
+    missed: [],
+  };
+  for (const [key, target] of Object.entries(one.targets ?? {}) as [
+    keyof NonNullable<KernelCase["targets"]>,
+    number,
+  ][]) {
+    const value = figures[key];
+    if (value !== undefined && value > target)
+      figures.missed.push(`${one.name} ${one.shape} ${one.dtype}: ${key} ${show(value)}, expected at most ${target}`);
+  }
+  return figures;
+}
+
+function ratio(value: number, ideal: number): number {
+  return ideal > 0 ? value / ideal : 0;
+}
+
+const show = (value: number | undefined): string =>
+  value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toFixed(3);
+
+function tableOf(head: string[], rows: string[][]): string {
+  const line = (cells: string[]): string => `| ${cells.join(" | ")} |`;
+  const rule = head.map((_, i) => (i < 2 ? "---" : "---:"));
+  return [line(head), line(rule), ...rows.map(line)].join("\n");
+}
+
+export function trafficTable(figures: readonly Figures[]): string {
+  return tableOf(
+    [
+      "what",
+      "shape",
+      "dtype",
+      "launches",
+      "bytes / least",
+      "load sectors / ideal",
+      "store sectors / ideal",
+      "wavefronts / ideal",
+      "mma share",
+    ],
+    figures.map((f) => [
+      f.name,
+      f.shape,
+      f.dtype,
+      show(f.launches),
+      show(f.bytes),
+      show(f.loadSectors),
+      show(f.storeSectors),
+      show(f.wavefronts),
+      f.mma ? `${(f.mma * 100).toFixed(1)} %` : "–",
+    ]),
+  );
+}
+
+export function resourceTable(resources: readonly Resources[], dynamicShared: ReadonlyMap<string, number>): string {
+  return tableOf(
+    ["kernel", "file", "threads", "registers", "spills", "shared memory", "occupancy"],
+    resources.map((one) => {
+      const dynamic = dynamicShared.get(one.kernel);
+      return [
+        one.kernel,
+        one.file,
+        String(one.threads),
+        String(one.registers),
+        one.spillBytes ? `${one.spillBytes} B` : "0",
+        dynamic ? `${one.staticShared} + ${dynamic} B` : `${one.staticShared} B`,
+        `${Math.round(occupancy(one, dynamic ?? 0) * 100)} %`,
+      ];
+    }),
+  );
+}
+
+/** docs/kernels.md. */
+export function markdown(
+  figures: readonly Figures[],
+  resources: readonly Resources[],
+  dynamicShared: ReadonlyMap<string, number>,
+  missed: readonly string[],
+): string {
+  return `# Kernels
+
+Written by \`npm run kernels -- --write\`; do not edit. None of these figures depends on the machine.
+
+## What they move
+
+Counted by the software device at the shapes stated. Bytes are those of the 32-byte sectors that all requests touched,
+against the least the operation can do with; sectors and wavefronts are against requests whose bytes lie side by side.
+Launches of a block's backward do not include its forward.
+
+${trafficTable(figures)}
+
+${missed.length ? `Targets missed:\n\n${missed.map((text) => `- ${text}`).join("\n")}` : "Every target is met."}
+
+## What they take
+
+From ptxas for sm_80. Shared memory is what every launch has, plus what the launches above asked for; occupancy is the
+share of a multiprocessor's 64 warps that can be resident.
+
+${resourceTable(resources, dynamicShared)}
+`;
+}
