@@ -312,9 +312,9 @@ TEST(gemm_errors) {
          "ERR_SHAPE: gemm: expected b with 2 dimensions, got shape [2, 4, 3]");
   EXPECT(error(ids, a, b, nullptr, nullptr, nullptr, nullptr) == "ERR_DTYPE: gemm: expected out of dtype f32, got i32");
   EXPECT(error(out, ids_a, b, nullptr, nullptr, nullptr, nullptr) ==
-         "ERR_DTYPE: gemm: expected a of dtype f32, got i32");
+         "ERR_DTYPE: gemm: expected a of dtype f32, bf16 or f16, got i32");
   EXPECT(error(out, a, ids_b, nullptr, nullptr, nullptr, nullptr) ==
-         "ERR_DTYPE: gemm: expected b of dtype f32, got i32");
+         "ERR_DTYPE: gemm: expected b of a's dtype f32, got i32");
   EXPECT(
       error(out, other, b, nullptr, nullptr, nullptr, nullptr) ==
       "ERR_SHAPE: gemm: expected a [..., 4, K] and b [..., K, 3] with the leading sizes of out, got [3, 4] and [5, 3]");
@@ -384,7 +384,7 @@ TEST(bias_backward_errors) {
   const auto error = [&](Out out, In inp) { return error_of([&] { ops.bias_backward(stream, out, inp, false); }); };
   EXPECT(error(dbias, scalar) == "ERR_SHAPE: bias_backward: expected dout with at least 1 dimension, got shape []");
   EXPECT(error(wrong, dout) == "ERR_SHAPE: bias_backward: expected dbias of shape [3], got [4]");
-  EXPECT(error(dbias, ids) == "ERR_DTYPE: bias_backward: expected dout of dtype f32, got i32");
+  EXPECT(error(dbias, ids) == "ERR_DTYPE: bias_backward: expected dout of dtype f32, bf16 or f16, got i32");
   EXPECT(error(ids_bias, dout) == "ERR_DTYPE: bias_backward: expected dbias of dtype f32, got i32");
   EXPECT(error(dbias, permute(dout, {1, 0})).rfind("ERR_SHAPE: bias_backward: expected dout to be contiguous", 0) == 0);
   EXPECT(error(nothing, empty).empty());

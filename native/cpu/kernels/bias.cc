@@ -2,17 +2,16 @@
 //
 // Two stages, so that the order of summation does not depend on the number of threads: each fixed chunk of rows is
 // summed into a row of its own, then the chunks are added in order, column by column.
+#include "core/checks/gemm.h"
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu {
 
 void HEED_ISA::bias_backward(Stream& stream, Out dbias, In dout, Bool accumulate) {
   constexpr const char* op = "bias_backward";
-  if (dout.rank < 1) fail(Code::shape, "%s: expected dout with at least 1 dimension, got shape []", op);
-  expect_f32(op, "dout", dout);
-  expect_f32(op, "dbias", dbias);
+  check_bias_backward(dbias, dout);
+  expect_dtype(op, "dout", dout, DType::f32);
   const int64_t width = dout.dim(-1);
-  expect_shape(op, "dbias", dbias, {width});
   if (width == 0) return;
   const int64_t rows = dout.numel() / width;
   constexpr int64_t kChunk = 128;

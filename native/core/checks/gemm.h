@@ -1,0 +1,10 @@
+// Checks of gemm and bias_backward, of their operands against ops.def.
+#pragma once
+#include "core/params.h"
+
+namespace heed {
+
+void check_gemm(Out out, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact, Int activation);
+void check_bias_backward(Out dbias, In dout);
+
+}  // namespace heed
