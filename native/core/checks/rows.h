@@ -10,7 +10,8 @@ TensorView last_shape(const TensorView& view);
 
 // Activations, contiguous and of at least one dimension.
 void expect_contiguous_rows(const char* op, const char* name, const TensorView& view);
-// Each of these if given: contiguous; of `other`'s dtype and shape; f32 and a value a row; a parameter, a value a column.
+// Each of these if given: contiguous; of `other`'s dtype and shape; f32 and a value a row; a parameter, a value a
+// column.
 void expect_like(const char* op, const char* name, const TensorView* view, const TensorView& other);
 void expect_per_row(const char* op, const char* name, const TensorView* view, const TensorView& rows, DType dtype);
 void expect_per_column(const char* op, const char* name, const TensorView* view, const TensorView& rows);

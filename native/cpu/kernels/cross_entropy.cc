@@ -5,6 +5,7 @@
 // 2018): a row comes from memory once, and its exponentials, left in dlogits, are scaled from cache. Rows run in
 // parallel; losses are summed in f64 over fixed chunks. Ignored rows, also when they are all of them, give a loss and a
 // gradient of 0. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits only.
+#include "core/checks/cross_entropy.h"
 #include "cpu/kernels/rows.h"
 
 namespace heed::cpu {
@@ -107,12 +108,7 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
   const char* op = "cross_entropy";
   expect_rows(op, "logits", logits);
   const int64_t V = logits.dim(-1), rows = leading(logits).numel();
-  expect_scalar(op, "loss", loss);
-  expect_f32_like(op, "losses", losses, leading(logits));
-  expect_f32_like(op, "dlogits", dlogits, logits);
-  expect_i32_like(op, "targets", targets, leading(logits));
-  if (!(smoothing >= 0 && smoothing <= 1))
-    fail(Code::range, "%s: expected smoothing from 0 to 1, got %g", op, smoothing);
+  check_cross_entropy(op, loss, losses, dlogits, logits, targets, smoothing);
 
   const Settings settings{V, ignore_index, smoothing};
   const int64_t grain = rows_per_task(V), chunks = ceil_div(rows, grain);

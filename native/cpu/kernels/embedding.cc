@@ -3,6 +3,7 @@
 // Every id is checked before anything is written. Forward copies rows in parallel. Backward splits the columns among
 // the tasks and takes the positions in order in each: no two threads share an element, and the sum of a row has one
 // order whatever the threads. Backward needs the ids only.
+#include "core/checks/embedding.h"
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu {
@@ -16,26 +17,14 @@ inline void check_ids(const int32_t* ids, int64_t n, int64_t V) {
            static_cast<long long>(i));
 }
 
-// table [V, C], rows [ids.shape..., C]
-inline void check_shapes(const char* op, const char* table_name, const TensorView& table, const char* rows_name,
-                         const TensorView& rows, const TensorView& ids) {
-  expect_dtype(op, "ids", ids, DType::i32);
-  expect_contiguous(op, "ids", ids);
-  expect_f32(op, table_name, table);
-  expect_rank(op, table_name, table, 2);
-  expect_f32(op, rows_name, rows);
-  if (ids.rank == kMaxRank) fail(Code::shape, "%s: expected ids with at most %d dimensions", op, kMaxRank - 1);
-  TensorView expected = ids;
-  expected.shape[expected.rank++] = table.dim(1);
-  expect_same_shape(op, rows_name, rows, expected);
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::embedding_forward(Stream& stream, Out out, In ids, In weight) {
   const char* op = "embedding_forward";
-  check_shapes(op, "weight", weight, "out", out, ids);
+  expect_f32(op, "weight", weight);
+  expect_f32(op, "out", out);
+  check_embedding_forward(op, out, ids, weight);
   const int64_t n = ids.numel(), V = weight.dim(0), C = weight.dim(1);
   float* y = out.f32();
   const float* table = weight.f32();
@@ -51,7 +40,9 @@ void HEED_ISA::embedding_forward(Stream& stream, Out out, In ids, In weight) {
 
 void HEED_ISA::embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
   const char* op = "embedding_backward";
-  check_shapes(op, "dweight", dweight, "dout", dout, ids);
+  expect_f32(op, "dweight", dweight);
+  expect_f32(op, "dout", dout);
+  check_embedding_backward(op, dweight, dout, ids);
   const int64_t n = ids.numel(), V = dweight.dim(0), C = dweight.dim(1);
   float* table = dweight.f32();
   const float* dy = dout.f32();

@@ -6,6 +6,7 @@
 // A row is read once from memory and then from cache. Rows run in parallel; the parameters' gradients are summed over
 // fixed chunks of rows, then over chunks, so they do not depend on the threads. out, sum and dinp may be an input's
 // memory.
+#include "core/checks/layernorm.h"
 #include "cpu/kernels/rows.h"
 
 namespace heed::cpu {
@@ -114,15 +115,7 @@ void HEED_ISA::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mea
   const char* op = "layernorm_forward";
   expect_rows(op, "inp", inp);
   const int64_t C = inp.dim(-1), rows = leading(inp).numel();
-  if (!residual != !sum) fail(Code::argument, "%s: expected residual and sum together, got one of them", op);
-  expect_f32_like(op, "out", &out, inp);
-  expect_f32_like(op, "sum", sum, inp);
-  expect_f32_like(op, "residual", residual, inp);
-  expect_f32_like(op, "mean", mean, leading(inp));
-  expect_f32_like(op, "rstd", rstd, leading(inp));
-  expect_f32_like(op, "weight", weight, last(inp));
-  expect_f32_like(op, "bias", bias, last(inp));
-  if (!(eps >= 0)) fail(Code::range, "%s: expected eps of at least 0, got %g", op, eps);
+  check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps);
   if (rows == 0) return;
 
   const auto data = [](OptIn view) { return view ? view->f32() : nullptr; };
@@ -148,14 +141,7 @@ void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptO
   const char* op = "layernorm_backward";
   expect_rows(op, "inp", inp);
   const int64_t C = inp.dim(-1), rows = leading(inp).numel();
-  expect_f32_like(op, "dinp", &dinp, inp);
-  expect_f32_like(op, "dout", &dout, inp);
-  expect_f32_like(op, "dsum", dsum, inp);
-  expect_f32_like(op, "mean", &mean, leading(inp));
-  expect_f32_like(op, "rstd", &rstd, leading(inp));
-  expect_f32_like(op, "weight", weight, last(inp));
-  expect_f32_like(op, "dweight", dweight, last(inp));
-  expect_f32_like(op, "dbias", dbias, last(inp));
+  check_layernorm_backward(op, dinp, dweight, dbias, dout, dsum, inp, weight, mean, rstd);
 
   // At most 128 chunks, for balance; at least 16 rows in each, so that the parts are small beside what is read.
   const int64_t grain = max_of<int64_t>(16, ceil_div(rows, 128)), chunks = ceil_div(rows, grain), stride = 2 * C;

@@ -3,6 +3,7 @@
 //
 // f32 [..., C]; rows are contiguous, the leading dimensions may have any strides. Parallel over rows; sums run in f32
 // lanes over a block and in f64 across blocks. Backward needs only the forward's output.
+#include "core/checks/softmax.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
 
@@ -74,13 +75,6 @@ void backward_row(float* dinp, float* dout, float* out, int64_t n, bool accumula
       Contiguous{dinp}, n, accumulate, [=](vf d, vf y) { return y * (d - mean); }, Contiguous{dout}, Contiguous{out});
 }
 
-void expect_rows(const char* op, const char* name, const TensorView& view) {
-  char given[160];
-  if (view.dim(-1) > 1 && view.stride(-1) != 1)
-    fail(Code::shape, "%s: expected %s to be contiguous in its last dimension, got a stride of %lld in shape %s", op,
-         name, static_cast<long long>(view.stride(-1)), shape_string(view, given, sizeof given));
-}
-
 // The view's leading dimensions.
 TensorView rows_of(const TensorView& view) {
   TensorView rows = view;
@@ -102,19 +96,12 @@ void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) 
   });
 }
 
-void expect_some_rank(const char* op, const char* name, const TensorView& view) {
-  if (view.rank < 1) fail(Code::shape, "%s: expected %s with at least 1 dimension, got shape []", op, name);
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
-  expect_some_rank("softmax_forward", "out", out);
-  expect_f32_output("softmax_forward", "out", out);
-  expect_f32_operand("softmax_forward", "inp", inp, out);
-  expect_rows("softmax_forward", "out", out);
-  expect_rows("softmax_forward", "inp", inp);
+  expect_dtype("softmax_forward", "out", out, DType::f32);
+  check_softmax_forward("softmax_forward", out, inp);
   if (out.empty()) return;
   stream.launch("softmax_forward", [out, inp] {
     const TensorView out_rows = rows_of(out), inp_rows = rows_of(inp);
@@ -125,13 +112,8 @@ void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
 }
 
 void HEED_ISA::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
-  expect_some_rank("softmax_backward", "dinp", dinp);
-  expect_f32_output("softmax_backward", "dinp", dinp);
-  expect_f32_operand("softmax_backward", "dout", dout, dinp);
-  expect_f32_operand("softmax_backward", "out", out, dinp);
-  expect_rows("softmax_backward", "dinp", dinp);
-  expect_rows("softmax_backward", "dout", dout);
-  expect_rows("softmax_backward", "out", out);
+  expect_dtype("softmax_backward", "dinp", dinp, DType::f32);
+  check_softmax_backward("softmax_backward", dinp, dout, out);
   if (dinp.empty()) return;
   stream.launch("softmax_backward", [dinp, dout, out, accumulate] {
     const TensorView dinp_rows = rows_of(dinp), dout_rows = rows_of(dout), out_rows = rows_of(out);

@@ -89,7 +89,8 @@ __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwa
     if (p.residual) {
       Slot<T> r[kSlots];  // all loads are on their way before the first is waited for
 #pragma unroll
-      for (int j = 0; j < kSlots; j++) r[j] = slots.load(static_cast<const T*>(p.residual) + at, lane + j * kLanes, zero);
+      for (int j = 0; j < kSlots; j++)
+        r[j] = slots.load(static_cast<const T*>(p.residual) + at, lane + j * kLanes, zero);
 #pragma unroll
       for (int j = 0; j < kSlots; j++) {
         add_slot<T>(x[j], r[j]);

@@ -68,8 +68,8 @@ __device__ __forceinline__ void write_dinp(const LayernormBackwardParams& p, con
 }
 
 template <class T, class Index>
-__device__ __forceinline__ Slot<T> load_dsum(const LayernormBackwardParams& p, const Slots<T, Index>& slots,
-                                             int64_t at, Index slot) {
+__device__ __forceinline__ Slot<T> load_dsum(const LayernormBackwardParams& p, const Slots<T, Index>& slots, int64_t at,
+                                             Index slot) {
   if (p.dsum) return slots.load(static_cast<const T*>(p.dsum) + at, slot, from_float<T>(0));
   Slot<T> zeros;
 #pragma unroll
@@ -180,7 +180,8 @@ __device__ __forceinline__ void layernorm_backward_wide_body(const LayernormBack
   for (int64_t slot = threadIdx.x; slot < size; slot += kWideThreads) {
     const Slot<T> x = p.cached ? cache[slot] : slots.load(static_cast<const T*>(p.inp) + at, slot, zero);
     const Slot<T> dy = p.cached ? cache[size + slot] : slots.load(static_cast<const T*>(p.dout) + at, slot, zero);
-    write_dinp(p, slots, at, slot, x, dy, load_dsum(p, slots, at, slot), load_weight<T>(p, slots.begin(slot)), mean, rstd, means);
+    write_dinp(p, slots, at, slot, x, dy, load_dsum(p, slots, at, slot), load_weight<T>(p, slots.begin(slot)), mean,
+               rstd, means);
   }
 }
 
@@ -274,20 +275,13 @@ void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, 
   const int64_t blocks = ceil_div(rows, rows_per_block);
   const Stream::Workspace workspace(stream, op, parameters ? static_cast<size_t>(blocks * 2 * C) * sizeof(float) : 0);
 
-  LayernormBackwardParams p{dinp.data,
-                            parameters ? workspace.f32() : nullptr,
-                            dout.data,
-                            data(dsum),
-                            inp.data,
-                            data(weight),
-                            mean.f32(),
-                            rstd.f32(),
-                            is_f32(weight),
-                            accumulate_dinp,
-                            false,
-                            rows,
-                            rows_per_block,
-                            C};
+  LayernormBackwardParams p{dinp.data,      parameters ? workspace.f32() : nullptr,
+                            dout.data,      data(dsum),
+                            inp.data,       data(weight),
+                            mean.f32(),     rstd.f32(),
+                            is_f32(weight), accumulate_dinp,
+                            false,          rows,
+                            rows_per_block, C};
   if (rows > 0 && wide) {
     // First, as dinp may be the memory of what it reads.
     if (parameters) stream.launch(op, layernorm_columns(inp.dtype), {columns, blocks}, p);
@@ -299,9 +293,9 @@ void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, 
     stream.launch(op, layernorm_backward_rows(inp.dtype, path), {blocks}, p, shared);
   }
   if (!parameters) return;
-  const LayernormParametersParams sums{data(dweight),      data(dbias),      workspace.f32(),
-                                       is_f32(dweight),    is_f32(dbias),    accumulate_dweight,
-                                       accumulate_dbias,   blocks,           C};
+  const LayernormParametersParams sums{data(dweight),    data(dbias),   workspace.f32(),
+                                       is_f32(dweight),  is_f32(dbias), accumulate_dweight,
+                                       accumulate_dbias, blocks,        C};
   stream.launch(op, layernorm_parameters(inp.dtype), {ceil_div(C, kSumColumns), 2}, sums);
 }
 

@@ -18,15 +18,15 @@ enum class RowPath { by_32x8, by_32x32, by_256x8, by_256x32, wide };
 
 // name(dtype, path): kernels around rows_body<T, lanes, elements>(const Params&), for paths other than wide.
 // `blocks8` and `blocks32` are the blocks a multiprocessor has at least.
-#define HEED_ROW_KERNELS(name, Params, blocks8, blocks32, rows_body)                          \
-  HEED_ROW_KERNEL(name##_32x8, Params, blocks8, rows_body, 32, 8)                             \
-  HEED_ROW_KERNEL(name##_32x32, Params, blocks32, rows_body, 32, 32)                          \
-  HEED_ROW_KERNEL(name##_256x8, Params, blocks8, rows_body, 256, 8)                           \
-  HEED_ROW_KERNEL(name##_256x32, Params, blocks32, rows_body, 256, 32)                        \
+#define HEED_ROW_KERNELS(name, Params, blocks8, blocks32, rows_body)   \
+  HEED_ROW_KERNEL(name##_32x8, Params, blocks8, rows_body, 32, 8)      \
+  HEED_ROW_KERNEL(name##_32x32, Params, blocks32, rows_body, 32, 32)   \
+  HEED_ROW_KERNEL(name##_256x8, Params, blocks8, rows_body, 256, 8)    \
+  HEED_ROW_KERNEL(name##_256x32, Params, blocks32, rows_body, 256, 32) \
   HEED_ROW_KERNEL_CHOICE(name, Params)
-#define HEED_ROW_KERNEL(name, Params, blocks, rows_body, lanes, elements)                     \
-  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, lanes, elements>)     \
-  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, lanes, elements>)     \
+#define HEED_ROW_KERNEL(name, Params, blocks, rows_body, lanes, elements)                 \
+  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, lanes, elements>) \
+  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, lanes, elements>) \
   HEED_KERNEL(name##_f16, Params, kRowThreads, blocks, rows_body<f16, lanes, elements>)
 
 #if HEED_DEVICE_CODE
@@ -175,13 +175,13 @@ struct SharedParameter {
 
 #else
 
-#define HEED_ROW_KERNEL_CHOICE(name, Params)                                                  \
-  static Kernel<Params>& name(DType dtype, RowPath path) {                                    \
-    static Kernel<Params>* const kernels[][3] = {{&name##_32x8_f32, &name##_32x8_bf16, &name##_32x8_f16}, \
-                                                 {&name##_32x32_f32, &name##_32x32_bf16, &name##_32x32_f16}, \
-                                                 {&name##_256x8_f32, &name##_256x8_bf16, &name##_256x8_f16}, \
+#define HEED_ROW_KERNEL_CHOICE(name, Params)                                                                     \
+  static Kernel<Params>& name(DType dtype, RowPath path) {                                                       \
+    static Kernel<Params>* const kernels[][3] = {{&name##_32x8_f32, &name##_32x8_bf16, &name##_32x8_f16},        \
+                                                 {&name##_32x32_f32, &name##_32x32_bf16, &name##_32x32_f16},     \
+                                                 {&name##_256x8_f32, &name##_256x8_bf16, &name##_256x8_f16},     \
                                                  {&name##_256x32_f32, &name##_256x32_bf16, &name##_256x32_f16}}; \
-    return *kernels[static_cast<int>(path)][static_cast<int>(dtype)];                         \
+    return *kernels[static_cast<int>(path)][static_cast<int>(dtype)];                                            \
   }
 
 // `elements`: how many the slots of a row can have.
@@ -201,10 +201,12 @@ inline int64_t groups(RowPath path) {
 inline int64_t blocks_at_work(RowPath path, int64_t blocks8, int64_t blocks32) {
   return path == RowPath::by_32x8 || path == RowPath::by_256x8 ? blocks8 : blocks32;
 }
+inline bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
+
 // Elements in the slots of a row, where they are cut from the last boundary before it.
 inline int64_t row_extent(const TensorView& view) {
   const int64_t length = 16 / static_cast<int64_t>(size_of(view.dtype));
-  bool aligned = reinterpret_cast<uintptr_t>(view.data) % 16 == 0;
+  bool aligned = is_aligned(view.data);
   for (int d = 0; d < view.rank - 1; d++) aligned = aligned && (view.shape[d] == 1 || view.strides[d] % length == 0);
   return view.dim(-1) + (aligned ? 0 : length - 1);
 }

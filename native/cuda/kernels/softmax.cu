@@ -201,8 +201,8 @@ void softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate
   check_softmax_backward(op, dinp, dout, out);
   if (dinp.empty()) return;
   const int64_t C = out.dim(-1), rows = out.numel() / C;
-  SoftmaxBackwardParams p{dinp.data, dout.data, out.data, RowOffsets<3>({&dinp, &dout, &out}), accumulate,
-                          false,     rows,      C};
+  SoftmaxBackwardParams p{dinp.data,  dout.data, out.data, RowOffsets<3>({&dinp, &dout, &out}),
+                          accumulate, false,     rows,     C};
   const RowPath path = row_path(row_extent(out));
   if (path != RowPath::wide)
     return stream.launch(op, softmax_backward_rows(out.dtype, path), {ceil_div(rows, groups(path))}, p);

@@ -1,0 +1,10 @@
+// What cross-entropy takes, on every backend.
+#pragma once
+#include "core/params.h"
+
+namespace heed {
+
+void check_cross_entropy(const char* op, Out loss, OptOut losses, OptOut dlogits, In logits, In targets,
+                         Float smoothing);
+
+}  // namespace heed

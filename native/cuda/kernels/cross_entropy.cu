@@ -1,0 +1,266 @@
+// Softmax cross-entropy with label smoothing (Szegedy et al., 2016), loss and gradient in one go over rows of V logits:
+// loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
+// count. Ignored rows give a loss and a gradient of 0; so do rows whose target is out of range, which is reported.
+//
+// Three kernels: one block counts the rows and checks the targets; the rows; one block sums their losses in f64, in a
+// fixed order. A warp a row up to V of about 1024, a block of 256 a row up to 8192, in registers; beyond, a block of
+// 1024 a row with an online log-sum-exp, the row kept in shared memory where it fits, so that logits are read once, and
+// read again where not. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits only.
+#include "cuda/kernels/online_softmax.h"
+
+#if !HEED_DEVICE_CODE
+#include "core/checks/cross_entropy.h"
+#endif
+
+namespace heed::cuda {
+
+struct CrossEntropyParams {
+  const void* logits;
+  const int32_t* targets;
+  void* dlogits;   // or null
+  float* losses;   // [rows]
+  float* loss;     // their mean
+  int64_t* count;  // of rows that are not ignored, at least 1
+  int64_t rows, V, ignore_index;
+  float smoothing;
+  bool cached;  // wide rows: dynamic shared memory has room for one
+  FaultSink fault;
+};
+
+constexpr int kCountThreads = 1024;
+
+#if HEED_DEVICE_CODE
+
+__device__ __forceinline__ void cross_entropy_count_body(const CrossEntropyParams& p) {
+  constexpr int kWarps = kCountThreads / 32;
+  int64_t count = 0, wrong = p.rows;  // the first row with a target out of range
+#pragma unroll 4
+  for (int64_t row = threadIdx.x; row < p.rows; row += kCountThreads) {
+    const int64_t target = p.targets[row];
+    if (target == p.ignore_index) continue;
+    count++;
+    if (target < 0 || target >= p.V) wrong = min(wrong, row);
+  }
+  __shared__ int64_t counts[kWarps], wrongs[kWarps];
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    count += __shfl_xor_sync(kFullWarp, count, offset);
+    wrong = min(wrong, __shfl_xor_sync(kFullWarp, wrong, offset));
+  }
+  if (threadIdx.x % 32 == 0) {
+    counts[threadIdx.x / 32] = count;
+    wrongs[threadIdx.x / 32] = wrong;
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int warp = 1; warp < kWarps; warp++) {
+    count += counts[warp];
+    wrong = min(wrong, wrongs[warp]);
+  }
+  *p.count = max(count, int64_t{1});
+  if (wrong < p.rows) report_fault(p.fault, FaultKind::target, p.targets[wrong], p.V, wrong);
+}
+
+// One row: what is the same for all of its elements.
+template <class T>
+struct CrossEntropyRow {
+  const T* x;
+  T* dx;  // or null
+  int64_t target;
+  bool counts;
+  float at_target, anchor;  // near the logits, for the sum of what they differ by
+
+  // To be made before any lane of the group writes to dx.
+  __device__ __forceinline__ CrossEntropyRow(const CrossEntropyParams& p, int64_t row)
+      : x(static_cast<const T*>(p.logits) + row * p.V),
+        dx(p.dlogits ? static_cast<T*>(p.dlogits) + row * p.V : nullptr),
+        target(p.targets[row]) {
+    counts = target != p.ignore_index && target >= 0 && target < p.V;
+    at_target = counts ? to_float(x[target]) : 0.0f;
+    anchor = counts ? to_float(x[0]) : 0.0f;
+    if (!isfinite(anchor)) anchor = 0;
+  }
+
+  __device__ __forceinline__ float loss(const CrossEntropyParams& p, float max, float sum, float spread) const {
+    float loss = logf(sum);
+    if (p.smoothing < 1) loss += (1 - p.smoothing) * (max - at_target);
+    if (p.smoothing > 0) loss += p.smoothing * (max - anchor - spread / static_cast<float>(p.V));
+    return loss;
+  }
+
+  template <class Index>
+  __device__ __forceinline__ float spread(const Slots<T, Index>& slots, Index slot, const Slot<T>& loaded) const {
+    float sum = 0;
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++)
+      if (slots.holds(slots.begin(slot) + e)) sum += to_float(loaded.at[e]) - anchor;
+    return sum;
+  }
+
+  template <class Index>
+  __device__ __forceinline__ void write_zeros(const Slots<T, Index>& slots, Index slot) const {
+    Slot<T> zeros;
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++) zeros.at[e] = from_float<T>(0);
+    slots.store(dx, slot, zeros);
+  }
+};
+
+// Of a row's gradient: exponential · factor - uniform, and at the target - peak.
+struct Gradient {
+  float factor, uniform, peak;
+  __device__ __forceinline__ Gradient(const CrossEntropyParams& p, float sum) {
+    const float scale = 1.0f / static_cast<float>(*p.count);
+    factor = scale / sum;
+    uniform = scale * p.smoothing / static_cast<float>(p.V);
+    peak = scale * (1 - p.smoothing);
+  }
+  __device__ __forceinline__ float at(float exponential, bool is_target) const {
+    const float g = exponential * factor - uniform;
+    return is_target ? g - peak : g;
+  }
+};
+
+template <class T, int kLanes, int kElements>
+__device__ __forceinline__ void cross_entropy_rows_body(const CrossEntropyParams& p) {
+  constexpr int kSlots = kElements / kLength<T>;
+  const int64_t index = row_of_group<kLanes>();
+  if (index >= p.rows) return;
+  const int lane = threadIdx.x % kLanes;
+  const CrossEntropyRow<T> row(p, index);
+  const Slots<T> slots(row.x, p.V);
+  if (!row.counts) {
+    if (row.dx)
+      for (int slot = lane; slot < slots.size(); slot += kLanes) row.write_zeros(slots, slot);
+    if (lane == 0) p.losses[index] = 0;
+    return;
+  }
+  Slot<T> loaded[kSlots];
+#pragma unroll
+  for (int j = 0; j < kSlots; j++) loaded[j] = slots.load(row.x, lane + j * kLanes, from_float<T>(-INFINITY));
+
+  float x[kSlots][kLength<T>], max = -INFINITY, sums[2] = {};  // of exponentials, of differences from the anchor
+#pragma unroll
+  for (int j = 0; j < kSlots; j++) {
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++) {
+      x[j][e] = to_float(loaded[j].at[e]);
+      max = fmaxf(max, x[j][e]);
+    }
+    if (p.smoothing > 0) sums[1] += row.spread(slots, lane + j * kLanes, loaded[j]);
+  }
+  max = group_max<kLanes>(max);
+  const float reference = max == -INFINITY ? 0.0f : max;
+#pragma unroll
+  for (int j = 0; j < kSlots; j++)
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++) sums[0] += x[j][e] = expf(x[j][e] - reference);
+  group_sum<kLanes>(sums);
+  if (lane == 0) p.losses[index] = row.loss(p, max, sums[0], sums[1]);
+  if (!row.dx) return;
+  const Gradient gradient(p, sums[0]);
+#pragma unroll
+  for (int j = 0; j < kSlots; j++) {
+    const int slot = lane + j * kLanes, target = static_cast<int>(row.target) - slots.begin(slot);
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++) loaded[j].at[e] = from_float<T>(gradient.at(x[j][e], e == target));
+    slots.store(row.dx, slot, loaded[j]);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void cross_entropy_wide_body(const CrossEntropyParams& p) {
+  const int64_t index = blockIdx.x;
+  const CrossEntropyRow<T> row(p, index);
+  const Slots<T, int64_t> slots(row.x, p.V);
+  if (!row.counts) {
+    if (row.dx)
+      for (int64_t slot = threadIdx.x; slot < slots.size(); slot += kWideThreads) row.write_zeros(slots, slot);
+    if (threadIdx.x == 0) p.losses[index] = 0;
+    return;
+  }
+  const T lowest = from_float<T>(-INFINITY);
+  Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());
+  OnlineSoftmax softmax;
+  float spread = 0;
+  for (int64_t slot = threadIdx.x; slot < slots.size(); slot += kWideThreads) {
+    const Slot<T> loaded = slots.load(row.x, slot, lowest);
+    if (p.cached) cache[slot] = loaded;
+    float x[kLength<T>];
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++) x[e] = to_float(loaded.at[e]);
+    softmax.add(x);
+    if (p.smoothing > 0) spread += row.spread(slots, slot, loaded);
+  }
+  softmax.combine<kWideThreads>();
+  spread = group_sum<kWideThreads>(spread);
+  if (threadIdx.x == 0) p.losses[index] = row.loss(p, softmax.max, softmax.sum, spread);
+  if (!row.dx) return;
+  const Gradient gradient(p, softmax.sum);
+  const float reference = softmax.reference();
+  for (int64_t slot = threadIdx.x; slot < slots.size(); slot += kWideThreads) {
+    Slot<T> result = p.cached ? cache[slot] : slots.load(row.x, slot, lowest);
+    const int64_t target = row.target - slots.begin(slot);
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++)
+      result.at[e] = from_float<T>(gradient.at(expf(to_float(result.at[e]) - reference), e == target));
+    slots.store(row.dx, slot, result);
+  }
+}
+
+__device__ __forceinline__ void cross_entropy_mean_body(const CrossEntropyParams& p) {
+  __shared__ double sums[kCountThreads];
+  double sum = 0;
+#pragma unroll 4
+  for (int64_t row = threadIdx.x; row < p.rows; row += kCountThreads) sum += static_cast<double>(p.losses[row]);
+  sums[threadIdx.x] = sum;
+  for (int half = kCountThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+  }
+  if (threadIdx.x == 0) *p.loss = static_cast<float>(sums[0] / static_cast<double>(*p.count));
+}
+
+#endif
+
+HEED_KERNEL(cross_entropy_count, CrossEntropyParams, kCountThreads, 1, cross_entropy_count_body)
+HEED_ROW_KERNELS(cross_entropy_rows, CrossEntropyParams, 4, 2, cross_entropy_rows_body)
+HEED_KERNEL_FLOATS(cross_entropy_wide, CrossEntropyParams, kWideThreads, 1, cross_entropy_wide_body)
+HEED_KERNEL(cross_entropy_mean, CrossEntropyParams, kCountThreads, 1, cross_entropy_mean_body)
+
+#if !HEED_DEVICE_CODE
+
+void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int ignore_index,
+                   Float smoothing) {
+  const char* op = "cross_entropy";
+  check_cross_entropy(op, loss, losses, dlogits, logits, targets, smoothing);
+  const int64_t V = logits.dim(-1), rows = targets.numel();
+  const Stream::Workspace count(stream, op, sizeof(int64_t));
+  const Stream::Workspace row_losses(stream, op, losses ? 0 : static_cast<size_t>(rows) * sizeof(float));
+  CrossEntropyParams p{logits.data,
+                       targets.i32(),
+                       dlogits ? dlogits->data : nullptr,
+                       losses ? losses->f32() : row_losses.f32(),
+                       loss.f32(),
+                       count.as<int64_t>(),
+                       rows,
+                       V,
+                       ignore_index,
+                       smoothing,
+                       false,
+                       stream.fault(op)};
+  stream.launch(op, cross_entropy_count, {1}, p);
+  const RowPath path = row_path(row_extent(logits));
+  if (rows > 0 && path != RowPath::wide) {
+    stream.launch(op, cross_entropy_rows(logits.dtype, path), {ceil_div(rows, groups(path))}, p);
+  } else if (rows > 0) {
+    const size_t bytes = row_bytes(logits);
+    p.cached = bytes <= shared_for_rows(stream);
+    stream.launch(op, cross_entropy_wide(logits.dtype), {rows}, p, p.cached ? bytes : 0);
+  }
+  stream.launch(op, cross_entropy_mean, {1}, p);
+}
+
+#endif
+
+}  // namespace heed::cuda

@@ -1,0 +1,327 @@
+// Embedding: out[i, C] = weight[ids[i], C]; backward dweight[ids[i], C] (+)= Σ dout[i, C].
+//
+// Forward: a warp copies up to 2 KB of a row. Backward without atomics on floats, the same bits each time: positions
+// are sorted by id (a stable radix sort, eight bits a pass, so that positions of one id stay in order); blocks of 32
+// sorted positions sum the runs of equal ids, a thread a slot of columns; runs that go on beyond a block leave a part
+// for each, which the last kernel sums in order. Ids out of range are reported: their rows of out are 0, and they add
+// to no row of dweight. Backward needs the ids only.
+#include "cuda/kernels/rows.h"
+
+#if !HEED_DEVICE_CODE
+#include "core/checks/embedding.h"
+#endif
+
+namespace heed::cuda {
+
+struct EmbeddingForwardParams {
+  void* out;
+  const int32_t* ids;
+  const void* weight;
+  bool weight_f32;
+  bool vectors;  // rows of out and weight are whole vectors
+  int64_t n, V, C;
+  FaultSink fault;
+};
+
+// One pass of the sort over eight bits of the keys. A key is an id, or V for one that is out of range.
+struct EmbeddingSortParams {
+  const int32_t* ids;
+  const int32_t* before;  // positions in the order of the pass before; null at first
+  int32_t* after;
+  int32_t* counts;  // [tiles][256] keys by digit
+  int shift;
+  int64_t n, V;
+  FaultSink fault;
+};
+
+struct EmbeddingSumParams {
+  void* dweight;
+  float* parts;  // [blocks][2][C]: a block's first run where it began earlier, its last where it goes on
+  const void* dout;
+  const int32_t *ids, *order;
+  bool dweight_f32, accumulate;
+  int64_t n, V, C;
+};
+
+constexpr int kCopyWarps = 8, kCopySlots = 4;  // rows of a block, and what a lane has on its way at a time
+constexpr int kSortThreads = 256, kSortItems = 8, kSortTile = kSortThreads * kSortItems, kDigits = 256;
+constexpr int kSumThreads = 64, kRun = 32;  // slots of columns, sorted positions of a block
+
+#if HEED_DEVICE_CODE
+
+// Columns [begin, begin + kCopySlots · 32 slots) of one row.
+template <class T, class W>
+__device__ __forceinline__ void copy_columns(T* out, const W* row, bool vectors, int64_t begin, int64_t C) {
+  constexpr int kPart = 16 / sizeof(W), kParts = kLength<T> / kPart;  // a slot of f32 weights is read in two
+  const int lane = threadIdx.x % 32;
+  if (!vectors) {
+    const int64_t end = min(begin + kCopySlots * 32 * kLength<T>, C);
+    for (int64_t c = begin + lane; c < end; c += 32) out[c] = from_float<T>(to_float(row[c]));
+    return;
+  }
+  Vector<W, kPart> v[kCopySlots][kParts];
+#pragma unroll
+  for (int j = 0; j < kCopySlots; j++)
+#pragma unroll
+    for (int part = 0; part < kParts; part++) {
+      const int64_t c = begin + (lane + j * 32) * kLength<T> + part * kPart;
+      if (c < C) v[j][part] = Vector<W, kPart>::load(row + c);
+    }
+#pragma unroll
+  for (int j = 0; j < kCopySlots; j++) {
+    const int64_t c = begin + (lane + j * 32) * kLength<T>;
+    if (c >= C) break;
+    Slot<T> slot;
+#pragma unroll
+    for (int e = 0; e < kLength<T>; e++) slot.at[e] = from_float<T>(to_float(v[j][e / kPart].at[e % kPart]));
+    slot.store(out + c);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void embedding_forward_body(const EmbeddingForwardParams& p) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kCopyWarps + threadIdx.x / 32;
+  if (i >= p.n) return;
+  const int64_t begin = static_cast<int64_t>(blockIdx.y) * (kCopySlots * 32 * kLength<T>), id = p.ids[i];
+  T* out = static_cast<T*>(p.out) + i * p.C;
+  if (id < 0 || id >= p.V) {
+    if (threadIdx.x % 32 == 0 && blockIdx.y == 0) report_fault(p.fault, FaultKind::id, id, p.V, i);
+    const int64_t end = min(begin + kCopySlots * 32 * kLength<T>, p.C);
+    for (int64_t c = begin + threadIdx.x % 32; c < end; c += 32) out[c] = from_float<T>(0);
+  } else if (p.weight_f32) {
+    copy_columns(out, static_cast<const float*>(p.weight) + id * p.C, p.vectors, begin, p.C);
+  } else {
+    copy_columns(out, static_cast<const T*>(p.weight) + id * p.C, p.vectors, begin, p.C);
+  }
+}
+
+__device__ __forceinline__ int64_t key_of(const int32_t* ids, int64_t V, int64_t position) {
+  const int64_t id = ids[position];
+  return id < 0 || id >= V ? V : id;
+}
+
+__device__ __forceinline__ int digit_of(const EmbeddingSortParams& p, int64_t position) {
+  return static_cast<int>(key_of(p.ids, p.V, position) >> p.shift) % kDigits;
+}
+
+__device__ __forceinline__ void embedding_count_body(const EmbeddingSortParams& p) {
+  __shared__ int32_t counts[kDigits];
+  counts[threadIdx.x] = 0;
+  __syncthreads();
+#pragma unroll
+  for (int item = 0; item < kSortItems; item++) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * kSortTile + item * kSortThreads + threadIdx.x;
+    if (i >= p.n) break;
+    const int64_t position = p.before ? p.before[i] : i;
+    atomicAdd(&counts[digit_of(p, position)], 1);
+    const int64_t id = p.ids[position];
+    if (!p.before && (id < 0 || id >= p.V)) report_fault(p.fault, FaultKind::id, id, p.V, position);
+  }
+  __syncthreads();
+  p.counts[static_cast<int64_t>(blockIdx.x) * kDigits + threadIdx.x] = counts[threadIdx.x];
+}
+
+// Σ of x over the threads before this one.
+__device__ __forceinline__ int32_t exclusive_sum(int32_t x) {
+  __shared__ int32_t warps[kSortThreads / 32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int32_t inclusive = x;
+#pragma unroll
+  for (int offset = 1; offset < 32; offset *= 2) {
+    const int32_t lower = __shfl_up_sync(kFullWarp, inclusive, offset);
+    if (lane >= offset) inclusive += lower;
+  }
+  if (lane == 31) warps[warp] = inclusive;
+  __syncthreads();
+  int32_t sum = inclusive - x;
+  for (int w = 0; w < warp; w++) sum += warps[w];
+  return sum;
+}
+
+// Where the keys of a tile go: after those of smaller digits, then those of its digit in tiles before, then in warps
+// before, then in the warp before it.
+__device__ __forceinline__ void embedding_scatter_body(const EmbeddingSortParams& p) {
+  constexpr int kWarps = kSortThreads / 32;
+  __shared__ int32_t starts[kWarps][kDigits];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int32_t total = 0, earlier = 0;
+#pragma unroll 4
+  for (int64_t tile = 0; tile < gridDim.x; tile++) {
+    const int32_t count = p.counts[tile * kDigits + threadIdx.x];
+    total += count;
+    if (tile < blockIdx.x) earlier += count;
+  }
+  const int32_t start = exclusive_sum(total) + earlier;
+#pragma unroll
+  for (int w = 0; w < kWarps; w++) starts[w][threadIdx.x] = 0;
+  __syncthreads();
+
+  int32_t position[kSortItems], rank[kSortItems];
+  int digit[kSortItems];
+#pragma unroll
+  for (int item = 0; item < kSortItems; item++) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * kSortTile + (warp * kSortItems + item) * 32 + lane;
+    const bool valid = i < p.n;
+    position[item] = !valid ? -1 : p.before ? p.before[i] : static_cast<int32_t>(i);
+    digit[item] = valid ? digit_of(p, position[item]) : 0;
+    unsigned peers = __ballot_sync(kFullWarp, valid);  // lanes with the same digit
+#pragma unroll
+    for (int bit = 1; bit < kDigits; bit *= 2) {
+      const unsigned ones = __ballot_sync(kFullWarp, digit[item] & bit);
+      peers &= digit[item] & bit ? ones : ~ones;
+    }
+    const int before = __popc(peers & ((1u << lane) - 1));
+    rank[item] = starts[warp][digit[item]] + before;
+    __syncwarp();
+    if (valid && before == 0) starts[warp][digit[item]] += __popc(peers);
+    __syncwarp();
+  }
+  __syncthreads();
+  int32_t next = start;
+#pragma unroll
+  for (int w = 0; w < kWarps; w++) {
+    const int32_t count = starts[w][threadIdx.x];
+    starts[w][threadIdx.x] = next;
+    next += count;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int item = 0; item < kSortItems; item++)
+    if (position[item] >= 0) p.after[starts[warp][digit[item]] + rank[item]] = position[item];
+}
+
+// The key at a place in the sorted order; -1 outside of it.
+__device__ __forceinline__ int64_t sorted_key(const EmbeddingSumParams& p, int64_t i) {
+  return i < 0 || i >= p.n ? -1 : key_of(p.ids, p.V, p.order[i]);
+}
+
+template <class T>
+__device__ __forceinline__ void write_gradient(const EmbeddingSumParams& p, int64_t at, float sum) {
+  if (p.dweight_f32) {
+    float* to = static_cast<float*>(p.dweight) + at;
+    *to = p.accumulate ? *to + sum : sum;
+  } else {
+    T* to = static_cast<T*>(p.dweight) + at;
+    *to = from_float<T>(p.accumulate ? to_float(*to) + sum : sum);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) {
+  constexpr int kAhead = 4;
+  __shared__ int64_t keys[kRun + 2];  // with the one before and the one after
+  __shared__ int32_t positions[kRun];
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kRun;
+  const int count = static_cast<int>(min(int64_t{kRun}, p.n - begin));
+  if (threadIdx.x < count + 2) keys[threadIdx.x] = sorted_key(p, begin + threadIdx.x - 1);
+  if (threadIdx.x < count) positions[threadIdx.x] = p.order[begin + threadIdx.x];
+  __syncthreads();
+
+  const Slots<T, int64_t> slots(p.C);
+  const int64_t slot = static_cast<int64_t>(blockIdx.y) * kSumThreads + threadIdx.x, column = slots.begin(slot);
+  if (slot >= slots.size()) return;
+  float* parts = p.parts + static_cast<int64_t>(blockIdx.x) * 2 * p.C;
+  float sum[kLength<T>] = {};
+  int first = 0;  // of the run
+  for (int i = 0; i < count; i += kAhead) {
+    Slot<T> rows[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; k++)
+      if (i + k < count)
+        rows[k] = slots.load(static_cast<const T*>(p.dout) + positions[i + k] * p.C, slot, from_float<T>(0));
+#pragma unroll
+    for (int k = 0; k < kAhead; k++) {
+      const int at = i + k;
+      if (at >= count) break;
+#pragma unroll
+      for (int e = 0; e < kLength<T>; e++) sum[e] += to_float(rows[k].at[e]);
+      const int64_t key = keys[at + 1], next = keys[at + 2];
+      if (at + 1 < count && next == key) continue;
+      const bool began_earlier = first == 0 && keys[0] == key, goes_on = next == key;
+#pragma unroll
+      for (int e = 0; e < kLength<T>; e++) {
+        if (key < p.V && slots.holds(column + e)) {
+          if (began_earlier || goes_on)
+            parts[(began_earlier ? 0 : p.C) + column + e] = sum[e];
+          else
+            write_gradient<T>(p, key * p.C + column + e, sum[e]);
+        }
+        sum[e] = 0;
+      }
+      first = at + 1;
+    }
+  }
+}
+
+// Blocks (blocks of sorted positions, columns): the sum of the run that begins in the block and goes on beyond it.
+template <class T>
+__device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p) {
+  const int64_t block = blockIdx.x, begin = block * kRun, end = begin + kRun;
+  if (end >= p.n) return;
+  const int64_t key = sorted_key(p, end);
+  if (key >= p.V || sorted_key(p, end - 1) != key || sorted_key(p, begin - 1) == key) return;
+  const int64_t c = static_cast<int64_t>(blockIdx.y) * kRowThreads + threadIdx.x;
+  if (c >= p.C) return;
+  int64_t last = block + 1, beyond = (p.n + kRun - 1) / kRun;  // the last block that begins with the run
+  while (beyond - last > 1) {
+    const int64_t middle = (last + beyond) / 2;
+    (sorted_key(p, middle * kRun) == key ? last : beyond) = middle;
+  }
+  float sum = p.parts[(block * 2 + 1) * p.C + c];
+#pragma unroll 8
+  for (int64_t b = block + 1; b <= last; b++) sum += p.parts[b * 2 * p.C + c];
+  write_gradient<T>(p, key * p.C + c, sum);
+}
+
+#endif
+
+HEED_KERNEL_FLOATS(embedding_copy, EmbeddingForwardParams, kCopyWarps * 32, 2, embedding_forward_body)
+HEED_KERNEL(embedding_count, EmbeddingSortParams, kSortThreads, 1, embedding_count_body)
+HEED_KERNEL(embedding_scatter, EmbeddingSortParams, kSortThreads, 1, embedding_scatter_body)
+HEED_KERNEL_FLOATS(embedding_sum, EmbeddingSumParams, kSumThreads, 8, embedding_sum_body)
+HEED_KERNEL_FLOATS(embedding_join, EmbeddingSumParams, kRowThreads, 1, embedding_join_body)
+
+#if !HEED_DEVICE_CODE
+
+void embedding_forward(Stream& stream, Out out, In ids, In weight) {
+  const char* op = "embedding_forward";
+  check_embedding_forward(op, out, ids, weight);
+  if (out.empty()) return;
+  const int64_t n = ids.numel(), C = weight.dim(1), length = 16 / static_cast<int64_t>(size_of(out.dtype));
+  const bool vectors = C % length == 0 && is_aligned(out.data) && is_aligned(weight.data);
+  const EmbeddingForwardParams p{out.data,      ids.i32(), weight.data,     weight.dtype == DType::f32, vectors, n,
+                                 weight.dim(0), C,         stream.fault(op)};
+  const Grid grid{ceil_div(n, kCopyWarps), ceil_div(C, kCopySlots * 32 * length)};
+  stream.launch(op, embedding_copy(out.dtype), grid, p);
+}
+
+void embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
+  const char* op = "embedding_backward";
+  check_embedding_backward(op, dweight, dout, ids);
+  const int64_t n = ids.numel(), V = dweight.dim(0), C = dweight.dim(1);
+  if (!accumulate && !dweight.empty())
+    stream.zero(op, dweight.data, static_cast<size_t>(dweight.numel()) * size_of(dweight.dtype));
+  if (dout.empty()) return;
+
+  const int64_t tiles = ceil_div(n, kSortTile), blocks = ceil_div(n, kRun);
+  const Stream::Workspace sorted(stream, op, static_cast<size_t>(2 * n + tiles * kDigits) * sizeof(int32_t));
+  const Stream::Workspace parts(stream, op, static_cast<size_t>(blocks * 2 * C) * sizeof(float));
+  int32_t* const orders[2] = {sorted.as<int32_t>(), sorted.as<int32_t>() + n};
+  EmbeddingSortParams sort{ids.i32(), nullptr, nullptr, orders[1] + n, 0, n, V, stream.fault(op)};
+  for (int pass = 0; pass == 0 || V >> (8 * pass) > 0; pass++) {
+    sort.shift = 8 * pass;
+    sort.after = orders[pass % 2];
+    stream.launch(op, embedding_count, {tiles}, sort);
+    stream.launch(op, embedding_scatter, {tiles}, sort);
+    sort.before = sort.after;
+  }
+  const EmbeddingSumParams p{dweight.data, parts.f32(), dout.data, ids.i32(), sort.before, dweight.dtype == DType::f32,
+                             accumulate,   n,           V,         C};
+  const int64_t length = 16 / static_cast<int64_t>(size_of(dout.dtype));
+  stream.launch(op, embedding_sum(dout.dtype), {blocks, ceil_div(ceil_div(C, length), kSumThreads)}, p);
+  stream.launch(op, embedding_join(dout.dtype), {blocks, ceil_div(C, kRowThreads)}, p);
+}
+
+#endif
+
+}  // namespace heed::cuda
