@@ -1,20 +1,11 @@
 #include "core/checks/softmax.h"
 
 #include "core/checks/checks.h"
+#include "core/checks/elementwise.h"
 #include "core/error.h"
 
 namespace heed {
 namespace {
-
-// Two elements of an output in one place would be a race.
-void expect_no_broadcast(const char* op, const char* name, const TensorView& view) {
-  char given[160];
-  if (view.empty()) return;
-  for (int d = 0; d < view.rank; d++)
-    if (view.strides[d] == 0 && view.shape[d] > 1)
-      fail(Code::shape, "%s: expected %s without broadcast dimensions, got a stride of 0 in shape %s", op, name,
-           shape_string(view, given, sizeof given));
-}
 
 void expect_output(const char* op, const char* name, const TensorView& view) {
   if (view.rank < 1) fail(Code::shape, "%s: expected %s with at least 1 dimension, got shape []", op, name);
