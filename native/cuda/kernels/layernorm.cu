@@ -81,7 +81,7 @@ __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwa
   const Slots<T> slots(C);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kGroups;
   for (int64_t row = row_of_group<kLanes>(); row < p.rows; row += step) {
-    const int64_t at = row * C;
+    const int64_t at = row * p.C;
     const T zero = from_float<T>(0);
     Slot<T> x[kSlots];
 #pragma unroll

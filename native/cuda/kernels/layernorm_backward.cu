@@ -90,7 +90,7 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
   float dweight[kSlots][kLength<T>] = {}, dbias[kSlots][kLength<T>] = {};
   const int64_t begin = blockIdx.x * p.rows_per_block, end = min(begin + p.rows_per_block, p.rows);
   for (int64_t row = begin + group; row < end; row += kGroups) {
-    const int64_t at = row * C;
+    const int64_t at = row * p.C;
     const float mean = p.mean[row], rstd = p.rstd[row];
     Slot<T> x[kSlots], dy[kSlots], dsum[kSlots];  // all loads are on their way before the first is waited for
 #pragma unroll
