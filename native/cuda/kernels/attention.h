@@ -106,23 +106,6 @@ __device__ __forceinline__ uint32_t kept_keys(const AttentionParams& p, int64_t 
   return static_cast<uint32_t>(bits >> skip);
 }
 
-// Elements [c, c + 8) of a row, zeros beyond D.
-template <class T>
-__device__ __forceinline__ void load_part(float (&x)[8], const T* row, int c, const AttentionParams& p) {
-  constexpr int kVector = 16 / sizeof(T);
-  if (p.aligned && c + 8 <= p.D) {
-#pragma unroll
-    for (int i = 0; i < 8; i += kVector) {
-      const auto part = Vector<T, kVector>::load(row + c + i);
-#pragma unroll
-      for (int e = 0; e < kVector; e++) x[i + e] = to_float(part.at[e]);
-    }
-  } else {
-#pragma unroll
-    for (int e = 0; e < 8; e++) x[e] = c + e < p.D ? to_float(row[c + e]) : 0;
-  }
-}
-
 // 2^x to 2 ulp; 0 of -infinity.
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;

@@ -8,6 +8,19 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
+// Elements [c, c + 8) of a row, zeros beyond D.
+template <class T>
+__device__ __forceinline__ void load_part(float (&x)[8], const T* row, int c, const AttentionParams& p) {
+  if (p.aligned && c + 8 <= p.D) {
+    const auto part = Vector<T, 8>::load(row + c);
+#pragma unroll
+    for (int e = 0; e < 8; e++) x[e] = to_float(part.at[e]);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 8; e++) x[e] = c + e < p.D ? to_float(row[c + e]) : 0;
+  }
+}
+
 // rowsum(dout ∘ out) of the warp's 16 rows, 8 lanes a row; dout is in shared memory.
 template <class T, int kD>
 __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBackwardParams& p, const T* dout,

@@ -1,7 +1,8 @@
 // Attention of up to kR query rows of a group over many keys, the decoding of one token above all: it reads each key
 // and value once and is bound by that, so it multiplies with ordinary instructions, in f32, and keeps nothing in shared
-// memory. kLanes lanes share a key, each with 8 of its elements; the 128 / kLanes teams of a block take turns at the
-// keys of one split (Flash-Decoding), each with an online softmax of its own, and are merged at the end.
+// memory. kLanes lanes share a key, each with 8 of its elements in one or two vectors of 16 bytes; the 128 / kLanes
+// teams of a block take turns at the keys of one split (Flash-Decoding), each with an online softmax of its own, and
+// are merged at the end.
 #include "cuda/kernels/attention_split.h"
 
 namespace heed::cuda {
@@ -9,6 +10,41 @@ namespace heed::cuda {
 constexpr int kDecodeThreads = 128;
 
 #if HEED_DEVICE_CODE
+
+// Which elements of a row a lane has: vectors of 16 bytes, lane after lane.
+template <class T, int kLanes>
+struct Part {
+  static constexpr int kVector = 16 / sizeof(T);
+
+  // Zeros beyond D.
+  __device__ __forceinline__ static void load(float (&x)[8], const T* row, const AttentionParams& p) {
+#pragma unroll
+    for (int i = 0; i < 8; i += kVector) {
+      const int c = i * kLanes + threadIdx.x % kLanes * kVector;
+      if (p.aligned && c + kVector <= p.D) {
+        const auto part = Vector<T, kVector>::load(row + c);
+#pragma unroll
+        for (int e = 0; e < kVector; e++) x[i + e] = to_float(part.at[e]);
+      } else {
+#pragma unroll
+        for (int e = 0; e < kVector; e++) x[i + e] = c + e < p.D ? to_float(row[c + e]) : 0;
+      }
+    }
+  }
+
+  // In shared memory vectors of 4 floats lie lane after lane, the second of each lane apart, so that neither writing
+  // nor reading a row has bank conflicts.
+  static constexpr int kSecond = kLanes * 4 + 16, kFloats = kSecond + kLanes * 4;
+  __device__ __forceinline__ static void store(float* row, const float (&x)[8]) {
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+      Vector<float, 4>{{x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]}}.store(row + i * kSecond +
+                                                                                   threadIdx.x % kLanes * 4);
+  }
+  __device__ __forceinline__ static int place(int d) {
+    return kVector == 8 ? d / 4 % 2 * kSecond + d / 8 * 4 + d % 4 : d / (4 * kLanes) * kSecond + d % (4 * kLanes);
+  }
+};
 
 // The softmax of one row so far, over some of its keys: maximum (in powers of two), sum, and a part of the output.
 struct RowState {
@@ -26,10 +62,11 @@ struct RowState {
 
 template <class T, int kLanes, int kR>
 __device__ void attention_decode(const AttentionForwardParams& p) {
+  using Elements = Part<T, kLanes>;
   constexpr int kTeams = kDecodeThreads / kLanes, kWarps = kDecodeThreads / 32;
   constexpr int kKeys = 4;  // of a team at once, so that enough loads are under way
   const AttentionParams& a = p.a;
-  const int team = threadIdx.x / kLanes, c = threadIdx.x % kLanes * 8;
+  const int team = threadIdx.x / kLanes;
   const ForwardItem item(p);
   const VisibleKeys visible(a, item.b);
   const int64_t first_row = item.block * kR;
@@ -44,7 +81,7 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
 #pragma unroll
   for (int r = 0; r < kR; r++) {
     const int row = min(r, count - 1);
-    load_part(q[r], rows.row<const T>(a.q, item.b, row), c, a);
+    Elements::load(q[r], rows.row<const T>(a.q, item.b, row), a);
 #pragma unroll
     for (int e = 0; e < 8; e++) q[r][e] *= a.scale_log2;
     row_end[r] = visible.end(rows.query(row));
@@ -55,8 +92,8 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
 #pragma unroll
     for (int j = 0; j < kKeys; j++) {
       const int key = min(first + j * kTeams + team, end - 1);
-      load_part(k[j], a.k.row<const T>(item.b, key, item.g), c, a);
-      load_part(v[j], a.v.row<const T>(item.b, key, item.g), c, a);
+      Elements::load(k[j], a.k.row<const T>(item.b, key, item.g), a);
+      Elements::load(v[j], a.v.row<const T>(item.b, key, item.g), a);
     }
 #pragma unroll
     for (int r = 0; r < kR; r++) {
@@ -88,7 +125,8 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
     }
   }
 
-  __shared__ float stats[kWarps][kR][2], sums[kWarps][kR][kLanes * 8];
+  __shared__ float stats[kWarps][kR][2];
+  __shared__ __align__(16) float sums[kWarps][kR][Elements::kFloats];
 #pragma unroll
   for (int r = 0; r < kR; r++) {
     RowState& row = state[r];
@@ -104,10 +142,7 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
       stats[warp][r][0] = row.m;
       stats[warp][r][1] = row.l;
     }
-    if (lane < kLanes)
-#pragma unroll
-      for (int e = 0; e < 8; e += 4)
-        Vector<float, 4>{{row.o[e], row.o[e + 1], row.o[e + 2], row.o[e + 3]}}.store(&sums[warp][r][c + e]);
+    if (lane < kLanes) Elements::store(sums[warp][r], row.o);
   }
   __syncthreads();
 
@@ -127,7 +162,7 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
     for (int d = threadIdx.x; d < a.D; d += kDecodeThreads) {
       float sum = 0;
 #pragma unroll
-      for (int w = 0; w < kWarps; w++) sum += weight[w] * sums[w][r][d];
+      for (int w = 0; w < kWarps; w++) sum += weight[w] * sums[w][r][Elements::place(d)];
       if (p.splits > 1)
         p.partial_out[partial * a.D + d] = sum;
       else

@@ -40,10 +40,14 @@ __device__ __forceinline__ void load_floats(float* tile, int count, int first, c
         continue;
       }
     const T* from = row(r) + first + c;
-    Float4 part;
+    Vector<T, 4> part;
+    if (p.aligned && elements == 4) {
+      part = Vector<T, 4>::load(from);
+    } else {
 #pragma unroll
-    for (int e = 0; e < 4; e++) part.at[e] = e < elements ? to_float(from[e]) : 0;
-    part.store(to);
+      for (int e = 0; e < 4; e++) part.at[e] = e < elements ? from[e] : from_float<T>(0);
+    }
+    Float4{{to_float(part.at[0]), to_float(part.at[1]), to_float(part.at[2]), to_float(part.at[3])}}.store(to);
   }
 }
 
