@@ -1,0 +1,41 @@
+// From the addresses of a warp's lanes to host memory: state spaces, bounds, alignment and the sanitizer's checks, and
+// the counters of memory traffic.
+#pragma once
+#include "simulator/shadow.h"
+#include "simulator/state.h"
+
+namespace heed::simulator {
+
+// Instruction::flags of memory instructions.
+enum AccessFlags : uint8_t {
+  narrow_address = 1,  // the address register has 32 bits
+  sign_extend = 2,     // of a loaded element
+  strong_access = 4,   // .volatile, .relaxed, .acquire, .release
+};
+
+// The addresses of the executing lanes in the instruction's own space (others: 0).
+void addresses(const Warp& warp, const Instruction& instruction, uint64_t* address);
+
+// Checks an access of `bytes` at `address` in `space` and says where it is on the host. Faults if it may not be made.
+void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t bytes, Access access, bool strong,
+             uint8_t** pointer);
+// addresses() and resolve().
+void locate(const Warp& warp, const Instruction& instruction, uint32_t bytes, Access access, uint8_t** pointer);
+
+// Which bytes of device memory a launch touched, for unique_load_bytes and unique_store_bytes.
+class Footprint {
+ public:
+  explicit Footprint(const Memory& memory);
+  ~Footprint();
+  void touch(bool store, uint64_t offset, uint32_t bytes);
+  uint64_t bytes(bool store) const;
+
+ private:
+  size_t bytes_;
+  uint8_t* bits_[2];
+};
+
+void count_global(const Warp& warp, const uint64_t* address, uint32_t lane_mask, uint32_t bytes, bool store);
+void count_shared(const Warp& warp, const uint64_t* address, uint32_t lane_mask, uint32_t bytes, bool store);
+
+}  // namespace heed::simulator

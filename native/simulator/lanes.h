@@ -1,0 +1,45 @@
+// The instructions that work lane by lane, compiled once for each instruction set of the host (lanes/*.cc) so that a
+// warp's 32 lanes are two or four vectors. `find_lanes` gives the handler of an operation; operands are the
+// instruction's slots a, b, c, the result goes to d (or to predicates p and q).
+#pragma once
+#include "simulator/arithmetic.h"
+#include "simulator/program.h"
+
+namespace heed::simulator {
+
+enum class Op : uint8_t {
+  mov, add, sub, mul, mul_hi, mul_wide, mad, mad_hi, mad_wide, fma, div, rem, min, max, abs, neg, sqrt, rcp,
+  and_, or_, xor_, not_, cnot, shl, shr, selp, slct, lop3, setp, set, cvt,
+};
+
+struct Operation {
+  Op op;
+  Type type;                              // of the operands; of cvt's result
+  Type from = Type::none;                 // of cvt's operand; of set's result
+  Comparison comparison = Comparison::eq;  // set, setp
+  bool ftz = false, saturate = false, nan = false;
+  Rounding rounding = Rounding::rn;
+};
+
+// What the instruction's fields mean to these handlers: setp and set: flags is the boolean operation with the predicate
+// q (setp's third operand); setp's results are p and the predicate number e. selp: q chooses. lop3: mode is the table.
+// A rounding other than rn is in mode.
+enum Combine : uint8_t { combine_none, combine_and, combine_or, combine_xor };
+
+using FindLanes = Handler (*)(const Operation& operation);
+namespace portable {
+Handler find_lanes(const Operation& operation);
+}
+#ifdef HEED_X86
+namespace avx2 {
+Handler find_lanes(const Operation& operation);
+}
+namespace avx512 {
+Handler find_lanes(const Operation& operation);
+}
+#endif
+
+// For the best instruction set of this machine; null if there is no such operation (or not here).
+Handler find_lanes(const Operation& operation);
+
+}  // namespace heed::simulator

@@ -1,0 +1,55 @@
+// Runs the warps of a block.
+//
+// A warp is a set of splits: lanes at one instruction. The split with the lowest program counter runs, and splits that
+// meet merge, so that lanes reconverge where the compiler's layout lets them, and no later than the instruction that
+// needs them: a barrier, a .sync instruction or a matrix instruction waits for the lanes of its mask, as Volta's
+// independent threads do. Now and then another split gets its turn, so that lanes may wait for each other in loops.
+//
+// The warps take turns of random length in random order; a turn ends early at a barrier. When no warp can go on, the
+// block is deadlocked, and what each is waiting for says why.
+#pragma once
+#include "simulator/shadow.h"
+#include "simulator/state.h"
+
+namespace heed::simulator {
+
+class Scheduler {
+ public:
+  explicit Scheduler(LaunchState& launch);
+  ~Scheduler();
+  // Runs one block to its end; the seed decides the order of its warps. Throws FaultError.
+  void run(const uint32_t index[3], uint64_t seed);
+
+  KernelCounters counters;
+
+ private:
+  enum class Turn : uint8_t { over, blocked, finished };
+
+  void start(Warp& warp, uint32_t index);
+  Turn turn(Warp& warp, uint32_t slice, bool lowest);
+  void branch_indexed(Warp& warp, size_t split, const Instruction& in, uint32_t mask);
+
+  // synchronise.cc: the split has come to an instruction that needs other lanes or warps. Afterwards it has passed it
+  // or waits.
+  void synchronise(Warp& warp, size_t split, const Instruction& in);
+  void take_waiting(Warp& warp, size_t& split);
+  void exchange(Warp& warp, size_t split, const Instruction& in);
+  void warp_barrier(Warp& warp, size_t split, const Instruction& in);
+  void all_lanes(Warp& warp, size_t split, const Instruction& in);
+  void arrive(Warp& warp, size_t split, const Instruction& in);
+  void release(int barrier);
+  [[noreturn]] void deadlock();
+  void account();
+
+  LaunchState& launch_;
+  Random random_;
+  Block block_;
+  std::vector<uint8_t> registers_, locals_, shared_;
+  std::vector<uint32_t> predicates_;
+  uint8_t* register_base_ = nullptr;
+  size_t register_stride_ = 0;
+  SharedShadow shadow_;
+  uint64_t accounted_ = 0;
+};
+
+}  // namespace heed::simulator
