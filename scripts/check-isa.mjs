@@ -12,8 +12,12 @@ const build = process.argv[2] ?? "build";
 let files = 0;
 const faults = [];
 
-for (const isa of ["avx2", "avx512"]) {
-  const folder = path.join(build, `CMakeFiles/heed_kernels_${isa}.dir`);
+const targets = ["avx2", "avx512"].flatMap((isa) => [
+  { isa, target: `heed_kernels_${isa}`, namespace: `heed::cpu::${isa}::` },
+  { isa, target: `heed_simulator_lanes_${isa}`, namespace: `heed::simulator::${isa}::` },
+]);
+for (const { isa, target, namespace } of targets) {
+  const folder = path.join(build, `CMakeFiles/${target}.dir`);
   const objects = existsSync(folder)
     ? readdirSync(folder, { recursive: true }).filter((name) => name.endsWith(".o"))
     : [];
@@ -27,7 +31,7 @@ for (const isa of ["avx2", "avx512"]) {
     for (const line of stdout.split("\n")) {
       const [, kind, name] = /^[0-9a-f]+ (\w) (.*)$/.exec(line) ?? [];
       const merged = kind && "WVuwv".includes(kind) && !harmless.includes(name);
-      if (merged && !name.includes(`heed::cpu::${isa}::`))
+      if (merged && !name.includes(namespace))
         faults.push(`${isa}/${path.basename(object)}: ${kind} ${name}`);
     }
   }

@@ -13,8 +13,9 @@ namespace {
   char hex[32];
   std::snprintf(hex, sizeof hex, "0x%llx", static_cast<unsigned long long>(address));
   fail(warp, lane, error_illegal_address,
-       std::string(kinds[static_cast<int>(access)]) + " of " + std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes") +
-           " of " + names[static_cast<int>(space)] + " memory at " + hex + ": " + why);
+       std::string(kinds[static_cast<int>(access)]) + " of " + std::to_string(bytes) +
+           (bytes == 1 ? " byte" : " bytes") + " of " + names[static_cast<int>(space)] + " memory at " + hex + ": " +
+           why);
 }
 
 void check_alignment(const Warp& warp, const uint64_t* address, uint32_t mask, uint32_t bytes) {
@@ -26,8 +27,7 @@ void check_alignment(const Warp& warp, const uint64_t* address, uint32_t mask, u
     if (address[lane] & (bytes - 1)) {
       char hex[32];
       std::snprintf(hex, sizeof hex, "0x%llx", static_cast<unsigned long long>(address[lane]));
-      fail(warp, lane, error_misaligned,
-           "misaligned access of " + std::to_string(bytes) + " bytes at address " + hex);
+      fail(warp, lane, error_misaligned, "misaligned access of " + std::to_string(bytes) + " bytes at address " + hex);
     }
   }
 }
@@ -127,10 +127,14 @@ void resolve_parameter(const Warp& warp, const uint64_t* address, uint32_t bytes
 
 Space window(uint64_t address) {
   switch (address >> 56) {
-    case 1: return Space::shared;
-    case 2: return Space::local;
-    case 3: return Space::parameter;
-    default: return Space::global;
+    case 1:
+      return Space::shared;
+    case 2:
+      return Space::local;
+    case 3:
+      return Space::parameter;
+    default:
+      return Space::global;
   }
 }
 
@@ -157,7 +161,8 @@ void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t by
     Warp part = warp;
     for (int s = 1; s < 6; s++) {
       if (!by_space[s]) continue;
-      if (by_space[s] == warp.mask) return resolve(warp, static_cast<Space>(s), address, bytes, access, strong, pointer);
+      if (by_space[s] == warp.mask)
+        return resolve(warp, static_cast<Space>(s), address, bytes, access, strong, pointer);
       part.mask = by_space[s];
       resolve(part, static_cast<Space>(s), address, bytes, access, strong, pointer);
     }
@@ -169,8 +174,12 @@ void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t by
       resolve_shared(warp, address, bytes, access, strong, pointer);
       if (warp.counters) count_shared(warp, address, warp.mask, bytes, access != Access::read);
       break;
-    case Space::local: resolve_local(warp, address, bytes, access, pointer); break;
-    case Space::parameter: resolve_parameter(warp, address, bytes, access, pointer); break;
+    case Space::local:
+      resolve_local(warp, address, bytes, access, pointer);
+      break;
+    case Space::parameter:
+      resolve_parameter(warp, address, bytes, access, pointer);
+      break;
     default:
       resolve_global(warp, space, address, bytes, access, pointer);
       if (warp.counters) count_global(warp, address, warp.mask, bytes, access != Access::read);

@@ -49,8 +49,8 @@ void each_definition(const Body& body, const Statement& s, F&& f) {
 
 // One result, computed lane by lane from operands of its own width: it may overwrite an operand that dies.
 bool is_lanewise(const Body& body, const Statement& s) {
-  static const char* const others[] = {"shfl", "ld", "mma", "wmma", "movmatrix", "match", "redux", "vote", "atom", "bar",
-                                       "cvt", "activemask", "elect"};
+  static const char* const others[] = {"shfl", "ld",   "mma", "wmma", "movmatrix",  "match", "redux",
+                                       "vote", "atom", "bar", "cvt",  "activemask", "elect"};
   for (const char* opcode : others)
     if (starts(s.opcode, opcode)) return false;
   for (uint32_t i = 0; i < s.count; i++) {
@@ -183,9 +183,10 @@ std::vector<Interval> intervals(const Body& body) {
 }  // namespace
 
 uint32_t destinations(const Statement& statement) {
-  static const char* const none[] = {"st.", "stmatrix", "red.", "bra",  "brx",      "ret",    "exit",  "cp.",
-                                     "membar", "fence", "trap", "brkpt", "prefetch", "wmma.store", "nanosleep",
-                                     "discard", "pmevent", ".branchtargets", "griddepcontrol", "applypriority"};
+  static const char* const none[] = {
+      "st.",     "stmatrix",       "red.",           "bra",          "brx",      "ret",        "exit",      "cp.",
+      "membar",  "fence",          "trap",           "brkpt",        "prefetch", "wmma.store", "nanosleep", "discard",
+      "pmevent", ".branchtargets", "griddepcontrol", "applypriority"};
   const std::string_view o = statement.opcode;
   for (const char* opcode : none)
     if (starts(o, opcode)) return 0;
@@ -226,8 +227,7 @@ void propagate_constants(Body& body) {
   }
   // The registers are still written where an address is based on one; without a use they go.
   std::vector<char> used(body.registers.size());
-  for (const Statement& s : body.statements)
-    each_use(body, s, [&](int32_t r) { used[static_cast<size_t>(r)] = 1; });
+  for (const Statement& s : body.statements) each_use(body, s, [&](int32_t r) { used[static_cast<size_t>(r)] = 1; });
   for (size_t r = 0; r < body.registers.size(); r++)
     if (source[r] != UINT32_MAX && definitions[r] == 1 && !used[r]) {
       Statement& s = body.statements[source[r]];

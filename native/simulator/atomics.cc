@@ -31,8 +31,8 @@ void apply(Warp& warp, const Instruction& in, F f) {
   for (uint32_t m = warp.mask; m; m &= m - 1) {
     const int i = __builtin_ctz(m);
     const Value x = bits_as<Value>(static_cast<Bits>(b[i])), y = bits_as<Value>(static_cast<Bits>(c[i]));
-    const Bits old =
-        exchange<Bits>(pointer[i], [&](Bits now) { return bits_as<Bits>(static_cast<Value>(f(bits_as<Value>(now), x, y))); });
+    const Bits old = exchange<Bits>(
+        pointer[i], [&](Bits now) { return bits_as<Bits>(static_cast<Value>(f(bits_as<Value>(now), x, y))); });
     if (in.d != no_slot) lanes<Stored>(warp, in.d)[i] = old;
   }
 }
@@ -41,12 +41,12 @@ template <class T>
 Handler find_integer(Atomic operation) {
   using U = std::make_unsigned_t<T>;
   switch (operation) {
-#define CASE(name, expression)                                                                      \
-  case Atomic::name:                                                                                \
-    return [](Warp& w, const Instruction& in) {                                                     \
+#define CASE(name, expression)                                                                       \
+  case Atomic::name:                                                                                 \
+    return [](Warp& w, const Instruction& in) {                                                      \
       apply<U, T>(w, in, []([[maybe_unused]] T m, [[maybe_unused]] T b, [[maybe_unused]] T c) -> T { \
-        return static_cast<T>(expression);                                                          \
-      });                                                                                           \
+        return static_cast<T>(expression);                                                           \
+      });                                                                                            \
     };
     CASE(add, static_cast<U>(m) + static_cast<U>(b))
     CASE(inc, m >= b ? 0 : m + 1)
@@ -84,7 +84,8 @@ Handler find_half(Atomic operation) {
       return [](Warp& w, const Instruction& in) {
         apply<uint16_t, uint16_t>(w, in, [](uint16_t m, uint16_t b, uint16_t) { return H::max(m, b); });
       };
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -108,7 +109,8 @@ Handler find_pair(Atomic operation) {
           return pair([](uint16_t x, uint16_t y) { return H::max(x, y); }, m, b);
         });
       };
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -117,20 +119,32 @@ Handler find_pair(Atomic operation) {
 Handler find_atomic(Atomic operation, Type type) {
   switch (type) {
     case Type::b16:
-    case Type::u16: return find_integer<uint16_t>(operation);
-    case Type::s32: return find_integer<int32_t>(operation);
+    case Type::u16:
+      return find_integer<uint16_t>(operation);
+    case Type::s32:
+      return find_integer<int32_t>(operation);
     case Type::b32:
-    case Type::u32: return find_integer<uint32_t>(operation);
-    case Type::s64: return find_integer<int64_t>(operation);
+    case Type::u32:
+      return find_integer<uint32_t>(operation);
+    case Type::s64:
+      return find_integer<int64_t>(operation);
     case Type::b64:
-    case Type::u64: return find_integer<uint64_t>(operation);
-    case Type::f32: return operation == Atomic::add ? find_add<uint32_t, float>() : nullptr;
-    case Type::f64: return operation == Atomic::add ? find_add<uint64_t, double>() : nullptr;
-    case Type::f16: return find_half<Type::f16>(operation);
-    case Type::bf16: return find_half<Type::bf16>(operation);
-    case Type::f16x2: return find_pair<Type::f16>(operation);
-    case Type::bf16x2: return find_pair<Type::bf16>(operation);
-    default: return nullptr;
+    case Type::u64:
+      return find_integer<uint64_t>(operation);
+    case Type::f32:
+      return operation == Atomic::add ? find_add<uint32_t, float>() : nullptr;
+    case Type::f64:
+      return operation == Atomic::add ? find_add<uint64_t, double>() : nullptr;
+    case Type::f16:
+      return find_half<Type::f16>(operation);
+    case Type::bf16:
+      return find_half<Type::bf16>(operation);
+    case Type::f16x2:
+      return find_pair<Type::f16>(operation);
+    case Type::bf16x2:
+      return find_pair<Type::bf16>(operation);
+    default:
+      return nullptr;
   }
 }
 

@@ -9,38 +9,37 @@ namespace heed::simulator {
 namespace {
 
 const std::unordered_map<std::string_view, Special>& specials() {
-  static const std::unordered_map<std::string_view, Special> map = {
-      {"%tid.x", Special::tid_x},
-      {"%tid.y", Special::tid_y},
-      {"%tid.z", Special::tid_z},
-      {"%ntid.x", Special::ntid_x},
-      {"%ntid.y", Special::ntid_y},
-      {"%ntid.z", Special::ntid_z},
-      {"%ctaid.x", Special::ctaid_x},
-      {"%ctaid.y", Special::ctaid_y},
-      {"%ctaid.z", Special::ctaid_z},
-      {"%nctaid.x", Special::nctaid_x},
-      {"%nctaid.y", Special::nctaid_y},
-      {"%nctaid.z", Special::nctaid_z},
-      {"%laneid", Special::laneid},
-      {"%warpid", Special::warpid},
-      {"%nwarpid", Special::nwarpid},
-      {"%smid", Special::smid},
-      {"%nsmid", Special::nsmid},
-      {"%gridid", Special::gridid},
-      {"%lanemask_eq", Special::lanemask_eq},
-      {"%lanemask_le", Special::lanemask_le},
-      {"%lanemask_lt", Special::lanemask_lt},
-      {"%lanemask_ge", Special::lanemask_ge},
-      {"%lanemask_gt", Special::lanemask_gt},
-      {"%clock", Special::clock},
-      {"%clock_hi", Special::clock_hi},
-      {"%clock64", Special::clock64},
-      {"%globaltimer", Special::globaltimer},
-      {"%globaltimer_lo", Special::globaltimer_lo},
-      {"%globaltimer_hi", Special::globaltimer_hi},
-      {"%dynamic_smem_size", Special::dynamic_smem_size},
-      {"%total_smem_size", Special::total_smem_size}};
+  static const std::unordered_map<std::string_view, Special> map = {{"%tid.x", Special::tid_x},
+                                                                    {"%tid.y", Special::tid_y},
+                                                                    {"%tid.z", Special::tid_z},
+                                                                    {"%ntid.x", Special::ntid_x},
+                                                                    {"%ntid.y", Special::ntid_y},
+                                                                    {"%ntid.z", Special::ntid_z},
+                                                                    {"%ctaid.x", Special::ctaid_x},
+                                                                    {"%ctaid.y", Special::ctaid_y},
+                                                                    {"%ctaid.z", Special::ctaid_z},
+                                                                    {"%nctaid.x", Special::nctaid_x},
+                                                                    {"%nctaid.y", Special::nctaid_y},
+                                                                    {"%nctaid.z", Special::nctaid_z},
+                                                                    {"%laneid", Special::laneid},
+                                                                    {"%warpid", Special::warpid},
+                                                                    {"%nwarpid", Special::nwarpid},
+                                                                    {"%smid", Special::smid},
+                                                                    {"%nsmid", Special::nsmid},
+                                                                    {"%gridid", Special::gridid},
+                                                                    {"%lanemask_eq", Special::lanemask_eq},
+                                                                    {"%lanemask_le", Special::lanemask_le},
+                                                                    {"%lanemask_lt", Special::lanemask_lt},
+                                                                    {"%lanemask_ge", Special::lanemask_ge},
+                                                                    {"%lanemask_gt", Special::lanemask_gt},
+                                                                    {"%clock", Special::clock},
+                                                                    {"%clock_hi", Special::clock_hi},
+                                                                    {"%clock64", Special::clock64},
+                                                                    {"%globaltimer", Special::globaltimer},
+                                                                    {"%globaltimer_lo", Special::globaltimer_lo},
+                                                                    {"%globaltimer_hi", Special::globaltimer_hi},
+                                                                    {"%dynamic_smem_size", Special::dynamic_smem_size},
+                                                                    {"%total_smem_size", Special::total_smem_size}};
   return map;
 }
 
@@ -347,7 +346,7 @@ class BodyParser {
       a.bits = number.bits;
       if (negative)
         a.bits = number.kind == Number::integer ? ~a.bits + 1
-                                                : a.bits ^ uint64_t{1} << (number.kind == Number::f32 ? 31 : 63);
+                                                : a.bits ^ uint64_t { 1 } << (number.kind == Number::f32 ? 31 : 63);
       return a;
     }
     const uint32_t line = lexer.peek().line;

@@ -29,7 +29,7 @@ std::string Counters::json() const {
     if (result.size() > 1) result += ", ";
     result += "\"" + kernel + "\": {";
     const char* separator = "";
-#define X(name)                                                               \
+#define X(name)                                                                         \
   result += separator + std::string("\"" #name "\": ") + std::to_string(counters.name); \
   separator = ", ";
     HEED_SIMULATOR_COUNTERS(X)

@@ -83,8 +83,9 @@ Type Decoder::type(size_t i) const {
 
 Rounding Decoder::rounding() const {
   static const std::pair<std::string_view, Rounding> names[] = {
-      {"rn", Rounding::rn},   {"rz", Rounding::rz},   {"rm", Rounding::rm},   {"rp", Rounding::rp},  {"rna", Rounding::rna},
-      {"rni", Rounding::rni}, {"rzi", Rounding::rzi}, {"rmi", Rounding::rmi}, {"rpi", Rounding::rpi}};
+      {"rn", Rounding::rn},   {"rz", Rounding::rz},   {"rm", Rounding::rm},
+      {"rp", Rounding::rp},   {"rna", Rounding::rna}, {"rni", Rounding::rni},
+      {"rzi", Rounding::rzi}, {"rmi", Rounding::rmi}, {"rpi", Rounding::rpi}};
   for (const auto& [name, rounding] : names)
     if (has(name)) return rounding;
   return Rounding::none;
@@ -145,7 +146,8 @@ Slot Decoder::source(const Argument& a, Type type) {
         return slot;
       }
       return constant(a.bits, wide);
-    default: fail("expected a register or a number");
+    default:
+      fail("expected a register or a number");
   }
 }
 

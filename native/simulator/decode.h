@@ -81,7 +81,7 @@ class Decoder {
   std::vector<uint32_t> first_instruction_;  // of each statement
 
   const Statement* statement_ = nullptr;
-  std::string_view opcode_;                   // before the first dot
+  std::string_view opcode_;  // before the first dot
   std::vector<std::string_view> modifiers_;
   Instruction in_;
 };

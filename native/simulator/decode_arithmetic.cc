@@ -106,10 +106,10 @@ bool Decoder::arithmetic() {
     int sources;
   };
   static const Entry entries[] = {
-      {"add", Op::add, 2},   {"sub", Op::sub, 2},   {"mul", Op::mul, 2},   {"mad", Op::mad, 3},  {"fma", Op::fma, 3},
-      {"div", Op::div, 2},   {"rem", Op::rem, 2},   {"min", Op::min, 2},   {"max", Op::max, 2},  {"abs", Op::abs, 1},
-      {"neg", Op::neg, 1},   {"sqrt", Op::sqrt, 1}, {"rcp", Op::rcp, 1},   {"and", Op::and_, 2}, {"or", Op::or_, 2},
-      {"xor", Op::xor_, 2},  {"not", Op::not_, 1},  {"cnot", Op::cnot, 1}};
+      {"add", Op::add, 2},  {"sub", Op::sub, 2},   {"mul", Op::mul, 2},  {"mad", Op::mad, 3},  {"fma", Op::fma, 3},
+      {"div", Op::div, 2},  {"rem", Op::rem, 2},   {"min", Op::min, 2},  {"max", Op::max, 2},  {"abs", Op::abs, 1},
+      {"neg", Op::neg, 1},  {"sqrt", Op::sqrt, 1}, {"rcp", Op::rcp, 1},  {"and", Op::and_, 2}, {"or", Op::or_, 2},
+      {"xor", Op::xor_, 2}, {"not", Op::not_, 1},  {"cnot", Op::cnot, 1}};
   for (const Entry& entry : entries) {
     if (entry.name != opcode_ || approx || has("xorsign")) continue;
     Op op = entry.op;
@@ -312,8 +312,7 @@ bool Decoder::rare() {
   const Type t = type();
   in_.execute = find_scalar(name, t);
   if (!in_.execute) return false;
-  in_.flags = static_cast<uint8_t>((has("ftz") ? 1 : 0) |
-                                   (has("wrap") || has("shiftamt") || has("NaN") ? 2 : 0) |
+  in_.flags = static_cast<uint8_t>((has("ftz") ? 1 : 0) | (has("wrap") || has("shiftamt") || has("NaN") ? 2 : 0) |
                                    (has("xorsign") ? 4 : 0) | (has("sat") ? 8 : 0) | (has("relu") ? 16 : 0));
   if (opcode_ == "testp") {
     static const std::pair<std::string_view, FloatTest> tests[] = {
@@ -326,9 +325,9 @@ bool Decoder::rare() {
     return true;
   }
   if (opcode_ == "prmt") {
-    static const std::pair<std::string_view, Permute> kinds[] = {
-        {"f4e", Permute::f4e}, {"b4e", Permute::b4e}, {"rc8", Permute::rc8},
-        {"ecl", Permute::ecl}, {"ecr", Permute::ecr}, {"rc16", Permute::rc16}};
+    static const std::pair<std::string_view, Permute> kinds[] = {{"f4e", Permute::f4e}, {"b4e", Permute::b4e},
+                                                                 {"rc8", Permute::rc8}, {"ecl", Permute::ecl},
+                                                                 {"ecr", Permute::ecr}, {"rc16", Permute::rc16}};
     for (const auto& [text, kind] : kinds)
       if (has(text)) in_.mode = static_cast<uint8_t>(kind);
   }

@@ -73,8 +73,8 @@ void Decoder::load_or_store(bool is_load) {
 
 void Decoder::atomic(bool returns) {
   static const std::pair<std::string_view, Atomic> names[] = {
-      {"add", Atomic::add}, {"inc", Atomic::inc},  {"dec", Atomic::dec},  {"min", Atomic::min},   {"max", Atomic::max},
-      {"and", Atomic::and_}, {"or", Atomic::or_}, {"xor", Atomic::xor_}, {"exch", Atomic::exch}, {"cas", Atomic::cas}};
+      {"add", Atomic::add},  {"inc", Atomic::inc}, {"dec", Atomic::dec},  {"min", Atomic::min},   {"max", Atomic::max},
+      {"and", Atomic::and_}, {"or", Atomic::or_},  {"xor", Atomic::xor_}, {"exch", Atomic::exch}, {"cas", Atomic::cas}};
   const Type t = type();
   for (const auto& [name, operation] : names) {
     if (!has(name)) continue;

@@ -209,10 +209,9 @@ void Decoder::wmma() {
       in_.b = constant(call->by_rows ? row_length : column_length, false);
     }
     in_.e = list(std::move(registers));
-    program_->access_shift =
-        std::min(program_->access_shift, call->fragment->element_bytes == 4   ? 2u
-                                         : call->fragment->element_bytes == 2 ? 1u
-                                                                              : 0u);
+    program_->access_shift = std::min(program_->access_shift, call->fragment->element_bytes == 4   ? 2u
+                                                              : call->fragment->element_bytes == 2 ? 1u
+                                                                                                   : 0u);
     in_.target = data(call);
     in_.execute = loads ? load_fragment : store_fragment;
     return;

@@ -15,9 +15,9 @@ void fill(const Warp& warp, Slot slot, uint32_t value) {
 }  // namespace
 
 void shuffle_lanes(Warp& warp, const Instruction& in) {
-  const Shuffled shuffled = shuffle(static_cast<Shuffle>(in.mode), lanes<uint32_t>(warp, in.a),
-                                    lanes<uint32_t>(warp, in.b), lanes<uint32_t>(warp, in.c), warp.mask,
-                                    lanes<uint32_t>(warp, in.d));
+  const Shuffled shuffled =
+      shuffle(static_cast<Shuffle>(in.mode), lanes<uint32_t>(warp, in.a), lanes<uint32_t>(warp, in.b),
+              lanes<uint32_t>(warp, in.c), warp.mask, lanes<uint32_t>(warp, in.d));
   if (in.p.index) set_predicate(warp, in.p, shuffled.in_range);
 }
 

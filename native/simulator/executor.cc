@@ -100,8 +100,8 @@ std::optional<Fault> run(const Launch& launch, Memory& memory, const Options& op
   state.threads = static_cast<uint32_t>(threads);
   state.warps = (state.threads + warp_size - 1) / warp_size;
   state.dynamic_bytes = launch.dynamic_shared_bytes;
-  state.shared_bytes = launch.dynamic_shared_bytes ? program->dynamic_shared + launch.dynamic_shared_bytes
-                                                   : program->shared_bytes;
+  state.shared_bytes =
+      launch.dynamic_shared_bytes ? program->dynamic_shared + launch.dynamic_shared_bytes : program->shared_bytes;
   if (state.shared_bytes > options.shared_limit)
     return invalid(launch, std::to_string(state.shared_bytes) + " bytes of shared memory; at most " +
                                std::to_string(options.shared_limit) + " are possible");

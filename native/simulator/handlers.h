@@ -9,8 +9,8 @@ namespace heed::simulator {
 
 // ---- load_store.cc: address in a + offset; registers in d, or the lists[e] of `count` > 1. `width`: of the registers.
 void load(Warp& warp, const Instruction& in);
-void store(Warp& warp, const Instruction& in);       // value in d
-void load_uniform(Warp& warp, const Instruction& in);  // of a kernel parameter at offset
+void store(Warp& warp, const Instruction& in);            // value in d
+void load_uniform(Warp& warp, const Instruction& in);     // of a kernel parameter at offset
 void convert_address(Warp& warp, const Instruction& in);  // cvta: mode: to generic; space
 void is_space(Warp& warp, const Instruction& in);         // isspacep: p
 void read_special(Warp& warp, const Instruction& in);     // mode: the register
@@ -24,9 +24,10 @@ enum class Atomic : uint8_t { add, inc, dec, min, max, and_, or_, xor_, exch, ca
 Handler find_atomic(Atomic operation, Type type);  // null if there is none
 
 // ---- async_copy.cc
-void async_copy(Warp& warp, const Instruction& in);  // to a + offset from b + target, `bytes`; c: source size; q: ignore
+void async_copy(Warp& warp,
+                const Instruction& in);  // to a + offset from b + target, `bytes`; c: source size; q: ignore
 void async_commit(Warp& warp, const Instruction& in);
-void async_wait(Warp& warp, const Instruction& in);      // e: groups that may be pending
+void async_wait(Warp& warp, const Instruction& in);  // e: groups that may be pending
 void async_wait_all(Warp& warp, const Instruction& in);
 
 // ---- matrices.cc
@@ -42,7 +43,7 @@ void multiply_matrices(Warp& warp, const Instruction& in);  // lists[e]: a, b, c
 void multiply_f64(Warp& warp, const Instruction& in);       // lists[e]: a, b, c, c, d, d
 void load_matrices(Warp& warp, const Instruction& in);      // ldmatrix: lists[e]; mode: transposed
 void move_matrix_rows(Warp& warp, const Instruction& in);   // movmatrix
-void load_fragment(Warp& warp, const Instruction& in);      // wmma.load: lists[e]; b: stride; data[target]: FragmentCall
+void load_fragment(Warp& warp, const Instruction& in);  // wmma.load: lists[e]; b: stride; data[target]: FragmentCall
 void store_fragment(Warp& warp, const Instruction& in);
 
 // ---- exchange.cc: e: the slot of the member mask
@@ -56,8 +57,9 @@ void active_mask(Warp& warp, const Instruction& in);
 // ---- pack.cc: mov between a register and a vector: lists[e], elements of `bytes`
 void pack(Warp& warp, const Instruction& in);
 void unpack(Warp& warp, const Instruction& in);
-void move_predicate(Warp& warp, const Instruction& in);     // q → p
-void combine_predicates(Warp& warp, const Instruction& in);  // q and e (number, complement in flags 8) → p; mode: Combine
+void move_predicate(Warp& warp, const Instruction& in);  // q → p
+void combine_predicates(Warp& warp,
+                        const Instruction& in);  // q and e (number, complement in flags 8) → p; mode: Combine
 
 // ---- scalar.cc: what is rare, one lane after the other. Null if there is no such instruction.
 Handler find_scalar(std::string_view operation, Type type);

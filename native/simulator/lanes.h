@@ -8,14 +8,43 @@
 namespace heed::simulator {
 
 enum class Op : uint8_t {
-  mov, add, sub, mul, mul_hi, mul_wide, mad, mad_hi, mad_wide, fma, div, rem, min, max, abs, neg, sqrt, rcp,
-  and_, or_, xor_, not_, cnot, shl, shr, selp, slct, lop3, setp, set, cvt,
+  mov,
+  add,
+  sub,
+  mul,
+  mul_hi,
+  mul_wide,
+  mad,
+  mad_hi,
+  mad_wide,
+  fma,
+  div,
+  rem,
+  min,
+  max,
+  abs,
+  neg,
+  sqrt,
+  rcp,
+  and_,
+  or_,
+  xor_,
+  not_,
+  cnot,
+  shl,
+  shr,
+  selp,
+  slct,
+  lop3,
+  setp,
+  set,
+  cvt,
 };
 
 struct Operation {
   Op op;
-  Type type;                              // of the operands; of cvt's result
-  Type from = Type::none;                 // of cvt's operand; of set's result
+  Type type;                               // of the operands; of cvt's result
+  Type from = Type::none;                  // of cvt's operand; of set's result
   Comparison comparison = Comparison::eq;  // set, setp
   bool ftz = false, saturate = false, nan = false;
   Rounding rounding = Rounding::rn;

@@ -66,12 +66,12 @@ void Module::unload() {
 Type parse_type(std::string_view text) {
   if (!text.empty() && text[0] == '.') text.remove_prefix(1);
   static const std::unordered_map<std::string_view, Type> types = {
-      {"pred", Type::pred}, {"b8", Type::b8},       {"b16", Type::b16},       {"b32", Type::b32},
-      {"b64", Type::b64},   {"b128", Type::b128},   {"u8", Type::u8},         {"u16", Type::u16},
-      {"u32", Type::u32},   {"u64", Type::u64},     {"s8", Type::s8},         {"s16", Type::s16},
-      {"s32", Type::s32},   {"s64", Type::s64},     {"f16", Type::f16},       {"f16x2", Type::f16x2},
-      {"bf16", Type::bf16}, {"bf16x2", Type::bf16x2}, {"tf32", Type::tf32},   {"f32", Type::f32},
-      {"f64", Type::f64},   {"e4m3x2", Type::e4m3x2}, {"e5m2x2", Type::e5m2x2}};
+      {"pred", Type::pred},   {"b8", Type::b8},     {"b16", Type::b16},       {"b32", Type::b32},   {"b64", Type::b64},
+      {"b128", Type::b128},   {"u8", Type::u8},     {"u16", Type::u16},       {"u32", Type::u32},   {"u64", Type::u64},
+      {"s8", Type::s8},       {"s16", Type::s16},   {"s32", Type::s32},       {"s64", Type::s64},   {"f16", Type::f16},
+      {"f16x2", Type::f16x2}, {"bf16", Type::bf16}, {"bf16x2", Type::bf16x2}, {"tf32", Type::tf32}, {"f32", Type::f32},
+      {"f64", Type::f64},
+  };
   const auto it = types.find(text);
   return it == types.end() ? Type::none : it->second;
 }
@@ -129,7 +129,7 @@ Declaration parse_declaration(Lexer& lexer) {
   return declaration;
 }
 
-std::vector<Parameter> parse_parameters(Lexer& lexer, uint32_t* bytes) {
+static std::vector<Parameter> parse_parameters(Lexer& lexer, uint32_t* bytes) {
   std::vector<Parameter> parameters;
   uint32_t offset = 0;
   if (lexer.accept('(')) {
@@ -274,7 +274,7 @@ class ModuleParser {
       const Token token = lexer_.next();
       const Number number = parse_number(token.text, token.line);
       bits = number.bits;
-      if (negative) bits = number.kind == Number::integer ? ~bits + 1 : bits ^ uint64_t{1} << 63;
+      if (negative) bits = number.kind == Number::integer ? ~bits + 1 : bits ^ uint64_t { 1 } << 63;
       if (number.kind == Number::f64 && element == 4) {
         double value;
         std::memcpy(&value, &bits, 8);

@@ -37,8 +37,7 @@ void unpack(Warp& warp, const Instruction& in) {
   for (uint32_t m = warp.mask; m; m &= m - 1) {
     const int lane = __builtin_ctz(m);
     const uint64_t bits = value(warp, in.a, in.width, lane);
-    for (size_t j = 0; j < slots.size(); j++)
-      put(warp, slots[j], in.bytes, lane, bits >> 8 * in.bytes * j);
+    for (size_t j = 0; j < slots.size(); j++) put(warp, slots[j], in.bytes, lane, bits >> 8 * in.bytes * j);
   }
 }
 

@@ -36,7 +36,8 @@ std::string text_at(const Warp& warp, int lane, uint64_t address) {
   return text;
 }
 
-// printf as CUDA has it: 32-bit integers take 4 bytes of the buffer, the others and doubles 8, each aligned to its size.
+// printf as CUDA has it: 32-bit integers take 4 bytes of the buffer, the others and doubles 8, each aligned to its
+// size.
 std::string formatted(const Warp& warp, int lane, const std::string& format, uint64_t values) {
   std::string out;
   uint64_t offset = 0;
@@ -105,8 +106,8 @@ void print(Warp& warp, const Instruction& in) {
     const std::string format = text_at(warp, lane, local_value<uint64_t>(warp, lane, parameters[1]));
     const std::string text = formatted(warp, lane, format, local_value<uint64_t>(warp, lane, parameters[2]));
     const int32_t count = static_cast<int32_t>(text.size());
-    std::memcpy(warp.local + static_cast<size_t>(lane) * warp.block->launch->program->local_bytes + parameters[0], &count,
-                sizeof count);
+    std::memcpy(warp.local + static_cast<size_t>(lane) * warp.block->launch->program->local_bytes + parameters[0],
+                &count, sizeof count);
     std::lock_guard<std::mutex> lock(mutex);
     std::fputs(text.c_str(), stdout);
     std::fflush(stdout);

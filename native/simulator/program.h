@@ -45,25 +45,51 @@ Declaration parse_declaration(Lexer& lexer);
 // ---- statements
 
 enum class Special : uint8_t {
-  tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z, nctaid_x, nctaid_y, nctaid_z,
-  laneid, warpid, nwarpid, smid, nsmid, gridid,
-  lanemask_eq, lanemask_le, lanemask_lt, lanemask_ge, lanemask_gt,
-  clock, clock_hi, clock64, globaltimer, globaltimer_lo, globaltimer_hi,
-  dynamic_smem_size, total_smem_size,
+  tid_x,
+  tid_y,
+  tid_z,
+  ntid_x,
+  ntid_y,
+  ntid_z,
+  ctaid_x,
+  ctaid_y,
+  ctaid_z,
+  nctaid_x,
+  nctaid_y,
+  nctaid_z,
+  laneid,
+  warpid,
+  nwarpid,
+  smid,
+  nsmid,
+  gridid,
+  lanemask_eq,
+  lanemask_le,
+  lanemask_lt,
+  lanemask_ge,
+  lanemask_gt,
+  clock,
+  clock_hi,
+  clock64,
+  globaltimer,
+  globaltimer_lo,
+  globaltimer_hi,
+  dynamic_smem_size,
+  total_smem_size,
 };
 
 struct Argument {
   enum class Kind : uint8_t { sink, reg, immediate, address, special, label, vector, name };
   Kind kind = Kind::sink;
-  bool negated = false;                     // !p
-  Number::Kind number = Number::integer;    // of an immediate
-  bool has_base = false;                    // an address with a register
-  bool dynamic = false;                     // of dynamic shared memory
-  int32_t reg = -1;                         // the register; a vector's first argument; a label's statement
-  int32_t second = -1;                      // the predicate of d|p; a vector's length
-  uint64_t bits = 0;                        // an immediate; an address's offset
-  Space space = Space::generic;             // where a variable named in an address or operand lies
-  const Variable* variable = nullptr;       // a module variable, whose address is known once it is loaded
+  bool negated = false;                   // !p
+  Number::Kind number = Number::integer;  // of an immediate
+  bool has_base = false;                  // an address with a register
+  bool dynamic = false;                   // of dynamic shared memory
+  int32_t reg = -1;                       // the register; a vector's first argument; a label's statement
+  int32_t second = -1;                    // the predicate of d|p; a vector's length
+  uint64_t bits = 0;                      // an immediate; an address's offset
+  Space space = Space::generic;           // where a variable named in an address or operand lies
+  const Variable* variable = nullptr;     // a module variable, whose address is known once it is loaded
   std::string_view name;
 };
 
@@ -85,9 +111,9 @@ struct Body {
   std::vector<Statement> statements;
   std::vector<Argument> arguments;
   std::vector<Location> locations;
-  uint32_t shared_bytes = 0;   // static; the dynamic part begins behind it
+  uint32_t shared_bytes = 0;    // static; the dynamic part begins behind it
   uint32_t dynamic_shared = 0;  // where it begins
-  uint32_t local_bytes = 0;    // of a thread
+  uint32_t local_bytes = 0;     // of a thread
 };
 Body parse_body(const Kernel& kernel, const Module& module);
 
@@ -108,14 +134,14 @@ struct Predicate {
 };
 
 enum class Control : uint8_t {
-  next,             // execute() and go on
-  branch,           // to target
-  branch_indexed,   // by the register a into lists[e]
+  next,            // execute() and go on
+  branch,          // to target
+  branch_indexed,  // by the register a into lists[e]
   exit,
-  barrier,          // bar.sync, bar.red, bar.arrive
-  collective,       // execute() once all lanes named by the mask in c are here
-  aligned,          // execute() once all lanes are here
-  warp_barrier,     // bar.warp.sync
+  barrier,       // bar.sync, bar.red, bar.arrive
+  collective,    // execute() once all lanes named by the mask in c are here
+  aligned,       // execute() once all lanes are here
+  warp_barrier,  // bar.warp.sync
 };
 
 struct Warp;
@@ -129,13 +155,13 @@ struct Instruction {
   int32_t offset = 0;   // of an address; small immediates
   uint32_t target = 0;  // of a branch
   Predicate guard;
-  Predicate p, q;       // predicate operands or results
+  Predicate p, q;  // predicate operands or results
   Control control = Control::next;
   Space space = Space::generic;
-  uint8_t bytes = 0;    // of an element in memory
-  uint8_t count = 1;    // of elements
-  uint8_t width = 0;    // of a register: 2, 4, 8
-  uint8_t flags = 0;    // what the handler says
+  uint8_t bytes = 0;  // of an element in memory
+  uint8_t count = 1;  // of elements
+  uint8_t width = 0;  // of a register: 2, 4, 8
+  uint8_t flags = 0;  // what the handler says
   uint8_t mode = 0;
 };
 

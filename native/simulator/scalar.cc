@@ -48,24 +48,29 @@ void three(Warp& w, I in) {
 }
 
 // Handlers of an expression of a, b, c and the instruction.
-#define ONE(D, A, expression) \
-  +[](Warp& w, I in) { each<D>(w, in, [&](int i) { const A a = get<A>(w, in.a, i); return (expression); }); }
-#define TWO(D, A, B, expression)                       \
-  +[](Warp& w, I in) {                                 \
-    each<D>(w, in, [&](int i) {                        \
-      const A a = get<A>(w, in.a, i);                  \
-      const B b = get<B>(w, in.b, i);                  \
-      return (expression);                             \
-    });                                                \
+#define ONE(D, A, expression)         \
+  +[](Warp& w, I in) {                \
+    each<D>(w, in, [&](int i) {       \
+      const A a = get<A>(w, in.a, i); \
+      return (expression);            \
+    });                               \
   }
-#define THREE(D, A, B, C, expression)                  \
-  +[](Warp& w, I in) {                                 \
-    each<D>(w, in, [&](int i) {                        \
-      const A a = get<A>(w, in.a, i);                  \
-      const B b = get<B>(w, in.b, i);                  \
-      const C c = get<C>(w, in.c, i);                  \
-      return (expression);                             \
-    });                                                \
+#define TWO(D, A, B, expression)      \
+  +[](Warp& w, I in) {                \
+    each<D>(w, in, [&](int i) {       \
+      const A a = get<A>(w, in.a, i); \
+      const B b = get<B>(w, in.b, i); \
+      return (expression);            \
+    });                               \
+  }
+#define THREE(D, A, B, C, expression) \
+  +[](Warp& w, I in) {                \
+    each<D>(w, in, [&](int i) {       \
+      const A a = get<A>(w, in.a, i); \
+      const B b = get<B>(w, in.b, i); \
+      const C c = get<C>(w, in.c, i); \
+      return (expression);            \
+    });                               \
   }
 
 bool ftz(I in) { return in.flags & 1; }
@@ -97,14 +102,10 @@ using s64 = int64_t;
 
 Handler bits(std::string_view o, Type type) {
   const bool s = is_signed(type), wide = bytes_of(type) == 8, half = bytes_of(type) == 2;
-  if (o == "prmt")
-    return THREE(u32, u32, u32, u32, prmt(a, b, c, static_cast<Permute>(in.mode)));
+  if (o == "prmt") return THREE(u32, u32, u32, u32, prmt(a, b, c, static_cast<Permute>(in.mode)));
   if (o == "bfe") {
-    if (wide)
-      return s ? THREE(s64, s64, u32, u32, bfe_s64(a, b, c))
-               : THREE(u64, u64, u32, u32, bfe_u64(a, b, c));
-    return s ? THREE(s32, s32, u32, u32, bfe_s32(a, b, c))
-             : THREE(u32, u32, u32, u32, bfe_u32(a, b, c));
+    if (wide) return s ? THREE(s64, s64, u32, u32, bfe_s64(a, b, c)) : THREE(u64, u64, u32, u32, bfe_u64(a, b, c));
+    return s ? THREE(s32, s32, u32, u32, bfe_s32(a, b, c)) : THREE(u32, u32, u32, u32, bfe_u32(a, b, c));
   }
   if (o == "brev") {
     return wide ? ONE(u64, u64, brev(a)) : ONE(u32, u32, brev(a));
@@ -112,42 +113,29 @@ Handler bits(std::string_view o, Type type) {
   if (o == "popc") return wide ? ONE(u32, u64, popc(a)) : ONE(u32, u32, popc(a));
   if (o == "clz") return wide ? ONE(u32, u64, clz(a)) : ONE(u32, u32, clz(a));
   if (o == "bfind") {
-    if (wide)
-      return s ? ONE(u32, s64, bfind_s64(a, option(in)))
-               : ONE(u32, u64, bfind_u64(a, option(in)));
-    return s ? ONE(u32, s32, bfind_s32(a, option(in)))
-             : ONE(u32, u32, bfind_u32(a, option(in)));
+    if (wide) return s ? ONE(u32, s64, bfind_s64(a, option(in))) : ONE(u32, u64, bfind_u64(a, option(in)));
+    return s ? ONE(u32, s32, bfind_s32(a, option(in))) : ONE(u32, u32, bfind_u32(a, option(in)));
   }
   if (o == "bmsk") return TWO(u32, u32, u32, bmsk(a, b, option(in)));
   if (o == "szext") {
-    return s ? TWO(s32, s32, u32, szext_s32(a, b, option(in)))
-             : TWO(u32, u32, u32, szext_u32(a, b, option(in)));
+    return s ? TWO(s32, s32, u32, szext_s32(a, b, option(in))) : TWO(u32, u32, u32, szext_u32(a, b, option(in)));
   }
   if (o == "fns") return THREE(u32, u32, u32, s32, fns(a, b, c));
   if (o == "shf.l") return THREE(u32, u32, u32, u32, shf_l(a, b, c, option(in)));
   if (o == "shf.r") return THREE(u32, u32, u32, u32, shf_r(a, b, c, option(in)));
   // mode: whether a and b are signed.
-  if (o == "dp4a")
-    return THREE(u32, u32, u32, u32, dp4a(a, b, c, in.mode & 1, in.mode & 2));
-  if (o == "dp2a")
-    return THREE(u32, u32, u32, u32, dp2a(a, b, c, in.mode & 1, in.mode & 2, in.mode & 4));
+  if (o == "dp4a") return THREE(u32, u32, u32, u32, dp4a(a, b, c, in.mode & 1, in.mode & 2));
+  if (o == "dp2a") return THREE(u32, u32, u32, u32, dp2a(a, b, c, in.mode & 1, in.mode & 2, in.mode & 4));
   if (o == "sad") {
-    if (half)
-      return s ? THREE(u16, s16, s16, u16, sad_s(a, b, c, 16))
-               : THREE(u16, u16, u16, u16, sad_u(a, b, c, 16));
-    if (wide)
-      return s ? THREE(u64, s64, s64, u64, sad_s(a, b, c, 64))
-               : THREE(u64, u64, u64, u64, sad_u(a, b, c, 64));
-    return s ? THREE(u32, s32, s32, u32, sad_s(a, b, c, 32))
-             : THREE(u32, u32, u32, u32, sad_u(a, b, c, 32));
+    if (half) return s ? THREE(u16, s16, s16, u16, sad_s(a, b, c, 16)) : THREE(u16, u16, u16, u16, sad_u(a, b, c, 16));
+    if (wide) return s ? THREE(u64, s64, s64, u64, sad_s(a, b, c, 64)) : THREE(u64, u64, u64, u64, sad_u(a, b, c, 64));
+    return s ? THREE(u32, s32, s32, u32, sad_s(a, b, c, 32)) : THREE(u32, u32, u32, u32, sad_u(a, b, c, 32));
   }
   if (o == "mul24.lo") {
-    return s ? TWO(u32, u32, u32, mul24_lo(a, b, true))
-             : TWO(u32, u32, u32, mul24_lo(a, b, false));
+    return s ? TWO(u32, u32, u32, mul24_lo(a, b, true)) : TWO(u32, u32, u32, mul24_lo(a, b, false));
   }
   if (o == "mul24.hi") {
-    return s ? TWO(u32, u32, u32, mul24_hi(a, b, true))
-             : TWO(u32, u32, u32, mul24_hi(a, b, false));
+    return s ? TWO(u32, u32, u32, mul24_hi(a, b, true)) : TWO(u32, u32, u32, mul24_hi(a, b, false));
   }
   if (o == "mad24.lo") {
     return s ? THREE(u32, u32, u32, u32, mul24_lo(a, b, true) + c)
@@ -182,10 +170,11 @@ void with_carry(Warp& w, I in) {
   each<T>(w, in, [&](int i) {
     T x = get<T>(w, in.a, i), y = get<T>(w, in.b, i);
     if (in.mode & 8) {
-      const Wide product = in.flags & 32 ? static_cast<Wide>(static_cast<std::conditional_t<sizeof(T) == 8, __int128, s64>>(
-                                               static_cast<std::make_signed_t<T>>(x)) *
-                                           static_cast<std::make_signed_t<T>>(y))
-                                         : static_cast<Wide>(x) * y;
+      const Wide product = in.flags & 32
+                               ? static_cast<Wide>(static_cast<std::conditional_t<sizeof(T) == 8, __int128, s64>>(
+                                                       static_cast<std::make_signed_t<T>>(x)) *
+                                                   static_cast<std::make_signed_t<T>>(y))
+                               : static_cast<Wide>(x) * y;
       x = static_cast<T>(in.mode & 16 ? product >> 8 * sizeof(T) : product);
       y = get<T>(w, in.c, i);
     }
@@ -346,21 +335,32 @@ Handler find_scalar(std::string_view o, Type type) {
   }
   if (o == "set") {
     switch (type) {
-      case Type::f16: return set_halves<Type::f16, false>;
-      case Type::f16x2: return set_halves<Type::f16, true>;
-      case Type::bf16: return set_halves<Type::bf16, false>;
-      case Type::bf16x2: return set_halves<Type::bf16, true>;
-      default: return nullptr;
+      case Type::f16:
+        return set_halves<Type::f16, false>;
+      case Type::f16x2:
+        return set_halves<Type::f16, true>;
+      case Type::bf16:
+        return set_halves<Type::bf16, false>;
+      case Type::bf16x2:
+        return set_halves<Type::bf16, true>;
+      default:
+        return nullptr;
     }
   }
   switch (type) {
-    case Type::f16: return Halves<Type::f16, false>::find(o);
-    case Type::f16x2: return Halves<Type::f16, true>::find(o);
-    case Type::bf16: return Halves<Type::bf16, false>::find(o);
-    case Type::bf16x2: return Halves<Type::bf16, true>::find(o);
+    case Type::f16:
+      return Halves<Type::f16, false>::find(o);
+    case Type::f16x2:
+      return Halves<Type::f16, true>::find(o);
+    case Type::bf16:
+      return Halves<Type::bf16, false>::find(o);
+    case Type::bf16x2:
+      return Halves<Type::bf16, true>::find(o);
     case Type::f32:
-    case Type::f64: return approximate(o, type);
-    default: return bits(o, type);
+    case Type::f64:
+      return approximate(o, type);
+    default:
+      return bits(o, type);
   }
 }
 

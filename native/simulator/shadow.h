@@ -56,7 +56,7 @@ class SharedShadow {
   uint32_t shift_ = 2, warps_ = 0, granules_ = 0;
   uint32_t time_ = 1;
   std::vector<uint32_t> write_, read_, readers_;
-  std::vector<uint32_t> seen_;  // [warp][other warp]: accesses before this time are ordered
+  std::vector<uint32_t> seen_;   // [warp][other warp]: accesses before this time are ordered
   std::vector<uint32_t> floor_;  // least of seen_[warp], shifted as records are
   std::vector<uint32_t> joined_[barrier_count];
 };

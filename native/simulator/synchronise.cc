@@ -18,10 +18,14 @@ std::string hex(uint32_t mask) {
 void Scheduler::synchronise(Warp& warp, size_t split, const Instruction& in) {
   take_waiting(warp, split);
   switch (in.control) {
-    case Control::collective: return exchange(warp, split, in);
-    case Control::warp_barrier: return warp_barrier(warp, split, in);
-    case Control::aligned: return all_lanes(warp, split, in);
-    default: return arrive(warp, split, in);
+    case Control::collective:
+      return exchange(warp, split, in);
+    case Control::warp_barrier:
+      return warp_barrier(warp, split, in);
+    case Control::aligned:
+      return all_lanes(warp, split, in);
+    default:
+      return arrive(warp, split, in);
   }
 }
 
@@ -187,9 +191,14 @@ void Scheduler::release(int id) {
         case 1:
           for (uint32_t m = s.mask; m; m &= m - 1) lanes<uint32_t>(warp, in.d)[__builtin_ctz(m)] = barrier.votes;
           break;
-        case 2: set_predicate(warp, in.p, barrier.votes == barrier.voters ? full_mask : 0); break;
-        case 3: set_predicate(warp, in.p, barrier.votes ? full_mask : 0); break;
-        default: break;
+        case 2:
+          set_predicate(warp, in.p, barrier.votes == barrier.voters ? full_mask : 0);
+          break;
+        case 3:
+          set_predicate(warp, in.p, barrier.votes ? full_mask : 0);
+          break;
+        default:
+          break;
       }
       if (block_.shadow) block_.shadow->leave(warp.index, id);
       s.pc++;
@@ -218,7 +227,8 @@ void Scheduler::deadlock() {
   const auto other = [&](const Warp& warp, uint32_t lanes_of_warp) -> std::string {
     for (const Split& s : warp.splits) {
       if (!(s.mask & lanes_of_warp) || (s.pc == split->pc && s.state == split->state)) continue;
-      return thread_name(block_, warp.index * warp_size + static_cast<uint32_t>(__builtin_ctz(s.mask & lanes_of_warp))) +
+      return thread_name(block_,
+                         warp.index * warp_size + static_cast<uint32_t>(__builtin_ctz(s.mask & lanes_of_warp))) +
              " waits at " + place_name(program, s.pc);
     }
     if (const uint32_t gone = warp.exited & lanes_of_warp)

@@ -95,8 +95,7 @@ void count_shared(const Warp& warp, const uint64_t* address, uint32_t lane_mask,
     int n = 0;
     for (int lane = phase * lanes_a_phase; lane < (phase + 1) * lanes_a_phase; lane++) {
       if (!(lane_mask >> lane & 1)) continue;
-      for (uint32_t i = 0; i < std::max(bytes / 4, 1u); i++)
-        words[n++] = static_cast<uint32_t>(address[lane]) / 4 + i;
+      for (uint32_t i = 0; i < std::max(bytes / 4, 1u); i++) words[n++] = static_cast<uint32_t>(address[lane]) / 4 + i;
     }
     if (n == 0) continue;
     std::sort(words, words + n);

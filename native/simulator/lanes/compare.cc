@@ -9,31 +9,43 @@ template <Comparison C, class T>
 HEED_INLINE bool holds(T a, T b) {
   const bool unordered = a != a || b != b;
   switch (C) {
-    case Comparison::eq: return a == b;
-    case Comparison::ne: return !unordered && a != b;
+    case Comparison::eq:
+      return a == b;
+    case Comparison::ne:
+      return !unordered && a != b;
     case Comparison::lt:
-    case Comparison::lo: return a < b;
+    case Comparison::lo:
+      return a < b;
     case Comparison::le:
-    case Comparison::ls: return a <= b;
+    case Comparison::ls:
+      return a <= b;
     case Comparison::gt:
-    case Comparison::hi: return a > b;
+    case Comparison::hi:
+      return a > b;
     case Comparison::ge:
-    case Comparison::hs: return a >= b;
-    case Comparison::equ: return unordered || a == b;
-    case Comparison::neu: return a != b;
-    case Comparison::ltu: return !(a >= b);
-    case Comparison::leu: return !(a > b);
-    case Comparison::gtu: return !(a <= b);
-    case Comparison::geu: return !(a < b);
-    case Comparison::num: return !unordered;
-    case Comparison::nan: return unordered;
+    case Comparison::hs:
+      return a >= b;
+    case Comparison::equ:
+      return unordered || a == b;
+    case Comparison::neu:
+      return a != b;
+    case Comparison::ltu:
+      return !(a >= b);
+    case Comparison::leu:
+      return !(a > b);
+    case Comparison::gtu:
+      return !(a <= b);
+    case Comparison::geu:
+      return !(a < b);
+    case Comparison::num:
+      return !unordered;
+    case Comparison::nan:
+      return unordered;
   }
   return false;
 }
 
-HEED_INLINE uint32_t value(const Warp& w, Predicate p) {
-  return w.predicates[p.index] ^ (p.negated ? full_mask : 0);
-}
+HEED_INLINE uint32_t value(const Warp& w, Predicate p) { return w.predicates[p.index] ^ (p.negated ? full_mask : 0); }
 HEED_INLINE void put(Warp& w, uint32_t index, uint32_t mask) {
   w.predicates[index] = (w.predicates[index] & ~w.mask) | (mask & w.mask);
 }
@@ -78,20 +90,25 @@ Handler pick(bool is_set) {
 template <class T, bool Ftz = false>
 Handler find(Comparison comparison, bool is_set) {
   switch (comparison) {
-#define CASE(name) \
-  case Comparison::name: return pick<T, Ftz, Comparison::name>(is_set);
-    CASE(eq) CASE(ne) CASE(lt) CASE(le) CASE(gt) CASE(ge)
-    case Comparison::lo: return pick<T, Ftz, Comparison::lt>(is_set);
-    case Comparison::ls: return pick<T, Ftz, Comparison::le>(is_set);
-    case Comparison::hi: return pick<T, Ftz, Comparison::gt>(is_set);
-    case Comparison::hs: return pick<T, Ftz, Comparison::ge>(is_set);
-    default: break;
+#define CASE(name)       \
+  case Comparison::name: \
+    return pick<T, Ftz, Comparison::name>(is_set);
+  CASE(eq) CASE(ne) CASE(lt) CASE(le) CASE(gt) CASE(ge) case Comparison::lo:
+    return pick<T, Ftz, Comparison::lt>(is_set);
+  case Comparison::ls:
+    return pick<T, Ftz, Comparison::le>(is_set);
+  case Comparison::hi:
+    return pick<T, Ftz, Comparison::gt>(is_set);
+  case Comparison::hs:
+    return pick<T, Ftz, Comparison::ge>(is_set);
+    default : break;
   }
   if constexpr (std::is_floating_point_v<T>) {
     switch (comparison) {
-      CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
+      CASE(equ)
+      CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
 #undef CASE
-      default: break;
+          default : break;
     }
   }
   return nullptr;
@@ -102,18 +119,27 @@ Handler find(Comparison comparison, bool is_set) {
 Handler find_compare(const Operation& o) {
   const bool is_set = o.op == Op::set;
   switch (o.type) {
-    case Type::s16: return find<int16_t>(o.comparison, is_set);
+    case Type::s16:
+      return find<int16_t>(o.comparison, is_set);
     case Type::u16:
-    case Type::b16: return find<uint16_t>(o.comparison, is_set);
-    case Type::s32: return find<int32_t>(o.comparison, is_set);
+    case Type::b16:
+      return find<uint16_t>(o.comparison, is_set);
+    case Type::s32:
+      return find<int32_t>(o.comparison, is_set);
     case Type::u32:
-    case Type::b32: return find<uint32_t>(o.comparison, is_set);
-    case Type::s64: return find<int64_t>(o.comparison, is_set);
+    case Type::b32:
+      return find<uint32_t>(o.comparison, is_set);
+    case Type::s64:
+      return find<int64_t>(o.comparison, is_set);
     case Type::u64:
-    case Type::b64: return find<uint64_t>(o.comparison, is_set);
-    case Type::f32: return o.ftz ? find<float, true>(o.comparison, is_set) : find<float>(o.comparison, is_set);
-    case Type::f64: return find<double>(o.comparison, is_set);
-    default: return nullptr;
+    case Type::b64:
+      return find<uint64_t>(o.comparison, is_set);
+    case Type::f32:
+      return o.ftz ? find<float, true>(o.comparison, is_set) : find<float>(o.comparison, is_set);
+    case Type::f64:
+      return find<double>(o.comparison, is_set);
+    default:
+      return nullptr;
   }
 }
 

@@ -16,15 +16,24 @@ void cast(Warp& w, const Instruction& in) {
 template <class From>
 Handler to(Type type) {
   switch (type) {
-    case Type::u8: return cast<uint8_t, From>;
-    case Type::s8: return cast<int8_t, From>;
-    case Type::u16: return cast<uint16_t, From>;
-    case Type::s16: return cast<int16_t, From>;
-    case Type::u32: return cast<uint32_t, From>;
-    case Type::s32: return cast<int32_t, From>;
-    case Type::u64: return cast<uint64_t, From>;
-    case Type::s64: return cast<int64_t, From>;
-    default: return nullptr;
+    case Type::u8:
+      return cast<uint8_t, From>;
+    case Type::s8:
+      return cast<int8_t, From>;
+    case Type::u16:
+      return cast<uint16_t, From>;
+    case Type::s16:
+      return cast<int16_t, From>;
+    case Type::u32:
+      return cast<uint32_t, From>;
+    case Type::s32:
+      return cast<int32_t, From>;
+    case Type::u64:
+      return cast<uint64_t, From>;
+    case Type::s64:
+      return cast<int64_t, From>;
+    default:
+      return nullptr;
   }
 }
 
@@ -40,15 +49,24 @@ Handler find_convert(const Operation& o) {
   const bool exact = o.rounding == Rounding::none;
   if (is_integer(o.type) && is_integer(o.from) && exact) {
     switch (o.from) {
-      case Type::u8: return to<uint8_t>(o.type);
-      case Type::s8: return to<int8_t>(o.type);
-      case Type::u16: return to<uint16_t>(o.type);
-      case Type::s16: return to<int16_t>(o.type);
-      case Type::u32: return to<uint32_t>(o.type);
-      case Type::s32: return to<int32_t>(o.type);
-      case Type::u64: return to<uint64_t>(o.type);
-      case Type::s64: return to<int64_t>(o.type);
-      default: return nullptr;
+      case Type::u8:
+        return to<uint8_t>(o.type);
+      case Type::s8:
+        return to<int8_t>(o.type);
+      case Type::u16:
+        return to<uint16_t>(o.type);
+      case Type::s16:
+        return to<int16_t>(o.type);
+      case Type::u32:
+        return to<uint32_t>(o.type);
+      case Type::s32:
+        return to<int32_t>(o.type);
+      case Type::u64:
+        return to<uint64_t>(o.type);
+      case Type::s64:
+        return to<int64_t>(o.type);
+      default:
+        return nullptr;
     }
   }
   if (o.type == Type::f32 && o.rounding == Rounding::rn) {

@@ -100,18 +100,30 @@ struct Float {
 
   static Handler find(Op op, bool nan) {
     switch (op) {
-      case Op::add: return add;
-      case Op::sub: return sub;
-      case Op::mul: return mul;
-      case Op::div: return div;
-      case Op::rcp: return rcp;
-      case Op::sqrt: return sqrt;
-      case Op::fma: return fma;
-      case Op::abs: return abs;
-      case Op::neg: return neg;
-      case Op::min: return nan ? extreme<true, false> : extreme<false, false>;
-      case Op::max: return nan ? extreme<true, true> : extreme<false, true>;
-      default: return nullptr;
+      case Op::add:
+        return add;
+      case Op::sub:
+        return sub;
+      case Op::mul:
+        return mul;
+      case Op::div:
+        return div;
+      case Op::rcp:
+        return rcp;
+      case Op::sqrt:
+        return sqrt;
+      case Op::fma:
+        return fma;
+      case Op::abs:
+        return abs;
+      case Op::neg:
+        return neg;
+      case Op::min:
+        return nan ? extreme<true, false> : extreme<false, false>;
+      case Op::max:
+        return nan ? extreme<true, true> : extreme<false, true>;
+      default:
+        return nullptr;
     }
   }
 };
@@ -128,14 +140,22 @@ template <class T, bool Ftz, bool Sat>
 Handler find_rounded(Op op) {
   using F = Float<T, Ftz, Sat>;
   switch (op) {
-    case Op::add: return rounded<F::add>;
-    case Op::sub: return rounded<F::sub>;
-    case Op::mul: return rounded<F::mul>;
-    case Op::div: return rounded<F::div>;
-    case Op::rcp: return rounded<F::rcp>;
-    case Op::sqrt: return rounded<F::sqrt>;
-    case Op::fma: return rounded<F::fma>;
-    default: return nullptr;
+    case Op::add:
+      return rounded<F::add>;
+    case Op::sub:
+      return rounded<F::sub>;
+    case Op::mul:
+      return rounded<F::mul>;
+    case Op::div:
+      return rounded<F::div>;
+    case Op::rcp:
+      return rounded<F::rcp>;
+    case Op::sqrt:
+      return rounded<F::sqrt>;
+    case Op::fma:
+      return rounded<F::fma>;
+    default:
+      return nullptr;
   }
 }
 

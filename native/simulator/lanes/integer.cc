@@ -85,8 +85,7 @@ struct Int {
     const auto* a = source<T>(w, in.a);
     const auto* b = source<T>(w, in.b);
     write<T>(w, in.d, [&](int i) {
-      return static_cast<T>(static_cast<U>(high<T>(static_cast<T>(a[i]), static_cast<T>(b[i]))) +
-                            static_cast<U>(c[i]));
+      return static_cast<T>(static_cast<U>(high<T>(static_cast<T>(a[i]), static_cast<T>(b[i]))) + static_cast<U>(c[i]));
     });
   }
   static void mul_wide(Warp& w, const Instruction& in) {
@@ -205,35 +204,58 @@ void lop3(Warp& w, const Instruction& in) {
 template <class T>
 Handler find(Op op) {
   switch (op) {
-    case Op::mov: return Int<T>::mov;
-    case Op::add: return Int<T>::add;
-    case Op::sub: return Int<T>::sub;
-    case Op::mul: return Int<T>::mul;
-    case Op::mul_hi: return Int<T>::mul_hi;
-    case Op::mad: return Int<T>::mad;
-    case Op::mad_hi: return Int<T>::mad_hi;
+    case Op::mov:
+      return Int<T>::mov;
+    case Op::add:
+      return Int<T>::add;
+    case Op::sub:
+      return Int<T>::sub;
+    case Op::mul:
+      return Int<T>::mul;
+    case Op::mul_hi:
+      return Int<T>::mul_hi;
+    case Op::mad:
+      return Int<T>::mad;
+    case Op::mad_hi:
+      return Int<T>::mad_hi;
     case Op::mul_wide:
       if constexpr (sizeof(T) < 8) return Int<T>::mul_wide;
       return nullptr;
     case Op::mad_wide:
       if constexpr (sizeof(T) < 8) return Int<T>::mad_wide;
       return nullptr;
-    case Op::div: return Int<T>::div;
-    case Op::rem: return Int<T>::rem;
-    case Op::min: return Int<T>::min;
-    case Op::max: return Int<T>::max;
-    case Op::abs: return Int<T>::abs;
-    case Op::neg: return Int<T>::neg;
-    case Op::and_: return Int<T>::and_;
-    case Op::or_: return Int<T>::or_;
-    case Op::xor_: return Int<T>::xor_;
-    case Op::not_: return Int<T>::not_;
-    case Op::cnot: return Int<T>::cnot;
-    case Op::shl: return Int<T>::shl;
-    case Op::shr: return Int<T>::shr;
-    case Op::selp: return Int<T>::selp;
-    case Op::slct: return Int<T>::slct;
-    default: return nullptr;
+    case Op::div:
+      return Int<T>::div;
+    case Op::rem:
+      return Int<T>::rem;
+    case Op::min:
+      return Int<T>::min;
+    case Op::max:
+      return Int<T>::max;
+    case Op::abs:
+      return Int<T>::abs;
+    case Op::neg:
+      return Int<T>::neg;
+    case Op::and_:
+      return Int<T>::and_;
+    case Op::or_:
+      return Int<T>::or_;
+    case Op::xor_:
+      return Int<T>::xor_;
+    case Op::not_:
+      return Int<T>::not_;
+    case Op::cnot:
+      return Int<T>::cnot;
+    case Op::shl:
+      return Int<T>::shl;
+    case Op::shr:
+      return Int<T>::shr;
+    case Op::selp:
+      return Int<T>::selp;
+    case Op::slct:
+      return Int<T>::slct;
+    default:
+      return nullptr;
   }
 }
 
@@ -246,23 +268,33 @@ Handler find_integer(const Operation& operation) {
   if (operation.saturate) return nullptr;
   if (operation.op == Op::lop3) return lop3;
   switch (operation.type) {
-    case Type::s16: return find<int16_t>(operation.op);
+    case Type::s16:
+      return find<int16_t>(operation.op);
     case Type::u16:
-    case Type::b16: return find<uint16_t>(operation.op);
-    case Type::s32: return find<int32_t>(operation.op);
+    case Type::b16:
+      return find<uint16_t>(operation.op);
+    case Type::s32:
+      return find<int32_t>(operation.op);
     case Type::u32:
-    case Type::b32: return find<uint32_t>(operation.op);
-    case Type::s64: return find<int64_t>(operation.op);
+    case Type::b32:
+      return find<uint32_t>(operation.op);
+    case Type::s64:
+      return find<int64_t>(operation.op);
     case Type::u64:
-    case Type::b64: return find<uint64_t>(operation.op);
+    case Type::b64:
+      return find<uint64_t>(operation.op);
     case Type::f16:
-    case Type::bf16: return moves_bits(operation.op) ? find<uint16_t>(operation.op) : nullptr;
+    case Type::bf16:
+      return moves_bits(operation.op) ? find<uint16_t>(operation.op) : nullptr;
     case Type::f16x2:
     case Type::bf16x2:
     case Type::tf32:
-    case Type::f32: return moves_bits(operation.op) ? find<uint32_t>(operation.op) : nullptr;
-    case Type::f64: return moves_bits(operation.op) ? find<uint64_t>(operation.op) : nullptr;
-    default: return nullptr;
+    case Type::f32:
+      return moves_bits(operation.op) ? find<uint32_t>(operation.op) : nullptr;
+    case Type::f64:
+      return moves_bits(operation.op) ? find<uint64_t>(operation.op) : nullptr;
+    default:
+      return nullptr;
   }
 }
 
