@@ -31,8 +31,7 @@ for (const { isa, target, namespace } of targets) {
     for (const line of stdout.split("\n")) {
       const [, kind, name] = /^[0-9a-f]+ (\w) (.*)$/.exec(line) ?? [];
       const merged = kind && "WVuwv".includes(kind) && !harmless.includes(name);
-      if (merged && !name.includes(namespace))
-        faults.push(`${isa}/${path.basename(object)}: ${kind} ${name}`);
+      if (merged && !name.includes(namespace)) faults.push(`${isa}/${path.basename(object)}: ${kind} ${name}`);
     }
   }
 }

@@ -142,8 +142,7 @@ class BodyParser {
 
   // ---- declarations
 
-  void declare_registers(Lexer& lexer) {
-    const std::string_view type_name = lexer.expect_word("a type");
+  void declare_registers(Lexer& lexer, std::string_view type_name) {
     const Type type = parse_type(type_name);
     if (type == Type::none || type == Type::b128) lexer.fail("unknown register type " + std::string(type_name));
     do {
@@ -299,7 +298,9 @@ class BodyParser {
       location.line = static_cast<uint32_t>(parse_integer(line));
       if (location.line != 0) body_.locations.push_back(location);
     } else if (token.text == ".reg") {
-      declare_registers(lexer);
+      declare_registers(lexer, lexer.expect_word("a type"));
+    } else if (token.text.substr(0, 5) == ".reg.") {  // without a space, as in some inline assembly
+      declare_registers(lexer, token.text.substr(4));
     } else if (token.text == ".local" || token.text == ".param") {
       declare_variable(lexer, Space::local);
     } else if (token.text == ".shared") {

@@ -13,7 +13,7 @@ Decoder::Decoder(const Kernel& kernel, const Body& body, const Allocation& alloc
 std::unique_ptr<Program> Decoder::run() {
   Program& program = *program_;
   program.kernel = &kernel_;
-  program.register_file_bytes = allocation_.file_bytes + 512;  // behind the registers: a place for sinks
+  program.register_file_bytes = allocation_.file_bytes + 512;  // behind the registers: sink() and scratch()
   program.predicates = allocation_.predicates;
   program.registers = allocation_.live;
   program.shared_bytes = body_.shared_bytes;
@@ -62,7 +62,11 @@ void Decoder::statement() {
     in_.guard.index = static_cast<uint16_t>(allocation_.slots[static_cast<size_t>(statement_->guard)]);
     in_.guard.negated = statement_->guard_negated;
   }
-  if (!(control() || memory() || warp() || arithmetic() || external())) fail("unknown instruction");
+  if (!(external() || control() || memory() || warp() || arithmetic())) fail("unknown instruction");
+  emit();
+}
+
+void Decoder::emit() {
   program_->instructions.push_back(in_);
   program_->lines.push_back(statement_->line);
   program_->locations.push_back(body_.locations[statement_->location]);
@@ -152,7 +156,7 @@ Slot Decoder::source(const Argument& a, Type type) {
 }
 
 Slot Decoder::destination(const Argument& a) {
-  if (a.kind == Argument::Kind::sink) return allocation_.file_bytes;
+  if (a.kind == Argument::Kind::sink) return sink();
   if (a.kind != Argument::Kind::reg || register_type(a) == Type::pred) fail("expected a register as result");
   return allocation_.slots[static_cast<size_t>(a.reg)];
 }

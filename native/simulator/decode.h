@@ -17,6 +17,7 @@ class Decoder {
  private:
   // ---- the current statement: decode.cc
   void statement();
+  void emit();  // in_, as an instruction of the statement
   [[noreturn]] void fail(const std::string& what) const;
   bool has(std::string_view modifier) const;
   // The i-th modifier that is a type.
@@ -32,6 +33,8 @@ class Decoder {
   // A source of this type: a register's slot, or that of a constant.
   Slot source(const Argument& a, Type type);
   Slot destination(const Argument& a);
+  Slot sink() const { return allocation_.file_bytes; }           // for results nobody wants
+  Slot scratch() const { return allocation_.file_bytes + 256; }  // between the instructions of a statement
   Predicate predicate(const Argument& a) const;
   uint32_t result_predicate(int32_t reg) const;
   // The slots of a vector, or of the one register.

@@ -41,6 +41,13 @@ Comparison find_comparison(std::string_view name, bool* found) {
   return Comparison::eq;
 }
 
+Operation conversion_of(Type to, Type from) {
+  Operation o{Op::cvt, to};
+  o.from = from;
+  o.rounding = Rounding::none;
+  return o;
+}
+
 }  // namespace
 
 Operation Decoder::operation(Op op, Type type) const {
@@ -235,40 +242,42 @@ bool Decoder::conversion() {
   c.saturate = has("sat") || has("satfinite");
   c.ftz = has("ftz");
   c.relu = has("relu");
-  in_.d = destination(argument(0));
-  const auto width = [&](const Argument& a, Type t) {  // a narrow type may lie in a wider register
-    if (a.kind == Argument::Kind::reg && bytes_of(register_type(a)) == 8 && bytes_of(t) < 8) return Type::b64;
-    return t;
+  const auto is_wide = [&](const Argument& a) {
+    return a.kind == Argument::Kind::reg && bytes_of(register_type(a)) == 8;
   };
-  const Argument& from = argument(1);
-  Type held = width(from, c.from);
-  if (held != c.from) {
-    // The low part of a 64-bit register, as a 64-bit integer cut to the type.
-    if (!is_integer(c.from) || !is_integer(c.to)) fail("the width of the source is not that of its type");
-    const Type to = c.to == c.from ? c.from : c.to;
-    if (bytes_of(to) > bytes_of(c.from)) fail("the width of the source is not that of its type");
-    c.from = is_signed(c.from) ? Type::s64 : Type::u64;
+  // Registers may be wider than the type: of the source the low part counts, the result is extended.
+  const bool narrows = is_wide(argument(1)) && bytes_of(c.from) < 8;
+  const bool widens = is_wide(argument(0)) && bytes_of(c.to) < 8;
+  if (narrows) {
+    in_.a = source(argument(1), Type::u64);
+    in_.d = scratch();
+    in_.execute = find_lanes(conversion_of(Type::u32, Type::u64));
+    emit();
+    in_.a = scratch();
+  } else {
+    in_.a = source(argument(1), c.from);
   }
-  in_.a = source(from, c.from);
   if (arguments() > 2) in_.b = source(argument(2), c.from);
-  const bool wide_result = argument(0).kind == Argument::Kind::reg && bytes_of(register_type(argument(0))) == 8;
-  if (wide_result && bytes_of(c.to) < 8) {
-    if (!is_integer(c.from) || !is_integer(c.to) || bytes_of(c.from) > bytes_of(c.to))
-      fail("the width of the result is not that of its type");
-    c.to = is_signed(c.to) ? Type::s64 : Type::u64;
-  }
-  Operation o{Op::cvt, c.to};
-  o.from = c.from;
+  in_.d = widens ? scratch() : destination(argument(0));
+  Operation o = conversion_of(c.to, c.from);
   o.rounding = c.rounding;
   o.saturate = c.saturate || c.relu;
   o.ftz = c.ftz;
   in_.execute = arguments() > 2 ? nullptr : find_lanes(o);
-  if (in_.execute) return true;
-  const WarpConversion function = find_conversion(c);
-  if (!function) fail("unknown conversion");
-  in_.execute = convert_lanes;
-  in_.width = bytes_of(c.to) == 8 ? 8 : 4;
-  in_.target = data(std::make_shared<std::pair<Conversion, WarpConversion>>(c, function));
+  if (!in_.execute) {
+    const WarpConversion function = find_conversion(c);
+    if (!function) fail("unknown conversion");
+    in_.execute = convert_lanes;
+    in_.width = bytes_of(c.to) == 8 ? 8 : 4;
+    in_.target = data(std::make_shared<std::pair<Conversion, WarpConversion>>(c, function));
+  }
+  if (widens) {
+    emit();
+    in_.a = scratch();
+    in_.d = destination(argument(0));
+    in_.execute =
+        find_lanes(is_signed(c.to) ? conversion_of(Type::s64, Type::s32) : conversion_of(Type::u64, Type::u32));
+  }
   return true;
 }
 

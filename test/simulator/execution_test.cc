@@ -185,6 +185,14 @@ TEST(execution_asynchronous_copy_without_wait) {
   EXPECT_FAULT(device.run("k", 1, 32, out, in), "cp.async is under way");
 }
 
+TEST(execution_conversions_in_wider_registers) {
+  const auto got = results(R"(
+    sub.u32 %r2, %r1, 100; cvt.u64.u32 %rd5, %r2; cvt.s64.s32 %rd6, %rd5; shr.s64 %rd7, %rd6, 40; cvt.u32.u64 %r3, %rd7;
+    cvt.s8.s32 %rd8, %r2; cvt.u32.u64 %r4, %rd8; add.u32 %r0, %r3, %r4;)",
+                           32);
+  for (uint32_t i = 0; i < 32; i++) EXPECT(got[i] == ~0u + static_cast<uint32_t>(static_cast<int8_t>(i - 100)));
+}
+
 TEST(execution_unknown_instruction_is_named) {
   Device device(kernel(".param .u64 out", std::string(prologue) + "frobnicate.u32 %r1, %r2; ret;"));
   uint32_t* out = device.allocate<uint32_t>(32);

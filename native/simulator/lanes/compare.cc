@@ -106,7 +106,8 @@ Handler find(Comparison comparison, bool is_set) {
   if constexpr (std::is_floating_point_v<T>) {
     switch (comparison) {
       CASE(equ)
-      CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
+      CASE(neu)
+      CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
 #undef CASE
           default : break;
     }
