@@ -17,13 +17,13 @@ struct Cards {
 
 Cards find_cards() {
   Cards cards;
+  if (kKernelsProblem) {
+    cards.problem = kKernelsProblem;
+    return cards;
+  }
   const Driver* d = driver();
   if (!d) {
     cards.problem = driver_problem();
-    return cards;
-  }
-  if (kKernelsProblem) {
-    cards.problem = kKernelsProblem;
     return cards;
   }
   const CUresult started = d->init(0);

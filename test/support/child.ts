@@ -24,11 +24,12 @@ export interface Ended {
   seconds: number;
 }
 
-/** Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. */
-export async function runChild(program: string, limit = 50): Promise<Ended> {
+/** Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. `env` is added. */
+export async function runChild(program: string, limit = 50, env: NodeJS.ProcessEnv = {}): Promise<Ended> {
   const started = performance.now();
   const child = spawn(process.execPath, ["--input-type=module", "-e", prelude + lines + program], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...env },
     timeout: limit * 1000,
     killSignal: "SIGKILL",
   });
@@ -42,8 +43,8 @@ export async function runChild(program: string, limit = 50): Promise<Ended> {
 }
 
 /** Runs a module that must end by itself with this exit code and without a word on stderr; gives what it printed. */
-export async function expectChild(program: string, code = 0): Promise<string> {
-  const ended = await runChild(program);
+export async function expectChild(program: string, code = 0, env: NodeJS.ProcessEnv = {}): Promise<string> {
+  const ended = await runChild(program, 50, env);
   expect({ ...ended, seconds: 0 }, "the child process").toMatchObject({ code, signal: null, errors: "" });
   return ended.output.trim();
 }

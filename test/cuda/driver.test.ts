@@ -1,0 +1,97 @@
+/** What heed says where there is no CUDA, and that it goes on without. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { expectChild } from "../support/child.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** What `devices()` says of CUDA, what asking for it throws, and that "auto" is the CPU, with this driver library. */
+async function without(library: string): Promise<{ description: string; code: string; message: string; auto: string }> {
+  const output = await expectChild(
+    `
+    const cuda = heed.devices().filter((info) => info.name.startsWith("cuda"));
+    if (cuda.length !== 1 || cuda[0].available) throw new Error(JSON.stringify(cuda));
+    let thrown;
+    try { heed.device("cuda"); } catch (error) { thrown = error; }
+    const auto = heed.device("auto").name;
+    const sum = await heed.sum(heed.ones([3], { device: "auto" })).item();
+    if (sum !== 3) throw new Error("expected 3, got " + sum);
+    console.log(JSON.stringify({ description: cuda[0].description, code: thrown.code, message: thrown.message, auto }));
+    `,
+    0,
+    { HEED_CUDA_DRIVER: library, HEED_DEVICE: "" },
+  );
+  return JSON.parse(output) as Awaited<ReturnType<typeof without>>;
+}
+
+test("a driver library that is not there", async () => {
+  const { description, code, message, auto } = await without("/nonexistent/libcuda.so.1");
+  expect(description).toMatch(/^the driver library that HEED_CUDA_DRIVER names does not load: .*No such file/);
+  expect(code).toBe("ERR_DEVICE");
+  expect(message).toBe(`device "cuda" is not available: ${description}`);
+  expect(auto).toBe("cpu");
+});
+
+test("a library that is no CUDA driver", async () => {
+  const { description } = await without(path.join(root, "build/Release/heed.node"));
+  expect(description).toBe("the CUDA driver lacks cuInit: expected a driver of CUDA 11.4 (version 470) or later");
+});
+
+test("names of devices", async () => {
+  const output = await expectChild(
+    `
+    for (const name of ["cuda:99", "cuda:-1", "gpu", "cuda:", 7]) {
+      try { heed.device(name); } catch (error) { console.log(error.code, error.message); }
+    }
+    `,
+  );
+  const lines = output.split("\n");
+  expect(lines).toHaveLength(5);
+  expect(lines[0]).toMatch(/^ERR_DEVICE device "cuda:99" is not available: /);
+  for (const [i, shown] of ['"cuda:-1"', '"gpu"', '"cuda:"', "7"].entries())
+    expect(lines[i + 1]).toBe(`ERR_DEVICE expected device "cpu", "cuda", "cuda:1", … or "auto", got ${shown}`);
+});
+
+test.runIf(process.platform === "linux")("the addon links no CUDA library", () => {
+  const { status, stdout } = spawnSync("ldd", [path.join(root, "build/Release/heed.node")], { encoding: "utf8" });
+  expect(status).toBe(0);
+  expect(stdout).toContain("libc.so");
+  expect(stdout).not.toMatch(/cuda|nvidia|cublas|nvrtc/i);
+});
+
+test("a build without nvcc says what is missing", () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "heed-toolkit-"));
+  const compile = (args: string[], env: NodeJS.ProcessEnv): string => {
+    const script = path.join(root, "scripts/compile-kernels.mjs");
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], {
+      encoding: "utf8",
+      env: { ...process.env, ...env },
+    });
+    expect(stderr).toBe("");
+    expect(status).toBe(0);
+    return stdout;
+  };
+  const broken = path.join(folder, "nvcc");
+  writeFileSync(broken, "#!/bin/sh\necho 'nvcc fatal: no host compiler' >&2\nexit 1\n", { mode: 0o755 });
+  try {
+    for (const [nvcc, reason] of [
+      ["nvcc-that-is-not-there", "nvcc-that-is-not-there was not found when heed was built"],
+      [broken, `${broken} does not work: nvcc fatal: no host compiler when heed was built`],
+    ] as const) {
+      expect(compile(["--toolkit", folder], { HEED_NVCC: nvcc })).toBe(
+        `heed: building without CUDA kernels: ${reason}\n`,
+      );
+      expect(readFileSync(path.join(folder, "toolkit.cc"), "utf8")).toContain(reason);
+      // Each kernel file still gives its host function, with no PTX.
+      const source = path.join(root, "native/cuda/kernels/fill.cu");
+      compile([folder, source, path.join(folder, "fill.cc")], { HEED_NVCC: nvcc });
+      expect(readFileSync(path.join(folder, "fill.cc"), "utf8")).toContain('kImage{"fill.cu", nullptr, nullptr, 0}');
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
