@@ -36,6 +36,21 @@ struct alignas(sizeof(T) * N) Vector {
   T at[N];
   __device__ __forceinline__ static Vector load(const T* address) { return *reinterpret_cast<const Vector*>(address); }
   __device__ __forceinline__ void store(T* address) const { *reinterpret_cast<Vector*>(address) = *this; }
+
+  // To global memory, surely with one instruction: where the compiler knows some bits of the address, it takes the
+  // store of a struct apart, and then lanes write to sectors a few bytes at a time.
+  __device__ __forceinline__ void store_global(T* address) const {
+    const size_t to = __cvta_generic_to_global(address);
+    const unsigned* const words = reinterpret_cast<const unsigned*>(at);
+    if constexpr (sizeof(Vector) == 16)
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]),
+                   "r"(words[3])
+                   : "memory");
+    else if constexpr (sizeof(Vector) == 8)
+      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(words[0]), "r"(words[1]) : "memory");
+    else
+      store(address);
+  }
 };
 
 constexpr unsigned kFullWarp = 0xffffffffu;

@@ -247,7 +247,7 @@ void gemm(Stream& stream, Out out, In a, In b, OptIn bias, OptIn residual, OptOu
   const int64_t batches = std::min(p.batch, kMostBlocks);
   const Grid grid{c.tiles_m * c.tiles_n * c.splits, batches, ceil_div(p.batch, batches)};
   stream.launch(kOp, kernel(p, a.dtype, c.size, unaligned), grid, p, shared_bytes(tiles[c.size], element));
-  if (p.splits > 1) stream.launch(kOp, gemm_reduce(a.dtype), {ceil_div(sums / 4, 256)}, p);
+  if (p.splits > 1) stream.launch(kOp, gemm_reduce(a.dtype), {ceil_div(sums, p.vectors ? 1024 : 256)}, p);
 }
 
 #endif

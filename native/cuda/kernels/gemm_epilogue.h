@@ -33,12 +33,12 @@ __device__ __forceinline__ void store_mixed(void* data, bool f32, int64_t at, co
     Vector<float, N> v;
 #pragma unroll
     for (int i = 0; i < N; i++) v.at[i] = x[i];
-    v.store(static_cast<float*>(data) + at);
+    v.store_global(static_cast<float*>(data) + at);
   } else {
     Vector<T, N> v;
 #pragma unroll
     for (int i = 0; i < N; i++) v.at[i] = from_float<T>(x[i]);
-    v.store(static_cast<T*>(data) + at);
+    v.store_global(static_cast<T*>(data) + at);
   }
 }
 
@@ -115,7 +115,7 @@ __device__ __forceinline__ void gemm_finish(const GemmParams& p, const GemmTile&
   if (p.splits > 1) {
     float* const to = p.partial + ((t.split * p.batch + t.matrix) * p.m + t.m) * p.pitch + t.n;
     return for_staged<4, kColumns, kThreads>(
-        tile, rows, columns, [&](int row, int column, auto& sums) { sums.store(to + row * p.pitch + column); });
+        tile, rows, columns, [&](int row, int column, auto& sums) { sums.store_global(to + row * p.pitch + column); });
   }
   const GemmEpilogue<T> epilogue(p, t.matrix);
   const auto finish = [&](int row, int column, auto& sums) { epilogue.finish(t.m + row, t.n + column, sums.at); };
