@@ -1,0 +1,265 @@
+// Devices, settings, and the state of calls: initialised, current context, lost.
+#include "simulator/device.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "simulator/stream.h"
+
+namespace heed::simulator {
+namespace {
+
+std::atomic<bool> initialised{false}, ended{false};
+thread_local CUcontext current = nullptr;
+thread_local bool in_host_function = false;
+
+uint64_t number(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text && *text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+void read_environment(Settings& settings) {
+  settings.devices = static_cast<int>(number("HEED_SIMULATOR_DEVICES", 1));
+  settings.memory = number("HEED_SIMULATOR_MEMORY", settings.memory);
+  settings.driver_version = static_cast<int>(number("HEED_SIMULATOR_DRIVER_VERSION", 12020));
+  settings.capability = static_cast<int>(number("HEED_SIMULATOR_CAPABILITY", 80));
+  settings.lost_after = number("HEED_SIMULATOR_LOST_AFTER", UINT64_MAX);
+  settings.delay = number("HEED_SIMULATOR_DELAY", 0);
+  if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
+  settings.options = Options::from_environment();
+  if (!settings.counters_file.empty()) settings.options.count = true;
+}
+
+void write_counters() {
+  std::string name = settings().counters_file;
+  const size_t place = name.find("%p");
+  if (place != std::string::npos) name.replace(place, 2, std::to_string(getpid()));
+  std::FILE* file = std::fopen(name.c_str(), "w");
+  if (!file) {
+    std::fprintf(stderr, "heed simulator: cannot write the counters to %s\n", name.c_str());
+    return;
+  }
+  std::fprintf(file, "%s\n", counters().json().c_str());
+  std::fclose(file);
+}
+
+// Threads of the library go on until the process is gone; what they use is never destroyed.
+void end() {
+  ended = true;
+  if (!settings().counters_file.empty()) write_counters();
+}
+
+std::vector<std::unique_ptr<Device>>& device_list() {
+  static auto& list = *new std::vector<std::unique_ptr<Device>>;
+  return list;
+}
+
+void initialise() {
+  read_environment(settings());
+  for (int i = 0; i < settings().devices; i++) device_list().push_back(std::make_unique<Device>(i));
+  std::atexit(end);
+  initialised = true;
+}
+
+}  // namespace
+
+Settings& settings() {
+  static auto& settings = *new Settings;
+  return settings;
+}
+
+Counters& counters() {
+  static auto& counters = *new Counters;
+  return counters;
+}
+
+const std::vector<std::unique_ptr<Device>>& devices() { return device_list(); }
+
+Device* device_of(CUdeviceptr address) {
+  for (const auto& device : devices())
+    if (device->memory.contains(reinterpret_cast<void*>(address))) return device.get();
+  return nullptr;
+}
+
+Device::Device(int ordinal) : ordinal(ordinal), memory(settings().memory) {}
+
+void Device::launch(const Launch& launch) {
+  static auto& one_at_a_time = *new std::mutex;
+  if (launches_++ >= settings().lost_after)
+    return fail(CUDA_ERROR_LAUNCH_FAILED, "the device is lost, as HEED_SIMULATOR_LOST_AFTER says");
+  const std::lock_guard lock(one_at_a_time);
+  if (const auto fault = run(launch, memory, settings().options, counters())) fail(fault->cuda_error, fault->message);
+}
+
+void Device::fail(CUresult code, const std::string& message) {
+  CUresult none = CUDA_SUCCESS;
+  if (error_.compare_exchange_strong(none, code))
+    std::fprintf(stderr, "heed simulator: device %d: %s\n", ordinal, message.c_str());
+}
+
+void Device::synchronize() {
+  for (const auto* handles : {&streams(), &closed_streams()})
+    for (const auto& stream : handles->all())
+      if (stream->device == this) stream->finish();
+}
+
+void Device::reset() {
+  for (const auto& stream : streams().all())
+    if (stream->device == this) stream->close();
+  std::set<void*> left;
+  {
+    const std::lock_guard lock(mutex);
+    left.swap(allocations_);
+  }
+  for (void* address : left) memory.free(address);
+}
+
+CUdeviceptr Device::allocate(size_t bytes) {
+  void* address = memory.allocate(bytes);
+  if (!address) return 0;
+  const std::lock_guard lock(mutex);
+  allocations_.insert(address);
+  return reinterpret_cast<CUdeviceptr>(address);
+}
+
+bool Device::free(CUdeviceptr address) {
+  {
+    const std::lock_guard lock(mutex);
+    if (!allocations_.erase(reinterpret_cast<void*>(address))) return false;
+  }
+  synchronize();
+  return memory.free(reinterpret_cast<void*>(address));
+}
+
+CUresult enter_without_context() {
+  if (ended) return CUDA_ERROR_DEINITIALIZED;
+  if (in_host_function) return CUDA_ERROR_NOT_PERMITTED;
+  return initialised ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult enter(Device** device) {
+  if (const CUresult wrong = enter_without_context()) return wrong;
+  if (!current) return CUDA_ERROR_INVALID_CONTEXT;
+  *device = current->device;
+  return current->device ? current->device->error() : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+CUcontext current_context() { return current; }
+void set_in_host_function(bool inside) { in_host_function = inside; }
+
+extern "C" {
+
+CUresult cuInit(unsigned flags) {
+  return guard([&]() -> CUresult {
+    if (flags) return CUDA_ERROR_INVALID_VALUE;
+    static std::once_flag once;
+    std::call_once(once, initialise);
+    return devices().empty() ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
+  });
+}
+
+CUresult cuCtxSetCurrent(CUcontext context) {
+  if (const CUresult wrong = enter_without_context()) return wrong;
+  current = context;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCurrent(CUcontext* context) {
+  if (!context) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult wrong = enter_without_context()) return wrong;
+  *context = current;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice(CUdevice* device) {
+  if (!device) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult wrong = enter_without_context()) return wrong;
+  if (!current) return CUDA_ERROR_INVALID_CONTEXT;
+  *device = current->device ? current->device->ordinal : 0;
+  return current->device ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+CUresult cuCtxSynchronize() {
+  return guard([&]() -> CUresult {
+    Device* device;
+    if (const CUresult wrong = enter(&device)) return wrong;
+    for (const auto& stream : streams().all())
+      if (stream->device == device && stream->capturing()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    device->synchronize();
+    return device->error();
+  });
+}
+
+// Contexts are never deleted: a destroyed one has no device, and a thread that still holds it is told so.
+CUresult cuCtxCreate_v2(CUcontext* context, unsigned, CUdevice ordinal) {
+  return guard([&]() -> CUresult {
+    if (const CUresult wrong = enter_without_context()) return wrong;
+    if (!context) return CUDA_ERROR_INVALID_VALUE;
+    if (ordinal < 0 || ordinal >= static_cast<int>(devices().size())) return CUDA_ERROR_INVALID_DEVICE;
+    *context = current = new CUctx_st{devices()[static_cast<size_t>(ordinal)].get()};
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult cuCtxDestroy_v2(CUcontext context) {
+  return guard([&]() -> CUresult {
+    if (const CUresult wrong = enter_without_context()) return wrong;
+    if (!context || !context->device) return CUDA_ERROR_INVALID_CONTEXT;
+    context->device->synchronize();
+    context->device = nullptr;
+    if (current == context) current = nullptr;
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice ordinal) {
+  return guard([&]() -> CUresult {
+    if (const CUresult wrong = enter_without_context()) return wrong;
+    if (!context) return CUDA_ERROR_INVALID_VALUE;
+    if (ordinal < 0 || ordinal >= static_cast<int>(devices().size())) return CUDA_ERROR_INVALID_DEVICE;
+    Device& device = *devices()[static_cast<size_t>(ordinal)];
+    const std::lock_guard lock(device.mutex);
+    if (!device.primary) device.primary = new CUctx_st{&device};
+    device.primary_users++;
+    *context = device.primary;
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal) {
+  return guard([&]() -> CUresult {
+    if (const CUresult wrong = enter_without_context()) return wrong;
+    if (ordinal < 0 || ordinal >= static_cast<int>(devices().size())) return CUDA_ERROR_INVALID_DEVICE;
+    Device& device = *devices()[static_cast<size_t>(ordinal)];
+    {
+      const std::lock_guard lock(device.mutex);
+      if (!device.primary_users) return CUDA_ERROR_INVALID_CONTEXT;
+      if (--device.primary_users) return CUDA_SUCCESS;
+    }
+    device.synchronize();
+    device.reset();
+    return CUDA_SUCCESS;
+  });
+}
+
+size_t heedSimulatorMemoryUsed(int device, size_t* allocations) {
+  if (device < 0 || device >= static_cast<int>(devices().size())) return 0;
+  const Memory& memory = devices()[static_cast<size_t>(device)]->memory;
+  if (allocations) *allocations = memory.allocations();
+  return memory.used();
+}
+
+size_t heedSimulatorCounters(char* buffer, size_t size) {
+  const std::string json = counters().json();
+  if (size) std::snprintf(buffer, size, "%s", json.c_str());
+  return json.size();
+}
+
+void heedSimulatorResetCounters() { counters().clear(); }
+void heedSimulatorSetDelay(uint64_t microseconds) { settings().delay = microseconds; }
+
+}  // extern "C"
+
+}  // namespace heed::simulator

@@ -1,0 +1,127 @@
+// A device: its memory, streams and primary context, and whether it is lost. Devices are made by the first cuInit and
+// live until the process ends, as does everything that threads of the library may still use then.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "simulator/api.h"
+#include "simulator/counters.h"
+#include "simulator/executor.h"
+#include "simulator/memory.h"
+
+namespace heed::simulator {
+
+// Objects that callers hold by their address: an address that is none of them is an error instead of a crash.
+template <class T>
+class Handles {
+ public:
+  T* add(std::shared_ptr<T> object) {
+    const std::lock_guard lock(mutex_);
+    T* handle = object.get();
+    objects_.emplace(handle, std::move(object));
+    return handle;
+  }
+  std::shared_ptr<T> get(T* handle) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = objects_.find(handle);
+    return found == objects_.end() ? nullptr : found->second;
+  }
+  std::shared_ptr<T> remove(T* handle) {
+    const std::lock_guard lock(mutex_);
+    const auto found = objects_.find(handle);
+    if (found == objects_.end()) return nullptr;
+    std::shared_ptr<T> object = std::move(found->second);
+    objects_.erase(found);
+    return object;
+  }
+  std::vector<std::shared_ptr<T>> all() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<T>> list;
+    for (const auto& [handle, object] : objects_) list.push_back(object);
+    return list;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::unordered_map<T*, std::shared_ptr<T>> objects_;
+};
+
+// What the environment says, read by cuInit.
+struct Settings {
+  int devices = 1;                           // HEED_SIMULATOR_DEVICES
+  size_t memory = size_t{2} << 30;           // HEED_SIMULATOR_MEMORY: bytes of each
+  int driver_version = 12020;                // HEED_SIMULATOR_DRIVER_VERSION: as cuDriverGetVersion gives it
+  int capability = 80;                       // HEED_SIMULATOR_CAPABILITY: 80 is 8.0
+  uint64_t lost_after = UINT64_MAX;          // HEED_SIMULATOR_LOST_AFTER: launches
+  std::string counters_file;                 // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
+  Options options;                           // of the executor
+  std::atomic<uint64_t> delay{0};            // HEED_SIMULATOR_DELAY: microseconds
+};
+Settings& settings();
+Counters& counters();
+
+class Device {
+ public:
+  explicit Device(int ordinal);
+  const int ordinal;
+  Memory memory;
+
+  // The primary context and its users.
+  std::mutex mutex;
+  int primary_users = 0;
+  CUcontext primary = nullptr;
+
+  // Runs a kernel and keeps what it does wrong. One runs at a time on all devices: they share the machine's cores.
+  void launch(const Launch& launch);
+
+  // Prints the message and loses the device, unless it is lost already.
+  void fail(CUresult code, const std::string& message);
+  CUresult error() const { return error_.load(std::memory_order_acquire); }
+
+  // Until all that its streams hold has run.
+  void synchronize();
+  // Gives back what the primary context's users have left.
+  void reset();
+
+  CUdeviceptr allocate(size_t bytes);  // 0: out of memory
+  bool free(CUdeviceptr address);
+
+ private:
+  std::atomic<CUresult> error_{CUDA_SUCCESS};
+  std::atomic<uint64_t> launches_{0};
+  std::set<void*> allocations_;
+};
+
+const std::vector<std::unique_ptr<Device>>& devices();
+// The device whose memory an address is in; null for none.
+Device* device_of(CUdeviceptr address);
+
+// What a call checks first: that the driver is initialised and has not been shut down, that it is not made from within a
+// host function, that the thread has a context and its device is not lost. Gives the device.
+CUresult enter(Device** device);
+CUresult enter_without_context();
+CUcontext current_context();
+void set_in_host_function(bool inside);
+
+// Runs the body of an exported function; no exception leaves it.
+template <class F>
+CUresult guard(F&& body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  } catch (...) {
+    return CUDA_ERROR_OPERATING_SYSTEM;
+  }
+}
+
+}  // namespace heed::simulator
+
+struct heed::cuda::CUctx_st {
+  heed::simulator::Device* device;
+};
