@@ -34,8 +34,8 @@ HEED_EXPORT CUresult cuModuleLoadData(CUmodule* module, const void* image);
 HEED_EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule module, const char* name);
 HEED_EXPORT CUresult cuStreamQuery(CUstream stream);
 
-// Of this library alone. The counters as JSON, {"kernel": {"launches": 1, …}, …}: writes at most `size` bytes, the last a
-// zero, and returns how many there would be without it.
+// Of this library alone. The counters as JSON, {"kernel": {"launches": 1, …}, …}: writes at most `size` bytes, the last
+// a zero, and returns how many there would be without it.
 HEED_EXPORT size_t heedSimulatorCounters(char* buffer, size_t size);
 HEED_EXPORT void heedSimulatorResetCounters();
 // HEED_SIMULATOR_DELAY from now on: work starts no earlier than so many microseconds after it was enqueued.

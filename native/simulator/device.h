@@ -53,14 +53,14 @@ class Handles {
 
 // What the environment says, read by cuInit.
 struct Settings {
-  int devices = 1;                           // HEED_SIMULATOR_DEVICES
-  size_t memory = size_t{2} << 30;           // HEED_SIMULATOR_MEMORY: bytes of each
-  int driver_version = 12020;                // HEED_SIMULATOR_DRIVER_VERSION: as cuDriverGetVersion gives it
-  int capability = 80;                       // HEED_SIMULATOR_CAPABILITY: 80 is 8.0
-  uint64_t lost_after = UINT64_MAX;          // HEED_SIMULATOR_LOST_AFTER: launches
-  std::string counters_file;                 // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
-  Options options;                           // of the executor
-  std::atomic<uint64_t> delay{0};            // HEED_SIMULATOR_DELAY: microseconds
+  int devices = 1;                   // HEED_SIMULATOR_DEVICES
+  size_t memory = size_t{2} << 30;   // HEED_SIMULATOR_MEMORY: bytes of each
+  int driver_version = 12020;        // HEED_SIMULATOR_DRIVER_VERSION: as cuDriverGetVersion gives it
+  int capability = 80;               // HEED_SIMULATOR_CAPABILITY: 80 is 8.0
+  uint64_t lost_after = UINT64_MAX;  // HEED_SIMULATOR_LOST_AFTER: launches
+  std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
+  Options options;                   // of the executor
+  std::atomic<uint64_t> delay{0};    // HEED_SIMULATOR_DELAY: microseconds
 };
 Settings& settings();
 Counters& counters();
@@ -101,8 +101,8 @@ const std::vector<std::unique_ptr<Device>>& devices();
 // The device whose memory an address is in; null for none.
 Device* device_of(CUdeviceptr address);
 
-// What a call checks first: that the driver is initialised and has not been shut down, that it is not made from within a
-// host function, that the thread has a context and its device is not lost. Gives the device.
+// What a call checks first: that the driver is initialised and has not been shut down, that it is not made from within
+// a host function, that the thread has a context and its device is not lost. Gives the device.
 CUresult enter(Device** device);
 CUresult enter_without_context();
 CUcontext current_context();

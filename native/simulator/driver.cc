@@ -45,9 +45,11 @@ constexpr ErrorText errors[] = {
     ERROR(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "capture was not ended in the same stream as it began"),
     ERROR(CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "capturing stream has unjoined work"),
     ERROR(CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "dependency created on uncaptured work in another stream"),
-    ERROR(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "operation would make the legacy stream depend on a capturing blocking stream"),
+    ERROR(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+          "operation would make the legacy stream depend on a capturing blocking stream"),
     ERROR(CUDA_ERROR_CAPTURED_EVENT, "operation not permitted on an event last recorded in a capturing stream"),
-    ERROR(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "attempt to terminate a thread-local capture sequence from another thread"),
+    ERROR(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD,
+          "attempt to terminate a thread-local capture sequence from another thread"),
     {702, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
     {710, "CUDA_ERROR_ASSERT", "device-side assert triggered"},
     {714, "CUDA_ERROR_HARDWARE_STACK_ERROR", "hardware stack error"},
@@ -69,36 +71,36 @@ const ErrorText* find_error(CUresult code) {
 const std::map<CUdevice_attribute, int>& attributes() {
   static auto& attributes = *new std::map<CUdevice_attribute, int>{
       {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1024},
-      {2, 1024},                                            // largest block, x
-      {3, 1024},                                            // y
-      {4, 64},                                              // z
+      {2, 1024},  // largest block, x
+      {3, 1024},  // y
+      {4, 64},    // z
       {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, 0x7fffffff},
-      {6, 65535},                                           // y
-      {7, 65535},                                           // z
+      {6, 65535},  // y
+      {7, 65535},  // z
       {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, 48 * 1024},
-      {9, 64 * 1024},                                       // constant memory
+      {9, 64 * 1024},  // constant memory
       {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32},
-      {12, 65536},                                          // registers of a block
+      {12, 65536},  // registers of a block
       {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1410000},
-      {15, 1},                                              // copies beside kernels
+      {15, 1},  // copies beside kernels
       {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 108},
-      {17, 0},                                              // no limit on a kernel's time
-      {18, 0},                                              // not integrated
-      {19, 0},                                              // pinned memory is not mapped
-      {31, 1},                                              // concurrent kernels
-      {35, 0},                                              // TCC
-      {36, 1215000},                                        // memory clock
-      {37, 5120},                                           // memory bus
-      {38, 40 << 20},                                       // L2 cache
-      {39, 2048},                                           // threads of a multiprocessor
-      {41, 1},                                              // unified addressing
-      {81, 164 * 1024},                                     // shared memory of a multiprocessor
-      {82, 65536},                                          // registers of a multiprocessor
-      {83, 0},                                              // managed memory
-      {95, 0},                                              // cooperative launches
-      {106, 32},                                            // blocks of a multiprocessor
-      {111, 1024},                                          // shared memory reserved in each block
-      {115, 0},                                             // memory pools
+      {17, 0},           // no limit on a kernel's time
+      {18, 0},           // not integrated
+      {19, 0},           // pinned memory is not mapped
+      {31, 1},           // concurrent kernels
+      {35, 0},           // TCC
+      {36, 1215000},     // memory clock
+      {37, 5120},        // memory bus
+      {38, 40 << 20},    // L2 cache
+      {39, 2048},        // threads of a multiprocessor
+      {41, 1},           // unified addressing
+      {81, 164 * 1024},  // shared memory of a multiprocessor
+      {82, 65536},       // registers of a multiprocessor
+      {83, 0},           // managed memory
+      {95, 0},           // cooperative launches
+      {106, 32},         // blocks of a multiprocessor
+      {111, 1024},       // shared memory reserved in each block
+      {115, 0},          // memory pools
   };
   return attributes;
 }
@@ -175,12 +177,17 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
     if (!value) return CUDA_ERROR_INVALID_VALUE;
     if (!find_device(device)) return CUDA_ERROR_INVALID_DEVICE;
     switch (attribute) {
-      case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = settings().capability / 10; return CUDA_SUCCESS;
-      case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = settings().capability % 10; return CUDA_SUCCESS;
+      case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+        *value = settings().capability / 10;
+        return CUDA_SUCCESS;
+      case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+        *value = settings().capability % 10;
+        return CUDA_SUCCESS;
       case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
         *value = static_cast<int>(settings().options.shared_limit);
         return CUDA_SUCCESS;
-      default: break;
+      default:
+        break;
     }
     const auto found = attributes().find(attribute);
     if (found == attributes().end()) return CUDA_ERROR_INVALID_VALUE;

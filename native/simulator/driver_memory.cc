@@ -76,11 +76,14 @@ CUresult copy_in(CUdeviceptr destination, const void* source, size_t bytes, CUst
   const char* what = "copying from the host";
   if (const CUresult wrong = check(*stream->device, destination, bytes, Access::write, what)) return wrong;
   if (stream->capturing() || pinned().contains(source, bytes)) {
-    stream->submit([=](Device& device) { report(device, what, device.memory.copy_in(pointer(destination), source, bytes)); });
+    stream->submit(
+        [=](Device& device) { report(device, what, device.memory.copy_in(pointer(destination), source, bytes)); });
   } else {
     const auto* first = static_cast<const uint8_t*>(source);
     const auto staged = std::make_shared<std::vector<uint8_t>>(first, first + bytes);
-    stream->submit([=](Device& device) { report(device, what, device.memory.copy_in(pointer(destination), staged->data(), bytes)); });
+    stream->submit([=](Device& device) {
+      report(device, what, device.memory.copy_in(pointer(destination), staged->data(), bytes));
+    });
   }
   return CUDA_SUCCESS;
 }
@@ -92,7 +95,8 @@ CUresult copy_out(void* destination, CUdeviceptr source, size_t bytes, CUstream 
   if (!destination) return CUDA_ERROR_INVALID_VALUE;
   const char* what = "copying to the host";
   if (const CUresult wrong = check(*stream->device, source, bytes, Access::read, what)) return wrong;
-  stream->submit([=](Device& device) { report(device, what, device.memory.copy_out(destination, pointer(source), bytes)); });
+  stream->submit(
+      [=](Device& device) { report(device, what, device.memory.copy_out(destination, pointer(source), bytes)); });
   if (stream->capturing() || pinned().contains(destination, bytes)) return CUDA_SUCCESS;
   stream->finish();
   return stream->device->error();
@@ -200,7 +204,8 @@ CUresult cuMemsetD8Async(CUdeviceptr destination, unsigned char value, size_t co
     if (!count) return CUDA_SUCCESS;
     const char* what = "filling memory";
     if (const CUresult wrong = check(*stream->device, destination, count, Access::write, what)) return wrong;
-    stream->submit([=](Device& device) { report(device, what, device.memory.fill(pointer(destination), value, count)); });
+    stream->submit(
+        [=](Device& device) { report(device, what, device.memory.fill(pointer(destination), value, count)); });
     return CUDA_SUCCESS;
   });
 }

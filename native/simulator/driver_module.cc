@@ -56,11 +56,20 @@ struct Logs {
 
   Logs(unsigned count, CUjit_option* options, void** values) {
     for (unsigned i = 0; i < count; i++) switch (options[i]) {
-        case CU_JIT_INFO_LOG_BUFFER: text[0] = static_cast<char*>(values[i]); break;
-        case CU_JIT_ERROR_LOG_BUFFER: text[1] = static_cast<char*>(values[i]); break;
-        case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES: set_size(0, &values[i]); break;
-        case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES: set_size(1, &values[i]); break;
-        default: break;
+        case CU_JIT_INFO_LOG_BUFFER:
+          text[0] = static_cast<char*>(values[i]);
+          break;
+        case CU_JIT_ERROR_LOG_BUFFER:
+          text[1] = static_cast<char*>(values[i]);
+          break;
+        case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
+          set_size(0, &values[i]);
+          break;
+        case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
+          set_size(1, &values[i]);
+          break;
+        default:
+          break;
       }
   }
   void set_size(int log, void** value) {
@@ -219,8 +228,7 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule handle, const char* 
         return CUDA_ERROR_INVALID_PTX;
       }
       const int limit = shared_default - static_cast<int>(kernel->shared_bytes());
-      known = functions().add(
-          std::shared_ptr<CUfunc_st>(new CUfunc_st{module->loaded, kernel, {std::max(limit, 0)}}));
+      known = functions().add(std::shared_ptr<CUfunc_st>(new CUfunc_st{module->loaded, kernel, {std::max(limit, 0)}}));
     }
     *function = known;
     return CUDA_SUCCESS;
@@ -251,12 +259,23 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
     if (!value) return CUDA_ERROR_INVALID_VALUE;
     Kernel& kernel = *function->kernel;
     switch (attribute) {
-      case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = static_cast<int>(kernel.max_threads); break;
-      case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = static_cast<int>(kernel.shared_bytes()); break;
-      case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: *value = static_cast<int>(kernel.local_bytes()); break;
-      case CU_FUNC_ATTRIBUTE_NUM_REGS: *value = static_cast<int>(std::min(kernel.registers(), 255u)); break;
-      case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = function->dynamic_limit; break;
-      default: return CUDA_ERROR_INVALID_VALUE;
+      case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+        *value = static_cast<int>(kernel.max_threads);
+        break;
+      case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
+        *value = static_cast<int>(kernel.shared_bytes());
+        break;
+      case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
+        *value = static_cast<int>(kernel.local_bytes());
+        break;
+      case CU_FUNC_ATTRIBUTE_NUM_REGS:
+        *value = static_cast<int>(std::min(kernel.registers(), 255u));
+        break;
+      case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
+        *value = function->dynamic_limit;
+        break;
+      default:
+        return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
   });

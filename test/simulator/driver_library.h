@@ -53,10 +53,12 @@ inline void set_delay(uint64_t microseconds) {
   Library::get().find<void(uint64_t)>("heedSimulatorSetDelay")(microseconds);
 }
 
-#define EXPECT_CODE(call, code)                                                                         \
-  do {                                                                                                  \
-    const int code_of_call = (call);                                                                             \
-    if (code_of_call != (code)) heed::test::report("%s:%d: %s gave %d, expected %d", __FILE__, __LINE__, #call, code_of_call, static_cast<int>(code)); \
+#define EXPECT_CODE(call, code)                                                                     \
+  do {                                                                                              \
+    const int code_of_call = (call);                                                                \
+    if (code_of_call != (code))                                                                     \
+      heed::test::report("%s:%d: %s gave %d, expected %d", __FILE__, __LINE__, #call, code_of_call, \
+                         static_cast<int>(code));                                                   \
   } while (0)
 #define EXPECT_SUCCESS(call) EXPECT_CODE(call, CUDA_SUCCESS)
 

@@ -121,7 +121,8 @@ TEST(stream_destroyed_with_work_left) {
 TEST(stream_events_measure_time) {
   Context context;
   const CUstream queue = make_stream();
-  const CUevent start = make_event(), end = make_event(CU_EVENT_BLOCKING_SYNC), untimed = make_event(CU_EVENT_DISABLE_TIMING);
+  const CUevent start = make_event(), end = make_event(CU_EVENT_BLOCKING_SYNC),
+                untimed = make_event(CU_EVENT_DISABLE_TIMING);
   float milliseconds = 0;
   EXPECT_CODE(driver().event_elapsed_time(&milliseconds, start, end), invalid_handle);
   EXPECT_SUCCESS(driver().event_record(start, queue));
@@ -186,12 +187,15 @@ TEST(stream_host_functions) {
     std::atomic<int> calls;
     int code;
   } state{allocate(4), {0}, 0};
-  EXPECT_SUCCESS(driver().launch_host_func(queue, [](void* data) {
-    auto* state = static_cast<State*>(data);
-    state->calls++;
-    CUdeviceptr address;
-    state->code = driver().mem_alloc(&address, 4);  // no calls from in here
-  }, &state));
+  EXPECT_SUCCESS(driver().launch_host_func(
+      queue,
+      [](void* data) {
+        auto* state = static_cast<State*>(data);
+        state->calls++;
+        CUdeviceptr address;
+        state->code = driver().mem_alloc(&address, 4);  // no calls from in here
+      },
+      &state));
   EXPECT_SUCCESS(driver().stream_synchronize(queue));
   EXPECT(state.calls == 1 && state.code == not_permitted);
   EXPECT_CODE(driver().launch_host_func(queue, nullptr, nullptr), CUDA_ERROR_INVALID_VALUE);
@@ -306,7 +310,8 @@ TEST(graph_capture_that_fails) {
     EXPECT_SUCCESS(d.stream_begin_capture(queue, mode));
     std::thread([&] {
       Context mine;
-      EXPECT_CODE(d.stream_end_capture(queue, &graph), mode == relaxed ? static_cast<int>(CUDA_SUCCESS) : capture_wrong_thread);
+      EXPECT_CODE(d.stream_end_capture(queue, &graph),
+                  mode == relaxed ? static_cast<int>(CUDA_SUCCESS) : capture_wrong_thread);
     }).join();
     if (mode != relaxed) EXPECT_SUCCESS(d.stream_end_capture(queue, &graph));
     EXPECT_SUCCESS(d.graph_destroy(graph));

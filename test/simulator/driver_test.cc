@@ -12,7 +12,8 @@ namespace {
 
 enum : int { invalid_handle = 400, not_found = 500 };
 
-CUresult launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, CUstream queue, std::vector<void*> values) {
+CUresult launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, CUstream queue,
+                std::vector<void*> values) {
   return driver().launch_kernel(function, grid, 1, 1, block, 1, 1, shared, queue, values.data(), nullptr);
 }
 
@@ -67,9 +68,13 @@ TEST(driver_devices) {
   EXPECT(std::string(name) == "heed software device");
   EXPECT_SUCCESS(d.device_get_name(name, 5, device));
   EXPECT(std::string(name) == "heed");
-  const std::pair<CUdevice_attribute, int> expected[] = {{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 8}, {CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, 0},
-                             {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32}, {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 108},
-                             {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, 48 << 10}, {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 163 << 10}};
+  const std::pair<CUdevice_attribute, int> expected[] = {
+      {CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 8},
+      {CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, 0},
+      {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32},
+      {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 108},
+      {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, 48 << 10},
+      {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 163 << 10}};
   for (const auto& [attribute, what] : expected) {
     EXPECT_SUCCESS(d.device_get_attribute(&value, attribute, device));
     EXPECT(value == what);
@@ -96,7 +101,8 @@ TEST(driver_devices) {
 TEST(driver_settings_of_the_environment) {
   if (!is_child())
     return expect_child("driver_settings_of_the_environment",
-                        "HEED_SIMULATOR_DEVICES=2 HEED_SIMULATOR_MEMORY=1000000 HEED_SIMULATOR_CAPABILITY=75 HEED_SIMULATOR_DRIVER_VERSION=11040");
+                        "HEED_SIMULATOR_DEVICES=2 HEED_SIMULATOR_MEMORY=1000000 HEED_SIMULATOR_CAPABILITY=75 "
+                        "HEED_SIMULATOR_DRIVER_VERSION=11040");
   const Driver& d = driver();
   int value = 0;
   EXPECT_SUCCESS(d.device_get_count(&value));
@@ -113,7 +119,8 @@ TEST(driver_settings_of_the_environment) {
   CUmodule module;
   const std::string ptx = ".version 7.4\n.target sm_75\n.address_size 64\n.visible .entry k() { ret; }\n";
   EXPECT_SUCCESS(d.module_load_data_ex(&module, ptx.c_str(), 0, nullptr, nullptr));
-  EXPECT_CODE(d.module_load_data_ex(&module, (".version 7.5" + ptx.substr(12)).c_str(), 0, nullptr, nullptr), CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+  EXPECT_CODE(d.module_load_data_ex(&module, (".version 7.5" + ptx.substr(12)).c_str(), 0, nullptr, nullptr),
+              CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
   EXPECT_CODE(d.module_load_data_ex(&module, kernels, 0, nullptr, nullptr), CUDA_ERROR_INVALID_PTX);
 }
 
@@ -135,7 +142,8 @@ TEST(driver_contexts) {
   std::thread([&] {  // a thread has a context of its own
     EXPECT_SUCCESS(get(&current));
     EXPECT(current == nullptr);
-  }).join();
+  })
+      .join();
   const CUdeviceptr left = allocate(1000);
   EXPECT_SUCCESS(d.primary_context_release(0));
   EXPECT_SUCCESS(d.mem_free(left));
@@ -231,12 +239,15 @@ TEST(driver_modules) {
     values[1] = reinterpret_cast<void*>(sizeof log);
     return d.module_load_data_ex(&module, image, 2, options, values);
   };
-  const char cubin[64] = "\x7f" "ELF\x02\x01\x01";
+  const char cubin[64] =
+      "\x7f"
+      "ELF\x02\x01\x01";
   EXPECT_CODE(try_load(cubin), CUDA_ERROR_NO_BINARY_FOR_GPU);
   EXPECT_CODE(try_load(".version 8.3\n.target sm_80\n"), CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
   EXPECT(std::string(log).find("8.3") != std::string::npos);
   EXPECT_CODE(try_load(".version 8.2\n.target sm_90\n.address_size 64\n"), CUDA_ERROR_INVALID_PTX);
-  EXPECT(std::string(log).find("sm_90") != std::string::npos && reinterpret_cast<size_t>(values[1]) == std::string(log).size() + 1);
+  EXPECT(std::string(log).find("sm_90") != std::string::npos &&
+         reinterpret_cast<size_t>(values[1]) == std::string(log).size() + 1);
   EXPECT_CODE(try_load("no PTX"), CUDA_ERROR_INVALID_PTX);
   EXPECT_CODE(try_load(".version 7.4\n.target sm_80\n.address_size 64\n.visible .entry k( {"), CUDA_ERROR_INVALID_PTX);
   EXPECT(std::string(log).find("line") != std::string::npos);
@@ -328,8 +339,10 @@ TEST(driver_shared_memory_and_attributes) {
   EXPECT_CODE(launch(shared, 1, 100, (48 << 10) + 1, queue, {&out}), CUDA_ERROR_INVALID_VALUE);
   EXPECT_CODE(launch(fixed, 1, 100, (32 << 10) + 1, queue, {&out}), CUDA_ERROR_INVALID_VALUE);
   EXPECT_SUCCESS(d.function_set_attribute(shared, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 163 << 10));
-  EXPECT_CODE(d.function_set_attribute(shared, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (163 << 10) + 1), CUDA_ERROR_INVALID_VALUE);
-  EXPECT_CODE(d.function_set_attribute(fixed, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 163 << 10), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_CODE(d.function_set_attribute(shared, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (163 << 10) + 1),
+              CUDA_ERROR_INVALID_VALUE);
+  EXPECT_CODE(d.function_set_attribute(fixed, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 163 << 10),
+              CUDA_ERROR_INVALID_VALUE);
   EXPECT_SUCCESS(launch(shared, 1, 64, 163 << 10, queue, {&out}));
   EXPECT(download<uint32_t>(out, 64, queue)[10] == 63);
   EXPECT_CODE(d.function_set_attribute(shared, CU_FUNC_ATTRIBUTE_NUM_REGS, 3), CUDA_ERROR_INVALID_VALUE);
@@ -401,7 +414,8 @@ TEST(driver_exit_with_work_pending) {
     std::thread([&d] {  // somebody waits too
       Context mine;
       d.stream_synchronize(nullptr);
-    }).detach();
+    })
+        .detach();
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     std::puts("exits");
     std::exit(7);
@@ -438,7 +452,8 @@ TEST(driver_counters) {
   run();
   std::string json(counters(nullptr, 0) + 1, 0);
   counters(json.data(), json.size());
-  EXPECT(json.find("\"launches\": 1,") != std::string::npos && json.find("\"global_load_bytes\": 512,") != std::string::npos);
+  EXPECT(json.find("\"launches\": 1,") != std::string::npos &&
+         json.find("\"global_load_bytes\": 512,") != std::string::npos);
   Library::get().find<void()>("heedSimulatorResetCounters")();
   EXPECT(counters(nullptr, 0) == 2);  // {}
   for (int i = 0; i < 3; i++) run();

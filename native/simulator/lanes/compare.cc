@@ -107,7 +107,8 @@ Handler find(Comparison comparison, bool is_set) {
     switch (comparison) {
       CASE(equ)
       CASE(neu)
-      CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
+      CASE(ltu)
+      CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
 #undef CASE
           default : break;
     }
