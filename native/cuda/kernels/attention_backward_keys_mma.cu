@@ -45,10 +45,10 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
       kept[stage][r][word] = r < count ? kept_keys(a, rows.index(a, item.b, r), first_key + word * 32) : 0;
     }
   };
-  load_tile<T, kD, kKeys>(k, visible.length - first_key, a,
-                          [&](int r) { return a.k.row<const T>(item.b, first_key + r, item.g); });
-  load_tile<T, kD, kKeys>(v, visible.length - first_key, a,
-                          [&](int r) { return a.v.row<const T>(item.b, first_key + r, item.g); });
+  load_tile<T, kD, kKeys>(k, visible.length - first_key, a, a.k.row<const T>(item.b, first_key, item.g),
+                          a.k.strides[1]);
+  load_tile<T, kD, kKeys>(v, visible.length - first_key, a, a.v.row<const T>(item.b, first_key, item.g),
+                          a.v.strides[1]);
   if (first_row < a.rows) load_queries(0, first_row);
   cp_async_commit();
 
@@ -69,24 +69,30 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
           probs, [&](uint32_t(&fragment)[4], int, int column) { load_a<T, kD>(fragment, k, warp_key, column); }, q);
       multiply_rows<T, kD>(
           ds, [&](uint32_t(&fragment)[4], int, int column) { load_a<T, kD>(fragment, v, warp_key, column); }, dout);
+      const auto for_each_pair = [&](const auto& body) {
 #pragma unroll
-      for (int n = 0; n < kN; n++)
+        for (int n = 0; n < kN; n++)
 #pragma unroll
-        for (int c = 0; c < 2; c++) {
-          const int r = n * 8 + 2 * t + c;
-          const float row_lse = lse[stage][r], row_delta = delta[stage][r];
-          const int seen = row_end[stage][r] - first_key - warp_key;
+          for (int c = 0; c < 2; c++)
 #pragma unroll
-          for (int half = 0; half < 2; half++) {
-            float& prob = probs[0][n][half * 2 + c];
-            float& dp = ds[0][n][half * 2 + c];
-            const int key = half * 8 + g;
-            prob = key < seen ? exp2_fast(prob * a.scale_log2 - row_lse) : 0;
-            const bool keep = a.drop_threshold == 0 || kept[stage][r][warp_key / 32] >> (warp_key % 32 + key) & 1;
-            dp = prob * ((keep ? dp * a.keep_scale : 0) - row_delta);
-            if (!keep) prob = 0;
-          }
-        }
+            for (int half = 0; half < 2; half++)
+              body(probs[0][n][half * 2 + c], ds[0][n][half * 2 + c], n * 8 + 2 * t + c, warp_key + half * 8 + g);
+      };
+      for_each_pair([&](float& prob, float&, int r, int) { prob = exp2_fast(prob * a.scale_log2 - lse[stage][r]); });
+      // The first row sees the fewest keys; rows that are not there, none.
+      if (first_key + kKeys > min(row_end[stage][0], row_end[stage][kRows - 1]))
+        for_each_pair([&](float& prob, float&, int r, int key) {
+          if (first_key + key >= row_end[stage][r]) prob = 0;
+        });
+      if (a.drop_threshold == 0) {
+        for_each_pair([&](float& prob, float& dp, int r, int) { dp = prob * (dp - delta[stage][r]); });
+      } else {
+        for_each_pair([&](float& prob, float& dp, int r, int key) {
+          const bool keep = kept[stage][r][warp_key / 32] >> (key % 32) & 1;
+          dp = prob * ((keep ? dp * a.keep_scale : 0) - delta[stage][r]);
+          if (!keep) prob = 0;
+        });
+      }
       multiply_columns<T, kD>(dv, probs, dout, first_column);
       multiply_columns<T, kD>(dk, ds, q, first_column);
     }

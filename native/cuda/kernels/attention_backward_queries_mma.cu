@@ -65,13 +65,13 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   const int count = static_cast<int>(min(static_cast<int64_t>(kRows), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
   const int end = visible.end(rows.query(count - 1));
+  const int all_see = visible.end(rows.query(0));  // keys that every row sees
   const bool active = warp_row < count;
 
   const auto load_keys = [&](int stage, int key) {
     T* k = keys + stage * 2 * kKeys * kD;
-    load_tile<T, kD, kKeys>(k, end - key, a, [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
-    load_tile<T, kD, kKeys>(k + kKeys * kD, end - key, a,
-                            [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
+    load_tile<T, kD, kKeys>(k, end - key, a, a.k.row<const T>(item.b, key, item.g), a.k.strides[1]);
+    load_tile<T, kD, kKeys>(k + kKeys * kD, end - key, a, a.v.row<const T>(item.b, key, item.g), a.v.strides[1]);
   };
   load_tile<T, kD, kRows>(q, count, a, [&](int r) { return rows.row<const T>(a.q, item.b, r); });
   load_tile<T, kD, kRows>(dout, count, a, [&](int r) { return rows.row<const T>(p.dout, item.b, r); });
@@ -115,17 +115,24 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
         }
         __syncwarp();
       }
+      const auto for_each_pair = [&](const auto& body) {
 #pragma unroll
-      for (int n = 0; n < kN; n++)
+        for (int n = 0; n < kN; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-          const int half = e / 2, column = n * 8 + 2 * t + e % 2;
-          const float prob = key + column < row_end[half] ? exp2_fast(s[0][n][e] * a.scale_log2 - lse[half]) : 0;
-          float& dp = ds[0][n][e];
-          if (a.drop_threshold != 0)
-            dp = kept[warp_row + half * 8 + g][column / 32] >> (column % 32) & 1 ? dp * a.keep_scale : 0;
-          dp = prob * (dp - delta[half]);
-        }
+          for (int e = 0; e < 4; e++) body(s[0][n][e], ds[0][n][e], e / 2, n * 8 + e % 2);
+      };
+      if (a.drop_threshold != 0)
+        for_each_pair([&](float&, float& dp, int half, int column) {
+          const uint32_t bits = kept[warp_row + half * 8 + g][column / 32] >> (column % 32);
+          dp = bits >> (2 * t) & 1 ? dp * a.keep_scale : 0;
+        });
+      for_each_pair([&](float& score, float& dp, int half, int) {
+        dp = exp2_fast(score * a.scale_log2 - lse[half]) * (dp - delta[half]);
+      });
+      if (key + kKeys > all_see)
+        for_each_pair([&](float&, float& dp, int half, int column) {
+          if (key + column + 2 * t >= row_end[half]) dp = 0;
+        });
       multiply_columns<T, kD>(dq, ds, k, 0);
     }
     __syncthreads();  // the tile is no longer read

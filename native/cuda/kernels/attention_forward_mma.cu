@@ -33,9 +33,11 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const int end = min(begin + min(p.split_keys, a.Tk - begin), visible.end(rows.query(count - 1)));
   const int all_see = visible.end(rows.query(0));  // keys that every row sees
   const bool active = warp_row < count;
+  // Scores of scale 0 are all 0, which any factor leaves; one that is not 0 leaves -infinity as well.
+  const float factor = a.scale_log2 == 0 ? 1 : fabsf(a.scale_log2);
 
   const auto load_keys = [&](T* tile, const HeadsView& view, int key) {
-    load_tile<T, kD, kKeys>(tile, end - key, a, [&](int r) { return view.row<const T>(item.b, key + r, item.g); });
+    load_tile<T, kD, kKeys>(tile, end - key, a, view.row<const T>(item.b, key, item.g), view.strides[1]);
     cp_async_commit();
   };
   load_tile<T, kD, kRows>(q, count, a, [&](int r) { return rows.row<const T>(a.q, item.b, r); });
@@ -89,25 +91,33 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
     if (key + kKeys < end) load_keys(k, a.k, key + kKeys);
     if (!active) continue;
 
+    const auto for_each_score = [&](const auto& body) {
+#pragma unroll
+      for (int i = 0; i < kM; i++)
+#pragma unroll
+        for (int n = 0; n < kN; n++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) body(s[i][n][e], i, e / 2, n * 8 + e % 2);
+    };
+    // With the sign in the scores, the largest of them is the largest after scaling too.
+    if (a.scale_log2 <= 0) for_each_score([&](float& score, int, int, int) { score = a.scale_log2 < 0 ? -score : 0; });
+    if (key + kKeys > all_see)
+      for_each_score([&](float& score, int i, int half, int column) {
+        if (key + column + 2 * t >= row_end[i][half]) score = -kInfinity;
+      });
 #pragma unroll
     for (int i = 0; i < kM; i++) {
+      float alpha[2];
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         float highest = m[i][half];
 #pragma unroll
-        for (int n = 0; n < kN; n++)
-#pragma unroll
-          for (int c = 0; c < 2; c++) {
-            float& score = s[i][n][half * 2 + c];
-            score *= a.scale_log2;
-            if (key + kKeys > all_see && key + n * 8 + 2 * t + c >= row_end[i][half]) score = -kInfinity;
-            highest = fmaxf(highest, score);
-          }
+        for (int n = 0; n < kN; n++) highest = fmaxf(highest, fmaxf(s[i][n][half * 2], s[i][n][half * 2 + 1]));
         highest = fmaxf(highest, __shfl_xor_sync(kFullWarp, highest, 1));
         highest = fmaxf(highest, __shfl_xor_sync(kFullWarp, highest, 2));
         // A row that has seen no key yet: 2^(-inf - 0) is the 0 that 2^(-inf + inf) is not.
-        const float base = highest == -kInfinity ? 0 : highest;
-        const float alpha = exp2_fast(m[i][half] - base);
+        const float base = highest == -kInfinity ? 0 : highest * factor;
+        alpha[half] = exp2_fast(m[i][half] * factor - base);
         m[i][half] = highest;
         float sum = 0;
 #pragma unroll
@@ -115,26 +125,28 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 #pragma unroll
           for (int c = 0; c < 2; c++) {
             float& prob = s[i][n][half * 2 + c];
-            prob = exp2_fast(prob - base);
+            prob = exp2_fast(prob * factor - base);
             sum += prob;
           }
-        l[i][half] = l[i][half] * alpha + sum;
+        l[i][half] = l[i][half] * alpha[half] + sum;
+      }
+      if (__any_sync(kFullWarp, alpha[0] != 1 || alpha[1] != 1))
 #pragma unroll
-        for (int n = 0; n < kOut; n++) {
-          out[i][n][half * 2] *= alpha;
-          out[i][n][half * 2 + 1] *= alpha;
-        }
-        if (a.drop_threshold != 0) {
-          const int r = warp_row + i * 16 + half * 8 + g;
+        for (int n = 0; n < kOut; n++)
 #pragma unroll
-          for (int n = 0; n < kN; n++) {
-            const uint32_t bits = r < count ? kept[r * (kKeys / 32) + n / 4] >> (n % 4 * 8 + 2 * t) : 0;
-            if (!(bits & 1)) s[i][n][half * 2] = 0;
-            if (!(bits & 2)) s[i][n][half * 2 + 1] = 0;
-          }
+          for (int e = 0; e < 4; e++) out[i][n][e] *= alpha[e / 2];
+    }
+    if (a.drop_threshold != 0)
+#pragma unroll
+      for (int i = 0; i < kM * 2; i++) {
+        const int r = warp_row + i * 8 + g;
+#pragma unroll
+        for (int n = 0; n < kN; n++) {
+          const uint32_t bits = r < count ? kept[r * (kKeys / 32) + n / 4] >> (n % 4 * 8 + 2 * t) : 0;
+          if (!(bits & 1)) s[i / 2][n][i % 2 * 2] = 0;
+          if (!(bits & 2)) s[i / 2][n][i % 2 * 2 + 1] = 0;
         }
       }
-    }
     multiply_columns<T, kD>(out, s, v, 0);
   }
 
@@ -152,9 +164,9 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       const int r = row + half * 8 + g;
       if (t != 0 || r >= count) continue;
       if (p.splits > 1)
-        reinterpret_cast<float2*>(p.partial_stats)[item.partial(p, first_row + r)] = {m[i][half], sum};
+        reinterpret_cast<float2*>(p.partial_stats)[item.partial(p, first_row + r)] = {m[i][half] * factor, sum};
       else if (p.lse)
-        p.lse[rows.index(a, item.b, r)] = log_sum(m[i][half], sum);
+        p.lse[rows.index(a, item.b, r)] = log_sum(m[i][half] * factor, sum);
     }
     if (p.splits == 1) {
       store_rows<T, kD>(q + row * kD, out[i], row_factor(a, l[i][0]), row_factor(a, l[i][1]), 0, count - row, a,
@@ -162,14 +174,20 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       continue;
     }
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int r = row + e / 2 * 8 + g;
+    for (int half = 0; half < 2; half++) {
+      const int r = row + half * 8 + g;
       if (r >= count || begin >= end) continue;
       float* partial = p.partial_out + item.partial(p, first_row + r) * a.D;
 #pragma unroll
       for (int n = 0; n < kOut; n++) {
-        const int d = n * 8 + 2 * t + e % 2;
-        if (d < a.D) partial[d] = out[i][n][e];
+        const int d = n * 8 + 2 * t;
+        const float2 pair = {out[i][n][half * 2], out[i][n][half * 2 + 1]};
+        if (a.D % 2 == 0 && d < a.D) {
+          *reinterpret_cast<float2*>(partial + d) = pair;
+        } else {
+          if (d < a.D) partial[d] = pair.x;
+          if (d + 1 < a.D) partial[d + 1] = pair.y;
+        }
       }
     }
   }

@@ -23,7 +23,7 @@ __device__ __forceinline__ void load_tile(T* tile, int count, const AttentionPar
     for (int i = threadIdx.x; i < kRows * kParts; i += kMmaThreads) {
       const int r = i / kParts, c = i % kParts * 8;
       const int elements = r < count ? max(0, min(8, p.D - c)) : 0;
-      cp_async<16>(tile + swizzled<kD>(r, c), elements > 0 ? row(r) + c : nullptr, elements * 2);
+      cp_async<16>(tile + swizzled<kD>(r, c), row(r) + c, elements * 2);
     }
   } else {
 #pragma unroll 1
@@ -39,17 +39,54 @@ __device__ __forceinline__ void load_tile(T* tile, int count, const AttentionPar
   }
 }
 
+// The same of rows that lie `stride` apart: addresses advance by additions.
+template <class T, int kD, int kRows>
+__device__ __forceinline__ void load_tile(T* tile, int count, const AttentionParams& p, const T* first,
+                                          int64_t stride) {
+  constexpr int kParts = kD / 8;
+  if (kMmaThreads % kParts == 0 && p.aligned) {
+    constexpr int kStep = kMmaThreads / kParts;
+    const int r = threadIdx.x / kParts, c = threadIdx.x % kParts * 8;
+    const int bytes = max(0, min(8, p.D - c)) * 2;
+    const T* source = first + r * stride + c;
+#pragma unroll
+    for (int i = 0; i < kRows; i += kStep, source += kStep * stride)
+      cp_async<16>(tile + swizzled<kD>(r + i, c), source, r + i < count ? bytes : 0);
+  } else {
+    load_tile<T, kD, kRows>(tile, count, p, [&](int r) { return first + r * stride; });
+  }
+}
+
+// Where the row is that a lane names to ldmatrix: of matrices that lie below each other in pairs, the pairs side by
+// side, or the other way round.
+template <int kD>
+struct LanePlace {
+  int row, mix;
+
+  __device__ __forceinline__ LanePlace(int row, int column)
+      : row(row * kD), mix(swizzled<kD>(row, column) - row * kD) {}
+  __device__ __forceinline__ static LanePlace down_first() { return {lane() % 16, lane() / 16 * 8}; }
+  __device__ __forceinline__ static LanePlace across_first() {
+    return {lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8};
+  }
+  // Of the four matrices whose first element is (row, column), multiples of 8 and 16: there the permutation of parts
+  // is that of row 0, and what it does to the bits of `column` is independent of the lane's.
+  __device__ __forceinline__ int at(int first_row, int column) const { return row + first_row * kD + (column ^ mix); }
+
+ private:
+  __device__ __forceinline__ static int lane() { return threadIdx.x % 32; }
+};
+
 // Rows [row, row + 16) and columns [column, column + 16) as a first operand.
 template <class T, int kD>
 __device__ __forceinline__ void load_a(uint32_t (&a)[4], const T* tile, int row, int column) {
-  const int lane = threadIdx.x % 32;
-  ldmatrix<false>(a, tile + swizzled<kD>(row + lane % 16, column + lane / 16 * 8));
+  ldmatrix<false>(a, tile + LanePlace<kD>::down_first().at(row, column));
 }
 
 // acc[kM·16, 8·kN] += a[kM·16, kD] · b[8·kN, kD]^T; a(fragment, m, k) brings rows 16m… and columns k… of a.
 template <class T, int kD, int kM, int kN, class LoadA>
 __device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const LoadA& a, const T* b) {
-  const int lane = threadIdx.x % 32;
+  const auto place = LanePlace<kD>::across_first();
 #pragma unroll
   for (int k = 0; k < kD; k += 16) {
     uint32_t left[kM][4];
@@ -58,7 +95,7 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const Loa
 #pragma unroll
     for (int n = 0; n < kN; n += 2) {
       uint32_t right[4];
-      ldmatrix<false>(right, b + swizzled<kD>(n * 8 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
+      ldmatrix<false>(right, b + place.at(n * 8, k));
 #pragma unroll
       for (int m = 0; m < kM; m++) {
         mma_16x8x16<T>(acc[m][n], left[m], {right[0], right[1]});
@@ -72,7 +109,7 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const Loa
 template <class T, int kD, int kM, int kN, int kK>
 __device__ __forceinline__ void multiply_columns(float (&acc)[kM][kN][4], const float (&probs)[kM][kK][4], const T* b,
                                                  int first) {
-  const int lane = threadIdx.x % 32;
+  const auto place = LanePlace<kD>::down_first();
 #pragma unroll
   for (int k = 0; k < kK; k += 2) {
     uint32_t left[kM][4];
@@ -84,7 +121,7 @@ __device__ __forceinline__ void multiply_columns(float (&acc)[kM][kN][4], const 
 #pragma unroll
     for (int n = 0; n < kN; n += 2) {
       uint32_t right[4];
-      ldmatrix<true>(right, b + swizzled<kD>(k * 8 + lane % 16, first + n * 8 + lane / 16 * 8));
+      ldmatrix<true>(right, b + place.at(k * 8, first + n * 8));
 #pragma unroll
       for (int m = 0; m < kM; m++) {
         mma_16x8x16<T>(acc[m][n], left[m], {right[0], right[1]});
