@@ -8,7 +8,7 @@
 
 namespace heed::cuda {
 
-// Opaque types and enumerations have the driver's sizes and values; test/native/driver_test.cc holds them against
+// Opaque types and enumerations have the driver's sizes and values; test/native/driver_abi_test.cc holds them against
 // cuda.h where a toolkit is at hand.
 using CUresult = int;
 using CUdevice = int;

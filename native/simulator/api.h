@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "cuda/driver.h"
+#include "simulator/codes.h"
 
 #define HEED_EXPORT __attribute__((visibility("default")))
 
@@ -43,21 +44,5 @@ HEED_EXPORT void heedSimulatorSetDelay(uint64_t microseconds);
 // Device memory in use now, and allocations, of a device.
 HEED_EXPORT size_t heedSimulatorMemoryUsed(int device, size_t* allocations);
 }
-
-// Codes that the backend has no need to name.
-constexpr CUresult CUDA_ERROR_INVALID_HANDLE = 400;
-constexpr CUresult CUDA_ERROR_ILLEGAL_STATE = 401;
-constexpr CUresult CUDA_ERROR_OPERATING_SYSTEM = 304;
-constexpr CUresult CUDA_ERROR_CONTEXT_IS_DESTROYED = 709;
-constexpr CUresult CUDA_ERROR_NOT_PERMITTED = 800;
-constexpr CUresult CUDA_ERROR_NOT_SUPPORTED = 801;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_UNMATCHED = 903;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_UNJOINED = 904;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_ISOLATION = 905;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_IMPLICIT = 906;
-constexpr CUresult CUDA_ERROR_CAPTURED_EVENT = 907;
-constexpr CUresult CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD = 908;
 
 }  // namespace heed::simulator

@@ -108,7 +108,8 @@ Handler find(Comparison comparison, bool is_set) {
       CASE(equ)
       CASE(neu)
       CASE(ltu)
-      CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
+      CASE(leu)
+      CASE(gtu) CASE(geu) CASE(num) CASE(nan)
 #undef CASE
           default : break;
     }
