@@ -96,6 +96,14 @@ __device__ __forceinline__ int gemm_left(int64_t extent, int64_t begin) {
   return static_cast<int>(max(int64_t{0}, min(extent - begin, int64_t{1} << 30)));
 }
 
+// The first element of an operand's tile: at row or column `first`, where the block's part of K begins.
+template <class T>
+__device__ __forceinline__ const T* gemm_tile_source(const GemmParams& p, const GemmOperand& x, const GemmTile& t,
+                                                     int64_t first) {
+  return static_cast<const T*>(x.data) + BatchOffsets<1>(p, t.matrix, {x.batch}).at[0] + first * x.outer +
+         t.begin * x.depth;
+}
+
 extern __shared__ __align__(128) unsigned char gemm_shared[];
 
 #endif

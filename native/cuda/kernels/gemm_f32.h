@@ -12,86 +12,71 @@
 
 namespace heed::cuda {
 
-// Brings the tiles of an operand, one after the other along K.
+// Brings the tiles of an operand, one after the other along K. `outer` and `depth` are what is left of the operand from
+// this thread's first words on.
 template <int kOuter, int kDepth, int kThreads>
 struct GemmF32Loader {
   static constexpr int kPitch = kOuter + 4;
 
-  const float* source;  // the tile's first element
+  const float* from;
   int64_t outer_step, depth_step;
-  int outer_left, depth_left;  // elements of the operand from the tile's beginning on
-  bool quads, along_depth;
+  int outer, depth;
+  int to;
+  bool along_depth, quads;
 
   __device__ __forceinline__ GemmF32Loader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
                                            int64_t extent)
-      : source(static_cast<const float*>(x.data) + BatchOffsets<1>(p, t.matrix, {x.batch}).at[0] + first * x.outer +
-               t.begin * x.depth),
-        outer_step(x.outer),
-        depth_step(x.depth),
-        outer_left(gemm_left(extent, first)),
-        depth_left(gemm_left(t.end, t.begin)),
-        quads(x.width == 16 && !x.along_depth),
-        along_depth(x.along_depth) {}
+      : outer_step(x.outer), depth_step(x.depth), along_depth(x.along_depth), quads(x.width == 16) {
+    const int thread = threadIdx.x;
+    const int o = along_depth ? thread / 8 : quads ? thread % (kOuter / 4) * 4 : thread % kOuter;
+    const int k = along_depth ? thread % 8 : thread / (quads ? kOuter / 4 : kOuter);
+    from = gemm_tile_source<float>(p, x, t, first) + o * x.outer + k * x.depth;
+    outer = gemm_left(extent, first) - o;
+    depth = gemm_left(t.end, t.begin) - k;
+    to = k * kPitch + o;
+  }
 
   // Begins the copy of the next tile.
   __device__ __forceinline__ void next(float* tile) {
-    if (quads)
-      copy_quads(tile);
-    else if (along_depth)
-      copy_along_depth(tile);
+    if (along_depth)
+      copy_along_depth(tile + to);
+    else if (quads)
+      copy_across<4>(tile + to);
     else
-      copy_across(tile);
-    source += kDepth * depth_step;
-    depth_left -= kDepth;
+      copy_across<1>(tile + to);
+    from += kDepth * depth_step;
+    depth -= kDepth;
   }
 
  private:
-  __device__ __forceinline__ void copy_quads(float* tile) const {
-    constexpr int kQuads = kOuter / 4, kCopies = kDepth * kQuads / kThreads;
-    static_assert(kThreads % kQuads == 0 && kDepth * kQuads % kThreads == 0, "threads share a tile evenly");
-    const int first = threadIdx.x / kQuads, outer = threadIdx.x % kQuads * 4;
-    const int count = min(max(outer_left - outer, 0), 4);
-    const float* from = source + first * depth_step + outer;
-#pragma unroll
-    for (int i = 0; i < kCopies; i++) {
-      const int k = first + i * (kThreads / kQuads);
-      const int bytes = k < depth_left ? count * static_cast<int>(sizeof(float)) : 0;
-      cp_async<16>(tile + k * kPitch + outer, bytes ? from : source, bytes);
-      from += kThreads / kQuads * depth_step;
-    }
-  }
-
   // Eight neighbouring threads copy 32 bytes along K.
   __device__ __forceinline__ void copy_along_depth(float* tile) const {
     constexpr int kRows = kThreads / 8;
     static_assert(kOuter % kRows == 0 && kDepth % 8 == 0, "threads share a tile evenly");
-#pragma unroll 1
-    for (int k = threadIdx.x % 8; k < kDepth; k += 8) {
-      const float* from = source + threadIdx.x / 8 * outer_step + k * depth_step;
+#pragma unroll 2
+    for (int k = 0; k < kDepth; k += 8) {
+      const int bytes = k < depth ? 4 : 0;
+      const float* word = from + k * depth_step;
 #pragma unroll
-      for (int i = 0; i < kOuter / kRows; i++) {
-        const int outer = threadIdx.x / 8 + i * kRows;
-        copy_word(tile + k * kPitch + outer, from, outer < outer_left && k < depth_left);
-        from += kRows * outer_step;
+      for (int o = 0; o < kOuter; o += kRows) {
+        cp_async<4>(tile + k * kPitch + o, word, o < outer ? bytes : 0);
+        word += kRows * outer_step;
       }
     }
   }
 
-  // Neighbouring threads copy neighbouring columns.
+  // Neighbouring threads copy neighbouring words of a row of the tile, or quads of them.
+  template <int kWords>
   __device__ __forceinline__ void copy_across(float* tile) const {
-    constexpr int kRows = kThreads / kOuter;
-    static_assert(kThreads % kOuter == 0 && kDepth % kRows == 0, "threads share a tile evenly");
-    const int outer = threadIdx.x % kOuter;
-    const float* from = source + outer * outer_step + threadIdx.x / kOuter * depth_step;
+    constexpr int kStep = kThreads * kWords / kOuter;
+    static_assert(kThreads * kWords % kOuter == 0 && kDepth % kStep == 0, "threads share a tile evenly");
+    const int bytes = min(max(outer, 0), kWords) * 4;
+    const float* word = from;
 #pragma unroll 4
-    for (int k = threadIdx.x / kOuter; k < kDepth; k += kRows) {
-      copy_word(tile + k * kPitch + outer, from, outer < outer_left && k < depth_left);
-      from += kRows * depth_step;
+    for (int k = 0; k < kDepth; k += kStep) {
+      cp_async<kWords * 4>(tile + k * kPitch, word, k < depth ? bytes : 0);
+      word += kStep * depth_step;
     }
-  }
-
-  __device__ __forceinline__ void copy_word(float* to, const float* from, bool inside) const {
-    cp_async<4>(to, inside ? from : source, inside ? 4 : 0);
   }
 };
 
@@ -132,14 +117,14 @@ __device__ void gemm_f32(const GemmParams& p) {
     // Into the stage that was read in the last step, by all, as the barrier has seen.
     const int ahead = step + kStages - 1;
     if (ahead < steps) {
-      float* const stage = stages + ahead % kStages * kStage;
+      float* const stage = stages + static_cast<unsigned>(ahead) % kStages * kStage;
       a.next(stage);
       b.next(stage + kTileA);
     }
     cp_async_commit();
     if (step < 0) continue;
-    const float* const tile_a = stages + step % kStages * kStage + row;
-    const float* const tile_b = stages + step % kStages * kStage + kTileA + column;
+    const float* const tile_a = stages + static_cast<unsigned>(step) % kStages * kStage + row;
+    const float* const tile_b = stages + static_cast<unsigned>(step) % kStages * kStage + kTileA + column;
 #pragma unroll
     for (int k = 0; k < kK; k++) {
       Vector<float, 4> x[kRowQuads], y[kColumnQuads];
