@@ -53,6 +53,10 @@ struct alignas(sizeof(T) * N) Vector {
   }
 };
 
+// Keeps a value in its register through a loop: the compiler would compute it again in every step.
+__device__ __forceinline__ void keep(int& x) { asm volatile("" : "+r"(x)); }
+__device__ __forceinline__ void keep(int64_t& x) { asm volatile("" : "+l"(x)); }
+
 constexpr unsigned kFullWarp = 0xffffffffu;
 
 __device__ __forceinline__ float warp_sum(float x) {

@@ -39,6 +39,10 @@ struct GemmLoader {
     rows = (kAlongDepth ? outer_left : depth_left) - row;
     columns = (kAlongDepth ? depth_left : outer_left) - column;
     to = swizzled<kColumns>(row, column);
+    keep(to);
+    keep(row_step);
+    keep(depth_step);
+    keep(kAlongDepth ? rows : columns);
   }
 
   // Begins the copy of the next tile.
@@ -132,15 +136,17 @@ struct FragmentReader {
     const int row = kRowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;
     const int column = kRowsFirst ? lane / 16 * 8 : lane / 8 % 2 * 8;
 #pragma unroll
-    for (int i = 0; i < (kAlongDepth ? kSteps : kBlocks); i++)
+    for (int i = 0; i < (kAlongDepth ? kSteps : kBlocks); i++) {
       offsets[i] = kAlongDepth ? swizzled<kColumns>(outer + row, i * 16 + column)
                                : swizzled<kColumns>(row, outer + i * 16 + column);
+      keep(offsets[i]);
+    }
   }
 
   template <class T>
   __device__ __forceinline__ void load(uint32_t (&r)[4], const T* tile, int block, int step) const {
-    ldmatrix<!kAlongDepth>(r, tile + offsets[kAlongDepth ? step : block] +
-                                  (kAlongDepth ? block : step) * 16 * kColumns);
+    ldmatrix<!kAlongDepth>(r,
+                           tile + offsets[kAlongDepth ? step : block] + (kAlongDepth ? block : step) * 16 * kColumns);
   }
 };
 
