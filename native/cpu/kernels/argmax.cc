@@ -2,17 +2,17 @@
 //
 // One pass keeps the maximum of blocks and which block had it first, so that only that block is searched for the index.
 // Rows run in parallel.
+#include "core/checks/choose.h"
 #include "cpu/kernels/select.h"
 
 namespace heed::cpu {
 
 void HEED_ISA::argmax(Stream& stream, Out ids, In inp) {
   const char* op = "argmax";
-  expect_rows(op, "inp", inp);
-  const int64_t V = inp.dim(-1), rows = leading(inp).numel();
-  expect_i32_like(op, "ids", ids, leading(inp));
+  expect_dtype(op, "inp", inp, DType::f32);
+  check_argmax(ids, inp);
+  const int64_t V = inp.dim(-1), rows = ids.numel();
   if (rows == 0) return;
-  if (V == 0) fail(Code::shape, "%s: expected inp with at least 1 column, got 0", op);
 
   int32_t* out = ids.i32();
   const float* x = inp.f32();

@@ -7,6 +7,7 @@
 // sets are prefixes of one order (falling logit, then rising index), found without a sort of the row. The draw goes
 // through the weights by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b]. Sums are in f64.
 // Logits of -inf and NaN have no weight. Rows run in parallel, at most 32 tasks with buffers of their own.
+#include "core/checks/choose.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
 #include "cpu/kernels/select.h"
@@ -165,28 +166,10 @@ inline void check_history(const int32_t* history, int64_t B, int64_t L, int64_t 
 void HEED_ISA::sample(Stream& stream, Out ids, In logits, OptIn history, In offsets, Float temperature, Int top_k,
                       Float top_p, Float min_p, Float repetition_penalty, Int seed) {
   const char* op = "sample";
-  expect_f32(op, "logits", logits);
-  expect_rank(op, "logits", logits, 2);
+  expect_dtype(op, "logits", logits, DType::f32);
+  check_sample(ids, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
   const int64_t B = logits.dim(0), V = logits.dim(1);
-  expect_i32_like(op, "ids", ids, leading(logits));
-  expect_i32_like(op, "offsets", offsets, leading(logits));
-  if (history) {
-    expect_rank(op, "history", *history, 2);
-    TensorView expected = *history;
-    expected.shape[0] = B;
-    expect_i32_like(op, "history", *history, expected);
-  }
-  const auto check = [op](const char* name, double value, bool good, const char* wanted) {
-    if (!good) fail(Code::range, "%s: expected %s %s, got %g", op, name, wanted, value);
-  };
-  check("temperature", temperature, temperature >= 0 && temperature < INFINITY, "of at least 0 and finite");
-  check("top_k", static_cast<double>(top_k), top_k >= 0, "of at least 0");
-  check("top_p", top_p, top_p > 0 && top_p <= 1, "in (0, 1]");
-  check("min_p", min_p, min_p >= 0 && min_p <= 1, "in [0, 1]");
-  check("repetition_penalty", repetition_penalty, repetition_penalty > 0 && repetition_penalty < INFINITY,
-        "above 0 and finite");
   if (B == 0) return;
-  if (V == 0) fail(Code::shape, "%s: expected logits with at least 1 column, got 0", op);
 
   const int64_t grain = ceil_div(B, 32), tasks = ceil_div(B, grain);
   const int64_t stride = ceil_div(V, 16) * 16;  // keeps each row's buffers on cache lines of their own

@@ -3,6 +3,7 @@
 //
 // A row is scanned once against a rising threshold and only the k that are left are sorted: O(V + k log k). Rows run in
 // parallel, at most 32 tasks with a buffer each.
+#include "core/checks/choose.h"
 #include "cpu/kernels/select.h"
 
 namespace heed::cpu {
@@ -26,16 +27,9 @@ inline void topk_row(float* values, int32_t* ids, const float* x, int64_t V, int
 
 void HEED_ISA::topk(Stream& stream, Out values, Out ids, In inp) {
   const char* op = "topk";
-  expect_rows(op, "inp", inp);
-  expect_rows(op, "values", values);
+  expect_dtype(op, "inp", inp, DType::f32);
+  check_topk(values, ids, inp);
   const int64_t V = inp.dim(-1), rows = leading(inp).numel(), k = values.dim(-1);
-  TensorView expected = inp;
-  expected.shape[expected.rank - 1] = k;
-  expect_same_shape(op, "values", values, expected);
-  expect_i32_like(op, "ids", ids, values);
-  if (k > V)
-    fail(Code::shape, "%s: expected at most %lld values a row, got %lld", op, static_cast<long long>(V),
-         static_cast<long long>(k));
   if (rows == 0 || k == 0) return;
 
   const int64_t grain = max_of(rows_per_task(V), ceil_div(rows, 32)), capacity = top_capacity(V, k);
