@@ -44,7 +44,7 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
           dropout_p < 1 ? 1 / (1 - dropout_p) : 0,
           dropout_threshold(dropout_p),
           static_cast<uint64_t>(seed),
-          stream.fault(op)};
+          key_lengths ? stream.fault(op) : FaultSink{}};
 }
 
 // Tensor cores and decoding take heads of up to this size.
