@@ -117,7 +117,7 @@ class Step implements GraphNode {
     const steps = reachable(this);
     if (steps.some((step) => step.done))
       throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
-    const root = allocate(output.shape, "f32", output.device, false);
+    const root = allocate(output.shape, (output as FloatTensor).dtype, output.device, false);
     ops.fill(root.handle, scale);
     this.gradients = this.outputs.map((_, i) => (i === output.outputIndex ? root : null));
     this.constant = scale;
@@ -191,7 +191,7 @@ function differentiate(step: Step): void {
       if (!sameShape(like.shape, value.shape))
         throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
       // A leaf's gradient outlives the pass, and the user may change it: it is never shared.
-      if (current(to) || "leaf" in to) {
+      if (current(to) || "leaf" in to || like.dtype !== value.dtype) {
         const { out, accumulate } = slot(to);
         ops.copy(out.handle, value.handle, accumulate);
       } else assign(to, value.alias());

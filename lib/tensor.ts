@@ -1,6 +1,6 @@
-import { type DataOf, type DType, dtypeIndex, type FloatDType, isFloat } from "./dtype.js";
-import type { Device } from "./device.js";
-import { device as deviceOf } from "./device.js";
+import { record } from "./autograd.js";
+import { type DataOf, type DType, dtypeIndex, dtypes, type FloatDType, isFloat } from "./dtype.js";
+import { type Device, device as deviceOf } from "./device.js";
 import { checkInteger, checkNumber, checkObject, checkValues } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { type Handle, native, ops } from "./native.js";
@@ -62,6 +62,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
   node: GraphNode | null = null;
   /** @internal Which of the node's outputs this is. */
   outputIndex = 0;
+  /** @internal How often `set()` or the optimiser have overwritten the elements. */
+  version = 0;
+  /** @internal A parameter's kept copy in another dtype, as of a version (ops/precision.ts). */
+  rounding: { tensor: FloatTensor; version: number } | null = null;
 
   /** @internal Use `tensor()`, `zeros()`, `empty()` and the like. */
   constructor(init: TensorInit<D>, scoped = true) {
@@ -181,9 +185,54 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return nest(0, 0);
   }
 
+  /**
+   * The tensor in another dtype, or on another device; a view of the same memory where it is so already. f32 to bf16 and
+   * f16 rounds to nearest even, to integers toward zero. Gradients flow back. Only enqueues, also between devices.
+   */
+  to<T extends DType>(dtype: T): Tensor<T>;
+  to(device: Device | (string & {})): Tensor<D>;
+  to(target: Device | string): Tensor {
+    this.#live();
+    const { dtype, device } = this;
+    const to = destination(target, this);
+    let out: Tensor;
+    if (to.device !== device) out = transferred(this, to.device);
+    else if (to.dtype === dtype) out = this.viewAs(this.shape, this.strides);
+    else {
+      out = allocate(this.shape, to.dtype, device);
+      ops.copy(out.handle, this.handle, false);
+    }
+    if (!isFloat(dtype) || !isFloat(out.dtype)) return out;
+    return record("to", out as FloatTensor, [this], {}, ({ dout, pass }) => {
+      if (to.device === device) return pass(0, dout);
+      const back = transferred(dout, device, false);
+      pass(0, back);
+      back.dispose();
+    });
+  }
+
+  /** @internal Becomes what `to(target)` gives: a parameter moves with all who hold it. Its gradient is forgotten. */
+  move(target: Device | string): void {
+    const to = destination(target, this);
+    if (to.device === this.device && to.dtype === this.dtype) return;
+    const source = this.alias();
+    const moved = source.to(target);
+    source.dispose();
+    this.zeroGrad();
+    this.rounding?.tensor.dispose();
+    this.rounding = null;
+    this.#live().release();
+    const { strides, dtype, device } = moved;
+    Object.assign(this, { strides, dtype, device });
+    this.#shared = moved.#live();
+    this.#shared.references++;
+    moved.dispose();
+  }
+
   /** Overwrites the elements, in queue order. The values are copied before this returns. */
   set(values: ArrayLike<number>): void {
     this.#live();
+    this.version++;
     checkValues("set", values);
     const target = this.contiguous ? this : allocate(this.shape, this.dtype, this.device, false);
     uploadValues("set", target, values);
@@ -221,6 +270,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
     leaveScope(this);
     shared.release();
     this.zeroGrad();
+    this.rounding?.tensor.dispose();
+    this.rounding = null;
     const node = this.node;
     this.node = null;
     node?.unreference();
@@ -256,6 +307,22 @@ export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device
   const handle = native.alloc(device.index, dtypeIndex(dtype), shape);
   const init = { shape, strides: contiguousStrides(shape), dtype, device, shared: new SharedHandle(handle) };
   return new Tensor(init, scoped);
+}
+
+/** Where `to(target)` leads: the name of a dtype, or a device. */
+function destination(target: unknown, { dtype, device }: Tensor): { dtype: DType; device: Device } {
+  if (dtypes.includes(target as DType)) return { dtype: target as DType, device };
+  if (target === undefined) throw new HeedError("ERR_ARGUMENT", "to: expected a dtype or a device, got undefined");
+  return { dtype, device: deviceOf(target as Device | string) };
+}
+
+/** A copy on another device. */
+function transferred<D extends DType>(x: Tensor<D>, device: Device, scoped = true): Tensor<D> {
+  const source = x.toContiguous();
+  const out = allocate(x.shape, x.dtype, device, scoped);
+  native.transfer(out.handle, source.handle);
+  source.dispose();
+  return out;
 }
 
 function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): void {
@@ -378,10 +445,10 @@ export function checkSaved(op: string, name: string, tensor: Tensor, saved: unkn
 const maxFloat = (2 - 2 ** -23) * 2 ** 127;
 
 /** Normally distributed; element i depends on the seed and i alone. */
-export function randn(
+export function randn<D extends FloatDType = "f32">(
   shape: Shape,
-  options: TensorOptions<"f32"> & { seed: number; mean?: number; std?: number },
-): Tensor<"f32"> {
+  options: TensorOptions<D> & { seed: number; mean?: number; std?: number },
+): Tensor<D> {
   checkObject("randn", "options", options);
   const { seed, mean = 0, std = 1 } = options;
   checkInteger("randn", "seed", seed, 0);
@@ -393,10 +460,10 @@ export function randn(
 }
 
 /** Uniform in [low, high); element i depends on the seed and i alone. */
-export function uniform(
+export function uniform<D extends FloatDType = "f32">(
   shape: Shape,
-  options: TensorOptions<"f32"> & { seed: number; low?: number; high?: number },
-): Tensor<"f32"> {
+  options: TensorOptions<D> & { seed: number; low?: number; high?: number },
+): Tensor<D> {
   checkObject("uniform", "options", options);
   const { seed, low = 0, high = 1 } = options;
   checkInteger("uniform", "seed", seed, 0);

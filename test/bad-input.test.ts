@@ -213,7 +213,10 @@ test.for<[string, () => unknown]>([
 test.for<[string, () => unknown]>([
   ["zeros", () => heed.zeros([1], { dtype: any("f64") })],
   ["cast", () => heed.cast(f(1), any("f8"))],
-  ["bf16 where only f32 computes", () => heed.softmax(heed.cast(f(2), "bf16"))],
+  ["two dtypes", () => heed.add(f(2), heed.cast(f(2), "bf16"))],
+  ["a weight in another 16-bit type", () => heed.linear(heed.cast(f(2, 3), "bf16"), heed.cast(f(4, 3), "f16"))],
+  ["a bf16 weight of f32", () => heed.layerNorm(f(2, 3), { weight: heed.cast(f(3), "bf16") })],
+  ["moments in bf16", () => new heed.AdamW([["x", heed.cast(f(2), "bf16")]])],
 ])("a dtype that is not there throws ERR_DTYPE: %s", ([, body]) => expectError(body, "ERR_DTYPE"));
 
 test("memory that is not there throws ERR_OOM, and the device goes on", async () => {

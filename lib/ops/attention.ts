@@ -54,7 +54,7 @@ function attend(
       checkShapeIs("attention", name, tensor, [batch]);
     }
   const device = q.device;
-  const out: FloatTensor = allocate([batch, queries, heads, size], "f32", device);
+  const out: FloatTensor = allocate([batch, queries, heads, size], q.dtype, device);
   const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
   ops.attention_forward(
     out.handle,
@@ -81,7 +81,7 @@ function attend(
           const slot = gradient(i);
           if (!slot.accumulate) return { out: slot.out, apart: false };
         }
-        return { out: allocate(input.shape, "f32", device, false), apart: true };
+        return { out: allocate(input.shape, input.dtype, device, false), apart: true };
       });
       const from = views(inputs);
       const to = views(gradients.map((g) => g.out));

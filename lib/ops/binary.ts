@@ -47,7 +47,7 @@ function define(kind: Kind, gradients: Gradients | null): (a: Operand, b: Operan
         return value;
       }
       checkNumber(kind, name, value);
-      return full([], value, { device: (like as FloatTensor).device });
+      return full([], value, { dtype: (like as FloatTensor).dtype, device: (like as FloatTensor).device });
     };
     const x = operand(a, "a");
     const y = operand(b, "b");

@@ -16,11 +16,20 @@ export function checkTensor(op: string, name: string, value: unknown, like?: Ten
     throw new HeedError("ERR_DEVICE", `${op}: expected ${name} on ${like.device}, got ${value.device}`);
 }
 
-/** Throws unless `value` is a live tensor of a floating type on the device of `like`. */
+/** Throws unless `value` is a live tensor of a floating type; with `like`, of its dtype and on its device. */
 export function checkFloat(op: string, name: string, value: unknown, like?: Tensor): void {
   checkTensor(op, name, value, like);
   if (!isFloat(value.dtype))
     throw new HeedError("ERR_DTYPE", `${op}: expected ${name} of a floating dtype, got ${value.dtype}`);
+  if (like) checkDType(op, name, value, like.dtype);
+}
+
+/** Throws unless `value` is a live tensor on the device of `like`, of its dtype or of f32. */
+export function checkParameter(op: string, name: string, value: unknown, like: Tensor): void {
+  checkTensor(op, name, value, like);
+  if (value.dtype === like.dtype || value.dtype === "f32") return;
+  const expected = like.dtype === "f32" ? "f32" : `${like.dtype} or f32`;
+  throw new HeedError("ERR_DTYPE", `${op}: expected ${name} of dtype ${expected}, got ${value.dtype}`);
 }
 
 export function checkDType(op: string, name: string, value: Tensor, dtype: DType): void {

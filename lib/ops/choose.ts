@@ -30,7 +30,7 @@ export function topk(x: FloatTensor, k: number): { values: FloatTensor; ids: Int
   checkInteger("topk", "k", k, 1, x.shape.at(-1));
   const input = contiguous(x);
   const shape = [...x.shape.slice(0, -1), k];
-  const values: FloatTensor = allocate(shape, "f32", x.device);
+  const values: FloatTensor = allocate(shape, x.dtype, x.device);
   const ids = allocate(shape, "i32", x.device);
   ops.topk(values.handle, ids.handle, input.handle);
   if (input !== x) input.dispose();

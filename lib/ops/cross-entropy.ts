@@ -38,7 +38,7 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
   const index = contiguous(targets);
   const loss: FloatTensor = allocate([], "f32", logits.device);
   // The gradient of the mean is made in the same pass over the logits.
-  const dlogits = needsGrad([input]) ? allocate(input.shape, "f32", input.device, false) : null;
+  const dlogits = needsGrad([input]) ? allocate(input.shape, input.dtype, input.device, false) : null;
   ops.cross_entropy(
     loss.handle,
     null,
@@ -52,7 +52,7 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
     record("crossEntropy", loss, [input], { dlogits }, ({ dout, constant, pass, saved }) => {
       if (constant === 1) return pass(0, saved.dlogits);
       scope(() => {
-        pass(0, mul(saved.dlogits, dout));
+        pass(0, mul(saved.dlogits, dout.to(saved.dlogits.dtype)));
       });
     });
     dlogits.dispose();

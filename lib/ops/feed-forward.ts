@@ -12,6 +12,7 @@ import {
   projectionGradients,
   transposed,
 } from "./projection.js";
+import { rounded } from "./precision.js";
 import { contiguous } from "./views.js";
 
 export interface FeedForwardWeights {
@@ -25,7 +26,7 @@ export interface FeedForwardWeights {
  * activation(x·U + bᵤ)·D + b_d + residual (Vaswani et al. 2017, eq. 2), x [..., C] → [..., C].
  *
  * The same as two `linear`s, but the activation's derivative is fused into the product before it on the way back:
- * dh = (dy·Dᵀ) ⊙ activation'(x·U + bᵤ), then dx = dh·Uᵀ and the weights' gradients.
+ * dh = (dy·Dᵀ) ⊙ activation'(x·U + bᵤ), then dx = dh·Uᵀ and the weights' gradients. Dtypes are as in `linear`.
  */
 export function feedForward(
   x: FloatTensor,
@@ -51,18 +52,20 @@ export function feedForward(
   const added = residual && contiguous(residual);
   const inputs = [input, up.weight, up.bias, down.weight, down.bias, added];
   const make = (width: number, scoped = false): FloatTensor => allocate([...leading, width], x.dtype, x.device, scoped);
+  using upWeight = rounded(up.weight, x.dtype);
+  using downWeight = rounded(down.weight, x.dtype);
   const h = make(hidden);
   const preact = needsGrad(inputs) ? make(hidden) : null;
   const out = make(outputs, true);
   {
     using a = asMatrix(input);
-    using u = asInOut(up.weight, layout);
+    using u = asInOut(upWeight, layout);
     product(h, a, u, { bias: up.bias ?? null, preact, activation: kind });
     using b = asMatrix(h);
-    using d = asInOut(down.weight, layout);
+    using d = asInOut(downWeight, layout);
     product(out, b, d, { bias: down.bias ?? null, residual: added });
   }
-  const saved = { input, h, preact, up: up.weight, down: down.weight };
+  const saved = { input, h, preact, up: upWeight, down: downWeight };
   record(op, out, inputs, saved, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(5, dout);

@@ -3,7 +3,7 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, sameShape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
-import { checkFloat, checkNumber, checkObject, checkRank, checkShapeIs } from "./check.js";
+import { checkFloat, checkNumber, checkObject, checkParameter, checkRank, checkShapeIs } from "./check.js";
 import { contiguous } from "./views.js";
 
 export interface LayerNormOptions {
@@ -33,7 +33,7 @@ function normalise(
     ["bias", bias],
   ] as const)
     if (tensor) {
-      checkFloat(op, name, tensor, inp);
+      checkParameter(op, name, tensor, inp);
       checkShapeIs(op, name, tensor, [width]);
     }
   if (residual) {
@@ -46,13 +46,14 @@ function normalise(
   }
   const x = contiguous(inp);
   const r = residual && contiguous(residual);
-  const make = (shape: readonly number[], scoped = true): FloatTensor => allocate(shape, "f32", x.device, scoped);
+  const make = (): FloatTensor => allocate(x.shape, x.dtype, x.device);
   const recorded = needsGrad([x, r, weight, bias]);
-  const out = make(x.shape);
-  const sum = r && make(x.shape);
+  const out = make();
+  const sum = r && make();
   const rows = x.shape.slice(0, -1);
-  const mean = recorded ? make(rows, false) : null;
-  const rstd = recorded ? make(rows, false) : null;
+  const statistic = (): FloatTensor => allocate(rows, "f32", x.device, false);
+  const mean = recorded ? statistic() : null;
+  const rstd = recorded ? statistic() : null;
   ops.layernorm_forward(
     out.handle,
     sum?.handle ?? null,
@@ -77,11 +78,12 @@ function normalise(
       const target = needs(0) ? 0 : 1;
       const h = needs(target)
         ? gradient(target)
-        : { out: allocate(saved.h.shape, "f32", saved.h.device, false), accumulate: false };
+        : { out: allocate(saved.h.shape, saved.h.dtype, saved.h.device, false), accumulate: false };
       const dweight = needs(2) ? gradient(2) : null;
       const dbias = needs(3) ? gradient(3) : null;
       // An input that already has a gradient: the other one must not get that part.
-      const dinp = h.accumulate && needs(0) && needs(1) ? allocate(h.out.shape, "f32", h.out.device, false) : null;
+      const dinp =
+        h.accumulate && needs(0) && needs(1) ? allocate(h.out.shape, h.out.dtype, h.out.device, false) : null;
       ops.layernorm_backward(
         (dinp ?? h.out).handle,
         dweight?.out.handle ?? null,

@@ -12,6 +12,7 @@ import {
   projectionGradients,
   transposed,
 } from "./projection.js";
+import { rounded } from "./precision.js";
 import { contiguous } from "./views.js";
 
 export interface LinearOptions {
@@ -29,6 +30,8 @@ export interface LinearOptions {
  * activation(x·W + b) + residual in one pass: x [..., in] → [..., out].
  *
  * Backward: dx = dy·Wᵀ, dW = xᵀ·dy, db = Σ dy, with dy first multiplied by the activation's derivative.
+ *
+ * With x in bf16 or f16, weight and bias may be f32: the weight is rounded, and their gradients are sums in f32.
  */
 export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptions = {}): FloatTensor {
   checkObject("linear", "options", options);
@@ -42,14 +45,15 @@ export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptio
 
   const input = contiguous(x);
   const added = residual && contiguous(residual);
+  using operand = rounded(weight, x.dtype);
   const out: FloatTensor = allocate(shape, x.dtype, x.device);
   const preact = kind && needsGrad([input, weight, bias, added]) ? allocate(shape, x.dtype, x.device, false) : null;
   {
     using a = asMatrix(input);
-    using w = asInOut(weight, layout);
+    using w = asInOut(operand, layout);
     product(out, a, w, { bias, residual: added, preact, activation: kind });
   }
-  record("linear", out, [input, weight, bias, added], { input, weight, preact }, (context) => {
+  record("linear", out, [input, weight, bias, added], { input, weight: operand, preact }, (context) => {
     const { dout, needs, gradient, pass, saved } = context;
     pass(3, dout);
     using before = saved.preact ? activationBackward(dout, saved.preact, activation) : dout.alias();

@@ -36,7 +36,7 @@ function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTens
     ops.gemm(out.handle, left.handle, right.handle, null, null, null, null, 0, accumulate);
     return;
   }
-  using product = allocate(full, "f32", a.device, false);
+  using product = allocate(full, out.dtype, a.device, false);
   ops.gemm(product.handle, left.handle, right.handle, null, null, null, null, 0, false);
   const kept = [...Array.from({ length: full.length - shape.length }, () => 1), ...shape];
   using target = out.viewAs(kept, contiguousStrides(kept), 0, false);

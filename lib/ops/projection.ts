@@ -4,7 +4,7 @@ import { describe, HeedError } from "../errors.js";
 import { type Handle, ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import type { FloatTensor, Tensor } from "../tensor.js";
-import { checkFloat, checkShapeIs } from "./check.js";
+import { checkFloat, checkParameter, checkShapeIs } from "./check.js";
 
 /** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's checkpoints). */
 export type Layout = "oi" | "io";
@@ -70,11 +70,11 @@ export function checkProjection(
 ): number {
   if (layout !== "oi" && layout !== "io")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected layout "oi" or "io", got ${describe(layout)}`);
-  checkFloat(op, "weight", weight, x);
+  checkParameter(op, "weight", weight, x);
   checkShapeIs(op, "weight", weight, layout === "oi" ? [-1, inputs] : [inputs, -1]);
   const outputs = weight.shape[layout === "oi" ? 0 : 1]!;
   if (bias) {
-    checkFloat(op, "bias", bias, x);
+    checkParameter(op, "bias", bias, x);
     checkShapeIs(op, "bias", bias, [outputs]);
   }
   return outputs;

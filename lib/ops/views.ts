@@ -1,9 +1,9 @@
 import { record } from "../autograd.js";
 import { ops } from "../native.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { checkAxis, contiguousStrides, formatShape, resolveShape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
-import { type DType, type FloatDType, isFloat } from "../dtype.js";
+import { type DType, dtypes, isFloat } from "../dtype.js";
 import { checkArray, checkInteger, checkTensor } from "./check.js";
 
 /** Records a view of a floating tensor; of others there is nothing to record. */
@@ -104,15 +104,10 @@ export function contiguous<T extends Tensor>(x: T): T {
   });
 }
 
-/** The elements in another type; f32 to bf16 and f16 round to nearest even, to integers toward zero. */
+/** The elements in another type, as `x.to(dtype)`. */
 export function cast<D extends DType>(x: Tensor, dtype: D): Tensor<D> {
   checkTensor("cast", "x", x);
-  const out = allocate(x.shape, dtype, x.device);
-  ops.copy(out.handle, x.handle, false);
-  if (!isFloat(dtype) || !isFloat(x.dtype)) return out;
-  record("cast", out as unknown as Tensor<FloatDType>, [x], {}, (context) => {
-    const { out: dinp, accumulate } = context.gradient(0);
-    ops.copy(dinp.handle, context.dout.handle, accumulate);
-  });
-  return out;
+  if (!dtypes.includes(dtype))
+    throw new HeedError("ERR_DTYPE", `cast: expected a dtype of ${dtypes.join(", ")}, got ${describe(dtype)}`);
+  return x.to(dtype);
 }

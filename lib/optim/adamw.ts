@@ -2,6 +2,7 @@ import { checkFunction } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkArray, checkDType, checkInteger, checkNumber, checkObject, checkTensor } from "../ops/check.js";
+import { parametersChanged } from "../ops/precision.js";
 import { allocate, checkSaved, type FloatTensor, type SavedTensor } from "../tensor.js";
 
 export interface AdamWOptions {
@@ -102,6 +103,7 @@ export class AdamW implements Disposable {
     if (grads.length === 0)
       throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
     if (this.gradientNorm) ops.global_norm(this.gradientNorm.handle, grads);
+    const moved: FloatTensor[] = [];
     for (const { decay, params, m, v } of this.#groups) {
       const used = [...params.keys()].filter((i) => params[i]!.grad);
       if (used.length === 0) continue;
@@ -120,7 +122,9 @@ export class AdamW implements Disposable {
         decay ? this.weightDecay : 0,
         this.steps,
       );
+      moved.push(...used.map((i) => params[i]!));
     }
+    parametersChanged(moved);
   }
 
   /** Forgets the gradients: the next backward pass writes them anew. */

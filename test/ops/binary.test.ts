@@ -83,6 +83,8 @@ for (const [name, { ours, f, a = any, b = any }] of Object.entries(kinds))
     // One rounding, a few for pow and the quotient's gradient; sums over what was stretched, of up to 45 terms that
     // may cancel, against the largest.
     tolerance: { out: { relative: name === "pow" ? 8 : 1, absolute: 0 }, grad: { relative: 12, absolute: 24 } },
+    // Gradients are compositions of up to four operations, and sums of their rounded results over what was stretched.
+    roundings: { grad: { relative: 6, absolute: 3 } },
   });
 
 for (const kind of ["equal", "greater", "less"] as const)
@@ -111,6 +113,8 @@ for (const [name, [ours, f]] of Object.entries(withNumbers))
     ours: ({ x }) => ours(x),
     reference: ({ x }) => map(x, f),
     tolerance: { out: { relative: 1, absolute: 0 }, grad: { relative: 4, absolute: 0 } },
+    // The number is rounded too.
+    roundings: { out: { relative: 2, absolute: 0 }, grad: { relative: 6, absolute: 0 } },
   });
 
 opTest({
@@ -120,6 +124,7 @@ opTest({
   reference: ({ x }) => [map(x, (a) => a * a), map(x, () => 0), map(x, () => 1)],
   // The gradients of x − x and x/x cancel: what is left are roundings of terms as large as g/x.
   tolerance: { out: { relative: 1, absolute: 0 }, grad: { relative: 4, absolute: 16 } },
+  roundings: { grad: { relative: 6, absolute: 8 } },
 });
 
 fixtureTest("binary", ({ a, b }, _, { options }) => kinds[options.kind as string]!.ours(a!, b!));

@@ -46,6 +46,7 @@ function ignoring(ids: Nd, index: number): Nd {
 
 // log Σ exp(x − max) is a rounded log of at least 1, whatever the loss is; x − max, of up to 16, is exact to that times u.
 // Gradients are softmax − target, and an exponential has the absolute error of its argument relatively.
+const exact = { relative: 0, absolute: 0 };
 const tolerance = { out: { relative: 8, absolute: 4, scale: 1 }, grad: { relative: 24, absolute: 2 } };
 
 opTest({
@@ -68,14 +69,20 @@ opTest({
   ours: ({ logits }, { targets }, options) => crossEntropy(logits, targets, options),
   reference: ({ logits }, { targets }, options) => reference(logits, targets, options),
   tolerance,
+  // The loss is f32, and as exact as in f32.
+  outDType: "f32",
+  roundings: { out: exact },
 });
 
 opTest({
   name: "crossEntropy of large logits",
   cases: [{ name: "offset 500", inputs: { logits: normal(random, [5, 33], { offset: 500 }) } }],
-  ours: ({ logits }) => crossEntropy(logits, tensor(Int32Array.of(1, 2, 3, 4, 5))),
+  ours: ({ logits }) => crossEntropy(logits, tensor(Int32Array.of(1, 2, 3, 4, 5), [5], { device: logits.device })),
   reference: ({ logits }) => reference(logits, { shape: [5], data: Float64Array.of(1, 2, 3, 4, 5) }, {}),
   tolerance,
+  // The loss is f32, and as exact as in f32.
+  outDType: "f32",
+  roundings: { out: exact },
   single: false,
 });
 

@@ -40,6 +40,12 @@ function inputsOf(x: number[], outputs: number, layout: Layout): Record<"x" | "w
 // As of a matrix product (matmul.test.ts); the activation's slope multiplies an error of its argument by at most 1.13.
 const tolerance = { out: { relative: 4, absolute: 12 }, grad: { relative: 8, absolute: 24 } };
 
+// The gradient before the activation is rounded, and was taken at a rounded argument: errors of one and a bit in each
+// term of the sums that follow, which are of about 1 but may cancel.
+const roundings = { grad: { relative: 2, absolute: 2, scale: 1 } };
+// Here everything in between is rounded: the product, the sum with the bias, the activation.
+const roundingsApart = { out: { relative: 2, absolute: 3, scale: 1 }, grad: { relative: 4, absolute: 4, scale: 1 } };
+
 const sizes: [number[], number][] = [
   [[1, 1], 1],
   [[2], 3],
@@ -61,6 +67,7 @@ for (const layout of ["oi", "io"] as const)
     ours: ({ x, weight }) => linear(x, weight, { layout }),
     reference: ({ x, weight }) => product(x, weight, layout),
     tolerance,
+    parameters: ["weight"],
   });
 
 for (const activation of activations) {
@@ -79,6 +86,8 @@ for (const activation of activations) {
     reference: ({ x, weight, bias, residual }, _, { layout }) =>
       plus(map(plus(product(x, weight, layout), bias), functions[activation]), residual),
     tolerance,
+    roundings,
+    parameters: ["weight", "bias"],
     step,
   });
 
@@ -89,6 +98,7 @@ for (const activation of activations) {
     reference: ({ x, weight, bias, residual }) =>
       plus(map(plus(product(x, weight, "oi"), bias), functions[activation]), residual),
     tolerance,
+    roundings: roundingsApart,
     single: false,
     step,
   });

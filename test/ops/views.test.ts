@@ -135,6 +135,7 @@ opTest({
   ours: ({ x }) => cast(x, "f32"),
   reference: ({ x }) => x,
   tolerance: exact,
+  outDType: "f32",
 });
 
 /** A float32 rounded to nearest even with `bits` fewer bits of fraction. */

@@ -4,7 +4,7 @@ import { maxAbs } from "./nd.js";
 /** Unit roundoff of float32: what one rounding may change a number by, relatively. */
 export const u = 2 ** -24;
 
-/** How far a result may be off, in units of u. */
+/** How far a result may be off, in units of u or of another type's roundoff. */
 export interface Tolerance {
   /** Of each element. */
   relative: number;
@@ -14,8 +14,14 @@ export interface Tolerance {
   scale?: number;
 }
 
-export function bound({ relative, absolute, scale = 0 }: Tolerance, expected: number, largest: number): number {
-  return u * (relative * Math.abs(expected) + absolute * Math.max(scale, largest));
+/** `unit`: what the tolerance counts in. */
+export function bound(
+  { relative, absolute, scale = 0 }: Tolerance,
+  expected: number,
+  largest: number,
+  unit = u,
+): number {
+  return unit * (relative * Math.abs(expected) + absolute * Math.max(scale, largest));
 }
 
 /** Every element within the tolerance; what is not finite must be the same. */
@@ -26,11 +32,22 @@ export function expectClose(
   tolerance: Tolerance,
   largest = maxAbs(expected),
 ): void {
+  expectWithin(label, actual, expected, (want) => bound(tolerance, want, largest));
+}
+
+/** Every element as close to what is expected as `allowed` says of it; what is not finite must be the same. */
+export function expectWithin(
+  label: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  allowed: (expected: number) => number,
+): void {
   expect(actual.length, `${label}: number of elements`).toBe(expected.length);
   for (let i = 0; i < expected.length; i++) {
     const [got, want] = [actual[i]!, expected[i]!];
-    if (Object.is(got, want) || Math.abs(got - want) <= bound(tolerance, want, largest)) continue;
-    const error = (Math.abs(got - want) / u / largest).toPrecision(3);
-    expect.fail(`${label}: expected ${want} at ${i}, got ${got}: off by ${error} u of the largest (${largest})`);
+    const error = Math.abs(got - want);
+    if (Object.is(got, want) || error <= allowed(want)) continue;
+    const times = (error / allowed(want)).toPrecision(3);
+    expect.fail(`${label}: expected ${want} at ${i}, got ${got}: off by ${times} times what is allowed`);
   }
 }

@@ -8,11 +8,15 @@
  * - another number of threads, which must give the same bits,
  * and that no memory stays behind, also outside of scopes.
  *
+ * All of that in f32; in bf16 and f16 from inputs that these types hold exactly, so that what is rounded in between and
+ * at the end is the only difference to the reference: plain, strided, applied twice, and with parameters in f32.
+ *
  * Derivatives are four-point differences of the reference in float64, good to about 1e-11: at up to 16 elements of each
  * input, and along random directions ±1 of all its elements, whose rounding errors add up like a random walk.
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { device as deviceOf, setThreads, threads } from "../../lib/device.js";
+import type { FloatDType } from "../../lib/dtype.js";
 import { native } from "../../lib/native.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
@@ -20,10 +24,11 @@ import { narrow, transpose } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import { numel } from "../../lib/shape.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
-import { bound, expectClose, type Tolerance } from "./close.js";
-import { dot, maxAbs, type Nd, normal } from "./nd.js";
+import { bound, expectWithin, type Tolerance } from "./close.js";
+import { leastRoundoff, roundoff, roundTo } from "./dtypes.js";
+import { dot, map, maxAbs, type Nd, normal } from "./nd.js";
 import { Random } from "./random.js";
-import { bestIsa, type Target, targets } from "./targets.js";
+import { bestIsa, devicesTested, type Target, targets } from "./targets.js";
 
 type Floats<F extends string> = Record<F, FloatTensor>;
 type Ints<I extends string> = Record<I, IntTensor>;
@@ -42,6 +47,18 @@ export interface OpTest<F extends string, I extends string, O> {
   reference: (inputs: Record<F, Nd>, ints: Record<I, Nd>, options: O) => Nd | Nd[];
   /** In units of 2⁻²⁴; say where it comes from. */
   tolerance: { out: Tolerance; grad: Tolerance };
+  /**
+   * What bf16 and f16 may add to that, in units of their own roundoff. Unless given, what one kernel forward and one
+   * backward cost: a rounding of the output, and two of a gradient, which is rounded when it is written and again when
+   * it is added to.
+   */
+  roundings?: { out?: Tolerance; grad?: Tolerance };
+  /** false for operations on f32 alone. */
+  short?: boolean;
+  /** Inputs that may be f32 where the others are not. */
+  parameters?: readonly NoInfer<F>[];
+  /** Of the outputs in bf16 and f16: theirs unless given. */
+  outDType?: FloatDType;
   /** false for operations without a gradient. */
   differentiable?: boolean;
   /** Whether `ours` is one operation, which leaves nothing but its results behind; true unless given. */
@@ -53,7 +70,10 @@ export interface OpTest<F extends string, I extends string, O> {
 const samples = 16;
 const directions = 3;
 
-/** What a case must give; made once for all targets. */
+const onceRounded: Tolerance = { relative: 1, absolute: 0 };
+const twiceRounded: Tolerance = { relative: 2, absolute: 0 };
+
+/** What a case must give; made once for all targets, and once more for the inputs of both 16-bit types. */
 interface Expected {
   upstream: Nd[];
   outputs: Nd[];
@@ -63,12 +83,19 @@ interface Expected {
 
 const list = <T>(value: T | T[]): T[] => (Array.isArray(value) ? value : [value]);
 
-function expectedOf<F extends string, I extends string, O>(spec: OpTest<F, I, O>, at: OpCase<F, I, O>): Expected {
+/** A number that bf16 and f16 both hold. */
+const rounded = (x: Nd): Nd => map(x, (value) => roundTo("f16", roundTo("bf16", value)));
+
+function expectedOf<F extends string, I extends string, O>(
+  spec: OpTest<F, I, O>,
+  at: OpCase<F, I, O>,
+  short: boolean,
+): Expected {
   const random = new Random(7);
   const ints = at.ints ?? ({} as Record<I, Nd>);
   const evaluate = (inputs: Record<F, Nd>): Nd[] => list(spec.reference(inputs, ints, at.options as O));
   const outputs = evaluate(at.inputs);
-  const upstream = outputs.map((out) => normal(random, out.shape));
+  const upstream = outputs.map((out) => normal(random, out.shape)).map((up) => (short ? rounded(up) : up));
   const loss = (inputs: Record<F, Nd>): number => {
     let total = 0;
     for (const [i, out] of evaluate(inputs).entries()) total += dot(out.data, upstream[i]!.data);
@@ -100,27 +127,33 @@ function expectedOf<F extends string, I extends string, O>(spec: OpTest<F, I, O>
   return { upstream, outputs, grads };
 }
 
-/** Checks a gradient that should be `times` the case's. */
+/** How far a number may be off: what f32's sums cost, and in a 16-bit type its roundings. */
+function allowance(dtype: FloatDType, sums: Tolerance, roundings: Tolerance, largest: number) {
+  return (expected: number): number =>
+    bound(sums, expected, largest) +
+    (dtype === "f32" ? 0 : bound(roundings, expected, largest, roundoff(dtype)) + 2 * leastRoundoff(dtype));
+}
+
+/** Checks a gradient that should be `times` the case's; `allowed` tells the allowance from the largest element. */
 function expectGradient(
   label: string,
   actual: ArrayLike<number>,
   { elements, along }: Expected["grads"][string],
-  tolerance: Tolerance,
+  allowed: (largest: number) => (expected: number) => number,
   times: number,
 ): void {
   const expected = elements.map(([, value]) => value * times);
   // Of all elements, not only those sampled. One that is wrong and large still shows along the random directions.
-  const scale = Math.max(maxAbs(actual), maxAbs(expected));
-  expectClose(
+  const within = allowed(Math.max(maxAbs(actual), maxAbs(expected)));
+  expectWithin(
     label,
     elements.map(([i]) => actual[i]!),
     expected,
-    tolerance,
-    scale,
+    within,
   );
   for (const [signs, value] of along) {
     // With independent signs, six times the root of the summed squares is left once in 10⁸ (Hoeffding's inequality).
-    const squares = Array.from(actual, (g) => bound(tolerance, g, scale) ** 2).reduce((a, b) => a + b, 0);
+    const squares = Array.from(actual, (g) => within(g) ** 2).reduce((a, b) => a + b, 0);
     const error = Math.abs(dot(actual, signs) - value * times);
     expect(error, `${label}: gradient along a random direction`).toBeLessThanOrEqual(6 * Math.sqrt(squares) + 1e-9);
   }
@@ -134,25 +167,30 @@ interface Input {
   gradient: (grad: Float32Array) => Float32Array;
 }
 
-type Maker = (label: string, value: Nd, device: string) => Input;
+interface Where {
+  device: string;
+  dtype: FloatDType;
+}
 
-const plain: Maker = (_, value, device) => {
-  const leaf = tensor(value.data, value.shape, { device });
+type Maker = (label: string, value: Nd, where: Where) => Input;
+
+const plain: Maker = (_, value, where) => {
+  const leaf = tensor(value.data, value.shape, where);
   return { leaf, view: () => leaf, gradient: (grad) => grad };
 };
 
 /** A result of a recorded operation instead of a leaf. */
-const computed: Maker = (_, value, device) => {
-  const leaf = tensor(value.data, value.shape, { device });
+const computed: Maker = (_, value, where) => {
+  const leaf = tensor(value.data, value.shape, where);
   return { leaf, view: () => mul(leaf, 1), gradient: (grad) => grad };
 };
 
 /** The last two dimensions swapped in memory, with a margin around them. */
-const strided: Maker = (label, value, device) => {
+const strided: Maker = (label, value, where) => {
   const { positions, shape } = scattered(value.shape);
   const memory = new Float32Array(numel(shape)).fill(NaN);
   positions.forEach((at, i) => (memory[at] = value.data[i]!));
-  const leaf = tensor(memory, shape, { device });
+  const leaf = tensor(memory, shape, where);
   return {
     leaf,
     view: () => window(leaf, value.shape),
@@ -194,7 +232,22 @@ interface Variant {
   uses?: number;
   /** How often all of that is done without forgetting the gradients. */
   passes?: number;
+  /** Inputs in f32, whatever the dtype. */
+  wide?: readonly string[];
 }
+
+/** A target and the dtype of the inputs. */
+interface Run extends Target {
+  dtype: FloatDType;
+}
+
+/** Short types on each device, not on each instruction set: there they are conversions around the kernels of f32. */
+const runs: readonly Run[] = [
+  ...targets.map((target): Run => ({ ...target, dtype: "f32" })),
+  ...(["bf16", "f16"] as const).flatMap((dtype) =>
+    devicesTested.map((target): Run => ({ ...target, dtype, name: `${target.name} in ${dtype}` })),
+  ),
+];
 
 interface Result {
   outputs: Float32Array[];
@@ -202,8 +255,15 @@ interface Result {
 }
 
 /** The inputs of a case, made on a target. */
-function prepare<F extends string, I extends string, O>(at: OpCase<F, I, O>, device: string, maker: Maker) {
-  const inputs = Object.entries<Nd>(at.inputs).map(([name, value]) => ({ name, ...maker(name, value, device) }));
+function prepare<F extends string, I extends string, O>(
+  at: OpCase<F, I, O>,
+  { device, dtype }: Run,
+  { maker = plain, wide = [] }: Variant,
+) {
+  const inputs = Object.entries<Nd>(at.inputs).map(([name, value]) => ({
+    name,
+    ...maker(name, value, { device, dtype: wide.includes(name) ? "f32" : dtype }),
+  }));
   const ints = Object.entries<Nd>(at.ints ?? {}).map(([name, value]) => {
     const { positions, shape } = maker === strided ? scattered(value.shape) : { positions: null, shape: value.shape };
     const memory = new Int32Array(numel(shape)).fill(-12345);
@@ -225,10 +285,12 @@ async function execute<F extends string, I extends string, O>(
   spec: OpTest<F, I, O>,
   at: OpCase<F, I, O>,
   { upstream, outputs }: Expected,
-  { device }: Target,
-  { maker = plain, frozen = [], uses = 1, passes = 1 }: Variant,
+  run: Run,
+  variant: Variant,
 ): Promise<Result> {
-  const { inputs, leaves, views } = prepare(at, device, maker);
+  const { device, dtype } = run;
+  const { frozen = [], uses = 1, passes = 1, wide = [] } = variant;
+  const { inputs, leaves, views } = prepare(at, run, variant);
   for (const { name, leaf } of inputs) leaf.requiresGrad = spec.differentiable !== false && !frozen.includes(name);
   const pass = (): FloatTensor[] =>
     scope(() => {
@@ -236,7 +298,11 @@ async function execute<F extends string, I extends string, O>(
       const runs = Array.from({ length: uses }, () => list(spec.ours(...given, at.options as O)));
       if (spec.differentiable !== false) {
         const losses = runs.flatMap((outs) =>
-          outs.map((out, i) => sum(mul(out, tensor(upstream[i]!.data, upstream[i]!.shape, { device })))),
+          outs.map((out, i) => {
+            const up = tensor(upstream[i]!.data, upstream[i]!.shape, { device, dtype: out.dtype });
+            const loss: FloatTensor = sum(mul(out, up)).to("f32");
+            return loss;
+          }),
         );
         losses.reduce((a, b) => add(a, b)).backward();
       }
@@ -251,7 +317,7 @@ async function execute<F extends string, I extends string, O>(
     }
     outs.forEach((out, i) => {
       expect(out.shape, `shape of output ${i}`).toEqual(outputs[i]!.shape);
-      expect(out.dtype, `dtype of output ${i}`).toBe("f32");
+      expect(out.dtype, `dtype of output ${i}`).toBe(spec.outDType ?? dtype);
     });
     const data = await Promise.all(outs.map((out) => out.data()));
     const grads: Result["grads"] = {};
@@ -262,6 +328,7 @@ async function execute<F extends string, I extends string, O>(
       }
       expect(leaf.grad, `gradient of ${name}`).not.toBeNull();
       expect(leaf.grad!.shape, `shape of the gradient of ${name}`).toEqual(leaf.shape);
+      expect(leaf.grad!.dtype, `dtype of the gradient of ${name}`).toBe(wide.includes(name) ? "f32" : dtype);
       grads[name] = gradient(await leaf.grad!.data());
     }
     return { outputs: data, grads };
@@ -274,11 +341,12 @@ async function execute<F extends string, I extends string, O>(
 function expectNothingLeft<F extends string, I extends string, O>(
   spec: OpTest<F, I, O>,
   at: OpCase<F, I, O>,
-  { device }: Target,
+  run: Run,
 ): void {
+  const { device } = run;
   const before = deviceOf(device).memory();
   for (const recorded of [false, true]) {
-    const { inputs, leaves, views } = prepare(at, device, strided);
+    const { inputs, leaves, views } = prepare(at, run, { maker: strided });
     for (const { leaf } of inputs) leaf.requiresGrad = recorded;
     const given = scope(views);
     const results = list(spec.ours(...given, at.options as O));
@@ -296,42 +364,71 @@ function expectNothingLeft<F extends string, I extends string, O>(
 export function opTest<F extends string, I extends string = never, O = undefined>(spec: OpTest<F, I, O>): void {
   describe(spec.name, () => {
     afterAll(() => native.selectIsa(bestIsa));
-    for (const at of spec.cases) {
-      let known: Expected | undefined;
-      test.for(targets)(`${at.name} on $name`, async (target) => {
-        target.select();
-        const expected = (known ??= expectedOf(spec, at));
-        const before = deviceOf(target.device).memory();
-        const check = async (label: string, variant: Variant): Promise<Result> => {
-          const result = await execute(spec, at, expected, target, variant);
-          for (const [i, out] of result.outputs.entries())
-            expectClose(`${label}: output ${i}`, out, expected.outputs[i]!.data, spec.tolerance.out);
-          const times = (variant.uses ?? 1) * (variant.passes ?? 1);
-          for (const [name, grad] of Object.entries(result.grads))
-            expectGradient(`${label}: gradient of ${name}`, grad, expected.grads[name]!, spec.tolerance.grad, times);
-          return result;
-        };
-        const first = await check("plain", {});
-        await check("strided inputs", { maker: strided });
-        if (spec.differentiable !== false) {
-          const names = Object.keys(at.inputs);
-          if (names.length > 1) for (const name of names) await check(`${name} frozen`, { frozen: [name] });
-          await check("leaves used twice", { uses: 2 });
-          await check("results used twice", { uses: 2, maker: computed });
-          await check("two backward passes", { passes: 2 });
-        }
-        const usual = threads();
-        setThreads(usual === 1 ? 3 : 1);
-        try {
-          expect(await execute(spec, at, expected, target, {}), "other number of threads").toEqual(first);
-        } finally {
-          setThreads(usual);
-        }
-        if (spec.single !== false) expectNothingLeft(spec, at, target);
-        const after = deviceOf(target.device).memory();
-        expect(after.live, "bytes left behind").toBeLessThanOrEqual(before.live);
-        expect(after.tensors, "tensors left behind").toBeLessThanOrEqual(before.tensors);
-      });
+    for (const given of spec.cases) {
+      const known = new Map<boolean, Expected>();
+      test.for(spec.short === false ? runs.filter(({ dtype }) => dtype === "f32") : runs)(
+        `${given.name} on $name`,
+        async (run) => {
+          run.select();
+          const short = run.dtype !== "f32";
+          const at = short ? { ...given, inputs: roundedInputs(given.inputs) } : given;
+          const expected = known.get(short) ?? expectedOf(spec, at, short);
+          known.set(short, expected);
+          await checkCase(spec, at, expected, run);
+        },
+      );
     }
   });
+}
+
+function roundedInputs<F extends string>(inputs: Record<F, Nd>): Record<F, Nd> {
+  return Object.fromEntries(Object.entries<Nd>(inputs).map(([name, x]) => [name, rounded(x)])) as Record<F, Nd>;
+}
+
+async function checkCase<F extends string, I extends string, O>(
+  spec: OpTest<F, I, O>,
+  at: OpCase<F, I, O>,
+  expected: Expected,
+  run: Run,
+): Promise<void> {
+  const { roundings = {}, tolerance, differentiable = true, parameters = [] } = spec;
+  const short = run.dtype !== "f32";
+  const before = deviceOf(run.device).memory();
+  const check = async (label: string, variant: Variant): Promise<Result> => {
+    const result = await execute(spec, at, expected, run, variant);
+    for (const [i, out] of result.outputs.entries()) {
+      const exact = expected.outputs[i]!.data;
+      const within = allowance(run.dtype, tolerance.out, roundings.out ?? onceRounded, maxAbs(exact));
+      expectWithin(`${label}: output ${i}`, out, exact, within);
+    }
+    const times = (variant.uses ?? 1) * (variant.passes ?? 1);
+    const allowed = (largest: number): ((expected: number) => number) =>
+      allowance(run.dtype, tolerance.grad, roundings.grad ?? twiceRounded, largest);
+    for (const [name, grad] of Object.entries(result.grads))
+      expectGradient(`${label}: gradient of ${name}`, grad, expected.grads[name]!, allowed, times);
+    return result;
+  };
+  const first = await check("plain", {});
+  await check("strided inputs", { maker: strided });
+  if (differentiable) {
+    const names = Object.keys(at.inputs);
+    if (!short && names.length > 1) for (const name of names) await check(`${name} frozen`, { frozen: [name] });
+    await check("leaves used twice", { uses: 2 });
+    if (!short) {
+      await check("results used twice", { uses: 2, maker: computed });
+      await check("two backward passes", { passes: 2 });
+    }
+  }
+  if (short && parameters.length > 0) await check("parameters in f32", { wide: parameters, uses: 2 });
+  const usual = threads();
+  setThreads(usual === 1 ? 3 : 1);
+  try {
+    expect(await execute(spec, at, expected, run, {}), "other number of threads").toEqual(first);
+  } finally {
+    setThreads(usual);
+  }
+  if (spec.single !== false) expectNothingLeft(spec, at, run);
+  const after = deviceOf(run.device).memory();
+  expect(after.live, "bytes left behind").toBeLessThanOrEqual(before.live);
+  expect(after.tensors, "tensors left behind").toBeLessThanOrEqual(before.tensors);
 }

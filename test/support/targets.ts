@@ -23,5 +23,10 @@ export const targets: readonly Target[] = devices()
   .filter((info) => info.available)
   .flatMap((info) => targetsOf(info.name));
 
+/** The first target of each device: for what does not depend on the instruction set. */
+export const devicesTested: readonly Target[] = targets.filter(
+  ({ device, name }) => device !== "cpu" || name === `cpu ${native.isa()}`,
+);
+
 /** The machine's own choice, to be put back after a test. */
 export const bestIsa = native.isa();
