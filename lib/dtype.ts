@@ -22,6 +22,25 @@ export function dtypeIndex(dtype: DType): number {
   return index;
 }
 
+/** The numbers of bf16 or f16 bits. */
+export function floatsOf(dtype: "bf16" | "f16", bits: Uint16Array): Float32Array {
+  if (dtype === "bf16") return new Float32Array(Uint32Array.from(bits, (x) => x << 16).buffer);
+  halves ??= Float32Array.from({ length: 2 ** 16 }, (_, x) => halfValue(x));
+  const table = halves;
+  return Float32Array.from(bits, (x) => table[x]!);
+}
+
+/** Every number of f16, by its bits. */
+let halves: Float32Array | undefined;
+
+function halfValue(bits: number): number {
+  const sign = bits >> 15 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
+}
+
 export function isFloat(dtype: DType): dtype is FloatDType {
   return dtype !== "i32" && dtype !== "u8";
 }

@@ -29,7 +29,7 @@ export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";
 export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";
 export { dropout } from "./ops/dropout.js";
-export { embedding } from "./ops/embedding.js";
+export { embedding, type EmbeddingOptions } from "./ops/embedding.js";
 export { feedForward, type FeedForwardWeights } from "./ops/feed-forward.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
 export { linear, type LinearOptions } from "./ops/linear.js";

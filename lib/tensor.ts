@@ -62,10 +62,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   node: GraphNode | null = null;
   /** @internal Which of the node's outputs this is. */
   outputIndex = 0;
-  /** @internal How often `set()` or the optimiser have overwritten the elements. */
-  version = 0;
-  /** @internal A parameter's kept copy in another dtype, as of a version (ops/precision.ts). */
-  rounding: { tensor: FloatTensor; version: number } | null = null;
+  /** @internal A parameter's copy in a shorter dtype, which `set()` and the optimiser keep up to date (ops/precision.ts). */
+  rounding: FloatTensor | null = null;
 
   /** @internal Use `tensor()`, `zeros()`, `empty()` and the like. */
   constructor(init: TensorInit<D>, scoped = true) {
@@ -219,7 +217,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const moved = source.to(target);
     source.dispose();
     this.zeroGrad();
-    this.rounding?.tensor.dispose();
+    this.rounding?.dispose();
     this.rounding = null;
     this.#live().release();
     const { strides, dtype, device } = moved;
@@ -232,7 +230,6 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** Overwrites the elements, in queue order. The values are copied before this returns. */
   set(values: ArrayLike<number>): void {
     this.#live();
-    this.version++;
     checkValues("set", values);
     const target = this.contiguous ? this : allocate(this.shape, this.dtype, this.device, false);
     uploadValues("set", target, values);
@@ -240,6 +237,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
       ops.copy(this.handle, target.handle, false);
       target.dispose();
     }
+    if (this.rounding) ops.copy(this.rounding.handle, this.handle, false);
   }
 
   /**
@@ -270,7 +268,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     leaveScope(this);
     shared.release();
     this.zeroGrad();
-    this.rounding?.tensor.dispose();
+    this.rounding?.dispose();
     this.rounding = null;
     const node = this.node;
     this.node = null;

@@ -1,4 +1,5 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import type { FloatDType } from "../dtype.js";
 import { integer, number, repeatable } from "./arguments.js";
 
 export interface GenerateFlags {
@@ -12,6 +13,8 @@ export interface GenerateFlags {
   seed?: number;
   stop?: string[];
   echo: boolean;
+  dtype: FloatDType;
+  device: string;
   threads?: number;
 }
 
@@ -34,6 +37,10 @@ export function generateCommand(): Command {
     .option("--seed <n>", "the same seed gives the same text; a random one unless given", integer(0))
     .option("--stop <text>", "end before this text; may be given several times", repeatable)
     .option("--no-echo", "print what follows the prompt, without the prompt")
+    .addOption(
+      new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
+    )
+    .option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one", "auto")
     .option("--threads <n>", "CPU threads; one a core unless given", integer(1, 256))
     .addHelpText(
       "after",

@@ -8,9 +8,9 @@ import { print } from "./output.js";
 
 /** Prints a text while it is generated. */
 export async function run(prompt: string | undefined, flags: GenerateFlags): Promise<void> {
-  const { model: folder, threads, ...options } = flags;
+  const { model: folder, threads, device, dtype, ...options } = flags;
   if (threads !== undefined) setThreads(threads);
-  const { model, tokenizer } = await loadModel(folder);
+  const { model, tokenizer } = await loadModel(folder, { device, dtype });
   if (!tokenizer) throw new HeedError("ERR_FORMAT", `${folder}: expected a model with a tokenizer, found none`);
   const given = prompt === "-" ? await text(process.stdin) : prompt;
   // Without a prompt, a text begins after an end of text or, where the vocabulary has none, after a line.

@@ -24,6 +24,7 @@ const types: Record<keyof RunFlags, "string" | "number"> = {
   weightDecay: "number",
   clip: "number",
   seed: "number",
+  dtype: "string",
   evalEvery: "number",
   evalBatches: "number",
   checkpointEvery: "number",

@@ -25,6 +25,7 @@ export interface RunFlags {
   weightDecay: number;
   clip: number;
   seed: number;
+  dtype: "f32" | "bf16";
   evalEvery: number;
   evalBatches: number;
   checkpointEvery: number;
@@ -36,6 +37,7 @@ export interface TrainFlags extends Partial<RunFlags> {
   out: string;
   resume?: boolean;
   threads?: number;
+  device?: string;
 }
 
 /** What a run is where nothing else is said. */
@@ -55,6 +57,7 @@ export const defaults = {
   weightDecay: 0.1,
   clip: 1,
   seed: 0,
+  dtype: "f32",
   evalEvery: 250,
   evalBatches: 20,
   checkpointEvery: 250,
@@ -98,6 +101,10 @@ export function trainCommand(): Command {
     .option("--weight-decay <x>", `AdamW's weight decay ${or("weightDecay")}`, number(0))
     .option("--clip <x>", `the largest norm of a step's gradients; 0 is off ${or("clip")}`, number(0))
     .option("--seed <n>", `the same seed gives the same run ${or("seed")}`, integer(0))
+    .addOption(
+      new Option("--dtype <type>", `of the activations: bf16 is for GPUs ${or("dtype")}`).choices(["f32", "bf16"]),
+    )
+    .option("--device <name>", "cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     .option("--threads <n>", "CPU threads (default: one a core)", integer(1, 256))
     .optionsGroup("Evaluation and checkpoints:")
     .option("--eval-every <n>", `steps between evaluations ${or("evalEvery")}`, integer(1))

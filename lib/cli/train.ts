@@ -13,13 +13,13 @@ import type { RunFlags, TrainFlags } from "./train-command.js";
 
 /** Trains as the flags say, showing how it goes. */
 export async function run(given: TrainFlags): Promise<void> {
-  const { out, threads } = given;
+  const { out, threads, device } = given;
   if (threads !== undefined) setThreads(threads);
   const checkpoint = await openRun(given);
   const flags = runFlags(given, checkpoint);
   const hash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
   const data = await readData(flags, checkpoint?.tokenizer ?? null, hash);
-  const model = checkpoint?.model ?? asUsage(() => createModel(flags, data));
+  const model = checkpoint?.model ?? asUsage(() => createModel(flags, data, device));
 
   const progress = createProgress();
   using interrupt = new Interrupt(() => progress.note("stopping after this step; once more quits at once"));
@@ -47,17 +47,17 @@ export async function run(given: TrainFlags): Promise<void> {
 }
 
 /** The checkpoint to go on from, with `--resume`. */
-async function openRun({ out, resume = false }: TrainFlags): Promise<Checkpoint | null> {
+async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Promise<Checkpoint | null> {
   const latest = await latestVersion(out);
   if (!resume && latest) throw new UsageError(`--out ${out}: has a run already; add --resume to go on with it`);
   if (resume && !latest) throw new UsageError(`--out ${out}: has no run to resume`);
-  return latest ? loadCheckpoint(latest) : null;
+  return latest ? loadCheckpoint(latest, { device }) : null;
 }
 
-function createModel(flags: RunFlags, { tokenizer }: RunData): GPT {
+function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): GPT {
   const { layers, heads, width, context: contextLength, dropout, seed } = flags;
   const { vocabularySize } = tokenizer;
-  return new GPT({ vocabularySize, contextLength, layers, heads, width, dropout }, { seed });
+  return new GPT({ vocabularySize, contextLength, layers, heads, width, dropout }, { seed, device });
 }
 
 function createTrainer(run: {
@@ -72,6 +72,7 @@ function createTrainer(run: {
   const { lr, minLr, steps, maxMinutes, warmup, seed, weightDecay } = flags;
   return new Trainer({
     model,
+    dtype: flags.dtype,
     data: data.train,
     validation: data.validation,
     batchSize: flags.batch,

@@ -1,4 +1,5 @@
 import { type Device, device as deviceOf } from "../device.js";
+import type { FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
@@ -12,6 +13,7 @@ import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
+import { checkRounding } from "../ops/precision.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
@@ -22,6 +24,8 @@ export interface GptOptions {
   seed?: number;
   /** "auto" unless given. */
   device?: Device | string;
+  /** Of the parameters, and so of everything; f32 unless given. For training, see `GPT.dtype`. */
+  dtype?: FloatDType;
 }
 
 export interface GptForwardOptions {
@@ -46,7 +50,7 @@ export class GPT extends Module {
   readonly h: TransformerBlock[];
   readonly ln_f: LayerNorm;
   readonly config: Required<GptConfig>;
-  readonly device: Device;
+  #activations: FloatDType = "f32";
   /** See CausalModel. */
   readonly recordable = true;
   /** Where dropout draws from; the trainer sets its step. */
@@ -56,10 +60,11 @@ export class GPT extends Module {
     super();
     this.config = checkGptConfig(config);
     checkObject("GPT", "options", options);
-    this.device = deviceOf(options.device);
+    const { seed = 0, dtype = "f32" } = options;
+    checkRounding("GPT", "f32", dtype);
     const { vocabularySize, contextLength, layers, heads, width, bias, activation, eps, dropout } = this.config;
-    const init = new Initializer(options.seed ?? 0, this.device);
-    this.dropoutSeeds = new DropoutSeeds(options.seed ?? 0);
+    const init = new Initializer(seed, deviceOf(options.device), dtype);
+    this.dropoutSeeds = new DropoutSeeds(seed);
     const block = {
       width,
       heads,
@@ -78,6 +83,25 @@ export class GPT extends Module {
     this.drop = new Dropout(dropout, this.dropoutSeeds);
     this.h = Array.from({ length: layers }, () => new TransformerBlock(block, init, this.dropoutSeeds));
     this.ln_f = new LayerNorm({ width, bias, eps }, init);
+  }
+
+  get device(): Device {
+    return this.wte.weight.device;
+  }
+
+  /**
+   * Of the activations and logits. Beside parameters of f32 it may be set to bf16 or f16: matrix products then take
+   * rounded weights, while the parameters and their gradients stay f32 (Micikevicius et al. 2018). Other parameters are
+   * of one dtype with the activations.
+   */
+  get dtype(): FloatDType {
+    const parameters = this.wte.weight.dtype;
+    return parameters === "f32" ? this.#activations : parameters;
+  }
+
+  set dtype(dtype: FloatDType) {
+    checkRounding("GPT", this.wte.weight.dtype, dtype);
+    this.#activations = dtype;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
@@ -116,19 +140,32 @@ export class GPT extends Module {
   createCache(batch: number, length = this.config.contextLength): KvCache {
     const { layers, heads, width, contextLength } = this.config;
     checkInteger("GPT", "length", length, 1, contextLength);
-    return new KvCache({ layers, batch, length, heads, headSize: width / heads, device: this.device });
+    return new KvCache({
+      layers,
+      batch,
+      length,
+      heads,
+      headSize: width / heads,
+      device: this.device,
+      dtype: this.dtype,
+    });
   }
 
   #embed(ids: IntTensor, cache: KvCache | null): FloatTensor {
     const [batch, tokens] = ids.shape as [number, number];
-    if (!cache) return add(this.wte.forward(ids), narrow(this.wpe.weight, 0, 0, tokens));
+    const { dtype } = this;
+    const words = this.wte.forward(ids, { dtype }); // [B, T, C]
+    if (!cache) {
+      const positions = narrow(this.wpe.weight, 0, 0, tokens); // [T, C]
+      return add(words, positions.dtype === dtype ? positions : positions.to(dtype));
+    }
     // Each sequence goes on where it stood; padding may point anywhere.
-    if (tokens === 1) return add(this.wte.forward(ids), this.wpe.forward(reshape(cache.starts, [batch, 1])));
+    if (tokens === 1) return add(words, this.wpe.forward(reshape(cache.starts, [batch, 1]), { dtype }));
     const last = this.config.contextLength - 1;
     const positions = new Int32Array(batch * tokens);
     for (let b = 0; b < batch; b++)
       for (let t = 0; t < tokens; t++) positions[b * tokens + t] = Math.min(cache.lengths[b]! + t, last);
-    return add(this.wte.forward(ids), this.wpe.forward(tensor(positions, [batch, tokens], { device: this.device })));
+    return add(words, this.wpe.forward(tensor(positions, [batch, tokens], { device: this.device }), { dtype }));
   }
 
   /** The last real position of each sequence: [B, T, C] → [B, C]. */

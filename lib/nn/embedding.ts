@@ -1,5 +1,5 @@
 import { checkInteger, checkObject } from "../ops/check.js";
-import { embedding } from "../ops/embedding.js";
+import { embedding, type EmbeddingOptions } from "../ops/embedding.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
@@ -18,7 +18,7 @@ export class Embedding extends Module {
   }
 
   /** ids [...] → [..., C] */
-  forward(ids: IntTensor): FloatTensor {
-    return embedding(ids, this.weight);
+  forward(ids: IntTensor, options: EmbeddingOptions = {}): FloatTensor {
+    return embedding(ids, this.weight, options);
   }
 }

@@ -2,6 +2,7 @@ import { parameter } from "../autograd.js";
 import { checkInteger } from "../check.js";
 import type { Device } from "../device.js";
 import { ops } from "../native.js";
+import type { FloatDType } from "../dtype.js";
 import type { Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 
@@ -15,6 +16,8 @@ export class Initializer {
   constructor(
     readonly seed: number,
     readonly device: Device,
+    /** Of the parameters. */
+    readonly dtype: FloatDType = "f32",
   ) {
     checkInteger("Initializer", "seed", seed, 0);
   }
@@ -35,6 +38,6 @@ export class Initializer {
   }
 
   #create(shape: Shape): FloatTensor {
-    return parameter(allocate(shape, "f32", this.device, false));
+    return parameter(allocate(shape, this.dtype, this.device, false));
   }
 }

@@ -1,5 +1,6 @@
 import { HeedError } from "../errors.js";
 import { type Device, device as deviceOf } from "../device.js";
+import type { FloatDType } from "../dtype.js";
 import { cacheWrite } from "../ops/cache-write.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
@@ -18,6 +19,8 @@ export interface KvCacheConfig {
   heads: number;
   headSize: number;
   device: Device;
+  /** Of keys and values; f32 unless given. */
+  dtype?: FloatDType;
 }
 
 /**
@@ -39,14 +42,14 @@ export class KvCache implements Disposable {
 
   constructor(config: KvCacheConfig) {
     checkObject("KvCache", "config", config);
-    const { layers, batch, length, heads, headSize } = config;
+    const { layers, batch, length, heads, headSize, dtype = "f32" } = config;
     for (const [name, value] of Object.entries({ layers, batch, length, heads, headSize }))
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
     this.length = length;
     const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
-    const make = (): FloatTensor => allocate([batch, length, heads, headSize], "f32", device, false);
+    const make = (): FloatTensor => allocate([batch, length, heads, headSize], dtype, device, false);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
     this.#starts = allocate([batch], "i32", device, false);
     this.#keyLengths = allocate([batch], "i32", device, false);

@@ -1,3 +1,5 @@
+import type { Device } from "../device.js";
+import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
 import { checkSaved, type FloatTensor, type SavedTensor, Tensor } from "../tensor.js";
@@ -62,6 +64,18 @@ export abstract class Module {
   /** Dropout off. */
   eval(): this {
     for (const [, module] of this.modules()) module.training = false;
+    return this;
+  }
+
+  /**
+   * Moves the parameters to a device, or rounds them to a dtype, in place; their gradients are forgotten. An optimiser
+   * that was made for them before belongs to the old ones.
+   */
+  to(target: Device | FloatDType | (string & {})): this {
+    const parameters = this.parameters();
+    if (target === "i32" || target === "u8")
+      throw new HeedError("ERR_DTYPE", `to: expected a floating dtype for parameters, got ${target}`);
+    for (const parameter of parameters) parameter.move(target);
     return this;
   }
 

@@ -2,7 +2,7 @@ import { checkFunction } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkArray, checkDType, checkInteger, checkNumber, checkObject, checkTensor } from "../ops/check.js";
-import { parametersChanged } from "../ops/precision.js";
+import { roundAgain } from "../ops/precision.js";
 import { allocate, checkSaved, type FloatTensor, type SavedTensor } from "../tensor.js";
 
 export interface AdamWOptions {
@@ -124,7 +124,7 @@ export class AdamW implements Disposable {
       );
       moved.push(...used.map((i) => params[i]!));
     }
-    parametersChanged(moved);
+    roundAgain(moved);
   }
 
   /** Forgets the gradients: the next backward pass writes them anew. */

@@ -5,6 +5,7 @@
 import { access } from "node:fs/promises";
 import path from "node:path";
 import type { Device } from "../device.js";
+import { type FloatDType, floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import {
   readSafetensors,
@@ -12,6 +13,7 @@ import {
   type SafetensorsInput,
   writeSafetensors,
 } from "../formats/safetensors.js";
+import type { SafetensorsDType } from "../formats/safetensors-header.js";
 import { latestVersion, saveVersion } from "../formats/versioned-folder.js";
 import { checkGptConfig, fromHuggingFaceConfig, type GptConfig, toHuggingFaceConfig } from "../models/gpt-config.js";
 import { GPT } from "../models/gpt.js";
@@ -117,11 +119,11 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
 
 /**
  * Loads a checkpoint's model for inference, and its tokenizer if it has one: a run's latest, or the one whose folder is
- * given. Throws ERR_IO or ERR_FORMAT, naming the file, where it is missing or not whole.
+ * given. Its parameters are rounded to `dtype` (f32 unless given). Throws ERR_IO or ERR_FORMAT, naming the file, where it is missing or not whole.
  */
 export async function loadModel(
   folder: string,
-  options: { device?: Device | string } = {},
+  options: { device?: Device | string; dtype?: FloatDType } = {},
 ): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
   const loaded = await loadModelFrom(await resolveCheckpoint(folder), { ...options, seed: 0 });
   loaded.model.eval();
@@ -138,7 +140,7 @@ export async function resolveCheckpoint(folder: string): Promise<string> {
 
 async function loadModelFrom(
   folder: string,
-  options: { device?: Device | string; seed: number },
+  options: { device?: Device | string; dtype?: FloatDType; seed: number },
 ): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
   const configFile = path.join(folder, files.config);
   const json = await readJsonFile(configFile);
@@ -191,13 +193,24 @@ async function readTensors(name: string, check?: (file: SafetensorsFile) => void
     await inFile(name, () => check?.(file));
     const loaded: [string, LoadedTensors[string]][] = [];
     for (const [tensor, { dtype, shape }] of file.tensors) {
-      if (dtype !== "F32") throw new HeedError("ERR_FORMAT", `${name}: expected ${tensor} of dtype F32, got ${dtype}`);
-      loaded.push([tensor, { shape, values: await file.read(tensor, new Float32Array(numel(shape))) }]);
+      loaded.push([tensor, { shape, values: await readFloats(file, tensor, dtype, numel(shape)) }]);
     }
     return Object.fromEntries(loaded);
   } finally {
     await file.close();
   }
+}
+
+async function readFloats(
+  file: SafetensorsFile,
+  name: string,
+  dtype: SafetensorsDType,
+  size: number,
+): Promise<Float32Array> {
+  if (dtype === "F32") return file.read(name, new Float32Array(size));
+  if (dtype !== "BF16" && dtype !== "F16")
+    throw new HeedError("ERR_FORMAT", `${file.path}: expected ${name} of dtype F32, BF16 or F16, got ${dtype}`);
+  return floatsOf(dtype === "BF16" ? "bf16" : "f16", await file.read(name, new Uint16Array(size)));
 }
 
 function checkState(json: unknown, file: string): TrainerState {

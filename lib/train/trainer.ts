@@ -57,6 +57,7 @@ export class Trainer implements Disposable {
     if (validation) new Batches(validation, { batchSize: 1, contextLength });
     this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
     this.model = model;
+    if (options.dtype) model.dtype = options.dtype;
     this.optimizer = new AdamW(model.namedParameters(), {
       ...options.optimizer,
       ...(options.maxNorm === null ? {} : { maxNorm: options.maxNorm ?? 1 }),

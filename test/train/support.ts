@@ -15,9 +15,9 @@ export function temporaryFolder(): string {
 }
 
 /** Small, and with everything a real model has. */
-export function tinyModel(options: { dropout?: number; seed?: number } = {}): GPT {
-  const { dropout = 0, seed = 1 } = options;
-  return new GPT({ vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width: 16, dropout }, { seed });
+export function tinyModel(options: { dropout?: number; seed?: number; device?: string } = {}): GPT {
+  const { dropout = 0, seed = 1, device = "auto" } = options;
+  return new GPT({ vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width: 16, dropout }, { seed, device });
 }
 
 /** Tokens with something to learn: mostly the one before plus a fixed step, with noise. */
