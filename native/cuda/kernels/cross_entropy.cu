@@ -4,8 +4,9 @@
 //
 // Three kernels: one block counts the rows and checks the targets; the rows; one block sums their losses in f64, in a
 // fixed order. A warp a row up to V of about 1024, a block of 256 a row up to 8192, in registers; beyond, a block of
-// 1024 a row with an online log-sum-exp, the row kept in shared memory where it fits, so that logits are read once, and
-// read again where not. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits only.
+// 1024 a row with an online log-sum-exp, the row kept in shared memory (and, of f32, 64 KB in registers) where it fits,
+// so that logits are read once, and read again where not. Logits may be -inf. dlogits may be the logits' memory.
+// Backward needs dlogits only.
 #include "cuda/kernels/online_softmax.h"
 
 #if !HEED_DEVICE_CODE
@@ -28,6 +29,9 @@ struct CrossEntropyParams {
 };
 
 constexpr int kCountThreads = 1024;
+// Slots of a wide row that a thread keeps in registers, by the size of an element: as many as there is room for.
+template <size_t kSize>
+constexpr int kKeptSlots = kSize == 4 ? 4 : 0;
 
 #if HEED_DEVICE_CODE
 
@@ -62,23 +66,40 @@ __device__ __forceinline__ void cross_entropy_count_body(const CrossEntropyParam
 }
 
 // One row: what is the same for all of its elements.
-template <class T>
+template <class T, int kLanes>
 struct CrossEntropyRow {
   const T* x;
   T* dx;  // or null
-  int64_t target;
+  int32_t target;
   bool counts;
-  float at_target, anchor;  // near the logits, for the sum of what they differ by
+  float at_target;
+  float anchor;  // near the logits, for the sum of what they differ by
+  float scale;   // of the gradient
 
-  // To be made before any lane of the group writes to dx.
+  // Reads before any lane of the group writes to dx.
   __device__ __forceinline__ CrossEntropyRow(const CrossEntropyParams& p, int64_t row)
       : x(static_cast<const T*>(p.logits) + row * p.V),
-        dx(p.dlogits ? static_cast<T*>(p.dlogits) + row * p.V : nullptr),
-        target(p.targets[row]) {
-    counts = target != p.ignore_index && target >= 0 && target < p.V;
-    at_target = counts ? to_float(x[target]) : 0.0f;
-    anchor = counts ? to_float(x[0]) : 0.0f;
+        dx(p.dlogits ? static_cast<T*>(p.dlogits) + row * p.V : nullptr) {
+    int32_t first[4] = {};
+    if (threadIdx.x % kLanes == 0) {
+      first[0] = p.targets[row];
+      if (counted(p, first[0])) {
+        first[1] = __float_as_int(to_float(x[first[0]]));
+        if (p.smoothing > 0) first[2] = __float_as_int(to_float(x[0]));
+        first[3] = __float_as_int(1.0f / static_cast<float>(*p.count));
+      }
+    }
+    group_first<kLanes>(first);
+    target = first[0];
+    counts = counted(p, target);
+    at_target = __int_as_float(first[1]);
+    anchor = __int_as_float(first[2]);
     if (!isfinite(anchor)) anchor = 0;
+    scale = __int_as_float(first[3]);
+  }
+
+  __device__ __forceinline__ static bool counted(const CrossEntropyParams& p, int32_t target) {
+    return target != p.ignore_index && target >= 0 && target < p.V;
   }
 
   __device__ __forceinline__ float loss(const CrossEntropyParams& p, float max, float sum, float spread) const {
@@ -109,8 +130,7 @@ struct CrossEntropyRow {
 // Of a row's gradient: exponential · factor - uniform, and at the target - peak.
 struct Gradient {
   float factor, uniform, peak;
-  __device__ __forceinline__ Gradient(const CrossEntropyParams& p, float sum) {
-    const float scale = 1.0f / static_cast<float>(*p.count);
+  __device__ __forceinline__ Gradient(const CrossEntropyParams& p, float scale, float sum) {
     factor = scale / sum;
     uniform = scale * p.smoothing / static_cast<float>(p.V);
     peak = scale * (1 - p.smoothing);
@@ -127,7 +147,7 @@ __device__ __forceinline__ void cross_entropy_rows_body(const CrossEntropyParams
   const int64_t index = row_of_group<kLanes>();
   if (index >= p.rows) return;
   const int lane = threadIdx.x % kLanes;
-  const CrossEntropyRow<T> row(p, index);
+  const CrossEntropyRow<T, kLanes> row(p, index);
   const Slots<T> slots(row.x, p.V);
   if (!row.counts) {
     if (row.dx)
@@ -158,10 +178,10 @@ __device__ __forceinline__ void cross_entropy_rows_body(const CrossEntropyParams
   group_sum<kLanes>(sums);
   if (lane == 0) p.losses[index] = row.loss(p, max, sums[0], sums[1]);
   if (!row.dx) return;
-  const Gradient gradient(p, sums[0]);
+  const Gradient gradient(p, row.scale, sums[0]);
 #pragma unroll
   for (int j = 0; j < kSlots; j++) {
-    const int slot = lane + j * kLanes, target = static_cast<int>(row.target) - slots.begin(slot);
+    const int slot = lane + j * kLanes, target = row.target - slots.begin(slot);
 #pragma unroll
     for (int e = 0; e < kLength<T>; e++) loaded[j].at[e] = from_float<T>(gradient.at(x[j][e], e == target));
     slots.store(row.dx, slot, loaded[j]);
@@ -171,7 +191,7 @@ __device__ __forceinline__ void cross_entropy_rows_body(const CrossEntropyParams
 template <class T>
 __device__ __forceinline__ void cross_entropy_wide_body(const CrossEntropyParams& p) {
   const int64_t index = blockIdx.x;
-  const CrossEntropyRow<T> row(p, index);
+  const CrossEntropyRow<T, kWideThreads> row(p, index);
   const Slots<T, int64_t> slots(row.x, p.V);
   if (!row.counts) {
     if (row.dx)
@@ -179,33 +199,46 @@ __device__ __forceinline__ void cross_entropy_wide_body(const CrossEntropyParams
     if (threadIdx.x == 0) p.losses[index] = 0;
     return;
   }
+  constexpr int kKept = kKeptSlots<sizeof(T)>;
   const T lowest = from_float<T>(-INFINITY);
+  Slot<T> kept[kKept + 1];  // the last is not used: there are no arrays of nothing
   Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());
   OnlineSoftmax softmax;
   float spread = 0;
-  for (int64_t slot = threadIdx.x; slot < slots.size(); slot += kWideThreads) {
-    const Slot<T> loaded = slots.load(row.x, slot, lowest);
-    if (p.cached) cache[slot] = loaded;
+  const auto add = [&](int64_t slot, const Slot<T>& loaded) {
     float x[kLength<T>];
 #pragma unroll
     for (int e = 0; e < kLength<T>; e++) x[e] = to_float(loaded.at[e]);
     softmax.add(x);
     if (p.smoothing > 0) spread += row.spread(slots, slot, loaded);
+  };
+#pragma unroll
+  for (int j = 0; j < kKept; j++) kept[j] = slots.load(row.x, threadIdx.x + j * kWideThreads, lowest);
+#pragma unroll
+  for (int j = 0; j < kKept; j++) add(threadIdx.x + j * kWideThreads, kept[j]);
+  constexpr int64_t kRest = kKept * kWideThreads;
+  for (int64_t slot = kRest + threadIdx.x; slot < slots.size(); slot += kWideThreads) {
+    const Slot<T> loaded = slots.load(row.x, slot, lowest);
+    if (p.cached) cache[slot - kRest] = loaded;
+    add(slot, loaded);
   }
   softmax.combine<kWideThreads>();
-  spread = group_sum<kWideThreads>(spread);
+  if (p.smoothing > 0) spread = group_sum<kWideThreads>(spread);
   if (threadIdx.x == 0) p.losses[index] = row.loss(p, softmax.max, softmax.sum, spread);
   if (!row.dx) return;
-  const Gradient gradient(p, softmax.sum);
+  const Gradient gradient(p, row.scale, softmax.sum);
   const float reference = softmax.reference();
-  for (int64_t slot = threadIdx.x; slot < slots.size(); slot += kWideThreads) {
-    Slot<T> result = p.cached ? cache[slot] : slots.load(row.x, slot, lowest);
+  const auto write = [&](int64_t slot, Slot<T> result) {
     const int64_t target = row.target - slots.begin(slot);
 #pragma unroll
     for (int e = 0; e < kLength<T>; e++)
       result.at[e] = from_float<T>(gradient.at(expf(to_float(result.at[e]) - reference), e == target));
     slots.store(row.dx, slot, result);
-  }
+  };
+#pragma unroll
+  for (int j = 0; j < kKept; j++) write(threadIdx.x + j * kWideThreads, kept[j]);
+  for (int64_t slot = kRest + threadIdx.x; slot < slots.size(); slot += kWideThreads)
+    write(slot, p.cached ? cache[slot - kRest] : slots.load(row.x, slot, lowest));
 }
 
 __device__ __forceinline__ void cross_entropy_mean_body(const CrossEntropyParams& p) {
@@ -254,7 +287,8 @@ void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In l
   if (rows > 0 && path != RowPath::wide) {
     stream.launch(op, cross_entropy_rows(logits.dtype, path), {ceil_div(rows, groups(path))}, p);
   } else if (rows > 0) {
-    const size_t bytes = row_bytes(logits);
+    const int slots = logits.dtype == DType::f32 ? kKeptSlots<4> : kKeptSlots<2>;
+    const size_t kept = static_cast<size_t>(slots) * kWideThreads * 16, bytes = max_of(row_bytes(logits), kept) - kept;
     p.cached = bytes <= shared_for_rows(stream);
     stream.launch(op, cross_entropy_wide(logits.dtype), {rows}, p, p.cached ? bytes : 0);
   }

@@ -2,9 +2,10 @@
 //
 // Forward: a warp copies up to 2 KB of a row. Backward without atomics on floats, the same bits each time: positions
 // are sorted by id (a stable radix sort, eight bits a pass, so that positions of one id stay in order); blocks of 32
-// sorted positions sum the runs of equal ids, a thread a slot of columns; runs that go on beyond a block leave a part
+// sorted positions sum the runs of equal ids, a thread a vector of columns; runs that go on beyond a block leave a part
 // for each, which the last kernel sums in order. Ids out of range are reported: their rows of out are 0, and they add
 // to no row of dweight. Backward needs the ids only.
+#include "cuda/kernels/columns.h"
 #include "cuda/kernels/rows.h"
 
 #if !HEED_DEVICE_CODE
@@ -35,17 +36,17 @@ struct EmbeddingSortParams {
 };
 
 struct EmbeddingSumParams {
-  void* dweight;
+  Parameter dweight;
   float* parts;  // [blocks][2][C]: a block's first run where it began earlier, its last where it goes on
   const void* dout;
   const int32_t *ids, *order;
-  bool dweight_f32, accumulate;
+  bool accumulate;
   int64_t n, V, C;
 };
 
 constexpr int kCopyWarps = 8, kCopySlots = 4;  // rows of a block, and what a lane has on its way at a time
 constexpr int kSortThreads = 256, kSortItems = 8, kSortTile = kSortThreads * kSortItems, kDigits = 256;
-constexpr int kSumThreads = 64, kRun = 32;  // slots of columns, sorted positions of a block
+constexpr int kSumThreads = 64, kRun = 32;  // vectors of columns, sorted positions of a block
 
 #if HEED_DEVICE_CODE
 
@@ -59,22 +60,23 @@ __device__ __forceinline__ void copy_columns(T* out, const W* row, bool vectors,
     for (int64_t c = begin + lane; c < end; c += 32) out[c] = from_float<T>(to_float(row[c]));
     return;
   }
+  constexpr int V = kLength<T>;
   Vector<W, kPart> v[kCopySlots][kParts];
 #pragma unroll
   for (int j = 0; j < kCopySlots; j++)
 #pragma unroll
     for (int part = 0; part < kParts; part++) {
-      const int64_t c = begin + (lane + j * 32) * kLength<T> + part * kPart;
+      const int64_t c = begin + (lane + j * 32) * V + part * kPart;
       if (c < C) v[j][part] = Vector<W, kPart>::load(row + c);
     }
 #pragma unroll
   for (int j = 0; j < kCopySlots; j++) {
-    const int64_t c = begin + (lane + j * 32) * kLength<T>;
+    const int64_t c = begin + (lane + j * 32) * V;
     if (c >= C) break;
     Slot<T> slot;
 #pragma unroll
-    for (int e = 0; e < kLength<T>; e++) slot.at[e] = from_float<T>(to_float(v[j][e / kPart].at[e % kPart]));
-    slot.store(out + c);
+    for (int e = 0; e < V; e++) slot.at[e] = from_float<T>(to_float(v[j][e / kPart].at[e % kPart]));
+    store_whole(out + c, slot);
   }
 }
 
@@ -195,18 +197,7 @@ __device__ __forceinline__ int64_t sorted_key(const EmbeddingSumParams& p, int64
   return i < 0 || i >= p.n ? -1 : key_of(p.ids, p.V, p.order[i]);
 }
 
-template <class T>
-__device__ __forceinline__ void write_gradient(const EmbeddingSumParams& p, int64_t at, float sum) {
-  if (p.dweight_f32) {
-    float* to = static_cast<float*>(p.dweight) + at;
-    *to = p.accumulate ? *to + sum : sum;
-  } else {
-    T* to = static_cast<T*>(p.dweight) + at;
-    *to = from_float<T>(p.accumulate ? to_float(*to) + sum : sum);
-  }
-}
-
-template <class T>
+template <class T, int V>
 __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) {
   constexpr int kAhead = 4;
   __shared__ int64_t keys[kRun + 2];  // with the one before and the one after
@@ -217,37 +208,30 @@ __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) 
   if (threadIdx.x < count) positions[threadIdx.x] = p.order[begin + threadIdx.x];
   __syncthreads();
 
-  const Slots<T, int64_t> slots(p.C);
-  const int64_t slot = static_cast<int64_t>(blockIdx.y) * kSumThreads + threadIdx.x, column = slots.begin(slot);
-  if (slot >= slots.size()) return;
-  float* parts = p.parts + static_cast<int64_t>(blockIdx.x) * 2 * p.C;
-  float sum[kLength<T>] = {};
+  const int64_t vectors = p.C / V, vector = static_cast<int64_t>(blockIdx.y) * kSumThreads + threadIdx.x;
+  if (vector >= vectors) return;
+  float* parts = p.parts + static_cast<int64_t>(blockIdx.x) * 2 * p.C + vector * V;
+  Floats<V> sum = splat<float, V>(0);
   int first = 0;  // of the run
   for (int i = 0; i < count; i += kAhead) {
-    Slot<T> rows[kAhead];
+    Vector<T, V> rows[kAhead];
 #pragma unroll
     for (int k = 0; k < kAhead; k++)
-      if (i + k < count)
-        rows[k] = slots.load(static_cast<const T*>(p.dout) + positions[i + k] * p.C, slot, from_float<T>(0));
+      if (i + k < count) rows[k] = load_vector<T, V>(p.dout, positions[i + k] * p.C, vector, vectors);
 #pragma unroll
     for (int k = 0; k < kAhead; k++) {
       const int at = i + k;
       if (at >= count) break;
 #pragma unroll
-      for (int e = 0; e < kLength<T>; e++) sum[e] += to_float(rows[k].at[e]);
+      for (int e = 0; e < V; e++) sum.at[e] += to_float(rows[k].at[e]);
       const int64_t key = keys[at + 1], next = keys[at + 2];
       if (at + 1 < count && next == key) continue;
       const bool began_earlier = first == 0 && keys[0] == key, goes_on = next == key;
-#pragma unroll
-      for (int e = 0; e < kLength<T>; e++) {
-        if (key < p.V && slots.holds(column + e)) {
-          if (began_earlier || goes_on)
-            parts[(began_earlier ? 0 : p.C) + column + e] = sum[e];
-          else
-            write_gradient<T>(p, key * p.C + column + e, sum[e]);
-        }
-        sum[e] = 0;
-      }
+      if (began_earlier || goes_on)
+        store_floats(parts + (began_earlier ? 0 : p.C), sum);
+      else if (key < p.V)
+        store_gradient<T, V>(p.dweight, key * p.C + vector * V, sum, p.accumulate);
+      sum = splat<float, V>(0);
       first = at + 1;
     }
   }
@@ -270,7 +254,7 @@ __device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p)
   float sum = p.parts[(block * 2 + 1) * p.C + c];
 #pragma unroll 8
   for (int64_t b = block + 1; b <= last; b++) sum += p.parts[b * 2 * p.C + c];
-  write_gradient<T>(p, key * p.C + c, sum);
+  store_gradient<T, 1>(p.dweight, key * p.C + c, {sum}, p.accumulate);
 }
 
 #endif
@@ -278,7 +262,7 @@ __device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p)
 HEED_KERNEL_FLOATS(embedding_copy, EmbeddingForwardParams, kCopyWarps * 32, 2, embedding_forward_body)
 HEED_KERNEL(embedding_count, EmbeddingSortParams, kSortThreads, 1, embedding_count_body)
 HEED_KERNEL(embedding_scatter, EmbeddingSortParams, kSortThreads, 1, embedding_scatter_body)
-HEED_KERNEL_FLOATS(embedding_sum, EmbeddingSumParams, kSumThreads, 8, embedding_sum_body)
+HEED_COLUMN_KERNELS_OF(embedding_sum, EmbeddingSumParams, kSumThreads, 8, embedding_sum_body)
 HEED_KERNEL_FLOATS(embedding_join, EmbeddingSumParams, kRowThreads, 1, embedding_join_body)
 
 #if !HEED_DEVICE_CODE
@@ -288,7 +272,7 @@ void embedding_forward(Stream& stream, Out out, In ids, In weight) {
   check_embedding_forward(op, out, ids, weight);
   if (out.empty()) return;
   const int64_t n = ids.numel(), C = weight.dim(1), length = 16 / static_cast<int64_t>(size_of(out.dtype));
-  const bool vectors = C % length == 0 && is_aligned(out.data) && is_aligned(weight.data);
+  const bool vectors = in_vectors(C, &out, &weight);
   const EmbeddingForwardParams p{out.data,      ids.i32(), weight.data,     weight.dtype == DType::f32, vectors, n,
                                  weight.dim(0), C,         stream.fault(op)};
   const Grid grid{ceil_div(n, kCopyWarps), ceil_div(C, kCopySlots * 32 * length)};
@@ -315,10 +299,11 @@ void embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accum
     stream.launch(op, embedding_scatter, {tiles}, sort);
     sort.before = sort.after;
   }
-  const EmbeddingSumParams p{dweight.data, parts.f32(), dout.data, ids.i32(), sort.before, dweight.dtype == DType::f32,
-                             accumulate,   n,           V,         C};
-  const int64_t length = 16 / static_cast<int64_t>(size_of(dout.dtype));
-  stream.launch(op, embedding_sum(dout.dtype), {blocks, ceil_div(ceil_div(C, length), kSumThreads)}, p);
+  const EmbeddingSumParams p{
+      parameter_of(&dweight), parts.f32(), dout.data, ids.i32(), sort.before, accumulate, n, V, C};
+  const bool vectors = in_vectors(C, &dweight, &dout);
+  const int64_t length = vectors ? 16 / static_cast<int64_t>(size_of(dout.dtype)) : 1;
+  stream.launch(op, embedding_sum(dout.dtype, vectors), {blocks, ceil_div(C, length * kSumThreads)}, p);
   stream.launch(op, embedding_join(dout.dtype), {blocks, ceil_div(C, kRowThreads)}, p);
 }
 

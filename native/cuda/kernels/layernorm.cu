@@ -4,6 +4,7 @@
 // A warp a row up to C of 1024, a block of 256 a row up to 8192: the row stays in registers; blocks go over several
 // rows and hold weight and bias in shared memory. Beyond, a block of 1024 a row, which is kept in shared memory where
 // it fits and read again where not. x is what `sum` holds, rounded to its dtype. out and sum may be an input's memory.
+#include "cuda/kernels/columns.h"
 #include "cuda/kernels/rows.h"
 
 #if !HEED_DEVICE_CODE
@@ -15,8 +16,8 @@ namespace heed::cuda {
 struct LayernormForwardParams {
   void *out, *sum;
   float *mean, *rstd;
-  const void *inp, *residual, *weight, *bias;
-  bool weight_f32, bias_f32;
+  const void *inp, *residual;
+  Parameter weight, bias;
   bool cached;  // wide rows: dynamic shared memory has room for one
   int64_t rows, C;
   float eps;
@@ -38,29 +39,37 @@ struct Moments {
   __device__ __forceinline__ float normalise(float x) const { return fmaf(x - shift, rstd, -delta * rstd); }
 };
 
-template <class T>
-__device__ __forceinline__ float slot_total(const Slot<T>& x) {
+template <class T, int V>
+__device__ __forceinline__ float total_of(const Vector<T, V>& x) {
   float total = 0;
 #pragma unroll
-  for (int e = 0; e < kLength<T>; e++) total += to_float(x.at[e]);
+  for (int e = 0; e < V; e++) total += to_float(x.at[e]);
   return total;
 }
 
-template <class T, class Index>
-__device__ __forceinline__ void add_centred(float (&centred)[2], const Slots<T, Index>& slots, Index slot,
-                                            const Slot<T>& x, float shift) {
+template <class T, int V>
+__device__ __forceinline__ void add_centred(float (&centred)[2], const Vector<T, V>& x, float shift) {
 #pragma unroll
-  for (int e = 0; e < kLength<T>; e++) {
-    const float c = slots.holds(slots.begin(slot) + e) ? to_float(x.at[e]) - shift : 0.0f;
+  for (int e = 0; e < V; e++) {
+    const float c = to_float(x.at[e]) - shift;
     centred[0] += c;
     centred[1] = fmaf(c, c, centred[1]);
   }
 }
 
-template <class T>
-__device__ __forceinline__ void add_slot(Slot<T>& x, const Slot<T>& residual) {
+template <class T, int V>
+__device__ __forceinline__ void add_residual(Vector<T, V>& x, const Vector<T, V>& residual) {
 #pragma unroll
-  for (int e = 0; e < kLength<T>; e++) x.at[e] = from_float<T>(to_float(x.at[e]) + to_float(residual.at[e]));
+  for (int e = 0; e < V; e++) x.at[e] = from_float<T>(to_float(x.at[e]) + to_float(residual.at[e]));
+}
+
+template <class T, int V>
+__device__ __forceinline__ void store_normalised(T* out, const Vector<T, V>& x, const Moments& m, const Floats<V>& w,
+                                                 const Floats<V>& b) {
+  Vector<T, V> y;
+#pragma unroll
+  for (int e = 0; e < V; e++) y.at[e] = from_float<T>(m.normalise(to_float(x.at[e])) * w.at[e] + b.at[e]);
+  store_vector(out, y);
 }
 
 __device__ __forceinline__ void save_statistics(const LayernormForwardParams& p, int64_t row, const Moments& m) {
@@ -68,107 +77,93 @@ __device__ __forceinline__ void save_statistics(const LayernormForwardParams& p,
   if (p.rstd) p.rstd[row] = m.rstd;
 }
 
-template <class T, int kLanes, int kElements>
+template <class T, int V, int kLanes, int kElements>
 __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwardParams& p) {
-  constexpr int kSlots = kElements / kLength<T>, kGroups = kRowThreads / kLanes;
-  const int C = static_cast<int>(p.C), lane = threadIdx.x % kLanes;
+  constexpr int kVectors = kElements / V, kGroups = kRowThreads / kLanes;
+  const int C = static_cast<int>(p.C), vectors = C / V, lane = threadIdx.x % kLanes;
   float* shared = reinterpret_cast<float*>(dynamic_shared());
-  const SharedParameter<T> weight(shared, C), bias(shared + SharedParameter<T>::size(C), C);
-  weight.fill(p.weight, p.weight_f32, C, 1);
-  bias.fill(p.bias, p.bias_f32, C, 0);
+  const SharedRow<V> weight(shared, C), bias(shared + C, C);
+  weight.template fill<T>(p.weight, 1);
+  bias.template fill<T>(p.bias, 0);
   __syncthreads();
 
-  const Slots<T> slots(C);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kGroups;
   for (int64_t row = row_of_group<kLanes>(); row < p.rows; row += step) {
     const int64_t at = row * p.C;
-    const T zero = from_float<T>(0);
-    Slot<T> x[kSlots];
+    Vector<T, V> x[kVectors];
 #pragma unroll
-    for (int j = 0; j < kSlots; j++) x[j] = slots.load(static_cast<const T*>(p.inp) + at, lane + j * kLanes, zero);
+    for (int j = 0; j < kVectors; j++) x[j] = load_vector<T, V>(p.inp, at, lane + j * kLanes, vectors);
     if (p.residual) {
-      Slot<T> r[kSlots];  // all loads are on their way before the first is waited for
+      Vector<T, V> r[kVectors];  // all loads are on their way before the first is waited for
 #pragma unroll
-      for (int j = 0; j < kSlots; j++)
-        r[j] = slots.load(static_cast<const T*>(p.residual) + at, lane + j * kLanes, zero);
+      for (int j = 0; j < kVectors; j++) r[j] = load_vector<T, V>(p.residual, at, lane + j * kLanes, vectors);
 #pragma unroll
-      for (int j = 0; j < kSlots; j++) {
-        add_slot<T>(x[j], r[j]);
-        slots.store(static_cast<T*>(p.sum) + at, lane + j * kLanes, x[j]);
+      for (int j = 0; j < kVectors; j++) {
+        const int vector = lane + j * kLanes;
+        add_residual(x[j], r[j]);
+        if (vector < vectors) store_vector(static_cast<T*>(p.sum) + at + vector * V, x[j]);
       }
     }
 
     float total = 0;
 #pragma unroll
-    for (int j = 0; j < kSlots; j++) total += slot_total<T>(x[j]);
+    for (int j = 0; j < kVectors; j++) total += total_of(x[j]);
     const float shift = group_sum<kLanes>(total) / static_cast<float>(C);
     float centred[2] = {};
 #pragma unroll
-    for (int j = 0; j < kSlots; j++) add_centred(centred, slots, lane + j * kLanes, x[j], shift);
+    for (int j = 0; j < kVectors; j++)
+      if (lane + j * kLanes < vectors) add_centred(centred, x[j], shift);
     group_sum<kLanes>(centred);
     const Moments m(shift, centred, static_cast<float>(C), p.eps);
 
 #pragma unroll
-    for (int j = 0; j < kSlots; j++) {
-      const int slot = lane + j * kLanes;
-      if (slot >= slots.size()) break;
-      const Vector<float, kLength<T>> w = weight.load(slot), b = bias.load(slot);
-#pragma unroll
-      for (int e = 0; e < kLength<T>; e++)
-        x[j].at[e] = from_float<T>(m.normalise(to_float(x[j].at[e])) * w.at[e] + b.at[e]);
-      slots.store(static_cast<T*>(p.out) + at, slot, x[j]);
+    for (int j = 0; j < kVectors; j++) {
+      const int vector = lane + j * kLanes;
+      if (vector < vectors)
+        store_normalised(static_cast<T*>(p.out) + at + vector * V, x[j], m, weight.load(vector), bias.load(vector));
     }
     if (lane == 0) save_statistics(p, row, m);
   }
 }
 
-template <class T>
+template <class T, int V>
 __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwardParams& p) {
-  const int64_t row = blockIdx.x, at = row * p.C;
-  const Slots<T, int64_t> slots(p.C);
+  const int64_t row = blockIdx.x, at = row * p.C, vectors = p.C / V;
   const T* source = static_cast<const T*>(p.residual ? p.sum : p.inp) + at;
-  Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());
-  const int64_t size = slots.size();
+  Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());
 
   float total = 0;
-  for (int64_t slot = threadIdx.x; slot < size; slot += kWideThreads) {
-    Slot<T> x = slots.load(static_cast<const T*>(p.inp) + at, slot, from_float<T>(0));
+  for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads) {
+    Vector<T, V> x = load_vector<T, V>(p.inp, at, vector, vectors);
     if (p.residual) {
-      add_slot<T>(x, slots.load(static_cast<const T*>(p.residual) + at, slot, from_float<T>(0)));
-      slots.store(static_cast<T*>(p.sum) + at, slot, x);
+      add_residual(x, load_vector<T, V>(p.residual, at, vector, vectors));
+      store_vector(static_cast<T*>(p.sum) + at + vector * V, x);
     }
-    if (p.cached) cache[slot] = x;
-    total += slot_total<T>(x);
+    if (p.cached) cache[vector] = x;
+    total += total_of(x);
   }
-  // A thread comes back to its own slots only.
-  const auto again = [&](int64_t slot) { return p.cached ? cache[slot] : slots.load(source, slot, from_float<T>(0)); };
+  // A thread comes back to its own vectors only.
+  const auto again = [&](int64_t vector) {
+    return p.cached ? cache[vector] : Vector<T, V>::load(source + vector * V);
+  };
   const float n = static_cast<float>(p.C), shift = group_sum<kWideThreads>(total) / n;
   float centred[2] = {};
-  for (int64_t slot = threadIdx.x; slot < size; slot += kWideThreads)
-    add_centred(centred, slots, slot, again(slot), shift);
+  for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads)
+    add_centred(centred, again(vector), shift);
   group_sum<kWideThreads>(centred);
   const Moments m(shift, centred, n, p.eps);
-
-  for (int64_t slot = threadIdx.x; slot < size; slot += kWideThreads) {
-    Slot<T> x = again(slot);
-    const int64_t begin = slots.begin(slot);
-#pragma unroll
-    for (int e = 0; e < kLength<T>; e++) {
-      if (!slots.holds(begin + e)) continue;
-      float y = m.normalise(to_float(x.at[e]));
-      if (p.weight) y *= parameter_at<T>(p.weight, p.weight_f32, begin + e);
-      if (p.bias) y += parameter_at<T>(p.bias, p.bias_f32, begin + e);
-      x.at[e] = from_float<T>(y);
-    }
-    slots.store(static_cast<T*>(p.out) + at, slot, x);
+  for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads) {
+    const int64_t c = vector * V;
+    store_normalised(static_cast<T*>(p.out) + at + c, again(vector), m, load_parameter<T, V>(p.weight, c, 1),
+                     load_parameter<T, V>(p.bias, c, 0));
   }
   if (threadIdx.x == 0) save_statistics(p, row, m);
 }
 
 #endif
 
-HEED_ROW_KERNELS(layernorm_forward_rows, LayernormForwardParams, 4, 2, layernorm_forward_rows_body)
-HEED_KERNEL_FLOATS(layernorm_forward_wide, LayernormForwardParams, kWideThreads, 1, layernorm_forward_wide_body)
+HEED_COLUMN_KERNELS(layernorm_forward_rows, LayernormForwardParams, 4, 2, layernorm_forward_rows_body)
+HEED_WIDE_COLUMN_KERNELS(layernorm_forward_wide, LayernormForwardParams, layernorm_forward_wide_body)
 
 #if !HEED_DEVICE_CODE
 
@@ -179,7 +174,6 @@ void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut 
   if (inp.empty()) return;
 
   const auto data = [](OptIn view) { return view ? view->data : nullptr; };
-  const auto is_f32 = [](OptIn view) { return view && view->dtype == DType::f32; };
   const int64_t C = inp.dim(-1), rows = inp.numel() / C;
   LayernormForwardParams p{out.data,
                            data(sum),
@@ -187,24 +181,23 @@ void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut 
                            static_cast<float*>(data(rstd)),
                            inp.data,
                            data(residual),
-                           data(weight),
-                           data(bias),
-                           is_f32(weight),
-                           is_f32(bias),
+                           parameter_of(weight),
+                           parameter_of(bias),
                            false,
                            rows,
                            C,
                            eps};
   const RowPath path = row_path(C);
+  const bool vectors = in_vectors(C, &out, sum, &inp, residual, weight, bias);
   if (path == RowPath::wide) {
     const size_t bytes = row_bytes(inp);
     p.cached = bytes <= shared_for_rows(stream);
-    stream.launch(op, layernorm_forward_wide(inp.dtype), {rows}, p, p.cached ? bytes : 0);
+    stream.launch(op, layernorm_forward_wide(inp.dtype, vectors), {rows}, p, p.cached ? bytes : 0);
     return;
   }
   const Grid grid{min_of(ceil_div(rows, groups(path)), stream.multiprocessors() * blocks_at_work(path, 4, 2))};
-  const size_t shared = 2 * static_cast<size_t>(padded_row(inp)) * sizeof(float);
-  stream.launch(op, layernorm_forward_rows(inp.dtype, path), grid, p, shared);
+  const size_t shared = 2 * static_cast<size_t>(C) * sizeof(float);
+  stream.launch(op, layernorm_forward_rows(inp.dtype, path, vectors), grid, p, shared);
 }
 
 #endif

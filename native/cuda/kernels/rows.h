@@ -1,11 +1,7 @@
-// Rows on the device: a row of n elements is handled by a group of kLanes threads, a warp or a block.
-//
-// A row is cut into slots of 16 bytes; lane l has slots l, l + kLanes, ... A slot is accessed at once where all of it
-// belongs to the row and lies on a 16-byte boundary, else element by element. Slots are cut from the row's start, for
-// kernels in which a lane must have the same columns of each row, or from the last boundary at or before it, so that
-// rows of any width use 128-bit accesses.
+// Kernels over rows: a row is handled by a group of threads, a warp or a block, and kept in registers where it fits.
+// The paths, the sums over a group, and where rows of strided views begin.
 #pragma once
-#include "cuda/kernels/kernel.h"
+#include "cuda/kernels/slots.h"
 
 namespace heed::cuda {
 
@@ -29,65 +25,45 @@ enum class RowPath { by_32x8, by_32x32, by_256x8, by_256x32, wide };
   HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, lanes, elements>) \
   HEED_KERNEL(name##_f16, Params, kRowThreads, blocks, rows_body<f16, lanes, elements>)
 
+// name(dtype, path, vectors): the same around body<T, V, lanes, elements>, for kernels over columns (columns.h). Rows
+// that are not in vectors take the paths with room for 32 elements.
+#define HEED_COLUMN_KERNELS(name, Params, blocks8, blocks32, rows_body)                          \
+  HEED_COLUMN_KERNEL(name##_32x8, Params, blocks8, rows_body, kLength, 32, 8)                    \
+  HEED_COLUMN_KERNEL(name##_32x32, Params, blocks32, rows_body, kLength, 32, 32)                 \
+  HEED_COLUMN_KERNEL(name##_256x8, Params, blocks8, rows_body, kLength, 256, 8)                  \
+  HEED_COLUMN_KERNEL(name##_256x32, Params, blocks32, rows_body, kLength, 256, 32)               \
+  HEED_COLUMN_KERNEL(name##_scalar_32x32, Params, blocks32, rows_body, kOne, 32, 32)             \
+  HEED_COLUMN_KERNEL(name##_scalar_256x32, Params, blocks32, rows_body, kOne, 256, 32)           \
+  HEED_COLUMN_KERNEL_CHOICE(name, Params)
+#define HEED_COLUMN_KERNEL(name, Params, blocks, rows_body, V, lanes, elements)                           \
+  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, V<float>, lanes, elements>)       \
+  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, V<bf16>, lanes, elements>)        \
+  HEED_KERNEL(name##_f16, Params, kRowThreads, blocks, rows_body<f16, V<f16>, lanes, elements>)
+
+// name(dtype, vectors): kernels of kWideThreads around body<T, V>.
+#define HEED_WIDE_COLUMN_KERNELS(name, Params, body)                      \
+  HEED_COLUMN_KERNELS_OF(name, Params, kWideThreads, 1, body)
+#define HEED_COLUMN_KERNELS_OF(name, Params, threads, blocks, body)       \
+  HEED_KERNEL(name##_f32, Params, threads, blocks, body<float, 4>)        \
+  HEED_KERNEL(name##_bf16, Params, threads, blocks, body<bf16, 8>)        \
+  HEED_KERNEL(name##_f16, Params, threads, blocks, body<f16, 8>)          \
+  HEED_KERNEL(name##_scalar_f32, Params, threads, blocks, body<float, 1>) \
+  HEED_KERNEL(name##_scalar_bf16, Params, threads, blocks, body<bf16, 1>) \
+  HEED_KERNEL(name##_scalar_f16, Params, threads, blocks, body<f16, 1>)   \
+  HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)
+
 #if HEED_DEVICE_CODE
 
 #define HEED_ROW_KERNEL_CHOICE(name, Params)
+#define HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)
+#define HEED_COLUMN_KERNEL_CHOICE(name, Params)
 
 template <class T>
-constexpr int kLength = 16 / sizeof(T);
-template <class T>
-using Slot = Vector<T, kLength<T>>;
+constexpr int kOne = 1;
 
 __device__ __forceinline__ unsigned char* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char memory[];
   return memory;
-}
-
-__device__ __forceinline__ unsigned misalignment(const void* address) {
-  return static_cast<unsigned>(reinterpret_cast<uintptr_t>(address)) % 16;
-}
-
-// The slots of one row; Index is int where rows are known to be short.
-template <class T, class Index = int>
-struct Slots {
-  Index n;
-  int phase;  // elements of the first slot that lie before the row
-
-  __device__ __forceinline__ explicit Slots(int64_t n) : n(static_cast<Index>(n)), phase(0) {}
-  // From the last boundary before `row`.
-  __device__ __forceinline__ Slots(const T* row, int64_t n)
-      : n(static_cast<Index>(n)), phase(static_cast<int>(misalignment(row) / sizeof(T))) {}
-
-  __device__ __forceinline__ Index size() const { return (n + phase + kLength<T> - 1) / kLength<T>; }
-  // The position in the row of a slot's first element, which may be outside of it.
-  __device__ __forceinline__ Index begin(Index slot) const { return slot * kLength<T> - phase; }
-  __device__ __forceinline__ bool holds(Index i) const { return i >= 0 && i < n; }
-  __device__ __forceinline__ bool whole(const T* row, Index i) const {
-    return i >= 0 && i + kLength<T> <= n && misalignment(row + i) == 0;
-  }
-
-  // Elements outside of the row are `other`.
-  __device__ __forceinline__ Slot<T> load(const T* row, Index slot, T other) const {
-    const Index i = begin(slot);
-    if (whole(row, i)) return Slot<T>::load(row + i);
-    Slot<T> v;
-#pragma unroll
-    for (int e = 0; e < kLength<T>; e++) v.at[e] = holds(i + e) ? row[i + e] : other;
-    return v;
-  }
-  __device__ __forceinline__ void store(T* row, Index slot, const Slot<T>& v) const {
-    const Index i = begin(slot);
-    if (whole(row, i)) return v.store(row + i);
-#pragma unroll
-    for (int e = 0; e < kLength<T>; e++)
-      if (holds(i + e)) row[i + e] = v.at[e];
-  }
-};
-
-// An element of a parameter, which is f32 or of the activations' dtype T.
-template <class T>
-__device__ __forceinline__ float parameter_at(const void* parameter, bool is_f32, int64_t i) {
-  return is_f32 ? static_cast<const float*>(parameter)[i] : to_float(static_cast<const T*>(parameter)[i]);
 }
 
 // Where a thread's group takes one row.
@@ -127,61 +103,47 @@ __device__ __forceinline__ float group_max(float x) {
   return block_max<kLanes>(x);
 }
 
-// A parameter of n elements as f32 in shared memory: for each slot of a row of T its elements, in groups of four that
-// lie apart, so that the lanes of a warp read 16 bytes each without a conflict of banks.
-template <class T>
-struct SharedParameter {
-  float* memory;
-  int slots;
-
-  // Of floats, for n elements.
-  __device__ __forceinline__ static int size(int n) { return (n + kLength<T> - 1) / kLength<T> * kLength<T>; }
-  __device__ __forceinline__ SharedParameter(float* memory, int n) : memory(memory), slots(size(n) / kLength<T>) {}
-
-  __device__ __forceinline__ float& at(int i) const {
-    const int slot = i / kLength<T>, e = i % kLength<T>;
-    return memory[(e / 4 * slots + slot) * 4 + e % 4];
-  }
-  // `absent` where there is no parameter, 0 beyond its end. The caller sees to the barrier.
-  __device__ __forceinline__ void fill(const void* parameter, bool is_f32, int n, float absent) const {
-    for (int i = threadIdx.x; i < slots * kLength<T>; i += blockDim.x)
-      at(i) = i >= n ? 0.0f : parameter ? parameter_at<T>(parameter, is_f32, i) : absent;
-  }
-  __device__ __forceinline__ Vector<float, kLength<T>> load(int slot) const {
-    Vector<float, kLength<T>> v;
+// What the group's first lane has, for all of its lanes.
+template <int kLanes, int kCount>
+__device__ __forceinline__ void group_first(int32_t (&x)[kCount]) {
+  if constexpr (kLanes == 32) {
 #pragma unroll
-    for (int part = 0; part < kLength<T> / 4; part++) {
-      const Vector<float, 4> four = Vector<float, 4>::load(memory + (part * slots + slot) * 4);
+    for (int k = 0; k < kCount; k++) x[k] = __shfl_sync(kFullWarp, x[k], 0);
+  } else {
+    __shared__ int32_t first[kCount];
+    if (threadIdx.x == 0)
 #pragma unroll
-      for (int e = 0; e < 4; e++) v.at[part * 4 + e] = four.at[e];
-    }
-    return v;
+      for (int k = 0; k < kCount; k++) first[k] = x[k];
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kCount; k++) x[k] = first[k];
+    __syncthreads();
   }
-  // Writes the slot or adds to it.
-  __device__ __forceinline__ void store(int slot, const float (&values)[kLength<T>], bool accumulate) const {
-#pragma unroll
-    for (int part = 0; part < kLength<T> / 4; part++) {
-      float* to = memory + (part * slots + slot) * 4;
-      Vector<float, 4> four{values[part * 4], values[part * 4 + 1], values[part * 4 + 2], values[part * 4 + 3]};
-      if (accumulate) {
-        const Vector<float, 4> before = Vector<float, 4>::load(to);
-#pragma unroll
-        for (int e = 0; e < 4; e++) four.at[e] += before.at[e];
-      }
-      four.store(to);
-    }
-  }
-};
+}
 
 #else
 
-#define HEED_ROW_KERNEL_CHOICE(name, Params)                                                                     \
-  static Kernel<Params>& name(DType dtype, RowPath path) {                                                       \
-    static Kernel<Params>* const kernels[][3] = {{&name##_32x8_f32, &name##_32x8_bf16, &name##_32x8_f16},        \
-                                                 {&name##_32x32_f32, &name##_32x32_bf16, &name##_32x32_f16},     \
-                                                 {&name##_256x8_f32, &name##_256x8_bf16, &name##_256x8_f16},     \
-                                                 {&name##_256x32_f32, &name##_256x32_bf16, &name##_256x32_f16}}; \
-    return *kernels[static_cast<int>(path)][static_cast<int>(dtype)];                                            \
+#define HEED_DTYPES_OF(name) {&name##_f32, &name##_bf16, &name##_f16}
+#define HEED_ROW_KERNEL_CHOICE(name, Params)                                                                   \
+  static Kernel<Params>& name(DType dtype, RowPath path) {                                                     \
+    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_32x8), HEED_DTYPES_OF(name##_32x32),    \
+                                                 HEED_DTYPES_OF(name##_256x8), HEED_DTYPES_OF(name##_256x32)}; \
+    return *kernels[static_cast<int>(path)][static_cast<int>(dtype)];                                          \
+  }
+#define HEED_COLUMN_KERNEL_CHOICE(name, Params)                                                                \
+  static Kernel<Params>& name(DType dtype, RowPath path, bool vectors) {                                       \
+    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_32x8), HEED_DTYPES_OF(name##_32x32),    \
+                                                 HEED_DTYPES_OF(name##_256x8), HEED_DTYPES_OF(name##_256x32)}; \
+    static Kernel<Params>* const scalar[][3] = {HEED_DTYPES_OF(name##_scalar_32x32),                           \
+                                                HEED_DTYPES_OF(name##_scalar_256x32)};                         \
+    const int i = static_cast<int>(path);                                                                      \
+    return *(vectors ? kernels[i] : scalar[i / 2])[static_cast<int>(dtype)];                                   \
+  }
+
+#define HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)                                                             \
+  static Kernel<Params>& name(DType dtype, bool vectors) {                                                     \
+    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_scalar), HEED_DTYPES_OF(name)};         \
+    return *kernels[vectors][static_cast<int>(dtype)];                                                         \
   }
 
 // `elements`: how many the slots of a row can have.
@@ -221,15 +183,9 @@ inline T max_of(T a, T b) {
   return a < b ? b : a;
 }
 
-// Elements in the slots of a row that are cut from its start; what a SharedParameter takes.
-inline int64_t padded_row(const TensorView& view) {
-  const int64_t length = 16 / static_cast<int64_t>(size_of(view.dtype));
-  return ceil_div(view.dim(-1), length) * length;
-}
-
-// Shared memory that holds the slots of a row, wherever they are cut from.
+// Bytes of the slots of a row, wherever it begins.
 inline size_t row_bytes(const TensorView& view) {
-  return static_cast<size_t>(padded_row(view)) * size_of(view.dtype) + 16;
+  return static_cast<size_t>(view.dim(-1)) * size_of(view.dtype) / 16 * 16 + 32;
 }
 
 // Shared memory a row can be kept in; kernels have up to 1 KB for their sums.

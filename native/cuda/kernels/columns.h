@@ -1,0 +1,158 @@
+// Rows of C elements of which a lane has the same columns in each: vectors of V elements, lane l of kLanes the vectors
+// l, l + kLanes, ... V is 16 bytes of T where all rows lie on 16-byte boundaries (host: in_vectors), else 1. Parameters
+// and their gradients, a value a column, lie in the same vectors; they are of T or f32 whatever T is.
+#pragma once
+#include "cuda/kernels/slots.h"
+
+namespace heed::cuda {
+
+// A parameter or its gradient; data is null where there is none.
+struct Parameter {
+  void* data;
+  bool is_f32;
+};
+
+#if HEED_DEVICE_CODE
+
+template <int V>
+using Floats = Vector<float, V>;
+
+template <class T, int V>
+__device__ __forceinline__ Floats<V> to_floats(const Vector<T, V>& x) {
+  Floats<V> v;
+#pragma unroll
+  for (int e = 0; e < V; e++) v.at[e] = to_float(x.at[e]);
+  return v;
+}
+
+template <class T, int V>
+__device__ __forceinline__ Vector<T, V> splat(float value) {
+  Vector<T, V> v;
+#pragma unroll
+  for (int e = 0; e < V; e++) v.at[e] = from_float<T>(value);
+  return v;
+}
+
+// A vector of a row that has `vectors` of them; 0 beyond.
+template <class T, int V, class Index>
+__device__ __forceinline__ Vector<T, V> load_vector(const void* data, int64_t row, Index vector, Index vectors) {
+  if (vector < vectors) return Vector<T, V>::load(static_cast<const T*>(data) + row + vector * V);
+  return splat<T, V>(0);
+}
+
+template <class T, int V>
+__device__ __forceinline__ void store_vector(T* address, const Vector<T, V>& v) {
+  if constexpr (sizeof v == 16)
+    store_whole(address, v);
+  else
+    v.store(address);
+}
+
+// V floats, in accesses of 16 bytes where there are so many.
+template <int V>
+__device__ __forceinline__ Floats<V> load_floats(const float* address) {
+  constexpr int kPart = V < 4 ? V : 4;
+  Floats<V> v;
+#pragma unroll
+  for (int part = 0; part < V; part += kPart) {
+    const Floats<kPart> values = Floats<kPart>::load(address + part);
+#pragma unroll
+    for (int e = 0; e < kPart; e++) v.at[part + e] = values.at[e];
+  }
+  return v;
+}
+template <int V>
+__device__ __forceinline__ void store_floats(float* address, const Floats<V>& v) {
+  constexpr int kPart = V < 4 ? V : 4;
+#pragma unroll
+  for (int part = 0; part < V; part += kPart) {
+    Floats<kPart> values;
+#pragma unroll
+    for (int e = 0; e < kPart; e++) values.at[e] = v.at[part + e];
+    store_vector(address + part, values);
+  }
+}
+
+// Columns [c, c + V) of a parameter; `absent` where there is none.
+template <class T, int V>
+__device__ __forceinline__ Floats<V> load_parameter(const Parameter& parameter, int64_t c, float absent) {
+  if (!parameter.data) return splat<float, V>(absent);
+  if (parameter.is_f32) return load_floats<V>(static_cast<const float*>(parameter.data) + c);
+  return to_floats(Vector<T, V>::load(static_cast<const T*>(parameter.data) + c));
+}
+
+// Writes a gradient or adds to it.
+template <class T, int V>
+__device__ __forceinline__ void store_gradient(const Parameter& gradient, int64_t c, Floats<V> v, bool accumulate) {
+  if (accumulate) {
+    const Floats<V> before = load_parameter<T, V>(gradient, c, 0);
+#pragma unroll
+    for (int e = 0; e < V; e++) v.at[e] += before.at[e];
+  }
+  if (gradient.is_f32) return store_floats(static_cast<float*>(gradient.data) + c, v);
+  Vector<T, V> stored;
+#pragma unroll
+  for (int e = 0; e < V; e++) stored.at[e] = from_float<T>(v.at[e]);
+  store_vector(static_cast<T*>(gradient.data) + c, stored);
+}
+
+// A row of f32 in shared memory: the fours of a vector lie apart, so that the lanes of a warp access 16 bytes each
+// without a conflict of banks.
+template <int V>
+struct SharedRow {
+  static constexpr int kPart = V < 4 ? V : 4;
+  float* memory;
+  int vectors;
+
+  __device__ __forceinline__ SharedRow(float* memory, int n) : memory(memory), vectors(n / V) {}
+  __device__ __forceinline__ float* part(int vector, int k) const { return memory + (k * vectors + vector) * kPart; }
+
+  __device__ __forceinline__ Floats<V> load(int vector) const {
+    Floats<V> v;
+#pragma unroll
+    for (int k = 0; k < V / kPart; k++) {
+      const Floats<kPart> values = Floats<kPart>::load(part(vector, k));
+#pragma unroll
+      for (int e = 0; e < kPart; e++) v.at[k * kPart + e] = values.at[e];
+    }
+    return v;
+  }
+  __device__ __forceinline__ void store(int vector, const Floats<V>& v) const {
+#pragma unroll
+    for (int k = 0; k < V / kPart; k++) {
+      Floats<kPart> values;
+#pragma unroll
+      for (int e = 0; e < kPart; e++) values.at[e] = v.at[k * kPart + e];
+      values.store(part(vector, k));
+    }
+  }
+  // The whole row. The caller sees to the barrier.
+  template <class T>
+  __device__ __forceinline__ void fill(const Parameter& parameter, float absent) const {
+    for (int vector = threadIdx.x; vector < vectors; vector += blockDim.x)
+      store(vector, load_parameter<T, V>(parameter, vector * V, absent));
+  }
+};
+
+#else
+
+inline Parameter parameter_of(OptIn view) {
+  return {view ? view->data : nullptr, view && view->dtype == DType::f32};
+}
+
+// Whether the rows of C elements of all these tensors, those given, lie on 16-byte boundaries.
+template <class... Views>
+bool in_vectors(int64_t C, const Views*... views) {
+  bool aligned = true;
+  const auto look = [&](const TensorView* view) {
+    if (!view) return;
+    const int64_t bytes = C * static_cast<int64_t>(size_of(view->dtype));
+    aligned = aligned && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(view->data) % 16 == 0;
+  };
+  (look(views), ...);
+  return aligned;
+}
+
+#endif
+
+}  // namespace heed::cuda
