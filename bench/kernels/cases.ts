@@ -247,11 +247,12 @@ function block(pass: "forward" | "backward", tokens: number, width: number): Ker
 }
 
 export const kernelCases: KernelCase[] = [
-  layerNormForward(512, 768, "f32", false),
-  layerNormForward(512, 768, "f32", true),
-  layerNormForward(512, 768, "bf16", true),
-  layerNormBackward(2048, 768, "f32"),
-  layerNormBackward(2048, 768, "bf16"),
+  // Of rows enough for what each block reads and writes once: weight, and its part of weight's gradient.
+  layerNormForward(8192, 768, "f32", false),
+  layerNormForward(8192, 768, "f32", true),
+  layerNormForward(8192, 768, "bf16", true),
+  layerNormBackward(8192, 768, "f32"),
+  layerNormBackward(8192, 768, "bf16"),
   softmaxCase(256, 1024, "f32"),
   crossEntropyCase(32, 50304, "f32"),
   crossEntropyCase(32, 50304, "bf16"),

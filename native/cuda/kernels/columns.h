@@ -97,7 +97,7 @@ __device__ __forceinline__ void store_gradient(const Parameter& gradient, int64_
 }
 
 // A row of f32 in shared memory: the fours of a vector lie apart, so that the lanes of a warp access 16 bytes each
-// without a conflict of banks.
+// without a conflict of banks. (Of a vector of one element, read one for four.)
 template <int V>
 struct SharedRow {
   static constexpr int kPart = V < 4 ? V : 4;
@@ -126,19 +126,24 @@ struct SharedRow {
       values.store(part(vector, k));
     }
   }
-  // The whole row. The caller sees to the barrier.
+  // The q-th four of the row.
+  __device__ __forceinline__ float* four(int q) const { return part(q / (V / kPart), q % (V / kPart)); }
+
+  // The whole row from a parameter, `absent` where there is none. The caller sees to the barrier.
   template <class T>
   __device__ __forceinline__ void fill(const Parameter& parameter, float absent) const {
-    for (int vector = threadIdx.x; vector < vectors; vector += blockDim.x)
-      store(vector, load_parameter<T, V>(parameter, vector * V, absent));
+    for (int q = threadIdx.x; q < vectors * (V / kPart); q += blockDim.x)
+      load_parameter<T, kPart>(parameter, q * kPart, absent).store(four(q));
+  }
+  __device__ __forceinline__ void copy_to(float* row) const {
+    for (int q = threadIdx.x; q < vectors * (V / kPart); q += blockDim.x)
+      store_vector(row + q * kPart, Floats<kPart>::load(four(q)));
   }
 };
 
 #else
 
-inline Parameter parameter_of(OptIn view) {
-  return {view ? view->data : nullptr, view && view->dtype == DType::f32};
-}
+inline Parameter parameter_of(OptIn view) { return {view ? view->data : nullptr, view && view->dtype == DType::f32}; }
 
 // Whether the rows of C elements of all these tensors, those given, lie on 16-byte boundaries.
 template <class... Views>

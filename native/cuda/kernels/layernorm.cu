@@ -143,9 +143,7 @@ __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwa
     total += total_of(x);
   }
   // A thread comes back to its own vectors only.
-  const auto again = [&](int64_t vector) {
-    return p.cached ? cache[vector] : Vector<T, V>::load(source + vector * V);
-  };
+  const auto again = [&](int64_t vector) { return p.cached ? cache[vector] : Vector<T, V>::load(source + vector * V); };
   const float n = static_cast<float>(p.C), shift = group_sum<kWideThreads>(total) / n;
   float centred[2] = {};
   for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads)

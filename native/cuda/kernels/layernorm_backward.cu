@@ -90,10 +90,17 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
   Floats<V> dweight[kVectors], dbias[kVectors];
 #pragma unroll
   for (int j = 0; j < kVectors; j++) dweight[j] = dbias[j] = splat<float, V>(0);
-  const int64_t begin = blockIdx.x * p.rows_per_block, end = min(begin + p.rows_per_block, p.rows);
-  for (int64_t row = begin + group; row < end; row += kGroups) {
-    const int64_t at = row * p.C;
-    const float mean = p.mean[row], rstd = p.rstd[row];
+  const int64_t rows = p.rows_per_block / kGroups, begin = blockIdx.x * p.rows_per_block + group * rows;
+  const int64_t end = min(begin + rows, p.rows);
+  float means_ahead = 0, rstds_ahead = 0;  // of 32 rows, one a lane of the warp
+  for (int64_t row = begin; row < end; row++) {
+    const int64_t at = row * p.C, mine = row + threadIdx.x % 32;
+    const int ahead = static_cast<int>((row - begin) % 32);
+    if (ahead == 0 && mine < end) {
+      means_ahead = p.mean[mine];
+      rstds_ahead = p.rstd[mine];
+    }
+    const float mean = __shfl_sync(kFullWarp, means_ahead, ahead), rstd = __shfl_sync(kFullWarp, rstds_ahead, ahead);
     Vector<T, V> x[kVectors], dy[kVectors], dsum[kVectors];  // all on their way before the first is waited for
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
@@ -121,9 +128,8 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
   }
   if (!p.partials) return;
 
-  // The groups add their sums in shared memory one after the other; the last has the block's part.
+  // The groups add their sums in shared memory one after the other.
   const SharedRow<V> parts[2] = {{shared, C}, {shared + C, C}};
-  float* partial = p.partials + static_cast<int64_t>(blockIdx.x) * 2 * C;
   for (int turn = 0; turn < kGroups; turn++) {
     __syncthreads();
     if (group != turn) continue;
@@ -139,15 +145,14 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
           dbias[j].at[e] += b.at[e];
         }
       }
-      if (turn < kGroups - 1) {
-        parts[0].store(vector, dweight[j]);
-        parts[1].store(vector, dbias[j]);
-      } else {
-        store_floats(partial + vector * V, dweight[j]);
-        store_floats(partial + C + vector * V, dbias[j]);
-      }
+      parts[0].store(vector, dweight[j]);
+      parts[1].store(vector, dbias[j]);
     }
   }
+  __syncthreads();
+  float* partial = p.partials + static_cast<int64_t>(blockIdx.x) * 2 * C;
+  parts[0].copy_to(partial);
+  parts[1].copy_to(partial + C);
 }
 
 template <class T, int V>
@@ -247,12 +252,19 @@ void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, 
   const int64_t blocks = ceil_div(rows, rows_per_block);
   const Stream::Workspace workspace(stream, op, parameters ? static_cast<size_t>(blocks * 2 * C) * sizeof(float) : 0);
 
-  LayernormBackwardParams p{dinp.data,      parameters ? workspace.f32() : nullptr,
-                            dout.data,      data(dsum),
-                            inp.data,       parameter_of(weight),
-                            mean.f32(),     rstd.f32(),
-                            accumulate_dinp, false,
-                            rows,           rows_per_block, C};
+  LayernormBackwardParams p{dinp.data,
+                            parameters ? workspace.f32() : nullptr,
+                            dout.data,
+                            data(dsum),
+                            inp.data,
+                            parameter_of(weight),
+                            mean.f32(),
+                            rstd.f32(),
+                            accumulate_dinp,
+                            false,
+                            rows,
+                            rows_per_block,
+                            C};
   if (rows > 0 && wide) {
     // First, as dinp may be the memory of what it reads.
     if (parameters) stream.launch(op, layernorm_columns(inp.dtype, vectors), {columns, blocks}, p);

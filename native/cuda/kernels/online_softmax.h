@@ -20,11 +20,10 @@ struct OnlineSoftmax {
     float highest = max;
 #pragma unroll
     for (int e = 0; e < kCount; e++) highest = fmaxf(highest, x[e]);
-    if (highest > max) {
-      sum *= expf(max - highest);
-      max = highest;
-    }
+    const float before = max;
+    max = highest;
     const float shift = reference();
+    sum *= expf(before - shift);  // 1 where the maximum stays
 #pragma unroll
     for (int e = 0; e < kCount; e++) sum += expf(x[e] - shift);
   }

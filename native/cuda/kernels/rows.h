@@ -27,22 +27,21 @@ enum class RowPath { by_32x8, by_32x32, by_256x8, by_256x32, wide };
 
 // name(dtype, path, vectors): the same around body<T, V, lanes, elements>, for kernels over columns (columns.h). Rows
 // that are not in vectors take the paths with room for 32 elements.
-#define HEED_COLUMN_KERNELS(name, Params, blocks8, blocks32, rows_body)                          \
-  HEED_COLUMN_KERNEL(name##_32x8, Params, blocks8, rows_body, kLength, 32, 8)                    \
-  HEED_COLUMN_KERNEL(name##_32x32, Params, blocks32, rows_body, kLength, 32, 32)                 \
-  HEED_COLUMN_KERNEL(name##_256x8, Params, blocks8, rows_body, kLength, 256, 8)                  \
-  HEED_COLUMN_KERNEL(name##_256x32, Params, blocks32, rows_body, kLength, 256, 32)               \
-  HEED_COLUMN_KERNEL(name##_scalar_32x32, Params, blocks32, rows_body, kOne, 32, 32)             \
-  HEED_COLUMN_KERNEL(name##_scalar_256x32, Params, blocks32, rows_body, kOne, 256, 32)           \
+#define HEED_COLUMN_KERNELS(name, Params, blocks8, blocks32, rows_body)                \
+  HEED_COLUMN_KERNEL(name##_32x8, Params, blocks8, rows_body, kLength, 32, 8)          \
+  HEED_COLUMN_KERNEL(name##_32x32, Params, blocks32, rows_body, kLength, 32, 32)       \
+  HEED_COLUMN_KERNEL(name##_256x8, Params, blocks8, rows_body, kLength, 256, 8)        \
+  HEED_COLUMN_KERNEL(name##_256x32, Params, blocks32, rows_body, kLength, 256, 32)     \
+  HEED_COLUMN_KERNEL(name##_scalar_32x32, Params, blocks32, rows_body, kOne, 32, 32)   \
+  HEED_COLUMN_KERNEL(name##_scalar_256x32, Params, blocks32, rows_body, kOne, 256, 32) \
   HEED_COLUMN_KERNEL_CHOICE(name, Params)
-#define HEED_COLUMN_KERNEL(name, Params, blocks, rows_body, V, lanes, elements)                           \
-  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, V<float>, lanes, elements>)       \
-  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, V<bf16>, lanes, elements>)        \
+#define HEED_COLUMN_KERNEL(name, Params, blocks, rows_body, V, lanes, elements)                     \
+  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, V<float>, lanes, elements>) \
+  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, V<bf16>, lanes, elements>)  \
   HEED_KERNEL(name##_f16, Params, kRowThreads, blocks, rows_body<f16, V<f16>, lanes, elements>)
 
 // name(dtype, vectors): kernels of kWideThreads around body<T, V>.
-#define HEED_WIDE_COLUMN_KERNELS(name, Params, body)                      \
-  HEED_COLUMN_KERNELS_OF(name, Params, kWideThreads, 1, body)
+#define HEED_WIDE_COLUMN_KERNELS(name, Params, body) HEED_COLUMN_KERNELS_OF(name, Params, kWideThreads, 1, body)
 #define HEED_COLUMN_KERNELS_OF(name, Params, threads, blocks, body)       \
   HEED_KERNEL(name##_f32, Params, threads, blocks, body<float, 4>)        \
   HEED_KERNEL(name##_bf16, Params, threads, blocks, body<bf16, 8>)        \
@@ -140,10 +139,10 @@ __device__ __forceinline__ void group_first(int32_t (&x)[kCount]) {
     return *(vectors ? kernels[i] : scalar[i / 2])[static_cast<int>(dtype)];                                   \
   }
 
-#define HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)                                                             \
-  static Kernel<Params>& name(DType dtype, bool vectors) {                                                     \
-    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_scalar), HEED_DTYPES_OF(name)};         \
-    return *kernels[vectors][static_cast<int>(dtype)];                                                         \
+#define HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)                                                     \
+  static Kernel<Params>& name(DType dtype, bool vectors) {                                             \
+    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_scalar), HEED_DTYPES_OF(name)}; \
+    return *kernels[vectors][static_cast<int>(dtype)];                                                 \
   }
 
 // `elements`: how many the slots of a row can have.
