@@ -87,9 +87,8 @@ __device__ __forceinline__ Key last_kept(const SampleParams& p, const float* x, 
   uint32_t n = 0;
   double mass = 0;
   if (p.top_k < p.V) {
-    Key floor = floor_of_top<kThreads>(highest, p.top_k, shared);
-    floor = max(floor, kAboveInfinity);
-    n = collect<kThreads>(list, x, p.V, [&](float, Key key) { return key >= floor; });
+    w.last = max(floor_of_top<kThreads>(highest, p.top_k, shared), kAboveInfinity);
+    n = collect<kThreads>(list, x, p.V, [&](float, Key key) { return key >= w.last; });
     if (n > p.top_k) w.last = last_of_prefix<kThreads>(list, n, static_cast<double>(p.top_k), [](Key) { return 1.0; });
   }
   if (p.top_p >= 1) return w.last;
