@@ -25,6 +25,7 @@ void read_environment(Settings& settings) {
   settings.memory = number("HEED_SIMULATOR_MEMORY", settings.memory);
   settings.driver_version = static_cast<int>(number("HEED_SIMULATOR_DRIVER_VERSION", 12020));
   settings.capability = static_cast<int>(number("HEED_SIMULATOR_CAPABILITY", 80));
+  settings.multiprocessors = static_cast<int>(number("HEED_SIMULATOR_MULTIPROCESSORS", 108));
   settings.lost_after = number("HEED_SIMULATOR_LOST_AFTER", UINT64_MAX);
   settings.delay = number("HEED_SIMULATOR_DELAY", 0);
   if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;

@@ -57,6 +57,7 @@ struct Settings {
   size_t memory = size_t{2} << 30;   // HEED_SIMULATOR_MEMORY: bytes of each
   int driver_version = 12020;        // HEED_SIMULATOR_DRIVER_VERSION: as cuDriverGetVersion gives it
   int capability = 80;               // HEED_SIMULATOR_CAPABILITY: 80 is 8.0
+  int multiprocessors = 108;         // HEED_SIMULATOR_MULTIPROCESSORS
   uint64_t lost_after = UINT64_MAX;  // HEED_SIMULATOR_LOST_AFTER: launches
   std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
   Options options;                   // of the executor

@@ -82,8 +82,7 @@ const std::map<CUdevice_attribute, int>& attributes() {
       {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32},
       {12, 65536},  // registers of a block
       {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1410000},
-      {15, 1},  // copies beside kernels
-      {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 108},
+      {15, 1},           // copies beside kernels
       {17, 0},           // no limit on a kernel's time
       {18, 0},           // not integrated
       {19, 0},           // pinned memory is not mapped
@@ -182,6 +181,9 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
         return CUDA_SUCCESS;
       case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
         *value = settings().capability % 10;
+        return CUDA_SUCCESS;
+      case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+        *value = settings().multiprocessors;
         return CUDA_SUCCESS;
       case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
         *value = static_cast<int>(settings().options.shared_limit);

@@ -102,7 +102,7 @@ TEST(driver_settings_of_the_environment) {
   if (!is_child())
     return expect_child("driver_settings_of_the_environment",
                         "HEED_SIMULATOR_DEVICES=2 HEED_SIMULATOR_MEMORY=1000000 HEED_SIMULATOR_CAPABILITY=75 "
-                        "HEED_SIMULATOR_DRIVER_VERSION=11040");
+                        "HEED_SIMULATOR_DRIVER_VERSION=11040 HEED_SIMULATOR_MULTIPROCESSORS=4");
   const Driver& d = driver();
   int value = 0;
   EXPECT_SUCCESS(d.device_get_count(&value));
@@ -111,6 +111,8 @@ TEST(driver_settings_of_the_environment) {
   EXPECT(value == 11040);
   EXPECT_SUCCESS(d.device_get_attribute(&value, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 1));
   EXPECT(value == 7);
+  EXPECT_SUCCESS(d.device_get_attribute(&value, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 1));
+  EXPECT(value == 4);
   size_t bytes = 0;
   EXPECT_SUCCESS(d.device_total_mem(&bytes, 1));
   EXPECT(bytes == 1000000);

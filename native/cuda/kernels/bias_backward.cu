@@ -99,7 +99,8 @@ void bias_backward(Stream& stream, Out dbias, In dout, Bool accumulate) {
     p.columns = columns;
     p.vectors = columns % 4 == 0 && reinterpret_cast<uintptr_t>(p.in) % (4 * element) == 0;
     const int64_t width = p.vectors ? 128 : 32;
-    stream.launch(op, kernel, {(columns + width - 1) / width, (p.rows + p.chunk - 1) / p.chunk}, p);
+    stream.launch(op, kernel, {(columns + width - 1) / width, std::max<int64_t>(1, (p.rows + p.chunk - 1) / p.chunk)},
+                  p);
   };
   BiasBackwardParams last{partial.f32(), dbias.data, chunks, 0, chunks, false, dbias.dtype == DType::f32, accumulate};
   if (chunks == 1) {

@@ -1,0 +1,296 @@
+/**
+ * The native matrix product itself, where its kernels change: tails of tiles, layouts and alignments, batches, parts of
+ * K, every epilogue, in each dtype.
+ *
+ * Values are multiples of 1/16 up to 1, which every dtype holds and whose products and sums are exact in f32 in any
+ * order: what is not rounded to 16 bits and went through no curved activation must be the very number. Whatever lies
+ * between and around the elements of an operand is NaN.
+ */
+import { afterAll, describe, expect, test, vi } from "vitest";
+import type { FloatDType } from "../../lib/dtype.js";
+import { native, ops } from "../../lib/native.js";
+import { contiguousStrides, numel } from "../../lib/shape.js";
+import { type FloatTensor, tensor } from "../../lib/tensor.js";
+import { erf, geluErf, geluTanh, sigmoid } from "../support/functions.js";
+import { Random } from "../support/random.js";
+import { bestIsa, targets } from "../support/targets.js";
+
+// So few that large tiles serve products of a test's size.
+vi.hoisted(() => (process.env.HEED_SIMULATOR_MULTIPROCESSORS = "4"));
+
+/** How an operand lies in memory: along rows or columns, these without gaps or further apart, or neither. */
+type Layout = "rows" | "columns" | "rows + 1" | "columns + 1" | "rows + 2" | "rows to 8" | "columns to 8" | "spread";
+
+interface Case {
+  m: number;
+  n: number;
+  k: number;
+  batch?: number[];
+  a?: Layout;
+  b?: Layout;
+  /** Elements in front of a and b. */
+  offset?: number;
+  /** b is one matrix for the whole batch. */
+  broadcast?: boolean;
+  /** Elements between the rows of out, residual, preact and dactPreact. */
+  padding?: number;
+  bias?: boolean;
+  residual?: boolean;
+  preact?: boolean;
+  dactPreact?: boolean;
+  activation?: number;
+  accumulate?: boolean;
+  /** out, residual and bias are f32 whatever a and b are. */
+  wide?: boolean;
+}
+
+const upTo = (x: number, multiple: number): number => Math.ceil(x / multiple) * multiple;
+
+/** Elements from row to row, from column to column, and of a whole matrix. */
+function steps(rows: number, columns: number, layout: Layout): [number, number, number] {
+  const byRow = (row: number): [number, number, number] => [row, 1, rows * row];
+  const byColumn = (column: number): [number, number, number] => [1, column, columns * column];
+  switch (layout) {
+    case "rows":
+      return byRow(columns);
+    case "rows + 1":
+      return byRow(columns + 1);
+    case "rows + 2":
+      return byRow(upTo(columns, 2) + 2);
+    case "rows to 8":
+      return byRow(upTo(columns, 8));
+    case "columns":
+      return byColumn(rows);
+    case "columns + 1":
+      return byColumn(rows + 1);
+    case "columns to 8":
+      return byColumn(upTo(rows, 8));
+    case "spread":
+      return [3 * columns + 2, 3, rows * (3 * columns + 2)];
+  }
+}
+
+/** A view, its elements and where they are in its memory. */
+class Operand {
+  readonly values: Float64Array;
+  readonly view: FloatTensor;
+  private readonly memory: FloatTensor;
+  private readonly places: number[];
+
+  constructor(random: Random, shape: number[], strides: number[], dtype: FloatDType, device: string, offset = 0) {
+    this.places = Array.from({ length: numel(shape) }, (_, i) => {
+      let at = offset;
+      for (let d = shape.length - 1; d >= 0; d--) {
+        at += (i % shape[d]!) * strides[d]!;
+        i = Math.floor(i / shape[d]!);
+      }
+      return at;
+    });
+    const memory = new Float32Array(Math.max(offset, ...this.places) + 1).fill(NaN);
+    for (const at of this.places) memory[at] = (random.integer(33) - 16) / 16;
+    this.values = Float64Array.from(this.places, (at) => memory[at]!);
+    this.memory = tensor(memory, [memory.length], { dtype, device });
+    this.view = this.memory.viewAs(shape, strides, offset);
+  }
+
+  dispose(): void {
+    this.view.dispose();
+    this.memory.dispose();
+  }
+
+  /** What the elements are now; the rest of the memory must still be NaN. */
+  async read(label: string): Promise<Float32Array> {
+    const memory = await this.memory.data();
+    const got = Float32Array.from(this.places, (at) => memory[at]!);
+    for (const at of this.places) memory[at] = NaN;
+    expect(memory.every(Number.isNaN), `${label}: written outside of the view`).toBe(true);
+    return got;
+  }
+}
+
+const tanhGate = (x: number): number => sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));
+const activations = [(x: number) => x, (x: number) => Math.max(x, 0), geluTanh, geluErf];
+const slopes = [
+  () => 1,
+  (x: number) => Number(x > 0),
+  (x: number) => tanhGate(x) * (1 + x * (1 - tanhGate(x)) * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2)),
+  (x: number) => 0.5 * (1 + erf(x / Math.SQRT2)) + (x * Math.exp(-(x ** 2) / 2)) / Math.sqrt(2 * Math.PI),
+];
+
+/** What rounding to a dtype may change a number by: relatively, and where f16 has no more bits for small ones. */
+const rounding = { f32: [0, 0], bf16: [2 ** -8, 0], f16: [2 ** -11, 2 ** -25] } as const;
+
+function expectValues(
+  label: string,
+  got: Float32Array,
+  wanted: Float64Array,
+  dtype: FloatDType,
+  curved: boolean,
+): void {
+  const [relative, absolute] = rounding[dtype];
+  const off = got.findIndex((x, i) => {
+    const want = wanted[i]!;
+    // Curved activations are good to a few units of the last place of their argument.
+    const tolerance = relative * Math.abs(want) + absolute + (curved ? 4e-7 * Math.max(1, Math.abs(want)) : 0);
+    return !(Math.abs(x - want) <= tolerance);
+  });
+  if (off >= 0) expect.fail(`${label}: expected ${wanted[off]} at ${off}, got ${got[off]}`);
+}
+
+/** out and preact as the definition has them, in float64; the lists are in row-major order. */
+function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extras): [Float64Array, Float64Array] {
+  const { m, n, k, activation = 0 } = c;
+  const { a, b, bias, residual, dactPreact } = operands;
+  const before = new Float64Array(operands.out.values.length);
+  const out = before.map((_, e) => {
+    const [matrix, i, j] = [Math.floor(e / (m * n)), Math.floor(e / n) % m, e % n];
+    let x = bias?.values[j] ?? 0;
+    for (let p = 0; p < k; p++) x += a.values[(matrix * m + i) * k + p]! * b.values[(matrix * k + p) * n + j]!;
+    before[e] = x;
+    x = dactPreact ? x * slopes[activation]!(dactPreact.values[e]!) : activations[activation]!(x);
+    return x + (residual?.values[e] ?? 0) + (c.accumulate ? operands.out.values[e]! : 0);
+  });
+  return [out, before];
+}
+
+type Extras = Record<"bias" | "residual" | "preact" | "dactPreact", Operand | null>;
+
+async function check(c: Case, dtype: FloatDType, device: string): Promise<void> {
+  const { m, n, k, batch = [], padding = 0, activation = 0 } = c;
+  const label = `${dtype} ${JSON.stringify(c)}`;
+  const random = new Random(m * 7919 + n * 104729 + k);
+  const made: Operand[] = [];
+  const make = (type: FloatDType, shape: number[], strides: number[], offset = 0): Operand => {
+    made.push(new Operand(random, shape, strides, type, device, offset));
+    return made.at(-1)!;
+  };
+  const input = (rows: number, columns: number, layout: Layout = "rows", broadcast = false): Operand => {
+    const [row, column, size] = steps(rows, columns, layout);
+    const outer = contiguousStrides([...batch, size]).slice(0, -1);
+    const strides = [...outer.map((stride) => (broadcast ? 0 : stride)), row, column];
+    return make(dtype, [...batch, rows, columns], strides, c.offset);
+  };
+  const matrix = (type: FloatDType): Operand =>
+    make(type, [...batch, m, n], contiguousStrides([...batch, m, n + padding]));
+  const mixed = c.wide ? "f32" : dtype;
+  try {
+    const operands = {
+      a: input(m, k, c.a),
+      b: input(k, n, c.b, c.broadcast),
+      out: matrix(mixed),
+      bias: c.bias ? make(mixed, [n], [1]) : null,
+      residual: c.residual ? matrix(mixed) : null,
+      preact: c.preact ? matrix(dtype) : null,
+      dactPreact: c.dactPreact ? matrix(dtype) : null,
+    };
+    const [out, before] = reference(c, operands);
+    const handle = (operand: Operand | null) => operand?.view.handle ?? null;
+    ops.gemm(
+      operands.out.view.handle,
+      operands.a.view.handle,
+      operands.b.view.handle,
+      handle(operands.bias),
+      handle(operands.residual),
+      handle(operands.preact),
+      handle(operands.dactPreact),
+      activation,
+      c.accumulate ?? false,
+    );
+    expectValues(`${label}: out`, await operands.out.read(label), out, mixed, activation > 1);
+    if (operands.preact) expectValues(`${label}: preact`, await operands.preact.read(label), before, dtype, false);
+  } finally {
+    for (const operand of made) operand.dispose();
+  }
+}
+
+const aligned: Layout[] = ["rows", "columns", "rows to 8", "columns to 8"];
+const unaligned: Layout[] = ["rows + 1", "columns + 1", "rows + 2", "spread"];
+const pairs = (list: Layout[]): Pick<Case, "a" | "b">[] => list.flatMap((a) => list.map((b) => ({ a, b })));
+
+/** At and around the sides of tiles (16, 64 and 128) and their depths (16, 32 and 64). */
+const sizes: [m: number, n: number, k: number][] = [
+  [1, 1, 1],
+  [2, 3, 0],
+  [1, 64, 8],
+  [16, 64, 64],
+  [17, 65, 33],
+  [15, 63, 31],
+  [40, 3, 130],
+  [129, 130, 40],
+];
+
+const groups: Record<string, Case[]> = {
+  sizes: sizes.flatMap(([m, n, k]) => [
+    { m, n, k },
+    { m, n, k, a: "columns", b: "columns" },
+  ]),
+  "aligned layouts": pairs(aligned).flatMap((layout) => [
+    { m: 13, n: 40, k: 56, ...layout },
+    { m: 48, n: 70, k: 45, ...layout },
+  ]),
+  "large tiles": pairs(aligned.slice(0, 2)).map((layout) => ({ m: 200, n: 264, k: 72, ...layout })),
+  "unaligned layouts": [
+    ...pairs(unaligned).map((layout) => ({ m: 19, n: 70, k: 45, ...layout })),
+    ...unaligned.map((b) => ({ m: 19, n: 70, k: 40, a: "rows" as const, b })),
+    ...[1, 2, 4].flatMap((offset) =>
+      pairs(aligned.slice(0, 2)).map((layout) => ({ m: 24, n: 40, k: 48, offset, ...layout })),
+    ),
+  ],
+  batches: [
+    { m: 5, n: 20, k: 24, batch: [2, 3], a: "columns" },
+    { m: 33, n: 20, k: 24, batch: [2, 3], b: "columns", bias: true },
+    // One matrix b: rows of the batch are rows of a single product, but for the last one, whose rows lie apart.
+    { m: 5, n: 20, k: 24, batch: [2, 3], broadcast: true, residual: true },
+    { m: 1, n: 20, k: 24, batch: [2, 3], broadcast: true, accumulate: true },
+    { m: 5, n: 20, k: 24, batch: [2, 3], broadcast: true, a: "columns" },
+    { m: 3, n: 4, k: 5, batch: [3, 1, 2, 1, 2, 2], padding: 3, preact: true },
+  ],
+  "parts of K": [1, 17].flatMap((m) =>
+    (["rows", "columns", "spread"] as const).flatMap((b): Case[] => [
+      { m, n: 68, k: 1064, b, bias: true, activation: 1 },
+      { m, n: 67, k: 1064, b, preact: true, accumulate: true, wide: true },
+    ]),
+  ),
+  epilogues: [0, 1, 2, 3].flatMap((activation) =>
+    [67, 68].flatMap((n): Case[] => [
+      { m: 19, n, k: 24, activation, bias: true, preact: true, residual: true, accumulate: true, wide: true },
+      { m: 19, n, k: 24, activation, bias: true, preact: true, padding: 4 },
+      { m: 19, n, k: 24, activation, dactPreact: true, residual: true, padding: 1 },
+      { m: 19, n, k: 24, activation, dactPreact: true, accumulate: true, wide: true },
+    ]),
+  ),
+};
+
+describe.each(["f32", "bf16", "f16"] as const)("gemm of %s", (dtype) => {
+  afterAll(() => native.selectIsa(bestIsa));
+  for (const [name, cases] of Object.entries(groups))
+    test.for(targets)(`${name} on $name`, async (target) => {
+      target.select();
+      for (const c of cases) await check(c, dtype, target.device);
+    });
+});
+
+test.for(targets)("bias_backward on $name", async (target) => {
+  target.select();
+  for (const dtype of ["f32", "bf16", "f16"] as const)
+    for (const [rows, columns, wide] of [
+      [0, 3, false],
+      [1, 1, true],
+      [127, 132, false],
+      [300, 33, true],
+      [1025, 40, false],
+    ] as const)
+      for (const accumulate of [false, true]) {
+        const random = new Random(rows + columns);
+        const sum = wide ? "f32" : dtype;
+        const dout = new Operand(random, [rows, columns], [columns, 1], dtype, target.device);
+        const dbias = new Operand(random, [columns], [1], sum, target.device);
+        const wanted = dbias.values.map((x) => (accumulate ? x : 0));
+        dout.values.forEach((x, i) => (wanted[i % columns]! += x));
+        ops.bias_backward(dbias.view.handle, dout.view.handle, accumulate);
+        const label = `${dtype} [${rows}, ${columns}]`;
+        expectValues(label, await dbias.read(label), wanted, sum, false);
+        dout.dispose();
+        dbias.dispose();
+      }
+});
