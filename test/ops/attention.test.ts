@@ -12,7 +12,7 @@ import { fixtureTest } from "../support/fixtures.js";
 import { dot, generate, type Nd, nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
-import { targets } from "../support/targets.js";
+import { devicesTested, targets } from "../support/targets.js";
 
 const random = new Random(10);
 
@@ -89,6 +89,21 @@ const cases: [Sizes, Visible][] = [
   [[2, 3, 0, 1, 1, 4], {}],
 ];
 
+// On either side of the edges of tiles, which depend on the head size.
+const tiles: [Sizes, Visible][] = [
+  [[1, 64, 64, 1, 1, 20], { causal: true }],
+  [[1, 65, 17, 2, 1, 64], {}],
+  [[1, 18, 66, 1, 1, 64], { causal: true }],
+  [[1, 20, 65, 2, 1, 80], { causal: true }],
+  [[2, 9, 34, 2, 2, 96], { keyLengths: [34, 33], causal: true }],
+  [[1, 18, 66, 1, 1, 128], { causal: true }],
+  [[1, 66, 10, 1, 1, 128], {}],
+  [[1, 17, 34, 1, 1, 192], {}],
+  [[1, 18, 34, 1, 1, 256], { causal: true }],
+  [[1, 66, 5, 1, 1, 256], {}],
+  [[1, 5, 9, 2, 1, 260], { causal: true }],
+];
+
 // Scores are sums of D products, of a few units, so that their exponentials are off by some 5 u relatively; then up to
 // 257 weighted values are added. Gradients subtract Σ dout·out; their terms, of about 1, cancel.
 const tolerance = { out: { relative: 8, absolute: 8 }, grad: { relative: 8, absolute: 24, scale: 1 } };
@@ -96,6 +111,9 @@ const tolerance = { out: { relative: 8, absolute: 8 }, grad: { relative: 8, abso
 // Weights are rounded before they multiply the values, and so are their gradients before they multiply keys and queries;
 // backward takes the rounded output. Sums of about 1 of such terms.
 const roundings = { out: { relative: 1, absolute: 2 }, grad: { relative: 2, absolute: 4, scale: 1 } };
+
+// Rounding a sum of D products errs like √D: by twice as much at 256 as at the 64 that the above is for.
+const largeHeads = { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } };
 
 const partly = ([, { keyLengths, queryStarts }]: (typeof cases)[number]): boolean => !!(keyLengths ?? queryStarts);
 
@@ -130,6 +148,53 @@ opTest({
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance,
   roundings,
+  single: false,
+});
+
+opTest({
+  name: "attention in tiles",
+  cases: tiles.map(([sizes, options]) => ({
+    name: `${formatShape(sizes)} ${JSON.stringify(options)}`,
+    inputs: inputsOf(sizes),
+    options,
+  })),
+  ours: ({ q, k, v }, _, { keyLengths, causal = false }) =>
+    attention(q, k, v, { causal, keyLengths: ints(keyLengths, q.device) }),
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance: largeHeads,
+  roundings,
+  single: false,
+});
+
+opTest({
+  name: "decoding",
+  // Few queries and many keys, without a backward pass to come: the keys may be split.
+  cases: (
+    [
+      [[1, 1, 1, 1, 1, 1], {}],
+      [[2, 1, 300, 2, 2, 64], { keyLengths: [300, 130] }],
+      [[3, 1, 40, 2, 1, 16], { keyLengths: [0, 1, 40] }],
+      [[1, 1, 150, 2, 1, 20], {}],
+      [[1, 2, 270, 4, 2, 128], { causal: true }],
+      [[1, 4, 140, 4, 1, 80], { causal: true }],
+      [[1, 3, 200, 1, 1, 256], {}],
+      [[2, 8, 260, 2, 1, 40], { keyLengths: [260, 5], causal: true }],
+      [[1, 5, 9, 8, 2, 33], { causal: true }],
+      [[1, 17, 300, 1, 1, 64], { causal: true }],
+      [[1, 30, 200, 1, 1, 128], {}],
+      [[1, 2, 200, 1, 1, 260], {}],
+    ] as [Sizes, Visible][]
+  ).map(([sizes, options]) => ({
+    name: `${formatShape(sizes)} ${JSON.stringify(options)}`,
+    inputs: inputsOf(sizes),
+    options,
+  })),
+  ours: ({ q, k, v }, _, { keyLengths, causal = false }) =>
+    attention(q, k, v, { causal, keyLengths: ints(keyLengths, q.device) }),
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance: largeHeads,
+  roundings,
+  differentiable: false,
   single: false,
 });
 
@@ -223,9 +288,16 @@ opTest({
 });
 
 /** What dropout multiplies the weights by, read off an attention over one-hot values: keys and head size are n. */
-async function dropoutMask(B: number, T: number, H: number, n: number, p: number, seed: number): Promise<Nd> {
-  using q = zeros([B, T, H, n]);
-  using v = tensor(generate([B, n, H, n], (i) => (Math.floor(i / (H * n)) % n === i % n ? 1 : 0)).data, [B, n, H, n]);
+async function dropoutMask(
+  [B, T, H, n]: [number, number, number, number],
+  p: number,
+  seed: number,
+  device?: string,
+): Promise<Nd> {
+  const options = device ? { device } : {};
+  const oneHot = generate([B, n, H, n], (i) => (Math.floor(i / (H * n)) % n === i % n ? 1 : 0));
+  using q = zeros([B, T, H, n], options);
+  using v = tensor(oneHot.data, [B, n, H, n], options);
   using out = attention(q, v, v, { dropout: p, seed });
   using byHead = transpose(out, [0, 2, 1, 3]);
   return nd(
@@ -235,7 +307,7 @@ async function dropoutMask(B: number, T: number, H: number, n: number, p: number
 }
 
 const dropped = { sizes: [2, 9, 17, 2, 2, 17] as Sizes, p: 0.25, seed: 11 };
-const mask = await dropoutMask(2, 9, 2, 17, dropped.p, dropped.seed);
+const mask = await dropoutMask([2, 9, 2, 17], dropped.p, dropped.seed);
 const large = { q: normal(random, [1, 9, 1, 8], { scale: 12 }), k: normal(random, [1, 65, 1, 8], { scale: 6 }) };
 
 opTest({
@@ -250,15 +322,23 @@ opTest({
 test("dropout of attention follows its probability and seed", async () => {
   const zerosOf = (m: Nd): number => m.data.filter((x) => x === 0).length / m.data.length;
   expect([...new Set(mask.data)].toSorted()).toEqual([0, 1 / 0.75]);
-  const big = await dropoutMask(2, 40, 2, 40, 0.25, 1);
+  const big = await dropoutMask([2, 40, 2, 40], 0.25, 1);
   // Six standard deviations of 6,400 draws.
   expect(Math.abs(zerosOf(big) - 0.25)).toBeLessThan(6 * Math.sqrt((0.25 * 0.75) / big.data.length));
-  expect((await dropoutMask(2, 40, 2, 40, 0.25, 1)).data).toEqual(big.data);
-  expect((await dropoutMask(2, 40, 2, 40, 0.25, 2)).data).not.toEqual(big.data);
+  expect((await dropoutMask([2, 40, 2, 40], 0.25, 1)).data).toEqual(big.data);
+  expect((await dropoutMask([2, 40, 2, 40], 0.25, 2)).data).not.toEqual(big.data);
   // Heads and sequences draw apart.
   const [a, b, c] = [0, 1600, 3200].map((at) => big.data.slice(at, at + 1600));
   expect(a).not.toEqual(b);
   expect(a).not.toEqual(c);
+});
+
+test("every device drops the same weights", async () => {
+  const [first, ...others] = await Promise.all(
+    devicesTested.map(({ device }) => dropoutMask([2, 5, 3, 67], 0.3, 2 ** 40 + 5, device)),
+  );
+  expect(new Set(first!.data).size).toBe(2);
+  for (const other of others) expect(other.data).toEqual(first!.data);
 });
 
 test.for(targets)("key lengths out of range reject the next read on $name", async ({ select, device }) => {

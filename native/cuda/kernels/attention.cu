@@ -100,9 +100,10 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   p.splits = static_cast<int>(std::max<int64_t>(ceil_div(n.Tk, p.split_keys), 1));
 
   const int64_t partials = p.splits > 1 ? groups * p.splits * p.a.rows : 0;
-  const Stream::Workspace workspace(stream, op, static_cast<size_t>(partials * (n.D + 2)) * 4);
+  const int64_t stats = ceil_div(2 * partials, 4) * 4;  // so that partial_out is aligned to 16 bytes
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(stats + partials * n.D) * 4);
   p.partial_stats = workspace.f32();
-  p.partial_out = p.partial_stats + 2 * partials;
+  p.partial_out = p.partial_stats + stats;
   stream.launch(op, *chosen.kernel, {groups * p.blocks * p.splits, column_blocks}, p, chosen.shared);
   if (p.splits > 1)
     stream.launch(op, attention_combine(q.dtype), {ceil_div(groups * p.a.rows, kCombineThreads / 32)}, p);
