@@ -11,8 +11,8 @@ export interface KernelCase {
   least?: { loads: number; stores: number };
   /** What the figures must keep to. */
   targets?: Targets;
-  /** The case whose launches are part of this one's and do not count. */
-  minus?: string;
+  /** Launches of the run that are not meant: a forward pass before the backward one, say. */
+  besides?: number;
   run(): Promise<void>;
 }
 

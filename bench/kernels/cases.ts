@@ -21,6 +21,7 @@ import {
   randn,
   scope,
   softmax,
+  sum,
   tensor,
   TransformerBlock,
   transpose,
@@ -75,7 +76,7 @@ function layerNormBackward(rows: number, width: number, dtype: DType): KernelCas
       const x = floats([rows, width], dtype, 1);
       x.requiresGrad = true;
       const [weight, bias] = [parameter(floats([width], "f32", 3)), parameter(floats([width], "f32", 4))];
-      layerNorm(x, { weight, bias }).backward();
+      sum(layerNorm(x, { weight, bias })).backward();
       return done();
     },
   };
@@ -154,7 +155,7 @@ function attentionCase(
       const qkv = floats([batch, tokens, 3 * heads * headSize], dtype, 1);
       qkv.requiresGrad = pass === "backward";
       const out = packedAttention(qkv, { heads, causal: true });
-      if (pass === "backward") out.backward();
+      if (pass === "backward") sum(out).backward();
       return done();
     },
   };
@@ -198,7 +199,7 @@ function embeddingCase(pass: "forward" | "backward", tokens: number, vocabulary:
         [tokens],
         { device: cuda() },
       );
-      embedding(ids, weight).backward();
+      sum(embedding(ids, weight)).backward();
       return done();
     },
   };
@@ -215,12 +216,15 @@ function adamw(count: number): KernelCase {
     run() {
       const weight = parameter(floats([count], "f32", 1));
       const optimizer = new AdamW([["weight", weight]], { maxNorm: 1 });
-      weight.backward();
+      sum(weight).backward();
       optimizer.step();
       return done();
     },
   };
 }
+
+/** Of a GPT block. */
+const forwardLaunches = 7;
 
 /** A pre-norm GPT block, for its number of launches. */
 function block(pass: "forward" | "backward", tokens: number, width: number): KernelCase {
@@ -228,9 +232,9 @@ function block(pass: "forward" | "backward", tokens: number, width: number): Ker
     name: `GPT block ${pass}`,
     shape: `B1 T${tokens} C${width}`,
     dtype: "f32",
-    kernels: /^(?!fill|random)/,
-    targets: { launches: pass === "forward" ? 7 : 14 },
-    ...(pass === "backward" && { minus: "GPT block forward" }),
+    kernels: /^(?!fill|random|reduce)/,
+    targets: { launches: pass === "forward" ? forwardLaunches : 14 },
+    ...(pass === "backward" && { besides: forwardLaunches }),
     run() {
       const init = new Initializer(1, cuda());
       const config = { width, heads: width / 64, causal: true, layout: "io" } as const;
@@ -239,7 +243,7 @@ function block(pass: "forward" | "backward", tokens: number, width: number): Ker
       if (pass === "forward") noGrad(() => model.forward(x));
       else {
         x.requiresGrad = true;
-        model.forward(x).backward();
+        sum(model.forward(x)).backward();
       }
       return done();
     },

@@ -1,5 +1,5 @@
 /**
- * npm run kernels [-- --only attention] [--write]
+ * npm run kernels [-- --only "attention.*bf16"] [--write]
  *
  * What every kernel takes (registers, spills, shared memory, occupancy: from ptxas) and does (bytes, sectors, wavefronts,
  * share of matrix instructions, launches: counted by the software device), figures that do not depend on the machine.
@@ -46,7 +46,8 @@ function count(index: number): Record<string, Counters> {
 }
 
 function report(): void {
-  const wanted = (one: KernelCase): boolean => !flags.only || one.name.includes(flags.only);
+  const only = new RegExp(flags.only ?? "");
+  const wanted = ({ name, shape, dtype }: KernelCase): boolean => only.test(`${name} ${shape} ${dtype}`);
   const figures: Figures[] = [];
   const dynamicShared = new Map<string, number>();
   for (const [index, one] of kernelCases.entries()) {
@@ -55,7 +56,7 @@ function report(): void {
     for (const [kernel, { launches, dynamic_shared_bytes }] of Object.entries(counters))
       if (launches)
         dynamicShared.set(kernel, Math.max(dynamicShared.get(kernel) ?? 0, dynamic_shared_bytes / launches));
-    figures.push(figuresOf(one, counters, figures));
+    figures.push(figuresOf(one, counters));
     console.log(`${one.name} ${one.shape} ${one.dtype}: done`);
   }
   const resources = resourcesOf(path.join(root, "build/cuda"));

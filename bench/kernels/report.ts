@@ -20,20 +20,19 @@ export interface Figures {
 
 const sectorBytes = 32;
 
-export function figuresOf(one: KernelCase, counters: Record<string, Counters>, earlier: readonly Figures[]): Figures {
+export function figuresOf(one: KernelCase, counters: Record<string, Counters>): Figures {
   const chosen = Object.entries(counters)
     .filter(([kernel]) => one.kernels.test(kernel))
     .map(([, counted]) => counted);
   if (chosen.length === 0) throw new Error(`${one.name}: none of ${Object.keys(counters).join(", ")} is meant`);
   const sum = (key: keyof Counters): number => chosen.reduce((total, counted) => total + counted[key], 0);
-  const before = one.minus ? (earlier.find(({ name }) => name === one.minus)?.launches ?? 0) : 0;
   const moved = (sum("global_load_sectors") + sum("global_store_sectors")) * sectorBytes;
   const wavefronts = sum("shared_wavefronts_ideal");
   const figures: Figures = {
     name: one.name,
     shape: one.shape,
     dtype: one.dtype,
-    launches: sum("launches") - before,
+    launches: sum("launches") - (one.besides ?? 0),
     ...(one.least && { bytes: moved / (one.least.loads + one.least.stores) }),
     loadSectors: ratio(sum("global_load_sectors"), sum("global_load_sectors_ideal")),
     storeSectors: ratio(sum("global_store_sectors"), sum("global_store_sectors_ideal")),

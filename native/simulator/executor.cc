@@ -155,6 +155,7 @@ std::optional<Fault> run(const Launch& launch, Memory& memory, const Options& op
 
   if (options.count) {
     total.launches = 1;
+    total.dynamic_shared_bytes = launch.dynamic_shared_bytes;
     total.instructions = state.instructions;
     total.unique_load_bytes = footprint->bytes(false);
     total.unique_store_bytes = footprint->bytes(true);

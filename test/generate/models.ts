@@ -7,7 +7,7 @@ import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { KvCache } from "../../lib/nn/kv-cache.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { reshape } from "../../lib/ops/views.js";
-import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { type FloatTensor, type IntTensor, tensor, zeros } from "../../lib/tensor.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
@@ -73,6 +73,11 @@ export class RoteModel implements CausalModel, Disposable {
     this.passes.push([batch, length]);
     this.recorded ||= isRecording();
     cache?.begin(length, counts);
+    cache?.write(
+      0,
+      zeros([batch, length, 1, 1], { device: this.device }),
+      zeros([batch, length, 1, 1], { device: this.device }),
+    );
     cache?.advance();
     const logits = embedding(ids, this.#table); // [B, T, V]
     if (!lastOnly) return logits;
