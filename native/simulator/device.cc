@@ -109,6 +109,7 @@ void Device::synchronize() {
 void Device::reset() {
   for (const auto& stream : streams().all())
     if (stream->device == this) stream->close();
+  unload_modules(*this);
   std::set<void*> left;
   {
     const std::lock_guard lock(mutex);

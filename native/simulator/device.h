@@ -98,6 +98,9 @@ class Device {
   std::set<void*> allocations_;
 };
 
+// Unloads what has been loaded on the device: its modules live in its context.
+void unload_modules(const Device& device);
+
 const std::vector<std::unique_ptr<Device>>& devices();
 // The device whose memory an address is in; null for none.
 Device* device_of(CUdeviceptr address);

@@ -171,7 +171,24 @@ CUresult check_shape(const std::array<unsigned, 3>& grid, const std::array<unsig
   return block[0] * block[1] * block[2] > std::min(kernel.max_threads, 1024u) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
+// Its kernels go with it, and its variables once no work uses them.
+bool unload(CUmodule handle) {
+  const auto module = modules().remove(handle);
+  if (!module) return false;
+  for (const auto& [name, function] : module->functions) functions().remove(function);
+  return true;
+}
+
 }  // namespace
+
+// At once: a graph that still holds one of them has nothing left to run on.
+void unload_modules(const Device& device) {
+  for (const auto& module : modules().all()) {
+    if (module->loaded->device != &device) continue;
+    unload(module.get());
+    module->loaded->module->unload();
+  }
+}
 
 extern "C" {
 
@@ -202,10 +219,7 @@ CUresult cuModuleUnload(CUmodule handle) {
   return guard([&]() -> CUresult {
     Device* device;
     if (const CUresult wrong = enter(&device)) return wrong;
-    const auto module = modules().remove(handle);
-    if (!module) return CUDA_ERROR_INVALID_HANDLE;
-    for (const auto& [name, function] : module->functions) functions().remove(function);
-    return CUDA_SUCCESS;
+    return unload(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
   });
 }
 

@@ -151,11 +151,13 @@ TEST(driver_contexts) {
   EXPECT_SUCCESS(d.mem_free(left));
   allocate(1000);
   make_stream();
+  const CUmodule module = load(kernels);  // has a variable
   size_t allocations = 0;
   auto* used = Library::get().find<size_t(int, size_t*)>("heedSimulatorMemoryUsed");
   EXPECT(used(0, &allocations) >= 1000 && allocations >= 1);
   EXPECT_SUCCESS(d.primary_context_release(0));  // the last: what is left goes
   EXPECT(used(0, &allocations) == 0 && allocations == 0);
+  EXPECT_CODE(d.module_unload(module), invalid_handle);
   EXPECT_CODE(d.primary_context_release(0), CUDA_ERROR_INVALID_CONTEXT);
   EXPECT_CODE(d.primary_context_retain(&first, 9), CUDA_ERROR_INVALID_DEVICE);
 }
