@@ -1,12 +1,27 @@
+import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+
+const simulator = path.join(fileURLToPath(new URL(".", import.meta.url)), "build/Release/libheed_cuda_simulator.so");
+const operations = ["test/ops/**/*.test.ts"];
 
 export default defineConfig({
   // `using` needs compiling for Node 20.
   oxc: { target: "es2022" },
   test: {
-    include: ["test/**/*.test.ts"],
     // A process a test file: the addon's device queue and thread pool belong to the process.
     pool: "forks",
     testTimeout: 60_000,
+    env: {
+      // What a test does not put on a device of its choice belongs on the CPU.
+      HEED_DEVICE: process.env.HEED_DEVICE ?? "cpu",
+      // The CUDA backend runs on the software device unless another driver library is named.
+      HEED_CUDA_DRIVER: process.env.HEED_CUDA_DRIVER ?? simulator,
+    },
+    projects: [
+      // Memory of its own for every tensor, so that the software device sees an access just outside of it.
+      { extends: true, test: { name: "operations", include: operations, env: { HEED_CUDA_CACHE: "0" } } },
+      { extends: true, test: { name: "the rest", include: ["test/**/*.test.ts"], exclude: operations } },
+    ],
   },
 });

@@ -44,6 +44,16 @@ export class Device {
     await native.synchronize(this.index);
   }
 
+  /**
+   * Milliseconds that the device took for what `work` enqueues, by its own clock: neither what was enqueued before nor
+   * the time of JavaScript counts, as long as the queue does not run empty meanwhile.
+   */
+  async elapsed(work: () => unknown): Promise<number> {
+    const timer = native.startTimer(this.index);
+    work();
+    return new Float64Array(await native.stopTimer(this.index, timer))[0]!;
+  }
+
   toString(): string {
     return this.name;
   }

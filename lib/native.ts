@@ -18,10 +18,16 @@ export interface MemoryStats {
 }
 
 declare const graph: unique symbol;
+declare const timer: unique symbol;
 
 /** Recorded operations; opaque to JavaScript. */
 export interface GraphHandle {
   readonly [graph]: true;
+}
+
+/** A point of a device's queue from which time is measured; opaque to JavaScript. */
+export interface TimerHandle {
+  readonly [timer]: true;
 }
 
 export interface CudaDevices {
@@ -61,6 +67,9 @@ export interface Native {
   endCapture(device: number): GraphHandle;
   launchGraph(graph: GraphHandle): void;
   releaseGraph(graph: GraphHandle): void;
+  startTimer(device: number): TimerHandle;
+  /** One float64: milliseconds of the device's time since the timer was started. */
+  stopTimer(device: number, timer: TimerHandle): Promise<ArrayBuffer>;
   synchronize(device: number): Promise<unknown>;
   memory(device: number): MemoryStats;
   resetPeak(device: number): void;

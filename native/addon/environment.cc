@@ -102,22 +102,6 @@ napi_value Environment::wrap(napi_env env, Handle* handle) {
   return external;
 }
 
-// A graph's memory is its device's: the environment waits for it as for a handle.
-napi_value Environment::wrap_graph(napi_env env, std::unique_ptr<Graph> graph) {
-  napi_value external = nullptr;
-  auto* owned = new std::unique_ptr<Graph>(std::move(graph));
-  const auto finalize = [](napi_env, void* data, void* hint) {
-    delete static_cast<std::unique_ptr<Graph>*>(data);
-    static_cast<Environment*>(hint)->unreference();
-  };
-  references_++;
-  if (napi_create_external(env, owned, finalize, this, &external) != napi_ok) {
-    finalize(env, owned, this);
-    fail(Code::internal, "expected to create a graph handle");
-  }
-  return external;
-}
-
 napi_value Environment::promise_after_queue(napi_env env, Device& device, napi_value result) {
   auto* pending = new Pending;
   napi_value promise = nullptr;

@@ -24,7 +24,9 @@ class Environment {
 
   napi_value wrap(napi_env env, Handle* handle);  // takes ownership
 
-  napi_value wrap_graph(napi_env env, std::unique_ptr<Graph> graph);
+  // For a graph or a timer of a device: an external whose data is the unique_ptr.
+  template <class T>
+  napi_value wrap(napi_env env, std::unique_ptr<T> object);
 
   // Resolves with `result` (or rejects) once everything enqueued on the device so far has run.
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
@@ -60,5 +62,22 @@ class Environment {
   std::mutex mutex_;
   std::vector<Pending*> done_;  // guarded by mutex_
 };
+
+// What a device made lives no longer than it: the environment waits for it as for a tensor's handle.
+template <class T>
+napi_value Environment::wrap(napi_env env, std::unique_ptr<T> object) {
+  napi_value external = nullptr;
+  auto* owned = new std::unique_ptr<T>(std::move(object));
+  const auto finalize = [](napi_env, void* data, void* hint) {
+    delete static_cast<std::unique_ptr<T>*>(data);
+    static_cast<Environment*>(hint)->unreference();
+  };
+  references_++;
+  if (napi_create_external(env, owned, finalize, this, &external) != napi_ok) {
+    finalize(env, owned, this);
+    fail(Code::internal, "expected to create a handle");
+  }
+  return external;
+}
 
 }  // namespace heed::addon

@@ -152,26 +152,45 @@ napi_value begin_capture(Call& call) {
 
 napi_value end_capture(Call& call) {
   auto graph = Environment::of(call.env).device(call.integer(0)).end_capture();
-  return Environment::of(call.env).wrap_graph(call.env, std::move(graph));
+  return Environment::of(call.env).wrap(call.env, std::move(graph));
 }
 
-std::unique_ptr<Graph>& graph_of(Call& call) {
+template <class T>
+std::unique_ptr<T>& owned(Call& call, size_t i = 0) {
   void* data = nullptr;
-  if (napi_get_value_external(call.env, call[0], &data) != napi_ok || !data)
-    fail(Code::argument, "%s: expected a graph", call.name);
-  return *static_cast<std::unique_ptr<Graph>*>(data);
+  if (napi_get_value_external(call.env, call[i], &data) != napi_ok || !data)
+    fail(Code::argument, "%s: expected a handle", call.name);
+  return *static_cast<std::unique_ptr<T>*>(data);
 }
 
 napi_value launch_graph(Call& call) {
-  const auto& graph = graph_of(call);
+  const auto& graph = owned<Graph>(call);
   if (!graph) fail(Code::disposed, "%s: expected a live graph, got a disposed one", call.name);
   graph->launch();
   return nullptr;
 }
 
 napi_value release_graph(Call& call) {
-  graph_of(call).reset();
+  owned<Graph>(call).reset();
   return nullptr;
+}
+
+// startTimer(device) -> timer
+napi_value start_timer(Call& call) {
+  auto timer = Environment::of(call.env).device(call.integer(0)).start_timer();
+  return Environment::of(call.env).wrap(call.env, std::move(timer));
+}
+
+// stopTimer(device, timer) -> Promise<ArrayBuffer>: one float64, the milliseconds
+napi_value stop_timer(Call& call) {
+  auto& environment = Environment::of(call.env);
+  Device& device = environment.device(call.integer(0));
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  if (napi_create_arraybuffer(call.env, sizeof(double), &data, &buffer) != napi_ok)
+    fail(Code::internal, "%s: expected to create a buffer", call.name);
+  owned<Timer>(call, 1)->stop(static_cast<double*>(data));
+  return environment.promise_after_queue(call.env, device, buffer);
 }
 
 // synchronize(device) -> Promise<undefined>
@@ -223,6 +242,8 @@ void define_memory(napi_env env, napi_value exports) {
   define(env, exports, "endCapture", &guarded<&end_capture>);
   define(env, exports, "launchGraph", &guarded<&launch_graph>);
   define(env, exports, "releaseGraph", &guarded<&release_graph>);
+  define(env, exports, "startTimer", &guarded<&start_timer>);
+  define(env, exports, "stopTimer", &guarded<&stop_timer>);
   define(env, exports, "synchronize", &guarded<&synchronize>);
   define(env, exports, "memory", &guarded<&memory>);
   define(env, exports, "resetPeak", &guarded<&reset_peak>);

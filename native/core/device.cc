@@ -5,6 +5,7 @@
 namespace heed {
 
 Graph::~Graph() = default;
+Timer::~Timer() = default;
 
 void Device::begin_capture() { fail(Code::device, "capture: expected a CUDA device"); }
 std::unique_ptr<Graph> Device::end_capture() { fail(Code::device, "capture: expected a CUDA device"); }

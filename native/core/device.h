@@ -18,6 +18,15 @@ class Graph {
   virtual void launch() = 0;
 };
 
+// Measures the device's own time between two points of its queue; see Device::start_timer.
+class Timer {
+ public:
+  virtual ~Timer();
+  // The second point. `milliseconds` is written once the queue has reached it, and must live until the next fence.
+  // At most once.
+  virtual void stop(double* milliseconds) = 0;
+};
+
 class Device {
  public:
   explicit Device(Backend backend);
@@ -33,6 +42,7 @@ class Device {
   virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
   virtual void receive(std::shared_ptr<HostBuffer> from, void* destination) = 0;
   virtual void fence(Fence* fence) = 0;
+  virtual std::unique_ptr<Timer> start_timer() = 0;
   virtual void wait_idle() = 0;
   // What is enqueued between the two is recorded, not run: kernels and copies on the device, no uploads and no reads.
   // The graph keeps the memory of what was freed meanwhile. Throws ERR_DEVICE where a backend has none.

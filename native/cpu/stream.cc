@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -64,5 +65,24 @@ void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
     std::memcpy(destination, from->data.get(), from->bytes);
   });
 }
+
+class Stream::QueueTimer final : public Timer {
+ public:
+  explicit QueueTimer(Stream& stream) : stream_(stream) {
+    stream.launch("timer", [start = start_] { *start = Clock::now(); });
+  }
+  void stop(double* milliseconds) override {
+    stream_.launch("timer", [start = start_, milliseconds] {
+      *milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - *start).count();
+    });
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Stream& stream_;
+  const std::shared_ptr<Clock::time_point> start_ = std::make_shared<Clock::time_point>();
+};
+
+std::unique_ptr<Timer> Stream::start_timer() { return std::make_unique<QueueTimer>(*this); }
 
 }  // namespace heed::cpu

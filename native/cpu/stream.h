@@ -30,6 +30,7 @@ class Stream final : public Device {
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
   void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
   void fence(Fence* fence) override;
+  std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
   void stop() override;
 
@@ -56,6 +57,7 @@ class Stream final : public Device {
   };
 
  private:
+  class QueueTimer;
   Allocator allocator_;
   Queue queue_;  // destroyed first: nothing runs when the memory goes
 };

@@ -232,6 +232,45 @@ void Stream::fence(Fence* fence) {
   });
 }
 
+class Stream::EventTimer final : public Timer {
+ public:
+  explicit EventTimer(Stream& stream)
+      : stream_(stream), start_(std::make_shared<Event>()), end_(std::make_shared<Event>()) {
+    record(*start_);
+  }
+  void stop(double* milliseconds) override {
+    record(*end_);
+    stream_.watcher_->after(stream_.stream_, [start = start_, end = end_, milliseconds](CUresult result) {
+      float elapsed = 0;
+      if (result == CUDA_SUCCESS) driver()->event_elapsed_time(&elapsed, start->event, end->event);
+      *milliseconds = elapsed;
+    });
+  }
+
+ private:
+  struct Event {
+    CUevent event = nullptr;
+    Event() { expect_success(driver()->event_create(&event, CU_EVENT_DEFAULT), kOp, "making an event"); }
+    ~Event() { driver()->event_destroy(event); }
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
+  };
+  void record(const Event& event) const {
+    stream_.expect_not_capturing(kOp);
+    stream_.card_.make_current(kOp);
+    stream_.finish(driver()->event_record(event.event, stream_.stream_), kOp, "recording an event");
+  }
+
+  static constexpr const char* kOp = "timer";
+  Stream& stream_;
+  const std::shared_ptr<Event> start_, end_;
+};
+
+std::unique_ptr<Timer> Stream::start_timer() {
+  card_.make_current("timer");
+  return std::make_unique<EventTimer>(*this);
+}
+
 void Stream::wait_idle() {
   expect_not_capturing("device");
   card_.make_current("device");

@@ -49,6 +49,7 @@ class Stream final : public Device {
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
   void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
   void fence(Fence* fence) override;
+  std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
   void begin_capture() override;
   std::unique_ptr<Graph> end_capture() override;
@@ -92,6 +93,7 @@ class Stream final : public Device {
  private:
   friend class Allocator;
   class CapturedGraph;
+  class EventTimer;
   // Throws while a graph is captured: what `doing` needs the host for cannot be part of one.
   void expect_not_capturing(const char* op) const;
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);

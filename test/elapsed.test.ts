@@ -1,0 +1,50 @@
+/** Device.elapsed: the device's time between two points of its queue. */
+import { performance } from "node:perf_hooks";
+import { expect, describe, test } from "vitest";
+import { device } from "../lib/device.js";
+import { Graph } from "../lib/graph.js";
+import { matmul } from "../lib/ops/matmul.js";
+import { scope } from "../lib/scope.js";
+import { randn } from "../lib/tensor.js";
+import { devicesTested } from "./support/targets.js";
+
+describe.each(devicesTested)("elapsed on $name", (target) => {
+  const where = device(target.device);
+
+  test("is of what is enqueued, not of what was before", async () => {
+    using a = randn([192, 192], { device: where, seed: 1 });
+    const product = (): void => scope(() => void matmul(a, a));
+    await where.elapsed(product);
+    const begin = performance.now();
+    for (let i = 0; i < 20; i++) product();
+    const one = await where.elapsed(product);
+    const all = performance.now() - begin;
+    expect(one).toBeGreaterThan(0);
+    expect(one).toBeLessThan(all / 2);
+  });
+
+  test("of nothing is next to nothing", async () => {
+    await where.synchronize();
+    const nothing = await where.elapsed(() => undefined);
+    expect(nothing).toBeGreaterThanOrEqual(0);
+    expect(nothing).toBeLessThan(100);
+  });
+
+  test("a failure reaches the caller, and other measurements go on", async () => {
+    await expect(
+      where.elapsed(() => {
+        throw new Error("mine");
+      }),
+    ).rejects.toThrow("mine");
+    expect(await where.elapsed(() => undefined)).toBeGreaterThanOrEqual(0);
+  });
+
+  test.runIf(target.device !== "cpu")("is no part of a graph", async () => {
+    let measured: Promise<number> | undefined;
+    using graph = Graph.capture(where, () => {
+      measured = where.elapsed(() => undefined);
+    });
+    expect(graph).toBeDefined();
+    await expect(measured).rejects.toThrow("while a graph is captured");
+  });
+});
