@@ -12,7 +12,7 @@ struct KernelCounters {
   X(launches)                                                                \
   X(blocks)                                                                  \
   X(dynamic_shared_bytes) /* of a block */                                   \
-  X(instructions) /* warp instructions, the next six included */             \
+  X(instructions)         /* warp instructions, the next six included */     \
   X(mma)                                                                     \
   X(ldmatrix)                                                                \
   X(global_loads)                                                            \

@@ -90,28 +90,35 @@ Handler pick(bool is_set) {
 template <class T, bool Ftz = false>
 Handler find(Comparison comparison, bool is_set) {
   switch (comparison) {
-#define CASE(name)       \
+#define CASE(name, as)   \
   case Comparison::name: \
-    return pick<T, Ftz, Comparison::name>(is_set);
-  CASE(eq) CASE(ne) CASE(lt) CASE(le) CASE(gt) CASE(ge) case Comparison::lo:
-    return pick<T, Ftz, Comparison::lt>(is_set);
-  case Comparison::ls:
-    return pick<T, Ftz, Comparison::le>(is_set);
-  case Comparison::hi:
-    return pick<T, Ftz, Comparison::gt>(is_set);
-  case Comparison::hs:
-    return pick<T, Ftz, Comparison::ge>(is_set);
-    default : break;
+    return pick<T, Ftz, Comparison::as>(is_set)
+    CASE(eq, eq);
+    CASE(ne, ne);
+    CASE(lt, lt);
+    CASE(le, le);
+    CASE(gt, gt);
+    CASE(ge, ge);
+    CASE(lo, lt);
+    CASE(ls, le);
+    CASE(hi, gt);
+    CASE(hs, ge);
+    default:
+      break;
   }
   if constexpr (std::is_floating_point_v<T>) {
     switch (comparison) {
-      CASE(equ)
-      CASE(neu)
-      CASE(ltu)
-      CASE(leu)
-      CASE(gtu) CASE(geu) CASE(num) CASE(nan)
+      CASE(equ, equ);
+      CASE(neu, neu);
+      CASE(ltu, ltu);
+      CASE(leu, leu);
+      CASE(gtu, gtu);
+      CASE(geu, geu);
+      CASE(num, num);
+      CASE(nan, nan);
+      default:
+        break;
 #undef CASE
-          default : break;
     }
   }
   return nullptr;
