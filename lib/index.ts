@@ -35,6 +35,7 @@ export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm
 export { linear, type LinearOptions } from "./ops/linear.js";
 export { matmul } from "./ops/matmul.js";
 export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
+export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";
 export { softmax } from "./ops/softmax.js";
 export {
   abs,
@@ -60,6 +61,7 @@ export { Module, type StateDict } from "./nn/module.js";
 export { Initializer } from "./nn/init.js";
 export { Linear, type LinearConfig } from "./nn/linear.js";
 export { LayerNorm } from "./nn/layer-norm.js";
+export { RmsNorm } from "./nn/rms-norm.js";
 export { Embedding } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
 export { Attention, type AttentionConfig, type AttentionContext } from "./nn/attention.js";

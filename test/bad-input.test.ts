@@ -97,6 +97,9 @@ const shapes: [string, () => unknown][] = [
   ["layerNorm bias", () => heed.layerNorm(f(2, 3), { bias: f(1, 3) })],
   ["layerNorm scalar", () => heed.layerNorm(f())],
   ["addLayerNorm residual", () => heed.addLayerNorm(f(2, 3), f(3, 2))],
+  ["rmsNorm weight", () => heed.rmsNorm(f(2, 3), { weight: f(2) })],
+  ["rmsNorm scalar", () => heed.rmsNorm(f())],
+  ["addRmsNorm residual", () => heed.addRmsNorm(f(2, 3), f(3, 2))],
   ["softmax scalar", () => heed.softmax(f())],
   ["mean of nothing", () => heed.mean(f(0))],
   ["max of nothing", () => heed.max(f(2, 0), { axes: [1] })],
@@ -138,6 +141,7 @@ const ranges: [string, (value: number) => unknown][] = [
   ["dropout p", (p) => heed.dropout(f(2), p, 1)],
   ["dropout seed", (seed) => heed.dropout(f(2), 0.5, seed)],
   ["layerNorm eps", (eps) => heed.layerNorm(f(2, 3), { eps })],
+  ["rmsNorm eps", (eps) => heed.rmsNorm(f(2, 3), { eps })],
   ["attention dropout", (dropout) => heed.attention(f(1, 1, 1, 1), f(1, 1, 1, 1), f(1, 1, 1, 1), { dropout })],
   ["attention seed", (seed) => heed.attention(f(1, 1, 1, 1), f(1, 1, 1, 1), f(1, 1, 1, 1), { seed })],
   ["packedAttention heads", (heads) => heed.packedAttention(f(1, 1, 3), { heads })],
@@ -171,7 +175,7 @@ const ranges: [string, (value: number) => unknown][] = [
 test.for(ranges)("a number out of range, or none, throws ERR_RANGE: %s", ([name, body]) => {
   for (const value of numbers) {
     // Where infinity is a number like any other.
-    if (value === Infinity && (name === "layerNorm eps" || name === "AdamW maxNorm")) continue;
+    if (value === Infinity && ["layerNorm eps", "rmsNorm eps", "AdamW maxNorm"].includes(name)) continue;
     // Null is as good as nothing here.
     if (value === null && name === "GPT seed") continue;
     expectError(() => body(value), "ERR_RANGE");
@@ -216,6 +220,7 @@ test.for<[string, () => unknown]>([
   ["two dtypes", () => heed.add(f(2), heed.cast(f(2), "bf16"))],
   ["a weight in another 16-bit type", () => heed.linear(heed.cast(f(2, 3), "bf16"), heed.cast(f(4, 3), "f16"))],
   ["a bf16 weight of f32", () => heed.layerNorm(f(2, 3), { weight: heed.cast(f(3), "bf16") })],
+  ["a bf16 residual of f32", () => heed.addRmsNorm(f(2, 3), heed.cast(f(2, 3), "bf16"))],
   ["moments in bf16", () => new heed.AdamW([["x", heed.cast(f(2), "bf16")]])],
 ])("a dtype that is not there throws ERR_DTYPE: %s", ([, body]) => expectError(body, "ERR_DTYPE"));
 

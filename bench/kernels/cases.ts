@@ -14,11 +14,13 @@ import {
   Initializer,
   layerNorm,
   addLayerNorm,
+  addRmsNorm,
   matmul,
   noGrad,
   packedAttention,
   parameter,
   randn,
+  rmsNorm,
   scope,
   softmax,
   sum,
@@ -58,6 +60,44 @@ function layerNormForward(rows: number, width: number, dtype: DType, residual: b
       const r = floats([rows, width], dtype, 2);
       const [weight, bias] = [floats([width], dtype, 3), floats([width], dtype, 4)];
       noGrad(() => (residual ? addLayerNorm(x, r, { weight, bias }) : layerNorm(x, { weight, bias })));
+      return done();
+    },
+  };
+}
+
+function rmsNormForward(rows: number, width: number, dtype: DType, residual: boolean): KernelCase {
+  const bytes = rows * width * size(dtype) * (residual ? 2 : 1);
+  return {
+    name: residual ? "add + RMS norm forward" : "RMS norm forward",
+    shape: `${rows}×${width}`,
+    dtype,
+    kernels: /^layernorm_forward/,
+    least: { loads: bytes + width * size(dtype), stores: bytes },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([rows, width], dtype, 1);
+      const r = floats([rows, width], dtype, 2);
+      const weight = floats([width], dtype, 3);
+      noGrad(() => (residual ? addRmsNorm(x, r, { weight }) : rmsNorm(x, { weight })));
+      return done();
+    },
+  };
+}
+
+function rmsNormBackward(rows: number, width: number, dtype: DType): KernelCase {
+  const bytes = rows * width * size(dtype);
+  return {
+    name: "RMS norm backward",
+    shape: `${rows}×${width}`,
+    dtype,
+    kernels: /^layernorm_(?!forward)/,
+    least: { loads: 2 * bytes + rows * 4 + width * size(dtype), stores: bytes + width * 4 },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([rows, width], dtype, 1);
+      x.requiresGrad = true;
+      const weight = parameter(floats([width], "f32", 3));
+      sum(rmsNorm(x, { weight })).backward();
       return done();
     },
   };
@@ -257,6 +297,10 @@ export const kernelCases: KernelCase[] = [
   layerNormForward(8192, 768, "bf16", true),
   layerNormBackward(8192, 768, "f32"),
   layerNormBackward(8192, 768, "bf16"),
+  rmsNormForward(8192, 768, "f32", false),
+  rmsNormForward(8192, 768, "bf16", true),
+  rmsNormBackward(8192, 768, "f32"),
+  rmsNormBackward(8192, 768, "bf16"),
   softmaxCase(256, 1024, "f32"),
   crossEntropyCase(32, 50304, "f32"),
   crossEntropyCase(32, 50304, "bf16"),

@@ -1,122 +1,13 @@
-import { needsGrad, record } from "../autograd.js";
-import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
-import { formatShape, sameShape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
-import { checkFloat, checkNumber, checkObject, checkParameter, checkRank, checkShapeIs } from "./check.js";
-import { contiguous } from "./views.js";
+import type { FloatTensor } from "../tensor.js";
+import { normalise, type NormOptions } from "./norm.js";
 
-export interface LayerNormOptions {
-  /** [C] */
-  weight?: FloatTensor | null;
-  /** [C] */
-  bias?: FloatTensor | null;
-  /** Added to the variance; 1e-5 unless given. */
-  eps?: number;
-}
-
-/** Layer norm of inp (+ residual); both results, the sum only where there is a residual. */
-function normalise(
-  op: string,
-  inp: FloatTensor,
-  residual: FloatTensor | null,
-  options: LayerNormOptions,
-): { sum: FloatTensor | null; out: FloatTensor } {
-  checkObject(op, "options", options);
-  const { weight = null, bias = null, eps = 1e-5 } = options;
-  checkFloat(op, "x", inp);
-  checkRank(op, "x", inp, 1);
-  checkNumber(op, "eps", eps, 0);
-  const width = inp.shape.at(-1)!;
-  for (const [name, tensor] of [
-    ["weight", weight],
-    ["bias", bias],
-  ] as const)
-    if (tensor) {
-      checkParameter(op, name, tensor, inp);
-      checkShapeIs(op, name, tensor, [width]);
-    }
-  if (residual) {
-    checkFloat(op, "residual", residual, inp);
-    if (!sameShape(residual.shape, inp.shape))
-      throw new HeedError(
-        "ERR_SHAPE",
-        `${op}: expected residual of shape ${formatShape(inp.shape)}, got ${formatShape(residual.shape)}`,
-      );
-  }
-  const x = contiguous(inp);
-  const r = residual && contiguous(residual);
-  const make = (): FloatTensor => allocate(x.shape, x.dtype, x.device);
-  const recorded = needsGrad([x, r, weight, bias]);
-  const out = make();
-  const sum = r && make();
-  const rows = x.shape.slice(0, -1);
-  const statistic = (): FloatTensor => allocate(rows, "f32", x.device, false);
-  const mean = recorded ? statistic() : null;
-  const rstd = recorded ? statistic() : null;
-  ops.layernorm_forward(
-    out.handle,
-    sum?.handle ?? null,
-    mean?.handle ?? null,
-    rstd?.handle ?? null,
-    x.handle,
-    r?.handle ?? null,
-    weight?.handle ?? null,
-    bias?.handle ?? null,
-    eps,
-  );
-  if (mean && rstd)
-    record(op, sum ? [out, sum] : [out], [x, r, weight, bias], { h: sum ?? x, mean, rstd, weight }, (context) => {
-      const { douts, needs, gradient, pass, saved } = context;
-      const [dout, dsum] = [douts[0] ?? null, douts[1] ?? null];
-      if (!dout) {
-        // Only the sum was used.
-        pass(0, dsum!);
-        pass(1, dsum!);
-        return;
-      }
-      const target = needs(0) ? 0 : 1;
-      const h = needs(target)
-        ? gradient(target)
-        : { out: allocate(saved.h.shape, saved.h.dtype, saved.h.device, false), accumulate: false };
-      const dweight = needs(2) ? gradient(2) : null;
-      const dbias = needs(3) ? gradient(3) : null;
-      // An input that already has a gradient: the other one must not get that part.
-      const dinp =
-        h.accumulate && needs(0) && needs(1) ? allocate(h.out.shape, h.out.dtype, h.out.device, false) : null;
-      ops.layernorm_backward(
-        (dinp ?? h.out).handle,
-        dweight?.out.handle ?? null,
-        dbias?.out.handle ?? null,
-        dout.handle,
-        dsum?.handle ?? null,
-        saved.h.handle,
-        saved.weight?.handle ?? null,
-        saved.mean.handle,
-        saved.rstd.handle,
-        dinp ? false : h.accumulate,
-        dweight?.accumulate ?? false,
-        dbias?.accumulate ?? false,
-      );
-      if (dinp) {
-        ops.copy(h.out.handle, dinp.handle, true);
-        pass(1, dinp);
-        dinp.dispose();
-      } else if (target === 0) pass(1, h.out);
-      if (!needs(target)) h.out.dispose();
-    });
-  mean?.dispose();
-  rstd?.dispose();
-  if (x !== inp) x.dispose();
-  if (r !== residual) r?.dispose();
-  return { sum, out };
-}
+export type LayerNormOptions = NormOptions;
 
 /**
  * Layer norm over the last dimension (Ba et al. 2016): (x − mean)/√(var + eps) · weight + bias, x [..., C].
  */
 export function layerNorm(x: FloatTensor, options: LayerNormOptions = {}): FloatTensor {
-  return normalise("layerNorm", x, null, options).out;
+  return normalise("layerNorm", x, null, options, false).out;
 }
 
 /** x + residual and its layer norm in one pass: `{ sum, out }`. */
@@ -125,6 +16,6 @@ export function addLayerNorm(
   residual: FloatTensor,
   options: LayerNormOptions = {},
 ): { sum: FloatTensor; out: FloatTensor } {
-  const { sum, out } = normalise("addLayerNorm", x, residual, options);
+  const { sum, out } = normalise("addLayerNorm", x, residual, options, false);
   return { sum: sum!, out };
 }

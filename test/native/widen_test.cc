@@ -142,12 +142,12 @@ TEST(widened_rows) {
                    [&](const Views& v) { ops.softmax_backward(stream, v[0], v[1], v[2], a); });
       expect_twins(stream, "layernorm_forward", dtype, 4,
                    {{x}, {x}, {rows, false}, {rows, false}, {x}, {x}, weight, weight}, [&](const Views& v) {
-                     ops.layernorm_forward(stream, v[0], &v[1], &v[2], &v[3], v[4], &v[5], &v[6], &v[7], 1e-5f);
+                     ops.layernorm_forward(stream, v[0], &v[1], &v[2], &v[3], v[4], &v[5], &v[6], &v[7], 1e-5f, false);
                    });
       expect_twins(stream, "layernorm_backward", dtype, 3,
                    {{x}, weight, {{65}, !weights}, {x}, {x}, {x}, weight, {rows, false}, {rows, false}},
                    [&](const Views& v) {
-                     ops.layernorm_backward(stream, v[0], &v[1], &v[2], v[3], &v[4], v[5], &v[6], v[7], v[8], a, b, c);
+                     ops.layernorm_backward(stream, v[0], &v[1], &v[2], v[3], &v[4], v[5], &v[6], &v[7], v[8], a, b, c);
                    });
     }
 }
@@ -226,10 +226,12 @@ TEST(widened_errors) {
   expect("ERR_DTYPE: binary: expected a of dtype f32, bf16 or f16, got i32",
          [&] { ops.binary(stream, b.view, i.view, b.view, 0, false); });
   expect("ERR_DTYPE: layernorm_forward: expected mean of dtype f32, got bf16", [&] {
-    ops.layernorm_forward(stream, b.view, nullptr, &rows.view, &floats.view, b.view, nullptr, nullptr, nullptr, 1e-5f);
+    ops.layernorm_forward(stream, b.view, nullptr, &rows.view, &floats.view, b.view, nullptr, nullptr, nullptr, 1e-5f,
+                          false);
   });
   expect("ERR_DTYPE: layernorm_forward: expected weight of dtype bf16 or f32, got f16", [&] {
-    ops.layernorm_forward(stream, b.view, nullptr, nullptr, nullptr, b.view, nullptr, &halves.view, nullptr, 1e-5f);
+    ops.layernorm_forward(stream, b.view, nullptr, nullptr, nullptr, b.view, nullptr, &halves.view, nullptr, 1e-5f,
+                          false);
   });
   expect("ERR_DTYPE: gemm: expected bias of dtype f32, got bf16",
          [&] { ops.gemm(stream, f.view, f.view, f.view, &width.view, nullptr, nullptr, nullptr, 0, false); });

@@ -54,6 +54,12 @@ export const calls: readonly Call[] = [
     floats(2, 3),
     { weight: floats(3), bias: floats(3), eps: 1e-5 },
   ]),
+  call("rmsNorm", heed.rmsNorm, () => [floats(2, 3), { weight: floats(3), bias: floats(3), eps: 1e-5 }]),
+  call("addRmsNorm", heed.addRmsNorm, () => [
+    floats(2, 3),
+    floats(2, 3),
+    { weight: floats(3), bias: floats(3), eps: 1e-5 },
+  ]),
   call("attention", heed.attention, () => [
     floats(2, 3, 4, 5),
     floats(2, 4, 2, 5),
@@ -153,6 +159,11 @@ export const calls: readonly Call[] = [
     "LayerNorm",
     (config: ConstructorParameters<typeof heed.LayerNorm>[0]) => new heed.LayerNorm(config, initializer()).dispose(),
     () => [{ width: 2, bias: true, eps: 1e-5 }],
+  ),
+  call(
+    "RmsNorm",
+    (config: ConstructorParameters<typeof heed.RmsNorm>[0]) => new heed.RmsNorm(config, initializer()).dispose(),
+    () => [{ width: 2, eps: 1e-5 }],
   ),
   call(
     "Embedding",

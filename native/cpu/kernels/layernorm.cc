@@ -1,8 +1,11 @@
-// Layer norm (Ba et al., "Layer normalization", 2016) over rows of C elements, a residual add fused in.
+// Layer norm (Ba et al., "Layer normalization", 2016) and the RMS norm (Zhang and Sennrich, "Root mean square layer
+// normalization", 2019) over rows of C elements, a residual add fused in.
 //
 // forward:  x = inp (+ residual), out = (x - mean) · rstd · weight + bias, rstd = 1/sqrt(var + eps), biased variance.
-// backward: d = dout · weight, n = (x - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n)) (+ dsum);
-//           dweight = Σ_rows dout · n, dbias = Σ_rows dout. Needs x (`sum` where there was a residual), mean, rstd.
+//           The RMS norm has no mean: out = x · rstd · weight + bias, rstd = 1/sqrt(mean(x²) + eps).
+// backward: d = dout · weight, n = (x - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n)) (+ dsum), the RMS
+//           norm's without mean and mean(d); dweight = Σ_rows dout · n, dbias = Σ_rows dout. Needs x (`sum` where there
+//           was a residual), mean, rstd.
 // A row is read once from memory and then from cache. Rows run in parallel; the parameters' gradients are summed over
 // fixed chunks of rows, then over chunks, so they do not depend on the threads. out, sum and dinp may be an input's
 // memory.
@@ -30,6 +33,16 @@ inline Moments moments(const float* x, int64_t C, float total, float eps) {
   const float delta = hsum(first) / static_cast<float>(C);
   const float variance = max_of(hsum(second) / static_cast<float>(C) - delta * delta, 0.0f);
   return {shift, delta, 1.0f / std::sqrt(variance + eps)};
+}
+
+// Of the RMS norm: Σ x² without a mean to take off.
+inline Moments root_mean_square(const float* x, int64_t C, float eps) {
+  vf squares[4] = {};
+  over_row(C, [&](int64_t i, auto lanes, int u) {
+    const vf v = lanes.load(x + i);
+    squares[u] = fma(v, v, squares[u]);
+  });
+  return {0, 0, 1.0f / std::sqrt(hsum(squares) / static_cast<float>(C) + eps)};
 }
 
 inline float total(const float* x, int64_t C) {
@@ -60,7 +73,7 @@ inline void normalise(float* out, const float* x, const Moments& m, const float*
 
 struct Backward {
   float* dinp;
-  const float *dout, *dsum, *inp, *weight, *mean, *rstd;
+  const float *dout, *dsum, *inp, *weight, *mean, *rstd;  // mean is null in the RMS norm
   int64_t C;
   bool accumulate;
 
@@ -70,7 +83,7 @@ struct Backward {
     const float* dy = dout + r * C;
     const float* add = dsum ? dsum + r * C : nullptr;
     float* dx = dinp + r * C;
-    const vf mu = set1(mean[r]), scale = set1(rstd[r]);
+    const vf mu = set1(mean ? mean[r] : 0.0f), scale = set1(rstd[r]);
     vf first[4] = {}, second[4] = {};
     over_row(C, [&](int64_t i, auto lanes, int u) {
       vf d = lanes.load(dy + i);
@@ -78,7 +91,8 @@ struct Backward {
       first[u] += d;
       second[u] = fma(d, (lanes.load(x + i) - mu) * scale, second[u]);
     });
-    const vf mean_d = set1(hsum(first) / static_cast<float>(C)), mean_dn = set1(hsum(second) / static_cast<float>(C));
+    const vf mean_d = set1(mean ? hsum(first) / static_cast<float>(C) : 0.0f);
+    const vf mean_dn = set1(hsum(second) / static_cast<float>(C));
     over_row(C, [&](int64_t i, auto lanes, int) {
       const vf g = lanes.load(dy + i), n = (lanes.load(x + i) - mu) * scale;
       if (dw) {
@@ -111,11 +125,11 @@ inline void combine(float* gradient, const float* partials, int64_t chunks, int6
 }  // namespace HEED_ISA
 
 void HEED_ISA::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
-                                 OptIn weight, OptIn bias, Float eps) {
+                                 OptIn weight, OptIn bias, Float eps, Bool rms) {
   const char* op = "layernorm_forward";
   expect_rows(op, "inp", inp);
   const int64_t C = inp.dim(-1), rows = leading(inp).numel();
-  check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps);
+  check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps, rms);
   if (rows == 0) return;
 
   const auto data = [](OptIn view) { return view ? view->f32() : nullptr; };
@@ -125,8 +139,8 @@ void HEED_ISA::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mea
     parallel_for(rows, rows_per_task(C), [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) {
         const float* row = r ? s + i * C : x + i * C;
-        const float sum_of_row = r ? add_total(s + i * C, x + i * C, r + i * C, C) : total(row, C);
-        const Moments m = moments(row, C, sum_of_row, eps);
+        const float sum_of_row = r ? add_total(s + i * C, x + i * C, r + i * C, C) : rms ? 0.0f : total(row, C);
+        const Moments m = rms ? root_mean_square(row, C, eps) : moments(row, C, sum_of_row, eps);
         normalise(y + i * C, row, m, w, b, C);
         if (mu) mu[i] = m.shift + m.delta;
         if (rs) rs[i] = m.rstd;
@@ -136,7 +150,7 @@ void HEED_ISA::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mea
 }
 
 void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
-                                  OptIn weight, In mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
+                                  OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
                                   Bool accumulate_dbias) {
   const char* op = "layernorm_backward";
   expect_rows(op, "inp", inp);
@@ -153,7 +167,7 @@ void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptO
                           dsum ? dsum->f32() : nullptr,
                           inp.f32(),
                           weight ? weight->f32() : nullptr,
-                          mean.f32(),
+                          mean ? mean->f32() : nullptr,
                           rstd.f32(),
                           C,
                           accumulate_dinp};

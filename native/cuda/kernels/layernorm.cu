@@ -1,5 +1,7 @@
-// Layer norm's forward (Ba et al., "Layer normalization", 2016) over rows of C elements, a residual add fused in:
-// x = inp (+ residual), out = (x - mean) · rstd · weight + bias, rstd = 1/sqrt(var + eps), biased variance.
+// The forward of layer norm (Ba et al., "Layer normalization", 2016) and of the RMS norm (Zhang and Sennrich, "Root
+// mean square layer normalization", 2019) over rows of C elements, a residual add fused in: x = inp (+ residual), out =
+// (x - mean) · rstd · weight + bias, rstd = 1/sqrt(var + eps), biased variance. The RMS norm has no mean: out = x ·
+// rstd · weight + bias, rstd = 1/sqrt(mean(x²) + eps).
 //
 // A warp a row up to C of 1024, a block of 256 a row up to 8192: the row stays in registers; blocks go over several
 // rows and hold weight and bias in shared memory. Beyond, a block of 1024 a row, which is kept in shared memory where
@@ -18,6 +20,7 @@ struct LayernormForwardParams {
   float *mean, *rstd;
   const void *inp, *residual;
   Parameter weight, bias;
+  bool rms;
   bool cached;  // wide rows: dynamic shared memory has room for one
   int64_t rows, C;
   float eps;
@@ -30,11 +33,13 @@ struct LayernormForwardParams {
 struct Moments {
   float shift, delta, rstd;  // mean = shift + delta
 
-  // From Σ (x - shift) and Σ (x - shift)².
-  __device__ __forceinline__ Moments(float shift, const float (&centred)[2], float n, float eps) : shift(shift) {
-    delta = centred[0] / n;
+  // From Σ (x - shift) and Σ (x - shift)²; in the RMS norm the shift is 0.
+  __device__ __forceinline__ Moments(const LayernormForwardParams& p, float shift, const float (&centred)[2])
+      : shift(shift) {
+    const float n = static_cast<float>(p.C);
+    delta = p.rms ? 0.0f : centred[0] / n;
     const float variance = centred[1] / n - delta * delta;
-    rstd = 1.0f / sqrtf((variance < 0 ? 0.0f : variance) + eps);  // NaN stays NaN
+    rstd = 1.0f / sqrtf((variance < 0 ? 0.0f : variance) + p.eps);  // NaN stays NaN
   }
   __device__ __forceinline__ float normalise(float x) const { return fmaf(x - shift, rstd, -delta * rstd); }
 };
@@ -105,16 +110,19 @@ __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwa
       }
     }
 
-    float total = 0;
+    float shift = 0;
+    if (!p.rms) {
+      float total = 0;
 #pragma unroll
-    for (int j = 0; j < kVectors; j++) total += total_of(x[j]);
-    const float shift = group_sum<kLanes>(total) / static_cast<float>(C);
+      for (int j = 0; j < kVectors; j++) total += total_of(x[j]);
+      shift = group_sum<kLanes>(total) / static_cast<float>(C);
+    }
     float centred[2] = {};
 #pragma unroll
     for (int j = 0; j < kVectors; j++)
       if (lane + j * kLanes < vectors) add_centred(centred, x[j], shift);
     group_sum<kLanes>(centred);
-    const Moments m(shift, centred, static_cast<float>(C), p.eps);
+    const Moments m(p, shift, centred);
 
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
@@ -132,7 +140,7 @@ __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwa
   const T* source = static_cast<const T*>(p.residual ? p.sum : p.inp) + at;
   Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());
 
-  float total = 0;
+  float total = 0, centred[2] = {};
   for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads) {
     Vector<T, V> x = load_vector<T, V>(p.inp, at, vector, vectors);
     if (p.residual) {
@@ -140,16 +148,21 @@ __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwa
       store_vector(static_cast<T*>(p.sum) + at + vector * V, x);
     }
     if (p.cached) cache[vector] = x;
-    total += total_of(x);
+    if (p.rms)
+      add_centred(centred, x, 0);
+    else
+      total += total_of(x);
   }
   // A thread comes back to its own vectors only.
   const auto again = [&](int64_t vector) { return p.cached ? cache[vector] : Vector<T, V>::load(source + vector * V); };
-  const float n = static_cast<float>(p.C), shift = group_sum<kWideThreads>(total) / n;
-  float centred[2] = {};
-  for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads)
-    add_centred(centred, again(vector), shift);
+  float shift = 0;
+  if (!p.rms) {
+    shift = group_sum<kWideThreads>(total) / static_cast<float>(p.C);
+    for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads)
+      add_centred(centred, again(vector), shift);
+  }
   group_sum<kWideThreads>(centred);
-  const Moments m(shift, centred, n, p.eps);
+  const Moments m(p, shift, centred);
   for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads) {
     const int64_t c = vector * V;
     store_normalised(static_cast<T*>(p.out) + at + c, again(vector), m, load_parameter<T, V>(p.weight, c, 1),
@@ -166,9 +179,9 @@ HEED_WIDE_COLUMN_KERNELS(layernorm_forward_wide, LayernormForwardParams, layerno
 #if !HEED_DEVICE_CODE
 
 void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
-                       OptIn weight, OptIn bias, Float eps) {
+                       OptIn weight, OptIn bias, Float eps, Bool rms) {
   const char* op = "layernorm_forward";
-  check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps);
+  check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps, rms);
   if (inp.empty()) return;
 
   const auto data = [](OptIn view) { return view ? view->data : nullptr; };
@@ -181,6 +194,7 @@ void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut 
                            data(residual),
                            parameter_of(weight),
                            parameter_of(bias),
+                           rms,
                            false,
                            rows,
                            C,

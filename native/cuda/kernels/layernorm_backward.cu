@@ -1,5 +1,6 @@
 // Layer norm's backward: d = dout · weight, n = (inp - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n))
-// (+ dsum); dweight = Σ_rows dout · n, dbias = Σ_rows dout. `inp` is what was normalised.
+// (+ dsum); dweight = Σ_rows dout · n, dbias = Σ_rows dout. `inp` is what was normalised. Without `mean` it is the RMS
+// norm's, n = inp · rstd and dinp = rstd · (d - n · mean(d · n)).
 //
 // A warp a row up to C of 1024, a block of 256 a row up to 8192: the row stays in registers, and each block sums its
 // rows' part of dweight and dbias in passing, in a fixed order. Beyond, those two have a kernel of their own, which
@@ -19,7 +20,7 @@ struct LayernormBackwardParams {
   float* partials;  // [blocks][2][C]: dweight and dbias of a block's rows; null where neither is wanted
   const void *dout, *dsum, *inp;
   Parameter weight;
-  const float *mean, *rstd;
+  const float *mean, *rstd;  // mean is null in the RMS norm
   bool accumulate;
   bool cached;  // wide rows: dynamic shared memory has room for inp's and dout's
   int64_t rows, rows_per_block, C;
@@ -97,7 +98,7 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
     const int64_t at = row * p.C, mine = row + threadIdx.x % 32;
     const int ahead = static_cast<int>((row - begin) % 32);
     if (ahead == 0 && mine < end) {
-      means_ahead = p.mean[mine];
+      means_ahead = p.mean ? p.mean[mine] : 0.0f;
       rstds_ahead = p.rstd[mine];
     }
     const float mean = __shfl_sync(kFullWarp, means_ahead, ahead), rstd = __shfl_sync(kFullWarp, rstds_ahead, ahead);
@@ -116,7 +117,7 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
       if (vector < vectors) add_sums(means, x[j], dy[j], weight.load(vector), mean, rstd);
     }
     group_sum<kLanes>(means);
-    means[0] /= static_cast<float>(C);
+    means[0] = p.mean ? means[0] / static_cast<float>(C) : 0.0f;
     means[1] /= static_cast<float>(C);
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
@@ -158,7 +159,7 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
 template <class T, int V>
 __device__ __forceinline__ void layernorm_backward_wide_body(const LayernormBackwardParams& p) {
   const int64_t row = blockIdx.x, at = row * p.C, vectors = p.C / V;
-  const float mean = p.mean[row], rstd = p.rstd[row];
+  const float mean = p.mean ? p.mean[row] : 0.0f, rstd = p.rstd[row];
   Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());  // inp's, then dout's
 
   float means[2] = {};
@@ -172,7 +173,7 @@ __device__ __forceinline__ void layernorm_backward_wide_body(const LayernormBack
     add_sums(means, x, dy, load_parameter<T, V>(p.weight, vector * V, 1), mean, rstd);
   }
   group_sum<kWideThreads>(means);
-  means[0] /= static_cast<float>(p.C);
+  means[0] = p.mean ? means[0] / static_cast<float>(p.C) : 0.0f;
   means[1] /= static_cast<float>(p.C);
   for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads) {
     const Vector<T, V> x = p.cached ? cache[vector] : load_vector<T, V>(p.inp, at, vector, vectors);
@@ -192,7 +193,7 @@ __device__ __forceinline__ void layernorm_columns_body(const LayernormBackwardPa
 #pragma unroll 4
   for (int64_t row = begin; row < end; row++)
     add_gradients(dweight, dbias, load_vector<T, V>(p.inp, row * p.C, vector, vectors),
-                  load_vector<T, V>(p.dout, row * p.C, vector, vectors), p.mean[row], p.rstd[row]);
+                  load_vector<T, V>(p.dout, row * p.C, vector, vectors), p.mean ? p.mean[row] : 0.0f, p.rstd[row]);
   float* partial = p.partials + blockIdx.y * 2 * p.C + vector * V;
   store_floats(partial, dweight);
   store_floats(partial + p.C, dbias);
@@ -232,7 +233,7 @@ HEED_KERNEL_FLOATS(layernorm_parameters, LayernormParametersParams, kRowThreads,
 constexpr int64_t kLeastRows = 16;  // of a block that sums dweight and dbias
 
 void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
-                        OptIn weight, In mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
+                        OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
                         Bool accumulate_dbias) {
   const char* op = "layernorm_backward";
   check_layernorm_backward(op, dinp, dweight, dbias, dout, dsum, inp, weight, mean, rstd);
@@ -258,7 +259,7 @@ void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, 
                             data(dsum),
                             inp.data,
                             parameter_of(weight),
-                            mean.f32(),
+                            mean ? mean->f32() : nullptr,
                             rstd.f32(),
                             accumulate_dinp,
                             false,
