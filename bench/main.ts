@@ -1,52 +1,35 @@
 /**
- * npm run bench [-- --only gemm,decode] [--json FILE] [--seconds S] [--rounds N] [--torch] [--write]
+ * npm run bench [-- --device cuda] [--only gemm,decode] [--json FILE] [--seconds S] [--rounds N] [--torch] [--write] [--smoke]
  *
- * Every case is checked before it is timed. With --torch the same work runs in PyTorch (HEED_TORCH_PYTHON), turn by
- * turn in the same minutes, and the ratio is printed. --write renews docs/benchmarks.md.
+ * Every case is checked before it is timed; on CUDA the device's events measure. With --torch the same work runs in
+ * PyTorch (HEED_TORCH_PYTHON) on the same device, turn by turn in the same minutes, and the ratio is printed. --write
+ * renews docs/benchmarks.md or, on CUDA, docs/benchmarks-CARD.md and bench/results/CARD.json. --smoke runs one small
+ * case of each kind.
  */
-import { appendFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { Bench } from "tinybench";
-import { devices, threads } from "heed";
-import type { Case } from "./case.js";
-import { attentionCases } from "./cases/attention.js";
-import { decodeCases } from "./cases/decode.js";
-import { gemmCases } from "./cases/gemm.js";
-import { layerNormCases } from "./cases/layer-norm.js";
-import { trainingCases } from "./cases/training-step.js";
-import { markdown, type Row, rowOf, table } from "./report.js";
+import { device, devices, threads } from "heed";
+import { benchmarkPage, type Row, rowOf, table } from "./report.js";
+import { cpuSuite, cudaSuite, smokeSuite } from "./suites.js";
+import { time } from "./timing.js";
 import { TorchPeer } from "./torch-peer.js";
 
 const { values: flags } = parseArgs({
   options: {
+    device: { type: "string", default: "cpu" },
     only: { type: "string" },
     json: { type: "string" },
     seconds: { type: "string", default: "1" },
     rounds: { type: "string", default: "3" },
     torch: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
+    smoke: { type: "boolean", default: false },
   },
 });
 
-/** Milliseconds of each call within `seconds`. */
-async function time(run: () => Promise<void>, seconds: number): Promise<number[]> {
-  const bench = new Bench({
-    time: seconds * 1000,
-    iterations: 3,
-    warmupTime: 0,
-    warmupIterations: 1,
-    retainSamples: true,
-  });
-  bench.add("run", run);
-  await bench.run();
-  const { result } = bench.tasks[0]!;
-  if (result.state === "errored") throw result.error;
-  if (!("latency" in result)) throw new Error(`no result: ${result.state}`);
-  return [...(result.latency.samples ?? [])];
-}
-
-const all: Case[] = [...gemmCases, ...attentionCases, ...layerNormCases, ...trainingCases, ...decodeCases];
+const where = device(flags.device);
+const all = (flags.smoke ? smokeSuite : where.kind === "cpu" ? cpuSuite : cudaSuite)(where.name);
 const wanted = flags.only?.split(",");
 const cases = all.filter((c) => !wanted || wanted.some((name) => c.name.includes(name)));
 if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(all.map((c) => c.name))].join(", ")}`);
@@ -54,7 +37,8 @@ if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(a
 const seconds = Number(flags.seconds);
 const rounds = Number(flags.rounds);
 const peer = flags.torch ? await TorchPeer.start(threads()) : null;
-const machine = `${cpus()[0]?.model ?? "unknown"} (${devices()[0]?.description ?? ""})`;
+const { description } = devices().find(({ name }) => name === where.name)!;
+const machine = where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description;
 console.log(`heed on ${machine}${peer ? `, beside PyTorch ${peer.version}` : ""}`);
 if (flags.json) rmSync(flags.json, { force: true });
 
@@ -66,8 +50,8 @@ for (const one of cases) {
     const own: number[] = [];
     const other: number[] = [];
     for (let round = 0; round < rounds; round++) {
-      own.push(...(await time(() => prepared.run(), seconds / rounds)));
-      if (peer) other.push(...(await peer.time(one.peer, seconds / rounds)));
+      own.push(...(await time(one, prepared, seconds / rounds)));
+      if (peer) other.push(...(await peer.time(one, seconds / rounds)));
     }
     const row = rowOf(one, own, peer ? other : null);
     rows.push(row);
@@ -78,4 +62,18 @@ for (const one of cases) {
   }
 }
 await peer?.stop();
-if (flags.write) writeFileSync("docs/benchmarks.md", markdown(rows, machine, peer?.version ?? null));
+if (flags.write) {
+  const torch = peer?.version ?? null;
+  if (where.kind === "cpu") writeFileSync("docs/benchmarks.md", benchmarkPage(rows, machine, torch, "bench:torch"));
+  else {
+    // "NVIDIA H100 80GB HBM3, 80 GiB, …" → "nvidia-h100-80gb-hbm3"
+    const card = description
+      .split(",")[0]!
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9]+/g, "-");
+    mkdirSync("bench/results", { recursive: true });
+    const result = { machine, torch, date: new Date().toISOString().slice(0, 10), rows };
+    writeFileSync(`bench/results/${card}.json`, `${JSON.stringify(result, null, 2)}\n`);
+    writeFileSync(`docs/benchmarks-${card}.md`, benchmarkPage(rows, machine, torch, "bench:gpu"));
+  }
+}

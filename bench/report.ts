@@ -33,7 +33,7 @@ export function rowOf(one: Case, own: number[], torch: number[] | null): Row {
     name: one.name,
     shape: one.shape,
     dtype: one.dtype,
-    device: "cpu",
+    device: one.device,
     medianMs: round(ms),
     minMs: round(Math.min(...own)),
     runs: own.length,
@@ -54,22 +54,23 @@ function rate(row: Row): string {
 
 /** Aligned lines for the terminal. */
 export function table(rows: Row[], header: boolean): string {
-  const line = (name: string, shape: string, ms: string, speed: string, ratio: string): string =>
-    `${name.padEnd(20)} ${shape.padEnd(40)} ${ms.padStart(10)} ${speed.padStart(18)} ${ratio}`;
+  const line = (name: string, dtype: string, shape: string, ms: string, speed: string, ratio: string): string =>
+    `${name.padEnd(20)} ${dtype.padEnd(5)} ${shape.padEnd(40)} ${ms.padStart(10)} ${speed.padStart(18)} ${ratio}`;
   const lines = rows.map((row) =>
     line(
       row.name,
+      row.dtype,
       row.shape,
       row.medianMs.toString(),
       rate(row),
       row.ratio === undefined ? "" : `${row.ratio}× PyTorch`,
     ),
   );
-  return [...(header ? [line("name", "shape", "median ms", "rate", "")] : []), ...lines].join("\n");
+  return [...(header ? [line("name", "dtype", "shape", "median ms", "rate", "")] : []), ...lines].join("\n");
 }
 
-/** docs/benchmarks.md. */
-export function markdown(rows: Row[], machine: string, torch: string | null): string {
+/** docs/benchmarks.md and its like; `script` is the npm script that writes it. */
+export function benchmarkPage(rows: Row[], machine: string, torch: string | null, script: string): string {
   const body = rows.map(
     (row) =>
       `| ${row.name} | ${row.shape} | ${row.dtype} | ${row.medianMs} | ${rate(row)} | ` +
@@ -77,10 +78,10 @@ export function markdown(rows: Row[], machine: string, torch: string | null): st
   );
   return `# Benchmarks
 
-Written by \`npm run bench:torch -- --write\`; do not edit. Medians of interleaved runs on a shared machine; the ratio is
+Written by \`npm run ${script} -- --write\`; do not edit. Medians of interleaved runs on a shared machine; the ratio is
 PyTorch's time divided by heed's: above 1 heed is faster.
 
-Machine: ${machine}. ${torch ? `Peer: PyTorch ${torch}, the same number of threads.` : "No peer in this run."}
+Machine: ${machine}. ${torch ? `Peer: PyTorch ${torch} on the same device and threads.` : "No peer in this run."}
 
 | what | shape | dtype | median ms | rate | PyTorch ms | ratio |
 | --- | --- | --- | ---: | ---: | ---: | ---: |

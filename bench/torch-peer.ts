@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { Case } from "./case.js";
 
 /** PyTorch in a process of its own, asked to time one case at a time (torch_peer.py). */
 export class TorchPeer {
@@ -24,9 +25,9 @@ export class TorchPeer {
     return new TorchPeer(first.value, child, lines, reader);
   }
 
-  /** Milliseconds of each call within `seconds`. */
-  async time(request: Record<string, number | string>, seconds: number): Promise<number[]> {
-    this.child.stdin!.write(`${JSON.stringify({ ...request, seconds })}\n`);
+  /** Milliseconds of each run of a case's twin within `seconds`. */
+  async time({ peer, device, dtype }: Case, seconds: number): Promise<number[]> {
+    this.child.stdin!.write(`${JSON.stringify({ ...peer, device, dtype, seconds })}\n`);
     const answer = await this.lines.next();
     if (answer.done) throw new Error("--torch: PyTorch ended before it answered");
     return JSON.parse(answer.value) as number[];

@@ -1,5 +1,5 @@
 import { AdamW, GPT, type GptConfig, scope, tensor } from "heed";
-import { type Case, expectClose } from "../case.js";
+import { type Case, expectClose, type Setting } from "../case.js";
 
 /** Numbers that do not repeat soon and need no library. */
 function tokens(count: number, vocabulary: number): Int32Array {
@@ -11,12 +11,12 @@ function tokens(count: number, vocabulary: number): Int32Array {
 }
 
 /** Forward, backward and AdamW over one batch, the loss read at the end. */
-function trainingStep(label: string, batch: number, config: GptConfig): Case {
+export function trainingStep(setting: Setting, label: string, batch: number, config: GptConfig): Case {
   const length = config.contextLength;
   return {
+    ...setting,
     name: "training step",
     shape: `${label}: B${batch} T${length}`,
-    dtype: "f32",
     work: { tokens: batch * length },
     peer: {
       name: "training_step",
@@ -28,10 +28,12 @@ function trainingStep(label: string, batch: number, config: GptConfig): Case {
       width: config.width,
     },
     prepare() {
-      const model = new GPT(config, { seed: 1 });
+      const { device, dtype } = setting;
+      const model = new GPT(config, { seed: 1, device });
+      model.dtype = dtype;
       const optimizer = new AdamW(model.namedParameters(), { lr: 3e-4, beta2: 0.95, weightDecay: 0.1 });
-      const ids = tensor(tokens(batch * length, config.vocabularySize), [batch, length]);
-      const targets = tensor(tokens(batch * length + 7, config.vocabularySize).slice(7), [batch, length]);
+      const ids = tensor(tokens(batch * length, config.vocabularySize), [batch, length], { device });
+      const targets = tensor(tokens(batch * length + 7, config.vocabularySize).slice(7), [batch, length], { device });
       const step = async (): Promise<number> => {
         using loss = scope(() => {
           const loss = model.loss(ids, targets);
@@ -63,20 +65,3 @@ function trainingStep(label: string, batch: number, config: GptConfig): Case {
     },
   };
 }
-
-export const trainingCases: Case[] = [
-  trainingStep("6 layers, 6 heads, 384 wide", 16, {
-    vocabularySize: 65,
-    contextLength: 256,
-    layers: 6,
-    heads: 6,
-    width: 384,
-  }),
-  trainingStep("1 layer, 6 heads, 384 wide", 4, {
-    vocabularySize: 65,
-    contextLength: 128,
-    layers: 1,
-    heads: 6,
-    width: 384,
-  }),
-];

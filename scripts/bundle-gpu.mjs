@@ -1,0 +1,71 @@
+// npm run bundle:gpu: packs what `test:gpu` and `bench:gpu` need into build/heed-gpu.tar.xz, for a machine that has a
+// card but neither npm nor a network nor a compiler: the built addon, dist/, the compiled benchmarks, the tests, the
+// packages they import and the Node.js binary. There:
+//
+//   tar xJf heed-gpu.tar.xz && cd heed-gpu
+//   HEED_TEST_CUDA=1 HEED_CUDA_DRIVER=libcuda.so.1 ./node node_modules/vitest/vitest.mjs run -t 'cuda|CUDA'
+//   ./node build/bench/main.js --device cuda --write
+import { spawnSync } from "node:child_process";
+import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = path.join(root, "build/heed-gpu");
+const archive = `${folder}.tar.xz`;
+const read = (file) => JSON.parse(readFileSync(path.join(root, file), "utf8"));
+
+/** The folders of packages in node_modules, those they depend on included. */
+function packageFolders(names) {
+  const { packages } = read("package-lock.json");
+  const found = new Set();
+  const visit = (name, from) => {
+    // As Node.js looks for it: in the package that asks, then outwards.
+    for (let base = from; ; base = base.slice(0, Math.max(0, base.lastIndexOf("/node_modules/")))) {
+      const place = `${base ? `${base}/` : ""}node_modules/${name}`;
+      if (packages[place]) {
+        // Of optional packages those of this platform are there.
+        if (found.has(place) || !existsSync(path.join(root, place))) return;
+        found.add(place);
+        const { dependencies, optionalDependencies, peerDependencies } = packages[place];
+        for (const next of Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies }))
+          visit(next, place);
+        return;
+      }
+      if (!base) return;
+    }
+  };
+  for (const name of names) visit(name, "");
+  return [...found];
+}
+
+const { dependencies } = read("package.json");
+const packages = packageFolders([...Object.keys(dependencies), "vitest", "tinybench", "fast-check"]);
+const files = [
+  "package.json",
+  "vitest.config.ts",
+  "tsconfig.json",
+  "lib",
+  "dist",
+  "test",
+  "native/core/ops.def",
+  "build/Release/heed.node",
+  "build/bench",
+  "bench/torch_peer.py",
+];
+rmSync(folder, { recursive: true, force: true });
+for (const file of [...files, ...packages]) {
+  if (!existsSync(path.join(root, file)))
+    throw new Error(`${file} is missing: run npm run build && npm run build:bench`);
+  mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
+  // Nested packages are entries of their own.
+  const filter = (from) =>
+    !packages.includes(file) || !/node_modules\/.*\/node_modules$/.test(path.relative(root, from));
+  cpSync(path.join(root, file), path.join(folder, file), { recursive: true, filter, dereference: true });
+}
+for (const name of ["docs", "bench/results"]) mkdirSync(path.join(folder, name), { recursive: true });
+copyFileSync(process.execPath, path.join(folder, "node"));
+const { status } = spawnSync("tar", ["cJf", archive, "-C", path.dirname(folder), "heed-gpu"], { stdio: "inherit" });
+if (status !== 0) throw new Error("tar failed");
+rmSync(folder, { recursive: true });
+console.log(`${path.relative(process.cwd(), archive)}: ${(statSync(archive).size / 2 ** 20).toFixed(1)} MiB`);
