@@ -24,6 +24,13 @@ export { detach, isRecording, noGrad, parameter } from "./autograd.js";
 // Operations
 export { type Activation, activate } from "./ops/activation.js";
 export { attention, type AttentionOptions, packedAttention } from "./ops/attention.js";
+export {
+  alibiSlopes,
+  type DocumentOptions,
+  documentRanges,
+  type MaskOptions,
+  prefixRanges,
+} from "./ops/attention-masks.js";
 export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
 export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";

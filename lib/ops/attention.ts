@@ -11,8 +11,25 @@ export interface AttentionOptions {
   causal?: boolean;
   /** [B]: sequence b has keys 0 to keyLengths[b] − 1. All of them unless given. */
   keyLengths?: IntTensor | null;
-  /** [B]: position among the keys of each sequence's first query; keyLengths[b] − Tq unless given. For `causal`. */
+  /**
+   * [B]: position among the keys of each sequence's first query; keyLengths[b] − Tq unless given. For `causal`, `window`
+   * and `slopes`.
+   */
   queryStarts?: IntTensor | null;
+  /** Query at position p sees keys after p − window and, unless causal, before p + window; 0, none, unless given. */
+  window?: number;
+  /**
+   * [B, Tq, 2]: query i of sequence b sees keys from keyRanges[b, i, 0] on, up to but without keyRanges[b, i, 1], as far
+   * as the other options let it. Bounds may lie beyond the keys. See `documentRanges` and `prefixRanges`.
+   */
+  keyRanges?: IntTensor | null;
+  /**
+   * f32 [H]: head h takes slopes[h] · |distance of query and key| off its scores (ALiBi, Press et al. 2022). They get no
+   * gradient. See `alibiSlopes`.
+   */
+  slopes?: FloatTensor | null;
+  /** Scores s become softcap · tanh(s / softcap) before the slopes (Gemma 2); 0, none, unless given. */
+  softcap?: number;
   /** Factor of the scores; 1/√D unless given. */
   scale?: number;
   /** Probability of dropping an attention weight; 0 unless given. */
@@ -20,6 +37,9 @@ export interface AttentionOptions {
   /** Of the dropout. */
   seed?: number;
 }
+
+/** Of f32, in which the kernels take numbers. */
+const largestFloat = 3.4028234663852886e38;
 
 /** Strided views of the operands as the kernels take them. */
 interface Operands {
@@ -37,21 +57,26 @@ function attend(
   views: (sources: FloatTensor[]) => Operands,
   options: AttentionOptions,
 ): FloatTensor {
-  const { causal = false, keyLengths = null, queryStarts = null, dropout = 0, seed = 0 } = options;
+  const { causal = false, window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
+  const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null } = options;
   const { q, k, v } = views(sources);
   const [batch, queries, heads, size] = q.shape as [number, number, number, number];
   const scale = options.scale ?? 1 / Math.sqrt(size);
+  checkInteger("attention", "window", window, 0);
+  checkNumber("attention", "softcap", softcap, 0, largestFloat);
   checkNumber("attention", "scale", scale);
   checkNumber("attention", "dropout", dropout, 0, 1);
   checkInteger("attention", "seed", seed, 0);
-  for (const [name, tensor] of [
-    ["keyLengths", keyLengths],
-    ["queryStarts", queryStarts],
+  for (const [name, tensor, dtype, shape] of [
+    ["keyLengths", keyLengths, "i32", [batch]],
+    ["queryStarts", queryStarts, "i32", [batch]],
+    ["keyRanges", keyRanges, "i32", [batch, queries, 2]],
+    ["slopes", slopes, "f32", [heads]],
   ] as const)
-    if (tensor) {
+    if (tensor !== null) {
       checkTensor("attention", name, tensor, q);
-      checkDType("attention", name, tensor, "i32");
-      checkShapeIs("attention", name, tensor, [batch]);
+      checkDType("attention", name, tensor, dtype);
+      checkShapeIs("attention", name, tensor, shape);
     }
   const device = q.device;
   const out: FloatTensor = allocate([batch, queries, heads, size], q.dtype, device);
@@ -64,14 +89,19 @@ function attend(
     v.handle,
     keyLengths?.handle ?? null,
     queryStarts?.handle ?? null,
+    keyRanges?.handle ?? null,
+    slopes?.handle ?? null,
     causal,
+    window,
+    softcap,
     scale,
     dropout,
     seed,
   );
   disposeAll({ q, k, v });
   if (lse) {
-    const saved: Record<string, FloatTensor | IntTensor | null> = { out, lse, keyLengths, queryStarts };
+    const masks = { keyLengths, queryStarts, keyRanges, slopes };
+    const saved: Record<string, FloatTensor | IntTensor | null> = { out, lse, ...masks };
     sources.forEach((source, i) => (saved[`source${i}`] = source));
     record("attention", out, sources, saved, ({ dout, needs, gradient, pass, saved }) => {
       const inputs = sources.map((_, i) => saved[`source${i}`] as FloatTensor);
@@ -97,7 +127,11 @@ function attend(
         saved.lse!.handle,
         saved.keyLengths?.handle ?? null,
         saved.queryStarts?.handle ?? null,
+        saved.keyRanges?.handle ?? null,
+        saved.slopes?.handle ?? null,
         causal,
+        window,
+        softcap,
         scale,
         dropout,
         seed,

@@ -19,6 +19,22 @@ struct Case {
   float scale = NAN;  // NaN: 1/sqrt(D)
   float spread = 1;   // q, k and v are from mean ± spread
   float mean = 0;
+  int64_t window = 0;
+  std::vector<int32_t> ranges = {};  // [B, Tq, 2]
+  std::vector<float> slopes = {};    // [H]
+  float softcap = 0;
+
+  bool sees(int64_t b, int64_t i, int64_t j) const {
+    const int64_t p = position(b, i);
+    if (j >= (lengths.empty() ? Tk : lengths[b])) return false;
+    if (causal && j > p) return false;
+    if (window > 0 && std::llabs(p - j) >= window) return false;  // causal: what is later is hidden above
+    return ranges.empty() || (j >= ranges[2 * (b * Tq + i)] && j < ranges[2 * (b * Tq + i) + 1]);
+  }
+  int64_t position(int64_t b, int64_t i) const {
+    const int64_t length = lengths.empty() ? Tk : lengths[b];
+    return (starts.empty() ? length - Tq : starts[b]) + i;
+  }
 };
 
 // f32 memory behind a [B, T, heads, D] view; `columns` wider than heads · D makes it a part of packed rows.
@@ -101,27 +117,38 @@ constexpr int64_t kSeed = 0x123456789abcdef;
 
 Expected reference(const Case& c, float scale, const Triple& in, const Heads& dout) {
   Expected e(c);
-  std::vector<double> p(c.Tk), kept(c.Tk), dp(c.Tk), dp_magnitude(c.Tk);
+  std::vector<double> p(c.Tk), slope(c.Tk), kept(c.Tk), dp(c.Tk), dp_magnitude(c.Tk);
   for (int64_t b = 0; b < c.B; b++)
     for (int64_t h = 0; h < c.H; h++)
       for (int64_t i = 0; i < c.Tq; i++) {
         const int64_t g = h / (c.H / c.Hkv), row = (b * c.H + h) * c.Tq + i;
-        const int64_t length = c.lengths.empty() ? c.Tk : c.lengths[b];
-        const int64_t start = c.starts.empty() ? length - c.Tq : c.starts[b];
         const int64_t query = ((b * c.Tq + i) * c.H + h) * c.D;
         const auto key = [&](int64_t j) { return ((b * c.Tk + j) * c.Hkv + g) * c.D; };
 
         double max = -INFINITY, sum = 0;
         for (int64_t j = 0; j < c.Tk; j++) {
           p[j] = -INFINITY;
-          if (j >= length || (c.causal && j > start + i)) continue;
+          if (!c.sees(b, i, j)) continue;
           Sums score(1);
           for (int64_t d = 0; d < c.D; d++) {
             const double term = static_cast<double>(in.q.at(b, i, h, d)) * in.k.at(b, j, g, d) * scale;
             score.add(0, term, std::fabs(term));
           }
           p[j] = score.value[0];
-          e.score_magnitude = std::fmax(e.score_magnitude, score.magnitude[0]);
+          double magnitude = score.magnitude[0];
+          slope[j] = 1;
+          if (c.softcap > 0) {
+            const double t = std::tanh(p[j] / c.softcap);
+            p[j] = c.softcap * t;
+            slope[j] = 1 - t * t;
+            magnitude += c.softcap;  // a few roundings of a value of up to that
+          }
+          if (!c.slopes.empty()) {
+            const double bias = c.slopes[h] * static_cast<double>(std::llabs(c.position(b, i) - j));
+            p[j] -= bias;
+            magnitude += bias;
+          }
+          e.score_magnitude = std::fmax(e.score_magnitude, magnitude);
           max = std::fmax(max, p[j]);
         }
         for (int64_t j = 0; j < c.Tk; j++) sum += p[j] = p[j] == -INFINITY ? 0 : std::exp(p[j] - max);
@@ -145,7 +172,7 @@ Expected reference(const Case& c, float scale, const Triple& in, const Heads& do
         }
         for (int64_t j = 0; j < c.Tk; j++)
           for (int64_t d = 0; d < c.D; d++) {
-            const double ds = p[j] * (dp[j] - delta) * scale;
+            const double ds = p[j] * (dp[j] - delta) * slope[j] * scale;
             const double magnitude = p[j] * (dp_magnitude[j] + delta_magnitude) * std::fabs(scale);
             const double q = in.q.at(b, i, h, d), k = in.k.at(b, j, g, d);
             e.dq.add(query + d, ds * k, magnitude * std::fabs(k));
@@ -167,12 +194,16 @@ struct Run {
         dout(c.B, c.Tq, c.H, c.D, c.layout),
         lse({c.B, c.H, c.Tq}),
         lengths({c.B}),
-        starts({c.B}) {
+        starts({c.B}),
+        ranges({c.B, c.Tq, 2}),
+        slopes({c.H}) {
     Random random(seed);
     for (const Heads* x : {&in.q, &in.k, &in.v}) x->fill(random, c.mean, c.spread);
     dout.fill(random, 0, 1);
     for (size_t b = 0; b < c.lengths.size(); b++) lengths[b] = c.lengths[b];
     for (size_t b = 0; b < c.starts.size(); b++) starts[b] = c.starts[b];
+    for (size_t i = 0; i < c.ranges.size(); i++) ranges[i] = c.ranges[i];
+    for (size_t h = 0; h < c.slopes.size(); h++) slopes[h] = c.slopes[h];
   }
 
   void execute(Stream& stream, const Ops& ops) {
@@ -180,12 +211,14 @@ struct Run {
     for (int64_t i = 0; i < lse.size; i++) lse[i] = NAN;
     const TensorView* key_lengths = c.lengths.empty() ? nullptr : &lengths;
     const TensorView* query_starts = c.starts.empty() ? nullptr : &starts;
-    ops.attention_forward(stream, out.view, &lse, in.q.view, in.k.view, in.v.view, key_lengths, query_starts, c.causal,
-                          scale, c.p, kSeed);
-    ops.attention_forward(stream, inference.view, nullptr, in.q.view, in.k.view, in.v.view, key_lengths, query_starts,
-                          c.causal, scale, c.p, kSeed);
+    const TensorView* key_ranges = c.ranges.empty() ? nullptr : &ranges;
+    const TensorView* head_slopes = c.slopes.empty() ? nullptr : &slopes;
+    for (const Heads* o : {&out, &inference})
+      ops.attention_forward(stream, o->view, o == &out ? &lse : nullptr, in.q.view, in.k.view, in.v.view, key_lengths,
+                            query_starts, key_ranges, head_slopes, c.causal, c.window, c.softcap, scale, c.p, kSeed);
     ops.attention_backward(stream, grads.q.view, grads.k.view, grads.v.view, dout.view, in.q.view, in.k.view, in.v.view,
-                           out.view, lse, key_lengths, query_starts, c.causal, scale, c.p, kSeed);
+                           out.view, lse, key_lengths, query_starts, key_ranges, head_slopes, c.causal, c.window,
+                           c.softcap, scale, c.p, kSeed);
     const std::string error = synchronize(stream);
     if (!error.empty()) report("failed on the device: %s", error.c_str());
   }
@@ -195,7 +228,8 @@ struct Run {
   Triple in, grads;
   Heads out, inference, dout;  // inference: out of a forward that keeps no lse, which takes other ways
   Array<float> lse;
-  Array<int32_t> lengths, starts;
+  Array<int32_t> lengths, starts, ranges;
+  Array<float> slopes;
 };
 
 // With eps = 2^-24, the rounding of f32, and rounding errors that add up as the square root of their number: a score is
@@ -374,29 +408,173 @@ TEST(attention_passes_nan_on) {
   }
 }
 
+// Sizes that end within tiles and vectors, windows from a key to more than there are.
+TEST(attention_windows) {
+  for (const bool causal : {false, true})
+    for (const int64_t window : {1, 2, 15, 17, 64, 65, 100, 1000}) {
+      for (const auto& [Tq, Tk] : {std::pair<int64_t, int64_t>{1, 300}, {5, 131}, {150, 150}, {67, 200}, {200, 67}}) {
+        Case c{1, Tq, Tk, 2, 1, 19, causal};
+        c.window = window;
+        expect_sizes(stream, ops, c);
+      }
+      Case c{3, 70, 90, 4, 2, 8, causal, {90, 0, 67}, {20, 5, -40}};
+      c.window = window;
+      expect_case(stream, ops, "window and starts", c);
+      c.p = 0.3f;
+      expect_case(stream, ops, "window and dropout", c);
+    }
+  // Sums of positions and windows that overflow.
+  for (const int64_t window : {INT64_MAX, int64_t{INT32_MAX}}) {
+    Case c{2, 5, 40, 2, 2, 8, false, {}, {INT32_MAX, INT32_MIN}};
+    c.window = window;
+    expect_case(stream, ops, "the largest window", c);
+  }
+}
+
+// A query's keys in every way that intervals can lie: inside of each other, apart, empty, beyond the keys.
+std::vector<int32_t> random_ranges(const Case& c, uint64_t seed) {
+  Random random(seed);
+  const auto bound = [&] { return static_cast<int32_t>(random.uniform(-20, static_cast<float>(c.Tk + 20))); };
+  std::vector<int32_t> ranges;
+  for (int64_t i = 0; i < c.B * c.Tq; i++) {
+    ranges.push_back(bound());
+    ranges.push_back(bound());
+  }
+  return ranges;
+}
+
+// Documents of the given lengths, over and over.
+std::vector<int32_t> document_ranges(const Case& c, const std::vector<int32_t>& lengths) {
+  std::vector<int32_t> ranges;
+  for (int64_t b = 0; b < c.B; b++) {
+    size_t document = static_cast<size_t>(b);
+    for (int32_t i = 0, begin = 0, end = lengths[document % lengths.size()]; i < c.Tq; i++) {
+      if (i == end) {
+        begin = end;
+        end += lengths[++document % lengths.size()];
+      }
+      ranges.push_back(begin);
+      ranges.push_back(end);
+    }
+  }
+  return ranges;
+}
+
+TEST(attention_key_ranges) {
+  for (const bool causal : {false, true}) {
+    for (const auto& [Tq, Tk] : {std::pair<int64_t, int64_t>{1, 300}, {3, 1100}, {70, 70}, {150, 200}, {33, 700}})
+      for (const auto& [H, Hkv] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}}) {
+        Case c{2, Tq, Tk, H, Hkv, 12, causal};
+        c.ranges = random_ranges(c, 3);
+        expect_case(stream, ops, "random ranges", c);
+        c.lengths = {static_cast<int32_t>(Tk), static_cast<int32_t>(Tk / 3)};
+        c.window = 40;
+        c.p = 0.2f;
+        expect_case(stream, ops, "random ranges, lengths, a window and dropout", c);
+      }
+    for (const int64_t T : {40, 200}) {
+      Case c{2, T, T, 4, 2, 24, causal};
+      for (const auto& lengths : {std::vector<int32_t>{1, 30, 7, 64}, {100, 3}, {16}}) {
+        c.ranges = document_ranges(c, lengths);
+        expect_case(stream, ops, "documents", c);
+      }
+    }
+    Case c{2, 130, 130, 2, 2, 8, causal};
+    for (int32_t b = 0; b < 2; b++)
+      for (int32_t i = 0; i < 130; i++) {  // a prefix of 50 or 90 keys
+        c.ranges.push_back(0);
+        c.ranges.push_back(std::max(50 + 40 * b, i + 1));
+      }
+    expect_case(stream, ops, "prefix", c);
+    c.ranges.assign(2 * 2 * 130, 7);
+    expect_case(stream, ops, "empty ranges", c);
+    for (size_t i = 0; i < c.ranges.size(); i += 2) {
+      c.ranges[i] = INT32_MIN;
+      c.ranges[i + 1] = INT32_MAX;
+    }
+    expect_case(stream, ops, "endless ranges", c);
+  }
+}
+
+TEST(attention_slopes_and_softcap) {
+  for (const bool causal : {false, true})
+    for (const int64_t Tq : {1, 4, 90}) {
+      for (const float softcap : {0.5f, 3.0f, 50.0f}) {
+        Case c{2, Tq, 90, 4, 2, 16, causal, {90, 33}, {}, 0, Layout::plain, NAN, 2};
+        c.softcap = softcap;
+        expect_case(stream, ops, "softcap", c);
+      }
+      Case c{2, Tq, 90, 4, 2, 16, causal};
+      c.slopes = {0.5f, 0.0625f, 0, 2};
+      expect_case(stream, ops, "slopes", c);
+      c.slopes = {0.01f, 0.02f, 0.03f, -0.04f};
+      c.lengths = {77, 90};
+      c.starts = {3, -40};
+      expect_case(stream, ops, "slopes and starts", c);
+      c.softcap = 1.5f;
+      c.window = 21;
+      c.p = 0.2f;
+      c.ranges = random_ranges(c, 4);
+      expect_case(stream, ops, "everything", c);
+    }
+  // Splits of the keys, and distances of which the softmax leaves next to nothing.
+  for (const int64_t Tq : {1, 3, 20}) {
+    Case c{1, Tq, 1300, 2, 1, 24, true};
+    c.slopes = {0.001f, 4};
+    c.softcap = 2;
+    expect_case(stream, ops, "split, slopes and softcap", c);
+    c.window = 600;
+    expect_case(stream, ops, "split, slopes, softcap and window", c);
+  }
+}
+
+// What no query sees may be anything: a tile is not read where none of its queries sees it.
+TEST(attention_reads_nothing_beyond_the_window) {
+  for (const int64_t Tq : {1, 3, 200}) {
+    Case c{1, Tq, 700, 2, 1, 20, true, {}, {500}};
+    c.window = 30;
+    Run clean(c), dirty(c);
+    for (int64_t j = 0; j < c.Tk; j++)
+      if (j <= 500 - 30 || j > 500 + Tq)
+        for (int64_t d = 0; d < c.D; d++) dirty.in.k.at(0, j, 0, d) = dirty.in.v.at(0, j, 0, d) = NAN;
+    clean.execute(stream, ops);
+    dirty.execute(stream, ops);
+    EXPECT(clean.out.values() == dirty.out.values());
+    EXPECT(clean.inference.values() == dirty.inference.values());
+    EXPECT(clean.grads.q.values() == dirty.grads.q.values());
+    EXPECT(clean.grads.k.values() == dirty.grads.k.values());
+    EXPECT(clean.grads.v.values() == dirty.grads.v.values());
+  }
+}
+
 // The number of threads chooses between one pass and two in backward; results are the same to the bit.
+void expect_same_on_all_threads(Stream& stream, const Ops& ops, const Case& c) {
+  cpu::set_thread_count(1);
+  Run one(c);
+  one.execute(stream, ops);
+  for (const int threads : {2, 3, 5, 16}) {
+    cpu::set_thread_count(threads);
+    Run many(c);
+    many.execute(stream, ops);
+    EXPECT(one.out.values() == many.out.values());
+    EXPECT(one.inference.values() == many.inference.values());
+    for (int64_t i = 0; i < one.lse.size; i++) EXPECT(one.lse[i] == many.lse[i]);
+    EXPECT(one.grads.q.values() == many.grads.q.values());
+    EXPECT(one.grads.k.values() == many.grads.k.values());
+    EXPECT(one.grads.v.values() == many.grads.v.values());
+  }
+}
+
 TEST(attention_threads) {
   const int before = cpu::thread_count();
-  const Case cases[] = {{1, 300, 300, 2, 2, 33, true, {}, {}, 0.1f},
-                        {1, 130, 200, 6, 3, 64, false, {190}},
-                        {2, 1, 900, 2, 2, 64, true},
-                        {1, 12, 1300, 4, 1, 64, true}};
-  for (const Case& c : cases) {
-    cpu::set_thread_count(1);
-    Run one(c);
-    one.execute(stream, ops);
-    for (const int threads : {2, 3, 5, 16}) {
-      cpu::set_thread_count(threads);
-      Run many(c);
-      many.execute(stream, ops);
-      EXPECT(one.out.values() == many.out.values());
-      EXPECT(one.inference.values() == many.inference.values());
-      EXPECT(std::vector<float>(&one.lse[0], &one.lse[0] + one.lse.size) ==
-             std::vector<float>(&many.lse[0], &many.lse[0] + many.lse.size));
-      EXPECT(one.grads.q.values() == many.grads.q.values());
-      EXPECT(one.grads.k.values() == many.grads.k.values());
-      EXPECT(one.grads.v.values() == many.grads.v.values());
-    }
+  for (Case c : {Case{1, 300, 300, 2, 2, 33, true, {}, {}, 0.1f}, Case{1, 130, 200, 6, 3, 64, false, {190}},
+                 Case{2, 1, 900, 2, 2, 64, true}, Case{1, 12, 1300, 4, 1, 64, true}}) {
+    expect_same_on_all_threads(stream, ops, c);
+    c.window = 100;
+    c.softcap = 2;
+    expect_same_on_all_threads(stream, ops, c);
+    c.ranges = random_ranges(c, 5);
+    expect_same_on_all_threads(stream, ops, c);
   }
   cpu::set_thread_count(before);
 }
@@ -414,7 +592,7 @@ TEST(attention_empty) {
 
 TEST(attention_errors) {
   Run run({2, 5, 7, 4, 2, 8, true});
-  const Array<int32_t> three({3}), matrix({2, 1}), ids({2, 5, 4, 8});
+  const Array<int32_t> three({3}), matrix({2, 1}), ids({2, 5, 4, 8}), bounds({2, 5, 2});
   const Array<float> floats({2}), flat({2, 5, 32}), lse_t({2, 5, 4}), other({2, 5, 4, 9}), heads({2, 7, 3, 8}),
       none({2, 5, 4, 0}), none_k({2, 7, 2, 0}), shorter({2, 6, 2, 8});
   TensorView spread = run.in.q.view, wide_lse = run.lse, wide_lengths = run.lengths;
@@ -422,7 +600,9 @@ TEST(attention_errors) {
   wide_lse.strides[2] = 2;
   wide_lengths.strides[0] = 2;
   const auto forward = [&](In out, OptOut lse, In q, In k, In v, OptIn lengths, OptIn starts, float scale, float p) {
-    return error_of([&] { ops.attention_forward(stream, out, lse, q, k, v, lengths, starts, true, scale, p, 0); });
+    return error_of([&] {
+      ops.attention_forward(stream, out, lse, q, k, v, lengths, starts, nullptr, nullptr, true, 0, 0, scale, p, 0);
+    });
   };
   const TensorView &q = run.in.q.view, &k = run.in.k.view, &v = run.in.v.view, &out = run.out.view;
   const std::string f = "attention_forward: ";
@@ -463,6 +643,26 @@ TEST(attention_errors) {
          "ERR_SHAPE: " + f + "expected lse of shape [2, 4, 5], got [2, 5, 4]");
   EXPECT(forward(out, &wide_lse, q, k, v, nullptr, nullptr, 1, 0) ==
          "ERR_SHAPE: " + f + "expected lse to be contiguous, got a strided view of shape [2, 4, 5]");
+  const auto masked = [&](OptIn ranges, OptIn slopes, int64_t window, float softcap) {
+    return error_of([&] {
+      ops.attention_forward(stream, out, nullptr, q, k, v, nullptr, nullptr, ranges, slopes, true, window, softcap, 1,
+                            0, 0);
+    });
+  };
+  const Array<float> four({4}), float_bounds({2, 5, 2});
+  TensorView wide_bounds = bounds;
+  wide_bounds.strides[1] = 4;
+  EXPECT(masked(&bounds, &four, 3, 1) == "");
+  EXPECT(masked(&float_bounds, nullptr, 0, 0) == "ERR_DTYPE: " + f + "expected key_ranges of dtype i32, got f32");
+  EXPECT(masked(&matrix, nullptr, 0, 0) == "ERR_SHAPE: " + f + "expected key_ranges of shape [2, 5, 2], got [2, 1]");
+  EXPECT(masked(&wide_bounds, nullptr, 0, 0) ==
+         "ERR_SHAPE: " + f + "expected key_ranges to be contiguous, got a strided view of shape [2, 5, 2]");
+  EXPECT(masked(nullptr, &three, 0, 0) == "ERR_DTYPE: " + f + "expected slopes of dtype f32, got i32");
+  EXPECT(masked(nullptr, &floats, 0, 0) == "ERR_SHAPE: " + f + "expected slopes of shape [4], got [2]");
+  EXPECT(masked(nullptr, nullptr, -1, 0) == "ERR_RANGE: " + f + "expected a window of at least 0, got -1");
+  for (const float softcap : {-1.0f, INFINITY, NAN})
+    EXPECT(masked(nullptr, nullptr, 0, softcap).find("ERR_RANGE: " + f + "expected a finite softcap of at least 0") ==
+           0);
   TensorView endless = k;
   endless.shape[1] = int64_t{1} << 40;
   endless.strides[1] = 0;
@@ -470,8 +670,10 @@ TEST(attention_errors) {
          "ERR_SHAPE: " + f + "expected at most 2147483647 keys, got 1099511627776");
 
   const auto backward = [&](In dq, In dk, In dv, In dout, In o, In lse) {
-    return error_of(
-        [&] { ops.attention_backward(stream, dq, dk, dv, dout, q, k, v, o, lse, nullptr, nullptr, true, 1, 0, 0); });
+    return error_of([&] {
+      ops.attention_backward(stream, dq, dk, dv, dout, q, k, v, o, lse, nullptr, nullptr, nullptr, nullptr, true, 0, 0,
+                             1, 0, 0);
+    });
   };
   const TensorView &dq = run.grads.q.view, &dk = run.grads.k.view, &dv = run.grads.v.view, &dout = run.dout.view;
   EXPECT(backward(dq, dk, dv, dout, out, run.lse) == "");
@@ -492,10 +694,11 @@ TEST(attention_lengths_out_of_range) {
     char expected[120];
     std::snprintf(expected, sizeof expected, "expected key_lengths from 0 to 7, got %d", length);
     ops.attention_forward(stream, run.out.view, &run.lse, run.in.q.view, run.in.k.view, run.in.v.view, &run.lengths,
-                          nullptr, true, 1, 0, 0);
+                          nullptr, nullptr, nullptr, true, 0, 0, 1, 0, 0);
     EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_forward: ") + expected);
     ops.attention_backward(stream, run.grads.q.view, run.grads.k.view, run.grads.v.view, run.dout.view, run.in.q.view,
-                           run.in.k.view, run.in.v.view, run.out.view, run.lse, &run.lengths, nullptr, true, 1, 0, 0);
+                           run.in.k.view, run.in.v.view, run.out.view, run.lse, &run.lengths, nullptr, nullptr, nullptr,
+                           true, 0, 0, 1, 0, 0);
     EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_backward: ") + expected);
     for (const Heads* x : {&run.out, &run.grads.q, &run.grads.k, &run.grads.v})
       x->for_each([](float& value) { EXPECT(std::isnan(value)); });

@@ -6,61 +6,24 @@ import { mul } from "../../lib/ops/binary.js";
 import { reshape, transpose } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
 import { tensor, zeros } from "../../lib/tensor.js";
-import type { Device } from "../../lib/device.js";
+import {
+  inputsOf,
+  ints,
+  largeHeads,
+  reference,
+  roundings,
+  type Sizes,
+  tolerance,
+  type Visible,
+} from "../support/attention.js";
 import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
-import { dot, generate, type Nd, nd, normal } from "../support/nd.js";
+import { generate, type Nd, nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
 import { devicesTested, targets } from "../support/targets.js";
 
-const random = new Random(10);
-
-/** [B, Tq, Tk, H, Hkv, D] */
-type Sizes = [number, number, number, number, number, number];
-interface Visible {
-  causal?: boolean;
-  keyLengths?: number[];
-  queryStarts?: number[];
-}
-
-/** The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). */
-function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
-  const [B, Tq, H, D] = q.shape as [number, number, number, number];
-  const [, Tk, Hkv] = k.shape as [number, number, number];
-  const factor = scale ?? 1 / Math.sqrt(D);
-  const data = new Float64Array(q.data.length);
-  for (let b = 0; b < B; b++)
-    for (let h = 0; h < H; h++)
-      for (let i = 0; i < Tq; i++) {
-        const length = visible.keyLengths?.[b] ?? Tk;
-        const start = visible.queryStarts?.[b] ?? length - Tq;
-        const keys = visible.causal ? Math.min(length, start + i + 1) : length;
-        const row = (x: Nd, t: number, heads: number, head: number): Float64Array =>
-          x.data.subarray(((b * x.shape[1]! + t) * heads + head) * D, ((b * x.shape[1]! + t) * heads + head + 1) * D);
-        const kv = Math.floor((h * Hkv) / H);
-        const query = row(q, i, H, h);
-        const scores = Array.from({ length: Math.max(0, keys) }, (_, j) => factor * dot(query, row(k, j, Hkv, kv)));
-        const highest = Math.max(...scores);
-        const exps = scores.map((s) => Math.exp(s - highest));
-        const total = exps.reduce((a, b) => a + b, 0);
-        exps.forEach((e, j) => {
-          const weight = (e / total) * (mask?.data[((b * H + h) * Tq + i) * Tk + j] ?? 1);
-          const value = row(v, j, Hkv, kv);
-          for (let d = 0; d < D; d++) data[((b * Tq + i) * H + h) * D + d]! += weight * value[d]!;
-        });
-      }
-  return { shape: q.shape, data };
-}
-
-const inputsOf = ([B, Tq, Tk, H, Hkv, D]: Sizes) => ({
-  q: normal(random, [B, Tq, H, D]),
-  k: normal(random, [B, Tk, Hkv, D]),
-  v: normal(random, [B, Tk, Hkv, D]),
-});
-
-const ints = (values: number[] | undefined, device: Device) =>
-  values ? tensor(Int32Array.from(values), [values.length], { device }) : null;
+const random = new Random(11);
 
 const cases: [Sizes, Visible][] = [
   [[1, 1, 1, 1, 1, 1], {}],
@@ -103,17 +66,6 @@ const tiles: [Sizes, Visible][] = [
   [[1, 66, 5, 1, 1, 256], {}],
   [[1, 5, 9, 2, 1, 260], { causal: true }],
 ];
-
-// Scores are sums of D products, of a few units, so that their exponentials are off by some 5 u relatively; then up to
-// 257 weighted values are added. Gradients subtract Σ dout·out; their terms, of about 1, cancel.
-const tolerance = { out: { relative: 8, absolute: 8 }, grad: { relative: 8, absolute: 24, scale: 1 } };
-
-// Weights are rounded before they multiply the values, and so are their gradients before they multiply keys and queries;
-// backward takes the rounded output. Sums of about 1 of such terms.
-const roundings = { out: { relative: 1, absolute: 2 }, grad: { relative: 2, absolute: 4, scale: 1 } };
-
-// Rounding a sum of D products errs like √D: by twice as much at 256 as at the 64 that the above is for.
-const largeHeads = { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } };
 
 const partly = ([, { keyLengths, queryStarts }]: (typeof cases)[number]): boolean => !!(keyLengths ?? queryStarts);
 

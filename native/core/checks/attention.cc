@@ -21,10 +21,10 @@ void expect_heads(const char* op, const char* name, const TensorView& x, int64_t
   expect_contiguous_heads(op, name, x);
 }
 
-void expect_per_sequence(const char* op, const char* name, const TensorView* x, int64_t B) {
+void expect_optional(const char* op, const char* name, OptIn x, DType dtype, std::initializer_list<int64_t> shape) {
   if (!x) return;
-  expect_dtype(op, name, *x, DType::i32);
-  expect_shape(op, name, *x, {B});
+  expect_dtype(op, name, *x, dtype);
+  expect_shape(op, name, *x, shape);
   expect_contiguous(op, name, *x);
 }
 
@@ -43,8 +43,7 @@ void expect_lse(const char* op, const TensorView& lse, const AttentionSizes& siz
   expect_shape(op, "lse", lse, {sizes.B, sizes.H, sizes.Tq});
 }
 
-AttentionSizes check_attention(const char* op, In q, In k, In v, OptIn key_lengths, OptIn query_starts, float scale,
-                               float dropout_p) {
+AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
   expect_rank(op, "q", q, 4);
   expect_rank(op, "k", k, 4);
   expect_float(op, "q", q);
@@ -58,11 +57,17 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, OptIn key_lengt
   if (sizes.Hkv < 1 || sizes.H % sizes.Hkv != 0)
     fail(Code::shape, "%s: expected a number of query heads divisible by the %lld key heads, got %lld", op,
          static_cast<long long>(sizes.Hkv), static_cast<long long>(sizes.H));
-  expect_per_sequence(op, "key_lengths", key_lengths, sizes.B);
-  expect_per_sequence(op, "query_starts", query_starts, sizes.B);
-  if (!std::isfinite(scale)) fail(Code::range, "%s: expected a finite scale, got %g", op, scale);
-  if (!(dropout_p >= 0 && dropout_p <= 1))
-    fail(Code::range, "%s: expected dropout_p from 0 to 1, got %g", op, dropout_p);
+  expect_optional(op, "key_lengths", options.key_lengths, DType::i32, {sizes.B});
+  expect_optional(op, "query_starts", options.query_starts, DType::i32, {sizes.B});
+  expect_optional(op, "key_ranges", options.key_ranges, DType::i32, {sizes.B, sizes.Tq, 2});
+  expect_optional(op, "slopes", options.slopes, DType::f32, {sizes.H});
+  if (options.window < 0)
+    fail(Code::range, "%s: expected a window of at least 0, got %lld", op, static_cast<long long>(options.window));
+  if (!(std::isfinite(options.softcap) && options.softcap >= 0))
+    fail(Code::range, "%s: expected a finite softcap of at least 0, got %g", op, options.softcap);
+  if (!std::isfinite(options.scale)) fail(Code::range, "%s: expected a finite scale, got %g", op, options.scale);
+  if (!(options.dropout_p >= 0 && options.dropout_p <= 1))
+    fail(Code::range, "%s: expected dropout_p from 0 to 1, got %g", op, options.dropout_p);
   return sizes;
 }
 
@@ -78,7 +83,7 @@ void check_cache_write(const char* op, Out cache, In values, OptIn starts) {
          static_cast<long long>(T));
   expect_contiguous_heads(op, "cache", cache);
   expect_contiguous_heads(op, "values", values);
-  expect_per_sequence(op, "starts", starts, B);
+  expect_optional(op, "starts", starts, DType::i32, {B});
 }
 
 }  // namespace heed

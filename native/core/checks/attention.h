@@ -9,9 +9,17 @@ struct AttentionSizes {
   int64_t B, Tq, Tk, H, Hkv, D;
 };
 
+// What an attention does beyond its operands; ops.def has the meaning.
+struct AttentionOptions {
+  OptIn key_lengths, query_starts, key_ranges, slopes;
+  bool causal;
+  int64_t window;
+  float softcap, scale, dropout_p;
+  int64_t seed;
+};
+
 // q [B, Tq, H, D], k and v [B, Tk, Hkv, D] and what goes with them.
-AttentionSizes check_attention(const char* op, In q, In k, In v, OptIn key_lengths, OptIn query_starts, float scale,
-                               float dropout_p);
+AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options);
 // A further tensor of q's shape, or of k's, and of their dtype.
 void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);
 void expect_keys(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);

@@ -1,6 +1,7 @@
-// attention_forward: out = dropout(softmax(scale · q k^T + mask)) v, with lse, the natural log of Σ exp of each row's
-// scaled scores. FlashAttention-2 (Dao 2023): key tiles one after another, the softmax kept online (running maximum
-// m and sum l, the output rescaled when m grows), so that no [Tq, Tk] matrix exists.
+// attention_forward: out = dropout(softmax(scores + mask)) v, with lse, the natural log of Σ exp of each row's scores,
+// which are scale · q k^T, capped and biased as ops.def says. FlashAttention-2 (Dao 2023): key tiles one after another,
+// the softmax kept online (running maximum m and sum l, the output rescaled when m grows), so that no [Tq, Tk] matrix
+// exists. Tiles that no query of a block sees are skipped.
 //
 // Parallel over groups of heads that share keys, blocks of their query rows and, where those are too few, splits of the
 // keys; a split's o, m and l are combined at the end (Flash-Decoding). Splits depend on shapes only, so results do not
@@ -53,28 +54,34 @@ int64_t block_scratch(const Attention& a) {
 
 // The softmax of a tile of scores, in place: p = e^(s - m). Updates m and l and sets alpha, by which what was summed
 // under the old maximum is to be multiplied; returns whether any of that is not 1.
-bool online_softmax(const Stair& stair, int64_t vectors, const int32_t* visible, int64_t begin, float* tile, float* m,
-                    float* l, float* alpha) {
+bool online_softmax(const TileMask& mask, const BlockMask& block, int64_t begin, float* tile, float* m, float* l,
+                    float* alpha) {
   const vf minus_infinity = set1(-INFINITY);
   float change = 0;
-  for (int64_t c = 0; c < vectors; c++) {
+  for (int64_t c = 0; c < mask.vectors; c++) {
+    const KeySpan any = mask.any[c], all = mask.all[c];
+    if (any.empty()) {
+      store(alpha + c * kWidth, set1(1));
+      continue;
+    }
     float* column = tile + c * kWidth;
     const vf old_max = load(m + c * kWidth);
     vf new_max = old_max;
-    for (int64_t j = 0; j < stair.all[c]; j++) new_max = vmax(new_max, load(column + j * kBlockQueries));
-    for (int64_t j = stair.all[c]; j < stair.any[c]; j++) {
-      vi seen;
-      __builtin_memcpy(&seen, visible + c * kWidth, sizeof seen);
-      const vf s =
-          select(seen > set1i(static_cast<int32_t>(begin + j)), load(column + j * kBlockQueries), minus_infinity);
-      store(column + j * kBlockQueries, s);
-      new_max = vmax(new_max, s);
-    }
+    const auto hide = [&](int64_t from, int64_t to) {
+      for (int64_t j = from; j < to; j++) {
+        const vf s = select(block.sees(c, begin + j), load(column + j * kBlockQueries), minus_infinity);
+        store(column + j * kBlockQueries, s);
+        new_max = vmax(new_max, s);
+      }
+    };
+    hide(any.begin, all.begin);
+    for (int64_t j = all.begin; j < all.end; j++) new_max = vmax(new_max, load(column + j * kBlockQueries));
+    hide(all.end, any.end);
     // A row that has seen no key yet: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
     const vf base = select(new_max == minus_infinity, vf{}, new_max);
     const vf factor = exp_nonpositive(old_max - base);
     vf sum = load(l + c * kWidth) * factor;
-    for (int64_t j = 0; j < stair.any[c]; j++) {
+    for (int64_t j = any.begin; j < any.end; j++) {
       const vf p = exp_nonpositive(load(column + j * kBlockQueries) - base);
       store(column + j * kBlockQueries, p);
       sum += p;
@@ -95,44 +102,46 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   float* o = scratch.take(a.D * kBlockQueries);
   float* tile = scratch.take(kBlockKeys * kBlockQueries);
   float m[kBlockQueries], l[kBlockQueries], alpha[kBlockQueries];
-  int32_t visible[kBlockQueries];
   uint64_t draws[kBlockQueries];
   const float* rows[kBlockQueries];
   for (int64_t i = 0; i < vectors * kWidth; i++) {
     const int64_t r = first + min_of(i, n - 1);  // lanes that are left over repeat the last row
     rows[i] = a.query_row(a.q, b, g, r);
-    visible[i] = static_cast<int32_t>(a.visible(b, r));
     draws[i] = a.first_draw(b, g, r);
     m[i] = -INFINITY;
     l[i] = 0;
   }
+  const BlockMask block(a, b, first, n);
+  const ScoreShape shape(a, b, g, first, n);
   pack_transposed(q, rows, n, a.D, a.scale);
   for (int64_t d = 0; d < a.D; d++)
     __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
 
-  const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, visible[n - 1]);
-  for (int64_t begin = split * f.split_keys; begin < end; begin += kBlockKeys) {
+  const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, block.seen.end);
+  for (int64_t begin = max_of(split * f.split_keys, block.first_tile()); begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-    const Stair stair(visible, vectors, begin, keys);
+    const TileMask mask(block, begin, keys);
+    if (mask.seen.empty()) continue;
     // Rows that lie far apart are beyond the hardware's prefetcher, which shows once a head's keys outgrow the L2
     // cache.
     for (int64_t j = begin + kBlockKeys; j < min_of(end, begin + 2 * kBlockKeys); j++) {
       prefetch_row(a.key_row(a.k, b, g, j), a.D);
       prefetch_row(a.key_row(a.v, b, g, j), a.D);
     }
-    scores_product(stair, vectors, a.D, a.key_row(a.k, b, g, begin), a.k.strides[1], q, tile);
-    if (online_softmax(stair, vectors, visible, begin, tile, m, l, alpha))
+    scores_product(mask, a.D, a.key_row(a.k, b, g, begin), a.k.strides[1], q, tile);
+    if (a.shapes_scores()) shape.apply(mask, begin, tile);
+    if (online_softmax(mask, block, begin, tile, m, l, alpha))
       for (int64_t d = 0; d < a.D; d++)
         for (int64_t c = 0; c < vectors; c++) {
           float* p = o + d * kBlockQueries + c * kWidth;
           store(p, load(p) * load(alpha + c * kWidth));
         }
     if (a.dropout_p > 0) {
-      DropoutMask mask;
-      mask.draw(a, draws, visible, n, begin, keys);
-      mask.apply(a, stair, vectors, tile);
+      DropoutMask dropout;
+      dropout.draw(a, draws, block, n, begin, keys);
+      dropout.apply(a, mask, tile);
     }
-    queries_product(stair, vectors, a.D, a.key_row(a.v, b, g, begin), a.v.strides[1], tile, o);
+    queries_product(mask, a.D, a.key_row(a.v, b, g, begin), a.v.strides[1], tile, o);
   }
 
   float* results[kBlockQueries];
@@ -146,11 +155,16 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
 // All rows of a group, which are few, over the keys of one split.
 void attend_rows(const Forward& f, int64_t b, int64_t g, int64_t split, Scratch scratch) {
   const Attention& a = f.a;
-  const int64_t begin = split * f.split_keys;
-  const int64_t keys = max_of<int64_t>(0, min_of(f.split_keys, a.visible(b, a.rows - 1) - begin));
+  const KeySpan seen = a.keys_of_rows(b, 0, a.rows);
+  const int64_t begin = max_of(split * f.split_keys, seen.begin);
+  const int64_t keys = min_of((split + 1) * f.split_keys, seen.end) - begin;
+  if (keys <= 0 && f.splits > 1) {
+    for (int64_t r = 0; r < a.rows; r++) f.finish_row(b, g, split, r, -INFINITY, 0);
+    return;
+  }
   float* o = scratch.take(a.rows * a.width);
   float m[kFewRows], l[kFewRows];
-  attend_few_rows(a, b, g, begin, keys, o, m, l, scratch);
+  attend_few_rows(a, b, g, begin, max_of<int64_t>(keys, 0), o, m, l, scratch);
   for (int64_t r = 0; r < a.rows; r++)
     copy_row(f.output_row(b, g, split, r), o + r * a.width, a.D, f.finish_row(b, g, split, r, m[r], l[r]), false);
 }
@@ -167,7 +181,10 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
   float* out = a.query_row(f.out, b, g, r);
   for (int64_t d = 0; d < a.D; d += kWidth) {
     vf sum{};
-    for (int64_t s = 0; s < f.splits; s++) sum = fma(set1(weight(s)), load(f.output_row(b, g, s, r) + d), sum);
+    for (int64_t s = 0; s < f.splits; s++) {
+      if (stats(s)[1] == 0) continue;  // of no key: there may be no output either
+      sum = fma(set1(weight(s)), load(f.output_row(b, g, s, r) + d), sum);
+    }
     if (d + kWidth <= a.D)
       store(out + d, sum * set1(factor));
     else
@@ -178,10 +195,12 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
 }  // namespace
 
 void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
-                       Bool causal, Float scale, Float dropout_p, Int seed) {
+                       OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap, Float scale,
+                       Float dropout_p, Int seed) {
   constexpr const char* op = "attention_forward";
   Forward f{};
-  f.a = make_attention(op, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  f.a = make_attention(
+      op, q, k, v, {key_lengths, query_starts, key_ranges, slopes, causal, window, softcap, scale, dropout_p, seed});
   const Attention& a = f.a;
   expect_queries(op, "out", out, a.sizes(), q.dtype);
   if (lse) expect_lse(op, *lse, a.sizes());

@@ -11,6 +11,14 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
+// Keys [begin, end); none unless begin < end.
+struct KeySpan {
+  int64_t begin, end;
+
+  bool empty() const { return begin >= end; }
+  bool contains(int64_t key) const { return begin <= key && key < end; }
+};
+
 struct Attention {
   TensorView q, k, v;
   int64_t B, Tq, Tk, H, Hkv, D, G;
@@ -18,7 +26,11 @@ struct Attention {
   int64_t width;                // D, padded to whole vectors
   const int32_t* key_lengths;   // [B] or null
   const int32_t* query_starts;  // [B] or null
+  const int32_t* key_ranges;    // [B, Tq, 2] or null
+  const float* slopes;          // [H] or null
   bool causal;
+  int64_t window;  // 0: none
+  float softcap;   // 0: none
   float scale, dropout_p;
   uint64_t seed;
 
@@ -41,13 +53,39 @@ struct Attention {
     return static_cast<uint64_t>(row_index(b, g, r)) * static_cast<uint64_t>(Tk);
   }
 
-  // Row r sees keys [0, visible).
-  int64_t visible(int64_t b, int64_t r) const {
-    const int64_t length = key_lengths ? key_lengths[b] : Tk;
-    if (!causal) return length;
-    const int64_t start = query_starts ? query_starts[b] : length - Tq;
-    return max_of<int64_t>(0, min_of(length, start + r / G + 1));
+  int64_t length(int64_t b) const { return key_lengths ? key_lengths[b] : Tk; }
+  // Of a query among the keys.
+  int64_t position(int64_t b, int64_t query) const { return (query_starts ? query_starts[b] : length(b) - Tq) + query; }
+  // What a query sees, with 0 <= begin, end <= Tk. Without key_ranges neither bound falls from one query to the next.
+  KeySpan keys(int64_t b, int64_t query) const {
+    const int64_t p = position(b, query), last = length(b);
+    int64_t begin = 0, end = last;
+    if (causal) end = min_of(end, p + 1);
+    if (window > 0) {
+      begin = max_of(begin, p - window + 1);
+      if (!causal) end = min_of(end, p + window);
+    }
+    if (key_ranges) {
+      const int32_t* range = key_ranges + 2 * (b * Tq + query);
+      begin = max_of<int64_t>(begin, range[0]);
+      end = min_of<int64_t>(end, range[1]);
+    }
+    return {min_of(begin, last), max_of<int64_t>(end, 0)};
   }
+  // From the first to the last key that any of the rows [first, first + n) sees.
+  KeySpan keys_of_rows(int64_t b, int64_t first, int64_t n) const {
+    const int64_t query = first / G, last = (first + n - 1) / G;
+    if (!key_ranges) return {keys(b, query).begin, keys(b, last).end};
+    KeySpan seen{Tk, 0};
+    for (int64_t i = query; i <= last; i++) {
+      const KeySpan own = keys(b, i);
+      if (own.empty()) continue;
+      seen = {min_of(seen.begin, own.begin), max_of(seen.end, own.end)};
+    }
+    return seen;
+  }
+  // Whether the softmax takes something else than the scaled products.
+  bool shapes_scores() const { return softcap > 0 || slopes; }
 
   // Runs on the queue, where the lengths can be read.
   void check_lengths() const {
@@ -58,11 +96,11 @@ struct Attention {
   }
 };
 
-inline Attention make_attention(const char* op, In q, In k, In v, OptIn key_lengths, OptIn query_starts, bool causal,
-                                float scale, float dropout_p, int64_t seed) {
+inline Attention make_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
   expect_dtype(op, "q", q, DType::f32);
-  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
+  const AttentionSizes n = check_attention(op, q, k, v, options);
   const int64_t G = n.H / n.Hkv;
+  const auto ints = [](OptIn x) { return x ? x->i32() : nullptr; };
   return {q,
           k,
           v,
@@ -75,12 +113,16 @@ inline Attention make_attention(const char* op, In q, In k, In v, OptIn key_leng
           G,
           n.Tq * G,
           ceil_div(n.D, kWidth) * kWidth,
-          key_lengths ? key_lengths->i32() : nullptr,
-          query_starts ? query_starts->i32() : nullptr,
-          causal,
-          scale,
-          dropout_p,
-          static_cast<uint64_t>(seed)};
+          ints(options.key_lengths),
+          ints(options.query_starts),
+          ints(options.key_ranges),
+          options.slopes ? options.slopes->f32() : nullptr,
+          options.causal,
+          min_of(options.window, int64_t{1} << 62),  // positions may be added to it
+          options.softcap,
+          options.scale,
+          options.dropout_p,
+          static_cast<uint64_t>(options.seed)};
 }
 
 // Hands out pieces of one worker's scratch memory.

@@ -1,13 +1,15 @@
 // attention_backward: with P = softmax of the scores, recomputed tile by tile as exp(scores - lse), and
 // delta = rowsum(dout ∘ out) (FlashAttention-2, Dao 2023):
 //   dP = dout v^T,  dS = P ∘ (dP - delta),  dq = scale · dS k,  dk = scale · dS^T q,  dv = P^T dout.
-// With dropout dv takes the dropped P, dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
+// With a softcap dS is multiplied by the cap's derivative, 1 - tanh²(s / softcap). With dropout dv takes the dropped P,
+// dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
 //
 // One pass over the pairs of a query block and a key tile takes five products; it is parallel over groups of heads that
 // share keys. Where there are too few groups for the threads, a pass over blocks of keys for dk and dv (four products)
 // and one over blocks of queries for dq (three) follow each other instead. Every sum has the same terms in the same
 // order in both ways, so the choice, which depends on the number of threads, does not show in the results.
 #include "cpu/kernels/attention_dropout.h"
+#include "cpu/kernels/attention_scores.h"
 #include "cpu/kernels/attention_tile.h"
 
 namespace heed::cpu {
@@ -39,10 +41,11 @@ int64_t task_scratch(const Attention& a, int64_t keys) {
 // A block of query rows: what the pairs with all key tiles use of it.
 struct QueryBlock {
   int64_t n, vectors;
+  BlockMask mask;
+  ScoreShape shape;
   float *q_t, *dout_t, *dq_t;  // [D, kBlockQueries]; q_t carries the scale
   float *q, *dout;             // [n, width]
   float lse[kBlockQueries], delta[kBlockQueries];
-  int32_t visible[kBlockQueries];
   uint64_t draws[kBlockQueries];
 
   QueryBlock(const Attention& a, Scratch& scratch)
@@ -52,15 +55,13 @@ struct QueryBlock {
         q(scratch.take(kBlockQueries * a.width)),
         dout(scratch.take(kBlockQueries * a.width)) {}
 
-  void see(const Attention& a, const Task& task, int64_t first, int64_t count) {
+  // The task's rows [first, first + count).
+  void pack(const Backward& f, const Task& task, int64_t first, int64_t count) {
+    const Attention& a = f.a;
     n = count;
     vectors = ceil_div(n, kWidth);
-    for (int64_t i = 0; i < vectors * kWidth; i++)  // lanes that are left over repeat the last row
-      visible[i] = static_cast<int32_t>(a.visible(task.b, first + min_of(i, n - 1)));
-  }
-
-  void pack(const Backward& f, const Task& task, int64_t first) {
-    const Attention& a = f.a;
+    mask = BlockMask(a, task.b, first, n);
+    shape = ScoreShape(a, task.b, task.g, first, n);
     const float *q_rows[kBlockQueries], *dout_rows[kBlockQueries];
     for (int64_t i = 0; i < n; i++) {
       const int64_t r = first + i;
@@ -102,28 +103,31 @@ struct QueryBlock {
 };
 
 // scores → P and dP → dS, in place, over the keys that the lanes see.
-void tile_gradients(const QueryBlock& block, const Stair& stair, int64_t begin, float* scores, float* dprobs) {
+template <bool shaped>
+void tile_gradients(const QueryBlock& block, const TileMask& mask, int64_t begin, float* scores, float* dprobs) {
   for (int64_t c = 0; c < block.vectors; c++) {
     const vf lse = load(block.lse + c * kWidth), delta = load(block.delta + c * kWidth);
-    vi visible;
-    __builtin_memcpy(&visible, block.visible + c * kWidth, sizeof visible);
-    for (int64_t j = 0; j < stair.any[c]; j++) {
+    for (int64_t j = mask.any[c].begin; j < mask.any[c].end; j++) {
       float* s = scores + j * kBlockQueries + c * kWidth;
       float* ds = dprobs + j * kBlockQueries + c * kWidth;
-      vf p = exp_nonpositive(load(s) - lse);
-      if (j >= stair.all[c]) p = select(visible > set1i(static_cast<int32_t>(begin + j)), p, vf{});
+      vf score = load(s), slope = set1(1);
+      if constexpr (shaped) score = block.shape.of(score, c, begin + j, &slope);
+      vf p = exp_nonpositive(score - lse);
+      if (!mask.all[c].contains(j)) p = select(block.mask.sees(c, begin + j), p, vf{});
       store(s, p);
-      store(ds, p * (load(ds) - delta));
+      vf gradient = p * (load(ds) - delta);
+      if constexpr (shaped) gradient *= slope;
+      store(ds, gradient);
     }
   }
 }
 
 // out[keys, width] += tile^T[keys, queries] · block[queries, width]: the gradients of keys and values.
-void keys_product(const Stair& stair, const QueryBlock& block, int64_t width, const float* tile, const float* rows,
+void keys_product(const TileMask& mask, const QueryBlock& block, int64_t width, const float* tile, const float* rows,
                   float* out) {
-  stair.for_each_step(block.vectors, [&](int64_t c, int64_t begin, int64_t end) {
-    const int64_t first = c * kWidth;
-    product(end - begin, width / kWidth, block.n - first, tile + begin * kBlockQueries + first, kBlockQueries, 1,
+  mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
+    const int64_t first = c * kWidth, queries = min_of(vectors * kWidth, block.n - first);
+    product(end - begin, width / kWidth, queries, tile + begin * kBlockQueries + first, kBlockQueries, 1,
             rows + first * width, width, out + begin * width, width, true);
   });
 }
@@ -148,31 +152,37 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
   __builtin_memset(dv, 0, static_cast<size_t>(task_keys * a.width) * 4);
 
   for (int64_t first = task.first_row; first < task.end_row; first += kBlockQueries) {
-    block.see(a, task, first, min_of<int64_t>(kBlockQueries, task.end_row - first));
-    const int64_t end = min_of<int64_t>(task.end_key, block.visible[block.n - 1]);
-    if (task.first_key >= end && !task.queries) continue;
-    block.pack(f, task, first);
-    for (int64_t begin = task.first_key; begin < end; begin += kBlockKeys) {
+    const int64_t n = min_of<int64_t>(kBlockQueries, task.end_row - first);
+    const KeySpan seen = a.keys_of_rows(task.b, first, n);
+    const int64_t end = min_of(task.end_key, seen.end);
+    const int64_t start = max_of(task.first_key, seen.begin / kBlockKeys * kBlockKeys);
+    if (start >= end && !task.queries) continue;
+    block.pack(f, task, first, n);
+    for (int64_t begin = start; begin < end; begin += kBlockKeys) {
       const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-      const Stair stair(block.visible, block.vectors, begin, keys);
+      const TileMask mask(block.mask, begin, keys);
+      if (mask.seen.empty()) continue;
       const int64_t copied = (begin - task.first_key) * a.width;
       const float* k = task.keys ? k_copy + copied : a.key_row(a.k, task.b, task.g, begin);
       const float* v = task.keys ? v_copy + copied : a.key_row(a.v, task.b, task.g, begin);
       const int64_t ldk = task.keys ? a.width : a.k.strides[1], ldv = task.keys ? a.width : a.v.strides[1];
-      scores_product(stair, block.vectors, a.D, k, ldk, block.q_t, probs);
-      scores_product(stair, block.vectors, a.D, v, ldv, block.dout_t, dprobs);
-      DropoutMask mask;
+      scores_product(mask, a.D, k, ldk, block.q_t, probs);
+      scores_product(mask, a.D, v, ldv, block.dout_t, dprobs);
+      DropoutMask dropout;
       if (a.dropout_p > 0) {
-        mask.draw(a, block.draws, block.visible, block.n, begin, keys);
-        mask.apply(a, stair, block.vectors, dprobs);
+        dropout.draw(a, block.draws, block.mask, n, begin, keys);
+        dropout.apply(a, mask, dprobs);
       }
-      tile_gradients(block, stair, begin, probs, dprobs);
-      if (a.dropout_p > 0) mask.apply(a, stair, block.vectors, probs);
+      if (a.shapes_scores())
+        tile_gradients<true>(block, mask, begin, probs, dprobs);
+      else
+        tile_gradients<false>(block, mask, begin, probs, dprobs);
+      if (a.dropout_p > 0) dropout.apply(a, mask, probs);
       if (task.keys) {
-        keys_product(stair, block, a.width, probs, block.dout, dv + copied);
-        keys_product(stair, block, a.width, dprobs, block.q, dk + copied);
+        keys_product(mask, block, a.width, probs, block.dout, dv + copied);
+        keys_product(mask, block, a.width, dprobs, block.q, dk + copied);
       }
-      if (task.queries) queries_product(stair, block.vectors, a.D, k, ldk, dprobs, block.dq_t);
+      if (task.queries) queries_product(mask, a.D, k, ldk, dprobs, block.dq_t);
     }
     if (task.queries) block.write_dq(f, task, first);
   }
@@ -186,9 +196,11 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
 }  // namespace
 
 void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
-                        OptIn key_lengths, OptIn query_starts, Bool causal, Float scale, Float dropout_p, Int seed) {
+                        OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
+                        Float softcap, Float scale, Float dropout_p, Int seed) {
   constexpr const char* op = "attention_backward";
-  const Attention a = make_attention(op, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  const Attention a = make_attention(
+      op, q, k, v, {key_lengths, query_starts, key_ranges, slopes, causal, window, softcap, scale, dropout_p, seed});
   expect_queries(op, "dq", dq, a.sizes(), q.dtype);
   expect_keys(op, "dk", dk, a.sizes(), q.dtype);
   expect_keys(op, "dv", dv, a.sizes(), q.dtype);

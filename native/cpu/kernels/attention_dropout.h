@@ -31,15 +31,15 @@ struct DropoutMask {
   uint32_t keep[kBlockKeys / 32][kBlockQueries];
 
   // Lane i takes elements first[i] + begin + [0, keys), as far as it sees them.
-  void draw(const Attention& a, const uint64_t* first, const int32_t* visible, int64_t lanes, int64_t begin,
+  void draw(const Attention& a, const uint64_t* first, const BlockMask& block, int64_t lanes, int64_t begin,
             int64_t keys) {
     const vi threshold = set1i(static_cast<int32_t>(dropout_threshold(a.dropout_p)));
     uint32_t words[kBlockKeys] = {};
     __builtin_memset(keep, 0, sizeof keep);
     for (int64_t i = 0; i < lanes; i++) {
-      const int64_t seen = min_of(keys, visible[i] - begin);
-      if (seen <= 0) continue;
-      philox_words(words, seen, a.seed, first[i] + static_cast<uint64_t>(begin), 0);
+      const int64_t from = max_of<int64_t>(0, block.begin[i] - begin), to = min_of(keys, block.end[i] - begin);
+      if (from >= to) continue;
+      philox_words(words + from, to - from, a.seed, first[i] + static_cast<uint64_t>(begin + from), 0);
       for (int64_t j = 0; j < kBlockKeys; j += kWidth) {
         vu word;
         __builtin_memcpy(&word, words + j, sizeof word);
@@ -49,10 +49,10 @@ struct DropoutMask {
   }
 
   // tile = kept ? tile / (1 - p) : 0
-  void apply(const Attention& a, const Stair& stair, int64_t vectors, float* tile) const {
+  void apply(const Attention& a, const TileMask& mask, float* tile) const {
     const vf factor = set1(dropout_scale(a.dropout_p));
-    for (int64_t c = 0; c < vectors; c++)
-      for (int64_t j = 0; j < stair.any[c]; j++) {
+    for (int64_t c = 0; c < mask.vectors; c++)
+      for (int64_t j = mask.any[c].begin; j < mask.any[c].end; j++) {
         vi bits;
         __builtin_memcpy(&bits, keep[j / 32] + c * kWidth, sizeof bits);
         float* p = tile + j * kBlockQueries + c * kWidth;

@@ -3,6 +3,7 @@
 // together. Keys and values are read in place, once for all rows.
 #pragma once
 #include "cpu/kernels/attention_dropout.h"
+#include "cpu/kernels/attention_scores.h"
 #include "cpu/kernels/attention_tile.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -65,9 +66,10 @@ __attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, co
   }
 }
 
-// p[keys] = e^(scores - max), in place, of the first `seen` keys, 0 of the others.
-inline void few_rows_softmax(float* p, int64_t seen, int64_t keys, float* m, float* l) {
-  for (int64_t j = seen; j < ceil_div(keys, kWidth) * kWidth; j++) p[j] = -INFINITY;
+// p[keys] = e^(scores - max), in place, of the keys [begin, end), 0 of the others.
+inline void few_rows_softmax(float* p, int64_t begin, int64_t end, int64_t keys, float* m, float* l) {
+  for (int64_t j = 0; j < begin; j++) p[j] = -INFINITY;
+  for (int64_t j = max_of(begin, end); j < ceil_div(keys, kWidth) * kWidth; j++) p[j] = -INFINITY;
   vf max = set1(-INFINITY), sum{};
   for (int64_t j = 0; j < keys; j += kWidth) max = vmax(max, load(p + j));
   *m = hmax(max);
@@ -98,7 +100,10 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
   }
   for (int64_t r = 0; r < a.rows; r++) {
     float* row = p + r * kFewRowsKeys;
-    few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, a.visible(b, r) - begin)), keys, m + r, l + r);
+    if (a.shapes_scores()) shape_row(a, b, g, r, begin, keys, row);
+    const KeySpan seen = a.keys(b, r / a.G);
+    few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, seen.begin - begin)),
+                     min_of(keys, max_of<int64_t>(0, seen.end - begin)), keys, m + r, l + r);
     if (a.dropout_p == 0) continue;
     uint32_t words[kFewRowsKeys];
     philox_words(words, keys, a.seed, a.first_draw(b, g, r) + static_cast<uint64_t>(begin), 0);

@@ -3,7 +3,7 @@
 // maximum, sum and rescaling of the softmax run down the columns without a step across lanes; and every product of
 // forward and backward is one function, `product`. Only the block of queries and its output are transposed.
 #pragma once
-#include "cpu/kernels/attention.h"
+#include "cpu/kernels/attention_mask.h"
 #include "cpu/kernels/philox.h"  // interleave
 
 namespace heed::cpu::HEED_ISA {
@@ -12,14 +12,12 @@ namespace {
 // Accumulators of `product`: kRegisterRows · kRegisterVectors of 32 (AVX-512) or 16 registers, the rest for operands.
 constexpr int kRegisterRows = 4;
 #if defined(__AVX512F__)
-constexpr int kRegisterVectors = 4, kBlockVectors = 4;
+constexpr int kRegisterVectors = 4;
 #elif defined(__AVX2__)
-constexpr int kRegisterVectors = 3, kBlockVectors = 6;
+constexpr int kRegisterVectors = 3;
 #else
-constexpr int kRegisterVectors = 2, kBlockVectors = 16;
+constexpr int kRegisterVectors = 2;
 #endif
-constexpr int kBlockQueries = kBlockVectors * kWidth;  // 64 or 48: a tile of f32 is half of a 32 KiB L1 cache
-constexpr int kBlockKeys = 64;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
@@ -178,47 +176,21 @@ inline void copy_row(float* out, const float* inp, int64_t D, float factor, bool
     store_n(out + d, tail, D - d);
 }
 
-// What the lanes of a tile see of its keys, a vector of lanes at a time: `any` is the number of keys that at least one
-// lane sees, `all` the number that all lanes see. Both never fall from one vector to the next: a causal tile is a
-// stair of up to kBlockVectors steps, and what lies above it is neither computed nor read.
-struct Stair {
-  int64_t any[kBlockVectors], all[kBlockVectors];
-
-  // visible[i]: how many keys, counted from key 0, lane i sees; the tile has keys [begin, begin + count).
-  Stair(const int32_t* visible, int64_t vectors, int64_t begin, int64_t count) {
-    for (int64_t c = 0; c < vectors; c++) {
-      any[c] = max_of<int64_t>(0, min_of<int64_t>(visible[c * kWidth + kWidth - 1] - begin, count));
-      all[c] = max_of<int64_t>(0, min_of<int64_t>(visible[c * kWidth] - begin, count));
-    }
-  }
-
-  // body(first, begin, end): keys [begin, end) are seen by vectors from `first` on.
-  template <class Body>
-  void for_each_step(int64_t vectors, const Body& body) const {
-    int64_t begin = 0;
-    for (int64_t c = 0; c < vectors; c++) {
-      if (any[c] <= begin) continue;
-      body(c, begin, any[c]);
-      begin = any[c];
-    }
-  }
-};
-
 // out^T[keys, queries] = rows[keys, D] · block[D, queries]: the scores, and the gradient of the probabilities.
-inline void scores_product(const Stair& stair, int64_t vectors, int64_t D, const float* rows, int64_t ld,
-                           const float* block, float* out) {
-  stair.for_each_step(vectors, [&](int64_t c, int64_t begin, int64_t end) {
-    product(end - begin, vectors - c, D, rows + begin * ld, ld, 1, block + c * kWidth, kBlockQueries,
+inline void scores_product(const TileMask& mask, int64_t D, const float* rows, int64_t ld, const float* block,
+                           float* out) {
+  mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
+    product(end - begin, vectors, D, rows + begin * ld, ld, 1, block + c * kWidth, kBlockQueries,
             out + begin * kBlockQueries + c * kWidth, kBlockQueries, false);
   });
 }
 
 // out^T[D, queries] += rows[keys, D]^T · tile[keys, queries]: the output, and the gradient of the queries.
-inline void queries_product(const Stair& stair, int64_t vectors, int64_t D, const float* rows, int64_t ld,
-                            const float* tile, float* out) {
-  stair.for_each_step(vectors, [&](int64_t c, int64_t begin, int64_t end) {
-    product(D, vectors - c, end - begin, rows + begin * ld, 1, ld, tile + begin * kBlockQueries + c * kWidth,
-            kBlockQueries, out + c * kWidth, kBlockQueries, true);
+inline void queries_product(const TileMask& mask, int64_t D, const float* rows, int64_t ld, const float* tile,
+                            float* out) {
+  mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
+    product(D, vectors, end - begin, rows + begin * ld, 1, ld, tile + begin * kBlockQueries + c * kWidth, kBlockQueries,
+            out + c * kWidth, kBlockQueries, true);
   });
 }
 

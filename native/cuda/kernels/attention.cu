@@ -75,15 +75,18 @@ ForwardKernel forward_kernel(DType dtype, int D, int64_t rows, bool may_decode) 
 }  // namespace
 
 void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
-                       Bool causal, Float scale, Float dropout_p, Int seed) {
+                       OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap, Float scale,
+                       Float dropout_p, Int seed) {
   const char* op = "attention_forward";
-  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
+  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes,    causal,
+                                 window,      softcap,      scale,      dropout_p, seed};
+  const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "out", out, n, q.dtype);
   if (lse) expect_lse(op, *lse, n);
   if (out.empty()) return;
 
   AttentionForwardParams p{};
-  p.a = attention_params(op, stream, n, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  p.a = attention_params(op, stream, n, q, k, v, options);
   p.a.aligned = p.a.aligned && rows_aligned(out);
   p.out = heads_view(out);
   p.lse = lse ? lse->f32() : nullptr;

@@ -11,9 +11,12 @@ namespace heed::cuda {
 #if !HEED_DEVICE_CODE
 
 void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
-                        OptIn key_lengths, OptIn query_starts, Bool causal, Float scale, Float dropout_p, Int seed) {
+                        OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
+                        Float softcap, Float scale, Float dropout_p, Int seed) {
   const char* op = "attention_backward";
-  const AttentionSizes n = check_attention(op, q, k, v, key_lengths, query_starts, scale, dropout_p);
+  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes,    causal,
+                                 window,      softcap,      scale,      dropout_p, seed};
+  const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "dq", dq, n, q.dtype);
   expect_keys(op, "dk", dk, n, q.dtype);
   expect_keys(op, "dv", dv, n, q.dtype);
@@ -24,7 +27,7 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
 
   const Stream::Workspace workspace(stream, op, static_cast<size_t>(n.B * n.H * n.Tq) * 4);
   AttentionBackwardParams p{};
-  p.a = attention_params(op, stream, n, q, k, v, key_lengths, query_starts, causal, scale, dropout_p, seed);
+  p.a = attention_params(op, stream, n, q, k, v, options);
   for (const TensorView* x : {&dq, &dk, &dv, &dout, &out}) p.a.aligned = p.a.aligned && rows_aligned(*x);
   p.dq = heads_view(dq);
   p.dk = heads_view(dk);

@@ -18,8 +18,9 @@ inline bool rows_aligned(In x) {
 }
 
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
-                                        OptIn key_lengths, OptIn query_starts, bool causal, float scale,
-                                        float dropout_p, int64_t seed) {
+                                        const AttentionOptions& options) {
+  if (options.key_ranges || options.slopes || options.window > 0 || options.softcap > 0)
+    fail(Code::argument, "%s: key_ranges, slopes, window and softcap are not supported on CUDA yet", op);
   const int64_t G = n.H / n.Hkv;
   if (n.H > INT32_MAX || n.D > INT32_MAX)
     fail(Code::shape, "%s: expected at most %d heads and head sizes, got %lld and %lld", op, INT32_MAX,
@@ -35,16 +36,16 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
           static_cast<int>(n.Hkv),
           static_cast<int>(G),
           static_cast<int>(n.D),
-          key_lengths ? key_lengths->i32() : nullptr,
-          query_starts ? query_starts->i32() : nullptr,
-          causal,
+          options.key_lengths ? options.key_lengths->i32() : nullptr,
+          options.query_starts ? options.query_starts->i32() : nullptr,
+          options.causal,
           rows_aligned(q) && rows_aligned(k) && rows_aligned(v),
-          static_cast<float>(scale * 1.4426950408889634),
-          scale,
-          dropout_p < 1 ? 1 / (1 - dropout_p) : 0,
-          dropout_threshold(dropout_p),
-          static_cast<uint64_t>(seed),
-          key_lengths ? stream.fault(op) : FaultSink{}};
+          static_cast<float>(options.scale * 1.4426950408889634),
+          options.scale,
+          options.dropout_p < 1 ? 1 / (1 - options.dropout_p) : 0,
+          dropout_threshold(options.dropout_p),
+          static_cast<uint64_t>(options.seed),
+          options.key_lengths ? stream.fault(op) : FaultSink{}};
 }
 
 // Tensor cores and decoding take heads of up to this size.

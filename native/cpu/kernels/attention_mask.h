@@ -1,0 +1,100 @@
+// Which keys the lanes of a block of query rows see: of each lane an interval, of each vector of lanes what at least
+// one of them sees and what all of them see. What no lane of a vector sees is neither computed nor read, tile by tile.
+#pragma once
+#include "cpu/kernels/attention.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kBlockVectors = 4;
+#elif defined(__AVX2__)
+constexpr int kBlockVectors = 6;
+#else
+constexpr int kBlockVectors = 16;
+#endif
+constexpr int kBlockQueries = kBlockVectors * kWidth;  // 64 or 48: a tile of f32 is half of a 32 KiB L1 cache
+constexpr int kBlockKeys = 64;
+
+struct BlockMask {
+  int64_t vectors;
+  int32_t begin[kBlockQueries], end[kBlockQueries];  // of each lane
+  KeySpan any[kBlockVectors], all[kBlockVectors];
+  KeySpan seen;  // by any lane at all
+
+  BlockMask() = default;
+  // Rows [first, first + n) of a group; lanes that are left over repeat the last row.
+  BlockMask(const Attention& a, int64_t b, int64_t first, int64_t n) : vectors(ceil_div(n, kWidth)), seen{a.Tk, 0} {
+    int64_t query = first / a.G, next = (query + 1) * a.G - first;  // `next`: the lane where another query begins
+    KeySpan own = a.keys(b, query);
+    for (int64_t c = 0; c < vectors; c++) {
+      any[c] = {a.Tk, 0};
+      all[c] = {0, a.Tk};
+      for (int64_t i = c * kWidth; i < (c + 1) * kWidth; i++) {
+        if (i == next && i < n) {
+          own = a.keys(b, ++query);
+          next += a.G;
+        }
+        begin[i] = static_cast<int32_t>(own.begin);
+        end[i] = static_cast<int32_t>(own.end);
+        all[c] = {max_of(all[c].begin, own.begin), min_of(all[c].end, own.end)};
+        if (!own.empty()) any[c] = {min_of(any[c].begin, own.begin), max_of(any[c].end, own.end)};
+      }
+      if (!any[c].empty()) seen = {min_of(seen.begin, any[c].begin), max_of(seen.end, any[c].end)};
+    }
+  }
+
+  // Of the lanes of vector c.
+  vi sees(int64_t c, int64_t key) const {
+    vi first, last;
+    __builtin_memcpy(&first, begin + c * kWidth, sizeof first);
+    __builtin_memcpy(&last, end + c * kWidth, sizeof last);
+    const vi at = set1i(static_cast<int32_t>(key));
+    return (first <= at) & (last > at);
+  }
+  // Tiles begin at multiples of kBlockKeys whatever is seen, so that results do not depend on how work is cut up.
+  int64_t first_tile() const { return seen.begin / kBlockKeys * kBlockKeys; }
+};
+
+// The part of a block's keys that lies in one tile, counted from the tile's first key.
+struct TileMask {
+  int64_t vectors;
+  KeySpan any[kBlockVectors];
+  KeySpan all[kBlockVectors];  // within `any`; at its end where there are none
+  KeySpan seen;
+
+  TileMask(const BlockMask& block, int64_t begin, int64_t count) : vectors(block.vectors), seen{count, 0} {
+    const auto within = [&](KeySpan span) -> KeySpan {
+      return {max_of<int64_t>(span.begin - begin, 0), min_of(span.end - begin, count)};
+    };
+    for (int64_t c = 0; c < vectors; c++) {
+      any[c] = within(block.any[c]);
+      all[c] = within(block.all[c]);
+      if (any[c].empty()) any[c] = {0, 0};
+      if (all[c].empty()) all[c] = {any[c].end, any[c].end};
+      if (!any[c].empty()) seen = {min_of(seen.begin, any[c].begin), max_of(seen.end, any[c].end)};
+    }
+  }
+
+  // body(c, count, begin, end): rectangles of the vectors [c, c + count) and the keys [begin, end) that cover what any
+  // vector sees, each once, in the order of the keys. A causal tile is a stair of up to kBlockVectors of them.
+  template <class Body>
+  void for_each_rectangle(const Body& body) const {
+    for (int64_t begin = seen.begin, end; begin < seen.end; begin = end) {
+      end = seen.end;
+      for (int64_t c = 0; c < vectors; c++) {
+        if (any[c].begin > begin) end = min_of(end, any[c].begin);
+        if (any[c].end > begin) end = min_of(end, any[c].end);
+      }
+      for (int64_t c = 0; c < vectors; c++) {
+        if (!any[c].contains(begin)) continue;
+        const int64_t first = c;
+        while (c + 1 < vectors && any[c + 1].contains(begin)) c++;
+        body(first, c + 1 - first, begin, end);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA

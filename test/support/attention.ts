@@ -1,0 +1,116 @@
+/** Attention in float64 with its masks spelled out a pair at a time, and what a test of it may be off by. */
+import type { Device } from "../../lib/device.js";
+import type { AttentionOptions } from "../../lib/ops/attention.js";
+import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import type { Tolerance } from "./close.js";
+import { dot, type Nd, normal } from "./nd.js";
+import { Random } from "./random.js";
+
+/** [B, Tq, Tk, H, Hkv, D] */
+export type Sizes = [number, number, number, number, number, number];
+
+/** The options of `attention` as plain numbers. */
+export interface Visible {
+  causal?: boolean;
+  keyLengths?: number[];
+  queryStarts?: number[];
+  window?: number;
+  /** [B, Tq, 2] */
+  keyRanges?: number[];
+  slopes?: number[];
+  softcap?: number;
+}
+
+const random = new Random(10);
+
+export const inputsOf = ([B, Tq, Tk, H, Hkv, D]: Sizes) => ({
+  q: normal(random, [B, Tq, H, D]),
+  k: normal(random, [B, Tk, Hkv, D]),
+  v: normal(random, [B, Tk, Hkv, D]),
+});
+
+export const ints = (values: number[] | undefined, device: Device): IntTensor | null =>
+  values ? tensor(Int32Array.from(values), [values.length], { device }) : null;
+
+/** What `attention` takes, on a device. */
+export function optionsOf(
+  { keyLengths, queryStarts, keyRanges, slopes, ...rest }: Visible,
+  q: FloatTensor,
+): AttentionOptions {
+  const { device, shape } = q;
+  return {
+    ...rest,
+    keyLengths: ints(keyLengths, device),
+    queryStarts: ints(queryStarts, device),
+    keyRanges: keyRanges ? tensor(Int32Array.from(keyRanges), [shape[0]!, shape[1]!, 2], { device }) : null,
+    slopes: slopes ? tensor(slopes, [slopes.length], { device }) : null,
+  };
+}
+
+/** The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). */
+export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
+  const [B, Tq, H, D] = q.shape as [number, number, number, number];
+  const [, Tk, Hkv] = k.shape as [number, number, number];
+  const { causal = false, window = 0, keyRanges, slopes, softcap = 0 } = visible;
+  const factor = scale ?? 1 / Math.sqrt(D);
+  const data = new Float64Array(q.data.length);
+  for (let b = 0; b < B; b++)
+    for (let h = 0; h < H; h++)
+      for (let i = 0; i < Tq; i++) {
+        const length = visible.keyLengths?.[b] ?? Tk;
+        const position = (visible.queryStarts?.[b] ?? length - Tq) + i;
+        const range = keyRanges?.slice(2 * (b * Tq + i), 2 * (b * Tq + i) + 2);
+        const sees = (j: number): boolean =>
+          j < length &&
+          (!causal || j <= position) &&
+          (window === 0 || Math.abs(position - j) < window) &&
+          (!range || (range[0]! <= j && j < range[1]!));
+        const row = (x: Nd, t: number, heads: number, head: number): Float64Array =>
+          x.data.subarray(((b * x.shape[1]! + t) * heads + head) * D, ((b * x.shape[1]! + t) * heads + head + 1) * D);
+        const kv = Math.floor((h * Hkv) / H);
+        const query = row(q, i, H, h);
+        const scores = Array.from({ length: Tk }, (_, j) => {
+          if (!sees(j)) return -Infinity;
+          const s = factor * dot(query, row(k, j, Hkv, kv));
+          return (
+            (softcap > 0 ? softcap * Math.tanh(s / softcap) : s) -
+            Math.fround(slopes?.[h] ?? 0) * Math.abs(position - j)
+          );
+        });
+        const highest = Math.max(...scores);
+        if (highest === -Infinity) continue;
+        const exps = scores.map((s) => Math.exp(s - highest));
+        const total = exps.reduce((a, b) => a + b, 0);
+        exps.forEach((e, j) => {
+          const weight = (e / total) * (mask?.data[((b * H + h) * Tq + i) * Tk + j] ?? 1);
+          const value = row(v, j, Hkv, kv);
+          for (let d = 0; d < D; d++) data[((b * Tq + i) * H + h) * D + d]! += weight * value[d]!;
+        });
+      }
+  return { shape: q.shape, data };
+}
+
+interface Allowed {
+  out: Tolerance;
+  grad: Tolerance;
+}
+
+// Scores are sums of D products, of a few units, so that their exponentials are off by some 5 u relatively; then up to
+// 257 weighted values are added. Gradients subtract Σ dout·out; their terms, of about 1, cancel.
+export const tolerance: Allowed = {
+  out: { relative: 8, absolute: 8 },
+  grad: { relative: 8, absolute: 24, scale: 1 },
+};
+
+// Weights are rounded before they multiply the values, and so are their gradients before they multiply keys and queries;
+// backward takes the rounded output. Sums of about 1 of such terms.
+export const roundings: Allowed = {
+  out: { relative: 1, absolute: 2 },
+  grad: { relative: 2, absolute: 4, scale: 1 },
+};
+
+// Rounding a sum of D products errs like √D: by twice as much at 256 as at the 64 that the above is for.
+export const largeHeads: Allowed = {
+  out: { relative: 8, absolute: 16 },
+  grad: { relative: 8, absolute: 48, scale: 1 },
+};
