@@ -6,6 +6,7 @@ import { formatShape } from "../../lib/shape.js";
 import {
   inputsOf,
   largeHeads,
+  maskDevices,
   optionsOf,
   reference,
   roundings,
@@ -17,9 +18,6 @@ import { expectError } from "../support/errors.js";
 import { nd, normal, type Nd } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
-
-/** The CUDA kernels are to come. */
-const devices = ["cpu"];
 
 const random = new Random(12);
 
@@ -89,7 +87,7 @@ const named = (list: typeof cases) =>
 
 opTest({
   name: "masked attention",
-  devices,
+  devices: maskDevices,
   cases: named(cases),
   ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
@@ -100,7 +98,7 @@ opTest({
 
 opTest({
   name: "masked attention in tiles of large heads",
-  devices,
+  devices: maskDevices,
   cases: named([
     ["a window", [1, 66, 66, 1, 1, 64], { causal: true, window: 20 }],
     ["a window and slopes", [1, 35, 80, 2, 1, 128], { causal: true, window: 30, slopes: [0.5, 0.1] }],
@@ -117,7 +115,7 @@ opTest({
 
 opTest({
   name: "masked decoding",
-  devices,
+  devices: maskDevices,
   // Few queries and many keys, without a backward pass to come: the keys may be split.
   cases: named([
     ["a window", [2, 1, 300, 2, 2, 64], { causal: true, window: 70, keyLengths: [300, 40] }],
@@ -155,7 +153,7 @@ opTest({
 
 opTest({
   name: "masked packedAttention",
-  devices,
+  devices: maskDevices,
   cases: [
     {
       name: "[2, 20, 4, 2, 6]",
