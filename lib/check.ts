@@ -1,6 +1,9 @@
 /** Checks of arguments that are not tensors; those of tensors are in ops/check.ts. */
 import { describe, HeedError } from "./errors.js";
 
+/** Of f32, in which kernels take numbers. */
+export const largestFloat = 3.4028234663852886e38;
+
 /** Throws ERR_RANGE unless low <= value <= high; NaN never is. */
 export function checkNumber(op: string, name: string, value: unknown, low = -Infinity, high = Infinity): void {
   if (typeof value !== "number" || !(value >= low && value <= high))

@@ -29,6 +29,7 @@ export {
   type DocumentOptions,
   documentRanges,
   type MaskOptions,
+  type PrefixOptions,
   prefixRanges,
 } from "./ops/attention-masks.js";
 export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
@@ -77,8 +78,14 @@ export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-
 export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 
 // Models
-export { GPT, type GptForwardOptions, type GptOptions } from "./models/gpt.js";
-export { fromHuggingFaceConfig, gpt2Sizes, type GptConfig, toHuggingFaceConfig } from "./models/gpt-config.js";
+export { GPT, type GptForwardOptions, type GptMaskOptions, type GptOptions } from "./models/gpt.js";
+export {
+  fromHuggingFaceConfig,
+  gpt2Sizes,
+  type GptConfig,
+  type Positions,
+  toHuggingFaceConfig,
+} from "./models/gpt-config.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";

@@ -1,6 +1,11 @@
 import { HeedError } from "../errors.js";
 import { type Activation, activations } from "../ops/activation.js";
-import { checkInteger, checkNumber, describe } from "../ops/check.js";
+import { checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
+
+const positionings = ["learned", "alibi"] as const;
+
+/** How a model knows where a token stands. */
+export type Positions = (typeof positionings)[number];
 
 /** The size and options of a GPT. */
 export interface GptConfig {
@@ -16,6 +21,12 @@ export interface GptConfig {
   dropout?: number;
   /** Biases in linear layers and layer norms; true unless given. */
   bias?: boolean;
+  /** "learned" (GPT-2's table) unless given; "alibi" (Press et al. 2022): scores fall with the distance of tokens. */
+  positions?: Positions;
+  /** A token sees the last `window` tokens, itself included; 0, all of them, unless given. */
+  window?: number;
+  /** Attention's scores become softcap · tanh(score / softcap) (Gemma 2); 0, as they are, unless given. */
+  softcap?: number;
   /** "gelu" (GPT-2's tanh form) unless given. */
   activation?: Activation;
   /** Of the layer norms; 1e-5 unless given. */
@@ -30,17 +41,34 @@ export const gpt2Sizes = {
   "gpt2-xl": { layers: 48, heads: 25, width: 1600 },
 } as const;
 
+const defaults = {
+  dropout: 0,
+  bias: true,
+  positions: "learned",
+  window: 0,
+  softcap: 0,
+  activation: "gelu",
+  eps: 1e-5,
+} as const;
+
 /** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
 export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   if (typeof config !== "object" || config === null)
     throw new HeedError("ERR_ARGUMENT", `GPT: expected a configuration object, got ${describe(config)}`);
-  const full = { dropout: 0, bias: true, activation: "gelu" as const, eps: 1e-5, ...config };
+  const full = { ...defaults, ...config };
   for (const name of ["vocabularySize", "contextLength", "layers", "heads", "width"] as const)
     checkInteger("GPT", name, full[name], 1, 2 ** 31 - 1);
   checkNumber("GPT", "dropout", full.dropout, 0, 1);
   checkNumber("GPT", "eps", full.eps, 0);
+  checkInteger("GPT", "window", full.window, 0);
+  checkNumber("GPT", "softcap", full.softcap, 0, largestFloat);
   if (full.width % full.heads !== 0)
     throw new HeedError("ERR_SHAPE", `GPT: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
+  if (!positionings.includes(full.positions))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `GPT: expected positions ${positionings.join(" or ")}, got ${describe(full.positions)}`,
+    );
   if (!activations.includes(full.activation))
     throw new HeedError(
       "ERR_ARGUMENT",
@@ -57,12 +85,18 @@ const huggingFaceActivations: Record<string, Activation> = {
   relu: "relu",
 };
 
+/** What GPT-2 does not have. A folder with any of it has a model type of its own, so that no one takes it for GPT-2. */
+const beyondGpt2 = ["positions", "window", "softcap"] as const;
+const ownType = "heed_gpt";
+
 /** The config.json of a Hugging Face GPT-2 folder. */
 export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
   const activation = Object.entries(huggingFaceActivations).find(([, ours]) => ours === config.activation)?.[0];
+  const extra = beyondGpt2.filter((name) => config[name] !== defaults[name]);
   return {
-    model_type: "gpt2",
-    architectures: ["GPT2LMHeadModel"],
+    ...(extra.length === 0
+      ? { model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }
+      : { model_type: ownType, ...Object.fromEntries(extra.map((name) => [`heed_${name}`, config[name]])) }),
     vocab_size: config.vocabularySize,
     n_positions: config.contextLength,
     n_layer: config.layers,
@@ -80,9 +114,12 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
 
 /** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceConfig(json: unknown): GptConfig {
-  if (typeof json !== "object" || json === null || (json as { model_type?: unknown }).model_type !== "gpt2")
-    throw new HeedError("ERR_FORMAT", 'config: expected "model_type": "gpt2"');
-  const config = json as Record<string, unknown>;
+  const config = (typeof json === "object" ? json : null) as Record<string, unknown> | null;
+  if (config?.model_type !== "gpt2" && config?.model_type !== ownType)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `config: expected "model_type": "gpt2" or "${ownType}", got ${describe(config?.model_type)}`,
+    );
   const integer = (name: string): number => {
     const value = config[name];
     if (!Number.isSafeInteger(value) || (value as number) < 1)
@@ -105,5 +142,9 @@ export function fromHuggingFaceConfig(json: unknown): GptConfig {
     eps: typeof config.layer_norm_epsilon === "number" ? config.layer_norm_epsilon : 1e-5,
     dropout: typeof config.resid_pdrop === "number" ? config.resid_pdrop : 0,
     bias: config.heed_bias !== false,
+    // Checked as any options are.
+    ...Object.fromEntries(
+      beyondGpt2.filter((name) => Object.hasOwn(config, `heed_${name}`)).map((name) => [name, config[`heed_${name}`]]),
+    ),
   };
 }

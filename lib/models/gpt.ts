@@ -1,6 +1,7 @@
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
+import type { AttentionContext } from "../nn/attention.js";
 import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";
@@ -8,8 +9,9 @@ import { KvCache } from "../nn/kv-cache.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Module } from "../nn/module.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
+import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { add } from "../ops/binary.js";
-import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkArray, checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
@@ -28,9 +30,20 @@ export interface GptOptions {
   dtype?: FloatDType;
 }
 
-export interface GptForwardOptions {
+/** What a token sees beside what comes before it in its sequence. */
+export interface GptMaskOptions {
   /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
   keyLengths?: IntTensor | null;
+  /**
+   * The lengths of the documents that each sequence is packed from: a token sees those of its own document alone, and
+   * positions start again with each. What is left of a sequence is padding. Without a cache only.
+   */
+  documents?: readonly ArrayLike<number>[] | null;
+  /** The first prefixLengths[b] tokens of sequence b see each other (a prefix language model, Raffel et al. 2020). */
+  prefixLengths?: ArrayLike<number> | null;
+}
+
+export interface GptForwardOptions extends GptMaskOptions {
   /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
   cache?: KvCache | null;
   /** With a cache: how many of the ids are real in each sequence; all unless given. */
@@ -41,11 +54,13 @@ export interface GptForwardOptions {
 
 /**
  * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
- * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints.
+ * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints. Options of the
+ * configuration replace the position embeddings by ALiBi and narrow what attention sees.
  */
 export class GPT extends Module {
   readonly wte: Embedding;
-  readonly wpe: Embedding;
+  /** null unless positions are learned. */
+  readonly wpe: Embedding | null;
   readonly drop: Dropout;
   readonly h: TransformerBlock[];
   readonly ln_f: LayerNorm;
@@ -63,6 +78,7 @@ export class GPT extends Module {
     const { seed = 0, dtype = "f32" } = options;
     checkRounding("GPT", "f32", dtype);
     const { vocabularySize, contextLength, layers, heads, width, bias, activation, eps, dropout } = this.config;
+    const { positions, window, softcap } = this.config;
     const init = new Initializer(seed, deviceOf(options.device), dtype);
     this.dropoutSeeds = new DropoutSeeds(seed);
     const block = {
@@ -74,12 +90,15 @@ export class GPT extends Module {
       dropout,
       residualDropout: dropout,
       causal: true,
+      window,
+      softcap,
+      alibi: positions === "alibi",
       layout: "io",
       // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
       outputStd: 0.02 / Math.sqrt(2 * layers),
     } as const;
     this.wte = new Embedding({ count: vocabularySize, width }, init);
-    this.wpe = new Embedding({ count: contextLength, width }, init);
+    this.wpe = positions === "learned" ? new Embedding({ count: contextLength, width }, init) : null;
     this.drop = new Dropout(dropout, this.dropoutSeeds);
     this.h = Array.from({ length: layers }, () => new TransformerBlock(block, init, this.dropoutSeeds));
     this.ln_f = new LayerNorm({ width, bias, eps }, init);
@@ -107,7 +126,7 @@ export class GPT extends Module {
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
     checkObject("GPT", "options", options);
-    const { cache = null, counts, keyLengths = null, lastOnly = false } = options;
+    const { cache = null, counts, lastOnly = false } = options;
     if (cache !== null && !(cache instanceof KvCache))
       throw new HeedError("ERR_ARGUMENT", `GPT: expected cache to be a KvCache, got ${describe(cache)}`);
     checkTensor("GPT", "ids", ids);
@@ -118,10 +137,11 @@ export class GPT extends Module {
       throw new HeedError("ERR_SHAPE", `GPT: expected 1 to ${this.config.contextLength} tokens, got ${tokens}`);
     if (counts) for (let b = 0; b < ids.shape[0]!; b++) checkInteger("GPT", `counts[${b}]`, counts[b], 1, tokens);
     return scope(() => {
+      const mask = this.#mask(ids.shape[0]!, tokens, options);
       cache?.begin(tokens, counts);
-      let x = this.drop.forward(this.#embed(ids, cache)); // [B, T, C]
+      let x = this.drop.forward(this.#embed(ids, cache, options.documents ?? null)); // [B, T, C]
       for (const [layer, block] of this.h.entries()) {
-        const next = block.forward(x, { keyLengths, cache, layer });
+        const next = block.forward(x, { ...mask, cache, layer });
         x.dispose();
         x = next;
       }
@@ -132,8 +152,10 @@ export class GPT extends Module {
   }
 
   /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
-  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
-    return scope(() => crossEntropy(this.forward(ids), targets, options));
+  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & GptMaskOptions = {}): FloatTensor {
+    checkObject("GPT", "options", options);
+    const { keyLengths = null, documents = null, prefixLengths = null, ...rest } = options;
+    return scope(() => crossEntropy(this.forward(ids, { keyLengths, documents, prefixLengths }), targets, rest));
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
@@ -151,21 +173,62 @@ export class GPT extends Module {
     });
   }
 
-  #embed(ids: IntTensor, cache: KvCache | null): FloatTensor {
+  /** What attention needs to know of a pass of `tokens` positions. */
+  #mask(batch: number, tokens: number, options: GptForwardOptions): AttentionContext {
+    const { cache = null, keyLengths = null, documents = null, prefixLengths = null } = options;
+    const { device } = this;
+    if (documents !== null) {
+      if (cache !== null || prefixLengths !== null)
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          `GPT: expected documents without ${cache ? "a cache" : "prefixLengths"}, got both`,
+        );
+      checkArray("GPT", "documents", documents);
+      if (documents.length !== batch)
+        throw new HeedError("ERR_SHAPE", `GPT: expected documents of ${batch} sequences, got ${documents.length}`);
+      return { keyLengths, keyRanges: documentRanges(documents, { length: tokens, device }) };
+    }
+    if (prefixLengths === null) return { keyLengths };
+    checkObject("GPT", "prefixLengths", prefixLengths);
+    if (prefixLengths.length !== batch)
+      throw new HeedError(
+        "ERR_SHAPE",
+        `GPT: expected prefixLengths of ${batch} sequences, got ${prefixLengths.length}`,
+      );
+    const starts = cache?.lengths ?? new Int32Array(batch);
+    return { keyLengths, causal: false, keyRanges: prefixRanges(prefixLengths, tokens, { starts, device }) };
+  }
+
+  #embed(ids: IntTensor, cache: KvCache | null, documents: readonly ArrayLike<number>[] | null): FloatTensor {
     const [batch, tokens] = ids.shape as [number, number];
-    const { dtype } = this;
+    const { dtype, wpe } = this;
     const words = this.wte.forward(ids, { dtype }); // [B, T, C]
-    if (!cache) {
-      const positions = narrow(this.wpe.weight, 0, 0, tokens); // [T, C]
+    if (!wpe) return words;
+    if (!cache && !documents) {
+      const positions = narrow(wpe.weight, 0, 0, tokens); // [T, C]
       return add(words, positions.dtype === dtype ? positions : positions.to(dtype));
     }
-    // Each sequence goes on where it stood; padding may point anywhere.
-    if (tokens === 1) return add(words, this.wpe.forward(reshape(cache.starts, [batch, 1]), { dtype }));
+    if (cache && tokens === 1) return add(words, wpe.forward(reshape(cache.starts, [batch, 1]), { dtype }));
+    const positions = documents ? this.#positionsInDocuments(documents, tokens) : this.#positionsBehind(cache!, tokens);
+    return add(words, wpe.forward(tensor(positions, [batch, tokens], { device: this.device }), { dtype }));
+  }
+
+  /** Each sequence goes on where it stood; padding may point anywhere. */
+  #positionsBehind({ lengths, batch }: KvCache, tokens: number): Int32Array {
     const last = this.config.contextLength - 1;
-    const positions = new Int32Array(batch * tokens);
-    for (let b = 0; b < batch; b++)
-      for (let t = 0; t < tokens; t++) positions[b * tokens + t] = Math.min(cache.lengths[b]! + t, last);
-    return add(words, this.wpe.forward(tensor(positions, [batch, tokens], { device: this.device }), { dtype }));
+    return Int32Array.from({ length: batch * tokens }, (_, i) =>
+      Math.min(lengths[Math.floor(i / tokens)]! + (i % tokens), last),
+    );
+  }
+
+  /** Each document begins at position 0. */
+  #positionsInDocuments(documents: readonly ArrayLike<number>[], tokens: number): Int32Array {
+    const positions = new Int32Array(documents.length * tokens);
+    for (const [b, lengths] of documents.entries()) {
+      let at = b * tokens;
+      for (const length of Array.from(lengths)) for (let t = 0; t < length; t++) positions[at++] = t;
+    }
+    return positions;
   }
 
   /** The last real position of each sequence: [B, T, C] → [B, C]. */

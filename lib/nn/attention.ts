@@ -1,7 +1,9 @@
 import { HeedError } from "../errors.js";
-import { attention, packedAttention } from "../ops/attention.js";
-import { checkFloat, checkInteger, checkShapeIs } from "../ops/check.js";
+import { attention, type AttentionOptions, packedAttention } from "../ops/attention.js";
+import { alibiSlopes } from "../ops/attention-masks.js";
+import { checkFloat, checkInteger, checkNumber, checkShapeIs, largestFloat } from "../ops/check.js";
 import { reshape } from "../ops/views.js";
+import { keep } from "../scope.js";
 import { type FloatTensor, type IntTensor, zeros } from "../tensor.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import type { Initializer } from "./init.js";
@@ -16,6 +18,12 @@ export interface AttentionConfig {
   bias?: boolean;
   /** Of the attention weights. */
   dropout?: number;
+  /** A token sees the last `window` tokens, itself included, and unless causal as many after it; 0, all, unless given. */
+  window?: number;
+  /** Scores become softcap · tanh(score / softcap); 0, none, unless given. */
+  softcap?: number;
+  /** Scores fall with the distance, at each head's own slope (Press et al. 2022); false unless given. */
+  alibi?: boolean;
   layout?: "oi" | "io";
   std?: number;
   /** Standard deviation of the output projection. */
@@ -25,6 +33,10 @@ export interface AttentionConfig {
 export interface AttentionContext {
   /** i32 [B]: real tokens in each sequence, the rest is padding at its end. */
   keyLengths?: IntTensor | null;
+  /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
+  keyRanges?: IntTensor | null;
+  /** false where `keyRanges` alone say what is hidden; the module's own unless given. */
+  causal?: boolean;
   /** Earlier tokens; the layer's new ones are added to it. */
   cache?: KvCache | null;
   /** Which of the cache's layers this is. */
@@ -38,18 +50,28 @@ export class Attention extends Module {
   readonly dropout: Dropout;
   readonly heads: number;
   readonly causal: boolean;
+  readonly window: number;
+  readonly softcap: number;
+  /** Of ALiBi, f32 [heads]. */
+  readonly slopes: FloatTensor | null;
 
   constructor(config: AttentionConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { width, heads, causal, bias = true, layout = "oi", std = 0.02, outputStd = std, dropout = 0 } = config;
+    const { window = 0, softcap = 0, alibi = false } = config;
     checkInteger("Attention", "heads", heads, 1);
     if (width % heads !== 0)
       throw new HeedError("ERR_SHAPE", `Attention: expected width to be a multiple of ${heads} heads, got ${width}`);
+    checkInteger("Attention", "window", window, 0);
+    checkNumber("Attention", "softcap", softcap, 0, largestFloat);
     this.heads = heads;
     this.causal = causal;
+    this.window = window;
+    this.softcap = softcap;
     this.c_attn = new Linear({ inputs: width, outputs: 3 * width, bias, std, layout }, init);
     this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd, layout }, init);
     this.dropout = new Dropout(dropout, seeds);
+    this.slopes = alibi ? keep(alibiSlopes(heads, { device: init.device })) : null;
   }
 
   /** x [B, T, C] → [B, T, C], with `residual` added if given. */
@@ -57,18 +79,20 @@ export class Attention extends Module {
     checkFloat("Attention", "x", x);
     checkShapeIs("Attention", "x", x, [-1, -1, -1]);
     const qkv = this.c_attn.forward(x); // [B, T, 3C]
-    const y = context.cache ? this.#cached(qkv, context.cache, context.layer ?? 0) : this.#whole(qkv, context);
+    const { cache = null, layer = 0, keyRanges = null, causal = this.causal } = context;
+    const { window, softcap, slopes } = this;
+    const mask = { causal, window, keyRanges, softcap, slopes };
+    const y = cache ? this.#cached(qkv, cache, layer, mask) : this.#whole(qkv, context.keyLengths ?? null, mask);
     return this.c_proj.forward(y, { residual });
   }
 
-  #whole(qkv: FloatTensor, { keyLengths = null }: AttentionContext): FloatTensor {
+  #whole(qkv: FloatTensor, keyLengths: IntTensor | null, mask: AttentionOptions): FloatTensor {
     // With padding at the end, queries still begin at position 0 (the default would count back from the last key).
-    const queryStarts = keyLengths && this.causal ? zeros([qkv.shape[0]!], { dtype: "i32", device: qkv.device }) : null;
-    const options = { heads: this.heads, causal: this.causal, keyLengths, queryStarts, ...this.dropout.fused };
-    return packedAttention(qkv, options);
+    const queryStarts = keyLengths ? zeros([qkv.shape[0]!], { dtype: "i32", device: qkv.device }) : null;
+    return packedAttention(qkv, { heads: this.heads, keyLengths, queryStarts, ...mask, ...this.dropout.fused });
   }
 
-  #cached(qkv: FloatTensor, cache: KvCache, layer: number): FloatTensor {
+  #cached(qkv: FloatTensor, cache: KvCache, layer: number, mask: AttentionOptions): FloatTensor {
     const [batch, tokens, width] = qkv.shape as [number, number, number];
     const headSize = width / 3 / this.heads;
     const cut = (part: number): FloatTensor =>
@@ -82,11 +106,8 @@ export class Attention extends Module {
     using k = cut(1);
     using v = cut(2);
     const { keys, values } = cache.write(layer, k, v);
-    const y = attention(q, keys, values, {
-      causal: this.causal,
-      keyLengths: cache.keyLengths,
-      queryStarts: cache.starts,
-    });
+    const { keyLengths, starts } = cache;
+    const y = attention(q, keys, values, { ...mask, keyLengths, queryStarts: starts });
     return reshape(y, [batch, tokens, width / 3]);
   }
 }

@@ -1,5 +1,5 @@
 import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import { dtypes, type FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
 import { checkSaved, type FloatTensor, type SavedTensor, Tensor } from "../tensor.js";
@@ -46,6 +46,12 @@ export abstract class Module {
         }
   }
 
+  /** Tensors of the modules that are no parameters, such as tables: they are not trained, saved or rounded. */
+  *#buffers(): Generator<Tensor> {
+    for (const [, module] of this.modules())
+      for (const value of Object.values(module)) if (value instanceof Tensor && !value.requiresGrad) yield value;
+  }
+
   parameters(): FloatTensor[] {
     return [...this.namedParameters()].map(([, tensor]) => tensor);
   }
@@ -76,6 +82,8 @@ export abstract class Module {
     if (target === "i32" || target === "u8")
       throw new HeedError("ERR_DTYPE", `to: expected a floating dtype for parameters, got ${target}`);
     for (const parameter of parameters) parameter.move(target);
+    const rounds = dtypes.some((dtype) => dtype === target);
+    if (!rounds) for (const buffer of this.#buffers()) buffer.move(target);
     return this;
   }
 
@@ -110,8 +118,9 @@ export abstract class Module {
     for (const [name, tensor] of Object.entries(own)) tensor.set(state[name]!.values);
   }
 
-  /** Frees every parameter and its gradient. */
+  /** Frees every parameter and its gradient, and every other tensor of the modules. */
   dispose(): void {
+    for (const buffer of this.#buffers()) buffer.dispose();
     for (const parameter of this.parameters()) parameter.dispose();
   }
 

@@ -4,6 +4,9 @@ import { HeedError } from "../errors.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
+/** Of i32, which ranges are in. */
+const largestInteger = 2 ** 31 - 1;
+
 export interface MaskOptions {
   /** "auto" unless given. */
   device?: Device | string;
@@ -15,7 +18,7 @@ export interface MaskOptions {
  * the next higher one, from its first.
  */
 export function alibiSlopes(heads: number, options: MaskOptions = {}): FloatTensor {
-  checkInteger("alibiSlopes", "heads", heads, 1, 2 ** 31 - 1);
+  checkInteger("alibiSlopes", "heads", heads, 1, largestInteger);
   checkObject("alibiSlopes", "options", options);
   const lower = 2 ** Math.floor(Math.log2(heads));
   const slopes = Float32Array.from({ length: heads }, (_, h) =>
@@ -38,7 +41,7 @@ export function documentRanges(documents: readonly ArrayLike<number>[], options:
   const lengths = documentLengths("documentRanges", documents);
   const longest = Math.max(0, ...lengths.map((list) => list.reduce((a, b) => a + b, 0)));
   const { length = longest } = options;
-  checkInteger("documentRanges", "length", length, 0, 2 ** 31 - 1);
+  checkInteger("documentRanges", "length", length, 0, largestInteger);
   if (longest > length)
     throw new HeedError("ERR_SHAPE", `documentRanges: expected at most ${length} tokens a sequence, got ${longest}`);
   const ranges = new Int32Array(lengths.length * length * 2);
@@ -56,34 +59,42 @@ export function documentRanges(documents: readonly ArrayLike<number>[], options:
   return tensor(ranges, [lengths.length, length, 2], options);
 }
 
-/** @internal Checked lengths of packed documents. */
-export function documentLengths(op: string, documents: readonly ArrayLike<number>[]): number[][] {
+function documentLengths(op: string, documents: readonly ArrayLike<number>[]): number[][] {
   checkArray(op, "documents", documents);
-  return documents.map((list, b) => {
+  return Array.from(documents, (list, b) => {
     checkObject(op, `documents[${b}]`, list);
     return Array.from(list, (count, i) => {
-      checkInteger(op, `documents[${b}][${i}]`, count, 0, 2 ** 31 - 1);
+      checkInteger(op, `documents[${b}][${i}]`, count, 0, largestInteger);
       return count;
     });
   });
+}
+
+export interface PrefixOptions extends MaskOptions {
+  /** Position of each sequence's first token: those before are in a cache. 0 unless given. */
+  starts?: ArrayLike<number>;
 }
 
 /**
  * The `keyRanges` [B, T, 2] of a prefix language model (Raffel et al. 2020, §3.2.1): the first prefixLengths[b] tokens of
  * sequence b see each other, the others what is before them. For attention that is not `causal`: these ranges are.
  */
-export function prefixRanges(prefixLengths: ArrayLike<number>, length: number, options: MaskOptions = {}): IntTensor {
+export function prefixRanges(prefixLengths: ArrayLike<number>, length: number, options: PrefixOptions = {}): IntTensor {
   checkObject("prefixRanges", "prefixLengths", prefixLengths);
-  checkInteger("prefixRanges", "length", length, 0, 2 ** 31 - 1);
+  checkInteger("prefixRanges", "length", length, 0, largestInteger);
   checkObject("prefixRanges", "options", options);
-  const prefixes = Array.from(prefixLengths, (prefix, b) => {
-    checkInteger("prefixRanges", `prefixLengths[${b}]`, prefix, 0, length);
-    return prefix;
-  });
+  const prefixes = Array.from(prefixLengths);
+  const { starts = new Int32Array(prefixes.length) } = options;
+  checkObject("prefixRanges", "starts", starts);
+  for (const [b, prefix] of prefixes.entries()) {
+    checkInteger("prefixRanges", `starts[${b}]`, starts[b], 0, largestInteger - length);
+    checkInteger("prefixRanges", `prefixLengths[${b}]`, prefix, 0, starts[b]! + length);
+  }
   const ranges = Int32Array.from({ length: prefixes.length * length * 2 }, (_, i) => {
     if (i % 2 === 0) return 0;
     const token = Math.floor(i / 2);
-    return Math.max(prefixes[Math.floor(token / length)]!, (token % length) + 1);
+    const b = Math.floor(token / length);
+    return Math.max(prefixes[b]!, starts[b]! + (token % length) + 1);
   });
   return tensor(ranges, [prefixes.length, length, 2], options);
 }

@@ -3,7 +3,16 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor } from "./check.js";
+import {
+  checkDType,
+  checkFloat,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkShapeIs,
+  checkTensor,
+  largestFloat,
+} from "./check.js";
 import { contiguous, reshape } from "./views.js";
 
 export interface AttentionOptions {
@@ -37,9 +46,6 @@ export interface AttentionOptions {
   /** Of the dropout. */
   seed?: number;
 }
-
-/** Of f32, in which the kernels take numbers. */
-const largestFloat = 3.4028234663852886e38;
 
 /** Strided views of the operands as the kernels take them. */
 interface Operands {

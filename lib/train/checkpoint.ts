@@ -171,10 +171,10 @@ async function loadTokenizer(file: string): Promise<Tokenizer | null> {
 
 /** Before a model as large as the configuration says is made: whether the file has one of that size. */
 function checkSize({ tensors }: SafetensorsFile, config: GptConfig): void {
-  const { vocabularySize, contextLength, layers, width } = config;
+  const { vocabularySize, contextLength, layers, width, positions } = config;
   const expected: [string, Shape][] = [
     ["wte.weight", [vocabularySize, width]],
-    ["wpe.weight", [contextLength, width]],
+    ...(positions === "alibi" ? [] : ([["wpe.weight", [contextLength, width]]] satisfies [string, Shape][])),
     [`h.${layers - 1}.attn.c_attn.weight`, [width, 3 * width]],
   ];
   for (const [name, shape] of expected) {

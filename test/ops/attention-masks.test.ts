@@ -212,6 +212,9 @@ test("prefixRanges shows the prefix to all and nothing later to the others", asy
   const ranges = prefixRanges([2, 0], 3, { device: "cpu" });
   expect(ranges.shape).toEqual([2, 3, 2]);
   expect([...(await ranges.data())]).toEqual([0, 2, 0, 2, 0, 3, 0, 1, 0, 2, 0, 3]);
+  // Behind what is in a cache.
+  const later = prefixRanges([5, 1], 2, { starts: [4, 7], device: "cpu" });
+  expect([...(await later.data())]).toEqual([0, 5, 0, 6, 0, 8, 0, 9]);
 });
 
 test("the helpers of masks refuse what makes none", () => {
@@ -225,4 +228,6 @@ test("the helpers of masks refuse what makes none", () => {
   for (const prefix of [-1, 4, 0.5, NaN]) expectError(() => prefixRanges([prefix], 3), "ERR_RANGE");
   expectError(() => prefixRanges(null as never, 3), "ERR_ARGUMENT");
   expectError(() => prefixRanges([1], -1), "ERR_RANGE");
+  expectError(() => prefixRanges([1, 2], 2, { starts: [1] }), "ERR_RANGE");
+  expectError(() => prefixRanges([6], 3, { starts: [2] }), "ERR_RANGE");
 });

@@ -1,0 +1,223 @@
+/** A GPT with windows, ALiBi, a softcap, packed documents and prefixes: with a cache and without, saved and loaded. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { noGrad } from "../../lib/autograd.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import { GPT, type GptForwardOptions } from "../../lib/models/gpt.js";
+import type { GptConfig } from "../../lib/models/gpt-config.js";
+import { native } from "../../lib/native.js";
+import { AdamW } from "../../lib/optim/adamw.js";
+import { type IntTensor, tensor } from "../../lib/tensor.js";
+import { loadModel, saveCheckpoint } from "../../lib/train/checkpoint.js";
+import { maskDevices } from "../support/attention.js";
+import { expectClose } from "../support/close.js";
+import { expectError } from "../support/errors.js";
+import { Random } from "../support/random.js";
+import { bestIsa, targets } from "../support/targets.js";
+
+const V = 11;
+const size = { vocabularySize: V, contextLength: 24, layers: 2, heads: 3, width: 12 };
+
+type Options = Pick<GptConfig, "window" | "positions" | "softcap">;
+
+const configs: Options[] = [
+  { window: 5 },
+  { positions: "alibi" },
+  { softcap: 0.5 },
+  { window: 7, positions: "alibi", softcap: 2 },
+];
+
+/** Weights large enough for attention to matter. */
+function modelOf(options: Options, device: string): GPT {
+  const model = new GPT({ ...size, ...options }, { seed: 4, device });
+  const random = new Random(5);
+  for (const parameter of model.parameters())
+    parameter.set(Float32Array.from({ length: parameter.size }, () => 0.6 * random.normal()));
+  return model;
+}
+
+const random = new Random(6);
+const tokens = (count: number): Int32Array => Int32Array.from({ length: count }, () => random.integer(V));
+
+const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>
+  tensor(values, [batch, values.length / batch], { device });
+
+async function logitsOf(
+  model: GPT,
+  values: Int32Array,
+  batch: number,
+  options: GptForwardOptions = {},
+): Promise<Float32Array> {
+  using ids = idsOf(values, batch, model.device.name);
+  using logits = noGrad(() => model.forward(ids, options));
+  return await logits.data();
+}
+
+const exactly = (values: ArrayLike<number>): Float64Array => Float64Array.from(values);
+
+/** Of two layers, whose sums are made in another order. */
+const rounding = { relative: 32, absolute: 64 };
+
+afterAll(() => native.selectIsa(bestIsa));
+
+describe.each(targets.filter(({ device }) => maskDevices.includes(device)))("a GPT on $name", (target) => {
+  const { device } = target;
+
+  test.each(configs)("%j: a cache gives the logits of the whole sequence, token by token", async (options) => {
+    target.select();
+    using model = modelOf(options, device);
+    const values = tokens(2 * 20);
+    const expected = await logitsOf(model, values, 2);
+    using cache = model.createCache(2);
+    for (let at = 0, count = 6; at < 20; at += count, count = 1) {
+      const part = Int32Array.from(
+        { length: 2 * count },
+        (_, i) => values[Math.floor(i / count) * 20 + at + (i % count)]!,
+      );
+      const logits = await logitsOf(model, part, 2, { cache });
+      for (let row = 0; row < 2; row++) {
+        const got = logits.slice(row * count * V, (row + 1) * count * V);
+        const want = expected.slice((row * 20 + at) * V, (row * 20 + at + count) * V);
+        expectClose(`row ${row}, from position ${at}`, got, exactly(want), rounding);
+      }
+    }
+  });
+
+  test.each([{}, ...configs])("%j: packed documents equal the documents alone, gradients too", async (options) => {
+    target.select();
+    using model = modelOf(options, device);
+    const documents = [
+      [9, 1, 10],
+      [14, 3],
+    ]; // three tokens of padding
+    const [values, wanted] = [tokens(40), tokens(40)];
+    for (let t = 17; t < 20; t++) wanted[20 + t] = -1;
+    using ids = idsOf(values, 2, device);
+    using next = idsOf(wanted, 2, device);
+    const packed = await logitsOf(model, values, 2, { documents });
+    using loss = model.loss(ids, next, { documents, ignoreIndex: -1 });
+    loss.backward();
+    const gradients: [string, Float32Array][] = [];
+    for (const [name, parameter] of model.namedParameters()) gradients.push([name, await parameter.grad!.data()]);
+    model.zeroGrad();
+    let total = 0;
+    for (const [b, lengths] of documents.entries()) {
+      let at = 20 * b;
+      for (const length of lengths) {
+        const own = values.slice(at, at + length);
+        const got = packed.slice(at * V, (at + length) * V);
+        expectClose(`document at ${at}`, got, exactly(await logitsOf(model, own, 1)), rounding);
+        using ownIds = idsOf(own, 1, device);
+        using ownNext = idsOf(wanted.slice(at, at + length), 1, device);
+        using ownLoss = model.loss(ownIds, ownNext);
+        // A mean over 37 tokens is made of the documents' means.
+        ownLoss.backward(length / 37);
+        total += ((await ownLoss.item()) * length) / 37;
+        at += length;
+      }
+    }
+    expectClose("loss", [await loss.item()], [total], { relative: 16, absolute: 0 });
+    for (const [name, gradient] of gradients) {
+      const sum = await Object.fromEntries(model.namedParameters())[name]!.grad!.data();
+      expectClose(`gradient of ${name}`, gradient, exactly(sum), { relative: 0, absolute: 600 });
+    }
+  });
+
+  test.each(configs)("%j: padding at the end changes nothing of the real tokens", async (options) => {
+    target.select();
+    using model = modelOf(options, device);
+    const values = tokens(3 * 15);
+    const lengths = [15, 4, 9];
+    using keyLengths = tensor(Int32Array.from(lengths), [3], { device });
+    const padded = await logitsOf(model, values, 3, { keyLengths });
+    for (const [b, length] of lengths.entries()) {
+      const alone = await logitsOf(model, values.slice(15 * b, 15 * b + length), 1);
+      expectClose(`sequence ${b}`, padded.slice(15 * b * V, (15 * b + length) * V), exactly(alone), rounding);
+    }
+  });
+
+  test.each([{}, ...configs])("%j: a prefix sees itself, in a cache too", async (options) => {
+    target.select();
+    using model = modelOf(options, device);
+    const values = tokens(2 * 12);
+    const prefixLengths = [6, 0];
+    const logits = await logitsOf(model, values, 2, { prefixLengths });
+    const causal = await logitsOf(model, values, 2);
+    const row = (x: Float32Array, b: number, t: number): Float32Array =>
+      x.slice((12 * b + t) * V, (12 * b + t + 1) * V);
+    // Without a prefix nothing changes; with one its first token already knows its last, but not what follows.
+    for (let t = 0; t < 12; t++) expectClose(`token ${t}`, row(logits, 1, t), exactly(row(causal, 1, t)), rounding);
+    const changed = async (at: number): Promise<Float32Array> => {
+      const other = values.slice();
+      other[at] = (other[at]! + 1) % V;
+      return logitsOf(model, other, 2, { prefixLengths });
+    };
+    const near = (options.window ?? 0) > 0 ? 3 : 0;
+    expect(row(await changed(5), 0, near)).not.toEqual(row(logits, 0, near));
+    expect(row(await changed(6), 0, near)).toEqual(row(logits, 0, near));
+    // The prefix at once, then token by token.
+    using cache = model.createCache(2);
+    const first = Int32Array.from([...values.slice(0, 6), ...values.slice(12, 18)]);
+    const head = await logitsOf(model, first, 2, { cache, prefixLengths });
+    expectClose("prefix", head.slice(0, 6 * V), exactly(logits.slice(0, 6 * V)), rounding);
+    for (let t = 6; t < 12; t++) {
+      const step = await logitsOf(model, Int32Array.of(values[t]!, values[12 + t]!), 2, { cache });
+      for (const b of [0, 1])
+        expectClose(`token ${t} of ${b}`, step.slice(b * V, (b + 1) * V), exactly(row(logits, b, t)), rounding);
+    }
+  });
+
+  test.each(configs)("%j: greedy generation is what whole passes choose", async (options) => {
+    target.select();
+    using model = modelOf(options, device);
+    const prompt = tokens(5);
+    const [generated] = await generateTokens(model, [prompt], { maxTokens: 12, temperature: 0 });
+    const all = [...prompt];
+    for (let i = 0; i < 12; i++) {
+      const logits = (await logitsOf(model, Int32Array.from(all), 1)).slice(-V);
+      all.push(logits.indexOf(Math.max(...logits)));
+    }
+    expect([...generated!.tokens]).toEqual(all.slice(5));
+  });
+});
+
+test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refuse it", async (options) => {
+  const folder = await mkdtemp(path.join(tmpdir(), "heed-masks-"));
+  try {
+    using model = modelOf(options, "cpu");
+    using optimizer = new AdamW(model.namedParameters());
+    const state = { step: 1, seconds: 1, seed: 1, dropoutSeed: 1, options: {} };
+    const at = await saveCheckpoint(folder, { model, optimizer, state });
+    const written: unknown = JSON.parse(await readFile(path.join(at, "config.json"), "utf8"));
+    expect(written).toMatchObject({ model_type: "heed_gpt" });
+    const { model: loaded } = await loadModel(folder, { device: "cpu" });
+    using again = loaded;
+    expect(again.config).toEqual(model.config);
+    const values = tokens(20);
+    expect(await logitsOf(again, values, 1)).toEqual(await logitsOf(model, values, 1));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("a configuration that is none, or masks that do not fit, are refused", () => {
+  const make = (options: object) => () => new GPT({ ...size, ...options });
+  expectError(make({ positions: "rotten" as never }), "ERR_ARGUMENT");
+  for (const window of [-1, 0.5, NaN, null]) expectError(make({ window }), "ERR_RANGE");
+  for (const softcap of [-1, NaN, Infinity, "2"]) expectError(make({ softcap }), "ERR_RANGE");
+  using model = new GPT(size);
+  using cache = model.createCache(2);
+  using ids = idsOf(tokens(8), 2, "cpu");
+  const forward = (options: object) => () => model.forward(ids, options);
+  expectError(forward({ documents: [[4]] }), "ERR_SHAPE");
+  expectError(forward({ documents: [[4], [2, 3]] }), "ERR_SHAPE");
+  expectError(forward({ documents: [[4], [-1]] }), "ERR_RANGE");
+  expectError(forward({ documents: 3 }), "ERR_ARGUMENT");
+  expectError(forward({ documents: [[4], [4]], cache }), "ERR_ARGUMENT");
+  expectError(forward({ documents: [[4], [4]], prefixLengths: [1, 1] }), "ERR_ARGUMENT");
+  expectError(forward({ prefixLengths: [1] }), "ERR_SHAPE");
+  expectError(forward({ prefixLengths: [1, -1] }), "ERR_RANGE");
+  expectError(forward({ prefixLengths: "ab" }), "ERR_ARGUMENT");
+});
