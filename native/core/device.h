@@ -38,7 +38,7 @@ class Device {
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
   // Between the queues of two devices: one sends to a buffer in host memory, the other receives from it, each in its
-  // own order. Nobody but the receiving queue waits.
+  // own order. Nobody but the receiving queue waits. Sending is a read: what failed before it is the receiver's.
   virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
   virtual void receive(std::shared_ptr<HostBuffer> from, void* destination) = 0;
   virtual void fence(Fence* fence) = 0;

@@ -1,9 +1,12 @@
 // Bytes on their way from one device's queue to another's: the one that has them fills `data` and signals, the other
-// waits and takes them.
+// waits and takes them. What has failed on the way to the bytes goes with them.
 #pragma once
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
+
+#include "core/error.h"
 
 namespace heed {
 
@@ -25,6 +28,7 @@ class HostBuffer {
 
   const size_t bytes;
   const std::unique_ptr<char[]> data;
+  std::optional<Error> error;  // written before the signal; the data may then be anything
 
  private:
   std::mutex mutex_;

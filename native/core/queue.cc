@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <new>
+#include <utility>
 
 namespace heed {
 
@@ -13,9 +14,8 @@ class Queue::FenceTask final : public Task {
   FenceTask(Queue& queue, Fence* fence) : Task("fence"), queue_(queue), fence_(fence) {}
   ~FenceTask() override { delete fence_; }
   void run() override {
-    const bool failed = queue_.failed_;
-    queue_.failed_ = false;
-    fence_->reached(failed ? &queue_.error_ : nullptr);
+    const std::optional<Error> error = queue_.take_error();
+    fence_->reached(error ? &*error : nullptr);
   }
 
  private:
@@ -69,6 +69,12 @@ void Queue::wait_idle() {
   idle_.wait(lock, [this] { return (!head_ && !busy_) || stopping_; });
 }
 
+std::optional<Error> Queue::take_error() { return std::exchange(error_, std::nullopt); }
+
+void Queue::keep_error(const Error& error) {
+  if (!error_) error_ = error;  // the first failure is the cause of what follows
+}
+
 void Queue::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -83,11 +89,9 @@ void Queue::work() {
     busy_ = true;
     lock.unlock();
     const auto record = [&](Code code, const char* reason) {
-      if (failed_) return;  // the first failure is the cause of what follows
       char message[496];
       std::snprintf(message, sizeof message, "%s: %s", task->op, reason);
-      error_ = Error(code, message);
-      failed_ = true;
+      keep_error(Error(code, message));
     };
     try {
       task->run();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "core/error.h"
@@ -49,6 +50,10 @@ class Queue {
   void push(Task* task);          // takes ownership; after `stop`, drops it
   void push_fence(Fence* fence);  // deletes it after `reached`
   void wait_idle();
+  // For tasks, that is on the worker thread: what failed since the last fence, which then does not get it; and a
+  // failure that the next fence is to get unless there is an earlier one.
+  std::optional<Error> take_error();
+  void keep_error(const Error& error);
   // Drops what has not begun, waits for what has, ends the worker. For the end of an environment.
   void stop();
 
@@ -63,9 +68,8 @@ class Queue {
   Task* tail_ = nullptr;
   bool busy_ = false;
   bool stopping_ = false;
-  bool failed_ = false;              // worker thread only
-  Error error_{Code::internal, ""};  // worker thread only
-  std::thread worker_;               // last: starts when the rest is there
+  std::optional<Error> error_;  // worker thread only
+  std::thread worker_;          // last: starts when the rest is there
 };
 
 }  // namespace heed

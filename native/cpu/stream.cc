@@ -55,13 +55,16 @@ void Stream::download(void* destination, const void* source, size_t bytes) {
 }
 
 void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
-  launch("send",
-         [signal = Signal(std::move(to)), source] { std::memcpy((*signal).data.get(), source, (*signal).bytes); });
+  launch("send", [this, signal = Signal(std::move(to)), source] {
+    (*signal).error = queue_.take_error();
+    std::memcpy((*signal).data.get(), source, (*signal).bytes);
+  });
 }
 
 void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
-  launch("receive", [from = std::move(from), destination] {
+  launch("receive", [this, from = std::move(from), destination] {
     from->wait();
+    if (from->error) return queue_.keep_error(*from->error);
     std::memcpy(destination, from->data.get(), from->bytes);
   });
 }

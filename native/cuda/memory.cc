@@ -43,11 +43,13 @@ void* Allocator::system_allocate(size_t bytes) {
   if (!pieces_ || bytes > kLargestPiece) return driver_allocate(bytes, "allocating memory");
   std::vector<char*>& open = open_[bytes];
   if (open.empty()) {
+    size_t pieces = kSlab / bytes;
     char* slab = driver_allocate(kSlab, "allocating memory");
+    if (!slab) slab = driver_allocate(bytes * (pieces = 1), "allocating memory");
     if (!slab) return nullptr;
     Slab& made = slabs_[slab];
     made.piece = bytes;
-    made.pieces = kSlab / bytes;
+    made.pieces = pieces;
     for (size_t i = made.pieces; i-- > 0;) made.free.push_back(slab + i * bytes);
     open.push_back(slab);
   }

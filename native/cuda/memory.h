@@ -9,8 +9,9 @@ namespace heed::cuda {
 
 class Stream;
 
-// Small blocks share slabs: the driver hands out memory in pages of 2 MiB. HEED_CUDA_CACHE=0 gives each block memory of
-// its own, of the size asked for, and returns it to the driver when it is freed: what memory checkers need to see.
+// Small blocks share slabs: the driver hands out memory in pages of 2 MiB. Where it has no whole page left, a block is
+// a slab of its own. HEED_CUDA_CACHE=0 gives each block memory of its own, of the size asked for, and returns it to the
+// driver when it is freed: what memory checkers need to see.
 class Allocator final : public CachingAllocator {
  public:
   explicit Allocator(Stream& stream);

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "cuda/card.h"
 #include "cuda/check.h"
@@ -50,8 +51,10 @@ Error error_of(const FaultReport& report) {
   return Error(Code::range, message);
 }
 
+}  // namespace
+
 // Pinned memory that goes back when the last action that uses it has run or was dropped.
-class Staged {
+class Stream::Staged {
  public:
   Staged(Staging& staging, size_t bytes, const char* op) : staging_(staging), block_(staging.take(bytes, op)) {}
   ~Staged() { staging_.give(block_); }
@@ -63,8 +66,6 @@ class Staged {
   Staging& staging_;
   const Staging::Block block_;
 };
-
-}  // namespace
 
 Stream::Stream(Card& card) : Device(Backend::cuda), card_(card), allocator_(*this), blocking_(blocking_launches()) {
   const Driver& d = *driver();
@@ -172,7 +173,9 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
   const auto staged = std::make_shared<Staged>(*staging_, to->bytes, op);
   finish(driver()->memcpy_dtoh_async(staged->data(), address(source), to->bytes, stream_), op,
          "copying from the device");
-  watcher_->after(stream_, [staged, signal](CUresult result) {
+  const auto report = fetch_report(op);
+  watcher_->after(stream_, [this, staged, signal, report](CUresult result) {
+    (**signal).error = take_error(result, report);
     if (result == CUDA_SUCCESS) std::memcpy((**signal).data.get(), staged->data(), (**signal).bytes);
   });
 }
@@ -201,7 +204,27 @@ void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
   finish(result, op, "waiting for another device");
   finish(driver()->memcpy_htod_async(address(destination), staged->data(), from->bytes, stream_), op,
          "copying to the device");
-  watcher_->after(stream_, [staged](CUresult) {});
+  watcher_->after(stream_, [this, staged, from](CUresult result) {
+    if (result == CUDA_SUCCESS && !received_) received_ = from->error;
+  });
+}
+
+std::shared_ptr<Stream::Staged> Stream::fetch_report(const char* op) {
+  if (!may_fault_) return nullptr;
+  const auto report = std::make_shared<Staged>(*staging_, sizeof(FaultReport), op);
+  expect_success(driver()->memcpy_dtoh_async(report->data(), address(faults_), sizeof(FaultReport), stream_), op,
+                 "copying from the device");
+  expect_success(driver()->memset_d8_async(address(faults_), 0, sizeof(FaultReport), stream_), op, "clearing memory");
+  may_fault_ = false;
+  return report;
+}
+
+std::optional<Error> Stream::take_error(CUresult result, const std::shared_ptr<Staged>& fetched) {
+  if (result != CUDA_SUCCESS) return error_of(result, "device", "running what was enqueued");
+  if (received_) return std::exchange(received_, std::nullopt);
+  const auto* report = fetched ? static_cast<const FaultReport*>(fetched->data()) : nullptr;
+  if (!report || !report->claimed) return std::nullopt;
+  return error_of(*report);
 }
 
 void Stream::fence(Fence* fence) {
@@ -209,26 +232,13 @@ void Stream::fence(Fence* fence) {
   std::shared_ptr<Staged> report;
   try {
     card_.make_current("read");
-    if (may_fault_) {
-      report = std::make_shared<Staged>(*staging_, sizeof(FaultReport), "read");
-      expect_success(driver()->memcpy_dtoh_async(report->data(), address(faults_), sizeof(FaultReport), stream_),
-                     "read", "copying from the device");
-      expect_success(driver()->memset_d8_async(address(faults_), 0, sizeof(FaultReport), stream_), "read",
-                     "clearing memory");
-      may_fault_ = false;
-    }
+    report = fetch_report("read");
   } catch (const Error&) {
-    report = nullptr;  // what is wrong with the device shows at the event
+    // What is wrong with the device shows at the event.
   }
-  watcher_->after(stream_, [owned, report](CUresult result) {
-    if (result != CUDA_SUCCESS) {
-      const Error error = error_of(result, "device", "running what was enqueued");
-      return owned->reached(&error);
-    }
-    const auto* found = report ? static_cast<const FaultReport*>(report->data()) : nullptr;
-    if (!found || !found->claimed) return owned->reached(nullptr);
-    const Error error = error_of(*found);
-    owned->reached(&error);
+  watcher_->after(stream_, [this, owned, report](CUresult result) {
+    const std::optional<Error> error = take_error(result, report);
+    owned->reached(error ? &*error : nullptr);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "core/device.h"
 #include "core/dtype.h"
@@ -94,6 +95,11 @@ class Stream final : public Device {
   friend class Allocator;
   class CapturedGraph;
   class EventTimer;
+  class Staged;
+  // Enqueues reading and clearing the report of faults; null where nothing since the last time can have written it.
+  std::shared_ptr<Staged> fetch_report(const char* op);
+  // What has failed since the last time; on the watcher's thread, once `fetched` has come.
+  std::optional<Error> take_error(CUresult result, const std::shared_ptr<Staged>& fetched);
   // Throws while a graph is captured: what `doing` needs the host for cannot be part of one.
   void expect_not_capturing(const char* op) const;
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
@@ -103,7 +109,8 @@ class Stream final : public Device {
   Allocator allocator_;
   CUstream stream_ = nullptr;
   FaultReport* faults_ = nullptr;  // device memory
-  bool may_fault_ = false;         // an operation since the last fence can report a fault
+  bool may_fault_ = false;         // an operation since the last report can have a fault
+  std::optional<Error> received_;  // what came with the data of another device; the watcher's thread only
   bool capturing_ = false;
   bool stopped_ = false;
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation

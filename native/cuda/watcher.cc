@@ -11,18 +11,16 @@ Watcher::~Watcher() {
   for (const CUevent event : events_) driver()->event_destroy(event);
 }
 
-CUevent Watcher::take_event() {
+CUresult Watcher::take_event(CUevent* event) {
   {
     const std::lock_guard lock(mutex_);
     if (!events_.empty()) {
-      const CUevent event = events_.back();
+      *event = events_.back();
       events_.pop_back();
-      return event;
+      return CUDA_SUCCESS;
     }
   }
-  CUevent event = nullptr;
-  driver()->event_create(&event, CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING);
-  return event;
+  return driver()->event_create(event, CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING);
 }
 
 void Watcher::after(CUstream stream, std::function<void(CUresult)> action) {
@@ -30,8 +28,9 @@ void Watcher::after(CUstream stream, std::function<void(CUresult)> action) {
     action(driver()->stream_synchronize(stream));
     return;
   }
-  const CUevent event = take_event();
-  const CUresult result = event ? driver()->event_record(event, stream) : CUDA_ERROR_OUT_OF_MEMORY;
+  CUevent event = nullptr;
+  CUresult result = take_event(&event);
+  if (result == CUDA_SUCCESS) result = driver()->event_record(event, stream);
   {
     const std::lock_guard lock(mutex_);
     items_.push_back({event, result, std::move(action)});

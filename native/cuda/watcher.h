@@ -31,12 +31,12 @@ class Watcher {
 
  private:
   struct Item {
-    CUevent event;    // null: the stream did not take one
-    CUresult result;  // of recording it
+    CUevent event;    // null: there was none to be had
+    CUresult result;  // of making and recording it
     std::function<void(CUresult)> action;
   };
   void work();
-  CUevent take_event();
+  CUresult take_event(CUevent* event);
 
   Card& card_;
   std::mutex mutex_;

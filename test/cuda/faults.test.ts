@@ -1,0 +1,411 @@
+/**
+ * What goes wrong on a CUDA device and with its driver: each is one HeedError that says what to do, and the process goes
+ * on. The software device injects the faults, each in a process of its own.
+ */
+import { describe, expect, test } from "vitest";
+import { besideSimulator, cudas, needsSimulator } from "../support/cuda.js";
+import { expectChild, runChild } from "../support/child.js";
+
+/** Runs a module with these lines at its start; the last line that it prints is JSON. `said`: what must be on stderr. */
+async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/): Promise<Result> {
+  const prelude = `
+    /** What a call, or its promise, throws: "CODE message". */
+    const failure = async (body) => {
+      try {
+        await body();
+      } catch (error) {
+        return error instanceof heed.HeedError ? error.code + " " + error.message : "no HeedError: " + error;
+      }
+      return "no error";
+    };
+    const onCpu = () => heed.sum(heed.ones([3], { device: "cpu" })).item();
+    const done = (result) => console.log(JSON.stringify(result));
+  `;
+  const { seconds, ...ended } = await runChild(prelude + program, 50, env);
+  expect(ended, "the child process").toMatchObject({ code: 0, signal: null, errors: expect.stringMatching(said) });
+  expect(seconds).toBeLessThan(30);
+  return JSON.parse(ended.output.trim().split("\n").at(-1)!) as Result;
+}
+
+const MiB = 2 ** 20;
+
+describe.runIf(cudas.length > 0)("out of memory", () => {
+  const env = { HEED_SIMULATOR_MEMORY: String(24 * MiB) };
+
+  test("the cache is emptied first; then an error says how much there is, and smaller ones go on", async (context) => {
+    needsSimulator(context);
+    const result = await run<Record<string, unknown>>(
+      `
+      const device = heed.device("cuda");
+      const ones = (mib) => heed.ones([mib, 2 ** 18], { device });
+      const kept = ones(4);
+      const empty = device.memory();
+      const sumOf = async (x) => {
+        const total = heed.sum(x);
+        const value = await total.item();
+        total.dispose();
+        return value;
+      };
+      ones(12).dispose();
+      const cached = device.memory().cached;
+      // 4 live, 12 in the cache: 14 fit only once the cache is given back.
+      const large = ones(14);
+      const sum = await sumOf(large);
+      large.dispose();
+      const failures = [await failure(() => ones(21)), await failure(() => ones(21))];
+      const others = [];
+      const full = await failure(() => {
+        for (;;) others.push(ones(2));
+      });
+      const held = others.length;
+      // There is room for the number, in less than a page, but not for the sum.
+      const inside = await failure(() => heed.add(kept, 1));
+      for (const other of others) other.dispose();
+      const after = await sumOf(ones(2));
+      const host = await failure(() => heed.ones([2 ** 50], { device }));
+      done({ empty, cached, sum, failures, full, held, inside, after, host, cpu: await onCpu() });
+      `,
+      env,
+    );
+    const { failures, ...rest } = result as { failures: string[] };
+    const oom = (wanted: number, live: number, peak: string, free: string): unknown =>
+      expect.stringMatching(
+        new RegExp(
+          `^ERR_OOM alloc: out of memory allocating ${wanted * MiB} bytes \\(${live} bytes live, peak ${peak}, ${free} free\\)$`,
+        ),
+      );
+    // A few bytes are heed's own.
+    const left = (mib: number): string => String(mib * MiB - 48);
+    expect(failures[0]).toEqual(oom(21, 4 * MiB, "\\d+", left(20)));
+    expect(failures[1]).toBe(failures[0]);
+    expect(rest).toMatchObject({
+      empty: { live: 4 * MiB, peak: 4 * MiB, cached: 0, tensors: 1 },
+      cached: 12 * MiB,
+      sum: 14 * 2 ** 18,
+      held: 9,
+      full: oom(2, 22 * MiB, String(22 * MiB), left(2)),
+      inside: oom(4, 22 * MiB + 4, String(22 * MiB + 4), "\\d+"),
+      after: 2 * 2 ** 18,
+      host: "ERR_OOM alloc: expected to allocate less than 64 TiB, got 4503599627370496 bytes",
+      cpu: 3,
+    });
+  });
+
+  test("in the middle of training leaves nothing behind, and a smaller batch trains", async (context) => {
+    needsSimulator(context);
+    const result = await run<Record<string, unknown>>(
+      `
+      const device = heed.device("cuda");
+      const config = { vocabularySize: 31, contextLength: 64, layers: 4, heads: 1, width: 16 };
+      const model = new heed.GPT(config, { device });
+      const optimizer = new heed.AdamW(model.namedParameters());
+      const before = device.memory();
+      const step = async (batch) => {
+        const ids = Int32Array.from({ length: batch * 64 }, (_, i) => i % 31);
+        const loss = heed.scope(() => {
+          const input = heed.tensor(ids, [batch, 64], { device });
+          const loss = model.loss(input, input);
+          loss.backward();
+          return loss;
+        });
+        const value = await loss.item();
+        loss.dispose();
+        optimizer.step();
+        optimizer.zeroGrad();
+        return value;
+      };
+      const failures = [];
+      for (let i = 0; i < 2; i++) failures.push((await failure(() => step(128))).replace(/\\d+/g, "n"));
+      optimizer.zeroGrad();
+      const after = device.memory();
+      done({ failures: [...new Set(failures)], left: after.live - before.live, loss: await step(2) });
+      `,
+      { HEED_SIMULATOR_MEMORY: String(32 * MiB) },
+    );
+    const { failures, left, loss } = result as { failures: string[]; left: number; loss: number };
+    expect(failures).toEqual([
+      expect.stringMatching(/^ERR_OOM \w+: out of memory allocating n bytes \(n bytes live, peak n, n free\)$/),
+    ]);
+    expect(left).toBe(0);
+    expect(loss).toBeCloseTo(Math.log(31), 0);
+  });
+});
+
+const lost = /the device is lost to this process, which must be started again$/;
+
+describe.runIf(cudas.length > 0)("a lost device", () => {
+  const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
+
+  test("fails what is read, and every later call, with ERR_CUDA; the CPU and the process go on", async (context) => {
+    needsSimulator(context);
+    const { reads, later, ...rest } = await run<{ reads: string[]; later: string[]; cpu: number; live: number }>(
+      `
+      const device = heed.device("cuda");
+      const x = heed.ones([4], { device });
+      const onHost = heed.ones([4], { device: "cpu" });
+      await x.data();
+      // The calls return before anything has run: the reads are what can tell.
+      let y = x;
+      for (let i = 0; i < 6; i++) y = heed.add(y, 1);
+      const moved = y.to("cpu");
+      const pending = [y.data(), moved.data(), device.synchronize()];
+      const reads = await Promise.all(pending.map((promise) => failure(() => promise)));
+      const later = [];
+      for (const body of [
+        () => heed.add(x, 1),
+        () => x.data(),
+        () => heed.sum(x).item(),
+        () => x.set([1, 2, 3, 4]),
+        () => x.to("cpu"),
+        () => onHost.to(device),
+        () => heed.tensor([1, 2], [2], { device }),
+        () => heed.ones([2 ** 22], { device }),
+        () => device.synchronize(),
+        () => new heed.GPT({ vocabularySize: 5, contextLength: 4, layers: 1, heads: 1, width: 4 }, { device }),
+      ])
+        later.push(await failure(body));
+      for (const tensor of [x, y, moved]) tensor.dispose();
+      device.emptyCache();
+      device.resetPeak();
+      done({ reads, later, cpu: await onCpu(), live: device.memory().live });
+      `,
+      // The delay lets all calls through before the device gets to the launch that it is lost at.
+      { HEED_SIMULATOR_LOST_AFTER: "4", HEED_SIMULATOR_DELAY: "300000" },
+      said,
+    );
+    for (const text of [...reads, ...later]) expect(text).toMatch(/^ERR_CUDA \w+: /);
+    for (const text of [...reads, ...later]) expect(text).toMatch(lost);
+    expect(reads[0]).toBe(
+      "ERR_CUDA device: running what was enqueued: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719); " +
+        "the device is lost to this process, which must be started again",
+    );
+    expect(rest.cpu).toBe(3);
+  });
+
+  test("ends training and generation with an error, not with a hang", async (context) => {
+    needsSimulator(context);
+    const failures = await run<string[]>(
+      `
+      const config = { vocabularySize: 11, contextLength: 16, layers: 1, heads: 1, width: 8 };
+      const model = new heed.GPT(config, { device: "cuda" });
+      const data = heed.tokenData(Uint8Array.from({ length: 500 }, (_, i) => i % 11));
+      const trainer = new heed.Trainer({ model, data, batchSize: 2, steps: 1000 });
+      const failures = [await failure(() => trainer.train())];
+      failures.push(await failure(() => heed.generateTokens(model, [[1]], { maxTokens: 10 })));
+      done(failures);
+      `,
+      { HEED_SIMULATOR_LOST_AFTER: "400" },
+      said,
+    );
+    for (const text of failures) expect(text).toMatch(lost);
+  });
+
+  test("in a worker too, which ends as any worker", async (context) => {
+    needsSimulator(context);
+    const result = await run<unknown>(
+      `
+      const w = worker(\`
+        const x = heed.ones([4], { device: "cuda" });
+        try {
+          await heed.add(heed.add(x, 1), 1).data();
+        } catch (error) {
+          parentPort.postMessage(error.code);
+        }
+      \`);
+      const [[code]] = await Promise.all([once(w, "message"), once(w, "exit")]);
+      // The device is the process's.
+      const here = await failure(() => heed.ones([4], { device: "cuda" }).data());
+      done([code, here.split(" ")[0], await onCpu()]);
+      `,
+      { HEED_SIMULATOR_LOST_AFTER: "1" },
+      said,
+    );
+    expect(result).toEqual(["ERR_CUDA", "ERR_CUDA", 3]);
+  });
+
+  test("another device goes on", async (context) => {
+    needsSimulator(context);
+    const result = await run<unknown>(
+      `
+      const first = await failure(async () => {
+        for (let i = 0; i < 3; i++) await heed.ones([4], { device: "cuda:0" }).data();
+      });
+      const second = await heed.sum(heed.ones([4], { device: "cuda:1" })).item();
+      done([first, second]);
+      `,
+      // Launches of each device.
+      { HEED_SIMULATOR_DEVICES: "2", HEED_SIMULATOR_LOST_AFTER: "2" },
+      said,
+    );
+    expect(result).toEqual([expect.stringMatching(lost), 4]);
+  });
+});
+
+describe.runIf(cudas.length > 0)("what a kernel finds wrong with its data", () => {
+  test("is the CPU's error, at the next read, also where that is on another device; nothing else suffers", async () => {
+    const program = `
+      const failure = async (body) => {
+        try {
+          await body();
+        } catch (error) {
+          return error.code + " " + error.message;
+        }
+        return "no error";
+      };
+      const ids = (...values) => heed.tensor(Int32Array.from(values), [values.length], { device });
+      const table = heed.ones([5, 4], { device });
+      const logits = heed.ones([2, 5], { device });
+      const lengths = (value) => {
+        const x = heed.ones([1, 3, 1, 4], { device });
+        return heed.attention(x, x, x, { keyLengths: ids(value) });
+      };
+      const found = [];
+      for (const body of [
+        () => heed.embedding(ids(1, 7, 2), table).data(),
+        () => heed.embedding(ids(1, -2), table).data(),
+        () => heed.crossEntropy(logits, ids(0, 5)).data(),
+        () => heed.sample(logits, ids(0, 1), { seed: 1, history: heed.tensor([[9], [0]], [2, 1], { dtype: "i32", device }), repetitionPenalty: 2 }).data(),
+        () => heed.cacheWrite(heed.zeros([1, 4, 1, 3], { device }), heed.ones([1, 2, 1, 3], { device }), ids(3)) ?? heed.device(device).synchronize(),
+        () => lengths(4).data(),
+        () => heed.embedding(ids(6), table).to(other).data(),
+        () => heed.device(other).synchronize(),
+        () => heed.device(device).synchronize(),
+        () => heed.embedding(ids(4), table).to(other).data(),
+      ])
+        found.push(await failure(body));
+      // The first of several.
+      heed.embedding(ids(8), table);
+      heed.embedding(ids(9), table);
+      found.push(await failure(() => table.data()), await heed.sum(table).item());
+      console.log(JSON.stringify(found));
+    `;
+    const on = async (device: string, other: string): Promise<unknown> =>
+      JSON.parse(await expectChild(`const [device, other] = ["${device}", "${other}"];` + program));
+    const cpu = await on("cpu", "cuda");
+    expect(cpu).toEqual([
+      "ERR_RANGE embedding_forward: expected ids in [0, 5), got 7 at position 1",
+      "ERR_RANGE embedding_forward: expected ids in [0, 5), got -2 at position 1",
+      "ERR_RANGE cross_entropy: expected targets in [0, 5), got 5 at position 1",
+      "ERR_RANGE sample: expected history ids below 5, got 9 at position 0 of row 0",
+      "ERR_RANGE cache_write: expected starts from 0 to 2, got 3",
+      "ERR_RANGE attention_forward: expected key_lengths from 0 to 3, got 4",
+      "ERR_RANGE embedding_forward: expected ids in [0, 5), got 6 at position 0",
+      "no error",
+      "no error",
+      "no error",
+      "ERR_RANGE embedding_forward: expected ids in [0, 5), got 8 at position 0",
+      20,
+    ]);
+    expect(await on("cuda", "cpu")).toEqual(cpu);
+  });
+
+  test("crosses devices that are both CUDA", async (context) => {
+    needsSimulator(context);
+    const found = await run<unknown>(
+      `
+      const ids = heed.tensor(Int32Array.of(6), [1], { device: "cuda:0" });
+      const there = heed.embedding(ids, heed.ones([5, 4], { device: "cuda:0" })).to("cuda:1");
+      const back = heed.add(there, 1).to("cpu");
+      done([await failure(() => back.data()), await failure(() => there.data())]);
+      `,
+      { HEED_SIMULATOR_DEVICES: "2" },
+    );
+    expect(found).toEqual(["ERR_RANGE embedding_forward: expected ids in [0, 5), got 6 at position 0", "no error"]);
+  });
+});
+
+describe.runIf(cudas.length > 0)("a kernel that the driver stops", () => {
+  const stop = { HEED_SIMULATOR_LIMIT: "1000" };
+  const program = `
+    const x = heed.ones([2 ** 18], { device: "cuda" });
+    done([await failure(() => x.data()), await failure(() => heed.add(x, 1)), await onCpu()]);
+  `;
+
+  test("is ERR_CUDA at the read, and loses the device", async (context) => {
+    needsSimulator(context);
+    const [read, next, cpu] = await run<[string, string, number]>(program, stop, /^heed simulator: device 0: .*\n$/);
+    expect(read).toBe(
+      "ERR_CUDA device: running what was enqueued: the launch timed out and was terminated " +
+        "(CUDA_ERROR_LAUNCH_TIMEOUT, 702); the device is lost to this process, which must be started again",
+    );
+    expect(next).toMatch(lost);
+    expect(cpu).toBe(3);
+  });
+
+  test("is named at the call with HEED_CUDA_BLOCKING=1", async (context) => {
+    needsSimulator(context);
+    const result = await run<string>(
+      `done(await failure(() => heed.ones([2 ** 18], { device: "cuda" })));`,
+      { ...stop, HEED_CUDA_BLOCKING: "1" },
+      /^heed simulator: device 0: .*\n$/,
+    );
+    expect(result).toMatch(/^ERR_CUDA fill: fill_4: the launch timed out .*; the device is lost to this process/);
+  });
+});
+
+describe.runIf(cudas.length > 0)("drivers and devices that will not do", () => {
+  /** What `devices()` and `device()` say of CUDA; "auto" is the CPU then. */
+  const asked = `
+    const cuda = heed.devices().filter(({ name }) => name.startsWith("cuda"));
+    const failed = await failure(() => heed.device("cuda"));
+    const inUse = await failure(() => heed.ones([2], { device: "cuda:0" }));
+    done({ cuda, failed, inUse, auto: heed.device("auto").name, cpu: await onCpu() });
+  `;
+  const answer = async (env: NodeJS.ProcessEnv): Promise<{ cuda: unknown[]; failed: string; inUse: string }> => {
+    const { auto, cpu, ...rest } = await run<Awaited<ReturnType<typeof answer>> & { auto: string; cpu: number }>(
+      asked,
+      { HEED_DEVICE: "", ...env },
+    );
+    expect([auto, cpu]).toEqual(["cpu", 3]);
+    return rest;
+  };
+
+  test("a driver too old: it lacks a function", async (context) => {
+    needsSimulator(context);
+    const description =
+      "the CUDA driver lacks cuGraphInstantiateWithFlags: expected a driver of CUDA 11.4 (version 470) or later";
+    expect(await answer({ HEED_CUDA_DRIVER: besideSimulator("libheed_cuda_simulator_old.so") })).toEqual({
+      cuda: [{ name: "cuda", available: false, description }],
+      failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
+      inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
+    });
+  });
+
+  test("a device too old: its compute capability", async (context) => {
+    needsSimulator(context);
+    const { cuda, failed, inUse } = await answer({ HEED_SIMULATOR_CAPABILITY: "75" });
+    const description =
+      "heed software device, 2.0 GiB, compute capability 7.5, CUDA 12.2: " +
+      "expected compute capability 8.0 or later, it has 7.5";
+    expect(cuda).toEqual([
+      {
+        name: "cuda:0",
+        available: false,
+        description,
+        memory: 2 ** 31,
+        computeCapability: "7.5",
+        driverVersion: "12.2",
+      },
+    ]);
+    expect(failed).toBe(`ERR_DEVICE device "cuda" is not available: ${description}`);
+    expect(inUse).toBe(`ERR_DEVICE device "cuda:0" is not available: ${description}`);
+  });
+
+  test("no device", async (context) => {
+    needsSimulator(context);
+    const description = "the CUDA driver shows no device";
+    expect(await answer({ HEED_SIMULATOR_DEVICES: "0" })).toEqual({
+      cuda: [{ name: "cuda", available: false, description }],
+      failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
+      inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
+    });
+  });
+
+  test("a device that is not there", async (context) => {
+    needsSimulator(context);
+    const said = await run<string>(`done(await failure(() => heed.device("cuda:2")));`, {
+      HEED_SIMULATOR_DEVICES: "2",
+    });
+    expect(said).toBe('ERR_DEVICE device "cuda:2" is not available: the last CUDA device is "cuda:1"');
+  });
+});
