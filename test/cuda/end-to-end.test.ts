@@ -78,7 +78,7 @@ async function train(device: string, dtype: FloatDType): Promise<Run> {
   return run;
 }
 
-describe.runIf(cudas.length > 0)("training", async () => {
+describe.runIf(cudas.length > 0)("training on cuda", async () => {
   const cpu = await train("cpu", "f32");
 
   test("learns on the CPU, clipping most steps", () => {
@@ -87,7 +87,7 @@ describe.runIf(cudas.length > 0)("training", async () => {
     expect(cpu.norms.filter((norm) => norm > maxNorm).length).toBeGreaterThan(10);
   });
 
-  test("f32 on CUDA has the CPU's losses and gradient norms, and moves every parameter", async () => {
+  test("f32 has the CPU's losses and gradient norms, and moves every parameter", async () => {
     const cuda = await train("cuda", "f32");
     for (const kind of ["losses", "norms"] as const)
       for (const [step, got] of cuda[kind].entries()) {
@@ -114,7 +114,7 @@ describe.runIf(cudas.length > 0)("training", async () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("inference", () => {
+describe.runIf(cudas.length > 0)("inference on cuda", () => {
   test("greedy tokens are the same on CPU and CUDA, with the KV cache and without", async () => {
     const prompt = someTokens(5, 1);
     const count = 19; // up to the context's end
@@ -196,7 +196,7 @@ const program = `
 `;
 
 test.runIf(cudas.length > 0)(
-  "five orders of blocks and warps give the same bits, and the sanitizer has nothing to say",
+  "five orders of blocks and warps on cuda give the same bits, and the sanitizer has nothing to say",
   async () => {
     const folder = mkdtempSync(path.join(tmpdir(), "heed-seeds-"));
     onTestFinished(() => rmSync(folder, { recursive: true }));

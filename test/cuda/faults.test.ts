@@ -28,8 +28,10 @@ async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/)
 }
 
 const MiB = 2 ** 20;
+/** Lets a program's calls through before the device comes to the launch that fails. */
+const late = { HEED_SIMULATOR_DELAY: "300000" };
 
-describe.runIf(cudas.length > 0)("out of memory", () => {
+describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
   const env = { HEED_SIMULATOR_MEMORY: String(24 * MiB) };
 
   test("the cache is emptied first; then an error says how much there is, and smaller ones go on", async (context) => {
@@ -133,7 +135,7 @@ describe.runIf(cudas.length > 0)("out of memory", () => {
 
 const lost = /the device is lost to this process, which must be started again$/;
 
-describe.runIf(cudas.length > 0)("a lost device", () => {
+describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
 
   test("fails what is read, and every later call, with ERR_CUDA; the CPU and the process go on", async (context) => {
@@ -169,8 +171,7 @@ describe.runIf(cudas.length > 0)("a lost device", () => {
       device.resetPeak();
       done({ reads, later, cpu: await onCpu(), live: device.memory().live });
       `,
-      // The delay lets all calls through before the device gets to the launch that it is lost at.
-      { HEED_SIMULATOR_LOST_AFTER: "4", HEED_SIMULATOR_DELAY: "300000" },
+      { HEED_SIMULATOR_LOST_AFTER: "4", ...late },
       said,
     );
     for (const text of [...reads, ...later]) expect(text).toMatch(/^ERR_CUDA \w+: /);
@@ -241,7 +242,7 @@ describe.runIf(cudas.length > 0)("a lost device", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("what a kernel finds wrong with its data", () => {
+describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data", () => {
   test("is the CPU's error, at the next read, also where that is on another device; nothing else suffers", async () => {
     const program = `
       const failure = async (body) => {
@@ -314,7 +315,7 @@ describe.runIf(cudas.length > 0)("what a kernel finds wrong with its data", () =
   });
 });
 
-describe.runIf(cudas.length > 0)("a kernel that the driver stops", () => {
+describe.runIf(cudas.length > 0)("cuda: a kernel that the driver stops", () => {
   const stop = { HEED_SIMULATOR_LIMIT: "1000" };
   const program = `
     const x = heed.ones([2 ** 18], { device: "cuda" });
@@ -323,7 +324,11 @@ describe.runIf(cudas.length > 0)("a kernel that the driver stops", () => {
 
   test("is ERR_CUDA at the read, and loses the device", async (context) => {
     needsSimulator(context);
-    const [read, next, cpu] = await run<[string, string, number]>(program, stop, /^heed simulator: device 0: .*\n$/);
+    const [read, next, cpu] = await run<[string, string, number]>(
+      program,
+      { ...stop, ...late },
+      /^heed simulator: device 0: .*\n$/,
+    );
     expect(read).toBe(
       "ERR_CUDA device: running what was enqueued: the launch timed out and was terminated " +
         "(CUDA_ERROR_LAUNCH_TIMEOUT, 702); the device is lost to this process, which must be started again",
@@ -343,7 +348,7 @@ describe.runIf(cudas.length > 0)("a kernel that the driver stops", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("drivers and devices that will not do", () => {
+describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", () => {
   /** What `devices()` and `device()` say of CUDA; "auto" is the CPU then. */
   const asked = `
     const cuda = heed.devices().filter(({ name }) => name.startsWith("cuda"));

@@ -1,0 +1,205 @@
+/** Recorded operations: they compute what the operations do, keep their memory, and give it back. */
+import { describe, expect, test, vi } from "vitest";
+import { device as deviceOf } from "../../lib/device.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import type { TokenOptions } from "../../lib/generate/options.js";
+import { Graph } from "../../lib/graph.js";
+import type { GPT } from "../../lib/models/gpt.js";
+import { native, ops } from "../../lib/native.js";
+import { add, mul } from "../../lib/ops/binary.js";
+import { embedding } from "../../lib/ops/embedding.js";
+import { matmul } from "../../lib/ops/matmul.js";
+import { softmax } from "../../lib/ops/softmax.js";
+import { scope } from "../../lib/scope.js";
+import { ones, tensor, zeros } from "../../lib/tensor.js";
+import { smallGpt, someTokens } from "../generate/models.js";
+import { cudas } from "../support/cuda.js";
+import { expectError, expectRejection } from "../support/errors.js";
+import { collectGarbage } from "../support/gc.js";
+
+const there = describe.runIf(cudas.length > 0);
+
+there("cuda: a graph", () => {
+  const device = cudas.length > 0 ? deviceOf("cuda") : deviceOf("cpu");
+  const options = { device };
+
+  test("runs what was recorded, on what its tensors hold now", async () => {
+    using x = zeros([3, 3], options);
+    using w = tensor([1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3], options);
+    using out = zeros([3, 3], options);
+    const body = (): void => scope(() => ops.copy(out.handle, softmax(mul(add(matmul(x, w), 1), 0.1)).handle, false));
+    body();
+    const before = await out.data();
+    out.set(new Float32Array(9));
+    using graph = Graph.capture(device, body);
+    expect([...(await out.data())], "recording runs nothing").toEqual(new Array(9).fill(0));
+    graph.launch();
+    expect(await out.data()).toEqual(before);
+    for (const seed of [1, 2, 3]) {
+      x.set(Array.from({ length: 9 }, (_, i) => Math.sin(i * seed)));
+      graph.launch();
+      const recorded = await out.data();
+      body();
+      expect(recorded).toEqual(await out.data());
+      expect(recorded).not.toEqual(before);
+    }
+  });
+
+  test("owns the memory of what was freed while it was recorded, until it goes", async () => {
+    using x = ones([1000], options);
+    using out = zeros([1000], options);
+    const before = device.memory();
+    const graph = Graph.capture(device, () => scope(() => ops.copy(out.handle, add(add(x, 1), 1).handle, false)));
+    expect(device.memory().live).toBeGreaterThan(before.live);
+    // Tensors made meanwhile lie elsewhere.
+    using other = tensor(new Float32Array(1000).fill(7), [1000], options);
+    graph.launch();
+    expect([await other.data(), await out.data()]).toEqual([
+      new Float32Array(1000).fill(7),
+      new Float32Array(1000).fill(3),
+    ]);
+    other.dispose();
+    // What has been launched runs though the graph goes, also where its memory is used again at once.
+    x.set(new Float32Array(1000).fill(4));
+    graph.launch();
+    graph.dispose();
+    using next = tensor(new Float32Array(1000).fill(9), [1000], options);
+    expect([await out.data(), await next.data()]).toEqual([
+      new Float32Array(1000).fill(6),
+      new Float32Array(1000).fill(9),
+    ]);
+    next.dispose();
+    const { live, tensors } = device.memory();
+    expect([live, tensors]).toEqual([before.live, before.tensors]);
+    graph.dispose();
+    expectError(() => graph.launch(), "ERR_DISPOSED", /expected a live graph, got a disposed one/);
+  });
+
+  test("finds what is wrong with data at each launch", async () => {
+    using ids = tensor(Int32Array.of(1, 2), [2], options);
+    using table = ones([5, 4], options);
+    using out = zeros([2, 4], options);
+    using graph = Graph.capture(device, () => scope(() => ops.copy(out.handle, embedding(ids, table).handle, false)));
+    await device.synchronize();
+    for (const [id, fails] of [
+      [4, false],
+      [5, true],
+      [0, false],
+      [-1, true],
+    ] as const) {
+      ids.set([id, 0]);
+      graph.launch();
+      if (fails) await expectRejection(out.data(), "ERR_RANGE", /expected ids in \[0, 5\), got -?\d at position 0/);
+      else expect([...(await out.data())]).toEqual(new Array(8).fill(1));
+    }
+  });
+
+  test("takes no copies to or from the host, and no recording in a recording; the device goes on after each", async () => {
+    using x = ones([4], options);
+    const elsewhere = ones([4], { device: "cpu" });
+    const before = device.memory();
+    for (const body of [
+      () => void native.read(x.handle),
+      () => x.set([1, 2, 3, 4]),
+      () => void tensor([1], [1], options),
+      () => void x.to("cpu"),
+      () => void elsewhere.to(device),
+      () => void Graph.capture(device, () => undefined),
+    ]) {
+      let failed: unknown;
+      expect(() =>
+        Graph.capture(device, () => {
+          try {
+            scope(body);
+          } catch (error) {
+            failed = error;
+            throw error;
+          }
+        }),
+      ).toThrow();
+      expectError(
+        () => {
+          throw failed;
+        },
+        "ERR_ARGUMENT",
+        /expected no/,
+      );
+      expect([...(await x.data())]).toEqual([1, 1, 1, 1]);
+    }
+    elsewhere.dispose();
+    expect(device.memory()).toMatchObject({ live: before.live, tensors: before.tensors });
+    expectError(() => Graph.capture(deviceOf("cpu"), () => undefined), "ERR_DEVICE", /expected a CUDA device/);
+    expectError(() => native.endCapture(device.index), "ERR_ARGUMENT", /expected begin_capture before end_capture/);
+  });
+});
+
+there("cuda: a recorded step of decoding", () => {
+  const ways: Record<string, TokenOptions> = {
+    greedy: { temperature: 0 },
+    sampled: { topK: 20, topP: 0.9, minP: 0.02, temperature: 1.2 },
+    "with a repetition penalty": { repetitionPenalty: 1.3 },
+  };
+  // They end at different times, so that rows are taken out, and the longest slide beyond the context of 24.
+  const prompts = [3, 20, 9].map((length, i) => someTokens(length, i));
+
+  /** How often a graph was launched. */
+  async function launches(body: () => Promise<unknown>): Promise<number> {
+    const spy = vi.spyOn(native, "launchGraph");
+    await body();
+    const count = spy.mock.calls.length;
+    spy.mockRestore();
+    return count;
+  }
+
+  function unrecorded(model: GPT): GPT {
+    Object.defineProperty(model, "recordable", { value: false });
+    return model;
+  }
+
+  test.for(Object.entries(ways))("gives the tokens of one that is not, %s", async ([, way]) => {
+    using model = smallGpt("cuda");
+    using plain = unrecorded(smallGpt("cuda"));
+    const options = { ...way, seed: 3, maxTokens: 30, stopTokens: [7] };
+    await collectGarbage();
+    const before = model.device.memory();
+    let recorded: unknown;
+    let direct: unknown;
+    expect(await launches(async () => (recorded = await generateTokens(model, prompts, options)))).toBeGreaterThan(20);
+    expect(await launches(async () => (direct = await generateTokens(plain, prompts, options)))).toBe(0);
+    expect(recorded).toEqual(direct);
+    expect(model.device.memory()).toMatchObject({ live: before.live, tensors: before.tensors });
+  });
+
+  test("several batches in turn and at once do not disturb each other", async () => {
+    using model = smallGpt("cuda");
+    using plain = unrecorded(smallGpt("cuda"));
+    const batches = [[prompts[0]!], [prompts[1]!, prompts[2]!], prompts];
+    const options = (i: number): TokenOptions => ({ seed: i, maxTokens: 12 });
+    const expected = [];
+    for (const [i, batch] of batches.entries()) expected.push(await generateTokens(plain, batch, options(i)));
+    await collectGarbage();
+    const before = model.device.memory();
+    const inTurn = [];
+    for (const [i, batch] of batches.entries()) inTurn.push(await generateTokens(model, batch, options(i)));
+    expect(inTurn).toEqual(expected);
+    expect(await Promise.all(batches.map((batch, i) => generateTokens(model, batch, options(i))))).toEqual(expected);
+    expect(model.device.memory()).toMatchObject({ live: before.live, tensors: before.tensors });
+  });
+
+  test("follows weights that change between generations", async () => {
+    using model = smallGpt("cuda");
+    using plain = unrecorded(smallGpt("cuda"));
+    const options = { temperature: 0, maxTokens: 10 };
+    const said = [];
+    for (const std of [1, 0.5, -1]) {
+      for (const of of [model, plain]) {
+        const { weight } = of.h[0]!.mlp.c_fc;
+        weight.set((await weight.data()).map((value) => value * std));
+      }
+      const tokens = await generateTokens(model, prompts, options);
+      expect(tokens).toEqual(await generateTokens(plain, prompts, options));
+      said.push(JSON.stringify(tokens));
+    }
+    expect(new Set(said).size).toBeGreaterThan(1);
+  });
+});

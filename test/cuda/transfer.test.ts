@@ -1,0 +1,188 @@
+/** Tensors, modules and gradients on their way between the host and several devices. */
+import { describe, expect, test, vi } from "vitest";
+import { noGrad, parameter } from "../../lib/autograd.js";
+import { device as deviceOf } from "../../lib/device.js";
+import { type DType, dtypes, isFloat } from "../../lib/dtype.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { add, mul } from "../../lib/ops/binary.js";
+import { matmul } from "../../lib/ops/matmul.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { narrow, transpose } from "../../lib/ops/views.js";
+import { scope } from "../../lib/scope.js";
+import { randn, type Tensor, tensor } from "../../lib/tensor.js";
+import { expectChild } from "../support/child.js";
+import { cudas } from "../support/cuda.js";
+import { expectError } from "../support/errors.js";
+
+// Before the driver is opened: two software devices. Another driver has as many as it has.
+vi.hoisted(() => (process.env.HEED_SIMULATOR_DEVICES = "2"));
+
+const places = ["cpu", ...cudas];
+const pairs = places.flatMap((from) => places.filter((to) => to !== from).map((to) => [from, to] as const));
+
+/** Numbers that every dtype has exactly. */
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => (i * 37) % 127);
+
+/** Views of every kind that a transfer has to make contiguous, and what they hold. */
+const views: Record<string, (x: Tensor) => Tensor> = {
+  whole: (x) => narrow(x, 0, 0, 5),
+  transposed: (x) => transpose(x),
+  "inner columns": (x) => narrow(x, 1, 1, 3),
+  "last rows": (x) => narrow(x, 0, 3, 2),
+  "of nothing": (x) => narrow(x, 0, 2, 0),
+};
+
+describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) => {
+  test.for(dtypes)("%s, whole, views and nothing", async (dtype: DType) => {
+    using x = tensor(numbers(35), [5, 7], { dtype, device: from });
+    for (const [name, view] of Object.entries(views)) {
+      using source = view(x);
+      const expected = await source.toArray();
+      using there = source.to(to);
+      expect([there.device, there.dtype, there.shape, there.contiguous], name).toEqual([
+        deviceOf(to),
+        dtype,
+        source.shape,
+        true,
+      ]);
+      expect(await there.toArray(), name).toEqual(expected);
+      using back = there.to(from);
+      expect(await back.toArray(), name).toEqual(expected);
+    }
+    using one = tensor(5, [], { dtype, device: from }).to(to);
+    expect(await one.item()).toBe(5);
+  });
+
+  test("in the order of both queues, though the source changes or goes at once", async () => {
+    const x = tensor([1, 2, 3], [3], { device: from });
+    using first = x.to(to);
+    x.set([4, 5, 6]);
+    using second = add(x.to(to), first);
+    x.dispose();
+    using noise = tensor([7, 7, 7], [3], { device: from });
+    expect([...(await second.data())]).toEqual([5, 7, 9]);
+    expect([...(await first.data())]).toEqual([1, 2, 3]);
+    expect([...(await noise.data())]).toEqual([7, 7, 7]);
+  });
+
+  test("gradients come back the same way, and add up with those of other ways", async () => {
+    using x = parameter(randn([3, 4], { seed: 1, device: from }));
+    using w = parameter(randn([4, 2], { seed: 2, device: to }));
+    scope(() => {
+      const y = sum(matmul(x.to(to), w));
+      add(y.to(from), sum(x)).backward();
+    });
+    expect([x.grad!.device.name, w.grad!.device.name]).toEqual([from, to]);
+    const [xs, ws] = [await x.data(), await w.data()];
+    const dx = [...(await x.grad!.data())];
+    const dw = [...(await w.grad!.data())];
+    for (let i = 0; i < 12; i++) expect(dx[i]).toBeCloseTo(ws[2 * (i % 4)]! + ws[2 * (i % 4) + 1]! + 1, 5);
+    for (let i = 0; i < 8; i++) {
+      const row = i >> 1;
+      expect(dw[i]).toBeCloseTo(xs[row]! + xs[4 + row]! + xs[8 + row]!, 5);
+    }
+  });
+
+  test("an operation wants its tensors on one device", () => {
+    using a = tensor([1, 2], [2], { device: from });
+    using b = tensor([1, 2], [2], { device: to });
+    expectError(
+      () => add(a, b),
+      "ERR_DEVICE",
+      new RegExp(`expected .*${from}.*got.*${to}|expected .*${to}.*got.*${from}`, "s"),
+    );
+  });
+
+  test("a model moves with its gradients' use, and says the same there and back", async () => {
+    using model = new GPT(
+      { vocabularySize: 11, contextLength: 6, layers: 2, heads: 2, width: 8 },
+      { seed: 4, device: from },
+    );
+    const ids = Int32Array.of(1, 5, 2, 9, 0, 3);
+    const logits = async (): Promise<Float32Array> => {
+      using input = tensor(ids, [1, 6], { device: model.device });
+      using out = noGrad(() => model.forward(input));
+      expect(out.device).toBe(model.device);
+      return await out.data();
+    };
+    const close = (got: Float32Array, want: Float32Array): void =>
+      got.forEach((x, i) => expect(x).toBeCloseTo(want[i]!, 5));
+    const before = await logits();
+    model.to(to);
+    expect([...model.parameters()].every((p) => p.device.name === to)).toBe(true);
+    close(await logits(), before);
+    scope(() => {
+      const input = tensor(ids, [1, 6], { device: to });
+      model.loss(input, input).backward();
+    });
+    for (const p of model.parameters()) expect(p.grad!.device.name).toBe(to);
+    model.to(from);
+    // Where it began, to the bit.
+    expect(await logits()).toEqual(before);
+  });
+
+  test("leaves nothing in memory on either side", async () => {
+    const used = (): number[] =>
+      [from, to].flatMap((name) => [deviceOf(name).memory().live, deviceOf(name).memory().tensors]);
+    const before = used();
+    scope(() => {
+      const x = parameter(randn([10, 10], { seed: 1, device: from }));
+      sum(mul(x.to(to), 2)).backward();
+      x.dispose();
+    });
+    await Promise.all([from, to].map((name) => deviceOf(name).synchronize()));
+    expect(used()).toEqual(before);
+  });
+});
+
+describe.runIf(cudas.length > 0)("cuda: host memory", () => {
+  test("more than a chunk of pinned memory goes up, across and down whole", async () => {
+    // 40 MiB: uploads go in chunks of 16.
+    const size = 10 * 2 ** 20;
+    const values = Float32Array.from({ length: size }, (_, i) => i % 16_777_213);
+    using x = tensor(values, [size], { device: "cuda" });
+    using elsewhere = x.to(cudas.at(-1) === "cuda:0" ? "cpu" : cudas.at(-1)!);
+    for (const there of [x, elsewhere]) {
+      const data = await there.data();
+      let wrong = 0;
+      for (let i = 0; i < size; i++) wrong += Number(data[i] !== values[i]);
+      expect(wrong).toBe(0);
+    }
+  });
+
+  test("what the host writes after a call does not count, however late the device is", async () => {
+    const output = await expectChild(
+      `
+      const device = heed.device("cuda");
+      const values = new Float32Array(1000);
+      const tensors = [];
+      const reads = [];
+      for (let i = 0; i < 20; i++) {
+        const x = heed.tensor(values.fill(i), [1000], { device });
+        reads.push(x.data());
+        x.set(values.fill(-1));
+        x.set(values.fill(i + 100));
+        tensors.push(x);
+        values.fill(-2);
+      }
+      const later = tensors.map((x) => x.data());
+      for (const x of tensors) x.dispose();
+      const whole = (data) => (data.every((value) => value === data[0]) ? data[0] : NaN);
+      console.log((await Promise.all(reads)).map(whole).join(), (await Promise.all(later)).map(whole).join());
+      `,
+      0,
+      { HEED_SIMULATOR_DELAY: "50000" },
+    );
+    const upTo20 = Array.from({ length: 20 }, (_, i) => i);
+    expect(output).toBe(`${upTo20.join()} ${upTo20.map((i) => i + 100).join()}`);
+  });
+});
+
+test.runIf(cudas.length > 0)("cuda: values that are not finite go up and down as they are", async () => {
+  const odd = [NaN, Infinity, -Infinity, -0, 2 ** -149, 3.4028234663852886e38];
+  for (const dtype of dtypes.filter(isFloat)) {
+    using there = tensor(odd, [6], { dtype, device: "cuda" });
+    using here = tensor(odd, [6], { dtype, device: "cpu" });
+    expect(await there.data(), dtype).toEqual(await here.data());
+  }
+});
