@@ -10,300 +10,307 @@ import { keep, scope } from "../lib/scope.js";
 import { type FloatTensor, tensor } from "../lib/tensor.js";
 import { expectError } from "./support/errors.js";
 import { collectGarbage } from "./support/gc.js";
+import { onEachDevice } from "./support/targets.js";
 
-function leaf(...values: number[]): FloatTensor {
-  const x = tensor(values, [values.length]);
-  x.requiresGrad = true;
-  return x;
-}
+onEachDevice(() => {
+  function leaf(...values: number[]): FloatTensor {
+    const x = tensor(values, [values.length]);
+    x.requiresGrad = true;
+    return x;
+  }
 
-const read = async (x: FloatTensor | null): Promise<number[]> => [...(await x!.data())];
+  const read = async (x: FloatTensor | null): Promise<number[]> => [...(await x!.data())];
 
-describe("backward", () => {
-  test("gradients of two passes accumulate, and zeroGrad forgets them", async () => {
-    using x = leaf(1, 2, 3);
-    for (const factor of [1, 2]) {
+  describe("backward", () => {
+    test("gradients of two passes accumulate, and zeroGrad forgets them", async () => {
+      using x = leaf(1, 2, 3);
+      for (const factor of [1, 2]) {
+        using y = sum(square(x));
+        y.backward();
+        expect(await read(x.grad)).toEqual([2 * factor, 4 * factor, 6 * factor]);
+      }
+      x.zeroGrad();
+      expect(x.grad).toBeNull();
+      using y = sum(x);
+      y.backward();
+      expect(await read(x.grad)).toEqual([1, 1, 1]);
+    });
+
+    test("a scale multiplies every gradient", async () => {
+      using x = leaf(1, 2, 3);
+      using y = sum(square(x));
+      y.backward(0.25);
+      expect(await read(x.grad)).toEqual([0.5, 1, 1.5]);
+    });
+
+    test("branches that meet again add up", async () => {
+      using x = leaf(2, -3);
+      // f = a·b + a, a = x², b = 3x: f' = 9x² + 2x
+      const a = square(x);
+      const b = mul(x, 3);
+      using y = sum(add(mul(a, b), a));
+      y.backward();
+      expect(await read(x.grad)).toEqual([40, 75]);
+    });
+
+    test("one result used by many", async () => {
+      using x = leaf(1, 2);
+      const h = mul(x, 2);
+      let total = add(h, h);
+      for (let i = 0; i < 5; i++) total = add(total, h);
+      using y = sum(total);
+      y.backward();
+      expect(await read(x.grad)).toEqual([14, 14]);
+    });
+
+    test("a gradient passed on unchanged is not shared: adding to one leaves the other", async () => {
+      using a = leaf(1, 1);
+      using b = leaf(2, 2);
+      // add hands the same gradient to both; a gets more from elsewhere, before and after.
+      const [ha, hb] = [mul(a, 1), mul(b, 1)];
+      using y = sum(add(mul(ha, 10), add(add(ha, hb), mul(ha, 100))));
+      y.backward();
+      expect(await read(a.grad)).toEqual([111, 111]);
+      expect(await read(b.grad)).toEqual([1, 1]);
+      a.grad!.set([7, 7]);
+      expect(await read(b.grad)).toEqual([1, 1]);
+    });
+
+    test("views of one tensor write their own parts of its gradient", async () => {
+      using x = leaf(1, 2, 3, 4, 5, 6);
+      const rows = reshape(x, [2, 3]);
+      using y = sum(matmul(narrow(rows, 0, 0, 1), transpose(narrow(rows, 0, 1, 1))));
+      y.backward();
+      expect(await read(x.grad)).toEqual([4, 5, 6, 1, 2, 3]);
+    });
+
+    test("only what leads to the loss gets a gradient", async () => {
+      using x = leaf(1, 2);
+      using other = leaf(3, 4);
+      using unused = mul(other, x);
+      using y = sum(x);
+      y.backward();
+      expect(await read(x.grad)).toEqual([1, 1]);
+      expect(other.grad).toBeNull();
+      expect(unused.requiresGrad).toBe(true);
+    });
+
+    test("the values at the time of the operation count, also where a leaf changes later in the queue", async () => {
+      using x = leaf(3);
       using y = sum(square(x));
       y.backward();
-      expect(await read(x.grad)).toEqual([2 * factor, 4 * factor, 6 * factor]);
-    }
-    x.zeroGrad();
-    expect(x.grad).toBeNull();
-    using y = sum(x);
-    y.backward();
-    expect(await read(x.grad)).toEqual([1, 1, 1]);
-  });
-
-  test("a scale multiplies every gradient", async () => {
-    using x = leaf(1, 2, 3);
-    using y = sum(square(x));
-    y.backward(0.25);
-    expect(await read(x.grad)).toEqual([0.5, 1, 1.5]);
-  });
-
-  test("branches that meet again add up", async () => {
-    using x = leaf(2, -3);
-    // f = a·b + a, a = x², b = 3x: f' = 9x² + 2x
-    const a = square(x);
-    const b = mul(x, 3);
-    using y = sum(add(mul(a, b), a));
-    y.backward();
-    expect(await read(x.grad)).toEqual([40, 75]);
-  });
-
-  test("one result used by many", async () => {
-    using x = leaf(1, 2);
-    const h = mul(x, 2);
-    let total = add(h, h);
-    for (let i = 0; i < 5; i++) total = add(total, h);
-    using y = sum(total);
-    y.backward();
-    expect(await read(x.grad)).toEqual([14, 14]);
-  });
-
-  test("a gradient passed on unchanged is not shared: adding to one leaves the other", async () => {
-    using a = leaf(1, 1);
-    using b = leaf(2, 2);
-    // add hands the same gradient to both; a gets more from elsewhere, before and after.
-    const [ha, hb] = [mul(a, 1), mul(b, 1)];
-    using y = sum(add(mul(ha, 10), add(add(ha, hb), mul(ha, 100))));
-    y.backward();
-    expect(await read(a.grad)).toEqual([111, 111]);
-    expect(await read(b.grad)).toEqual([1, 1]);
-    a.grad!.set([7, 7]);
-    expect(await read(b.grad)).toEqual([1, 1]);
-  });
-
-  test("views of one tensor write their own parts of its gradient", async () => {
-    using x = leaf(1, 2, 3, 4, 5, 6);
-    const rows = reshape(x, [2, 3]);
-    using y = sum(matmul(narrow(rows, 0, 0, 1), transpose(narrow(rows, 0, 1, 1))));
-    y.backward();
-    expect(await read(x.grad)).toEqual([4, 5, 6, 1, 2, 3]);
-  });
-
-  test("only what leads to the loss gets a gradient", async () => {
-    using x = leaf(1, 2);
-    using other = leaf(3, 4);
-    using unused = mul(other, x);
-    using y = sum(x);
-    y.backward();
-    expect(await read(x.grad)).toEqual([1, 1]);
-    expect(other.grad).toBeNull();
-    expect(unused.requiresGrad).toBe(true);
-  });
-
-  test("the values at the time of the operation count, also where a leaf changes later in the queue", async () => {
-    using x = leaf(3);
-    using y = sum(square(x));
-    y.backward();
-    x.set([100]);
-    expect(await read(x.grad)).toEqual([6]);
-  });
-
-  test("a chain of 20,000 operations needs no stack", async () => {
-    await collectGarbage();
-    const before = device("cpu").memory().live;
-    using x = leaf(1);
-    using y = scope(() => {
-      let h: FloatTensor = x;
-      for (let i = 0; i < 20_000; i++) h = add(h, x);
-      return sum(h);
+      x.set([100]);
+      expect(await read(x.grad)).toEqual([6]);
     });
-    y.backward();
-    expect(await read(x.grad)).toEqual([20_001]);
-    x.dispose();
-    y.dispose();
-    expect(device("cpu").memory().live).toBe(before);
-  });
 
-  test("a chain of 20,000 that is never differentiated goes without a stack too", async () => {
-    await collectGarbage();
-    const before = device("cpu").memory().live;
-    using x = leaf(1);
-    const y = scope(() => {
-      let h: FloatTensor = x;
-      for (let i = 0; i < 20_000; i++) h = tanh(h);
-      return h;
+    test("a chain of 20,000 operations needs no stack", async () => {
+      await collectGarbage();
+      const before = device().memory().live;
+      using x = leaf(1);
+      using y = scope(() => {
+        let h: FloatTensor = x;
+        for (let i = 0; i < 20_000; i++) h = add(h, x);
+        return sum(h);
+      });
+      y.backward();
+      expect(await read(x.grad)).toEqual([20_001]);
+      x.dispose();
+      y.dispose();
+      expect(device().memory().live).toBe(before);
     });
-    y.dispose();
-    x.dispose();
-    expect(device("cpu").memory().live).toBe(before);
-  });
 
-  test("throws for what has no graph, or not one element, or a graph that is used up", () => {
-    using x = leaf(1, 2);
-    using constant = tensor([1], [1]);
-    expectError(() => constant.backward(), "ERR_AUTOGRAD", /expected a tensor made from one that requires a gradient/);
-    expectError(() => x.backward(), "ERR_AUTOGRAD", /expected/);
-    using vector = square(x);
-    expectError(() => vector.backward(), "ERR_SHAPE");
-    using y = sum(x);
-    y.backward();
-    expectError(() => y.backward(), "ERR_AUTOGRAD", /used up/);
-    using h = square(x);
-    using first = sum(h);
-    using second = mean(h);
-    first.backward();
-    expectError(() => second.backward(), "ERR_AUTOGRAD", /used up/);
-    expectError(() => add(h, 1), "ERR_AUTOGRAD", /used up/);
-  });
-
-  test("a failed backward leaves leaves usable", async () => {
-    using x = leaf(1, 2);
-    using vector = square(x);
-    expectError(() => vector.backward(), "ERR_SHAPE");
-    using y = sum(vector);
-    y.backward();
-    expect(await read(x.grad)).toEqual([2, 4]);
-  });
-});
-
-describe("what is recorded", () => {
-  test("noGrad records nothing and restores, also after an exception", () => {
-    using x = leaf(1);
-    expect(isRecording()).toBe(true);
-    using y = noGrad(() => {
-      expect(isRecording()).toBe(false);
-      using inner = noGrad(() => exp(x));
-      expect(inner.requiresGrad).toBe(false);
-      expect(isRecording()).toBe(false);
-      return exp(x);
+    test("a chain of 20,000 that is never differentiated goes without a stack too", async () => {
+      await collectGarbage();
+      const before = device().memory().live;
+      using x = leaf(1);
+      const y = scope(() => {
+        let h: FloatTensor = x;
+        for (let i = 0; i < 20_000; i++) h = tanh(h);
+        return h;
+      });
+      y.dispose();
+      x.dispose();
+      expect(device().memory().live).toBe(before);
     });
-    expect(y.requiresGrad).toBe(false);
-    expect(() =>
-      noGrad(() => {
-        throw new Error("x");
-      }),
-    ).toThrow("x");
-    expect(isRecording()).toBe(true);
+
+    test("throws for what has no graph, or not one element, or a graph that is used up", () => {
+      using x = leaf(1, 2);
+      using constant = tensor([1], [1]);
+      expectError(
+        () => constant.backward(),
+        "ERR_AUTOGRAD",
+        /expected a tensor made from one that requires a gradient/,
+      );
+      expectError(() => x.backward(), "ERR_AUTOGRAD", /expected/);
+      using vector = square(x);
+      expectError(() => vector.backward(), "ERR_SHAPE");
+      using y = sum(x);
+      y.backward();
+      expectError(() => y.backward(), "ERR_AUTOGRAD", /used up/);
+      using h = square(x);
+      using first = sum(h);
+      using second = mean(h);
+      first.backward();
+      expectError(() => second.backward(), "ERR_AUTOGRAD", /used up/);
+      expectError(() => add(h, 1), "ERR_AUTOGRAD", /used up/);
+    });
+
+    test("a failed backward leaves leaves usable", async () => {
+      using x = leaf(1, 2);
+      using vector = square(x);
+      expectError(() => vector.backward(), "ERR_SHAPE");
+      using y = sum(vector);
+      y.backward();
+      expect(await read(x.grad)).toEqual([2, 4]);
+    });
   });
 
-  test("noGrad takes no asynchronous function", () => {
-    expectError(() => noGrad(async () => Promise.resolve(1)), "ERR_ARGUMENT", /expected a synchronous function/);
-    expect(isRecording()).toBe(true);
-  });
-
-  test("operations on what needs no gradient are not recorded", () => {
-    using x = tensor([1, 2], [2]);
-    using y = exp(x);
-    expect(y.requiresGrad).toBe(false);
-    x.requiresGrad = true;
-    using z = exp(x);
-    expect(z.requiresGrad).toBe(true);
-    x.requiresGrad = false;
-    using w = exp(x);
-    expect(w.requiresGrad).toBe(false);
-  });
-
-  test("detach cuts the graph and shares the elements", async () => {
-    using x = leaf(1, 2);
-    using h = square(x);
-    using cut = detach(h);
-    expect(cut.requiresGrad).toBe(false);
-    using y = sum(mul(h, cut));
-    y.backward();
-    expect(await read(x.grad)).toEqual([2, 16]);
-    expect(await read(cut)).toEqual([1, 4]);
-  });
-
-  test("requiresGrad is for leaves of floating types", () => {
-    using x = leaf(1);
-    using y = exp(x);
-    expectError(() => (y.requiresGrad = false), "ERR_AUTOGRAD");
-    using ids = tensor(Int32Array.of(1), [1]);
-    expectError(() => ((ids as { requiresGrad: boolean }).requiresGrad = true), "ERR_DTYPE");
-  });
-});
-
-describe("lifetimes", () => {
-  const live = (): number => device("cpu").memory().live;
-
-  test("what a scope disposes stays for the graph that needs it", async () => {
-    await collectGarbage();
-    const before = live();
-    using x = leaf(0.5, 1);
-    const loss = scope(() => sum(exp(square(tanh(x)))));
-    expect(live()).toBeGreaterThan(before + 12);
-    loss.backward();
-    const expected = [0.5, 1].map((v) => Math.exp(Math.tanh(v) ** 2) * 2 * Math.tanh(v) * (1 - Math.tanh(v) ** 2));
-    (await read(x.grad)).forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 5));
-    loss.dispose();
-    x.dispose();
-    expect(live()).toBe(before);
-  });
-
-  test("a graph that is never differentiated goes with its result", async () => {
-    await collectGarbage();
-    const before = live();
-    using x = leaf(1, 2, 3);
-    const loss = scope(() => sum(exp(square(tanh(x)))));
-    loss.dispose();
-    expect(live()).toBe(before + 12);
-  });
-
-  test("backward frees what was saved while the loss is still there", async () => {
-    await collectGarbage();
-    const before = live();
-    using x = leaf(1, 2, 3);
-    using loss = scope(() => sum(exp(square(tanh(x)))));
-    loss.backward();
-    // x, its gradient and the loss
-    expect(live()).toBe(before + 12 + 12 + 4);
-  });
-
-  test("a disposed input still gets through to the leaves before it", async () => {
-    using x = leaf(3);
-    const h = square(x);
-    using y = sum(mul(h, 2));
-    h.dispose();
-    y.backward();
-    expect(await read(x.grad)).toEqual([12]);
-  });
-
-  test("a leaf that is disposed before backward gets no gradient and leaves none behind", async () => {
-    await collectGarbage();
-    const before = live();
-    using x = leaf(2);
-    const gone = leaf(3);
-    using y = scope(() => sum(mul(square(x), gone)));
-    gone.dispose();
-    y.backward();
-    expect(gone.grad).toBeNull();
-    expect(await read(x.grad)).toEqual([12]);
-    expect(live()).toBe(before + 4 + 4 + 4);
-  });
-
-  test("a scope inside of a differentiated function, and keep", async () => {
-    using x = leaf(2);
-    let kept: FloatTensor | undefined;
-    using y = scope(() =>
-      sum(
-        scope(() => {
-          kept = keep(square(x));
-          return mul(kept, 3);
+  describe("what is recorded", () => {
+    test("noGrad records nothing and restores, also after an exception", () => {
+      using x = leaf(1);
+      expect(isRecording()).toBe(true);
+      using y = noGrad(() => {
+        expect(isRecording()).toBe(false);
+        using inner = noGrad(() => exp(x));
+        expect(inner.requiresGrad).toBe(false);
+        expect(isRecording()).toBe(false);
+        return exp(x);
+      });
+      expect(y.requiresGrad).toBe(false);
+      expect(() =>
+        noGrad(() => {
+          throw new Error("x");
         }),
-      ),
-    );
-    y.backward();
-    expect(await read(x.grad)).toEqual([12]);
-    expect(await read(kept!)).toEqual([4]);
-    kept!.dispose();
+      ).toThrow("x");
+      expect(isRecording()).toBe(true);
+    });
+
+    test("noGrad takes no asynchronous function", () => {
+      expectError(() => noGrad(async () => Promise.resolve(1)), "ERR_ARGUMENT", /expected a synchronous function/);
+      expect(isRecording()).toBe(true);
+    });
+
+    test("operations on what needs no gradient are not recorded", () => {
+      using x = tensor([1, 2], [2]);
+      using y = exp(x);
+      expect(y.requiresGrad).toBe(false);
+      x.requiresGrad = true;
+      using z = exp(x);
+      expect(z.requiresGrad).toBe(true);
+      x.requiresGrad = false;
+      using w = exp(x);
+      expect(w.requiresGrad).toBe(false);
+    });
+
+    test("detach cuts the graph and shares the elements", async () => {
+      using x = leaf(1, 2);
+      using h = square(x);
+      using cut = detach(h);
+      expect(cut.requiresGrad).toBe(false);
+      using y = sum(mul(h, cut));
+      y.backward();
+      expect(await read(x.grad)).toEqual([2, 16]);
+      expect(await read(cut)).toEqual([1, 4]);
+    });
+
+    test("requiresGrad is for leaves of floating types", () => {
+      using x = leaf(1);
+      using y = exp(x);
+      expectError(() => (y.requiresGrad = false), "ERR_AUTOGRAD");
+      using ids = tensor(Int32Array.of(1), [1]);
+      expectError(() => ((ids as { requiresGrad: boolean }).requiresGrad = true), "ERR_DTYPE");
+    });
   });
 
-  test("parameters and their gradients outlive scopes", async () => {
-    const p = scope(() => {
-      const p = parameter(tensor([1, 2], [2]));
-      sum(square(p)).backward();
-      return { inner: { p } };
-    }).inner.p;
-    const hidden: FloatTensor[] = [];
-    scope(() => {
-      hidden.push(parameter(tensor([3], [1])));
+  describe("lifetimes", () => {
+    const live = (): number => device().memory().live;
+
+    test("what a scope disposes stays for the graph that needs it", async () => {
+      await collectGarbage();
+      const before = live();
+      using x = leaf(0.5, 1);
+      const loss = scope(() => sum(exp(square(tanh(x)))));
+      expect(live()).toBeGreaterThan(before + 12);
+      loss.backward();
+      const expected = [0.5, 1].map((v) => Math.exp(Math.tanh(v) ** 2) * 2 * Math.tanh(v) * (1 - Math.tanh(v) ** 2));
+      (await read(x.grad)).forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 5));
+      loss.dispose();
+      x.dispose();
+      expect(live()).toBe(before);
     });
-    expect(await read(p.grad)).toEqual([2, 4]);
-    expect(await read(hidden[0]!)).toEqual([3]);
-    p.dispose();
-    hidden[0]!.dispose();
+
+    test("a graph that is never differentiated goes with its result", async () => {
+      await collectGarbage();
+      const before = live();
+      using x = leaf(1, 2, 3);
+      const loss = scope(() => sum(exp(square(tanh(x)))));
+      loss.dispose();
+      expect(live()).toBe(before + 12);
+    });
+
+    test("backward frees what was saved while the loss is still there", async () => {
+      await collectGarbage();
+      const before = live();
+      using x = leaf(1, 2, 3);
+      using loss = scope(() => sum(exp(square(tanh(x)))));
+      loss.backward();
+      // x, its gradient and the loss
+      expect(live()).toBe(before + 12 + 12 + 4);
+    });
+
+    test("a disposed input still gets through to the leaves before it", async () => {
+      using x = leaf(3);
+      const h = square(x);
+      using y = sum(mul(h, 2));
+      h.dispose();
+      y.backward();
+      expect(await read(x.grad)).toEqual([12]);
+    });
+
+    test("a leaf that is disposed before backward gets no gradient and leaves none behind", async () => {
+      await collectGarbage();
+      const before = live();
+      using x = leaf(2);
+      const gone = leaf(3);
+      using y = scope(() => sum(mul(square(x), gone)));
+      gone.dispose();
+      y.backward();
+      expect(gone.grad).toBeNull();
+      expect(await read(x.grad)).toEqual([12]);
+      expect(live()).toBe(before + 4 + 4 + 4);
+    });
+
+    test("a scope inside of a differentiated function, and keep", async () => {
+      using x = leaf(2);
+      let kept: FloatTensor | undefined;
+      using y = scope(() =>
+        sum(
+          scope(() => {
+            kept = keep(square(x));
+            return mul(kept, 3);
+          }),
+        ),
+      );
+      y.backward();
+      expect(await read(x.grad)).toEqual([12]);
+      expect(await read(kept!)).toEqual([4]);
+      kept!.dispose();
+    });
+
+    test("parameters and their gradients outlive scopes", async () => {
+      const p = scope(() => {
+        const p = parameter(tensor([1, 2], [2]));
+        sum(square(p)).backward();
+        return { inner: { p } };
+      }).inner.p;
+      const hidden: FloatTensor[] = [];
+      scope(() => {
+        hidden.push(parameter(tensor([3], [1])));
+      });
+      expect(await read(p.grad)).toEqual([2, 4]);
+      expect(await read(hidden[0]!)).toEqual([3]);
+      p.dispose();
+      hidden[0]!.dispose();
+    });
   });
 });

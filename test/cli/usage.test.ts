@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
+import { devices } from "../../lib/device.js";
 import { heed, temporaryFolder } from "./support.js";
 
 describe("help", () => {
@@ -27,13 +28,23 @@ describe("help", () => {
 });
 
 test("info tells versions, devices and why one is not there", async () => {
-  const { code, stdout, stderr } = await heed(["info"]);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-  expect(stdout).toMatch(/^heed {2,}\d+\.\d+\.\d+\nNode\.js {2,}v\d/);
-  expect(stdout).toMatch(/instruction set {2}\w+ \(supported: portable/);
-  expect(stdout).toMatch(/threads {2,}\d+ on \d+ cores/);
-  expect(stdout).toMatch(/device cpu {2,}\S/);
-  expect(stdout).toMatch(/device cuda {2,}\S/);
+  const report = async (env: NodeJS.ProcessEnv): Promise<string> => {
+    const { code, stdout, stderr } = await heed(["info"], { env });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^heed {2,}\d+\.\d+\.\d+\nNode\.js {2,}v\d/);
+    expect(stdout).toMatch(/instruction set {2}\w+ \(supported: portable/);
+    expect(stdout).toMatch(/threads {2,}\d+ on \d+ cores/);
+    expect(stdout).toMatch(/device cpu {2,}\S/);
+    return stdout;
+  };
+  expect(await report({ HEED_CUDA_DRIVER: "/nonexistent/libcuda.so.1" })).toMatch(
+    /device cuda {2,}not available: the driver library that HEED_CUDA_DRIVER names does not load: /,
+  );
+  const found = await report({});
+  for (const { name, available, description } of devices().slice(1)) {
+    const line = found.split("\n").find((line) => line.startsWith(`device ${name} `));
+    expect(line?.slice(`device ${name}`.length).trim()).toBe(available ? description : `not available: ${description}`);
+  }
 });
 
 /** Wrong usage is a line on stderr and exit code 2; a failure, with good usage, exit code 1. */

@@ -1,4 +1,5 @@
 /** What every operation is tested on: each device there is, and each instruction set of the CPU. */
+import { afterAll, beforeAll, describe } from "vitest";
 import { devices } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
 
@@ -30,3 +31,16 @@ export const devicesTested: readonly Target[] = targets.filter(
 
 /** The machine's own choice, to be put back after a test. */
 export const bestIsa = native.isa();
+
+/** Runs a file's tests once on each device, which is the default of everything they make ("auto"). */
+export function onEachDevice(tests: (device: string) => void): void {
+  describe.each(devicesTested)("on $name", ({ device }) => {
+    const usual = process.env.HEED_DEVICE;
+    beforeAll(() => void (process.env.HEED_DEVICE = device));
+    afterAll(() => {
+      if (usual === undefined) delete process.env.HEED_DEVICE;
+      else process.env.HEED_DEVICE = usual;
+    });
+    tests(device);
+  });
+}
