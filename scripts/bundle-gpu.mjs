@@ -65,7 +65,10 @@ for (const file of [...files, ...packages]) {
 }
 for (const name of ["docs", "bench/results"]) mkdirSync(path.join(folder, name), { recursive: true });
 copyFileSync(process.execPath, path.join(folder, "node"));
-const { status } = spawnSync("tar", ["cJf", archive, "-C", path.dirname(folder), "heed-gpu"], { stdio: "inherit" });
+const { status } = spawnSync("tar", ["cJf", archive, "-C", path.dirname(folder), "heed-gpu"], {
+  stdio: "inherit",
+  env: { ...process.env, XZ_OPT: "-1 -T0" },
+});
 if (status !== 0) throw new Error("tar failed");
 rmSync(folder, { recursive: true });
 console.log(`${path.relative(process.cwd(), archive)}: ${(statSync(archive).size / 2 ** 20).toFixed(1)} MiB`);
