@@ -18,7 +18,9 @@ const prebuilt = path.join(root, "prebuilds/kernels");
 
 /** The PTX version that drivers of CUDA 11.4 know; nvcc writes its own, newer one, whatever the code uses. */
 const ptxVersion = "7.4";
-const flags = ["-std=c++17", "-arch=compute_80", "-lineinfo", `-I${path.join(root, "native")}`];
+const flags = ["-std=c++17", "-arch=compute_80", `-I${path.join(root, "native")}`];
+// Profilers and the software device then name a source line; half of the text.
+if (process.env.HEED_LINE_INFO !== "0") flags.push("-lineinfo");
 
 /** What the kernels are made from, to tell whether shipped ones belong to these sources. */
 export function sourceHash() {

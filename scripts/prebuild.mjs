@@ -1,9 +1,14 @@
 // Puts a stripped copy of build/Release/heed.node where node-gyp-build looks for it in the npm package. One binary
-// serves every Node version (N-API 8). On Linux its name says glibc, so that Alpine (musl) builds from source.
+// serves every Node version (N-API 8). On Linux its name says glibc, so that Alpine (musl) builds from source. Beside it
+// lie the CUDA kernels as PTX, for who builds the addon without nvcc.
+//
+// For a release the addon is built with machine code for today's cards and without line numbers:
+//   HEED_CUBINS=80,86,89,90 HEED_LINE_INFO=0 npx cmake-js rebuild && node scripts/prebuild.mjs
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, statSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { sourceHash } from "./compile-kernels.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const source = path.join(root, "build/Release/heed.node");
@@ -19,6 +24,11 @@ mkdirSync(folder, { recursive: true });
 copyFileSync(source, target);
 if (process.platform !== "win32") execFileSync("strip", linux ? ["--strip-unneeded", target] : ["-x", target]);
 
+/** PTX without the lines of its sources: half of it. */
+function withoutLines(ptx) {
+  return ptx.replace(/^\s*\.(loc|file)\s.*\n/gm, "").replace(/^\s*\.section\s+\.debug_\w+\s*\{[^}]*\}\n/gm, "");
+}
+
 /** The newest glibc version that a symbol asks for: systems older than that cannot load the binary. */
 function neededGlibc() {
   const symbols = execFileSync("objdump", ["-T", target], { encoding: "utf8", maxBuffer: 1 << 26 });
@@ -28,3 +38,18 @@ function neededGlibc() {
 
 const size = `${(statSync(target).size / 2 ** 20).toFixed(1)} MiB`;
 console.log(`prebuild: ${path.relative(root, target)}, ${size}${linux ? `, needs glibc ${neededGlibc()}` : ""}`);
+
+const built = path.join(root, "build/cuda");
+const kernels = path.join(root, "prebuilds/kernels");
+const sources = readdirSync(path.join(root, "native/cuda/kernels")).filter((name) => name.endsWith(".cu"));
+const { nvcc } = JSON.parse(readFileSync(path.join(built, "toolkit.json"), "utf8"));
+if (!nvcc) console.log("prebuild: no CUDA kernels: the addon was built without nvcc");
+else {
+  mkdirSync(kernels, { recursive: true });
+  for (const name of sources.map((source) => source.replace(/\.cu$/, ".ptx"))) {
+    const ptx = readFileSync(path.join(built, name), "utf8");
+    writeFileSync(path.join(kernels, name), withoutLines(ptx));
+  }
+  writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);
+  console.log(`prebuild: ${path.relative(root, kernels)}, PTX of ${sources.length} files`);
+}

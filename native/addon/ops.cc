@@ -88,7 +88,6 @@ void invoke(Call& call, void (*on_cpu)(cpu::Stream&, Parameters...), void (*on_c
   std::tuple<Stored<Parameters>...> arguments{Argument<Parameters>::read(call, reader, I)...};
   Device& device = reader.device();
   if (device.backend == Backend::cpu) return on_cpu(static_cast<cpu::Stream&>(device), std::get<I>(arguments)...);
-  if (!on_cuda) fail(Code::device, "%s: this operation has no CUDA kernel yet", call.name);
   on_cuda(static_cast<cuda::Stream&>(device), std::get<I>(arguments)...);
 }
 
