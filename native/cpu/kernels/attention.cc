@@ -64,12 +64,13 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, int64_t begin,
       store(alpha + c * kWidth, set1(1));
       continue;
     }
+    const VectorMask lanes = block.lanes(c);
     float* column = tile + c * kWidth;
     const vf old_max = load(m + c * kWidth);
     vf new_max = old_max;
     const auto hide = [&](int64_t from, int64_t to) {
       for (int64_t j = from; j < to; j++) {
-        const vf s = select(block.sees(c, begin + j), load(column + j * kBlockQueries), minus_infinity);
+        const vf s = select(lanes.sees(begin + j), load(column + j * kBlockQueries), minus_infinity);
         store(column + j * kBlockQueries, s);
         new_max = vmax(new_max, s);
       }

@@ -107,18 +107,25 @@ template <bool shaped>
 void tile_gradients(const QueryBlock& block, const TileMask& mask, int64_t begin, float* scores, float* dprobs) {
   for (int64_t c = 0; c < block.vectors; c++) {
     const vf lse = load(block.lse + c * kWidth), delta = load(block.delta + c * kWidth);
-    for (int64_t j = mask.any[c].begin; j < mask.any[c].end; j++) {
-      float* s = scores + j * kBlockQueries + c * kWidth;
-      float* ds = dprobs + j * kBlockQueries + c * kWidth;
-      vf score = load(s), slope = set1(1);
-      if constexpr (shaped) score = block.shape.of(score, c, begin + j, &slope);
-      vf p = exp_nonpositive(score - lse);
-      if (!mask.all[c].contains(j)) p = select(block.mask.sees(c, begin + j), p, vf{});
-      store(s, p);
-      vf gradient = p * (load(ds) - delta);
-      if constexpr (shaped) gradient *= slope;
-      store(ds, gradient);
-    }
+    const VectorMask lanes = block.mask.lanes(c);
+    const KeySpan any = mask.any[c], all = mask.all[c];
+    const auto rows = [&](int64_t from, int64_t to, bool hide) {
+      for (int64_t j = from; j < to; j++) {
+        float* s = scores + j * kBlockQueries + c * kWidth;
+        float* ds = dprobs + j * kBlockQueries + c * kWidth;
+        vf score = load(s), slope = set1(1);
+        if constexpr (shaped) score = block.shape.of(score, c, begin + j, &slope);
+        vf p = exp_nonpositive(score - lse);
+        if (hide) p = select(lanes.sees(begin + j), p, vf{});
+        store(s, p);
+        vf gradient = p * (load(ds) - delta);
+        if constexpr (shaped) gradient *= slope;
+        store(ds, gradient);
+      }
+    };
+    rows(any.begin, all.begin, true);
+    rows(all.begin, all.end, false);
+    rows(all.end, any.end, true);
   }
 }
 

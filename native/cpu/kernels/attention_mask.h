@@ -16,15 +16,27 @@ constexpr int kBlockVectors = 16;
 constexpr int kBlockQueries = kBlockVectors * kWidth;  // 64 or 48: a tile of f32 is half of a 32 KiB L1 cache
 constexpr int kBlockKeys = 64;
 
+// Of a vector of lanes, in registers.
+struct VectorMask {
+  vi begin, end;
+
+  vi sees(int64_t key) const {
+    const vi at = set1i(static_cast<int32_t>(key));
+    return (begin <= at) & (end > at);
+  }
+};
+
 struct BlockMask {
   int64_t vectors;
   int32_t begin[kBlockQueries], end[kBlockQueries];  // of each lane
   KeySpan any[kBlockVectors], all[kBlockVectors];
-  KeySpan seen;  // by any lane at all
+  KeySpan seen;         // by any lane at all
+  KeySpan seen_by_all;  // by every lane of every vector
 
   BlockMask() = default;
   // Rows [first, first + n) of a group; lanes that are left over repeat the last row.
-  BlockMask(const Attention& a, int64_t b, int64_t first, int64_t n) : vectors(ceil_div(n, kWidth)), seen{a.Tk, 0} {
+  BlockMask(const Attention& a, int64_t b, int64_t first, int64_t n)
+      : vectors(ceil_div(n, kWidth)), seen{a.Tk, 0}, seen_by_all{0, a.Tk} {
     int64_t query = first / a.G, next = (query + 1) * a.G - first;  // `next`: the lane where another query begins
     KeySpan own = a.keys(b, query);
     for (int64_t c = 0; c < vectors; c++) {
@@ -41,16 +53,15 @@ struct BlockMask {
         if (!own.empty()) any[c] = {min_of(any[c].begin, own.begin), max_of(any[c].end, own.end)};
       }
       if (!any[c].empty()) seen = {min_of(seen.begin, any[c].begin), max_of(seen.end, any[c].end)};
+      seen_by_all = {max_of(seen_by_all.begin, all[c].begin), min_of(seen_by_all.end, all[c].end)};
     }
   }
 
-  // Of the lanes of vector c.
-  vi sees(int64_t c, int64_t key) const {
-    vi first, last;
-    __builtin_memcpy(&first, begin + c * kWidth, sizeof first);
-    __builtin_memcpy(&last, end + c * kWidth, sizeof last);
-    const vi at = set1i(static_cast<int32_t>(key));
-    return (first <= at) & (last > at);
+  VectorMask lanes(int64_t c) const {
+    VectorMask mask;
+    __builtin_memcpy(&mask.begin, begin + c * kWidth, sizeof mask.begin);
+    __builtin_memcpy(&mask.end, end + c * kWidth, sizeof mask.end);
+    return mask;
   }
   // Tiles begin at multiples of kBlockKeys whatever is seen, so that results do not depend on how work is cut up.
   int64_t first_tile() const { return seen.begin / kBlockKeys * kBlockKeys; }
@@ -62,8 +73,15 @@ struct TileMask {
   KeySpan any[kBlockVectors];
   KeySpan all[kBlockVectors];  // within `any`; at its end where there are none
   KeySpan seen;
+  bool whole;  // every lane sees every key, as in most tiles
 
   TileMask(const BlockMask& block, int64_t begin, int64_t count) : vectors(block.vectors), seen{count, 0} {
+    whole = block.seen_by_all.begin <= begin && begin + count <= block.seen_by_all.end;
+    if (whole) {
+      seen = {0, count};
+      for (int64_t c = 0; c < vectors; c++) any[c] = all[c] = seen;
+      return;
+    }
     const auto within = [&](KeySpan span) -> KeySpan {
       return {max_of<int64_t>(span.begin - begin, 0), min_of(span.end - begin, count)};
     };
@@ -80,6 +98,7 @@ struct TileMask {
   // vector sees, each once, in the order of the keys. A causal tile is a stair of up to kBlockVectors of them.
   template <class Body>
   void for_each_rectangle(const Body& body) const {
+    if (whole) return body(0, vectors, seen.begin, seen.end);
     for (int64_t begin = seen.begin, end; begin < seen.end; begin = end) {
       end = seen.end;
       for (int64_t c = 0; c < vectors; c++) {
