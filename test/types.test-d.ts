@@ -50,6 +50,9 @@ heed.crossEntropy(ints, ints);
 heed.linear(floats, floats, { activation: "selu" });
 // @ts-expect-error no such option
 heed.attention(floats, floats, floats, { causl: true });
+heed.attention(f32, f32, f32, { window: 3, keyRanges: heed.documentRanges([[1, 2]]), slopes: heed.alibiSlopes(2) });
+// @ts-expect-error ranges are integers
+heed.attention(floats, floats, floats, { keyRanges: floats });
 // @ts-expect-error heads are required
 heed.packedAttention(floats, {});
 // @ts-expect-error a seed is required
@@ -70,8 +73,12 @@ expectTypeOf(model).toExtend<Disposable>();
 new heed.AdamW(model.namedParameters(), { lr: 1 });
 // @ts-expect-error the width is required
 new heed.GPT({ vocabularySize: 1, contextLength: 1, layers: 1, heads: 1 });
+new heed.GPT({ vocabularySize: 1, contextLength: 1, layers: 1, heads: 1, width: 1, positions: "alibi", window: 4 });
+// @ts-expect-error no such positions
+new heed.GPT({ vocabularySize: 1, contextLength: 1, layers: 1, heads: 1, width: 1, positions: "absolute" });
 // @ts-expect-error ids are integers
 model.forward(floats);
+model.loss(ints, ints, { documents: [[1, 2], Int32Array.of(3)], ignoreIndex: -1 });
 
 // Errors have codes that a switch can list.
 expectTypeOf<heed.HeedError["code"]>().toEqualTypeOf<heed.ErrorCode>();
