@@ -94,8 +94,16 @@ export { cosineSchedule, type CosineOptions, type Schedule } from "./optim/sched
 // Tokenizers
 export { ByteTokenizer } from "./tokenizer/byte-tokenizer.js";
 export { CharTokenizer } from "./tokenizer/char-tokenizer.js";
+export { type ChatMessage, type ChatOptions, ChatTemplate } from "./tokenizer/chat-template.js";
 export { tokenizerFromJSON } from "./tokenizer/from-json.js";
 export { Gpt2Tokenizer } from "./tokenizer/gpt2-tokenizer.js";
+export {
+  type HuggingFaceDecodeOptions,
+  type HuggingFaceEncodeOptions,
+  HuggingFaceTokenizer,
+  type HuggingFaceTokenizerParts,
+} from "./tokenizer/huggingface-tokenizer.js";
+export { Llama2cTokenizer } from "./tokenizer/llama2c-tokenizer.js";
 export type { Tokenizer, TokenizerJSON, TokenStream } from "./tokenizer/tokenizer.js";
 
 // Files

@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { open, rename, rm, type FileHandle } from "node:fs/promises";
 import path from "node:path";
-import { HeedError } from "../errors.js";
+import { naming } from "../files.js";
 
 /** A new name beside `target`, which says whose it is. */
 export function temporaryName(target: string): string {
@@ -50,15 +50,5 @@ export async function syncPath(name: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
-  }
-}
-
-/** Runs `body`; what the file system refuses becomes an ERR_IO that names the file. */
-export async function naming<T>(file: string, body: () => Promise<T>): Promise<T> {
-  try {
-    return await body();
-  } catch (cause) {
-    if (!(cause instanceof Error && "syscall" in cause)) throw cause;
-    throw new HeedError("ERR_IO", `${file}: ${cause.message}`, { cause });
   }
 }

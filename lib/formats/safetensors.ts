@@ -2,7 +2,8 @@
 // into the given memory. Writing streams tensor by tensor and is atomic.
 import { open, type FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
-import { naming, writeFileAtomic } from "./atomic-file.js";
+import { naming } from "../files.js";
+import { writeFileAtomic } from "./atomic-file.js";
 import {
   parseSafetensorsHeader,
   safetensorsHeaderLength,

@@ -10,7 +10,8 @@
 import { access, mkdir, readFile, readdir, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { HeedError } from "../errors.js";
-import { naming, syncPath, temporaryName, temporaryOwner, writeFileAtomic } from "./atomic-file.js";
+import { naming } from "../files.js";
+import { syncPath, temporaryName, temporaryOwner, writeFileAtomic } from "./atomic-file.js";
 
 /** When this process began, in milliseconds since 1970. */
 const processStart = Date.now() - process.uptime() * 1000;

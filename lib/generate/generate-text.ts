@@ -119,6 +119,8 @@ async function* pieces(
 ): AsyncGenerator<string, void, undefined> {
   if (settings.echoed) yield settings.echoed;
   const decoder = tokenizer.stream();
+  // What a token shows may depend on whether it begins the text: the prompt does.
+  for (const id of sequence.tokens) decoder.push(id);
   const filter = new StopFilter(settings.stop);
   for await (const [advanced] of decode(model, [sequence], settings)) {
     const text = filter.push(decoder.push(advanced!.tokens.at(-1)!));

@@ -2,6 +2,8 @@ import { HeedError } from "../errors.js";
 import { ByteTokenizer } from "./byte-tokenizer.js";
 import { CharTokenizer } from "./char-tokenizer.js";
 import { Gpt2Tokenizer } from "./gpt2-tokenizer.js";
+import { HuggingFaceTokenizer, type HuggingFaceTokenizerParts } from "./huggingface-tokenizer.js";
+import { Llama2cTokenizer } from "./llama2c-tokenizer.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 /** The tokenizer that `toJSON` described. Throws ERR_FORMAT for anything else. */
@@ -10,9 +12,14 @@ export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
   if (type === "byte") return new ByteTokenizer();
   if (type === "gpt2") return Gpt2Tokenizer.load();
   if (type === "char" && typeof characters === "string" && characters !== "") return new CharTokenizer(characters);
+  if (type === "llama2c") return Llama2cTokenizer.fromTokens((json as { tokens?: unknown }).tokens);
+  if (type === "huggingface") {
+    const { tokenizer, ...parts } = json as { tokenizer: unknown } & HuggingFaceTokenizerParts;
+    return new HuggingFaceTokenizer(tokenizer, parts);
+  }
   throw new HeedError(
     "ERR_FORMAT",
-    `tokenizer: expected {type: "byte"}, {type: "gpt2"} or {type: "char", characters: "…"}, got ${
+    `tokenizer: expected {type: "byte"}, {type: "gpt2"}, {type: "char", characters: "…"}, {type: "llama2c", …} or {type: "huggingface", …}, got ${
       JSON.stringify(json)?.slice(0, 100) ?? "nothing"
     }`,
   );

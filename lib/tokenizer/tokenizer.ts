@@ -2,7 +2,10 @@
 // whole characters, so that a stream of tokens never shows half of one.
 import { HeedError } from "../errors.js";
 
-/** Text to token ids and back. `decode(encode(text))` is `text`, a lone surrogate (not Unicode) becoming U+FFFD. */
+/**
+ * Text to token ids and back. `decode(encode(text))` is `text`, a lone surrogate (not Unicode) becoming U+FFFD; a published
+ * tokenizer may keep less of it (BERT's has no capitals).
+ */
 export interface Tokenizer {
   /** Ids run from 0 to `vocabularySize - 1`. */
   readonly vocabularySize: number;
@@ -26,7 +29,17 @@ export interface TokenStream {
 }
 
 /** A tokenizer in a checkpoint. */
-export type TokenizerJSON = { type: "byte" } | { type: "char"; characters: string } | { type: "gpt2" };
+export type TokenizerJSON =
+  | { type: "byte" }
+  | { type: "char"; characters: string }
+  | { type: "gpt2" }
+  | { type: "llama2c"; tokens: [string, number][] }
+  | {
+      type: "huggingface";
+      tokenizer: unknown;
+      config: Readonly<Record<string, unknown>>;
+      chatTemplate: string | null;
+    };
 
 /** A stream over tokens that are bytes, of UTF-8 that may be cut anywhere. */
 export function byteStream(bytesOf: (id: number) => Uint8Array): TokenStream {

@@ -1,16 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { HeedError } from "../errors.js";
-import { naming, writeFileAtomic } from "../formats/atomic-file.js";
-
-/** The value in a JSON file. Throws ERR_IO or ERR_FORMAT with the file's name. */
-export async function readJsonFile(file: string): Promise<unknown> {
-  const text = await naming(file, () => readFile(file, "utf8"));
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new HeedError("ERR_FORMAT", `${file}: expected JSON: ${(cause as Error).message}`, { cause });
-  }
-}
+import { writeFileAtomic } from "../formats/atomic-file.js";
 
 export async function writeJsonFile(file: string, value: unknown): Promise<void> {
   await writeFileAtomic(file, async (handle) => {

@@ -7,6 +7,7 @@ import path from "node:path";
 import type { Device } from "../device.js";
 import { type FloatDType, floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
+import { readJsonFile } from "../files.js";
 import {
   readSafetensors,
   type SafetensorsFile,
@@ -24,7 +25,7 @@ import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { tokenizerFromJSON } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { checkFinite, readJsonFile, writeJsonFile } from "./checkpoint-files.js";
+import { checkFinite, writeJsonFile } from "./checkpoint-files.js";
 
 /** Where a run stood. Everything random follows from the seeds and the step. */
 export interface TrainerState {

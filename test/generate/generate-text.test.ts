@@ -4,7 +4,9 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TextOptions } from "../../lib/generate/options.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
+import { unigramJson } from "../tokenizer/fixtures.js";
 import { circle, devices, RoteModel, smallGpt } from "./models.js";
 
 const bytes = new ByteTokenizer();
@@ -173,4 +175,12 @@ describe.for(devices)("generate on %s", (device) => {
     await generation.text();
     await expect(generation.text()).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
   });
+});
+
+test("what follows the prompt keeps the space it begins with", async () => {
+  // "▁a" (4) after "▁a": the space that a text's first token loses belongs to the prompt's.
+  const tokenizer = new HuggingFaceTokenizer({ ...unigramJson(), post_processor: null });
+  using model = new RoteModel([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "cpu");
+  expect(await generate(model, tokenizer, "a", { maxTokens: 2, temperature: 0 }).text()).toBe(" a a");
+  expect(await generate(model, tokenizer, "a", { maxTokens: 1, temperature: 0, echo: true }).text()).toBe("a a");
 });

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import * as reference from "gpt-tokenizer/encoding/r50k_base";
 import { describe, expect, test } from "vitest";
-import { ByteTokenizer } from "../lib/tokenizer/byte-tokenizer.js";
-import { CharTokenizer } from "../lib/tokenizer/char-tokenizer.js";
-import { tokenizerFromJSON } from "../lib/tokenizer/from-json.js";
-import { Gpt2Tokenizer } from "../lib/tokenizer/gpt2-tokenizer.js";
-import type { Tokenizer } from "../lib/tokenizer/tokenizer.js";
+import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
+import { tokenizerFromJSON } from "../../lib/tokenizer/from-json.js";
+import { Gpt2Tokenizer } from "../../lib/tokenizer/gpt2-tokenizer.js";
+import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
 
 const gpt2 = await Gpt2Tokenizer.load();
 const byte = new ByteTokenizer();
