@@ -7,251 +7,258 @@ import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
 import { collect, losses, temporaryFolder, tinyModel, tokens, values } from "./support.js";
+import { onEachDevice } from "../support/targets.js";
 
-const data = tokens();
-const validation = tokens(200, 4);
+onEachDevice(() => {
+  const data = tokens();
+  const validation = tokens(200, 4);
 
-/** Trains a tiny model; what it was, and what happened. */
-async function run(options: Partial<TrainerOptions> = {}) {
-  const model = options.model ?? tinyModel();
-  using trainer = new Trainer({ model, data, batchSize: 4, steps: 6, ...options });
-  const events = await collect(trainer.run());
-  const parameters = await values(model);
-  model.dispose();
-  return { events, parameters, losses: losses(events) };
-}
+  /** Trains a tiny model; what it was, and what happened. */
+  async function run(options: Partial<TrainerOptions> = {}) {
+    const model = options.model ?? tinyModel();
+    using trainer = new Trainer({ model, data, batchSize: 4, steps: 6, ...options });
+    const events = await collect(trainer.run());
+    const parameters = await values(model);
+    model.dispose();
+    return { events, parameters, losses: losses(events) };
+  }
 
-const summary = (events: readonly TrainerEvent[]): string[] => events.map(({ type, step }) => `${type} ${step}`);
+  const summary = (events: readonly TrainerEvent[]): string[] => events.map(({ type, step }) => `${type} ${step}`);
 
-describe("events", () => {
-  test("come in order, each once, evaluations and checkpoints after their step", async () => {
-    const checkpoint = { folder: temporaryFolder(), every: 3 };
-    const { events } = await run({ steps: 7, validation, evalEvery: 2, checkpoint });
-    expect(summary(events)).toEqual([
-      "step 1",
-      "step 2",
-      "evaluation 2",
-      "step 3",
-      "checkpoint 3",
-      "step 4",
-      "evaluation 4",
-      "step 5",
-      "step 6",
-      "evaluation 6",
-      "checkpoint 6",
-      "step 7",
-      "evaluation 7",
-      "checkpoint 7",
-      "finished 7",
-    ]);
-  });
-
-  test("a step has its learning rate, the norm of its gradients, its speed and the time left", async () => {
-    const { events } = await run({ lr: 0.01, warmup: 2, minLr: 0.001, steps: 5 });
-    const steps = events.filter((event): event is StepEvent => event.type === "step");
-    const cosine = (progress: number): number => 0.001 + 0.5 * (1 + Math.cos(Math.PI * progress)) * 0.009;
-    const rates = [0.005, 0.01, cosine(0), cosine(1 / 3), cosine(2 / 3)];
-    steps.forEach(({ lr }, i) => expect(lr).toBeCloseTo(rates[i]!, 12));
-    expect(steps.map(({ progress }) => progress)).toEqual([0.2, 0.4, 0.6, 0.8, 1]);
-    for (const { gradientNorm, tokensPerSecond, secondsLeft } of steps) {
-      expect(gradientNorm).toBeGreaterThan(0);
-      expect(tokensPerSecond).toBeGreaterThan(0);
-      expect(secondsLeft).toBeGreaterThanOrEqual(0);
-    }
-    expect(steps.at(-1)!.secondsLeft).toBe(0);
-  });
-
-  test("without clipping there is no norm", async () => {
-    const { events } = await run({ maxNorm: null, steps: 1 });
-    expect(events[0]).toMatchObject({ type: "step", gradientNorm: null });
-  });
-
-  test("train() calls back and resolves to how the run ended", async () => {
-    using model = tinyModel();
-    using trainer = new Trainer({ model, data, validation, batchSize: 4, steps: 3, evalEvery: 2 });
-    const called: string[] = [];
-    const note = ({ type, step }: TrainerEvent): unknown => called.push(`${type} ${step}`);
-    const result = await trainer.train({ onStep: note, onEvaluation: note, onCheckpoint: note });
-    expect(called).toEqual(["step 1", "step 2", "evaluation 2", "step 3", "evaluation 3"]);
-    expect(result).toMatchObject({ step: 3, checkpoint: null, aborted: false, evaluation: { tokens: 192 } });
-    expect(result.loss).toBeGreaterThan(0);
-  });
-
-  test("a loop that is left goes on where it was", async () => {
-    using model = tinyModel();
-    using trainer = new Trainer({ model, data, batchSize: 4, steps: 6 });
-    const first: TrainerEvent[] = [];
-    for await (const event of trainer.run()) if (first.push(event) === 3) break;
-    const rest = await collect(trainer.run());
-    expect(summary([...first, ...rest])).toEqual([1, 2, 3, 4, 5, 6].map((i) => `step ${i}`).concat("finished 6"));
-    expect(losses([...first, ...rest])).toEqual((await run()).losses);
-  });
-
-  test("a trainer has one run at a time", async () => {
-    using model = tinyModel();
-    using trainer = new Trainer({ model, data, batchSize: 4, steps: 2 });
-    const first = trainer.run();
-    await first.next();
-    await expect(trainer.run().next()).rejects.toThrow("expected a run at a time");
-    await first.return();
-  });
-});
-
-describe("training", () => {
-  test("learns", async () => {
-    const { losses } = await run({ steps: 120, lr: 0.02, warmup: 5 });
-    expect(losses[0]).toBeCloseTo(Math.log(11), 1);
-    // The data's own entropy is 0.89 nats: 0.8 + 0.2/11 on one token, 0.2/11 on each of ten others.
-    expect(losses.slice(-10).reduce((a, b) => a + b) / 10).toBeLessThan(1.4);
-  });
-
-  test("the same seed gives the same run, another one another", async () => {
-    const [a, b, c] = [await run({ seed: 5 }), await run({ seed: 5 }), await run({ seed: 6 })];
-    expect(b.losses).toEqual(a.losses);
-    expect(b.parameters).toEqual(a.parameters);
-    expect(c.losses).not.toEqual(a.losses);
-  });
-
-  test("accumulated micro-batches make the step of one large batch", async () => {
-    const large = await run({ batchSize: 12, steps: 4 });
-    const small = await run({ batchSize: 3, gradientAccumulation: 4, steps: 4 });
-    // The same sums in another order: a few roundings of numbers around 1, and AdamW divides gradients by their size.
-    large.losses.forEach((loss, i) => expect(Math.abs(loss - small.losses[i]!)).toBeLessThan(2e-6 * loss));
-    for (const [name, expected] of Object.entries(large.parameters)) {
-      const got = small.parameters[name]!;
-      const worst = expected.reduce((max, x, i) => Math.max(max, Math.abs(x - got[i]!)), 0);
-      expect(worst, name).toBeLessThan(4e-4);
-    }
-  });
-
-  test("evaluation does not disturb it", async () => {
-    const without = await run({ model: tinyModel({ dropout: 0.2 }) });
-    const withIt = await run({ model: tinyModel({ dropout: 0.2 }), validation, evalEvery: 1 });
-    expect(withIt.losses).toEqual(without.losses);
-    expect(withIt.parameters).toEqual(without.parameters);
-  });
-
-  test("leaves no memory behind", async () => {
-    await device().synchronize();
-    const before = device().memory();
-    await run({ steps: 3, validation, evalEvery: 1, gradientAccumulation: 2 });
-    const after = device().memory();
-    expect([after.live, after.tensors]).toEqual([before.live, before.tensors]);
-  });
-
-  test("keeps to the time it is given, the learning rate falling with it", async () => {
-    const started = performance.now();
-    const { events } = await run({ steps: 1_000_000, maxSeconds: 0.5, lr: 0.01, warmup: 3 });
-    expect((performance.now() - started) / 1000).toBeLessThan(3);
-    const rates = events.flatMap((event) => (event.type === "step" ? [event.lr] : []));
-    expect(rates[0]).toBeCloseTo(0.01 / 3, 12);
-    expect(Math.max(...rates)).toBe(0.01);
-    expect(rates.at(-1)).toBeLessThan(0.002);
-    expect(events.at(-1)).toMatchObject({ type: "finished" });
-  });
-
-  test("stops at a loss that is not finite and keeps the last good checkpoint", async () => {
-    const folder = temporaryFolder();
-    using model = tinyModel();
-    // From step 4 on every update is enormous.
-    const schedule = (step: number): number => (step < 4 ? 1e-3 : 1e38);
-    using trainer = new Trainer({ model, data, batchSize: 4, steps: 20, schedule, checkpoint: { folder, every: 2 } });
-    const events: TrainerEvent[] = [];
-    const failure = (async () => {
-      for await (const event of trainer.run()) events.push(event);
-    })();
-    await expect(failure).rejects.toThrow(HeedError);
-    await expect(failure).rejects.toMatchObject({ code: "ERR_DIVERGED" });
-    expect(summary(events).filter((line) => line.startsWith("checkpoint"))).toEqual(["checkpoint 2", "checkpoint 4"]);
-  });
-});
-
-describe("aborting", () => {
-  test("finishes the step, saves, and ends", async () => {
-    const folder = temporaryFolder();
-    const controller = new AbortController();
-    using model = tinyModel();
-    using trainer = new Trainer({
-      model,
-      data,
-      validation,
-      batchSize: 4,
-      steps: 1000,
-      signal: controller.signal,
-      checkpoint: { folder },
+  describe("events", () => {
+    test("come in order, each once, evaluations and checkpoints after their step", async () => {
+      const checkpoint = { folder: temporaryFolder(), every: 3 };
+      const { events } = await run({ steps: 7, validation, evalEvery: 2, checkpoint });
+      expect(summary(events)).toEqual([
+        "step 1",
+        "step 2",
+        "evaluation 2",
+        "step 3",
+        "checkpoint 3",
+        "step 4",
+        "evaluation 4",
+        "step 5",
+        "step 6",
+        "evaluation 6",
+        "checkpoint 6",
+        "step 7",
+        "evaluation 7",
+        "checkpoint 7",
+        "finished 7",
+      ]);
     });
-    const events: TrainerEvent[] = [];
-    for await (const event of trainer.run()) {
-      events.push(event);
-      if (event.type === "step" && event.step === 3) controller.abort();
-    }
-    // One more step was in the device's queue.
-    expect(summary(events)).toEqual(["step 1", "step 2", "step 3", "step 4", "checkpoint 4", "aborted 4"]);
+
+    test("a step has its learning rate, the norm of its gradients, its speed and the time left", async () => {
+      const { events } = await run({ lr: 0.01, warmup: 2, minLr: 0.001, steps: 5 });
+      const steps = events.filter((event): event is StepEvent => event.type === "step");
+      const cosine = (progress: number): number => 0.001 + 0.5 * (1 + Math.cos(Math.PI * progress)) * 0.009;
+      const rates = [0.005, 0.01, cosine(0), cosine(1 / 3), cosine(2 / 3)];
+      steps.forEach(({ lr }, i) => expect(lr).toBeCloseTo(rates[i]!, 12));
+      expect(steps.map(({ progress }) => progress)).toEqual([0.2, 0.4, 0.6, 0.8, 1]);
+      for (const { gradientNorm, tokensPerSecond, secondsLeft } of steps) {
+        expect(gradientNorm).toBeGreaterThan(0);
+        expect(tokensPerSecond).toBeGreaterThan(0);
+        expect(secondsLeft).toBeGreaterThanOrEqual(0);
+      }
+      expect(steps.at(-1)!.secondsLeft).toBe(0);
+    });
+
+    test("without clipping there is no norm", async () => {
+      const { events } = await run({ maxNorm: null, steps: 1 });
+      expect(events[0]).toMatchObject({ type: "step", gradientNorm: null });
+    });
+
+    test("train() calls back and resolves to how the run ended", async () => {
+      using model = tinyModel();
+      using trainer = new Trainer({ model, data, validation, batchSize: 4, steps: 3, evalEvery: 2 });
+      const called: string[] = [];
+      const note = ({ type, step }: TrainerEvent): unknown => called.push(`${type} ${step}`);
+      const result = await trainer.train({ onStep: note, onEvaluation: note, onCheckpoint: note });
+      expect(called).toEqual(["step 1", "step 2", "evaluation 2", "step 3", "evaluation 3"]);
+      expect(result).toMatchObject({ step: 3, checkpoint: null, aborted: false, evaluation: { tokens: 192 } });
+      expect(result.loss).toBeGreaterThan(0);
+    });
+
+    test("a loop that is left goes on where it was", async () => {
+      using model = tinyModel();
+      using trainer = new Trainer({ model, data, batchSize: 4, steps: 6 });
+      const first: TrainerEvent[] = [];
+      for await (const event of trainer.run()) if (first.push(event) === 3) break;
+      const rest = await collect(trainer.run());
+      expect(summary([...first, ...rest])).toEqual([1, 2, 3, 4, 5, 6].map((i) => `step ${i}`).concat("finished 6"));
+      expect(losses([...first, ...rest])).toEqual((await run()).losses);
+    });
+
+    test("a trainer has one run at a time", async () => {
+      using model = tinyModel();
+      using trainer = new Trainer({ model, data, batchSize: 4, steps: 2 });
+      const first = trainer.run();
+      await first.next();
+      await expect(trainer.run().next()).rejects.toThrow("expected a run at a time");
+      await first.return();
+    });
   });
 
-  test("before the first step does nothing", async () => {
-    const { events } = await run({ signal: AbortSignal.abort() });
-    expect(summary(events)).toEqual(["aborted 0"]);
-  });
-});
+  describe("training", () => {
+    test("learns", async () => {
+      const { losses } = await run({ steps: 120, lr: 0.02, warmup: 5 });
+      expect(losses[0]).toBeCloseTo(Math.log(11), 1);
+      // The data's own entropy is 0.89 nats: 0.8 + 0.2/11 on one token, 0.2/11 on each of ten others.
+      expect(losses.slice(-10).reduce((a, b) => a + b) / 10).toBeLessThan(1.4);
+    });
 
-describe("options", () => {
-  const model = tinyModel();
-  const good = { model, data, steps: 1 };
-  test.for<[string, Record<string, unknown>, string]>([
-    ["no model", { ...good, model: {} }, "Trainer: expected model to be a GPT, got an object"],
-    ["no data", { ...good, data: [1, 2] }, "Trainer: expected data to be a source of tokens, got an array of 2"],
-    ["no validation", { ...good, validation: 3 }, "Trainer: expected validation to be a source of tokens, got 3"],
-    ["no end", { ...good, steps: undefined }, "Trainer: expected steps or maxSeconds, got undefined"],
-    ["steps", { ...good, steps: 0 }, "Trainer: expected steps to be an integer from 1"],
-    ["time", { ...good, maxSeconds: -1 }, "Trainer: expected maxSeconds to be a number from 0"],
-    ["batch", { ...good, batchSize: 1.5 }, "Trainer: expected batchSize to be an integer from 1"],
-    ["context", { ...good, contextLength: 9 }, "Trainer: expected contextLength to be an integer from 1 to 8, got 9"],
-    ["accumulation", { ...good, gradientAccumulation: 0 }, "Trainer: expected gradientAccumulation to be an integer"],
-    ["learning rate", { ...good, lr: NaN }, "Trainer: expected lr to be a number from 0"],
-    ["warm-up", { ...good, warmup: 2 }, "Trainer: expected warmup to be an integer from 0 to 1, got 2"],
-    ["lowest rate", { ...good, minLr: 2 }, "Trainer: expected minLr to be a number from 0 to 0.001, got 2"],
-    ["schedule", { ...good, schedule: 1 }, "Trainer: expected schedule to be a function, got 1"],
-    ["seed", { ...good, seed: -1 }, "Trainer: expected seed to be an integer from 0"],
-    ["signal", { ...good, signal: {} }, "Trainer: expected signal to be an AbortSignal, got an object"],
-    ["evaluations", { ...good, evalEvery: 0 }, "Trainer: expected evalEvery to be an integer from 1"],
-    ["batches", { ...good, evalBatches: 0 }, "Trainer: expected evalBatches to be an integer from 1"],
-    ["folder", { ...good, checkpoint: {} }, "Trainer: expected checkpoint.folder to be a path, got undefined"],
-    [
-      "keep",
-      { ...good, checkpoint: { folder: "x", keep: 0 } },
-      "Trainer: expected checkpoint.keep to be an integer from 1",
-    ],
-    ["clipping", { ...good, maxNorm: -1 }, "AdamW: expected maxNorm to be a number"],
-    ["short data", { ...good, data: tokenData(new Uint8Array(8)) }, "Batches: expected at least 9 tokens"],
-    ["short validation", { ...good, validation: tokenData(new Uint8Array(8)) }, "Batches: expected at least 9 tokens"],
-    ["nothing", null as never, "Trainer: expected options in an object, got null"],
-  ])("%s", ([, options, message]) => {
-    expect(() => new Trainer(options as never)).toThrow(message);
-  });
-});
+    test("the same seed gives the same run, another one another", async () => {
+      const [a, b, c] = [await run({ seed: 5 }), await run({ seed: 5 }), await run({ seed: 6 })];
+      expect(b.losses).toEqual(a.losses);
+      expect(b.parameters).toEqual(a.parameters);
+      expect(c.losses).not.toEqual(a.losses);
+    });
 
-describe("evaluate", () => {
-  test("is the mean over all whole batches, the same every time, and leaves the model's mode", async () => {
-    using model = tinyModel({ dropout: 0.5 });
-    model.train();
-    const all = await evaluate(model, validation, { batchSize: 4 });
-    expect(all.tokens).toBe(Math.floor(199 / 8 / 4) * 4 * 8);
-    expect(await evaluate(model, validation, { batchSize: 4 })).toEqual(all);
-    expect(model.training).toBe(true);
-    const parts = await Promise.all(
-      [0, 1, 2, 3, 4, 5].map((i) => evaluate(model, sliceSource(validation, i * 32, i * 32 + 33), { batchSize: 4 })),
-    );
-    expect(parts.reduce((sum, { loss }) => sum + loss, 0) / 6).toBeCloseTo(all.loss, 12);
-    expect(all.perplexity).toBeCloseTo(Math.exp(all.loss), 10);
+    test("accumulated micro-batches make the step of one large batch", async () => {
+      const large = await run({ batchSize: 12, steps: 4 });
+      const small = await run({ batchSize: 3, gradientAccumulation: 4, steps: 4 });
+      // The same sums in another order: a few roundings of numbers around 1, and AdamW divides gradients by their size.
+      large.losses.forEach((loss, i) => expect(Math.abs(loss - small.losses[i]!)).toBeLessThan(2e-6 * loss));
+      for (const [name, expected] of Object.entries(large.parameters)) {
+        const got = small.parameters[name]!;
+        const worst = expected.reduce((max, x, i) => Math.max(max, Math.abs(x - got[i]!)), 0);
+        expect(worst, name).toBeLessThan(4e-4);
+      }
+    });
+
+    test("evaluation does not disturb it", async () => {
+      const without = await run({ model: tinyModel({ dropout: 0.2 }) });
+      const withIt = await run({ model: tinyModel({ dropout: 0.2 }), validation, evalEvery: 1 });
+      expect(withIt.losses).toEqual(without.losses);
+      expect(withIt.parameters).toEqual(without.parameters);
+    });
+
+    test("leaves no memory behind", async () => {
+      await device().synchronize();
+      const before = device().memory();
+      await run({ steps: 3, validation, evalEvery: 1, gradientAccumulation: 2 });
+      const after = device().memory();
+      expect([after.live, after.tensors]).toEqual([before.live, before.tensors]);
+    });
+
+    test("keeps to the time it is given, the learning rate falling with it", async () => {
+      const started = performance.now();
+      const { events } = await run({ steps: 1_000_000, maxSeconds: 0.5, lr: 0.01, warmup: 3 });
+      expect((performance.now() - started) / 1000).toBeLessThan(3);
+      const rates = events.flatMap((event) => (event.type === "step" ? [event.lr] : []));
+      expect(rates[0]).toBeCloseTo(0.01 / 3, 12);
+      expect(Math.max(...rates)).toBe(0.01);
+      expect(rates.at(-1)).toBeLessThan(0.002);
+      expect(events.at(-1)).toMatchObject({ type: "finished" });
+    });
+
+    test("stops at a loss that is not finite and keeps the last good checkpoint", async () => {
+      const folder = temporaryFolder();
+      using model = tinyModel();
+      // From step 4 on every update is enormous.
+      const schedule = (step: number): number => (step < 4 ? 1e-3 : 1e38);
+      using trainer = new Trainer({ model, data, batchSize: 4, steps: 20, schedule, checkpoint: { folder, every: 2 } });
+      const events: TrainerEvent[] = [];
+      const failure = (async () => {
+        for await (const event of trainer.run()) events.push(event);
+      })();
+      await expect(failure).rejects.toThrow(HeedError);
+      await expect(failure).rejects.toMatchObject({ code: "ERR_DIVERGED" });
+      expect(summary(events).filter((line) => line.startsWith("checkpoint"))).toEqual(["checkpoint 2", "checkpoint 4"]);
+    });
   });
 
-  test("takes few tokens, and fewer batches if asked", async () => {
-    using model = tinyModel();
-    expect((await evaluate(model, sliceSource(validation, 0, 20))).tokens).toBe(16);
-    expect((await evaluate(model, validation, { batchSize: 2, batches: 3 })).tokens).toBe(48);
-    await expect(evaluate(model, sliceSource(validation, 0, 8))).rejects.toThrow("expected at least 9 tokens");
-    await expect(evaluate(model, validation, { batches: 0 })).rejects.toThrow("expected batches to be an integer");
-    await expect(evaluate(model, validation, { signal: AbortSignal.abort() })).rejects.toThrow("aborted");
+  describe("aborting", () => {
+    test("finishes the step, saves, and ends", async () => {
+      const folder = temporaryFolder();
+      const controller = new AbortController();
+      using model = tinyModel();
+      using trainer = new Trainer({
+        model,
+        data,
+        validation,
+        batchSize: 4,
+        steps: 1000,
+        signal: controller.signal,
+        checkpoint: { folder },
+      });
+      const events: TrainerEvent[] = [];
+      for await (const event of trainer.run()) {
+        events.push(event);
+        if (event.type === "step" && event.step === 3) controller.abort();
+      }
+      // One more step was in the device's queue.
+      expect(summary(events)).toEqual(["step 1", "step 2", "step 3", "step 4", "checkpoint 4", "aborted 4"]);
+    });
+
+    test("before the first step does nothing", async () => {
+      const { events } = await run({ signal: AbortSignal.abort() });
+      expect(summary(events)).toEqual(["aborted 0"]);
+    });
+  });
+
+  describe("options", () => {
+    const model = tinyModel();
+    const good = { model, data, steps: 1 };
+    test.for<[string, Record<string, unknown>, string]>([
+      ["no model", { ...good, model: {} }, "Trainer: expected model to be a GPT, got an object"],
+      ["no data", { ...good, data: [1, 2] }, "Trainer: expected data to be a source of tokens, got an array of 2"],
+      ["no validation", { ...good, validation: 3 }, "Trainer: expected validation to be a source of tokens, got 3"],
+      ["no end", { ...good, steps: undefined }, "Trainer: expected steps or maxSeconds, got undefined"],
+      ["steps", { ...good, steps: 0 }, "Trainer: expected steps to be an integer from 1"],
+      ["time", { ...good, maxSeconds: -1 }, "Trainer: expected maxSeconds to be a number from 0"],
+      ["batch", { ...good, batchSize: 1.5 }, "Trainer: expected batchSize to be an integer from 1"],
+      ["context", { ...good, contextLength: 9 }, "Trainer: expected contextLength to be an integer from 1 to 8, got 9"],
+      ["accumulation", { ...good, gradientAccumulation: 0 }, "Trainer: expected gradientAccumulation to be an integer"],
+      ["learning rate", { ...good, lr: NaN }, "Trainer: expected lr to be a number from 0"],
+      ["warm-up", { ...good, warmup: 2 }, "Trainer: expected warmup to be an integer from 0 to 1, got 2"],
+      ["lowest rate", { ...good, minLr: 2 }, "Trainer: expected minLr to be a number from 0 to 0.001, got 2"],
+      ["schedule", { ...good, schedule: 1 }, "Trainer: expected schedule to be a function, got 1"],
+      ["seed", { ...good, seed: -1 }, "Trainer: expected seed to be an integer from 0"],
+      ["signal", { ...good, signal: {} }, "Trainer: expected signal to be an AbortSignal, got an object"],
+      ["evaluations", { ...good, evalEvery: 0 }, "Trainer: expected evalEvery to be an integer from 1"],
+      ["batches", { ...good, evalBatches: 0 }, "Trainer: expected evalBatches to be an integer from 1"],
+      ["folder", { ...good, checkpoint: {} }, "Trainer: expected checkpoint.folder to be a path, got undefined"],
+      [
+        "keep",
+        { ...good, checkpoint: { folder: "x", keep: 0 } },
+        "Trainer: expected checkpoint.keep to be an integer from 1",
+      ],
+      ["clipping", { ...good, maxNorm: -1 }, "AdamW: expected maxNorm to be a number"],
+      ["short data", { ...good, data: tokenData(new Uint8Array(8)) }, "Batches: expected at least 9 tokens"],
+      [
+        "short validation",
+        { ...good, validation: tokenData(new Uint8Array(8)) },
+        "Batches: expected at least 9 tokens",
+      ],
+      ["nothing", null as never, "Trainer: expected options in an object, got null"],
+    ])("%s", ([, options, message]) => {
+      expect(() => new Trainer(options as never)).toThrow(message);
+    });
+  });
+
+  describe("evaluate", () => {
+    test("is the mean over all whole batches, the same every time, and leaves the model's mode", async () => {
+      using model = tinyModel({ dropout: 0.5 });
+      model.train();
+      const all = await evaluate(model, validation, { batchSize: 4 });
+      expect(all.tokens).toBe(Math.floor(199 / 8 / 4) * 4 * 8);
+      expect(await evaluate(model, validation, { batchSize: 4 })).toEqual(all);
+      expect(model.training).toBe(true);
+      const parts = await Promise.all(
+        [0, 1, 2, 3, 4, 5].map((i) => evaluate(model, sliceSource(validation, i * 32, i * 32 + 33), { batchSize: 4 })),
+      );
+      expect(parts.reduce((sum, { loss }) => sum + loss, 0) / 6).toBeCloseTo(all.loss, 12);
+      expect(all.perplexity).toBeCloseTo(Math.exp(all.loss), 10);
+    });
+
+    test("takes few tokens, and fewer batches if asked", async () => {
+      using model = tinyModel();
+      expect((await evaluate(model, sliceSource(validation, 0, 20))).tokens).toBe(16);
+      expect((await evaluate(model, validation, { batchSize: 2, batches: 3 })).tokens).toBe(48);
+      await expect(evaluate(model, sliceSource(validation, 0, 8))).rejects.toThrow("expected at least 9 tokens");
+      await expect(evaluate(model, validation, { batches: 0 })).rejects.toThrow("expected batches to be an integer");
+      await expect(evaluate(model, validation, { signal: AbortSignal.abort() })).rejects.toThrow("aborted");
+    });
   });
 });
