@@ -9,6 +9,8 @@ export interface KernelCase {
   kernels: RegExp;
   /** Bytes that must be read and written at least. */
   least?: { loads: number; stores: number };
+  /** Multiply-adds of the product, where no tensor cores do them. */
+  multiplyAdds?: number;
   /** What the figures must keep to. */
   targets?: Targets;
   /** Launches of the run that are not meant: a forward pass before the backward one, say. */
@@ -24,6 +26,8 @@ export interface Targets {
   /** Sectors of global loads / ideal. */
   loadSectors?: number;
   launches?: number;
+  /** Least share of matrix instructions, or of multiply-adds, in all warp instructions. */
+  share?: number;
 }
 
 /** What the software device counted for one kernel; see native/simulator/counters.h. */

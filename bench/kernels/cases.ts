@@ -163,14 +163,15 @@ function softmaxCase(rows: number, width: number, dtype: DType): KernelCase {
 }
 
 /** In "tn" a lies transposed, in "nt" b. */
-function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn", dtype: DType): KernelCase {
+function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn", dtype: DType, share?: number): KernelCase {
   return {
     name: `gemm ${layout}`,
     shape: `${m}×${k}×${n}`,
     dtype,
     kernels: /^gemm/,
     least: { loads: (m * k + k * n) * size(dtype), stores: m * n * size(dtype) },
-    targets: { wavefronts: 1.05, loadSectors: 1.001 },
+    ...(dtype === "f32" && { multiplyAdds: m * k * n }),
+    targets: { wavefronts: 1.05, loadSectors: 1.001, ...(share !== undefined && { share }) },
     run() {
       const a = floats(layout === "tn" ? [k, m] : [m, k], dtype, 1);
       const b = floats(layout === "nt" ? [n, k] : [k, n], dtype, 2);
@@ -272,7 +273,8 @@ function block(pass: "forward" | "backward", tokens: number, width: number): Ker
     name: `GPT block ${pass}`,
     shape: `B1 T${tokens} C${width}`,
     dtype: "f32",
-    kernels: /^(?!fill|random|reduce)/,
+    // The copy is the sum's gradient.
+    kernels: /^(?!fill|random|reduce|copy)/,
     targets: { launches: pass === "forward" ? forwardLaunches : 14 },
     ...(pass === "backward" && { besides: forwardLaunches }),
     run() {
@@ -309,6 +311,11 @@ export const kernelCases: KernelCase[] = [
   gemm(512, 512, 512, "nt", "bf16"),
   gemm(512, 512, 512, "tn", "bf16"),
   gemm(1, 768, 3072, "nn", "bf16"),
+  // Large enough for large tiles, and not cut along K.
+  gemm(2048, 1024, 2048, "nn", "bf16", 0.45),
+  gemm(2048, 1024, 2048, "nt", "bf16", 0.45),
+  gemm(2048, 1024, 2048, "tn", "bf16", 0.45),
+  gemm(1024, 1024, 1024, "nn", "f32", 0.8),
   attentionCase("forward", [1, 2, 256, 64], "f32"),
   attentionCase("forward", [1, 4, 512, 64], "bf16"),
   attentionCase("forward", [1, 4, 512, 128], "bf16"),

@@ -26,6 +26,11 @@ function swapLast(x: FloatTensor): FloatTensor {
   return x.viewAs(swap(x.shape), swap(x.strides), 0, false);
 }
 
+/** out (+)= a · b; all of the same leading dimensions. */
+function multiply(out: FloatTensor, a: FloatTensor, b: FloatTensor, accumulate: boolean): void {
+  ops.gemm(out.handle, null, a.handle, b.handle, null, null, null, null, 0, false, accumulate, false);
+}
+
 /** Writes or adds a · b into the gradient of input i, summed over batch dimensions that were stretched. */
 function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTensor, accumulate: boolean): void {
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
@@ -33,11 +38,11 @@ function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTens
   using right = expandBatch(b, batch);
   const full = [...batch, ...shape.slice(-2)];
   if (sameShape(full, shape)) {
-    ops.gemm(out.handle, left.handle, right.handle, null, null, null, null, 0, accumulate);
+    multiply(out, left, right, accumulate);
     return;
   }
   using product = allocate(full, out.dtype, a.device, false);
-  ops.gemm(product.handle, left.handle, right.handle, null, null, null, null, 0, false);
+  multiply(product, left, right, false);
   const kept = [...Array.from({ length: full.length - shape.length }, () => 1), ...shape];
   using target = out.viewAs(kept, contiguousStrides(kept), 0, false);
   ops.reduce(target.handle, product.handle, 0, accumulate);
@@ -61,7 +66,7 @@ export function matmul(a: FloatTensor, b: FloatTensor): FloatTensor {
   const out: FloatTensor = allocate([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.dtype, a.device);
   using left = expandBatch(a, batch);
   using right = expandBatch(b, batch);
-  ops.gemm(out.handle, left.handle, right.handle, null, null, null, null, 0, false);
+  multiply(out, left, right, false);
   return record("matmul", out, [a, b], { a, b }, ({ dout, needs, gradient, saved }) => {
     if (needs(0)) {
       using transposed = swapLast(saved.b);

@@ -33,11 +33,13 @@ export interface Epilogue {
   dactPreact?: FloatTensor | null;
   activation?: number;
   accumulate?: boolean;
+  /** Receives the sums of b, or of a, over what is summed over in the product. */
+  sum?: { out: FloatTensor; accumulate: boolean; of: "a" | "b" } | null;
 }
 
 /** out (+)= epilogue(a · b); what lies in out's shape may have more dimensions than the matrices. */
 export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilogue: Epilogue = {}): void {
-  const { bias, residual, preact, dactPreact, activation = 0, accumulate = false } = epilogue;
+  const { bias, residual, preact, dactPreact, activation = 0, accumulate = false, sum } = epilogue;
   const views: Tensor[] = [];
   const handle = (tensor: FloatTensor | null | undefined): Handle | null => {
     if (!tensor) return null;
@@ -47,6 +49,7 @@ export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilog
   };
   ops.gemm(
     handle(out)!,
+    sum?.out.handle ?? null,
     a.handle,
     b.handle,
     bias?.handle ?? null,
@@ -54,7 +57,9 @@ export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilog
     handle(preact),
     handle(dactPreact),
     activation,
+    sum?.of === "a",
     accumulate,
+    sum?.accumulate ?? false,
   );
   for (const view of views) view.dispose();
 }
@@ -95,7 +100,10 @@ export function checkResidual(
     );
 }
 
-/** Writes the gradients of weight (input `at`) and bias (`at` + 1) of x·W + b, from the matrices x and dy. */
+/**
+ * Writes the gradients of weight (input `at`) and bias (`at` + 1) of x·W + b, from the matrices x and dy: dW = xᵀ·dy, or
+ * its transpose dyᵀ·x, and on the way db = Σ dy over rows.
+ */
 export function projectionGradients(
   { needs, gradient }: Backward<never>,
   at: number,
@@ -103,14 +111,15 @@ export function projectionGradients(
   dy: FloatTensor,
   layout: Layout,
 ): void {
-  if (needs(at)) {
-    const { out, accumulate } = gradient(at);
+  const dBias = needs(at + 1) ? gradient(at + 1) : null;
+  const dWeight = needs(at) ? gradient(at) : null;
+  // A product without elements sums nothing.
+  const together = dWeight !== null && dWeight.out.size > 0;
+  if (dWeight) {
     const [left, right] = layout === "io" ? [x, dy] : [dy, x];
     using leftT = transposed(left);
-    product(out, leftT, right, { accumulate });
+    const sum = together && dBias ? { ...dBias, of: layout === "io" ? ("b" as const) : ("a" as const) } : null;
+    product(dWeight.out, leftT, right, { accumulate: dWeight.accumulate, sum });
   }
-  if (needs(at + 1)) {
-    const { out, accumulate } = gradient(at + 1);
-    ops.bias_backward(out.handle, dy.handle, accumulate);
-  }
+  if (dBias && !together) ops.bias_backward(dBias.out.handle, dy.handle, dBias.accumulate);
 }

@@ -72,10 +72,14 @@ Stream::Stream(Card& card) : Device(Backend::cuda), card_(card), allocator_(*thi
   const char* op = "device";
   card_.make_current(op);
   expect_success(d.stream_create(&stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
-  CUdeviceptr faults = 0;
-  expect_success(d.mem_alloc(&faults, sizeof(FaultReport)), op, "allocating memory");
-  faults_ = reinterpret_cast<FaultReport*>(faults);
-  expect_success(d.memset_d8_async(faults, 0, sizeof(FaultReport), stream_), op, "clearing memory");
+  const auto zeros = [&](size_t bytes) {
+    CUdeviceptr memory = 0;
+    expect_success(d.mem_alloc(&memory, bytes), op, "allocating memory");
+    expect_success(d.memset_d8_async(memory, 0, bytes, stream_), op, "clearing memory");
+    return memory;
+  };
+  faults_ = reinterpret_cast<FaultReport*>(zeros(sizeof(FaultReport)));
+  arrivals_ = reinterpret_cast<unsigned*>(zeros(kArrivals * sizeof(unsigned)));
   staging_ = std::make_unique<Staging>(card_);
   watcher_ = std::make_unique<Watcher>(card_);
 }
@@ -91,7 +95,15 @@ Stream::~Stream() {
   staging_.reset();
   allocator_.release_cached();
   driver()->mem_free(address(faults_));
+  driver()->mem_free(address(arrivals_));
   driver()->stream_destroy(stream_);
+}
+
+unsigned* Stream::arrivals(const char* op, int64_t count) {
+  if (count > kArrivals)
+    fail(Code::internal, "%s: expected at most %lld counters, got %lld", op, static_cast<long long>(kArrivals),
+         static_cast<long long>(count));
+  return arrivals_;
 }
 
 int Stream::multiprocessors() const { return card_.multiprocessors; }

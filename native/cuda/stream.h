@@ -68,6 +68,11 @@ class Stream final : public Device {
   // Where a kernel of `op` (a string literal) reports what is wrong with its data; read at the next fence.
   FaultSink fault(const char* op);
 
+  // Counters for blocks that wait for each other within a launch (kernels/last_block.h): zero at its beginning, and its
+  // kernel leaves them so. At most kArrivals of them.
+  static constexpr int64_t kArrivals = 4096;
+  unsigned* arrivals(const char* op, int64_t count);
+
   int multiprocessors() const;
   // Bytes of shared memory a block can have.
   size_t shared_limit() const;
@@ -108,7 +113,8 @@ class Stream final : public Device {
   Card& card_;
   Allocator allocator_;
   CUstream stream_ = nullptr;
-  FaultReport* faults_ = nullptr;  // device memory
+  FaultReport* faults_ = nullptr;  // device memory, the next one too
+  unsigned* arrivals_ = nullptr;
   bool may_fault_ = false;         // an operation since the last report can have a fault
   std::optional<Error> received_;  // what came with the data of another device; the watcher's thread only
   bool capturing_ = false;

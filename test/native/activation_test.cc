@@ -31,8 +31,8 @@ std::vector<float> apply(Stream& stream, const Ops& ops, const std::vector<float
   one[0] = 1;
   std::copy(inputs.begin(), inputs.end(), x.values.get());
   std::fill_n(ones.values.get(), n, 1.0f);
-  ops.gemm(stream, out, one, slope ? ones : x, nullptr, nullptr, nullptr, slope ? &x : nullptr,
-           static_cast<Int>(activation), false);
+  ops.gemm(stream, out, nullptr, one, slope ? ones : x, nullptr, nullptr, nullptr, slope ? &x : nullptr,
+           static_cast<Int>(activation), false, false, false);
   synchronize(stream);
   return {out.values.get(), out.values.get() + n};
 }

@@ -130,9 +130,9 @@ std::vector<float> check(Stream& stream, const Ops& ops, const Case& c) {
     return copy;
   }();
 
-  ops.gemm(stream, out.view, a, b, c.bias ? &bias : nullptr, c.residual ? &residual.view : nullptr,
-           c.preact ? &preact.view : nullptr, c.dact ? &dact.view : nullptr, static_cast<Int>(c.activation),
-           c.accumulate);
+  ops.gemm(stream, out.view, nullptr, a, b, c.bias ? &bias : nullptr, c.residual ? &residual.view : nullptr,
+           c.preact ? &preact.view : nullptr, c.dact ? &dact.view : nullptr, static_cast<Int>(c.activation), false,
+           c.accumulate, false);
   synchronize(stream);
 
   const auto compare = [&](const char* name, Padded& got, const std::vector<double>& wanted,
@@ -211,8 +211,8 @@ TEST(gemm_heads_in_place) {
   const int64_t shape[] = {B, H, D, D}, strides[] = {0, 0, D, 1};
   std::copy_n(shape, 4, shared.shape);
   std::copy_n(strides, 4, shared.strides);
-  ops.gemm(stream, permute(out, {0, 2, 1, 3}), permute(a, {0, 2, 1, 3}), shared, nullptr, nullptr, nullptr, nullptr, 0,
-           false);
+  ops.gemm(stream, permute(out, {0, 2, 1, 3}), nullptr, permute(a, {0, 2, 1, 3}), shared, nullptr, nullptr, nullptr,
+           nullptr, 0, false, false, false);
   synchronize(stream);
   std::vector<double> expected;
   for (int64_t row = 0; row < B * T * H; row++)
@@ -273,7 +273,7 @@ TEST(gemm_non_finite_values_stay_in_their_row) {
       for (Array<float>& array : Arrays{a.memory, b.memory}) std::fill_n(array.values.get(), array.size, 1.0f);
       a.at((m - 1) * 37 + 36) = INFINITY;
       b.at(36 * 35 + 34) = NAN;
-      ops.gemm(stream, out, a, b, nullptr, nullptr, nullptr, nullptr, 0, false);
+      ops.gemm(stream, out, nullptr, a, b, nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
       synchronize(stream);
       for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < 35; j++) {
@@ -286,9 +286,9 @@ TEST(gemm_non_finite_values_stay_in_their_row) {
 TEST(gemm_empty) {
   Array<float> row({0, 5}), column({5, 0}), a({4, 5}), batch_a({0, 4, 5}), batch_b({0, 5, 3}), batch_out({0, 4, 3});
   Array<float> no_rows({0, 3}), no_columns({4, 0}), b({5, 3}), bias({0});
-  ops.gemm(stream, no_rows, row, b, nullptr, nullptr, nullptr, nullptr, 0, true);
-  ops.gemm(stream, no_columns, a, column, &bias, nullptr, nullptr, nullptr, 1, false);
-  ops.gemm(stream, batch_out, batch_a, batch_b, nullptr, nullptr, nullptr, nullptr, 0, false);
+  ops.gemm(stream, no_rows, nullptr, row, b, nullptr, nullptr, nullptr, nullptr, 0, false, true, false);
+  ops.gemm(stream, no_columns, nullptr, a, column, &bias, nullptr, nullptr, nullptr, 1, false, false, false);
+  ops.gemm(stream, batch_out, nullptr, batch_a, batch_b, nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
   EXPECT(synchronize(stream).empty());
 }
 
@@ -301,7 +301,7 @@ TEST(gemm_errors) {
   TensorView uneven = deep.view;
   uneven.shape[0] = 1;
   const auto error = [&](Out o, In x, In y, OptIn v, OptIn r, OptOut p, OptIn d, Int activation = 0) {
-    return error_of([&] { ops.gemm(stream, o, x, y, v, r, p, d, activation, false); });
+    return error_of([&] { ops.gemm(stream, o, nullptr, x, y, v, r, p, d, activation, false, false, false); });
   };
   const auto starts = [](const std::string& text, const char* with) { return text.rfind(with, 0) == 0; };
   EXPECT(error(flat, a, b, nullptr, nullptr, nullptr, nullptr) ==

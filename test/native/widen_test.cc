@@ -87,19 +87,23 @@ TEST(widened_gemm) {
       const bool accumulate = choice & 8;
       const Layout layout = choice & 16 ? Layout::transposed : Layout::contiguous;
       const Shape out = {2, 33, 17};
-      expect_twins(
-          stream, "gemm", dtype, 2,
-          {{out, (choice & 1) != 0},
-           {out},
-           {{2, 33, 65}, true, layout},
-           {{2, 65, 17}, true, layout},
-           {{17}, (choice & 2) != 0},
-           {out, (choice & 4) != 0}},
-          [&](const Views& v) { ops.gemm(stream, v[0], v[2], v[3], &v[4], &v[5], &v[1], nullptr, 2, accumulate); });
-      expect_twins(
-          stream, "gemm with a derivative", dtype, 1,
-          {{out, (choice & 1) != 0}, {{2, 33, 5}, true, layout}, {{2, 5, 17}, true, layout}, {out}},
-          [&](const Views& v) { ops.gemm(stream, v[0], v[1], v[2], nullptr, nullptr, nullptr, &v[3], 2, accumulate); });
+      expect_twins(stream, "gemm", dtype, 2,
+                   {{out, (choice & 1) != 0},
+                    {out},
+                    {{2, 33, 65}, true, layout},
+                    {{2, 65, 17}, true, layout},
+                    {{17}, (choice & 2) != 0},
+                    {out, (choice & 4) != 0}},
+                   [&](const Views& v) {
+                     ops.gemm(stream, v[0], nullptr, v[2], v[3], &v[4], &v[5], &v[1], nullptr, 2, false, accumulate,
+                              false);
+                   });
+      expect_twins(stream, "gemm with a derivative", dtype, 1,
+                   {{out, (choice & 1) != 0}, {{2, 33, 5}, true, layout}, {{2, 5, 17}, true, layout}, {out}},
+                   [&](const Views& v) {
+                     ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, &v[3], 2, false, accumulate,
+                              false);
+                   });
       expect_twins(stream, "bias_backward", dtype, 1, {{{65}, (choice & 1) != 0}, {{3, 7, 65}}},
                    [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], accumulate); });
     }
@@ -195,7 +199,7 @@ TEST(widened_empty) {
     expect_twins(stream, "unary", dtype, 1, {{{0, 5}}, {{0, 5}}},
                  [&](const Views& v) { ops.unary(stream, v[0], v[1], 1); });
     expect_twins(stream, "gemm", dtype, 1, {{{4, 3}}, {{4, 0}}, {{0, 3}}}, [&](const Views& v) {
-      ops.gemm(stream, v[0], v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false);
+      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
     });
     expect_twins(stream, "bias_backward", dtype, 1, {{{5}}, {{0, 5}}},
                  [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], false); });
@@ -233,8 +237,9 @@ TEST(widened_errors) {
     ops.layernorm_forward(stream, b.view, nullptr, nullptr, nullptr, b.view, nullptr, &halves.view, nullptr, 1e-5f,
                           false);
   });
-  expect("ERR_DTYPE: gemm: expected bias of dtype f32, got bf16",
-         [&] { ops.gemm(stream, f.view, f.view, f.view, &width.view, nullptr, nullptr, nullptr, 0, false); });
+  expect("ERR_DTYPE: gemm: expected bias of dtype f32, got bf16", [&] {
+    ops.gemm(stream, f.view, nullptr, f.view, f.view, &width.view, nullptr, nullptr, nullptr, 0, false, false, false);
+  });
   expect("ERR_DTYPE: argmax: expected ids of dtype i32, got f32", [&] { ops.argmax(stream, floats.view, b.view); });
   expect("ERR_SHAPE: unary: expected inp of shape [2, 3], got [3, 3]",
          [&] { ops.unary(stream, b.view, square.view, 1); });

@@ -9,8 +9,10 @@
 import { afterAll, describe, expect, test, vi } from "vitest";
 import type { FloatDType } from "../../lib/dtype.js";
 import { native, ops } from "../../lib/native.js";
+import { scope } from "../../lib/scope.js";
 import { contiguousStrides, numel } from "../../lib/shape.js";
-import { type FloatTensor, tensor } from "../../lib/tensor.js";
+import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
+import { expectChild } from "../support/child.js";
 import { erf, geluErf, geluTanh, sigmoid } from "../support/functions.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
@@ -40,7 +42,10 @@ interface Case {
   dactPreact?: boolean;
   activation?: number;
   accumulate?: boolean;
-  /** out, residual and bias are f32 whatever a and b are. */
+  /** Whose sums over K are wanted too, and whether they are added to. */
+  sum?: "a" | "b";
+  accumulateSum?: boolean;
+  /** out, sum, residual and bias are f32 whatever a and b are. */
   wide?: boolean;
 }
 
@@ -86,7 +91,7 @@ class Operand {
       }
       return at;
     });
-    const memory = new Float32Array(Math.max(offset, ...this.places) + 1).fill(NaN);
+    const memory = new Float32Array(this.places.reduce((last, at) => Math.max(last, at), offset) + 1).fill(NaN);
     for (const at of this.places) memory[at] = (random.integer(33) - 16) / 16;
     this.values = Float64Array.from(this.places, (at) => memory[at]!);
     this.memory = tensor(memory, [memory.length], { dtype, device });
@@ -153,6 +158,15 @@ function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extra
   return [out, before];
 }
 
+/** What `sum` is to hold. */
+function sumsOf({ k, sum, accumulateSum }: Case, operand: Operand, before: Operand): Float64Array {
+  return before.values.map((old, i) => {
+    let total = accumulateSum ? old : 0;
+    for (let p = 0; p < k; p++) total += operand.values[sum === "a" ? i * k + p : p * before.values.length + i]!;
+    return total;
+  });
+}
+
 type Extras = Record<"bias" | "residual" | "preact" | "dactPreact", Operand | null>;
 
 async function check(c: Case, dtype: FloatDType, device: string): Promise<void> {
@@ -178,15 +192,18 @@ async function check(c: Case, dtype: FloatDType, device: string): Promise<void> 
       a: input(m, k, c.a),
       b: input(k, n, c.b, c.broadcast),
       out: matrix(mixed),
+      sum: c.sum ? make(mixed, [c.sum === "a" ? m : n], [1]) : null,
       bias: c.bias ? make(mixed, [n], [1]) : null,
       residual: c.residual ? matrix(mixed) : null,
       preact: c.preact ? matrix(dtype) : null,
       dactPreact: c.dactPreact ? matrix(dtype) : null,
     };
     const [out, before] = reference(c, operands);
+    const sums = operands.sum && sumsOf(c, operands[c.sum!], operands.sum);
     const handle = (operand: Operand | null) => operand?.view.handle ?? null;
     ops.gemm(
       operands.out.view.handle,
+      handle(operands.sum),
       operands.a.view.handle,
       operands.b.view.handle,
       handle(operands.bias),
@@ -194,9 +211,12 @@ async function check(c: Case, dtype: FloatDType, device: string): Promise<void> 
       handle(operands.preact),
       handle(operands.dactPreact),
       activation,
+      c.sum === "a",
       c.accumulate ?? false,
+      c.accumulateSum ?? false,
     );
     expectValues(`${label}: out`, await operands.out.read(label), out, mixed, activation > 1);
+    if (operands.sum) expectValues(`${label}: sum`, await operands.sum.read(label), sums!, mixed, false);
     if (operands.preact) expectValues(`${label}: preact`, await operands.preact.read(label), before, dtype, false);
   } finally {
     for (const operand of made) operand.dispose();
@@ -251,6 +271,16 @@ const groups: Record<string, Case[]> = {
       { m, n: 67, k: 1064, b, preact: true, accumulate: true, wide: true },
     ]),
   ),
+  "sums of an operand": (["a", "b"] as const).flatMap((sum) => [
+    ...[1, 17, 70, 129].flatMap((m) =>
+      pairs(["rows", "columns", "spread"]).map((layout) => ({ m, n: 72, k: 40, sum, ...layout })),
+    ),
+    ...pairs(aligned.slice(0, 2)).map((layout) => ({ m: 200, n: 264, k: 72, sum, accumulateSum: true, ...layout })),
+    ...[1, 17].map((m) => ({ m, n: 67, k: 1064, sum, bias: true, wide: true, accumulateSum: true })),
+    { m: 130, n: 64, k: 1064, sum, a: "columns", accumulate: true },
+    { m: 5, n: 3, k: 0, sum, accumulateSum: true },
+    { m: 5, n: 3, k: 0, sum },
+  ]),
   epilogues: [0, 1, 2, 3].flatMap((activation) =>
     [67, 68].flatMap((n): Case[] => [
       { m: 19, n, k: 24, activation, bias: true, preact: true, residual: true, accumulate: true, wide: true },
@@ -268,6 +298,54 @@ describe.each(["f32", "bf16", "f16"] as const)("gemm of %s", (dtype) => {
       target.select();
       for (const c of cases) await check(c, dtype, target.device);
     });
+});
+
+// Blocks arrive in another order with each seed of the software device; which of them adds up the parts must not show.
+test.runIf(targets.some(({ device }) => device.startsWith("cuda")))(
+  "parts of K in any order give the same bits",
+  async () => {
+    const program = `
+    const on = { device: "cuda" };
+    for (const dtype of ["f32", "bf16"])
+      for (const layout of ["io", "oi"]) {
+        const x = heed.cast(heed.randn([2100, 65], { seed: 1, ...on }), dtype);
+        const weight = heed.parameter(heed.randn(layout === "io" ? [65, 72] : [72, 65], { seed: 2, ...on }));
+        const bias = heed.parameter(heed.randn([72], { seed: 3, ...on }));
+        const y = heed.linear(x, weight, { bias, layout });
+        heed.sum(heed.mul(y, y)).backward();
+        const wide = heed.matmul(heed.transpose(x), x);
+        for (const tensor of [weight.grad, bias.grad, wide]) {
+          const values = await tensor.data();
+          if (values.every((x) => x === 0)) throw new Error("expected sums");
+          console.log(createHash("sha256").update(Buffer.from(values.buffer)).digest("hex"));
+        }
+      }
+  `;
+    const results: string[] = [];
+    for (const seed of ["1", "2", "3", "4", "5"])
+      results.push(
+        await expectChild(`import { createHash } from "node:crypto"; ${program}`, 0, { HEED_SIMULATOR_SEED: seed }),
+      );
+    expect(results).toEqual(results.map(() => results[0]));
+  },
+);
+
+test.for(targets)("gemm says what sum is not on $name", (target) => {
+  target.select();
+  const make = (shape: number[], dtype: "f32" | "bf16" = "f32") => zeros(shape, { dtype, device: target.device });
+  scope(() => {
+    const [a, b, out] = [make([4, 5]), make([5, 3]), make([4, 3])];
+    const call = (to: FloatTensor, sum: FloatTensor, left = a, right = b) =>
+      ops.gemm(to.handle, sum.handle, left.handle, right.handle, null, null, null, null, 0, true, false, false);
+    expect(() => call(out, make([3]))).toThrow("gemm: expected sum of shape [4], got [3]");
+    expect(() => call(out, make([4], "bf16"))).toThrow("gemm: expected sum of dtype f32, got bf16");
+    expect(() => call(make([4, 0]), make([4]), a, make([5, 0]))).toThrow(
+      "gemm: expected out with 2 dimensions and elements where sum is given, got shape [4, 0]",
+    );
+    expect(() => call(make([2, 4, 3]), make([4]), make([2, 4, 5]), make([2, 5, 3]))).toThrow(
+      "gemm: expected out with 2 dimensions and elements where sum is given, got shape [2, 4, 3]",
+    );
+  });
 });
 
 test.for(targets)("bias_backward on $name", async (target) => {

@@ -34,7 +34,8 @@ void check_rows(const char* name, const TensorView& view, const TensorView& out)
 
 }  // namespace
 
-void check_gemm(Out out, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact, Int activation) {
+void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
+                Int activation, Bool sum_of_a) {
   check_shapes(out, a, b);
   expect_float(kOp, "a", a);
   expect_same_dtype(kOp, "b", b, "a", a);
@@ -56,6 +57,15 @@ void check_gemm(Out out, In a, In b, OptIn bias, OptIn residual, OptOut preact, 
     expect_shape(kOp, "bias", *bias, {out.dim(-1)});
     expect_parameter_dtype(kOp, "bias", *bias, a.dtype);
     expect_contiguous(kOp, "bias", *bias);
+  }
+  if (sum) {
+    char shape[160];
+    if (out.rank != 2 || out.empty())
+      fail(Code::shape, "%s: expected out with 2 dimensions and elements where sum is given, got shape %s", kOp,
+           shape_string(out, shape, sizeof shape));
+    expect_shape(kOp, "sum", *sum, {out.dim(sum_of_a ? -2 : -1)});
+    expect_parameter_dtype(kOp, "sum", *sum, a.dtype);
+    expect_contiguous(kOp, "sum", *sum);
   }
   if (activation < 0 || activation > static_cast<Int>(Activation::gelu_erf))
     fail(Code::argument, "%s: expected an activation from 0 to 3, got %lld", kOp, static_cast<long long>(activation));

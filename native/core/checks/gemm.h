@@ -4,7 +4,8 @@
 
 namespace heed {
 
-void check_gemm(Out out, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact, Int activation);
+void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
+                Int activation, Bool sum_of_a);
 void check_bias_backward(Out dbias, In dout);
 
 }  // namespace heed

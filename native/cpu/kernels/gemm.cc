@@ -4,6 +4,7 @@
 // a few rows go to gemm_rows.h, bound by memory; the others to gemm_tiled.h, bound by the multipliers. The products of
 // the backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut.
 #include "core/checks/gemm.h"
+#include "core/kinds.h"
 #include "cpu/kernels/gemm_rows.h"
 #include "cpu/kernels/gemm_tiled.h"
 
@@ -25,13 +26,32 @@ Matrices dense(const TensorView& out, float* data) {
   return Matrices(view);
 }
 
+TensorView swapped(TensorView x) {
+  for (int64_t* list : {x.shape, x.strides}) {
+    const int64_t first = list[0];
+    list[0] = list[1];
+    list[1] = first;
+  }
+  return x;
+}
+
+// sum[C] (+)= Σ_k x[k, C], in any layout.
+void sum_over_depth(Stream& stream, TensorView sum, In x, Bool accumulate) {
+  if (x.contiguous()) return bias_backward(stream, sum, x, accumulate);
+  sum.rank = 2;
+  sum.shape[1] = sum.shape[0], sum.strides[1] = 1;
+  sum.shape[0] = 1, sum.strides[0] = 0;
+  reduce(stream, sum, x, static_cast<Int>(ReduceKind::sum), accumulate);
+}
+
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::gemm(Stream& stream, Out out, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
-                    Int activation, Bool accumulate) {
-  check_gemm(out, a, b, bias, residual, preact, dact_preact, activation);
+void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+                    OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
+  check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
   expect_dtype(kOp, "a", a, DType::f32);
+  if (sum) sum_over_depth(stream, *sum, sum_of_a ? swapped(a) : b, accumulate_sum);
   Problem p;
   p.m = out.dim(-2);
   p.n = out.dim(-1);

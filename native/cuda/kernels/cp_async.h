@@ -30,6 +30,25 @@ __device__ __forceinline__ void cp_async(void* shared, const void* global, int b
                  : "memory");
 }
 
+// The same for an address that was taken before, `kOffset` bytes further on, which costs no addition.
+template <int kBytes, int kOffset = 0>
+__device__ __forceinline__ void cp_async(uint32_t shared, const void* global) {
+  static_assert(kBytes == 16, "whole parts");
+  asm volatile("cp.async.cg.shared.global [%0 + %1], [%2], 16;" ::"r"(shared), "n"(kOffset), "l"(global) : "memory");
+}
+template <int kBytes, int kOffset = 0>
+__device__ __forceinline__ void cp_async(uint32_t shared, const void* global, int bytes) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
+  if constexpr (kBytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0 + %1], [%2], 16, %3;" ::"r"(shared), "n"(kOffset), "l"(global),
+                 "r"(bytes)
+                 : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0 + %1], [%2], %3, %4;" ::"r"(shared), "n"(kOffset), "l"(global),
+                 "n"(kBytes), "r"(bytes)
+                 : "memory");
+}
+
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int kPending>

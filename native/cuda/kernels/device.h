@@ -4,6 +4,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <type_traits>
+#include <utility>
+
 #include "cuda/fault.h"
 
 namespace heed::cuda {
@@ -53,8 +56,24 @@ struct alignas(sizeof(T) * N) Vector {
   }
 };
 
+template <int N>
+struct Constant {
+  __device__ constexpr operator int() const { return N; }
+};
+
+// body(i) for i from 0 to N - 1, where i is a constant: an offset in an instruction, say.
+template <class Body, int... I>
+__device__ __forceinline__ void unrolled(std::integer_sequence<int, I...>, const Body& body) {
+  (body(Constant<I>{}), ...);
+}
+template <int N, class Body>
+__device__ __forceinline__ void unrolled(const Body& body) {
+  unrolled(std::make_integer_sequence<int, N>{}, body);
+}
+
 // Keeps a value in its register through a loop: the compiler would compute it again in every step.
 __device__ __forceinline__ void keep(int& x) { asm volatile("" : "+r"(x)); }
+__device__ __forceinline__ void keep(unsigned& x) { asm volatile("" : "+r"(x)); }
 __device__ __forceinline__ void keep(int64_t& x) { asm volatile("" : "+l"(x)); }
 
 constexpr unsigned kFullWarp = 0xffffffffu;

@@ -53,15 +53,13 @@ HEED_GEMM_MMA(f16)
 HEED_KERNEL(gemm_f32_few, GemmParams, 64, 4, gemm_f32<F32Few>)
 HEED_KERNEL(gemm_f32_small, GemmParams, 128, 4, gemm_f32<F32Small>)
 HEED_KERNEL(gemm_f32_large, GemmParams, 256, 2, gemm_f32<F32Large>)
-HEED_KERNEL_FLOATS(gemm_reduce, GemmParams, 256, 1, gemm_reduce)
 
 #if !HEED_DEVICE_CODE
 
 namespace {
 
 constexpr const char* kOp = "gemm";
-constexpr int64_t kLeastDepth = 256;     // of K in a part
-constexpr int64_t kMostDepth = 1 << 28;  // kernels count within a part in 32 bits
+constexpr int64_t kLeastDepth = 256;  // of K in a part
 constexpr int64_t kMostSplits = 64;
 constexpr int64_t kMostBlocks = 65535;  // of a grid's second dimension
 
@@ -160,9 +158,9 @@ struct Choice {
 Choice cut(const GemmParams& p, Size size, const Tile& tile, int64_t multiprocessors) {
   Choice c = {size, ceil_div(p.m, tile.m), ceil_div(p.n, tile.n), 1, std::max(p.k, tile.k), 0};
   const int64_t blocks = p.batch * c.tiles_m * c.tiles_n;
-  int64_t splits = ceil_div(p.k, kMostDepth);
-  if (blocks < multiprocessors)
-    splits = std::max(splits, std::min({2 * multiprocessors / blocks, p.k / kLeastDepth, kMostSplits}));
+  const int64_t splits = blocks < std::min(multiprocessors, Stream::kArrivals)
+                             ? std::min({2 * multiprocessors / blocks, p.k / kLeastDepth, kMostSplits})
+                             : 1;
   if (splits > 1) {
     c.depth = ceil_div(ceil_div(p.k, splits), tile.k) * tile.k;
     c.splits = ceil_div(p.k, c.depth);
@@ -204,9 +202,9 @@ size_t shared_bytes(const Tile& tile, int64_t element) {
 
 }  // namespace
 
-void gemm(Stream& stream, Out out, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
-          Int activation, Bool accumulate) {
-  check_gemm(out, a, b, bias, residual, preact, dact_preact, activation);
+void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
+          Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
+  check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
   if (out.empty()) return;
 
   const auto element = static_cast<int64_t>(size_of(a.dtype));
@@ -226,6 +224,8 @@ void gemm(Stream& stream, Out out, In a, In b, OptIn bias, OptIn residual, OptOu
   }
   p.activation = static_cast<Activation>(activation);
   p.accumulate = accumulate;
+  p.plain = !bias && !residual && !preact && !dact_preact && !activation && !accumulate;
+  if (sum) p.sum = {sum->data, sum->dtype == DType::f32, accumulate_sum, sum_of_a};
   take_batch(p, out, a, b, residual, preact, dact_preact);
   classify(p, p.a, p.m, element);
   classify(p, p.b, p.n, element);
@@ -240,14 +240,16 @@ void gemm(Stream& stream, Out out, In a, In b, OptIn bias, OptIn residual, OptOu
   p.tiles_n = static_cast<unsigned>(c.tiles_n);
   p.splits = static_cast<int>(c.splits);
   p.split_depth = c.depth;
-  p.pitch = ceil_div(p.n, 4) * 4;
-  const int64_t sums = p.splits > 1 ? p.batch * p.m * p.pitch : 0;
-  const Stream::Workspace partial(stream, kOp, static_cast<size_t>(sums * p.splits) * sizeof(float));
+  const Tile& tile = tiles[c.size];
+  const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > 1 ? count * tile.m * tile.n : 0;
+  const int64_t operand_sums = p.splits > 1 && sum ? (sum_of_a ? p.m : p.n) : 0;
+  const Stream::Workspace partial(stream, kOp, static_cast<size_t>((sums + operand_sums) * p.splits) * sizeof(float));
   p.partial = partial.f32();
+  p.partial_sum = p.partial + sums * p.splits;
+  if (p.splits > 1) p.arrivals = stream.arrivals(kOp, count);
   const int64_t batches = std::min(p.batch, kMostBlocks);
   const Grid grid{c.tiles_m * c.tiles_n * c.splits, batches, ceil_div(p.batch, batches)};
-  stream.launch(kOp, kernel(p, a.dtype, c.size, unaligned), grid, p, shared_bytes(tiles[c.size], element));
-  if (p.splits > 1) stream.launch(kOp, gemm_reduce(a.dtype), {ceil_div(sums, p.vectors ? 1024 : 256)}, p);
+  stream.launch(kOp, kernel(p, a.dtype, c.size, unaligned), grid, p, shared_bytes(tile, element));
 }
 
 #endif

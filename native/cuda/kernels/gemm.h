@@ -26,6 +26,12 @@ struct GemmMatrix {
   bool f32;
 };
 
+// Sums over K of one operand, of a or of b: f32 or the product's dtype. Null where nobody wants them.
+struct GemmSum {
+  void* data;
+  bool f32, accumulate, of_a;
+};
+
 struct GemmParams {
   int64_t m, n, k;
   int64_t batch;
@@ -35,15 +41,18 @@ struct GemmParams {
   GemmMatrix out, residual, preact, dact;  // data is null where an optional one is absent
   const void* bias;
   bool bias_f32;
+  bool plain;    // the epilogue is nothing but a store
   bool vectors;  // four elements of a row of each of these can be accessed at once, and N is a multiple of four
   bool accumulate;
   Activation activation;
-  // K is cut into `splits` parts of `split_depth`; with more than one, their sums go to
-  // partial[split][batch][M][pitch].
+  GemmSum sum;
+  // K is cut into `splits` parts of `split_depth`; with more than one, their sums go to partial[split][tile] and
+  // partial_sum[split][of a row or column], and `arrivals` counts the parts of each tile.
   int splits;
   int64_t split_depth;
   float* partial;
-  int64_t pitch;
+  float* partial_sum;
+  unsigned* arrivals;
   unsigned tiles_m, tiles_n;
 };
 
@@ -70,6 +79,7 @@ struct BatchOffsets {
 struct GemmTile {
   int64_t matrix;  // of the batch
   int64_t m, n;    // the first row and column
+  int64_t index;   // among those of all matrices
   int split;
   int64_t begin, end;  // of K
 
@@ -80,6 +90,7 @@ struct GemmTile {
     t.matrix = static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
     const unsigned tiles = p.tiles_m * p.tiles_n;
     const unsigned tile = blockIdx.x % tiles;
+    t.index = t.matrix * tiles + tile;
     t.split = static_cast<int>(blockIdx.x / tiles);
     const unsigned group = tile / (kGroup * p.tiles_n), within = tile % (kGroup * p.tiles_n);
     const unsigned height = min(kGroup, p.tiles_m - group * kGroup);

@@ -1,91 +1,61 @@
 // The end of a matrix product: sums, in f32, through bias, activation or its derivative, and residual, to `out`, as
 // ops.def defines it. A block leaves its tile of sums in shared memory, so that each warp then reads and writes whole
-// rows of the matrices, four elements a thread where they are aligned.
-//
-// Where K is split, each block puts its sums into the workspace, and gemm_reduce adds them up, in order.
+// rows of the matrices. A thread goes down one column, or four of them where the matrices are aligned.
 #pragma once
-#include <type_traits>
-
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/gemm.h"
+#include "cuda/kernels/mma.h"
 
 #if HEED_DEVICE_CODE
 
 namespace heed::cuda {
 
-// N elements of a matrix of T or f32 from `at` on; if N is 4, with one access.
+// N elements of T or f32; if N is 4, with one access.
 template <class T, int N>
-__device__ __forceinline__ void load_mixed(const void* data, bool f32, int64_t at, float (&x)[N]) {
+__device__ __forceinline__ void load_mixed(const void* from, bool f32, float (&x)[N]) {
   if (std::is_same_v<T, float> || f32) {
-    const auto v = Vector<float, N>::load(static_cast<const float*>(data) + at);
+    const auto v = Vector<float, N>::load(static_cast<const float*>(from));
 #pragma unroll
     for (int i = 0; i < N; i++) x[i] = v.at[i];
   } else {
-    const auto v = Vector<T, N>::load(static_cast<const T*>(data) + at);
+    const auto v = Vector<T, N>::load(static_cast<const T*>(from));
 #pragma unroll
     for (int i = 0; i < N; i++) x[i] = to_float(v.at[i]);
   }
 }
 
 template <class T, int N>
-__device__ __forceinline__ void store_mixed(void* data, bool f32, int64_t at, const float (&x)[N]) {
-  if (std::is_same_v<T, float> || f32) {
-    Vector<float, N> v;
+__device__ __forceinline__ void store_mixed(void* to, bool f32, const float (&x)[N]) {
+  if constexpr (!std::is_same_v<T, float>)
+    if (!f32) {
+      if constexpr (N == 4)
+        Vector<uint32_t, 2>{{pack<T>(x[0], x[1]), pack<T>(x[2], x[3])}}.store_global(static_cast<uint32_t*>(to));
+      else
+        *static_cast<T*>(to) = from_float<T>(x[0]);
+      return;
+    }
+  Vector<float, N> v;
 #pragma unroll
-    for (int i = 0; i < N; i++) v.at[i] = x[i];
-    v.store_global(static_cast<float*>(data) + at);
-  } else {
-    Vector<T, N> v;
-#pragma unroll
-    for (int i = 0; i < N; i++) v.at[i] = from_float<T>(x[i]);
-    v.store_global(static_cast<T*>(data) + at);
-  }
+  for (int i = 0; i < N; i++) v.at[i] = x[i];
+  v.store_global(static_cast<float*>(to));
 }
 
-// The matrices of one member of a batch.
+// Where a thread is in a matrix of out's shape; null where there is none.
 template <class T>
-struct GemmEpilogue {
-  const GemmParams& p;
-  BatchOffsets<4> offsets;  // of out, residual, preact and dact
+struct GemmColumn {
+  unsigned char* at;
+  int64_t step;  // bytes
+  bool f32;
 
-  __device__ __forceinline__ GemmEpilogue(const GemmParams& p, int64_t matrix)
-      : p(p), offsets(p, matrix, {p.out.batch, p.residual.batch, p.preact.batch, p.dact.batch}) {}
-
-  // Elements (m, n) to (m, n + N - 1).
-  template <int N>
-  __device__ __forceinline__ void finish(int64_t m, int64_t n, float (&x)[N]) const {
-    float y[N];
-    if (p.bias) {
-      load_mixed<T>(p.bias, p.bias_f32, n, y);
-      add(x, y);
-    }
-    if (p.preact.data) store_mixed<T>(p.preact.data, false, offsets.at[2] + m * p.preact.row + n, x);
-    if (p.dact.data) {
-      load_mixed<T>(p.dact.data, false, offsets.at[3] + m * p.dact.row + n, y);
-#pragma unroll
-      for (int i = 0; i < N; i++) x[i] *= activate_grad(p.activation, y[i]);
-    } else if (p.activation != Activation::none) {
-#pragma unroll
-      for (int i = 0; i < N; i++) x[i] = activate(p.activation, x[i]);
-    }
-    if (p.residual.data) {
-      load_mixed<T>(p.residual.data, p.residual.f32, offsets.at[1] + m * p.residual.row + n, y);
-      add(x, y);
-    }
-    const int64_t at = offsets.at[0] + m * p.out.row + n;
-    if (p.accumulate) {
-      load_mixed<T>(p.out.data, p.out.f32, at, y);
-      add(x, y);
-    }
-    store_mixed<T>(p.out.data, p.out.f32, at, x);
+  __device__ __forceinline__ GemmColumn(const GemmMatrix& x, int64_t offset, int64_t row, int64_t column, int rows)
+      : at(static_cast<unsigned char*>(x.data)), step(0), f32(x.f32) {
+    if (!at) return;
+    const int64_t size = std::is_same_v<T, float> || f32 ? 4 : sizeof(T);
+    at += (offset + row * x.row + column) * size;
+    step = rows * x.row * size;
   }
-
- private:
-  template <int N>
-  __device__ __forceinline__ static void add(float (&x)[N], const float (&y)[N]) {
-#pragma unroll
-    for (int i = 0; i < N; i++) x[i] += y[i];
-  }
+  __device__ __forceinline__ explicit operator bool() const { return at; }
+  __device__ __forceinline__ void next() { at += step; }
 };
 
 // Where the sum of an element lies in the shared tile: 32-byte parts of four rows at a time are permuted, so that the
@@ -96,56 +66,75 @@ __device__ __forceinline__ int staged(int row, int column) {
   return row * kColumns + (column ^ (row % 4 * 8));
 }
 
-// The elements of the tile that are in the matrix, N at a time, to `put(row, column, sums)`.
-template <int N, int kColumns, int kThreads, class Put>
-__device__ __forceinline__ void for_staged(const float* tile, int rows, int columns, const Put& put) {
+template <int N>
+__device__ __forceinline__ void add_to(float (&x)[N], const float (&y)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) x[i] += y[i];
+}
+
+template <class T, int N, int kRows, int kColumns, int kThreads>
+__device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const GemmTile& t, const float* tile) {
+  constexpr int kAcross = kColumns / N, kStep = kThreads / kAcross;
+  static_assert(kThreads % kAcross == 0, "a thread keeps its column");
+  const int first = threadIdx.x / kAcross, column = threadIdx.x % kAcross * N;
+  const int64_t m = t.m + first, n = t.n + column;
+  const int rows = min(gemm_left(p.m, t.m), kRows);
+  if (n >= p.n) return;
+
+  const BatchOffsets<4> offsets(p, t.matrix, {p.out.batch, p.residual.batch, p.preact.batch, p.dact.batch});
+  GemmColumn<T> out(p.out, offsets.at[0], m, n, kStep);
+  // The permutation is that of the first row, if the rows of a thread are whole fours apart.
+  const auto sums = [&](int row) {
+    const int at =
+        kStep % 4 ? staged<kColumns>(row, column) : staged<kColumns>(first, column) + (row - first) * kColumns;
+    return Vector<float, N>::load(tile + at);
+  };
+  if (p.plain) {
+#pragma unroll 4
+    for (int row = first; row < rows; row += kStep, out.next()) store_mixed<T>(out.at, out.f32, sums(row).at);
+    return;
+  }
+  GemmColumn<T> residual(p.residual, offsets.at[1], m, n, kStep), preact(p.preact, offsets.at[2], m, n, kStep),
+      dact(p.dact, offsets.at[3], m, n, kStep);
+  float bias[N] = {};
+  if (p.bias)
+    load_mixed<T>(
+        static_cast<const unsigned char*>(p.bias) + n * (std::is_same_v<T, float> || p.bias_f32 ? 4 : sizeof(T)),
+        p.bias_f32, bias);
 #pragma unroll 1
-  for (int q = threadIdx.x; q < rows * kColumns / N; q += kThreads) {
-    const int row = q / (kColumns / N), column = q % (kColumns / N) * N;
-    if (column >= columns) continue;
-    auto sums = Vector<float, N>::load(tile + staged<kColumns>(row, column));
-    put(row, column, sums);
+  for (int row = first; row < rows; row += kStep) {
+    auto x = sums(row);
+    float y[N];
+    if (p.bias) add_to(x.at, bias);
+    if (preact) store_mixed<T>(preact.at, false, x.at);
+    if (dact) {
+      load_mixed<T>(dact.at, false, y);
+#pragma unroll
+      for (int i = 0; i < N; i++) x.at[i] *= activate_grad(p.activation, y[i]);
+    } else if (p.activation != Activation::none) {
+#pragma unroll
+      for (int i = 0; i < N; i++) x.at[i] = activate(p.activation, x.at[i]);
+    }
+    if (residual) {
+      load_mixed<T>(residual.at, residual.f32, y);
+      add_to(x.at, y);
+    }
+    if (p.accumulate) {
+      load_mixed<T>(out.at, out.f32, y);
+      add_to(x.at, y);
+    }
+    store_mixed<T>(out.at, out.f32, x.at);
+    out.next(), residual.next(), preact.next(), dact.next();
   }
 }
 
 // Called by all threads of the block, after a barrier.
 template <class T, int kRows, int kColumns, int kThreads>
 __device__ __forceinline__ void gemm_finish(const GemmParams& p, const GemmTile& t, const float* tile) {
-  const int rows = min(gemm_left(p.m, t.m), kRows), columns = min(gemm_left(p.n, t.n), kColumns);
-  if (p.splits > 1) {
-    float* const to = p.partial + ((t.split * p.batch + t.matrix) * p.m + t.m) * p.pitch + t.n;
-    return for_staged<4, kColumns, kThreads>(
-        tile, rows, columns, [&](int row, int column, auto& sums) { sums.store_global(to + row * p.pitch + column); });
-  }
-  const GemmEpilogue<T> epilogue(p, t.matrix);
-  const auto finish = [&](int row, int column, auto& sums) { epilogue.finish(t.m + row, t.n + column, sums.at); };
   if (p.vectors)
-    for_staged<4, kColumns, kThreads>(tile, rows, columns, finish);
+    gemm_finish_columns<T, 4, kRows, kColumns, kThreads>(p, t, tile);
   else
-    for_staged<1, kColumns, kThreads>(tile, rows, columns, finish);
-}
-
-template <class T, int N>
-__device__ __forceinline__ void reduce_splits(const GemmParams& p) {
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
-  const int64_t size = p.batch * p.m * p.pitch, row = at / p.pitch, column = at % p.pitch;
-  if (at >= size || column >= p.n) return;
-  auto sums = Vector<float, N>::load(p.partial + at);
-  for (int s = 1; s < p.splits; s++) {
-    const auto part = Vector<float, N>::load(p.partial + s * size + at);
-#pragma unroll
-    for (int i = 0; i < N; i++) sums.at[i] += part.at[i];
-  }
-  GemmEpilogue<T>(p, row / p.m).finish(row % p.m, column, sums.at);
-}
-
-// Adds up the parts of K. One thread four elements, or one where the matrices do not allow vectors.
-template <class T>
-__device__ void gemm_reduce(const GemmParams& p) {
-  if (p.vectors)
-    reduce_splits<T, 4>(p);
-  else
-    reduce_splits<T, 1>(p);
+    gemm_finish_columns<T, 1, kRows, kColumns, kThreads>(p, t, tile);
 }
 
 }  // namespace heed::cuda

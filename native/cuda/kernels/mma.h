@@ -53,6 +53,21 @@ __device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], const void* row) {
                  : "memory");
 }
 
+// The same for an address that was taken before, `kOffset` bytes further on, which costs no addition.
+template <bool kTransposed, int kOffset>
+__device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], uint32_t row) {
+  if constexpr (kTransposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row), "n"(kOffset)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row), "n"(kOffset)
+                 : "memory");
+}
+
 // Two floats as one register of a fragment, `low` in the lower half.
 template <class T>
 __device__ __forceinline__ uint32_t pack(float low, float high) {

@@ -1,0 +1,167 @@
+// How tiles of a and b in 16 bits come from global to shared memory, one after the other along K, swizzled.
+//
+// A loader brings whole tiles with next() and what is left of K, if that is less, with last(), which fills up with
+// zeros. Rows and columns beyond the matrix cost nothing in the loop: they are read from its last row instead, or not
+// at all, and what they give goes to elements of out that do not exist.
+#pragma once
+#include "cuda/kernels/gemm.h"
+#include "cuda/kernels/mma.h"
+
+#if HEED_DEVICE_CODE
+
+namespace heed::cuda {
+
+// Of an operand that can be copied 16 bytes at a time. A tile's rows are kColumns elements: of K if the operand is
+// contiguous along it, else across it.
+template <class T, int kOuter, int kDepth, int kThreads, bool kAlongDepth>
+struct GemmLoader {
+  static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kParts = kColumns / 8;
+  static constexpr int kRowStep = kThreads / kParts, kCopies = kOuter * kDepth / 8 / kThreads;
+  static_assert(kThreads % kParts == 0 && kOuter * kDepth % (8 * kThreads) == 0, "threads share a tile evenly");
+  static_assert(kRowStep % 8 == 0, "a thread's parts are permuted alike");
+
+  const T* from[kCopies];
+  int64_t depth_step;
+  uint32_t to;  // bytes
+  int row, column;
+  int bytes;  // of a part: fewer where a row ends
+
+  __device__ __forceinline__ GemmLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
+                                        int64_t extent)
+      : depth_step(kDepth * x.depth), row(threadIdx.x / kParts), column(threadIdx.x % kParts * 8) {
+    const T* const source = gemm_tile_source<T>(p, x, t, first);
+    const int outer = gemm_left(extent, first);
+    bytes = kAlongDepth ? 16 : min(max(outer - column, 0), 8) * static_cast<int>(sizeof(T));
+#pragma unroll
+    for (int i = 0; i < kCopies; i++)
+      from[i] = kAlongDepth ? source + min(row + i * kRowStep, outer - 1) * x.outer + column
+                            : source + (row + i * kRowStep) * x.depth + column;
+    to = swizzled<kColumns>(row, column) * sizeof(T);
+    keep(to);
+    keep(depth_step);
+  }
+
+  __device__ __forceinline__ void next(uint32_t tile) {
+    unrolled<kCopies>([&](auto i) {
+      constexpr int kOffset = i * kRowStep * kColumns * static_cast<int>(sizeof(T));
+      if constexpr (kAlongDepth)
+        cp_async<16, kOffset>(tile + to, from[i]);
+      else
+        cp_async<16, kOffset>(tile + to, from[i], bytes);
+      from[i] += depth_step;
+    });
+  }
+
+  // `depth` elements of K.
+  __device__ __forceinline__ void last(uint32_t tile, int depth) {
+    const int part = kAlongDepth ? min(max(depth - column, 0), 8) * static_cast<int>(sizeof(T)) : bytes;
+    unrolled<kCopies>([&](auto i) {
+      const bool present = kAlongDepth || row + i * kRowStep < depth;
+      cp_async<16, i * kRowStep * kColumns* static_cast<int>(sizeof(T))>(tile + to, from[i], present ? part : 0);
+    });
+  }
+};
+
+// Of any operand: 16 bytes at a time, 4, or element by element, as its width says.
+template <class T, int kOuter, int kDepth, int kThreads, bool kAlongDepth>
+struct GemmAnyLoader {
+  static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kElements = kOuter * kDepth;
+
+  const T* source;
+  int64_t row_step, column_step, depth_step;
+  int outer;
+  int width;
+
+  __device__ __forceinline__ GemmAnyLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
+                                           int64_t extent)
+      : source(gemm_tile_source<T>(p, x, t, first)),
+        row_step(kAlongDepth ? x.outer : x.depth),
+        column_step(kAlongDepth ? x.depth : x.outer),
+        depth_step(kDepth * x.depth),
+        outer(gemm_left(extent, first)),
+        width(x.width) {}
+
+  __device__ __forceinline__ void next(uint32_t tile) {
+    last(tile, kDepth);
+    source += depth_step;
+  }
+
+  __device__ __forceinline__ void last(uint32_t tile, int depth) const {
+    const int rows = kAlongDepth ? outer : depth, columns = kAlongDepth ? depth : outer;
+    if (width == 16)
+      copy<8>(tile, rows, columns);
+    else if (width == 4)
+      copy<2>(tile, rows, columns);
+    else
+      gather(tile, rows, columns);
+  }
+
+ private:
+  template <int kPart>
+  __device__ __forceinline__ void copy(uint32_t tile, int rows, int columns) const {
+    constexpr int kParts = kColumns / kPart, kCopies = kElements / kPart / kThreads;
+    const int first = threadIdx.x / kParts, column = threadIdx.x % kParts * kPart;
+    const int bytes = min(max(columns - column, 0), kPart) * static_cast<int>(sizeof(T));
+#pragma unroll
+    for (int i = 0; i < kCopies; i++) {
+      const int row = first + i * (kThreads / kParts);
+      cp_async<kPart * sizeof(T)>(tile + swizzled<kColumns>(row, column) * static_cast<int>(sizeof(T)),
+                                  source + row * row_step + column, row < rows ? bytes : 0);
+    }
+  }
+
+  // Two elements of a row at a time; all of them are on their way before the first is stored.
+  __device__ __forceinline__ void gather(uint32_t tile, int rows, int columns) const {
+    constexpr int kPairs = kColumns / 2, kCopies = kElements / 2 / kThreads;
+    const int first = threadIdx.x / kPairs, column = threadIdx.x % kPairs * 2;
+    Vector<T, 2> pairs[kCopies];
+#pragma unroll
+    for (int i = 0; i < kCopies; i++) {
+      const int row = first + i * (kThreads / kPairs);
+      const T* from = source + row * row_step + column * column_step;
+#pragma unroll
+      for (int j = 0; j < 2; j++)
+        pairs[i].at[j] = row < rows && column + j < columns ? from[j * column_step] : from_float<T>(0);
+    }
+#pragma unroll
+    for (int i = 0; i < kCopies; i++)
+      asm volatile("st.shared.b32 [%0], %1;" ::"r"(tile + swizzled<kColumns>(first + i * (kThreads / kPairs), column) *
+                                                              static_cast<int>(sizeof(T))),
+                   "r"(*reinterpret_cast<const uint32_t*>(&pairs[i]))
+                   : "memory");
+  }
+};
+
+// Reads 16 × 16 elements of a tile as four matrices: number `kBlock` across K from the warp's first one on and number
+// `kStep` along K. kRowsFirst: the second matrix is below the first in memory, else beside it.
+template <class T, bool kAlongDepth, int kColumns, bool kRowsFirst, int kBlocks, int kSteps>
+struct FragmentReader {
+  // In bytes, of those in one row of fragments; the others lie whole rows below.
+  static constexpr int kOffsets = kAlongDepth ? kSteps : kBlocks;
+  uint32_t offsets[kOffsets];
+
+  // `tile` is that of the first stage.
+  __device__ __forceinline__ FragmentReader(uint32_t tile, int outer) {
+    const int lane = threadIdx.x % 32;
+    const int row = kRowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;
+    const int column = kRowsFirst ? lane / 16 * 8 : lane / 8 % 2 * 8;
+#pragma unroll
+    for (int i = 0; i < kOffsets; i++) {
+      const int at = kAlongDepth ? swizzled<kColumns>(outer + row, i * 16 + column)
+                                 : swizzled<kColumns>(row, outer + i * 16 + column);
+      offsets[i] = tile + at * static_cast<int>(sizeof(T));
+      keep(offsets[i]);
+    }
+  }
+
+  // `stage` is the offset of the stage.
+  template <int kBlock, int kStep>
+  __device__ __forceinline__ void load(uint32_t (&r)[4], uint32_t stage) const {
+    constexpr int kBelow = (kAlongDepth ? kBlock : kStep) * 16 * kColumns * static_cast<int>(sizeof(T));
+    ldmatrix<!kAlongDepth, kBelow>(r, offsets[kAlongDepth ? kStep : kBlock] + stage);
+  }
+};
+
+}  // namespace heed::cuda
+
+#endif
