@@ -1,21 +1,22 @@
 // gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]), every transpose and batch by strides.
 //
 // bf16 and f16 are multiplied on tensor cores (gemm_mma.h), f32 exactly (gemm_f32.h); the epilogue (gemm_epilogue.h) is
-// applied to the sums on their way to memory. One block computes one tile. Batch dimensions that are rows in disguise
-// (b is the same for all of them) become rows first. Which tile:
+// applied to the sums on their way to memory. One block computes one tile, or a part of its K. Batch dimensions that
+// are rows in disguise (b is the same for all of them) become rows first. Which tile:
 //
-//   few     16 ×  64   up to 16 rows: decoding, bound by reading b once
-//   small   64 ×  64   products that would not fill the device with large tiles, and operands that cannot be copied
-//                      16 bytes at a time
-//   large  128 × 128   half the traffic between shared memory and registers
+//   few        16 ×  64   up to 16 rows: decoding, bound by reading b once
+//   small      64 ×  64   products that would not fill the device with large tiles
+//   large     128 × 128   half the traffic between shared memory and registers
+//   unaligned  64 ×  64   operands in 16 bits that cannot be copied 16 bytes at a time: another layout than rows or
+//                         columns without gaps, or ones that do not begin at multiples of 16 bytes
 //
-// and whether K is split is decided by choose(): as many parts as give every multiprocessor two blocks, of at least
-// kLeastDepth each; between small and large the lesser of the estimated times. The choice depends on sizes, layout and
-// device alone and sums over parts are added in order, so the same call gives the same bits.
-#include "cuda/kernels/gemm.h"
-#include "cuda/kernels/gemm_epilogue.h"
-#include "cuda/kernels/gemm_f32.h"
-#include "cuda/kernels/gemm_mma.h"
+// and whether K is split is decided by choose(). Fewer tiles than multiprocessors: K is cut into as many parts as give
+// each two blocks, of at least kLeastDepth each (shorter ones would be all prologue and epilogue), at most kMostSplits.
+// Between small and large the lesser of the estimated times: rounds of blocks · their work / the tile's speed, which is
+// how much of its time a tile of that size can spend multiplying, in relation to the large one; an estimate from its
+// reads of shared memory a multiplication, not a measurement. The choice depends on sizes, layout and device alone and
+// sums over parts are added in order, so the same call gives the same bits.
+#include "cuda/kernels/gemm_kernels.h"
 
 #if !HEED_DEVICE_CODE
 #include <algorithm>
@@ -24,35 +25,6 @@
 #endif
 
 namespace heed::cuda {
-
-#if HEED_DEVICE_CODE
-
-using MmaFew = GemmMmaShape<16, 64, 64, 16, 16, 4>;
-using MmaSmall = GemmMmaShape<64, 64, 32, 32, 32, 4>;
-using MmaLarge = GemmMmaShape<128, 128, 32, 64, 64, 4>;
-using F32Few = GemmF32Shape<16, 64, 32, 4, 4, 3>;
-using F32Small = GemmF32Shape<64, 64, 16, 8, 4, 3>;
-using F32Large = GemmF32Shape<128, 128, 16, 8, 8, 3>;
-
-#endif
-
-// In the names: which of a and b is contiguous along K (k) or across it (o).
-#define HEED_GEMM_LAYOUTS(name, threads, blocks, T, shape, aligned)                             \
-  HEED_KERNEL(name##_kk, GemmParams, threads, blocks, gemm_mma<T, shape, true, true, aligned>)  \
-  HEED_KERNEL(name##_ko, GemmParams, threads, blocks, gemm_mma<T, shape, true, false, aligned>) \
-  HEED_KERNEL(name##_ok, GemmParams, threads, blocks, gemm_mma<T, shape, false, true, aligned>) \
-  HEED_KERNEL(name##_oo, GemmParams, threads, blocks, gemm_mma<T, shape, false, false, aligned>)
-#define HEED_GEMM_MMA(T)                                              \
-  HEED_GEMM_LAYOUTS(gemm_##T##_few, 128, 4, T, MmaFew, true)          \
-  HEED_GEMM_LAYOUTS(gemm_##T##_small, 128, 4, T, MmaSmall, true)      \
-  HEED_GEMM_LAYOUTS(gemm_##T##_unaligned, 128, 2, T, MmaSmall, false) \
-  HEED_GEMM_LAYOUTS(gemm_##T##_large, 128, 2, T, MmaLarge, true)
-
-HEED_GEMM_MMA(bf16)
-HEED_GEMM_MMA(f16)
-HEED_KERNEL(gemm_f32_few, GemmParams, 64, 4, gemm_f32<F32Few>)
-HEED_KERNEL(gemm_f32_small, GemmParams, 128, 4, gemm_f32<F32Small>)
-HEED_KERNEL(gemm_f32_large, GemmParams, 256, 2, gemm_f32<F32Large>)
 
 #if !HEED_DEVICE_CODE
 
@@ -68,9 +40,15 @@ struct Tile {
   int stages, pad;  // elements between the columns of a tile in shared memory, for f32
   double speed;     // products a second, in relation to the others
 };
-constexpr Tile kMmaTiles[] = {{16, 64, 64, 4, 0, 0.2}, {64, 64, 32, 4, 0, 0.6}, {128, 128, 32, 4, 0, 1.0}};
+// By GemmSize, as the kernels' shapes have them.
+constexpr Tile kMmaTiles[] = {
+    {16, 64, 64, 4, 0, 0.2}, {64, 64, 32, 4, 0, 0.6}, {128, 128, 32, 4, 0, 1.0}, {64, 64, 32, 4, 0, 0.6}};
 constexpr Tile kF32Tiles[] = {{16, 64, 32, 3, 4, 0.4}, {64, 64, 16, 3, 4, 0.8}, {128, 128, 16, 3, 4, 1.0}};
-enum Size { few, small, large };
+
+const Tile& tile_of(bool f32, GemmSize size) {
+  const int i = static_cast<int>(size);
+  return f32 ? kF32Tiles[i] : kMmaTiles[i];
+}
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -150,12 +128,12 @@ bool in_vectors(const GemmParams& p, const GemmMatrix& x, int64_t element) {
 // ---- which kernel -------------------------------------------------------------------------------------------------
 
 struct Choice {
-  Size size;
+  GemmSize size;
   int64_t tiles_m, tiles_n, splits, depth;
   double time;
 };
 
-Choice cut(const GemmParams& p, Size size, const Tile& tile, int64_t multiprocessors) {
+Choice cut(const GemmParams& p, GemmSize size, const Tile& tile, int64_t multiprocessors) {
   Choice c = {size, ceil_div(p.m, tile.m), ceil_div(p.n, tile.n), 1, std::max(p.k, tile.k), 0};
   const int64_t blocks = p.batch * c.tiles_m * c.tiles_n;
   const int64_t splits = blocks < std::min(multiprocessors, Stream::kArrivals)
@@ -170,29 +148,17 @@ Choice cut(const GemmParams& p, Size size, const Tile& tile, int64_t multiproces
   return c;
 }
 
-Choice choose(const GemmParams& p, const Tile (&tiles)[3], bool unaligned, int64_t multiprocessors) {
-  if (unaligned) return cut(p, small, tiles[small], multiprocessors);
-  if (p.m <= tiles[few].m) return cut(p, few, tiles[few], multiprocessors);
-  const Choice a = cut(p, small, tiles[small], multiprocessors), b = cut(p, large, tiles[large], multiprocessors);
-  return b.time <= a.time ? b : a;
+Choice choose(const GemmParams& p, bool f32, int64_t multiprocessors) {
+  const auto with = [&](GemmSize size) { return cut(p, size, tile_of(f32, size), multiprocessors); };
+  if (!f32 && (p.a.width != 16 || p.b.width != 16)) return with(GemmSize::unaligned);
+  if (p.m <= tile_of(f32, GemmSize::few).m) return with(GemmSize::few);
+  const Choice small = with(GemmSize::small), large = with(GemmSize::large);
+  return large.time <= small.time ? large : small;
 }
 
-Kernel<GemmParams>& layout(const GemmParams& p, Kernel<GemmParams>& kk, Kernel<GemmParams>& ko, Kernel<GemmParams>& ok,
-                           Kernel<GemmParams>& oo) {
-  return p.a.along_depth ? (p.b.along_depth ? kk : ko) : (p.b.along_depth ? ok : oo);
-}
-#define HEED_GEMM_CHOOSE(name) layout(p, name##_kk, name##_ko, name##_ok, name##_oo)
-
-Kernel<GemmParams>& kernel(const GemmParams& p, DType dtype, Size size, bool unaligned) {
-  if (dtype == DType::f32) return size == few ? gemm_f32_few : size == small ? gemm_f32_small : gemm_f32_large;
-  if (dtype == DType::bf16) {
-    if (unaligned) return HEED_GEMM_CHOOSE(gemm_bf16_unaligned);
-    if (size == few) return HEED_GEMM_CHOOSE(gemm_bf16_few);
-    return size == small ? HEED_GEMM_CHOOSE(gemm_bf16_small) : HEED_GEMM_CHOOSE(gemm_bf16_large);
-  }
-  if (unaligned) return HEED_GEMM_CHOOSE(gemm_f16_unaligned);
-  if (size == few) return HEED_GEMM_CHOOSE(gemm_f16_few);
-  return size == small ? HEED_GEMM_CHOOSE(gemm_f16_small) : HEED_GEMM_CHOOSE(gemm_f16_large);
+Kernel<GemmParams>& kernel(const GemmParams& p, DType dtype, GemmSize size) {
+  if (dtype == DType::f32) return gemm_kernel_f32(size);
+  return dtype == DType::bf16 ? gemm_kernel_bf16(p, size) : gemm_kernel_f16(p, size);
 }
 
 size_t shared_bytes(const Tile& tile, int64_t element) {
@@ -233,14 +199,13 @@ void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn res
   for (const GemmMatrix* x : {&p.out, &p.residual, &p.preact, &p.dact})
     p.vectors = p.vectors && in_vectors(p, *x, element);
 
-  const Tile(&tiles)[3] = a.dtype == DType::f32 ? kF32Tiles : kMmaTiles;
-  const bool unaligned = a.dtype != DType::f32 && (p.a.width != 16 || p.b.width != 16);
-  const Choice c = choose(p, tiles, unaligned, stream.multiprocessors());
+  const bool f32 = a.dtype == DType::f32;
+  const Choice c = choose(p, f32, stream.multiprocessors());
   p.tiles_m = static_cast<unsigned>(c.tiles_m);
   p.tiles_n = static_cast<unsigned>(c.tiles_n);
   p.splits = static_cast<int>(c.splits);
   p.split_depth = c.depth;
-  const Tile& tile = tiles[c.size];
+  const Tile& tile = tile_of(f32, c.size);
   const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > 1 ? count * tile.m * tile.n : 0;
   const int64_t operand_sums = p.splits > 1 && sum ? (sum_of_a ? p.m : p.n) : 0;
   const Stream::Workspace partial(stream, kOp, static_cast<size_t>((sums + operand_sums) * p.splits) * sizeof(float));
@@ -249,7 +214,7 @@ void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn res
   if (p.splits > 1) p.arrivals = stream.arrivals(kOp, count);
   const int64_t batches = std::min(p.batch, kMostBlocks);
   const Grid grid{c.tiles_m * c.tiles_n * c.splits, batches, ceil_div(p.batch, batches)};
-  stream.launch(kOp, kernel(p, a.dtype, c.size, unaligned), grid, p, shared_bytes(tile, element));
+  stream.launch(kOp, kernel(p, a.dtype, c.size), grid, p, shared_bytes(tile, element));
 }
 
 #endif

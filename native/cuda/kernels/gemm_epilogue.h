@@ -90,8 +90,14 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
     return Vector<float, N>::load(tile + at);
   };
   if (p.plain) {
-#pragma unroll 4
-    for (int row = first; row < rows; row += kStep, out.next()) store_mixed<T>(out.at, out.f32, sums(row).at);
+    const auto store_all = [&](auto f32) {
+#pragma unroll(N == 4 ? 4 : 1)
+      for (int row = first; row < rows; row += kStep, out.next()) store_mixed<T>(out.at, f32, sums(row).at);
+    };
+    if (out.f32)
+      store_all(Constant<true>{});
+    else
+      store_all(Constant<false>{});
     return;
   }
   GemmColumn<T> residual(p.residual, offsets.at[1], m, n, kStep), preact(p.preact, offsets.at[2], m, n, kStep),

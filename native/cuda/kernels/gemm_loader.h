@@ -1,8 +1,11 @@
-// How tiles of a and b in 16 bits come from global to shared memory, one after the other along K, swizzled.
+// How tiles of a and b in 16 bits come from global to shared memory, one after the other along K, swizzled, and from
+// there into fragments.
 //
-// A loader brings whole tiles with next() and what is left of K, if that is less, with last(), which fills up with
-// zeros. Rows and columns beyond the matrix cost nothing in the loop: they are read from its last row instead, or not
-// at all, and what they give goes to elements of out that do not exist.
+// Where the loop is unrolled kUnrolled = kStages times, the stage of a tile is a constant in its instructions; else
+// kStage is always 0, and `at` says how far the stage is from the first one. A loader brings whole tiles with next()
+// and what is left of K, if that is less, with last(), which fills up with zeros. Rows and columns beyond the matrix
+// cost nothing in the loop: they are read from its last row instead, or not at all, and what they give goes to elements
+// of out that do not exist.
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/mma.h"
@@ -11,10 +14,17 @@
 
 namespace heed::cuda {
 
+// What the loaders of a kernel have in common.
+template <int depth, int threads, int unrolled, int stage_bytes>
+struct GemmStages {
+  static constexpr int kDepth = depth, kThreads = threads, kUnrolled = unrolled, kStageBytes = stage_bytes;
+};
+
 // Of an operand that can be copied 16 bytes at a time. A tile's rows are kColumns elements: of K if the operand is
 // contiguous along it, else across it.
-template <class T, int kOuter, int kDepth, int kThreads, bool kAlongDepth>
+template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmLoader {
+  static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
   static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kParts = kColumns / 8;
   static constexpr int kRowStep = kThreads / kParts, kCopies = kOuter * kDepth / 8 / kThreads;
   static_assert(kThreads % kParts == 0 && kOuter * kDepth % (8 * kThreads) == 0, "threads share a tile evenly");
@@ -22,12 +32,12 @@ struct GemmLoader {
 
   const T* from[kCopies];
   int64_t depth_step;
-  uint32_t to;  // bytes
+  uint32_t to;  // in the first stage
   int row, column;
   int bytes;  // of a part: fewer where a row ends
 
   __device__ __forceinline__ GemmLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
-                                        int64_t extent)
+                                        int64_t extent, uint32_t tile)
       : depth_step(kDepth * x.depth), row(threadIdx.x / kParts), column(threadIdx.x % kParts * 8) {
     const T* const source = gemm_tile_source<T>(p, x, t, first);
     const int outer = gemm_left(extent, first);
@@ -36,64 +46,79 @@ struct GemmLoader {
     for (int i = 0; i < kCopies; i++)
       from[i] = kAlongDepth ? source + min(row + i * kRowStep, outer - 1) * x.outer + column
                             : source + (row + i * kRowStep) * x.depth + column;
-    to = swizzled<kColumns>(row, column) * sizeof(T);
+    to = tile + swizzled<kColumns>(row, column) * sizeof(T);
     keep(to);
     keep(depth_step);
   }
 
-  __device__ __forceinline__ void next(uint32_t tile) {
+  // The pointers advance once in kUnrolled tiles where the steps in between are constants.
+  template <int kStage>
+  __device__ __forceinline__ void next(uint32_t at) {
     unrolled<kCopies>([&](auto i) {
-      constexpr int kOffset = i * kRowStep * kColumns * static_cast<int>(sizeof(T));
-      if constexpr (kAlongDepth)
-        cp_async<16, kOffset>(tile + to, from[i]);
-      else
-        cp_async<16, kOffset>(tile + to, from[i], bytes);
-      from[i] += depth_step;
+      if constexpr (kAlongDepth) {
+        cp_async<16, place(kStage, i)>(to + at, from[i] + kStage * kDepth);
+        if constexpr (kStage == Stages::kUnrolled - 1) from[i] += Stages::kUnrolled * kDepth;
+      } else {
+        cp_async<16, place(kStage, i)>(to + at, from[i], bytes);
+        from[i] += depth_step;
+      }
     });
   }
 
   // `depth` elements of K.
-  __device__ __forceinline__ void last(uint32_t tile, int depth) {
+  template <int kStage>
+  __device__ __forceinline__ void last(uint32_t at, int depth) {
     const int part = kAlongDepth ? min(max(depth - column, 0), 8) * static_cast<int>(sizeof(T)) : bytes;
     unrolled<kCopies>([&](auto i) {
       const bool present = kAlongDepth || row + i * kRowStep < depth;
-      cp_async<16, i * kRowStep * kColumns* static_cast<int>(sizeof(T))>(tile + to, from[i], present ? part : 0);
+      cp_async<16, place(kStage, i)>(to + at, from[i] + (kAlongDepth ? kStage * kDepth : 0), present ? part : 0);
     });
+  }
+
+ private:
+  __host__ __device__ static constexpr int place(int stage, int copy) {
+    return stage * Stages::kStageBytes + copy * kRowStep * kColumns * static_cast<int>(sizeof(T));
   }
 };
 
 // Of any operand: 16 bytes at a time, 4, or element by element, as its width says.
-template <class T, int kOuter, int kDepth, int kThreads, bool kAlongDepth>
+template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmAnyLoader {
+  static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
   static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kElements = kOuter * kDepth;
 
   const T* source;
   int64_t row_step, column_step, depth_step;
   int outer;
   int width;
+  uint32_t tile;  // of the first stage
 
   __device__ __forceinline__ GemmAnyLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
-                                           int64_t extent)
+                                           int64_t extent, uint32_t tile)
       : source(gemm_tile_source<T>(p, x, t, first)),
         row_step(kAlongDepth ? x.outer : x.depth),
         column_step(kAlongDepth ? x.depth : x.outer),
         depth_step(kDepth * x.depth),
         outer(gemm_left(extent, first)),
-        width(x.width) {}
+        width(x.width),
+        tile(tile) {}
 
-  __device__ __forceinline__ void next(uint32_t tile) {
-    last(tile, kDepth);
+  template <int kStage>
+  __device__ __forceinline__ void next(uint32_t at) {
+    last<kStage>(at, kDepth);
     source += depth_step;
   }
 
-  __device__ __forceinline__ void last(uint32_t tile, int depth) const {
+  template <int kStage>
+  __device__ __forceinline__ void last(uint32_t at, int depth) const {
+    static_assert(kStage == 0, "too long to be in the code once a stage");
     const int rows = kAlongDepth ? outer : depth, columns = kAlongDepth ? depth : outer;
     if (width == 16)
-      copy<8>(tile, rows, columns);
+      copy<8>(tile + at, rows, columns);
     else if (width == 4)
-      copy<2>(tile, rows, columns);
+      copy<2>(tile + at, rows, columns);
     else
-      gather(tile, rows, columns);
+      gather(tile + at, rows, columns);
   }
 
  private:
@@ -134,11 +159,12 @@ struct GemmAnyLoader {
 
 // Reads 16 × 16 elements of a tile as four matrices: number `kBlock` across K from the warp's first one on and number
 // `kStep` along K. kRowsFirst: the second matrix is below the first in memory, else beside it.
-template <class T, bool kAlongDepth, int kColumns, bool kRowsFirst, int kBlocks, int kSteps>
+template <class T, class Stages, bool kAlongDepth, int kColumns, bool kRowsFirst, int kBlocks>
 struct FragmentReader {
-  // In bytes, of those in one row of fragments; the others lie whole rows below.
-  static constexpr int kOffsets = kAlongDepth ? kSteps : kBlocks;
-  uint32_t offsets[kOffsets];
+  static constexpr int kSteps = Stages::kDepth / 16;
+  // In the first stage, of those in one row of fragments; the others lie whole rows below.
+  static constexpr int kAddresses = kAlongDepth ? kSteps : kBlocks;
+  uint32_t addresses[kAddresses];
 
   // `tile` is that of the first stage.
   __device__ __forceinline__ FragmentReader(uint32_t tile, int outer) {
@@ -146,19 +172,18 @@ struct FragmentReader {
     const int row = kRowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;
     const int column = kRowsFirst ? lane / 16 * 8 : lane / 8 % 2 * 8;
 #pragma unroll
-    for (int i = 0; i < kOffsets; i++) {
+    for (int i = 0; i < kAddresses; i++) {
       const int at = kAlongDepth ? swizzled<kColumns>(outer + row, i * 16 + column)
                                  : swizzled<kColumns>(row, outer + i * 16 + column);
-      offsets[i] = tile + at * static_cast<int>(sizeof(T));
-      keep(offsets[i]);
+      addresses[i] = tile + at * static_cast<int>(sizeof(T));
+      keep(addresses[i]);
     }
   }
 
-  // `stage` is the offset of the stage.
-  template <int kBlock, int kStep>
-  __device__ __forceinline__ void load(uint32_t (&r)[4], uint32_t stage) const {
+  template <int kBlock, int kStep, int kStage>
+  __device__ __forceinline__ void load(uint32_t (&r)[4], uint32_t at) const {
     constexpr int kBelow = (kAlongDepth ? kBlock : kStep) * 16 * kColumns * static_cast<int>(sizeof(T));
-    ldmatrix<!kAlongDepth, kBelow>(r, offsets[kAlongDepth ? kStep : kBlock] + stage);
+    ldmatrix<!kAlongDepth, kStage * Stages::kStageBytes + kBelow>(r, addresses[kAlongDepth ? kStep : kBlock] + at);
   }
 };
 

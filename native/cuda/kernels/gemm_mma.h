@@ -27,27 +27,28 @@ struct GemmMmaShape {
 
 // Sums over K of an operand's tiles, as products with ones: of at most kMost rows or columns, of which each warp has an
 // equal share.
-template <class T, int kMost, int kDepth, int kThreads>
+template <class T, class Stages, int kMost>
 struct GemmMmaSum {
+  static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
   __host__ __device__ static constexpr int share(int outer) {
     return outer / (kThreads / 32) < 16 ? 16 : outer / (kThreads / 32);
   }
   float sums[share(kMost) / 8][4] = {};
 
-  // Adds the tile at `tile` of stage `stage`.
+  // Adds the tile at `tile`.
   template <int kOuter, bool kAlongDepth>
-  __device__ __forceinline__ void add(uint32_t tile, uint32_t stage) {
+  __device__ __forceinline__ void add(uint32_t tile) {
     constexpr int kShare = share(kOuter);
     static_assert(kShare % 16 == 0, "fragments of 16");
     const int outer = threadIdx.x / 32 * kShare;
     if (outer >= kOuter) return;
     const uint32_t one = pack<T>(1, 1), ones[4] = {one, one, one, one};
-    const FragmentReader<T, kAlongDepth, kAlongDepth ? kDepth : kOuter, !kAlongDepth, kShare / 16, kDepth / 16> reader(
+    const FragmentReader<T, Stages, kAlongDepth, kAlongDepth ? kDepth : kOuter, !kAlongDepth, kShare / 16> reader(
         tile, outer);
     unrolled<kDepth / 16>([&](auto k) {
       unrolled<kShare / 16>([&](auto j) {
         uint32_t r[4];
-        reader.template load<j, k>(r, stage);
+        reader.template load<j, k, 0>(r, 0);
         mma_16x8x16<T>(sums[2 * j], ones, {r[0], r[1]});
         mma_16x8x16<T>(sums[2 * j + 1], ones, {r[2], r[3]});
       });
@@ -70,60 +71,74 @@ struct GemmMmaSum {
   }
 };
 
+// body(i) for i from 0 to N - 1, constants, until it returns false; whether it never did.
+template <class Body, int... I>
+__device__ __forceinline__ bool unrolled_while(std::integer_sequence<int, I...>, const Body& body) {
+  return (body(Constant<I>{}) && ...);
+}
+template <int N, class Body>
+__device__ __forceinline__ bool unrolled_while(const Body& body) {
+  return unrolled_while(std::make_integer_sequence<int, N>{}, body);
+}
+
 template <class T, class Shape, bool kAlongA, bool kAlongB, bool kAligned>
 __device__ void gemm_mma(const GemmParams& p) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
   constexpr int kThreads = Shape::kThreads;
   constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
-  constexpr uint32_t kTileA = kM * kK * sizeof(T), kStage = kTileA + kN * kK * sizeof(T);
+  constexpr int kTileA = kM * kK * sizeof(T), kStageBytes = kTileA + kN * kK * sizeof(T);
+  constexpr int kUnrolled = kAligned ? kStages : 1;
+  using Stages = GemmStages<kK, kThreads, kUnrolled, kStageBytes>;
 
   const GemmTile t = GemmTile::of_block<kM, kN>(p);
   if (t.matrix >= p.batch) return;
-  using LoaderA = std::conditional_t<kAligned, GemmLoader<T, kM, kK, kThreads, kAlongA>,
-                                     GemmAnyLoader<T, kM, kK, kThreads, kAlongA>>;
-  using LoaderB = std::conditional_t<kAligned, GemmLoader<T, kN, kK, kThreads, kAlongB>,
-                                     GemmAnyLoader<T, kN, kK, kThreads, kAlongB>>;
-  LoaderA a(p, p.a, t, t.m, p.m);
-  LoaderB b(p, p.b, t, t.n, p.n);
-  const int64_t depth = max(int64_t{0}, t.end - t.begin);
-  const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK), steps = whole + (rest > 0);
+  using LoaderA =
+      std::conditional_t<kAligned, GemmLoader<T, Stages, kM, kAlongA>, GemmAnyLoader<T, Stages, kM, kAlongA>>;
+  using LoaderB =
+      std::conditional_t<kAligned, GemmLoader<T, Stages, kN, kAlongB>, GemmAnyLoader<T, Stages, kN, kAlongB>>;
   const uint32_t tile_a = shared_address(gemm_shared), tile_b = tile_a + kTileA;
+  LoaderA a(p, p.a, t, t.m, p.m, tile_a);
+  LoaderB b(p, p.b, t, t.n, p.n, tile_b);
+  const int64_t depth = max(int64_t{0}, t.end - t.begin);
+  const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK);
+  const int steps = max(whole + (rest > 0), 1);  // of nothing, one of zeros
+  // Of the stage of a step, what the unrolled code does not know.
+  const auto place = [](int step) -> uint32_t { return kAligned ? 0 : step % kStages * kStageBytes; };
   // Every step makes a group of copies, though there be nothing left to copy.
-  const auto copy = [&](int step) {
-    const uint32_t stage = static_cast<unsigned>(step) % kStages * kStage;
+  const auto copy = [&](int step, auto stage) {
+    const uint32_t at = place(step);
     if (step < whole) {
-      a.next(tile_a + stage);
-      b.next(tile_b + stage);
+      a.template next<stage>(at);
+      b.template next<stage>(at);
     } else if (step < steps) {
-      a.last(tile_a + stage, rest);
-      b.last(tile_b + stage, rest);
+      a.template last<stage>(at, rest);
+      b.template last<stage>(at, rest);
     }
     cp_async_commit();
   };
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int warp_m = warp / (kN / Shape::kWarpN) * Shape::kWarpM, warp_n = warp % (kN / Shape::kWarpN) * Shape::kWarpN;
-  const FragmentReader<T, kAlongA, LoaderA::kColumns, kAlongA, kRowBlocks, kK / 16> reader_a(tile_a, warp_m);
-  const FragmentReader<T, kAlongB, LoaderB::kColumns, !kAlongB, kColumnBlocks / 2, kK / 16> reader_b(tile_b, warp_n);
+  const FragmentReader<T, Stages, kAlongA, LoaderA::kColumns, kAlongA, kRowBlocks> reader_a(tile_a, warp_m);
+  const FragmentReader<T, Stages, kAlongB, LoaderB::kColumns, !kAlongB, kColumnBlocks / 2> reader_b(tile_b, warp_n);
   const Summed summed = gemm_summed(p, t);
-  GemmMmaSum<T, (kM > kN ? kM : kN), kK, kThreads> operand_sum;
+  GemmMmaSum<T, Stages, (kM > kN ? kM : kN)> operand_sum;
   Four sums[kRowBlocks][kColumnBlocks] = {};
 
-#pragma unroll 1
-  for (int step = 0; step < kStages - 1; step++) copy(step);
-#pragma unroll 1
-  for (int step = 0; step < steps; step++) {
+  // One step; false after the last.
+  int step = 0;
+  const auto advance = [&](auto stage) {
     cp_async_wait<kStages - 2>();
     __syncthreads();
     // Into the stage that was read in the last step, by all, as the barrier has seen.
-    copy(step + kStages - 1);
-    const uint32_t stage = static_cast<unsigned>(step) % kStages * kStage;
+    copy(step + kStages - 1, Constant<(stage + kStages - 1) % kUnrolled>{});
+    const uint32_t at = place(step);
     unrolled<kK / 16>([&](auto k) {
       uint32_t fa[kRowBlocks][4], fb[kColumnBlocks][2];
-      unrolled<kRowBlocks>([&](auto i) { reader_a.template load<i, k>(fa[i], stage); });
+      unrolled<kRowBlocks>([&](auto i) { reader_a.template load<i, k, stage>(fa[i], at); });
       unrolled<kColumnBlocks / 2>([&](auto j) {
         uint32_t r[4];
-        reader_b.template load<j, k>(r, stage);
+        reader_b.template load<j, k, stage>(r, at);
         fb[2 * j][0] = r[0], fb[2 * j][1] = r[1], fb[2 * j + 1][0] = r[2], fb[2 * j + 1][1] = r[3];
       });
 #pragma unroll
@@ -131,11 +146,20 @@ __device__ void gemm_mma(const GemmParams& p) {
 #pragma unroll
         for (int j = 0; j < kColumnBlocks; j++) mma_16x8x16<T>(sums[i][j].at, fa[i], fb[j]);
     });
-    if (summed == Summed::none) continue;
     if (summed == Summed::a)
-      operand_sum.template add<kM, kAlongA>(tile_a, stage);
-    else
-      operand_sum.template add<kN, kAlongB>(tile_b, stage);
+      operand_sum.template add<kM, kAlongA>(tile_a + stage * kStageBytes + at);
+    else if (summed == Summed::b)
+      operand_sum.template add<kN, kAlongB>(tile_b + stage * kStageBytes + at);
+    return ++step < steps;
+  };
+  if constexpr (kAligned) {
+    unrolled<kStages - 1>([&](auto stage) { copy(stage, stage); });
+  } else {
+#pragma unroll 1
+    for (int ahead = 0; ahead < kStages - 1; ahead++) copy(ahead, Constant<0>{});
+  }
+#pragma unroll 1
+  while (unrolled_while<kUnrolled>(advance)) {
   }
   if (summed == Summed::a) operand_sum.template put<kM>(p, t, t.m, p.m);
   if (summed == Summed::b) operand_sum.template put<kN>(p, t, t.n, p.n);

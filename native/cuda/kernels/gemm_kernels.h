@@ -1,0 +1,19 @@
+// The kernels of gemm.cu, a file a dtype: a module is compiled for the card as a whole when its first kernel is
+// launched, so nobody waits for those of a dtype that is not used.
+#pragma once
+#include "cuda/kernels/gemm.h"
+
+#if !HEED_DEVICE_CODE
+
+namespace heed::cuda {
+
+// Which tile; `unaligned` is the small one, for operands that cannot be copied 16 bytes at a time.
+enum class GemmSize { few, small, large, unaligned };
+
+Kernel<GemmParams>& gemm_kernel_f32(GemmSize size);
+Kernel<GemmParams>& gemm_kernel_bf16(const GemmParams& p, GemmSize size);
+Kernel<GemmParams>& gemm_kernel_f16(const GemmParams& p, GemmSize size);
+
+}  // namespace heed::cuda
+
+#endif
