@@ -46,12 +46,13 @@ describe.for(devices)("generateTokens on %s", (device) => {
   };
 
   describe.for(Object.entries(ways))("%s", ([, way]) => {
-    // Lengths at, near and above the context of 24; 70 tokens let every sequence slide several times.
-    const prompts = [3, 24, 1, 9, 23, 40].map((length, i) => someTokens(length, i));
-    const options = { ...way, seed: 11, maxTokens: 70 };
+    // Lengths at, near and above the context; three times as many tokens let every sequence slide several times.
+    const contextLength = device === "cpu" ? 24 : 12;
+    const prompts = [3, contextLength, 1, 9, contextLength - 1, 40].map((length, i) => someTokens(length, i));
+    const options = { ...way, seed: 11, maxTokens: 3 * contextLength };
 
     test("a prompt gives what whole forward passes give", async () => {
-      using model = smallGpt(device);
+      using model = smallGpt(device, { contextLength });
       for (const prompt of prompts) {
         const [result] = await generateTokens(model, [prompt], options);
         expect(result).toEqual({ tokens: await slowly(model, prompt, options), finish: "length" });
@@ -59,7 +60,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     });
 
     test("a batch gives each prompt what it gets alone, also as others end", async () => {
-      using model = smallGpt(device);
+      using model = smallGpt(device, { contextLength });
       const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
       expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
       // What ends some of them at different times; stop tokens change nothing else.
