@@ -8,6 +8,7 @@ import { matmul } from "../lib/ops/matmul.js";
 import { AdamW } from "../lib/optim/adamw.js";
 import { scope } from "../lib/scope.js";
 import { randn, tensor } from "../lib/tensor.js";
+import { onEachDevice } from "./support/targets.js";
 
 /** The 99th percentile of the event loop's delay while `work` runs, in milliseconds. */
 async function delay(work: () => Promise<void>): Promise<number> {
@@ -28,62 +29,67 @@ async function expectFree(work: () => Promise<void>): Promise<void> {
 // On every thread there is, as a program would.
 setThreads(2);
 
-test("the measure sees a thread that is held up", async () => {
-  const held = await delay(async () => {
-    for (let i = 0; i < 5; i++) {
-      const end = performance.now() + 40;
-      while (performance.now() < end);
-      await sleep(1);
-    }
-  });
-  expect(held).toBeGreaterThan(30);
-});
+onEachDevice((name) => {
+  // Sizes that take the device long, but not as long as a test may.
+  const [size, context, batch] = name === "cpu" ? [1024, 128, 4] : [128, 32, 1];
 
-test("products that take long do not hold up the event loop", async () => {
-  using a = randn([1024, 1024], { seed: 1 });
-  await expectFree(async () => {
-    const end = performance.now() + 1500;
-    while (performance.now() < end) {
-      using b = matmul(a, a);
-      using c = matmul(b, a);
-      await c.device.synchronize();
-    }
+  test("the measure sees a thread that is held up", async () => {
+    const held = await delay(async () => {
+      for (let i = 0; i < 5; i++) {
+        const end = performance.now() + 40;
+        while (performance.now() < end);
+        await sleep(1);
+      }
+    });
+    expect(held).toBeGreaterThan(30);
   });
-});
 
-test("training does not hold up the event loop", async () => {
-  using model = new GPT({ vocabularySize: 512, contextLength: 128, layers: 4, heads: 4, width: 128 });
-  using optimizer = new AdamW(model.namedParameters());
-  using ids = tensor(
-    Int32Array.from({ length: 4 * 128 }, (_, i) => (i * i) % 512),
-    [4, 128],
-  );
-  await expectFree(async () => {
-    const end = performance.now() + 1500;
-    while (performance.now() < end) {
-      using loss = scope(() => {
-        const loss = model.loss(ids, ids);
-        optimizer.zeroGrad();
-        loss.backward();
-        optimizer.step();
-        return loss;
-      });
-      await loss.item();
-    }
+  test("products that take long do not hold up the event loop", async () => {
+    using a = randn([size, size], { seed: 1 });
+    await expectFree(async () => {
+      const end = performance.now() + 1500;
+      while (performance.now() < end) {
+        using b = matmul(a, a);
+        using c = matmul(b, a);
+        await c.device.synchronize();
+      }
+    });
   });
-});
 
-test("a generation step does not hold up the event loop", async () => {
-  using model = new GPT({ vocabularySize: 512, contextLength: 128, layers: 4, heads: 4, width: 128 });
-  using prompt = tensor(
-    Int32Array.from({ length: 4 * 100 }, (_, i) => i % 512),
-    [4, 100],
-  );
-  await expectFree(async () => {
-    const end = performance.now() + 1000;
-    while (performance.now() < end) {
-      using logits = noGrad(() => model.forward(prompt, { lastOnly: true }));
-      await logits.data();
-    }
+  test("training does not hold up the event loop", async () => {
+    using model = new GPT({ vocabularySize: 512, contextLength: context, layers: 4, heads: 4, width: 128 });
+    using optimizer = new AdamW(model.namedParameters());
+    using ids = tensor(
+      Int32Array.from({ length: batch * context }, (_, i) => (i * i) % 512),
+      [batch, context],
+    );
+    await expectFree(async () => {
+      const end = performance.now() + 1500;
+      while (performance.now() < end) {
+        using loss = scope(() => {
+          const loss = model.loss(ids, ids);
+          optimizer.zeroGrad();
+          loss.backward();
+          optimizer.step();
+          return loss;
+        });
+        await loss.item();
+      }
+    });
+  });
+
+  test("a generation step does not hold up the event loop", async () => {
+    using model = new GPT({ vocabularySize: 512, contextLength: context, layers: 4, heads: 4, width: 128 });
+    using prompt = tensor(
+      Int32Array.from({ length: batch * (context - 4) }, (_, i) => i % 512),
+      [batch, context - 4],
+    );
+    await expectFree(async () => {
+      const end = performance.now() + 1000;
+      while (performance.now() < end) {
+        using logits = noGrad(() => model.forward(prompt, { lastOnly: true }));
+        await logits.data();
+      }
+    });
   });
 });
