@@ -25,12 +25,15 @@ export function dtypeIndex(dtype: DType): number {
 /** The numbers of bf16 or f16 bits. */
 export function floatsOf(dtype: "bf16" | "f16", bits: Uint16Array): Float32Array {
   if (dtype === "bf16") return new Float32Array(Uint32Array.from(bits, (x) => x << 16).buffer);
-  halves ??= Float32Array.from({ length: 2 ** 16 }, (_, x) => halfValue(x));
-  const table = halves;
+  const table = halfTable();
   return Float32Array.from(bits, (x) => table[x]!);
 }
 
 /** Every number of f16, by its bits. */
+export function halfTable(): Float32Array {
+  return (halves ??= Float32Array.from({ length: 2 ** 16 }, (_, x) => halfValue(x)));
+}
+
 let halves: Float32Array | undefined;
 
 function halfValue(bits: number): number {

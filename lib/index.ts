@@ -107,8 +107,13 @@ export { Llama2cTokenizer } from "./tokenizer/llama2c-tokenizer.js";
 export type { Tokenizer, TokenizerJSON, TokenStream } from "./tokenizer/tokenizer.js";
 
 // Files
+export { GgufFile, readGguf } from "./formats/gguf.js";
+export type { GgufEntry, GgufValue } from "./formats/gguf-header.js";
+export { type Llama2cConfig, Llama2cFile, readLlama2c } from "./formats/llama2c.js";
 export { readSafetensors, SafetensorsFile, type SafetensorsInput, writeSafetensors } from "./formats/safetensors.js";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.js";
+export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-safetensors.js";
+export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
 // Training
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";

@@ -1,9 +1,12 @@
 // Reading and writing safetensors files. Reading takes the header alone; a tensor's bytes come when asked for, straight
 // into the given memory. Writing streams tensor by tensor and is atomic.
 import { open, type FileHandle } from "node:fs/promises";
+import { floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
+import { numel } from "../shape.js";
 import { writeFileAtomic } from "./atomic-file.js";
+import { asBytes, chunk, readFully } from "./positioned-read.js";
 import {
   parseSafetensorsHeader,
   safetensorsHeaderLength,
@@ -12,12 +15,10 @@ import {
   type SafetensorsEntry,
   type SafetensorsSpecification,
 } from "./safetensors-header.js";
-
-/** The most that one read or write may ask for: Node's limit is 2 GiB. */
-const chunk = 1 << 30;
+import { entryOf, type WeightFile } from "./weights.js";
 
 /** An open safetensors file. Close it, or declare it with `await using`. */
-export class SafetensorsFile implements AsyncDisposable {
+export class SafetensorsFile implements WeightFile {
   /** @internal */
   constructor(
     readonly path: string,
@@ -32,9 +33,7 @@ export class SafetensorsFile implements AsyncDisposable {
    * ERR_ARGUMENT for an unknown name, ERR_RANGE for an `into` of another length, ERR_FORMAT if the file has shrunk.
    */
   async read<T extends ArrayBufferView = Uint8Array>(name: string, into?: T): Promise<T> {
-    const entry = this.tensors.get(name);
-    if (!entry)
-      throw new HeedError("ERR_ARGUMENT", `${this.path}: expected the name of a tensor, got ${JSON.stringify(name)}`);
+    const entry = entryOf(this.path, this.tensors, name);
     const target = into ?? new Uint8Array(entry.byteLength);
     if (target.byteLength !== entry.byteLength)
       throw new HeedError(
@@ -43,6 +42,19 @@ export class SafetensorsFile implements AsyncDisposable {
       );
     await naming(this.path, () => readFully(this.handle, asBytes(target), entry.byteOffset, this.path));
     return target as T;
+  }
+
+  /** The numbers of a tensor of F32, BF16 or F16. Throws as `read` does, and ERR_FORMAT for another dtype. */
+  async readFloats(name: string): Promise<Float32Array> {
+    const { dtype, shape } = entryOf(this.path, this.tensors, name);
+    const size = numel(shape);
+    if (dtype === "F32") return this.read(name, new Float32Array(size));
+    if (dtype !== "BF16" && dtype !== "F16")
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${this.path}: expected ${JSON.stringify(name)} of dtype F32, BF16 or F16, got ${dtype}`,
+      );
+    return floatsOf(dtype === "BF16" ? "bf16" : "f16", await this.read(name, new Uint16Array(size)));
   }
 
   async close(): Promise<void> {
@@ -102,23 +114,6 @@ export async function writeSafetensors(
       await writeFully(handle, asBytes(view));
     }
   });
-}
-
-function asBytes(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-}
-
-async function readFully(handle: FileHandle, into: Uint8Array, position: number, path: string): Promise<void> {
-  for (let done = 0; done < into.length;) {
-    const length = Math.min(chunk, into.length - done);
-    const { bytesRead } = await handle.read(into, done, length, position + done);
-    if (bytesRead === 0)
-      throw new HeedError(
-        "ERR_FORMAT",
-        `${path}: expected ${into.length} bytes at ${position}, got ${done}: truncated`,
-      );
-    done += bytesRead;
-  }
 }
 
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {

@@ -5,7 +5,7 @@
 import { access } from "node:fs/promises";
 import path from "node:path";
 import type { Device } from "../device.js";
-import { type FloatDType, floatsOf } from "../dtype.js";
+import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { readJsonFile } from "../files.js";
 import {
@@ -14,14 +14,13 @@ import {
   type SafetensorsInput,
   writeSafetensors,
 } from "../formats/safetensors.js";
-import type { SafetensorsDType } from "../formats/safetensors-header.js";
 import { latestVersion, saveVersion } from "../formats/versioned-folder.js";
 import { checkGptConfig, fromHuggingFaceConfig, type GptConfig, toHuggingFaceConfig } from "../models/gpt-config.js";
 import { GPT } from "../models/gpt.js";
 import type { StateDict } from "../nn/module.js";
 import { describe } from "../ops/check.js";
 import type { AdamW } from "../optim/adamw.js";
-import { formatShape, numel, sameShape, type Shape } from "../shape.js";
+import { formatShape, sameShape, type Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { tokenizerFromJSON } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -193,25 +192,12 @@ async function readTensors(name: string, check?: (file: SafetensorsFile) => void
   try {
     await inFile(name, () => check?.(file));
     const loaded: [string, LoadedTensors[string]][] = [];
-    for (const [tensor, { dtype, shape }] of file.tensors) {
-      loaded.push([tensor, { shape, values: await readFloats(file, tensor, dtype, numel(shape)) }]);
-    }
+    for (const [tensor, { shape }] of file.tensors)
+      loaded.push([tensor, { shape, values: await file.readFloats(tensor) }]);
     return Object.fromEntries(loaded);
   } finally {
     await file.close();
   }
-}
-
-async function readFloats(
-  file: SafetensorsFile,
-  name: string,
-  dtype: SafetensorsDType,
-  size: number,
-): Promise<Float32Array> {
-  if (dtype === "F32") return file.read(name, new Float32Array(size));
-  if (dtype !== "BF16" && dtype !== "F16")
-    throw new HeedError("ERR_FORMAT", `${file.path}: expected ${name} of dtype F32, BF16 or F16, got ${dtype}`);
-  return floatsOf(dtype === "BF16" ? "bf16" : "f16", await file.read(name, new Uint16Array(size)));
 }
 
 function checkState(json: unknown, file: string): TrainerState {

@@ -4,14 +4,14 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
-import { HeedError } from "../lib/errors.js";
+import { HeedError } from "../../lib/errors.js";
 import {
   parseSafetensorsHeader,
   safetensorsDTypes,
   tensorBytes,
   type SafetensorsDType,
-} from "../lib/formats/safetensors-header.js";
-import { readSafetensors, writeSafetensors, type SafetensorsInput } from "../lib/formats/safetensors.js";
+} from "../../lib/formats/safetensors-header.js";
+import { readSafetensors, writeSafetensors, type SafetensorsInput } from "../../lib/formats/safetensors.js";
 
 const folder = mkdtempSync(path.join(tmpdir(), "heed-safetensors-"));
 afterAll(() => rmSync(folder, { recursive: true }));

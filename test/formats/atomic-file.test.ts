@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import ts from "typescript";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { writeFileAtomic } from "../lib/formats/atomic-file.js";
-import { latestVersion, saveVersion } from "../lib/formats/versioned-folder.js";
+import { writeFileAtomic } from "../../lib/formats/atomic-file.js";
+import { latestVersion, saveVersion } from "../../lib/formats/versioned-folder.js";
 
 /** Stops every change of the file system once `left` of them have been made. */
 const crash = vi.hoisted(() => ({ left: Infinity }));
@@ -206,8 +206,8 @@ describe("saveVersion", () => {
 
 /** A program that saves versions without end, from lib/ as plain JavaScript. */
 function compile(target: string): string {
-  for (const file of ["errors", "formats/atomic-file", "formats/versioned-folder"]) {
-    const source = readFileSync(new URL(`../lib/${file}.ts`, import.meta.url), "utf8");
+  for (const file of ["errors", "files", "formats/atomic-file", "formats/versioned-folder"]) {
+    const source = readFileSync(new URL(`../../lib/${file}.ts`, import.meta.url), "utf8");
     const output = path.join(target, "lib", `${file}.js`);
     mkdirSync(path.dirname(output), { recursive: true });
     const options = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 };

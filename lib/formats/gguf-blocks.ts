@@ -1,0 +1,124 @@
+// The number types of GGUF files (github.com/ggml-org/ggml, docs/gguf.md and ggml-common.h): plain ones, and blocks of
+// small integers q with shared scales. d and dmin are f16; s, m and q are integers.
+//
+//   Q8_0   32 numbers, 34 bytes: d, q int8[32]                                 x = d q
+//   Q4_0   32 numbers, 18 bytes: d, q 4 bits: low halves 0–15, high 16–31      x = d (q - 8)
+//   Q4_K  256 numbers, 144 bytes: d, dmin, s and m 6 bits for 8 × 32, q 4 bits x = d s q - dmin m
+//   Q6_K  256 numbers, 210 bytes: q's low 4 bits, its high 2, s int8 for 16 × 16, d   x = d s (q - 32)
+import { floatsOf, halfTable } from "../dtype.js";
+
+export interface GgmlType {
+  readonly name: string;
+  /** Numbers in a block. */
+  readonly numbers: number;
+  /** Bytes of a block. */
+  readonly bytes: number;
+  /** Fills `out` with the numbers of whole blocks; null where heed cannot. */
+  readonly read: ((bytes: Uint8Array, out: Float32Array) => void) | null;
+}
+
+const type = (name: string, numbers: number, bytes: number, read: GgmlType["read"] = null): GgmlType => ({
+  name,
+  numbers,
+  bytes,
+  read,
+});
+
+/** By the number of the type. */
+export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
+  [0, type("F32", 1, 4, readF32)],
+  [1, type("F16", 1, 2, readHalf("f16"))],
+  [2, type("Q4_0", 32, 18, readQ4_0)],
+  [3, type("Q4_1", 32, 20)],
+  [6, type("Q5_0", 32, 22)],
+  [7, type("Q5_1", 32, 24)],
+  [8, type("Q8_0", 32, 34, readQ8_0)],
+  [9, type("Q8_1", 32, 36)],
+  [10, type("Q2_K", 256, 84)],
+  [11, type("Q3_K", 256, 110)],
+  [12, type("Q4_K", 256, 144, readQ4_K)],
+  [13, type("Q5_K", 256, 176)],
+  [14, type("Q6_K", 256, 210, readQ6_K)],
+  [15, type("Q8_K", 256, 292)],
+  [24, type("I8", 1, 1)],
+  [25, type("I16", 1, 2)],
+  [26, type("I32", 1, 4)],
+  [27, type("I64", 1, 8)],
+  [28, type("F64", 1, 8)],
+  [30, type("BF16", 1, 2, readHalf("bf16"))],
+]);
+
+/** Bytes that may stand anywhere in memory, as numbers that may not. */
+function aligned(bytes: Uint8Array): ArrayBuffer {
+  return bytes.slice().buffer;
+}
+
+function readF32(bytes: Uint8Array, out: Float32Array): void {
+  out.set(new Float32Array(aligned(bytes)));
+}
+
+function readHalf(dtype: "bf16" | "f16"): (bytes: Uint8Array, out: Float32Array) => void {
+  return (bytes, out) => out.set(floatsOf(dtype, new Uint16Array(aligned(bytes))));
+}
+
+function half(bytes: Uint8Array, at: number): number {
+  return halfTable()[bytes[at]! | (bytes[at + 1]! << 8)]!;
+}
+
+function int8(byte: number): number {
+  return (byte << 24) >> 24;
+}
+
+function readQ8_0(bytes: Uint8Array, out: Float32Array): void {
+  for (let at = 0, to = 0; at < bytes.length; at += 34, to += 32) {
+    const d = half(bytes, at);
+    for (let i = 0; i < 32; i++) out[to + i] = d * int8(bytes[at + 2 + i]!);
+  }
+}
+
+function readQ4_0(bytes: Uint8Array, out: Float32Array): void {
+  for (let at = 0, to = 0; at < bytes.length; at += 18, to += 32) {
+    const d = half(bytes, at);
+    for (let i = 0; i < 16; i++) {
+      const q = bytes[at + 2 + i]!;
+      out[to + i] = d * ((q & 15) - 8);
+      out[to + 16 + i] = d * ((q >> 4) - 8);
+    }
+  }
+}
+
+function readQ4_K(bytes: Uint8Array, out: Float32Array): void {
+  for (let at = 0, to = 0; at < bytes.length; at += 144, to += 256) {
+    const [d, dmin] = [half(bytes, at), half(bytes, at + 2)];
+    const scales = bytes.subarray(at + 4, at + 16);
+    // Each 32 bytes of q hold two groups: one in their low halves, the next in the high ones.
+    for (let group = 0; group < 8; group++) {
+      const [s, m] = scaleAndMin(scales, group);
+      const shift = group % 2 === 0 ? 0 : 4;
+      const q = at + 16 + (group >> 1) * 32;
+      for (let i = 0; i < 32; i++) out[to + group * 32 + i] = d * s * ((bytes[q + i]! >> shift) & 15) - dmin * m;
+    }
+  }
+}
+
+/** Twelve bytes hold 8 scales and 8 minima: 6 bits each of the first four, whose spare bits are the high ones of the rest. */
+function scaleAndMin(scales: Uint8Array, group: number): [number, number] {
+  if (group < 4) return [scales[group]! & 63, scales[group + 4]! & 63];
+  const [rest, s, m] = [scales[group + 4]!, scales[group - 4]!, scales[group]!];
+  return [(rest & 15) | ((s >> 6) << 4), (rest >> 4) | ((m >> 6) << 4)];
+}
+
+function readQ6_K(bytes: Uint8Array, out: Float32Array): void {
+  for (let at = 0, to = 0; at < bytes.length; at += 210, to += 256) {
+    const d = half(bytes, at + 208);
+    for (let i = 0; i < 256; i++) {
+      // In each half of the block, 128 numbers in four rows of 32: rows 0 and 1 are the low halves of 64 bytes, rows 2
+      // and 3 the high ones; the rows' high bits are pairs of bits of the same 32 bytes.
+      const [part, row, column] = [i >> 7, (i >> 5) & 3, i & 31];
+      const low = bytes[at + part * 64 + (row & 1) * 32 + column]! >> (row >> 1 === 0 ? 0 : 4);
+      const high = bytes[at + 128 + part * 32 + column]! >> (2 * row);
+      const q = (low & 15) | ((high & 3) << 4);
+      out[to + i] = d * int8(bytes[at + 192 + (i >> 4)]!) * (q - 32);
+    }
+  }
+}

@@ -1,0 +1,88 @@
+// GGUF files, llama.cpp's: metadata (the model's sizes, its tokenizer) and tensors, many of them quantised. Reading
+// takes the header alone; a tensor's bytes come when asked for.
+import { open, type FileHandle } from "node:fs/promises";
+import { HeedError } from "../errors.js";
+import { naming } from "../files.js";
+import { numel } from "../shape.js";
+import { type GgufEntry, type GgufHeader, type GgufValue, HeaderCut, parseGgufHeader } from "./gguf-header.js";
+import { readFully } from "./positioned-read.js";
+import { entryOf, type WeightFile } from "./weights.js";
+
+/** An open GGUF file. Close it, or declare it with `await using`. */
+export class GgufFile implements WeightFile {
+  readonly version: number;
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly tensors: ReadonlyMap<string, GgufEntry>;
+  readonly #handle: FileHandle;
+
+  /** @internal */
+  constructor(
+    readonly path: string,
+    header: GgufHeader,
+    handle: FileHandle,
+  ) {
+    this.version = header.version;
+    this.metadata = header.metadata;
+    this.tensors = header.tensors;
+    this.#handle = handle;
+  }
+
+  /** A tensor's bytes as they are in the file. Throws ERR_ARGUMENT for an unknown name, ERR_FORMAT if the file has shrunk. */
+  async read(name: string): Promise<Uint8Array> {
+    const { byteOffset, byteLength } = entryOf(this.path, this.tensors, name);
+    const bytes = new Uint8Array(byteLength);
+    await naming(this.path, () => readFully(this.#handle, bytes, byteOffset, this.path));
+    return bytes;
+  }
+
+  /** The numbers of a tensor of F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K. */
+  async readFloats(name: string): Promise<Float32Array> {
+    const { type, shape } = entryOf(this.path, this.tensors, name);
+    if (!type.read)
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${this.path}: expected ${JSON.stringify(name)} of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K, got ${type.name}`,
+      );
+    const values = new Float32Array(numel(shape));
+    type.read(await this.read(name), values);
+    return values;
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** How much of a file is read at first: headers with a vocabulary take some MiB. */
+const firstRead = 1 << 20;
+
+/** Opens a GGUF file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
+export async function readGguf(path: string): Promise<GgufFile> {
+  return naming(path, async () => {
+    const handle = await open(path, "r");
+    try {
+      return new GgufFile(path, await readHeader(handle, path), handle);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  });
+}
+
+/** The header says nowhere how long it is: twice as much is read until it is whole. */
+async function readHeader(handle: FileHandle, path: string): Promise<GgufHeader> {
+  const { size } = await handle.stat();
+  for (let length = firstRead; ; length *= 2) {
+    const bytes = new Uint8Array(Math.min(length, size));
+    await readFully(handle, bytes, 0, path);
+    try {
+      return parseGgufHeader(bytes, size, path);
+    } catch (error) {
+      if (!(error instanceof HeaderCut)) throw error;
+    }
+  }
+}

@@ -1,0 +1,137 @@
+// Checkpoints of llama2.c (github.com/karpathy/llama2.c), version 0: seven int32 (width, feed-forward width, layers,
+// heads, heads of keys and values, vocabulary, context length; a vocabulary below 0 has an output projection of its
+// own), then f32, each tensor for all layers, then two tables of rotary positions that are not needed. Little-endian.
+// Tensors have Hugging Face's names for a Llama; rotary positions turn neighbouring pairs.
+import { open, type FileHandle } from "node:fs/promises";
+import { HeedError } from "../errors.js";
+import { naming } from "../files.js";
+import { numel } from "../shape.js";
+import { asBytes, readFully } from "./positioned-read.js";
+import { entryOf, type WeightEntry, type WeightFile } from "./weights.js";
+
+export interface Llama2cConfig {
+  width: number;
+  hidden: number;
+  layers: number;
+  heads: number;
+  kvHeads: number;
+  vocabularySize: number;
+  contextLength: number;
+  /** Whether the token embedding is the output projection. */
+  tied: boolean;
+}
+
+interface Place extends WeightEntry {
+  readonly byteOffset: number;
+}
+
+/** An open checkpoint. Close it, or declare it with `await using`. */
+export class Llama2cFile implements WeightFile {
+  readonly #handle: FileHandle;
+
+  /** @internal */
+  constructor(
+    readonly path: string,
+    readonly config: Llama2cConfig,
+    readonly tensors: ReadonlyMap<string, Place>,
+    handle: FileHandle,
+  ) {
+    this.#handle = handle;
+  }
+
+  async readFloats(name: string): Promise<Float32Array> {
+    const { shape, byteOffset } = entryOf(this.path, this.tensors, name);
+    const values = new Float32Array(numel(shape));
+    await naming(this.path, () => readFully(this.#handle, asBytes(values), byteOffset, this.path));
+    return values;
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+const headerBytes = 28;
+
+/** Opens a checkpoint and checks its sizes. Throws ERR_IO or ERR_FORMAT with the file's name. */
+export async function readLlama2c(path: string): Promise<Llama2cFile> {
+  return naming(path, async () => {
+    const handle = await open(path, "r");
+    try {
+      const { size } = await handle.stat();
+      if (size < headerBytes)
+        throw new HeedError("ERR_FORMAT", `${path}: expected a header of ${headerBytes} bytes, got ${size}: truncated`);
+      const header = new Int32Array(7);
+      await readFully(handle, asBytes(header), 0, path);
+      const config = configOf(header, path);
+      return new Llama2cFile(path, config, placesOf(config, size, path), handle);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  });
+}
+
+function configOf(header: Int32Array, path: string): Llama2cConfig {
+  const [width, hidden, layers, heads, kvHeads, vocabulary, contextLength] = Array.from(header) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  const config = { width, hidden, layers, heads, kvHeads, vocabularySize: Math.abs(vocabulary), contextLength };
+  for (const [name, value] of Object.entries(config))
+    if (value < 1)
+      throw new HeedError("ERR_FORMAT", `${path}: expected ${name} of at least 1, got ${value}: not a llama2.c model`);
+  if (width % heads !== 0 || heads % kvHeads !== 0 || (width / heads) % 2 !== 0)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${path}: expected width in heads of an even size, and these in groups, got ${width}, ${heads} and ${kvHeads}`,
+    );
+  return { ...config, tied: vocabulary > 0 };
+}
+
+/** Where each tensor is; the file must end with the last. */
+function placesOf(config: Llama2cConfig, size: number, path: string): Map<string, Place> {
+  const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
+  const kvWidth = (width / heads) * kvHeads;
+  const places = new Map<string, Place>();
+  let at = headerBytes;
+  const place = (name: string, shape: number[]): void => {
+    places.set(name, { dtype: "F32", shape, byteOffset: at });
+    at += 4 * numel(shape);
+  };
+  const each = (name: string, shape: number[]): void => {
+    for (let layer = 0; layer < layers; layer++) place(`model.layers.${layer}.${name}.weight`, shape);
+  };
+  // More layers than bytes would take long to find out about.
+  if (layers > size)
+    throw new HeedError("ERR_FORMAT", `${path}: expected ${layers} layers, got a file of ${size} bytes`);
+  place("model.embed_tokens.weight", [vocabularySize, width]);
+  each("input_layernorm", [width]);
+  each("self_attn.q_proj", [width, width]);
+  each("self_attn.k_proj", [kvWidth, width]);
+  each("self_attn.v_proj", [kvWidth, width]);
+  each("self_attn.o_proj", [width, width]);
+  each("post_attention_layernorm", [width]);
+  each("mlp.gate_proj", [hidden, width]);
+  each("mlp.down_proj", [width, hidden]);
+  each("mlp.up_proj", [hidden, width]);
+  place("model.norm.weight", [width]);
+  // The rotary tables: cosines and sines.
+  at += 2 * 4 * contextLength * (width / heads / 2);
+  if (!tied) place("lm_head.weight", [vocabularySize, width]);
+  if (at !== size)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${path}: expected ${at} bytes for the sizes of the header, got a file of ${size}${at > size ? ": truncated" : ""}`,
+    );
+  return places;
+}

@@ -1,0 +1,198 @@
+/**
+ * Quantised blocks as the formats describe them, packed number by number: random ones with the values that they stand
+ * for, and a plain quantiser with the bound of its error.
+ */
+import type { Random } from "../support/random.js";
+
+/** The bits of the f16 nearest to a number. */
+export function halfBits(value: number): number {
+  const sign = value < 0 ? 0x8000 : 0;
+  const size = Math.abs(value);
+  if (size === 0) return sign;
+  const exponent = Math.max(-14, Math.floor(Math.log2(size)));
+  const units = Math.round(size * 2 ** (10 - exponent));
+  // The implicit leading one carries into the exponent by itself.
+  return sign | ((exponent + 14) * 1024 + units);
+}
+
+export function halfOf(bits: number): number {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const size = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15);
+  return bits & 0x8000 ? -size : size;
+}
+
+export interface BlockFormat {
+  name: string;
+  type: number;
+  numbers: number;
+  bytes: number;
+  random: (random: Random) => { bytes: Uint8Array; values: number[] };
+  quantise: (values: number[]) => Uint8Array;
+  /** How far a number may be off. */
+  error: (values: number[]) => number;
+}
+
+function putHalf(bytes: Uint8Array, at: number, bits: number): void {
+  bytes[at] = bits & 255;
+  bytes[at + 1] = bits >> 8;
+}
+
+const randomHalf = (random: Random) => halfBits(random.normal() * 2 ** (random.integer(8) - 6));
+const integers = (random: Random, length: number, limit: number) => Array.from({ length }, () => random.integer(limit));
+const largest = (values: number[]) => Math.max(...values.map(Math.abs));
+const clamp = (x: number, low: number, high: number) => Math.min(high, Math.max(low, Math.round(x)));
+/** d itself is rounded to 11 bits. */
+const rounding = 2 ** -11;
+
+function packQ8_0(d: number, q: number[]): Uint8Array {
+  const bytes = new Uint8Array(34);
+  putHalf(bytes, 0, d);
+  for (const [i, x] of q.entries()) bytes[2 + i] = x & 255;
+  return bytes;
+}
+
+function packQ4_0(d: number, q: number[]): Uint8Array {
+  const bytes = new Uint8Array(18);
+  putHalf(bytes, 0, d);
+  for (const [i, x] of q.entries()) bytes[2 + (i % 16)]! |= x << (i < 16 ? 0 : 4);
+  return bytes;
+}
+
+function packQ4_K(d: number, dmin: number, s: number[], m: number[], q: number[]): Uint8Array {
+  const bytes = new Uint8Array(144);
+  putHalf(bytes, 0, d);
+  putHalf(bytes, 2, dmin);
+  // Groups 0–3 have their scales in bytes 0–3 and minima in 4–7; of groups 4–7 bytes 8–11 hold the low four bits of
+  // both, and the top two bits of bytes 0–3 and 4–7 the rest.
+  for (let g = 0; g < 4; g++) {
+    bytes[4 + g] = s[g]! | ((s[g + 4]! >> 4) << 6);
+    bytes[8 + g] = m[g]! | ((m[g + 4]! >> 4) << 6);
+    bytes[12 + g] = (s[g + 4]! & 15) | ((m[g + 4]! & 15) << 4);
+  }
+  for (const [i, x] of q.entries()) {
+    const [pair, high, column] = [Math.floor(i / 64), Math.floor(i / 32) % 2, i % 32];
+    bytes[16 + 32 * pair + column]! |= x << (4 * high);
+  }
+  return bytes;
+}
+
+function packQ6_K(d: number, s: number[], q: number[]): Uint8Array {
+  const bytes = new Uint8Array(210);
+  for (const [i, x] of q.entries()) {
+    const [half, rest] = [Math.floor(i / 128), i % 128];
+    const [row, column] = [Math.floor(rest / 32), rest % 32];
+    bytes[64 * half + (rest % 64)]! |= (x & 15) << (rest < 64 ? 0 : 4);
+    bytes[128 + 32 * half + column]! |= (x >> 4) << (2 * row);
+  }
+  for (const [g, x] of s.entries()) bytes[192 + g] = x & 255;
+  putHalf(bytes, 208, d);
+  return bytes;
+}
+
+const formats: BlockFormat[] = [
+  {
+    name: "Q8_0",
+    type: 8,
+    numbers: 32,
+    bytes: 34,
+    random(random) {
+      const d = randomHalf(random);
+      const q = integers(random, 32, 256).map((x) => x - 128);
+      return { bytes: packQ8_0(d, q), values: q.map((x) => halfOf(d) * x) };
+    },
+    quantise(values) {
+      const d = halfBits(largest(values) / 127);
+      return packQ8_0(
+        d,
+        values.map((x) => clamp(x / halfOf(d), -127, 127)),
+      );
+    },
+    error: (values) => (largest(values) / 127) * (0.5 + rounding) + largest(values) * rounding,
+  },
+  {
+    name: "Q4_0",
+    type: 2,
+    numbers: 32,
+    bytes: 18,
+    random(random) {
+      const d = randomHalf(random);
+      const q = integers(random, 32, 16);
+      return { bytes: packQ4_0(d, q), values: q.map((x) => halfOf(d) * (x - 8)) };
+    },
+    quantise(values) {
+      const d = halfBits(largest(values) / 7);
+      return packQ4_0(
+        d,
+        values.map((x) => clamp(x / halfOf(d), -7, 7) + 8),
+      );
+    },
+    error: (values) => (largest(values) / 7) * (0.5 + rounding) + largest(values) * rounding,
+  },
+  {
+    name: "Q4_K",
+    type: 12,
+    numbers: 256,
+    bytes: 144,
+    random(random) {
+      const [d, dmin] = [randomHalf(random), randomHalf(random)];
+      const [s, m] = [integers(random, 8, 64), integers(random, 8, 64)];
+      const q = integers(random, 256, 16);
+      const value = (x: number, i: number) => halfOf(d) * s[i >> 5]! * x - halfOf(dmin) * m[i >> 5]!;
+      return { bytes: packQ4_K(d, dmin, s, m, q), values: q.map(value) };
+    },
+    quantise(values) {
+      const groups = Array.from({ length: 8 }, (_, g) => values.slice(32 * g, 32 * g + 32));
+      const lows = groups.map((group) => Math.max(0, -Math.min(...group)));
+      const dmin = halfBits(Math.max(...lows) / 63);
+      // A minimum rounded up, so that no number is below it.
+      const m = lows.map((low) => Math.min(63, Math.ceil(low / halfOf(dmin))));
+      const steps = groups.map((group, g) => (Math.max(...group) + halfOf(dmin) * m[g]!) / 15);
+      const d = halfBits(Math.max(...steps) / 63);
+      const s = steps.map((step) => Math.min(63, Math.ceil(step / halfOf(d))));
+      const q = values.map((x, i) => {
+        const g = i >> 5;
+        return clamp((x + halfOf(dmin) * m[g]!) / (halfOf(d) * s[g]!), 0, 15);
+      });
+      return packQ4_K(d, dmin, s, m, q);
+    },
+    // Half of the largest step, itself one 63rd too long, from a range that one 63rd of the minimum has been added to.
+    error(values) {
+      const range = Math.max(...values) - Math.min(...values);
+      return ((range * (1 + 1 / 63)) / 15) * (1 + 1 / 63) * 0.5 + range * 4 * rounding;
+    },
+  },
+  {
+    name: "Q6_K",
+    type: 14,
+    numbers: 256,
+    bytes: 210,
+    random(random) {
+      const d = randomHalf(random);
+      const s = integers(random, 16, 256).map((x) => x - 128);
+      const q = integers(random, 256, 64);
+      return { bytes: packQ6_K(d, s, q), values: q.map((x, i) => halfOf(d) * s[i >> 4]! * (x - 32)) };
+    },
+    quantise(values) {
+      const groups = Array.from({ length: 16 }, (_, g) => values.slice(16 * g, 16 * g + 16));
+      const steps = groups.map((group) => largest(group) / 31);
+      const d = halfBits(Math.max(...steps) / 127);
+      const s = steps.map((step) => Math.min(127, Math.ceil(step / halfOf(d))));
+      return packQ6_K(
+        d,
+        s,
+        values.map((x, i) => clamp(x / (halfOf(d) * s[i >> 4]!), -32, 31) + 32),
+      );
+    },
+    error: (values) => (largest(values) / 31) * (1 + 1 / 127) * 0.5 + largest(values) * 2 * rounding,
+  },
+];
+
+/** The values in f32, as they are read. */
+export const blocks: BlockFormat[] = formats.map((format) => ({
+  ...format,
+  random: (random: Random) => {
+    const { bytes, values } = format.random(random);
+    return { bytes, values: values.map(Math.fround) };
+  },
+}));
