@@ -119,7 +119,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
     __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
 
   const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, block.seen.end);
-  for (int64_t begin = max_of(split * f.split_keys, block.first_tile()); begin < end; begin += kBlockKeys) {
+  for (int64_t begin = max_of(split * f.split_keys, block.seen.begin); begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
     const TileMask mask(block, begin, keys);
     if (mask.seen.empty()) continue;

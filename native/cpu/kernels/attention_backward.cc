@@ -162,7 +162,7 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
     const int64_t n = min_of<int64_t>(kBlockQueries, task.end_row - first);
     const KeySpan seen = a.keys_of_rows(task.b, first, n);
     const int64_t end = min_of(task.end_key, seen.end);
-    const int64_t start = max_of(task.first_key, seen.begin / kBlockKeys * kBlockKeys);
+    const int64_t start = max_of(task.first_key, seen.begin);
     if (start >= end && !task.queries) continue;
     block.pack(f, task, first, n);
     for (int64_t begin = start; begin < end; begin += kBlockKeys) {

@@ -63,8 +63,6 @@ struct BlockMask {
     __builtin_memcpy(&mask.end, end + c * kWidth, sizeof mask.end);
     return mask;
   }
-  // Tiles begin at multiples of kBlockKeys whatever is seen, so that results do not depend on how work is cut up.
-  int64_t first_tile() const { return seen.begin / kBlockKeys * kBlockKeys; }
 };
 
 // The part of a block's keys that lies in one tile, counted from the tile's first key.
