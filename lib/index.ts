@@ -115,6 +115,8 @@ export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-h
 export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-safetensors.js";
 export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
+export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
+
 // Training
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";
 export {

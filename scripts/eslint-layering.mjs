@@ -7,7 +7,7 @@ const core = [...base, "core"];
 const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
-const parts = [...models, "optim", "formats", "tokenizer"];
+const parts = [...models, "optim", "formats", "tokenizer", "hub"];
 const whole = [...parts, "train", "generate", "interpret"];
 
 /** What each layer may import besides itself. */
@@ -20,6 +20,7 @@ const allowed = {
   optim: ops,
   formats: core,
   tokenizer: core,
+  hub: [...core, "formats"],
   train: parts,
   generate: parts,
   interpret: parts,
