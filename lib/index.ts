@@ -39,11 +39,14 @@ export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";
 export { dropout } from "./ops/dropout.js";
 export { embedding, type EmbeddingOptions } from "./ops/embedding.js";
 export { feedForward, type FeedForwardWeights } from "./ops/feed-forward.js";
+export { gated, packedGated } from "./ops/gated.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
 export { matmul } from "./ops/matmul.js";
 export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
 export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";
+export { rotary, type RotaryOptions } from "./ops/rotary.js";
+export { type RotaryScaling, rotaryTable, type RotaryTableOptions } from "./ops/rotary-table.js";
 export { softmax } from "./ops/softmax.js";
 export {
   abs,

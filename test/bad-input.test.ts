@@ -83,6 +83,7 @@ onEachDevice((name) => {
 
   const f = (...shape: number[]): heed.FloatTensor => heed.ones(shape);
   const i = (...values: number[]): heed.IntTensor => heed.tensor(Int32Array.from(values));
+  const turns = (positions: number, pairs: number): heed.FloatTensor => f(positions, pairs, 2);
   /** What JavaScript callers may pass: `never` fits every type. */
   const any = (value: unknown): never => value as never;
 
@@ -116,6 +117,14 @@ onEachDevice((name) => {
     ["attention slopes", () => heed.attention(f(1, 3, 2, 4), f(1, 3, 2, 4), f(1, 3, 2, 4), { slopes: f(1) })],
     ["packedAttention width", () => heed.packedAttention(f(1, 2, 7), { heads: 2 })],
     ["packedAttention heads", () => heed.packedAttention(f(1, 2, 14), { heads: 3, kvHeads: 2 })],
+    ["rotary rank", () => heed.rotary(f(2, 3, 4), turns(3, 2))],
+    ["rotary table", () => heed.rotary(f(1, 3, 1, 4), f(3, 4))],
+    ["rotary table too wide", () => heed.rotary(f(1, 3, 1, 4), turns(3, 3))],
+    ["rotary starts", () => heed.rotary(f(2, 3, 1, 4), turns(3, 2), { starts: i(0) })],
+    ["rotary positions", () => heed.rotary(f(2, 3, 1, 4), turns(3, 2), { positions: i(0, 1, 2) })],
+    ["gated up", () => heed.gated(f(2, 3), f(3, 2))],
+    ["packedGated width", () => heed.packedGated(f(2, 3))],
+    ["packedGated scalar", () => heed.packedGated(f())],
     ["embedding weight", () => heed.embedding(i(0), f(3))],
     ["crossEntropy targets", () => heed.crossEntropy(f(2, 3), i(0, 1, 2))],
     ["reshape", () => heed.reshape(f(2, 3), [4])],
@@ -147,6 +156,35 @@ onEachDevice((name) => {
     ["dropout seed", (seed) => heed.dropout(f(2), 0.5, seed)],
     ["layerNorm eps", (eps) => heed.layerNorm(f(2, 3), { eps })],
     ["rmsNorm eps", (eps) => heed.rmsNorm(f(2, 3), { eps })],
+    ["rotaryTable size", (size) => heed.rotaryTable({ size, length: 1 })],
+    ["rotaryTable length", (length) => heed.rotaryTable({ size: 2, length })],
+    ["rotaryTable base", (base) => heed.rotaryTable({ size: 2, length: 1, base })],
+    ...(["linear", "ntk", "dynamic", "yarn", "llama3"] as const).map((type): (typeof ranges)[number] => [
+      `rotaryTable factor of ${type}`,
+      (factor) => heed.rotaryTable({ size: 2, length: 1, scaling: { type, factor, originalLength: 1 } }),
+    ]),
+    ...(["dynamic", "yarn", "llama3"] as const).map((type): (typeof ranges)[number] => [
+      `rotaryTable originalLength of ${type}`,
+      (originalLength) => heed.rotaryTable({ size: 2, length: 1, scaling: { type, factor: 2, originalLength } }),
+    ]),
+    ...(["betaFast", "betaSlow", "attentionFactor"] as const).map((name): (typeof ranges)[number] => [
+      `rotaryTable ${name}`,
+      (value) =>
+        heed.rotaryTable({
+          size: 2,
+          length: 1,
+          scaling: { type: "yarn", factor: 2, originalLength: 8, [name]: value },
+        }),
+    ]),
+    ...(["lowFrequencyFactor", "highFrequencyFactor"] as const).map((name): (typeof ranges)[number] => [
+      `rotaryTable ${name}`,
+      (value) =>
+        heed.rotaryTable({
+          size: 2,
+          length: 1,
+          scaling: { type: "llama3", factor: 2, originalLength: 8, [name]: value },
+        }),
+    ]),
     ["attention dropout", (dropout) => heed.attention(f(1, 1, 1, 1), f(1, 1, 1, 1), f(1, 1, 1, 1), { dropout })],
     ["attention seed", (seed) => heed.attention(f(1, 1, 1, 1), f(1, 1, 1, 1), f(1, 1, 1, 1), { seed })],
     ["attention window", (window) => heed.attention(f(1, 1, 1, 1), f(1, 1, 1, 1), f(1, 1, 1, 1), { window })],
@@ -194,6 +232,9 @@ onEachDevice((name) => {
     ["sum axis", () => heed.sum(f(2), { axes: [-2] })],
     ["sum axis", () => heed.sum(f(2), { axes: [0.5] })],
     ["transpose axis", () => heed.transpose(f(2, 2), [0, 2])],
+    ["rotaryTable odd size", () => heed.rotaryTable({ size: 3, length: 1 })],
+    ["rotaryTable too large", () => heed.rotaryTable({ size: 2 ** 20, length: 2 ** 20 })],
+    ["rotary past the table", () => heed.rotary(f(1, 3, 1, 4), turns(2, 2))],
     ["narrow axis", () => heed.narrow(f(2), 1, 0, 1)],
     ["narrow past the end", () => heed.narrow(f(2), 0, 1, 2)],
     ["topk", () => heed.topk(f(2), 3)],
@@ -207,6 +248,16 @@ onEachDevice((name) => {
     ["linear activation", () => heed.linear(f(2, 3), f(4, 3), { activation: any("selu") })],
     ["activate", () => heed.activate(f(2), any("selu"))],
     ["gelu approximation", () => heed.gelu(f(2), any("quick"))],
+    ["gated activation", () => heed.gated(f(2), f(2), any("selu"))],
+    ["packedGated activation", () => heed.packedGated(f(2), any("selu"))],
+    [
+      "rotary starts and positions",
+      () => heed.rotary(f(1, 1, 1, 2), turns(1, 1), { starts: i(0), positions: heed.zeros([1, 1], { dtype: "i32" }) }),
+    ],
+    [
+      "rotaryTable scaling",
+      () => heed.rotaryTable({ size: 2, length: 1, scaling: any({ type: "longrope", factor: 2 }) }),
+    ],
     ["transpose order", () => heed.transpose(f(2, 2), [0, 0])],
     ["tensor of strings", () => heed.tensor(any(["a"]))],
     ["tensor of nothing", () => heed.tensor(any(undefined))],
@@ -228,6 +279,7 @@ onEachDevice((name) => {
     ["a weight in another 16-bit type", () => heed.linear(heed.cast(f(2, 3), "bf16"), heed.cast(f(4, 3), "f16"))],
     ["a bf16 weight of f32", () => heed.layerNorm(f(2, 3), { weight: heed.cast(f(3), "bf16") })],
     ["a bf16 residual of f32", () => heed.addRmsNorm(f(2, 3), heed.cast(f(2, 3), "bf16"))],
+    ["a table in bf16", () => heed.rotary(heed.cast(f(1, 1, 1, 2), "bf16"), heed.cast(turns(1, 1), "bf16"))],
     ["moments in bf16", () => new heed.AdamW([["x", heed.cast(f(2), "bf16")]])],
   ])("a dtype that is not there throws ERR_DTYPE: %s", ([, body]) => expectError(body, "ERR_DTYPE"));
 

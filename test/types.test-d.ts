@@ -55,6 +55,20 @@ heed.attention(f32, f32, f32, { window: 3, keyRanges: heed.documentRanges([[1, 2
 heed.attention(floats, floats, floats, { keyRanges: floats });
 // @ts-expect-error heads are required
 heed.packedAttention(floats, {});
+expectTypeOf(heed.rmsNorm(floats, { weight: f32 })).toEqualTypeOf<heed.FloatTensor>();
+expectTypeOf(heed.addRmsNorm(floats, floats)).toEqualTypeOf<{ sum: heed.FloatTensor; out: heed.FloatTensor }>();
+expectTypeOf(heed.rotary(floats, f32, { starts: ints })).toEqualTypeOf<heed.FloatTensor>();
+expectTypeOf(heed.rotaryTable({ size: 64, length: 8 })).toEqualTypeOf<heed.Tensor<"f32">>();
+expectTypeOf(heed.gated(floats, floats, "gelu")).toEqualTypeOf<heed.FloatTensor>();
+expectTypeOf(heed.packedGated(floats)).toEqualTypeOf<heed.FloatTensor>();
+// @ts-expect-error positions are integers
+heed.rotary(floats, f32, { positions: floats });
+// @ts-expect-error YaRN needs the original length
+heed.rotaryTable({ size: 64, length: 8, scaling: { type: "yarn", factor: 2 } });
+// @ts-expect-error there is no such scaling
+heed.rotaryTable({ size: 64, length: 8, scaling: { type: "longrope", factor: 2 } });
+// @ts-expect-error no such activation
+heed.gated(floats, floats, "swish");
 // @ts-expect-error a seed is required
 heed.sample(floats, ints, {});
 

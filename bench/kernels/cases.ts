@@ -18,9 +18,12 @@ import {
   matmul,
   noGrad,
   packedAttention,
+  packedGated,
   parameter,
   randn,
   rmsNorm,
+  rotary,
+  rotaryTable,
   scope,
   softmax,
   sum,
@@ -157,6 +160,44 @@ function softmaxCase(rows: number, width: number, dtype: DType): KernelCase {
     run() {
       const x = floats([rows, width], dtype, 1);
       noGrad(() => softmax(x));
+      return done();
+    },
+  };
+}
+
+/** Over the halves of one projection. */
+function gatedCase(pass: "forward" | "backward", rows: number, width: number, dtype: DType): KernelCase {
+  const bytes = rows * width * size(dtype);
+  return {
+    name: `gated ${pass}`,
+    shape: `${rows}×${width}`,
+    dtype,
+    kernels: pass === "forward" ? /^gated_kernel/ : /^gated_backward/,
+    least: pass === "forward" ? { loads: 2 * bytes, stores: bytes } : { loads: 3 * bytes, stores: 2 * bytes },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([rows, 2 * width], dtype, 1);
+      x.requiresGrad = true;
+      const out = packedGated(x);
+      if (pass === "backward") sum(out).backward();
+      return done();
+    },
+  };
+}
+
+function rotaryCase([b, t, h, d]: [number, number, number, number], dtype: DType, interleaved: boolean): KernelCase {
+  const bytes = b * t * h * d * size(dtype);
+  return {
+    name: interleaved ? "rotary of neighbours" : "rotary of halves",
+    shape: `B${b} T${t} H${h} D${d}`,
+    dtype,
+    kernels: /^rotary/,
+    least: { loads: bytes + b * t * d * 4, stores: bytes },
+    targets: { bytes: 1.05, loadSectors: 1.001 },
+    run() {
+      const x = floats([b, t, h, d], dtype, 1);
+      const table = rotaryTable({ size: d, length: t, device: cuda() });
+      noGrad(() => rotary(x, table, { interleaved }));
       return done();
     },
   };
@@ -304,6 +345,14 @@ export const kernelCases: KernelCase[] = [
   rmsNormBackward(8192, 768, "f32"),
   rmsNormBackward(8192, 768, "bf16"),
   softmaxCase(256, 1024, "f32"),
+  gatedCase("forward", 1024, 2048, "f32"),
+  gatedCase("forward", 1024, 2048, "bf16"),
+  gatedCase("backward", 1024, 2048, "f32"),
+  gatedCase("backward", 1024, 2048, "bf16"),
+  // Of tokens enough for all heads to share a reading of the table.
+  rotaryCase([1, 8192, 12, 64], "f32", false),
+  rotaryCase([1, 8192, 12, 64], "bf16", false),
+  rotaryCase([1, 8192, 12, 64], "bf16", true),
   crossEntropyCase(32, 50304, "f32"),
   crossEntropyCase(32, 50304, "bf16"),
   gemm(256, 256, 256, "nn", "f32"),

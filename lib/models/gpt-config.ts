@@ -83,6 +83,8 @@ const huggingFaceActivations: Record<string, Activation> = {
   gelu_pytorch_tanh: "gelu",
   gelu: "geluErf",
   relu: "relu",
+  silu: "silu",
+  sigmoid: "sigmoid",
 };
 
 /** What GPT-2 does not have. A folder with any of it has a model type of its own, so that no one takes it for GPT-2. */

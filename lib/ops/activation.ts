@@ -1,10 +1,10 @@
 import { describe, HeedError } from "../errors.js";
 import type { FloatTensor } from "../tensor.js";
 import { checkFloat } from "./check.js";
-import { gelu, relu, unaryBackward } from "./unary.js";
+import { gelu, relu, sigmoid, silu, unaryBackward } from "./unary.js";
 
 /** Activations that matrix products fuse, in the order of `Activation` in native/core/params.h after "none". */
-export const activations = ["none", "relu", "gelu", "geluErf"] as const;
+export const activations = ["none", "relu", "gelu", "geluErf", "silu", "sigmoid"] as const;
 
 /** "gelu" is the tanh approximation of GPT-2, "geluErf" the exact one. */
 export type Activation = (typeof activations)[number];
@@ -31,6 +31,10 @@ export function activate(x: FloatTensor, activation: Activation): FloatTensor {
       return gelu(x, "tanh");
     case "geluErf":
       return gelu(x, "erf");
+    case "silu":
+      return silu(x);
+    case "sigmoid":
+      return sigmoid(x);
     case "none":
       return x;
   }
@@ -45,6 +49,9 @@ export function activationBackward(dout: FloatTensor, preact: FloatTensor, activ
       return unaryBackward("geluTanh", dout, preact);
     case "geluErf":
       return unaryBackward("geluErf", dout, preact);
+    case "silu":
+    case "sigmoid":
+      return unaryBackward(activation, dout, preact);
     case "none":
       return dout.alias();
   }

@@ -34,6 +34,7 @@ using Bool = bool;
 using Accumulate = bool;
 
 // Activations that kernels fuse; the numbers are shared with lib/ops/activation.ts.
-enum class Activation : int64_t { none, relu, gelu_tanh, gelu_erf };
+enum class Activation : int64_t { none, relu, gelu_tanh, gelu_erf, silu, sigmoid };
+constexpr int64_t kActivations = 6;
 
 }  // namespace heed

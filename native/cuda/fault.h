@@ -5,7 +5,7 @@
 
 namespace heed::cuda {
 
-enum class FaultKind : uint32_t { none, id, target, start, history, key_length };
+enum class FaultKind : uint32_t { none, id, target, start, history, key_length, position };
 
 struct FaultReport {
   uint32_t claimed;  // 1 once a thread has the report for itself

@@ -24,6 +24,15 @@ Values gelu_tanh(double x) {
   return {x * s, s + x * s * (1 - s) * 2 * c * (1 + 3 * 0.044715 * x * x)};
 }
 
+Values sigmoid(double x) {
+  const double s = 1 / (1 + std::exp(-x));
+  return {s, s / (1 + std::exp(x))};
+}
+Values silu(double x) {
+  const Values s = sigmoid(x);
+  return {x * s.value, s.value + x * s.slope};
+}
+
 std::vector<float> apply(Stream& stream, const Ops& ops, const std::vector<float>& inputs, Activation activation,
                          bool slope) {
   const auto n = static_cast<int64_t>(inputs.size());
@@ -62,8 +71,11 @@ TEST(activation_relu) { check(stream, ops, Activation::relu, relu, 0, 0); }
 TEST(activation_gelu_erf) { check(stream, ops, Activation::gelu_erf, gelu_erf, 3e-7, 3e-7); }
 TEST(activation_gelu_tanh) { check(stream, ops, Activation::gelu_tanh, gelu_tanh, 3e-7, 1e-6); }
 
+TEST(activation_silu) { check(stream, ops, Activation::silu, silu, 4e-7, 6e-7); }
+TEST(activation_sigmoid) { check(stream, ops, Activation::sigmoid, sigmoid, 3e-7, 6e-7); }
+
 TEST(activation_limits) {
-  for (const auto activation : {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf}) {
+  for (const auto activation : {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf, Activation::silu}) {
     const std::vector<float> inputs{INFINITY, -INFINITY, NAN};
     const auto value = apply(stream, ops, inputs, activation, false),
                slope = apply(stream, ops, inputs, activation, true);

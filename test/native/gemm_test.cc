@@ -15,6 +15,7 @@ namespace {
 constexpr double kRounding = 0x1p-24, kActivation = 2.5e-6;
 
 double cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double gate(double x) { return 1 / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
 
 double activate(Activation activation, double x) {
@@ -27,6 +28,10 @@ double activate(Activation activation, double x) {
       return x * gate(x);
     case Activation::gelu_erf:
       return x * cdf(x);
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
   }
   return NAN;
 }
@@ -42,6 +47,10 @@ double slope(Activation activation, double x) {
       return s + x * s * (1 - s) * 2 * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
     case Activation::gelu_erf:
       return cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
+    case Activation::silu:
+      return sigmoid(x) + x * sigmoid(x) * sigmoid(-x);
+    case Activation::sigmoid:
+      return sigmoid(x) * sigmoid(-x);
   }
   return NAN;
 }
@@ -230,7 +239,8 @@ TEST(gemm_every_epilogue) {
   const std::array<int64_t, 3> sizes[] = {{3, 35, 20}, {3, 35, 0}, {33, 37, 20}, {33, 37, 1030}, {33, 37, 0}};
   for (const auto& [m, n, k] : sizes)
     for (int flags = 0; flags < 32; flags++)
-      for (const auto activation : {Activation::none, Activation::relu, Activation::gelu_tanh, Activation::gelu_erf}) {
+      for (const auto activation : {Activation::none, Activation::relu, Activation::gelu_tanh, Activation::gelu_erf,
+                                    Activation::silu, Activation::sigmoid}) {
         Case c{{}, m, n, k};
         c.bias = flags & 1, c.residual = flags & 2, c.preact = flags & 4, c.dact = flags & 8, c.accumulate = flags & 16;
         c.activation = activation;
@@ -336,9 +346,9 @@ TEST(gemm_errors) {
          "ERR_SHAPE: gemm: expected preact to be contiguous in its last dimension, got a stride of 2");
   EXPECT(error(out, a, b, nullptr, nullptr, nullptr, &other) ==
          "ERR_SHAPE: gemm: expected dact_preact of shape [4, 3], got [3, 4]");
-  for (const Int activation : {Int{-1}, Int{4}})
+  for (const Int activation : {Int{-1}, Int{6}})
     EXPECT(error(out, a, b, nullptr, nullptr, nullptr, nullptr, activation) ==
-           "ERR_ARGUMENT: gemm: expected an activation from 0 to 3, got " + std::to_string(activation));
+           "ERR_ARGUMENT: gemm: expected an activation from 0 to 5, got " + std::to_string(activation));
 }
 
 // Tolerance: chunks of a fixed number of rows are summed in f32, chunks in f64; rows · 2^-24 · Σ|x| bounds both.

@@ -61,6 +61,12 @@ TEST(widened_elementwise) {
                        [&](const Views& v) { ops.unary_backward(stream, v[0], v[1], v[2], 10, accumulate); });
           expect_twins(stream, "binary", dtype, 1, {result, operand, other},
                        [&](const Views& v) { ops.binary(stream, v[0], v[1], v[2], 3, accumulate); });
+          expect_twins(stream, "gated", dtype, 1, {result, operand, other},
+                       [&](const Views& v) { ops.gated(stream, v[0], v[1], v[2], 4); });
+          expect_twins(stream, "gated_backward", dtype, 2, {result, result, operand, other, other},
+                       [&](const Views& v) {
+                         ops.gated_backward(stream, v[0], v[1], v[2], v[3], v[4], 4, accumulate, !accumulate);
+                       });
           expect_twins(stream, "dropout", dtype, 1, {result, operand},
                        [&](const Views& v) { ops.dropout(stream, v[0], v[1], 0.25f, 7, accumulate); });
           expect_twins(stream, "reduce", dtype, 1, {{{3, 1, 17}, true, out}, operand},
@@ -132,6 +138,16 @@ TEST(widened_attention) {
                              cut(v[1], 2), v[3], v[4], nullptr, nullptr, nullptr, nullptr, true, 20, 5, 0.3f, 0.1f, 5);
     });
   }
+}
+
+TEST(widened_rotary) {
+  for (const DType dtype : kShort)
+    for (const bool accumulate : {false, true})
+      for (const bool interleaved : {false, true})
+        expect_twins(stream, "rotary", dtype, 1, {{{2, 7, 3, 37}}, {{2, 7, 3, 37}}, {{7, 17, 2}, false}},
+                     [&](const Views& v) {
+                       ops.rotary(stream, v[0], v[1], v[2], nullptr, nullptr, interleaved, false, accumulate);
+                     });
 }
 
 TEST(widened_rows) {

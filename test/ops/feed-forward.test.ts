@@ -1,7 +1,7 @@
 import { type Activation, activations } from "../../lib/ops/activation.js";
 import { feedForward } from "../../lib/ops/feed-forward.js";
 import { linear } from "../../lib/ops/linear.js";
-import { geluErf, geluTanh, relu } from "../support/functions.js";
+import { byActivation } from "../support/functions.js";
 import { add as plus, map, matmul, type Nd, normal, reshape, transpose } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
@@ -12,7 +12,6 @@ interface Options {
   layout: Layout;
   activation: Activation;
 }
-const functions: Record<Activation, (x: number) => number> = { none: (x) => x, relu, gelu: geluTanh, geluErf };
 
 function project(x: Nd, weight: Nd, bias: Nd, layout: Layout): Nd {
   return plus(matmul(x, layout === "oi" ? transpose(weight) : weight), bias);
@@ -59,7 +58,7 @@ for (const activation of activations)
           : linear(linear(x, up, { bias: upBias, activation, layout }), down, { bias: downBias, layout, residual }),
       reference: ({ x, up, upBias, down, downBias, residual }, _, { layout, activation }) => {
         const rows = reshape(x, [x.shape.slice(0, -1).reduce((a, b) => a * b, 1), x.shape.at(-1)!]);
-        const h = map(project(rows, up, upBias, layout), functions[activation]);
+        const h = map(project(rows, up, upBias, layout), byActivation[activation]);
         return plus(reshape(project(h, down, downBias, layout), x.shape), residual);
       },
       // Two products in a row, each as in linear.test.ts.

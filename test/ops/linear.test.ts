@@ -3,7 +3,7 @@ import { add } from "../../lib/ops/binary.js";
 import { linear } from "../../lib/ops/linear.js";
 import { formatShape } from "../../lib/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
-import { geluErf, geluTanh, relu } from "../support/functions.js";
+import { byActivation } from "../support/functions.js";
 import { add as plus, map, matmul, type Nd, normal, reshape, transpose } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
@@ -14,8 +14,6 @@ interface Options {
   layout: Layout;
   activation: Activation;
 }
-
-const functions: Record<Activation, (x: number) => number> = { none: (x) => x, relu, gelu: geluTanh, geluErf };
 
 function product(x: Nd, weight: Nd, layout: Layout): Nd {
   const w = layout === "oi" ? transpose(weight) : weight;
@@ -84,7 +82,7 @@ for (const activation of activations) {
     ),
     ours: ({ x, weight, bias, residual }, _, options) => linear(x, weight, { ...options, bias, residual }),
     reference: ({ x, weight, bias, residual }, _, { layout }) =>
-      plus(map(plus(product(x, weight, layout), bias), functions[activation]), residual),
+      plus(map(plus(product(x, weight, layout), bias), byActivation[activation]), residual),
     tolerance,
     roundings,
     parameters: ["weight", "bias"],
@@ -96,7 +94,7 @@ for (const activation of activations) {
     cases: [{ name: "[3, 17] → 31", inputs: inputsOf([3, 17], 31, "oi") }],
     ours: ({ x, weight, bias, residual }) => add(activate(add(linear(x, weight), bias), activation), residual),
     reference: ({ x, weight, bias, residual }) =>
-      plus(map(plus(product(x, weight, "oi"), bias), functions[activation]), residual),
+      plus(map(plus(product(x, weight, "oi"), bias), byActivation[activation]), residual),
     tolerance,
     roundings: roundingsApart,
     single: false,

@@ -89,6 +89,22 @@ export function callsOn(device: string): readonly Call[] {
     call("alibiSlopes", heed.alibiSlopes, () => [4, { device: "cpu" }]),
     call("documentRanges", heed.documentRanges, () => [[[1, 2], [3]], { length: 4, device: "cpu" }]),
     call("prefixRanges", heed.prefixRanges, () => [[1, 2], 3, { device: "cpu" }]),
+    call("rotary", heed.rotary, () => [
+      floats(2, 3, 2, 4),
+      heed.rotaryTable({ size: 4, length: 8 }),
+      { positions: grid(2, 3), interleaved: true },
+    ]),
+    call("rotaryTable", heed.rotaryTable, () => [
+      {
+        size: 4,
+        length: 8,
+        base: 500,
+        scaling: { type: "yarn", factor: 2, originalLength: 4, betaFast: 3 },
+        device: "cpu",
+      },
+    ]),
+    call("gated", heed.gated, () => [floats(2, 3), floats(2, 3), "gelu"]),
+    call("packedGated", heed.packedGated, () => [floats(2, 4), "silu"]),
     call("embedding", heed.embedding, () => [ints(0, 1), floats(3, 4)]),
     call("crossEntropy", heed.crossEntropy, () => [floats(2, 3), ints(0, 1), { ignoreIndex: -1, labelSmoothing: 0.1 }]),
     call("dropout", heed.dropout, () => [floats(4), 0.5, 1]),

@@ -1,4 +1,5 @@
 /** Scalar functions in float64. */
+import type { Activation } from "../../lib/ops/activation.js";
 
 /** ∫₀ˣ 2/√π·e^(−t²) dt: its series of positive terms (Abramowitz & Stegun 7.1.6), beyond 4 the continued fraction of erfc. */
 export function erf(x: number): number {
@@ -24,3 +25,12 @@ export const silu = (x: number): number => x * sigmoid(x);
 export const geluErf = (x: number): number => 0.5 * x * (1 + erf(x / Math.SQRT2));
 /** 0.5·(1 + tanh(z)) is σ(2z), which loses no digits where tanh is near −1. */
 export const geluTanh = (x: number): number => x * sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));
+
+export const byActivation: Readonly<Record<Activation, (x: number) => number>> = {
+  none: (x) => x,
+  relu,
+  gelu: geluTanh,
+  geluErf,
+  silu,
+  sigmoid,
+};

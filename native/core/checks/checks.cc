@@ -18,6 +18,12 @@ void expect_same_dtype(const char* op, const char* name, const TensorView& view,
          name_of(view.dtype));
 }
 
+void expect_activation(const char* op, Int activation) {
+  if (activation < 0 || activation >= kActivations)
+    fail(Code::argument, "%s: expected an activation from 0 to %d, got %lld", op, static_cast<int>(kActivations - 1),
+         static_cast<long long>(activation));
+}
+
 void expect_parameter_dtype(const char* op, const char* name, const TensorView& view, DType activations) {
   if (view.dtype == activations || view.dtype == DType::f32) return;
   if (activations == DType::f32)

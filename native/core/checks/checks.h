@@ -2,7 +2,7 @@
 // and a function shared between those copies must not be linked in its AVX-512 form. Each throws ERR_DTYPE or
 // ERR_SHAPE.
 #pragma once
-#include "core/tensor.h"
+#include "core/params.h"
 
 namespace heed {
 
@@ -12,6 +12,7 @@ bool is_float(DType dtype);
 void expect_float(const char* op, const char* name, const TensorView& view);
 void expect_same_dtype(const char* op, const char* name, const TensorView& view, const char* other_name,
                        const TensorView& other);
+void expect_activation(const char* op, Int activation);
 // Parameters and their gradients: the activations' dtype or f32.
 void expect_parameter_dtype(const char* op, const char* name, const TensorView& view, DType activations);
 

@@ -14,11 +14,6 @@ void expect_output(const char* op, const char* name, const TensorView& view) {
   expect_no_broadcast(op, name, view);
 }
 
-void expect_operand(const char* op, const char* name, const TensorView& view, const TensorView& out) {
-  expect_dtype(op, name, view, out.dtype);
-  expect_same_shape(op, name, view, out);
-}
-
 void expect_kind(const char* op, int64_t kind, int64_t kinds) {
   if (kind < 0 || kind >= kinds)
     fail(Code::argument, "%s: expected kind from 0 to %d, got %lld", op, static_cast<int>(kinds - 1),
@@ -34,6 +29,11 @@ void expect_no_broadcast(const char* op, const char* name, const TensorView& vie
     if (view.strides[d] == 0 && view.shape[d] > 1)
       fail(Code::shape, "%s: expected %s without broadcast dimensions, got a stride of 0 in shape %s", op, name,
            shape_string(view, given, sizeof given));
+}
+
+void expect_operand(const char* op, const char* name, const TensorView& view, const TensorView& out) {
+  expect_dtype(op, name, view, out.dtype);
+  expect_same_shape(op, name, view, out);
 }
 
 void check_fill(Out out) { expect_no_broadcast("fill", "out", out); }

@@ -8,6 +8,9 @@ namespace heed {
 // Two elements of an output in one place would be a race.
 void expect_no_broadcast(const char* op, const char* name, const TensorView& view);
 
+// Of out's dtype and shape.
+void expect_operand(const char* op, const char* name, const TensorView& view, const TensorView& out);
+
 void check_fill(Out out);
 void check_copy(Out out, In inp, Bool accumulate);
 void check_unary(Out out, In inp, Int kind);

@@ -67,8 +67,7 @@ void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, Opt
     expect_parameter_dtype(kOp, "sum", *sum, a.dtype);
     expect_contiguous(kOp, "sum", *sum);
   }
-  if (activation < 0 || activation > static_cast<Int>(Activation::gelu_erf))
-    fail(Code::argument, "%s: expected an activation from 0 to 3, got %lld", kOp, static_cast<long long>(activation));
+  expect_activation(kOp, activation);
 }
 
 void check_bias_backward(Out dbias, In dout) {

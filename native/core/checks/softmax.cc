@@ -13,11 +13,6 @@ void expect_output(const char* op, const char* name, const TensorView& view) {
   expect_no_broadcast(op, name, view);
 }
 
-void expect_operand(const char* op, const char* name, const TensorView& view, const TensorView& out) {
-  expect_dtype(op, name, view, out.dtype);
-  expect_same_shape(op, name, view, out);
-}
-
 void expect_rows(const char* op, const char* name, const TensorView& view) {
   char given[160];
   if (view.dim(-1) > 1 && view.stride(-1) != 1)

@@ -1,8 +1,10 @@
-// Activations and their derivatives on vectors: ReLU, and GELU (Hendrycks & Gimpel 2016) exactly (x Φ(x)) and in
-// GPT-2's tanh form. Fused by gemm.cc, element by element in unary.cc.
+// Activations and their derivatives on vectors: ReLU, GELU (Hendrycks & Gimpel 2016) exactly (x Φ(x)) and in GPT-2's
+// tanh form, the sigmoid σ, and SiLU (x σ(x), Elfwing et al. 2017). Fused by gemm.cc and gated.cc, element by element
+// in unary.cc.
 //
 // The tanh form is computed as x σ(2u), u = √(2/π)(x + 0.044715 x³), the same function without tanh's cancellation for
-// negative x. Derivatives are taken of x clamped to where they still change, so that no ∞ · 0 appears.
+// negative x. Derivatives are taken of x clamped to where they still change, so that no ∞ · 0 appears; those
+// of σ and SiLU come from e^-|x| instead of 1 - σ, which would cancel.
 #pragma once
 #include "core/params.h"
 #include "cpu/kernels/kernel.h"
@@ -75,11 +77,34 @@ inline vf gelu_erf_grad(vf x) {
   return select(x == x, fma(c, pdf, cdf), x);
 }
 
+inline vf sigmoid(vf x) { return set1(1.0f) / (set1(1.0f) + vexp(-x)); }
+
+// σ'(x) = e / (1 + e)², e = e^-|x|.
+inline vf sigmoid_grad(vf x) {
+  const vf e = vexp(-vabs(x)), d = set1(1.0f) + e;
+  return e / (d * d);
+}
+
+// SiLU and its derivative have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
+inline vf silu(vf x) {
+  const vf c = vmax(x, set1(-104.0f));
+  return select(x == x, c * sigmoid(c), x);
+}
+// σ(x) + x σ'(x)
+inline vf silu_grad(vf x) {
+  const vf c = vmin(vmax(x, set1(-104.0f)), set1(104.0f));
+  const vf e = vexp(-vabs(c)), r = set1(1.0f) / (set1(1.0f) + e);
+  const vf s = select(c > vf{}, r, e * r);
+  return select(x == x, fma(c * e * r, r, s), x);
+}
+
 template <Activation activation>
 inline vf activate(vf x) {
   if constexpr (activation == Activation::relu) return relu(x);
   if constexpr (activation == Activation::gelu_tanh) return gelu_tanh(x);
   if constexpr (activation == Activation::gelu_erf) return gelu_erf(x);
+  if constexpr (activation == Activation::silu) return silu(x);
+  if constexpr (activation == Activation::sigmoid) return sigmoid(x);
   return x;
 }
 
@@ -88,6 +113,8 @@ inline vf activate_grad(vf x) {
   if constexpr (activation == Activation::relu) return relu_grad(x);
   if constexpr (activation == Activation::gelu_tanh) return gelu_tanh_grad(x);
   if constexpr (activation == Activation::gelu_erf) return gelu_erf_grad(x);
+  if constexpr (activation == Activation::silu) return silu_grad(x);
+  if constexpr (activation == Activation::sigmoid) return sigmoid_grad(x);
   return set1(1.0f);
 }
 

@@ -113,6 +113,10 @@ inline void finish(const Problem& p, const Target& t, const float* tile, int64_t
       return finish_rows<Activation::gelu_tanh>(p, t, tile, stride, i, j, rows, columns, first, last);
     case Activation::gelu_erf:
       return finish_rows<Activation::gelu_erf>(p, t, tile, stride, i, j, rows, columns, first, last);
+    case Activation::silu:
+      return finish_rows<Activation::silu>(p, t, tile, stride, i, j, rows, columns, first, last);
+    case Activation::sigmoid:
+      return finish_rows<Activation::sigmoid>(p, t, tile, stride, i, j, rows, columns, first, last);
   }
 }
 

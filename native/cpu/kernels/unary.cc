@@ -1,7 +1,6 @@
 // out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. f32, equal shapes, any strides.
 //
-// kinds.h lists f. Backward needs the forward's input. Derivatives of tanh, sigmoid and SiLU (x σ(x), Elfwing et al.
-// 2017) come from e^-|x| instead of 1 - f, which would cancel. log, sin and cos run lane by lane in the C library.
+// kinds.h lists f. Backward needs the forward's input. log, sin and cos run lane by lane in the C library.
 // Contiguous rows run on whole vectors; other strides gather lanes. Parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/activation.h"
@@ -21,26 +20,6 @@ inline vf each_lane(vf x, F f) {
 }
 
 inline vf reciprocal(vf x) { return set1(1.0f) / x; }
-inline vf sigmoid(vf x) { return reciprocal(set1(1.0f) + vexp(-x)); }
-
-// σ'(x) = e / (1 + e)², e = e^-|x|.
-inline vf sigmoid_slope(vf x) {
-  const vf e = vexp(-vabs(x)), d = set1(1.0f) + e;
-  return e / (d * d);
-}
-
-// SiLU, and its slope, have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
-inline vf silu(vf x) {
-  const vf c = vmax(x, set1(-104.0f));
-  return select(x == x, c * sigmoid(c), x);
-}
-// σ(x) + x σ'(x)
-inline vf silu_slope(vf x) {
-  const vf c = vmin(vmax(x, set1(-104.0f)), set1(104.0f));
-  const vf e = vexp(-vabs(c)), r = reciprocal(set1(1.0f) + e);
-  const vf s = select(c > vf{}, r, e * r);
-  return select(x == x, fma(c * e * r, r, s), x);
-}
 
 template <UnaryKind kind>
 inline vf value(vf x) {
@@ -100,9 +79,9 @@ inline vf slope(vf x) {
     case UnaryKind::abs:
       return select(x > zero, one, select(x < zero, -one, x * zero));  // 0 at 0, NaN at NaN
     case UnaryKind::tanh:
-      return set1(4.0f) * sigmoid_slope(x + x);
+      return set1(4.0f) * sigmoid_grad(x + x);
     case UnaryKind::sigmoid:
-      return sigmoid_slope(x);
+      return sigmoid_grad(x);
     case UnaryKind::relu:
       return relu_grad(x);
     case UnaryKind::gelu_tanh:
@@ -110,7 +89,7 @@ inline vf slope(vf x) {
     case UnaryKind::gelu_erf:
       return gelu_erf_grad(x);
     case UnaryKind::silu:
-      return silu_slope(x);
+      return silu_grad(x);
     case UnaryKind::sin:
       return each_lane(x, cosf);
     case UnaryKind::cos:

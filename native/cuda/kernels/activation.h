@@ -1,8 +1,9 @@
-// Activations and their derivatives: ReLU, and GELU (Hendrycks & Gimpel 2016) exactly (x Φ(x)) and in GPT-2's tanh
-// form. Fused by gemm.cu, element by element in unary.cu.
+// Activations and their derivatives: ReLU, GELU (Hendrycks & Gimpel 2016) exactly (x Φ(x)) and in GPT-2's tanh form,
+// the sigmoid σ, and SiLU (x σ(x), Elfwing et al. 2017). Fused by gemm.cu and gated.cu, element by element in unary.cu.
 //
 // The tanh form is computed as x σ(2u), u = √(2/π)(x + 0.044715 x³), the same function without tanh's cancellation for
-// negative x. Derivatives are taken of x clamped to where they still change, so that no ∞ · 0 appears.
+// negative x. Derivatives are taken of x clamped to where they still change, so that no ∞ · 0 appears; those
+// of σ and SiLU come from e^-|x| instead of 1 - σ, which would cancel.
 #pragma once
 #include "core/params.h"
 #include "cuda/kernels/kernel.h"
@@ -53,6 +54,43 @@ __device__ __forceinline__ float gelu_erf_grad(float x) {
   return fmaf(c, pdf, cdf);
 }
 
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+// σ'(x) = e / (1 + e)², e = e^-|x|.
+__device__ __forceinline__ float sigmoid_grad(float x) {
+  const float e = expf(-fabsf(x)), d = 1.0f + e;
+  return e / (d * d);
+}
+
+// SiLU and its derivative have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
+__device__ __forceinline__ float silu(float x) {
+  const float c = fmaxf(x, -104.0f);
+  return x == x ? c * sigmoid(c) : x;
+}
+// σ(x) + x σ'(x)
+__device__ __forceinline__ float silu_grad(float x) {
+  const float c = fminf(fmaxf(x, -104.0f), 104.0f);
+  const float e = expf(-fabsf(c)), r = 1.0f / (1.0f + e);
+  return x == x ? fmaf(c * e * r, r, c > 0 ? r : e * r) : x;
+}
+// f(value, slope) with the two functions of the activation.
+template <class F>
+__device__ __forceinline__ void with_activation(Activation activation, const F& f) {
+  switch (activation) {
+    case Activation::none:
+      return f([](float x) { return x; }, [](float) { return 1.0f; });
+    case Activation::relu:
+      return f([](float x) { return relu(x); }, [](float x) { return relu_grad(x); });
+    case Activation::gelu_tanh:
+      return f([](float x) { return gelu_tanh(x); }, [](float x) { return gelu_tanh_grad(x); });
+    case Activation::gelu_erf:
+      return f([](float x) { return gelu_erf(x); }, [](float x) { return gelu_erf_grad(x); });
+    case Activation::silu:
+      return f([](float x) { return silu(x); }, [](float x) { return silu_grad(x); });
+    case Activation::sigmoid:
+      return f([](float x) { return sigmoid(x); }, [](float x) { return sigmoid_grad(x); });
+  }
+}
+
 __device__ __forceinline__ float activate(Activation activation, float x) {
   switch (activation) {
     case Activation::none:
@@ -63,6 +101,10 @@ __device__ __forceinline__ float activate(Activation activation, float x) {
       return gelu_tanh(x);
     case Activation::gelu_erf:
       return gelu_erf(x);
+    case Activation::silu:
+      return silu(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
   }
   return x;
 }
@@ -77,6 +119,10 @@ __device__ __forceinline__ float activate_grad(Activation activation, float x) {
       return gelu_tanh_grad(x);
     case Activation::gelu_erf:
       return gelu_erf_grad(x);
+    case Activation::silu:
+      return silu_grad(x);
+    case Activation::sigmoid:
+      return sigmoid_grad(x);
   }
   return 1.0f;
 }

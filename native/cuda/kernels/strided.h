@@ -150,20 +150,20 @@ __device__ __forceinline__ void load_floats(float (&x)[V], const Elements<N>& e,
   for (int k = 0; k < V; k++) x[k] = to_float(stored.at[k]);
 }
 
-// Operand 0 is the output: written or, with `accumulate`, added to.
-template <class T, int N, int V>
+// Operand i, 0 unless given, is an output: written or, with `accumulate`, added to.
+template <class T, int i = 0, int N, int V>
 __device__ __forceinline__ void store_floats(const float (&x)[V], const Elements<N>& e, const Lanes<N, V>& at,
                                              void* data, bool accumulate) {
   Vector<T, V> stored;
   if (accumulate) {
-    stored = load_lanes<0, T>(e, at, data);
+    stored = load_lanes<i, T>(e, at, data);
 #pragma unroll
     for (int k = 0; k < V; k++) stored.at[k] = from_float<T>(to_float(stored.at[k]) + x[k]);
   } else {
 #pragma unroll
     for (int k = 0; k < V; k++) stored.at[k] = from_float<T>(x[k]);
   }
-  store_lanes<0>(at, data, stored);
+  store_lanes<i>(at, data, stored);
 }
 
 #else

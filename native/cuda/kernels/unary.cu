@@ -1,8 +1,7 @@
 // out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. One float dtype, equal shapes, any
 // strides; computed in f32 and rounded once.
 //
-// kinds.h lists f. Backward needs the forward's input. Derivatives of tanh, sigmoid and SiLU (x σ(x), Elfwing et al.
-// 2017) come from e^-|x| instead of 1 - f, which would cancel. The kind is a branch that all threads take alike, once
+// kinds.h lists f. Backward needs the forward's input. The kind is a branch that all threads take alike, once
 // for a thread's vector of elements.
 #include "core/checks/elementwise.h"
 #include "core/kinds.h"
@@ -32,24 +31,6 @@ struct UnaryBackwardParams {
 __device__ __noinline__ float sine(float x) { return sinf(x); }
 __device__ __noinline__ float cosine(float x) { return cosf(x); }
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-// σ'(x) = e / (1 + e)², e = e^-|x|.
-__device__ __forceinline__ float sigmoid_slope(float x) {
-  const float e = expf(-fabsf(x)), d = 1.0f + e;
-  return e / (d * d);
-}
-
-// SiLU, and its slope, have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
-__device__ __forceinline__ float silu(float x) {
-  const float c = fmaxf(x, -104.0f);
-  return x == x ? c * sigmoid(c) : x;
-}
-// σ(x) + x σ'(x)
-__device__ __forceinline__ float silu_slope(float x) {
-  const float c = fminf(fmaxf(x, -104.0f), 104.0f);
-  const float e = expf(-fabsf(c)), r = 1.0f / (1.0f + e);
-  return x == x ? fmaf(c * e * r, r, c > 0 ? r : e * r) : x;
-}
 __device__ __forceinline__ float abs_slope(float x) {
   return x > 0 ? 1.0f : x < 0 ? -1.0f : x * 0.0f;  // 0 at 0, NaN at NaN
 }
@@ -116,9 +97,9 @@ __device__ __forceinline__ void apply_slope(float (&x)[V], UnaryKind kind) {
     case UnaryKind::abs:
       return each(x, [](float v) { return abs_slope(v); });
     case UnaryKind::tanh:
-      return each(x, [](float v) { return 4.0f * sigmoid_slope(v + v); });
+      return each(x, [](float v) { return 4.0f * sigmoid_grad(v + v); });
     case UnaryKind::sigmoid:
-      return each(x, [](float v) { return sigmoid_slope(v); });
+      return each(x, [](float v) { return sigmoid_grad(v); });
     case UnaryKind::relu:
       return each(x, [](float v) { return relu_grad(v); });
     case UnaryKind::gelu_tanh:
@@ -126,7 +107,7 @@ __device__ __forceinline__ void apply_slope(float (&x)[V], UnaryKind kind) {
     case UnaryKind::gelu_erf:
       return each(x, [](float v) { return gelu_erf_grad(v); });
     case UnaryKind::silu:
-      return each(x, [](float v) { return silu_slope(v); });
+      return each(x, [](float v) { return silu_grad(v); });
     case UnaryKind::sin:
       return each(x, [](float v) { return cosine(v); });
     case UnaryKind::cos:

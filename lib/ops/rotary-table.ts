@@ -1,0 +1,137 @@
+import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { type Device, device as deviceOf } from "../device.js";
+import { describe, HeedError } from "../errors.js";
+import { type Tensor, tensor } from "../tensor.js";
+
+/**
+ * How a model is to read positions beyond those it was trained on: the `rope_scaling` of checkpoints. `originalLength` is
+ * the context length of the training, `factor` how many times longer it becomes.
+ */
+export type RotaryScaling =
+  /** Position interpolation (Chen et al. 2023): every angle divided by the factor. */
+  | { type: "linear"; factor: number }
+  /** NTK-aware (bloc97 2023): a larger base, with which the slowest pair turns as if interpolated, the fastest as before. */
+  | { type: "ntk"; factor: number }
+  /** NTK-aware, with the base that the table's length needs: none up to `originalLength`. */
+  | { type: "dynamic"; factor: number; originalLength: number }
+  /**
+   * YaRN (Peng et al. 2023): slow pairs interpolated, fast ones left, a ramp between. The ramp is linear in the pairs, from
+   * that which turns `betaFast` (32) times in the original length to that which turns `betaSlow` (1) times, both rounded
+   * outwards, as in the authors' code. Cosines and sines are multiplied by `attentionFactor`, 0.1·ln(factor) + 1 unless given.
+   */
+  | {
+      type: "yarn";
+      factor: number;
+      originalLength: number;
+      betaFast?: number;
+      betaSlow?: number;
+      attentionFactor?: number;
+    }
+  /**
+   * Llama 3.1: pairs interpolated that turn fewer than `lowFrequencyFactor` (1) times in the original length, left those
+   * that turn more than `highFrequencyFactor` (4) times, and blended between, linearly in the turns.
+   */
+  | {
+      type: "llama3";
+      factor: number;
+      originalLength: number;
+      lowFrequencyFactor?: number;
+      highFrequencyFactor?: number;
+    };
+
+export interface RotaryTableOptions {
+  /** Dimensions that are turned, R: an even number. */
+  size: number;
+  /** Positions. */
+  length: number;
+  /** Of the wavelengths; 10000 unless given. */
+  base?: number;
+  scaling?: RotaryScaling | null;
+  device?: Device | (string & {});
+}
+
+/** Of a table: 1 GiB. */
+const mostNumbers = 2 ** 28;
+
+/** Angle by which each pair turns from one position to the next, and the factor of all cosines and sines; in float64. */
+export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: Float64Array; factor: number } {
+  const op = "rotaryTable";
+  checkObject(op, "options", options);
+  const { size, length, base = 10_000, scaling = null } = options;
+  checkInteger(op, "size", size, 2, 2 ** 16);
+  if (size % 2 !== 0) throw new HeedError("ERR_RANGE", `${op}: expected an even size, got ${size}`);
+  checkInteger(op, "length", length, 0, Math.floor(mostNumbers / size));
+  checkAbove(op, "base", base, 1);
+  const plain = (base: number): Float64Array =>
+    Float64Array.from({ length: size / 2 }, (_, i) => base ** ((-2 * i) / size));
+  if (!scaling) return { frequencies: plain(base), factor: 1 };
+
+  checkObject(op, "scaling", scaling);
+  const { type, factor } = scaling;
+  checkNumber(op, "factor", factor, 1, Number.MAX_VALUE);
+  // Of two dimensions there is but the one pair, whose angle is 1 whatever the base.
+  const exponent = size > 2 ? size / (size - 2) : 0;
+  switch (type) {
+    case "linear":
+      return { frequencies: plain(base).map((angle) => angle / factor), factor: 1 };
+    case "ntk":
+      return { frequencies: plain(base * factor ** exponent), factor: 1 };
+    case "dynamic": {
+      checkInteger(op, "originalLength", scaling.originalLength, 1);
+      const stretch = Math.max(1, (factor * length) / scaling.originalLength - (factor - 1));
+      return { frequencies: plain(base * stretch ** exponent), factor: 1 };
+    }
+    case "yarn": {
+      const { originalLength, betaFast = 32, betaSlow = 1, attentionFactor = 0.1 * Math.log(factor) + 1 } = scaling;
+      checkInteger(op, "originalLength", originalLength, 1);
+      for (const [name, value] of Object.entries({ betaFast, betaSlow, attentionFactor }))
+        checkAbove(op, name, value, 0);
+      // The pair that turns so many times in the original length, as a number between pairs.
+      const pairOf = (turns: number): number =>
+        (size * Math.log(originalLength / (turns * 2 * Math.PI))) / (2 * Math.log(base));
+      const low = Math.max(Math.floor(pairOf(betaFast)), 0);
+      const high = Math.min(Math.ceil(pairOf(betaSlow)), size - 1);
+      const frequencies = plain(base).map((angle, i) => {
+        const interpolated = Math.min(Math.max((i - low) / Math.max(high - low, 0.001), 0), 1);
+        return blend(angle, angle / factor, interpolated);
+      });
+      return { frequencies, factor: attentionFactor };
+    }
+    case "llama3": {
+      const { originalLength, lowFrequencyFactor: low = 1, highFrequencyFactor: high = 4 } = scaling;
+      checkInteger(op, "originalLength", originalLength, 1);
+      checkAbove(op, "lowFrequencyFactor", low, 0);
+      checkAbove(op, "highFrequencyFactor", high, low);
+      const frequencies = plain(base).map((angle) => {
+        const turns = (originalLength * angle) / (2 * Math.PI);
+        return blend(angle, angle / factor, Math.min(Math.max((high - turns) / (high - low), 0), 1));
+      });
+      return { frequencies, factor: 1 };
+    }
+    default:
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `${op}: expected scaling of type linear, ntk, dynamic, yarn or llama3, got ${describe(type)}`,
+      );
+  }
+}
+
+/** Cosines and sines of each position's angles: f32 [length, size/2, 2], computed in float64. */
+export function rotaryTable(options: RotaryTableOptions): Tensor<"f32"> {
+  const { frequencies, factor } = rotaryFrequencies(options);
+  const { length, device } = options;
+  const values = new Float32Array(length * frequencies.length * 2);
+  for (let position = 0, at = 0; position < length; position++)
+    for (const frequency of frequencies) {
+      values[at++] = factor * Math.cos(position * frequency);
+      values[at++] = factor * Math.sin(position * frequency);
+    }
+  return tensor(values, [length, frequencies.length, 2], device === undefined ? {} : { device: deviceOf(device) });
+}
+
+const blend = (a: number, b: number, share: number): number => a * (1 - share) + b * share;
+
+function checkAbove(op: string, name: string, value: unknown, low: number): void {
+  if (!(typeof value === "number" && value > low && value < Infinity))
+    throw new HeedError("ERR_RANGE", `${op}: expected ${name} above ${low} and finite, got ${describe(value)}`);
+}

@@ -1,0 +1,88 @@
+import { record } from "../autograd.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { formatShape } from "../shape.js";
+import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { checkDType, checkFloat, checkObject, checkShapeIs, checkTensor } from "./check.js";
+import { contiguous } from "./views.js";
+
+export interface RotaryOptions {
+  /** i32 [B]: position of each sequence's first token; 0 unless given. */
+  starts?: IntTensor | null;
+  /** i32 [B, T]: position of each token, in place of `starts`. */
+  positions?: IntTensor | null;
+  /** Pairs are neighbours (2i, 2i + 1), as in RoFormer, instead of halves (i, i + R/2), as in Llama's checkpoints. */
+  interleaved?: boolean;
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021): pair i of a head's first R dimensions is turned by the angle whose cosine and
+ * sine are table[position, i]; further dimensions stay as they are.
+ *
+ * x [B, T, H, D], table f32 [positions, R/2, 2] from `rotaryTable` → [B, T, H, D]. A position outside the table rejects
+ * the next read with ERR_RANGE. No gradient flows to the table.
+ */
+export function rotary(x: FloatTensor, table: FloatTensor, options: RotaryOptions = {}): FloatTensor {
+  const op = "rotary";
+  checkObject(op, "options", options);
+  const { starts = null, positions = null, interleaved = false } = options;
+  checkFloat(op, "x", x);
+  checkShapeIs(op, "x", x, [-1, -1, -1, -1]);
+  const [batch, length, , size] = x.shape as [number, number, number, number];
+  checkTensor(op, "table", table, x);
+  checkDType(op, "table", table, "f32");
+  checkShapeIs(op, "table", table, [-1, -1, 2]);
+  if (2 * table.shape[1]! > size)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `${op}: expected table of at most ${Math.floor(size / 2)} pairs of x's ${size} dimensions, got ${formatShape(table.shape)}`,
+    );
+  if (starts && positions) throw new HeedError("ERR_ARGUMENT", `${op}: expected one of starts and positions, got both`);
+  for (const [name, tensor, shape] of [
+    ["starts", starts, [batch]],
+    ["positions", positions, [batch, length]],
+  ] as const)
+    if (tensor) {
+      checkTensor(op, name, tensor, x);
+      checkDType(op, name, tensor, "i32");
+      checkShapeIs(op, name, tensor, shape);
+    }
+  if (!starts && !positions && length > table.shape[0]!)
+    throw new HeedError("ERR_RANGE", `${op}: expected at most the table's ${table.shape[0]} positions, got ${length}`);
+
+  const input = x.strides[3] === 1 || size <= 1 ? x : contiguous(x);
+  const angles = contiguous(table);
+  const first = starts && contiguous(starts);
+  const given = positions && contiguous(positions);
+  const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
+  const turn = (to: FloatTensor, from: FloatTensor, saved: Saved, inverse: boolean, accumulate: boolean): void => {
+    const { angles, first, given } = saved;
+    ops.rotary(
+      to.handle,
+      from.handle,
+      angles.handle,
+      first?.handle ?? null,
+      given?.handle ?? null,
+      interleaved,
+      inverse,
+      accumulate,
+    );
+  };
+  const saved: Saved = { angles, first, given };
+  turn(out, input, saved, false, false);
+  record(op, out, [input], { ...saved }, ({ dout, gradient, saved }) => {
+    const { out: dx, accumulate } = gradient(0);
+    turn(dx, dout, saved, true, accumulate);
+  });
+  if (input !== x) input.dispose();
+  if (angles !== table) angles.dispose();
+  if (first !== starts) first?.dispose();
+  if (given !== positions) given?.dispose();
+  return out;
+}
+
+interface Saved {
+  angles: FloatTensor;
+  first: IntTensor | null;
+  given: IntTensor | null;
+}
