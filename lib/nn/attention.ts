@@ -2,7 +2,8 @@ import { HeedError } from "../errors.js";
 import { attention, type AttentionOptions, packedAttention } from "../ops/attention.js";
 import { alibiSlopes } from "../ops/attention-masks.js";
 import { checkFloat, checkInteger, checkNumber, checkShapeIs, largestFloat } from "../ops/check.js";
-import { reshape } from "../ops/views.js";
+import { rotary } from "../ops/rotary.js";
+import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
 import { type FloatTensor, type IntTensor, zeros } from "../tensor.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
@@ -10,6 +11,7 @@ import type { Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
+import { RmsNorm } from "./rms-norm.js";
 
 export interface AttentionConfig {
   width: number;
@@ -24,6 +26,10 @@ export interface AttentionConfig {
   softcap?: number;
   /** Scores fall with the distance, at each head's own slope (Press et al. 2022); false unless given. */
   alibi?: boolean;
+  /** Queries and keys are turned by their positions: a table from `rotaryTable`, which layers may share, and its pairing. */
+  rotary?: { table: FloatTensor; interleaved?: boolean } | null;
+  /** RMS norms of each head's queries and keys (Henry et al. 2020, as in Qwen 3); false unless given. */
+  qkNorm?: boolean;
   layout?: "oi" | "io";
   std?: number;
   /** Standard deviation of the output projection. */
@@ -54,11 +60,15 @@ export class Attention extends Module {
   readonly softcap: number;
   /** Of ALiBi, f32 [heads]. */
   readonly slopes: FloatTensor | null;
+  readonly rotaryTable: FloatTensor | null;
+  readonly interleaved: boolean;
+  readonly q_norm: RmsNorm | null;
+  readonly k_norm: RmsNorm | null;
 
   constructor(config: AttentionConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { width, heads, causal, bias = true, layout = "oi", std = 0.02, outputStd = std, dropout = 0 } = config;
-    const { window = 0, softcap = 0, alibi = false } = config;
+    const { window = 0, softcap = 0, alibi = false, qkNorm = false } = config;
     checkInteger("Attention", "heads", heads, 1);
     if (width % heads !== 0)
       throw new HeedError("ERR_SHAPE", `Attention: expected width to be a multiple of ${heads} heads, got ${width}`);
@@ -71,6 +81,12 @@ export class Attention extends Module {
     this.c_attn = new Linear({ inputs: width, outputs: 3 * width, bias, std, layout }, init);
     this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd, layout }, init);
     this.dropout = new Dropout(dropout, seeds);
+    const headSize = width / heads;
+    this.rotaryTable = config.rotary?.table ?? null;
+    this.interleaved = config.rotary?.interleaved ?? false;
+    if (this.rotaryTable) checkTable(this.rotaryTable, headSize);
+    this.q_norm = qkNorm ? new RmsNorm({ width: headSize }, init) : null;
+    this.k_norm = qkNorm ? new RmsNorm({ width: headSize }, init) : null;
     this.slopes = alibi ? keep(alibiSlopes(heads, { device: init.device })) : null;
   }
 
@@ -89,25 +105,45 @@ export class Attention extends Module {
   #whole(qkv: FloatTensor, keyLengths: IntTensor | null, mask: AttentionOptions): FloatTensor {
     // With padding at the end, queries still begin at position 0 (the default would count back from the last key).
     const queryStarts = keyLengths ? zeros([qkv.shape[0]!], { dtype: "i32", device: qkv.device }) : null;
-    return packedAttention(qkv, { heads: this.heads, keyLengths, queryStarts, ...mask, ...this.dropout.fused });
+    const options = { keyLengths, queryStarts, ...mask, ...this.dropout.fused };
+    if (!this.rotaryTable && !this.q_norm) return packedAttention(qkv, { heads: this.heads, ...options });
+    const { q, k, v } = this.#split(qkv, null);
+    return this.#joined(attention(q, k, v, options));
   }
 
   #cached(qkv: FloatTensor, cache: KvCache, layer: number, mask: AttentionOptions): FloatTensor {
-    const [batch, tokens, width] = qkv.shape as [number, number, number];
-    const headSize = width / 3 / this.heads;
-    const cut = (part: number): FloatTensor =>
-      qkv.viewAs(
-        [batch, tokens, this.heads, headSize],
-        [tokens * width, width, headSize, 1],
-        (part * width) / 3,
-        false,
-      );
-    using q = cut(0);
-    using k = cut(1);
-    using v = cut(2);
+    const { q, k, v } = this.#split(qkv, cache.starts);
     const { keys, values } = cache.write(layer, k, v);
     const { keyLengths, starts } = cache;
-    const y = attention(q, keys, values, { ...mask, keyLengths, queryStarts: starts });
-    return reshape(y, [batch, tokens, width / 3]);
+    return this.#joined(attention(q, keys, values, { ...mask, keyLengths, queryStarts: starts }));
   }
+
+  /** qkv [B, T, 3C] → q, k, v [B, T, H, D], q and k normed and turned; `starts` are the positions of the first tokens. */
+  #split(qkv: FloatTensor, starts: IntTensor | null): { q: FloatTensor; k: FloatTensor; v: FloatTensor } {
+    const { heads, rotaryTable, interleaved } = this;
+    const [batch, tokens, width] = qkv.shape as [number, number, number];
+    const packed = reshape(qkv, [batch, tokens, 3 * heads, width / (3 * heads)]);
+    const cut = (part: number): FloatTensor => narrow(packed, 2, part * heads, heads);
+    const placed = (x: FloatTensor, norm: RmsNorm | null): FloatTensor => {
+      const normed = norm ? norm.forward(x) : x;
+      return rotaryTable ? rotary(normed, rotaryTable, { starts, interleaved }) : normed;
+    };
+    return { q: placed(cut(0), this.q_norm), k: placed(cut(1), this.k_norm), v: cut(2) };
+  }
+
+  /** [B, T, H, D] → [B, T, C] */
+  #joined(y: FloatTensor): FloatTensor {
+    const [batch, tokens, heads, size] = y.shape as [number, number, number, number];
+    return reshape(y, [batch, tokens, heads * size]);
+  }
+}
+
+function checkTable(table: FloatTensor, headSize: number): void {
+  checkFloat("Attention", "rotary.table", table);
+  checkShapeIs("Attention", "rotary.table", table, [-1, -1, 2]);
+  if (2 * table.shape[1]! > headSize)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `Attention: expected rotary.table of at most ${Math.floor(headSize / 2)} pairs of a head's ${headSize} dimensions, got ${table.shape[1]}`,
+    );
 }
