@@ -128,3 +128,20 @@ export function setThreads(count: number): void {
   checkInteger("setThreads", "count", count, 1, 256);
   native.setThreads(count);
 }
+
+/** Whether matrix products of f32 on CUDA may round their operands to tf32; see `setTf32`. */
+export function tf32(): boolean {
+  return native.tf32();
+}
+
+/**
+ * Lets CUDA multiply f32 matrices on tensor cores: faster, with operands rounded to tf32, which keeps f32's range and 10
+ * bits after the point (relative errors up to 2⁻¹¹), and sums in f32. Off by default: f32 is exact. `HEED_TF32=1` turns
+ * it on from the start. It holds for the whole process and for calls from now on; small and unaligned products stay
+ * exact.
+ */
+export function setTf32(allowed: boolean): void {
+  if (typeof allowed !== "boolean")
+    throw new HeedError("ERR_ARGUMENT", `setTf32: expected true or false, got ${describe(allowed)}`);
+  native.setTf32(allowed);
+}

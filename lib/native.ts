@@ -82,6 +82,8 @@ export interface Native {
   threads(): number;
   cores(): number;
   setThreads(count: number): void;
+  tf32(): boolean;
+  setTf32(allowed: boolean): void;
   setErrorClass(constructor: typeof HeedError): void;
 }
 

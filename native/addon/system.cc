@@ -5,6 +5,7 @@
 #include "cpu/isa.h"
 #include "cpu/thread_pool.h"
 #include "cuda/card.h"
+#include "cuda/tf32.h"
 
 namespace heed::addon {
 namespace {
@@ -48,6 +49,17 @@ napi_value set_threads(Call& call) {
   if (count < 1 || count > 256)
     fail(Code::range, "%s: expected 1 to 256 threads, got %lld", call.name, static_cast<long long>(count));
   cpu::set_thread_count(static_cast<int>(count));
+  return nullptr;
+}
+
+napi_value tf32(Call& call) {
+  napi_value result = nullptr;
+  napi_get_boolean(call.env, cuda::tf32(), &result);
+  return result;
+}
+
+napi_value set_tf32(Call& call) {
+  cuda::set_tf32(call.boolean(0));
   return nullptr;
 }
 
@@ -96,6 +108,8 @@ void define_system(napi_env env, napi_value exports) {
   define(env, exports, "threads", &guarded<&threads>);
   define(env, exports, "cores", &guarded<&cores>);
   define(env, exports, "setThreads", &guarded<&set_threads>);
+  define(env, exports, "tf32", &guarded<&tf32>);
+  define(env, exports, "setTf32", &guarded<&set_tf32>);
   define(env, exports, "cuda", &guarded<&cuda_devices>);
   define(env, exports, "setErrorClass", &guarded<&set_error_class>);
 }

@@ -302,7 +302,7 @@ describe.each(["f32", "bf16", "f16"] as const)("gemm of %s", (dtype) => {
 
 // Blocks arrive in another order with each seed of the software device; which of them adds up the parts must not show.
 test.runIf(targets.some(({ device }) => device.startsWith("cuda")))(
-  "parts of K in any order give the same bits",
+  "parts of K in any order give the same bits on cuda",
   async () => {
     const program = `
     const on = { device: "cuda" };

@@ -144,6 +144,7 @@ export function callsOn(device: string): readonly Call[] {
 
     call("device", heed.device, () => ["cpu"]),
     call("setThreads", heed.setThreads, () => [2]),
+    call("setTf32", heed.setTf32, () => [false]),
     call("scope", heed.scope, () => [() => floats(2)]),
     call("noGrad", heed.noGrad, () => [() => floats(2)]),
     call("parameter", heed.parameter, () => [floats(2)]),

@@ -1,6 +1,7 @@
 // gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]), every transpose and batch by strides.
 //
-// bf16 and f16 are multiplied on tensor cores (gemm_mma.h), f32 exactly (gemm_f32.h); the epilogue (gemm_epilogue.h) is
+// bf16 and f16 are multiplied on tensor cores (gemm_mma.h), f32 exactly (gemm_f32.h) or, where that was asked for,
+// rounded to tf32 (gemm_tf32.h); the epilogue (gemm_epilogue.h) is
 // applied to the sums on their way to memory. One block computes one tile, or a part of its K. Batch dimensions that
 // are rows in disguise (b is the same for all of them) become rows first. Which tile:
 //
@@ -22,6 +23,7 @@
 #include <algorithm>
 
 #include "core/checks/gemm.h"
+#include "cuda/tf32.h"
 #endif
 
 namespace heed::cuda {
@@ -45,9 +47,20 @@ constexpr Tile kMmaTiles[] = {
     {16, 64, 64, 4, 0, 0.2}, {64, 64, 32, 4, 0, 0.6}, {128, 128, 32, 4, 0, 1.0}, {64, 64, 32, 4, 0, 0.6}};
 constexpr Tile kF32Tiles[] = {{16, 64, 32, 3, 4, 0.4}, {64, 64, 16, 3, 4, 0.8}, {128, 128, 16, 3, 4, 1.0}};
 
-const Tile& tile_of(bool f32, GemmSize size) {
+constexpr Tile kTf32Tiles[] = {kF32Tiles[0], {64, 64, 16, 4, 0, 0.6}, {128, 128, 16, 4, 0, 1.0}};
+
+enum class Arithmetic { f32, tf32, mma };
+
+// Rounding to tf32 pays where multiplying bounds, and where tiles can be copied 16 bytes at a time.
+Arithmetic arithmetic_of(const GemmParams& p, DType dtype) {
+  if (dtype != DType::f32) return Arithmetic::mma;
+  const bool rounds = tf32() && p.m > kF32Tiles[0].m && p.a.width == 16 && p.b.width == 16;
+  return rounds ? Arithmetic::tf32 : Arithmetic::f32;
+}
+
+const Tile& tile_of(Arithmetic arithmetic, GemmSize size) {
   const int i = static_cast<int>(size);
-  return f32 ? kF32Tiles[i] : kMmaTiles[i];
+  return arithmetic == Arithmetic::mma ? kMmaTiles[i] : arithmetic == Arithmetic::tf32 ? kTf32Tiles[i] : kF32Tiles[i];
 }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -148,16 +161,17 @@ Choice cut(const GemmParams& p, GemmSize size, const Tile& tile, int64_t multipr
   return c;
 }
 
-Choice choose(const GemmParams& p, bool f32, int64_t multiprocessors) {
-  const auto with = [&](GemmSize size) { return cut(p, size, tile_of(f32, size), multiprocessors); };
-  if (!f32 && (p.a.width != 16 || p.b.width != 16)) return with(GemmSize::unaligned);
-  if (p.m <= tile_of(f32, GemmSize::few).m) return with(GemmSize::few);
+Choice choose(const GemmParams& p, Arithmetic arithmetic, int64_t multiprocessors) {
+  const auto with = [&](GemmSize size) { return cut(p, size, tile_of(arithmetic, size), multiprocessors); };
+  if (arithmetic == Arithmetic::mma && (p.a.width != 16 || p.b.width != 16)) return with(GemmSize::unaligned);
+  if (p.m <= tile_of(arithmetic, GemmSize::few).m) return with(GemmSize::few);
   const Choice small = with(GemmSize::small), large = with(GemmSize::large);
   return large.time <= small.time ? large : small;
 }
 
-Kernel<GemmParams>& kernel(const GemmParams& p, DType dtype, GemmSize size) {
-  if (dtype == DType::f32) return gemm_kernel_f32(size);
+Kernel<GemmParams>& kernel(const GemmParams& p, Arithmetic arithmetic, DType dtype, GemmSize size) {
+  if (arithmetic == Arithmetic::tf32) return gemm_kernel_tf32(p, size);
+  if (arithmetic == Arithmetic::f32) return gemm_kernel_f32(size);
   return dtype == DType::bf16 ? gemm_kernel_bf16(p, size) : gemm_kernel_f16(p, size);
 }
 
@@ -199,13 +213,13 @@ void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn res
   for (const GemmMatrix* x : {&p.out, &p.residual, &p.preact, &p.dact})
     p.vectors = p.vectors && in_vectors(p, *x, element);
 
-  const bool f32 = a.dtype == DType::f32;
-  const Choice c = choose(p, f32, stream.multiprocessors());
+  const Arithmetic arithmetic = arithmetic_of(p, a.dtype);
+  const Choice c = choose(p, arithmetic, stream.multiprocessors());
   p.tiles_m = static_cast<unsigned>(c.tiles_m);
   p.tiles_n = static_cast<unsigned>(c.tiles_n);
   p.splits = static_cast<int>(c.splits);
   p.split_depth = c.depth;
-  const Tile& tile = tile_of(f32, c.size);
+  const Tile& tile = tile_of(arithmetic, c.size);
   const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > 1 ? count * tile.m * tile.n : 0;
   const int64_t operand_sums = p.splits > 1 && sum ? (sum_of_a ? p.m : p.n) : 0;
   const Stream::Workspace partial(stream, kOp, static_cast<size_t>((sums + operand_sums) * p.splits) * sizeof(float));
@@ -214,7 +228,7 @@ void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn res
   if (p.splits > 1) p.arrivals = stream.arrivals(kOp, count);
   const int64_t batches = std::min(p.batch, kMostBlocks);
   const Grid grid{c.tiles_m * c.tiles_n * c.splits, batches, ceil_div(p.batch, batches)};
-  stream.launch(kOp, kernel(p, a.dtype, c.size), grid, p, shared_bytes(tile, element));
+  stream.launch(kOp, kernel(p, arithmetic, a.dtype, c.size), grid, p, shared_bytes(tile, element));
 }
 
 #endif

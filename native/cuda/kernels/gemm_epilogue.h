@@ -3,7 +3,7 @@
 // rows of the matrices. A thread goes down one column, or four of them where the matrices are aligned.
 #pragma once
 #include "cuda/kernels/activation.h"
-#include "cuda/kernels/gemm.h"
+#include "cuda/kernels/gemm_parts.h"
 #include "cuda/kernels/mma.h"
 
 #if HEED_DEVICE_CODE
@@ -57,14 +57,6 @@ struct GemmColumn {
   __device__ __forceinline__ explicit operator bool() const { return at; }
   __device__ __forceinline__ void next() { at += step; }
 };
-
-// Where the sum of an element lies in the shared tile: 32-byte parts of four rows at a time are permuted, so that the
-// fragments of mma, 32 bytes of each of four rows, are stored into all banks.
-template <int kColumns>
-__device__ __forceinline__ int staged(int row, int column) {
-  static_assert(kColumns % 32 == 0, "four rows permute the parts of 128 bytes");
-  return row * kColumns + (column ^ (row % 4 * 8));
-}
 
 template <int N>
 __device__ __forceinline__ void add_to(float (&x)[N], const float (&y)[N]) {
@@ -134,13 +126,15 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
   }
 }
 
-// Called by all threads of the block, after a barrier.
+// Called by all threads of the block, after a barrier; false if another block finishes the tile.
 template <class T, int kRows, int kColumns, int kThreads>
-__device__ __forceinline__ void gemm_finish(const GemmParams& p, const GemmTile& t, const float* tile) {
+__device__ __forceinline__ bool gemm_finish(const GemmParams& p, const GemmTile& t, float* tile) {
+  if (p.splits > 1 && !gemm_join_parts<kRows, kColumns, kThreads>(p, t, tile)) return false;
   if (p.vectors)
     gemm_finish_columns<T, 4, kRows, kColumns, kThreads>(p, t, tile);
   else
     gemm_finish_columns<T, 1, kRows, kColumns, kThreads>(p, t, tile);
+  return true;
 }
 
 }  // namespace heed::cuda

@@ -195,11 +195,6 @@ __device__ void gemm_f32(const GemmParams& p) {
   if (summed == Summed::a) SumA::put(p, t, t.m, p.m, operand_sum);
   if (summed == Summed::b) SumB::put(p, t, t.n, p.n, operand_sum);
 
-  const auto row_of = [&](int i) { return row + i / 4 * kRowStep + i % 4; };
-  if (!gemm_join_parts<kThreads>(p, t, gemm_left(p.m, t.m), sums, row_of)) return;
-  if (summed == Summed::a) gemm_join_sums<float, kM, kThreads>(p, t.m, p.m);
-  if (summed == Summed::b) gemm_join_sums<float, kN, kThreads>(p, t.n, p.n);
-
   // The stages are done with; their memory takes the sums.
   cp_async_wait<0>();
   __syncthreads();
@@ -207,9 +202,12 @@ __device__ void gemm_f32(const GemmParams& p) {
 #pragma unroll
   for (int i = 0; i < kRows; i++)
 #pragma unroll
-    for (int j = 0; j < kColumnQuads; j++) sums[i][j].store(tile + staged<kN>(row_of(i), column + j * kColumnStep));
+    for (int j = 0; j < kColumnQuads; j++)
+      sums[i][j].store(tile + staged<kN>(row + i / 4 * kRowStep + i % 4, column + j * kColumnStep));
   __syncthreads();
-  gemm_finish<float, kM, kN, kThreads>(p, t, tile);
+  if (!gemm_finish<float, kM, kN, kThreads>(p, t, tile)) return;
+  if (summed == Summed::a) gemm_join_sums<float, kM, kThreads>(p, t.m, p.m);
+  if (summed == Summed::b) gemm_join_sums<float, kN, kThreads>(p, t.n, p.n);
 }
 
 }  // namespace heed::cuda

@@ -1,4 +1,4 @@
-// How tiles of a and b in 16 bits come from global to shared memory, one after the other along K, swizzled, and from
+// How tiles of a and b come from global to shared memory, one after the other along K, swizzled, and from
 // there into fragments.
 //
 // Where the loop is unrolled kUnrolled = kStages times, the stage of a tile is a constant in its instructions; else
@@ -14,21 +14,48 @@
 
 namespace heed::cuda {
 
+// body(i) for i from 0 to N - 1, constants, until it returns false; whether it never did.
+template <class Body, int... I>
+__device__ __forceinline__ bool unrolled_while(std::integer_sequence<int, I...>, const Body& body) {
+  return (body(Constant<I>{}) && ...);
+}
+template <int N, class Body>
+__device__ __forceinline__ bool unrolled_while(const Body& body) {
+  return unrolled_while(std::make_integer_sequence<int, N>{}, body);
+}
+
+template <int m, int n, int k, int warp_m, int warp_n, int stages>
+struct GemmMmaShape {
+  static constexpr int kM = m, kN = n, kK = k, kWarpM = warp_m, kWarpN = warp_n, kStages = stages;
+  static constexpr int kThreads = m / warp_m * (n / warp_n) * 32;
+};
+
 // What the loaders of a kernel have in common.
 template <int depth, int threads, int unrolled, int stage_bytes>
 struct GemmStages {
   static constexpr int kDepth = depth, kThreads = threads, kUnrolled = unrolled, kStageBytes = stage_bytes;
 };
 
-// Of an operand that can be copied 16 bytes at a time. A tile's rows are kColumns elements: of K if the operand is
-// contiguous along it, else across it.
+// Where an element lies in a tile, whose rows are kColumns elements: of K if the operand is contiguous along it, else
+// across it. What ldmatrix reads is permuted for it; f32 across K is read in fours, by eight lanes from four rows.
+template <class T, bool kAlongDepth, int kColumns>
+__device__ __forceinline__ int tile_place(int row, int column) {
+  if constexpr (sizeof(T) == 2)
+    return swizzled<kColumns>(row, column);
+  else if constexpr (kAlongDepth)
+    return swizzled<2 * kColumns>(row, 2 * column) / 2;
+  else
+    return row * kColumns + (column ^ (row % 4 * 8));
+}
+
+// Of an operand that can be copied 16 bytes at a time.
 template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmLoader {
   static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
-  static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kParts = kColumns / 8;
-  static constexpr int kRowStep = kThreads / kParts, kCopies = kOuter * kDepth / 8 / kThreads;
-  static_assert(kThreads % kParts == 0 && kOuter * kDepth % (8 * kThreads) == 0, "threads share a tile evenly");
-  static_assert(kRowStep % 8 == 0, "a thread's parts are permuted alike");
+  static constexpr int kColumns = kAlongDepth ? kDepth : kOuter, kPart = 16 / sizeof(T), kParts = kColumns / kPart;
+  static constexpr int kRowStep = kThreads / kParts, kCopies = kOuter * kDepth / kPart / kThreads;
+  static_assert(kThreads % kParts == 0 && kOuter * kDepth % (kPart * kThreads) == 0, "threads share a tile evenly");
+  static_assert(kRowStep % (sizeof(T) == 2 || kAlongDepth ? 8 : 4) == 0, "a thread's parts are permuted alike");
 
   const T* from[kCopies];
   int64_t depth_step;
@@ -38,15 +65,15 @@ struct GemmLoader {
 
   __device__ __forceinline__ GemmLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
                                         int64_t extent, uint32_t tile)
-      : depth_step(kDepth * x.depth), row(threadIdx.x / kParts), column(threadIdx.x % kParts * 8) {
+      : depth_step(kDepth * x.depth), row(threadIdx.x / kParts), column(threadIdx.x % kParts * kPart) {
     const T* const source = gemm_tile_source<T>(p, x, t, first);
     const int outer = gemm_left(extent, first);
-    bytes = kAlongDepth ? 16 : min(max(outer - column, 0), 8) * static_cast<int>(sizeof(T));
+    bytes = kAlongDepth ? 16 : min(max(outer - column, 0), kPart) * static_cast<int>(sizeof(T));
 #pragma unroll
     for (int i = 0; i < kCopies; i++)
       from[i] = kAlongDepth ? source + min(row + i * kRowStep, outer - 1) * x.outer + column
                             : source + (row + i * kRowStep) * x.depth + column;
-    to = tile + swizzled<kColumns>(row, column) * sizeof(T);
+    to = tile + tile_place<T, kAlongDepth, kColumns>(row, column) * sizeof(T);
     keep(to);
     keep(depth_step);
   }
@@ -68,7 +95,7 @@ struct GemmLoader {
   // `depth` elements of K.
   template <int kStage>
   __device__ __forceinline__ void last(uint32_t at, int depth) {
-    const int part = kAlongDepth ? min(max(depth - column, 0), 8) * static_cast<int>(sizeof(T)) : bytes;
+    const int part = kAlongDepth ? min(max(depth - column, 0), kPart) * static_cast<int>(sizeof(T)) : bytes;
     unrolled<kCopies>([&](auto i) {
       const bool present = kAlongDepth || row + i * kRowStep < depth;
       cp_async<16, place(kStage, i)>(to + at, from[i] + (kAlongDepth ? kStage * kDepth : 0), present ? part : 0);

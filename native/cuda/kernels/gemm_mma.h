@@ -19,12 +19,6 @@
 
 namespace heed::cuda {
 
-template <int m, int n, int k, int warp_m, int warp_n, int stages>
-struct GemmMmaShape {
-  static constexpr int kM = m, kN = n, kK = k, kWarpM = warp_m, kWarpN = warp_n, kStages = stages;
-  static constexpr int kThreads = m / warp_m * (n / warp_n) * 32;
-};
-
 // Sums over K of an operand's tiles, as products with ones: of at most kMost rows or columns, of which each warp has an
 // equal share.
 template <class T, class Stages, int kMost>
@@ -70,16 +64,6 @@ struct GemmMmaSum {
       }
   }
 };
-
-// body(i) for i from 0 to N - 1, constants, until it returns false; whether it never did.
-template <class Body, int... I>
-__device__ __forceinline__ bool unrolled_while(std::integer_sequence<int, I...>, const Body& body) {
-  return (body(Constant<I>{}) && ...);
-}
-template <int N, class Body>
-__device__ __forceinline__ bool unrolled_while(const Body& body) {
-  return unrolled_while(std::make_integer_sequence<int, N>{}, body);
-}
 
 template <class T, class Shape, bool kAlongA, bool kAlongB, bool kAligned>
 __device__ void gemm_mma(const GemmParams& p) {
@@ -164,11 +148,6 @@ __device__ void gemm_mma(const GemmParams& p) {
   if (summed == Summed::a) operand_sum.template put<kM>(p, t, t.m, p.m);
   if (summed == Summed::b) operand_sum.template put<kN>(p, t, t.n, p.n);
 
-  const auto row_of = [&](int block) { return warp_m + block * 16 + lane / 4; };
-  if (!gemm_join_parts<kThreads>(p, t, gemm_left(p.m, t.m), sums, row_of)) return;
-  if (summed == Summed::a) gemm_join_sums<T, kM, kThreads>(p, t.m, p.m);
-  if (summed == Summed::b) gemm_join_sums<T, kN, kThreads>(p, t.n, p.n);
-
   // The stages are done with; their memory takes the sums.
   cp_async_wait<0>();
   __syncthreads();
@@ -176,7 +155,7 @@ __device__ void gemm_mma(const GemmParams& p) {
   constexpr int kPermuted = kColumnBlocks < 4 ? kColumnBlocks : 4;
   int columns[kPermuted];
 #pragma unroll
-  for (int j = 0; j < kPermuted; j++) columns[j] = staged<kN>(row_of(0), warp_n + j * 8 + lane % 4 * 2);
+  for (int j = 0; j < kPermuted; j++) columns[j] = staged<kN>(warp_m + lane / 4, warp_n + j * 8 + lane % 4 * 2);
 #pragma unroll
   for (int i = 0; i < kRowBlocks; i++)
 #pragma unroll
@@ -187,7 +166,9 @@ __device__ void gemm_mma(const GemmParams& p) {
         pair.store(tile + columns[j % kPermuted] + j / kPermuted * 32 + (i * 16 + half * 8) * kN);
       }
   __syncthreads();
-  gemm_finish<T, kM, kN, kThreads>(p, t, tile);
+  if (!gemm_finish<T, kM, kN, kThreads>(p, t, tile)) return;
+  if (summed == Summed::a) gemm_join_sums<T, kM, kThreads>(p, t.m, p.m);
+  if (summed == Summed::b) gemm_join_sums<T, kN, kThreads>(p, t.n, p.n);
 }
 
 }  // namespace heed::cuda

@@ -27,8 +27,6 @@ using MmaLarge = GemmMmaShape<128, 128, 32, 64, 64, 4>;
   HEED_GEMM_LAYOUTS(gemm_##T##_large, 128, 2, T, MmaLarge, true)
 
 // The host's choice among them, the body of gemm_kernel_bf16 and gemm_kernel_f16.
-#define HEED_GEMM_LAYOUT(name) \
-  return p.a.along_depth ? (p.b.along_depth ? name##_kk : name##_ko) : (p.b.along_depth ? name##_ok : name##_oo)
 #define HEED_GEMM_CHOOSE(T)                   \
   switch (size) {                             \
     case GemmSize::few:                       \

@@ -1,0 +1,193 @@
+// The matrix product of f32 on tensor cores: operands are rounded to tf32, which has f32's exponents and 10 bits after
+// the point, sums are f32. Only where it was asked for (cuda/tf32.h).
+//
+// As gemm_mma.h, from which it differs in its fragments. An operand that is contiguous along K has its tile as
+// [outer][K] and is read by ldmatrix, two halves of an element a register. Of another one, [K][outer], a lane reads
+// four elements across K at once, which thus belong to four fragments: eight rows or columns of a fragment are every
+// fourth of 32. Where a fragment's rows and columns belong, outer_of() knows.
+#pragma once
+#include "cuda/kernels/gemm_epilogue.h"
+#include "cuda/kernels/gemm_loader.h"
+#include "cuda/kernels/gemm_parts.h"
+#include "cuda/kernels/gemm_sum.h"
+
+#if HEED_DEVICE_CODE
+
+namespace heed::cuda {
+
+__device__ __forceinline__ uint32_t to_tf32(uint32_t x) {
+  uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(x)));
+  return rounded;
+}
+
+// d[16, 8] = a[16, 8] · b[8, 8] + c. With g = lane / 4 and t = lane % 4:
+//   a[0]: a[g][t]   a[1]: a[g+8][t]   a[2]: a[g][t+4]   a[3]: a[g+8][t+4]   b[0]: b[t][g]   b[1]: b[t+4][g]
+__device__ __forceinline__ void mma_16x8x8_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// An operand's fragments of 8 rows or columns, kEighths of them: fragments[i][h] is element lane / 4 of the i-th one at
+// K = lane % 4 + 4h.
+template <class Stages, int kOuter, bool kAlongDepth, int kEighths>
+struct Tf32Reader {
+  static constexpr int kDepth = Stages::kDepth, kColumns = kAlongDepth ? kDepth : kOuter, kSteps = kDepth / 8;
+  static constexpr int kAddresses = kAlongDepth ? kSteps : 1;
+  uint32_t addresses[kAddresses];
+
+  __device__ __forceinline__ Tf32Reader(uint32_t tile, int outer) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < kAddresses; i++) {
+      // Four matrices of 8 × 4: two eighths, and two steps of four of K.
+      const int eighth = lane / 8 % 2, half = lane / 16;
+      addresses[i] =
+          tile + 4 * (kAlongDepth ? tile_place<float, true, kColumns>(outer + eighth * 8 + lane % 8, i * 8 + half * 4)
+                                  : tile_place<float, false, kColumns>(lane % 4, outer + lane / 4 * 4));
+      keep(addresses[i]);
+    }
+  }
+
+  template <int kStep, int kStage>
+  __device__ __forceinline__ void load(uint32_t (&fragments)[kEighths][2]) const {
+    constexpr int kAt = kStage * Stages::kStageBytes;
+    if constexpr (kAlongDepth) {
+      unrolled<kEighths / 2>([&](auto i) {
+        uint32_t r[4];
+        ldmatrix<false, kAt + i * 16 * kColumns * 4>(r, addresses[kStep]);
+        fragments[2 * i][0] = r[0], fragments[2 * i + 1][0] = r[1];
+        fragments[2 * i][1] = r[2], fragments[2 * i + 1][1] = r[3];
+      });
+    } else {
+      unrolled<kEighths / 4>([&](auto i) {
+        unrolled<2>([&](auto half) {
+          uint32_t r[4];
+          asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
+                       : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                       : "r"(addresses[0]), "n"(kAt + (kStep * 8 + half * 4) * kColumns * 4 + i * 128)
+                       : "memory");
+#pragma unroll
+          for (int e = 0; e < 4; e++) fragments[4 * i + e][half] = r[e];
+        });
+      });
+    }
+#pragma unroll
+    for (int i = 0; i < kEighths; i++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) fragments[i][half] = to_tf32(fragments[i][half]);
+  }
+
+  // Where element `at` of eighth `i` lies, from the warp's first row or column on.
+  __device__ __forceinline__ static int outer_of(int i, int at) {
+    return kAlongDepth ? i * 8 + at : i / 4 * 32 + at * 4 + i % 4;
+  }
+};
+
+// Sums over K of an operand's tile, exactly: a thread has a row or column.
+template <int kOuter, int kDepth, bool kAlongDepth>
+__device__ __forceinline__ void add_tf32_tile(const float* tile, float& sum) {
+  const int outer = threadIdx.x;
+  if (outer >= kOuter) return;
+#pragma unroll
+  for (int k = 0; k < kDepth; k++)
+    sum += tile[kAlongDepth ? tile_place<float, true, kDepth>(outer, k) : tile_place<float, false, kOuter>(k, outer)];
+}
+
+template <class Shape, bool kAlongA, bool kAlongB>
+__device__ void gemm_tf32(const GemmParams& p) {
+  constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
+  constexpr int kThreads = Shape::kThreads;
+  constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
+  constexpr int kTileA = kM * kK * 4, kStageBytes = kTileA + kN * kK * 4;
+  using Stages = GemmStages<kK, kThreads, kStages, kStageBytes>;
+
+  const GemmTile t = GemmTile::of_block<kM, kN>(p);
+  if (t.matrix >= p.batch) return;
+  const uint32_t tile_a = shared_address(gemm_shared), tile_b = tile_a + kTileA;
+  GemmLoader<float, Stages, kM, kAlongA> a(p, p.a, t, t.m, p.m, tile_a);
+  GemmLoader<float, Stages, kN, kAlongB> b(p, p.b, t, t.n, p.n, tile_b);
+  const int64_t depth = max(int64_t{0}, t.end - t.begin);
+  const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK);
+  const int steps = max(whole + (rest > 0), 1);  // of nothing, one of zeros
+  // Every step makes a group of copies, though there be nothing left to copy.
+  const auto copy = [&](int step, auto stage) {
+    if (step < whole) {
+      a.template next<stage>(0);
+      b.template next<stage>(0);
+    } else if (step < steps) {
+      a.template last<stage>(0, rest);
+      b.template last<stage>(0, rest);
+    }
+    cp_async_commit();
+  };
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp_m = warp / (kN / Shape::kWarpN) * Shape::kWarpM, warp_n = warp % (kN / Shape::kWarpN) * Shape::kWarpN;
+  using ReaderA = Tf32Reader<Stages, kM, kAlongA, kRowBlocks * 2>;
+  using ReaderB = Tf32Reader<Stages, kN, kAlongB, kColumnBlocks>;
+  const ReaderA reader_a(tile_a, warp_m);
+  const ReaderB reader_b(tile_b, warp_n);
+  const Summed summed = gemm_summed(p, t);
+  float operand_sum = 0;
+  Four sums[kRowBlocks][kColumnBlocks] = {};
+
+  // One step; false after the last.
+  int step = 0;
+  const auto advance = [&](auto stage) {
+    cp_async_wait<kStages - 2>();
+    __syncthreads();
+    // Into the stage that was read in the last step, by all, as the barrier has seen.
+    copy(step + kStages - 1, Constant<(stage + kStages - 1) % kStages>{});
+    unrolled<kK / 8>([&](auto k) {
+      uint32_t fa[kRowBlocks * 2][2], fb[kColumnBlocks][2];
+      reader_a.template load<k, stage>(fa);
+      reader_b.template load<k, stage>(fb);
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; i++)
+#pragma unroll
+        for (int j = 0; j < kColumnBlocks; j++)
+          mma_16x8x8_tf32(sums[i][j].at, {fa[2 * i][0], fa[2 * i + 1][0], fa[2 * i][1], fa[2 * i + 1][1]}, fb[j]);
+    });
+    const float* const tiles = reinterpret_cast<const float*>(gemm_shared + stage * kStageBytes);
+    if (summed == Summed::a)
+      add_tf32_tile<kM, kK, kAlongA>(tiles, operand_sum);
+    else if (summed == Summed::b)
+      add_tf32_tile<kN, kK, kAlongB>(tiles + kM * kK, operand_sum);
+    return ++step < steps;
+  };
+  unrolled<kStages - 1>([&](auto stage) { copy(stage, stage); });
+#pragma unroll 1
+  while (unrolled_while<kStages>(advance)) {
+  }
+  if (summed == Summed::a && threadIdx.x < kM && t.m + threadIdx.x < p.m)
+    gemm_put_sum<float>(p, t, t.m + threadIdx.x, p.m, operand_sum);
+  if (summed == Summed::b && threadIdx.x < kN && t.n + threadIdx.x < p.n)
+    gemm_put_sum<float>(p, t, t.n + threadIdx.x, p.n, operand_sum);
+
+  // The stages are done with; their memory takes the sums.
+  cp_async_wait<0>();
+  __syncthreads();
+  float* const tile = reinterpret_cast<float*>(gemm_shared);
+#pragma unroll
+  for (int i = 0; i < kRowBlocks; i++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int row = warp_m + ReaderA::outer_of(2 * i + half, lane / 4);
+#pragma unroll
+      for (int j = 0; j < kColumnBlocks; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++)
+          tile[staged<kN>(row, warp_n + ReaderB::outer_of(j, lane % 4 * 2 + e))] = sums[i][j].at[half * 2 + e];
+    }
+  __syncthreads();
+  if (!gemm_finish<float, kM, kN, kThreads>(p, t, tile)) return;
+  if (summed == Summed::a) gemm_join_sums<float, kM, kThreads>(p, t.m, p.m);
+  if (summed == Summed::b) gemm_join_sums<float, kN, kThreads>(p, t.n, p.n);
+}
+
+}  // namespace heed::cuda
+
+#endif
