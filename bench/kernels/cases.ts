@@ -226,17 +226,18 @@ function attentionCase(
   pass: "forward" | "backward",
   [batch, heads, tokens, headSize]: [number, number, number, number],
   dtype: DType,
+  causal = true,
 ): KernelCase {
   return {
     name: `attention ${pass}`,
-    shape: `B${batch} H${heads} T${tokens} D${headSize} causal`,
+    shape: `B${batch} H${heads} T${tokens} D${headSize}${causal ? " causal" : ""}`,
     dtype,
-    kernels: pass === "forward" ? /^attention_(forward|decode|combine)/ : /^attention_(?!forward|decode|combine)/,
-    targets: { wavefronts: 1.05, loadSectors: 1.001 },
+    kernels: pass === "forward" ? /^attention_(forward|decode)/ : /^attention_backward/,
+    targets: { wavefronts: 1.05, loadSectors: 1.001, launches: pass === "forward" ? 1 : 2 },
     run() {
       const qkv = floats([batch, tokens, 3 * heads * headSize], dtype, 1);
       qkv.requiresGrad = pass === "backward";
-      const out = packedAttention(qkv, { heads, causal: true });
+      const out = packedAttention(qkv, { heads, causal });
       if (pass === "backward") sum(out).backward();
       return done();
     },
@@ -252,7 +253,7 @@ function decode(batch: number, heads: number, tokens: number, headSize: number, 
     dtype,
     kernels: /^attention/,
     least: { loads: 2 * cache + row, stores: row },
-    targets: { loadSectors: 1.001 },
+    targets: { loadSectors: 1.001, launches: 1 },
     run() {
       const q = floats([batch, 1, heads, headSize], dtype, 1);
       const [k, v] = [
@@ -368,9 +369,14 @@ export const kernelCases: KernelCase[] = [
   attentionCase("forward", [1, 2, 256, 64], "f32"),
   attentionCase("forward", [1, 4, 512, 64], "bf16"),
   attentionCase("forward", [1, 4, 512, 128], "bf16"),
+  attentionCase("forward", [1, 8, 2048, 64], "bf16"),
+  attentionCase("forward", [1, 8, 2048, 128], "bf16"),
+  attentionCase("forward", [1, 8, 2048, 128], "bf16", false),
   attentionCase("backward", [1, 2, 256, 64], "f32"),
   attentionCase("backward", [1, 4, 512, 64], "bf16"),
   attentionCase("backward", [1, 4, 512, 128], "bf16"),
+  attentionCase("backward", [1, 4, 1024, 64], "bf16"),
+  attentionCase("backward", [1, 4, 1024, 128], "bf16"),
   decode(2, 12, 1024, 64, "bf16"),
   embeddingCase("forward", 1024, 2048, 768),
   embeddingCase("backward", 1024, 2048, 768),

@@ -1,14 +1,17 @@
-// attention_forward: out = dropout(softmax(scale · q k^T + mask)) v, with lse, the natural log of Σ exp of each row's
-// scaled scores. Keys pass by in tiles and the softmax is kept online (FlashAttention-2, Dao 2023; Milakov &
-// Gimelshein 2018), so that no [Tq, Tk] matrix exists. Backward needs q, k, v, out and lse. A row that sees no key
-// gives 0 and lse = -inf.
+// attention_forward: out = dropout(softmax(scores(q k^T) + mask)) v, with lse, the natural log of Σ exp of each row's
+// scores. Keys pass by in tiles and the softmax is kept online (FlashAttention-2, Dao 2023; Milakov & Gimelshein 2018),
+// so that no [Tq, Tk] matrix exists. Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse =
+// -inf.
 //
 // Which kernel:
 // - few rows a group and no backward to come: attention_decode.cu, bound by memory, any dtype;
 // - bf16 and f16 with D <= 256: attention_forward_mma.cu, on tensor cores;
 // - f32, and D > 256: attention_forward_fma.cu.
-// Where blocks of rows are fewer than the multiprocessors, the keys are split (attention_split.h) into enough parts for
-// two blocks each, of at least kSplitKeys keys. All of it depends on shapes and the device only.
+//
+// Where blocks of rows are fewer than the multiprocessors, the keys may be split (attention_split.h). It shortens the
+// longest block and costs a meeting of blocks and reading what they left, so both are estimated in clocks, with figures
+// of the A100, and the keys split where the estimate falls by a fifth or more. All of it depends on shapes and the
+// device only.
 #include <algorithm>
 
 #include "cuda/kernels/attention_host.h"
@@ -16,60 +19,41 @@
 
 namespace heed::cuda {
 
-constexpr int kCombineThreads = 128;
-
-#if HEED_DEVICE_CODE
-
-// One warp a row, lanes along D.
-template <class T>
-__device__ void combine_body(const AttentionForwardParams& p) {
-  const AttentionParams& a = p.a;
-  const int lane = threadIdx.x % 32;
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * (kCombineThreads / 32) + threadIdx.x / 32;
-  if (item >= a.B * a.Hkv * a.rows) return;
-  const int64_t group = item / a.rows, row = item % a.rows, b = group / a.Hkv;
-  const GroupRows rows(a, static_cast<int>(group % a.Hkv), row);
-
-  const int64_t first = group * p.splits * a.rows + row;
-  float m = -kInfinity, l = 0;
-  for (int s = lane; s < p.splits; s += 32) {
-    const float2 stats = reinterpret_cast<const float2*>(p.partial_stats)[first + s * a.rows];
-    const float next = fmaxf(m, stats.x);
-    if (stats.y > 0) l = l * exp2_fast(m - next) + stats.y * exp2_fast(stats.x - next);
-    m = next;
-  }
-  const float highest = warp_max(m);
-  l = warp_sum(l > 0 ? l * exp2_fast(m - highest) : 0);
-  const float factor = row_factor(a, l);
-  if (p.lse && lane == 0) p.lse[rows.index(a, b, 0)] = log_sum(highest, l);
-
-  T* out = rows.row<T>(p.out, b, 0);
-  for (int d = lane; d < a.D; d += 32) {
-    float sum = 0;
-    for (int s = 0; s < p.splits; s++) {
-      const float2 stats = reinterpret_cast<const float2*>(p.partial_stats)[first + s * a.rows];
-      // What a split without a visible key left is not even written.
-      if (stats.y > 0) sum += exp2_fast(stats.x - highest) * p.partial_out[(first + s * a.rows) * a.D + d];
-    }
-    out[d] = from_float<T>(sum * factor);
-  }
-}
-
-#endif
-
-HEED_KERNEL_FLOATS(attention_combine, AttentionForwardParams, kCombineThreads, 1, combine_body)
-
 #if !HEED_DEVICE_CODE
 
 namespace {
-
-constexpr int64_t kSplitKeys = 128;
 
 ForwardKernel forward_kernel(DType dtype, int D, int64_t rows, bool may_decode) {
   // 16 rows fill a tensor core's tile in part only, but from 5 on it is faster than what decoding spends on them.
   if (may_decode && D <= kMostFastHead && rows <= (dtype == DType::f32 ? 16 : 4))
     return attention_decode_kernel(dtype, D, rows);
   return dtype != DType::f32 && D <= kMostFastHead ? attention_mma_kernel(dtype, D) : attention_fma_kernel(dtype, D);
+}
+
+constexpr int64_t kSplitTile = 64;  // a split has a multiple of so many keys
+
+// Keys of a split, Tk or more where they are not split.
+int64_t split_keys(const ForwardKernel& kernel, int64_t blocks, int64_t Tk, int64_t D, int64_t multiprocessors) {
+  constexpr double kStart = 1000,
+                   kMeeting = 1500;  // clocks: until the first keys are there; stores, a fence, an atomic
+  constexpr double kBytes = 32;      // that a multiprocessor reads from L2 in a clock
+  const int64_t tiles = std::max<int64_t>(ceil_div(Tk, kSplitTile), 1);
+  const double tile =
+      2.0 * kernel.rows * kSplitTile * static_cast<double>(std::min<int64_t>(D, kernel.columns)) / kernel.speed;
+  const int64_t at_once = kernel.together * multiprocessors;
+  const auto clocks = [&](int64_t splits) {
+    const auto rounds = static_cast<double>(ceil_div(blocks * splits, at_once));
+    const double parts = kMeeting + static_cast<double>(splits + 1) * kernel.part_floats * 4 / kBytes;
+    return rounds * (kStart + static_cast<double>(ceil_div(tiles, splits)) * tile) + (splits > 1 ? parts : 0);
+  };
+  int64_t best = 1;
+  if (blocks < multiprocessors) {
+    const int64_t most = std::min(tiles, ceil_div(at_once, blocks));
+    for (int64_t splits = 2; splits <= most; splits++)
+      if (clocks(splits) < clocks(best)) best = splits;
+    if (clocks(best) > 0.8 * clocks(1)) best = 1;
+  }
+  return ceil_div(tiles, best) * kSplitTile;
 }
 
 }  // namespace
@@ -94,22 +78,17 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   const ForwardKernel chosen = forward_kernel(q.dtype, p.a.D, p.a.rows, !lse && p.a.drop_threshold == 0);
   const int64_t column_blocks = ceil_div(n.D, chosen.columns);
   p.blocks = ceil_div(p.a.rows, chosen.rows);
+  const int64_t blocks = groups * p.blocks * column_blocks;
+  const int64_t keys = split_keys(chosen, blocks, n.Tk, n.D, stream.multiprocessors());
+  p.split_keys = static_cast<int>(std::min<int64_t>(keys, INT32_MAX));
+  p.splits = static_cast<int>(std::max<int64_t>(ceil_div(n.Tk, keys), 1));
+  p.part_floats = chosen.part_floats;
 
-  const int64_t blocks = groups * p.blocks * column_blocks, wanted = stream.multiprocessors();
-  int64_t splits = 1;
-  if (blocks < wanted) splits = std::min(ceil_div(2 * wanted, blocks), ceil_div(n.Tk, kSplitKeys));
-  splits = std::max<int64_t>(splits, 1);
-  p.split_keys = static_cast<int>(std::max<int64_t>(ceil_div(ceil_div(n.Tk, splits), 64) * 64, 64));
-  p.splits = static_cast<int>(std::max<int64_t>(ceil_div(n.Tk, p.split_keys), 1));
-
-  const int64_t partials = p.splits > 1 ? groups * p.splits * p.a.rows : 0;
-  const int64_t stats = ceil_div(2 * partials, 4) * 4;  // so that partial_out is aligned to 16 bytes
-  const Stream::Workspace workspace(stream, op, static_cast<size_t>(stats + partials * n.D) * 4);
-  p.partial_stats = workspace.f32();
-  p.partial_out = p.partial_stats + stats;
+  const bool split = p.splits > 1;
+  const Stream::Workspace workspace(stream, op, split ? static_cast<size_t>(blocks * p.splits) * p.part_floats * 4 : 0);
+  p.parts = workspace.f32();
+  p.arrivals = split ? stream.arrivals(op, blocks) : nullptr;
   stream.launch(op, *chosen.kernel, {groups * p.blocks * p.splits, column_blocks}, p, chosen.shared);
-  if (p.splits > 1)
-    stream.launch(op, attention_combine(q.dtype), {ceil_div(groups * p.a.rows, kCombineThreads / 32)}, p);
 }
 
 #endif

@@ -28,10 +28,15 @@ struct AttentionParams {
   int Tk, H, Hkv, G, D;
   const int32_t* key_lengths;   // [B] or null
   const int32_t* query_starts;  // [B] or null
+  const int32_t* key_ranges;    // [B, Tq, 2] or null
+  const float* slopes;          // [H] or null
+  int64_t window;               // 0: none
   bool causal;
   bool aligned;      // all rows of all views start at multiples of 16 bytes
   float scale_log2;  // scale · log2 e: the softmax is taken with powers of 2
   float scale;
+  float cap_log2;           // softcap · log2 e; 0: none
+  float cap_scale;          // scale / softcap
   float keep_scale;         // what kept probabilities are multiplied by: 1 / (1 - p)
   uint32_t drop_threshold;  // 0: no dropout
   uint64_t seed;
@@ -41,32 +46,92 @@ struct AttentionParams {
 #if HEED_DEVICE_CODE
 
 constexpr float kLn2 = 0.693147180559945f, kLog2E = 1.44269504088896f;
-constexpr float kInfinity = __builtin_huge_valf();
+constexpr float kInfinity = __builtin_huge_valf(), kLowest = -3.402823466e38f;
 
-// Of one sequence: query i sees keys [0, end(i)). Every kernel asks here and nowhere else.
+// Keys [first, end); without keys, end <= first.
+struct KeyInterval {
+  int first, end;
+};
+
+// Of a block of rows: the keys that any of its rows sees lie in [first, end), and every row sees [all_first, all_end).
+struct KeyBounds {
+  int first, end, all_first, all_end;
+};
+
+// Of one sequence: an interval of keys for each query (ops.def). Every kernel asks here and nowhere else.
 struct VisibleKeys {
-  int64_t start;
+  int64_t start, window;
+  const int32_t* ranges;  // [Tq, 2] or null
+  int64_t queries;
   int length;
   bool causal;
 
-  __device__ __forceinline__ VisibleKeys(const AttentionParams& p, int64_t b) {
-    length = p.Tk;
+  __device__ __forceinline__ VisibleKeys(const AttentionParams& p, int64_t b)
+      : window(p.window), ranges(p.key_ranges), queries(p.Tq), length(p.Tk), causal(p.causal) {
     if (p.key_lengths) {
       const int given = p.key_lengths[b];
       length = max(0, min(given, p.Tk));
       if (length != given && threadIdx.x == 0) report_fault(p.fault, FaultKind::key_length, given, p.Tk, b);
     }
-    causal = p.causal;
     start = p.query_starts ? p.query_starts[b] : length - p.Tq;
+    if (ranges) ranges += b * p.Tq * 2;
   }
-  __device__ __forceinline__ int end(int64_t query) const {
-    if (!causal) return length;
-    return static_cast<int>(max(static_cast<int64_t>(0), min(static_cast<int64_t>(length), start + query + 1)));
+
+  __device__ __forceinline__ int64_t position(int64_t query) const { return start + query; }
+
+  __device__ __forceinline__ KeyInterval of(int64_t query) const {
+    KeyInterval keys = by_position(query);
+    if (ranges) {
+      keys.first = max(keys.first, ranges[query * 2]);
+      keys.end = min(keys.end, ranges[query * 2 + 1]);
+    }
+    return keys;
   }
-  // The first query that sees `key`; p.Tq where none does. It never falls from one key to the next.
-  __device__ __forceinline__ int64_t first_query(const AttentionParams& p, int key) const {
-    if (key >= length) return p.Tq;
-    return causal ? max(static_cast<int64_t>(0), min(p.Tq, key - start)) : 0;
+
+  // Of queries [first, last]. All kThreads threads of the block call it.
+  template <int kThreads>
+  __device__ __forceinline__ KeyBounds of_all(int64_t first, int64_t last) const {
+    const KeyInterval low = by_position(first), high = by_position(last);  // neither bound falls with the position
+    KeyBounds bounds{low.first, high.end, high.first, low.end};
+    if (!ranges) return bounds;
+    __shared__ int shared[4];
+    if (threadIdx.x == 0) shared[0] = shared[3] = length, shared[1] = shared[2] = 0;
+    __syncthreads();
+    for (int64_t query = first + threadIdx.x; query <= last; query += kThreads) {
+      const KeyInterval keys = of(query);
+      if (keys.first < keys.end) {
+        atomicMin(&shared[0], keys.first);
+        atomicMax(&shared[1], keys.end);
+      }
+      atomicMax(&shared[2], keys.first);
+      atomicMin(&shared[3], keys.end);
+    }
+    __syncthreads();
+    return {shared[0], shared[1], shared[2], shared[3]};
+  }
+
+  // By position alone the queries that see one of keys [first, last] lie between these two.
+  __device__ __forceinline__ int64_t first_query(int first) const {
+    if (first >= length) return queries;
+    return clamped(causal ? first - start : window > 0 ? first - start - window + 1 : 0);
+  }
+  __device__ __forceinline__ int64_t end_query(int last) const {
+    return clamped(window > 0 ? min(last, length - 1) - start + window : queries);
+  }
+
+ private:
+  __device__ __forceinline__ int64_t clamped(int64_t query) const {
+    return max(static_cast<int64_t>(0), min(queries, query));
+  }
+  __device__ __forceinline__ KeyInterval by_position(int64_t query) const {
+    const int64_t p = position(query), most = length;
+    int64_t first = 0, end = most;
+    if (causal) end = min(end, p + 1);
+    if (window > 0) {
+      first = min(most, max(first, p - window + 1));
+      if (!causal) end = min(end, p + window);
+    }
+    return {static_cast<int>(first), static_cast<int>(max(static_cast<int64_t>(0), end))};
   }
 };
 
@@ -111,6 +176,18 @@ __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+// What becomes of a product q · k before the softmax, in powers of two: factor · q·k unless it is not plain, when
+//   s = scale · q·k,  softcap · tanh(s / softcap) with a cap,  - slope · |p - j| with slopes.
+__device__ __forceinline__ bool plain_scores(const AttentionParams& p) { return p.cap_log2 == 0 && !p.slopes; }
+
+// Exact to f32 but for what a difference from 1 loses: 1e-7.
+__device__ __forceinline__ float tanh_fast(float x) { return 1 - __fdividef(2, 1 + exp2_fast(x * (2 * kLog2E))); }
+
+// ALiBi's slope of a head, in powers of two.
+__device__ __forceinline__ float slope_log2(const AttentionParams& p, int head) {
+  return p.slopes ? p.slopes[head] * kLog2E : 0;
 }
 
 #endif

@@ -60,19 +60,24 @@ struct Pairs {
 
   // s becomes P as dropout leaves it, but for its factor, and dp becomes dS.
   __device__ __forceinline__ void differentiate(float (&s)[4][4], float (&dp)[4][4], const float (&lse)[4],
-                                                const float (&delta)[4], const int (&row_end)[4],
+                                                const float (&delta)[4], const VisibleKeys& visible,
                                                 uint32_t (&kept)[kFmaTile][2]) const {
     if (p.a.drop_threshold != 0) draw_kept(kept, p.a, rows, b, row_count, key);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
+      const int r = static_cast<int>(threadIdx.x / 16) * 4 + i, tx = threadIdx.x % 16;
+      const KeyInterval sees = r < row_count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
+      float derivatives[4];
+      finish_scores(p.a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
 #pragma unroll
       for (int j = 0; j < 4; j++) {
-        const bool sees = key + static_cast<int>(threadIdx.x % 16) + 16 * j < row_end[i];
-        const float prob = sees ? exp2_fast(s[i][j] * p.a.scale_log2 - lse[i]) : 0;
+        const int at = key + tx + 16 * j;
+        const float prob = at >= sees.first && at < sees.end ? exp2_fast(s[i][j] - lse[i]) : 0;
         const bool keep = p.a.drop_threshold == 0 || is_kept(kept, i, j);
-        dp[i][j] = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]);
+        dp[i][j] = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]) * derivatives[j];
         s[i][j] = keep ? prob : 0;
       }
+    }
   }
 };
 
@@ -92,16 +97,16 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
   const int64_t first_row = (p.blocks - 1 - item.block) * kFmaTile;
   const int count = static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
-  const int end = visible.end(rows.query(count - 1));
+  const KeyBounds bounds = visible.of_all<kFmaThreads>(rows.query(0), rows.query(count - 1));
+  const int end = bounds.end;
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
   const auto pairs_at = [&](int key) {
     return Pairs<T>{p, chunks, item.b, item.g, rows, count, key, min(kFmaTile, end - key)};
   };
 
   int buffer = 0;
-  if (end > 0) pairs_at(0).load(0, 0);
+  if (bounds.first < end) pairs_at(bounds.first).load(0, 0);
   float dq[4][kOut / 16] = {}, lse[4] = {}, delta[4] = {};
-  int row_end[4] = {};
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const int r = ty * 4 + i;
@@ -116,10 +121,9 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
     const int64_t index = rows.index(a, item.b, r);
     if (tx == 0 && blockIdx.y == 0) p.delta[index] = delta[i];
     lse[i] = p.lse[index] * kLog2E;
-    row_end[i] = visible.end(rows.query(r));
   }
 
-  for (int key = 0; key < end; key += kFmaTile) {
+  for (int key = bounds.first; key < end; key += kFmaTile) {
     const Pairs<T> pairs = pairs_at(key);
     float s[4][4] = {}, ds[4][4] = {};
     pairs.multiply(s, ds, buffer, [&] {
@@ -127,7 +131,7 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
                                  [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
     });
     if (active) {
-      pairs.differentiate(s, ds, lse, delta, row_end, kept);
+      pairs.differentiate(s, ds, lse, delta, visible, kept);
       __syncwarp();  // the last tile's dS is no longer read
       store_probs(probs, ds);
       __syncwarp();
@@ -156,7 +160,8 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
   const int first_column = static_cast<int>(blockIdx.y) * kOut;
   const VisibleKeys visible(a, item.b);
   const int first_key = static_cast<int>(item.block) * kFmaTile;
-  const int64_t first_row = visible.first_query(a, first_key) * a.G;
+  const QueriesOfKeys<kFmaThreads> seeing(visible, first_key, first_key + kFmaTile);
+  const int64_t end_row = seeing.end * a.G;
   const int key_count = min(kFmaTile, visible.length - first_key);
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < key_count;
   const auto pairs_at = [&](int64_t row) {
@@ -165,22 +170,22 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
                     item.b,
                     item.g,
                     GroupRows(a, item.g, row),
-                    static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - row)),
+                    static_cast<int>(min(static_cast<int64_t>(kFmaTile), end_row - row)),
                     first_key,
                     key_count};
   };
 
   int buffer = 0;
-  if (first_row < a.rows) pairs_at(first_row).load(0, 0);
+  int64_t row = seeing.next_row(0, a.G);
+  if (row < end_row) pairs_at(row).load(0, 0);
   float dk[4][kOut / 16] = {}, dv[4][kOut / 16] = {};
-  for (int64_t row = first_row; row < a.rows; row += kFmaTile) {
+  while (row < end_row) {
     const Pairs<T> pairs = pairs_at(row);
     const auto load_rows = [&](const HeadsView& x) {
       load_floats<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
                                  [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
     };
     float s[4][4] = {}, ds[4][4] = {}, lse[4] = {}, delta[4] = {};
-    int row_end[4] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       const int r = ty * 4 + i;
@@ -188,10 +193,9 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
       const int64_t index = pairs.rows.index(a, item.b, r);
       lse[i] = p.lse[index] * kLog2E;
       delta[i] = p.delta[index];
-      row_end[i] = visible.end(pairs.rows.query(r));
     }
     pairs.multiply(s, ds, buffer, [&] { load_rows(p.dout); });
-    pairs.differentiate(s, ds, lse, delta, row_end, kept);
+    pairs.differentiate(s, ds, lse, delta, visible, kept);
     store_probs(probs, s);
     cp_async_wait<0>();
     __syncthreads();  // P and dout are there
@@ -202,7 +206,8 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();  // dS and q are there
-    if (row + kFmaTile < a.rows) pairs_at(row + kFmaTile).load(buffer, 0);
+    row = seeing.next_row(row + kFmaTile, a.G);
+    if (row < end_row) pairs_at(row).load(buffer, 0);
     if (active) multiply_transposed<kOut>(dk, probs, tile, pairs.row_count);
   }
 #pragma unroll

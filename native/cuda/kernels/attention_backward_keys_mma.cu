@@ -14,61 +14,90 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   constexpr int kKeys = 64, kN = kRows / 8;
   const AttentionParams& a = p.a;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp_key = threadIdx.x / 32 * 16;
-  T* k = reinterpret_cast<T*>(attention_shared);
-  T* v = k + kKeys * kD;
-  T* queries = v + kKeys * kD;  // kStages tiles of q, each followed by one of dout
-  __shared__ __align__(8) float lse[kStages][kRows], delta[kStages][kRows];
-  __shared__ __align__(8) int row_end[kStages][kRows];
+  T* const k = reinterpret_cast<T*>(attention_shared);
+  T* const v = k + kKeys * kD;
+  T* const queries = v + kKeys * kD;  // kStages tiles of q, each followed by one of dout
+  // Of each row: what is added to scores and what is subtracted from dP, the keys it sees, how far its position is
+  // beyond the first key, its slope.
+  __shared__ __align__(8) float minus_lse[kStages][kRows], delta[kStages][kRows];
+  __shared__ int sees_first[kStages][kRows], sees_end[kStages][kRows];
+  __shared__ float distance[kStages][kRows], slope[kStages][kRows];
   __shared__ uint32_t kept[kStages][kRows][kKeys / 32];
 
   const BackwardItem item(p);
   const VisibleKeys visible(a, item.b);
   const int first_key = static_cast<int>(item.block) * kKeys, first_column = static_cast<int>(blockIdx.y) * kOut;
-  const int64_t first_row = visible.first_query(a, first_key) * a.G;
-  const bool active = first_key + warp_key < visible.length;
+  const QueriesOfKeys<kMmaThreads> seeing(visible, first_key, first_key + kKeys);
+  const int64_t end_row = seeing.end * a.G;
+  const bool active = first_key + warp_key < visible.length, plain = plain_scores(a);
 
+  RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
+  int64_t next_row = -1;  // where the tiles go on by themselves
+  // Whether the thread's row, if it has one, sees all keys of the block.
   const auto load_queries = [&](int stage, int64_t row) {
-    const int count = static_cast<int>(min(static_cast<int64_t>(kRows), a.rows - row));
+    const int count = static_cast<int>(min(static_cast<int64_t>(kRows), end_row - row));
     const GroupRows rows(a, item.g, row);
-    T* q = queries + stage * 2 * kRows * kD;
-    load_tile<T, kD, kRows>(q, count, a, [&](int r) { return rows.row<const T>(a.q, item.b, r); });
-    load_tile<T, kD, kRows>(q + kRows * kD, count, a, [&](int r) { return rows.row<const T>(p.dout, item.b, r); });
+    T* const q = queries + stage * 2 * kRows * kD;
+    if (row != next_row) {
+      q_tiles.seek(rows);
+      dout_tiles.seek(rows);
+    }
+    next_row = row + kRows;
+    q_tiles.next(q, count, a, rows);
+    dout_tiles.next(q + kRows * kD, count, a, rows);
     const int r = threadIdx.x % kRows;
+    // Rows that are not there are zeros in q and dout, and so have no part in the sums.
+    KeyInterval sees{0, INT32_MAX};
     if (threadIdx.x < kRows) {
       const int64_t index = rows.index(a, item.b, r);
-      lse[stage][r] = r < count ? p.lse[index] * kLog2E : 0;
+      if (r < count) sees = visible.of(rows.query(r));
+      minus_lse[stage][r] = r < count ? p.lse[index] * -kLog2E : 0;
       delta[stage][r] = r < count ? p.delta[index] : 0;
-      row_end[stage][r] = r < count ? visible.end(rows.query(r)) : 0;
+      sees_first[stage][r] = sees.first;
+      sees_end[stage][r] = sees.end;
+      if (a.slopes) {
+        distance[stage][r] = static_cast<float>(visible.position(rows.query(r)) - first_key);
+        slope[stage][r] = slope_log2(a, rows.head(r));
+      }
     }
     if (a.drop_threshold != 0 && threadIdx.x < kRows * (kKeys / 32)) {
       const int word = threadIdx.x / kRows;
       kept[stage][r][word] = r < count ? kept_keys(a, rows.index(a, item.b, r), first_key + word * 32) : 0;
     }
+    return sees.first <= first_key && sees.end >= first_key + kKeys;
   };
-  load_tile<T, kD, kKeys>(k, visible.length - first_key, a, a.k.row<const T>(item.b, first_key, item.g),
-                          a.k.strides[1]);
-  load_tile<T, kD, kKeys>(v, visible.length - first_key, a, a.v.row<const T>(item.b, first_key, item.g),
-                          a.v.strides[1]);
-  if (first_row < a.rows) load_queries(0, first_row);
+  int64_t row = seeing.next_row(0, a.G);
+  KeyTiles<T, kD, kKeys>(a.k, item.b, first_key, item.g).next(k, visible.length - first_key, a);
+  KeyTiles<T, kD, kKeys>(a.v, item.b, first_key, item.g).next(v, visible.length - first_key, a);
+  bool covers = row < end_row ? load_queries(0, row) : false;
   cp_async_commit();
 
+  const auto keys = Fragments<kD>::down_first(k, warp_key), rows_first = Fragments<kD>::across_first(queries),
+             columns_first = Fragments<kD>::down_first(queries, 0, first_column);
+  const auto load_keys = [&](uint32_t(&fragment)[4], auto, auto column) {
+    keys.template load<false, 0, decltype(column)() * 16>(fragment);
+  };
+  const auto load_values = [&](uint32_t(&fragment)[4], auto, auto column) {
+    keys.template load<false, kKeys, decltype(column)() * 16>(fragment);
+  };
   float dk[1][kOut / 8][4] = {}, dv[1][kOut / 8][4] = {};
   int stage = 0;
-  for (int64_t row = first_row; row < a.rows; row += kRows) {
+  while (row < end_row) {
+    const int64_t following = seeing.next_row(row + kRows, a.G);
+    const bool more = following < end_row;
+    bool next_covers = false;
     if constexpr (kStages == 2) {
-      if (row + kRows < a.rows) load_queries(stage ^ 1, row + kRows);
+      if (more) next_covers = load_queries(stage ^ 1, following);
       cp_async_commit();
     }
     cp_async_wait<kStages - 1>();
-    __syncthreads();  // the tile is there
+    const bool all_see = __syncthreads_and(covers);  // and the tile is there
     if (active) {
-      const T* q = queries + stage * 2 * kRows * kD;
-      const T* dout = q + kRows * kD;
-      float probs[1][kN][4] = {}, ds[1][kN][4] = {};
-      multiply_rows<T, kD>(
-          probs, [&](uint32_t(&fragment)[4], int, int column) { load_a<T, kD>(fragment, k, warp_key, column); }, q);
-      multiply_rows<T, kD>(
-          ds, [&](uint32_t(&fragment)[4], int, int column) { load_a<T, kD>(fragment, v, warp_key, column); }, dout);
+      const uint32_t bytes = stage * (2 * kRows * kD * sizeof(T));
+      const auto by_row = rows_first.moved(bytes);
+      float probs[1][kN][4], ds[1][kN][4];
+      multiply_rows<T>(probs, load_keys, by_row);
+      multiply_rows<T, kRows>(ds, load_values, by_row);
       const auto for_each_pair = [&](const auto& body) {
 #pragma unroll
         for (int n = 0; n < kN; n++)
@@ -78,31 +107,47 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
             for (int half = 0; half < 2; half++)
               body(probs[0][n][half * 2 + c], ds[0][n][half * 2 + c], n * 8 + 2 * t + c, warp_key + half * 8 + g);
       };
-      for_each_pair([&](float& prob, float&, int r, int) { prob = exp2_fast(prob * a.scale_log2 - lse[stage][r]); });
-      // The first row sees the fewest keys; rows that are not there, none.
-      if (first_key + kKeys > min(row_end[stage][0], row_end[stage][kRows - 1]))
-        for_each_pair([&](float& prob, float&, int r, int key) {
-          if (first_key + key >= row_end[stage][r]) prob = 0;
+      const auto is_kept = [&](int r, int key) { return kept[stage][r][warp_key / 32] >> (key % 32) & 1; };
+      if (a.drop_threshold != 0)
+        for_each_pair([&](float&, float& dp, int r, int key) { dp = is_kept(r, key) ? dp * a.keep_scale : 0; });
+      if (!plain)
+        for_each_pair([&](float& score, float& dp, int r, int key) {
+          score = finish_score(a, score, dp, delta[stage][r]);
+          if (a.slopes) score -= slope[stage][r] * fabsf(distance[stage][r] - static_cast<float>(key));
         });
-      if (a.drop_threshold == 0) {
-        for_each_pair([&](float& prob, float& dp, int r, int) { dp = prob * (dp - delta[stage][r]); });
-      } else {
-        for_each_pair([&](float& prob, float& dp, int r, int key) {
-          const bool keep = kept[stage][r][warp_key / 32] >> (key % 32) & 1;
-          dp = prob * ((keep ? dp * a.keep_scale : 0) - delta[stage][r]);
-          if (!keep) prob = 0;
-        });
+      const float factor = plain ? a.scale_log2 : 1;
+#pragma unroll
+      for (int n = 0; n < kN; n++) {
+        const auto lse_pair = Vector<float, 2>::load(&minus_lse[stage][n * 8 + 2 * t]),
+                   delta_pair = Vector<float, 2>::load(&delta[stage][n * 8 + 2 * t]);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          float& prob = probs[0][n][e];
+          prob = exp2_fast(fmaf(prob, factor, lse_pair.at[e % 2]));
+          ds[0][n][e] = prob * (ds[0][n][e] - delta_pair.at[e % 2]);
+        }
       }
-      multiply_columns<T, kD>(dv, probs, dout, first_column);
-      multiply_columns<T, kD>(dk, ds, q, first_column);
+      if (!all_see)
+        for_each_pair([&](float& prob, float& dp, int r, int key) {
+          if (first_key + key < sees_first[stage][r] || first_key + key >= sees_end[stage][r]) prob = dp = 0;
+        });
+      if (a.drop_threshold != 0)
+        for_each_pair([&](float& prob, float&, int r, int key) {
+          if (!is_kept(r, key)) prob = 0;
+        });
+      const auto by_column = columns_first.moved(bytes);
+      multiply_columns<T, kRows>(dv, probs, by_column);
+      multiply_columns<T>(dk, ds, by_column);
     }
     __syncthreads();  // the tile is no longer read
     if constexpr (kStages == 2) {
       stage ^= 1;
     } else {
-      if (row + kRows < a.rows) load_queries(0, row + kRows);
+      if (more) next_covers = load_queries(0, following);
       cp_async_commit();
     }
+    row = following;
+    covers = next_covers;
   }
 
   cp_async_wait<0>();

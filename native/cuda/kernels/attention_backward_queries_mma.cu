@@ -53,9 +53,9 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   constexpr int kRows = 64, kN = kKeys / 8;
   const AttentionParams& a = p.a;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp_row = threadIdx.x / 32 * 16;
-  T* q = reinterpret_cast<T*>(attention_shared);
-  T* dout = q + kRows * kD;
-  T* keys = dout + kRows * kD;  // kStages tiles of k, each followed by one of v
+  T* const q = reinterpret_cast<T*>(attention_shared);
+  T* const dout = q + kRows * kD;
+  T* const keys = dout + kRows * kD;  // kStages tiles of k, each followed by one of v
   __shared__ uint32_t kept[kRows][kKeys / 32];
 
   const BackwardItem item(p);
@@ -64,35 +64,45 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   const int64_t first_row = (p.blocks - 1 - item.block) * kRows;
   const int count = static_cast<int>(min(static_cast<int64_t>(kRows), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
-  const int end = visible.end(rows.query(count - 1));
-  const int all_see = visible.end(rows.query(0));  // keys that every row sees
-  const bool active = warp_row < count;
+  const KeyBounds bounds = visible.of_all<kMmaThreads>(rows.query(0), rows.query(count - 1));
+  const int end = bounds.end;
+  const bool active = warp_row < count, plain = plain_scores(a);
 
+  RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
+  q_tiles.seek(rows);
+  dout_tiles.seek(rows);
+  q_tiles.next(q, count, a, rows);
+  dout_tiles.next(dout, count, a, rows);
+  cp_async_commit();
+  KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, bounds.first, item.g), v_tiles(a.v, item.b, bounds.first, item.g);
   const auto load_keys = [&](int stage, int key) {
-    T* k = keys + stage * 2 * kKeys * kD;
-    load_tile<T, kD, kKeys>(k, end - key, a, a.k.row<const T>(item.b, key, item.g), a.k.strides[1]);
-    load_tile<T, kD, kKeys>(k + kKeys * kD, end - key, a, a.v.row<const T>(item.b, key, item.g), a.v.strides[1]);
+    T* const k = keys + stage * 2 * kKeys * kD;
+    k_tiles.next(k, end - key, a);
+    v_tiles.next(k + kKeys * kD, end - key, a);
   };
-  load_tile<T, kD, kRows>(q, count, a, [&](int r) { return rows.row<const T>(a.q, item.b, r); });
-  load_tile<T, kD, kRows>(dout, count, a, [&](int r) { return rows.row<const T>(p.dout, item.b, r); });
+  if (bounds.first < end) load_keys(0, bounds.first);
   cp_async_commit();
-  cp_async_wait<0>();
-  __syncthreads();
-  if (end > 0) load_keys(0, 0);
-  cp_async_commit();
+  cp_async_wait<1>();
+  __syncthreads();  // q and dout are there
 
   float delta[2] = {}, lse[2], dq[1][kD / 8][4] = {};
-  int row_end[2];
   if (active) row_deltas<T, kD>(delta, p, dout, rows, item.b, warp_row, count);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int r = warp_row + half * 8 + g;
     lse[half] = r < count ? p.lse[rows.index(a, item.b, r)] * kLog2E : 0;
-    row_end[half] = r < count ? visible.end(rows.query(r)) : 0;
   }
 
+  const auto row_fragments = Fragments<kD>::down_first(q, warp_row), rows_first = Fragments<kD>::across_first(keys),
+             columns_first = Fragments<kD>::down_first(keys);
+  const auto load_q = [&](uint32_t(&fragment)[4], auto, auto column) {
+    row_fragments.template load<false, 0, decltype(column)() * 16>(fragment);
+  };
+  const auto load_dout = [&](uint32_t(&fragment)[4], auto, auto column) {
+    row_fragments.template load<false, kRows, decltype(column)() * 16>(fragment);
+  };
   int stage = 0;
-  for (int key = 0; key < end; key += kKeys) {
+  for (int key = bounds.first; key < end; key += kKeys) {
     if constexpr (kStages == 2) {
       if (key + kKeys < end) load_keys(stage ^ 1, key + kKeys);
       cp_async_commit();
@@ -100,13 +110,8 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
     cp_async_wait<kStages - 1>();
     __syncthreads();  // the tile is there
     if (active) {
-      const T* k = keys + stage * 2 * kKeys * kD;
-      float s[1][kN][4] = {}, ds[1][kN][4] = {};
-      multiply_rows<T, kD>(
-          s, [&](uint32_t(&fragment)[4], int, int column) { load_a<T, kD>(fragment, q, warp_row, column); }, k);
-      multiply_rows<T, kD>(
-          ds, [&](uint32_t(&fragment)[4], int, int column) { load_a<T, kD>(fragment, dout, warp_row, column); },
-          k + kKeys * kD);
+      int lane_row = warp_row + g;
+      keep(lane_row);  // what is computed from it is seldom needed
       if (a.drop_threshold != 0) {
         __syncwarp();  // the last tile's mask is no longer read
         for (int i = lane; i < 16 * (kKeys / 32); i += 32) {
@@ -115,25 +120,52 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
         }
         __syncwarp();
       }
-      const auto for_each_pair = [&](const auto& body) {
+      const uint32_t bytes = stage * (2 * kKeys * kD * sizeof(T));
+      const auto by_row = rows_first.moved(bytes);
+      float s[1][kN][4], ds[1][kN][4];
+      multiply_rows<T>(s, load_q, by_row);
+      multiply_rows<T, kKeys>(ds, load_dout, by_row);
+      const auto for_each_pair = [&](int half, const auto& body) {
 #pragma unroll
         for (int n = 0; n < kN; n++)
 #pragma unroll
-          for (int e = 0; e < 4; e++) body(s[0][n][e], ds[0][n][e], e / 2, n * 8 + e % 2);
+          for (int c = 0; c < 2; c++) body(s[0][n][half * 2 + c], ds[0][n][half * 2 + c], n * 8 + c);
+      };
+      const auto for_each_row = [&](const auto& body) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) body(half, lane_row + half * 8);
       };
       if (a.drop_threshold != 0)
-        for_each_pair([&](float&, float& dp, int half, int column) {
-          const uint32_t bits = kept[warp_row + half * 8 + g][column / 32] >> (column % 32);
-          dp = bits >> (2 * t) & 1 ? dp * a.keep_scale : 0;
+        for_each_row([&](int half, int r) {
+          for_each_pair(half, [&](float&, float& dp, int column) {
+            const uint32_t bits = kept[r][column / 32] >> (column % 32);
+            dp = bits >> (2 * t) & 1 ? dp * a.keep_scale : 0;
+          });
         });
-      for_each_pair([&](float& score, float& dp, int half, int) {
-        dp = exp2_fast(score * a.scale_log2 - lse[half]) * (dp - delta[half]);
+      if (!plain)
+        for_each_row([&](int half, int r) {
+          const float slope = slope_log2(a, r < count ? rows.head(r) : 0);
+          const auto distance = static_cast<float>(visible.position(rows.query(r)) - (key + 2 * t));
+          for_each_pair(half, [&](float& score, float& dp, int column) {
+            score = finish_score(a, score, dp, delta[half]);
+            if (a.slopes) score -= slope * fabsf(distance - static_cast<float>(column));
+          });
+        });
+      const float factor = plain ? a.scale_log2 : 1;
+      for_each_row([&](int half, int) {
+        for_each_pair(half, [&](float& score, float& dp, int) {
+          dp = exp2_fast(fmaf(score, factor, -lse[half])) * (dp - delta[half]);
+        });
       });
-      if (key + kKeys > all_see)
-        for_each_pair([&](float&, float& dp, int half, int column) {
-          if (key + column + 2 * t >= row_end[half]) dp = 0;
+      if (key < bounds.all_first || key + kKeys > bounds.all_end)
+        for_each_row([&](int half, int r) {
+          const KeyInterval sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
+          const int first = sees.first - (key + 2 * t), past = sees.end - (key + 2 * t);
+          for_each_pair(half, [&](float&, float& dp, int column) {
+            if (column < first || column >= past) dp = 0;
+          });
         });
-      multiply_columns<T, kD>(dq, ds, k, 0);
+      multiply_columns<T>(dq, ds, columns_first.moved(bytes));
     }
     __syncthreads();  // the tile is no longer read
     if constexpr (kStages == 2) {

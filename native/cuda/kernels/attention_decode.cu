@@ -3,11 +3,13 @@
 // memory. kLanes lanes share a key, each with 8 of its elements in one or two vectors of 16 bytes; the 128 / kLanes
 // teams of a block take turns at the keys of one split (Flash-Decoding), each with an online softmax of its own, and
 // are merged at the end.
+#include "cuda/kernels/attention_host.h"
 #include "cuda/kernels/attention_split.h"
 
 namespace heed::cuda {
 
 constexpr int kDecodeThreads = 128;
+constexpr int kPartStats = 8;  // floats in front of what a split leaves: m and l of up to 4 rows
 
 #if HEED_DEVICE_CODE
 
@@ -48,11 +50,11 @@ struct Part {
 
 // The softmax of one row so far, over some of its keys: maximum (in powers of two), sum, and a part of the output.
 struct RowState {
-  float m = -kInfinity, l = 0, o[8] = {};
+  float m = kLowest, l = 0, o[8] = {};
 
   __device__ __forceinline__ void merge(float other_m, float other_l, const float (&other_o)[8]) {
-    const float highest = fmaxf(m, other_m), base = highest == -kInfinity ? 0 : highest;
-    const float mine = exp2_fast(m - base), theirs = exp2_fast(other_m - base);
+    const float highest = fmaxf(m, other_m);
+    const float mine = exp2_fast(m - highest), theirs = exp2_fast(other_m - highest);
     m = highest;
     l = l * mine + other_l * theirs;
 #pragma unroll
@@ -72,22 +74,25 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
   const int64_t first_row = item.block * kR;
   const int count = static_cast<int>(min(static_cast<int64_t>(kR), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
-  const int begin = item.split * p.split_keys;
-  const int end = min(begin + min(p.split_keys, a.Tk - begin), visible.end(rows.query(count - 1)));
+  const KeyBounds bounds = visible.of_all<kDecodeThreads>(rows.query(0), rows.query(count - 1));
+  const ItemKeys keys(p, item, bounds);
+  if (keys.nothing_to_do()) return;
+  const int end = keys.end;
+  const bool capped = a.cap_log2 != 0;
 
   RowState state[kR];
   float q[kR][8];
-  int row_end[kR];
+  KeyInterval sees[kR];
 #pragma unroll
   for (int r = 0; r < kR; r++) {
     const int row = min(r, count - 1);
     Elements::load(q[r], rows.row<const T>(a.q, item.b, row), a);
 #pragma unroll
-    for (int e = 0; e < 8; e++) q[r][e] *= a.scale_log2;
-    row_end[r] = visible.end(rows.query(row));
+    for (int e = 0; e < 8; e++) q[r][e] *= capped ? a.cap_scale : a.scale_log2;
+    sees[r] = visible.of(rows.query(row));
   }
 
-  for (int first = begin; first < end; first += kTeams * kKeys) {
+  for (int first = keys.first; first < end; first += kTeams * kKeys) {
     float k[kKeys][8], v[kKeys][8];
 #pragma unroll
     for (int j = 0; j < kKeys; j++) {
@@ -106,18 +111,24 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
         for (int e = 0; e < 8; e++) s[j] += q[r][e] * k[j][e];
 #pragma unroll
         for (int offset = kLanes / 2; offset > 0; offset /= 2) s[j] += __shfl_xor_sync(kFullWarp, s[j], offset);
-        if (first + j * kTeams + team >= min(end, row_end[r])) s[j] = -kInfinity;
+        const int key = first + j * kTeams + team;
+        if (capped) s[j] = a.cap_log2 * tanhf(s[j]);
+        if (a.slopes) {
+          const int row = min(r, count - 1);
+          const auto distance = static_cast<float>(visible.position(rows.query(row)) - key);
+          s[j] = fmaf(-slope_log2(a, rows.head(row)), fabsf(distance), s[j]);
+        }
+        if (key < sees[r].first || key >= min(end, sees[r].end)) s[j] = -kInfinity;
         highest = fmaxf(highest, s[j]);
       }
-      const float base = highest == -kInfinity ? 0 : highest;
-      const float alpha = exp2_fast(row.m - base);
+      const float alpha = exp2_fast(row.m - highest);
       row.m = highest;
       row.l *= alpha;
 #pragma unroll
       for (int e = 0; e < 8; e++) row.o[e] *= alpha;
 #pragma unroll
       for (int j = 0; j < kKeys; j++) {
-        const float prob = exp2_fast(s[j] - base);
+        const float prob = exp2_fast(s[j] - highest);
         row.l += prob;
 #pragma unroll
         for (int e = 0; e < 8; e++) row.o[e] += prob * v[j][e];
@@ -146,29 +157,46 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
   }
   __syncthreads();
 
+  // Of the output: row r and column d, with maximum, sum and what is not yet divided by it.
+  const auto for_each = [&](const auto& body) {
 #pragma unroll 1
-  for (int r = 0; r < count; r++) {
-    float m = -kInfinity, l = 0, weight[kWarps];
+    for (int r = 0; r < count; r++)
+#pragma unroll 1
+      for (int d = threadIdx.x; d < a.D; d += kDecodeThreads) body(r, d);
+  };
+  const auto store = [&](int r, int d, float l, float sum) {
+    rows.row<T>(p.out, item.b, r)[d] = from_float<T>(sum * row_factor(a, l));
+  };
+  const ItemParts parts(p);
+  for_each([&](int r, int d) {
+    float m = kLowest, l = 0, sum = 0;
 #pragma unroll
     for (int w = 0; w < kWarps; w++) m = fmaxf(m, stats[w][r][0]);
 #pragma unroll
     for (int w = 0; w < kWarps; w++) {
-      weight[w] = m == -kInfinity ? 0 : exp2_fast(stats[w][r][0] - m);
-      l += weight[w] * stats[w][r][1];
+      const float weight = exp2_fast(stats[w][r][0] - m);
+      l += weight * stats[w][r][1];
+      sum += weight * sums[w][r][Elements::place(d)];
     }
-    const int64_t partial = item.partial(p, first_row + r);
-    if (p.splits > 1 && threadIdx.x == 0) reinterpret_cast<float2*>(p.partial_stats)[partial] = {m, l};
-    const float factor = row_factor(a, l);
-    for (int d = threadIdx.x; d < a.D; d += kDecodeThreads) {
-      float sum = 0;
-#pragma unroll
-      for (int w = 0; w < kWarps; w++) sum += weight[w] * sums[w][r][Elements::place(d)];
-      if (p.splits > 1)
-        p.partial_out[partial * a.D + d] = sum;
-      else
-        rows.row<T>(p.out, item.b, r)[d] = from_float<T>(sum * factor);
+    if (keys.parts == 1) return store(r, d, l, sum);
+    float* const part = parts.part(keys.part);
+    if (d == 0) Vector<float, 2>{{m, l}}.store_global(part + 2 * r);
+    part[kPartStats + r * a.D + d] = sum;
+  });
+  if (keys.parts == 1 || !last_to_arrive(parts.arrivals, keys.parts)) return;
+  for_each([&](int r, int d) {
+    float m = kLowest, l = 0, sum = 0;
+#pragma unroll 4
+    for (int s = 0; s < keys.parts; s++) m = fmaxf(m, load_part<2>(parts.part(s) + 2 * r).at[0]);
+#pragma unroll 4
+    for (int s = 0; s < keys.parts; s++) {
+      const auto part_stats = load_part<2>(parts.part(s) + 2 * r);
+      const float weight = exp2_fast(part_stats.at[0] - m);
+      l += weight * part_stats.at[1];
+      sum += weight * load_part<1>(parts.part(s) + kPartStats + r * a.D + d).at[0];
     }
-  }
+    store(r, d, l, sum);
+  });
 }
 
 #endif
@@ -191,7 +219,15 @@ DECODE(32, 4)
 
 ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows) {
   const auto choose = [&](auto& f32, auto& bf16, auto& f16, int most_rows) {
-    return ForwardKernel{dtype == DType::f32 ? &f32 : dtype == DType::bf16 ? &bf16 : &f16, most_rows, D, 0};
+    return ForwardKernel{dtype == DType::f32    ? &f32
+                         : dtype == DType::bf16 ? &bf16
+                                                : &f16,
+                         most_rows,
+                         D,
+                         static_cast<int>(kPartStats + ceil_div(most_rows * D, 8) * 8),
+                         8.0 * most_rows,  // 64 keys in a memory latency or two
+                         2,
+                         0};
   };
 #define CHOOSE(lanes, rows)                                                                 \
   choose(attention_decode_##lanes##_##rows##_f32, attention_decode_##lanes##_##rows##_bf16, \

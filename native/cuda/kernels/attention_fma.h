@@ -141,6 +141,26 @@ __device__ __forceinline__ void store_columns(T* out, const float (&values)[kOut
   }
 }
 
+// A row's products q · k with keys 16 apart become scores in powers of two; its position is `distance` beyond the
+// first. derivatives: of the softcap.
+__device__ __forceinline__ void finish_scores(const AttentionParams& p, int head, int64_t distance, float (&scores)[4],
+                                              float (&derivatives)[4]) {
+  const float slope = slope_log2(p, head), first = static_cast<float>(distance);
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    float& score = scores[j];
+    derivatives[j] = 1;
+    if (p.cap_log2 != 0) {
+      const float x = tanhf(score * p.cap_scale);
+      score = p.cap_log2 * x;
+      derivatives[j] = 1 - x * x;
+    } else {
+      score *= p.scale_log2;
+    }
+    if (p.slopes) score = fmaf(-slope, fabsf(first - static_cast<float>(16 * j)), score);
+  }
+}
+
 // Sum and maximum over the 16 threads that share rows.
 __device__ __forceinline__ float row_sum(float x) {
 #pragma unroll

@@ -22,8 +22,10 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   const int64_t first_row = item.block * kFmaTile;
   const int count = static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
-  const int begin = item.split * p.split_keys;
-  const int end = min(begin + min(p.split_keys, a.Tk - begin), visible.end(rows.query(count - 1)));
+  const KeyBounds bounds = visible.of_all<kFmaThreads>(rows.query(0), rows.query(count - 1));
+  const ItemKeys keys(p, item, bounds);
+  if (keys.nothing_to_do()) return;
+  const int end = keys.end;
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
 
   const auto load_chunk = [&](int buffer, int key, int first) {
@@ -36,17 +38,17 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   };
 
   float out[4][kOut / 16] = {}, m[4], l[4];
-  int row_end[4];
+  KeyInterval sees[4];
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    m[i] = -kInfinity;
+    m[i] = kLowest;
     l[i] = 0;
-    row_end[i] = visible.end(rows.query(ty * 4 + i));
+    sees[i] = ty * 4 + i < count ? visible.of(rows.query(ty * 4 + i)) : KeyInterval{0, 0};
   }
 
   int buffer = 0;
-  if (begin < end) load_chunk(0, begin, 0);
-  for (int key = begin; key < end; key += kFmaTile) {
+  if (keys.first < end) load_chunk(0, keys.first, 0);
+  for (int key = keys.first; key < end; key += kFmaTile) {
     float s[4][4] = {};
     for (int first = 0; first < a.D; first += kChunk, buffer ^= 1) {
       cp_async_wait<0>();
@@ -66,23 +68,25 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       if (a.drop_threshold != 0) draw_kept(kept, a, rows, item.b, count, key);
 #pragma unroll
       for (int i = 0; i < 4; i++) {
+        const int r = min(ty * 4 + i, count - 1);
+        float derivatives[4];
+        finish_scores(a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
         float highest = m[i];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-          s[i][j] = key + tx + 16 * j < row_end[i] ? s[i][j] * a.scale_log2 : -kInfinity;
+          const int at = key + tx + 16 * j;
+          if (at < sees[i].first || at >= min(sees[i].end, end)) s[i][j] = -kInfinity;
           highest = fmaxf(highest, s[i][j]);
         }
         highest = row_max(highest);
-        // A row that has seen no key yet: 2^(-inf - 0) is the 0 that 2^(-inf + inf) is not.
-        const float base = highest == -kInfinity ? 0 : highest;
-        const float alpha = exp2_fast(m[i] - base);
+        const float alpha = exp2_fast(m[i] - highest);
         m[i] = highest;
         l[i] *= alpha;
 #pragma unroll
         for (int j = 0; j < kOut / 16; j++) out[i][j] *= alpha;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-          s[i][j] = exp2_fast(s[i][j] - base);
+          s[i][j] = exp2_fast(s[i][j] - highest);
           l[i] += s[i][j];
           if (a.drop_threshold != 0 && !is_kept(kept, i, j)) s[i][j] = 0;
         }
@@ -97,20 +101,20 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
     if (active) multiply_tile<kOut>(out, probs, v, min(kFmaTile, end - key));
   }
 
-  if (!active) return;
+#pragma unroll
+  for (int i = 0; i < 4; i++) l[i] = row_sum(l[i]);
+  constexpr int kVectors = kOut / 64;  // of a row
+  if (keys.parts > 1 &&
+      !join_parts<kFmaThreads, 4 * kVectors>(
+          p, keys, m, l, [&](int v, int e) -> float& { return out[v / kVectors][v % kVectors * 4 + e]; },
+          [](int v, int) { return v / kVectors; }))
+    return;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    const float sum = row_sum(l[i]);
     const int r = ty * 4 + i;
     if (r >= count) continue;
-    if (p.splits > 1) {
-      const int64_t partial = item.partial(p, first_row + r);
-      if (tx == 0 && blockIdx.y == 0) reinterpret_cast<float2*>(p.partial_stats)[partial] = {m[i], sum};
-      store_columns<float, kOut>(p.partial_out + partial * a.D, out[i], 1, first_column, a.D, a.D % 4 == 0);
-    } else {
-      if (p.lse && tx == 0 && blockIdx.y == 0) p.lse[rows.index(a, item.b, r)] = log_sum(m[i], sum);
-      store_columns<T, kOut>(rows.row<T>(p.out, item.b, r), out[i], row_factor(a, sum), first_column, a.D, a.aligned);
-    }
+    if (p.lse && tx == 0 && blockIdx.y == 0) p.lse[rows.index(a, item.b, r)] = log_sum(m[i], l[i]);
+    store_columns<T, kOut>(rows.row<T>(p.out, item.b, r), out[i], row_factor(a, l[i]), first_column, a.D, a.aligned);
   }
 }
 
@@ -125,7 +129,12 @@ HEED_KERNEL(attention_forward_large_f16, AttentionForwardParams, kFmaThreads, 1,
 
 ForwardKernel attention_fma_kernel(DType dtype, int D) {
   const auto choose = [](auto& kernel, int columns) {
-    return ForwardKernel{&kernel, kFmaTile, columns,
+    return ForwardKernel{&kernel,
+                         kFmaTile,
+                         columns,
+                         kFmaThreads * 4 * (2 + columns / 16),
+                         48,
+                         1,
                          static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
   };
   if (dtype == DType::bf16) return choose(attention_forward_large_bf16, 128);

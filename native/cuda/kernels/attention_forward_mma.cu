@@ -2,6 +2,9 @@
 // rows; the keys pass by in tiles of kKeys. Scores, probabilities and the output stay in registers (mma.h has their
 // layout), the softmax is kept online. K of the next tile is on its way while V's product runs, V while K's does.
 //
+// m, what a row's exponents are relative to, need not be its maximum, only near enough for powers of two to stay in
+// range: it is not renewed, and the output not scaled anew, before the maximum has grown by kGrowth.
+//
 // Instantiated for the head sizes below; another is padded with zeros in shared memory. Up to 64 a warp has 32 rows,
 // which halves what it reads of keys and values in shared memory; beyond, registers suffice for 16 rows, and from 192
 // on for keys in tiles of 32.
@@ -12,6 +15,8 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
+constexpr float kGrowth = 8;  // 2^8 is far from where f16 ends
+
 template <class T, int kD, int kKeys, int kM>
 __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   constexpr int kRows = kMmaThreads / 32 * 16 * kM, kN = kKeys / 8, kOut = kD / 8;
@@ -19,9 +24,9 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const AttentionParams& a = p.a;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int warp_row = threadIdx.x / 32 * 16 * kM;
-  T* q = reinterpret_cast<T*>(attention_shared);
-  T* k = q + kRows * kD;
-  T* v = k + kKeys * kD;
+  T* const q = reinterpret_cast<T*>(attention_shared);
+  T* const k = q + kRows * kD;
+  T* const v = k + kKeys * kD;
   __shared__ uint32_t kept[kRows * kKeys / 32];
 
   const ForwardItem item(p);
@@ -29,127 +34,142 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const int64_t first_row = item.block * kRows;
   const int count = static_cast<int>(min(static_cast<int64_t>(kRows), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
-  const int begin = item.split * p.split_keys;
-  const int end = min(begin + min(p.split_keys, a.Tk - begin), visible.end(rows.query(count - 1)));
-  const int all_see = visible.end(rows.query(0));  // keys that every row sees
+  const KeyBounds bounds = visible.of_all<kMmaThreads>(rows.query(0), rows.query(count - 1));
+  const ItemKeys keys(p, item, bounds);
+  if (keys.nothing_to_do()) return;
+  const int end = keys.end;
   const bool active = warp_row < count;
-  // Scores of scale 0 are all 0, which any factor leaves; one that is not 0 leaves -infinity as well.
-  const float factor = a.scale_log2 == 0 ? 1 : fabsf(a.scale_log2);
+  // Scores of a scale above 0 are scaled when their power is taken.
+  const bool scaled_late = plain_scores(a) && a.scale_log2 > 0;
+  const float factor = scaled_late ? a.scale_log2 : 1;
 
-  const auto load_keys = [&](T* tile, const HeadsView& view, int key) {
-    load_tile<T, kD, kKeys>(tile, end - key, a, view.row<const T>(item.b, key, item.g), view.strides[1]);
-    cp_async_commit();
-  };
-  load_tile<T, kD, kRows>(q, count, a, [&](int r) { return rows.row<const T>(a.q, item.b, r); });
-  load_keys(k, a.k, begin);
+  RowTiles<T, kD, kRows> row_tiles(a, a.q, item.b);
+  KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, keys.first, item.g), v_tiles(a.v, item.b, keys.first, item.g);
+  row_tiles.seek(rows);
+  row_tiles.next(q, count, a, rows);
+  k_tiles.next(k, end - keys.first, a);
+  cp_async_commit();
 
-  float out[kM][kOut][4] = {}, m[kM][2], l[kM][2];
-  int row_end[kM][2];
+  const auto k_fragments = Fragments<kD>::across_first(k), v_fragments = Fragments<kD>::down_first(v);
+  uint32_t from_v_to_q = (warp_row - kRows - kKeys) * kD * static_cast<int>(sizeof(T));
+  float out[kM][kOut][4] = {}, m[kM * 2], l[kM * 2];
   uint32_t queries[kKeepQueries ? kM : 1][kD / 16][4];
 #pragma unroll
-  for (int i = 0; i < kM * 2; i++) {
-    m[i / 2][i % 2] = -kInfinity;
-    l[i / 2][i % 2] = 0;
-    row_end[i / 2][i % 2] = visible.end(rows.query(warp_row + i * 8 + g));
-  }
+  for (int i = 0; i < kM * 2; i++) m[i] = kLowest, l[i] = 0;
 
-  for (int key = begin; key < end; key += kKeys) {
+  for (int key = keys.first; key < end; key += kKeys) {
     cp_async_wait<0>();
     __syncthreads();  // K is there, and V's tile is no longer read
-    load_keys(v, a.v, key);
-    float s[kM][kN][4] = {};
+    v_tiles.next(v, end - key, a);
+    cp_async_commit();
+    float s[kM][kN][4];
     if (active) {
-      if constexpr (kKeepQueries) {
-        if (key == begin)
-#pragma unroll
-          for (int i = 0; i < kM * (kD / 16); i++)
-            load_a<T, kD>(queries[i / (kD / 16)][i % (kD / 16)], q, warp_row + i / (kD / 16) * 16, i % (kD / 16) * 16);
-        multiply_rows<T, kD>(
-            s,
-            [&](uint32_t(&fragment)[4], int i, int column) {
-#pragma unroll
-              for (int e = 0; e < 4; e++) fragment[e] = queries[i][column / 16][e];
-            },
-            k);
-      } else {
-        multiply_rows<T, kD>(
-            s,
-            [&](uint32_t(&fragment)[4], int i, int column) { load_a<T, kD>(fragment, q, warp_row + i * 16, column); },
-            k);
-      }
-      if (a.drop_threshold != 0) {
-        __syncwarp();  // the last tile's mask is no longer read
+      if (a.drop_threshold != 0) {  // here, as registers are free before there are scores
+        __syncwarp();               // the last tile's mask is no longer read
         for (int i = lane; i < 16 * kM * (kKeys / 32); i += 32) {
           const int r = warp_row + i / (kKeys / 32), word = i % (kKeys / 32);
           if (r < count) kept[r * (kKeys / 32) + word] = kept_keys(a, rows.index(a, item.b, r), key + word * 32);
         }
         __syncwarp();
       }
+      keep(from_v_to_q);  // and not four more addresses
+      const auto q_fragments = v_fragments.moved(from_v_to_q);
+      const auto load_queries = [&](uint32_t(&fragment)[4], auto i, auto column) {
+        q_fragments.template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
+      };
+      if constexpr (kKeepQueries) {
+        if (key == keys.first)
+          unrolled<kM>(
+              [&](auto i) { unrolled<kD / 16>([&](auto column) { load_queries(queries[i][column], i, column); }); });
+        multiply_rows<T>(
+            s,
+            [&](uint32_t(&fragment)[4], auto i, auto column) {
+#pragma unroll
+              for (int e = 0; e < 4; e++) fragment[e] = queries[i][column][e];
+            },
+            k_fragments);
+      } else {
+        multiply_rows<T>(s, load_queries, k_fragments);
+      }
     }
     cp_async_wait<0>();
     __syncthreads();  // V is there, and K's tile is no longer read
-    if (key + kKeys < end) load_keys(k, a.k, key + kKeys);
+    if (key + kKeys < end) k_tiles.next(k, end - key - kKeys, a);
+    cp_async_commit();
     if (!active) continue;
 
-    const auto for_each_score = [&](const auto& body) {
+    // What rows need apart from their scores is computed where it is needed: registers have no room to keep it.
+    int lane_row = warp_row + g;
+    keep(lane_row);
+    const auto for_each_row = [&](const auto& body) {
 #pragma unroll
-      for (int i = 0; i < kM; i++)
-#pragma unroll
-        for (int n = 0; n < kN; n++)
-#pragma unroll
-          for (int e = 0; e < 4; e++) body(s[i][n][e], i, e / 2, n * 8 + e % 2);
+      for (int i = 0; i < kM * 2; i++) body(i, lane_row + i * 8);
     };
-    // With the sign in the scores, the largest of them is the largest after scaling too.
-    if (a.scale_log2 <= 0) for_each_score([&](float& score, int, int, int) { score = a.scale_log2 < 0 ? -score : 0; });
-    if (key + kKeys > all_see)
-      for_each_score([&](float& score, int i, int half, int column) {
-        if (key + column + 2 * t >= row_end[i][half]) score = -kInfinity;
+    const auto for_each_score = [&](int i, const auto& body) {
+#pragma unroll
+      for (int n = 0; n < kN; n++)
+#pragma unroll
+        for (int c = 0; c < 2; c++) body(s[i / 2][n][i % 2 * 2 + c], n * 8 + c);
+    };
+    if (!scaled_late)
+      for_each_row([&](int i, int r) {
+        finish_scores(a, r < count ? rows.head(r) : 0, visible.position(rows.query(r)) - (key + 2 * t),
+                      [&](const auto& body) { for_each_score(i, body); });
       });
-#pragma unroll
-    for (int i = 0; i < kM; i++) {
-      float alpha[2];
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        float highest = m[i][half];
-#pragma unroll
-        for (int n = 0; n < kN; n++) highest = fmaxf(highest, fmaxf(s[i][n][half * 2], s[i][n][half * 2 + 1]));
-        highest = fmaxf(highest, __shfl_xor_sync(kFullWarp, highest, 1));
-        highest = fmaxf(highest, __shfl_xor_sync(kFullWarp, highest, 2));
-        // A row that has seen no key yet: 2^(-inf - 0) is the 0 that 2^(-inf + inf) is not.
-        const float base = highest == -kInfinity ? 0 : highest * factor;
-        alpha[half] = exp2_fast(m[i][half] * factor - base);
-        m[i][half] = highest;
-        float sum = 0;
-#pragma unroll
-        for (int n = 0; n < kN; n++)
-#pragma unroll
-          for (int c = 0; c < 2; c++) {
-            float& prob = s[i][n][half * 2 + c];
-            prob = exp2_fast(prob * factor - base);
-            sum += prob;
-          }
-        l[i][half] = l[i][half] * alpha[half] + sum;
-      }
-      if (__any_sync(kFullWarp, alpha[0] != 1 || alpha[1] != 1))
+    if (key < bounds.all_first || key + kKeys > bounds.all_end)
+      for_each_row([&](int i, int r) {
+        const KeyInterval sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
+        const int first = sees.first - (key + 2 * t), past = min(sees.end, end) - (key + 2 * t);
+        for_each_score(i, [&](float& score, int column) {
+          if (column < first || column >= past) score = -kInfinity;
+        });
+      });
+
+    float highest[kM * 2];
+    bool grows = false;
+    for_each_row([&](int i, int) {
+      float most = s[i / 2][0][i % 2 * 2];
+      for_each_score(i, [&](float score, int) { most = fmaxf(most, score); });
+      most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 1));
+      highest[i] = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 2)) * factor;
+      grows |= highest[i] > m[i] + kGrowth;
+    });
+    if (__any_sync(kFullWarp, grows))
+      for_each_row([&](int i, int) {
+        const float next = highest[i] > m[i] + kGrowth ? highest[i] : m[i], alpha = exp2_fast(m[i] - next);
+        m[i] = next;
+        l[i] *= alpha;
 #pragma unroll
         for (int n = 0; n < kOut; n++)
 #pragma unroll
-          for (int e = 0; e < 4; e++) out[i][n][e] *= alpha[e / 2];
-    }
+          for (int c = 0; c < 2; c++) out[i / 2][n][i % 2 * 2 + c] *= alpha;
+      });
+    for_each_row([&](int i, int) {
+      for_each_score(i, [&](float& score, int) {
+        score = exp2_fast(fmaf(score, factor, -m[i]));
+        l[i] += score;
+      });
+      keep(l[i]);  // before dropout changes the scores
+    });
     if (a.drop_threshold != 0)
-#pragma unroll
-      for (int i = 0; i < kM * 2; i++) {
-        const int r = warp_row + i * 8 + g;
-#pragma unroll
-        for (int n = 0; n < kN; n++) {
-          const uint32_t bits = r < count ? kept[r * (kKeys / 32) + n / 4] >> (n % 4 * 8 + 2 * t) : 0;
-          if (!(bits & 1)) s[i / 2][n][i % 2 * 2] = 0;
-          if (!(bits & 2)) s[i / 2][n][i % 2 * 2 + 1] = 0;
-        }
-      }
-    multiply_columns<T, kD>(out, s, v, 0);
+      for_each_row([&](int i, int r) {
+        for_each_score(i, [&](float& prob, int column) {
+          const uint32_t bits = r < count ? kept[r * (kKeys / 32) + column / 32] : 0;
+          if (!(bits >> (column % 32 + 2 * t) & 1)) prob = 0;
+        });
+      });
+    multiply_columns<T>(out, s, v_fragments);
   }
 
+#pragma unroll
+  for (int i = 0; i < kM * 2; i++) {
+    l[i] += __shfl_xor_sync(kFullWarp, l[i], 1);
+    l[i] += __shfl_xor_sync(kFullWarp, l[i], 2);
+  }
+  if (keys.parts > 1 && !join_parts<kMmaThreads, kM * kOut>(
+                            p, keys, m, l, [&](int v, int e) -> float& { return out[v / kOut][v % kOut][e]; },
+                            [](int v, int e) { return v / kOut * 2 + e / 2; }))
+    return;
   cp_async_wait<0>();
   __syncthreads();  // without keys, the queries may still be on their way to where the output passes through
   if (!active) return;
@@ -158,38 +178,11 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
     const int row = warp_row + i * 16;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      float& sum = l[i][half];
-      sum += __shfl_xor_sync(kFullWarp, sum, 1);
-      sum += __shfl_xor_sync(kFullWarp, sum, 2);
       const int r = row + half * 8 + g;
-      if (t != 0 || r >= count) continue;
-      if (p.splits > 1)
-        reinterpret_cast<float2*>(p.partial_stats)[item.partial(p, first_row + r)] = {m[i][half] * factor, sum};
-      else if (p.lse)
-        p.lse[rows.index(a, item.b, r)] = log_sum(m[i][half] * factor, sum);
+      if (p.lse && t == 0 && r < count) p.lse[rows.index(a, item.b, r)] = log_sum(m[i * 2 + half], l[i * 2 + half]);
     }
-    if (p.splits == 1) {
-      store_rows<T, kD>(q + row * kD, out[i], row_factor(a, l[i][0]), row_factor(a, l[i][1]), 0, count - row, a,
-                        [&](int r) { return rows.row<T>(p.out, item.b, row + r); });
-      continue;
-    }
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int r = row + half * 8 + g;
-      if (r >= count || begin >= end) continue;
-      float* partial = p.partial_out + item.partial(p, first_row + r) * a.D;
-#pragma unroll
-      for (int n = 0; n < kOut; n++) {
-        const int d = n * 8 + 2 * t;
-        const float2 pair = {out[i][n][half * 2], out[i][n][half * 2 + 1]};
-        if (a.D % 2 == 0 && d < a.D) {
-          *reinterpret_cast<float2*>(partial + d) = pair;
-        } else {
-          if (d < a.D) partial[d] = pair.x;
-          if (d + 1 < a.D) partial[d + 1] = pair.y;
-        }
-      }
-    }
+    store_rows<T, kD>(q + row * kD, out[i], row_factor(a, l[i * 2]), row_factor(a, l[i * 2 + 1]), 0, count - row, a,
+                      [&](int r) { return rows.row<T>(p.out, item.b, row + r); });
   }
 }
 
@@ -212,7 +205,12 @@ FORWARD(256, 32, 1)
 ForwardKernel attention_mma_kernel(DType dtype, int D) {
   const auto choose = [&](auto& bf16, auto& f16, int size, int keys, int m) {
     const int rows = kMmaThreads / 32 * 16 * m;
-    return ForwardKernel{dtype == DType::bf16 ? &bf16 : &f16, rows, size,
+    return ForwardKernel{dtype == DType::bf16 ? &bf16 : &f16,
+                         rows,
+                         size,
+                         kMmaThreads * 4 * m * (size / 8 + 1),
+                         512,
+                         1,
                          static_cast<size_t>(rows + 2 * keys) * size * 2};
   };
   if (D <= 32) return choose(attention_forward_32_bf16, attention_forward_32_f16, 32, 64, 2);

@@ -29,6 +29,53 @@ struct BackwardItem {
   }
 };
 
+// The queries that see one of keys [first_key, end_key): [first, end) by their positions, and with key_ranges not all
+// of those.
+template <int kThreads>
+struct QueriesOfKeys {
+  const VisibleKeys& visible;
+  int first_key, end_key;
+  int64_t first, end;
+
+  __device__ __forceinline__ QueriesOfKeys(const VisibleKeys& visible, int first_key, int end_key)
+      : visible(visible),
+        first_key(first_key),
+        end_key(end_key),
+        first(visible.first_query(first_key)),
+        end(visible.end_query(end_key - 1)) {}
+
+  // From `row` on, the first row of a group that sees one of the keys; end · G or more where none does. All threads of
+  // the block call it.
+  __device__ __forceinline__ int64_t next_row(int64_t row, int G) const {
+    row = max(row, first * G);
+    if (!visible.ranges) return row;
+    __shared__ int nearest;
+    for (int64_t query = row / G; query < end; query += kThreads) {
+      const int64_t mine = query + threadIdx.x;
+      if (threadIdx.x == 0) nearest = kThreads;
+      __syncthreads();
+      if (mine < end) {
+        const KeyInterval sees = visible.of(mine);
+        if (max(sees.first, first_key) < min(sees.end, end_key)) atomicMin(&nearest, static_cast<int>(threadIdx.x));
+      }
+      __syncthreads();
+      const int found = nearest;
+      __syncthreads();  // before it is set again
+      if (found < kThreads) return max(row, (query + found) * G);
+    }
+    return end * G;
+  }
+};
+
+// What becomes of a product q · k that is not plain, but for slopes, in powers of two. dp, the gradient of P, takes the
+// derivative of the softcap such that (dp - delta) is the product of both.
+__device__ __forceinline__ float finish_score(const AttentionParams& p, float score, float& dp, float delta) {
+  if (p.cap_log2 == 0) return score * p.scale_log2;
+  const float x = tanh_fast(score * p.cap_scale);
+  dp = fmaf(dp - delta, 1 - x * x, delta);
+  return p.cap_log2 * x;
+}
+
 #else
 
 // A kernel and the shape of its blocks: rows or keys, and columns of the result.

@@ -1,5 +1,7 @@
 // The host's side of attention's kernels: the problem from the operation's arguments, and which kernels take it.
 #pragma once
+#include <algorithm>
+
 #include "core/checks/attention.h"
 #include "cuda/kernels/attention.h"
 
@@ -17,10 +19,11 @@ inline bool rows_aligned(In x) {
   return bits % 16 == 0;
 }
 
+// As good as none, and no sum with a position overflows.
+constexpr int64_t kMostWindow = int64_t{1} << 40;
+
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
                                         const AttentionOptions& options) {
-  if (options.key_ranges || options.slopes || options.window > 0 || options.softcap > 0)
-    fail(Code::argument, "%s: key_ranges, slopes, window and softcap are not supported on CUDA yet", op);
   const int64_t G = n.H / n.Hkv;
   if (n.H > INT32_MAX || n.D > INT32_MAX)
     fail(Code::shape, "%s: expected at most %d heads and head sizes, got %lld and %lld", op, INT32_MAX,
@@ -38,10 +41,15 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
           static_cast<int>(n.D),
           options.key_lengths ? options.key_lengths->i32() : nullptr,
           options.query_starts ? options.query_starts->i32() : nullptr,
+          options.key_ranges ? options.key_ranges->i32() : nullptr,
+          options.slopes ? options.slopes->f32() : nullptr,
+          std::min(options.window, kMostWindow),
           options.causal,
           rows_aligned(q) && rows_aligned(k) && rows_aligned(v),
           static_cast<float>(options.scale * 1.4426950408889634),
           options.scale,
+          static_cast<float>(options.softcap * 1.4426950408889634),
+          options.softcap > 0 ? options.scale / options.softcap : 0,
           options.dropout_p < 1 ? 1 / (1 - options.dropout_p) : 0,
           dropout_threshold(options.dropout_p),
           static_cast<uint64_t>(options.seed),

@@ -13,121 +13,220 @@ constexpr int kMmaThreads = 128;
 
 extern __shared__ __align__(128) unsigned char attention_shared[];
 
-// tile[r] = row(r) for r < count, zeros in rows and columns beyond. Asynchronous where addresses are aligned; the
-// caller commits, waits and synchronises.
-template <class T, int kD, int kRows, class Row>
-__device__ __forceinline__ void load_tile(T* tile, int count, const AttentionParams& p, const Row& row) {
-  constexpr int kParts = kD / 8;
-  if (p.aligned) {
-#pragma unroll
-    for (int i = threadIdx.x; i < kRows * kParts; i += kMmaThreads) {
-      const int r = i / kParts, c = i % kParts * 8;
-      const int elements = r < count ? max(0, min(8, p.D - c)) : 0;
-      cp_async<16>(tile + swizzled<kD>(r, c), row(r) + c, elements * 2);
-    }
-  } else {
-#pragma unroll 1
-    for (int i = threadIdx.x; i < kRows * kParts; i += kMmaThreads) {
-      const int r = i / kParts, c = i % kParts * 8;
-      const int elements = r < count ? p.D - c : 0;
-      const T* source = row(r) + c;
-      Vector<T, 8> part;
-#pragma unroll
-      for (int e = 0; e < 8; e++) part.at[e] = e < elements ? source[e] : from_float<T>(0);
-      part.store(tile + swizzled<kD>(r, c));
-    }
-  }
-}
-
-// The same of rows that lie `stride` apart: addresses advance by additions.
-template <class T, int kD, int kRows>
-__device__ __forceinline__ void load_tile(T* tile, int count, const AttentionParams& p, const T* first,
-                                          int64_t stride) {
-  constexpr int kParts = kD / 8;
-  if (kMmaThreads % kParts == 0 && p.aligned) {
-    constexpr int kStep = kMmaThreads / kParts;
-    const int r = threadIdx.x / kParts, c = threadIdx.x % kParts * 8;
-    const int bytes = max(0, min(8, p.D - c)) * 2;
-    const T* source = first + r * stride + c;
-#pragma unroll
-    for (int i = 0; i < kRows; i += kStep, source += kStep * stride)
-      cp_async<16>(tile + swizzled<kD>(r + i, c), source, r + i < count ? bytes : 0);
-  } else {
-    load_tile<T, kD, kRows>(tile, count, p, [&](int r) { return first + r * stride; });
-  }
-}
-
-// Where the row is that a lane names to ldmatrix: of matrices that lie below each other in pairs, the pairs side by
-// side, or the other way round.
+// How the threads of a block copy a tile: kSpan of them side by side, a part of 16 bytes each, kStep rows at a time. So
+// a thread has the same place in the permutation of every row it comes to, and all its targets lie at distances known
+// when compiling.
 template <int kD>
-struct LanePlace {
-  int row, mix;
-
-  __device__ __forceinline__ LanePlace(int row, int column)
-      : row(row * kD), mix(swizzled<kD>(row, column) - row * kD) {}
-  __device__ __forceinline__ static LanePlace down_first() { return {lane() % 16, lane() / 16 * 8}; }
-  __device__ __forceinline__ static LanePlace across_first() {
-    return {lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8};
-  }
-  // Of the four matrices whose first element is (row, column), multiples of 8 and 16: there the permutation of parts
-  // is that of row 0, and what it does to the bits of `column` is independent of the lane's.
-  __device__ __forceinline__ int at(int first_row, int column) const { return row + first_row * kD + (column ^ mix); }
-
- private:
-  __device__ __forceinline__ static int lane() { return threadIdx.x % 32; }
+struct TileCopy {
+  static constexpr int kSpan = kSwizzledParts<kD>, kStep = kMmaThreads / kSpan, kAcross = kD / 8 / kSpan;
+  __device__ __forceinline__ static int row() { return threadIdx.x / kSpan; }
+  __device__ __forceinline__ static int column() { return threadIdx.x % kSpan * 8; }
 };
 
-// Rows [row, row + 16) and columns [column, column + 16) as a first operand.
-template <class T, int kD>
-__device__ __forceinline__ void load_a(uint32_t (&a)[4], const T* tile, int row, int column) {
-  ldmatrix<false>(a, tile + LanePlace<kD>::down_first().at(row, column));
-}
-
-// acc[kM·16, 8·kN] += a[kM·16, kD] · b[8·kN, kD]^T; a(fragment, m, k) brings rows 16m… and columns k… of a.
-template <class T, int kD, int kM, int kN, class LoadA>
-__device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const LoadA& a, const T* b) {
-  const auto place = LanePlace<kD>::across_first();
+// tile[r] = the thread's parts of row r for r < count, zeros in rows and columns beyond. next() gives where they begin
+// in rows row(), row() + kStep, … in turn. Asynchronous where addresses are aligned; the caller commits, waits and
+// synchronises.
+template <class T, int kD, int kRows, class Next>
+__device__ __forceinline__ void copy_tile(T* tile, int count, const AttentionParams& p, const Next& next) {
+  using Copy = TileCopy<kD>;
+  int left = p.D - Copy::column();
+  if constexpr (Copy::kAcross > 2) keep(left);  // large heads leave no registers for what follows from it
+  const int r = Copy::row();
+  T* const first = tile + swizzled<kD>(r, Copy::column());
+  if (p.aligned) {
+    const uint32_t to = shared_address(first);
+    const auto copy = [&](const auto& bytes_in_row) {
+      unrolled<kRows / Copy::kStep>([&](auto i) {
+        const T* const from = next();
+        unrolled<Copy::kAcross>([&](auto j) {
+          constexpr int kFirst = decltype(j)() * Copy::kSpan * 8;
+          const int bytes = max(0, min(8, left - kFirst)) * 2;
+          cp_async<16, (decltype(i)() * Copy::kStep * kD + kFirst) * 2>(
+              to, from + kFirst, bytes_in_row(decltype(i)() * Copy::kStep, bytes));
+        });
+      });
+    };
+    if (count >= kRows)
+      copy([](int, int bytes) { return bytes; });
+    else
+      copy([&](int i, int bytes) { return r + i < count ? bytes : 0; });
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < kRows; i += Copy::kStep) {
+      const T* const from = next();
+#pragma unroll 1
+      for (int j = 0; j < Copy::kAcross; j++) {
+        const int elements = r + i < count ? left - j * Copy::kSpan * 8 : 0;
+        Vector<T, 8> part;
 #pragma unroll
-  for (int k = 0; k < kD; k += 16) {
-    uint32_t left[kM][4];
-#pragma unroll
-    for (int m = 0; m < kM; m++) a(left[m], m, k);
-#pragma unroll
-    for (int n = 0; n < kN; n += 2) {
-      uint32_t right[4];
-      ldmatrix<false>(right, b + place.at(n * 8, k));
-#pragma unroll
-      for (int m = 0; m < kM; m++) {
-        mma_16x8x16<T>(acc[m][n], left[m], {right[0], right[1]});
-        mma_16x8x16<T>(acc[m][n + 1], left[m], {right[2], right[3]});
+        for (int e = 0; e < 8; e++) part.at[e] = e < elements ? from[j * Copy::kSpan * 8 + e] : from_float<T>(0);
+        part.store(first + i * kD + j * Copy::kSpan * 8);
       }
     }
   }
 }
 
-// acc[kM·16, 8·kN] += probs[kM·16, 8·kK] · b[8·kK, columns first… of kD]; probs as a product left them, rounded to T.
-template <class T, int kD, int kM, int kN, int kK>
-__device__ __forceinline__ void multiply_columns(float (&acc)[kM][kN][4], const float (&probs)[kM][kK][4], const T* b,
-                                                 int first) {
-  const auto place = LanePlace<kD>::down_first();
+// Tiles of keys or values one after the other; addresses advance by additions.
+template <class T, int kD, int kKeys>
+struct KeyTiles {
+  const HeadsView& view;
+  const T* source;
+
+  __device__ __forceinline__ KeyTiles(const HeadsView& view, int64_t b, int key, int head)
+      : view(view), source(view.row<const T>(b, key + TileCopy<kD>::row(), head) + TileCopy<kD>::column()) {}
+
+  // The first `count` keys, zeros beyond.
+  __device__ __forceinline__ void next(T* tile, int count, const AttentionParams& p) {
+    int64_t step = TileCopy<kD>::kStep * view.strides[1];
+    if constexpr (TileCopy<kD>::kAcross > 2) keep(step);
+    copy_tile<T, kD, kKeys>(tile, count, p, [&] {
+      const T* const from = source;
+      source += step;
+      return from;
+    });
+  }
+};
+
+// Tiles of rows of a group (GroupRows). Where G divides the rows that lie between those of a thread, its head is always
+// the same, and addresses advance by additions too.
+template <class T, int kD, int kRows>
+struct RowTiles {
+  using Copy = TileCopy<kD>;
+  const HeadsView& view;
+  const T* source;
+  int64_t step, b;
+  bool even;
+
+  __device__ __forceinline__ RowTiles(const AttentionParams& p, const HeadsView& view, int64_t b)
+      : view(view), b(b), even(p.G == 1 || Copy::kStep % p.G == 0) {
+    step = p.G == 1 ? Copy::kStep * view.strides[1] : Copy::kStep / p.G * view.strides[1];
+  }
+  __device__ __forceinline__ void seek(const GroupRows& rows) {
+    if (even) source = rows.row<const T>(view, b, Copy::row()) + Copy::column();
+  }
+  // The first `count` of `rows`, which seek() was last called with, or those after the last tile.
+  __device__ __forceinline__ void next(T* tile, int count, const AttentionParams& p, const GroupRows& rows) {
+    if (even) {
+      copy_tile<T, kD, kRows>(tile, count, p, [&] {
+        const T* const from = source;
+        source += step;
+        return from;
+      });
+    } else {
+      int r = Copy::row();
+      copy_tile<T, kD, kRows>(tile, count, p, [&] {
+        const T* const from = rows.row<const T>(view, b, r) + Copy::column();
+        r += Copy::kStep;
+        return from;
+      });
+    }
+  }
+};
+
+// Where a lane reads fragments of a tile: four 8 × 8 matrices, the second below the first, or beside it. The
+// permutation of parts repeats every 8 rows and every kSwizzledParts parts, so a few addresses serve the whole tile.
+template <int kD>
+struct Fragments {
+  static constexpr int kColumns = kSwizzledParts<kD> * 8, kCount = kColumns / 16;
+  uint32_t at[kCount];
+
+  template <class T>
+  __device__ __forceinline__ static Fragments down_first(const T* tile, int row = 0, int column = 0) {
+    return {tile, row + lane() % 16, column + lane() / 16 * 8};
+  }
+  template <class T>
+  __device__ __forceinline__ static Fragments across_first(const T* tile) {
+    return {tile, lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8};
+  }
+  // Of a tile that lies so many bytes further on.
+  __device__ __forceinline__ Fragments moved(uint32_t bytes) const {
+    Fragments f = *this;
 #pragma unroll
-  for (int k = 0; k < kK; k += 2) {
+    for (int i = 0; i < kCount; i++) f.at[i] += bytes;
+    return f;
+  }
+  // That of the matrices which begin at (kRow, kColumn), multiples of 8 and 16.
+  template <bool kTransposed, int kRow, int kColumn>
+  __device__ __forceinline__ void load(uint32_t (&r)[4]) const {
+    ldmatrix<kTransposed, (kRow * kD + kColumn / kColumns * kColumns) * 2>(r, at[kColumn % kColumns / 16]);
+  }
+
+ private:
+  template <class T>
+  __device__ __forceinline__ Fragments(const T* tile, int row, int column) {
+#pragma unroll
+    for (int i = 0; i < kCount; i++) {
+      at[i] = shared_address(tile + swizzled<kD>(row, column + i * 16));
+      if constexpr (kD < 256) keep(at[i]);
+    }
+  }
+  __device__ __forceinline__ static int lane() { return threadIdx.x % 32; }
+};
+
+// acc[kM·16, 8·kN] = a[kM·16, kD] · b[8·kN, kD]^T; a(fragment, m, k) brings rows 16m… and columns 16k… of a, m and k
+// known when compiling; b begins at row kRow of a tile and lies across_first.
+template <class T, int kRow = 0, int kD, int kM, int kN, class LoadA>
+__device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const LoadA& a, const Fragments<kD>& b) {
+  unrolled<kD / 16>([&](auto step) {
+    constexpr int k = decltype(step)();
+    uint32_t left[kM][4];
+    unrolled<kM>([&](auto m) { a(left[m], m, step); });
+    unrolled<kN / 2>([&](auto pair) {
+      constexpr int n = decltype(pair)() * 2;
+      uint32_t right[4];
+      b.template load<false, kRow + n * 8, k * 16>(right);
+#pragma unroll
+      for (int m = 0; m < kM; m++) {
+        if constexpr (k == 0) {
+          mma_16x8x16_first<T>(acc[m][n], left[m], {right[0], right[1]});
+          mma_16x8x16_first<T>(acc[m][n + 1], left[m], {right[2], right[3]});
+        } else {
+          mma_16x8x16<T>(acc[m][n], left[m], {right[0], right[1]});
+          mma_16x8x16<T>(acc[m][n + 1], left[m], {right[2], right[3]});
+        }
+      }
+    });
+  });
+}
+
+// acc[kM·16, 8·kN] += probs[kM·16, 8·kK] · b[8·kK, kN·8 columns]; probs as a product left them, rounded to T; b
+// begins at row kRow of a tile and lies down_first.
+template <class T, int kRow = 0, int kD, int kM, int kN, int kK>
+__device__ __forceinline__ void multiply_columns(float (&acc)[kM][kN][4], const float (&probs)[kM][kK][4],
+                                                 const Fragments<kD>& b) {
+  unrolled<kK / 2>([&](auto step) {
+    constexpr int k = decltype(step)() * 2;
     uint32_t left[kM][4];
 #pragma unroll
     for (int m = 0; m < kM; m++)
 #pragma unroll
       for (int i = 0; i < 4; i++)
         left[m][i] = pack<T>(probs[m][k + i / 2][i % 2 * 2], probs[m][k + i / 2][i % 2 * 2 + 1]);
-#pragma unroll
-    for (int n = 0; n < kN; n += 2) {
+    unrolled<kN / 2>([&](auto pair) {
+      constexpr int n = decltype(pair)() * 2;
       uint32_t right[4];
-      ldmatrix<true>(right, b + place.at(k * 8, first + n * 8));
+      b.template load<true, kRow + k * 8, n * 8>(right);
 #pragma unroll
       for (int m = 0; m < kM; m++) {
         mma_16x8x16<T>(acc[m][n], left[m], {right[0], right[1]});
         mma_16x8x16<T>(acc[m][n + 1], left[m], {right[2], right[3]});
       }
-    }
+    });
+  });
+}
+
+// One row's products q · k become scores in powers of two, those that are not plain_scores: for_each(body) calls
+// body(score, column) with each of them; `distance` is how far the row's own position is beyond column 0.
+template <class ForEach>
+__device__ __forceinline__ void finish_scores(const AttentionParams& p, int head, int64_t distance,
+                                              const ForEach& for_each) {
+  if (p.cap_log2 != 0)
+    for_each([&](float& score, int) { score = p.cap_log2 * tanh_fast(score * p.cap_scale); });
+  else
+    for_each([&](float& score, int) { score *= p.scale_log2; });
+  if (p.slopes) {
+    const float slope = slope_log2(p, head), first = static_cast<float>(distance);
+    for_each([&](float& score, int column) { score = fmaf(-slope, fabsf(first - static_cast<float>(column)), score); });
   }
 }
 
@@ -140,10 +239,11 @@ __device__ __forceinline__ void store_rows(T* tile, const float (&acc)[kN][4], f
   __syncwarp();
 #pragma unroll
   for (int n = 0; n < kN; n++) {
-    *reinterpret_cast<uint32_t*>(tile + swizzled<kD>(g, n * 8) + 2 * t) =
-        pack<T>(acc[n][0] * factor0, acc[n][1] * factor0);
-    *reinterpret_cast<uint32_t*>(tile + swizzled<kD>(g + 8, n * 8) + 2 * t) =
-        pack<T>(acc[n][2] * factor1, acc[n][3] * factor1);
+    // As the permutation repeats, in few different addresses.
+    constexpr int kParts = kSwizzledParts<kD>;
+    T* const at = tile + swizzled<kD>(g, n % kParts * 8) + 2 * t + n / kParts * kParts * 8;
+    *reinterpret_cast<uint32_t*>(at) = pack<T>(acc[n][0] * factor0, acc[n][1] * factor0);
+    *reinterpret_cast<uint32_t*>(at + 8 * kD) = pack<T>(acc[n][2] * factor1, acc[n][3] * factor1);
   }
   __syncwarp();
 #pragma unroll 1
