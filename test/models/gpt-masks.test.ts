@@ -11,7 +11,6 @@ import { native } from "../../lib/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { type IntTensor, tensor } from "../../lib/tensor.js";
 import { loadModel, saveCheckpoint } from "../../lib/train/checkpoint.js";
-import { maskDevices } from "../support/attention.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
@@ -62,7 +61,7 @@ const rounding = { relative: 32, absolute: 64 };
 
 afterAll(() => native.selectIsa(bestIsa));
 
-describe.each(targets.filter(({ device }) => maskDevices.includes(device)))("a GPT on $name", (target) => {
+describe.each(targets)("a GPT on $name", (target) => {
   const { device } = target;
 
   test.each(configs)("%j: a cache gives the logits of the whole sequence, token by token", async (options) => {

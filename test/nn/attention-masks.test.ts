@@ -15,7 +15,6 @@ import { tanh } from "../../lib/ops/unary.js";
 import { narrow, reshape, transpose } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import { type FloatTensor, randn, tensor } from "../../lib/tensor.js";
-import { maskDevices } from "../support/attention.js";
 import { expectClose } from "../support/close.js";
 import { bestIsa, targets } from "../support/targets.js";
 
@@ -145,7 +144,7 @@ async function expectPieces(
 
 afterAll(() => native.selectIsa(bestIsa));
 
-describe.each(targets.filter(({ device }) => maskDevices.includes(device)))("attention on $name", (target) => {
+describe.each(targets)("attention on $name", (target) => {
   const { device } = target;
 
   test.each(configs)("%j equals the plain operations", async (options) => {

@@ -6,7 +6,6 @@ import { formatShape } from "../../lib/shape.js";
 import {
   inputsOf,
   largeHeads,
-  maskDevices,
   optionsOf,
   reference,
   roundings,
@@ -87,7 +86,6 @@ const named = (list: typeof cases) =>
 
 opTest({
   name: "masked attention",
-  devices: maskDevices,
   cases: named(cases),
   ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
@@ -98,7 +96,6 @@ opTest({
 
 opTest({
   name: "masked attention in tiles of large heads",
-  devices: maskDevices,
   cases: named([
     ["a window", [1, 66, 66, 1, 1, 64], { causal: true, window: 20 }],
     ["a window and slopes", [1, 35, 80, 2, 1, 128], { causal: true, window: 30, slopes: [0.5, 0.1] }],
@@ -115,7 +112,6 @@ opTest({
 
 opTest({
   name: "masked decoding",
-  devices: maskDevices,
   // Few queries and many keys, without a backward pass to come: the keys may be split.
   cases: named([
     ["a window", [2, 1, 300, 2, 2, 64], { causal: true, window: 70, keyLengths: [300, 40] }],
@@ -153,7 +149,6 @@ opTest({
 
 opTest({
   name: "masked packedAttention",
-  devices: maskDevices,
   cases: [
     {
       name: "[2, 20, 4, 2, 6]",

@@ -21,9 +21,6 @@ export interface Visible {
   softcap?: number;
 }
 
-/** Where attention takes windows, ranges, slopes and caps: those of CUDA are to come. */
-export const maskDevices = ["cpu"];
-
 const random = new Random(10);
 
 export const inputsOf = ([B, Tq, Tk, H, Hkv, D]: Sizes) => ({

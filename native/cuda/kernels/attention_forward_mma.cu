@@ -37,7 +37,8 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const KeyBounds bounds = visible.of_all<kMmaThreads>(rows.query(0), rows.query(count - 1));
   const ItemKeys keys(p, item, bounds);
   if (keys.nothing_to_do()) return;
-  const int end = keys.end;
+  // A split may end within a tile, where the keys beyond are zeros in shared memory that no row sees.
+  const int end = keys.end, all_first = bounds.all_first, all_end = min(bounds.all_end, end);
   const bool active = warp_row < count;
   // Scores of a scale above 0 are scaled when their power is taken.
   const bool scaled_late = plain_scores(a) && a.scale_log2 > 0;
@@ -116,7 +117,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         finish_scores(a, r < count ? rows.head(r) : 0, visible.position(rows.query(r)) - (key + 2 * t),
                       [&](const auto& body) { for_each_score(i, body); });
       });
-    if (key < bounds.all_first || key + kKeys > bounds.all_end)
+    if (key < all_first || key + kKeys > all_end)
       for_each_row([&](int i, int r) {
         const KeyInterval sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
         const int first = sees.first - (key + 2 * t), past = min(sees.end, end) - (key + 2 * t);
