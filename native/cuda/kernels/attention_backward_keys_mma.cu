@@ -32,19 +32,21 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   const bool active = first_key + warp_key < visible.length, plain = plain_scores(a);
 
   RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
+  uint32_t target = TileCopy<kD>::target(queries);
+  keep(target);
   int64_t next_row = -1;  // where the tiles go on by themselves
   // Whether the thread's row, if it has one, sees all keys of the block.
   const auto load_queries = [&](int stage, int64_t row) {
     const int count = static_cast<int>(min(static_cast<int64_t>(kRows), end_row - row));
     const GroupRows rows(a, item.g, row);
-    T* const q = queries + stage * 2 * kRows * kD;
+    const uint32_t to = target + stage * static_cast<uint32_t>(2 * kRows * kD * sizeof(T));
     if (row != next_row) {
       q_tiles.seek(rows);
       dout_tiles.seek(rows);
     }
     next_row = row + kRows;
-    q_tiles.next(q, count, a, rows);
-    dout_tiles.next(q + kRows * kD, count, a, rows);
+    q_tiles.next(to, count, a, rows);
+    dout_tiles.next(to + static_cast<uint32_t>(kRows * kD * sizeof(T)), count, a, rows);
     const int r = threadIdx.x % kRows;
     // Rows that are not there are zeros in q and dout, and so have no part in the sums.
     KeyInterval sees{0, INT32_MAX};
@@ -67,8 +69,8 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
     return sees.first <= first_key && sees.end >= first_key + kKeys;
   };
   int64_t row = seeing.next_row(0, a.G);
-  KeyTiles<T, kD, kKeys>(a.k, item.b, first_key, item.g).next(k, visible.length - first_key, a);
-  KeyTiles<T, kD, kKeys>(a.v, item.b, first_key, item.g).next(v, visible.length - first_key, a);
+  KeyTiles<T, kD, kKeys>(a.k, item.b, first_key, item.g).next(TileCopy<kD>::target(k), visible.length - first_key, a);
+  KeyTiles<T, kD, kKeys>(a.v, item.b, first_key, item.g).next(TileCopy<kD>::target(v), visible.length - first_key, a);
   bool covers = row < end_row ? load_queries(0, row) : false;
   cp_async_commit();
 

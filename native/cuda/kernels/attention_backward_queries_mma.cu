@@ -71,14 +71,16 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
   q_tiles.seek(rows);
   dout_tiles.seek(rows);
-  q_tiles.next(q, count, a, rows);
-  dout_tiles.next(dout, count, a, rows);
+  q_tiles.next(TileCopy<kD>::target(q), count, a, rows);
+  dout_tiles.next(TileCopy<kD>::target(dout), count, a, rows);
   cp_async_commit();
   KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, bounds.first, item.g), v_tiles(a.v, item.b, bounds.first, item.g);
+  uint32_t target = TileCopy<kD>::target(keys);
+  keep(target);
   const auto load_keys = [&](int stage, int key) {
-    T* const k = keys + stage * 2 * kKeys * kD;
-    k_tiles.next(k, end - key, a);
-    v_tiles.next(k + kKeys * kD, end - key, a);
+    const uint32_t to = target + stage * static_cast<uint32_t>(2 * kKeys * kD * sizeof(T));
+    k_tiles.next(to, end - key, a);
+    v_tiles.next(to + static_cast<uint32_t>(kKeys * kD * sizeof(T)), end - key, a);
   };
   if (bounds.first < end) load_keys(0, bounds.first);
   cp_async_commit();

@@ -46,9 +46,12 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
   RowTiles<T, kD, kRows> row_tiles(a, a.q, item.b);
   KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, keys.first, item.g), v_tiles(a.v, item.b, keys.first, item.g);
+  uint32_t k_target = TileCopy<kD>::target(k);
+  keep(k_target);
+  const auto v_target = [&] { return k_target + static_cast<uint32_t>(kKeys * kD * sizeof(T)); };
   row_tiles.seek(rows);
-  row_tiles.next(q, count, a, rows);
-  k_tiles.next(k, end - keys.first, a);
+  row_tiles.next(TileCopy<kD>::target(q), count, a, rows);
+  k_tiles.next(k_target, end - keys.first, a);
   cp_async_commit();
 
   const auto k_fragments = Fragments<kD>::across_first(k), v_fragments = Fragments<kD>::down_first(v);
@@ -61,7 +64,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   for (int key = keys.first; key < end; key += kKeys) {
     cp_async_wait<0>();
     __syncthreads();  // K is there, and V's tile is no longer read
-    v_tiles.next(v, end - key, a);
+    v_tiles.next(v_target(), end - key, a);
     cp_async_commit();
     float s[kM][kN][4];
     if (active) {
@@ -73,10 +76,8 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         }
         __syncwarp();
       }
-      keep(from_v_to_q);  // and not four more addresses
-      const auto q_fragments = v_fragments.moved(from_v_to_q);
       const auto load_queries = [&](uint32_t(&fragment)[4], auto i, auto column) {
-        q_fragments.template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
+        v_fragments.moved(from_v_to_q).template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
       };
       if constexpr (kKeepQueries) {
         if (key == keys.first)
@@ -90,21 +91,25 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
             },
             k_fragments);
       } else {
+        keep(from_v_to_q);  // and not four more addresses
         multiply_rows<T>(s, load_queries, k_fragments);
       }
     }
     cp_async_wait<0>();
     __syncthreads();  // V is there, and K's tile is no longer read
-    if (key + kKeys < end) k_tiles.next(k, end - key - kKeys, a);
+    if (key + kKeys < end) k_tiles.next(k_target, end - key - kKeys, a);
     cp_async_commit();
     if (!active) continue;
 
-    // What rows need apart from their scores is computed where it is needed: registers have no room to keep it.
-    int lane_row = warp_row + g;
-    keep(lane_row);
     const auto for_each_row = [&](const auto& body) {
 #pragma unroll
-      for (int i = 0; i < kM * 2; i++) body(i, lane_row + i * 8);
+      for (int i = 0; i < kM * 2; i++) body(i);
+    };
+    // The lane's first row, found again where it is needed: registers have no room for what follows from it.
+    const auto lane_row = [&] {
+      int r = warp_row + g;
+      keep(r);
+      return r;
     };
     const auto for_each_score = [&](int i, const auto& body) {
 #pragma unroll
@@ -113,12 +118,14 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         for (int c = 0; c < 2; c++) body(s[i / 2][n][i % 2 * 2 + c], n * 8 + c);
     };
     if (!scaled_late)
-      for_each_row([&](int i, int r) {
+      for_each_row([&, first = lane_row()](int i) {
+        const int r = first + i * 8;
         finish_scores(a, r < count ? rows.head(r) : 0, visible.position(rows.query(r)) - (key + 2 * t),
                       [&](const auto& body) { for_each_score(i, body); });
       });
     if (key < all_first || key + kKeys > all_end)
-      for_each_row([&](int i, int r) {
+      for_each_row([&, row = lane_row()](int i) {
+        const int r = row + i * 8;
         const KeyInterval sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
         const int first = sees.first - (key + 2 * t), past = min(sees.end, end) - (key + 2 * t);
         for_each_score(i, [&](float& score, int column) {
@@ -128,7 +135,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
     float highest[kM * 2];
     bool grows = false;
-    for_each_row([&](int i, int) {
+    for_each_row([&](int i) {
       float most = s[i / 2][0][i % 2 * 2];
       for_each_score(i, [&](float score, int) { most = fmaxf(most, score); });
       most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 1));
@@ -136,7 +143,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       grows |= highest[i] > m[i] + kGrowth;
     });
     if (__any_sync(kFullWarp, grows))
-      for_each_row([&](int i, int) {
+      for_each_row([&](int i) {
         const float next = highest[i] > m[i] + kGrowth ? highest[i] : m[i], alpha = exp2_fast(m[i] - next);
         m[i] = next;
         l[i] *= alpha;
@@ -145,7 +152,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 #pragma unroll
           for (int c = 0; c < 2; c++) out[i / 2][n][i % 2 * 2 + c] *= alpha;
       });
-    for_each_row([&](int i, int) {
+    for_each_row([&](int i) {
       for_each_score(i, [&](float& score, int) {
         score = exp2_fast(fmaf(score, factor, -m[i]));
         l[i] += score;
@@ -153,7 +160,8 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       keep(l[i]);  // before dropout changes the scores
     });
     if (a.drop_threshold != 0)
-      for_each_row([&](int i, int r) {
+      for_each_row([&, first = lane_row()](int i) {
+        const int r = first + i * 8;
         for_each_score(i, [&](float& prob, int column) {
           const uint32_t bits = r < count ? kept[r * (kKeys / 32) + column / 32] : 0;
           if (!(bits >> (column % 32 + 2 * t) & 1)) prob = 0;

@@ -21,20 +21,23 @@ struct TileCopy {
   static constexpr int kSpan = kSwizzledParts<kD>, kStep = kMmaThreads / kSpan, kAcross = kD / 8 / kSpan;
   __device__ __forceinline__ static int row() { return threadIdx.x / kSpan; }
   __device__ __forceinline__ static int column() { return threadIdx.x % kSpan * 8; }
+  // Of the thread's first part of a tile.
+  template <class T>
+  __device__ __forceinline__ static uint32_t target(const T* tile) {
+    return shared_address(tile + swizzled<kD>(row(), column()));
+  }
 };
 
 // tile[r] = the thread's parts of row r for r < count, zeros in rows and columns beyond. next() gives where they begin
 // in rows row(), row() + kStep, … in turn. Asynchronous where addresses are aligned; the caller commits, waits and
 // synchronises.
 template <class T, int kD, int kRows, class Next>
-__device__ __forceinline__ void copy_tile(T* tile, int count, const AttentionParams& p, const Next& next) {
+__device__ __forceinline__ void copy_tile(uint32_t to, int count, const AttentionParams& p, const Next& next) {
   using Copy = TileCopy<kD>;
   int left = p.D - Copy::column();
   if constexpr (Copy::kAcross > 2) keep(left);  // large heads leave no registers for what follows from it
   const int r = Copy::row();
-  T* const first = tile + swizzled<kD>(r, Copy::column());
   if (p.aligned) {
-    const uint32_t to = shared_address(first);
     const auto copy = [&](const auto& bytes_in_row) {
       unrolled<kRows / Copy::kStep>([&](auto i) {
         const T* const from = next();
@@ -51,6 +54,7 @@ __device__ __forceinline__ void copy_tile(T* tile, int count, const AttentionPar
     else
       copy([&](int i, int bytes) { return r + i < count ? bytes : 0; });
   } else {
+    T* const first = static_cast<T*>(__cvta_shared_to_generic(to));
 #pragma unroll 1
     for (int i = 0; i < kRows; i += Copy::kStep) {
       const T* const from = next();
@@ -76,10 +80,10 @@ struct KeyTiles {
       : view(view), source(view.row<const T>(b, key + TileCopy<kD>::row(), head) + TileCopy<kD>::column()) {}
 
   // The first `count` keys, zeros beyond.
-  __device__ __forceinline__ void next(T* tile, int count, const AttentionParams& p) {
+  __device__ __forceinline__ void next(uint32_t to, int count, const AttentionParams& p) {
     int64_t step = TileCopy<kD>::kStep * view.strides[1];
     if constexpr (TileCopy<kD>::kAcross > 2) keep(step);
-    copy_tile<T, kD, kKeys>(tile, count, p, [&] {
+    copy_tile<T, kD, kKeys>(to, count, p, [&] {
       const T* const from = source;
       source += step;
       return from;
@@ -105,16 +109,16 @@ struct RowTiles {
     if (even) source = rows.row<const T>(view, b, Copy::row()) + Copy::column();
   }
   // The first `count` of `rows`, which seek() was last called with, or those after the last tile.
-  __device__ __forceinline__ void next(T* tile, int count, const AttentionParams& p, const GroupRows& rows) {
+  __device__ __forceinline__ void next(uint32_t to, int count, const AttentionParams& p, const GroupRows& rows) {
     if (even) {
-      copy_tile<T, kD, kRows>(tile, count, p, [&] {
+      copy_tile<T, kD, kRows>(to, count, p, [&] {
         const T* const from = source;
         source += step;
         return from;
       });
     } else {
       int r = Copy::row();
-      copy_tile<T, kD, kRows>(tile, count, p, [&] {
+      copy_tile<T, kD, kRows>(to, count, p, [&] {
         const T* const from = rows.row<const T>(view, b, r) + Copy::column();
         r += Copy::kStep;
         return from;
