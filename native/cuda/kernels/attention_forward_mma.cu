@@ -55,7 +55,6 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   cp_async_commit();
 
   const auto k_fragments = Fragments<kD>::across_first(k), v_fragments = Fragments<kD>::down_first(v);
-  uint32_t from_v_to_q = (warp_row - kRows - kKeys) * kD * static_cast<int>(sizeof(T));
   float out[kM][kOut][4] = {}, m[kM * 2], l[kM * 2];
   uint32_t queries[kKeepQueries ? kM : 1][kD / 16][4];
 #pragma unroll
@@ -76,8 +75,12 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         }
         __syncwarp();
       }
+      int row = warp_row;
+      if constexpr (!kKeepQueries) keep(row);  // and not four more addresses
+      const auto q_fragments =
+          v_fragments.moved((row - kRows - kKeys) * kD * static_cast<int>(sizeof(T)));  // where the queries lie
       const auto load_queries = [&](uint32_t(&fragment)[4], auto i, auto column) {
-        v_fragments.moved(from_v_to_q).template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
+        q_fragments.template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
       };
       if constexpr (kKeepQueries) {
         if (key == keys.first)
@@ -91,7 +94,6 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
             },
             k_fragments);
       } else {
-        keep(from_v_to_q);  // and not four more addresses
         multiply_rows<T>(s, load_queries, k_fragments);
       }
     }
@@ -157,7 +159,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         score = exp2_fast(fmaf(score, factor, -m[i]));
         l[i] += score;
       });
-      keep(l[i]);  // before dropout changes the scores
+      compute_now(l[i]);  // before dropout changes the scores
     });
     if (a.drop_threshold != 0)
       for_each_row([&, first = lane_row()](int i) {

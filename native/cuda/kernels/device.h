@@ -71,11 +71,9 @@ __device__ __forceinline__ void unrolled(const Body& body) {
   unrolled(std::make_integer_sequence<int, N>{}, body);
 }
 
-// Keeps a value in its register through a loop, where the compiler would compute it again in every step; or computes it
-// here, where the compiler would put it off and keep what it is made from.
+// Keeps a value in its register through a loop: the compiler would compute it again in every step.
 __device__ __forceinline__ void keep(int& x) { asm volatile("" : "+r"(x)); }
 __device__ __forceinline__ void keep(unsigned& x) { asm volatile("" : "+r"(x)); }
-__device__ __forceinline__ void keep(float& x) { asm volatile("" : "+f"(x)); }
 __device__ __forceinline__ void keep(int64_t& x) { asm volatile("" : "+l"(x)); }
 
 constexpr unsigned kFullWarp = 0xffffffffu;
