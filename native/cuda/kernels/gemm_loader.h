@@ -75,6 +75,7 @@ struct GemmLoader {
                             : source + (row + i * kRowStep) * x.depth + column;
     to = tile + tile_place<T, kAlongDepth, kColumns>(row, column) * sizeof(T);
     keep(to);
+    keep(bytes);
     keep(depth_step);
   }
 
