@@ -77,6 +77,8 @@ export { Embedding } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
 export { Attention, type AttentionConfig, type AttentionContext } from "./nn/attention.js";
 export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
+export { GatedFeedForward, type GatedFeedForwardConfig } from "./nn/gated-feed-forward.js";
+export { GroupedAttention, type GroupedAttentionConfig, type GroupedAttentionContext } from "./nn/grouped-attention.js";
 export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-block.js";
 export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 
@@ -89,6 +91,8 @@ export {
   type Positions,
   toHuggingFaceConfig,
 } from "./models/gpt-config.js";
+export { Llama, LlamaBlock, type LlamaForwardOptions, type LlamaOptions } from "./models/llama.js";
+export { fromHuggingFaceLlamaConfig, type LlamaConfig } from "./models/llama-config.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
@@ -118,7 +122,11 @@ export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-h
 export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-safetensors.js";
 export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
+// Published models
 export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
+export { loadLlama2c } from "./pretrained/load-llama2c.js";
+export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
+export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
 
 // Training
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";

@@ -13,13 +13,13 @@ import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { add } from "../ops/binary.js";
 import { checkArray, checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
 import { checkRounding } from "../ops/precision.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
+import { lastTokens } from "./last-tokens.js";
 
 export interface GptOptions {
   /** Of the first parameters and of dropout; 0 unless given. */
@@ -146,7 +146,7 @@ export class GPT extends Module {
         x = next;
       }
       cache?.advance();
-      if (lastOnly) x = this.#last(x, counts); // [B, C]
+      if (lastOnly) x = lastTokens(x, counts); // [B, C]
       return linear(this.ln_f.forward(x), this.wte.weight); // [B, T, V]
     });
   }
@@ -229,13 +229,5 @@ export class GPT extends Module {
       for (const length of Array.from(lengths)) for (let t = 0; t < length; t++) positions[at++] = t;
     }
     return positions;
-  }
-
-  /** The last real position of each sequence: [B, T, C] → [B, C]. */
-  #last(x: FloatTensor, counts?: ArrayLike<number>): FloatTensor {
-    const [batch, tokens, width] = x.shape as [number, number, number];
-    if (tokens === 1) return reshape(x, [batch, width]);
-    const rows = Int32Array.from({ length: batch }, (_, b) => b * tokens + (counts?.[b] ?? tokens) - 1);
-    return embedding(tensor(rows, [batch], { device: this.device }), reshape(x, [batch * tokens, width]));
   }
 }

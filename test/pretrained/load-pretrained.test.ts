@@ -1,0 +1,116 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeEach, expect, test } from "vitest";
+import { noGrad } from "../../lib/autograd.js";
+import { type SafetensorsInput, writeSafetensors } from "../../lib/formats/safetensors.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { toHuggingFaceConfig } from "../../lib/models/gpt-config.js";
+import { Llama } from "../../lib/models/llama.js";
+import type { Module } from "../../lib/nn/module.js";
+import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
+import { scope } from "../../lib/scope.js";
+import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
+import { expectRejection } from "../support/errors.js";
+
+const root = mkdtempSync(path.join(tmpdir(), "heed-pretrained-"));
+afterAll(() => rmSync(root, { recursive: true }));
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(path.join(root, "model-"));
+});
+const write = (name: string, value: unknown) => writeFileSync(path.join(folder, name), JSON.stringify(value));
+
+const llamaConfig = {
+  model_type: "llama",
+  vocab_size: 300,
+  max_position_embeddings: 16,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  hidden_size: 16,
+  intermediate_size: 24,
+  rms_norm_eps: 1e-5,
+};
+const size = { vocabularySize: 300, contextLength: 16, layers: 2, heads: 4, width: 16 };
+const llama = new Llama({ ...size, kvHeads: 2, hidden: 24 }, { device: "cpu", seed: 1 });
+const gpt = new GPT(size, { device: "cpu", seed: 2 });
+
+const tensorsOf = (model: Module, prefix = "") =>
+  Object.entries(model.stateDict()).map(([name, parameter]): SafetensorsInput => {
+    return { name: prefix + name, dtype: "F32", shape: parameter.shape, data: () => parameter.data() };
+  });
+const save = (name: string, tensors: SafetensorsInput[]) => writeSafetensors(path.join(folder, name), tensors);
+
+interface Forward {
+  forward: (ids: IntTensor) => FloatTensor;
+}
+async function logits(model: Forward): Promise<Float32Array> {
+  using out = noGrad(() => scope(() => model.forward(tensor(Int32Array.of(1, 2, 3), [1, 3], { device: "cpu" }))));
+  return await out.data();
+}
+
+test("a Llama, with its tokenizer", async () => {
+  write("config.json", llamaConfig);
+  write("tokenizer.json", byteLevelJson());
+  await save("model.safetensors", tensorsOf(llama));
+  const loaded = await loadPretrained(folder, { device: "cpu" });
+  expect(loaded.folder).toBe(folder);
+  expect(loaded.model.training).toBe(false);
+  expect(loaded.tokenizer!.encode("hello")).toHaveLength(2);
+  expect(await logits(loaded.model)).toEqual(await logits(llama));
+  loaded.model.dispose();
+});
+
+test("a Llama in shards, without a tokenizer", async () => {
+  write("config.json", llamaConfig);
+  const tensors = tensorsOf(llama);
+  const parts = [tensors.slice(0, 5), tensors.slice(5)];
+  const names = ["model-1.safetensors", "model-2.safetensors"];
+  for (const [i, part] of parts.entries()) await save(names[i]!, part);
+  const map = parts.flatMap((part, i) => part.map(({ name }) => [name, names[i]!]));
+  write("model.safetensors.index.json", { weight_map: Object.fromEntries(map) });
+  const loaded = await loadPretrained(folder, { device: "cpu" });
+  expect(loaded.tokenizer).toBeNull();
+  expect(await logits(loaded.model)).toEqual(await logits(llama));
+  loaded.model.dispose();
+});
+
+test("a GPT-2, with the prefix and the masks that its files have", async () => {
+  write("config.json", toHuggingFaceConfig(gpt.config));
+  const mask: SafetensorsInput = {
+    name: "transformer.h.0.attn.bias",
+    dtype: "F32",
+    shape: [1],
+    data: Float32Array.of(0),
+  };
+  for (const prefix of ["", "transformer."]) {
+    await save("model.safetensors", [...tensorsOf(gpt, prefix), mask]);
+    const loaded = await loadPretrained(folder, { device: "cpu" });
+    expect(await logits(loaded.model)).toEqual(await logits(gpt));
+    loaded.model.dispose();
+  }
+});
+
+test("refuses folders that are not whole", async () => {
+  await expectRejection(loadPretrained(folder), "ERR_IO", /config\.json/);
+  write("config.json", llamaConfig);
+  await expectRejection(loadPretrained(folder), "ERR_IO", /expected model\.safetensors or its index, got neither/);
+  await save("model.safetensors", tensorsOf(llama).slice(1));
+  await expectRejection(
+    loadPretrained(folder),
+    "ERR_FORMAT",
+    /expected the model's parameters, got no model\.embed_tokens/,
+  );
+  const extra: SafetensorsInput = { name: "more", dtype: "F32", shape: [1], data: Float32Array.of(0) };
+  await save("model.safetensors", [...tensorsOf(llama), extra]);
+  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /parameters alone, got more/);
+  write("config.json", { ...llamaConfig, vocab_size: 299 });
+  await save("model.safetensors", tensorsOf(llama));
+  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /of shape \[299, 16\], got \[300, 16\]/);
+  write("config.json", { ...llamaConfig, model_type: "other" });
+  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /config\.json: .*model_type/);
+  write("config.json", { ...llamaConfig, num_key_value_heads: 3 });
+  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /config\.json: .*kvHeads/);
+});

@@ -1,0 +1,28 @@
+/** stories260K: what others trained says, greedily, what others published that it says. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { generate } from "../../lib/generate/generate-text.js";
+import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
+import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
+import { devices } from "../generate/models.js";
+import { sharedModel } from "../support/shared.js";
+
+const folder = sharedModel("stories260K");
+
+describe.skipIf(!folder).each(devices)("stories260K on %s", (device) => {
+  test("tells the published story, character for character", { timeout: 300_000 }, async () => {
+    // The program that printed it ended with a line.
+    const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8").replace(/\n$/, "");
+    using model = await loadLlama2c(path.join(folder!, "stories260K.bin"), { device });
+    const tokenizer = await Llama2cTokenizer.fromFile(path.join(folder!, "tok512.bin"));
+    // On the software device, which is slow, the beginning alone.
+    const maxTokens = device === "cpu" ? 256 : 60;
+    const text = await generate(model, tokenizer, "", { maxTokens, temperature: 0 }).text();
+    if (device === "cpu") expect(text).toBe(expected);
+    else {
+      expect(text.length).toBeGreaterThan(100);
+      expect(text).toBe(expected.slice(0, text.length));
+    }
+  });
+});
