@@ -8,7 +8,11 @@
 namespace heed::cuda {
 namespace {
 
-constexpr int kLowestMajor = 8;  // the PTX is for compute_80
+constexpr int kLowestMajor = 8;       // the PTX is for compute_80
+constexpr int kLowestDriver = 11040;  // of PTX 7.4
+
+// 12020 → "12.2"
+std::string words(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
 
 struct Cards {
   std::vector<std::unique_ptr<Card>> list;
@@ -27,6 +31,12 @@ Cards find_cards() {
     return cards;
   }
   const CUresult started = d->init(0);
+  int version = 0;
+  if (started == CUDA_SUCCESS && d->driver_get_version(&version) == CUDA_SUCCESS && version < kLowestDriver) {
+    cards.problem = "the CUDA driver is of CUDA " + words(version) + ": expected CUDA " + words(kLowestDriver) +
+                    " (version 470) or later";
+    return cards;
+  }
   int count = 0;
   if (started == CUDA_SUCCESS) d->device_get_count(&count);
   if (started == CUDA_ERROR_NO_DEVICE || (started == CUDA_SUCCESS && count == 0)) {
@@ -60,7 +70,7 @@ const char* Card::problem() { return cards().list.empty() ? cards().problem.c_st
 std::string Card::driver_version() {
   int version = 0;
   if (!driver() || driver()->driver_get_version(&version) != CUDA_SUCCESS) return "";
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+  return words(version);
 }
 
 Card::Card(int index, CUdevice device) : index(index), device_(device) {

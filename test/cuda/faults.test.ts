@@ -376,6 +376,18 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
     });
   });
 
+  test("a driver too old: its version", async (context) => {
+    needsSimulator(context);
+    const description = "the CUDA driver is of CUDA 11.3: expected CUDA 11.4 (version 470) or later";
+    expect(await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11030" })).toEqual({
+      cuda: [{ name: "cuda", available: false, description }],
+      failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
+      inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
+    });
+    const { cuda } = await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11040", HEED_SIMULATOR_CAPABILITY: "75" });
+    expect(cuda).toMatchObject([{ name: "cuda:0", driverVersion: "11.4" }]);
+  });
+
   test("a device too old: its compute capability", async (context) => {
     needsSimulator(context);
     const { cuda, failed, inUse } = await answer({ HEED_SIMULATOR_CAPABILITY: "75" });
