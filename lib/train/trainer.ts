@@ -19,6 +19,12 @@ interface PendingStep {
   read: Promise<{ losses: number[]; gradientNorm: number | null }>;
 }
 
+/** What is read a step later, and by nobody if the run ends before: its failure alone must not end the process. */
+function unawaited<T>(read: Promise<T>): Promise<T> {
+  read.catch(() => undefined);
+  return read;
+}
+
 /**
  * Trains a model on a stream of tokens.
  *
@@ -171,18 +177,16 @@ export class Trainer implements Disposable {
       model.dropoutSeeds.step = micro;
       scope(() => {
         const loss = model.loss(tensor(inputs, shape, { device }), tensor(targets, shape, { device }));
-        losses.push(loss.item());
+        losses.push(unawaited(loss.item()));
         loss.backward(1 / accumulation);
       });
     }
     const lr = (optimizer.lr = schedule(this.#scheduleStep()));
     optimizer.step();
-    const norm = optimizer.gradientNorm?.item() ?? Promise.resolve(null);
+    const norm = unawaited(optimizer.gradientNorm?.item() ?? Promise.resolve(null));
     optimizer.zeroGrad();
     const read = Promise.all([Promise.all(losses), norm]).then(([losses, gradientNorm]) => ({ losses, gradientNorm }));
-    // It is waited for a step later; if the run ends before, nobody does.
-    read.catch(() => undefined);
-    return { step: ++this.#step, lr, read };
+    return { step: ++this.#step, lr, read: unawaited(read) };
   }
 
   /** Where in its schedule the learning rate is: with a time limit, as far after the warm-up as the time is. */
