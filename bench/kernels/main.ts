@@ -7,7 +7,7 @@
  * where a target is missed.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -67,6 +67,7 @@ function report(): void {
   console.log(`\n${trafficTable(figures)}\n\n${resourceTable(resources, dynamicShared)}`);
   for (const text of missed) console.log(`target missed: ${text}`);
   if (flags.write) {
+    mkdirSync(path.join(root, "bench/results"), { recursive: true });
     writeFileSync(path.join(root, "docs/kernels.md"), markdown(figures, resources, dynamicShared, missed));
     writeFileSync(
       path.join(root, "bench/results/kernels.json"),

@@ -191,8 +191,8 @@ const program = `
     const prompt = ids.subarray(0, 200);
     const [{ tokens }] = await heed.generateTokens(model, [prompt], { maxTokens: 4, seed: 2, topP: 0.9 });
     // Enough keys for few heads that blocks share a query's.
-    const qkv = heed.randn([1, 512, 48], { seed: 3, dtype, device: "cuda" });
-    const attended = heed.packedAttention(qkv, { heads: 1, causal: true });
+    const qkv = heed.randn([1, 512, 768], { seed: 3, dtype, device: "cuda" });
+    const attended = heed.packedAttention(qkv, { heads: 4, causal: true });
     hash.update(await attended.data());
     result[dtype] = { losses, hash: hash.digest("hex"), tokens };
   }

@@ -62,8 +62,11 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
   for (int key = keys.first; key < end; key += kKeys) {
     cp_async_wait<0>();
-    __syncthreads();  // K is there, and V's tile is no longer read
-    v_tiles.next(v_target(), end - key, a);
+    __syncthreads();         // K is there, and V's tile is no longer read
+    if constexpr (kD > 192)  // registers have no room for where V is: found again
+      KeyTiles<T, kD, kKeys>(a.v, item.b, key, item.g).next(v_target(), end - key, a);
+    else
+      v_tiles.next(v_target(), end - key, a);
     cp_async_commit();
     float s[kM][kN][4];
     if (active) {
