@@ -46,6 +46,13 @@ export const mutants = [
     tests: ["test/ops/gemm"],
   },
   {
+    name: "missing wait: tiles on tensor cores are read while they arrive",
+    file: `${kernels}/gemm_mma.h`,
+    find: "cp_async_wait<kStages - 2>();",
+    replace: "cp_async_wait<kStages - 1>();",
+    tests: ["test/ops/gemm"],
+  },
+  {
     name: "missing wait: V's tile is read while it arrives",
     file: `${kernels}/attention_forward_mma.cu`,
     find: "    cp_async_wait<0>();\n    __syncthreads();  // V is there",
@@ -69,8 +76,8 @@ export const mutants = [
   {
     name: "off-by-one tail: a key behind the last is attended to in decoding",
     file: `${kernels}/attention_decode.cu`,
-    find: "if (first + j * kTeams + team >= min(end, row_end[r])) s[j] = -kInfinity;",
-    replace: "if (first + j * kTeams + team > min(end, row_end[r])) s[j] = -kInfinity;",
+    find: "if (key < sees[r].first || key >= min(end, sees[r].end)) s[j] = -kInfinity;",
+    replace: "if (key < sees[r].first || key > min(end, sees[r].end)) s[j] = -kInfinity;",
     tests: ["test/ops/attention", "test/generate/cache"],
   },
   {
@@ -93,6 +100,20 @@ export const mutants = [
     find: "pack<T>(probs[m][k + i / 2][i % 2 * 2], probs[m][k + i / 2][i % 2 * 2 + 1]);",
     replace: "pack<T>(probs[m][k + i / 2][i % 2 * 2 + 1], probs[m][k + i / 2][i % 2 * 2]);",
     tests: ["test/ops/attention"],
+  },
+  {
+    name: "wrong block: the first to arrive adds up what the others have not written",
+    file: `${kernels}/last_block.h`,
+    find: "last = atomicInc(counter, blocks - 1) == blocks - 1;",
+    replace: "last = atomicInc(counter, blocks - 1) == 0;",
+    tests: ["test/ops/gemm"],
+  },
+  {
+    name: "counter that does not go back: the next launch finds it where this one left it",
+    file: `${kernels}/last_block.h`,
+    find: "last = atomicInc(counter, blocks - 1) == blocks - 1;",
+    replace: "last = atomicInc(counter, blocks) == blocks - 1;",
+    tests: ["test/ops/gemm"],
   },
   {
     name: "lost lanes: a warp's sum leaves out its upper half",
