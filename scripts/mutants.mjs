@@ -40,7 +40,16 @@ function build() {
 function failures(tests) {
   const report = path.join(copy, "build/mutants.json");
   rmSync(report, { force: true });
-  const args = ["--no-install", "vitest", "run", ...tests, "-t", "cuda|CUDA", "--reporter=json", `--outputFile=${report}`];
+  const args = [
+    "--no-install",
+    "vitest",
+    "run",
+    ...tests,
+    "-t",
+    "cuda|CUDA",
+    "--reporter=json",
+    `--outputFile=${report}`,
+  ];
   const { stdout, stderr } = run("npx", args);
   if (!existsSync(report)) throw new Error(`vitest wrote no report:\n${stdout}\n${stderr}`);
   const { testResults, numTotalTests } = JSON.parse(readFileSync(report, "utf8"));
