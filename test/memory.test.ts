@@ -19,22 +19,30 @@ onEachDevice((name) => {
   const [warmUp, steps] = name === "cpu" ? [600, 1400] : [40, 80];
   const memory = () => device().memory();
 
-  /** Runs `step` many times; after a warm-up neither live bytes nor the process may grow. */
+  /**
+   * Runs `step` many times; after a warm-up neither live bytes nor the process may grow. What leaks grows each time; V8
+   * grows by leaps of its own, but not four times.
+   */
   async function expectFlat(step: () => Promise<void>): Promise<void> {
     const rss = async (): Promise<number> => {
       await collectGarbage();
       return process.memoryUsage.rss();
     };
     for (let i = 0; i < warmUp; i++) await step();
-    const begin = await rss();
-    const before = memory();
-    for (let i = 0; i < steps; i++) await step();
-    // Before the collector can do what `dispose` should have done.
-    const after = memory();
-    expect([after.live, after.tensors]).toEqual([before.live, before.tensors]);
-    expect(after.cached).toBeLessThanOrEqual(before.cached);
+    const growths: number[] = [];
     // A handle left behind a step, of some 300 bytes, is 0.4 MiB; a step makes about a hundred.
-    expect((await rss()) - begin, "growth of the process in bytes").toBeLessThan(6 * MiB);
+    const limit = 6 * MiB;
+    do {
+      const begin = await rss();
+      const before = memory();
+      for (let i = 0; i < steps; i++) await step();
+      // Before the collector can do what `dispose` should have done.
+      const after = memory();
+      expect([after.live, after.tensors]).toEqual([before.live, before.tensors]);
+      expect(after.cached).toBeLessThanOrEqual(before.cached);
+      growths.push((await rss()) - begin);
+    } while (growths.at(-1)! >= limit && growths.length < 4);
+    expect(Math.min(...growths), `growth of the process in bytes: ${growths.join(", ")}`).toBeLessThan(limit);
   }
 
   test("many steps of training an MLP leave nothing behind", async () => {
