@@ -173,7 +173,8 @@ test("a model that is not there, a hub that is not there, names that are none", 
     "ERR_IO",
     /owner\/tiny: expected to download/,
   );
-  for (const name of ["", "a/b/c", "../no-such-folder", "./no-such-folder", "/no-such-folder"]) await expectRejection(pretrainedFolder(name), "ERR_IO");
+  for (const name of ["", "a/b/c", "../no-such-folder", "./no-such-folder", "/no-such-folder"])
+    await expectRejection(pretrainedFolder(name), "ERR_IO");
   await expectRejection(pretrainedFolder(3 as unknown as string), "ERR_ARGUMENT");
   await expectRejection(fetchFrom(hub, { revision: "../x" }), "ERR_ARGUMENT");
 });
