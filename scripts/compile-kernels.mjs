@@ -4,6 +4,7 @@
 //                                                           DIR: toolkit.json, and toolkit.cc for the addon
 //   node scripts/compile-kernels.mjs DIR FILE.cu OUT.cc    writes the C++ file that holds FILE's PTX (and, with
 //                                                           HEED_CUBINS=80,90, machine code) and its host function
+//   node scripts/compile-kernels.mjs --ptx NVCC FILE OUT    writes FILE's PTX alone, as the addon's is (for tests)
 //
 // Without nvcc the kernels that the package ships (prebuilds/kernels) are taken; without those the build goes on, and
 // the addon says what it lacks. Uses no package: it runs where heed is built from source.
@@ -85,14 +86,18 @@ function literal(bytes) {
   return lines.join("\n");
 }
 
+function compilePtx(nvcc, source, ptxFile, options = []) {
+  run(nvcc, [...flags, "-ptx", ...options, "-o", ptxFile, source]);
+  writeFileSync(ptxFile, portable(readFileSync(ptxFile, "utf8")));
+}
+
 function compile(folder, source, target) {
   const name = path.basename(source, ".cu");
   const { nvcc, problem } = JSON.parse(readFileSync(path.join(folder, "toolkit.json"), "utf8"));
   const ptxFile = path.join(folder, `${name}.ptx`);
   const cubins = [];
   if (nvcc) {
-    run(nvcc, [...flags, "-ptx", "-MD", "-MT", target, "-MF", `${target}.d`, "-o", ptxFile, source]);
-    writeFileSync(ptxFile, portable(readFileSync(ptxFile, "utf8")));
+    compilePtx(nvcc, source, ptxFile, ["-MD", "-MT", target, "-MF", `${target}.d`]);
     for (const architecture of (process.env.HEED_CUBINS ?? "").split(",").filter(Boolean)) {
       const cubin = path.join(folder, `${name}.sm_${architecture}.cubin`);
       const ptxas = path.join(path.dirname(nvcc), "ptxas");
@@ -128,6 +133,7 @@ function compile(folder, source, target) {
 }
 
 function main([first, ...rest]) {
+  if (first === "--ptx") return compilePtx(...rest);
   if (first !== "--toolkit") return compile(first, ...rest);
   const [folder] = rest;
   mkdirSync(folder, { recursive: true });
