@@ -228,6 +228,18 @@ TEST(sanitizer_race_of_lanes) {
   expect_found({body, "shfl.sync.bfly.b32 %r7, %r1, 1, 31, -1;", "bar.sync 0;", 32, {0}, message});
 }
 
+TEST(sanitizer_race_of_a_write_after_a_read_of_lanes) {
+  expect_found({R"(
+    st.shared.u32 [%r3], %r1; bar.sync 0; xor.b32 %r5, %r3, 4; ld.shared.u32 %r6, [%r5];
+    $
+    st.shared.u32 [%r3], %r6; // here)",
+                "",
+                "bar.warp.sync -1;",
+                32,
+                {0},
+                "this write and a read by thread (1, 0, 0) have no barrier between them"});
+}
+
 TEST(sanitizer_race_within_an_instruction) {
   expect_found({"shr.u32 %r5, %r1, $; shl.b32 %r5, %r5, 2; add.u32 %r5, %r2, %r5;\n st.shared.u32 [%r5], %r1; // here",
                 "1",
