@@ -12,6 +12,7 @@ import { scope } from "../../lib/scope.js";
 import { randn, type Tensor, tensor } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
 import { cudas } from "../support/cuda.js";
+import { collectGarbage } from "../support/gc.js";
 import { expectError } from "../support/errors.js";
 
 // Before the driver is opened: two software devices. Another driver has as many as it has.
@@ -124,6 +125,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
   test("leaves nothing in memory on either side", async () => {
     const used = (): number[] =>
       [from, to].flatMap((name) => [deviceOf(name).memory().live, deviceOf(name).memory().tensors]);
+    await collectGarbage(); // of the tests before
     const before = used();
     scope(() => {
       const x = parameter(randn([10, 10], { seed: 1, device: from }));
