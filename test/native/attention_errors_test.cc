@@ -1,0 +1,123 @@
+// What attention refuses, and how it says so.
+#include "attention_reference.h"
+
+namespace heed::test::attention {
+namespace {
+
+TEST(attention_errors) {
+  Run run({2, 5, 7, 4, 2, 8, true});
+  const Array<int32_t> three({3}), matrix({2, 1}), ids({2, 5, 4, 8}), bounds({2, 5, 2});
+  const Array<float> floats({2}), flat({2, 5, 32}), lse_t({2, 5, 4}), other({2, 5, 4, 9}), heads({2, 7, 3, 8}),
+      none({2, 5, 4, 0}), none_k({2, 7, 2, 0}), shorter({2, 6, 2, 8});
+  TensorView spread = run.in.q.view, wide_lse = run.lse, wide_lengths = run.lengths;
+  spread.strides[3] = 2;
+  wide_lse.strides[2] = 2;
+  wide_lengths.strides[0] = 2;
+  const auto forward = [&](In out, OptOut lse, In q, In k, In v, OptIn lengths, OptIn starts, float scale, float p) {
+    return error_of([&] {
+      ops.attention_forward(stream, out, lse, q, k, v, lengths, starts, nullptr, nullptr, true, 0, 0, scale, p, 0);
+    });
+  };
+  const TensorView &q = run.in.q.view, &k = run.in.k.view, &v = run.in.v.view, &out = run.out.view;
+  const std::string f = "attention_forward: ";
+  EXPECT(forward(out, &run.lse, q, k, v, &run.lengths, &run.starts, 1, 0) == "");
+  EXPECT(forward(out, nullptr, flat, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected q with 4 dimensions, got shape [2, 5, 32]");
+  EXPECT(forward(out, nullptr, q, flat, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected k with 4 dimensions, got shape [2, 5, 32]");
+  EXPECT(forward(out, nullptr, ids, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_DTYPE: " + f + "expected q of dtype f32, got i32");
+  EXPECT(forward(out, nullptr, spread, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected q with contiguous heads (stride 1), got stride 2");
+  EXPECT(forward(out, nullptr, other, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected k of shape [2, 7, 2, 9], got [2, 7, 2, 8]");
+  EXPECT(forward(out, nullptr, q, k, shorter, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected v of shape [2, 7, 2, 8], got [2, 6, 2, 8]");
+  EXPECT(forward(none, nullptr, none, none_k, none_k, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected a head size of at least 1, got 0");
+  EXPECT(forward(out, nullptr, q, heads, heads, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected a number of query heads divisible by the 3 key heads, got 4");
+  EXPECT(forward(out, nullptr, q, k, v, &floats, nullptr, 1, 0) ==
+         "ERR_DTYPE: " + f + "expected key_lengths of dtype i32, got f32");
+  EXPECT(forward(out, nullptr, q, k, v, &three, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected key_lengths of shape [2], got [3]");
+  EXPECT(forward(out, nullptr, q, k, v, nullptr, &matrix, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected query_starts of shape [2], got [2, 1]");
+  EXPECT(forward(out, nullptr, q, k, v, &wide_lengths, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected key_lengths to be contiguous, got a strided view of shape [2]");
+  EXPECT(forward(out, nullptr, q, k, v, nullptr, nullptr, INFINITY, 0) ==
+         "ERR_RANGE: " + f + "expected a finite scale, got inf");
+  for (const float p : {-0.1f, 1.5f})
+    EXPECT(forward(out, nullptr, q, k, v, nullptr, nullptr, 1, p).find("expected dropout_p from 0 to 1") !=
+           std::string::npos);
+  EXPECT(forward(out, nullptr, q, k, v, nullptr, nullptr, 1, NAN).find("expected dropout_p") != std::string::npos);
+  EXPECT(forward(other, nullptr, q, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected out of shape [2, 5, 4, 8], got [2, 5, 4, 9]");
+  EXPECT(forward(out, &lse_t, q, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected lse of shape [2, 4, 5], got [2, 5, 4]");
+  EXPECT(forward(out, &wide_lse, q, k, v, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected lse to be contiguous, got a strided view of shape [2, 4, 5]");
+  const auto masked = [&](OptIn ranges, OptIn slopes, int64_t window, float softcap) {
+    return error_of([&] {
+      ops.attention_forward(stream, out, nullptr, q, k, v, nullptr, nullptr, ranges, slopes, true, window, softcap, 1,
+                            0, 0);
+    });
+  };
+  const Array<float> four({4}), float_bounds({2, 5, 2});
+  TensorView wide_bounds = bounds;
+  wide_bounds.strides[1] = 4;
+  EXPECT(masked(&bounds, &four, 3, 1) == "");
+  EXPECT(masked(&float_bounds, nullptr, 0, 0) == "ERR_DTYPE: " + f + "expected key_ranges of dtype i32, got f32");
+  EXPECT(masked(&matrix, nullptr, 0, 0) == "ERR_SHAPE: " + f + "expected key_ranges of shape [2, 5, 2], got [2, 1]");
+  EXPECT(masked(&wide_bounds, nullptr, 0, 0) ==
+         "ERR_SHAPE: " + f + "expected key_ranges to be contiguous, got a strided view of shape [2, 5, 2]");
+  EXPECT(masked(nullptr, &three, 0, 0) == "ERR_DTYPE: " + f + "expected slopes of dtype f32, got i32");
+  EXPECT(masked(nullptr, &floats, 0, 0) == "ERR_SHAPE: " + f + "expected slopes of shape [4], got [2]");
+  EXPECT(masked(nullptr, nullptr, -1, 0) == "ERR_RANGE: " + f + "expected a window of at least 0, got -1");
+  for (const float softcap : {-1.0f, INFINITY, NAN})
+    EXPECT(masked(nullptr, nullptr, 0, softcap).find("ERR_RANGE: " + f + "expected a finite softcap of at least 0") ==
+           0);
+  TensorView endless = k;
+  endless.shape[1] = int64_t{1} << 40;
+  endless.strides[1] = 0;
+  EXPECT(forward(out, nullptr, q, endless, endless, nullptr, nullptr, 1, 0) ==
+         "ERR_SHAPE: " + f + "expected at most 2147483647 keys, got 1099511627776");
+
+  const auto backward = [&](In dq, In dk, In dv, In dout, In o, In lse) {
+    return error_of([&] {
+      ops.attention_backward(stream, dq, dk, dv, dout, q, k, v, o, lse, nullptr, nullptr, nullptr, nullptr, true, 0, 0,
+                             1, 0, 0);
+    });
+  };
+  const TensorView &dq = run.grads.q.view, &dk = run.grads.k.view, &dv = run.grads.v.view, &dout = run.dout.view;
+  EXPECT(backward(dq, dk, dv, dout, out, run.lse) == "");
+  EXPECT(backward(k, dk, dv, dout, out, run.lse).find("attention_backward: expected dq of shape [2, 5, 4, 8]") !=
+         std::string::npos);
+  EXPECT(backward(dq, q, dv, dout, out, run.lse).find("expected dk of shape [2, 7, 2, 8]") != std::string::npos);
+  EXPECT(backward(dq, dk, q, dout, out, run.lse).find("expected dv of shape [2, 7, 2, 8]") != std::string::npos);
+  EXPECT(backward(dq, dk, dv, k, out, run.lse).find("expected dout of shape [2, 5, 4, 8]") != std::string::npos);
+  EXPECT(backward(dq, dk, dv, dout, k, run.lse).find("expected out of shape [2, 5, 4, 8]") != std::string::npos);
+  EXPECT(backward(dq, dk, dv, dout, out, lse_t).find("expected lse of shape [2, 4, 5]") != std::string::npos);
+  EXPECT(synchronize(stream).empty());
+}
+
+TEST(attention_lengths_out_of_range) {
+  for (const int32_t length : {-1, 8, INT32_MIN, INT32_MAX}) {
+    Run run({2, 5, 7, 2, 2, 8, true, {7, length}});
+    for (const Heads* x : {&run.out, &run.grads.q, &run.grads.k, &run.grads.v}) x->poison();
+    char expected[120];
+    std::snprintf(expected, sizeof expected, "expected key_lengths from 0 to 7, got %d", length);
+    ops.attention_forward(stream, run.out.view, &run.lse, run.in.q.view, run.in.k.view, run.in.v.view, &run.lengths,
+                          nullptr, nullptr, nullptr, true, 0, 0, 1, 0, 0);
+    EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_forward: ") + expected);
+    ops.attention_backward(stream, run.grads.q.view, run.grads.k.view, run.grads.v.view, run.dout.view, run.in.q.view,
+                           run.in.k.view, run.in.v.view, run.out.view, run.lse, &run.lengths, nullptr, nullptr, nullptr,
+                           true, 0, 0, 1, 0, 0);
+    EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_backward: ") + expected);
+    for (const Heads* x : {&run.out, &run.grads.q, &run.grads.k, &run.grads.v})
+      x->for_each([](float& value) { EXPECT(std::isnan(value)); });
+  }
+}
+
+}  // namespace
+}  // namespace heed::test::attention
