@@ -10,9 +10,9 @@ export async function time(one: Case, prepared: Prepared, seconds: number): Prom
       await prepared.run();
       await where.synchronize();
     }, seconds);
-  await prepared.run(); // to see whether it waits itself
-  if (prepared.run() instanceof Promise) {
-    await where.synchronize();
+  const first = prepared.run();
+  if (first instanceof Promise) {
+    await first;
     return wallTimes(async () => prepared.run(), seconds);
   }
   return deviceTimes(one, prepared, seconds);

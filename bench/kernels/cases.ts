@@ -46,80 +46,48 @@ function floats(shape: number[], dtype: DType, seed: number): FloatTensor {
 
 const done = (): Promise<void> => cuda().synchronize();
 
-function layerNormForward(rows: number, width: number, dtype: DType, residual: boolean): KernelCase {
-  const bytes = rows * width * size(dtype);
+type Norm = "layer norm" | "RMS norm";
+
+function normForward(norm: Norm, rows: number, width: number, dtype: DType, residual = false): KernelCase {
+  const bytes = rows * width * size(dtype) * (residual ? 2 : 1);
+  const parameters = norm === "layer norm" ? 2 : 1;
   return {
-    name: residual ? "add + layer norm forward" : "layer norm forward",
+    name: `${residual ? "add + " : ""}${norm} forward`,
     shape: `${rows}×${width}`,
     dtype,
     kernels: /^layernorm_forward/,
-    least: {
-      loads: bytes * (residual ? 2 : 1) + 2 * width * size(dtype),
-      stores: bytes * (residual ? 2 : 1),
-    },
+    least: { loads: bytes + parameters * width * size(dtype), stores: bytes },
     targets: { bytes: 1.05, loadSectors: 1.001 },
     run() {
       const x = floats([rows, width], dtype, 1);
       const r = floats([rows, width], dtype, 2);
       const [weight, bias] = [floats([width], dtype, 3), floats([width], dtype, 4)];
-      noGrad(() => (residual ? addLayerNorm(x, r, { weight, bias }) : layerNorm(x, { weight, bias })));
+      const forward =
+        norm === "layer norm"
+          ? () => (residual ? addLayerNorm(x, r, { weight, bias }) : layerNorm(x, { weight, bias }))
+          : () => (residual ? addRmsNorm(x, r, { weight }) : rmsNorm(x, { weight }));
+      noGrad(() => void forward());
       return done();
     },
   };
 }
 
-function rmsNormForward(rows: number, width: number, dtype: DType, residual: boolean): KernelCase {
-  const bytes = rows * width * size(dtype) * (residual ? 2 : 1);
-  return {
-    name: residual ? "add + RMS norm forward" : "RMS norm forward",
-    shape: `${rows}×${width}`,
-    dtype,
-    kernels: /^layernorm_forward/,
-    least: { loads: bytes + width * size(dtype), stores: bytes },
-    targets: { bytes: 1.05, loadSectors: 1.001 },
-    run() {
-      const x = floats([rows, width], dtype, 1);
-      const r = floats([rows, width], dtype, 2);
-      const weight = floats([width], dtype, 3);
-      noGrad(() => (residual ? addRmsNorm(x, r, { weight }) : rmsNorm(x, { weight })));
-      return done();
-    },
-  };
-}
-
-function rmsNormBackward(rows: number, width: number, dtype: DType): KernelCase {
+function normBackward(norm: Norm, rows: number, width: number, dtype: DType): KernelCase {
   const bytes = rows * width * size(dtype);
+  // Layer norm has a mean beside each row's rstd, and a bias beside the weight.
+  const parts = norm === "layer norm" ? 2 : 1;
   return {
-    name: "RMS norm backward",
+    name: `${norm} backward`,
     shape: `${rows}×${width}`,
     dtype,
     kernels: /^layernorm_(?!forward)/,
-    least: { loads: 2 * bytes + rows * 4 + width * size(dtype), stores: bytes + width * 4 },
-    targets: { bytes: 1.05, loadSectors: 1.001 },
-    run() {
-      const x = floats([rows, width], dtype, 1);
-      x.requiresGrad = true;
-      const weight = parameter(floats([width], "f32", 3));
-      sum(rmsNorm(x, { weight })).backward();
-      return done();
-    },
-  };
-}
-
-function layerNormBackward(rows: number, width: number, dtype: DType): KernelCase {
-  const bytes = rows * width * size(dtype);
-  return {
-    name: "layer norm backward",
-    shape: `${rows}×${width}`,
-    dtype,
-    kernels: /^layernorm_(?!forward)/,
-    least: { loads: 2 * bytes + rows * 8 + width * size(dtype), stores: bytes + 2 * width * 4 },
+    least: { loads: 2 * bytes + parts * rows * 4 + width * size(dtype), stores: bytes + parts * width * 4 },
     targets: { bytes: 1.05, loadSectors: 1.001 },
     run() {
       const x = floats([rows, width], dtype, 1);
       x.requiresGrad = true;
       const [weight, bias] = [parameter(floats([width], "f32", 3)), parameter(floats([width], "f32", 4))];
-      sum(layerNorm(x, { weight, bias })).backward();
+      sum(norm === "layer norm" ? layerNorm(x, { weight, bias }) : rmsNorm(x, { weight })).backward();
       return done();
     },
   };
@@ -306,19 +274,24 @@ function adamw(count: number): KernelCase {
   };
 }
 
-/** Of a GPT block. */
+/** Targets of a GPT block. */
 const forwardLaunches = 7;
+const backwardLaunches = 14;
+/** Beside the block's own: the input and four weights are drawn, the weights of two layer norms filled (zeros take none). */
+const preparing = 5 + 2;
+/** A sum of the output takes two, and its gradient is filled and copied to the output's shape. */
+const summing = 2 + 2;
 
 /** A pre-norm GPT block, for its number of launches. */
 function block(pass: "forward" | "backward", tokens: number, width: number): KernelCase {
+  const forward = pass === "forward";
   return {
     name: `GPT block ${pass}`,
     shape: `B1 T${tokens} C${width}`,
     dtype: "f32",
-    // The copy is the sum's gradient.
-    kernels: /^(?!fill|random|reduce|copy)/,
-    targets: { launches: pass === "forward" ? forwardLaunches : 14 },
-    ...(pass === "backward" && { besides: forwardLaunches }),
+    kernels: /./,
+    targets: { launches: forward ? forwardLaunches : backwardLaunches },
+    besides: forward ? preparing : preparing + forwardLaunches + summing,
     run() {
       const init = new Initializer(1, cuda());
       const config = { width, heads: width / 64, causal: true, layout: "io" } as const;
@@ -336,15 +309,15 @@ function block(pass: "forward" | "backward", tokens: number, width: number): Ker
 
 export const kernelCases: KernelCase[] = [
   // Of rows enough for what each block reads and writes once: weight, and its part of weight's gradient.
-  layerNormForward(8192, 768, "f32", false),
-  layerNormForward(8192, 768, "f32", true),
-  layerNormForward(8192, 768, "bf16", true),
-  layerNormBackward(8192, 768, "f32"),
-  layerNormBackward(8192, 768, "bf16"),
-  rmsNormForward(8192, 768, "f32", false),
-  rmsNormForward(8192, 768, "bf16", true),
-  rmsNormBackward(8192, 768, "f32"),
-  rmsNormBackward(8192, 768, "bf16"),
+  normForward("layer norm", 8192, 768, "f32"),
+  normForward("layer norm", 8192, 768, "f32", true),
+  normForward("layer norm", 8192, 768, "bf16", true),
+  normBackward("layer norm", 8192, 768, "f32"),
+  normBackward("layer norm", 8192, 768, "bf16"),
+  normForward("RMS norm", 8192, 768, "f32"),
+  normForward("RMS norm", 8192, 768, "bf16", true),
+  normBackward("RMS norm", 8192, 768, "f32"),
+  normBackward("RMS norm", 8192, 768, "bf16"),
   softmaxCase(256, 1024, "f32"),
   gatedCase("forward", 1024, 2048, "f32"),
   gatedCase("forward", 1024, 2048, "bf16"),
