@@ -32,7 +32,10 @@ function run(command, args) {
 }
 
 function build() {
-  const { status, stdout, stderr } = run("npx", ["--no-install", "cmake-js", "build", "--log-level", "error"]);
+  expectSuccess(run("npx", ["--no-install", "cmake-js", "build", "--log-level", "error"]));
+}
+
+function expectSuccess({ status, stdout, stderr }) {
   if (status !== 0) throw new Error(`the build failed:\n${stdout}\n${stderr}`);
 }
 
@@ -52,8 +55,10 @@ function failures(tests) {
   ];
   const { stdout, stderr } = run("npx", args);
   if (!existsSync(report)) throw new Error(`vitest wrote no report:\n${stdout}\n${stderr}`);
-  const { testResults, numTotalTests } = JSON.parse(readFileSync(report, "utf8"));
-  if (numTotalTests === 0) throw new Error(`no test in ${tests.join(", ")} runs on cuda`);
+  const { testResults, numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+  const broken = testResults.find((file) => file.assertionResults.length === 0);
+  if (broken) throw new Error(`${path.relative(copy, broken.name)} does not run: ${broken.message}`);
+  if (numPassedTests + numFailedTests === 0) throw new Error(`no test in ${tests.join(", ")} runs on cuda`);
   return testResults.flatMap((file) =>
     file.assertionResults
       .filter(({ status }) => status === "failed")
@@ -80,6 +85,7 @@ function plant({ file, find, replace }) {
 const chosen = mutants.filter(({ name }) => !flags.only || name.includes(flags.only));
 prepare();
 build();
+expectSuccess(run("npm", ["run", "--silent", "build:ts"])); // some tests start programs of their own
 for (const tests of new Set(chosen.map((mutant) => mutant.tests.join(" ")))) {
   const broken = failures(tests.split(" "));
   if (broken.length > 0) throw new Error(`${tests} fails without any mutant: ${broken[0].name}: ${broken[0].why}`);
