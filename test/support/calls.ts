@@ -70,13 +70,10 @@ export function callsOn(device: string): readonly Call[] {
         causal: true,
         keyLengths: ints(4, 3),
         queryStarts: ints(0, 1),
-        // CUDA refuses these for now.
-        ...(device === "cpu" && {
-          window: 2,
-          keyRanges: heed.zeros([2, 3, 2], { dtype: "i32" }),
-          slopes: floats(4),
-          softcap: 3,
-        }),
+        window: 2,
+        keyRanges: heed.zeros([2, 3, 2], { dtype: "i32" }),
+        slopes: floats(4),
+        softcap: 3,
         scale: 0.5,
         dropout: 0.1,
         seed: 1,
