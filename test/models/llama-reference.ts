@@ -1,9 +1,10 @@
 /** A Llama by its equations, in float64, a token and a head at a time. */
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
+import { byActivation } from "../support/functions.js";
+import { dot } from "../support/nd.js";
 
 type Vector = number[];
 
-const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a).reduce((sum, x, i) => sum + x * b[i]!, 0);
 const plus = (a: Vector, b: ArrayLike<number>) => a.map((x, i) => x + b[i]!);
 
 /** Logits of every position, one after the other. */
@@ -38,8 +39,7 @@ export function llamaReference(
     }
     return out;
   };
-  const activate = (x: number) =>
-    config.activation === "silu" ? x / (1 + Math.exp(-x)) : 0.5 * x * (1 + erf(x / Math.SQRT2));
+  const activate = byActivation[config.activation];
 
   let x = ids.map((id) => Array.from(weights["model.embed_tokens.weight"]!.subarray(id * width, (id + 1) * width)));
   for (let layer = 0; layer < layers; layer++) {
@@ -73,14 +73,4 @@ export function llamaReference(
   }
   const head = config.tied ? "model.embed_tokens" : "lm_head";
   return x.flatMap((token) => linear(head, norm("model.norm", token)));
-}
-
-/** By its series, which converges everywhere. */
-function erf(x: number): number {
-  let [term, sum] = [x, x];
-  for (let n = 1; n < 200; n++) {
-    term *= (-x * x) / n;
-    sum += term / (2 * n + 1);
-  }
-  return (2 / Math.sqrt(Math.PI)) * sum;
 }

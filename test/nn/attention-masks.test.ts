@@ -99,8 +99,6 @@ const numbers = async (shape: [number, number, number], seed: number): Promise<F
   return await x.data();
 };
 
-const exactly = (values: ArrayLike<number>): Float64Array => Float64Array.from(values);
-
 /** Pieces of one tensor [B, T, C] that are sequences of their own: sequence, first token, tokens. */
 type Piece = [number, number, number];
 
@@ -130,8 +128,8 @@ async function expectPieces(
     const alone = await run(block, cut(values), cut(upstream), [1, count, C], (x) => block.forward(x));
     const label = `tokens ${first} to ${first + count} of sequence ${b}`;
     // Rounding alone: sums of products in another order.
-    expectClose(`output, ${label}`, cut(whole.out), exactly(alone.out), { relative: 8, absolute: 64 });
-    expectClose(`dx, ${label}`, cut(whole.dx), exactly(alone.dx), { relative: 8, absolute: 128 });
+    expectClose(`output, ${label}`, cut(whole.out), alone.out, { relative: 8, absolute: 64 });
+    expectClose(`dx, ${label}`, cut(whole.dx), alone.dx, { relative: 8, absolute: 128 });
     for (const [name, gradient] of Object.entries(alone.gradients)) {
       total[name] ??= new Float64Array(gradient.length);
       gradient.forEach((g, i) => (total[name]![i]! += g));
@@ -154,11 +152,11 @@ describe.each(targets)("attention on $name", (target) => {
     const [values, upstream] = [await numbers(shape, 1), await numbers(shape, 2)];
     const ours = await run(block, values, upstream, shape, (x) => block.attn.forward(x));
     const plain = await run(block, values, upstream, shape, (x) => slowTwin(block, options, x));
-    expectClose("output", ours.out, exactly(plain.out), { relative: 0, absolute: 100 });
-    expectClose("dx", ours.dx, exactly(plain.dx), { relative: 0, absolute: 300 });
+    expectClose("output", ours.out, plain.out, { relative: 0, absolute: 100 });
+    expectClose("dx", ours.dx, plain.dx, { relative: 0, absolute: 300 });
     expect(Object.keys(ours.gradients)).toEqual(Object.keys(plain.gradients));
     for (const [name, gradient] of Object.entries(ours.gradients))
-      expectClose(`gradient of ${name}`, gradient, exactly(plain.gradients[name]!), { relative: 0, absolute: 600 });
+      expectClose(`gradient of ${name}`, gradient, plain.gradients[name]!, { relative: 0, absolute: 600 });
   });
 
   test.each(configs)("%j: sequences padded at their ends equal the sequences alone", async (options) => {
@@ -193,9 +191,9 @@ describe.each(targets)("attention on $name", (target) => {
     using alone = scope(() => free.forward(narrow(x, 1, 0, 8)));
     using causal = scope(() => block.forward(x));
     const [out, first, plain] = await Promise.all([prefixed.data(), alone.data(), causal.data()]);
-    expectClose("prefix", out.slice(0, 8 * C), exactly(first), { relative: 8, absolute: 32 });
+    expectClose("prefix", out.slice(0, 8 * C), first, { relative: 8, absolute: 32 });
     // The last prefix token and those after see what they see anyway.
-    expectClose("rest", out.slice(7 * C), exactly(plain.slice(7 * C)), { relative: 8, absolute: 32 });
+    expectClose("rest", out.slice(7 * C), plain.slice(7 * C), { relative: 8, absolute: 32 });
     expect(out.slice(0, 7 * C)).not.toEqual(plain.slice(0, 7 * C));
   });
 

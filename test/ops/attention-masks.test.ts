@@ -7,6 +7,7 @@ import {
   inputsOf,
   largeHeads,
   optionsOf,
+  packedReference,
   reference,
   roundings,
   type Sizes,
@@ -14,7 +15,7 @@ import {
   type Visible,
 } from "../support/attention.js";
 import { expectError } from "../support/errors.js";
-import { nd, normal, type Nd } from "../support/nd.js";
+import { normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
 
@@ -163,17 +164,7 @@ opTest({
     },
   ],
   ours: ({ qkv }, _, options) => packedAttention(qkv, { heads: 4, kvHeads: 2, ...optionsOf(options, qkv) }),
-  reference: ({ qkv }, _, options) => {
-    const [B, T, width] = qkv.shape as [number, number, number];
-    const cut = (first: number, count: number): Nd =>
-      nd(
-        [B, T, count, 6],
-        Array.from({ length: B * T }, (_, r) =>
-          Array.from(qkv.data.subarray(r * width + first * 6, r * width + (first + count) * 6)),
-        ).flat(),
-      );
-    return nd([B, T, 24], reference(cut(0, 4), cut(4, 2), cut(6, 2), options).data);
-  },
+  reference: ({ qkv }, _, options) => packedReference(qkv, 4, 2, options),
   tolerance,
   roundings,
   single: false,

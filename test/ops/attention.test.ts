@@ -10,6 +10,7 @@ import {
   inputsOf,
   ints,
   largeHeads,
+  packedReference,
   reference,
   roundings,
   type Sizes,
@@ -199,19 +200,7 @@ opTest({
     options: { heads, kvHeads, causal },
   })),
   ours: ({ qkv }, _, options) => packedAttention(qkv, options),
-  reference: ({ qkv }, _, { heads, kvHeads, causal }) => {
-    const [B, T, width] = qkv.shape as [number, number, number];
-    const D = width / (heads + 2 * kvHeads);
-    const cut = (first: number, count: number): Nd =>
-      nd(
-        [B, T, count, D],
-        Array.from({ length: B * T }, (_, r) =>
-          Array.from(qkv.data.subarray(r * width + first * D, r * width + (first + count) * D)),
-        ).flat(),
-      );
-    const out = reference(cut(0, heads), cut(heads, kvHeads), cut(heads + kvHeads, kvHeads), { causal });
-    return nd([B, T, heads * D], out.data);
-  },
+  reference: ({ qkv }, _, { heads, kvHeads, causal }) => packedReference(qkv, heads, kvHeads, { causal }),
   tolerance,
   roundings,
 });

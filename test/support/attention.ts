@@ -3,7 +3,7 @@ import type { Device } from "../../lib/device.js";
 import type { AttentionOptions } from "../../lib/ops/attention.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import type { Tolerance } from "./close.js";
-import { dot, type Nd, normal } from "./nd.js";
+import { dot, type Nd, nd, normal } from "./nd.js";
 import { Random } from "./random.js";
 
 /** [B, Tq, Tk, H, Hkv, D] */
@@ -88,6 +88,21 @@ export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number,
         });
       }
   return { shape: q.shape, data };
+}
+
+/** The same of queries, keys and values one after the other in rows, [B, T, (heads + 2·kvHeads)·D]. */
+export function packedReference(qkv: Nd, heads: number, kvHeads: number, visible: Visible): Nd {
+  const [B, T, width] = qkv.shape as [number, number, number];
+  const D = width / (heads + 2 * kvHeads);
+  const cut = (first: number, count: number): Nd =>
+    nd(
+      [B, T, count, D],
+      Array.from({ length: B * T }, (_, r) =>
+        Array.from(qkv.data.subarray(r * width + first * D, r * width + (first + count) * D)),
+      ).flat(),
+    );
+  const out = reference(cut(0, heads), cut(heads, kvHeads), cut(heads + kvHeads, kvHeads), visible);
+  return nd([B, T, heads * D], out.data);
 }
 
 interface Allowed {
