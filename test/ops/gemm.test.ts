@@ -13,7 +13,7 @@ import { scope } from "../../lib/scope.js";
 import { contiguousStrides, numel } from "../../lib/shape.js";
 import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
-import { erf, geluErf, geluTanh, sigmoid } from "../support/functions.js";
+import { erf, geluErf, geluTanh, sigmoid, silu } from "../support/functions.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
 
@@ -114,12 +114,14 @@ class Operand {
 }
 
 const tanhGate = (x: number): number => sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));
-const activations = [(x: number) => x, (x: number) => Math.max(x, 0), geluTanh, geluErf];
+const activations = [(x: number) => x, (x: number) => Math.max(x, 0), geluTanh, geluErf, silu, sigmoid];
 const slopes = [
   () => 1,
   (x: number) => Number(x > 0),
   (x: number) => tanhGate(x) * (1 + x * (1 - tanhGate(x)) * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2)),
   (x: number) => 0.5 * (1 + erf(x / Math.SQRT2)) + (x * Math.exp(-(x ** 2) / 2)) / Math.sqrt(2 * Math.PI),
+  (x: number) => sigmoid(x) * (1 + x * sigmoid(-x)),
+  (x: number) => sigmoid(x) * sigmoid(-x),
 ];
 
 /** What rounding to a dtype may change a number by: relatively, and where f16 has no more bits for small ones. */
@@ -281,7 +283,7 @@ const groups: Record<string, Case[]> = {
     { m: 5, n: 3, k: 0, sum, accumulateSum: true },
     { m: 5, n: 3, k: 0, sum },
   ]),
-  epilogues: [0, 1, 2, 3].flatMap((activation) =>
+  epilogues: [0, 1, 2, 3, 4, 5].flatMap((activation) =>
     [67, 68].flatMap((n): Case[] => [
       { m: 19, n, k: 24, activation, bias: true, preact: true, residual: true, accumulate: true, wide: true },
       { m: 19, n, k: 24, activation, bias: true, preact: true, padding: 4 },
