@@ -4,6 +4,7 @@
 // is 2.1, a tanh 2.7, a C library function 2, every other operation 1), and of the size of 1 where a sum cancels.
 #include <algorithm>
 
+#include "activations.h"
 #include "core/kinds.h"
 #include "views.h"
 
@@ -13,13 +14,13 @@ namespace {
 constexpr double kRounding = 0x1p-24;
 const Shape kShapes[] = {{}, {1}, {2, 3}, {17}, {31, 33}, {2, 63, 65}, {257}};
 
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-double cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
-double tanh_argument(double x) { return std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x); }
-double gelu_tanh(double x) { return x * sigmoid(2 * tanh_argument(x)); }
-double gelu_tanh_slope(double x) {
-  const double s = sigmoid(2 * tanh_argument(x));
-  return s + x * s * (1 - s) * 2 * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+template <Activation kActivation>
+double value_of(double x) {
+  return activate(kActivation, x);
+}
+template <Activation kActivation>
+double slope_of(double x) {
+  return activation_slope(kActivation, x);
 }
 
 struct UnaryCase {
@@ -46,14 +47,11 @@ const UnaryCase kUnary[] = {
      0},
     {UnaryKind::tanh, -12, 12, [](double x) { return std::tanh(x); }, 2.7, 0,
      [](double x) { return 1 / (std::cosh(x) * std::cosh(x)); }, 9, 0},
-    {UnaryKind::sigmoid, -30, 30, sigmoid, 4.1, 0, [](double x) { return sigmoid(x) * sigmoid(-x); }, 9, 0},
-    {UnaryKind::relu, -3, 3, [](double x) { return x > 0 ? x : 0; }, 0, 0, [](double x) { return x > 0 ? 1.0 : 0.0; },
-     0, 0},
-    {UnaryKind::gelu_tanh, -6, 6, gelu_tanh, 106, 0, gelu_tanh_slope, 12, 12},
-    {UnaryKind::gelu_erf, -6, 6, [](double x) { return x * cdf(x); }, 5, 12,
-     [](double x) { return cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI); }, 8, 8},
-    {UnaryKind::silu, -20, 20, [](double x) { return x * sigmoid(x); }, 5.1, 0,
-     [](double x) { return sigmoid(x) + x * sigmoid(x) * sigmoid(-x); }, 6, 8},
+    {UnaryKind::sigmoid, -30, 30, value_of<Activation::sigmoid>, 4.1, 0, slope_of<Activation::sigmoid>, 9, 0},
+    {UnaryKind::relu, -3, 3, value_of<Activation::relu>, 0, 0, slope_of<Activation::relu>, 0, 0},
+    {UnaryKind::gelu_tanh, -6, 6, value_of<Activation::gelu_tanh>, 106, 0, slope_of<Activation::gelu_tanh>, 12, 12},
+    {UnaryKind::gelu_erf, -6, 6, value_of<Activation::gelu_erf>, 5, 12, slope_of<Activation::gelu_erf>, 8, 8},
+    {UnaryKind::silu, -20, 20, value_of<Activation::silu>, 5.1, 0, slope_of<Activation::silu>, 6, 8},
     {UnaryKind::sin, -20, 20, [](double x) { return std::sin(x); }, 2, 0, [](double x) { return std::cos(x); }, 2, 0},
     {UnaryKind::cos, -20, 20, [](double x) { return std::cos(x); }, 2, 0, [](double x) { return -std::sin(x); }, 2, 0},
     {UnaryKind::reciprocal, 0.01f, 9, [](double x) { return 1 / x; }, 1, 0, [](double x) { return -1 / (x * x); }, 3,

@@ -1,5 +1,6 @@
 // Gated activations against float64: every activation and layout, halves of one projection, outputs in an input's
 // memory, accumulation, and every error.
+#include "activations.h"
 #include "views.h"
 
 namespace heed::test {
@@ -8,57 +9,34 @@ namespace {
 // Rounding errors, in units of 2^-24 of the terms: those of the activations (activation_test.cc), and of the products.
 constexpr double kRounding = 0x1p-24;
 
-struct Gate {
-  Activation activation;
-  double (*value)(double), (*slope)(double);
-};
-
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-double tanh_argument(double x) { return std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x); }
-
-const Gate kGates[] = {
-    {Activation::none, [](double x) { return x; }, [](double) { return 1.0; }},
-    {Activation::relu, [](double x) { return x > 0 ? x : 0; }, [](double x) { return x > 0 ? 1.0 : 0.0; }},
-    {Activation::gelu_tanh, [](double x) { return x * sigmoid(2 * tanh_argument(x)); },
-     [](double x) {
-       const double s = sigmoid(2 * tanh_argument(x));
-       return s + x * s * (1 - s) * 2 * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
-     }},
-    {Activation::gelu_erf, [](double x) { return x * std::erfc(-x / std::sqrt(2.0)) / 2; },
-     [](double x) { return std::erfc(-x / std::sqrt(2.0)) / 2 + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI); }},
-    {Activation::silu, [](double x) { return x * sigmoid(x); },
-     [](double x) { return sigmoid(x) + x * sigmoid(x) * sigmoid(-x); }},
-    {Activation::sigmoid, sigmoid, [](double x) { return sigmoid(x) * sigmoid(-x); }},
-};
-
-void expect_all(const char* label, const Gate& g, const Laid<float>& got, const std::vector<double>& expected,
+void expect_all(const char* label, Activation activation, const Laid<float>& got, const std::vector<double>& expected,
                 const std::vector<double>& terms) {
   for (int64_t i = 0; i < got.view.numel(); i++) {
     if (std::fabs(static_cast<double>(got.at(i)) - expected[i]) <= kRounding * 16 * terms[i]) continue;
-    return report("%s, activation %d: element %lld is %.9g, expected %.9g", label, static_cast<int>(g.activation),
+    return report("%s, activation %d: element %lld is %.9g, expected %.9g", label, static_cast<int>(activation),
                   static_cast<long long>(i), static_cast<double>(got.at(i)), expected[i]);
   }
 }
 
-void check_forward(Stream& stream, const Ops& ops, const Gate& g, const Shape& shape, Layout out_layout,
+void check_forward(Stream& stream, const Ops& ops, Activation activation, const Shape& shape, Layout out_layout,
                    Layout gate_layout, Layout up_layout) {
   Random random(5);
   Laid<float> out(shape, out_layout), gate(shape, gate_layout), up(shape, up_layout);
   random.fill(gate.memory, -4, 4);
   random.fill(up.memory);
-  ops.gated(stream, out, gate, up, static_cast<Int>(g.activation));
+  ops.gated(stream, out, gate, up, static_cast<Int>(activation));
   EXPECT(synchronize(stream).empty());
   EXPECT(out.gaps_are(0));
   std::vector<double> expected, terms;
   for (int64_t i = 0; i < out.view.numel(); i++) {
     const auto x = static_cast<double>(gate.at(i)), u = static_cast<double>(up.at(i));
-    expected.push_back(g.value(x) * u);
-    terms.push_back(std::fabs(u) * std::fmax(std::fabs(g.value(x)), 0.1));
+    expected.push_back(activate(activation, x) * u);
+    terms.push_back(std::fabs(u) * std::fmax(std::fabs(activate(activation, x)), 0.1));
   }
-  expect_all("out", g, out, expected, terms);
+  expect_all("out", activation, out, expected, terms);
 }
 
-void check_backward(Stream& stream, const Ops& ops, const Gate& g, const Shape& shape, Layout gradient_layout,
+void check_backward(Stream& stream, const Ops& ops, Activation activation, const Shape& shape, Layout gradient_layout,
                     Layout layout, bool accumulate_dgate, bool accumulate_dup) {
   Random random(6);
   Laid<float> dgate(shape, gradient_layout), dup(shape, gradient_layout), dout(shape, layout), gate(shape, layout),
@@ -72,34 +50,36 @@ void check_backward(Stream& stream, const Ops& ops, const Gate& g, const Shape& 
   for (int64_t i = 0; i < dgate.view.numel(); i++) {
     const auto x = static_cast<double>(gate.at(i)), u = static_cast<double>(up.at(i)),
                d = static_cast<double>(dout.at(i));
-    to_gate.push_back(d * u * g.slope(x) + (accumulate_dgate ? static_cast<double>(dgate.at(i)) : 0));
-    to_up.push_back(d * g.value(x) + (accumulate_dup ? static_cast<double>(dup.at(i)) : 0));
+    to_gate.push_back(d * u * activation_slope(activation, x) +
+                      (accumulate_dgate ? static_cast<double>(dgate.at(i)) : 0));
+    to_up.push_back(d * activate(activation, x) + (accumulate_dup ? static_cast<double>(dup.at(i)) : 0));
     gate_terms.push_back(std::fabs(d * u) + std::fabs(to_gate.back()));
-    up_terms.push_back(std::fabs(d) * std::fmax(std::fabs(g.value(x)), 0.1) + std::fabs(to_up.back()));
+    up_terms.push_back(std::fabs(d) * std::fmax(std::fabs(activate(activation, x)), 0.1) + std::fabs(to_up.back()));
   }
-  ops.gated_backward(stream, dgate, dup, dout, gate, up, static_cast<Int>(g.activation), accumulate_dgate,
+  ops.gated_backward(stream, dgate, dup, dout, gate, up, static_cast<Int>(activation), accumulate_dgate,
                      accumulate_dup);
   EXPECT(synchronize(stream).empty());
   EXPECT(dgate.gaps_are(0) && dup.gaps_are(0));
-  expect_all("dgate", g, dgate, to_gate, gate_terms);
-  expect_all("dup", g, dup, to_up, up_terms);
+  expect_all("dgate", activation, dgate, to_gate, gate_terms);
+  expect_all("dup", activation, dup, to_up, up_terms);
 }
 
 const Shape kShapes[] = {{}, {1}, {33}, {2, 3, 17}, {5, 64}, {3, 40000}};
 
 TEST(gated_every_activation_and_layout) {
-  for (const Gate& g : kGates) {
+  for (Int kind = 0; kind < kActivations; kind++) {
+    const auto activation = static_cast<Activation>(kind);
     for (const Shape& shape : kShapes) {
-      check_forward(stream, ops, g, shape, Layout::contiguous, Layout::contiguous, Layout::contiguous);
+      check_forward(stream, ops, activation, shape, Layout::contiguous, Layout::contiguous, Layout::contiguous);
       for (const bool a : {false, true})
         for (const bool b : {false, true})
-          check_backward(stream, ops, g, shape, Layout::contiguous, Layout::contiguous, a, b);
+          check_backward(stream, ops, activation, shape, Layout::contiguous, Layout::contiguous, a, b);
     }
     for (const Layout out : kOutLayouts)
       for (const Layout in : kInLayouts) {
-        check_forward(stream, ops, g, {4, 3, 17}, out, in, Layout::contiguous);
-        check_forward(stream, ops, g, {4, 3, 17}, out, Layout::contiguous, in);
-        check_backward(stream, ops, g, {4, 3, 17}, out, in, false, true);
+        check_forward(stream, ops, activation, {4, 3, 17}, out, in, Layout::contiguous);
+        check_forward(stream, ops, activation, {4, 3, 17}, out, Layout::contiguous, in);
+        check_backward(stream, ops, activation, {4, 3, 17}, out, in, false, true);
       }
   }
 }

@@ -7,53 +7,13 @@
 #include <algorithm>
 #include <array>
 
+#include "activations.h"
 #include "views.h"
 
 namespace heed::test {
 namespace {
 
 constexpr double kRounding = 0x1p-24, kActivation = 2.5e-6;
-
-double cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-double gate(double x) { return 1 / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
-
-double activate(Activation activation, double x) {
-  switch (activation) {
-    case Activation::none:
-      return x;
-    case Activation::relu:
-      return x > 0 ? x : 0;
-    case Activation::gelu_tanh:
-      return x * gate(x);
-    case Activation::gelu_erf:
-      return x * cdf(x);
-    case Activation::silu:
-      return x * sigmoid(x);
-    case Activation::sigmoid:
-      return sigmoid(x);
-  }
-  return NAN;
-}
-
-double slope(Activation activation, double x) {
-  const double s = gate(x);
-  switch (activation) {
-    case Activation::none:
-      return 1;
-    case Activation::relu:
-      return x > 0;
-    case Activation::gelu_tanh:
-      return s + x * s * (1 - s) * 2 * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
-    case Activation::gelu_erf:
-      return cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
-    case Activation::silu:
-      return sigmoid(x) + x * sigmoid(x) * sigmoid(-x);
-    case Activation::sigmoid:
-      return sigmoid(x) * sigmoid(-x);
-  }
-  return NAN;
-}
 
 // Rows further apart than they are long, for operands that may be so.
 struct Padded {
@@ -123,7 +83,8 @@ std::vector<float> check(Stream& stream, const Ops& ops, const Case& c) {
     before[at] = sum;
     tolerance_before[at] = terms * kRounding * magnitude;
     const bool curved = c.activation != Activation::none && c.activation != Activation::relu;
-    double value = c.dact ? sum * slope(c.activation, static_cast<double>(dact.at(e))) : activate(c.activation, sum);
+    double value =
+        c.dact ? sum * activation_slope(c.activation, static_cast<double>(dact.at(e))) : activate(c.activation, sum);
     double off = 1.13 * tolerance_before[at] + (curved ? kActivation * std::fabs(c.dact ? sum : value) + 1e-7 : 0);
     for (const double term :
          {c.residual ? static_cast<double>(residual.at(e)) : 0, c.accumulate ? static_cast<double>(out.at(e)) : 0}) {
