@@ -1,6 +1,6 @@
 // Reading files that others wrote: whatever the file system refuses is an ERR_IO, whatever is not JSON an ERR_FORMAT,
 // and both name the file.
-import { readFile } from "node:fs/promises";
+import { access, readFile } from "node:fs/promises";
 import { HeedError } from "./errors.js";
 
 /** Runs `body`; what the file system refuses becomes an ERR_IO that names the file. */
@@ -13,9 +13,31 @@ export async function naming<T>(file: string, body: () => Promise<T>): Promise<T
   }
 }
 
+/** Runs `body`; the errors of what does not know the file become ERR_FORMAT and name it. */
+export async function inFile<T>(file: string, body: () => T | Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (cause) {
+    if (!(cause instanceof HeedError) || cause.message.startsWith(file)) throw cause;
+    throw new HeedError("ERR_FORMAT", `${file}: ${cause.message}`, { cause });
+  }
+}
+
+export async function exists(name: string): Promise<boolean> {
+  return access(name).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Throws ERR_IO with the file's name. */
+export async function readTextFile(file: string): Promise<string> {
+  return naming(file, () => readFile(file, "utf8"));
+}
+
 /** The value in a JSON file. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readJsonFile(file: string): Promise<unknown> {
-  const text = await naming(file, () => readFile(file, "utf8"));
+  const text = await readTextFile(file);
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -23,13 +45,13 @@ export async function readJsonFile(file: string): Promise<unknown> {
   }
 }
 
-/** What `read` makes of a file; null where there is none. */
+/** What `read` makes of a file; null where there is none. That another is missing, which this one names, is an error. */
 export async function ifThere<T>(file: string, read: (file: string) => Promise<T>): Promise<T | null> {
   try {
     return await read(file);
   } catch (error) {
     const { cause } = error as { cause?: NodeJS.ErrnoException };
-    if (cause?.code === "ENOENT") return null;
+    if (cause?.code === "ENOENT" && cause.path === file) return null;
     throw error;
   }
 }

@@ -7,10 +7,10 @@
 //   checkpoints/latest          "step-000200\nstep-000100\n"
 //   checkpoints/step-000100/    model.safetensors, …
 //   checkpoints/step-000200/
-import { access, mkdir, readFile, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, readdir, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { exists, naming } from "../files.js";
 import { syncPath, temporaryName, temporaryOwner, writeFileAtomic } from "./atomic-file.js";
 
 /** When this process began, in milliseconds since 1970. */
@@ -94,13 +94,6 @@ async function listed(folder: string): Promise<string[]> {
 /** A name without a path, and neither the pointer's nor like a temporary's. */
 function isPlainName(name: string): boolean {
   return /^[\w-][\w.-]*$/.test(name) && name !== "latest" && temporaryOwner(name) === null;
-}
-
-async function exists(name: string): Promise<boolean> {
-  return access(name).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function freeName(folder: string, name: string): Promise<string> {

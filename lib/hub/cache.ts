@@ -1,11 +1,11 @@
 // The cache of Hugging Face's libraries, shared with them: `models--<owner>--<name>/blobs/<hash>` holds the files,
 // `snapshots/<commit>/<file>` links to them, and `refs/<revision>` names a commit. A reference is written when its
 // snapshot is whole.
-import { access, copyFile, mkdir, readFile, rm, symlink } from "node:fs/promises";
+import { copyFile, mkdir, rm, symlink } from "node:fs/promises";
 import path from "node:path";
 import { getHFHubCachePath } from "@huggingface/hub";
 import { writeFileAtomic } from "../formats/atomic-file.js";
-import { ifThere, naming } from "../files.js";
+import { exists, ifThere, naming, readTextFile } from "../files.js";
 
 const commitPattern = /^[0-9a-f]{40}$/;
 
@@ -32,7 +32,7 @@ export class ModelCache {
   /** The commit of a revision's last whole download; null where there is none. */
   async commitOf(revision: string): Promise<string | null> {
     if (isCommit(revision)) return (await exists(this.snapshot(revision))) ? revision : null;
-    const text = await ifThere(this.#reference(revision), (file) => naming(file, () => readFile(file, "utf8")));
+    const text = await ifThere(this.#reference(revision), readTextFile);
     const commit = text?.trim() ?? "";
     return isCommit(commit) && (await exists(this.snapshot(commit))) ? commit : null;
   }
@@ -64,11 +64,4 @@ export class ModelCache {
   #reference(revision: string): string {
     return path.join(this.folder, "refs", revision);
   }
-}
-
-export async function exists(name: string): Promise<boolean> {
-  return access(name).then(
-    () => true,
-    () => false,
-  );
 }

@@ -6,8 +6,8 @@ import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { downloadFile, HubApiError, type ListFileEntry } from "@huggingface/hub";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
-import { exists, type ModelCache } from "./cache.js";
+import { exists, naming } from "../files.js";
+import type { ModelCache } from "./cache.js";
 
 /** What every request to the hub is made with. */
 export interface HubRequest {

@@ -1,7 +1,10 @@
 // A conversation as the text that a model was trained on: the Jinja template that comes with the model, run by Hugging
 // Face's interpreter.
-import { Template } from "@huggingface/jinja";
+import { createRequire } from "node:module";
+import type { Template } from "@huggingface/jinja";
 import { describe, HeedError } from "../errors.js";
+
+const require = createRequire(import.meta.url);
 
 export interface ChatMessage {
   role: string;
@@ -28,8 +31,10 @@ export class ChatTemplate {
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
     this.source = source;
     this.#variables = variables;
+    // Loaded here, since most programs render no template.
+    const jinja = require("@huggingface/jinja") as typeof import("@huggingface/jinja");
     try {
-      this.#template = new Template(source);
+      this.#template = new jinja.Template(source);
     } catch (cause) {
       throw new HeedError("ERR_FORMAT", `chat template: expected a Jinja template: ${(cause as Error).message}`, {
         cause,

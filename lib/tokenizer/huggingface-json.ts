@@ -4,8 +4,14 @@
 // names are ones that no text has.
 import { describe, HeedError } from "../errors.js";
 
-/** Begins the names that no text has: a text of valid Unicode has no lone surrogate. */
+/** Begins the names that no text has: in valid Unicode no digit follows a high surrogate. */
 export const unnameable = "\ud800";
+
+/** The id of a token whose name no text has; null for others, such as U+10000, which begins with the same surrogate. */
+export function hiddenId(token: string): number | null {
+  const digits = token.startsWith(unnameable) ? /^\d+$/.exec(token.slice(unnameable.length)) : null;
+  return digits && Number(digits[0]);
+}
 
 export interface AddedToken {
   readonly id: number;

@@ -1,13 +1,12 @@
 // The tokenizers of published models: tokenizer.json, as Hugging Face's libraries write it, with byte-level BPE,
 // WordPiece or Unigram in it. Text is encoded by Hugging Face's own library for JavaScript; ids are decoded here, since
 // a stream of them must never show half a character.
-import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import path from "node:path";
-import * as library from "@huggingface/tokenizers";
 import { describe, HeedError } from "../errors.js";
-import { ifThere, naming, readJsonFile } from "../files.js";
+import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
-import { parseTokenizerJson, type TokenizerDefinition, unnameable } from "./huggingface-json.js";
+import { hiddenId, parseTokenizerJson, type TokenizerDefinition, unnameable } from "./huggingface-json.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -41,7 +40,8 @@ interface Encoder {
     post_process(tokens: string[], pair: null, addSpecialTokens: boolean): { tokens: string[] };
   } | null;
 }
-const Encoder = (library as { Tokenizer: new (json: object, config: object) => Encoder }).Tokenizer;
+
+const require = createRequire(import.meta.url);
 
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabularySize: number;
@@ -62,6 +62,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /** `json` is what a tokenizer.json holds. Throws ERR_FORMAT for what is not understood. */
   constructor(json: unknown, { config = {}, chatTemplate = null }: HuggingFaceTokenizerParts = {}) {
+    if (typeof config !== "object" || config === null || Array.isArray(config))
+      throw new HeedError(
+        "ERR_FORMAT",
+        `tokenizer: expected an object for its configuration (tokenizer_config.json), got ${describe(config)}`,
+      );
     this.#json = json;
     this.#config = config;
     this.#definition = parseTokenizerJson(json);
@@ -82,17 +87,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const file = path.join(folder, "tokenizer.json");
     const json = await readJsonFile(file);
     const config = (await ifThere(path.join(folder, "tokenizer_config.json"), readJsonFile)) ?? {};
-    const chatTemplate = await ifThere(path.join(folder, "chat_template.jinja"), (name) =>
-      naming(name, () => readFile(name, "utf8")),
-    );
-    if (typeof config !== "object" || Array.isArray(config))
-      throw new HeedError("ERR_FORMAT", `${folder}: expected tokenizer_config.json to hold an object`);
-    try {
-      return new HuggingFaceTokenizer(json, { config: config as Record<string, unknown>, chatTemplate });
-    } catch (cause) {
-      if (!(cause instanceof HeedError)) throw cause;
-      throw new HeedError(cause.code, `${file}: ${cause.message}`, { cause });
-    }
+    const chatTemplate = await ifThere(path.join(folder, "chat_template.jinja"), readTextFile);
+    const parts = { config: config as Record<string, unknown>, chatTemplate };
+    return inFile(file, () => new HuggingFaceTokenizer(json, parts));
   }
 
   encode(text: string, { special = false, addSpecialTokens = true }: HuggingFaceEncodeOptions = {}): Int32Array {
@@ -147,8 +144,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   #library(definition: Record<string, unknown>): Encoder {
+    // Loaded here, since most programs have a tokenizer of another kind.
+    const library = require("@huggingface/tokenizers") as {
+      Tokenizer: new (json: object, config: object) => Encoder;
+    };
     try {
-      return new Encoder(definition, this.#config);
+      return new library.Tokenizer(definition, this.#config);
     } catch (cause) {
       throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${(cause as Error).message}`, {
         cause,
@@ -167,7 +168,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /** Without `special`, a token with the name of a special one is text that is not in the vocabulary. */
   #idsOf(token: string, special: boolean): number[] {
     const { ids, unknown, byteFallback } = this.#definition;
-    if (token.startsWith(unnameable)) return [Number(token.slice(unnameable.length))];
+    const hidden = hiddenId(token);
+    if (hidden !== null) return [hidden];
     const id = ids.get(token);
     if (id !== undefined && (special || !this.#definition.special.has(id))) return [id];
     const bytes = byteFallback ? Array.from(new TextEncoder().encode(token), (byte) => ids.get(byteName(byte))) : [];

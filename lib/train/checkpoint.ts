@@ -2,12 +2,11 @@
 // is killed. Each holds what inference needs, readable by Hugging Face's transformers as well (config.json and
 // model.safetensors, f32, GPT-2's names), heed's tokenizer, and what going on needs (optimizer.safetensors,
 // trainer.json).
-import { access } from "node:fs/promises";
 import path from "node:path";
 import type { Device } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
-import { readJsonFile } from "../files.js";
+import { exists, inFile, readJsonFile } from "../files.js";
 import {
   readSafetensors,
   type SafetensorsFile,
@@ -212,21 +211,4 @@ function checkState(json: unknown, file: string): TrainerState {
   if (typeof options !== "object" || options === null || Array.isArray(options))
     throw fault("options in an object", options);
   return { step, seconds, seed, dropoutSeed, options } as TrainerState;
-}
-
-/** Runs `body`; the errors of what does not know the file become ERR_FORMAT and name it. */
-async function inFile<T>(file: string, body: () => T | Promise<T>): Promise<T> {
-  try {
-    return await body();
-  } catch (cause) {
-    if (!(cause instanceof HeedError) || cause.message.startsWith(file)) throw cause;
-    throw new HeedError("ERR_FORMAT", `${file}: ${cause.message}`, { cause });
-  }
-}
-
-async function exists(name: string): Promise<boolean> {
-  return access(name).then(
-    () => true,
-    () => false,
-  );
 }

@@ -235,6 +235,8 @@ describe("Unigram", () => {
     expect(ids).toEqual([3, 10, first + 0xc3, first + 0xa9]);
     const stream = bytes.stream();
     expect(ids.map((id) => stream.push(id))).toEqual(["", "c", "", "é"]);
+    // The first surrogate of U+10000 is the one that names of hidden tokens begin with.
+    expect(bytes.decode(bytes.encode("\u{10000}1"))).toBe("\u{10000}1");
     fc.assert(
       fc.property(anyText, (text) => {
         // The pieces of the fixture take U+2581 for a space.
@@ -306,6 +308,7 @@ describe("chat templates", () => {
       /expected a Jinja/,
     );
     expectError(() => new HuggingFaceTokenizer(byteLevelJson(), { config: { chat_template: 3 } }), "ERR_FORMAT");
+    expectError(() => new HuggingFaceTokenizer(byteLevelJson(), { config: null! }), "ERR_FORMAT");
   });
 });
 
