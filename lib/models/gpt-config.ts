@@ -91,6 +91,9 @@ const huggingFaceActivations: Record<string, Activation> = {
 const beyondGpt2 = ["positions", "window", "softcap"] as const;
 const ownType = "heed_gpt";
 
+/** The model types that `fromHuggingFaceConfig` reads. */
+export const gptTypes: readonly unknown[] = ["gpt2", ownType];
+
 /** The config.json of a Hugging Face GPT-2 folder. */
 export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
   const activation = Object.entries(huggingFaceActivations).find(([, ours]) => ours === config.activation)?.[0];
@@ -117,7 +120,7 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
 /** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceConfig(json: unknown): GptConfig {
   const config = (typeof json === "object" ? json : null) as Record<string, unknown> | null;
-  if (config?.model_type !== "gpt2" && config?.model_type !== ownType)
+  if (!config || !gptTypes.includes(config.model_type))
     throw new HeedError(
       "ERR_FORMAT",
       `config: expected "model_type": "gpt2" or "${ownType}", got ${describe(config?.model_type)}`,

@@ -2,7 +2,7 @@
 import { checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type Activation, activations } from "../ops/activation.js";
-import type { RotaryScaling } from "../ops/rotary-table.js";
+import { rotaryFrequencies, type RotaryScaling } from "../ops/rotary-table.js";
 
 /** The size and options of a Llama. */
 export interface LlamaConfig {
@@ -77,6 +77,9 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     );
   checkInteger("Llama", "headSize", headSize, 1);
   checkInteger("Llama", "rotarySize", full.rotarySize, 2, headSize);
+  const { rotarySize: size, contextLength: length, rotaryBase: base, rotaryScaling: scaling } = full;
+  // For its checks.
+  rotaryFrequencies({ size, length, base, scaling });
   if (full.heads % full.kvHeads !== 0)
     throw new HeedError(
       "ERR_SHAPE",
@@ -98,6 +101,9 @@ const families: Record<string, Partial<LlamaConfig>> = {
   qwen3: { qkNorm: true },
 };
 
+/** The model types that `fromHuggingFaceLlamaConfig` reads. */
+export const llamaTypes: readonly unknown[] = Object.keys(families);
+
 /** Our activations by Hugging Face's names. */
 const huggingFaceActivations: Record<string, Activation> = {
   silu: "silu",
@@ -113,7 +119,7 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
   if (!Object.hasOwn(families, family))
     throw new HeedError(
       "ERR_FORMAT",
-      `config: expected "model_type" ${Object.keys(families).join(", ")}, got ${describe(config.model_type)}`,
+      `config: expected "model_type" ${llamaTypes.join(", ")}, got ${describe(config.model_type)}`,
     );
   const activation = config.hidden_act ?? "silu";
   if (typeof activation !== "string" || !Object.hasOwn(huggingFaceActivations, activation))

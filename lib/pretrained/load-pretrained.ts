@@ -1,17 +1,18 @@
 // Published models by the name of a folder or of a model of the hub: config.json says which kind it is.
 import path from "node:path";
+import { checkObject } from "../check.js";
 import type { Device } from "../device.js";
 import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import { ifThere, readJsonFile } from "../files.js";
+import { describe, HeedError } from "../errors.js";
+import { ifThere, inFile, readJsonFile } from "../files.js";
 import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";
 import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import { GPT } from "../models/gpt.js";
-import { fromHuggingFaceConfig } from "../models/gpt-config.js";
+import { checkGptConfig, fromHuggingFaceConfig, gptTypes } from "../models/gpt-config.js";
 import { Llama } from "../models/llama.js";
-import { fromHuggingFaceLlamaConfig } from "../models/llama-config.js";
+import { checkLlamaConfig, fromHuggingFaceLlamaConfig, llamaTypes } from "../models/llama-config.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { loadWeights } from "./load-weights.js";
 
@@ -34,27 +35,39 @@ export interface PretrainedModel {
  * of the hub ("owner/name"), which is downloaded. Throws ERR_IO or ERR_FORMAT, naming the file.
  */
 export async function loadPretrained(name: string, options: LoadPretrainedOptions = {}): Promise<PretrainedModel> {
+  checkObject("loadPretrained", "options", options);
   const folder = await pretrainedFolder(name, options);
   const configFile = path.join(folder, "config.json");
   const config = await readJsonFile(configFile);
-  const type = (config as { model_type?: unknown } | null)?.model_type;
+  const make = await inFile(configFile, () => modelOf(config));
   const tokenizer = await ifThere(path.join(folder, "tokenizer.json"), () => HuggingFaceTokenizer.fromFolder(folder));
   await using weights = await openWeights(folder);
-  let model: GPT | Llama | null = null;
+  const model = make(options);
   try {
-    const gpt = type === "gpt2";
-    model = inFile(configFile, () =>
-      gpt ? new GPT(fromHuggingFaceConfig(config), options) : new Llama(fromHuggingFaceLlamaConfig(config), options),
-    );
-    const prefix = gpt && weights.tensors.has("transformer.wte.weight") ? "transformer." : "";
-    const tied = gpt || (model as Llama).lm_head === null;
+    const prefix = model instanceof GPT && weights.tensors.has("transformer.wte.weight") ? "transformer." : "";
+    const tied = model instanceof GPT || model.lm_head === null;
     await loadWeights(model, weights, { prefix, ignored: tied ? ["lm_head.weight"] : [] });
-    model.eval();
-    return { model, tokenizer, folder };
   } catch (error) {
-    model?.dispose();
+    model.dispose();
     throw error;
   }
+  model.eval();
+  return { model, tokenizer, folder };
+}
+
+/** What makes the model that a config.json describes, which is checked now. */
+function modelOf(json: unknown): (options: LoadPretrainedOptions) => GPT | Llama {
+  const type = (json as { model_type?: unknown } | null)?.model_type;
+  if (gptTypes.includes(type)) {
+    const config = checkGptConfig(fromHuggingFaceConfig(json));
+    return (options) => new GPT(config, options);
+  }
+  if (llamaTypes.includes(type)) {
+    const config = checkLlamaConfig(fromHuggingFaceLlamaConfig(json));
+    return (options) => new Llama(config, options);
+  }
+  const types = [...gptTypes, ...llamaTypes].join(", ");
+  throw new HeedError("ERR_FORMAT", `expected "model_type" ${types}, got ${describe(type)}`);
 }
 
 async function openWeights(folder: string): Promise<WeightFile> {
@@ -62,14 +75,4 @@ async function openWeights(folder: string): Promise<WeightFile> {
   const weights = whole ?? (await ifThere(path.join(folder, "model.safetensors.index.json"), readShardedSafetensors));
   if (weights) return weights;
   throw new HeedError("ERR_IO", `${folder}: expected model.safetensors or its index, got neither`);
-}
-
-/** Runs `body`; the errors of what does not know the file become ERR_FORMAT and name it. */
-function inFile<T>(file: string, body: () => T): T {
-  try {
-    return body();
-  } catch (cause) {
-    if (!(cause instanceof HeedError) || cause.code === "ERR_OOM") throw cause;
-    throw new HeedError("ERR_FORMAT", `${file}: ${cause.message}`, { cause });
-  }
 }

@@ -111,6 +111,22 @@ test("refuses folders that are not whole", async () => {
   await expectRejection(loadPretrained(folder), "ERR_FORMAT", /of shape \[299, 16\], got \[300, 16\]/);
   write("config.json", { ...llamaConfig, model_type: "other" });
   await expectRejection(loadPretrained(folder), "ERR_FORMAT", /config\.json: .*model_type/);
+  write("config.json", { ...llamaConfig, rope_scaling: { rope_type: "linear", factor: 0 } });
+  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /config\.json: .*factor/);
   write("config.json", { ...llamaConfig, num_key_value_heads: 3 });
   await expectRejection(loadPretrained(folder), "ERR_FORMAT", /config\.json: .*kvHeads/);
+});
+
+test("says which shard is missing", async () => {
+  write("config.json", llamaConfig);
+  write("model.safetensors.index.json", { weight_map: { "model.norm.weight": "model-1.safetensors" } });
+  await expectRejection(loadPretrained(folder), "ERR_IO", /model-1\.safetensors: ENOENT/);
+});
+
+test("blames no file for wrong options", async () => {
+  write("config.json", llamaConfig);
+  await save("model.safetensors", tensorsOf(llama));
+  await expectRejection(loadPretrained(folder, { device: "cpu:7" }), "ERR_DEVICE");
+  await expectRejection(loadPretrained(folder, { dtype: "i32" as "f32" }), "ERR_DTYPE");
+  await expectRejection(loadPretrained(folder, null!), "ERR_ARGUMENT", /options/);
 });
