@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { FloatDType } from "../../lib/dtype.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
@@ -78,8 +78,9 @@ async function train(device: string, dtype: FloatDType): Promise<Run> {
   return run;
 }
 
-describe.runIf(cudas.length > 0)("training on cuda", async () => {
-  const cpu = await train("cpu", "f32");
+describe.runIf(cudas.length > 0)("training on cuda", () => {
+  let cpu: Run;
+  beforeAll(async () => void (cpu = await train("cpu", "f32")));
 
   test("learns on the CPU, clipping most steps", () => {
     const last = cpu.losses.slice(-5).reduce((a, b) => a + b) / 5;

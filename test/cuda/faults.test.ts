@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { besideSimulator, cudas, needsSimulator } from "../support/cuda.js";
-import { expectChild, runChild } from "../support/child.js";
+import { runChild } from "../support/child.js";
 
 /** Runs a module with these lines at its start; the last line that it prints is JSON. `said`: what must be on stderr. */
 async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/): Promise<Result> {
@@ -252,14 +252,6 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
 describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data", () => {
   test("is the CPU's error, at the next read, also where that is on another device; nothing else suffers", async () => {
     const program = `
-      const failure = async (body) => {
-        try {
-          await body();
-        } catch (error) {
-          return error.code + " " + error.message;
-        }
-        return "no error";
-      };
       const ids = (...values) => heed.tensor(Int32Array.from(values), [values.length], { device });
       const table = heed.ones([5, 4], { device });
       const logits = heed.ones([2, 5], { device });
@@ -285,10 +277,10 @@ describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data"
       heed.embedding(ids(8), table);
       heed.embedding(ids(9), table);
       found.push(await failure(() => table.data()), await heed.sum(table).item());
-      console.log(JSON.stringify(found));
+      done(found);
     `;
-    const on = async (device: string, other: string): Promise<unknown> =>
-      JSON.parse(await expectChild(`const [device, other] = ["${device}", "${other}"];` + program));
+    const on = (device: string, other: string) =>
+      run<unknown>(`const [device, other] = ["${device}", "${other}"];` + program, {});
     const cpu = await on("cpu", "cuda");
     expect(cpu).toEqual([
       "ERR_RANGE embedding_forward: expected ids in [0, 5), got 7 at position 1",
@@ -371,26 +363,28 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
     expect([auto, cpu]).toEqual(["cpu", 3]);
     return rest;
   };
+  const refusals = (description: string) => ({
+    failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
+    inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
+  });
+  const unavailable = (description: string) => ({
+    cuda: [{ name: "cuda", available: false, description }],
+    ...refusals(description),
+  });
 
   test("a driver too old: it lacks a function", async (context) => {
     needsSimulator(context);
     const description =
       "the CUDA driver lacks cuGraphInstantiateWithFlags: expected a driver of CUDA 11.4 (version 470) or later";
-    expect(await answer({ HEED_CUDA_DRIVER: besideSimulator("libheed_cuda_simulator_old.so") })).toEqual({
-      cuda: [{ name: "cuda", available: false, description }],
-      failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
-      inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
-    });
+    expect(await answer({ HEED_CUDA_DRIVER: besideSimulator("libheed_cuda_simulator_old.so") })).toEqual(
+      unavailable(description),
+    );
   });
 
   test("a driver too old: its version", async (context) => {
     needsSimulator(context);
     const description = "the CUDA driver is of CUDA 11.3: expected CUDA 11.4 (version 470) or later";
-    expect(await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11030" })).toEqual({
-      cuda: [{ name: "cuda", available: false, description }],
-      failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
-      inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
-    });
+    expect(await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11030" })).toEqual(unavailable(description));
     const { cuda } = await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11040", HEED_SIMULATOR_CAPABILITY: "75" });
     expect(cuda).toMatchObject([{ name: "cuda:0", driverVersion: "11.4" }]);
   });
@@ -411,18 +405,13 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
         driverVersion: "12.2",
       },
     ]);
-    expect(failed).toBe(`ERR_DEVICE device "cuda" is not available: ${description}`);
-    expect(inUse).toBe(`ERR_DEVICE device "cuda:0" is not available: ${description}`);
+    expect({ failed, inUse }).toEqual(refusals(description));
   });
 
   test("no device", async (context) => {
     needsSimulator(context);
     const description = "the CUDA driver shows no device";
-    expect(await answer({ HEED_SIMULATOR_DEVICES: "0" })).toEqual({
-      cuda: [{ name: "cuda", available: false, description }],
-      failed: `ERR_DEVICE device "cuda" is not available: ${description}`,
-      inUse: `ERR_DEVICE device "cuda:0" is not available: ${description}`,
-    });
+    expect(await answer({ HEED_SIMULATOR_DEVICES: "0" })).toEqual(unavailable(description));
   });
 
   test("a device that is not there", async (context) => {
