@@ -1,6 +1,7 @@
 import { HeedError } from "../errors.js";
-import { type Activation, activations } from "../ops/activation.js";
+import { type Activation, activationIndex } from "../ops/activation.js";
 import { checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
+import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
 
 const positionings = ["learned", "alibi"] as const;
 
@@ -69,23 +70,9 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
       "ERR_ARGUMENT",
       `GPT: expected positions ${positionings.join(" or ")}, got ${describe(full.positions)}`,
     );
-  if (!activations.includes(full.activation))
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `GPT: expected activation ${activations.join(", ")}, got ${describe(full.activation)}`,
-    );
+  activationIndex("GPT", full.activation);
   return full;
 }
-
-/** Our activations by Hugging Face's names. */
-const huggingFaceActivations: Record<string, Activation> = {
-  gelu_new: "gelu",
-  gelu_pytorch_tanh: "gelu",
-  gelu: "geluErf",
-  relu: "relu",
-  silu: "silu",
-  sigmoid: "sigmoid",
-};
 
 /** What GPT-2 does not have. A folder with any of it has a model type of its own, so that no one takes it for GPT-2. */
 const beyondGpt2 = ["positions", "window", "softcap"] as const;
@@ -96,7 +83,6 @@ export const gptTypes: readonly unknown[] = ["gpt2", ownType];
 
 /** The config.json of a Hugging Face GPT-2 folder. */
 export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
-  const activation = Object.entries(huggingFaceActivations).find(([, ours]) => ours === config.activation)?.[0];
   const extra = beyondGpt2.filter((name) => config[name] !== defaults[name]);
   return {
     ...(extra.length === 0
@@ -107,7 +93,7 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
     n_layer: config.layers,
     n_head: config.heads,
     n_embd: config.width,
-    activation_function: activation ?? config.activation,
+    activation_function: nameOfActivation(config.activation),
     layer_norm_epsilon: config.eps,
     embd_pdrop: config.dropout,
     attn_pdrop: config.dropout,
@@ -125,16 +111,10 @@ export function fromHuggingFaceConfig(json: unknown): GptConfig {
       "ERR_FORMAT",
       `config: expected "model_type": "gpt2" or "${ownType}", got ${describe(config?.model_type)}`,
     );
-  const integer = (name: string): number => {
-    const value = config[name];
-    if (!Number.isSafeInteger(value) || (value as number) < 1)
-      throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a positive integer, got ${describe(value)}`);
-    return value as number;
-  };
-  const activation = config.activation_function ?? "gelu_new";
-  const known = typeof activation === "string" && Object.hasOwn(huggingFaceActivations, activation);
-  if (!known && activation !== "none")
-    throw new HeedError("ERR_FORMAT", `config: unknown activation_function ${describe(activation)}`);
+  const integer = (name: string): number => positiveInteger(config, name);
+  const given = config.activation_function ?? "gelu_new";
+  const activation = given === "none" ? given : activationNamed(given);
+  if (!activation) throw new HeedError("ERR_FORMAT", `config: unknown activation_function ${describe(given)}`);
   if (config.tie_word_embeddings === false)
     throw new HeedError("ERR_FORMAT", "config: expected tied embeddings (tie_word_embeddings)");
   return {
@@ -143,7 +123,7 @@ export function fromHuggingFaceConfig(json: unknown): GptConfig {
     layers: integer("n_layer"),
     heads: integer("n_head"),
     width: integer("n_embd"),
-    activation: known ? huggingFaceActivations[activation]! : "none",
+    activation,
     eps: typeof config.layer_norm_epsilon === "number" ? config.layer_norm_epsilon : 1e-5,
     dropout: typeof config.resid_pdrop === "number" ? config.resid_pdrop : 0,
     bias: config.heed_bias !== false,

@@ -1,6 +1,6 @@
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
+import { HeedError } from "../errors.js";
 import type { AttentionContext } from "../nn/attention.js";
 import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
@@ -11,7 +11,7 @@ import { Module } from "../nn/module.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
 import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { add } from "../ops/binary.js";
-import { checkArray, checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkArray, checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { checkRounding } from "../ops/precision.js";
@@ -19,6 +19,7 @@ import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
+import { checkPass } from "./check-pass.js";
 import { lastTokens } from "./last-tokens.js";
 
 export interface GptOptions {
@@ -125,19 +126,11 @@ export class GPT extends Module {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
-    checkObject("GPT", "options", options);
+    checkPass("GPT", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
-    if (cache !== null && !(cache instanceof KvCache))
-      throw new HeedError("ERR_ARGUMENT", `GPT: expected cache to be a KvCache, got ${describe(cache)}`);
-    checkTensor("GPT", "ids", ids);
-    checkDType("GPT", "ids", ids, "i32");
-    checkShapeIs("GPT", "ids", ids, [cache?.batch ?? -1, -1]);
-    const tokens = ids.shape[1]!;
-    if (tokens === 0 || tokens > this.config.contextLength)
-      throw new HeedError("ERR_SHAPE", `GPT: expected 1 to ${this.config.contextLength} tokens, got ${tokens}`);
-    if (counts) for (let b = 0; b < ids.shape[0]!; b++) checkInteger("GPT", `counts[${b}]`, counts[b], 1, tokens);
+    const [batch, tokens] = ids.shape as [number, number];
     return scope(() => {
-      const mask = this.#mask(ids.shape[0]!, tokens, options);
+      const mask = this.#mask(batch, tokens, options);
       cache?.begin(tokens, counts);
       let x = this.drop.forward(this.#embed(ids, cache, options.documents ?? null)); // [B, T, C]
       for (const [layer, block] of this.h.entries()) {

@@ -1,8 +1,9 @@
 // The Llama family's configurations: what its members differ in, and the config.json of each.
 import { checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
-import { type Activation, activations } from "../ops/activation.js";
+import { type Activation, activationIndex } from "../ops/activation.js";
 import { rotaryFrequencies, type RotaryScaling } from "../ops/rotary-table.js";
+import { activationNamed, positiveInteger } from "./huggingface-config.js";
 
 /** The size and options of a Llama. */
 export interface LlamaConfig {
@@ -85,11 +86,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
       "ERR_SHAPE",
       `Llama: expected heads to be a multiple of ${full.kvHeads} kvHeads, got ${full.heads}`,
     );
-  if (!activations.includes(full.activation))
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `Llama: expected activation ${activations.join(", ")}, got ${describe(full.activation)}`,
-    );
+  activationIndex("Llama", full.activation);
   return full;
 }
 
@@ -104,14 +101,6 @@ const families: Record<string, Partial<LlamaConfig>> = {
 /** The model types that `fromHuggingFaceLlamaConfig` reads. */
 export const llamaTypes: readonly unknown[] = Object.keys(families);
 
-/** Our activations by Hugging Face's names. */
-const huggingFaceActivations: Record<string, Activation> = {
-  silu: "silu",
-  gelu_pytorch_tanh: "gelu",
-  gelu: "geluErf",
-  relu: "relu",
-};
-
 /** Reads the config.json of a Llama, Mistral, Qwen 2 or Qwen 3. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
   const config = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
@@ -121,37 +110,49 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
       "ERR_FORMAT",
       `config: expected "model_type" ${llamaTypes.join(", ")}, got ${describe(config.model_type)}`,
     );
-  const activation = config.hidden_act ?? "silu";
-  if (typeof activation !== "string" || !Object.hasOwn(huggingFaceActivations, activation))
+  const activation = activationNamed(config.hidden_act ?? "silu");
+  if (!activation)
     throw new HeedError("ERR_FORMAT", `config: expected a known hidden_act, got ${describe(config.hidden_act)}`);
-  const [width, heads] = [integer(config, "hidden_size"), integer(config, "num_attention_heads")];
-  const headSize = config.head_dim == null ? width / heads : integer(config, "head_dim");
+  const integer = (name: string): number => positiveInteger(config, name);
+  const [width, heads, layers] = [integer("hidden_size"), integer("num_attention_heads"), integer("num_hidden_layers")];
+  const headSize = config.head_dim == null ? width / heads : integer("head_dim");
+  const contextLength = integer("max_position_embeddings");
   const rope = (config.rope_parameters ?? config.rope_scaling ?? {}) as Record<string, unknown>;
-  const own = families[family]!;
   return {
-    vocabularySize: integer(config, "vocab_size"),
-    contextLength: integer(config, "max_position_embeddings"),
-    layers: integer(config, "num_hidden_layers"),
+    vocabularySize: integer("vocab_size"),
+    contextLength,
+    layers,
     heads,
-    kvHeads: config.num_key_value_heads == null ? heads : integer(config, "num_key_value_heads"),
+    kvHeads: config.num_key_value_heads == null ? heads : integer("num_key_value_heads"),
     width,
     headSize,
-    hidden: integer(config, "intermediate_size"),
+    hidden: integer("intermediate_size"),
     eps: number(config.rms_norm_eps, 1e-6),
     tied: config.tie_word_embeddings === true,
     qkNorm: false,
-    ...own,
+    ...families[family]!,
     ...(typeof config.attention_bias === "boolean" && {
       attentionBias: config.attention_bias,
       outputBias: config.attention_bias,
     }),
     feedForwardBias: config.mlp_bias === true,
-    activation: huggingFaceActivations[activation]!,
-    window: config.use_sliding_window === false ? 0 : number(config.sliding_window, 0),
+    activation,
+    window: windowOf(config, family, layers),
     rotaryBase: number(rope.rope_theta ?? config.rope_theta, 10_000),
     rotarySize: 2 * Math.floor((headSize * number(config.partial_rotary_factor, 1)) / 2),
-    rotaryScaling: rotaryScaling(rope, number(config.max_position_embeddings, 0)),
+    rotaryScaling: rotaryScaling(rope, contextLength),
   };
+}
+
+/** A Qwen has a window only where it says so, and then from a layer on: all layers or none is what a Llama can do. */
+function windowOf(config: Record<string, unknown>, family: string, layers: number): number {
+  const window = number(config.sliding_window, 0);
+  if (!family.startsWith("qwen")) return window;
+  if (config.use_sliding_window !== true) return 0;
+  const first = number(config.max_window_layers, 28);
+  if (first > 0 && first < layers)
+    throw new HeedError("ERR_FORMAT", `config: expected max_window_layers 0 or from ${layers} on, got ${first}`);
+  return first > 0 ? 0 : window;
 }
 
 /** `rope_scaling`, by its older and newer names. */
@@ -188,13 +189,6 @@ function unknownScaling(type: unknown): HeedError {
     "ERR_FORMAT",
     `config: expected rope_scaling of type default, linear, dynamic, yarn or llama3, got ${describe(type)}`,
   );
-}
-
-function integer(config: Record<string, unknown>, name: string): number {
-  const value = config[name];
-  if (!Number.isSafeInteger(value) || (value as number) < 1)
-    throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a positive integer, got ${describe(value)}`);
-  return value as number;
 }
 
 function number(value: unknown, otherwise: number): number {

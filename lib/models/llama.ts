@@ -1,6 +1,5 @@
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
 import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-attention.js";
@@ -9,12 +8,13 @@ import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { RmsNorm } from "../nn/rms-norm.js";
-import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import { checkPass } from "./check-pass.js";
 import { lastTokens } from "./last-tokens.js";
 import { checkLlamaConfig, type LlamaConfig } from "./llama-config.js";
 
@@ -117,20 +117,11 @@ export class Llama extends Module {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: LlamaForwardOptions = {}): FloatTensor {
-    checkObject("Llama", "options", options);
+    checkPass("Llama", ids, options, this.config.contextLength);
     const { cache = null, counts, keyLengths = null, lastOnly = false } = options;
-    if (cache !== null && !(cache instanceof KvCache))
-      throw new HeedError("ERR_ARGUMENT", `Llama: expected cache to be a KvCache, got ${describe(cache)}`);
-    checkTensor("Llama", "ids", ids);
-    checkDType("Llama", "ids", ids, "i32");
-    checkShapeIs("Llama", "ids", ids, [cache?.batch ?? -1, -1]);
-    const tokens = ids.shape[1]!;
-    if (tokens === 0 || tokens > this.config.contextLength)
-      throw new HeedError("ERR_SHAPE", `Llama: expected 1 to ${this.config.contextLength} tokens, got ${tokens}`);
-    if (counts) for (let b = 0; b < ids.shape[0]!; b++) checkInteger("Llama", `counts[${b}]`, counts[b], 1, tokens);
     const { embed_tokens: embed, layers, norm, table } = this.model;
     return scope(() => {
-      cache?.begin(tokens, counts);
+      cache?.begin(ids.shape[1]!, counts);
       let x = embed.forward(ids); // [B, T, C]
       for (const [layer, block] of layers.entries()) {
         const next = block.forward(x, { table, keyLengths, cache, layer });

@@ -195,6 +195,10 @@ describe("configurations", () => {
       window: 0,
       rotaryScaling: null,
     });
+    for (const full of [{}, { use_sliding_window: true, max_window_layers: llama.num_hidden_layers }])
+      expect(of({ model_type: "qwen2", sliding_window: 4096, ...full })).toMatchObject({ window: 0 });
+    const windowed = { use_sliding_window: true, max_window_layers: 0 };
+    expect(of({ model_type: "qwen2", sliding_window: 4096, ...windowed })).toMatchObject({ window: 4096 });
     expect(of({ model_type: "qwen3", head_dim: 64, tie_word_embeddings: true })).toMatchObject({
       qkNorm: true,
       headSize: 64,
@@ -213,6 +217,7 @@ describe("configurations", () => {
     ["another model", { ...llama, model_type: "bert" }],
     ["the prototype's", { ...llama, model_type: "toString" }],
     ["no width", { ...llama, hidden_size: 0 }],
+    ["windows in some layers", { ...llama, model_type: "qwen3", use_sliding_window: true, max_window_layers: 1 }],
     ["an unknown activation", { ...llama, hidden_act: "relu6" }],
     ["an unknown scaling", { ...llama, rope_scaling: { rope_type: "longrope" } }],
   ])("refuses %s", (_, json) => expectError(() => fromHuggingFaceLlamaConfig(json), "ERR_FORMAT"));

@@ -1,0 +1,24 @@
+import { describe, HeedError } from "../errors.js";
+import { KvCache } from "../nn/kv-cache.js";
+import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import type { IntTensor } from "../tensor.js";
+
+/** Throws unless ids are i32 [B, T] of at most `contextLength` tokens and fit the cache; counts[b] is from 1 to T. */
+export function checkPass(
+  op: string,
+  ids: IntTensor,
+  options: { cache?: KvCache | null; counts?: ArrayLike<number> },
+  contextLength: number,
+): void {
+  checkObject(op, "options", options);
+  const { cache = null, counts } = options;
+  if (cache !== null && !(cache instanceof KvCache))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected cache to be a KvCache, got ${describe(cache)}`);
+  checkTensor(op, "ids", ids);
+  checkDType(op, "ids", ids, "i32");
+  checkShapeIs(op, "ids", ids, [cache?.batch ?? -1, -1]);
+  const [batch, tokens] = ids.shape as [number, number];
+  if (tokens === 0 || tokens > contextLength)
+    throw new HeedError("ERR_SHAPE", `${op}: expected 1 to ${contextLength} tokens, got ${tokens}`);
+  if (counts) for (let b = 0; b < batch; b++) checkInteger(op, `counts[${b}]`, counts[b], 1, tokens);
+}
