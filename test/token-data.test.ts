@@ -1,14 +1,13 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Batches } from "../lib/train/batches.js";
 import { Permutation } from "../lib/train/permutation.js";
 import { TokenFile, splitSource, tokenData, type TokenSource } from "../lib/train/token-data.js";
+import { sharedFolder } from "./support/folder.js";
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-tokens-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 
 const refusal = (code: string, message = ""): unknown =>
   expect.objectContaining({ name: "HeedError", code, message: expect.stringContaining(message) });

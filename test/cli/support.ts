@@ -1,8 +1,4 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { onTestFinished } from "vitest";
 import { dist } from "../support/dist.js";
 
 export interface Ended {
@@ -42,11 +38,4 @@ export function execute(command: string, args: readonly string[], options: RunOp
 /** Runs heed to its end. */
 export function heed(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   return execute(process.execPath, [main, ...args], options);
-}
-
-/** A folder that goes with the test. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(path.join(tmpdir(), "heed-cli-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
 }

@@ -3,7 +3,8 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
-import { execute, heed, main, temporaryFolder } from "./support.js";
+import { temporaryFolder } from "../support/folder.js";
+import { execute, heed, main } from "./support.js";
 
 const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) % 97} swims. `).join("");
 

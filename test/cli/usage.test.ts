@@ -2,7 +2,8 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { devices } from "../../lib/device.js";
-import { heed, temporaryFolder } from "./support.js";
+import { temporaryFolder } from "../support/folder.js";
+import { heed } from "./support.js";
 
 describe("help", () => {
   test.for([["--help"], ["help"], ["train", "--help"], ["generate", "--help"], ["info", "--help"], ["help", "train"]])(

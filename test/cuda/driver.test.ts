@@ -1,11 +1,11 @@
 /** What heed says where there is no CUDA, and that it goes on without. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
+import { temporaryFolder } from "../support/folder.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -64,7 +64,7 @@ test.runIf(process.platform === "linux")("the addon links no CUDA library", () =
 });
 
 test("a build without nvcc says what is missing", () => {
-  const folder = mkdtempSync(path.join(tmpdir(), "heed-toolkit-"));
+  const folder = temporaryFolder();
   const compile = (args: string[], env: NodeJS.ProcessEnv): string => {
     const script = path.join(root, "scripts/compile-kernels.mjs");
     const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], {
@@ -77,55 +77,46 @@ test("a build without nvcc says what is missing", () => {
   };
   const broken = path.join(folder, "nvcc");
   writeFileSync(broken, "#!/bin/sh\necho 'nvcc fatal: no host compiler' >&2\nexit 1\n", { mode: 0o755 });
-  try {
-    for (const [nvcc, reason] of [
-      ["nvcc-that-is-not-there", "nvcc-that-is-not-there was not found when heed was built"],
-      [broken, `${broken} does not work: nvcc fatal: no host compiler when heed was built`],
-    ] as const) {
-      expect(compile(["--toolkit", folder], { HEED_NVCC: nvcc })).toBe(
-        `heed: building without CUDA kernels: ${reason}\n`,
-      );
-      expect(readFileSync(path.join(folder, "toolkit.cc"), "utf8")).toContain(reason);
-      // Each kernel file still gives its host function, with no PTX.
-      const source = path.join(root, "native/cuda/kernels/fill.cu");
-      compile([folder, source, path.join(folder, "fill.cc")], { HEED_NVCC: nvcc });
-      expect(readFileSync(path.join(folder, "fill.cc"), "utf8")).toContain('kImage{"fill.cu", nullptr, nullptr, 0}');
-    }
-  } finally {
-    rmSync(folder, { recursive: true });
+  for (const [nvcc, reason] of [
+    ["nvcc-that-is-not-there", "nvcc-that-is-not-there was not found when heed was built"],
+    [broken, `${broken} does not work: nvcc fatal: no host compiler when heed was built`],
+  ] as const) {
+    expect(compile(["--toolkit", folder], { HEED_NVCC: nvcc })).toBe(
+      `heed: building without CUDA kernels: ${reason}\n`,
+    );
+    expect(readFileSync(path.join(folder, "toolkit.cc"), "utf8")).toContain(reason);
+    // Each kernel file still gives its host function, with no PTX.
+    const source = path.join(root, "native/cuda/kernels/fill.cu");
+    compile([folder, source, path.join(folder, "fill.cc")], { HEED_NVCC: nvcc });
+    expect(readFileSync(path.join(folder, "fill.cc"), "utf8")).toContain('kImage{"fill.cu", nullptr, nullptr, 0}');
   }
 });
 
 test("a build without nvcc takes the kernels of the package, if they belong to its sources", async () => {
-  const folder = mkdtempSync(path.join(tmpdir(), "heed-package-"));
-  try {
-    for (const part of ["native", "scripts"])
-      cpSync(path.join(root, part), path.join(folder, part), { recursive: true });
-    const script = path.join(folder, "scripts/compile-kernels.mjs");
-    const build = (...args: string[]): string =>
-      execFileSync(process.execPath, [script, ...args], {
-        encoding: "utf8",
-        env: { ...process.env, HEED_NVCC: "nvcc-that-is-not-there" },
-      });
-    const { sourceHash } = (await import(pathToFileURL(script).href)) as { sourceHash: () => string };
-    const kernels = path.join(folder, "prebuilds/kernels");
-    mkdirSync(kernels, { recursive: true });
-    writeFileSync(path.join(kernels, "fill.ptx"), ".version 7.4\n// fill's PTX\n");
-    writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);
+  const folder = temporaryFolder();
+  for (const part of ["native", "scripts"]) cpSync(path.join(root, part), path.join(folder, part), { recursive: true });
+  const script = path.join(folder, "scripts/compile-kernels.mjs");
+  const build = (...args: string[]): string =>
+    execFileSync(process.execPath, [script, ...args], {
+      encoding: "utf8",
+      env: { ...process.env, HEED_NVCC: "nvcc-that-is-not-there" },
+    });
+  const { sourceHash } = (await import(pathToFileURL(script).href)) as { sourceHash: () => string };
+  const kernels = path.join(folder, "prebuilds/kernels");
+  mkdirSync(kernels, { recursive: true });
+  writeFileSync(path.join(kernels, "fill.ptx"), ".version 7.4\n// fill's PTX\n");
+  writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);
 
-    const built = path.join(folder, "build");
-    const [source, target] = [path.join(folder, "native/cuda/kernels/fill.cu"), path.join(built, "fill.cc")];
-    expect(build("--toolkit", built)).toBe("");
-    expect(readFileSync(path.join(built, "toolkit.cc"), "utf8")).toContain("kKernelsProblem = nullptr");
-    build(built, source, target);
-    expect(readFileSync(target, "utf8")).toContain("// fill's PTX");
-    expect(readFileSync(target, "utf8")).toContain('kImage{"fill.cu", kPtx, nullptr, 0}');
+  const built = path.join(folder, "build");
+  const [source, target] = [path.join(folder, "native/cuda/kernels/fill.cu"), path.join(built, "fill.cc")];
+  expect(build("--toolkit", built)).toBe("");
+  expect(readFileSync(path.join(built, "toolkit.cc"), "utf8")).toContain("kKernelsProblem = nullptr");
+  build(built, source, target);
+  expect(readFileSync(target, "utf8")).toContain("// fill's PTX");
+  expect(readFileSync(target, "utf8")).toContain('kImage{"fill.cu", kPtx, nullptr, 0}');
 
-    writeFileSync(source, `${readFileSync(source, "utf8")}\n// changed\n`);
-    expect(build("--toolkit", built)).toMatch(
-      /^heed: building without CUDA kernels: nvcc-that-is-not-there was not found, and prebuilds\/kernels was made from other/,
-    );
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  writeFileSync(source, `${readFileSync(source, "utf8")}\n// changed\n`);
+  expect(build("--toolkit", built)).toMatch(
+    /^heed: building without CUDA kernels: nvcc-that-is-not-there was not found, and prebuilds\/kernels was made from other/,
+  );
 });

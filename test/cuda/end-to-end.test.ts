@@ -1,8 +1,7 @@
 /** A GPT trains and speaks on CUDA as it does on the CPU, in every dtype, whatever order blocks and warps run in. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { FloatDType } from "../../lib/dtype.js";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
@@ -16,6 +15,7 @@ import { expectChild } from "../support/child.js";
 import { expectClose } from "../support/close.js";
 import { cudas, simulated } from "../support/cuda.js";
 import { roundoff } from "../support/dtypes.js";
+import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 
 const dtypes = ["f32", "bf16", "f16"] as const;
@@ -203,9 +203,7 @@ const program = `
 test.runIf(cudas.length > 0)(
   "five orders of blocks and warps on cuda give the same bits, and the sanitizer has nothing to say",
   async () => {
-    const folder = mkdtempSync(path.join(tmpdir(), "heed-seeds-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const counters = path.join(folder, "counters.json");
+    const counters = path.join(temporaryFolder(), "counters.json");
     const outputs: string[] = [];
     for (const seed of ["1", "2", "3", "4", "5"]) {
       // What the sanitizer finds is on stderr, where expectChild takes no word.

@@ -1,18 +1,17 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { HeedError } from "../../lib/errors.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { HeaderCut, parseGgufHeader } from "../../lib/formats/gguf-header.js";
 import { expectRejection } from "../support/errors.js";
+import { sharedFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 import { array, type GgufInput, ggufFile, type MetadataInput, text, typed } from "./gguf-writer.js";
 import { blocks, halfBits, halfOf } from "./gguf-blocks.js";
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-gguf-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 const file = path.join(folder, "model.gguf");
 
 const floats = (values: number[]) => new Uint8Array(Float32Array.from(values).buffer);

@@ -1,13 +1,12 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { readLlama2c } from "../../lib/formats/llama2c.js";
 import { expectRejection } from "../support/errors.js";
+import { sharedFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-llama2c-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 const file = path.join(folder, "model.bin");
 
 // Width 8, feed-forward 6, 2 layers, 4 heads of size 2, 2 of keys and values, 3 tokens, context 5.

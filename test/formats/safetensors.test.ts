@@ -1,9 +1,8 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { HeedError } from "../../lib/errors.js";
 import {
   parseSafetensorsHeader,
@@ -12,9 +11,9 @@ import {
   type SafetensorsDType,
 } from "../../lib/formats/safetensors-header.js";
 import { readSafetensors, writeSafetensors, type SafetensorsInput } from "../../lib/formats/safetensors.js";
+import { sharedFolder } from "../support/folder.js";
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-safetensors-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 const file = path.join(folder, "model.safetensors");
 
 const dtypes = Object.keys(safetensorsDTypes) as SafetensorsDType[];

@@ -1,13 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { readShardedSafetensors } from "../../lib/formats/sharded-safetensors.js";
 import { expectRejection } from "../support/errors.js";
+import { sharedFolder } from "../support/folder.js";
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-shards-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 const index = path.join(folder, "model.safetensors.index.json");
 const [one, two] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
 const writeIndex = (value: unknown) => writeFileSync(index, JSON.stringify(value));

@@ -1,16 +1,14 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "../../lib/hub/pretrained-folder.js";
 import { expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 import { HubServer } from "./server.js";
 
-const root = mkdtempSync(path.join(tmpdir(), "heed-hub-"));
-afterAll(() => rmSync(root, { recursive: true }));
 let cacheDir = "";
 beforeEach(() => {
-  cacheDir = mkdtempSync(path.join(root, "cache-"));
+  cacheDir = temporaryFolder();
 });
 
 const weights = Buffer.from(Uint8Array.from({ length: 300_000 }, (_, i) => (i * 7) ^ (i >> 8)));
@@ -25,7 +23,7 @@ const fetchFrom = (hub: HubServer, options: PretrainedOptions = {}) =>
   pretrainedFolder("owner/tiny", { hubUrl: hub.url, cacheDir, offline: false, ...options });
 
 test("a folder is itself", async () => {
-  expect(await pretrainedFolder(root)).toBe(root);
+  expect(await pretrainedFolder(cacheDir)).toBe(cacheDir);
 });
 
 test("downloads what a model needs into the shared cache's layout", async () => {

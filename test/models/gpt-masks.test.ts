@@ -1,6 +1,5 @@
 /** A GPT with windows, ALiBi, a softcap, packed documents and prefixes: with a cache and without, saved and loaded. */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
@@ -13,6 +12,7 @@ import { type IntTensor, tensor } from "../../lib/tensor.js";
 import { loadModel, saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
 
@@ -181,22 +181,18 @@ describe.each(targets)("a GPT on $name", (target) => {
 });
 
 test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refuse it", async (options) => {
-  const folder = await mkdtemp(path.join(tmpdir(), "heed-masks-"));
-  try {
-    using model = modelOf(options, "cpu");
-    using optimizer = new AdamW(model.namedParameters());
-    const state = { step: 1, seconds: 1, seed: 1, dropoutSeed: 1, options: {} };
-    const at = await saveCheckpoint(folder, { model, optimizer, state });
-    const written: unknown = JSON.parse(await readFile(path.join(at, "config.json"), "utf8"));
-    expect(written).toMatchObject({ model_type: "heed_gpt" });
-    const { model: loaded } = await loadModel(folder, { device: "cpu" });
-    using again = loaded;
-    expect(again.config).toEqual(model.config);
-    const values = tokens(20);
-    expect(await logitsOf(again, values, 1)).toEqual(await logitsOf(model, values, 1));
-  } finally {
-    await rm(folder, { recursive: true });
-  }
+  const folder = temporaryFolder();
+  using model = modelOf(options, "cpu");
+  using optimizer = new AdamW(model.namedParameters());
+  const state = { step: 1, seconds: 1, seed: 1, dropoutSeed: 1, options: {} };
+  const at = await saveCheckpoint(folder, { model, optimizer, state });
+  const written: unknown = JSON.parse(await readFile(path.join(at, "config.json"), "utf8"));
+  expect(written).toMatchObject({ model_type: "heed_gpt" });
+  const { model: loaded } = await loadModel(folder, { device: "cpu" });
+  using again = loaded;
+  expect(again.config).toEqual(model.config);
+  const values = tokens(20);
+  expect(await logitsOf(again, values, 1)).toEqual(await logitsOf(model, values, 1));
 });
 
 test("a configuration that is none, or masks that do not fit, are refused", () => {

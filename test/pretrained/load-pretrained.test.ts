@@ -1,7 +1,6 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { type SafetensorsInput, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { GPT } from "../../lib/models/gpt.js";
@@ -13,12 +12,11 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 
-const root = mkdtempSync(path.join(tmpdir(), "heed-pretrained-"));
-afterAll(() => rmSync(root, { recursive: true }));
 let folder = "";
 beforeEach(() => {
-  folder = mkdtempSync(path.join(root, "model-"));
+  folder = temporaryFolder();
 });
 const write = (name: string, value: unknown) => writeFileSync(path.join(folder, name), JSON.stringify(value));
 

@@ -1,12 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import * as library from "@huggingface/tokenizers";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { tokenizerFromJSON } from "../../lib/tokenizer/from-json.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { expectError, expectRejection } from "../support/errors.js";
+import { sharedFolder } from "../support/folder.js";
 import { byteCharacter, byteLevelJson, byteLevelMerges, bytePieces, unigramJson, wordPieceJson } from "./fixtures.js";
 
 /** The library whole, its decoders included: an oracle for the ones here. */
@@ -18,8 +18,7 @@ const oracleOf = (json: object): Oracle =>
   new (library as { Tokenizer: new (json: object, config: object) => Oracle }).Tokenizer(json, {});
 const asLibrary = { skip_special_tokens: true, clean_up_tokenization_spaces: false };
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-tokenizer-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 
 const anyText = fc
   .array(

@@ -1,15 +1,14 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { tokenizerFromJSON } from "../../lib/tokenizer/from-json.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { expectRejection } from "../support/errors.js";
+import { sharedFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
 
-const folder = mkdtempSync(path.join(tmpdir(), "heed-llama2c-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = sharedFolder();
 const file = path.join(folder, "tokenizer.bin");
 
 type Entry = [text: string, score: number];

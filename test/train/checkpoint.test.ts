@@ -7,7 +7,8 @@ import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { loadCheckpoint, loadModel, saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
-import { collect, losses, temporaryFolder, tinyModel, tokens, values } from "./support.js";
+import { temporaryFolder } from "../support/folder.js";
+import { collect, losses, tinyModel, tokens, values } from "./support.js";
 
 const data = tokens();
 const tokenizer = new CharTokenizer("abcdefghijk");

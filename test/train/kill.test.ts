@@ -9,8 +9,8 @@ import type { TrainerEvent } from "../../lib/train/events.js";
 import { tokenData } from "../../lib/train/token-data.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { dist } from "../support/dist.js";
+import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
-import { temporaryFolder } from "./support.js";
 
 const kills = 50;
 

@@ -3,7 +3,8 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { JsonLog } from "../../lib/train/log.js";
 import { Trainer } from "../../lib/train/trainer.js";
-import { temporaryFolder, tinyModel, tokens } from "./support.js";
+import { temporaryFolder } from "../support/folder.js";
+import { tinyModel, tokens } from "./support.js";
 
 const lines = (file: string): unknown[] =>
   readFileSync(file, "utf8")

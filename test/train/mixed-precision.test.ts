@@ -11,8 +11,9 @@ import { Trainer } from "../../lib/train/trainer.js";
 import { loadModel } from "../../lib/train/checkpoint.js";
 import { roundoff } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
 import { devicesTested } from "../support/targets.js";
-import { collect, losses, temporaryFolder, tinyModel, tokens, values } from "./support.js";
+import { collect, losses, tinyModel, tokens, values } from "./support.js";
 
 const ids = Int32Array.from({ length: 16 }, (_, i) => (i * 7) % 11);
 

@@ -1,18 +1,7 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { onTestFinished } from "vitest";
 import { GPT } from "../../lib/models/gpt.js";
 import { type TokenSource, tokenData } from "../../lib/train/token-data.js";
 import type { TrainerEvent } from "../../lib/train/events.js";
 import { Random } from "../support/random.js";
-
-/** A folder that goes with the test. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(path.join(tmpdir(), "heed-train-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 /** Small, and with everything a real model has. */
 export function tinyModel(options: { dropout?: number; seed?: number; device?: string } = {}): GPT {

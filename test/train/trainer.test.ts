@@ -6,7 +6,8 @@ import { sliceSource, tokenData } from "../../lib/train/token-data.js";
 import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
-import { collect, losses, temporaryFolder, tinyModel, tokens, values } from "./support.js";
+import { temporaryFolder } from "../support/folder.js";
+import { collect, losses, tinyModel, tokens, values } from "./support.js";
 import { onEachDevice } from "../support/targets.js";
 
 onEachDevice(() => {
