@@ -72,6 +72,7 @@ __device__ __forceinline__ float silu_grad(float x) {
   const float e = expf(-fabsf(c)), r = 1.0f / (1.0f + e);
   return x == x ? fmaf(c * e * r, r, c > 0 ? r : e * r) : x;
 }
+
 // f(value, slope) with the two functions of the activation.
 template <class F>
 __device__ __forceinline__ void with_activation(Activation activation, const F& f) {
@@ -89,42 +90,6 @@ __device__ __forceinline__ void with_activation(Activation activation, const F& 
     case Activation::sigmoid:
       return f([](float x) { return sigmoid(x); }, [](float x) { return sigmoid_grad(x); });
   }
-}
-
-__device__ __forceinline__ float activate(Activation activation, float x) {
-  switch (activation) {
-    case Activation::none:
-      return x;
-    case Activation::relu:
-      return relu(x);
-    case Activation::gelu_tanh:
-      return gelu_tanh(x);
-    case Activation::gelu_erf:
-      return gelu_erf(x);
-    case Activation::silu:
-      return silu(x);
-    case Activation::sigmoid:
-      return sigmoid(x);
-  }
-  return x;
-}
-
-__device__ __forceinline__ float activate_grad(Activation activation, float x) {
-  switch (activation) {
-    case Activation::none:
-      return 1.0f;
-    case Activation::relu:
-      return relu_grad(x);
-    case Activation::gelu_tanh:
-      return gelu_tanh_grad(x);
-    case Activation::gelu_erf:
-      return gelu_erf_grad(x);
-    case Activation::silu:
-      return silu_grad(x);
-    case Activation::sigmoid:
-      return sigmoid_grad(x);
-  }
-  return 1.0f;
 }
 
 }  // namespace heed::cuda

@@ -4,6 +4,7 @@
 #pragma once
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/gemm_parts.h"
+#include "cuda/kernels/gemm_sum.h"
 #include "cuda/kernels/mma.h"
 
 #if HEED_DEVICE_CODE
@@ -107,11 +108,15 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
     if (preact) store_mixed<T>(preact.at, false, x.at);
     if (dact) {
       load_mixed<T>(dact.at, false, y);
+      with_activation(p.activation, [&](auto, auto slope) {
 #pragma unroll
-      for (int i = 0; i < N; i++) x.at[i] *= activate_grad(p.activation, y[i]);
+        for (int i = 0; i < N; i++) x.at[i] *= slope(y[i]);
+      });
     } else if (p.activation != Activation::none) {
+      with_activation(p.activation, [&](auto f, auto) {
 #pragma unroll
-      for (int i = 0; i < N; i++) x.at[i] = activate(p.activation, x.at[i]);
+        for (int i = 0; i < N; i++) x.at[i] = f(x.at[i]);
+      });
     }
     if (residual) {
       load_mixed<T>(residual.at, residual.f32, y);
@@ -126,15 +131,17 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
   }
 }
 
-// Called by all threads of the block, after a barrier; false if another block finishes the tile.
+// Called by all threads of the block, after a barrier; where K is cut, one block of a tile finishes it. `summed` is the
+// operand whose sums the block has put where they belong, or its part of them.
 template <class T, int kRows, int kColumns, int kThreads>
-__device__ __forceinline__ bool gemm_finish(const GemmParams& p, const GemmTile& t, float* tile) {
-  if (p.splits > 1 && !gemm_join_parts<kRows, kColumns, kThreads>(p, t, tile)) return false;
+__device__ __forceinline__ void gemm_finish(const GemmParams& p, const GemmTile& t, Summed summed, float* tile) {
+  if (p.splits > 1 && !gemm_join_parts<kRows, kColumns, kThreads>(p, t, tile)) return;
   if (p.vectors)
     gemm_finish_columns<T, 4, kRows, kColumns, kThreads>(p, t, tile);
   else
     gemm_finish_columns<T, 1, kRows, kColumns, kThreads>(p, t, tile);
-  return true;
+  if (summed == Summed::a) gemm_join_sums<T, kRows, kThreads>(p, t.m, p.m);
+  if (summed == Summed::b) gemm_join_sums<T, kColumns, kThreads>(p, t.n, p.n);
 }
 
 }  // namespace heed::cuda

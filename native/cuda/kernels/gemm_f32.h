@@ -205,9 +205,7 @@ __device__ void gemm_f32(const GemmParams& p) {
     for (int j = 0; j < kColumnQuads; j++)
       sums[i][j].store(tile + staged<kN>(row + i / 4 * kRowStep + i % 4, column + j * kColumnStep));
   __syncthreads();
-  if (!gemm_finish<float, kM, kN, kThreads>(p, t, tile)) return;
-  if (summed == Summed::a) gemm_join_sums<float, kM, kThreads>(p, t.m, p.m);
-  if (summed == Summed::b) gemm_join_sums<float, kN, kThreads>(p, t.n, p.n);
+  gemm_finish<float, kM, kN, kThreads>(p, t, summed, tile);
 }
 
 }  // namespace heed::cuda

@@ -166,9 +166,7 @@ __device__ void gemm_mma(const GemmParams& p) {
         pair.store(tile + columns[j % kPermuted] + j / kPermuted * 32 + (i * 16 + half * 8) * kN);
       }
   __syncthreads();
-  if (!gemm_finish<T, kM, kN, kThreads>(p, t, tile)) return;
-  if (summed == Summed::a) gemm_join_sums<T, kM, kThreads>(p, t.m, p.m);
-  if (summed == Summed::b) gemm_join_sums<T, kN, kThreads>(p, t.n, p.n);
+  gemm_finish<T, kM, kN, kThreads>(p, t, summed, tile);
 }
 
 }  // namespace heed::cuda

@@ -183,9 +183,7 @@ __device__ void gemm_tf32(const GemmParams& p) {
           tile[staged<kN>(row, warp_n + ReaderB::outer_of(j, lane % 4 * 2 + e))] = sums[i][j].at[half * 2 + e];
     }
   __syncthreads();
-  if (!gemm_finish<float, kM, kN, kThreads>(p, t, tile)) return;
-  if (summed == Summed::a) gemm_join_sums<float, kM, kThreads>(p, t.m, p.m);
-  if (summed == Summed::b) gemm_join_sums<float, kN, kThreads>(p, t.n, p.n);
+  gemm_finish<float, kM, kN, kThreads>(p, t, summed, tile);
 }
 
 }  // namespace heed::cuda
