@@ -59,8 +59,6 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
 // Tensor cores and decoding take heads of up to this size.
 constexpr int kMostFastHead = 256;
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace heed::cuda
 
 #endif

@@ -152,7 +152,7 @@ bool in_vectors(int64_t C, const Views*... views) {
   const auto look = [&](const TensorView* view) {
     if (!view) return;
     const int64_t bytes = C * static_cast<int64_t>(size_of(view->dtype));
-    aligned = aligned && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(view->data) % 16 == 0;
+    aligned = aligned && bytes % 16 == 0 && is_aligned(view->data);
   };
   (look(views), ...);
   return aligned;

@@ -1,9 +1,9 @@
 // gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]), every transpose and batch by strides.
 //
 // bf16 and f16 are multiplied on tensor cores (gemm_mma.h), f32 exactly (gemm_f32.h) or, where that was asked for,
-// rounded to tf32 (gemm_tf32.h); the epilogue (gemm_epilogue.h) is
-// applied to the sums on their way to memory. One block computes one tile, or a part of its K. Batch dimensions that
-// are rows in disguise (b is the same for all of them) become rows first. Which tile:
+// rounded to tf32 (gemm_tf32.h); the epilogue (gemm_epilogue.h) is applied to the sums on their way to memory. One
+// block computes one tile, or a part of its K. Batch dimensions that are rows in disguise (b is the same for all of
+// them) become rows first. Which tile:
 //
 //   few        16 ×  64   up to 16 rows: decoding, bound by reading b once
 //   small      64 ×  64   products that would not fill the device with large tiles
@@ -46,7 +46,6 @@ struct Tile {
 constexpr Tile kMmaTiles[] = {
     {16, 64, 64, 4, 0, 0.2}, {64, 64, 32, 4, 0, 0.6}, {128, 128, 32, 4, 0, 1.0}, {64, 64, 32, 4, 0, 0.6}};
 constexpr Tile kF32Tiles[] = {{16, 64, 32, 3, 4, 0.4}, {64, 64, 16, 3, 4, 0.8}, {128, 128, 16, 3, 4, 1.0}};
-
 constexpr Tile kTf32Tiles[] = {kF32Tiles[0], {64, 64, 16, 4, 0, 0.6}, {128, 128, 16, 4, 0, 1.0}};
 
 enum class Arithmetic { f32, tf32, mma };
@@ -62,8 +61,6 @@ const Tile& tile_of(Arithmetic arithmetic, GemmSize size) {
   const int i = static_cast<int>(size);
   return arithmetic == Arithmetic::mma ? kMmaTiles[i] : arithmetic == Arithmetic::tf32 ? kTf32Tiles[i] : kF32Tiles[i];
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- layout -------------------------------------------------------------------------------------------------------
 
@@ -116,10 +113,6 @@ bool multiples(const GemmParams& p, const int64_t (&batch)[kGemmBatchRank], int6
   return true;
 }
 
-bool aligned(const void* data, int64_t bytes) {
-  return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) == 0;
-}
-
 // Finds the contiguous dimension, and how many bytes can be copied at once along it.
 void classify(const GemmParams& p, GemmOperand& x, int64_t outer_size, int64_t element) {
   if (outer_size == 1) x.outer = 0;
@@ -130,12 +123,12 @@ void classify(const GemmParams& p, GemmOperand& x, int64_t outer_size, int64_t e
   if (!depth_contiguous && !outer_contiguous && p.k > 1) return;
   const int64_t step = x.along_depth ? x.outer : x.depth;
   for (const int64_t width : {16, 4})
-    if (aligned(x.data, width) && step * element % width == 0 && multiples(p, x.batch, width / element))
+    if (is_aligned(x.data, width) && step * element % width == 0 && multiples(p, x.batch, width / element))
       return void(x.width = static_cast<int>(width));
 }
 
 bool in_vectors(const GemmParams& p, const GemmMatrix& x, int64_t element) {
-  return !x.data || (aligned(x.data, 4 * (x.f32 ? 4 : element)) && x.row % 4 == 0 && multiples(p, x.batch, 4));
+  return !x.data || (is_aligned(x.data, 4 * (x.f32 ? 4 : element)) && x.row % 4 == 0 && multiples(p, x.batch, 4));
 }
 
 // ---- which kernel -------------------------------------------------------------------------------------------------
@@ -209,7 +202,7 @@ void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn res
   take_batch(p, out, a, b, residual, preact, dact_preact);
   classify(p, p.a, p.m, element);
   classify(p, p.b, p.n, element);
-  p.vectors = p.n % 4 == 0 && aligned(p.bias, p.bias_f32 ? 16 : 4 * element);
+  p.vectors = p.n % 4 == 0 && is_aligned(p.bias, p.bias_f32 ? 16 : 4 * element);
   for (const GemmMatrix* x : {&p.out, &p.residual, &p.preact, &p.dact})
     p.vectors = p.vectors && in_vectors(p, *x, element);
 

@@ -59,4 +59,13 @@
     return dtype == DType::f32 ? name##_f32 : dtype == DType::bf16 ? name##_bf16 : name##_f16; \
   }
 
+namespace heed::cuda {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline bool is_aligned(const void* address, int64_t bytes = 16) {
+  return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
+}
+
+}  // namespace heed::cuda
+
 #endif

@@ -162,7 +162,6 @@ inline int64_t groups(RowPath path) {
 inline int64_t blocks_at_work(RowPath path, int64_t blocks8, int64_t blocks32) {
   return path == RowPath::by_32x8 || path == RowPath::by_256x8 ? blocks8 : blocks32;
 }
-inline bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
 // Elements in the slots of a row, where they are cut from the last boundary before it.
 inline int64_t row_extent(const TensorView& view) {
@@ -172,7 +171,6 @@ inline int64_t row_extent(const TensorView& view) {
   return view.dim(-1) + (aligned ? 0 : length - 1);
 }
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 template <class T>
 inline T min_of(T a, T b) {
   return b < a ? b : a;

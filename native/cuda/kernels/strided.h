@@ -168,8 +168,6 @@ __device__ __forceinline__ void store_floats(const float (&x)[V], const Elements
 
 #else
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Dimensions outermost first. Elements before this piece, in all and in each operand, are `first` and `offset`.
 template <int N>
 struct Loop {
@@ -248,10 +246,6 @@ inline Division division_by(int64_t size) {
   while ((uint64_t{1} << shift) < divisor) shift++;
   const uint64_t multiplier = ((((uint64_t{1} << shift) - divisor) << 32) / divisor) + 1;
   return {static_cast<uint32_t>(divisor), static_cast<uint32_t>(multiplier), shift};
-}
-
-inline bool is_aligned(const void* address, int64_t bytes) {
-  return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
 }
 
 // Whether rows are whole vectors of V elements in every operand; `data` is where each operand's elements begin.
