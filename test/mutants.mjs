@@ -90,8 +90,8 @@ export const mutants = [
   {
     name: "swapped fragment: halves of b in a bf16 product",
     file: `${kernels}/mma.h`,
-    find: '"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "',
-    replace: '"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%9, %8}, "',
+    find: '.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "\n      "{%0, %1, %2, %3};"',
+    replace: '.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%9, %8}, "\n      "{%0, %1, %2, %3};"',
     tests: ["test/ops/gemm"],
   },
   {

@@ -48,9 +48,6 @@ struct AttentionParams {
 constexpr float kLn2 = 0.693147180559945f, kLog2E = 1.44269504088896f;
 constexpr float kInfinity = __builtin_huge_valf(), kLowest = -3.402823466e38f;
 
-// Computes a value here, where the compiler would put it off and keep what it is made from.
-__device__ __forceinline__ void compute_now(float& x) { asm volatile("" : "+f"(x)); }
-
 // Keys [first, end); without keys, end <= first.
 struct KeyInterval {
   int first, end;

@@ -13,30 +13,6 @@ constexpr int kMmaThreads = 128;
 
 extern __shared__ __align__(128) unsigned char attention_shared[];
 
-// d = a · b, which begins a sum: cheaper than clearing it first.
-template <class T>
-__device__ __forceinline__ void mma_16x8x16_first(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
-
-template <>
-__device__ __forceinline__ void mma_16x8x16_first<bf16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%10, %10, %10, %10};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
-}
-
-template <>
-__device__ __forceinline__ void mma_16x8x16_first<f16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%10, %10, %10, %10};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
-}
-
-// How many parts of 16 bytes the permutation of a tile's rows (mma.h) moves about among themselves.
-template <int kD>
-constexpr int kSwizzledParts = ((kD / 8) & -(kD / 8)) < 8 ? ((kD / 8) & -(kD / 8)) : 8;
-
 // How the threads of a block copy a tile: kSpan of them side by side, a part of 16 bytes each, kStep rows at a time. So
 // a thread has the same place in the permutation of every row it comes to, and all its targets lie at distances known
 // when compiling.

@@ -51,6 +51,8 @@ struct alignas(sizeof(T) * N) Vector {
                    : "memory");
     else if constexpr (sizeof(Vector) == 8)
       asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(words[0]), "r"(words[1]) : "memory");
+    else if constexpr (sizeof(Vector) == 4 && N > 1)
+      *reinterpret_cast<unsigned*>(address) = *words;
     else
       store(address);
   }
@@ -75,6 +77,8 @@ __device__ __forceinline__ void unrolled(const Body& body) {
 __device__ __forceinline__ void keep(int& x) { asm volatile("" : "+r"(x)); }
 __device__ __forceinline__ void keep(unsigned& x) { asm volatile("" : "+r"(x)); }
 __device__ __forceinline__ void keep(int64_t& x) { asm volatile("" : "+l"(x)); }
+// Computes a value here, where the compiler would put it off and keep what it is made from.
+__device__ __forceinline__ void compute_now(float& x) { asm volatile("" : "+f"(x)); }
 
 constexpr unsigned kFullWarp = 0xffffffffu;
 

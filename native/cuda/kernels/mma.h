@@ -38,6 +38,26 @@ __device__ __forceinline__ void mma_16x8x16<f16>(float (&c)[4], const uint32_t (
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// d = a · b, which begins a sum: cheaper than clearing it first.
+template <class T>
+__device__ __forceinline__ void mma_16x8x16_first(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+template <>
+__device__ __forceinline__ void mma_16x8x16_first<bf16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %10, %10, %10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
+}
+
+template <>
+__device__ __forceinline__ void mma_16x8x16_first<f16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %10, %10, %10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
+}
+
 // Four 8 × 8 matrices; `row` is this lane's row in shared memory, a multiple of 16 bytes.
 template <bool kTransposed>
 __device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], const void* row) {
@@ -81,14 +101,18 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
   }
 }
 
+// How many 16-byte parts of a row swizzled() moves about among themselves: rows that lie 8 / kSwizzledParts apart start
+// in the same bank.
+template <int kColumns>
+constexpr int kSwizzledParts = ((kColumns / 8) & -(kColumns / 8)) < 8 ? ((kColumns / 8) & -(kColumns / 8)) : 8;
+
 // Where element (row, column) lies in a tile of kColumns 16-bit elements a row (a multiple of 16): the 16-byte parts of
 // a row are permuted so that 8 rows at one column, which is what a matrix of ldmatrix reads, and 8 parts that follow
 // each other, which is what a quarter of a warp copies, each fall into all 32 banks once.
 template <int kColumns>
 __device__ __forceinline__ int swizzled(int row, int column) {
   static_assert(kColumns % 16 == 0, "rows are whole numbers of 32 bytes");
-  // Rows that lie 8 / kParts apart start in the same bank.
-  constexpr int kPowerOfTwo = (kColumns / 8) & -(kColumns / 8), kParts = kPowerOfTwo < 8 ? kPowerOfTwo : 8;
+  constexpr int kParts = kSwizzledParts<kColumns>;
   return row * kColumns + (column ^ (row / (8 / kParts) % kParts * 8));
 }
 

@@ -34,18 +34,6 @@ struct RotaryParams {
 
 #if HEED_DEVICE_CODE
 
-// Surely with one instruction, as Vector::store_global, for two elements of 16 bits too.
-template <class T, int N>
-__device__ __forceinline__ void store_run(T* to, const Vector<T, N>& run) {
-  if constexpr (sizeof run == 4) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, run.at, sizeof bits);
-    *reinterpret_cast<uint32_t*>(to) = bits;
-  } else {
-    run.store_global(to);
-  }
-}
-
 // kPairs pairs of a head: runs of elements that lie side by side.
 template <class T, int kPairs, bool interleaved>
 struct Pairs {
@@ -59,7 +47,7 @@ struct Pairs {
   }
   __device__ __forceinline__ void store(T* to, int apart) const {
 #pragma unroll
-    for (int r = 0; r < kRuns; r++) store_run(to + r * apart, runs[r]);
+    for (int r = 0; r < kRuns; r++) runs[r].store_global(to + r * apart);
   }
   __device__ __forceinline__ T& first(int pair) { return kRuns == 1 ? runs[0].at[2 * pair] : runs[0].at[pair]; }
   __device__ __forceinline__ T& second(int pair) {
@@ -126,7 +114,7 @@ __device__ __forceinline__ void copy_rest(const RotaryParams& p, int64_t b, int6
 #pragma unroll
         for (int e = 0; e < V; e++) x[h].at[e] = from_float<T>(to_float(before.at[e]) + to_float(x[h].at[e]));
       }
-      store_run(to, x[h]);
+      x[h].store_global(to);
     }
   });
 }
