@@ -45,7 +45,10 @@ void* Allocator::system_allocate(size_t bytes) {
   if (open.empty()) {
     size_t pieces = kSlab / bytes;
     char* slab = driver_allocate(kSlab, "allocating memory");
-    if (!slab) slab = driver_allocate(bytes * (pieces = 1), "allocating memory");
+    if (!slab) {
+      pieces = 1;
+      slab = driver_allocate(bytes, "allocating memory");
+    }
     if (!slab) return nullptr;
     Slab& made = slabs_[slab];
     made.piece = bytes;

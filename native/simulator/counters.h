@@ -11,7 +11,7 @@ struct KernelCounters {
 #define HEED_SIMULATOR_COUNTERS(X)                                           \
   X(launches)                                                                \
   X(blocks)                                                                  \
-  X(dynamic_shared_bytes) /* of a block */                                   \
+  X(dynamic_shared_bytes) /* of a block, added up over launches */           \
   X(instructions)         /* warp instructions, the next six included */     \
   X(mma)                                                                     \
   X(ldmatrix)                                                                \

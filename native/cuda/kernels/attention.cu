@@ -34,8 +34,8 @@ constexpr int64_t kSplitTile = 64;  // a split has a multiple of so many keys
 
 // Keys of a split, Tk or more where they are not split.
 int64_t split_keys(const ForwardKernel& kernel, int64_t blocks, int64_t Tk, int64_t D, int64_t multiprocessors) {
-  constexpr double kStart = 1000,
-                   kMeeting = 1500;  // clocks: until the first keys are there; stores, a fence, an atomic
+  constexpr double kStart = 1000;    // clocks until the first keys are there
+  constexpr double kMeeting = 1500;  // clocks of stores, a fence, an atomic
   constexpr double kBytes = 32;      // that a multiprocessor reads from L2 in a clock
   const int64_t tiles = std::max<int64_t>(ceil_div(Tk, kSplitTile), 1);
   const double tile =

@@ -35,7 +35,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   uint32_t target = TileCopy<kD>::target(queries);
   keep(target);
   int64_t next_row = -1;  // where the tiles go on by themselves
-  // Whether the thread's row, if it has one, sees all keys of the block.
+  // Returns whether the thread's row, if it has one, sees all keys of the block.
   const auto load_queries = [&](int stage, int64_t row) {
     const int count = static_cast<int>(min(static_cast<int64_t>(kRows), end_row - row));
     const GroupRows rows(a, item.g, row);

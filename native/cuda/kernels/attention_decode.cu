@@ -114,9 +114,9 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
         const int key = first + j * kTeams + team;
         if (capped) s[j] = a.cap_log2 * tanhf(s[j]);
         if (a.slopes) {
-          const int row = min(r, count - 1);
-          const auto distance = static_cast<float>(visible.position(rows.query(row)) - key);
-          s[j] = fmaf(-slope_log2(a, rows.head(row)), fabsf(distance), s[j]);
+          const int at = min(r, count - 1);
+          const auto distance = static_cast<float>(visible.position(rows.query(at)) - key);
+          s[j] = fmaf(-slope_log2(a, rows.head(at)), fabsf(distance), s[j]);
         }
         if (key < sees[r].first || key >= min(end, sees[r].end)) s[j] = -kInfinity;
         highest = fmaxf(highest, s[j]);
