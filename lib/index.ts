@@ -125,6 +125,8 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 // Published models
 export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
+export type { ModelOptions } from "./pretrained/families/family.js";
+export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
 

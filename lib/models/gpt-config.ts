@@ -79,7 +79,7 @@ const beyondGpt2 = ["positions", "window", "softcap"] as const;
 const ownType = "heed_gpt";
 
 /** The model types that `fromHuggingFaceConfig` reads. */
-export const gptTypes: readonly unknown[] = ["gpt2", ownType];
+export const gptTypes: readonly string[] = ["gpt2", ownType];
 
 /** The config.json of a Hugging Face GPT-2 folder. */
 export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
@@ -106,7 +106,7 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
 /** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceConfig(json: unknown): GptConfig {
   const config = (typeof json === "object" ? json : null) as Record<string, unknown> | null;
-  if (!config || !gptTypes.includes(config.model_type))
+  if (!config || !(gptTypes as readonly unknown[]).includes(config.model_type))
     throw new HeedError(
       "ERR_FORMAT",
       `config: expected "model_type": "gpt2" or "${ownType}", got ${describe(config?.model_type)}`,

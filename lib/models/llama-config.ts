@@ -99,7 +99,7 @@ const families: Record<string, Partial<LlamaConfig>> = {
 };
 
 /** The model types that `fromHuggingFaceLlamaConfig` reads. */
-export const llamaTypes: readonly unknown[] = Object.keys(families);
+export const llamaTypes: readonly string[] = Object.keys(families);
 
 /** Reads the config.json of a Llama, Mistral, Qwen 2 or Qwen 3. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {

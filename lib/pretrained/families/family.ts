@@ -1,0 +1,22 @@
+import type { Device } from "../../device.js";
+import type { FloatDType } from "../../dtype.js";
+import type { WeightFile } from "../../formats/weights.js";
+import type { Module } from "../../nn/module.js";
+import type { LoadWeightsOptions } from "../load-weights.js";
+
+export interface ModelOptions {
+  /** "auto" unless given. */
+  device?: Device | string;
+  /** What the parameters are rounded to; f32 unless given. */
+  dtype?: FloatDType;
+}
+
+/** How models of one kind come out of a folder in Hugging Face's format. */
+export interface Family<M extends Module = Module> {
+  /** What config.json may call them, under "model_type". */
+  readonly types: readonly string[];
+  /** Reads a config.json and checks it, with ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT; then makes models by it. */
+  fromConfig(json: unknown): (options: ModelOptions) => M;
+  /** How the file's tensors differ from the model's parameters. */
+  weights?(model: M, file: WeightFile): LoadWeightsOptions;
+}
