@@ -24,6 +24,8 @@ export interface PretrainedModel<K extends keyof PretrainedKinds = "causal"> {
   tokenizer: HuggingFaceTokenizer | null;
   /** Where the files are. */
   folder: string;
+  /** Tensors of the files that the model has no use for, such as the heads of others of its family. */
+  ignored: readonly string[];
 }
 
 /**
@@ -50,15 +52,15 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
   });
   const tokenizer = await ifThere(path.join(folder, "tokenizer.json"), () => HuggingFaceTokenizer.fromFolder(folder));
   await using weights = await openWeights(folder);
-  const model = make(options);
+  const model = make(options, weights);
   try {
-    await loadWeights(model, weights, family.weights?.(model, weights));
+    const ignored = await loadWeights(model, weights, family.weights?.(model, weights));
+    model.eval();
+    return { model: model as PretrainedKinds[K], tokenizer, folder, ignored };
   } catch (error) {
     model.dispose();
     throw error;
   }
-  model.eval();
-  return { model: model as PretrainedKinds[K], tokenizer, folder };
 }
 
 /** The family that a config.json is of. Throws ERR_FORMAT unless it is of that kind. */

@@ -4,25 +4,25 @@ import type { Module } from "../nn/module.js";
 import { formatShape, sameShape } from "../shape.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
-const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias)$/;
+const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
 
 export interface LoadWeightsOptions {
-  /** What the file puts before the names of parameters. */
-  prefix?: string;
+  /** What the file calls a parameter; the parameter's own name unless given. */
+  nameInFile?: (parameter: string) => string;
   /** Names of the file that the model has no use for. */
   ignored?: readonly string[];
 }
 
 /**
- * Fills a model's parameters from a file, one at a time. Names and shapes must fit; nothing is changed if one does not.
- * Throws ERR_FORMAT, naming the file.
+ * Fills a model's parameters from a file, one at a time, and resolves to the names of those it ignored. Names and shapes
+ * must fit; nothing is changed if one does not. Throws ERR_FORMAT, naming the file.
  */
 export async function loadWeights(
   model: Module,
   file: WeightFile,
-  { prefix = "", ignored = [] }: LoadWeightsOptions = {},
-): Promise<void> {
-  const parameters = new Map([...model.namedParameters()].map(([name, tensor]) => [prefix + name, tensor]));
+  { nameInFile = (name) => name, ignored = [] }: LoadWeightsOptions = {},
+): Promise<string[]> {
+  const parameters = new Map([...model.namedParameters()].map(([name, tensor]) => [nameInFile(name), tensor]));
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
   const missing = [...parameters.keys()].filter((name) => !file.tensors.has(name));
@@ -37,4 +37,5 @@ export async function loadWeights(
       throw fault(`expected ${name} of shape ${formatShape(shape)}, got ${formatShape(given)}`);
   }
   for (const [name, parameter] of parameters) parameter.set(await file.readFloats(name));
+  return ignored.filter((name) => file.tensors.has(name) && !parameters.has(name));
 }

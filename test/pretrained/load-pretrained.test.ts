@@ -84,8 +84,10 @@ test("a GPT-2, with the prefix and the masks that its files have", async () => {
     data: Float32Array.of(0),
   };
   for (const prefix of ["", "transformer."]) {
-    await save("model.safetensors", [...tensorsOf(gpt, prefix), mask]);
+    const head: SafetensorsInput = { ...tensorsOf(gpt)[0]!, name: "lm_head.weight" };
+    await save("model.safetensors", [...tensorsOf(gpt, prefix), mask, head]);
     const loaded = await loadPretrained(folder, { device: "cpu" });
+    expect(loaded.ignored).toEqual(["lm_head.weight"]);
     expect(await logits(loaded.model)).toEqual(await logits(gpt));
     loaded.model.dispose();
   }

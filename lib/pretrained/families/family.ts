@@ -15,8 +15,11 @@ export interface ModelOptions {
 export interface Family<M extends Module = Module> {
   /** What config.json may call them, under "model_type". */
   readonly types: readonly string[];
-  /** Reads a config.json and checks it, with ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT; then makes models by it. */
-  fromConfig(json: unknown): (options: ModelOptions) => M;
+  /**
+   * Reads a config.json and checks it, with ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT; then makes models by it, with the
+   * parts that the file has where some are optional.
+   */
+  fromConfig(json: unknown): (options: ModelOptions, file: WeightFile) => M;
   /** How the file's tensors differ from the model's parameters. */
   weights?(model: M, file: WeightFile): LoadWeightsOptions;
 }

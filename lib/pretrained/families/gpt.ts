@@ -9,7 +9,7 @@ export const gptFamily: Family<GPT> = {
     return (options) => new GPT(config, options);
   },
   weights: (_, file) => ({
-    prefix: file.tensors.has("transformer.wte.weight") ? "transformer." : "",
+    nameInFile: (name) => (file.tensors.has("transformer.wte.weight") ? `transformer.${name}` : name),
     ignored: ["lm_head.weight"],
   }),
 };
