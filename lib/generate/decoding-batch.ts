@@ -172,8 +172,7 @@ export class DecodingBatch implements Disposable {
   }
 
   #compact(live: number[]): void {
-    const cache = this.#model.createCache(live.length, this.#cache.length);
-    for (const [to, row] of live.entries()) copyRow(this.#cache, row, cache, to);
+    const cache = this.#cache.take(live);
     this.dispose();
     this.#cache = cache;
     this.#rows = live.map((row) => this.#rows[row]!);

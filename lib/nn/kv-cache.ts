@@ -1,9 +1,11 @@
-import { HeedError } from "../errors.js";
+import { checkInteger, checkObject, checkValues } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
 import { cacheWrite } from "../ops/cache-write.js";
-import { checkInteger, checkObject } from "../ops/check.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { scope } from "../scope.js";
+import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 
 /** What one attention layer remembers: keys and values [B, Tmax, Hkv, D]. */
 export interface LayerCache {
@@ -39,6 +41,7 @@ export class KvCache implements Disposable {
   // Set anew for each pass: a recorded pass finds them where they were.
   readonly #starts: IntTensor;
   readonly #keyLengths: IntTensor;
+  readonly #config: KvCacheConfig;
 
   constructor(config: KvCacheConfig) {
     checkObject("KvCache", "config", config);
@@ -49,6 +52,7 @@ export class KvCache implements Disposable {
     this.length = length;
     const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
+    this.#config = { ...config, device };
     const make = (): FloatTensor => allocate([batch, length, heads, headSize], dtype, device, false);
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
     this.#starts = allocate([batch], "i32", device, false);
@@ -103,6 +107,25 @@ export class KvCache implements Disposable {
     this.#pending = null;
   }
 
+  /**
+   * A cache of the sequences rows[0], rows[1], … of this one, each as often as it is named: how beams fork and ended
+   * sequences leave. Between passes; only enqueues.
+   */
+  take(rows: ArrayLike<number>): KvCache {
+    checkValues("take", rows);
+    for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
+    if (this.#pending) throw new HeedError("ERR_ARGUMENT", "take: expected a cache between passes, got one in a pass");
+    const taken = new KvCache({ ...this.#config, batch: rows.length });
+    scope(() => {
+      const ids = tensor(Int32Array.from(rows), [rows.length], { device: this.#starts.device });
+      for (const [i, from] of this.layers.entries())
+        for (const part of ["keys", "values"] as const)
+          ops.embedding_forward(bySequence(taken.layers[i]![part]).handle, ids.handle, bySequence(from[part]).handle);
+    });
+    for (let i = 0; i < rows.length; i++) taken.lengths[i] = this.lengths[rows[i]!]!;
+    return taken;
+  }
+
   /** Forgets every token. */
   reset(): void {
     this.#pending = null;
@@ -121,4 +144,10 @@ export class KvCache implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** A row of all its numbers for each sequence: [B, Tmax·H·D]. */
+function bySequence(part: FloatTensor): FloatTensor {
+  const width = part.strides[0]!;
+  return part.viewAs([part.shape[0]!, width], [width, 1]);
 }

@@ -68,6 +68,49 @@ describe.for(targets)("cached decoding on $name", (target) => {
     padded.dispose();
   });
 
+  test("sequences taken from a cache go on as they would have", async () => {
+    target.select();
+    using model = smallGpt(device);
+    const prompts = [someTokens(3, 2), someTokens(7, 3), someTokens(1, 4)];
+    using cache = model.createCache(3, 12);
+    const padded = ids(
+      prompts.flatMap((prompt) => [...prompt, ...Array<number>(7 - prompt.length).fill(60)]),
+      3,
+    );
+    infer(model, () => model.forward(padded, { cache, counts: [3, 7, 1], lastOnly: true })).dispose();
+    padded.dispose();
+    let taken = cache;
+    let sequences = prompts;
+    for (const order of [[2, 1, 0], [1, 1, 0, 2, 1], [4, 0, 2], [1]]) {
+      const next = taken.take(order);
+      if (taken !== cache) taken.dispose();
+      taken = next;
+      const tokens = someTokens(order.length, 9 + order.length);
+      sequences = order.map((row, i) => [...sequences[row]!, tokens[i]!]);
+      const step = ids(tokens, order.length);
+      const last = await rows(infer(model, () => model.forward(step, { cache: taken, lastOnly: true })));
+      step.dispose();
+      expect([...taken.lengths]).toEqual(sequences.map((sequence) => sequence.length));
+      for (const [b, sequence] of sequences.entries()) {
+        const full = await rows(infer(model, () => model.forward(ids(sequence, 1))));
+        expectClose(`sequence ${b} of ${order.join()}`, last[b]!, full.at(-1)!, tolerance);
+      }
+    }
+    taken.dispose();
+    expect([...cache.lengths]).toEqual([3, 7, 1]);
+  });
+
+  test("only sequences there are can be taken, and not within a pass", () => {
+    using model = smallGpt(device);
+    using cache = model.createCache(2, 4);
+    expect(() => cache.take([0, 2])).toThrow("take: expected rows[1] to be an integer from 0 to 1, got 2");
+    expect(() => cache.take([-1])).toThrow("take: expected rows[0] to be an integer from 0 to 1, got -1");
+    expect(() => cache.take([])).toThrow("KvCache: expected batch to be an integer from 1");
+    expect(() => cache.take(null as never)).toThrow("take: expected numbers in an array or a typed array, got null");
+    cache.begin(1);
+    expect(() => cache.take([0])).toThrow("take: expected a cache between passes, got one in a pass");
+  });
+
   test("greedy tokens are those of full forward passes", async () => {
     target.select();
     using model = smallGpt(device);
