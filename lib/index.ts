@@ -125,8 +125,10 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 // Published models
 export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
+export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { ModelOptions } from "./pretrained/families/family.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
+export { loadModel, type LoadedModel, type LoadModelOptions } from "./pretrained/load-model.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
 
@@ -136,7 +138,6 @@ export {
   type Checkpoint,
   type CheckpointContent,
   loadCheckpoint,
-  loadModel,
   saveCheckpoint,
   type TrainerState,
 } from "./train/checkpoint.js";

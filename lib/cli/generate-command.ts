@@ -4,12 +4,15 @@ import { integer, number, repeatable } from "./arguments.js";
 
 export interface GenerateFlags {
   model: string;
+  prompt?: string;
+  chat?: boolean;
+  system?: string;
   maxTokens: number;
-  temperature: number;
-  topK: number;
-  topP: number;
-  minP: number;
-  repetitionPenalty: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
   seed?: number;
   stop?: string[];
   echo: boolean;
@@ -18,21 +21,42 @@ export interface GenerateFlags {
   threads?: number;
 }
 
+/** Where neither the user nor the model's generation_config.json says otherwise. */
+export const samplingDefaults = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 } as const;
+
 export function generateCommand(): Command {
+  const or = (value: number): string => `(default: the model's own, or ${value})`;
   return new Command("generate")
     .description("Continue a text with a trained model, as it is generated.")
     .argument("[prompt]", 'the text to continue; "-" reads it from stdin')
-    .requiredOption("--model <folder>", "a run's folder, or one of its checkpoints")
+    .requiredOption(
+      "--model <name>",
+      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
+    )
+    .option("--prompt <text>", "the same as the argument")
+    .option("--chat", "the prompt is a message, and the text the model's answer, by its chat template")
+    .option("--system <text>", "with --chat: what the model is told before")
     .option("--max-tokens <n>", "the most tokens to generate", integer(1), 256)
-    .option("--temperature <x>", "how freely to choose; 0 takes the likeliest token", number(0), 0.8)
-    .option("--top-k <n>", "only the n likeliest tokens; 0 is off", integer(0), 0)
-    .option("--top-p <x>", "only the likeliest tokens that together have probability x", number(Number.MIN_VALUE, 1), 1)
-    .option("--min-p <x>", "only tokens at least x times as likely as the likeliest", number(0, 1), 0)
+    .option(
+      "--temperature <x>",
+      `how freely to choose; 0 takes the likeliest token ${or(samplingDefaults.temperature)}`,
+      number(0),
+    )
+    .option("--top-k <n>", `only the n likeliest tokens; 0 is off ${or(samplingDefaults.topK)}`, integer(0))
+    .option(
+      "--top-p <x>",
+      `only the likeliest tokens that together have probability x ${or(samplingDefaults.topP)}`,
+      number(Number.MIN_VALUE, 1),
+    )
+    .option(
+      "--min-p <x>",
+      `only tokens at least x times as likely as the likeliest ${or(samplingDefaults.minP)}`,
+      number(0, 1),
+    )
     .option(
       "--repetition-penalty <x>",
-      "make tokens that came before less likely; 1 is off",
+      `make tokens that came before less likely; 1 is off ${or(samplingDefaults.repetitionPenalty)}`,
       number(Number.MIN_VALUE),
-      1,
     )
     .option("--seed <n>", "the same seed gives the same text; a random one unless given", integer(0))
     .option("--stop <text>", "end before this text; may be given several times", repeatable)
@@ -48,7 +72,8 @@ export function generateCommand(): Command {
 Examples:
   $ heed generate --model runs/book "Once upon a time"
   $ heed generate --model runs/book --max-tokens 500 --temperature 0.7 --top-p 0.9 "It was"
-  $ heed generate --model runs/book --seed 1 --no-echo - < prompt.txt`,
+  $ heed generate --model runs/book --seed 1 --no-echo - < prompt.txt
+  $ heed generate --model HuggingFaceTB/SmolLM2-135M-Instruct --chat "Why is the sky blue?"`,
     )
     .action(async (prompt: string | undefined, flags: GenerateFlags) =>
       (await import("./generate.js")).run(prompt, flags),

@@ -2,23 +2,42 @@ import { text } from "node:stream/consumers";
 import { setThreads } from "../device.js";
 import { HeedError } from "../errors.js";
 import { generate } from "../generate/generate-text.js";
-import { loadModel } from "../train/checkpoint.js";
-import type { GenerateFlags } from "./generate-command.js";
+import { loadModel } from "../pretrained/load-model.js";
+import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { UsageError } from "./failure.js";
+import { type GenerateFlags, samplingDefaults } from "./generate-command.js";
 import { print } from "./output.js";
 
 /** Prints a text while it is generated. */
-export async function run(prompt: string | undefined, flags: GenerateFlags): Promise<void> {
-  const { model: folder, threads, device, dtype, ...options } = flags;
+export async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
+  const { model: name, prompt, chat = false, system, threads, device, dtype, echo, ...options } = flags;
+  if (argument !== undefined && prompt !== undefined)
+    throw new UsageError("--prompt: the prompt is there already, as an argument");
+  if (system !== undefined && !chat) throw new UsageError("--system: only with --chat");
   if (threads !== undefined) setThreads(threads);
-  const { model, tokenizer } = await loadModel(folder, { device, dtype });
-  if (!tokenizer) throw new HeedError("ERR_FORMAT", `${folder}: expected a model with a tokenizer, found none`);
-  const given = prompt === "-" ? await text(process.stdin) : prompt;
+  const { model, tokenizer, defaults } = await loadModel(name, { device, dtype });
+  if (!tokenizer) throw new HeedError("ERR_FORMAT", `${name}: expected a model with a tokenizer, found none`);
+  const words = prompt ?? argument;
+  const given = words === "-" ? await text(process.stdin) : words;
   // Without a prompt, a text begins after an end of text or, where the vocabulary has none, after a line.
   const start = given ?? (tokenizer.endOfText === null ? "\n" : "");
-  const pieces = generate(model, tokenizer, start, {
+  const pieces = generate(model, tokenizer, chat ? chatTokens(name, tokenizer, start, system) : start, {
+    ...samplingDefaults,
+    ...defaults,
     ...options,
-    echo: options.echo && given !== undefined,
+    echo: echo && !chat && given !== undefined,
   });
   for await (const piece of pieces) await print(piece);
   if (process.stdout.isTTY) await print("\n");
+}
+
+/** A conversation of one message, up to where the answer begins. */
+function chatTokens(name: string, tokenizer: Tokenizer, message: string, system: string | undefined): Int32Array {
+  if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
+    throw new UsageError(`--chat: expected a model with a chat template, found none in ${name}`);
+  return tokenizer.encodeChat([
+    ...(system === undefined ? [] : [{ role: "system", content: system }]),
+    { role: "user", content: message },
+  ]);
 }

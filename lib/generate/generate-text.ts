@@ -65,29 +65,30 @@ export class TextGeneration implements AsyncIterable<string> {
  * for await (const piece of generate(model, tokenizer, "Call me", { maxTokens: 50 })) process.stdout.write(piece);
  * ```
  *
- * The tokenizer's end of text ends it, unless other `stopTokens` are given. An empty prompt stands for the beginning of
- * a text: after an end of text.
+ * The prompt is a text or, as of a chat, tokens. The tokenizer's end of text ends it, unless other `stopTokens` are
+ * given. An empty prompt stands for the beginning of a text: after an end of text.
  *
  * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason.
  */
 export function generate(
   model: CausalModel,
   tokenizer: Tokenizer,
-  prompt: string,
+  prompt: string | Int32Array,
   options: TextOptions = {},
 ): TextGeneration {
   checkModel("generate", model);
   checkTokenizer(model, tokenizer);
-  if (typeof prompt !== "string")
-    throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
+  if (typeof prompt !== "string" && !(prompt instanceof Int32Array))
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `generate: expected prompt to be a string or its tokens in an Int32Array, got ${describe(prompt)}`,
+    );
   const { stop, echo } = checkTextOptions("generate", options);
   const { stopTokens = tokenizer.endOfText === null ? [] : [tokenizer.endOfText] } = options;
   const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
-  return new TextGeneration(model, tokenizer, encode(tokenizer, prompt), {
-    ...settings,
-    stop,
-    echoed: echo ? prompt : "",
-  });
+  const tokens = typeof prompt === "string" ? encode(tokenizer, prompt) : prompt;
+  const echoed = !echo ? "" : typeof prompt === "string" ? prompt : tokenizer.decode(prompt);
+  return new TextGeneration(model, tokenizer, tokens, { ...settings, stop, echoed });
 }
 
 function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {

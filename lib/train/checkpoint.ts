@@ -4,7 +4,6 @@
 // trainer.json).
 import path from "node:path";
 import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { exists, inFile, readJsonFile } from "../files.js";
 import {
@@ -116,19 +115,6 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
   return { path: at, model, tokenizer, optimizer, state };
 }
 
-/**
- * Loads a checkpoint's model for inference, and its tokenizer if it has one: a run's latest, or the one whose folder is
- * given. Its parameters are rounded to `dtype` (f32 unless given). Throws ERR_IO or ERR_FORMAT, naming the file, where it is missing or not whole.
- */
-export async function loadModel(
-  folder: string,
-  options: { device?: Device | string; dtype?: FloatDType } = {},
-): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
-  const loaded = await loadModelFrom(await resolveCheckpoint(folder), { ...options, seed: 0 });
-  loaded.model.eval();
-  return loaded;
-}
-
 /** The folder of a run's latest checkpoint, or the given one if it is a checkpoint itself. */
 export async function resolveCheckpoint(folder: string): Promise<string> {
   const latest = await latestVersion(folder);
@@ -139,7 +125,7 @@ export async function resolveCheckpoint(folder: string): Promise<string> {
 
 async function loadModelFrom(
   folder: string,
-  options: { device?: Device | string; dtype?: FloatDType; seed: number },
+  options: { device?: Device | string; seed: number },
 ): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
   const configFile = path.join(folder, files.config);
   const json = await readJsonFile(configFile);

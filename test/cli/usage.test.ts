@@ -58,7 +58,7 @@ describe("what is wrong is said in a line", () => {
     [2, ["trian"], "error: unknown command 'trian' (Did you mean train?)"],
     [2, ["train", ...data], "error: required option '--out <folder>' not specified"],
     [2, ["train", ...out], "error: required option '--data <file>' not specified"],
-    [2, ["generate", "x"], "error: required option '--model <folder>' not specified"],
+    [2, ["generate", "x"], "error: required option '--model <name>' not specified"],
     [2, [...train, "--layer", "2"], "error: unknown option '--layer' (Did you mean --layers?)"],
     [2, [...train, "--layers"], "error: option '--layers <n>' argument missing"],
     [
@@ -106,8 +106,14 @@ describe("what is wrong is said in a line", () => {
     ],
     [1, ["train", ...data, "--out", "book.txt"], "error: book.txt: ENOTDIR"],
     [1, ["train", ...data, "--validation", "none.txt", ...out], "none.txt: ENOENT"],
-    [1, generate, "error: none: expected a checkpoint or a folder of checkpoints, found neither"],
-    [1, ["generate", "--model", "book.txt"], "error: book.txt: ENOTDIR"],
+    [2, [...generate, "--prompt", "y"], "error: --prompt: the prompt is there already, as an argument"],
+    [2, [...generate, "--system", "y"], "error: --system: only with --chat"],
+    [
+      1,
+      generate,
+      "error: none: expected a run of heed (train --out), a Hugging Face folder (config.json), a .gguf file",
+    ],
+    [1, ["generate", "--model", "book.txt"], "got a file of another kind"],
   ])("exit code %d: heed %s", async ([expected, args, message]) => {
     const cwd = temporaryFolder();
     writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));

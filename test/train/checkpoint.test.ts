@@ -4,7 +4,8 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
-import { loadCheckpoint, loadModel, saveCheckpoint } from "../../lib/train/checkpoint.js";
+import { loadModel } from "../../lib/pretrained/load-model.js";
+import { loadCheckpoint, saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -243,13 +244,13 @@ describe("a checkpoint that is not whole", () => {
 
   test("no checkpoint at all", async () => {
     const folder = temporaryFolder();
-    await expect(loadModel(folder)).rejects.toMatchObject({
+    await expect(loadCheckpoint(folder)).rejects.toMatchObject({
       code: "ERR_IO",
       message: expect.stringContaining("found neither") as string,
     });
-    await expect(loadModel(path.join(folder, "none"))).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(loadCheckpoint(path.join(folder, "none"))).rejects.toMatchObject({ code: "ERR_IO" });
     const { at } = await saved();
-    await expect(loadModel(path.join(at, "config.json"))).rejects.toMatchObject({ code: "ERR_IO" });
+    await expect(loadCheckpoint(path.join(at, "config.json"))).rejects.toMatchObject({ code: "ERR_IO" });
   });
 });
 

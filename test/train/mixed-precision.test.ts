@@ -8,7 +8,7 @@ import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/tensor.js";
 import { Trainer } from "../../lib/train/trainer.js";
-import { loadModel } from "../../lib/train/checkpoint.js";
+import { loadModel } from "../../lib/pretrained/load-model.js";
 import { roundoff } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -2,6 +2,7 @@ import type { Device } from "../../device.js";
 import type { FloatDType } from "../../dtype.js";
 import type { WeightFile } from "../../formats/weights.js";
 import type { Module } from "../../nn/module.js";
+import type { Shape } from "../../shape.js";
 import type { LoadWeightsOptions } from "../load-weights.js";
 
 export interface ModelOptions {
@@ -9,6 +10,8 @@ export interface ModelOptions {
   device?: Device | string;
   /** What the parameters are rounded to; f32 unless given. */
   dtype?: FloatDType;
+  /** Of dropout, where the model is trained on; 0 unless given. */
+  seed?: number;
 }
 
 /** How models of one kind come out of a folder in Hugging Face's format. */
@@ -22,4 +25,9 @@ export interface Family<M extends Module = Module> {
   fromConfig(json: unknown): (options: ModelOptions, file: WeightFile) => M;
   /** How the file's tensors differ from the model's parameters. */
   weights?(model: M, file: WeightFile): LoadWeightsOptions;
+  /**
+   * Some of the file's tensors whose shapes follow from a checked config.json, by which sizes that are wrong are found
+   * before memory is asked for: the last layer's, and the largest.
+   */
+  sizes?(json: unknown, file: WeightFile): [string, Shape][];
 }

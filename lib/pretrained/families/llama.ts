@@ -9,4 +9,15 @@ export const llamaFamily: Family<Llama> = {
     return (options) => new Llama(config, options);
   },
   weights: (model) => ({ ignored: model.lm_head ? [] : ["lm_head.weight"] }),
+  sizes(json) {
+    const { vocabularySize, layers, width, hidden, heads, headSize } = checkLlamaConfig(
+      fromHuggingFaceLlamaConfig(json),
+    );
+    const last = `model.layers.${layers - 1}`;
+    return [
+      ["model.embed_tokens.weight", [vocabularySize, width]],
+      [`${last}.self_attn.q_proj.weight`, [heads * headSize, width]],
+      [`${last}.mlp.gate_proj.weight`, [hidden, width]],
+    ];
+  },
 };

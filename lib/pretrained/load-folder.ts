@@ -1,0 +1,74 @@
+// A model out of a folder in Hugging Face's format: config.json says which family it is of, model.safetensors (whole or
+// in shards) has its weights.
+import path from "node:path";
+import { describe, HeedError } from "../errors.js";
+import { ifThere, inFile, readJsonFile } from "../files.js";
+import { readSafetensors } from "../formats/safetensors.js";
+import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
+import type { WeightFile } from "../formats/weights.js";
+import { formatShape, sameShape, type Shape } from "../shape.js";
+import type { Family, ModelOptions } from "./families/family.js";
+import { families, type PretrainedKinds } from "./families/index.js";
+import { loadWeights } from "./load-weights.js";
+
+export interface FolderModel<K extends keyof PretrainedKinds> {
+  model: PretrainedKinds[K];
+  /** Tensors of the files that the model has no use for. */
+  ignored: readonly string[];
+}
+
+/** The folder's model, for inference. Throws ERR_IO or ERR_FORMAT, naming the file. */
+export async function loadFolder<K extends keyof PretrainedKinds>(
+  folder: string,
+  kind: K,
+  options: ModelOptions,
+): Promise<FolderModel<K>> {
+  const configFile = path.join(folder, "config.json");
+  const config = await readJsonFile(configFile);
+  const { family, make } = await inFile(configFile, () => {
+    const family = familyOf(config, kind);
+    return { family, make: family.fromConfig(config) };
+  });
+  await using weights = await openWeights(folder);
+  checkSizes(weights, family.sizes?.(config, weights) ?? []);
+  const model = make(options, weights);
+  try {
+    const ignored = await loadWeights(model, weights, family.weights?.(model, weights));
+    model.eval();
+    return { model: model as PretrainedKinds[K], ignored };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+/** The family that a config.json is of. Throws ERR_FORMAT unless it is of that kind. */
+function familyOf(json: unknown, kind: keyof PretrainedKinds): Family {
+  const type = (json as { model_type?: unknown } | null)?.model_type;
+  const ofType = (family: Family): boolean => (family.types as readonly unknown[]).includes(type);
+  const found = families[kind].find(ofType);
+  if (found) return found;
+  const other = Object.entries(families).find(([, list]) => list.some(ofType))?.[0];
+  const types = families[kind].flatMap((family) => family.types).join(", ");
+  const advice = other ? `, a model of kind "${other}"` : "";
+  throw new HeedError("ERR_FORMAT", `expected "model_type" ${types}, got ${describe(type)}${advice}`);
+}
+
+async function openWeights(folder: string): Promise<WeightFile> {
+  const whole = await ifThere(path.join(folder, "model.safetensors"), readSafetensors);
+  const weights = whole ?? (await ifThere(path.join(folder, "model.safetensors.index.json"), readShardedSafetensors));
+  if (weights) return weights;
+  throw new HeedError("ERR_IO", `${folder}: expected model.safetensors or its index, got neither`);
+}
+
+/** Before a model as large as the configuration says is made: whether the file has one of that size. */
+function checkSizes(file: WeightFile, sizes: readonly [string, Shape][]): void {
+  for (const [name, shape] of sizes) {
+    const got = file.tensors.get(name)?.shape;
+    if (!got || !sameShape(got, shape))
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${file.path}: expected ${name} of shape ${formatShape(shape)}, got ${got ? formatShape(got) : "none"}`,
+      );
+  }
+}

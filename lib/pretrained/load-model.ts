@@ -1,0 +1,72 @@
+// Models that continue a text, from whatever they are in.
+import path from "node:path";
+import { checkObject } from "../check.js";
+import { HeedError } from "../errors.js";
+import { ifThere, inFile, readJsonFile } from "../files.js";
+import type { PretrainedOptions } from "../hub/pretrained-folder.js";
+import { tokenizerFromJSON } from "../tokenizer/from-json.js";
+import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { ModelOptions } from "./families/family.js";
+import type { PretrainedKinds } from "./families/index.js";
+import { folderDefaults, type GenerationDefaults } from "./generation-config.js";
+import { loadFolder } from "./load-folder.js";
+import { loadLlama2c } from "./load-llama2c.js";
+import { folderTokenizer } from "./load-pretrained.js";
+import { findModel, type ModelSource } from "./model-source.js";
+
+export interface LoadModelOptions extends PretrainedOptions, ModelOptions {}
+
+export interface LoadedModel {
+  model: PretrainedKinds["causal"];
+  /** null where the model came without one. */
+  tokenizer: Tokenizer | null;
+  /** How the model is best used: options of `generate`. */
+  defaults: GenerationDefaults;
+}
+
+/**
+ * Loads a model that continues texts, for inference: a run's latest checkpoint or one of them, a folder in Hugging Face's
+ * format or a model of the hub, or a checkpoint of llama2.c with its tokenizer. Throws ERR_IO or ERR_FORMAT, naming the
+ * file, where it is missing or not whole.
+ */
+export async function loadModel(name: string, options: LoadModelOptions = {}): Promise<LoadedModel> {
+  checkObject("loadModel", "options", options);
+  const source = await findModel(name, options);
+  const loaded = await loadSource(source, options);
+  const { model, tokenizer } = loaded;
+  if (!tokenizer || tokenizer.vocabularySize <= model.config.vocabularySize) return loaded;
+  model.dispose();
+  throw new HeedError(
+    "ERR_FORMAT",
+    `${name}: expected a vocabulary of at most the model's ${model.config.vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
+  );
+}
+
+async function loadSource(source: ModelSource, options: ModelOptions): Promise<LoadedModel> {
+  switch (source.format) {
+    case "folder": {
+      const { folder } = source;
+      const tokenizer = (await runTokenizer(folder)) ?? (await folderTokenizer(folder));
+      const defaults = await folderDefaults(folder);
+      const { model } = await loadFolder(folder, "causal", options);
+      return { model, tokenizer, defaults };
+    }
+    case "llama2c": {
+      const tokenizer = source.tokenizer === null ? null : await Llama2cTokenizer.fromFile(source.tokenizer);
+      return { model: await loadLlama2c(source.file, options), tokenizer, defaults: {} };
+    }
+    case "gguf":
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${source.file}: expected another format than GGUF, of which no model is made yet`,
+      );
+  }
+}
+
+/** The tokenizer that heed's checkpoints have. */
+async function runTokenizer(folder: string): Promise<Tokenizer | null> {
+  const file = path.join(folder, "heed-tokenizer.json");
+  const json = await ifThere(file, readJsonFile);
+  return json === null ? null : inFile(file, () => tokenizerFromJSON(json));
+}

@@ -1,0 +1,69 @@
+// What is behind the name of a model: a run of heed, a folder in Hugging Face's format, a model of the hub, a GGUF file
+// or a checkpoint of llama2.c.
+import { readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { describe, HeedError } from "../errors.js";
+import { exists, naming } from "../files.js";
+import { latestVersion } from "../formats/versioned-folder.js";
+import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
+
+export type ModelSource =
+  /** A folder with a config.json; checkpoints of heed are such, too. */
+  | { format: "folder"; folder: string }
+  | { format: "gguf"; file: string }
+  /** `tokenizer` is the file beside it; null where there is none. */
+  | { format: "llama2c"; file: string; tokenizer: string | null };
+
+const forms =
+  "a run of heed (train --out), a Hugging Face folder (config.json), a .gguf file, a llama2.c .bin file, a folder with " +
+  "one of these two, or a model of the hub (owner/name)";
+
+/**
+ * Finds out what a name stands for: a file or a folder, or else a model of the hub, which is downloaded. Throws ERR_IO
+ * where nothing is found, ERR_FORMAT where it is no model or could be several.
+ */
+export async function findModel(name: string, options: PretrainedOptions = {}): Promise<ModelSource> {
+  if (typeof name !== "string" || name === "")
+    throw new HeedError("ERR_ARGUMENT", `model: expected ${forms}, got ${describe(name)}`);
+  const found = await stat(name).catch(() => null);
+  if (found?.isDirectory()) return inFolder(name);
+  if (found) return ofFile(name);
+  if (!/^[\w][\w.-]*\/[\w][\w.-]*$/.test(name))
+    throw new HeedError("ERR_IO", `${name}: expected ${forms}, got no such file or folder`);
+  try {
+    return { format: "folder", folder: await pretrainedFolder(name, options) };
+  } catch (cause) {
+    if (!(cause instanceof HeedError) || cause.code !== "ERR_IO") throw cause;
+    throw new HeedError("ERR_IO", `${cause.message}; and there is no such file or folder`, { cause });
+  }
+}
+
+async function ofFile(file: string): Promise<ModelSource> {
+  if (file.endsWith(".gguf")) return { format: "gguf", file };
+  if (file.endsWith(".bin")) return { format: "llama2c", file, tokenizer: await tokenizerBeside(file) };
+  throw new HeedError("ERR_FORMAT", `${file}: expected ${forms}, got a file of another kind`);
+}
+
+async function inFolder(folder: string): Promise<ModelSource> {
+  const latest = await latestVersion(folder);
+  if (latest) return { format: "folder", folder: latest };
+  if (await exists(path.join(folder, "config.json"))) return { format: "folder", folder };
+  const names = await naming(folder, () => readdir(folder));
+  const models = names.filter((name) => name.endsWith(".gguf") || (name.endsWith(".bin") && !isTokenizer(name)));
+  if (models.length === 1) return ofFile(path.join(folder, models[0]!));
+  if (models.length === 0) throw new HeedError("ERR_IO", `${folder}: expected ${forms}, found nothing of it`);
+  throw new HeedError("ERR_FORMAT", `${folder}: expected one model, got ${models.sort().join(", ")}: name one of them`);
+}
+
+/** tokenizer.bin and tok512.bin are names that llama2.c gives. */
+function isTokenizer(name: string): boolean {
+  return /^tok.*\.bin$/.test(name);
+}
+
+async function tokenizerBeside(file: string): Promise<string | null> {
+  const folder = path.dirname(file);
+  const names = (await naming(folder, () => readdir(folder))).filter(isTokenizer);
+  if (names.length > 1)
+    throw new HeedError("ERR_FORMAT", `${folder}: expected one tokenizer (tok*.bin), got ${names.sort().join(", ")}`);
+  return names.length === 0 ? null : path.join(folder, names[0]!);
+}

@@ -1,0 +1,71 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { writeSafetensors } from "../../lib/formats/safetensors.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import { toHuggingFaceConfig } from "../../lib/models/gpt-config.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { smallGpt } from "../generate/models.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+import { heed } from "./support.js";
+
+const stories = sharedModel("stories260K");
+describe.skipIf(!stories)("generate with llama2.c's files", () => {
+  const published = stories ? readFileSync(path.join(stories, "EXPECTED_greedy.txt"), "utf8") : "";
+  const generate = ["generate", "--temperature", "0", "--model"];
+
+  test("tells the published story", async () => {
+    const prompted = await heed([...generate, stories!, "--prompt", "Once upon a time", "--max-tokens", "60"]);
+    expect(prompted).toMatchObject({ code: 0, stderr: "" });
+    expect(prompted.stdout.length).toBeGreaterThan(100);
+    expect(published.startsWith(prompted.stdout)).toBe(true);
+    const whole = await heed([...generate, path.join(stories!, "stories260K.bin")]);
+    expect(whole).toMatchObject({ code: 0, stdout: published.replace(/\n$/, ""), stderr: "" });
+  });
+
+  test("has no chat template", async () => {
+    const { code, stderr } = await heed([...generate, stories!, "--chat", "Hello"]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^error: --chat: expected a model with a chat template, found none in .*\n$/);
+  });
+});
+
+describe("generate with a folder in Hugging Face's format", () => {
+  test("takes what the model came with: its template, its sampling, its ends", async () => {
+    const folder = temporaryFolder();
+    const put = (name: string, value: unknown) => writeFileSync(path.join(folder, name), JSON.stringify(value));
+    using model = smallGpt("cpu", { vocabularySize: 269, contextLength: 128 });
+    const tensors = Object.entries(model.stateDict()).map(
+      ([name, tensor]) => ({ name, dtype: "F32", shape: tensor.shape, data: () => tensor.data() }) as const,
+    );
+    await writeSafetensors(path.join(folder, "model.safetensors"), tensors);
+    put("config.json", toHuggingFaceConfig(model.config));
+    put("tokenizer.json", byteLevelJson());
+    put("tokenizer_config.json", {
+      eos_token: "<|end|>",
+      chat_template: "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}",
+    });
+    put("generation_config.json", { do_sample: false });
+    const run = (...flags: string[]) => heed(["generate", "--model", folder, "--max-tokens", "12", ...flags]);
+
+    const greedy = await run("--temperature", "0", "hello");
+    expect(greedy).toMatchObject({ code: 0, stderr: "" });
+    expect(await run("hello")).toEqual(greedy);
+    expect(await run("--seed", "1", "--temperature", "9", "hello")).not.toEqual(greedy);
+
+    const tokenizer = await HuggingFaceTokenizer.fromFolder(folder);
+    const plain = await run("--no-echo", "user: hello");
+    const chat = await run("--chat", "hello");
+    const told = await run("--chat", "--system", "Be brief.", "hello");
+    expect(new Set([plain.stdout, chat.stdout, told.stdout]).size).toBe(3);
+    expect(chat).toMatchObject({ code: 0, stderr: "" });
+
+    // The first token that is said ends the text where the model's configuration has it as an end.
+    const prompt = tokenizer.encode("hello");
+    const [first] = await generateTokens(model, [prompt], { maxTokens: 1, temperature: 0 });
+    put("generation_config.json", { do_sample: false, eos_token_id: [first!.tokens[0]] });
+    expect(await run("--no-echo", "hello")).toMatchObject({ code: 0, stdout: "", stderr: "" });
+  });
+});
