@@ -83,6 +83,20 @@ export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-
 export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 
 // Models
+export { Bert, type BertForwardOptions, type BertOptions } from "./models/bert.js";
+export {
+  type BertConfig,
+  type BertFamily,
+  fromHuggingFaceBertConfig,
+  toHuggingFaceBertConfig,
+} from "./models/bert-config.js";
+export {
+  BertForMaskedLM,
+  BertForSequenceClassification,
+  type ClassificationOptions,
+  type MaskedForwardOptions,
+} from "./models/bert-heads.js";
+export { bertFileName } from "./models/bert-names.js";
 export { GPT, type GptForwardOptions, type GptMaskOptions, type GptOptions } from "./models/gpt.js";
 export {
   fromHuggingFaceConfig,

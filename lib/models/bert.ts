@@ -1,0 +1,267 @@
+import { type Device, device as deviceOf } from "../device.js";
+import type { FloatDType } from "../dtype.js";
+import { HeedError } from "../errors.js";
+import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import { Embedding } from "../nn/embedding.js";
+import { Initializer } from "../nn/init.js";
+import { LayerNorm } from "../nn/layer-norm.js";
+import { Linear } from "../nn/linear.js";
+import { Module } from "../nn/module.js";
+import type { Activation } from "../ops/activation.js";
+import { attention } from "../ops/attention.js";
+import { add } from "../ops/binary.js";
+import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { feedForward } from "../ops/feed-forward.js";
+import { checkRounding } from "../ops/precision.js";
+import { tanh } from "../ops/unary.js";
+import { narrow, reshape } from "../ops/views.js";
+import { scope } from "../scope.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+import { type BertConfig, checkBertConfig } from "./bert-config.js";
+import { checkPass } from "./check-pass.js";
+
+export interface BertOptions {
+  /** Of the first parameters and of dropout; 0 unless given. */
+  seed?: number;
+  /** "auto" unless given. */
+  device?: Device | string;
+  /** Of the parameters, and so of everything; f32 unless given. For training, see `Bert.dtype`. */
+  dtype?: FloatDType;
+}
+
+export interface BertForwardOptions {
+  /** i32 [B, T]: of which kind each token is; 0 unless given. */
+  tokenTypes?: IntTensor | null;
+  /** i32 [B]: real tokens in each sequence, the rest is padding at its end, which no token sees. */
+  keyLengths?: IntTensor | null;
+}
+
+/** A linear layer under a name of its own, as the files have it. */
+class Dense extends Module {
+  readonly dense: Linear;
+
+  constructor(inputs: number, outputs: number, init: Initializer) {
+    super();
+    this.dense = new Linear({ inputs, outputs }, init);
+  }
+}
+
+/** The end of each half of a layer: a linear layer back to the width, the residual connection, and the norm (post-norm). */
+class BertOutput extends Module {
+  readonly dense: Linear;
+  readonly LayerNorm: LayerNorm;
+  readonly dropout: Dropout;
+
+  constructor(inputs: number, { width, eps, dropout }: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    this.dense = new Linear({ inputs, outputs: width }, init);
+    this.LayerNorm = new LayerNorm({ width, eps }, init);
+    this.dropout = new Dropout(dropout, seeds);
+  }
+
+  /** The norm of residual + part, the sum made by the part's last product unless dropout comes between. */
+  join(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
+    const { training, p } = this.dropout;
+    if (training && p > 0) return this.LayerNorm.add(this.dropout.forward(part(null)), residual).out;
+    return this.LayerNorm.forward(part(residual));
+  }
+}
+
+class BertSelfAttention extends Module {
+  readonly query: Linear;
+  readonly key: Linear;
+  readonly value: Linear;
+  readonly dropout: Dropout;
+  readonly heads: number;
+
+  constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    const { width, heads } = config;
+    this.query = new Linear({ inputs: width, outputs: width }, init);
+    this.key = new Linear({ inputs: width, outputs: width }, init);
+    this.value = new Linear({ inputs: width, outputs: width }, init);
+    this.dropout = new Dropout(config.attentionDropout, seeds);
+    this.heads = heads;
+  }
+
+  /** x [B, T, C] → [B, T, C] */
+  forward(x: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    const split = (part: Linear): FloatTensor =>
+      reshape(part.forward(x), [batch, tokens, this.heads, width / this.heads]); // [B, T, H, D]
+    const options = { keyLengths, ...this.dropout.fused };
+    const y = attention(split(this.query), split(this.key), split(this.value), options);
+    return reshape(y, [batch, tokens, width]);
+  }
+}
+
+class BertAttention extends Module {
+  readonly self: BertSelfAttention;
+  readonly output: BertOutput;
+
+  constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    this.self = new BertSelfAttention(config, init, seeds);
+    this.output = new BertOutput(config.width, config, init, seeds);
+  }
+
+  /** x [B, T, C] → [B, T, C] */
+  forward(x: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
+    const y = this.self.forward(x, keyLengths);
+    return this.output.join(x, (residual) => this.output.dense.forward(y, { residual }));
+  }
+}
+
+/** Attention and feed-forward, each followed by a residual connection and a layer norm. */
+class BertLayer extends Module {
+  readonly attention: BertAttention;
+  readonly intermediate: Dense;
+  readonly output: BertOutput;
+  readonly activation: Activation;
+
+  constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    this.attention = new BertAttention(config, init, seeds);
+    this.intermediate = new Dense(config.width, config.hidden, init);
+    this.output = new BertOutput(config.hidden, config, init, seeds);
+    this.activation = config.activation;
+  }
+
+  /** x [B, T, C] → [B, T, C] */
+  forward(x: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
+    const { activation } = this;
+    const layers = { up: this.intermediate.dense, down: this.output.dense };
+    return scope(() => {
+      const h = this.attention.forward(x, keyLengths);
+      return this.output.join(h, (residual) => feedForward(h, layers, { activation, residual }));
+    });
+  }
+}
+
+/** The sum of a token's, its position's and its kind's vectors, normed. */
+class BertEmbeddings extends Module {
+  readonly word_embeddings: Embedding;
+  readonly position_embeddings: Embedding;
+  /** null where tokens are of one kind without a name. */
+  readonly token_type_embeddings: Embedding | null;
+  readonly LayerNorm: LayerNorm;
+  readonly dropout: Dropout;
+  readonly firstPosition: number;
+
+  constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    const { vocabularySize, contextLength, firstPosition, tokenTypes, width, eps } = config;
+    this.word_embeddings = new Embedding({ count: vocabularySize, width }, init);
+    this.position_embeddings = new Embedding({ count: firstPosition + contextLength, width }, init);
+    this.token_type_embeddings = tokenTypes > 0 ? new Embedding({ count: tokenTypes, width }, init) : null;
+    this.LayerNorm = new LayerNorm({ width, eps }, init);
+    this.dropout = new Dropout(config.dropout, seeds);
+    this.firstPosition = firstPosition;
+  }
+
+  /** ids [B, T] → [B, T, C] */
+  forward(ids: IntTensor, tokenTypes: IntTensor | null, dtype: FloatDType): FloatTensor {
+    const { position_embeddings: positions, token_type_embeddings: types, firstPosition } = this;
+    const rows = (table: Embedding, first: number, count: number): FloatTensor => {
+      const cut = narrow(table.weight, 0, first, count);
+      return cut.dtype === dtype ? cut : cut.to(dtype);
+    };
+    let x = add(this.word_embeddings.forward(ids, { dtype }), rows(positions, firstPosition, ids.shape[1]!));
+    if (types) x = add(x, tokenTypes ? types.forward(tokenTypes, { dtype }) : rows(types, 0, 1));
+    return this.dropout.forward(this.LayerNorm.forward(x));
+  }
+}
+
+class BertEncoder extends Module {
+  readonly layer: BertLayer[];
+
+  constructor(config: Required<BertConfig>, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    this.layer = Array.from({ length: config.layers }, () => new BertLayer(config, init, seeds));
+  }
+}
+
+/**
+ * BERT (Devlin et al. 2019): an encoder whose tokens all see each other, post-norm; with options of its configuration
+ * also RoBERTa (Liu et al. 2019), XLM-RoBERTa, DistilBERT and MiniLM. Parameters have the names and layouts of Hugging
+ * Face's BERT; `bertFileName` says what the others' files call them.
+ */
+export class Bert extends Module {
+  readonly embeddings: BertEmbeddings;
+  readonly encoder: BertEncoder;
+  /** null where the configuration has none. */
+  readonly pooler: Dense | null;
+  readonly config: Required<BertConfig>;
+  #activations: FloatDType = "f32";
+  /** Where dropout draws from; who trains sets its step. */
+  readonly dropoutSeeds: DropoutSeeds;
+
+  constructor(config: BertConfig, options: BertOptions = {}) {
+    super();
+    this.config = checkBertConfig(config);
+    checkObject("Bert", "options", options);
+    const { seed = 0, dtype = "f32" } = options;
+    checkRounding("Bert", "f32", dtype);
+    const init = new Initializer(seed, deviceOf(options.device), dtype);
+    this.dropoutSeeds = new DropoutSeeds(seed);
+    this.embeddings = new BertEmbeddings(this.config, init, this.dropoutSeeds);
+    this.encoder = new BertEncoder(this.config, init, this.dropoutSeeds);
+    const { pooler, width } = this.config;
+    this.pooler = pooler ? new Dense(width, width, init) : null;
+  }
+
+  get device(): Device {
+    return this.embeddings.word_embeddings.weight.device;
+  }
+
+  /** Of the activations; may be set to bf16 or f16 beside parameters of f32, as `GPT.dtype`. */
+  get dtype(): FloatDType {
+    const parameters = this.embeddings.word_embeddings.weight.dtype;
+    return parameters === "f32" ? this.#activations : parameters;
+  }
+
+  set dtype(dtype: FloatDType) {
+    checkRounding("Bert", this.embeddings.word_embeddings.weight.dtype, dtype);
+    this.#activations = dtype;
+  }
+
+  /** ids i32 [B, T] → the state of every token [B, T, C]. */
+  forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
+    checkObject("Bert", "options", options);
+    checkPass("Bert", ids, {}, this.config.contextLength);
+    const { tokenTypes = null, keyLengths = null } = options;
+    if (tokenTypes) this.#checkTokenTypes(tokenTypes, ids);
+    return scope(() => {
+      let x = this.embeddings.forward(ids, tokenTypes, this.dtype); // [B, T, C]
+      for (const layer of this.encoder.layer) {
+        const next = layer.forward(x, keyLengths);
+        x.dispose();
+        x = next;
+      }
+      return x;
+    });
+  }
+
+  /** States [B, T, C] → tanh of the pooler over each sequence's first token, [B, C]. Throws ERR_ARGUMENT without a pooler. */
+  pooled(states: FloatTensor): FloatTensor {
+    const { pooler } = this;
+    if (!pooler) throw new HeedError("ERR_ARGUMENT", "Bert: expected a model with a pooler, got one without");
+    checkTensor("Bert", "states", states);
+    checkShapeIs("Bert", "states", states, [-1, -1, this.config.width]);
+    return scope(() => tanh(pooler.dense.forward(firstTokens(states))));
+  }
+
+  #checkTokenTypes(tokenTypes: IntTensor, ids: IntTensor): void {
+    if (this.config.tokenTypes === 0)
+      throw new HeedError("ERR_ARGUMENT", "Bert: expected no tokenTypes for a model without them, got some");
+    checkTensor("Bert", "tokenTypes", tokenTypes, ids);
+    checkDType("Bert", "tokenTypes", tokenTypes, "i32");
+    checkShapeIs("Bert", "tokenTypes", tokenTypes, ids.shape);
+  }
+}
+
+/** [B, T, C] → the state of each sequence's first token, [B, C]. */
+export function firstTokens(states: FloatTensor): FloatTensor {
+  const [batch, , width] = states.shape as [number, number, number];
+  return reshape(narrow(states, 1, 0, 1), [batch, width]);
+}

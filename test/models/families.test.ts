@@ -1,0 +1,154 @@
+/**
+ * Every family of models beside PyTorch: test/fixtures/families.py wrote a tiny one of each, as the files of a folder,
+ * with its logits, every gradient, and ten losses of training, in float64.
+ */
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { noGrad } from "../../lib/autograd.js";
+import { writeSafetensors } from "../../lib/formats/safetensors.js";
+import type { Module } from "../../lib/nn/module.js";
+import { AdamW } from "../../lib/optim/adamw.js";
+import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
+import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
+import { scope } from "../../lib/scope.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
+import { expectWithin } from "../support/close.js";
+import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
+import { temporaryFolder } from "../support/folder.js";
+import { maxAbs } from "../support/nd.js";
+import { onEachDevice } from "../support/targets.js";
+
+type Inputs = Record<"ids" | "keyLengths" | "tokenTypes" | "decoderIds", IntTensor>;
+
+interface FixtureModel {
+  kind: keyof PretrainedKinds;
+  config: Record<string, unknown>;
+  inputs: Record<keyof Inputs, FixtureArray>;
+  targets: FixtureArray;
+  weights: Record<string, FixtureArray>;
+  logits: FixtureArray;
+  grads: Record<string, FixtureArray>;
+  losses: FixtureArray;
+}
+
+/** What the models of a kind take. */
+interface Kind {
+  forward: (model: never, inputs: Inputs) => FloatTensor;
+  loss: (model: never, inputs: Inputs, targets: IntTensor) => FloatTensor;
+}
+
+interface EncoderOrDecoder {
+  forward: (ids: IntTensor, options: object) => FloatTensor;
+  loss: (ids: IntTensor, targets: IntTensor, options: object) => FloatTensor;
+}
+
+const oneStack: Kind = {
+  forward: (model: EncoderOrDecoder, { ids, ...options }: Inputs) => model.forward(ids, options),
+  loss: (model: EncoderOrDecoder, { ids, ...options }: Inputs, targets) => model.loss(ids, targets, options),
+};
+
+const kinds: Partial<Record<keyof PretrainedKinds, Kind>> = {
+  causal: oneStack,
+  masked: oneStack,
+  classifier: oneStack,
+};
+
+const families = [
+  "llama",
+  "mistral",
+  "qwen3",
+  "alibi",
+  "bert",
+  "bert-classifier",
+  "roberta",
+  "roberta-classifier",
+  "distilbert",
+  "distilbert-classifier",
+];
+
+/** Of the largest number of a tensor: some tens of roundings of f32. */
+const tolerance = 1e-5;
+
+describe.each(families)("%s beside PyTorch", (name) => {
+  const fixture = readFixture(`models/${name}.json`) as FixtureModel;
+  const kind = kinds[fixture.kind]!;
+
+  /** The files of the model in a folder. */
+  async function folderOf(): Promise<string> {
+    const folder = temporaryFolder();
+    writeFileSync(path.join(folder, "config.json"), JSON.stringify(fixture.config));
+    const weights = Object.entries(fixture.weights).map(([name, array]) => {
+      return { name, dtype: "F32" as const, shape: array.shape, data: decode(array) as Float32Array };
+    });
+    await writeSafetensors(path.join(folder, "model.safetensors"), weights);
+    return folder;
+  }
+
+  onEachDevice((device) => {
+    /** The model, and its parameters by the names of the file. */
+    async function load(): Promise<{ model: never; parameters: Map<string, FloatTensor> }> {
+      const { model, ignored } = await loadPretrained(await folderOf(), { device, kind: fixture.kind });
+      expect(ignored).toEqual([]);
+      const values = new Map<string, FloatTensor>();
+      // By their values: the names are what loading has to get right.
+      const unclaimed = new Map([...(model as Module).namedParameters()]);
+      for (const [name, array] of Object.entries(fixture.weights)) {
+        const expected = decode(array);
+        for (const [own, parameter] of unclaimed)
+          if (parameter.size === expected.length && (await parameter.data()).every((x, i) => x === expected[i])) {
+            values.set(name, parameter);
+            unclaimed.delete(own);
+            break;
+          }
+      }
+      expect([...unclaimed.keys()]).toEqual([]);
+      return { model: model as never, parameters: values };
+    }
+    const inputs = (): Inputs =>
+      Object.fromEntries(
+        Object.entries(fixture.inputs).map(([name, array]) => [name, decodeInts(array, device)]),
+      ) as Inputs;
+
+    test("logits and every gradient", async () => {
+      const { model, parameters } = await load();
+      using logits = noGrad(() => scope(() => kind.forward(model, inputs())));
+      expect(logits.shape).toEqual(fixture.logits.shape);
+      const expected = decode(fixture.logits);
+      expectWithin("logits", await logits.data(), expected, () => tolerance * Math.max(1, maxAbs(expected)));
+      scope(() => kind.loss(model, inputs(), decodeInts(fixture.targets, device)).backward());
+      const largest = Math.max(...Object.values(fixture.grads).map((array) => maxAbs(decode(array))));
+      for (const [name, array] of Object.entries(fixture.grads)) {
+        const gradient = decode(array);
+        // The gradient of the keys' biases is zero, but for rounding: it counts beside the largest of the model.
+        const allowed = tolerance * Math.max(maxAbs(gradient), 1e-2 * largest);
+        expectWithin(`gradient of ${name}`, await parameters.get(name)!.grad!.data(), gradient, () => allowed);
+      }
+      (model as Module).dispose();
+    });
+
+    test("ten steps of training", async () => {
+      const { model } = await load();
+      using optimizer = new AdamW((model as Module).namedParameters(), {
+        lr: 1e-2,
+        beta1: 0.9,
+        beta2: 0.95,
+        weightDecay: 0.1,
+        maxNorm: 1,
+      });
+      const losses: number[] = [];
+      for (let step = 0; step < 10; step++) {
+        using loss = scope(() => {
+          const loss = kind.loss(model, inputs(), decodeInts(fixture.targets, device));
+          optimizer.zeroGrad();
+          loss.backward();
+          optimizer.step();
+          return loss;
+        });
+        losses.push(await loss.item());
+      }
+      expectWithin("losses", losses, decode(fixture.losses), () => tolerance);
+      (model as Module).dispose();
+    });
+  });
+});
