@@ -178,6 +178,8 @@ export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
 // Generation
+export type { Hypothesis } from "./generate/beam.js";
+export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-search.js";
 export type { CausalForwardOptions, CausalModel } from "./generate/causal-model.js";
 export { generate, type TextGeneration } from "./generate/generate-text.js";
 export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens.js";

@@ -1,11 +1,11 @@
 import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
 import type { KvCache } from "../nn/kv-cache.js";
-import { contiguous, reshape } from "../ops/views.js";
-import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { reshape } from "../ops/views.js";
+import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { keptTokens } from "./sequence.js";
+import { tokenLosses } from "./token-losses.js";
 import { untilAborted } from "./until-aborted.js";
 
 export interface Score {
@@ -72,11 +72,8 @@ function feed(model: CausalModel, cache: KvCache, ids: Int32Array): void {
 /** −log p(target) for each id's next token: [T]. */
 function lossesOf(model: CausalModel, cache: KvCache, ids: Int32Array, targets: Int32Array): FloatTensor {
   return infer(model, () => {
-    const logits = contiguous(model.forward(row(model, ids), { cache })); // [1, T, V]
-    const mean = allocate([], "f32", model.device);
-    const losses = allocate([1, ids.length], "f32", model.device);
-    ops.cross_entropy(mean.handle, losses.handle, null, logits.handle, row(model, targets).handle, -1, 0);
-    return reshape(losses, [ids.length]);
+    const logits = model.forward(row(model, ids), { cache }); // [1, T, V]
+    return reshape(tokenLosses(logits, row(model, targets)), [ids.length]);
   });
 }
 

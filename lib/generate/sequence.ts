@@ -34,7 +34,7 @@ export function sequencesOf(
   op: string,
   model: CausalModel,
   prompts: readonly ArrayLike<number>[],
-  { maxTokens, slide }: TokenSettings,
+  { maxTokens, slide }: Pick<TokenSettings, "maxTokens" | "slide">,
 ): Sequence[] {
   const { contextLength, vocabularySize } = model.config;
   if (!Array.isArray(prompts) || prompts.length === 0)

@@ -2,8 +2,9 @@ import { checkInteger, checkObject, checkValues } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
-import { ops } from "../native.js";
 import { cacheWrite } from "../ops/cache-write.js";
+import { embedding } from "../ops/embedding.js";
+import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 
@@ -116,14 +117,29 @@ export class KvCache implements Disposable {
     for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
     if (this.#pending) throw new HeedError("ERR_ARGUMENT", "take: expected a cache between passes, got one in a pass");
     const taken = new KvCache({ ...this.#config, batch: rows.length });
-    scope(() => {
-      const ids = tensor(Int32Array.from(rows), [rows.length], { device: this.#starts.device });
-      for (const [i, from] of this.layers.entries())
-        for (const part of ["keys", "values"] as const)
-          ops.embedding_forward(bySequence(taken.layers[i]![part]).handle, ids.handle, bySequence(from[part]).handle);
-    });
     for (let i = 0; i < rows.length; i++) taken.lengths[i] = this.lengths[rows[i]!]!;
+    const used = Math.max(...taken.lengths);
+    if (used === 0) return taken;
+    scope(() => {
+      const ids = tensor(this.#places(rows, used), [rows.length, used], { device: this.#starts.device });
+      for (const [i, { keys, values }] of this.layers.entries()) {
+        cacheWrite(taken.layers[i]!.keys, gathered(keys, ids));
+        cacheWrite(taken.layers[i]!.values, gathered(values, ids));
+      }
+    });
     return taken;
+  }
+
+  /** Where the first `used` tokens of these sequences lie: [R, used]. Past a sequence's end stands one that was written. */
+  #places(rows: ArrayLike<number>, used: number): Int32Array {
+    const places = new Int32Array(rows.length * used);
+    const written = Array.from(rows).find((row) => this.lengths[row]! > 0)!;
+    for (let i = 0; i < rows.length; i++) {
+      const row = this.lengths[rows[i]!]! > 0 ? rows[i]! : written;
+      const last = this.lengths[row]! - 1;
+      for (let t = 0; t < used; t++) places[i * used + t] = row * this.length + Math.min(t, last);
+    }
+    return places;
   }
 
   /** Forgets every token. */
@@ -146,8 +162,9 @@ export class KvCache implements Disposable {
   }
 }
 
-/** A row of all its numbers for each sequence: [B, Tmax·H·D]. */
-function bySequence(part: FloatTensor): FloatTensor {
-  const width = part.strides[0]!;
-  return part.viewAs([part.shape[0]!, width], [width, 1]);
+/** Keys or values [B, Tmax, H, D] at these places, counted through the batch: ids [R, T] → [R, T, H, D]. */
+function gathered(part: FloatTensor, ids: IntTensor): FloatTensor {
+  const [batch, length, heads, size] = part.shape as [number, number, number, number];
+  const out = embedding(ids, reshape(part, [batch * length, heads * size]));
+  return reshape(out, [...ids.shape, heads, size]);
 }

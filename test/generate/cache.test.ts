@@ -96,8 +96,21 @@ describe.for(targets)("cached decoding on $name", (target) => {
         expectClose(`sequence ${b} of ${order.join()}`, last[b]!, full.at(-1)!, tolerance);
       }
     }
-    taken.dispose();
     expect([...cache.lengths]).toEqual([3, 7, 1]);
+    taken.dispose();
+    // One that is empty beside one that is not.
+    cache.lengths[1] = 0;
+    using mixed = cache.take([1, 0]);
+    const step = ids([5, 6], 2);
+    const last = await rows(infer(model, () => model.forward(step, { cache: mixed, lastOnly: true })));
+    step.dispose();
+    for (const [b, sequence] of [[5], [...prompts[0]!, 6]].entries()) {
+      const full = await rows(infer(model, () => model.forward(ids(sequence, 1))));
+      expectClose(`sequence ${b}`, last[b]!, full.at(-1)!, tolerance);
+    }
+    using empty = model.createCache(2);
+    using still = empty.take([1, 1, 0]);
+    expect([...still.lengths]).toEqual([0, 0, 0]);
   });
 
   test("only sequences there are can be taken, and not within a pass", () => {

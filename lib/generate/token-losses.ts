@@ -1,0 +1,11 @@
+import { ops } from "../native.js";
+import { contiguous } from "../ops/views.js";
+import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+
+/** −log p(target) in nats for each row: logits [..., V], targets [...] → f32 [...]. Not recorded. */
+export function tokenLosses(logits: FloatTensor, targets: IntTensor): FloatTensor {
+  const mean = allocate([], "f32", logits.device);
+  const losses = allocate(targets.shape, "f32", logits.device);
+  ops.cross_entropy(mean.handle, losses.handle, null, contiguous(logits).handle, contiguous(targets).handle, -1, 0);
+  return losses;
+}
