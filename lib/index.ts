@@ -47,6 +47,7 @@ export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
 export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";
 export { rotary, type RotaryOptions } from "./ops/rotary.js";
 export { type RotaryScaling, rotaryTable, type RotaryTableOptions } from "./ops/rotary-table.js";
+export { sinusoidalTable, type SinusoidalTableOptions, type Sinusoids } from "./ops/sinusoidal-table.js";
 export { softmax } from "./ops/softmax.js";
 export {
   abs,
@@ -80,6 +81,10 @@ export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
 export { GatedFeedForward, type GatedFeedForwardConfig } from "./nn/gated-feed-forward.js";
 export { GroupedAttention, type GroupedAttentionConfig, type GroupedAttentionContext } from "./nn/grouped-attention.js";
 export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-block.js";
+export { CrossAttention, type CrossAttentionConfig } from "./nn/cross-attention.js";
+export { DecoderBlock, type DecoderBlockConfig, type DecoderContext } from "./nn/decoder-block.js";
+export { PositionEmbedding, type PositionEmbeddingConfig } from "./nn/position-embedding.js";
+export { CrossMemory, type EncodedSource } from "./nn/cross-memory.js";
 export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 
 // Models
@@ -107,6 +112,14 @@ export {
 } from "./models/gpt-config.js";
 export { Llama, LlamaBlock, type LlamaForwardOptions, type LlamaOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, type LlamaConfig } from "./models/llama-config.js";
+export {
+  EncoderDecoder,
+  type EncoderDecoderOptions,
+  type PairOptions,
+  type SourceOptions,
+} from "./models/encoder-decoder.js";
+export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
+export { type DecodeOptions, type SourceModel, TargetDecoder } from "./models/target-decoder.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";

@@ -1,3 +1,4 @@
+import { add } from "../ops/binary.js";
 import { checkInteger, checkNumber } from "../ops/check.js";
 import { dropout } from "../ops/dropout.js";
 import type { FloatTensor } from "../tensor.js";
@@ -45,5 +46,10 @@ export class Dropout extends Module {
 
   forward(x: FloatTensor): FloatTensor {
     return this.training && this.p > 0 ? dropout(x, this.p, this.#seeds.next()) : x;
+  }
+
+  /** residual + part, the sum fused into the part's last product unless dropout comes between. */
+  residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
+    return this.training && this.p > 0 ? add(residual, this.forward(part(null))) : part(residual);
   }
 }

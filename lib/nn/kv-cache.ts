@@ -7,6 +7,7 @@ import { embedding } from "../ops/embedding.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import type { CrossMemory } from "./cross-memory.js";
 
 /** What one attention layer remembers: keys and values [B, Tmax, Hkv, D]. */
 export interface LayerCache {
@@ -24,6 +25,8 @@ export interface KvCacheConfig {
   device: Device;
   /** Of keys and values; f32 unless given. */
   dtype?: FloatDType;
+  /** The sources of the sequences, where a decoder looks at some; the cache's to dispose. */
+  memory?: CrossMemory | null;
 }
 
 /**
@@ -38,6 +41,7 @@ export class KvCache implements Disposable {
   readonly lengths: Int32Array;
   readonly batch: number;
   readonly length: number;
+  readonly memory: CrossMemory | null;
   #pending: { tokens: number; next: Int32Array } | null = null;
   // Set anew for each pass: a recorded pass finds them where they were.
   readonly #starts: IntTensor;
@@ -51,6 +55,7 @@ export class KvCache implements Disposable {
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
     this.length = length;
+    this.memory = config.memory ?? null;
     const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
     this.#config = { ...config, device };
@@ -116,7 +121,8 @@ export class KvCache implements Disposable {
     checkValues("take", rows);
     for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
     if (this.#pending) throw new HeedError("ERR_ARGUMENT", "take: expected a cache between passes, got one in a pass");
-    const taken = new KvCache({ ...this.#config, batch: rows.length });
+    const memory = this.memory?.take(rows) ?? null;
+    const taken = new KvCache({ ...this.#config, batch: rows.length, memory });
     for (let i = 0; i < rows.length; i++) taken.lengths[i] = this.lengths[rows[i]!]!;
     const used = Math.max(...taken.lengths);
     if (used === 0) return taken;
@@ -151,6 +157,7 @@ export class KvCache implements Disposable {
   dispose(): void {
     this.#starts.dispose();
     this.#keyLengths.dispose();
+    this.memory?.dispose();
     for (const { keys, values } of this.layers) {
       keys.dispose();
       values.dispose();

@@ -30,6 +30,10 @@ function call(name: string, run: Call["run"], args: () => unknown[]): Call {
 /** For a device that is to be the default ("auto") when they run. */
 export function callsOn(device: string): readonly Call[] {
   const model = new heed.GPT(config, { device });
+  const pairs = new heed.EncoderDecoder(
+    { ...config, sourceVocabularySize: 5, startToken: 1, endToken: 2, norm: "pre" },
+    { device },
+  );
   const optimizer = new heed.AdamW(model.namedParameters());
   return [
     ...[...unary, ...more].map((name) => call(name, heed[name], () => [floats(2, 3)])),
@@ -100,6 +104,9 @@ export function callsOn(device: string): readonly Call[] {
         device: "cpu",
       },
     ]),
+    call("sinusoidalTable", heed.sinusoidalTable, () => [
+      { width: 4, length: 3, layout: "halves", inclusive: true, first: 1, device: "cpu" },
+    ]),
     call("gated", heed.gated, () => [floats(2, 3), floats(2, 3), "gelu"]),
     call("packedGated", heed.packedGated, () => [floats(2, 4), "silu"]),
     call("embedding", heed.embedding, () => [ints(0, 1), floats(3, 4)]),
@@ -168,6 +175,27 @@ export function callsOn(device: string): readonly Call[] {
         ]),
       ),
     ]),
+    call(
+      "EncoderDecoder",
+      (...args: ConstructorParameters<typeof heed.EncoderDecoder>) => new heed.EncoderDecoder(...args).dispose(),
+      () => [
+        { ...pairs.config, suppressedTokens: [0], dropout: 0.1, sinusoids: { layout: "halves", first: 1 } },
+        { seed: 1, device: "cpu" },
+      ],
+    ),
+    call("EncoderDecoder.encode", pairs.encode.bind(pairs), () => [grid(2, 4), { lengths: ints(4, 3) }]),
+    call("EncoderDecoder.forward", pairs.forward.bind(pairs), () => [
+      grid(2, 4),
+      grid(2, 3),
+      { sourceLengths: ints(4, 3), targetLengths: ints(3, 1) },
+    ]),
+    call("EncoderDecoder.loss", pairs.loss.bind(pairs), () => [
+      grid(2, 4),
+      grid(2, 3),
+      grid(2, 3),
+      { sourceLengths: ints(4, 3), labelSmoothing: 0.1 },
+    ]),
+    call("EncoderDecoder.decoderFor", pairs.decoderFor.bind(pairs), () => [grid(2, 4), { lengths: ints(4, 3) }]),
     call(
       "AdamW",
       (...args: ConstructorParameters<typeof heed.AdamW>) => new heed.AdamW(...args).dispose(),

@@ -1,0 +1,298 @@
+import { noGrad } from "../autograd.js";
+import { type Device, device as deviceOf } from "../device.js";
+import type { FloatDType } from "../dtype.js";
+import { HeedError } from "../errors.js";
+import type { AttentionContext } from "../nn/attention.js";
+import type { EncodedSource } from "../nn/cross-memory.js";
+import { DecoderBlock } from "../nn/decoder-block.js";
+import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import { Embedding } from "../nn/embedding.js";
+import { Initializer } from "../nn/init.js";
+import type { KvCache } from "../nn/kv-cache.js";
+import { LayerNorm } from "../nn/layer-norm.js";
+import { Linear } from "../nn/linear.js";
+import { Module } from "../nn/module.js";
+import { PositionEmbedding } from "../nn/position-embedding.js";
+import { TransformerBlock } from "../nn/transformer-block.js";
+import { add, mul } from "../ops/binary.js";
+import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import { linear } from "../ops/linear.js";
+import { checkRounding } from "../ops/precision.js";
+import { keep, scope } from "../scope.js";
+import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { checkPass } from "./check-pass.js";
+import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./encoder-decoder-config.js";
+import { lastTokens } from "./last-tokens.js";
+import { type DecodeOptions, TargetDecoder } from "./target-decoder.js";
+
+type FullConfig = Required<EncoderDecoderConfig>;
+
+export interface EncoderDecoderOptions {
+  /** Of the first parameters and of dropout; 0 unless given. */
+  seed?: number;
+  /** "auto" unless given. */
+  device?: Device | string;
+  /** Of the parameters, and so of everything; f32 unless given. For training, see `EncoderDecoder.dtype`. */
+  dtype?: FloatDType;
+}
+
+export interface SourceOptions {
+  /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
+  lengths?: IntTensor | null;
+}
+
+export interface PairOptions {
+  /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
+  sourceLengths?: IntTensor | null;
+  /** i32 [B]: real tokens of each target, the rest is padding at its end; all unless given. */
+  targetLengths?: IntTensor | null;
+}
+
+/** What both stacks of blocks have before and behind them. */
+abstract class Stack extends Module {
+  /** null where there are none. */
+  readonly positions: PositionEmbedding | null;
+  readonly drop: Dropout;
+  /** null where the last block's norm is the last. */
+  readonly ln_f: LayerNorm | null;
+
+  constructor(config: FullConfig, positions: PositionEmbedding | null, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    const { width, bias, eps, dropout, finalNorms } = config;
+    this.positions = positions;
+    this.drop = new Dropout(dropout, seeds);
+    this.ln_f = finalNorms ? new LayerNorm({ width, bias, eps }, init) : null;
+  }
+
+  /** words [B, T, C] → what goes into the first block, [B, T, C] */
+  protected place(words: FloatTensor, cache: KvCache | null): FloatTensor {
+    return this.drop.forward(this.positions ? this.positions.forward(words, cache) : words);
+  }
+
+  /** What comes out of the last block, finished: [..., C] → [..., C] */
+  finish(x: FloatTensor): FloatTensor {
+    return this.ln_f ? this.ln_f.forward(x) : x;
+  }
+}
+
+class Encoder extends Stack {
+  readonly h: TransformerBlock[];
+
+  constructor(config: FullConfig, positions: PositionEmbedding | null, init: Initializer, seeds: DropoutSeeds) {
+    super(config, positions, init, seeds);
+    const block = { ...blockOf(config, config.layers), causal: false };
+    this.h = Array.from({ length: config.layers }, () => new TransformerBlock(block, init, seeds));
+  }
+
+  /** words [B, S, C] → [B, S, C] */
+  forward(words: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
+    let x = this.place(words, null);
+    for (const block of this.h) x = replace(x, block.forward(x, { keyLengths }));
+    return this.finish(x);
+  }
+}
+
+class Decoder extends Stack {
+  readonly h: DecoderBlock[];
+
+  constructor(config: FullConfig, positions: PositionEmbedding | null, init: Initializer, seeds: DropoutSeeds) {
+    super(config, positions, init, seeds);
+    const { decoderLayers } = config;
+    const block = blockOf(config, decoderLayers);
+    this.h = Array.from({ length: decoderLayers }, () => new DecoderBlock(block, init, seeds));
+  }
+
+  /** What each block sees of an encoded source [B, S, C]. */
+  remember(encoded: FloatTensor, lengths: IntTensor | null): EncodedSource {
+    return { layers: this.h.map(({ cross }) => cross.remember(encoded)), lengths };
+  }
+
+  /** words [B, T, C] → what comes out of the last block, [B, T, C] */
+  forward(words: FloatTensor, source: EncodedSource, context: AttentionContext): FloatTensor {
+    let x = this.place(words, context.cache ?? null);
+    for (const [layer, block] of this.h.entries()) {
+      const seen = { ...source.layers[layer]!, keyLengths: source.lengths };
+      x = replace(x, block.forward(x, { ...context, layer, source: seen }));
+    }
+    return x;
+  }
+}
+
+/** Frees a value that the next one stands for. */
+function replace(x: FloatTensor, next: FloatTensor): FloatTensor {
+  x.dispose();
+  return next;
+}
+
+function blockOf(config: FullConfig, layers: number) {
+  const { width, heads, hidden, activation, bias, norm, eps, dropout, attentionDropout } = config;
+  const std = 1 / Math.sqrt(width);
+  return {
+    ...{ width, heads, hidden, activation, bias, norm, eps, std },
+    // What the blocks add to the residual stream has together about the variance of one part.
+    outputStd: std / Math.sqrt(2 * layers),
+    dropout: attentionDropout,
+    residualDropout: dropout,
+  };
+}
+
+/**
+ * The original Transformer (Vaswani et al. 2017): an encoder of the source, and a decoder of the target that looks at what
+ * the encoder made of it. Options of the configuration make it that of Marian, of OpenNMT and of tensor2tensor.
+ */
+export class EncoderDecoder extends Module {
+  readonly source: Embedding;
+  /** The source's where they are shared. */
+  readonly target: Embedding;
+  readonly encoder: Encoder;
+  readonly decoder: Decoder;
+  /** null where the target's embedding is the output projection. */
+  readonly head: Linear | null;
+  /** [V] */
+  readonly logits_bias: FloatTensor | null;
+  /** −∞ for suppressed tokens and else 0, f32 [V]; null where there are none. */
+  readonly suppressed: FloatTensor | null;
+  readonly config: FullConfig;
+  #activations: FloatDType = "f32";
+  /** Where dropout draws from; the trainer sets its step. */
+  readonly dropoutSeeds: DropoutSeeds;
+
+  constructor(config: EncoderDecoderConfig, options: EncoderDecoderOptions = {}) {
+    super();
+    this.config = checkEncoderDecoderConfig(config);
+    checkObject("EncoderDecoder", "options", options);
+    const { seed = 0, dtype = "f32" } = options;
+    checkRounding("EncoderDecoder", "f32", dtype);
+    const { sourceVocabularySize, targetVocabularySize, shared, contextLength, width, tied } = this.config;
+    const { positions, sinusoids, scaleEmbeddings, logitsBias, suppressedTokens } = this.config;
+    const init = new Initializer(seed, deviceOf(options.device), dtype);
+    const seeds = new DropoutSeeds(seed);
+    this.dropoutSeeds = seeds;
+    const std = scaleEmbeddings ? 1 / Math.sqrt(width) : 0.02;
+    this.source = new Embedding({ count: sourceVocabularySize, width, std }, init);
+    this.target = shared ? this.source : new Embedding({ count: targetVocabularySize, width, std }, init);
+    const placing = { length: contextLength, width, sinusoids: positions === "learned" ? null : sinusoids };
+    const next = () => (positions === "none" ? null : new PositionEmbedding(placing, init));
+    this.encoder = new Encoder(this.config, next(), init, seeds);
+    this.decoder = new Decoder(this.config, next(), init, seeds);
+    this.head = tied ? null : new Linear({ inputs: width, outputs: targetVocabularySize, bias: false, std }, init);
+    this.logits_bias = logitsBias ? init.constant([targetVocabularySize], 0) : null;
+    const mask = new Float32Array(targetVocabularySize);
+    for (const token of suppressedTokens) mask[token] = -Infinity;
+    this.suppressed = suppressedTokens.length > 0 ? keep(tensor(mask, [mask.length], { device: init.device })) : null;
+  }
+
+  get device(): Device {
+    return this.source.weight.device;
+  }
+
+  /**
+   * Of the activations and logits. Beside parameters of f32 it may be set to bf16 or f16: matrix products then take
+   * rounded weights, while the parameters and their gradients stay f32 (Micikevicius et al. 2018). Other parameters are
+   * of one dtype with the activations.
+   */
+  get dtype(): FloatDType {
+    const parameters = this.source.weight.dtype;
+    return parameters === "f32" ? this.#activations : parameters;
+  }
+
+  set dtype(dtype: FloatDType) {
+    checkRounding("EncoderDecoder", this.source.weight.dtype, dtype);
+    this.#activations = dtype;
+  }
+
+  /** source i32 [B, S] → [B, S, C] */
+  encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
+    checkPass("EncoderDecoder.encode", source, {}, this.config.contextLength);
+    checkObject("EncoderDecoder.encode", "options", options);
+    const { lengths = null } = options;
+    checkLengths("lengths", lengths, source);
+    return scope(() => this.encoder.forward(this.#embed(this.source, source), lengths));
+  }
+
+  /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
+  forward(source: IntTensor, target: IntTensor, options: PairOptions = {}): FloatTensor {
+    checkObject("EncoderDecoder", "options", options);
+    const { sourceLengths = null, targetLengths = null } = options;
+    return scope(() => {
+      const encoded = this.encode(source, { lengths: sourceLengths });
+      checkPass("EncoderDecoder", target, {}, this.config.contextLength);
+      checkShapeIs("EncoderDecoder", "target", target, [source.shape[0]!, -1]);
+      checkLengths("targetLengths", targetLengths, target);
+      const words = this.#embed(this.target, target);
+      const seen = this.decoder.remember(encoded, sourceLengths);
+      return this.#logits(this.decoder.forward(words, seen, { keyLengths: targetLengths }), this.logits_bias);
+    });
+  }
+
+  /**
+   * Mean cross-entropy in nats per token of predicting labels [B, T] from the source and the target's tokens before them:
+   * for the target "x y" these are "start x y", and the labels "x y end". Padding has the label `ignoreIndex`.
+   */
+  loss(
+    source: IntTensor,
+    target: IntTensor,
+    labels: IntTensor,
+    options: CrossEntropyOptions & PairOptions = {},
+  ): FloatTensor {
+    checkObject("EncoderDecoder", "options", options);
+    const { sourceLengths = null, targetLengths = null, ...rest } = options;
+    return scope(() => crossEntropy(this.forward(source, target, { sourceLengths, targetLengths }), labels, rest));
+  }
+
+  /**
+   * What predicts the targets of these sources, i32 [B, S], for inference: a model for `generateTokens`, sampling and
+   * whatever else takes a `CausalModel`. Each target begins after `config.startToken`. To be disposed.
+   */
+  decoderFor(source: IntTensor, options: SourceOptions = {}): TargetDecoder {
+    const { training } = this;
+    if (training) this.eval();
+    try {
+      const { contextLength, targetVocabularySize: vocabularySize } = this.config;
+      return noGrad(() =>
+        scope(() => {
+          const encoded = this.encode(source, options);
+          const seen = this.decoder.remember(encoded, options.lengths ?? null);
+          return new TargetDecoder(this, seen, { contextLength, vocabularySize });
+        }),
+      );
+    } finally {
+      if (training) this.train();
+    }
+  }
+
+  /** The decoder's part of a pass, for inference: see SourceModel. Tokens that are suppressed have the logit −∞. */
+  decode(ids: IntTensor, source: EncodedSource, options: DecodeOptions = {}): FloatTensor {
+    checkPass("EncoderDecoder.decode", ids, options, this.config.contextLength);
+    const { cache = null, counts, lastOnly = false } = options;
+    const rows = source.layers[0]!.keys.shape[0]!;
+    if (rows !== ids.shape[0])
+      throw new HeedError("ERR_SHAPE", `EncoderDecoder.decode: expected ids of ${rows} sources, got ${ids.shape[0]}`);
+    return scope(() => {
+      cache?.begin(ids.shape[1]!, counts);
+      let x = this.decoder.forward(this.#embed(this.target, ids), source, { cache }); // [B, T, C]
+      cache?.advance();
+      if (lastOnly) x = lastTokens(x, counts); // [B, C]
+      const { suppressed, logits_bias: bias } = this;
+      return this.#logits(x, suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias));
+    });
+  }
+
+  #embed(embedding: Embedding, ids: IntTensor): FloatTensor {
+    const words = embedding.forward(ids, { dtype: this.dtype }); // [B, T, C]
+    return this.config.scaleEmbeddings ? mul(words, Math.sqrt(this.config.width)) : words;
+  }
+
+  /** x [..., C] → [..., V] */
+  #logits(x: FloatTensor, bias: FloatTensor | null): FloatTensor {
+    return linear(this.decoder.finish(x), (this.head ?? this.target).weight, { bias });
+  }
+}
+
+function checkLengths(name: string, lengths: IntTensor | null, ids: IntTensor): void {
+  if (lengths === null) return;
+  checkTensor("EncoderDecoder", name, lengths, ids);
+  checkDType("EncoderDecoder", name, lengths, "i32");
+  checkShapeIs("EncoderDecoder", name, lengths, [ids.shape[0]!]);
+}

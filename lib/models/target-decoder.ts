@@ -1,0 +1,98 @@
+import type { Device } from "../device.js";
+import type { FloatDType } from "../dtype.js";
+import { HeedError } from "../errors.js";
+import { CrossMemory, type EncodedSource } from "../nn/cross-memory.js";
+import { KvCache } from "../nn/kv-cache.js";
+import { checkInteger } from "../ops/check.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+
+export interface DecodeOptions {
+  /** Earlier tokens; `ids` follow them and are added to it. */
+  cache?: KvCache | null;
+  /** With a cache: how many of the ids are real in each sequence; all unless given. */
+  counts?: ArrayLike<number>;
+  /** Logits of each sequence's last real token alone, [B, V]. */
+  lastOnly?: boolean;
+}
+
+/** A model with a decoder that looks at encoded sources. */
+export interface SourceModel {
+  readonly device: Device;
+  readonly dtype: FloatDType;
+  readonly training: boolean;
+  train(): unknown;
+  eval(): unknown;
+  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`; in sequence b, what follows for source b. */
+  decode(ids: IntTensor, source: EncodedSource, options?: DecodeOptions): FloatTensor;
+}
+
+/**
+ * The decoder of an encoder–decoder together with the sources that it is to look at: a model that predicts the next
+ * token of each target, as a `CausalModel` does, so that whatever generates with one generates with this.
+ *
+ * A cache has a source for each sequence: sequence b of k·B that of source ⌊b/k⌋. Where sequences are taken from it, they
+ * take their sources with them.
+ */
+export class TargetDecoder implements Disposable {
+  readonly config: { readonly contextLength: number; readonly vocabularySize: number };
+  /** See CausalModel. */
+  readonly recordable = true;
+  readonly #model: SourceModel;
+  readonly #memory: CrossMemory;
+
+  constructor(model: SourceModel, source: EncodedSource, config: { contextLength: number; vocabularySize: number }) {
+    this.config = config;
+    this.#model = model;
+    this.#memory = CrossMemory.of(source);
+  }
+
+  /** How many sources there are. */
+  get sources(): number {
+    return this.#memory.batch;
+  }
+
+  get device(): Device {
+    return this.#model.device;
+  }
+
+  get training(): boolean {
+    return this.#model.training;
+  }
+
+  train(): this {
+    this.#model.train();
+    return this;
+  }
+
+  eval(): this {
+    this.#model.eval();
+    return this;
+  }
+
+  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  forward(ids: IntTensor, options: DecodeOptions = {}): FloatTensor {
+    return this.#model.decode(ids, options.cache?.memory ?? this.#memory, options);
+  }
+
+  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  createCache(batch: number, length = this.config.contextLength): KvCache {
+    checkInteger("TargetDecoder", "batch", batch, 1);
+    checkInteger("TargetDecoder", "length", length, 1, this.config.contextLength);
+    const each = batch / this.sources;
+    if (!Number.isInteger(each))
+      throw new HeedError("ERR_SHAPE", `TargetDecoder: expected a multiple of ${this.sources} sequences, got ${batch}`);
+    const { layers } = this.#memory;
+    const [, , heads, headSize] = layers[0]!.keys.shape as [number, number, number, number];
+    const memory = this.#memory.take(Int32Array.from({ length: batch }, (_, row) => Math.floor(row / each)));
+    const { device, dtype } = this.#model;
+    return new KvCache({ layers: layers.length, batch, length, heads, headSize, device, dtype, memory });
+  }
+
+  dispose(): void {
+    this.#memory.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,99 @@
+import { noGrad } from "../autograd.js";
+import { ops } from "../native.js";
+import { embedding } from "../ops/embedding.js";
+import { contiguous, narrow, reshape } from "../ops/views.js";
+import { keep, scope } from "../scope.js";
+import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+
+/** What the layers of a decoder see of encoded sources. */
+export interface EncodedSource {
+  /** Keys and values [B, S, H, D] of each layer. */
+  readonly layers: readonly { readonly keys: FloatTensor; readonly values: FloatTensor }[];
+  /** i32 [B]: real tokens of each source, the rest is padding at its end; null where all are. */
+  readonly lengths: IntTensor | null;
+}
+
+/**
+ * The encoded sources that the sequences of a cache are decoded for, a row for each: where a cache's sequences are taken
+ * into another cache, their sources go with them. What it holds never changes, so that caches share it.
+ */
+export class CrossMemory implements EncodedSource, Disposable {
+  /** Which source each row has. */
+  readonly #sources: Int32Array;
+
+  private constructor(
+    readonly layers: EncodedSource["layers"],
+    readonly lengths: IntTensor | null,
+    sources: Int32Array,
+  ) {
+    this.#sources = sources;
+    for (const part of this.#parts()) keep(part);
+  }
+
+  /** Copies of encoded sources. */
+  static of({ layers, lengths }: EncodedSource): CrossMemory {
+    const copied = (part: FloatTensor): FloatTensor => contiguous(part).alias();
+    return noGrad(() =>
+      scope(
+        () =>
+          new CrossMemory(
+            layers.map(({ keys, values }) => ({ keys: copied(keys), values: copied(values) })),
+            lengths && contiguous(lengths).alias(),
+            Int32Array.from({ length: layers[0]!.keys.shape[0]! }, (_, row) => row),
+          ),
+      ),
+    );
+  }
+
+  /** How many rows there are. */
+  get batch(): number {
+    return this.#sources.length;
+  }
+
+  /** The sources of rows[0], rows[1], …, each as often as it is named. Only enqueues. */
+  take(rows: ArrayLike<number>): CrossMemory {
+    const sources = Int32Array.from(rows, (row) => this.#sources[row]!);
+    const same = sources.length === this.batch && sources.every((source, row) => source === this.#sources[row]);
+    const { layers, lengths } = this;
+    if (same) {
+      const shared = layers.map(({ keys, values }) => ({ keys: keys.alias(), values: values.alias() }));
+      return new CrossMemory(shared, lengths?.alias() ?? null, sources);
+    }
+    return noGrad(() =>
+      scope(() => {
+        const ids = tensor(Int32Array.from(rows), [rows.length], { device: layers[0]!.keys.device });
+        const taken = layers.map(({ keys, values }) => ({ keys: gather(keys, ids), values: gather(values, ids) }));
+        return new CrossMemory(taken, lengths && gatherLengths(lengths, rows), sources);
+      }),
+    );
+  }
+
+  dispose(): void {
+    for (const part of this.#parts()) part.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  *#parts() {
+    for (const { keys, values } of this.layers) {
+      yield keys;
+      yield values;
+    }
+    if (this.lengths) yield this.lengths;
+  }
+}
+
+/** [B, S, H, D] → [rows, S, H, D] */
+function gather(part: FloatTensor, rows: IntTensor): FloatTensor {
+  const [batch, ...rest] = part.shape as [number, ...number[]];
+  return reshape(embedding(rows, reshape(part, [batch, -1])), [rows.size, ...rest]);
+}
+
+function gatherLengths(lengths: IntTensor, rows: ArrayLike<number>): IntTensor {
+  const taken: IntTensor = allocate([rows.length], "i32", lengths.device);
+  for (let i = 0; i < rows.length; i++)
+    ops.copy(narrow(taken, 0, i, 1).handle, narrow(lengths, 0, rows[i]!, 1).handle, false);
+  return taken;
+}
