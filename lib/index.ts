@@ -42,6 +42,7 @@ export { feedForward, type FeedForwardWeights } from "./ops/feed-forward.js";
 export { gated, packedGated } from "./ops/gated.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
+export { lstm, type LstmOptions, type LstmState } from "./ops/lstm.js";
 export { matmul } from "./ops/matmul.js";
 export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
 export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";

@@ -10,6 +10,11 @@ import { log, neg } from "./unary.js";
 const kinds = ["add", "sub", "mul", "div", "maximum", "minimum", "pow", "equal", "greater", "less"] as const;
 type Kind = (typeof kinds)[number];
 
+/** @internal The operation's number on the native side. */
+export function binaryKind(name: Kind): number {
+  return kinds.indexOf(name);
+}
+
 /** A tensor, or a number that stretches to any shape. */
 export type Operand = FloatTensor | number;
 

@@ -24,6 +24,11 @@ const kinds = [
   "reciprocal",
 ] as const;
 
+/** @internal The operation's number on the native side. */
+export function unaryKind(name: (typeof kinds)[number]): number {
+  return kinds.indexOf(name);
+}
+
 /** @internal dx for y = kind(x), as a tensor in no scope. */
 export function unaryBackward(name: (typeof kinds)[number], dout: FloatTensor, x: FloatTensor): FloatTensor {
   const dinp: FloatTensor = allocate(x.shape, x.dtype, x.device, false);

@@ -109,6 +109,11 @@ export function callsOn(device: string): readonly Call[] {
     ]),
     call("gated", heed.gated, () => [floats(2, 3), floats(2, 3), "gelu"]),
     call("packedGated", heed.packedGated, () => [floats(2, 4), "silu"]),
+    call("lstm", heed.lstm, () => [
+      floats(3, 2, 8),
+      floats(8, 2),
+      { bias: floats(8), state: { h: floats(2, 2), c: floats(2, 2) } },
+    ]),
     call("embedding", heed.embedding, () => [ints(0, 1), floats(3, 4)]),
     call("crossEntropy", heed.crossEntropy, () => [floats(2, 3), ints(0, 1), { ignoreIndex: -1, labelSmoothing: 0.1 }]),
     call("dropout", heed.dropout, () => [floats(4), 0.5, 1]),

@@ -1,0 +1,181 @@
+import { record } from "../autograd.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { formatShape } from "../shape.js";
+import { scope } from "../scope.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { activationIndex } from "./activation.js";
+import { binaryKind } from "./binary.js";
+import { checkFloat, checkObject, checkShapeIs } from "./check.js";
+import { rounded } from "./precision.js";
+import { asMatrix, checkProjection, product, projectionGradients, transposed } from "./projection.js";
+import { unaryKind } from "./unary.js";
+import { contiguous } from "./views.js";
+
+export interface LstmState {
+  /** What the layer said last: [B, H]. */
+  h: FloatTensor;
+  /** What it remembers: [B, H]. */
+  c: FloatTensor;
+}
+
+export interface LstmOptions {
+  /** Of the recurrence: [4H]. */
+  bias?: FloatTensor | null;
+  /** Where it goes on from, without gradients; zeros unless given. */
+  state?: LstmState | null;
+}
+
+const sigmoid = activationIndex("lstm", "sigmoid");
+const tanh = unaryKind("tanh");
+const add = binaryKind("add");
+
+/**
+ * A long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000) over all steps:
+ *
+ *     i, f, g, o = x_t + h_{t−1}·Wᵀ + b        c_t = σ(f)·c_{t−1} + σ(i)·tanh(g)        h_t = σ(o)·tanh(c_t)
+ *
+ * x [T, B, 4H] is the input's share, a product over all steps at once; weight [4H, H] and the order of the gates are
+ * PyTorch's. Returns h and c after each step, [T, B, H]; no gradients flow through c.
+ *
+ * A step is one product and five elementwise operations, and as many on the way back. So that σ(i)·tanh(g) and
+ * σ(f)·c_{t−1} are one of them, tanh(g_t) and c_{t−1} lie side by side in `memory` [T + 1, B, 2, H].
+ */
+export function lstm(
+  x: FloatTensor,
+  weight: FloatTensor,
+  options: LstmOptions = {},
+): { h: FloatTensor; c: FloatTensor } {
+  checkFloat("lstm", "x", x);
+  checkObject("lstm", "options", options);
+  const { bias = null, state = null } = options;
+  checkShapeIs("lstm", "x", x, [-1, -1, -1]);
+  const [steps, batch, width] = x.shape as [number, number, number];
+  if (width === 0 || width % 4 !== 0)
+    throw new HeedError("ERR_SHAPE", `lstm: expected x of four gates of one size, got shape ${formatShape(x.shape)}`);
+  const size = width / 4;
+  checkProjection("lstm", x, size, weight, bias, "oi");
+  checkShapeIs("lstm", "weight", weight, [width, size]);
+  if (state) {
+    checkObject("lstm", "state", state);
+    for (const name of ["h", "c"] as const) {
+      checkFloat("lstm", `state.${name}`, state[name], x);
+      checkShapeIs("lstm", `state.${name}`, state[name], [batch, size]);
+    }
+  }
+
+  const input = contiguous(x);
+  const make = (...shape: number[]): FloatTensor => allocate(shape, x.dtype, x.device, false);
+  using operand = rounded(weight, x.dtype);
+  using recurrence = transposed(operand);
+  using gates = make(steps, batch, width);
+  using hidden = make(steps + 1, batch, size);
+  using memory = make(steps + 1, batch, 2, size);
+  using squashed = make(steps, batch, size);
+  using products = make(batch, 2, size);
+  scope(() => {
+    begin(at(hidden, 0), state?.h);
+    begin(half(at(memory, 0), 1), state?.c);
+  });
+  for (let t = 0; t < steps; t++)
+    scope(() => {
+      const [z, m, c, s] = [at(gates, t), at(memory, t), half(at(memory, t + 1), 1), at(squashed, t)];
+      product(z, at(hidden, t), recurrence, { bias, residual: at(input, t) });
+      ops.unary(half(m, 0).handle, gate(z, 2).handle, tanh);
+      ops.gated(products.handle, inputAndForget(z).handle, m.handle, sigmoid);
+      ops.binary(c.handle, half(products, 0).handle, half(products, 1).handle, add, false);
+      ops.unary(s.handle, c.handle, tanh);
+      ops.gated(at(hidden, t + 1).handle, gate(z, 3).handle, s.handle, sigmoid);
+    });
+
+  // Behind the state that each step begins with comes the one that it ends with.
+  const shape = [steps, batch, size];
+  const after = Math.min(1, steps);
+  const h = hidden.viewAs(shape, hidden.strides, after * hidden.strides[0]!);
+  const c = memory.viewAs(shape, [memory.strides[0]!, 2 * size, 1], after * memory.strides[0]! + size);
+  record("lstm", h, [input, weight, bias], { operand, gates, hidden, memory, squashed }, (context) => {
+    const { dout, pass, saved } = context;
+    using dgates = backwardThroughTime(dout, saved);
+    pass(0, dgates);
+    using before = saved.hidden.viewAs([steps * batch, size], [size, 1], 0, false);
+    using dy = asMatrix(dgates);
+    projectionGradients(context as never, 1, before, dy, "oi");
+  });
+  if (input !== x) input.dispose();
+  return { h, c };
+}
+
+type Saved = Record<"operand" | "gates" | "hidden" | "memory" | "squashed", FloatTensor>;
+
+/** The gradient of the gates before their activations: [T, B, 4H]. */
+function backwardThroughTime(dout: FloatTensor, { operand, gates, memory, squashed }: Saved): FloatTensor {
+  const [steps, batch, size] = squashed.shape as [number, number, number];
+  const make = (...shape: number[]): FloatTensor => allocate(shape, dout.dtype, dout.device, false);
+  const dgates = make(steps, batch, 4 * size);
+  using dh = make(batch, size);
+  using dsquashed = make(batch, size);
+  // Those of `memory` at this step and at the one after it, whose half for c is this step's dc.
+  using even = make(batch, 2, size);
+  using odd = make(batch, 2, size);
+  for (let t = steps - 1; t >= 0; t--)
+    scope(() => {
+      const [dm, later] = t % 2 === 0 ? [even, odd] : [odd, even];
+      const [z, dz, m, s] = [at(gates, t), at(dgates, t), at(memory, t), at(squashed, t)];
+      const last = t === steps - 1;
+      const dnow = last ? at(dout, t) : dh;
+      const [c, dc] = [half(at(memory, t + 1), 1), half(later, 1)];
+      const dboth = later.viewAs([batch, 2, size], [2 * size, 0, 1], size);
+      ops.gated_backward(
+        gate(dz, 3).handle,
+        dsquashed.handle,
+        dnow.handle,
+        gate(z, 3).handle,
+        s.handle,
+        sigmoid,
+        false,
+        false,
+      );
+      ops.unary_backward(dc.handle, dsquashed.handle, c.handle, tanh, !last);
+      ops.gated_backward(
+        inputAndForget(dz).handle,
+        dm.handle,
+        dboth.handle,
+        inputAndForget(z).handle,
+        m.handle,
+        sigmoid,
+        false,
+        false,
+      );
+      ops.unary_backward(gate(dz, 2).handle, half(dm, 0).handle, gate(z, 2).handle, tanh, false);
+      if (t > 0) product(dh, dz, operand, { residual: at(dout, t - 1) });
+    });
+  return dgates;
+}
+
+function begin(place: FloatTensor, value: FloatTensor | undefined): void {
+  if (value) ops.copy(place.handle, value.handle, false);
+  else ops.fill(place.handle, 0);
+}
+
+/** Step t of what has a first dimension of steps. */
+function at(x: FloatTensor, t: number): FloatTensor {
+  return x.viewAs(x.shape.slice(1), x.strides.slice(1), t * x.strides[0]!);
+}
+
+/** Gate number i of [B, 4H], in the order i, f, g, o: [B, H]. */
+function gate(x: FloatTensor, i: number): FloatTensor {
+  const [batch, width] = x.shape as [number, number];
+  return x.viewAs([batch, width / 4], [width, 1], (i * width) / 4);
+}
+
+/** The first two gates: [B, 2, H]. */
+function inputAndForget(x: FloatTensor): FloatTensor {
+  const [batch, width] = x.shape as [number, number];
+  return x.viewAs([batch, 2, width / 4], [width, width / 4, 1]);
+}
+
+/** Half i of [B, 2, H]: [B, H]. */
+function half(x: FloatTensor, i: number): FloatTensor {
+  const [batch, , size] = x.shape as [number, number, number];
+  return x.viewAs([batch, size], [2 * size, 1], i * size);
+}

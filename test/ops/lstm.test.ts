@@ -1,0 +1,141 @@
+import { expect, test } from "vitest";
+import { lstm } from "../../lib/ops/lstm.js";
+import { formatShape } from "../../lib/shape.js";
+import { scope } from "../../lib/scope.js";
+import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
+import { expectClose } from "../support/close.js";
+import { expectError } from "../support/errors.js";
+import { type Nd, nd, normal } from "../support/nd.js";
+import { opTest } from "../support/op-test.js";
+import { Random } from "../support/random.js";
+import { onEachDevice } from "../support/targets.js";
+
+const random = new Random(23);
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+
+/** h after every step, element by element from the equations. */
+function reference(x: Nd, weight: Nd, bias: Nd): Nd {
+  const [steps, batch, width] = x.shape as [number, number, number];
+  const size = width / 4;
+  const out = nd([steps, batch, size], new Float64Array(steps * batch * size));
+  for (let b = 0; b < batch; b++) {
+    let h = new Float64Array(size);
+    const c = new Float64Array(size);
+    for (let t = 0; t < steps; t++) {
+      const z = Array.from({ length: width }, (_, j) => {
+        let sum = x.data[(t * batch + b) * width + j]! + bias.data[j]!;
+        for (let k = 0; k < size; k++) sum += h[k]! * weight.data[j * size + k]!;
+        return sum;
+      });
+      h = h.map((_, j) => {
+        const [i, f, g, o] = [0, 1, 2, 3].map((part) => z[part * size + j]!) as [number, number, number, number];
+        c[j] = sigmoid(f) * c[j]! + sigmoid(i) * Math.tanh(g);
+        return sigmoid(o) * Math.tanh(c[j]);
+      });
+      out.data.set(h, (t * batch + b) * size);
+    }
+  }
+  return out;
+}
+
+const sizes = [
+  [1, 1, 1],
+  [2, 3, 1],
+  [1, 5, 17],
+  [6, 2, 3],
+  [3, 1, 33],
+  [5, 4, 8],
+  [3, 7, 31],
+] as const;
+
+// Gates of a few units each have errors of a few u of themselves; what is remembered takes them on from step to step,
+// and gradients come back through as many steps again. Sums over steps and rows make the weights'.
+const tolerance = { out: { relative: 4, absolute: 4 }, grad: { relative: 4, absolute: 16 } };
+
+opTest({
+  name: "lstm",
+  cases: sizes.map(([steps, batch, size]) => ({
+    name: formatShape([steps, batch, size]),
+    inputs: {
+      x: normal(random, [steps, batch, 4 * size]),
+      weight: normal(random, [4 * size, size], { scale: 1 / Math.sqrt(size) }),
+      bias: normal(random, [4 * size]),
+    },
+  })),
+  ours: ({ x, weight, bias }) => {
+    const { h, c } = lstm(x, weight, { bias });
+    c.dispose();
+    return h;
+  },
+  reference: ({ x, weight, bias }) => reference(x, weight, bias),
+  tolerance,
+  // Gates and states are rounded at every step, and their gradients on the way back.
+  roundings: { out: { relative: 2, absolute: 2 }, grad: { relative: 4, absolute: 8 } },
+  parameters: ["weight", "bias"],
+});
+
+onEachDevice((device) => {
+  const on = { device };
+  const make = ({ shape, data }: Nd): FloatTensor => tensor(Float32Array.from(data), shape, on);
+
+  test("goes on from a state as if it had not been interrupted", async () => {
+    const [steps, batch, size] = [7, 3, 5];
+    const x = normal(random, [steps, batch, 4 * size]);
+    using weight = make(normal(random, [4 * size, size]));
+    using whole = make(x);
+    const all = lstm(whole, weight);
+    const cut = 4;
+    const part = (from: number, to: number): FloatTensor =>
+      make(nd([to - from, batch, 4 * size], x.data.slice(from * batch * 4 * size, to * batch * 4 * size)));
+    using first = part(0, cut);
+    using second = part(cut, steps);
+    const before = lstm(first, weight);
+    const last = async (y: FloatTensor): Promise<FloatTensor> =>
+      tensor((await y.data()).slice(-batch * size), [batch, size], on);
+    using h = await last(before.h);
+    using c = await last(before.c);
+    const after = lstm(second, weight, { state: { h, c } });
+    for (const name of ["h", "c"] as const) {
+      const expected = (await all[name].data()).slice(cut * batch * size);
+      expectClose(name, await after[name].data(), expected, { relative: 4, absolute: 4 });
+    }
+    for (const { h, c } of [all, before, after]) {
+      h.dispose();
+      c.dispose();
+    }
+  });
+
+  test("takes no steps and no rows", async () => {
+    using weight = zeros([12, 3], on);
+    for (const shape of [
+      [0, 2, 12],
+      [4, 0, 12],
+    ]) {
+      using x = zeros(shape, on);
+      const { h, c } = lstm(x, weight);
+      expect(h.shape).toEqual(shape.with(2, 3));
+      expect((await h.data()).length + (await c.data()).length).toBe(0);
+      h.dispose();
+      c.dispose();
+    }
+  });
+
+  test("refuses what does not fit", () => {
+    scope(() => {
+      const x = zeros([2, 3, 8], on);
+      const weight = zeros([8, 2], on);
+      const state = (h: number[], c: number[]): object => ({ state: { h: zeros(h, on), c: zeros(c, on) } });
+      expectError(() => lstm(zeros([3, 8], on), weight), "ERR_SHAPE");
+      expectError(() => lstm(zeros([2, 3, 6], on), weight), "ERR_SHAPE");
+      expectError(() => lstm(zeros([2, 3, 0], on), weight), "ERR_SHAPE");
+      expectError(() => lstm(x, zeros([8, 3], on)), "ERR_SHAPE");
+      expectError(() => lstm(x, zeros([4, 2], on)), "ERR_SHAPE");
+      expectError(() => lstm(x, weight, { bias: zeros([2], on) }), "ERR_SHAPE");
+      expectError(() => lstm(x, weight, state([3, 3], [3, 2])), "ERR_SHAPE");
+      expectError(() => lstm(x, weight, state([3, 2], [2, 2])), "ERR_SHAPE");
+      expectError(() => lstm(x, weight, { state: 1 as never }), "ERR_ARGUMENT");
+      expectError(() => lstm(x, weight, null as never), "ERR_ARGUMENT");
+      expectError(() => lstm(x, zeros([8, 2], { ...on, dtype: "i32" }) as never), "ERR_DTYPE");
+    });
+  });
+});
