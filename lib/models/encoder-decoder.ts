@@ -67,7 +67,7 @@ abstract class Stack extends Module {
 
   /** words [B, T, C] → what goes into the first block, [B, T, C] */
   protected place(words: FloatTensor, cache: KvCache | null): FloatTensor {
-    return this.drop.forward(this.positions ? this.positions.forward(words, cache) : words);
+    return this.drop.forward(this.positions ? this.positions.forward(words, { cache }) : words);
   }
 
   /** What comes out of the last block, finished: [..., C] → [..., C] */

@@ -1,9 +1,10 @@
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
+import { type Normalization, normalizations } from "../nn/transformer-block.js";
 import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
 
-const positionings = ["learned", "alibi"] as const;
+const positionings = ["learned", "sinusoidal", "rotary", "alibi", "none"] as const;
 
 /** How a model knows where a token stands. */
 export type Positions = (typeof positionings)[number];
@@ -18,20 +19,40 @@ export interface GptConfig {
   heads: number;
   /** C, a multiple of heads. */
   width: number;
+  /** Heads of keys and values, a divisor of heads: each serves a group of them (Ainslie et al. 2023); heads unless given. */
+  kvHeads?: number;
+  /** Width between the feed-forward's layers; 4·width unless given. */
+  hidden?: number;
   /** Of embeddings, attention weights and residual branches; 0 unless given. */
   dropout?: number;
   /** Biases in linear layers and layer norms; true unless given. */
   bias?: boolean;
-  /** "learned" (GPT-2's table) unless given; "alibi" (Press et al. 2022): scores fall with the distance of tokens. */
+  /**
+   * "learned" (GPT-2's table) unless given; "sinusoidal" (Vaswani et al. 2017, §3.5); "rotary" (Su et al. 2021, halves of
+   * a head, base 10,000); "alibi" (Press et al. 2022): scores fall with the distance of tokens; "none": what the causal
+   * mask tells.
+   */
   positions?: Positions;
   /** A token sees the last `window` tokens, itself included; 0, all of them, unless given. */
   window?: number;
   /** Attention's scores become softcap · tanh(score / softcap) (Gemma 2); 0, as they are, unless given. */
   softcap?: number;
-  /** "gelu" (GPT-2's tanh form) unless given. */
+  /** Scores are of queries and keys that an RMS norm of each head went over (Henry et al. 2020); false unless given. */
+  qkNorm?: boolean;
+  /** "gelu" (GPT-2's tanh form) unless given; where gated, "silu". */
   activation?: Activation;
-  /** Of the layer norms; 1e-5 unless given. */
+  /** The feed-forward's first layer is twice as wide, and one half gates the other (Shazeer 2020); false unless given. */
+  gated?: boolean;
+  /** "layer" norms unless given, or "rms" (Zhang & Sennrich 2019). */
+  normalization?: Normalization;
+  /** Of the norms; 1e-5 unless given. */
   eps?: number;
+  /** Whether the token embedding is the output projection as well (Press & Wolf 2017); true unless given. */
+  tied?: boolean;
+  /** Factor of the token embeddings, √width in Vaswani et al. 2017; 1 unless given. */
+  embeddingScale?: number;
+  /** Factor of what each part of a block adds to the residual stream; 1 unless given. */
+  residualScale?: number;
 }
 
 /** The published sizes (Radford et al. 2019). */
@@ -48,34 +69,64 @@ const defaults = {
   positions: "learned",
   window: 0,
   softcap: 0,
-  activation: "gelu",
+  qkNorm: false,
+  gated: false,
+  normalization: "layer",
   eps: 1e-5,
+  tied: true,
+  embeddingScale: 1,
+  residualScale: 1,
 } as const;
 
 /** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
 export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   if (typeof config !== "object" || config === null)
     throw new HeedError("ERR_ARGUMENT", `GPT: expected a configuration object, got ${describe(config)}`);
-  const full = { ...defaults, ...config };
-  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "width"] as const)
+  const { heads: kvHeads, width } = config;
+  const activation = config.gated ? "silu" : "gelu";
+  const full = { ...defaults, kvHeads, hidden: 4 * width, activation, ...config } as Required<GptConfig>;
+  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "kvHeads", "width", "hidden"] as const)
     checkInteger("GPT", name, full[name], 1, 2 ** 31 - 1);
   checkNumber("GPT", "dropout", full.dropout, 0, 1);
   checkNumber("GPT", "eps", full.eps, 0);
   checkInteger("GPT", "window", full.window, 0);
   checkNumber("GPT", "softcap", full.softcap, 0, largestFloat);
+  for (const name of ["embeddingScale", "residualScale"] as const)
+    checkNumber("GPT", name, full[name], -largestFloat, largestFloat);
+  for (const name of ["bias", "qkNorm", "gated", "tied"] as const)
+    if (typeof full[name] !== "boolean")
+      throw new HeedError("ERR_ARGUMENT", `GPT: expected ${name} to be true or false, got ${describe(full[name])}`);
   if (full.width % full.heads !== 0)
     throw new HeedError("ERR_SHAPE", `GPT: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
-  if (!positionings.includes(full.positions))
+  if (full.positions === "sinusoidal" && full.width % 2 !== 0)
+    throw new HeedError("ERR_SHAPE", `GPT: expected an even width for sinusoidal positions, got ${full.width}`);
+  if (full.heads % full.kvHeads !== 0)
     throw new HeedError(
-      "ERR_ARGUMENT",
-      `GPT: expected positions ${positionings.join(" or ")}, got ${describe(full.positions)}`,
+      "ERR_SHAPE",
+      `GPT: expected heads to be a multiple of ${full.kvHeads} kvHeads, got ${full.heads}`,
     );
+  for (const [name, choices] of [
+    ["positions", positionings],
+    ["normalization", normalizations],
+  ] as const)
+    if (!(choices as readonly string[]).includes(full[name]))
+      throw new HeedError("ERR_ARGUMENT", `GPT: expected ${name} ${choices.join(" or ")}, got ${describe(full[name])}`);
   activationIndex("GPT", full.activation);
   return full;
 }
 
 /** What GPT-2 does not have. A folder with any of it has a model type of its own, so that no one takes it for GPT-2. */
-const beyondGpt2 = ["positions", "window", "softcap"] as const;
+const beyondGpt2 = [
+  "kvHeads",
+  "positions",
+  "window",
+  "softcap",
+  "qkNorm",
+  "gated",
+  "normalization",
+  "embeddingScale",
+  "residualScale",
+] as const;
 const ownType = "heed_gpt";
 
 /** The model types that `fromHuggingFaceConfig` reads. */
@@ -83,7 +134,8 @@ export const gptTypes: readonly string[] = ["gpt2", ownType];
 
 /** The config.json of a Hugging Face GPT-2 folder. */
 export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
-  const extra = beyondGpt2.filter((name) => config[name] !== defaults[name]);
+  const usual = { ...defaults, kvHeads: config.heads };
+  const extra = beyondGpt2.filter((name) => config[name] !== usual[name]);
   return {
     ...(extra.length === 0
       ? { model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }
@@ -93,12 +145,13 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
     n_layer: config.layers,
     n_head: config.heads,
     n_embd: config.width,
+    n_inner: config.hidden,
     activation_function: nameOfActivation(config.activation),
     layer_norm_epsilon: config.eps,
     embd_pdrop: config.dropout,
     attn_pdrop: config.dropout,
     resid_pdrop: config.dropout,
-    tie_word_embeddings: true,
+    tie_word_embeddings: config.tied,
     heed_bias: config.bias,
   };
 }
@@ -115,14 +168,14 @@ export function fromHuggingFaceConfig(json: unknown): GptConfig {
   const given = config.activation_function ?? "gelu_new";
   const activation = given === "none" ? given : activationNamed(given);
   if (!activation) throw new HeedError("ERR_FORMAT", `config: unknown activation_function ${describe(given)}`);
-  if (config.tie_word_embeddings === false)
-    throw new HeedError("ERR_FORMAT", "config: expected tied embeddings (tie_word_embeddings)");
   return {
     vocabularySize: integer("vocab_size"),
     contextLength: integer("n_positions"),
     layers: integer("n_layer"),
     heads: integer("n_head"),
     width: integer("n_embd"),
+    hidden: config.n_inner == null ? 4 * integer("n_embd") : integer("n_inner"),
+    tied: config.tie_word_embeddings !== false,
     activation,
     eps: typeof config.layer_norm_epsilon === "number" ? config.layer_norm_epsilon : 1e-5,
     dropout: typeof config.resid_pdrop === "number" ? config.resid_pdrop : 0,

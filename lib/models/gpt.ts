@@ -6,18 +6,21 @@ import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";
 import { KvCache } from "../nn/kv-cache.js";
-import { LayerNorm } from "../nn/layer-norm.js";
+import type { LayerNorm } from "../nn/layer-norm.js";
+import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
-import { TransformerBlock } from "../nn/transformer-block.js";
+import { PositionEmbedding } from "../nn/position-embedding.js";
+import type { RmsNorm } from "../nn/rms-norm.js";
+import { normOf, TransformerBlock } from "../nn/transformer-block.js";
 import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
-import { add } from "../ops/binary.js";
+import { mul } from "../ops/binary.js";
 import { checkArray, checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { checkRounding } from "../ops/precision.js";
-import { narrow, reshape } from "../ops/views.js";
-import { scope } from "../scope.js";
-import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { rotaryTable } from "../ops/rotary-table.js";
+import { keep, scope } from "../scope.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
 import { checkPass } from "./check-pass.js";
 import { lastTokens } from "./last-tokens.js";
@@ -56,15 +59,17 @@ export interface GptForwardOptions extends GptMaskOptions {
 /**
  * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
  * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints. Options of the
- * configuration replace the position embeddings by ALiBi and narrow what attention sees.
+ * configuration exchange its parts for others: positions, norms, feed-forward, heads, and what attention sees.
  */
 export class GPT extends Module {
   readonly wte: Embedding;
-  /** null unless positions are learned. */
-  readonly wpe: Embedding | null;
+  /** null unless positions are learned or sinusoidal. */
+  readonly wpe: PositionEmbedding | null;
   readonly drop: Dropout;
   readonly h: TransformerBlock[];
-  readonly ln_f: LayerNorm;
+  readonly ln_f: LayerNorm | RmsNorm;
+  /** null where the token embedding is the output projection. */
+  readonly lm_head: Linear | null;
   readonly config: Required<GptConfig>;
   #activations: FloatDType = "f32";
   /** See CausalModel. */
@@ -78,31 +83,30 @@ export class GPT extends Module {
     checkObject("GPT", "options", options);
     const { seed = 0, dtype = "f32" } = options;
     checkRounding("GPT", "f32", dtype);
-    const { vocabularySize, contextLength, layers, heads, width, bias, activation, eps, dropout } = this.config;
-    const { positions, window, softcap } = this.config;
+    const { vocabularySize, contextLength, layers, heads, width, bias, eps, dropout } = this.config;
+    const { positions, normalization } = this.config;
     const init = new Initializer(seed, deviceOf(options.device), dtype);
     this.dropoutSeeds = new DropoutSeeds(seed);
+    const turned = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
+    const rotary = positions === "rotary" ? { table: keep(rotaryTable(turned)) } : null;
     const block = {
-      width,
-      heads,
-      bias,
-      activation,
-      eps,
-      dropout,
-      residualDropout: dropout,
+      ...this.config,
       causal: true,
-      window,
-      softcap,
+      residualDropout: dropout,
       alibi: positions === "alibi",
+      rotary,
       layout: "io",
       // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
       outputStd: 0.02 / Math.sqrt(2 * layers),
     } as const;
     this.wte = new Embedding({ count: vocabularySize, width }, init);
-    this.wpe = positions === "learned" ? new Embedding({ count: contextLength, width }, init) : null;
+    const added = positions === "learned" || positions === "sinusoidal";
+    const sinusoids = positions === "sinusoidal" ? {} : null;
+    this.wpe = added ? new PositionEmbedding({ length: contextLength, width, sinusoids }, init) : null;
     this.drop = new Dropout(dropout, this.dropoutSeeds);
     this.h = Array.from({ length: layers }, () => new TransformerBlock(block, init, this.dropoutSeeds));
-    this.ln_f = new LayerNorm({ width, bias, eps }, init);
+    this.ln_f = normOf(normalization, { width, bias, eps }, init);
+    this.lm_head = this.config.tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }
 
   get device(): Device {
@@ -140,7 +144,7 @@ export class GPT extends Module {
       }
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return linear(this.ln_f.forward(x), this.wte.weight); // [B, T, V]
+      return linear(this.ln_f.forward(x), (this.lm_head ?? this.wte).weight); // [B, T, V]
     });
   }
 
@@ -153,13 +157,13 @@ export class GPT extends Module {
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
   createCache(batch: number, length = this.config.contextLength): KvCache {
-    const { layers, heads, width, contextLength } = this.config;
+    const { layers, heads, kvHeads, width, contextLength } = this.config;
     checkInteger("GPT", "length", length, 1, contextLength);
     return new KvCache({
       layers,
       batch,
       length,
-      heads,
+      heads: kvHeads,
       headSize: width / heads,
       device: this.device,
       dtype: this.dtype,
@@ -193,34 +197,10 @@ export class GPT extends Module {
   }
 
   #embed(ids: IntTensor, cache: KvCache | null, documents: readonly ArrayLike<number>[] | null): FloatTensor {
-    const [batch, tokens] = ids.shape as [number, number];
     const { dtype, wpe } = this;
-    const words = this.wte.forward(ids, { dtype }); // [B, T, C]
-    if (!wpe) return words;
-    if (!cache && !documents) {
-      const positions = narrow(wpe.weight, 0, 0, tokens); // [T, C]
-      return add(words, positions.dtype === dtype ? positions : positions.to(dtype));
-    }
-    if (cache && tokens === 1) return add(words, wpe.forward(reshape(cache.starts, [batch, 1]), { dtype }));
-    const positions = documents ? this.#positionsInDocuments(documents, tokens) : this.#positionsBehind(cache!, tokens);
-    return add(words, wpe.forward(tensor(positions, [batch, tokens], { device: this.device }), { dtype }));
-  }
-
-  /** Each sequence goes on where it stood; padding may point anywhere. */
-  #positionsBehind({ lengths, batch }: KvCache, tokens: number): Int32Array {
-    const last = this.config.contextLength - 1;
-    return Int32Array.from({ length: batch * tokens }, (_, i) =>
-      Math.min(lengths[Math.floor(i / tokens)]! + (i % tokens), last),
-    );
-  }
-
-  /** Each document begins at position 0. */
-  #positionsInDocuments(documents: readonly ArrayLike<number>[], tokens: number): Int32Array {
-    const positions = new Int32Array(documents.length * tokens);
-    for (const [b, lengths] of documents.entries()) {
-      let at = b * tokens;
-      for (const length of Array.from(lengths)) for (let t = 0; t < length; t++) positions[at++] = t;
-    }
-    return positions;
+    const { embeddingScale: scale } = this.config;
+    const embedded = this.wte.forward(ids, { dtype }); // [B, T, C]
+    const words = scale === 1 ? embedded : mul(embedded, scale);
+    return wpe ? wpe.forward(words, { cache, documents }) : words;
   }
 }

@@ -16,6 +16,8 @@ import { RmsNorm } from "./rms-norm.js";
 export interface AttentionConfig {
   width: number;
   heads: number;
+  /** Heads of keys and values, a divisor of heads: each serves a group of them (Ainslie et al. 2023); heads unless given. */
+  kvHeads?: number;
   causal: boolean;
   bias?: boolean;
   /** Of the attention weights. */
@@ -30,6 +32,8 @@ export interface AttentionConfig {
   rotary?: { table: FloatTensor; interleaved?: boolean } | null;
   /** RMS norms of each head's queries and keys (Henry et al. 2020, as in Qwen 3); false unless given. */
   qkNorm?: boolean;
+  /** Of those norms; 1e-5 unless given. */
+  eps?: number;
   layout?: "oi" | "io";
   std?: number;
   /** Standard deviation of the output projection. */
@@ -55,6 +59,7 @@ export class Attention extends Module {
   readonly c_proj: Linear;
   readonly dropout: Dropout;
   readonly heads: number;
+  readonly kvHeads: number;
   readonly causal: boolean;
   readonly window: number;
   readonly softcap: number;
@@ -68,25 +73,33 @@ export class Attention extends Module {
   constructor(config: AttentionConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { width, heads, causal, bias = true, layout = "oi", std = 0.02, outputStd = std, dropout = 0 } = config;
-    const { window = 0, softcap = 0, alibi = false, qkNorm = false } = config;
+    const { kvHeads = heads, window = 0, softcap = 0, alibi = false, qkNorm = false, eps = 1e-5 } = config;
     checkInteger("Attention", "heads", heads, 1);
+    checkInteger("Attention", "kvHeads", kvHeads, 1);
     if (width % heads !== 0)
       throw new HeedError("ERR_SHAPE", `Attention: expected width to be a multiple of ${heads} heads, got ${width}`);
+    if (heads % kvHeads !== 0)
+      throw new HeedError(
+        "ERR_SHAPE",
+        `Attention: expected heads to be a multiple of ${kvHeads} kvHeads, got ${heads}`,
+      );
     checkInteger("Attention", "window", window, 0);
     checkNumber("Attention", "softcap", softcap, 0, largestFloat);
     this.heads = heads;
+    this.kvHeads = kvHeads;
     this.causal = causal;
     this.window = window;
     this.softcap = softcap;
-    this.c_attn = new Linear({ inputs: width, outputs: 3 * width, bias, std, layout }, init);
+    const headSize = width / heads;
+    const outputs = (heads + 2 * kvHeads) * headSize;
+    this.c_attn = new Linear({ inputs: width, outputs, bias, std, layout }, init);
     this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd, layout }, init);
     this.dropout = new Dropout(dropout, seeds);
-    const headSize = width / heads;
     this.rotaryTable = config.rotary?.table ?? null;
     this.interleaved = config.rotary?.interleaved ?? false;
     if (this.rotaryTable) checkTable(this.rotaryTable, headSize);
-    this.q_norm = qkNorm ? new RmsNorm({ width: headSize }, init) : null;
-    this.k_norm = qkNorm ? new RmsNorm({ width: headSize }, init) : null;
+    this.q_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
+    this.k_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
     this.slopes = alibi ? keep(alibiSlopes(heads, { device: init.device })) : null;
   }
 
@@ -94,7 +107,7 @@ export class Attention extends Module {
   forward(x: FloatTensor, context: AttentionContext = {}, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("Attention", "x", x);
     checkShapeIs("Attention", "x", x, [-1, -1, -1]);
-    const qkv = this.c_attn.forward(x); // [B, T, 3C]
+    const qkv = this.c_attn.forward(x); // [B, T, (H + 2·Hkv)·D]
     const { cache = null, layer = 0, keyRanges = null, causal = this.causal } = context;
     const { window, softcap, slopes } = this;
     const mask = { causal, window, keyRanges, softcap, slopes };
@@ -106,7 +119,8 @@ export class Attention extends Module {
     // With padding at the end, queries still begin at position 0 (the default would count back from the last key).
     const queryStarts = keyLengths ? zeros([qkv.shape[0]!], { dtype: "i32", device: qkv.device }) : null;
     const options = { keyLengths, queryStarts, ...mask, ...this.dropout.fused };
-    if (!this.rotaryTable && !this.q_norm) return packedAttention(qkv, { heads: this.heads, ...options });
+    const { heads, kvHeads } = this;
+    if (!this.rotaryTable && !this.q_norm) return packedAttention(qkv, { heads, kvHeads, ...options });
     const { q, k, v } = this.#split(qkv, null);
     return this.#joined(attention(q, k, v, options));
   }
@@ -118,17 +132,22 @@ export class Attention extends Module {
     return this.#joined(attention(q, keys, values, { ...mask, keyLengths, queryStarts: starts }));
   }
 
-  /** qkv [B, T, 3C] → q, k, v [B, T, H, D], q and k normed and turned; `starts` are the positions of the first tokens. */
+  /**
+   * qkv [B, T, (H + 2·Hkv)·D] → q [B, T, H, D], k and v [B, T, Hkv, D], q and k normed and turned; `starts` are the
+   * positions of the first tokens.
+   */
   #split(qkv: FloatTensor, starts: IntTensor | null): { q: FloatTensor; k: FloatTensor; v: FloatTensor } {
-    const { heads, rotaryTable, interleaved } = this;
+    const { heads, kvHeads, rotaryTable, interleaved } = this;
     const [batch, tokens, width] = qkv.shape as [number, number, number];
-    const packed = reshape(qkv, [batch, tokens, 3 * heads, width / (3 * heads)]);
-    const cut = (part: number): FloatTensor => narrow(packed, 2, part * heads, heads);
+    const all = heads + 2 * kvHeads;
+    const packed = reshape(qkv, [batch, tokens, all, width / all]);
+    const cut = (first: number, count: number): FloatTensor => narrow(packed, 2, first, count);
     const placed = (x: FloatTensor, norm: RmsNorm | null): FloatTensor => {
       const normed = norm ? norm.forward(x) : x;
       return rotaryTable ? rotary(normed, rotaryTable, { starts, interleaved }) : normed;
     };
-    return { q: placed(cut(0), this.q_norm), k: placed(cut(1), this.k_norm), v: cut(2) };
+    const [q, k] = [placed(cut(0, heads), this.q_norm), placed(cut(heads, kvHeads), this.k_norm)];
+    return { q, k, v: cut(heads + kvHeads, kvHeads) };
   }
 
   /** [B, T, H, D] → [B, T, C] */

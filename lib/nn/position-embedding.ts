@@ -4,7 +4,7 @@ import { embedding } from "../ops/embedding.js";
 import { sinusoidalTable, type Sinusoids } from "../ops/sinusoidal-table.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import { type FloatTensor, tensor } from "../tensor.js";
+import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";
 import { Module } from "./module.js";
@@ -34,21 +34,45 @@ export class PositionEmbedding extends Module {
       : init.normal([length, width], std);
   }
 
-  /** x [B, T, C] → [B, T, C]; with a cache, whose pass has begun, x goes on where the sequences stand. */
-  forward(x: FloatTensor, cache: KvCache | null = null): FloatTensor {
+  /**
+   * x [B, T, C] → [B, T, C]. With a cache, whose pass has begun, x goes on where the sequences stand; where sequences are
+   * packed from documents of the given lengths, positions start again with each.
+   */
+  forward(
+    x: FloatTensor,
+    {
+      cache = null,
+      documents = null,
+    }: { cache?: KvCache | null; documents?: readonly ArrayLike<number>[] | null } = {},
+  ): FloatTensor {
     const [batch, tokens] = x.shape as [number, number, number];
     const { dtype } = x;
-    if (!cache) return add(x, narrow(this.weight, 0, 0, tokens).to(dtype)); // [T, C]
-    const ids = tokens === 1 ? reshape(cache.starts, [batch, 1]) : this.#behind(cache, tokens);
-    return add(x, embedding(ids, this.weight, { dtype })); // [B, T, C]
+    if (!cache && !documents) return add(x, narrow(this.weight, 0, 0, tokens).to(dtype)); // [T, C]
+    if (cache && tokens === 1) return this.#added(x, reshape(cache.starts, [batch, 1]));
+    const positions = documents ? inDocuments(documents, tokens) : this.#behind(cache!, tokens);
+    return this.#added(x, tensor(positions, [batch, tokens], { device: this.weight.device }));
   }
 
-  /** The positions of the next tokens, [B, T]; padding may point anywhere. */
-  #behind({ lengths, batch }: KvCache, tokens: number) {
+  /** positions i32 [B, T] */
+  #added(x: FloatTensor, positions: IntTensor): FloatTensor {
+    return add(x, embedding(positions, this.weight, { dtype: x.dtype })); // [B, T, C]
+  }
+
+  /** Each sequence goes on where it stood; padding may point anywhere. */
+  #behind({ lengths, batch }: KvCache, tokens: number): Int32Array {
     const last = this.weight.shape[0]! - 1;
-    const positions = Int32Array.from({ length: batch * tokens }, (_, i) =>
+    return Int32Array.from({ length: batch * tokens }, (_, i) =>
       Math.min(lengths[Math.floor(i / tokens)]! + (i % tokens), last),
     );
-    return tensor(positions, [batch, tokens], { device: this.weight.device });
   }
+}
+
+/** Each document begins at position 0. */
+function inDocuments(documents: readonly ArrayLike<number>[], tokens: number): Int32Array {
+  const positions = new Int32Array(documents.length * tokens);
+  for (const [b, lengths] of documents.entries()) {
+    let at = b * tokens;
+    for (const length of Array.from(lengths)) for (let t = 0; t < length; t++) positions[at++] = t;
+  }
+  return positions;
 }

@@ -1,4 +1,6 @@
-import { add } from "../ops/binary.js";
+import { HeedError } from "../errors.js";
+import { add, mul } from "../ops/binary.js";
+import { checkNumber, describe } from "../ops/check.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { Attention, type AttentionConfig, type AttentionContext } from "./attention.js";
@@ -7,31 +9,59 @@ import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
 import { LayerNorm } from "./layer-norm.js";
 import { Module } from "./module.js";
+import { RmsNorm } from "./rms-norm.js";
 
 export interface TransformerBlockConfig extends AttentionConfig, FeedForwardConfig {
   /** "pre" (GPT-2) norms what goes into each part, "post" (the original Transformer) what comes out. */
   norm?: "pre" | "post";
+  /** "layer" unless given; "rms" (Zhang & Sennrich 2019) has no biases. */
+  normalization?: Normalization;
+  /** Of the norms; 1e-5 unless given. */
   eps?: number;
   /** Of what each part adds to the residual stream. */
   residualDropout?: number;
+  /** Factor of what each part adds to the residual stream; 1 unless given. */
+  residualScale?: number;
 }
 
-/** Attention and feed-forward, each with a residual connection and a layer norm. */
+/** What the norms of a block compute. */
+export type Normalization = "layer" | "rms";
+export const normalizations: readonly Normalization[] = ["layer", "rms"];
+
+/** A norm of that kind. `bias` is a layer norm's; an RMS norm has none. */
+export function normOf(
+  normalization: Normalization,
+  { width, bias, eps }: { width: number; bias: boolean; eps: number },
+  init: Initializer,
+): LayerNorm | RmsNorm {
+  return normalization === "rms" ? new RmsNorm({ width, eps }, init) : new LayerNorm({ width, bias, eps }, init);
+}
+
+/** Attention and feed-forward, each with a residual connection and a norm. */
 export class TransformerBlock extends Module {
-  readonly ln_1: LayerNorm;
+  readonly ln_1: LayerNorm | RmsNorm;
   readonly attn: Attention;
-  readonly ln_2: LayerNorm;
+  readonly ln_2: LayerNorm | RmsNorm;
   readonly mlp: FeedForward;
   readonly norm: "pre" | "post";
   readonly residualDropout: Dropout;
+  readonly residualScale: number;
 
   constructor(config: TransformerBlockConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
-    this.norm = config.norm ?? "pre";
-    const norm = { width: config.width, bias: config.bias ?? true, eps: config.eps ?? 1e-5 };
-    this.ln_1 = new LayerNorm(norm, init);
+    const { norm = "pre", normalization = "layer", bias = true, eps = 1e-5, residualScale = 1 } = config;
+    if (!normalizations.includes(normalization))
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `TransformerBlock: expected normalization ${normalizations.join(" or ")}, got ${describe(normalization)}`,
+      );
+    checkNumber("TransformerBlock", "residualScale", residualScale);
+    this.norm = norm;
+    this.residualScale = residualScale;
+    const makeNorm = (): LayerNorm | RmsNorm => normOf(normalization, { width: config.width, bias, eps }, init);
+    this.ln_1 = makeNorm();
     this.attn = new Attention(config, init, seeds);
-    this.ln_2 = new LayerNorm(norm, init);
+    this.ln_2 = makeNorm();
     this.mlp = new FeedForward(config, init);
     this.residualDropout = new Dropout(config.residualDropout ?? 0, seeds);
   }
@@ -52,9 +82,11 @@ export class TransformerBlock extends Module {
     });
   }
 
-  /** residual + part, the sum fused into the part's last product unless dropout comes between. */
+  /** residual + scale · part, the sum fused into the part's last product unless dropout or a scale comes between. */
   #residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
-    const { training, p } = this.residualDropout;
-    return training && p > 0 ? add(residual, this.residualDropout.forward(part(null))) : part(residual);
+    const { residualScale: scale, residualDropout: drop } = this;
+    if (scale === 1 && !(drop.training && drop.p > 0)) return part(residual);
+    const dropped = drop.forward(part(null));
+    return add(residual, scale === 1 ? dropped : mul(dropped, scale));
   }
 }

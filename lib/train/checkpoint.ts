@@ -155,12 +155,14 @@ async function loadTokenizer(file: string): Promise<Tokenizer | null> {
 }
 
 /** Before a model as large as the configuration says is made: whether the file has one of that size. */
-function checkSize({ tensors }: SafetensorsFile, config: GptConfig): void {
-  const { vocabularySize, contextLength, layers, width, positions } = config;
+function checkSize({ tensors }: SafetensorsFile, config: Required<GptConfig>): void {
+  const { vocabularySize, contextLength, layers, heads, kvHeads, width, hidden, gated, positions } = config;
+  const learned: [string, Shape][] = positions === "learned" ? [["wpe.weight", [contextLength, width]]] : [];
   const expected: [string, Shape][] = [
     ["wte.weight", [vocabularySize, width]],
-    ...(positions === "alibi" ? [] : ([["wpe.weight", [contextLength, width]]] satisfies [string, Shape][])),
-    [`h.${layers - 1}.attn.c_attn.weight`, [width, 3 * width]],
+    ...learned,
+    [`h.${layers - 1}.attn.c_attn.weight`, [width, ((heads + 2 * kvHeads) * width) / heads]],
+    [`h.${layers - 1}.mlp.c_fc.weight`, [width, gated ? 2 * hidden : hidden]],
   ];
   for (const [name, shape] of expected) {
     const got = tensors.get(name)?.shape;

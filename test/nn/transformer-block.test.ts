@@ -3,17 +3,20 @@ import { device as deviceOf } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
 import { DropoutSeeds } from "../../lib/nn/dropout.js";
 import { Initializer } from "../../lib/nn/init.js";
+import { LayerNorm } from "../../lib/nn/layer-norm.js";
+import type { RmsNorm } from "../../lib/nn/rms-norm.js";
 import { TransformerBlock, type TransformerBlockConfig } from "../../lib/nn/transformer-block.js";
 import { add, mul } from "../../lib/ops/binary.js";
 import { layerNorm } from "../../lib/ops/layer-norm.js";
+import { mean, sum } from "../../lib/ops/reduce.js";
 import { matmul } from "../../lib/ops/matmul.js";
-import { sum } from "../../lib/ops/reduce.js";
 import { softmax } from "../../lib/ops/softmax.js";
-import { gelu } from "../../lib/ops/unary.js";
-import { narrow, reshape, transpose } from "../../lib/ops/views.js";
+import { gelu, rsqrt, silu, square } from "../../lib/ops/unary.js";
+import { narrow, transpose } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import { type FloatTensor, randn, tensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
+import { expectError } from "../support/errors.js";
 import { bestIsa, targets } from "../support/targets.js";
 
 const [B, T, C, H] = [2, 17, 24, 3];
@@ -21,28 +24,47 @@ const D = C / H;
 
 /** The block from its parts, each the plain operation: T × T matrices, no fusion. */
 function slowTwin(block: TransformerBlock, x: FloatTensor): FloatTensor {
-  const project = (input: FloatTensor, { weight, bias }: { weight: FloatTensor; bias: FloatTensor | null }) =>
-    add(matmul(input, transpose(weight)), bias!);
-  const heads = (packed: FloatTensor, part: number): FloatTensor =>
-    transpose(reshape(narrow(packed, 2, part * C, C), [B, T, H, D]), [0, 2, 1, 3]);
+  const project = (input: FloatTensor, { weight, bias }: { weight: FloatTensor; bias: FloatTensor | null }) => {
+    const product = matmul(input, transpose(weight));
+    return bias ? add(product, bias) : product;
+  };
+  const norm = (input: FloatTensor, part: LayerNorm | RmsNorm): FloatTensor => {
+    if (part instanceof LayerNorm) return layerNorm(input, part);
+    const meanSquare = mean(square(input), { axes: [-1], keepDims: true });
+    return mul(mul(input, rsqrt(add(meanSquare, part.eps))), part.weight);
+  };
   const mask = tensor(
     Float32Array.from({ length: T * T }, (_, i) => (i % T > Math.floor(i / T) ? -Infinity : 0)),
     [T, T],
     { device: x.device },
   );
   const attend = (input: FloatTensor): FloatTensor => {
-    const qkv = project(input, block.attn.c_attn);
-    const [q, k, v] = [heads(qkv, 0), heads(qkv, 1), heads(qkv, 2)];
-    const weights = softmax(add(mul(matmul(q, transpose(k)), 1 / Math.sqrt(D)), mask));
-    return project(reshape(transpose(matmul(weights, v), [0, 2, 1, 3]), [B, T, C]), block.attn.c_proj);
+    const { c_attn, c_proj, kvHeads } = block.attn;
+    const qkv = project(input, c_attn);
+    const head = (index: number): FloatTensor => narrow(qkv, 2, index * D, D);
+    const parts = Array.from({ length: H }, (_, h) => {
+      const group = Math.floor((h * kvHeads) / H);
+      const [q, k, v] = [head(h), head(H + group), head(H + kvHeads + group)];
+      const weights = softmax(add(mul(matmul(q, transpose(k)), 1 / Math.sqrt(D)), mask));
+      return matmul(matmul(weights, v), transpose(narrow(c_proj.weight, 1, h * D, D)));
+    });
+    const all = parts.reduce((total, part) => add(total, part));
+    return c_proj.bias ? add(all, c_proj.bias) : all;
   };
-  const feed = (input: FloatTensor): FloatTensor => project(gelu(project(input, block.mlp.c_fc)), block.mlp.c_proj);
+  const feed = (input: FloatTensor): FloatTensor => {
+    const { c_fc, c_proj, gated } = block.mlp;
+    const hidden = project(input, c_fc); // [B, T, F], twice F where gated
+    if (!gated) return project(gelu(hidden), c_proj);
+    const half = hidden.shape[2]! / 2;
+    return project(mul(silu(narrow(hidden, 2, 0, half)), narrow(hidden, 2, half, half)), c_proj);
+  };
+  const scaled = (part: FloatTensor): FloatTensor => mul(part, block.residualScale);
   if (block.norm === "post") {
-    const h = layerNorm(add(x, attend(x)), block.ln_1);
-    return layerNorm(add(h, feed(h)), block.ln_2);
+    const h = norm(add(x, scaled(attend(x))), block.ln_1);
+    return norm(add(h, scaled(feed(h))), block.ln_2);
   }
-  const h = add(x, attend(layerNorm(x, block.ln_1)));
-  return add(h, feed(layerNorm(h, block.ln_2)));
+  const h = add(x, scaled(attend(norm(x, block.ln_1))));
+  return add(h, scaled(feed(norm(h, block.ln_2))));
 }
 
 function blockOf(
@@ -57,9 +79,17 @@ function blockOf(
 afterAll(() => native.selectIsa(bestIsa));
 
 describe.each(targets)("TransformerBlock on $name", (target) => {
-  test.each(["pre", "post"] as const)("%s-norm equals the block made of plain operations", async (norm) => {
+  test.each<Partial<TransformerBlockConfig>>([
+    { norm: "pre" },
+    { norm: "post" },
+    { norm: "pre", normalization: "rms", bias: false },
+    { norm: "post", normalization: "rms", residualScale: 0.5 },
+    { kvHeads: 1 },
+    { gated: true, hidden: 20 },
+    { normalization: "rms", kvHeads: 1, gated: true, hidden: 33, bias: false, residualScale: -2 },
+  ])("%j equals the block made of plain operations", async (config) => {
     target.select();
-    using block = blockOf({ norm }, target.device);
+    using block = blockOf(config, target.device);
     const results: Float32Array[][] = [];
     for (const forward of [(x: FloatTensor) => block.forward(x), (x: FloatTensor) => slowTwin(block, x)]) {
       using x = randn([B, T, C], { seed: 1, device: target.device });
@@ -88,6 +118,16 @@ describe.each(targets)("TransformerBlock on $name", (target) => {
     using alone = scope(() => block.forward(narrow(narrow(x, 0, 0, 1), 1, 0, 5)));
     const [all, first] = await Promise.all([padded.data(), alone.data()]);
     expectClose("first sequence", all.slice(0, 5 * C), Float64Array.from(first), { relative: 4, absolute: 32 });
+  });
+
+  test("refuses parts that do not fit", () => {
+    for (const [config, code, message] of [
+      [{ kvHeads: 2 }, "ERR_SHAPE", /heads to be a multiple of 2 kvHeads, got 3/],
+      [{ kvHeads: 0 }, "ERR_RANGE", /kvHeads/],
+      [{ normalization: "batch" as "rms" }, "ERR_ARGUMENT", /normalization layer or rms, got "batch"/],
+      [{ residualScale: NaN }, "ERR_RANGE", /residualScale/],
+    ] as const)
+      expectError(() => blockOf(config, target.device), code, message);
   });
 
   test("dropout follows from the seed and the step, and is off in evaluation", async () => {

@@ -93,6 +93,19 @@ test("a GPT-2, with the prefix and the masks that its files have", async () => {
   }
 });
 
+test("a GPT-2 with a head of its own, which no file puts a prefix before", async () => {
+  using untied = new GPT({ ...size, tied: false, hidden: 40 }, { device: "cpu", seed: 3 });
+  write("config.json", toHuggingFaceConfig(untied.config));
+  const tensors = tensorsOf(untied, "transformer.").map((one) =>
+    one.name === "transformer.lm_head.weight" ? { ...one, name: "lm_head.weight" } : one,
+  );
+  await save("model.safetensors", tensors);
+  const loaded = await loadPretrained(folder, { device: "cpu" });
+  expect(loaded.ignored).toEqual([]);
+  expect(await logits(loaded.model)).toEqual(await logits(untied));
+  loaded.model.dispose();
+});
+
 test("refuses folders that are not whole", async () => {
   await expectRejection(loadPretrained(folder), "ERR_IO", /config\.json/);
   write("config.json", llamaConfig);

@@ -176,6 +176,11 @@ describe("a checkpoint that is not whole", () => {
       "ERR_FORMAT",
       "as the configuration has it, got none",
     ],
+    "an enormous feed-forward": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_inner: 2 ** 30 })),
+      "ERR_FORMAT",
+      "expected h.1.mlp.c_fc.weight of shape",
+    ],
     "fewer layers": [
       (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 1 })),
       "ERR_FORMAT",

@@ -8,22 +8,28 @@ function prefixOf(file: WeightFile): string {
   return file.tensors.has("transformer.wte.weight") ? "transformer." : "";
 }
 
+const headName = "lm_head.weight";
+
 export const gptFamily: Family<GPT> = {
   types: gptTypes,
   fromConfig(json) {
     const config = checkGptConfig(fromHuggingFaceConfig(json));
     return (options) => new GPT(config, options);
   },
-  weights: (_, file) => ({ nameInFile: (name) => prefixOf(file) + name, ignored: ["lm_head.weight"] }),
+  weights: (model, file) => ({
+    nameInFile: (name) => (name === headName ? name : prefixOf(file) + name),
+    ignored: model.lm_head ? [] : [headName],
+  }),
   sizes(json, file) {
-    const { vocabularySize, contextLength, layers, width, positions } = checkGptConfig(fromHuggingFaceConfig(json));
+    const config = checkGptConfig(fromHuggingFaceConfig(json));
+    const { vocabularySize, contextLength, layers, width, hidden, gated, positions } = config;
     const prefix = prefixOf(file);
     return [
       [`${prefix}wte.weight`, [vocabularySize, width]],
       ...(positions === "learned"
         ? [[`${prefix}wpe.weight`, [contextLength, width]] satisfies [string, number[]]]
         : []),
-      [`${prefix}h.${layers - 1}.ln_1.weight`, [width]],
+      [`${prefix}h.${layers - 1}.mlp.c_fc.weight`, [width, gated ? 2 * hidden : hidden]],
     ];
   },
 };

@@ -1,4 +1,4 @@
-/** A GPT with windows, ALiBi, a softcap, packed documents and prefixes: with a cache and without, saved and loaded. */
+/** A GPT with other parts than GPT-2's, packed documents and prefixes: with a cache and without, saved and loaded. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -20,13 +20,16 @@ import { bestIsa, targets } from "../support/targets.js";
 const V = 11;
 const size = { vocabularySize: V, contextLength: 24, layers: 2, heads: 3, width: 12 };
 
-type Options = Pick<GptConfig, "window" | "positions" | "softcap">;
+type Options = Partial<GptConfig>;
 
 const configs: Options[] = [
   { window: 5 },
   { positions: "alibi" },
   { softcap: 0.5 },
   { window: 7, positions: "alibi", softcap: 2 },
+  { positions: "none", kvHeads: 1 },
+  { positions: "sinusoidal", embeddingScale: 3, residualScale: 0.5 },
+  { positions: "rotary", qkNorm: true, normalization: "rms", gated: true, hidden: 20, bias: false, tied: false },
 ];
 
 /** Weights large enough for attention to matter. */
@@ -181,6 +184,29 @@ describe.each(targets)("a GPT on $name", (target) => {
   });
 });
 
+test("a scale of the embeddings, a table of sines and a head of its own are what they say", async () => {
+  const values = tokens(2 * 9);
+  const options: Options = { positions: "sinusoidal", embeddingScale: 3, tied: false };
+  using model = modelOf(options, "cpu");
+  using twin = new GPT({ ...size, tied: false }, { device: "cpu" });
+  const from = model.stateDict();
+  for (const [name, parameter] of twin.namedParameters()) {
+    if (name === "wpe.weight") {
+      // Vaswani et al. 2017, §3.5
+      const table = Float32Array.from({ length: parameter.size }, (_, i) => {
+        const [position, dimension] = [Math.floor(i / size.width), i % size.width];
+        const angle = position / 10_000 ** ((2 * Math.floor(dimension / 2)) / size.width);
+        return dimension % 2 === 0 ? Math.sin(angle) : Math.cos(angle);
+      });
+      parameter.set(table);
+    } else {
+      const data = await from[name]!.data();
+      parameter.set(name === "wte.weight" ? data.map((x) => 3 * x) : data);
+    }
+  }
+  expectClose("logits", await logitsOf(model, values, 2), await logitsOf(twin, values, 2), rounding);
+});
+
 test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refuse it", async (options) => {
   const folder = temporaryFolder();
   using model = modelOf(options, "cpu");
@@ -200,6 +226,12 @@ test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refus
 test("a configuration that is none, or masks that do not fit, are refused", () => {
   const make = (options: object) => () => new GPT({ ...size, ...options });
   expectError(make({ positions: "rotten" as never }), "ERR_ARGUMENT");
+  expectError(make({ normalization: "none" }), "ERR_ARGUMENT");
+  expectError(make({ positions: "sinusoidal", width: 9 }), "ERR_SHAPE");
+  for (const name of ["qkNorm", "gated", "tied", "bias"]) expectError(make({ [name]: 1 }), "ERR_ARGUMENT");
+  for (const name of ["embeddingScale", "residualScale"]) expectError(make({ [name]: NaN }), "ERR_RANGE");
+  expectError(make({ kvHeads: 2 }), "ERR_SHAPE");
+  for (const name of ["kvHeads", "hidden"]) expectError(make({ [name]: 0 }), "ERR_RANGE");
   for (const window of [-1, 0.5, NaN, null]) expectError(make({ window }), "ERR_RANGE");
   for (const softcap of [-1, NaN, Infinity, "2"]) expectError(make({ softcap }), "ERR_RANGE");
   using model = new GPT(size);
