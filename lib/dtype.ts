@@ -29,6 +29,34 @@ export function floatsOf(dtype: "bf16" | "f16", bits: Uint16Array): Float32Array
   return Float32Array.from(bits, (x) => table[x]!);
 }
 
+/** The bits of numbers rounded to bf16 or f16, to nearest even. */
+export function bitsOf(dtype: "bf16" | "f16", values: Float32Array): Uint16Array {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint16Array.from(words, dtype === "bf16" ? brainBits : halfBits);
+}
+
+/** Of the bits of an f32. */
+function brainBits(word: number): number {
+  const isNaN = (word & 0x7fffffff) > 0x7f800000;
+  return isNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+}
+
+/** Of the bits of an f32. A carry out of the fraction runs into the exponent, and out of that to infinity. */
+function halfBits(word: number): number {
+  const sign = (word >>> 16) & 0x8000;
+  const fraction = word & 0x7fffff;
+  const exponent = ((word >>> 23) & 255) - 112;
+  if (exponent === 143) return sign | 0x7c00 | (fraction ? 0x200 : 0);
+  if (exponent >= 31) return sign | 0x7c00;
+  if (exponent < -10) return sign;
+  // Below the smallest normal number the leading one is no longer implied.
+  const [bits, shift] = exponent > 0 ? [(exponent << 23) | fraction, 13] : [fraction | 0x800000, 14 - exponent];
+  const rest = bits & ((1 << shift) - 1);
+  const half = 1 << (shift - 1);
+  const whole = bits >>> shift;
+  return sign | (whole + (rest > half || (rest === half && whole % 2 === 1) ? 1 : 0));
+}
+
 /** Every number of f16, by its bits. */
 export function halfTable(): Float32Array {
   return (halves ??= Float32Array.from({ length: 2 ** 16 }, (_, x) => halfValue(x)));

@@ -144,6 +144,13 @@ export type { Tokenizer, TokenizerJSON, TokenStream } from "./tokenizer/tokenize
 // Files
 export { GgufFile, readGguf } from "./formats/gguf.js";
 export type { GgufEntry, GgufValue } from "./formats/gguf-header.js";
+export {
+  type GgufInputValue,
+  type GgufTensorInput,
+  ggufWritable,
+  type GgufWritable,
+  writeGguf,
+} from "./formats/write-gguf.js";
 export { type Llama2cConfig, Llama2cFile, readLlama2c } from "./formats/llama2c.js";
 export { readSafetensors, SafetensorsFile, type SafetensorsInput, writeSafetensors } from "./formats/safetensors.js";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.js";
@@ -152,6 +159,8 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
 // Published models
 export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
+export { type GgufModel, loadGguf } from "./pretrained/gguf/load-gguf.js";
+export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { ModelOptions } from "./pretrained/families/family.js";

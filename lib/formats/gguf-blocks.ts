@@ -5,7 +5,7 @@
 //   Q4_0   32 numbers, 18 bytes: d, q 4 bits: low halves 0–15, high 16–31      x = d (q - 8)
 //   Q4_K  256 numbers, 144 bytes: d, dmin, s and m 6 bits for 8 × 32, q 4 bits x = d s q - dmin m
 //   Q6_K  256 numbers, 210 bytes: q's low 4 bits, its high 2, s int8 for 16 × 16, d   x = d s (q - 32)
-import { floatsOf, halfTable } from "../dtype.js";
+import { bitsOf, floatsOf, halfTable } from "../dtype.js";
 
 export interface GgmlType {
   readonly name: string;
@@ -15,24 +15,27 @@ export interface GgmlType {
   readonly bytes: number;
   /** Fills `out` with the numbers of whole blocks; null where heed cannot. */
   readonly read: ((bytes: Uint8Array, out: Float32Array) => void) | null;
+  /** Numbers, of whole blocks, as bytes; null where heed cannot. */
+  readonly write: ((values: Float32Array) => Uint8Array) | null;
 }
 
-const type = (name: string, numbers: number, bytes: number, read: GgmlType["read"] = null): GgmlType => ({
-  name,
-  numbers,
-  bytes,
-  read,
-});
+const type = (
+  name: string,
+  numbers: number,
+  bytes: number,
+  read: GgmlType["read"] = null,
+  write: GgmlType["write"] = null,
+): GgmlType => ({ name, numbers, bytes, read, write });
 
 /** By the number of the type. */
 export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
-  [0, type("F32", 1, 4, readF32)],
-  [1, type("F16", 1, 2, readHalf("f16"))],
+  [0, type("F32", 1, 4, readF32, bytesOf)],
+  [1, type("F16", 1, 2, readHalf("f16"), (values) => bytesOf(bitsOf("f16", values)))],
   [2, type("Q4_0", 32, 18, readQ4_0)],
   [3, type("Q4_1", 32, 20)],
   [6, type("Q5_0", 32, 22)],
   [7, type("Q5_1", 32, 24)],
-  [8, type("Q8_0", 32, 34, readQ8_0)],
+  [8, type("Q8_0", 32, 34, readQ8_0, writeQ8_0)],
   [9, type("Q8_1", 32, 36)],
   [10, type("Q2_K", 256, 84)],
   [11, type("Q3_K", 256, 110)],
@@ -45,12 +48,16 @@ export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
   [26, type("I32", 1, 4)],
   [27, type("I64", 1, 8)],
   [28, type("F64", 1, 8)],
-  [30, type("BF16", 1, 2, readHalf("bf16"))],
+  [30, type("BF16", 1, 2, readHalf("bf16"), (values) => bytesOf(bitsOf("bf16", values)))],
 ]);
 
 /** Bytes that may stand anywhere in memory, as numbers that may not. */
 function aligned(bytes: Uint8Array): ArrayBuffer {
   return bytes.slice().buffer;
+}
+
+function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 function readF32(bytes: Uint8Array, out: Float32Array): void {
@@ -74,6 +81,18 @@ function readQ8_0(bytes: Uint8Array, out: Float32Array): void {
     const d = half(bytes, at);
     for (let i = 0; i < 32; i++) out[to + i] = d * int8(bytes[at + 2 + i]!);
   }
+}
+
+/** The largest number of a block becomes ±127. */
+function writeQ8_0(values: Float32Array): Uint8Array {
+  const out = new Uint8Array((values.length / 32) * 34);
+  for (let from = 0, at = 0; from < values.length; from += 32, at += 34) {
+    const block = values.subarray(from, from + 32);
+    const d = block.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0) / 127;
+    out.set(bytesOf(bitsOf("f16", Float32Array.of(d))), at);
+    for (let i = 0; i < 32; i++) out[at + 2 + i] = d === 0 ? 0 : Math.round(block[i]! / d) & 255;
+  }
+  return out;
 }
 
 function readQ4_0(bytes: Uint8Array, out: Float32Array): void {

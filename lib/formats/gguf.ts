@@ -5,7 +5,7 @@ import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { numel } from "../shape.js";
 import { type GgufEntry, type GgufHeader, type GgufValue, HeaderCut, parseGgufHeader } from "./gguf-header.js";
-import { readFully } from "./positioned-read.js";
+import { readFully } from "./whole-io.js";
 import { entryOf, type WeightFile } from "./weights.js";
 
 /** An open GGUF file. Close it, or declare it with `await using`. */

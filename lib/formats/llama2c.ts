@@ -6,7 +6,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { numel } from "../shape.js";
-import { asBytes, readFully } from "./positioned-read.js";
+import { asBytes, readFully } from "./whole-io.js";
 import { entryOf, type WeightEntry, type WeightFile } from "./weights.js";
 
 export interface Llama2cConfig {

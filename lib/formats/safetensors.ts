@@ -6,7 +6,7 @@ import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { numel } from "../shape.js";
 import { writeFileAtomic } from "./atomic-file.js";
-import { asBytes, chunk, readFully } from "./positioned-read.js";
+import { asBytes, readFully, writeFully } from "./whole-io.js";
 import {
   parseSafetensorsHeader,
   safetensorsHeaderLength,
@@ -114,11 +114,4 @@ export async function writeSafetensors(
       await writeFully(handle, asBytes(view));
     }
   });
-}
-
-async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await handle.write(bytes, done, Math.min(chunk, bytes.length - done));
-    done += bytesWritten;
-  }
 }

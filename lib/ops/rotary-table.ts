@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkArray, checkInteger, checkNumber, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import { describe, HeedError } from "../errors.js";
 import { type Tensor, tensor } from "../tensor.js";
@@ -37,7 +37,9 @@ export type RotaryScaling =
       originalLength: number;
       lowFrequencyFactor?: number;
       highFrequencyFactor?: number;
-    };
+    }
+  /** Each pair's angle divided by a factor of its own (LongRoPE, Ding et al. 2024; GGUF's rope_freqs). */
+  | { type: "factors"; factors: readonly number[] };
 
 export interface RotaryTableOptions {
   /** Dimensions that are turned, R: an even number. */
@@ -67,6 +69,14 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
   if (!scaling) return { frequencies: plain(base), factor: 1 };
 
   checkObject(op, "scaling", scaling);
+  if (scaling.type === "factors") {
+    const { factors } = scaling;
+    checkArray(op, "factors", factors);
+    if (factors.length !== size / 2)
+      throw new HeedError("ERR_RANGE", `${op}: expected factors of ${size / 2} pairs, got ${factors.length}`);
+    for (const [i, value] of factors.entries()) checkAbove(op, `factors[${i}]`, value, 0);
+    return { frequencies: plain(base).map((angle, i) => angle / factors[i]!), factor: 1 };
+  }
   const { type, factor } = scaling;
   checkNumber(op, "factor", factor, 1, Number.MAX_VALUE);
   // Of two dimensions there is but the one pair, whose angle is 1 whatever the base.
@@ -111,7 +121,7 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
     default:
       throw new HeedError(
         "ERR_ARGUMENT",
-        `${op}: expected scaling of type linear, ntk, dynamic, yarn or llama3, got ${describe(type)}`,
+        `${op}: expected scaling of type linear, ntk, dynamic, yarn, llama3 or factors, got ${describe(type)}`,
       );
   }
 }

@@ -6,10 +6,9 @@ import { ifThere, inFile, readJsonFile } from "../files.js";
 import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";
-import { formatShape, sameShape, type Shape } from "../shape.js";
 import type { Family, ModelOptions } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
-import { loadWeights } from "./load-weights.js";
+import { checkSizes, loadWeights } from "./load-weights.js";
 
 export interface FolderModel<K extends keyof PretrainedKinds> {
   model: PretrainedKinds[K];
@@ -59,16 +58,4 @@ async function openWeights(folder: string): Promise<WeightFile> {
   const weights = whole ?? (await ifThere(path.join(folder, "model.safetensors.index.json"), readShardedSafetensors));
   if (weights) return weights;
   throw new HeedError("ERR_IO", `${folder}: expected model.safetensors or its index, got neither`);
-}
-
-/** Before a model as large as the configuration says is made: whether the file has one of that size. */
-function checkSizes(file: WeightFile, sizes: readonly [string, Shape][]): void {
-  for (const [name, shape] of sizes) {
-    const got = file.tensors.get(name)?.shape;
-    if (!got || !sameShape(got, shape))
-      throw new HeedError(
-        "ERR_FORMAT",
-        `${file.path}: expected ${name} of shape ${formatShape(shape)}, got ${got ? formatShape(got) : "none"}`,
-      );
-  }
 }

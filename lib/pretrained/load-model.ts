@@ -10,6 +10,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { ModelOptions } from "./families/family.js";
 import type { PretrainedKinds } from "./families/index.js";
 import { folderDefaults, type GenerationDefaults } from "./generation-config.js";
+import { loadGguf } from "./gguf/load-gguf.js";
 import { loadFolder } from "./load-folder.js";
 import { loadLlama2c } from "./load-llama2c.js";
 import { folderTokenizer } from "./load-pretrained.js";
@@ -27,7 +28,7 @@ export interface LoadedModel {
 
 /**
  * Loads a model that continues texts, for inference: a run's latest checkpoint or one of them, a folder in Hugging Face's
- * format or a model of the hub, or a checkpoint of llama2.c with its tokenizer. Throws ERR_IO or ERR_FORMAT, naming the
+ * format or a model of the hub, a GGUF file, or a checkpoint of llama2.c with its tokenizer. Throws ERR_IO or ERR_FORMAT, naming the
  * file, where it is missing or not whole.
  */
 export async function loadModel(name: string, options: LoadModelOptions = {}): Promise<LoadedModel> {
@@ -57,10 +58,7 @@ async function loadSource(source: ModelSource, options: ModelOptions): Promise<L
       return { model: await loadLlama2c(source.file, options), tokenizer, defaults: {} };
     }
     case "gguf":
-      throw new HeedError(
-        "ERR_FORMAT",
-        `${source.file}: expected another format than GGUF, of which no model is made yet`,
-      );
+      return loadGguf(source.file, options);
   }
 }
 

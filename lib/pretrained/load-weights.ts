@@ -1,7 +1,7 @@
 import { HeedError } from "../errors.js";
 import type { WeightFile } from "../formats/weights.js";
 import type { Module } from "../nn/module.js";
-import { formatShape, sameShape } from "../shape.js";
+import { formatShape, sameShape, type Shape } from "../shape.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -38,4 +38,16 @@ export async function loadWeights(
   }
   for (const [name, parameter] of parameters) parameter.set(await file.readFloats(name));
   return ignored.filter((name) => file.tensors.has(name) && !parameters.has(name));
+}
+
+/** Before a model as large as the configuration says is made: whether the file has one of that size. */
+export function checkSizes(file: WeightFile, sizes: readonly [string, Shape][]): void {
+  for (const [name, shape] of sizes) {
+    const got = file.tensors.get(name)?.shape;
+    if (!got || !sameShape(got, shape))
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${file.path}: expected ${name} of shape ${formatShape(shape)}, got ${got ? formatShape(got) : "none"}`,
+      );
+  }
 }

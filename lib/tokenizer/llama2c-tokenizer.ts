@@ -6,6 +6,8 @@
 import { readFile } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
+import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { type Piece, type PieceKind, sentencePieceJson, wordBoundary } from "./sentencepiece-json.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 const beginningOfText = 1;
@@ -73,6 +75,24 @@ export class Llama2cTokenizer implements Tokenizer {
       first = false;
       return shown;
     });
+  }
+
+  /** The same vocabulary for the libraries that read a tokenizer.json. */
+  toHuggingFace(): HuggingFaceTokenizer {
+    const names: Record<number, [string, PieceKind]> = {
+      0: ["<unk>", "unknown"],
+      [beginningOfText]: ["<s>", "control"],
+      [endOfText]: ["</s>", "control"],
+    };
+    const pieces = this.#tokens.map(({ bytes, text, score }, id): Piece => {
+      const [name, kind] = names[id] ?? [
+        Buffer.from(bytes).toString().replaceAll(" ", wordBoundary),
+        byteToken.test(text) ? "byte" : "normal",
+      ];
+      return { text: name, score, kind };
+    });
+    const config = { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" };
+    return new HuggingFaceTokenizer(sentencePieceJson(pieces, { before: ["<s>"] }), { config });
   }
 
   toJSON(): { type: "llama2c"; tokens: [string, number][] } {

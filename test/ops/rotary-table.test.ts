@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { rotaryFrequencies, type RotaryScaling, rotaryTable } from "../../lib/ops/rotary-table.js";
+import { expectError } from "../support/errors.js";
 
 const llama = { size: 128, length: 16, base: 500_000 };
 const plain = (options: { size: number; base: number }): number[] =>
@@ -41,6 +42,18 @@ test("linear: position p has the angles of p/factor (Chen et al. 2023, eq. 4)", 
   using short = rotaryTable({ size: 8, length: 11 });
   const [stretched, original] = [await long.data(), await short.data()];
   expect(stretched.subarray(40 * 8, 41 * 8)).toEqual(original.subarray(10 * 8, 11 * 8));
+});
+
+test("factors: each pair by its own", () => {
+  const factors = plain(llama).map((_, i) => 1 + i / 7);
+  expectAll(
+    frequencies({ type: "factors", factors }),
+    plain(llama).map((angle, i) => angle / factors[i]!),
+  );
+  const of = (factors: unknown) => () => frequencies({ type: "factors", factors: factors as number[] });
+  expectError(of(factors.slice(1)), "ERR_RANGE", /expected factors of 64 pairs, got 63/);
+  expectError(of([0, ...factors.slice(1)]), "ERR_RANGE", /factors\[0\] above 0/);
+  expectError(of(undefined), "ERR_ARGUMENT");
 });
 
 test("ntk: the fastest pair is as before, the slowest as if interpolated, all on one geometric sequence", () => {

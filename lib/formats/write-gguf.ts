@@ -1,0 +1,158 @@
+// Writing GGUF files, version 3: see gguf-header.ts for the format. Tensors are streamed, one in memory at a time, and
+// the file replaces an old one only when it is whole.
+import type { FileHandle } from "node:fs/promises";
+import { describe, HeedError } from "../errors.js";
+import { numel, type Shape } from "../shape.js";
+import { writeFileAtomic } from "./atomic-file.js";
+import { ggmlTypes } from "./gguf-blocks.js";
+import { writeFully } from "./whole-io.js";
+
+/** What numbers of a tensor may be written as. */
+export const ggufWritable = ["F32", "F16", "BF16", "Q8_0"] as const;
+export type GgufWritable = (typeof ggufWritable)[number];
+
+/** A value of the metadata with its type. */
+export type GgufInputValue =
+  | { type: "u32" | "i32" | "f32"; value: number }
+  | { type: "bool"; value: boolean }
+  | { type: "string"; value: string }
+  | { type: "strings"; value: readonly string[] }
+  | { type: "f32s" | "i32s"; value: ArrayLike<number> };
+
+/** A tensor to be written, row-major; its numbers are asked for when their turn comes. */
+export interface GgufTensorInput {
+  readonly name: string;
+  readonly type: GgufWritable;
+  readonly shape: Shape;
+  readonly data: () => Float32Array | Promise<Float32Array>;
+}
+
+const alignment = 32;
+
+/**
+ * Writes a GGUF file. Throws ERR_ARGUMENT for what the format cannot hold, ERR_IO where the file cannot be written; an
+ * old file then stays.
+ */
+export async function writeGguf(
+  path: string,
+  metadata: ReadonlyMap<string, GgufInputValue>,
+  tensors: readonly GgufTensorInput[],
+): Promise<void> {
+  const header = new Bytes();
+  header.bytes(Buffer.from("GGUF"));
+  header.u32(3);
+  header.u64(tensors.length);
+  header.u64(metadata.size);
+  for (const [key, value] of metadata) {
+    header.text(key);
+    header.value(value);
+  }
+  let offset = 0;
+  const names = new Set<string>();
+  for (const { name, type, shape } of tensors) {
+    const [number, { numbers, bytes }] = typeOf(name, type);
+    if (names.has(name)) throw fault(`unique names, got ${JSON.stringify(name)} twice`);
+    names.add(name);
+    if (shape.length > 4) throw fault(`at most 4 dimensions of ${JSON.stringify(name)}, got ${shape.length}`);
+    if ((shape.at(-1) ?? 1) % numbers !== 0)
+      throw fault(`rows of ${JSON.stringify(name)} in blocks of ${numbers} for ${type}, got ${shape.at(-1)} numbers`);
+    header.text(name);
+    header.u32(shape.length);
+    for (const size of [...shape].reverse()) header.u64(size);
+    header.u32(number);
+    header.u64(offset);
+    offset += aligned((numel(shape) / numbers) * bytes);
+  }
+  await writeFileAtomic(path, async (handle) => {
+    await writeAligned(handle, header.joined());
+    for (const { name, type, shape, data } of tensors) {
+      const values = await data();
+      if (values.length !== numel(shape))
+        throw fault(`${numel(shape)} numbers of ${JSON.stringify(name)}, got ${values.length}`);
+      await writeAligned(handle, typeOf(name, type)[1].write!(values));
+    }
+  });
+}
+
+function typeOf(name: string, type: unknown) {
+  const found = [...ggmlTypes].find(([, entry]) => entry.name === type);
+  if (found?.[1].write) return found;
+  throw fault(`${JSON.stringify(name)} of type ${ggufWritable.join(", ")}, got ${describe(type)}`);
+}
+
+function aligned(length: number): number {
+  return Math.ceil(length / alignment) * alignment;
+}
+
+async function writeAligned(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  await writeFully(handle, bytes);
+  await writeFully(handle, new Uint8Array(aligned(bytes.length) - bytes.length));
+}
+
+function fault(expected: string): HeedError {
+  return new HeedError("ERR_ARGUMENT", `gguf: expected ${expected}`);
+}
+
+/** Builds a header, little-endian. */
+class Bytes {
+  readonly #parts: Uint8Array[] = [];
+
+  bytes(part: Uint8Array): void {
+    this.#parts.push(part);
+  }
+
+  u32(value: number): void {
+    this.bytes(new Uint8Array(Uint32Array.of(value).buffer));
+  }
+
+  u64(value: number): void {
+    this.bytes(new Uint8Array(BigUint64Array.of(BigInt(value)).buffer));
+  }
+
+  text(text: string): void {
+    const bytes = Buffer.from(text);
+    this.u64(bytes.length);
+    this.bytes(bytes);
+  }
+
+  /** The type's number, then the value. */
+  value(input: GgufInputValue): void {
+    switch (input.type) {
+      case "u32":
+        this.u32(4);
+        return this.u32(input.value);
+      case "i32":
+        this.u32(5);
+        return this.bytes(new Uint8Array(Int32Array.of(input.value).buffer));
+      case "f32":
+        this.u32(6);
+        return this.bytes(new Uint8Array(Float32Array.of(input.value).buffer));
+      case "bool":
+        this.u32(7);
+        return this.bytes(Uint8Array.of(input.value ? 1 : 0));
+      case "string":
+        this.u32(8);
+        return this.text(input.value);
+      case "strings":
+        this.#array(8, input.value.length);
+        for (const text of input.value) this.text(text);
+        return;
+      case "f32s":
+        this.#array(6, input.value.length);
+        return this.bytes(new Uint8Array(Float32Array.from(input.value).buffer));
+      case "i32s":
+        this.#array(5, input.value.length);
+        return this.bytes(new Uint8Array(Int32Array.from(input.value).buffer));
+    }
+  }
+
+  #array(type: number, length: number): void {
+    this.u32(9);
+    this.u32(type);
+    this.u64(length);
+  }
+
+  joined(): Uint8Array {
+    return Buffer.concat(this.#parts);
+  }
+}

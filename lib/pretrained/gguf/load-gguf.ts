@@ -1,0 +1,71 @@
+import type { GgufFile } from "../../formats/gguf.js";
+import { readGguf } from "../../formats/gguf.js";
+import { inFile } from "../../files.js";
+import type { GPT } from "../../models/gpt.js";
+import type { Llama } from "../../models/llama.js";
+import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
+import type { ModelOptions } from "../families/family.js";
+import type { GenerationDefaults } from "../generation-config.js";
+import { checkSizes, loadWeights } from "../load-weights.js";
+import { type GgufArchitecture, transposing } from "./architecture.js";
+import { architectureNames, architectures } from "./index.js";
+import { GgufMetadata } from "./metadata.js";
+import { tokenizerOfGguf } from "./tokenizer.js";
+
+export interface GgufModel {
+  model: GPT | Llama;
+  /** null where the file has none. */
+  tokenizer: HuggingFaceTokenizer | null;
+  defaults: GenerationDefaults;
+}
+
+/**
+ * Loads a model for inference from a GGUF file of architecture llama, qwen2, qwen3 or gpt2, quantised or not, and its
+ * tokenizer. Throws ERR_IO or ERR_FORMAT with the file's name.
+ */
+export async function loadGguf(path: string, options: ModelOptions = {}): Promise<GgufModel> {
+  await using file = await readGguf(path);
+  const metadata = new GgufMetadata(path, file.metadata);
+  const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
+  if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
+  const tokenizer = tokenizerOfGguf(metadata);
+  return { model: await modelOf(architecture, metadata, file, options), tokenizer, defaults: defaultsOf(metadata) };
+}
+
+async function modelOf(
+  architecture: GgufArchitecture,
+  metadata: GgufMetadata,
+  file: GgufFile,
+  options: ModelOptions,
+): Promise<GPT | Llama> {
+  const make = await inFile(file.path, () => architecture.read(metadata, file));
+  const width = metadata.size("embedding_length");
+  const last = `blk.${metadata.size("block_count") - 1}`;
+  checkSizes(file, [
+    ["token_embd.weight", [file.tensors.get("token_embd.weight")?.shape[0] ?? 1, width]],
+    [`${last}.attn_norm.weight`, [width]],
+    [`${last}.ffn_up.weight`, [metadata.size("feed_forward_length", 4 * width), width]],
+  ]);
+  const model = make(options);
+  try {
+    const parameters = new Map([...model.namedParameters()].map(([name]) => [name, architecture.parameter(name)]));
+    const turned = new Set([...parameters.values()].flatMap(({ name, transposed }) => (transposed ? [name] : [])));
+    await loadWeights(
+      model,
+      transposing(file, (name) => turned.has(name)),
+      { nameInFile: (name) => parameters.get(name)!.name, ignored: architecture.ignored },
+    );
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  model.eval();
+  return model as GPT | Llama;
+}
+
+/** What ends a text: the end of one, and of a turn in a conversation. */
+function defaultsOf({ values }: GgufMetadata): GenerationDefaults {
+  const ends = ["eos", "eot"].map((name) => values.get(`tokenizer.ggml.${name}_token_id`));
+  const stopTokens = [...new Set(ends.filter((id) => typeof id === "number"))];
+  return stopTokens.length > 0 ? { stopTokens } : {};
+}

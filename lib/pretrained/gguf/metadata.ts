@@ -1,0 +1,45 @@
+import { describe, HeedError } from "../../errors.js";
+import type { GgufValue } from "../../formats/gguf-header.js";
+
+/** The metadata of a GGUF file by types; keys of the model's sizes begin with its architecture. */
+export class GgufMetadata {
+  readonly architecture: string;
+
+  /** Throws ERR_FORMAT where there is no architecture. */
+  constructor(
+    readonly path: string,
+    readonly values: ReadonlyMap<string, GgufValue>,
+  ) {
+    const given = values.get("general.architecture");
+    if (typeof given !== "string" || given === "") throw this.fault("general.architecture", "a name", given);
+    this.architecture = given;
+  }
+
+  /** A size: an integer of at least 1. */
+  size(key: string, otherwise?: number): number {
+    const value = this.number(key, otherwise);
+    if (!Number.isSafeInteger(value) || value < 1) throw this.fault(this.#full(key), "a positive integer", value);
+    return value;
+  }
+
+  number(key: string, otherwise?: number): number {
+    const value = this.values.get(this.#full(key)) ?? otherwise;
+    if (typeof value !== "number") throw this.fault(this.#full(key), "a number", value);
+    return value;
+  }
+
+  /** null where there is none. */
+  text(key: string): string | null {
+    const value = this.values.get(this.#full(key)) ?? null;
+    if (value !== null && typeof value !== "string") throw this.fault(this.#full(key), "a text", value);
+    return value;
+  }
+
+  fault(key: string, expected: string, value: unknown): HeedError {
+    return new HeedError("ERR_FORMAT", `${this.path}: expected ${key} to be ${expected}, got ${describe(value)}`);
+  }
+
+  #full(key: string): string {
+    return `${this.architecture}.${key}`;
+  }
+}

@@ -1,0 +1,86 @@
+import { describe, HeedError } from "../../errors.js";
+import {
+  type GgufInputValue,
+  type GgufTensorInput,
+  ggufWritable,
+  type GgufWritable,
+  writeGguf,
+} from "../../formats/write-gguf.js";
+import type { Module } from "../../nn/module.js";
+import type { Tokenizer } from "../../tokenizer/tokenizer.js";
+import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
+import { type GgufOutput, transposed } from "./architecture.js";
+import { architectures } from "./index.js";
+import { tokenizerToGguf } from "./tokenizer.js";
+
+export interface SaveGgufOptions {
+  tokenizer?: Tokenizer | null;
+  /** Of the matrices; F32 unless given. Vectors are F32, and rows that do not fill blocks F16. */
+  type?: GgufWritable;
+  /** Shown to those who use the file. */
+  name?: string;
+  /** Called after each tensor. */
+  onProgress?: (done: number, all: number) => void;
+}
+
+/**
+ * Writes a model, and its tokenizer, as a GGUF file that llama.cpp reads. Throws ERR_ARGUMENT where the format has no
+ * place for an option of the model or for the tokenizer, ERR_IO where the file cannot be written.
+ */
+export async function saveGguf(path: string, model: Module, options: SaveGgufOptions = {}): Promise<void> {
+  const { tokenizer = null, type = "F32", name, onProgress } = options;
+  const architecture = architectures.find((candidate) => candidate.owns(model));
+  if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
+  if (!ggufWritable.includes(type))
+    throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type ${ggufWritable.join(", ")}, got ${describe(type)}`);
+  const output = architecture.write(model);
+  const metadata = new Map<string, GgufInputValue>([
+    ["general.architecture", { type: "string", value: output.architecture }],
+    ...(name === undefined ? [] : [["general.name", { type: "string", value: name }] as const]),
+    ["general.file_type", { type: "u32", value: fileTypes[type] }],
+    ...[...output.metadata].map(([key, value]) => [`${output.architecture}.${key}`, value] as const),
+    ...(tokenizer ? tokenizerToGguf(toHuggingFaceTokenizer(tokenizer)) : []),
+  ]);
+  const parameters = [...model.namedParameters()].map(([parameter, tensor]): GgufTensorInput => {
+    const { name, transposed: turned = false } = architecture.parameter(parameter);
+    const [rows, columns] = tensor.shape as [number, number];
+    const shape = turned ? [columns, rows] : tensor.shape;
+    return {
+      name,
+      shape,
+      type: typeFor(shape, type),
+      data: async () => {
+        const values = adapted(output, parameter, await tensor.data());
+        return turned ? transposed(values, rows, columns) : values;
+      },
+    };
+  });
+  const extra = (output.tensors ?? []).map(({ name, values }): GgufTensorInput => {
+    return { name, shape: [values.length], type: "F32", data: () => values };
+  });
+  const all = [...parameters, ...extra];
+  await writeGguf(
+    path,
+    metadata,
+    all.map((input, i) => ({
+      ...input,
+      data: async () => {
+        const values = await input.data();
+        onProgress?.(i + 1, all.length);
+        return values;
+      },
+    })),
+  );
+}
+
+/** llama.cpp's numbers for what most of a file is. */
+const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q8_0: 7, BF16: 32 };
+
+function adapted({ values: adapt }: GgufOutput, parameter: string, values: Float32Array): Float32Array {
+  return adapt ? adapt(parameter, values) : values;
+}
+
+function typeFor(shape: readonly number[], type: GgufWritable): GgufWritable {
+  if (shape.length < 2) return "F32";
+  return type === "Q8_0" && shape.at(-1)! % 32 !== 0 ? "F16" : type;
+}

@@ -1,0 +1,121 @@
+import { existsSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { bitsOf, floatsOf } from "../../lib/dtype.js";
+import { readGguf } from "../../lib/formats/gguf.js";
+import { type GgufInputValue, type GgufTensorInput, writeGguf } from "../../lib/formats/write-gguf.js";
+import { tensor } from "../../lib/tensor.js";
+import { expectRejection } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
+import { Random } from "../support/random.js";
+
+let file = "";
+beforeEach(() => {
+  file = path.join(temporaryFolder(), "model.gguf");
+});
+
+const random = new Random(4);
+const numbers = (count: number) => Float32Array.from({ length: count }, () => random.normal());
+const input = (name: string, type: GgufTensorInput["type"], shape: number[], values: Float32Array) => ({
+  name,
+  type,
+  shape,
+  data: () => values,
+});
+
+test("what is written is read", async () => {
+  const metadata = new Map<string, GgufInputValue>([
+    ["general.architecture", { type: "string", value: "日本" }],
+    ["u", { type: "u32", value: 2 ** 32 - 1 }],
+    ["i", { type: "i32", value: -7 }],
+    ["f", { type: "f32", value: 0.25 }],
+    ["yes", { type: "bool", value: true }],
+    ["no", { type: "bool", value: false }],
+    ["strings", { type: "strings", value: ["a", "", "é"] }],
+    ["floats", { type: "f32s", value: [1.5, -2] }],
+    ["integers", { type: "i32s", value: Int32Array.of(1, -1) }],
+    ["none", { type: "strings", value: [] }],
+  ]);
+  const [a, b, scalar] = [numbers(21), numbers(5), numbers(1)];
+  await writeGguf(file, metadata, [
+    input("a", "F32", [3, 7], a),
+    input("b", "F32", [5], b),
+    input("scalar", "F32", [], scalar),
+  ]);
+  await using gguf = await readGguf(file);
+  expect(Object.fromEntries(gguf.metadata)).toEqual(
+    Object.fromEntries(
+      [...metadata].map(([key, { value }]) => [
+        key,
+        ArrayBuffer.isView(value) ? Array.from(value as Int32Array) : value,
+      ]),
+    ),
+  );
+  expect([...gguf.tensors.keys()]).toEqual(["a", "b", "scalar"]);
+  expect(gguf.tensors.get("a")!.shape).toEqual([3, 7]);
+  for (const { byteOffset } of gguf.tensors.values()) expect(byteOffset % 32).toBe(0);
+  expect(await gguf.readFloats("a")).toEqual(a);
+  expect(await gguf.readFloats("b")).toEqual(b);
+  expect(await gguf.readFloats("scalar")).toEqual(scalar);
+});
+
+describe("rounding", () => {
+  const f32 = (bits: number) => new Float32Array(Uint32Array.of(bits).buffer)[0]!;
+  const awkward = Float32Array.from([
+    ...[0, -0, 1, -1, 65504, 65519, 65520, 65536, 2 ** -14, 2 ** -24, 2 ** -25, 1.5 * 2 ** -25, 3 * 2 ** -25, 1e-30],
+    ...[Infinity, -Infinity, NaN, 3.4e38, -3.4e38, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 1 + 2 ** -8, 1 + 3 * 2 ** -8],
+    ...[2047.5 * 2 ** -24, 1023.5 * 2 ** -24, 2 ** -14 - 2 ** -25, f32(0x7f7fffff), f32(0x7f800001), f32(1)],
+    ...Array.from({ length: 2000 }, () => f32(Math.floor(random.uniform() * 2 ** 32))),
+    ...numbers(500),
+  ]);
+
+  test.each(["bf16", "f16"] as const)("to %s is the kernels'", async (dtype) => {
+    using whole = tensor(awkward, [awkward.length], { device: "cpu" });
+    using rounded = whole.to(dtype);
+    expect(floatsOf(dtype, bitsOf(dtype, awkward))).toEqual(await rounded.data());
+  });
+
+  test.each(["F16", "BF16"] as const)("a tensor of %s", async (type) => {
+    const values = numbers(15);
+    await writeGguf(file, new Map(), [input("a", type, [3, 5], values)]);
+    await using gguf = await readGguf(file);
+    const dtype = type === "F16" ? "f16" : "bf16";
+    expect(gguf.tensors.get("a")!.dtype).toBe(type);
+    expect(await gguf.readFloats("a")).toEqual(floatsOf(dtype, bitsOf(dtype, values)));
+  });
+
+  test("a tensor of Q8_0: half a step of each block's largest number", async () => {
+    const values = numbers(4 * 64).map((x, i) => x * (1 + Math.floor(i / 32)));
+    values.fill(0, 32, 64);
+    await writeGguf(file, new Map(), [input("a", "Q8_0", [4, 64], values)]);
+    await using gguf = await readGguf(file);
+    const read = await gguf.readFloats("a");
+    for (let at = 0; at < values.length; at += 32) {
+      const block = values.subarray(at, at + 32);
+      const largest = Math.max(...block.map(Math.abs));
+      for (const [i, x] of block.entries())
+        expect(Math.abs(read[at + i]! - x)).toBeLessThanOrEqual(largest * (0.5 / 127 + 2 ** -11));
+    }
+    expect(read.subarray(32, 64)).toEqual(new Float32Array(32));
+  });
+});
+
+describe("what cannot be written", () => {
+  test.each<[string, GgufTensorInput[], RegExp]>([
+    ["a name twice", [input("a", "F32", [1], numbers(1)), input("a", "F32", [1], numbers(1))], /unique names, got "a"/],
+    ["rows that do not fill blocks", [input("a", "Q8_0", [2, 33], numbers(66))], /blocks of 32 for Q8_0, got 33/],
+    ["too many dimensions", [input("a", "F32", [1, 1, 1, 1, 1], numbers(1))], /at most 4 dimensions of "a", got 5/],
+    ["a type that is only read", [input("a", "Q4_K" as "F32", [256], numbers(256))], /of type F32, F16.*got "Q4_K"/],
+    ["too few numbers", [input("a", "F32", [3], numbers(2))], /3 numbers of "a", got 2/],
+  ])("%s", async (_, tensors, message) => {
+    await expectRejection(writeGguf(file, new Map(), tensors), "ERR_ARGUMENT", message);
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test("leaves an old file alone, and names what cannot be opened", async () => {
+    writeFileSync(file, "old");
+    await expectRejection(writeGguf(file, new Map(), [input("a", "F32", [3], numbers(2))]), "ERR_ARGUMENT");
+    expect(existsSync(file)).toBe(true);
+    await expectRejection(writeGguf(path.join(file, "x"), new Map(), []), "ERR_IO", /model\.gguf/);
+  });
+});

@@ -1,0 +1,102 @@
+/** Tokenizers into the metadata of GGUF files and out of it. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { readGguf } from "../../lib/formats/gguf.js";
+import { type GgufInputValue, writeGguf } from "../../lib/formats/write-gguf.js";
+import { GgufMetadata } from "../../lib/pretrained/gguf/metadata.js";
+import { tokenizerOfGguf, tokenizerToGguf } from "../../lib/pretrained/gguf/tokenizer.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
+import { byteLevelJson, unigramJson, wordPieceJson } from "../tokenizer/fixtures.js";
+import { expectError } from "../support/errors.js";
+import { temporaryFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+
+let file = "";
+beforeEach(() => {
+  file = path.join(temporaryFolder(), "model.gguf");
+});
+
+async function through(metadata: ReadonlyMap<string, GgufInputValue>): Promise<HuggingFaceTokenizer> {
+  const architecture = ["general.architecture", { type: "string", value: "llama" }] as const;
+  await writeGguf(file, new Map([architecture, ...metadata]), []);
+  await using gguf = await readGguf(file);
+  return tokenizerOfGguf(new GgufMetadata(file, gguf.metadata))!;
+}
+
+const texts = ["hello world", "hello  hello\n\n 12345 it's", "é <|begin|><tool>x", "Ça va? 日本語 👍🏽", "", "\t\r\n  x"];
+
+test("byte-level, with its special tokens and its template", async () => {
+  const config = { bos_token: "<|begin|>", eos_token: "<|end|>", chat_template: "{{ messages[0].content }}<|end|>" };
+  const own = new HuggingFaceTokenizer(byteLevelJson(), { config });
+  const other = await through(tokenizerToGguf(own));
+  expect(other.vocabularySize).toBe(own.vocabularySize);
+  expect([other.beginningOfText, other.endOfText]).toEqual([265, 266]);
+  for (const text of texts) {
+    expect(other.encode(text), text).toEqual(own.encode(text));
+    expect(other.encode(text, { special: true })).toEqual(own.encode(text, { special: true }));
+    expect(other.decode(own.encode(text))).toBe(own.decode(own.encode(text)));
+  }
+  const messages = [{ role: "user", content: "hello" }];
+  expect(other.encodeChat(messages)).toEqual(own.encodeChat(messages));
+});
+
+describe("how text is cut", () => {
+  // What each is to cut "it's 12345 words\n\nhere  now!": by the published expressions, by hand.
+  const cut: Record<string, string[]> = {
+    "gpt-2": ["it", "'s", " 12345", " words", "\n", "\n", "here", " ", " now", "!"],
+    "llama-bpe": ["it", "'s", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],
+    qwen2: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n\n", "here", " ", " now", "!"],
+    smollm: ["it", "'s", " ", "1", "2", "3", "4", "5", " words", "\n", "\n", "here", " ", " now", "!"],
+  };
+  test.each(Object.entries(cut))("%s", async (pieces, expected) => {
+    // Every part of the text is a token that merges reach, so that only the cuts keep tokens apart.
+    const { model } = byteLevelJson();
+    const text = expected.join("");
+    const written = Array.from(text, (c) => (c === " " ? "Ġ" : c === "\n" ? "Ċ" : c));
+    const merges: string[] = [];
+    for (let length = 2; length <= 7; length++)
+      for (let at = 0; at + length <= written.length; at++) {
+        const union = written.slice(at, at + length);
+        for (let cut = 1; cut < length; cut++)
+          merges.push(`${union.slice(0, cut).join("")} ${union.slice(cut).join("")}`);
+      }
+    const tokens = [
+      ...Object.keys(model.vocab).slice(0, 256),
+      ...new Set(merges.map((merge) => merge.replace(" ", ""))),
+    ];
+    const tokenizer = await through(
+      new Map<string, GgufInputValue>([
+        ["tokenizer.ggml.model", { type: "string", value: "gpt2" }],
+        ["tokenizer.ggml.pre", { type: "string", value: pieces }],
+        ["tokenizer.ggml.tokens", { type: "strings", value: tokens }],
+        ["tokenizer.ggml.token_type", { type: "i32s", value: tokens.map(() => 1) }],
+        ["tokenizer.ggml.merges", { type: "strings", value: [...new Set(merges)] }],
+      ]),
+    );
+    const got = Array.from(tokenizer.encode(text), (id) => tokenizer.decode([id]));
+    expect(got).toEqual(expected);
+    const back = tokenizerToGguf(tokenizer);
+    expect(back.get("tokenizer.ggml.pre")).toEqual({ type: "string", value: pieces });
+    expect((await through(back)).encode(text)).toEqual(tokenizer.encode(text));
+  });
+});
+
+const stories = sharedModel("stories260K");
+test.skipIf(!stories)("SentencePiece, with bytes for what is not in it", async () => {
+  const own = await Llama2cTokenizer.fromFile(path.join(stories!, "tok512.bin"));
+  const other = await through(tokenizerToGguf(own.toHuggingFace()));
+  for (const text of [...texts, readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8")]) {
+    expect(other.encode(text), text).toEqual(own.encode(text));
+    expect(other.decode(own.encode(text))).toBe(text);
+  }
+  expect([other.beginningOfText, other.endOfText, other.vocabularySize]).toEqual([1, 2, 512]);
+});
+
+test("kinds that GGUF files have no place for", () => {
+  for (const json of [wordPieceJson(), unigramJson()])
+    expectError(() => tokenizerToGguf(new HuggingFaceTokenizer(json)), "ERR_ARGUMENT", /byte-pair encoding/);
+  const cutOtherwise = { ...byteLevelJson(), pre_tokenizer: { type: "Whitespace" } };
+  expectError(() => tokenizerToGguf(new HuggingFaceTokenizer(cutOtherwise)), "ERR_ARGUMENT", /another way/);
+});

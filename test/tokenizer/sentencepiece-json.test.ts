@@ -1,0 +1,87 @@
+/** A SentencePiece vocabulary as a tokenizer.json encodes as its scores say. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
+import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece-json.js";
+import { sharedModel } from "../support/shared.js";
+
+const bytes = Array.from({ length: 256 }, (_, byte): Piece => {
+  return { text: `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, score: 0, kind: "byte" };
+});
+const normal = (text: string, score: number): Piece => ({ text, score, kind: "normal" });
+const pieces: Piece[] = [
+  { text: "<unk>", score: 0, kind: "unknown" },
+  { text: "<s>", score: 0, kind: "control" },
+  { text: "</s>", score: 0, kind: "control" },
+  ...bytes,
+  normal("\u2581a", -1),
+  normal("ab", -2),
+  normal("bc", -3),
+  normal("abc", -4),
+  normal("\u2581", -10),
+  normal("a", -11),
+  normal("b", -12),
+  normal("c", -13),
+  { text: "<tool>", score: 0, kind: "user" },
+];
+const id = (text: string) => pieces.findIndex((piece) => piece.text === text);
+const ids = (...texts: string[]) => Int32Array.from(texts, id);
+const tokenizerOf = (...options: Parameters<typeof sentencePieceJson> extends [unknown, ...infer R] ? R : never) =>
+  new HuggingFaceTokenizer(sentencePieceJson(pieces, ...options), {
+    config: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
+  });
+
+test("the best union first, the leftmost of equals", () => {
+  const tokenizer = tokenizerOf();
+  for (const [text, expected] of [
+    ["ab", ids("\u2581a", "b")],
+    ["abc", ids("\u2581a", "bc")],
+    ["c abc", ids("\u2581", "c", "\u2581a", "bc")],
+    ["cabc", ids("\u2581", "c", "abc")],
+    ["bbc", ids("\u2581", "b", "bc")],
+    ["é", ids("\u2581", "<0xC3>", "<0xA9>")],
+    ["\n", ids("\u2581", "<0x0A>")],
+    ["<s>", ids("\u2581", "<0x3C>", "<0x73>", "<0x3E>")],
+    ["", ids()],
+  ] as const) {
+    expect(tokenizer.encode(text), text).toEqual(expected);
+    expect(tokenizer.decode(expected)).toBe(text);
+  }
+  expect(tokenizer.encode("a<tool>")).toEqual(ids("\u2581a", "<tool>"));
+  expect(tokenizer.encode("<s>a", { special: true })).toContain(1);
+});
+
+test("what is put around a text", () => {
+  expect(tokenizerOf({ before: ["<s>"], after: ["</s>"] }).encode("a")).toEqual(ids("<s>", "\u2581a", "</s>"));
+  const bare = tokenizerOf({ spacePrefix: false });
+  expect(bare.encode("a a")).toEqual(ids("a", "\u2581a"));
+  expect(bare.decode(bare.encode(" a"))).toBe(" a");
+});
+
+const stories = sharedModel("stories260K");
+describe.skipIf(!stories)("stories260K", async () => {
+  const own = stories ? await Llama2cTokenizer.fromFile(path.join(stories, "tok512.bin")) : null!;
+  const other = stories ? own.toHuggingFace() : null!;
+
+  test("the same ids and texts as llama2.c's way", () => {
+    expect(other.vocabularySize).toBe(512);
+    expect([other.beginningOfText, other.endOfText]).toEqual([1, 2]);
+    const text = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");
+    expect(other.encode(text)).toEqual(own.encode(text));
+    expect(other.decode(own.encode(text))).toBe(text);
+    const words = fc.constantFrom("Once upon a time, ", "Lily", "there was", " ", "\n", "é", "日本", '"Hi!"', "<s>");
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(words, fc.string({ unit: "grapheme", maxLength: 5 })), { maxLength: 8 }),
+        (parts) => {
+          const text = parts.join("").replaceAll("\u2581", "_");
+          expect(other.encode(text)).toEqual(own.encode(text));
+          expect(other.decode(own.encode(text))).toBe(own.decode(own.encode(text)));
+        },
+      ),
+    );
+  });
+});
