@@ -41,6 +41,7 @@ export { embedding, type EmbeddingOptions } from "./ops/embedding.js";
 export { feedForward, type FeedForwardWeights } from "./ops/feed-forward.js";
 export { gated, packedGated } from "./ops/gated.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
+export { l2Normalize } from "./ops/l2-normalize.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
 export { lstm, type LstmOptions, type LstmState } from "./ops/lstm.js";
 export { matmul } from "./ops/matmul.js";
@@ -75,6 +76,7 @@ export { Initializer } from "./nn/init.js";
 export { Linear, type LinearConfig } from "./nn/linear.js";
 export { LayerNorm } from "./nn/layer-norm.js";
 export { RmsNorm } from "./nn/rms-norm.js";
+export { pool, type Pooling } from "./nn/pooling.js";
 export { Embedding } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
 export { Attention, type AttentionConfig, type AttentionContext } from "./nn/attention.js";
@@ -199,6 +201,9 @@ export {
 } from "./train/token-data.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
+
+// Vectors of texts
+export { embedTexts, type EmbeddingRecipe, type EmbedTextsOptions, type TextEncoder } from "./embed/embed-texts.js";
 
 // Generation
 export type { Hypothesis } from "./generate/beam.js";

@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "hub"];
-const whole = [...parts, "train", "generate", "pretrained", "interpret"];
+const whole = [...parts, "embed", "train", "generate", "pretrained", "interpret"];
 
 /** What each layer may import besides itself. */
 const allowed = {
@@ -21,7 +21,8 @@ const allowed = {
   formats: core,
   tokenizer: core,
   hub: [...core, "formats"],
-  pretrained: parts,
+  embed: parts,
+  pretrained: [...parts, "embed"],
   train: parts,
   generate: parts,
   interpret: parts,

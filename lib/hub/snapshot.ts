@@ -6,7 +6,7 @@ import { downloadBlob, type HubRequest } from "./download.js";
 import type { PretrainedOptions } from "./pretrained-folder.js";
 
 const usualFiles =
-  /^((generation_)?config|tokenizer(_config)?|special_tokens_map)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
+  /^((generation_|sentence_bert_)?config|tokenizer(_config)?|special_tokens_map|modules|1_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
 
 /** The folder of a revision of a model of the hub; its errors are those of `pretrainedFolder`. */
 export async function snapshotOf(name: string, revision: string, options: PretrainedOptions): Promise<string> {

@@ -1,6 +1,7 @@
 // Published models by the name of a folder or of a model of the hub.
 import path from "node:path";
 import { checkObject } from "../check.js";
+import type { EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
 import { ifThere } from "../files.js";
 import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
@@ -8,6 +9,7 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { loadFolder } from "./load-folder.js";
+import { readRecipe } from "./sentence-transformers.js";
 
 export interface LoadPretrainedOptions<K extends keyof PretrainedKinds = "causal">
   extends PretrainedOptions, ModelOptions {
@@ -23,6 +25,8 @@ export interface PretrainedModel<K extends keyof PretrainedKinds = "causal"> {
   folder: string;
   /** Tensors of the files that the model has no use for, such as the heads of others of its family. */
   ignored: readonly string[];
+  /** How `embedTexts` is to make vectors of texts; null where the folder does not say (as sentence-transformers' do). */
+  recipe: EmbeddingRecipe | null;
 }
 
 /**
@@ -43,7 +47,7 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
   const folder = await pretrainedFolder(name, options);
   const { model, ignored } = await loadFolder(folder, kind, options);
   try {
-    return { model, tokenizer: await folderTokenizer(folder), folder, ignored };
+    return { model, tokenizer: await folderTokenizer(folder), folder, ignored, recipe: await readRecipe(folder) };
   } catch (error) {
     model.dispose();
     throw error;

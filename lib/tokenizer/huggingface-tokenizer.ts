@@ -3,6 +3,7 @@
 // a stream of them must never show half a character.
 import { createRequire } from "node:module";
 import path from "node:path";
+import { checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
@@ -18,6 +19,8 @@ export interface HuggingFaceEncodeOptions {
   special?: boolean;
   /** Whether the tokens that begin and end a text are added, where the tokenizer has such; true unless given. */
   addSpecialTokens?: boolean;
+  /** The most ids: of a longer text the end is left out, not the special tokens around it. No limit unless given. */
+  maxLength?: number;
 }
 
 export interface HuggingFaceDecodeOptions {
@@ -92,11 +95,15 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return inFile(file, () => new HuggingFaceTokenizer(json, parts));
   }
 
-  encode(text: string, { special = false, addSpecialTokens = true }: HuggingFaceEncodeOptions = {}): Int32Array {
+  encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
+    const { special = false, addSpecialTokens = true, maxLength = Infinity } = options;
     const encoder = special ? (this.#whole ??= this.#library(this.#definition.whole)) : this.#plain;
+    const [before, after] = addSpecialTokens ? [this.#before, this.#after] : [[], []];
+    const around = before.length + after.length;
+    if (maxLength !== Infinity) checkInteger("encode", "maxLength", maxLength, around);
     const tokens = encoder.tokenize(text.replace(/\p{Surrogate}/gu, "\ufffd"));
-    const ids = tokens.flatMap((token) => this.#idsOf(token, special));
-    return Int32Array.from(addSpecialTokens ? [...this.#before, ...ids, ...this.#after] : ids);
+    const ids = tokens.flatMap((token) => this.#idsOf(token, special)).slice(0, maxLength - around);
+    return Int32Array.from([...before, ...ids, ...after]);
   }
 
   /** A conversation, by the model's template. Throws ERR_ARGUMENT where the model has none. */

@@ -1,5 +1,11 @@
 import { Bert } from "../../models/bert.js";
-import { type BertConfig, bertTypes, checkBertConfig, fromHuggingFaceBertConfig } from "../../models/bert-config.js";
+import {
+  type BertConfig,
+  type BertFamily,
+  bertTypes,
+  checkBertConfig,
+  fromHuggingFaceBertConfig,
+} from "../../models/bert-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import { bertFileName, bertPrefix } from "../../models/bert-names.js";
 import { describe, HeedError } from "../../errors.js";
@@ -17,11 +23,15 @@ const heads = /^(cls|pooler|lm_head|classifier|pre_classifier|qa_outputs|vocab_(
 const byPaper = (name: string): string =>
   name.replace(/LayerNorm\.(weight|bias)$/, (_, part) => `LayerNorm.${part === "weight" ? "gamma" : "beta"}`);
 
+/** Whether the encoder's names begin with the family's, as they do where a head is with it. */
+const isPrefixed = ({ tensors }: WeightFile, family: BertFamily): boolean =>
+  [...tensors.keys()].some((name) => name.startsWith(bertPrefix(family)));
+
 /** How the model's parameters are called in this very file. */
-function nameInFile(model: BertModel, { tensors }: WeightFile): (name: string) => string {
+function nameInFile(model: BertModel, file: WeightFile): (name: string) => string {
   const { family } = configOf(model);
-  const prefix = bertPrefix(family);
-  const prefixed = [...tensors.keys()].some((name) => name.startsWith(prefix));
+  const { tensors } = file;
+  const prefixed = isPrefixed(file, family);
   return (name) => {
     const whole = bertFileName(family, model instanceof Bert && prefixed ? `bert.${name}` : name);
     return tensors.has(whole) || !tensors.has(byPaper(whole)) ? whole : byPaper(whole);
@@ -29,13 +39,13 @@ function nameInFile(model: BertModel, { tensors }: WeightFile): (name: string) =
 }
 
 /** Everything of the file that is neither the encoder's nor of the head that was asked for. */
-function ignored(model: BertModel, { tensors }: WeightFile): string[] {
-  const prefix = bertPrefix(configOf(model).family);
-  const names = [...tensors.keys()];
-  const prefixed = names.some((name) => name.startsWith(prefix));
+function ignored(model: BertModel, file: WeightFile): string[] {
+  const { family } = configOf(model);
+  const prefix = bertPrefix(family);
+  const prefixed = isPrefixed(file, family);
   const isOther = (name: string): boolean =>
     prefixed ? !name.startsWith(prefix) || name.startsWith(`${prefix}pooler.`) : heads.test(name);
-  return names.filter(isOther);
+  return [...file.tensors.keys()].filter(isOther);
 }
 
 /** A family of models on a BERT, which `make` makes with the parts that the file has. */
@@ -48,6 +58,15 @@ function familyOf<M extends BertModel>(
       const config = checkBertConfig(fromHuggingFaceBertConfig(json));
       return (options: ModelOptions, file) =>
         make((pooler) => new Bert({ ...config, pooler }, options), json as Record<string, unknown>, file);
+    },
+    sizes(json, file) {
+      const { family, vocabularySize, layers, width, hidden } = checkBertConfig(fromHuggingFaceBertConfig(json));
+      const prefix = isPrefixed(file, family) ? "bert." : "";
+      const named = (name: string): string => bertFileName(family, prefix + name);
+      return [
+        [named("embeddings.word_embeddings.weight"), [vocabularySize, width]],
+        [named(`encoder.layer.${layers - 1}.intermediate.dense.weight`), [hidden, width]],
+      ];
     },
     weights: (model, file) => ({ nameInFile: nameInFile(model, file), ignored: ignored(model, file) }),
   };

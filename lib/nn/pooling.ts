@@ -1,0 +1,48 @@
+import { HeedError } from "../errors.js";
+import { add, div } from "../ops/binary.js";
+import { checkFloat, checkInteger, checkObject, checkShapeIs, describe } from "../ops/check.js";
+import { matmul } from "../ops/matmul.js";
+import { max } from "../ops/reduce.js";
+import { narrow, reshape } from "../ops/views.js";
+import { scope } from "../scope.js";
+import { type FloatTensor, tensor } from "../tensor.js";
+
+/** How the states of a text's tokens become one vector: the first token's, their mean, or the largest of each dimension. */
+export type Pooling = "cls" | "mean" | "max";
+
+const poolings: readonly Pooling[] = ["cls", "mean", "max"];
+
+/** Throws ERR_ARGUMENT unless it is one. */
+export function checkPooling(op: string, pooling: unknown): asserts pooling is Pooling {
+  if (!(poolings as readonly unknown[]).includes(pooling))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected pooling ${poolings.join(", ")}, got ${describe(pooling)}`);
+}
+
+/**
+ * States [B, T, C] of sequences of which lengths[b] tokens are real, the rest padding → a vector of each, f32 [B, C]
+ * (Reimers & Gurevych 2019).
+ */
+export function pool(states: FloatTensor, lengths: ArrayLike<number>, pooling: Pooling): FloatTensor {
+  checkPooling("pool", pooling);
+  checkFloat("pool", "states", states);
+  checkShapeIs("pool", "states", states, [-1, -1, -1]);
+  const [batch, tokens, width] = states.shape as [number, number, number];
+  checkObject("pool", "lengths", lengths);
+  if (lengths.length !== batch)
+    throw new HeedError("ERR_SHAPE", `pool: expected lengths of ${batch} sequences, got ${lengths.length}`);
+  for (let b = 0; b < batch; b++) checkInteger("pool", `lengths[${b}]`, lengths[b], 1, tokens);
+  const { device } = states;
+  /** A number for each token, by whether it is real. */
+  const mask = (real: number, padding: number): Float32Array =>
+    Float32Array.from({ length: batch * tokens }, (_, i) =>
+      i % tokens < lengths[Math.floor(i / tokens)]! ? real : padding,
+    );
+  return scope(() => {
+    if (pooling === "cls") return reshape(narrow(states, 1, 0, 1), [batch, width]).to("f32");
+    const x = states.to("f32");
+    if (pooling === "max")
+      return max(add(x, tensor(mask(0, -Infinity), [batch, tokens, 1], { device })), { axes: [1] });
+    const sums = matmul(tensor(mask(1, 0), [batch, 1, tokens], { device }), x); // [B, 1, C]
+    return div(reshape(sums, [batch, width]), tensor(Float32Array.from(lengths), [batch, 1], { device }));
+  });
+}

@@ -1,0 +1,68 @@
+// How a text becomes a vector, as the files of sentence-transformers say it: modules.json lists what is done one after
+// the other, and each step has a folder with its options.
+import path from "node:path";
+import { describe, HeedError } from "../errors.js";
+import { ifThere, inFile, readJsonFile } from "../files.js";
+import type { EmbeddingRecipe } from "../embed/embed-texts.js";
+import type { Pooling } from "../nn/pooling.js";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** The names of what is pooled. */
+const poolings: Record<string, Pooling> = {
+  pooling_mode_cls_token: "cls",
+  pooling_mode_mean_tokens: "mean",
+  pooling_mode_max_tokens: "max",
+};
+
+/** null where the folder is not one of sentence-transformers. Throws ERR_FORMAT, naming the file, for steps it does not know. */
+export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null> {
+  const file = path.join(folder, "modules.json");
+  const modules = await ifThere(file, readJsonFile);
+  if (modules === null) return null;
+  const steps = await inFile(file, () => stepsOf(modules));
+  const options = (await ifThere(path.join(folder, "sentence_bert_config.json"), readJsonFile)) as Json | null;
+  const poolingFile = path.join(folder, steps.pooling, "config.json");
+  const pooling = await readJsonFile(poolingFile);
+  return {
+    pooling: await inFile(poolingFile, () => poolingOf(pooling)),
+    normalize: steps.normalize,
+    lowercase: options?.do_lower_case === true,
+    ...(Number.isSafeInteger(options?.max_seq_length) && { maxLength: options!.max_seq_length as number }),
+  };
+}
+
+/** The folder of the pooling, and whether vectors are normed after it. */
+function stepsOf(modules: unknown): { pooling: string; normalize: boolean } {
+  const steps = (Array.isArray(modules) ? (modules as Json[]) : []).map((step) => ({
+    kind: typeof step?.type === "string" ? step.type.slice(step.type.lastIndexOf(".") + 1) : null,
+    folder: step?.path,
+  }));
+  const kinds = steps.map(({ kind }) => kind).join(", ");
+  const pooling = steps[1]?.folder;
+  if (!["Transformer, Pooling", "Transformer, Pooling, Normalize"].includes(kinds) || typeof pooling !== "string")
+    throw new HeedError(
+      "ERR_FORMAT",
+      `expected the steps Transformer, Pooling and perhaps Normalize, got ${kinds || describe(modules)}`,
+    );
+  if (steps[0]!.folder !== "")
+    throw new HeedError(
+      "ERR_FORMAT",
+      `expected the Transformer in the folder itself, got ${describe(steps[0]!.folder)}`,
+    );
+  if (!/^\w+$/.test(pooling))
+    throw new HeedError("ERR_FORMAT", `expected the name of a folder, got ${describe(pooling)}`);
+  return { pooling, normalize: steps.length === 3 };
+}
+
+function poolingOf(json: unknown): Pooling {
+  const on = Object.entries(Object(json) as Json).flatMap(([name, value]) =>
+    name.startsWith("pooling_mode_") && value === true ? [name] : [],
+  );
+  const [name] = on;
+  if (on.length === 1 && Object.hasOwn(poolings, name!)) return poolings[name!]!;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `expected one of ${Object.keys(poolings).join(", ")} to be true, got ${on.join(", ") || "none"}`,
+  );
+}
