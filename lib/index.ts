@@ -32,6 +32,7 @@ export {
   type PrefixOptions,
   prefixRanges,
 } from "./ops/attention-masks.js";
+export { biasedAttention, type BiasedAttentionOptions } from "./ops/biased-attention.js";
 export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
 export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";
@@ -75,6 +76,11 @@ export { Module, type StateDict } from "./nn/module.js";
 export { Initializer } from "./nn/init.js";
 export { Linear, type LinearConfig } from "./nn/linear.js";
 export { LayerNorm } from "./nn/layer-norm.js";
+export {
+  RelativePositionBias,
+  type RelativePositionBiasConfig,
+  relativePositionBucket,
+} from "./nn/relative-position-bias.js";
 export { RmsNorm } from "./nn/rms-norm.js";
 export { pool, type Pooling } from "./nn/pooling.js";
 export { Embedding } from "./nn/embedding.js";
@@ -123,6 +129,8 @@ export {
 } from "./models/encoder-decoder.js";
 export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
 export { type DecodeOptions, type SourceModel, TargetDecoder } from "./models/target-decoder.js";
+export { T5 } from "./models/t5.js";
+export { fromHuggingFaceT5Config, type T5Config, toHuggingFaceT5Config } from "./models/t5-config.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";

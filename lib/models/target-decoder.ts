@@ -20,6 +20,11 @@ export interface SourceModel {
   readonly device: Device;
   readonly dtype: FloatDType;
   readonly training: boolean;
+  /**
+   * Whether attention is made of operations on the whole of a cache, with masks from the host: caches then begin with
+   * zeros, and passes cannot be recorded. false unless given.
+   */
+  readonly readsWholeCache?: boolean;
   train(): unknown;
   eval(): unknown;
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`; in sequence b, what follows for source b. */
@@ -36,12 +41,13 @@ export interface SourceModel {
 export class TargetDecoder implements Disposable {
   readonly config: { readonly contextLength: number; readonly vocabularySize: number };
   /** See CausalModel. */
-  readonly recordable = true;
+  readonly recordable: boolean;
   readonly #model: SourceModel;
   readonly #memory: CrossMemory;
 
   constructor(model: SourceModel, source: EncodedSource, config: { contextLength: number; vocabularySize: number }) {
     this.config = config;
+    this.recordable = !model.readsWholeCache;
     this.#model = model;
     this.#memory = CrossMemory.of(source);
   }
@@ -84,8 +90,8 @@ export class TargetDecoder implements Disposable {
     const { layers } = this.#memory;
     const [, , heads, headSize] = layers[0]!.keys.shape as [number, number, number, number];
     const memory = this.#memory.take(Int32Array.from({ length: batch }, (_, row) => Math.floor(row / each)));
-    const { device, dtype } = this.#model;
-    return new KvCache({ layers: layers.length, batch, length, heads, headSize, device, dtype, memory });
+    const { device, dtype, readsWholeCache: zeroed = false } = this.#model;
+    return new KvCache({ layers: layers.length, batch, length, heads, headSize, device, dtype, memory, zeroed });
   }
 
   dispose(): void {

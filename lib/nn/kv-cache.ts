@@ -2,6 +2,7 @@ import { checkInteger, checkObject, checkValues } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
 import { cacheWrite } from "../ops/cache-write.js";
 import { embedding } from "../ops/embedding.js";
 import { reshape } from "../ops/views.js";
@@ -27,6 +28,8 @@ export interface KvCacheConfig {
   dtype?: FloatDType;
   /** The sources of the sequences, where a decoder looks at some; the cache's to dispose. */
   memory?: CrossMemory | null;
+  /** Whether keys and values that were never written are zeros, for who reads all of them; false unless given. */
+  zeroed?: boolean;
 }
 
 /**
@@ -50,7 +53,7 @@ export class KvCache implements Disposable {
 
   constructor(config: KvCacheConfig) {
     checkObject("KvCache", "config", config);
-    const { layers, batch, length, heads, headSize, dtype = "f32" } = config;
+    const { layers, batch, length, heads, headSize, dtype = "f32", zeroed = false } = config;
     for (const [name, value] of Object.entries({ layers, batch, length, heads, headSize }))
       checkInteger("KvCache", name, value, 1);
     this.batch = batch;
@@ -59,7 +62,11 @@ export class KvCache implements Disposable {
     const device = deviceOf(config.device);
     this.lengths = new Int32Array(batch);
     this.#config = { ...config, device };
-    const make = (): FloatTensor => allocate([batch, length, heads, headSize], dtype, device, false);
+    const make = (): FloatTensor => {
+      const part: FloatTensor = allocate([batch, length, heads, headSize], dtype, device, false);
+      if (zeroed) ops.fill(part.handle, 0);
+      return part;
+    };
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));
     this.#starts = allocate([batch], "i32", device, false);
     this.#keyLengths = allocate([batch], "i32", device, false);

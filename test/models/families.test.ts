@@ -7,6 +7,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
+import type { T5 } from "../../lib/models/t5.js";
 import type { Module } from "../../lib/nn/module.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
@@ -48,10 +49,18 @@ const oneStack: Kind = {
   loss: (model: EncoderOrDecoder, { ids, ...options }: Inputs, targets) => model.loss(ids, targets, options),
 };
 
+const twoStacks: Kind = {
+  forward: (model: T5, { ids, decoderIds, keyLengths }) =>
+    model.forward(ids, decoderIds, { sourceLengths: keyLengths }),
+  loss: (model: T5, { ids, decoderIds, keyLengths }, targets) =>
+    model.loss(ids, decoderIds, targets, { sourceLengths: keyLengths }),
+};
+
 const kinds: Partial<Record<keyof PretrainedKinds, Kind>> = {
   causal: oneStack,
   masked: oneStack,
   classifier: oneStack,
+  "encoder-decoder": twoStacks,
 };
 
 const families = [
@@ -65,6 +74,8 @@ const families = [
   "roberta-classifier",
   "distilbert",
   "distilbert-classifier",
+  "t5",
+  "t5-v1.1",
 ];
 
 /** Of the largest number of a tensor: some tens of roundings of f32. */

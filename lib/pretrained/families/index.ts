@@ -2,11 +2,13 @@
 import type { Bert } from "../../models/bert.js";
 import type { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import type { GPT } from "../../models/gpt.js";
+import type { T5 } from "../../models/t5.js";
 import type { Llama } from "../../models/llama.js";
 import { bertFamily, classifierFamily, maskedFamily } from "./bert.js";
 import type { Family } from "./family.js";
 import { gptFamily } from "./gpt.js";
 import { llamaFamily } from "./llama.js";
+import { t5Family } from "./t5.js";
 
 export interface PretrainedKinds {
   /** Models that predict the next token. */
@@ -17,6 +19,8 @@ export interface PretrainedKinds {
   masked: BertForMaskedLM;
   /** Encoders with a head for classes of texts. */
   classifier: BertForSequenceClassification;
+  /** Models that make one sequence of another. */
+  "encoder-decoder": T5;
 }
 
 export const families: { readonly [K in keyof PretrainedKinds]: readonly Family[] } = {
@@ -24,4 +28,5 @@ export const families: { readonly [K in keyof PretrainedKinds]: readonly Family[
   encoder: [bertFamily],
   masked: [maskedFamily],
   classifier: [classifierFamily],
+  "encoder-decoder": [t5Family],
 };

@@ -1,0 +1,154 @@
+// T5's configurations, and the config.json of each.
+import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { describe, HeedError } from "../errors.js";
+import { type Activation, activationIndex } from "../ops/activation.js";
+import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
+
+/** The size and options of a T5. */
+export interface T5Config {
+  /** V */
+  vocabularySize: number;
+  /** The longest source and the longest target; 512 unless given. */
+  contextLength?: number;
+  /** Of the encoder. */
+  layers: number;
+  /** As many as the encoder's unless given. */
+  decoderLayers?: number;
+  heads: number;
+  /** D; width / heads unless given. */
+  headSize?: number;
+  /** C */
+  width: number;
+  /** Width of the feed-forward layers; 4·width unless given. */
+  hidden?: number;
+  /** Kinds of distance that the relative positions tell apart; 32 unless given. */
+  buckets?: number;
+  /** From this distance on, all are of one kind; 128 unless given. */
+  furthest?: number;
+  /** Of the RMS norms; 1e-6 unless given. */
+  eps?: number;
+  /** Of embeddings, attention weights, hidden layers and residual branches; 0 unless given. */
+  dropout?: number;
+  /** "relu" (T5 1.0) unless given; 1.1 has "gelu", gated. */
+  activation?: Activation;
+  /** Whether one half of the feed-forward's first layer gates the other (T5 1.1); false unless given. */
+  gated?: boolean;
+  /** Whether the embedding is the output projection, behind a factor of 1/√width (T5 1.0); true unless given. */
+  tied?: boolean;
+  /** The token that every target begins after; 0, padding, unless given. */
+  startToken?: number;
+  /** The token that ends a target; 1 unless given. */
+  endToken?: number;
+}
+
+/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+export function checkT5Config(config: T5Config): Required<T5Config> {
+  checkObject("T5", "config", config);
+  const headSize = config.headSize ?? config.width / config.heads;
+  const full: Required<T5Config> = {
+    contextLength: 512,
+    decoderLayers: config.layers,
+    hidden: 4 * config.width,
+    buckets: 32,
+    furthest: 128,
+    eps: 1e-6,
+    dropout: 0,
+    activation: "relu",
+    gated: false,
+    tied: true,
+    startToken: 0,
+    endToken: 1,
+    ...config,
+    headSize,
+  };
+  const sizes = ["vocabularySize", "contextLength", "layers", "decoderLayers", "heads", "width", "hidden"] as const;
+  for (const name of sizes) checkInteger("T5", name, full[name], 1, 2 ** 31 - 1);
+  if (!Number.isInteger(headSize))
+    throw new HeedError("ERR_SHAPE", `T5: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
+  checkInteger("T5", "headSize", headSize, 1, 2 ** 31 - 1);
+  checkInteger("T5", "buckets", full.buckets, 4, 2 ** 31 - 1);
+  if (full.buckets % 2 !== 0)
+    throw new HeedError("ERR_SHAPE", `T5: expected an even number of buckets, got ${full.buckets}`);
+  checkInteger("T5", "furthest", full.furthest, full.buckets / 2 + 1);
+  checkNumber("T5", "eps", full.eps, 0);
+  checkNumber("T5", "dropout", full.dropout, 0, 1);
+  for (const name of ["gated", "tied"] as const)
+    if (typeof full[name] !== "boolean")
+      throw new HeedError("ERR_ARGUMENT", `T5: expected ${name} to be true or false, got ${describe(full[name])}`);
+  for (const name of ["startToken", "endToken"] as const)
+    checkInteger("T5", name, full[name], 0, full.vocabularySize - 1);
+  activationIndex("T5", full.activation);
+  return full;
+}
+
+/** The model types that `fromHuggingFaceT5Config` reads. */
+export const t5Types: readonly string[] = ["t5", "mt5"];
+
+/** Reads the config.json of a T5, Flan-T5 or mT5. Throws ERR_FORMAT for what it does not understand. */
+export function fromHuggingFaceT5Config(json: unknown): T5Config {
+  const config = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
+  if (!(t5Types as readonly unknown[]).includes(config.model_type))
+    throw new HeedError(
+      "ERR_FORMAT",
+      `config: expected "model_type" ${t5Types.join(", ")}, got ${describe(config.model_type)}`,
+    );
+  const integer = (name: string, otherwise?: number): number =>
+    otherwise !== undefined && config[name] == null ? otherwise : positiveInteger(config, name);
+  const number = (name: string, otherwise: number): number =>
+    typeof config[name] === "number" ? config[name] : otherwise;
+  const layers = integer("num_layers");
+  return {
+    vocabularySize: integer("vocab_size"),
+    contextLength: integer("n_positions", 512),
+    layers,
+    decoderLayers: integer("num_decoder_layers", layers),
+    heads: integer("num_heads"),
+    headSize: integer("d_kv"),
+    width: integer("d_model"),
+    hidden: integer("d_ff"),
+    buckets: integer("relative_attention_num_buckets", 32),
+    furthest: integer("relative_attention_max_distance", 128),
+    eps: number("layer_norm_epsilon", 1e-6),
+    dropout: number("dropout_rate", 0.1),
+    ...feedForwardOf(config.feed_forward_proj ?? (config.model_type === "mt5" ? "gated-gelu" : "relu")),
+    tied: config.tie_word_embeddings !== false,
+    startToken: number("decoder_start_token_id", number("pad_token_id", 0)),
+    endToken: number("eos_token_id", 1),
+  };
+}
+
+/** "gated-" before the activation, of which "gated-gelu" has the tanh form. */
+function feedForwardOf(given: unknown): { gated: boolean; activation: Activation } {
+  const gated = typeof given === "string" && given.startsWith("gated-");
+  const activation = given === "gated-gelu" ? "gelu" : activationNamed(gated ? given.slice("gated-".length) : given);
+  if (activation) return { gated, activation };
+  throw new HeedError("ERR_FORMAT", `config: expected a known feed_forward_proj, got ${describe(given)}`);
+}
+
+/** The config.json of such a model, for Hugging Face's tools. */
+export function toHuggingFaceT5Config(config: Required<T5Config>): Record<string, unknown> {
+  const { gated, activation } = config;
+  const name = gated && activation === "gelu" ? "gelu" : nameOfActivation(activation);
+  return {
+    model_type: "t5",
+    architectures: ["T5ForConditionalGeneration"],
+    is_encoder_decoder: true,
+    vocab_size: config.vocabularySize,
+    n_positions: config.contextLength,
+    num_layers: config.layers,
+    num_decoder_layers: config.decoderLayers,
+    num_heads: config.heads,
+    d_kv: config.headSize,
+    d_model: config.width,
+    d_ff: config.hidden,
+    relative_attention_num_buckets: config.buckets,
+    relative_attention_max_distance: config.furthest,
+    layer_norm_epsilon: config.eps,
+    dropout_rate: config.dropout,
+    feed_forward_proj: gated ? `gated-${name}` : name,
+    tie_word_embeddings: config.tied,
+    pad_token_id: 0,
+    decoder_start_token_id: config.startToken,
+    eos_token_id: config.endToken,
+  };
+}

@@ -1,0 +1,268 @@
+// The blocks of T5's encoder and decoder, by the names of Hugging Face's files.
+import type { EncodedSource } from "../nn/cross-memory.js";
+import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
+import type { Initializer } from "../nn/init.js";
+import type { KvCache } from "../nn/kv-cache.js";
+import { Linear } from "../nn/linear.js";
+import { Module } from "../nn/module.js";
+import { RelativePositionBias } from "../nn/relative-position-bias.js";
+import { RmsNorm } from "../nn/rms-norm.js";
+import type { Activation } from "../ops/activation.js";
+import { attention } from "../ops/attention.js";
+import { add } from "../ops/binary.js";
+import { biasedAttention } from "../ops/biased-attention.js";
+import { gated } from "../ops/gated.js";
+import { narrow, reshape } from "../ops/views.js";
+import { scope } from "../scope.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { T5Config } from "./t5-config.js";
+
+type FullConfig = Required<T5Config>;
+type Residual = FloatTensor | null;
+
+/** Attention whose scores are not scaled: the first weights of the queries are so much smaller (Raffel et al. 2020). */
+class T5Attention extends Module {
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly o: Linear;
+  /** In the first block of a stack, for all of them; null elsewhere. */
+  readonly relative_attention_bias: RelativePositionBias | null;
+  readonly dropout: Dropout;
+  readonly heads: number;
+
+  constructor(config: FullConfig, bias: RelativePositionBias | null, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    const { width, heads, headSize, dropout } = config;
+    const inner = heads * headSize;
+    const project = (std: number): Linear => new Linear({ inputs: width, outputs: inner, bias: false, std }, init);
+    this.q = project((width * headSize) ** -0.5);
+    this.k = project(width ** -0.5);
+    this.v = project(width ** -0.5);
+    this.o = new Linear({ inputs: inner, outputs: width, bias: false, std: inner ** -0.5 }, init);
+    this.relative_attention_bias = bias;
+    this.dropout = new Dropout(dropout, seeds);
+    this.heads = heads;
+  }
+
+  /** To the sequence itself, by the bias of its positions [B, H, T, Tk]: x [B, T, C] → [B, T, C] */
+  self(x: FloatTensor, bias: FloatTensor, cache: KvCache | null, layer: number, residual: Residual): FloatTensor {
+    const q = this.#split(this.q.forward(x));
+    let [k, v] = [this.#split(this.k.forward(x)), this.#split(this.v.forward(x))];
+    if (cache) {
+      const { keys, values } = cache.write(layer, k, v);
+      const seen = (part: FloatTensor): FloatTensor => narrow(part, 1, 0, bias.shape[3]!);
+      [k, v] = [seen(keys), seen(values)];
+    }
+    return this.#joined(biasedAttention(q, k, v, bias, { scale: 1, ...this.dropout.fused }), residual);
+  }
+
+  /** Keys and values [B, S, H, D] of an encoded source [B, S, C]. */
+  remember(encoded: FloatTensor): EncodedSource["layers"][number] {
+    return { keys: this.#split(this.k.forward(encoded)), values: this.#split(this.v.forward(encoded)) };
+  }
+
+  /** To a source that it remembers: x [B, T, C] → [B, T, C] */
+  cross(
+    x: FloatTensor,
+    { keys, values }: EncodedSource["layers"][number],
+    keyLengths: IntTensor | null,
+    residual: Residual,
+  ): FloatTensor {
+    const q = this.#split(this.q.forward(x));
+    return this.#joined(attention(q, keys, values, { scale: 1, keyLengths, ...this.dropout.fused }), residual);
+  }
+
+  /** [B, T, H·D] → [B, T, H, D] */
+  #split(x: FloatTensor): FloatTensor {
+    const [batch, tokens, inner] = x.shape as [number, number, number];
+    return reshape(x, [batch, tokens, this.heads, inner / this.heads]);
+  }
+
+  /** [B, T, H, D] → [B, T, C] */
+  #joined(y: FloatTensor, residual: Residual): FloatTensor {
+    const [batch, tokens, heads, size] = y.shape as [number, number, number, number];
+    return this.o.forward(reshape(y, [batch, tokens, heads * size]), { residual });
+  }
+}
+
+class T5Dense extends Module {
+  /** Of the plain form. */
+  readonly wi: Linear | null;
+  /** The gate, and what it gates. */
+  readonly wi_0: Linear | null;
+  readonly wi_1: Linear | null;
+  readonly wo: Linear;
+  readonly dropout: Dropout;
+  readonly activation: Activation;
+
+  constructor(config: FullConfig, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    const { width, hidden, dropout, activation } = config;
+    const up = (): Linear => new Linear({ inputs: width, outputs: hidden, bias: false, std: width ** -0.5 }, init);
+    this.wi = config.gated ? null : up();
+    this.wi_0 = config.gated ? up() : null;
+    this.wi_1 = config.gated ? up() : null;
+    this.wo = new Linear({ inputs: hidden, outputs: width, bias: false, std: hidden ** -0.5 }, init);
+    this.dropout = new Dropout(dropout, seeds);
+    this.activation = activation;
+  }
+
+  /** x [B, T, C] → [B, T, C] */
+  forward(x: FloatTensor, residual: Residual): FloatTensor {
+    const { wi, wi_0: gate, wi_1: up, activation } = this;
+    const hidden = wi ? wi.forward(x, { activation }) : gated(gate!.forward(x), up!.forward(x), activation);
+    return this.wo.forward(this.dropout.forward(hidden), { residual });
+  }
+}
+
+/** A part of a block: x + dropout(part(norm(x))). */
+abstract class T5Part extends Module {
+  readonly layer_norm: RmsNorm;
+  readonly dropout: Dropout;
+
+  constructor({ width, eps, dropout }: FullConfig, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    this.layer_norm = new RmsNorm({ width, eps }, init);
+    this.dropout = new Dropout(dropout, seeds);
+  }
+
+  protected add(x: FloatTensor, part: (normed: FloatTensor, residual: Residual) => FloatTensor): FloatTensor {
+    return scope(() => {
+      const normed = this.layer_norm.forward(x);
+      return this.dropout.residual(x, (residual) => part(normed, residual));
+    });
+  }
+}
+
+class T5SelfAttention extends T5Part {
+  readonly SelfAttention: T5Attention;
+
+  constructor(config: FullConfig, bias: RelativePositionBias | null, init: Initializer, seeds: DropoutSeeds) {
+    super(config, init, seeds);
+    this.SelfAttention = new T5Attention(config, bias, init, seeds);
+  }
+
+  forward(x: FloatTensor, bias: FloatTensor, cache: KvCache | null, layer: number): FloatTensor {
+    return this.add(x, (normed, residual) => this.SelfAttention.self(normed, bias, cache, layer, residual));
+  }
+}
+
+class T5CrossAttention extends T5Part {
+  readonly EncDecAttention: T5Attention;
+
+  constructor(config: FullConfig, init: Initializer, seeds: DropoutSeeds) {
+    super(config, init, seeds);
+    this.EncDecAttention = new T5Attention(config, null, init, seeds);
+  }
+
+  forward(x: FloatTensor, source: EncodedSource, layer: number): FloatTensor {
+    const { layers, lengths } = source;
+    return this.add(x, (normed, sum) => this.EncDecAttention.cross(normed, layers[layer]!, lengths, sum));
+  }
+}
+
+class T5FeedForward extends T5Part {
+  readonly DenseReluDense: T5Dense;
+
+  constructor(config: FullConfig, init: Initializer, seeds: DropoutSeeds) {
+    super(config, init, seeds);
+    this.DenseReluDense = new T5Dense(config, init, seeds);
+  }
+
+  forward(x: FloatTensor): FloatTensor {
+    return this.add(x, (normed, residual) => this.DenseReluDense.forward(normed, residual));
+  }
+}
+
+class T5Block extends Module {
+  readonly layer: [T5SelfAttention, T5FeedForward] | [T5SelfAttention, T5CrossAttention, T5FeedForward];
+
+  constructor(
+    config: FullConfig,
+    bias: RelativePositionBias | null,
+    decoder: boolean,
+    init: Initializer,
+    seeds: DropoutSeeds,
+  ) {
+    super();
+    const attend = new T5SelfAttention(config, bias, init, seeds);
+    const look = decoder ? ([new T5CrossAttention(config, init, seeds)] as const) : ([] as const);
+    this.layer = [attend, ...look, new T5FeedForward(config, init, seeds)];
+  }
+
+  /** What a decoder's block sees of an encoded source. */
+  remember(encoded: FloatTensor): EncodedSource["layers"][number] {
+    return (this.layer[1] as T5CrossAttention).EncDecAttention.remember(encoded);
+  }
+
+  /** x [B, T, C] → [B, T, C] */
+  forward(x: FloatTensor, bias: FloatTensor, context: T5Context, layer: number): FloatTensor {
+    const [attend, ...rest] = this.layer;
+    return scope(() => {
+      x = attend.forward(x, bias, context.cache ?? null, layer);
+      for (const part of rest)
+        x = part instanceof T5FeedForward ? part.forward(x) : part.forward(x, context.source!, layer);
+      return x;
+    });
+  }
+}
+
+export interface T5Context {
+  /** What a decoder looks at. */
+  source?: EncodedSource;
+  /** Earlier tokens of a decoder. */
+  cache?: KvCache | null;
+  /** Added to the bias of positions, to hide keys: [B, 1, 1, T]. */
+  mask?: FloatTensor | null;
+}
+
+/** Blocks one after the other, and the norm behind them. */
+export class T5Stack extends Module {
+  readonly block: T5Block[];
+  readonly final_layer_norm: RmsNorm;
+  readonly dropout: Dropout;
+
+  constructor(config: FullConfig, decoder: boolean, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    const { layers, decoderLayers, heads, buckets, furthest, width, eps, dropout } = config;
+    const bias = { heads, buckets, furthest, bothSides: !decoder, std: width ** -0.5 };
+    this.block = Array.from({ length: decoder ? decoderLayers : layers }, (_, i) => {
+      return new T5Block(config, i === 0 ? new RelativePositionBias(bias, init) : null, decoder, init, seeds);
+    });
+    this.final_layer_norm = new RmsNorm({ width, eps }, init);
+    this.dropout = new Dropout(dropout, seeds);
+  }
+
+  /** What each of a decoder's blocks sees of an encoded source [B, S, C]. */
+  remember(encoded: FloatTensor, lengths: IntTensor | null): EncodedSource {
+    return { layers: this.block.map((block) => block.remember(encoded)), lengths };
+  }
+
+  /** words [B, T, C] → what comes out of the last block, [B, T, C] */
+  forward(words: FloatTensor, context: T5Context): FloatTensor {
+    let x = this.dropout.forward(words);
+    const bias = this.#bias(x, context);
+    for (const [layer, block] of this.block.entries()) {
+      const next = block.forward(x, bias, context, layer);
+      x.dispose();
+      x = next;
+    }
+    return x;
+  }
+
+  /** x [..., C] → [..., C] */
+  finish(x: FloatTensor): FloatTensor {
+    return this.dropout.forward(this.final_layer_norm.forward(x));
+  }
+
+  /** Of every block: [B or 1, H, T, Tk] */
+  #bias(x: FloatTensor, { cache = null, mask = null }: T5Context): FloatTensor {
+    const tokens = x.shape[1]!;
+    const positions = this.block[0]!.layer[0].SelfAttention.relative_attention_bias!;
+    const lengths = cache?.lengths ?? [0];
+    const starts = lengths.every((length) => length === lengths[0]) ? lengths.slice(0, 1) : lengths;
+    const bias = positions.forward(starts, tokens, Math.max(...starts) + tokens, x.dtype);
+    return mask ? add(bias, mask) : bias;
+  }
+}

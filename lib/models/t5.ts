@@ -1,0 +1,177 @@
+import { noGrad } from "../autograd.js";
+import { type Device, device as deviceOf } from "../device.js";
+import type { FloatDType } from "../dtype.js";
+import { HeedError } from "../errors.js";
+import type { EncodedSource } from "../nn/cross-memory.js";
+import { DropoutSeeds } from "../nn/dropout.js";
+import { Embedding } from "../nn/embedding.js";
+import { Initializer } from "../nn/init.js";
+import { Linear } from "../nn/linear.js";
+import { Module } from "../nn/module.js";
+import { less, mul } from "../ops/binary.js";
+import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import { linear } from "../ops/linear.js";
+import { checkRounding } from "../ops/precision.js";
+import { log } from "../ops/unary.js";
+import { reshape } from "../ops/views.js";
+import { scope } from "../scope.js";
+import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { checkPass } from "./check-pass.js";
+import type { EncoderDecoderOptions, PairOptions, SourceOptions } from "./encoder-decoder.js";
+import { lastTokens } from "./last-tokens.js";
+import { checkT5Config, type T5Config } from "./t5-config.js";
+import { T5Stack } from "./t5-stack.js";
+import { type DecodeOptions, TargetDecoder } from "./target-decoder.js";
+
+/**
+ * T5 (Raffel et al. 2020): an encoder–decoder with RMS norms before each part, no biases, and positions that are biases of
+ * attention's scores by distance, shared by the layers of a stack; with options of its configuration also T5 1.1, Flan-T5
+ * and mT5. Parameters have the names and layouts of Hugging Face's checkpoints.
+ *
+ * Self-attention is made of products and a softmax (`biasedAttention`), since the bias has a gradient: its memory grows
+ * with the square of the length, B·H·T² numbers a layer.
+ */
+export class T5 extends Module {
+  readonly shared: Embedding;
+  readonly encoder: T5Stack;
+  readonly decoder: T5Stack;
+  /** null where the embedding is the output projection. */
+  readonly lm_head: Linear | null;
+  readonly config: Required<T5Config>;
+  /** See SourceModel. */
+  readonly readsWholeCache = true;
+  #activations: FloatDType = "f32";
+  /** Where dropout draws from; who trains sets its step. */
+  readonly dropoutSeeds: DropoutSeeds;
+
+  constructor(config: T5Config, options: EncoderDecoderOptions = {}) {
+    super();
+    this.config = checkT5Config(config);
+    checkObject("T5", "options", options);
+    const { seed = 0, dtype = "f32" } = options;
+    checkRounding("T5", "f32", dtype);
+    const { vocabularySize, width, tied } = this.config;
+    const init = new Initializer(seed, deviceOf(options.device), dtype);
+    const seeds = new DropoutSeeds(seed);
+    this.dropoutSeeds = seeds;
+    this.shared = new Embedding({ count: vocabularySize, width, std: 1 }, init);
+    this.encoder = new T5Stack(this.config, false, init, seeds);
+    this.decoder = new T5Stack(this.config, true, init, seeds);
+    const head = { inputs: width, outputs: vocabularySize, bias: false, std: width ** -0.5 };
+    this.lm_head = tied ? null : new Linear(head, init);
+  }
+
+  get device(): Device {
+    return this.shared.weight.device;
+  }
+
+  /** Of the activations and logits; may be set to bf16 or f16 beside parameters of f32, as `GPT.dtype`. */
+  get dtype(): FloatDType {
+    const parameters = this.shared.weight.dtype;
+    return parameters === "f32" ? this.#activations : parameters;
+  }
+
+  set dtype(dtype: FloatDType) {
+    checkRounding("T5", this.shared.weight.dtype, dtype);
+    this.#activations = dtype;
+  }
+
+  /** source i32 [B, S] → [B, S, C] */
+  encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
+    checkPass("T5.encode", source, {}, this.config.contextLength);
+    checkObject("T5.encode", "options", options);
+    const { lengths = null } = options;
+    checkLengths(lengths, source);
+    return scope(() => {
+      const mask = lengths && paddingMask(lengths, source.shape[1]!, this.dtype);
+      return this.encoder.finish(this.encoder.forward(this.#embed(source), { mask }));
+    });
+  }
+
+  /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
+  forward(source: IntTensor, target: IntTensor, options: Pick<PairOptions, "sourceLengths"> = {}): FloatTensor {
+    checkObject("T5", "options", options);
+    const { sourceLengths = null } = options;
+    return scope(() => {
+      const encoded = this.encode(source, { lengths: sourceLengths });
+      checkPass("T5", target, {}, this.config.contextLength);
+      checkShapeIs("T5", "target", target, [source.shape[0]!, -1]);
+      const seen = this.decoder.remember(encoded, sourceLengths);
+      return this.#logits(this.decoder.forward(this.#embed(target), { source: seen }));
+    });
+  }
+
+  /** As `EncoderDecoder.loss`: mean cross-entropy in nats per token of the labels [B, T]. */
+  loss(
+    source: IntTensor,
+    target: IntTensor,
+    labels: IntTensor,
+    options: CrossEntropyOptions & Pick<PairOptions, "sourceLengths"> = {},
+  ): FloatTensor {
+    checkObject("T5", "options", options);
+    const { sourceLengths = null, ...rest } = options;
+    return scope(() => crossEntropy(this.forward(source, target, { sourceLengths }), labels, rest));
+  }
+
+  /** As `EncoderDecoder.decoderFor`: what predicts the targets of these sources, for inference. To be disposed. */
+  decoderFor(source: IntTensor, options: SourceOptions = {}): TargetDecoder {
+    const { training } = this;
+    if (training) this.eval();
+    try {
+      return noGrad(() =>
+        scope(() => {
+          const encoded = this.encode(source, options);
+          return new TargetDecoder(this, this.decoder.remember(encoded, options.lengths ?? null), this.config);
+        }),
+      );
+    } finally {
+      if (training) this.train();
+    }
+  }
+
+  /** The decoder's part of a pass, for inference: see SourceModel. */
+  decode(ids: IntTensor, source: EncodedSource, options: DecodeOptions = {}): FloatTensor {
+    checkPass("T5.decode", ids, options, this.config.contextLength);
+    const { cache = null, counts, lastOnly = false } = options;
+    const rows = source.layers[0]!.keys.shape[0]!;
+    if (rows !== ids.shape[0])
+      throw new HeedError("ERR_SHAPE", `T5.decode: expected ids of ${rows} sources, got ${ids.shape[0]}`);
+    return scope(() => {
+      cache?.begin(ids.shape[1]!, counts);
+      let x = this.decoder.forward(this.#embed(ids), { source, cache }); // [B, T, C]
+      cache?.advance();
+      if (lastOnly) x = lastTokens(x, counts); // [B, C]
+      return this.#logits(x);
+    });
+  }
+
+  #embed(ids: IntTensor): FloatTensor {
+    return this.shared.forward(ids, { dtype: this.dtype });
+  }
+
+  /** x [..., C] → [..., V] */
+  #logits(x: FloatTensor): FloatTensor {
+    const finished = this.decoder.finish(x);
+    if (this.lm_head) return this.lm_head.forward(finished);
+    return linear(mul(finished, this.config.width ** -0.5), this.shared.weight);
+  }
+}
+
+/** lengths [B] → 0 for real tokens and −∞ for padding, [B, 1, 1, S] */
+function paddingMask(lengths: IntTensor, tokens: number, dtype: FloatDType): FloatTensor {
+  const positions = tensor(
+    Float32Array.from({ length: tokens }, (_, t) => t),
+    [tokens],
+    { device: lengths.device },
+  );
+  const real = less(positions, reshape(lengths.to("f32"), [-1, 1, 1, 1]));
+  return log(real).to(dtype);
+}
+
+function checkLengths(lengths: IntTensor | null, ids: IntTensor): void {
+  if (lengths === null) return;
+  checkTensor("T5", "lengths", lengths, ids);
+  checkDType("T5", "lengths", lengths, "i32");
+  checkShapeIs("T5", "lengths", lengths, [ids.shape[0]!]);
+}

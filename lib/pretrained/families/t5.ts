@@ -1,0 +1,23 @@
+import { T5 } from "../../models/t5.js";
+import { checkT5Config, fromHuggingFaceT5Config, t5Types } from "../../models/t5-config.js";
+import type { Family } from "./family.js";
+
+/** Copies of the embedding, and a table that the first T5 had and did not use. */
+const copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+const unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
+
+export const t5Family: Family<T5> = {
+  types: t5Types,
+  fromConfig(json) {
+    const config = checkT5Config(fromHuggingFaceT5Config(json));
+    return (options) => new T5(config, options);
+  },
+  weights: () => ({ ignored: [...copies, unused, "lm_head.weight"] }),
+  sizes(json) {
+    const { vocabularySize, width, layers, heads, headSize } = checkT5Config(fromHuggingFaceT5Config(json));
+    return [
+      ["shared.weight", [vocabularySize, width]],
+      [`encoder.block.${layers - 1}.layer.0.SelfAttention.q.weight`, [heads * headSize, width]],
+    ];
+  },
+};
