@@ -41,6 +41,7 @@ export interface BertConfig {
 /** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
 export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   checkObject("Bert", "config", config);
+  checkInteger("Bert", "width", config.width, 1, 2 ** 31 - 1);
   const full: Required<BertConfig> = {
     family: "bert",
     hidden: 4 * config.width,
@@ -55,7 +56,7 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   };
   if (!families.includes(full.family))
     throw new HeedError("ERR_ARGUMENT", `Bert: expected family ${families.join(", ")}, got ${describe(full.family)}`);
-  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "width", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "hidden"] as const)
     checkInteger("Bert", name, full[name], 1, 2 ** 31 - 1);
   checkInteger("Bert", "tokenTypes", full.tokenTypes, 0, 2 ** 31 - 1);
   checkInteger("Bert", "firstPosition", full.firstPosition, 0, 2 ** 31 - 1);

@@ -44,6 +44,7 @@ export interface T5Config {
 /** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
 export function checkT5Config(config: T5Config): Required<T5Config> {
   checkObject("T5", "config", config);
+  for (const name of ["heads", "width"] as const) checkInteger("T5", name, config[name], 1, 2 ** 31 - 1);
   const headSize = config.headSize ?? config.width / config.heads;
   const full: Required<T5Config> = {
     contextLength: 512,
@@ -61,7 +62,7 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
     ...config,
     headSize,
   };
-  const sizes = ["vocabularySize", "contextLength", "layers", "decoderLayers", "heads", "width", "hidden"] as const;
+  const sizes = ["vocabularySize", "contextLength", "layers", "decoderLayers", "hidden"] as const;
   for (const name of sizes) checkInteger("T5", name, full[name], 1, 2 ** 31 - 1);
   if (!Number.isInteger(headSize))
     throw new HeedError("ERR_SHAPE", `T5: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);

@@ -1,3 +1,4 @@
+import { HeedError } from "../errors.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import { add } from "../ops/binary.js";
@@ -49,6 +50,8 @@ export class RelativePositionBias extends Module {
     checkInteger(op, "heads", heads, 1);
     // At least one exact distance a side.
     checkInteger(op, "buckets", buckets, bothSides ? 4 : 2);
+    if (bothSides && buckets % 2 !== 0)
+      throw new HeedError("ERR_RANGE", `${op}: expected an even number of buckets for both sides, got ${buckets}`);
     checkInteger(op, "furthest", furthest, Math.floor((bothSides ? buckets / 2 : buckets) / 2) + 1);
     this.#config = { ...config };
     this.weight = init.normal([buckets, heads], std);

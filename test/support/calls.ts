@@ -34,6 +34,10 @@ export function callsOn(device: string): readonly Call[] {
     { ...config, sourceVocabularySize: 5, startToken: 1, endToken: 2, norm: "pre" },
     { device },
   );
+  const bert = new heed.Bert(config, { device });
+  const masked = new heed.BertForMaskedLM(bert);
+  const classifier = new heed.BertForSequenceClassification(bert, { labels: 3 });
+  const t5 = new heed.T5({ ...config, buckets: 4, furthest: 4 }, { device });
   const optimizer = new heed.AdamW(model.namedParameters());
   return [
     ...[...unary, ...more].map((name) => call(name, heed[name], () => [floats(2, 3)])),
@@ -83,6 +87,13 @@ export function callsOn(device: string): readonly Call[] {
         seed: 1,
       },
     ]),
+    call("biasedAttention", heed.biasedAttention, () => [
+      floats(2, 3, 2, 5),
+      floats(2, 4, 2, 5),
+      floats(2, 4, 2, 5),
+      floats(2, 3, 4),
+      { scale: 0.5, dropout: 0.1, seed: 1 },
+    ]),
     call("packedAttention", heed.packedAttention, () => [
       floats(2, 3, 8),
       { heads: 2, kvHeads: 1, causal: true, keyLengths: ints(3, 2), dropout: 0.1, seed: 1 },
@@ -114,6 +125,8 @@ export function callsOn(device: string): readonly Call[] {
       floats(8, 2),
       { bias: floats(8), state: { h: floats(2, 2), c: floats(2, 2) } },
     ]),
+    call("l2Normalize", heed.l2Normalize, () => [floats(2, 3)]),
+    call("pool", heed.pool, () => [floats(2, 3, 4), [3, 1], "max"]),
     call("embedding", heed.embedding, () => [ints(0, 1), floats(3, 4)]),
     call("crossEntropy", heed.crossEntropy, () => [floats(2, 3), ints(0, 1), { ignoreIndex: -1, labelSmoothing: 0.1 }]),
     call("dropout", heed.dropout, () => [floats(4), 0.5, 1]),
@@ -201,6 +214,51 @@ export function callsOn(device: string): readonly Call[] {
       { sourceLengths: ints(4, 3), labelSmoothing: 0.1 },
     ]),
     call("EncoderDecoder.decoderFor", pairs.decoderFor.bind(pairs), () => [grid(2, 4), { lengths: ints(4, 3) }]),
+    call(
+      "Bert",
+      (...args: ConstructorParameters<typeof heed.Bert>) => new heed.Bert(...args).dispose(),
+      () => [
+        { ...bert.config, family: "roberta", firstPosition: 2, dropout: 0.1 },
+        { seed: 1, device: "cpu" },
+      ],
+    ),
+    call("Bert.forward", bert.forward.bind(bert), () => [
+      grid(2, 4),
+      { tokenTypes: heed.zeros([2, 4], { dtype: "i32" }), keyLengths: ints(4, 3) },
+    ]),
+    call("Bert.pooled", bert.pooled.bind(bert), () => [floats(2, 3, 4)]),
+    call("BertForMaskedLM.loss", masked.loss.bind(masked), () => [
+      grid(2, 4),
+      ints(1, 2),
+      { keyLengths: ints(4, 3), positions: ints(1, 6), labelSmoothing: 0.1, ignoreIndex: -1 },
+    ]),
+    call("BertForSequenceClassification.loss", classifier.loss.bind(classifier), () => [
+      grid(2, 4),
+      ints(1, 2),
+      { keyLengths: ints(4, 3), labelSmoothing: 0.1 },
+    ]),
+    call(
+      "T5",
+      (...args: ConstructorParameters<typeof heed.T5>) => new heed.T5(...args).dispose(),
+      () => [
+        { ...t5.config, gated: true, activation: "gelu", tied: false, dropout: 0.1 },
+        { seed: 1, device: "cpu" },
+      ],
+    ),
+    call("T5.encode", t5.encode.bind(t5), () => [grid(2, 4), { lengths: ints(4, 3) }]),
+    call("T5.forward", t5.forward.bind(t5), () => [grid(2, 4), grid(2, 3), { sourceLengths: ints(4, 3) }]),
+    call("T5.loss", t5.loss.bind(t5), () => [
+      grid(2, 4),
+      grid(2, 3),
+      grid(2, 3),
+      { sourceLengths: ints(4, 3), labelSmoothing: 0.1 },
+    ]),
+    call("T5.decoderFor", t5.decoderFor.bind(t5), () => [grid(2, 4), { lengths: ints(4, 3) }]),
+    call(
+      "RelativePositionBias",
+      (config: heed.RelativePositionBiasConfig) => new heed.RelativePositionBias(config, initializer()).dispose(),
+      () => [{ heads: 2, buckets: 8, furthest: 6, bothSides: true, std: 0.1 }],
+    ),
     call(
       "AdamW",
       (...args: ConstructorParameters<typeof heed.AdamW>) => new heed.AdamW(...args).dispose(),
