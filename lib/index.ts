@@ -120,7 +120,8 @@ export {
   toHuggingFaceConfig,
 } from "./models/gpt-config.js";
 export { Llama, LlamaBlock, type LlamaForwardOptions, type LlamaOptions } from "./models/llama.js";
-export { fromHuggingFaceLlamaConfig, type LlamaConfig } from "./models/llama-config.js";
+export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./models/huggingface-llama-config.js";
+export type { LlamaConfig } from "./models/llama-config.js";
 export {
   EncoderDecoder,
   type EncoderDecoderOptions,
@@ -170,6 +171,7 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 // Published models
 export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
 export { type GgufModel, loadGguf } from "./pretrained/gguf/load-gguf.js";
+export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";

@@ -30,4 +30,18 @@ export interface Family<M extends Module = Module> {
    * before memory is asked for: the last layer's, and the largest.
    */
   sizes?(json: unknown, file: WeightFile): [string, Shape][];
+  /** How its models are saved; null where they are not yet. */
+  readonly saving?: FamilySaving<M> | null;
+}
+
+/** How models of one kind go into a folder in Hugging Face's format. */
+export interface FamilySaving<M extends Module = Module> {
+  /** Whether a model is of the family. */
+  owns(model: Module): model is M;
+  /** The config.json. Throws ERR_ARGUMENT for a model that Hugging Face's tools have no type for. */
+  toConfig(model: M): Record<string, unknown>;
+  /** What the file calls a parameter; the parameter's own name unless given. */
+  nameInFile?(model: M, parameter: string): string;
+  /** A parameter's values as the file has them; as they are unless given. */
+  values?(model: M, parameter: string, values: Float32Array): Float32Array;
 }

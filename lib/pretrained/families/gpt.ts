@@ -1,6 +1,6 @@
 import type { WeightFile } from "../../formats/weights.js";
 import { GPT } from "../../models/gpt.js";
-import { checkGptConfig, fromHuggingFaceConfig, gptTypes } from "../../models/gpt-config.js";
+import { checkGptConfig, fromHuggingFaceConfig, gptTypes, toHuggingFaceConfig } from "../../models/gpt-config.js";
 import type { Family } from "./family.js";
 
 /** What the file puts before the names: that of transformers' language model does, others do not. */
@@ -31,5 +31,9 @@ export const gptFamily: Family<GPT> = {
         : []),
       [`${prefix}h.${layers - 1}.mlp.c_fc.weight`, [width, gated ? 2 * hidden : hidden]],
     ];
+  },
+  saving: {
+    owns: (model) => model instanceof GPT,
+    toConfig: ({ config }) => toHuggingFaceConfig(config),
   },
 };

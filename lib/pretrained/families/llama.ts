@@ -1,5 +1,11 @@
 import { Llama } from "../../models/llama.js";
-import { checkLlamaConfig, fromHuggingFaceLlamaConfig, llamaTypes } from "../../models/llama-config.js";
+import {
+  fromHuggingFaceLlamaConfig,
+  llamaTypes,
+  toHuggingFaceLlamaConfig,
+} from "../../models/huggingface-llama-config.js";
+import { checkLlamaConfig } from "../../models/llama-config.js";
+import { neighboursToHalves } from "../../models/rotary-pairs.js";
 import type { Family } from "./family.js";
 
 export const llamaFamily: Family<Llama> = {
@@ -19,5 +25,16 @@ export const llamaFamily: Family<Llama> = {
       [`${last}.self_attn.q_proj.weight`, [heads * headSize, width]],
       [`${last}.mlp.gate_proj.weight`, [hidden, width]],
     ];
+  },
+  saving: {
+    owns: (model) => model instanceof Llama,
+    toConfig: ({ config }) => toHuggingFaceLlamaConfig(config),
+    values({ config }, parameter, values) {
+      const [, part, kind] = /\.self_attn\.([qk])_(proj|norm)\./.exec(parameter) ?? [];
+      if (!config.interleaved || part === undefined) return values;
+      // The norms of queries and keys are those of one head.
+      const heads = kind === "norm" ? 1 : part === "q" ? config.heads : config.kvHeads;
+      return neighboursToHalves(values, { ...config, heads });
+    },
   },
 };

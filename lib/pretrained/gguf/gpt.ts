@@ -27,12 +27,14 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
   ignored: ["output.weight"],
 
   read(metadata, file) {
+    const width = metadata.size("embedding_length");
     const config = checkGptConfig({
       vocabularySize: file.tensors.get("token_embd.weight")?.shape[0] ?? 1,
       contextLength: metadata.size("context_length"),
       layers: metadata.size("block_count"),
       heads: metadata.size("attention.head_count"),
-      width: metadata.size("embedding_length"),
+      width,
+      hidden: metadata.size("feed_forward_length", 4 * width),
       eps: metadata.number("attention.layer_norm_epsilon"),
     });
     return (options) => new GPT(config, options);
@@ -49,7 +51,7 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
 
   write({ config }) {
     const { model_type: type } = toHuggingFaceConfig(config);
-    if (type !== "gpt2" || !config.bias || config.activation !== "gelu")
+    if (type !== "gpt2" || !config.bias || !config.tied || config.activation !== "gelu")
       throw new HeedError("ERR_ARGUMENT", "gguf: expected a GPT with GPT-2's options, got one with others");
     const size = (value: number): GgufInputValue => ({ type: "u32", value });
     return {
@@ -58,7 +60,7 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
         ["vocab_size", size(config.vocabularySize)],
         ["context_length", size(config.contextLength)],
         ["embedding_length", size(config.width)],
-        ["feed_forward_length", size(4 * config.width)],
+        ["feed_forward_length", size(config.hidden)],
         ["block_count", size(config.layers)],
         ["attention.head_count", size(config.heads)],
         ["attention.layer_norm_epsilon", { type: "f32", value: config.eps }],

@@ -1,0 +1,200 @@
+// Models into folders that Hugging Face's tools read: config.json, model.safetensors (in shards above a size),
+// tokenizer.json and generation_config.json.
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import path from "node:path";
+import { checkInteger, checkObject } from "../check.js";
+import { bitsOf, type FloatDType } from "../dtype.js";
+import { describe, HeedError } from "../errors.js";
+import { naming } from "../files.js";
+import { syncPath, temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
+import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
+import type { Module } from "../nn/module.js";
+import { numel } from "../shape.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { FamilySaving } from "./families/family.js";
+import { families } from "./families/index.js";
+import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
+import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
+
+export interface SavePretrainedOptions {
+  tokenizer?: Tokenizer | null;
+  /** How the model is best used. */
+  defaults?: GenerationDefaults;
+  /** Of the file's numbers; the model's own unless given. */
+  dtype?: FloatDType;
+  /** The most bytes of tensors in one file; 5 GB unless given. */
+  shardBytes?: number;
+  /** Whether the files of a model that is there already are replaced; false unless given. */
+  overwrite?: boolean;
+  /** Called after each tensor. */
+  onProgress?: (done: number, all: number) => void;
+}
+
+/**
+ * Saves a model, and its tokenizer, in a folder, which is whole or not there whenever the process is killed. Throws
+ * ERR_ARGUMENT for a model or tokenizer that the format has no form for, ERR_IO where the folder holds something already
+ * or cannot be written.
+ */
+export async function savePretrained(
+  folder: string,
+  model: Module,
+  options: SavePretrainedOptions = {},
+): Promise<void> {
+  checkObject("savePretrained", "options", options);
+  const { tokenizer = null, overwrite = false } = options;
+  const saving = savingOf(model);
+  const config = saving.toConfig(model);
+  const texts = new Map<string, string>([
+    ...(tokenizer ? tokenizerFiles(tokenizer) : []),
+    ...generationFile(options.defaults ?? {}, tokenizer),
+  ]);
+  const dtype = options.dtype ?? [...model.namedParameters()][0]?.[1].dtype ?? "f32";
+  if (!Object.hasOwn(fileTypes, dtype))
+    throw new HeedError("ERR_DTYPE", `savePretrained: expected dtype f32, bf16 or f16, got ${describe(dtype)}`);
+  const tensors = tensorsOf(model, saving, dtype, options.onProgress);
+  const { shardBytes = 5e9 } = options;
+  checkInteger("savePretrained", "shardBytes", shardBytes, 1);
+
+  await naming(folder, async () => {
+    const present = await entriesOf(folder);
+    if (present && present.length > 0 && !overwrite)
+      throw new HeedError(
+        "ERR_IO",
+        `${folder}: expected a folder that is new or empty, got one with ${present[0]} in it`,
+      );
+    const temporary = temporaryName(path.resolve(folder));
+    try {
+      await mkdir(temporary, { recursive: true });
+      await writeWeights(temporary, tensors, shardBytes);
+      for (const [name, text] of texts) await writeText(path.join(temporary, name), text);
+      // The last: it is what makes a folder one of a model.
+      await writeText(
+        path.join(temporary, "config.json"),
+        json({ ...config, ...tokenIds(tokenizer), torch_dtype: torchTypes[dtype] }),
+      );
+      await syncPath(temporary);
+      if (present) await replace(folder, temporary);
+      else await rename(temporary, folder);
+      await syncPath(path.dirname(path.resolve(folder)));
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  });
+}
+
+const fileTypes = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
+const torchTypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
+const bytesOf = { F32: 4, BF16: 2, F16: 2 } as const;
+
+function savingOf(model: Module): FamilySaving {
+  for (const list of Object.values(families)) for (const { saving } of list) if (saving?.owns(model)) return saving;
+  throw new HeedError(
+    "ERR_ARGUMENT",
+    `savePretrained: expected a model of a family that can be saved, got ${(model as object | null)?.constructor.name ?? describe(model)}`,
+  );
+}
+
+interface Input extends SafetensorsInput {
+  readonly dtype: "F32" | "BF16" | "F16";
+}
+
+function tensorsOf(
+  model: Module,
+  saving: FamilySaving,
+  dtype: FloatDType,
+  onProgress?: (done: number, all: number) => void,
+): Input[] {
+  const parameters = [...model.namedParameters()];
+  let done = 0;
+  return parameters.map(([parameter, tensor]) => ({
+    name: saving.nameInFile?.(model, parameter) ?? parameter,
+    dtype: fileTypes[dtype],
+    shape: tensor.shape,
+    data: async () => {
+      const read = await tensor.data();
+      const values = saving.values?.(model, parameter, read) ?? read;
+      onProgress?.(++done, parameters.length);
+      return dtype === "f32" ? values : bitsOf(dtype, values);
+    },
+  }));
+}
+
+/** In the order of the tensors, as many files as the size wants, and an index where they are several. */
+async function writeWeights(folder: string, tensors: readonly Input[], shardBytes: number): Promise<void> {
+  const size = ({ dtype, shape }: Input): number => bytesOf[dtype] * numel(shape);
+  const shards: Input[][] = [];
+  let room = 0;
+  for (const tensor of tensors) {
+    if (size(tensor) > room) {
+      shards.push([]);
+      room = shardBytes;
+    }
+    shards.at(-1)!.push(tensor);
+    room -= size(tensor);
+  }
+  // The format entry is what Hugging Face's loader asks for.
+  const metadata = { format: "pt" };
+  if (shards.length <= 1) return writeSafetensors(path.join(folder, "model.safetensors"), tensors, metadata);
+  const five = (n: number): string => String(n).padStart(5, "0");
+  const map: Record<string, string> = {};
+  for (const [i, shard] of shards.entries()) {
+    const name = `model-${five(i + 1)}-of-${five(shards.length)}.safetensors`;
+    await writeSafetensors(path.join(folder, name), shard, metadata);
+    for (const tensor of shard) map[tensor.name] = name;
+  }
+  const total = tensors.reduce((sum, tensor) => sum + size(tensor), 0);
+  const index = json({ metadata: { total_size: total }, weight_map: map });
+  await writeText(path.join(folder, "model.safetensors.index.json"), index);
+}
+
+function tokenizerFiles(tokenizer: Tokenizer): [string, string][] {
+  const { tokenizer: definition, config, chatTemplate } = toHuggingFaceTokenizer(tokenizer).toJSON();
+  const ownTemplate = chatTemplate !== null && config.chat_template === undefined;
+  return [
+    ["tokenizer.json", json(definition)],
+    ["tokenizer_config.json", json({ tokenizer_class: "PreTrainedTokenizerFast", ...config })],
+    ...(ownTemplate ? [["chat_template.jinja", chatTemplate] satisfies [string, string]] : []),
+  ];
+}
+
+/** The ids that begin and end a text, as configurations name them. */
+function tokenIds(tokenizer: Tokenizer | null): Record<string, number> {
+  const begin = (tokenizer as { beginningOfText?: number | null } | null)?.beginningOfText ?? null;
+  const end = tokenizer?.endOfText ?? null;
+  return { ...(begin !== null && { bos_token_id: begin }), ...(end !== null && { eos_token_id: end }) };
+}
+
+function generationFile(defaults: GenerationDefaults, tokenizer: Tokenizer | null): [string, string][] {
+  const config = { ...tokenIds(tokenizer), ...toGenerationConfig(defaults) };
+  return Object.keys(config).length === 0 ? [] : [["generation_config.json", json(config)]];
+}
+
+function json(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
+async function writeText(file: string, text: string): Promise<void> {
+  await writeFileAtomic(file, (handle) => handle.writeFile(text));
+}
+
+/** What a folder holds; null where there is none. */
+async function entriesOf(folder: string): Promise<string[] | null> {
+  return readdir(folder).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  });
+}
+
+/** Files of a model that another one must not find. */
+const ofModel =
+  /^(model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer(_config)?\.json|chat_template\.jinja|heed-tokenizer\.json)$/;
+
+/** Moves a whole model's files over those of another; others in the folder stay. */
+async function replace(folder: string, temporary: string): Promise<void> {
+  // Without its configuration a folder is no model, so that half of each is never taken for one.
+  await rm(path.join(folder, "config.json"), { force: true });
+  for (const name of await readdir(folder)) if (ofModel.test(name)) await rm(path.join(folder, name), { force: true });
+  const names = (await readdir(temporary)).sort((a, b) => Number(a === "config.json") - Number(b === "config.json"));
+  for (const name of names) await rename(path.join(temporary, name), path.join(folder, name));
+  await syncPath(folder);
+}
