@@ -83,6 +83,7 @@ export {
 } from "./nn/relative-position-bias.js";
 export { RmsNorm } from "./nn/rms-norm.js";
 export { pool, type Pooling } from "./nn/pooling.js";
+export { Lstm, type LstmConfig } from "./nn/lstm.js";
 export { Embedding } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
 export { Attention, type AttentionConfig, type AttentionContext } from "./nn/attention.js";
@@ -132,6 +133,12 @@ export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
 export { type DecodeOptions, type SourceModel, TargetDecoder } from "./models/target-decoder.js";
 export { T5 } from "./models/t5.js";
 export { fromHuggingFaceT5Config, type T5Config, toHuggingFaceT5Config } from "./models/t5-config.js";
+export {
+  type LstmForwardOptions,
+  LstmLanguageModel,
+  type LstmLanguageModelConfig,
+  type LstmLanguageModelOptions,
+} from "./models/lstm-language-model.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";

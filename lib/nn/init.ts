@@ -25,9 +25,14 @@ export class Initializer {
   /** Normally distributed with mean 0. */
   normal(shape: Shape, std: number): FloatTensor {
     const tensor = this.#create(shape);
-    // Distinct seeds for distinct tensors: Philox streams of different keys are independent. The remainder keeps the
-    // product exact: rounded, several tensors would have one seed.
-    ops.random_normal(tensor.handle, 0, std, (this.seed % 2 ** 36) * 65_537 + ++this.#tensors);
+    ops.random_normal(tensor.handle, 0, std, this.#nextSeed());
+    return tensor;
+  }
+
+  /** Evenly distributed in [low, high). */
+  uniform(shape: Shape, low: number, high: number): FloatTensor {
+    const tensor = this.#create(shape);
+    ops.random_uniform(tensor.handle, low, high, this.#nextSeed());
     return tensor;
   }
 
@@ -35,6 +40,14 @@ export class Initializer {
     const tensor = this.#create(shape);
     ops.fill(tensor.handle, value);
     return tensor;
+  }
+
+  /**
+   * Distinct seeds for distinct tensors: Philox streams of different keys are independent. The remainder keeps the product
+   * exact: rounded, several tensors would have one seed.
+   */
+  #nextSeed(): number {
+    return (this.seed % 2 ** 36) * 65_537 + ++this.#tensors;
   }
 
   #create(shape: Shape): FloatTensor {

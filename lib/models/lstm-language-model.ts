@@ -1,0 +1,132 @@
+import { type Device, device as deviceOf } from "../device.js";
+import type { FloatDType } from "../dtype.js";
+import { HeedError } from "../errors.js";
+import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import { Embedding } from "../nn/embedding.js";
+import { Initializer } from "../nn/init.js";
+import { KvCache } from "../nn/kv-cache.js";
+import { Linear } from "../nn/linear.js";
+import { Lstm } from "../nn/lstm.js";
+import { Module } from "../nn/module.js";
+import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
+import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import { linear } from "../ops/linear.js";
+import { transpose } from "../ops/views.js";
+import { scope } from "../scope.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+import { checkPass } from "./check-pass.js";
+import { lastTokens } from "./last-tokens.js";
+
+/** The size and options of an LSTM language model. */
+export interface LstmLanguageModelConfig {
+  /** V */
+  vocabularySize: number;
+  /** The longest sequence at once; an LSTM itself knows no limit. */
+  contextLength: number;
+  layers: number;
+  /** C, of the embeddings. */
+  width: number;
+  /** H, of the layers; the width unless given. */
+  size?: number;
+  /** Of embeddings and of each layer's output; 0 unless given. */
+  dropout?: number;
+  /** Whether the output projection is the token embedding, without a bias; then `size` is the width. false unless given. */
+  tied?: boolean;
+}
+
+export interface LstmLanguageModelOptions {
+  /** Of the first parameters and of dropout; 0 unless given. */
+  seed?: number;
+  /** "auto" unless given. */
+  device?: Device | string;
+  /** Of the parameters, and so of everything; f32 unless given. */
+  dtype?: FloatDType;
+}
+
+export interface LstmForwardOptions {
+  /** The states after earlier tokens; `ids` follow them. For inference, inside `noGrad()`. */
+  cache?: KvCache | null;
+  /** With a cache: how many of the ids are real in each sequence; all unless given. */
+  counts?: ArrayLike<number>;
+  /** Logits of each sequence's last real token alone, [B, V]. */
+  lastOnly?: boolean;
+}
+
+/**
+ * The recurrent language model that the Transformer is measured by (Zaremba et al. 2014): token embeddings, layers of
+ * LSTM, an output projection. What it knows of the past is one state of fixed size, and it reads token by token.
+ */
+export class LstmLanguageModel extends Module {
+  readonly embed: Embedding;
+  readonly drop: Dropout;
+  readonly rnn: Lstm;
+  /** null where the token embedding is the output projection. */
+  readonly head: Linear | null;
+  readonly config: Required<LstmLanguageModelConfig>;
+  /** Where dropout draws from. */
+  readonly dropoutSeeds: DropoutSeeds;
+
+  constructor(config: LstmLanguageModelConfig, options: LstmLanguageModelOptions = {}) {
+    super();
+    this.config = checkConfig(config);
+    checkObject("LstmLanguageModel", "options", options);
+    const { seed = 0, dtype = "f32" } = options;
+    const { vocabularySize, layers, width, size, dropout, tied } = this.config;
+    const init = new Initializer(seed, deviceOf(options.device), dtype);
+    this.dropoutSeeds = new DropoutSeeds(seed);
+    this.embed = new Embedding({ count: vocabularySize, width, std: 0.1 }, init);
+    this.drop = new Dropout(dropout, this.dropoutSeeds);
+    this.rnn = new Lstm({ inputs: width, size, layers, dropout }, init, this.dropoutSeeds);
+    this.head = tied ? null : new Linear({ inputs: size, outputs: vocabularySize, std: 1 / Math.sqrt(size) }, init);
+  }
+
+  get device(): Device {
+    return this.embed.weight.device;
+  }
+
+  get dtype(): FloatDType {
+    return this.embed.weight.dtype;
+  }
+
+  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  forward(ids: IntTensor, options: LstmForwardOptions = {}): FloatTensor {
+    checkPass("LstmLanguageModel", ids, options, this.config.contextLength);
+    const { cache = null, counts, lastOnly = false } = options;
+    return scope(() => {
+      cache?.begin(ids.shape[1]!, counts);
+      const x = this.drop.forward(this.embed.forward(transpose(ids))); // [T, B, C]
+      const h = transpose(this.rnn.forward(x, cache), [1, 0, 2]); // [B, T, H]
+      cache?.advance();
+      const last = this.drop.forward(lastOnly ? lastTokens(h, counts) : h);
+      return this.head ? this.head.forward(last) : linear(last, this.embed.weight); // [B, T, V]
+    });
+  }
+
+  /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
+  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
+    return scope(() => crossEntropy(this.forward(ids), targets, options));
+  }
+
+  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  createCache(batch: number, length = this.config.contextLength): KvCache {
+    const { layers, size, contextLength } = this.config;
+    checkInteger("LstmLanguageModel", "length", length, 1, contextLength);
+    return new KvCache({ layers, batch, length, heads: 1, headSize: size, device: this.device, dtype: this.dtype });
+  }
+}
+
+/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+function checkConfig(config: LstmLanguageModelConfig): Required<LstmLanguageModelConfig> {
+  const op = "LstmLanguageModel";
+  checkObject(op, "config", config);
+  const { width, size = width, dropout = 0, tied = false } = config;
+  const full = { ...config, size, dropout, tied };
+  for (const name of ["vocabularySize", "contextLength", "layers", "width", "size"] as const)
+    checkInteger(op, name, full[name], 1, 2 ** 31 - 1);
+  checkNumber(op, "dropout", dropout, 0, 1);
+  if (typeof tied !== "boolean")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected tied to be a boolean, got ${String(tied)}`);
+  if (tied && size !== width)
+    throw new HeedError("ERR_SHAPE", `${op}: expected size to be the width ${width} where tied, got ${size}`);
+  return full;
+}

@@ -1,0 +1,107 @@
+import { ops } from "../native.js";
+import { mul } from "../ops/binary.js";
+import { checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
+import { embedding } from "../ops/embedding.js";
+import { linear } from "../ops/linear.js";
+import { lstm, type LstmState } from "../ops/lstm.js";
+import { reshape, transpose } from "../ops/views.js";
+import { type FloatTensor, tensor } from "../tensor.js";
+import { Dropout, type DropoutSeeds } from "./dropout.js";
+import type { Initializer } from "./init.js";
+import type { KvCache } from "./kv-cache.js";
+import { Module } from "./module.js";
+
+export interface LstmConfig {
+  inputs: number;
+  /** H, of state and output. */
+  size: number;
+  layers: number;
+  /** true unless given */
+  bias?: boolean;
+  /** Between layers; 0 unless given. */
+  dropout?: number;
+}
+
+interface LstmLayer {
+  /** Of the input: [4H, in]. */
+  weightIh: FloatTensor;
+  /** Of the recurrence: [4H, H]. */
+  weightHh: FloatTensor;
+  biasIh: FloatTensor | null;
+  biasHh: FloatTensor | null;
+}
+
+/**
+ * Layers of long short-term memory (Hochreiter & Schmidhuber 1997), one above the other. Parameters have PyTorch's names
+ * and layouts (`weight_ih_l0`, …) and first values, but for the forget gate's bias, which begins at 1: an LSTM that is
+ * to remember for long learns faster so (Jozefowicz et al. 2015).
+ */
+export class Lstm extends Module {
+  readonly size: number;
+  readonly dropout: Dropout;
+  readonly #layers: readonly LstmLayer[];
+
+  constructor(config: LstmConfig, init: Initializer, seeds: DropoutSeeds) {
+    super();
+    checkObject("Lstm", "config", config);
+    const { inputs, size, layers, bias = true, dropout = 0 } = config;
+    for (const [name, value] of Object.entries({ inputs, size, layers })) checkInteger("Lstm", name, value, 1);
+    this.size = size;
+    this.dropout = new Dropout(dropout, seeds);
+    const bound = 1 / Math.sqrt(size);
+    this.#layers = Array.from({ length: layers }, (_, i) => {
+      const weightIh = init.uniform([4 * size, i === 0 ? inputs : size], -bound, bound);
+      const weightHh = init.uniform([4 * size, size], -bound, bound);
+      const biasIh = bias ? init.constant([4 * size], 0) : null;
+      const biasHh = bias ? init.constant([4 * size], 0) : null;
+      if (biasIh) {
+        using forget = biasIh.viewAs([size], [1], size);
+        ops.fill(forget.handle, 1);
+      }
+      Object.assign(this, { [`weight_ih_l${i}`]: weightIh, [`weight_hh_l${i}`]: weightHh });
+      if (bias) Object.assign(this, { [`bias_ih_l${i}`]: biasIh, [`bias_hh_l${i}`]: biasHh });
+      return { weightIh, weightHh, biasIh, biasHh };
+    });
+  }
+
+  /**
+   * x [T, B, in] → [T, B, H]. A cache begun for the pass keeps the state after each token, h as keys and c as values, so
+   * that each sequence goes on from its own last one.
+   */
+  forward(x: FloatTensor, cache: KvCache | null = null): FloatTensor {
+    checkShapeIs("Lstm", "x", x, [-1, cache?.batch ?? -1, -1]);
+    let out = x;
+    for (const [i, { weightIh, weightHh, biasIh, biasHh }] of this.#layers.entries()) {
+      const shares = linear(i === 0 ? out : this.dropout.forward(out), weightIh, { bias: biasIh }); // [T, B, 4H]
+      const { h, c } = lstm(shares, weightHh, { bias: biasHh, state: cache && lastState(cache, i) });
+      cache?.write(i, asHead(h), asHead(c));
+      c.dispose();
+      out = h; // [T, B, H]
+    }
+    return out;
+  }
+}
+
+/** The state after each sequence's last token; null where there are none. */
+function lastState({ layers, lengths, length, batch, starts }: KvCache, layer: number): LstmState | null {
+  const { keys, values } = layers[layer]!;
+  const written = lengths.findIndex((tokens) => tokens > 0);
+  if (written === -1) return null;
+  // A sequence that has not begun takes another's place, and nothing of it.
+  const places = lengths.map((tokens, row) => (tokens > 0 ? row * length + tokens - 1 : written * length));
+  const ids = tensor(places, [batch], { device: starts.device });
+  const begun = lengths.every((tokens) => tokens > 0)
+    ? null
+    : tensor(Float32Array.from(lengths, Math.sign), [batch, 1], { device: starts.device, dtype: keys.dtype });
+  const last = (part: FloatTensor): FloatTensor => {
+    const rows = embedding(ids, reshape(part, [batch * length, part.shape[3]!]));
+    return begun ? mul(rows, begun) : rows;
+  };
+  return { h: last(keys), c: last(values) };
+}
+
+/** [T, B, H] as what a cache keeps: [B, T, 1, H]. */
+function asHead(x: FloatTensor): FloatTensor {
+  const [steps, batch, size] = x.shape as [number, number, number];
+  return transpose(x.viewAs([steps, batch, 1, size], [...x.strides.slice(0, 2), size, 1]), [1, 0, 2, 3]);
+}
