@@ -2,7 +2,7 @@
 //
 // Plants each bug of test/mutants.mjs in a copy of the sources (build/mutants), builds that, and runs the test files named
 // there, on the software CUDA device alone. A mutant that no test notices is an error. --write renews the table in
-// docs/testing.md.
+// docs/testing.md, or the rows of those that --only chose.
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -106,21 +106,28 @@ for (const mutant of chosen) {
 }
 if (flags.write) {
   const page = path.join(root, "docs/testing.md");
-  const cell = (text) => text.replaceAll("|", "\\|");
-  const rows = results.map(
-    ({ mutant, found }) =>
-      `| ${mutant.name} | \`${mutant.file}\` | ${cell(found[0] ? `${found[0].name}: ${found[0].why}` : "nothing")} | ${found.length} |`,
-  );
-  const table = ["| planted bug | file | caught by, first of | tests |", "| --- | --- | --- | ---: |", ...rows].join(
-    "\n",
-  );
   const text = readFileSync(page, "utf8");
+  const cell = (text) => text.replaceAll("|", "\\|");
+  const row = (mutant) => {
+    const result = results.find((one) => one.mutant === mutant);
+    const start = `| ${mutant.name} `;
+    if (!result)
+      return text.split("\n").find((line) => line.startsWith(start)) ?? `${start} | \`${mutant.file}\` | not run | |`;
+    const first = result.found[0];
+    return `${start} | \`${mutant.file}\` | ${cell(first ? `${first.name}: ${first.why}` : "nothing")} | ${result.found.length} |`;
+  };
+  const table = [
+    "| planted bug | file | caught by, first of | tests |",
+    "| --- | --- | --- | ---: |",
+    ...mutants.map(row),
+  ].join("\n");
   const marked = /(<!-- mutants -->\n)[^]*(\n<!-- \/mutants -->)/;
   if (!marked.test(text)) throw new Error("docs/testing.md: expected the marks <!-- mutants --> and <!-- /mutants -->");
   writeFileSync(
     page,
     text.replace(marked, (_, before, after) => `${before}\n${table}\n${after}`),
   );
+  execFileSync("npx", ["--no-install", "prettier", "--write", "--log-level", "warn", page], { cwd: root });
 }
 const missed = results.filter(({ found }) => found.length === 0);
 console.log(`${results.length - missed.length} of ${results.length} mutants caught`);

@@ -25,10 +25,10 @@ export const mutants = [
     tests: ["test/ops/views"],
   },
   {
-    name: "dropped barrier: a block's sum is used a second time",
-    file: `${kernels}/device.h`,
-    find: "total += parts[w];\n  __syncthreads();\n  return total;",
-    replace: "total += parts[w];\n  return total;",
+    name: "dropped barrier: the sums of a row's warps are read",
+    file: `${kernels}/rows.h`,
+    find: "parts[k][threadIdx.x / 32] = x[k];\n    __syncthreads();\n",
+    replace: "parts[k][threadIdx.x / 32] = x[k];\n",
     tests: ["test/ops/layer-norm", "test/ops/softmax"],
   },
   {

@@ -93,20 +93,7 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// The sum over a block of kThreads, the same bits in every thread. May be called again at once: it ends in a barrier.
-template <int kThreads>
-__device__ __forceinline__ float block_sum(float x) {
-  if constexpr (kThreads == 32) return warp_sum(x);
-  __shared__ float parts[kThreads / 32];
-  x = warp_sum(x);
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
-  __syncthreads();
-  float total = 0;
-#pragma unroll
-  for (int w = 0; w < kThreads / 32; w++) total += parts[w];
-  __syncthreads();
-  return total;
-}
+// The largest over a block of kThreads, in every thread. May be called again at once: it ends in a barrier.
 template <int kThreads>
 __device__ __forceinline__ float block_max(float x) {
   if constexpr (kThreads == 32) return warp_max(x);
