@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { native } from "../../lib/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
+import { narrow } from "../../lib/ops/views.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 import { tensor } from "../../lib/tensor.js";
 import {
@@ -11,6 +12,8 @@ import {
   type FixtureResult,
   readFixture,
 } from "../support/fixtures.js";
+import { expectClose } from "../support/close.js";
+import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
 
 interface Case {
@@ -71,6 +74,37 @@ test.for(targets)("a norm that is not finite moves nothing on $name", async ({ s
       expect((await parameter.data())[1]).toBeLessThan(2);
     } else expect([...(await parameter.data())]).toEqual([1, 2, 3, 4]);
   }
+});
+
+test.for(targets)("parameters and gradients may begin anywhere in memory on $name", async ({ select, device }) => {
+  select();
+  const random = new Random(9);
+  const count = 1030;
+  const normals = (): Float32Array => Float32Array.from({ length: count }, () => random.normal());
+  const [values, slope] = [normals(), normals()];
+  /** The same numbers, `offset` of them behind where 16 bytes begin. */
+  const behind = (numbers: Float32Array, offset: number): FloatTensor => {
+    const padded = new Float32Array(count + offset);
+    padded.set(numbers, offset);
+    using whole = tensor(padded, [count + offset], { device });
+    return narrow(whole, 0, offset, count);
+  };
+  const after = async (offset: number): Promise<Float32Array> => {
+    using parameter = behind(values, offset);
+    parameter.requiresGrad = true;
+    using optimizer = new AdamW([["p", parameter]], { lr: 0.1, maxNorm: 1 });
+    for (let step = 0; step < 2; step++) {
+      parameter.zeroGrad();
+      parameter.grad = behind(slope, (offset + step) % 4);
+      optimizer.step();
+    }
+    return await parameter.data();
+  };
+  const aligned = await after(0);
+  expect(aligned).not.toEqual(values);
+  // The norm is summed in another order.
+  for (const offset of [1, 2, 3])
+    expectClose(`${offset} behind`, await after(offset), aligned, { relative: 8, absolute: 8 });
 });
 
 test("parameters without a gradient stay, and their moments", async () => {
