@@ -33,7 +33,9 @@ function nameInFile(model: BertModel, file: WeightFile): (name: string) => strin
   const { tensors } = file;
   const prefixed = isPrefixed(file, family);
   return (name) => {
-    const whole = bertFileName(family, model instanceof Bert && prefixed ? `bert.${name}` : name);
+    const own = name.replace(/^bert\./, "");
+    const inEncoder = model instanceof Bert || own !== name;
+    const whole = bertFileName(family, inEncoder && prefixed ? `bert.${own}` : own);
     return tensors.has(whole) || !tensors.has(byPaper(whole)) ? whole : byPaper(whole);
   };
 }
