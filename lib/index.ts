@@ -178,6 +178,7 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 // Published models
 export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
 export { type GgufModel, loadGguf } from "./pretrained/gguf/load-gguf.js";
+export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";

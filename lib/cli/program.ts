@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
+import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { trainCommand } from "./train-command.js";
@@ -23,7 +24,8 @@ Examples:
   $ heed generate --model runs/book "Once upon a time"
   $ heed info`,
     );
-  for (const command of [trainCommand(), generateCommand(), infoCommand()]) program.addCommand(command);
+  for (const command of [trainCommand(), generateCommand(), convertCommand(), infoCommand()])
+    program.addCommand(command);
   for (const command of [program, ...program.commands])
     command.exitOverride().configureOutput({
       // A line an error: commander puts its suggestions on a second one.

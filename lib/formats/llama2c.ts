@@ -98,36 +98,40 @@ function configOf(header: Int32Array, path: string): Llama2cConfig {
   return { ...config, tied: vocabulary > 0 };
 }
 
-/** Where each tensor is; the file must end with the last. */
-function placesOf(config: Llama2cConfig, size: number, path: string): Map<string, Place> {
+/** What a file holds, in its order: tensors, and the rotary tables, which have no name. */
+export function* llama2cOrder(config: Llama2cConfig): Generator<{ name: string | null; shape: number[] }> {
   const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
   const kvWidth = (width / heads) * kvHeads;
+  const each = function* (name: string, shape: number[]) {
+    for (let layer = 0; layer < layers; layer++) yield { name: `model.layers.${layer}.${name}.weight`, shape };
+  };
+  yield { name: "model.embed_tokens.weight", shape: [vocabularySize, width] };
+  yield* each("input_layernorm", [width]);
+  yield* each("self_attn.q_proj", [width, width]);
+  yield* each("self_attn.k_proj", [kvWidth, width]);
+  yield* each("self_attn.v_proj", [kvWidth, width]);
+  yield* each("self_attn.o_proj", [width, width]);
+  yield* each("post_attention_layernorm", [width]);
+  yield* each("mlp.gate_proj", [hidden, width]);
+  yield* each("mlp.down_proj", [width, hidden]);
+  yield* each("mlp.up_proj", [hidden, width]);
+  yield { name: "model.norm.weight", shape: [width] };
+  // Cosines and sines.
+  yield { name: null, shape: [2, contextLength, width / heads / 2] };
+  if (!tied) yield { name: "lm_head.weight", shape: [vocabularySize, width] };
+}
+
+/** Where each tensor is; the file must end with the last. */
+function placesOf(config: Llama2cConfig, size: number, path: string): Map<string, Place> {
+  // More layers than bytes would take long to find out about.
+  if (config.layers > size)
+    throw new HeedError("ERR_FORMAT", `${path}: expected ${config.layers} layers, got a file of ${size} bytes`);
   const places = new Map<string, Place>();
   let at = headerBytes;
-  const place = (name: string, shape: number[]): void => {
-    places.set(name, { dtype: "F32", shape, byteOffset: at });
+  for (const { name, shape } of llama2cOrder(config)) {
+    if (name !== null) places.set(name, { dtype: "F32", shape, byteOffset: at });
     at += 4 * numel(shape);
-  };
-  const each = (name: string, shape: number[]): void => {
-    for (let layer = 0; layer < layers; layer++) place(`model.layers.${layer}.${name}.weight`, shape);
-  };
-  // More layers than bytes would take long to find out about.
-  if (layers > size)
-    throw new HeedError("ERR_FORMAT", `${path}: expected ${layers} layers, got a file of ${size} bytes`);
-  place("model.embed_tokens.weight", [vocabularySize, width]);
-  each("input_layernorm", [width]);
-  each("self_attn.q_proj", [width, width]);
-  each("self_attn.k_proj", [kvWidth, width]);
-  each("self_attn.v_proj", [kvWidth, width]);
-  each("self_attn.o_proj", [width, width]);
-  each("post_attention_layernorm", [width]);
-  each("mlp.gate_proj", [hidden, width]);
-  each("mlp.down_proj", [width, hidden]);
-  each("mlp.up_proj", [hidden, width]);
-  place("model.norm.weight", [width]);
-  // The rotary tables: cosines and sines.
-  at += 2 * 4 * contextLength * (width / heads / 2);
-  if (!tied) place("lm_head.weight", [vocabularySize, width]);
+  }
   if (at !== size)
     throw new HeedError(
       "ERR_FORMAT",

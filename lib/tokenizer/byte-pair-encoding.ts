@@ -52,6 +52,25 @@ export function encodePiece(bytes: string, ranks: Ranks, ids: number[]): void {
   for (let i = 0; i < n; i = next[i]!) ids.push(ranks.get(bytes.slice(i, next[i]))!);
 }
 
+/** The two parts that each token of more than one byte is merged from, in the order of the ranks. */
+export function mergesOf(ranks: Ranks): [string, string][] {
+  return [...ranks].flatMap(([token, rank]): [string, string][] => {
+    if (token.length === 1) return [];
+    const parts = token.split("");
+    while (parts.length > 2) {
+      let [best, at] = [rank, -1];
+      for (let i = 0; i + 1 < parts.length; i++) {
+        const union = ranks.get(parts[i]! + parts[i + 1]!) ?? rank;
+        if (union < best) [best, at] = [union, i];
+      }
+      // No two of its parts come before it: the token is out of any text's reach.
+      if (at < 0) return [];
+      parts.splice(at, 2, parts[at]! + parts[at + 1]!);
+    }
+    return [[parts[0]!, parts[1]!]];
+  });
+}
+
 function push(heap: number[], key: number): void {
   let i = heap.length;
   while (i > 0) {

@@ -1,3 +1,6 @@
+import { byteLevelJson } from "./byte-level-json.js";
+import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { byteLevel } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 /** The bytes of UTF-8 as ids: 256 of them, any text, nothing to learn. */
@@ -18,6 +21,13 @@ export class ByteTokenizer implements Tokenizer {
       checkId(this, id);
       return Uint8Array.of(id);
     });
+  }
+
+  toHuggingFace(): HuggingFaceTokenizer {
+    const none = new Set<number>();
+    return new HuggingFaceTokenizer(
+      byteLevelJson({ tokens: [...byteLevel.keys()], merges: [], control: none, user: none }),
+    );
   }
 
   toJSON(): { type: "byte" } {

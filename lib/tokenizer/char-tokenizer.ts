@@ -1,4 +1,5 @@
 import { HeedError } from "../errors.js";
+import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 /** Unicode characters (code points) as ids, in their order: for small texts and small vocabularies. */
@@ -47,6 +48,32 @@ export class CharTokenizer implements Tokenizer {
       return this.characters[id]!;
     };
     return { push, end: () => "" };
+  }
+
+  /** What is not in the vocabulary it leaves out, as byte-pair encoding has it. */
+  toHuggingFace(): HuggingFaceTokenizer {
+    const { ids } = this;
+    return new HuggingFaceTokenizer({
+      version: "1.0",
+      truncation: null,
+      padding: null,
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: { type: "Fuse" },
+      model: {
+        type: "BPE",
+        dropout: null,
+        unk_token: null,
+        continuing_subword_prefix: null,
+        end_of_word_suffix: null,
+        fuse_unk: false,
+        byte_fallback: false,
+        vocab: Object.fromEntries(ids),
+        merges: [],
+      },
+    });
   }
 
   toJSON(): { type: "char"; characters: string } {

@@ -1,7 +1,10 @@
 // GPT-2's tokenizer (Radford et al. 2019; also GPT-3's, "r50k_base"): text is cut into words with the space before
 // them, numbers, runs of signs and runs of space; each piece is byte-pair encoded. The ranks come from the npm package
 // gpt-tokenizer, which is loaded only here; the rest of it is not used.
-import { encodePiece, type Ranks } from "./byte-pair-encoding.js";
+import { encodePiece, mergesOf, type Ranks } from "./byte-pair-encoding.js";
+import { byteLevelJson } from "./byte-level-json.js";
+import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { byteLevel } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 // Without a bound, a run of some ten million characters overflows the regular expression's stack.
@@ -67,6 +70,20 @@ export class Gpt2Tokenizer implements Tokenizer {
       checkId(this, id);
       return this.tokens[id]!;
     });
+  }
+
+  toHuggingFace(): HuggingFaceTokenizer {
+    const characters = [...byteLevel.keys()];
+    const written = (bytes: string): string => Array.from(bytes, (byte) => characters[byte.charCodeAt(0)]!).join("");
+    const tokens = [...this.ranks.keys()].map(written);
+    const merges = mergesOf(this.ranks).map(([left, right]) => `${written(left)} ${written(right)}`);
+    const json = byteLevelJson({
+      tokens: [...tokens, endOfTextToken],
+      merges,
+      control: new Set([this.endOfText]),
+      user: new Set(),
+    });
+    return new HuggingFaceTokenizer(json, { config: { bos_token: endOfTextToken, eos_token: endOfTextToken } });
   }
 
   toJSON(): { type: "gpt2" } {

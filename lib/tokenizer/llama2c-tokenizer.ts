@@ -95,6 +95,19 @@ export class Llama2cTokenizer implements Tokenizer {
     return new HuggingFaceTokenizer(sentencePieceJson(pieces, { before: ["<s>"] }), { config });
   }
 
+  /** The tokenizer as a file of llama2.c. */
+  toBytes(): Uint8Array {
+    const longest = Buffer.alloc(4);
+    longest.writeInt32LE(Math.max(...this.#tokens.map(({ bytes }) => bytes.length)));
+    const parts = this.#tokens.flatMap(({ bytes, score }) => {
+      const head = Buffer.alloc(8);
+      head.writeFloatLE(score, 0);
+      head.writeInt32LE(bytes.length, 4);
+      return [head, bytes];
+    });
+    return Buffer.concat([longest, ...parts]);
+  }
+
   toJSON(): { type: "llama2c"; tokens: [string, number][] } {
     return { type: "llama2c", tokens: this.#tokens.map(({ text, score }) => [text, score]) };
   }

@@ -153,7 +153,7 @@ function cleanUp(word: string): string {
 }
 
 /** The bytes by the characters that stand for them: those that print for themselves, the others from U+0100 on (GPT-2). */
-const byteLevel: ReadonlyMap<string, number> = (() => {
+export const byteLevel: ReadonlyMap<string, number> = (() => {
   const prints = (byte: number): boolean =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
   let others = 0;

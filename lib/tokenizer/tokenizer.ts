@@ -1,6 +1,7 @@
 // What every tokenizer does, and the decoding they share: ids become bytes, and bytes become text as far as they are
 // whole characters, so that a stream of tokens never shows half of one.
 import { HeedError } from "../errors.js";
+import type { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 
 /**
  * Text to token ids and back. `decode(encode(text))` is `text`, a lone surrogate (not Unicode) becoming U+FFFD; a published
@@ -16,6 +17,8 @@ export interface Tokenizer {
   decode(ids: Iterable<number>): string;
   /** Decodes ids as they come. */
   stream(): TokenStream;
+  /** The same in the form that others' tools read (tokenizer.json), where there is one. */
+  toHuggingFace?(): HuggingFaceTokenizer;
   /** What `tokenizerFromJSON` makes the tokenizer from again. */
   toJSON(): TokenizerJSON;
 }

@@ -6,15 +6,20 @@ import { temporaryFolder } from "../support/folder.js";
 import { heed } from "./support.js";
 
 describe("help", () => {
-  test.for([["--help"], ["help"], ["train", "--help"], ["generate", "--help"], ["info", "--help"], ["help", "train"]])(
-    "heed %s",
-    async (args) => {
-      const { code, stdout, stderr } = await heed(args);
-      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-      expect(stdout).toMatch(/^Usage: heed /);
-      expect(stdout).toMatch(/Examples:\n {2}\$ heed /);
-    },
-  );
+  test.for([
+    ["--help"],
+    ["help"],
+    ["train", "--help"],
+    ["generate", "--help"],
+    ["convert", "--help"],
+    ["info", "--help"],
+    ["help", "train"],
+  ])("heed %s", async (args) => {
+    const { code, stdout, stderr } = await heed(args);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^Usage: heed /);
+    expect(stdout).toMatch(/Examples:\n {2}\$ heed /);
+  });
 
   test("the version is the package's", async () => {
     const { version } = (await import("../../package.json", { with: { type: "json" } })).default;

@@ -1,0 +1,31 @@
+import { Command, Option } from "commander";
+
+export const convertTypes = ["f32", "bf16", "f16", "q8_0"] as const;
+
+export interface ConvertFlags {
+  from: string;
+  to: string;
+  dtype: (typeof convertTypes)[number];
+  force?: boolean;
+}
+
+export function convertCommand(): Command {
+  return new Command("convert")
+    .description("Write a model, and its tokenizer, in another format.")
+    .requiredOption(
+      "--from <name>",
+      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
+    )
+    .requiredOption("--to <name>", "a folder in Hugging Face's format, or a file that ends in .gguf or .bin (llama2.c)")
+    .addOption(new Option("--dtype <type>", "of the numbers; q8_0 is for .gguf").choices(convertTypes).default("f32"))
+    .option("--force", "replace what is there already")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed convert --from runs/book --to book-gpt2
+  $ heed convert --from HuggingFaceTB/SmolLM2-135M --to smol.gguf --dtype q8_0
+  $ heed convert --from smol.gguf --to smol --dtype bf16`,
+    )
+    .action(async (flags: ConvertFlags) => (await import("./convert.js")).run(flags));
+}

@@ -1,0 +1,91 @@
+import { mkdir, readdir } from "node:fs/promises";
+import path from "node:path";
+import cliProgress from "cli-progress";
+import { saveGguf } from "../pretrained/gguf/save-gguf.js";
+import { type LoadedModel, loadModel } from "../pretrained/load-model.js";
+import { saveLlama2c } from "../pretrained/save-llama2c.js";
+import { savePretrained } from "../pretrained/save-pretrained.js";
+import { type ConvertFlags } from "./convert-command.js";
+import { UsageError } from "./failure.js";
+
+/** Writes a model in another format. */
+export async function run({ from, to, dtype, force = false }: ConvertFlags): Promise<void> {
+  const format = formatOf(to);
+  if (dtype === "q8_0" && format !== "gguf") throw new UsageError("--dtype q8_0: only for a --to that ends in .gguf");
+  if (dtype !== "f32" && format === "llama2c") throw new UsageError(`--dtype ${dtype}: llama2.c's files are f32`);
+  const written = format === "llama2c" ? [to, path.join(path.dirname(to), "tokenizer.bin")] : [to];
+  for (const name of force ? [] : written)
+    if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} is there already; --force replaces it`);
+  await mkdir(path.dirname(path.resolve(to)), { recursive: true });
+  // The parameters pass through the host's memory: no other device has a part in this.
+  const loaded = await loadModel(from, { device: "cpu" });
+  const bar = createBar();
+  try {
+    await save(loaded, { to, dtype, force, onProgress: (done, all) => bar.show(done, all) });
+  } finally {
+    bar.end();
+    loaded.model.dispose();
+  }
+  const without = loaded.tokenizer ? "" : ", without a tokenizer: the model came without one";
+  console.log(`saved in ${to}${without}; try: heed generate --model ${to} "…"`);
+}
+
+function formatOf(to: string): "gguf" | "llama2c" | "folder" {
+  if (to.endsWith(".gguf")) return "gguf";
+  return to.endsWith(".bin") ? "llama2c" : "folder";
+}
+
+interface Target {
+  to: string;
+  dtype: ConvertFlags["dtype"];
+  force: boolean;
+  onProgress: (done: number, all: number) => void;
+}
+
+async function save(
+  { model, tokenizer, defaults }: LoadedModel,
+  { to, dtype, force, onProgress }: Target,
+): Promise<void> {
+  const format = formatOf(to);
+  if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });
+  if (format === "gguf") {
+    const type = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0" } as const;
+    return saveGguf(to, model, { tokenizer, type: type[dtype], name: path.basename(to, ".gguf"), onProgress });
+  }
+  await savePretrained(to, model, {
+    tokenizer,
+    defaults,
+    dtype: dtype as Exclude<typeof dtype, "q8_0">,
+    overwrite: force,
+    onProgress,
+  });
+}
+
+/** Whether there is a file, or a folder that is not empty. */
+async function isTaken(name: string): Promise<boolean> {
+  return readdir(name).then(
+    (entries) => entries.length > 0,
+    (error: unknown) => (error as NodeJS.ErrnoException).code !== "ENOENT",
+  );
+}
+
+/** A bar of tensors on a terminal, nothing anywhere else. */
+function createBar(): { show: (done: number, all: number) => void; end: () => void } {
+  if (!process.stdout.isTTY) return { show: () => undefined, end: () => undefined };
+  const bar = new cliProgress.SingleBar({
+    format: "{bar} {value} of {total} tensors",
+    barsize: 20,
+    barCompleteChar: "█",
+    barIncompleteChar: "░",
+    stream: process.stdout,
+  });
+  let begun = false;
+  return {
+    show(done, all) {
+      if (!begun) bar.start(all, 0);
+      begun = true;
+      bar.update(done);
+    },
+    end: () => bar.stop(),
+  };
+}

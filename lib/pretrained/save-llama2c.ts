@@ -1,0 +1,85 @@
+import path from "node:path";
+import { describe, HeedError } from "../errors.js";
+import { writeFileAtomic } from "../formats/atomic-file.js";
+import { writeLlama2c } from "../formats/write-llama2c.js";
+import type { LlamaConfig } from "../models/llama-config.js";
+import { Llama } from "../models/llama.js";
+import { halvesToNeighbours } from "../models/rotary-pairs.js";
+import type { Module } from "../nn/module.js";
+import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
+import { wordBoundary } from "../tokenizer/sentencepiece-json.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { tokenizerToGguf } from "./gguf/tokenizer.js";
+import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
+
+export interface SaveLlama2cOptions {
+  /** Written beside the model, as tokenizer.bin. */
+  tokenizer?: Tokenizer | null;
+  /** Called after each tensor. */
+  onProgress?: (done: number, all: number) => void;
+}
+
+/**
+ * Writes a Llama as a checkpoint of llama2.c. Throws ERR_ARGUMENT for a model with what its program does not have, or a
+ * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written.
+ */
+export async function saveLlama2c(file: string, model: Module, options: SaveLlama2cOptions = {}): Promise<void> {
+  const { tokenizer = null, onProgress } = options;
+  if (!(model instanceof Llama))
+    throw new HeedError("ERR_ARGUMENT", `saveLlama2c: expected a Llama, got ${describe(model)}`);
+  const { config } = model;
+  checkPlain(config);
+  const tokens = tokenizer ? toLlama2c(tokenizer).toBytes() : null;
+  const parameters = new Map(model.namedParameters());
+  let done = 0;
+  await writeLlama2c(file, config, async (name) => {
+    const values = await parameters.get(name)!.data();
+    onProgress?.(++done, parameters.size);
+    const part = /\.self_attn\.([qk])_proj\./.exec(name)?.[1];
+    if (config.interleaved || part === undefined) return values;
+    return halvesToNeighbours(values, { ...config, heads: part === "q" ? config.heads : config.kvHeads });
+  });
+  if (tokens)
+    await writeFileAtomic(path.join(path.dirname(file), "tokenizer.bin"), (handle) => handle.writeFile(tokens));
+}
+
+/** Throws unless the configuration is that of every llama2.c model. */
+function checkPlain(config: Required<LlamaConfig>): void {
+  const { width, heads, rotarySize, headSize } = config;
+  const usual = {
+    activation: "silu",
+    eps: 1e-5,
+    rotaryBase: 10_000,
+    rotaryScaling: null,
+    window: 0,
+    qkNorm: false,
+    attentionBias: false,
+    outputBias: false,
+    feedForwardBias: false,
+    headSize: width / heads,
+    rotarySize: headSize,
+  } as const;
+  for (const [name, value] of Object.entries(usual)) {
+    const given = config[name as keyof typeof usual];
+    if (given !== value && !(name === "eps" && Math.fround(given as number) === Math.fround(1e-5)))
+      throw new HeedError("ERR_ARGUMENT", `llama2.c: expected a Llama with ${name} ${value}, got ${describe(given)}`);
+  }
+  if (rotarySize % 2 !== 0)
+    throw new HeedError("ERR_ARGUMENT", `llama2.c: expected heads of an even size, got ${headSize}`);
+}
+
+function toLlama2c(tokenizer: Tokenizer): Llama2cTokenizer {
+  if (tokenizer instanceof Llama2cTokenizer) return tokenizer;
+  const metadata = tokenizerToGguf(toHuggingFaceTokenizer(tokenizer));
+  const scores = metadata.get("tokenizer.ggml.scores")?.value as ArrayLike<number> | undefined;
+  if (!scores)
+    throw new HeedError("ERR_ARGUMENT", "llama2.c: expected a SentencePiece vocabulary, got a byte-level one");
+  const texts = metadata.get("tokenizer.ggml.tokens")!.value as readonly string[];
+  return Llama2cTokenizer.fromTokens(
+    texts.map((text, id) => {
+      // Its program shows no token with a line before and after its name.
+      const shown = id === 1 || id === 2 ? `\n${text}\n` : text.replaceAll(wordBoundary, " ");
+      return [Buffer.from(shown).toString("latin1"), scores[id]];
+    }),
+  );
+}

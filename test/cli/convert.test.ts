@@ -1,0 +1,111 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { readGguf } from "../../lib/formats/gguf.js";
+import { readLlama2c } from "../../lib/formats/llama2c.js";
+import { readSafetensors } from "../../lib/formats/safetensors.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { AdamW } from "../../lib/optim/adamw.js";
+import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
+import { saveCheckpoint } from "../../lib/train/checkpoint.js";
+import { temporaryFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+import { heed } from "./support.js";
+
+const stories = sharedModel("stories260K");
+describe.skipIf(!stories)("stories260K from format to format", () => {
+  test("tells its story in each", { timeout: 60_000 }, async () => {
+    const cwd = temporaryFolder();
+    const published = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");
+    const convert = async (from: string, to: string, ...flags: string[]) => {
+      expect(await heed(["convert", "--from", from, "--to", to, ...flags], { cwd })).toEqual({
+        code: 0,
+        signal: null,
+        stdout: `saved in ${to}; try: heed generate --model ${to} "…"\n`,
+        stderr: "",
+      });
+      const generate = ["generate", "--model", to, "--temperature", "0", "--max-tokens", "40", "--prompt"];
+      const { code, stdout, stderr } = await heed([...generate, "Once upon a time"], { cwd });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout.length).toBeGreaterThan(60);
+      expect(published.startsWith(stdout), `${to}: ${stdout}`).toBe(true);
+    };
+    await convert(stories!, "a.gguf", "--dtype", "q8_0");
+    await convert(stories!, "folder");
+    await convert("folder", "b.gguf");
+    await convert("b.gguf", "half", "--dtype", "bf16");
+    await convert("b.gguf", "new/c.bin");
+    expect(readdirSync(path.join(cwd, "new")).sort()).toEqual(["c.bin", "tokenizer.bin"]);
+
+    await using quantised = await readGguf(path.join(cwd, "a.gguf"));
+    expect(quantised.tensors.get("blk.0.attn_q.weight")!.dtype).toBe("Q8_0");
+    expect(quantised.metadata.get("general.name")).toBe("a");
+    await using half = await readSafetensors(path.join(cwd, "half", "model.safetensors"));
+    expect(half.tensors.get("model.norm.weight")!.dtype).toBe("BF16");
+    // After f32 in every format between, the file is the published one: the weights to the bit, and the tables nearly.
+    await using original = await readLlama2c(path.join(stories!, "stories260K.bin"));
+    await using last = await readLlama2c(path.join(cwd, "new", "c.bin"));
+    expect(last.config).toEqual(original.config);
+    for (const name of original.tensors.keys())
+      expect(await last.readFloats(name), name).toEqual(await original.readFloats(name));
+    const tables = [path.join(stories!, "stories260K.bin"), path.join(cwd, "new", "c.bin")].map((file) => {
+      const bytes = readFileSync(file);
+      return new Float32Array(
+        bytes.buffer.slice(bytes.byteOffset + bytes.length - 512 * 8 * 4, bytes.byteOffset + bytes.length),
+      );
+    });
+    for (const [i, value] of tables[0]!.entries()) expect(Math.abs(tables[1]![i]! - value)).toBeLessThan(1e-3);
+  });
+});
+
+/** A run's folder with a model of characters. */
+async function run(cwd: string): Promise<void> {
+  const size = { vocabularySize: 3, contextLength: 8, layers: 1, heads: 1, width: 4 };
+  using model = new GPT(size, { device: "cpu", seed: 3 });
+  using optimizer = new AdamW(model.namedParameters());
+  const state = { step: 1, seconds: 0, seed: 0, dropoutSeed: 0, options: {} };
+  await saveCheckpoint(path.join(cwd, "run"), { model, optimizer, tokenizer: new CharTokenizer("abc"), state });
+}
+
+test("a run becomes a folder that generates the same", async () => {
+  const cwd = temporaryFolder();
+  await run(cwd);
+  expect(await heed(["convert", "--from", "run", "--to", "saved"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+  expect(readdirSync(path.join(cwd, "saved")).sort()).toEqual([
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+  ]);
+  const generate = (name: string) => heed(["generate", "--model", name, "--seed", "4", "ab"], { cwd });
+  expect(await generate("saved")).toEqual(await generate("run"));
+});
+
+test("what is there is replaced only with --force, and what is wrong is said in a line", async () => {
+  const cwd = temporaryFolder();
+  await run(cwd);
+  mkdirSync(path.join(cwd, "folder"));
+  writeFileSync(path.join(cwd, "folder", "README.md"), "mine");
+  for (const name of ["a.gguf", "b.bin", "tokenizer.bin"]) writeFileSync(path.join(cwd, name), "mine");
+  const convert = (...flags: string[]) => heed(["convert", "--from", "run", ...flags], { cwd });
+  for (const [flags, code, message] of [
+    [["--to", "folder"], 2, "--to folder: folder is there already; --force replaces it"],
+    [["--to", "a.gguf"], 2, "--to a.gguf: a.gguf is there already; --force replaces it"],
+    [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin is there already; --force replaces it"],
+    [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: only for a --to that ends in .gguf"],
+    [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c's files are f32"],
+    [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0."],
+    [[], 2, "required option '--to <name>' not specified"],
+    [["--to", "x.gguf"], 1, "expected a tokenizer of byte-pair encoding that GGUF files know, got one that cuts text"],
+    [["--to", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],
+    [["--to", "x", "--from", "none"], 1, "none: expected a run of heed"],
+  ] as [string[], number, string][]) {
+    const ended = await convert(...flags);
+    expect(ended.stderr).toContain(message);
+    expect(ended.stderr).toMatch(/^error: [^\n]*\n$/);
+    expect({ code: ended.code, stdout: ended.stdout }).toEqual({ code, stdout: "" });
+  }
+  expect(readFileSync(path.join(cwd, "b.bin"), "utf8")).toBe("mine");
+  expect(await convert("--to", "folder", "--force")).toMatchObject({ code: 0, stderr: "" });
+  expect(readdirSync(path.join(cwd, "folder"))).toContain("README.md");
+});
