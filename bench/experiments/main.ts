@@ -1,0 +1,80 @@
+/**
+ * npm run experiments [-- --only causal-mask,…] [--quick] [--pages]
+ *
+ * Small experiments that show what the Transformer changed and what its parts are for: each measures for minutes, keeps
+ * its numbers in bench/results/experiments/NAME.json, and writes a page with plots, docs/experiments/NAME.md. --quick
+ * runs them in seconds, to see that they work, and writes into build/experiments. --pages writes the pages of the kept
+ * numbers again.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { device, devices, threads } from "heed";
+import { causalMask } from "./causal-mask.js";
+import type { Experiment } from "./experiment.js";
+import { svgOf } from "./plot.js";
+
+const experiments: readonly Experiment<unknown>[] = [causalMask];
+
+interface Kept {
+  machine: string;
+  date: string;
+  seconds: number;
+  result: unknown;
+}
+
+const { values: flags } = parseArgs({
+  options: {
+    only: { type: "string" },
+    quick: { type: "boolean", default: false },
+    pages: { type: "boolean", default: false },
+  },
+});
+const wanted = flags.only?.split(",");
+const chosen = experiments.filter(({ name }) => !wanted || wanted.includes(name));
+if (chosen.length === 0)
+  throw new Error(`--only: expected some of ${experiments.map(({ name }) => name).join(", ")}, got ${flags.only}`);
+
+const folders = flags.quick
+  ? { results: "build/experiments", pages: "build/experiments" }
+  : { results: "bench/results/experiments", pages: "docs/experiments" };
+for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true });
+
+for (const experiment of chosen) {
+  const file = path.join(folders.results, `${experiment.name}.json`);
+  const kept = flags.pages ? (JSON.parse(readFileSync(file, "utf8")) as Kept) : await measure(experiment);
+  if (!flags.pages) writeFileSync(file, `${JSON.stringify(kept, null, 1)}\n`);
+  await writePage(experiment, kept);
+  console.log(`${experiment.name}: ${path.join(folders.pages, experiment.name)}.md`);
+}
+
+async function measure(experiment: Experiment<unknown>): Promise<Kept> {
+  console.log(`${experiment.name}: ${experiment.title}`);
+  const start = performance.now();
+  const result = await experiment.run(flags.quick);
+  const seconds = Math.round((performance.now() - start) / 1000);
+  return { machine: machine(), date: new Date().toISOString().slice(0, 10), seconds, result };
+}
+
+function machine(): string {
+  const where = device();
+  const { description } = devices().find(({ name }) => name === where.name)!;
+  return where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"}, ${threads()} threads (${description})` : description;
+}
+
+async function writePage(experiment: Experiment<unknown>, { machine, date, seconds, result }: Kept): Promise<void> {
+  const { name, title } = experiment;
+  const { text, plots } = experiment.page(result);
+  let body = text;
+  for (const [plot, content] of Object.entries(plots)) {
+    const picture = `${name}-${plot}.svg`;
+    writeFileSync(path.join(folders.pages, picture), await svgOf(content));
+    if (!body.includes(`(plot:${plot})`)) throw new Error(`${name}: the page does not show its plot ${plot}`);
+    body = body.replaceAll(`(plot:${plot})`, `(${picture})`);
+  }
+  const origin =
+    `Written by \`npm run experiments -- --only ${name}\`; do not edit. ` +
+    `Measured on ${date} in ${seconds} s on ${machine}. The numbers: bench/results/experiments/${name}.json.`;
+  writeFileSync(path.join(folders.pages, `${name}.md`), `# ${title}\n\n${body}\n---\n\n${origin}\n`);
+}

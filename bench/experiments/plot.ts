@@ -1,0 +1,54 @@
+import { parse, View } from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
+
+interface Axis {
+  title: string;
+  /** Equal ratios are equal distances. */
+  log?: boolean;
+  /** The lowest and highest value shown; what there is unless given. */
+  domain?: [number, number];
+}
+
+/** Lines over a common x. */
+export interface Plot {
+  title: string;
+  x: Axis;
+  y: Axis;
+  /** [x, y] by the line's name. */
+  lines: Record<string, readonly (readonly [number, number])[]>;
+}
+
+/** A plot as an SVG picture. */
+export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
+  const names = Object.keys(lines);
+  const values = names.flatMap((name) => lines[name]!.map(([x, y]) => ({ name, x, y })));
+  const points = Math.max(...Object.values(lines).map((line) => line.length)) <= 16;
+  const axisOf = ({ title, log = false, domain }: Axis): object => ({
+    type: "quantitative",
+    title,
+    scale: {
+      type: log ? "log" : "linear",
+      zero: false,
+      nice: !domain,
+      ...(log && { base: 2 }),
+      ...(domain && { domain }),
+    },
+    axis: { format: log ? "~s" : "~g", grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
+  });
+  const spec = {
+    title: { text: title, anchor: "start", fontSize: 14, offset: 12 },
+    width: 560,
+    height: 320,
+    background: "white",
+    padding: 12,
+    data: { values },
+    mark: { type: "line", point: points, strokeWidth: 2, clip: true },
+    encoding: {
+      x: { field: "x", ...axisOf(x) },
+      y: { field: "y", ...axisOf(y) },
+      color: { field: "name", type: "nominal", sort: names, scale: { scheme: "tableau10" }, title: null },
+    },
+    config: { legend: { labelFontSize: 12, labelLimit: 240 }, axis: { labelFontSize: 11, titleFontSize: 12 } },
+  } as TopLevelSpec;
+  return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+}
