@@ -51,6 +51,7 @@ export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";
 export { rotary, type RotaryOptions } from "./ops/rotary.js";
 export { type RotaryScaling, rotaryTable, type RotaryTableOptions } from "./ops/rotary-table.js";
 export { sinusoidalTable, type SinusoidalTableOptions, type Sinusoids } from "./ops/sinusoidal-table.js";
+export { type PaddedSequences, type PadOptions, padSequences } from "./ops/pad-sequences.js";
 export { softmax } from "./ops/softmax.js";
 export {
   abs,
@@ -142,13 +143,14 @@ export {
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
-export { cosineSchedule, type CosineOptions, type Schedule } from "./optim/schedule.js";
+export { cosineSchedule, type CosineOptions, type NoamOptions, noamSchedule, type Schedule } from "./optim/schedule.js";
 
 // Tokenizers
 export { ByteTokenizer } from "./tokenizer/byte-tokenizer.js";
 export { CharTokenizer } from "./tokenizer/char-tokenizer.js";
 export { type ChatMessage, type ChatOptions, ChatTemplate } from "./tokenizer/chat-template.js";
 export { tokenizerFromJSON } from "./tokenizer/from-json.js";
+export { CharacterList } from "./tokenizer/character-list.js";
 export { Gpt2Tokenizer } from "./tokenizer/gpt2-tokenizer.js";
 export {
   type HuggingFaceDecodeOptions,
@@ -171,6 +173,7 @@ export {
 } from "./formats/write-gguf.js";
 export { type Llama2cConfig, Llama2cFile, readLlama2c } from "./formats/llama2c.js";
 export { readSafetensors, SafetensorsFile, type SafetensorsInput, writeSafetensors } from "./formats/safetensors.js";
+export { CTranslate2File, type CTranslate2Spec, readCTranslate2 } from "./formats/ctranslate2.js";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.js";
 export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-safetensors.js";
 export type { WeightEntry, WeightFile } from "./formats/weights.js";
@@ -181,12 +184,14 @@ export { type GgufModel, loadGguf } from "./pretrained/gguf/load-gguf.js";
 export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
+export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { ModelOptions } from "./pretrained/families/family.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadModel, type LoadedModel, type LoadModelOptions } from "./pretrained/load-model.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
+export { loadTranslator, type Translator } from "./pretrained/load-translator.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
 
 // Training
@@ -232,3 +237,4 @@ export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens
 export type { TextOptions, TokenOptions } from "./generate/options.js";
 export { type Score, score, type ScoreOptions } from "./generate/score.js";
 export type { FinishReason } from "./generate/sequence.js";
+export { translate, type TranslateOptions, type TranslationModel } from "./generate/translate.js";

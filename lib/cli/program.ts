@@ -4,6 +4,7 @@ import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { trainCommand } from "./train-command.js";
+import { translateCommand } from "./translate-command.js";
 
 /** The version in package.json, one level above lib/ and dist/ alike. */
 export function version(): string {
@@ -24,7 +25,7 @@ Examples:
   $ heed generate --model runs/book "Once upon a time"
   $ heed info`,
     );
-  for (const command of [trainCommand(), generateCommand(), convertCommand(), infoCommand()])
+  for (const command of [trainCommand(), generateCommand(), translateCommand(), convertCommand(), infoCommand()])
     program.addCommand(command);
   for (const command of [program, ...program.commands])
     command.exitOverride().configureOutput({

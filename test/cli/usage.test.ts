@@ -12,6 +12,7 @@ describe("help", () => {
     ["train", "--help"],
     ["generate", "--help"],
     ["convert", "--help"],
+    ["translate", "--help"],
     ["info", "--help"],
     ["help", "train"],
   ])("heed %s", async (args) => {

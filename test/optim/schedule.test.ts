@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { HeedError } from "../../lib/errors.js";
-import { cosineSchedule } from "../../lib/optim/schedule.js";
+import { cosineSchedule, noamSchedule } from "../../lib/optim/schedule.js";
 
 describe("cosineSchedule", () => {
   const schedule = cosineSchedule({ lr: 1, warmup: 10, steps: 110, minLr: 0.2 });
@@ -30,5 +30,37 @@ describe("cosineSchedule", () => {
     { lr: 1, steps: 10, minLr: 2 },
   ])("refuses %o", (options) => {
     expect(() => cosineSchedule(options)).toThrow(HeedError);
+  });
+});
+
+describe("noamSchedule", () => {
+  test("is the paper's for its base model", () => {
+    const schedule = noamSchedule({ width: 512 });
+    // d_model^-0.5 · step · warmup^-1.5 on the way up, worked out by hand: 0.0441942 · 1 / 252982.
+    expect(schedule(0)).toBeCloseTo(1.746928e-7, 12);
+    expect(schedule(999)).toBeCloseTo(1.746928e-4, 9);
+    // The peak, 1 / √(512 · 4000), and a quarter of it after sixteen times as many steps.
+    expect(schedule(3999)).toBeCloseTo(6.987712e-4, 9);
+    expect(schedule(63_999)).toBeCloseTo(6.987712e-4 / 4, 9);
+  });
+
+  test("rises in a line, falls by the root, and the factor is of all of it", () => {
+    const plain = noamSchedule({ width: 64, warmup: 10 });
+    const doubled = noamSchedule({ width: 64, warmup: 10, factor: 2 });
+    for (const step of [0, 3, 9, 10, 500]) expect(doubled(step)).toBeCloseTo(2 * plain(step), 12);
+    expect(plain(4)).toBeCloseTo(plain(9) / 2, 12);
+    expect(plain(39)).toBeCloseTo(plain(9) / 2, 12);
+    expect(Math.max(...Array.from({ length: 100 }, (_, step) => plain(step)))).toBe(plain(9));
+  });
+
+  test.each([
+    { width: 0 },
+    { width: 1.5 },
+    { width: 8, warmup: 0 },
+    { width: 8, factor: -1 },
+    { width: 8, factor: NaN },
+    null,
+  ])("refuses %o", (options) => {
+    expect(() => noamSchedule(options as never)).toThrow(HeedError);
   });
 });

@@ -276,6 +276,8 @@ export function callsOn(device: string): readonly Call[] {
       ),
       3,
     ]),
+    call("noamSchedule", heed.noamSchedule, () => [{ width: 4, warmup: 3, factor: 2 }]),
+    call("padSequences", heed.padSequences, () => [[[1, 2], [3]], { fill: -1, device: "cpu" }]),
     call("cosineSchedule", heed.cosineSchedule, () => [{ lr: 1, warmup: 2, steps: 10, minLr: 0.1 }]),
     call(
       "Linear",

@@ -1,0 +1,41 @@
+import { Command, Option } from "commander";
+import type { FloatDType } from "../dtype.js";
+import { integer, number } from "./arguments.js";
+
+export interface TranslateFlags {
+  model: string;
+  beam: number;
+  nBest: number;
+  lengthPenalty: number;
+  maxTokens: number;
+  batchSize: number;
+  dtype: FloatDType;
+  device: string;
+  threads?: number;
+}
+
+export function translateCommand(): Command {
+  return new Command("translate")
+    .description("Translate texts with an encoder–decoder.")
+    .argument("[texts...]", "what to translate, each by itself; the lines of stdin unless given")
+    .requiredOption("--model <folder>", "a folder of CTranslate2 with a vocabulary of characters")
+    .option("--beam <n>", "how many hypotheses go on at a time; 1 is greedy", integer(1), 4)
+    .option("--n-best <n>", "print the n best, a line each: log-probability, tab, text", integer(1), 1)
+    .option("--length-penalty <x>", "rank by log-probability over length to this power; 0 is off", number(-100, 100), 1)
+    .option("--max-tokens <n>", "the most tokens of a translation", integer(1), 256)
+    .option("--batch-size <n>", "texts that are translated together", integer(1), 32)
+    .addOption(
+      new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
+    )
+    .option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one", "auto")
+    .option("--threads <n>", "CPU threads; one a core unless given", integer(1, 256))
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ heed translate --model models/ar-en "آزا"
+  $ heed translate --model models/ar-en --beam 5 --n-best 5 "آتزمون"
+  $ heed translate --model models/ar-en < names.txt > translated.txt`,
+    )
+    .action(async (texts: string[], flags: TranslateFlags) => (await import("./translate.js")).run(texts, flags));
+}

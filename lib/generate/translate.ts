@@ -1,0 +1,81 @@
+import type { Device } from "../device.js";
+import { HeedError } from "../errors.js";
+import { checkInteger, describe } from "../ops/check.js";
+import { padSequences } from "../ops/pad-sequences.js";
+import { scope } from "../scope.js";
+import type { IntTensor } from "../tensor.js";
+import type { Hypothesis } from "./beam.js";
+import { beamSearch, type BeamSearchOptions } from "./beam-search.js";
+import type { CausalModel } from "./causal-model.js";
+import { checkOptions, checkTokens } from "./options.js";
+
+/** What translation needs of a model; `EncoderDecoder` is one. */
+export interface TranslationModel {
+  readonly config: {
+    /** The most tokens of a source, and of a target. */
+    readonly contextLength: number;
+    readonly sourceVocabularySize: number;
+    /** What a target begins after. */
+    readonly startToken: number;
+    /** What ends a target. */
+    readonly endToken: number;
+  };
+  readonly device: Device;
+  /** What predicts the targets of sources i32 [B, S]. */
+  decoderFor(source: IntTensor, options: { lengths: IntTensor }): CausalModel & Disposable;
+}
+
+export interface TranslateOptions extends Omit<BeamSearchOptions, "stopTokens"> {
+  /** Sources that are translated together; 32 unless given. */
+  batchSize?: number;
+}
+
+/**
+ * The likeliest targets of several sources of token ids, by beam search (`beams: 1` is greedy): each source's best `nBest`,
+ * in falling order of score. Sources of about the same length go together; each gets what it would get alone.
+ *
+ * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad source or option, and with the signal's reason.
+ */
+export async function translate(
+  model: TranslationModel,
+  sources: readonly ArrayLike<number>[],
+  options: TranslateOptions = {},
+): Promise<Hypothesis[][]> {
+  const op = "translate";
+  if (typeof model !== "object" || model === null || typeof model.decoderFor !== "function")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with decoderFor(), got ${describe(model)}`);
+  checkOptions(op, options);
+  const { batchSize = 32, ...search } = options;
+  checkInteger(op, "batchSize", batchSize, 1);
+  checkSources(op, model, sources);
+  const { startToken, endToken } = model.config;
+  const order = [...sources.keys()].sort((a, b) => sources[b]!.length - sources[a]!.length);
+  const results: Hypothesis[][] = [];
+  for (let from = 0; from < order.length; from += batchSize) {
+    const batch = order.slice(from, from + batchSize);
+    using decoder = scope(() => {
+      const { ids, lengths } = padSequences(
+        batch.map((index) => sources[index]!),
+        { device: model.device },
+      );
+      return model.decoderFor(ids, { lengths });
+    });
+    const starts = batch.map(() => [startToken]);
+    const found = await beamSearch(decoder, starts, { ...search, stopTokens: [endToken] });
+    for (const [i, index] of batch.entries()) results[index] = found[i]!;
+  }
+  return results;
+}
+
+function checkSources(op: string, { config }: TranslationModel, sources: readonly ArrayLike<number>[]): void {
+  if (!Array.isArray(sources))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of sources, got ${describe(sources)}`);
+  for (const [index, source] of (sources as ArrayLike<number>[]).entries()) {
+    checkTokens(op, `sources[${index}]`, source, config.sourceVocabularySize);
+    if (source.length === 0 || source.length > config.contextLength)
+      throw new HeedError(
+        "ERR_RANGE",
+        `${op}: expected sources[${index}] of 1 to ${config.contextLength} tokens, got ${source.length}`,
+      );
+  }
+}

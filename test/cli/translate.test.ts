@@ -1,0 +1,63 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { sharedFolder, temporaryFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+import { onEachDevice } from "../support/targets.js";
+import { writeTinyTranslator } from "../support/tiny-translator.js";
+import { heed } from "./support.js";
+
+const folder = sharedFolder();
+beforeAll(() => writeTinyTranslator(folder));
+const translate = (args: string[], options: Parameters<typeof heed>[1] = {}) =>
+  heed(["translate", "--model", folder, "--device", "cpu", "--max-tokens", "8", ...args], options);
+
+describe("heed translate", () => {
+  test("translates its arguments, or the lines of stdin, a line each, in whatever batches", async () => {
+    const { code, stdout, stderr } = await translate(["abc", "fed", "", "a"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^[xyz]*\n[xyz]*\n\n[xyz]*\n$/);
+    expect(await translate(["--batch-size", "2"], { input: "abc\nfed\r\n\na" })).toEqual({
+      ...{ code, signal: null, stderr },
+      stdout,
+    });
+    expect(await translate([], { input: "" })).toMatchObject({ code: 0, stdout: "", stderr: "" });
+  });
+
+  test("the n best come with their log-probabilities, falling where length does not count", async () => {
+    const args = ["--beam", "4", "--n-best", "3", "--length-penalty", "0", "cab"];
+    const { code, stdout } = await translate(args);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^(-\d+\.\d{4}\t[xyz]*\n){3}$/);
+    const values = stdout.split("\n", 3).map((line) => Number(line.split("\t", 1)[0]));
+    expect(values).toEqual([...values].sort((a, b) => b - a));
+    const best = await translate(["--beam", "4", "--length-penalty", "0", "cab"]);
+    expect(stdout.split("\n", 1)[0]!.split("\t")[1]).toBe(best.stdout.trimEnd());
+  });
+
+  test.each<[string[], number, RegExp]>([
+    [["--n-best", "5", "a"], 2, /--n-best: expected at most --beam, which is 4, got 5/],
+    [["--beam", "0", "a"], 2, /Expected an integer of at least 1/],
+    [["--length-penalty", "x", "a"], 2, /Expected a number from -100 to 100/],
+    [["a".repeat(600)], 1, /expected sources\[0\] of 1 to 512 tokens, got 600/],
+  ])("%j is refused", async (args, code, message) => {
+    const ended = await translate(args);
+    expect(ended).toMatchObject({ code, stdout: "" });
+    expect(ended.stderr).toMatch(message);
+  });
+
+  test("a folder without a model is named", async () => {
+    const { code, stderr } = await heed(["translate", "--model", temporaryFolder(), "a"]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: .+target_vocabulary\.txt/);
+  });
+});
+
+const published = sharedModel("ar-en-transliteration");
+describe.skipIf(!published)("a published model", () => {
+  onEachDevice((device) => {
+    test.each(["1", "2"])("with %s beams", { timeout: 60_000 }, async (beams) => {
+      const args = ["translate", "--model", published!, "--device", device, "--beam", beams];
+      expect(await heed([...args, "آتزمون", "آزا"])).toMatchObject({ code: 0, stderr: "", stdout: "atzmon\nazza\n" });
+      expect(await heed(args, { input: "آزا\n" })).toMatchObject({ code: 0, stderr: "", stdout: "azza\n" });
+    });
+  });
+});

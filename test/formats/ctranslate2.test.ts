@@ -1,0 +1,105 @@
+import { truncateSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { readCTranslate2 } from "../../lib/formats/ctranslate2.js";
+import { modelFile, string, u32, variable } from "../support/ctranslate2.js";
+import { expectRejection } from "../support/errors.js";
+import { sharedFolder } from "../support/folder.js";
+import { sharedModel } from "../support/shared.js";
+
+const file = path.join(sharedFolder(), "model.bin");
+const run = (first: number, length: number): number[] => Array.from({ length }, (_, i) => first + i);
+
+const long = "x".repeat(3000);
+const variables = [
+  variable({ name: "a/weight", shape: [2, 3], values: run(0, 6) }),
+  variable({ name: "scalar", shape: [], values: [5] }),
+  variable({ name: long, shape: [400], values: run(50, 400) }),
+  variable({ name: "nothing", shape: [0, 4], values: [] }),
+  variable({ name: "quantised", shape: [3], values: run(0, 3) }, { itemBytes: 1 }),
+  variable({ name: "b/weight", shape: [1, 2, 2], values: run(9, 4) }),
+];
+
+test("finds each variable where the format has it", async () => {
+  writeFileSync(file, modelFile(variables, { spec: "Böse" }));
+  await using model = await readCTranslate2(file);
+  expect(model.spec).toEqual({ name: "Böse", revision: 2 });
+  expect([...model.tensors].map(([name, { dtype, shape }]) => [name, dtype, shape])).toEqual([
+    ["a/weight", "F32", [2, 3]],
+    ["scalar", "F32", []],
+    [long, "F32", [400]],
+    ["nothing", "F32", [0, 4]],
+    ["quantised", "I8", [3]],
+    ["b/weight", "F32", [1, 2, 2]],
+  ]);
+  expect([...(await model.readFloats("a/weight"))]).toEqual(run(0, 6));
+  expect([...(await model.readFloats("scalar"))]).toEqual([5]);
+  expect([...(await model.readFloats(long))]).toEqual(run(50, 400));
+  expect([...(await model.readFloats("nothing"))]).toEqual([]);
+  expect([...(await model.readFloats("b/weight"))]).toEqual(run(9, 4));
+  await expectRejection(model.readFloats("quantised"), "ERR_FORMAT", /expected quantised in F32, got I8/);
+  await expectRejection(model.readFloats("c"), "ERR_ARGUMENT");
+  truncateSync(file, 100);
+  await expectRejection(model.readFloats("b/weight"), "ERR_FORMAT", /truncated/);
+});
+
+test("an alias is another name of a variable", async () => {
+  writeFileSync(file, Buffer.concat([modelFile(variables), u32(1), string("tied"), string("a/weight")]));
+  await using model = await readCTranslate2(file);
+  expect([...(await model.readFloats("tied"))]).toEqual(run(0, 6));
+});
+
+describe("damaged files", () => {
+  const whole = modelFile(variables);
+  const good = { name: "a", shape: [2], values: [1, 2] };
+  const aliases = (...parts: Buffer[]): Buffer => Buffer.concat([whole, ...parts]);
+  test.each<[string, Buffer, RegExp]>([
+    ["nothing", Buffer.alloc(0), /expected 4 bytes of a version at 0, got 0: truncated/],
+    ["another version", modelFile(variables, { version: 6 }), /expected binary version 2 of CTranslate2, got 6/],
+    ["another format", Buffer.from("GGUF".repeat(20)), /expected binary version 2/],
+    ["more variables than bytes", modelFile([], { count: 2 ** 32 - 1 }), /expected 4294967295 variables, got 0 bytes/],
+    ["more variables than there are", modelFile(variables, { count: 7 }), /truncated/],
+    ["fewer variables than there are", modelFile(variables, { count: 5 }), /expected /],
+    ["two of a name", modelFile([variable(good), variable(good)]), /different names, got two of a/],
+    [
+      "a name without an end",
+      modelFile([Buffer.concat([u32(3).subarray(0, 2), Buffer.from("abcdefghi")])]),
+      /zero byte/,
+    ],
+    ["too many dimensions", modelFile([variable({ ...good, shape: run(1, 200) })]), /at most \d+ dimensions, got 200/],
+    ["items that do not fit", modelFile([variable(good, { items: 3 })]), /as many items in a as \[2\] has, got 3/],
+    ["items of another size", modelFile([variable(good, { itemBytes: 8 })]), /1, 2 or 4 bytes in a, got 8/],
+    ["a shape beyond the file", modelFile([variable({ ...good, shape: [2 ** 31] }, { items: 2 ** 31 })]), /truncated/],
+    ["an alias of nothing", aliases(u32(1), string("x"), string("y")), /x to stand for a variable, got y/],
+    [
+      "an alias of a name that is taken",
+      aliases(u32(1), string("scalar"), string("a/weight")),
+      /of its own, got scalar/,
+    ],
+    ["more aliases than there are", aliases(u32(2), string("x"), string("scalar")), /truncated/],
+    ["something behind", aliases(u32(0), Buffer.of(1)), /expected the end of the file, got 1 bytes more/],
+  ])("%s", async (_, bytes, message) => {
+    writeFileSync(file, bytes);
+    await expectRejection(readCTranslate2(file), "ERR_FORMAT", message);
+  });
+
+  test("cut short anywhere", async () => {
+    for (let length = 0; length < whole.length; length += length < 120 ? 1 : 397) {
+      writeFileSync(file, whole.subarray(0, length));
+      await expectRejection(readCTranslate2(file), "ERR_FORMAT", /truncated/);
+    }
+  });
+
+  test("no file", async () => {
+    await expectRejection(readCTranslate2(`${file}.none`), "ERR_IO", /model\.bin\.none/);
+  });
+});
+
+const published = sharedModel("ar-en-transliteration");
+test.skipIf(!published)("reads a published model", async () => {
+  await using model = await readCTranslate2(path.join(published!, "model.bin"));
+  expect(model.spec).toEqual({ name: "TransformerBase", revision: 2 });
+  expect(model.tensors.size).toBe(200);
+  expect(model.tensors.get("decoder/layer_5/attention/linear_1/weight")!.shape).toEqual([64, 32]);
+  expect((await model.readFloats("decoder/embeddings/weight"))[0]).toBeCloseTo(0.15134596824645996, 7);
+});

@@ -1,0 +1,56 @@
+/** A folder of CTranslate2 with a small model of random weights: for what only has to have one. */
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { modelFile, variable } from "./ctranslate2.js";
+import { Random } from "./random.js";
+
+export function writeTinyTranslator(
+  folder: string,
+  { spec = "TransformerBase", source = "abcdef", target = "xyz" } = {},
+): void {
+  const [width, hidden] = [16, 12];
+  const random = new Random(4);
+  const make = (name: string, ...shape: number[]): Buffer => {
+    const size = shape.reduce((a, b) => a * b, 1);
+    const middle = name.endsWith("gamma") ? 1 : 0;
+    return variable({ name, shape, values: Array.from({ length: size }, () => middle + 0.4 * random.normal()) });
+  };
+  const linear = (name: string, out: number, inputs: number) => [
+    make(`${name}/weight`, out, inputs),
+    make(`${name}/bias`, out),
+  ];
+  const norm = (name: string) => [make(`${name}/layer_norm/gamma`, width), make(`${name}/layer_norm/beta`, width)];
+  const self = (at: string) => [
+    ...norm(`${at}/self_attention`),
+    ...linear(`${at}/self_attention/linear_0`, 3 * width, width),
+    ...linear(`${at}/self_attention/linear_1`, width, width),
+  ];
+  const feed = (at: string) => [
+    ...norm(`${at}/ffn`),
+    ...linear(`${at}/ffn/linear_0`, hidden, width),
+    ...linear(`${at}/ffn/linear_1`, width, hidden),
+  ];
+  const cross = (at: string) => [
+    ...norm(`${at}/attention`),
+    ...linear(`${at}/attention/linear_0`, width, width),
+    ...linear(`${at}/attention/linear_1`, 2 * width, width),
+    ...linear(`${at}/attention/linear_2`, width, width),
+  ];
+  // Beside the characters: <blank>, <s>, </s>, and <unk>, which is not listed.
+  const [sources, targets] = [source.length + 4, target.length + 4];
+  const variables = [
+    make("encoder/embeddings/weight", sources, width),
+    ...[0, 1].flatMap((i) => [...self(`encoder/layer_${i}`), ...feed(`encoder/layer_${i}`)]),
+    ...norm("encoder"),
+    make("decoder/embeddings/weight", targets, width),
+    ...[...self("decoder/layer_0"), ...cross("decoder/layer_0"), ...feed("decoder/layer_0")],
+    ...norm("decoder"),
+    ...linear("decoder/projection", targets, width),
+  ];
+  writeFileSync(path.join(folder, "model.bin"), modelFile(variables, { spec }));
+  for (const [name, characters] of Object.entries({ source, target }))
+    writeFileSync(
+      path.join(folder, `${name}_vocabulary.txt`),
+      ["<blank>", "<s>", "</s>", ...characters.split("")].map((token) => `${token}\n`).join(""),
+    );
+}
