@@ -214,6 +214,7 @@ export type {
   TrainerEvent,
   TrainingResult,
 } from "./train/events.js";
+export { type MaskedTokens, type MaskingOptions, maskTokens } from "./train/mask-tokens.js";
 export {
   sliceSource,
   splitSource,

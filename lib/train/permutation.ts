@@ -2,6 +2,7 @@
 // that shuffling a corpus costs nothing and training resumes anywhere. A Feistel network (Luby and Rackoff 1988) permutes
 // the smallest even number of bits that holds n; results of n or more are permuted again until they fall below it
 // (cycle walking, Black and Rogaway 2002), four times on average at most.
+import { hash } from "./hash.js";
 
 const rounds = 8;
 
@@ -34,12 +35,4 @@ export class Permutation {
     for (const key of this.keys) [left, right] = [right, (left ^ hash(key, right)) & (this.half - 1)];
     return left * this.half + right;
   }
-}
-
-/** Mixes 32 bits of `value` into `state`; the finaliser of MurmurHash3 (Appleby 2011) spreads them. */
-function hash(state: number, value: number): number {
-  let h = Math.imul(state, 31) + 0x9e3779b9 + (value | 0);
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return h ^ (h >>> 16);
 }

@@ -1,0 +1,7 @@
+/** Mixes 32 bits of `value` into `state`; the finaliser of MurmurHash3 (Appleby 2011) spreads them. */
+export function hash(state: number, value: number): number {
+  let h = Math.imul(state, 31) + 0x9e3779b9 + (value | 0);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
