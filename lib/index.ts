@@ -99,6 +99,7 @@ export { CrossMemory, type EncodedSource } from "./nn/cross-memory.js";
 export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 
 // Models
+export type { SequenceMaskOptions } from "./models/sequence-mask.js";
 export { Bert, type BertForwardOptions, type BertOptions } from "./models/bert.js";
 export {
   type BertConfig,
@@ -113,7 +114,7 @@ export {
   type MaskedForwardOptions,
 } from "./models/bert-heads.js";
 export { bertFileName } from "./models/bert-names.js";
-export { GPT, type GptForwardOptions, type GptMaskOptions, type GptOptions } from "./models/gpt.js";
+export { GPT, type GptForwardOptions, type GptOptions } from "./models/gpt.js";
 export {
   fromHuggingFaceConfig,
   gpt2Sizes,

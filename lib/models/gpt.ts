@@ -1,7 +1,5 @@
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
-import type { AttentionContext } from "../nn/attention.js";
 import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";
@@ -12,9 +10,8 @@ import { Module } from "../nn/module.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
-import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { mul } from "../ops/binary.js";
-import { checkArray, checkInteger, checkObject } from "../ops/check.js";
+import { checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { checkRounding } from "../ops/precision.js";
@@ -24,6 +21,7 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
 import { checkPass } from "./check-pass.js";
 import { lastTokens } from "./last-tokens.js";
+import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 
 export interface GptOptions {
   /** Of the first parameters and of dropout; 0 unless given. */
@@ -34,20 +32,7 @@ export interface GptOptions {
   dtype?: FloatDType;
 }
 
-/** What a token sees beside what comes before it in its sequence. */
-export interface GptMaskOptions {
-  /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
-  keyLengths?: IntTensor | null;
-  /**
-   * The lengths of the documents that each sequence is packed from: a token sees those of its own document alone, and
-   * positions start again with each. What is left of a sequence is padding. Without a cache only.
-   */
-  documents?: readonly ArrayLike<number>[] | null;
-  /** The first prefixLengths[b] tokens of sequence b see each other (a prefix language model, Raffel et al. 2020). */
-  prefixLengths?: ArrayLike<number> | null;
-}
-
-export interface GptForwardOptions extends GptMaskOptions {
+export interface GptForwardOptions extends SequenceMaskOptions {
   /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
   cache?: KvCache | null;
   /** With a cache: how many of the ids are real in each sequence; all unless given. */
@@ -134,7 +119,7 @@ export class GPT extends Module {
     const { cache = null, counts, lastOnly = false } = options;
     const [batch, tokens] = ids.shape as [number, number];
     return scope(() => {
-      const mask = this.#mask(batch, tokens, options);
+      const mask = sequenceMask("GPT", options, { batch, tokens, device: this.device });
       cache?.begin(tokens, counts);
       let x = this.drop.forward(this.#embed(ids, cache, options.documents ?? null)); // [B, T, C]
       for (const [layer, block] of this.h.entries()) {
@@ -149,7 +134,7 @@ export class GPT extends Module {
   }
 
   /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
-  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & GptMaskOptions = {}): FloatTensor {
+  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & SequenceMaskOptions = {}): FloatTensor {
     checkObject("GPT", "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, ...rest } = options;
     return scope(() => crossEntropy(this.forward(ids, { keyLengths, documents, prefixLengths }), targets, rest));
@@ -168,32 +153,6 @@ export class GPT extends Module {
       device: this.device,
       dtype: this.dtype,
     });
-  }
-
-  /** What attention needs to know of a pass of `tokens` positions. */
-  #mask(batch: number, tokens: number, options: GptForwardOptions): AttentionContext {
-    const { cache = null, keyLengths = null, documents = null, prefixLengths = null } = options;
-    const { device } = this;
-    if (documents !== null) {
-      if (cache !== null || prefixLengths !== null)
-        throw new HeedError(
-          "ERR_ARGUMENT",
-          `GPT: expected documents without ${cache ? "a cache" : "prefixLengths"}, got both`,
-        );
-      checkArray("GPT", "documents", documents);
-      if (documents.length !== batch)
-        throw new HeedError("ERR_SHAPE", `GPT: expected documents of ${batch} sequences, got ${documents.length}`);
-      return { keyLengths, keyRanges: documentRanges(documents, { length: tokens, device }) };
-    }
-    if (prefixLengths === null) return { keyLengths };
-    checkObject("GPT", "prefixLengths", prefixLengths);
-    if (prefixLengths.length !== batch)
-      throw new HeedError(
-        "ERR_SHAPE",
-        `GPT: expected prefixLengths of ${batch} sequences, got ${prefixLengths.length}`,
-      );
-    const starts = cache?.lengths ?? new Int32Array(batch);
-    return { keyLengths, causal: false, keyRanges: prefixRanges(prefixLengths, tokens, { starts, device }) };
   }
 
   #embed(ids: IntTensor, cache: KvCache | null, documents: readonly ArrayLike<number>[] | null): FloatTensor {

@@ -20,6 +20,8 @@ export interface LlamaConfig {
   headSize?: number;
   /** Width of the feed-forward layers. */
   hidden: number;
+  /** Of embeddings, attention weights and residual branches; 0 unless given. */
+  dropout?: number;
   /** Of the RMS norms; 1e-5 unless given. */
   eps?: number;
   /** Whether the token embedding is the output projection; false unless given. */
@@ -51,6 +53,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   const headSize = config.headSize ?? config.width / config.heads;
   const full: Required<LlamaConfig> = {
     kvHeads: config.heads,
+    dropout: 0,
     eps: 1e-5,
     tied: false,
     attentionBias: false,
@@ -68,6 +71,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   };
   for (const name of ["vocabularySize", "contextLength", "layers", "heads", "kvHeads", "width", "hidden"] as const)
     checkInteger("Llama", name, full[name], 1, 2 ** 31 - 1);
+  checkNumber("Llama", "dropout", full.dropout, 0, 1);
   checkNumber("Llama", "eps", full.eps, 0);
   checkInteger("Llama", "window", full.window, 0);
   if (!Number.isInteger(headSize))

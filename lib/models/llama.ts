@@ -1,5 +1,6 @@
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
+import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
 import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-attention.js";
@@ -11,29 +12,29 @@ import { RmsNorm } from "../nn/rms-norm.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { checkRounding } from "../ops/precision.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkPass } from "./check-pass.js";
 import { lastTokens } from "./last-tokens.js";
 import { checkLlamaConfig, type LlamaConfig } from "./llama-config.js";
+import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 
 export interface LlamaOptions {
-  /** Of the first parameters; 0 unless given. */
+  /** Of the first parameters and of dropout; 0 unless given. */
   seed?: number;
   /** "auto" unless given. */
   device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. */
+  /** Of the parameters, and so of everything; f32 unless given. For training, see `Llama.dtype`. */
   dtype?: FloatDType;
 }
 
-export interface LlamaForwardOptions {
+export interface LlamaForwardOptions extends SequenceMaskOptions {
   /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
   cache?: KvCache | null;
   /** With a cache: how many of the ids are real in each sequence; all unless given. */
   counts?: ArrayLike<number>;
-  /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
-  keyLengths?: IntTensor | null;
   /** Logits of each sequence's last real token alone, [B, V]. */
   lastOnly?: boolean;
 }
@@ -44,23 +45,28 @@ export class LlamaBlock extends Module {
   readonly self_attn: GroupedAttention;
   readonly post_attention_layernorm: RmsNorm;
   readonly mlp: GatedFeedForward;
+  readonly residualDropout: Dropout;
 
-  constructor(config: Required<LlamaConfig>, init: Initializer) {
+  constructor(config: Required<LlamaConfig>, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { width, hidden, activation, eps, attentionBias, feedForwardBias } = config;
     // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
     const outputStd = 0.02 / Math.sqrt(2 * config.layers);
     this.input_layernorm = new RmsNorm({ width, eps }, init);
-    this.self_attn = new GroupedAttention({ ...config, bias: attentionBias, outputStd }, init);
+    this.self_attn = new GroupedAttention({ ...config, bias: attentionBias, outputStd }, init, seeds);
     this.post_attention_layernorm = new RmsNorm({ width, eps }, init);
     this.mlp = new GatedFeedForward({ width, hidden, activation, bias: feedForwardBias, outputStd }, init);
+    this.residualDropout = new Dropout(config.dropout, seeds);
   }
 
   /** x [B, T, C] → [B, T, C] */
   forward(x: FloatTensor, context: GroupedAttentionContext): FloatTensor {
     return scope(() => {
-      const h = this.self_attn.forward(this.input_layernorm.forward(x), context, x);
-      return this.mlp.forward(this.post_attention_layernorm.forward(h), h);
+      const { residualDropout: drop } = this;
+      const attended = this.input_layernorm.forward(x);
+      const h = drop.residual(x, (sum) => this.self_attn.forward(attended, context, sum));
+      const fed = this.post_attention_layernorm.forward(h);
+      return drop.residual(h, (sum) => this.mlp.forward(fed, sum));
     });
   }
 }
@@ -73,12 +79,12 @@ class LlamaBackbone extends Module {
   /** Cosines and sines of every position. */
   readonly table: FloatTensor;
 
-  constructor(config: Required<LlamaConfig>, init: Initializer) {
+  constructor(config: Required<LlamaConfig>, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { vocabularySize, contextLength, layers, width, eps } = config;
     const { rotarySize: size, rotaryBase: base, rotaryScaling: scaling } = config;
     this.embed_tokens = new Embedding({ count: vocabularySize, width }, init);
-    this.layers = Array.from({ length: layers }, () => new LlamaBlock(config, init));
+    this.layers = Array.from({ length: layers }, () => new LlamaBlock(config, init, seeds));
     this.norm = new RmsNorm({ width, eps }, init);
     this.table = keep(rotaryTable({ size, length: contextLength, base, scaling, device: init.device }));
   }
@@ -92,7 +98,11 @@ export class Llama extends Module {
   readonly model: LlamaBackbone;
   /** null where the token embedding is the output projection. */
   readonly lm_head: Linear | null;
+  readonly drop: Dropout;
   readonly config: Required<LlamaConfig>;
+  #activations: FloatDType = "f32";
+  /** Where dropout draws from; the trainer sets its step. */
+  readonly dropoutSeeds: DropoutSeeds;
   /** See CausalModel. */
   readonly recordable = true;
 
@@ -101,9 +111,12 @@ export class Llama extends Module {
     this.config = checkLlamaConfig(config);
     checkObject("Llama", "options", options);
     const { seed = 0, dtype = "f32" } = options;
-    const { vocabularySize, width, tied } = this.config;
+    checkRounding("Llama", "f32", dtype);
+    const { vocabularySize, width, tied, dropout } = this.config;
     const init = new Initializer(seed, deviceOf(options.device), dtype);
-    this.model = new LlamaBackbone(this.config, init);
+    this.dropoutSeeds = new DropoutSeeds(seed);
+    this.model = new LlamaBackbone(this.config, init, this.dropoutSeeds);
+    this.drop = new Dropout(dropout, this.dropoutSeeds);
     this.lm_head = tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }
 
@@ -111,20 +124,30 @@ export class Llama extends Module {
     return this.model.embed_tokens.weight.device;
   }
 
+  /** Of the activations and logits: see `GPT.dtype`. */
   get dtype(): FloatDType {
-    return this.model.embed_tokens.weight.dtype;
+    const parameters = this.model.embed_tokens.weight.dtype;
+    return parameters === "f32" ? this.#activations : parameters;
+  }
+
+  set dtype(dtype: FloatDType) {
+    checkRounding("Llama", this.model.embed_tokens.weight.dtype, dtype);
+    this.#activations = dtype;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: LlamaForwardOptions = {}): FloatTensor {
     checkPass("Llama", ids, options, this.config.contextLength);
-    const { cache = null, counts, keyLengths = null, lastOnly = false } = options;
+    const { cache = null, counts, lastOnly = false } = options;
+    const [batch, tokens] = ids.shape as [number, number];
     const { embed_tokens: embed, layers, norm, table } = this.model;
     return scope(() => {
-      cache?.begin(ids.shape[1]!, counts);
-      let x = embed.forward(ids); // [B, T, C]
+      // Rotary positions say how far apart tokens are, which is the same wherever a document begins.
+      const mask = sequenceMask("Llama", options, { batch, tokens, device: this.device });
+      cache?.begin(tokens, counts);
+      let x = this.drop.forward(embed.forward(ids, { dtype: this.dtype })); // [B, T, C]
       for (const [layer, block] of layers.entries()) {
-        const next = block.forward(x, { table, keyLengths, cache, layer });
+        const next = block.forward(x, { ...mask, table, cache, layer });
         x.dispose();
         x = next;
       }
@@ -135,14 +158,10 @@ export class Llama extends Module {
   }
 
   /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
-  loss(
-    ids: IntTensor,
-    targets: IntTensor,
-    options: CrossEntropyOptions & { keyLengths?: IntTensor | null } = {},
-  ): FloatTensor {
+  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & SequenceMaskOptions = {}): FloatTensor {
     checkObject("Llama", "options", options);
-    const { keyLengths = null, ...rest } = options;
-    return scope(() => crossEntropy(this.forward(ids, { keyLengths }), targets, rest));
+    const { keyLengths = null, documents = null, prefixLengths = null, ...rest } = options;
+    return scope(() => crossEntropy(this.forward(ids, { keyLengths, documents, prefixLengths }), targets, rest));
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

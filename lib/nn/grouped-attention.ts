@@ -4,6 +4,7 @@ import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/chec
 import { rotary } from "../ops/rotary.js";
 import { reshape } from "../ops/views.js";
 import { type FloatTensor, type IntTensor, zeros } from "../tensor.js";
+import { Dropout, DropoutSeeds } from "./dropout.js";
 import type { Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";
 import { Linear } from "./linear.js";
@@ -26,6 +27,8 @@ export interface GroupedAttentionConfig {
   eps?: number;
   /** A token sees the last `window` tokens, itself included; 0, all of them, unless given. */
   window?: number;
+  /** Of the attention weights; 0 unless given. */
+  dropout?: number;
   /** Rotary positions turn neighbouring dimensions instead of halves. */
   interleaved?: boolean;
   std?: number;
@@ -38,6 +41,10 @@ export interface GroupedAttentionContext {
   table: FloatTensor;
   /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
   keyLengths?: IntTensor | null;
+  /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
+  keyRanges?: IntTensor | null;
+  /** false where `keyRanges` alone say what is hidden; true unless given. */
+  causal?: boolean;
   /** Earlier tokens; the layer's new ones are added to it. */
   cache?: KvCache | null;
   /** Which of the cache's layers this is. */
@@ -60,8 +67,9 @@ export class GroupedAttention extends Module {
   readonly headSize: number;
   readonly window: number;
   readonly interleaved: boolean;
+  readonly dropout: Dropout;
 
-  constructor(config: GroupedAttentionConfig, init: Initializer) {
+  constructor(config: GroupedAttentionConfig, init: Initializer, seeds = new DropoutSeeds(0)) {
     super();
     const op = "GroupedAttention";
     checkObject(op, "config", config);
@@ -81,6 +89,7 @@ export class GroupedAttention extends Module {
     this.headSize = headSize;
     this.window = window;
     this.interleaved = interleaved;
+    this.dropout = new Dropout(config.dropout ?? 0, seeds);
     this.q_proj = new Linear({ inputs: width, outputs: heads * headSize, bias, std }, init);
     this.k_proj = new Linear({ inputs: width, outputs: kvHeads * headSize, bias, std }, init);
     this.v_proj = new Linear({ inputs: width, outputs: kvHeads * headSize, bias, std }, init);
@@ -93,7 +102,7 @@ export class GroupedAttention extends Module {
   forward(x: FloatTensor, context: GroupedAttentionContext, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("GroupedAttention", "x", x);
     checkShapeIs("GroupedAttention", "x", x, [-1, -1, -1]);
-    const { table, cache = null, keyLengths = null, layer = 0 } = context;
+    const { table, cache = null, keyLengths = null, keyRanges = null, causal = true, layer = 0 } = context;
     const { heads, kvHeads, window } = this;
     const [batch, tokens] = x.shape as [number, number, number];
     const starts = cache?.starts ?? null;
@@ -101,7 +110,7 @@ export class GroupedAttention extends Module {
     const q = turn(normed(this.#split(this.q_proj.forward(x), heads), this.q_norm)); // [B, T, H, D]
     const k = turn(normed(this.#split(this.k_proj.forward(x), kvHeads), this.k_norm)); // [B, T, Hkv, D]
     const v = this.#split(this.v_proj.forward(x), kvHeads);
-    const mask = { causal: true, window };
+    const mask = { causal, window, keyRanges };
     let y: FloatTensor;
     if (cache) {
       const { keys, values } = cache.write(layer, k, v);
@@ -109,7 +118,7 @@ export class GroupedAttention extends Module {
     } else {
       // With padding at the end, queries still begin at position 0 (the default would count back from the last key).
       const queryStarts = keyLengths ? zeros([batch], { dtype: "i32", device: x.device }) : null;
-      y = attention(q, k, v, { ...mask, keyLengths, queryStarts });
+      y = attention(q, k, v, { ...mask, keyLengths, queryStarts, ...this.dropout.fused });
     }
     return this.o_proj.forward(reshape(y, [batch, tokens, heads * this.headSize]), { residual });
   }

@@ -168,6 +168,7 @@ describe("configurations", () => {
       width: 4096,
       headSize: 128,
       hidden: 14336,
+      dropout: 0,
       eps: 1e-5,
       tied: false,
       qkNorm: false,
