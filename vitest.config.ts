@@ -11,6 +11,8 @@ export default defineConfig({
   test: {
     // A process a test file: the addon's device queue and thread pool belong to the process.
     pool: "forks",
+    // Most of a file's time is spent on one core: in JavaScript, and in kernels that are too small to be shared out.
+    maxWorkers: "100%",
     testTimeout: 60_000,
     env: {
       // What a test does not put on a device of its choice belongs on the CPU.

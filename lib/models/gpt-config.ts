@@ -82,11 +82,13 @@ const defaults = {
 export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   if (typeof config !== "object" || config === null)
     throw new HeedError("ERR_ARGUMENT", `GPT: expected a configuration object, got ${describe(config)}`);
-  const { heads: kvHeads, width } = config;
-  const activation = config.gated ? "silu" : "gelu";
+  const most = 2 ** 31 - 1;
+  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "width"] as const)
+    checkInteger("GPT", name, config[name], 1, most);
+  const { heads: kvHeads, width, gated = false } = config;
+  const activation = gated ? "silu" : "gelu";
   const full = { ...defaults, kvHeads, hidden: 4 * width, activation, ...config } as Required<GptConfig>;
-  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "kvHeads", "width", "hidden"] as const)
-    checkInteger("GPT", name, full[name], 1, 2 ** 31 - 1);
+  for (const name of ["kvHeads", "hidden"] as const) checkInteger("GPT", name, full[name], 1, most);
   checkNumber("GPT", "dropout", full.dropout, 0, 1);
   checkNumber("GPT", "eps", full.eps, 0);
   checkInteger("GPT", "window", full.window, 0);
