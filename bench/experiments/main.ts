@@ -11,11 +11,13 @@ import { cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { device, devices, threads } from "heed";
+import { attentionCost } from "./attention-cost.js";
 import { causalMask } from "./causal-mask.js";
+import { transformerAndLstm } from "./transformer-and-lstm.js";
 import type { Experiment } from "./experiment.js";
 import { svgOf } from "./plot.js";
 
-const experiments: readonly Experiment<unknown>[] = [causalMask];
+const experiments: readonly Experiment<unknown>[] = [transformerAndLstm, attentionCost, causalMask];
 
 interface Kept {
   machine: string;

@@ -26,13 +26,7 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
   const axisOf = ({ title, log = false, domain }: Axis): object => ({
     type: "quantitative",
     title,
-    scale: {
-      type: log ? "log" : "linear",
-      zero: false,
-      nice: !domain,
-      ...(log && { base: 2 }),
-      ...(domain && { domain }),
-    },
+    scale: log ? { type: "log", base: 2 } : { zero: false, nice: !domain, ...(domain && { domain }) },
     axis: { format: log ? "~s" : "~g", grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
   });
   const spec = {

@@ -1,0 +1,219 @@
+/** What attention costs in time and memory, forward and backward, in five ways. */
+import {
+  abs,
+  add,
+  attention,
+  device,
+  type FloatTensor,
+  matmul,
+  max,
+  mul,
+  parameter,
+  randn,
+  scope,
+  softmax,
+  sub,
+  sum,
+  tensor,
+  transpose,
+} from "heed";
+import { median } from "../report.js";
+import { type Experiment, round, table } from "./experiment.js";
+
+interface Way {
+  name: string;
+  /** For people: what it does. */
+  about: string;
+  /** The longest sequence that it is measured on. */
+  longest: number;
+  /** What it needs beside q, k and v, for one length; it is not counted. */
+  prepare?: (length: number) => FloatTensor;
+  /** q, k, v [1, T, H, D] → [1, T, H, D] */
+  run: (q: FloatTensor, k: FloatTensor, v: FloatTensor, prepared: FloatTensor | null) => FloatTensor;
+}
+
+const heads = 4;
+const size = 32;
+const window = 256;
+
+const ways: readonly Way[] = [
+  {
+    name: "dense",
+    about: `makes the whole matrix of scores, T × T for each head, as the formula is written: a product, a mask, a softmax,
+  a product. The backward pass needs the matrix again, so it stays in memory.`,
+    longest: 4096,
+    // 0 where a query may look, −∞ where not.
+    prepare: (length) =>
+      tensor(
+        Float32Array.from({ length: length ** 2 }, (_, i) => (i % length > Math.floor(i / length) ? -Infinity : 0)),
+        [length, length],
+      ),
+    run: (q, k, v, mask) => {
+      const byHead = (x: FloatTensor): FloatTensor => transpose(x, [0, 2, 1, 3]); // [1, H, T, D]
+      const scores = mul(matmul(byHead(q), transpose(byHead(k))), 1 / Math.sqrt(size)); // [1, H, T, T]
+      return byHead(matmul(softmax(add(scores, mask!)), byHead(v)));
+    },
+  },
+  {
+    name: "tiled",
+    about: `(\`attention\`) computes the same numbers tile by tile and never has the matrix; it leaves out the tiles that the
+  causal mask hides (Dao et al. 2022).`,
+    longest: 16384,
+    run: (q, k, v) => attention(q, k, v, { causal: true }),
+  },
+  {
+    name: "window",
+    about: `(\`attention\` with \`window: ${window}\`): a token looks at the last ${window}. What lies outside is not computed.`,
+    longest: 16384,
+    run: (q, k, v) => attention(q, k, v, { causal: true, window }),
+  },
+];
+
+interface Point {
+  length: number;
+  milliseconds: number;
+  /** What is allocated at most, beside q, k and v and their gradients. */
+  bytes: number;
+}
+
+interface Result {
+  heads: number;
+  size: number;
+  points: Record<string, Point[]>;
+}
+
+/** One forward and backward pass; gradients end with it. */
+async function pass(way: Way, inputs: readonly FloatTensor[], prepared: FloatTensor | null): Promise<number> {
+  const [q, k, v] = inputs as [FloatTensor, FloatTensor, FloatTensor];
+  const start = performance.now();
+  scope(() => {
+    sum(way.run(q, k, v, prepared)).backward();
+  });
+  await device().synchronize();
+  const elapsed = performance.now() - start;
+  for (const input of inputs) input.zeroGrad();
+  return elapsed;
+}
+
+async function measure(way: Way, length: number, quick: boolean): Promise<Point> {
+  const where = device();
+  const inputs = [1, 2, 3].map((seed) => parameter(randn([1, length, heads, size], { seed })));
+  const prepared = way.prepare?.(length) ?? null;
+  try {
+    const times: number[] = [];
+    await pass(way, inputs, prepared);
+    const { live } = where.memory();
+    where.resetPeak();
+    const start = performance.now();
+    while (times.length < (quick ? 1 : 3) || (!quick && performance.now() - start < 500))
+      times.push(await pass(way, inputs, prepared));
+    const gradients = inputs.reduce((total, input) => total + input.size * 4, 0);
+    return { length, milliseconds: median(times), bytes: Math.max(0, where.memory().peak - live - gradients) };
+  } finally {
+    prepared?.dispose();
+    for (const input of inputs) input.dispose();
+  }
+}
+
+/** Dense and tiled attention are one function: throws unless they agree. */
+async function verify(length: number): Promise<void> {
+  const [dense, tiled] = ways as [Way, Way];
+  const [q, k, v] = [1, 2, 3].map((seed) => randn([1, length, heads, size], { seed })) as [
+    FloatTensor,
+    FloatTensor,
+    FloatTensor,
+  ];
+  using mask = dense.prepare!(length);
+  using difference = scope(() => max(abs(sub(dense.run(q, k, v, mask), tiled.run(q, k, v, null)))));
+  if (!((await difference.item()) < 1e-4))
+    throw new Error("attention-cost: expected dense and tiled attention to agree");
+  for (const input of [q, k, v]) input.dispose();
+}
+
+export const attentionCost: Experiment<Result> = {
+  name: "attention-cost",
+  title: "What does attention cost?",
+
+  async run(quick) {
+    const lengths = quick ? [64, 128] : [256, 512, 1024, 2048, 4096, 8192, 16384];
+    await verify(lengths[0]!);
+    const points: Record<string, Point[]> = {};
+    for (const way of ways) {
+      points[way.name] = [];
+      for (const length of lengths)
+        if (length <= way.longest) points[way.name]!.push(await measure(way, length, quick));
+    }
+    return { heads, size, points };
+  },
+
+  page({ heads, size, points }) {
+    const names = Object.keys(points);
+    const lengths = [...new Set(Object.values(points).flatMap((list) => list.map(({ length }) => length)))];
+    const at = (name: string, length: number): Point | undefined => points[name]!.find((one) => one.length === length);
+    const tableOf = (cell: (point: Point) => number): string =>
+      table(
+        ["sequence length", ...names],
+        lengths.map((length) => [
+          length,
+          ...names.map((name) => {
+            const point = at(name, length);
+            return point ? round(cell(point)) : "–";
+          }),
+        ]),
+      );
+    const growth = (name: string, of: (point: Point) => number): string => {
+      const [before, last] = points[name]!.slice(-2) as [Point, Point];
+      return (of(last) / of(before)).toFixed(1);
+    };
+    const time = ({ milliseconds }: Point): number => milliseconds;
+    const megabytes = ({ bytes }: Point): number => bytes / 2 ** 20;
+    return {
+      text: `In attention every token looks at all before it: twice the length, four times the work. Here one layer with
+${heads} heads of ${size} numbers goes forward and backward over one sequence, in f32, in several ways:
+
+${ways
+  .filter(({ name }) => names.includes(name))
+  .map(({ name, about }) => `- **${name}** ${about}`)
+  .join("\n")}
+
+Only the first two compute the same. With the others a token sees less, or less sharply; whether a model can do with
+that is a question of the task.
+
+## Time
+
+![Time against sequence length](plot:time)
+
+Milliseconds, forward and backward:
+
+${tableOf(time)}
+
+From one length to the next, twice as long, the time of the longest grows by a factor of
+${names.map((name) => `${growth(name, time)} (${name})`).join(", ")}. Four is a square, two is a line.
+
+## Memory
+
+![Memory against sequence length](plot:memory)
+
+MiB at the peak, beside queries, keys, values and their gradients:
+
+${tableOf(megabytes)}
+`,
+      plots: {
+        time: {
+          title: "Attention forward and backward",
+          x: { title: "sequence length", log: true },
+          y: { title: "milliseconds", log: true },
+          lines: Object.fromEntries(names.map((name) => [name, points[name]!.map((one) => [one.length, time(one)])])),
+        },
+        memory: {
+          title: "Memory of attention, forward and backward",
+          x: { title: "sequence length", log: true },
+          y: { title: "MiB", log: true },
+          lines: Object.fromEntries(
+            names.map((name) => [name, points[name]!.map((one) => [one.length, Math.max(megabytes(one), 2 ** -6)])]),
+          ),
+        },
+      },
+    };
+  },
+};
