@@ -101,8 +101,8 @@ export class BertForMaskedLM extends BertHead {
 }
 
 export interface ClassificationOptions {
-  /** Classes, 1 for a score of the text. */
-  labels: number;
+  /** The classes' names, or how many there are (then "LABEL_0", "LABEL_1", …); one for a score of the text. */
+  labels: number | readonly string[];
   /** Of the head's first parameters; 0 unless given. */
   seed?: number;
   /** Before the classifier; the encoder's unless given. */
@@ -115,7 +115,8 @@ export class BertForSequenceClassification extends BertHead {
   readonly pre_classifier: Linear | null;
   readonly classifier: Linear;
   readonly dropout: Dropout;
-  readonly labels: number;
+  /** The classes' names. */
+  readonly labels: readonly string[];
 
   constructor(bert: Bert, options: ClassificationOptions) {
     const op = "BertForSequenceClassification";
@@ -123,14 +124,13 @@ export class BertForSequenceClassification extends BertHead {
     checkObject(op, "options", options);
     const { width, family, pooler } = bert.config;
     const { labels, seed = 0, dropout = bert.config.dropout } = options;
-    checkInteger(op, "labels", labels, 1, 2 ** 31 - 1);
+    this.labels = namesOf(op, labels);
     checkNumber(op, "dropout", dropout, 0, 1);
     const init = initializerOf(bert, seed);
     const pooled = family === "bert" && pooler;
     this.pre_classifier = pooled ? null : new Linear({ inputs: width, outputs: width }, init);
-    this.classifier = new Linear({ inputs: width, outputs: labels }, init);
+    this.classifier = new Linear({ inputs: width, outputs: this.labels.length }, init);
     this.dropout = new Dropout(dropout, bert.dropoutSeeds);
-    this.labels = labels;
   }
 
   /** ids i32 [B, T] → logits [B, labels]. */
@@ -142,7 +142,7 @@ export class BertForSequenceClassification extends BertHead {
   loss(ids: IntTensor, labels: IntTensor, options: BertForwardOptions & CrossEntropyOptions = {}): FloatTensor {
     const op = "BertForSequenceClassification";
     checkObject(op, "options", options);
-    if (this.labels === 1)
+    if (this.labels.length === 1)
       throw new HeedError("ERR_ARGUMENT", `${op}: expected at least 2 labels for a loss of classes, got 1`);
     const { tokenTypes = null, keyLengths = null, ...rest } = options;
     checkTensor(op, "ids", ids);
@@ -159,4 +159,13 @@ export class BertForSequenceClassification extends BertHead {
     if (family === "distilbert") return relu(this.pre_classifier.forward(first));
     return tanh(this.pre_classifier.forward(this.dropout.forward(first)));
   }
+}
+
+function namesOf(op: string, labels: unknown): readonly string[] {
+  if (!Array.isArray(labels)) {
+    checkInteger(op, "labels", labels, 1, 2 ** 31 - 1);
+    return Array.from({ length: labels as number }, (_, i) => `LABEL_${i}`);
+  }
+  if (labels.length > 0 && labels.every((label) => typeof label === "string")) return [...(labels)];
+  throw new HeedError("ERR_ARGUMENT", `${op}: expected labels to be a number or names, got ${describe(labels)}`);
 }

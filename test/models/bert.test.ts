@@ -187,6 +187,8 @@ onEachDevice((device) => {
       expectError(() => new BertForMaskedLM({} as never), "ERR_ARGUMENT", /a Bert/);
       expectError(() => new BertForMaskedLM(model, null!), "ERR_ARGUMENT");
       expectError(() => new BertForSequenceClassification(model, { labels: 0 }), "ERR_RANGE", /labels/);
+      for (const labels of [[], ["a", 1 as never]])
+        expectError(() => new BertForSequenceClassification(model, { labels }), "ERR_ARGUMENT", /labels/);
       expectError(() => new BertForSequenceClassification(model, { labels: 2, dropout: 2 }), "ERR_RANGE", /dropout/);
       const score = new BertForSequenceClassification(model, { labels: 1 });
       expectError(() => score.loss(batch(), ints([0, 0, 0], [3])), "ERR_ARGUMENT", /at least 2 labels/);

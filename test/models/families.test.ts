@@ -6,12 +6,13 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
-import { writeSafetensors } from "../../lib/formats/safetensors.js";
+import { readSafetensors, writeSafetensors } from "../../lib/formats/safetensors.js";
 import type { T5 } from "../../lib/models/t5.js";
 import type { Module } from "../../lib/nn/module.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectWithin } from "../support/close.js";
@@ -95,6 +96,25 @@ describe.each(families)("%s beside PyTorch", (name) => {
     await writeSafetensors(path.join(folder, "model.safetensors"), weights);
     return folder;
   }
+
+  test("is saved as it was, name by name", async () => {
+    const from = await folderOf();
+    const { model } = await loadPretrained(from, { device: "cpu", kind: fixture.kind });
+    const to = path.join(from, "saved");
+    await savePretrained(to, model);
+    await using saved = await readSafetensors(path.join(to, "model.safetensors"));
+    const [own, given] = [[...saved.tensors.keys()], Object.keys(fixture.weights)];
+    expect(own.sort()).toEqual(given.sort());
+    for (const [name, array] of Object.entries(fixture.weights))
+      expect(await saved.readFloats(name), name).toEqual(decode(array));
+    const again = await loadPretrained(to, { device: "cpu", kind: fixture.kind });
+    const described = (of: object): unknown[] => {
+      const { config, labels } = of as { config?: unknown; labels?: unknown };
+      return [config ?? (of as { bert: Module & { config: unknown } }).bert.config, labels];
+    };
+    expect(described(again.model)).toEqual(described(model));
+    for (const each of [model, again.model]) each.dispose();
+  });
 
   onEachDevice((device) => {
     /** The model, and its parameters by the names of the file. */

@@ -114,7 +114,7 @@ test.each(relatives)("heads, which leave what others have: %j", async (relative)
     device: "cpu",
   });
   expect(second.ignored).toEqual([decoder.name]);
-  expect(second.model.labels).toBe(3);
+  expect(second.model.labels).toEqual(["a", "b", "c"]);
   expect(await outputOf(second.model)).toEqual(await outputOf(classifier));
   second.model.dispose();
 });
@@ -131,6 +131,8 @@ test("refuses what is not there", async () => {
   await expectRejection(load({ vocab_size: 16 }, "encoder"), "ERR_FORMAT", /\[16, 8\], got \[17, 8\]/);
   await expectRejection(load({ tie_word_embeddings: false }, "masked"), "ERR_FORMAT", /tie_word_embeddings/);
   await expectRejection(load({ id2label: {} }, "classifier"), "ERR_FORMAT", /id2label/);
+  await expectRejection(load({ id2label: { 1: "a", 2: "b" } }, "classifier"), "ERR_FORMAT", /classes 0, 1/);
+  await expectRejection(load({ num_labels: 0 }, "classifier"), "ERR_FORMAT", /num_labels, got 0/);
 });
 
 test("a T5, with the copies of its embedding that files have", async () => {

@@ -5,11 +5,13 @@ import {
   bertTypes,
   checkBertConfig,
   fromHuggingFaceBertConfig,
+  toHuggingFaceBertConfig,
 } from "../../models/bert-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import { bertFileName, bertPrefix } from "../../models/bert-names.js";
 import { describe, HeedError } from "../../errors.js";
 import type { WeightFile } from "../../formats/weights.js";
+import type { Module } from "../../nn/module.js";
 import type { Family, ModelOptions } from "./family.js";
 
 type BertModel = Bert | BertForMaskedLM | BertForSequenceClassification;
@@ -50,10 +52,25 @@ function ignored(model: BertModel, file: WeightFile): string[] {
   return [...file.tensors.keys()].filter(isOther);
 }
 
-/** A family of models on a BERT, which `make` makes with the parts that the file has. */
-function familyOf<M extends BertModel>(
-  make: (bert: (pooler: boolean) => Bert, json: Readonly<Record<string, unknown>>, file: WeightFile) => M,
-): Family<M> {
+/** What Hugging Face's tools call the classes of a family begins with. */
+const classNames: Record<BertFamily, string> = {
+  bert: "Bert",
+  roberta: "Roberta",
+  "xlm-roberta": "XLMRoberta",
+  distilbert: "DistilBert",
+};
+
+/** What makes models on a BERT, with the parts that the file has, and how they are told from others. */
+interface Kind<M extends BertModel> {
+  /** How the names of Hugging Face's classes end. */
+  ending: string;
+  owns: (model: Module) => model is M;
+  make: (bert: (pooler: boolean) => Bert, json: Readonly<Record<string, unknown>>, file: WeightFile) => M;
+  /** Entries of config.json beside the encoder's. */
+  more?: (model: M) => Record<string, unknown>;
+}
+
+function familyOf<M extends BertModel>({ ending, owns, make, more }: Kind<M>): Family<M> {
   return {
     types: bertTypes,
     fromConfig(json) {
@@ -71,28 +88,59 @@ function familyOf<M extends BertModel>(
       ];
     },
     weights: (model, file) => ({ nameInFile: nameInFile(model, file), ignored: ignored(model, file) }),
+    saving: {
+      owns,
+      toConfig: (model) => ({
+        architectures: [classNames[configOf(model).family] + ending],
+        ...toHuggingFaceBertConfig(configOf(model)),
+        ...more?.(model),
+      }),
+      nameInFile: (model, parameter) => bertFileName(configOf(model).family, parameter),
+    },
   };
 }
 
 /** The encoder alone, with its pooler where the file has one. */
-export const bertFamily = familyOf((bert, _, { tensors }) =>
-  bert([...tensors.keys()].some((name) => name.endsWith("pooler.dense.weight"))),
-);
-
-export const maskedFamily = familyOf((bert, json) => {
-  if (json.tie_word_embeddings === false)
-    throw new HeedError("ERR_FORMAT", "config: expected tied embeddings (tie_word_embeddings), got untied ones");
-  return new BertForMaskedLM(bert(false));
+export const bertFamily = familyOf<Bert>({
+  ending: "Model",
+  owns: (model) => model instanceof Bert,
+  make: (bert, _, { tensors }) => bert([...tensors.keys()].some((name) => name.endsWith("pooler.dense.weight"))),
 });
 
-export const classifierFamily = familyOf((bert, json) => {
-  const names = json.id2label;
-  const labels = json.num_labels ?? (names === undefined ? 2 : Object.keys(Object(names) as object).length);
-  if (!Number.isSafeInteger(labels) || (labels as number) < 1)
-    throw new HeedError("ERR_FORMAT", `config: expected id2label or num_labels, got ${describe(names ?? labels)}`);
-  const dropout = json.classifier_dropout ?? json.seq_classif_dropout;
-  return new BertForSequenceClassification(bert(json.model_type === "bert"), {
-    labels: labels as number,
-    ...(typeof dropout === "number" && { dropout }),
-  });
+export const maskedFamily = familyOf<BertForMaskedLM>({
+  ending: "ForMaskedLM",
+  owns: (model) => model instanceof BertForMaskedLM,
+  make(bert, json) {
+    if (json.tie_word_embeddings === false)
+      throw new HeedError("ERR_FORMAT", "config: expected tied embeddings (tie_word_embeddings), got untied ones");
+    return new BertForMaskedLM(bert(false));
+  },
 });
+
+export const classifierFamily = familyOf<BertForSequenceClassification>({
+  ending: "ForSequenceClassification",
+  owns: (model) => model instanceof BertForSequenceClassification,
+  make(bert, json) {
+    const dropout = json.classifier_dropout ?? json.seq_classif_dropout;
+    return new BertForSequenceClassification(bert(json.model_type === "bert"), {
+      labels: labelsOf(json),
+      ...(typeof dropout === "number" && { dropout }),
+    });
+  },
+  more: ({ labels, dropout, bert }) => ({
+    id2label: Object.fromEntries(labels.entries()),
+    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+    [bert.config.family === "distilbert" ? "seq_classif_dropout" : "classifier_dropout"]: dropout.p,
+  }),
+});
+
+/** The classes' names, by their numbers from 0 on; two where nothing is said. */
+function labelsOf({ id2label: names, num_labels: count = 2 }: Readonly<Record<string, unknown>>): number | string[] {
+  const named: unknown[] = Object.keys(Object(names) as object).map((_, i) => (names as Record<string, unknown>)[i]);
+  if (names === undefined && Number.isSafeInteger(count) && (count as number) > 0) return count as number;
+  if (named.length > 0 && named.every((name) => typeof name === "string")) return named;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `config: expected names of classes 0, 1, … (id2label) or num_labels, got ${describe(names ?? count)}`,
+  );
+}

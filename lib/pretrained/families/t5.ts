@@ -1,5 +1,5 @@
 import { T5 } from "../../models/t5.js";
-import { checkT5Config, fromHuggingFaceT5Config, t5Types } from "../../models/t5-config.js";
+import { checkT5Config, fromHuggingFaceT5Config, t5Types, toHuggingFaceT5Config } from "../../models/t5-config.js";
 import type { Family } from "./family.js";
 
 /** Copies of the embedding, and a table that the first T5 had and did not use. */
@@ -19,5 +19,9 @@ export const t5Family: Family<T5> = {
       ["shared.weight", [vocabularySize, width]],
       [`encoder.block.${layers - 1}.layer.0.SelfAttention.q.weight`, [heads * headSize, width]],
     ];
+  },
+  saving: {
+    owns: (model) => model instanceof T5,
+    toConfig: ({ config }) => toHuggingFaceT5Config(config),
   },
 };
