@@ -166,6 +166,6 @@ function namesOf(op: string, labels: unknown): readonly string[] {
     checkInteger(op, "labels", labels, 1, 2 ** 31 - 1);
     return Array.from({ length: labels as number }, (_, i) => `LABEL_${i}`);
   }
-  if (labels.length > 0 && labels.every((label) => typeof label === "string")) return [...(labels)];
+  if (labels.length > 0 && labels.every((label) => typeof label === "string")) return [...labels];
   throw new HeedError("ERR_ARGUMENT", `${op}: expected labels to be a number or names, got ${describe(labels)}`);
 }
