@@ -102,3 +102,10 @@ expectTypeOf<"ERR_SHAPE">().toExtend<heed.ErrorCode>();
 floats.shape = [1];
 // @ts-expect-error and their sizes neither
 floats.shape[0] = 1;
+
+// What a pretrained model can do follows from what it is loaded for.
+expectTypeOf(heed.loadPretrained("x", { kind: "encoder" })).resolves.toExtend<{ model: heed.Bert }>();
+expectTypeOf(heed.loadPretrained("x", { kind: "masked" })).resolves.toExtend<{ model: heed.BertForMaskedLM }>();
+expectTypeOf(heed.loadPretrained("x")).resolves.toExtend<{ model: heed.GPT | heed.Llama }>();
+// @ts-expect-error no such kind
+void heed.loadPretrained("x", { kind: "decoder" });

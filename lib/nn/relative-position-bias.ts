@@ -65,13 +65,16 @@ export class RelativePositionBias extends Module {
     const { bothSides } = this.#config;
     const { device } = this.weight;
     const shape = [starts.length, queries, keys];
+    // By the distance from −last to keys − 1: far fewer than there are pairs of a query and a key.
+    const last = Math.max(0, ...Array.from(starts)) + queries - 1;
+    const kindOf = Int32Array.from({ length: last + keys }, (_, i) => relativePositionBucket(i - last, this.#config));
     const kinds = new Int32Array(starts.length * queries * keys);
     const hidden = bothSides ? null : new Float32Array(kinds.length);
     let at = 0;
     for (const start of Array.from(starts))
       for (let query = start; query < start + queries; query++)
         for (let key = 0; key < keys; key++, at++) {
-          kinds[at] = relativePositionBucket(key - query, this.#config);
+          kinds[at] = kindOf[key - query + last]!;
           if (hidden && key > query) hidden[at] = -Infinity;
         }
     const bias = transpose(embedding(tensor(kinds, shape, { device }), this.weight, { dtype }), [0, 3, 1, 2]);
