@@ -9,6 +9,7 @@ const activationNames: Record<string, Activation> = {
   gelu: "geluErf",
   relu: "relu",
   silu: "silu",
+  swish: "silu",
   sigmoid: "sigmoid",
 };
 

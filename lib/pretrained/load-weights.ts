@@ -7,8 +7,11 @@ import { formatShape, sameShape, type Shape } from "../shape.js";
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
 
 export interface LoadWeightsOptions {
-  /** What the file calls a parameter; the parameter's own name unless given. */
-  nameInFile?: (parameter: string) => string;
+  /**
+   * What the file calls a parameter; the parameter's own name unless given. Where the file has it in several tensors:
+   * their names, in the order in which they are joined along their first dimension.
+   */
+  nameInFile?: (parameter: string) => string | readonly string[];
   /** Names of the file that the model has no use for. */
   ignored?: readonly string[];
 }
@@ -22,22 +25,50 @@ export async function loadWeights(
   file: WeightFile,
   { nameInFile = (name) => name, ignored = [] }: LoadWeightsOptions = {},
 ): Promise<string[]> {
-  const parameters = new Map([...model.namedParameters()].map(([name, tensor]) => [nameInFile(name), tensor]));
+  const parameters = [...model.namedParameters()].map(([name, tensor]) => ({
+    names: [nameInFile(name)].flat(),
+    tensor,
+  }));
+  const used = new Set(parameters.flatMap(({ names }) => names));
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
-  const missing = [...parameters.keys()].filter((name) => !file.tensors.has(name));
+  const missing = [...used].filter((name) => !file.tensors.has(name));
   if (missing.length > 0) throw fault(`expected the model's parameters, got no ${list(missing)}`);
   const unknown = [...file.tensors.keys()].filter(
-    (name) => !parameters.has(name) && !ignored.includes(name) && !computed.test(name),
+    (name) => !used.has(name) && !ignored.includes(name) && !computed.test(name),
   );
   if (unknown.length > 0) throw fault(`expected the model's parameters alone, got ${list(unknown)}`);
-  for (const [name, { shape }] of parameters) {
-    const given = file.tensors.get(name)!.shape;
-    if (!sameShape(given, shape))
-      throw fault(`expected ${name} of shape ${formatShape(shape)}, got ${formatShape(given)}`);
+  for (const { names, tensor } of parameters) {
+    const given = joined(names.map((name) => file.tensors.get(name)!.shape));
+    if (!given || !(sameShape(given, tensor.shape) || sameShape(given, [1, ...tensor.shape])))
+      throw fault(`expected ${names.join(", ")} of shape ${formatShape(tensor.shape)}, got ${shapesOf(file, names)}`);
   }
-  for (const [name, parameter] of parameters) parameter.set(await file.readFloats(name));
-  return ignored.filter((name) => file.tensors.has(name) && !parameters.has(name));
+  for (const { names, tensor } of parameters) {
+    if (names.length === 1) tensor.set(await file.readFloats(names[0]!));
+    else {
+      const values = new Float32Array(tensor.size);
+      let at = 0;
+      for (const name of names) {
+        const part = await file.readFloats(name);
+        values.set(part, at);
+        at += part.length;
+      }
+      tensor.set(values);
+    }
+  }
+  return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
+}
+
+/** The shape of tensors joined along their first dimension; null where they do not fit. */
+function joined(shapes: readonly Shape[]): Shape | null {
+  const [first, ...others] = shapes as [Shape, ...Shape[]];
+  if (others.length === 0) return first;
+  if (others.some((shape) => shape.length === 0 || !sameShape(shape.slice(1), first.slice(1)))) return null;
+  return [shapes.reduce((sum, shape) => sum + shape[0]!, 0), ...first.slice(1)];
+}
+
+function shapesOf(file: WeightFile, names: readonly string[]): string {
+  return names.map((name) => formatShape(file.tensors.get(name)!.shape)).join(", ");
 }
 
 /** Before a model as large as the configuration says is made: whether the file has one of that size. */

@@ -149,7 +149,7 @@ test("a T5, with the copies of its embedding that files have", async () => {
     using out = noGrad(() => scope(() => of.forward(ids(), ids())));
     return await out.data();
   };
-  expect(await logits(loaded.model)).toEqual(await logits(model));
+  expect(await logits(loaded.model as T5)).toEqual(await logits(model));
   loaded.model.dispose();
   const wrong = await folderOf({ ...toHuggingFaceT5Config(model.config), d_kv: 5 }, tensors);
   await expectRejection(

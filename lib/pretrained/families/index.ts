@@ -1,6 +1,7 @@
 // The models that loadPretrained knows, by what they are for: a new family is an entry here and a file beside this one.
 import type { Bert } from "../../models/bert.js";
 import type { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
+import type { EncoderDecoder } from "../../models/encoder-decoder.js";
 import type { GPT } from "../../models/gpt.js";
 import type { T5 } from "../../models/t5.js";
 import type { Llama } from "../../models/llama.js";
@@ -8,6 +9,7 @@ import { bertFamily, classifierFamily, maskedFamily } from "./bert.js";
 import type { Family } from "./family.js";
 import { gptFamily } from "./gpt.js";
 import { llamaFamily } from "./llama.js";
+import { marianFamily } from "./marian.js";
 import { t5Family } from "./t5.js";
 
 export interface PretrainedKinds {
@@ -20,7 +22,7 @@ export interface PretrainedKinds {
   /** Encoders with a head for classes of texts. */
   classifier: BertForSequenceClassification;
   /** Models that make one sequence of another. */
-  "encoder-decoder": T5;
+  "encoder-decoder": EncoderDecoder | T5;
 }
 
 export const families: { readonly [K in keyof PretrainedKinds]: readonly Family[] } = {
@@ -28,5 +30,5 @@ export const families: { readonly [K in keyof PretrainedKinds]: readonly Family[
   encoder: [bertFamily],
   masked: [maskedFamily],
   classifier: [classifierFamily],
-  "encoder-decoder": [t5Family],
+  "encoder-decoder": [marianFamily, t5Family],
 };

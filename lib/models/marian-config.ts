@@ -1,0 +1,61 @@
+// The config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
+import { describe, HeedError } from "../errors.js";
+import type { EncoderDecoderConfig } from "./encoder-decoder-config.js";
+import { activationNamed, positiveInteger } from "./huggingface-config.js";
+
+/** Reads the config.json of a Marian. Throws ERR_FORMAT for what it does not understand. */
+export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig {
+  const config = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
+  if (config.model_type !== "marian")
+    throw new HeedError("ERR_FORMAT", `config: expected "model_type" marian, got ${describe(config.model_type)}`);
+  const integer = (name: string): number => positiveInteger(config, name);
+  const token = (name: string): number => {
+    const value = config[name];
+    if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
+    throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a token's id, got ${describe(value)}`);
+  };
+  /** What both stacks have one of. */
+  const same = (name: string): number => {
+    const [encoder, decoder] = [integer(`encoder_${name}`), integer(`decoder_${name}`)];
+    if (encoder === decoder) return encoder;
+    throw new HeedError("ERR_FORMAT", `config: expected one ${name} for both sides, got ${encoder} and ${decoder}`);
+  };
+  const plain: [string, boolean][] = [
+    ["static_position_embeddings", true],
+    ["normalize_before", false],
+    ["normalize_embedding", false],
+    ["add_final_layer_norm", false],
+  ];
+  for (const [name, expected] of plain)
+    if (config[name] !== undefined && config[name] !== expected)
+      throw new HeedError("ERR_FORMAT", `config: expected ${name} ${expected}, got ${describe(config[name])}`);
+  const activation = activationNamed(config.activation_function ?? "gelu");
+  if (!activation)
+    throw new HeedError(
+      "ERR_FORMAT",
+      `config: expected a known activation_function, got ${describe(config.activation_function)}`,
+    );
+  const number = (name: string): number => (typeof config[name] === "number" ? config[name] : 0);
+  return {
+    sourceVocabularySize: integer("vocab_size"),
+    targetVocabularySize: config.decoder_vocab_size == null ? integer("vocab_size") : integer("decoder_vocab_size"),
+    shared: config.share_encoder_decoder_embeddings !== false,
+    contextLength: integer("max_position_embeddings"),
+    layers: integer("encoder_layers"),
+    decoderLayers: integer("decoder_layers"),
+    heads: same("attention_heads"),
+    width: integer("d_model"),
+    hidden: same("ffn_dim"),
+    startToken: token("decoder_start_token_id"),
+    endToken: token("eos_token_id"),
+    // Marian begins targets with padding, which it never writes.
+    suppressedTokens: [token("pad_token_id")],
+    dropout: number("dropout"),
+    attentionDropout: number("attention_dropout"),
+    activation,
+    sinusoids: { layout: "halves" },
+    scaleEmbeddings: config.scale_embedding === true,
+    tied: config.tie_word_embeddings !== false,
+    logitsBias: true,
+  };
+}

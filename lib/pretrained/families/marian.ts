@@ -1,0 +1,58 @@
+import type { WeightFile } from "../../formats/weights.js";
+import { EncoderDecoder } from "../../models/encoder-decoder.js";
+import { checkEncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
+import { fromHuggingFaceMarianConfig } from "../../models/marian-config.js";
+import type { Family } from "./family.js";
+
+/** Parts of a block by our names and Marian's: several are joined in ours. */
+const parts: Record<string, readonly string[]> = {
+  ln_1: ["self_attn_layer_norm"],
+  "attn.c_attn": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+  "attn.c_proj": ["self_attn.out_proj"],
+  ln_cross: ["encoder_attn_layer_norm"],
+  "cross.q_attn": ["encoder_attn.q_proj"],
+  "cross.c_attn": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
+  "cross.c_proj": ["encoder_attn.out_proj"],
+  ln_2: ["final_layer_norm"],
+  "mlp.c_fc": ["fc1"],
+  "mlp.c_proj": ["fc2"],
+};
+
+const own = { encoder: "model.encoder.embed_tokens.weight", decoder: "model.decoder.embed_tokens.weight" };
+/** Of one embedding for all: files have one of these, or several that are the same. */
+const copies = ["model.shared.weight", own.encoder, own.decoder, "lm_head.weight"];
+const tables = ["model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"];
+
+export const marianFamily: Family<EncoderDecoder> = {
+  types: ["marian"],
+  fromConfig(json) {
+    const config = checkEncoderDecoderConfig(fromHuggingFaceMarianConfig(json));
+    return (options) => new EncoderDecoder(config, options);
+  },
+  weights: ({ config }, file) => ({
+    nameInFile: (parameter) => nameInFile(parameter, file, config.shared),
+    ignored: [...tables, ...(config.shared || config.tied ? copies : [])],
+  }),
+  sizes(json, file) {
+    const { width, layers, hidden, sourceVocabularySize, shared } = checkEncoderDecoderConfig(
+      fromHuggingFaceMarianConfig(json),
+    );
+    return [
+      [embedding(file, "encoder", shared), [sourceVocabularySize, width]],
+      [`model.encoder.layers.${layers - 1}.fc1.weight`, [hidden, width]],
+    ];
+  },
+};
+
+function embedding({ tensors }: WeightFile, side: "encoder" | "decoder", shared: boolean): string {
+  return shared ? (copies.find((name) => tensors.has(name)) ?? copies[0]!) : own[side];
+}
+
+function nameInFile(parameter: string, file: WeightFile, shared: boolean): string | string[] {
+  if (parameter === "source.weight") return embedding(file, "encoder", shared);
+  if (parameter === "target.weight") return embedding(file, "decoder", shared);
+  if (parameter === "head.weight") return "lm_head.weight";
+  if (parameter === "logits_bias") return "final_logits_bias";
+  const [, side, layer, part, kind] = /^(\w+)\.h\.(\d+)\.(.+)\.(weight|bias)$/.exec(parameter)!;
+  return parts[part!]!.map((name) => `model.${side}.layers.${layer}.${name}.${kind}`);
+}
