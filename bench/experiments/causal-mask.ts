@@ -56,20 +56,13 @@ async function measure(book: Book, masked: boolean, quick: boolean): Promise<Out
   const curve: [number, number][] = [];
   const every = Math.max(1, steps / 40);
   let sum = 0;
-  await train({
-    model,
-    data: book.train,
-    progress: (done) => done / steps,
-    batchSize,
-    contextLength,
-    lr: 2e-3,
-    onStep: (loss, step) => {
-      sum += loss;
-      if (step % every !== 0) return;
-      curve.push([step, sum / every]);
-      sum = 0;
-    },
-  });
+  const progress = (done: number): number => done / steps;
+  for await (const step of train({ model, data: book.train, progress, batchSize, contextLength, lr: 2e-3 })) {
+    sum += step.loss;
+    if (step.steps % every !== 0) continue;
+    curve.push([step.steps, sum / every]);
+    sum = 0;
+  }
   const size = { batchSize, contextLength, batches: quick ? 1 : 40 };
   const validation = await evaluateLoss(model, book.validation, size);
   return {

@@ -23,12 +23,18 @@ export interface Training {
   batchSize: number;
   contextLength: number;
   lr: number;
-  /** Called with every loss, steps done, and milliseconds spent on training; what it takes does not count. */
-  onStep?: (loss: number, steps: number, elapsed: number) => void | Promise<void>;
+}
+
+export interface Step {
+  loss: number;
+  /** Done so far, this one included, and the milliseconds they took: neither evaluation nor other models count. */
+  steps: number;
+  elapsed: number;
 }
 
 /** Trains by AdamW: a short warm-up, then half a cosine down to a tenth, by the share of the run that is done. */
-export async function train({ model, data, progress, batchSize, contextLength, lr, onStep }: Training): Promise<void> {
+export async function* train(training: Training): AsyncGenerator<Step, void, undefined> {
+  const { model, data, progress, batchSize, contextLength, lr } = training;
   const batches = new Batches(data, { batchSize, contextLength, seed: 1 });
   using optimizer = new AdamW(model.namedParameters(), { lr, beta2: 0.95, weightDecay: 0.1, maxNorm: 1 });
   let elapsed = 0;
@@ -48,7 +54,7 @@ export async function train({ model, data, progress, batchSize, contextLength, l
     });
     const value = await loss.item();
     elapsed += performance.now() - start;
-    await onStep?.(value, ++steps, elapsed);
+    yield { loss: value, steps: ++steps, elapsed };
   }
 }
 

@@ -56,45 +56,55 @@ async function speedOf(model: LanguageModel, length: number, batch: number, step
   return (batch * length * 1000) / median(times);
 }
 
-interface Run {
-  kind: Kind;
+interface Setting {
   book: Book;
-  lr: number;
   seconds: number;
   size: { batchSize: number; contextLength: number };
   quick: boolean;
 }
 
-/** Trains a fresh model; gives the held-out loss at about twenty moments, the last at the end. */
-async function learn({
-  kind,
-  book,
-  lr,
-  seconds,
-  size,
-  quick,
-}: Run): Promise<{ curve: [number, number][]; tokens: number }> {
+interface Run {
+  kind: Kind;
+  lr: number;
+  /** Seconds of training and held-out loss, at about twenty moments, the last at the end. */
+  curve: [number, number][];
+  /** Seen in training. */
+  tokens: number;
+}
+
+/** Trains a fresh model, and goes on to the next step when asked to. */
+async function* learn(run: Run, { book, seconds, size, quick }: Setting): AsyncGenerator<number, void, undefined> {
+  const { kind, lr, curve } = run;
   using model = create(kind, book.tokenizer.vocabularySize, size.contextLength, quick);
   const evaluate = (): Promise<number> => evaluateLoss(model, book.validation, { ...size, batches: quick ? 1 : 12 });
-  const curve: [number, number][] = [[0, await evaluate()]];
-  let tokens = 0;
-  await train({
-    model,
-    data: book.train,
-    progress: (_, elapsed) => elapsed / (seconds * 1000),
-    ...size,
-    lr,
-    onStep: async (_loss, steps, elapsed) => {
-      tokens = steps * size.batchSize * size.contextLength;
-      const share = elapsed / (seconds * 1000);
-      // More often in the beginning, when it falls fast.
-      if (share >= 1 || share >= (curve.length / 20) ** 2) curve.push([elapsed / 1000, await evaluate()]);
-    },
-  });
-  return { curve, tokens };
+  curve.push([0, await evaluate()]);
+  const progress = (_steps: number, elapsed: number): number => elapsed / (seconds * 1000);
+  for await (const { steps, elapsed } of train({ model, data: book.train, progress, ...size, lr })) {
+    run.tokens = steps * size.batchSize * size.contextLength;
+    const share = progress(steps, elapsed);
+    // More often in the beginning, when it falls fast.
+    if (share >= 1 || share >= (curve.length / 20) ** 2) curve.push([elapsed / 1000, await evaluate()]);
+    yield elapsed;
+  }
+}
+
+/** Runs side by side, a step each by turns: what else the machine does meets all of them alike. */
+async function learnTogether(runs: readonly Run[], setting: Setting): Promise<void> {
+  let waiting = runs.map((run) => ({ steps: learn(run, setting), elapsed: 0 }));
+  while (waiting.length > 0) {
+    const next = waiting.reduce((least, one) => (one.elapsed < least.elapsed ? one : least));
+    const { done, value } = await next.steps.next();
+    if (done) waiting = waiting.filter((one) => one !== next);
+    else next.elapsed = value;
+  }
 }
 
 const byKind = <T>(of: (kind: Kind) => T): Record<Kind, T> => ({ Transformer: of("Transformer"), LSTM: of("LSTM") });
+
+/** Of trials, the one with the lowest loss. */
+function bestOf(trials: readonly [number, number][]): [number, number] {
+  return trials.reduce((best, trial) => (trial[1] < best[1] ? trial : best));
+}
 
 export const transformerAndLstm: Experiment<Result> = {
   name: "transformer-and-lstm",
@@ -117,18 +127,17 @@ export const transformerAndLstm: Experiment<Result> = {
         speed[kind].push([length, await speedOf(model, length, tokensPerBatch / length, quick ? 1 : 5)]);
       }
     const size = { batchSize, contextLength };
-    const [trials, learning] = [byKind((): [number, number][] => []), byKind((): [number, number][] => [])];
-    const tokens = byKind(() => 0);
-    for (const kind of kinds) {
-      for (const lr of rates) {
-        const { curve } = await learn({ kind, book, lr, seconds: seconds / 5, size, quick });
-        trials[kind].push([lr, curve.at(-1)![1]]);
-      }
-      const [lr] = trials[kind].reduce((best, trial) => (trial[1] < best[1] ? trial : best));
-      const run = await learn({ kind, book, lr, seconds, size, quick });
-      learning[kind] = run.curve;
-      tokens[kind] = run.tokens;
-    }
+    const setting = { book, seconds, size, quick };
+    const runOf = (kind: Kind, lr: number): Run => ({ kind, lr, curve: [], tokens: 0 });
+    const tries = kinds.flatMap((kind) => rates.map((lr) => runOf(kind, lr)));
+    await learnTogether(tries, { ...setting, seconds: seconds / 5 });
+    const trials = byKind((kind) =>
+      tries.filter((run) => run.kind === kind).map(({ lr, curve }): [number, number] => [lr, curve.at(-1)![1]]),
+    );
+    const runs = byKind((kind) => runOf(kind, bestOf(trials[kind])[0]));
+    await learnTogether(Object.values(runs), setting);
+    const learning = byKind((kind) => runs[kind].curve);
+    const tokens = byKind((kind) => runs[kind].tokens);
     return { vocabularySize, parameters, tokensPerBatch, speed, ...size, seconds, trials, learning, tokens };
   },
 
@@ -136,7 +145,7 @@ export const transformerAndLstm: Experiment<Result> = {
     const { parameters, tokensPerBatch, speed, contextLength, batchSize, seconds, trials, learning, tokens } = result;
     const ratios = speed.Transformer.map(([, rate], i) => rate / speed.LSTM[i]![1]);
     const lengths = speed.Transformer.map(([length]) => length);
-    const best = byKind((kind) => trials[kind].reduce((best, trial) => (trial[1] < best[1] ? trial : best)));
+    const best = byKind((kind) => bestOf(trials[kind]));
     const end = byKind((kind) => learning[kind].at(-1)![1]);
     // When the Transformer was as good as the LSTM was in the end.
     const caught = learning.Transformer.find(([, loss]) => loss <= end.LSTM);
@@ -176,7 +185,9 @@ one of ${tokensPerBatch / lengths.at(-1)!} does not: there the distance is far l
 ## Loss against time
 
 Sequences of ${contextLength} characters, ${batchSize} at a time, ${seconds} s of training each; the time of evaluation does not count.
-Each model has the learning rate that was best for it in runs of ${seconds / 5} s:
+Both run by turns, a step
+each, so that whatever else the machine does meets both alike. Each has the learning rate that was best for it in runs
+of ${seconds / 5} s:
 
 ${table(
   ["learning rate", ...kinds.map((kind) => `${kind}, held-out loss after ${seconds / 5} s`)],
