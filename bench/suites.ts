@@ -7,7 +7,7 @@ import { crossEntropyCase } from "./cases/cross-entropy.js";
 import { decode } from "./cases/decode.js";
 import { gemm } from "./cases/gemm.js";
 import { norm } from "./cases/layer-norm.js";
-import { trainingStep } from "./cases/training-step.js";
+import { lstmTrainingStep, trainingStep } from "./cases/training-step.js";
 
 const gpt2: GptConfig = { vocabularySize: 50257, contextLength: 1024, ...gpt2Sizes.gpt2 };
 
@@ -36,6 +36,7 @@ export function cpuSuite(device: string): Case[] {
     norm(f32, 4096, 384, "add + forward"),
     trainingStep(f32, "6 layers, 6 heads, 384 wide", 16, { ...small, contextLength: 256, layers: 6 }),
     trainingStep(f32, "1 layer, 6 heads, 384 wide", 4, { ...small, contextLength: 128, layers: 1 }),
+    lstmTrainingStep(f32, "2 layers of 224", 16, { vocabularySize: 65, contextLength: 128, layers: 2, width: 224 }),
     decode(f32, "gpt2", gpt2, { prompt: 64, count: 16 }),
   ];
 }
@@ -95,6 +96,7 @@ export function smokeSuite(device: string): Case[] {
       crossEntropyCase(setting, 6, 101),
       adamw({ device, dtype: "f32" }, 1, 8),
       trainingStep(setting, "tiny", 2, tiny),
+      lstmTrainingStep(setting, "tiny", 2, { vocabularySize: 50, contextLength: 9, layers: 1, width: 32 }),
       decode(setting, "tiny", tiny, { batch: 2, prompt: 5, count: 4 }),
     ];
   });

@@ -132,8 +132,27 @@ class GPT(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight)
 
 
+class LSTM(nn.Module):
+    def __init__(self, vocabulary, layers, width):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.tokens.weight, 0, 0.1)
+        self.rnn = nn.LSTM(width, width, layers, batch_first=True)
+
+    def forward(self, ids):
+        return F.linear(self.rnn(self.tokens(ids))[0], self.tokens.weight)
+
+
 def training_step(batch, length, vocabulary, layers, heads, width, device, dtype):
-    model = GPT(vocabulary, length, layers, heads, width).to(device)
+    return step_of(GPT(vocabulary, length, layers, heads, width), batch, length, vocabulary, device, dtype)
+
+
+def lstm_training_step(batch, length, vocabulary, layers, width, device, dtype):
+    return step_of(LSTM(vocabulary, layers, width), batch, length, vocabulary, device, dtype)
+
+
+def step_of(model, batch, length, vocabulary, device, dtype):
+    model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     ids, targets = (torch.randint(0, vocabulary, (batch, length), device=device) for _ in range(2))
 

@@ -1,4 +1,4 @@
-import { AdamW, GPT, type GptConfig, scope, tensor } from "heed";
+import { AdamW, GPT, type GptConfig, LstmLanguageModel, type LstmLanguageModelConfig, scope, tensor } from "heed";
 import { type Case, expectClose, type Setting } from "../case.js";
 
 /** Numbers that do not repeat soon and need no library. */
@@ -12,28 +12,50 @@ function tokens(count: number, vocabulary: number): Int32Array {
 
 /** Forward, backward and AdamW over one batch, the loss read at the end. */
 export function trainingStep(setting: Setting, label: string, batch: number, config: GptConfig): Case {
-  const length = config.contextLength;
+  const { vocabularySize: vocabulary, contextLength: length, layers, heads, width } = config;
+  return stepOf(setting, "training step", label, batch, { vocabulary, length, layers, heads, width }, (device) => {
+    const model = new GPT(config, { seed: 1, device });
+    model.dtype = setting.dtype;
+    return model;
+  });
+}
+
+/** The same of an LSTM of about as many parameters. */
+export function lstmTrainingStep(
+  setting: Setting,
+  label: string,
+  batch: number,
+  config: LstmLanguageModelConfig,
+): Case {
+  const { vocabularySize: vocabulary, contextLength: length, layers, width } = config;
+  return stepOf(setting, "LSTM training step", label, batch, { vocabulary, length, layers, width }, (device) => {
+    const model = new LstmLanguageModel({ ...config, tied: true }, { seed: 1, device });
+    model.dtype = setting.dtype;
+    return model;
+  });
+}
+
+function stepOf(
+  setting: Setting,
+  name: string,
+  label: string,
+  batch: number,
+  sizes: { vocabulary: number; length: number } & Record<string, number>,
+  create: (device: string) => GPT | LstmLanguageModel,
+): Case {
+  const { vocabulary, length } = sizes;
   return {
     ...setting,
-    name: "training step",
+    name,
     shape: `${label}: B${batch} T${length}`,
     work: { tokens: batch * length },
-    peer: {
-      name: "training_step",
-      batch,
-      length,
-      vocabulary: config.vocabularySize,
-      layers: config.layers,
-      heads: config.heads,
-      width: config.width,
-    },
+    peer: { name: name.toLowerCase().replaceAll(" ", "_"), batch, ...sizes },
     prepare() {
-      const { device, dtype } = setting;
-      const model = new GPT(config, { seed: 1, device });
-      model.dtype = dtype;
+      const { device } = setting;
+      const model = create(device);
       const optimizer = new AdamW(model.namedParameters(), { lr: 3e-4, beta2: 0.95, weightDecay: 0.1 });
-      const ids = tensor(tokens(batch * length, config.vocabularySize), [batch, length], { device });
-      const targets = tensor(tokens(batch * length + 7, config.vocabularySize).slice(7), [batch, length], { device });
+      const ids = tensor(tokens(batch * length, vocabulary), [batch, length], { device });
+      const targets = tensor(tokens(batch * length + 7, vocabulary).slice(7), [batch, length], { device });
       const step = async (): Promise<number> => {
         using loss = scope(() => {
           const loss = model.loss(ids, targets);
@@ -51,9 +73,9 @@ export function trainingStep(setting: Setting, label: string, batch: number, con
         verify: async () => {
           // An untrained model is about as good as chance, and learns.
           const first = await step();
-          expectClose("first loss", first, Math.log(config.vocabularySize), 0.05);
+          expectClose("first loss", first, Math.log(vocabulary), 0.05);
           const second = await step();
-          if (!(second < first)) throw new Error(`training step: expected a loss below ${first}, got ${second}`);
+          if (!(second < first)) throw new Error(`${name}: expected a loss below ${first}, got ${second}`);
         },
         dispose: () => {
           optimizer.dispose();

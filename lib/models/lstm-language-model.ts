@@ -11,6 +11,7 @@ import { Module } from "../nn/module.js";
 import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { checkRounding } from "../ops/precision.js";
 import { transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -39,7 +40,7 @@ export interface LstmLanguageModelOptions {
   seed?: number;
   /** "auto" unless given. */
   device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. */
+  /** Of the parameters, and so of everything; f32 unless given. For training, see `dtype`. */
   dtype?: FloatDType;
 }
 
@@ -63,6 +64,7 @@ export class LstmLanguageModel extends Module {
   /** null where the token embedding is the output projection. */
   readonly head: Linear | null;
   readonly config: Required<LstmLanguageModelConfig>;
+  #activations: FloatDType = "f32";
   /** Where dropout draws from. */
   readonly dropoutSeeds: DropoutSeeds;
 
@@ -71,6 +73,7 @@ export class LstmLanguageModel extends Module {
     this.config = checkConfig(config);
     checkObject("LstmLanguageModel", "options", options);
     const { seed = 0, dtype = "f32" } = options;
+    checkRounding("LstmLanguageModel", "f32", dtype);
     const { vocabularySize, layers, width, size, dropout, tied } = this.config;
     const init = new Initializer(seed, deviceOf(options.device), dtype);
     this.dropoutSeeds = new DropoutSeeds(seed);
@@ -84,8 +87,15 @@ export class LstmLanguageModel extends Module {
     return this.embed.weight.device;
   }
 
+  /** Of the activations and logits; see `GPT.dtype`. */
   get dtype(): FloatDType {
-    return this.embed.weight.dtype;
+    const parameters = this.embed.weight.dtype;
+    return parameters === "f32" ? this.#activations : parameters;
+  }
+
+  set dtype(dtype: FloatDType) {
+    checkRounding("LstmLanguageModel", this.embed.weight.dtype, dtype);
+    this.#activations = dtype;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
@@ -94,7 +104,7 @@ export class LstmLanguageModel extends Module {
     const { cache = null, counts, lastOnly = false } = options;
     return scope(() => {
       cache?.begin(ids.shape[1]!, counts);
-      const x = this.drop.forward(this.embed.forward(transpose(ids))); // [T, B, C]
+      const x = this.drop.forward(this.embed.forward(transpose(ids), { dtype: this.dtype })); // [T, B, C]
       const h = transpose(this.rnn.forward(x, cache), [1, 0, 2]); // [B, T, H]
       cache?.advance();
       const last = this.drop.forward(lastOnly ? lastTokens(h, counts) : h);

@@ -166,6 +166,41 @@ onEachDevice((device) => {
     expect(await lossOf(1, 0)).not.toBe(await lossOf(2, 0));
   });
 
+  test.for(["bf16", "f16"] as const)("trains in %s beside parameters of f32", async (dtype) => {
+    const config = { vocabularySize: 11, contextLength: 8, layers: 2, width: 8 };
+    using ids = tensor(
+      Int32Array.from({ length: 16 }, (_, i) => (i * i) % 11),
+      [2, 8],
+      { device },
+    );
+    const losses: number[][] = [];
+    for (const activations of ["f32", dtype] as const) {
+      using model = new LstmLanguageModel(config, { device, seed: 2 });
+      model.dtype = activations;
+      using optimizer = new AdamW(model.namedParameters(), { lr: 3e-2 });
+      const run: number[] = [];
+      for (let step = 0; step < 8; step++) {
+        using loss = scope(() => {
+          const loss = model.loss(ids, ids);
+          optimizer.zeroGrad();
+          loss.backward();
+          optimizer.step();
+          return loss;
+        });
+        run.push(await loss.item());
+      }
+      expect(model.parameters().every((weight) => weight.grad!.dtype === "f32")).toBe(true);
+      losses.push(run);
+    }
+    const [exact, rounded] = losses as [number[], number[]];
+    expect(exact.at(-1)).toBeLessThan(0.8 * exact[0]!);
+    // A rounding of 2⁻⁹ in the logits, of a few units, moves the loss by as much.
+    for (const [i, loss] of rounded.entries()) expect(Math.abs(loss - exact[i]!), `step ${i}`).toBeLessThan(0.02);
+    expect(rounded).not.toEqual(exact);
+    using model = new LstmLanguageModel(config, { device, dtype });
+    expectError(() => (model.dtype = "f32"), "ERR_DTYPE");
+  });
+
   test("the forget gate's bias begins at 1, the others at 0", async () => {
     using model = new LstmLanguageModel({ vocabularySize: 5, contextLength: 3, layers: 1, width: 2 }, { device });
     const { "rnn.bias_ih_l0": first, "rnn.bias_hh_l0": second } = model.stateDict();
