@@ -224,6 +224,7 @@ export {
   TokenFile,
   type TokenSource,
 } from "./train/token-data.js";
+export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 

@@ -23,7 +23,7 @@ const allowed = {
   hub: [...core, "formats"],
   embed: parts,
   pretrained: [...parts, "embed"],
-  train: parts,
+  train: [...parts, "pretrained"],
   generate: parts,
   interpret: parts,
   server: whole,

@@ -6,6 +6,7 @@ import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
+import { UsageError } from "./failure.js";
 import type { RunFlags } from "./train-command.js";
 
 export interface RunData {
@@ -30,9 +31,12 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
     );
   const heldOut = flags.validation === undefined ? null : await read(flags.validation);
   const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
+  const { documents } = flags;
+  if (documents && !(tokenizer instanceof Gpt2Tokenizer))
+    throw new UsageError("--documents: only with --tokenizer gpt2, which has a token that begins a document");
   const { train, validation } = heldOut
-    ? { train: encode(data, tokenizer), validation: encode(heldOut, tokenizer) }
-    : splitSource(encode(data, tokenizer), flags.validationFraction);
+    ? { train: encode(data, tokenizer, documents), validation: encode(heldOut, tokenizer, documents) }
+    : splitSource(encode(data, tokenizer, documents), flags.validationFraction);
   checkLength(flags.data, "for training", train, flags.context);
   const validates = heldOut !== null || flags.validationFraction > 0;
   if (validates) checkLength(flags.validation ?? flags.data, "for validation", validation, flags.context);
@@ -61,8 +65,11 @@ async function createTokenizer(kind: RunFlags["tokenizer"], texts: readonly Buff
   return new CharTokenizer(texts.map(String).join(""));
 }
 
-function encode(text: Buffer, tokenizer: Tokenizer): TokenSource {
-  return tokenData(tokenizer instanceof ByteTokenizer ? text : tokenizer.encode(text.toString()));
+/** With `special`, the names of special tokens in the text are these tokens. */
+function encode(text: Buffer, tokenizer: Tokenizer, special: boolean): TokenSource {
+  if (tokenizer instanceof ByteTokenizer) return tokenData(text);
+  const words = text.toString();
+  return tokenData(tokenizer instanceof Gpt2Tokenizer ? tokenizer.encode(words, { special }) : tokenizer.encode(words));
 }
 
 function checkLength(file: string, purpose: string, { length }: TokenSource, context: number): void {

@@ -1,17 +1,22 @@
 import path from "node:path";
 import { HeedError } from "../errors.js";
+import { Llama } from "../models/llama.js";
 import type { Checkpoint } from "../train/checkpoint.js";
 import { UsageError } from "./failure.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-command.js";
 
-const types: Record<keyof RunFlags, "string" | "number"> = {
+const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   data: "string",
   validation: "string",
   validationFraction: "number",
   tokenizer: "string",
+  documents: "boolean",
+  family: "string",
   layers: "number",
   heads: "number",
   width: "number",
+  kvHeads: "number",
+  hidden: "number",
   context: "number",
   dropout: "number",
   steps: "number",
@@ -33,14 +38,27 @@ const types: Record<keyof RunFlags, "string" | "number"> = {
 };
 
 /** What a run has from its beginning to its end. */
-const fixed = ["tokenizer", "layers", "heads", "width", "context", "dropout", "seed"] as const;
+const fixed = [
+  "tokenizer",
+  "family",
+  "layers",
+  "heads",
+  "width",
+  "kvHeads",
+  "hidden",
+  "context",
+  "dropout",
+  "seed",
+] as const;
 
 /** The flags of a run: those given, else those of the checkpoint it goes on from, else the defaults. */
 export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunFlags {
   const stored = checkpoint ? storedFlags(checkpoint) : {};
   for (const name of checkpoint ? fixed : [])
     if (given[name] !== undefined && given[name] !== stored[name])
-      throw new UsageError(`--${name} ${given[name]}: the run in ${given.out} has ${stored[name]}, which stays`);
+      throw new UsageError(
+        `--${dashed(name)} ${given[name]}: the run in ${given.out} has ${stored[name]}, which stays`,
+      );
 
   const chosen: Partial<RunFlags> = { ...stored };
   for (const name of Object.keys(types) as (keyof RunFlags)[])
@@ -68,6 +86,12 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
       throw new HeedError("ERR_FORMAT", `${at}: expected ${name} in trainer.json to be a ${type}, got ${typeof value}`);
     Object.assign(stored, { [name]: value });
   }
-  const { layers, heads, width, contextLength: context, dropout } = model.config;
-  return { ...stored, layers, heads, width, context, dropout, seed: state.seed };
+  const { layers, heads, width, kvHeads, hidden, contextLength: context, dropout } = model.config;
+  const family = model instanceof Llama ? "llama" : "gpt";
+  return { ...stored, family, layers, heads, width, kvHeads, hidden, context, dropout, seed: state.seed };
+}
+
+/** A flag as it is typed. */
+function dashed(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

@@ -4,15 +4,22 @@ import { integer, number } from "./arguments.js";
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
 
+/** What kinds of models there are to train. */
+export const trainFamilies = ["gpt", "llama"] as const;
+
 /** What describes a run; a checkpoint holds it, so that `--resume` needs nothing else. */
 export interface RunFlags {
   data: string;
   validation?: string;
   validationFraction: number;
   tokenizer: (typeof tokenizers)[number];
+  documents: boolean;
+  family: (typeof trainFamilies)[number];
   layers: number;
   heads: number;
   width: number;
+  kvHeads?: number;
+  hidden?: number;
   context: number;
   dropout: number;
   steps?: number | undefined;
@@ -44,6 +51,8 @@ export interface TrainFlags extends Partial<RunFlags> {
 export const defaults = {
   validationFraction: 0.1,
   tokenizer: "char",
+  documents: false,
+  family: "gpt",
   layers: 4,
   heads: 4,
   width: 128,
@@ -67,7 +76,7 @@ export const defaults = {
 export function trainCommand(): Command {
   const or = (name: keyof typeof defaults, note = ""): string => `(default: ${defaults[name]}${note})`;
   return new Command("train")
-    .description("Train a GPT on a text. Ctrl-C saves and stops; --resume goes on exactly where it was.")
+    .description("Train a GPT or a Llama on a text. Ctrl-C saves and stops; --resume goes on exactly where it was.")
     .optionsGroup("Data:")
     .option("--data <file>", "the text to train on")
     .option("--validation <file>", "a text to evaluate on; the end of the data unless given")
@@ -79,11 +88,18 @@ export function trainCommand(): Command {
     .addOption(
       new Option("--tokenizer <kind>", `characters, bytes or GPT-2's tokens ${or("tokenizer")}`).choices(tokenizers),
     )
+    .option(
+      "--documents",
+      "with GPT-2's tokens: each <|endoftext|> in the text begins a document, whose tokens see it alone",
+    )
     .requiredOption("--out <folder>", "where checkpoints and the log go")
     .optionsGroup("Model:")
+    .addOption(new Option("--family <name>", `GPT-2's blocks or Llama's ${or("family")}`).choices(trainFamilies))
     .option("--layers <n>", `transformer blocks ${or("layers")}`, integer(1))
     .option("--heads <n>", `attention heads a block ${or("heads")}`, integer(1))
     .option("--width <n>", `size of the residual stream, a multiple of the heads ${or("width")}`, integer(1))
+    .option("--kv-heads <n>", "heads of keys and values, a divisor of the heads (default: as many)", integer(1))
+    .option("--hidden <n>", "width of the feed-forward (default: four widths; of a Llama 8/3)", integer(1))
     .option("--context <n>", `tokens that the model sees at once ${or("context")}`, integer(1))
     .option("--dropout <x>", `share of activations dropped in training ${or("dropout")}`, number(0, 1))
     .optionsGroup("Training:")
@@ -119,6 +135,7 @@ export function trainCommand(): Command {
 Examples:
   $ heed train --data book.txt --out runs/book
   $ heed train --data book.txt --out runs/book --resume --steps 5000
+  $ heed train --data book.txt --out runs/llama --family llama --kv-heads 2
   $ heed train --data book.txt --out runs/large --tokenizer gpt2 --layers 8 --heads 8 --width 512 \\
       --context 256 --batch 8 --accumulate 4 --dropout 0.1 --max-minutes 600`,
     )

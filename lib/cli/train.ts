@@ -2,6 +2,7 @@ import path from "node:path";
 import { setThreads } from "../device.js";
 import { latestVersion } from "../formats/versioned-folder.js";
 import { GPT } from "../models/gpt.js";
+import { Llama } from "../models/llama.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
 import { Trainer } from "../train/trainer.js";
 import { asUsage, UsageError } from "./failure.js";
@@ -54,14 +55,19 @@ async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Pr
   return latest ? loadCheckpoint(latest, { device }) : null;
 }
 
-function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): GPT {
+function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): GPT | Llama {
   const { layers, heads, width, context: contextLength, dropout, seed } = flags;
+  const { kvHeads = heads, hidden } = flags;
   const { vocabularySize } = tokenizer;
-  return new GPT({ vocabularySize, contextLength, layers, heads, width, dropout }, { seed, device });
+  const size = { vocabularySize, contextLength, layers, heads, kvHeads, width, dropout };
+  if (flags.family === "gpt") return new GPT({ ...size, hidden: hidden ?? 4 * width }, { seed, device });
+  // Two thirds of a feed-forward without a gate, which has as many parameters (Shazeer 2020), rounded up to whole tiles.
+  const gated = Math.ceil((8 * width) / 3 / 32) * 32;
+  return new Llama({ ...size, hidden: hidden ?? gated }, { seed, device });
 }
 
 function createTrainer(run: {
-  model: GPT;
+  model: GPT | Llama;
   flags: RunFlags;
   data: RunData;
   checkpoint: Checkpoint | null;
@@ -74,6 +80,7 @@ function createTrainer(run: {
     model,
     dtype: flags.dtype,
     data: data.train,
+    documentStart: flags.documents ? data.tokenizer.endOfText : null,
     validation: data.validation,
     batchSize: flags.batch,
     gradientAccumulation: flags.accumulate,
@@ -100,7 +107,7 @@ function createTrainer(run: {
   });
 }
 
-function summary(model: GPT, { train, validation }: RunData, checkpoint: Checkpoint | null): string {
+function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint: Checkpoint | null): string {
   const count = (n: number): string => n.toLocaleString("en");
   const parts = [
     `${count(model.parameterCount())} parameters`,

@@ -12,7 +12,7 @@ import type { Module } from "../nn/module.js";
 import { numel } from "../shape.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { FamilySaving } from "./families/family.js";
-import { families } from "./families/index.js";
+import { savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
@@ -42,7 +42,7 @@ export async function savePretrained(
 ): Promise<void> {
   checkObject("savePretrained", "options", options);
   const { tokenizer = null, overwrite = false } = options;
-  const saving = savingOf(model);
+  const saving = savingOf("savePretrained", model);
   const config = saving.toConfig(model);
   const texts = new Map<string, string>([
     ...(tokenizer ? tokenizerFiles(tokenizer) : []),
@@ -85,14 +85,6 @@ export async function savePretrained(
 const fileTypes = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
 const torchTypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
 const bytesOf = { F32: 4, BF16: 2, F16: 2 } as const;
-
-function savingOf(model: Module): FamilySaving {
-  for (const list of Object.values(families)) for (const { saving } of list) if (saving?.owns(model)) return saving;
-  throw new HeedError(
-    "ERR_ARGUMENT",
-    `savePretrained: expected a model of a family that can be saved, got ${(model as object | null)?.constructor.name ?? describe(model)}`,
-  );
-}
 
 interface Input extends SafetensorsInput {
   readonly dtype: "F32" | "BF16" | "F16";

@@ -1,24 +1,20 @@
 // Checkpoints: versions of a folder (formats/versioned-folder.ts), so that a complete one is there whenever the process
 // is killed. Each holds what inference needs, readable by Hugging Face's transformers as well (config.json and
-// model.safetensors, f32, GPT-2's names), heed's tokenizer, and what going on needs (optimizer.safetensors,
+// model.safetensors, f32), heed's tokenizer, and what going on needs (optimizer.safetensors,
 // trainer.json).
 import path from "node:path";
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import { exists, inFile, readJsonFile } from "../files.js";
-import {
-  readSafetensors,
-  type SafetensorsFile,
-  type SafetensorsInput,
-  writeSafetensors,
-} from "../formats/safetensors.js";
+import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { latestVersion, saveVersion } from "../formats/versioned-folder.js";
-import { checkGptConfig, fromHuggingFaceConfig, type GptConfig, toHuggingFaceConfig } from "../models/gpt-config.js";
-import { GPT } from "../models/gpt.js";
-import type { StateDict } from "../nn/module.js";
+import type { Module, StateDict } from "../nn/module.js";
 import { describe } from "../ops/check.js";
 import type { AdamW } from "../optim/adamw.js";
-import { formatShape, sameShape, type Shape } from "../shape.js";
+import type { PretrainedKinds } from "../pretrained/families/index.js";
+import { savingOf } from "../pretrained/families/saving.js";
+import { loadFolder } from "../pretrained/load-folder.js";
+import type { Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { tokenizerFromJSON } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -39,7 +35,7 @@ export interface TrainerState {
 }
 
 export interface CheckpointContent {
-  model: GPT;
+  model: Module;
   tokenizer?: Tokenizer | null;
   optimizer: AdamW;
   state: TrainerState;
@@ -51,7 +47,7 @@ export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array 
 export interface Checkpoint {
   /** The folder of this very checkpoint. */
   path: string;
-  model: GPT;
+  model: PretrainedKinds["causal"];
   tokenizer: Tokenizer | null;
   /** The optimiser's moments, for `AdamW.loadStateDict`. */
   optimizer: LoadedTensors;
@@ -76,12 +72,18 @@ export async function saveCheckpoint(
   { model, tokenizer = null, optimizer, state }: CheckpointContent,
   options: { keep?: number } = {},
 ): Promise<string> {
+  const saving = savingOf("saveCheckpoint", model);
+  const config = saving.toConfig(model);
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
+    const asSaved = (name: string, values: Float32Array): Float32Array =>
+      saving.values?.(model, name, values) ?? values;
     // The format entry is what Hugging Face's loader asks for.
-    await writeTensors(path.join(to, files.model), model.stateDict(), { format: "pt" });
-    await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), {});
-    await writeJsonFile(path.join(to, files.config), toHuggingFaceConfig(model.config));
+    await writeTensors(path.join(to, files.model), model.stateDict(), asSaved, { format: "pt" });
+    // The moments of a parameter are put in the order that it is saved in.
+    const momentAsSaved: typeof asSaved = (name, values) => asSaved(name.replace(/^[mv]\./, ""), values);
+    await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
+    await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
     await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version: 1, ...state });
   };
@@ -89,12 +91,17 @@ export async function saveCheckpoint(
 }
 
 /** The tensors' values are read when their turn to be written comes, so that one at a time is in memory. */
-async function writeTensors(file: string, tensors: StateDict, metadata: Record<string, string>): Promise<void> {
+async function writeTensors(
+  file: string,
+  tensors: StateDict,
+  asSaved: (name: string, values: Float32Array) => Float32Array,
+  metadata: Record<string, string>,
+): Promise<void> {
   const input = (name: string, tensor: FloatTensor): SafetensorsInput => ({
     name,
     dtype: "F32",
     shape: tensor.shape,
-    data: async () => checkFinite(name, await tensor.data()),
+    data: async () => asSaved(name, checkFinite(name, await tensor.data())),
   });
   await writeSafetensors(
     file,
@@ -111,8 +118,14 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
   const at = await resolveCheckpoint(folder);
   const state = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
   const optimizer = await readTensors(path.join(at, files.optimizer));
-  const { model, tokenizer } = await loadModelFrom(at, { ...options, seed: state.dropoutSeed });
-  return { path: at, model, tokenizer, optimizer, state };
+  const { model } = await loadFolder(at, "causal", { ...options, seed: state.dropoutSeed });
+  try {
+    model.train();
+    return { path: at, model, tokenizer: await loadTokenizer(at, model.config.vocabularySize), optimizer, state };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
 }
 
 /** The folder of a run's latest checkpoint, or the given one if it is a checkpoint itself. */
@@ -123,61 +136,21 @@ export async function resolveCheckpoint(folder: string): Promise<string> {
   throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
 }
 
-async function loadModelFrom(
-  folder: string,
-  options: { device?: Device | string; seed: number },
-): Promise<{ model: GPT; tokenizer: Tokenizer | null }> {
-  const configFile = path.join(folder, files.config);
-  const json = await readJsonFile(configFile);
-  const config = await inFile(configFile, () => checkGptConfig(fromHuggingFaceConfig(json)));
-  const modelFile = path.join(folder, files.model);
-  const tensors = await readTensors(modelFile, (file) => checkSize(file, config));
-  const tokenizer = await loadTokenizer(path.join(folder, files.tokenizer));
-  if (tokenizer && tokenizer.vocabularySize > config.vocabularySize)
-    throw new HeedError(
-      "ERR_FORMAT",
-      `${folder}: expected a vocabulary of at most the model's ${config.vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
-    );
-  const model = new GPT(config, options);
-  try {
-    await inFile(modelFile, () => model.loadStateDict(tensors));
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
-  return { model, tokenizer };
-}
-
-async function loadTokenizer(file: string): Promise<Tokenizer | null> {
+async function loadTokenizer(at: string, vocabularySize: number): Promise<Tokenizer | null> {
+  const file = path.join(at, files.tokenizer);
   if (!(await exists(file))) return null;
   const json = await readJsonFile(file);
-  return inFile(file, () => tokenizerFromJSON(json));
+  const tokenizer = await inFile(file, () => tokenizerFromJSON(json));
+  if (tokenizer.vocabularySize <= vocabularySize) return tokenizer;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `${at}: expected a vocabulary of at most the model's ${vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
+  );
 }
 
-/** Before a model as large as the configuration says is made: whether the file has one of that size. */
-function checkSize({ tensors }: SafetensorsFile, config: Required<GptConfig>): void {
-  const { vocabularySize, contextLength, layers, heads, kvHeads, width, hidden, gated, positions } = config;
-  const learned: [string, Shape][] = positions === "learned" ? [["wpe.weight", [contextLength, width]]] : [];
-  const expected: [string, Shape][] = [
-    ["wte.weight", [vocabularySize, width]],
-    ...learned,
-    [`h.${layers - 1}.attn.c_attn.weight`, [width, ((heads + 2 * kvHeads) * width) / heads]],
-    [`h.${layers - 1}.mlp.c_fc.weight`, [width, gated ? 2 * hidden : hidden]],
-  ];
-  for (const [name, shape] of expected) {
-    const got = tensors.get(name)?.shape;
-    if (!got || !sameShape(got, shape))
-      throw new HeedError(
-        "ERR_FORMAT",
-        `expected ${name} of shape ${formatShape(shape)} as the configuration has it, got ${got ? formatShape(got) : "none"}`,
-      );
-  }
-}
-
-async function readTensors(name: string, check?: (file: SafetensorsFile) => void): Promise<LoadedTensors> {
+async function readTensors(name: string): Promise<LoadedTensors> {
   const file = await readSafetensors(name);
   try {
-    await inFile(name, () => check?.(file));
     const loaded: [string, LoadedTensors[string]][] = [];
     for (const [tensor, { shape }] of file.tensors)
       loaded.push([tensor, { shape, values: await file.readFloats(tensor) }]);

@@ -1,10 +1,10 @@
 import { noGrad } from "../autograd.js";
-import type { GPT } from "../models/gpt.js";
 import { checkInteger } from "../ops/check.js";
 import { scope } from "../scope.js";
-import { tensor } from "../tensor.js";
 import { type Batch, Batches } from "./batches.js";
+import { batchLoss } from "./batch-loss.js";
 import type { TokenSource } from "./token-data.js";
+import type { TrainableModel } from "./trainable-model.js";
 
 export interface EvaluationOptions {
   /** 8 unless given. */
@@ -13,6 +13,8 @@ export interface EvaluationOptions {
   contextLength?: number;
   /** At most this many batches, spread evenly over the tokens; all of them unless given. */
   batches?: number | undefined;
+  /** The id that begins a document, as in training: tokens see those of their own alone. */
+  documentStart?: number | null;
   /** Stops the evaluation, which rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
@@ -33,8 +35,18 @@ const ahead = 2;
  * A model's loss on held-out tokens: always the same batches of them, dropout off, nothing recorded. A training run it
  * interrupts goes on as if it had not been.
  */
-export async function evaluate(model: GPT, tokens: TokenSource, options: EvaluationOptions = {}): Promise<Evaluation> {
-  const { batchSize = 8, contextLength = model.config.contextLength, batches: limit, signal } = options;
+export async function evaluate(
+  model: TrainableModel,
+  tokens: TokenSource,
+  options: EvaluationOptions = {},
+): Promise<Evaluation> {
+  const {
+    batchSize = 8,
+    contextLength = model.config.contextLength,
+    batches: limit,
+    signal,
+    documentStart = null,
+  } = options;
   if (limit !== undefined) checkInteger("evaluate", "batches", limit, 1);
   const { windows } = new Batches(tokens, { batchSize, contextLength, shuffle: false });
   const batches = new Batches(tokens, { batchSize: Math.min(batchSize, windows), contextLength, shuffle: false });
@@ -45,7 +57,7 @@ export async function evaluate(model: GPT, tokens: TokenSource, options: Evaluat
     signal?.throwIfAborted();
     if (i < count) {
       const step = Math.floor((i * batches.batchesPerEpoch) / count);
-      pending.push(lossOf(model, batches.batch(step), [batches.batchSize, contextLength]));
+      pending.push(lossOf(model, batches.batch(step), [batches.batchSize, contextLength], documentStart));
     }
     if (i >= ahead) sum += (await pending[i - ahead]!)[0]!;
   }
@@ -53,14 +65,19 @@ export async function evaluate(model: GPT, tokens: TokenSource, options: Evaluat
   return { loss, perplexity: Math.exp(loss), tokens: count * batches.batchSize * contextLength };
 }
 
-function lossOf(model: GPT, { inputs, targets }: Batch, shape: [number, number]): Promise<Float32Array> {
-  const { training, device } = model;
+function lossOf(
+  model: TrainableModel,
+  batch: Batch,
+  shape: [number, number],
+  start: number | null,
+): Promise<Float32Array> {
+  const { training } = model;
   let loss: Promise<Float32Array> | undefined;
   if (training) model.eval();
   try {
     noGrad(() =>
       scope(() => {
-        loss = model.loss(tensor(inputs, shape, { device }), tensor(targets, shape, { device })).data();
+        loss = batchLoss(model, batch, shape, start).data();
       }),
     );
   } finally {

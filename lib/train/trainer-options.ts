@@ -1,14 +1,17 @@
 import { HeedError } from "../errors.js";
-import { GPT } from "../models/gpt.js";
 import { checkInteger, checkNumber, describe } from "../ops/check.js";
+import { Module } from "../nn/module.js";
 import type { AdamWOptions } from "../optim/adamw.js";
 import { cosineSchedule, type Schedule } from "../optim/schedule.js";
+import { savingOf } from "../pretrained/families/saving.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { Checkpoint } from "./checkpoint.js";
 import type { TokenSource } from "./token-data.js";
+import type { TrainableModel } from "./trainable-model.js";
 
 export interface TrainerOptions {
-  model: GPT;
+  /** A GPT, a Llama, or another model that predicts the next token. */
+  model: TrainableModel;
   /** Tokens to train on; they are read in windows of the context length, in an order that the seed gives. */
   data: TokenSource;
   /** Held-out tokens to evaluate on. */
@@ -18,6 +21,11 @@ export interface TrainerOptions {
    * the parameters, their gradients and checkpoints stay f32.
    */
   dtype?: "f32" | "bf16" | undefined;
+  /**
+   * The id that begins each document in the data, such as a tokenizer's end of text: tokens then see those of their own
+   * document alone. All that comes before in the sequence unless given.
+   */
+  documentStart?: number | null | undefined;
   /** B: sequences a micro-batch; 8 unless given. */
   batchSize?: number;
   /** T: tokens a sequence; the model's context length unless given. */
@@ -76,6 +84,7 @@ export interface CheckpointOptions {
 export interface TrainerSettings {
   batchSize: number;
   contextLength: number;
+  documentStart: number | null;
   accumulation: number;
   steps: number;
   maxSeconds: number;
@@ -97,7 +106,8 @@ const op = "Trainer";
 export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (typeof options !== "object" || options === null) throw expected("options in an object", options);
   const { model, data, validation, resume, checkpoint, signal, lr = 1e-3, warmup = 0 } = options;
-  if (!(model instanceof GPT)) throw expected("model to be a GPT", model);
+  if (!(model instanceof Module) || typeof model.loss !== "function")
+    throw expected("model to be one with loss(), such as a GPT or a Llama", model);
   const dtype = options.dtype ?? model.dtype;
   // The gradients of f16 would have to be scaled not to vanish.
   if (dtype !== "f32" && dtype !== "bf16") throw expected("dtype f32 or bf16", dtype);
@@ -105,8 +115,11 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (validation && typeof validation.read !== "function")
     throw expected("validation to be a source of tokens", validation);
   if (resume && resume.model !== model) throw expected("model to be that of the checkpoint to resume", model);
-  if (checkpoint && typeof checkpoint.folder !== "string")
-    throw expected("checkpoint.folder to be a path", checkpoint.folder);
+  if (checkpoint) {
+    if (typeof checkpoint.folder !== "string") throw expected("checkpoint.folder to be a path", checkpoint.folder);
+    // A model that cannot be saved is an error now, not after hours.
+    savingOf(op, model).toConfig(model);
+  }
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw expected("signal to be an AbortSignal", signal);
   if (options.schedule && typeof options.schedule !== "function")
     throw expected("schedule to be a function", options.schedule);
@@ -118,6 +131,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   const { maxSeconds } = options;
   if (maxSeconds !== undefined) checkNumber(op, "maxSeconds", maxSeconds, 0, Number.MAX_VALUE);
   if (options.steps === undefined && maxSeconds === undefined) throw expected("steps or maxSeconds", undefined);
+  integer("documentStart", options.documentStart ?? undefined, 0, 0, model.config.vocabularySize - 1);
   const steps = integer("steps", options.steps, unlimitedSteps);
   integer("warmup", warmup, 0, 0, steps);
   checkNumber(op, "lr", lr, 0, Number.MAX_VALUE);
@@ -133,6 +147,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
       1,
       model.config.contextLength,
     ),
+    documentStart: options.documentStart ?? null,
     accumulation: integer("gradientAccumulation", options.gradientAccumulation, 1),
     steps,
     maxSeconds: maxSeconds ?? Infinity,

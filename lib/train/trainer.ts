@@ -1,8 +1,7 @@
 import { HeedError } from "../errors.js";
-import type { GPT } from "../models/gpt.js";
 import { AdamW } from "../optim/adamw.js";
 import { scope } from "../scope.js";
-import { tensor } from "../tensor.js";
+import { batchLoss } from "./batch-loss.js";
 import { Batches } from "./batches.js";
 import { saveCheckpoint } from "./checkpoint.js";
 import { evaluate, type Evaluation } from "./evaluate.js";
@@ -10,6 +9,7 @@ import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "
 import { JsonLog } from "./log.js";
 import { Pace } from "./pace.js";
 import { checkTrainerOptions, type TrainerOptions, type TrainerSettings } from "./trainer-options.js";
+import type { TrainableModel } from "./trainable-model.js";
 
 /** A step on its way through the device's queue. */
 interface PendingStep {
@@ -37,7 +37,7 @@ function unawaited<T>(read: Promise<T>): Promise<T> {
  * on bit for bit.
  */
 export class Trainer implements Disposable {
-  readonly model: GPT;
+  readonly model: TrainableModel;
   readonly optimizer: AdamW;
   readonly #options: TrainerOptions;
   readonly #settings: TrainerSettings;
@@ -63,7 +63,7 @@ export class Trainer implements Disposable {
     if (validation) new Batches(validation, { batchSize: 1, contextLength });
     this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
     this.model = model;
-    if (options.dtype) model.dtype = options.dtype;
+    if (options.dtype && options.dtype !== model.dtype) model.dtype = options.dtype;
     this.optimizer = new AdamW(model.namedParameters(), {
       ...options.optimizer,
       ...(options.maxNorm === null ? {} : { maxNorm: options.maxNorm ?? 1 }),
@@ -166,17 +166,16 @@ export class Trainer implements Disposable {
 
   /** Puts a step into the device's queue. */
   #enqueue(): PendingStep {
-    const { accumulation, batchSize, contextLength, schedule } = this.#settings;
+    const { accumulation, batchSize, contextLength, schedule, documentStart } = this.#settings;
     const { model, optimizer } = this;
-    const { device } = model;
-    const shape = [batchSize, contextLength];
+    const shape = [batchSize, contextLength] as const;
     const losses: Promise<number>[] = [];
     for (let i = 0; i < accumulation; i++) {
       const micro = this.#step * accumulation + i;
-      const { inputs, targets } = this.#batches.batch(micro);
+      const batch = this.#batches.batch(micro);
       model.dropoutSeeds.step = micro;
       scope(() => {
-        const loss = model.loss(tensor(inputs, shape, { device }), tensor(targets, shape, { device }));
+        const loss = batchLoss(model, batch, shape, documentStart);
         losses.push(unawaited(loss.item()));
         loss.backward(1 / accumulation);
       });
@@ -214,10 +213,11 @@ export class Trainer implements Disposable {
   async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {
     const { validation, signal } = this.#options;
     if (!validation || this.#evaluated === this.#step) return;
-    const { batchSize, contextLength, evalBatches } = this.#settings;
+    const { batchSize, contextLength, evalBatches: batches, documentStart } = this.#settings;
+    const settings = { batchSize, contextLength, batches, documentStart, signal };
     let evaluation: Evaluation;
     try {
-      evaluation = await evaluate(this.model, validation, { batchSize, contextLength, batches: evalBatches, signal });
+      evaluation = await evaluate(this.model, validation, settings);
     } catch (error) {
       if (signal?.aborted) return;
       throw error;

@@ -138,6 +138,73 @@ describe("train and generate", () => {
   });
 });
 
+describe("a Llama", () => {
+  test("is trained, goes on and talks", async () => {
+    const { cwd, train } = place();
+    const run = [
+      ...train,
+      "--family",
+      "llama",
+      "--kv-heads",
+      "1",
+      "--hidden",
+      "24",
+      "--dropout",
+      "0.1",
+      "--lr",
+      "0.01",
+    ];
+    const trained = await heed([...run, "--steps", "30"], { cwd });
+    expect(trained).toMatchObject({ code: 0, stderr: "" });
+    const [first, last] = [losses(cwd)[0]![1], losses(cwd).at(-1)![1]];
+    expect(last).toBeLessThan(0.8 * first);
+    const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000030/config.json"), "utf8")) as object;
+    expect(config).toMatchObject({ model_type: "llama", num_key_value_heads: 1, intermediate_size: 24 });
+    const resume = ["train", "--out", "run", "--resume"];
+    expect(await heed([...resume, "--steps", "32"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+    expect(losses(cwd).at(-1)![0]).toBe(32);
+    for (const [flag, value, has] of [
+      ["--family", "gpt", "llama"],
+      ["--kv-heads", "2", "1"],
+      ["--hidden", "8", "24"],
+    ] as const)
+      expect(await heed([...resume, flag, value], { cwd })).toMatchObject({
+        code: 2,
+        stderr: `error: ${flag} ${value}: the run in run has ${has}, which stays\n`,
+      });
+    const said = await heed(["generate", "--model", "run", "--max-tokens", "9", "The whale"], { cwd });
+    expect(said).toMatchObject({ code: 0, stderr: "" });
+    expect(said.stdout).toHaveLength("The whale".length + 9);
+  });
+
+  test("has two thirds of a GPT's feed-forward, in whole tiles, unless told otherwise", async () => {
+    const { cwd, train } = place();
+    expect(await heed([...train, "--family", "llama", "--steps", "1"], { cwd })).toMatchObject({ code: 0 });
+    const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000001/config.json"), "utf8")) as object;
+    expect(config).toMatchObject({ intermediate_size: 64, num_key_value_heads: 2 });
+  });
+});
+
+test("documents are trained on apart", async () => {
+  const { cwd, train } = place();
+  const parts = text.match(/.{1,40}/g)!;
+  writeFileSync(path.join(cwd, "book.txt"), parts.join("<|endoftext|>"));
+  const run = (out: string, ...flags: string[]) =>
+    heed([...train, "--steps", "3", "--tokenizer", "gpt2", "--out", out, ...flags], { cwd });
+  const apart = await run("apart", "--documents");
+  expect(apart).toMatchObject({ code: 0, stderr: "" });
+  const together = await run("together");
+  const count = ({ stdout }: { stdout: string }) => /([\d,]+) tokens to train on/.exec(stdout)![1]!.replaceAll(",", "");
+  // Its end of text is one token there, and the signs that it is written with here.
+  expect(Number(count(apart))).toBeLessThan(Number(count(together)));
+  expect(await heed(["train", "--out", "apart", "--resume", "--steps", "4"], { cwd })).toMatchObject({ code: 0 });
+  expect(log(cwd, "apart/log.jsonl").at(-1)).toMatchObject({ type: "finished", step: 4 });
+  expect(await heed([...train, "--documents"], { cwd })).toMatchObject({
+    code: 2,
+    stderr: "error: --documents: only with --tokenizer gpt2, which has a token that begins a document\n",
+  });
+});
+
 describe("resuming", () => {
   test("goes on as if nothing had been between", async () => {
     const { cwd, train } = place();

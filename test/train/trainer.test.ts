@@ -202,7 +202,11 @@ onEachDevice(() => {
     const model = tinyModel();
     const good = { model, data, steps: 1 };
     test.for<[string, Record<string, unknown>, string]>([
-      ["no model", { ...good, model: {} }, "Trainer: expected model to be a GPT, got an object"],
+      [
+        "no model",
+        { ...good, model: {} },
+        "Trainer: expected model to be one with loss(), such as a GPT or a Llama, got an object",
+      ],
       ["no data", { ...good, data: [1, 2] }, "Trainer: expected data to be a source of tokens, got an array of 2"],
       ["no validation", { ...good, validation: 3 }, "Trainer: expected validation to be a source of tokens, got 3"],
       ["no end", { ...good, steps: undefined }, "Trainer: expected steps or maxSeconds, got undefined"],
