@@ -23,7 +23,14 @@ export { detach, isRecording, noGrad, parameter } from "./autograd.js";
 
 // Operations
 export { type Activation, activate } from "./ops/activation.js";
-export { attention, type AttentionOptions, packedAttention } from "./ops/attention.js";
+export { attention, type AttentionOptions, type BlockMask, packedAttention } from "./ops/attention.js";
+export {
+  type BlockOptions,
+  localBlocks,
+  type LocalBlockOptions,
+  stridedBlocks,
+  type StridedBlockOptions,
+} from "./ops/attention-blocks.js";
 export {
   alibiSlopes,
   type DocumentOptions,
@@ -44,6 +51,13 @@ export { gated, packedGated } from "./ops/gated.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
 export { l2Normalize } from "./ops/l2-normalize.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
+export {
+  type FeatureMap,
+  linearAttention,
+  type LinearAttentionOptions,
+  type LinearState,
+  retentionDecay,
+} from "./ops/linear-attention.js";
 export { lstm, type LstmOptions, type LstmState } from "./ops/lstm.js";
 export { matmul } from "./ops/matmul.js";
 export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
@@ -56,6 +70,7 @@ export { softmax } from "./ops/softmax.js";
 export {
   abs,
   cos,
+  eluPlusOne,
   exp,
   gelu,
   log,
@@ -91,6 +106,13 @@ export { Attention, type AttentionConfig, type AttentionContext } from "./nn/att
 export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
 export { GatedFeedForward, type GatedFeedForwardConfig } from "./nn/gated-feed-forward.js";
 export { GroupedAttention, type GroupedAttentionConfig, type GroupedAttentionContext } from "./nn/grouped-attention.js";
+export {
+  LinearAttention,
+  LinearAttentionCache,
+  type LinearAttentionCacheConfig,
+  type LinearAttentionConfig,
+  type LinearAttentionContext,
+} from "./nn/linear-attention.js";
 export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-block.js";
 export { CrossAttention, type CrossAttentionConfig } from "./nn/cross-attention.js";
 export { DecoderBlock, type DecoderBlockConfig, type DecoderContext } from "./nn/decoder-block.js";

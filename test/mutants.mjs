@@ -122,4 +122,18 @@ export const mutants = [
     replace: "__device__ __forceinline__ float warp_sum(float x) {\n#pragma unroll\n  for (int offset = 8; offset > 0;",
     tests: ["test/ops/softmax", "test/ops/layer-norm"],
   },
+  {
+    name: "dropped barrier: linear attention's values are scaled while they are read",
+    file: `${kernels}/linear_attention.cu`,
+    find: "    __syncthreads();  // v and the state are no longer read\n",
+    replace: "",
+    tests: ["test/ops/linear-attention"],
+  },
+  {
+    name: "a tile that a mask of blocks cuts counts as whole",
+    file: `${kernels}/attention_tiles.cu`,
+    find: "all = all && sees;",
+    replace: "all = all || sees;",
+    tests: ["test/ops/attention-blocks"],
+  },
 ];

@@ -13,6 +13,8 @@ import {
   type FloatTensor,
   Initializer,
   layerNorm,
+  linearAttention,
+  localBlocks,
   addLayerNorm,
   addRmsNorm,
   matmul,
@@ -212,6 +214,60 @@ function attentionCase(
   };
 }
 
+/** A band of three blocks of 64, and the first. */
+function blockSparseCase(
+  pass: "forward" | "backward",
+  [batch, heads, tokens, headSize]: [number, number, number, number],
+  dtype: DType,
+): KernelCase {
+  return {
+    name: `attention by blocks ${pass}`,
+    shape: `B${batch} H${heads} T${tokens} D${headSize} causal`,
+    dtype,
+    kernels: pass === "forward" ? /^attention_(masked_\d|tiles)/ : /^attention_(masked_(queries|keys)|tiles)/,
+    // The kernel that finds the tiles runs before each of the others.
+    targets: { wavefronts: 1.05, launches: pass === "forward" ? 2 : 5 },
+    run() {
+      const qkv = floats([batch, tokens, 3 * heads * headSize], dtype, 1);
+      qkv.requiresGrad = pass === "backward";
+      const blocks = localBlocks({ length: tokens, window: 2, global: 1, causal: true, device: cuda() });
+      const out = packedAttention(qkv, { heads, causal: true, blocks });
+      if (pass === "backward") sum(out).backward();
+      return done();
+    },
+  };
+}
+
+/** Without feature map and denominator, which are other operations. */
+function linearAttentionCase(
+  pass: "forward" | "backward",
+  [batch, heads, tokens, headSize]: [number, number, number, number],
+  dtype: DType,
+): KernelCase {
+  const bytes = batch * heads * tokens * headSize * size(dtype);
+  return {
+    name: `linear attention ${pass}`,
+    shape: `B${batch} H${heads} T${tokens} D${headSize}`,
+    dtype,
+    kernels: /^linear_attention/,
+    // Backward counts its forward.
+    least: pass === "forward" ? { loads: 3 * bytes, stores: bytes } : { loads: 12 * bytes, stores: 4 * bytes },
+    multiplyAdds: (pass === "forward" ? 1 : 4) * batch * heads * tokens * 4 * 64 * headSize,
+    targets: { bytes: 1.05, wavefronts: 1.1, loadSectors: 1.001, launches: pass === "forward" ? 1 : 4 },
+    run() {
+      const [q, k, v] = [1, 2, 3].map((seed) => floats([batch, tokens, heads, headSize], dtype, seed)) as [
+        FloatTensor,
+        FloatTensor,
+        FloatTensor,
+      ];
+      for (const x of [q, k, v]) x.requiresGrad = pass === "backward";
+      const out = linearAttention(q, k, v, { featureMap: "none", normalize: false });
+      if (pass === "backward") sum(out).backward();
+      return done();
+    },
+  };
+}
+
 function decode(batch: number, heads: number, tokens: number, headSize: number, dtype: DType): KernelCase {
   const cache = batch * heads * tokens * headSize * size(dtype);
   const row = batch * heads * headSize * size(dtype);
@@ -351,6 +407,12 @@ export const kernelCases: KernelCase[] = [
   attentionCase("backward", [1, 4, 1024, 64], "bf16"),
   attentionCase("backward", [1, 4, 1024, 128], "bf16"),
   decode(2, 12, 1024, 64, "bf16"),
+  blockSparseCase("forward", [1, 2, 512, 64], "f32"),
+  blockSparseCase("forward", [1, 4, 2048, 64], "bf16"),
+  blockSparseCase("backward", [1, 4, 1024, 64], "bf16"),
+  linearAttentionCase("forward", [1, 2, 512, 64], "f32"),
+  linearAttentionCase("forward", [1, 4, 1024, 64], "bf16"),
+  linearAttentionCase("backward", [1, 2, 512, 64], "f32"),
   embeddingCase("forward", 1024, 2048, 768),
   embeddingCase("backward", 1024, 2048, 768),
   adamw(1 << 20),

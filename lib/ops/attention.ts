@@ -2,7 +2,7 @@ import { needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
 import {
   checkDType,
   checkFloat,
@@ -15,14 +15,25 @@ import {
 } from "./check.js";
 import { contiguous, reshape } from "./views.js";
 
+/** Which blocks of keys the blocks of queries see: `localBlocks` and `stridedBlocks` make some. */
+export interface BlockMask {
+  /**
+   * [B or 1, H or 1, rows, columns]: where mask[b, h, ⌊p / size⌋, ⌊j / size⌋] is 0, the query at position p of sequence b
+   * does not see key j. Every key needs a column; a position without a row sees nothing.
+   */
+  mask: Tensor<"u8">;
+  /** Positions of a block's side: what is hidden costs next to nothing in multiples of 64. */
+  size: number;
+}
+
 export interface AttentionOptions {
   /** Query i sees keys up to its own position; false unless given. */
   causal?: boolean;
   /** [B]: sequence b has keys 0 to keyLengths[b] − 1. All of them unless given. */
   keyLengths?: IntTensor | null;
   /**
-   * [B]: position among the keys of each sequence's first query; keyLengths[b] − Tq unless given. For `causal`, `window`
-   * and `slopes`.
+   * [B]: position among the keys of each sequence's first query; keyLengths[b] − Tq unless given. For `causal`, `window`,
+   * `slopes` and `blocks`.
    */
   queryStarts?: IntTensor | null;
   /** Query at position p sees keys after p − window and, unless causal, before p + window; 0, none, unless given. */
@@ -32,6 +43,8 @@ export interface AttentionOptions {
    * as the other options let it. Bounds may lie beyond the keys. See `documentRanges` and `prefixRanges`.
    */
   keyRanges?: IntTensor | null;
+  /** Blocks of keys that a query sees, as far as the other options let it; all of them unless given. */
+  blocks?: BlockMask | null;
   /**
    * f32 [H]: head h takes slopes[h] · |distance of query and key| off its scores (ALiBi, Press et al. 2022). They get no
    * gradient. See `alibiSlopes`.
@@ -64,7 +77,7 @@ function attend(
   options: AttentionOptions,
 ): FloatTensor {
   const { causal = false, window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
-  const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null } = options;
+  const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null, blocks = null } = options;
   const { q, k, v } = views(sources);
   const [batch, queries, heads, size] = q.shape as [number, number, number, number];
   const scale = options.scale ?? 1 / Math.sqrt(size);
@@ -84,6 +97,9 @@ function attend(
       checkDType("attention", name, tensor, dtype);
       checkShapeIs("attention", name, tensor, shape);
     }
+  if (blocks !== null) checkBlocks(blocks, q, k, keyLengths !== null || queryStarts !== null);
+  const blockMask = blocks?.mask ?? null;
+  const blockSize = blocks?.size ?? 0;
   const device = q.device;
   const out: FloatTensor = allocate([batch, queries, heads, size], q.dtype, device);
   const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
@@ -103,11 +119,13 @@ function attend(
     scale,
     dropout,
     seed,
+    blockMask?.handle ?? null,
+    blockSize,
   );
   disposeAll({ q, k, v });
   if (lse) {
-    const masks = { keyLengths, queryStarts, keyRanges, slopes };
-    const saved: Record<string, FloatTensor | IntTensor | null> = { out, lse, ...masks };
+    const masks = { keyLengths, queryStarts, keyRanges, slopes, blockMask };
+    const saved: Record<string, Tensor | null> = { out, lse, ...masks };
     sources.forEach((source, i) => (saved[`source${i}`] = source));
     record("attention", out, sources, saved, ({ dout, needs, gradient, pass, saved }) => {
       const inputs = sources.map((_, i) => saved[`source${i}`] as FloatTensor);
@@ -141,6 +159,8 @@ function attend(
         scale,
         dropout,
         seed,
+        saved.blockMask?.handle ?? null,
+        blockSize,
       );
       disposeAll(from);
       disposeAll(to);
@@ -153,6 +173,25 @@ function attend(
     lse.dispose();
   }
   return out;
+}
+
+/** `placed`: positions of queries are in tensors, and what has no row in the mask is not known here. */
+function checkBlocks(blocks: BlockMask, q: FloatTensor, k: FloatTensor, placed: boolean): void {
+  checkObject("attention", "blocks", blocks);
+  const { mask, size } = blocks;
+  checkTensor("attention", "blocks.mask", mask, q);
+  checkDType("attention", "blocks.mask", mask, "u8");
+  checkInteger("attention", "blocks.size", size, 1, 2 ** 31 - 1);
+  const [batch, , heads] = q.shape as [number, number, number, number];
+  const keys = k.shape[1]!;
+  const least = Math.ceil(keys / size);
+  const [b, h, rows, columns] = mask.shape;
+  const enough = (rows! >= least || placed) && columns! >= least;
+  if (mask.shape.length !== 4 || (b !== 1 && b !== batch) || (h !== 1 && h !== heads) || !enough)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `attention: expected blocks.mask of shape [1 or ${batch}, 1 or ${heads}, rows, columns] with blocks of ${size} for ${keys} positions, got ${formatShape(mask.shape)}`,
+    );
 }
 
 function disposeAll({ q, k, v }: Operands): void {

@@ -22,6 +22,7 @@ const kinds = [
   "sin",
   "cos",
   "reciprocal",
+  "eluPlusOne",
 ] as const;
 
 /** @internal The operation's number on the native side. */
@@ -64,6 +65,8 @@ export const abs = define("abs");
 export const tanh = define("tanh");
 /** 1/(1 + e⁻ˣ) */
 export const sigmoid = define("sigmoid");
+/** elu(x) + 1 (Clevert et al. 2016): x + 1 above 0, else eˣ, which is above 0 as well. */
+export const eluPlusOne = define("eluPlusOne");
 /** max(x, 0) */
 export const relu = define("relu");
 /** x·σ(x), also called swish (Elfwing et al. 2017). */

@@ -1,5 +1,5 @@
 import { HeedError } from "../errors.js";
-import { Permutation } from "./permutation.js";
+import { Permutation } from "../permutation.js";
 import type { TokenSource } from "./token-data.js";
 
 export interface BatchOptions {

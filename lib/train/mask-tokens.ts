@@ -1,6 +1,6 @@
 import { checkArray, checkInteger, checkNumber, checkObject, checkValues } from "../check.js";
 import { HeedError } from "../errors.js";
-import { hash } from "./hash.js";
+import { hash } from "../hash.js";
 
 export interface MaskingOptions {
   /** What stands for a hidden token. */

@@ -22,8 +22,9 @@ enum class UnaryKind : int64_t {
   sin = 13,
   cos = 14,
   reciprocal = 15,
+  elu_plus_one = 16,
 };
-constexpr int64_t kUnaryKinds = 16;
+constexpr int64_t kUnaryKinds = 17;
 
 // equal, greater and less write 1 where they hold and 0 where they do not.
 enum class BinaryKind : int64_t {

@@ -7,7 +7,7 @@
 namespace heed {
 
 // Tensors. The word is the rule for the dtype: In and Out are of the operation's own, T, which is f32, bf16 or f16;
-// Mixed… of T or f32; F32… and I32… of that type; Any… of any. Opt… is null where the caller passes null.
+// Mixed… of T or f32; F32…, I32… and U8… of that type; Any… of any. Opt… is null where the caller passes null.
 using In = const TensorView&;
 using Out = const TensorView&;
 using OptIn = const TensorView*;
@@ -23,6 +23,7 @@ using OptF32Out = const TensorView*;
 using I32In = const TensorView&;
 using I32Out = const TensorView&;
 using OptI32In = const TensorView*;
+using OptU8In = const TensorView*;
 using AnyIn = const TensorView&;
 using AnyOut = const TensorView&;
 using InList = const ViewList&;

@@ -12,7 +12,7 @@
 namespace heed::cpu {
 namespace {
 
-enum class Rule : uint8_t { scalar, list, any, activation, mixed, f32, i32 };
+enum class Rule : uint8_t { scalar, list, any, activation, mixed, f32, i32, u8 };
 
 struct Parameter {
   Rule rule;
@@ -74,6 +74,7 @@ class Widened {
       if (roles_[i].rule == Rule::mixed) expect_parameter_dtype(op_, name, *views_[i], first->dtype);
       if (roles_[i].rule == Rule::f32) expect_dtype(op_, name, *views_[i], DType::f32);
       if (roles_[i].rule == Rule::i32) expect_dtype(op_, name, *views_[i], DType::i32);
+      if (roles_[i].rule == Rule::u8) expect_dtype(op_, name, *views_[i], DType::u8);
     }
   }
 
@@ -210,6 +211,7 @@ using OptF32Out = F32Out;
 using I32In = Word<Rule::i32>;
 using I32Out = Word<Rule::i32, true>;
 using OptI32In = I32In;
+using OptU8In = Word<Rule::u8>;
 using AnyIn = Word<Rule::any>;
 using AnyOut = Word<Rule::any, true>;
 using InList = Word<Rule::list>;

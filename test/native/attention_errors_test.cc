@@ -15,7 +15,8 @@ TEST(attention_errors) {
   wide_lengths.strides[0] = 2;
   const auto forward = [&](In out, OptOut lse, In q, In k, In v, OptIn lengths, OptIn starts, float scale, float p) {
     return error_of([&] {
-      ops.attention_forward(stream, out, lse, q, k, v, lengths, starts, nullptr, nullptr, true, 0, 0, scale, p, 0);
+      ops.attention_forward(stream, out, lse, q, k, v, lengths, starts, nullptr, nullptr, true, 0, 0, scale, p, 0,
+                            nullptr, 0);
     });
   };
   const TensorView &q = run.in.q.view, &k = run.in.k.view, &v = run.in.v.view, &out = run.out.view;
@@ -60,7 +61,7 @@ TEST(attention_errors) {
   const auto masked = [&](OptIn ranges, OptIn slopes, int64_t window, float softcap) {
     return error_of([&] {
       ops.attention_forward(stream, out, nullptr, q, k, v, nullptr, nullptr, ranges, slopes, true, window, softcap, 1,
-                            0, 0);
+                            0, 0, nullptr, 0);
     });
   };
   const Array<float> four({4}), float_bounds({2, 5, 2});
@@ -77,6 +78,25 @@ TEST(attention_errors) {
   for (const float softcap : {-1.0f, INFINITY, NAN})
     EXPECT(masked(nullptr, nullptr, 0, softcap).find("ERR_RANGE: " + f + "expected a finite softcap of at least 0") ==
            0);
+  const auto blocked = [&](const TensorView& mask, int64_t size) {
+    return error_of([&] {
+      ops.attention_forward(stream, out, nullptr, q, k, v, nullptr, nullptr, nullptr, nullptr, true, 0, 0, 1, 0, 0,
+                            &mask, size);
+    });
+  };
+  const Array<uint8_t> mask({1, 4, 1, 2}), short_mask({2, 1, 3, 1}), long_mask({2, 1, 3, 9}), some({1, 2, 1, 2});
+  TensorView wide_mask = mask;
+  wide_mask.strides[1] = 4;
+  EXPECT(blocked(mask, 4) == "");
+  EXPECT(blocked(long_mask, 4) == "");
+  EXPECT(blocked(ids, 4) == "ERR_DTYPE: " + f + "expected block_mask of dtype u8, got i32");
+  EXPECT(blocked(three, 4) == "ERR_SHAPE: " + f + "expected block_mask with 4 dimensions, got shape [3]");
+  EXPECT(blocked(short_mask, 4) == "ERR_SHAPE: " + f + "expected block_mask of shape [2, 1, 3, 2], got [2, 1, 3, 1]");
+  EXPECT(blocked(some, 4) == "ERR_SHAPE: " + f + "expected block_mask of shape [1, 4, 1, 2], got [1, 2, 1, 2]");
+  EXPECT(blocked(wide_mask, 4) ==
+         "ERR_SHAPE: " + f + "expected block_mask to be contiguous, got a strided view of shape [1, 4, 1, 2]");
+  for (const int64_t size : {int64_t{0}, int64_t{-1}, int64_t{1} << 40})
+    EXPECT(blocked(mask, size).find("ERR_RANGE: " + f + "expected a block_size from 1 to 2147483647") == 0);
   TensorView endless = k;
   endless.shape[1] = int64_t{1} << 40;
   endless.strides[1] = 0;
@@ -86,7 +106,7 @@ TEST(attention_errors) {
   const auto backward = [&](In dq, In dk, In dv, In dout, In o, In lse) {
     return error_of([&] {
       ops.attention_backward(stream, dq, dk, dv, dout, q, k, v, o, lse, nullptr, nullptr, nullptr, nullptr, true, 0, 0,
-                             1, 0, 0);
+                             1, 0, 0, nullptr, 0);
     });
   };
   const TensorView &dq = run.grads.q.view, &dk = run.grads.k.view, &dv = run.grads.v.view, &dout = run.dout.view;
@@ -108,11 +128,11 @@ TEST(attention_lengths_out_of_range) {
     char expected[120];
     std::snprintf(expected, sizeof expected, "expected key_lengths from 0 to 7, got %d", length);
     ops.attention_forward(stream, run.out.view, &run.lse, run.in.q.view, run.in.k.view, run.in.v.view, &run.lengths,
-                          nullptr, nullptr, nullptr, true, 0, 0, 1, 0, 0);
+                          nullptr, nullptr, nullptr, true, 0, 0, 1, 0, 0, nullptr, 0);
     EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_forward: ") + expected);
     ops.attention_backward(stream, run.grads.q.view, run.grads.k.view, run.grads.v.view, run.dout.view, run.in.q.view,
                            run.in.k.view, run.in.v.view, run.out.view, run.lse, &run.lengths, nullptr, nullptr, nullptr,
-                           true, 0, 0, 1, 0, 0);
+                           true, 0, 0, 1, 0, 0, nullptr, 0);
     EXPECT(synchronize(stream) == std::string("ERR_RANGE: attention_backward: ") + expected);
     for (const Heads* x : {&run.out, &run.grads.q, &run.grads.k, &run.grads.v})
       x->for_each([](float& value) { EXPECT(std::isnan(value)); });

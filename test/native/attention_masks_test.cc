@@ -112,6 +112,69 @@ TEST(attention_slopes_and_softcap) {
   }
 }
 
+TEST(attention_block_masks) {
+  for (const bool causal : {false, true})
+    for (const auto& [Tq, Tk] :
+         {std::pair<int64_t, int64_t>{1, 300}, {2, 1100}, {5, 131}, {150, 150}, {67, 200}, {200, 67}, {33, 700}})
+      for (const auto& [H, Hkv] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}})
+        for (const int64_t size : {1, 16, 20, 64, 128}) {
+          Case c{2, Tq, Tk, H, Hkv, 12, causal};
+          mask_blocks(c, size, (Tk + size - 1) / size, 0.3f);
+          expect_case(stream, ops, "blocks", c);
+        }
+  for (const int64_t Tq : {1, 3, 90}) {
+    Case c{3, Tq, 300, 4, 2, 24, true, {300, 0, 170}, {200, 5, -40}};
+    mask_blocks(c, 32, 5, 0.5f);  // positions from 160 on have no row
+    expect_case(stream, ops, "blocks, lengths and starts", c);
+    c.slopes = {0.01f, 0.02f, 0.03f, -0.04f};
+    c.softcap = 1.5f;
+    c.window = 70;
+    c.p = 0.2f;
+    c.ranges = random_ranges(c, 4);
+    expect_case(stream, ops, "blocks and everything", c);
+    c.mask.assign(c.mask.size(), 0);
+    Run run(c);
+    run.execute(stream, ops);
+    expect_zero(run);
+  }
+}
+
+// One mask for all sequences, or all heads, is that mask for each of them.
+TEST(attention_block_masks_are_shared) {
+  Case c{2, 70, 90, 4, 2, 16};
+  mask_blocks(c, 16, 6, 0.4f);
+  const int64_t columns = 6, each = 6 * columns;
+  for (int64_t h = 0; h < 8; h++)
+    for (int64_t i = 0; i < each; i++) c.mask[h * each + i] = c.mask[h % 4 * each + i];
+  Run full(c), shared(c);
+  shared.mask.view.shape[0] = 1;
+  full.execute(stream, ops);
+  shared.execute(stream, ops);
+  expect_same(full, shared);
+  for (int64_t h = 0; h < 8; h++)
+    for (int64_t i = 0; i < each; i++) full.mask[h * each + i] = full.mask[i];
+  shared.mask.view.shape[1] = 1;
+  full.execute(stream, ops);
+  shared.execute(stream, ops);
+  expect_same(full, shared);
+}
+
+// A tile that the mask hides from all of its queries is not read.
+TEST(attention_reads_nothing_of_hidden_blocks) {
+  for (const int64_t Tq : {1, 3, 200}) {
+    Case c{1, Tq, 704, 2, 1, 20};
+    mask_blocks(c, 64, 11, 1);
+    for (int64_t i = 0; i < 2 * 11; i++) c.mask[i * 11 + 3] = c.mask[i * 11 + 7] = 0;
+    Run clean(c), dirty(c);
+    for (const int64_t block : {3, 7})
+      for (int64_t j = block * 64; j < (block + 1) * 64; j++)
+        for (int64_t d = 0; d < c.D; d++) dirty.in.k.at(0, j, 0, d) = dirty.in.v.at(0, j, 0, d) = NAN;
+    clean.execute(stream, ops);
+    dirty.execute(stream, ops);
+    expect_same(clean, dirty);
+  }
+}
+
 // What no query sees may be anything: a tile is not read where none of its queries sees it.
 TEST(attention_reads_nothing_beyond_the_window) {
   for (const int64_t Tq : {1, 3, 200}) {

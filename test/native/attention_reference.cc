@@ -42,7 +42,7 @@ Expected reference(const Case& c, float scale, const Triple& in, const Heads& do
         double max = -INFINITY, sum = 0;
         for (int64_t j = 0; j < c.Tk; j++) {
           p[j] = -INFINITY;
-          if (!c.sees(b, i, j)) continue;
+          if (!c.sees(b, h, i, j)) continue;
           Sums score(1);
           for (int64_t d = 0; d < c.D; d++) {
             const double term = static_cast<double>(in.q.at(b, i, h, d)) * in.k.at(b, j, g, d) * scale;
@@ -151,6 +151,15 @@ void expect_zero(const Run& run) {
   for (const Heads* x : {&run.out, &run.inference, &run.grads.q, &run.grads.k, &run.grads.v})
     x->for_each([](float& value) { EXPECT(value == 0); });
   for (int64_t i = 0; i < run.lse.size; i++) EXPECT(run.lse[i] == -INFINITY);
+}
+
+void mask_blocks(Case& c, int64_t size, int64_t rows, float share) {
+  Random random(5);
+  c.block_size = size;
+  c.mask_rows = rows;
+  c.mask.clear();
+  for (int64_t i = 0; i < c.B * c.H * rows * ((c.Tk + size - 1) / size); i++)
+    c.mask.push_back(random.uniform(0, 1) < share ? static_cast<uint8_t>(1 + random.below(255)) : 0);
 }
 
 std::vector<int32_t> random_ranges(const Case& c, uint64_t seed) {

@@ -19,12 +19,19 @@ struct Case {
   std::vector<int32_t> ranges = {};  // [B, Tq, 2]
   std::vector<float> slopes = {};    // [H]
   float softcap = 0;
+  std::vector<uint8_t> mask = {};  // [B, H, mask_rows, columns for every key]
+  int64_t mask_rows = 0, block_size = 0;
 
-  bool sees(int64_t b, int64_t i, int64_t j) const {
+  bool sees(int64_t b, int64_t h, int64_t i, int64_t j) const {
     const int64_t p = position(b, i);
     if (j >= (lengths.empty() ? Tk : lengths[b])) return false;
     if (causal && j > p) return false;
     if (window > 0 && std::llabs(p - j) >= window) return false;  // causal: what is later is hidden above
+    if (!mask.empty()) {
+      if (p < 0 || p / block_size >= mask_rows) return false;
+      const int64_t columns = (Tk + block_size - 1) / block_size;
+      if (!mask[((b * H + h) * mask_rows + p / block_size) * columns + j / block_size]) return false;
+    }
     return ranges.empty() || (j >= ranges[2 * (b * Tq + i)] && j < ranges[2 * (b * Tq + i) + 1]);
   }
   int64_t position(int64_t b, int64_t i) const {
@@ -103,7 +110,8 @@ struct Run {
         lengths({c.B}),
         starts({c.B}),
         ranges({c.B, c.Tq, 2}),
-        slopes({c.H}) {
+        slopes({c.H}),
+        mask({c.B, c.H, c.mask_rows, c.block_size > 0 ? (c.Tk + c.block_size - 1) / c.block_size : 1}) {
     Random random(1);
     for (const Heads* x : {&in.q, &in.k, &in.v}) x->fill(random, c.mean, c.spread);
     dout.fill(random, 0, 1);
@@ -111,6 +119,7 @@ struct Run {
     for (size_t b = 0; b < c.starts.size(); b++) starts[b] = c.starts[b];
     for (size_t i = 0; i < c.ranges.size(); i++) ranges[i] = c.ranges[i];
     for (size_t h = 0; h < c.slopes.size(); h++) slopes[h] = c.slopes[h];
+    for (size_t i = 0; i < c.mask.size(); i++) mask[i] = c.mask[i];
   }
 
   void execute(Stream& stream, const Ops& ops) {
@@ -119,13 +128,15 @@ struct Run {
     const TensorView* key_lengths = c.lengths.empty() ? nullptr : &lengths;
     const TensorView* query_starts = c.starts.empty() ? nullptr : &starts;
     const TensorView* key_ranges = c.ranges.empty() ? nullptr : &ranges;
+    const TensorView* block_mask = c.mask.empty() ? nullptr : &mask;
     const TensorView* head_slopes = c.slopes.empty() ? nullptr : &slopes;
     for (const Heads* o : {&out, &inference})
       ops.attention_forward(stream, o->view, o == &out ? &lse : nullptr, in.q.view, in.k.view, in.v.view, key_lengths,
-                            query_starts, key_ranges, head_slopes, c.causal, c.window, c.softcap, scale, c.p, kSeed);
+                            query_starts, key_ranges, head_slopes, c.causal, c.window, c.softcap, scale, c.p, kSeed,
+                            block_mask, c.block_size);
     ops.attention_backward(stream, grads.q.view, grads.k.view, grads.v.view, dout.view, in.q.view, in.k.view, in.v.view,
                            out.view, lse, key_lengths, query_starts, key_ranges, head_slopes, c.causal, c.window,
-                           c.softcap, scale, c.p, kSeed);
+                           c.softcap, scale, c.p, kSeed, block_mask, c.block_size);
     const std::string error = synchronize(stream);
     if (!error.empty()) report("failed on the device: %s", error.c_str());
   }
@@ -137,6 +148,7 @@ struct Run {
   Array<float> lse;
   Array<int32_t> lengths, starts, ranges;
   Array<float> slopes;
+  Array<uint8_t> mask;
 };
 // The definition's values and gradients, each within a tolerance for the rounding of f32 (attention_reference.cc).
 void expect_case(Stream& stream, const Ops& ops, const char* label, const Case& c);
@@ -146,6 +158,9 @@ void expect_sizes(Stream& stream, const Ops& ops, const Case& c);
 void expect_same(const Run& a, const Run& b);
 // Results and gradients of zero, as where no query sees a key.
 void expect_zero(const Run& run);
+
+// A mask of blocks of `size` with that share of them visible.
+void mask_blocks(Case& c, int64_t size, int64_t rows, float share);
 
 // A query's keys in every way that intervals can lie: inside of each other, apart, empty, beyond the keys.
 std::vector<int32_t> random_ranges(const Case& c, uint64_t seed);

@@ -155,6 +155,8 @@ TEST(attention_threads) {
     expect_same_on_all_threads(stream, ops, c);
     c.ranges = random_ranges(c, 5);
     expect_same_on_all_threads(stream, ops, c);
+    mask_blocks(c, 48, (c.Tk + 47) / 48, 0.5f);
+    expect_same_on_all_threads(stream, ops, c);
   }
   cpu::set_thread_count(before);
 }

@@ -56,6 +56,8 @@ const UnaryCase kUnary[] = {
     {UnaryKind::cos, -20, 20, [](double x) { return std::cos(x); }, 2, 0, [](double x) { return -std::sin(x); }, 2, 0},
     {UnaryKind::reciprocal, 0.01f, 9, [](double x) { return 1 / x; }, 1, 0, [](double x) { return -1 / (x * x); }, 3,
      0},
+    {UnaryKind::elu_plus_one, -20, 3, [](double x) { return x > 0 ? x + 1 : std::exp(x); }, 2.1, 0,
+     [](double x) { return x > 0 ? 1.0 : std::exp(x); }, 2.1, 0},
 };
 
 Int number(UnaryKind kind) { return static_cast<Int>(kind); }
@@ -133,7 +135,8 @@ TEST(unary_special_values) {
       {UnaryKind::gelu_erf, inf, inf, 1},    {UnaryKind::gelu_erf, -inf, 0, 0},
       {UnaryKind::silu, inf, inf, 1},        {UnaryKind::silu, -inf, 0, 0},
       {UnaryKind::reciprocal, 0, inf, -inf}, {UnaryKind::reciprocal, inf, 0, 0},
-      {UnaryKind::cos, inf, NAN, NAN},
+      {UnaryKind::cos, inf, NAN, NAN},       {UnaryKind::elu_plus_one, -inf, 0, 0},
+      {UnaryKind::elu_plus_one, 0, 1, 1},
   };
   // A slope that is held at the end of the range where it changes may be a little more than its limit, 0.
   const auto same = [](float a, float b) {

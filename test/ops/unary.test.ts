@@ -38,6 +38,7 @@ const kinds: Record<string, Kind> = {
   silu: { ours: unary.silu, f: f64.silu },
   sin: { ours: unary.sin, f: Math.sin, values: (shape) => normal(random, shape, { scale: 5 }) },
   cos: { ours: unary.cos, f: Math.cos, values: (shape) => normal(random, shape, { scale: 5 }) },
+  eluPlusOne: { ours: unary.eluPlusOne, f: (x) => (x > 0 ? x + 1 : Math.exp(x)) },
   reciprocal: { ours: unary.reciprocal, f: (x) => 1 / x, values: (shape) => nonZero(random, shape, { distance: 0.3 }) },
 };
 
@@ -118,6 +119,12 @@ const extremes: Record<string, [number, number, number][]> = {
     [-50, 0, 0],
     [50, 50, 1],
     [0, 0, 0.5],
+  ],
+  eluPlusOne: [
+    [-Infinity, 0, 0],
+    [-80, Math.exp(-80), Math.exp(-80)],
+    [0, 1, 1],
+    [1e30, 1e30, 1],
   ],
   abs: [
     [0, 0, 0],

@@ -9,6 +9,8 @@ import { Random } from "./random.js";
 /** [B, Tq, Tk, H, Hkv, D] */
 export type Sizes = [number, number, number, number, number, number];
 
+type Blocks = NonNullable<Visible["blocks"]>;
+
 /** The options of `attention` as plain numbers. */
 export interface Visible {
   causal?: boolean;
@@ -18,6 +20,8 @@ export interface Visible {
   /** [B, Tq, 2] */
   keyRanges?: number[];
   slopes?: number[];
+  /** [B or 1, H or 1, rows, columns] */
+  blocks?: { mask: number[]; shape: [number, number, number, number]; size: number };
   softcap?: number;
 }
 
@@ -34,7 +38,7 @@ export const ints = (values: number[] | undefined, device: Device): IntTensor | 
 
 /** What `attention` takes, on a device. */
 export function optionsOf(
-  { keyLengths, queryStarts, keyRanges, slopes, ...rest }: Visible,
+  { keyLengths, queryStarts, keyRanges, slopes, blocks, ...rest }: Visible,
   q: FloatTensor,
 ): AttentionOptions {
   const { device, shape } = q;
@@ -43,15 +47,24 @@ export function optionsOf(
     keyLengths: ints(keyLengths, device),
     queryStarts: ints(queryStarts, device),
     keyRanges: keyRanges ? tensor(Int32Array.from(keyRanges), [shape[0]!, shape[1]!, 2], { device }) : null,
+    blocks: blocks ? { mask: tensor(Uint8Array.from(blocks.mask), blocks.shape, { device }), size: blocks.size } : null,
     slopes: slopes ? tensor(slopes, [slopes.length], { device }) : null,
   };
+}
+
+function seesBlock({ mask, shape, size }: Blocks, b: number, h: number, position: number, key: number): boolean {
+  const [batch, heads, rows, columns] = shape;
+  const row = Math.floor(position / size);
+  if (row < 0 || row >= rows) return false;
+  const head = (batch === 1 ? 0 : b) * heads + (heads === 1 ? 0 : h);
+  return mask[(head * rows + row) * columns + Math.floor(key / size)] !== 0;
 }
 
 /** The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). */
 export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
   const [B, Tq, H, D] = q.shape as [number, number, number, number];
   const [, Tk, Hkv] = k.shape as [number, number, number];
-  const { causal = false, window = 0, keyRanges, slopes, softcap = 0 } = visible;
+  const { causal = false, window = 0, keyRanges, slopes, blocks, softcap = 0 } = visible;
   const factor = scale ?? 1 / Math.sqrt(D);
   const data = new Float64Array(q.data.length);
   for (let b = 0; b < B; b++)
@@ -63,6 +76,7 @@ export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number,
         const sees = (j: number): boolean =>
           j < length &&
           (!causal || j <= position) &&
+          (!blocks || seesBlock(blocks, b, h, position, j)) &&
           (window === 0 || Math.abs(position - j) < window) &&
           (!range || (range[0]! <= j && j < range[1]!));
         const row = (x: Nd, t: number, heads: number, head: number): Float64Array =>

@@ -16,7 +16,20 @@ const grid = (rows: number, columns: number): heed.IntTensor =>
     [rows, columns],
   );
 
-const unary = ["abs", "cos", "exp", "log", "neg", "reciprocal", "relu", "rsqrt", "sigmoid", "silu", "sin"] as const;
+const unary = [
+  "abs",
+  "cos",
+  "eluPlusOne",
+  "exp",
+  "log",
+  "neg",
+  "reciprocal",
+  "relu",
+  "rsqrt",
+  "sigmoid",
+  "silu",
+  "sin",
+] as const;
 const more = ["sqrt", "square", "tanh", "softmax", "argmax", "contiguous", "detach", "keep"] as const;
 const binary = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "equal", "greater", "less"] as const;
 
@@ -81,6 +94,7 @@ export function callsOn(device: string): readonly Call[] {
         window: 2,
         keyRanges: heed.zeros([2, 3, 2], { dtype: "i32" }),
         slopes: floats(4),
+        blocks: { mask: heed.ones([2, 1, 2, 2], { dtype: "u8" }), size: 3 },
         softcap: 3,
         scale: 0.5,
         dropout: 0.1,
@@ -98,9 +112,27 @@ export function callsOn(device: string): readonly Call[] {
       floats(2, 3, 8),
       { heads: 2, kvHeads: 1, causal: true, keyLengths: ints(3, 2), dropout: 0.1, seed: 1 },
     ]),
+    call("localBlocks", heed.localBlocks, () => [
+      { length: 20, size: 4, window: 1, global: 1, random: 1, heads: 2, seed: 1, causal: true, device: "cpu" },
+    ]),
+    call("stridedBlocks", heed.stridedBlocks, () => [{ length: 20, size: 4, stride: 2, causal: true, device: "cpu" }]),
     call("alibiSlopes", heed.alibiSlopes, () => [4, { device: "cpu" }]),
     call("documentRanges", heed.documentRanges, () => [[[1, 2], [3]], { length: 4, device: "cpu" }]),
     call("prefixRanges", heed.prefixRanges, () => [[1, 2], 3, { device: "cpu" }]),
+    call("linearAttention", heed.linearAttention, () => [
+      floats(2, 3, 2, 4),
+      floats(2, 3, 2, 4),
+      floats(2, 3, 2, 5),
+      {
+        causal: true,
+        featureMap: "elu",
+        normalize: true,
+        eps: 1e-6,
+        decay: floats(2),
+        state: { sums: floats(2, 2, 4, 5), normalizer: floats(2, 2, 4, 1) },
+      },
+    ]),
+    call("retentionDecay", heed.retentionDecay, () => [4, { device: "cpu" }]),
     call("rotary", heed.rotary, () => [
       floats(2, 3, 2, 4),
       heed.rotaryTable({ size: 4, length: 8 }),
@@ -298,6 +330,16 @@ export function callsOn(device: string): readonly Call[] {
       "Embedding",
       (config: ConstructorParameters<typeof heed.Embedding>[0]) => new heed.Embedding(config, initializer()).dispose(),
       () => [{ count: 2, width: 3, std: 0.1 }],
+    ),
+    call(
+      "LinearAttention",
+      (config: heed.LinearAttentionConfig) => new heed.LinearAttention(config, initializer()).dispose(),
+      () => [{ width: 4, heads: 2, bias: true, std: 0.1, outputStd: 0.1, layout: "io", retention: true }],
+    ),
+    call(
+      "LinearAttentionCache",
+      (config: heed.LinearAttentionCacheConfig) => new heed.LinearAttentionCache(config).dispose(),
+      () => [{ layers: 1, batch: 2, heads: 1, headSize: 2, device: heed.device() }],
     ),
     call(
       "KvCache",

@@ -16,6 +16,21 @@ void expect_heads(const char* op, const char* name, const TensorView& x, int64_t
   expect_contiguous_heads(op, name, x);
 }
 
+void check_block_mask(const char* op, const TensorView& mask, int64_t block_size, const AttentionSizes& sizes) {
+  expect_rank(op, "block_mask", mask, 4);
+  expect_dtype(op, "block_mask", mask, DType::u8);
+  if (block_size < 1 || block_size > INT32_MAX)
+    fail(Code::range, "%s: expected a block_size from 1 to %d, got %lld", op, INT32_MAX,
+         static_cast<long long>(block_size));
+  const auto one_or = [](int64_t size, int64_t given) { return given == 1 ? 1 : size; };
+  // Columns for keys that are not there do no harm: a mask may be that of a longer sequence.
+  const int64_t columns = (sizes.Tk + block_size - 1) / block_size;
+  expect_shape(op, "block_mask", mask,
+               {one_or(sizes.B, mask.shape[0]), one_or(sizes.H, mask.shape[1]), mask.shape[2],
+                mask.shape[3] > columns ? mask.shape[3] : columns});
+  expect_contiguous(op, "block_mask", mask);
+}
+
 }  // namespace
 
 void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype) {
@@ -49,6 +64,7 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   expect_optional(op, "query_starts", options.query_starts, DType::i32, {sizes.B});
   expect_optional(op, "key_ranges", options.key_ranges, DType::i32, {sizes.B, sizes.Tq, 2});
   expect_optional(op, "slopes", options.slopes, DType::f32, {sizes.H});
+  if (options.block_mask) check_block_mask(op, *options.block_mask, options.block_size, sizes);
   if (options.window < 0)
     fail(Code::range, "%s: expected a window of at least 0, got %lld", op, static_cast<long long>(options.window));
   if (!(std::isfinite(options.softcap) && options.softcap >= 0))

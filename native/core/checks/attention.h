@@ -11,7 +11,8 @@ struct AttentionSizes {
 
 // What an attention does beyond its operands; ops.def has the meaning.
 struct AttentionOptions {
-  OptIn key_lengths, query_starts, key_ranges, slopes;
+  OptIn key_lengths, query_starts, key_ranges, slopes, block_mask;
+  int64_t block_size;
   bool causal;
   int64_t window;
   float softcap, scale, dropout_p;

@@ -6,6 +6,7 @@
 // Parallel over groups of heads that share keys, blocks of their query rows and, where those are too few, splits of the
 // keys; a split's o, m and l are combined at the end (Flash-Decoding). Splits depend on shapes only, so results do not
 // depend on the number of threads. Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse = -inf.
+#include "cpu/kernels/attention_blocks.h"
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_rows.h"
 #include "cpu/kernels/attention_tile.h"
@@ -54,8 +55,8 @@ int64_t block_scratch(const Attention& a) {
 
 // The softmax of a tile of scores, in place: p = e^(s - m). Updates m and l and sets alpha, by which what was summed
 // under the old maximum is to be multiplied; returns whether any of that is not 1.
-bool online_softmax(const TileMask& mask, const BlockMask& block, int64_t begin, float* tile, float* m, float* l,
-                    float* alpha) {
+bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBlocks& blocks, int64_t begin, float* tile,
+                    float* m, float* l, float* alpha) {
   const vf minus_infinity = set1(-INFINITY);
   float change = 0;
   for (int64_t c = 0; c < mask.vectors; c++) {
@@ -70,7 +71,8 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, int64_t begin,
     vf new_max = old_max;
     const auto hide = [&](int64_t from, int64_t to) {
       for (int64_t j = from; j < to; j++) {
-        const vf s = select(lanes.sees(begin + j), load(column + j * kBlockQueries), minus_infinity);
+        const vi sees = blocks.all ? lanes.sees(begin + j) : lanes.sees(begin + j) & blocks.sees(c, j);
+        const vf s = select(sees, load(column + j * kBlockQueries), minus_infinity);
         store(column + j * kBlockQueries, s);
         new_max = vmax(new_max, s);
       }
@@ -119,10 +121,14 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
     __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
 
   const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, block.seen.end);
-  for (int64_t begin = max_of(split * f.split_keys, block.seen.begin); begin < end; begin += kBlockKeys) {
+  const int64_t start = first_tile(a, max_of(split * f.split_keys, block.seen.begin));
+  for (int64_t begin = start; begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-    const TileMask mask(block, begin, keys);
+    TileMask mask(block, begin, keys);
     if (mask.seen.empty()) continue;
+    const TileBlocks blocks(a, b, g, first, n, begin, keys);
+    if (!blocks.any) continue;
+    if (!blocks.all) mask.look_at_all();
     // Rows that lie far apart are beyond the hardware's prefetcher, which shows once a head's keys outgrow the L2
     // cache.
     for (int64_t j = begin + kBlockKeys; j < min_of(end, begin + 2 * kBlockKeys); j++) {
@@ -131,7 +137,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
     }
     scores_product(mask, a.D, a.key_row(a.k, b, g, begin), a.k.strides[1], q, tile);
     if (a.shapes_scores()) shape.apply(mask, begin, tile);
-    if (online_softmax(mask, block, begin, tile, m, l, alpha))
+    if (online_softmax(mask, block, blocks, begin, tile, m, l, alpha))
       for (int64_t d = 0; d < a.D; d++)
         for (int64_t c = 0; c < vectors; c++) {
           float* p = o + d * kBlockQueries + c * kWidth;
@@ -197,11 +203,12 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
 
 void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
                        OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap, Float scale,
-                       Float dropout_p, Int seed) {
+                       Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
   constexpr const char* op = "attention_forward";
   Forward f{};
-  f.a = make_attention(
-      op, q, k, v, {key_lengths, query_starts, key_ranges, slopes, causal, window, softcap, scale, dropout_p, seed});
+  f.a = make_attention(op, q, k, v,
+                       {key_lengths, query_starts, key_ranges, slopes, block_mask, block_size, causal, window, softcap,
+                        scale, dropout_p, seed});
   const Attention& a = f.a;
   expect_queries(op, "out", out, a.sizes(), q.dtype);
   if (lse) expect_lse(op, *lse, a.sizes());

@@ -19,6 +19,13 @@ struct KeySpan {
   bool contains(int64_t key) const { return begin <= key && key < end; }
 };
 
+// The mask of blocks (ops.def).
+struct KeyBlocks {
+  const uint8_t* mask;  // or null
+  int64_t size, rows, columns;
+  int64_t batch_stride, head_stride;  // 0 where all share one
+};
+
 struct Attention {
   TensorView q, k, v;
   int64_t B, Tq, Tk, H, Hkv, D, G;
@@ -28,6 +35,7 @@ struct Attention {
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
+  KeyBlocks blocks;
   bool causal;
   int64_t window;  // 0: none
   float softcap;   // 0: none
@@ -72,6 +80,12 @@ struct Attention {
     }
     return {min_of(begin, last), max_of<int64_t>(end, 0)};
   }
+  // What the mask of blocks says of row r, a byte a block of keys; null where its position has no row there.
+  const uint8_t* blocks_of_row(int64_t b, int64_t g, int64_t r) const {
+    const int64_t p = position(b, r / G);
+    if (p < 0 || p / blocks.size >= blocks.rows) return nullptr;
+    return blocks.mask + b * blocks.batch_stride + head(g, r) * blocks.head_stride + p / blocks.size * blocks.columns;
+  }
   // From the first to the last key that any of the rows [first, first + n) sees.
   KeySpan keys_of_rows(int64_t b, int64_t first, int64_t n) const {
     const int64_t query = first / G, last = (first + n - 1) / G;
@@ -100,6 +114,14 @@ inline Attention make_attention(const char* op, In q, In k, In v, const Attentio
   expect_dtype(op, "q", q, DType::f32);
   const AttentionSizes n = check_attention(op, q, k, v, options);
   const int64_t G = n.H / n.Hkv;
+  KeyBlocks blocks{};
+  if (const TensorView* mask = options.block_mask)
+    blocks = {mask->ptr<uint8_t>(),
+              options.block_size,
+              mask->shape[2],
+              mask->shape[3],
+              mask->shape[0] == 1 ? 0 : mask->strides[0],
+              mask->shape[1] == 1 ? 0 : mask->strides[1]};
   const auto ints = [](OptIn x) { return x ? x->i32() : nullptr; };
   return {q,
           k,
@@ -117,6 +139,7 @@ inline Attention make_attention(const char* op, In q, In k, In v, const Attentio
           ints(options.query_starts),
           ints(options.key_ranges),
           options.slopes ? options.slopes->f32() : nullptr,
+          blocks,
           options.causal,
           min_of(options.window, int64_t{1} << 62),  // positions may be added to it
           options.softcap,

@@ -8,6 +8,7 @@
 // share keys. Where there are too few groups for the threads, a pass over blocks of keys for dk and dv (four products)
 // and one over blocks of queries for dq (three) follow each other instead. Every sum has the same terms in the same
 // order in both ways, so the choice, which depends on the number of threads, does not show in the results.
+#include "cpu/kernels/attention_blocks.h"
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_scores.h"
 #include "cpu/kernels/attention_tile.h"
@@ -56,11 +57,13 @@ struct QueryBlock {
         dout(scratch.take(kBlockQueries * a.width)) {}
 
   // The task's rows [first, first + count).
-  void pack(const Backward& f, const Task& task, int64_t first, int64_t count) {
-    const Attention& a = f.a;
+  void begin(const Attention& a, const Task& task, int64_t first, int64_t count) {
     n = count;
     vectors = ceil_div(n, kWidth);
     mask = BlockMask(a, task.b, first, n);
+  }
+  void pack(const Backward& f, const Task& task, int64_t first) {
+    const Attention& a = f.a;
     shape = ScoreShape(a, task.b, task.g, first, n);
     const float *q_rows[kBlockQueries], *dout_rows[kBlockQueries];
     for (int64_t i = 0; i < n; i++) {
@@ -104,7 +107,8 @@ struct QueryBlock {
 
 // scores → P and dP → dS, in place, over the keys that the lanes see.
 template <bool shaped>
-void tile_gradients(const QueryBlock& block, const TileMask& mask, int64_t begin, float* scores, float* dprobs) {
+void tile_gradients(const QueryBlock& block, const TileMask& mask, const TileBlocks& blocks, int64_t begin,
+                    float* scores, float* dprobs) {
   for (int64_t c = 0; c < block.vectors; c++) {
     const vf lse = load(block.lse + c * kWidth), delta = load(block.delta + c * kWidth);
     const VectorMask lanes = block.mask.lanes(c);
@@ -116,7 +120,7 @@ void tile_gradients(const QueryBlock& block, const TileMask& mask, int64_t begin
         vf score = load(s), slope = set1(1);
         if constexpr (shaped) score = block.shape.of(score, c, begin + j, &slope);
         vf p = exp_nonpositive(score - lse);
-        if (hide) p = select(lanes.sees(begin + j), p, vf{});
+        if (hide) p = select(blocks.all ? lanes.sees(begin + j) : lanes.sees(begin + j) & blocks.sees(c, j), p, vf{});
         store(s, p);
         vf gradient = p * (load(ds) - delta);
         if constexpr (shaped) gradient *= slope;
@@ -162,13 +166,23 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
     const int64_t n = min_of<int64_t>(kBlockQueries, task.end_row - first);
     const KeySpan seen = a.keys_of_rows(task.b, first, n);
     const int64_t end = min_of(task.end_key, seen.end);
-    const int64_t start = max_of(task.first_key, seen.begin);
+    const int64_t start = first_tile(a, max_of(task.first_key, seen.begin));
     if (start >= end && !task.queries) continue;
-    block.pack(f, task, first, n);
+    block.begin(a, task, first, n);
+    bool packed = false;
+    const auto pack = [&] {
+      if (!packed) block.pack(f, task, first);
+      packed = true;
+    };
+    if (task.queries) pack();
     for (int64_t begin = start; begin < end; begin += kBlockKeys) {
       const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-      const TileMask mask(block.mask, begin, keys);
+      TileMask mask(block.mask, begin, keys);
       if (mask.seen.empty()) continue;
+      const TileBlocks blocks(a, task.b, task.g, first, n, begin, keys);
+      if (!blocks.any) continue;
+      if (!blocks.all) mask.look_at_all();
+      pack();
       const int64_t copied = (begin - task.first_key) * a.width;
       const float* k = task.keys ? k_copy + copied : a.key_row(a.k, task.b, task.g, begin);
       const float* v = task.keys ? v_copy + copied : a.key_row(a.v, task.b, task.g, begin);
@@ -181,9 +195,9 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
         dropout.apply(a, mask, dprobs);
       }
       if (a.shapes_scores())
-        tile_gradients<true>(block, mask, begin, probs, dprobs);
+        tile_gradients<true>(block, mask, blocks, begin, probs, dprobs);
       else
-        tile_gradients<false>(block, mask, begin, probs, dprobs);
+        tile_gradients<false>(block, mask, blocks, begin, probs, dprobs);
       if (a.dropout_p > 0) dropout.apply(a, mask, probs);
       if (task.keys) {
         keys_product(mask, block, a.width, probs, block.dout, dv + copied);
@@ -204,10 +218,11 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
 
 void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
                         OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
-                        Float softcap, Float scale, Float dropout_p, Int seed) {
+                        Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
   constexpr const char* op = "attention_backward";
-  const Attention a = make_attention(
-      op, q, k, v, {key_lengths, query_starts, key_ranges, slopes, causal, window, softcap, scale, dropout_p, seed});
+  const Attention a = make_attention(op, q, k, v,
+                                     {key_lengths, query_starts, key_ranges, slopes, block_mask, block_size, causal,
+                                      window, softcap, scale, dropout_p, seed});
   expect_queries(op, "dq", dq, a.sizes(), q.dtype);
   expect_keys(op, "dk", dk, a.sizes(), q.dtype);
   expect_keys(op, "dv", dv, a.sizes(), q.dtype);

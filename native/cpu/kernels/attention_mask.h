@@ -92,6 +92,11 @@ struct TileMask {
     }
   }
 
+  // Where more than intervals hides keys: every one is looked at.
+  void look_at_all() {
+    for (int64_t c = 0; c < vectors; c++) all[c] = {any[c].end, any[c].end};
+  }
+
   // body(c, count, begin, end): rectangles of the vectors [c, c + count) and the keys [begin, end) that cover what any
   // vector sees, each once, in the order of the keys. A causal tile is a stair of up to kBlockVectors of them.
   template <class Body>

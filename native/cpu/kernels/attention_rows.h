@@ -66,6 +66,35 @@ __attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, co
   }
 }
 
+// body(first, count): runs of keys, counted from `begin`, that the mask of blocks leaves to any row of the group; whole
+// vectors, but for the last.
+template <class Body>
+inline void for_each_run(const Attention& a, int64_t b, int64_t g, int64_t begin, int64_t keys, const Body& body) {
+  if (!a.blocks.mask) return body(0, keys);
+  const auto seen = [&](int64_t j) {
+    const int64_t last = min_of(j + kWidth, keys) - 1;
+    for (int64_t r = 0; r < a.rows; r++) {
+      const uint8_t* row = a.blocks_of_row(b, g, r);
+      for (int64_t n = (begin + j) / a.blocks.size; row && n <= (begin + last) / a.blocks.size; n++)
+        if (row[n]) return true;
+    }
+    return false;
+  };
+  for (int64_t j = 0; j < keys; j += kWidth) {
+    const int64_t first = j;
+    while (j < keys && seen(j)) j += kWidth;
+    if (j > first) body(first, min_of(j, keys) - first);
+  }
+}
+
+// Scores of keys that the mask of blocks hides from a row.
+inline void hide_blocks(const Attention& a, int64_t b, int64_t g, int64_t r, int64_t begin, int64_t keys, float* row) {
+  if (!a.blocks.mask) return;
+  const uint8_t* visible = a.blocks_of_row(b, g, r);
+  for (int64_t j = 0; j < keys; j++)
+    if (!visible || !visible[(begin + j) / a.blocks.size]) row[j] = -INFINITY;
+}
+
 // p[keys] = e^(scores - max), in place, of the keys [begin, end), 0 of the others.
 inline void few_rows_softmax(float* p, int64_t begin, int64_t end, int64_t keys, float* m, float* l) {
   for (int64_t j = 0; j < begin; j++) p[j] = -INFINITY;
@@ -91,7 +120,10 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
   const float* k = a.key_row(a.k, b, g, begin);
   for (int64_t r = 0; r < a.rows; r += 4) {
     const auto scores = [&](auto kernel) {
-      kernel(q + r * a.width, a.width, k, a.k.strides[1], keys, a.D, p + r * kFewRowsKeys);
+      for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
+        kernel(q + r * a.width, a.width, k + first * a.k.strides[1], a.k.strides[1], count, a.D,
+               p + r * kFewRowsKeys + first);
+      });
     };
     if (a.rows - r >= 4) scores(few_rows_scores<4>);
     if (a.rows - r == 3) scores(few_rows_scores<3>);
@@ -101,6 +133,7 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
   for (int64_t r = 0; r < a.rows; r++) {
     float* row = p + r * kFewRowsKeys;
     if (a.shapes_scores()) shape_row(a, b, g, r, begin, keys, row);
+    hide_blocks(a, b, g, r, begin, keys, row);
     const KeySpan seen = a.keys(b, r / a.G);
     few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, seen.begin - begin)),
                      min_of(keys, max_of<int64_t>(0, seen.end - begin)), keys, m + r, l + r);
@@ -111,15 +144,20 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
       row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
   }
 
-  const float* v = a.key_row(a.v, b, g, begin);
-  int64_t ldv = a.v.strides[1];
-  if (a.width != a.D) {
-    float* padded = scratch.take(kFewRowsKeys * a.width);
-    for (int64_t j = 0; j < keys; j++) copy_row(padded + j * a.width, v + j * ldv, a.D, 1, true);
-    v = padded;
-    ldv = a.width;
-  }
-  product(a.rows, a.width / kWidth, keys, p, kFewRowsKeys, 1, v, ldv, o, a.width, false);
+  float* padded = a.width == a.D ? nullptr : scratch.take(kFewRowsKeys * a.width);
+  bool added = false;
+  for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
+    const float* v = a.key_row(a.v, b, g, begin + first);
+    int64_t ldv = a.v.strides[1];
+    if (padded) {
+      for (int64_t j = 0; j < count; j++) copy_row(padded + j * a.width, v + j * ldv, a.D, 1, true);
+      v = padded;
+      ldv = a.width;
+    }
+    product(a.rows, a.width / kWidth, count, p + first, kFewRowsKeys, 1, v, ldv, o, a.width, added);
+    added = true;
+  });
+  if (!added) __builtin_memset(o, 0, static_cast<size_t>(a.rows * a.width) * 4);
 }
 
 }  // namespace

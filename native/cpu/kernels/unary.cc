@@ -56,6 +56,8 @@ inline vf value(vf x) {
       return each_lane(x, cosf);
     case UnaryKind::reciprocal:
       return reciprocal(x);
+    case UnaryKind::elu_plus_one:
+      return select(x > vf{}, x + set1(1.0f), vexp(x));
   }
   return x;
 }
@@ -96,6 +98,8 @@ inline vf slope(vf x) {
       return -each_lane(x, sinf);
     case UnaryKind::reciprocal:
       return -reciprocal(x) * reciprocal(x);
+    case UnaryKind::elu_plus_one:
+      return select(x > zero, one, vexp(x));
   }
   return one;
 }

@@ -4,9 +4,9 @@
 // -inf.
 //
 // Which kernel:
-// - few rows a group and no backward to come: attention_decode.cu, bound by memory, any dtype;
-// - bf16 and f16 with D <= 256: attention_forward_mma.cu, on tensor cores;
-// - f32, and D > 256: attention_forward_fma.cu.
+// - few rows a group, no backward to come and no mask of blocks: attention_decode.cu, bound by memory, any dtype;
+// - bf16 and f16 with D <= 256, or 128 with a mask of blocks: attention_forward_mma.cu, on tensor cores;
+// - f32, and larger D: attention_forward_fma.cu.
 //
 // Where blocks of rows are fewer than the multiprocessors, the keys may be split (attention_split.h). It shortens the
 // longest block and costs a meeting of blocks and reading what they left, so both are estimated in clocks, with figures
@@ -16,6 +16,7 @@
 
 #include "cuda/kernels/attention_host.h"
 #include "cuda/kernels/attention_split.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
@@ -23,11 +24,14 @@ namespace heed::cuda {
 
 namespace {
 
-ForwardKernel forward_kernel(DType dtype, int D, int64_t rows, bool may_decode) {
+ForwardKernel forward_kernel(DType dtype, const AttentionParams& p, bool may_decode) {
+  const int D = p.D;
+  const bool masked = p.blocks.mask;
   // 16 rows fill a tensor core's tile in part only, but from 5 on it is faster than what decoding spends on them.
-  if (may_decode && D <= kMostFastHead && rows <= (dtype == DType::f32 ? 16 : 4))
-    return attention_decode_kernel(dtype, D, rows);
-  return dtype != DType::f32 && D <= kMostFastHead ? attention_mma_kernel(dtype, D) : attention_fma_kernel(dtype, D);
+  if (may_decode && !masked && D <= kMostFastHead && p.rows <= (dtype == DType::f32 ? 16 : 4))
+    return attention_decode_kernel(dtype, D, p.rows);
+  return dtype != DType::f32 && D <= most_fast_head(p) ? attention_mma_kernel(dtype, D, masked)
+                                                       : attention_fma_kernel(dtype, D, masked);
 }
 
 constexpr int64_t kSplitTile = 64;  // a split has a multiple of so many keys
@@ -60,10 +64,10 @@ int64_t split_keys(const ForwardKernel& kernel, int64_t blocks, int64_t Tk, int6
 
 void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
                        OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap, Float scale,
-                       Float dropout_p, Int seed) {
+                       Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
   const char* op = "attention_forward";
-  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes,    causal,
-                                 window,      softcap,      scale,      dropout_p, seed};
+  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes, block_mask, block_size,
+                                 causal,      window,       softcap,    scale,  dropout_p,  seed};
   const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "out", out, n, q.dtype);
   if (lse) expect_lse(op, *lse, n);
@@ -75,7 +79,7 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   p.out = heads_view(out);
   p.lse = lse ? lse->f32() : nullptr;
   const int64_t groups = n.B * n.Hkv;
-  const ForwardKernel chosen = forward_kernel(q.dtype, p.a.D, p.a.rows, !lse && p.a.drop_threshold == 0);
+  const ForwardKernel chosen = forward_kernel(q.dtype, p.a, !lse && p.a.drop_threshold == 0);
   const int64_t column_blocks = ceil_div(n.D, chosen.columns);
   p.blocks = ceil_div(p.a.rows, chosen.rows);
   const int64_t blocks = groups * p.blocks * column_blocks;
@@ -88,6 +92,7 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   const Stream::Workspace workspace(stream, op, split ? static_cast<size_t>(blocks * p.splits) * p.part_floats * 4 : 0);
   p.parts = workspace.f32();
   p.arrivals = split ? stream.arrivals(op, blocks) : nullptr;
+  const MaskedTiles tiles(stream, op, p.a, TilesOf::keys, chosen.rows, chosen.keys);
   stream.launch(op, *chosen.kernel, {groups * p.blocks * p.splits, column_blocks}, p, chosen.shared);
 }
 

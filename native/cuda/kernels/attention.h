@@ -22,6 +22,19 @@ struct HeadsView {
 #endif
 };
 
+// The mask of blocks (ops.def).
+struct KeyBlocks {
+  const uint8_t* mask;  // or null
+  int64_t rows, columns;
+  int64_t batch_stride, head_stride;  // 0 where all share one
+  int size;
+};
+
+// Of 32 tiles, a bit each: whether the mask leaves any of it, and all of it.
+struct alignas(8) TileWord {
+  uint32_t any, all;
+};
+
 struct AttentionParams {
   HeadsView q, k, v;
   int64_t B, Tq, rows;  // rows of a group: Tq · G
@@ -30,7 +43,10 @@ struct AttentionParams {
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
-  int64_t window;               // 0: none
+  KeyBlocks blocks;
+  const TileWord* tiles;  // of a launch with a mask of blocks: tile_words for each of its own blocks
+  int tile_words;
+  int64_t window;  // 0: none
   bool causal;
   bool aligned;      // all rows of all views start at multiples of 16 bytes
   float scale_log2;  // scale · log2 e: the softmax is taken with powers of 2

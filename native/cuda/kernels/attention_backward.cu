@@ -5,6 +5,7 @@
 // Two kernels (attention_gradients.h), on tensor cores for bf16 and f16 with D <= 256, else in f32.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_host.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
@@ -12,10 +13,10 @@ namespace heed::cuda {
 
 void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
                         OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
-                        Float softcap, Float scale, Float dropout_p, Int seed) {
+                        Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
   const char* op = "attention_backward";
-  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes,    causal,
-                                 window,      softcap,      scale,      dropout_p, seed};
+  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes, block_mask, block_size,
+                                 causal,      window,       softcap,    scale,  dropout_p,  seed};
   const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "dq", dq, n, q.dtype);
   expect_keys(op, "dk", dk, n, q.dtype);
@@ -36,20 +37,21 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
   p.out = heads_view(out);
   p.lse = lse.f32();
   p.delta = workspace.f32();
-  const bool mma = q.dtype != DType::f32 && p.a.D <= kMostFastHead;
-  const auto launch = [&](const BackwardKernel& chosen, int64_t rows) {
+  const bool mma = q.dtype != DType::f32 && p.a.D <= most_fast_head(p.a), masked = p.a.blocks.mask;
+  const auto launch = [&](const BackwardKernel& chosen, TilesOf order, int64_t rows) {
+    const MaskedTiles tiles(stream, op, p.a, order, chosen.block, chosen.tile);
     p.blocks = ceil_div(rows, chosen.block);
     const Grid grid{n.B * n.Hkv * p.blocks, ceil_div(n.D, chosen.columns)};
     stream.launch(op, *chosen.kernel, grid, p, chosen.shared);
   };
   if (!dq.empty())
-    launch(mma ? attention_backward_queries_mma_kernel(q.dtype, p.a.D)
-               : attention_backward_queries_fma_kernel(q.dtype, p.a.D),
-           p.a.rows);
+    launch(mma ? attention_backward_queries_mma_kernel(q.dtype, p.a.D, masked)
+               : attention_backward_queries_fma_kernel(q.dtype, p.a.D, masked),
+           TilesOf::keys, p.a.rows);
   if (!dk.empty())
-    launch(
-        mma ? attention_backward_keys_mma_kernel(q.dtype, p.a.D) : attention_backward_keys_fma_kernel(q.dtype, p.a.D),
-        n.Tk);
+    launch(mma ? attention_backward_keys_mma_kernel(q.dtype, p.a.D, masked)
+               : attention_backward_keys_fma_kernel(q.dtype, p.a.D, masked),
+           TilesOf::rows, n.Tk);
 }
 
 #endif

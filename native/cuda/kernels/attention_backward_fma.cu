@@ -3,13 +3,14 @@
 // head has more, several blocks take the scores.
 #include "cuda/kernels/attention_fma.h"
 #include "cuda/kernels/attention_gradients.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
 // Up to 64 rows against up to 64 keys, from `key` on.
-template <class T>
+template <class T, bool kMasked>
 struct Pairs {
   const AttentionBackwardParams& p;
   float* chunks;  // two buffers
@@ -67,12 +68,17 @@ struct Pairs {
     for (int i = 0; i < 4; i++) {
       const int r = static_cast<int>(threadIdx.x / 16) * 4 + i, tx = threadIdx.x % 16;
       const KeyInterval sees = r < row_count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
+      uint64_t unmasked = kAllKeys<kFmaTile>;
+      if constexpr (kMasked)
+        if (r < row_count)
+          unmasked = visible_keys<kFmaTile>(p.a, b, rows.head(r), visible.position(rows.query(r)), key) >> tx;
       float derivatives[4];
       finish_scores(p.a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         const int at = key + tx + 16 * j;
-        const float prob = at >= sees.first && at < sees.end ? exp2_fast(s[i][j] - lse[i]) : 0;
+        const bool hidden = kMasked && !(unmasked >> (16 * j) & 1);
+        const float prob = at >= sees.first && at < sees.end && !hidden ? exp2_fast(s[i][j] - lse[i]) : 0;
         const bool keep = p.a.drop_threshold == 0 || is_kept(kept, i, j);
         dp[i][j] = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]) * derivatives[j];
         s[i][j] = keep ? prob : 0;
@@ -81,7 +87,7 @@ struct Pairs {
   }
 };
 
-template <class T, int kOut>
+template <class T, int kOut, bool kMasked = false>
 __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p) {
   const AttentionParams& a = p.a;
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -101,11 +107,13 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
   const int end = bounds.end;
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
   const auto pairs_at = [&](int key) {
-    return Pairs<T>{p, chunks, item.b, item.g, rows, count, key, min(kFmaTile, end - key)};
+    return Pairs<T, kMasked>{p, chunks, item.b, item.g, rows, count, key, min(kFmaTile, end - key)};
   };
+  const TileWalk<kMasked, kFmaTile> walk(a, (item.b * a.Hkv + item.g) * p.blocks + first_row / kFmaTile);
+  const int first_key = walk.first(bounds.first, end);
 
   int buffer = 0;
-  if (bounds.first < end) pairs_at(bounds.first).load(0, 0);
+  if (first_key < end) pairs_at(first_key).load(0, 0);
   float dq[4][kOut / 16] = {}, lse[4] = {}, delta[4] = {};
 #pragma unroll
   for (int i = 0; i < 4; i++) {
@@ -123,8 +131,8 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
     lse[i] = p.lse[index] * kLog2E;
   }
 
-  for (int key = bounds.first; key < end; key += kFmaTile) {
-    const Pairs<T> pairs = pairs_at(key);
+  for (int key = first_key; key < end; key = walk.after(key, end)) {
+    const Pairs<T, kMasked> pairs = pairs_at(key);
     float s[4][4] = {}, ds[4][4] = {};
     pairs.multiply(s, ds, buffer, [&] {
       load_floats<T, kOut, kOut>(k, pairs.key_count, first_column, a,
@@ -138,7 +146,7 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
     }
     cp_async_wait<0>();
     __syncthreads();  // the keys are there, and the chunks are no longer read
-    if (key + kFmaTile < end) pairs_at(key + kFmaTile).load(buffer, 0);
+    if (const int next = walk.after(key, end); next < end) pairs_at(next).load(buffer, 0);
     if (active) multiply_tile<kOut>(dq, probs, k, pairs.key_count);
   }
 #pragma unroll
@@ -147,7 +155,7 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
       store_columns<T, kOut>(rows.row<T>(p.dq, item.b, ty * 4 + i), dq[i], a.scale, first_column, a.D, a.aligned);
 }
 
-template <class T, int kOut>
+template <class T, int kOut, bool kMasked = false>
 __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
   const AttentionParams& a = p.a;
   const int ty = threadIdx.x / 16;
@@ -165,22 +173,35 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
   const int key_count = min(kFmaTile, visible.length - first_key);
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < key_count;
   const auto pairs_at = [&](int64_t row) {
-    return Pairs<T>{p,
-                    chunks,
-                    item.b,
-                    item.g,
-                    GroupRows(a, item.g, row),
-                    static_cast<int>(min(static_cast<int64_t>(kFmaTile), end_row - row)),
-                    first_key,
-                    key_count};
+    return Pairs<T, kMasked>{p,
+                             chunks,
+                             item.b,
+                             item.g,
+                             GroupRows(a, item.g, row),
+                             static_cast<int>(min(static_cast<int64_t>(kFmaTile), end_row - row)),
+                             first_key,
+                             key_count};
+  };
+  const TileWalk<kMasked, kFmaTile> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
+  const auto first_row = [&] {
+    if constexpr (kMasked)
+      return walk.first(seeing.first * a.G, end_row);
+    else
+      return seeing.next_row(0, a.G);
+  };
+  const auto row_after = [&](int64_t row) {
+    if constexpr (kMasked)
+      return walk.after(row, end_row);
+    else
+      return seeing.next_row(row + kFmaTile, a.G);
   };
 
   int buffer = 0;
-  int64_t row = seeing.next_row(0, a.G);
+  int64_t row = first_row();
   if (row < end_row) pairs_at(row).load(0, 0);
   float dk[4][kOut / 16] = {}, dv[4][kOut / 16] = {};
   while (row < end_row) {
-    const Pairs<T> pairs = pairs_at(row);
+    const Pairs<T, kMasked> pairs = pairs_at(row);
     const auto load_rows = [&](const HeadsView& x) {
       load_floats<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
                                  [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
@@ -206,7 +227,7 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();  // dS and q are there
-    row = seeing.next_row(row + kFmaTile, a.G);
+    row = row_after(row);
     if (row < end_row) pairs_at(row).load(buffer, 0);
     if (active) multiply_transposed<kOut>(dk, probs, tile, pairs.row_count);
   }
@@ -232,27 +253,46 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
               attention_backward_##pass##_fma<f16, 128>)
 BACKWARD(queries)
 BACKWARD(keys)
+#define MASKED(pass)                                                                         \
+  HEED_KERNEL(attention_masked_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
+              attention_backward_##pass##_fma<float, 64, true>)                              \
+  HEED_KERNEL(attention_masked_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
+              attention_backward_##pass##_fma<float, 128, true>)                             \
+  HEED_KERNEL(attention_masked_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
+              attention_backward_##pass##_fma<bf16, 128, true>)                              \
+  HEED_KERNEL(attention_masked_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
+              attention_backward_##pass##_fma<f16, 128, true>)
+MASKED(queries)
+MASKED(keys)
 
 #if !HEED_DEVICE_CODE
 
 namespace {
 
-BackwardKernel choose(Kernel<AttentionBackwardParams>& kernel, int columns) {
-  return {&kernel, kFmaTile, columns, static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
+using Entry = Kernel<AttentionBackwardParams>;
+
+BackwardKernel choose(DType dtype, int D, Entry& small_f32, Entry& f32, Entry& bf16, Entry& f16) {
+  const bool small = dtype == DType::f32 && D <= 64;
+  const int columns = small ? 64 : 128;
+  return {small                  ? &small_f32
+          : dtype == DType::f32  ? &f32
+          : dtype == DType::bf16 ? &bf16
+                                 : &f16,
+          kFmaTile, columns, kFmaTile, static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
 }
 
 }  // namespace
 
-BackwardKernel attention_backward_queries_fma_kernel(DType dtype, int D) {
-  if (dtype == DType::bf16) return choose(attention_backward_queries_large_bf16, 128);
-  if (dtype == DType::f16) return choose(attention_backward_queries_large_f16, 128);
-  return D <= 64 ? choose(attention_backward_queries_64_f32, 64) : choose(attention_backward_queries_128_f32, 128);
+#define CHOOSE(kind)                                                                                     \
+  choose(dtype, D, attention_##kind##_64_f32, attention_##kind##_128_f32, attention_##kind##_large_bf16, \
+         attention_##kind##_large_f16)
+
+BackwardKernel attention_backward_queries_fma_kernel(DType dtype, int D, bool masked) {
+  return masked ? CHOOSE(masked_queries) : CHOOSE(backward_queries);
 }
 
-BackwardKernel attention_backward_keys_fma_kernel(DType dtype, int D) {
-  if (dtype == DType::bf16) return choose(attention_backward_keys_large_bf16, 128);
-  if (dtype == DType::f16) return choose(attention_backward_keys_large_f16, 128);
-  return D <= 64 ? choose(attention_backward_keys_64_f32, 64) : choose(attention_backward_keys_128_f32, 128);
+BackwardKernel attention_backward_keys_fma_kernel(DType dtype, int D, bool masked) {
+  return masked ? CHOOSE(masked_keys) : CHOOSE(backward_keys);
 }
 
 #endif

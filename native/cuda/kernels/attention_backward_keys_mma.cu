@@ -4,12 +4,13 @@
 // dv (blockIdx.y tells which): beyond 128 they would not fit into registers, and two blocks take the scores.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_mma.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-template <class T, int kD, int kOut, int kRows, int kStages>
+template <class T, int kD, int kOut, int kRows, int kStages, bool kMasked = false>
 __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   constexpr int kKeys = 64, kN = kRows / 8;
   const AttentionParams& a = p.a;
@@ -23,6 +24,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   __shared__ int sees_first[kStages][kRows], sees_end[kStages][kRows];
   __shared__ float distance[kStages][kRows], slope[kStages][kRows];
   __shared__ uint32_t kept[kStages][kRows][kKeys / 32];
+  __shared__ uint64_t unmasked[kMasked ? kStages : 1][kMasked ? kRows : 1];  // keys that the mask of blocks leaves
 
   const BackwardItem item(p);
   const VisibleKeys visible(a, item.b);
@@ -30,6 +32,19 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   const QueriesOfKeys<kMmaThreads> seeing(visible, first_key, first_key + kKeys);
   const int64_t end_row = seeing.end * a.G;
   const bool active = first_key + warp_key < visible.length, plain = plain_scores(a);
+  const TileWalk<kMasked, kRows> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
+  const auto first_row = [&] {
+    if constexpr (kMasked)
+      return walk.first(seeing.first * a.G, end_row);
+    else
+      return seeing.next_row(0, a.G);
+  };
+  const auto row_after = [&](int64_t row) {
+    if constexpr (kMasked)
+      return walk.after(row, end_row);
+    else
+      return seeing.next_row(row + kRows, a.G);
+  };
 
   RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
   uint32_t target = TileCopy<kD>::target(queries);
@@ -50,6 +65,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
     const int r = threadIdx.x % kRows;
     // Rows that are not there are zeros in q and dout, and so have no part in the sums.
     KeyInterval sees{0, INT32_MAX};
+    bool covers = true;
     if (threadIdx.x < kRows) {
       const int64_t index = rows.index(a, item.b, r);
       if (r < count) sees = visible.of(rows.query(r));
@@ -57,6 +73,15 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
       delta[stage][r] = r < count ? p.delta[index] : 0;
       sees_first[stage][r] = sees.first;
       sees_end[stage][r] = sees.end;
+      if constexpr (kMasked)
+        if (r < count && !walk.whole(row)) {
+          const int64_t position = visible.position(rows.query(r));
+          const uint64_t bits = visible_keys<kKeys>(a, item.b, rows.head(r), position, first_key);
+          unmasked[stage][r] = bits;
+          covers = bits == kAllKeys<kKeys>;
+        } else {
+          unmasked[stage][r] = kAllKeys<kKeys>;
+        }
       if (a.slopes) {
         distance[stage][r] = static_cast<float>(visible.position(rows.query(r)) - first_key);
         slope[stage][r] = slope_log2(a, rows.head(r));
@@ -66,9 +91,9 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
       const int word = threadIdx.x / kRows;
       kept[stage][r][word] = r < count ? kept_keys(a, rows.index(a, item.b, r), first_key + word * 32) : 0;
     }
-    return sees.first <= first_key && sees.end >= first_key + kKeys;
+    return covers && sees.first <= first_key && sees.end >= first_key + kKeys;
   };
-  int64_t row = seeing.next_row(0, a.G);
+  int64_t row = first_row();
   KeyTiles<T, kD, kKeys>(a.k, item.b, first_key, item.g).next(TileCopy<kD>::target(k), visible.length - first_key, a);
   KeyTiles<T, kD, kKeys>(a.v, item.b, first_key, item.g).next(TileCopy<kD>::target(v), visible.length - first_key, a);
   bool covers = row < end_row ? load_queries(0, row) : false;
@@ -85,7 +110,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   float dk[1][kOut / 8][4] = {}, dv[1][kOut / 8][4] = {};
   int stage = 0;
   while (row < end_row) {
-    const int64_t following = seeing.next_row(row + kRows, a.G);
+    const int64_t following = row_after(row);
     const bool more = following < end_row;
     bool next_covers = false;
     if constexpr (kStages == 2) {
@@ -132,6 +157,8 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
       if (!all_see)
         for_each_pair([&](float& prob, float& dp, int r, int key) {
           if (first_key + key < sees_first[stage][r] || first_key + key >= sees_end[stage][r]) prob = dp = 0;
+          if constexpr (kMasked)
+            if (!(unmasked[stage][r] >> key & 1)) prob = dp = 0;
         });
       if (a.drop_threshold != 0)
         for_each_pair([&](float& prob, float&, int r, int key) {
@@ -176,16 +203,26 @@ BACKWARD(96, 96, 32, 2)
 BACKWARD(128, 128, 32, 2)
 BACKWARD(192, 96, 32, 2)
 BACKWARD(256, 128, 32, 1)
+#define MASKED(D, out, rows, stages)                                                     \
+  HEED_KERNEL(attention_masked_keys_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
+              attention_backward_keys_mma<bf16, D, out, rows, stages, true>)             \
+  HEED_KERNEL(attention_masked_keys_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
+              attention_backward_keys_mma<f16, D, out, rows, stages, true>)
+MASKED(64, 64, 32, 2)
+MASKED(128, 128, 32, 2)
 
 #if !HEED_DEVICE_CODE
 
-BackwardKernel attention_backward_keys_mma_kernel(DType dtype, int D) {
+BackwardKernel attention_backward_keys_mma_kernel(DType dtype, int D, bool masked) {
   const auto choose = [&](auto& bf16, auto& f16, int size, int columns, int rows, int stages) {
-    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, 64, columns,
+    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, 64, columns, rows,
                           static_cast<size_t>(2 * 64 + stages * 2 * rows) * size * 2};
   };
 #define CHOOSE(D, out, rows, stages) \
   choose(attention_backward_keys_##D##_bf16, attention_backward_keys_##D##_f16, D, out, rows, stages)
+  if (masked)
+    return D <= 64 ? choose(attention_masked_keys_64_bf16, attention_masked_keys_64_f16, 64, 64, 32, 2)
+                   : choose(attention_masked_keys_128_bf16, attention_masked_keys_128_f16, 128, 128, 32, 2);
   if (D <= 32) return CHOOSE(32, 32, 64, 2);
   if (D <= 64) return CHOOSE(64, 64, 64, 2);
   if (D <= 96) return CHOOSE(96, 96, 32, 2);

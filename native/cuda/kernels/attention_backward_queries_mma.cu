@@ -3,6 +3,7 @@
 // T, is the first operand of dq += dS k.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_mma.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
@@ -48,7 +49,7 @@ __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBac
   }
 }
 
-template <class T, int kD, int kKeys, int kStages>
+template <class T, int kD, int kKeys, int kStages, bool kMasked = false>
 __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p) {
   constexpr int kRows = 64, kN = kKeys / 8;
   const AttentionParams& a = p.a;
@@ -67,6 +68,8 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   const KeyBounds bounds = visible.of_all<kMmaThreads>(rows.query(0), rows.query(count - 1));
   const int end = bounds.end;
   const bool active = warp_row < count, plain = plain_scores(a);
+  const TileWalk<kMasked, kKeys> walk(a, (item.b * a.Hkv + item.g) * p.blocks + first_row / kRows);
+  const int first_key = walk.first(bounds.first, end);
 
   RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
   q_tiles.seek(rows);
@@ -74,15 +77,19 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   q_tiles.next(TileCopy<kD>::target(q), count, a, rows);
   dout_tiles.next(TileCopy<kD>::target(dout), count, a, rows);
   cp_async_commit();
-  KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, bounds.first, item.g), v_tiles(a.v, item.b, bounds.first, item.g);
+  KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, first_key, item.g), v_tiles(a.v, item.b, first_key, item.g);
   uint32_t target = TileCopy<kD>::target(keys);
   keep(target);
   const auto load_keys = [&](int stage, int key) {
     const uint32_t to = target + stage * static_cast<uint32_t>(2 * kKeys * kD * sizeof(T));
+    if constexpr (kMasked) {
+      k_tiles.seek(item.b, key, item.g);
+      v_tiles.seek(item.b, key, item.g);
+    }
     k_tiles.next(to, end - key, a);
     v_tiles.next(to + static_cast<uint32_t>(kKeys * kD * sizeof(T)), end - key, a);
   };
-  if (bounds.first < end) load_keys(0, bounds.first);
+  if (first_key < end) load_keys(0, first_key);
   cp_async_commit();
   cp_async_wait<1>();
   __syncthreads();  // q and dout are there
@@ -104,9 +111,9 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
     row_fragments.template load<false, kRows, decltype(column)() * 16>(fragment);
   };
   int stage = 0;
-  for (int key = bounds.first; key < end; key += kKeys) {
+  for (int key = first_key; key < end; key = walk.after(key, end)) {
     if constexpr (kStages == 2) {
-      if (key + kKeys < end) load_keys(stage ^ 1, key + kKeys);
+      if (const int next = walk.after(key, end); next < end) load_keys(stage ^ 1, next);
       cp_async_commit();
     }
     cp_async_wait<kStages - 1>();
@@ -159,13 +166,20 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
           dp = exp2_fast(fmaf(score, factor, -lse[half])) * (dp - delta[half]);
         });
       });
-      if (key < bounds.all_first || key + kKeys > bounds.all_end)
+      if (key < bounds.all_first || key + kKeys > bounds.all_end || !walk.whole(key))
         for_each_row([&](int half, int r) {
           const KeyInterval sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
           const int first = sees.first - (key + 2 * t), past = sees.end - (key + 2 * t);
           for_each_pair(half, [&](float&, float& dp, int column) {
             if (column < first || column >= past) dp = 0;
           });
+          if constexpr (kMasked) {
+            const int head = r < count ? rows.head(r) : 0;
+            const uint64_t bits = visible_keys<kKeys>(a, item.b, head, visible.position(rows.query(r)), key) >> (2 * t);
+            for_each_pair(half, [&](float&, float& dp, int column) {
+              if (!(bits >> column & 1)) dp = 0;
+            });
+          }
         });
       multiply_columns<T>(dq, ds, columns_first.moved(bytes));
     }
@@ -173,7 +187,7 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
     if constexpr (kStages == 2) {
       stage ^= 1;
     } else {
-      if (key + kKeys < end) load_keys(0, key + kKeys);
+      if (const int next = walk.after(key, end); next < end) load_keys(0, next);
       cp_async_commit();
     }
   }
@@ -196,16 +210,26 @@ BACKWARD(96, 64, 2)
 BACKWARD(128, 32, 2)
 BACKWARD(192, 32, 2)
 BACKWARD(256, 32, 1)
+#define MASKED(D, keys, stages)                                                             \
+  HEED_KERNEL(attention_masked_queries_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
+              attention_backward_queries_mma<bf16, D, keys, stages, true>)                  \
+  HEED_KERNEL(attention_masked_queries_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
+              attention_backward_queries_mma<f16, D, keys, stages, true>)
+MASKED(64, 64, 2)
+MASKED(128, 32, 2)
 
 #if !HEED_DEVICE_CODE
 
-BackwardKernel attention_backward_queries_mma_kernel(DType dtype, int D) {
+BackwardKernel attention_backward_queries_mma_kernel(DType dtype, int D, bool masked) {
   const auto choose = [&](auto& bf16, auto& f16, int size, int keys, int stages) {
-    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, 64, size,
+    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, 64, size, keys,
                           static_cast<size_t>(2 * 64 + stages * 2 * keys) * size * 2};
   };
 #define CHOOSE(D, keys, stages) \
   choose(attention_backward_queries_##D##_bf16, attention_backward_queries_##D##_f16, D, keys, stages)
+  if (masked)
+    return D <= 64 ? choose(attention_masked_queries_64_bf16, attention_masked_queries_64_f16, 64, 64, 2)
+                   : choose(attention_masked_queries_128_bf16, attention_masked_queries_128_f16, 128, 32, 2);
   if (D <= 32) return CHOOSE(32, 64, 2);
   if (D <= 64) return CHOOSE(64, 64, 2);
   if (D <= 96) return CHOOSE(96, 64, 2);

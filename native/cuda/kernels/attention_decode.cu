@@ -224,6 +224,7 @@ ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows) {
                                                 : &f16,
                          most_rows,
                          D,
+                         kDecodeThreads,  // it knows no tiles
                          static_cast<int>(kPartStats + ceil_div(most_rows * D, 8) * 8),
                          8.0 * most_rows,  // 64 keys in a memory latency or two
                          2,

@@ -25,9 +25,9 @@ extern __shared__ __align__(128) unsigned char attention_shared[];
 using Float4 = Vector<float, 4>;
 
 // tile[r][0, kColumns) = columns first… of row(r) for r < count, as f32; zeros elsewhere. Asynchronous where it can be.
-template <class T, int kColumns, int kStride, class Row>
-__device__ __forceinline__ void load_floats(float* tile, int count, int first, const AttentionParams& p,
-                                            const Row& row) {
+// Params say how many columns there are, D, and whether rows are aligned.
+template <class T, int kColumns, int kStride, class Params, class Row>
+__device__ __forceinline__ void load_floats(float* tile, int count, int first, const Params& p, const Row& row) {
   constexpr int kParts = kColumns / 4;
 #pragma unroll 2
   for (int i = threadIdx.x; i < kFmaTile * kParts; i += kFmaThreads) {
@@ -52,15 +52,16 @@ __device__ __forceinline__ void load_floats(float* tile, int count, int first, c
 }
 
 // scores[rows, keys] += a[rows, chunk] · b[keys, chunk]^T over the first `columns` of the chunk.
+template <int kStride = kChunkStride>
 __device__ __forceinline__ void multiply_chunk(float (&scores)[4][4], const float* a, const float* b, int columns) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll 2
   for (int d = 0; d < columns; d += 4) {
     Float4 left[4], right[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) left[i] = Float4::load(a + (ty * 4 + i) * kChunkStride + d);
+    for (int i = 0; i < 4; i++) left[i] = Float4::load(a + (ty * 4 + i) * kStride + d);
 #pragma unroll
-    for (int j = 0; j < 4; j++) right[j] = Float4::load(b + (tx + 16 * j) * kChunkStride + d);
+    for (int j = 0; j < 4; j++) right[j] = Float4::load(b + (tx + 16 * j) * kStride + d);
 #pragma unroll
     for (int e = 0; e < 4; e++)
 #pragma unroll

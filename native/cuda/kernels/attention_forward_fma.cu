@@ -2,12 +2,13 @@
 // makes kOut columns of the output (blockIdx.y tells which); where a head has more, several blocks take the scores.
 #include "cuda/kernels/attention_fma.h"
 #include "cuda/kernels/attention_split.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-template <class T, int kOut>
+template <class T, int kOut, bool kMasked = false>
 __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   const AttentionParams& a = p.a;
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -27,6 +28,8 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   if (keys.nothing_to_do()) return;
   const int end = keys.end;
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
+  const TileWalk<kMasked, kFmaTile> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
+  const int first_key = walk.first(keys.first, end);
 
   const auto load_chunk = [&](int buffer, int key, int first) {
     float* tile = chunks + buffer * 2 * kChunkFloats;
@@ -47,8 +50,8 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   }
 
   int buffer = 0;
-  if (keys.first < end) load_chunk(0, keys.first, 0);
-  for (int key = keys.first; key < end; key += kFmaTile) {
+  if (first_key < end) load_chunk(0, first_key, 0);
+  for (int key = first_key; key < end; key = walk.after(key, end)) {
     float s[4][4] = {};
     for (int first = 0; first < a.D; first += kChunk, buffer ^= 1) {
       cp_async_wait<0>();
@@ -71,6 +74,14 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
         const int r = min(ty * 4 + i, count - 1);
         float derivatives[4];
         finish_scores(a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
+        if constexpr (kMasked)
+          if (!walk.whole(key)) {
+            const uint64_t bits =
+                visible_keys<kFmaTile>(a, item.b, rows.head(r), visible.position(rows.query(r)), key) >> tx;
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+              if (!(bits >> (16 * j) & 1)) s[i][j] = -kInfinity;
+          }
         float highest = m[i];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -97,7 +108,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
     }
     cp_async_wait<0>();
     __syncthreads();  // V is there, and the chunks are no longer read
-    if (key + kFmaTile < end) load_chunk(buffer, key + kFmaTile, 0);
+    if (const int next = walk.after(key, end); next < end) load_chunk(buffer, next, 0);
     if (active) multiply_tile<kOut>(out, probs, v, min(kFmaTile, end - key));
   }
 
@@ -124,22 +135,28 @@ HEED_KERNEL(attention_forward_64_f32, AttentionForwardParams, kFmaThreads, 1, at
 HEED_KERNEL(attention_forward_128_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 128>)
 HEED_KERNEL(attention_forward_large_bf16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<bf16, 128>)
 HEED_KERNEL(attention_forward_large_f16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<f16, 128>)
+HEED_KERNEL(attention_masked_64_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 64, true>)
+HEED_KERNEL(attention_masked_128_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 128, true>)
+HEED_KERNEL(attention_masked_large_bf16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<bf16, 128, true>)
+HEED_KERNEL(attention_masked_large_f16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<f16, 128, true>)
 
 #if !HEED_DEVICE_CODE
 
-ForwardKernel attention_fma_kernel(DType dtype, int D) {
-  const auto choose = [](auto& kernel, int columns) {
-    return ForwardKernel{&kernel,
+ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked) {
+  const auto choose = [&](auto& plain, auto& by_blocks, int columns) {
+    return ForwardKernel{masked ? &by_blocks : &plain,
                          kFmaTile,
                          columns,
+                         kFmaTile,
                          kFmaThreads * 4 * (2 + columns / 16),
                          48,
                          1,
                          static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
   };
-  if (dtype == DType::bf16) return choose(attention_forward_large_bf16, 128);
-  if (dtype == DType::f16) return choose(attention_forward_large_f16, 128);
-  return D <= 64 ? choose(attention_forward_64_f32, 64) : choose(attention_forward_128_f32, 128);
+  if (dtype == DType::bf16) return choose(attention_forward_large_bf16, attention_masked_large_bf16, 128);
+  if (dtype == DType::f16) return choose(attention_forward_large_f16, attention_masked_large_f16, 128);
+  return D <= 64 ? choose(attention_forward_64_f32, attention_masked_64_f32, 64)
+                 : choose(attention_forward_128_f32, attention_masked_128_f32, 128);
 }
 
 #endif

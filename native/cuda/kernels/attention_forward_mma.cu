@@ -10,6 +10,7 @@
 // on for keys in tiles of 32.
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_split.h"
+#include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
 
@@ -17,7 +18,7 @@ namespace heed::cuda {
 
 constexpr float kGrowth = 8;  // 2^8 is far from where f16 ends
 
-template <class T, int kD, int kKeys, int kM>
+template <class T, int kD, int kKeys, int kM, bool kMasked = false>
 __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   constexpr int kRows = kMmaThreads / 32 * 16 * kM, kN = kKeys / 8, kOut = kD / 8;
   constexpr bool kKeepQueries = kD * kM <= 128;  // as fragments, in registers
@@ -40,18 +41,20 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   // A split may end within a tile, where the keys beyond are zeros in shared memory that no row sees.
   const int end = keys.end, all_first = bounds.all_first, all_end = min(bounds.all_end, end);
   const bool active = warp_row < count;
+  const TileWalk<kMasked, kKeys> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
+  const int first_key = walk.first(keys.first, end);
   // Scores of a scale above 0 are scaled when their power is taken.
   const bool scaled_late = plain_scores(a) && a.scale_log2 > 0;
   const float factor = scaled_late ? a.scale_log2 : 1;
 
   RowTiles<T, kD, kRows> row_tiles(a, a.q, item.b);
-  KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, keys.first, item.g), v_tiles(a.v, item.b, keys.first, item.g);
+  KeyTiles<T, kD, kKeys> k_tiles(a.k, item.b, first_key, item.g), v_tiles(a.v, item.b, first_key, item.g);
   uint32_t k_target = TileCopy<kD>::target(k);
   keep(k_target);
   const auto v_target = [&] { return k_target + static_cast<uint32_t>(kKeys * kD * sizeof(T)); };
   row_tiles.seek(rows);
   row_tiles.next(TileCopy<kD>::target(q), count, a, rows);
-  k_tiles.next(k_target, end - keys.first, a);
+  k_tiles.next(k_target, end - first_key, a);
   cp_async_commit();
 
   const auto k_fragments = Fragments<kD>::across_first(k), v_fragments = Fragments<kD>::down_first(v);
@@ -60,10 +63,10 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 #pragma unroll
   for (int i = 0; i < kM * 2; i++) m[i] = kLowest, l[i] = 0;
 
-  for (int key = keys.first; key < end; key += kKeys) {
+  for (int key = first_key; key < end; key = walk.after(key, end)) {
     cp_async_wait<0>();
-    __syncthreads();         // K is there, and V's tile is no longer read
-    if constexpr (kD > 192)  // registers have no room for where V is: found again
+    __syncthreads();                    // K is there, and V's tile is no longer read
+    if constexpr (kMasked || kD > 192)  // registers have no room for where V is: found again
       KeyTiles<T, kD, kKeys>(a.v, item.b, key, item.g).next(v_target(), end - key, a);
     else
       v_tiles.next(v_target(), end - key, a);
@@ -86,7 +89,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         q_fragments.template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
       };
       if constexpr (kKeepQueries) {
-        if (key == keys.first)
+        if (key == first_key)
           unrolled<kM>(
               [&](auto i) { unrolled<kD / 16>([&](auto column) { load_queries(queries[i][column], i, column); }); });
         multiply_rows<T>(
@@ -102,7 +105,10 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
     }
     cp_async_wait<0>();
     __syncthreads();  // V is there, and K's tile is no longer read
-    if (key + kKeys < end) k_tiles.next(k_target, end - key - kKeys, a);
+    if (const int next = walk.after(key, end); next < end) {
+      if constexpr (kMasked) k_tiles.seek(item.b, next, item.g);
+      k_tiles.next(k_target, end - next, a);
+    }
     cp_async_commit();
     if (!active) continue;
 
@@ -128,7 +134,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         finish_scores(a, r < count ? rows.head(r) : 0, visible.position(rows.query(r)) - (key + 2 * t),
                       [&](const auto& body) { for_each_score(i, body); });
       });
-    if (key < all_first || key + kKeys > all_end)
+    if (key < all_first || key + kKeys > all_end || !walk.whole(key))
       for_each_row([&, row = lane_row()](int i) {
         const int r = row + i * 8;
         const KeyInterval sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
@@ -136,6 +142,13 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         for_each_score(i, [&](float& score, int column) {
           if (column < first || column >= past) score = -kInfinity;
         });
+        if constexpr (kMasked) {
+          const int head = r < count ? rows.head(r) : 0;
+          const uint64_t bits = visible_keys<kKeys>(a, item.b, head, visible.position(rows.query(r)), key) >> (2 * t);
+          for_each_score(i, [&](float& score, int column) {
+            if (!(bits >> column & 1)) score = -kInfinity;
+          });
+        }
       });
 
     float highest[kM * 2];
@@ -213,20 +226,26 @@ FORWARD(96, 64, 1)
 FORWARD(128, 64, 1)
 FORWARD(192, 32, 1)
 FORWARD(256, 32, 1)
+#define MASKED(D, keys, m)                                                         \
+  HEED_KERNEL(attention_masked_##D##_bf16, AttentionForwardParams, kMmaThreads, 2, \
+              attention_forward_mma<bf16, D, keys, m, true>)                       \
+  HEED_KERNEL(attention_masked_##D##_f16, AttentionForwardParams, kMmaThreads, 2,  \
+              attention_forward_mma<f16, D, keys, m, true>)
+MASKED(64, 64, 1)
+MASKED(128, 64, 1)
 
 #if !HEED_DEVICE_CODE
 
-ForwardKernel attention_mma_kernel(DType dtype, int D) {
+ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked) {
   const auto choose = [&](auto& bf16, auto& f16, int size, int keys, int m) {
     const int rows = kMmaThreads / 32 * 16 * m;
-    return ForwardKernel{dtype == DType::bf16 ? &bf16 : &f16,
-                         rows,
-                         size,
-                         kMmaThreads * 4 * m * (size / 8 + 1),
-                         512,
-                         1,
-                         static_cast<size_t>(rows + 2 * keys) * size * 2};
+    return ForwardKernel{
+        dtype == DType::bf16 ? &bf16 : &f16,  rows, size, keys,
+        kMmaThreads * 4 * m * (size / 8 + 1), 512,  1,    static_cast<size_t>(rows + 2 * keys) * size * 2};
   };
+  if (masked)
+    return D <= 64 ? choose(attention_masked_64_bf16, attention_masked_64_f16, 64, 64, 1)
+                   : choose(attention_masked_128_bf16, attention_masked_128_f16, 128, 64, 1);
   if (D <= 32) return choose(attention_forward_32_bf16, attention_forward_32_f16, 32, 64, 2);
   if (D <= 64) return choose(attention_forward_64_bf16, attention_forward_64_f16, 64, 64, 2);
   if (D <= 96) return choose(attention_forward_96_bf16, attention_forward_96_f16, 96, 64, 1);

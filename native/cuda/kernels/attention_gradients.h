@@ -81,14 +81,16 @@ __device__ __forceinline__ float finish_score(const AttentionParams& p, float sc
 // A kernel and the shape of its blocks: rows or keys, and columns of the result.
 struct BackwardKernel {
   Kernel<AttentionBackwardParams>* kernel;
-  int block, columns;
+  int block, columns, tile;  // `tile`: of the keys or rows that a block goes over
   size_t shared;
 };
 
-BackwardKernel attention_backward_queries_mma_kernel(DType dtype, int D);  // bf16 and f16, D <= 256
-BackwardKernel attention_backward_keys_mma_kernel(DType dtype, int D);
-BackwardKernel attention_backward_queries_fma_kernel(DType dtype, int D);  // f32, and any D
-BackwardKernel attention_backward_keys_fma_kernel(DType dtype, int D);
+// bf16 and f16, D <= most_fast_head; masked: by blocks.
+BackwardKernel attention_backward_queries_mma_kernel(DType dtype, int D, bool masked);
+BackwardKernel attention_backward_keys_mma_kernel(DType dtype, int D, bool masked);
+// f32, and any D.
+BackwardKernel attention_backward_queries_fma_kernel(DType dtype, int D, bool masked);
+BackwardKernel attention_backward_keys_fma_kernel(DType dtype, int D, bool masked);
 
 #endif
 

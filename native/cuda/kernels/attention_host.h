@@ -22,6 +22,17 @@ inline bool rows_aligned(In x) {
 // As good as none, and no sum with a position overflows.
 constexpr int64_t kMostWindow = int64_t{1} << 40;
 
+inline KeyBlocks key_blocks(const AttentionOptions& options) {
+  const TensorView* const mask = options.block_mask;
+  if (!mask) return {};
+  return {mask->ptr<uint8_t>(),
+          mask->shape[2],
+          mask->shape[3],
+          mask->shape[0] == 1 ? 0 : mask->strides[0],
+          mask->shape[1] == 1 ? 0 : mask->strides[1],
+          static_cast<int>(options.block_size)};
+}
+
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
                                         const AttentionOptions& options) {
   const int64_t G = n.H / n.Hkv;
@@ -43,6 +54,9 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
           options.query_starts ? options.query_starts->i32() : nullptr,
           options.key_ranges ? options.key_ranges->i32() : nullptr,
           options.slopes ? options.slopes->f32() : nullptr,
+          key_blocks(options),
+          nullptr,
+          0,
           std::min(options.window, kMostWindow),
           options.causal,
           rows_aligned(q) && rows_aligned(k) && rows_aligned(v),
@@ -58,6 +72,9 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
 
 // Tensor cores and decoding take heads of up to this size.
 constexpr int kMostFastHead = 256;
+// With a mask of blocks, of up to this size.
+constexpr int kMostMaskedHead = 128;
+inline int most_fast_head(const AttentionParams& p) { return p.blocks.mask ? kMostMaskedHead : kMostFastHead; }
 
 }  // namespace heed::cuda
 

@@ -75,9 +75,12 @@ struct KeyTiles {
   const HeadsView& view;
   const T* source;
 
-  __device__ __forceinline__ KeyTiles(const HeadsView& view, int64_t b, int key, int head)
-      : view(view), source(view.row<const T>(b, key + TileCopy<kD>::row(), head) + TileCopy<kD>::column()) {}
-
+  __device__ __forceinline__ KeyTiles(const HeadsView& view, int64_t b, int key, int head) : view(view) {
+    seek(b, key, head);
+  }
+  __device__ __forceinline__ void seek(int64_t b, int key, int head) {
+    source = view.row<const T>(b, key + TileCopy<kD>::row(), head) + TileCopy<kD>::column();
+  }
   // The first `count` keys, zeros beyond.
   __device__ __forceinline__ void next(uint32_t to, int count, const AttentionParams& p) {
     int64_t step = TileCopy<kD>::kStep * view.strides[1];

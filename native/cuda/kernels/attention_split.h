@@ -145,6 +145,7 @@ __device__ __forceinline__ float row_factor(const AttentionParams& p, float l) {
 struct ForwardKernel {
   Kernel<AttentionForwardParams>* kernel;
   int rows, columns;  // of the output, of a block
+  int keys;           // of a tile
   int part_floats;    // AttentionForwardParams
   double speed;       // multiplications a clock of a block, roughly, and how many blocks a multiprocessor has at that
   int together;       // speed: for the choice of splits
@@ -152,8 +153,8 @@ struct ForwardKernel {
 };
 
 ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows);
-ForwardKernel attention_mma_kernel(DType dtype, int D);  // bf16 and f16
-ForwardKernel attention_fma_kernel(DType dtype, int D);  // f32, and any D
+ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked);  // bf16 and f16; masked: by blocks
+ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked);  // f32, and any D
 
 #endif
 

@@ -76,6 +76,8 @@ __device__ __forceinline__ void apply_value(float (&x)[V], UnaryKind kind) {
       return each(x, [](float v) { return cosine(v); });
     case UnaryKind::reciprocal:
       return each(x, [](float v) { return 1.0f / v; });
+    case UnaryKind::elu_plus_one:
+      return each(x, [](float v) { return v > 0 ? v + 1.0f : expf(v); });
   }
 }
 
@@ -114,6 +116,8 @@ __device__ __forceinline__ void apply_slope(float (&x)[V], UnaryKind kind) {
       return each(x, [](float v) { return -sine(v); });
     case UnaryKind::reciprocal:
       return each(x, [](float v) { return -(1.0f / v) * (1.0f / v); });
+    case UnaryKind::elu_plus_one:
+      return each(x, [](float v) { return v > 0 ? 1.0f : expf(v); });
   }
 }
 

@@ -1,0 +1,124 @@
+import { type Device, device as deviceOf } from "../device.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
+import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../ops/linear-attention.js";
+import { narrow, reshape } from "../ops/views.js";
+import { keep } from "../scope.js";
+import { type FloatTensor, zeros } from "../tensor.js";
+import type { Initializer } from "./init.js";
+import { Linear } from "./linear.js";
+import { Module } from "./module.js";
+
+export interface LinearAttentionConfig {
+  width: number;
+  heads: number;
+  bias?: boolean;
+  /** Of queries and keys; "elu" unless given. */
+  featureMap?: FeatureMap;
+  /** Divides by the sum of the weights; true unless given. */
+  normalize?: boolean;
+  /** Weights fall with the distance, at each head's own rate (RetNet, Sun et al. 2023); false unless given. */
+  retention?: boolean;
+  layout?: "oi" | "io";
+  std?: number;
+  /** Standard deviation of the output projection. */
+  outputStd?: number;
+}
+
+export interface LinearAttentionContext {
+  /** Earlier tokens; the new ones are added to it. Without gradients. */
+  cache?: LinearAttentionCache | null;
+  /** Which of the cache's layers this is. */
+  layer?: number;
+}
+
+/** Causal linear multi-head self-attention (Katharopoulos et al. 2020), with the parameters of `Attention`. */
+export class LinearAttention extends Module {
+  readonly c_attn: Linear;
+  readonly c_proj: Linear;
+  readonly heads: number;
+  readonly featureMap: FeatureMap;
+  readonly normalize: boolean;
+  /** f32 [heads] */
+  readonly decay: FloatTensor | null;
+
+  constructor(config: LinearAttentionConfig, init: Initializer) {
+    super();
+    checkObject("LinearAttention", "config", config);
+    const { width, heads, bias = true, layout = "oi", std = 0.02, outputStd = std } = config;
+    const { featureMap = "elu", normalize = true, retention = false } = config;
+    checkInteger("LinearAttention", "width", width, 1);
+    checkInteger("LinearAttention", "heads", heads, 1);
+    if (width % heads !== 0)
+      throw new HeedError(
+        "ERR_SHAPE",
+        `LinearAttention: expected width to be a multiple of ${heads} heads, got ${width}`,
+      );
+    this.heads = heads;
+    this.featureMap = featureMap;
+    this.normalize = normalize;
+    this.c_attn = new Linear({ inputs: width, outputs: 3 * width, bias, std, layout }, init);
+    this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd, layout }, init);
+    this.decay = retention ? keep(retentionDecay(heads, { device: init.device })) : null;
+  }
+
+  /** x [B, T, C] → [B, T, C], with `residual` added if given. */
+  forward(x: FloatTensor, context: LinearAttentionContext = {}, residual: FloatTensor | null = null): FloatTensor {
+    checkFloat("LinearAttention", "x", x);
+    checkShapeIs("LinearAttention", "x", x, [-1, -1, -1]);
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    const { heads, featureMap, normalize, decay } = this;
+    const qkv = reshape(this.c_attn.forward(x), [batch, tokens, 3 * heads, width / heads]); // [B, T, 3H, D]
+    const cut = (part: number): FloatTensor => narrow(qkv, 2, part * heads, heads);
+    const state = context.cache?.layerState(context.layer ?? 0) ?? null;
+    const y = linearAttention(cut(0), cut(1), cut(2), { featureMap, normalize, decay, state }); // [B, T, H, D]
+    return this.c_proj.forward(reshape(y, [batch, tokens, width]), { residual });
+  }
+}
+
+export interface LinearAttentionCacheConfig {
+  layers: number;
+  batch: number;
+  heads: number;
+  headSize: number;
+  device: Device;
+}
+
+/** What linear attention keeps of the tokens seen so far, for every layer: as much after a million as after one. */
+export class LinearAttentionCache implements Disposable {
+  readonly layers: (LinearState & { normalizer: FloatTensor })[];
+
+  constructor(config: LinearAttentionCacheConfig) {
+    checkObject("LinearAttentionCache", "config", config);
+    const { layers, batch, heads, headSize } = config;
+    for (const [name, value] of Object.entries({ layers, batch, heads, headSize }))
+      checkInteger("LinearAttentionCache", name, value, 1);
+    const device = deviceOf(config.device);
+    const make = (columns: number): FloatTensor => keep(zeros([batch, heads, headSize, columns], { device }));
+    this.layers = Array.from({ length: layers }, () => ({ sums: make(headSize), normalizer: make(1) }));
+  }
+
+  layerState(layer: number): LinearState {
+    const state = this.layers[layer];
+    if (!state)
+      throw new HeedError(
+        "ERR_RANGE",
+        `LinearAttentionCache: expected a layer below ${this.layers.length}, got ${layer}`,
+      );
+    return state;
+  }
+
+  /** Forgets every token. */
+  reset(): void {
+    for (const { sums, normalizer } of this.layers) for (const x of [sums, normalizer]) ops.fill(x.handle, 0);
+  }
+
+  dispose(): void {
+    for (const { sums, normalizer } of this.layers) for (const x of [sums, normalizer]) x.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,136 @@
+// linear_attention: out_t = q_t^T S_t with S_t = decay · S_{t-1} + k_t v_t^T (Katharopoulos et al. 2020, eq. 18-20;
+// with a decay, RetNet, Sun et al. 2023), in chunks of n tokens: within a chunk as masked attention without a softmax,
+// what was before it through the state.
+//   out = (Q K^T ∘ M) V + P Q S,   S' = decay^n S + K^T R V,
+// M the lower triangle of decay^(i-j), P the diagonal of decay^(i+1), R that of decay^(n-1-j). Work grows with
+// T · (n · (D + Dv) + 2 · D · Dv); sums of a chunk are added to the state, which rounds less than token by token.
+//
+// Parallel over heads and, where those are too few, over columns of v, whose states do not meet. Its own backward
+// (ops.def). In reverse, steps count from the last token: strides are negative.
+#include "core/checks/linear_attention.h"
+
+#include "cpu/kernels/attention_tile.h"
+
+namespace heed::cpu {
+namespace HEED_ISA {
+namespace {
+
+constexpr int64_t kChunk = kBlockQueries;
+constexpr int64_t kStair = 16;  // rows of a chunk that see the same number of whole vectors of keys
+
+struct Linear {
+  TensorView out, q, k, v;
+  const float *initial, *decay;  // or null
+  float* final_state;            // or null
+  LinearAttentionSizes n;
+  bool reverse;
+  int64_t columns, splits;  // of v: those of an item, whole vectors; how many items a head has
+
+  int64_t token(int64_t step) const { return reverse ? n.T - 1 - step : step; }
+  int64_t stride(const TensorView& x) const { return reverse ? -x.strides[1] : x.strides[1]; }
+  float* row(const TensorView& x, int64_t b, int64_t h, int64_t step) const {
+    return x.f32() + b * x.strides[0] + token(step) * x.strides[1] + h * x.strides[2];
+  }
+  int64_t scratch() const {
+    return Scratch::rounded(n.D * columns) + 2 * Scratch::rounded(kChunk * columns) +
+           Scratch::rounded(n.D * kBlockQueries) + Scratch::rounded(kChunk * kChunk);
+  }
+};
+
+void scale_rows(float* rows, int64_t n, int64_t width, const float* factors) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t c = 0; c < width; c += kWidth)
+      store(rows + i * width + c, load(rows + i * width + c) * set1(factors[i]));
+}
+
+void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scratch scratch) {
+  const int64_t D = f.n.D, count = min_of(f.columns, f.n.Dv - first_column), width = f.columns;
+  float* state = scratch.take(D * width);        // [D, width]
+  float* v = scratch.take(kChunk * width);       // [n, width]
+  float* out = scratch.take(kChunk * width);     // [n, width]
+  float* k_t = scratch.take(D * kBlockQueries);  // [D, n]
+  float* weights = scratch.take(kChunk * kChunk);
+  const auto state_row = [&](auto* states, int64_t d) {
+    return states + ((b * f.n.H + h) * D + d) * f.n.Dv + first_column;
+  };
+  __builtin_memset(state, 0, static_cast<size_t>(D * width) * 4);
+  if (f.initial)
+    for (int64_t d = 0; d < D; d++) copy_row(state + d * width, state_row(f.initial, d), count, 1, true);
+  const bool decays = f.decay != nullptr;
+  float powers[kChunk + 1], carried[kChunk], left[kChunk];  // of the decay: n, i + 1 and n - 1 - i of them
+  double power = 1;
+  for (int64_t i = 0; i <= kChunk; i++, power *= decays ? f.decay[h] : 1) powers[i] = static_cast<float>(power);
+
+  for (int64_t step = 0; step < f.n.T; step += kChunk) {
+    const int64_t n = min_of(kChunk, f.n.T - step);
+    const float *q = f.row(f.q, b, h, step), *k = f.row(f.k, b, h, step);
+    const int64_t ldq = f.stride(f.q), ldk = f.stride(f.k);
+    const float* k_rows[kChunk];
+    for (int64_t i = 0; i < n; i++) {
+      k_rows[i] = k + i * ldk;
+      copy_row(v + i * width, f.row(f.v, b, h, step + i) + first_column, count, 1, true);
+      for (int64_t c = ceil_div(count, kWidth) * kWidth; c < width; c += kWidth) store(v + i * width + c, vf{});
+      carried[i] = powers[i + 1];
+      left[i] = powers[n - 1 - i];
+    }
+    product(n, width / kWidth, D, q, ldq, 1, state, width, out, width, false);
+    if (decays) scale_rows(out, n, width, carried);
+    pack_transposed(k_t, k_rows, n, D, 1);
+    for (int64_t i = 0; i < n; i += kStair) {
+      const int64_t rows = min_of(kStair, n - i), keys = i + rows;
+      float* stair = weights + i * kChunk;
+      product(rows, ceil_div(keys, kWidth), D, q + i * ldq, ldq, 1, k_t, kBlockQueries, stair, kChunk, false);
+      for (int64_t r = 0; r < rows; r++) {
+        if (decays)
+          for (int64_t j = 0; j <= i + r; j++) stair[r * kChunk + j] *= powers[i + r - j];
+        for (int64_t j = i + r + 1; j < keys; j++) stair[r * kChunk + j] = 0;
+      }
+      product(rows, width / kWidth, keys, stair, kChunk, 1, v, width, out + i * width, width, true);
+    }
+    for (int64_t i = 0; i < n; i++)
+      copy_row(f.row(f.out, b, h, step + i) + first_column, out + i * width, count, 1, false);
+    if (decays) {
+      scale_rows(v, n, width, left);
+      for (int64_t i = 0; i < D * width; i += kWidth) store(state + i, load(state + i) * set1(powers[n]));
+    }
+    product(D, width / kWidth, n, k, 1, ldk, v, width, state, width, true);
+  }
+  if (f.final_state)
+    for (int64_t d = 0; d < D; d++) copy_row(state_row(f.final_state, d), state + d * width, count, 1, false);
+}
+
+}  // namespace
+
+void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state, OptIn decay,
+                      Bool reverse) {
+  constexpr const char* op = "linear_attention";
+  expect_dtype(op, "q", q, DType::f32);
+  Linear f{};
+  f.n = check_linear_attention(op, out, final_state, q, k, v, initial_state, decay);
+  if (out.empty() && (!final_state || final_state->empty())) return;
+  f.out = out;
+  f.q = q;
+  f.k = k;
+  f.v = v;
+  f.initial = initial_state ? initial_state->f32() : nullptr;
+  f.decay = decay ? decay->f32() : nullptr;
+  f.final_state = final_state ? final_state->f32() : nullptr;
+  f.reverse = reverse;
+  const int64_t heads = f.n.B * f.n.H, vectors = ceil_div(f.n.Dv, kWidth), threads = thread_count();
+  const int64_t split = ceil_div(vectors, min_of(vectors, max_of<int64_t>(1, threads / heads)));  // vectors of an item
+  f.columns = split * kWidth;
+  f.splits = ceil_div(vectors, split);
+
+  const int64_t items = heads * f.splits, workers = min_of(items, threads), scratch = f.scratch();
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(workers * scratch) * 4);
+  float* memory = workspace.f32();
+  stream.launch(op, [=] {
+    for_each_item(workers, items, [&](int64_t worker, int64_t item) {
+      const int64_t head = item / f.splits;
+      run_head(f, head / f.n.H, head % f.n.H, item % f.splits * f.columns, Scratch(memory + worker * scratch));
+    });
+  });
+}
+
+}  // namespace HEED_ISA
+}  // namespace heed::cpu

@@ -1,0 +1,242 @@
+/** Linear attention: in chunks, a token at a time and by its definition. */
+import { expect, test } from "vitest";
+import { noGrad } from "../../lib/autograd.js";
+import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../../lib/ops/linear-attention.js";
+import { formatShape } from "../../lib/shape.js";
+import { narrow } from "../../lib/ops/views.js";
+import { scope } from "../../lib/scope.js";
+import { type FloatTensor, ones, randn, tensor, zeros } from "../../lib/tensor.js";
+import { expectClose } from "../support/close.js";
+import { expectError } from "../support/errors.js";
+import { type Nd, normal } from "../support/nd.js";
+import { opTest } from "../support/op-test.js";
+import { Random } from "../support/random.js";
+import { targets } from "../support/targets.js";
+
+const random = new Random(17);
+
+/** [B, T, H, D, Dv] */
+type Sizes = [number, number, number, number, number];
+
+interface Options {
+  causal?: boolean;
+  featureMap?: FeatureMap;
+  normalize?: boolean;
+  decay?: number[];
+  eps?: number;
+}
+
+/** The definition, a pair of tokens at a time. */
+function reference(q: Nd, k: Nd, v: Nd, options: Options): Nd {
+  const { causal = true, featureMap = "elu", normalize = true, decay, eps = 1e-6 } = options;
+  const [B, Tq, H, D] = q.shape as [number, number, number, number];
+  const [Tk, Dv] = [v.shape[1]!, v.shape[3]!];
+  const map = (x: number): number => (featureMap === "none" ? x : x > 0 ? x + 1 : Math.exp(x));
+  const data = new Float64Array(B * Tq * H * Dv);
+  for (let b = 0; b < B; b++)
+    for (let h = 0; h < H; h++)
+      for (let i = 0; i < Tq; i++) {
+        let total = 0;
+        const out = data.subarray(((b * Tq + i) * H + h) * Dv, ((b * Tq + i) * H + h + 1) * Dv);
+        for (let j = 0; j < (causal ? i + 1 : Tk); j++) {
+          let weight = 0;
+          for (let d = 0; d < D; d++)
+            weight += map(q.data[((b * Tq + i) * H + h) * D + d]!) * map(k.data[((b * Tk + j) * H + h) * D + d]!);
+          weight *= Math.fround(decay?.[h] ?? 1) ** (i - j);
+          total += weight;
+          for (let c = 0; c < Dv; c++) out[c]! += weight * v.data[((b * Tk + j) * H + h) * Dv + c]!;
+        }
+        if (normalize) for (let c = 0; c < Dv; c++) out[c]! /= total + eps;
+      }
+  return { shape: [B, Tq, H, Dv], data };
+}
+
+const inputsOf = ([B, T, H, D, Dv]: Sizes, Tk = T) => ({
+  q: normal(random, [B, T, H, D]),
+  k: normal(random, [B, Tk, H, D]),
+  v: normal(random, [B, Tk, H, Dv]),
+});
+
+const casesOf = (list: [Sizes, Options][]) =>
+  list.map(([sizes, options]) => ({
+    name: `${formatShape(sizes)} ${JSON.stringify(options)}`,
+    inputs: inputsOf(sizes),
+    options,
+  }));
+
+const ours = ({ q, k, v }: Record<"q" | "k" | "v", FloatTensor>, _: unknown, { decay, ...options }: Options) =>
+  linearAttention(q, k, v, {
+    ...options,
+    decay: decay ? tensor(decay, [decay.length], { device: q.device }) : null,
+  });
+
+// Chunks end at 64 (48 with AVX2); heads are cut at 64 columns.
+opTest({
+  name: "linear attention",
+  cases: casesOf([
+    [[1, 1, 1, 1, 1], {}],
+    [[2, 3, 2, 5, 4], {}],
+    [[1, 31, 2, 8, 8], {}],
+    [[2, 65, 1, 6, 3], {}],
+    [[1, 257, 1, 4, 4], {}],
+    [[1, 97, 2, 17, 33], {}],
+    [[1, 20, 1, 65, 66], {}],
+    [[2, 0, 2, 4, 4], {}],
+    [[0, 3, 2, 4, 4], {}],
+  ]),
+  ours,
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  // Weights of up to 257 keys are divided by their sum: as attention's, but that each is a sum of D products of positive
+  // terms. Gradients go through four products, whose terms of about 1 cancel.
+  tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } },
+  // Features, sums and weights are rounded, then divided.
+  roundings: { out: { relative: 4, absolute: 4 }, grad: { relative: 6, absolute: 8, scale: 1 } },
+});
+
+opTest({
+  name: "linear attention without a denominator",
+  cases: casesOf([
+    [[1, 1, 1, 3, 2], { normalize: false, featureMap: "none" }],
+    [[2, 40, 2, 8, 6], { normalize: false, featureMap: "none" }],
+    [[1, 70, 1, 33, 65], { normalize: false, featureMap: "none" }],
+  ]),
+  ours,
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  // Sums of T · D products, of any sign: against the largest of them.
+  tolerance: { out: { relative: 8, absolute: 8, scale: 1 }, grad: { relative: 8, absolute: 48, scale: 1 } },
+  roundings: { out: { relative: 1, absolute: 1 }, grad: { relative: 4, absolute: 8, scale: 1 } },
+});
+
+opTest({
+  name: "linear attention with a decay",
+  cases: casesOf([
+    [[1, 50, 2, 8, 8], { decay: [0.9, 1] }],
+    [[1, 130, 3, 4, 5], { decay: [0.5, 0.99, 0.01] }],
+    [[1, 129, 2, 5, 9], { normalize: false, featureMap: "none", decay: [0.9, 0.97] }],
+    [[1, 70, 1, 33, 65], { normalize: false, featureMap: "none", decay: [0.8] }],
+  ]),
+  ours,
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance: { out: { relative: 8, absolute: 16, scale: 1 }, grad: { relative: 8, absolute: 48, scale: 1 } },
+  roundings: { out: { relative: 4, absolute: 4, scale: 1 }, grad: { relative: 6, absolute: 8, scale: 1 } },
+  single: false, // the decay is made with the call
+});
+
+opTest({
+  name: "long linear attention",
+  // Of chunks enough for CUDA to cut them into segments.
+  cases: casesOf([
+    [[1, 530, 1, 3, 2], { normalize: false, featureMap: "none" }],
+    [[1, 700, 1, 2, 2], { decay: [0.995] }],
+  ]),
+  ours,
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance: { out: { relative: 8, absolute: 16, scale: 1 }, grad: { relative: 8, absolute: 48, scale: 1 } },
+  roundings: { out: { relative: 4, absolute: 4, scale: 1 }, grad: { relative: 6, absolute: 8, scale: 1 } },
+  single: false,
+});
+
+opTest({
+  name: "linear attention to all keys",
+  cases: [
+    ...casesOf([
+      [[1, 3, 1, 4, 2], { causal: false }],
+      [[2, 40, 2, 8, 6], { causal: false, normalize: false }],
+    ]),
+    { name: "more keys than queries", inputs: inputsOf([2, 5, 2, 8, 8], 33), options: { causal: false } },
+  ],
+  ours,
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  tolerance: { out: { relative: 8, absolute: 16, scale: 1 }, grad: { relative: 8, absolute: 48, scale: 1 } },
+  roundings: { out: { relative: 4, absolute: 4, scale: 1 }, grad: { relative: 6, absolute: 8, scale: 1 } },
+});
+
+const large = (["f32", "bf16"] as const).flatMap((dtype) => targets.map((target) => ({ ...target, dtype })));
+
+test.for(large)("heads of any size on $name in $dtype", async ({ select, device, dtype }) => {
+  select();
+  for (const [D, Dv] of [
+    [128, 64],
+    [200, 70],
+    [300, 20],
+  ] as const) {
+    const [q, k, v] = [D, D, Dv].map((size, i) => randn([1, 70, 1, size], { seed: i + 1, device }).to(dtype)) as [
+      FloatTensor,
+      FloatTensor,
+      FloatTensor,
+    ];
+    const values = await Promise.all(
+      [q, k, v].map(async (x) => ({ shape: x.shape, data: Float64Array.from(await x.data()) })),
+    );
+    const options = { featureMap: "none", normalize: false } as const;
+    const expected = reference(values[0]!, values[1]!, values[2]!, options);
+    const largest = Math.max(...expected.data.map(Math.abs));
+    const out = await linearAttention(q, k, v, options).data();
+    const allowed = (dtype === "f32" ? 2 ** -20 : 2 ** -8) * largest;
+    out.forEach((x, i) => expect(Math.abs(x - expected.data[i]!), `D ${D}, element ${i}`).toBeLessThanOrEqual(allowed));
+  }
+});
+
+const states = (B: number, H: number, D: number, Dv: number, device: string): LinearState => ({
+  sums: zeros([B, H, D, Dv], { device }),
+  normalizer: zeros([B, H, D, 1], { device }),
+});
+
+test.for(targets)("a token at a time, and in pieces, it is the same on $name", async ({ select, device }) => {
+  select();
+  const [B, T, H, D, Dv] = [2, 600, 2, 12, 7];
+  using q = randn([B, T, H, D], { seed: 1, device });
+  using k = randn([B, T, H, D], { seed: 2, device });
+  using v = randn([B, T, H, Dv], { seed: 3, device });
+  for (const decay of [null, retentionDecay(H, { device })]) {
+    const whole = await linearAttention(q, k, v, { decay }).data();
+    for (const piece of [1, 50, 64, 599]) {
+      const state = states(B, H, D, Dv, device);
+      const got = new Float32Array(whole.length);
+      for (let t = 0; t < T; t += piece) {
+        const n = Math.min(piece, T - t);
+        const out = scope(() =>
+          noGrad(() => linearAttention(narrow(q, 1, t, n), narrow(k, 1, t, n), narrow(v, 1, t, n), { decay, state })),
+        );
+        const values = await out.data();
+        for (let b = 0; b < B; b++)
+          got.set(values.subarray(b * n * H * Dv, (b + 1) * n * H * Dv), (b * T + t) * H * Dv);
+      }
+      expectClose(`pieces of ${piece}`, got, whole, { relative: 8, absolute: 64 });
+    }
+  }
+});
+
+test.for(targets)("a state that gathers nothing new stays on $name", async ({ select, device }) => {
+  select();
+  const state = states(1, 2, 3, 4, device);
+  state.sums.set(Float32Array.from({ length: 24 }, (_, i) => i));
+  const none = (size: number): FloatTensor => zeros([1, 0, 2, size], { device });
+  linearAttention(none(3), none(3), none(4), { state });
+  expect([...(await state.sums.data())]).toEqual(Array.from({ length: 24 }, (_, i) => i));
+});
+
+test("retentionDecay is 1 − 2^(−5−h)", async () => {
+  expect([...(await retentionDecay(3, { device: "cpu" }).data())]).toEqual([1 - 1 / 32, 1 - 1 / 64, 1 - 1 / 128]);
+  for (const heads of [0, 1.5, NaN]) expectError(() => retentionDecay(heads), "ERR_RANGE");
+  expectError(() => retentionDecay(2, null as never), "ERR_ARGUMENT");
+});
+
+test("linearAttention refuses what does not fit", () => {
+  const x = (...shape: number[]): FloatTensor => ones(shape, { device: "cpu" });
+  const [q, v] = [x(2, 5, 3, 4), x(2, 5, 3, 6)];
+  expectError(() => linearAttention(x(2, 5, 12), q, v), "ERR_SHAPE");
+  expectError(() => linearAttention(q, x(2, 6, 3, 4), v), "ERR_SHAPE", /expected k of shape \[2, 5, 3, 4\]/);
+  expectError(() => linearAttention(q, q, x(2, 5, 2, 6)), "ERR_SHAPE", /expected v of shape \[2, 5, 3, \*\]/);
+  expectError(() => linearAttention(q, q, v, { featureMap: "relu" as never }), "ERR_ARGUMENT", /"elu" or "none"/);
+  expectError(() => linearAttention(q, q, v, { eps: -1 }), "ERR_RANGE");
+  expectError(() => linearAttention(q, q, v, { decay: x(2) }), "ERR_SHAPE");
+  expectError(() => linearAttention(q, q, v, { decay: x(3).to("bf16") }), "ERR_DTYPE");
+  expectError(() => linearAttention(q, q, v, { decay: x(3), causal: false }), "ERR_ARGUMENT", /causal for a decay/);
+  const state = states(2, 3, 4, 6, "cpu");
+  expectError(() => linearAttention(q, q, v, { state, causal: false }), "ERR_ARGUMENT", /causal for a state/);
+  expectError(() => linearAttention(q, q, q, { state }), "ERR_SHAPE", /expected state.sums of shape \[2, 3, 4, 4\]/);
+  expectError(() => linearAttention(q, q, v, { state: { ...state, normalizer: null } }), "ERR_ARGUMENT");
+  q.requiresGrad = true;
+  expectError(() => linearAttention(q, q, v, { state }), "ERR_ARGUMENT", /without gradients/);
+});
