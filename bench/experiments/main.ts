@@ -6,7 +6,7 @@
  * runs them in seconds, to see that they work, and writes into build/experiments. --pages writes the pages of the kept
  * numbers again.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -49,6 +49,21 @@ for (const experiment of chosen) {
   if (!flags.pages) writeFileSync(file, `${JSON.stringify(kept, null, 1)}\n`);
   await writePage(experiment, kept);
   console.log(`${experiment.name}: ${path.join(folders.pages, experiment.name)}.md`);
+}
+
+writeFileSync(path.join(folders.pages, "README.md"), index());
+
+/** A list of the pages there are. */
+function index(): string {
+  const pages = experiments.filter(({ name }) => existsSync(path.join(folders.pages, `${name}.md`)));
+  const lines = pages.map(({ name, title }) => `- [${title}](${name}.md)`);
+  return `# Experiments
+
+Small experiments, minutes each, that show what the Transformer changed and what its parts are for. \`npm run experiments\`
+measures them again and writes these pages.
+
+${lines.join("\n")}
+`;
 }
 
 async function measure(experiment: Experiment<unknown>): Promise<Kept> {
