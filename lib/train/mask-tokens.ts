@@ -40,16 +40,21 @@ export function maskTokens(tokens: ArrayLike<number>, options: MaskingOptions): 
   checkNumber(op, "probability", probability, 0, 1);
   checkArray(op, "special", options.special ?? []);
   const special = new Set(options.special ?? []);
-  const ordinary = Array.from({ length: vocabularySize }, (_, id) => id).filter(
-    (id) => id !== maskToken && !special.has(id),
-  );
+  const never = new Set([...special, maskToken]);
+  const ordinary = vocabularySize - [...never].filter((id) => id >= 0 && id < vocabularySize).length;
   const key = [seed, seed / 2 ** 32].reduce(hash, 0);
   /** A number in [0, 1) for each place and use. */
   const draw = (place: number, use: number): number => (hash(hash(key, place), use) >>> 0) / 2 ** 32;
+  const another = (place: number): number => {
+    for (let use = 2; ; use++) {
+      const id = Math.floor(draw(place, use) * vocabularySize);
+      if (!never.has(id)) return id;
+    }
+  };
 
   const ids = Int32Array.from(tokens);
   const places = [...ids.keys()].filter((place) => !special.has(ids[place]!));
-  if (places.length === 0 || ordinary.length === 0)
+  if (places.length === 0 || ordinary === 0)
     throw new HeedError(
       "ERR_ARGUMENT",
       `${op}: expected at least one token that may be hidden, got special ones alone`,
@@ -61,7 +66,7 @@ export function maskTokens(tokens: ArrayLike<number>, options: MaskingOptions): 
   for (const place of chosen) {
     const kind = draw(place, 1);
     if (kind < 0.8) ids[place] = maskToken;
-    else if (kind < 0.9) ids[place] = ordinary[Math.floor(draw(place, 2) * ordinary.length)]!;
+    else if (kind < 0.9) ids[place] = another(place);
   }
   return { ids, positions, targets };
 }

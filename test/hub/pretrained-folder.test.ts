@@ -59,6 +59,15 @@ test("takes the files asked for, in folders too", async () => {
   expect(existsSync(path.join(folder, "config.json"))).toBe(false);
 });
 
+test("takes what sentence-transformers' models have beside", async () => {
+  await using hub = await start();
+  const more = ["modules.json", "sentence_bert_config.json", "1_Pooling/config.json"];
+  for (const name of [...more, "2_Dense/model.safetensors"]) hub.files.set(name, { content: Buffer.from("{}") });
+  const folder = await fetchFrom(hub);
+  for (const name of more) expect(readFileSync(path.join(folder, name), "utf8")).toBe("{}");
+  expect(existsSync(path.join(folder, "2_Dense"))).toBe(false);
+});
+
 test("goes on where a connection ended, within a call and in the next", async () => {
   await using hub = await start();
   hub.files.delete("config.json");

@@ -159,6 +159,10 @@ export function callsOn(device: string): readonly Call[] {
     ]),
     call("l2Normalize", heed.l2Normalize, () => [floats(2, 3)]),
     call("pool", heed.pool, () => [floats(2, 3, 4), [3, 1], "max"]),
+    call("maskTokens", heed.maskTokens, () => [
+      [1, 2, 3, 4],
+      { maskToken: 0, vocabularySize: 5, seed: 1, probability: 0.5, special: [1] },
+    ]),
     call("embedding", heed.embedding, () => [ints(0, 1), floats(3, 4)]),
     call("crossEntropy", heed.crossEntropy, () => [floats(2, 3), ints(0, 1), { ignoreIndex: -1, labelSmoothing: 0.1 }]),
     call("dropout", heed.dropout, () => [floats(4), 0.5, 1]),
