@@ -24,15 +24,25 @@ export function dtypeIndex(dtype: DType): number {
 
 /** The numbers of bf16 or f16 bits. */
 export function floatsOf(dtype: "bf16" | "f16", bits: Uint16Array): Float32Array {
-  if (dtype === "bf16") return new Float32Array(Uint32Array.from(bits, (x) => x << 16).buffer);
-  const table = halfTable();
-  return Float32Array.from(bits, (x) => table[x]!);
+  // Loops, of which a model has billions of steps: TypedArray.from takes several times as long.
+  const values = new Float32Array(bits.length);
+  if (dtype === "bf16") {
+    const words = new Uint32Array(values.buffer);
+    for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
+  } else {
+    const table = halfTable();
+    for (let i = 0; i < bits.length; i++) values[i] = table[bits[i]!]!;
+  }
+  return values;
 }
 
 /** The bits of numbers rounded to bf16 or f16, to nearest even. */
 export function bitsOf(dtype: "bf16" | "f16", values: Float32Array): Uint16Array {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint16Array.from(words, dtype === "bf16" ? brainBits : halfBits);
+  const bits = new Uint16Array(words.length);
+  if (dtype === "bf16") for (let i = 0; i < words.length; i++) bits[i] = brainBits(words[i]!);
+  else for (let i = 0; i < words.length; i++) bits[i] = halfBits(words[i]!);
+  return bits;
 }
 
 /** Of the bits of an f32. */

@@ -28,10 +28,17 @@ const laterSplit = (numbers: string): string =>
 
 const plain: Pieces = { split: null, digits: false, composed: false, ignoreMerges: false };
 
+const llama3: Pieces = { ...plain, split: laterSplit(String.raw`\p{N}{1,3}`), ignoreMerges: true };
+const qwen2: Pieces = { ...plain, split: laterSplit(String.raw`\p{N}`), composed: true };
+
+/** Of several names, the first is the one that is written. */
 const known: Readonly<Record<string, Pieces>> = {
   "gpt-2": plain,
-  "llama-bpe": { ...plain, split: laterSplit(String.raw`\p{N}{1,3}`), ignoreMerges: true },
-  qwen2: { ...plain, split: laterSplit(String.raw`\p{N}`), composed: true },
+  "llama-bpe": llama3,
+  llama3,
+  "llama-v3": llama3,
+  qwen2,
+  "deepseek-r1-qwen": qwen2,
   smollm: { ...plain, digits: true },
 };
 

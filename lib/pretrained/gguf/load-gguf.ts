@@ -26,6 +26,8 @@ export interface GgufModel {
 export async function loadGguf(path: string, options: ModelOptions = {}): Promise<GgufModel> {
   await using file = await readGguf(path);
   const metadata = new GgufMetadata(path, file.metadata);
+  const parts = file.metadata.get("split.count") ?? 1;
+  if (parts !== 1) throw metadata.fault("split.count", "1, a whole model in one file", parts);
   const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
   if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
   const tokenizer = tokenizerOfGguf(metadata);
