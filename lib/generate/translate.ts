@@ -9,17 +9,17 @@ import { beamSearch, type BeamSearchOptions } from "./beam-search.js";
 import type { CausalModel } from "./causal-model.js";
 import { checkOptions, checkTokens } from "./options.js";
 
-/** What translation needs of a model; `EncoderDecoder` is one. */
+/** What translation needs of a model; `EncoderDecoder` and `T5` are such. */
 export interface TranslationModel {
   readonly config: {
     /** The most tokens of a source, and of a target. */
     readonly contextLength: number;
-    readonly sourceVocabularySize: number;
     /** What a target begins after. */
     readonly startToken: number;
     /** What ends a target. */
     readonly endToken: number;
-  };
+    // Of sources, or of sources and targets alike.
+  } & ({ readonly sourceVocabularySize: number } | { readonly vocabularySize: number });
   readonly device: Device;
   /** What predicts the targets of sources i32 [B, S]. */
   decoderFor(source: IntTensor, options: { lengths: IntTensor }): CausalModel & Disposable;
@@ -70,8 +70,9 @@ export async function translate(
 function checkSources(op: string, { config }: TranslationModel, sources: readonly ArrayLike<number>[]): void {
   if (!Array.isArray(sources))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of sources, got ${describe(sources)}`);
+  const vocabularySize = "sourceVocabularySize" in config ? config.sourceVocabularySize : config.vocabularySize;
   for (const [index, source] of (sources as ArrayLike<number>[]).entries()) {
-    checkTokens(op, `sources[${index}]`, source, config.sourceVocabularySize);
+    checkTokens(op, `sources[${index}]`, source, vocabularySize);
     if (source.length === 0 || source.length > config.contextLength)
       throw new HeedError(
         "ERR_RANGE",

@@ -2,9 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
-import { beamSearch } from "../../lib/generate/beam-search.js";
-import type { CausalModel } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import { translate } from "../../lib/generate/translate.js";
 import { T5 } from "../../lib/models/t5.js";
 import {
   checkT5Config,
@@ -17,7 +16,7 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import { roundoff } from "../support/dtypes.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
 import { Random } from "../support/random.js";
 import { onEachDevice } from "../support/targets.js";
@@ -144,15 +143,12 @@ onEachDevice((device) => {
     const prompts = sources.map(() => [0]);
     const greedy = await generateTokens(decoder, prompts, { temperature: 0, maxTokens: 6 });
     expect(greedy.map(({ tokens }) => [...tokens])).toEqual(expected);
-    const best = async (model: CausalModel, count: number) =>
-      (await beamSearch(model, prompts.slice(0, count), { beams: 3, maxTokens: 6 })).map(([first]) => [
-        ...first!.tokens,
-      ]);
-    const together = await best(decoder, 3);
-    for (const [i, row] of sources.entries()) {
-      using alone = model.decoderFor(int(row.slice(0, lengths[i])));
-      expect([together[i]]).toEqual(await best(alone, 1));
-    }
+    const real = sources.map((row, i) => row.slice(0, lengths[i]));
+    const best = async (rows: number[][]) =>
+      (await translate(model, rows, { beams: 3, maxTokens: 6 })).map(([first]) => [...first!.tokens]);
+    const together = await best(real);
+    for (const [i, row] of real.entries()) expect([together[i]]).toEqual(await best([row]));
+    await expectRejection(translate(model, [[V]]), "ERR_RANGE", /sources\[0\]/);
   });
 
   test.each(["bf16", "f16"] as const)("%s beside parameters of f32, and alone", async (dtype) => {
