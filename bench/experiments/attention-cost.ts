@@ -5,6 +5,8 @@ import {
   attention,
   device,
   type FloatTensor,
+  linearAttention,
+  localBlocks,
   matmul,
   max,
   mul,
@@ -17,7 +19,6 @@ import {
   tensor,
   transpose,
 } from "heed";
-import { median } from "../report.js";
 import { type Experiment, round, table } from "./experiment.js";
 
 interface Way {
@@ -26,10 +27,14 @@ interface Way {
   about: string;
   /** The longest sequence that it is measured on. */
   longest: number;
-  /** What it needs beside q, k and v, for one length; it is not counted. */
-  prepare?: (length: number) => FloatTensor;
+  /** Makes what it needs beside q, k and v for a length, which is not counted; called once a length. */
+  prepare: (length: number) => Prepared;
+}
+
+interface Prepared {
   /** q, k, v [1, T, H, D] → [1, T, H, D] */
-  run: (q: FloatTensor, k: FloatTensor, v: FloatTensor, prepared: FloatTensor | null) => FloatTensor;
+  run: (q: FloatTensor, k: FloatTensor, v: FloatTensor) => FloatTensor;
+  dispose?: () => void;
 }
 
 const heads = 4;
@@ -42,16 +47,18 @@ const ways: readonly Way[] = [
     about: `makes the whole matrix of scores, T × T for each head, as the formula is written: a product, a mask, a softmax,
   a product. The backward pass needs the matrix again, so it stays in memory.`,
     longest: 4096,
-    // 0 where a query may look, −∞ where not.
-    prepare: (length) =>
-      tensor(
-        Float32Array.from({ length: length ** 2 }, (_, i) => (i % length > Math.floor(i / length) ? -Infinity : 0)),
-        [length, length],
-      ),
-    run: (q, k, v, mask) => {
+    prepare(length) {
+      // 0 where a query may look, −∞ where not.
+      const values = new Float32Array(length ** 2).map((_, i) => (i % length > Math.floor(i / length) ? -Infinity : 0));
+      const mask = tensor(values, [length, length]);
       const byHead = (x: FloatTensor): FloatTensor => transpose(x, [0, 2, 1, 3]); // [1, H, T, D]
-      const scores = mul(matmul(byHead(q), transpose(byHead(k))), 1 / Math.sqrt(size)); // [1, H, T, T]
-      return byHead(matmul(softmax(add(scores, mask!)), byHead(v)));
+      return {
+        run(q, k, v) {
+          const scores = mul(matmul(byHead(q), transpose(byHead(k))), 1 / Math.sqrt(size)); // [1, H, T, T]
+          return byHead(matmul(softmax(add(scores, mask)), byHead(v)));
+        },
+        dispose: () => mask.dispose(),
+      };
     },
   },
   {
@@ -59,18 +66,36 @@ const ways: readonly Way[] = [
     about: `(\`attention\`) computes the same numbers tile by tile and never has the matrix; it leaves out the tiles that the
   causal mask hides (Dao et al. 2022).`,
     longest: 16384,
-    run: (q, k, v) => attention(q, k, v, { causal: true }),
+    prepare: () => ({ run: (q, k, v) => attention(q, k, v, { causal: true }) }),
   },
   {
     name: "window",
     about: `(\`attention\` with \`window: ${window}\`): a token looks at the last ${window}. What lies outside is not computed.`,
     longest: 16384,
-    run: (q, k, v) => attention(q, k, v, { causal: true, window }),
+    prepare: () => ({ run: (q, k, v) => attention(q, k, v, { causal: true, window }) }),
+  },
+  {
+    name: "blocks",
+    about: `(\`attention\` with \`localBlocks\`): of blocks of 64 tokens, each looks at itself and the two before it, at the first
+  one, and at two others drawn at random (Zaheer et al. 2020).`,
+    longest: 16384,
+    prepare(length) {
+      const blocks = localBlocks({ length, size: 64, window: 2, global: 1, random: 2, causal: true });
+      return { run: (q, k, v) => attention(q, k, v, { causal: true, blocks }), dispose: () => blocks.mask.dispose() };
+    },
+  },
+  {
+    name: "linear",
+    about: `(\`linearAttention\`): weights are φ(q)·φ(k) instead of e^(q·k), so that all that is past fits into one matrix of
+  ${size} × ${size} a head (Katharopoulos et al. 2020).`,
+    longest: 16384,
+    prepare: () => ({ run: (q, k, v) => linearAttention(q, k, v) }),
   },
 ];
 
 interface Point {
   length: number;
+  /** Of the fastest pass: what else the machine does only adds. */
   milliseconds: number;
   /** What is allocated at most, beside q, k and v and their gradients. */
   bytes: number;
@@ -83,11 +108,11 @@ interface Result {
 }
 
 /** One forward and backward pass; gradients end with it. */
-async function pass(way: Way, inputs: readonly FloatTensor[], prepared: FloatTensor | null): Promise<number> {
+async function pass({ run }: Prepared, inputs: readonly FloatTensor[]): Promise<number> {
   const [q, k, v] = inputs as [FloatTensor, FloatTensor, FloatTensor];
   const start = performance.now();
   scope(() => {
-    sum(way.run(q, k, v, prepared)).backward();
+    sum(run(q, k, v)).backward();
   });
   await device().synchronize();
   const elapsed = performance.now() - start;
@@ -98,19 +123,19 @@ async function pass(way: Way, inputs: readonly FloatTensor[], prepared: FloatTen
 async function measure(way: Way, length: number, quick: boolean): Promise<Point> {
   const where = device();
   const inputs = [1, 2, 3].map((seed) => parameter(randn([1, length, heads, size], { seed })));
-  const prepared = way.prepare?.(length) ?? null;
+  const prepared = way.prepare(length);
   try {
     const times: number[] = [];
-    await pass(way, inputs, prepared);
+    await pass(prepared, inputs);
     const { live } = where.memory();
     where.resetPeak();
     const start = performance.now();
-    while (times.length < (quick ? 1 : 3) || (!quick && performance.now() - start < 500))
-      times.push(await pass(way, inputs, prepared));
+    while (times.length < (quick ? 1 : 5) || (!quick && performance.now() - start < 2000))
+      times.push(await pass(prepared, inputs));
     const gradients = inputs.reduce((total, input) => total + input.size * 4, 0);
-    return { length, milliseconds: median(times), bytes: Math.max(0, where.memory().peak - live - gradients) };
+    return { length, milliseconds: Math.min(...times), bytes: Math.max(0, where.memory().peak - live - gradients) };
   } finally {
-    prepared?.dispose();
+    prepared.dispose?.();
     for (const input of inputs) input.dispose();
   }
 }
@@ -123,10 +148,11 @@ async function verify(length: number): Promise<void> {
     FloatTensor,
     FloatTensor,
   ];
-  using mask = dense.prepare!(length);
-  using difference = scope(() => max(abs(sub(dense.run(q, k, v, mask), tiled.run(q, k, v, null)))));
+  const [one, other] = [dense.prepare(length), tiled.prepare(length)];
+  using difference = scope(() => max(abs(sub(one.run(q, k, v), other.run(q, k, v)))));
   if (!((await difference.item()) < 1e-4))
     throw new Error("attention-cost: expected dense and tiled attention to agree");
+  one.dispose?.();
   for (const input of [q, k, v]) input.dispose();
 }
 
@@ -183,7 +209,7 @@ that is a question of the task.
 
 ![Time against sequence length](plot:time)
 
-Milliseconds, forward and backward:
+Milliseconds, forward and backward, the fastest of several passes:
 
 ${tableOf(time)}
 
