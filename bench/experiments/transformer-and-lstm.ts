@@ -58,6 +58,8 @@ async function speedOf(model: LanguageModel, length: number, batch: number, step
 
 interface Setting {
   book: Book;
+  /** How often the held-out loss is measured; at least at the end. */
+  moments: number;
   seconds: number;
   size: { batchSize: number; contextLength: number };
   quick: boolean;
@@ -66,14 +68,17 @@ interface Setting {
 interface Run {
   kind: Kind;
   lr: number;
-  /** Seconds of training and held-out loss, at about twenty moments, the last at the end. */
+  /** Seconds of training and held-out loss; the last is at the end. */
   curve: [number, number][];
   /** Seen in training. */
   tokens: number;
 }
 
 /** Trains a fresh model, and goes on to the next step when asked to. */
-async function* learn(run: Run, { book, seconds, size, quick }: Setting): AsyncGenerator<number, void, undefined> {
+async function* learn(
+  run: Run,
+  { book, moments, seconds, size, quick }: Setting,
+): AsyncGenerator<number, void, undefined> {
   const { kind, lr, curve } = run;
   using model = create(kind, book.tokenizer.vocabularySize, size.contextLength, quick);
   const evaluate = (): Promise<number> => evaluateLoss(model, book.validation, { ...size, batches: quick ? 1 : 12 });
@@ -83,7 +88,7 @@ async function* learn(run: Run, { book, seconds, size, quick }: Setting): AsyncG
     run.tokens = steps * size.batchSize * size.contextLength;
     const share = progress(steps, elapsed);
     // More often in the beginning, when it falls fast.
-    if (share >= 1 || share >= (curve.length / 20) ** 2) curve.push([elapsed / 1000, await evaluate()]);
+    if (share >= 1 || share >= (curve.length / moments) ** 2) curve.push([elapsed / 1000, await evaluate()]);
     yield elapsed;
   }
 }
@@ -127,10 +132,10 @@ export const transformerAndLstm: Experiment<Result> = {
         speed[kind].push([length, await speedOf(model, length, tokensPerBatch / length, quick ? 1 : 5)]);
       }
     const size = { batchSize, contextLength };
-    const setting = { book, seconds, size, quick };
+    const setting = { book, moments: 20, seconds, size, quick };
     const runOf = (kind: Kind, lr: number): Run => ({ kind, lr, curve: [], tokens: 0 });
     const tries = kinds.flatMap((kind) => rates.map((lr) => runOf(kind, lr)));
-    await learnTogether(tries, { ...setting, seconds: seconds / 5 });
+    await learnTogether(tries, { ...setting, moments: 1, seconds: seconds / 5 });
     const trials = byKind((kind) =>
       tries.filter((run) => run.kind === kind).map(({ lr, curve }): [number, number] => [lr, curve.at(-1)![1]]),
     );
