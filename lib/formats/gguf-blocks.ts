@@ -85,12 +85,19 @@ function readQ8_0(bytes: Uint8Array, out: Float32Array): void {
 
 /** The largest number of a block becomes ±127. */
 function writeQ8_0(values: Float32Array): Uint8Array {
-  const out = new Uint8Array((values.length / 32) * 34);
-  for (let from = 0, at = 0; from < values.length; from += 32, at += 34) {
-    const block = values.subarray(from, from + 32);
-    const d = block.reduce((largest, x) => Math.max(largest, Math.abs(x)), 0) / 127;
-    out.set(bytesOf(bitsOf("f16", Float32Array.of(d))), at);
-    for (let i = 0; i < 32; i++) out[at + 2 + i] = d === 0 ? 0 : Math.round(block[i]! / d) & 255;
+  const scales = new Float32Array(values.length / 32);
+  for (const [block] of scales.entries()) {
+    let largest = 0;
+    for (let i = 32 * block; i < 32 * block + 32; i++) largest = Math.max(largest, Math.abs(values[i]!));
+    scales[block] = largest / 127;
+  }
+  const halves = bitsOf("f16", scales);
+  const out = new Uint8Array(scales.length * 34);
+  for (const [block, d] of scales.entries()) {
+    const at = 34 * block;
+    out[at] = halves[block]! & 255;
+    out[at + 1] = halves[block]! >> 8;
+    if (d > 0) for (let i = 0; i < 32; i++) out[at + 2 + i] = Math.round(values[32 * block + i]! / d) & 255;
   }
   return out;
 }
