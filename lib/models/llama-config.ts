@@ -50,6 +50,7 @@ export interface LlamaConfig {
 /** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
 export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   checkObject("Llama", "config", config);
+  for (const name of ["heads", "width"] as const) checkInteger("Llama", name, config[name], 1, 2 ** 31 - 1);
   const headSize = config.headSize ?? config.width / config.heads;
   const full: Required<LlamaConfig> = {
     kvHeads: config.heads,
@@ -69,7 +70,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     ...config,
     headSize,
   };
-  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "kvHeads", "width", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "layers", "kvHeads", "hidden"] as const)
     checkInteger("Llama", name, full[name], 1, 2 ** 31 - 1);
   checkNumber("Llama", "dropout", full.dropout, 0, 1);
   checkNumber("Llama", "eps", full.eps, 0);

@@ -251,6 +251,24 @@ export function callsOn(device: string): readonly Call[] {
     ]),
     call("EncoderDecoder.decoderFor", pairs.decoderFor.bind(pairs), () => [grid(2, 4), { lengths: ints(4, 3) }]),
     call(
+      "Llama",
+      (...args: ConstructorParameters<typeof heed.Llama>) => new heed.Llama(...args).dispose(),
+      () => [
+        {
+          ...config,
+          width: 8,
+          hidden: 6,
+          kvHeads: 1,
+          dropout: 0.1,
+          qkNorm: true,
+          window: 2,
+          rotarySize: 2,
+          tied: true,
+        },
+        { seed: 1, device: "cpu" },
+      ],
+    ),
+    call(
       "Bert",
       (...args: ConstructorParameters<typeof heed.Bert>) => new heed.Bert(...args).dispose(),
       () => [
