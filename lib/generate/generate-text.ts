@@ -120,11 +120,13 @@ async function* pieces(
 ): AsyncGenerator<string, void, undefined> {
   if (settings.echoed) yield settings.echoed;
   const decoder = tokenizer.stream();
+  // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
+  const textOf = (id: number): string => (id < tokenizer.vocabularySize ? decoder.push(id) : "");
   // What a token shows may depend on whether it begins the text: the prompt does.
-  for (const id of sequence.tokens) decoder.push(id);
+  for (const id of sequence.tokens) textOf(id);
   const filter = new StopFilter(settings.stop);
   for await (const [advanced] of decode(model, [sequence], settings)) {
-    const text = filter.push(decoder.push(advanced!.tokens.at(-1)!));
+    const text = filter.push(textOf(advanced!.tokens.at(-1)!));
     if (filter.stopped) sequence.finish = "stop";
     if (text) yield text;
   }

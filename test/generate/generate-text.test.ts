@@ -184,3 +184,11 @@ test("what follows the prompt keeps the space it begins with", async () => {
   expect(await generate(model, tokenizer, "a", { maxTokens: 2, temperature: 0 }).text()).toBe(" a a");
   expect(await generate(model, tokenizer, "a", { maxTokens: 1, temperature: 0, echo: true }).text()).toBe("a a");
 });
+
+test("ids that the tokenizer does not have are no text", async () => {
+  // 0 is followed by 4, which CharTokenizer("abcd") does not have, 4 by 1, …
+  using model = new RoteModel([4, 2, 3, 0, 1], "cpu");
+  const generation = generate(model, new CharTokenizer("abcd"), "a", { maxTokens: 4, temperature: 0 });
+  expect(await generation.text()).toBe("bcd");
+  expect(generation.tokens).toEqual([4, 1, 2, 3]);
+});
