@@ -1,7 +1,7 @@
 // The config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
 import { describe, HeedError } from "../errors.js";
 import type { EncoderDecoderConfig } from "./encoder-decoder-config.js";
-import { activationNamed, positiveInteger } from "./huggingface-config.js";
+import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
 
 /** Reads the config.json of a Marian. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig {
@@ -57,5 +57,60 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
     scaleEmbeddings: config.scale_embedding === true,
     tied: config.tie_word_embeddings !== false,
     logitsBias: true,
+  };
+}
+
+/** The config.json of a Marian. Throws ERR_ARGUMENT for an encoder–decoder of another kind. */
+export function toHuggingFaceMarianConfig(config: Required<EncoderDecoderConfig>): Record<string, unknown> {
+  const { sinusoids, suppressedTokens } = config;
+  const kept: [string, unknown, unknown][] = [
+    ["norm", config.norm, "post"],
+    ["finalNorms", config.finalNorms, false],
+    ["eps", config.eps, 1e-5],
+    ["bias", config.bias, true],
+    ["positions", config.positions, "sinusoidal"],
+    ["sinusoids.layout", sinusoids.layout, "halves"],
+    ["sinusoids.inclusive", sinusoids.inclusive, false],
+    ["sinusoids.first", sinusoids.first, 0],
+    ["logitsBias", config.logitsBias, true],
+    ["the number of suppressedTokens, of which padding is one,", suppressedTokens.length, 1],
+  ];
+  for (const [name, given, expected] of kept)
+    if (given !== expected)
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `config: expected ${name} ${describe(expected)}, as Marian has it, got ${describe(given)}`,
+      );
+  const both = (name: string, value: number): Record<string, number> => ({
+    [`encoder_${name}`]: value,
+    [`decoder_${name}`]: value,
+  });
+  return {
+    model_type: "marian",
+    architectures: ["MarianMTModel"],
+    is_encoder_decoder: true,
+    vocab_size: config.sourceVocabularySize,
+    decoder_vocab_size: config.targetVocabularySize,
+    share_encoder_decoder_embeddings: config.shared,
+    tie_word_embeddings: config.tied,
+    max_position_embeddings: config.contextLength,
+    encoder_layers: config.layers,
+    decoder_layers: config.decoderLayers,
+    ...both("attention_heads", config.heads),
+    ...both("ffn_dim", config.hidden),
+    d_model: config.width,
+    activation_function: nameOfActivation(config.activation),
+    dropout: config.dropout,
+    attention_dropout: config.attentionDropout,
+    activation_dropout: 0,
+    scale_embedding: config.scaleEmbeddings,
+    static_position_embeddings: true,
+    normalize_before: false,
+    normalize_embedding: false,
+    add_final_layer_norm: false,
+    pad_token_id: suppressedTokens[0],
+    eos_token_id: config.endToken,
+    forced_eos_token_id: config.endToken,
+    decoder_start_token_id: config.startToken,
   };
 }

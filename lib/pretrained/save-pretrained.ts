@@ -96,16 +96,24 @@ function tensorsOf(
   dtype: FloatDType,
   onProgress?: (done: number, all: number) => void,
 ): Input[] {
-  const parameters = [...model.namedParameters()];
+  const inputs = [...model.namedParameters()].flatMap(([parameter, tensor]) => {
+    const whole = { name: saving.nameInFile?.(model, parameter) ?? parameter, shape: tensor.shape };
+    let at = 0;
+    return (saving.tensors?.(model, parameter, tensor.shape) ?? [whole]).map(({ name, shape }) => {
+      const from = at;
+      at += numel(shape);
+      return { parameter, tensor, name, shape, from };
+    });
+  });
   let done = 0;
-  return parameters.map(([parameter, tensor]) => ({
-    name: saving.nameInFile?.(model, parameter) ?? parameter,
+  return inputs.map(({ parameter, tensor, name, shape, from }) => ({
+    name,
     dtype: fileTypes[dtype],
-    shape: tensor.shape,
+    shape,
     data: async () => {
       const read = await tensor.data();
-      const values = saving.values?.(model, parameter, read) ?? read;
-      onProgress?.(++done, parameters.length);
+      const values = (saving.values?.(model, parameter, read) ?? read).subarray(from, from + numel(shape));
+      onProgress?.(++done, inputs.length);
       return dtype === "f32" ? values : bitsOf(dtype, values);
     },
   }));

@@ -4,9 +4,12 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { translate } from "../../lib/generate/translate.js";
-import type { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
+import { readShardedSafetensors } from "../../lib/formats/sharded-safetensors.js";
+import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
+import type { EncoderDecoderConfig } from "../../lib/models/encoder-decoder-config.js";
 import { fromHuggingFaceMarianConfig } from "../../lib/models/marian-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { decode, type FixtureArray, readFixture } from "../support/fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -132,4 +135,24 @@ test("a config.json is read as it is meant, and refused where it is not understo
   for (const wrong of refused)
     expectError(() => fromHuggingFaceMarianConfig({ ...fixture.config, ...wrong }), "ERR_FORMAT");
   expectError(() => fromHuggingFaceMarianConfig(null), "ERR_FORMAT");
+});
+
+test("is saved with the shapes that Hugging Face's tools want; other encoder–decoders are refused", async () => {
+  const { model } = await loadPretrained(await folderOf(fixture.weights), options);
+  using marian = model as EncoderDecoder;
+  const folder = path.join(temporaryFolder(), "saved");
+  await savePretrained(folder, marian, { shardBytes: 2000 });
+  await using weights = await readShardedSafetensors(path.join(folder, "model.safetensors.index.json"));
+  for (const [name, { shape }] of Object.entries(fixture.weights))
+    expect(weights.tensors.get(name)?.shape).toEqual(shape);
+  const refused: [Partial<EncoderDecoderConfig>, RegExp][] = [
+    [{ norm: "pre" }, /expected norm "post", as Marian has it, got "pre"/],
+    [{ sinusoids: {} }, /expected sinusoids\.layout "halves", as Marian has it, got "interleaved"/],
+    [{ logitsBias: false }, /logitsBias/],
+    [{ suppressedTokens: [] }, /suppressedTokens/],
+  ];
+  for (const [change, message] of refused) {
+    using other = new EncoderDecoder({ ...marian.config, ...change }, { device: "cpu" });
+    await expectRejection(savePretrained(path.join(folder, "other"), other), "ERR_ARGUMENT", message);
+  }
 });

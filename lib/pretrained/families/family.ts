@@ -42,6 +42,8 @@ export interface FamilySaving<M extends Module = Module> {
   toConfig(model: M): Record<string, unknown>;
   /** What the file calls a parameter; the parameter's own name unless given. */
   nameInFile?(model: M, parameter: string): string;
+  /** The tensors that the file has for a parameter, whose numbers are in turn the parameter's; that one unless given. */
+  tensors?(model: M, parameter: string, shape: Shape): readonly { name: string; shape: Shape }[];
   /** A parameter's values as the file has them; as they are unless given. */
   values?(model: M, parameter: string, values: Float32Array): Float32Array;
 }

@@ -1,7 +1,7 @@
 import type { WeightFile } from "../../formats/weights.js";
 import { EncoderDecoder } from "../../models/encoder-decoder.js";
 import { checkEncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
-import { fromHuggingFaceMarianConfig } from "../../models/marian-config.js";
+import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "../../models/marian-config.js";
 import type { Family } from "./family.js";
 
 /** Parts of a block by our names and Marian's: several are joined in ours. */
@@ -30,7 +30,7 @@ export const marianFamily: Family<EncoderDecoder> = {
     return (options) => new EncoderDecoder(config, options);
   },
   weights: ({ config }, file) => ({
-    nameInFile: (parameter) => nameInFile(parameter, file, config.shared),
+    nameInFile: (parameter) => nameInFile(parameter, embedding(file, config.shared)),
     ignored: [...tables, ...(config.shared || config.tied ? copies : [])],
   }),
   sizes(json, file) {
@@ -38,21 +38,34 @@ export const marianFamily: Family<EncoderDecoder> = {
       fromHuggingFaceMarianConfig(json),
     );
     return [
-      [embedding(file, "encoder", shared), [sourceVocabularySize, width]],
+      [embedding(file, shared), [sourceVocabularySize, width]],
       [`model.encoder.layers.${layers - 1}.fc1.weight`, [hidden, width]],
     ];
   },
+  saving: {
+    owns: (model) => model instanceof EncoderDecoder,
+    toConfig: ({ config }) => toHuggingFaceMarianConfig(config),
+    tensors({ config }, parameter, shape) {
+      if (parameter === "logits_bias") return [{ name: "final_logits_bias", shape: [1, ...shape] }];
+      const names = [nameInFile(parameter, config.shared ? copies[0]! : own.encoder)].flat();
+      return names.map((name) => ({ name, shape: [shape[0]! / names.length, ...shape.slice(1)] }));
+    },
+  },
 };
 
-function embedding({ tensors }: WeightFile, side: "encoder" | "decoder", shared: boolean): string {
-  return shared ? (copies.find((name) => tensors.has(name)) ?? copies[0]!) : own[side];
+/** The tensor of the source's embedding. */
+function embedding({ tensors }: WeightFile, shared: boolean): string {
+  return shared ? (copies.find((name) => tensors.has(name)) ?? copies[0]!) : own.encoder;
 }
 
-function nameInFile(parameter: string, file: WeightFile, shared: boolean): string | string[] {
-  if (parameter === "source.weight") return embedding(file, "encoder", shared);
-  if (parameter === "target.weight") return embedding(file, "decoder", shared);
-  if (parameter === "head.weight") return "lm_head.weight";
-  if (parameter === "logits_bias") return "final_logits_bias";
+function nameInFile(parameter: string, source: string): string | string[] {
+  const outer: Record<string, string> = {
+    "source.weight": source,
+    "target.weight": own.decoder,
+    "head.weight": "lm_head.weight",
+    logits_bias: "final_logits_bias",
+  };
+  if (Object.hasOwn(outer, parameter)) return outer[parameter]!;
   const [, side, layer, part, kind] = /^(\w+)\.h\.(\d+)\.(.+)\.(weight|bias)$/.exec(parameter)!;
   return parts[part!]!.map((name) => `model.${side}.layers.${layer}.${name}.${kind}`);
 }
