@@ -7,7 +7,7 @@
  * numbers again.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
+import { cpus, loadavg } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { device, devices, threads } from "heed";
@@ -23,6 +23,8 @@ interface Kept {
   machine: string;
   date: string;
   seconds: number;
+  /** Processes that wanted to run meanwhile, this one among them, on average (os.loadavg). */
+  load: number;
   result: unknown;
 }
 
@@ -71,7 +73,13 @@ async function measure(experiment: Experiment<unknown>): Promise<Kept> {
   const start = performance.now();
   const result = await experiment.run(flags.quick);
   const seconds = Math.round((performance.now() - start) / 1000);
-  return { machine: machine(), date: new Date().toISOString().slice(0, 10), seconds, result };
+  return {
+    machine: machine(),
+    date: new Date().toISOString().slice(0, 10),
+    seconds,
+    load: Math.round(loadavg()[1]!),
+    result,
+  };
 }
 
 function machine(): string {
@@ -80,7 +88,10 @@ function machine(): string {
   return where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"}, ${threads()} threads (${description})` : description;
 }
 
-async function writePage(experiment: Experiment<unknown>, { machine, date, seconds, result }: Kept): Promise<void> {
+async function writePage(
+  experiment: Experiment<unknown>,
+  { machine, date, seconds, load, result }: Kept,
+): Promise<void> {
   const { name, title } = experiment;
   const { text, plots } = experiment.page(result);
   let body = text;
@@ -92,6 +103,6 @@ async function writePage(experiment: Experiment<unknown>, { machine, date, secon
   }
   const origin =
     `Written by \`npm run experiments -- --only ${name}\`; do not edit. ` +
-    `Measured on ${date} in ${seconds} s on ${machine}. The numbers: bench/results/experiments/${name}.json.`;
+    `Measured on ${date} in ${seconds} s on ${machine}, with ${load} processes wanting to run on average. The numbers: bench/results/experiments/${name}.json.`;
   writeFileSync(path.join(folders.pages, `${name}.md`), `# ${title}\n\n${body}\n---\n\n${origin}\n`);
 }
