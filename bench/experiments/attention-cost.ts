@@ -187,10 +187,6 @@ export const attentionCost: Experiment<Result> = {
           }),
         ]),
       );
-    const growth = (name: string, of: (point: Point) => number): string => {
-      const [before, last] = points[name]!.slice(-2) as [Point, Point];
-      return (of(last) / of(before)).toFixed(1);
-    };
     const time = ({ milliseconds }: Point): number => milliseconds;
     const megabytes = ({ bytes }: Point): number => bytes / 2 ** 20;
     return {
@@ -213,8 +209,7 @@ Milliseconds, forward and backward, the fastest of several passes:
 
 ${tableOf(time)}
 
-From one length to the next, twice as long, the time of the longest grows by a factor of
-${names.map((name) => `${growth(name, time)} (${name})`).join(", ")}. Four is a square, two is a line.
+From one length to the next, twice as long, a square grows four times and a line twice.
 
 ## Memory
 

@@ -27,7 +27,7 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
     type: "quantitative",
     title,
     scale: log ? { type: "log", base: 2 } : { zero: false, nice: !domain, ...(domain && { domain }) },
-    axis: { ...(log && { format: "~s" }), grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
+    axis: { ...(log && { format: "," }), grid: true, gridOpacity: 0.4, ...(!log && { tickCount: 8 }) },
   });
   const spec = {
     title: { text: title, anchor: "start", fontSize: 14, offset: 12 },
