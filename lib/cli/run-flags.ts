@@ -17,6 +17,8 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   width: "number",
   kvHeads: "number",
   hidden: "number",
+  positions: "string",
+  window: "number",
   context: "number",
   dropout: "number",
   steps: "number",
@@ -46,6 +48,8 @@ const fixed = [
   "width",
   "kvHeads",
   "hidden",
+  "positions",
+  "window",
   "context",
   "dropout",
   "seed",
@@ -86,9 +90,23 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
       throw new HeedError("ERR_FORMAT", `${at}: expected ${name} in trainer.json to be a ${type}, got ${typeof value}`);
     Object.assign(stored, { [name]: value });
   }
-  const { layers, heads, width, kvHeads, hidden, contextLength: context, dropout } = model.config;
+  const { layers, heads, width, kvHeads, hidden, window, contextLength: context, dropout } = model.config;
   const family = model instanceof Llama ? "llama" : "gpt";
-  return { ...stored, family, layers, heads, width, kvHeads, hidden, context, dropout, seed: state.seed };
+  const own = model instanceof Llama ? {} : { positions: model.config.positions };
+  return {
+    ...stored,
+    family,
+    layers,
+    heads,
+    width,
+    kvHeads,
+    hidden,
+    window,
+    context,
+    dropout,
+    ...own,
+    seed: state.seed,
+  };
 }
 
 /** A flag as it is typed. */

@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import type { Positions } from "../models/gpt-config.js";
 import { integer, number } from "./arguments.js";
 
 /** The tokenizers that a model can be trained with. */
@@ -6,6 +7,9 @@ export const tokenizers = ["char", "byte", "gpt2"] as const;
 
 /** What kinds of models there are to train. */
 export const trainFamilies = ["gpt", "llama"] as const;
+
+/** How a GPT may know where a token stands. */
+const positionings = ["learned", "sinusoidal", "rotary", "alibi", "none"] as const satisfies readonly Positions[];
 
 /** What describes a run; a checkpoint holds it, so that `--resume` needs nothing else. */
 export interface RunFlags {
@@ -20,6 +24,8 @@ export interface RunFlags {
   width: number;
   kvHeads?: number;
   hidden?: number;
+  positions: Positions;
+  window: number;
   context: number;
   dropout: number;
   steps?: number | undefined;
@@ -53,6 +59,8 @@ export const defaults = {
   tokenizer: "char",
   documents: false,
   family: "gpt",
+  positions: "learned",
+  window: 0,
   layers: 4,
   heads: 4,
   width: 128,
@@ -100,6 +108,13 @@ export function trainCommand(): Command {
     .option("--width <n>", `size of the residual stream, a multiple of the heads ${or("width")}`, integer(1))
     .option("--kv-heads <n>", "heads of keys and values, a divisor of the heads (default: as many)", integer(1))
     .option("--hidden <n>", "width of the feed-forward (default: four widths; of a Llama 8/3)", integer(1))
+    .addOption(
+      new Option(
+        "--positions <kind>",
+        `how a GPT knows where a token stands; a Llama's are rotary ${or("positions")}`,
+      ).choices(positionings),
+    )
+    .option("--window <n>", `a token sees the last n alone; 0, all ${or("window")}`, integer(0))
     .option("--context <n>", `tokens that the model sees at once ${or("context")}`, integer(1))
     .option("--dropout <x>", `share of activations dropped in training ${or("dropout")}`, number(0, 1))
     .optionsGroup("Training:")

@@ -10,7 +10,7 @@ import { Interrupt, interrupted } from "./interrupt.js";
 import { createProgress } from "./progress.js";
 import { readData, type RunData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
-import type { RunFlags, TrainFlags } from "./train-command.js";
+import { defaults, type RunFlags, type TrainFlags } from "./train-command.js";
 
 /** Trains as the flags say, showing how it goes. */
 export async function run(given: TrainFlags): Promise<void> {
@@ -57,10 +57,12 @@ async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Pr
 
 function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): GPT | Llama {
   const { layers, heads, width, context: contextLength, dropout, seed } = flags;
-  const { kvHeads = heads, hidden } = flags;
+  const { kvHeads = heads, hidden, positions, window } = flags;
   const { vocabularySize } = tokenizer;
-  const size = { vocabularySize, contextLength, layers, heads, kvHeads, width, dropout };
-  if (flags.family === "gpt") return new GPT({ ...size, hidden: hidden ?? 4 * width }, { seed, device });
+  const size = { vocabularySize, contextLength, layers, heads, kvHeads, width, window, dropout };
+  if (flags.family === "gpt") return new GPT({ ...size, positions, hidden: hidden ?? 4 * width }, { seed, device });
+  if (positions !== defaults.positions)
+    throw new UsageError(`--positions ${positions}: a Llama's positions are rotary; leave this out`);
   // Two thirds of a feed-forward without a gate, which has as many parameters (Shazeer 2020), rounded up to whole tiles.
   const gated = Math.ceil((8 * width) / 3 / 32) * 32;
   return new Llama({ ...size, hidden: hidden ?? gated }, { seed, device });

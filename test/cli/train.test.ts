@@ -185,6 +185,22 @@ describe("a Llama", () => {
   });
 });
 
+test("a GPT with other positions and a window; a Llama has its own", async () => {
+  const { cwd, train } = place();
+  const run = [...train, "--positions", "rotary", "--window", "8", "--steps", "2"];
+  expect(await heed(run, { cwd })).toMatchObject({ code: 0, stderr: "" });
+  const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000002/config.json"), "utf8")) as object;
+  expect(config).toMatchObject({ heed_positions: "rotary", heed_window: 8 });
+  const resume = ["train", "--out", "run", "--resume", "--steps", "3"];
+  expect(await heed([...resume, "--positions", "alibi"], { cwd })).toMatchObject({
+    code: 2,
+    stderr: "error: --positions alibi: the run in run has rotary, which stays\n",
+  });
+  expect(await heed(resume, { cwd })).toMatchObject({ code: 0, stderr: "" });
+  const llama = [...train, "--out", "other", "--family", "llama", "--positions", "alibi"];
+  expect(await heed(llama, { cwd })).toMatchObject({ code: 2, stderr: expect.stringContaining("rotary") as unknown });
+});
+
 test("documents are trained on apart", async () => {
   const { cwd, train } = place();
   const parts = text.match(/.{1,40}/g)!;

@@ -91,7 +91,10 @@ describe.for(devices)("bad arguments on %s", (device) => {
     throws(() => generate(model, null as never, "a"), "expected a tokenizer, got null");
     throws(() => generate(model, {} as never, "a"), "expected a tokenizer, got an object");
     throws(() => generate(model, bytes, "a"), "expected a tokenizer of at most the model's 4 ids, got 256");
-    throws(() => generate(model, chars, 5 as never), "expected prompt to be a string or its tokens in an Int32Array, got 5");
+    throws(
+      () => generate(model, chars, 5 as never),
+      "expected prompt to be a string or its tokens in an Int32Array, got 5",
+    );
     throws(
       () => generate(model, chars, ""),
       "expected a prompt that is not empty, since the tokenizer has no end of text for a text to begin after",
