@@ -16,8 +16,9 @@ import { causalMask } from "./causal-mask.js";
 import { transformerAndLstm } from "./transformer-and-lstm.js";
 import type { Experiment } from "./experiment.js";
 import { svgOf } from "./plot.js";
+import { sequenceTasks } from "./sequence-tasks.js";
 
-const experiments: readonly Experiment<unknown>[] = [transformerAndLstm, attentionCost, causalMask];
+const experiments: readonly Experiment<unknown>[] = [transformerAndLstm, attentionCost, sequenceTasks, causalMask];
 
 interface Kept {
   machine: string;
