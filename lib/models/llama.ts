@@ -160,8 +160,9 @@ export class Llama extends Module {
   /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
   loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & SequenceMaskOptions = {}): FloatTensor {
     checkObject("Llama", "options", options);
-    const { keyLengths = null, documents = null, prefixLengths = null, ...rest } = options;
-    return scope(() => crossEntropy(this.forward(ids, { keyLengths, documents, prefixLengths }), targets, rest));
+    const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
+    const masks = { keyLengths, documents, prefixLengths, blocks };
+    return scope(() => crossEntropy(this.forward(ids, masks), targets, rest));
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

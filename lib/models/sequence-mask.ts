@@ -2,6 +2,7 @@
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import type { KvCache } from "../nn/kv-cache.js";
+import type { BlockMask } from "../ops/attention.js";
 import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { checkArray, checkObject } from "../ops/check.js";
 import type { IntTensor } from "../tensor.js";
@@ -16,11 +17,14 @@ export interface SequenceMaskOptions {
   documents?: readonly ArrayLike<number>[] | null;
   /** The first prefixLengths[b] tokens of sequence b see each other (a prefix language model, Raffel et al. 2020). */
   prefixLengths?: ArrayLike<number> | null;
+  /** Which blocks of the tokens before a token sees, by the positions in its sequence; all of them unless given. */
+  blocks?: BlockMask | null;
 }
 
 /** The options as attention has them. */
 export interface SequenceMask {
   keyLengths: IntTensor | null;
+  blocks: BlockMask | null;
   /** i32 [B, T, 2] */
   keyRanges?: IntTensor;
   /** false where `keyRanges` alone say what is hidden. */
@@ -33,7 +37,7 @@ export function sequenceMask(
   options: SequenceMaskOptions & { cache?: KvCache | null },
   { batch, tokens, device }: { batch: number; tokens: number; device: Device },
 ): SequenceMask {
-  const { cache = null, keyLengths = null, documents = null, prefixLengths = null } = options;
+  const { cache = null, keyLengths = null, documents = null, prefixLengths = null, blocks = null } = options;
   if (documents !== null) {
     if (cache !== null || prefixLengths !== null)
       throw new HeedError(
@@ -43,9 +47,9 @@ export function sequenceMask(
     checkArray(op, "documents", documents);
     if (documents.length !== batch)
       throw new HeedError("ERR_SHAPE", `${op}: expected documents of ${batch} sequences, got ${documents.length}`);
-    return { keyLengths, keyRanges: documentRanges(documents, { length: tokens, device }) };
+    return { keyLengths, blocks, keyRanges: documentRanges(documents, { length: tokens, device }) };
   }
-  if (prefixLengths === null) return { keyLengths };
+  if (prefixLengths === null) return { keyLengths, blocks };
   checkObject(op, "prefixLengths", prefixLengths);
   if (prefixLengths.length !== batch)
     throw new HeedError(
@@ -53,5 +57,5 @@ export function sequenceMask(
       `${op}: expected prefixLengths of ${batch} sequences, got ${prefixLengths.length}`,
     );
   const starts = cache?.lengths ?? new Int32Array(batch);
-  return { keyLengths, causal: false, keyRanges: prefixRanges(prefixLengths, tokens, { starts, device }) };
+  return { keyLengths, blocks, causal: false, keyRanges: prefixRanges(prefixLengths, tokens, { starts, device }) };
 }

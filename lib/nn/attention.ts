@@ -1,5 +1,5 @@
 import { HeedError } from "../errors.js";
-import { attention, type AttentionOptions, packedAttention } from "../ops/attention.js";
+import { attention, type AttentionOptions, type BlockMask, packedAttention } from "../ops/attention.js";
 import { alibiSlopes } from "../ops/attention-masks.js";
 import { checkFloat, checkInteger, checkNumber, checkShapeIs, largestFloat } from "../ops/check.js";
 import { rotary } from "../ops/rotary.js";
@@ -45,6 +45,8 @@ export interface AttentionContext {
   keyLengths?: IntTensor | null;
   /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
   keyRanges?: IntTensor | null;
+  /** Which blocks of keys a token sees, as the operation has it. */
+  blocks?: BlockMask | null;
   /** false where `keyRanges` alone say what is hidden; the module's own unless given. */
   causal?: boolean;
   /** Earlier tokens; the layer's new ones are added to it. */
@@ -108,9 +110,9 @@ export class Attention extends Module {
     checkFloat("Attention", "x", x);
     checkShapeIs("Attention", "x", x, [-1, -1, -1]);
     const qkv = this.c_attn.forward(x); // [B, T, (H + 2·Hkv)·D]
-    const { cache = null, layer = 0, keyRanges = null, causal = this.causal } = context;
+    const { cache = null, layer = 0, keyRanges = null, blocks = null, causal = this.causal } = context;
     const { window, softcap, slopes } = this;
-    const mask = { causal, window, keyRanges, softcap, slopes };
+    const mask = { causal, window, keyRanges, blocks, softcap, slopes };
     const y = cache ? this.#cached(qkv, cache, layer, mask) : this.#whole(qkv, context.keyLengths ?? null, mask);
     return this.c_proj.forward(y, { residual });
   }

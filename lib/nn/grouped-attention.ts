@@ -1,5 +1,5 @@
 import { HeedError } from "../errors.js";
-import { attention } from "../ops/attention.js";
+import { attention, type BlockMask } from "../ops/attention.js";
 import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import { rotary } from "../ops/rotary.js";
 import { reshape } from "../ops/views.js";
@@ -43,6 +43,8 @@ export interface GroupedAttentionContext {
   keyLengths?: IntTensor | null;
   /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
   keyRanges?: IntTensor | null;
+  /** Which blocks of keys a token sees, as the operation has it. */
+  blocks?: BlockMask | null;
   /** false where `keyRanges` alone say what is hidden; true unless given. */
   causal?: boolean;
   /** Earlier tokens; the layer's new ones are added to it. */
@@ -103,6 +105,7 @@ export class GroupedAttention extends Module {
     checkFloat("GroupedAttention", "x", x);
     checkShapeIs("GroupedAttention", "x", x, [-1, -1, -1]);
     const { table, cache = null, keyLengths = null, keyRanges = null, causal = true, layer = 0 } = context;
+    const { blocks = null } = context;
     const { heads, kvHeads, window } = this;
     const [batch, tokens] = x.shape as [number, number, number];
     const starts = cache?.starts ?? null;
@@ -110,7 +113,7 @@ export class GroupedAttention extends Module {
     const q = turn(normed(this.#split(this.q_proj.forward(x), heads), this.q_norm)); // [B, T, H, D]
     const k = turn(normed(this.#split(this.k_proj.forward(x), kvHeads), this.k_norm)); // [B, T, Hkv, D]
     const v = this.#split(this.v_proj.forward(x), kvHeads);
-    const mask = { causal, window, keyRanges };
+    const mask = { causal, window, keyRanges, blocks };
     let y: FloatTensor;
     if (cache) {
       const { keys, values } = cache.write(layer, k, v);

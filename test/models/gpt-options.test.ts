@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { GPT, type GptForwardOptions } from "../../lib/models/gpt.js";
+import { Llama } from "../../lib/models/llama.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { native } from "../../lib/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
@@ -48,7 +49,7 @@ const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>
   tensor(values, [batch, values.length / batch], { device });
 
 async function logitsOf(
-  model: GPT,
+  model: GPT | Llama,
   values: Int32Array,
   batch: number,
   options: GptForwardOptions = {},
@@ -167,6 +168,35 @@ describe.each(targets)("a GPT on $name", (target) => {
       const step = await logitsOf(model, Int32Array.of(values[t]!, values[12 + t]!), 2, { cache });
       for (const b of [0, 1])
         expectClose(`token ${t} of ${b}`, step.slice(b * V, (b + 1) * V), row(logits, b, t), rounding);
+    }
+  });
+
+  test("blocks: what they hide changes nothing, in a cache too", async () => {
+    target.select();
+    using gpt = modelOf({}, device);
+    using llama = new Llama({ ...size, layers: 1, kvHeads: 1, hidden: 20 }, { seed: 4, device });
+    // Each block of four tokens sees itself and the one before it.
+    const mask = Uint8Array.from({ length: 36 }, (_, i) => Number([0, 1].includes(Math.floor(i / 6) - (i % 6))));
+    using visible = tensor(mask, [1, 1, 6, 6], { device, dtype: "u8" });
+    const blocks = { mask: visible, size: 4 };
+    const values = tokens(24);
+    const changed = values.slice();
+    for (let t = 0; t < 8; t++) changed[t] = (changed[t]! + 1) % V;
+    for (const model of [gpt, llama]) {
+      const all = await logitsOf(model, values, 1, { blocks });
+      expect(await logitsOf(model, values, 1)).not.toEqual(all);
+      // Through two layers a token depends on the two blocks before its own, through one on the last.
+      const first = model === gpt ? 16 : 12;
+      const other = await logitsOf(model, changed, 1, { blocks });
+      expect(other.slice(first * V)).toEqual(all.slice(first * V));
+      expect(other.slice((first - 4) * V, first * V)).not.toEqual(all.slice((first - 4) * V, first * V));
+      using cache = model.createCache(1);
+      const head = await logitsOf(model, values.slice(0, 7), 1, { cache, blocks });
+      expectClose("first tokens", head, all.slice(0, 7 * V), rounding);
+      for (let t = 7; t < 24; t++) {
+        const step = await logitsOf(model, values.slice(t, t + 1), 1, { cache, blocks });
+        expectClose(`token ${t}`, step, all.slice(t * V, (t + 1) * V), rounding);
+      }
     }
   });
 
