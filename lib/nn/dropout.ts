@@ -1,4 +1,4 @@
-import { add } from "../ops/binary.js";
+import { add, mul } from "../ops/binary.js";
 import { checkInteger, checkNumber } from "../ops/check.js";
 import { dropout } from "../ops/dropout.js";
 import type { FloatTensor } from "../tensor.js";
@@ -48,8 +48,10 @@ export class Dropout extends Module {
     return this.training && this.p > 0 ? dropout(x, this.p, this.#seeds.next()) : x;
   }
 
-  /** residual + part, the sum fused into the part's last product unless dropout comes between. */
-  residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
-    return this.training && this.p > 0 ? add(residual, this.forward(part(null))) : part(residual);
+  /** residual + scale · part, the sum fused into the part's last product unless dropout or a scale comes between. */
+  residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor, scale = 1): FloatTensor {
+    if (scale === 1 && !(this.training && this.p > 0)) return part(residual);
+    const dropped = this.forward(part(null));
+    return add(residual, scale === 1 ? dropped : mul(dropped, scale));
   }
 }

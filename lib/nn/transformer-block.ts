@@ -1,5 +1,4 @@
 import { HeedError } from "../errors.js";
-import { add, mul } from "../ops/binary.js";
 import { checkNumber, describe } from "../ops/check.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
@@ -68,10 +67,11 @@ export class TransformerBlock extends Module {
 
   /** x [B, T, C] → [B, T, C] */
   forward(x: FloatTensor, context: AttentionContext = {}): FloatTensor {
+    const { residualDropout, residualScale } = this;
     const attend = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      this.#residual(residual, (sum) => this.attn.forward(input, context, sum));
+      residualDropout.residual(residual, (sum) => this.attn.forward(input, context, sum), residualScale);
     const feed = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      this.#residual(residual, (sum) => this.mlp.forward(input, sum));
+      residualDropout.residual(residual, (sum) => this.mlp.forward(input, sum), residualScale);
     return scope(() => {
       if (this.norm === "post") {
         const h = this.ln_1.forward(attend(x, x));
@@ -80,13 +80,5 @@ export class TransformerBlock extends Module {
       const h = attend(this.ln_1.forward(x), x);
       return feed(this.ln_2.forward(h), h);
     });
-  }
-
-  /** residual + scale · part, the sum fused into the part's last product unless dropout or a scale comes between. */
-  #residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
-    const { residualScale: scale, residualDropout: drop } = this;
-    if (scale === 1 && !(drop.training && drop.p > 0)) return part(residual);
-    const dropped = drop.forward(part(null));
-    return add(residual, scale === 1 ? dropped : mul(dropped, scale));
   }
 }
