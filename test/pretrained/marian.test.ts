@@ -42,7 +42,7 @@ async function translations(folder: string): Promise<number[][]> {
   const { model } = await loadPretrained(folder, options);
   using _ = model;
   const found = await translate(
-    model as EncoderDecoder,
+    model,
     [
       [4, 9, 0],
       [12, 3, 3, 8, 0],
