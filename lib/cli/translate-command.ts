@@ -18,7 +18,10 @@ export function translateCommand(): Command {
   return new Command("translate")
     .description("Translate texts with an encoder–decoder.")
     .argument("[texts...]", "what to translate, each by itself; the lines of stdin unless given")
-    .requiredOption("--model <folder>", "a folder of CTranslate2 with a vocabulary of characters")
+    .requiredOption(
+      "--model <folder>",
+      "a folder of CTranslate2 or in Hugging Face's format (Marian, T5), or a model of the hub",
+    )
     .option("--beam <n>", "how many hypotheses go on at a time; 1 is greedy", integer(1), 4)
     .option("--n-best <n>", "print the n best, a line each: log-probability, tab, text", integer(1), 1)
     .option("--length-penalty <x>", "rank by log-probability over length to this power; 0 is off", number(-100, 100), 1)

@@ -1,27 +1,50 @@
 // Models that translate, with what makes their tokens of a text and a text of their tokens.
+import path from "node:path";
 import { checkObject } from "../check.js";
-import type { PretrainedOptions } from "../hub/pretrained-folder.js";
-import type { EncoderDecoder } from "../models/encoder-decoder.js";
+import { HeedError } from "../errors.js";
+import { exists } from "../files.js";
+import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import type { ModelOptions } from "./families/family.js";
-import { loadCTranslate2 } from "./load-ctranslate2.js";
+import type { PretrainedKinds } from "./families/index.js";
+import { isCTranslate2, loadCTranslate2 } from "./load-ctranslate2.js";
+import { loadPretrained } from "./load-pretrained.js";
 
 export interface Translator {
-  model: EncoderDecoder;
-  /** A source's tokens. */
+  model: PretrainedKinds["encoder-decoder"];
+  /** A source's tokens; none of an empty text. */
   encode: (text: string) => Int32Array;
   /** A target's text. */
   decode: (tokens: readonly number[]) => string;
 }
 
 /**
- * Loads a model that translates texts, for inference: a folder of CTranslate2. Throws ERR_IO or ERR_FORMAT, naming the
- * file, where it is missing or not whole.
+ * Loads a model that makes one text of another, for inference: a folder of CTranslate2, or an encoder–decoder with its
+ * tokenizer.json in Hugging Face's format, in a folder or of the hub. Throws ERR_IO or ERR_FORMAT, naming the file, where
+ * it is missing or not whole.
  */
 export async function loadTranslator(
   name: string,
   options: PretrainedOptions & ModelOptions = {},
 ): Promise<Translator> {
   checkObject("loadTranslator", "options", options);
-  const { model, source, target } = await loadCTranslate2(name, options);
-  return { model, encode: (text) => source.encode(text), decode: (tokens) => target.decode(tokens) };
+  const folder = await pretrainedFolder(name, options);
+  if (await isCTranslate2(folder)) {
+    const { model, source, target } = await loadCTranslate2(folder, options);
+    return { model, encode: (text) => source.encode(text), decode: (tokens) => target.decode(tokens) };
+  }
+  if (!(await exists(path.join(folder, "config.json"))))
+    throw new HeedError(
+      "ERR_IO",
+      `${folder}: expected CTranslate2's model.bin and target_vocabulary.txt, or config.json, found neither`,
+    );
+  const { model, tokenizer } = await loadPretrained(folder, { ...options, kind: "encoder-decoder" });
+  if (!tokenizer) {
+    model.dispose();
+    throw new HeedError("ERR_IO", `${folder}: expected tokenizer.json beside the model, found none`);
+  }
+  return {
+    model,
+    encode: (text) => (text === "" ? new Int32Array() : tokenizer.encode(text)),
+    decode: (tokens) => tokenizer.decode(tokens),
+  };
 }

@@ -1,8 +1,15 @@
+import { rmSync } from "node:fs";
+import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { translate as runTranslate } from "../../lib/generate/translate.js";
+import { T5 } from "../../lib/models/t5.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { sharedFolder, temporaryFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
 import { onEachDevice } from "../support/targets.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
+import { unigramJson } from "../tokenizer/fixtures.js";
 import { heed } from "./support.js";
 
 const folder = sharedFolder();
@@ -47,7 +54,28 @@ describe("heed translate", () => {
   test("a folder without a model is named", async () => {
     const { code, stderr } = await heed(["translate", "--model", temporaryFolder(), "a"]);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^error: .+target_vocabulary\.txt/);
+    expect(stderr).toMatch(/^error: .+expected CTranslate2's model\.bin .+ or config\.json, found neither\n$/);
+  });
+});
+
+describe("a folder in Hugging Face's format", () => {
+  const config = { vocabularySize: 16, contextLength: 20, layers: 1, heads: 2, width: 8, endToken: 2 };
+  const tokenizer = new HuggingFaceTokenizer(unigramJson());
+
+  test("says what the library says", async () => {
+    const at = temporaryFolder();
+    using model = new T5(config, { device: "cpu", seed: 3 });
+    await savePretrained(at, model, { tokenizer, overwrite: true });
+    const sources = ["ab a", "b"].map((text) => tokenizer.encode(text));
+    const found = await runTranslate(model, sources, { beams: 2, maxTokens: 5 });
+    const expected = found.map(([best]) => `${tokenizer.decode(best!.tokens)}\n`).join("");
+    expect(expected.trim()).not.toBe("");
+    const args = ["translate", "--model", at, "--device", "cpu", "--beam", "2", "--max-tokens", "5"];
+    expect(await heed([...args, "ab a", "b"])).toMatchObject({ code: 0, stderr: "", stdout: expected });
+    rmSync(path.join(at, "tokenizer.json"));
+    const without = await heed([...args, "b"]);
+    expect(without).toMatchObject({ code: 1, stdout: "" });
+    expect(without.stderr).toMatch(/^error: .+expected tokenizer\.json beside the model, found none\n$/);
   });
 });
 
