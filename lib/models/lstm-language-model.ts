@@ -1,6 +1,6 @@
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { Dropout, DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";
@@ -113,7 +113,14 @@ export class LstmLanguageModel extends Module {
   }
 
   /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
-  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
+  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & { documents?: null } = {}): FloatTensor {
+    checkObject("LstmLanguageModel", "options", options);
+    const documents: unknown = options.documents ?? null;
+    if (documents !== null)
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `LstmLanguageModel: expected no documents, since its state goes on from one to the next, got ${describe(documents)}`,
+      );
     return scope(() => crossEntropy(this.forward(ids), targets, options));
   }
 

@@ -221,5 +221,7 @@ onEachDevice((device) => {
     using long = tensor(Int32Array.of(1, 2, 3, 4), [1, 4], { device });
     expectError(() => model.forward(long), "ERR_SHAPE");
     expectError(() => model.createCache(1, 4), "ERR_RANGE");
+    const documents = [[2]] as never;
+    expectError(() => model.loss(long, long, { documents }), "ERR_ARGUMENT", /no documents/);
   });
 });
