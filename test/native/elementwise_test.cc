@@ -321,8 +321,8 @@ TEST(elementwise_errors) {
   EXPECT(unary(ids, out, 0) == "ERR_DTYPE: unary: expected out of dtype f32, got i32");
   EXPECT(unary(repeated, out, 0) ==
          "ERR_SHAPE: unary: expected out without broadcast dimensions, got a stride of 0 in shape [2, 3]");
-  EXPECT(unary(out, out, 16) == "ERR_ARGUMENT: unary: expected kind from 0 to 15, got 16");
-  EXPECT(unary(out, out, -1) == "ERR_ARGUMENT: unary: expected kind from 0 to 15, got -1");
+  EXPECT(unary(out, out, 17) == "ERR_ARGUMENT: unary: expected kind from 0 to 16, got 17");
+  EXPECT(unary(out, out, -1) == "ERR_ARGUMENT: unary: expected kind from 0 to 16, got -1");
   const auto backward = [&](const TensorView& to, const TensorView& dout, const TensorView& inp, Int kind) {
     return error_of([&] { ops.unary_backward(stream, to, dout, inp, kind, false); });
   };
@@ -331,7 +331,7 @@ TEST(elementwise_errors) {
   EXPECT(backward(ids, out, out, 0) == "ERR_DTYPE: unary_backward: expected dinp of dtype f32, got i32");
   EXPECT(backward(repeated, out, out, 0) ==
          "ERR_SHAPE: unary_backward: expected dinp without broadcast dimensions, got a stride of 0 in shape [2, 3]");
-  EXPECT(backward(out, out, out, 99) == "ERR_ARGUMENT: unary_backward: expected kind from 0 to 15, got 99");
+  EXPECT(backward(out, out, out, 99) == "ERR_ARGUMENT: unary_backward: expected kind from 0 to 16, got 99");
   const auto binary = [&](const TensorView& to, const TensorView& a, const TensorView& b, Int kind) {
     return error_of([&] { ops.binary(stream, to, a, b, kind, false); });
   };
