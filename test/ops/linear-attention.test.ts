@@ -32,22 +32,25 @@ function reference(q: Nd, k: Nd, v: Nd, options: Options): Nd {
   const [B, Tq, H, D] = q.shape as [number, number, number, number];
   const [Tk, Dv] = [v.shape[1]!, v.shape[3]!];
   const map = (x: number): number => (featureMap === "none" ? x : x > 0 ? x + 1 : Math.exp(x));
+  const [queries, keys] = [q.data.map(map), k.data.map(map)];
   const data = new Float64Array(B * Tq * H * Dv);
   for (let b = 0; b < B; b++)
-    for (let h = 0; h < H; h++)
+    for (let h = 0; h < H; h++) {
+      const kept = Float64Array.from({ length: Tq }, (_, distance) => Math.fround(decay?.[h] ?? 1) ** distance);
       for (let i = 0; i < Tq; i++) {
         let total = 0;
         const out = data.subarray(((b * Tq + i) * H + h) * Dv, ((b * Tq + i) * H + h + 1) * Dv);
         for (let j = 0; j < (causal ? i + 1 : Tk); j++) {
           let weight = 0;
           for (let d = 0; d < D; d++)
-            weight += map(q.data[((b * Tq + i) * H + h) * D + d]!) * map(k.data[((b * Tk + j) * H + h) * D + d]!);
-          weight *= Math.fround(decay?.[h] ?? 1) ** (i - j);
+            weight += queries[((b * Tq + i) * H + h) * D + d]! * keys[((b * Tk + j) * H + h) * D + d]!;
+          if (causal) weight *= kept[i - j]!;
           total += weight;
           for (let c = 0; c < Dv; c++) out[c]! += weight * v.data[((b * Tk + j) * H + h) * Dv + c]!;
         }
         if (normalize) for (let c = 0; c < Dv; c++) out[c]! /= total + eps;
       }
+    }
   return { shape: [B, Tq, H, Dv], data };
 }
 
