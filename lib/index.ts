@@ -122,7 +122,9 @@ export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 
 // Models
 export type { SequenceMaskOptions } from "./models/sequence-mask.js";
-export { Bert, type BertForwardOptions, type BertOptions } from "./models/bert.js";
+export { Model, type ModelOptions } from "./models/model.js";
+export type { PassOptions } from "./models/pass.js";
+export { Bert, type BertForwardOptions } from "./models/bert.js";
 export {
   type BertConfig,
   type BertFamily,
@@ -136,7 +138,7 @@ export {
   type MaskedForwardOptions,
 } from "./models/bert-heads.js";
 export { bertFileName } from "./models/bert-names.js";
-export { GPT, type GptForwardOptions, type GptOptions } from "./models/gpt.js";
+export { GPT, type GptForwardOptions } from "./models/gpt.js";
 export {
   fromHuggingFaceConfig,
   gpt2Sizes,
@@ -144,25 +146,15 @@ export {
   type Positions,
   toHuggingFaceConfig,
 } from "./models/gpt-config.js";
-export { Llama, LlamaBlock, type LlamaForwardOptions, type LlamaOptions } from "./models/llama.js";
+export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./models/huggingface-llama-config.js";
 export type { LlamaConfig } from "./models/llama-config.js";
-export {
-  EncoderDecoder,
-  type EncoderDecoderOptions,
-  type PairOptions,
-  type SourceOptions,
-} from "./models/encoder-decoder.js";
+export { EncoderDecoder, type PairOptions, type SourceOptions } from "./models/encoder-decoder.js";
 export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
-export { type DecodeOptions, type SourceModel, TargetDecoder } from "./models/target-decoder.js";
+export { type SourceModel, TargetDecoder } from "./models/target-decoder.js";
 export { T5 } from "./models/t5.js";
 export { fromHuggingFaceT5Config, type T5Config, toHuggingFaceT5Config } from "./models/t5-config.js";
-export {
-  type LstmForwardOptions,
-  LstmLanguageModel,
-  type LstmLanguageModelConfig,
-  type LstmLanguageModelOptions,
-} from "./models/lstm-language-model.js";
+export { LstmLanguageModel, type LstmLanguageModelConfig } from "./models/lstm-language-model.js";
 
 // Optimisation
 export { AdamW, type AdamWOptions } from "./optim/adamw.js";
@@ -210,7 +202,6 @@ export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
 export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from "./pretrained/load-ctranslate2.js";
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
-export type { ModelOptions } from "./pretrained/families/family.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadModel, type LoadedModel, type LoadModelOptions } from "./pretrained/load-model.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
@@ -256,7 +247,7 @@ export { embedTexts, type EmbeddingRecipe, type EmbedTextsOptions, type TextEnco
 // Generation
 export type { Hypothesis } from "./generate/beam.js";
 export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-search.js";
-export type { CausalForwardOptions, CausalModel } from "./generate/causal-model.js";
+export type { CausalModel } from "./generate/causal-model.js";
 export { generate, type TextGeneration } from "./generate/generate-text.js";
 export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens.js";
 export type { TextOptions, TokenOptions } from "./generate/options.js";

@@ -1,17 +1,9 @@
 import { noGrad } from "../autograd.js";
 import type { Device } from "../device.js";
+import type { PassOptions } from "../models/pass.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor, Tensor } from "../tensor.js";
-
-export interface CausalForwardOptions {
-  /** Earlier tokens; `ids` follow them and are added to it. */
-  cache?: KvCache | null;
-  /** With a cache: how many of the ids are real in each sequence; all unless given. */
-  counts?: ArrayLike<number>;
-  /** Logits of each sequence's last real token alone. */
-  lastOnly?: boolean;
-}
 
 /** What generation and scoring need of a model that predicts the next token; `GPT` is one. */
 export interface CausalModel {
@@ -28,7 +20,7 @@ export interface CausalModel {
   train(): unknown;
   eval(): unknown;
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
-  forward(ids: IntTensor, options?: CausalForwardOptions): FloatTensor;
+  forward(ids: IntTensor, options?: PassOptions): FloatTensor;
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
   createCache(batch: number, length?: number): KvCache;
 }

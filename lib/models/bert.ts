@@ -1,9 +1,9 @@
-import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
-import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import type { DropoutSeeds } from "../nn/dropout.js";
+import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
-import { Initializer } from "../nn/init.js";
+import type { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
@@ -12,22 +12,13 @@ import { attention } from "../ops/attention.js";
 import { add } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { feedForward } from "../ops/feed-forward.js";
-import { checkRounding } from "../ops/precision.js";
 import { tanh } from "../ops/unary.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { type BertConfig, checkBertConfig } from "./bert-config.js";
-import { checkPass } from "./check-pass.js";
-
-export interface BertOptions {
-  /** Of the first parameters and of dropout; 0 unless given. */
-  seed?: number;
-  /** "auto" unless given. */
-  device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. For training, see `Bert.dtype`. */
-  dtype?: FloatDType;
-}
+import { checkPass } from "./pass.js";
+import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 export interface BertForwardOptions {
   /** i32 [B, T]: of which kind each token is; 0 unless given. */
@@ -187,43 +178,25 @@ class BertEncoder extends Module {
  * also RoBERTa (Liu et al. 2019), XLM-RoBERTa, DistilBERT and MiniLM. Parameters have the names and layouts of Hugging
  * Face's BERT; `bertFileName` says what the others' files call them.
  */
-export class Bert extends Module {
+export class Bert extends Model {
   readonly embeddings: BertEmbeddings;
   readonly encoder: BertEncoder;
   /** null where the configuration has none. */
   readonly pooler: Dense | null;
   readonly config: Required<BertConfig>;
-  #activations: FloatDType = "f32";
-  /** Where dropout draws from; who trains sets its step. */
-  readonly dropoutSeeds: DropoutSeeds;
 
-  constructor(config: BertConfig, options: BertOptions = {}) {
-    super();
+  constructor(config: BertConfig, options: ModelOptions = {}) {
+    super("Bert", options);
     this.config = checkBertConfig(config);
-    checkObject("Bert", "options", options);
-    const { seed = 0, dtype = "f32" } = options;
-    checkRounding("Bert", "f32", dtype);
-    const init = new Initializer(seed, deviceOf(options.device), dtype);
-    this.dropoutSeeds = new DropoutSeeds(seed);
+    const init = initializerOf(options);
     this.embeddings = new BertEmbeddings(this.config, init, this.dropoutSeeds);
     this.encoder = new BertEncoder(this.config, init, this.dropoutSeeds);
     const { pooler, width } = this.config;
     this.pooler = pooler ? new Dense(width, width, init) : null;
   }
 
-  get device(): Device {
-    return this.embeddings.word_embeddings.weight.device;
-  }
-
-  /** Of the activations; may be set to bf16 or f16 beside parameters of f32, as `GPT.dtype`. */
-  get dtype(): FloatDType {
-    const parameters = this.embeddings.word_embeddings.weight.dtype;
-    return parameters === "f32" ? this.#activations : parameters;
-  }
-
-  set dtype(dtype: FloatDType) {
-    checkRounding("Bert", this.embeddings.word_embeddings.weight.dtype, dtype);
-    this.#activations = dtype;
+  protected get tokens(): Embedding {
+    return this.embeddings.word_embeddings;
   }
 
   /** ids i32 [B, T] → the state of every token [B, T, C]. */

@@ -1,13 +1,12 @@
 import { noGrad } from "../autograd.js";
-import { type Device, device as deviceOf } from "../device.js";
-import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import type { AttentionContext } from "../nn/attention.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { DecoderBlock } from "../nn/decoder-block.js";
-import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import type { DropoutSeeds } from "../nn/dropout.js";
+import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
-import { Initializer } from "../nn/init.js";
+import type { Initializer } from "../nn/init.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
@@ -18,24 +17,15 @@ import { add, mul } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
-import { checkRounding } from "../ops/precision.js";
 import { keep, scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
-import { checkPass } from "./check-pass.js";
+import { checkPass, type PassOptions } from "./pass.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./encoder-decoder-config.js";
 import { lastTokens } from "./last-tokens.js";
-import { type DecodeOptions, TargetDecoder } from "./target-decoder.js";
+import { TargetDecoder } from "./target-decoder.js";
+import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 type FullConfig = Required<EncoderDecoderConfig>;
-
-export interface EncoderDecoderOptions {
-  /** Of the first parameters and of dropout; 0 unless given. */
-  seed?: number;
-  /** "auto" unless given. */
-  device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. For training, see `EncoderDecoder.dtype`. */
-  dtype?: FloatDType;
-}
 
 export interface SourceOptions {
   /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
@@ -141,7 +131,7 @@ function blockOf(config: FullConfig, layers: number) {
  * The original Transformer (Vaswani et al. 2017): an encoder of the source, and a decoder of the target that looks at what
  * the encoder made of it. Options of the configuration make it that of Marian, of OpenNMT and of tensor2tensor.
  */
-export class EncoderDecoder extends Module {
+export class EncoderDecoder extends Model {
   readonly source: Embedding;
   /** The source's where they are shared. */
   readonly target: Embedding;
@@ -154,21 +144,14 @@ export class EncoderDecoder extends Module {
   /** −∞ for suppressed tokens and else 0, f32 [V]; null where there are none. */
   readonly suppressed: FloatTensor | null;
   readonly config: FullConfig;
-  #activations: FloatDType = "f32";
-  /** Where dropout draws from; the trainer sets its step. */
-  readonly dropoutSeeds: DropoutSeeds;
 
-  constructor(config: EncoderDecoderConfig, options: EncoderDecoderOptions = {}) {
-    super();
+  constructor(config: EncoderDecoderConfig, options: ModelOptions = {}) {
+    super("EncoderDecoder", options);
     this.config = checkEncoderDecoderConfig(config);
-    checkObject("EncoderDecoder", "options", options);
-    const { seed = 0, dtype = "f32" } = options;
-    checkRounding("EncoderDecoder", "f32", dtype);
     const { sourceVocabularySize, targetVocabularySize, shared, contextLength, width, tied } = this.config;
     const { positions, sinusoids, scaleEmbeddings, logitsBias, suppressedTokens } = this.config;
-    const init = new Initializer(seed, deviceOf(options.device), dtype);
-    const seeds = new DropoutSeeds(seed);
-    this.dropoutSeeds = seeds;
+    const init = initializerOf(options);
+    const seeds = this.dropoutSeeds;
     const std = scaleEmbeddings ? 1 / Math.sqrt(width) : 0.02;
     this.source = new Embedding({ count: sourceVocabularySize, width, std }, init);
     this.target = shared ? this.source : new Embedding({ count: targetVocabularySize, width, std }, init);
@@ -183,23 +166,8 @@ export class EncoderDecoder extends Module {
     this.suppressed = suppressedTokens.length > 0 ? keep(tensor(mask, [mask.length], { device: init.device })) : null;
   }
 
-  get device(): Device {
-    return this.source.weight.device;
-  }
-
-  /**
-   * Of the activations and logits. Beside parameters of f32 it may be set to bf16 or f16: matrix products then take
-   * rounded weights, while the parameters and their gradients stay f32 (Micikevicius et al. 2018). Other parameters are
-   * of one dtype with the activations.
-   */
-  get dtype(): FloatDType {
-    const parameters = this.source.weight.dtype;
-    return parameters === "f32" ? this.#activations : parameters;
-  }
-
-  set dtype(dtype: FloatDType) {
-    checkRounding("EncoderDecoder", this.source.weight.dtype, dtype);
-    this.#activations = dtype;
+  protected get tokens(): Embedding {
+    return this.source;
   }
 
   /** source i32 [B, S] → [B, S, C] */
@@ -263,7 +231,7 @@ export class EncoderDecoder extends Module {
   }
 
   /** The decoder's part of a pass, for inference: see SourceModel. Tokens that are suppressed have the logit −∞. */
-  decode(ids: IntTensor, source: EncodedSource, options: DecodeOptions = {}): FloatTensor {
+  decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     checkPass("EncoderDecoder.decode", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
     const rows = source.layers[0]!.keys.shape[0]!;

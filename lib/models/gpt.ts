@@ -1,12 +1,8 @@
-import { type Device, device as deviceOf } from "../device.js";
-import type { FloatDType } from "../dtype.js";
-import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
-import { Initializer } from "../nn/init.js";
 import { KvCache } from "../nn/kv-cache.js";
 import type { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
-import { Module } from "../nn/module.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
@@ -14,39 +10,23 @@ import { mul } from "../ops/binary.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
-import { checkRounding } from "../ops/precision.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
-import { checkPass } from "./check-pass.js";
+import { checkPass, type PassOptions } from "./pass.js";
 import { lastTokens } from "./last-tokens.js";
 import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
+import { initializerOf, Model, type ModelOptions } from "./model.js";
 
-export interface GptOptions {
-  /** Of the first parameters and of dropout; 0 unless given. */
-  seed?: number;
-  /** "auto" unless given. */
-  device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. For training, see `GPT.dtype`. */
-  dtype?: FloatDType;
-}
-
-export interface GptForwardOptions extends SequenceMaskOptions {
-  /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
-  cache?: KvCache | null;
-  /** With a cache: how many of the ids are real in each sequence; all unless given. */
-  counts?: ArrayLike<number>;
-  /** Logits of each sequence's last real token alone, [B, V]. */
-  lastOnly?: boolean;
-}
+export interface GptForwardOptions extends SequenceMaskOptions, PassOptions {}
 
 /**
  * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
  * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints. Options of the
  * configuration exchange its parts for others: positions, norms, feed-forward, heads, and what attention sees.
  */
-export class GPT extends Module {
+export class GPT extends Model {
   readonly wte: Embedding;
   /** null unless positions are learned or sinusoidal. */
   readonly wpe: PositionEmbedding | null;
@@ -56,22 +36,15 @@ export class GPT extends Module {
   /** null where the token embedding is the output projection. */
   readonly lm_head: Linear | null;
   readonly config: Required<GptConfig>;
-  #activations: FloatDType = "f32";
   /** See CausalModel. */
   readonly recordable = true;
-  /** Where dropout draws from; the trainer sets its step. */
-  readonly dropoutSeeds: DropoutSeeds;
 
-  constructor(config: GptConfig, options: GptOptions = {}) {
-    super();
+  constructor(config: GptConfig, options: ModelOptions = {}) {
+    super("GPT", options);
     this.config = checkGptConfig(config);
-    checkObject("GPT", "options", options);
-    const { seed = 0, dtype = "f32" } = options;
-    checkRounding("GPT", "f32", dtype);
     const { vocabularySize, contextLength, layers, heads, width, bias, eps, dropout } = this.config;
     const { positions, normalization } = this.config;
-    const init = new Initializer(seed, deviceOf(options.device), dtype);
-    this.dropoutSeeds = new DropoutSeeds(seed);
+    const init = initializerOf(options);
     const turned = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
     const rotary = positions === "rotary" ? { table: keep(rotaryTable(turned)) } : null;
     const block = {
@@ -94,23 +67,8 @@ export class GPT extends Module {
     this.lm_head = this.config.tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }
 
-  get device(): Device {
-    return this.wte.weight.device;
-  }
-
-  /**
-   * Of the activations and logits. Beside parameters of f32 it may be set to bf16 or f16: matrix products then take
-   * rounded weights, while the parameters and their gradients stay f32 (Micikevicius et al. 2018). Other parameters are
-   * of one dtype with the activations.
-   */
-  get dtype(): FloatDType {
-    const parameters = this.wte.weight.dtype;
-    return parameters === "f32" ? this.#activations : parameters;
-  }
-
-  set dtype(dtype: FloatDType) {
-    checkRounding("GPT", this.wte.weight.dtype, dtype);
-    this.#activations = dtype;
+  protected get tokens(): Embedding {
+    return this.wte;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */

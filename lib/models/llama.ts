@@ -1,10 +1,9 @@
-import { type Device, device as deviceOf } from "../device.js";
-import type { FloatDType } from "../dtype.js";
-import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import type { DropoutSeeds } from "../nn/dropout.js";
+import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
 import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-attention.js";
-import { Initializer } from "../nn/init.js";
+import type { Initializer } from "../nn/init.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
@@ -12,32 +11,16 @@ import { RmsNorm } from "../nn/rms-norm.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
-import { checkRounding } from "../ops/precision.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { checkPass } from "./check-pass.js";
+import { checkPass, type PassOptions } from "./pass.js";
 import { lastTokens } from "./last-tokens.js";
 import { checkLlamaConfig, type LlamaConfig } from "./llama-config.js";
 import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
+import { initializerOf, Model, type ModelOptions } from "./model.js";
 
-export interface LlamaOptions {
-  /** Of the first parameters and of dropout; 0 unless given. */
-  seed?: number;
-  /** "auto" unless given. */
-  device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. For training, see `Llama.dtype`. */
-  dtype?: FloatDType;
-}
-
-export interface LlamaForwardOptions extends SequenceMaskOptions {
-  /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
-  cache?: KvCache | null;
-  /** With a cache: how many of the ids are real in each sequence; all unless given. */
-  counts?: ArrayLike<number>;
-  /** Logits of each sequence's last real token alone, [B, V]. */
-  lastOnly?: boolean;
-}
+export interface LlamaForwardOptions extends SequenceMaskOptions, PassOptions {}
 
 /** Attention and a gated feed-forward, each with an RMS norm before and a residual connection. */
 export class LlamaBlock extends Module {
@@ -94,45 +77,27 @@ class LlamaBackbone extends Module {
  * The Llama family (Touvron et al. 2023): RMS norms, rotary positions, grouped heads, gated feed-forward; with options of
  * its configuration also Mistral, Qwen 2 and Qwen 3. Parameters have the names and layouts of Hugging Face's checkpoints.
  */
-export class Llama extends Module {
+export class Llama extends Model {
   readonly model: LlamaBackbone;
   /** null where the token embedding is the output projection. */
   readonly lm_head: Linear | null;
   readonly drop: Dropout;
   readonly config: Required<LlamaConfig>;
-  #activations: FloatDType = "f32";
-  /** Where dropout draws from; the trainer sets its step. */
-  readonly dropoutSeeds: DropoutSeeds;
   /** See CausalModel. */
   readonly recordable = true;
 
-  constructor(config: LlamaConfig, options: LlamaOptions = {}) {
-    super();
+  constructor(config: LlamaConfig, options: ModelOptions = {}) {
+    super("Llama", options);
     this.config = checkLlamaConfig(config);
-    checkObject("Llama", "options", options);
-    const { seed = 0, dtype = "f32" } = options;
-    checkRounding("Llama", "f32", dtype);
     const { vocabularySize, width, tied, dropout } = this.config;
-    const init = new Initializer(seed, deviceOf(options.device), dtype);
-    this.dropoutSeeds = new DropoutSeeds(seed);
+    const init = initializerOf(options);
     this.model = new LlamaBackbone(this.config, init, this.dropoutSeeds);
     this.drop = new Dropout(dropout, this.dropoutSeeds);
     this.lm_head = tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }
 
-  get device(): Device {
-    return this.model.embed_tokens.weight.device;
-  }
-
-  /** Of the activations and logits: see `GPT.dtype`. */
-  get dtype(): FloatDType {
-    const parameters = this.model.embed_tokens.weight.dtype;
-    return parameters === "f32" ? this.#activations : parameters;
-  }
-
-  set dtype(dtype: FloatDType) {
-    checkRounding("Llama", this.model.embed_tokens.weight.dtype, dtype);
-    this.#activations = dtype;
+  protected get tokens(): Embedding {
+    return this.model.embed_tokens;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */

@@ -1,22 +1,18 @@
-import { type Device, device as deviceOf } from "../device.js";
-import type { FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
-import { Dropout, DropoutSeeds } from "../nn/dropout.js";
+import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
-import { Initializer } from "../nn/init.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Lstm } from "../nn/lstm.js";
-import { Module } from "../nn/module.js";
 import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
-import { checkRounding } from "../ops/precision.js";
 import { transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { checkPass } from "./check-pass.js";
+import { checkPass, type PassOptions } from "./pass.js";
 import { lastTokens } from "./last-tokens.js";
+import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 /** The size and options of an LSTM language model. */
 export interface LstmLanguageModelConfig {
@@ -35,71 +31,35 @@ export interface LstmLanguageModelConfig {
   tied?: boolean;
 }
 
-export interface LstmLanguageModelOptions {
-  /** Of the first parameters and of dropout; 0 unless given. */
-  seed?: number;
-  /** "auto" unless given. */
-  device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. For training, see `dtype`. */
-  dtype?: FloatDType;
-}
-
-export interface LstmForwardOptions {
-  /** The states after earlier tokens; `ids` follow them. For inference, inside `noGrad()`. */
-  cache?: KvCache | null;
-  /** With a cache: how many of the ids are real in each sequence; all unless given. */
-  counts?: ArrayLike<number>;
-  /** Logits of each sequence's last real token alone, [B, V]. */
-  lastOnly?: boolean;
-}
-
 /**
  * The recurrent language model that the Transformer is measured by (Zaremba et al. 2014): token embeddings, layers of
  * LSTM, an output projection. What it knows of the past is one state of fixed size, and it reads token by token.
  */
-export class LstmLanguageModel extends Module {
+export class LstmLanguageModel extends Model {
   readonly embed: Embedding;
   readonly drop: Dropout;
   readonly rnn: Lstm;
   /** null where the token embedding is the output projection. */
   readonly head: Linear | null;
   readonly config: Required<LstmLanguageModelConfig>;
-  #activations: FloatDType = "f32";
-  /** Where dropout draws from. */
-  readonly dropoutSeeds: DropoutSeeds;
 
-  constructor(config: LstmLanguageModelConfig, options: LstmLanguageModelOptions = {}) {
-    super();
+  constructor(config: LstmLanguageModelConfig, options: ModelOptions = {}) {
+    super("LstmLanguageModel", options);
     this.config = checkConfig(config);
-    checkObject("LstmLanguageModel", "options", options);
-    const { seed = 0, dtype = "f32" } = options;
-    checkRounding("LstmLanguageModel", "f32", dtype);
     const { vocabularySize, layers, width, size, dropout, tied } = this.config;
-    const init = new Initializer(seed, deviceOf(options.device), dtype);
-    this.dropoutSeeds = new DropoutSeeds(seed);
+    const init = initializerOf(options);
     this.embed = new Embedding({ count: vocabularySize, width, std: 0.1 }, init);
     this.drop = new Dropout(dropout, this.dropoutSeeds);
     this.rnn = new Lstm({ inputs: width, size, layers, dropout }, init, this.dropoutSeeds);
     this.head = tied ? null : new Linear({ inputs: size, outputs: vocabularySize, std: 1 / Math.sqrt(size) }, init);
   }
 
-  get device(): Device {
-    return this.embed.weight.device;
-  }
-
-  /** Of the activations and logits; see `GPT.dtype`. */
-  get dtype(): FloatDType {
-    const parameters = this.embed.weight.dtype;
-    return parameters === "f32" ? this.#activations : parameters;
-  }
-
-  set dtype(dtype: FloatDType) {
-    checkRounding("LstmLanguageModel", this.embed.weight.dtype, dtype);
-    this.#activations = dtype;
+  protected get tokens(): Embedding {
+    return this.embed;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
-  forward(ids: IntTensor, options: LstmForwardOptions = {}): FloatTensor {
+  forward(ids: IntTensor, options: PassOptions = {}): FloatTensor {
     checkPass("LstmLanguageModel", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
     return scope(() => {

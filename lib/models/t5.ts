@@ -1,28 +1,24 @@
 import { noGrad } from "../autograd.js";
-import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
-import { DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
-import { Initializer } from "../nn/init.js";
 import { Linear } from "../nn/linear.js";
-import { Module } from "../nn/module.js";
 import { less, mul } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
-import { checkRounding } from "../ops/precision.js";
 import { log } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
-import { checkPass } from "./check-pass.js";
-import type { EncoderDecoderOptions, PairOptions, SourceOptions } from "./encoder-decoder.js";
+import { checkPass, type PassOptions } from "./pass.js";
+import type { PairOptions, SourceOptions } from "./encoder-decoder.js";
 import { lastTokens } from "./last-tokens.js";
 import { checkT5Config, type T5Config } from "./t5-config.js";
 import { T5Stack } from "./t5-stack.js";
-import { type DecodeOptions, TargetDecoder } from "./target-decoder.js";
+import { TargetDecoder } from "./target-decoder.js";
+import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 /**
  * T5 (Raffel et al. 2020): an encoder–decoder with RMS norms before each part, no biases, and positions that are biases of
@@ -32,7 +28,7 @@ import { type DecodeOptions, TargetDecoder } from "./target-decoder.js";
  * Self-attention is made of products and a softmax (`biasedAttention`), since the bias has a gradient: its memory grows
  * with the square of the length, B·H·T² numbers a layer.
  */
-export class T5 extends Module {
+export class T5 extends Model {
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;
@@ -41,20 +37,13 @@ export class T5 extends Module {
   readonly config: Required<T5Config>;
   /** See SourceModel. */
   readonly readsWholeCache = true;
-  #activations: FloatDType = "f32";
-  /** Where dropout draws from; who trains sets its step. */
-  readonly dropoutSeeds: DropoutSeeds;
 
-  constructor(config: T5Config, options: EncoderDecoderOptions = {}) {
-    super();
+  constructor(config: T5Config, options: ModelOptions = {}) {
+    super("T5", options);
     this.config = checkT5Config(config);
-    checkObject("T5", "options", options);
-    const { seed = 0, dtype = "f32" } = options;
-    checkRounding("T5", "f32", dtype);
     const { vocabularySize, width, tied } = this.config;
-    const init = new Initializer(seed, deviceOf(options.device), dtype);
-    const seeds = new DropoutSeeds(seed);
-    this.dropoutSeeds = seeds;
+    const init = initializerOf(options);
+    const seeds = this.dropoutSeeds;
     this.shared = new Embedding({ count: vocabularySize, width, std: 1 }, init);
     this.encoder = new T5Stack(this.config, false, init, seeds);
     this.decoder = new T5Stack(this.config, true, init, seeds);
@@ -62,19 +51,8 @@ export class T5 extends Module {
     this.lm_head = tied ? null : new Linear(head, init);
   }
 
-  get device(): Device {
-    return this.shared.weight.device;
-  }
-
-  /** Of the activations and logits; may be set to bf16 or f16 beside parameters of f32, as `GPT.dtype`. */
-  get dtype(): FloatDType {
-    const parameters = this.shared.weight.dtype;
-    return parameters === "f32" ? this.#activations : parameters;
-  }
-
-  set dtype(dtype: FloatDType) {
-    checkRounding("T5", this.shared.weight.dtype, dtype);
-    this.#activations = dtype;
+  protected get tokens(): Embedding {
+    return this.shared;
   }
 
   /** source i32 [B, S] → [B, S, C] */
@@ -131,7 +109,7 @@ export class T5 extends Module {
   }
 
   /** The decoder's part of a pass, for inference: see SourceModel. */
-  decode(ids: IntTensor, source: EncodedSource, options: DecodeOptions = {}): FloatTensor {
+  decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     checkPass("T5.decode", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
     const rows = source.layers[0]!.keys.shape[0]!;

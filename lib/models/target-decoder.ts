@@ -5,15 +5,7 @@ import { CrossMemory, type EncodedSource } from "../nn/cross-memory.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { checkInteger } from "../ops/check.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-
-export interface DecodeOptions {
-  /** Earlier tokens; `ids` follow them and are added to it. */
-  cache?: KvCache | null;
-  /** With a cache: how many of the ids are real in each sequence; all unless given. */
-  counts?: ArrayLike<number>;
-  /** Logits of each sequence's last real token alone, [B, V]. */
-  lastOnly?: boolean;
-}
+import type { PassOptions } from "./pass.js";
 
 /** A model with a decoder that looks at encoded sources. */
 export interface SourceModel {
@@ -28,7 +20,7 @@ export interface SourceModel {
   train(): unknown;
   eval(): unknown;
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`; in sequence b, what follows for source b. */
-  decode(ids: IntTensor, source: EncodedSource, options?: DecodeOptions): FloatTensor;
+  decode(ids: IntTensor, source: EncodedSource, options?: PassOptions): FloatTensor;
 }
 
 /**
@@ -76,7 +68,7 @@ export class TargetDecoder implements Disposable {
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
-  forward(ids: IntTensor, options: DecodeOptions = {}): FloatTensor {
+  forward(ids: IntTensor, options: PassOptions = {}): FloatTensor {
     return this.#model.decode(ids, options.cache?.memory ?? this.#memory, options);
   }
 

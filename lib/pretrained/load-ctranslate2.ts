@@ -8,7 +8,7 @@ import { type CTranslate2File, readCTranslate2 } from "../formats/ctranslate2.js
 import { EncoderDecoder } from "../models/encoder-decoder.js";
 import type { EncoderDecoderConfig } from "../models/encoder-decoder-config.js";
 import { CharacterList } from "../tokenizer/character-list.js";
-import type { ModelOptions } from "./families/family.js";
+import type { ModelOptions } from "../models/model.js";
 import { loadWeights } from "./load-weights.js";
 
 export interface CTranslate2Model {

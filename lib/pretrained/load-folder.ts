@@ -6,7 +6,8 @@ import { ifThere, inFile, readJsonFile } from "../files.js";
 import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";
-import type { Family, ModelOptions } from "./families/family.js";
+import type { ModelOptions } from "../models/model.js";
+import type { Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { checkSizes, loadWeights } from "./load-weights.js";
 

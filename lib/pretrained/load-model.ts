@@ -7,7 +7,7 @@ import type { PretrainedOptions } from "../hub/pretrained-folder.js";
 import { tokenizerFromJSON } from "../tokenizer/from-json.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { ModelOptions } from "./families/family.js";
+import type { ModelOptions } from "../models/model.js";
 import type { PretrainedKinds } from "./families/index.js";
 import { folderDefaults, type GenerationDefaults } from "./generation-config.js";
 import { loadGguf } from "./gguf/load-gguf.js";

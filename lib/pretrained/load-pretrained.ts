@@ -6,7 +6,7 @@ import { describe, HeedError } from "../errors.js";
 import { ifThere } from "../files.js";
 import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import type { ModelOptions } from "./families/family.js";
+import type { ModelOptions } from "../models/model.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { loadFolder } from "./load-folder.js";
 import { readRecipe } from "./sentence-transformers.js";

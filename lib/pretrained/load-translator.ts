@@ -4,7 +4,7 @@ import { checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
 import { exists } from "../files.js";
 import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
-import type { ModelOptions } from "./families/family.js";
+import type { ModelOptions } from "../models/model.js";
 import type { PretrainedKinds } from "./families/index.js";
 import { isCTranslate2, loadCTranslate2 } from "./load-ctranslate2.js";
 import { loadPretrained } from "./load-pretrained.js";

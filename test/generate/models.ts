@@ -1,6 +1,7 @@
 /** Models for the tests of generation: a small GPT whose next token depends on all before it, and one by rote. */
 import { isRecording } from "../../lib/autograd.js";
-import type { CausalForwardOptions, CausalModel } from "../../lib/generate/causal-model.js";
+import type { CausalModel } from "../../lib/generate/causal-model.js";
+import type { PassOptions } from "../../lib/models/pass.js";
 import { type Device, device as deviceOf } from "../../lib/device.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
@@ -68,7 +69,7 @@ export class RoteModel implements CausalModel, Disposable {
     return new KvCache({ layers: 1, batch, length, heads: 1, headSize: 1, device: this.device });
   }
 
-  forward(ids: IntTensor, { cache, counts, lastOnly }: CausalForwardOptions = {}): FloatTensor {
+  forward(ids: IntTensor, { cache, counts, lastOnly }: PassOptions = {}): FloatTensor {
     const [batch, length] = ids.shape as [number, number];
     this.passes.push([batch, length]);
     this.recorded ||= isRecording();

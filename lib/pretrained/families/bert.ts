@@ -12,7 +12,8 @@ import { bertFileName, bertPrefix } from "../../models/bert-names.js";
 import { describe, HeedError } from "../../errors.js";
 import type { WeightFile } from "../../formats/weights.js";
 import type { Module } from "../../nn/module.js";
-import type { Family, ModelOptions } from "./family.js";
+import type { ModelOptions } from "../../models/model.js";
+import type { Family } from "./family.js";
 
 type BertModel = Bert | BertForMaskedLM | BertForSequenceClassification;
 

@@ -1,18 +1,8 @@
-import type { Device } from "../../device.js";
-import type { FloatDType } from "../../dtype.js";
 import type { WeightFile } from "../../formats/weights.js";
+import type { ModelOptions } from "../../models/model.js";
 import type { Module } from "../../nn/module.js";
 import type { Shape } from "../../shape.js";
 import type { LoadWeightsOptions } from "../load-weights.js";
-
-export interface ModelOptions {
-  /** "auto" unless given. */
-  device?: Device | string;
-  /** What the parameters are rounded to; f32 unless given. */
-  dtype?: FloatDType;
-  /** Of dropout, where the model is trained on; 0 unless given. */
-  seed?: number;
-}
 
 /** How models of one kind come out of a folder in Hugging Face's format. */
 export interface Family<M extends Module = Module> {

@@ -2,7 +2,7 @@ import type { GgufFile } from "../../formats/gguf.js";
 import type { WeightFile } from "../../formats/weights.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import type { Module } from "../../nn/module.js";
-import type { ModelOptions } from "../families/family.js";
+import type { ModelOptions } from "../../models/model.js";
 import type { GgufMetadata } from "./metadata.js";
 
 /** How a parameter stands in a GGUF file. */

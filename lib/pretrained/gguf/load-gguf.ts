@@ -4,7 +4,7 @@ import { inFile } from "../../files.js";
 import type { GPT } from "../../models/gpt.js";
 import type { Llama } from "../../models/llama.js";
 import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
-import type { ModelOptions } from "../families/family.js";
+import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import { checkSizes, loadWeights } from "../load-weights.js";
 import { type GgufArchitecture, transposing } from "./architecture.js";

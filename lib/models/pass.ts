@@ -3,13 +3,18 @@ import { KvCache } from "../nn/kv-cache.js";
 import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import type { IntTensor } from "../tensor.js";
 
+/** How a model goes over tokens. */
+export interface PassOptions {
+  /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
+  cache?: KvCache | null;
+  /** With a cache: how many of the ids are real in each sequence; all unless given. */
+  counts?: ArrayLike<number>;
+  /** Logits of each sequence's last real token alone, [B, V]. */
+  lastOnly?: boolean;
+}
+
 /** Throws unless ids are i32 [B, T] of at most `contextLength` tokens and fit the cache; counts[b] is from 1 to T. */
-export function checkPass(
-  op: string,
-  ids: IntTensor,
-  options: { cache?: KvCache | null; counts?: ArrayLike<number> },
-  contextLength: number,
-): void {
+export function checkPass(op: string, ids: IntTensor, options: PassOptions, contextLength: number): void {
   checkObject(op, "options", options);
   const { cache = null, counts } = options;
   if (cache !== null && !(cache instanceof KvCache))
