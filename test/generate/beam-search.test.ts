@@ -7,13 +7,14 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/tensor.js";
+import { logSoftmax } from "../support/functions.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
 /** log softmax in float64 of what may follow some tokens, by a whole forward pass that knows of no cache. */
-type NextOf = (tokens: readonly number[]) => Promise<Float64Array>;
+type NextOf = (tokens: readonly number[]) => Promise<number[]>;
 
 function nextOf(model: GPT): NextOf {
-  const known = new Map<string, Float64Array>();
+  const known = new Map<string, number[]>();
   return async (tokens) => {
     const key = tokens.join();
     const before = known.get(key);
@@ -22,11 +23,8 @@ function nextOf(model: GPT): NextOf {
       const ids = tensor(Int32Array.from(tokens), [1, tokens.length], { device: model.device });
       return model.forward(ids, { lastOnly: true });
     });
-    const row = Float64Array.from(await logits.data());
+    const result = logSoftmax(await logits.data());
     logits.dispose();
-    const largest = Math.max(...row);
-    const sum = row.reduce((total, x) => total + Math.exp(x - largest), 0);
-    const result = row.map((x) => x - largest - Math.log(sum));
     known.set(key, result);
     return result;
   };

@@ -4,6 +4,7 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { score } from "../../lib/generate/score.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { tensor } from "../../lib/tensor.js";
+import { logSoftmax } from "../support/functions.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
 /** log softmax in float64 of the last logits after a context, for one token. */
@@ -12,10 +13,9 @@ async function logProbability(model: GPT, context: number[], token: number): Pro
     const ids = tensor(Int32Array.from(context), [1, context.length], { device: model.device });
     return model.forward(ids, { lastOnly: true });
   });
-  const row = Array.from(await logits.data());
+  const row = logSoftmax(await logits.data());
   logits.dispose();
-  const largest = Math.max(...row);
-  return row[token]! - largest - Math.log(row.reduce((sum, x) => sum + Math.exp(x - largest), 0));
+  return row[token]!;
 }
 
 describe.for(devices)("score on %s", (device) => {

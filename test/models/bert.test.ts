@@ -2,8 +2,12 @@ import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
 import { Bert } from "../../lib/models/bert.js";
-import { type BertConfig, fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "../../lib/models/bert-config.js";
-import { checkBertConfig } from "../../lib/models/bert-config.js";
+import {
+  type BertConfig,
+  checkBertConfig,
+  fromHuggingFaceBertConfig,
+  toHuggingFaceBertConfig,
+} from "../../lib/models/bert-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
@@ -12,7 +16,7 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, type IntTensor, randn, tensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
-import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
 import { onEachDevice } from "../support/targets.js";
 
 const [V, C, T] = [23, 12, 9];
@@ -29,16 +33,8 @@ onEachDevice((device) => {
   const batch = () => ints(ids, [lengths.length, T]);
   const keyLengths = () => ints(lengths, [lengths.length]);
 
-  /** With weights larger than training begins with, so that every part shows. */
-  function bertOf(config: Partial<BertConfig> = {}, seed = 0): Bert {
-    const model = new Bert({ ...base, ...config }, { device, seed });
-    const random = new Random(3);
-    for (const [name, weight] of model.namedParameters()) {
-      const middle = name.endsWith("LayerNorm.weight") ? 1 : 0;
-      weight.set(Array.from({ length: weight.size }, () => middle + 0.3 * random.normal()));
-    }
-    return model;
-  }
+  const bertOf = (config: Partial<BertConfig> = {}, seed = 0): Bert =>
+    shaken(new Bert({ ...base, ...config }, { device, seed }));
 
   test.each<[string, Partial<BertConfig>]>([
     ["BERT", {}],

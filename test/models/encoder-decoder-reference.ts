@@ -1,30 +1,14 @@
 /** An encoder–decoder in float64, one sequence, every token by itself: from the equations, and from none of heed's code. */
 import type { EncoderDecoderConfig } from "../../lib/models/encoder-decoder-config.js";
+import { byActivation } from "../support/functions.js";
+import { dot } from "../support/nd.js";
 
 type Weights = Record<string, ArrayLike<number>>;
 type Vector = number[];
 type Linear = (name: string, x: Vector) => Vector;
 
 const plus = (a: Vector, b: Vector): Vector => a.map((value, i) => value + b[i]!);
-const dot = (a: Vector, b: Vector): number => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 const sum = (a: Vector): number => a.reduce((total, value) => total + value, 0);
-
-/** erf by its series: for the arguments of a test. */
-function erf(x: number): number {
-  let term = x;
-  let total = x;
-  for (let n = 1; n < 200; n++) {
-    term *= (-x * x) / n;
-    total += term / (2 * n + 1);
-  }
-  return (2 / Math.sqrt(Math.PI)) * total;
-}
-
-const activations: Record<string, (x: number) => number> = {
-  relu: (x) => Math.max(x, 0),
-  silu: (x) => x / (1 + Math.exp(-x)),
-  geluErf: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
-};
 
 /** The sinusoids of a position, in each layout. */
 export function sinusoids(position: number, width: number, options: EncoderDecoderConfig["sinusoids"] = {}): Vector {
@@ -45,7 +29,7 @@ export function encoderDecoderReference(
 ): Vector[] {
   const { width, heads, eps, norm: placement, scaleEmbeddings } = config;
   const size = width / heads;
-  const activate = activations[config.activation]!;
+  const activate = byActivation[config.activation];
   const linear: Linear = (name, x) => {
     const [weight, bias] = [weights[`${name}.weight`]!, weights[`${name}.bias`]];
     return Array.from({ length: weight.length / x.length }, (_, o) => {
@@ -126,10 +110,4 @@ export function encoderDecoderReference(
     const logits = linear(head, token);
     return bias ? plus(logits, Array.from(bias)) : logits;
   });
-}
-
-export function logSoftmax(logits: Vector): Vector {
-  const largest = Math.max(...logits);
-  const total = Math.log(sum(logits.map((value) => Math.exp(value - largest))));
-  return logits.map((value) => value - largest - total);
 }

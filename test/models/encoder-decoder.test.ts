@@ -11,9 +11,13 @@ import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import { devices } from "../generate/models.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
+import { logSoftmax } from "../support/functions.js";
 import { collectGarbage } from "../support/gc.js";
 import { Random } from "../support/random.js";
-import { encoderDecoderReference, logSoftmax } from "./encoder-decoder-reference.js";
+import { shaken } from "../support/shaken.js";
+import { trainedLosses } from "../support/training.js";
+import { encoderDecoderReference } from "./encoder-decoder-reference.js";
+import { expectBatchIsItsPairs } from "./padded-batch.js";
 
 const base: EncoderDecoderConfig = {
   sourceVocabularySize: 17,
@@ -52,17 +56,10 @@ const labels = [8, 12, 4, 4, 2];
 /** Not recorded, and everything made on the way freed. */
 const run = (body: () => FloatTensor) => noGrad(() => scope(body));
 
-/** A model with weights larger than training begins with, so that every part of it shows. */
-function modelOf(config: Partial<EncoderDecoderConfig>, device: string): EncoderDecoder {
-  const model = new EncoderDecoder({ ...base, ...config }, { device });
-  const random = new Random(3);
-  for (const [name, weight] of model.namedParameters()) {
-    const middle = /ln_\w+\.weight/.test(name) ? 1 : 0;
-    const std = /^(source|target)/.test(name) ? 0.25 : 0.3;
-    weight.set(Array.from({ length: weight.size }, () => middle + std * random.normal()));
-  }
-  return model;
-}
+const modelOf = (config: Partial<EncoderDecoderConfig>, device: string): EncoderDecoder =>
+  shaken(new EncoderDecoder({ ...base, ...config }, { device }), {
+    std: (name) => (/^(source|target)/.test(name) ? 0.25 : 0.3),
+  });
 
 async function weightsOf(model: EncoderDecoder): Promise<Record<string, Float64Array>> {
   const weights: Record<string, Float64Array> = {};
@@ -152,36 +149,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
       { source: [4, 9, 6], target: [1, 8], labels: [3, 2] },
       { source: [7], target: [1, 5, 6, 6], labels: [5, 6, 6, 2] },
     ];
-    const padded = (rows: number[][], length: number, fill: number): IntTensor =>
-      int(...rows.map((row) => [...row, ...Array.from({ length: length - row.length }, () => fill)]));
-    const gradients = async () => {
-      const all = await Promise.all(model.parameters().map(async ({ grad }) => grad!.data()));
-      model.zeroGrad();
-      return all;
-    };
-    const together = scope(() => {
-      const [s, t, l] = [pairs.map((p) => p.source), pairs.map((p) => p.target), pairs.map((p) => p.labels)];
-      const lengths = (rows: number[][]) => lengthsOf(...rows.map(({ length }) => length));
-      const sides = { sourceLengths: lengths(s), targetLengths: lengths(t) };
-      return model.loss(padded(s, 7, 13), padded(t, 5, 11), padded(l, 5, -100), sides);
-    });
-    together.backward();
-    const whole = await gradients();
-    // The mean over all tokens: each sequence's mean by its share of the 11.
-    let sum = 0;
-    for (const pair of pairs) {
-      const loss = scope(() => model.loss(int(pair.source), int(pair.target), int(pair.labels)));
-      const share = pair.target.length / 11;
-      sum += share * (await loss.item());
-      loss.backward(share);
-      loss.dispose();
-    }
-    expectClose("loss", [await together.item()], [sum], { relative: 32, absolute: 0 });
-    together.dispose();
-    const single = await gradients();
-    const largest = Math.max(...single.flatMap((values) => Array.from(values, Math.abs)));
-    for (const [i, [name]] of [...model.namedParameters()].entries())
-      expectClose(name, whole[i]!, single[i]!, { relative: 0, absolute: 300 }, largest);
+    await expectBatchIsItsPairs(model, pairs, { relative: 0, absolute: 300 });
   });
 
   test("generation goes on from each source, in caches that shrink, that slide and of several targets a source", async () => {
@@ -279,16 +247,8 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
 
   test("learns", async () => {
     using model = new EncoderDecoder(base, { device, seed: 1 });
-    const optimizer = new AdamW(model.namedParameters(), { lr: 1e-2 });
-    const losses: number[] = [];
-    for (let step = 0; step < 20; step++) {
-      const loss = scope(() => model.loss(int(source), int(target), int(labels)));
-      losses.push(await loss.item());
-      loss.backward();
-      optimizer.step();
-      model.zeroGrad();
-      loss.dispose();
-    }
+    using optimizer = new AdamW(model.namedParameters(), { lr: 1e-2 });
+    const losses = await trainedLosses(optimizer, 20, () => model.loss(int(source), int(target), int(labels)));
     expect(losses.at(-1)).toBeLessThan(losses[0]! / 10);
   });
 

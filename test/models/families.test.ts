@@ -21,6 +21,7 @@ import { decode, decodeInts, type FixtureArray, readFixture } from "../support/f
 import { temporaryFolder } from "../support/folder.js";
 import { maxAbs } from "../support/nd.js";
 import { onEachDevice } from "../support/targets.js";
+import { fixtureTraining, trainedLosses } from "../support/training.js";
 
 type Inputs = Record<"ids" | "keyLengths" | "tokenTypes" | "decoderIds", IntTensor>;
 
@@ -173,24 +174,10 @@ describe.each(families)("%s beside PyTorch", (name) => {
 
     test("ten steps of training", async () => {
       const { model } = await load();
-      using optimizer = new AdamW((model as Module).namedParameters(), {
-        lr: 1e-2,
-        beta1: 0.9,
-        beta2: 0.95,
-        weightDecay: 0.1,
-        maxNorm: 1,
-      });
-      const losses: number[] = [];
-      for (let step = 0; step < 10; step++) {
-        using loss = scope(() => {
-          const loss = kind.loss(model, inputs(), decodeInts(fixture.targets, device));
-          optimizer.zeroGrad();
-          loss.backward();
-          optimizer.step();
-          return loss;
-        });
-        losses.push(await loss.item());
-      }
+      using optimizer = new AdamW((model as Module).namedParameters(), fixtureTraining);
+      const losses = await trainedLosses(optimizer, 10, () =>
+        kind.loss(model, inputs(), decodeInts(fixture.targets, device)),
+      );
       expectWithin("losses", losses, decode(fixture.losses), () => tolerance);
       (model as Module).dispose();
     });

@@ -2,9 +2,8 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { noGrad } from "../../lib/autograd.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
-import { GPT, type GptForwardOptions } from "../../lib/models/gpt.js";
+import { GPT } from "../../lib/models/gpt.js";
 import { Llama } from "../../lib/models/llama.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { native } from "../../lib/native.js";
@@ -17,6 +16,7 @@ import { expectError } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
+import { expectPackedIsAlone, logitsOf } from "./packed-documents.js";
 
 const V = 11;
 const size = { vocabularySize: V, contextLength: 24, layers: 2, heads: 3, width: 12 };
@@ -47,17 +47,6 @@ const tokens = (count: number): Int32Array => Int32Array.from({ length: count },
 
 const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>
   tensor(values, [batch, values.length / batch], { device });
-
-async function logitsOf(
-  model: GPT | Llama,
-  values: Int32Array,
-  batch: number,
-  options: GptForwardOptions = {},
-): Promise<Float32Array> {
-  using ids = idsOf(values, batch, model.device.name);
-  using logits = noGrad(() => model.forward(ids, options));
-  return await logits.data();
-}
 
 /** Of two layers, whose sums are made in another order. */
 const rounding = { relative: 32, absolute: 64 };
@@ -90,41 +79,7 @@ describe.each(targets)("a GPT on $name", (target) => {
   test.each([{}, ...configs])("%j: packed documents equal the documents alone, gradients too", async (options) => {
     target.select();
     using model = modelOf(options, device);
-    const documents = [
-      [9, 1, 10],
-      [14, 3],
-    ]; // three tokens of padding
-    const [values, wanted] = [tokens(40), tokens(40)];
-    for (let t = 17; t < 20; t++) wanted[20 + t] = -1;
-    using ids = idsOf(values, 2, device);
-    using next = idsOf(wanted, 2, device);
-    const packed = await logitsOf(model, values, 2, { documents });
-    using loss = model.loss(ids, next, { documents, ignoreIndex: -1 });
-    loss.backward();
-    const gradients: [string, Float32Array][] = [];
-    for (const [name, parameter] of model.namedParameters()) gradients.push([name, await parameter.grad!.data()]);
-    model.zeroGrad();
-    let total = 0;
-    for (const [b, lengths] of documents.entries()) {
-      let at = 20 * b;
-      for (const length of lengths) {
-        const own = values.slice(at, at + length);
-        const got = packed.slice(at * V, (at + length) * V);
-        expectClose(`document at ${at}`, got, await logitsOf(model, own, 1), rounding);
-        using ownIds = idsOf(own, 1, device);
-        using ownNext = idsOf(wanted.slice(at, at + length), 1, device);
-        using ownLoss = model.loss(ownIds, ownNext);
-        // A mean over 37 tokens is made of the documents' means.
-        ownLoss.backward(length / 37);
-        total += ((await ownLoss.item()) * length) / 37;
-        at += length;
-      }
-    }
-    expectClose("loss", [await loss.item()], [total], { relative: 16, absolute: 0 });
-    for (const [name, gradient] of gradients) {
-      const sum = await Object.fromEntries(model.namedParameters())[name]!.grad!.data();
-      expectClose(`gradient of ${name}`, gradient, sum, { relative: 0, absolute: 600 });
-    }
+    await expectPackedIsAlone(model, tokens, { logits: rounding, gradient: { relative: 0, absolute: 600 } });
   });
 
   test.each(configs)("%j: padding at the end changes nothing of the real tokens", async (options) => {

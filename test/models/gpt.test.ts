@@ -4,7 +4,6 @@ import { native } from "../../lib/native.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { AdamW, type AdamWOptions } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
 import { type IntTensor, tensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import {
@@ -16,6 +15,7 @@ import {
   readFixture,
 } from "../support/fixtures.js";
 import { bestIsa, targets } from "../support/targets.js";
+import { trainedLosses } from "../support/training.js";
 
 const fixture = readFixture("gpt2.json") as {
   config: GptConfig;
@@ -72,19 +72,13 @@ describe.for(targets)("a GPT-2 beside PyTorch on $name", ({ select, device }) =>
     using ids = decodeInts(fixture.ids, device);
     using targets = decodeInts(fixture.targets, device);
     using optimizer = new AdamW(model.namedParameters(), fixture.training);
-    const losses: number[] = [];
     const norms: number[] = [];
-    for (let step = 0; step < 10; step++) {
-      using loss = scope(() => {
-        const loss = model.loss(ids, targets);
-        optimizer.zeroGrad();
-        loss.backward();
-        optimizer.step();
-        return loss;
-      });
-      losses.push(await loss.item());
-      norms.push(await optimizer.gradientNorm!.item());
-    }
+    const losses = await trainedLosses(
+      optimizer,
+      10,
+      () => model.loss(ids, targets),
+      async () => norms.push(await optimizer.gradientNorm!.item()),
+    );
     expectLikeTorch("losses", losses, fixture.losses);
     expectLikeTorch("norms", norms, fixture.norms);
   });

@@ -5,9 +5,12 @@ import { Llama } from "../../lib/models/llama.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { scope } from "../../lib/scope.js";
 import { type IntTensor, tensor } from "../../lib/tensor.js";
+import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
 import { devicesTested } from "../support/targets.js";
+import { expectPackedIsAlone, logitsOf } from "./packed-documents.js";
 
 const V = 19;
 const base: LlamaConfig = {
@@ -26,72 +29,20 @@ const variants: [string, Partial<LlamaConfig>][] = [
   ["Qwen 2's biases, neighbours turned", { attentionBias: true, interleaved: true, kvHeads: 1 }],
 ];
 
-/** Weights larger than training begins with, so that what a token sees shows. */
-function modelOf(options: Partial<LlamaConfig>, device: string): Llama {
-  const model = new Llama({ ...base, ...options }, { device, seed: 3 });
-  const random = new Random(3);
-  for (const [name, weight] of model.namedParameters()) {
-    const middle = name.includes("norm") ? 1 : 0;
-    weight.set(Array.from({ length: weight.size }, () => middle + 0.3 * random.normal()));
-  }
-  return model;
-}
+const modelOf = (options: Partial<LlamaConfig>, device: string): Llama =>
+  shaken(new Llama({ ...base, ...options }, { device, seed: 3 }));
 
 const random = new Random(12);
 const tokens = (count: number) => Int32Array.from({ length: count }, () => random.integer(V));
 
-function expectClose(got: Float32Array, expected: Float32Array, tolerance: number): void {
-  expect(got.length).toBe(expected.length);
-  const scale = Math.max(...expected.map(Math.abs));
-  for (const [i, value] of expected.entries())
-    expect(Math.abs(got[i]! - value), `number ${i}`).toBeLessThanOrEqual(tolerance * scale);
-}
-
 describe.each(devicesTested)("on $name", ({ device }) => {
   const int = (values: Int32Array, batch = 1): IntTensor => tensor(values, [batch, values.length / batch], { device });
-  const logitsOf = async (
-    model: Llama,
-    values: Int32Array,
-    batch: number,
-    options?: Parameters<Llama["forward"]>[1],
-  ): Promise<Float32Array> => {
-    using ids = int(values, batch);
-    using out = noGrad(() => model.forward(ids, options));
-    return await out.data();
-  };
-
   test.each(variants)("%s: packed documents equal the documents alone, gradients too", async (_, options) => {
     using model = modelOf(options, device);
-    // The last three tokens are padding.
-    const documents = [
-      [9, 1, 10],
-      [14, 3],
-    ];
-    const [values, wanted] = [tokens(40), tokens(40)];
-    wanted.fill(-1, 37);
-    using ids = int(values, 2);
-    using next = int(wanted, 2);
-    const packed = await logitsOf(model, values, 2, { documents });
-    using loss = model.loss(ids, next, { documents, ignoreIndex: -1 });
-    loss.backward();
-    const gradients = new Map<string, Float32Array>();
-    for (const [name, parameter] of model.namedParameters()) gradients.set(name, await parameter.grad!.data());
-    model.zeroGrad();
-    for (const [b, lengths] of documents.entries()) {
-      let at = 20 * b;
-      for (const length of lengths) {
-        const own = values.slice(at, at + length);
-        expectClose(packed.slice(at * V, (at + length) * V), await logitsOf(model, own, 1), 1e-5);
-        using ownIds = int(own);
-        using ownNext = int(wanted.slice(at, at + length));
-        using ownLoss = model.loss(ownIds, ownNext);
-        // A mean over 37 tokens is made of the documents' means.
-        ownLoss.backward(length / 37);
-        at += length;
-      }
-    }
-    for (const [name, parameter] of model.namedParameters())
-      expectClose(gradients.get(name)!, await parameter.grad!.data(), 2e-5);
+    await expectPackedIsAlone(model, tokens, {
+      logits: { relative: 0, absolute: 160 },
+      gradient: { relative: 0, absolute: 330 },
+    });
   });
 
   test.each(variants)("%s: a prefix sees itself, in a cache too", async (_, options) => {
@@ -101,7 +52,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     const logits = await logitsOf(model, values, 2, { prefixLengths });
     const causal = await logitsOf(model, values, 2);
     const row = (x: Float32Array, b: number, t: number) => x.slice((12 * b + t) * V, (12 * b + t + 1) * V);
-    for (let t = 0; t < 12; t++) expectClose(row(logits, 1, t), row(causal, 1, t), 1e-5);
+    for (let t = 0; t < 12; t++) expectNear(`token ${t}`, row(logits, 1, t), row(causal, 1, t), 1e-5);
     const changed = async (at: number): Promise<Float32Array> => {
       const other = values.slice();
       other[at] = (other[at]! + 1) % V;
@@ -113,10 +64,11 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     using cache = model.createCache(2);
     const first = Int32Array.from([...values.slice(0, 6), ...values.slice(12, 18)]);
     const head = await logitsOf(model, first, 2, { cache, prefixLengths });
-    expectClose(head.slice(0, 6 * V), logits.slice(0, 6 * V), 1e-5);
+    expectNear("prompts", head.slice(0, 6 * V), logits.slice(0, 6 * V), 1e-5);
     for (let t = 6; t < 12; t++) {
       const step = await logitsOf(model, Int32Array.of(values[t]!, values[12 + t]!), 2, { cache });
-      for (const b of [0, 1]) expectClose(step.slice(b * V, (b + 1) * V), row(logits, b, t), 1e-5);
+      for (const b of [0, 1])
+        expectNear(`sequence ${b}, token ${t}`, step.slice(b * V, (b + 1) * V), row(logits, b, t), 1e-5);
     }
   });
 
@@ -154,7 +106,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     model.dtype = dtype;
     using logits = noGrad(() => model.forward(ids));
     expect(logits.dtype).toBe(dtype);
-    expectClose(await logits.data(), exact, dtype === "bf16" ? 0.05 : 0.01);
+    expectNear("logits", await logits.data(), exact, dtype === "bf16" ? 0.05 : 0.01);
     using loss = scope(() => model.loss(ids, ids));
     expect(loss.dtype).toBe("f32");
     loss.backward();

@@ -8,8 +8,10 @@ import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import { type FloatTensor, tensor } from "../../lib/tensor.js";
 import { devices } from "../generate/models.js";
+import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
-import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
+import { trainedLosses } from "../support/training.js";
 import { llamaReference } from "./llama-reference.js";
 
 const base: LlamaConfig = {
@@ -37,16 +39,8 @@ const ids = Array.from({ length: 12 }, (_, i) => (i * 7 + (i >> 2)) % 19);
 /** Not recorded, and everything made on the way freed. */
 const run = (body: () => FloatTensor) => noGrad(() => scope(body));
 
-/** A model with weights larger than training begins with, so that every part of it shows. */
-function modelOf(config: Partial<LlamaConfig>, device: string): Llama {
-  const model = new Llama({ ...base, ...config }, { device });
-  const random = new Random(3);
-  for (const [name, weight] of model.namedParameters()) {
-    const middle = name.includes("norm") ? 1 : 0;
-    weight.set(Array.from({ length: weight.size }, () => middle + 0.3 * random.normal()));
-  }
-  return model;
-}
+const modelOf = (config: Partial<LlamaConfig>, device: string): Llama =>
+  shaken(new Llama({ ...base, ...config }, { device }));
 
 describe.each(devices)("Llama on %s", (device) => {
   const int = (...rows: number[][]) => tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]!.length], { device });
@@ -57,9 +51,7 @@ describe.each(devices)("Llama on %s", (device) => {
     const weights: Record<string, Float32Array> = {};
     for (const [name, weight] of model.namedParameters()) weights[name] = await weight.data();
     const expected = llamaReference(model.config, weights, ids);
-    const got = await logits.data();
-    const scale = Math.max(...expected.map(Math.abs));
-    for (const [i, value] of expected.entries()) expect(Math.abs(got[i]! - value)).toBeLessThan(2e-5 * scale);
+    expectNear("logits", await logits.data(), expected, 2e-5);
     logits.dispose();
   });
 
@@ -110,16 +102,8 @@ describe.each(devices)("Llama on %s", (device) => {
 
   test("learns", async () => {
     using model = new Llama({ ...base, tied: true, qkNorm: true }, { device, seed: 1 });
-    const optimizer = new AdamW(model.namedParameters(), { lr: 1e-2 });
-    const losses: number[] = [];
-    for (let step = 0; step < 20; step++) {
-      const loss = scope(() => model.loss(int(ids.slice(0, -1)), int(ids.slice(1))));
-      losses.push(await loss.item());
-      loss.backward();
-      optimizer.step();
-      model.zeroGrad();
-      loss.dispose();
-    }
+    using optimizer = new AdamW(model.namedParameters(), { lr: 1e-2 });
+    const losses = await trainedLosses(optimizer, 20, () => model.loss(int(ids.slice(0, -1)), int(ids.slice(1))));
     expect(losses.at(-1)).toBeLessThan(losses[0]! / 2);
   });
 

@@ -7,14 +7,13 @@ import { LstmLanguageModel, type LstmLanguageModelConfig } from "../../lib/model
 import { native } from "../../lib/native.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/tensor.js";
-import { expectClose, expectWithin } from "../support/close.js";
+import { expectClose, expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";
-import { maxAbs } from "../support/nd.js";
-import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
 import { bestIsa, onEachDevice, targets } from "../support/targets.js";
+import { fixtureTraining, trainedLosses } from "../support/training.js";
 
 interface Fixture {
   config: LstmLanguageModelConfig;
@@ -28,12 +27,9 @@ interface Fixture {
 
 const { tied, untied } = readFixture("models/lstm.json") as Record<"tied" | "untied", Fixture>;
 
-/** Within 10⁻⁵ of the largest: some tens of roundings of f32. */
-function expectLike(label: string, actual: ArrayLike<number>, array: FixtureArray): void {
-  const expected = decode(array);
-  const allowed = 1e-5 * maxAbs(expected);
-  expectWithin(label, actual, expected, () => allowed);
-}
+/** Within some tens of roundings of f32. */
+const expectLike = (label: string, actual: ArrayLike<number>, array: FixtureArray): void =>
+  expectNear(label, actual, decode(array), 1e-5);
 
 afterAll(() => native.selectIsa(bestIsa));
 
@@ -72,24 +68,8 @@ describe.each([
     using model = load(device);
     using ids = decodeInts(fixture.ids, device);
     using targets = decodeInts(fixture.targets, device);
-    using optimizer = new AdamW(model.namedParameters(), {
-      lr: 1e-2,
-      beta1: 0.9,
-      beta2: 0.95,
-      weightDecay: 0.1,
-      maxNorm: 1,
-    });
-    const losses: number[] = [];
-    for (let step = 0; step < 10; step++) {
-      using loss = scope(() => {
-        const loss = model.loss(ids, targets);
-        optimizer.zeroGrad();
-        loss.backward();
-        optimizer.step();
-        return loss;
-      });
-      losses.push(await loss.item());
-    }
+    using optimizer = new AdamW(model.namedParameters(), fixtureTraining);
+    const losses = await trainedLosses(optimizer, 10, () => model.loss(ids, targets));
     expectLike("losses", losses, fixture.losses);
   });
 });
@@ -98,13 +78,8 @@ onEachDevice((device) => {
   /** Weights so large that what comes next depends on the whole of the past. */
   function wild(config: Partial<LstmLanguageModelConfig> = {}): LstmLanguageModel {
     const size = { vocabularySize: 31, contextLength: 20, layers: 2, width: 9, size: 13, dropout: 0.3 };
-    const model = new LstmLanguageModel({ ...size, ...config }, { device });
-    const random = new Random(3);
-    for (const [name, weight] of model.namedParameters()) {
-      const scale = name === "head.bias" ? 0.1 : name.startsWith("rnn.") ? 0.8 : 3;
-      weight.set(Array.from({ length: weight.size }, () => scale * random.normal()));
-    }
-    return model.train();
+    const std = (name: string): number => (name === "head.bias" ? 0.1 : name.startsWith("rnn.") ? 0.8 : 3);
+    return shaken(new LstmLanguageModel({ ...size, ...config }, { device }), { std }).train();
   }
 
   /** The likeliest tokens by whole passes without a cache. */
@@ -178,19 +153,8 @@ onEachDevice((device) => {
       using model = new LstmLanguageModel(config, { device, seed: 2 });
       model.dtype = activations;
       using optimizer = new AdamW(model.namedParameters(), { lr: 3e-2 });
-      const run: number[] = [];
-      for (let step = 0; step < 8; step++) {
-        using loss = scope(() => {
-          const loss = model.loss(ids, ids);
-          optimizer.zeroGrad();
-          loss.backward();
-          optimizer.step();
-          return loss;
-        });
-        run.push(await loss.item());
-      }
+      losses.push(await trainedLosses(optimizer, 8, () => model.loss(ids, ids)));
       expect(model.parameters().every((weight) => weight.grad!.dtype === "f32")).toBe(true);
-      losses.push(run);
     }
     const [exact, rounded] = losses as [number[], number[]];
     expect(exact.at(-1)).toBeLessThan(0.8 * exact[0]!);

@@ -18,8 +18,10 @@ import { expectClose } from "../support/close.js";
 import { roundoff } from "../support/dtypes.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
-import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
 import { onEachDevice } from "../support/targets.js";
+import { trainedLosses } from "../support/training.js";
+import { expectBatchIsItsPairs } from "./padded-batch.js";
 
 const V = 13;
 const base: T5Config = {
@@ -47,17 +49,9 @@ onEachDevice((device) => {
     tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]!.length], { device });
   const lengthsOf = (...lengths: number[]): IntTensor => tensor(Int32Array.from(lengths), [lengths.length], { device });
 
-  /** With weights under which every part shows, the biases of positions above all. */
-  function modelOf(config: Partial<T5Config> = {}): T5 {
-    const model = new T5({ ...base, ...config }, { device });
-    const random = new Random(3);
-    for (const [name, weight] of model.namedParameters()) {
-      const middle = name.endsWith("norm.weight") ? 1 : 0;
-      const std = name.includes("relative") ? 1 : 0.3;
-      weight.set(Array.from({ length: weight.size }, () => middle + std * random.normal()));
-    }
-    return model;
-  }
+  /** The biases of positions are to show above all. */
+  const modelOf = (config: Partial<T5Config> = {}): T5 =>
+    shaken(new T5({ ...base, ...config }, { device }), { std: (name) => (name.includes("relative") ? 1 : 0.3) });
 
   test.each([
     ["1.0", {}],
@@ -95,33 +89,7 @@ onEachDevice((device) => {
       { source: [4, 9, 6], target: [0, 8], labels: [3, 1] },
       { source: [7], target: [0, 5, 6, 6], labels: [5, 6, 6, 1] },
     ];
-    const padded = (rows: number[][], length: number, fill: number): IntTensor =>
-      int(...rows.map((row) => [...row, ...Array.from({ length: length - row.length }, () => fill)]));
-    const gradients = async () => {
-      const all = await Promise.all(model.parameters().map(async ({ grad }) => grad!.data()));
-      model.zeroGrad();
-      return all;
-    };
-    using together = scope(() => {
-      const [s, t, l] = [pairs.map((p) => p.source), pairs.map((p) => p.target), pairs.map((p) => p.labels)];
-      const sourceLengths = lengthsOf(...s.map(({ length }) => length));
-      return model.loss(padded(s, 7, 10), padded(t, 5, 11), padded(l, 5, -100), { sourceLengths });
-    });
-    together.backward();
-    const whole = await gradients();
-    // The mean over all tokens: each sequence's mean by its share of the 11.
-    let sum = 0;
-    for (const pair of pairs) {
-      using loss = scope(() => model.loss(int(pair.source), int(pair.target), int(pair.labels)));
-      const share = pair.target.length / 11;
-      sum += share * (await loss.item());
-      loss.backward(share);
-    }
-    expectClose("loss", [await together.item()], [sum], { relative: 32, absolute: 0 });
-    const single = await gradients();
-    const largest = Math.max(...single.flatMap((values) => Array.from(values, Math.abs)));
-    for (const [i, [name]] of [...model.namedParameters()].entries())
-      expectClose(name, whole[i]!, single[i]!, { relative: 0, absolute: 100 }, largest);
+    await expectBatchIsItsPairs(model, pairs, { relative: 0, absolute: 100 });
   });
 
   test("generation takes the likeliest token of each step, of several sources and by beams", async () => {
@@ -182,15 +150,10 @@ onEachDevice((device) => {
     {
       using model = new T5({ ...base, dropout: 0.1 }, { device, seed: 1 });
       using optimizer = new AdamW(model.namedParameters(), { lr: 2e-2 });
-      const losses: number[] = [];
-      for (let step = 0; step < 60; step++) {
+      const losses = await trainedLosses(optimizer, 60, (step) => {
         model.dropoutSeeds.step = step;
-        using loss = scope(() => model.loss(int(source), int(target), int(labels)));
-        losses.push(await loss.item());
-        loss.backward();
-        optimizer.step();
-        model.zeroGrad();
-      }
+        return model.loss(int(source), int(target), int(labels));
+      });
       expect(losses.at(-1)).toBeLessThan(losses[0]! / 3);
       for (const training of [true, false]) {
         if (!training) model.eval();

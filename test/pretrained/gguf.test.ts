@@ -16,6 +16,7 @@ import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { blocks } from "../formats/gguf-blocks.js";
 import { array, type GgufInput, ggufFile, text, typed } from "../formats/gguf-writer.js";
 import { llamaReference } from "../models/llama-reference.js";
+import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
@@ -39,12 +40,6 @@ const floats = (values: Float32Array) => new Uint8Array(values.buffer, values.by
 async function logits(model: { forward: (ids: IntTensor) => FloatTensor }, device: string): Promise<Float32Array> {
   using out = noGrad(() => scope(() => model.forward(tensor(Int32Array.from(ids), [1, ids.length], { device }))));
   return await out.data();
-}
-
-function expectClose(got: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
-  const scale = Math.max(...Array.from(expected, Math.abs));
-  for (let i = 0; i < expected.length; i++)
-    expect(Math.abs(got[i]! - expected[i]!), `logit ${i}`).toBeLessThan(tolerance * scale);
 }
 
 const base: LlamaConfig = {
@@ -162,7 +157,7 @@ onEachDevice((device) => {
       training: false,
     });
     const values = Object.fromEntries(Object.entries(weights).map(([name, { values }]) => [name, values]));
-    expectClose(await logits(model, device), llamaReference(config, values, ids), 2e-5);
+    expectNear("logits", await logits(model, device), llamaReference(config, values, ids), 2e-5);
     model.dispose();
   });
 
@@ -197,7 +192,7 @@ onEachDevice((device) => {
           parameter.set(Float32Array.from({ length: parameter.size }, () => 0.3 * random.normal()));
         await saveGguf(file, model);
         const { model: loaded } = await loadGguf(file, { device });
-        expectClose(await logits(loaded, device), await logits(model, device), 1e-5);
+        expectNear("logits", await logits(loaded, device), await logits(model, device), 1e-5);
         expect(loaded.parameterCount(), name).toBe(model.parameterCount());
         loaded.dispose();
       }
@@ -234,7 +229,7 @@ describe("positions scaled", () => {
     await saveGguf(file, model);
     const { model: loaded } = await loadGguf(file, { device: "cpu" });
     const expected = await logits(model, "cpu");
-    expectClose(await logits(loaded, "cpu"), expected, 1e-5);
+    expectNear("logits", await logits(loaded, "cpu"), expected, 1e-5);
     const unscaled = await logits(plain, "cpu");
     expect(Math.max(...expected.map((x, i) => Math.abs(x - unscaled[i]!)))).toBeGreaterThan(1e-5);
     loaded.dispose();

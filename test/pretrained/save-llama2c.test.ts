@@ -9,6 +9,7 @@ import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/tensor.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 
@@ -41,9 +42,7 @@ test.each([{}, { tied: true }, { interleaved: true }])("a Llama %j is loaded aga
   await saveLlama2c(file, model);
   using loaded = await loadLlama2c(file, { device: "cpu" });
   expect(loaded.config).toEqual({ ...model.config, interleaved: true });
-  const [got, expected] = [await logits(loaded), await logits(model)];
-  const scale = Math.max(...expected.map(Math.abs));
-  for (const [i, value] of expected.entries()) expect(Math.abs(got[i]! - value)).toBeLessThan(1e-5 * scale);
+  expectNear("logits", await logits(loaded), await logits(model), 1e-5);
 });
 
 test("what llama2.c's program does not have is refused", async () => {

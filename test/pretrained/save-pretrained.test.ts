@@ -12,7 +12,6 @@ import { GPT } from "../../lib/models/gpt.js";
 import { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-config.js";
 import { checkLlamaConfig, type LlamaConfig } from "../../lib/models/llama-config.js";
 import { Llama } from "../../lib/models/llama.js";
-import type { Module } from "../../lib/nn/module.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
@@ -20,9 +19,10 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
+import { expectNear } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
 import { sharedModel } from "../support/shared.js";
 import { onEachDevice } from "../support/targets.js";
 
@@ -43,15 +43,6 @@ const base: LlamaConfig = {
   hidden: 24,
 };
 
-/** Weights larger than training begins with, so that every part of a model shows. */
-function shaken<M extends Module>(model: M): M {
-  const random = new Random(6);
-  for (const [name, weight] of model.namedParameters()) {
-    const middle = /norm|ln_/.test(name) && name.endsWith("weight") ? 1 : 0;
-    weight.set(Array.from({ length: weight.size }, () => middle + 0.3 * random.normal()));
-  }
-  return model;
-}
 const llama = (options: Partial<LlamaConfig> = {}, device = "cpu") =>
   shaken(new Llama({ ...base, ...options }, { device }));
 const gpt = (device = "cpu") =>
@@ -60,13 +51,6 @@ const gpt = (device = "cpu") =>
 async function logits(model: { forward: (ids: IntTensor) => FloatTensor }, device: string): Promise<Float32Array> {
   using out = noGrad(() => scope(() => model.forward(tensor(Int32Array.from(ids), [1, ids.length], { device }))));
   return await out.data();
-}
-
-function expectClose(got: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
-  expect(got.length).toBe(expected.length);
-  const scale = Math.max(...Array.from(expected, Math.abs));
-  for (let i = 0; i < expected.length; i++)
-    expect(Math.abs(got[i]! - expected[i]!), `logit ${i}`).toBeLessThan(tolerance * scale);
 }
 
 const variants: [string, string, Partial<LlamaConfig>][] = [
@@ -94,13 +78,13 @@ describe.skipIf(!available)("in Python, by NumPy", () => {
     using model = llama(options);
     await savePretrained(folder, model, { shardBytes: 6000 });
     expect(readJson("config.json").model_type).toBe(type);
-    expectClose(await logits(model, "cpu"), reference(), 2e-5);
+    expectNear("logits", await logits(model, "cpu"), reference(), 2e-5);
   });
 
   test("GPT-2", async () => {
     using model = gpt();
     await savePretrained(folder, model);
-    expectClose(await logits(model, "cpu"), reference(), 2e-5);
+    expectNear("logits", await logits(model, "cpu"), reference(), 2e-5);
   });
 });
 
@@ -110,7 +94,7 @@ onEachDevice((device) => {
     await savePretrained(folder, model);
     const { model: loaded } = await loadPretrained(folder, { device });
     expect(loaded.config).toEqual({ ...model.config, interleaved: false });
-    expectClose(await logits(loaded, device), await logits(model, device), 1e-6);
+    expectNear("logits", await logits(loaded, device), await logits(model, device), 1e-6);
     loaded.dispose();
   });
 

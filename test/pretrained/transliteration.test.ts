@@ -8,7 +8,8 @@ import { translate } from "../../lib/generate/translate.js";
 import { loadCTranslate2 } from "../../lib/pretrained/load-ctranslate2.js";
 import { tensor } from "../../lib/tensor.js";
 import { devices } from "../generate/models.js";
-import { encoderDecoderReference, logSoftmax } from "../models/encoder-decoder-reference.js";
+import { encoderDecoderReference } from "../models/encoder-decoder-reference.js";
+import { logSoftmax } from "../support/functions.js";
 import { sharedModel } from "../support/shared.js";
 
 const folder = sharedModel("ar-en-transliteration");

@@ -35,6 +35,17 @@ export function expectClose(
   expectWithin(label, actual, expected, (want) => bound(tolerance, want, largest));
 }
 
+/** Every element within that share of the largest. */
+export function expectNear(
+  label: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+): void {
+  const allowed = tolerance * maxAbs(expected);
+  expectWithin(label, actual, expected, () => allowed);
+}
+
 /** Every element as close to what is expected as `allowed` says of it; what is not finite must be the same. */
 export function expectWithin(
   label: string,

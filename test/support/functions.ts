@@ -1,4 +1,4 @@
-/** Scalar functions in float64. */
+/** Functions in float64. */
 import type { Activation } from "../../lib/ops/activation.js";
 
 /** ∫₀ˣ 2/√π·e^(−t²) dt: its series of positive terms (Abramowitz & Stegun 7.1.6), beyond 4 the continued fraction of erfc. */
@@ -34,3 +34,11 @@ export const byActivation: Readonly<Record<Activation, (x: number) => number>> =
   silu,
   sigmoid,
 };
+
+/** Of a row of logits. */
+export function logSoftmax(logits: ArrayLike<number>): number[] {
+  const row = Array.from(logits);
+  const largest = Math.max(...row);
+  const total = Math.log(row.reduce((sum, value) => sum + Math.exp(value - largest), 0));
+  return row.map((value) => value - largest - total);
+}

@@ -14,6 +14,7 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import { maskTokens } from "../../lib/train/mask-tokens.js";
 import { Random } from "../support/random.js";
+import { trainedLosses } from "../support/training.js";
 
 const [kinds, synonyms, length] = [5, 4, 9];
 const special = { padding: 0, start: 1, mask: 2 };
@@ -52,20 +53,12 @@ async function train(
   loss: (step: number) => FloatTensor,
 ) {
   using optimizer = new AdamW(model.namedParameters(), { lr, maxNorm: 1 });
-  const losses: number[] = [];
   model.train();
-  for (let step = 0; step < count; step++) {
+  const losses = await trainedLosses(optimizer, count, (step) => {
     model.dropoutSeeds.step = step;
     optimizer.lr = lr * Math.min(1, (step + 1) / 20);
-    using value = scope(() => {
-      const value = loss(step);
-      optimizer.zeroGrad();
-      value.backward();
-      optimizer.step();
-      return value;
-    });
-    losses.push(await value.item());
-  }
+    return loss(step);
+  });
   model.eval();
   return losses;
 }
