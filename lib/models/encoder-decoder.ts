@@ -1,5 +1,3 @@
-import { noGrad } from "../autograd.js";
-import { HeedError } from "../errors.js";
 import type { AttentionContext } from "../nn/attention.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { DecoderBlock } from "../nn/decoder-block.js";
@@ -14,15 +12,15 @@ import { Module } from "../nn/module.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
 import { add, mul } from "../ops/binary.js";
-import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkObject, checkShapeIs } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { keep, scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
-import { checkPass, type PassOptions } from "./pass.js";
+import { checkLengths, checkPass, type PassOptions } from "./pass.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./encoder-decoder-config.js";
 import { lastTokens } from "./last-tokens.js";
-import { TargetDecoder } from "./target-decoder.js";
+import { checkSources, TargetDecoder } from "./target-decoder.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 type FullConfig = Required<EncoderDecoderConfig>;
@@ -175,7 +173,7 @@ export class EncoderDecoder extends Model {
     checkPass("EncoderDecoder.encode", source, {}, this.config.contextLength);
     checkObject("EncoderDecoder.encode", "options", options);
     const { lengths = null } = options;
-    checkLengths("lengths", lengths, source);
+    checkLengths("EncoderDecoder", "lengths", lengths, source);
     return scope(() => this.encoder.forward(this.#embed(this.source, source), lengths));
   }
 
@@ -187,7 +185,7 @@ export class EncoderDecoder extends Model {
       const encoded = this.encode(source, { lengths: sourceLengths });
       checkPass("EncoderDecoder", target, {}, this.config.contextLength);
       checkShapeIs("EncoderDecoder", "target", target, [source.shape[0]!, -1]);
-      checkLengths("targetLengths", targetLengths, target);
+      checkLengths("EncoderDecoder", "targetLengths", targetLengths, target);
       const words = this.#embed(this.target, target);
       const seen = this.decoder.remember(encoded, sourceLengths);
       return this.#logits(this.decoder.forward(words, seen, { keyLengths: targetLengths }), this.logits_bias);
@@ -214,29 +212,16 @@ export class EncoderDecoder extends Model {
    * whatever else takes a `CausalModel`. Each target begins after `config.startToken`. To be disposed.
    */
   decoderFor(source: IntTensor, options: SourceOptions = {}): TargetDecoder {
-    const { training } = this;
-    if (training) this.eval();
-    try {
-      const { contextLength, targetVocabularySize: vocabularySize } = this.config;
-      return noGrad(() =>
-        scope(() => {
-          const encoded = this.encode(source, options);
-          const seen = this.decoder.remember(encoded, options.lengths ?? null);
-          return new TargetDecoder(this, seen, { contextLength, vocabularySize });
-        }),
-      );
-    } finally {
-      if (training) this.train();
-    }
+    const { contextLength, targetVocabularySize: vocabularySize } = this.config;
+    const encode = (): EncodedSource => this.decoder.remember(this.encode(source, options), options.lengths ?? null);
+    return new TargetDecoder(this, encode, { contextLength, vocabularySize });
   }
 
   /** The decoder's part of a pass, for inference: see SourceModel. Tokens that are suppressed have the logit −∞. */
   decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     checkPass("EncoderDecoder.decode", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
-    const rows = source.layers[0]!.keys.shape[0]!;
-    if (rows !== ids.shape[0])
-      throw new HeedError("ERR_SHAPE", `EncoderDecoder.decode: expected ids of ${rows} sources, got ${ids.shape[0]}`);
+    checkSources("EncoderDecoder.decode", ids, source);
     return scope(() => {
       cache?.begin(ids.shape[1]!, counts);
       let x = this.decoder.forward(this.#embed(this.target, ids), source, { cache }); // [B, T, C]
@@ -256,11 +241,4 @@ export class EncoderDecoder extends Model {
   #logits(x: FloatTensor, bias: FloatTensor | null): FloatTensor {
     return linear(this.decoder.finish(x), (this.head ?? this.target).weight, { bias });
   }
-}
-
-function checkLengths(name: string, lengths: IntTensor | null, ids: IntTensor): void {
-  if (lengths === null) return;
-  checkTensor("EncoderDecoder", name, lengths, ids);
-  checkDType("EncoderDecoder", name, lengths, "i32");
-  checkShapeIs("EncoderDecoder", name, lengths, [ids.shape[0]!]);
 }

@@ -27,3 +27,11 @@ export function checkPass(op: string, ids: IntTensor, options: PassOptions, cont
     throw new HeedError("ERR_SHAPE", `${op}: expected 1 to ${contextLength} tokens, got ${tokens}`);
   if (counts) for (let b = 0; b < batch; b++) checkInteger(op, `counts[${b}]`, counts[b], 1, tokens);
 }
+
+/** Throws unless lengths are i32 [B], one for each sequence of ids [B, T], or null. */
+export function checkLengths(op: string, name: string, lengths: IntTensor | null, ids: IntTensor): void {
+  if (lengths === null) return;
+  checkTensor(op, name, lengths, ids);
+  checkDType(op, name, lengths, "i32");
+  checkShapeIs(op, name, lengths, [ids.shape[0]!]);
+}

@@ -1,23 +1,21 @@
-import { noGrad } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
-import { HeedError } from "../errors.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { Embedding } from "../nn/embedding.js";
 import { Linear } from "../nn/linear.js";
 import { less, mul } from "../ops/binary.js";
-import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import { checkObject, checkShapeIs } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { log } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
-import { checkPass, type PassOptions } from "./pass.js";
+import { checkLengths, checkPass, type PassOptions } from "./pass.js";
 import type { PairOptions, SourceOptions } from "./encoder-decoder.js";
 import { lastTokens } from "./last-tokens.js";
 import { checkT5Config, type T5Config } from "./t5-config.js";
 import { T5Stack } from "./t5-stack.js";
-import { TargetDecoder } from "./target-decoder.js";
+import { checkSources, TargetDecoder } from "./target-decoder.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 /**
@@ -60,7 +58,7 @@ export class T5 extends Model {
     checkPass("T5.encode", source, {}, this.config.contextLength);
     checkObject("T5.encode", "options", options);
     const { lengths = null } = options;
-    checkLengths(lengths, source);
+    checkLengths("T5", "lengths", lengths, source);
     return scope(() => {
       const mask = lengths && paddingMask(lengths, source.shape[1]!, this.dtype);
       return this.encoder.finish(this.encoder.forward(this.#embed(source), { mask }));
@@ -94,27 +92,15 @@ export class T5 extends Model {
 
   /** As `EncoderDecoder.decoderFor`: what predicts the targets of these sources, for inference. To be disposed. */
   decoderFor(source: IntTensor, options: SourceOptions = {}): TargetDecoder {
-    const { training } = this;
-    if (training) this.eval();
-    try {
-      return noGrad(() =>
-        scope(() => {
-          const encoded = this.encode(source, options);
-          return new TargetDecoder(this, this.decoder.remember(encoded, options.lengths ?? null), this.config);
-        }),
-      );
-    } finally {
-      if (training) this.train();
-    }
+    const encode = (): EncodedSource => this.decoder.remember(this.encode(source, options), options.lengths ?? null);
+    return new TargetDecoder(this, encode, this.config);
   }
 
   /** The decoder's part of a pass, for inference: see SourceModel. */
   decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     checkPass("T5.decode", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
-    const rows = source.layers[0]!.keys.shape[0]!;
-    if (rows !== ids.shape[0])
-      throw new HeedError("ERR_SHAPE", `T5.decode: expected ids of ${rows} sources, got ${ids.shape[0]}`);
+    checkSources("T5.decode", ids, source);
     return scope(() => {
       cache?.begin(ids.shape[1]!, counts);
       let x = this.decoder.forward(this.#embed(ids), { source, cache }); // [B, T, C]
@@ -145,11 +131,4 @@ function paddingMask(lengths: IntTensor, tokens: number, dtype: FloatDType): Flo
   );
   const real = less(positions, reshape(lengths.to("f32"), [-1, 1, 1, 1]));
   return log(real).to(dtype);
-}
-
-function checkLengths(lengths: IntTensor | null, ids: IntTensor): void {
-  if (lengths === null) return;
-  checkTensor("T5", "lengths", lengths, ids);
-  checkDType("T5", "lengths", lengths, "i32");
-  checkShapeIs("T5", "lengths", lengths, [ids.shape[0]!]);
 }

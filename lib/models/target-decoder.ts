@@ -1,9 +1,11 @@
+import { noGrad } from "../autograd.js";
 import type { Device } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { CrossMemory, type EncodedSource } from "../nn/cross-memory.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { checkInteger } from "../ops/check.js";
+import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { PassOptions } from "./pass.js";
 
@@ -37,11 +39,22 @@ export class TargetDecoder implements Disposable {
   readonly #model: SourceModel;
   readonly #memory: CrossMemory;
 
-  constructor(model: SourceModel, source: EncodedSource, config: { contextLength: number; vocabularySize: number }) {
+  /** `encode` is called at once, for inference: dropout off and nothing recorded. */
+  constructor(
+    model: SourceModel,
+    encode: () => EncodedSource,
+    config: { contextLength: number; vocabularySize: number },
+  ) {
     this.config = config;
     this.recordable = !model.readsWholeCache;
     this.#model = model;
-    this.#memory = CrossMemory.of(source);
+    const { training } = model;
+    if (training) model.eval();
+    try {
+      this.#memory = noGrad(() => scope(() => CrossMemory.of(encode())));
+    } finally {
+      if (training) model.train();
+    }
   }
 
   /** How many sources there are. */
@@ -93,4 +106,11 @@ export class TargetDecoder implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Throws unless there is a source for each sequence of ids [B, T]. */
+export function checkSources(op: string, ids: IntTensor, source: EncodedSource): void {
+  const rows = source.layers[0]!.keys.shape[0]!;
+  if (rows !== ids.shape[0])
+    throw new HeedError("ERR_SHAPE", `${op}: expected ids of ${rows} sources, got ${ids.shape[0]}`);
 }
