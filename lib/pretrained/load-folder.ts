@@ -25,13 +25,13 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
 ): Promise<FolderModel<K>> {
   const configFile = path.join(folder, "config.json");
   const config = await readJsonFile(configFile);
-  const { family, make } = await inFile(configFile, () => {
+  const { family, blueprint } = await inFile(configFile, () => {
     const family = familyOf(config, kind);
-    return { family, make: family.fromConfig(config) };
+    return { family, blueprint: family.fromConfig(config) };
   });
   await using weights = await openWeights(folder);
-  checkSizes(weights, family.sizes?.(config, weights) ?? []);
-  const model = make(options, weights);
+  checkSizes(weights, blueprint.sizes(weights));
+  const model = blueprint.make(options, weights);
   try {
     const ignored = await loadWeights(model, weights, family.weights?.(model, weights));
     model.eval();

@@ -12,7 +12,6 @@ import { bertFileName, bertPrefix } from "../../models/bert-names.js";
 import { describe, HeedError } from "../../errors.js";
 import type { WeightFile } from "../../formats/weights.js";
 import type { Module } from "../../nn/module.js";
-import type { ModelOptions } from "../../models/model.js";
 import type { Family } from "./family.js";
 
 type BertModel = Bert | BertForMaskedLM | BertForSequenceClassification;
@@ -76,17 +75,19 @@ function familyOf<M extends BertModel>({ ending, owns, make, more }: Kind<M>): F
     types: bertTypes,
     fromConfig(json) {
       const config = checkBertConfig(fromHuggingFaceBertConfig(json));
-      return (options: ModelOptions, file) =>
-        make((pooler) => new Bert({ ...config, pooler }, options), json as Record<string, unknown>, file);
-    },
-    sizes(json, file) {
-      const { family, vocabularySize, layers, width, hidden } = checkBertConfig(fromHuggingFaceBertConfig(json));
-      const prefix = isPrefixed(file, family) ? "bert." : "";
-      const named = (name: string): string => bertFileName(family, prefix + name);
-      return [
-        [named("embeddings.word_embeddings.weight"), [vocabularySize, width]],
-        [named(`encoder.layer.${layers - 1}.intermediate.dense.weight`), [hidden, width]],
-      ];
+      const { family, vocabularySize, layers, width, hidden } = config;
+      return {
+        make: (options, file) =>
+          make((pooler) => new Bert({ ...config, pooler }, options), json as Record<string, unknown>, file),
+        sizes(file) {
+          const prefix = isPrefixed(file, family) ? "bert." : "";
+          const named = (name: string): string => bertFileName(family, prefix + name);
+          return [
+            [named("embeddings.word_embeddings.weight"), [vocabularySize, width]],
+            [named(`encoder.layer.${layers - 1}.intermediate.dense.weight`), [hidden, width]],
+          ];
+        },
+      };
     },
     weights: (model, file) => ({ nameInFile: nameInFile(model, file), ignored: ignored(model, file) }),
     saving: {

@@ -8,20 +8,23 @@ import type { LoadWeightsOptions } from "../load-weights.js";
 export interface Family<M extends Module = Module> {
   /** What config.json may call them, under "model_type". */
   readonly types: readonly string[];
-  /**
-   * Reads a config.json and checks it, with ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT; then makes models by it, with the
-   * parts that the file has where some are optional.
-   */
-  fromConfig(json: unknown): (options: ModelOptions, file: WeightFile) => M;
+  /** Reads a config.json and checks it, with ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT. */
+  fromConfig(json: unknown): Blueprint<M>;
   /** How the file's tensors differ from the model's parameters. */
   weights?(model: M, file: WeightFile): LoadWeightsOptions;
-  /**
-   * Some of the file's tensors whose shapes follow from a checked config.json, by which sizes that are wrong are found
-   * before memory is asked for: the last layer's, and the largest.
-   */
-  sizes?(json: unknown, file: WeightFile): [string, Shape][];
   /** How its models are saved; null where they are not yet. */
   readonly saving?: FamilySaving<M> | null;
+}
+
+/** What a config.json says of a model. */
+export interface Blueprint<M extends Module = Module> {
+  /** Makes it, with the parts that the file has where some are optional. */
+  make(options: ModelOptions, file: WeightFile): M;
+  /**
+   * Some of the file's tensors with the shapes they must have, by which sizes that are wrong are found before memory is
+   * asked for: the last layer's, and the largest.
+   */
+  sizes(file: WeightFile): [string, Shape][];
 }
 
 /** How models of one kind go into a folder in Hugging Face's format. */

@@ -14,24 +14,25 @@ export const gptFamily: Family<GPT> = {
   types: gptTypes,
   fromConfig(json) {
     const config = checkGptConfig(fromHuggingFaceConfig(json));
-    return (options) => new GPT(config, options);
+    const { vocabularySize, contextLength, layers, width, hidden, gated, positions } = config;
+    return {
+      make: (options) => new GPT(config, options),
+      sizes(file) {
+        const prefix = prefixOf(file);
+        return [
+          [`${prefix}wte.weight`, [vocabularySize, width]],
+          ...(positions === "learned"
+            ? [[`${prefix}wpe.weight`, [contextLength, width]] satisfies [string, number[]]]
+            : []),
+          [`${prefix}h.${layers - 1}.mlp.c_fc.weight`, [width, gated ? 2 * hidden : hidden]],
+        ];
+      },
+    };
   },
   weights: (model, file) => ({
     nameInFile: (name) => (name === headName ? name : prefixOf(file) + name),
     ignored: model.lm_head ? [] : [headName],
   }),
-  sizes(json, file) {
-    const config = checkGptConfig(fromHuggingFaceConfig(json));
-    const { vocabularySize, contextLength, layers, width, hidden, gated, positions } = config;
-    const prefix = prefixOf(file);
-    return [
-      [`${prefix}wte.weight`, [vocabularySize, width]],
-      ...(positions === "learned"
-        ? [[`${prefix}wpe.weight`, [contextLength, width]] satisfies [string, number[]]]
-        : []),
-      [`${prefix}h.${layers - 1}.mlp.c_fc.weight`, [width, gated ? 2 * hidden : hidden]],
-    ];
-  },
   saving: {
     owns: (model) => model instanceof GPT,
     toConfig: ({ config }) => toHuggingFaceConfig(config),

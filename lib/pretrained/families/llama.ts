@@ -12,20 +12,18 @@ export const llamaFamily: Family<Llama> = {
   types: llamaTypes,
   fromConfig(json) {
     const config = checkLlamaConfig(fromHuggingFaceLlamaConfig(json));
-    return (options) => new Llama(config, options);
+    const { vocabularySize, layers, width, hidden, heads, headSize } = config;
+    const last = `model.layers.${layers - 1}`;
+    return {
+      make: (options) => new Llama(config, options),
+      sizes: () => [
+        ["model.embed_tokens.weight", [vocabularySize, width]],
+        [`${last}.self_attn.q_proj.weight`, [heads * headSize, width]],
+        [`${last}.mlp.gate_proj.weight`, [hidden, width]],
+      ],
+    };
   },
   weights: (model) => ({ ignored: model.lm_head ? [] : ["lm_head.weight"] }),
-  sizes(json) {
-    const { vocabularySize, layers, width, hidden, heads, headSize } = checkLlamaConfig(
-      fromHuggingFaceLlamaConfig(json),
-    );
-    const last = `model.layers.${layers - 1}`;
-    return [
-      ["model.embed_tokens.weight", [vocabularySize, width]],
-      [`${last}.self_attn.q_proj.weight`, [heads * headSize, width]],
-      [`${last}.mlp.gate_proj.weight`, [hidden, width]],
-    ];
-  },
   saving: {
     owns: (model) => model instanceof Llama,
     toConfig: ({ config }) => toHuggingFaceLlamaConfig(config),

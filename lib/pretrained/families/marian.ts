@@ -27,21 +27,19 @@ export const marianFamily: Family<EncoderDecoder> = {
   types: ["marian"],
   fromConfig(json) {
     const config = checkEncoderDecoderConfig(fromHuggingFaceMarianConfig(json));
-    return (options) => new EncoderDecoder(config, options);
+    const { width, layers, hidden, sourceVocabularySize, shared } = config;
+    return {
+      make: (options) => new EncoderDecoder(config, options),
+      sizes: (file) => [
+        [embedding(file, shared), [sourceVocabularySize, width]],
+        [`model.encoder.layers.${layers - 1}.fc1.weight`, [hidden, width]],
+      ],
+    };
   },
   weights: ({ config }, file) => ({
     nameInFile: (parameter) => nameInFile(parameter, embedding(file, config.shared)),
     ignored: [...tables, ...(config.shared || config.tied ? copies : [])],
   }),
-  sizes(json, file) {
-    const { width, layers, hidden, sourceVocabularySize, shared } = checkEncoderDecoderConfig(
-      fromHuggingFaceMarianConfig(json),
-    );
-    return [
-      [embedding(file, shared), [sourceVocabularySize, width]],
-      [`model.encoder.layers.${layers - 1}.fc1.weight`, [hidden, width]],
-    ];
-  },
   saving: {
     owns: (model) => model instanceof EncoderDecoder,
     toConfig: ({ config }) => toHuggingFaceMarianConfig(config),

@@ -10,16 +10,16 @@ export const t5Family: Family<T5> = {
   types: t5Types,
   fromConfig(json) {
     const config = checkT5Config(fromHuggingFaceT5Config(json));
-    return (options) => new T5(config, options);
+    const { vocabularySize, width, layers, heads, headSize } = config;
+    return {
+      make: (options) => new T5(config, options),
+      sizes: () => [
+        ["shared.weight", [vocabularySize, width]],
+        [`encoder.block.${layers - 1}.layer.0.SelfAttention.q.weight`, [heads * headSize, width]],
+      ],
+    };
   },
   weights: () => ({ ignored: [...copies, unused, "lm_head.weight"] }),
-  sizes(json) {
-    const { vocabularySize, width, layers, heads, headSize } = checkT5Config(fromHuggingFaceT5Config(json));
-    return [
-      ["shared.weight", [vocabularySize, width]],
-      [`encoder.block.${layers - 1}.layer.0.SelfAttention.q.weight`, [heads * headSize, width]],
-    ];
-  },
   saving: {
     owns: (model) => model instanceof T5,
     toConfig: ({ config }) => toHuggingFaceT5Config(config),
