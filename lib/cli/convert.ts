@@ -21,7 +21,7 @@ export async function run({ from, to, dtype, force = false }: ConvertFlags): Pro
   const loaded = await loadModel(from, { device: "cpu" });
   const bar = createBar();
   try {
-    await save(loaded, { to, dtype, force, onProgress: (done, all) => bar.show(done, all) });
+    await save(loaded, { to, format, dtype, force, onProgress: (done, all) => bar.show(done, all) });
   } finally {
     bar.end();
     loaded.model.dispose();
@@ -30,13 +30,16 @@ export async function run({ from, to, dtype, force = false }: ConvertFlags): Pro
   console.log(`saved in ${to}${without}; try: heed generate --model ${to} "…"`);
 }
 
-function formatOf(to: string): "gguf" | "llama2c" | "folder" {
+type Format = "gguf" | "llama2c" | "folder";
+
+function formatOf(to: string): Format {
   if (to.endsWith(".gguf")) return "gguf";
   return to.endsWith(".bin") ? "llama2c" : "folder";
 }
 
 interface Target {
   to: string;
+  format: Format;
   dtype: ConvertFlags["dtype"];
   force: boolean;
   onProgress: (done: number, all: number) => void;
@@ -44,9 +47,8 @@ interface Target {
 
 async function save(
   { model, tokenizer, defaults }: LoadedModel,
-  { to, dtype, force, onProgress }: Target,
+  { to, format, dtype, force, onProgress }: Target,
 ): Promise<void> {
-  const format = formatOf(to);
   if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });
   if (format === "gguf") {
     const type = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0" } as const;

@@ -1,8 +1,8 @@
-import { Command, Option } from "commander";
-import type { FloatDType } from "../dtype.js";
+import { Command } from "commander";
 import { integer, number, repeatable } from "./arguments.js";
+import { type InferenceFlags, inferenceOptions } from "./inference-options.js";
 
-export interface GenerateFlags {
+export interface GenerateFlags extends InferenceFlags {
   model: string;
   prompt?: string;
   chat?: boolean;
@@ -16,9 +16,6 @@ export interface GenerateFlags {
   seed?: number;
   stop?: string[];
   echo: boolean;
-  dtype: FloatDType;
-  device: string;
-  threads?: number;
 }
 
 /** Where neither the user nor the model's generation_config.json says otherwise. */
@@ -61,11 +58,9 @@ export function generateCommand(): Command {
     .option("--seed <n>", "the same seed gives the same text; a random one unless given", integer(0))
     .option("--stop <text>", "end before this text; may be given several times", repeatable)
     .option("--no-echo", "print what follows the prompt, without the prompt")
-    .addOption(
-      new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
-    )
-    .option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one", "auto")
-    .option("--threads <n>", "CPU threads; one a core unless given", integer(1, 256))
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.device)
+    .addOption(inferenceOptions.threads)
     .addHelpText(
       "after",
       `

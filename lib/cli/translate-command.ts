@@ -1,17 +1,14 @@
-import { Command, Option } from "commander";
-import type { FloatDType } from "../dtype.js";
+import { Command } from "commander";
 import { integer, number } from "./arguments.js";
+import { type InferenceFlags, inferenceOptions } from "./inference-options.js";
 
-export interface TranslateFlags {
+export interface TranslateFlags extends InferenceFlags {
   model: string;
   beam: number;
   nBest: number;
   lengthPenalty: number;
   maxTokens: number;
   batchSize: number;
-  dtype: FloatDType;
-  device: string;
-  threads?: number;
 }
 
 export function translateCommand(): Command {
@@ -27,11 +24,9 @@ export function translateCommand(): Command {
     .option("--length-penalty <x>", "rank by log-probability over length to this power; 0 is off", number(-100, 100), 1)
     .option("--max-tokens <n>", "the most tokens of a translation", integer(1), 256)
     .option("--batch-size <n>", "texts that are translated together", integer(1), 32)
-    .addOption(
-      new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
-    )
-    .option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one", "auto")
-    .option("--threads <n>", "CPU threads; one a core unless given", integer(1, 256))
+    .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.device)
+    .addOption(inferenceOptions.threads)
     .addHelpText(
       "after",
       `

@@ -1,0 +1,16 @@
+import { Option } from "commander";
+import type { FloatDType } from "../dtype.js";
+import { integer } from "./arguments.js";
+
+/** How a model is run by the commands that use one. */
+export interface InferenceFlags {
+  dtype: FloatDType;
+  device: string;
+  threads?: number;
+}
+
+export const inferenceOptions = {
+  dtype: new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
+  device: new Option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one").default("auto"),
+  threads: new Option("--threads <n>", "CPU threads; one a core unless given").argParser(integer(1, 256)),
+};
