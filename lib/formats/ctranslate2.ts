@@ -2,16 +2,11 @@
 // architecture, u32 its revision, u32 number of variables; each variable has its name, u8 rank, u32 sizes, u8 bytes of an
 // item, u32 number of items, and the items. A string is its u16 length, a final zero byte counted in, and its bytes. Then
 // there may be aliases: u32 their number, and for each its own name and that of its variable.
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
 import { formatShape, maxRank, numel } from "../shape.js";
-import { asBytes, readFully } from "./whole-io.js";
-import { entryOf, type WeightEntry, type WeightFile } from "./weights.js";
-
-interface Place extends WeightEntry {
-  readonly byteOffset: number;
-}
+import { F32File, type Place } from "./f32-file.js";
+import { opening, readFully } from "./whole-io.js";
 
 /** What an architecture is called, and which version of it this is. */
 export interface CTranslate2Spec {
@@ -20,34 +15,15 @@ export interface CTranslate2Spec {
 }
 
 /** An open model. Close it, or declare it with `await using`. */
-export class CTranslate2File implements WeightFile {
-  readonly #handle: FileHandle;
-
+export class CTranslate2File extends F32File {
   /** @internal */
   constructor(
-    readonly path: string,
+    path: string,
     readonly spec: CTranslate2Spec,
-    readonly tensors: ReadonlyMap<string, Place>,
+    tensors: ReadonlyMap<string, Place>,
     handle: FileHandle,
   ) {
-    this.#handle = handle;
-  }
-
-  async readFloats(name: string): Promise<Float32Array> {
-    const { dtype, shape, byteOffset } = entryOf(this.path, this.tensors, name);
-    if (dtype !== "F32")
-      throw new HeedError("ERR_FORMAT", `${this.path}: expected ${name} in F32, got ${dtype}: a quantised model`);
-    const values = new Float32Array(numel(shape));
-    await naming(this.path, () => readFully(this.#handle, asBytes(values), byteOffset, this.path));
-    return values;
-  }
-
-  async close(): Promise<void> {
-    await this.#handle.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    super(path, tensors, handle);
   }
 }
 
@@ -59,22 +35,16 @@ const leastBytes = 2 + 1 + 1 + 1 + 4;
 
 /** Opens a model and reads what its variables are called and where they are. Throws ERR_IO or ERR_FORMAT, naming it. */
 export async function readCTranslate2(path: string): Promise<CTranslate2File> {
-  return naming(path, async () => {
-    const handle = await open(path, "r");
-    try {
-      const reader = new Reader(handle, path, (await handle.stat()).size);
-      const version = await reader.u32("a version");
-      if (version !== 2)
-        throw new HeedError("ERR_FORMAT", `${path}: expected binary version 2 of CTranslate2, got ${version}`);
-      const spec = { name: await reader.string("the architecture"), revision: await reader.u32("a revision") };
-      const tensors = await readVariables(reader);
-      if (reader.left > 0) await readAliases(reader, tensors);
-      if (reader.left > 0) throw reader.fault(`the end of the file, got ${reader.left} bytes more`);
-      return new CTranslate2File(path, spec, tensors, handle);
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+  return opening(path, async (handle, size) => {
+    const reader = new Reader(handle, path, size);
+    const version = await reader.u32("a version");
+    if (version !== 2)
+      throw new HeedError("ERR_FORMAT", `${path}: expected binary version 2 of CTranslate2, got ${version}`);
+    const spec = { name: await reader.string("the architecture"), revision: await reader.u32("a revision") };
+    const tensors = await readVariables(reader);
+    if (reader.left > 0) await readAliases(reader, tensors);
+    if (reader.left > 0) throw reader.fault(`the end of the file, got ${reader.left} bytes more`);
+    return new CTranslate2File(path, spec, tensors, handle);
   });
 }
 

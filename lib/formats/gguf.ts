@@ -1,11 +1,11 @@
 // GGUF files, llama.cpp's: metadata (the model's sizes, its tokenizer) and tensors, many of them quantised. Reading
 // takes the header alone; a tensor's bytes come when asked for.
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { numel } from "../shape.js";
 import { type GgufEntry, type GgufHeader, type GgufValue, HeaderCut, parseGgufHeader } from "./gguf-header.js";
-import { readFully } from "./whole-io.js";
+import { opening, readFully } from "./whole-io.js";
 import { entryOf, type WeightFile } from "./weights.js";
 
 /** An open GGUF file. Close it, or declare it with `await using`. */
@@ -62,20 +62,11 @@ const firstRead = 1 << 20;
 
 /** Opens a GGUF file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readGguf(path: string): Promise<GgufFile> {
-  return naming(path, async () => {
-    const handle = await open(path, "r");
-    try {
-      return new GgufFile(path, await readHeader(handle, path), handle);
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
-  });
+  return opening(path, async (handle, size) => new GgufFile(path, await readHeader(handle, size, path), handle));
 }
 
 /** The header says nowhere how long it is: twice as much is read until it is whole. */
-async function readHeader(handle: FileHandle, path: string): Promise<GgufHeader> {
-  const { size } = await handle.stat();
+async function readHeader(handle: FileHandle, size: number, path: string): Promise<GgufHeader> {
   for (let length = firstRead; ; length *= 2) {
     const bytes = new Uint8Array(Math.min(length, size));
     await readFully(handle, bytes, 0, path);

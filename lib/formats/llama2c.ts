@@ -2,12 +2,11 @@
 // heads, heads of keys and values, vocabulary, context length; a vocabulary below 0 has an output projection of its
 // own), then f32, each tensor for all layers, then two tables of rotary positions that are not needed. Little-endian.
 // Tensors have Hugging Face's names for a Llama; rotary positions turn neighbouring pairs.
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
 import { numel } from "../shape.js";
-import { asBytes, readFully } from "./whole-io.js";
-import { entryOf, type WeightEntry, type WeightFile } from "./weights.js";
+import { F32File, type Place } from "./f32-file.js";
+import { asBytes, opening, readFully } from "./whole-io.js";
 
 export interface Llama2cConfig {
   width: number;
@@ -21,37 +20,16 @@ export interface Llama2cConfig {
   tied: boolean;
 }
 
-interface Place extends WeightEntry {
-  readonly byteOffset: number;
-}
-
 /** An open checkpoint. Close it, or declare it with `await using`. */
-export class Llama2cFile implements WeightFile {
-  readonly #handle: FileHandle;
-
+export class Llama2cFile extends F32File {
   /** @internal */
   constructor(
-    readonly path: string,
+    path: string,
     readonly config: Llama2cConfig,
-    readonly tensors: ReadonlyMap<string, Place>,
+    tensors: ReadonlyMap<string, Place>,
     handle: FileHandle,
   ) {
-    this.#handle = handle;
-  }
-
-  async readFloats(name: string): Promise<Float32Array> {
-    const { shape, byteOffset } = entryOf(this.path, this.tensors, name);
-    const values = new Float32Array(numel(shape));
-    await naming(this.path, () => readFully(this.#handle, asBytes(values), byteOffset, this.path));
-    return values;
-  }
-
-  async close(): Promise<void> {
-    await this.#handle.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    super(path, tensors, handle);
   }
 }
 
@@ -59,20 +37,13 @@ const headerBytes = 28;
 
 /** Opens a checkpoint and checks its sizes. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readLlama2c(path: string): Promise<Llama2cFile> {
-  return naming(path, async () => {
-    const handle = await open(path, "r");
-    try {
-      const { size } = await handle.stat();
-      if (size < headerBytes)
-        throw new HeedError("ERR_FORMAT", `${path}: expected a header of ${headerBytes} bytes, got ${size}: truncated`);
-      const header = new Int32Array(7);
-      await readFully(handle, asBytes(header), 0, path);
-      const config = configOf(header, path);
-      return new Llama2cFile(path, config, placesOf(config, size, path), handle);
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+  return opening(path, async (handle, size) => {
+    if (size < headerBytes)
+      throw new HeedError("ERR_FORMAT", `${path}: expected a header of ${headerBytes} bytes, got ${size}: truncated`);
+    const header = new Int32Array(7);
+    await readFully(handle, asBytes(header), 0, path);
+    const config = configOf(header, path);
+    return new Llama2cFile(path, config, placesOf(config, size, path), handle);
   });
 }
 

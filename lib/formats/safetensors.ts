@@ -1,12 +1,12 @@
 // Reading and writing safetensors files. Reading takes the header alone; a tensor's bytes come when asked for, straight
 // into the given memory. Writing streams tensor by tensor and is atomic.
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { numel } from "../shape.js";
 import { writeFileAtomic } from "./atomic-file.js";
-import { asBytes, readFully, writeFully } from "./whole-io.js";
+import { asBytes, opening, readFully, writeFully } from "./whole-io.js";
 import {
   parseSafetensorsHeader,
   safetensorsHeaderLength,
@@ -68,20 +68,13 @@ export class SafetensorsFile implements WeightFile {
 
 /** Opens a safetensors file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
-  return naming(path, async () => {
-    const handle = await open(path, "r");
-    try {
-      const { size } = await handle.stat();
-      const start = new Uint8Array(Math.min(8, size));
-      await readFully(handle, start, 0, path);
-      const bytes = new Uint8Array(8 + safetensorsHeaderLength(start, size, path));
-      await readFully(handle, bytes, 0, path);
-      const { tensors, metadata } = parseSafetensorsHeader(bytes, size, path);
-      return new SafetensorsFile(path, tensors, metadata, handle);
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+  return opening(path, async (handle, size) => {
+    const start = new Uint8Array(Math.min(8, size));
+    await readFully(handle, start, 0, path);
+    const bytes = new Uint8Array(8 + safetensorsHeaderLength(start, size, path));
+    await readFully(handle, bytes, 0, path);
+    const { tensors, metadata } = parseSafetensorsHeader(bytes, size, path);
+    return new SafetensorsFile(path, tensors, metadata, handle);
   });
 }
 
