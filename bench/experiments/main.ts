@@ -24,8 +24,8 @@ interface Kept {
   machine: string;
   date: string;
   seconds: number;
-  /** Processes that wanted to run meanwhile, this one among them, on average (os.loadavg). */
-  load: number;
+  /** Processes that wanted to run meanwhile, this one among them, on average (os.loadavg); older results do not have it. */
+  load?: number;
   result: unknown;
 }
 
@@ -102,8 +102,9 @@ async function writePage(
     if (!body.includes(`(plot:${plot})`)) throw new Error(`${name}: the page does not show its plot ${plot}`);
     body = body.replaceAll(`(plot:${plot})`, `(${picture})`);
   }
+  const company = load === undefined ? "" : `, with ${load} processes wanting to run on average`;
   const origin =
     `Written by \`npm run experiments -- --only ${name}\`; do not edit. ` +
-    `Measured on ${date} in ${seconds} s on ${machine}, with ${load} processes wanting to run on average. The numbers: bench/results/experiments/${name}.json.`;
+    `Measured on ${date} in ${seconds} s on ${machine}${company}. The numbers: bench/results/experiments/${name}.json.`;
   writeFileSync(path.join(folders.pages, `${name}.md`), `# ${title}\n\n${body}\n---\n\n${origin}\n`);
 }

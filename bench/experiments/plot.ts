@@ -1,4 +1,4 @@
-import { parse, View } from "vega";
+import { parse, resetSVGDefIds, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 
 interface Axis {
@@ -44,5 +44,6 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
     },
     config: { legend: { labelFontSize: 12, labelLimit: 240 }, axis: { labelFontSize: 11, titleFontSize: 12 } },
   } as TopLevelSpec;
+  resetSVGDefIds(); // so that a picture does not depend on those drawn before it
   return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
 }

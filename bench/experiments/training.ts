@@ -44,18 +44,30 @@ export async function* train(training: Training): AsyncGenerator<Step, void, und
     optimizer.lr = lr * Math.min(1, (steps + 1) / 50) * (0.55 + 0.45 * Math.cos(Math.PI * done));
     const start = performance.now();
     const { inputs, targets } = batches.batch(steps);
-    using loss = scope(() => {
-      const shape = [batchSize, contextLength];
-      const loss = model.loss(tensor(inputs, shape), tensor(targets, shape));
-      optimizer.zeroGrad();
-      loss.backward();
-      optimizer.step();
-      return loss;
-    });
-    const value = await loss.item();
+    const shape = [batchSize, contextLength];
+    using ids = tensor(inputs, shape);
+    using following = tensor(targets, shape);
+    const loss = await stepOf(model, optimizer, ids, following);
     elapsed += performance.now() - start;
-    yield { loss: value, steps: ++steps, elapsed };
+    yield { loss, steps: ++steps, elapsed };
   }
+}
+
+/** Forward, backward and the optimizer's step; the loss before it. */
+export async function stepOf(
+  model: LanguageModel,
+  optimizer: AdamW,
+  ids: IntTensor,
+  targets: IntTensor,
+): Promise<number> {
+  using loss = scope(() => {
+    const loss = model.loss(ids, targets);
+    optimizer.zeroGrad();
+    loss.backward();
+    optimizer.step();
+    return loss;
+  });
+  return await loss.item();
 }
 
 /** The loss on up to `batches` batches of held-out tokens. */

@@ -1,8 +1,8 @@
 /** What the Transformer changed: it trains on all positions at once, where an LSTM reads one after the other. */
-import { AdamW, GPT, LstmLanguageModel, scope, tensor } from "heed";
+import { AdamW, GPT, LstmLanguageModel, tensor } from "heed";
 import { mobyDick, type Book } from "./book.js";
 import { type Experiment, round, table } from "./experiment.js";
-import { evaluateLoss, type LanguageModel, train } from "./training.js";
+import { evaluateLoss, type LanguageModel, stepOf, train } from "./training.js";
 
 const kinds = ["Transformer", "LSTM"] as const;
 type Kind = (typeof kinds)[number];
@@ -42,14 +42,7 @@ async function speedOf(model: LanguageModel, length: number, batch: number, step
   const times: number[] = [];
   for (let step = 0; step <= steps; step++) {
     const start = performance.now();
-    using loss = scope(() => {
-      const loss = model.loss(ids, ids);
-      optimizer.zeroGrad();
-      loss.backward();
-      optimizer.step();
-      return loss;
-    });
-    await loss.item();
+    await stepOf(model, optimizer, ids, ids);
     if (step > 0) times.push(performance.now() - start);
   }
   return (batch * length * 1000) / Math.min(...times);
@@ -164,7 +157,7 @@ position looks at those before it, and all positions of a sequence are trained a
 same characters of Moby Dick, the same optimiser and about as many parameters: a GPT of 4 blocks, 128 wide
 (${parameters.Transformer} parameters), and an LSTM of 2 layers of 224 (${parameters.LSTM}). The LSTM's input
 share is one matrix product over all steps, and a step of its recurrence is one product and five elementwise operations.
-That is not the limit: torch.nn.LSTM took about half of the time on these cores (\`npm run bench:torch -- --only LSTM\`).
+That is not the limit: torch.nn.LSTM took about six tenths of the time on these cores (\`npm run bench:torch -- --only LSTM\`).
 
 ## Speed against the length of the sequence
 
