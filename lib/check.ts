@@ -27,6 +27,18 @@ export function checkInteger(
     );
 }
 
+export function checkBoolean(op: string, name: string, value: unknown): void {
+  if (typeof value !== "boolean")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be a boolean, got ${describe(value)}`);
+}
+
+/** Throws ERR_ARGUMENT unless `value` is one of `choices`. */
+export function checkChoice(op: string, name: string, value: unknown, choices: readonly string[]): void {
+  if ((choices as readonly unknown[]).includes(value)) return;
+  const list = `${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`;
+  throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} ${list}, got ${describe(value)}`);
+}
+
 /** Throws ERR_ARGUMENT unless `value` is an object that options can be read from. */
 export function checkObject(op: string, name: string, value: unknown): void {
   if (typeof value !== "object" || value === null)

@@ -1,6 +1,5 @@
-import { HeedError } from "../errors.js";
 import type { KvCache } from "../nn/kv-cache.js";
-import { checkInteger, checkNumber, describe } from "../ops/check.js";
+import { checkBoolean, checkInteger, checkNumber } from "../ops/check.js";
 import { topk } from "../ops/choose.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -190,11 +189,7 @@ function checkBeamOptions(op: string, model: CausalModel, options: BeamSearchOpt
   checkTokens(op, "stopTokens", stopTokens, model.config.vocabularySize);
   if (typeof lengthPenalty !== "function")
     checkNumber(op, "lengthPenalty", lengthPenalty, -Number.MAX_VALUE, Number.MAX_VALUE);
-  if (typeof earlyStopping !== "boolean")
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `${op}: expected earlyStopping to be a boolean, got ${describe(earlyStopping)}`,
-    );
+  checkBoolean(op, "earlyStopping", earlyStopping);
   checkSignal(op, signal);
   return { beams, nBest, maxTokens, minTokens, stopTokens: new Set(stopTokens), lengthPenalty, earlyStopping, signal };
 }

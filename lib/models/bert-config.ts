@@ -1,5 +1,5 @@
 // The BERT family's configurations: what its members differ in, and the config.json of each.
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
@@ -54,8 +54,7 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
     eps: 1e-12,
     ...config,
   };
-  if (!families.includes(full.family))
-    throw new HeedError("ERR_ARGUMENT", `Bert: expected family ${families.join(", ")}, got ${describe(full.family)}`);
+  checkChoice("Bert", "family", full.family, families);
   for (const name of ["vocabularySize", "contextLength", "layers", "heads", "hidden"] as const)
     checkInteger("Bert", name, full[name], 1, 2 ** 31 - 1);
   checkInteger("Bert", "tokenTypes", full.tokenTypes, 0, 2 ** 31 - 1);
@@ -65,8 +64,7 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   checkNumber("Bert", "eps", full.eps, 0);
   if (full.width % full.heads !== 0)
     throw new HeedError("ERR_SHAPE", `Bert: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
-  if (typeof full.pooler !== "boolean")
-    throw new HeedError("ERR_ARGUMENT", `Bert: expected pooler to be true or false, got ${describe(full.pooler)}`);
+  checkBoolean("Bert", "pooler", full.pooler);
   activationIndex("Bert", full.activation);
   return full;
 }

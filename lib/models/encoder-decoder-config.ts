@@ -1,5 +1,5 @@
-import { checkInteger, checkNumber, checkObject } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { checkArray, checkBoolean, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
+import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { checkSinusoids, type Sinusoids } from "../ops/sinusoidal-table.js";
 
@@ -88,8 +88,9 @@ export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Require
   checkNumber(op, "eps", full.eps, 0);
   for (const name of ["startToken", "endToken"] as const)
     checkInteger(op, name, full[name], 0, targetVocabularySize - 1);
-  if (!Array.isArray(full.suppressedTokens))
-    throw expected("suppressedTokens to be an array of token ids", full.suppressedTokens);
+  for (const name of ["shared", "scaleEmbeddings", "finalNorms", "bias", "tied", "logitsBias"] as const)
+    checkBoolean(op, name, full[name]);
+  checkArray(op, "suppressedTokens", full.suppressedTokens);
   for (const [i, token] of full.suppressedTokens.entries())
     checkInteger(op, `suppressedTokens[${i}]`, token, 0, targetVocabularySize - 1);
   if (full.width % full.heads !== 0)
@@ -102,14 +103,10 @@ export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Require
       "ERR_SHAPE",
       `${op}: expected a shared vocabulary of one size, got ${sourceVocabularySize} and ${targetVocabularySize}`,
     );
-  if (!norms.includes(full.norm)) throw expected(`norm ${norms.join(" or ")}`, full.norm);
-  if (!positionings.includes(full.positions)) throw expected(`positions ${positionings.join(", ")}`, full.positions);
+  checkChoice(op, "norm", full.norm, norms);
+  checkChoice(op, "positions", full.positions, positionings);
   if (full.positions === "sinusoidal" && full.width % 2 !== 0)
     throw new HeedError("ERR_SHAPE", `${op}: expected an even width for sinusoidal positions, got ${full.width}`);
   activationIndex(op, full.activation);
   return full;
-}
-
-function expected(what: string, value: unknown): HeedError {
-  return new HeedError("ERR_ARGUMENT", `EncoderDecoder: expected ${what}, got ${describe(value)}`);
 }

@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
-import { checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
+import { checkBoolean, checkChoice, checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
 import { type Normalization, normalizations } from "../nn/transformer-block.js";
 import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
 
@@ -95,9 +95,7 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   checkNumber("GPT", "softcap", full.softcap, 0, largestFloat);
   for (const name of ["embeddingScale", "residualScale"] as const)
     checkNumber("GPT", name, full[name], -largestFloat, largestFloat);
-  for (const name of ["bias", "qkNorm", "gated", "tied"] as const)
-    if (typeof full[name] !== "boolean")
-      throw new HeedError("ERR_ARGUMENT", `GPT: expected ${name} to be true or false, got ${describe(full[name])}`);
+  for (const name of ["bias", "qkNorm", "gated", "tied"] as const) checkBoolean("GPT", name, full[name]);
   if (full.width % full.heads !== 0)
     throw new HeedError("ERR_SHAPE", `GPT: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
   if (full.positions === "sinusoidal" && full.width % 2 !== 0)
@@ -107,12 +105,8 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
       "ERR_SHAPE",
       `GPT: expected heads to be a multiple of ${full.kvHeads} kvHeads, got ${full.heads}`,
     );
-  for (const [name, choices] of [
-    ["positions", positionings],
-    ["normalization", normalizations],
-  ] as const)
-    if (!(choices as readonly string[]).includes(full[name]))
-      throw new HeedError("ERR_ARGUMENT", `GPT: expected ${name} ${choices.join(" or ")}, got ${describe(full[name])}`);
+  checkChoice("GPT", "positions", full.positions, positionings);
+  checkChoice("GPT", "normalization", full.normalization, normalizations);
   activationIndex("GPT", full.activation);
   return full;
 }

@@ -4,7 +4,7 @@ import { Embedding } from "../nn/embedding.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Lstm } from "../nn/lstm.js";
-import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
+import { checkBoolean, checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
 import { transpose } from "../ops/views.js";
@@ -101,8 +101,7 @@ function checkConfig(config: LstmLanguageModelConfig): Required<LstmLanguageMode
   for (const name of ["vocabularySize", "contextLength", "layers", "width", "size"] as const)
     checkInteger(op, name, full[name], 1, 2 ** 31 - 1);
   checkNumber(op, "dropout", dropout, 0, 1);
-  if (typeof tied !== "boolean")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected tied to be a boolean, got ${String(tied)}`);
+  checkBoolean(op, "tied", tied);
   if (tied && size !== width)
     throw new HeedError("ERR_SHAPE", `${op}: expected size to be the width ${width} where tied, got ${size}`);
   return full;

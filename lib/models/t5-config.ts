@@ -1,5 +1,5 @@
 // T5's configurations, and the config.json of each.
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkBoolean, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
@@ -73,9 +73,7 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
   checkInteger("T5", "furthest", full.furthest, full.buckets / 2 + 1);
   checkNumber("T5", "eps", full.eps, 0);
   checkNumber("T5", "dropout", full.dropout, 0, 1);
-  for (const name of ["gated", "tied"] as const)
-    if (typeof full[name] !== "boolean")
-      throw new HeedError("ERR_ARGUMENT", `T5: expected ${name} to be true or false, got ${describe(full[name])}`);
+  for (const name of ["gated", "tied"] as const) checkBoolean("T5", name, full[name]);
   for (const name of ["startToken", "endToken"] as const)
     checkInteger("T5", name, full[name], 0, full.vocabularySize - 1);
   activationIndex("T5", full.activation);

@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
 import { add, div } from "../ops/binary.js";
-import { checkFloat, checkInteger, checkObject, checkShapeIs, describe } from "../ops/check.js";
+import { checkChoice, checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import { matmul } from "../ops/matmul.js";
 import { max } from "../ops/reduce.js";
 import { narrow, reshape } from "../ops/views.js";
@@ -14,8 +14,7 @@ const poolings: readonly Pooling[] = ["cls", "mean", "max"];
 
 /** Throws ERR_ARGUMENT unless it is one. */
 export function checkPooling(op: string, pooling: unknown): asserts pooling is Pooling {
-  if (!(poolings as readonly unknown[]).includes(pooling))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected pooling ${poolings.join(", ")}, got ${describe(pooling)}`);
+  checkChoice(op, "pooling", pooling, poolings);
 }
 
 /**

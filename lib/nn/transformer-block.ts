@@ -1,5 +1,4 @@
-import { HeedError } from "../errors.js";
-import { checkNumber, describe } from "../ops/check.js";
+import { checkChoice, checkNumber } from "../ops/check.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
 import { Attention, type AttentionConfig, type AttentionContext } from "./attention.js";
@@ -49,11 +48,7 @@ export class TransformerBlock extends Module {
   constructor(config: TransformerBlockConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { norm = "pre", normalization = "layer", bias = true, eps = 1e-5, residualScale = 1 } = config;
-    if (!normalizations.includes(normalization))
-      throw new HeedError(
-        "ERR_ARGUMENT",
-        `TransformerBlock: expected normalization ${normalizations.join(" or ")}, got ${describe(normalization)}`,
-      );
+    checkChoice("TransformerBlock", "normalization", normalization, normalizations);
     checkNumber("TransformerBlock", "residualScale", residualScale);
     this.norm = norm;
     this.residualScale = residualScale;

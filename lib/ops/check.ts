@@ -3,7 +3,15 @@ import { describe, HeedError } from "../errors.js";
 import { formatShape, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 
-export { checkArray, checkInteger, checkNumber, checkObject, largestFloat } from "../check.js";
+export {
+  checkArray,
+  checkBoolean,
+  checkChoice,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  largestFloat,
+} from "../check.js";
 export { describe };
 
 /** Throws unless `value` is a live tensor on the device of `like`. */

@@ -1,6 +1,6 @@
-import { checkInteger, checkObject } from "../check.js";
+import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
-import { describe, HeedError } from "../errors.js";
+import { HeedError } from "../errors.js";
 import { type Tensor, tensor } from "../tensor.js";
 
 /**
@@ -60,10 +60,8 @@ export function sinusoidalTable(options: SinusoidalTableOptions): Tensor<"f32"> 
 export function checkSinusoids(op: string, options: Sinusoids): Required<Sinusoids> {
   checkObject(op, "sinusoids", options);
   const { layout = "interleaved", inclusive = false, first = 0 } = options;
-  if (layout !== "interleaved" && layout !== "halves")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected layout interleaved or halves, got ${describe(layout)}`);
-  if (typeof inclusive !== "boolean")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected inclusive to be a boolean, got ${describe(inclusive)}`);
+  checkChoice(op, "layout", layout, ["interleaved", "halves"]);
+  checkBoolean(op, "inclusive", inclusive);
   checkInteger(op, "first", first, 0, 2 ** 31 - 1);
   return { layout, inclusive, first };
 }

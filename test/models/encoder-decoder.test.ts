@@ -268,6 +268,8 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
       [{ norm: "none" as never }, "ERR_ARGUMENT"],
       [{ positions: "rotary" as never }, "ERR_ARGUMENT"],
       [{ activation: "step" as never }, "ERR_ARGUMENT"],
+      [{ tied: 1 as never }, "ERR_ARGUMENT"],
+      [{ finalNorms: "no" as never }, "ERR_ARGUMENT"],
       [{ sinusoids: { layout: "mixed" as never } }, "ERR_ARGUMENT"],
       [{ sinusoids: { inclusive: 1 as never } }, "ERR_ARGUMENT"],
       [{ sinusoids: { first: -1 } }, "ERR_RANGE"],
