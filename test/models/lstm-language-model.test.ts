@@ -27,9 +27,9 @@ interface Fixture {
 
 const { tied, untied } = readFixture("models/lstm.json") as Record<"tied" | "untied", Fixture>;
 
-/** Within some tens of roundings of f32. */
+/** Within some thirty roundings of f32. */
 const expectLike = (label: string, actual: ArrayLike<number>, array: FixtureArray): void =>
-  expectNear(label, actual, decode(array), 1e-5);
+  expectNear(label, actual, decode(array), 2e-6);
 
 afterAll(() => native.selectIsa(bestIsa));
 

@@ -5,13 +5,13 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
+import { sigmoid } from "../support/functions.js";
 import { type Nd, nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
 import { onEachDevice } from "../support/targets.js";
 
 const random = new Random(23);
-const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 /** h after every step, element by element from the equations. */
 function reference(x: Nd, weight: Nd, bias: Nd): Nd {
