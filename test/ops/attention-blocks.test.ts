@@ -4,16 +4,13 @@ import { device as deviceOf } from "../../lib/device.js";
 import { attention, packedAttention } from "../../lib/ops/attention.js";
 import { localBlocks, stridedBlocks } from "../../lib/ops/attention-blocks.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { formatShape } from "../../lib/shape.js";
 import { ones, randn, zeros } from "../../lib/tensor.js";
 import {
-  inputsOf,
   largeHeads,
+  masked,
   optionsOf,
   packedReference,
-  reference,
   roundings,
-  type Sizes,
   tolerance,
   type Visible,
 } from "../support/attention.js";
@@ -35,18 +32,9 @@ function drawn(shape: Blocks["shape"], size: number, share = 0.4): { blocks: Blo
   return { blocks: { mask, shape, size } };
 }
 
-type Cases = [string, Sizes, Visible][];
-
-const named = (list: Cases) =>
-  list.map(([name, sizes, options]) => ({
-    name: `${name}: ${formatShape(sizes)}${options.causal ? " causal" : ""}`,
-    inputs: inputsOf(sizes),
-    options,
-  }));
-
 opTest({
   name: "attention under a mask of blocks",
-  cases: named([
+  ...masked([
     ["one of each", [1, 3, 3, 1, 1, 4], drawn([1, 1, 3, 3], 1)],
     ["blocks of 1", [2, 19, 19, 2, 2, 8], drawn([2, 2, 19, 19], 1)],
     ["blocks of 5", [1, 67, 67, 2, 1, 6], drawn([1, 2, 14, 14], 5)],
@@ -82,44 +70,32 @@ opTest({
     ["no queries", [1, 0, 5, 1, 1, 4], drawn([1, 1, 2, 2], 4)],
     ["no keys", [1, 3, 0, 1, 1, 4], drawn([1, 1, 1, 1], 4)],
   ]),
-  ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
-  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance,
-  roundings,
-  single: false,
 });
 
 opTest({
   name: "attention under a mask of blocks, of large heads",
-  cases: named([
+  ...masked([
     ["blocks of 16", [1, 66, 66, 1, 1, 64], { causal: true, ...drawn([1, 1, 5, 5], 16) }],
     ["blocks of 64", [1, 70, 90, 1, 1, 80], drawn([1, 1, 2, 2], 64, 0.5)],
     ["blocks of 32", [1, 80, 80, 2, 1, 128], { causal: true, ...drawn([1, 1, 3, 3], 32, 0.6) }],
     ["blocks of 16", [1, 34, 66, 1, 1, 256], { causal: true, ...drawn([1, 1, 5, 5], 16) }],
     ["blocks of 8", [1, 20, 20, 2, 1, 260], { causal: true, ...drawn([1, 1, 3, 3], 8, 0.6) }],
   ]),
-  ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
-  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance: largeHeads,
-  roundings,
-  single: false,
 });
 
 opTest({
   name: "decoding under a mask of blocks",
-  cases: named([
+  ...masked([
     ["one query", [2, 1, 300, 2, 2, 64], { causal: true, keyLengths: [300, 130], ...drawn([1, 2, 5, 5], 64, 0.5) }],
     ["a cache", [2, 1, 600, 4, 2, 16], { keyLengths: [301, 9], queryStarts: [300, 8], ...drawn([1, 4, 38, 38], 16) }],
     ["a group of heads", [1, 3, 1100, 6, 1, 20], { causal: true, ...drawn([1, 6, 55, 55], 20) }],
     ["many queries", [1, 30, 700, 1, 1, 64], { causal: true, ...drawn([1, 1, 11, 11], 64, 0.3) }],
     ["a window", [1, 2, 1300, 2, 2, 24], { causal: true, window: 600, ...drawn([1, 1, 41, 41], 32) }],
   ]),
-  ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
-  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance: largeHeads,
-  roundings,
   differentiable: false,
-  single: false,
 });
 
 opTest({

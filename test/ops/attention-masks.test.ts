@@ -1,18 +1,15 @@
 /** Windows, intervals of keys, slopes and caps of attention's scores, and the helpers that make their tensors. */
 import { expect, test } from "vitest";
-import { attention, packedAttention } from "../../lib/ops/attention.js";
+import { packedAttention } from "../../lib/ops/attention.js";
 import { alibiSlopes, documentRanges, prefixRanges } from "../../lib/ops/attention-masks.js";
-import { formatShape } from "../../lib/shape.js";
 import {
-  inputsOf,
   largeHeads,
+  type MaskCase,
+  masked,
   optionsOf,
   packedReference,
-  reference,
   roundings,
-  type Sizes,
   tolerance,
-  type Visible,
 } from "../support/attention.js";
 import { expectError } from "../support/errors.js";
 import { normal } from "../support/nd.js";
@@ -38,7 +35,7 @@ const packedDocuments = (...documents: number[][]): number[] =>
 const prefixes = (T: number, ...lengths: number[]): number[] =>
   lengths.flatMap((prefix) => Array.from({ length: T }, (_, i) => [0, Math.max(prefix, i + 1)]).flat());
 
-const cases: [string, Sizes, Visible][] = [
+const cases: MaskCase[] = [
   ["the query itself", [1, 5, 5, 1, 1, 3], { causal: true, window: 1 }],
   ["the query itself", [1, 5, 5, 1, 1, 3], { window: 1 }],
   ["a causal window", [2, 17, 17, 2, 2, 8], { causal: true, window: 5 }],
@@ -78,43 +75,28 @@ const cases: [string, Sizes, Visible][] = [
   ],
 ];
 
-const named = (list: typeof cases) =>
-  list.map(([name, sizes, options]) => ({
-    name: `${name}: ${formatShape(sizes)}${options.causal ? " causal" : ""}`,
-    inputs: inputsOf(sizes),
-    options,
-  }));
-
 opTest({
   name: "masked attention",
-  cases: named(cases),
-  ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
-  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  ...masked(cases),
   tolerance,
-  roundings,
-  single: false,
 });
 
 opTest({
   name: "masked attention in tiles of large heads",
-  cases: named([
+  ...masked([
     ["a window", [1, 66, 66, 1, 1, 64], { causal: true, window: 20 }],
     ["a window and slopes", [1, 35, 80, 2, 1, 128], { causal: true, window: 30, slopes: [0.5, 0.1] }],
     ["random intervals", [1, 34, 66, 2, 2, 80], { keyRanges: randomRanges(1, 34, 66) }],
     ["a softcap", [1, 18, 34, 1, 1, 256], { causal: true, softcap: 3 }],
     ["documents", [1, 20, 20, 2, 1, 260], { causal: true, keyRanges: packedDocuments([7, 13]) }],
   ]),
-  ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
-  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance: largeHeads,
-  roundings,
-  single: false,
 });
 
 opTest({
   name: "masked decoding",
   // Few queries and many keys, without a backward pass to come: the keys may be split.
-  cases: named([
+  ...masked([
     ["a window", [2, 1, 300, 2, 2, 64], { causal: true, window: 70, keyLengths: [300, 40] }],
     ["a window", [1, 3, 1100, 2, 1, 20], { causal: true, window: 600 }],
     [
@@ -140,12 +122,8 @@ opTest({
     ],
     ["a window of many queries", [1, 40, 700, 1, 1, 64], { causal: true, window: 100 }],
   ]),
-  ours: ({ q, k, v }, _, options) => attention(q, k, v, optionsOf(options, q)),
-  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance: largeHeads,
-  roundings,
   differentiable: false,
-  single: false,
 });
 
 opTest({

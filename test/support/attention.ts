@@ -1,6 +1,7 @@
 /** Attention in float64 with its masks spelled out a pair at a time, and what a test of it may be off by. */
 import type { Device } from "../../lib/device.js";
-import type { AttentionOptions } from "../../lib/ops/attention.js";
+import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
+import { formatShape } from "../../lib/shape.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import type { Tolerance } from "./close.js";
 import { dot, type Nd, nd, normal } from "./nd.js";
@@ -143,3 +144,21 @@ export const largeHeads: Allowed = {
   out: { relative: 8, absolute: 16 },
   grad: { relative: 8, absolute: 48, scale: 1 },
 };
+
+/** A name, sizes and masks. */
+export type MaskCase = [string, Sizes, Visible];
+
+/** `attention` under any masks beside its reference: what an `opTest` of it takes. */
+export const masked = (cases: readonly MaskCase[]) => ({
+  cases: cases.map(([name, sizes, options]) => ({
+    name: `${name}: ${formatShape(sizes)}${options.causal ? " causal" : ""}`,
+    inputs: inputsOf(sizes),
+    options,
+  })),
+  ours: ({ q, k, v }: Record<"q" | "k" | "v", FloatTensor>, _: unknown, options: Visible): FloatTensor =>
+    attention(q, k, v, optionsOf(options, q)),
+  reference: ({ q, k, v }: Record<"q" | "k" | "v", Nd>, _: unknown, options: Visible): Nd =>
+    reference(q, k, v, options),
+  roundings,
+  single: false,
+});
