@@ -2,9 +2,8 @@
 import path from "node:path";
 import { checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
-import { ifThere, inFile, readJsonFile } from "../files.js";
 import type { PretrainedOptions } from "../hub/pretrained-folder.js";
-import { tokenizerFromJSON } from "../tokenizer/from-json.js";
+import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { ModelOptions } from "../models/model.js";
@@ -48,7 +47,9 @@ async function loadSource(source: ModelSource, options: ModelOptions): Promise<L
   switch (source.format) {
     case "folder": {
       const { folder } = source;
-      const tokenizer = (await runTokenizer(folder)) ?? (await folderTokenizer(folder));
+      // heed's checkpoints have their own.
+      const own = await tokenizerFromFile(path.join(folder, "heed-tokenizer.json"));
+      const tokenizer = own ?? (await folderTokenizer(folder));
       const defaults = await folderDefaults(folder);
       const { model } = await loadFolder(folder, "causal", options);
       return { model, tokenizer, defaults };
@@ -60,11 +61,4 @@ async function loadSource(source: ModelSource, options: ModelOptions): Promise<L
     case "gguf":
       return loadGguf(source.file, options);
   }
-}
-
-/** The tokenizer that heed's checkpoints have. */
-async function runTokenizer(folder: string): Promise<Tokenizer | null> {
-  const file = path.join(folder, "heed-tokenizer.json");
-  const json = await ifThere(file, readJsonFile);
-  return json === null ? null : inFile(file, () => tokenizerFromJSON(json));
 }

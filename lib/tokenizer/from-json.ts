@@ -1,4 +1,5 @@
 import { HeedError } from "../errors.js";
+import { ifThere, inFile, readJsonFile } from "../files.js";
 import { ByteTokenizer } from "./byte-tokenizer.js";
 import { CharTokenizer } from "./char-tokenizer.js";
 import { Gpt2Tokenizer } from "./gpt2-tokenizer.js";
@@ -23,4 +24,12 @@ export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
       JSON.stringify(json)?.slice(0, 100) ?? "nothing"
     }`,
   );
+}
+
+/** The tokenizer in a file of that JSON; null where there is none. Throws ERR_IO or ERR_FORMAT with the file's name. */
+export async function tokenizerFromFile(file: string): Promise<Tokenizer | null> {
+  return ifThere(file, async () => {
+    const json = await readJsonFile(file);
+    return inFile(file, () => tokenizerFromJSON(json));
+  });
 }

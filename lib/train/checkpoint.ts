@@ -5,7 +5,7 @@
 import path from "node:path";
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
-import { exists, inFile, readJsonFile } from "../files.js";
+import { exists, readJsonFile } from "../files.js";
 import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import { latestVersion, saveVersion } from "../formats/versioned-folder.js";
 import type { Module, StateDict } from "../nn/module.js";
@@ -16,7 +16,7 @@ import { savingOf } from "../pretrained/families/saving.js";
 import { loadFolder } from "../pretrained/load-folder.js";
 import type { Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
-import { tokenizerFromJSON } from "../tokenizer/from-json.js";
+import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkFinite, writeJsonFile } from "./checkpoint-files.js";
 
@@ -137,11 +137,8 @@ export async function resolveCheckpoint(folder: string): Promise<string> {
 }
 
 async function loadTokenizer(at: string, vocabularySize: number): Promise<Tokenizer | null> {
-  const file = path.join(at, files.tokenizer);
-  if (!(await exists(file))) return null;
-  const json = await readJsonFile(file);
-  const tokenizer = await inFile(file, () => tokenizerFromJSON(json));
-  if (tokenizer.vocabularySize <= vocabularySize) return tokenizer;
+  const tokenizer = await tokenizerFromFile(path.join(at, files.tokenizer));
+  if (!tokenizer || tokenizer.vocabularySize <= vocabularySize) return tokenizer;
   throw new HeedError(
     "ERR_FORMAT",
     `${at}: expected a vocabulary of at most the model's ${vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
