@@ -193,8 +193,7 @@ export class DecodingBatch implements Disposable {
       for (const row of full) clearRow(this.#cache, row);
       return;
     }
-    using cache = this.#cache.take(full);
-    cache.reset();
+    using cache = this.#cache.fresh(full);
     const ids = Int32Array.from(full.flatMap((row) => this.#rows[row]!.tokens.slice(-length - 1, -1)));
     infer(this.#model, () =>
       this.#model.forward(this.#tensor(ids, [full.length, length]), { cache, lastOnly: true }),

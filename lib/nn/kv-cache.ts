@@ -125,11 +125,7 @@ export class KvCache implements Disposable {
    * sequences leave. Between passes; only enqueues.
    */
   take(rows: ArrayLike<number>): KvCache {
-    checkValues("take", rows);
-    for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
-    if (this.#pending) throw new HeedError("ERR_ARGUMENT", "take: expected a cache between passes, got one in a pass");
-    const memory = this.memory?.take(rows) ?? null;
-    const taken = new KvCache({ ...this.#config, batch: rows.length, memory });
+    const taken = this.fresh(rows);
     for (let i = 0; i < rows.length; i++) taken.lengths[i] = this.lengths[rows[i]!]!;
     const used = Math.max(...taken.lengths);
     if (used === 0) return taken;
@@ -141,6 +137,19 @@ export class KvCache implements Disposable {
       }
     });
     return taken;
+  }
+
+  /**
+   * What `take` gives, without the tokens: each row keeps its source.
+   *
+   * @internal
+   */
+  fresh(rows: ArrayLike<number>): KvCache {
+    checkValues("take", rows);
+    for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
+    if (this.#pending) throw new HeedError("ERR_ARGUMENT", "take: expected a cache between passes, got one in a pass");
+    const memory = this.memory?.take(rows) ?? null;
+    return new KvCache({ ...this.#config, batch: rows.length, memory });
   }
 
   /** Where the first `used` tokens of these sequences lie: [R, used]. Past a sequence's end stands one that was written. */
