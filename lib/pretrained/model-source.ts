@@ -6,6 +6,7 @@ import { describe, HeedError } from "../errors.js";
 import { exists, naming } from "../files.js";
 import { latestVersion } from "../formats/versioned-folder.js";
 import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
+import { isCTranslate2 } from "./load-ctranslate2.js";
 
 export type ModelSource =
   /** A folder with a config.json; checkpoints of heed are such, too. */
@@ -47,6 +48,11 @@ async function ofFile(file: string): Promise<ModelSource> {
 async function inFolder(folder: string): Promise<ModelSource> {
   const latest = await latestVersion(folder);
   if (latest) return { format: "folder", folder: latest };
+  if (await isCTranslate2(folder))
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${folder}: expected ${forms}, got one of CTranslate2: loadTranslator and heed translate take it`,
+    );
   if (await exists(path.join(folder, "config.json"))) return { format: "folder", folder };
   const names = await naming(folder, () => readdir(folder));
   const models = names.filter((name) => name.endsWith(".gguf") || (name.endsWith(".bin") && !isTokenizer(name)));

@@ -63,6 +63,11 @@ describe("findModel", () => {
     await expectRejection(findModel(folder), "ERR_FORMAT", /expected one model, got a\.gguf, m\.bin: name one/);
   });
 
+  test("says what takes a folder of CTranslate2", async () => {
+    for (const name of ["model.bin", "source_vocabulary.txt", "target_vocabulary.txt", "config.json"]) put(name, "");
+    await expectRejection(findModel(folder), "ERR_FORMAT", /got one of CTranslate2: loadTranslator and heed translate/);
+  });
+
   test("says what was looked for", async () => {
     await expectRejection(
       findModel(folder),
