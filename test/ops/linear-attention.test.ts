@@ -158,12 +158,14 @@ const large = (["f32", "bf16"] as const).flatMap((dtype) => targets.map((target)
 
 test.for(large)("heads of any size on $name in $dtype", async ({ select, device, dtype }) => {
   select();
-  for (const [D, Dv] of [
-    [128, 64],
-    [200, 70],
-    [300, 20],
+  for (const [T, D, Dv] of [
+    [70, 128, 64],
+    [70, 200, 70],
+    [70, 300, 20],
+    [530, 70, 66],
+    [530, 200, 66],
   ] as const) {
-    const [q, k, v] = [D, D, Dv].map((size, i) => randn([1, 70, 1, size], { seed: i + 1, device }).to(dtype)) as [
+    const [q, k, v] = [D, D, Dv].map((size, i) => randn([1, T, 1, size], { seed: i + 1, device }).to(dtype)) as [
       FloatTensor,
       FloatTensor,
       FloatTensor,
@@ -174,7 +176,7 @@ test.for(large)("heads of any size on $name in $dtype", async ({ select, device,
     const options = { featureMap: "none", normalize: false } as const;
     const expected = reference(values[0]!, values[1]!, values[2]!, options);
     const out = await linearAttention(q, k, v, options).data();
-    expectNear(`D ${D}`, out, expected.data, dtype === "f32" ? 2 ** -20 : 2 ** -8);
+    expectNear(`T ${T} D ${D}`, out, expected.data, dtype === "f32" ? 2 ** -20 : 2 ** -8);
   }
 });
 
