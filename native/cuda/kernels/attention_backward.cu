@@ -2,7 +2,8 @@
 // delta = rowsum(dout ∘ out) (FlashAttention-2, Dao 2023, algorithm 2):
 //   dP = dout v^T,  dS = P ∘ (dP - delta),  dq = scale · dS k,  dk = scale · dS^T q,  dv = P^T dout.
 // With dropout dv takes the dropped P, dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
-// Two kernels (attention_gradients.h), on tensor cores for bf16 and f16 with D <= 256, else in f32.
+// Two kernels (attention_gradients.h), on tensor cores for bf16 and f16 with D <= 256, or 128 under a mask of blocks;
+// else in f32.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_host.h"
 #include "cuda/kernels/attention_tiles.h"

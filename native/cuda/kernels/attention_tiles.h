@@ -1,7 +1,7 @@
 // The mask of blocks (ops.def) by tiles. Before attention itself, a kernel finds out for every block of its rows, or of
 // its keys, which tiles of keys, or rows, the mask leaves anything of, and of which all: a bit each. So the loops over
 // tiles go from one that counts to the next, with a word for 32 of them, and elements are tested in tiles that the mask
-// cuts.
+// cuts (in f32's backward kernels in every tile).
 #pragma once
 #include "cuda/kernels/attention.h"
 
