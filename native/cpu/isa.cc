@@ -12,21 +12,26 @@ namespace {
 struct Isa {
   const char* name;
   const OpTable<Stream>* table;
+  bool bf16_dot;  // beside the table, by a few functions within it
   bool supported;
 };
 
 // Best first.
 const Isa* all(int* count) {
+#ifdef HEED_X86
+  static const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                                 __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                                 __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma") &&
+                                 __builtin_cpu_supports("f16c");
+#endif
   static const Isa list[] = {
 #ifdef HEED_X86
-      {"avx512", &avx512::table,
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c")},
-      {"avx2", &avx2::table,
+      {"avx512bf16", &avx512::table, true, has_avx512 && __builtin_cpu_supports("avx512bf16")},
+      {"avx512", &avx512::table, false, has_avx512},
+      {"avx2", &avx2::table, false,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
 #endif
-      {"portable", &portable::table, true},
+      {"portable", &portable::table, false, true},
   };
   *count = sizeof list / sizeof *list;
   return list;
@@ -56,6 +61,7 @@ std::atomic<const Isa*>& current() {
 const OpTable<Stream>& ops() { return widening_table; }
 const OpTable<Stream>& kernels() { return *current().load(std::memory_order_relaxed)->table; }
 const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
+bool bf16_dot() { return current().load(std::memory_order_relaxed)->bf16_dot; }
 bool isa_supported(const char* name) { return find(name) != nullptr; }
 
 bool select_isa(const char* name) {

@@ -21,10 +21,13 @@ extern const OpTable<Stream> table;
 
 // The operations, in every dtype (widen.h).
 const OpTable<Stream>& ops();
-// The kernels in use, in f32, and their name: "avx512", "avx2" or "portable". HEED_CPU_ISA in the environment picks a
-// lesser one.
+// The kernels in use and their name: "avx512bf16", "avx512", "avx2" or "portable". HEED_CPU_ISA in the environment
+// picks a lesser one. Those that typed_ops.def does not name take f32 alone.
 const OpTable<Stream>& kernels();
 const char* isa_name();
+// Whether kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are no instruction set
+// with a table of its own: what uses them are single functions (`target("avx512bf16")`) within that of AVX-512.
+bool bf16_dot();
 // Whether this machine can run the named one.
 bool isa_supported(const char* name);
 // Chooses another; false if the machine cannot run it. For tests; JavaScript thread only.

@@ -164,6 +164,9 @@ T replaced(const Widened& call, size_t i, T original) {
     return original;
 }
 
+template <class Op>
+constexpr bool kTyped = false;
+
 template <class Op, class Words = typename Op::Words, class Entry = typename Op::Entry>
 struct Widening;
 
@@ -179,9 +182,11 @@ struct Widening<Op, void(Words...), void (*)(Stream&, Arguments...)> {
     for (const TensorView* view : views) widens = widens || (view && is_short(*view));
     if (!widens) return (kernels().*Op::kEntry)(stream, arguments...);
 
-    const bool flags[] = {flag_of(arguments)...};
     Widened call(stream, Op::kName, kRoles, views, kCount);
     call.check(Op::kParameters);
+    if (kTyped<Op>) return (kernels().*Op::kEntry)(stream, arguments...);
+
+    const bool flags[] = {flag_of(arguments)...};
     call.widen(flags);
     enter(call, stream, std::index_sequence_for<Arguments...>{}, arguments...);
     call.narrow();
@@ -232,6 +237,12 @@ using Accumulate = Word<Rule::scalar, false, true>;
 #include "core/ops.def"
 #undef OP
 }  // namespace words
+
+#define TYPED(name) \
+  template <>       \
+  constexpr bool kTyped<words::name> = true;
+#include "cpu/typed_ops.def"
+#undef TYPED
 
 }  // namespace
 

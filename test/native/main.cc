@@ -6,7 +6,7 @@
 int main(int argc, char** argv) {
   using namespace heed;
   int passed = 0, failed = 0;
-  for (const char* isa : {"portable", "avx2", "avx512"}) {
+  for (const char* isa : {"portable", "avx2", "avx512", "avx512bf16"}) {
     if (!cpu::select_isa(isa)) {
       std::printf("skipped: this machine has no %s\n", isa);
       continue;

@@ -11,7 +11,7 @@ export interface Target {
 }
 
 /** Of kernels; a machine runs some of them. */
-const isas = ["portable", "avx2", "avx512"];
+const isas = ["portable", "avx2", "avx512", "avx512bf16"];
 
 function targetsOf(device: string): Target[] {
   if (device !== "cpu") return [{ name: device, device, select: () => undefined }];
@@ -20,9 +20,15 @@ function targetsOf(device: string): Target[] {
     .map((isa) => ({ name: `cpu ${isa}`, device, select: () => native.selectIsa(isa) }));
 }
 
-export const targets: readonly Target[] = devices()
+/** Those of {@link targets}, and avx512 beside avx512bf16: for operations that multiply bf16. */
+export const bf16Targets: readonly Target[] = devices()
   .filter((info) => info.available)
   .flatMap((info) => targetsOf(info.name));
+
+/** avx512bf16 is avx512 with other products of bf16: where it is there, it stands for both. */
+export const targets: readonly Target[] = bf16Targets.filter(
+  ({ name }) => name !== "cpu avx512" || !native.supportsIsa("avx512bf16"),
+);
 
 /** The first target of each device: for what does not depend on the instruction set. */
 export const devicesTested: readonly Target[] = targets.filter(
