@@ -41,6 +41,7 @@ inline uint16_t encode(DType dtype, double value) {
   const int fraction_bits = dtype == DType::bf16 ? 7 : 10, bias = dtype == DType::bf16 ? 127 : 15;
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
   const double size = std::fabs(value);
+  if (std::isnan(size)) return static_cast<uint16_t>((2 * bias + 1) << fraction_bits | 1 << (fraction_bits - 1));
   if (size == 0) return sign;
   if (std::isinf(size)) return static_cast<uint16_t>(sign | (2 * bias + 1) << fraction_bits);
   const int exponent = std::max(std::ilogb(size), 1 - bias);

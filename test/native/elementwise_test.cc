@@ -318,7 +318,7 @@ TEST(elementwise_errors) {
   };
   EXPECT(unary(out, other, 0) == "ERR_SHAPE: unary: expected inp of shape [2, 3], got [3, 2]");
   EXPECT(unary(out, ids, 0) == "ERR_DTYPE: unary: expected inp of dtype f32, got i32");
-  EXPECT(unary(ids, out, 0) == "ERR_DTYPE: unary: expected out of dtype f32, got i32");
+  EXPECT(unary(ids, out, 0) == "ERR_DTYPE: unary: expected out of dtype f32, bf16 or f16, got i32");
   EXPECT(unary(repeated, out, 0) ==
          "ERR_SHAPE: unary: expected out without broadcast dimensions, got a stride of 0 in shape [2, 3]");
   EXPECT(unary(out, out, 17) == "ERR_ARGUMENT: unary: expected kind from 0 to 16, got 17");
@@ -328,7 +328,7 @@ TEST(elementwise_errors) {
   };
   EXPECT(backward(out, other, out, 0) == "ERR_SHAPE: unary_backward: expected dout of shape [2, 3], got [3, 2]");
   EXPECT(backward(out, out, other, 0) == "ERR_SHAPE: unary_backward: expected inp of shape [2, 3], got [3, 2]");
-  EXPECT(backward(ids, out, out, 0) == "ERR_DTYPE: unary_backward: expected dinp of dtype f32, got i32");
+  EXPECT(backward(ids, out, out, 0) == "ERR_DTYPE: unary_backward: expected dinp of dtype f32, bf16 or f16, got i32");
   EXPECT(backward(repeated, out, out, 0) ==
          "ERR_SHAPE: unary_backward: expected dinp without broadcast dimensions, got a stride of 0 in shape [2, 3]");
   EXPECT(backward(out, out, out, 99) == "ERR_ARGUMENT: unary_backward: expected kind from 0 to 16, got 99");

@@ -177,7 +177,7 @@ TEST(random_and_dropout_errors) {
   EXPECT(error_of([&] { ops.dropout(stream, out, other, 0, 0, false); }) ==
          "ERR_SHAPE: dropout: expected inp of shape [2, 3], got [6]");
   EXPECT(error_of([&] { ops.dropout(stream, ids, out, 0, 0, false); }) ==
-         "ERR_DTYPE: dropout: expected out of dtype f32, got i32");
+         "ERR_DTYPE: dropout: expected out of dtype f32, bf16 or f16, got i32");
   EXPECT(error_of([&] { ops.dropout(stream, repeated, out, 0, 0, false); }) ==
          "ERR_SHAPE: dropout: expected out without broadcast dimensions, got a stride of 0 in shape [2, 3]");
 }

@@ -218,7 +218,7 @@ TEST(reduce_errors) {
   EXPECT(error_of([&] { ops.reduce(stream, out, ids, 0, false); }) ==
          "ERR_DTYPE: reduce: expected inp of dtype f32, got i32");
   EXPECT(error_of([&] { ops.reduce(stream, ids, inp, 0, false); }) ==
-         "ERR_DTYPE: reduce: expected out of dtype f32, got i32");
+         "ERR_DTYPE: reduce: expected out of dtype f32, bf16 or f16, got i32");
   EXPECT(error_of([&] { ops.reduce(stream, out, inp, 3, false); }) ==
          "ERR_ARGUMENT: reduce: expected kind from 0 to 2, got 3");
   EXPECT(error_of([&] { ops.reduce(stream, out, inp, -1, false); }) ==

@@ -14,9 +14,13 @@ struct Operand {
 };
 using Views = std::vector<TensorView>;
 
-// Runs `call` on tensors of `dtype` and on the same numbers in f32, the first `outputs` of which it writes.
+// What rounding and comparisons treat apart, subnormal numbers of both types among them.
+constexpr double kSpecial[] = {NAN, HUGE_VAL, -HUGE_VAL, -0.0, 0x1p-24, 60000, -3.25};
+
+// Runs `call` on tensors of `dtype` and on the same numbers in f32, the first `outputs` of which it writes; with
+// `special`, every third one is one of those above.
 void expect_twins(Stream& stream, const char* label, DType dtype, size_t outputs, const std::vector<Operand>& operands,
-                  const std::function<void(const Views&)>& call) {
+                  const std::function<void(const Views&)>& call, bool special = false) {
   Random random(operands.size());
   std::vector<std::unique_ptr<Any>> given, twins;
   Views given_views, twin_views;
@@ -24,7 +28,8 @@ void expect_twins(Stream& stream, const char* label, DType dtype, size_t outputs
     given.push_back(std::make_unique<Any>(operand.is_short ? dtype : DType::f32, operand.shape, operand.layout));
     twins.push_back(std::make_unique<Any>(DType::f32, operand.shape, operand.layout));
     for (int64_t i = 0; i < given.back()->view.numel(); i++) {
-      const double value = converted(dtype, random.uniform(0.5, 2));
+      const double usual = random.uniform(0.5, 2);
+      const double value = converted(dtype, special && random.below(3) == 0 ? kSpecial[random.below(7)] : usual);
       given.back()->set(i, value);
       twins.back()->set(i, value);
     }
@@ -40,7 +45,7 @@ void expect_twins(Stream& stream, const char* label, DType dtype, size_t outputs
     EXPECT(got.halves.gaps_are(0) && got.words.gaps_are(0));
     for (int64_t i = 0; i < got.view.numel(); i++) {
       const double exact = twin.get(i), expected = k < outputs ? converted(got.view.dtype, exact) : exact;
-      if (got.get(i) == expected) continue;
+      if (got.get(i) == expected || (std::isnan(expected) && std::isnan(got.get(i)))) continue;
       report("%s, %s: element %lld of tensor %zu is %.9g, expected %.9g from %.9g", label, name_of(dtype),
              static_cast<long long>(i), k, got.get(i), expected, exact);
       return;
@@ -75,6 +80,53 @@ TEST(widened_elementwise) {
             expect_twins(stream, "copy", dtype, 1, {result, {shape, from_short, in}},
                          [&](const Views& v) { ops.copy(stream, v[0], v[1], accumulate); });
         }
+}
+
+// Lengths around the width of vectors, from an address that no vector is aligned to.
+TEST(widened_lengths) {
+  const auto rest = [](TensorView view) {
+    view.data = view.ptr<char>() + size_of(view.dtype);
+    view.shape[0]--;
+    return view;
+  };
+  for (const DType dtype : kShort)
+    for (const int64_t n : {1, 7, 15, 17, 31, 33, 257})
+      for (const bool accumulate : {false, true}) {
+        const Operand x{{n + 1}};
+        for (const Int kind : {0, 10, 15})
+          expect_twins(
+              stream, "unary", dtype, 1, {x, x},
+              [&](const Views& v) { ops.unary(stream, rest(v[0]), rest(v[1]), kind); }, true);
+        expect_twins(
+            stream, "unary_backward", dtype, 1, {x, x, x},
+            [&](const Views& v) { ops.unary_backward(stream, rest(v[0]), rest(v[1]), rest(v[2]), 5, accumulate); },
+            true);
+        for (const Int kind : {2, 4, 8})
+          expect_twins(
+              stream, "binary", dtype, 1, {x, x, x},
+              [&](const Views& v) { ops.binary(stream, rest(v[0]), rest(v[1]), rest(v[2]), kind, accumulate); }, true);
+        expect_twins(
+            stream, "gated", dtype, 1, {x, x, x},
+            [&](const Views& v) { ops.gated(stream, rest(v[0]), rest(v[1]), rest(v[2]), 1); }, true);
+        expect_twins(
+            stream, "gated_backward", dtype, 2, {x, x, x, x, x},
+            [&](const Views& v) {
+              ops.gated_backward(stream, rest(v[0]), rest(v[1]), rest(v[2]), rest(v[3]), rest(v[4]), 5, accumulate,
+                                 !accumulate);
+            },
+            true);
+        expect_twins(
+            stream, "dropout", dtype, 1, {x, x},
+            [&](const Views& v) { ops.dropout(stream, rest(v[0]), rest(v[1]), 0.5f, n, accumulate); }, true);
+        expect_twins(stream, "softmax_forward", dtype, 1, {x, x},
+                     [&](const Views& v) { ops.softmax_forward(stream, rest(v[0]), rest(v[1])); });
+        expect_twins(stream, "softmax_backward", dtype, 1, {x, x, x}, [&](const Views& v) {
+          ops.softmax_backward(stream, rest(v[0]), rest(v[1]), rest(v[2]), accumulate);
+        });
+        for (const Int kind : {0, 1, 2})
+          expect_twins(stream, "reduce", dtype, 1, {{{1}}, x},
+                       [&](const Views& v) { ops.reduce(stream, v[0], rest(v[1]), kind, accumulate); });
+      }
 }
 
 TEST(widened_random) {

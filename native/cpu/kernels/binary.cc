@@ -1,8 +1,7 @@
-// out = f(a, b), or out += f(a, b), f32 of equal shapes and any strides; a stride of 0 in a or b broadcasts.
+// out = f(a, b), or out += f(a, b), of equal shapes and any strides; a stride of 0 in a or b broadcasts.
 //
 // kinds.h lists f. maximum and minimum are NaN where either side is; comparisons give 1 or 0 and are false with NaN.
-// Rows where out and both sides are contiguous, or one side repeats one value, run on whole vectors in place; a
-// broadcast over leading dimensions is such rows again and again. Other strides gather lanes. Parallel over elements.
+// A broadcast over leading dimensions is the same row again and again. Parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
@@ -47,39 +46,16 @@ inline vf apply(vf a, vf b) {
   return zero;
 }
 
-struct Operands {
-  float *out, *a, *b;
-  Loop<3> loop;
-  bool accumulate;
-};
-
-template <BinaryKind kind>
-void run(const Operands& x) {
-  const int64_t so = x.loop.stride(0), sa = x.loop.stride(1), sb = x.loop.stride(2);
-  parallel_rows(x.loop, [&](const int64_t* offsets, int64_t n) {
-    float *out = x.out + offsets[0], *a = x.a + offsets[1], *b = x.b + offsets[2];
-    const auto f = [](vf left, vf right) { return apply<kind>(left, right); };
-    if (so == 1 && sa == 1 && sb == 1)
-      map_row(Contiguous{out}, n, x.accumulate, f, Contiguous{a}, Contiguous{b});
-    else if (so == 1 && sa == 1 && sb == 0)
-      map_row(Contiguous{out}, n, x.accumulate, f, Contiguous{a}, Repeated{set1(*b)});
-    else if (so == 1 && sa == 0 && sb == 1)
-      map_row(Contiguous{out}, n, x.accumulate, f, Repeated{set1(*a)}, Contiguous{b});
-    else
-      map_row(Strided{out, so}, n, x.accumulate, f, Strided{a, sa}, Strided{b, sb});
-  });
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::binary(Stream& stream, Out out, In a, In b, Int kind, Bool accumulate) {
-  expect_dtype("binary", "out", out, DType::f32);
   check_binary(out, a, b, kind);
   if (out.empty()) return;
   stream.launch("binary", [out, a, b, kind, accumulate] {
-    const Operands operands{out.f32(), a.f32(), b.f32(), make_loop({&out, &a, &b}), accumulate};
-    with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) { run<k.value>(operands); });
+    with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) {
+      map_elements(accumulate, [](vf x, vf y) { return apply<decltype(k)::value>(x, y); }, out, a, b);
+    });
   });
 }
 

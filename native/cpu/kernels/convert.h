@@ -1,4 +1,5 @@
-// Conversion between f32 vectors and every dtype's storage, kWidth elements at a time.
+// Loads and stores of f32 vectors in every dtype's storage, kWidth elements at a time. What kernels compute on bf16 and
+// f16 they compute in f32: elements are widened on the way in and rounded once on the way out.
 //
 // f32 to bf16 and f16 rounds to nearest, ties to even, overflows to infinity and keeps NaN. f32 to an integer truncates
 // toward zero, clamps to the type's range and takes NaN to 0. i32 to bf16 and f16 rounds once.
@@ -33,21 +34,90 @@ inline vi select(vi mask, vi a, vi b) { return mask ? a : b; }
 inline vi widen(vu16 v) { return __builtin_convertvector(v, vi); }
 inline vi widen(vu8 v) { return __builtin_convertvector(v, vi); }
 
-inline vf load_f32(const float* p) { return load(p); }
-inline vf load_f32(const int32_t* p) { return __builtin_convertvector(load_as<vi>(p), vf); }
-inline vf load_f32(const uint8_t* p) { return __builtin_convertvector(widen(load_as<vu8>(p)), vf); }
-inline vf load_f32(const bf16* p) { return (vf)(widen(load_as<vu16>(p)) << 16); }
-inline vf load_f32(const f16* p) {
+// One vector of each 16-bit type's bits.
+inline vf decode(bf16, vu16 bits) { return (vf)(widen(bits) << 16); }
+inline vf decode(f16, vu16 bits) {
 #if defined(__AVX512F__)
-  return (vf)_mm512_cvtph_ps((__m256i)load_as<vu16>(p));
+  return (vf)_mm512_cvtph_ps((__m256i)bits);
 #elif defined(__F16C__)
-  return (vf)_mm256_cvtph_ps((__m128i)load_as<vu16>(p));
+  return (vf)_mm256_cvtph_ps((__m128i)bits);
 #else
-  const vi h = widen(load_as<vu16>(p)), magnitude = (h & 0x7fff) << 13, exponent = magnitude & (0x1f << 23);
+  const vi h = widen(bits), magnitude = (h & 0x7fff) << 13, exponent = magnitude & (0x1f << 23);
   const vf subnormal = __builtin_convertvector(h & 0x3ff, vf) * set1(0x1p-24f);
   const vi normal = magnitude + select(exponent == (0x1f << 23), set1i(224 << 23), set1i(112 << 23));
   return (vf)(select(exponent == 0, (vi)subnormal, normal) | (h & 0x8000) << 16);
 #endif
+}
+inline vu16 encode(bf16, vf v) {
+  const vu x = (vu)v;
+  const vu rounded = (x + 0x7fff + (x >> 16 & 1)) >> 16;
+  const vu quiet = x >> 16 | 0x40;
+  return __builtin_convertvector(v == v ? rounded : quiet, vu16);
+}
+inline vu16 encode(f16, vf v) {
+#if defined(__AVX512F__)
+  return (vu16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__F16C__)
+  return (vu16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+  const vu sign = (vu)v >> 16 & 0x8000, magnitude = (vu)v & 0x7fffffff;
+  const vu normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
+  // Adding 0.5 leaves the f16 subnormal, rounded, in the last bits of the sum.
+  const vu subnormal = (vu)((vf)magnitude + set1(0.5f)) - 0x3f000000u;
+  const vu infinity = 0x7c00u - vu{}, nan = (magnitude >> 13 & 0x3ff) | 0x7e00;
+  const vu special = v == v ? infinity : nan;
+  const vu finite = magnitude < (113u << 23) ? subnormal : normal;
+  const vu bits = (magnitude >= (143u << 23) ? special : finite) | sign;
+  return __builtin_convertvector(bits, vu16);
+#endif
+}
+
+// simd.h's loads and stores, of bf16 and f16 in memory.
+template <class T>
+inline vf load(const T* p) {
+  return decode(T{}, load_as<vu16>(p));
+}
+template <class T>
+inline void store(T* p, vf v) {
+  store_as(p, encode(T{}, v));
+}
+template <class T>
+inline vf load_n(const T* p, int64_t n) {
+#if defined(__AVX512F__)
+  return decode(T{}, (vu16)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+#else
+  vu16 bits{};
+  __builtin_memcpy(&bits, p, static_cast<size_t>(n) * sizeof(T));
+  return decode(T{}, bits);
+#endif
+}
+template <class T>
+inline void store_n(T* p, vf v, int64_t n) {
+  const vu16 bits = encode(T{}, v);
+#if defined(__AVX512F__)
+  _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), (__m256i)bits);
+#else
+  __builtin_memcpy(p, &bits, static_cast<size_t>(n) * sizeof(T));
+#endif
+}
+
+// One element.
+inline float load_one(const float* p) { return *p; }
+template <class T>
+inline float load_one(const T* p) {
+  return load_n(p, 1)[0];
+}
+inline void store_one(float* p, float x) { *p = x; }
+template <class T>
+inline void store_one(T* p, float x) {
+  store_n(p, set1(x), 1);
+}
+
+inline vf load_f32(const int32_t* p) { return __builtin_convertvector(load_as<vi>(p), vf); }
+inline vf load_f32(const uint8_t* p) { return __builtin_convertvector(widen(load_as<vu8>(p)), vf); }
+template <class T>
+inline vf load_f32(const T* p) {
+  return load(p);
 }
 
 // i32 on its way to a shorter float: the bits that f32 has no room for become one sticky bit, far below where the
@@ -59,7 +129,10 @@ inline vf load_sticky(const int32_t* p) {
   return __builtin_convertvector(select(wide, sticky, x), vf);
 }
 
-inline void store_f32(float* p, vf v) { store(p, v); }
+template <class T>
+inline void store_f32(T* p, vf v) {
+  store(p, v);
+}
 inline void store_f32(int32_t* p, vf v) {
   const vf low = set1(-2147483648.0f), high = set1(2147483648.0f);
   const vi inside = (v > low) & (v < high);
@@ -70,30 +143,6 @@ inline void store_f32(uint8_t* p, vf v) {
   const vf clamped = vmin(vmax(v, set1(0.0f)), set1(255.0f));  // vmax takes NaN to its second argument
   store_as(p, __builtin_convertvector(__builtin_convertvector(clamped, vi), vu8));
 }
-inline void store_f32(bf16* p, vf v) {
-  const vu x = (vu)v;
-  const vu rounded = (x + 0x7fff + (x >> 16 & 1)) >> 16;
-  const vu quiet = x >> 16 | 0x40;
-  store_as(p, __builtin_convertvector(v == v ? rounded : quiet, vu16));
-}
-inline void store_f32(f16* p, vf v) {
-#if defined(__AVX512F__)
-  store_as(p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
-#elif defined(__F16C__)
-  store_as(p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
-#else
-  const vu sign = (vu)v >> 16 & 0x8000, magnitude = (vu)v & 0x7fffffff;
-  const vu normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
-  // Adding 0.5 leaves the f16 subnormal, rounded, in the last bits of the sum.
-  const vu subnormal = (vu)((vf)magnitude + set1(0.5f)) - 0x3f000000u;
-  const vu infinity = 0x7c00u - vu{}, nan = (magnitude >> 13 & 0x3ff) | 0x7e00;
-  const vu special = v == v ? infinity : nan;
-  const vu finite = magnitude < (113u << 23) ? subnormal : normal;
-  const vu bits = (magnitude >= (143u << 23) ? special : finite) | sign;
-  store_as(p, __builtin_convertvector(bits, vu16));
-#endif
-}
-
 // kWidth elements of one type to another.
 template <class To, class From>
 inline void convert(To* out, const From* in) {
@@ -107,7 +156,15 @@ inline void convert(uint8_t* out, const int32_t* in) {
   store_as(out, __builtin_convertvector(select(positive > set1i(255), set1i(255), positive), vu8));
 }
 
-// f(T{}) with the storage type of `dtype`.
+// f(T{}) with the storage type of a float `dtype`.
+template <class F>
+inline void with_float_type(DType dtype, const F& f) {
+  if (dtype == DType::f32) return f(float{});
+  if (dtype == DType::bf16) return f(bf16{});
+  f(f16{});
+}
+
+// f(T{}) with the storage type of any `dtype`.
 template <class F>
 inline void with_type(DType dtype, const F& f) {
   switch (dtype) {

@@ -1,5 +1,5 @@
 // Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0, where element i, in row-major order, is
-// kept if its Philox draw under `seed` is at least p; p = 1 gives zeros. f32, any strides.
+// kept if its Philox draw under `seed` is at least p; p = 1 gives zeros. Any strides.
 //
 // Backward is the same function with the same seed, dout for inp: the mask is drawn again and never stored. Parallel
 // over elements.
@@ -26,11 +26,15 @@ void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bo
       philox_words(reinterpret_cast<uint32_t*>(words), count, static_cast<uint64_t>(seed), static_cast<uint64_t>(i), 0);
       float* word = words;
       for_rows(loop, i, i + count, [&](const int64_t* offsets, int64_t n) {
-        float *to = out.f32() + offsets[0], *from = inp.f32() + offsets[1];
+        const Contiguous<float> draws{word};
         if (so == 1 && si == 1)
-          map_row(Contiguous{to}, n, accumulate, f, Contiguous{from}, Contiguous{word});
+          with_float_type(out.dtype, [&](auto type) {
+            using T = decltype(type);
+            map_row(Contiguous<T>{out.ptr<T>() + offsets[0]}, n, accumulate, f,
+                    Contiguous<T>{inp.ptr<T>() + offsets[1]}, draws);
+          });
         else
-          map_row(Strided{to, so}, n, accumulate, f, Strided{from, si}, Contiguous{word});
+          map_row(strided(out, offsets[0], so), n, accumulate, f, strided(inp, offsets[1], si), draws);
         word += n;
       });
     }
@@ -41,7 +45,6 @@ void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bo
 }  // namespace HEED_ISA
 
 void HEED_ISA::dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
-  expect_dtype("dropout", "out", out, DType::f32);
   check_dropout(out, inp, p);
   if (out.empty()) return;
   stream.launch("dropout", [out, inp, p, seed, accumulate] { run(out, inp, p, seed, accumulate); });

@@ -1,4 +1,4 @@
-// out = Σ, mean or max of inp over the dimensions where out's size is 1, written or, with `accumulate`, added. f32, any
+// out = Σ, mean or max of inp over the dimensions where out's size is 1, written or, with `accumulate`, added. Any
 // strides, any subset of dimensions. max is NaN where an element is; the sum of no elements is 0.
 //
 // Where inp's closest-packed dimension is reduced, each output runs along rows of inp; where it is kept, a tile of
@@ -30,7 +30,7 @@ struct Max {
 };
 
 struct Plan {
-  float *out, *inp;
+  TensorView out, inp;
   Loop<2> kept;     // inp, out
   Loop<1> reduced;  // inp
   bool columns;
@@ -41,7 +41,10 @@ struct Plan {
 
   void write(int64_t at, double value) const {
     const float result = static_cast<float>(value / divisor);
-    out[at] = accumulate ? out[at] + result : result;
+    with_float_type(out.dtype, [&](auto type) {
+      auto* const to = out.ptr<decltype(type)>() + at;
+      store_one(to, accumulate ? load_one(to) + result : result);
+    });
   }
 };
 
@@ -79,15 +82,12 @@ double reduce_row(Source in, int64_t n) {
   return total;
 }
 
-// Elements [begin, end) of the reduced dimensions, for the output whose first element is at `inp`.
-template <class Op>
-double reduce_rows(const Plan& plan, float* inp, int64_t begin, int64_t end) {
+// Elements [begin, end) of the reduced dimensions, for the output whose first element is that of `inp`.
+template <class Op, class Source>
+double reduce_rows(const Plan& plan, Source inp, int64_t begin, int64_t end) {
   double total = static_cast<double>(Op::identity());
-  const int64_t stride = plan.reduced.stride(0);
   for_rows(plan.reduced, begin, end, [&](const int64_t* offsets, int64_t n) {
-    float* row = inp + offsets[0];
-    total =
-        Op::combine(total, stride == 1 ? reduce_row<Op>(Contiguous{row}, n) : reduce_row<Op>(Strided{row, stride}, n));
+    total = Op::combine(total, reduce_row<Op>(inp.at(offsets[0]), n));
   });
   return total;
 }
@@ -106,23 +106,22 @@ void reduce_columns(const Plan& plan, Source inp, int64_t width, int64_t begin, 
   for (int64_t c = 0; c < kTile; c++) block[c] = Op::identity();
   for_rows(plan.reduced, begin, end, [&](const int64_t* offsets, int64_t n) {
     const int64_t stride = plan.reduced.stride(0);
-    Source row = inp;
-    row.p += offsets[0];
+    Source row = inp.at(offsets[0]);
     for (int64_t r = 0; r < n;) {
       const int64_t left = min_of(n - r, 4 * kBlockAdds - rows);
       if (left >= 4) {
-        Source row1 = row, row2 = row, row3 = row;
-        row1.p += stride, row2.p += 2 * stride, row3.p += 3 * stride;
         const auto f = [](vf sum, vf a, vf b, vf c, vf d) {
           return Op::combine(sum, Op::combine(Op::combine(a, b), Op::combine(c, d)));
         };
-        map_row(Contiguous{block}, width, false, f, Contiguous{block}, row, row1, row2, row3);
+        map_row(Contiguous<float>{block}, width, false, f, Contiguous<float>{block}, row, row.at(stride),
+                row.at(2 * stride), row.at(3 * stride));
       } else {
         map_row(
-            Contiguous{block}, width, false, [](vf sum, vf a) { return Op::combine(sum, a); }, Contiguous{block}, row);
+            Contiguous<float>{block}, width, false, [](vf sum, vf a) { return Op::combine(sum, a); },
+            Contiguous<float>{block}, row);
       }
       const int64_t taken = left >= 4 ? 4 : 1;
-      r += taken, rows += taken, row.p += taken * stride;
+      r += taken, rows += taken, row = row.at(taken * stride);
       if (rows >= 4 * kBlockAdds) flush();
     }
   });
@@ -134,15 +133,20 @@ void reduce_columns(const Plan& plan, Source inp, int64_t width, int64_t begin, 
 template <class Op, class Sink>
 void reduce_tile(const Plan& plan, int64_t first, int64_t width, int64_t begin, int64_t end, const Sink& sink) {
   const int64_t inp_stride = plan.kept.stride(0), out_stride = plan.kept.stride(1);
+  const int64_t along = plan.columns ? inp_stride : plan.reduced.stride(0);
   for_rows(plan.kept, first, first + width, [&](const int64_t* offsets, int64_t n) {
-    float* inp = plan.inp + offsets[0];
     double total[kTile];
-    if (plan.columns && inp_stride == 1)
-      reduce_columns<Op>(plan, Contiguous{inp}, n, begin, end, total);
-    else if (plan.columns)
-      reduce_columns<Op>(plan, Strided{inp, inp_stride}, n, begin, end, total);
+    const auto reduce = [&](auto inp) {
+      if (plan.columns) return reduce_columns<Op>(plan, inp, n, begin, end, total);
+      for (int64_t k = 0; k < n; k++) total[k] = reduce_rows<Op>(plan, inp.at(k * inp_stride), begin, end);
+    };
+    if (along == 1)
+      with_float_type(plan.inp.dtype, [&](auto type) {
+        using T = decltype(type);
+        reduce(Contiguous<T>{plan.inp.ptr<T>() + offsets[0]});
+      });
     else
-      for (int64_t k = 0; k < n; k++) total[k] = reduce_rows<Op>(plan, inp + k * inp_stride, begin, end);
+      reduce(strided(plan.inp, offsets[0], along));
     for (int64_t k = 0; k < n; k++) sink(first + k, offsets[1] + k * out_stride, total[k]);
   });
 }
@@ -181,8 +185,8 @@ Plan make_plan(const TensorView& out, const TensorView& inp, bool mean, bool acc
   TensorView kept = inp, reduced = inp;
   for (int d = 0; d < inp.rank; d++) (out.shape[d] == inp.shape[d] ? reduced : kept).shape[d] = 1;
   Plan plan;
-  plan.out = out.f32();
-  plan.inp = inp.f32();
+  plan.out = out;
+  plan.inp = inp;
   plan.kept = make_loop({&kept, &out});
   plan.reduced = make_loop({&reduced});
   const int64_t count = plan.reduced.size, row = plan.kept.row();
@@ -202,7 +206,6 @@ Plan make_plan(const TensorView& out, const TensorView& inp, bool mean, bool acc
 }  // namespace HEED_ISA
 
 void HEED_ISA::reduce(Stream& stream, Out out, In inp, Int kind, Bool accumulate) {
-  expect_dtype("reduce", "out", out, DType::f32);
   check_reduce(out, inp, kind);
   if (out.empty()) return;
   const ReduceKind reduction = static_cast<ReduceKind>(kind);

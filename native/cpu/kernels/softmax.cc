@@ -1,7 +1,7 @@
 // Softmax over the last dimension: out = exp(inp - max) / Σ exp(inp - max); a row of -inf only gives zeros.
 // Backward: dinp = out · (dout - Σ_j dout_j out_j), written or, with `accumulate`, added.
 //
-// f32 [..., C]; rows are contiguous, the leading dimensions may have any strides. Parallel over rows; sums run in f32
+// [..., C]; rows are contiguous, the leading dimensions may have any strides. Parallel over rows; sums run in f32
 // lanes over a block and in f64 across blocks. Backward needs only the forward's output.
 #include "core/checks/softmax.h"
 #include "cpu/kernels/kernel.h"
@@ -17,21 +17,25 @@ constexpr int64_t kBlock = 32 * kWidth;
 inline float max_or_nan(float m, float x) { return x > m || x != x ? x : m; }
 inline vf max_or_nan(vf m, vf x) { return select((x > m) | (x != x), x, m); }
 
-float row_max(const float* x, int64_t n) {
+template <class T>
+float row_max(const T* x, int64_t n) {
   const float infinity = HUGE_VALF;
   vf m = set1(-infinity);
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) m = max_or_nan(m, load(x + i));
   float result = -infinity;
   for (int k = 0; k < kWidth; k++) result = max_or_nan(result, m[k]);
-  for (; i < n; i++) result = max_or_nan(result, x[i]);
+  for (; i < n; i++) result = max_or_nan(result, load_one(x + i));
   return result;
 }
 
-void forward_row(float* out, const float* inp, int64_t n) {
+// In f32 the exponentials wait in `out` for their sum; a shorter type would round them, and they are taken again.
+template <class T>
+void forward_row(T* out, const T* inp, int64_t n) {
+  constexpr bool kKept = std::is_same_v<T, float>;
   const float max = row_max(inp, n);
   if (max == -HUGE_VALF) {
-    std::memset(out, 0, static_cast<size_t>(n) * sizeof(float));
+    std::memset(out, 0, static_cast<size_t>(n) * sizeof(T));
     return;
   }
   const vf shift = set1(max);
@@ -42,21 +46,26 @@ void forward_row(float* out, const float* inp, int64_t n) {
     int64_t i = begin;
     for (; i + kWidth <= end; i += kWidth) {
       const vf e = vexp(load(inp + i) - shift);
-      store(out + i, e);
+      if constexpr (kKept) store(out + i, e);
       lanes = lanes + e;
     }
     double tail = 0;
     if (i < end) {
-      store_n(out + i, vexp(load_n(inp + i, end - i) - shift), end - i);
-      for (; i < end; i++) tail += static_cast<double>(out[i]);
+      const vf e = vexp(load_n(inp + i, end - i) - shift);
+      if constexpr (kKept) store_n(out + i, e, end - i);
+      for (int64_t k = 0; k < end - i; k++) tail += static_cast<double>(e[k]);
     }
     sum += static_cast<double>(hsum(lanes)) + tail;
   }
   const vf scale = set1(static_cast<float>(1 / sum));
-  map_row(Contiguous{out}, n, false, [=](vf e) { return e * scale; }, Contiguous{out});
+  if constexpr (kKept)
+    map_row(Contiguous<T>{out}, n, false, [=](vf e) { return e * scale; }, Contiguous<T>{out});
+  else
+    map_row(Contiguous<T>{out}, n, false, [=](vf x) { return vexp(x - shift) * scale; }, Contiguous<const T>{inp});
 }
 
-double dot(const float* a, const float* b, int64_t n) {
+template <class T>
+double dot(const T* a, const T* b, int64_t n) {
   double sum = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = min_of(begin + kBlock, n);
@@ -69,10 +78,12 @@ double dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
-void backward_row(float* dinp, float* dout, float* out, int64_t n, bool accumulate) {
+template <class T>
+void backward_row(T* dinp, const T* dout, const T* out, int64_t n, bool accumulate) {
   const vf mean = set1(static_cast<float>(dot(dout, out, n)));
   map_row(
-      Contiguous{dinp}, n, accumulate, [=](vf d, vf y) { return y * (d - mean); }, Contiguous{dout}, Contiguous{out});
+      Contiguous<T>{dinp}, n, accumulate, [=](vf d, vf y) { return y * (d - mean); }, Contiguous<const T>{dout},
+      Contiguous<const T>{out});
 }
 
 // The view's leading dimensions.
@@ -100,26 +111,30 @@ void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) 
 }  // namespace HEED_ISA
 
 void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
-  expect_dtype("softmax_forward", "out", out, DType::f32);
   check_softmax_forward("softmax_forward", out, inp);
   if (out.empty()) return;
   stream.launch("softmax_forward", [out, inp] {
     const TensorView out_rows = rows_of(out), inp_rows = rows_of(inp);
     const int64_t columns = out.dim(-1);
-    parallel_over_rows(make_loop({&out_rows, &inp_rows}), columns,
-                       [&](const int64_t* at) { forward_row(out.f32() + at[0], inp.f32() + at[1], columns); });
+    with_float_type(out.dtype, [&](auto type) {
+      using T = decltype(type);
+      parallel_over_rows(make_loop({&out_rows, &inp_rows}), columns,
+                         [&](const int64_t* at) { forward_row(out.ptr<T>() + at[0], inp.ptr<T>() + at[1], columns); });
+    });
   });
 }
 
 void HEED_ISA::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
-  expect_dtype("softmax_backward", "dinp", dinp, DType::f32);
   check_softmax_backward("softmax_backward", dinp, dout, out);
   if (dinp.empty()) return;
   stream.launch("softmax_backward", [dinp, dout, out, accumulate] {
     const TensorView dinp_rows = rows_of(dinp), dout_rows = rows_of(dout), out_rows = rows_of(out);
     const int64_t columns = dinp.dim(-1);
-    parallel_over_rows(make_loop({&dinp_rows, &dout_rows, &out_rows}), columns, [&](const int64_t* at) {
-      backward_row(dinp.f32() + at[0], dout.f32() + at[1], out.f32() + at[2], columns, accumulate);
+    with_float_type(dinp.dtype, [&](auto type) {
+      using T = decltype(type);
+      parallel_over_rows(make_loop({&dinp_rows, &dout_rows, &out_rows}), columns, [&](const int64_t* at) {
+        backward_row(dinp.ptr<T>() + at[0], dout.ptr<T>() + at[1], out.ptr<T>() + at[2], columns, accumulate);
+      });
     });
   });
 }

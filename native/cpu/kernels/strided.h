@@ -6,9 +6,10 @@
 // the kernel gets the operands' offsets. map_row then runs a vector function along a row.
 #pragma once
 #include <type_traits>
+#include <utility>
 
 #include "core/checks/elementwise.h"
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/convert.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -97,45 +98,100 @@ void parallel_rows(const Loop<N>& loop, const Body& body) {
 }
 
 // Where a row's vectors come from and go to. `n` is the number of lanes that count, kWidth for whole vectors.
+template <class T>
 struct Contiguous {
-  float* p;
+  T* p;
+  Contiguous at(int64_t i) const { return {p + i}; }
   vf load(int64_t i) const { return HEED_ISA::load(p + i); }
   vf load(int64_t i, int64_t n) const { return load_n(p + i, n); }
   void store(int64_t i, vf v) const { HEED_ISA::store(p + i, v); }
   void store(int64_t i, vf v, int64_t n) const { store_n(p + i, v, n); }
 };
-struct Repeated {
-  vf v;
-  vf load(int64_t) const { return v; }
-  vf load(int64_t, int64_t) const { return v; }
-};
-// Not inlined: lane by lane takes longer than a call, and every kernel would hold several copies.
+// Of any float dtype, chosen at each vector, and not inlined: lane by lane takes longer than that and a call, and every
+// kernel would hold several copies.
 struct Strided {
-  float* p;
+  void* p;
+  DType dtype;
   int64_t stride;
+  // Moved by so many elements, whatever the stride.
+  Strided at(int64_t i) const {
+    return {static_cast<char*>(p) + i * static_cast<int64_t>(size_of(dtype)), dtype, stride};
+  }
   __attribute__((noinline)) vf load(int64_t i, int64_t n = kWidth) const {
-    float lanes[kWidth] = {};
-    for (int64_t k = 0; k < n; k++) lanes[k] = p[(i + k) * stride];
-    return HEED_ISA::load(lanes);
+    vf v{};
+    with_float_type(dtype, [&](auto type) {
+      decltype(type) lanes[kWidth] = {};
+      for (int64_t k = 0; k < n; k++) lanes[k] = static_cast<decltype(type)*>(p)[(i + k) * stride];
+      v = HEED_ISA::load(lanes);
+    });
+    return v;
   }
   __attribute__((noinline)) void store(int64_t i, vf v, int64_t n = kWidth) const {
-    float lanes[kWidth];
-    HEED_ISA::store(lanes, v);
-    for (int64_t k = 0; k < n; k++) p[(i + k) * stride] = lanes[k];
+    with_float_type(dtype, [&](auto type) {
+      decltype(type) lanes[kWidth];
+      HEED_ISA::store(lanes, v);
+      for (int64_t k = 0; k < n; k++) static_cast<decltype(type)*>(p)[(i + k) * stride] = lanes[k];
+    });
   }
 };
+inline Strided strided(const TensorView& view, int64_t offset, int64_t stride) {
+  return Strided{view.data, view.dtype, stride}.at(offset);
+}
 
 // out[i] = f(in[i]...) or, with `accumulate`, out[i] += f(in[i]...).
 template <class Sink, class F, class... Source>
 inline void map_row(Sink out, int64_t n, bool accumulate, F f, Source... in) {
+  // `part` is nothing, or how many lanes there are.
+  const auto step = [&](int64_t i, auto... part) {
+    vf v = f(in.load(i, part...)...);
+    if (accumulate) v += out.load(i, part...);
+    out.store(i, v, part...);
+  };
   int64_t i = 0;
-  if (accumulate) {
-    for (; i + kWidth <= n; i += kWidth) out.store(i, out.load(i) + f(in.load(i)...));
-    if (i < n) out.store(i, out.load(i, n - i) + f(in.load(i, n - i)...), n - i);
-  } else {
-    for (; i + kWidth <= n; i += kWidth) out.store(i, f(in.load(i)...));
-    if (i < n) out.store(i, f(in.load(i, n - i)...), n - i);
+  for (; i + kWidth <= n; i += kWidth) step(i);
+  if (i < n) step(i, n - i);
+}
+
+constexpr int64_t kPiece = 1024;
+
+// out = f(in...) or, with `accumulate`, out += f(in...), element by element, all of one float dtype. Rows along which
+// every operand is contiguous, or repeats one value, run on whole vectors; of others, lanes are gathered. A value that
+// is repeated is written out for a piece of the row.
+template <class F, class... View, size_t... I>
+void map_elements(std::index_sequence<I...>, bool accumulate, const F& f, const TensorView& out, const View&... in) {
+  constexpr int N = 1 + sizeof...(in);
+  const TensorView* const views[N] = {&out, &in...};
+  const Loop<N> loop = make_loop(views);
+  bool whole = loop.stride(0) == 1, repeats = false;
+  for (int i = 1; i < N; i++) {
+    whole = whole && loop.stride(i) <= 1;
+    repeats = repeats || loop.stride(i) == 0;
   }
+  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
+    if (!whole)
+      return map_row(strided(out, offsets[0], loop.stride(0)), n, accumulate, f,
+                     strided(in, offsets[1 + I], loop.stride(1 + I))...);
+    with_float_type(out.dtype, [&](auto type) {
+      using T = decltype(type);
+      T* const to = out.ptr<T>() + offsets[0];
+      T repeated[N][kPiece];
+      const T* from[N];
+      for (int i = 1; i < N; i++) {
+        from[i] = views[i]->template ptr<T>() + offsets[i];
+        if (loop.stride(i) == 1) continue;
+        for (int64_t k = 0; k < min_of(n, kPiece); k++) repeated[i][k] = *from[i];
+        from[i] = repeated[i];
+      }
+      const int64_t piece = repeats ? kPiece : n;
+      for (int64_t begin = 0; begin < n; begin += piece)
+        map_row(Contiguous<T>{to + begin}, min_of(piece, n - begin), accumulate, f,
+                Contiguous<const T>{from[1 + I] + loop.stride(1 + I) * begin}...);
+    });
+  });
+}
+template <class F, class... View>
+void map_elements(bool accumulate, const F& f, const TensorView& out, const View&... in) {
+  map_elements(std::index_sequence_for<View...>{}, accumulate, f, out, in...);
 }
 
 // f(k) with the constant whose value is `kind`, of the first `count` ones of an enum.
@@ -143,16 +199,6 @@ template <class Kind, int64_t count, int64_t k = 0, class F>
 inline void with_kind(int64_t kind, const F& f) {
   if (kind == k) return f(std::integral_constant<Kind, static_cast<Kind>(k)>{});
   if constexpr (k + 1 < count) with_kind<Kind, count, k + 1>(kind, f);
-}
-
-// f32 of any strides: what the elementwise kernels take.
-inline void expect_f32_operand(const char* op, const char* name, const TensorView& view, const TensorView& out) {
-  expect_dtype(op, name, view, DType::f32);
-  expect_same_shape(op, name, view, out);
-}
-inline void expect_f32_output(const char* op, const char* name, const TensorView& view) {
-  expect_dtype(op, name, view, DType::f32);
-  expect_no_broadcast(op, name, view);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. f32, equal shapes, any strides.
+// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. Equal shapes, any strides.
 //
 // kinds.h lists f. Backward needs the forward's input. log, sin and cos run lane by lane in the C library.
-// Contiguous rows run on whole vectors; other strides gather lanes. Parallel over elements.
+// Parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/kernel.h"
@@ -104,52 +104,25 @@ inline vf slope(vf x) {
   return one;
 }
 
-template <UnaryKind kind>
-void forward(const TensorView& out, const TensorView& inp) {
-  const auto f = [](vf x) { return value<kind>(x); };
-  const Loop<2> loop = make_loop({&out, &inp});
-  const int64_t so = loop.stride(0), si = loop.stride(1);
-  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
-    float *to = out.f32() + offsets[0], *x = inp.f32() + offsets[1];
-    if (so == 1 && si == 1)
-      map_row(Contiguous{to}, n, false, f, Contiguous{x});
-    else
-      map_row(Strided{to, so}, n, false, f, Strided{x, si});
-  });
-}
-
-template <UnaryKind kind>
-void backward(const TensorView& dinp, const TensorView& dout, const TensorView& inp, bool accumulate) {
-  const auto f = [](vf d, vf x) { return d * slope<kind>(x); };
-  const Loop<3> loop = make_loop({&dinp, &dout, &inp});
-  const int64_t so = loop.stride(0), sd = loop.stride(1), si = loop.stride(2);
-  parallel_rows(loop, [&](const int64_t* offsets, int64_t n) {
-    float *to = dinp.f32() + offsets[0], *d = dout.f32() + offsets[1], *x = inp.f32() + offsets[2];
-    if (so == 1 && sd == 1 && si == 1)
-      map_row(Contiguous{to}, n, accumulate, f, Contiguous{d}, Contiguous{x});
-    else
-      map_row(Strided{to, so}, n, accumulate, f, Strided{d, sd}, Strided{x, si});
-  });
-}
-
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::unary(Stream& stream, Out out, In inp, Int kind) {
-  expect_dtype("unary", "out", out, DType::f32);
   check_unary(out, inp, kind);
   if (out.empty()) return;
   stream.launch("unary", [out, inp, kind] {
-    with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) { forward<k.value>(out, inp); });
+    with_kind<UnaryKind, kUnaryKinds>(
+        kind, [&](auto k) { map_elements(false, [](vf x) { return value<decltype(k)::value>(x); }, out, inp); });
   });
 }
 
 void HEED_ISA::unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
-  expect_dtype("unary_backward", "dinp", dinp, DType::f32);
   check_unary_backward(dinp, dout, inp, kind);
   if (dinp.empty()) return;
   stream.launch("unary_backward", [dinp, dout, inp, kind, accumulate] {
-    with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) { backward<k.value>(dinp, dout, inp, accumulate); });
+    with_kind<UnaryKind, kUnaryKinds>(kind, [&](auto k) {
+      map_elements(accumulate, [](vf d, vf x) { return d * slope<decltype(k)::value>(x); }, dinp, dout, inp);
+    });
   });
 }
 
