@@ -2,7 +2,7 @@ import type { Device } from "./device.js";
 import { type GraphHandle, native } from "./native.js";
 
 /**
- * @internal Operations of a CUDA device that were recorded once and run again as one, without the cost of enqueueing
+ * @internal Operations of a device that were recorded once and run again as one, without the cost of enqueueing
  * each. They work on the memory they were recorded with: what changes from run to run is set in tensors beforehand.
  */
 export class Graph implements Disposable {
@@ -10,11 +10,6 @@ export class Graph implements Disposable {
 
   private constructor(handle: GraphHandle) {
     this.#handle = handle;
-  }
-
-  /** Whether a device can record. */
-  static supported(device: Device): boolean {
-    return device.kind === "cuda";
   }
 
   /** Records what `body` enqueues, without running it. It must neither upload nor read. */

@@ -18,7 +18,7 @@ import { TokenHistory } from "./token-history.js";
  * Sampled ids are the next step's input without passing through the host. So a step can be enqueued before the tokens
  * of the one before it are read, unless `makeRoom` has to come in between.
  *
- * Where device and model can, the second step is recorded and those after it run the recording: they differ in what the
+ * Where the model can, the second step is recorded and those after it run the recording: they differ in what the
  * tensors hold, not in what is done.
  */
 export class DecodingBatch implements Disposable {
@@ -70,7 +70,7 @@ export class DecodingBatch implements Disposable {
   /** Runs the model over the latest tokens and samples the next ones. */
   step(): void {
     for (const [row, { finish }] of this.#rows.entries()) if (finish) clearRow(this.#cache, row);
-    if (this.#warm && this.#model.recordable && Graph.supported(this.#model.device)) this.#advanceRecorded();
+    if (this.#warm && this.#model.recordable) this.#advanceRecorded();
     else this.#advance(() => this.#latest());
     this.#warm = true;
   }

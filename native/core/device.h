@@ -45,9 +45,9 @@ class Device {
   virtual std::unique_ptr<Timer> start_timer() = 0;
   virtual void wait_idle() = 0;
   // What is enqueued between the two is recorded, not run: kernels and copies on the device, no uploads and no reads.
-  // The graph keeps the memory of what was freed meanwhile. Throws ERR_DEVICE where a backend has none.
-  virtual void begin_capture();
-  virtual std::unique_ptr<Graph> end_capture();
+  // The graph keeps the memory of what was freed meanwhile.
+  virtual void begin_capture() = 0;
+  virtual std::unique_ptr<Graph> end_capture() = 0;
   // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.
   virtual void stop() = 0;
 

@@ -23,6 +23,19 @@ class Queue::FenceTask final : public Task {
   Fence* fence_;
 };
 
+class Queue::RecordedTasks final : public Task {
+ public:
+  RecordedTasks(Queue& queue, std::shared_ptr<const Recording> recording)
+      : Task("graph"), queue_(queue), recording_(std::move(recording)) {}
+  void run() override {
+    for (const auto& task : *recording_) queue_.run(*task);
+  }
+
+ private:
+  Queue& queue_;
+  const std::shared_ptr<const Recording> recording_;
+};
+
 Queue::Queue() : worker_([this] { work(); }) {}
 
 Queue::~Queue() { stop(); }
@@ -46,6 +59,13 @@ void Queue::stop() {
 }
 
 void Queue::push(Task* task) {
+  if (recording_)
+    recording_->emplace_back(task);
+  else
+    enqueue(task);
+}
+
+void Queue::enqueue(Task* task) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) {
@@ -62,7 +82,13 @@ void Queue::push(Task* task) {
   wake_.notify_one();
 }
 
-void Queue::push_fence(Fence* fence) { push(new FenceTask(*this, fence)); }
+void Queue::push_fence(Fence* fence) { enqueue(new FenceTask(*this, fence)); }
+
+void Queue::begin_recording() { recording_ = std::make_shared<Recording>(); }
+std::shared_ptr<const Recording> Queue::end_recording() { return std::move(recording_); }
+void Queue::push_recording(std::shared_ptr<const Recording> recording) {
+  enqueue(new RecordedTasks(*this, std::move(recording)));
+}
 
 void Queue::wait_idle() {
   std::unique_lock lock(mutex_);
@@ -73,6 +99,23 @@ std::optional<Error> Queue::take_error() { return std::exchange(error_, std::nul
 
 void Queue::keep_error(const Error& error) {
   if (!error_) error_ = error;  // the first failure is the cause of what follows
+}
+
+void Queue::run(Task& task) {
+  const auto record = [&](Code code, const char* reason) {
+    char message[496];
+    std::snprintf(message, sizeof message, "%s: %s", task.op, reason);
+    keep_error(Error(code, message));
+  };
+  try {
+    task.run();
+  } catch (const Error& error) {
+    record(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    record(Code::oom, "out of memory");
+  } catch (...) {
+    record(Code::internal, "failed");
+  }
 }
 
 void Queue::work() {
@@ -88,20 +131,7 @@ void Queue::work() {
     if (!head_) tail_ = nullptr;
     busy_ = true;
     lock.unlock();
-    const auto record = [&](Code code, const char* reason) {
-      char message[496];
-      std::snprintf(message, sizeof message, "%s: %s", task->op, reason);
-      keep_error(Error(code, message));
-    };
-    try {
-      task->run();
-    } catch (const Error& error) {
-      record(error.code(), error.what());
-    } catch (const std::bad_alloc&) {
-      record(Code::oom, "out of memory");
-    } catch (...) {
-      record(Code::internal, "failed");
-    }
+    run(*task);
     delete task;
     lock.lock();
     busy_ = false;

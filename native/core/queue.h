@@ -5,9 +5,11 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "core/error.h"
 
@@ -40,6 +42,9 @@ class Fence {
   virtual void reached(const Error* error) noexcept = 0;
 };
 
+// Tasks that were recorded instead of run, in their order.
+using Recording = std::vector<std::unique_ptr<Task>>;
+
 class Queue {
  public:
   Queue();
@@ -50,6 +55,11 @@ class Queue {
   void push(Task* task);          // takes ownership; after `stop`, drops it
   void push_fence(Fence* fence);  // deletes it after `reached`
   void wait_idle();
+  // Tasks that are pushed between the two are kept and not run; push_recording runs all of them in its place in the
+  // queue, as often as it is called. On the pushing thread only.
+  void begin_recording();
+  std::shared_ptr<const Recording> end_recording();
+  void push_recording(std::shared_ptr<const Recording> recording);
   // For tasks, that is on the worker thread: what failed since the last fence, which then does not get it; and a
   // failure that the next fence is to get unless there is an earlier one.
   std::optional<Error> take_error();
@@ -59,7 +69,10 @@ class Queue {
 
  private:
   class FenceTask;
+  class RecordedTasks;
+  void enqueue(Task* task);
   void work();
+  void run(Task& task);  // and keeps the error of one that fails
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -68,8 +81,9 @@ class Queue {
   Task* tail_ = nullptr;
   bool busy_ = false;
   bool stopping_ = false;
-  std::optional<Error> error_;  // worker thread only
-  std::thread worker_;          // last: starts when the rest is there
+  std::shared_ptr<Recording> recording_;  // pushing thread only
+  std::optional<Error> error_;            // worker thread only
+  std::thread worker_;                    // last: starts when the rest is there
 };
 
 }  // namespace heed

@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
 
 namespace heed::cpu {
 
@@ -43,7 +47,12 @@ Stream::Workspace::~Workspace() {
   if (data_) stream_.allocator_.free(data_);
 }
 
+void Stream::expect_not_capturing(const char* op) const {
+  if (capturing_) fail(Code::argument, "%s: expected no copies to or from the host while a graph is captured", op);
+}
+
 void Stream::upload(void* destination, const void* source, size_t bytes) {
+  expect_not_capturing("upload");
   std::unique_ptr<char[]> staging(new char[bytes]);
   std::memcpy(staging.get(), source, bytes);
   launch("upload",
@@ -51,10 +60,12 @@ void Stream::upload(void* destination, const void* source, size_t bytes) {
 }
 
 void Stream::download(void* destination, const void* source, size_t bytes) {
+  expect_not_capturing("download");
   launch("download", [destination, source, bytes] { std::memcpy(destination, source, bytes); });
 }
 
 void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
+  expect_not_capturing("send");
   launch("send", [this, signal = Signal(std::move(to)), source] {
     (*signal).error = queue_.take_error();
     std::memcpy((*signal).data.get(), source, (*signal).bytes);
@@ -62,6 +73,7 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
 }
 
 void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
+  expect_not_capturing("receive");
   launch("receive", [this, from = std::move(from), destination] {
     from->wait();
     if (from->error) return queue_.keep_error(*from->error);
@@ -72,20 +84,51 @@ void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
 class Stream::QueueTimer final : public Timer {
  public:
   explicit QueueTimer(Stream& stream) : stream_(stream) {
-    stream.launch("timer", [start = start_] { *start = Clock::now(); });
+    stream.expect_not_capturing(kOp);
+    stream.launch(kOp, [start = start_] { *start = Clock::now(); });
   }
   void stop(double* milliseconds) override {
-    stream_.launch("timer", [start = start_, milliseconds] {
+    stream_.expect_not_capturing(kOp);
+    stream_.launch(kOp, [start = start_, milliseconds] {
       *milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - *start).count();
     });
   }
 
  private:
   using Clock = std::chrono::steady_clock;
+  static constexpr const char* kOp = "timer";
   Stream& stream_;
   const std::shared_ptr<Clock::time_point> start_ = std::make_shared<Clock::time_point>();
 };
 
 std::unique_ptr<Timer> Stream::start_timer() { return std::make_unique<QueueTimer>(*this); }
+
+// Its tasks are those that the operations enqueued, with the memory that they were enqueued with.
+class Stream::CapturedGraph final : public Graph {
+ public:
+  CapturedGraph(Stream& stream, std::shared_ptr<const Recording> tasks, std::vector<CachingAllocator::Held> held)
+      : stream_(stream), tasks_(std::move(tasks)), held_(std::move(held)) {}
+  // In queue order: what has been launched runs to its end.
+  ~CapturedGraph() override { stream_.allocator_.give_back(held_); }
+  void launch() override { stream_.queue_.push_recording(tasks_); }
+
+ private:
+  Stream& stream_;
+  const std::shared_ptr<const Recording> tasks_;
+  const std::vector<CachingAllocator::Held> held_;
+};
+
+void Stream::begin_capture() {
+  expect_not_capturing("capture");
+  allocator_.begin_hold();
+  queue_.begin_recording();
+  capturing_ = true;
+}
+
+std::unique_ptr<Graph> Stream::end_capture() {
+  if (!capturing_) fail(Code::argument, "capture: expected begin_capture before end_capture");
+  capturing_ = false;
+  return std::make_unique<CapturedGraph>(*this, queue_.end_recording(), allocator_.end_hold());
+}
 
 }  // namespace heed::cpu

@@ -32,9 +32,12 @@ class Stream final : public Device {
   void fence(Fence* fence) override;
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
+  void begin_capture() override;
+  std::unique_ptr<Graph> end_capture() override;
   void stop() override;
 
-  // Enqueues a kernel: `function()` runs on the worker thread, after everything enqueued before it.
+  // Enqueues a kernel: `function()` runs on the worker thread, after everything enqueued before it. It may run again,
+  // in a graph, and so must leave what it captured as it was.
   template <class Function>
   void launch(const char* op, Function&& function) {
     queue_.push(new FunctionTask<Function>(op, static_cast<Function&&>(function)));
@@ -57,8 +60,12 @@ class Stream final : public Device {
   };
 
  private:
+  class CapturedGraph;
   class QueueTimer;
+  // Throws while a graph is captured: what `op` needs the host for cannot be part of one.
+  void expect_not_capturing(const char* op) const;
   Allocator allocator_;
+  bool capturing_ = false;
   Queue queue_;  // destroyed first: nothing runs when the memory goes
 };
 
