@@ -8,7 +8,7 @@
 #include <array>
 
 #include "activations.h"
-#include "views.h"
+#include "dtypes.h"
 
 namespace heed::test {
 namespace {
@@ -16,18 +16,31 @@ namespace {
 constexpr double kRounding = 0x1p-24, kActivation = 2.5e-6;
 
 // Rows further apart than they are long, for operands that may be so.
-struct Padded {
-  Padded(const Shape& shape, int64_t padding) : memory(widened(shape, padding)), view(memory.view) {
+struct Padded : Any {
+  Padded(DType dtype, Shape shape, int64_t padding) : Any(dtype, widened(shape, padding)) {
     view.shape[view.rank - 1] -= padding;
   }
   static Shape widened(Shape shape, int64_t padding) {
     shape.back() += padding;
     return shape;
   }
-  float& at(int64_t i) { return memory[place(view, i)]; }
-  Array<float> memory;
-  TensorView view;
+  // Its memory, gaps included.
+  std::vector<char> copy() const {
+    const char* first = static_cast<const char*>(view.data);
+    return {first, first + static_cast<size_t>(bytes.memory.size) * size_of(view.dtype)};
+  }
 };
+
+// Random numbers that the dtype holds.
+void fill(Any& any, Random& random, float low = -1, float high = 1) {
+  const TensorView view = any.view;
+  any.view.rank = 1, any.view.shape[0] = any.bytes.memory.size, any.view.strides[0] = 1;
+  for (int64_t i = 0; i < any.bytes.memory.size; i++)
+    any.set(i, converted(view.dtype, static_cast<double>(random.uniform(low, high))));
+  any.view = view;
+}
+
+double rounding_of(DType dtype) { return dtype == DType::f32 ? 0 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-11; }
 
 using Arrays = std::vector<std::reference_wrapper<Array<float>>>;
 
@@ -39,6 +52,8 @@ struct Case {
   bool bias = false, residual = false, preact = false, dact = false;
   Activation activation = Activation::none;
   bool accumulate = false;
+  DType dtype = DType::f32;
+  bool wide = false;  // out, bias and residual are f32 all the same
 };
 
 Shape with(Shape shape, int64_t rows, int64_t columns) {
@@ -48,20 +63,20 @@ Shape with(Shape shape, int64_t rows, int64_t columns) {
 }
 
 // Runs the case and compares out and preact; returns out's memory, gaps included.
-std::vector<float> check(Stream& stream, const Ops& ops, const Case& c) {
+std::vector<char> check(Stream& stream, const Ops& ops, const Case& c) {
   Random random(static_cast<uint64_t>(c.m * 7919 + c.n * 104729 + c.k));
   const Shape shape = with(c.batch, c.m, c.n);
-  Laid<float> a(with(c.batch, c.m, c.k), c.a), b(with(c.batch, c.k, c.n), c.b);
-  Padded out(shape, c.padding), residual(shape, c.padding), preact(shape, c.padding), dact(shape, c.padding);
-  Array<float> bias({c.n});
-  for (Array<float>& array : Arrays{a.memory, b.memory, out.memory, residual.memory, preact.memory, bias})
-    random.fill(array);
-  random.fill(dact.memory, -3, 3);
+  const DType mixed = c.wide ? DType::f32 : c.dtype;
+  Any a(c.dtype, with(c.batch, c.m, c.k), c.a), b(c.dtype, with(c.batch, c.k, c.n), c.b), bias(mixed, {c.n});
+  Padded out(mixed, shape, c.padding), residual(mixed, shape, c.padding);
+  Padded preact(c.dtype, shape, c.padding), dact(c.dtype, shape, c.padding);
+  for (Any* any : std::initializer_list<Any*>{&a, &b, &out, &residual, &preact, &bias}) fill(*any, random);
+  fill(dact, random, -3, 3);
 
   // Dense copies: the reference should not spend its time on strides.
-  const auto dense = [](const Laid<float>& laid) {
-    std::vector<double> values(static_cast<size_t>(laid.view.numel()));
-    for (int64_t i = 0; i < laid.view.numel(); i++) values[static_cast<size_t>(i)] = static_cast<double>(laid.at(i));
+  const auto dense = [](const Any& any) {
+    std::vector<double> values(static_cast<size_t>(any.view.numel()));
+    for (int64_t i = 0; i < any.view.numel(); i++) values[static_cast<size_t>(i)] = any.get(i);
     return values;
   };
   const std::vector<double> left = dense(a), right = dense(b);
@@ -77,67 +92,74 @@ std::vector<float> check(Stream& stream, const Ops& ops, const Case& c) {
       sum += term;
       magnitude += std::fabs(term);
     }
-    if (c.bias) sum += static_cast<double>(bias[j]), magnitude += std::fabs(static_cast<double>(bias[j]));
+    if (c.bias) sum += bias.get(j), magnitude += std::fabs(bias.get(j));
     const size_t at = static_cast<size_t>(e);
     const double terms = static_cast<double>(c.k + 8);
     before[at] = sum;
-    tolerance_before[at] = terms * kRounding * magnitude;
+    const double off_before = terms * kRounding * magnitude;
+    tolerance_before[at] =
+        off_before + rounding_of(c.dtype) * (std::fabs(sum) + off_before) + (c.dtype == DType::f16 ? 0x1p-25 : 0);
     const bool curved = c.activation != Activation::none && c.activation != Activation::relu;
-    double value =
-        c.dact ? sum * activation_slope(c.activation, static_cast<double>(dact.at(e))) : activate(c.activation, sum);
-    double off = 1.13 * tolerance_before[at] + (curved ? kActivation * std::fabs(c.dact ? sum : value) + 1e-7 : 0);
-    for (const double term :
-         {c.residual ? static_cast<double>(residual.at(e)) : 0, c.accumulate ? static_cast<double>(out.at(e)) : 0}) {
+    double value = c.dact ? sum * activation_slope(c.activation, dact.get(e)) : activate(c.activation, sum);
+    double off = 1.13 * off_before + (curved ? kActivation * std::fabs(c.dact ? sum : value) + 1e-7 : 0);
+    for (const double term : {c.residual ? residual.get(e) : 0, c.accumulate ? out.get(e) : 0}) {
       value += term;
       off += 4 * kRounding * (std::fabs(term) + std::fabs(value));
     }
     expected[at] = value;
-    tolerance[at] = off;
+    tolerance[at] = off + rounding_of(mixed) * (std::fabs(value) + off) + (mixed == DType::f16 ? 0x1p-25 : 0);
   }
-  const Array<float> untouched = [&] {
-    Array<float> copy({out.memory.size});
-    std::copy_n(out.memory.values.get(), out.memory.size, copy.values.get());
-    return copy;
-  }();
+  const std::vector<char> untouched = out.copy();
 
-  ops.gemm(stream, out.view, nullptr, a, b, c.bias ? &bias : nullptr, c.residual ? &residual.view : nullptr,
-           c.preact ? &preact.view : nullptr, c.dact ? &dact.view : nullptr, static_cast<Int>(c.activation), false,
-           c.accumulate, false);
+  ops.gemm(stream, out.view, nullptr, a.view, b.view, c.bias ? &bias.view : nullptr,
+           c.residual ? &residual.view : nullptr, c.preact ? &preact.view : nullptr, c.dact ? &dact.view : nullptr,
+           static_cast<Int>(c.activation), false, c.accumulate, false);
   synchronize(stream);
 
-  const auto compare = [&](const char* name, Padded& got, const std::vector<double>& wanted,
+  const auto compare = [&](const char* name, const Any& got, const std::vector<double>& wanted,
                            const std::vector<double>& tolerances) {
     for (int64_t e = 0; e < batch * size; e++) {
       const size_t at = static_cast<size_t>(e);
-      if (std::fabs(static_cast<double>(got.at(e)) - wanted[at]) <= tolerances[at]) continue;
+      if (std::fabs(got.get(e) - wanted[at]) <= tolerances[at]) continue;
       return report(
-          "%s[%lld] of %lldx%lldx%lldx%lld, a %d, b %d, bias %d, residual %d, preact %d, dact %d, activation %d, "
+          "%s[%lld] of %s, %lldx%lldx%lldx%lld, a %d, b %d, bias %d, residual %d, preact %d, dact %d, activation %d, "
           "accumulate %d: got %.9g, expected %.9g to %.2g",
-          name, static_cast<long long>(e), static_cast<long long>(batch), static_cast<long long>(c.m),
+          name, static_cast<long long>(e), name_of(c.dtype), static_cast<long long>(batch), static_cast<long long>(c.m),
           static_cast<long long>(c.n), static_cast<long long>(c.k), static_cast<int>(c.a), static_cast<int>(c.b),
-          c.bias, c.residual, c.preact, c.dact, static_cast<int>(c.activation), c.accumulate,
-          static_cast<double>(got.at(e)), wanted[at], tolerances[at]);
+          c.bias, c.residual, c.preact, c.dact, static_cast<int>(c.activation), c.accumulate, got.get(e), wanted[at],
+          tolerances[at]);
     }
   };
   compare("out", out, expected, tolerance);
   if (c.preact) compare("preact", preact, before, tolerance_before);
-  for (int64_t i = 0; i < out.memory.size; i++)
-    if (c.padding && i % (c.n + c.padding) >= c.n && out.memory[i] != untouched[i]) {
-      report("out's padding was written at %lld", static_cast<long long>(i));
+  const std::vector<char> written = out.copy();
+  const size_t element = size_of(mixed), row = static_cast<size_t>(c.n + c.padding) * element;
+  for (size_t i = 0; i < written.size(); i++)
+    if (c.padding && i % row >= static_cast<size_t>(c.n) * element && written[i] != untouched[i]) {
+      report("out's padding was written at byte %zu", i);
       break;
     }
-  return {out.memory.values.get(), out.memory.values.get() + out.memory.size};
+  return written;
 }
 
 constexpr Layout kTransposes[] = {Layout::contiguous, Layout::transposed};
+constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
+
+// The case in another dtype.
+Case of(DType dtype, Case c, bool wide = false) {
+  c.dtype = dtype;
+  c.wide = wide;
+  return c;
+}
 
 TEST(gemm_sizes_in_every_transpose) {
   const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 29, 31, 32, 33, 63, 65, 129};
   Random random(3);
   const auto any = [&] { return sizes[random.below(sizeof sizes / sizeof *sizes)]; };
-  for (int i = 0; i < 150; i++)
-    for (const Layout a : kTransposes)
-      for (const Layout b : kTransposes) check(stream, ops, {{}, any(), any(), any(), a, b});
+  for (const DType dtype : kFloats)
+    for (int i = 0; i < (dtype == DType::f32 ? 150 : 40); i++)
+      for (const Layout a : kTransposes)
+        for (const Layout b : kTransposes) check(stream, ops, of(dtype, {{}, any(), any(), any(), a, b}, i % 2));
 }
 
 // Several passes over K, several blocks of rows and of columns; and few rows of a long or of a wide b.
@@ -146,10 +168,10 @@ TEST(gemm_beyond_one_block) {
     for (const Layout b : kTransposes) {
       for (const auto& [m, n, k] :
            {std::array<int64_t, 3>{257, 300, 40}, {17, 65, 2100}, {190, 33, 1030}, {33, 600, 515}})
-        check(stream, ops, {{}, m, n, k, a, b});
+        for (const DType dtype : kFloats) check(stream, ops, of(dtype, {{}, m, n, k, a, b}));
       for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8})
         for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
-          check(stream, ops, {{}, m, n, k, a, b});
+          for (const DType dtype : kFloats) check(stream, ops, of(dtype, {{}, m, n, k, a, b}));
     }
 }
 
@@ -158,7 +180,7 @@ TEST(gemm_any_strides) {
     for (const Layout b : kInLayouts)
       for (const int64_t m : {1, 3, 33})
         for (const Shape& batch : {Shape{}, Shape{3}, Shape{2, 1, 3}, Shape{1, 2, 1, 2, 1, 2}})
-          check(stream, ops, {batch, m, 35, 19, a, b, 3});
+          for (const DType dtype : kFloats) check(stream, ops, of(dtype, {batch, m, 35, 19, a, b, 3}));
 }
 
 TEST(gemm_a_batch_of_many_small_matrices) {
@@ -208,6 +230,9 @@ TEST(gemm_every_epilogue) {
         c.b = flags % 3 ? Layout::contiguous : Layout::transposed;
         c.padding = flags % 2 * 5;
         check(stream, ops, c);
+        for (const DType dtype : {DType::bf16, DType::f16})
+          if (flags % 6 == static_cast<int>(activation))
+            check(stream, ops, of(dtype, c)), check(stream, ops, of(dtype, c, true));
       }
 }
 
@@ -228,9 +253,12 @@ TEST(gemm_same_bits_for_any_number_of_threads) {
         Case c{{2}, m, n, k, Layout::contiguous, b};
         c.bias = true;
         c.accumulate = accumulate;
-        std::vector<std::vector<float>> results;
-        with_thread_counts([&] { results.push_back(check(stream, ops, c)); });
-        EXPECT(results[0] == results[1] && results[0] == results[2]);
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+          if (dtype == DType::bf16 && (m != 31 || !accumulate)) continue;
+          std::vector<std::vector<char>> results;
+          with_thread_counts([&] { results.push_back(check(stream, ops, of(dtype, c))); });
+          EXPECT(results[0] == results[1] && results[0] == results[2]);
+        }
       }
 }
 

@@ -1,12 +1,11 @@
 // Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels, each laid out
-// [k][lanes], so that the micro-kernel reads both operands with stride one. Lanes past a panel's rows are zeros.
+// [k][lanes] in f32, so that the micro-kernel reads both operands with stride one. Lanes past a panel's rows are zeros.
 #pragma once
+#include "cpu/kernels/gemm.h"
 #include "cpu/kernels/transpose.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
-
-inline vf load_upto(const float* p, int64_t n) { return n >= kWidth ? load(p) : load_n(p, n); }
 
 struct Panels {
   int64_t rows;    // of a panel
@@ -15,7 +14,8 @@ struct Panels {
 };
 
 // Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
-inline void pack_transposed(float* to, int64_t lanes, const float* from, int64_t rows, int64_t k, int64_t row_stride) {
+template <class T>
+inline void pack_transposed(float* to, int64_t lanes, const T* from, int64_t rows, int64_t k, int64_t row_stride) {
   for (int64_t first = 0; first < lanes; first += kWidth, from += kWidth * row_stride) {
     const int64_t here = rows - first;
     for (int64_t p = 0; p < k; p += kWidth) {
@@ -40,7 +40,8 @@ inline void pack_transposed(float* to, int64_t lanes, const float* from, int64_t
 
 // Panel q, to[q · stride + p · lanes + i] = from[(q · panels.rows + i) · row_stride + p · k_stride], of `rows` rows in
 // all.
-inline void pack_panels(float* to, const Panels& panels, const float* from, int64_t rows, int64_t k, int64_t row_stride,
+template <class T>
+inline void pack_panels(float* to, const Panels& panels, const T* from, int64_t rows, int64_t k, int64_t row_stride,
                         int64_t k_stride) {
   if (row_stride == 1) {
     // All panels in one sweep: a row of memory is read once, end to end.
@@ -56,14 +57,14 @@ inline void pack_panels(float* to, const Panels& panels, const float* from, int6
   }
   for (int64_t q = 0; q < rows; q += panels.rows, to += panels.stride) {
     const int64_t here = min_of(panels.rows, rows - q);
-    const float* const panel = from + q * row_stride;
+    const T* const panel = from + q * row_stride;
     if (k_stride == 1) {
       pack_transposed(to, panels.lanes, panel, here, k, row_stride);
       continue;
     }
     for (int64_t p = 0; p < k; p++)
       for (int64_t i = 0; i < panels.lanes; i++)
-        to[p * panels.lanes + i] = i < here ? panel[i * row_stride + p * k_stride] : 0;
+        to[p * panels.lanes + i] = i < here ? load_one(panel + i * row_stride + p * k_stride) : 0;
   }
 }
 

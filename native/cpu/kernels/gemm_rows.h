@@ -2,7 +2,7 @@
 // parameter. Two forms by how B lies: dot products of its rows where it is contiguous in k, sums of its scaled rows
 // where it is contiguous in n. Columns are shared between threads; each element's order of summation is fixed.
 #pragma once
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm_epilogue.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -18,14 +18,14 @@ template <int M>
 constexpr int kStrip = M <= 2 ? 1024 : 512;
 
 // sums[i][j] = Σ_p a[i][p] b[j][p] for `columns` rows of b, each contiguous in p.
-template <int M>
-inline void dot_rows(const Problem& p, const float* a, const float* b, int64_t columns, float* sums) {
+template <int M, class T>
+inline void dot_rows(const Problem& p, const T* a, const T* b, int64_t columns, float* sums) {
   constexpr int kTogether = M <= 2 ? 4 : 2;  // rows of B at a time: independent chains of additions
   int64_t j = 0;
   const auto some = [&](auto together) {
     constexpr int J = decltype(together)::value;
     vf acc[M][J] = {};
-    const float* row = b + j * p.b.column;
+    const T* row = b + j * p.b.column;
     int64_t k = 0;
     for (; k < p.k; k += kWidth) {
       const int64_t n = p.k - k;
@@ -48,15 +48,15 @@ inline void dot_rows(const Problem& p, const float* a, const float* b, int64_t c
 }
 
 // sums[i][j] = Σ_p a[i][p] b[p][j] for `columns` of b's contiguous columns, kDepth rows of b at a time.
-template <int M>
-inline void scale_rows(const Problem& p, const float* a, const float* b, int64_t columns, float* sums) {
+template <int M, class T>
+inline void scale_rows(const Problem& p, const T* a, const T* b, int64_t columns, float* sums) {
   constexpr int kDepth = M <= 2 ? 8 : 4;
   for (int i = 0; i < M; i++) std::memset(sums + i * kStrip<M>, 0, static_cast<size_t>(columns) * sizeof(float));
   const auto some = [&](int64_t k, auto depth) {
     constexpr int D = decltype(depth)::value;
     vf x[M][D];
     for (int i = 0; i < M; i++)
-      for (int q = 0; q < D; q++) x[i][q] = set1(a[i * p.a.row + (k + q) * p.a.column]);
+      for (int q = 0; q < D; q++) x[i][q] = set1(load_one(a + i * p.a.row + (k + q) * p.a.column));
     for (int64_t j = 0; j < columns; j += kWidth) {
       const int64_t n = columns - j;
       vf y[D];
@@ -87,13 +87,14 @@ inline void multiply_few(const Problem& p) {
     alignas(64) float sums[M * kStrip<M> + kWidth];
     for (int64_t task = begin; task < end; task++) {
       const int64_t batch = task / strips, j = task % strips * strip, columns = min_of(strip, p.n - j);
-      const float* a = p.a.at(batch);
-      const float* b = p.b.at(batch) + j * p.b.column;
-      if (dots)
-        dot_rows<M>(p, a, b, columns, sums);
-      else
-        scale_rows<M>(p, a, b, columns, sums);
-      finish(p, Target(p, batch), sums, kStrip<M>, 0, j, M, columns, true, true);
+      p.a.at(batch).visit([&](const auto* a) {
+        const auto* b = reinterpret_cast<decltype(a)>((p.b.at(batch) + j * p.b.column).data);
+        if (dots)
+          dot_rows<M>(p, a, b, columns, sums);
+        else
+          scale_rows<M>(p, a, b, columns, sums);
+      });
+      finish(p, Target(p, batch), {sums, kStrip<M>, M, columns}, 0, j, true, true);
     }
   });
 }

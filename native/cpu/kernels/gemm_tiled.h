@@ -6,8 +6,9 @@
 // its worker's scratch memory. Each element is summed over k in order and in passes of a depth that K alone decides, so
 // its bits depend neither on the blocks nor on the number of threads.
 #pragma once
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/gemm_micro.h"
+#include "cpu/kernels/gemm_pack.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -104,13 +105,16 @@ class TiledProduct {
  private:
   void pack_a(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
     const int64_t i = first * t.a.rows;
-    pack_panels(to, t.a, p.a.at(matrix_) + i * p.a.row + pass * t.depth * p.a.column,
-                min_of(panels * t.a.rows, p.m - i), k, p.a.row, p.a.column);
+    pack(to, t.a, p.a.at(matrix_) + (i * p.a.row + pass * t.depth * p.a.column), min_of(panels * t.a.rows, p.m - i),
+         p.a.row, p.a.column);
   }
   void pack_b(float* to, int64_t matrix_, int64_t first, int64_t panels) const {
     const int64_t j = first * t.b.rows;
-    pack_panels(to, t.b, p.b.at(matrix_) + j * p.b.column + pass * t.depth * p.b.row,
-                min_of(panels * t.b.rows, p.n - j), k, p.b.column, p.b.row);
+    pack(to, t.b, p.b.at(matrix_) + (j * p.b.column + pass * t.depth * p.b.row), min_of(panels * t.b.rows, p.n - j),
+         p.b.column, p.b.row);
+  }
+  void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
+    from.visit([&](const auto* first) { pack_panels(to, panels, first, rows_, k, row_stride, k_stride); });
   }
 
   void pack_shared() const {
@@ -177,13 +181,15 @@ class TiledProduct {
     alignas(64) float tile[kTileRows * kTileColumns];
     const int64_t i = row_panel * t.a.rows, j = column_panel * t.b.rows;
     const int64_t tile_rows = min_of(t.a.rows, p.m - i), tile_columns = min_of(t.b.rows, p.n - j);
-    for (int64_t r = i; r < i + tile_rows; r++) {
-      const float* const out = target.partial + r * p.partial.row + j;
-      __builtin_prefetch(out, 1, 2);
-      __builtin_prefetch(out + tile_columns - 1, 1, 2);
+    const bool last = pass == t.passes - 1;
+    const Matrices& written = last ? p.out : p.partial;
+    Floats out = (last ? target.out : target.partial) + (i * written.row + j);
+    for (int64_t r = 0; r < tile_rows; r++, out = out + written.row) {
+      __builtin_prefetch(out.data, 1, 2);
+      __builtin_prefetch((out + (tile_columns - 1)).data, 1, 2);
     }
     multiply_tile(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile);
-    finish(p, target, tile, kTileColumns, i, j, tile_rows, tile_columns, pass == 0, pass == t.passes - 1);
+    finish(p, target, {tile, kTileColumns, tile_rows, tile_columns}, i, j, pass == 0, last);
   }
 
   const Problem& p;
