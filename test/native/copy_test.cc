@@ -238,7 +238,7 @@ TEST(copy_and_fill_errors) {
   EXPECT(error_of([&] { ops.copy(stream, repeated, out, false); }) ==
          "ERR_SHAPE: copy: expected out without broadcast dimensions, got a stride of 0 in shape [2, 3]");
   EXPECT(error_of([&] { ops.copy(stream, ids.view, out, true); }) ==
-         "ERR_DTYPE: copy: expected out to accumulate into of dtype f32, got i32");
+         "ERR_DTYPE: copy: expected out to accumulate into of dtype f32, bf16 or f16, got i32");
   EXPECT(error_of([&] { ops.fill(stream, repeated, 0); }) ==
          "ERR_SHAPE: fill: expected out without broadcast dimensions, got a stride of 0 in shape [2, 3]");
 }

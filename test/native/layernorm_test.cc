@@ -298,7 +298,7 @@ TEST(layernorm_errors) {
   is(forward(x, none, none, none, scalar, none, none, none, kEps),
      "ERR_SHAPE: layernorm_forward: expected inp with at least 1 dimension, got shape []");
   is(forward(x, none, none, none, ids, none, none, none, kEps),
-     "ERR_DTYPE: layernorm_forward: expected inp of dtype f32, got i32");
+     "ERR_DTYPE: layernorm_forward: expected inp of dtype f32, bf16 or f16, got i32");
   is(forward(x, none, none, none, strided, none, none, none, kEps),
      "ERR_SHAPE: layernorm_forward: expected inp to be contiguous, got a strided view of shape [2, 8]");
   is(forward(other, none, none, none, x, none, none, none, kEps),

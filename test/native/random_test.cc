@@ -158,7 +158,7 @@ TEST(random_and_dropout_errors) {
   EXPECT(error_of([&] { ops.random_normal(stream, stepped, 0, 1, 0); }) ==
          "ERR_SHAPE: random_normal: expected out to be contiguous, got a strided view of shape [2, 3]");
   EXPECT(error_of([&] { ops.random_normal(stream, ids, 0, 1, 0); }) ==
-         "ERR_DTYPE: random_normal: expected out of dtype f32, got i32");
+         "ERR_DTYPE: random_normal: expected out of dtype f32, bf16 or f16, got i32");
   for (const float stddev : {-1.0f, NAN, HUGE_VALF})
     EXPECT(error_of([&] {
              ops.random_normal(stream, out, 0, stddev, 0);
@@ -169,7 +169,7 @@ TEST(random_and_dropout_errors) {
   EXPECT(error_of([&] { ops.random_uniform(stream, out, NAN, 1, 0); }).find("ERR_ARGUMENT: random_uniform") == 0);
   EXPECT(error_of([&] { ops.random_uniform(stream, out, 0, HUGE_VALF, 0); }).find("ERR_ARGUMENT: random_uniform") == 0);
   EXPECT(error_of([&] { ops.random_uniform(stream, ids, 0, 1, 0); }) ==
-         "ERR_DTYPE: random_uniform: expected out of dtype f32, got i32");
+         "ERR_DTYPE: random_uniform: expected out of dtype f32, bf16 or f16, got i32");
   for (const float p : {-0.1f, 1.5f, NAN})
     EXPECT(error_of([&] {
              ops.dropout(stream, out, out, p, 0, false);

@@ -178,7 +178,7 @@ TEST(rotary_errors) {
   };
   const OptIn none = nullptr;
   is(x, flat, table, none, none, "ERR_SHAPE: rotary: expected inp with 4 dimensions, got shape [2, 3, 4]");
-  is(ids, ids, table, none, none, "ERR_DTYPE: rotary: expected inp of dtype f32, got i32");
+  is(ids, ids, table, none, none, "ERR_DTYPE: rotary: expected inp of dtype f32, bf16 or f16, got i32");
   is(other, x, table, none, none, "ERR_SHAPE: rotary: expected out of shape [2, 3, 1, 4], got [2, 3, 1, 5]");
   is(x, stepped, table, none, none, "ERR_SHAPE: rotary: expected inp with contiguous heads (stride 1), got stride 2");
   is(stepped, x, table, none, none, "ERR_SHAPE: rotary: expected out with contiguous heads (stride 1), got stride 2");

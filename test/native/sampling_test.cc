@@ -90,7 +90,8 @@ TEST(argmax_errors) {
   Array<int32_t> ids({2}), three({3}), whole({2, 3});
   is(error_of([&] { ops.argmax(stream, ids, scalar); }),
      "ERR_SHAPE: argmax: expected inp with at least 1 dimension, got shape []");
-  is(error_of([&] { ops.argmax(stream, ids, whole); }), "ERR_DTYPE: argmax: expected inp of dtype f32, got i32");
+  is(error_of([&] { ops.argmax(stream, ids, whole); }),
+     "ERR_DTYPE: argmax: expected inp of dtype f32, bf16 or f16, got i32");
   is(error_of([&] { ops.argmax(stream, inp, inp); }), "ERR_DTYPE: argmax: expected ids of dtype i32, got f32");
   is(error_of([&] { ops.argmax(stream, three, inp); }), "ERR_SHAPE: argmax: expected ids of shape [2], got [3]");
   is(error_of([&] { ops.argmax(stream, ids, no_columns); }),
@@ -144,7 +145,7 @@ TEST(topk_errors) {
   const auto call = [&](In v, In i, In x) { return error_of([&] { ops.topk(stream, v, i, x); }); };
   is(call(values, ids, scalar), "ERR_SHAPE: topk: expected inp with at least 1 dimension, got shape []");
   is(call(scalar, ids, inp), "ERR_SHAPE: topk: expected values with at least 1 dimension, got shape []");
-  is(call(values, ids, ids), "ERR_DTYPE: topk: expected inp of dtype f32, got i32");
+  is(call(values, ids, ids), "ERR_DTYPE: topk: expected inp of dtype f32, bf16 or f16, got i32");
   is(call(values, values, inp), "ERR_DTYPE: topk: expected ids of dtype i32, got f32");
   is(call(three, ids, inp), "ERR_SHAPE: topk: expected values of shape [2, 2], got [3, 2]");
   is(call(values, ids_four, inp), "ERR_SHAPE: topk: expected ids of shape [2, 2], got [2, 4]");
@@ -391,7 +392,7 @@ TEST(sample_errors) {
       ops.sample(stream, i, x, past, at, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, s.seed);
     });
   };
-  is(call(ids, ids, nullptr, offsets, {}), "ERR_DTYPE: sample: expected logits of dtype f32, got i32");
+  is(call(ids, ids, nullptr, offsets, {}), "ERR_DTYPE: sample: expected logits of dtype f32, bf16 or f16, got i32");
   is(call(ids, flat, nullptr, offsets, {}), "ERR_SHAPE: sample: expected logits with 2 dimensions, got shape [9]");
   is(call(logits, logits, nullptr, offsets, {}), "ERR_DTYPE: sample: expected ids of dtype i32, got f32");
   is(call(three, logits, nullptr, offsets, {}), "ERR_SHAPE: sample: expected ids of shape [2], got [3]");

@@ -129,6 +129,40 @@ TEST(widened_lengths) {
       }
 }
 
+TEST(widened_lengths_of_rows) {
+  constexpr int64_t kRows = 7;
+  for (const DType dtype : kShort)
+    for (const int64_t n : {1, 7, 15, 17, 31, 33, 257}) {
+      const bool accumulate = n % 4 == 1;
+      const Operand x{{kRows, n}}, statistic{{kRows}, false}, weight{{n}, accumulate};
+      expect_twins(stream, "layernorm_forward", dtype, 4, {x, x, statistic, statistic, x, x, weight, weight},
+                   [&](const Views& v) {
+                     ops.layernorm_forward(stream, v[0], &v[1], &v[2], &v[3], v[4], &v[5], &v[6], &v[7], 1e-5f, false);
+                   });
+      expect_twins(stream, "RMS norm", dtype, 2, {x, statistic, x, weight}, [&](const Views& v) {
+        ops.layernorm_forward(stream, v[0], nullptr, nullptr, &v[1], v[2], nullptr, &v[3], nullptr, 1e-5f, true);
+      });
+      expect_twins(stream, "layernorm_backward", dtype, 3, {x, weight, weight, x, x, weight, statistic, statistic},
+                   [&](const Views& v) {
+                     ops.layernorm_backward(stream, v[0], &v[1], &v[2], v[3], nullptr, v[4], &v[5], &v[6], v[7],
+                                            accumulate, accumulate, !accumulate);
+                   });
+      Array<int32_t> ids({kRows}), chosen[2] = {Array<int32_t>({kRows}), Array<int32_t>({kRows})};
+      for (int64_t i = 0; i < kRows; i++) ids[i] = static_cast<int32_t>(i * 5 % n);
+      // In place, as training does it, and with the sum of exponentials over more than one vector.
+      expect_twins(stream, "cross_entropy", dtype, 2, {{{1}, false}, x}, [&](const Views& v) {
+        ops.cross_entropy(stream, v[0], nullptr, &v[1], v[1], ids, -1, accumulate ? 0.1f : 0);
+      });
+      expect_twins(stream, "embedding_backward", dtype, 1, {{{n, 3}, accumulate}, {{kRows, 3}}},
+                   [&](const Views& v) { ops.embedding_backward(stream, v[0], v[1], ids, accumulate); });
+      expect_twins(stream, "bias_backward", dtype, 1, {weight, x},
+                   [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], accumulate); });
+      int turn = 0;
+      expect_twins(stream, "argmax", dtype, 0, {x}, [&](const Views& v) { ops.argmax(stream, chosen[turn++], v[0]); });
+      for (int64_t i = 0; i < kRows; i++) EXPECT(chosen[0][i] == chosen[1][i]);
+    }
+}
+
 TEST(widened_random) {
   for (const DType dtype : kShort) {
     expect_twins(stream, "random_normal", dtype, 1, {{{5, 65}}},

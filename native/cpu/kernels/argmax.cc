@@ -9,16 +9,17 @@ namespace heed::cpu {
 
 void HEED_ISA::argmax(Stream& stream, Out ids, In inp) {
   const char* op = "argmax";
-  expect_dtype(op, "inp", inp, DType::f32);
   check_argmax(ids, inp);
   const int64_t V = inp.dim(-1), rows = ids.numel();
   if (rows == 0) return;
 
   int32_t* out = ids.i32();
-  const float* x = inp.f32();
-  stream.launch(op, [=] {
-    parallel_for(rows, rows_per_task(V), [=](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; r++) out[r] = static_cast<int32_t>(argmax_row(x + r * V, V));
+  with_float_type(inp.dtype, [&](auto type) {
+    const auto* x = inp.ptr<decltype(type)>();
+    stream.launch(op, [=] {
+      parallel_for(rows, rows_per_task(V), [=](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; r++) out[r] = static_cast<int32_t>(argmax_row(x + r * V, V));
+      });
     });
   });
 }

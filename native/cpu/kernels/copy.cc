@@ -1,5 +1,5 @@
-// out[...] = inp[...], or += for f32: any strides on both sides (0 in inp broadcasts), any pair of dtypes, converted as
-// convert.h says.
+// out[...] = inp[...], or += for floats: any strides on both sides (0 in inp broadcasts), any pair of dtypes, converted
+// as convert.h says.
 //
 // The same dtype on both sides moves bits: memcpy where both rows are contiguous. Where out and inp run along different
 // dimensions (a transpose), 16 x 16 tiles are read along inp's rows and written along out's, so that both touch whole
@@ -40,16 +40,19 @@ inline void scatter(T* out, const T (&lanes)[kWidth], int64_t stride, int64_t n)
     scatter_lanes(out, lanes, stride, n);
 }
 
+template <class T>
+constexpr bool kFloat = !std::is_integral_v<T>;
+
 // A row of the same type on both sides is moved unchanged; the dispatch below sees to it that such a type is an
 // unsigned integer, whatever it holds, or that the row is to be added.
 template <class To, class From>
 void copy_row(To* out, int64_t out_stride, const From* in, int64_t in_stride, int64_t n, bool accumulate) {
-  if constexpr (std::is_same_v<To, float>) {
+  if constexpr (kFloat<To>) {
     if (accumulate) {
       for (int64_t i = 0; i < n; i += kWidth) {
         const int64_t count = min_of<int64_t>(kWidth, n - i);
         From from[kWidth];
-        float to[kWidth];
+        To to[kWidth];
         gather(from, in + i * in_stride, in_stride, count);
         gather(to, out + i * out_stride, out_stride, count);
         store(to, load(to) + load_f32(from));
@@ -164,8 +167,7 @@ void run(const TensorView& out, const TensorView& inp, bool accumulate) {
     with_type(inp.dtype, [&](auto from) {
       using To = decltype(to);
       using From = decltype(from);
-      if constexpr (!std::is_same_v<To, From> || std::is_same_v<To, float>)
-        copy_all<To, From>(out.data, inp.data, loop, accumulate);
+      if constexpr (!std::is_same_v<To, From> || kFloat<To>) copy_all<To, From>(out.data, inp.data, loop, accumulate);
     });
   });
 }
@@ -174,7 +176,6 @@ void run(const TensorView& out, const TensorView& inp, bool accumulate) {
 }  // namespace HEED_ISA
 
 void HEED_ISA::copy(Stream& stream, Out out, In inp, Bool accumulate) {
-  if (accumulate) expect_dtype("copy", "out to accumulate into", out, DType::f32);
   check_copy(out, inp, accumulate);
   if (out.empty()) return;
   stream.launch("copy", [out, inp, accumulate] { run(out, inp, accumulate); });

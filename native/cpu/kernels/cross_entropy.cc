@@ -2,9 +2,10 @@
 //
 // loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
 // count. The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for softmax",
-// 2018): a row comes from memory once, and its exponentials, left in dlogits, are scaled from cache. Rows run in
-// parallel; losses are summed in f64 over fixed chunks. Ignored rows, also when they are all of them, give a loss and a
-// gradient of 0. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits only.
+// 2018): a row comes from memory once. In f32 its exponentials, left in dlogits, are scaled from cache; a shorter type
+// would round them, and they are taken again. Rows run in parallel; losses are summed in f64 over fixed chunks. Ignored
+// rows, also when they are all of them, give a loss and a gradient of 0. Logits may be -inf. dlogits may be the logits'
+// memory. Backward needs dlogits only.
 #include "core/checks/cross_entropy.h"
 #include "cpu/kernels/rows.h"
 
@@ -30,7 +31,8 @@ struct Normaliser {
 inline int64_t block_size(int64_t V) { return max_of<int64_t>(1024, ceil_div(V, Normaliser::kBlocks)); }
 
 // The exponentials go to `e`, if given, for the gradient.
-inline void normalise(Normaliser& n, float* e, const float* x, int64_t V, bool smoothing) {
+template <class T>
+inline void normalise(Normaliser& n, float* e, const T* x, int64_t V, bool smoothing) {
   const int64_t block = block_size(V);
   for (int64_t begin = 0; begin < V; begin += block) {
     const int64_t size = min_of(block, V - begin);
@@ -59,31 +61,46 @@ inline void normalise(Normaliser& n, float* e, const float* x, int64_t V, bool s
   }
 }
 
-// From the exponentials in dx.
-inline void gradient(float* dx, int32_t target, const Normaliser& n, const Settings& s, double scale) {
+// From the logits or, in f32, from their exponentials in dx.
+template <class T>
+inline void gradient(T* dx, const T* x, int32_t target, const Normaliser& n, const Settings& s, double scale) {
+  const float at_target = static_cast<float>(scale * (1 - s.smoothing));
   const int64_t block = block_size(s.V);
   const vf uniform = set1(static_cast<float>(scale * s.smoothing / static_cast<double>(s.V)));
   for (int64_t begin = 0; begin < s.V; begin += block) {
     const float reference = n.references[begin / block];
     const double share = reference == n.max ? 1 : std::exp(static_cast<double>(reference) - n.max);
-    const vf factor = set1(static_cast<float>(share * scale / n.sum));
-    over_row(min_of(block, s.V - begin), [&](int64_t i, auto lanes, int) {
-      lanes.store(dx + begin + i, lanes.load(dx + begin + i) * factor - uniform);
-    });
+    const vf factor = set1(static_cast<float>(share * scale / n.sum)),
+             shift = set1(reference == -INFINITY ? 0 : reference);
+    const auto value = [&](int64_t i, auto lanes) {
+      if constexpr (std::is_same_v<T, float>)
+        return lanes.load(dx + i) * factor - uniform;
+      else
+        return vexp(lanes.load(x + i) - shift) * factor - uniform;
+    };
+    // The target's value is what its own vector will give, before it is rounded or its logit replaced.
+    const int64_t size = min_of(block, s.V - begin);
+    float exact = 0;
+    const bool here = target >= begin && target < begin + size;
+    if (here) exact = value(target, PartVector{1})[0];
+    over_row(size, [&](int64_t i, auto lanes, int) { lanes.store(dx + begin + i, value(begin + i, lanes)); });
+    if (here) store_one(dx + target, exact - at_target);
   }
-  dx[target] -= static_cast<float>(scale * (1 - s.smoothing));
 }
 
 // The loss of a row and, if dx is given, its gradient times `scale`.
-inline double row(float* dx, const float* x, int32_t target, const Settings& s, double scale) {
-  const float at_target = x[target];  // before the exponentials may take its place
+template <class T>
+inline double row(T* dx, const T* x, int32_t target, const Settings& s, double scale) {
+  const float at_target = load_one(x + target);  // before the exponentials may take its place
   Normaliser n;
-  normalise(n, dx, x, s.V, s.smoothing > 0);
+  float* e = nullptr;
+  if constexpr (std::is_same_v<T, float>) e = dx;
+  normalise(n, e, x, s.V, s.smoothing > 0);
   const double max = n.max;
   double loss = std::log(n.sum);
   if (s.smoothing < 1) loss += (1 - s.smoothing) * (max - at_target);
   if (s.smoothing > 0) loss += s.smoothing * (max - n.spread / static_cast<double>(s.V));
-  if (dx) gradient(dx, target, n, s, scale);
+  if (dx) gradient(dx, x, target, n, s, scale);
   return loss;
 }
 
@@ -106,37 +123,40 @@ inline int64_t check_targets(const int32_t* targets, int64_t rows, const Setting
 void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets,
                              Int ignore_index, Float smoothing) {
   const char* op = "cross_entropy";
-  expect_rows(op, "logits", logits);
-  const int64_t V = logits.dim(-1), rows = leading(logits).numel();
   check_cross_entropy(op, loss, losses, dlogits, logits, targets, smoothing);
+  const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();
 
   const Settings settings{V, ignore_index, smoothing};
   const int64_t grain = rows_per_task(V), chunks = ceil_div(rows, grain);
   const Stream::Workspace workspace(stream, op, static_cast<size_t>(chunks) * sizeof(double));
   double* partials = static_cast<double*>(workspace.data());
-  float *mean = loss.f32(), *row_losses = losses ? losses->f32() : nullptr, *dx = dlogits ? dlogits->f32() : nullptr;
-  const float* x = logits.f32();
+  float *mean = loss.f32(), *row_losses = losses ? losses->f32() : nullptr;
   const int32_t* target = targets.i32();
-  stream.launch(op, [=] {
-    const int64_t counted = check_targets(target, rows, settings);
-    const double scale = 1.0 / static_cast<double>(max_of<int64_t>(counted, 1));
-    parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
-      double sum = 0;
-      for (int64_t r = begin; r < end; r++) {
-        double row_loss = 0;
-        if (target[r] != settings.ignore_index) {
-          row_loss = row(dx ? dx + r * V : nullptr, x + r * V, target[r], settings, scale);
-        } else if (dx) {
-          std::memset(dx + r * V, 0, static_cast<size_t>(V) * sizeof(float));
+  with_float_type(logits.dtype, [&](auto type) {
+    using T = decltype(type);
+    T* dx = dlogits ? dlogits->ptr<T>() : nullptr;
+    const T* x = logits.ptr<T>();
+    stream.launch(op, [=] {
+      const int64_t counted = check_targets(target, rows, settings);
+      const double scale = 1.0 / static_cast<double>(max_of<int64_t>(counted, 1));
+      parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
+        double sum = 0;
+        for (int64_t r = begin; r < end; r++) {
+          double row_loss = 0;
+          if (target[r] != settings.ignore_index) {
+            row_loss = row(dx ? dx + r * V : nullptr, x + r * V, target[r], settings, scale);
+          } else if (dx) {
+            std::memset(dx + r * V, 0, static_cast<size_t>(V) * sizeof(T));
+          }
+          if (row_losses) row_losses[r] = static_cast<float>(row_loss);
+          sum += row_loss;
         }
-        if (row_losses) row_losses[r] = static_cast<float>(row_loss);
-        sum += row_loss;
-      }
-      partials[begin / grain] = sum;
+        partials[begin / grain] = sum;
+      });
+      double sum = 0;
+      for (int64_t chunk = 0; chunk < chunks; chunk++) sum += partials[chunk];
+      *mean = static_cast<float>(sum * scale);
     });
-    double sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk++) sum += partials[chunk];
-    *mean = static_cast<float>(sum * scale);
   });
 }
 

@@ -1,10 +1,10 @@
 // Embedding: out[i, C] = weight[ids[i], C]; backward dweight[ids[i], C] (+)= dout[i, C].
 //
-// Every id is checked before anything is written. Forward copies rows in parallel. Backward splits the columns among
-// the tasks and takes the positions in order in each: no two threads share an element, and the sum of a row has one
-// order whatever the threads. Backward needs the ids only.
+// Every id is checked before anything is written. Forward copies rows in parallel. Backward first lists the positions
+// of each id; then each row of the table, in blocks of columns, is summed in f32 over its positions in order and
+// written once, whatever the threads. Backward needs the ids only.
 #include "core/checks/embedding.h"
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/rows.h"
 
 namespace heed::cpu {
 namespace HEED_ISA {
@@ -17,49 +17,93 @@ inline void check_ids(const int32_t* ids, int64_t n, int64_t V) {
            static_cast<long long>(i));
 }
 
+// to[C] = from[C], of any two dtypes.
+void copy_row(const TensorView& out, int64_t to, const TensorView& inp, int64_t from, int64_t C) {
+  with_float_type(out.dtype, [&](auto out_type) {
+    auto* const y = out.ptr<decltype(out_type)>() + to * C;
+    with_float_type(inp.dtype, [&](auto inp_type) {
+      const auto* const x = inp.ptr<decltype(inp_type)>() + from * C;
+      if constexpr (std::is_same_v<decltype(out_type), decltype(inp_type)>)
+        std::memcpy(y, x, static_cast<size_t>(C) * sizeof *y);
+      else
+        convert_row(y, x, C);
+    });
+  });
+}
+
+constexpr int64_t kColumns = 128;  // of a block: whole cache lines, so that threads do not write to the same one
+
+struct Gradient {
+  TensorView dweight, dout;
+  int64_t V, C, n;
+  bool accumulate;
+  int32_t *first, *next;  // of each id its first position, of each position the next one of its id, or -1
+
+  void list(const int32_t* ids) const {
+    for (int64_t v = 0; v < V; v++) first[v] = -1;
+    for (int64_t i = n - 1; i >= 0; i--) {
+      next[i] = first[ids[i]];
+      first[ids[i]] = static_cast<int32_t>(i);
+    }
+  }
+
+  template <class W, class T>
+  void block(W* table, const T* dy, int64_t v, int64_t column) const {
+    float sum[kColumns] = {};
+    const int64_t width = min_of(kColumns, C - column);
+    W* row = table + v * C + column;
+    if (accumulate) convert_row(sum, row, width);
+    for (int64_t i = first[v]; i >= 0; i = next[i]) {
+      const T* from = dy + i * C + column;
+      over_row(width,
+               [&](int64_t c, auto lanes, int) { lanes.store(sum + c, lanes.load(sum + c) + lanes.load(from + c)); });
+    }
+    convert_row(row, sum, width);
+  }
+
+  template <class W, class T>
+  void run() const {
+    const int64_t blocks = ceil_div(C, kColumns);
+    parallel_for(V * blocks, 64, [=](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; b++)
+        if (first[b / blocks] >= 0 || !accumulate)
+          block(dweight.ptr<W>(), dout.ptr<T>(), b / blocks, b % blocks * kColumns);
+    });
+  }
+};
+
 }  // namespace
 }  // namespace HEED_ISA
 
 void HEED_ISA::embedding_forward(Stream& stream, Out out, In ids, In weight) {
   const char* op = "embedding_forward";
-  expect_f32(op, "weight", weight);
-  expect_f32(op, "out", out);
   check_embedding_forward(op, out, ids, weight);
   const int64_t n = ids.numel(), V = weight.dim(0), C = weight.dim(1);
-  float* y = out.f32();
-  const float* table = weight.f32();
-  const int32_t* id = ids.i32();
   stream.launch(op, [=] {
+    const int32_t* id = ids.i32();
     check_ids(id, n, V);
-    parallel_for(n, max_of<int64_t>(1, 16384 / max_of<int64_t>(C, 1)), [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        std::memcpy(y + i * C, table + id[i] * C, static_cast<size_t>(C) * sizeof(float));
+    parallel_for(n, max_of<int64_t>(1, 16384 / max_of<int64_t>(C, 1)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) copy_row(out, i, weight, id[i], C);
     });
   });
 }
 
 void HEED_ISA::embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
   const char* op = "embedding_backward";
-  expect_f32(op, "dweight", dweight);
-  expect_f32(op, "dout", dout);
   check_embedding_backward(op, dweight, dout, ids);
   const int64_t n = ids.numel(), V = dweight.dim(0), C = dweight.dim(1);
-  float* table = dweight.f32();
-  const float* dy = dout.f32();
-  const int32_t* id = ids.i32();
+  const Stream::Workspace lists(stream, op, static_cast<size_t>(V + n) * sizeof(int32_t));
+  int32_t* first = static_cast<int32_t*>(lists.data());
+  const Gradient gradient{dweight, dout, V, C, n, accumulate, first, first + V};
   stream.launch(op, [=] {
-    check_ids(id, n, V);
-    if (!accumulate)
-      parallel_for(V * C, 1 << 16, [=](int64_t begin, int64_t end) {
-        std::memset(table + begin, 0, static_cast<size_t>(end - begin) * sizeof(float));
-      });
-    // 64 columns are whole cache lines, so that threads do not write to the same one.
-    parallel_for(C, 64, [=](int64_t begin, int64_t end) {
-      for (int64_t i = 0; i < n; i++) {
-        float* to = table + id[i] * C;
-        const float* from = dy + i * C;
-        for (int64_t c = begin; c < end; c++) to[c] += from[c];
-      }
+    check_ids(ids.i32(), n, V);
+    gradient.list(ids.i32());
+    with_float_type(dout.dtype, [&](auto type) {
+      using T = decltype(type);
+      if (dweight.dtype == DType::f32)
+        gradient.run<float, T>();
+      else
+        gradient.run<T, T>();
     });
   });
 }

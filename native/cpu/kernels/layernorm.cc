@@ -6,9 +6,10 @@
 // backward: d = dout · weight, n = (x - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n)) (+ dsum), the RMS
 //           norm's without mean and mean(d); dweight = Σ_rows dout · n, dbias = Σ_rows dout. Needs x (`sum` where there
 //           was a residual), mean, rstd.
-// A row is read once from memory and then from cache. Rows run in parallel; the parameters' gradients are summed over
-// fixed chunks of rows, then over chunks, so they do not depend on the threads. out, sum and dinp may be an input's
-// memory.
+// A row is read once from memory and then from cache, while the next one is fetched. Rows run in parallel; backward
+// takes a few together, so that the parameters' gradients are read and written once for all of them. Those are summed
+// over fixed chunks of rows, then over chunks, so they do not depend on the threads. out, sum and dinp may be an
+// input's memory.
 #include "core/checks/layernorm.h"
 #include "cpu/kernels/rows.h"
 
@@ -16,17 +17,49 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
+// A parameter in f32: its own memory, or `room`, which it is widened into.
+const float* widened(const TensorView* parameter, float* room) {
+  if (!parameter || parameter->dtype == DType::f32) return parameter ? parameter->f32() : nullptr;
+  with_float_type(parameter->dtype,
+                  [&](auto type) { convert_row(room, parameter->ptr<decltype(type)>(), parameter->numel()); });
+  return room;
+}
+// A view that may be absent, as a kernel keeps it.
+struct Optional {
+  TensorView view;
+  bool given;
+  explicit Optional(const TensorView* from) : view(from ? *from : TensorView{}), given(from != nullptr) {}
+  const TensorView* get() const { return given ? &view : nullptr; }
+};
+bool is_short(const TensorView* parameter) { return parameter && parameter->dtype != DType::f32; }
+
+inline void prefetch(const void* p) { __builtin_prefetch(p); }
+
+// What is normalised: inp, or inp + residual, added anew in every pass over the row, so that nothing is rounded
+// between.
+template <class T>
+struct Row {
+  const T *inp, *residual;
+  template <class Lanes>
+  vf load(int64_t i, Lanes lanes) const {
+    const vf x = lanes.load(inp + i);
+    return residual ? x + lanes.load(residual + i) : x;
+  }
+};
+
 // A first mean is rounded: with a mean of 1e4 by more than the result may be off. Centring on it is exact, and the mean
 // of what is left corrects both the mean and the variance (Chan, Golub and LeVeque, 1983).
 struct Moments {
   float shift, delta, rstd;  // mean = shift + delta
 };
 
-inline Moments moments(const float* x, int64_t C, float total, float eps) {
-  const float shift = total / static_cast<float>(C);
-  vf first[4] = {}, second[4] = {};
+template <class T>
+inline Moments moments(const Row<T>& x, int64_t C, float eps) {
+  vf total[4] = {}, first[4] = {}, second[4] = {};
+  over_row(C, [&](int64_t i, auto lanes, int u) { total[u] += x.load(i, lanes); });
+  const float shift = hsum(total) / static_cast<float>(C);
   over_row(C, [&](int64_t i, auto lanes, int u) {
-    const vf c = lanes.keep(lanes.load(x + i) - set1(shift));
+    const vf c = lanes.keep(x.load(i, lanes) - set1(shift));
     first[u] += c;
     second[u] = fma(c, c, second[u]);
   });
@@ -36,87 +69,111 @@ inline Moments moments(const float* x, int64_t C, float total, float eps) {
 }
 
 // Of the RMS norm: Σ x² without a mean to take off.
-inline Moments root_mean_square(const float* x, int64_t C, float eps) {
+template <class T>
+inline Moments root_mean_square(const Row<T>& x, int64_t C, float eps) {
   vf squares[4] = {};
   over_row(C, [&](int64_t i, auto lanes, int u) {
-    const vf v = lanes.load(x + i);
+    const vf v = x.load(i, lanes);
     squares[u] = fma(v, v, squares[u]);
   });
   return {0, 0, 1.0f / std::sqrt(hsum(squares) / static_cast<float>(C) + eps)};
 }
 
-inline float total(const float* x, int64_t C) {
-  vf sum[4] = {};
-  over_row(C, [&](int64_t i, auto lanes, int u) { sum[u] += lanes.load(x + i); });
-  return hsum(sum);
-}
+template <class T>
+struct Forward {
+  T *out, *sum;
+  float *mean, *rstd;
+  const T *inp, *residual;
+  const float *weight, *bias;
+  int64_t C;
+  float eps;
+  bool rms;
 
-inline float add_total(float* sum, const float* a, const float* b, int64_t C) {
-  vf parts[4] = {};
-  over_row(C, [&](int64_t i, auto lanes, int u) {
-    const vf s = lanes.load(a + i) + lanes.load(b + i);
-    lanes.store(sum + i, s);
-    parts[u] += s;
-  });
-  return hsum(parts);
-}
+  void row(int64_t r) const {
+    const Row<T> x{inp + r * C, residual ? residual + r * C : nullptr};
+    T *y = out + r * C, *s = residual ? sum + r * C : nullptr;
+    const Moments m = rms ? root_mean_square(x, C, eps) : moments(x, C, eps);
+    const vf shift = set1(m.shift), scale = set1(m.rstd), offset = set1(-m.delta * m.rstd);
+    over_row(C, [&](int64_t i, auto lanes, int) {
+      prefetch(x.inp + C + i);
+      const vf v = x.load(i, lanes);
+      if (s) {
+        prefetch(x.residual + C + i);
+        lanes.store(s + i, v);
+      }
+      vf n = fma(v - shift, scale, offset);
+      if (weight) n *= lanes.load(weight + i);
+      if (bias) n += lanes.load(bias + i);
+      lanes.store(y + i, n);
+    });
+    if (mean) mean[r] = m.shift + m.delta;
+    if (rstd) rstd[r] = m.rstd;
+  }
+};
 
-inline void normalise(float* out, const float* x, const Moments& m, const float* weight, const float* bias, int64_t C) {
-  const vf shift = set1(m.shift), rstd = set1(m.rstd), offset = set1(-m.delta * m.rstd);
-  over_row(C, [&](int64_t i, auto lanes, int) {
-    vf y = fma(lanes.load(x + i) - shift, rstd, offset);
-    if (weight) y *= lanes.load(weight + i);
-    if (bias) y += lanes.load(bias + i);
-    lanes.store(out + i, y);
-  });
-}
+constexpr int64_t kRows = 4;  // that backward takes together
 
+template <class T>
 struct Backward {
-  float* dinp;
-  const float *dout, *dsum, *inp, *weight, *mean, *rstd;  // mean is null in the RMS norm
+  T* dinp;
+  const T *dout, *dsum, *inp;
+  const float *weight, *mean, *rstd;  // mean is null in the RMS norm
   int64_t C;
   bool accumulate;
 
-  // dw and db are this chunk's part of dweight and dbias, or null.
-  void row(int64_t r, float* dw, float* db) const {
-    const float* x = inp + r * C;
-    const float* dy = dout + r * C;
-    const float* add = dsum ? dsum + r * C : nullptr;
-    float* dx = dinp + r * C;
-    const vf mu = set1(mean ? mean[r] : 0.0f), scale = set1(rstd[r]);
-    vf first[4] = {}, second[4] = {};
-    over_row(C, [&](int64_t i, auto lanes, int u) {
-      vf d = lanes.load(dy + i);
-      if (weight) d *= lanes.load(weight + i);
-      first[u] += d;
-      second[u] = fma(d, (lanes.load(x + i) - mu) * scale, second[u]);
-    });
-    const vf mean_d = set1(mean ? hsum(first) / static_cast<float>(C) : 0.0f);
-    const vf mean_dn = set1(hsum(second) / static_cast<float>(C));
-    over_row(C, [&](int64_t i, auto lanes, int) {
-      const vf g = lanes.load(dy + i), n = (lanes.load(x + i) - mu) * scale;
-      if (dw) {
-        lanes.store(dw + i, fma(g, n, lanes.load(dw + i)));
-        lanes.store(db + i, g + lanes.load(db + i));
+  // Rows [r, r + n), n <= kRows. dw and db are this chunk's part of dweight and dbias, or null.
+  void rows(int64_t r, int64_t n, float* dw, float* db) const {
+    const T *x[kRows], *dy[kRows];
+    vf mu[kRows], scale[kRows], mean_d[kRows], mean_dn[kRows];
+    for (int64_t k = 0; k < n; k++) {
+      x[k] = inp + (r + k) * C;
+      dy[k] = dout + (r + k) * C;
+      mu[k] = set1(mean ? mean[r + k] : 0.0f);
+      scale[k] = set1(rstd[r + k]);
+      vf first[4] = {}, second[4] = {};
+      over_row(C, [&](int64_t i, auto lanes, int u) {
+        vf d = lanes.load(dy[k] + i);
+        if (weight) d *= lanes.load(weight + i);
+        first[u] += d;
+        second[u] = fma(d, (lanes.load(x[k] + i) - mu[k]) * scale[k], second[u]);
+      });
+      mean_d[k] = set1(mean ? hsum(first) / static_cast<float>(C) : 0.0f);
+      mean_dn[k] = set1(hsum(second) / static_cast<float>(C));
+    }
+    over_vectors(C, [&](int64_t i, auto lanes) {
+      const vf w = weight ? lanes.load(weight + i) : set1(1.0f);
+      vf to_weight{}, to_bias{};
+      for (int64_t k = 0; k < n; k++) {
+        prefetch(x[k] + n * C + i);
+        prefetch(dy[k] + n * C + i);
+        const vf g = lanes.load(dy[k] + i), norm = (lanes.load(x[k] + i) - mu[k]) * scale[k];
+        to_weight = fma(g, norm, to_weight);
+        to_bias += g;
+        const int64_t at = (r + k) * C + i;
+        vf result = (g * w - mean_d[k] - norm * mean_dn[k]) * scale[k];
+        if (dsum) result += lanes.load(dsum + at);
+        if (accumulate) result += lanes.load(dinp + at);
+        lanes.store(dinp + at, result);
       }
-      const vf d = weight ? g * lanes.load(weight + i) : g;
-      vf result = (d - mean_d - n * mean_dn) * scale;
-      if (add) result += lanes.load(add + i);
-      if (accumulate) result += lanes.load(dx + i);
-      lanes.store(dx + i, result);
+      if (dw) {
+        lanes.store(dw + i, lanes.load(dw + i) + to_weight);
+        lanes.store(db + i, lanes.load(db + i) + to_bias);
+      }
     });
   }
 };
 
 // gradient[C] (+)= Σ_chunks partial[chunk]
-inline void combine(float* gradient, const float* partials, int64_t chunks, int64_t stride, int64_t C,
-                    bool accumulate) {
-  parallel_for(C, 512, [=](int64_t begin, int64_t end) {
-    over_row(end - begin, [&](int64_t i, auto lanes, int) {
-      vf sum{};
-      for (int64_t chunk = 0; chunk < chunks; chunk++) sum += lanes.load(partials + chunk * stride + begin + i);
-      if (accumulate) sum += lanes.load(gradient + begin + i);
-      lanes.store(gradient + begin + i, sum);
+void combine(const TensorView& gradient, const float* partials, int64_t chunks, int64_t stride, bool accumulate) {
+  with_float_type(gradient.dtype, [&](auto type) {
+    auto* const out = gradient.ptr<decltype(type)>();
+    parallel_for(gradient.numel(), 512, [=](int64_t begin, int64_t end) {
+      over_row(end - begin, [&](int64_t i, auto lanes, int) {
+        vf sum{};
+        for (int64_t chunk = 0; chunk < chunks; chunk++) sum += lanes.load(partials + chunk * stride + begin + i);
+        if (accumulate) sum += lanes.load(out + begin + i);
+        lanes.store(out + begin + i, sum);
+      });
     });
   });
 }
@@ -127,24 +184,26 @@ inline void combine(float* gradient, const float* partials, int64_t chunks, int6
 void HEED_ISA::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
                                  OptIn weight, OptIn bias, Float eps, Bool rms) {
   const char* op = "layernorm_forward";
-  expect_rows(op, "inp", inp);
-  const int64_t C = inp.dim(-1), rows = leading(inp).numel();
   check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps, rms);
+  const int64_t C = inp.dim(-1), rows = leading_shape(inp).numel();
   if (rows == 0) return;
 
-  const auto data = [](OptIn view) { return view ? view->f32() : nullptr; };
-  float *y = out.f32(), *s = data(sum), *mu = data(mean), *rs = data(rstd);
-  const float *x = inp.f32(), *r = data(residual), *w = data(weight), *b = data(bias);
-  stream.launch(op, [=] {
-    parallel_for(rows, rows_per_task(C), [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) {
-        const float* row = r ? s + i * C : x + i * C;
-        const float sum_of_row = r ? add_total(s + i * C, x + i * C, r + i * C, C) : rms ? 0.0f : total(row, C);
-        const Moments m = rms ? root_mean_square(row, C, eps) : moments(row, C, sum_of_row, eps);
-        normalise(y + i * C, row, m, w, b, C);
-        if (mu) mu[i] = m.shift + m.delta;
-        if (rs) rs[i] = m.rstd;
-      }
+  const int64_t short_parameters = is_short(weight) + is_short(bias);
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(short_parameters * C) * sizeof(float));
+  const Optional w(weight), b(bias);
+  with_float_type(inp.dtype, [&](auto type) {
+    using T = decltype(type);
+    const auto data = [](OptIn view) { return view ? view->ptr<T>() : nullptr; };
+    const auto floats = [](OptIn view) { return view ? view->f32() : nullptr; };
+    const Forward<T> call{out.ptr<T>(), data(sum), floats(mean), floats(rstd), inp.ptr<T>(), data(residual), nullptr,
+                          nullptr,      C,         eps,          rms};
+    stream.launch(op, [=, room = workspace.f32()] {
+      Forward<T> forward = call;
+      forward.weight = widened(w.get(), room);
+      forward.bias = widened(b.get(), is_short(w.get()) ? room + C : room);
+      parallel_for(rows, rows_per_task(C), [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; r++) forward.row(r);
+      });
     });
   });
 }
@@ -153,32 +212,37 @@ void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptO
                                   OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
                                   Bool accumulate_dbias) {
   const char* op = "layernorm_backward";
-  expect_rows(op, "inp", inp);
-  const int64_t C = inp.dim(-1), rows = leading(inp).numel();
   check_layernorm_backward(op, dinp, dweight, dbias, dout, dsum, inp, weight, mean, rstd);
+  const int64_t C = inp.dim(-1), rows = leading_shape(inp).numel();
 
-  // At most 128 chunks, for balance; at least 16 rows in each, so that the parts are small beside what is read.
-  const int64_t grain = max_of<int64_t>(16, ceil_div(rows, 128)), chunks = ceil_div(rows, grain), stride = 2 * C;
-  const bool parameters = dweight || dbias;
-  const Stream::Workspace workspace(stream, op, parameters ? static_cast<size_t>(chunks * stride) * sizeof(float) : 0);
-  float *partials = workspace.f32(), *dw = dweight ? dweight->f32() : nullptr, *db = dbias ? dbias->f32() : nullptr;
-  const Backward backward{dinp.f32(),
-                          dout.f32(),
-                          dsum ? dsum->f32() : nullptr,
-                          inp.f32(),
-                          weight ? weight->f32() : nullptr,
-                          mean ? mean->f32() : nullptr,
-                          rstd.f32(),
-                          C,
-                          accumulate_dinp};
-  stream.launch(op, [=] {
-    parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
-      float* part = partials ? partials + begin / grain * stride : nullptr;
-      if (part) std::memset(part, 0, static_cast<size_t>(stride) * sizeof(float));
-      for (int64_t r = begin; r < end; r++) backward.row(r, part, part ? part + C : nullptr);
+  // At most 64 chunks, for balance; at least 16 rows in each, so that the parts are small beside what is read.
+  const int64_t grain = ceil_div(max_of<int64_t>(16, ceil_div(rows, 64)), kRows) * kRows;
+  const int64_t chunks = ceil_div(rows, grain), stride = 2 * C, parts = dweight || dbias ? chunks * stride : 0;
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(parts + is_short(weight) * C) * sizeof(float));
+  const Optional w(weight), dw(dweight), db(dbias);
+  with_float_type(inp.dtype, [&](auto type) {
+    using T = decltype(type);
+    const Backward<T> call{dinp.ptr<T>(),
+                           dout.ptr<T>(),
+                           dsum ? dsum->ptr<T>() : nullptr,
+                           inp.ptr<T>(),
+                           nullptr,
+                           mean ? mean->f32() : nullptr,
+                           rstd.f32(),
+                           C,
+                           accumulate_dinp};
+    stream.launch(op, [=, partials = workspace.f32()] {
+      Backward<T> backward = call;
+      backward.weight = widened(w.get(), partials + parts);
+      parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
+        float* part = parts ? partials + begin / grain * stride : nullptr;
+        if (part) std::memset(part, 0, static_cast<size_t>(stride) * sizeof(float));
+        for (int64_t r = begin; r < end; r += kRows)
+          backward.rows(r, min_of(kRows, end - r), part, part ? part + C : nullptr);
+      });
+      if (dw.get()) combine(*dw.get(), partials, chunks, stride, accumulate_dweight);
+      if (db.get()) combine(*db.get(), partials + C, chunks, stride, accumulate_dbias);
     });
-    if (dw) combine(dw, partials, chunks, stride, C, accumulate_dweight);
-    if (db) combine(db, partials + C, chunks, stride, C, accumulate_dbias);
   });
 }
 

@@ -6,6 +6,7 @@
 // Element e of a tensor takes word e % 4 of block e / 4. The stream tells independent draws under one seed apart
 // (0 where there is only one).
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "cpu/kernels/simd.h"

@@ -24,13 +24,14 @@ struct Rotary {
   bool interleaved, inverse, accumulate;
   int64_t half;  // R/2
 
-  template <class Lanes>
-  void put(const Lanes& lanes, float* to, vf v) const {
+  template <class Lanes, class T>
+  void put(const Lanes& lanes, T* to, vf v) const {
     lanes.store(to, accumulate ? lanes.load(to) + v : v);
   }
 
   // Pairs [begin, begin + n) of `heads` heads.
-  void turn(float* out, const float* inp, int64_t out_stride, int64_t inp_stride, int64_t heads, const float* angles,
+  template <class T>
+  void turn(T* out, const T* inp, int64_t out_stride, int64_t inp_stride, int64_t heads, const float* angles,
             int64_t begin, int64_t n) const {
     float cosine[2 * kPairs], sine[2 * kPairs];
     for (int64_t i = 0; i < n; i++) {
@@ -45,8 +46,8 @@ struct Rotary {
       }
     }
     for (int64_t h = 0; h < heads; h++) {
-      const float* x = inp + h * inp_stride + (interleaved ? 2 * begin : begin);
-      float* y = out + h * out_stride + (interleaved ? 2 * begin : begin);
+      const T* x = inp + h * inp_stride + (interleaved ? 2 * begin : begin);
+      T* y = out + h * out_stride + (interleaved ? 2 * begin : begin);
       if (interleaved) {
         over_row(2 * n, [&](int64_t i, auto lanes, int) {
           const vf v = lanes.load(x + i);
@@ -70,7 +71,6 @@ struct Rotary {
 void HEED_ISA::rotary(Stream& stream, Out out, In inp, F32In table, OptI32In starts, OptI32In positions,
                       Bool interleaved, Bool inverse, Accumulate accumulate) {
   const char* op = "rotary";
-  expect_dtype(op, "inp", inp, DType::f32);
   const RotarySizes n = check_rotary(op, out, inp, table, starts, positions);
   if (inp.empty()) return;
 
@@ -87,20 +87,23 @@ void HEED_ISA::rotary(Stream& stream, Out out, In inp, F32In table, OptI32In sta
           fail(Code::range, "expected positions in [0, %lld), got %lld at token %lld of sequence %lld",
                static_cast<long long>(n.positions), static_cast<long long>(position(b, t)), static_cast<long long>(t),
                static_cast<long long>(b));
-    parallel_for(n.B * n.T, rows_per_task(n.H * n.D), [&](int64_t begin, int64_t end) {
-      for (int64_t token = begin; token < end; token++) {
-        const int64_t b = token / n.T, t = token % n.T;
-        const float* x = inp.f32() + b * inp.strides[0] + t * inp.strides[1];
-        float* y = out.f32() + b * out.strides[0] + t * out.strides[1];
-        for (int64_t pair = 0; pair < rotary.half; pair += kPairs)
-          rotary.turn(y, x, out.strides[2], inp.strides[2], n.H, angles + position(b, t) * n.R, pair,
-                      min_of(kPairs, rotary.half - pair));
-        for (int64_t h = 0; h < n.H && n.R < n.D; h++) {
-          const float* from = x + h * inp.strides[2] + n.R;
-          float* to = y + h * out.strides[2] + n.R;
-          over_row(n.D - n.R, [&](int64_t i, auto lanes, int) { rotary.put(lanes, to + i, lanes.load(from + i)); });
+    with_float_type(inp.dtype, [&](auto type) {
+      using T = decltype(type);
+      parallel_for(n.B * n.T, rows_per_task(n.H * n.D), [&](int64_t begin, int64_t end) {
+        for (int64_t token = begin; token < end; token++) {
+          const int64_t b = token / n.T, t = token % n.T;
+          const T* x = inp.ptr<T>() + b * inp.strides[0] + t * inp.strides[1];
+          T* y = out.ptr<T>() + b * out.strides[0] + t * out.strides[1];
+          for (int64_t pair = 0; pair < rotary.half; pair += kPairs)
+            rotary.turn(y, x, out.strides[2], inp.strides[2], n.H, angles + position(b, t) * n.R, pair,
+                        min_of(kPairs, rotary.half - pair));
+          for (int64_t h = 0; h < n.H && n.R < n.D; h++) {
+            const T* from = x + h * inp.strides[2] + n.R;
+            T* to = y + h * out.strides[2] + n.R;
+            over_row(n.D - n.R, [&](int64_t i, auto lanes, int) { rotary.put(lanes, to + i, lanes.load(from + i)); });
+          }
         }
-      }
+      });
     });
   });
 }

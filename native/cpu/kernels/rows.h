@@ -1,44 +1,11 @@
 // Tensors as rows: the last dimension is a row of C elements, all others count the rows. And the loop over a row in
 // vectors, its tail included.
 #pragma once
-#include "cpu/kernels/kernel.h"
+#include "core/checks/rows.h"
+#include "cpu/kernels/convert.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
-
-// f32, contiguous and of at least one dimension.
-inline void expect_rows(const char* op, const char* name, const TensorView& view) {
-  if (view.rank < 1) fail(Code::shape, "%s: expected %s with at least 1 dimension, got shape []", op, name);
-  expect_f32(op, name, view);
-}
-
-// The shapes of a value per row and of a value per column, as views of which only the shape means anything.
-inline TensorView leading(TensorView view) {
-  view.rank--;
-  return view;
-}
-inline TensorView last(const TensorView& view) {
-  TensorView column;
-  column.rank = 1;
-  column.shape[0] = view.dim(-1);
-  return column;
-}
-
-// If given: f32, contiguous, and of the shape of `other`.
-inline void expect_f32_like(const char* op, const char* name, const TensorView* view, const TensorView& other) {
-  if (!view) return;
-  expect_f32(op, name, *view);
-  expect_same_shape(op, name, *view, other);
-}
-inline void expect_i32_like(const char* op, const char* name, const TensorView& view, const TensorView& other) {
-  expect_dtype(op, name, view, DType::i32);
-  expect_contiguous(op, name, view);
-  expect_same_shape(op, name, view, other);
-}
-inline void expect_scalar(const char* op, const char* name, const TensorView& view) {
-  expect_f32(op, name, view);
-  if (view.numel() != 1) expect_shape(op, name, view, {1});
-}
 
 inline vi lane_index() {
   vi lane{};
@@ -48,14 +15,26 @@ inline vi lane_index() {
 
 // The lanes of one step of over_row: all of them, or the first n.
 struct WholeVector {
-  static vf load(const float* p) { return HEED_ISA::load(p); }
-  static void store(float* p, vf v) { HEED_ISA::store(p, v); }
+  template <class T>
+  static vf load(const T* p) {
+    return HEED_ISA::load(p);
+  }
+  template <class T>
+  static void store(T* p, vf v) {
+    HEED_ISA::store(p, v);
+  }
   static vf keep(vf v, float = 0) { return v; }
 };
 struct PartVector {
   int64_t n;
-  vf load(const float* p) const { return load_n(p, n); }
-  void store(float* p, vf v) const { store_n(p, v, n); }
+  template <class T>
+  vf load(const T* p) const {
+    return load_n(p, n);
+  }
+  template <class T>
+  void store(T* p, vf v) const {
+    store_n(p, v, n);
+  }
   vf keep(vf v, float other = 0) const { return select(lane_index() < set1i(static_cast<int32_t>(n)), v, set1(other)); }
 };
 
@@ -75,8 +54,21 @@ __attribute__((flatten)) inline void over_row(int64_t n, const Body& body) {
   if (i < n) body(i, PartVector{n - i}, 0);
 }
 
+// The same one vector after the other: for bodies that are long, or have sums of their own side by side.
+template <class Body>
+__attribute__((flatten)) inline void over_vectors(int64_t n, const Body& body) {
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) body(i, WholeVector{});
+  if (i < n) body(i, PartVector{n - i});
+}
+
 inline float hsum(const vf (&parts)[4]) { return hsum((parts[0] + parts[1]) + (parts[2] + parts[3])); }
 inline float hmax(const vf (&parts)[4]) { return hmax(vmax(vmax(parts[0], parts[1]), vmax(parts[2], parts[3]))); }
+
+template <class To, class From>
+inline void convert_row(To* out, const From* in, int64_t n) {
+  over_row(n, [&](int64_t i, auto lanes, int) { lanes.store(out + i, lanes.load(in + i)); });
+}
 
 // Rows a task takes, for about 64 KB of one operand.
 inline int64_t rows_per_task(int64_t C) { return max_of<int64_t>(1, 16384 / max_of<int64_t>(C, 1)); }

@@ -37,12 +37,13 @@ inline double mass_of(const float* w, int64_t V) {
 }
 
 // Computed from the logit as it came, so that an id that occurs twice is penalised once.
-inline void penalise(float* x, const float* logits, const int32_t* history, const Settings& s) {
-  std::memcpy(x, logits, static_cast<size_t>(s.V) * sizeof(float));
+template <class T>
+inline void penalise(float* x, const T* logits, const int32_t* history, const Settings& s) {
   for (int64_t l = 0; l < s.L; l++) {
     const int32_t id = history[l];
     if (id < 0) continue;
-    x[id] = logits[id] > 0 ? logits[id] / s.repetition_penalty : logits[id] * s.repetition_penalty;
+    const float logit = load_one(logits + id);
+    x[id] = logit > 0 ? logit / s.repetition_penalty : logit * s.repetition_penalty;
   }
 }
 
@@ -130,13 +131,16 @@ struct Scratch {
   Candidate* kept;
 };
 
-inline int64_t choose(const float* logits, const int32_t* history, int32_t offset, const Settings& s,
+template <class T>
+inline int64_t choose(const T* logits, const int32_t* history, int32_t offset, const Settings& s,
                       const Scratch& scratch) {
-  const float* x = logits;
-  if (history && s.repetition_penalty != 1) {
-    penalise(scratch.x, logits, history, s);
-    x = scratch.x;
+  const bool penalises = history && s.repetition_penalty != 1;
+  const float* x = scratch.x;
+  if constexpr (std::is_same_v<T, float>) {
+    if (!penalises) x = logits;
   }
+  if (x == scratch.x) convert_row(scratch.x, logits, s.V);
+  if (penalises) penalise(scratch.x, logits, history, s);
   const int64_t best = argmax_row(x, s.V);
   if (s.temperature == 0 || !std::isfinite(x[best])) return best;
   float* w = scratch.w;
@@ -166,7 +170,6 @@ inline void check_history(const int32_t* history, int64_t B, int64_t L, int64_t 
 void HEED_ISA::sample(Stream& stream, Out ids, In logits, OptIn history, In offsets, Float temperature, Int top_k,
                       Float top_p, Float min_p, Float repetition_penalty, Int seed) {
   const char* op = "sample";
-  expect_dtype(op, "logits", logits, DType::f32);
   check_sample(ids, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
   const int64_t B = logits.dim(0), V = logits.dim(1);
   if (B == 0) return;
@@ -186,16 +189,18 @@ void HEED_ISA::sample(Stream& stream, Out ids, In logits, OptIn history, In offs
                           repetition_penalty,
                           static_cast<uint64_t>(seed)};
   int32_t* out = ids.i32();
-  const float* x = logits.f32();
   const int32_t *past = history ? history->i32() : nullptr, *offset = offsets.i32();
-  stream.launch(op, [=] {
-    if (past) check_history(past, B, settings.L, V);
-    parallel_for(B, grain, [=](int64_t begin, int64_t end) {
-      const int64_t task = begin / grain;
-      const Scratch scratch{floats + 2 * task * stride, floats + (2 * task + 1) * stride, candidates + task * stride};
-      for (int64_t b = begin; b < end; b++)
-        out[b] = static_cast<int32_t>(
-            choose(x + b * V, past ? past + b * settings.L : nullptr, offset[b], settings, scratch));
+  with_float_type(logits.dtype, [&](auto type) {
+    const auto* x = logits.ptr<decltype(type)>();
+    stream.launch(op, [=] {
+      if (past) check_history(past, B, settings.L, V);
+      parallel_for(B, grain, [=](int64_t begin, int64_t end) {
+        const int64_t task = begin / grain;
+        const Scratch scratch{floats + 2 * task * stride, floats + (2 * task + 1) * stride, candidates + task * stride};
+        for (int64_t b = begin; b < end; b++)
+          out[b] = static_cast<int32_t>(
+              choose(x + b * V, past ? past + b * settings.L : nullptr, offset[b], settings, scratch));
+      });
     });
   });
 }

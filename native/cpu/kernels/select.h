@@ -26,7 +26,8 @@ inline Candidate candidate(float x, int64_t index) {
   return {static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~static_cast<uint32_t>(index))};
 }
 
-inline int64_t argmax_row(const float* x, int64_t n) {
+template <class T>
+inline int64_t argmax_row(const T* x, int64_t n) {
   constexpr int64_t kBlock = 512;
   float best = -INFINITY;
   int64_t first = 0;  // where the first block with the maximum begins
@@ -42,13 +43,13 @@ inline int64_t argmax_row(const float* x, int64_t n) {
     }
   }
   for (int64_t i = first; i < n; i++)
-    if (x[i] == best) return i;
+    if (load_one(x + i) == best) return i;
   return 0;  // nothing but NaN
 }
 
 // sink(i) for every x[i] > threshold, in order; the sink may raise the threshold.
-template <class Sink>
-inline void for_above(const float* x, int64_t n, const float& threshold, const Sink& sink) {
+template <class T, class Sink>
+inline void for_above(const T* x, int64_t n, const float& threshold, const Sink& sink) {
   constexpr int64_t kStep = 4 * kWidth;
   for (int64_t begin = 0; begin < n; begin += kStep) {
     const int64_t end = min_of(begin + kStep, n);
@@ -58,7 +59,7 @@ inline void for_above(const float* x, int64_t n, const float& threshold, const S
       if (!(hmax(top) > threshold)) continue;
     }
     for (int64_t i = begin; i < end; i++)
-      if (x[i] > threshold) sink(i);
+      if (load_one(x + i) > threshold) sink(i);
   }
 }
 
@@ -66,16 +67,17 @@ inline int64_t top_capacity(int64_t n, int64_t k) { return min_of(n, max_of<int6
 
 // The first k <= n of the order that are above -inf, in any order, into kept[top_capacity(n, k)]; how many they are.
 // Candidates collect until the buffer is full; it is then cut to its best k, the last of which is the new threshold.
-inline int64_t select_top(Candidate* kept, const float* x, int64_t n, int64_t k) {
+template <class T>
+inline int64_t select_top(Candidate* kept, const T* x, int64_t n, int64_t k) {
   const int64_t capacity = top_capacity(n, k);
   int64_t count = 0;
   float threshold = -INFINITY;
   if (k == 0) return 0;
   for_above(x, n, threshold, [&](int64_t i) {
-    kept[count++] = candidate(x[i], i);
+    kept[count++] = candidate(load_one(x + i), i);
     if (count < capacity || capacity == k) return;
     std::nth_element(kept, kept + k - 1, kept + count, ComesFirst{});
-    threshold = x[kept[k - 1].index()];
+    threshold = load_one(x + kept[k - 1].index());
     count = k;
   });
   if (count <= k) return count;
