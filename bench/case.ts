@@ -7,24 +7,68 @@ export interface Setting {
   dtype: FloatDType;
 }
 
+/** What one run does: the first that is there, from the top, makes the rate that is shown. */
+export interface Work {
+  tokens?: number;
+  operations?: number;
+  flops?: number;
+  /** Least bytes to be read and written. */
+  bytes?: number;
+}
+
+/** What a row is to reach. */
+export interface Goals {
+  /** Least ratio, the peer's time / heed's: to the fastest peer, to eager and to compiled PyTorch. */
+  best?: number;
+  eager?: number;
+  compiled?: number;
+  /** Least share of the machine's peak; see `Case.bound`. */
+  peak?: number;
+  /** Most memory, as a share of eager PyTorch's. */
+  memory?: number;
+  /** Least operations per second. */
+  rate?: number;
+  /** Least ratio to heed itself on one thread. */
+  scaling?: number;
+}
+
 /** One thing to measure, and how a peer measures the same. */
 export interface Case extends Setting {
   /** "gemm", "attention", …: what `--only` picks. */
   name: string;
   /** For people: "1024×1024×1024". */
   shape: string;
-  /** What one run does, in one of three measures. */
-  work: { flops: number } | { bytes: number } | { tokens: number };
-  /** The arguments the PyTorch twin (torch_peer.py) takes; its `name` picks the function. */
+  /** Shown instead of the dtype. */
+  format?: string;
+  work: Work;
+  /** What limits it, where that makes sense to compare with: the rate is shown as a share of that peak. */
+  bound?: "compute" | "memory";
+  goals?: Goals;
+  /** What the peers get, and its `name` picks the function. */
   peer: Record<string, number | string>;
-  prepare(): Prepared;
+  /** Which peers have the case; all that know its name unless given. */
+  peers?: readonly string[];
+  /** Which memory is shown: of all that the case makes, or what a run takes beside what was prepared. */
+  memory?: "whole" | "step";
+  /** Whether it is also timed on one thread. */
+  scaling?: boolean;
+  /** Writes what peers read. */
+  files?: () => Promise<void>;
+  prepare(): Prepared | Promise<Prepared>;
 }
 
 export interface Prepared {
-  /** Enqueues one run; a run that reads results, and so waits itself, returns a promise. */
-  run: () => void | Promise<void>;
+  /**
+   * Enqueues one run. A run that reads results, and so waits itself, returns a promise; its value, where there is one,
+   * are the milliseconds that count.
+   */
+  run: () => unknown;
+  /** Runs untimed before each run. */
+  before?: () => void;
   /** Throws if the result is wrong. Called before anything is timed. */
   verify: () => Promise<void>;
+  /** Throws if what a peer made of the case is wrong. */
+  verifyPeer?: (result: number[]) => Promise<void>;
   dispose(): void;
 }
 

@@ -1,19 +1,24 @@
 /**
- * npm run bench [-- --device cuda] [--only gemm,decode] [--json FILE] [--seconds S] [--rounds N] [--torch] [--write] [--smoke]
+ * npm run bench [-- --device cuda] [--only gemm,decode] [--json FILE] [--seconds S] [--rounds N] [--peers LIST] [--write]
+ * [--smoke]; npm run bench:peers is the same with all peers.
  *
- * Every case is checked before it is timed; on CUDA the device's events measure. With --torch the same work runs in
- * PyTorch (HEED_TORCH_PYTHON) on the same device, turn by turn in the same minutes, and the ratio is printed. --write
- * renews docs/benchmarks.md or, on CUDA, docs/benchmarks-CARD.md and bench/results/CARD.json. --smoke runs one small
- * case of each kind.
+ * Every case is checked before it is timed; on CUDA the device's events measure. Peers (torch, ort, tfjs, llama, all) do
+ * the same work in the same minutes, turn by turn: PyTorch in the Python that HEED_TORCH_PYTHON names, the others from
+ * npm, installed in build/peers. --write renews docs/benchmarks.md and its chart or, on CUDA, docs/benchmarks-CARD.md;
+ * and bench/results. --smoke runs one small case of each kind.
  */
-import { appendFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { device, devices, threads } from "heed";
-import { benchmarkPage, type Row, rowOf, table } from "./report.js";
+import { contest } from "./contest.js";
+import { removeModels } from "./models.js";
+import { type Peaks, PeakMeter } from "./peaks.js";
+import { startPeers } from "./peers/peers.js";
+import { benchmarkPage, lines, type Run, shortfalls } from "./report.js";
+import { rowOf } from "./row.js";
+import { statistics } from "./statistics.js";
 import { cpuSuite, cudaSuite, smokeSuite } from "./suites.js";
-import { time } from "./timing.js";
-import { TorchPeer } from "./torch-peer.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -22,7 +27,7 @@ const { values: flags } = parseArgs({
     json: { type: "string" },
     seconds: { type: "string", default: "1" },
     rounds: { type: "string", default: "3" },
-    torch: { type: "boolean", default: false },
+    peers: { type: "string", default: "" },
     write: { type: "boolean", default: false },
     smoke: { type: "boolean", default: false },
   },
@@ -31,49 +36,71 @@ const { values: flags } = parseArgs({
 const where = device(flags.device);
 const all = (flags.smoke ? smokeSuite : where.kind === "cpu" ? cpuSuite : cudaSuite)(where.name);
 const wanted = flags.only?.split(",");
-const cases = all.filter((c) => !wanted || wanted.some((name) => c.name.includes(name)));
+const cases = all.filter(
+  (one) => !wanted || wanted.some((part) => [one.name, one.shape, one.format ?? one.dtype].join(" ").includes(part)),
+);
 if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(all.map((c) => c.name))].join(", ")}`);
 
-const seconds = Number(flags.seconds);
-const rounds = Number(flags.rounds);
-const peer = flags.torch ? await TorchPeer.start(threads()) : null;
 const { description } = devices().find(({ name }) => name === where.name)!;
-const machine = where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description;
-console.log(`heed on ${machine}${peer ? `, beside PyTorch ${peer.version}` : ""}`);
-if (flags.json) rmSync(flags.json, { force: true });
+const { running, missing } = await startPeers(flags.peers, threads());
+const meter = where.kind === "cpu" && !flags.smoke ? PeakMeter.build() : null;
+const measured: Peaks[] = [];
+const peaks = (): Peaks | null => {
+  const now = meter?.measure(threads()) ?? null;
+  if (now) measured.push(now);
+  return now;
+};
+peaks();
 
-const rows: Row[] = [];
+const run: Run = {
+  machine: where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description,
+  date: new Date().toISOString().slice(0, 10),
+  threads: threads(),
+  seconds: Number(flags.seconds),
+  rounds: Number(flags.rounds),
+  peaks: null,
+  peers: Object.fromEntries<Run["peers"][string]>([
+    ...running.map(({ name, version }) => [name, { version }] as const),
+    ...Object.entries(missing).map(([name, error]) => [name, { error }] as const),
+  ]),
+  rows: [],
+};
+console.log(`heed on ${run.machine}`);
+for (const [name, peer] of Object.entries(run.peers))
+  console.log("version" in peer ? `beside ${name} ${peer.version}` : `without ${name}: ${peer.error}`);
+
+const { seconds, rounds } = run;
 for (const one of cases) {
-  const prepared = one.prepare();
-  try {
-    await prepared.verify();
-    const own: number[] = [];
-    const other: number[] = [];
-    for (let round = 0; round < rounds; round++) {
-      own.push(...(await time(one, prepared, seconds / rounds)));
-      if (peer) other.push(...(await peer.time(one, seconds / rounds)));
-    }
-    const row = rowOf(one, own, peer ? other : null);
-    rows.push(row);
-    console.log(table([row], rows.length === 1));
-    if (flags.json) appendFileSync(flags.json, `${JSON.stringify(row)}\n`);
-  } finally {
-    prepared.dispose();
-  }
+  const row = rowOf(one, await contest(one, { peers: running, seconds, rounds, peaks }));
+  run.rows.push(row);
+  run.peaks = middle(measured);
+  console.log(lines(row));
+  if (flags.json) writeFileSync(flags.json, `${JSON.stringify(run, null, 2)}\n`);
 }
-await peer?.stop();
+for (const peer of running) await peer.stop();
+meter?.remove();
+removeModels();
+console.log(shortfalls(run.rows));
+
 if (flags.write) {
-  const torch = peer?.version ?? null;
-  if (where.kind === "cpu") writeFileSync("docs/benchmarks.md", benchmarkPage(rows, machine, torch, "bench:torch"));
-  else {
-    // "NVIDIA H100 80GB HBM3, 80 GiB, …" → "nvidia-h100-80gb-hbm3"
-    const card = description
-      .split(",")[0]!
-      .toLowerCase()
-      .replaceAll(/[^a-z0-9]+/g, "-");
-    mkdirSync("bench/results", { recursive: true });
-    const result = { machine, torch, date: new Date().toISOString().slice(0, 10), rows };
-    writeFileSync(`bench/results/${card}.json`, `${JSON.stringify(result, null, 2)}\n`);
-    writeFileSync(`docs/benchmarks-${card}.md`, benchmarkPage(rows, machine, torch, "bench:gpu"));
-  }
+  // "NVIDIA H100 80GB HBM3, 80 GiB, …" → "nvidia-h100-80gb-hbm3"
+  const card = description
+    .split(",")[0]!
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-");
+  const name = where.kind === "cpu" ? "cpu" : card;
+  const page = where.kind === "cpu" ? "benchmarks" : `benchmarks-${card}`;
+  const chart = running.length > 0 && where.kind === "cpu" ? `${page}.svg` : null;
+  mkdirSync("bench/results", { recursive: true });
+  writeFileSync(`bench/results/${name}.json`, `${JSON.stringify(run, null, 2)}\n`);
+  writeFileSync(`docs/${page}.md`, benchmarkPage(run, where.kind === "cpu" ? "bench:peers" : "bench:gpu", chart));
+  // Imported here: a machine with a card has no vega.
+  if (chart) writeFileSync(`docs/${chart}`, await (await import("./chart.js")).chartOf(run.rows));
+}
+
+/** The median of each peak. */
+function middle(all: readonly Peaks[]): Peaks | null {
+  if (all.length === 0) return null;
+  const of = (kind: keyof Peaks): number => statistics(all.map((one) => one[kind] ?? NaN)).median;
+  return { f32: of("f32"), ...(all[0]!.bf16 && { bf16: of("bf16") }), read: of("read") };
 }

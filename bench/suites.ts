@@ -1,43 +1,77 @@
 /** What is measured: on the CPU, on a CUDA card, and in small to see that a suite works at all. */
-import { gpt2Sizes, type GptConfig } from "heed";
+import { type BertConfig, gpt2Sizes, type GptConfig } from "heed";
 import type { Case, Setting } from "./case.js";
 import { adamw } from "./cases/adamw.js";
 import { attention } from "./cases/attention.js";
 import { crossEntropyCase } from "./cases/cross-entropy.js";
-import { decode } from "./cases/decode.js";
+import { decode, prefill } from "./cases/decode.js";
+import { encoder } from "./cases/encoder.js";
 import { gemm } from "./cases/gemm.js";
 import { norm } from "./cases/layer-norm.js";
+import { projectedCrossEntropy } from "./cases/projected-cross-entropy.js";
+import { smallOps } from "./cases/small-ops.js";
 import { lstmTrainingStep, trainingStep } from "./cases/training-step.js";
 
-const gpt2: GptConfig = { vocabularySize: 50257, contextLength: 1024, ...gpt2Sizes.gpt2 };
+const gpt2Config: GptConfig = { vocabularySize: 50257, contextLength: 1024, ...gpt2Sizes.gpt2 };
+const gpt2 = { label: "gpt2", config: gpt2Config };
+const smallGpt = { vocabularySize: 65, contextLength: 256, layers: 6, heads: 6, width: 384 };
+const bertSmall: BertConfig = { vocabularySize: 30522, contextLength: 512, layers: 4, heads: 8, width: 512 };
 
+/** The CPU's, with what each row is to reach. */
 export function cpuSuite(device: string): Case[] {
-  const f32: Setting = { device, dtype: "f32" };
-  const heads64 = { heads: 12, size: 64, causal: true };
-  const small = { vocabularySize: 65, heads: 6, width: 384 };
+  const both: Setting[] = [
+    { device, dtype: "f32" },
+    { device, dtype: "bf16" },
+  ];
+  const [f32] = both as [Setting, Setting];
+  const product = { best: 1, peak: 0.88 };
+  const products = both.flatMap((setting) => [
+    ...[512, 1024, 2048].map((n) =>
+      gemm(setting, [n, n, n], { goals: n === 1024 ? { ...product, scaling: 1.8 } : product, scaling: n === 1024 }),
+    ),
+    // GPT-2's, of 1024 tokens: forward, the gradient of an input and that of a weight.
+    gemm(setting, [1024, 768, 2304], { goals: product }),
+    gemm(setting, [1024, 768, 3072], { goals: product }),
+    gemm(setting, [1024, 3072, 768], { goals: product }),
+    gemm(setting, [1024, 768, 50257], { layout: "nt", goals: product }),
+    gemm(setting, [1024, 3072, 768], { layout: "nt", goals: product }),
+    gemm(setting, [768, 1024, 3072], { layout: "tn", goals: product }),
+  ]);
+  const heads = { batch: 1, heads: 12, size: 64, causal: true };
+  const attentions = both.flatMap((setting) =>
+    [1024, 4096, 16384].flatMap((length) =>
+      [false, true].map((backward) => {
+        const scaling = length === 4096 && !backward;
+        const goals = { best: setting.dtype === "f32" ? 1.4 : 2, ...(scaling && { scaling: 1.8 }) };
+        return attention(setting, { ...heads, length, backward }, { goals, scaling });
+      }),
+    ),
+  );
+  const step = { eager: 1.3, compiled: 1.1, memory: 0.8 };
   return [
-    gemm(f32, 512, 512, 512),
-    gemm(f32, 1024, 1024, 1024),
-    gemm(f32, 2048, 2048, 2048),
-    // The products of a 384-wide GPT's training step: forward, and the gradients of the input and of the weight.
-    gemm(f32, 4096, 384, 1536),
-    gemm(f32, 4096, 1536, 384, "nt"),
-    gemm(f32, 384, 4096, 1536, "tn"),
-    // Decoding: one row.
-    gemm(f32, 1, 768, 3072),
-    gemm(f32, 1, 768, 50257, "nt"),
-    attention(f32, { ...heads64, batch: 16, heads: 6, length: 256, backward: false }),
-    attention(f32, { ...heads64, batch: 16, heads: 6, length: 256, backward: true }),
-    attention(f32, { ...heads64, batch: 1, length: 1024, backward: false }),
-    attention(f32, { ...heads64, batch: 1, length: 1024, backward: true }),
-    attention(f32, { ...heads64, batch: 1, length: 4096, backward: false }),
-    norm(f32, 4096, 768, "forward"),
-    norm(f32, 4096, 768, "add + forward"),
-    norm(f32, 4096, 384, "add + forward"),
-    trainingStep(f32, "6 layers, 6 heads, 384 wide", 16, { ...small, contextLength: 256, layers: 6 }),
-    trainingStep(f32, "1 layer, 6 heads, 384 wide", 4, { ...small, contextLength: 128, layers: 1 }),
+    ...products,
+    ...attentions,
+    ...both.flatMap((setting) => [
+      norm(setting, 4096, 768, "forward", { compiled: 1.2 }),
+      norm(setting, 4096, 768, "backward", { compiled: 1.2 }),
+      norm(setting, 4096, 768, "add + forward", { compiled: 1.5 }),
+      norm(setting, 4096, 768, "add + backward", { compiled: 1.5 }),
+    ]),
+    ...both.map((setting) => projectedCrossEntropy(setting, 1024, 768, 50257, { best: 1.3, memory: 0.25 })),
+    ...both.flatMap((setting) => [
+      trainingStep(setting, "6 layers, 6 heads, 384 wide", 16, smallGpt, step),
+      trainingStep(setting, "gpt2", 2, { ...gpt2Config, contextLength: 256 }, step),
+    ]),
     lstmTrainingStep(f32, "2 layers of 224", 16, { vocabularySize: 65, contextLength: 128, layers: 2, width: 224 }),
-    decode(f32, "gpt2", gpt2, { prompt: 64, count: 16 }),
+    ...both.flatMap((setting) => [
+      decode(setting, gpt2, { prompt: 64, count: 33 }, { best: 1.1, peak: 0.9 }),
+      decode(setting, gpt2, { prompt: 960, count: 33 }, { best: 1.1 }),
+      decode(setting, gpt2, { batch: 8, prompt: 64, count: 17 }, { best: 1.2 }),
+      decode(setting, gpt2, { batch: 32, prompt: 64, count: 17 }, { best: 1.2 }),
+      prefill(setting, gpt2, 512, { best: 1.2 }),
+      encoder(setting, "bert-small", bertSmall, { batch: 32, length: 128 }, { best: 1.1 }),
+    ]),
+    smallOps(f32, 32, 20000, { rate: 500e3 }),
   ];
 }
 
@@ -55,49 +89,53 @@ export function cudaSuite(device: string): Case[] {
     ),
   );
   return [
-    ...[1024, 2048, 4096, 8192].map((size) => gemm(bf16, size, size, size)),
+    ...[1024, 2048, 4096, 8192].map((size) => gemm(bf16, [size, size, size])),
     // The products of GPT-2 124M's training step of 8×1024 tokens.
-    gemm(bf16, 8192, 768, 2304),
-    gemm(bf16, 8192, 768, 3072),
-    gemm(bf16, 8192, 3072, 768),
-    gemm(bf16, 8192, 3072, 768, "nt"),
-    gemm(bf16, 768, 8192, 3072, "tn"),
-    gemm(bf16, 8192, 768, 50257, "nt"),
-    gemm(bf16, 1, 768, 3072),
-    gemm(f32, 2048, 2048, 2048),
+    gemm(bf16, [8192, 768, 2304]),
+    gemm(bf16, [8192, 768, 3072]),
+    gemm(bf16, [8192, 3072, 768]),
+    gemm(bf16, [8192, 3072, 768], { layout: "nt" }),
+    gemm(bf16, [768, 8192, 3072], { layout: "tn" }),
+    gemm(bf16, [8192, 768, 50257], { layout: "nt" }),
+    gemm(bf16, [1, 768, 3072]),
+    gemm(f32, [2048, 2048, 2048]),
     ...attentions,
     ...[768, 4096].flatMap((width) =>
       (["forward", "add + forward", "backward"] as const).map((pass) => norm(bf16, 16384, width, pass)),
     ),
     crossEntropyCase(bf16, 8192, 50257),
     crossEntropyCase(f32, 8192, 50257),
+    projectedCrossEntropy(bf16, 8192, 768, 50257),
     adamw(f32, 12, 768),
-    trainingStep(bf16, "gpt2", 8, gpt2),
-    trainingStep(f32, "gpt2", 8, gpt2),
-    decode(bf16, "gpt2", gpt2, { prompt: 64, count: 256 }),
-    decode(f32, "gpt2", gpt2, { prompt: 64, count: 256 }),
-    decode(bf16, "gpt2", gpt2, { batch: 32, prompt: 64, count: 256 }),
+    trainingStep(bf16, "gpt2", 8, gpt2Config),
+    trainingStep(f32, "gpt2", 8, gpt2Config),
+    decode(bf16, gpt2, { prompt: 64, count: 257 }),
+    decode(f32, gpt2, { prompt: 64, count: 257 }),
+    decode(bf16, gpt2, { batch: 32, prompt: 64, count: 257 }),
   ];
 }
 
 /** One of each kind, in sizes that the software CUDA device manages in seconds. */
 export function smokeSuite(device: string): Case[] {
-  const tiny: GptConfig = { vocabularySize: 50, contextLength: 32, layers: 1, heads: 2, width: 32 };
+  const sizes = { vocabularySize: 50, layers: 1, heads: 2, width: 32 };
+  const tiny = { label: "tiny", config: { ...sizes, contextLength: 32 } };
   const shape = { batch: 2, heads: 2, length: 33, size: 16 };
   return (["f32", "bf16"] as const).flatMap((dtype) => {
     const setting: Setting = { device, dtype };
     return [
-      gemm(setting, 33, 40, 50),
-      gemm(setting, 33, 40, 50, "nt"),
-      gemm(setting, 33, 40, 50, "tn"),
+      ...(["nn", "nt", "tn"] as const).map((layout) => gemm(setting, [33, 40, 50], { layout })),
       attention(setting, { ...shape, causal: true, backward: false }),
       attention(setting, { ...shape, causal: false, backward: true }),
-      ...(["forward", "add + forward", "backward"] as const).map((pass) => norm(setting, 5, 100, pass)),
+      ...(["forward", "backward", "add + forward", "add + backward"] as const).map((p) => norm(setting, 5, 100, p)),
       crossEntropyCase(setting, 6, 101),
+      projectedCrossEntropy(setting, 64, 32, 5000),
       adamw({ device, dtype: "f32" }, 1, 8),
-      trainingStep(setting, "tiny", 2, tiny),
+      trainingStep(setting, "tiny", 2, tiny.config),
       lstmTrainingStep(setting, "tiny", 2, { vocabularySize: 50, contextLength: 9, layers: 1, width: 32 }),
-      decode(setting, "tiny", tiny, { batch: 2, prompt: 5, count: 4 }),
+      decode(setting, tiny, { batch: 2, prompt: 5, count: 4 }),
+      prefill(setting, tiny, 7),
+      encoder(setting, "tiny-bert", { ...sizes, contextLength: 16 }, { batch: 2, length: 9 }),
+      smallOps(setting, 32, 10),
     ];
   });
 }

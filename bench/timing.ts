@@ -1,58 +1,35 @@
-import { Bench } from "tinybench";
-import { device } from "heed";
+import { type Device, device } from "heed";
 import type { Case, Prepared } from "./case.js";
+import { Clock, type Sample, sampleOf } from "./clock.js";
 
-/** Milliseconds of each run of a case within `seconds`. */
-export async function time(one: Case, prepared: Prepared, seconds: number): Promise<number[]> {
+/** How a case is timed: by the CPU's clock, or by the events of a CUDA device for what does not wait itself. */
+export async function clockOf(one: Case, { run, before }: Prepared): Promise<Clock> {
   const where = device(one.device);
-  if (where.kind === "cpu")
-    return wallTimes(async () => {
-      await prepared.run();
-      await where.synchronize();
-    }, seconds);
-  const first = prepared.run();
-  if (first instanceof Promise) {
+  const settled = (): Promise<void> => where.synchronize();
+  const prepared = async (): Promise<void> => {
+    before?.();
+    await settled();
+  };
+  if (where.kind === "cuda" && !before) {
+    const first = run();
+    if (!(first instanceof Promise)) return new Clock(await eventSample(where, run));
     await first;
-    return wallTimes(async () => prepared.run(), seconds);
   }
-  return deviceTimes(one, prepared, seconds);
-}
-
-/** By the clock of the CPU. */
-async function wallTimes(run: () => Promise<void>, seconds: number): Promise<number[]> {
-  const bench = new Bench({
-    time: seconds * 1000,
-    iterations: 3,
-    warmupTime: 0,
-    warmupIterations: 1,
-    retainSamples: true,
-  });
-  bench.add("run", run);
-  await bench.run();
-  const { result } = bench.tasks[0]!;
-  if (result.state === "errored") throw result.error;
-  if (!("latency" in result)) throw new Error(`no result: ${result.state}`);
-  return [...(result.latency.samples ?? [])];
+  return new Clock(sampleOf(run, prepared, settled));
 }
 
 /** Least milliseconds between two events: what they may add must not count. */
 const span = 2;
 
 /** By the device's events, around as many runs in a row as last `span`. */
-async function deviceTimes(one: Case, prepared: Prepared, seconds: number): Promise<number[]> {
-  const where = device(one.device);
-  let repeats = 1;
-  const sample = async (): Promise<number> => {
+async function eventSample(where: Device, run: Prepared["run"]): Promise<Sample> {
+  const sample = async (repeats: number): Promise<number> => {
     const total = await where.elapsed(() => {
-      for (let i = 0; i < repeats; i++) void prepared.run();
+      for (let i = 0; i < repeats; i++) void run();
     });
     return total / repeats;
   };
-  await sample();
-  repeats = Math.max(1, Math.ceil(span / Math.max(await sample(), 1e-3)));
-  await sample();
-  const samples: number[] = [];
-  const end = performance.now() + seconds * 1000;
-  while (samples.length < 3 || performance.now() < end) samples.push(await sample());
-  return samples;
+  await sample(1);
+  const repeats = Math.max(1, Math.ceil(span / Math.max(await sample(1), 1e-3)));
+  return () => sample(repeats);
 }

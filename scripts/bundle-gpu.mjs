@@ -40,7 +40,7 @@ function packageFolders(names) {
 }
 
 const { dependencies } = read("package.json");
-const packages = packageFolders([...Object.keys(dependencies), "vitest", "tinybench", "fast-check"]);
+const packages = packageFolders([...Object.keys(dependencies), "vitest", "fast-check"]);
 const files = [
   "package.json",
   "vitest.config.ts",
@@ -51,7 +51,7 @@ const files = [
   "native/core/ops.def",
   "build/Release/heed.node",
   "build/bench",
-  "bench/torch_peer.py",
+  "bench/peers/torch_peer.py",
 ];
 rmSync(folder, { recursive: true, force: true });
 for (const file of [...files, ...packages]) {

@@ -1,5 +1,5 @@
 import { contiguous, narrow, noGrad, packedAttention, parameter, randn, scope, sum } from "heed";
-import { type Case, expectClose, type Setting, tolerances } from "../case.js";
+import { type Case, expectClose, type Goals, type Setting, tolerances } from "../case.js";
 
 export interface AttentionShape {
   batch: number;
@@ -11,7 +11,11 @@ export interface AttentionShape {
   backward: boolean;
 }
 
-export function attention(setting: Setting, shape: AttentionShape): Case {
+export function attention(
+  setting: Setting,
+  shape: AttentionShape,
+  { goals = {}, scaling = false }: { goals?: Goals; scaling?: boolean } = {},
+): Case {
   const { batch, heads, length, size, causal, backward } = shape;
   const forward = (4 * batch * heads * length * length * size) / (causal ? 2 : 1);
   return {
@@ -19,6 +23,12 @@ export function attention(setting: Setting, shape: AttentionShape): Case {
     name: backward ? "attention training" : "attention",
     shape: `B${batch} H${heads} T${length} D${size}${causal ? " causal" : ""}`,
     work: { flops: backward ? 3.5 * forward : forward },
+    bound: "compute",
+    goals,
+    scaling,
+    memory: "step",
+    // ONNX Runtime holds all the scores, and has no backward pass.
+    ...(backward || length > 4096 ? { peers: ["PyTorch"] } : {}),
     peer: { name: "attention", batch, heads, length, size, causal: causal ? 1 : 0, backward: backward ? 1 : 0 },
     prepare() {
       const width = heads * size;

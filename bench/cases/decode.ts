@@ -1,44 +1,147 @@
-import { argmax, generateTokens, GPT, type GptConfig, noGrad, scope, tensor } from "heed";
-import type { Case, Setting } from "../case.js";
+import {
+  argmax,
+  type FloatDType,
+  generateTokens,
+  type GgufWritable,
+  GPT,
+  type GptConfig,
+  narrow,
+  noGrad,
+  scope,
+  tensor,
+} from "heed";
+import { bytesOf, type Case, type Goals, type Setting } from "../case.js";
+import { modelFile, writeLlama, writeWeights } from "../models.js";
 
-/** Greedy decoding of `count` tokens after a prompt, read into a KV cache first, for every sequence of a batch. */
+/** A model that peers have as well, by its label. */
+interface Subject {
+  label: string;
+  config: GptConfig;
+}
+
+/** How far the logit of a peer's token may be from the highest: what rounding the weights changes. */
+const margins: Record<FloatDType, number> = { f32: 1e-3, bf16: 0.05, f16: 0.02 };
+
+function promptOf(sequence: number, length: number, vocabulary: number): Int32Array {
+  return Int32Array.from({ length }, (_, i) => ((sequence * length + i) * 7919) % vocabulary);
+}
+
+const create = ({ config }: Subject, { device, dtype }: Setting): GPT =>
+  new GPT(config, { seed: 1, device, dtype }).eval();
+
+/** What a case of a GPT tells its peers, and the files they read. */
+function shared(subject: Subject, { dtype }: Setting): { peer: Case["peer"]; files: () => Promise<void> } {
+  const { label, config } = subject;
+  const { layers, heads, width, vocabularySize: vocabulary, contextLength: context } = config;
+  const [weights, gguf] = [modelFile(`${label}.safetensors`), modelFile(label)];
+  const create = (): GPT => new GPT(config, { seed: 1, device: "cpu" });
+  return {
+    peer: { layers, heads, width, vocabulary, context, weights, gguf },
+    files: async () => {
+      await writeWeights(weights, create);
+      // llama.cpp's tokenizer has to be the model's.
+      if (vocabulary === 50257 && dtype !== "f16")
+        await writeLlama(`${gguf}-${dtype}.gguf`, dtype.toUpperCase() as GgufWritable, create);
+    },
+  };
+}
+
+/** Throws unless each token that follows the prompt is one that the model might have chosen. */
+async function verifyTokens(model: GPT, prompt: Int32Array, tokens: number[], margin: number): Promise<void> {
+  const text = Int32Array.from([...prompt, ...tokens.slice(0, -1)]);
+  const vocabulary = model.config.vocabularySize;
+  using logits = noGrad(() =>
+    scope(() => {
+      const all = model.forward(tensor(text, [1, text.length], { device: model.device })); // [1, T, V]
+      return narrow(all, 1, prompt.length - 1, tokens.length).to("f32");
+    }),
+  );
+  const values = await logits.data();
+  tokens.forEach((token, i) => {
+    const row = values.subarray(i * vocabulary, (i + 1) * vocabulary);
+    const short = row.reduce((a, b) => Math.max(a, b)) - row[token]!;
+    if (!(short <= margin)) throw new Error(`token ${i}: expected the likeliest, got ${token}, ${short} below it`);
+  });
+}
+
+/**
+ * Greedy decoding of `count` tokens after a prompt that is in the KV cache, for every sequence of a batch: timed from the
+ * first token to the last.
+ */
 export function decode(
   setting: Setting,
-  label: string,
-  config: GptConfig,
+  subject: Subject,
   { batch = 1, prompt, count }: { batch?: number; prompt: number; count: number },
+  goals: Goals = {},
 ): Case {
-  const { layers, heads, width, vocabularySize: vocabulary } = config;
+  const { layers, width, hidden = 4 * width, vocabularySize: vocabulary } = subject.config;
+  // Of a step: the matrices and the output projection, and the keys and values so far.
+  const weights = layers * width * (4 * width + 2 * hidden) + vocabulary * width;
+  const cache = batch * layers * 2 * width * (prompt + count / 2);
+  const { peer, files } = shared(subject, setting);
   return {
     ...setting,
     name: "decode",
-    shape: `${label}: B${batch} ${prompt} + ${count} tokens`,
-    work: { tokens: batch * count },
-    peer: { name: "decode", layers, heads, width, vocabulary, batch, prompt, count },
+    shape: `${subject.label}: B${batch}, ${prompt} + ${count} tokens`,
+    work: { tokens: batch * (count - 1), bytes: (count - 1) * (weights + cache) * bytesOf[setting.dtype] },
+    ...(batch === 1 ? { bound: "memory" } : {}),
+    goals,
+    peer: { name: "decode", batch, prompt, count, ...peer },
+    files,
     prepare() {
-      const { device } = setting;
-      const model = new GPT(config, { seed: 1, ...setting }).eval();
-      const prompts = Array.from({ length: batch }, (_, b) =>
-        Int32Array.from({ length: prompt }, (_, i) => ((b * prompt + i) * 7919) % vocabulary),
-      );
-      const run = async (): Promise<number[]> => {
-        const results = await generateTokens(model, prompts, { maxTokens: count, temperature: 0 });
-        return results[batch - 1]!.tokens;
+      const model = create(subject, setting);
+      const prompts = Array.from({ length: batch }, (_, b) => promptOf(b, prompt, vocabulary));
+      const run = async (): Promise<{ tokens: number[]; ms: number }> => {
+        let [start, end] = [0, 0];
+        const onToken = (): void => {
+          end = performance.now();
+          start ||= end;
+        };
+        const results = await generateTokens(model, prompts, { maxTokens: count, temperature: 0, onToken });
+        return { tokens: results[batch - 1]!.tokens, ms: end - start };
+      };
+      return {
+        run: async () => (await run()).ms,
+        verify: async () => {
+          const { tokens } = await run();
+          if (tokens.length !== count) throw new Error(`decode: expected ${count} tokens, got ${tokens.length}`);
+          // From the whole text at once.
+          await verifyTokens(model, prompts[batch - 1]!, tokens, margins[setting.dtype]);
+        },
+        verifyPeer: (tokens) => verifyTokens(model, prompts[batch - 1]!, tokens, 2 * margins[setting.dtype]),
+        dispose: () => model.dispose(),
+      };
+    },
+  };
+}
+
+/** Reading a prompt into an empty KV cache, up to the next token. */
+export function prefill(setting: Setting, subject: Subject, prompt: number, goals: Goals = {}): Case {
+  const { vocabularySize: vocabulary } = subject.config;
+  const { peer, files } = shared(subject, setting);
+  return {
+    ...setting,
+    name: "prefill",
+    shape: `${subject.label}: ${prompt} tokens`,
+    work: { tokens: prompt },
+    goals,
+    peer: { name: "prefill", prompt, ...peer },
+    files,
+    prepare() {
+      const model = create(subject, setting);
+      const tokens = promptOf(0, prompt, vocabulary);
+      const run = async (): Promise<number> => {
+        using cache = model.createCache(1, prompt);
+        using ids = tensor(tokens, [1, prompt], { device: model.device });
+        using next = noGrad(() => scope(() => argmax(model.forward(ids, { cache, lastOnly: true }))));
+        return (await next.data())[0]!;
       };
       return {
         run: async () => {
           await run();
         },
-        verify: async () => {
-          // The last token again, from the whole text at once.
-          const text = [...prompts[batch - 1]!, ...(await run())];
-          const whole = Int32Array.from(text.slice(0, -1));
-          using again = noGrad(() =>
-            scope(() => argmax(model.forward(tensor(whole, [1, whole.length], { device }), { lastOnly: true }))),
-          );
-          const got = (await again.data())[0];
-          if (got !== text.at(-1)) throw new Error(`decode: expected token ${got}, got ${text.at(-1)}`);
-        },
+        verify: async () => verifyTokens(model, tokens, [await run()], margins[setting.dtype]),
+        verifyPeer: (answer) => verifyTokens(model, tokens, answer, 2 * margins[setting.dtype]),
         dispose: () => model.dispose(),
       };
     },

@@ -1,5 +1,5 @@
 import { contiguous, type FloatTensor, matmul, narrow, noGrad, randn, scope, transpose } from "heed";
-import { type Case, expectClose, type Setting, tolerances } from "../case.js";
+import { type Case, expectClose, type Goals, type Setting, tolerances } from "../case.js";
 
 /** The values of row or column `i` of a matrix. */
 async function line(matrix: FloatTensor, axis: 0 | 1, i: number): Promise<ArrayLike<number>> {
@@ -7,14 +7,30 @@ async function line(matrix: FloatTensor, axis: 0 | 1, i: number): Promise<ArrayL
   return await values.data();
 }
 
-/** c[M, N] = a[M, K] · b[K, N]; in "tn" a lies transposed, in "nt" b. */
-export function gemm(setting: Setting, m: number, k: number, n: number, layout: "nn" | "nt" | "tn" = "nn"): Case {
+interface GemmOptions {
+  /** In "tn" a lies transposed, in "nt" b. */
+  layout?: "nn" | "nt" | "tn";
+  goals?: Goals;
+  scaling?: boolean;
+}
+
+/** c[M, N] = a[M, K] · b[K, N] */
+export function gemm(
+  setting: Setting,
+  [m, k, n]: readonly [number, number, number],
+  { layout = "nn", goals = {}, scaling = false }: GemmOptions = {},
+): Case {
   return {
     ...setting,
     name: "gemm",
     shape: `${m}×${k}×${n} ${layout}`,
     work: { flops: 2 * m * k * n },
+    bound: "compute",
+    goals,
     peer: { name: "gemm", m, k, n, layout },
+    // The others have no layouts of their own, and squares show how they stand.
+    ...(m === k && k === n ? {} : { peers: ["PyTorch"] }),
+    scaling,
     prepare() {
       const a = randn(layout === "tn" ? [k, m] : [m, k], { ...setting, seed: 1 });
       const b = randn(layout === "nt" ? [n, k] : [k, n], { ...setting, seed: 2 });

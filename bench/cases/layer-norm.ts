@@ -1,54 +1,117 @@
-import { addLayerNorm, type FloatTensor, layerNorm, narrow, noGrad, parameter, randn, scope, sum } from "heed";
-import { bytesOf, type Case, expectClose, type Setting, tolerances } from "../case.js";
+import { addLayerNorm, type FloatTensor, layerNorm, narrow, noGrad, randn, scope, tensor } from "heed";
+import { bytesOf, type Case, expectClose, type Goals, type Prepared, type Setting, tolerances } from "../case.js";
 
-type Pass = "forward" | "add + forward" | "backward";
+type Pass = "forward" | "add + forward" | "backward" | "add + backward";
 
-/** The backward pass is timed with its forward, as it runs in training, and with a sum in between. */
-export function norm(setting: Setting, rows: number, width: number, pass: Pass): Case {
-  // The bytes that fused kernels must move: x (and the residual) in, y (and the sum) out; for the backward pass y in and
-  // dy out, x and dy in and dx out.
-  const tensors = { forward: 2, "add + forward": 4, backward: 7 }[pass];
+/** Tensors that a fused kernel reads and writes: x (and the residual), y (and the sum); dy (and dsum), x, dx. */
+const traffic: Record<Pass, number> = { forward: 2, "add + forward": 4, backward: 3, "add + backward": 4 };
+
+const names: Record<Pass, string> = {
+  forward: "layer norm",
+  "add + forward": "add + layer norm",
+  backward: "layer norm backward",
+  "add + backward": "add + layer norm backward",
+};
+
+export function norm(setting: Setting, rows: number, width: number, pass: Pass, goals: Goals = {}): Case {
   return {
     ...setting,
-    name: { forward: "layer norm", "add + forward": "add + layer norm", backward: "layer norm training" }[pass],
+    name: names[pass],
     shape: `${rows}×${width}`,
-    work: { bytes: tensors * rows * width * bytesOf[setting.dtype] },
+    work: { bytes: traffic[pass] * rows * width * bytesOf[setting.dtype] },
+    goals,
     peer: { name: "layer_norm", rows, width, pass },
-    prepare() {
-      const { device } = setting;
-      const x = randn([rows, width], { ...setting, seed: 1 });
-      const r = randn([rows, width], { ...setting, seed: 2 });
-      x.requiresGrad = pass === "backward";
-      const weight = parameter(randn([width], { device, seed: 3, mean: 1 }));
-      const bias = parameter(randn([width], { device, seed: 4 }));
-      const forward = (): FloatTensor =>
-        pass === "add + forward" ? addLayerNorm(x, r, { weight, bias }).out : layerNorm(x, { weight, bias });
-      return {
-        run: () =>
-          scope(() => {
-            if (pass !== "backward") return void noGrad(forward);
-            sum(forward()).backward();
-            for (const tensor of [x, weight, bias]) tensor.zeroGrad();
-          }),
-        verify: async () => {
-          const first = async (tensor: FloatTensor): Promise<ArrayLike<number>> => {
-            using row = noGrad(() => scope(() => narrow(tensor, 0, 0, 1)));
-            return await row.data();
-          };
-          using out = noGrad(() => scope(forward));
-          const [a, b, y, w, c] = await Promise.all([first(x), first(r), first(out), weight.data(), bias.data()]);
-          const row = Array.from({ length: width }, (_, i) => a[i]! + (pass === "add + forward" ? b[i]! : 0));
-          const mean = row.reduce((s, v) => s + v, 0) / width;
-          const variance = row.reduce((s, v) => s + (v - mean) ** 2, 0) / width;
-          for (const i of [0, width - 1]) {
-            const expected = ((row[i]! - mean) / Math.sqrt(variance + 1e-5)) * w[i]! + c[i]!;
-            expectClose("layer norm", y[i]!, expected, tolerances[setting.dtype]);
-          }
-        },
-        dispose: () => {
-          for (const tensor of [x, r, weight, bias]) tensor.dispose();
-        },
-      };
+    prepare: () =>
+      pass === "forward" || pass === "add + forward"
+        ? forward(setting, rows, width, pass === "add + forward")
+        : backward(setting, rows, width, pass === "add + backward"),
+  };
+}
+
+async function firstRow(values: FloatTensor): Promise<number[]> {
+  using row = noGrad(() => scope(() => narrow(values, 0, 0, 1).to("f32")));
+  return Array.from(await row.data());
+}
+
+function forward(setting: Setting, rows: number, width: number, residual: boolean): Prepared {
+  const x = randn([rows, width], { ...setting, seed: 1 });
+  const r = randn([rows, width], { ...setting, seed: 2 });
+  const weight = randn([width], { ...setting, seed: 3, mean: 1 });
+  const bias = randn([width], { ...setting, seed: 4 });
+  const run = (): FloatTensor =>
+    noGrad(() => (residual ? addLayerNorm(x, r, { weight, bias }).out : layerNorm(x, { weight, bias })));
+  return {
+    run: () => scope(() => void run()),
+    verify: async () => {
+      using out = scope(run);
+      const [a, b, y, w, c] = await Promise.all([x, r, out].map(firstRow).concat([weight, bias].map(allOf)));
+      const row = a!.map((value, i) => value + (residual ? b![i]! : 0));
+      const { mean, rstd } = statistics(row);
+      for (const i of [0, width - 1]) {
+        const expected = (row[i]! - mean) * rstd * w![i]! + c![i]!;
+        expectClose("layer norm", y![i]!, expected, tolerances[setting.dtype]);
+      }
+    },
+    dispose: () => {
+      for (const tensor of [x, r, weight, bias]) tensor.dispose();
+    },
+  };
+}
+
+async function allOf(values: FloatTensor): Promise<number[]> {
+  return Array.from(await values.data());
+}
+
+function statistics(row: ArrayLike<number>): { mean: number; rstd: number } {
+  const values = Array.from(row);
+  const mean = values.reduce((a, b) => a + b) / values.length;
+  const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length;
+  return { mean, rstd: 1 / Math.sqrt(variance + 1e-5) };
+}
+
+/** What `Tensor.handle` and `ops` are to this file: the public functions start from a loss, not from a gradient. */
+interface Internals {
+  ops: { layernorm_backward(...args: (Handle | boolean | null)[]): void };
+}
+interface Handle {
+  readonly handle: unique symbol;
+}
+const handleOf = (tensor: object | null): Handle | null => (tensor as { handle: Handle } | null)?.handle ?? null;
+
+async function backward(setting: Setting, rows: number, width: number, residual: boolean): Promise<Prepared> {
+  const { ops } = (await import(new URL("native.js", import.meta.resolve("heed")).href)) as Internals;
+  const { device } = setting;
+  const [x, dout, dsum, dx] = [1, 2, 3, 4].map((seed) => randn([rows, width], { ...setting, seed }));
+  const [weight, dweight, dbias] = [5, 6, 7].map((seed) => randn([width], { ...setting, seed, mean: 1 }));
+  const values = await x!.to("f32").data();
+  const each = Array.from({ length: rows }, (_, i) => statistics(values.subarray(i * width, (i + 1) * width)));
+  const [mean, rstd] = (["mean", "rstd"] as const).map((name) =>
+    tensor(
+      Float32Array.from(each, (row) => row[name]),
+      [rows],
+      { device },
+    ),
+  );
+  const tensors = [dx, dweight, dbias, dout, residual ? dsum : null, x, weight, mean, rstd] as (FloatTensor | null)[];
+  const handles = tensors.map(handleOf);
+  const run = (): void => ops.layernorm_backward(...handles, false, false, false);
+  return {
+    run,
+    verify: async () => {
+      run();
+      const [a, g, s, got] = await Promise.all([x!, dout!, dsum!, dx!].map(firstRow));
+      const w = await allOf(weight!);
+      const normed = a!.map((value) => (value - each[0]!.mean) * each[0]!.rstd);
+      const dy = g!.map((value, i) => value * w[i]!);
+      const [average, along] = [dy, dy.map((value, i) => value * normed[i]!)].map((row) => statistics(row).mean);
+      for (const i of [0, width - 1]) {
+        const own = each[0]!.rstd * (dy[i]! - average! - normed[i]! * along!);
+        const expected = own + (residual ? s![i]! : 0);
+        expectClose("gradient of layer norm", got![i]!, expected, tolerances[setting.dtype]);
+      }
+    },
+    dispose: () => {
+      for (const tensor of [...tensors, dsum]) tensor?.dispose();
     },
   };
 }

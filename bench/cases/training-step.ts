@@ -1,5 +1,5 @@
 import { AdamW, GPT, type GptConfig, LstmLanguageModel, type LstmLanguageModelConfig, scope, tensor } from "heed";
-import { type Case, expectClose, type Setting } from "../case.js";
+import { type Case, expectClose, type Goals, type Setting } from "../case.js";
 
 /** Numbers that do not repeat soon and need no library. */
 function tokens(count: number, vocabulary: number): Int32Array {
@@ -11,13 +11,21 @@ function tokens(count: number, vocabulary: number): Int32Array {
 }
 
 /** Forward, backward and AdamW over one batch, the loss read at the end. */
-export function trainingStep(setting: Setting, label: string, batch: number, config: GptConfig): Case {
+export function trainingStep(
+  setting: Setting,
+  label: string,
+  batch: number,
+  config: GptConfig,
+  goals: Goals = {},
+): Case {
   const { vocabularySize: vocabulary, contextLength: length, layers, heads, width } = config;
-  return stepOf(setting, "training step", label, batch, { vocabulary, length, layers, heads, width }, (device) => {
+  const sizes = { vocabulary, length, layers, heads, width };
+  const step = stepOf(setting, "training step", label, batch, sizes, (device) => {
     const model = new GPT(config, { seed: 1, device });
     model.dtype = setting.dtype;
     return model;
   });
+  return { ...step, goals };
 }
 
 /** The same of an LSTM of about as many parameters. */
@@ -49,6 +57,7 @@ function stepOf(
     name,
     shape: `${label}: B${batch} T${length}`,
     work: { tokens: batch * length },
+    memory: "whole",
     peer: { name: name.toLowerCase().replaceAll(" ", "_"), batch, ...sizes },
     prepare() {
       const { device } = setting;

@@ -157,7 +157,7 @@ position looks at those before it, and all positions of a sequence are trained a
 same characters of Moby Dick, the same optimiser and about as many parameters: a GPT of 4 blocks, 128 wide
 (${parameters.Transformer} parameters), and an LSTM of 2 layers of 224 (${parameters.LSTM}). The LSTM's input
 share is one matrix product over all steps, and a step of its recurrence is one product and five elementwise operations.
-That is not the limit: torch.nn.LSTM took about six tenths of the time on these cores (\`npm run bench:torch -- --only LSTM\`).
+That is not the limit: torch.nn.LSTM took about six tenths of the time on these cores (\`npm run bench:peers -- --only LSTM\`).
 
 ## Speed against the length of the sequence
 

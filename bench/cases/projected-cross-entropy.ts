@@ -1,0 +1,50 @@
+import { crossEntropy, type FloatTensor, linear, parameter, randn, scope, tensor } from "heed";
+import { type Case, expectClose, type Goals, type Setting } from "../case.js";
+
+/** The loss of x [rows, C] projected to V logits, and the gradients of x and of the projection. */
+export function projectedCrossEntropy(
+  setting: Setting,
+  rows: number,
+  width: number,
+  vocabulary: number,
+  goals: Goals = {},
+): Case {
+  return {
+    ...setting,
+    name: "projection + cross-entropy",
+    shape: `${rows}×${width}→${vocabulary}`,
+    // A product forward and two backward.
+    work: { flops: 6 * rows * width * vocabulary },
+    bound: "compute",
+    goals,
+    memory: "step",
+    peer: { name: "projected_cross_entropy", rows, width, vocabulary },
+    prepare() {
+      const { device } = setting;
+      const x = parameter(randn([rows, width], { ...setting, seed: 1 }));
+      const weight = parameter(randn([vocabulary, width], { ...setting, seed: 2, std: 0.02 }));
+      const targets = tensor(
+        Int32Array.from({ length: rows }, (_, i) => (i * 7919) % vocabulary),
+        [rows],
+        { device },
+      );
+      const loss = (): FloatTensor => crossEntropy(linear(x, weight), targets);
+      return {
+        run: () =>
+          scope(() => {
+            loss().backward();
+            x.zeroGrad();
+            weight.zeroGrad();
+          }),
+        verify: async () => {
+          // Logits are about normal, of variance 0.02² · C.
+          using value = scope(loss);
+          expectClose("loss", await value.item(), Math.log(vocabulary) + (0.02 ** 2 * width) / 2, 0.005);
+        },
+        dispose: () => {
+          for (const tensor of [x, weight, targets]) tensor.dispose();
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,40 @@
+import { parse, resetSVGDefIds, View } from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
+import { bestOf, type Row } from "./row.js";
+
+/** A bar for each row that has peers: how many times as fast heed is as the fastest of them. */
+export async function chartOf(rows: readonly Row[]): Promise<string> {
+  const values = rows.flatMap((row) => {
+    const best = bestOf(row);
+    return best ? { row: `${row.name}, ${row.shape}, ${row.dtype}`, ratio: best.ratio, peer: best.name, one: 1 } : [];
+  });
+  const y = { field: "row", type: "nominal", sort: null, title: null };
+  const scale = { type: "log", base: 2, domain: [0.5, Math.max(4, ...values.map(({ ratio }) => ratio))], clamp: true };
+  const spec = {
+    title: { text: "heed's speed, the fastest peer's being 1", anchor: "start", fontSize: 14, offset: 12 },
+    width: 480,
+    height: { step: 16 },
+    background: "white",
+    padding: 12,
+    data: { values },
+    layer: [
+      {
+        mark: { type: "bar", height: 10 },
+        encoding: {
+          y,
+          x: { field: "ratio", type: "quantitative", scale, title: null, axis: { gridOpacity: 0.4, format: "~g" } },
+          x2: { field: "one" },
+          color: { field: "peer", type: "nominal", title: "fastest peer", scale: { scheme: "tableau10" } },
+        },
+      },
+      {
+        mark: { type: "text", align: "left", dx: 4, fontSize: 9 },
+        encoding: { y, x: { field: "ratio", type: "quantitative", scale }, text: { field: "ratio", format: ".2f" } },
+      },
+      { mark: { type: "rule", strokeWidth: 1 }, encoding: { x: { datum: 1 } } },
+    ],
+    config: { axis: { labelFontSize: 10, labelLimit: 380 } },
+  } as unknown as TopLevelSpec;
+  resetSVGDefIds(); // so that a picture does not depend on those drawn before it
+  return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+}

@@ -1,0 +1,98 @@
+// One case, with everyone who has it: prepared, checked, then timed turn by turn.
+import { setTimeout } from "node:timers/promises";
+import { device, setThreads, threads } from "heed";
+import type { Case, Prepared } from "./case.js";
+import { most, measurable, settled } from "./memory.js";
+import type { Memory, Peer } from "./peers/peer.js";
+import type { Peaks } from "./peaks.js";
+import { type Measured, oneThread, type PeerMeasured } from "./row.js";
+import { statistics } from "./statistics.js";
+import { clockOf } from "./timing.js";
+
+export interface ContestOptions {
+  peers: readonly Peer[];
+  /** Of each contender. */
+  seconds: number;
+  rounds: number;
+  peaks: () => Peaks | null;
+}
+
+interface Contender {
+  name: string;
+  time: (seconds: number) => Promise<number[]>;
+  samples: number[];
+  memory: Memory | null;
+}
+
+export async function contest(one: Case, { peers, seconds, rounds, peaks }: ContestOptions): Promise<Measured> {
+  const rivals = peers.filter((peer) => peer.has(one));
+  if (rivals.length > 0) await one.files?.();
+  const { prepared, memory } = await prepare(one);
+  try {
+    await prepared.verify();
+    const clock = await clockOf(one, prepared);
+    await clock.once();
+    const heed: Contender = { name: "heed", time: (s) => clock.times(s), samples: [], memory };
+    const contenders = [heed];
+    if (one.scaling) contenders.push({ name: oneThread, time: alone(heed.time), samples: [], memory: null });
+    const errors = new Map<string, string>();
+    for (const peer of rivals)
+      try {
+        const { result, memory } = await peer.prepare(one, threads());
+        if (result) await prepared.verifyPeer?.(result);
+        contenders.push({ name: peer.name, time: (s) => peer.time(s), samples: [], memory });
+      } catch (error) {
+        errors.set(peer.name, (error as Error).message);
+      }
+    const beside = one.bound ? peaks() : null;
+    for (let round = 0; round < rounds; round++)
+      for (const { samples, time } of contenders) {
+        // ONNX Runtime's threads wait busily for tens of milliseconds after their work.
+        await setTimeout(rivals.length > 0 ? 60 : 0);
+        samples.push(...(await time(seconds / rounds)));
+      }
+    for (const peer of rivals) await peer.release();
+    return {
+      heed: statistics(heed.samples),
+      memory,
+      peaks: beside,
+      peers: new Map<string, PeerMeasured>([
+        ...contenders.slice(1).map(({ name, samples, memory }): [string, PeerMeasured] => {
+          return [name, { ...statistics(samples), memory }];
+        }),
+        ...[...errors].map(([name, error]): [string, PeerMeasured] => [name, { error }]),
+      ]),
+    };
+  } finally {
+    prepared.dispose();
+  }
+}
+
+async function prepare(one: Case): Promise<{ prepared: Prepared; memory: Memory | null }> {
+  const where = device(one.device);
+  if (!one.memory || !measurable || where.kind !== "cpu") return { prepared: await one.prepare(), memory: null };
+  const before = settled(where);
+  const prepared = await one.prepare();
+  const once = async (): Promise<void> => {
+    prepared.before?.();
+    await prepared.run();
+    await where.synchronize();
+  };
+  await once();
+  const ready = settled(where);
+  await once();
+  return { prepared, memory: { whole: most() - before, step: most() - ready } };
+}
+
+/** The same on one thread. */
+function alone(time: Contender["time"]): Contender["time"] {
+  return async (seconds) => {
+    const all = threads();
+    setThreads(1);
+    try {
+      return await time(seconds);
+    } finally {
+      setThreads(all);
+    }
+  };
+}

@@ -1,0 +1,121 @@
+// The peaks of this machine's cores: multiply-adds of f32, products of bf16 (where there are such instructions), and
+// reading memory. peaks THREADS prints GFLOP/s and GB/s as JSON, the best of some tries: what else runs only slows.
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define WIDTH 64
+#elif defined(__AVX__)
+#define WIDTH 32
+#else
+#define WIDTH 16
+#endif
+typedef float floats __attribute__((vector_size(WIDTH)));
+typedef uint64_t words __attribute__((vector_size(WIDTH)));
+
+// Independent sums, as many as hide the latency of each and have registers.
+enum { SUMS = 12, ROUNDS = 1 << 19, TRIES = 9 };
+static const size_t BYTES = (size_t)192 << 20;
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+static volatile float factor = 0.5f;
+
+static void multiply_f32(void *unused) {
+  (void)unused;
+  floats a = {0}, sums[SUMS];
+  a += factor;
+  for (int j = 0; j < SUMS; j++) sums[j] = a * (float)j;
+  for (int i = 0; i < ROUNDS; i++)
+#pragma GCC unroll 12
+    for (int j = 0; j < SUMS; j++) sums[j] = sums[j] * a + a;
+  for (int j = 0; j < SUMS; j++) __asm__ volatile("" : : "m"(sums[j]));
+}
+
+#ifdef __AVX512BF16__
+static void multiply_bf16(void *unused) {
+  (void)unused;
+  __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(factor), _mm512_set1_ps(factor));
+  __m512 sums[SUMS];
+  for (int j = 0; j < SUMS; j++) sums[j] = _mm512_set1_ps((float)j);
+  for (int i = 0; i < ROUNDS; i++)
+#pragma GCC unroll 12
+    for (int j = 0; j < SUMS; j++) sums[j] = _mm512_dpbf16_ps(sums[j], a, a);
+  for (int j = 0; j < SUMS; j++) __asm__ volatile("" : : "m"(sums[j]));
+}
+#endif
+
+static void read_memory(void *from) {
+  const words *p = from;
+  words sums[8];
+  memset(sums, 0, sizeof sums);
+  for (size_t i = 0; i < BYTES / sizeof(words); i += 8)
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) sums[j] += p[i + j];
+  for (int j = 0; j < 8; j++) __asm__ volatile("" : : "m"(sums[j]));
+}
+
+struct task {
+  void (*run)(void *);
+  void *argument;
+  pthread_barrier_t *start;
+};
+
+static void *begin(void *argument) {
+  struct task *task = argument;
+  pthread_barrier_wait(task->start);
+  task->run(task->argument);
+  return NULL;
+}
+
+// The least seconds that `threads` threads take for the work of each.
+static double seconds(void (*run)(void *), char **arguments, int threads) {
+  double best = 1e9;
+  for (int i = 0; i < TRIES; i++) {
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, threads + 1);
+    pthread_t ids[256];
+    struct task tasks[256];
+    for (int t = 0; t < threads; t++) {
+      tasks[t] = (struct task){run, arguments ? arguments[t] : NULL, &start};
+      if (pthread_create(&ids[t], NULL, begin, &tasks[t])) exit(1);
+    }
+    double from = now();
+    pthread_barrier_wait(&start);
+    for (int t = 0; t < threads; t++) pthread_join(ids[t], NULL);
+    double took = now() - from;
+    if (took < best) best = took;
+    pthread_barrier_destroy(&start);
+  }
+  return best;
+}
+
+int main(int count, char **words_) {
+  int threads = count > 1 ? atoi(words_[1]) : 1;
+  if (threads < 1 || threads > 256) return 1;
+  char *memory[256];
+  for (int t = 0; t < threads; t++) {
+    memory[t] = aligned_alloc(4096, BYTES);
+    if (!memory[t]) return 1;
+    memset(memory[t], t + 1, BYTES);
+  }
+  double flops = 2.0 * (WIDTH / sizeof(float)) * SUMS * ROUNDS * threads / 1e9;
+  printf("{\"f32\": %.1f", flops / seconds(multiply_f32, NULL, threads));
+#ifdef __AVX512BF16__
+  printf(", \"bf16\": %.1f", 2 * flops / seconds(multiply_bf16, NULL, threads));
+#endif
+  printf(", \"read\": %.2f}\n", BYTES * (double)threads / 1e9 / seconds(read_memory, memory, threads));
+  return 0;
+}

@@ -1,0 +1,105 @@
+// A peer: another engine in a process of its own, asked one thing at a time. A line of JSON each way:
+//
+//   → (at its start)                    ← { version, cases: { NAME: [DTYPE, …], … } }
+//   → { action: "prepare", case, … }    ← { result, memory }, once the case is ready, checked and has run
+//   → { action: "time", seconds }       ← { times: milliseconds of each run }
+//   → { action: "release" }             ← {}
+//
+// or { error } instead. It does nothing between answers, so that the others have the machine.
+import { type ChildProcess, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import type { Case } from "../case.js";
+
+/** Bytes: of all that a case made, and what a run took beside what was prepared. */
+export interface Memory {
+  whole: number;
+  step: number;
+}
+
+export interface PrepareRequest {
+  case: Case["peer"];
+  dtype: string;
+  device: string;
+  threads: number;
+  /** Whether to measure memory. */
+  memory: boolean;
+}
+
+export interface PrepareAnswer {
+  /** What the case computes, where its maker can check it: tokens, or some numbers. */
+  result: number[] | null;
+  memory: Memory | null;
+}
+
+export interface Hello {
+  version: string;
+  cases: Record<string, readonly string[]>;
+}
+
+export class Peer {
+  private constructor(
+    readonly name: string,
+    private readonly hello: Hello,
+    private readonly child: ChildProcess,
+    private readonly lines: AsyncIterator<string>,
+  ) {}
+
+  get version(): string {
+    return this.hello.version;
+  }
+
+  /** Throws with the reason where it does not start. */
+  static async start(name: string, program: string, args: readonly string[]): Promise<Peer> {
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    const failed = new Promise<string>((resolve) => child.once("error", (error) => resolve(error.message)));
+    let complaint = "";
+    child.stderr.on("data", (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(-4000)));
+    child.stdin.on("error", () => undefined); // that it has ended shows in what is read
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const first = await Promise.race([lines.next(), failed]);
+    if (typeof first === "string") throw new Error(first);
+    if (first.done) throw new Error(reasonIn(complaint) ?? "it ended before it answered");
+    return new Peer(name, JSON.parse(first.value) as Hello, child, lines);
+  }
+
+  has({ peer, peers, dtype, format = dtype }: Case): boolean {
+    const known = this.hello.cases[peer.name as string]?.includes(format) ?? false;
+    return known && (!peers || peers.includes(this.name));
+  }
+
+  async prepare({ peer, dtype, format = dtype, device, memory }: Case, threads: number): Promise<PrepareAnswer> {
+    const request: PrepareRequest = { case: peer, dtype: format, device, threads, memory: memory !== undefined };
+    return this.#ask({ action: "prepare", ...request });
+  }
+
+  /** Milliseconds of each run within `seconds`. */
+  async time(seconds: number): Promise<number[]> {
+    return (await this.#ask<{ times: number[] }>({ action: "time", seconds })).times;
+  }
+
+  async release(): Promise<void> {
+    await this.#ask({ action: "release" });
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = new Promise((resolve) => this.child.once("exit", resolve));
+    this.child.stdin!.end();
+    await ended;
+  }
+
+  async #ask<Answer>(request: object): Promise<Answer> {
+    this.child.stdin!.write(`${JSON.stringify(request)}\n`);
+    const line = await this.lines.next();
+    if (line.done) throw new Error(`${this.name} ended before it answered`);
+    const answer = JSON.parse(line.value) as Answer | { error: string };
+    if (typeof answer === "object" && answer !== null && "error" in answer) throw new Error(answer.error);
+    return answer;
+  }
+}
+
+/** The line that says most in what a program left on its standard error. */
+function reasonIn(complaint: string): string | undefined {
+  const lines = complaint.split("\n").filter((line) => line.trim() !== "");
+  return lines.findLast((line) => /error/i.test(line))?.trim() ?? lines.at(-1);
+}
