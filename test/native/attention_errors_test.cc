@@ -27,7 +27,7 @@ TEST(attention_errors) {
   EXPECT(forward(out, nullptr, q, flat, v, nullptr, nullptr, 1, 0) ==
          "ERR_SHAPE: " + f + "expected k with 4 dimensions, got shape [2, 5, 32]");
   EXPECT(forward(out, nullptr, ids, k, v, nullptr, nullptr, 1, 0) ==
-         "ERR_DTYPE: " + f + "expected q of dtype f32, got i32");
+         "ERR_DTYPE: " + f + "expected q of dtype f32, bf16 or f16, got i32");
   EXPECT(forward(out, nullptr, spread, k, v, nullptr, nullptr, 1, 0) ==
          "ERR_SHAPE: " + f + "expected q with contiguous heads (stride 1), got stride 2");
   EXPECT(forward(out, nullptr, other, k, v, nullptr, nullptr, 1, 0) ==

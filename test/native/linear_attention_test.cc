@@ -139,7 +139,8 @@ TEST(linear_attention_errors) {
   EXPECT(run(out, &state, q, k, v, &state, &decay) == "");
   EXPECT(run(out, nullptr, flat, k, v, nullptr, nullptr) ==
          "ERR_SHAPE: " + f + "expected q with 4 dimensions, got shape [2, 5, 12]");
-  EXPECT(run(out, nullptr, ids, k, v, nullptr, nullptr) == "ERR_DTYPE: " + f + "expected q of dtype f32, got i32");
+  EXPECT(run(out, nullptr, ids, k, v, nullptr, nullptr) ==
+         "ERR_DTYPE: " + f + "expected q of dtype f32, bf16 or f16, got i32");
   EXPECT(run(out, nullptr, q, other, v, nullptr, nullptr) ==
          "ERR_SHAPE: " + f + "expected k of shape [2, 5, 3, 4], got [2, 5, 3, 5]");
   EXPECT(run(out, nullptr, q, k, spread, nullptr, nullptr) ==

@@ -23,7 +23,7 @@ struct Forward {
   Attention a;
   TensorView out;
   float* lse;  // or null
-  bool few_rows;
+  bool bf16_words, few_rows;
   int64_t blocks, splits, split_keys;
   float* partial_out;    // [groups, splits, rows, width], not divided by l
   float* partial_stats;  // [groups, splits, rows, 2]: m, l
@@ -31,9 +31,14 @@ struct Forward {
   int64_t partial(int64_t b, int64_t g, int64_t s, int64_t r) const {
     return ((b * a.Hkv + g) * splits + s) * a.rows + r;
   }
-  float* output_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
-    return splits > 1 ? partial_out + partial(b, g, s, r) * a.width : a.query_row(out, b, g, r);
+  float* partial_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
+    return partial_out + partial(b, g, s, r) * a.width;
   }
+  // Where a split writes its row: into the output where there are no others.
+  char* output_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
+    return splits > 1 ? reinterpret_cast<char*>(partial_row(b, g, s, r)) : a.query_row(out, b, g, r);
+  }
+  DType output_dtype() const { return splits > 1 ? DType::f32 : a.dtype; }
   // Keeps m and l, and returns the factor that is left to multiply the row with.
   float finish_row(int64_t b, int64_t g, int64_t s, int64_t r, float m, float l) const {
     if (splits > 1) {
@@ -50,7 +55,8 @@ struct Forward {
 };
 
 int64_t block_scratch(const Attention& a) {
-  return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries);
+  return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries) +
+         2 * Scratch::rounded(kBlockKeys * a.width);
 }
 
 // The softmax of a tile of scores, in place: p = e^(s - m). Updates m and l and sets alpha, by which what was summed
@@ -98,15 +104,18 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBloc
 }
 
 // Rows [first, first + n) of a group over the keys of one split.
+template <class Words>
 void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t n, int64_t split, Scratch scratch) {
   const Attention& a = f.a;
   const int64_t vectors = ceil_div(n, kWidth);
   float* q = scratch.take(a.D * kBlockQueries);
   float* o = scratch.take(a.D * kBlockQueries);
   float* tile = scratch.take(kBlockKeys * kBlockQueries);
+  float* k_words = scratch.take(kBlockKeys * a.width);
+  float* v_words = scratch.take(kBlockKeys * a.width);
   float m[kBlockQueries], l[kBlockQueries], alpha[kBlockQueries];
   uint64_t draws[kBlockQueries];
-  const float* rows[kBlockQueries];
+  const char* rows[kBlockQueries];
   for (int64_t i = 0; i < vectors * kWidth; i++) {
     const int64_t r = first + min_of(i, n - 1);  // lanes that are left over repeat the last row
     rows[i] = a.query_row(a.q, b, g, r);
@@ -116,15 +125,16 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   }
   const BlockMask block(a, b, first, n);
   const ScoreShape shape(a, b, g, first, n);
-  pack_transposed(q, rows, n, a.D, a.scale);
+  pack_transposed<Words>(q, rows, n, a.dtype, a.D, a.scale);
   for (int64_t d = 0; d < a.D; d++)
     __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
 
   const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, block.seen.end);
-  const int64_t start = first_tile(a, max_of(split * f.split_keys, block.seen.begin));
+  const int64_t start = first_tile(a, max_of(split * f.split_keys, block.seen.begin), Words::kTerms);
+  const int64_t row_bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
   for (int64_t begin = start; begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-    TileMask mask(block, begin, keys);
+    TileMask mask(block, begin, keys, Words::kTerms);
     if (mask.seen.empty()) continue;
     const TileBlocks blocks(a, b, g, first, n, begin, keys);
     if (!blocks.any) continue;
@@ -132,10 +142,11 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
     // Rows that lie far apart are beyond the hardware's prefetcher, which shows once a head's keys outgrow the L2
     // cache.
     for (int64_t j = begin + kBlockKeys; j < min_of(end, begin + 2 * kBlockKeys); j++) {
-      prefetch_row(a.key_row(a.k, b, g, j), a.D);
-      prefetch_row(a.key_row(a.v, b, g, j), a.D);
+      prefetch_row(a.key_row(a.k, b, g, j), row_bytes);
+      prefetch_row(a.key_row(a.v, b, g, j), row_bytes);
     }
-    scores_product(mask, a.D, a.key_row(a.k, b, g, begin), a.k.strides[1], q, tile);
+    const WordRows k = key_rows<Words>(a, a.k, b, g, begin, keys, block.seen, k_words);
+    scores_product<Words>(mask, a.D, k, q, tile, a.scale);
     if (a.shapes_scores()) shape.apply(mask, begin, tile);
     if (online_softmax(mask, block, blocks, begin, tile, m, l, alpha))
       for (int64_t d = 0; d < a.D; d++)
@@ -148,15 +159,17 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
       dropout.draw(a, draws, block, n, begin, keys);
       dropout.apply(a, mask, tile);
     }
-    queries_product(mask, a.D, a.key_row(a.v, b, g, begin), a.v.strides[1], tile, o);
+    const WordRows v = keys_across<Words>(a, a.v, b, g, begin, keys, block.seen, v_words);
+    if constexpr (Words::kTerms == 2) round_across_keys<Words>(mask, tile, tile);
+    queries_product<Words>(mask, a.D, v, tile, o);
   }
 
-  float* results[kBlockQueries];
+  char* results[kBlockQueries];
   for (int64_t i = 0; i < n; i++) {
     results[i] = f.output_row(b, g, split, first + i);
     alpha[i] = f.finish_row(b, g, split, first + i, m[i], l[i]);
   }
-  unpack_transposed(results, o, n, a.D, alpha);
+  unpack_transposed(results, f.output_dtype(), o, n, a.D, alpha);
 }
 
 // All rows of a group, which are few, over the keys of one split.
@@ -173,7 +186,8 @@ void attend_rows(const Forward& f, int64_t b, int64_t g, int64_t split, Scratch 
   float m[kFewRows], l[kFewRows];
   attend_few_rows(a, b, g, begin, max_of<int64_t>(keys, 0), o, m, l, scratch);
   for (int64_t r = 0; r < a.rows; r++)
-    copy_row(f.output_row(b, g, split, r), o + r * a.width, a.D, f.finish_row(b, g, split, r, m[r], l[r]), false);
+    write_row(f.output_row(b, g, split, r), f.output_dtype(), o + r * a.width, a.D,
+              f.finish_row(b, g, split, r, m[r], l[r]));
 }
 
 // out = Σ_s e^(m_s - m) o_s / Σ_s e^(m_s - m) l_s with m the largest m_s.
@@ -185,17 +199,16 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
   const auto weight = [&](int64_t s) { return stats(s)[1] == 0 ? 0 : std::exp(stats(s)[0] - m); };
   for (int64_t s = 0; s < f.splits; s++) l += weight(s) * stats(s)[1];
   const float factor = f.finish(b, g, r, m, l);
-  float* out = a.query_row(f.out, b, g, r);
+  char* out = a.query_row(f.out, b, g, r);
   for (int64_t d = 0; d < a.D; d += kWidth) {
     vf sum{};
     for (int64_t s = 0; s < f.splits; s++) {
       if (stats(s)[1] == 0) continue;  // of no key: there may be no output either
-      sum = fma(set1(weight(s)), load(f.output_row(b, g, s, r) + d), sum);
+      sum = fma(set1(weight(s)), load(f.partial_row(b, g, s, r) + d), sum);
     }
-    if (d + kWidth <= a.D)
-      store(out + d, sum * set1(factor));
-    else
-      store_n(out + d, sum * set1(factor), a.D - d);
+    with_float_type(a.dtype, [&](auto element) {
+      write(reinterpret_cast<decltype(element)*>(out) + d, sum * set1(factor), a.D - d);
+    });
   }
 }
 
@@ -215,6 +228,7 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   if (out.empty()) return;
 
   f.out = out;
+  f.bf16_words = has_bf16_words(q.dtype);
   f.lse = lse ? lse->f32() : nullptr;
   // With an lse there will be a backward, whose probabilities only sum to 1 if it rounds the scores as forward does.
   f.few_rows = a.rows <= kFewRows && !lse;
@@ -241,7 +255,9 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
       const Scratch piece(memory + worker * scratch);
       if (f.few_rows) return attend_rows(f, b, g, split, piece);
       const int64_t first = block * kBlockQueries;
-      attend_block(f, b, g, first, min_of<int64_t>(kBlockQueries, a.rows - first), split, piece);
+      with_words(f.bf16_words, [&](auto words) {
+        attend_block<decltype(words)>(f, b, g, first, min_of<int64_t>(kBlockQueries, a.rows - first), split, piece);
+      });
     });
     if (f.splits == 1) return;
     parallel_for(a.groups() * a.rows, 16, [&](int64_t begin, int64_t end) {

@@ -28,6 +28,7 @@ struct KeyBlocks {
 
 struct Attention {
   TensorView q, k, v;
+  DType dtype;  // of q, k, v and whatever has their shape
   int64_t B, Tq, Tk, H, Hkv, D, G;
   int64_t rows;                 // of a group: Tq · G
   int64_t width;                // D, padded to whole vectors
@@ -47,12 +48,15 @@ struct Attention {
   int64_t head(int64_t g, int64_t r) const { return g * G + r % G; }
 
   // Row r of group g in a tensor with q's shape.
-  float* query_row(const TensorView& x, int64_t b, int64_t g, int64_t r) const {
-    return x.f32() + b * x.strides[0] + (r / G) * x.strides[1] + head(g, r) * x.strides[2];
+  char* query_row(const TensorView& x, int64_t b, int64_t g, int64_t r) const {
+    return element(x, b * x.strides[0] + (r / G) * x.strides[1] + head(g, r) * x.strides[2]);
   }
   // Key j of group g in a tensor with k's shape.
-  float* key_row(const TensorView& x, int64_t b, int64_t g, int64_t j) const {
-    return x.f32() + b * x.strides[0] + j * x.strides[1] + g * x.strides[2];
+  char* key_row(const TensorView& x, int64_t b, int64_t g, int64_t j) const {
+    return element(x, b * x.strides[0] + j * x.strides[1] + g * x.strides[2]);
+  }
+  char* element(const TensorView& x, int64_t i) const {
+    return x.ptr<char>() + i * static_cast<int64_t>(size_of(dtype));
   }
   // Of row r in a [B, H, Tq] tensor.
   int64_t row_index(int64_t b, int64_t g, int64_t r) const { return (b * H + head(g, r)) * Tq + r / G; }
@@ -111,7 +115,6 @@ struct Attention {
 };
 
 inline Attention make_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
-  expect_dtype(op, "q", q, DType::f32);
   const AttentionSizes n = check_attention(op, q, k, v, options);
   const int64_t G = n.H / n.Hkv;
   KeyBlocks blocks{};
@@ -126,6 +129,7 @@ inline Attention make_attention(const char* op, In q, In k, In v, const Attentio
   return {q,
           k,
           v,
+          q.dtype,
           n.B,
           n.Tq,
           n.Tk,

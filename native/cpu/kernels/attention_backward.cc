@@ -24,6 +24,7 @@ struct Backward {
   Attention a;
   TensorView dq, dk, dv, dout, out;
   const float* lse;
+  bool bf16_words;
 };
 
 // What a task covers and which gradients it writes.
@@ -36,25 +37,27 @@ struct Task {
 
 int64_t task_scratch(const Attention& a, int64_t keys) {
   return 3 * Scratch::rounded(a.D * kBlockQueries) + 2 * Scratch::rounded(kBlockQueries * a.width) +
-         2 * Scratch::rounded(kBlockKeys * kBlockQueries) + 4 * Scratch::rounded(keys * a.width);
+         3 * Scratch::rounded(kBlockKeys * kBlockQueries) + 5 * Scratch::rounded((keys + 1) * a.width);
 }
 
 // A block of query rows: what the pairs with all key tiles use of it.
+template <class Words>
 struct QueryBlock {
   int64_t n, vectors;
   BlockMask mask;
   ScoreShape shape;
-  float *q_t, *dout_t, *dq_t;  // [D, kBlockQueries]; q_t carries the scale
-  float *q, *dout;             // [n, width]
+  float *q_t, *dout_t;  // [words of D, kBlockQueries]; q_t carries the scale, if f32
+  float *q, *dout;      // [words of n, width]
+  float* dq_t;          // [D, kBlockQueries]
   float lse[kBlockQueries], delta[kBlockQueries];
   uint64_t draws[kBlockQueries];
 
   QueryBlock(const Attention& a, Scratch& scratch)
       : q_t(scratch.take(a.D * kBlockQueries)),
         dout_t(scratch.take(a.D * kBlockQueries)),
-        dq_t(scratch.take(a.D * kBlockQueries)),
         q(scratch.take(kBlockQueries * a.width)),
-        dout(scratch.take(kBlockQueries * a.width)) {}
+        dout(scratch.take(kBlockQueries * a.width)),
+        dq_t(scratch.take(a.D * kBlockQueries)) {}
 
   // The task's rows [first, first + count).
   void begin(const Attention& a, const Task& task, int64_t first, int64_t count) {
@@ -65,7 +68,7 @@ struct QueryBlock {
   void pack(const Backward& f, const Task& task, int64_t first) {
     const Attention& a = f.a;
     shape = ScoreShape(a, task.b, task.g, first, n);
-    const float *q_rows[kBlockQueries], *dout_rows[kBlockQueries];
+    const char *q_rows[kBlockQueries], *dout_rows[kBlockQueries];
     for (int64_t i = 0; i < n; i++) {
       const int64_t r = first + i;
       q_rows[i] = a.query_row(a.q, task.b, task.g, r);
@@ -74,40 +77,43 @@ struct QueryBlock {
       // A row of no visible key: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
       lse[i] = f.lse[a.row_index(task.b, task.g, r)];
       if (lse[i] == -INFINITY) lse[i] = 0;
-      delta[i] = dot(dout_rows[i], a.query_row(f.out, task.b, task.g, r), a.D);
-      if (!task.keys) continue;
-      copy_row(q + i * a.width, q_rows[i], a.D, 1, true);
-      copy_row(dout + i * a.width, dout_rows[i], a.D, 1, true);
+      delta[i] = dot(dout_rows[i], a.query_row(f.out, task.b, task.g, r), a.dtype, a.D);
     }
     for (int64_t i = n; i < vectors * kWidth; i++) lse[i] = delta[i] = 0;
-    pack_transposed(q_t, q_rows, n, a.D, a.scale);
-    pack_transposed(dout_t, dout_rows, n, a.D, 1);
+    pack_transposed<Words>(q_t, q_rows, n, a.dtype, a.D, a.scale);
+    pack_transposed<Words>(dout_t, dout_rows, n, a.dtype, a.D, 1);
+    if (task.keys) {
+      pack_across<Words>(q, n, a.dtype, a.D, [&](int64_t i) { return q_rows[i]; });
+      pack_across<Words>(dout, n, a.dtype, a.D, [&](int64_t i) { return dout_rows[i]; });
+    }
     if (!task.queries) return;
     for (int64_t d = 0; d < a.D; d++)
       __builtin_memset(dq_t + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
   }
 
   void write_dq(const Backward& f, const Task& task, int64_t first) {
-    float* rows[kBlockQueries];
+    char* rows[kBlockQueries];
     float scale[kBlockQueries];
     for (int64_t i = 0; i < n; i++) rows[i] = f.a.query_row(f.dq, task.b, task.g, first + i);
     for (int64_t i = 0; i < vectors * kWidth; i++) scale[i] = f.a.scale;
-    unpack_transposed(rows, dq_t, n, f.a.D, scale);
+    unpack_transposed(rows, f.a.dtype, dq_t, n, f.a.D, scale);
   }
 
  private:
-  static float dot(const float* x, const float* y, int64_t D) {
+  static float dot(const char* x, const char* y, DType dtype, int64_t D) {
     vf sum{};
-    int64_t d = 0;
-    for (; d + kWidth <= D; d += kWidth) sum = fma(load(x + d), load(y + d), sum);
-    if (d < D) sum = fma(load_n(x + d, D - d), load_n(y + d, D - d), sum);
+    with_float_type(dtype, [&](auto element) {
+      using T = decltype(element);
+      for (int64_t d = 0; d < D; d += kWidth)
+        sum = fma(read(reinterpret_cast<const T*>(x) + d, D - d), read(reinterpret_cast<const T*>(y) + d, D - d), sum);
+    });
     return hsum(sum);
   }
 };
 
 // scores → P and dP → dS, in place, over the keys that the lanes see.
-template <bool shaped>
-void tile_gradients(const QueryBlock& block, const TileMask& mask, const TileBlocks& blocks, int64_t begin,
+template <bool shaped, class Words>
+void tile_gradients(const QueryBlock<Words>& block, const TileMask& mask, const TileBlocks& blocks, int64_t begin,
                     float* scores, float* dprobs) {
   for (int64_t c = 0; c < block.vectors; c++) {
     const vf lse = load(block.lse + c * kWidth), delta = load(block.delta + c * kWidth);
@@ -133,40 +139,56 @@ void tile_gradients(const QueryBlock& block, const TileMask& mask, const TileBlo
   }
 }
 
-// out[keys, width] += tile^T[keys, queries] · block[queries, width]: the gradients of keys and values.
-void keys_product(const TileMask& mask, const QueryBlock& block, int64_t width, const float* tile, const float* rows,
-                  float* out) {
+// out[keys, width] += tile^T[keys, queries] · rows[queries, width], both as words across the queries: the gradients of
+// keys and values.
+template <class Words>
+void keys_product(const TileMask& mask, const QueryBlock<Words>& block, int64_t width, const float* tile,
+                  const float* rows, float* out) {
   mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
-    const int64_t first = c * kWidth, queries = min_of(vectors * kWidth, block.n - first);
-    product(end - begin, width / kWidth, queries, tile + begin * kBlockQueries + first, kBlockQueries, 1,
-            rows + first * width, width, out + begin * width, width, true);
+    const int64_t first = c * kWidth / Words::kTerms;
+    const int64_t queries = words_of<Words>(min_of(vectors * kWidth, block.n - c * kWidth));
+    product<Words>(end - begin, width / kWidth, queries, tile + begin * kBlockQueries + first, kBlockQueries, 1,
+                   rows + first * width, width, out + begin * width, width, true);
   });
 }
 
+template <class Words>
 void run_task(const Backward& f, const Task& task, Scratch scratch) {
   const Attention& a = f.a;
-  QueryBlock block(a, scratch);
+  QueryBlock<Words> block(a, scratch);
   float* probs = scratch.take(kBlockKeys * kBlockQueries);
   float* dprobs = scratch.take(kBlockKeys * kBlockQueries);
+  float* dprobs_across = Words::kTerms == 1 ? dprobs : scratch.take(kBlockKeys * kBlockQueries);
   // Keys and values that every block of queries reads are worth a copy: their own strides are often powers of two,
-  // which crowd into few cache sets.
-  const int64_t task_keys = task.keys ? task.end_key - task.first_key : 0;
-  float* dk = scratch.take(task_keys * a.width);
-  float* dv = scratch.take(task_keys * a.width);
-  float* k_copy = scratch.take(task_keys * a.width);
-  float* v_copy = scratch.take(task_keys * a.width);
-  for (int64_t j = 0; j < task_keys; j++) {
-    copy_row(k_copy + j * a.width, a.key_row(a.k, task.b, task.g, task.first_key + j), a.D, 1, false);
-    copy_row(v_copy + j * a.width, a.key_row(a.v, task.b, task.g, task.first_key + j), a.D, 1, false);
-  }
-  __builtin_memset(dk, 0, static_cast<size_t>(task_keys * a.width) * 4);
-  __builtin_memset(dv, 0, static_cast<size_t>(task_keys * a.width) * 4);
+  // which crowd into few cache sets. A task for the queries alone takes one tile at a time.
+  const int64_t copied_keys = task.keys ? task.end_key - task.first_key : kBlockKeys;
+  const int64_t sums = task.keys ? copied_keys + 1 : 0;  // a tile of words of two keys may end beyond the last
+  float* dk = scratch.take(sums * a.width);
+  float* dv = scratch.take(sums * a.width);
+  float* k_copy = scratch.take((copied_keys + 1) * a.width);
+  float* k_across_copy = Words::kTerms == 1 ? k_copy : scratch.take((copied_keys + 1) * a.width);
+  float* v_copy = scratch.take((copied_keys + 1) * a.width);
+  const int64_t word_width = padded_words<Words>(a.D);
+  const auto copy_keys = [&](int64_t first, int64_t keys, KeySpan seen) {
+    const auto row_of = [&](const TensorView& x) {
+      return [&, first, seen](int64_t j) -> const char* {
+        return seen.contains(first + j) ? a.key_row(x, task.b, task.g, first + j) : nullptr;
+      };
+    };
+    pack_rows<Words>(k_copy, keys, a.dtype, a.D, row_of(a.k));
+    pack_rows<Words>(v_copy, keys, a.dtype, a.D, row_of(a.v));
+    if (Words::kTerms > 1) pack_across<Words>(k_across_copy, keys, a.dtype, a.D, row_of(a.k));
+  };
+  const int64_t rows = task.end_row - task.first_row;
+  if (task.keys && rows > 0) copy_keys(task.first_key, copied_keys, a.keys_of_rows(task.b, task.first_row, rows));
+  __builtin_memset(dk, 0, static_cast<size_t>(sums * a.width) * 4);
+  __builtin_memset(dv, 0, static_cast<size_t>(sums * a.width) * 4);
 
   for (int64_t first = task.first_row; first < task.end_row; first += kBlockQueries) {
     const int64_t n = min_of<int64_t>(kBlockQueries, task.end_row - first);
     const KeySpan seen = a.keys_of_rows(task.b, first, n);
     const int64_t end = min_of(task.end_key, seen.end);
-    const int64_t start = first_tile(a, max_of(task.first_key, seen.begin));
+    const int64_t start = first_tile(a, max_of(task.first_key, seen.begin), Words::kTerms);
     if (start >= end && !task.queries) continue;
     block.begin(a, task, first, n);
     bool packed = false;
@@ -177,18 +199,16 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
     if (task.queries) pack();
     for (int64_t begin = start; begin < end; begin += kBlockKeys) {
       const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-      TileMask mask(block.mask, begin, keys);
+      TileMask mask(block.mask, begin, keys, Words::kTerms);
       if (mask.seen.empty()) continue;
       const TileBlocks blocks(a, task.b, task.g, first, n, begin, keys);
       if (!blocks.any) continue;
       if (!blocks.all) mask.look_at_all();
       pack();
-      const int64_t copied = (begin - task.first_key) * a.width;
-      const float* k = task.keys ? k_copy + copied : a.key_row(a.k, task.b, task.g, begin);
-      const float* v = task.keys ? v_copy + copied : a.key_row(a.v, task.b, task.g, begin);
-      const int64_t ldk = task.keys ? a.width : a.k.strides[1], ldv = task.keys ? a.width : a.v.strides[1];
-      scores_product(mask, a.D, k, ldk, block.q_t, probs);
-      scores_product(mask, a.D, v, ldv, block.dout_t, dprobs);
+      if (!task.keys) copy_keys(begin, keys, block.mask.seen);
+      const int64_t at = task.keys ? begin - task.first_key : 0;
+      scores_product<Words>(mask, a.D, {k_copy + at * word_width, word_width}, block.q_t, probs, a.scale);
+      scores_product<Words>(mask, a.D, {v_copy + at * word_width, word_width}, block.dout_t, dprobs, 1);
       DropoutMask dropout;
       if (a.dropout_p > 0) {
         dropout.draw(a, block.draws, block.mask, n, begin, keys);
@@ -199,18 +219,25 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
       else
         tile_gradients<false>(block, mask, blocks, begin, probs, dprobs);
       if (a.dropout_p > 0) dropout.apply(a, mask, probs);
-      if (task.keys) {
-        keys_product(mask, block, a.width, probs, block.dout, dv + copied);
-        keys_product(mask, block, a.width, dprobs, block.q, dk + copied);
+      if constexpr (Words::kTerms > 1) {
+        if (task.queries) round_across_keys<Words>(mask, dprobs, dprobs_across);
+        if (task.keys) round_across_queries<Words>(mask, probs);
+        if (task.keys) round_across_queries<Words>(mask, dprobs);
       }
-      if (task.queries) queries_product(mask, a.D, k, ldk, dprobs, block.dq_t);
+      if (task.keys) {
+        keys_product(mask, block, a.width, probs, block.dout, dv + at * a.width);
+        keys_product(mask, block, a.width, dprobs, block.q, dk + at * a.width);
+      }
+      if (task.queries)
+        queries_product<Words>(mask, a.D, {k_across_copy + at / Words::kTerms * a.width, a.width}, dprobs_across,
+                               block.dq_t);
     }
     if (task.queries) block.write_dq(f, task, first);
   }
 
-  for (int64_t j = 0; j < task_keys; j++) {
-    copy_row(a.key_row(f.dk, task.b, task.g, task.first_key + j), dk + j * a.width, a.D, a.scale, false);
-    copy_row(a.key_row(f.dv, task.b, task.g, task.first_key + j), dv + j * a.width, a.D, 1, false);
+  for (int64_t j = 0; task.keys && j < copied_keys; j++) {
+    write_row(a.key_row(f.dk, task.b, task.g, task.first_key + j), a.dtype, dk + j * a.width, a.D, a.scale);
+    write_row(a.key_row(f.dv, task.b, task.g, task.first_key + j), a.dtype, dv + j * a.width, a.D, 1);
   }
 }
 
@@ -231,7 +258,7 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
   expect_lse(op, lse, a.sizes());
   if (dq.empty() && dk.empty()) return;
 
-  const Backward f{a, dq, dk, dv, dout, out, lse.f32()};
+  const Backward f{a, dq, dk, dv, dout, out, lse.f32(), has_bf16_words(q.dtype)};
   const int64_t groups = a.groups(), threads = thread_count();
   const int64_t row_blocks = ceil_div(a.rows, kBlockQueries), key_blocks = ceil_div(a.Tk, kTaskKeys);
   // Five products at the share of the threads that whole groups keep busy, or seven with all of them.
@@ -246,7 +273,9 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
     f.a.check_lengths();
     const auto for_each_task = [&](int64_t items, const auto& task_of) {
       for_each_item(workers, items, [&](int64_t worker, int64_t item) {
-        run_task(f, task_of(item), Scratch(memory + worker * scratch));
+        with_words(f.bf16_words, [&](auto words) {
+          run_task<decltype(words)>(f, task_of(item), Scratch(memory + worker * scratch));
+        });
       });
     };
     const int64_t rows = f.a.rows, Tk = f.a.Tk, Hkv = f.a.Hkv;

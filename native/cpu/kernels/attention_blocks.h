@@ -48,9 +48,10 @@ struct TileBlocks {
   }
 };
 
-// Tiles lie on whole multiples of their size where there is a mask, so that they fit its blocks.
-inline int64_t first_tile(const Attention& a, int64_t begin) {
-  return a.blocks.mask ? begin - begin % kBlockKeys : begin;
+// Tiles lie on whole multiples of their size where there is a mask, so that they fit its blocks, else on those of
+// `step`.
+inline int64_t first_tile(const Attention& a, int64_t begin, int64_t step) {
+  return begin - begin % (a.blocks.mask ? kBlockKeys : step);
 }
 
 }  // namespace

@@ -73,8 +73,10 @@ struct TileMask {
   KeySpan seen;
   bool whole;  // every lane sees every key, as in most tiles
 
-  TileMask(const BlockMask& block, int64_t begin, int64_t count) : vectors(block.vectors), seen{count, 0} {
-    whole = block.seen_by_all.begin <= begin && begin + count <= block.seen_by_all.end;
+  // `any` and `seen` are widened to whole multiples of `step`, which may reach one beyond the tile's keys.
+  TileMask(const BlockMask& block, int64_t begin, int64_t count, int64_t step)
+      : vectors(block.vectors), seen{count, 0} {
+    whole = block.seen_by_all.begin <= begin && begin + count <= block.seen_by_all.end && count % step == 0;
     if (whole) {
       seen = {0, count};
       for (int64_t c = 0; c < vectors; c++) any[c] = all[c] = seen;
@@ -86,7 +88,7 @@ struct TileMask {
     for (int64_t c = 0; c < vectors; c++) {
       any[c] = within(block.any[c]);
       all[c] = within(block.all[c]);
-      if (any[c].empty()) any[c] = {0, 0};
+      any[c] = any[c].empty() ? KeySpan{0, 0} : KeySpan{any[c].begin / step * step, ceil_div(any[c].end, step) * step};
       if (all[c].empty()) all[c] = {any[c].end, any[c].end};
       if (!any[c].empty()) seen = {min_of(seen.begin, any[c].begin), max_of(seen.end, any[c].end)};
     }

@@ -12,9 +12,12 @@ namespace {
 constexpr int64_t kFewRows = kWidth / 2;  // up to here; more fill at least half of the transposed lanes
 constexpr int64_t kFewRowsKeys = 256;     // at most, in one call
 
+// Values that are no whole vectors of f32 are copied.
+inline bool copies_values(const Attention& a) { return a.width != a.D || a.dtype != DType::f32; }
+
 inline int64_t few_rows_scratch(const Attention& a) {
   return 2 * Scratch::rounded(a.rows * a.width) + Scratch::rounded(a.rows * kFewRowsKeys) +
-         (a.width == a.D ? 0 : Scratch::rounded(kFewRowsKeys * a.width));
+         (copies_values(a) ? Scratch::rounded(kFewRowsKeys * a.width) : 0);
 }
 
 // Lane i = the sum of the lanes of x[i]. Each turn adds the halves of the vectors and packs two into one.
@@ -27,8 +30,8 @@ inline vf sum_lanes(vf* x) {
 }
 
 // sums[r · kWidth + n] = the lanes of q[r] · k[n], not yet summed, for R rows of whole vectors and N keys of D.
-template <int R, int N>
-inline void dot_products(const float* q, int64_t ldq, const float* k, int64_t ldk, int64_t D, vf* sums) {
+template <int R, int N, class T>
+inline void dot_products(const float* q, int64_t ldq, const T* k, int64_t ldk, int64_t D, vf* sums) {
   vf sum[R][N] = {};
   const auto add = [&](int64_t d, auto load_key) {
     vf key[N];
@@ -42,8 +45,8 @@ inline void dot_products(const float* q, int64_t ldq, const float* k, int64_t ld
     }
   };
   int64_t d = 0;
-  for (; d + kWidth <= D; d += kWidth) add(d, [](const float* p) { return load(p); });
-  if (d < D) add(d, [&](const float* p) { return load_n(p, D - d); });
+  for (; d + kWidth <= D; d += kWidth) add(d, [](const T* p) { return load(p); });
+  if (d < D) add(d, [&](const T* p) { return read(p, D - d); });
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -51,8 +54,8 @@ inline void dot_products(const float* q, int64_t ldq, const float* k, int64_t ld
 }
 
 // scores[R, kFewRowsKeys] = q[R, width] · k[keys, D]^T; writes whole vectors.
-template <int R>
-__attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, const float* k, int64_t ldk, int64_t keys,
+template <int R, class T>
+__attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, const T* k, int64_t ldk, int64_t keys,
                                                int64_t D, float* scores) {
   constexpr int N = R > 2 && kWidth == 8 ? 2 : 4;  // R · N sums, within 16 registers but with AVX-512
   for (int64_t j = 0; j < keys; j += kWidth) {
@@ -116,20 +119,23 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
                             float* l, Scratch scratch) {
   float* q = scratch.take(a.rows * a.width);
   float* p = scratch.take(a.rows * kFewRowsKeys);
-  for (int64_t r = 0; r < a.rows; r++) copy_row(q + r * a.width, a.query_row(a.q, b, g, r), a.D, a.scale, true);
-  const float* k = a.key_row(a.k, b, g, begin);
-  for (int64_t r = 0; r < a.rows; r += 4) {
-    const auto scores = [&](auto kernel) {
-      for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
-        kernel(q + r * a.width, a.width, k + first * a.k.strides[1], a.k.strides[1], count, a.D,
-               p + r * kFewRowsKeys + first);
-      });
-    };
-    if (a.rows - r >= 4) scores(few_rows_scores<4>);
-    if (a.rows - r == 3) scores(few_rows_scores<3>);
-    if (a.rows - r == 2) scores(few_rows_scores<2>);
-    if (a.rows - r == 1) scores(few_rows_scores<1>);
-  }
+  for (int64_t r = 0; r < a.rows; r++) read_row(q + r * a.width, a.query_row(a.q, b, g, r), a.dtype, a.D, a.scale);
+  with_float_type(a.dtype, [&](auto element) {
+    using T = decltype(element);
+    const T* k = reinterpret_cast<const T*>(a.key_row(a.k, b, g, begin));
+    for (int64_t r = 0; r < a.rows; r += 4) {
+      const auto scores = [&](auto kernel) {
+        for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
+          kernel(q + r * a.width, a.width, k + first * a.k.strides[1], a.k.strides[1], count, a.D,
+                 p + r * kFewRowsKeys + first);
+        });
+      };
+      if (a.rows - r >= 4) scores(few_rows_scores<4, T>);
+      if (a.rows - r == 3) scores(few_rows_scores<3, T>);
+      if (a.rows - r == 2) scores(few_rows_scores<2, T>);
+      if (a.rows - r == 1) scores(few_rows_scores<1, T>);
+    }
+  });
   for (int64_t r = 0; r < a.rows; r++) {
     float* row = p + r * kFewRowsKeys;
     if (a.shapes_scores()) shape_row(a, b, g, r, begin, keys, row);
@@ -144,15 +150,17 @@ inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t be
       row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
   }
 
-  float* padded = a.width == a.D ? nullptr : scratch.take(kFewRowsKeys * a.width);
+  float* copied = copies_values(a) ? scratch.take(kFewRowsKeys * a.width) : nullptr;
   bool added = false;
   for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
-    const float* v = a.key_row(a.v, b, g, begin + first);
-    int64_t ldv = a.v.strides[1];
-    if (padded) {
-      for (int64_t j = 0; j < count; j++) copy_row(padded + j * a.width, v + j * ldv, a.D, 1, true);
-      v = padded;
-      ldv = a.width;
+    const float* v = copied;
+    int64_t ldv = a.width;
+    if (copied) {
+      for (int64_t j = 0; j < count; j++)
+        read_row(copied + j * a.width, a.key_row(a.v, b, g, begin + first + j), a.dtype, a.D, 1);
+    } else {
+      v = reinterpret_cast<const float*>(a.key_row(a.v, b, g, begin + first));
+      ldv = a.v.strides[1];
     }
     product(a.rows, a.width / kWidth, count, p + first, kFewRowsKeys, 1, v, ldv, o, a.width, added);
     added = true;

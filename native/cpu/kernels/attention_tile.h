@@ -3,7 +3,7 @@
 // maximum, sum and rescaling of the softmax run down the columns without a step across lanes; and every product of
 // forward and backward is one function, `product`. Only the block of queries and its output are transposed.
 #pragma once
-#include "cpu/kernels/attention_mask.h"
+#include "cpu/kernels/attention_words.h"
 #include "cpu/kernels/philox.h"  // interleave
 
 namespace heed::cpu::HEED_ISA {
@@ -21,11 +21,13 @@ constexpr int kRegisterVectors = 2;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// out[r, c] (+)= Σ_n a[r, n] · b[n, c], for R rows and C vectors of columns. The sum starts from 0 and out is added at
-// the end: sums of sums round less than one long sum.
-template <int R, int C>
+// out[r, c] = Σ_n a[r, n] · b[n, c], by a factor as Words takes it, or with `accumulate` added without one, for R rows
+// and C vectors of columns. The sum starts from 0 and out is added at the end: sums of sums round less than one long
+// sum.
+template <class Words, int R, int C>
 __attribute__((noinline)) void register_product(const float* a, int64_t a_row, int64_t a_column, const float* b,
-                                                int64_t ldb, int64_t depth, float* out, int64_t ldo, bool accumulate) {
+                                                int64_t ldb, int64_t depth, float* out, int64_t ldo, bool accumulate,
+                                                float factor) {
   vf sum[R][C] = {};
   for (int64_t n = 0; n < depth; n++) {
     vf right[C];
@@ -33,9 +35,9 @@ __attribute__((noinline)) void register_product(const float* a, int64_t a_row, i
     for (int c = 0; c < C; c++) right[c] = load(b + n * ldb + c * kWidth);
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-      const vf left = set1(a[r * a_row + n * a_column]);
+      const vf left = Words::broadcast(a + r * a_row + n * a_column);
 #pragma GCC unroll 4
-      for (int c = 0; c < C; c++) sum[r][c] = fma(left, right[c], sum[r][c]);
+      for (int c = 0; c < C; c++) sum[r][c] = Words::multiply_add(left, right[c], sum[r][c]);
     }
   }
 #pragma GCC unroll 4
@@ -43,36 +45,41 @@ __attribute__((noinline)) void register_product(const float* a, int64_t a_row, i
 #pragma GCC unroll 4
     for (int c = 0; c < C; c++) {
       float* p = out + r * ldo + c * kWidth;
-      store(p, accumulate ? load(p) + sum[r][c] : sum[r][c]);
+      store(p, accumulate ? load(p) + sum[r][c] : Words::scale_sum(sum[r][c], factor));
     }
 }
 
-template <int C>
+template <class Words, int C>
 inline void product_strip(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
-                          int64_t ldb, float* out, int64_t ldo, bool accumulate) {
+                          int64_t ldb, float* out, int64_t ldo, bool accumulate, float factor) {
+  const auto rows_from = [&](int64_t r, auto kernel) {
+    kernel(a + r * a_row, a_row, a_column, b, ldb, depth, out + r * ldo, ldo, accumulate, factor);
+  };
   int64_t r = 0;
-  for (; r + kRegisterRows <= rows; r += kRegisterRows)
-    register_product<kRegisterRows, C>(a + r * a_row, a_row, a_column, b, ldb, depth, out + r * ldo, ldo, accumulate);
-  a += r * a_row;
-  out += r * ldo;
-  if (rows - r == 3) register_product<3, C>(a, a_row, a_column, b, ldb, depth, out, ldo, accumulate);
-  if (rows - r == 2) register_product<2, C>(a, a_row, a_column, b, ldb, depth, out, ldo, accumulate);
-  if (rows - r == 1) register_product<1, C>(a, a_row, a_column, b, ldb, depth, out, ldo, accumulate);
+  for (; r + kRegisterRows <= rows; r += kRegisterRows) rows_from(r, register_product<Words, kRegisterRows, C>);
+  if (rows - r == 3) rows_from(r, register_product<Words, 3, C>);
+  if (rows - r == 2) rows_from(r, register_product<Words, 2, C>);
+  if (rows - r == 1) rows_from(r, register_product<Words, 1, C>);
 }
 
-// out[rows, vectors] (+)= a[rows, depth] · b[depth, vectors]; a by any strides, b and out in rows of whole vectors.
+// out[rows, vectors] (+)= a[rows, depth] · b[depth, vectors], depth in words; a by any strides, b and out in rows of
+// whole vectors.
+template <class Words = F32Words>
 inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
-                    const float* b, int64_t ldb, float* out, int64_t ldo, bool accumulate) {
+                    const float* b, int64_t ldb, float* out, int64_t ldo, bool accumulate, float factor = 1) {
   while (vectors > 0) {
     // Four vectors are better cut into 2 + 2 than 3 + 1 where registers hold three.
     const int64_t strip =
         vectors == kRegisterVectors + 1 ? (vectors + 1) / 2 : min_of<int64_t>(vectors, kRegisterVectors);
+    const auto run = [&](auto kernel) {
+      kernel(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate, factor);
+    };
     if constexpr (kRegisterVectors >= 4)
-      if (strip == 4) product_strip<4>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
+      if (strip == 4) run(product_strip<Words, 4>);
     if constexpr (kRegisterVectors >= 3)
-      if (strip == 3) product_strip<3>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
-    if (strip == 2) product_strip<2>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
-    if (strip == 1) product_strip<1>(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate);
+      if (strip == 3) run(product_strip<Words, 3>);
+    if (strip == 2) run(product_strip<Words, 2>);
+    if (strip == 1) run(product_strip<Words, 1>);
     vectors -= strip;
     b += strip * kWidth;
     out += strip * kWidth;
@@ -125,25 +132,24 @@ inline void transpose(vf (&x)[kWidth]) {
   }
 }
 
-// out[D, kBlockQueries] = the n given rows of D, transposed, times factor; lanes of rows that are not there get 0.
-inline void pack_transposed(float* out, const float* const* rows, int64_t n, int64_t D, float factor) {
+// out[words, kBlockQueries] = the n given rows of D, as words, transposed; lanes of rows that are not there get 0.
+template <class Words>
+inline void pack_transposed(float* out, const char* const* rows, int64_t n, DType dtype, int64_t D, float factor) {
   for (int64_t i = 0; i < n; i += kWidth)
-    for (int64_t d = 0; d < D; d += kWidth) {
-      const int64_t count = min_of<int64_t>(kWidth, D - d);
+    for (int64_t d = 0; d < words_of<Words>(D); d += kWidth) {
       vf x[kWidth];
       for (int w = 0; w < kWidth; w++) {
-        if (i + w >= n)
-          x[w] = vf{};
-        else
-          x[w] = (count == kWidth ? load(rows[i + w] + d) : load_n(rows[i + w] + d, count)) * set1(factor);
+        x[w] = i + w < n ? Words::scale_words(read_words<Words>(rows[i + w], dtype, d, D), factor) : vf{};
       }
       transpose(x);
+      const int64_t count = min_of<int64_t>(kWidth, words_of<Words>(D) - d);
       for (int64_t w = 0; w < count; w++) store(out + (d + w) * kBlockQueries + i, x[w]);
     }
 }
 
 // The n given rows of D = inp[D, kBlockQueries], transposed, column i times factor[i].
-inline void unpack_transposed(float* const* rows, const float* inp, int64_t n, int64_t D, const float* factor) {
+inline void unpack_transposed(char* const* rows, DType dtype, const float* inp, int64_t n, int64_t D,
+                              const float* factor) {
   for (int64_t i = 0; i < n; i += kWidth)
     for (int64_t d = 0; d < D; d += kWidth) {
       const int64_t count = min_of<int64_t>(kWidth, D - d);
@@ -151,47 +157,105 @@ inline void unpack_transposed(float* const* rows, const float* inp, int64_t n, i
       for (int64_t w = 0; w < kWidth; w++)
         x[w] = w < count ? load(inp + (d + w) * kBlockQueries + i) * load(factor + i) : vf{};
       transpose(x);
-      for (int64_t w = 0; w < kWidth && i + w < n; w++) {
-        if (count == kWidth)
-          store(rows[i + w] + d, x[w]);
-        else
-          store_n(rows[i + w] + d, x[w], count);
-      }
+      with_float_type(dtype, [&](auto element) {
+        for (int64_t w = 0; w < kWidth && i + w < n; w++)
+          write(reinterpret_cast<decltype(element)*>(rows[i + w]) + d, x[w], count);
+      });
     }
 }
 
-inline void prefetch_row(const float* row, int64_t D) {
-  for (int64_t d = 0; d < D; d += 16) __builtin_prefetch(row + d);
+inline void prefetch_row(const char* row, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
 }
 
-// out[D] = inp[D] · factor; with `padded`, zeros follow up to a whole vector.
-inline void copy_row(float* out, const float* inp, int64_t D, float factor, bool padded) {
-  int64_t d = 0;
-  for (; d + kWidth <= D; d += kWidth) store(out + d, load(inp + d) * set1(factor));
-  if (d == D) return;
-  const vf tail = load_n(inp + d, D - d) * set1(factor);
-  if (padded)
-    store(out + d, tail);
-  else
-    store_n(out + d, tail, D - d);
+// out[D] = inp[D] · factor, of any float types; with `padded`, zeros follow up to a whole vector.
+template <class To, class From>
+inline void copy_row(To* out, const From* inp, int64_t D, float factor, bool padded) {
+  for (int64_t d = 0; d < D; d += kWidth) write(out + d, read(inp + d, D - d) * set1(factor), padded ? kWidth : D - d);
+}
+inline void read_row(float* out, const char* row, DType dtype, int64_t D, float factor) {
+  with_float_type(
+      dtype, [&](auto element) { copy_row(out, reinterpret_cast<const decltype(element)*>(row), D, factor, true); });
+}
+inline void write_row(char* row, DType dtype, const float* inp, int64_t D, float factor) {
+  with_float_type(dtype,
+                  [&](auto element) { copy_row(reinterpret_cast<decltype(element)*>(row), inp, D, factor, false); });
 }
 
-// out^T[keys, queries] = rows[keys, D] · block[D, queries]: the scores, and the gradient of the probabilities.
-inline void scores_product(const TileMask& mask, int64_t D, const float* rows, int64_t ld, const float* block,
-                           float* out) {
+// Rows of words, in a tensor or in scratch memory.
+struct WordRows {
+  const float* words;
+  int64_t ld;
+
+  WordRows from(int64_t row) const { return {words + row * ld, ld}; }
+};
+
+// Keys [begin, begin + n) of a tensor with k's shape as words along them: where they lie if they are f32, else in
+// `scratch`. Keys beyond `seen`, which may be anything, become zeros.
+template <class Words>
+inline WordRows key_rows(const Attention& a, const TensorView& x, int64_t b, int64_t g, int64_t begin, int64_t n,
+                         KeySpan seen, float* scratch) {
+  if (Words::kTerms == 1 && a.dtype == DType::f32)
+    return {reinterpret_cast<const float*>(a.key_row(x, b, g, begin)), x.strides[1]};
+  pack_rows<Words>(scratch, n, a.dtype, a.D, [&](int64_t j) -> const char* {
+    return seen.contains(begin + j) ? a.key_row(x, b, g, begin + j) : nullptr;
+  });
+  return {scratch, padded_words<Words>(a.D)};
+}
+// The same as words across the keys, of which f32 has one in each.
+template <class Words>
+inline WordRows keys_across(const Attention& a, const TensorView& x, int64_t b, int64_t g, int64_t begin, int64_t n,
+                            KeySpan seen, float* scratch) {
+  if (Words::kTerms == 1) return key_rows<Words>(a, x, b, g, begin, n, seen, scratch);
+  pack_across<Words>(scratch, n, a.dtype, a.D, [&](int64_t j) -> const char* {
+    return seen.contains(begin + j) ? a.key_row(x, b, g, begin + j) : nullptr;
+  });
+  return {scratch, a.width};
+}
+
+// out^T[keys, queries] = factor · rows[keys, D] · block[D, queries]: the scores, and the gradient of the probabilities.
+template <class Words>
+inline void scores_product(const TileMask& mask, int64_t D, const WordRows& rows, const float* block, float* out,
+                           float factor) {
   mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
-    product(end - begin, vectors, D, rows + begin * ld, ld, 1, block + c * kWidth, kBlockQueries,
-            out + begin * kBlockQueries + c * kWidth, kBlockQueries, false);
+    product<Words>(end - begin, vectors, words_of<Words>(D), rows.words + begin * rows.ld, rows.ld, 1,
+                   block + c * kWidth, kBlockQueries, out + begin * kBlockQueries + c * kWidth, kBlockQueries, false,
+                   factor);
   });
 }
 
-// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries]: the output, and the gradient of the queries.
-inline void queries_product(const TileMask& mask, int64_t D, const float* rows, int64_t ld, const float* tile,
-                            float* out) {
+// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries], both as words across the keys: the output, and the
+// gradient of the queries.
+template <class Words>
+inline void queries_product(const TileMask& mask, int64_t D, const WordRows& rows, const float* tile, float* out) {
   mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
-    product(D, vectors, end - begin, rows + begin * ld, 1, ld, tile + begin * kBlockQueries + c * kWidth, kBlockQueries,
-            out + c * kWidth, kBlockQueries, true);
+    const int64_t first = begin / Words::kTerms;
+    product<Words>(D, vectors, (end - begin) / Words::kTerms, rows.words + first * rows.ld, 1, rows.ld,
+                   tile + first * kBlockQueries + c * kWidth, kBlockQueries, out + c * kWidth, kBlockQueries, true);
   });
+}
+
+// A tile of f32 as words of two across the keys, in the first half of `out`, which may be the tile.
+template <class Words>
+inline void round_across_keys(const TileMask& mask, const float* tile, float* out) {
+  for (int64_t c = 0; c < mask.vectors; c++)
+    for (int64_t j = mask.any[c].begin; j < mask.any[c].end; j += 2) {
+      const float* p = tile + j * kBlockQueries + c * kWidth;
+      store(out + j / 2 * kBlockQueries + c * kWidth, Words::round_pairs(load(p), load(p + kBlockQueries)));
+    }
+}
+
+// A tile of f32 in place as words of two across the queries, in the first half of each row.
+template <class Words>
+inline void round_across_queries(const TileMask& mask, float* tile) {
+  for (int64_t c = 0; c < mask.vectors; c++)
+    for (int64_t j = mask.any[c].begin; j < mask.any[c].end; j += 2) {
+      float *p = tile + j * kBlockQueries, *next = p + kBlockQueries;
+      const vf both = Words::round(load(p + c * kWidth), load(next + c * kWidth));
+      const int64_t half = c * kWidth / 2;
+      __builtin_memcpy(p + half, &both, sizeof both / 2);
+      __builtin_memcpy(next + half, reinterpret_cast<const char*>(&both) + sizeof both / 2, sizeof both / 2);
+    }
 }
 
 }  // namespace

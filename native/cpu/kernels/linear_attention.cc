@@ -28,12 +28,20 @@ struct Linear {
 
   int64_t token(int64_t step) const { return reverse ? n.T - 1 - step : step; }
   int64_t stride(const TensorView& x) const { return reverse ? -x.strides[1] : x.strides[1]; }
-  float* row(const TensorView& x, int64_t b, int64_t h, int64_t step) const {
-    return x.f32() + b * x.strides[0] + token(step) * x.strides[1] + h * x.strides[2];
+  char* row(const TensorView& x, int64_t b, int64_t h, int64_t step, int64_t column = 0) const {
+    return x.ptr<char>() + (b * x.strides[0] + token(step) * x.strides[1] + h * x.strides[2] + column) *
+                               static_cast<int64_t>(size_of(x.dtype));
+  }
+  // Rows [step, step + count) of q or k: where they lie if they are f32, else in `copy`.
+  WordRows rows(const TensorView& x, int64_t b, int64_t h, int64_t step, int64_t count, float* copy) const {
+    if (x.dtype == DType::f32) return {reinterpret_cast<const float*>(row(x, b, h, step)), stride(x)};
+    pack_rows<F32Words>(copy, count, x.dtype, n.D, [&](int64_t i) { return row(x, b, h, step + i); });
+    return {copy, padded_words<F32Words>(n.D)};
   }
   int64_t scratch() const {
     return Scratch::rounded(n.D * columns) + 2 * Scratch::rounded(kChunk * columns) +
-           Scratch::rounded(n.D * kBlockQueries) + Scratch::rounded(kChunk * kChunk);
+           Scratch::rounded(n.D * kBlockQueries) + Scratch::rounded(kChunk * kChunk) +
+           2 * Scratch::rounded(kChunk * padded_words<F32Words>(n.D));
   }
 };
 
@@ -50,6 +58,8 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
   float* out = scratch.take(kChunk * width);     // [n, width]
   float* k_t = scratch.take(D * kBlockQueries);  // [D, n]
   float* weights = scratch.take(kChunk * kChunk);
+  float* q_copy = scratch.take(kChunk * padded_words<F32Words>(D));
+  float* k_copy = scratch.take(kChunk * padded_words<F32Words>(D));
   const auto state_row = [&](auto* states, int64_t d) {
     return states + ((b * f.n.H + h) * D + d) * f.n.Dv + first_column;
   };
@@ -63,23 +73,22 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
 
   for (int64_t step = 0; step < f.n.T; step += kChunk) {
     const int64_t n = min_of(kChunk, f.n.T - step);
-    const float *q = f.row(f.q, b, h, step), *k = f.row(f.k, b, h, step);
-    const int64_t ldq = f.stride(f.q), ldk = f.stride(f.k);
-    const float* k_rows[kChunk];
+    const WordRows q = f.rows(f.q, b, h, step, n, q_copy), k = f.rows(f.k, b, h, step, n, k_copy);
+    const char* k_rows[kChunk];
     for (int64_t i = 0; i < n; i++) {
-      k_rows[i] = k + i * ldk;
-      copy_row(v + i * width, f.row(f.v, b, h, step + i) + first_column, count, 1, true);
+      k_rows[i] = f.row(f.k, b, h, step + i);
+      read_row(v + i * width, f.row(f.v, b, h, step + i, first_column), f.v.dtype, count, 1);
       for (int64_t c = ceil_div(count, kWidth) * kWidth; c < width; c += kWidth) store(v + i * width + c, vf{});
       carried[i] = powers[i + 1];
       left[i] = powers[n - 1 - i];
     }
-    product(n, width / kWidth, D, q, ldq, 1, state, width, out, width, false);
+    product(n, width / kWidth, D, q.words, q.ld, 1, state, width, out, width, false);
     if (decays) scale_rows(out, n, width, carried);
-    pack_transposed(k_t, k_rows, n, D, 1);
+    pack_transposed<F32Words>(k_t, k_rows, n, f.k.dtype, D, 1);
     for (int64_t i = 0; i < n; i += kStair) {
       const int64_t rows = min_of(kStair, n - i), keys = i + rows;
       float* stair = weights + i * kChunk;
-      product(rows, ceil_div(keys, kWidth), D, q + i * ldq, ldq, 1, k_t, kBlockQueries, stair, kChunk, false);
+      product(rows, ceil_div(keys, kWidth), D, q.from(i).words, q.ld, 1, k_t, kBlockQueries, stair, kChunk, false);
       for (int64_t r = 0; r < rows; r++) {
         if (decays)
           for (int64_t j = 0; j <= i + r; j++) stair[r * kChunk + j] *= powers[i + r - j];
@@ -88,12 +97,12 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
       product(rows, width / kWidth, keys, stair, kChunk, 1, v, width, out + i * width, width, true);
     }
     for (int64_t i = 0; i < n; i++)
-      copy_row(f.row(f.out, b, h, step + i) + first_column, out + i * width, count, 1, false);
+      write_row(f.row(f.out, b, h, step + i, first_column), f.out.dtype, out + i * width, count, 1);
     if (decays) {
       scale_rows(v, n, width, left);
       for (int64_t i = 0; i < D * width; i += kWidth) store(state + i, load(state + i) * set1(powers[n]));
     }
-    product(D, width / kWidth, n, k, 1, ldk, v, width, state, width, true);
+    product(D, width / kWidth, n, k.words, 1, k.ld, v, width, state, width, true);
   }
   if (f.final_state)
     for (int64_t d = 0; d < D; d++) copy_row(state_row(f.final_state, d), state + d * width, count, 1, false);
@@ -104,7 +113,6 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
 void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state, OptIn decay,
                       Bool reverse) {
   constexpr const char* op = "linear_attention";
-  expect_dtype(op, "q", q, DType::f32);
   Linear f{};
   f.n = check_linear_attention(op, out, final_state, q, k, v, initial_state, decay);
   if (out.empty() && (!final_state || final_state->empty())) return;

@@ -1,0 +1,127 @@
+// What attention's products multiply are words of 32 bits: an f32, or, where bf16 has instructions of its own, two of
+// them that are neighbours along the dimension which is summed. So tiles have the same shape in both, with half as many
+// words along that dimension, and whatever only moves words need not know which they are. Tensors of f16, and of bf16
+// elsewhere, become words of f32 here.
+#pragma once
+#include "cpu/isa.h"
+#include "cpu/kernels/attention_mask.h"
+#include "cpu/kernels/convert.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+struct F32Words {
+  static constexpr int64_t kTerms = 1;  // of a sum, in a word
+  static vf broadcast(const float* word) { return set1(*word); }
+  static vf multiply_add(vf a, vf b, vf sum) { return fma(a, b, sum); }
+  // A factor of scores is on the queries already; on those of bf16 it would be a rounding, so it is on their products.
+  static vf scale_words(vf words, float factor) { return words * set1(factor); }
+  static vf scale_sum(vf sum, float) { return sum; }
+};
+
+#if defined(__AVX512F__)
+// Instructions in assembly: the compiler has them only in functions for AVX512-BF16, which templates and lambdas that
+// others share cannot be.
+struct Bf16Words {
+  static constexpr int64_t kTerms = 2;
+  static vf broadcast(const float* word) {
+    int32_t bits;
+    __builtin_memcpy(&bits, word, sizeof bits);
+    return (vf)set1i(bits);
+  }
+  static vf multiply_add(vf a, vf b, vf sum) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+  }
+  static vf scale_words(vf words, float) { return words; }
+  static vf scale_sum(vf sum, float factor) { return sum * set1(factor); }
+  // Both rounded to bf16, one after the other, and lane by lane into words.
+  static vf round(vf first, vf second) {
+    vf both;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first), "v"(second));
+    return both;
+  }
+  static vf round_pairs(vf first, vf second) {
+    const __m512i lanes = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (vf)_mm512_permutexvar_epi16(lanes, (__m512i)round(first, second));
+  }
+};
+#endif
+
+// f(words) with the kind of words that tensors of a dtype become.
+inline bool has_bf16_words(DType dtype) { return dtype == DType::bf16 && bf16_dot(); }
+template <class F>
+inline void with_words(bool bf16_words, const F& f) {
+#if defined(__AVX512F__)
+  if (bf16_words) return f(Bf16Words{});
+#else
+  static_cast<void>(bf16_words);
+#endif
+  f(F32Words{});
+}
+
+// The first n elements, as far as a vector goes; the other lanes read as zero and are not written.
+template <class T>
+inline vf read(const T* p, int64_t n) {
+  return n < kWidth ? load_n(p, n) : load(p);
+}
+template <class T>
+inline void write(T* p, vf v, int64_t n) {
+  if (n < kWidth)
+    store_n(p, v, n);
+  else
+    store(p, v);
+}
+
+// Words along a row of D elements, and those that keep vectors whole.
+template <class Words>
+inline int64_t words_of(int64_t D) {
+  return ceil_div(D, Words::kTerms);
+}
+template <class Words>
+inline int64_t padded_words(int64_t D) {
+  return ceil_div(words_of<Words>(D), kWidth) * kWidth;
+}
+
+// The words of a row from the d-th on, as far as a vector goes; zeros beyond D.
+template <class Words>
+inline vf read_words(const char* row, DType dtype, int64_t d, int64_t D) {
+  vf words{};
+  if constexpr (Words::kTerms == 1) {
+    with_float_type(dtype,
+                    [&](auto element) { words = read(reinterpret_cast<const decltype(element)*>(row) + d, D - d); });
+  } else {
+    const int64_t bytes = 2 * D - 4 * d;
+    __builtin_memcpy(&words, row + 4 * d, static_cast<size_t>(min_of<int64_t>(bytes, sizeof words)));
+  }
+  return words;
+}
+
+// out[n, padded_words] = n rows of D elements as words along them. row(i) may be null, for zeros; those follow up to a
+// whole number of terms.
+template <class Words, class Row>
+inline void pack_rows(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
+  const int64_t width = padded_words<Words>(D);
+  for (int64_t i = 0; i < ceil_div(n, Words::kTerms) * Words::kTerms; i++) {
+    const char* from = i < n ? row(i) : nullptr;
+    for (int64_t d = 0; d < width; d += kWidth)
+      store(out + i * width + d, from ? read_words<Words>(from, dtype, d, D) : vf{});
+  }
+}
+
+// out[words_of(n), width] = the same rows as words across them, width the whole vectors that D elements fill.
+template <class Words, class Row>
+inline void pack_across(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
+  if constexpr (Words::kTerms == 1) return pack_rows<Words>(out, n, dtype, D, row);
+  const auto bits = [&](int64_t i, int64_t d) {
+    const char* from = i < n ? row(i) : nullptr;
+    return from ? (vu)read(reinterpret_cast<const bf16*>(from) + d, D - d) : vu{};
+  };
+  const int64_t width = ceil_div(D, kWidth) * kWidth;
+  for (int64_t i = 0; i < n; i += 2, out += width)
+    for (int64_t d = 0; d < D; d += kWidth) store(out + d, (vf)(bits(i, d) >> 16 | bits(i + 1, d)));
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA
