@@ -67,6 +67,8 @@ export interface Backward<Saved> {
   gradient: (i: number) => GradientSlot;
   /** Makes `value` the gradient of input i as it is, or adds it to what is there. Ignored where not needed. */
   pass: (i: number, value: FloatTensor) => void;
+  /** As `pass`, of a saved tensor that nobody else holds: a leaf keeps it. */
+  give: (i: number, value: FloatTensor) => void;
   /** What the gradient is, as a number, where it is the root's constant; undefined elsewhere. */
   constant: number | undefined;
 }
@@ -177,6 +179,18 @@ function differentiate(step: Step): void {
     if (!found) throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} was not asked for`);
     return found;
   };
+  const hand = (i: number, value: FloatTensor, given: boolean): void => {
+    const to = step.targets[i];
+    if (!to) return;
+    const like = "leaf" in to ? to.leaf : to.step.outputs[to.index]!;
+    if (!sameShape(like.shape, value.shape))
+      throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
+    // A leaf's gradient outlives the pass, and the user may change it: it is never shared.
+    if (current(to) || like.dtype !== value.dtype || ("leaf" in to && !given)) {
+      const { out, accumulate } = slot(to);
+      ops.copy(out.handle, value.handle, accumulate);
+    } else assign(to, value.alias());
+  };
   const context: Backward<SavedTensors> = {
     douts,
     dout: douts[0]!,
@@ -184,18 +198,8 @@ function differentiate(step: Step): void {
     constant: step.constant,
     needs: (i) => step.targets[i] != null,
     gradient: (i) => slot(target(i)),
-    pass(i, value) {
-      const to = step.targets[i];
-      if (!to) return;
-      const like = "leaf" in to ? to.leaf : to.step.outputs[to.index]!;
-      if (!sameShape(like.shape, value.shape))
-        throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
-      // A leaf's gradient outlives the pass, and the user may change it: it is never shared.
-      if (current(to) || "leaf" in to || like.dtype !== value.dtype) {
-        const { out, accumulate } = slot(to);
-        ops.copy(out.handle, value.handle, accumulate);
-      } else assign(to, value.alias());
-    },
+    pass: (i, value) => hand(i, value, false),
+    give: (i, value) => hand(i, value, true),
   };
   step.run(context as Backward<never>);
   // Nobody could free the gradient of a leaf that is gone.

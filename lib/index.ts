@@ -44,6 +44,7 @@ export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, po
 export { cacheWrite } from "./ops/cache-write.js";
 export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";
 export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";
+export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./ops/linear-cross-entropy.js";
 export { dropout } from "./ops/dropout.js";
 export { embedding, type EmbeddingOptions } from "./ops/embedding.js";
 export { feedForward, type FeedForwardWeights } from "./ops/feed-forward.js";

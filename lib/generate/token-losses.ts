@@ -6,6 +6,16 @@ import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 export function tokenLosses(logits: FloatTensor, targets: IntTensor): FloatTensor {
   const mean = allocate([], "f32", logits.device);
   const losses = allocate(targets.shape, "f32", logits.device);
-  ops.cross_entropy(mean.handle, losses.handle, null, contiguous(logits).handle, contiguous(targets).handle, -1, 0);
+  ops.cross_entropy(
+    mean.handle,
+    losses.handle,
+    null,
+    contiguous(logits).handle,
+    contiguous(targets).handle,
+    0,
+    -1,
+    0,
+    false,
+  );
   return losses;
 }

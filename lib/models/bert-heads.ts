@@ -11,6 +11,7 @@ import { checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor, desc
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
 import { linear } from "../ops/linear.js";
+import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { relu, tanh } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -79,14 +80,24 @@ export class BertForMaskedLM extends BertHead {
   /** ids i32 [B, T] → logits [B, T, V], or [N, V] with `positions`. */
   forward(ids: IntTensor, options: MaskedForwardOptions = {}): FloatTensor {
     checkObject("BertForMaskedLM", "options", options);
+    const { bias } = this;
+    return scope(() => linear(this.#states(ids, options), this.#projection, { bias }));
+  }
+
+  /** What is projected to logits: [B, T, C], or [N, C] with `positions`. */
+  #states(ids: IntTensor, options: MaskedForwardOptions): FloatTensor {
     const { positions = null, ...rest } = options;
     const { activation } = this.bert.config;
     return scope(() => {
       let x = this.bert.forward(ids, rest); // [B, T, C]
       if (positions) x = embedding(positions, reshape(x, [-1, this.bert.config.width])); // [N, C]
-      const h = this.LayerNorm.forward(this.dense.forward(x, { activation }));
-      return linear(h, this.bert.embeddings.word_embeddings.weight, { bias: this.bias });
+      return this.LayerNorm.forward(this.dense.forward(x, { activation }));
     });
+  }
+
+  /** [V, C] */
+  get #projection(): FloatTensor {
+    return this.bert.embeddings.word_embeddings.weight;
   }
 
   /**
@@ -96,7 +107,11 @@ export class BertForMaskedLM extends BertHead {
   loss(ids: IntTensor, targets: IntTensor, options: MaskedForwardOptions & CrossEntropyOptions = {}): FloatTensor {
     checkObject("BertForMaskedLM", "options", options);
     const { tokenTypes = null, keyLengths = null, positions = null, ...rest } = options;
-    return scope(() => crossEntropy(this.forward(ids, { tokenTypes, keyLengths, positions }), targets, rest));
+    const { bias } = this;
+    return scope(() => {
+      const states = this.#states(ids, { tokenTypes, keyLengths, positions });
+      return linearCrossEntropy(states, this.#projection, targets, { ...rest, bias });
+    });
   }
 }
 

@@ -13,8 +13,9 @@ import { PositionEmbedding } from "../nn/position-embedding.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
 import { add, mul } from "../ops/binary.js";
 import { checkObject, checkShapeIs } from "../ops/check.js";
-import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { keep, scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { checkLengths, checkPass, type PassOptions } from "./pass.js";
@@ -180,6 +181,12 @@ export class EncoderDecoder extends Model {
   /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
   forward(source: IntTensor, target: IntTensor, options: PairOptions = {}): FloatTensor {
     checkObject("EncoderDecoder", "options", options);
+    const { logits_bias: bias } = this;
+    return scope(() => linear(this.#states(source, target, options), this.#projection, { bias }));
+  }
+
+  /** What is projected to logits: [B, T, C]. */
+  #states(source: IntTensor, target: IntTensor, options: PairOptions): FloatTensor {
     const { sourceLengths = null, targetLengths = null } = options;
     return scope(() => {
       const encoded = this.encode(source, { lengths: sourceLengths });
@@ -188,7 +195,7 @@ export class EncoderDecoder extends Model {
       checkLengths("EncoderDecoder", "targetLengths", targetLengths, target);
       const words = this.#embed(this.target, target);
       const seen = this.decoder.remember(encoded, sourceLengths);
-      return this.#logits(this.decoder.forward(words, seen, { keyLengths: targetLengths }), this.logits_bias);
+      return this.decoder.finish(this.decoder.forward(words, seen, { keyLengths: targetLengths }));
     });
   }
 
@@ -204,7 +211,11 @@ export class EncoderDecoder extends Model {
   ): FloatTensor {
     checkObject("EncoderDecoder", "options", options);
     const { sourceLengths = null, targetLengths = null, ...rest } = options;
-    return scope(() => crossEntropy(this.forward(source, target, { sourceLengths, targetLengths }), labels, rest));
+    const { logits_bias: bias } = this;
+    return scope(() => {
+      const states = this.#states(source, target, { sourceLengths, targetLengths });
+      return linearCrossEntropy(states, this.#projection, labels, { ...rest, bias });
+    });
   }
 
   /**
@@ -228,7 +239,8 @@ export class EncoderDecoder extends Model {
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
       const { suppressed, logits_bias: bias } = this;
-      return this.#logits(x, suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias));
+      const added = suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias);
+      return linear(this.decoder.finish(x), this.#projection, { bias: added });
     });
   }
 
@@ -237,8 +249,8 @@ export class EncoderDecoder extends Model {
     return this.config.scaleEmbeddings ? mul(words, Math.sqrt(this.config.width)) : words;
   }
 
-  /** x [..., C] → [..., V] */
-  #logits(x: FloatTensor, bias: FloatTensor | null): FloatTensor {
-    return linear(this.decoder.finish(x), (this.head ?? this.target).weight, { bias });
+  /** [V, C] */
+  get #projection(): FloatTensor {
+    return (this.head ?? this.target).weight;
   }
 }

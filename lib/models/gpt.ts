@@ -8,8 +8,9 @@ import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
 import { mul } from "../ops/binary.js";
 import { checkInteger, checkObject } from "../ops/check.js";
-import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -73,6 +74,11 @@ export class GPT extends Model {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
+    return scope(() => linear(this.#states(ids, options), this.#projection)); // [B, T, V]
+  }
+
+  /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
+  #states(ids: IntTensor, options: GptForwardOptions): FloatTensor {
     checkPass("GPT", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
     const [batch, tokens] = ids.shape as [number, number];
@@ -87,7 +93,7 @@ export class GPT extends Model {
       }
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return linear(this.ln_f.forward(x), (this.lm_head ?? this.wte).weight); // [B, T, V]
+      return this.ln_f.forward(x);
     });
   }
 
@@ -96,7 +102,12 @@ export class GPT extends Model {
     checkObject("GPT", "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
     const masks = { keyLengths, documents, prefixLengths, blocks };
-    return scope(() => crossEntropy(this.forward(ids, masks), targets, rest));
+    return scope(() => linearCrossEntropy(this.#states(ids, masks), this.#projection, targets, rest));
+  }
+
+  /** [V, C] */
+  get #projection(): FloatTensor {
+    return (this.lm_head ?? this.wte).weight;
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

@@ -9,8 +9,9 @@ import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { RmsNorm } from "../nn/rms-norm.js";
 import { checkInteger, checkObject } from "../ops/check.js";
-import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -102,6 +103,11 @@ export class Llama extends Model {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: LlamaForwardOptions = {}): FloatTensor {
+    return scope(() => linear(this.#states(ids, options), this.#projection)); // [B, T, V]
+  }
+
+  /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
+  #states(ids: IntTensor, options: LlamaForwardOptions): FloatTensor {
     checkPass("Llama", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
     const [batch, tokens] = ids.shape as [number, number];
@@ -118,7 +124,7 @@ export class Llama extends Model {
       }
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return linear(norm.forward(x), (this.lm_head ?? embed).weight); // [B, T, V]
+      return norm.forward(x);
     });
   }
 
@@ -127,7 +133,12 @@ export class Llama extends Model {
     checkObject("Llama", "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
     const masks = { keyLengths, documents, prefixLengths, blocks };
-    return scope(() => crossEntropy(this.forward(ids, masks), targets, rest));
+    return scope(() => linearCrossEntropy(this.#states(ids, masks), this.#projection, targets, rest));
+  }
+
+  /** [V, C] */
+  get #projection(): FloatTensor {
+    return (this.lm_head ?? this.model.embed_tokens).weight;
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

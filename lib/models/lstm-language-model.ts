@@ -5,8 +5,9 @@ import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Lstm } from "../nn/lstm.js";
 import { checkBoolean, checkInteger, checkNumber, checkObject } from "../ops/check.js";
-import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -60,6 +61,12 @@ export class LstmLanguageModel extends Model {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: PassOptions = {}): FloatTensor {
+    const { weight, bias } = this.#projection;
+    return scope(() => linear(this.#states(ids, options), weight, { bias })); // [B, T, V]
+  }
+
+  /** What is projected to logits: [B, T, H], or [B, H] with `lastOnly`. */
+  #states(ids: IntTensor, options: PassOptions): FloatTensor {
     checkPass("LstmLanguageModel", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;
     return scope(() => {
@@ -67,8 +74,7 @@ export class LstmLanguageModel extends Model {
       const x = this.drop.forward(this.embed.forward(transpose(ids), { dtype: this.dtype })); // [T, B, C]
       const h = transpose(this.rnn.forward(x, cache), [1, 0, 2]); // [B, T, H]
       cache?.advance();
-      const last = this.drop.forward(lastOnly ? lastTokens(h, counts) : h);
-      return this.head ? this.head.forward(last) : linear(last, this.embed.weight); // [B, T, V]
+      return this.drop.forward(lastOnly ? lastTokens(h, counts) : h);
     });
   }
 
@@ -81,7 +87,14 @@ export class LstmLanguageModel extends Model {
         "ERR_ARGUMENT",
         `LstmLanguageModel: expected no documents, since its state goes on from one to the next, got ${describe(documents)}`,
       );
-    return scope(() => crossEntropy(this.forward(ids), targets, options));
+    const { documents: _, ...rest } = options;
+    const { weight, bias } = this.#projection;
+    return scope(() => linearCrossEntropy(this.#states(ids, {}), weight, targets, { ...rest, bias }));
+  }
+
+  /** weight [V, H] */
+  get #projection(): { weight: FloatTensor; bias: FloatTensor | null } {
+    return this.head ?? { weight: this.embed.weight, bias: null };
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

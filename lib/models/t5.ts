@@ -4,8 +4,9 @@ import { Embedding } from "../nn/embedding.js";
 import { Linear } from "../nn/linear.js";
 import { less, mul } from "../ops/binary.js";
 import { checkObject, checkShapeIs } from "../ops/check.js";
-import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
+import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { linear } from "../ops/linear.js";
+import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { log } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -68,13 +69,17 @@ export class T5 extends Model {
   /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
   forward(source: IntTensor, target: IntTensor, options: Pick<PairOptions, "sourceLengths"> = {}): FloatTensor {
     checkObject("T5", "options", options);
-    const { sourceLengths = null } = options;
+    return scope(() => linear(this.#states(source, target, options.sourceLengths ?? null), this.#projection));
+  }
+
+  /** What is projected to logits: [B, T, C]. */
+  #states(source: IntTensor, target: IntTensor, sourceLengths: IntTensor | null): FloatTensor {
     return scope(() => {
       const encoded = this.encode(source, { lengths: sourceLengths });
       checkPass("T5", target, {}, this.config.contextLength);
       checkShapeIs("T5", "target", target, [source.shape[0]!, -1]);
       const seen = this.decoder.remember(encoded, sourceLengths);
-      return this.#logits(this.decoder.forward(this.#embed(target), { source: seen }));
+      return this.#finish(this.decoder.forward(this.#embed(target), { source: seen }));
     });
   }
 
@@ -87,7 +92,7 @@ export class T5 extends Model {
   ): FloatTensor {
     checkObject("T5", "options", options);
     const { sourceLengths = null, ...rest } = options;
-    return scope(() => crossEntropy(this.forward(source, target, { sourceLengths }), labels, rest));
+    return scope(() => linearCrossEntropy(this.#states(source, target, sourceLengths), this.#projection, labels, rest));
   }
 
   /** As `EncoderDecoder.decoderFor`: what predicts the targets of these sources, for inference. To be disposed. */
@@ -106,7 +111,7 @@ export class T5 extends Model {
       let x = this.decoder.forward(this.#embed(ids), { source, cache }); // [B, T, C]
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return this.#logits(x);
+      return linear(this.#finish(x), this.#projection);
     });
   }
 
@@ -114,11 +119,15 @@ export class T5 extends Model {
     return this.shared.forward(ids, { dtype: this.dtype });
   }
 
-  /** x [..., C] → [..., V] */
-  #logits(x: FloatTensor): FloatTensor {
+  /** The decoder's last states as they are projected. */
+  #finish(x: FloatTensor): FloatTensor {
     const finished = this.decoder.finish(x);
-    if (this.lm_head) return this.lm_head.forward(finished);
-    return linear(mul(finished, this.config.width ** -0.5), this.shared.weight);
+    return this.lm_head ? finished : mul(finished, this.config.width ** -0.5);
+  }
+
+  /** [V, C] */
+  get #projection(): FloatTensor {
+    return (this.lm_head ?? this.shared).weight;
   }
 }
 

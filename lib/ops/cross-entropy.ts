@@ -45,8 +45,10 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
     dlogits?.handle ?? null,
     input.handle,
     index.handle,
+    0,
     ignoreIndex,
     labelSmoothing,
+    false,
   );
   if (dlogits) {
     record("crossEntropy", loss, [input], { dlogits }, ({ dout, constant, pass, saved }) => {

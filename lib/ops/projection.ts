@@ -1,5 +1,5 @@
 /** @internal What `linear` and `feedForward` share: matrices as the product takes them, and a projection's gradients. */
-import type { Backward } from "../autograd.js";
+import type { Backward, GradientSlot } from "../autograd.js";
 import { describe, HeedError } from "../errors.js";
 import { type Handle, ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
@@ -100,10 +100,7 @@ export function checkResidual(
     );
 }
 
-/**
- * Writes the gradients of weight (input `at`) and bias (`at` + 1) of x·W + b, from the matrices x and dy: dW = xᵀ·dy, or
- * its transpose dyᵀ·x, and on the way db = Σ dy over rows.
- */
+/** Writes the gradients of weight (input `at`) and bias (`at` + 1) of x·W + b, from the matrices x and dy. */
 export function projectionGradients(
   { needs, gradient }: Backward<never>,
   at: number,
@@ -113,6 +110,17 @@ export function projectionGradients(
 ): void {
   const dBias = needs(at + 1) ? gradient(at + 1) : null;
   const dWeight = needs(at) ? gradient(at) : null;
+  writeProjectionGradients(dWeight, dBias, x, dy, layout);
+}
+
+/** dW = xᵀ·dy, or its transpose dyᵀ·x, and on the way db = Σ dy over rows; those of them that are asked for. */
+export function writeProjectionGradients(
+  dWeight: GradientSlot | null,
+  dBias: GradientSlot | null,
+  x: FloatTensor,
+  dy: FloatTensor,
+  layout: Layout,
+): void {
   // A product without elements sums nothing.
   const together = dWeight !== null && dWeight.out.size > 0;
   if (dWeight) {

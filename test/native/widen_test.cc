@@ -151,7 +151,7 @@ TEST(widened_lengths_of_rows) {
       for (int64_t i = 0; i < kRows; i++) ids[i] = static_cast<int32_t>(i * 5 % n);
       // In place, as training does it, and with the sum of exponentials over more than one vector.
       expect_twins(stream, "cross_entropy", dtype, 2, {{{1}, false}, x}, [&](const Views& v) {
-        ops.cross_entropy(stream, v[0], nullptr, &v[1], v[1], ids, -1, accumulate ? 0.1f : 0);
+        ops.cross_entropy(stream, v[0], nullptr, &v[1], v[1], ids, 0, -1, accumulate ? 0.1f : 0, false);
       });
       expect_twins(stream, "embedding_backward", dtype, 1, {{{n, 3}, accumulate}, {{kRows, 3}}},
                    [&](const Views& v) { ops.embedding_backward(stream, v[0], v[1], ids, accumulate); });
@@ -274,7 +274,9 @@ TEST(widened_embedding_and_loss) {
         expect_twins(stream, "embedding_backward", dtype, 1, {{{7, 33}, table}, {{2, 4, 33}}},
                      [&](const Views& v) { ops.embedding_backward(stream, v[0], v[1], ids, accumulate); });
         expect_twins(stream, "cross_entropy", dtype, 3, {{{1}, false}, {{8}, false}, {{8, 65}}, {{8, 65}}},
-                     [&](const Views& v) { ops.cross_entropy(stream, v[0], &v[1], &v[2], v[3], targets, -100, 0.1f); });
+                     [&](const Views& v) {
+                       ops.cross_entropy(stream, v[0], &v[1], &v[2], v[3], targets, 0, -100, 0.1f, false);
+                     });
       }
 }
 

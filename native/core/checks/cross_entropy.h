@@ -4,7 +4,7 @@
 
 namespace heed {
 
-void check_cross_entropy(const char* op, Out loss, OptOut losses, OptOut dlogits, In logits, In targets,
+void check_cross_entropy(const char* op, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
                          Float smoothing);
 
 }  // namespace heed

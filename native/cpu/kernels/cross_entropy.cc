@@ -120,10 +120,10 @@ inline int64_t check_targets(const int32_t* targets, int64_t rows, const Setting
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets,
-                             Int ignore_index, Float smoothing) {
+void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
+                             Int ignore_index, Float smoothing, Accumulate accumulate) {
   const char* op = "cross_entropy";
-  check_cross_entropy(op, loss, losses, dlogits, logits, targets, smoothing);
+  check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing);
   const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();
 
   const Settings settings{V, ignore_index, smoothing};
@@ -131,13 +131,14 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
   const Stream::Workspace workspace(stream, op, static_cast<size_t>(chunks) * sizeof(double));
   double* partials = static_cast<double*>(workspace.data());
   float *mean = loss.f32(), *row_losses = losses ? losses->f32() : nullptr;
-  const int32_t* target = targets.i32();
+  const int32_t *all = targets.i32(), *target = all + first;
+  const int64_t count = targets.numel();
   with_float_type(logits.dtype, [&](auto type) {
     using T = decltype(type);
     T* dx = dlogits ? dlogits->ptr<T>() : nullptr;
     const T* x = logits.ptr<T>();
     stream.launch(op, [=] {
-      const int64_t counted = check_targets(target, rows, settings);
+      const int64_t counted = check_targets(all, count, settings);
       const double scale = 1.0 / static_cast<double>(max_of<int64_t>(counted, 1));
       parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
         double sum = 0;
@@ -155,7 +156,7 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
       });
       double sum = 0;
       for (int64_t chunk = 0; chunk < chunks; chunk++) sum += partials[chunk];
-      *mean = static_cast<float>(sum * scale);
+      *mean = static_cast<float>((accumulate ? static_cast<double>(*mean) : 0) + sum * scale);
     });
   });
 }

@@ -11,19 +11,22 @@
 
 #if !HEED_DEVICE_CODE
 #include "core/checks/cross_entropy.h"
+#include "core/checks/rows.h"
 #endif
 
 namespace heed::cuda {
 
 struct CrossEntropyParams {
   const void* logits;
-  const int32_t* targets;
-  void* dlogits;   // or null
-  float* losses;   // [rows]
-  float* loss;     // their mean
-  int64_t* count;  // of rows that are not ignored, at least 1
-  int64_t rows, V, ignore_index;
+  const int32_t* targets;  // [rows], a part of all
+  const int32_t* all;      // [targets_count]: those that the mean is over
+  void* dlogits;           // or null
+  float* losses;           // [rows]
+  float* loss;             // their mean
+  int64_t* count;          // of rows that are not ignored, at least 1
+  int64_t rows, targets_count, V, ignore_index;
   float smoothing;
+  bool accumulate;
   bool cached;  // wide rows: dynamic shared memory has room for one
   FaultSink fault;
 };
@@ -37,10 +40,10 @@ constexpr int kKeptSlots = kSize == 4 ? 4 : 0;
 
 __device__ __forceinline__ void cross_entropy_count_body(const CrossEntropyParams& p) {
   constexpr int kWarps = kCountThreads / 32;
-  int64_t count = 0, wrong = p.rows;  // the first row with a target out of range
+  int64_t count = 0, wrong = p.targets_count;  // the first target out of range
 #pragma unroll 4
-  for (int64_t row = threadIdx.x; row < p.rows; row += kCountThreads) {
-    const int64_t target = p.targets[row];
+  for (int64_t row = threadIdx.x; row < p.targets_count; row += kCountThreads) {
+    const int64_t target = p.all[row];
     if (target == p.ignore_index) continue;
     count++;
     if (target < 0 || target >= p.V) wrong = min(wrong, row);
@@ -62,7 +65,7 @@ __device__ __forceinline__ void cross_entropy_count_body(const CrossEntropyParam
     wrong = min(wrong, wrongs[warp]);
   }
   *p.count = max(count, int64_t{1});
-  if (wrong < p.rows) report_fault(p.fault, FaultKind::target, p.targets[wrong], p.V, wrong);
+  if (wrong < p.targets_count) report_fault(p.fault, FaultKind::target, p.all[wrong], p.V, wrong);
 }
 
 // One row: what is the same for all of its elements.
@@ -251,7 +254,9 @@ __device__ __forceinline__ void cross_entropy_mean_body(const CrossEntropyParams
     __syncthreads();
     if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
   }
-  if (threadIdx.x == 0) *p.loss = static_cast<float>(sums[0] / static_cast<double>(*p.count));
+  if (threadIdx.x != 0) return;
+  const double before = p.accumulate ? static_cast<double>(*p.loss) : 0;
+  *p.loss = static_cast<float>(before + sums[0] / static_cast<double>(*p.count));
 }
 
 #endif
@@ -263,23 +268,26 @@ HEED_KERNEL(cross_entropy_mean, CrossEntropyParams, kCountThreads, 1, cross_entr
 
 #if !HEED_DEVICE_CODE
 
-void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int ignore_index,
-                   Float smoothing) {
+void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
+                   Int ignore_index, Float smoothing, Accumulate accumulate) {
   const char* op = "cross_entropy";
-  check_cross_entropy(op, loss, losses, dlogits, logits, targets, smoothing);
-  const int64_t V = logits.dim(-1), rows = targets.numel();
+  check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing);
+  const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();
   const Stream::Workspace count(stream, op, sizeof(int64_t));
   const Stream::Workspace row_losses(stream, op, losses ? 0 : static_cast<size_t>(rows) * sizeof(float));
   CrossEntropyParams p{logits.data,
+                       targets.i32() + first,
                        targets.i32(),
                        dlogits ? dlogits->data : nullptr,
                        losses ? losses->f32() : row_losses.f32(),
                        loss.f32(),
                        count.as<int64_t>(),
                        rows,
+                       targets.numel(),
                        V,
                        ignore_index,
                        smoothing,
+                       accumulate,
                        false,
                        stream.fault(op)};
   stream.launch(op, cross_entropy_count, {1}, p);
