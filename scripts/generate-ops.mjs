@@ -9,7 +9,7 @@ const source = readFileSync(new URL("native/core/ops.def", root), "utf8");
 function typeOf(word) {
   if (/^(In|Out)List$/.test(word)) return "readonly Handle[]";
   if (/^Opt(Mixed|F32|I32|U8|Any)?(In|Out)$/.test(word)) return "Handle | null";
-  if (/^(Mixed|F32|I32|Any)?(In|Out)$/.test(word)) return "Handle";
+  if (/^(Mixed|F32|Bf16|I32|U8|Any)?(In|Out)$/.test(word)) return "Handle";
   return { Float: "number", Int: "number", Bool: "boolean", Accumulate: "boolean" }[word];
 }
 

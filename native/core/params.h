@@ -7,7 +7,7 @@
 namespace heed {
 
 // Tensors. The word is the rule for the dtype: In and Out are of the operation's own, T, which is f32, bf16 or f16;
-// Mixed… of T or f32; F32…, I32… and U8… of that type; Any… of any. Opt… is null where the caller passes null.
+// Mixed… of T or f32; F32…, Bf16…, I32… and U8… of that type; Any… of any. Opt… is null where the caller passes null.
 using In = const TensorView&;
 using Out = const TensorView&;
 using OptIn = const TensorView*;
@@ -20,9 +20,13 @@ using F32In = const TensorView&;
 using F32Out = const TensorView&;
 using OptF32In = const TensorView*;
 using OptF32Out = const TensorView*;
+using Bf16In = const TensorView&;
+using Bf16Out = const TensorView&;
 using I32In = const TensorView&;
 using I32Out = const TensorView&;
 using OptI32In = const TensorView*;
+using U8In = const TensorView&;
+using U8Out = const TensorView&;
 using OptU8In = const TensorView*;
 using AnyIn = const TensorView&;
 using AnyOut = const TensorView&;

@@ -12,7 +12,7 @@ namespace {
 struct Isa {
   const char* name;
   const OpTable<Stream>* table;
-  bool bf16_dot;  // beside the table, by a few functions within it
+  bool bf16_dot, int8_dot;  // beside the table, by a few functions within it
   bool supported;
 };
 
@@ -26,12 +26,14 @@ const Isa* all(int* count) {
 #endif
   static const Isa list[] = {
 #ifdef HEED_X86
-      {"avx512bf16", &avx512::table, true, has_avx512 && __builtin_cpu_supports("avx512bf16")},
-      {"avx512", &avx512::table, false, has_avx512},
-      {"avx2", &avx2::table, false,
+      {"avx512bf16", &avx512::table, true, true,
+       has_avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")},
+      {"avx512vnni", &avx512::table, false, true, has_avx512 && __builtin_cpu_supports("avx512vnni")},
+      {"avx512", &avx512::table, false, false, has_avx512},
+      {"avx2", &avx2::table, false, false,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
 #endif
-      {"portable", &portable::table, false, true},
+      {"portable", &portable::table, false, false, true},
   };
   *count = sizeof list / sizeof *list;
   return list;
@@ -62,6 +64,7 @@ const OpTable<Stream>& ops() { return widening_table; }
 const OpTable<Stream>& kernels() { return *current().load(std::memory_order_relaxed)->table; }
 const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
 bool bf16_dot() { return current().load(std::memory_order_relaxed)->bf16_dot; }
+bool int8_dot() { return current().load(std::memory_order_relaxed)->int8_dot; }
 bool isa_supported(const char* name) { return find(name) != nullptr; }
 
 bool select_isa(const char* name) {

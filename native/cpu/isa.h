@@ -21,13 +21,15 @@ extern const OpTable<Stream> table;
 
 // The operations, in every dtype (widen.h).
 const OpTable<Stream>& ops();
-// The kernels in use and their name: "avx512bf16", "avx512", "avx2" or "portable". HEED_CPU_ISA in the environment
-// picks a lesser one. Those that typed_ops.def does not name take f32 alone.
+// The kernels in use and their name: "avx512bf16", "avx512vnni", "avx512", "avx2" or "portable". HEED_CPU_ISA in the
+// environment picks a lesser one. Those that typed_ops.def does not name take f32 alone.
 const OpTable<Stream>& kernels();
 const char* isa_name();
 // Whether kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are no instruction set
 // with a table of its own: what uses them are single functions (`target("avx512bf16")`) within that of AVX-512.
 bool bf16_dot();
+// The same of those that multiply bytes and add in 32 bits (AVX512-VNNI), which whatever has bf16_dot() has as well.
+bool int8_dot();
 // Whether this machine can run the named one.
 bool isa_supported(const char* name);
 // Chooses another; false if the machine cannot run it. For tests; JavaScript thread only.

@@ -12,7 +12,7 @@
 namespace heed::cpu {
 namespace {
 
-enum class Rule : uint8_t { scalar, list, any, activation, mixed, f32, i32, u8 };
+enum class Rule : uint8_t { scalar, list, any, activation, mixed, f32, bf16, i32, u8 };
 
 struct Parameter {
   Rule rule;
@@ -73,6 +73,7 @@ class Widened {
       parameter_name(parameters, i, name, sizeof name);
       if (roles_[i].rule == Rule::mixed) expect_parameter_dtype(op_, name, *views_[i], first->dtype);
       if (roles_[i].rule == Rule::f32) expect_dtype(op_, name, *views_[i], DType::f32);
+      if (roles_[i].rule == Rule::bf16) expect_dtype(op_, name, *views_[i], DType::bf16);
       if (roles_[i].rule == Rule::i32) expect_dtype(op_, name, *views_[i], DType::i32);
       if (roles_[i].rule == Rule::u8) expect_dtype(op_, name, *views_[i], DType::u8);
     }
@@ -213,10 +214,14 @@ using F32In = Word<Rule::f32>;
 using F32Out = Word<Rule::f32, true>;
 using OptF32In = F32In;
 using OptF32Out = F32Out;
+using Bf16In = Word<Rule::bf16>;
+using Bf16Out = Word<Rule::bf16, true>;
 using I32In = Word<Rule::i32>;
 using I32Out = Word<Rule::i32, true>;
 using OptI32In = I32In;
-using OptU8In = Word<Rule::u8>;
+using U8In = Word<Rule::u8>;
+using U8Out = Word<Rule::u8, true>;
+using OptU8In = U8In;
 using AnyIn = Word<Rule::any>;
 using AnyOut = Word<Rule::any, true>;
 using InList = Word<Rule::list>;

@@ -1,0 +1,84 @@
+#include "core/checks/quantized.h"
+
+#include "core/checks/checks.h"
+#include "core/error.h"
+
+namespace heed {
+namespace {
+
+// The layout of a weight [K, N] whose codes and scales these are.
+QuantizedLayout check_weight(const char* op, In codes, In scales, int64_t K, int64_t N, Int bits) {
+  expect_dtype(op, "codes", codes, DType::u8);
+  expect_dtype(op, "scales", scales, DType::bf16);
+  expect_contiguous(op, "codes", codes);
+  expect_contiguous(op, "scales", scales);
+  expect_rank(op, "codes", codes, 3);
+  expect_rank(op, "scales", scales, 3);
+  if (bits != 8 && bits != 4)
+    fail(Code::argument, "%s: expected bits of 8 or 4, got %lld", op, static_cast<long long>(bits));
+  // The group is in the shapes; of a weight without K or N, any will do.
+  const int64_t groups = scales.dim(1), words = codes.dim(1);
+  QuantizedLayout layout{K, N, bits, groups > 0 ? words * 32 / bits / groups : 32};
+  const int64_t group = layout.group;
+  if (group != 32 && group != 64 && group != 128 && group != 256)
+    fail(Code::shape, "%s: expected codes and scales of groups of 32, 64, 128 or 256, got %lld words and %lld groups",
+         op, static_cast<long long>(words), static_cast<long long>(groups));
+  expect_shape(op, "scales", scales, {layout.panels(), layout.groups(), kPanelColumns});
+  expect_shape(op, "codes", codes, {layout.panels(), layout.words(), kPanelBytes});
+  return layout;
+}
+
+}  // namespace
+
+QuantizedLayout check_quantize(Out codes, Out scales, In weight, Int bits) {
+  const char* op = "quantize";
+  expect_float(op, "weight", weight);
+  expect_rank(op, "weight", weight, 2);
+  return check_weight(op, codes, scales, weight.dim(0), weight.dim(1), bits);
+}
+
+QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int columns, Int bits) {
+  const char* op = "dequantize";
+  expect_float(op, "out", out);
+  expect_contiguous(op, "out", out);
+  if (out.rank < 1) fail(Code::shape, "%s: expected out with at least 1 dimension, got shape []", op);
+  const QuantizedLayout layout = check_weight(op, codes, scales, out.dim(-1), columns, bits);
+  if (!ids) {
+    expect_shape(op, "out", out, {columns, layout.K});
+    return layout;
+  }
+  expect_dtype(op, "ids", *ids, DType::i32);
+  expect_contiguous(op, "ids", *ids);
+  if (ids->rank == kMaxRank) fail(Code::shape, "%s: expected ids with at most %d dimensions", op, kMaxRank - 1);
+  TensorView expected = *ids;
+  expected.shape[expected.rank++] = layout.K;
+  expect_same_shape(op, "out", out, expected);
+  return layout;
+}
+
+QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, Int activation,
+                                     Int bits) {
+  const char* op = "gemm_quantized";
+  expect_float(op, "a", a);
+  expect_rank(op, "a", a, 2);
+  expect_contiguous(op, "a", a);
+  expect_rank(op, "out", out, 2);
+  expect_parameter_dtype(op, "out", out, a.dtype);
+  expect_contiguous(op, "out", out);
+  const int64_t N = out.dim(1);
+  expect_shape(op, "out", out, {a.dim(0), N});
+  if (bias) {
+    expect_parameter_dtype(op, "bias", *bias, a.dtype);
+    expect_contiguous(op, "bias", *bias);
+    expect_shape(op, "bias", *bias, {N});
+  }
+  if (residual) {
+    expect_parameter_dtype(op, "residual", *residual, a.dtype);
+    expect_contiguous(op, "residual", *residual);
+    expect_same_shape(op, "residual", *residual, out);
+  }
+  expect_activation(op, activation);
+  return check_weight(op, codes, scales, a.dim(1), N, bits);
+}
+
+}  // namespace heed

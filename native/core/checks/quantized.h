@@ -1,0 +1,12 @@
+// Checks of quantize, dequantize and gemm_quantized, of their operands against ops.def and core/quantized.h.
+#pragma once
+#include "core/quantized.h"
+
+namespace heed {
+
+QuantizedLayout check_quantize(Out codes, Out scales, In weight, Int bits);
+QuantizedLayout check_dequantize(Out out, OptIn ids, In codes, In scales, Int columns, Int bits);
+QuantizedLayout check_gemm_quantized(Out out, In a, In codes, In scales, OptIn bias, OptIn residual, Int activation,
+                                     Int bits);
+
+}  // namespace heed

@@ -1,0 +1,47 @@
+// gemm_quantized: out[M, N] = activation(a[M, K] · Ŵ + bias) + residual, Ŵ in 8 or 4 bits (core/quantized.h).
+//
+// One row or a few (decoding) are bound by reading the codes once; of many rows, blocks stay in L2 and codes are read
+// once a block. With AVX512-VNNI activations are cut into bytes (gemm_quantized_int8.h), without it codes become floats
+// (gemm_quantized_f32.h). A column is summed by one thread in the order of K, so the bits do not change with the number
+// of threads.
+#include "core/checks/quantized.h"
+#include "cpu/isa.h"
+#include "cpu/kernels/gemm_quantized_f32.h"
+#include "cpu/kernels/gemm_quantized_int8.h"
+
+namespace heed::cpu {
+
+void HEED_ISA::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual,
+                              Int activation, Int bits) {
+  const char* op = "gemm_quantized";
+  const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, activation, bits);
+  if (out.empty()) return;
+  const QuantizedProduct p{weight,
+                           a.dim(0),
+                           codes.ptr<uint8_t>(),
+                           scales.ptr<bf16>(),
+                           a,
+                           out,
+                           bias ? *bias : TensorView{},
+                           residual ? *residual : TensorView{},
+                           static_cast<Activation>(activation)};
+#ifdef HEED_INT8_DOT
+  if (int8_dot()) {
+    const bool three = a.dtype == DType::f32;
+    const int64_t bytes = three ? Digits<3>::bytes(weight, p.rows) : Digits<2>::bytes(weight, p.rows);
+    const Stream::Workspace memory(stream, op, static_cast<size_t>(bytes));
+    stream.launch(op, [p, three, bytes = static_cast<char*>(memory.data())] {
+      if (p.weight.bits == 8)
+        three ? multiply_digits<8, 3>(p, bytes) : multiply_digits<8, 2>(p, bytes);
+      else
+        three ? multiply_digits<4, 3>(p, bytes) : multiply_digits<4, 2>(p, bytes);
+    });
+    return;
+  }
+#endif
+  const Stream::Workspace memory(stream, op, static_cast<size_t>(p.rows * weight.padded()) * sizeof(float));
+  stream.launch(
+      op, [p, rows = memory.f32()] { p.weight.bits == 8 ? multiply_floats<8>(p, rows) : multiply_floats<4>(p, rows); });
+}
+
+}  // namespace heed::cpu

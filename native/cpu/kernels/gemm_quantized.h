@@ -1,0 +1,92 @@
+// What both forms of the product with a quantised weight share: the problem, its epilogue, and how it is cut.
+#pragma once
+#include "cpu/kernels/activation.h"
+#include "cpu/kernels/quantized.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// Contiguous rows of a, out and residual.
+struct QuantizedProduct {
+  QuantizedLayout weight;
+  int64_t rows;
+  const uint8_t* codes;
+  const bf16* scales;
+  TensorView a, out, bias, residual;  // data is null where an optional one is absent
+  Activation activation;
+
+  const uint8_t* panel_codes(int64_t panel) const { return codes + panel * weight.words() * kPanelBytes; }
+  const bf16* panel_scales(int64_t panel) const { return scales + panel * weight.groups() * kPanelColumns; }
+};
+
+// f32, bf16 or f16: those of a tensor from `at` on.
+inline vf load_floats(const TensorView& from, int64_t at, int64_t n) {
+  switch (from.dtype) {
+    case DType::bf16:
+      return load_some(from.ptr<bf16>() + at, n);
+    case DType::f16:
+      return load_some(from.ptr<f16>() + at, n);
+    default:
+      return load_some(from.f32() + at, n);
+  }
+}
+inline void store_floats(const TensorView& to, int64_t at, vf v, int64_t n) {
+  switch (to.dtype) {
+    case DType::bf16:
+      return store_some(to.ptr<bf16>() + at, v, n);
+    case DType::f16:
+      return store_some(to.ptr<f16>() + at, v, n);
+    default:
+      return store_some(to.f32() + at, v, n);
+  }
+}
+
+inline vf activated(Activation activation, vf x) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return relu(x);
+    case Activation::gelu_tanh:
+      return gelu_tanh(x);
+    case Activation::gelu_erf:
+      return gelu_erf(x);
+    case Activation::silu:
+      return silu(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
+  }
+  return x;
+}
+
+// Sums of kWidth columns from `column` on, through the epilogue, to their row. Dtypes and the activation are asked for
+// a vector at a time: that is nothing beside the sum over K before it.
+inline void finish(const QuantizedProduct& p, int64_t row, int64_t column, vf sum) {
+  const int64_t n = p.weight.N - column, at = row * p.weight.N + column;
+  if (n <= 0) return;
+  if (p.bias.data) sum = sum + load_floats(p.bias, column, n);
+  sum = activated(p.activation, sum);
+  if (p.residual.data) sum = sum + load_floats(p.residual, at, n);
+  store_floats(p.out, at, sum, n);
+}
+
+// body(panel, first row, rows) over pairs of panels and blocks of rows, in parallel. A block of rows stays in L2 while
+// the pairs of a task go by; a pair is read from memory once a block. `row_bytes` is what a row of a takes.
+template <class Body>
+inline void over_tiles(const QuantizedProduct& p, int64_t row_bytes, const Body& body) {
+  constexpr int64_t kBlockBytes = 256 << 10, kTaskBytes = 32 << 10;
+  const int64_t pairs = ceil_div(p.weight.panels(), 2), pair_bytes = 2 * p.weight.words() * kPanelBytes;
+  const int64_t block = max_of<int64_t>(8, kBlockBytes / max_of<int64_t>(row_bytes, 1) / 8 * 8);
+  const int64_t blocks = ceil_div(p.rows, block);
+  const int64_t together = max_of<int64_t>(1, kTaskBytes / max_of<int64_t>(pair_bytes, 1));
+  const int64_t tasks = ceil_div(pairs, together);
+  parallel_for(blocks * tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t row = task / tasks * block, pair = task % tasks * together;
+      for (int64_t i = pair; i < min_of(pair + together, pairs); i++) body(2 * i, row, min_of(block, p.rows - row));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA

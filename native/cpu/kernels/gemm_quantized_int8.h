@@ -1,0 +1,168 @@
+// The product with a quantised weight by AVX512-VNNI, which multiplies unsigned by signed bytes and adds in 32 bits.
+//
+// Activations become integers of a common step a group: x = X · step, |X| < 2^23, a power of two that the group's
+// largest number decides. X is cut into signed bytes, X = d0 + 256 d1 + 65536 d2, of which each is multiplied by the
+// codes exactly, and so is what codes have too much: sums begin at -zero · Σd. Three digits keep numbers to 2^-23 of
+// their group's largest, as precise as sums of f32; bf16 and f16 take two, 2^-15 of the largest.
+#pragma once
+#include "cpu/kernels/gemm_quantized.h"
+
+#if defined(__AVX512F__)
+#define HEED_INT8_DOT 1
+#define HEED_INT8_TARGET __attribute__((target("avx512vnni")))
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// Where the digits of a product's rows lie in its workspace.
+template <int D>
+struct Digits {
+  const QuantizedLayout& w;
+  int64_t rows;
+  char* memory;
+
+  int64_t groups() const { return rows * w.groups(); }
+  // [rows][groups][D][group]
+  int8_t* at(int64_t row, int64_t g) const {
+    return reinterpret_cast<int8_t*>(memory) + (row * w.groups() + g) * D * w.group;
+  }
+  // [rows][groups]
+  float* step(int64_t row) const {
+    return reinterpret_cast<float*>(memory + groups() * D * w.group) + row * w.groups();
+  }
+  // [rows][groups][D]: -zero · Σd
+  int32_t* begin(int64_t row) const { return reinterpret_cast<int32_t*>(step(0) + groups()) + row * w.groups() * D; }
+  static int64_t bytes(const QuantizedLayout& w, int64_t rows) { return rows * w.groups() * (D * w.group + 4 + 4 * D); }
+};
+
+// One group of a row.
+template <int bits, int D>
+inline void cut_group(const QuantizedProduct& p, const Digits<D>& digits, int64_t row, int64_t g) {
+  const int64_t group = p.weight.group, K = p.weight.K, first = g * group;
+  constexpr int kZero = 1 << (bits - 1);
+  // The largest |x| by its bits: infinity and NaN are larger than any number.
+  vi most{};
+  for (int64_t k = first; k < first + group && k < K; k += kWidth) {
+    const vi magnitude = (vi)load_floats(p.a, row * K + k, min_of(first + group, K) - k) & set1i(0x7fffffff);
+    most = select(magnitude > most, magnitude, most);
+  }
+  const int32_t largest = _mm512_reduce_max_epi32((__m512i)most);
+  // Digits reach to 127 · (1 + 256 + 65536), a little less than 2^23.
+  const int32_t exponent = max_of((largest + 0x20000) >> 23, 32);
+  const bool finite = largest < 0x7f800000;
+  const auto power = [](int32_t e) { return (vf)(set1i(e + 127) << 23); };
+  constexpr int kShift = 8 * D - 2;
+  const vf scale = finite ? power(kShift - (exponent - 127)) : vf{};
+  vi sums[D] = {};
+  for (int64_t k = 0; k < group; k += kWidth) {
+    const int64_t left = K - first - k;
+    vf x = left > 0 ? load_floats(p.a, row * K + first + k, left) : vf{};
+    if (!finite) x = vf{};
+    vi rest = (vi)_mm512_cvtps_epi32((__m512)(x * scale));
+    for (int d = 0; d < D; d++) {
+      const vi digit = d == D - 1 ? rest : rest << 24 >> 24;
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(digits.at(row, g) + d * group + k),
+                       _mm512_cvtepi32_epi8((__m512i)digit));
+      sums[d] = sums[d] + digit;
+      rest = (rest - digit) >> 8;
+    }
+  }
+  digits.step(row)[g] = finite ? power(exponent - 127 - kShift)[0] : NAN;
+  for (int d = 0; d < D; d++) digits.begin(row)[g * D + d] = -kZero * _mm512_reduce_add_epi32((__m512i)sums[d]);
+}
+
+// R rows from i on by two panels.
+template <int bits, int D, int R>
+HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedProduct& p, const Digits<D>& digits,
+                                                              int64_t panel, int64_t i) {
+  constexpr int P = 2;
+  const QuantizedLayout& w = p.weight;
+  const int64_t words = w.words_of_group(), groups = w.groups(), group = w.group;
+  const uint8_t* codes[P];
+  const bf16* scales[P];
+  for (int v = 0; v < P; v++) {
+    const int64_t here = min_of(panel + v, w.panels() - 1);  // a single one at the end is taken twice
+    codes[v] = p.panel_codes(here);
+    scales[v] = p.panel_scales(here);
+  }
+  const __m512i low = _mm512_set1_epi8(15);
+  const int64_t row_stride = groups * D * group;
+  const int8_t* x = digits.at(i, 0);
+  __m512 sum[R][P];
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < P; v++) sum[r][v] = _mm512_setzero_ps();
+  for (int64_t g = 0; g < groups; g++, x += D * group) {
+    __m512i dots[R][P][D];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+      for (int d = 0; d < D; d++) {
+        const __m512i begin = _mm512_set1_epi32(digits.begin(i + r)[g * D + d]);
+#pragma GCC unroll 2
+        for (int v = 0; v < P; v++) dots[r][v][d] = begin;
+      }
+    for (int64_t word = 0; word < words; word++) {
+      constexpr int kHalves = 8 / bits;
+      __m512i bytes[P][kHalves];
+#pragma GCC unroll 2
+      for (int v = 0; v < P; v++) {
+        const __m512i read = _mm512_loadu_si512(codes[v]);
+        codes[v] += kPanelBytes;
+        if constexpr (bits == 8) {
+          bytes[v][0] = read;
+        } else {
+          bytes[v][0] = _mm512_and_si512(read, low);
+          bytes[v][1] = _mm512_and_si512(_mm512_srli_epi32(read, 4), low);
+        }
+      }
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; h++)
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+          for (int d = 0; d < D; d++) {
+            int32_t four;
+            __builtin_memcpy(&four, x + r * row_stride + d * group + (word * kHalves + h) * 4, 4);
+            const __m512i digit = _mm512_set1_epi32(four);
+#pragma GCC unroll 2
+            for (int v = 0; v < P; v++) dots[r][v][d] = _mm512_dpbusd_epi32(dots[r][v][d], bytes[v][h], digit);
+          }
+    }
+    __m512 scale[P];
+#pragma GCC unroll 2
+    for (int v = 0; v < P; v++) scale[v] = (__m512)load_f32(scales[v] + g * kPanelColumns);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) {
+      const __m512 step = _mm512_set1_ps(digits.step(i + r)[g]);
+#pragma GCC unroll 2
+      for (int v = 0; v < P; v++) {
+        const __m512i lower = _mm512_add_epi32(_mm512_slli_epi32(dots[r][v][1], 8), dots[r][v][0]);
+        __m512 whole = _mm512_cvtepi32_ps(lower);
+        if constexpr (D == 3)
+          whole = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][v][D - 1]), _mm512_set1_ps(65536), whole);
+        sum[r][v] = _mm512_fmadd_ps(whole, _mm512_mul_ps(scale[v], step), sum[r][v]);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < P; v++) finish(p, i + r, (panel + v) * kPanelColumns, (vf)sum[r][v]);
+}
+
+template <int bits, int D>
+inline void multiply_digits(const QuantizedProduct& p, char* memory) {
+  const Digits<D> digits{p.weight, p.rows, memory};
+  const int64_t groups = p.weight.groups();
+  parallel_for(p.rows * groups, max_of<int64_t>(1, 8192 / p.weight.group), [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; g++) cut_group<bits, D>(p, digits, g / groups, g % groups);
+  });
+  over_tiles(p, p.weight.padded() * D, [&](int64_t panel, int64_t first, int64_t count) {
+    int64_t i = first;
+    for (; i + 4 <= first + count; i += 4) multiply_tile<bits, D, 4>(p, digits, panel, i);
+    if (i + 2 <= first + count) multiply_tile<bits, D, 2>(p, digits, panel, i), i += 2;
+    if (i < first + count) multiply_tile<bits, D, 1>(p, digits, panel, i);
+  });
+}
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA
+#endif
