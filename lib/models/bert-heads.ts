@@ -7,11 +7,10 @@ import { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
+import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor, describe } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
-import { linear } from "../ops/linear.js";
-import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { relu, tanh } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -81,7 +80,7 @@ export class BertForMaskedLM extends BertHead {
   forward(ids: IntTensor, options: MaskedForwardOptions = {}): FloatTensor {
     checkObject("BertForMaskedLM", "options", options);
     const { bias } = this;
-    return scope(() => linear(this.#states(ids, options), this.#projection, { bias }));
+    return scope(() => logitsOf(this.#states(ids, options), this.#projection, { bias }));
   }
 
   /** What is projected to logits: [B, T, C], or [N, C] with `positions`. */
@@ -95,9 +94,8 @@ export class BertForMaskedLM extends BertHead {
     });
   }
 
-  /** [V, C] */
-  get #projection(): FloatTensor {
-    return this.bert.embeddings.word_embeddings.weight;
+  get #projection(): OutputProjection {
+    return this.bert.embeddings.word_embeddings;
   }
 
   /**
@@ -110,7 +108,7 @@ export class BertForMaskedLM extends BertHead {
     const { bias } = this;
     return scope(() => {
       const states = this.#states(ids, { tokenTypes, keyLengths, positions });
-      return linearCrossEntropy(states, this.#projection, targets, { ...rest, bias });
+      return logitsLoss(states, this.#projection, targets, { ...rest, bias });
     });
   }
 }

@@ -3,6 +3,7 @@ import { HeedError } from "../errors.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
+import { twoLayers } from "../nn/feed-forward.js";
 import type { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
@@ -11,7 +12,6 @@ import type { Activation } from "../ops/activation.js";
 import { attention } from "../ops/attention.js";
 import { add } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
-import { feedForward } from "../ops/feed-forward.js";
 import { tanh } from "../ops/unary.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -125,7 +125,7 @@ class BertLayer extends Module {
     const layers = { up: this.intermediate.dense, down: this.output.dense };
     return scope(() => {
       const h = this.attention.forward(x, keyLengths);
-      return this.output.join(h, (residual) => feedForward(h, layers, { activation, residual }));
+      return this.output.join(h, (residual) => twoLayers(h, layers, { activation, residual }));
     });
   }
 }

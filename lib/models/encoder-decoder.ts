@@ -11,11 +11,10 @@ import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
+import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { add, mul } from "../ops/binary.js";
 import { checkObject, checkShapeIs } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { linear } from "../ops/linear.js";
-import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { keep, scope } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { checkLengths, checkPass, type PassOptions } from "./pass.js";
@@ -169,6 +168,10 @@ export class EncoderDecoder extends Model {
     return this.source;
   }
 
+  protected override get tables(): Embedding[] {
+    return [this.source, this.target];
+  }
+
   /** source i32 [B, S] → [B, S, C] */
   encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
     checkPass("EncoderDecoder.encode", source, {}, this.config.contextLength);
@@ -182,7 +185,7 @@ export class EncoderDecoder extends Model {
   forward(source: IntTensor, target: IntTensor, options: PairOptions = {}): FloatTensor {
     checkObject("EncoderDecoder", "options", options);
     const { logits_bias: bias } = this;
-    return scope(() => linear(this.#states(source, target, options), this.#projection, { bias }));
+    return scope(() => logitsOf(this.#states(source, target, options), this.#projection, { bias }));
   }
 
   /** What is projected to logits: [B, T, C]. */
@@ -214,7 +217,7 @@ export class EncoderDecoder extends Model {
     const { logits_bias: bias } = this;
     return scope(() => {
       const states = this.#states(source, target, { sourceLengths, targetLengths });
-      return linearCrossEntropy(states, this.#projection, labels, { ...rest, bias });
+      return logitsLoss(states, this.#projection, labels, { ...rest, bias });
     });
   }
 
@@ -240,7 +243,7 @@ export class EncoderDecoder extends Model {
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
       const { suppressed, logits_bias: bias } = this;
       const added = suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias);
-      return linear(this.decoder.finish(x), this.#projection, { bias: added });
+      return logitsOf(this.decoder.finish(x), this.#projection, { bias: added });
     });
   }
 
@@ -249,8 +252,7 @@ export class EncoderDecoder extends Model {
     return this.config.scaleEmbeddings ? mul(words, Math.sqrt(this.config.width)) : words;
   }
 
-  /** [V, C] */
-  get #projection(): FloatTensor {
-    return (this.head ?? this.target).weight;
+  get #projection(): OutputProjection {
+    return this.head ?? this.target;
   }
 }

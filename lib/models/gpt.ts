@@ -6,11 +6,10 @@ import { Linear } from "../nn/linear.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
+import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { mul } from "../ops/binary.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { linear } from "../ops/linear.js";
-import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -74,7 +73,7 @@ export class GPT extends Model {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
-    return scope(() => linear(this.#states(ids, options), this.#projection)); // [B, T, V]
+    return scope(() => logitsOf(this.#states(ids, options), this.#projection)); // [B, T, V]
   }
 
   /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
@@ -102,12 +101,11 @@ export class GPT extends Model {
     checkObject("GPT", "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
     const masks = { keyLengths, documents, prefixLengths, blocks };
-    return scope(() => linearCrossEntropy(this.#states(ids, masks), this.#projection, targets, rest));
+    return scope(() => logitsLoss(this.#states(ids, masks), this.#projection, targets, rest));
   }
 
-  /** [V, C] */
-  get #projection(): FloatTensor {
-    return (this.lm_head ?? this.wte).weight;
+  get #projection(): OutputProjection {
+    return this.lm_head ?? this.wte;
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

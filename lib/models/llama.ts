@@ -8,10 +8,9 @@ import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { RmsNorm } from "../nn/rms-norm.js";
+import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { linear } from "../ops/linear.js";
-import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -103,7 +102,7 @@ export class Llama extends Model {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: LlamaForwardOptions = {}): FloatTensor {
-    return scope(() => linear(this.#states(ids, options), this.#projection)); // [B, T, V]
+    return scope(() => logitsOf(this.#states(ids, options), this.#projection)); // [B, T, V]
   }
 
   /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
@@ -133,12 +132,11 @@ export class Llama extends Model {
     checkObject("Llama", "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
     const masks = { keyLengths, documents, prefixLengths, blocks };
-    return scope(() => linearCrossEntropy(this.#states(ids, masks), this.#projection, targets, rest));
+    return scope(() => logitsLoss(this.#states(ids, masks), this.#projection, targets, rest));
   }
 
-  /** [V, C] */
-  get #projection(): FloatTensor {
-    return (this.lm_head ?? this.model.embed_tokens).weight;
+  get #projection(): OutputProjection {
+    return this.lm_head ?? this.model.embed_tokens;
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

@@ -4,10 +4,9 @@ import { Embedding } from "../nn/embedding.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Lstm } from "../nn/lstm.js";
+import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkBoolean, checkInteger, checkNumber, checkObject } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { linear } from "../ops/linear.js";
-import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -61,8 +60,8 @@ export class LstmLanguageModel extends Model {
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: PassOptions = {}): FloatTensor {
-    const { weight, bias } = this.#projection;
-    return scope(() => linear(this.#states(ids, options), weight, { bias })); // [B, T, V]
+    const bias = this.head?.bias ?? null;
+    return scope(() => logitsOf(this.#states(ids, options), this.#projection, { bias })); // [B, T, V]
   }
 
   /** What is projected to logits: [B, T, H], or [B, H] with `lastOnly`. */
@@ -88,13 +87,12 @@ export class LstmLanguageModel extends Model {
         `LstmLanguageModel: expected no documents, since its state goes on from one to the next, got ${describe(documents)}`,
       );
     const { documents: _, ...rest } = options;
-    const { weight, bias } = this.#projection;
-    return scope(() => linearCrossEntropy(this.#states(ids, {}), weight, targets, { ...rest, bias }));
+    const bias = this.head?.bias ?? null;
+    return scope(() => logitsLoss(this.#states(ids, {}), this.#projection, targets, { ...rest, bias }));
   }
 
-  /** weight [V, H] */
-  get #projection(): { weight: FloatTensor; bias: FloatTensor | null } {
-    return this.head ?? { weight: this.embed.weight, bias: null };
+  get #projection(): OutputProjection {
+    return this.head ?? this.embed;
   }
 
   /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */

@@ -2,11 +2,10 @@ import type { FloatDType } from "../dtype.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { Embedding } from "../nn/embedding.js";
 import { Linear } from "../nn/linear.js";
+import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { less, mul } from "../ops/binary.js";
 import { checkObject, checkShapeIs } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { linear } from "../ops/linear.js";
-import { linearCrossEntropy } from "../ops/linear-cross-entropy.js";
 import { log } from "../ops/unary.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -69,7 +68,7 @@ export class T5 extends Model {
   /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
   forward(source: IntTensor, target: IntTensor, options: Pick<PairOptions, "sourceLengths"> = {}): FloatTensor {
     checkObject("T5", "options", options);
-    return scope(() => linear(this.#states(source, target, options.sourceLengths ?? null), this.#projection));
+    return scope(() => logitsOf(this.#states(source, target, options.sourceLengths ?? null), this.#projection));
   }
 
   /** What is projected to logits: [B, T, C]. */
@@ -92,7 +91,7 @@ export class T5 extends Model {
   ): FloatTensor {
     checkObject("T5", "options", options);
     const { sourceLengths = null, ...rest } = options;
-    return scope(() => linearCrossEntropy(this.#states(source, target, sourceLengths), this.#projection, labels, rest));
+    return scope(() => logitsLoss(this.#states(source, target, sourceLengths), this.#projection, labels, rest));
   }
 
   /** As `EncoderDecoder.decoderFor`: what predicts the targets of these sources, for inference. To be disposed. */
@@ -111,7 +110,7 @@ export class T5 extends Model {
       let x = this.decoder.forward(this.#embed(ids), { source, cache }); // [B, T, C]
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return linear(this.#finish(x), this.#projection);
+      return logitsOf(this.#finish(x), this.#projection);
     });
   }
 
@@ -125,9 +124,8 @@ export class T5 extends Model {
     return this.lm_head ? finished : mul(finished, this.config.width ** -0.5);
   }
 
-  /** [V, C] */
-  get #projection(): FloatTensor {
-    return (this.lm_head ?? this.shared).weight;
+  get #projection(): OutputProjection {
+    return this.lm_head ?? this.shared;
   }
 }
 

@@ -1,12 +1,17 @@
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding, type EmbeddingOptions } from "../ops/embedding.js";
+import { quantizedEmbedding, type QuantizeOptions } from "../ops/quantize.js";
+import type { Device } from "../device.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
+import { QuantizedWeight } from "./quantized-weight.js";
 
 /** A table of vectors, one for each id. */
 export class Embedding extends Module {
   readonly weight: FloatTensor;
+  /** What has taken the weight's place, if it was quantised. */
+  quantized: QuantizedWeight | null = null;
 
   constructor(config: { count: number; width: number; std?: number }, init: Initializer) {
     super();
@@ -19,6 +24,20 @@ export class Embedding extends Module {
 
   /** ids [...] → [..., C] */
   forward(ids: IntTensor, options: EmbeddingOptions = {}): FloatTensor {
-    return embedding(ids, this.weight, options);
+    const { weight, quantized } = this;
+    return quantized
+      ? quantizedEmbedding(ids, quantized, { dtype: weight.dtype, ...options })
+      : embedding(ids, weight, options);
+  }
+
+  get device(): Device {
+    return (this.quantized?.codes ?? this.weight).device;
+  }
+
+  /** Puts the table into few bits, for inference, and frees it. A second time does nothing. */
+  quantize(options: QuantizeOptions = {}): void {
+    if (this.quantized) return;
+    this.quantized = new QuantizedWeight(this.weight, options);
+    this.weight.dispose();
   }
 }

@@ -21,6 +21,16 @@ export interface FeedForwardConfig {
   outputStd?: number;
 }
 
+/** down(activation(up(x))) + residual: fused, unless the weights are quantised. */
+export function twoLayers(
+  x: FloatTensor,
+  { up, down }: { up: Linear; down: Linear },
+  { activation, residual }: { activation: Activation; residual: FloatTensor | null },
+): FloatTensor {
+  if (up.quantized) return down.forward(up.forward(x, { activation }), { residual });
+  return feedForward(x, { up, down }, { activation, layout: up.layout, residual });
+}
+
 /** Two linear layers with an activation between (Vaswani et al. 2017, §3.3). */
 export class FeedForward extends Module {
   readonly c_fc: Linear;
@@ -41,6 +51,6 @@ export class FeedForward extends Module {
   forward(x: FloatTensor, residual: FloatTensor | null = null): FloatTensor {
     const { c_fc: up, c_proj: down, activation } = this;
     if (this.gated) return down.forward(packedGated(up.forward(x), activation), { residual });
-    return feedForward(x, { up, down }, { activation, layout: up.layout, residual });
+    return twoLayers(x, { up, down }, { activation, residual });
   }
 }

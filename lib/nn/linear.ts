@@ -1,8 +1,10 @@
 import { checkInteger, checkObject } from "../ops/check.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
+import { quantizedLinear, type QuantizeOptions } from "../ops/quantize.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
+import { QuantizedWeight } from "./quantized-weight.js";
 
 export interface LinearConfig {
   inputs: number;
@@ -20,6 +22,8 @@ export class Linear extends Module {
   readonly weight: FloatTensor;
   readonly bias: FloatTensor | null;
   readonly layout: "oi" | "io";
+  /** What has taken the weight's place, if it was quantised. */
+  quantized: QuantizedWeight | null = null;
 
   constructor(config: LinearConfig, init: Initializer) {
     super();
@@ -34,6 +38,15 @@ export class Linear extends Module {
 
   /** [..., in] → [..., out] */
   forward(x: FloatTensor, options: Pick<LinearOptions, "activation" | "residual"> = {}): FloatTensor {
-    return linear(x, this.weight, { bias: this.bias, layout: this.layout, ...options });
+    const { bias, layout, quantized } = this;
+    if (quantized) return quantizedLinear(x, quantized, { bias, ...options });
+    return linear(x, this.weight, { bias, layout, ...options });
+  }
+
+  /** Puts the weight into few bits, for inference, and frees it. A second time does nothing. */
+  quantize(options: QuantizeOptions = {}): void {
+    if (this.quantized) return;
+    this.quantized = new QuantizedWeight(this.weight, { ...options, layout: this.layout });
+    this.weight.dispose();
   }
 }

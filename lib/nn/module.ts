@@ -4,9 +4,9 @@ import { HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
 import { checkSaved, type FloatTensor, type SavedTensor, Tensor } from "../tensor.js";
 
-/** Only floating tensors can require gradients. */
+/** Only floating tensors can require gradients; a weight that was quantised is disposed. */
 function isParameter(value: unknown): value is FloatTensor {
-  return value instanceof Tensor && value.requiresGrad;
+  return value instanceof Tensor && value.requiresGrad && !value.disposed;
 }
 
 /** Parameters by name, as checkpoints hold them. */
@@ -49,7 +49,8 @@ export abstract class Module {
   /** Tensors of the modules that are no parameters, such as tables: they are not trained, saved or rounded. */
   *#buffers(): Generator<Tensor> {
     for (const [, module] of this.modules())
-      for (const value of Object.values(module)) if (value instanceof Tensor && !value.requiresGrad) yield value;
+      for (const value of Object.values(module))
+        if (value instanceof Tensor && !value.requiresGrad && !value.disposed) yield value;
   }
 
   parameters(): FloatTensor[] {
@@ -59,6 +60,12 @@ export abstract class Module {
   /** Number of trained numbers; shared ones count once. */
   parameterCount(): number {
     return this.parameters().reduce((sum, tensor) => sum + tensor.size, 0);
+  }
+
+  /** Whether weights below are quantised: then there is inference alone, and the model cannot be saved or rounded. */
+  get isQuantized(): boolean {
+    for (const [, child] of this.children()) if (child.isQuantized) return true;
+    return false;
   }
 
   /** Dropout on. */
@@ -81,8 +88,10 @@ export abstract class Module {
     const parameters = this.parameters();
     if (target === "i32" || target === "u8")
       throw new HeedError("ERR_DTYPE", `to: expected a floating dtype for parameters, got ${target}`);
-    for (const parameter of parameters) parameter.move(target);
     const rounds = dtypes.some((dtype) => dtype === target);
+    if (rounds && this.isQuantized)
+      throw new HeedError("ERR_DTYPE", `to: expected a model that is not quantised to round to ${String(target)}`);
+    for (const parameter of parameters) parameter.move(target);
     if (!rounds) for (const buffer of this.#buffers()) buffer.move(target);
     return this;
   }

@@ -2,7 +2,7 @@
 //
 // Up to 8 rows (decoding): a block a panel of 16 columns and up to 4 rows. Its warps take turns at the words of K,
 // eight at a time: 512 bytes in one access, a lane one word of four columns. Lanes and warps are summed at the end, in
-// one order. More rows: strips of columns become floats of a's dtype, and gemm does the rest.
+// one order. More rows: strips of columns are rounded to a's dtype, and gemm does the rest.
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/quantized.h"
 

@@ -1,0 +1,217 @@
+import { afterAll, expect, test } from "vitest";
+import { noGrad, parameter } from "../../lib/autograd.js";
+import { device as deviceOf } from "../../lib/device.js";
+import type { FloatDType } from "../../lib/dtype.js";
+import { native } from "../../lib/native.js";
+import type { Activation } from "../../lib/ops/activation.js";
+import {
+  dequantize,
+  groupSizes,
+  quantize,
+  quantizedBits,
+  quantizedEmbedding,
+  quantizedLinear,
+  type QuantizedTensors,
+} from "../../lib/ops/quantize.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
+import { roundoff, roundTo } from "../support/dtypes.js";
+import { expectError } from "../support/errors.js";
+import { byActivation } from "../support/functions.js";
+import { map, type Nd, normal, transpose } from "../support/nd.js";
+import { Random } from "../support/random.js";
+import { bestIsa, bf16Targets, devicesTested } from "../support/targets.js";
+
+const random = new Random(12);
+const dtypes = ["f32", "bf16", "f16"] as const;
+
+afterAll(() => native.selectIsa(bestIsa));
+
+const of = (x: Nd, device: string, dtype: FloatDType = "f32"): FloatTensor =>
+  tensor(x.data, x.shape, { device, dtype });
+
+function free({ codes, scales }: QuantizedTensors): void {
+  codes.dispose();
+  scales.dispose();
+}
+
+/** The scale of weight [o, i], from how scales lie: panels of 16 outputs, groups of inputs, 16. */
+function scaleAt(scales: Float32Array, groups: number, groupSize: number, o: number, i: number): number {
+  return scales[(Math.floor(o / 16) * groups + Math.floor(i / groupSize)) * 16 + (o % 16)]!;
+}
+
+test("no weight is further than half a step from its code, and every device has the same codes", async () => {
+  for (const bits of quantizedBits)
+    for (const [outputs, inputs, groupSize] of [
+      [1, 1, 32],
+      [17, 31, 32],
+      [33, 70, 64],
+      [16, 300, 128],
+      [5, 256, 256],
+    ] as const) {
+      const weight = normal(random, [outputs, inputs]);
+      let first: Uint8Array | null = null;
+      for (const { device, select } of bf16Targets) {
+        select();
+        for (const layout of ["oi", "io"] as const) {
+          using w = of(layout === "oi" ? weight : transpose(weight), device);
+          const quantized = quantize(w, { bits, groupSize, layout });
+          using back = dequantize(quantized);
+          expect(back.shape).toEqual([outputs, inputs]);
+          const [codes, scales, values] = [
+            await quantized.codes.data(),
+            await quantized.scales.data(),
+            await back.data(),
+          ];
+          first ??= codes;
+          expect(codes).toEqual(first);
+          const groups = Math.ceil(inputs / groupSize);
+          let worst = 0; // in steps
+          for (let at = 0; at < values.length; at++) {
+            const scale = Math.abs(scaleAt(scales, groups, groupSize, Math.floor(at / inputs), at % inputs));
+            worst = Math.max(worst, Math.abs(values[at]! - weight.data[at]!) / scale);
+          }
+          // The quotient is rounded to f32 before it is rounded to a code.
+          expect(worst).toBeLessThanOrEqual(0.5 + 128 * 2 ** -24);
+          free(quantized);
+        }
+      }
+    }
+});
+
+interface Product {
+  rows: number[];
+  outputs: number;
+  options?: { bias?: boolean; residual?: boolean; activation?: Activation };
+}
+
+const products: Product[] = [
+  ...[1, 2, 3, 5, 8, 9, 33].map((rows) => ({ rows: [rows, 33], outputs: 33 })),
+  { rows: [1], outputs: 1 },
+  { rows: [2, 3, 70], outputs: 17, options: { bias: true, residual: true, activation: "gelu" } },
+  { rows: [2, 8, 40], outputs: 20, options: { bias: true, residual: true, activation: "silu" } },
+  { rows: [0, 5], outputs: 3 },
+  { rows: [3, 64], outputs: 16, options: { activation: "relu" } },
+];
+
+/**
+ * How far a sum of K products may be off: as of sums in f32, K · 2⁻²⁴ · Σ|x w|; and where a kernel cuts activations into
+ * bytes, half a step each: 2⁻²³ of the largest in their group in f32, 2⁻¹⁵ in 16 bits, and a hundredth more. More than 8
+ * rows on CUDA are products of weights rounded to the activations' dtype.
+ */
+test.for(bf16Targets)("products of quantised weights on $name", async ({ select, device }) => {
+  select();
+  for (const { rows, outputs, options = {} } of products)
+    for (const bits of quantizedBits)
+      for (const dtype of dtypes) {
+        const inputs = rows.at(-1)!;
+        const round = (x: Nd): Nd => map(x, (value) => roundTo(dtype, value));
+        const shape = [...rows.slice(0, -1), outputs];
+        const x = round(normal(random, rows));
+        const bias = options.bias ? round(normal(random, [outputs])) : null;
+        const residual = options.residual ? round(normal(random, shape)) : null;
+        const activation = options.activation ?? "none";
+        using w = of(normal(random, [outputs, inputs]), device);
+        const weight = quantize(w, { bits });
+        using back = dequantize(weight);
+        const values = await back.data();
+        using a = of(x, device, dtype);
+        using b = bias && of(bias, device, dtype);
+        using r = residual && of(residual, device, dtype);
+        using out = noGrad(() => quantizedLinear(a, weight, { bias: b, residual: r, activation }));
+        expect(out.shape).toEqual(shape);
+        expect(out.dtype).toBe(dtype);
+        const count = out.size / outputs;
+        const expected = new Float64Array(out.size);
+        const allowed = new Float64Array(out.size);
+        for (let at = 0; at < out.size; at++) {
+          const [m, o] = [Math.floor(at / outputs), at % outputs];
+          let [total, size, cut] = [bias ? bias.data[o]! : 0, bias ? Math.abs(bias.data[o]!) : 0, 0];
+          for (let g = 0; g < inputs; g += 32) {
+            let [largest, weights] = [0, 0];
+            for (let i = g; i < Math.min(g + 32, inputs); i++) {
+              const [value, factor] = [x.data[m * inputs + i]!, values[o * inputs + i]!];
+              total += value * factor;
+              size += Math.abs(value * factor);
+              largest = Math.max(largest, Math.abs(value));
+              weights += Math.abs(factor);
+            }
+            cut += largest * weights;
+          }
+          const value = byActivation[activation](total) + (residual ? residual.data[at]! : 0);
+          const weights = device !== "cpu" && count > 8 ? roundoff(dtype) : 0;
+          const sums =
+            ((inputs + 8) * 2 ** -24 + weights) * size + 1.01 * cut * (dtype === "f32" ? 2 ** -23 : 2 ** -15);
+          // An activation's slope is at most 1.13; itself it is good to 2.5e-6 (activation_test.cc).
+          const rest = activation === "none" ? 0 : 2.5e-6 * Math.abs(value) + 1e-6;
+          expected[at] = value;
+          allowed[at] = 1.13 * sums + rest + 1.01 * roundoff(dtype) * (Math.abs(value) + sums);
+        }
+        const got = await out.data();
+        for (let at = 0; at < got.length; at++)
+          expect(
+            Math.abs(got[at]! - expected[at]!),
+            `${at} of ${count} rows in ${dtype}, ${bits} bits`,
+          ).toBeLessThanOrEqual(allowed[at]!);
+        free(weight);
+      }
+});
+
+test.for(bf16Targets)("rows of a quantised table on $name", async ({ select, device }) => {
+  select();
+  for (const bits of quantizedBits)
+    for (const dtype of dtypes) {
+      using table = of(normal(random, [21, 37]), device);
+      const quantized = quantize(table, { bits });
+      using all = dequantize(quantized);
+      const values = await all.data();
+      using ids = tensor(Int32Array.of(20, 0, 7, 7, 16, 3), [2, 3], { device });
+      using out = quantizedEmbedding(ids, quantized, { dtype });
+      expect(out.shape).toEqual([2, 3, 37]);
+      const expected = [20, 0, 7, 7, 16, 3].flatMap((id) => [...values.subarray(id * 37, id * 37 + 37)]);
+      expect([...(await out.data())]).toEqual(expected.map((value) => roundTo(dtype, value)));
+      for (const id of [21, -1]) {
+        using bad = tensor(Int32Array.of(0, id), [2], { device });
+        using rows = quantizedEmbedding(bad, quantized);
+        await expect(rows.data()).rejects.toMatchObject({ code: "ERR_RANGE" });
+      }
+      free(quantized);
+    }
+});
+
+test.for(devicesTested)("nothing is left behind, and gradients are refused, on $name", ({ select, device }) => {
+  select();
+  const before = deviceOf(device).memory();
+  {
+    using w = zeros([20, 40], { device });
+    const weight = quantize(w);
+    using x = parameter(zeros([3, 40], { device }));
+    using out = quantizedLinear(x, weight);
+    using loss = sum(out);
+    expectError(() => loss.backward(), "ERR_AUTOGRAD", /quantised weight, which is for inference/);
+    free(weight);
+  }
+  const { live, tensors } = deviceOf(device).memory();
+  expect([live, tensors]).toEqual([before.live, before.tensors]);
+});
+
+test("what cannot be quantised or multiplied throws", () => {
+  using w = zeros([20, 40]);
+  using flat = zeros([40]);
+  using ids = zeros([2], { dtype: "i32" });
+  using x = zeros([3, 41]);
+  using wide = zeros([3, 40], { dtype: "bf16" });
+  using bias = zeros([21]);
+  const weight = quantize(w, { bits: 4, groupSize: groupSizes[1] });
+  expectError(() => quantize(w, { bits: 5 as never }), "ERR_ARGUMENT", /expected bits of 8 or 4, got 5/);
+  expectError(() => quantize(w, { groupSize: 48 as never }), "ERR_ARGUMENT", /groupSize of 32, 64, 128, 256, got 48/);
+  expectError(() => quantize(w, { layout: "x" as never }), "ERR_ARGUMENT", /expected layout "oi" or "io", got "x"/);
+  expectError(() => quantize(flat), "ERR_SHAPE", /expected weight of shape \[\*, \*\], got \[40\]/);
+  expectError(() => quantize(ids as never), "ERR_DTYPE", /floating dtype/);
+  expectError(() => quantizedLinear(x, weight), "ERR_SHAPE", /expected x of shape \[\.\.\., 40\], got \[3, 41\]/);
+  expectError(() => quantizedLinear(x, w as never), "ERR_ARGUMENT", /expected weight.codes to be a tensor/);
+  expectError(() => quantizedLinear(wide, weight, { bias }), "ERR_SHAPE", /expected bias of shape \[20\]/);
+  expectError(() => quantizedEmbedding(x as never, weight), "ERR_DTYPE", /expected ids of dtype i32/);
+  expectError(() => dequantize(weight, { dtype: "i32" as never }), "ERR_DTYPE", /expected out of dtype/);
+  free(weight);
+});
