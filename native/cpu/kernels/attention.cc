@@ -18,12 +18,18 @@ namespace {
 // With this many items there is no need to split the keys.
 constexpr int64_t kEnoughItems = 64;
 constexpr int64_t kSplitKeys = 8 * kBlockKeys;
+constexpr int64_t kPackedKeys = 1 << 17;  // elements of a head's keys
+// How far a score may exceed the maximum in use before that is raised, which rescales the output: probabilities up to
+// e^8 are as good as those up to 1.
+constexpr float kSlack = 8;
 
 struct Forward {
   Attention a;
   TensorView out;
   float* lse;  // or null
   bool bf16_words, few_rows;
+  bool packs_keys;           // or reads them where they lie
+  float *k_words, *v_words;  // PackedKeys along the head and across the keys
   int64_t blocks, splits, split_keys;
   float* partial_out;    // [groups, splits, rows, width], not divided by l
   float* partial_stats;  // [groups, splits, rows, 2]: m, l
@@ -37,6 +43,20 @@ struct Forward {
   // Where a split writes its row: into the output where there are no others.
   char* output_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
     return splits > 1 ? reinterpret_cast<char*>(partial_row(b, g, s, r)) : a.query_row(out, b, g, r);
+  }
+  // Tiles of keys and values from a key on.
+  template <class Words>
+  WordRows keys(int64_t group, int64_t key) const {
+    using Keys = PackedKeys<Words>;
+    return packs_keys ? Keys(a, Keys::along, k_words).from(group, key) : in_place(a.k, group, key);
+  }
+  template <class Words>
+  WordRows values(int64_t group, int64_t key) const {
+    using Keys = PackedKeys<Words>;
+    return packs_keys ? Keys(a, Keys::across, v_words).from(group, key) : in_place(a.v, group, key);
+  }
+  WordRows in_place(const TensorView& x, int64_t group, int64_t key) const {
+    return {reinterpret_cast<const float*>(a.key_row(x, group / a.Hkv, group % a.Hkv, key)), x.strides[1]};
   }
   DType output_dtype() const { return splits > 1 ? DType::f32 : a.dtype; }
   // Keeps m and l, and returns the factor that is left to multiply the row with.
@@ -55,12 +75,11 @@ struct Forward {
 };
 
 int64_t block_scratch(const Attention& a) {
-  return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries) +
-         2 * Scratch::rounded(kBlockKeys * a.width);
+  return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries);
 }
 
-// The softmax of a tile of scores, in place: p = e^(s - m). Updates m and l and sets alpha, by which what was summed
-// under the old maximum is to be multiplied; returns whether any of that is not 1.
+// The softmax of a tile of scores, in place: p = e^(s - m), m their maximum to within kSlack. Updates m and l and sets
+// alpha, by which what was summed under the old m is to be multiplied; returns whether any of that is not 1.
 bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBlocks& blocks, int64_t begin, float* tile,
                     float* m, float* l, float* alpha) {
   const vf minus_infinity = set1(-INFINITY);
@@ -86,6 +105,7 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBloc
     hide(any.begin, all.begin);
     for (int64_t j = all.begin; j < all.end; j++) new_max = vmax(new_max, load(column + j * kBlockQueries));
     hide(all.end, any.end);
+    new_max = select(new_max > old_max + set1(kSlack), new_max, old_max);
     // A row that has seen no key yet: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
     const vf base = select(new_max == minus_infinity, vf{}, new_max);
     const vf factor = exp_nonpositive(old_max - base);
@@ -111,8 +131,6 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   float* q = scratch.take(a.D * kBlockQueries);
   float* o = scratch.take(a.D * kBlockQueries);
   float* tile = scratch.take(kBlockKeys * kBlockQueries);
-  float* k_words = scratch.take(kBlockKeys * a.width);
-  float* v_words = scratch.take(kBlockKeys * a.width);
   float m[kBlockQueries], l[kBlockQueries], alpha[kBlockQueries];
   uint64_t draws[kBlockQueries];
   const char* rows[kBlockQueries];
@@ -131,7 +149,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
 
   const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, block.seen.end);
   const int64_t start = first_tile(a, max_of(split * f.split_keys, block.seen.begin), Words::kTerms);
-  const int64_t row_bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
+  const int64_t group = b * a.Hkv + g;
   for (int64_t begin = start; begin < end; begin += kBlockKeys) {
     const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
     TileMask mask(block, begin, keys, Words::kTerms);
@@ -139,13 +157,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
     const TileBlocks blocks(a, b, g, first, n, begin, keys);
     if (!blocks.any) continue;
     if (!blocks.all) mask.look_at_all();
-    // Rows that lie far apart are beyond the hardware's prefetcher, which shows once a head's keys outgrow the L2
-    // cache.
-    for (int64_t j = begin + kBlockKeys; j < min_of(end, begin + 2 * kBlockKeys); j++) {
-      prefetch_row(a.key_row(a.k, b, g, j), row_bytes);
-      prefetch_row(a.key_row(a.v, b, g, j), row_bytes);
-    }
-    const WordRows k = key_rows<Words>(a, a.k, b, g, begin, keys, block.seen, k_words);
+    const WordRows k = f.keys<Words>(group, begin), v = f.values<Words>(group, begin);
     scores_product<Words>(mask, a.D, k, q, tile, a.scale);
     if (a.shapes_scores()) shape.apply(mask, begin, tile);
     if (online_softmax(mask, block, blocks, begin, tile, m, l, alpha))
@@ -159,7 +171,6 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
       dropout.draw(a, draws, block, n, begin, keys);
       dropout.apply(a, mask, tile);
     }
-    const WordRows v = keys_across<Words>(a, a.v, b, g, begin, keys, block.seen, v_words);
     if constexpr (Words::kTerms == 2) round_across_keys<Words>(mask, tile, tile);
     queries_product<Words>(mask, a.D, v, tile, o);
   }
@@ -241,14 +252,33 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   const int64_t workers = min_of<int64_t>(items, thread_count());
   const int64_t scratch = f.few_rows ? few_rows_scratch(a) : block_scratch(a);
   const int64_t partials = f.splits > 1 ? a.groups() * f.splits * a.rows : 0;
-  const Stream::Workspace workspace(stream, op, static_cast<size_t>(workers * scratch + partials * (a.width + 2)) * 4);
+  // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
+  // hardware's prefetcher.
+  f.packs_keys = !f.few_rows && (a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
+  int64_t packed_k = 0, packed_v = 0;
+  if (f.packs_keys)
+    with_words(f.bf16_words, [&](auto words) {
+      using Keys = PackedKeys<decltype(words)>;
+      packed_k = Scratch::rounded(Keys::size(a, Keys::along));
+      packed_v = Scratch::rounded(Keys::size(a, Keys::across));
+    });
+  const int64_t floats = workers * scratch + packed_k + packed_v + partials * (a.width + 2);
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(floats) * 4);
   float* memory = workspace.f32();
-  f.partial_out = memory + workers * scratch;
+  f.k_words = memory + workers * scratch;
+  f.v_words = f.k_words + packed_k;
+  f.partial_out = f.v_words + packed_v;
   f.partial_stats = f.partial_out + partials * a.width;
 
   stream.launch(op, [=] {
     const Attention& a = f.a;
     a.check_lengths();
+    if (f.packs_keys)
+      with_words(f.bf16_words, [&](auto words) {
+        using Keys = PackedKeys<decltype(words)>;
+        Keys(a, Keys::along, f.k_words).pack(a, a.k);
+        Keys(a, Keys::across, f.v_words).pack(a, a.v);
+      });
     for_each_item(workers, items, [&](int64_t worker, int64_t item) {
       const int64_t split = item % f.splits, block = f.blocks - 1 - item / f.splits % f.blocks;
       const int64_t group = item / f.splits / f.blocks, b = group / a.Hkv, g = group % a.Hkv;

@@ -92,6 +92,7 @@ struct Attention {
   }
   // From the first to the last key that any of the rows [first, first + n) sees.
   KeySpan keys_of_rows(int64_t b, int64_t first, int64_t n) const {
+    if (n <= 0) return {0, 0};
     const int64_t query = first / G, last = (first + n - 1) / G;
     if (!key_ranges) return {keys(b, query).begin, keys(b, last).end};
     KeySpan seen{Tk, 0};

@@ -25,6 +25,7 @@ struct Backward {
   TensorView dq, dk, dv, dout, out;
   const float* lse;
   bool bf16_words;
+  float *k_words, *k_across, *v_words;  // PackedKeys; k_across is k_words where words are f32
 };
 
 // What a task covers and which gradients it writes.
@@ -37,7 +38,7 @@ struct Task {
 
 int64_t task_scratch(const Attention& a, int64_t keys) {
   return 3 * Scratch::rounded(a.D * kBlockQueries) + 2 * Scratch::rounded(kBlockQueries * a.width) +
-         3 * Scratch::rounded(kBlockKeys * kBlockQueries) + 5 * Scratch::rounded((keys + 1) * a.width);
+         3 * Scratch::rounded(kBlockKeys * kBlockQueries) + 2 * Scratch::rounded((keys + 1) * a.width);
 }
 
 // A block of query rows: what the pairs with all key tiles use of it.
@@ -159,28 +160,13 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
   float* probs = scratch.take(kBlockKeys * kBlockQueries);
   float* dprobs = scratch.take(kBlockKeys * kBlockQueries);
   float* dprobs_across = Words::kTerms == 1 ? dprobs : scratch.take(kBlockKeys * kBlockQueries);
-  // Keys and values that every block of queries reads are worth a copy: their own strides are often powers of two,
-  // which crowd into few cache sets. A task for the queries alone takes one tile at a time.
-  const int64_t copied_keys = task.keys ? task.end_key - task.first_key : kBlockKeys;
-  const int64_t sums = task.keys ? copied_keys + 1 : 0;  // a tile of words of two keys may end beyond the last
+  using Keys = PackedKeys<Words>;
+  const Keys k(a, Keys::along, f.k_words), k_across(a, Keys::across, f.k_across), v(a, Keys::along, f.v_words);
+  const int64_t group = task.b * a.Hkv + task.g;
+  const int64_t task_keys = task.keys ? task.end_key - task.first_key : 0;
+  const int64_t sums = task_keys + Words::kTerms - 1;  // a tile of words of two keys may end beyond the last
   float* dk = scratch.take(sums * a.width);
   float* dv = scratch.take(sums * a.width);
-  float* k_copy = scratch.take((copied_keys + 1) * a.width);
-  float* k_across_copy = Words::kTerms == 1 ? k_copy : scratch.take((copied_keys + 1) * a.width);
-  float* v_copy = scratch.take((copied_keys + 1) * a.width);
-  const int64_t word_width = padded_words<Words>(a.D);
-  const auto copy_keys = [&](int64_t first, int64_t keys, KeySpan seen) {
-    const auto row_of = [&](const TensorView& x) {
-      return [&, first, seen](int64_t j) -> const char* {
-        return seen.contains(first + j) ? a.key_row(x, task.b, task.g, first + j) : nullptr;
-      };
-    };
-    pack_rows<Words>(k_copy, keys, a.dtype, a.D, row_of(a.k));
-    pack_rows<Words>(v_copy, keys, a.dtype, a.D, row_of(a.v));
-    if (Words::kTerms > 1) pack_across<Words>(k_across_copy, keys, a.dtype, a.D, row_of(a.k));
-  };
-  const int64_t rows = task.end_row - task.first_row;
-  if (task.keys && rows > 0) copy_keys(task.first_key, copied_keys, a.keys_of_rows(task.b, task.first_row, rows));
   __builtin_memset(dk, 0, static_cast<size_t>(sums * a.width) * 4);
   __builtin_memset(dv, 0, static_cast<size_t>(sums * a.width) * 4);
 
@@ -205,10 +191,8 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
       if (!blocks.any) continue;
       if (!blocks.all) mask.look_at_all();
       pack();
-      if (!task.keys) copy_keys(begin, keys, block.mask.seen);
-      const int64_t at = task.keys ? begin - task.first_key : 0;
-      scores_product<Words>(mask, a.D, {k_copy + at * word_width, word_width}, block.q_t, probs, a.scale);
-      scores_product<Words>(mask, a.D, {v_copy + at * word_width, word_width}, block.dout_t, dprobs, 1);
+      scores_product<Words>(mask, a.D, k.from(group, begin), block.q_t, probs, a.scale);
+      scores_product<Words>(mask, a.D, v.from(group, begin), block.dout_t, dprobs, 1);
       DropoutMask dropout;
       if (a.dropout_p > 0) {
         dropout.draw(a, block.draws, block.mask, n, begin, keys);
@@ -225,17 +209,16 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
         if (task.keys) round_across_queries<Words>(mask, dprobs);
       }
       if (task.keys) {
-        keys_product(mask, block, a.width, probs, block.dout, dv + at * a.width);
-        keys_product(mask, block, a.width, dprobs, block.q, dk + at * a.width);
+        const int64_t at = (begin - task.first_key) * a.width;
+        keys_product(mask, block, a.width, probs, block.dout, dv + at);
+        keys_product(mask, block, a.width, dprobs, block.q, dk + at);
       }
-      if (task.queries)
-        queries_product<Words>(mask, a.D, {k_across_copy + at / Words::kTerms * a.width, a.width}, dprobs_across,
-                               block.dq_t);
+      if (task.queries) queries_product<Words>(mask, a.D, k_across.from(group, begin), dprobs_across, block.dq_t);
     }
     if (task.queries) block.write_dq(f, task, first);
   }
 
-  for (int64_t j = 0; task.keys && j < copied_keys; j++) {
+  for (int64_t j = 0; j < task_keys; j++) {
     write_row(a.key_row(f.dk, task.b, task.g, task.first_key + j), a.dtype, dk + j * a.width, a.D, a.scale);
     write_row(a.key_row(f.dv, task.b, task.g, task.first_key + j), a.dtype, dv + j * a.width, a.D, 1);
   }
@@ -258,7 +241,7 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
   expect_lse(op, lse, a.sizes());
   if (dq.empty() && dk.empty()) return;
 
-  const Backward f{a, dq, dk, dv, dout, out, lse.f32(), has_bf16_words(q.dtype)};
+  Backward f{a, dq, dk, dv, dout, out, lse.f32(), has_bf16_words(q.dtype), nullptr, nullptr, nullptr};
   const int64_t groups = a.groups(), threads = thread_count();
   const int64_t row_blocks = ceil_div(a.rows, kBlockQueries), key_blocks = ceil_div(a.Tk, kTaskKeys);
   // Five products at the share of the threads that whole groups keep busy, or seven with all of them.
@@ -266,11 +249,26 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
   const int64_t most_items = one_pass ? groups : groups * max_of(row_blocks, key_blocks);
   const int64_t workers = min_of(most_items, threads);
   const int64_t scratch = task_scratch(a, one_pass ? a.Tk : kTaskKeys);
-  const Stream::Workspace workspace(stream, op, static_cast<size_t>(workers * scratch) * 4);
+  int64_t along = 0, across = 0;
+  with_words(f.bf16_words, [&](auto words) {
+    using Keys = PackedKeys<decltype(words)>;
+    along = Scratch::rounded(Keys::size(a, Keys::along));
+    if (words.kTerms > 1) across = Scratch::rounded(Keys::size(a, Keys::across));
+  });
+  const Stream::Workspace workspace(stream, op, static_cast<size_t>(workers * scratch + 2 * along + across) * 4);
   float* memory = workspace.f32();
+  f.k_words = memory + workers * scratch;
+  f.v_words = f.k_words + along;
+  f.k_across = across > 0 ? f.v_words + along : f.k_words;
 
   stream.launch(op, [=] {
     f.a.check_lengths();
+    with_words(f.bf16_words, [&](auto words) {
+      using Keys = PackedKeys<decltype(words)>;
+      Keys(f.a, Keys::along, f.k_words).pack(f.a, f.a.k);
+      Keys(f.a, Keys::along, f.v_words).pack(f.a, f.a.v);
+      if (words.kTerms > 1) Keys(f.a, Keys::across, f.k_across).pack(f.a, f.a.k);
+    });
     const auto for_each_task = [&](int64_t items, const auto& task_of) {
       for_each_item(workers, items, [&](int64_t worker, int64_t item) {
         with_words(f.bf16_words, [&](auto words) {

@@ -3,7 +3,7 @@
 // maximum, sum and rescaling of the softmax run down the columns without a step across lanes; and every product of
 // forward and backward is one function, `product`. Only the block of queries and its output are transposed.
 #pragma once
-#include "cpu/kernels/attention_words.h"
+#include "cpu/kernels/attention_keys.h"
 #include "cpu/kernels/philox.h"  // interleave
 
 namespace heed::cpu::HEED_ISA {
@@ -25,9 +25,9 @@ constexpr float kLog2E = 1.44269504088896341f;
 // and C vectors of columns. The sum starts from 0 and out is added at the end: sums of sums round less than one long
 // sum.
 template <class Words, int R, int C>
-__attribute__((noinline)) void register_product(const float* a, int64_t a_row, int64_t a_column, const float* b,
-                                                int64_t ldb, int64_t depth, float* out, int64_t ldo, bool accumulate,
-                                                float factor) {
+__attribute__((noinline, aligned(64))) void register_product(const float* a, int64_t a_row, int64_t a_column,
+                                                             const float* b, int64_t ldb, int64_t depth, float* out,
+                                                             int64_t ldo, bool accumulate, float factor) {
   vf sum[R][C] = {};
   for (int64_t n = 0; n < depth; n++) {
     vf right[C];
@@ -164,10 +164,6 @@ inline void unpack_transposed(char* const* rows, DType dtype, const float* inp, 
     }
 }
 
-inline void prefetch_row(const char* row, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
-}
-
 // out[D] = inp[D] · factor, of any float types; with `padded`, zeros follow up to a whole vector.
 template <class To, class From>
 inline void copy_row(To* out, const From* inp, int64_t D, float factor, bool padded) {
@@ -180,37 +176,6 @@ inline void read_row(float* out, const char* row, DType dtype, int64_t D, float 
 inline void write_row(char* row, DType dtype, const float* inp, int64_t D, float factor) {
   with_float_type(dtype,
                   [&](auto element) { copy_row(reinterpret_cast<decltype(element)*>(row), inp, D, factor, false); });
-}
-
-// Rows of words, in a tensor or in scratch memory.
-struct WordRows {
-  const float* words;
-  int64_t ld;
-
-  WordRows from(int64_t row) const { return {words + row * ld, ld}; }
-};
-
-// Keys [begin, begin + n) of a tensor with k's shape as words along them: where they lie if they are f32, else in
-// `scratch`. Keys beyond `seen`, which may be anything, become zeros.
-template <class Words>
-inline WordRows key_rows(const Attention& a, const TensorView& x, int64_t b, int64_t g, int64_t begin, int64_t n,
-                         KeySpan seen, float* scratch) {
-  if (Words::kTerms == 1 && a.dtype == DType::f32)
-    return {reinterpret_cast<const float*>(a.key_row(x, b, g, begin)), x.strides[1]};
-  pack_rows<Words>(scratch, n, a.dtype, a.D, [&](int64_t j) -> const char* {
-    return seen.contains(begin + j) ? a.key_row(x, b, g, begin + j) : nullptr;
-  });
-  return {scratch, padded_words<Words>(a.D)};
-}
-// The same as words across the keys, of which f32 has one in each.
-template <class Words>
-inline WordRows keys_across(const Attention& a, const TensorView& x, int64_t b, int64_t g, int64_t begin, int64_t n,
-                            KeySpan seen, float* scratch) {
-  if (Words::kTerms == 1) return key_rows<Words>(a, x, b, g, begin, n, seen, scratch);
-  pack_across<Words>(scratch, n, a.dtype, a.D, [&](int64_t j) -> const char* {
-    return seen.contains(begin + j) ? a.key_row(x, b, g, begin + j) : nullptr;
-  });
-  return {scratch, a.width};
 }
 
 // out^T[keys, queries] = factor · rows[keys, D] · block[D, queries]: the scores, and the gradient of the probabilities.

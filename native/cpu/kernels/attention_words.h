@@ -35,6 +35,17 @@ struct Bf16Words {
   }
   static vf scale_words(vf words, float) { return words; }
   static vf scale_sum(vf sum, float factor) { return sum * set1(factor); }
+  // The first n bf16, as far as a vector goes, and zeros.
+  static vf read(const void* p, int64_t n) {
+    return n < 2 * kWidth ? (vf)_mm512_maskz_loadu_epi16((1u << n) - 1, p) : (vf)_mm512_loadu_si512(p);
+  }
+  // The first n of each row, as far as a vector goes, as words of two.
+  static vf pair(const bf16* first, const bf16* second, int64_t n) {
+    const __mmask16 lanes = n < kWidth ? static_cast<__mmask16>((1u << n) - 1) : static_cast<__mmask16>(-1);
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, first));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, second));
+    return (vf)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+  }
   // Both rounded to bf16, one after the other, and lane by lane into words.
   static vf round(vf first, vf second) {
     vf both;
@@ -87,14 +98,10 @@ inline int64_t padded_words(int64_t D) {
 // The words of a row from the d-th on, as far as a vector goes; zeros beyond D.
 template <class Words>
 inline vf read_words(const char* row, DType dtype, int64_t d, int64_t D) {
-  vf words{};
-  if constexpr (Words::kTerms == 1) {
-    with_float_type(dtype,
-                    [&](auto element) { words = read(reinterpret_cast<const decltype(element)*>(row) + d, D - d); });
-  } else {
-    const int64_t bytes = 2 * D - 4 * d;
-    __builtin_memcpy(&words, row + 4 * d, static_cast<size_t>(min_of<int64_t>(bytes, sizeof words)));
-  }
+  if constexpr (Words::kTerms > 1) return Words::read(row + d * 4, D - d * Words::kTerms);
+  vf words;
+  with_float_type(dtype,
+                  [&](auto element) { words = read(reinterpret_cast<const decltype(element)*>(row) + d, D - d); });
   return words;
 }
 
@@ -103,24 +110,30 @@ inline vf read_words(const char* row, DType dtype, int64_t d, int64_t D) {
 template <class Words, class Row>
 inline void pack_rows(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
   const int64_t width = padded_words<Words>(D);
-  for (int64_t i = 0; i < ceil_div(n, Words::kTerms) * Words::kTerms; i++) {
+  for (int64_t i = 0; i < ceil_div(n, Words::kTerms) * Words::kTerms; i++, out += width) {
     const char* from = i < n ? row(i) : nullptr;
-    for (int64_t d = 0; d < width; d += kWidth)
-      store(out + i * width + d, from ? read_words<Words>(from, dtype, d, D) : vf{});
+    if (!from)
+      __builtin_memset(out, 0, static_cast<size_t>(width) * 4);
+    else
+      for (int64_t d = 0; d < width; d += kWidth) store(out + d, read_words<Words>(from, dtype, d, D));
   }
 }
 
 // out[words_of(n), width] = the same rows as words across them, width the whole vectors that D elements fill.
 template <class Words, class Row>
 inline void pack_across(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
-  if constexpr (Words::kTerms == 1) return pack_rows<Words>(out, n, dtype, D, row);
-  const auto bits = [&](int64_t i, int64_t d) {
-    const char* from = i < n ? row(i) : nullptr;
-    return from ? (vu)read(reinterpret_cast<const bf16*>(from) + d, D - d) : vu{};
-  };
-  const int64_t width = ceil_div(D, kWidth) * kWidth;
-  for (int64_t i = 0; i < n; i += 2, out += width)
-    for (int64_t d = 0; d < D; d += kWidth) store(out + d, (vf)(bits(i, d) >> 16 | bits(i + 1, d)));
+  if constexpr (Words::kTerms == 1) {
+    pack_rows<Words>(out, n, dtype, D, row);
+  } else {
+    const int64_t width = ceil_div(D, kWidth) * kWidth;
+    const bf16 zeros[kWidth] = {};
+    for (int64_t i = 0; i < n; i += 2, out += width) {
+      const auto* first = reinterpret_cast<const bf16*>(row(i));
+      const auto* second = i + 1 < n ? reinterpret_cast<const bf16*>(row(i + 1)) : nullptr;
+      for (int64_t d = 0; d < D; d += kWidth)
+        store(out + d, Words::pair(first ? first + d : zeros, second ? second + d : zeros, D - d));
+    }
+  }
 }
 
 }  // namespace
