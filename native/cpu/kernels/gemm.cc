@@ -3,6 +3,10 @@
 // The epilogue (bias, activation or its derivative, residual) is applied to the sums while they are in L1. Problems of
 // a few rows go to gemm_rows.h, bound by memory; the others to gemm_tiled.h, bound by the multipliers. The products of
 // the backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut.
+//
+// bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied as they are where the machine has
+// the instruction for it (AVX512-BF16): it adds the exact products of two pairs to a sum in f32, each addition rounded
+// to nearest, and takes what is subnormal (below 2^-126) for zero.
 #include "core/checks/gemm.h"
 #include "cpu/kernels/gemm_rows.h"
 #include "cpu/kernels/gemm_tiled.h"

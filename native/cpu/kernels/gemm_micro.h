@@ -1,4 +1,5 @@
-// The micro-kernel of the matrix product: a tile of sums in registers, one rank-1 update a step of k.
+// The micro-kernel of the matrix product: a tile of sums in registers, one rank-1 update a step of k, or of two where
+// the panels hold pairs of bf16.
 #pragma once
 #include "cpu/kernels/kernel.h"
 
@@ -14,16 +15,30 @@ constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kWidth;
 
+// What a 32-bit word of a panel holds of an operand.
+enum class Word { f32, bf16_pair };
+
+// sum + x · y, of pairs x₀ · y₀ + x₁ · y₁. The instruction is written out because the other functions of a file for
+// AVX-512 must not use it, and GCC does not inline what may into what may not (isa.h, bf16_dot).
+template <Word word>
+__attribute__((always_inline)) inline vf multiply_add(vf x, vf y, vf sum) {
+  if constexpr (word == Word::f32) return fma(x, y, sum);
+#if defined(__AVX512F__)
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+#endif
+  return sum;
+}
+
 // tile[rows][kTileColumns] = Σ_p a[p][·] b[p][·], of which `vectors` are computed.
-template <int rows, int vectors>
-__attribute__((noinline)) void micro_kernel(int64_t k, const float* a, int64_t a_step, const float* b, int64_t b_step,
-                                            float* tile) {
+template <Word word, int rows, int vectors>
+__attribute__((noinline)) void micro_kernel(int64_t steps, const float* a, int64_t a_step, const float* b,
+                                            int64_t b_step, float* tile) {
   vf sum[rows][vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) sum[i][v] = vf{};
-  for (int64_t p = 0; p < k; p++, a += a_step, b += b_step) {
+  for (int64_t p = 0; p < steps; p++, a += a_step, b += b_step) {
     vf column[vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) column[v] = load(b + v * kWidth);
@@ -31,7 +46,7 @@ __attribute__((noinline)) void micro_kernel(int64_t k, const float* a, int64_t a
     for (int i = 0; i < rows; i++) {
       const vf x = set1(a[i]);
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++) sum[i][v] = fma(x, column[v], sum[i][v]);
+      for (int v = 0; v < vectors; v++) sum[i][v] = multiply_add<word>(x, column[v], sum[i][v]);
     }
   }
 #pragma GCC unroll 16
@@ -40,15 +55,15 @@ __attribute__((noinline)) void micro_kernel(int64_t k, const float* a, int64_t a
     for (int v = 0; v < vectors; v++) store(tile + i * kTileColumns + v * kWidth, sum[i][v]);
 }
 
-template <int R = kTileRows>
-inline void multiply_tile(int64_t rows, int64_t columns, int64_t k, const float* a, int64_t a_step, const float* b,
+template <Word word, int R = kTileRows>
+inline void multiply_tile(int64_t rows, int64_t columns, int64_t steps, const float* a, int64_t a_step, const float* b,
                           int64_t b_step, float* tile) {
   if constexpr (R > 1)
-    if (rows < R) return multiply_tile<R - 1>(rows, columns, k, a, a_step, b, b_step, tile);
+    if (rows < R) return multiply_tile<word, R - 1>(rows, columns, steps, a, a_step, b, b_step, tile);
   if (columns > kWidth)
-    micro_kernel<R, 2>(k, a, a_step, b, b_step, tile);
+    micro_kernel<word, R, 2>(steps, a, a_step, b, b_step, tile);
   else
-    micro_kernel<R, 1>(k, a, a_step, b, b_step, tile);
+    micro_kernel<word, R, 1>(steps, a, a_step, b, b_step, tile);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels, each laid out
-// [k][lanes] in f32, so that the micro-kernel reads both operands with stride one. Lanes past a panel's rows are zeros.
+// [step of k][lanes] in 32-bit words, so that the micro-kernel reads both operands with stride one. A word is one
+// element in f32, or two of bf16 that follow each other in k. Lanes past a panel's rows are zeros.
 #pragma once
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/transpose.h"
@@ -13,58 +14,94 @@ struct Panels {
   int64_t stride;  // from one panel to the next
 };
 
-// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
+// How words are read where k elements are left: `along_k` a vector of one row's, where these are contiguous,
+// `along_rows` one of each of n contiguous rows, and a single one.
 template <class T>
-inline void pack_transposed(float* to, int64_t lanes, const T* from, int64_t rows, int64_t k, int64_t row_stride) {
+struct Singles {
+  using Element = T;
+  static constexpr int64_t kElements = 1;
+  static vf along_k(const T* p, int64_t k) { return load_upto(p, k); }
+  static vf along_rows(const T* p, int64_t, int64_t, int64_t n) { return load_upto(p, n); }
+  static float one(const T* p, int64_t, int64_t) { return load_one(p); }
+};
+
+struct Pairs {
+  using Element = bf16;
+  static constexpr int64_t kElements = 2;
+  static vf along_k(const bf16* p, int64_t k) {
+    if (k >= 2 * kWidth) return load_as<vf>(p);
+    uint16_t bits[2 * kWidth] = {};
+    __builtin_memcpy(bits, p, static_cast<size_t>(k) * sizeof *p);
+    return load_as<vf>(bits);
+  }
+  static vf along_rows(const bf16* p, int64_t k_stride, int64_t k, int64_t n) {
+    const vi first = (vi)load_upto(p, n), second = k > 1 ? (vi)load_upto(p + k_stride, n) : vi{};
+    return (vf)((vi)((vu)first >> 16) | second);
+  }
+  static float one(const bf16* p, int64_t k_stride, int64_t k) {
+    const uint32_t bits = p->bits | (k > 1 ? static_cast<uint32_t>(p[k_stride].bits) << 16 : 0);
+    float word;
+    __builtin_memcpy(&word, &bits, sizeof word);
+    return word;
+  }
+};
+
+// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
+template <class Words>
+inline void pack_transposed(float* to, int64_t lanes, const typename Words::Element* from, int64_t rows, int64_t k,
+                            int64_t row_stride) {
+  constexpr int64_t kStep = kWidth * Words::kElements;
   for (int64_t first = 0; first < lanes; first += kWidth, from += kWidth * row_stride) {
     const int64_t here = rows - first;
-    for (int64_t p = 0; p < k; p += kWidth) {
+    float* d = to + first;
+    for (int64_t p = 0; p < k; p += kStep, d += kWidth * lanes) {
       vf square[kWidth];
-      if (here >= kWidth && p + kWidth <= k) {
+      if (here >= kWidth && p + kStep <= k) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kWidth; i++) square[i] = load(from + i * row_stride + p);
+        for (int i = 0; i < kWidth; i++) square[i] = Words::along_k(from + i * row_stride + p, kStep);
       } else {
-        for (int i = 0; i < kWidth; i++) square[i] = i < here ? load_upto(from + i * row_stride + p, k - p) : vf{};
+        for (int i = 0; i < kWidth; i++) square[i] = i < here ? Words::along_k(from + i * row_stride + p, k - p) : vf{};
       }
       transpose_square(square);
-      float* const d = to + p * lanes + first;
-      if (p + kWidth <= k) {
+      if (p + kStep <= k) {
 #pragma GCC unroll 16
         for (int i = 0; i < kWidth; i++) store(d + i * lanes, square[i]);
       } else {
-        for (int64_t i = 0; i < k - p; i++) store(d + i * lanes, square[i]);
+        for (int64_t i = 0; i < ceil_div(k - p, Words::kElements); i++) store(d + i * lanes, square[i]);
       }
     }
   }
 }
 
-// Panel q, to[q · stride + p · lanes + i] = from[(q · panels.rows + i) · row_stride + p · k_stride], of `rows` rows in
-// all.
-template <class T>
-inline void pack_panels(float* to, const Panels& panels, const T* from, int64_t rows, int64_t k, int64_t row_stride,
-                        int64_t k_stride) {
+// Panel q, to[q · stride + p · lanes + i] = the word of from[(q · panels.rows + i) · row_stride + p · k_stride], of
+// `rows` rows in all.
+template <class Words>
+inline void pack_panels(float* to, const Panels& panels, const typename Words::Element* from, int64_t rows, int64_t k,
+                        int64_t row_stride, int64_t k_stride) {
+  constexpr int64_t kElements = Words::kElements;
   if (row_stride == 1) {
     // All panels in one sweep: a row of memory is read once, end to end.
-    for (int64_t p = 0; p < k; p++, from += k_stride, to += panels.lanes) {
+    for (int64_t p = 0; p < k; p += kElements, from += kElements * k_stride, to += panels.lanes) {
       float* panel = to;
       for (int64_t q = 0; q < rows; q += panels.rows, panel += panels.stride) {
         const int64_t here = min_of(panels.rows, rows - q);
         for (int64_t i = 0; i < panels.lanes; i += kWidth)
-          store(panel + i, i < here ? load_upto(from + q + i, here - i) : vf{});
+          store(panel + i, i < here ? Words::along_rows(from + q + i, k_stride, k - p, here - i) : vf{});
       }
     }
     return;
   }
   for (int64_t q = 0; q < rows; q += panels.rows, to += panels.stride) {
     const int64_t here = min_of(panels.rows, rows - q);
-    const T* const panel = from + q * row_stride;
+    const auto* const panel = from + q * row_stride;
     if (k_stride == 1) {
-      pack_transposed(to, panels.lanes, panel, here, k, row_stride);
+      pack_transposed<Words>(to, panels.lanes, panel, here, k, row_stride);
       continue;
     }
-    for (int64_t p = 0; p < k; p++)
+    for (int64_t p = 0; p < k; p += kElements)
       for (int64_t i = 0; i < panels.lanes; i++)
-        to[p * panels.lanes + i] = i < here ? load_one(panel + i * row_stride + p * k_stride) : 0;
+        to[p / kElements * panels.lanes + i] =
+            i < here ? Words::one(panel + i * row_stride + p * k_stride, k_stride, k - p) : 0;
   }
 }
 

@@ -6,6 +6,9 @@
 // its worker's scratch memory. Each element is summed over k in order and in passes of a depth that K alone decides, so
 // its bits depend neither on the blocks nor on the number of threads.
 #pragma once
+#include <type_traits>
+
+#include "cpu/isa.h"
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
@@ -18,7 +21,7 @@ inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div
 
 // How a problem is cut; made in the host function, which takes the memory for it.
 struct Tiling {
-  static constexpr int64_t kDepth = 512;
+  static constexpr int64_t kSteps = 512;  // of a pass
   static constexpr int64_t kBlockRows = 168, kBlockColumns = 384;
   static constexpr int64_t kOwnPanels = 4;  // of A, packed at a time by an item
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
@@ -26,6 +29,7 @@ struct Tiling {
 
   int64_t workers;
   int64_t row_panels, column_panels;
+  Word word;                          // of panels
   int64_t depth, passes;              // over K
   int64_t block_rows, block_columns;  // panels of an item
   bool share_a, share_b;              // packed ahead
@@ -34,14 +38,16 @@ struct Tiling {
   Panels a, b;
 
   explicit Tiling(const Problem& p) : workers(thread_count()) {
-    passes = max_of<int64_t>(1, ceil_div(p.k, kDepth));
-    depth = ceil_div(p.k, passes);
+    word = p.a.data.dtype == DType::bf16 && bf16_dot() ? Word::bf16_pair : Word::f32;
+    const int64_t elements = word == Word::bf16_pair ? 2 : 1;
+    passes = max_of<int64_t>(1, ceil_div(p.k, kSteps * elements));
+    depth = ceil_div(ceil_div(p.k, passes), elements) * elements;
     // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
     a.rows = even_part(p.m, kTileRows);
     a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
-    a.stride = depth * a.lanes + 16;
+    a.stride = depth / elements * a.lanes + 16;
     b.rows = b.lanes = kTileColumns;
-    b.stride = depth * b.lanes + 16;
+    b.stride = depth / elements * b.lanes + 16;
     row_panels = ceil_div(p.m, a.rows);
     column_panels = ceil_div(p.n, b.rows);
 
@@ -114,7 +120,12 @@ class TiledProduct {
          p.b.column, p.b.row);
   }
   void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
-    from.visit([&](const auto* first) { pack_panels(to, panels, first, rows_, k, row_stride, k_stride); });
+    if (t.word == Word::bf16_pair)
+      return pack_panels<Pairs>(to, panels, reinterpret_cast<const bf16*>(from.data), rows_, k, row_stride, k_stride);
+    from.visit([&](auto* first) {
+      using T = std::remove_pointer_t<decltype(first)>;
+      pack_panels<Singles<T>>(to, panels, first, rows_, k, row_stride, k_stride);
+    });
   }
 
   void pack_shared() const {
@@ -188,7 +199,10 @@ class TiledProduct {
       __builtin_prefetch(out.data, 1, 2);
       __builtin_prefetch((out + (tile_columns - 1)).data, 1, 2);
     }
-    multiply_tile(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile);
+    if (t.word == Word::bf16_pair)
+      multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, ceil_div(k, 2), a, t.a.lanes, b, t.b.lanes, tile);
+    else
+      multiply_tile<Word::f32>(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile);
     finish(p, target, {tile, kTileColumns, tile_rows, tile_columns}, i, j, pass == 0, last);
   }
 
