@@ -53,6 +53,15 @@ export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm
 export { l2Normalize } from "./ops/l2-normalize.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
 export {
+  dequantize,
+  quantize,
+  quantizedEmbedding,
+  quantizedLinear,
+  type QuantizedBits,
+  type QuantizedTensors,
+  type QuantizeOptions,
+} from "./ops/quantize.js";
+export {
   type FeatureMap,
   linearAttention,
   type LinearAttentionOptions,
@@ -92,6 +101,7 @@ export { cast, contiguous, narrow, reshape, transpose } from "./ops/views.js";
 export { Module, type StateDict } from "./nn/module.js";
 export { Initializer } from "./nn/init.js";
 export { Linear, type LinearConfig } from "./nn/linear.js";
+export { QuantizedWeight } from "./nn/quantized-weight.js";
 export { LayerNorm } from "./nn/layer-norm.js";
 export {
   RelativePositionBias,

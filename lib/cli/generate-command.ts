@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { integer, number, repeatable } from "./arguments.js";
-import { type InferenceFlags, inferenceOptions } from "./inference-options.js";
+import { type InferenceFlags, inferenceOptions, type quantizedTypes } from "./inference-options.js";
 
 export interface GenerateFlags extends InferenceFlags {
   model: string;
@@ -16,6 +16,7 @@ export interface GenerateFlags extends InferenceFlags {
   seed?: number;
   stop?: string[];
   echo: boolean;
+  quantize?: keyof typeof quantizedTypes;
 }
 
 /** Where neither the user nor the model's generation_config.json says otherwise. */
@@ -59,6 +60,7 @@ export function generateCommand(): Command {
     .option("--stop <text>", "end before this text; may be given several times", repeatable)
     .option("--no-echo", "print what follows the prompt, without the prompt")
     .addOption(inferenceOptions.dtype)
+    .addOption(inferenceOptions.quantize)
     .addOption(inferenceOptions.device)
     .addOption(inferenceOptions.threads)
     .addHelpText(
@@ -68,6 +70,7 @@ Examples:
   $ heed generate --model runs/book "Once upon a time"
   $ heed generate --model runs/book --max-tokens 500 --temperature 0.7 --top-p 0.9 "It was"
   $ heed generate --model runs/book --seed 1 --no-echo - < prompt.txt
+  $ heed generate --model runs/book --quantize int8 "It was"
   $ heed generate --model HuggingFaceTB/SmolLM2-135M-Instruct --chat "Why is the sky blue?"`,
     )
     .action(async (prompt: string | undefined, flags: GenerateFlags) =>

@@ -7,16 +7,21 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { UsageError } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-command.js";
+import { quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
 
 /** Prints a text while it is generated. */
 export async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
-  const { model: name, prompt, chat = false, system, threads, device, dtype, echo, ...options } = flags;
+  const { model: name, prompt, chat = false, system, threads, device, dtype, quantize, echo, ...options } = flags;
   if (argument !== undefined && prompt !== undefined)
     throw new UsageError("--prompt: the prompt is there already, as an argument");
   if (system !== undefined && !chat) throw new UsageError("--system: only with --chat");
   if (threads !== undefined) setThreads(threads);
-  const { model, tokenizer, defaults } = await loadModel(name, { device, dtype });
+  const { model, tokenizer, defaults } = await loadModel(name, {
+    device,
+    dtype,
+    ...(quantize && { quantize: quantizedTypes[quantize] }),
+  });
   if (!tokenizer) throw new HeedError("ERR_FORMAT", `${name}: expected a model with a tokenizer, found none`);
   const words = prompt ?? argument;
   const given = words === "-" ? await text(process.stdin) : words;

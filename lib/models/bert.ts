@@ -12,6 +12,7 @@ import type { Activation } from "../ops/activation.js";
 import { attention } from "../ops/attention.js";
 import { add } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
+import type { QuantizeOptions } from "../ops/quantize.js";
 import { tanh } from "../ops/unary.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -149,6 +150,12 @@ class BertEmbeddings extends Module {
     this.LayerNorm = new LayerNorm({ width, eps }, init);
     this.dropout = new Dropout(config.dropout, seeds);
     this.firstPosition = firstPosition;
+  }
+
+  /** The words alone: the other tables are small. */
+  override quantize(options: QuantizeOptions = {}): this {
+    this.word_embeddings.quantize(options);
+    return this;
   }
 
   /** ids [B, T] → [B, T, C] */

@@ -168,10 +168,6 @@ export class EncoderDecoder extends Model {
     return this.source;
   }
 
-  protected override get tables(): Embedding[] {
-    return [this.source, this.target];
-  }
-
   /** source i32 [B, S] → [B, S, C] */
   encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
     checkPass("EncoderDecoder.encode", source, {}, this.config.contextLength);

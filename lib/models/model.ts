@@ -3,11 +3,9 @@ import type { FloatDType } from "../dtype.js";
 import { DropoutSeeds } from "../nn/dropout.js";
 import type { Embedding } from "../nn/embedding.js";
 import { Initializer } from "../nn/init.js";
-import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { checkObject } from "../ops/check.js";
 import { checkRounding } from "../ops/precision.js";
-import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 
 export interface ModelOptions {
   /** Of the first parameters and of dropout; 0 unless given. */
@@ -37,25 +35,8 @@ export abstract class Model extends Module {
   /** Where tokens become vectors: the other parameters are where it is, and of its dtype. */
   protected abstract get tokens(): Embedding;
 
-  /** Tables of tokens, which `quantize` takes as well as the projections. */
-  protected get tables(): Embedding[] {
-    return [this.tokens];
-  }
-
   get device(): Device {
     return this.tokens.device;
-  }
-
-  /**
-   * Puts the weights of projections and of tables of tokens into 8 or 4 bits, in place, each rounded to nearest with a
-   * scale for a group of inputs; what they were is freed. Norms, biases and positions stay what they are, and activations
-   * of the model's dtype. From then on the model is for inference: it cannot be trained, saved, or rounded once more.
-   */
-  quantize(options: QuantizeOptions = {}): this {
-    checkQuantizeOptions(`${this.#name}.quantize`, options);
-    for (const [, module] of this.modules()) if (module instanceof Linear) module.quantize(options);
-    for (const table of this.tables) table.quantize(options);
-    return this;
   }
 
   /**

@@ -34,10 +34,10 @@ export class Embedding extends Module {
     return (this.quantized?.codes ?? this.weight).device;
   }
 
-  /** Puts the table into few bits, for inference, and frees it. A second time does nothing. */
-  quantize(options: QuantizeOptions = {}): void {
-    if (this.quantized) return;
+  override quantize(options: QuantizeOptions = {}): this {
+    if (this.quantized) return this;
     this.quantized = new QuantizedWeight(this.weight, options);
     this.weight.dispose();
+    return this;
   }
 }

@@ -43,10 +43,10 @@ export class Linear extends Module {
     return linear(x, this.weight, { bias, layout, ...options });
   }
 
-  /** Puts the weight into few bits, for inference, and frees it. A second time does nothing. */
-  quantize(options: QuantizeOptions = {}): void {
-    if (this.quantized) return;
+  override quantize(options: QuantizeOptions = {}): this {
+    if (this.quantized) return this;
     this.quantized = new QuantizedWeight(this.weight, { ...options, layout: this.layout });
     this.weight.dispose();
+    return this;
   }
 }

@@ -2,6 +2,7 @@ import type { Device } from "../device.js";
 import { dtypes, type FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
+import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { checkSaved, type FloatTensor, type SavedTensor, Tensor } from "../tensor.js";
 
 /** Only floating tensors can require gradients; a weight that was quantised is disposed. */
@@ -62,10 +63,21 @@ export abstract class Module {
     return this.parameters().reduce((sum, tensor) => sum + tensor.size, 0);
   }
 
-  /** Whether weights below are quantised: then there is inference alone, and the model cannot be saved or rounded. */
+  /** Whether weights are quantised: then the module can be neither trained nor saved, nor rounded to another dtype. */
   get isQuantized(): boolean {
     for (const [, child] of this.children()) if (child.isQuantized) return true;
     return false;
+  }
+
+  /**
+   * Puts the weights of projections and of tables of tokens into 8 or 4 bits, in place, each rounded to nearest with a
+   * scale for a group of inputs; what they were is freed. Norms, biases and positions stay what they are, and activations
+   * of their dtype. From then on there is inference alone. A second time does nothing.
+   */
+  quantize(options: QuantizeOptions = {}): this {
+    checkQuantizeOptions(options);
+    for (const [, child] of this.children()) child.quantize(options);
+    return this;
   }
 
   /** Dropout on. */

@@ -35,7 +35,8 @@ export interface QuantizeOptions {
 }
 
 /** Throws ERR_ARGUMENT unless they are options of {@link quantize}; fills them in. */
-export function checkQuantizeOptions(op: string, options: QuantizeOptions): Required<QuantizeOptions> {
+export function checkQuantizeOptions(options: QuantizeOptions): Required<QuantizeOptions> {
+  const op = "quantize";
   checkObject(op, "options", options);
   const { bits = 8, groupSize = 32 } = options;
   if (!quantizedBits.includes(bits))
@@ -53,7 +54,7 @@ export function checkQuantizeOptions(op: string, options: QuantizeOptions): Requ
  * half its group's scale: the largest |w| of the group / 127 in 8 bits, about / 7.5 in 4.
  */
 export function quantize(weight: FloatTensor, options: QuantizeOptions & { layout?: Layout } = {}): QuantizedTensors {
-  const { bits, groupSize } = checkQuantizeOptions("quantize", options);
+  const { bits, groupSize } = checkQuantizeOptions(options);
   const { layout = "oi" } = options;
   if (layout !== "oi" && layout !== "io")
     throw new HeedError("ERR_ARGUMENT", `quantize: expected layout "oi" or "io", got ${describe(layout)}`);

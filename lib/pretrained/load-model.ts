@@ -14,8 +14,9 @@ import { loadFolder } from "./load-folder.js";
 import { loadLlama2c } from "./load-llama2c.js";
 import { folderTokenizer } from "./load-pretrained.js";
 import { findModel, type ModelSource } from "./model-source.js";
+import { type LoadQuantizedOptions, quantizeLoaded } from "./quantize-loaded.js";
 
-export interface LoadModelOptions extends PretrainedOptions, ModelOptions {}
+export interface LoadModelOptions extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {}
 
 export interface LoadedModel {
   model: PretrainedKinds["causal"];
@@ -35,7 +36,10 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
   const source = await findModel(name, options);
   const loaded = await loadSource(source, options);
   const { model, tokenizer } = loaded;
-  if (!tokenizer || tokenizer.vocabularySize <= model.config.vocabularySize) return loaded;
+  if (!tokenizer || tokenizer.vocabularySize <= model.config.vocabularySize) {
+    quantizeLoaded("loadModel", model, options);
+    return loaded;
+  }
   model.dispose();
   throw new HeedError(
     "ERR_FORMAT",

@@ -9,10 +9,11 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../models/model.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { loadFolder } from "./load-folder.js";
+import { type LoadQuantizedOptions, quantizeLoaded } from "./quantize-loaded.js";
 import { readRecipe } from "./sentence-transformers.js";
 
 export interface LoadPretrainedOptions<K extends keyof PretrainedKinds = "causal">
-  extends PretrainedOptions, ModelOptions {
+  extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {
   /** What the model is for: "causal", models that predict the next token, unless given. */
   kind?: K;
 }
@@ -46,6 +47,7 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
     );
   const folder = await pretrainedFolder(name, options);
   const { model, ignored } = await loadFolder(folder, kind, options);
+  quantizeLoaded("loadPretrained", model, options);
   try {
     return { model, tokenizer: await folderTokenizer(folder), folder, ignored, recipe: await readRecipe(folder) };
   } catch (error) {

@@ -9,6 +9,7 @@ import type { Module } from "../nn/module.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import { wordBoundary } from "../tokenizer/sentencepiece-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { checkSavable } from "./families/saving.js";
 import { tokenizerToGguf } from "./gguf/tokenizer.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
@@ -27,6 +28,7 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
   const { tokenizer = null, onProgress } = options;
   if (!(model instanceof Llama))
     throw new HeedError("ERR_ARGUMENT", `saveLlama2c: expected a Llama, got ${describe(model)}`);
+  checkSavable("saveLlama2c", model);
   const { config } = model;
   checkPlain(config);
   const tokens = tokenizer ? toLlama2c(tokenizer).toBytes() : null;

@@ -108,6 +108,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   const { model, data, validation, resume, checkpoint, signal, lr = 1e-3, warmup = 0 } = options;
   if (!(model instanceof Module) || typeof model.loss !== "function")
     throw expected("model to be one with loss(), such as a GPT or a Llama", model);
+  if (model.isQuantized) throw expected("model to be one that is not quantised", model);
   const dtype = options.dtype ?? model.dtype;
   // The gradients of f16 would have to be scaled not to vanish.
   if (dtype !== "f32" && dtype !== "bf16") throw expected("dtype f32 or bf16", dtype);

@@ -10,6 +10,7 @@ import type { Module } from "../../nn/module.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
 import { type GgufOutput, transposed } from "./architecture.js";
+import { checkSavable } from "../families/saving.js";
 import { architectures } from "./index.js";
 import { tokenizerToGguf } from "./tokenizer.js";
 
@@ -33,6 +34,7 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
   if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
   if (!ggufWritable.includes(type))
     throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type ${ggufWritable.join(", ")}, got ${describe(type)}`);
+  checkSavable("saveGguf", model);
   const output = architecture.write(model);
   const metadata = new Map<string, GgufInputValue>([
     ["general.architecture", { type: "string", value: output.architecture }],
