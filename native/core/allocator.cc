@@ -108,6 +108,7 @@ void CachingAllocator::release_cached() {
     for (void* block : blocks) system_free(block, size);
   cache_.clear();
   stats_.cached = 0;
+  system_trim();
 }
 
 }  // namespace heed

@@ -51,6 +51,7 @@ class CachingAllocator {
  protected:
   virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
   virtual void system_free(void* block, size_t bytes) = 0;
+  virtual void system_trim() {}  // after many blocks were freed: the system may have kept some for this process
   virtual void wait_idle() = 0;  // the queue has run everything
   // Bytes the system has left, for messages; -1 where it is not known.
   virtual int64_t system_available() { return -1; }

@@ -1,5 +1,8 @@
 #include "cpu/stream.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/mman.h>
 
 #include <chrono>
@@ -28,6 +31,11 @@ void* Allocator::system_allocate(size_t bytes) {
 }
 
 void Allocator::system_free(void* block, size_t) { std::free(block); }
+void Allocator::system_trim() {
+#ifdef __GLIBC__
+  malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes
+#endif
+}
 void Allocator::wait_idle() { stream_.wait_idle(); }
 Allocator::Allocator(Stream& stream) : stream_(stream) {}
 Allocator::~Allocator() { release_cached(); }

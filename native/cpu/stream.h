@@ -14,6 +14,7 @@ class Allocator final : public CachingAllocator {
  private:
   void* system_allocate(size_t bytes) override;
   void system_free(void* block, size_t bytes) override;
+  void system_trim() override;
   void wait_idle() override;
   Stream& stream_;
 };
