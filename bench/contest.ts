@@ -4,7 +4,6 @@ import { device, setThreads, threads } from "heed";
 import type { Case, Prepared } from "./case.js";
 import { most, measurable, settled } from "./memory.js";
 import type { Memory, Peer } from "./peers/peer.js";
-import type { Peaks } from "./peaks.js";
 import { type Measured, oneThread, type PeerMeasured } from "./row.js";
 import { statistics } from "./statistics.js";
 import { clockOf } from "./timing.js";
@@ -14,7 +13,8 @@ export interface ContestOptions {
   /** Of each contender. */
   seconds: number;
   rounds: number;
-  peaks: () => Peaks | null;
+  /** Called beside a case that has a share of the machine's peak. */
+  measurePeaks: () => void;
 }
 
 interface Contender {
@@ -24,7 +24,7 @@ interface Contender {
   memory: Memory | null;
 }
 
-export async function contest(one: Case, { peers, seconds, rounds, peaks }: ContestOptions): Promise<Measured> {
+export async function contest(one: Case, { peers, seconds, rounds, measurePeaks }: ContestOptions): Promise<Measured> {
   const rivals = peers.filter((peer) => peer.has(one));
   if (rivals.length > 0) await one.files?.();
   const { prepared, memory } = await prepare(one);
@@ -44,7 +44,7 @@ export async function contest(one: Case, { peers, seconds, rounds, peaks }: Cont
       } catch (error) {
         errors.set(peer.name, (error as Error).message);
       }
-    const beside = one.bound ? peaks() : null;
+    if (one.bound) measurePeaks();
     for (let round = 0; round < rounds; round++)
       for (const { samples, time } of contenders) {
         // ONNX Runtime's threads wait busily for tens of milliseconds after their work.
@@ -55,7 +55,6 @@ export async function contest(one: Case, { peers, seconds, rounds, peaks }: Cont
     return {
       heed: statistics(heed.samples),
       memory,
-      peaks: beside,
       peers: new Map<string, PeerMeasured>([
         ...contenders.slice(1).map(({ name, samples, memory }): [string, PeerMeasured] => {
           return [name, { ...statistics(samples), memory }];

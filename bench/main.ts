@@ -11,12 +11,13 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { device, devices, threads } from "heed";
+import type { Case } from "./case.js";
 import { contest } from "./contest.js";
 import { removeModels } from "./models.js";
 import { type Peaks, PeakMeter } from "./peaks.js";
 import { startPeers } from "./peers/peers.js";
 import { benchmarkPage, lines, type Run, shortfalls } from "./report.js";
-import { rowOf } from "./row.js";
+import { type Measured, rowOf } from "./row.js";
 import { statistics } from "./statistics.js";
 import { cpuSuite, cudaSuite, smokeSuite } from "./suites.js";
 
@@ -44,13 +45,11 @@ if (cases.length === 0) throw new Error(`--only: expected one of ${[...new Set(a
 const { description } = devices().find(({ name }) => name === where.name)!;
 const { running, missing } = await startPeers(flags.peers, threads());
 const meter = where.kind === "cpu" && !flags.smoke ? PeakMeter.build() : null;
-const measured: Peaks[] = [];
-const peaks = (): Peaks | null => {
-  const now = meter?.measure(threads()) ?? null;
-  if (now) measured.push(now);
-  return now;
+const peaks: Peaks[] = [];
+const measurePeaks = (): void => {
+  if (meter) peaks.push(meter.measure(threads()));
 };
-peaks();
+measurePeaks();
 
 const run: Run = {
   machine: where.kind === "cpu" ? `${cpus()[0]?.model ?? "unknown"} (${description})` : description,
@@ -70,11 +69,13 @@ for (const [name, peer] of Object.entries(run.peers))
   console.log("version" in peer ? `beside ${name} ${peer.version}` : `without ${name}: ${peer.error}`);
 
 const { seconds, rounds } = run;
+const measured: [Case, Measured][] = [];
 for (const one of cases) {
-  const row = rowOf(one, await contest(one, { peers: running, seconds, rounds, peaks }));
-  run.rows.push(row);
-  run.peaks = middle(measured);
-  console.log(lines(row));
+  measured.push([one, await contest(one, { peers: running, seconds, rounds, measurePeaks })]);
+  run.peaks = middle(peaks);
+  // A peak that was measured beside something else counts less with each that follows.
+  run.rows = measured.map(([one, result]) => rowOf(one, result, run.peaks));
+  console.log(lines(run.rows.at(-1)!));
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(run, null, 2)}\n`);
 }
 for (const peer of running) await peer.stop();

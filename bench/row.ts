@@ -40,10 +40,9 @@ export interface Measured {
   heed: Statistics;
   memory: Memory | null;
   peers: ReadonlyMap<string, PeerMeasured>;
-  peaks: Peaks | null;
 }
 
-export function rowOf(one: Case, { heed, memory, peers, peaks }: Measured): Row {
+export function rowOf(one: Case, { heed, memory, peers }: Measured, peaks: Peaks | null): Row {
   const { work, bound, dtype } = one;
   const bytes = (taken: Memory | null): { memory?: number } =>
     taken && one.memory ? { memory: taken[one.memory] } : {};

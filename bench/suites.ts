@@ -23,7 +23,7 @@ export function cpuSuite(device: string): Case[] {
     { device, dtype: "f32" },
     { device, dtype: "bf16" },
   ];
-  const [f32] = both as [Setting, Setting];
+  const [f32, bf16] = both as [Setting, Setting];
   const product = { best: 1, peak: 0.88 };
   const products = both.flatMap((setting) => [
     ...[512, 1024, 2048].map((n) =>
@@ -71,6 +71,8 @@ export function cpuSuite(device: string): Case[] {
       prefill(setting, gpt2, 512, { best: 1.2 }),
       encoder(setting, "bert-small", bertSmall, { batch: 32, length: 128 }, { best: 1.1 }),
     ]),
+    decode(bf16, gpt2, { prompt: 64, count: 33, bits: 8 }, { best: 1.1, peak: 0.9 }),
+    decode(bf16, gpt2, { prompt: 64, count: 33, bits: 4 }, { best: 1.1 }),
     smallOps(f32, 32, 20000, { rate: 500e3 }),
   ];
 }
@@ -133,6 +135,7 @@ export function smokeSuite(device: string): Case[] {
       trainingStep(setting, "tiny", 2, tiny.config),
       lstmTrainingStep(setting, "tiny", 2, { vocabularySize: 50, contextLength: 9, layers: 1, width: 32 }),
       decode(setting, tiny, { batch: 2, prompt: 5, count: 4 }),
+      decode(setting, tiny, { prompt: 5, count: 4, bits: 8 }),
       prefill(setting, tiny, 7),
       encoder(setting, "tiny-bert", { ...sizes, contextLength: 16 }, { batch: 2, length: 9 }),
       smallOps(setting, 32, 10),

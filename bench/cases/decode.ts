@@ -1,15 +1,4 @@
-import {
-  argmax,
-  type FloatDType,
-  generateTokens,
-  type GgufWritable,
-  GPT,
-  type GptConfig,
-  narrow,
-  noGrad,
-  scope,
-  tensor,
-} from "heed";
+import { argmax, generateTokens, type GgufWritable, GPT, type GptConfig, narrow, noGrad, scope, tensor } from "heed";
 import { bytesOf, type Case, type Goals, type Setting } from "../case.js";
 import { modelFile, writeLlama, writeWeights } from "../models.js";
 
@@ -19,18 +8,26 @@ interface Subject {
   config: GptConfig;
 }
 
-/** How far the logit of a peer's token may be from the highest: what rounding the weights changes. */
-const margins: Record<FloatDType, number> = { f32: 1e-3, bf16: 0.05, f16: 0.02 };
+/** How far the logit of a token may be from the highest: what rounding weights and activations changes. */
+const margins: Record<string, number> = { f32: 1e-3, bf16: 0.05, f16: 0.02, int8: 0.1, int4: 0.6 };
 
 function promptOf(sequence: number, length: number, vocabulary: number): Int32Array {
   return Int32Array.from({ length }, (_, i) => ((sequence * length + i) * 7919) % vocabulary);
 }
 
-const create = ({ config }: Subject, { device, dtype }: Setting): GPT =>
-  new GPT(config, { seed: 1, device, dtype }).eval();
+/** Weights in few bits, beside activations of the setting's dtype. */
+type Bits = 8 | 4;
+const formats: Record<Bits, string> = { 8: "int8", 4: "int4" };
+/** llama.cpp's nearest: numbers in groups of 32, as in heed's. */
+const ggufTypes: Record<string, GgufWritable> = { f32: "F32", bf16: "BF16", int8: "Q8_0", int4: "Q4_0" };
+
+function create({ config }: Subject, { device, dtype }: Setting, bits?: Bits): GPT {
+  const model = new GPT(config, { seed: 1, device, dtype }).eval();
+  return bits ? model.quantize({ bits }) : model;
+}
 
 /** What a case of a GPT tells its peers, and the files they read. */
-function shared(subject: Subject, { dtype }: Setting): { peer: Case["peer"]; files: () => Promise<void> } {
+function shared(subject: Subject, format: string): { peer: Case["peer"]; files: () => Promise<void> } {
   const { label, config } = subject;
   const { layers, heads, width, vocabularySize: vocabulary, contextLength: context } = config;
   const [weights, gguf] = [modelFile(`${label}.safetensors`), modelFile(label)];
@@ -40,8 +37,8 @@ function shared(subject: Subject, { dtype }: Setting): { peer: Case["peer"]; fil
     files: async () => {
       await writeWeights(weights, create);
       // llama.cpp's tokenizer has to be the model's.
-      if (vocabulary === 50257 && dtype !== "f16")
-        await writeLlama(`${gguf}-${dtype}.gguf`, dtype.toUpperCase() as GgufWritable, create);
+      const type = ggufTypes[format];
+      if (type && vocabulary === 50257) await writeLlama(`${gguf}-${type.toLowerCase()}.gguf`, type, create);
     },
   };
 }
@@ -71,25 +68,30 @@ async function verifyTokens(model: GPT, prompt: Int32Array, tokens: number[], ma
 export function decode(
   setting: Setting,
   subject: Subject,
-  { batch = 1, prompt, count }: { batch?: number; prompt: number; count: number },
+  { batch = 1, prompt, count, bits }: { batch?: number; prompt: number; count: number; bits?: Bits },
   goals: Goals = {},
 ): Case {
+  const format = bits ? formats[bits] : setting.dtype;
+  // A scale of two bytes for 32 numbers.
+  const bytes = bits ? (bits * 4 + 2) / 32 : bytesOf[setting.dtype];
+  const margin = margins[format]!;
   const { layers, width, hidden = 4 * width, vocabularySize: vocabulary } = subject.config;
   // Of a step: the matrices and the output projection, and the keys and values so far.
   const weights = layers * width * (4 * width + 2 * hidden) + vocabulary * width;
   const cache = batch * layers * 2 * width * (prompt + count / 2);
-  const { peer, files } = shared(subject, setting);
+  const { peer, files } = shared(subject, format);
   return {
     ...setting,
+    format,
     name: "decode",
     shape: `${subject.label}: B${batch}, ${prompt} + ${count} tokens`,
-    work: { tokens: batch * (count - 1), bytes: (count - 1) * (weights + cache) * bytesOf[setting.dtype] },
+    work: { tokens: batch * (count - 1), bytes: (count - 1) * (weights * bytes + cache * bytesOf[setting.dtype]) },
     ...(batch === 1 ? { bound: "memory" } : {}),
     goals,
     peer: { name: "decode", batch, prompt, count, ...peer },
     files,
     prepare() {
-      const model = create(subject, setting);
+      const model = create(subject, setting, bits);
       const prompts = Array.from({ length: batch }, (_, b) => promptOf(b, prompt, vocabulary));
       const run = async (): Promise<{ tokens: number[]; ms: number }> => {
         let [start, end] = [0, 0];
@@ -106,9 +108,9 @@ export function decode(
           const { tokens } = await run();
           if (tokens.length !== count) throw new Error(`decode: expected ${count} tokens, got ${tokens.length}`);
           // From the whole text at once.
-          await verifyTokens(model, prompts[batch - 1]!, tokens, margins[setting.dtype]);
+          await verifyTokens(model, prompts[batch - 1]!, tokens, margin);
         },
-        verifyPeer: (tokens) => verifyTokens(model, prompts[batch - 1]!, tokens, 2 * margins[setting.dtype]),
+        verifyPeer: (tokens) => verifyTokens(model, prompts[batch - 1]!, tokens, 2 * margin),
         dispose: () => model.dispose(),
       };
     },
@@ -118,7 +120,8 @@ export function decode(
 /** Reading a prompt into an empty KV cache, up to the next token. */
 export function prefill(setting: Setting, subject: Subject, prompt: number, goals: Goals = {}): Case {
   const { vocabularySize: vocabulary } = subject.config;
-  const { peer, files } = shared(subject, setting);
+  const { peer, files } = shared(subject, setting.dtype);
+  const margin = margins[setting.dtype]!;
   return {
     ...setting,
     name: "prefill",
@@ -140,8 +143,8 @@ export function prefill(setting: Setting, subject: Subject, prompt: number, goal
         run: async () => {
           await run();
         },
-        verify: async () => verifyTokens(model, tokens, [await run()], margins[setting.dtype]),
-        verifyPeer: (answer) => verifyTokens(model, tokens, answer, 2 * margins[setting.dtype]),
+        verify: async () => verifyTokens(model, tokens, [await run()], margin),
+        verifyPeer: (answer) => verifyTokens(model, tokens, answer, 2 * margin),
         dispose: () => model.dispose(),
       };
     },

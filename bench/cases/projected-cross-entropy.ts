@@ -1,4 +1,4 @@
-import { crossEntropy, type FloatTensor, linear, parameter, randn, scope, tensor } from "heed";
+import { type FloatTensor, linearCrossEntropy, parameter, randn, scope, tensor } from "heed";
 import { type Case, expectClose, type Goals, type Setting } from "../case.js";
 
 /** The loss of x [rows, C] projected to V logits, and the gradients of x and of the projection. */
@@ -28,7 +28,7 @@ export function projectedCrossEntropy(
         [rows],
         { device },
       );
-      const loss = (): FloatTensor => crossEntropy(linear(x, weight), targets);
+      const loss = (): FloatTensor => linearCrossEntropy(x, weight, targets);
       return {
         run: () =>
           scope(() => {

@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 
-export const convertTypes = ["f32", "bf16", "f16", "q8_0"] as const;
+export const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
 
 export interface ConvertFlags {
   from: string;
@@ -17,7 +17,9 @@ export function convertCommand(): Command {
       "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
     )
     .requiredOption("--to <name>", "a folder in Hugging Face's format, or a file that ends in .gguf or .bin (llama2.c)")
-    .addOption(new Option("--dtype <type>", "of the numbers; q8_0 is for .gguf").choices(convertTypes).default("f32"))
+    .addOption(
+      new Option("--dtype <type>", "of the numbers; q8_0 and q4_0 are for .gguf").choices(convertTypes).default("f32"),
+    )
     .option("--force", "replace what is there already")
     .addHelpText(
       "after",

@@ -11,7 +11,8 @@ import { UsageError } from "./failure.js";
 /** Writes a model in another format. */
 export async function run({ from, to, dtype, force = false }: ConvertFlags): Promise<void> {
   const format = formatOf(to);
-  if (dtype === "q8_0" && format !== "gguf") throw new UsageError("--dtype q8_0: only for a --to that ends in .gguf");
+  if (dtype.startsWith("q") && format !== "gguf")
+    throw new UsageError(`--dtype ${dtype}: only for a --to that ends in .gguf`);
   if (dtype !== "f32" && format === "llama2c") throw new UsageError(`--dtype ${dtype}: llama2.c's files are f32`);
   const written = format === "llama2c" ? [to, path.join(path.dirname(to), "tokenizer.bin")] : [to];
   for (const name of force ? [] : written)
@@ -51,13 +52,13 @@ async function save(
 ): Promise<void> {
   if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });
   if (format === "gguf") {
-    const type = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0" } as const;
+    const type = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0", q4_0: "Q4_0" } as const;
     return saveGguf(to, model, { tokenizer, type: type[dtype], name: path.basename(to, ".gguf"), onProgress });
   }
   await savePretrained(to, model, {
     tokenizer,
     defaults,
-    dtype: dtype as Exclude<typeof dtype, "q8_0">,
+    dtype: dtype as Exclude<typeof dtype, "q8_0" | "q4_0">,
     overwrite: force,
     onProgress,
   });

@@ -31,7 +31,7 @@ const type = (
 export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
   [0, type("F32", 1, 4, readF32, bytesOf)],
   [1, type("F16", 1, 2, readHalf("f16"), (values) => bytesOf(bitsOf("f16", values)))],
-  [2, type("Q4_0", 32, 18, readQ4_0)],
+  [2, type("Q4_0", 32, 18, readQ4_0, writeQ4_0)],
   [3, type("Q4_1", 32, 20)],
   [6, type("Q5_0", 32, 22)],
   [7, type("Q5_1", 32, 24)],
@@ -111,6 +111,27 @@ function readQ4_0(bytes: Uint8Array, out: Float32Array): void {
       out[to + 16 + i] = d * ((q >> 4) - 8);
     }
   }
+}
+
+/** The largest number of a block becomes −8: of its 16 codes one side has one more. */
+function writeQ4_0(values: Float32Array): Uint8Array {
+  const scales = new Float32Array(values.length / 32);
+  for (const [block] of scales.entries()) {
+    let largest = 0;
+    for (const value of values.subarray(32 * block, 32 * block + 32))
+      if (Math.abs(value) > Math.abs(largest)) largest = value;
+    scales[block] = largest / -8 || 0; // not −0
+  }
+  const halves = bitsOf("f16", scales);
+  const out = new Uint8Array(scales.length * 18);
+  for (const [block, d] of scales.entries()) {
+    const at = 18 * block;
+    out[at] = halves[block]! & 255;
+    out[at + 1] = halves[block]! >> 8;
+    const code = (i: number): number => (d === 0 ? 8 : Math.min(15, Math.round(values[32 * block + i]! / d) + 8));
+    for (let i = 0; i < 16; i++) out[at + 2 + i] = code(i) | (code(i + 16) << 4);
+  }
+  return out;
 }
 
 function readQ4_K(bytes: Uint8Array, out: Float32Array): void {

@@ -8,7 +8,7 @@ import { ggmlTypes } from "./gguf-blocks.js";
 import { writeFully } from "./whole-io.js";
 
 /** What numbers of a tensor may be written as. */
-export const ggufWritable = ["F32", "F16", "BF16", "Q8_0"] as const;
+export const ggufWritable = ["F32", "F16", "BF16", "Q8_0", "Q4_0"] as const;
 export type GgufWritable = (typeof ggufWritable)[number];
 
 /** A value of the metadata with its type. */

@@ -94,7 +94,7 @@ test("what is there is replaced only with --force, and what is wrong is said in 
     [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin is there already; --force replaces it"],
     [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: only for a --to that ends in .gguf"],
     [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c's files are f32"],
-    [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0."],
+    [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0."],
     [[], 2, "required option '--to <name>' not specified"],
     [["--to", "x.gguf"], 1, "expected a tokenizer of byte-pair encoding that GGUF files know, got one that cuts text"],
     [["--to", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],

@@ -98,6 +98,25 @@ describe("rounding", () => {
     }
     expect(read.subarray(32, 64)).toEqual(new Float32Array(32));
   });
+
+  test("a tensor of Q4_0: half a step of an eighth of each block's largest number, which is exact", async () => {
+    const values = numbers(4 * 64).map((x, i) => x * (1 + Math.floor(i / 32)));
+    values.fill(0, 32, 64);
+    await writeGguf(file, new Map(), [input("a", "Q4_0", [4, 64], values)]);
+    await using gguf = await readGguf(file);
+    const read = await gguf.readFloats("a");
+    for (let at = 0; at < values.length; at += 32) {
+      const block = values.subarray(at, at + 32);
+      const largest = block.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+      for (const [i, x] of block.entries()) {
+        // Codes reach 8 steps towards the largest and 7 away from it.
+        const beyond = Math.max(0, -x * Math.sign(largest) - (7.5 / 8) * Math.abs(largest));
+        expect(Math.abs(read[at + i]! - x) - beyond).toBeLessThanOrEqual(Math.abs(largest) * (0.5 / 8 + 2 ** -11));
+        if (x === largest) expect(Math.abs(read[at + i]! - x)).toBeLessThanOrEqual(Math.abs(x) * 2 ** -11);
+      }
+    }
+    expect(read.subarray(32, 64)).toEqual(new Float32Array(32));
+  });
 });
 
 describe("what cannot be written", () => {

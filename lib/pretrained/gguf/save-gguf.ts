@@ -76,7 +76,7 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
 }
 
 /** llama.cpp's numbers for what most of a file is. */
-const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q8_0: 7, BF16: 32 };
+const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 };
 
 function adapted({ values: adapt }: GgufOutput, parameter: string, values: Float32Array): Float32Array {
   return adapt ? adapt(parameter, values) : values;
@@ -84,5 +84,5 @@ function adapted({ values: adapt }: GgufOutput, parameter: string, values: Float
 
 function typeFor(shape: readonly number[], type: GgufWritable): GgufWritable {
   if (shape.length < 2) return "F32";
-  return type === "Q8_0" && shape.at(-1)! % 32 !== 0 ? "F16" : type;
+  return type.startsWith("Q") && shape.at(-1)! % 32 !== 0 ? "F16" : type;
 }
