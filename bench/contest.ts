@@ -1,7 +1,7 @@
 // One case, with everyone who has it: prepared, checked, then timed turn by turn.
 import { setTimeout } from "node:timers/promises";
 import { device, setThreads, threads } from "heed";
-import type { Case, Prepared } from "./case.js";
+import type { Case } from "./case.js";
 import { most, measurable, settled } from "./memory.js";
 import type { Memory, Peer } from "./peers/peer.js";
 import { type Measured, oneThread, type PeerMeasured } from "./row.js";
@@ -27,11 +27,16 @@ interface Contender {
 export async function contest(one: Case, { peers, seconds, rounds, measurePeaks }: ContestOptions): Promise<Measured> {
   const rivals = peers.filter((peer) => peer.has(one));
   if (rivals.length > 0) await one.files?.();
-  const { prepared, memory } = await prepare(one);
+  const where = device(one.device);
+  const before = settled(where);
+  const prepared = await one.prepare();
   try {
-    await prepared.verify();
     const clock = await clockOf(one, prepared);
+    const ready = settled(where);
     await clock.once();
+    const peak = most();
+    const memory = one.memory && measurable(where) ? { whole: peak - before, step: peak - ready } : null;
+    await prepared.verify();
     const heed: Contender = { name: "heed", time: (s) => clock.times(s), samples: [], memory };
     const contenders = [heed];
     if (one.scaling) contenders.push({ name: oneThread, time: alone(heed.time), samples: [], memory: null });
@@ -46,12 +51,18 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
       }
     if (one.bound) measurePeaks();
     for (let round = 0; round < rounds; round++)
-      for (const { samples, time } of contenders) {
+      for (const { name, samples, time } of contenders) {
+        if (errors.has(name)) continue;
         // ONNX Runtime's threads wait busily for tens of milliseconds after their work.
         await setTimeout(rivals.length > 0 ? 60 : 0);
-        samples.push(...(await time(seconds / rounds)));
+        try {
+          samples.push(...(await time(seconds / rounds)));
+        } catch (error) {
+          if (name === heed.name) throw error;
+          errors.set(name, (error as Error).message);
+        }
       }
-    for (const peer of rivals) await peer.release();
+    for (const peer of rivals) await peer.release().catch(() => undefined); // one that has ended
     return {
       heed: statistics(heed.samples),
       memory,
@@ -59,28 +70,13 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
         ...contenders.slice(1).map(({ name, samples, memory }): [string, PeerMeasured] => {
           return [name, { ...statistics(samples), memory }];
         }),
+        // In place of what a failed one had.
         ...[...errors].map(([name, error]): [string, PeerMeasured] => [name, { error }]),
       ]),
     };
   } finally {
     prepared.dispose();
   }
-}
-
-async function prepare(one: Case): Promise<{ prepared: Prepared; memory: Memory | null }> {
-  const where = device(one.device);
-  if (!one.memory || !measurable || where.kind !== "cpu") return { prepared: await one.prepare(), memory: null };
-  const before = settled(where);
-  const prepared = await one.prepare();
-  const once = async (): Promise<void> => {
-    prepared.before?.();
-    await prepared.run();
-    await where.synchronize();
-  };
-  await once();
-  const ready = settled(where);
-  await once();
-  return { prepared, memory: { whole: most() - before, step: most() - ready } };
 }
 
 /** The same on one thread. */

@@ -47,10 +47,13 @@ export function cpuSuite(device: string): Case[] {
       }),
     ),
   );
+  // heed alone, for its memory.
+  const longest = attention(bf16, { ...heads, length: 32768, backward: false });
   const step = { eager: 1.3, compiled: 1.1, memory: 0.8 };
   return [
     ...products,
     ...attentions,
+    { ...longest, peers: [] },
     ...both.flatMap((setting) => [
       norm(setting, 4096, 768, "forward", { compiled: 1.2 }),
       norm(setting, 4096, 768, "backward", { compiled: 1.2 }),

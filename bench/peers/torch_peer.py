@@ -377,12 +377,12 @@ class Prepared:
         whole = trimmed() if memory else 0
         self.twin = prepare(**case, device=device, dtype=DTYPES[dtype])
         self.device = device
+        if MODE == "compiled":
+            self.once()  # compiles
+        step = trimmed() if memory else 0
         self.last = self.once()
-        self.memory = None
-        if memory:
-            step = trimmed()
-            self.once()
-            self.memory = {"whole": resident("VmHWM") - whole, "step": resident("VmHWM") - step}
+        peak = resident("VmHWM") if memory else 0
+        self.memory = {"whole": peak - whole, "step": peak - step} if memory else None
 
     def once(self):
         if self.twin.before:
