@@ -183,22 +183,26 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   unpack_transposed(results, f.output_dtype(), o, n, a.D, alpha);
 }
 
-// All rows of a group, which are few, over the keys of one split.
-void attend_rows(const Forward& f, int64_t b, int64_t g, int64_t split, Scratch scratch) {
+// All rows of groups whose rows are few, over the keys of one split.
+void attend_rows(const Forward& f, int64_t b, int64_t first, int64_t count, int64_t split, Scratch scratch) {
   const Attention& a = f.a;
   const KeySpan seen = a.keys_of_rows(b, 0, a.rows);
   const int64_t begin = max_of(split * f.split_keys, seen.begin);
-  const int64_t keys = min_of((split + 1) * f.split_keys, seen.end) - begin;
-  if (keys <= 0 && f.splits > 1) {
-    for (int64_t r = 0; r < a.rows; r++) f.finish_row(b, g, split, r, -INFINITY, 0);
+  const int64_t keys = max_of<int64_t>(min_of((split + 1) * f.split_keys, seen.end) - begin, 0);
+  const int64_t rows = count * a.rows;
+  if (keys == 0 && f.splits > 1) {
+    for (int64_t i = 0; i < rows; i++) f.finish_row(b, first + i / a.rows, split, i % a.rows, -INFINITY, 0);
     return;
   }
-  float* o = scratch.take(a.rows * a.width);
-  float m[kFewRows], l[kFewRows];
-  attend_few_rows(a, b, g, begin, max_of<int64_t>(keys, 0), o, m, l, scratch);
-  for (int64_t r = 0; r < a.rows; r++)
-    write_row(f.output_row(b, g, split, r), f.output_dtype(), o + r * a.width, a.D,
-              f.finish_row(b, g, split, r, m[r], l[r]));
+  float* o = scratch.take(rows * a.width);
+  float* m = scratch.take(rows);
+  float* l = scratch.take(rows);
+  attend_few_rows(a, {b, first, count, begin, keys}, o, m, l, scratch);
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t g = first + i / a.rows, r = i % a.rows;
+    write_row(f.output_row(b, g, split, r), f.output_dtype(), o + i * a.width, a.D,
+              f.finish_row(b, g, split, r, m[i], l[i]));
+  }
 }
 
 // out = Σ_s e^(m_s - m) o_s / Σ_s e^(m_s - m) l_s with m the largest m_s.
@@ -248,9 +252,13 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   if (!f.few_rows && a.groups() * f.blocks >= kEnoughItems) f.split_keys = max_of<int64_t>(a.Tk, 1);
   f.splits = max_of<int64_t>(1, ceil_div(a.Tk, f.split_keys));
 
-  const int64_t items = a.groups() * f.blocks * f.splits;
+  // Few rows: groups are taken together as far as that leaves work for all threads.
+  const int64_t together =
+      f.few_rows ? max_of<int64_t>(1, min_of<int64_t>(a.Hkv, a.groups() * f.splits / (4 * thread_count()))) : 1;
+  const int64_t parts = ceil_div(a.Hkv, together);
+  const int64_t items = a.B * parts * f.blocks * f.splits;
   const int64_t workers = min_of<int64_t>(items, thread_count());
-  const int64_t scratch = f.few_rows ? few_rows_scratch(a) : block_scratch(a);
+  const int64_t scratch = f.few_rows ? few_rows_scratch(a, together) : block_scratch(a);
   const int64_t partials = f.splits > 1 ? a.groups() * f.splits * a.rows : 0;
   // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
   // hardware's prefetcher.
@@ -281,9 +289,9 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
       });
     for_each_item(workers, items, [&](int64_t worker, int64_t item) {
       const int64_t split = item % f.splits, block = f.blocks - 1 - item / f.splits % f.blocks;
-      const int64_t group = item / f.splits / f.blocks, b = group / a.Hkv, g = group % a.Hkv;
+      const int64_t part = item / f.splits / f.blocks, b = part / parts, g = part % parts * together;
       const Scratch piece(memory + worker * scratch);
-      if (f.few_rows) return attend_rows(f, b, g, split, piece);
+      if (f.few_rows) return attend_rows(f, b, g, min_of(together, a.Hkv - g), split, piece);
       const int64_t first = block * kBlockQueries;
       with_words(f.bf16_words, [&](auto words) {
         attend_block<decltype(words)>(f, b, g, first, min_of<int64_t>(kBlockQueries, a.rows - first), split, piece);

@@ -1,6 +1,7 @@
 // Attention of a few query rows, the decoding of one token above all: a key is used too seldom for the transposed tiles
 // to fill their lanes, so here the lanes go along the head size, and the scores of kWidth keys are summed across lanes
-// together. Keys and values are read in place, once for all rows.
+// together. Keys and values are read in place, once for all rows, in the order in which a cache holds them: a step of
+// keys for one group after the other. A group's own rows are short and far apart, which memory answers slowly.
 #pragma once
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_scores.h"
@@ -11,13 +12,17 @@ namespace {
 
 constexpr int64_t kFewRows = kWidth / 2;  // up to here; more fill at least half of the transposed lanes
 constexpr int64_t kFewRowsKeys = 256;     // at most, in one call
+constexpr int64_t kFewRowsStep = 32;
 
-// Values that are no whole vectors of f32 are copied.
-inline bool copies_values(const Attention& a) { return a.width != a.D || a.dtype != DType::f32; }
+// Groups [first, first + count) of sequence b, and keys [begin, begin + keys).
+struct FewRows {
+  int64_t b, first, count, begin, keys;
+};
 
-inline int64_t few_rows_scratch(const Attention& a) {
-  return 2 * Scratch::rounded(a.rows * a.width) + Scratch::rounded(a.rows * kFewRowsKeys) +
-         (copies_values(a) ? Scratch::rounded(kFewRowsKeys * a.width) : 0);
+inline int64_t few_rows_scratch(const Attention& a, int64_t groups) {
+  const int64_t rows = groups * a.rows;
+  return 2 * Scratch::rounded(rows * a.width) + Scratch::rounded(rows * kFewRowsKeys) + 2 * Scratch::rounded(rows) +
+         Scratch::rounded(kFewRowsStep * a.width);
 }
 
 // Lane i = the sum of the lanes of x[i]. Each turn adds the halves of the vectors and packs two into one.
@@ -45,7 +50,7 @@ inline void dot_products(const float* q, int64_t ldq, const T* k, int64_t ldk, i
     }
   };
   int64_t d = 0;
-  for (; d + kWidth <= D; d += kWidth) add(d, [](const T* p) { return load(p); });
+  for (; d + kWidth <= D; d += kWidth) add(d, [](const T* p) { return read(p, kWidth); });
   if (d < D) add(d, [&](const T* p) { return read(p, D - d); });
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++)
@@ -114,58 +119,91 @@ inline void few_rows_softmax(float* p, int64_t begin, int64_t end, int64_t keys,
   *l = hsum(sum);
 }
 
-// o[rows, width], m and l of all rows of a group for keys [begin, begin + keys), o not divided by l.
-inline void attend_few_rows(const Attention& a, int64_t b, int64_t g, int64_t begin, int64_t keys, float* o, float* m,
-                            float* l, Scratch scratch) {
-  float* q = scratch.take(a.rows * a.width);
-  float* p = scratch.take(a.rows * kFewRowsKeys);
-  for (int64_t r = 0; r < a.rows; r++) read_row(q + r * a.width, a.query_row(a.q, b, g, r), a.dtype, a.D, a.scale);
+// Asks for the i-th of `count` shares of a step of keys, all groups of each after the other, into the L2 cache: many
+// more lines can be on their way there than to the L1.
+inline void prefetch_step(const Attention& a, const FewRows& part, const TensorView& x, int64_t step, int64_t i) {
+  const int64_t keys = min_of(kFewRowsStep, part.keys - step), bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
+  for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++)
+    for (int64_t g = part.first; g < part.first + part.count; g++)
+      for (int64_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch(a.key_row(x, part.b, g, part.begin + step + j) + at, 0, 2);
+}
+
+// body(g, i, step, count) for steps of keys, counted from the first, and of each the i-th group g of all; the next step
+// is asked for meanwhile.
+template <class Body>
+inline void for_each_step(const Attention& a, const FewRows& part, const TensorView& x, const Body& body) {
+  for (int64_t step = 0; step < part.keys; step += kFewRowsStep)
+    for (int64_t i = 0; i < part.count; i++) {
+      if (step + kFewRowsStep < part.keys) prefetch_step(a, part, x, step + kFewRowsStep, i);
+      body(part.first + i, i, step, min_of(kFewRowsStep, part.keys - step));
+    }
+}
+
+// The scores of a group's rows and a step of keys.
+inline void few_rows_products(const Attention& a, const char* k, const float* q, int64_t keys, float* scores) {
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
-    const T* k = reinterpret_cast<const T*>(a.key_row(a.k, b, g, begin));
     for (int64_t r = 0; r < a.rows; r += 4) {
-      const auto scores = [&](auto kernel) {
-        for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
-          kernel(q + r * a.width, a.width, k + first * a.k.strides[1], a.k.strides[1], count, a.D,
-                 p + r * kFewRowsKeys + first);
-        });
+      const auto run = [&](auto kernel) {
+        kernel(q + r * a.width, a.width, reinterpret_cast<const T*>(k), a.k.strides[1], keys, a.D,
+               scores + r * kFewRowsKeys);
       };
-      if (a.rows - r >= 4) scores(few_rows_scores<4, T>);
-      if (a.rows - r == 3) scores(few_rows_scores<3, T>);
-      if (a.rows - r == 2) scores(few_rows_scores<2, T>);
-      if (a.rows - r == 1) scores(few_rows_scores<1, T>);
+      if (a.rows - r >= 4) run(few_rows_scores<4, T>);
+      if (a.rows - r == 3) run(few_rows_scores<3, T>);
+      if (a.rows - r == 2) run(few_rows_scores<2, T>);
+      if (a.rows - r == 1) run(few_rows_scores<1, T>);
     }
   });
-  for (int64_t r = 0; r < a.rows; r++) {
-    float* row = p + r * kFewRowsKeys;
-    if (a.shapes_scores()) shape_row(a, b, g, r, begin, keys, row);
-    hide_blocks(a, b, g, r, begin, keys, row);
-    const KeySpan seen = a.keys(b, r / a.G);
-    few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, seen.begin - begin)),
-                     min_of(keys, max_of<int64_t>(0, seen.end - begin)), keys, m + r, l + r);
-    if (a.dropout_p == 0) continue;
-    uint32_t words[kFewRowsKeys];
-    philox_words(words, keys, a.seed, a.first_draw(b, g, r) + static_cast<uint64_t>(begin), 0);
-    for (int64_t j = 0; j < keys; j++)
-      row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
-  }
+}
 
-  float* copied = copies_values(a) ? scratch.take(kFewRowsKeys * a.width) : nullptr;
-  bool added = false;
-  for_each_run(a, b, g, begin, keys, [&](int64_t first, int64_t count) {
-    const float* v = copied;
-    int64_t ldv = a.width;
-    if (copied) {
-      for (int64_t j = 0; j < count; j++)
-        read_row(copied + j * a.width, a.key_row(a.v, b, g, begin + first + j), a.dtype, a.D, 1);
-    } else {
-      v = reinterpret_cast<const float*>(a.key_row(a.v, b, g, begin + first));
-      ldv = a.v.strides[1];
-    }
-    product(a.rows, a.width / kWidth, count, p + first, kFewRowsKeys, 1, v, ldv, o, a.width, added);
-    added = true;
+// The weights of one row from its scores, in place.
+inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g, int64_t r, float* row, float* m,
+                             float* l) {
+  const int64_t keys = part.keys;
+  if (a.shapes_scores()) shape_row(a, part.b, g, r, part.begin, keys, row);
+  hide_blocks(a, part.b, g, r, part.begin, keys, row);
+  const KeySpan seen = a.keys(part.b, r / a.G);
+  few_rows_softmax(row, min_of(keys, max_of<int64_t>(0, seen.begin - part.begin)),
+                   min_of(keys, max_of<int64_t>(0, seen.end - part.begin)), keys, m, l);
+  if (a.dropout_p == 0) return;
+  uint32_t words[kFewRowsKeys];
+  philox_words(words, keys, a.seed, a.first_draw(part.b, g, r) + static_cast<uint64_t>(part.begin), 0);
+  for (int64_t j = 0; j < keys; j++)
+    row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
+}
+
+// o[rows, width], m and l of all rows of all groups, one after the other; o is not divided by l.
+inline void attend_few_rows(const Attention& a, const FewRows& part, float* o, float* m, float* l, Scratch scratch) {
+  const int64_t rows = part.count * a.rows;
+  float* q = scratch.take(rows * a.width);
+  float* p = scratch.take(rows * kFewRowsKeys);
+  float* copied = scratch.take(kFewRowsStep * a.width);
+  for (int64_t i = 0; i < rows; i++)
+    read_row(q + i * a.width, a.query_row(a.q, part.b, part.first + i / a.rows, i % a.rows), a.dtype, a.D, a.scale);
+  __builtin_memset(o, 0, static_cast<size_t>(rows * a.width) * 4);
+
+  for_each_step(a, part, a.k, [&](int64_t g, int64_t i, int64_t step, int64_t count) {
+    for_each_run(a, part.b, g, part.begin + step, count, [&](int64_t first, int64_t n) {
+      few_rows_products(a, a.key_row(a.k, part.b, g, part.begin + step + first), q + i * a.rows * a.width, n,
+                        p + i * a.rows * kFewRowsKeys + step + first);
+    });
   });
-  if (!added) __builtin_memset(o, 0, static_cast<size_t>(a.rows * a.width) * 4);
+  for (int64_t i = 0; i < rows; i++)
+    few_rows_weights(a, part, part.first + i / a.rows, i % a.rows, p + i * kFewRowsKeys, m + i, l + i);
+  for_each_step(a, part, a.v, [&](int64_t g, int64_t i, int64_t step, int64_t count) {
+    for_each_run(a, part.b, g, part.begin + step, count, [&](int64_t first, int64_t n) {
+      const char* v = a.key_row(a.v, part.b, g, part.begin + step + first);
+      WordRows values{reinterpret_cast<const float*>(v), a.v.strides[1]};
+      if (a.width != a.D || a.dtype != DType::f32) {
+        for (int64_t j = 0; j < n; j++)
+          read_row(copied + j * a.width, a.key_row(a.v, part.b, g, part.begin + step + first + j), a.dtype, a.D, 1);
+        values = {copied, a.width};
+      }
+      product(a.rows, a.width / kWidth, n, p + i * a.rows * kFewRowsKeys + step + first, kFewRowsKeys, 1, values.words,
+              values.ld, o + i * a.rows * a.width, a.width, true);
+    });
+  });
 }
 
 }  // namespace

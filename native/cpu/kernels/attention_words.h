@@ -77,6 +77,13 @@ template <class T>
 inline vf read(const T* p, int64_t n) {
   return n < kWidth ? load_n(p, n) : load(p);
 }
+#if defined(__AVX512F__)
+// GCC takes the general conversion apart into halves.
+inline vf read(const bf16* p, int64_t n) {
+  const __mmask16 lanes = n < kWidth ? static_cast<__mmask16>((1u << n) - 1) : static_cast<__mmask16>(-1);
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, p)), 16);
+}
+#endif
 template <class T>
 inline void write(T* p, vf v, int64_t n) {
   if (n < kWidth)
