@@ -93,17 +93,20 @@ struct Forward {
     const Row<T> x{inp + r * C, residual ? residual + r * C : nullptr};
     T *y = out + r * C, *s = residual ? sum + r * C : nullptr;
     const Moments m = rms ? root_mean_square(x, C, eps) : moments(x, C, eps);
+    // Copies, which the stores cannot change: they stay in registers.
     const vf shift = set1(m.shift), scale = set1(m.rstd), offset = set1(-m.delta * m.rstd);
-    over_row(C, [&](int64_t i, auto lanes, int) {
-      prefetch(x.inp + C + i);
+    const float *w = weight, *b = bias;
+    const int64_t row = C;
+    over_vectors(C, [=](int64_t i, auto lanes) {
+      prefetch(x.inp + row + i);
       const vf v = x.load(i, lanes);
       if (s) {
-        prefetch(x.residual + C + i);
+        prefetch(x.residual + row + i);
         lanes.store(s + i, v);
       }
       vf n = fma(v - shift, scale, offset);
-      if (weight) n *= lanes.load(weight + i);
-      if (bias) n += lanes.load(bias + i);
+      if (w) n *= lanes.load(w + i);
+      if (b) n += lanes.load(b + i);
       lanes.store(y + i, n);
     });
     if (mean) mean[r] = m.shift + m.delta;
@@ -111,7 +114,7 @@ struct Forward {
   }
 };
 
-constexpr int64_t kRows = 4;  // that backward takes together
+constexpr int kRows = 4;  // that backward takes together
 
 template <class T>
 struct Backward {
@@ -121,45 +124,53 @@ struct Backward {
   int64_t C;
   bool accumulate;
 
-  // Rows [r, r + n), n <= kRows. dw and db are this chunk's part of dweight and dbias, or null.
-  void rows(int64_t r, int64_t n, float* dw, float* db) const {
-    const T *x[kRows], *dy[kRows];
-    vf mu[kRows], scale[kRows], mean_d[kRows], mean_dn[kRows];
-    for (int64_t k = 0; k < n; k++) {
-      x[k] = inp + (r + k) * C;
-      dy[k] = dout + (r + k) * C;
-      mu[k] = set1(mean ? mean[r + k] : 0.0f);
-      scale[k] = set1(rstd[r + k]);
+  // Rows [r, r + n). dw and db are this chunk's part of dweight and dbias, or null.
+  template <int n>
+  void rows(int64_t r, float* dw, float* db) const {
+    // Copies, which the stores cannot change: they stay in registers.
+    const int64_t row = C;
+    const T *x = inp + r * row, *dy = dout + r * row, *add = dsum ? dsum + r * row : nullptr;
+    T* dx = dinp + r * row;
+    const float* w = weight;
+    const bool adds = accumulate;
+    vf mu[n], scale[n], mean_d[n], mean_dn[n];
+    for (int k = 0; k < n; k++) {
+      const vf m = mu[k] = set1(mean ? mean[r + k] : 0.0f), s = scale[k] = set1(rstd[r + k]);
       vf first[4] = {}, second[4] = {};
-      over_row(C, [&](int64_t i, auto lanes, int u) {
-        vf d = lanes.load(dy[k] + i);
-        if (weight) d *= lanes.load(weight + i);
+      over_row(row, [&](int64_t i, auto lanes, int u) {
+        vf d = lanes.load(dy + k * row + i);
+        if (w) d *= lanes.load(w + i);
         first[u] += d;
-        second[u] = fma(d, (lanes.load(x[k] + i) - mu[k]) * scale[k], second[u]);
+        second[u] = fma(d, (lanes.load(x + k * row + i) - m) * s, second[u]);
       });
       mean_d[k] = set1(mean ? hsum(first) / static_cast<float>(C) : 0.0f);
       mean_dn[k] = set1(hsum(second) / static_cast<float>(C));
     }
-    over_vectors(C, [&](int64_t i, auto lanes) {
-      const vf w = weight ? lanes.load(weight + i) : set1(1.0f);
+    over_vectors(row, [=](int64_t i, auto lanes) {
+      const vf factor = w ? lanes.load(w + i) : set1(1.0f);
       vf to_weight{}, to_bias{};
-      for (int64_t k = 0; k < n; k++) {
-        prefetch(x[k] + n * C + i);
-        prefetch(dy[k] + n * C + i);
-        const vf g = lanes.load(dy[k] + i), norm = (lanes.load(x[k] + i) - mu[k]) * scale[k];
+      for (int k = 0; k < n; k++) {
+        const int64_t at = k * row + i;
+        prefetch(x + n * row + at);
+        prefetch(dy + n * row + at);
+        const vf g = lanes.load(dy + at), norm = (lanes.load(x + at) - mu[k]) * scale[k];
         to_weight = fma(g, norm, to_weight);
         to_bias += g;
-        const int64_t at = (r + k) * C + i;
-        vf result = (g * w - mean_d[k] - norm * mean_dn[k]) * scale[k];
-        if (dsum) result += lanes.load(dsum + at);
-        if (accumulate) result += lanes.load(dinp + at);
-        lanes.store(dinp + at, result);
+        vf result = (g * factor - mean_d[k] - norm * mean_dn[k]) * scale[k];
+        if (add) result += lanes.load(add + at);
+        if (adds) result += lanes.load(dx + at);
+        lanes.store(dx + at, result);
       }
       if (dw) {
         lanes.store(dw + i, lanes.load(dw + i) + to_weight);
         lanes.store(db + i, lanes.load(db + i) + to_bias);
       }
     });
+  }
+
+  void rows(int64_t begin, int64_t end, float* dw, float* db) const {
+    for (; begin + kRows <= end; begin += kRows) rows<kRows>(begin, dw, db);
+    for (; begin < end; begin++) rows<1>(begin, dw, db);
   }
 };
 
@@ -237,8 +248,7 @@ void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptO
       parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
         float* part = parts ? partials + begin / grain * stride : nullptr;
         if (part) std::memset(part, 0, static_cast<size_t>(stride) * sizeof(float));
-        for (int64_t r = begin; r < end; r += kRows)
-          backward.rows(r, min_of(kRows, end - r), part, part ? part + C : nullptr);
+        backward.rows(begin, end, part, part ? part + C : nullptr);
       });
       if (dw.get()) combine(*dw.get(), partials, chunks, stride, accumulate_dweight);
       if (db.get()) combine(*db.get(), partials + C, chunks, stride, accumulate_dbias);

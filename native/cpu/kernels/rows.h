@@ -42,7 +42,7 @@ struct PartVector {
 // row, for a sum or a maximum. u = 0..3 numbers the steps that run side by side, so that a sum kept in four parts does
 // not wait for itself.
 template <class Body>
-__attribute__((flatten)) inline void over_row(int64_t n, const Body& body) {
+__attribute__((flatten, always_inline)) inline void over_row(int64_t n, const Body& body) {
   int64_t i = 0;
   for (; i + 4 * kWidth <= n; i += 4 * kWidth) {
     body(i, WholeVector{}, 0);
@@ -56,7 +56,7 @@ __attribute__((flatten)) inline void over_row(int64_t n, const Body& body) {
 
 // The same one vector after the other: for bodies that are long, or have sums of their own side by side.
 template <class Body>
-__attribute__((flatten)) inline void over_vectors(int64_t n, const Body& body) {
+__attribute__((flatten, always_inline)) inline void over_vectors(int64_t n, const Body& body) {
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) body(i, WholeVector{});
   if (i < n) body(i, PartVector{n - i});
