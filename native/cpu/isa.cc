@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/widen.h"
+#include "cpu/dtype_rules.h"
 
 namespace heed::cpu {
 namespace {
@@ -60,7 +60,7 @@ std::atomic<const Isa*>& current() {
 
 }  // namespace
 
-const OpTable<Stream>& ops() { return widening_table; }
+const OpTable<Stream>& ops() { return checked_table; }
 const OpTable<Stream>& kernels() { return *current().load(std::memory_order_relaxed)->table; }
 const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
 bool bf16_dot() { return current().load(std::memory_order_relaxed)->bf16_dot; }

@@ -19,10 +19,10 @@ extern const OpTable<Stream> table;
 }
 #endif
 
-// The operations, in every dtype (widen.h).
+// The operations, with the rules for dtypes checked (dtype_rules.h).
 const OpTable<Stream>& ops();
 // The kernels in use and their name: "avx512bf16", "avx512vnni", "avx512", "avx2" or "portable". HEED_CPU_ISA in the
-// environment picks a lesser one. Those that typed_ops.def does not name take f32 alone.
+// environment picks a lesser one.
 const OpTable<Stream>& kernels();
 const char* isa_name();
 // Whether kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are no instruction set

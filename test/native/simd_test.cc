@@ -1,4 +1,5 @@
-// The elementary functions of simd.h against the C library in double, over a sample of all f32 patterns.
+// The elementary functions of simd.h and elementary.h against the C library in double, over a sample of all f32
+// patterns.
 //
 // vexp and vtanh are reached through unary, on every instruction set. Over all 2^32 patterns vexp is within 1.011 ulp
 // and vtanh within 1.331 ulp (results below 2^-126 are measured in units of 2^-149). The memory and lane helpers are
@@ -46,6 +47,9 @@ void expect_ulps(Stream& stream, const Ops& ops, UnaryKind kind, double (*refere
 
 TEST(simd_exp_ulps) { expect_ulps(stream, ops, UnaryKind::exp, std::exp, 1.011); }
 TEST(simd_tanh_ulps) { expect_ulps(stream, ops, UnaryKind::tanh, std::tanh, 1.331); }
+TEST(simd_log_ulps) { expect_ulps(stream, ops, UnaryKind::log, std::log, 2); }
+TEST(simd_sin_ulps) { expect_ulps(stream, ops, UnaryKind::sin, std::sin, 2); }
+TEST(simd_cos_ulps) { expect_ulps(stream, ops, UnaryKind::cos, std::cos, 2); }
 TEST(simd_sqrt_ulps) { expect_ulps(stream, ops, UnaryKind::sqrt, std::sqrt, 0.5); }
 
 TEST(simd_exp_and_tanh_special_values) {
@@ -65,6 +69,25 @@ TEST(simd_exp_and_tanh_special_values) {
   for (int64_t i = 0; i < n; i++) EXPECT(std::isnan(x[i]) || std::signbit(tanhs.at(i)) == std::signbit(x[i]));
   EXPECT(tanhs.at(0) == 0 && tanhs.at(2) == 1 && tanhs.at(3) == -1 && std::isnan(tanhs.at(4)));
   EXPECT(tanhs.at(5) == 0x1p-149f && tanhs.at(6) == -0x1p-149f);
+}
+
+TEST(simd_log_and_sin_special_values) {
+  const float x[] = {0.0f, -0.0f, HUGE_VALF, -1, NAN, 1, 0x1p-149f};
+  constexpr int64_t n = sizeof x / sizeof *x;
+  Laid<float> inp({n}), logs({n}), sines({n}), near({4}), sums({4});
+  for (int64_t i = 0; i < n; i++) inp.at(i) = x[i];
+  // Around multiples of π/2, where little is left of x.
+  for (int64_t i = 0; i < 4; i++)
+    near.at(i) = static_cast<float>(1.5707963267948966 * static_cast<double>(2 + 3 * i * i));
+  ops.unary(stream, logs, inp, static_cast<Int>(UnaryKind::log));
+  ops.unary(stream, sines, inp, static_cast<Int>(UnaryKind::sin));
+  ops.unary(stream, sums, near, static_cast<Int>(UnaryKind::sin));
+  synchronize(stream);
+  EXPECT(logs.at(0) == -HUGE_VALF && logs.at(1) == -HUGE_VALF && logs.at(2) == HUGE_VALF && std::isnan(logs.at(3)));
+  EXPECT(std::isnan(logs.at(4)) && logs.at(5) == 0 && ulp_error(logs.at(6), std::log(0x1p-149)) <= 2);
+  EXPECT(sines.at(0) == 0 && sines.at(1) == 0 && std::signbit(sines.at(1)) && !std::signbit(sines.at(0)));
+  EXPECT(std::isnan(sines.at(2)) && std::isnan(sines.at(4)));
+  for (int64_t i = 0; i < 4; i++) EXPECT(ulp_error(sums.at(i), std::sin(static_cast<double>(near.at(i)))) <= 2);
 }
 
 TEST(simd_partial_loads_and_stores) {

@@ -241,7 +241,7 @@ interface Run extends Target {
   dtype: FloatDType;
 }
 
-/** Short types on each device, not on each instruction set: there they are conversions around the kernels of f32. */
+/** Short types on each device, not on each instruction set: test/native holds them to f32's kernels on every one. */
 const runs: readonly Run[] = [
   ...targets.map((target): Run => ({ ...target, dtype: "f32" })),
   ...(["bf16", "f16"] as const).flatMap((dtype) =>

@@ -59,8 +59,25 @@ inline vf fma(vf a, vf b, vf c) {
 }
 
 inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
-inline vf vmin(vf a, vf b) { return a < b ? a : b; }
-inline vf vmax(vf a, vf b) { return a > b ? a : b; }
+// The second one where either is NaN.
+inline vf vmin(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+inline vf vmax(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
 inline vf vabs(vf a) { return (vf)((vi)a & set1i(0x7fffffff)); }
 inline vf vsqrt(vf a) {
 #if defined(__AVX512F__)
@@ -73,8 +90,14 @@ inline vf vsqrt(vf a) {
 #endif
 }
 inline vf round_even(vf a) {  // for |a| < 2^22
+#if defined(__AVX512F__)
+  return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__AVX2__)
+  return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
   const vf magic = set1(12582912.0f);
   return (a + magic) - magic;
+#endif
 }
 
 inline float hsum(vf v) {
@@ -100,7 +123,7 @@ inline float hmax(vf v) {
 // polynomial in r and 2^n by the exponent bits (in two halves, so that results near the ends neither overflow nor flush
 // early).
 inline vf vexp(vf x) {
-  const vf clamped = vmin(vmax(x, set1(-104.0f)), set1(89.0f));
+  const vf clamped = vmin(set1(89.0f), vmax(set1(-104.0f), x));  // NaN stays
   const vf n = round_even(clamped * set1(1.44269504088896341f));
   vf r = fma(n, set1(-0.693359375f), clamped);
   r = fma(n, set1(2.12194440e-4f), r);
@@ -111,10 +134,14 @@ inline vf vexp(vf x) {
   p = fma(p, r, set1(1.6666665459e-1f));
   p = fma(p, r, set1(5.0000001201e-1f));
   p = fma(p, r * r, r) + set1(1.0f);
+#if defined(__AVX512F__)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
   const vi e = __builtin_convertvector(n, vi);
   const vi half = e >> 1;
   const vf s1 = (vf)((half + set1i(127)) << 23), s2 = (vf)((e - half + set1i(127)) << 23);
-  return select(x == x, p * s1 * s2, x);
+  return p * s1 * s2;
+#endif
 }
 
 // tanh x = (e^{2x} - 1)/(e^{2x} + 1), and an odd polynomial where that would cancel; to 1.331 ulp.

@@ -1,23 +1,16 @@
 // out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. Equal shapes, any strides.
 //
-// kinds.h lists f. Backward needs the forward's input. log, sin and cos run lane by lane in the C library.
+// kinds.h lists f. Backward needs the forward's input.
 // Parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/activation.h"
+#include "cpu/kernels/elementary.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
 
 namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
-
-template <class F>
-inline vf each_lane(vf x, F f) {
-  float lanes[kWidth];
-  store(lanes, x);
-  for (float& lane : lanes) lane = f(lane);
-  return load(lanes);
-}
 
 inline vf reciprocal(vf x) { return set1(1.0f) / x; }
 
@@ -29,7 +22,7 @@ inline vf value(vf x) {
     case UnaryKind::exp:
       return vexp(x);
     case UnaryKind::log:
-      return each_lane(x, logf);
+      return vlog(x);
     case UnaryKind::sqrt:
       return vsqrt(x);
     case UnaryKind::rsqrt:
@@ -51,9 +44,9 @@ inline vf value(vf x) {
     case UnaryKind::silu:
       return silu(x);
     case UnaryKind::sin:
-      return each_lane(x, sinf);
+      return vsin(x);
     case UnaryKind::cos:
-      return each_lane(x, cosf);
+      return vcos(x);
     case UnaryKind::reciprocal:
       return reciprocal(x);
     case UnaryKind::elu_plus_one:
@@ -93,9 +86,9 @@ inline vf slope(vf x) {
     case UnaryKind::silu:
       return silu_grad(x);
     case UnaryKind::sin:
-      return each_lane(x, cosf);
+      return vcos(x);
     case UnaryKind::cos:
-      return -each_lane(x, sinf);
+      return -vsin(x);
     case UnaryKind::reciprocal:
       return -reciprocal(x) * reciprocal(x);
     case UnaryKind::elu_plus_one:
