@@ -1,10 +1,11 @@
 // The matrix product of many rows: packed panels, a register-blocked micro-kernel and cache blocking (Goto & van de
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
-// An item of work is a block of A panels, which stays in L2, times a block of B panels, over `depth` of K. An operand
-// that several items need is packed ahead, by all threads; one that a single item needs is packed by that item, into
-// its worker's scratch memory. Each element is summed over k in order and in passes of a depth that K alone decides, so
-// its bits depend neither on the blocks nor on the number of threads.
+// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows, a
+// panel of B times all of A, while the panel after it is fetched from memory. An operand that several units need is
+// packed ahead, by all threads; the others by the worker, into its scratch memory. Each element is summed over k in
+// order and in passes of a depth that K alone decides, so its bits depend neither on the blocks nor on the number of
+// threads.
 #pragma once
 #include <type_traits>
 
@@ -22,19 +23,19 @@ inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div
 // How a problem is cut; made in the host function, which takes the memory for it.
 struct Tiling {
   static constexpr int64_t kSteps = 512;  // of a pass
-  static constexpr int64_t kBlockRows = 168, kBlockColumns = 384;
-  static constexpr int64_t kOwnPanels = 4;  // of A, packed at a time by an item
+  static constexpr int64_t kRowsAtOnce = 168, kBlockColumns = 384;
+  static constexpr int64_t kOwnPanels = 4;  // of A, packed at a time by a worker
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
-  static constexpr int64_t kItemProducts = 1 << 17;  // worth a turn at the counter
+  static constexpr int64_t kLeastProducts = 1 << 17;  // worth a turn at the counter
 
   int64_t workers;
   int64_t row_panels, column_panels;
-  Word word;                          // of panels
-  int64_t depth, passes;              // over K
-  int64_t block_rows, block_columns;  // panels of an item
-  bool share_a, share_b;              // packed ahead
-  int64_t height, width;              // panels within a range that is packed ahead
-  int64_t group;                      // matrices of the batch at a time
+  Word word;              // of panels
+  int64_t depth, passes;  // over K
+  int64_t block_columns;  // panels of B in a block
+  bool share_a, share_b;  // packed ahead
+  int64_t height, width;  // panels within a range that is packed ahead
+  int64_t group;          // matrices of the batch at a time
   Panels a, b;
 
   explicit Tiling(const Problem& p) : workers(thread_count()) {
@@ -51,20 +52,10 @@ struct Tiling {
     row_panels = ceil_div(p.m, a.rows);
     column_panels = ceil_div(p.n, b.rows);
 
-    block_rows = even_part(row_panels, max_of<int64_t>(1, kBlockRows / kTileRows));
-    block_columns = even_part(column_panels, kBlockColumns / kTileColumns);
-    while (p.batch * row_blocks(row_panels) * column_blocks(column_panels) < 4 * workers &&
-           block_rows * block_columns > 4) {
-      if (block_rows * kTileRows > block_columns * kTileColumns)
-        block_rows = ceil_div(block_rows, 2);
-      else
-        block_columns = ceil_div(block_columns, 2);
-    }
-    share_a = column_blocks(column_panels) > 1;
-    share_b = row_blocks(row_panels) > 1;
-    height = share_a
-                 ? min_of(row_panels, ceil_div(max_of(block_rows, kSharedFloats / a.stride), block_rows) * block_rows)
-                 : row_panels;
+    share_b = row_panels > 1 && (p.m > kRowsAtOnce || p.batch * column_panels < 4 * workers);
+    block_columns = share_b ? even_part(column_panels, kBlockColumns / kTileColumns) : 1;
+    share_a = column_panels > block_columns;
+    height = share_a ? min_of(row_panels, kSharedFloats / a.stride) : row_panels;
     width = share_b ? min_of(column_panels,
                              ceil_div(max_of(block_columns, kSharedFloats / b.stride), block_columns) * block_columns)
                     : column_panels;
@@ -72,12 +63,11 @@ struct Tiling {
                                : p.batch;
   }
 
-  int64_t row_blocks(int64_t panels) const { return ceil_div(panels, block_rows); }
   int64_t column_blocks(int64_t panels) const { return ceil_div(panels, block_columns); }
   // Floats: of a matrix's operand that is packed ahead, and of what a worker packs for itself.
   int64_t shared_a() const { return share_a ? height * a.stride : 0; }
   int64_t shared_b() const { return share_b ? width * b.stride : 0; }
-  int64_t own_a() const { return share_a ? 0 : min_of(kOwnPanels, block_rows) * a.stride; }
+  int64_t own_a() const { return share_a ? 0 : min_of(kOwnPanels, row_panels) * a.stride; }
   int64_t own_b() const { return share_b ? 0 : block_columns * b.stride; }
   int64_t memory() const { return group * (shared_a() + shared_b()) + workers * (own_a() + own_b()); }
 };
@@ -145,33 +135,41 @@ class TiledProduct {
     });
   }
 
+  // Units in the order of matrices, blocks of columns and rows. A worker takes a run of them, shorter ones towards the
+  // end, so that all are done at once.
   void multiply() const {
-    const int64_t row_blocks = t.row_blocks(rows), column_blocks = t.column_blocks(columns);
-    const int64_t items = matrices * row_blocks * column_blocks;
-    const int64_t products = t.block_rows * t.a.rows * t.block_columns * t.b.rows * max_of<int64_t>(1, k);
-    const int64_t grain = max_of<int64_t>(1, Tiling::kItemProducts / products);
+    const int64_t blocks = t.column_blocks(columns), rows_apart = t.share_b ? rows : 1;
+    const int64_t units = matrices * blocks * rows_apart;
+    const int64_t panels = t.block_columns * (t.share_b ? 1 : rows);
+    const int64_t products = panels * t.a.rows * t.b.rows * max_of<int64_t>(1, k);
+    const int64_t least = max_of<int64_t>(1, Tiling::kLeastProducts / products);
     int64_t next = 0;
-    parallel_for(min_of(t.workers, ceil_div(items, grain)), 1, [&](int64_t worker, int64_t) {
+    parallel_for(min_of(t.workers, ceil_div(units, least)), 1, [&](int64_t worker, int64_t) {
       float* const own_a = own + worker * (t.own_a() + t.own_b());
-      for (;;) {
-        const int64_t begin = __atomic_fetch_add(&next, grain, __ATOMIC_RELAXED);
-        for (int64_t item = begin; item < min_of(items, begin + grain); item++)
-          multiply_item(item / (row_blocks * column_blocks), item % row_blocks, item / row_blocks % column_blocks,
-                        own_a, own_a + t.own_a());
-        if (begin + grain >= items) return;
+      for (int64_t begin = __atomic_load_n(&next, __ATOMIC_RELAXED); begin < units;) {
+        const int64_t end = min_of(units, begin + max_of(least, (units - begin) / (2 * t.workers)));
+        if (!__atomic_compare_exchange_n(&next, &begin, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+        for (int64_t unit = begin; unit < end;) {
+          const int64_t first = unit % rows_apart, run = min_of(end - unit, rows_apart - first);
+          const int64_t block = unit / rows_apart % blocks * t.block_columns;
+          multiply_block(unit / rows_apart / blocks, first, t.share_b ? first + run : rows, block,
+                         min_of(block + t.block_columns, columns), own_a, own_a + t.own_a());
+          unit += run;
+        }
+        begin = __atomic_load_n(&next, __ATOMIC_RELAXED);
       }
     });
   }
 
-  void multiply_item(int64_t m, int64_t row_block, int64_t column_block, float* own_a, float* own_b) const {
+  void multiply_block(int64_t m, int64_t first_row, int64_t end_row, int64_t first_column, int64_t end_column,
+                      float* own_a, float* own_b) const {
     const Target target(p, matrix + m);
-    const int64_t first_row = row_block * t.block_rows, end_row = min_of(first_row + t.block_rows, rows);
-    const int64_t first_column = column_block * t.block_columns;
-    const int64_t end_column = min_of(first_column + t.block_columns, columns);
     const float* b = shared_b + (m * t.width + first_column) * t.b.stride;
+    Ahead ahead{reinterpret_cast<const char*>(b)};
     if (!t.share_b) {
       pack_b(own_b, matrix + m, column + first_column, end_column - first_column);
       b = own_b;
+      ahead = panel_ahead(m, column + end_column);
     }
     const int64_t together = t.share_a ? end_row - first_row : Tiling::kOwnPanels;
     for (int64_t i = first_row; i < end_row; i += together) {
@@ -183,12 +181,36 @@ class TiledProduct {
       }
       for (int64_t q = 0; q < panels; q++)
         for (int64_t j = first_column; j < end_column; j++)
-          multiply_panels(target, row + i + q, column + j, a + q * t.a.stride, b + (j - first_column) * t.b.stride);
+          multiply_panels(target, row + i + q, column + j, a + q * t.a.stride, b + (j - first_column) * t.b.stride,
+                          t.share_b ? ahead : ahead.part(i + q, rows));
     }
   }
 
-  void multiply_panels(const Target& target, int64_t row_panel, int64_t column_panel, const float* a,
-                       const float* b) const {
+  // Where B's panel lies, for the micro-kernel to fetch while it multiplies the one before; a whole panel has two cache
+  // lines for each step.
+  Ahead panel_ahead(int64_t m, int64_t panel) const {
+    const int64_t j = panel * t.b.rows;
+    const Floats b = p.b.at(matrix + m) + pass * t.depth * p.b.row;
+    Ahead ahead{b.data};
+    if (j + t.b.rows > p.n) return ahead;
+    const int64_t size = static_cast<int64_t>(size_of(b.dtype)), elements = t.word == Word::bf16_pair ? 2 : 1;
+    ahead.first = (b + j * p.b.column).data;
+    if (p.b.column == 1) {
+      ahead.outer = elements * p.b.row * size;
+      ahead.second = elements == 2 ? p.b.row * size : kCacheLine;
+    } else if (p.b.row == 1) {
+      static_assert(kTileColumns <= 32);
+      while (int64_t{1} << ahead.period_shift < t.b.rows) ahead.period_shift++;
+      ahead.period_mask = t.b.rows - 1;
+      ahead.inner = p.b.column * size;
+      ahead.outer = t.b.rows * elements * size;
+      ahead.second = kCacheLine;
+    }
+    return ahead;
+  }
+
+  void multiply_panels(const Target& target, int64_t row_panel, int64_t column_panel, const float* a, const float* b,
+                       const Ahead& ahead) const {
     alignas(64) float tile[kTileRows * kTileColumns];
     const int64_t i = row_panel * t.a.rows, j = column_panel * t.b.rows;
     const int64_t tile_rows = min_of(t.a.rows, p.m - i), tile_columns = min_of(t.b.rows, p.n - j);
@@ -200,9 +222,9 @@ class TiledProduct {
       __builtin_prefetch((out + (tile_columns - 1)).data, 1, 2);
     }
     if (t.word == Word::bf16_pair)
-      multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, ceil_div(k, 2), a, t.a.lanes, b, t.b.lanes, tile);
+      multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, ceil_div(k, 2), a, t.a.lanes, b, t.b.lanes, tile, ahead);
     else
-      multiply_tile<Word::f32>(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile);
+      multiply_tile<Word::f32>(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile, ahead);
     finish(p, target, {tile, kTileColumns, tile_rows, tile_columns}, i, j, pass == 0, last);
   }
 
