@@ -39,6 +39,13 @@ export const mutants = [
     tests: ["test/ops/attention"],
   },
   {
+    name: "dropped barrier: the warps' sums of a quantised weight's product are read",
+    file: `${kernels}/gemm_quantized.cu`,
+    find: "  __syncthreads();\n  if (threadIdx.x >= R * kPanelColumns) return;",
+    replace: "  if (threadIdx.x >= R * kPanelColumns) return;",
+    tests: ["test/ops/quantize"],
+  },
+  {
     name: "missing wait: f32 tiles of a product are read while they arrive",
     file: `${kernels}/gemm_f32.h`,
     find: "cp_async_wait<kStages - 2>();",

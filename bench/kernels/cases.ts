@@ -21,6 +21,9 @@ import {
   noGrad,
   packedAttention,
   packedGated,
+  quantize,
+  type QuantizedBits,
+  quantizedLinear,
   parameter,
   randn,
   rmsNorm,
@@ -315,6 +318,23 @@ function embeddingCase(pass: "forward" | "backward", tokens: number, vocabulary:
   };
 }
 
+/** Decoding: a weight is read once for up to 4 rows. */
+function quantizedCase(bits: QuantizedBits, rows: number, inputs: number, outputs: number): KernelCase {
+  return {
+    name: `product of a weight in ${bits} bits`,
+    shape: `${rows}×${inputs}×${outputs}`,
+    dtype: "bf16",
+    kernels: /^gemm_quantized/,
+    targets: { loadSectors: 1.1 },
+    least: { loads: inputs * outputs * (bits / 8 + 2 / 32) + rows * inputs * 2, stores: rows * outputs * 2 },
+    run() {
+      const weight = quantize(floats([outputs, inputs], "f32", 1), { bits });
+      noGrad(() => quantizedLinear(floats([rows, inputs], "bf16", 2), weight));
+      return done();
+    },
+  };
+}
+
 function adamw(count: number): KernelCase {
   return {
     name: "AdamW",
@@ -418,6 +438,9 @@ export const kernelCases: KernelCase[] = [
   linearAttentionCase("backward", [1, 2, 512, 64], "f32"),
   embeddingCase("forward", 1024, 2048, 768),
   embeddingCase("backward", 1024, 2048, 768),
+  quantizedCase(8, 1, 768, 768),
+  quantizedCase(4, 1, 768, 768),
+  quantizedCase(8, 4, 768, 768),
   adamw(1 << 20),
   block("forward", 256, 384),
   block("backward", 256, 384),

@@ -25,6 +25,15 @@ describe.skipIf(!stories)("generate with llama2.c's files", () => {
     expect(whole).toMatchObject({ code: 0, stdout: published.replace(/\n$/, ""), stderr: "" });
   });
 
+  test("runs in 8 bits, and in no other number", async () => {
+    const { code, stdout } = await heed([...generate, stories!, "--quantize", "int8", "--max-tokens", "60"]);
+    expect(code).toBe(0);
+    expect(published.startsWith(stdout)).toBe(true);
+    const refused = await heed([...generate, stories!, "--quantize", "int5"]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toMatch(/argument 'int5' is invalid. Allowed choices are int8, int4/);
+  });
+
   test("has no chat template", async () => {
     const { code, stderr } = await heed([...generate, stories!, "--chat", "Hello"]);
     expect(code).toBe(2);

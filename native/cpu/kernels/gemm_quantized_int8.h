@@ -86,6 +86,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
     scales[v] = p.panel_scales(here);
   }
   const __m512i low = _mm512_set1_epi8(15);
+  const int64_t panel_bytes = w.words() * kPanelBytes;
   const int64_t row_stride = groups * D * group;
   const int8_t* x = digits.at(i, 0);
   __m512 sum[R][P];
@@ -107,6 +108,8 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
 #pragma GCC unroll 2
       for (int v = 0; v < P; v++) {
         const __m512i read = _mm512_loadu_si512(codes[v]);
+        // The next two panels on their way into L2: a panel is too short for the machine's own prefetching.
+        if constexpr (R <= 2) _mm_prefetch(reinterpret_cast<const char*>(codes[v]) + P * panel_bytes, _MM_HINT_T1);
         codes[v] += kPanelBytes;
         if constexpr (bits == 8) {
           bytes[v][0] = read;
