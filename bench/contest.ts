@@ -31,12 +31,12 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
   const before = settled(where);
   const prepared = await one.prepare();
   try {
+    await prepared.verify();
     const clock = await clockOf(one, prepared);
     const ready = settled(where);
     await clock.once();
     const peak = most();
     const memory = one.memory && measurable(where) ? { whole: peak - before, step: peak - ready } : null;
-    await prepared.verify();
     const heed: Contender = { name: "heed", time: (s) => clock.times(s), samples: [], memory };
     const contenders = [heed];
     if (one.scaling) contenders.push({ name: oneThread, time: alone(heed.time), samples: [], memory: null });
