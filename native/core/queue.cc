@@ -14,6 +14,7 @@ class Queue::FenceTask final : public Task {
   FenceTask(Queue& queue, Fence* fence) : Task("fence"), queue_(queue), fence_(fence) {}
   ~FenceTask() override { delete fence_; }
   void run() override {
+    queue_.fenced_ = true;
     const std::optional<Error> error = queue_.take_error();
     fence_->reached(error ? &*error : nullptr);
   }
@@ -36,6 +37,29 @@ class Queue::RecordedTasks final : public Task {
   const std::shared_ptr<const Recording> recording_;
 };
 
+namespace {
+
+inline void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// About 30 µs: small operations arrive closer together than that, and waking a thread for each costs more than they do.
+constexpr int kSpins = 1000;
+
+void drop(Task* task) {
+  while (task) {
+    Task* next = task->next;
+    delete task;
+    task = next;
+  }
+}
+
+}  // namespace
+
 Queue::Queue() : worker_([this] { work(); }) {}
 
 Queue::~Queue() { stop(); }
@@ -46,16 +70,12 @@ void Queue::stop() {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
     stopping_ = true;
-    dropped = head_;
-    head_ = tail_ = nullptr;
+    dropped = head_.exchange(nullptr);
+    tail_ = nullptr;
   }
   wake_.notify_all();
   worker_.join();
-  while (dropped) {
-    Task* next = dropped->next;
-    delete dropped;
-    dropped = next;
-  }
+  drop(dropped);
 }
 
 void Queue::push(Task* task) {
@@ -66,6 +86,7 @@ void Queue::push(Task* task) {
 }
 
 void Queue::enqueue(Task* task) {
+  bool wake;
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) {
@@ -75,11 +96,11 @@ void Queue::enqueue(Task* task) {
     if (tail_)
       tail_->next = task;
     else
-      head_ = task;
+      head_.store(task, std::memory_order_release);
     tail_ = task;
-    if (busy_) return;  // the worker looks again before it sleeps
+    wake = std::exchange(sleeping_, false);
   }
-  wake_.notify_one();
+  if (wake) wake_.notify_one();
 }
 
 void Queue::push_fence(Fence* fence) { enqueue(new FenceTask(*this, fence)); }
@@ -92,7 +113,7 @@ void Queue::push_recording(std::shared_ptr<const Recording> recording) {
 
 void Queue::wait_idle() {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return (!head_ && !busy_) || stopping_; });
+  idle_.wait(lock, [this] { return sleeping_ || stopping_; });
 }
 
 std::optional<Error> Queue::take_error() { return std::exchange(error_, std::nullopt); }
@@ -118,23 +139,32 @@ void Queue::run(Task& task) {
   }
 }
 
-void Queue::work() {
+Task* Queue::take() {
+  // After a fence nothing comes before JavaScript has run, which may need this very core.
+  for (int spins = fenced_ ? kSpins : 0; spins < kSpins; spins++) {
+    if (head_.load(std::memory_order_relaxed) || stopping_.load(std::memory_order_relaxed)) break;
+    relax();
+  }
   std::unique_lock lock(mutex_);
-  for (;;) {
-    while (!head_ && !stopping_) {
-      idle_.notify_all();
-      wake_.wait(lock);
+  while (!head_ && !stopping_) {
+    sleeping_ = true;
+    idle_.notify_all();
+    wake_.wait(lock);
+  }
+  tail_ = nullptr;
+  return head_.exchange(nullptr);  // null where stop() was first
+}
+
+void Queue::work() {
+  while (Task* task = take()) {
+    while (task) {
+      if (stopping_.load(std::memory_order_relaxed)) return drop(task);
+      Task* next = task->next;
+      fenced_ = false;
+      run(*task);
+      delete task;
+      task = next;
     }
-    if (stopping_) return;
-    Task* task = head_;
-    head_ = task->next;
-    if (!head_) tail_ = nullptr;
-    busy_ = true;
-    lock.unlock();
-    run(*task);
-    delete task;
-    lock.lock();
-    busy_ = false;
   }
 }
 

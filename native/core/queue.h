@@ -72,17 +72,20 @@ class Queue {
   class RecordedTasks;
   void enqueue(Task* task);
   void work();
+  Task* take();          // all that waits, in order; null at the end
   void run(Task& task);  // and keeps the error of one that fails
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable idle_;
-  Task* head_ = nullptr;
+  // Written under mutex_, and looked at without it.
+  std::atomic<Task*> head_{nullptr};
+  std::atomic<bool> stopping_{false};
   Task* tail_ = nullptr;
-  bool busy_ = false;
-  bool stopping_ = false;
+  bool sleeping_ = false;                 // the worker, having run everything; whoever wakes it sets this back
   std::shared_ptr<Recording> recording_;  // pushing thread only
-  std::optional<Error> error_;            // worker thread only
+  std::optional<Error> error_;            // worker thread only, as what follows
+  bool fenced_ = false;                   // the last task was a fence
   std::thread worker_;                    // last: starts when the rest is there
 };
 
