@@ -50,10 +50,10 @@ export interface CudaDevices {
 /** The whole contract with the addon (native/addon). Devices are indices (0 is the CPU), dtypes numbers of dtype.ts. */
 export interface Native {
   readonly ops: NativeOps;
-  /** Uninitialised, contiguous. */
-  alloc(device: number, dtype: number, shape: readonly number[]): Handle;
-  /** Shares the storage; strides and offset in elements. */
-  view(handle: Handle, shape: readonly number[], strides: readonly number[], offset: number): Handle;
+  /** Uninitialised, contiguous. A `released` handle is used again: nobody else may have it. */
+  alloc(device: number, dtype: number, shape: readonly number[], released?: Handle): Handle;
+  /** Shares the storage; strides and offset in elements. `released` as of `alloc`. */
+  view(handle: Handle, shape: readonly number[], strides: readonly number[], offset: number, released?: Handle): Handle;
   /** Gives up a handle's share of its storage, in queue order; a second time does nothing. */
   release(handle: Handle): void;
   /** Copies host bytes in queue order; the array may change when the call returns. */

@@ -16,13 +16,19 @@ import {
   type Shape,
 } from "./shape.js";
 
+/** Handles without memory, for the next tensors: making one takes longer than a small operation. */
+const released: Handle[] = [];
+const mostReleased = 256;
+
 /** A native handle shared by a tensor and the graph that saved it. */
 class SharedHandle {
   references = 1;
   constructor(readonly handle: Handle) {}
 
   release(): void {
-    if (--this.references === 0) native.release(this.handle);
+    if (--this.references !== 0) return;
+    native.release(this.handle);
+    if (released.length < mostReleased) released.push(this.handle);
   }
 }
 
@@ -128,7 +134,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** @internal A view of the same storage; not recorded. `offset` in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
-    const handle = native.view(this.handle, shape, strides, offset);
+    const handle = native.view(this.handle, shape, strides, offset, released.pop());
     return new Tensor(
       { shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle) },
       scoped,
@@ -302,7 +308,7 @@ export interface TensorOptions<D extends DType = DType> {
 
 /** @internal Uninitialised memory. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
-  const handle = native.alloc(device.index, dtypeIndex(dtype), shape);
+  const handle = native.alloc(device.index, dtypeIndex(dtype), shape, released.pop());
   const init = { shape, strides: contiguousStrides(shape), dtype, device, shared: new SharedHandle(handle) };
   return new Tensor(init, scoped);
 }

@@ -25,7 +25,23 @@ int read_dims(Call& call, size_t i, int64_t* dims) {
   return static_cast<int>(rank);
 }
 
-// alloc(device, dtype, shape): uninitialised, contiguous
+// A handle of `content`: the released one that was given as argument i for use again, or a new one. Making one is the
+// dearest part of a small operation.
+napi_value handle_with(Call& call, size_t i, const Handle& content) {
+  void* data = nullptr;
+  if (!call.is_null(i)) {
+    if (napi_get_value_external(call.env, call[i], &data) != napi_ok || !data)
+      fail(Code::argument, "%s: expected argument %zu to be a tensor handle", call.name, i);
+    auto& used = *static_cast<Handle*>(data);
+    if (!used.storage) {
+      used = content;
+      return call[i];
+    }
+  }
+  return Environment::of(call.env).wrap(call.env, new Handle(content));
+}
+
+// alloc(device, dtype, shape, released?): uninitialised, contiguous
 napi_value alloc(Call& call) {
   auto& environment = Environment::of(call.env);
   Device& device = environment.device(call.integer(0));
@@ -42,12 +58,13 @@ napi_value alloc(Call& call) {
   if (__builtin_mul_overflow(bytes, stride, &bytes)) fail(Code::shape, "%s: expected fewer than 2^63 bytes", call.name);
   Storage* storage = device.create_storage(static_cast<size_t>(bytes), call.name);
   view.data = storage->data;
-  napi_value result = environment.wrap(call.env, new Handle{view, storage});
+  napi_value result = handle_with(call, 3, {view, storage});
   environment.report_external_memory(call.env);
   return result;
 }
 
-// view(handle, shape, strides, offset): shares the storage; strides and offset in elements of the handle's dtype
+// view(handle, shape, strides, offset, released?): shares the storage; strides and offset in elements of the handle's
+// dtype
 napi_value view(Call& call) {
   Handle& base = call.handle(0);
   TensorView view = base.view;
@@ -76,7 +93,7 @@ napi_value view(Call& call) {
          static_cast<long long>(base.storage->bytes));
   view.data = static_cast<char*>(base.view.data) + offset * item;
   base.storage->device->retain(base.storage);
-  return Environment::of(call.env).wrap(call.env, new Handle{view, base.storage});
+  return handle_with(call, 4, {view, base.storage});
 }
 
 // release(handle): in queue order; a second time does nothing
