@@ -3,9 +3,10 @@ import { attention, type AttentionOptions, packedAttention } from "../../lib/ops
 import { matmul } from "../../lib/ops/matmul.js";
 import { softmax } from "../../lib/ops/softmax.js";
 import { mul } from "../../lib/ops/binary.js";
+import { sum } from "../../lib/ops/reduce.js";
 import { reshape, transpose } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
-import { tensor, zeros } from "../../lib/tensor.js";
+import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
 import {
   inputsOf,
   ints,
@@ -22,7 +23,7 @@ import { fixtureTest } from "../support/fixtures.js";
 import { generate, type Nd, nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
-import { devicesTested, targets } from "../support/targets.js";
+import { bf16Targets, devicesTested, targets } from "../support/targets.js";
 
 const random = new Random(11);
 
@@ -306,4 +307,31 @@ test.for(targets)("a sequence's result does not depend on its batch on $name", a
   const all = await run([q, k, v]);
   const last = await run([q, k, v].map((x) => nd([1, ...x.shape.slice(1)], x.data.subarray((x.data.length / 3) * 2))));
   expectClose("the last sequence alone", last, all.subarray(160), { relative: 0, absolute: 0 });
+});
+
+test.for(bf16Targets)("keys of bf16 beyond an odd length may be anything on $name", async ({ select, device }) => {
+  select();
+  const inputs = inputsOf([1, 40, 99, 2, 1, 20]);
+  const run = async (beyond: number): Promise<Float32Array[]> => {
+    const leaf = (x: Nd, kept: number): FloatTensor => {
+      const made = tensor(
+        x.data.map((value, i) => (i < kept ? value : beyond)),
+        x.shape,
+        { device, dtype: "bf16" },
+      );
+      made.requiresGrad = true;
+      return made;
+    };
+    using q = leaf(inputs.q, Infinity);
+    using k = leaf(inputs.k, 37 * 20);
+    using v = leaf(inputs.v, 37 * 20);
+    using keyLengths = tensor(Int32Array.of(37), [1], { device });
+    using out = attention(q, k, v, { keyLengths, causal: true });
+    using total = sum(out);
+    total.backward();
+    return Promise.all([out, q.grad!, k.grad!, v.grad!].map((x) => x.data()));
+  };
+  const clean = await run(0);
+  expect(clean.every((values) => values.every(Number.isFinite) && values.some((x) => x !== 0))).toBe(true);
+  expect(await run(NaN)).toEqual(clean);
 });

@@ -90,7 +90,7 @@ inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a
 // as a softmax needs no care for overflow. x = n ln 2 + r, and 1 + r · (…), minimax in the relative error, for e^r.
 inline vf exp_nonpositive(vf x) {
 #if defined(__AVX512F__)
-  const vf clamped = vmax(set1(-150.0f), x);  // NaN if x is: vmax then returns the second argument
+  const vf clamped = (vf)_mm512_max_ps((__m512)set1(-150.0f), (__m512)x);  // NaN if x is: the second argument
   const vf n =
       (vf)_mm512_roundscale_ps((__m512)(clamped * set1(kLog2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
