@@ -329,7 +329,7 @@ test.for(bf16Targets)("keys of bf16 beyond an odd length may be anything on $nam
     using out = attention(q, k, v, { keyLengths, causal: true });
     using total = sum(out);
     total.backward();
-    return Promise.all([out, q.grad!, k.grad!, v.grad!].map((x) => x.data()));
+    return await Promise.all([out, q.grad!, k.grad!, v.grad!].map((x) => x.data()));
   };
   const clean = await run(0);
   expect(clean.every((values) => values.every(Number.isFinite) && values.some((x) => x !== 0))).toBe(true);
