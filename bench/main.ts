@@ -69,6 +69,7 @@ for (const [name, peer] of Object.entries(run.peers))
   console.log("version" in peer ? `beside ${name} ${peer.version}` : `without ${name}: ${peer.error}`);
 
 const { seconds, rounds } = run;
+removeModels(); // of a run that was cut off
 const measured: [Case, Measured][] = [];
 for (const one of cases) {
   measured.push([one, await contest(one, { peers: running, seconds, rounds, measurePeaks })]);
