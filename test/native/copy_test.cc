@@ -1,5 +1,6 @@
 // fill and copy: every layout on both sides, every pair of dtypes, and the rounding of bf16 and f16 against a reference
 // that rounds in double by the definition.
+#include <algorithm>
 #include <limits>
 
 #include "dtypes.h"
