@@ -59,7 +59,9 @@ void HEED_ISA::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias,
   if (p.batch == 0 || p.m == 0 || p.n == 0) return;
 
   if (few_rows(p)) {
-    stream.launch(kOp, [p] { multiply_few_rows(p); });
+    const FewRows few(p);
+    const Stream::Workspace partial(stream, kOp, static_cast<size_t>(few.floats(p)) * sizeof(float));
+    stream.launch(kOp, [p, few, partial = partial.f32()] { multiply_few_rows(p, few, partial); });
     return;
   }
   const Tiling tiling(p);

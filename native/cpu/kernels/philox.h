@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "cpu/kernels/simd.h"
+#include "cpu/kernels/interleave.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -91,26 +91,6 @@ inline void philox_lanes(uint64_t seed, uint64_t block, uint64_t stream, vu (&x)
     k0 += kPhiloxW0;
     k1 += kPhiloxW1;
   }
-}
-
-// a0 b0 a1 b1 … of the lower (upper) halves.
-inline vu interleave_low(vu a, vu b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-#else
-  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
-#endif
-}
-inline vu interleave_high(vu a, vu b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-#endif
 }
 
 // The words of kWidth blocks in the order of their elements, 4 · kWidth of them: what elements 4·block … take.
