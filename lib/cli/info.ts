@@ -4,7 +4,7 @@ import { native } from "../native.js";
 import { print } from "./output.js";
 import { version } from "./program.js";
 
-const isas = ["portable", "avx2", "avx512", "avx512bf16"];
+const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"];
 
 /** Prints what a report of a problem should hold. */
 export async function info(): Promise<void> {

@@ -1,7 +1,7 @@
 import { describe, HeedError } from "../errors.js";
 import type { FloatTensor } from "../tensor.js";
 import { checkFloat } from "./check.js";
-import { gelu, relu, sigmoid, silu, unaryBackward } from "./unary.js";
+import { gelu, relu, sigmoid, silu, unaryBackward, unaryOf } from "./unary.js";
 
 /** Activations that matrix products fuse, in the order of `Activation` in native/core/params.h after "none". */
 export const activations = ["none", "relu", "gelu", "geluErf", "silu", "sigmoid"] as const;
@@ -19,6 +19,9 @@ export function activationIndex(op: string, activation: Activation): number {
     );
   return index;
 }
+
+/** What each is called among the elementwise operations. */
+const unaryNames = { relu: "relu", gelu: "geluTanh", geluErf: "geluErf", silu: "silu", sigmoid: "sigmoid" } as const;
 
 /** The activation as an operation of its own: what the fused form is compared with. */
 export function activate(x: FloatTensor, activation: Activation): FloatTensor {
@@ -40,19 +43,12 @@ export function activate(x: FloatTensor, activation: Activation): FloatTensor {
   }
 }
 
+/** @internal The same without a graph, as a tensor in no scope. */
+export function activated(preact: FloatTensor, activation: Activation): FloatTensor {
+  return activation === "none" ? preact.alias() : unaryOf(unaryNames[activation], preact);
+}
+
 /** @internal The gradient before the activation, from that after it; in no scope. */
 export function activationBackward(dout: FloatTensor, preact: FloatTensor, activation: Activation): FloatTensor {
-  switch (activation) {
-    case "relu":
-      return unaryBackward("relu", dout, preact);
-    case "gelu":
-      return unaryBackward("geluTanh", dout, preact);
-    case "geluErf":
-      return unaryBackward("geluErf", dout, preact);
-    case "silu":
-    case "sigmoid":
-      return unaryBackward(activation, dout, preact);
-    case "none":
-      return dout.alias();
-  }
+  return activation === "none" ? dout.alias() : unaryBackward(unaryNames[activation], dout, preact);
 }

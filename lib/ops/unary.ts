@@ -30,6 +30,13 @@ export function unaryKind(name: (typeof kinds)[number]): number {
   return kinds.indexOf(name);
 }
 
+/** @internal kind(x) without a graph, as a tensor in no scope. */
+export function unaryOf(name: (typeof kinds)[number], x: FloatTensor): FloatTensor {
+  const out: FloatTensor = allocate(x.shape, x.dtype, x.device, false);
+  ops.unary(out.handle, x.handle, kinds.indexOf(name));
+  return out;
+}
+
 /** @internal dx for y = kind(x), as a tensor in no scope. */
 export function unaryBackward(name: (typeof kinds)[number], dout: FloatTensor, x: FloatTensor): FloatTensor {
   const dinp: FloatTensor = allocate(x.shape, x.dtype, x.device, false);

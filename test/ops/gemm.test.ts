@@ -15,7 +15,7 @@ import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
 import { erf, geluErf, geluTanh, sigmoid, silu } from "../support/functions.js";
 import { Random } from "../support/random.js";
-import { bestIsa, bf16Targets, targets } from "../support/targets.js";
+import { bestIsa, productTargets, targets } from "../support/targets.js";
 
 // So few that large tiles serve products of a test's size.
 vi.hoisted(() => (process.env.HEED_SIMULATOR_MULTIPROCESSORS = "4"));
@@ -296,7 +296,7 @@ const groups: Record<string, Case[]> = {
 describe.each(["f32", "bf16", "f16"] as const)("gemm of %s", (dtype) => {
   afterAll(() => native.selectIsa(bestIsa));
   for (const [name, cases] of Object.entries(groups))
-    test.for(dtype === "bf16" ? bf16Targets : targets)(`${name} on $name`, async (target) => {
+    test.for(dtype === "bf16" ? productTargets : targets)(`${name} on $name`, async (target) => {
       target.select();
       for (const c of cases) await check(c, dtype, target.device);
     });

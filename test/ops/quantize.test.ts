@@ -20,7 +20,7 @@ import { expectError } from "../support/errors.js";
 import { byActivation } from "../support/functions.js";
 import { map, type Nd, normal, transpose } from "../support/nd.js";
 import { Random } from "../support/random.js";
-import { bestIsa, bf16Targets, devicesTested } from "../support/targets.js";
+import { bestIsa, productTargets, devicesTested } from "../support/targets.js";
 
 const random = new Random(12);
 const dtypes = ["f32", "bf16", "f16"] as const;
@@ -51,7 +51,7 @@ test("no weight is further than half a step from its code, and every device has 
     ] as const) {
       const weight = normal(random, [outputs, inputs]);
       let first: Uint8Array | null = null;
-      for (const { device, select } of bf16Targets) {
+      for (const { device, select } of productTargets) {
         select();
         for (const layout of ["oi", "io"] as const) {
           using w = of(layout === "oi" ? weight : transpose(weight), device);
@@ -99,7 +99,7 @@ const products: Product[] = [
  * bytes, half a step each: 2⁻²³ of the largest in their group in f32, 2⁻¹⁵ in 16 bits, and a hundredth more. More than 8
  * rows on CUDA are products of weights rounded to the activations' dtype.
  */
-test.for(bf16Targets)("products of quantised weights on $name", async ({ select, device }) => {
+test.for(productTargets)("products of quantised weights on $name", async ({ select, device }) => {
   select();
   for (const { rows, outputs, options = {} } of products)
     for (const bits of quantizedBits)
@@ -157,7 +157,7 @@ test.for(bf16Targets)("products of quantised weights on $name", async ({ select,
       }
 });
 
-test.for(bf16Targets)("rows of a quantised table on $name", async ({ select, device }) => {
+test.for(productTargets)("rows of a quantised table on $name", async ({ select, device }) => {
   select();
   for (const bits of quantizedBits)
     for (const dtype of dtypes) {

@@ -11,24 +11,24 @@ export interface Target {
 }
 
 /** Of kernels; a machine runs some of them. */
-const isas = ["portable", "avx2", "avx512", "avx512bf16"];
+const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"].filter((isa) => native.supportsIsa(isa));
+const best = isas.at(-1)!;
 
-function targetsOf(device: string): Target[] {
-  if (device !== "cpu") return [{ name: device, device, select: () => undefined }];
-  return isas
-    .filter((isa) => native.supportsIsa(isa))
-    .map((isa) => ({ name: `cpu ${isa}`, device, select: () => native.selectIsa(isa) }));
+function targetsOn(some: string[]): Target[] {
+  return devices()
+    .filter((info) => info.available)
+    .flatMap(({ name: device }) =>
+      device === "cpu"
+        ? some.map((isa) => ({ name: `cpu ${isa}`, device, select: () => native.selectIsa(isa) }))
+        : [{ name: device, device, select: () => undefined }],
+    );
 }
 
-/** Those of {@link targets}, and avx512 beside avx512bf16: for operations that multiply bf16. */
-export const bf16Targets: readonly Target[] = devices()
-  .filter((info) => info.available)
-  .flatMap((info) => targetsOf(info.name));
+/** avx512vnni and avx512bf16 are avx512 with other products: the best there is stands for all three. */
+export const targets: readonly Target[] = targetsOn(isas.filter((isa) => !isa.startsWith("avx512") || isa === best));
 
-/** avx512bf16 is avx512 with other products of bf16: where it is there, it stands for both. */
-export const targets: readonly Target[] = bf16Targets.filter(
-  ({ name }) => name !== "cpu avx512" || !native.supportsIsa("avx512bf16"),
-);
+/** Those and plain avx512: for operations that multiply bf16 or bytes. */
+export const productTargets: readonly Target[] = targetsOn(isas.filter((isa) => isa !== "avx512vnni" || isa === best));
 
 /** The first target of each device: for what does not depend on the instruction set. */
 export const devicesTested: readonly Target[] = targets.filter(
