@@ -1,3 +1,5 @@
+import { Bench, type FnReturnedObject } from "tinybench";
+
 /** Milliseconds of one run by the clock of the CPU; or what the run itself says. */
 export type Sample = () => Promise<number>;
 
@@ -15,7 +17,7 @@ export function sampleOf(
   };
 }
 
-/** Samples for `seconds`, one at least. */
+/** Samples for `seconds` of everything that they take, one at least. */
 export class Clock {
   #last = 0;
 
@@ -28,10 +30,15 @@ export class Clock {
   async times(seconds: number): Promise<number[]> {
     // After a pause the first run finds cold caches; a long one does not notice.
     if (this.#last < seconds * 250) await this.once();
-    const samples: number[] = [];
-    const end = performance.now() + seconds * 1000;
-    do samples.push(await this.once());
-    while (performance.now() < end);
-    return samples;
+    const bench = new Bench({ time: seconds * 1000, iterations: 1, warmup: false, retainSamples: true, throws: true });
+    bench.add("run", async () => {
+      const start = performance.now();
+      const overriddenDuration = await this.once();
+      return { overriddenDuration, overriddenIterationCost: performance.now() - start } satisfies FnReturnedObject;
+    });
+    await bench.run();
+    const { result } = bench.tasks[0]!;
+    if (!("latency" in result)) throw new Error(`expected a result, got ${result.state}`);
+    return [...(result.latency.samples ?? [])];
   }
 }
