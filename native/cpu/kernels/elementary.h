@@ -17,11 +17,11 @@ inline vf each_lane(vf x, F f) {
 // x = 2^n m with m in [√½, √2), f = m - 1 and s = f / (2 + f): ln m = 2 artanh(s) = f - s (f - R), where R is what is
 // left of the series 2 s²/3 + 2 s⁴/5 + …; with h = f²/2, s (f - R) is h - s (h + R), which rounds less.
 inline vf vlog(vf x) {
-  constexpr int32_t kRootHalf = 0x3f3504f3;
+  constexpr uint32_t kRootHalf = 0x3f3504f3;
   const vi subnormal = x < set1(0x1p-126f);
-  const vi offset = (vi)select(subnormal, x * set1(0x1p23f), x) - kRootHalf;
+  const vi offset = (vi)((vu)select(subnormal, x * set1(0x1p23f), x) - kRootHalf);  // wraps where x < 0
   const vf n = __builtin_convertvector((offset >> 23) - select(subnormal, set1i(23), vi{}), vf);
-  const vf f = (vf)((offset & 0x7fffff) + kRootHalf) - set1(1.0f);
+  const vf f = (vf)(((vu)offset & 0x7fffff) + kRootHalf) - set1(1.0f);
   const vf s = f / (f + set1(2.0f)), z = s * s, h = set1(0.5f) * f * f;
   vf r = set1(2.0f / 11);
   r = fma(r, z, set1(2.0f / 9));
