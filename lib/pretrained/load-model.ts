@@ -14,7 +14,7 @@ import { loadFolder } from "./load-folder.js";
 import { loadLlama2c } from "./load-llama2c.js";
 import { folderTokenizer } from "./load-pretrained.js";
 import { findModel, type ModelSource } from "./model-source.js";
-import { type LoadQuantizedOptions, quantizeLoaded } from "./quantize-loaded.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
 export interface LoadModelOptions extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {}
 
@@ -33,18 +33,22 @@ export interface LoadedModel {
  */
 export async function loadModel(name: string, options: LoadModelOptions = {}): Promise<LoadedModel> {
   checkObject("loadModel", "options", options);
+  const quantized = quantizeOptionsOf("loadModel", options);
   const source = await findModel(name, options);
   const loaded = await loadSource(source, options);
   const { model, tokenizer } = loaded;
-  if (!tokenizer || tokenizer.vocabularySize <= model.config.vocabularySize) {
-    quantizeLoaded("loadModel", model, options);
+  try {
+    if (tokenizer && tokenizer.vocabularySize > model.config.vocabularySize)
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${name}: expected a vocabulary of at most the model's ${model.config.vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
+      );
+    if (quantized) model.quantize(quantized);
     return loaded;
+  } catch (error) {
+    model.dispose();
+    throw error;
   }
-  model.dispose();
-  throw new HeedError(
-    "ERR_FORMAT",
-    `${name}: expected a vocabulary of at most the model's ${model.config.vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
-  );
 }
 
 async function loadSource(source: ModelSource, options: ModelOptions): Promise<LoadedModel> {

@@ -9,7 +9,7 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../models/model.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { loadFolder } from "./load-folder.js";
-import { type LoadQuantizedOptions, quantizeLoaded } from "./quantize-loaded.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 import { readRecipe } from "./sentence-transformers.js";
 
 export interface LoadPretrainedOptions<K extends keyof PretrainedKinds = "causal">
@@ -45,10 +45,11 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
       "ERR_ARGUMENT",
       `loadPretrained: expected kind ${Object.keys(families).join(", ")}, got ${describe(kind)}`,
     );
+  const quantized = quantizeOptionsOf("loadPretrained", options);
   const folder = await pretrainedFolder(name, options);
   const { model, ignored } = await loadFolder(folder, kind, options);
-  quantizeLoaded("loadPretrained", model, options);
   try {
+    if (quantized) model.quantize(quantized);
     return { model, tokenizer: await folderTokenizer(folder), folder, ignored, recipe: await readRecipe(folder) };
   } catch (error) {
     model.dispose();

@@ -116,6 +116,7 @@ describe("loadModel", () => {
   test("refuses what is not whole, and wrong options", async () => {
     await expectRejection(loadModel(folder), "ERR_IO", /found nothing of it/);
     await expectRejection(loadModel(folder, null!), "ERR_ARGUMENT", /options/);
+    await expectRejection(loadModel(folder, { quantize: 5 as 4 }), "ERR_ARGUMENT", /expected bits of 8 or 4, got 5/);
     mkdirSync(path.join(folder, "a.gguf"));
     await saveRun();
     await expectRejection(loadModel(folder, { device: "cpu:7" }), "ERR_DEVICE");

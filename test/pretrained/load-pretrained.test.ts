@@ -106,6 +106,19 @@ test("a GPT-2 with a head of its own, which no file puts a prefix before", async
   loaded.model.dispose();
 });
 
+test("a Llama whose weights are put into few bits", async () => {
+  write("config.json", llamaConfig);
+  await save("model.safetensors", tensorsOf(llama));
+  for (const quantize of [8, { bits: 4, groupSize: 64 }] as const) {
+    const { model } = await loadPretrained(folder, { device: "cpu", quantize });
+    using own = new Llama({ ...size, kvHeads: 2, hidden: 24 }, { device: "cpu", seed: 1 });
+    own.quantize(typeof quantize === "number" ? { bits: quantize } : quantize);
+    expect(model.isQuantized).toBe(true);
+    expect(await logits(model)).toEqual(await logits(own));
+    model.dispose();
+  }
+});
+
 test("refuses folders that are not whole", async () => {
   await expectRejection(loadPretrained(folder), "ERR_IO", /config\.json/);
   write("config.json", llamaConfig);
@@ -143,4 +156,14 @@ test("blames no file for wrong options", async () => {
   await expectRejection(loadPretrained(folder, { dtype: "i32" as "f32" }), "ERR_DTYPE");
   await expectRejection(loadPretrained(folder, { kind: "none" as "causal" }), "ERR_ARGUMENT", /kind causal.*"none"/);
   await expectRejection(loadPretrained(folder, null!), "ERR_ARGUMENT", /options/);
+});
+
+test("refuses wrong bits before it looks for files", async () => {
+  for (const [quantize, message] of [
+    [5, /expected bits of 8 or 4, got 5/],
+    [{ groupSize: 48 }, /groupSize of 32, 64, 128, 256, got 48/],
+    ["int8", /loadPretrained: expected quantize to be 8, 4 or options, got "int8"/],
+    [null, /expected options to be an object, got null/],
+  ] as const)
+    await expectRejection(loadPretrained(folder, { quantize: quantize as 8 }), "ERR_ARGUMENT", message);
 });
