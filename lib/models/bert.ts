@@ -1,7 +1,6 @@
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
-import type { DropoutSeeds } from "../nn/dropout.js";
-import { Dropout } from "../nn/dropout.js";
+import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { twoLayers } from "../nn/feed-forward.js";
 import type { Initializer } from "../nn/init.js";

@@ -1,8 +1,7 @@
 import type { AttentionContext } from "../nn/attention.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { DecoderBlock } from "../nn/decoder-block.js";
-import type { DropoutSeeds } from "../nn/dropout.js";
-import { Dropout } from "../nn/dropout.js";
+import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import type { Initializer } from "../nn/init.js";
 import type { KvCache } from "../nn/kv-cache.js";

@@ -1,5 +1,4 @@
-import type { DropoutSeeds } from "../nn/dropout.js";
-import { Dropout } from "../nn/dropout.js";
+import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
 import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-attention.js";

@@ -1,13 +1,14 @@
 /** @internal What `linear` and `feedForward` share: matrices as the product takes them, and a projection's gradients. */
 import type { Backward, GradientSlot } from "../autograd.js";
-import { describe, HeedError } from "../errors.js";
+import { HeedError } from "../errors.js";
 import { type Handle, ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import type { FloatTensor, Tensor } from "../tensor.js";
-import { checkFloat, checkParameter, checkShapeIs } from "./check.js";
+import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
 
 /** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's checkpoints). */
 export type Layout = "oi" | "io";
+export const layouts: readonly Layout[] = ["oi", "io"];
 
 /** x [..., columns] as one matrix [rows, columns]; in no scope and no graph. */
 export function asMatrix(x: FloatTensor): FloatTensor {
@@ -73,8 +74,7 @@ export function checkProjection(
   bias: FloatTensor | null,
   layout: Layout,
 ): number {
-  if (layout !== "oi" && layout !== "io")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected layout "oi" or "io", got ${describe(layout)}`);
+  checkChoice(op, "layout", layout, layouts);
   checkParameter(op, "weight", weight, x);
   checkShapeIs(op, "weight", weight, layout === "oi" ? [-1, inputs] : [inputs, -1]);
   const outputs = weight.shape[layout === "oi" ? 0 : 1]!;

@@ -5,8 +5,17 @@ import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
 import { type Activation, activationIndex } from "./activation.js";
-import { checkDType, checkFloat, checkObject, checkParameter, checkRank, checkShapeIs, checkTensor } from "./check.js";
-import { asInOut, asMatrix, checkResidual, type Layout } from "./projection.js";
+import {
+  checkChoice,
+  checkDType,
+  checkFloat,
+  checkObject,
+  checkParameter,
+  checkRank,
+  checkShapeIs,
+  checkTensor,
+} from "./check.js";
+import { asInOut, asMatrix, checkResidual, type Layout, layouts } from "./projection.js";
 import { contiguous } from "./views.js";
 
 /** Bits of a weight. */
@@ -56,8 +65,7 @@ export function checkQuantizeOptions(options: QuantizeOptions): Required<Quantiz
 export function quantize(weight: FloatTensor, options: QuantizeOptions & { layout?: Layout } = {}): QuantizedTensors {
   const { bits, groupSize } = checkQuantizeOptions(options);
   const { layout = "oi" } = options;
-  if (layout !== "oi" && layout !== "io")
-    throw new HeedError("ERR_ARGUMENT", `quantize: expected layout "oi" or "io", got ${describe(layout)}`);
+  checkChoice("quantize", "layout", layout, layouts);
   checkFloat("quantize", "weight", weight);
   checkShapeIs("quantize", "weight", weight, [-1, -1]);
   using matrix = asInOut(weight, layout);
