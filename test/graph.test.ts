@@ -11,7 +11,7 @@ import { embedding } from "../lib/ops/embedding.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { softmax } from "../lib/ops/softmax.js";
 import { scope } from "../lib/scope.js";
-import { ones, tensor, zeros } from "../lib/tensor.js";
+import { ones, type Tensor, tensor, zeros } from "../lib/tensor.js";
 import { smallGpt, someTokens } from "./generate/models.js";
 import { expectError, expectRejection } from "./support/errors.js";
 import { collectGarbage } from "./support/gc.js";
@@ -71,6 +71,32 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     expect([live, tensors]).toEqual([before.live, before.tensors]);
     graph.dispose();
     expectError(() => graph.launch(), "ERR_DISPOSED", /expected a live graph, got a disposed one/);
+  });
+
+  test("keeps what it reads and writes, though that is disposed meanwhile", async () => {
+    const x = tensor(new Float32Array(1000).fill(2), [1000], options);
+    const made: Tensor[] = [];
+    using out = zeros([1000], options);
+    const before = device.memory();
+    const graph = Graph.capture(device, () => {
+      made.push(add(x, 1));
+      ops.copy(out.handle, made[0]!.handle, false);
+    });
+    x.dispose();
+    made[0]!.dispose();
+    // Were their memory given out again, it would be to these.
+    using others = ones([2, 1000], options);
+    using one = ones([1000], options);
+    device.emptyCache();
+    graph.launch();
+    expect([await out.data(), await one.data()]).toEqual([
+      new Float32Array(1000).fill(3),
+      new Float32Array(1000).fill(1),
+    ]);
+    others.dispose();
+    one.dispose();
+    graph.dispose();
+    expect(device.memory().live).toBe(before.live - 4000);
   });
 
   test("finds what is wrong with data at each launch", async () => {
@@ -199,5 +225,20 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
       said.push(JSON.stringify(tokens));
     }
     expect(new Set(said).size).toBeGreaterThan(1);
+  });
+
+  test("goes on to its end though the model is disposed meanwhile", async () => {
+    const options = { temperature: 0, maxTokens: 12 };
+    using plain = smallGpt(device);
+    const expected = await generateTokens(plain, [prompts[0]!], options);
+    const model = smallGpt(device);
+    const launch = vi.spyOn(native, "launchGraph").mockImplementationOnce((graph) => {
+      launch.mockRestore();
+      model.dispose();
+      model.device.emptyCache();
+      native.launchGraph(graph);
+    });
+    expect(await generateTokens(model, [prompts[0]!], options)).toEqual(expected);
+    expectError(() => model.forward(zeros([1, 1], { device, dtype: "i32" })), "ERR_DISPOSED", /disposed/);
   });
 });

@@ -42,6 +42,7 @@ class Reader {
     Device* device = handle.storage->device;
     if (device_ && device_ != device) fail(Code::device, "%s: expected all tensors on one device", call_.name);
     device_ = device;
+    device->use(handle.storage);
     return handle.view;
   }
 

@@ -1,8 +1,22 @@
 #include "core/device.h"
 
+#include <utility>
+
+#include "core/error.h"
+
 namespace heed {
 
-Graph::~Graph() = default;
+Graph::Work::~Work() = default;
+
+Graph::Graph(Device& device, std::vector<Storage*> used, std::vector<CachingAllocator::Held> held)
+    : device_(device), used_(std::move(used)), held_(std::move(held)) {}
+
+Graph::~Graph() {
+  work_.reset();
+  device_.allocator().give_back(held_);
+  for (Storage* storage : used_) device_.release(storage);
+}
+
 Timer::~Timer() = default;
 
 Device::Device(Backend backend) : backend(backend) {}
@@ -10,13 +24,48 @@ Device::~Device() = default;
 
 Storage* Device::create_storage(size_t bytes, const char* op) {
   void* data = allocator().allocate(bytes, op);
-  return new Storage{this, data, static_cast<int64_t>(bytes), 1};
+  auto* storage = new Storage{this, data, static_cast<int64_t>(bytes), 1, 0};
+  if (capturing_) {
+    storage->capture = captures_;
+    made_.insert(storage);
+  }
+  return storage;
 }
 
 void Device::release(Storage* storage) {
   if (--storage->references > 0) return;
+  if (capturing_) made_.erase(storage);
   allocator().free(storage->data);
   delete storage;
+}
+
+void Device::keep(Storage* storage) {
+  storage->capture = captures_;
+  retain(storage);
+  used_.push_back(storage);
+}
+
+void Device::expect_not_capturing(const char* op) const {
+  if (capturing_) fail(Code::argument, "%s: expected no graph to be captured meanwhile", op);
+}
+
+void Device::begin_capture() {
+  expect_not_capturing("capture");
+  start_recording();
+  allocator().begin_hold();
+  capturing_ = true;
+  captures_++;
+}
+
+std::unique_ptr<Graph> Device::end_capture() {
+  if (!capturing_) fail(Code::argument, "capture: expected begin_capture before end_capture");
+  for (Storage* storage : made_) keep(storage);
+  made_.clear();
+  capturing_ = false;
+  // It gives back what it has, should the backend fail.
+  auto graph = std::make_unique<Graph>(*this, std::exchange(used_, {}), allocator().end_hold());
+  graph->work_ = finish_recording();
+  return graph;
 }
 
 }  // namespace heed

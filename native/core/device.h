@@ -1,6 +1,8 @@
 // What the addon asks of a device, whichever backend it is. JavaScript thread only.
 #pragma once
 #include <memory>
+#include <unordered_set>
+#include <vector>
 
 #include "core/allocator.h"
 #include "core/host_buffer.h"
@@ -11,11 +13,31 @@ namespace heed {
 
 enum class Backend : uint8_t { cpu, cuda };
 
-// Operations that were recorded once and run again as one; see Device::begin_capture.
+class Device;
+
+// Operations that were recorded once and run again as one; see Device::begin_capture. Has a share of every storage that
+// they use: they run on the memory they were recorded with, whatever becomes of the tensors.
 class Graph {
  public:
-  virtual ~Graph();  // on the JavaScript thread
-  virtual void launch() = 0;
+  // What a backend recorded. Goes in queue order: what has been launched runs to its end.
+  class Work {
+   public:
+    virtual ~Work();
+    virtual void launch() = 0;
+  };
+
+  Graph(Device& device, std::vector<Storage*> used, std::vector<CachingAllocator::Held> held);
+  ~Graph();  // on the JavaScript thread
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  void launch() { work_->launch(); }
+
+ private:
+  friend class Device;
+  std::unique_ptr<Work> work_;
+  Device& device_;
+  const std::vector<Storage*> used_;
+  const std::vector<CachingAllocator::Held> held_;
 };
 
 // Measures the device's own time between two points of its queue; see Device::start_timer.
@@ -45,17 +67,38 @@ class Device {
   virtual std::unique_ptr<Timer> start_timer() = 0;
   virtual void wait_idle() = 0;
   // What is enqueued between the two is recorded, not run: kernels and copies on the device, no uploads and no reads.
-  // The graph keeps the memory of what was freed meanwhile.
-  virtual void begin_capture() = 0;
-  virtual std::unique_ptr<Graph> end_capture() = 0;
+  // The graph keeps the memory of what was freed meanwhile, and the storages that were told to use().
+  void begin_capture();
+  std::unique_ptr<Graph> end_capture();
   // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.
   virtual void stop() = 0;
 
   Storage* create_storage(size_t bytes, const char* op);
   void retain(Storage* storage) { storage->references++; }
   void release(Storage* storage);
+  // Called before an operation on the storage is enqueued.
+  void use(Storage* storage) {
+    if (capturing_ && storage->capture != captures_) keep(storage);
+  }
 
   const Backend backend;
+
+ protected:
+  virtual void start_recording() = 0;
+  virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
+  bool capturing() const { return capturing_; }
+  // Throws while a graph is captured: what `op` needs the host for cannot be part of one.
+  void expect_not_capturing(const char* op) const;
+
+ private:
+  void keep(Storage* storage);
+
+  bool capturing_ = false;
+  int64_t captures_ = 0;  // begun so far
+  // While a graph is captured: the storages it has a share of, and the live ones among those made meanwhile, whose
+  // memory is the graph's anyway if they go before its end.
+  std::vector<Storage*> used_;
+  std::unordered_set<Storage*> made_;
 };
 
 }  // namespace heed

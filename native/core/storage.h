@@ -11,6 +11,7 @@ struct Storage {
   void* data;
   int64_t bytes;
   int64_t references;
+  int64_t capture;  // the last graph that was captured while this was used or made; 0 for none
 };
 
 // A view and its share of a storage; what a native tensor handle points to.

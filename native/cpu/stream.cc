@@ -10,9 +10,6 @@
 #include <cstring>
 #include <memory>
 #include <utility>
-#include <vector>
-
-#include "core/error.h"
 
 namespace heed::cpu {
 
@@ -53,10 +50,6 @@ Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)
 
 Stream::Workspace::~Workspace() {
   if (data_) stream_.allocator_.free(data_);
-}
-
-void Stream::expect_not_capturing(const char* op) const {
-  if (capturing_) fail(Code::argument, "%s: expected no copies to or from the host while a graph is captured", op);
 }
 
 void Stream::upload(void* destination, const void* source, size_t bytes) {
@@ -111,32 +104,20 @@ class Stream::QueueTimer final : public Timer {
 
 std::unique_ptr<Timer> Stream::start_timer() { return std::make_unique<QueueTimer>(*this); }
 
-// Its tasks are those that the operations enqueued, with the memory that they were enqueued with.
-class Stream::CapturedGraph final : public Graph {
+// Its tasks are those that the operations enqueued.
+class Stream::RecordedWork final : public Graph::Work {
  public:
-  CapturedGraph(Stream& stream, std::shared_ptr<const Recording> tasks, std::vector<CachingAllocator::Held> held)
-      : stream_(stream), tasks_(std::move(tasks)), held_(std::move(held)) {}
-  // In queue order: what has been launched runs to its end.
-  ~CapturedGraph() override { stream_.allocator_.give_back(held_); }
-  void launch() override { stream_.queue_.push_recording(tasks_); }
+  RecordedWork(Queue& queue, std::shared_ptr<const Recording> tasks) : queue_(queue), tasks_(std::move(tasks)) {}
+  void launch() override { queue_.push_recording(tasks_); }
 
  private:
-  Stream& stream_;
+  Queue& queue_;
   const std::shared_ptr<const Recording> tasks_;
-  const std::vector<CachingAllocator::Held> held_;
 };
 
-void Stream::begin_capture() {
-  expect_not_capturing("capture");
-  allocator_.begin_hold();
-  queue_.begin_recording();
-  capturing_ = true;
-}
-
-std::unique_ptr<Graph> Stream::end_capture() {
-  if (!capturing_) fail(Code::argument, "capture: expected begin_capture before end_capture");
-  capturing_ = false;
-  return std::make_unique<CapturedGraph>(*this, queue_.end_recording(), allocator_.end_hold());
+void Stream::start_recording() { queue_.begin_recording(); }
+std::unique_ptr<Graph::Work> Stream::finish_recording() {
+  return std::make_unique<RecordedWork>(queue_, queue_.end_recording());
 }
 
 }  // namespace heed::cpu

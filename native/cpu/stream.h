@@ -33,8 +33,6 @@ class Stream final : public Device {
   void fence(Fence* fence) override;
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
-  void begin_capture() override;
-  std::unique_ptr<Graph> end_capture() override;
   void stop() override;
 
   // Enqueues a kernel: `function()` runs on the worker thread, after everything enqueued before it. It may run again,
@@ -61,12 +59,11 @@ class Stream final : public Device {
   };
 
  private:
-  class CapturedGraph;
+  class RecordedWork;
   class QueueTimer;
-  // Throws while a graph is captured: what `op` needs the host for cannot be part of one.
-  void expect_not_capturing(const char* op) const;
+  void start_recording() override;
+  std::unique_ptr<Graph::Work> finish_recording() override;
   Allocator allocator_;
-  bool capturing_ = false;
   Queue queue_;  // destroyed first: nothing runs when the memory goes
 };
 

@@ -114,7 +114,7 @@ int Stream::multiprocessors() const { return card_.multiprocessors; }
 size_t Stream::shared_limit() const { return card_.shared_limit; }
 
 void Stream::finish(CUresult result, const char* op, const char* doing) {
-  if (result == CUDA_SUCCESS && blocking_ && !capturing_) result = driver()->stream_synchronize(stream_);
+  if (result == CUDA_SUCCESS && blocking_ && !capturing()) result = driver()->stream_synchronize(stream_);
   expect_success(result, op, doing);
 }
 
@@ -148,10 +148,6 @@ void Stream::copy(const char* op, void* destination, const void* source, size_t 
 FaultSink Stream::fault(const char* op) {
   may_fault_ = true;
   return {faults_, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
-}
-
-void Stream::expect_not_capturing(const char* op) const {
-  if (capturing_) fail(Code::argument, "%s: expected no copies to or from the host while a graph is captured", op);
 }
 
 void Stream::upload(void* destination, const void* source, size_t bytes) {
@@ -304,15 +300,11 @@ void Stream::wait_idle() {
   watcher_->drain();
 }
 
-class Stream::CapturedGraph final : public Graph {
+class Stream::RecordedWork final : public Graph::Work {
  public:
-  CapturedGraph(Stream& stream, CUgraphExec exec, std::vector<CachingAllocator::Held> held, bool may_fault)
-      : stream_(stream), exec_(exec), held_(std::move(held)), may_fault_(may_fault) {}
-  // Driver and allocator both go in the order of the stream: what has been launched runs to its end.
-  ~CapturedGraph() override {
-    driver()->graph_exec_destroy(exec_);
-    stream_.allocator_.give_back(held_);
-  }
+  RecordedWork(Stream& stream, CUgraphExec exec, bool may_fault)
+      : stream_(stream), exec_(exec), may_fault_(may_fault) {}
+  ~RecordedWork() override { driver()->graph_exec_destroy(exec_); }
   void launch() override {
     const char* op = "graph";
     stream_.card_.make_current(op);
@@ -323,26 +315,19 @@ class Stream::CapturedGraph final : public Graph {
  private:
   Stream& stream_;
   const CUgraphExec exec_;
-  const std::vector<CachingAllocator::Held> held_;
   const bool may_fault_;
 };
 
-void Stream::begin_capture() {
+void Stream::start_recording() {
   const char* op = "capture";
-  expect_not_capturing(op);
   card_.make_current(op);
   expect_success(driver()->stream_begin_capture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
-  allocator_.begin_hold();
-  capturing_ = true;
 }
 
-std::unique_ptr<Graph> Stream::end_capture() {
+std::unique_ptr<Graph::Work> Stream::finish_recording() {
   const char* op = "capture";
-  if (!capturing_) fail(Code::argument, "%s: expected begin_capture before end_capture", op);
   card_.make_current(op);
   const Driver& d = *driver();
-  capturing_ = false;
-  std::vector<CachingAllocator::Held> held = allocator_.end_hold();
   CUgraph graph = nullptr;
   CUgraphExec exec = nullptr;
   CUresult result = d.stream_end_capture(stream_, &graph);
@@ -350,9 +335,8 @@ std::unique_ptr<Graph> Stream::end_capture() {
     result = d.graph_instantiate(&exec, graph, 0);
     d.graph_destroy(graph);
   }
-  if (result != CUDA_SUCCESS) allocator_.give_back(held);
   expect_success(result, op, "ending");
-  return std::make_unique<CapturedGraph>(*this, exec, std::move(held), may_fault_);
+  return std::make_unique<RecordedWork>(*this, exec, may_fault_);
 }
 
 void Stream::stop() {

@@ -52,8 +52,6 @@ class Stream final : public Device {
   void fence(Fence* fence) override;
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
-  void begin_capture() override;
-  std::unique_ptr<Graph> end_capture() override;
   void stop() override;
 
   // Enqueues a kernel. `params` is copied at the call.
@@ -98,15 +96,15 @@ class Stream final : public Device {
 
  private:
   friend class Allocator;
-  class CapturedGraph;
+  class RecordedWork;
   class EventTimer;
   class Staged;
+  void start_recording() override;
+  std::unique_ptr<Graph::Work> finish_recording() override;
   // Enqueues reading and clearing the report of faults; null where nothing since the last time can have written it.
   std::shared_ptr<Staged> fetch_report(const char* op);
   // What has failed since the last time; on the watcher's thread, once `fetched` has come.
   std::optional<Error> take_error(CUresult result, const std::shared_ptr<Staged>& fetched);
-  // Throws while a graph is captured: what `doing` needs the host for cannot be part of one.
-  void expect_not_capturing(const char* op) const;
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
   void finish(CUresult result, const char* op, const char* doing);
 
@@ -117,7 +115,6 @@ class Stream final : public Device {
   unsigned* arrivals_ = nullptr;
   bool may_fault_ = false;         // an operation since the last report can have a fault
   std::optional<Error> received_;  // what came with the data of another device; the watcher's thread only
-  bool capturing_ = false;
   bool stopped_ = false;
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
   std::unique_ptr<Staging> staging_;
