@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { noGrad, parameter } from "../lib/autograd.js";
 import { device } from "../lib/device.js";
 import { GPT } from "../lib/models/gpt.js";
+import { native } from "../lib/native.js";
 import { add, sub } from "../lib/ops/binary.js";
 import { linear } from "../lib/ops/linear.js";
 import { mean } from "../lib/ops/reduce.js";
@@ -11,6 +12,7 @@ import { AdamW } from "../lib/optim/adamw.js";
 import { scope } from "../lib/scope.js";
 import { empty, type FloatTensor, randn, tensor } from "../lib/tensor.js";
 import { collectGarbage } from "./support/gc.js";
+import { expectError } from "./support/errors.js";
 import { onEachDevice } from "./support/targets.js";
 
 onEachDevice((name) => {
@@ -45,6 +47,23 @@ onEachDevice((name) => {
     } while (growths.at(-1)! >= limit && growths.length < 4);
     expect(Math.min(...growths), `growth of the process in bytes: ${growths.join(", ")}`).toBeLessThan(limit);
   }
+
+  test("a handle is used again once it is released, not before, and a wrong one leaves nothing behind", () => {
+    using live = tensor([1, 2], [2]);
+    const { index } = device();
+    const used = native.alloc(index, 0, [3]);
+    native.release(used);
+    const before = memory();
+    for (const wrong of [live.handle, {} as typeof used]) {
+      expectError(() => native.alloc(index, 0, [1000], wrong), "ERR_ARGUMENT", /alloc: expected .*argument 3/);
+      expectError(() => native.view(live.handle, [1], [1], 0, wrong), "ERR_ARGUMENT", /view: expected .*argument 4/);
+    }
+    expect(memory()).toEqual(before);
+    expect(native.alloc(index, 0, [1000], used)).toBe(used);
+    expect(memory().live).toBe(before.live + 4000);
+    native.release(used);
+    expect(memory().live).toBe(before.live);
+  });
 
   test("many steps of training an MLP leave nothing behind", async () => {
     const layer = (shape: number[], seed: number): FloatTensor => parameter(randn(shape, { seed, std: 0.3 }));

@@ -25,20 +25,24 @@ int read_dims(Call& call, size_t i, int64_t* dims) {
   return static_cast<int>(rank);
 }
 
-// A handle of `content`: the released one that was given as argument i for use again, or a new one. Making one is the
-// dearest part of a small operation.
-napi_value handle_with(Call& call, size_t i, const Handle& content) {
+// The released handle that was given as argument i for use again, or null. Making one is the dearest part of a small
+// operation.
+Handle* released_handle(Call& call, size_t i) {
+  if (call.is_null(i)) return nullptr;
   void* data = nullptr;
-  if (!call.is_null(i)) {
-    if (napi_get_value_external(call.env, call[i], &data) != napi_ok || !data)
-      fail(Code::argument, "%s: expected argument %zu to be a tensor handle", call.name, i);
-    auto& used = *static_cast<Handle*>(data);
-    if (!used.storage) {
-      used = content;
-      return call[i];
-    }
-  }
-  return Environment::of(call.env).wrap(call.env, new Handle(content));
+  if (napi_get_value_external(call.env, call[i], &data) != napi_ok || !data)
+    fail(Code::argument, "%s: expected argument %zu to be a tensor handle", call.name, i);
+  auto* handle = static_cast<Handle*>(data);
+  if (handle->storage)
+    fail(Code::argument, "%s: expected a disposed tensor's handle as argument %zu, got a live one", call.name, i);
+  return handle;
+}
+
+// `content`, whose share of the storage it takes, in that handle or a new one.
+napi_value handle_with(Call& call, size_t i, Handle* released, const Handle& content) {
+  if (!released) return Environment::of(call.env).wrap(call.env, new Handle(content));
+  *released = content;
+  return call[i];
 }
 
 // alloc(device, dtype, shape, released?): uninitialised, contiguous
@@ -56,9 +60,10 @@ napi_value alloc(Call& call) {
       fail(Code::shape, "%s: expected fewer than 2^63 elements", call.name);
   }
   if (__builtin_mul_overflow(bytes, stride, &bytes)) fail(Code::shape, "%s: expected fewer than 2^63 bytes", call.name);
+  Handle* const released = released_handle(call, 3);
   Storage* storage = device.create_storage(static_cast<size_t>(bytes), call.name);
   view.data = storage->data;
-  napi_value result = handle_with(call, 3, {view, storage});
+  napi_value result = handle_with(call, 3, released, {view, storage});
   environment.report_external_memory(call.env);
   return result;
 }
@@ -92,8 +97,9 @@ napi_value view(Call& call) {
     fail(Code::shape, "%s: expected a view within the tensor's %lld bytes", call.name,
          static_cast<long long>(base.storage->bytes));
   view.data = static_cast<char*>(base.view.data) + offset * item;
+  Handle* const released = released_handle(call, 4);
   base.storage->device->retain(base.storage);
-  return handle_with(call, 4, {view, base.storage});
+  return handle_with(call, 4, released, {view, base.storage});
 }
 
 // release(handle): in queue order; a second time does nothing
