@@ -63,7 +63,7 @@ export function rowOf(one: Case, { heed, memory, peers }: Measured, peaks: Peaks
     goals: [],
   };
   if (peaks && bound) {
-    const most = bound === "memory" ? peaks.read : dtype === "bf16" ? (peaks.bf16 ?? peaks.f32) : peaks.f32;
+    const most = bound === "memory" ? peaks.read : dtype === "bf16" ? Math.max(peaks.bf16 ?? 0, peaks.f32) : peaks.f32;
     row.peak = rounded((bound === "memory" ? work.bytes! : work.flops!) / heed.median / 1e6 / most);
   }
   row.goals = Object.entries(one.goals ?? {}).flatMap(([name, goal]: [string, number]) => {

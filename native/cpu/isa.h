@@ -22,7 +22,7 @@ extern const OpTable<Stream> table;
 // The operations, with the rules for dtypes checked (dtype_rules.h).
 const OpTable<Stream>& ops();
 // The kernels in use and their name: "avx512bf16", "avx512vnni", "avx512", "avx2" or "portable". HEED_CPU_ISA in the
-// environment picks a lesser one.
+// environment picks another one that the machine has.
 const OpTable<Stream>& kernels();
 const char* isa_name();
 // Whether kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are no instruction set

@@ -30,10 +30,8 @@ export const targets: readonly Target[] = targetsOn(isas.filter((isa) => !isa.st
 /** Those and plain avx512: for operations that multiply bf16 or bytes. */
 export const productTargets: readonly Target[] = targetsOn(isas.filter((isa) => isa !== "avx512vnni" || isa === best));
 
-/** The first target of each device: for what does not depend on the instruction set. */
-export const devicesTested: readonly Target[] = targets.filter(
-  ({ device, name }) => device !== "cpu" || name === `cpu ${native.isa()}`,
-);
+/** Each device, the CPU as it is used: for what does not depend on the instruction set. */
+export const devicesTested: readonly Target[] = targetsOn([native.isa()]);
 
 /** The machine's own choice, to be put back after a test. */
 export const bestIsa = native.isa();
