@@ -7,7 +7,8 @@
  * kernels, also into the `grad` of parameters; nothing is zeroed first.
  *
  * Lifetimes are counted, not left to the garbage collector: a step lives while one of its outputs or a step that
- * consumed them does, and what it saved goes with it, or as soon as its backward has run.
+ * consumed them does, and what it saved goes with it, or as soon as its backward has run. What is cheap to compute
+ * (a norm) is not kept for the steps after it, but remade from what its own step saved (Chen et al. 2016).
  */
 import { checkFunction } from "./check.js";
 import { describe, HeedError } from "./errors.js";
@@ -83,16 +84,41 @@ class Step implements GraphNode {
   gradients: (FloatTensor | null)[] | null = null;
   constant: number | undefined;
   done = false;
+  /** The first output, from when it is remade until this step's own backward: no step after it is left to need it. */
+  #remade: FloatTensor | null = null;
 
   constructor(
     readonly name: string,
     readonly outputs: { shape: readonly number[]; dtype: FloatTensor["dtype"]; device: Tensor["device"] }[],
     readonly targets: (Target | null)[],
-    readonly saved: SavedTensors,
+    readonly kept: SavedTensors,
+    /** What was saved but not kept, by its name, and the steps that remake it. */
+    readonly sources: readonly [string, Step][],
     readonly run: (context: Backward<never>) => void,
+    readonly remake: ((saved: never) => FloatTensor) | null,
   ) {
     this.references = outputs.length;
     for (const target of targets) if (target && "step" in target) target.step.references++;
+    for (const [, source] of sources) source.references++;
+  }
+
+  /** Whether its first output can be remade: from what is kept, so that remaking never goes on through a deep graph. */
+  get remakes(): boolean {
+    return this.remake !== null && this.sources.length === 0;
+  }
+
+  /** What was saved; what is not kept is remade when it is first looked at. */
+  get saved(): SavedTensors {
+    if (this.sources.length === 0) return this.kept;
+    const saved = { ...this.kept };
+    for (const [key, source] of this.sources)
+      Object.defineProperty(saved, key, { get: () => (source.#remade ??= source.remake!(source.kept as never)) });
+    return saved;
+  }
+
+  forgetRemade(): void {
+    this.#remade?.dispose();
+    this.#remade = null;
   }
 
   unreference(): void {
@@ -105,11 +131,15 @@ class Step implements GraphNode {
     for (let step = queue.pop(); step; step = queue.pop()) {
       if (step.done) continue;
       step.done = true;
-      for (const tensor of Object.values(step.saved)) tensor?.dispose();
+      for (const tensor of Object.values(step.kept)) tensor?.dispose();
       for (const gradient of step.gradients ?? []) gradient?.dispose();
       step.gradients = null;
-      for (const target of step.targets)
-        if (target && "step" in target && --target.step.references === 0) queue.push(target.step);
+      step.forgetRemade();
+      const leave = (before: Step): void => {
+        if (--before.references === 0) queue.push(before);
+      };
+      for (const target of step.targets) if (target && "step" in target) leave(target.step);
+      for (const [, source] of step.sources) leave(source);
     }
   }
 
@@ -173,6 +203,7 @@ function slot(target: Target): GradientSlot {
 }
 
 function differentiate(step: Step): void {
+  step.forgetRemade();
   const douts = step.gradients!;
   const target = (i: number): Target => {
     const found = step.targets[i];
@@ -211,6 +242,8 @@ function differentiate(step: Step): void {
  *
  * @param inputs what gradients may flow to, in the order `backward` numbers them; null where an optional one is absent
  * @param saved what `backward` needs again; shared, not copied
+ * @param remake computes the first output again, bit for bit, in no scope. For what costs next to nothing beside the
+ *   steps that save that output: they do not keep it then
  */
 export function record<Outputs extends FloatTensor | readonly FloatTensor[], Saved extends SavedTensors>(
   name: string,
@@ -218,6 +251,7 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
   inputs: readonly (Tensor | null | undefined)[],
   saved: Saved,
   backward: (context: Backward<Saved>) => void,
+  remake: ((saved: Saved) => FloatTensor) | null = null,
 ): Outputs {
   if (!needsGrad(inputs)) return outputs;
   const list: readonly FloatTensor[] = Array.isArray(outputs) ? outputs : [outputs as FloatTensor];
@@ -234,15 +268,21 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
         "ERR_AUTOGRAD",
         `${name}: expected inputs whose graph is not used up by an earlier backward()`,
       );
-  const aliases = Object.fromEntries(
-    Object.entries(saved).map(([key, tensor]) => [key, tensor ? tensor.alias() : null]),
-  );
+  const kept: SavedTensors = {};
+  const sources: [string, Step][] = [];
+  for (const [key, tensor] of Object.entries(saved)) {
+    const source = tensor?.outputIndex === 0 && tensor.node instanceof Step ? tensor.node : null;
+    if (source?.remakes) sources.push([key, source]);
+    else kept[key] = tensor ? tensor.alias() : null;
+  }
   const step = new Step(
     name,
     list.map(({ shape, dtype, device }) => ({ shape, dtype, device })),
     targets,
-    aliases,
+    kept,
+    sources,
     backward,
+    remake,
   );
   list.forEach((output, index) => {
     output.node = step;

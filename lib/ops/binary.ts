@@ -28,6 +28,8 @@ function expand(x: FloatTensor, shape: Shape): FloatTensor {
 
 /** Gradients of a and b at the full shape, from that of the output; called only for those that are needed. */
 interface Gradients {
+  /** Which of the tensors they are made of, beside that of the output. */
+  of: readonly (keyof Saved)[];
   a: (dout: FloatTensor, saved: Saved) => FloatTensor;
   b: (dout: FloatTensor, saved: Saved) => FloatTensor;
 }
@@ -60,13 +62,16 @@ function define(kind: Kind, gradients: Gradients | null): (a: Operand, b: Operan
     using left = expand(x, out.shape);
     using right = expand(y, out.shape);
     ops.binary(out.handle, left.handle, right.handle, kinds.indexOf(kind), false);
-    if (gradients)
-      record(kind, out, [x, y], { a: x, b: y, out }, (context) => {
+    if (gradients) {
+      const all: Saved = { a: x, b: y, out };
+      const saved = Object.fromEntries(gradients.of.map((name) => [name, all[name]])) as Saved;
+      record(kind, out, [x, y], saved, (context) => {
         scope(() => {
           if (context.needs(0)) contribute(context, 0, x.shape, gradients.a(context.dout, context.saved));
           if (context.needs(1)) contribute(context, 1, y.shape, gradients.b(context.dout, context.saved));
         });
       });
+    }
     if (x !== a) x.dispose();
     if (y !== b) y.dispose();
     return out;
@@ -74,34 +79,42 @@ function define(kind: Kind, gradients: Gradients | null): (a: Operand, b: Operan
 }
 
 /** a + b; shapes broadcast by NumPy's rule, here and below. */
-export const add = define("add", { a: (dout) => dout, b: (dout) => dout });
+export const add = define("add", { of: [], a: (dout) => dout, b: (dout) => dout });
 
 /** a − b */
-export const sub = define("sub", { a: (dout) => dout, b: (dout) => neg(dout) });
+export const sub = define("sub", { of: [], a: (dout) => dout, b: (dout) => neg(dout) });
 
 /** a · b, element by element. */
-export const mul = define("mul", { a: (dout, { b }) => mul(dout, b), b: (dout, { a }) => mul(dout, a) });
+export const mul = define("mul", {
+  of: ["a", "b"],
+  a: (dout, { b }) => mul(dout, b),
+  b: (dout, { a }) => mul(dout, a),
+});
 
 /** a / b */
 export const div = define("div", {
+  of: ["b", "out"],
   a: (dout, { b }) => div(dout, b),
   b: (dout, { b, out }) => neg(div(mul(dout, out), b)),
 });
 
 /** aᵇ */
 export const pow = define("pow", {
+  of: ["a", "b", "out"],
   a: (dout, { a, b }) => mul(mul(dout, b), pow(a, sub(b, 1))),
   b: (dout, { a, out }) => mul(mul(dout, out), log(a)),
 });
 
 /** The larger; where both are equal, each gets half of the gradient. */
 export const maximum = define("maximum", {
+  of: ["a", "b"],
   a: (dout, { a, b }) => mul(dout, add(greater(a, b), mul(equal(a, b), 0.5))),
   b: (dout, { a, b }) => mul(dout, add(less(a, b), mul(equal(a, b), 0.5))),
 });
 
 /** The smaller; where both are equal, each gets half of the gradient. */
 export const minimum = define("minimum", {
+  of: ["a", "b"],
   a: (dout, { a, b }) => mul(dout, add(less(a, b), mul(equal(a, b), 0.5))),
   b: (dout, { a, b }) => mul(dout, add(greater(a, b), mul(equal(a, b), 0.5))),
 });

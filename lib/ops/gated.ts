@@ -1,4 +1,4 @@
-import { record } from "../autograd.js";
+import { type Backward, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, sameShape } from "../shape.js";
@@ -21,9 +21,13 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
       `${op}: expected up of gate's shape ${formatShape(gate.shape)}, got ${formatShape(up.shape)}`,
     );
   const kind = activationIndex(op, activation);
-  const out: FloatTensor = allocate(gate.shape, gate.dtype, gate.device);
-  ops.gated(out.handle, gate.handle, up.handle, kind);
-  return record(op, out, [gate, up], { gate, up }, ({ dout, needs, gradient, saved }) => {
+  type Saved = Record<"gate" | "up", FloatTensor>;
+  const make = ({ gate, up }: Saved, scoped = false): FloatTensor => {
+    const out: FloatTensor = allocate(gate.shape, gate.dtype, gate.device, scoped);
+    ops.gated(out.handle, gate.handle, up.handle, kind);
+    return out;
+  };
+  const backward = ({ dout, needs, gradient, saved }: Backward<Saved>): void => {
     // Whoever wants no gradient gets one that is thrown away: the kernel computes both in passing.
     const slot = (i: number): { out: FloatTensor; accumulate: boolean } =>
       needs(i) ? gradient(i) : { out: allocate(dout.shape, dout.dtype, dout.device, false), accumulate: false };
@@ -44,7 +48,8 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
     apart?.dispose();
     if (!needs(0)) dgate.out.dispose();
     if (!needs(1)) dup.out.dispose();
-  });
+  };
+  return record(op, make({ gate, up }, true), [gate, up], { gate, up }, backward, (saved) => make(saved));
 }
 
 /**
@@ -61,21 +66,24 @@ export function packedGated(x: FloatTensor, activation: Activation = "silu"): Fl
   const width = x.shape.at(-1)! / 2;
   const shape = x.shape.with(-1, width);
   const half = (packed: FloatTensor, i: number): FloatTensor => packed.viewAs(shape, packed.strides, i * width, false);
-  const input = contiguous(x);
-  const out: FloatTensor = allocate(shape, x.dtype, x.device);
-  {
+  const make = (input: FloatTensor, scoped = false): FloatTensor => {
+    const out: FloatTensor = allocate(shape, x.dtype, x.device, scoped);
     using gate = half(input, 0);
     using up = half(input, 1);
     ops.gated(out.handle, gate.handle, up.handle, kind);
-  }
-  record(op, out, [input], { input }, ({ dout, gradient, saved }) => {
+    return out;
+  };
+  const input = contiguous(x);
+  const out = make(input, true);
+  const backward = ({ dout, gradient, saved }: Backward<{ input: FloatTensor }>): void => {
     const { out: dx, accumulate } = gradient(0);
     using dgate = half(dx, 0);
     using dup = half(dx, 1);
     using gate = half(saved.input, 0);
     using up = half(saved.input, 1);
     ops.gated_backward(dgate.handle, dup.handle, dout.handle, gate.handle, up.handle, kind, accumulate, accumulate);
-  });
+  };
+  record(op, out, [input], { input }, backward, (saved) => make(saved.input));
   if (input !== x) input.dispose();
   return out;
 }

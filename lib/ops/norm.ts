@@ -1,5 +1,5 @@
 /** @internal What layer norm and the RMS norm share. */
-import { needsGrad, record } from "../autograd.js";
+import { type Backward, needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, sameShape } from "../shape.js";
@@ -68,8 +68,9 @@ export function normalise(
     eps,
     rms,
   );
-  if (rstd)
-    record(op, sum ? [out, sum] : [out], [x, r, weight, bias], { h: sum ?? x, mean, rstd, weight }, (context) => {
+  if (rstd) {
+    const saved = { h: sum ?? x, mean, rstd, weight, bias };
+    const backward = (context: Backward<typeof saved>): void => {
       const { douts, needs, gradient, pass, saved } = context;
       const [dout, dsum] = [douts[0] ?? null, douts[1] ?? null];
       if (!dout) {
@@ -107,7 +108,17 @@ export function normalise(
         dinp.dispose();
       } else if (target === 0) pass(1, h.out);
       if (!needs(target)) h.out.dispose();
-    });
+    };
+    const remake = ({ h, weight, bias }: typeof saved): FloatTensor => {
+      const again: FloatTensor = allocate(h.shape, h.dtype, h.device, false);
+      const parameters = [weight?.handle ?? null, bias?.handle ?? null] as const;
+      ops.layernorm_forward(again.handle, null, null, null, h.handle, null, ...parameters, eps, rms);
+      return again;
+    };
+    // In 16 bits the norm is of the sum before it is rounded to what is kept of it.
+    const exact = !sum || x.dtype === "f32";
+    record(op, sum ? [out, sum] : [out], [x, r, weight, bias], saved, backward, exact ? remake : null);
+  }
   mean?.dispose();
   rstd?.dispose();
   if (x !== inp) x.dispose();
