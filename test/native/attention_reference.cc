@@ -10,10 +10,14 @@ namespace {
 // A result and, for each element, the sum of its terms' magnitudes: what rounding errors are relative to.
 struct Sums {
   explicit Sums(int64_t n) : value(n), magnitude(n) {}
-  void add(int64_t i, double term, double term_magnitude) {
-    value[i] += term;
-    magnitude[i] += term_magnitude;
+  // Adds factor · x to the n elements from `first` on; `size` is that of the factor's terms.
+  void add(int64_t first, double factor, const float* x, int64_t n, double size) {
+    for (int64_t d = 0; d < n; d++) {
+      value[first + d] += factor * x[d];
+      magnitude[first + d] += size * std::fabs(x[d]);
+    }
   }
+  void add(int64_t first, double factor, const float* x, int64_t n) { add(first, factor, x, n, factor); }
   std::vector<double> value, magnitude;
 };
 
@@ -31,25 +35,27 @@ struct Expected {
 
 Expected reference(const Case& c, float scale, const Triple& in, const Heads& dout) {
   Expected e(c);
-  std::vector<double> p(c.Tk), slope(c.Tk), kept(c.Tk), dp(c.Tk), dp_magnitude(c.Tk);
+  std::vector<double> p(c.Tk), slope(c.Tk), dp(c.Tk), dp_magnitude(c.Tk);
   for (int64_t b = 0; b < c.B; b++)
     for (int64_t h = 0; h < c.H; h++)
       for (int64_t i = 0; i < c.Tq; i++) {
         const int64_t g = h / (c.H / c.Hkv), row = (b * c.H + h) * c.Tq + i;
         const int64_t query = ((b * c.Tq + i) * c.H + h) * c.D;
         const auto key = [&](int64_t j) { return ((b * c.Tk + j) * c.Hkv + g) * c.D; };
+        const float *q = &in.q.at(b, i, h, 0), *gradient = &dout.at(b, i, h, 0);
 
         double max = -INFINITY, sum = 0;
         for (int64_t j = 0; j < c.Tk; j++) {
           p[j] = -INFINITY;
           if (!c.sees(b, h, i, j)) continue;
-          Sums score(1);
+          const float* k = &in.k.at(b, j, g, 0);
+          p[j] = 0;
+          double magnitude = 0;
           for (int64_t d = 0; d < c.D; d++) {
-            const double term = static_cast<double>(in.q.at(b, i, h, d)) * in.k.at(b, j, g, d) * scale;
-            score.add(0, term, std::fabs(term));
+            const double term = static_cast<double>(q[d]) * k[d] * scale;
+            p[j] += term;
+            magnitude += std::fabs(term);
           }
-          p[j] = score.value[0];
-          double magnitude = score.magnitude[0];
           slope[j] = 1;
           if (c.softcap > 0) {
             const double t = std::tanh(p[j] / c.softcap);
@@ -70,28 +76,29 @@ Expected reference(const Case& c, float scale, const Triple& in, const Heads& do
 
         double delta = 0, delta_magnitude = 0;
         for (int64_t j = 0; j < c.Tk; j++) {
-          if (sum > 0) p[j] /= sum;
+          if (p[j] == 0) continue;
+          p[j] /= sum;
           const float u = cpu::portable::uniform01(cpu::portable::philox_word(kSeed, row * c.Tk + j, 0));
-          kept[j] = c.p == 0 ? 1 : u < c.p ? 0 : 1 / (1 - static_cast<double>(c.p));
+          const double kept = c.p == 0 ? 1 : u < c.p ? 0 : 1 / (1 - static_cast<double>(c.p));
+          const float* v = &in.v.at(b, j, g, 0);
+          e.out.add(query, p[j] * kept, v, c.D);
+          e.dv.add(key(j), p[j] * kept, gradient, c.D);
           dp[j] = dp_magnitude[j] = 0;
           for (int64_t d = 0; d < c.D; d++) {
-            const double v = in.v.at(b, j, g, d), gradient = dout.at(b, i, h, d);
-            e.out.add(query + d, p[j] * kept[j] * v, p[j] * kept[j] * std::fabs(v));
-            e.dv.add(key(j) + d, p[j] * kept[j] * gradient, p[j] * kept[j] * std::fabs(gradient));
-            dp[j] += kept[j] * gradient * v;
-            dp_magnitude[j] += kept[j] * std::fabs(gradient * v);
+            const double term = kept * gradient[d] * v[d];
+            dp[j] += term;
+            dp_magnitude[j] += std::fabs(term);
           }
           delta += p[j] * dp[j];
           delta_magnitude += p[j] * dp_magnitude[j];
         }
-        for (int64_t j = 0; j < c.Tk; j++)
-          for (int64_t d = 0; d < c.D; d++) {
-            const double ds = p[j] * (dp[j] - delta) * slope[j] * scale;
-            const double magnitude = p[j] * (dp_magnitude[j] + delta_magnitude) * std::fabs(scale);
-            const double q = in.q.at(b, i, h, d), k = in.k.at(b, j, g, d);
-            e.dq.add(query + d, ds * k, magnitude * std::fabs(k));
-            e.dk.add(key(j) + d, ds * q, magnitude * std::fabs(q));
-          }
+        for (int64_t j = 0; j < c.Tk; j++) {
+          if (p[j] == 0) continue;
+          const double ds = p[j] * (dp[j] - delta) * slope[j] * scale;
+          const double magnitude = p[j] * (dp_magnitude[j] + delta_magnitude) * std::fabs(scale);
+          e.dq.add(query, ds, &in.k.at(b, j, g, 0), c.D, magnitude);
+          e.dk.add(key(j), ds, q, c.D, magnitude);
+        }
       }
   return e;
 }

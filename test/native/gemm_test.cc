@@ -1,146 +1,15 @@
 // gemm and bias_backward against products in double: every transpose, layout, epilogue and path, and the same bits for
 // any number of threads.
-//
-// Tolerance: the sum of K products in f32, in any order, is off by at most K · 2^-24 · Σ|a b| to first order (Higham,
-// Accuracy and Stability of Numerical Algorithms, 3.1); each later addition adds 2^-24 of the terms so far, hence the
-// K + 8. An activation multiplies that by its slope, at most 1.13, and is itself good to kActivation (activation_test).
 #include <algorithm>
 #include <array>
+#include <functional>
 
-#include "activations.h"
-#include "dtypes.h"
+#include "gemm_reference.h"
 
-namespace heed::test {
+namespace heed::test::gemm {
 namespace {
 
-constexpr double kRounding = 0x1p-24, kActivation = 2.5e-6;
-
-// Rows further apart than they are long, for operands that may be so.
-struct Padded : Any {
-  Padded(DType dtype, Shape shape, int64_t padding) : Any(dtype, widened(shape, padding)) {
-    view.shape[view.rank - 1] -= padding;
-  }
-  static Shape widened(Shape shape, int64_t padding) {
-    shape.back() += padding;
-    return shape;
-  }
-  // Its memory, gaps included.
-  std::vector<char> copy() const {
-    const char* first = static_cast<const char*>(view.data);
-    return {first, first + static_cast<size_t>(bytes.memory.size) * size_of(view.dtype)};
-  }
-};
-
-// Random numbers that the dtype holds.
-void fill(Any& any, Random& random, float low = -1, float high = 1) {
-  const TensorView view = any.view;
-  any.view.rank = 1, any.view.shape[0] = any.bytes.memory.size, any.view.strides[0] = 1;
-  for (int64_t i = 0; i < any.bytes.memory.size; i++)
-    any.set(i, converted(view.dtype, static_cast<double>(random.uniform(low, high))));
-  any.view = view;
-}
-
-double rounding_of(DType dtype) { return dtype == DType::f32 ? 0 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-11; }
-
 using Arrays = std::vector<std::reference_wrapper<Array<float>>>;
-
-struct Case {
-  Shape batch;
-  int64_t m, n, k;
-  Layout a = Layout::contiguous, b = Layout::contiguous;
-  int64_t padding = 0;  // of the rows of out, residual, preact and dact_preact
-  bool bias = false, residual = false, preact = false, dact = false;
-  Activation activation = Activation::none;
-  bool accumulate = false;
-  DType dtype = DType::f32;
-  bool wide = false;  // out, bias and residual are f32 all the same
-};
-
-Shape with(Shape shape, int64_t rows, int64_t columns) {
-  shape.push_back(rows);
-  shape.push_back(columns);
-  return shape;
-}
-
-// Runs the case and compares out and preact; returns out's memory, gaps included.
-std::vector<char> check(Stream& stream, const Ops& ops, const Case& c) {
-  Random random(static_cast<uint64_t>(c.m * 7919 + c.n * 104729 + c.k));
-  const Shape shape = with(c.batch, c.m, c.n);
-  const DType mixed = c.wide ? DType::f32 : c.dtype;
-  Any a(c.dtype, with(c.batch, c.m, c.k), c.a), b(c.dtype, with(c.batch, c.k, c.n), c.b), bias(mixed, {c.n});
-  Padded out(mixed, shape, c.padding), residual(mixed, shape, c.padding);
-  Padded preact(c.dtype, shape, c.padding), dact(c.dtype, shape, c.padding);
-  for (Any* any : std::initializer_list<Any*>{&a, &b, &out, &residual, &preact, &bias}) fill(*any, random);
-  fill(dact, random, -3, 3);
-
-  // Dense copies: the reference should not spend its time on strides.
-  const auto dense = [](const Any& any) {
-    std::vector<double> values(static_cast<size_t>(any.view.numel()));
-    for (int64_t i = 0; i < any.view.numel(); i++) values[static_cast<size_t>(i)] = any.get(i);
-    return values;
-  };
-  const std::vector<double> left = dense(a), right = dense(b);
-  const int64_t batch = numel(c.batch), size = c.m * c.n;
-  std::vector<double> expected(static_cast<size_t>(batch * size)), tolerance(expected), before(expected),
-      tolerance_before(expected);
-  for (int64_t e = 0; e < batch * size; e++) {
-    const int64_t matrix = e / size, i = e % size / c.n, j = e % c.n;
-    double sum = 0, magnitude = 0;
-    for (int64_t p = 0; p < c.k; p++) {
-      const double term = left[static_cast<size_t>((matrix * c.m + i) * c.k + p)] *
-                          right[static_cast<size_t>((matrix * c.k + p) * c.n + j)];
-      sum += term;
-      magnitude += std::fabs(term);
-    }
-    if (c.bias) sum += bias.get(j), magnitude += std::fabs(bias.get(j));
-    const size_t at = static_cast<size_t>(e);
-    const double terms = static_cast<double>(c.k + 8);
-    before[at] = sum;
-    const double off_before = terms * kRounding * magnitude;
-    tolerance_before[at] =
-        off_before + rounding_of(c.dtype) * (std::fabs(sum) + off_before) + (c.dtype == DType::f16 ? 0x1p-25 : 0);
-    const bool curved = c.activation != Activation::none && c.activation != Activation::relu;
-    double value = c.dact ? sum * activation_slope(c.activation, dact.get(e)) : activate(c.activation, sum);
-    double off = 1.13 * off_before + (curved ? kActivation * std::fabs(c.dact ? sum : value) + 1e-7 : 0);
-    for (const double term : {c.residual ? residual.get(e) : 0, c.accumulate ? out.get(e) : 0}) {
-      value += term;
-      off += 4 * kRounding * (std::fabs(term) + std::fabs(value));
-    }
-    expected[at] = value;
-    tolerance[at] = off + rounding_of(mixed) * (std::fabs(value) + off) + (mixed == DType::f16 ? 0x1p-25 : 0);
-  }
-  const std::vector<char> untouched = out.copy();
-
-  ops.gemm(stream, out.view, nullptr, a.view, b.view, c.bias ? &bias.view : nullptr,
-           c.residual ? &residual.view : nullptr, c.preact ? &preact.view : nullptr, c.dact ? &dact.view : nullptr,
-           static_cast<Int>(c.activation), false, c.accumulate, false);
-  synchronize(stream);
-
-  const auto compare = [&](const char* name, const Any& got, const std::vector<double>& wanted,
-                           const std::vector<double>& tolerances) {
-    for (int64_t e = 0; e < batch * size; e++) {
-      const size_t at = static_cast<size_t>(e);
-      if (std::fabs(got.get(e) - wanted[at]) <= tolerances[at]) continue;
-      return report(
-          "%s[%lld] of %s, %lldx%lldx%lldx%lld, a %d, b %d, bias %d, residual %d, preact %d, dact %d, activation %d, "
-          "accumulate %d: got %.9g, expected %.9g to %.2g",
-          name, static_cast<long long>(e), name_of(c.dtype), static_cast<long long>(batch), static_cast<long long>(c.m),
-          static_cast<long long>(c.n), static_cast<long long>(c.k), static_cast<int>(c.a), static_cast<int>(c.b),
-          c.bias, c.residual, c.preact, c.dact, static_cast<int>(c.activation), c.accumulate, got.get(e), wanted[at],
-          tolerances[at]);
-    }
-  };
-  compare("out", out, expected, tolerance);
-  if (c.preact) compare("preact", preact, before, tolerance_before);
-  const std::vector<char> written = out.copy();
-  const size_t element = size_of(mixed), row = static_cast<size_t>(c.n + c.padding) * element;
-  for (size_t i = 0; i < written.size(); i++)
-    if (c.padding && i % row >= static_cast<size_t>(c.n) * element && written[i] != untouched[i]) {
-      report("out's padding was written at byte %zu", i);
-      break;
-    }
-  return written;
-}
 
 constexpr Layout kTransposes[] = {Layout::contiguous, Layout::transposed};
 constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
@@ -392,4 +261,4 @@ TEST(bias_backward_errors) {
 }
 
 }  // namespace
-}  // namespace heed::test
+}  // namespace heed::test::gemm

@@ -173,18 +173,21 @@ std::vector<double> check(Stream& stream, const Ops& ops, const Case& c) {
   ops.gemm_quantized(stream, out.view, a.view, q.codes, q.scales.view, c.bias ? &bias.view : nullptr,
                      c.residual ? &residual.view : nullptr, static_cast<Int>(c.activation), c.bits);
   EXPECT(synchronize(stream).empty());
-  std::vector<double> got;
-  for (int64_t i = 0; i < c.M; i++)
+  std::vector<double> got, weights(static_cast<size_t>(c.N * c.K)), row(static_cast<size_t>(c.K));
+  for (int64_t n = 0; n < c.N; n++)
+    for (int64_t k = 0; k < c.K; k++) weights[static_cast<size_t>(n * c.K + k)] = q.value(k, n);
+  for (int64_t i = 0; i < c.M; i++) {
+    for (int64_t k = 0; k < c.K; k++) row[static_cast<size_t>(k)] = a.get(i * c.K + k);
     for (int64_t n = 0; n < c.N; n++) {
       double sum = 0, size = 0, cut = 0;
       for (int64_t g = 0; g < c.K; g += c.group) {
-        double largest = 0, weights = 0;
+        double largest = 0, sizes = 0;
         for (int64_t k = g; k < std::min(g + c.group, c.K); k++) {
-          const double x = a.get(i * c.K + k), w = q.value(k, n);
+          const double x = row[static_cast<size_t>(k)], w = weights[static_cast<size_t>(n * c.K + k)];
           sum += x * w, size += std::fabs(x * w);
-          largest = std::max(largest, std::fabs(x)), weights += std::fabs(w);
+          largest = std::max(largest, std::fabs(x)), sizes += std::fabs(w);
         }
-        cut += largest * weights;
+        cut += largest * sizes;
       }
       if (c.bias) sum += bias.get(n), size += std::fabs(bias.get(n));
       double allowed = static_cast<double>(c.K + 8) * 0x1p-24 * size;
@@ -203,6 +206,7 @@ std::vector<double> check(Stream& stream, const Ops& ops, const Case& c) {
         return got;
       }
     }
+  }
   return got;
 }
 

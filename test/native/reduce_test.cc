@@ -1,80 +1,13 @@
 // reduce against sums in double: every subset of dimensions of every permutation, rows and columns, long and short.
-//
-// Tolerance of a sum: no element goes through more than 24 f32 additions (16 in a lane, three or four in joining lanes,
-// with some to spare) before f64 takes over, and the result is rounded once, so the error is at most
-// 24 · 2^-24 · Σ|x| + 2^-24 · |Σx|. It is a bound, not an estimate: a plain f32 sum over many elements breaks it.
 #include <algorithm>
 
 #include "core/kinds.h"
-#include "views.h"
+#include "reduce_reference.h"
 
 namespace heed::test {
 namespace {
 
-constexpr double kRounding = 0x1p-24;
-
 Int number(ReduceKind kind) { return static_cast<Int>(kind); }
-
-struct Expected {
-  std::vector<double> value, tolerance;
-};
-
-Expected reference(const TensorView& out, const TensorView& inp, ReduceKind kind) {
-  const size_t n = static_cast<size_t>(out.numel());
-  Expected result{std::vector<double>(n, kind == ReduceKind::max ? -HUGE_VAL : 0), std::vector<double>(n, 0)};
-  const double count = n ? static_cast<double>(inp.numel()) / static_cast<double>(n) : 1;
-  for (int64_t i = 0; i < inp.numel(); i++) {
-    int64_t rest = i, at = 0, step = 1;
-    for (int d = inp.rank - 1; d >= 0; d--) {
-      at += (out.shape[d] == 1 ? 0 : rest % inp.shape[d]) * step;
-      step *= out.shape[d];
-      rest /= inp.shape[d];
-    }
-    const double x = static_cast<double>(inp.f32()[place(inp, i)]);
-    double& value = result.value[static_cast<size_t>(at)];
-    if (kind == ReduceKind::max) {
-      value = x > value || std::isnan(x) ? x : value;
-    } else {
-      value += x / (kind == ReduceKind::mean ? count : 1);
-      result.tolerance[static_cast<size_t>(at)] +=
-          24 * kRounding * std::fabs(x) / (kind == ReduceKind::mean ? count : 1);
-    }
-  }
-  if (kind != ReduceKind::max)
-    for (size_t i = 0; i < n; i++) result.tolerance[i] += kRounding * std::fabs(result.value[i]);
-  return result;
-}
-
-void expect_reduced(const char* label, const Laid<float>& out, const Expected& expected) {
-  for (int64_t i = 0; i < out.view.numel(); i++) {
-    const double wanted = expected.value[static_cast<size_t>(i)], got = static_cast<double>(out.at(i));
-    if (got == wanted || (std::isnan(got) && std::isnan(wanted))) continue;
-    if (std::fabs(got - wanted) <= expected.tolerance[static_cast<size_t>(i)]) continue;
-    return report("%s: element %lld is %.9g, expected %.9g to %.2g", label, static_cast<long long>(i), got, wanted,
-                  expected.tolerance[static_cast<size_t>(i)]);
-  }
-}
-
-// The shape left when the dimensions in `mask` are reduced.
-Shape reduced_shape(const TensorView& inp, unsigned mask) {
-  Shape shape(inp.shape, inp.shape + inp.rank);
-  for (int d = 0; d < inp.rank; d++)
-    if (mask >> d & 1) shape[static_cast<size_t>(d)] = 1;
-  return shape;
-}
-
-void check_all_kinds(Stream& stream, const Ops& ops, const TensorView& inp, unsigned mask, Layout layout) {
-  for (const ReduceKind kind : {ReduceKind::sum, ReduceKind::mean, ReduceKind::max}) {
-    Laid<float> out(reduced_shape(inp, mask), layout);
-    ops.reduce(stream, out, inp, number(kind), false);
-    synchronize(stream);
-    char label[64];
-    std::snprintf(label, sizeof label, "kind %d, dimensions %#x of [%d, ...]", static_cast<int>(kind), mask,
-                  static_cast<int>(inp.shape[0]));
-    expect_reduced(label, out, reference(out, inp, kind));
-    EXPECT(out.gaps_are(0));
-  }
-}
 
 TEST(reduce_every_subset_of_every_permutation) {
   Random random(1);

@@ -60,6 +60,7 @@ class Laid {
   operator const TensorView&() const { return view; }
   // Whether what lies between the elements still has this value.
   bool gaps_are(T value) const {
+    if (view.numel() == memory.size) return true;
     std::vector<bool> used(static_cast<size_t>(memory.size));
     for (int64_t i = 0; i < view.numel(); i++) used[static_cast<size_t>(place(view, i))] = true;
     for (int64_t i = 0; i < memory.size; i++)
