@@ -10,6 +10,7 @@ TEST(attention_head_sizes) {
     expect_sizes(stream, ops, {1, 35, 35, 2, 2, D, true});
     expect_sizes(stream, ops, {1, 1, 21, 2, 2, D});
   }
+  expect_sizes(stream, ops, {1, 64, 512, 8, 1, 256, true});  // enough rows of enough keys for these to be packed
 }
 
 TEST(attention_sequence_sizes) {

@@ -197,9 +197,16 @@ TEST(short_gemm) {
                      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, &v[3], 2, false, accumulate,
                               false);
                    });
-      expect_twins(stream, "bias_backward", dtype, 1, {{{65}, (choice & 1) != 0}, {{3, 7, 65}}},
-                   [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], accumulate); });
     }
+}
+
+TEST(short_bias_backward) {
+  for (const DType dtype : kShort)
+    for (const bool is_short : {false, true})
+      for (const bool accumulate : {false, true})
+        for (const int64_t rows : {1, 7, 300})
+          expect_twins(stream, "bias_backward", dtype, 1, {{{65}, is_short}, {{3, rows, 65}}},
+                       [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], accumulate); });
 }
 
 // Packed queries, keys and values, and gradients likewise: each is a window that the others must survive.
@@ -227,6 +234,21 @@ TEST(short_attention) {
                              nullptr, 0);
     });
   }
+}
+
+// Decoding: a row or a few of each sequence, without lse.
+TEST(short_attention_of_few_rows) {
+  constexpr int64_t B = 2, H = 4, Hkv = 2, D = 17;
+  for (const DType dtype : kShort)
+    for (const int64_t T : {1, 2})
+      for (const int64_t keys : {1, 35, 600}) {
+        const Operand rows{{B, T, H, D}}, cache{{B, keys, Hkv, D}};
+        expect_twins(stream, "attention_forward of few rows", dtype, 1, {rows, rows, cache, cache},
+                     [&](const Views& v) {
+                       ops.attention_forward(stream, v[0], nullptr, v[1], v[2], v[3], nullptr, nullptr, nullptr,
+                                             nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
+                     });
+      }
 }
 
 TEST(short_rotary) {

@@ -105,18 +105,18 @@ TEST(quantize_extremes) {
 
 // A group with a weight that is not finite is NaN; its neighbours are not.
 TEST(quantize_not_finite) {
-  for (const float bad : {INFINITY, -INFINITY, NAN})
-    for (const int64_t bits : {8, 4}) {
-      Any weight(DType::f32, {64, 2});
-      for (int64_t i = 0; i < 128; i++) weight.set_f32(i, 1);
-      weight.set_f32(40 * 2 + 1, bad);
-      Quantized q(64, 2, bits, 32);
-      Array<float> out({2, 64});
-      ops.quantize(stream, q.codes, q.scales.view, weight.view, bits);
-      ops.dequantize(stream, out, nullptr, q.codes, q.scales.view, 2, bits);
-      EXPECT(synchronize(stream).empty());
-      for (int64_t i = 0; i < 128; i++) EXPECT(i < 96 ? std::fabs(out[i] - 1) < 0.01f : std::isnan(out[i]));
-    }
+  for (const DType dtype : kFloats)
+    for (const double bad : {HUGE_VAL, -HUGE_VAL, double{NAN}})
+      for (const int64_t bits : {8, 4}) {
+        Any weight(dtype, {64, 2}), out(dtype, {2, 64});
+        for (int64_t i = 0; i < 128; i++) weight.set(i, 1);
+        weight.set(40 * 2 + 1, bad);
+        Quantized q(64, 2, bits, 32);
+        ops.quantize(stream, q.codes, q.scales.view, weight.view, bits);
+        ops.dequantize(stream, out.view, nullptr, q.codes, q.scales.view, 2, bits);
+        EXPECT(synchronize(stream).empty());
+        for (int64_t i = 0; i < 128; i++) EXPECT(i < 96 ? std::fabs(out.get(i) - 1) < 0.01 : std::isnan(out.get(i)));
+      }
 }
 
 TEST(dequantize_reads_columns) {
@@ -244,36 +244,50 @@ TEST(gemm_quantized_same_bits_for_any_number_of_threads) {
 
 // A row with a number that is not finite has no finite result; the others have.
 TEST(gemm_quantized_not_finite) {
-  for (const float bad : {INFINITY, NAN})
-    for (const int64_t bits : {8, 4}) {
-      Any weight(DType::f32, {40, 20});
-      Array<float> a({3, 40}), out({3, 20});
-      for (int64_t i = 0; i < 800; i++) weight.set_f32(i, 1);
-      for (int64_t i = 0; i < 120; i++) a[i] = 1;
-      a[79] = bad;
-      Quantized q(40, 20, bits, 32);
+  for (const DType dtype : kFloats)
+    for (const double bad : {HUGE_VAL, -HUGE_VAL, double{NAN}})
+      for (const int64_t bits : {8, 4}) {
+        Any weight(DType::f32, {40, 20}), a(dtype, {3, 40}), out(dtype, {3, 20});
+        for (int64_t i = 0; i < 800; i++) weight.set(i, 1);
+        for (int64_t i = 0; i < 120; i++) a.set(i, 1);
+        a.set(79, bad);
+        Quantized q(40, 20, bits, 32);
+        ops.quantize(stream, q.codes, q.scales.view, weight.view, bits);
+        ops.gemm_quantized(stream, out.view, a.view, q.codes, q.scales.view, nullptr, nullptr, 0, bits);
+        EXPECT(synchronize(stream).empty());
+        for (int64_t i = 0; i < 60; i++)
+          EXPECT(i / 20 == 1 ? !std::isfinite(out.get(i)) : std::fabs(out.get(i) - 40) < 1);
+      }
+}
+
+// Activations near both ends of f32 keep their products, to the bound of `check`; below 2^-95, where they are cut into
+// bytes, to half of the least step, 2^-118 each, and in f32 to the least number's half.
+TEST(gemm_quantized_large_and_small) {
+  for (const int64_t bits : {8, 4})
+    for (const float size : {0x1p-140f, 0x1p-110f, 0x1p-100f, 0x1p-90f, 0x1p100f, 0x1p120f}) {
+      Random random(bits);
+      Any weight(DType::f32, {32, 16});
+      Array<float> a({1, 32}), out({1, 16});
+      fill(weight, random);
+      for (int64_t k = 0; k < 32; k++) a[k] = size * random.uniform();
+      Quantized q(32, 16, bits, 32);
       ops.quantize(stream, q.codes, q.scales.view, weight.view, bits);
       ops.gemm_quantized(stream, out, a, q.codes, q.scales.view, nullptr, nullptr, 0, bits);
       EXPECT(synchronize(stream).empty());
-      for (int64_t i = 0; i < 60; i++) EXPECT(i / 20 == 1 ? !std::isfinite(out[i]) : std::fabs(out[i] - 40) < 1);
+      for (int64_t n = 0; n < 16; n++) {
+        double sum = 0, terms = 0, largest = 0, weights = 0;
+        for (int64_t k = 0; k < 32; k++) {
+          const double x = static_cast<double>(a[k]), w = q.value(k, n);
+          sum += x * w, terms += std::fabs(x * w);
+          largest = std::max(largest, std::fabs(x)), weights += std::fabs(w);
+        }
+        const double half_a_step = cpu::int8_dot() ? std::max(1.01 * 0x1p-23 * largest, 0x1p-118) : 0;
+        const double allowed = 40 * 0x1p-24 * terms + half_a_step * weights + 32 * 0x1p-150;
+        if (!(std::fabs(static_cast<double>(out[n]) - sum) <= allowed))
+          report("%lld bits, size %g: got %.9g, expected %.9g to %.2g", static_cast<long long>(bits),
+                 static_cast<double>(size), static_cast<double>(out[n]), sum, allowed);
+      }
     }
-}
-
-// Activations near both ends of f32 keep their products.
-TEST(gemm_quantized_large_and_small) {
-  for (const float size : {0x1p-140f, 0x1p-100f, 0x1p100f}) {
-    Any weight(DType::f32, {32, 16});
-    Array<float> a({1, 32}), out({1, 16});
-    for (int64_t i = 0; i < 512; i++) weight.set_f32(i, 1);
-    for (int64_t i = 0; i < 32; i++) a[i] = size;
-    Quantized q(32, 16, 8, 32);
-    ops.quantize(stream, q.codes, q.scales.view, weight.view, 8);
-    ops.gemm_quantized(stream, out, a, q.codes, q.scales.view, nullptr, nullptr, 0, 8);
-    EXPECT(synchronize(stream).empty());
-    for (int64_t n = 0; n < 16; n++)
-      EXPECT(std::fabs(out[n] - 32 * static_cast<double>(size) * q.value(0, n)) <=
-             0x1p-20 * 32 * static_cast<double>(size) + 0x1p-112);
-  }
 }
 
 TEST(gemm_quantized_empty) {
