@@ -31,20 +31,30 @@ __attribute__((always_inline)) inline vf multiply_add(vf x, vf y, vf sum) {
 
 constexpr int64_t kCacheLine = 64;
 
-// What is read from memory ahead of its use, two cache lines a step: those at `first` + p % period · inner +
-// p / period · outer, for a power of two, and `second` bytes further.
+// What is fetched ahead of its use, a cache line each step, or two: `runs` of `lines` that follow each other in memory,
+// which is what the processor's own prefetcher goes on with, `stride` bytes from one to the next. Its members say where
+// a product begins; by itself it stays with one line.
 struct Ahead {
-  const char* first;
-  int64_t period_mask = 0, period_shift = 0, inner = 0, outer = 0, second = 0;
+  const char* line;
+  int64_t advance = 0;  // bytes of a step
+  int64_t left = -1;    // steps until the end of the run
+  int64_t run = 0;      // steps of a whole one
+  int64_t jump = 0;     // bytes from where a run ends to the next
+  int64_t second = 0;   // bytes from the first line of a step to the other
 
-  // What the i-th of n products reads of it, one line each if there are several.
-  Ahead part(int64_t i, int64_t n) const {
-    if (n == 1) return *this;
-    if (i > 1) return {first};
-    Ahead half = *this;
-    half.first += i * second;
-    half.second = 0;
-    return half;
+  Ahead(const void* anything) : line(static_cast<const char*>(anything)) {}
+  // Of what is to be fetched during n products of `steps`, the i-th's part.
+  Ahead(const char* first, int64_t runs, int64_t lines, int64_t stride, int64_t i, int64_t n, int64_t steps)
+      : line(first) {
+    if (lines == 0) return;
+    const int64_t together = runs * lines > n * steps ? 2 : 1;
+    run = ceil_div(lines, together);
+    const int64_t begin = i * (runs * run) / n, of_run = begin % run;
+    advance = together * kCacheLine;
+    second = advance - kCacheLine;
+    line += begin / run * stride + of_run * advance;
+    left = run - of_run;
+    jump = stride - run * advance;
   }
 };
 
@@ -57,11 +67,16 @@ __attribute__((noinline)) void micro_kernel(int64_t steps, const float* a, int64
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) sum[i][v] = vf{};
+  const char* line = ahead.line;
+  int64_t left = ahead.left;
   for (int64_t p = 0; p < steps; p++, a += a_step, b += b_step) {
-    const char* const line =
-        ahead.first + (p & ahead.period_mask) * ahead.inner + (p >> ahead.period_shift) * ahead.outer;
     __builtin_prefetch(line, 0, 2);
     __builtin_prefetch(line + ahead.second, 0, 2);
+    line += ahead.advance;
+    if (--left == 0) {
+      line += ahead.jump;
+      left = ahead.run;
+    }
     vf column[vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) column[v] = load(b + v * kWidth);

@@ -2,8 +2,8 @@
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
 // A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows, a
-// panel of B times all of A, while the panel after it is fetched from memory. An operand that several units need is
-// packed ahead, by all threads; the others by the worker, into its scratch memory. Each element is summed over k in
+// block of B panels times all of A, while the block after it is fetched from memory. An operand that several units need
+// is packed ahead, by all threads; the others by the worker, into its scratch memory. Each element is summed over k in
 // order and in passes of a depth that K alone decides, so its bits depend neither on the blocks nor on the number of
 // threads.
 #pragma once
@@ -24,7 +24,8 @@ inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div
 struct Tiling {
   static constexpr int64_t kSteps = 512;  // of a pass
   static constexpr int64_t kRowsAtOnce = 168, kBlockColumns = 384;
-  static constexpr int64_t kOwnPanels = 4;  // of A, packed at a time by a worker
+  static constexpr int64_t kOwnPanels = 4;    // of A, packed at a time by a worker
+  static constexpr int64_t kAheadPanels = 4;  // of B, fetched at a time: long pieces of its rows
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
   static constexpr int64_t kLeastProducts = 1 << 17;  // worth a turn at the counter
 
@@ -53,7 +54,10 @@ struct Tiling {
     column_panels = ceil_div(p.n, b.rows);
 
     share_b = row_panels > 1 && (p.m > kRowsAtOnce || p.batch * column_panels < 4 * workers);
-    block_columns = share_b ? even_part(column_panels, kBlockColumns / kTileColumns) : 1;
+    // Where each block is fetched once, their number is to come out even for the workers.
+    const int64_t turns = ceil_div(column_panels, 2 * workers * kAheadPanels);
+    block_columns =
+        share_b ? even_part(column_panels, kBlockColumns / kTileColumns) : ceil_div(column_panels, 2 * workers * turns);
     share_a = column_panels > block_columns;
     height = share_a ? min_of(row_panels, kSharedFloats / a.stride) : row_panels;
     width = share_b ? min_of(column_panels,
@@ -165,12 +169,12 @@ class TiledProduct {
                       float* own_a, float* own_b) const {
     const Target target(p, matrix + m);
     const float* b = shared_b + (m * t.width + first_column) * t.b.stride;
-    Ahead ahead{reinterpret_cast<const char*>(b)};
     if (!t.share_b) {
       pack_b(own_b, matrix + m, column + first_column, end_column - first_column);
       b = own_b;
-      ahead = panel_ahead(m, column + end_column);
     }
+    const int64_t products = (end_row - first_row) * (end_column - first_column);
+    int64_t product = 0;
     const int64_t together = t.share_a ? end_row - first_row : Tiling::kOwnPanels;
     for (int64_t i = first_row; i < end_row; i += together) {
       const int64_t panels = min_of(together, end_row - i);
@@ -182,31 +186,24 @@ class TiledProduct {
       for (int64_t q = 0; q < panels; q++)
         for (int64_t j = first_column; j < end_column; j++)
           multiply_panels(target, row + i + q, column + j, a + q * t.a.stride, b + (j - first_column) * t.b.stride,
-                          t.share_b ? ahead : ahead.part(i + q, rows));
+                          t.share_b ? Ahead(b) : block_ahead(m, column + end_column, product++, products));
     }
   }
 
-  // Where B's panel lies, for the micro-kernel to fetch while it multiplies the one before; a whole panel has two cache
-  // lines for each step.
-  Ahead panel_ahead(int64_t m, int64_t panel) const {
-    const int64_t j = panel * t.b.rows;
+  // What the micro-kernel fetches during the i-th of n products of a block: its part of the block that follows.
+  Ahead block_ahead(int64_t m, int64_t panel, int64_t i, int64_t n) const {
+    const int64_t j = panel * t.b.rows, width = min_of(t.block_columns * t.b.rows, p.n - j);
     const Floats b = p.b.at(matrix + m) + pass * t.depth * p.b.row;
-    Ahead ahead{b.data};
-    if (j + t.b.rows > p.n) return ahead;
-    const int64_t size = static_cast<int64_t>(size_of(b.dtype)), elements = t.word == Word::bf16_pair ? 2 : 1;
-    ahead.first = (b + j * p.b.column).data;
-    if (p.b.column == 1) {
-      ahead.outer = elements * p.b.row * size;
-      ahead.second = elements == 2 ? p.b.row * size : kCacheLine;
-    } else if (p.b.row == 1) {
-      static_assert(kTileColumns <= 32);
-      while (int64_t{1} << ahead.period_shift < t.b.rows) ahead.period_shift++;
-      ahead.period_mask = t.b.rows - 1;
-      ahead.inner = p.b.column * size;
-      ahead.outer = t.b.rows * elements * size;
-      ahead.second = kCacheLine;
-    }
-    return ahead;
+    if (width <= 0) return b.data;
+    const char* const first = (b + j * p.b.column).data;
+    const int64_t size = static_cast<int64_t>(size_of(b.dtype));
+    const int64_t steps = t.word == Word::bf16_pair ? ceil_div(k, 2) : k;
+    const auto fetch = [&](int64_t runs, int64_t length, int64_t stride) {
+      return Ahead(first, runs, ceil_div(length * size, kCacheLine), stride * size, i, n, steps);
+    };
+    if (p.b.column == 1) return fetch(k, width, p.b.row);
+    if (p.b.row == 1) return fetch(width, k, p.b.column);
+    return b.data;
   }
 
   void multiply_panels(const Target& target, int64_t row_panel, int64_t column_panel, const float* a, const float* b,
