@@ -45,6 +45,16 @@ inline Two load_two(const T* p, int64_t n) {
   return load_two(some);
 }
 
+// Asks for the kTwo elements `ahead` of p. Where there is work between loads, a processor has too few of them under way
+// for what memory can do; those of one row in f32 need no help.
+constexpr int64_t kFetchedBytes = 4096;
+template <int M, class T>
+inline void fetch(const T* p, int64_t ahead) {
+  if constexpr (M > 1 || sizeof(T) < sizeof(float))
+    for (size_t byte = 0; byte < kTwo * sizeof(T); byte += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(p + ahead) + byte);
+}
+
 // kTwo sums that were added up in the order of load_two, put into theirs.
 inline void put_in_order(const float*, float*) {}
 inline void put_in_order(const f16*, float*) {}
@@ -61,6 +71,7 @@ inline void dot_rows(const Problem& p, const T* a, const T* b, int64_t columns, 
   for (int64_t j = 0; j < columns; j++, b += p.b.column) {
     vf first[M][U] = {}, second[M][U] = {};
     const auto step = [&](int64_t k, int u, auto... n) {
+      fetch<M>(b + k, kFetchedBytes / static_cast<int64_t>(sizeof(T)));
       const Two y = load_two(b + k, n...);
 #pragma GCC unroll 8
       for (int i = 0; i < M; i++) {
@@ -100,7 +111,11 @@ inline void scale_rows(const Problem& p, const T* a, const T* b, int64_t begin, 
     const auto step = [&](int64_t j, auto... n) {
       Two y[D];
 #pragma GCC unroll 8
-      for (int q = 0; q < D; q++) y[q] = load_two(b + (k + q) * p.b.row + j, n...);
+      for (int q = 0; q < D; q++) {
+        const T* const row = b + (k + q) * p.b.row + j;
+        fetch<M>(row, D * p.b.row);
+        y[q] = load_two(row, n...);
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < M; i++) {
         float* const s = sums + i * kStrip + j;
