@@ -46,14 +46,15 @@ describe.for(devices)("generateTokens on %s", (device) => {
   };
 
   describe.for(Object.entries(ways))("%s", ([, way]) => {
-    // Lengths at, near and above the context; three times as many tokens let every sequence slide several times.
+    // Lengths at, near and above the context; twice as many tokens let every sequence slide several times.
     const contextLength = device === "cpu" ? 24 : 12;
     const prompts = [3, contextLength, 1, 9, contextLength - 1, 40].map((length, i) => someTokens(length, i));
-    const options = { ...way, seed: 11, maxTokens: 3 * contextLength };
+    const options = { ...way, seed: 11, maxTokens: 2 * contextLength };
 
     test("a prompt gives what whole forward passes give", async () => {
       using model = smallGpt(device, { contextLength });
-      for (const prompt of prompts) {
+      // The software device takes a while for whole passes: three lengths there.
+      for (const prompt of device === "cpu" ? prompts : prompts.filter((_, i) => i % 2 === 1)) {
         const [result] = await generateTokens(model, [prompt], options);
         expect(result).toEqual({ tokens: await slowly(model, prompt, options), finish: "length" });
       }
@@ -64,7 +65,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
       expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
       // What ends some of them at different times; stop tokens change nothing else.
-      const stopTokens = [alone[0]![0]!.tokens[4]!, alone[3]![0]!.tokens[30]!, alone[4]![0]!.tokens[20]!];
+      const stopTokens = [alone[0]![0]!.tokens[4]!, alone[3]![0]!.tokens[20]!, alone[4]![0]!.tokens[14]!];
       const cut = alone.map(([result]) => {
         const end = result!.tokens.findIndex((token) => stopTokens.includes(token));
         return end === -1 ? result : { tokens: result!.tokens.slice(0, end), finish: "stopToken" };
