@@ -1,52 +1,87 @@
 #include "core/allocator.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/error.h"
 
 namespace heed {
 
+namespace {
+
+constexpr size_t kLargestSmall = size_t{1} << 20;
+constexpr size_t kPage = 4096;                 // large sizes are multiples of it
+constexpr size_t kHugePage = size_t{2} << 20;  // segments' sizes are
+constexpr size_t kLargestGrowth = size_t{128} << 20;
+
+constexpr size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
+constexpr bool is_large(size_t size) { return size > kLargestSmall; }
+
+}  // namespace
+
 CachingAllocator::CachingAllocator(bool caching) : caching_(caching) {}
 CachingAllocator::~CachingAllocator() = default;
 
-// Sizes are rounded so that near sizes share blocks: to 1/8 of their power of two, at most 12.5 % lost.
-size_t CachingAllocator::rounded(size_t bytes) {
+// Small sizes are rounded so that near sizes share blocks: to 1/8 of their power of two, at most 12.5 % lost.
+size_t CachingAllocator::rounded(size_t bytes) const {
   constexpr size_t kSmallest = 512;
+  if (!caching_) return bytes + !bytes;
+  if (is_large(bytes)) return round_up(bytes, kPage);
   if (bytes <= kSmallest) return kSmallest;
   const int top = 63 - __builtin_clzll(bytes - 1);
-  const size_t step = (size_t{1} << top) >> 3;
-  return (bytes + step - 1) / step * step;
+  return round_up(bytes, (size_t{1} << top) >> 3);
+}
+
+void* CachingAllocator::take_cached(size_t size, size_t* block_size) {
+  void* block = nullptr;
+  if (is_large(size)) {
+    block = pool_.take(size);
+  } else {
+    // A larger block serves too while it wastes little; otherwise odd sizes would each keep a block of their own.
+    const auto found = cache_.lower_bound(size);
+    if (found == cache_.end() || found->first > size + size / 4) return nullptr;
+    *block_size = found->first;
+    block = found->second.back();
+    found->second.pop_back();
+    if (found->second.empty()) cache_.erase(found);
+  }
+  if (block) stats_.cached -= static_cast<int64_t>(*block_size);
+  return block;
+}
+
+void* CachingAllocator::from_system(size_t size) {
+  if (!caching_ || !is_large(size)) return system_allocate(size);
+  // Segments grow with the memory in use, so that little is reserved for nothing and ranges have room to join.
+  const size_t least = round_up(size, kHugePage), growth = pool_.reserved() / 2 / kHugePage * kHugePage;
+  for (size_t bytes = std::max(least, std::min(growth, kLargestGrowth));; bytes = least) {
+    if (void* segment = system_allocate(bytes)) {
+      pool_.add(static_cast<char*>(segment), bytes);
+      stats_.cached += static_cast<int64_t>(bytes);
+      size_t block_size = size;
+      return take_cached(size, &block_size);
+    }
+    if (bytes == least) return nullptr;
+  }
 }
 
 void* CachingAllocator::allocate(size_t bytes, const char* op) {
   if (bytes > (size_t{1} << 46)) fail(Code::oom, "%s: expected to allocate less than 64 TiB, got %zu bytes", op, bytes);
-  const size_t size = caching_ ? rounded(bytes) : bytes + !bytes;
-  void* block = nullptr;
-  // A larger block serves too while it wastes little; otherwise big odd sizes would each keep a block of their own.
-  const auto found = cache_.lower_bound(size);
+  const size_t size = rounded(bytes);
   size_t block_size = size;
-  if (holding_ && (block = take_held(size, &block_size))) {
-    // its size is no longer counted as cached
-  } else if (found != cache_.end() && found->first <= size + size / 4) {
-    block_size = found->first;
-    block = found->second.back();
-    found->second.pop_back();
-    if (found->second.empty()) cache_.erase(found);
-    stats_.cached -= static_cast<int64_t>(block_size);
-  } else {
-    block = system_allocate(size);
-    if (!block && !holding_) {
-      wait_idle();
-      release_cached();
-      block = system_allocate(size);
-    }
-    if (!block) {
-      char available[64] = "";
-      const int64_t left = system_available();
-      if (left >= 0) std::snprintf(available, sizeof available, ", %lld free", static_cast<long long>(left));
-      fail(Code::oom, "%s: out of memory allocating %zu bytes (%lld bytes live, peak %lld%s)", op, bytes,
-           static_cast<long long>(stats_.live), static_cast<long long>(stats_.peak), available);
-    }
+  void* block = holding_ ? take_held(size, &block_size) : nullptr;  // no longer counted as cached
+  if (!block) block = take_cached(size, &block_size);
+  if (!block) block = from_system(size);
+  if (!block && !holding_) {
+    wait_idle();
+    release_cached();
+    block = from_system(size);
+  }
+  if (!block) {
+    char available[64] = "";
+    const int64_t left = system_available();
+    if (left >= 0) std::snprintf(available, sizeof available, ", %lld free", static_cast<long long>(left));
+    fail(Code::oom, "%s: out of memory allocating %zu bytes (%lld bytes live, peak %lld%s)", op, bytes,
+         static_cast<long long>(stats_.live), static_cast<long long>(stats_.peak), available);
   }
   live_.emplace(block, Block{block_size, bytes});
   stats_.live += static_cast<int64_t>(bytes);
@@ -67,7 +102,10 @@ void CachingAllocator::free(void* block) {
     return;
   }
   if (!caching_) return system_free(block, info.size);
-  cache_[info.size].push_back(block);
+  if (is_large(info.size))
+    pool_.put(static_cast<char*>(block), info.size);
+  else
+    cache_[info.size].push_back(block);
   stats_.cached += static_cast<int64_t>(info.size);
 }
 
@@ -108,6 +146,11 @@ void CachingAllocator::release_cached() {
     for (void* block : blocks) system_free(block, size);
   cache_.clear();
   stats_.cached = 0;
+  for (const auto& [segment, bytes] : pool_.take_segments()) system_free(segment, bytes);
+  for (const auto& [range, bytes] : pool_.free_ranges()) {
+    system_discard(range, bytes);
+    stats_.cached += static_cast<int64_t>(bytes);
+  }
   system_trim();
 }
 

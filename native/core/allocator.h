@@ -5,12 +5,18 @@
 // runs in order. So the memory a program needs follows from the order of its calls, never from their timing. The one
 // writer that does not go through the queue, the host, must not touch a block (Stream::upload copies through one of
 // its own). Used from the JavaScript thread only.
+//
+// Small blocks are kept by size. Large ones are cut from segments (RangePool), so that what an activation leaves serves
+// for a gradient of another size: kept by size, the blocks of a training step's forward pass lay idle while its
+// backward pass asked for others, a sixth of its memory.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <unordered_map>
 #include <vector>
+
+#include "core/range_pool.h"
 
 namespace heed {
 
@@ -52,13 +58,17 @@ class CachingAllocator {
   virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
   virtual void system_free(void* block, size_t bytes) = 0;
   virtual void system_trim() {}  // after many blocks were freed: the system may have kept some for this process
+  // The bytes are in use no more, but part of a block that is: the system may take the memory behind them.
+  virtual void system_discard(void*, size_t) {}
   virtual void wait_idle() = 0;  // the queue has run everything
   // Bytes the system has left, for messages; -1 where it is not known.
   virtual int64_t system_available() { return -1; }
 
  private:
-  static size_t rounded(size_t bytes);
+  size_t rounded(size_t bytes) const;
   void* take_held(size_t size, size_t* block_size);
+  void* take_cached(size_t size, size_t* block_size);
+  void* from_system(size_t size);
 
   struct Block {
     size_t size;       // what the system gave
@@ -66,7 +76,8 @@ class CachingAllocator {
   };
   const bool caching_;
   std::unordered_map<void*, Block> live_;
-  std::map<size_t, std::vector<void*>> cache_;  // by block size
+  std::map<size_t, std::vector<void*>> cache_;  // small blocks, by size
+  RangePool pool_;                              // of large ones
   std::vector<Held> held_;
   bool holding_ = false;
   MemoryStats stats_;

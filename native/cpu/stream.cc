@@ -28,6 +28,17 @@ void* Allocator::system_allocate(size_t bytes) {
 }
 
 void Allocator::system_free(void* block, size_t) { std::free(block); }
+
+void Allocator::system_discard(void* range, size_t bytes) {
+#ifdef MADV_DONTNEED
+  // Whole pages of it; 64 KiB is the largest that any system has.
+  constexpr uintptr_t kPage = uintptr_t{64} << 10;
+  const auto begin = (reinterpret_cast<uintptr_t>(range) + kPage - 1) / kPage * kPage;
+  const auto end = (reinterpret_cast<uintptr_t>(range) + bytes) / kPage * kPage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+#endif
+}
+
 void Allocator::system_trim() {
 #ifdef __GLIBC__
   malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes

@@ -15,6 +15,7 @@ class Allocator final : public CachingAllocator {
   void* system_allocate(size_t bytes) override;
   void system_free(void* block, size_t bytes) override;
   void system_trim() override;
+  void system_discard(void* range, size_t bytes) override;
   void wait_idle() override;
   Stream& stream_;
 };
