@@ -1,8 +1,9 @@
 /**
  * Mixed precision (Micikevicius et al. 2018): parameters in f32, which the optimiser moves, beside activations in bf16 or
  * f16. Kernels read f32 parameters of norms, biases and embeddings as they are; a matrix product's weight is rounded to
- * the activations' dtype first, and the rounded copy stays with the parameter.
+ * the activations' dtype first.
  */
+import { isRecording } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
@@ -15,16 +16,23 @@ export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDT
   throw new HeedError("ERR_DTYPE", `${op}: expected dtype ${expected} for parameters of ${parameters}, got ${dtype}`);
 }
 
-/** @internal `weight` in `dtype`: itself, its parameter's kept copy, or a new copy. An alias, outside of scopes and graph. */
+/**
+ * @internal `weight` in `dtype`: itself, or a copy. An alias, outside of scopes and graph. A copy made for inference stays
+ * with its parameter. That of a recorded pass is its graph's alone: the gradient, when it is there, has taken its place.
+ */
 export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.dtype === dtype) return weight.alias();
-  if (weight.rounding?.dtype === dtype) return weight.rounding.alias();
-  const copy = allocate(weight.shape, dtype, weight.device, false);
-  ops.copy(copy.handle, weight.handle, false);
+  const copy = weight.rounding?.dtype === dtype ? weight.rounding.alias() : roundedCopy(weight, dtype);
   if (weight.node || !weight.requiresGrad) return copy;
   weight.rounding?.dispose();
-  weight.rounding = copy;
-  return copy.alias();
+  weight.rounding = isRecording() ? null : copy.alias();
+  return copy;
+}
+
+function roundedCopy(weight: FloatTensor, dtype: FloatDType): FloatTensor {
+  const copy = allocate(weight.shape, dtype, weight.device, false);
+  ops.copy(copy.handle, weight.handle, false);
+  return copy;
 }
 
 /** @internal To be called when kernels have changed the elements of parameters: kept copies follow, in one launch. */

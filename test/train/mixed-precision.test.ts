@@ -89,6 +89,24 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     expect(changed).toEqual(await fresh());
   });
 
+  test("rounded weights live as long as their graph, and take the place of those of inference", async () => {
+    using input = tensor(ids, [2, 8], { device });
+    const live = (): number => input.device.memory().live;
+    const step = (model: GPT): void => {
+      scope(() => model.loss(input, input).backward());
+      for (const parameter of model.parameters()) parameter.zeroGrad();
+    };
+    using model = tinyModel({ device });
+    model.dtype = "bf16";
+    const before = live();
+    step(model);
+    expect(live()).toBe(before);
+    noGrad(() => model.forward(input)).dispose();
+    expect(live()).toBeGreaterThan(before);
+    step(model);
+    expect(live()).toBe(before);
+  });
+
   test("nothing stays in memory", async () => {
     using warm = tensor([0], [1], { device });
     const { live, tensors } = warm.device.memory();
