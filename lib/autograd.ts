@@ -18,17 +18,25 @@ import { sameShape } from "./shape.js";
 import { allocate, type FloatTensor, type GraphNode, Tensor } from "./tensor.js";
 
 let recording = true;
-
 /** Runs `body` without recording: for inference, evaluation and updates. Synchronous, as `scope` is. */
 export function noGrad<T>(body: () => T): T {
   checkFunction("noGrad", body);
+  return within("noGrad", false, body);
+}
+
+/** @internal Runs `body` recorded, also in the midst of a backward pass. */
+export function recorded<T>(op: string, body: () => T): T {
+  return within(op, true, body);
+}
+
+function within<T>(op: string, records: boolean, body: () => T): T {
   const before = recording;
-  recording = false;
+  recording = records;
   try {
     const result = body();
     if (result instanceof Promise) {
       result.catch(() => undefined);
-      throw new HeedError("ERR_ARGUMENT", "noGrad: expected a synchronous function; await its results outside of it");
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected a synchronous function; await its results outside of it`);
     }
     return result;
   } finally {
@@ -146,13 +154,18 @@ class Step implements GraphNode {
   backward(output: Tensor, scale: number): void {
     if (output.size !== 1)
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
-    const steps = reachable(this);
-    if (steps.some((step) => step.done))
+    if (reachable(this).some((step) => step.done))
       throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
     const root = allocate(output.shape, (output as FloatTensor).dtype, output.device, false);
     ops.fill(root.handle, scale);
-    this.gradients = this.outputs.map((_, i) => (i === output.outputIndex ? root : null));
-    this.constant = scale;
+    this.propagate(output.outputIndex, root, scale);
+  }
+
+  /** Takes `gradient`, of one of the outputs, back to the leaves. */
+  propagate(index: number, gradient: FloatTensor, constant: number | undefined): void {
+    const steps = reachable(this);
+    this.gradients = this.outputs.map((_, i) => (i === index ? gradient : null));
+    this.constant = constant;
     // A step whose outputs are disposed lives by its consumers alone: it must outlast their end, until its own turn.
     for (const step of steps) step.references++;
     try {
@@ -166,6 +179,19 @@ class Step implements GraphNode {
       for (const step of steps) step.free();
     }
   }
+}
+
+/** @internal Takes a gradient of a recorded tensor back to the leaves; `constant` as in {@link Backward}. */
+export function propagate(output: FloatTensor, gradient: FloatTensor, constant: number | undefined): void {
+  (output.node as Step).propagate(output.outputIndex, gradient, constant);
+}
+
+/** @internal How many steps there have been; and whether a tensor was made from what they made. */
+export function stepsSoFar(): number {
+  return counter;
+}
+export function reachesBefore({ node }: Tensor, steps: number): boolean {
+  return node instanceof Step && reachable(node).some(({ order }) => order < steps);
 }
 
 /** Every step the gradient may reach, latest first: inputs were recorded before their consumers. */
@@ -253,7 +279,19 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
   backward: (context: Backward<Saved>) => void,
   remake: ((saved: Saved) => FloatTensor) | null = null,
 ): Outputs {
-  if (!needsGrad(inputs)) return outputs;
+  if (needsGrad(inputs)) attach(name, outputs, inputs, saved, backward, remake);
+  return outputs;
+}
+
+/** @internal As `record`, also where what requires a gradient is none of the inputs. */
+export function attach<Saved extends SavedTensors>(
+  name: string,
+  outputs: FloatTensor | readonly FloatTensor[],
+  inputs: readonly (Tensor | null | undefined)[],
+  saved: Saved,
+  backward: (context: Backward<Saved>) => void,
+  remake: ((saved: Saved) => FloatTensor) | null = null,
+): void {
   const list: readonly FloatTensor[] = Array.isArray(outputs) ? outputs : [outputs as FloatTensor];
   const targets = inputs.map((input): Target | null =>
     !input?.requiresGrad
@@ -288,7 +326,6 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
     output.node = step;
     output.outputIndex = index;
   });
-  return outputs;
 }
 
 function checkLive(op: string, value: unknown): void {

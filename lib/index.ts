@@ -20,6 +20,7 @@ export {
 } from "./tensor.js";
 export { keep, scope } from "./scope.js";
 export { detach, isRecording, noGrad, parameter } from "./autograd.js";
+export { checkpoint } from "./checkpoint.js";
 
 // Operations
 export { type Activation, activate } from "./ops/activation.js";

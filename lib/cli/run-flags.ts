@@ -32,6 +32,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   clip: "number",
   seed: "number",
   dtype: "string",
+  gradientCheckpointing: "boolean",
   evalEvery: "number",
   evalBatches: "number",
   checkpointEvery: "number",

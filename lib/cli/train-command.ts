@@ -39,6 +39,7 @@ export interface RunFlags {
   clip: number;
   seed: number;
   dtype: "f32" | "bf16";
+  gradientCheckpointing: boolean;
   evalEvery: number;
   evalBatches: number;
   checkpointEvery: number;
@@ -75,6 +76,7 @@ export const defaults = {
   clip: 1,
   seed: 0,
   dtype: "f32",
+  gradientCheckpointing: false,
   evalEvery: 250,
   evalBatches: 20,
   checkpointEvery: 250,
@@ -134,6 +136,10 @@ export function trainCommand(): Command {
     .option("--seed <n>", `the same seed gives the same run ${or("seed")}`, integer(0))
     .addOption(
       new Option("--dtype <type>", `of the activations: bf16 is for GPUs ${or("dtype")}`).choices(["f32", "bf16"]),
+    )
+    .option(
+      "--gradient-checkpointing",
+      "compute activations again in the backward pass instead of keeping them: less memory, a third more time",
     )
     .option("--device <name>", "cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     .option("--threads <n>", "CPU threads (default: one a core)", integer(1, 256))

@@ -81,6 +81,7 @@ function createTrainer(run: {
   return new Trainer({
     model,
     dtype: flags.dtype,
+    gradientCheckpointing: flags.gradientCheckpointing,
     data: data.train,
     documentStart: flags.documents ? data.tokenizer.endOfText : null,
     validation: data.validation,

@@ -20,6 +20,22 @@ export class DropoutSeeds {
     this.#used = 0;
   }
 
+  /** `body` as a function that draws the same seeds whenever it is run, and takes none from others but at first. */
+  repeatable<Arguments extends unknown[], T>(body: (...given: Arguments) => T): (...given: Arguments) => T {
+    const first = [this.#step, this.#used] as const;
+    let again = false;
+    return (...given) => {
+      const present = [this.#step, this.#used] as const;
+      [this.#step, this.#used] = first;
+      try {
+        return body(...given);
+      } finally {
+        if (again) [this.#step, this.#used] = present;
+        again = true;
+      }
+    };
+  }
+
   next(): number {
     // The remainder keeps the products exact: rounded, all uses of a step would have one seed.
     return (((this.seed % 2 ** 20) * 1_000_003 + this.#step) * 4099 + ++this.#used) % Number.MAX_SAFE_INTEGER;

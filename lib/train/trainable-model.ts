@@ -11,6 +11,8 @@ export interface TrainableModel extends Module {
   readonly device: Device;
   /** Of the activations; it can be set where parameters are f32. */
   dtype: FloatDType;
+  /** Whether it keeps little for the backward pass and computes the rest again; absent where it cannot. */
+  gradientCheckpointing?: boolean;
   /** Where dropout draws from. */
   readonly dropoutSeeds: DropoutSeeds;
   /** Mean cross-entropy in nats per token; `documents` are the lengths of those that each sequence is packed from. */

@@ -64,6 +64,8 @@ export class Trainer implements Disposable {
     this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
     this.model = model;
     if (options.dtype && options.dtype !== model.dtype) model.dtype = options.dtype;
+    if (model.gradientCheckpointing !== undefined)
+      model.gradientCheckpointing = options.gradientCheckpointing ?? model.gradientCheckpointing;
     this.optimizer = new AdamW(model.namedParameters(), {
       ...options.optimizer,
       ...(options.maxNorm === null ? {} : { maxNorm: options.maxNorm ?? 1 }),

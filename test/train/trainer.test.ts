@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { device } from "../../lib/device.js";
 import { HeedError } from "../../lib/errors.js";
+import type { GPT } from "../../lib/models/gpt.js";
 import { evaluate } from "../../lib/train/evaluate.js";
 import { sliceSource, tokenData } from "../../lib/train/token-data.js";
 import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
@@ -101,6 +102,17 @@ onEachDevice(() => {
   });
 
   describe("training", () => {
+    test("with gradientCheckpointing is the same run to the bit", async () => {
+      const options = { steps: 4, gradientAccumulation: 2 };
+      const dropping = (): GPT => tinyModel({ dropout: 0.2 });
+      const plain = await run({ ...options, model: dropping() });
+      const model = dropping();
+      const again = await run({ ...options, model, gradientCheckpointing: true });
+      expect(model.gradientCheckpointing).toBe(true);
+      expect(again.losses).toEqual(plain.losses);
+      expect(again.parameters).toEqual(plain.parameters);
+    });
+
     test("learns", async () => {
       const { losses } = await run({ steps: 120, lr: 0.02, warmup: 5 });
       expect(losses[0]).toBeCloseTo(Math.log(11), 1);
