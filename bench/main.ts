@@ -1,24 +1,26 @@
 /**
  * npm run bench [-- --device cuda] [--only gemm,decode] [--json FILE] [--seconds S] [--rounds N] [--peers LIST] [--write]
- * [--smoke]; npm run bench:peers is the same with all peers.
+ * [--smoke] [--merge FILES]; npm run bench:peers is the same with all peers.
  *
  * Every case is checked before it is timed; on CUDA the device's events measure. Peers (torch, ort, tfjs, llama, all) do
  * the same work in the same minutes, turn by turn: PyTorch in the Python that HEED_TORCH_PYTHON names, the others from
  * npm, installed in build/peers. --write renews docs/benchmarks.md and its chart or, on CUDA, docs/benchmarks-CARD.md;
- * and bench/results. --smoke runs one small case of each kind.
+ * and bench/results. --smoke runs one small case of each kind. --merge measures nothing and puts together what runs of
+ * parts (--only) wrote by --json.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { device, devices, threads } from "heed";
 import type { Case } from "./case.js";
 import { contest } from "./contest.js";
+import { merged, middle } from "./merge.js";
 import { removeModels } from "./models.js";
 import { type Peaks, PeakMeter } from "./peaks.js";
 import { startPeers } from "./peers/peers.js";
-import { benchmarkPage, lines, type Run, shortfalls } from "./report.js";
+import { publish } from "./publish.js";
+import { lines, type Run, shortfalls } from "./report.js";
 import { type Measured, rowOf } from "./row.js";
-import { statistics } from "./statistics.js";
 import { cpuSuite, cudaSuite, smokeSuite } from "./suites.js";
 
 const { values: flags } = parseArgs({
@@ -31,10 +33,17 @@ const { values: flags } = parseArgs({
     peers: { type: "string", default: "" },
     write: { type: "boolean", default: false },
     smoke: { type: "boolean", default: false },
+    merge: { type: "string" },
   },
 });
 
 const where = device(flags.device);
+if (flags.merge) {
+  const run = merged(flags.merge.split(",").map((file) => JSON.parse(readFileSync(file, "utf8")) as Run));
+  console.log(shortfalls(run.rows));
+  if (flags.write) await publish(run, where.kind);
+  process.exit();
+}
 const all = (flags.smoke ? smokeSuite : where.kind === "cpu" ? cpuSuite : cudaSuite)(where.name);
 const wanted = flags.only?.split(",");
 const cases = all.filter(
@@ -84,25 +93,4 @@ meter?.remove();
 removeModels();
 console.log(shortfalls(run.rows));
 
-if (flags.write) {
-  // "NVIDIA H100 80GB HBM3, 80 GiB, …" → "nvidia-h100-80gb-hbm3"
-  const card = description
-    .split(",")[0]!
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-");
-  const name = where.kind === "cpu" ? "cpu" : card;
-  const page = where.kind === "cpu" ? "benchmarks" : `benchmarks-${card}`;
-  const chart = running.length > 0 && where.kind === "cpu" ? `${page}.svg` : null;
-  mkdirSync("bench/results", { recursive: true });
-  writeFileSync(`bench/results/${name}.json`, `${JSON.stringify(run, null, 2)}\n`);
-  writeFileSync(`docs/${page}.md`, benchmarkPage(run, where.kind === "cpu" ? "bench:peers" : "bench:gpu", chart));
-  // Imported here: a machine with a card has no vega.
-  if (chart) writeFileSync(`docs/${chart}`, await (await import("./chart.js")).chartOf(run.rows));
-}
-
-/** The median of each peak. */
-function middle(all: readonly Peaks[]): Peaks | null {
-  if (all.length === 0) return null;
-  const of = (kind: keyof Peaks): number => statistics(all.map((one) => one[kind] ?? NaN)).median;
-  return { f32: of("f32"), ...(all[0]!.bf16 && { bf16: of("bf16") }), read: of("read") };
-}
+if (flags.write) await publish(run, where.kind);

@@ -18,6 +18,7 @@ import { sameShape } from "./shape.js";
 import { allocate, type FloatTensor, type GraphNode, Tensor } from "./tensor.js";
 
 let recording = true;
+
 /** Runs `body` without recording: for inference, evaluation and updates. Synchronous, as `scope` is. */
 export function noGrad<T>(body: () => T): T {
   checkFunction("noGrad", body);
