@@ -1,4 +1,4 @@
-import { type Peaks } from "./peaks.js";
+import type { Peaks } from "./peaks.js";
 import type { Run } from "./report.js";
 import { statistics } from "./statistics.js";
 

@@ -135,7 +135,10 @@ export function trainCommand(): Command {
     .option("--clip <x>", `the largest norm of a step's gradients; 0 is off ${or("clip")}`, number(0))
     .option("--seed <n>", `the same seed gives the same run ${or("seed")}`, integer(0))
     .addOption(
-      new Option("--dtype <type>", `of the activations: bf16 is for GPUs ${or("dtype")}`).choices(["f32", "bf16"]),
+      new Option("--dtype <type>", `of the activations: bf16 halves their memory ${or("dtype")}`).choices([
+        "f32",
+        "bf16",
+      ]),
     )
     .option(
       "--gradient-checkpointing",

@@ -22,7 +22,9 @@ export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDT
  */
 export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.dtype === dtype) return weight.alias();
-  const copy = weight.rounding?.dtype === dtype ? weight.rounding.alias() : roundedCopy(weight, dtype);
+  const kept = weight.rounding?.dtype === dtype ? weight.rounding : null;
+  if (kept && !isRecording()) return kept.alias();
+  const copy = kept?.alias() ?? roundedCopy(weight, dtype);
   if (weight.node || !weight.requiresGrad) return copy;
   weight.rounding?.dispose();
   weight.rounding = isRecording() ? null : copy.alias();

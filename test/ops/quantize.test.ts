@@ -14,6 +14,8 @@ import {
   type QuantizedTensors,
 } from "../../lib/ops/quantize.js";
 import { sum } from "../../lib/ops/reduce.js";
+import { narrow, reshape } from "../../lib/ops/views.js";
+import { scope } from "../../lib/scope.js";
 import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
 import { roundoff, roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";
@@ -213,5 +215,15 @@ test("what cannot be quantised or multiplied throws", () => {
   expectError(() => quantizedLinear(wide, weight, { bias }), "ERR_SHAPE", /expected bias of shape \[20\]/);
   expectError(() => quantizedEmbedding(x as never, weight), "ERR_DTYPE", /expected ids of dtype i32/);
   expectError(() => dequantize(weight, { dtype: "i32" as never }), "ERR_DTYPE", /expected out of dtype/);
+  for (const [name, bytes] of [
+    ["codes", 16],
+    ["scales", 8],
+  ] as const) {
+    const { shape, dtype, size } = weight[name];
+    const shifted = scope(() => reshape(narrow(zeros([size + 1], { dtype }), 0, 1, size), shape));
+    const message = new RegExp(`expected ${name} to begin at a multiple of ${bytes} bytes`);
+    expectError(() => dequantize({ ...weight, [name]: shifted }), "ERR_ARGUMENT", message);
+    shifted.dispose();
+  }
   free(weight);
 });

@@ -1,10 +1,18 @@
 #include "core/checks/quantized.h"
 
+#include <cstdint>
+
 #include "core/checks/checks.h"
 #include "core/error.h"
 
 namespace heed {
 namespace {
+
+// As CUDA's kernels read: four words of codes and four scales at a time.
+void expect_aligned(const char* op, const char* name, In x, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(x.data) % bytes)
+    fail(Code::argument, "%s: expected %s to begin at a multiple of %zu bytes", op, name, bytes);
+}
 
 // The layout of a weight [K, N] whose codes and scales these are.
 QuantizedLayout check_weight(const char* op, In codes, In scales, int64_t K, int64_t N, Int bits) {
@@ -25,6 +33,8 @@ QuantizedLayout check_weight(const char* op, In codes, In scales, int64_t K, int
          op, static_cast<long long>(words), static_cast<long long>(groups));
   expect_shape(op, "scales", scales, {layout.panels(), layout.groups(), kPanelColumns});
   expect_shape(op, "codes", codes, {layout.panels(), layout.words(), kPanelBytes});
+  expect_aligned(op, "codes", codes, 16);
+  expect_aligned(op, "scales", scales, 8);
   return layout;
 }
 

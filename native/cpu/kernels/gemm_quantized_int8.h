@@ -48,8 +48,8 @@ inline void cut_group(const QuantizedProduct& p, const Digits<D>& digits, int64_
   }
   const int32_t largest = _mm512_reduce_max_epi32((__m512i)most);
   // Digits reach to 127 · (1 + 256 + 65536), a little less than 2^23.
-  const int32_t exponent = max_of((largest + 0x20000) >> 23, 32);
   const bool finite = largest < 0x7f800000;
+  const int32_t exponent = finite ? max_of((largest + 0x20000) >> 23, 32) : 0;
   const auto power = [](int32_t e) { return (vf)(set1i(e + 127) << 23); };
   constexpr int kShift = 8 * D - 2;
   const vf scale = finite ? power(kShift - (exponent - 127)) : vf{};
