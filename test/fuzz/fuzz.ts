@@ -1,0 +1,47 @@
+/**
+ * Random cases against a slow twin: what is chosen by hand misses what nobody thought of.
+ *
+ * A property says how many cases it takes in every test run and how many at night. In a test run the seed is fixed, so
+ * that a change is to blame for what fails; `npm run fuzz` draws a new one and prints it. fast-check shrinks a case that
+ * fails and prints its seed and path. To run that case again:
+ *
+ *   HEED_FUZZ_SEED=… HEED_FUZZ_PATH=… npx vitest run test/fuzz/<file> -t '<name of the test>'
+ */
+import fc from "fast-check";
+import { test } from "vitest";
+
+/** Whether this is the nightly run, with many cases of each property. */
+export const nightly = process.env.HEED_FUZZ === "nightly";
+
+/** The same number in all test files of a run: `npm run fuzz` sets it for all of its processes. */
+const seed = Number(process.env.HEED_FUZZ_SEED ?? 20261127);
+const path = process.env.HEED_FUZZ_PATH;
+
+/** How many cases a property is tried on. */
+export interface Cases {
+  /** In every run of the tests. */
+  ci: number;
+  /** In `npm run fuzz`. */
+  nightly: number;
+}
+
+const minutes = 60_000;
+
+/**
+ * Registers a test that tries `property` on random cases of `arbitrary` and fails with the smallest case that breaks it.
+ * `fc.gen()` as the arbitrary lets the property draw its values one by one, in the order in which it needs them.
+ */
+export function fuzz<T>(
+  name: string,
+  arbitrary: fc.Arbitrary<T>,
+  cases: Cases,
+  property: (value: T) => void | Promise<void>,
+): void {
+  const numRuns = nightly ? cases.nightly : cases.ci;
+  test(`${name}, ${numRuns} cases`, { timeout: nightly ? 120 * minutes : 10 * minutes }, async () => {
+    const asynchronous = fc.asyncProperty(arbitrary, async (value) => {
+      await property(value);
+    });
+    await fc.assert(asynchronous, { numRuns, seed, ...(path === undefined ? {} : { path }), endOnFailure: false });
+  });
+}
