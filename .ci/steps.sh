@@ -1,0 +1,55 @@
+# What .ci/run and .ci/nightly share: steps with a time and a budget in seconds, and the closing line. To be sourced by
+# bash, with the budget of the whole run in $budget.
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+
+# step NAME BUDGET COMMAND…: runs the command and prints how long it took beside its budget in seconds, which is for two
+# cores. A step that is late does not fail, since machines differ; it shows in the closing lines.
+step() {
+  local name=$1 budget=$2 start=$SECONDS status=0 took
+  shift 2
+  printf '\n== %s\n' "$name"
+  "$@" || status=$?
+  took=$((SECONDS - start))
+  printf '%-26s %5d s of %5d s\n' "$name" "$took" "$budget" >>"$results/times"
+  if [ $status -eq 0 ]; then
+    printf -- '-- %s: done in %d s of %d s\n' "$name" "$took" "$budget"
+  else
+    printf -- '-- %s: FAILED (exit code %d) after %d s\n' "$name" $status "$took"
+    echo "$name" >>"$results/failures"
+  fi
+  return $status
+}
+
+# vitest_counts NAME: adds the counts of vitest's report in $results/NAME.json to those of the closing line.
+vitest_counts() {
+  node -e '
+    const r = JSON.parse(require("fs").readFileSync(process.argv[1]));
+    // A file that does not load has no test to fail.
+    const broken = r.testResults.filter((file) => file.status === "failed" && file.assertionResults.length === 0).length;
+    console.log(r.numPassedTests, r.numFailedTests + broken, r.numPendingTests + r.numTodoTests);
+  ' "$results/$1.json" >"$results/$1.count" || echo "0 1 0" >"$results/$1.count"
+}
+
+# finish: the times of all steps, the closing line, and the exit code.
+finish() {
+  local passed=0 failed=0 skipped=0 p f s
+  for file in "$results"/*.count; do
+    [ -f "$file" ] || continue
+    read -r p f s <"$file"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  done
+  printf '\n'
+  [ ! -f "$results/times" ] || cat "$results/times"
+  # Less than the sum of its lines: some steps run beside others.
+  printf '%-26s %5d s of %5d s\n' "all" "$SECONDS" "$budget"
+  [ ! -f "$results/failures" ] || sed 's/^/failed step: /' "$results/failures"
+  if [ "$skipped" -gt 0 ]; then
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  else
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+  fi
+  [ ! -f "$results/failures" ] && [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+  exit
+}
