@@ -123,7 +123,10 @@ export function threads(): number {
   return native.threads();
 }
 
-/** Sets the number of CPU threads, 1 to 256; the default is the number of cores the process may use. */
+/**
+ * Sets the number of CPU threads, 1 to 256; the default is the number of cores the process may use. Where the system
+ * gives fewer, `threads()` says how many there are.
+ */
 export function setThreads(count: number): void {
   checkInteger("setThreads", "count", count, 1, 256);
   native.setThreads(count);

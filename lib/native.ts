@@ -96,6 +96,11 @@ function load(): Native {
     const find = require("node-gyp-build") as (root: string) => Native;
     native = find(root);
   } catch (cause) {
+    // What addon.cc throws: nothing that another installation would mend.
+    if (cause instanceof Error && cause.message.startsWith("the addon could not start"))
+      throw new HeedError("ERR_NATIVE", `heed: expected threads and memory for a device queue: ${cause.message}`, {
+        cause,
+      });
     throw new HeedError(
       "ERR_NATIVE",
       `heed: expected the native addon for ${process.platform}-${process.arch} in ${root}, and it does not load: ` +

@@ -336,9 +336,7 @@ function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): vo
       "ERR_SHAPE",
       `${op}: expected ${size} values for shape ${formatShape(target.shape)}, got ${values.length}`,
     );
-  if (dtype === "i32") native.upload(target.handle, values instanceof Int32Array ? values : Int32Array.from(values));
-  else if (dtype === "u8")
-    native.upload(target.handle, values instanceof Uint8Array ? values : Uint8Array.from(values));
+  if (!isFloat(dtype)) native.upload(target.handle, integersOf(op, dtype, values));
   else {
     const floats = values instanceof Float32Array ? values : Float32Array.from(values);
     if (dtype === "f32") native.upload(target.handle, floats);
@@ -351,6 +349,24 @@ function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): vo
   }
 }
 
+const integerArrays = { i32: Int32Array, u8: Uint8Array } as const;
+
+/** The values in a typed array of the dtype. Throws ERR_RANGE at one that the dtype does not hold exactly. */
+function integersOf(op: string, dtype: "i32" | "u8", values: ArrayLike<number>): Int32Array | Uint8Array {
+  const kind = integerArrays[dtype];
+  if (values instanceof kind) return values;
+  const integers = new kind(values.length);
+  for (let i = 0; i < values.length; i++) {
+    integers[i] = values[i]!;
+    if (integers[i] !== values[i])
+      throw new HeedError(
+        "ERR_RANGE",
+        `${op}: expected integers that ${dtype} holds, got ${describe(values[i])} at position ${i}`,
+      );
+  }
+  return integers;
+}
+
 /** Uninitialised: write every element before reading one. */
 export function empty<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
   checkShape("empty", shape);
@@ -358,14 +374,37 @@ export function empty<D extends DType = "f32">(shape: Shape, options: TensorOpti
   return allocate([...shape], options.dtype ?? ("f32" as D), deviceOf(options.device));
 }
 
-/** Every element `value`. */
+/**
+ * Every element `value`.
+ *
+ * @throws ERR_RANGE for an i32 or u8 tensor where that dtype does not hold the value exactly.
+ */
 export function full<D extends DType = "f32">(shape: Shape, value: number, options: TensorOptions<D> = {}): Tensor<D> {
   checkShape("full", shape);
   if (typeof value !== "number")
     throw new HeedError("ERR_ARGUMENT", `full: expected value to be a number, got ${describe(value)}`);
   const result = empty(shape, options);
-  ops.fill(result.handle, value);
+  const { dtype } = result;
+  if (isFloat(dtype)) ops.fill(result.handle, value);
+  else fillIntegers(result, integersOf("full", dtype, [value]));
   return result;
+}
+
+/** The kernel takes an f32, which does not hold every i32: others are stretched from one element. */
+function fillIntegers(target: Tensor, one: Int32Array | Uint8Array): void {
+  const value = one[0]!;
+  if (Math.fround(value) === value) return ops.fill(target.handle, value);
+  const source = allocate([], target.dtype, target.device, false);
+  native.upload(source.handle, one);
+  const { shape } = target;
+  const stretched = source.viewAs(
+    shape,
+    shape.map(() => 0),
+    0,
+    false,
+  );
+  ops.copy(target.handle, stretched.handle, false);
+  for (const tensor of [stretched, source]) tensor.dispose();
 }
 
 export function zeros<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {

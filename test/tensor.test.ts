@@ -50,6 +50,63 @@ onEachDevice((name) => {
       expect(await o.data()).toEqual(Uint8Array.of(1, 1));
     });
 
+    test("integers arrive exactly as given, also those that f32 does not hold", async () => {
+      for (const value of [2 ** 24 + 1, 2 ** 31 - 1, -(2 ** 31), -(2 ** 24) - 1, 7]) {
+        using filled = full([3, 5], value, { dtype: "i32" });
+        expect(await filled.data()).toEqual(new Int32Array(15).fill(value));
+        using listed = tensor([value], [1], { dtype: "i32" });
+        expect(await listed.item()).toBe(value);
+      }
+      using bytes = full([4], 255, { dtype: "u8" });
+      expect(await bytes.data()).toEqual(Uint8Array.of(255, 255, 255, 255));
+      using scalar = full([], 2 ** 30 + 1, { dtype: "i32" });
+      expect(await scalar.item()).toBe(2 ** 30 + 1);
+    });
+
+    test.each([2 ** 31, 2 ** 32 + 5, -(2 ** 31) - 1, NaN, Infinity, 1.9])("i32 refuses %d", (value) => {
+      expectError(
+        () => tensor([1, value], undefined, { dtype: "i32" }),
+        "ERR_RANGE",
+        new RegExp(`^tensor: expected integers that i32 holds, got ${value} at position 1$`),
+      );
+      expectError(
+        () => full([2], value, { dtype: "i32" }),
+        "ERR_RANGE",
+        new RegExp(`^full: expected integers that i32 holds, got ${value} at position 0$`),
+      );
+      using x = zeros([2], { dtype: "i32" });
+      expectError(
+        () => x.set(Float64Array.of(value, 0)),
+        "ERR_RANGE",
+        new RegExp(`^set: expected integers that i32 holds, got ${value} at position 0$`),
+      );
+    });
+
+    test.each([-1, 256, 0.5, NaN])("u8 refuses %d", (value) => {
+      expectError(
+        () => tensor([value], undefined, { dtype: "u8" }),
+        "ERR_RANGE",
+        new RegExp(`^tensor: expected integers that u8 holds, got ${value} at position 0$`),
+      );
+      expectError(
+        () => full([2], value, { dtype: "u8" }),
+        "ERR_RANGE",
+        new RegExp(`^full: expected integers that u8 holds, got ${value} at position 0$`),
+      );
+    });
+
+    test("a tensor without elements takes no memory, whatever its other sizes are", () => {
+      const before = live();
+      for (const shape of [
+        [1e6, 0, 1e3],
+        [0, 2 ** 40, 2 ** 20],
+        [2 ** 40, 0],
+      ]) {
+        using x = empty(shape);
+        expect([x.size, live() - before]).toEqual([0, 0]);
+      }
+    });
+
     test("the caller's shape and values may change afterwards", async () => {
       const shape = [2];
       const values = Float32Array.of(1, 2);

@@ -54,11 +54,15 @@ napi_value alloc(Call& call) {
   view.rank = read_dims(call, 2, view.shape);
   int64_t bytes = static_cast<int64_t>(size_of(view.dtype));
   int64_t stride = 1;
+  // As if sizes of 0 were 1: strides stay as those of row-major order.
+  bool empty = false;
   for (int d = view.rank - 1; d >= 0; d--) {
     view.strides[d] = stride;
+    empty = empty || view.shape[d] == 0;
     if (view.shape[d] && (__builtin_mul_overflow(stride, view.shape[d], &stride)))
       fail(Code::shape, "%s: expected fewer than 2^63 elements", call.name);
   }
+  if (empty) bytes = 0;
   if (__builtin_mul_overflow(bytes, stride, &bytes)) fail(Code::shape, "%s: expected fewer than 2^63 bytes", call.name);
   Handle* const released = released_handle(call, 3);
   Storage* storage = device.create_storage(static_cast<size_t>(bytes), call.name);
@@ -134,18 +138,34 @@ napi_value upload(Call& call) {
   return nullptr;
 }
 
+// An ArrayBuffer of `bytes`, whose memory is at `data`. A large one is made by JavaScript's constructor, which throws
+// where the host has no memory left; napi_create_arraybuffer, which is faster, ends the process then.
+napi_value array_buffer(Call& call, size_t bytes, void** data) {
+  constexpr size_t kSmall = size_t{64} << 10;
+  napi_value buffer = nullptr;
+  if (bytes <= kSmall) {
+    if (napi_create_arraybuffer(call.env, bytes, data, &buffer) == napi_ok) return buffer;
+  } else {
+    napi_value global = nullptr, constructor = nullptr, length = nullptr;
+    napi_get_global(call.env, &global);
+    napi_get_named_property(call.env, global, "ArrayBuffer", &constructor);
+    napi_create_double(call.env, static_cast<double>(bytes), &length);
+    if (napi_new_instance(call.env, constructor, 1, &length, &buffer) == napi_ok &&
+        napi_get_arraybuffer_info(call.env, buffer, data, nullptr) == napi_ok)
+      return buffer;
+  }
+  napi_value ignored;  // the engine's own RangeError: reported as ours
+  napi_get_and_clear_last_exception(call.env, &ignored);
+  fail(Code::oom, "%s: out of memory for %zu bytes on the host", call.name, bytes);
+}
+
 // read(handle) -> Promise<ArrayBuffer>: after everything enqueued so far
 napi_value read(Call& call) {
   Handle& handle = call.handle(0);
   if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
   const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
   void* data = nullptr;
-  napi_value buffer = nullptr;
-  if (napi_create_arraybuffer(call.env, bytes, &data, &buffer) != napi_ok) {
-    napi_value ignored;  // the engine's own RangeError: reported as ours
-    napi_get_and_clear_last_exception(call.env, &ignored);
-    fail(Code::oom, "%s: out of memory for %zu bytes on the host", call.name, bytes);
-  }
+  const napi_value buffer = array_buffer(call, bytes, &data);
   Device& device = *handle.storage->device;
   if (bytes) device.download(data, handle.view.data, bytes);
   return Environment::of(call.env).promise_after_queue(call.env, device, buffer);
@@ -209,9 +229,7 @@ napi_value stop_timer(Call& call) {
   auto& environment = Environment::of(call.env);
   Device& device = environment.device(call.integer(0));
   void* data = nullptr;
-  napi_value buffer = nullptr;
-  if (napi_create_arraybuffer(call.env, sizeof(double), &data, &buffer) != napi_ok)
-    fail(Code::internal, "%s: expected to create a buffer", call.name);
+  const napi_value buffer = array_buffer(call, sizeof(double), &data);
   owned<Timer>(call, 1)->stop(static_cast<double*>(data));
   return environment.promise_after_queue(call.env, device, buffer);
 }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -66,9 +67,13 @@ class ThreadPool {
   // About 30 µs: longer than the gap between two loops of one operation, shorter than a scheduler's slice.
   static constexpr int kSpins = 1000;
 
+  // Of fewer threads where the system gives no more: loops only take longer.
   void start(int threads) {
     stopping_ = false;
-    for (int i = 1; i < threads; i++) workers_.emplace_back([this, seen = generation_.load()] { work(seen); });
+    try {
+      for (int i = 1; i < threads; i++) workers_.emplace_back([this, seen = generation_.load()] { work(seen); });
+    } catch (const std::system_error&) {
+    }
   }
 
   void stop() {
