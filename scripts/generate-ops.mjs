@@ -7,9 +7,9 @@ const root = new URL("../", import.meta.url);
 const source = readFileSync(new URL("native/core/ops.def", root), "utf8");
 /** By the words of native/core/params.h. */
 function typeOf(word) {
-  if (/^(In|Out)List$/.test(word)) return "readonly Handle[]";
+  if (/^(In|Out|InOut)List$/.test(word)) return "readonly Handle[]";
   if (/^Opt(Mixed|F32|I32|U8|Any)?(In|Out)$/.test(word)) return "Handle | null";
-  if (/^(Mixed|F32|Bf16|I32|U8|Any)?(In|Out)$/.test(word)) return "Handle";
+  if (/^(Mixed|F32|Bf16|I32|U8|Any)?(In|Out|InOut)$/.test(word)) return "Handle";
   return { Float: "number", Int: "number", Bool: "boolean", Accumulate: "boolean" }[word];
 }
 

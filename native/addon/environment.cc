@@ -10,17 +10,24 @@
 
 namespace heed::addon {
 
+// Somebody, or only the log, waits for a point of a device's queue.
 struct Environment::Pending {
-  napi_deferred deferred = nullptr;
+  explicit Pending(Device& device) : device(device) {}
+
+  Device& device;
+  napi_deferred deferred = nullptr;  // null where nobody waits
   napi_ref result = nullptr;
-  std::optional<Error> error;
+  bool of_all = false;
+  int64_t position = 0;  // of the device's log
+  Failures failures;     // since the fence before
+  Cause error;           // why the promise is rejected
 };
 
-class Environment::ReadFence final : public Fence {
+class Environment::PendingFence final : public Fence {
  public:
-  ReadFence(Environment& environment, Pending* pending) : environment_(environment), pending_(pending) {}
-  void reached(const Error* error) noexcept override {
-    if (error) pending_->error = *error;
+  PendingFence(Environment& environment, Pending* pending) : environment_(environment), pending_(pending) {}
+  void reached(Failures failures) noexcept override {
+    pending_->failures = std::move(failures);
     bool first;
     {
       const std::lock_guard lock(environment_.mutex_);
@@ -33,6 +40,17 @@ class Environment::ReadFence final : public Fence {
  private:
   Environment& environment_;
   Pending* pending_;
+};
+
+class Environment::Read final : public Delivery {
+ public:
+  explicit Read(Pending& pending) : pending_(pending) {}
+  void damaged(const Cause& cause) override {
+    if (!pending_.error) pending_.error = cause;
+  }
+
+ private:
+  Pending& pending_;
 };
 
 Environment& Environment::of(napi_env env) {
@@ -79,8 +97,20 @@ Device& Environment::device(int64_t index) {
   return *devices_[index];
 }
 
-// The CPU first: its kernel in progress may wait for what a CUDA device sends.
+std::shared_ptr<HostBuffer> Environment::host_buffer(size_t bytes) {
+  if (buffers_.size() == buffers_.capacity())
+    buffers_.erase(
+        std::remove_if(buffers_.begin(), buffers_.end(), [](const auto& buffer) { return buffer.expired(); }),
+        buffers_.end());
+  auto buffer = std::make_shared<HostBuffer>(bytes);
+  buffers_.push_back(buffer);
+  return buffer;
+}
+
+// Transfers first: the queue that is stopped may wait for one whose sender waits for this queue.
 void Environment::stop() {
+  for (const auto& waited : buffers_)
+    if (const auto buffer = waited.lock()) buffer->signal();
   for (const auto& device : devices_)
     if (device) device->stop();
 }
@@ -102,18 +132,41 @@ napi_value Environment::wrap(napi_env env, Handle* handle) {
   return external;
 }
 
+napi_value Environment::promise_of(napi_env env, Storage& storage, napi_value result) {
+  auto pending = std::make_unique<Pending>(*storage.device);
+  storage.device->log().deliver(storage, std::make_unique<Read>(*pending));
+  return promise(env, std::move(pending), result);
+}
+
+napi_value Environment::promise_of_all(napi_env env, Device& device, napi_value result) {
+  auto pending = std::make_unique<Pending>(device);
+  pending->of_all = true;
+  return promise(env, std::move(pending), result);
+}
+
 napi_value Environment::promise_after_queue(napi_env env, Device& device, napi_value result) {
-  auto* pending = new Pending;
+  return promise(env, std::make_unique<Pending>(device), result);
+}
+
+void Environment::follow(napi_env env, Device& device) { enqueue(env, std::make_unique<Pending>(device)); }
+
+napi_value Environment::promise(napi_env env, std::unique_ptr<Pending> pending, napi_value result) {
   napi_value promise = nullptr;
-  if (napi_create_promise(env, &pending->deferred, &promise) != napi_ok ||
-      napi_create_reference(env, result, 1, &pending->result) != napi_ok) {
-    delete pending;
-    fail(Code::internal, "expected to create a promise");
-  }
-  if (pending_.empty()) napi_ref_threadsafe_function(env, notify_);  // a pending read keeps the process alive
-  pending_.push_back(pending);
-  device.fence(new ReadFence(*this, pending));
+  // Pending goes into the queue all the same: the log may know of it.
+  const bool made = napi_create_promise(env, &pending->deferred, &promise) == napi_ok &&
+                    napi_create_reference(env, result, 1, &pending->result) == napi_ok;
+  if (!made) pending->deferred = nullptr;
+  enqueue(env, std::move(pending));
+  if (!made) fail(Code::internal, "expected to create a promise");
   return promise;
+}
+
+void Environment::enqueue(napi_env env, std::unique_ptr<Pending> pending) {
+  if (pending_.empty()) napi_ref_threadsafe_function(env, notify_);  // a pending read keeps the process alive
+  Pending* const kept = pending.release();
+  pending_.push_back(kept);
+  kept->position = kept->device.log().fenced();
+  kept->device.fence(new PendingFence(*this, kept));
 }
 
 void Environment::settle(napi_env env) {
@@ -123,18 +176,29 @@ void Environment::settle(napi_env env) {
     done.swap(done_);
   }
   for (Pending* pending : done) {
-    if (pending->error) {
-      napi_reject_deferred(env, pending->deferred, make_error(env, pending->error->name(), pending->error->what()));
-    } else {
-      napi_value result = nullptr;
-      napi_get_reference_value(env, pending->result, &result);
-      napi_resolve_deferred(env, pending->deferred, result);
-    }
-    napi_delete_reference(env, pending->result);
+    finish(env, *pending);
     pending_.erase(std::find(pending_.begin(), pending_.end(), pending));
     delete pending;
   }
   if (pending_.empty()) napi_unref_threadsafe_function(env, notify_);
+}
+
+void Environment::finish(napi_env env, Pending& pending) {
+  OperationLog& log = pending.device.log();
+  log.settle(pending.position, pending.failures);
+  if (pending.of_all && !pending.error) pending.error = log.first_untold();
+  if (pending.failures.device) pending.error = std::make_shared<Mishap>(*pending.failures.device);
+  if (!pending.deferred) return;
+  if (pending.error) {
+    pending.error->told = true;
+    const Error& error = pending.error->error;
+    napi_reject_deferred(env, pending.deferred, make_error(env, error.name(), error.what()));
+  } else {
+    napi_value result = nullptr;
+    napi_get_reference_value(env, pending.result, &result);
+    napi_resolve_deferred(env, pending.deferred, result);
+  }
+  napi_delete_reference(env, pending.result);
 }
 
 void Environment::report_external_memory(napi_env env) {

@@ -28,8 +28,17 @@ class Environment {
   template <class T>
   napi_value wrap(napi_env env, std::unique_ptr<T> object);
 
-  // Resolves with `result` (or rejects) once everything enqueued on the device so far has run.
+  // Each resolves with `result` once everything enqueued on the device so far has run. That of a storage, whose
+  // elements are in the result, rejects where they are damaged; that of all with the first failure on the device that
+  // nobody was told of; and each where the device is lost.
+  napi_value promise_of(napi_env env, Storage& storage, napi_value result);
+  napi_value promise_of_all(napi_env env, Device& device, napi_value result);
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
+  // Has the device's log learn what fails before this point, though nobody waits for it.
+  void follow(napi_env env, Device& device);
+
+  // Bytes on their way between two devices, for which the queue of one of them waits until the environment ends.
+  std::shared_ptr<HostBuffer> host_buffer(size_t bytes);
 
   // Tells V8 how much memory live tensors hold, when that has changed much. The last thing a call does: V8 may collect
   // garbage, and so free tensors, in here.
@@ -40,7 +49,8 @@ class Environment {
 
  private:
   struct Pending;
-  class ReadFence;
+  class PendingFence;
+  class Read;
 
   Environment(Napi::Env env);
   ~Environment();
@@ -48,7 +58,10 @@ class Environment {
     if (--references_ == 0) delete this;
   }
   static void finalize_handle(napi_env env, void* data, void* hint);
+  napi_value promise(napi_env env, std::unique_ptr<Pending> pending, napi_value result);
+  void enqueue(napi_env env, std::unique_ptr<Pending> pending);
   void settle(napi_env env);
+  void finish(napi_env env, Pending& pending);
 
   void stop();
 
@@ -57,6 +70,8 @@ class Environment {
   int64_t reported_bytes_ = 0;
   napi_ref error_class_ = nullptr;
   napi_threadsafe_function notify_ = nullptr;
+
+  std::vector<std::weak_ptr<HostBuffer>> buffers_;  // some may be gone
 
   std::vector<Pending*> pending_;  // JavaScript thread only
   std::mutex mutex_;

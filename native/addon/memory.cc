@@ -134,7 +134,14 @@ napi_value upload(Call& call) {
   const size_t bytes = static_cast<size_t>(handle.view.numel()) * size_of(handle.view.dtype);
   if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
   if (given != bytes) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, bytes, given);
-  if (bytes) handle.storage->device->upload(handle.view.data, data, bytes);
+  if (!bytes) return nullptr;
+  Storage& storage = *handle.storage;
+  Device& device = *storage.device;
+  device.begin_operation();
+  device.log().note(
+      storage, static_cast<int64_t>(bytes) == storage.bytes ? OperationLog::Use::renews : OperationLog::Use::writes);
+  device.upload(handle.view.data, data, bytes);
+  device.log().end();
   return nullptr;
 }
 
@@ -168,8 +175,19 @@ napi_value read(Call& call) {
   const napi_value buffer = array_buffer(call, bytes, &data);
   Device& device = *handle.storage->device;
   if (bytes) device.download(data, handle.view.data, bytes);
-  return Environment::of(call.env).promise_after_queue(call.env, device, buffer);
+  return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer);
 }
+
+// A copy on its way to another device.
+class Sent final : public Delivery {
+ public:
+  Sent(OperationLog& receiver, int64_t operation) : receiver_(receiver), operation_(operation) {}
+  void damaged(const Cause& cause) override { receiver_.fail(operation_, cause); }
+
+ private:
+  OperationLog& receiver_;
+  const int64_t operation_;
+};
 
 // transfer(to, from): copies a contiguous tensor to one of the same bytes on another device, in the order of both
 // queues
@@ -181,9 +199,17 @@ napi_value transfer(Call& call) {
   const size_t room = static_cast<size_t>(to.view.numel()) * size_of(to.view.dtype);
   if (bytes != room) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, room, bytes);
   if (!bytes) return nullptr;
-  const auto buffer = std::make_shared<HostBuffer>(bytes);
-  from.storage->device->send(buffer, from.view.data);
-  to.storage->device->receive(buffer, to.view.data);
+  Device &sender = *from.storage->device, &receiver = *to.storage->device;
+  const int64_t received = receiver.begin_operation();
+  receiver.log().note(*to.storage, static_cast<int64_t>(bytes) == to.storage->bytes ? OperationLog::Use::renews
+                                                                                    : OperationLog::Use::writes);
+  receiver.log().end();
+  sender.log().deliver(*from.storage, std::make_unique<Sent>(receiver.log(), received));
+  // What has failed before is known by the time that the receiver's next fence is reached.
+  Environment::of(call.env).follow(call.env, sender);
+  const auto buffer = Environment::of(call.env).host_buffer(bytes);
+  sender.send(buffer, from.view.data);
+  receiver.receive(buffer, to.view.data);
   return nullptr;
 }
 
@@ -234,12 +260,12 @@ napi_value stop_timer(Call& call) {
   return environment.promise_after_queue(call.env, device, buffer);
 }
 
-// synchronize(device) -> Promise<undefined>
+// synchronize(device) -> Promise<undefined>: rejects with the first failure on the device that no read was told of
 napi_value synchronize(Call& call) {
   auto& environment = Environment::of(call.env);
   napi_value object = nullptr;  // a reference needs an object
   napi_create_object(call.env, &object);
-  return environment.promise_after_queue(call.env, environment.device(call.integer(0)), object);
+  return environment.promise_of_all(call.env, environment.device(call.integer(0)), object);
 }
 
 napi_value memory(Call& call) {

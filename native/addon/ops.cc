@@ -12,12 +12,65 @@
 namespace heed::addon {
 namespace {
 
-// Reads arguments and finds the one device they all live on.
+using Use = OperationLog::Use;
+
+// What a word of ops.def says of a parameter's use.
+enum class Role : uint8_t { other, in, out, in_out, accumulate, end };
+
+namespace words {
+template <Role value>
+struct Word {
+  static constexpr Role role = value;
+};
+using In = Word<Role::in>;
+using Out = Word<Role::out>;
+using OptIn = In;
+using OptOut = Out;
+using MixedIn = In;
+using MixedOut = Out;
+using OptMixedIn = In;
+using OptMixedOut = Out;
+using F32In = In;
+using F32Out = Out;
+using OptF32In = In;
+using OptF32Out = Out;
+using Bf16In = In;
+using Bf16Out = Out;
+using I32In = In;
+using I32Out = Out;
+using OptI32In = In;
+using U8In = In;
+using U8Out = Out;
+using OptU8In = In;
+using AnyIn = In;
+using AnyOut = Out;
+using AnyInOut = Word<Role::in_out>;
+using InList = In;
+using OutList = Out;
+using InOutList = Word<Role::in_out>;
+using Float = Word<Role::other>;
+using Int = Float;
+using Bool = Float;
+using Accumulate = Word<Role::accumulate>;
+
+#define OP(name, params) using name = void params;
+#include "core/ops.def"
+#undef OP
+}  // namespace words
+
+template <class Words>
+struct Roles;
+template <class... Words>
+struct Roles<void(Words...)> {
+  static constexpr Role list[] = {Words::role..., Role::end};
+};
+
+// Reads arguments, finds the one device they all live on, and notes in its log how they are used.
 class Reader {
  public:
-  explicit Reader(Call& call) : call_(call) {}
+  Reader(Call& call, const Role* roles) : call_(call), roles_(roles) {}
 
-  const TensorView& view(size_t i) { return view_of(call_.handle(i)); }
+  const TensorView& view(size_t i) { return view_of(call_.handle(i), i); }
   const TensorView* optional_view(size_t i) { return call_.is_null(i) ? nullptr : &view(i); }
   ViewList views(size_t i) {
     const uint32_t length = call_.length(i);
@@ -25,7 +78,7 @@ class Reader {
     for (uint32_t j = 0; j < length; j++) {
       napi_handle_scope scope;
       napi_open_handle_scope(call_.env, &scope);
-      const TensorView& view = view_of(call_.handle_of(call_.element(i, j), i));
+      const TensorView& view = view_of(call_.handle_of(call_.element(i, j), i), i);
       napi_close_handle_scope(call_.env, scope);
       list[j] = view;
     }
@@ -38,15 +91,40 @@ class Reader {
   }
 
  private:
-  const TensorView& view_of(Handle& handle) {
+  const TensorView& view_of(Handle& handle, size_t i) {
     Device* device = handle.storage->device;
     if (device_ && device_ != device) fail(Code::device, "%s: expected all tensors on one device", call_.name);
+    if (!device_) device->begin_operation();
     device_ = device;
     device->use(handle.storage);
+    note(handle, i);
     return handle.view;
   }
 
+  void note(const Handle& handle, size_t i) {
+    Storage& storage = *handle.storage;
+    OperationLog& log = device_->log();
+    if (roles_[i] != Role::out) log.note(storage, Use::reads);
+    if (roles_[i] == Role::in) return;
+    log.note(storage, roles_[i] == Role::out && fills(handle) && !accumulates(i) ? Use::renews : Use::writes);
+  }
+
+  static bool fills(const Handle& handle) {
+    const TensorView& view = handle.view;
+    return view.contiguous() && view.numel() * static_cast<int64_t>(size_of(view.dtype)) == handle.storage->bytes;
+  }
+
+  // The k-th Accumulate of ops.def is that of the k-th output.
+  bool accumulates(size_t i) const {
+    size_t outputs = 0;
+    for (size_t j = 0; j < i; j++) outputs += roles_[j] == Role::out;
+    for (size_t j = 0; roles_[j] != Role::end; j++)
+      if (roles_[j] == Role::accumulate && outputs-- == 0) return call_.boolean(j);
+    return false;
+  }
+
   Call& call_;
+  const Role* const roles_;
   Device* device_ = nullptr;
 };
 
@@ -81,25 +159,35 @@ template <class Parameter>
 using Stored = decltype(Argument<Parameter>::read(std::declval<Call&>(), std::declval<Reader&>(), 0));
 
 template <class... Parameters, size_t... I>
-void invoke(Call& call, void (*on_cpu)(cpu::Stream&, Parameters...), void (*on_cuda)(cuda::Stream&, Parameters...),
-            std::index_sequence<I...>) {
+void invoke(Call& call, const Role* roles, void (*on_cpu)(cpu::Stream&, Parameters...),
+            void (*on_cuda)(cuda::Stream&, Parameters...), std::index_sequence<I...>) {
   static_assert(sizeof...(Parameters) <= Call::kMaxArguments);
-  Reader reader(call);
+  Reader reader(call, roles);
   // Braces evaluate in order: the first wrong argument is the one reported.
   std::tuple<Stored<Parameters>...> arguments{Argument<Parameters>::read(call, reader, I)...};
   Device& device = reader.device();
-  if (device.backend == Backend::cpu) return on_cpu(static_cast<cpu::Stream&>(device), std::get<I>(arguments)...);
-  on_cuda(static_cast<cuda::Stream&>(device), std::get<I>(arguments)...);
+  try {
+    if (device.backend == Backend::cpu)
+      on_cpu(static_cast<cpu::Stream&>(device), std::get<I>(arguments)...);
+    else
+      on_cuda(static_cast<cuda::Stream&>(device), std::get<I>(arguments)...);
+  } catch (...) {
+    device.log().end(false);
+    throw;
+  }
+  device.log().end();
+  if (device.log().wants_fence()) Environment::of(call.env).follow(call.env, device);
 }
 
 template <class... Parameters>
-void invoke(Call& call, void (*on_cpu)(cpu::Stream&, Parameters...), void (*on_cuda)(cuda::Stream&, Parameters...)) {
-  invoke(call, on_cpu, on_cuda, std::index_sequence_for<Parameters...>{});
+void invoke(Call& call, const Role* roles, void (*on_cpu)(cpu::Stream&, Parameters...),
+            void (*on_cuda)(cuda::Stream&, Parameters...)) {
+  invoke(call, roles, on_cpu, on_cuda, std::index_sequence_for<Parameters...>{});
 }
 
-template <auto on_cpu, auto on_cuda>
+template <class Words, auto on_cpu, auto on_cuda>
 napi_value run(Call& call) {
-  invoke(call, cpu::ops().*on_cpu, cuda::ops().*on_cuda);
+  invoke(call, Roles<Words>::list, cpu::ops().*on_cpu, cuda::ops().*on_cuda);
   return nullptr;
 }
 
@@ -109,7 +197,7 @@ napi_value create_ops(napi_env env) {
   napi_value ops = nullptr;
   napi_create_object(env, &ops);
 #define OP(name, params) \
-  define(env, ops, #name, &guarded<&run<&OpTable<cpu::Stream>::name, &OpTable<cuda::Stream>::name>>);
+  define(env, ops, #name, &guarded<&run<words::name, &OpTable<cpu::Stream>::name, &OpTable<cuda::Stream>::name>>);
 #include "core/ops.def"
 #undef OP
   return ops;

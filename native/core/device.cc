@@ -17,6 +17,8 @@ Graph::~Graph() {
   for (Storage* storage : used_) device_.release(storage);
 }
 
+void Graph::launch() { work_->launch(device_.log_.begin_graph(recording_)); }
+
 Timer::~Timer() = default;
 
 Device::Device(Backend backend) : backend(backend) {}
@@ -25,6 +27,7 @@ Device::~Device() = default;
 Storage* Device::create_storage(size_t bytes, const char* op) {
   void* data = allocator().allocate(bytes, op);
   auto* storage = new Storage{this, data, static_cast<int64_t>(bytes), 1, 0};
+  log_.add(storage);
   if (capturing_) {
     storage->capture = captures_;
     made_.insert(storage);
@@ -35,6 +38,7 @@ Storage* Device::create_storage(size_t bytes, const char* op) {
 void Device::release(Storage* storage) {
   if (--storage->references > 0) return;
   if (capturing_) made_.erase(storage);
+  log_.remove(storage);
   allocator().free(storage->data);
   delete storage;
 }
@@ -52,6 +56,7 @@ void Device::expect_not_capturing(const char* op) const {
 void Device::begin_capture() {
   expect_not_capturing("capture");
   start_recording();
+  log_.begin_recording();
   allocator().begin_hold();
   capturing_ = true;
   captures_++;
@@ -64,6 +69,7 @@ std::unique_ptr<Graph> Device::end_capture() {
   capturing_ = false;
   // It gives back what it has, should the backend fail.
   auto graph = std::make_unique<Graph>(*this, std::exchange(used_, {}), allocator().end_hold());
+  graph->recording_ = log_.end_recording();
   graph->work_ = finish_recording();
   return graph;
 }

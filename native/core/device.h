@@ -6,6 +6,7 @@
 
 #include "core/allocator.h"
 #include "core/host_buffer.h"
+#include "core/operation_log.h"
 #include "core/queue.h"
 #include "core/storage.h"
 
@@ -23,14 +24,14 @@ class Graph {
   class Work {
    public:
     virtual ~Work();
-    virtual void launch() = 0;
+    virtual void launch(int64_t operation) = 0;  // which one of the device's log
   };
 
   Graph(Device& device, std::vector<Storage*> used, std::vector<CachingAllocator::Held> held);
   ~Graph();  // on the JavaScript thread
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
-  void launch() { work_->launch(); }
+  void launch();
 
  private:
   friend class Device;
@@ -38,6 +39,7 @@ class Graph {
   Device& device_;
   const std::vector<Storage*> used_;
   const std::vector<CachingAllocator::Held> held_;
+  std::shared_ptr<const OperationLog::Recording> recording_;
 };
 
 // Measures the device's own time between two points of its queue; see Device::start_timer.
@@ -60,7 +62,7 @@ class Device {
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
   // Between the queues of two devices: one sends to a buffer in host memory, the other receives from it, each in its
-  // own order. Nobody but the receiving queue waits. Sending is a read: what failed before it is the receiver's.
+  // own order. Nobody but the receiving queue waits.
   virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
   virtual void receive(std::shared_ptr<HostBuffer> from, void* destination) = 0;
   virtual void fence(Fence* fence) = 0;
@@ -81,9 +83,19 @@ class Device {
     if (capturing_ && storage->capture != captures_) keep(storage);
   }
 
+  // What each operation uses. Whoever enqueues an operation notes it between begin_operation() and log().end().
+  OperationLog& log() { return log_; }
+  int64_t begin_operation() {
+    const int64_t operation = log_.begin();
+    number_operation(operation);
+    return operation;
+  }
+
   const Backend backend;
 
  protected:
+  // Which operation of the log what is enqueued next belongs to.
+  virtual void number_operation(int64_t operation) = 0;
   virtual void start_recording() = 0;
   virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
   bool capturing() const { return capturing_; }
@@ -91,8 +103,10 @@ class Device {
   void expect_not_capturing(const char* op) const;
 
  private:
+  friend class Graph;
   void keep(Storage* storage);
 
+  OperationLog log_;
   bool capturing_ = false;
   int64_t captures_ = 0;  // begun so far
   // While a graph is captured: the storages it has a share of, and the live ones among those made meanwhile, whose

@@ -1,12 +1,9 @@
 // Bytes on their way from one device's queue to another's: the one that has them fills `data` and signals, the other
-// waits and takes them. What has failed on the way to the bytes goes with them.
+// waits and takes them. What has failed on the way to the bytes is told on the JavaScript thread (OperationLog).
 #pragma once
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <optional>
-
-#include "core/error.h"
 
 namespace heed {
 
@@ -28,7 +25,6 @@ class HostBuffer {
 
   const size_t bytes;
   const std::unique_ptr<char[]> data;
-  std::optional<Error> error;  // written before the signal; the data may then be anything
 
  private:
   std::mutex mutex_;

@@ -8,6 +8,7 @@ namespace heed {
 
 // Tensors. The word is the rule for the dtype: In and Out are of the operation's own, T, which is f32, bf16 or f16;
 // Mixed… of T or f32; F32…, Bf16…, I32… and U8… of that type; Any… of any. Opt… is null where the caller passes null.
+// An …Out is written whole (all of the view), unless it is added to; an …InOut keeps what is not overwritten.
 using In = const TensorView&;
 using Out = const TensorView&;
 using OptIn = const TensorView*;
@@ -30,8 +31,10 @@ using U8Out = const TensorView&;
 using OptU8In = const TensorView*;
 using AnyIn = const TensorView&;
 using AnyOut = const TensorView&;
+using AnyInOut = const TensorView&;
 using InList = const ViewList&;
 using OutList = const ViewList&;
+using InOutList = const ViewList&;
 using Float = float;
 using Int = int64_t;
 using Bool = bool;

@@ -15,8 +15,7 @@ class Queue::FenceTask final : public Task {
   ~FenceTask() override { delete fence_; }
   void run() override {
     queue_.fenced_ = true;
-    const std::optional<Error> error = queue_.take_error();
-    fence_->reached(error ? &*error : nullptr);
+    fence_->reached({std::exchange(queue_.failures_, {}), nullptr});
   }
 
  private:
@@ -29,7 +28,7 @@ class Queue::RecordedTasks final : public Task {
   RecordedTasks(Queue& queue, std::shared_ptr<const Recording> recording)
       : Task("graph"), queue_(queue), recording_(std::move(recording)) {}
   void run() override {
-    for (const auto& task : *recording_) queue_.run(*task);
+    for (const auto& task : *recording_) queue_.run(*task, operation);
   }
 
  private:
@@ -79,6 +78,7 @@ void Queue::stop() {
 }
 
 void Queue::push(Task* task) {
+  task->operation = operation_;
   if (recording_)
     recording_->emplace_back(task);
   else
@@ -107,8 +107,10 @@ void Queue::push_fence(Fence* fence) { enqueue(new FenceTask(*this, fence)); }
 
 void Queue::begin_recording() { recording_ = std::make_shared<Recording>(); }
 std::shared_ptr<const Recording> Queue::end_recording() { return std::move(recording_); }
-void Queue::push_recording(std::shared_ptr<const Recording> recording) {
-  enqueue(new RecordedTasks(*this, std::move(recording)));
+void Queue::push_recording(std::shared_ptr<const Recording> recording, int64_t operation) {
+  auto* task = new RecordedTasks(*this, std::move(recording));
+  task->operation = operation;
+  enqueue(task);
 }
 
 void Queue::wait_idle() {
@@ -116,17 +118,12 @@ void Queue::wait_idle() {
   idle_.wait(lock, [this] { return sleeping_ || stopping_; });
 }
 
-std::optional<Error> Queue::take_error() { return std::exchange(error_, std::nullopt); }
-
-void Queue::keep_error(const Error& error) {
-  if (!error_) error_ = error;  // the first failure is the cause of what follows
-}
-
-void Queue::run(Task& task) {
+void Queue::run(Task& task, int64_t graph) {
   const auto record = [&](Code code, const char* reason) {
     char message[496];
     std::snprintf(message, sizeof message, "%s: %s", task.op, reason);
-    keep_error(Error(code, message));
+    const bool recorded = graph >= 0;
+    failures_.push_back({recorded ? graph : task.operation, recorded ? task.operation : -1, Error(code, message)});
   };
   try {
     task.run();

@@ -1,17 +1,16 @@
 // An in-order queue of work with one worker thread of its own: the execution model of the CPU device.
 //
-// A task that throws is dropped and its error kept: the next fence gets it, tasks after it run as if nothing had
-// happened. Fences are how reading waits.
+// A task that throws is dropped and its error kept for the next fence; tasks after it run as if nothing had happened.
+// Fences are how reading waits. What a failure means for whom is OperationLog's to say.
 #pragma once
 #include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <thread>
 #include <vector>
 
-#include "core/error.h"
+#include "core/failure.h"
 
 namespace heed {
 
@@ -21,7 +20,8 @@ class Task {
   virtual ~Task();
   virtual void run() = 0;
 
-  const char* const op;  // a string literal, for messages
+  const char* const op;   // a string literal, for messages
+  int64_t operation = 0;  // which one of OperationLog it belongs to, or of a recording
   Task* next = nullptr;
 };
 
@@ -35,11 +35,11 @@ class FunctionTask final : public Task {
   Function function_;
 };
 
-// Told on the worker thread that everything before it has run; `error` is what failed since the last fence, or null.
+// Told on the worker thread that everything before it has run, and what has failed since the last fence.
 class Fence {
  public:
   virtual ~Fence();
-  virtual void reached(const Error* error) noexcept = 0;
+  virtual void reached(Failures failures) noexcept = 0;
 };
 
 // Tasks that were recorded instead of run, in their order.
@@ -59,11 +59,9 @@ class Queue {
   // queue, as often as it is called. On the pushing thread only.
   void begin_recording();
   std::shared_ptr<const Recording> end_recording();
-  void push_recording(std::shared_ptr<const Recording> recording);
-  // For tasks, that is on the worker thread: what failed since the last fence, which then does not get it; and a
-  // failure that the next fence is to get unless there is an earlier one.
-  std::optional<Error> take_error();
-  void keep_error(const Error& error);
+  void push_recording(std::shared_ptr<const Recording> recording, int64_t operation);
+  // The operation that the tasks pushed next belong to.
+  void begin_operation(int64_t operation) { operation_ = operation; }
   // Drops what has not begun, waits for what has, ends the worker. For the end of an environment.
   void stop();
 
@@ -72,8 +70,9 @@ class Queue {
   class RecordedTasks;
   void enqueue(Task* task);
   void work();
-  Task* take();          // all that waits, in order; null at the end
-  void run(Task& task);  // and keeps the error of one that fails
+  Task* take();  // all that waits, in order; null at the end
+  // Keeps the error of one that fails. `graph` is the operation that launched a graph, for a task of its recording.
+  void run(Task& task, int64_t graph = -1);
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -83,10 +82,11 @@ class Queue {
   std::atomic<bool> stopping_{false};
   Task* tail_ = nullptr;
   bool sleeping_ = false;                 // the worker, having run everything; whoever wakes it sets this back
-  std::shared_ptr<Recording> recording_;  // pushing thread only
-  std::optional<Error> error_;            // worker thread only, as what follows
-  bool fenced_ = false;                   // the last task was a fence
-  std::thread worker_;                    // last: starts when the rest is there
+  std::shared_ptr<Recording> recording_;  // pushing thread only, as what follows
+  int64_t operation_ = 0;
+  std::vector<Failure> failures_;  // since the last fence; worker thread only, as what follows
+  bool fenced_ = false;            // the last task was a fence
+  std::thread worker_;             // last: starts when the rest is there
 };
 
 }  // namespace heed

@@ -78,17 +78,14 @@ void Stream::download(void* destination, const void* source, size_t bytes) {
 
 void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
   expect_not_capturing("send");
-  launch("send", [this, signal = Signal(std::move(to)), source] {
-    (*signal).error = queue_.take_error();
-    std::memcpy((*signal).data.get(), source, (*signal).bytes);
-  });
+  launch("send",
+         [signal = Signal(std::move(to)), source] { std::memcpy((*signal).data.get(), source, (*signal).bytes); });
 }
 
 void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
   expect_not_capturing("receive");
-  launch("receive", [this, from = std::move(from), destination] {
+  launch("receive", [from = std::move(from), destination] {
     from->wait();
-    if (from->error) return queue_.keep_error(*from->error);
     std::memcpy(destination, from->data.get(), from->bytes);
   });
 }
@@ -119,7 +116,7 @@ std::unique_ptr<Timer> Stream::start_timer() { return std::make_unique<QueueTime
 class Stream::RecordedWork final : public Graph::Work {
  public:
   RecordedWork(Queue& queue, std::shared_ptr<const Recording> tasks) : queue_(queue), tasks_(std::move(tasks)) {}
-  void launch() override { queue_.push_recording(tasks_); }
+  void launch(int64_t operation) override { queue_.push_recording(tasks_, operation); }
 
  private:
   Queue& queue_;

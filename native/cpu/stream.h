@@ -62,6 +62,7 @@ class Stream final : public Device {
  private:
   class RecordedWork;
   class QueueTimer;
+  void number_operation(int64_t operation) override { queue_.begin_operation(operation); }
   void start_recording() override;
   std::unique_ptr<Graph::Work> finish_recording() override;
   Allocator allocator_;

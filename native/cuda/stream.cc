@@ -7,6 +7,7 @@
 
 #include "cuda/card.h"
 #include "cuda/check.h"
+#include "cuda/fault_reports.h"
 #include "cuda/staging.h"
 #include "cuda/watcher.h"
 
@@ -82,8 +83,8 @@ Stream::Stream(Card& card) : Device(Backend::cuda), card_(card), allocator_(*thi
     expect_success(d.memset_d8_async(memory, 0, bytes, stream_), op, "clearing memory");
     return memory;
   };
-  faults_ = reinterpret_cast<FaultReport*>(zeros(sizeof(FaultReport)));
   arrivals_ = reinterpret_cast<unsigned*>(zeros(kArrivals * sizeof(unsigned)));
+  faults_ = std::make_unique<FaultReports>(*this);
   staging_ = std::make_unique<Staging>(card_);
   watcher_ = std::make_unique<Watcher>(card_);
 }
@@ -97,8 +98,10 @@ Stream::~Stream() {
   }
   watcher_.reset();
   staging_.reset();
+  launched_.clear();
+  faults_.reset();
+  for (const FaultReport* reports : spare_reports_) driver()->mem_free(address(reports));
   allocator_.release_cached();
-  driver()->mem_free(address(faults_));
   driver()->mem_free(address(arrivals_));
   driver()->stream_destroy(stream_);
 }
@@ -108,6 +111,18 @@ unsigned* Stream::arrivals(const char* op, int64_t count) {
     fail(Code::internal, "%s: expected at most %lld counters, got %lld", op, static_cast<long long>(kArrivals),
          static_cast<long long>(count));
   return arrivals_;
+}
+
+FaultReport* Stream::take_reports() {
+  if (!spare_reports_.empty()) {
+    FaultReport* const reports = spare_reports_.back();
+    spare_reports_.pop_back();
+    return reports;
+  }
+  CUdeviceptr memory = 0;
+  expect_success(driver()->mem_alloc(&memory, FaultReports::kReports * sizeof(FaultReport)), "device",
+                 "allocating memory");
+  return reinterpret_cast<FaultReport*>(memory);
 }
 
 int Stream::multiprocessors() const { return card_.multiprocessors; }
@@ -146,8 +161,17 @@ void Stream::copy(const char* op, void* destination, const void* source, size_t 
 }
 
 FaultSink Stream::fault(const char* op) {
-  may_fault_ = true;
-  return {faults_, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
+  FaultReport* report;
+  if (recorded_) {
+    report = recorded_->of(operation_, true);
+  } else {
+    report = faults_->of(operation_, false);
+    if (!report) {
+      fetch_faults(op);
+      report = faults_->of(operation_, false);
+    }
+  }
+  return {report, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
 }
 
 void Stream::upload(void* destination, const void* source, size_t bytes) {
@@ -185,9 +209,7 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
   const auto staged = std::make_shared<Staged>(*staging_, to->bytes, op);
   finish(driver()->memcpy_dtoh_async(staged->data(), address(source), to->bytes, stream_), op,
          "copying from the device");
-  const auto report = fetch_report(op);
-  watcher_->after(stream_, [this, staged, signal, report](CUresult result) {
-    (**signal).error = take_error(result, report);
+  watcher_->after(stream_, [staged, signal](CUresult result) {
     if (result == CUDA_SUCCESS) std::memcpy((**signal).data.get(), staged->data(), (**signal).bytes);
   });
 }
@@ -216,41 +238,48 @@ void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
   finish(result, op, "waiting for another device");
   finish(driver()->memcpy_htod_async(address(destination), staged->data(), from->bytes, stream_), op,
          "copying to the device");
-  watcher_->after(stream_, [this, staged, from](CUresult result) {
-    if (result == CUDA_SUCCESS && !received_) received_ = from->error;
-  });
+  watcher_->after(stream_, [staged](CUresult) {});
 }
 
-std::shared_ptr<Stream::Staged> Stream::fetch_report(const char* op) {
-  if (!may_fault_) return nullptr;
-  const auto report = std::make_shared<Staged>(*staging_, sizeof(FaultReport), op);
-  expect_success(driver()->memcpy_dtoh_async(report->data(), address(faults_), sizeof(FaultReport), stream_), op,
+void Stream::fetch_faults(const char* op) {
+  fetch_faults(op, *faults_, -1);
+  faults_->forget();
+  for (const Launched& graph : launched_) fetch_faults(op, *graph.reports, graph.operation);
+  launched_.clear();
+}
+
+void Stream::fetch_faults(const char* op, const FaultReports& reports, int64_t graph) {
+  const std::vector<int64_t>& operations = reports.operations();
+  if (operations.empty()) return;
+  const size_t bytes = operations.size() * sizeof(FaultReport);
+  const auto staged = std::make_shared<Staged>(*staging_, bytes, op);
+  expect_success(driver()->memcpy_dtoh_async(staged->data(), address(reports.memory()), bytes, stream_), op,
                  "copying from the device");
-  expect_success(driver()->memset_d8_async(address(faults_), 0, sizeof(FaultReport), stream_), op, "clearing memory");
-  may_fault_ = false;
-  return report;
-}
-
-std::optional<Error> Stream::take_error(CUresult result, const std::shared_ptr<Staged>& fetched) {
-  if (result != CUDA_SUCCESS) return error_of(result, "device", "running what was enqueued");
-  if (received_) return std::exchange(received_, std::nullopt);
-  const auto* report = fetched ? static_cast<const FaultReport*>(fetched->data()) : nullptr;
-  if (!report || !report->claimed) return std::nullopt;
-  return error_of(*report);
+  reports.clear(op);
+  watcher_->after(stream_, [this, staged, operations, graph](CUresult result) {
+    if (result != CUDA_SUCCESS) return;  // the fence says so
+    const auto* fetched = static_cast<const FaultReport*>(staged->data());
+    for (size_t i = 0; i < operations.size(); i++) {
+      if (!fetched[i].claimed) continue;
+      const bool recorded = graph >= 0;
+      failures_.push_back({recorded ? graph : operations[i], recorded ? operations[i] : -1, error_of(fetched[i])});
+    }
+  });
 }
 
 void Stream::fence(Fence* fence) {
   const std::shared_ptr<Fence> owned(fence);
-  std::shared_ptr<Staged> report;
   try {
     card_.make_current("read");
-    report = fetch_report("read");
+    fetch_faults("read");
   } catch (const Error&) {
     // What is wrong with the device shows at the event.
   }
-  watcher_->after(stream_, [this, owned, report](CUresult result) {
-    const std::optional<Error> error = take_error(result, report);
-    owned->reached(error ? &*error : nullptr);
+  watcher_->after(stream_, [this, owned](CUresult result) {
+    Failures failures{std::exchange(failures_, {}), nullptr};
+    if (result != CUDA_SUCCESS)
+      failures.device = std::make_shared<const Error>(error_of(result, "device", "running what was enqueued"));
+    owned->reached(std::move(failures));
   });
 }
 
@@ -302,25 +331,34 @@ void Stream::wait_idle() {
 
 class Stream::RecordedWork final : public Graph::Work {
  public:
-  RecordedWork(Stream& stream, CUgraphExec exec, bool may_fault)
-      : stream_(stream), exec_(exec), may_fault_(may_fault) {}
+  RecordedWork(Stream& stream, CUgraphExec exec, std::shared_ptr<FaultReports> faults)
+      : stream_(stream), exec_(exec), faults_(std::move(faults)) {}
   ~RecordedWork() override { driver()->graph_exec_destroy(exec_); }
-  void launch() override {
+  void launch(int64_t operation) override {
     const char* op = "graph";
     stream_.card_.make_current(op);
+    if (!faults_->operations().empty()) {
+      // Its reports are of one launch at a time.
+      for (const Launched& launched : stream_.launched_)
+        if (launched.reports == faults_) {
+          stream_.fetch_faults(op);
+          break;
+        }
+      stream_.launched_.push_back({faults_, operation});
+    }
     stream_.finish(driver()->graph_launch(exec_, stream_.stream_), op, "launching");
-    stream_.may_fault_ |= may_fault_;
   }
 
  private:
   Stream& stream_;
   const CUgraphExec exec_;
-  const bool may_fault_;
+  const std::shared_ptr<FaultReports> faults_;
 };
 
 void Stream::start_recording() {
   const char* op = "capture";
   card_.make_current(op);
+  recorded_ = std::make_shared<FaultReports>(*this);
   expect_success(driver()->stream_begin_capture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
 }
 
@@ -328,6 +366,7 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
   const char* op = "capture";
   card_.make_current(op);
   const Driver& d = *driver();
+  const std::shared_ptr<FaultReports> faults = std::exchange(recorded_, nullptr);
   CUgraph graph = nullptr;
   CUgraphExec exec = nullptr;
   CUresult result = d.stream_end_capture(stream_, &graph);
@@ -336,7 +375,7 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
     d.graph_destroy(graph);
   }
   expect_success(result, op, "ending");
-  return std::make_unique<RecordedWork>(*this, exec, may_fault_);
+  return std::make_unique<RecordedWork>(*this, exec, faults);
 }
 
 void Stream::stop() {

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "core/device.h"
 #include "core/dtype.h"
@@ -17,6 +17,7 @@ constexpr int kMaxDevices = 16;
 
 struct Image;
 class Card;
+class FaultReports;
 class Staging;
 class Watcher;
 
@@ -63,13 +64,18 @@ class Stream final : public Device {
   void zero(const char* op, void* destination, size_t bytes);
   void copy(const char* op, void* destination, const void* source, size_t bytes);
 
-  // Where a kernel of `op` (a string literal) reports what is wrong with its data; read at the next fence.
+  // Where a kernel of `op` (a string literal) reports what is wrong with its data: a report of its operation's own,
+  // read at the next fence.
   FaultSink fault(const char* op);
 
   // Counters for blocks that wait for each other within a launch (kernels/last_block.h): zero at its beginning, and its
   // kernel leaves them so. At most kArrivals of them.
   static constexpr int64_t kArrivals = 4096;
   unsigned* arrivals(const char* op, int64_t count);
+
+  // Device memory for FaultReports::kReports of them, of what is given back or else new.
+  FaultReport* take_reports();
+  void give_reports(FaultReport* reports) { spare_reports_.push_back(reports); }
 
   int multiprocessors() const;
   // Bytes of shared memory a block can have.
@@ -99,22 +105,29 @@ class Stream final : public Device {
   class RecordedWork;
   class EventTimer;
   class Staged;
+  void number_operation(int64_t operation) override { operation_ = operation; }
   void start_recording() override;
   std::unique_ptr<Graph::Work> finish_recording() override;
-  // Enqueues reading and clearing the report of faults; null where nothing since the last time can have written it.
-  std::shared_ptr<Staged> fetch_report(const char* op);
-  // What has failed since the last time; on the watcher's thread, once `fetched` has come.
-  std::optional<Error> take_error(CUresult result, const std::shared_ptr<Staged>& fetched);
+  // Enqueues reading and clearing the reports of faults; what they say is added to failures_.
+  void fetch_faults(const char* op);
+  void fetch_faults(const char* op, const FaultReports& reports, int64_t graph);
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
   void finish(CUresult result, const char* op, const char* doing);
 
   Card& card_;
   Allocator allocator_;
   CUstream stream_ = nullptr;
-  FaultReport* faults_ = nullptr;  // device memory, the next one too
-  unsigned* arrivals_ = nullptr;
-  bool may_fault_ = false;         // an operation since the last report can have a fault
-  std::optional<Error> received_;  // what came with the data of another device; the watcher's thread only
+  unsigned* arrivals_ = nullptr;  // device memory
+  std::vector<FaultReport*> spare_reports_;
+  int64_t operation_ = 0;
+  std::unique_ptr<FaultReports> faults_;    // of what has been enqueued since they were fetched
+  std::shared_ptr<FaultReports> recorded_;  // of the graph that is being captured
+  struct Launched {
+    std::shared_ptr<FaultReports> reports;
+    int64_t operation;
+  };
+  std::vector<Launched> launched_;  // graphs whose reports have not been fetched since
+  std::vector<Failure> failures_;   // since the last fence; the watcher's thread only
   bool stopped_ = false;
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
   std::unique_ptr<Staging> staging_;

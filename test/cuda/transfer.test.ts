@@ -11,7 +11,7 @@ import { narrow, transpose } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import { randn, type Tensor, tensor } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
-import { cudas } from "../support/cuda.js";
+import { cudas, needsSimulator } from "../support/cuda.js";
 import { collectGarbage } from "../support/gc.js";
 import { expectError } from "../support/errors.js";
 
@@ -178,6 +178,31 @@ describe.runIf(cudas.length > 0)("cuda: host memory", () => {
     const upTo20 = Array.from({ length: 20 }, (_, i) => i);
     expect(output).toBe(`${upTo20.join()} ${upTo20.map((i) => i + 100).join()}`);
   });
+});
+
+test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors go round", async (context) => {
+  needsSimulator(context);
+  const source = `
+    let x = heed.ones([1000], { device: "cuda:0" });
+    for (let i = 0; i < 60; i++) x = heed.add(heed.add(x, 1).to("cuda:1").to("cpu"), 1).to("cuda:0");
+    x.data();
+    parentPort.postMessage("ready");
+    setInterval(() => undefined, 1000);
+  `;
+  const output = await expectChild(
+    `
+    for (let round = 0; round < 6; round++) {
+      const w = worker(${JSON.stringify(source)});
+      await once(w, "message");
+      await new Promise((resolve) => setTimeout(resolve, round * 10));
+      await w.terminate();
+    }
+    console.log("ended");
+    `,
+    0,
+    { HEED_SIMULATOR_DEVICES: "2", HEED_SIMULATOR_DELAY: "2000" },
+  );
+  expect(output).toBe("ended");
 });
 
 test.runIf(cudas.length > 0)("cuda: values that are not finite go up and down as they are", async () => {

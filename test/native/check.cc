@@ -28,7 +28,8 @@ namespace {
 class Waiter final : public Fence {
  public:
   explicit Waiter(std::promise<std::string>& promise) : promise_(promise) {}
-  void reached(const Error* error) noexcept override {
+  void reached(Failures failures) noexcept override {
+    const Error* error = failures.operations.empty() ? nullptr : &failures.operations.front().error;
     promise_.set_value(error ? std::string(error->name()) + ": " + error->what() : "");
   }
 

@@ -75,7 +75,7 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   return sizes;
 }
 
-void check_cache_write(const char* op, Out cache, In values, OptIn starts) {
+void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts) {
   expect_rank(op, "cache", cache, 4);
   const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
   expect_rank(op, "values", values, 4);

@@ -27,6 +27,6 @@ void expect_keys(const char* op, const char* name, const TensorView& x, const At
 // f32 [B, H, Tq], contiguous.
 void expect_lse(const char* op, const TensorView& lse, const AttentionSizes& sizes);
 
-void check_cache_write(const char* op, Out cache, In values, OptIn starts);
+void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts);
 
 }  // namespace heed

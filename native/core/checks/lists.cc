@@ -60,7 +60,7 @@ void check_global_norm(Out norm, InList grads) {
   for (int64_t t = 0; t < grads.size(); t++) expect_f32(op, ItemName("grads", t).text, grads[t]);
 }
 
-void check_adamw(OutList params, InList grads, OutList m, OutList v, OptIn norm, const AdamwNumbers& x) {
+void check_adamw(InOutList params, InList grads, InOutList m, InOutList v, OptIn norm, const AdamwNumbers& x) {
   const char* op = "adamw";
   expect_like(op, "params", params, params);
   expect_like(op, "grads", grads, params);

@@ -11,6 +11,6 @@ struct AdamwNumbers {
 
 void check_copy_list(OutList outs, InList inps);
 void check_global_norm(Out norm, InList grads);
-void check_adamw(OutList params, InList grads, OutList m, OutList v, OptIn norm, const AdamwNumbers& numbers);
+void check_adamw(InOutList params, InList grads, InOutList m, InOutList v, OptIn norm, const AdamwNumbers& numbers);
 
 }  // namespace heed

@@ -31,8 +31,8 @@ inline void update(float* p, const float* g, float* m, float* v, int64_t n, cons
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::adamw(Stream& stream, OutList params, InList grads, OutList m, OutList v, OptIn norm, Float max_norm,
-                     Float lr, Float beta1, Float beta2, Float eps, Float weight_decay, Int step) {
+void HEED_ISA::adamw(Stream& stream, InOutList params, InList grads, InOutList m, InOutList v, OptIn norm,
+                     Float max_norm, Float lr, Float beta1, Float beta2, Float eps, Float weight_decay, Int step) {
   const char* op = "adamw";
   check_adamw(params, grads, m, v, norm, {max_norm, lr, beta1, beta2, eps, weight_decay, step});
 

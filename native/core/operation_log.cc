@@ -1,0 +1,226 @@
+#include "core/operation_log.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/storage.h"
+
+namespace heed {
+namespace {
+
+// The lowest bits of an entry; the others are the number of a storage.
+enum Kind : uint64_t { kReads, kWrites, kRenews, kOperation, kGraph, kDelivery };
+constexpr int kKindBits = 3;
+
+constexpr uint64_t entry(Kind kind, uint64_t number = 0) { return number << kKindBits | kind; }
+constexpr Kind kind_of(uint64_t entry) { return static_cast<Kind>(entry & ((1u << kKindBits) - 1)); }
+constexpr uint64_t number_of(uint64_t entry) { return entry >> kKindBits; }
+
+static_assert(static_cast<uint64_t>(OperationLog::Use::reads) == kReads &&
+              static_cast<uint64_t>(OperationLog::Use::writes) == kWrites &&
+              static_cast<uint64_t>(OperationLog::Use::renews) == kRenews);
+
+}  // namespace
+
+Delivery::~Delivery() = default;
+
+class OperationLog::Recording {
+ public:
+  std::vector<uint64_t> entries;
+};
+
+OperationLog::OperationLog() = default;
+OperationLog::~OperationLog() = default;
+
+void OperationLog::add(Storage* live) {
+  live->number = ++numbers_;
+  live->next = live_;
+  if (live_) live_->previous = live;
+  live_ = live;
+}
+
+void OperationLog::remove(Storage* live) {
+  if (live->damage) damaged_--;
+  if (live->next) live->next->previous = live->previous;
+  if (live->previous)
+    live->previous->next = live->next;
+  else
+    live_ = live->next;
+}
+
+std::vector<uint64_t>& OperationLog::target() { return recording_ ? recording_->entries : entries_; }
+
+int64_t OperationLog::begin() {
+  uses_.clear();
+  return recording_ ? static_cast<int64_t>(recording_->entries.size()) : end_position();
+}
+
+void OperationLog::end(bool whole) {
+  if (!whole)
+    for (Noted& noted : uses_)
+      if (noted.use == Use::renews) noted.use = Use::writes;
+  std::vector<uint64_t>& entries = target();
+  entries.push_back(entry(kOperation));
+  for (const auto& [storage, use] : uses_) entries.push_back(entry(static_cast<Kind>(use), storage->number));
+  // While a graph is recorded nothing runs: its launches hand damage on.
+  if (damaged_ == 0 || recording_) return;
+  Cause cause;
+  for (const auto& [storage, use] : uses_)
+    if (use == Use::reads && storage->damage && !cause) cause = storage->damage;
+  for (const auto& [storage, use] : uses_) {
+    if (use == Use::reads) continue;
+    if (cause)
+      mark(*storage, cause);
+    else if (use == Use::renews && storage->damage) {
+      storage->damage.reset();
+      damaged_--;
+    }
+  }
+}
+
+void OperationLog::deliver(Storage& from, std::unique_ptr<Delivery> delivery) {
+  if (from.damage) delivery->damaged(from.damage);
+  deliveries_.emplace_back(end_position(), std::move(delivery));
+  entries_.push_back(entry(kDelivery, from.number));
+}
+
+void OperationLog::begin_recording() { recording_ = std::make_shared<Recording>(); }
+std::shared_ptr<const OperationLog::Recording> OperationLog::end_recording() {
+  return std::exchange(recording_, nullptr);
+}
+
+void OperationLog::mark(Storage& storage, const Cause& cause) {
+  if (storage.damage) return;  // the first failure is the cause of what follows
+  storage.damage = cause;
+  damaged_++;
+}
+
+// How far one failure reaches: the numbers of the storages that it has damaged, at the place in the log where it is.
+class OperationLog::Spreading {
+ public:
+  explicit Spreading(const std::vector<Storage*>& damaged) {
+    for (const Storage* storage : damaged) damaged_.emplace(storage->number, storage->damage);
+  }
+  explicit Spreading(Cause cause) : cause_(std::move(cause)) {}
+
+  // Goes through the operation at entries[at]; gives where the next one begins. `fails`: this is the one that failed.
+  size_t operation(const std::vector<uint64_t>& entries, size_t at, bool fails) {
+    size_t end = at + 1;
+    const Cause* cause = fails ? &cause_ : nullptr;
+    for (; end < entries.size() && kind_of(entries[end]) <= kRenews; end++)
+      if (!cause && kind_of(entries[end]) == kReads) cause = find(number_of(entries[end]));
+    const Cause kept = cause ? *cause : nullptr;  // what is found may move while more is added
+    for (size_t i = at + 1; i < end; i++) {
+      const Kind kind = kind_of(entries[i]);
+      if (kind == kReads) continue;
+      if (kept)
+        damaged_.emplace(number_of(entries[i]), kept);
+      else if (kind == kRenews)
+        damaged_.erase(number_of(entries[i]));
+    }
+    return end;
+  }
+
+  // All operations of a recording from `first` on; the one at `fails` failed.
+  void recording(const std::vector<uint64_t>& entries, size_t first, int64_t fails) {
+    for (size_t at = first; at < entries.size();)
+      at = operation(entries, at, fails >= 0 && at == static_cast<size_t>(fails));
+  }
+
+  const Cause* find(uint64_t number) const {
+    const auto found = damaged_.find(number);
+    return found == damaged_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  Cause cause_;
+  std::unordered_map<uint64_t, Cause> damaged_;
+};
+
+int64_t OperationLog::begin_graph(std::shared_ptr<const Recording> graph) {
+  const int64_t position = end_position();
+  if (damaged_ > 0) {
+    std::vector<Storage*> damaged;
+    for (Storage* storage = live_; storage; storage = storage->next)
+      if (storage->damage) damaged.push_back(storage);
+    Spreading spreading(damaged);
+    spreading.recording(graph->entries, 0, -1);
+    for (Storage* storage = live_; storage; storage = storage->next) {
+      const Cause* cause = spreading.find(storage->number);
+      if (cause) {
+        mark(*storage, *cause);
+      } else if (storage->damage) {
+        storage->damage.reset();
+        damaged_--;
+      }
+    }
+  }
+  entries_.push_back(entry(kGraph));
+  graphs_.emplace_back(position, std::move(graph));
+  return position;
+}
+
+void OperationLog::spread(int64_t position, int64_t within, const Cause& cause) {
+  Spreading spreading(cause);
+  auto graph = std::lower_bound(graphs_.begin(), graphs_.end(), position,
+                                [](const auto& item, int64_t at) { return item.first < at; });
+  auto delivery = std::lower_bound(deliveries_.begin(), deliveries_.end(), position,
+                                   [](const auto& item, int64_t at) { return item.first < at; });
+  for (auto at = static_cast<size_t>(position - first_); at < entries_.size();) {
+    const bool here = at == static_cast<size_t>(position - first_);
+    switch (kind_of(entries_[at])) {
+      case kGraph:
+        spreading.recording((graph++)->second->entries, here && within > 0 ? static_cast<size_t>(within) : 0,
+                            here ? within : -1);
+        at++;
+        break;
+      case kDelivery:
+        if (const Cause* found = spreading.find(number_of(entries_[at]))) delivery->second->damaged(*found);
+        delivery++;
+        at++;
+        break;
+      default:
+        at = spreading.operation(entries_, at, here);
+    }
+  }
+  for (Storage* storage = live_; storage; storage = storage->next)
+    if (const Cause* found = spreading.find(storage->number)) mark(*storage, *found);
+}
+
+void OperationLog::settle(int64_t position, const Failures& failures) {
+  if (failures.device) {
+    const Cause cause = std::make_shared<Mishap>(*failures.device);
+    for (const auto& [at, delivery] : deliveries_) delivery->damaged(cause);
+  }
+  for (const Failure& failure : failures.operations) {
+    const Cause cause = std::make_shared<Mishap>(failure.error);
+    constexpr size_t kMostUntold = 16;
+    if (untold_.size() == kMostUntold) forget_told();
+    if (untold_.size() < kMostUntold) untold_.push_back(cause);
+    spread(failure.position, failure.within, cause);
+  }
+  trim(position);
+}
+
+void OperationLog::forget_told() {
+  untold_.erase(std::remove_if(untold_.begin(), untold_.end(), [](const Cause& cause) { return cause->told; }),
+                untold_.end());
+}
+
+Cause OperationLog::first_untold() {
+  forget_told();
+  return untold_.empty() ? nullptr : untold_.front();
+}
+
+void OperationLog::trim(int64_t position) {
+  while (!graphs_.empty() && graphs_.front().first < position) graphs_.pop_front();
+  while (!deliveries_.empty() && deliveries_.front().first < position) deliveries_.pop_front();
+  head_ = std::max(head_, static_cast<size_t>(std::max<int64_t>(position - first_, 0)));
+  // Moved when that is little work beside what was dropped.
+  if (head_ * 2 < entries_.size()) return;
+  entries_.erase(entries_.begin(), entries_.begin() + static_cast<int64_t>(head_));
+  first_ += static_cast<int64_t>(head_);
+  head_ = 0;
+}
+
+}  // namespace heed
