@@ -178,7 +178,7 @@ __device__ __forceinline__ int32_t choose(const SampleParams& p, int64_t row, Ke
   }
   __syncthreads();
 
-  const PhiloxBlock random = philox(p.seed, static_cast<uint32_t>(p.offsets[row]), 0);
+  const PhiloxBlock random = philox(p.seed, static_cast<uint32_t>(p.offsets[row]), kSamplingDraws);
   const uint64_t bits = static_cast<uint64_t>(random.word[0]) << 32 | random.word[1];
   __shared__ uint32_t piece;
   __shared__ double rest;
