@@ -23,8 +23,13 @@ bool blocking_launches() {
 // The same words as the CPU's.
 Error error_of(const FaultReport& report) {
   const char* op = reinterpret_cast<const char*>(static_cast<uintptr_t>(report.op));
-  const auto value = static_cast<long long>(report.value), limit = static_cast<long long>(report.limit);
-  const auto position = static_cast<long long>(report.position), row = static_cast<long long>(report.row);
+  constexpr int kPositionBits = 64 - Finding::kValueBits;
+  const uint64_t found = ~report.found, length = static_cast<uint64_t>(report.length);
+  const uint64_t at = found >> Finding::kValueBits;
+  const auto value = static_cast<long long>(static_cast<int64_t>(found << kPositionBits) >> kPositionBits);
+  const auto limit = static_cast<long long>(report.limit);
+  const auto position = static_cast<long long>(length ? at % length : at);
+  const auto row = static_cast<long long>(length ? at / length : 0);
   char message[256] = "";
   const auto write = [&](const char* format, auto... values) {
     std::snprintf(message, sizeof message, format, op, values...);
@@ -147,7 +152,7 @@ void Stream::copy(const char* op, void* destination, const void* source, size_t 
 
 FaultSink Stream::fault(const char* op) {
   may_fault_ = true;
-  return {faults_, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
+  return {faults_, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op)), ++runs_};
 }
 
 void Stream::upload(void* destination, const void* source, size_t bytes) {
@@ -231,11 +236,17 @@ std::shared_ptr<Stream::Staged> Stream::fetch_report(const char* op) {
   return report;
 }
 
+void Stream::close_report(const char* op) {
+  static_assert(kClosed >> 56 == kClosedByte, "the last byte of a word, lowest byte first");
+  expect_success(driver()->memset_d8_async(address(&faults_->owner) + 7, kClosedByte, 1, stream_), op,
+                 "closing the report");
+}
+
 std::optional<Error> Stream::take_error(CUresult result, const std::shared_ptr<Staged>& fetched) {
   if (result != CUDA_SUCCESS) return error_of(result, "device", "running what was enqueued");
   if (received_) return std::exchange(received_, std::nullopt);
   const auto* report = fetched ? static_cast<const FaultReport*>(fetched->data()) : nullptr;
-  if (!report || !report->claimed) return std::nullopt;
+  if (!report || !report->found) return std::nullopt;
   return error_of(*report);
 }
 
@@ -308,6 +319,7 @@ class Stream::RecordedWork final : public Graph::Work {
   void launch() override {
     const char* op = "graph";
     stream_.card_.make_current(op);
+    if (may_fault_ && stream_.may_fault_) stream_.close_report(op);
     stream_.finish(driver()->graph_launch(exec_, stream_.stream_), op, "launching");
     stream_.may_fault_ |= may_fault_;
   }

@@ -103,6 +103,8 @@ class Stream final : public Device {
   std::unique_ptr<Graph::Work> finish_recording() override;
   // Enqueues reading and clearing the report of faults; null where nothing since the last time can have written it.
   std::shared_ptr<Staged> fetch_report(const char* op);
+  // What is in the report stays there: a recording that runs again has the same number for each of its operations.
+  void close_report(const char* op);
   // What has failed since the last time; on the watcher's thread, once `fetched` has come.
   std::optional<Error> take_error(CUresult result, const std::shared_ptr<Staged>& fetched);
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes);
@@ -112,6 +114,7 @@ class Stream final : public Device {
   Allocator allocator_;
   CUstream stream_ = nullptr;
   FaultReport* faults_ = nullptr;  // device memory, the next one too
+  uint64_t runs_ = 0;              // operations that can have a fault
   unsigned* arrivals_ = nullptr;
   bool may_fault_ = false;         // an operation since the last report can have a fault
   std::optional<Error> received_;  // what came with the data of another device; the watcher's thread only

@@ -108,16 +108,24 @@ __device__ __forceinline__ float block_max(float x) {
   return most;
 }
 
-// Keeps the first report; `row` where a message names one.
+// `length` where the message names a row and the place in it.
 __device__ inline void report_fault(const FaultSink& sink, FaultKind kind, int64_t value, int64_t limit,
-                                    int64_t position, int64_t row = 0) {
-  if (atomicCAS(&sink.report->claimed, 0u, 1u) != 0) return;
-  sink.report->kind = kind;
-  sink.report->value = value;
-  sink.report->limit = limit;
-  sink.report->position = position;
-  sink.report->row = row;
-  sink.report->op = sink.op;
+                                    int64_t position, int64_t length = 0) {
+  using Word = unsigned long long;
+  FaultReport& report = *sink.report;
+  Word* const owner = reinterpret_cast<Word*>(&report.owner);
+  Word before = atomicCAS(owner, Word{0}, Word{sink.run});
+  if (before == kClosed) before = atomicCAS(owner, Word{kClosed}, Word{sink.run});
+  if (before == 0 || before == kClosed) {
+    report.kind = kind;
+    report.limit = limit;
+    report.length = length;
+    report.op = sink.op;
+  } else if (before != sink.run) {
+    return;
+  }
+  const uint64_t at = static_cast<uint64_t>(min(position, Finding::kLast)) << Finding::kValueBits;
+  atomicMax(reinterpret_cast<Word*>(&report.found), ~Word{at | (static_cast<uint64_t>(value) & Finding::kValues)});
 }
 
 }  // namespace heed::cuda

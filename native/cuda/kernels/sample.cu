@@ -60,7 +60,7 @@ __device__ void penalise_body(const PenaliseParams& p) {
     const int32_t id = p.history[row * p.length + l];
     if (id < 0) continue;
     if (id >= p.V) {
-      report_fault(p.fault, FaultKind::history, id, p.V, l, row);
+      report_fault(p.fault, FaultKind::history, id, p.V, row * p.length + l, p.length);
       continue;
     }
     const float x = to_float(logits[id]);
