@@ -502,7 +502,10 @@ export function randn<D extends FloatDType = "f32">(
   return result;
 }
 
-/** Uniform in [low, high); element i depends on the seed and i alone. */
+/**
+ * Returns numbers that are uniform in [low, high); element i depends on the seed and i alone. In bf16 and f16 a draw is
+ * rounded to a number inside the interval; where the type has none there, every element is `low`, rounded.
+ */
 export function uniform<D extends FloatDType = "f32">(
   shape: Shape,
   options: TensorOptions<D> & { seed: number; low?: number; high?: number },

@@ -206,6 +206,11 @@ function disposeAll({ q, k, v }: Operands): void {
  *
  * q [B, Tq, H, D]; k, v [B, Tk, Hkv, D] with H a multiple of Hkv (grouped-query heads) → [B, Tq, H, D]. Strided views
  * are read in place as long as D is contiguous. A query that sees no key gives zeros.
+ *
+ * Keys and values before the first and after the last that any query of a sequence sees (padding, the rest of a cache) are
+ * never touched, forward or backward: they may hold anything. Between those, a key or value that is NaN or infinite makes
+ * NaN of what sees it, and may do so of queries that do not see it but are fewer than 128 away from one that does. It
+ * reaches no other sequence and no other group of heads. docs/architecture.md says why.
  */
 export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions = {}): FloatTensor {
   checkObject("attention", "options", options);

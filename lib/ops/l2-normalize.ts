@@ -1,16 +1,40 @@
-import type { FloatTensor } from "../tensor.js";
+import { noGrad, record } from "../autograd.js";
 import { scope } from "../scope.js";
-import { div, maximum } from "./binary.js";
+import type { FloatTensor } from "../tensor.js";
+import { div, greater, maximum, mul, sub } from "./binary.js";
 import { checkFloat, checkRank } from "./check.js";
 import { sum } from "./reduce.js";
 import { sqrt, square } from "./unary.js";
 
-/** x / ‖x‖₂ over the last dimension, so that dot products are cosines; lengths below 1e-12 count as that. */
+/** Lengths below it count as that, as in PyTorch's `normalize`. */
+const eps = 1e-12;
+
+/**
+ * Returns x / max(‖x‖₂, 1e-12) over the last dimension, so that dot products are cosines. It is computed in f32 whatever
+ * the dtype, and rounded once.
+ *
+ * Rows that are shorter than 1e-12 get a gradient of 0, where the quotient's own would be 10¹² times that of the output.
+ */
 export function l2Normalize(x: FloatTensor): FloatTensor {
   checkFloat("l2Normalize", "x", x);
   checkRank("l2Normalize", "x", x, 1);
   return scope(() => {
-    const norm = sqrt(maximum(sum(square(x), { axes: [-1], keepDims: true }), 1e-24));
-    return div(x, norm);
+    const rows = { axes: [-1], keepDims: true };
+    const [norm, out] = noGrad(() => {
+      const wide: FloatTensor = x.to("f32");
+      const norm = sqrt(sum(square(wide), rows));
+      const out: FloatTensor = div(wide, maximum(norm, eps)).to(x.dtype);
+      return [norm, out];
+    });
+    // dx = (dy − y·Σ dy·y) / ‖x‖
+    return record("l2Normalize", out, [x], { x, norm }, ({ dout, pass, saved }) => {
+      scope(() => {
+        const length = maximum(saved.norm, eps);
+        const y = div(saved.x.to("f32"), length);
+        const dy = mul(dout.to("f32"), greater(saved.norm, eps));
+        const along = sum(mul(dy, y), rows);
+        pass(0, div(sub(dy, mul(y, along)), length));
+      });
+    });
   });
 }

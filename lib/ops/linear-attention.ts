@@ -1,4 +1,5 @@
 import { needsGrad, record } from "../autograd.js";
+import type { FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { scope } from "../scope.js";
@@ -51,7 +52,8 @@ export function retentionDecay(heads: number, options: MaskOptions = {}): FloatT
  *
  *   out_t = Σ_j decay^(t−j) (φ(q_t)·φ(k_j)) v_j / (Σ_j decay^(t−j) φ(q_t)·φ(k_j) + eps), j ≤ t if causal.
  *
- * q [B, Tq, H, D], k [B, Tk, H, D], v [B, Tk, H, Dv] → [B, Tq, H, Dv].
+ * q [B, Tq, H, D], k [B, Tk, H, D], v [B, Tk, H, Dv] → [B, Tq, H, Dv]. In bf16 and f16, sums and quotients are f32, forward
+ * and backward, and the result is rounded once.
  */
 export function linearAttention(
   q: FloatTensor,
@@ -87,20 +89,24 @@ export function linearAttention(
   }
   return scope(() => {
     const map = (x: FloatTensor): FloatTensor => (featureMap === "elu" ? eluPlusOne(x) : x);
-    const [fq, fk] = [map(q), map(k)];
+    // Of causal sums alone, the kernel's own are f32 already. Others grow with the number of keys, beyond what f16 holds.
+    const wide = (x: FloatTensor): FloatTensor => (normalize || !causal ? inDType(x, "f32") : x);
+    const [fq, fk, fv] = [map(wide(q)), map(wide(k)), wide(v)];
     const sums = (values: FloatTensor, carried: FloatTensor | null): FloatTensor =>
       causal ? causalSums(fq, fk, values, decay, carried) : allSums(fq, fk, values);
-    const out = sums(v, state?.sums ?? null);
-    if (!normalize) return out;
+    const out = sums(fv, state?.sums ?? null);
+    if (!normalize) return inDType(out, v.dtype);
     // [B, Tk, H, 1], one number in memory.
-    const ones = full([1], 1, { dtype: v.dtype, device: v.device }).viewAs(
+    const ones = full([1], 1, { dtype: fv.dtype, device: v.device }).viewAs(
       [batch, k.shape[1]!, heads, 1],
       [0, 0, 0, 1],
     );
     const weights = causal ? sums(ones, state?.normalizer ?? null) : allWeights(fq, fk);
-    return div(out, add(weights, eps)); // [B, Tq, H, Dv] / [B, Tq, H, 1]
+    return inDType(div(out, add(weights, eps)), v.dtype); // [B, Tq, H, Dv] / [B, Tq, H, 1]
   });
 }
+
+const inDType = (x: FloatTensor, dtype: FloatDType): FloatTensor => (x.dtype === dtype ? x : x.to(dtype));
 
 function checkF32(op: string, name: string, value: FloatTensor | null, like: FloatTensor, shape: number[]): void {
   checkTensor(op, name, value, like);

@@ -14,7 +14,7 @@ class Stream;
 class FaultReports {
  public:
   // Memory for the reports, which is the stream's and used again: to free memory would wait for the device.
-  static constexpr size_t kReports = 256;
+  static constexpr size_t kReports = 1024;
 
   explicit FaultReports(Stream& stream);  // enqueues clearing them
   ~FaultReports();

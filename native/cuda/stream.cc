@@ -24,8 +24,13 @@ bool blocking_launches() {
 // The same words as the CPU's.
 Error error_of(const FaultReport& report) {
   const char* op = reinterpret_cast<const char*>(static_cast<uintptr_t>(report.op));
-  const auto value = static_cast<long long>(report.value), limit = static_cast<long long>(report.limit);
-  const auto position = static_cast<long long>(report.position), row = static_cast<long long>(report.row);
+  constexpr int kPositionBits = 64 - Finding::kValueBits;
+  const uint64_t found = ~report.found, length = static_cast<uint64_t>(report.length);
+  const uint64_t at = found >> Finding::kValueBits;
+  const auto value = static_cast<long long>(static_cast<int64_t>(found << kPositionBits) >> kPositionBits);
+  const auto limit = static_cast<long long>(report.limit);
+  const auto position = static_cast<long long>(length ? at % length : at);
+  const auto row = static_cast<long long>(length ? at / length : 0);
   char message[256] = "";
   const auto write = [&](const char* format, auto... values) {
     std::snprintf(message, sizeof message, format, op, values...);
@@ -260,7 +265,7 @@ void Stream::fetch_faults(const char* op, const FaultReports& reports, int64_t g
     if (result != CUDA_SUCCESS) return;  // the fence says so
     const auto* fetched = static_cast<const FaultReport*>(staged->data());
     for (size_t i = 0; i < operations.size(); i++) {
-      if (!fetched[i].claimed) continue;
+      if (!fetched[i].found) continue;
       const bool recorded = graph >= 0;
       failures_.push_back({recorded ? graph : operations[i], recorded ? operations[i] : -1, error_of(fetched[i])});
     }

@@ -78,7 +78,7 @@ Expected reference(const Case& c, float scale, const Triple& in, const Heads& do
         for (int64_t j = 0; j < c.Tk; j++) {
           if (p[j] == 0) continue;
           p[j] /= sum;
-          const float u = cpu::portable::uniform01(cpu::portable::philox_word(kSeed, row * c.Tk + j, 0));
+          const float u = cpu::portable::uniform01(cpu::portable::philox_word(kSeed, row * c.Tk + j, kDropoutDraws));
           const double kept = c.p == 0 ? 1 : u < c.p ? 0 : 1 / (1 - static_cast<double>(c.p));
           const float* v = &in.v.at(b, j, g, 0);
           e.out.add(query, p[j] * kept, v, c.D);

@@ -2,6 +2,7 @@
 // instruction set and thread count is held to the same bits; then moments and the mask's properties.
 #include <algorithm>
 
+#include "core/random.h"
 #include "views.h"
 
 #define HEED_ISA portable
@@ -12,8 +13,8 @@ namespace {
 
 constexpr int64_t kSizes[] = {0, 1, 2, 3, 4, 5, 17, 31, 33, 63, 65, 257, 1023, 1025, 40003};
 
-uint32_t word(int64_t seed, int64_t i) {
-  return cpu::portable::philox_word(static_cast<uint64_t>(seed), static_cast<uint64_t>(i), 0);
+uint32_t word(int64_t seed, int64_t i, uint64_t draws = kTensorDraws) {
+  return cpu::portable::philox_word(static_cast<uint64_t>(seed), static_cast<uint64_t>(i), draws);
 }
 
 float normal_reference(int64_t seed, int64_t i, double mean, double stddev) {
@@ -60,6 +61,19 @@ TEST(random_uniform_stays_below_high) {
   ops.random_uniform(stream, out, -3e38f, 3e38f, 3);  // high - low overflows f32
   synchronize(stream);
   for (int64_t i = 0; i < 5000; i++) EXPECT(std::fabs(out.at(i)) <= 3e38f);
+}
+
+TEST(random_uniform_bounds) {
+  const auto same = [](UniformBounds got, float first, float last) { return got.first == first && got.last == last; };
+  EXPECT(same(uniform_bounds(DType::bf16, 100, 101), 100, 100.5f));
+  EXPECT(same(uniform_bounds(DType::bf16, 100.1f, 101), 100.5f, 100.5f));
+  EXPECT(same(uniform_bounds(DType::bf16, 100.1f, 100.2f), 100.1f, 100.1f));  // none in it
+  EXPECT(same(uniform_bounds(DType::bf16, -1, 0), -1, -0x1p-133f));
+  EXPECT(same(uniform_bounds(DType::f16, 0, 1), 0, 1 - 0x1p-11f));
+  EXPECT(same(uniform_bounds(DType::f16, -1, 0x1p-25f), -1, 0));
+  EXPECT(same(uniform_bounds(DType::f16, -7e4f, 7e4f), -65504, 65504));
+  EXPECT(same(uniform_bounds(DType::f32, 1, 1 + 0x1p-23f), 1, 1));
+  EXPECT(same(uniform_bounds(DType::f32, -3e38f, 3e38f), -3e38f, std::nextafter(3e38f, 0.0f)));
 }
 
 TEST(random_normal_moments) {
@@ -109,7 +123,7 @@ TEST(dropout_every_layout) {
             synchronize(stream);
             bool right = true;
             for (int64_t i = 0; i < out.view.numel(); i++) {
-              const bool kept = cpu::portable::uniform01(word(77, i)) >= p;
+              const bool kept = cpu::portable::uniform01(word(77, i, kDropoutDraws)) >= p;
               const float expected = kept ? inp.at(i) * (1 / (1 - p)) : 0;
               right = right && out.at(i) == (accumulate ? 0.25f + expected : expected);
             }
@@ -134,7 +148,7 @@ TEST(dropout_keeps_a_draw_equal_to_p) {
   Laid<float> inp({50}), out({50});
   for (int64_t i = 0; i < 50; i++) inp.at(i) = 1;
   for (int64_t i = 0; i < 50; i++) {
-    const float draw = cpu::portable::uniform01(word(31, i));
+    const float draw = cpu::portable::uniform01(word(31, i, kDropoutDraws));
     ops.dropout(stream, out, inp, draw, 31, false);
     synchronize(stream);
     EXPECT(out.at(i) == 1 / (1 - draw));

@@ -194,7 +194,7 @@ std::vector<double> distribution(const float* logits, int64_t V, const std::vect
 
 // The token that u falls on, by index; -1 when it is so near an edge that rounding decides.
 int64_t reference_draw(const std::vector<double>& p, uint64_t seed, int32_t offset) {
-  const auto random = cpu::portable::philox(seed, static_cast<uint32_t>(offset), 0);
+  const auto random = cpu::portable::philox(seed, static_cast<uint32_t>(offset), kSamplingDraws);
   const double u =
       std::ldexp(static_cast<double>((static_cast<uint64_t>(random.word[0]) << 32 | random.word[1]) >> 11), -53);
   double sum = 0;

@@ -3,7 +3,7 @@ import { argmax, sample, type SamplingOptions, topk } from "../../lib/ops/choose
 import { transpose } from "../../lib/ops/views.js";
 import { full, tensor } from "../../lib/tensor.js";
 import { normal } from "../support/nd.js";
-import { philox } from "../support/philox.js";
+import { draws, philox } from "../support/philox.js";
 import { Random } from "../support/random.js";
 import { type Target, targets } from "../support/targets.js";
 
@@ -117,7 +117,7 @@ test.for(targets)("sample draws by inverting the filtered distribution at Philox
     const weights = weightsOf(logits, options);
     const total = weights.reduce((a, b) => a + b, 0);
     offsets.forEach((offset, row) => {
-      const [high, low] = philox(77, offset);
+      const [high, low] = philox(77, offset, draws.sampling);
       const point = ((high * 2 ** 32 + low) / 2 ** 64) * total;
       const id = ids[row]!;
       expect(weights[id], `${JSON.stringify(options)}: token ${id} is filtered out`).toBeGreaterThan(0);

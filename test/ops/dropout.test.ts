@@ -4,7 +4,7 @@ import { formatShape, numel } from "../../lib/shape.js";
 import { ones, tensor } from "../../lib/tensor.js";
 import { type Nd, nd, normal, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
-import { philoxWords, uniform01 } from "../support/philox.js";
+import { draws, philoxWords, uniform01 } from "../support/philox.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
@@ -14,7 +14,7 @@ function mask(shape: readonly number[], p: number, seed: number): Nd {
   const factor = 1 / (1 - Math.fround(p));
   return nd(
     shape,
-    philoxWords(seed, numel(shape)).map((word) => (uniform01(word) >= Math.fround(p) ? factor : 0)),
+    philoxWords(seed, numel(shape), draws.dropout).map((word) => (uniform01(word) >= Math.fround(p) ? factor : 0)),
   );
 }
 

@@ -7,11 +7,12 @@ import { narrow } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
 import { type FloatTensor, ones, randn, tensor, zeros } from "../../lib/tensor.js";
 import { expectClose, expectNear } from "../support/close.js";
+import { roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";
-import { type Nd, normal } from "../support/nd.js";
+import { map, type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
-import { targets } from "../support/targets.js";
+import { onEachDevice, targets } from "../support/targets.js";
 
 const random = new Random(17);
 
@@ -92,8 +93,39 @@ opTest({
   // Weights of up to 257 keys are divided by their sum: as attention's, but that each is a sum of D products of positive
   // terms. Gradients go through four products, whose terms of about 1 cancel.
   tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } },
-  // Features, sums and weights are rounded, then divided.
-  roundings: { out: { relative: 4, absolute: 4 }, grad: { relative: 6, absolute: 8, scale: 1 } },
+});
+
+const large = ([B, T, H, D, Dv]: Sizes) => ({
+  q: normal(random, [B, T, H, D], { offset: 30 }),
+  k: normal(random, [B, T, H, D], { offset: 30 }),
+  v: normal(random, [B, T, H, Dv]),
+});
+
+opTest({
+  name: "linear attention whose sums f16 does not hold",
+  cases: [
+    { name: "causal", inputs: large([1, 40, 1, 4, 3]), options: {} },
+    { name: "with a decay", inputs: large([1, 40, 1, 4, 3]), options: { decay: [0.99] } },
+    { name: "to all keys", inputs: large([1, 40, 1, 4, 3]), options: { causal: false } },
+  ],
+  ours,
+  reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
+  // As above.
+  tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } },
+  single: false,
+});
+
+onEachDevice((device) => {
+  test.for([true, false])("in f16 it holds over 1200 tokens, causal %s", async (causal) => {
+    const x = inputsOf([1, 1200, 1, 8, 2]);
+    const options = { causal };
+    const held = (value: Nd): Nd => map(value, (element) => roundTo("f16", element));
+    const [q, k, v] = [held(x.q), held(x.k), held(x.v)];
+    const ours = [q, k, v].map(({ data, shape }) => tensor(data, shape, { device, dtype: "f16" }));
+    const out = linearAttention(ours[0]!, ours[1]!, ours[2]!, options);
+    const expected = reference(q, k, v, options).data;
+    expectClose("output", await out.data(), expected, { relative: 2 ** 13, absolute: 16 });
+  });
 });
 
 opTest({
@@ -154,9 +186,9 @@ opTest({
   roundings: { out: { relative: 4, absolute: 4, scale: 1 }, grad: { relative: 6, absolute: 8, scale: 1 } },
 });
 
-const large = (["f32", "bf16"] as const).flatMap((dtype) => targets.map((target) => ({ ...target, dtype })));
+const manySizes = (["f32", "bf16"] as const).flatMap((dtype) => targets.map((target) => ({ ...target, dtype })));
 
-test.for(large)("heads of any size on $name in $dtype", async ({ select, device, dtype }) => {
+test.for(manySizes)("heads of any size on $name in $dtype", async ({ select, device, dtype }) => {
   select();
   for (const [T, D, Dv] of [
     [70, 128, 64],

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { randn, uniform } from "../../lib/tensor.js";
 import { u } from "../support/close.js";
+import { roundTo } from "../support/dtypes.js";
 import { philox, philoxWords, uniform01 } from "../support/philox.js";
 import { targets } from "../support/targets.js";
 
@@ -40,6 +41,40 @@ test.for(targets)("uniform is Philox in [low, high) on $name", async ({ select, 
   }
   using none = uniform([0], { seed: 1, device });
   expect(await none.data()).toEqual(new Float32Array(0));
+});
+
+const intervals = [
+  { low: 100, high: 101 }, // bf16 has 100 and 100.5 in it
+  { low: 0, high: 1 },
+  { low: -1, high: 0 },
+  { low: -101, high: -100 },
+  { low: 100.1, high: 101 }, // the nearest bf16 to `low` is below it
+  { low: 1000.3, high: 1009 },
+  { low: 0, high: 1e-7 }, // subnormal in f16
+  { low: -7e4, high: 7e4 }, // beyond the largest f16
+];
+
+test.for(targets)("uniform stays in [low, high) in short types too on $name", async ({ select, device }) => {
+  select();
+  const n = 3001;
+  for (const dtype of ["bf16", "f16"] as const)
+    for (const { low, high } of intervals) {
+      // What f32 holds of the bounds is what the numbers are drawn between.
+      const [from, to] = [Math.fround(low), Math.fround(high)];
+      using x = uniform([n], { seed: 5, device, dtype, low, high });
+      const exact = philoxWords(5, n).map((word) => Math.fround(from + (to - from) * uniform01(word)));
+      const label = `${dtype} [${low}, ${high})`;
+      const inside = exact.map((value) => roundTo(dtype, value)).filter((value) => value >= from && value < to);
+      const [least, most] = [Math.min(...inside), Math.max(...inside)];
+      for (const [i, value] of (await x.data()).entries()) {
+        const nearest = roundTo(dtype, exact[i]!);
+        if (value !== (nearest < from ? least : nearest >= to ? most : nearest))
+          expect.fail(`${label}: expected the number in it nearest to ${exact[i]}, got ${value}`);
+      }
+    }
+  // No bf16 lies between these: every number is `low`, rounded.
+  using none = uniform([9], { seed: 5, device, dtype: "bf16", low: 100.1, high: 100.2 });
+  expect([...(await none.data())]).toEqual(Array(9).fill(100));
 });
 
 test("the moments of many numbers", async () => {

@@ -15,9 +15,12 @@ export function philox(seed: number, block: number, stream = 0): [number, number
   return [Number(c0), Number(c1), Number(c2), Number(c3)];
 }
 
+/** Philox's stream for each use, so that one seed gives each of them numbers of its own. */
+export const draws = { tensors: 0, dropout: 1, sampling: 2 } as const;
+
 /** The words of elements 0 to n − 1. */
-export function philoxWords(seed: number, n: number): number[] {
-  return Array.from({ length: Math.ceil(n / 4) }, (_, block) => philox(seed, block))
+export function philoxWords(seed: number, n: number, stream: number = draws.tensors): number[] {
+  return Array.from({ length: Math.ceil(n / 4) }, (_, block) => philox(seed, block, stream))
     .flat()
     .slice(0, n);
 }

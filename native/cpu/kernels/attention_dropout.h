@@ -1,5 +1,5 @@
 // Dropout of attention's probabilities, drawn from Philox again in backward. Element ((b·H + h)·Tq + i)·Tk + j of
-// stream 0 decides on query i and key j of head h; a kept probability is divided by 1 - p.
+// dropout's draws decides on query i and key j of head h; a kept probability is divided by 1 - p.
 #pragma once
 #include "cpu/kernels/attention_tile.h"
 #include "cpu/kernels/philox.h"
@@ -39,7 +39,7 @@ struct DropoutMask {
     for (int64_t i = 0; i < lanes; i++) {
       const int64_t from = max_of<int64_t>(0, block.begin[i] - begin), to = min_of(keys, block.end[i] - begin);
       if (from >= to) continue;
-      philox_words(words + from, to - from, a.seed, first[i] + static_cast<uint64_t>(begin + from), 0);
+      philox_words(words + from, to - from, a.seed, first[i] + static_cast<uint64_t>(begin + from), kDropoutDraws);
       for (int64_t j = 0; j < kBlockKeys; j += kWidth) {
         vu word;
         __builtin_memcpy(&word, words + j, sizeof word);

@@ -168,7 +168,7 @@ inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g,
                    min_of(keys, max_of<int64_t>(0, seen.end - part.begin)), keys, m, l);
   if (a.dropout_p == 0) return;
   uint32_t words[kFewRowsKeys];
-  philox_words(words, keys, a.seed, a.first_draw(part.b, g, r) + static_cast<uint64_t>(part.begin), 0);
+  philox_words(words, keys, a.seed, a.first_draw(part.b, g, r) + static_cast<uint64_t>(part.begin), kDropoutDraws);
   for (int64_t j = 0; j < keys; j++)
     row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
 }

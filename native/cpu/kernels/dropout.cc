@@ -23,7 +23,8 @@ void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bo
     float words[kBuffer];  // bits, typed as what map_row's sources read
     for (int64_t i = begin; i < end; i += kBuffer) {
       const int64_t count = min_of(kBuffer, end - i);
-      philox_words(reinterpret_cast<uint32_t*>(words), count, static_cast<uint64_t>(seed), static_cast<uint64_t>(i), 0);
+      philox_words(reinterpret_cast<uint32_t*>(words), count, static_cast<uint64_t>(seed), static_cast<uint64_t>(i),
+                   kDropoutDraws);
       float* word = words;
       for_rows(loop, i, i + count, [&](const int64_t* offsets, int64_t n) {
         const Contiguous<float> draws{word};

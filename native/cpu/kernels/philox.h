@@ -3,12 +3,12 @@
 // again without a state, in any order and on any device.
 //
 // key = the seed (low word first); counter = block index (words 0 and 1, low first), stream (words 2 and 3).
-// Element e of a tensor takes word e % 4 of block e / 4. The stream tells independent draws under one seed apart
-// (0 where there is only one).
+// Element e of a tensor takes word e % 4 of block e / 4. The stream says what is drawn (core/random.h).
 #pragma once
 #include <cmath>
 #include <cstdint>
 
+#include "core/random.h"
 #include "cpu/kernels/interleave.h"
 
 namespace heed::cpu::HEED_ISA {

@@ -25,7 +25,7 @@ void for_words(const TensorView& out, int64_t seed, const F& f) {
     float numbers[kBuffer];
     for (int64_t i = begin; i < end; i += kBuffer) {
       const int64_t count = min_of(kBuffer, end - i), whole = ceil_div(count, kWidth) * kWidth;
-      philox_words(words, whole, static_cast<uint64_t>(seed), static_cast<uint64_t>(i), 0);
+      philox_words(words, whole, static_cast<uint64_t>(seed), static_cast<uint64_t>(i), kTensorDraws);
       f(numbers, words, whole);
       with_float_type(out.dtype, [&](auto type) { convert_row(out.ptr<decltype(type)>() + i, numbers, count); });
     }
@@ -100,13 +100,12 @@ void normal(float* out, const uint32_t* words, int64_t n, double mean, double st
   }
 }
 
-// Rounding may take the largest draws to `high` itself, which the interval excludes.
-void uniform(float* out, const uint32_t* words, int64_t n, float low, float high) {
+// Between the bounds, rounding to the dtype does not leave the interval.
+void uniform(float* out, const uint32_t* words, int64_t n, float low, float high, UniformBounds bounds) {
   const double span = static_cast<double>(high) - low;
-  const float last = low < high ? nextafterf(high, low) : low;
   for (int64_t i = 0; i < n; i++) {
     const float x = static_cast<float>(low + span * static_cast<double>(uniform01(words[i])));
-    out[i] = x < high ? x : last;
+    out[i] = min_of(max_of(x, bounds.first), bounds.last);
   }
 }
 
@@ -127,7 +126,9 @@ void HEED_ISA::random_uniform(Stream& stream, Out out, Float low, Float high, In
   check_random_uniform(out, low, high);
   if (out.empty()) return;
   stream.launch("random_uniform", [out, low, high, seed] {
-    for_words(out, seed, [=](float* piece, const uint32_t* words, int64_t n) { uniform(piece, words, n, low, high); });
+    const UniformBounds bounds = uniform_bounds(out.dtype, low, high);
+    for_words(out, seed,
+              [=](float* piece, const uint32_t* words, int64_t n) { uniform(piece, words, n, low, high, bounds); });
   });
 }
 

@@ -152,7 +152,7 @@ inline int64_t choose(const T* logits, const int32_t* history, int32_t offset, c
       lanes.store(w + i, select(v >= set1(s.min_p), v, vf{}));
     });
   }
-  const PhiloxBlock random = philox(s.seed, static_cast<uint32_t>(offset), 0);
+  const PhiloxBlock random = philox(s.seed, static_cast<uint32_t>(offset), kSamplingDraws);
   const uint64_t bits = static_cast<uint64_t>(random.word[0]) << 32 | random.word[1];
   return draw(w, s.V, static_cast<double>(bits >> 11) * 0x1p-53);
 }

@@ -179,7 +179,7 @@ __device__ __forceinline__ uint32_t kept_keys(const AttentionParams& p, int64_t 
   uint64_t bits = 0;
 #pragma unroll 1
   for (int block = 0; block < (skip ? 9 : 8); block++) {
-    const PhiloxBlock words = philox(p.seed, first / 4 + block, 0);
+    const PhiloxBlock words = philox(p.seed, first / 4 + block, kDropoutDraws);
 #pragma unroll
     for (int w = 0; w < 4; w++)
       bits |= static_cast<uint64_t>(words.word[w] >> 8 >= p.drop_threshold) << (4 * block + w);

@@ -77,10 +77,11 @@ struct Pairs {
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         const int at = key + tx + 16 * j;
-        const bool hidden = kMasked && !(unmasked >> (16 * j) & 1);
-        const float prob = at >= sees.first && at < sees.end && !hidden ? exp2_fast(s[i][j] - lse[i]) : 0;
+        const bool seen = at >= sees.first && at < sees.end && (!kMasked || (unmasked >> (16 * j) & 1));
+        const float prob = seen ? exp2_fast(s[i][j] - lse[i]) : 0;
         const bool keep = p.a.drop_threshold == 0 || is_kept(kept, i, j);
-        dp[i][j] = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]) * derivatives[j];
+        const float ds = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]) * derivatives[j];
+        dp[i][j] = seen ? ds : 0;  // where the key or value is not finite, 0 times what follows from it is not 0
         s[i][j] = keep ? prob : 0;
       }
     }

@@ -63,12 +63,12 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
     q_tiles.next(to, count, a, rows);
     dout_tiles.next(to + static_cast<uint32_t>(kRows * kD * sizeof(T)), count, a, rows);
     const int r = threadIdx.x % kRows;
-    // Rows that are not there are zeros in q and dout, and so have no part in the sums.
+    // Rows that are not there are zeros in q and dout, and see nothing: a key that is not finite times 0 is not 0.
     KeyInterval sees{0, INT32_MAX};
     bool covers = true;
     if (threadIdx.x < kRows) {
       const int64_t index = rows.index(a, item.b, r);
-      if (r < count) sees = visible.of(rows.query(r));
+      sees = r < count ? visible.of(rows.query(r)) : KeyInterval{0, 0};
       minus_lse[stage][r] = r < count ? p.lse[index] * -kLog2E : 0;
       delta[stage][r] = r < count ? p.delta[index] : 0;
       sees_first[stage][r] = sees.first;

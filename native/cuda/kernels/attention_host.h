@@ -36,9 +36,10 @@ inline KeyBlocks key_blocks(const AttentionOptions& options) {
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
                                         const AttentionOptions& options) {
   const int64_t G = n.H / n.Hkv;
-  if (n.H > INT32_MAX || n.D > INT32_MAX)
-    fail(Code::shape, "%s: expected at most %d heads and head sizes, got %lld and %lld", op, INT32_MAX,
-         static_cast<long long>(n.H), static_cast<long long>(n.D));
+  constexpr int kMostColumns = 65535 * 64;  // a grid's second dimension, of blocks of 64 columns or more
+  if (n.H > INT32_MAX || n.D > kMostColumns)
+    fail(Code::shape, "%s: expected at most %d heads of a size of at most %d, got %lld of %lld", op, INT32_MAX,
+         kMostColumns, static_cast<long long>(n.H), static_cast<long long>(n.D));
   return {heads_view(q),
           heads_view(k),
           heads_view(v),

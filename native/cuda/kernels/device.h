@@ -108,16 +108,18 @@ __device__ __forceinline__ float block_max(float x) {
   return most;
 }
 
-// Keeps the first report; `row` where a message names one.
+// `length` where the message names a row and the place in it. The findings of one operation differ in place and value.
 __device__ inline void report_fault(const FaultSink& sink, FaultKind kind, int64_t value, int64_t limit,
-                                    int64_t position, int64_t row = 0) {
-  if (atomicCAS(&sink.report->claimed, 0u, 1u) != 0) return;
-  sink.report->kind = kind;
-  sink.report->value = value;
-  sink.report->limit = limit;
-  sink.report->position = position;
-  sink.report->row = row;
-  sink.report->op = sink.op;
+                                    int64_t position, int64_t length = 0) {
+  using Word = unsigned long long;
+  FaultReport& report = *sink.report;
+  const uint64_t at = static_cast<uint64_t>(min(position, Finding::kLast)) << Finding::kValueBits;
+  const Word finding = ~Word{at | (static_cast<uint64_t>(value) & Finding::kValues)};
+  if (atomicMax(reinterpret_cast<Word*>(&report.found), finding) != 0) return;
+  report.kind = kind;
+  report.limit = limit;
+  report.length = length;
+  report.op = sink.op;
 }
 
 }  // namespace heed::cuda

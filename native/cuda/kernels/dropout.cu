@@ -28,7 +28,7 @@ __device__ void dropout_body(const DropoutParams& p) {
   const uint32_t thread = blockIdx.x * kElementThreads + threadIdx.x;
   const uint32_t start = thread * 4 - p.skip;  // of the first thread, below 0: no element's index
   if (thread * 4 >= p.elements.size + p.skip) return;
-  const PhiloxBlock words = philox(p.seed, p.first / 4 + thread, 0);
+  const PhiloxBlock words = philox(p.seed, p.first / 4 + thread, kDropoutDraws);
   const Lanes<2, 4> at = p.elements.vector && start + 4 <= p.elements.size ? vector_lanes<4>(p.elements, start)
                                                                            : single_lanes<4>(p.elements, start, 1);
   float x[4];

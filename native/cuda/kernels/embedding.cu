@@ -84,10 +84,10 @@ template <class T>
 __device__ __forceinline__ void embedding_forward_body(const EmbeddingForwardParams& p) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kCopyWarps + threadIdx.x / 32;
   if (i >= p.n) return;
-  const int64_t begin = static_cast<int64_t>(blockIdx.y) * (kCopySlots * 32 * kLength<T>), id = p.ids[i];
+  const int64_t begin = block_y() * (kCopySlots * 32 * kLength<T>), id = p.ids[i];
   T* out = static_cast<T*>(p.out) + i * p.C;
   if (id < 0 || id >= p.V) {
-    if (threadIdx.x % 32 == 0 && blockIdx.y == 0) report_fault(p.fault, FaultKind::id, id, p.V, i);
+    if (threadIdx.x % 32 == 0 && begin == 0) report_fault(p.fault, FaultKind::id, id, p.V, i);
     const int64_t end = min(begin + kCopySlots * 32 * kLength<T>, p.C);
     for (int64_t c = begin + threadIdx.x % 32; c < end; c += 32) out[c] = from_float<T>(0);
   } else if (p.weight_f32) {
@@ -208,7 +208,7 @@ __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) 
   if (threadIdx.x < count) positions[threadIdx.x] = p.order[begin + threadIdx.x];
   __syncthreads();
 
-  const int64_t vectors = p.C / V, vector = static_cast<int64_t>(blockIdx.y) * kSumThreads + threadIdx.x;
+  const int64_t vectors = p.C / V, vector = block_y() * kSumThreads + threadIdx.x;
   if (vector >= vectors) return;
   float* parts = p.parts + static_cast<int64_t>(blockIdx.x) * 2 * p.C + vector * V;
   Floats<V> sum = splat<float, V>(0);
@@ -244,7 +244,7 @@ __device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p)
   if (end >= p.n) return;
   const int64_t key = sorted_key(p, end);
   if (key >= p.V || sorted_key(p, end - 1) != key || sorted_key(p, begin - 1) == key) return;
-  const int64_t c = static_cast<int64_t>(blockIdx.y) * kRowThreads + threadIdx.x;
+  const int64_t c = block_y() * kRowThreads + threadIdx.x;
   if (c >= p.C) return;
   int64_t last = block + 1, beyond = (p.n + kRun - 1) / kRun;  // the last block that begins with the run
   while (beyond - last > 1) {
@@ -275,7 +275,7 @@ void embedding_forward(Stream& stream, Out out, In ids, In weight) {
   const bool vectors = in_vectors(C, &out, &weight);
   const EmbeddingForwardParams p{out.data,      ids.i32(), weight.data,     weight.dtype == DType::f32, vectors, n,
                                  weight.dim(0), C,         stream.fault(op)};
-  const Grid grid{ceil_div(n, kCopyWarps), ceil_div(C, kCopySlots * 32 * length)};
+  const Grid grid = tall_grid(ceil_div(n, kCopyWarps), ceil_div(C, kCopySlots * 32 * length));
   stream.launch(op, embedding_copy(out.dtype), grid, p);
 }
 
@@ -303,8 +303,8 @@ void embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accum
       parameter_of(&dweight), parts.f32(), dout.data, ids.i32(), sort.before, accumulate, n, V, C};
   const bool vectors = in_vectors(C, &dweight, &dout);
   const int64_t length = vectors ? 16 / static_cast<int64_t>(size_of(dout.dtype)) : 1;
-  stream.launch(op, embedding_sum(dout.dtype, vectors), {blocks, ceil_div(C, length * kSumThreads)}, p);
-  stream.launch(op, embedding_join(dout.dtype), {blocks, ceil_div(C, kRowThreads)}, p);
+  stream.launch(op, embedding_sum(dout.dtype, vectors), tall_grid(blocks, ceil_div(C, length * kSumThreads)), p);
+  stream.launch(op, embedding_join(dout.dtype), tall_grid(blocks, ceil_div(C, kRowThreads)), p);
 }
 
 #endif

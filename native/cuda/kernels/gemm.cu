@@ -35,7 +35,6 @@ namespace {
 constexpr const char* kOp = "gemm";
 constexpr int64_t kLeastDepth = 256;  // of K in a part
 constexpr int64_t kMostSplits = 64;
-constexpr int64_t kMostBlocks = 65535;  // of a grid's second dimension
 
 struct Tile {
   int64_t m, n, k;
@@ -219,8 +218,7 @@ void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn res
   p.partial = partial.f32();
   p.partial_sum = p.partial + sums * p.splits;
   if (p.splits > 1) p.arrivals = stream.arrivals(kOp, count);
-  const int64_t batches = std::min(p.batch, kMostBlocks);
-  const Grid grid{c.tiles_m * c.tiles_n * c.splits, batches, ceil_div(p.batch, batches)};
+  const Grid grid = tall_grid(c.tiles_m * c.tiles_n * c.splits, p.batch);
   stream.launch(kOp, kernel(p, arithmetic, a.dtype, c.size), grid, p, shared_bytes(tile, element));
 }
 

@@ -87,7 +87,7 @@ struct GemmTile {
   __device__ __forceinline__ static GemmTile of_block(const GemmParams& p) {
     constexpr unsigned kGroup = 8;
     GemmTile t;
-    t.matrix = static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
+    t.matrix = block_y();
     const unsigned tiles = p.tiles_m * p.tiles_n;
     const unsigned tile = blockIdx.x % tiles;
     t.index = t.matrix * tiles + tile;

@@ -42,6 +42,11 @@
 
 #include "cuda/kernels/device.h"
 
+namespace heed::cuda {
+// The second coordinate of a block in a tall_grid: it may lie beyond the grid's height.
+__device__ __forceinline__ int64_t block_y() { return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y; }
+}  // namespace heed::cuda
+
 #else
 
 #include "core/error.h"
@@ -62,6 +67,11 @@
 namespace heed::cuda {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// Blocks of x by y, where y may be more than the 65535 that the second dimension of a grid has.
+inline Grid tall_grid(int64_t x, int64_t y) {
+  const int64_t z = ceil_div(y, 65535);
+  return {x, z ? ceil_div(y, z) : 0, z};
+}
 inline bool is_aligned(const void* address, int64_t bytes = 16) {
   return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes) == 0;
 }

@@ -5,7 +5,7 @@
 // M the lower triangle of decay^(i-j), P the diagonal of decay^(i+1), R that of decay^(n-1-j). Its own backward
 // (ops.def). In reverse, steps count from the last token.
 //
-// A block takes 64 columns of a head's v (blockIdx.y tells which), whose state no other meets, and goes over the chunks
+// A block takes 64 columns of a head's v (block_y() tells which), whose state no other meets, and goes over the chunks
 // with the tiles of attention_fma.h: exact f32, whatever the dtype. The state stays in shared memory as long as it
 // fits, else in global memory, that is, in L2. The columns of q and k pass by in pieces of 64.
 //
@@ -56,14 +56,13 @@ __device__ void linear_attention_body(const LinearAttentionParams& p) {
   float* const q = reinterpret_cast<float*>(attention_shared);  // then the weights of its rows
   float* const k = q + kTileFloats;
   float* const v = k + kTileFloats;
-  const int segment = static_cast<int>(blockIdx.x % p.segments), first_column = static_cast<int>(blockIdx.y) * kFmaTile;
+  const int segment = static_cast<int>(blockIdx.x % p.segments), first_column = static_cast<int>(block_y()) * kFmaTile;
   const int64_t head = blockIdx.x / p.segments, b = head / p.H;
   const int h = static_cast<int>(head % p.H);
-  if (p.sums_only && segment == p.segments - 1) return;
+  if (first_column >= p.Dv || (p.sums_only && segment == p.segments - 1)) return;
   const int pieces = max(1, (p.D + kPiece - 1) / kPiece);
   float* const state =
-      kSharedState ? v + kStateFloats
-                   : p.states + (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * pieces * kStateFloats;
+      kSharedState ? v + kStateFloats : p.states + (block_y() * gridDim.x + blockIdx.x) * pieces * kStateFloats;
   const Columns keys{p.D, p.aligned}, values{p.Dv, p.aligned};
   // body(the state's element, whether and where it is in `number` of a tensor's states).
   const auto for_each_element = [&](int64_t number, const auto& body) {
@@ -241,7 +240,7 @@ void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, I
   p.carried = carried.f32();
   const auto launch_of = [&](auto& f32, auto& bf16, auto& f16) {
     auto& kernel = q.dtype == DType::f32 ? f32 : q.dtype == DType::bf16 ? bf16 : f16;
-    stream.launch(op, kernel, {blocks, column_blocks}, p, fits ? tiles + state : tiles);
+    stream.launch(op, kernel, tall_grid(blocks, column_blocks), p, fits ? tiles + state : tiles);
   };
   const auto launch = [&] {
     if (fits)

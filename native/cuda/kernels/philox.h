@@ -2,11 +2,12 @@
 // laid out as in cpu/kernels/philox.h, so that both devices draw the same words.
 //
 // key = the seed (low word first); counter = block index (words 0 and 1, low first), stream (words 2 and 3).
-// Element e of a tensor takes word e % 4 of block e / 4.
+// Element e of a tensor takes word e % 4 of block e / 4. The stream says what is drawn (core/random.h).
 #pragma once
 #include <cmath>
 #include <cstdint>
 
+#include "core/random.h"
 #include "cuda/kernels/kernel.h"
 
 namespace heed::cuda {

@@ -1,5 +1,5 @@
 // Normal and uniform random tensors of a float dtype, contiguous. Element i depends on the seed and i alone (philox.h);
-// it is drawn as f32, the same on every device, and rounded to the dtype.
+// it is drawn as f32, the same on every device, and rounded to the dtype; a uniform number stays in [low, high).
 //
 // Normal: Box and Muller (1958): words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements
 // 2j and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. In f64 and rounded once. A thread draws
@@ -12,13 +12,13 @@
 
 namespace heed::cuda {
 
-// a and b: mean and standard deviation, or low and high. `last` is the largest f32 below high.
+// a and b: mean and standard deviation, or low and high.
 struct RandomParams {
   void* out;
   int64_t n;
   uint64_t seed;
   double a, b;
-  float high, last;
+  UniformBounds bounds;
   int32_t vector;
 };
 
@@ -42,7 +42,7 @@ template <class T>
 __device__ void random_normal_body(const RandomParams& p) {
   const int64_t block = static_cast<int64_t>(blockIdx.x) * kElementThreads + threadIdx.x;
   if (block * 4 >= p.n) return;
-  const PhiloxBlock words = philox(p.seed, block, 0);
+  const PhiloxBlock words = philox(p.seed, block, kTensorDraws);
   float x[4];
 #pragma unroll 1
   for (int pair = 0; pair < 2; pair++) {
@@ -62,18 +62,18 @@ __device__ void random_normal_body(const RandomParams& p) {
   store_block<T>(p, block, x);
 }
 
-// Rounding to f32 may take the largest draws to `high` itself, which the interval excludes.
+// Between the bounds, rounding to T does not leave the interval.
 template <class T>
 __device__ void random_uniform_body(const RandomParams& p) {
   const int64_t block = static_cast<int64_t>(blockIdx.x) * kElementThreads + threadIdx.x;
   if (block * 4 >= p.n) return;
-  const PhiloxBlock words = philox(p.seed, block, 0);
+  const PhiloxBlock words = philox(p.seed, block, kTensorDraws);
   const double span = p.b - p.a;
   float x[4];
 #pragma unroll
   for (int k = 0; k < 4; k++) {
     const float value = static_cast<float>(p.a + span * uniform01(words.word[k]));
-    x[k] = value < p.high ? value : p.last;
+    x[k] = fminf(fmaxf(value, p.bounds.first), p.bounds.last);
   }
   store_block<T>(p, block, x);
 }
@@ -113,8 +113,7 @@ void random_uniform(Stream& stream, Out out, Float low, Float high, Int seed) {
   check_random_uniform(out, low, high);
   if (out.empty()) return;
   RandomParams p = params_for(out, seed, static_cast<double>(low), static_cast<double>(high));
-  p.high = high;
-  p.last = low < high ? std::nextafter(high, low) : low;
+  p.bounds = uniform_bounds(out.dtype, low, high);
   stream.launch("random_uniform", random_uniform_kernel(out.dtype), grid_for(out), p);
 }
 

@@ -128,7 +128,8 @@ __device__ __forceinline__ void rotary_body(const RotaryParams& p) {
   const int64_t t = token - b * p.length.divisor;
   const int64_t position = p.positions ? p.positions[token] : (p.starts ? p.starts[b] : 0) + t;
   if (position < 0 || position >= p.limit) {
-    if (unit == 0 && blockIdx.y == 0) report_fault(p.fault, FaultKind::position, position, p.limit, t, b);
+    if (unit == 0 && blockIdx.y == 0)
+      report_fault(p.fault, FaultKind::position, position, p.limit, token, p.length.divisor);
     return;
   }
   if (unit < p.pair_units)

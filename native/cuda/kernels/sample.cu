@@ -60,7 +60,7 @@ __device__ void penalise_body(const PenaliseParams& p) {
     const int32_t id = p.history[row * p.length + l];
     if (id < 0) continue;
     if (id >= p.V) {
-      report_fault(p.fault, FaultKind::history, id, p.V, l, row);
+      report_fault(p.fault, FaultKind::history, id, p.V, row * p.length + l, p.length);
       continue;
     }
     const float x = to_float(logits[id]);
@@ -178,7 +178,7 @@ __device__ __forceinline__ int32_t choose(const SampleParams& p, int64_t row, Ke
   }
   __syncthreads();
 
-  const PhiloxBlock random = philox(p.seed, static_cast<uint32_t>(p.offsets[row]), 0);
+  const PhiloxBlock random = philox(p.seed, static_cast<uint32_t>(p.offsets[row]), kSamplingDraws);
   const uint64_t bits = static_cast<uint64_t>(random.word[0]) << 32 | random.word[1];
   __shared__ uint32_t piece;
   __shared__ double rest;
