@@ -39,7 +39,11 @@ export class Device {
     native.releaseCached(this.index);
   }
 
-  /** Resolves when everything enqueued so far has run; rejects with what failed since the last read. */
+  /**
+   * Resolves when everything enqueued so far has run.
+   *
+   * @throws the first error of an operation that failed on the device of which no read has told yet, whoever called it
+   */
   async synchronize(): Promise<void> {
     await native.synchronize(this.index);
   }

@@ -151,7 +151,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /**
    * The elements in row-major order, once every operation enqueued so far has run. Floating types arrive as f32.
-   * Rejects with the first error of an operation that failed on the device since the last read.
+   * Rejects where an operation failed on the device that should have written this tensor, or something that it was
+   * computed from, with that operation's error. Failures elsewhere do not matter.
    */
   async data(): Promise<DataOf<D>> {
     let source: Tensor;

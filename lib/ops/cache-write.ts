@@ -5,7 +5,8 @@ import { checkDType, checkFloat, checkShapeIs, checkTensor } from "./check.js";
 /**
  * Writes keys or values into a cache: cache[b, starts[b] + t] = values[b, t]. cache [B, Tmax, H, D], values
  * [B, T, H, D] (any strides with D contiguous), starts i32 [B] (0 unless given). Not recorded: caches are for
- * inference. What would lie past the cache rejects the next read with ERR_RANGE.
+ * inference. What would lie past the cache is an error on the device: reading the cache, or what is computed from
+ * it, rejects with ERR_RANGE.
  */
 export function cacheWrite(cache: FloatTensor, values: FloatTensor, starts: IntTensor | null = null): void {
   checkFloat("cacheWrite", "cache", cache);

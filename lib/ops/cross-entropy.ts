@@ -17,7 +17,8 @@ export interface CrossEntropyOptions {
 
 /**
  * Mean over the targets of −log softmax(logits)[target], in nats: logits [..., V], targets [...] → [].
- * 0 where every target is ignored. A target outside [0, V) rejects the next read with ERR_RANGE.
+ * 0 where every target is ignored. A target outside [0, V) is an error on the device: reading the loss, or what
+ * is computed from its gradient, rejects with ERR_RANGE.
  */
 export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
   checkObject("crossEntropy", "options", options);

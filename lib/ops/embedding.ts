@@ -12,7 +12,8 @@ export interface EmbeddingOptions {
 }
 
 /**
- * Rows of a table: ids [...] → [..., C] from weight [V, C]. An id outside [0, V) rejects the next read with ERR_RANGE.
+ * Rows of a table: ids [...] → [..., C] from weight [V, C]. An id outside [0, V) is an
+ * error on the device: reading what is computed from the result rejects with ERR_RANGE.
  */
 export function embedding(ids: IntTensor, weight: FloatTensor, options: EmbeddingOptions = {}): FloatTensor {
   checkTensor("embedding", "ids", ids);

@@ -96,7 +96,7 @@ export function dequantize(weight: QuantizedTensors, options: { dtype?: FloatDTy
 
 /**
  * Rows of a table that is quantised as a projection onto its rows, [rows, C] in layout "oi": ids [...] → [..., C]. An id
- * outside of it rejects the next read with ERR_RANGE.
+ * outside of it is an error on the device: reading what is computed from the result rejects with ERR_RANGE.
  */
 export function quantizedEmbedding(
   ids: IntTensor,

@@ -19,8 +19,8 @@ export interface RotaryOptions {
  * Rotary position embedding (Su et al. 2021): pair i of a head's first R dimensions is turned by the angle whose cosine and
  * sine are table[position, i]; further dimensions stay as they are.
  *
- * x [B, T, H, D], table f32 [positions, R/2, 2] from `rotaryTable` → [B, T, H, D]. A position outside the table rejects
- * the next read with ERR_RANGE. No gradient flows to the table.
+ * x [B, T, H, D], table f32 [positions, R/2, 2] from `rotaryTable` → [B, T, H, D]. A position outside the table is
+ * an error on the device: reading what is computed from the result rejects with ERR_RANGE. No gradient flows to the table.
  */
 export function rotary(x: FloatTensor, table: FloatTensor, options: RotaryOptions = {}): FloatTensor {
   const op = "rotary";

@@ -250,7 +250,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
 });
 
 describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data", () => {
-  test("is the CPU's error, at the next read, also where that is on another device; nothing else suffers", async () => {
+  test("is the CPU's error, at a read of what it should have written, also where that is on another device; nothing else suffers", async () => {
     const program = `
       const ids = (...values) => heed.tensor(Int32Array.from(values), [values.length], { device });
       const table = heed.ones([5, 4], { device });
@@ -273,10 +273,11 @@ describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data"
         () => heed.embedding(ids(4), table).to(other).data(),
       ])
         found.push(await failure(body));
-      // The first of several.
+      // Each of several, told to whoever waits for all.
       heed.embedding(ids(8), table);
       heed.embedding(ids(9), table);
-      found.push(await failure(() => table.data()), await heed.sum(table).item());
+      found.push(await heed.sum(table).item());
+      for (let i = 0; i < 3; i++) found.push(await failure(() => heed.device(device).synchronize()));
       done(found);
     `;
     const on = (device: string, other: string) =>
@@ -293,8 +294,10 @@ describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data"
       "no error",
       "no error",
       "no error",
-      "ERR_RANGE embedding_forward: expected ids in [0, 5), got 8 at position 0",
       20,
+      "ERR_RANGE embedding_forward: expected ids in [0, 5), got 8 at position 0",
+      "ERR_RANGE embedding_forward: expected ids in [0, 5), got 9 at position 0",
+      "no error",
     ]);
     expect(await on("cuda", "cpu")).toEqual(cpu);
   });
@@ -306,11 +309,12 @@ describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data"
       const ids = heed.tensor(Int32Array.of(6), [1], { device: "cuda:0" });
       const there = heed.embedding(ids, heed.ones([5, 4], { device: "cuda:0" })).to("cuda:1");
       const back = heed.add(there, 1).to("cpu");
-      done([await failure(() => back.data()), await failure(() => there.data())]);
+      done([await failure(() => back.data()), await failure(() => there.data()), await heed.ones([1], { device: "cuda:1" }).item()]);
       `,
       { HEED_SIMULATOR_DEVICES: "2" },
     );
-    expect(found).toEqual(["ERR_RANGE embedding_forward: expected ids in [0, 5), got 6 at position 0", "no error"]);
+    const message = "ERR_RANGE embedding_forward: expected ids in [0, 5), got 6 at position 0";
+    expect(found).toEqual([message, message, 1]);
   });
 });
 
