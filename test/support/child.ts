@@ -36,7 +36,7 @@ export async function runChild(
 ): Promise<Ended> {
   const started = performance.now();
   const [command, ...args] = [...through, process.execPath, "--input-type=module", "-e", prelude + lines + program];
-  const child = spawn(command!, args, {
+  const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
     timeout: limit * 1000,

@@ -8,7 +8,7 @@ export function mounted(script: string): string[] {
 }
 
 const [command, ...args] = [...mounted(`mount -t tmpfs tmpfs "${tmpdir()}"`), "true"];
-const tried = spawnSync(command!, args, { encoding: "utf8" });
+const tried = spawnSync(command, args, { encoding: "utf8" });
 
 /** Why there are no mounts here; null where there are. */
 export const noMounts =
