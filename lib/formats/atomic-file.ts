@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { naming } from "../files.js";
+import { checkFreeSpace } from "./free-space.js";
 import { isRunning } from "./processes.js";
 
 /** When this process began, in milliseconds since 1970. */
@@ -23,11 +24,16 @@ export function temporaryOwner(name: string): number | null {
 
 /**
  * Replaces `file` by what `write` puts into the handle, at once and durably. If it fails, the old file stays and the
- * temporary one goes. Throws ERR_IO with the file's name.
+ * temporary one goes. Where there is no room for `bytes`, nothing is begun. Throws ERR_IO with the file's name.
  */
-export async function writeFileAtomic(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+export async function writeFileAtomic(
+  file: string,
+  write: (handle: FileHandle) => Promise<void>,
+  { bytes = 0 }: { bytes?: number } = {},
+): Promise<void> {
   const temporary = temporaryName(file);
   await naming(file, async () => {
+    await checkFreeSpace(path.dirname(file), bytes, file);
     const handle = await open(temporary, "wx");
     try {
       try {

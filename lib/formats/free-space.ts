@@ -6,11 +6,13 @@ import { HeedError } from "../errors.js";
  * is no promise that they fit, for others write as well. The message is about `name`.
  */
 export async function checkFreeSpace(folder: string, bytes: number, name = folder): Promise<void> {
-  const { bavail, bsize, blocks } = await statfs(folder);
+  const found = await statfs(folder).catch(() => null);
   // Some file systems have no size that they could tell.
-  if (blocks === 0 || bavail * bsize >= bytes) return;
+  if (!found || found.blocks === 0) return;
+  const free = found.bavail * found.bsize;
+  if (free >= bytes) return;
   throw new HeedError(
     "ERR_IO",
-    `${name}: expected ${bytes.toLocaleString("en")} bytes of free space on its disk, got ${(bavail * bsize).toLocaleString("en")}`,
+    `${name}: expected ${bytes.toLocaleString("en")} bytes of free space on its disk, got ${free.toLocaleString("en")}`,
   );
 }

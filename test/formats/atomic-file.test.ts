@@ -86,6 +86,18 @@ describe("writeFileAtomic", () => {
     expect(readdirSync(folder)).toEqual(["a"]);
   });
 
+  test("begins nothing where there is not enough room", async () => {
+    const file = path.join(folder, "a");
+    await replace(file, "one");
+    const writing = writeFileAtomic(file, () => expect.unreachable(), { bytes: 1e18 });
+    await expect(writing).rejects.toMatchObject({
+      code: "ERR_IO",
+      message: expect.stringMatching(`${file}: expected 1,000,.* bytes of free space on its disk, got `) as string,
+    });
+    expect(readFileSync(file, "utf8")).toBe("one");
+    expect(readdirSync(folder)).toEqual(["a"]);
+  });
+
   test("names the file it cannot write", async () => {
     const file = path.join(folder, "missing", "a");
     await expect(replace(file, "one")).rejects.toMatchObject({

@@ -92,6 +92,31 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     expect(lines.slice(2)).toEqual(["1", ...files]);
   });
 
+  test("as a file, where there is not enough room, or it is a mount point", async () => {
+    const { lines } = await run(
+      "mkdir model; mount --bind disk model",
+      `const file = folder + "/a.gguf";
+       const write = (layers, to = file) =>
+         heed.saveGguf(to, make(layers)).then(() => "saved", ({ code, message }) => code + " " + message);
+       const written = async (from = file) => (await heed.loadGguf(from, { device: "cpu" })).model.config.layers;
+       say(await write(1), await written());
+       say(await write(4));
+       say(await written());
+       const { execFileSync } = await import("node:child_process");
+       execFileSync("sh", ["-ec", "touch other.gguf; mount --bind model/a.gguf other.gguf"]);
+       say(await write(1, "other.gguf"));
+       say(await written("other.gguf"));`,
+      "600k",
+    );
+    expect(lines[0]).toBe("saved 1");
+    expect(lines[1]).toMatch(
+      /^ERR_IO .*a\.gguf: expected \d{3},\d{3} bytes of free space on its disk, got \d{3},\d{3}$/,
+    );
+    expect(lines[2]).toBe("1");
+    expect(lines[3]).toMatch(/^ERR_IO other\.gguf: EBUSY/);
+    expect(lines.slice(4)).toEqual(["1", "a.gguf"]);
+  });
+
   test("where one of its files is a mount point", async () => {
     const { lines } = await run(
       "mkdir model",
