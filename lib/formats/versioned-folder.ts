@@ -23,6 +23,8 @@ export interface SaveVersionOptions {
   keep?: number;
   /** The least number of bytes that the version will have: where there is less room, nothing is begun. @default 0 */
   bytes?: number;
+  /** Paths of versions that are not whole: they are the first to go, so that they take no place of one that is. */
+  spoilt?: readonly string[];
 }
 
 /**
@@ -35,7 +37,7 @@ export async function saveVersion(
   folder: string,
   name: string,
   write: (temporary: string) => Promise<void>,
-  { keep = 2, bytes = 0 }: SaveVersionOptions = {},
+  { keep = 2, bytes = 0, spoilt = [] }: SaveVersionOptions = {},
 ): Promise<string> {
   if (!isPlainName(name))
     throw new HeedError("ERR_ARGUMENT", `saveVersion: expected a plain file name, got ${JSON.stringify(name)}`);
@@ -43,7 +45,8 @@ export async function saveVersion(
     throw new HeedError("ERR_RANGE", `saveVersion: expected to keep at least 1 version, got ${keep}`);
   return naming(folder, async () => {
     await mkdir(folder, { recursive: true });
-    const before = await listed(folder);
+    const names = spoilt.map((version) => path.basename(version));
+    const before = (await listed(folder)).sort((a, b) => Number(names.includes(a)) - Number(names.includes(b)));
     await removeStaleTemporaries(folder);
     await removeUnlisted(folder, before);
     await checkFreeSpace(folder, bytes);

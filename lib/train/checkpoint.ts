@@ -71,14 +71,14 @@ const files = {
 } as const;
 
 /**
- * Adds a checkpoint to a run's folder, makes it the latest, and keeps the newest `keep`. Resolves to its path. The
- * model must not be trained until then. Throws ERR_DIVERGED where a parameter is not finite, ERR_IO where the folder
- * cannot be written; the checkpoints there are stay.
+ * Adds a checkpoint to a run's folder, makes it the latest, and keeps the newest `keep`; `spoilt` are the paths of those
+ * that are not whole and count as the oldest. Resolves to its path. The model must not be trained until then. Throws
+ * ERR_DIVERGED where a parameter is not finite, ERR_IO where the folder cannot be written; the checkpoints there are stay.
  */
 export async function saveCheckpoint(
   folder: string,
   { model, tokenizer = null, optimizer, state }: CheckpointContent,
-  options: { keep?: number } = {},
+  options: { keep?: number; spoilt?: readonly string[] } = {},
 ): Promise<string> {
   const saving = savingOf("saveCheckpoint", model);
   const config = saving.toConfig(model);

@@ -53,6 +53,8 @@ export class Trainer implements Disposable {
   /** The last step evaluated, and saved. */
   #evaluated = -1;
   #saved = -1;
+  /** Checkpoints that are not whole; the first save makes them the oldest. */
+  #spoilt: readonly string[] = [];
   /** Saves in a row that have failed. */
   #failures = 0;
   #running = false;
@@ -81,6 +83,7 @@ export class Trainer implements Disposable {
     if (resume) {
       this.optimizer.loadStateDict(resume.optimizer, resume.state.step);
       this.#step = this.#saved = resume.state.step;
+      this.#spoilt = resume.skipped.map(({ path }) => path);
     }
   }
 
@@ -267,7 +270,7 @@ export class Trainer implements Disposable {
     const { keep, maxFailures } = this.#settings;
     let path: string;
     try {
-      path = await saveCheckpoint(folder, content, { keep });
+      path = await saveCheckpoint(folder, content, { keep, spoilt: this.#spoilt });
     } catch (error) {
       if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
       const failures = ++this.#failures;
@@ -276,6 +279,7 @@ export class Trainer implements Disposable {
       return;
     }
     this.#failures = 0;
+    this.#spoilt = [];
     this.#saved = this.#step;
     yield { type: "checkpoint", step: this.#step, path };
   }

@@ -428,6 +428,24 @@ describe("resuming", () => {
     await read(7, 8, folder, { newData: true });
   });
 
+  test("from an older checkpoint, those that are not whole go before it does", async () => {
+    const folder = temporaryFolder();
+    using first = new Trainer({ ...options(), model: tinyModel(), steps: 4, checkpoint: { folder, every: 2 } });
+    await first.train();
+    truncateSync(path.join(folder, "step-00000004", "model.safetensors"), 100);
+    const resume = await loadCheckpoint(folder);
+    expect(resume.state.step).toBe(2);
+    const kept: string[][] = [];
+    const checkpoint = { folder, every: 1 };
+    using second = new Trainer({ ...options(), model: resume.model, steps: 5, resume, checkpoint });
+    await second.train({
+      onCheckpoint: () => kept.push(readdirSync(folder).filter((name) => name.startsWith("step"))),
+    });
+    const steps = (...of: number[]): string[] => of.map((step) => `step-0000000${step}`);
+    // The second of them has the name of the one that has gone.
+    expect(kept).toEqual([steps(2, 3), steps(3, 4), steps(4, 5)]);
+  });
+
   test("wants the checkpoint's own model", async () => {
     const { folder } = await saved();
     const resume = await loadCheckpoint(folder);
