@@ -102,13 +102,23 @@ async function receive(
   take: (bytes: Uint8Array) => Promise<void>,
 ): Promise<void> {
   const { repo, revision, hubUrl } = request;
-  await asking(request, patience("HF_HUB_DOWNLOAD_TIMEOUT"), async (ask, heard) => {
-    const blob = await downloadFile({ repo, revision, hubUrl, path, fetch: ask });
-    if (!blob) throw new HeedError("ERR_IO", `${repo}: expected a file ${path}, got none`);
-    const missing = start === 0 ? blob : blob.slice(start, size);
-    for await (const bytes of missing.stream() as unknown as AsyncIterable<Uint8Array>) {
-      await take(bytes);
-      heard();
-    }
-  });
+  // A request that was given up may still hand something on.
+  let over = false;
+  let taking = Promise.resolve();
+  try {
+    await asking(request, patience("HF_HUB_DOWNLOAD_TIMEOUT"), async (ask, heard) => {
+      const blob = await downloadFile({ repo, revision, hubUrl, path, fetch: ask });
+      if (!blob) throw new HeedError("ERR_IO", `${repo}: expected a file ${path}, got none`);
+      const missing = start === 0 ? blob : blob.slice(start, size);
+      for await (const bytes of missing.stream() as unknown as AsyncIterable<Uint8Array>) {
+        if (over) return;
+        taking = take(bytes);
+        await taking;
+        heard();
+      }
+    });
+  } finally {
+    over = true;
+    await taking.catch(() => undefined);
+  }
 }

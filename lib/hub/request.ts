@@ -12,20 +12,29 @@ export interface HubRequest {
 }
 
 /**
- * Runs `body` with a `fetch` for the hub's library. Its requests are aborted, so that `body` rejects, once nothing has
- * come for `patience` milliseconds; `heard` is for `body` to call when it has done something else for long. At the end of
- * `body` what is left of its requests is aborted.
+ * Runs `body` with a `fetch` for the hub's library. Its requests are aborted, and the call rejects, once nothing has come
+ * for `patience` milliseconds or the user's signal is aborted, even where `body` does not notice: it may then still be
+ * running. `heard` is for `body` to call when it has done something else for long. At the end what is left of its
+ * requests is aborted.
  */
 export async function asking<T>(
   { hubUrl, token, signal }: HubRequest,
   patience: number,
   body: (ask: typeof fetch, heard: () => void) => Promise<T>,
 ): Promise<T> {
+  signal?.throwIfAborted();
   const controller = new AbortController();
+  const { signal: over } = controller;
+  const ended = new Promise<never>((_, reject) => {
+    over.addEventListener("abort", () => reject(over.reason as Error), { once: true });
+  });
+  signal?.addEventListener("abort", () => controller.abort(signal.reason), { signal: over });
   const silent = (): void =>
     controller.abort(new Error(`the hub was silent for ${patience / 1000} s: the request was given up`));
   const timer = setTimeout(silent, patience);
-  const heard = (): void => void timer.refresh();
+  const heard = (): void => {
+    if (!over.aborted) timer.refresh();
+  };
   const hub = new URL(hubUrl).origin;
   const ask: typeof fetch = async (input, init) => {
     const headers = new Headers(init?.headers);
@@ -34,16 +43,12 @@ export async function asking<T>(
     const { origin } = new URL(input instanceof Request ? input.url : input);
     if (token !== undefined && origin === hub && !headers.has("authorization"))
       headers.set("authorization", `Bearer ${token}`);
-    const response = await fetch(input, {
-      ...init,
-      headers,
-      signal: signal ? AbortSignal.any([signal, controller.signal]) : controller.signal,
-    });
+    const response = await fetch(input, { ...init, headers, signal: over });
     heard();
     return listening(response, heard);
   };
   try {
-    return await body(ask, heard);
+    return await Promise.race([body(ask, heard), ended]);
   } finally {
     clearTimeout(timer);
     controller.abort();

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { asking } from "../../lib/hub/request.js";
 import { expectRejection } from "../support/errors.js";
 import type { HubServer } from "./server.js";
 import { config, fetchFrom, inCache, startHub, weights } from "./tiny.js";
@@ -73,6 +74,17 @@ test("a file that falls silent is asked for again, and then an error", async () 
   const folder = await fetchFrom(hub);
   expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
   expect(hub.downloads.at(-1)).toMatch(/bytes=299999-299999$/);
+});
+
+test("a request is given up even where its body does not notice", async () => {
+  const request = { repo: "owner/tiny", revision: "main", hubUrl: "http://127.0.0.1:1", token: undefined };
+  const never = () => new Promise<never>(() => undefined);
+  await expect(asking({ ...request, signal: undefined }, 20, never)).rejects.toThrow("the hub was silent for 0.02 s");
+  const controller = new AbortController();
+  const asked = asking({ ...request, signal: controller.signal }, 10_000, never);
+  const reason = new Error("enough");
+  controller.abort(reason);
+  await expect(asked).rejects.toBe(reason);
 });
 
 test("a whole commit is served without a request", async () => {
