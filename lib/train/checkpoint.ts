@@ -30,6 +30,8 @@ export interface TrainerState {
   seed: number;
   /** Of the dropout masks. */
   dropoutSeed: number;
+  /** The last step whose model was evaluated on held-out tokens. @default null, for none */
+  evaluated?: number | null;
   /** The run's options, as its owner wants to find them again. */
   options: Record<string, unknown>;
 }
@@ -44,13 +46,19 @@ export interface CheckpointContent {
 /** Tensors as they are read from a file. */
 export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array }>;
 
+/** What `AdamW.loadStateDict` takes. */
+export interface OptimizerState {
+  moments: LoadedTensors;
+  /** How many steps each parameter has taken, by its name. */
+  steps: Record<string, number>;
+}
+
 export interface Checkpoint {
   /** The folder of this very checkpoint. */
   path: string;
   model: PretrainedKinds["causal"];
   tokenizer: Tokenizer | null;
-  /** The optimiser's moments, for `AdamW.loadStateDict`. */
-  optimizer: LoadedTensors;
+  optimizer: OptimizerState;
   state: TrainerState;
 }
 
@@ -85,7 +93,8 @@ export async function saveCheckpoint(
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
     await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
-    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version: 1, ...state });
+    const { steps } = optimizer;
+    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version: 1, ...state, steps });
   };
   return saveVersion(folder, name, write, options);
 }
@@ -116,8 +125,8 @@ async function writeTensors(
  */
 export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
   const at = await resolveCheckpoint(folder);
-  const state = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
-  const optimizer = await readTensors(path.join(at, files.optimizer));
+  const { state, steps } = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
+  const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
   const { model } = await loadFolder(at, "causal", { ...options, seed: state.dropoutSeed });
   try {
     model.train();
@@ -157,16 +166,21 @@ async function readTensors(name: string): Promise<LoadedTensors> {
   }
 }
 
-function checkState(json: unknown, file: string): TrainerState {
-  const { format, version, step, seconds, seed, dropoutSeed, options } = (json ?? {}) as Record<string, unknown>;
+function checkState(json: unknown, file: string): { state: TrainerState; steps: Record<string, number> } {
+  const content = (json ?? {}) as Record<string, unknown>;
+  const { format, version, step, seconds, seed, dropoutSeed, evaluated = null, options, steps } = content;
+  const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
   const fault = (what: string, got: unknown): HeedError =>
     new HeedError("ERR_FORMAT", `${file}: expected ${what}, got ${describe(got)}`);
   if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
   if (version !== 1) throw fault("version 1", version);
-  for (const [name, value] of Object.entries({ step, seed, dropoutSeed }))
+  for (const [name, value] of Object.entries({ step, seed, dropoutSeed, evaluated: evaluated ?? 0 }))
     if (!Number.isSafeInteger(value) || (value as number) < 0) throw fault(`${name} to be an integer from 0`, value);
   if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number from 0", seconds);
-  if (typeof options !== "object" || options === null || Array.isArray(options))
-    throw fault("options in an object", options);
-  return { step, seconds, seed, dropoutSeed, options } as TrainerState;
+  if (!isObject(options)) throw fault("options in an object", options);
+  if (!isObject(steps)) throw fault("the optimiser's steps in an object", steps);
+  for (const [name, count] of Object.entries(steps as object))
+    if (!Number.isSafeInteger(count) || count < 0) throw fault(`steps of ${name} to be an integer from 0`, count);
+  const state = { step, seconds, seed, dropoutSeed, evaluated, options } as TrainerState;
+  return { state, steps: steps as Record<string, number> };
 }
