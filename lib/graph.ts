@@ -40,13 +40,16 @@ export class Graph implements Disposable {
     }
   }
 
-  /** Whether a graph is being recorded on the rounding's device, which then keeps it up to date from launch to launch. */
-  static takes(rounding: Rounding): boolean {
-    const roundings = capturing.get(rounding.copy.device);
-    if (!roundings) return false;
+  /** Whether a graph is being recorded on a device. */
+  static isCapturing(device: Device): boolean {
+    return capturing.has(device);
+  }
+
+  /** Has the graph that is being recorded keep a rounded parameter up to date from launch to launch. */
+  static hold(rounding: Rounding): void {
+    const roundings = capturing.get(rounding.copy.device)!;
     if (!roundings.has(rounding)) rounding.hold();
     roundings.add(rounding);
-    return true;
   }
 
   /** Enqueues everything that was recorded. */

@@ -27,11 +27,14 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.node || !weight.requiresGrad) return roundedCopy(weight, dtype);
   if (isRecording()) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
   if (weight.rounding?.copy.dtype !== dtype) {
+    // What is allocated within a graph may be memory that its earlier operations write to: it is computed there too.
+    if (Graph.isCapturing(weight.device)) return roundedCopy(weight, dtype);
     weight.rounding?.release();
     weight.rounding = new Rounding(weight, dtype);
   }
   const { rounding } = weight;
-  if (!Graph.takes(rounding)) rounding.renew();
+  if (Graph.isCapturing(weight.device)) Graph.hold(rounding);
+  else rounding.renew();
   return rounding.copy.alias();
 }
 

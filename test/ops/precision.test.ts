@@ -6,6 +6,7 @@ import { Graph } from "../../lib/graph.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { Linear } from "../../lib/nn/linear.js";
 import { ops } from "../../lib/native.js";
+import { add } from "../../lib/ops/binary.js";
 import { linear } from "../../lib/ops/linear.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, reshape, transpose } from "../../lib/ops/views.js";
@@ -133,7 +134,11 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
   describe("in recorded operations", () => {
     const captured = (w: FloatTensor, out: FloatTensor): Graph =>
       Graph.capture(deviceOf(device), () =>
-        noGrad(() => scope(() => ops.copy(out.handle, linear(x, w).handle, false))),
+        noGrad(() => {
+          // Memory of the weight's size, free again when the weight is asked for.
+          add(ones([2, 3], { device, dtype }), 1).dispose();
+          scope(() => ops.copy(out.handle, linear(x, w).handle, false));
+        }),
       );
 
     test.for([true, false])("is renewed before each launch that needs it, kept before: %s", async (kept) => {
