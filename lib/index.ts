@@ -226,6 +226,7 @@ export {
   type Checkpoint,
   type CheckpointContent,
   loadCheckpoint,
+  type OptimizerState,
   saveCheckpoint,
   type TrainerState,
 } from "./train/checkpoint.js";
