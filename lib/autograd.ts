@@ -215,6 +215,14 @@ export function reachesBefore({ node }: Tensor, steps: number): boolean {
   return node instanceof Step && reachable(node).some(({ order }) => order < steps);
 }
 
+/** @internal The leaves that a tensor was made from and that there still are. */
+export function leavesOf({ node }: Tensor): Tensor[] {
+  const leaves = new Set<Tensor>();
+  for (const { targets } of node instanceof Step ? reachable(node) : [])
+    for (const target of targets) if (target && "leaf" in target && !target.leaf.disposed) leaves.add(target.leaf);
+  return [...leaves];
+}
+
 /** Every step the gradient may reach, latest first: inputs were recorded before their consumers. */
 function reachable(root: Step): Step[] {
   const found = new Set<Step>([root]);
