@@ -267,7 +267,7 @@ async function expectNaive(fresh: Subject, { way, stop }: Generation, given: num
 
 describe.each(devicesTested)("generation on $name", ({ device }) => {
   // The software device takes a while for each operation.
-  const cases = device === "cpu" ? { ci: 120, nightly: 12_000 } : { ci: 12, nightly: 1500 };
+  const cases = device === "cpu" ? { ci: 120, nightly: 12_000 } : { ci: 12, nightly: 1000 };
   fuzz(
     "of changing models, recorded, unrecorded and naive",
     programs,
