@@ -227,6 +227,7 @@ export {
   type Checkpoint,
   type CheckpointContent,
   loadCheckpoint,
+  type OptimizerState,
   saveCheckpoint,
   type TrainerState,
 } from "./train/checkpoint.js";

@@ -70,22 +70,21 @@ export class Batches {
   batch(step: number): Batch {
     if (!Number.isSafeInteger(step) || step < 0 || !Number.isSafeInteger((step + 1) * this.batchSize))
       throw new HeedError("ERR_RANGE", `Batches: expected a step of at least 0, got ${step}`);
-    return this.batchFrom(step * this.batchSize);
+    return this.take(step * this.batchSize, this.batchSize);
   }
 
   /**
-   * The batch that begins with the `first`-th window of all epochs, counted from 0: what comes after as many windows,
-   * whatever the size of the batches was that they came in. Throws ERR_RANGE for what is not an integer of at least 0.
+   * `count` windows from the `first`-th of all epochs on, counted from 0: what comes after as many windows, whatever the
+   * size of the batches was that they came in. Throws ERR_RANGE for what is not an integer of at least 0.
    */
-  batchFrom(first: number): Batch {
-    const B = this.batchSize;
+  take(first: number, count: number): Batch {
     const T = this.contextLength;
-    if (!Number.isSafeInteger(first) || first < 0 || !Number.isSafeInteger(first + B))
+    if (!Number.isSafeInteger(first) || first < 0 || !Number.isSafeInteger(first + count))
       throw new HeedError("ERR_RANGE", `Batches: expected a first window of at least 0, got ${first}`);
-    const inputs = new Int32Array(B * T);
-    const targets = new Int32Array(B * T);
+    const inputs = new Int32Array(count * T);
+    const targets = new Int32Array(count * T);
     const window = new Int32Array(T + 1);
-    for (let b = 0; b < B; b++) {
+    for (let b = 0; b < count; b++) {
       this.source.read(this.windowOf(first + b) * T, T + 1, window);
       inputs.set(window.subarray(0, T), b * T);
       targets.set(window.subarray(1), b * T);

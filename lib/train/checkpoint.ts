@@ -33,6 +33,8 @@ export interface TrainerState {
   dropoutSeed: number;
   /** Where in the data; a checkpoint without it is none that `Trainer` goes on from with the same data. */
   position?: DataPosition | null;
+  /** The last step whose model was evaluated on held-out tokens. @default null, for none */
+  evaluated?: number | null;
   /** The run's options, as its owner wants to find them again. */
   options: Record<string, unknown>;
 }
@@ -50,13 +52,19 @@ const version = 2;
 /** Tensors as they are read from a file. */
 export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array }>;
 
+/** What `AdamW.loadStateDict` takes. */
+export interface OptimizerState {
+  moments: LoadedTensors;
+  /** How many steps each parameter has taken, by its name. */
+  steps: Record<string, number>;
+}
+
 export interface Checkpoint {
   /** The folder of this very checkpoint. */
   path: string;
   model: PretrainedKinds["causal"];
   tokenizer: Tokenizer | null;
-  /** The optimiser's moments, for `AdamW.loadStateDict`. */
-  optimizer: LoadedTensors;
+  optimizer: OptimizerState;
   state: TrainerState;
   /** Newer checkpoints of the run that are not whole, and what is wrong with each; empty where this is the newest. */
   skipped: readonly { path: string; error: HeedError }[];
@@ -93,7 +101,8 @@ export async function saveCheckpoint(
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
     await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
-    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state });
+    const { steps } = optimizer;
+    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state, steps });
   };
   const tensors = [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())];
   const bytes = 4 * tensors.reduce((sum, { size }) => sum + size, 0);
@@ -142,8 +151,8 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
 }
 
 async function load(at: string, options: { device?: Device | string }): Promise<Omit<Checkpoint, "skipped">> {
-  const state = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
-  const optimizer = await readTensors(path.join(at, files.optimizer));
+  const { state, steps } = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
+  const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
   const { model } = await loadFolder(at, "causal", { ...options, seed: state.dropoutSeed });
   try {
     model.train();
@@ -184,20 +193,24 @@ async function readTensors(name: string): Promise<LoadedTensors> {
   }
 }
 
-function checkState(json: unknown, file: string): TrainerState {
-  const state = (json ?? {}) as Record<string, unknown>;
-  const { format, version: written, step, seconds, seed, dropoutSeed, options } = state;
-  const position = positionIn(state.position);
+function checkState(json: unknown, file: string): { state: TrainerState; steps: Record<string, number> } {
+  const content = (json ?? {}) as Record<string, unknown>;
+  const { format, version: written, step, seconds, seed, dropoutSeed, evaluated = null, options, steps } = content;
+  const position = positionIn(content.position);
+  const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
   const fault = (what: string, got: unknown): HeedError =>
     new HeedError("ERR_FORMAT", `${file}: expected ${what}, got ${describe(got)}`);
   if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
   if (written !== version) throw fault(`version ${version}`, written);
-  for (const [name, value] of Object.entries({ step, seed, dropoutSeed, ...position }))
+  for (const [name, value] of Object.entries({ step, seed, dropoutSeed, evaluated: evaluated ?? 0, ...position }))
     if (!Number.isSafeInteger(value) || (value as number) < 0) throw fault(`${name} to be an integer from 0`, value);
   if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number from 0", seconds);
-  if (typeof options !== "object" || options === null || Array.isArray(options))
-    throw fault("options in an object", options);
-  return { step, seconds, seed, dropoutSeed, position, options } as TrainerState;
+  if (!isObject(options)) throw fault("options in an object", options);
+  if (!isObject(steps)) throw fault("the optimiser's steps in an object", steps);
+  for (const [name, count] of Object.entries(steps as object))
+    if (!Number.isSafeInteger(count) || count < 0) throw fault(`steps of ${name} to be an integer from 0`, count);
+  const state = { step, seconds, seed, dropoutSeed, evaluated, position, options } as TrainerState;
+  return { state, steps: steps as Record<string, number> };
 }
 
 /** What a file says of a position, to be checked; null where it says nothing. */

@@ -75,7 +75,7 @@ export interface TrainerOptions {
   newData?: boolean | undefined;
   /** Of the order of the data; 0 unless given. A resumed run keeps its own. */
   seed?: number;
-  /** Ends the run after the step it is at, with a checkpoint. */
+  /** Ends the run after the step it is at, with a checkpoint. A run that goes on makes up for an evaluation left out then. */
   signal?: AbortSignal | undefined;
   /** A file to which every event is added as a line of JSON. */
   log?: string | undefined;

@@ -50,9 +50,9 @@ export class Trainer implements Disposable {
   #step = 0;
   /** Enqueued, its loss not read yet. */
   #pending: PendingStep | null = null;
-  /** The last step evaluated, and saved. */
-  #evaluated = -1;
-  #saved = -1;
+  /** The last step evaluated, in this session or before, and the last saved. */
+  #evaluated: number | null = null;
+  #saved: number | null = null;
   /** Checkpoints that are not whole; the first save makes them the oldest. */
   #spoilt: readonly string[] = [];
   /** Saves in a row that have failed. */
@@ -81,9 +81,11 @@ export class Trainer implements Disposable {
       ...(options.maxNorm === null ? {} : { maxNorm: options.maxNorm ?? 1 }),
     });
     if (resume) {
-      this.optimizer.loadStateDict(resume.optimizer, resume.state.step);
-      this.#step = this.#saved = resume.state.step;
-      this.#spoilt = resume.skipped.map(({ path }) => path);
+      const { optimizer, state, skipped } = resume;
+      this.optimizer.loadStateDict(optimizer.moments, optimizer.steps);
+      this.#step = this.#saved = state.step;
+      this.#evaluated = state.evaluated ?? null;
+      this.#spoilt = skipped.map(({ path }) => path);
     }
   }
 
@@ -154,19 +156,26 @@ export class Trainer implements Disposable {
     const { steps, maxSeconds, evalEvery, saveEvery } = this.#settings;
     const { signal } = this.#options;
     const aborted = (): boolean => signal?.aborted ?? false;
+    const over = (): boolean => this.#step >= steps || this.#pace.seconds >= maxSeconds;
+    const due = (every: number): boolean => this.#step > 0 && this.#step % every === 0;
     this.model.train();
     this.#pace.start();
+    // A run that had ended already says once more how good its model is.
+    if (over()) this.#evaluated = null;
     try {
-      while (this.#step < steps && this.#pace.seconds < maxSeconds && !aborted()) {
+      // What is due is done before the next step, so that a run that goes on makes up for what an abort left out.
+      for (;;) {
+        const [evaluates, saves] = [due(evalEvery), due(saveEvery)];
+        if (evaluates || saves) {
+          yield* this.#drain();
+          if (evaluates && !aborted()) yield* this.#evaluate();
+          if (saves) yield* this.#save();
+          this.#pace.restart();
+        }
+        if (over() || aborted()) break;
         const before = this.#pending;
         this.#pending = this.#enqueue();
         if (before) yield await this.#settle(before);
-        const [evaluates, saves] = [this.#step % evalEvery === 0, this.#step % saveEvery === 0];
-        if (!evaluates && !saves) continue;
-        yield* this.#drain();
-        if (evaluates && !aborted()) yield* this.#evaluate();
-        if (saves) yield* this.#save();
-        this.#pace.restart();
       }
       yield* this.#drain();
       if (!aborted()) yield* this.#evaluate();
@@ -194,7 +203,7 @@ export class Trainer implements Disposable {
     const losses: Promise<number>[] = [];
     const { sequences, microBatches } = this.#position;
     for (let i = 0; i < accumulation; i++) {
-      const batch = this.#batches.batchFrom(sequences + i * batchSize);
+      const batch = this.#batches.take(sequences + i * batchSize, batchSize);
       model.dropoutSeeds.step = microBatches + i;
       scope(() => {
         const loss = batchLoss(model, batch, shape, documentStart);
@@ -221,7 +230,7 @@ export class Trainer implements Disposable {
     const { losses, gradientNorm } = await read;
     const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
     if (!Number.isFinite(loss)) {
-      const before = this.#saved >= 0 ? `; the last checkpoint is that of step ${this.#saved}` : "";
+      const before = this.#saved !== null ? `; the last checkpoint is that of step ${this.#saved}` : "";
       throw new HeedError("ERR_DIVERGED", `Trainer: expected a finite loss, got ${loss} at step ${step}${before}`);
     }
     const { steps, maxSeconds } = this.#settings;
@@ -264,6 +273,7 @@ export class Trainer implements Disposable {
       seed: this.#settings.seed,
       dropoutSeed: model.dropoutSeeds.seed,
       position: this.#position,
+      evaluated: this.#evaluated,
       options,
     };
     const content = { model, tokenizer, optimizer: this.optimizer, state };

@@ -38,12 +38,12 @@ describe("a checkpoint", () => {
     for (const from of [folder, at]) {
       const loaded = await loadCheckpoint(from);
       expect(loaded.path).toBe(at);
-      expect(loaded.state).toEqual(state);
+      expect(loaded.state).toEqual({ ...state, evaluated: null });
       expect(loaded.model.config).toEqual(tinyModel({ dropout: 0.1 }).config);
       expect(await values(loaded.model)).toEqual(parameters);
-      expect(Object.fromEntries(Object.entries(loaded.optimizer).map(([name, { values }]) => [name, values]))).toEqual(
-        moments,
-      );
+      expect(
+        Object.fromEntries(Object.entries(loaded.optimizer.moments).map(([name, { values }]) => [name, values])),
+      ).toEqual(moments);
       expect(loaded.tokenizer!.encode("cab")).toEqual(Int32Array.of(2, 0, 1));
     }
   });
@@ -236,6 +236,21 @@ describe("a checkpoint that is not whole", () => {
       "ERR_FORMAT",
       "expected options in an object",
     ],
+    "no counts of the optimiser's steps": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, steps: undefined })),
+      "ERR_FORMAT",
+      "expected the optimiser's steps in an object",
+    ],
+    "a count of steps that is none": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, steps: { "wte.weight": -1 } })),
+      "ERR_FORMAT",
+      "expected steps of wte.weight to be an integer from 0, got -1",
+    ],
+    "a wrong evaluation": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, evaluated: "never" })),
+      "ERR_FORMAT",
+      "expected evaluated to be an integer from 0",
+    ],
   };
   test.for(Object.entries(faults))("%s", async ([, [damage, code, message]]) => {
     const { folder, at } = await saved();
@@ -288,10 +303,10 @@ describe("a checkpoint that is not whole", () => {
   test("moments of another shape", async () => {
     const { folder } = await saved();
     const loaded = await loadCheckpoint(folder);
-    loaded.optimizer["m.wte.weight"] = { shape: [11, 17], values: new Float32Array(187) };
+    loaded.optimizer.moments["m.wte.weight"] = { shape: [11, 17], values: new Float32Array(187) };
     const create = (): unknown => new Trainer({ model: loaded.model, data, steps: 9, resume: loaded });
     expect(create).toThrow("AdamW: expected m.wte.weight of shape [11, 16], got [11, 17]");
-    delete loaded.optimizer["m.wte.weight"];
+    delete loaded.optimizer.moments["m.wte.weight"];
     expect(create).toThrow("AdamW: missing m.wte.weight");
   });
 
@@ -347,6 +362,30 @@ describe("resuming", () => {
     );
     expect(await values(checkpoint.model)).toEqual(await values(whole));
     expect(await values(second.optimizer)).toEqual(await values(unbroken.optimizer));
+    expect(second.optimizer.steps).toEqual(unbroken.optimizer.steps);
+  });
+
+  test("makes up for the evaluation that an abort left out, once", async () => {
+    const folder = temporaryFolder();
+    const session = async (stopAt: string | null): Promise<string[]> => {
+      const controller = new AbortController();
+      const resume = existsSync(path.join(folder, "latest")) ? await loadCheckpoint(folder) : null;
+      using model = resume?.model ?? tinyModel();
+      using trainer = new Trainer({ ...options(), model, resume, checkpoint: { folder }, signal: controller.signal });
+      const lines: string[] = [];
+      for await (const { type, step } of trainer.run()) {
+        if (type !== "step") lines.push(`${type} ${step}`);
+        if (`${type} ${step}` === stopAt) controller.abort();
+      }
+      return lines;
+    };
+    // Before a step's event the next one is in the device's queue, but where an evaluation is due in between.
+    expect(await session("step 5")).toEqual(["checkpoint 6", "aborted 6"]);
+    expect(await session("step 8")).toEqual(["evaluation 6", "checkpoint 9", "aborted 9"]);
+    expect(await session("step 12")).toEqual(["checkpoint 12", "aborted 12"]);
+    expect(await session("evaluation 12")).toEqual(["evaluation 12", "aborted 12"]);
+    expect(await session("evaluation 18")).toEqual(["evaluation 12", "evaluation 18", "checkpoint 18", "aborted 18"]);
+    expect(await session(null)).toEqual(["evaluation 20", "checkpoint 20", "finished 20"]);
   });
 
   test("a run that has ended ends again", async () => {
