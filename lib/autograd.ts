@@ -93,6 +93,8 @@ class Step implements GraphNode {
   gradients: (FloatTensor | null)[] | null = null;
   constant: number | undefined;
   done = false;
+  /** Versions of what is kept, in its order. */
+  readonly #versions: readonly (number | undefined)[];
   /** The first output, from when it is remade until this step's own backward: no step after it is left to need it. */
   #remade: FloatTensor | null = null;
 
@@ -107,6 +109,7 @@ class Step implements GraphNode {
     readonly remake: ((saved: never) => FloatTensor) | null,
   ) {
     this.references = outputs.length;
+    this.#versions = Object.values(kept).map((tensor) => tensor?.version);
     for (const target of targets) if (target && "step" in target) target.step.references++;
     for (const [, source] of sources) source.references++;
   }
@@ -123,6 +126,21 @@ class Step implements GraphNode {
     for (const [key, source] of this.sources)
       Object.defineProperty(saved, key, { get: () => (source.#remade ??= source.remake!(source.kept as never)) });
     return saved;
+  }
+
+  /** Throws ERR_AUTOGRAD where what was saved has been overwritten since: gradients of it would be wrong. */
+  checkSaved(): void {
+    let i = 0;
+    for (const key in this.kept) {
+      const tensor = this.kept[key];
+      if (tensor?.version !== this.#versions[i++])
+        throw new HeedError(
+          "ERR_AUTOGRAD",
+          `backward: expected what ${this.name} saved to stay as it was in the forward pass, but its ${key}, ${tensor}, ` +
+            "has been overwritten by set(), an optimiser's step or another operation in place",
+        );
+    }
+    for (const [, source] of this.sources) source.checkSaved();
   }
 
   forgetRemade(): void {
@@ -155,8 +173,10 @@ class Step implements GraphNode {
   backward(output: Tensor, scale: number): void {
     if (output.size !== 1)
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
-    if (reachable(this).some((step) => step.done))
+    const steps = reachable(this);
+    if (steps.some((step) => step.done))
       throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
+    for (const step of steps) step.checkSaved();
     const root = allocate(output.shape, (output as FloatTensor).dtype, output.device, false);
     ops.fill(root.handle, scale);
     this.propagate(output.outputIndex, root, scale);
@@ -193,6 +213,14 @@ export function stepsSoFar(): number {
 }
 export function reachesBefore({ node }: Tensor, steps: number): boolean {
   return node instanceof Step && reachable(node).some(({ order }) => order < steps);
+}
+
+/** @internal The leaves that a tensor was made from and that there still are. */
+export function leavesOf({ node }: Tensor): Tensor[] {
+  const leaves = new Set<Tensor>();
+  for (const { targets } of node instanceof Step ? reachable(node) : [])
+    for (const target of targets) if (target && "leaf" in target && !target.leaf.disposed) leaves.add(target.leaf);
+  return [...leaves];
 }
 
 /** Every step the gradient may reach, latest first: inputs were recorded before their consumers. */

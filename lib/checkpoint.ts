@@ -1,4 +1,4 @@
-import { attach, detach, isRecording, propagate, reachesBefore, recorded, stepsSoFar } from "./autograd.js";
+import { attach, detach, isRecording, leavesOf, propagate, reachesBefore, recorded, stepsSoFar } from "./autograd.js";
 import { checkArray, checkFunction } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { scope } from "./scope.js";
@@ -31,8 +31,10 @@ export function checkpoint<const Inputs extends readonly (Tensor | null)[]>(
   const first = scope(() => made(fn, leaves(inputs, requires)));
   if (!first.requiresGrad) return first;
   const out = detach(first);
+  // Parameters, which the second run must find as the first did.
+  const used = leavesOf(first).map((leaf, i) => [`parameter ${i}`, leaf] as const);
   first.dispose();
-  const saved = Object.fromEntries(inputs.entries()) as Record<number, Tensor | null>;
+  const saved = Object.fromEntries([...inputs.entries(), ...used]) as Record<number, Tensor | null>;
   attach(op, out, inputs, saved, ({ dout, constant, give, saved }) => {
     scope(() => {
       const again = leaves(inputs.map((_, i) => saved[i] ?? null) as readonly (Tensor | null)[] as Inputs, requires);

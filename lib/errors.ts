@@ -22,6 +22,8 @@ export type ErrorCode =
   | "ERR_FORMAT"
   /** A file or folder that cannot be read or written. */
   | "ERR_IO"
+  /** A folder that another process writes to. */
+  | "ERR_BUSY"
   /** A loss, or a trained number, that is not finite. */
   | "ERR_DIVERGED"
   /** The native addon is missing or does not load. */

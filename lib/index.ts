@@ -199,6 +199,7 @@ export {
   writeGguf,
 } from "./formats/write-gguf.js";
 export { type Llama2cConfig, Llama2cFile, readLlama2c } from "./formats/llama2c.js";
+export { FolderLock, lockFolder } from "./formats/folder-lock.js";
 export { readSafetensors, SafetensorsFile, type SafetensorsInput, writeSafetensors } from "./formats/safetensors.js";
 export { CTranslate2File, type CTranslate2Spec, readCTranslate2 } from "./formats/ctranslate2.js";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.js";
@@ -226,6 +227,7 @@ export {
   type Checkpoint,
   type CheckpointContent,
   loadCheckpoint,
+  type OptimizerState,
   saveCheckpoint,
   type TrainerState,
 } from "./train/checkpoint.js";
@@ -233,6 +235,7 @@ export { evaluate, type Evaluation, type EvaluationOptions } from "./train/evalu
 export type {
   AbortedEvent,
   CheckpointEvent,
+  CheckpointFailedEvent,
   EvaluationEvent,
   FinishedEvent,
   StepEvent,
@@ -249,6 +252,7 @@ export {
   TokenFile,
   type TokenSource,
 } from "./train/token-data.js";
+export type { DataPosition } from "./train/position.js";
 export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";

@@ -4,6 +4,7 @@ import { type Device, device as deviceOf } from "./device.js";
 import { checkInteger, checkNumber, checkObject, checkValues } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { type Handle, native, ops } from "./native.js";
+import type { Rounding } from "./rounding.js";
 import { enterScope, leaveScope } from "./scope.js";
 import {
   checkShape,
@@ -15,6 +16,7 @@ import {
   sameShape,
   type Shape,
 } from "./shape.js";
+import { Storage } from "./storage.js";
 
 /** Handles without memory, for the next tensors: making one takes longer than a small operation. */
 const released: Handle[] = [];
@@ -23,7 +25,10 @@ const mostReleased = 256;
 /** A native handle shared by a tensor and the graph that saved it. */
 class SharedHandle {
   references = 1;
-  constructor(readonly handle: Handle) {}
+  constructor(
+    readonly handle: Handle,
+    readonly storage: Storage,
+  ) {}
 
   release(): void {
     if (--this.references !== 0) return;
@@ -68,8 +73,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   node: GraphNode | null = null;
   /** @internal Which of the node's outputs this is. */
   outputIndex = 0;
-  /** @internal A parameter's copy in a shorter dtype, which `set()` and the optimiser keep up to date (ops/precision.ts). */
-  rounding: FloatTensor | null = null;
+  /** @internal A parameter's copy in a shorter dtype, kept for inference (ops/precision.ts). */
+  rounding: Rounding | null = null;
 
   /** @internal Use `tensor()`, `zeros()`, `empty()` and the like. */
   constructor(init: TensorInit<D>, scoped = true) {
@@ -114,6 +119,16 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#live().handle;
   }
 
+  /** @internal How often the elements of this tensor's storage have been overwritten, through whatever view. */
+  get version(): number {
+    return this.#live().storage.version;
+  }
+
+  /** @internal To be called by whoever has written to a tensor that others may have read: what they keep is stale. */
+  overwritten(): void {
+    this.#live().storage.version++;
+  }
+
   /** @internal Whether the graph or a view made in JavaScript shares this very handle. */
   get exclusive(): boolean {
     return this.#live().references === 1;
@@ -134,9 +149,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** @internal A view of the same storage; not recorded. `offset` in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
-    const handle = native.view(this.handle, shape, strides, offset, released.pop());
+    const { handle: whole, storage } = this.#live();
+    const handle = native.view(whole, shape, strides, offset, released.pop());
     return new Tensor(
-      { shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle) },
+      { shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle, storage) },
       scoped,
     );
   }
@@ -224,7 +240,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const moved = source.to(target);
     source.dispose();
     this.zeroGrad();
-    this.rounding?.dispose();
+    this.rounding?.release();
     this.rounding = null;
     this.#live().release();
     const { strides, dtype, device } = moved;
@@ -244,7 +260,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
       ops.copy(this.handle, target.handle, false);
       target.dispose();
     }
-    if (this.rounding) ops.copy(this.rounding.handle, this.handle, false);
+    this.overwritten();
   }
 
   /**
@@ -275,7 +291,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     leaveScope(this);
     shared.release();
     this.zeroGrad();
-    this.rounding?.dispose();
+    this.rounding?.release();
     this.rounding = null;
     const node = this.node;
     this.node = null;
@@ -310,8 +326,8 @@ export interface TensorOptions<D extends DType = DType> {
 /** @internal Uninitialised memory. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
   const handle = native.alloc(device.index, dtypeIndex(dtype), shape, released.pop());
-  const init = { shape, strides: contiguousStrides(shape), dtype, device, shared: new SharedHandle(handle) };
-  return new Tensor(init, scoped);
+  const shared = new SharedHandle(handle, new Storage());
+  return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared }, scoped);
 }
 
 /** Where `to(target)` leads: the name of a dtype, or a device. */

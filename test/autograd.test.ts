@@ -2,10 +2,12 @@ import { describe, expect, test } from "vitest";
 import { detach, isRecording, noGrad, parameter } from "../lib/autograd.js";
 import { device } from "../lib/device.js";
 import { add, mul } from "../lib/ops/binary.js";
+import { embedding } from "../lib/ops/embedding.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { mean, sum } from "../lib/ops/reduce.js";
 import { exp, square, tanh } from "../lib/ops/unary.js";
 import { narrow, reshape, transpose } from "../lib/ops/views.js";
+import { AdamW } from "../lib/optim/adamw.js";
 import { keep, scope } from "../lib/scope.js";
 import { type FloatTensor, tensor } from "../lib/tensor.js";
 import { expectError } from "./support/errors.js";
@@ -20,6 +22,68 @@ onEachDevice(() => {
   }
 
   const read = async (x: FloatTensor | null): Promise<number[]> => [...(await x!.data())];
+
+  describe("what was saved", () => {
+    test("must not be overwritten before the backward pass, through whatever view", async () => {
+      using x = leaf(1, 2);
+      using factor = tensor([3, 4], [2]);
+      const ways: Record<string, () => void> = {
+        "set()": () => factor.set([5, 6]),
+        "set() of a view": () => {
+          using part = narrow(factor, 0, 1, 1);
+          part.set([7]);
+        },
+        "set() of what detach() gives": () => {
+          using view = detach(factor);
+          view.set([8, 9]);
+        },
+      };
+      for (const [way, write] of Object.entries(ways)) {
+        using y = sum(square(mul(x, factor)));
+        write();
+        expectError(() => y.backward(), "ERR_AUTOGRAD", /expected what mul saved to stay as it was .+ overwritten/);
+        expect(x.grad, `${way}: nothing was added`).toBeNull();
+        using again = sum(square(mul(x, factor)));
+        again.backward();
+        const [a, b] = await factor.data();
+        expect(await read(x.grad)).toEqual([2 * a! ** 2, 4 * b! ** 2]);
+        x.zeroGrad();
+      }
+    });
+
+    test("is the parameters that an optimiser moves, and ids", () => {
+      using w = parameter(tensor([1, 2, 3, 4], [2, 2]));
+      using x = tensor([1, 2], [1, 2]);
+      x.requiresGrad = true;
+      using ids = tensor(Int32Array.of(0, 1));
+      using optimizer = new AdamW([["w", w]]);
+      const programs = [(): FloatTensor => sum(matmul(x, w)), (): FloatTensor => sum(square(embedding(ids, w)))];
+      for (const program of programs) {
+        {
+          using y = program();
+          y.backward();
+        }
+        using late = program();
+        optimizer.step();
+        ids.set([1, 1]);
+        expectError(() => late.backward(), "ERR_AUTOGRAD", /optimiser's step/);
+        optimizer.zeroGrad();
+      }
+    });
+
+    test("may be disposed, and written to afterwards", async () => {
+      using x = leaf(1, 2);
+      const factor = tensor([3, 4], [2]);
+      using y = sum(mul(x, factor));
+      factor.dispose();
+      y.backward();
+      expect(await read(x.grad)).toEqual([3, 4]);
+      x.set([5, 6]);
+      using z = sum(square(x));
+      z.backward();
+      expect(await read(x.grad)).toEqual([13, 16]);
+    });
+  });
 
   describe("backward", () => {
     test("gradients of two passes accumulate, and zeroGrad forgets them", async () => {

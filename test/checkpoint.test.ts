@@ -31,6 +31,18 @@ onEachDevice(() => {
     const layer = (x: FloatTensor, w: FloatTensor, seed: number): FloatTensor =>
       add(x, dropout(linear(layerNorm(x), w, { activation: "gelu" }), 0.3, seed));
 
+    test("a parameter must not be overwritten before the second run", async () => {
+      using x = leaf([3, width], 1);
+      using w = leaf([width, width], 2);
+      for (const short of [false, true]) {
+        using loss = scope(() => sum(checkpoint((x) => layer(short ? x.to("bf16") : x, w, 1), [x]).to("f32")));
+        using other = detach(w);
+        other.set(new Float32Array(width * width));
+        expectError(() => loss.backward(), "ERR_AUTOGRAD", /expected what checkpoint saved .+ overwritten/);
+        expect(await gradients([x, w]), "nothing was added").toEqual([null, null]);
+      }
+    });
+
     test("gradients are the same to the bit, and the graph keeps the inputs alone", async () => {
       await collectGarbage();
       const run = async (plain: boolean) => {

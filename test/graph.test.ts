@@ -1,5 +1,6 @@
 /** Recorded operations: they compute what the operations do, keep their memory, and give it back. */
 import { describe, expect, test, vi } from "vitest";
+import { detach, isRecording } from "../lib/autograd.js";
 import { device as deviceOf } from "../lib/device.js";
 import { generateTokens } from "../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../lib/generate/options.js";
@@ -10,6 +11,7 @@ import { add, mul } from "../lib/ops/binary.js";
 import { embedding } from "../lib/ops/embedding.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { softmax } from "../lib/ops/softmax.js";
+import { AdamW } from "../lib/optim/adamw.js";
 import { scope } from "../lib/scope.js";
 import { ones, type Tensor, tensor, zeros } from "../lib/tensor.js";
 import { smallGpt, someTokens } from "./generate/models.js";
@@ -225,6 +227,71 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
       said.push(JSON.stringify(tokens));
     }
     expect(new Set(said).size).toBeGreaterThan(1);
+  });
+
+  test.for([
+    ["f32", "f32"],
+    ["f32", "bf16"],
+    ["f32", "f16"],
+    ["bf16", "bf16"],
+  ] as const)("follows weights that change between its steps, %s beside %s", async ([parameters, activations]) => {
+    const said: Record<string, unknown> = {};
+    for (const way of ["recorded", "direct"]) {
+      using model = smallGpt(device);
+      if (parameters !== "f32") model.to(parameters);
+      model.dtype = activations;
+      if (way === "direct") unrecorded(model);
+      const named = [...model.namedParameters()];
+      using optimizer = parameters === "f32" ? new AdamW(named, { lr: 0.1 }) : null;
+      const { weight } = model.h[1]!.mlp.c_proj;
+      const values = await weight.data();
+      const train = (): void =>
+        scope(() => {
+          const ids = tensor(someTokens(8, 9), [1, 8], { dtype: "i32", device });
+          model.loss(ids, ids).backward();
+          optimizer!.step();
+          optimizer!.zeroGrad();
+        });
+      const changes: Record<number, () => void> = {
+        5: () => weight.set(values.map((value) => -value)),
+        9: () => {
+          using view = detach(weight);
+          view.set(values);
+        },
+        ...(optimizer && { 13: train, 14: train, 20: train }),
+      };
+      let step = 0;
+      const onToken = (): void => changes[++step]?.();
+      said[way] = await generateTokens(model, [prompts[0]!], { temperature: 0, maxTokens: 40, onToken });
+    }
+    expect(said.recorded).toEqual(said.direct);
+  });
+
+  test.for(["f32", "bf16"] as const)("that fails leaves the model as it was, in %s", async (dtype) => {
+    const [failing, whole] = [smallGpt(device), smallGpt(device)];
+    const train = (model: GPT): void =>
+      scope(() => {
+        const ids = tensor(someTokens(8, 9), [1, 8], { dtype: "i32", device });
+        model.loss(ids, ids).backward();
+      });
+    for (const model of [failing, whole]) model.dtype = dtype;
+    const forward = failing.forward.bind(failing);
+    let passes = 0;
+    // The prompt's pass, a step, and the step that is recorded.
+    failing.forward = (...given) => {
+      const logits = forward(...given);
+      if (!isRecording() && ++passes === 3) throw new Error("planted");
+      return logits;
+    };
+    const options = { temperature: 0, maxTokens: 10 };
+    // Training takes the rounded weights with it, so that the recording asks for them anew.
+    const onToken = (): void => {
+      if (passes === 2) train(failing);
+    };
+    const failed = generateTokens(failing, prompts, { ...options, onToken });
+    await expect(failed).rejects.toThrow("planted");
+    expect(await generateTokens(failing, prompts, options)).toEqual(await generateTokens(whole, prompts, options));
+    for (const model of [failing, whole]) model.dispose();
   });
 
   test("goes on to its end though the model is disposed meanwhile", async () => {

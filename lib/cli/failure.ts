@@ -1,5 +1,6 @@
 import { CommanderError } from "commander";
 import { HeedError } from "../errors.js";
+import { complain } from "./output.js";
 
 /** A flag or an argument that is not what it has to be. */
 export class UsageError extends Error {}
@@ -21,7 +22,7 @@ export function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const known = error instanceof HeedError || error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`error: ${known ? message : `${message} (HEED_DEBUG=1 shows where)`}\n`);
-  if (process.env.HEED_DEBUG === "1" && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  complain(`error: ${known ? message : `${message} (HEED_DEBUG=1 shows where)`}`);
+  if (process.env.HEED_DEBUG === "1" && error instanceof Error) complain(`${error.stack}`);
   return error instanceof UsageError ? 2 : 1;
 }

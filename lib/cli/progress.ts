@@ -1,5 +1,5 @@
 import cliProgress from "cli-progress";
-import type { EvaluationEvent, StepEvent, TrainerEvent } from "../train/events.js";
+import type { CheckpointFailedEvent, EvaluationEvent, StepEvent, TrainerEvent } from "../train/events.js";
 
 /** Shows a run while it goes. */
 export interface Progress {
@@ -41,7 +41,7 @@ function bar(): Progress {
       } else if (event.type === "evaluation") {
         state.validation = event.loss.toFixed(3);
         view.update(state);
-      }
+      } else if (event.type === "checkpoint-failed") this.note(notSaved(event));
     },
     note: (text) => process.stdout.write(`\n${text}\n`),
     end: () => view.stop(),
@@ -76,10 +76,15 @@ function lines(): Progress {
       if (last) sayStep(last);
       if (event.type === "evaluation") sayEvaluation(event);
       else if (event.type === "checkpoint") say(`step ${event.step}  saved ${event.path}`);
+      else if (event.type === "checkpoint-failed") say(notSaved(event));
     },
     note: say,
     end: () => undefined,
   };
+}
+
+function notSaved({ step, message }: CheckpointFailedEvent): string {
+  return `step ${step}  not saved: ${message}`;
 }
 
 function pace({ tokensPerSecond, secondsLeft }: StepEvent): { speed: string; left: string } {

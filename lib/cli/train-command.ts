@@ -151,7 +151,7 @@ export function trainCommand(): Command {
     .option("--eval-batches <n>", `batches an evaluation takes ${or("evalBatches")}`, integer(1))
     .option("--checkpoint-every <n>", `steps between checkpoints ${or("checkpointEvery")}`, integer(1))
     .option("--keep <n>", `checkpoints to keep ${or("keep")}`, integer(1))
-    .option("--resume", "go on from the latest checkpoint in --out; other flags are those of before unless given")
+    .option("--resume", "go on from the newest whole checkpoint in --out; other flags are those of before unless given")
     .option("--log <file>", "every event as a line of JSON (default: log.jsonl in --out)")
     .addHelpText(
       "after",

@@ -1,12 +1,14 @@
 import path from "node:path";
 import { setThreads } from "../device.js";
-import { latestVersion } from "../formats/versioned-folder.js";
+import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
+import { listVersions } from "../formats/versioned-folder.js";
 import { GPT } from "../models/gpt.js";
 import { Llama } from "../models/llama.js";
 import { type Checkpoint, loadCheckpoint } from "../train/checkpoint.js";
 import { Trainer } from "../train/trainer.js";
 import { asUsage, UsageError } from "./failure.js";
 import { Interrupt, interrupted } from "./interrupt.js";
+import { complain } from "./output.js";
 import { createProgress } from "./progress.js";
 import { readData, type RunData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
@@ -16,6 +18,7 @@ import { defaults, type RunFlags, type TrainFlags } from "./train-command.js";
 export async function run(given: TrainFlags): Promise<void> {
   const { out, threads, device } = given;
   if (threads !== undefined) setThreads(threads);
+  await using lock = await lockFolder(out);
   const checkpoint = await openRun(given);
   const flags = runFlags(given, checkpoint);
   const hash = given.data === undefined ? checkpoint?.state.options.hash : undefined;
@@ -24,7 +27,7 @@ export async function run(given: TrainFlags): Promise<void> {
 
   const progress = createProgress();
   using interrupt = new Interrupt(() => progress.note("stopping after this step; once more quits at once"));
-  using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, out, signal: interrupt.signal }));
+  using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, lock, signal: interrupt.signal }));
   progress.begin(summary(model, data, checkpoint));
   let saved = checkpoint?.path;
   let loss: number | undefined;
@@ -49,10 +52,14 @@ export async function run(given: TrainFlags): Promise<void> {
 
 /** The checkpoint to go on from, with `--resume`. */
 async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Promise<Checkpoint | null> {
-  const latest = await latestVersion(out);
-  if (!resume && latest) throw new UsageError(`--out ${out}: has a run already; add --resume to go on with it`);
-  if (resume && !latest) throw new UsageError(`--out ${out}: has no run to resume`);
-  return latest ? loadCheckpoint(latest, { device }) : null;
+  const begun = (await listVersions(out)).length > 0;
+  if (!resume && begun) throw new UsageError(`--out ${out}: has a run already; add --resume to go on with it`);
+  if (resume && !begun) throw new UsageError(`--out ${out}: has no run to resume`);
+  if (!begun) return null;
+  const checkpoint = await loadCheckpoint(out, { device });
+  for (const { path: at, error } of checkpoint.skipped)
+    complain(`warning: ${at} is not whole (${error.message}); going on from ${checkpoint.path}`);
+  return checkpoint;
 }
 
 function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): GPT | Llama {
@@ -73,10 +80,11 @@ function createTrainer(run: {
   flags: RunFlags;
   data: RunData;
   checkpoint: Checkpoint | null;
-  out: string;
+  lock: FolderLock;
   signal: AbortSignal;
 }): Trainer {
-  const { model, flags, data, checkpoint, out, signal } = run;
+  const { model, flags, data, checkpoint, lock, signal } = run;
+  const before = checkpoint?.state.options.hash;
   const { lr, minLr, steps, maxMinutes, warmup, seed, weightDecay } = flags;
   return new Trainer({
     model,
@@ -98,15 +106,17 @@ function createTrainer(run: {
     evalEvery: flags.evalEvery,
     evalBatches: flags.evalBatches,
     checkpoint: {
-      folder: out,
+      folder: lock.folder,
+      lock,
       every: flags.checkpointEvery,
       keep: flags.keep,
       tokenizer: data.tokenizer,
       options: { ...flags, hash: data.hash },
     },
     resume: checkpoint,
+    newData: typeof before === "string" && before !== data.hash,
     signal,
-    log: flags.log ?? path.join(out, "log.jsonl"),
+    log: flags.log ?? path.join(lock.folder, "log.jsonl"),
   });
 }
 

@@ -2,9 +2,14 @@
 // a temporary name in the same folder, brought to the disk (fsync), and renamed, which POSIX makes atomic; then the
 // folder, which holds the name, is brought to the disk as well. A killed process leaves its temporary file behind.
 import { randomBytes } from "node:crypto";
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
+import { open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { naming } from "../files.js";
+import { checkFreeSpace } from "./free-space.js";
+import { isRunning } from "./processes.js";
+
+/** When this process began, in milliseconds since 1970. */
+const processStart = Date.now() - process.uptime() * 1000;
 
 /** A new name beside `target`, which says whose it is. */
 export function temporaryName(target: string): string {
@@ -19,11 +24,16 @@ export function temporaryOwner(name: string): number | null {
 
 /**
  * Replaces `file` by what `write` puts into the handle, at once and durably. If it fails, the old file stays and the
- * temporary one goes. Throws ERR_IO with the file's name.
+ * temporary one goes. Where there is no room for `bytes`, nothing is begun. Throws ERR_IO with the file's name.
  */
-export async function writeFileAtomic(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+export async function writeFileAtomic(
+  file: string,
+  write: (handle: FileHandle) => Promise<void>,
+  { bytes = 0 }: { bytes?: number } = {},
+): Promise<void> {
   const temporary = temporaryName(file);
   await naming(file, async () => {
+    await checkFreeSpace(path.dirname(file), bytes, file);
     const handle = await open(temporary, "wx");
     try {
       try {
@@ -39,6 +49,18 @@ export async function writeFileAtomic(file: string, write: (handle: FileHandle) 
     }
     await syncPath(path.dirname(file));
   });
+}
+
+/** Removes what killed processes left in a folder under temporary names. */
+export async function removeStaleTemporaries(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const owner = temporaryOwner(name);
+    if (owner === null) continue;
+    const full = path.join(folder, name);
+    // In a container a process often has the same number as the one before it: older than this process is stale.
+    const stale = owner === process.pid ? (await stat(full)).mtimeMs < processStart : !isRunning(owner);
+    if (stale) await rm(full, { recursive: true, force: true });
+  }
 }
 
 /** Brings a file's bytes, or a folder's names, to the disk. */

@@ -94,17 +94,22 @@ export async function writeSafetensors(
 ): Promise<void> {
   const texts = metadata instanceof Map ? metadata : new Map(Object.entries(metadata));
   const { bytes, ordered } = serializeSafetensorsHeader(tensors, texts);
-  await writeFileAtomic(path, async (handle) => {
-    await writeFully(handle, bytes);
-    for (const { name, dtype, shape, data } of ordered) {
-      const view = typeof data === "function" ? await data() : data;
-      const expected = tensorBytes(dtype, shape);
-      if (view.byteLength !== expected)
-        throw new HeedError(
-          "ERR_ARGUMENT",
-          `safetensors: expected ${expected} bytes for tensor ${JSON.stringify(name)}, ${dtype} [${shape.join(", ")}], got ${view.byteLength}`,
-        );
-      await writeFully(handle, asBytes(view));
-    }
-  });
+  const room = ordered.reduce((sum, { dtype, shape }) => sum + tensorBytes(dtype, shape), bytes.length);
+  await writeFileAtomic(
+    path,
+    async (handle) => {
+      await writeFully(handle, bytes);
+      for (const { name, dtype, shape, data } of ordered) {
+        const view = typeof data === "function" ? await data() : data;
+        const expected = tensorBytes(dtype, shape);
+        if (view.byteLength !== expected)
+          throw new HeedError(
+            "ERR_ARGUMENT",
+            `safetensors: expected ${expected} bytes for tensor ${JSON.stringify(name)}, ${dtype} [${shape.join(", ")}], got ${view.byteLength}`,
+          );
+        await writeFully(handle, asBytes(view));
+      }
+    },
+    { bytes: room },
+  );
 }

@@ -63,15 +63,19 @@ export async function writeGguf(
     header.u64(offset);
     offset += aligned((numel(shape) / numbers) * bytes);
   }
-  await writeFileAtomic(path, async (handle) => {
-    await writeAligned(handle, header.joined());
-    for (const { name, type, shape, data } of tensors) {
-      const values = await data();
-      if (values.length !== numel(shape))
-        throw fault(`${numel(shape)} numbers of ${JSON.stringify(name)}, got ${values.length}`);
-      await writeAligned(handle, typeOf(name, type)[1].write!(values));
-    }
-  });
+  await writeFileAtomic(
+    path,
+    async (handle) => {
+      await writeAligned(handle, header.joined());
+      for (const { name, type, shape, data } of tensors) {
+        const values = await data();
+        if (values.length !== numel(shape))
+          throw fault(`${numel(shape)} numbers of ${JSON.stringify(name)}, got ${values.length}`);
+        await writeAligned(handle, typeOf(name, type)[1].write!(values));
+      }
+    },
+    { bytes: offset },
+  );
 }
 
 function typeOf(name: string, type: unknown) {

@@ -17,18 +17,27 @@ export async function writeLlama2c(
 ): Promise<void> {
   const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
   const vocabulary = tied ? vocabularySize : -vocabularySize;
-  await writeFileAtomic(path, async (handle) => {
-    await writeFully(handle, asBytes(Int32Array.of(width, hidden, layers, heads, kvHeads, vocabulary, contextLength)));
-    for (const { name, shape } of llama2cOrder(config)) {
-      const values = name === null ? rotaryTables(contextLength, width / heads) : await read(name);
-      if (values.length !== numel(shape))
-        throw new HeedError(
-          "ERR_ARGUMENT",
-          `llama2.c: expected ${numel(shape)} numbers of ${name}, got ${values.length}`,
-        );
-      await writeFully(handle, asBytes(values));
-    }
-  });
+  const order = [...llama2cOrder(config)];
+  const room = order.reduce((sum, { shape }) => sum + 4 * numel(shape), 0);
+  await writeFileAtomic(
+    path,
+    async (handle) => {
+      await writeFully(
+        handle,
+        asBytes(Int32Array.of(width, hidden, layers, heads, kvHeads, vocabulary, contextLength)),
+      );
+      for (const { name, shape } of order) {
+        const values = name === null ? rotaryTables(contextLength, width / heads) : await read(name);
+        if (values.length !== numel(shape))
+          throw new HeedError(
+            "ERR_ARGUMENT",
+            `llama2.c: expected ${numel(shape)} numbers of ${name}, got ${values.length}`,
+          );
+        await writeFully(handle, asBytes(values));
+      }
+    },
+    { bytes: room },
+  );
 }
 
 /** Cosines of every position's angles, then sines; llama2.c's program skips them. */

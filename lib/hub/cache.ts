@@ -1,16 +1,30 @@
-// The cache of Hugging Face's libraries, shared with them: `models--<owner>--<name>/blobs/<hash>` holds the files,
-// `snapshots/<commit>/<file>` links to them, and `refs/<revision>` names a commit. A reference is written when its
-// snapshot is whole.
-import { copyFile, mkdir, rm, symlink } from "node:fs/promises";
+// The cache of Hugging Face's libraries, shared with them (https://huggingface.co/docs/hub/local-cache):
+//
+//   models--<owner>--<name>/blobs/<hash>               the files
+//   models--<owner>--<name>/snapshots/<commit>/<file>  links to them; files themselves where there can be no links
+//   models--<owner>--<name>/refs/<revision>            the commit that a branch or tag was at last
+//   models--<owner>--<name>/trees/<commit>.json        what files a commit has (listing.ts)
+//
+// A reference or a folder of a snapshot says nothing of what has been downloaded: Python writes both before any file.
+// What is there already is never written again, so that many may load a model at the same time, from a disk that
+// nothing can be written to, too.
+import { copyFile, lstat, mkdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import path from "node:path";
 import { getHFHubCachePath } from "@huggingface/hub";
-import { writeFileAtomic } from "../formats/atomic-file.js";
 import { exists, ifThere, naming, readTextFile } from "../files.js";
+import { temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
 
-const commitPattern = /^[0-9a-f]{40}$/;
+/** A file of a model, as the hub lists it. */
+export interface HubFile {
+  path: string;
+  size: number;
+  /** SHA-256 of the bytes of a large file; of others git's SHA-1. */
+  hash: string;
+  large: boolean;
+}
 
-export function isCommit(revision: string): boolean {
-  return commitPattern.test(revision);
+export function isCommit(revision: unknown): revision is string {
+  return typeof revision === "string" && /^[0-9a-f]{40}$/.test(revision);
 }
 
 /** One model in the cache. */
@@ -21,47 +35,94 @@ export class ModelCache {
     this.folder = path.join(cacheDir ?? getHFHubCachePath(), ["models", ...id.split("/")].join("--"));
   }
 
+  get blobs(): string {
+    return path.join(this.folder, "blobs");
+  }
+
   blob(hash: string): string {
-    return path.join(this.folder, "blobs", hash);
+    return path.join(this.blobs, hash);
   }
 
   snapshot(commit: string): string {
     return path.join(this.folder, "snapshots", commit);
   }
 
-  /** The commit of a revision's last whole download; null where there is none. */
+  listing(commit: string): string {
+    return path.join(this.folder, "trees", `${commit}.json`);
+  }
+
+  /** The commit that a revision was at last, where there is a snapshot of it; null where there is none. */
   async commitOf(revision: string): Promise<string | null> {
-    if (isCommit(revision)) return (await exists(this.snapshot(revision))) ? revision : null;
-    const text = await ifThere(this.#reference(revision), readTextFile);
-    const commit = text?.trim() ?? "";
+    const commit = isCommit(revision) ? revision : await this.#referenced(revision);
     return isCommit(commit) && (await exists(this.snapshot(commit))) ? commit : null;
   }
 
   async setCommit(revision: string, commit: string): Promise<void> {
-    if (isCommit(revision)) return;
-    const file = this.#reference(revision);
-    await naming(file, () => mkdir(path.dirname(file), { recursive: true }));
-    await writeFileAtomic(file, (handle) => handle.writeFile(commit));
+    if (isCommit(revision) || (await this.#referenced(revision)) === commit) return;
+    await this.note(this.#reference(revision), commit);
   }
 
-  /** Puts a blob under its name into a snapshot. */
-  async link(commit: string, name: string, hash: string): Promise<void> {
+  /** Writes a file that spares requests later. Where that cannot be, as on a read-only disk, what was asked for stands. */
+  async note(file: string, text: string): Promise<void> {
+    try {
+      await mkdir(path.dirname(file), { recursive: true });
+      await writeFileAtomic(file, (handle) => handle.writeFile(text));
+    } catch {
+      // Nothing depends on it.
+    }
+  }
+
+  /** Whether a file's blob is there, of the right size. */
+  async hasBlob({ hash, size }: HubFile): Promise<boolean> {
+    return (await sizeOf(this.blob(hash))) === size;
+  }
+
+  /** Whether a snapshot has a file: a link to its blob, or the file itself, of the right size. */
+  async holds(commit: string, { path: name, hash, size }: HubFile): Promise<boolean> {
     const file = path.join(this.snapshot(commit), name);
+    if ((await sizeOf(file)) !== size) return false;
+    return naming(file, async () => {
+      if (!(await lstat(file)).isSymbolicLink()) return true;
+      return path.resolve(path.dirname(file), await readlink(file)) === path.resolve(this.blob(hash));
+    });
+  }
+
+  /** Puts a file's blob into a snapshot, at once, in the place of what is there. */
+  async link(commit: string, { path: name, hash }: HubFile): Promise<void> {
+    const file = path.join(this.snapshot(commit), name);
+    const temporary = temporaryName(file);
     await naming(file, async () => {
       await mkdir(path.dirname(file), { recursive: true });
-      await rm(file, { force: true });
       const blob = this.blob(hash);
       try {
-        await symlink(path.relative(path.dirname(file), blob), file);
+        await symlink(path.relative(path.dirname(file), blob), temporary);
       } catch (error) {
         // Windows lets few users make links.
         if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
-        await copyFile(blob, file);
+        await copyFile(blob, temporary);
+      }
+      try {
+        await rename(temporary, file);
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw error;
       }
     });
+  }
+
+  async #referenced(revision: string): Promise<string | undefined> {
+    return (await ifThere(this.#reference(revision), readTextFile))?.trim();
   }
 
   #reference(revision: string): string {
     return path.join(this.folder, "refs", revision);
   }
+}
+
+/** The size of what a path leads to; null where it leads nowhere. */
+async function sizeOf(file: string): Promise<number | null> {
+  return stat(file).then(
+    (stats) => (stats.isFile() ? stats.size : null),
+    () => null,
+  );
 }

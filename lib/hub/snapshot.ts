@@ -1,22 +1,43 @@
-// The files of a model's revision in the cache, downloaded unless they are there.
+// The files of a model's revision in the cache, downloaded unless they are there: the configuration and all else that is
+// small first, so that weights are downloaded only of what can be loaded.
+import { mkdir, statfs } from "node:fs/promises";
 import { listFiles, type ListFileEntry, modelInfo } from "@huggingface/hub";
 import { describe, HeedError } from "../errors.js";
-import { isCommit, ModelCache } from "./cache.js";
-import { downloadBlob, type HubRequest } from "./download.js";
-import type { PretrainedOptions } from "./pretrained-folder.js";
+import { naming } from "../files.js";
+import { type HubFile, isCommit, ModelCache } from "./cache.js";
+import { downloadBlob } from "./download.js";
+import { hubAddress, hubToken, isOffline, patience } from "./environment.js";
+import { hubFile, isInside, keepListing, missingFile } from "./listing.js";
+import { partialSize } from "./partial.js";
+import type { Inspection, PretrainedOptions } from "./pretrained-folder.js";
+import { asking, type HubRequest, isOutage, reasonOf } from "./request.js";
 
 const usualFiles =
   /^((generation_|sentence_bert_)?config|tokenizer(_config)?|special_tokens_map|modules|1_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
+const weightFiles = /\.(safetensors|gguf|ggml|bin|onnx|onnx_data|pt|pth|h5|msgpack|ot)$/;
 
 /** The folder of a revision of a model of the hub; its errors are those of `pretrainedFolder`. */
-export async function snapshotOf(name: string, revision: string, options: PretrainedOptions): Promise<string> {
-  const { offline = process.env.HF_HUB_OFFLINE === "1", cacheDir, signal } = options;
+export async function snapshotOf(
+  name: string,
+  revision: string,
+  options: PretrainedOptions,
+  inspect?: Inspection,
+): Promise<string> {
+  const { offline = isOffline(), cacheDir, signal, files = (file: string) => usualFiles.test(file) } = options;
   const cache = new ModelCache(name, cacheDir);
-  if (offline) return cached(cache, name, revision);
+  if (offline) return cached(cache, name, revision, files);
+  // A commit never changes.
+  if (isCommit(revision) && (await missingFile(cache, revision, files, { certain: true })) === null)
+    return cache.snapshot(revision);
+  const request = { repo: name, revision, hubUrl: hubAddress(options), token: hubToken(options), signal };
   try {
-    return await download(cache, name, revision, options);
+    return await download(cache, request, files, options.onProgress, inspect);
   } catch (cause) {
     signal?.throwIfAborted();
+    if (isOutage(cause)) {
+      const commit = await cache.commitOf(revision);
+      if (commit !== null && (await missingFile(cache, commit, files)) === null) return cache.snapshot(commit);
+    }
     if (cause instanceof HeedError) throw cause;
     throw new HeedError("ERR_IO", `${name}: expected to download revision ${revision}, got: ${reasonOf(cause)}`, {
       cause,
@@ -24,60 +45,94 @@ export async function snapshotOf(name: string, revision: string, options: Pretra
   }
 }
 
-async function cached(cache: ModelCache, name: string, revision: string): Promise<string> {
+async function cached(
+  cache: ModelCache,
+  name: string,
+  revision: string,
+  files: (name: string) => boolean,
+): Promise<string> {
   const commit = await cache.commitOf(revision);
-  if (commit !== null) return cache.snapshot(commit);
-  throw new HeedError("ERR_IO", `${name}: expected revision ${revision} in ${cache.folder} while offline, got none`);
+  const missing = commit === null ? null : await missingFile(cache, commit, files);
+  if (commit !== null && missing === null) return cache.snapshot(commit);
+  const found = missing === null ? "none" : `one without ${missing}`;
+  throw new HeedError(
+    "ERR_IO",
+    `${name}: expected revision ${revision} in ${cache.folder} while offline, got ${found}`,
+  );
 }
 
 async function download(
   cache: ModelCache,
-  name: string,
-  revision: string,
-  options: PretrainedOptions,
+  request: HubRequest,
+  files: (name: string) => boolean,
+  onProgress: PretrainedOptions["onProgress"],
+  inspect: Inspection | undefined,
 ): Promise<string> {
-  const { files = (file: string) => usualFiles.test(file), onProgress, signal } = options;
-  const request: HubRequest = {
-    repo: name,
-    revision,
-    hubUrl: options.hubUrl ?? process.env.HF_ENDPOINT ?? "https://huggingface.co",
-    fetch: (input, init) => fetch(input, { ...init, ...(signal && { signal }) }),
-    ...withToken(options.accessToken ?? process.env.HF_TOKEN),
-    signal,
-  };
-  const { sha: commit } = await modelInfo({ ...request, name, additionalFields: ["sha"] });
-  if (!isCommit(commit))
-    throw new HeedError("ERR_FORMAT", `${name}: expected a commit from the hub, got ${describe(commit)}`);
-  const wanted: ListFileEntry[] = [];
-  for await (const entry of listFiles({ ...request, revision: commit, recursive: true }))
-    if (entry.type === "file" && isInside(entry.path) && files(entry.path)) wanted.push(entry);
+  const { repo: name, revision } = request;
+  const { commit, entries } = await listingOf(request);
+  const wanted = entries
+    .filter((entry) => entry.type === "file" && isInside(entry.path) && files(entry.path))
+    .map(hubFile)
+    .sort((a, b) => rank(a) - rank(b));
   if (wanted.length === 0) throw new HeedError("ERR_IO", `${name}: expected files of a model, got none`);
+  const missing: HubFile[] = [];
+  for (const file of wanted) if (!(await cache.holds(commit, file))) missing.push(file);
+  await keepListing(cache, commit, entries);
+  if (missing.length > 0) await checkSpace(cache, name, missing);
 
   const sizeInAll = wanted.reduce((sum, { size }) => sum + size, 0);
   let before = 0;
-  for (const entry of wanted) {
-    const { path: file, size } = entry;
-    const hash = await downloadBlob(cache, entry, { ...request, revision: commit }, (received) =>
-      onProgress?.({ file, received, size, receivedInAll: before + received, sizeInAll }),
-    );
-    await cache.link(commit, file, hash);
+  let inspected = false;
+  for (const file of wanted) {
+    const { path, size } = file;
+    const tell = (received: number): void =>
+      onProgress?.({ file: path, received, size, receivedInAll: before + received, sizeInAll });
+    if (missing.includes(file)) {
+      if (!inspected && weightFiles.test(path)) {
+        await inspect?.(cache.snapshot(commit));
+        inspected = true;
+      }
+      await downloadBlob(cache, file, { ...request, revision: commit }, tell);
+      await cache.link(commit, file);
+    } else tell(size);
     before += size;
   }
   await cache.setCommit(revision, commit);
   return cache.snapshot(commit);
 }
 
-function withToken(token: string | undefined): { accessToken?: string } {
-  return token ? { accessToken: token } : {};
+/** What the hub says of a revision. */
+async function listingOf(request: HubRequest): Promise<{ commit: string; entries: ListFileEntry[] }> {
+  const { repo, hubUrl, revision } = request;
+  return asking(request, patience("HF_HUB_ETAG_TIMEOUT"), async (ask) => {
+    const about = { repo, name: repo, hubUrl, fetch: ask };
+    const { sha: commit } = await modelInfo({ ...about, revision, additionalFields: ["sha"] });
+    if (!isCommit(commit))
+      throw new HeedError("ERR_FORMAT", `${repo}: expected a commit from the hub, got ${describe(commit)}`);
+    const entries: ListFileEntry[] = [];
+    for await (const entry of listFiles({ ...about, revision: commit, recursive: true })) entries.push(entry);
+    return { commit, entries };
+  });
 }
 
-/** Whether a name from the hub stays within the folder of the model. */
-function isInside(file: string): boolean {
-  return file.split("/").every((part) => part !== "" && part !== "." && part !== ".." && !part.includes("\\"));
+/** The order in which files are downloaded: the configuration, what else is no weights, weights. */
+function rank({ path }: HubFile): number {
+  return path === "config.json" ? 0 : weightFiles.test(path) ? 2 : 1;
 }
 
-/** What fetch found wrong is the cause of its error; what ends a stream may be a text. */
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? `${error.message} (${error.cause.message})` : error.message;
+/** Throws ERR_IO where the disk has no room for the files. */
+async function checkSpace(cache: ModelCache, name: string, missing: readonly HubFile[]): Promise<void> {
+  await naming(cache.blobs, async () => {
+    await mkdir(cache.blobs, { recursive: true });
+    let needed = 0;
+    for (const file of missing)
+      if (!(await cache.hasBlob(file))) needed += file.size - (await partialSize(cache.blob(file.hash)));
+    const { bavail, bsize, blocks } = await statfs(cache.blobs);
+    // Some network disks do not tell.
+    if (blocks > 0 && needed > bavail * bsize)
+      throw new HeedError(
+        "ERR_IO",
+        `${name}: expected ${needed} bytes free in ${cache.blobs} for the download, got ${bavail * bsize}`,
+      );
+  });
 }

@@ -111,7 +111,11 @@ export class LinearAttentionCache implements Disposable {
 
   /** Forgets every token. */
   reset(): void {
-    for (const { sums, normalizer } of this.layers) for (const x of [sums, normalizer]) ops.fill(x.handle, 0);
+    for (const { sums, normalizer } of this.layers)
+      for (const x of [sums, normalizer]) {
+        ops.fill(x.handle, 0);
+        x.overwritten();
+      }
   }
 
   dispose(): void {

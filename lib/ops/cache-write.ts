@@ -19,4 +19,5 @@ export function cacheWrite(cache: FloatTensor, values: FloatTensor, starts: IntT
     checkShapeIs("cacheWrite", "starts", starts, [cache.shape[0]!]);
   }
   ops.cache_write(cache.handle, values.handle, starts?.handle ?? null);
+  cache.overwritten();
 }

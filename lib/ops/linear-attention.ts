@@ -32,7 +32,10 @@ export interface LinearAttentionOptions {
   normalize?: boolean;
   /** Added to what is divided by; 1e-6 unless given. */
   eps?: number;
-  /** f32 [H], above 0 and up to 1: what is left of a token's weight from one to the next, in causal attention. See `retentionDecay`. */
+  /**
+   * f32 [H], above 0 and up to 1: what is left of a token's weight from one to the next, in causal attention. It gets no
+   * gradient, and one that requires a gradient is refused. See `retentionDecay`.
+   */
   decay?: FloatTensor | null;
   /** Tokens before the first; becomes that of all tokens, in place. For causal attention without gradients. */
   state?: LinearState | null;
@@ -74,7 +77,11 @@ export function linearAttention(
   if (featureMap !== "elu" && featureMap !== "none")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected featureMap "elu" or "none", got ${describe(featureMap)}`);
   checkNumber(op, "eps", eps, 0);
-  if (decay !== null) checkF32(op, "decay", decay, q, [heads]);
+  if (decay !== null) {
+    checkF32(op, "decay", decay, q, [heads]);
+    if (needsGrad([decay]))
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected a decay that needs no gradient, got one that requires it`);
+  }
   if (!causal && (decay !== null || state !== null))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected causal for a ${decay ? "decay" : "state"}, got false`);
   if (state !== null) {
@@ -144,6 +151,7 @@ function causalSums(
   const out: FloatTensor = allocate(v.shape, v.dtype, v.device);
   const [a, b, c] = inputs as [FloatTensor, FloatTensor, FloatTensor];
   run(out, a, b, c, decay, false);
+  state?.overwritten();
   return record(
     "linearAttention",
     out,

@@ -6,7 +6,9 @@
 import { isRecording } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
+import { Graph } from "../graph.js";
 import { ops } from "../native.js";
+import { Rounding } from "../rounding.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 
 /** Throws ERR_DTYPE unless activations of `dtype` go with parameters of `parameters`. */
@@ -22,12 +24,28 @@ export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDT
  */
 export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.dtype === dtype) return weight.alias();
-  const kept = weight.rounding?.dtype === dtype ? weight.rounding : null;
-  if (kept && !isRecording()) return kept.alias();
-  const copy = kept?.alias() ?? roundedCopy(weight, dtype);
-  if (weight.node || !weight.requiresGrad) return copy;
-  weight.rounding?.dispose();
-  weight.rounding = isRecording() ? null : copy.alias();
+  if (weight.node || !weight.requiresGrad) return roundedCopy(weight, dtype);
+  if (isRecording()) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
+  if (weight.rounding?.copy.dtype !== dtype) {
+    // What is allocated within a graph may be memory that its earlier operations write to: it is computed there too.
+    if (Graph.isCapturing(weight.device)) return roundedCopy(weight, dtype);
+    weight.rounding?.release();
+    weight.rounding = new Rounding(weight, dtype);
+  }
+  const { rounding } = weight;
+  if (Graph.isCapturing(weight.device)) Graph.hold(rounding);
+  else rounding.renew();
+  return rounding.copy.alias();
+}
+
+/** The copy that was kept for inference, which is then no longer kept; null where it is stale. */
+function taken(weight: FloatTensor, dtype: FloatDType): FloatTensor | null {
+  const { rounding } = weight;
+  // A graph that is still to be launched will write to it.
+  if (!rounding || rounding.shared) return null;
+  weight.rounding = null;
+  const copy = rounding.stale || rounding.copy.dtype !== dtype ? null : rounding.copy.alias();
+  rounding.release();
   return copy;
 }
 
@@ -35,14 +53,4 @@ function roundedCopy(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   const copy = allocate(weight.shape, dtype, weight.device, false);
   ops.copy(copy.handle, weight.handle, false);
   return copy;
-}
-
-/** @internal To be called when kernels have changed the elements of parameters: kept copies follow, in one launch. */
-export function roundAgain(parameters: readonly FloatTensor[]): void {
-  const kept = parameters.filter(({ rounding }) => rounding);
-  if (kept.length === 0) return;
-  ops.copy_list(
-    kept.map(({ rounding }) => rounding!.handle),
-    kept.map(({ handle }) => handle),
-  );
 }

@@ -2,7 +2,6 @@ import { checkFunction } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkArray, checkDType, checkInteger, checkNumber, checkObject, checkTensor } from "../ops/check.js";
-import { roundAgain } from "../ops/precision.js";
 import { allocate, checkSaved, type FloatTensor, type SavedTensor } from "../tensor.js";
 
 export interface AdamWOptions {
@@ -22,12 +21,15 @@ export interface AdamWOptions {
   maxNorm?: number;
 }
 
-interface Group {
+/** A parameter with what the optimiser knows of it. */
+interface Entry {
+  name: string;
+  parameter: FloatTensor;
   decay: boolean;
-  names: string[];
-  params: FloatTensor[];
-  m: FloatTensor[];
-  v: FloatTensor[];
+  m: FloatTensor;
+  v: FloatTensor;
+  /** In how many steps it had a gradient: what the moments' bias depends on. */
+  steps: number;
 }
 
 /** At least one name with its f32 tensor; all of them are checked before anything is made. */
@@ -58,11 +60,9 @@ export class AdamW implements Disposable {
   readonly eps: number;
   readonly weightDecay: number;
   readonly maxNorm: number | null;
-  /** Steps taken. */
-  steps = 0;
   /** [] : the global norm of the gradients at the last step, before clipping; null without `maxNorm`. */
   readonly gradientNorm: FloatTensor | null;
-  readonly #groups: Group[];
+  readonly #entries: Entry[];
 
   constructor(parameters: Iterable<[string, FloatTensor]>, options: AdamWOptions = {}) {
     checkObject("AdamW", "options", options);
@@ -77,42 +77,44 @@ export class AdamW implements Disposable {
     if (maxNorm !== undefined) checkNumber("AdamW", "maxNorm", maxNorm, Number.MIN_VALUE);
     [this.lr, this.beta1, this.beta2, this.eps, this.weightDecay] = [lr, beta1, beta2, eps, weightDecay];
     this.maxNorm = maxNorm ?? null;
-    this.#groups = [true, false].map((decay) => ({ decay, names: [], params: [], m: [], v: [] }));
-    for (const [name, parameter] of checkParameters(parameters)) {
-      const group = this.#groups[decays(name, parameter) ? 0 : 1]!;
-      group.names.push(name);
-      group.params.push(parameter);
-      for (const moment of [group.m, group.v]) {
-        const tensor = allocate(parameter.shape, "f32", parameter.device, false);
-        ops.fill(tensor.handle, 0);
-        moment.push(tensor);
-      }
-    }
-    const first = this.#groups.flatMap((group) => group.params)[0]!;
-    this.gradientNorm = maxNorm === undefined ? null : allocate([], "f32", first.device, false);
+    const zeros = ({ shape, device }: FloatTensor): FloatTensor => {
+      const tensor: FloatTensor = allocate(shape, "f32", device, false);
+      ops.fill(tensor.handle, 0);
+      return tensor;
+    };
+    this.#entries = checkParameters(parameters).map(([name, parameter]) => ({
+      name,
+      parameter,
+      decay: decays(name, parameter),
+      m: zeros(parameter),
+      v: zeros(parameter),
+      steps: 0,
+    }));
+    const { device } = this.#entries[0]!.parameter;
+    this.gradientNorm = maxNorm === undefined ? null : allocate([], "f32", device, false);
   }
 
   /**
-   * Moves the parameters that have a gradient. Where the norm of the gradients is not finite, nothing moves; the count
-   * of steps goes on.
+   * Moves the parameters that have a gradient; the others stay, and so do their moments and counts of steps. Where the
+   * norm of the gradients is not finite, nothing moves; the counts go on.
+   *
+   * @throws ERR_AUTOGRAD where no parameter has a gradient
    */
   step(): void {
     checkNumber("AdamW", "lr", this.lr, 0, Number.MAX_VALUE);
-    this.steps++;
-    const grads = this.#groups.flatMap((group) => group.params.flatMap((p) => (p.grad ? [p.grad.handle] : [])));
-    if (grads.length === 0)
+    const used = this.#entries.filter(({ parameter }) => parameter.grad);
+    if (used.length === 0)
       throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
-    if (this.gradientNorm) ops.global_norm(this.gradientNorm.handle, grads);
-    const moved: FloatTensor[] = [];
-    for (const { decay, params, m, v } of this.#groups) {
-      const used = [...params.keys()].filter((i) => params[i]!.grad);
-      if (used.length === 0) continue;
-      const handles = (list: FloatTensor[]) => used.map((i) => list[i]!.handle);
+    const gradients = (entries: readonly Entry[]) => entries.map(({ parameter }) => parameter.grad!.handle);
+    if (this.gradientNorm) ops.global_norm(this.gradientNorm.handle, gradients(used));
+    for (const entry of used) entry.steps++;
+    for (const group of alike(used)) {
+      const { decay, steps } = group[0]!;
       ops.adamw(
-        handles(params),
-        used.map((i) => params[i]!.grad!.handle),
-        handles(m),
-        handles(v),
+        group.map(({ parameter }) => parameter.handle),
+        gradients(group),
+        group.map(({ m }) => m.handle),
+        group.map(({ v }) => v.handle),
         this.gradientNorm?.handle ?? null,
         this.maxNorm ?? 0,
         this.lr,
@@ -120,50 +122,73 @@ export class AdamW implements Disposable {
         this.beta2,
         this.eps,
         decay ? this.weightDecay : 0,
-        this.steps,
+        steps,
       );
-      moved.push(...used.map((i) => params[i]!));
+      for (const { parameter, m, v } of group) for (const written of [parameter, m, v]) written.overwritten();
     }
-    roundAgain(moved);
   }
 
   /** Forgets the gradients: the next backward pass writes them anew. */
   zeroGrad(): void {
-    for (const { params } of this.#groups) for (const parameter of params) parameter.zeroGrad();
+    for (const { parameter } of this.#entries) parameter.zeroGrad();
+  }
+
+  /** How many steps each parameter has taken, by its name: those in which it had a gradient. */
+  get steps(): Record<string, number> {
+    return Object.fromEntries(this.#entries.map(({ name, steps }) => [name, steps]));
   }
 
   /** The moments, named `m.<parameter>` and `v.<parameter>`: the tensors themselves, not copies. */
   stateDict(): Record<string, FloatTensor> {
     return Object.fromEntries(
-      this.#groups.flatMap(({ names, m, v }) =>
-        names.flatMap((name, i) => [
-          [`m.${name}`, m[i]!],
-          [`v.${name}`, v[i]!],
-        ]),
-      ),
+      this.#entries.flatMap(({ name, m, v }) => [
+        [`m.${name}`, m],
+        [`v.${name}`, v],
+      ]),
     );
   }
 
-  /** Takes up a saved state after `steps` steps. Throws ERR_FORMAT for missing names, ERR_SHAPE for wrong shapes. */
-  loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: number): void {
-    checkInteger("AdamW", "steps", steps, 0);
+  /**
+   * Takes up the moments of `stateDict()` and the `steps` of an optimiser that was saved.
+   *
+   * @throws ERR_FORMAT for missing names, ERR_SHAPE for wrong shapes, ERR_RANGE for a count that is not an integer from 0;
+   *   nothing is changed then
+   */
+  loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
     checkObject("AdamW", "state", state);
+    checkObject("AdamW", "steps", steps);
     const own = Object.entries(this.stateDict());
     for (const [name, tensor] of own) {
       if (!Object.hasOwn(state, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing ${name}`);
       checkSaved("AdamW", name, tensor, state[name]);
     }
+    for (const { name } of this.#entries) {
+      if (!Object.hasOwn(steps, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing steps of ${name}`);
+      checkInteger("AdamW", `steps of ${name}`, steps[name], 0);
+    }
     for (const [name, tensor] of own) tensor.set(state[name]!.values);
-    this.steps = steps;
+    for (const entry of this.#entries) entry.steps = steps[entry.name]!;
   }
 
   /** Frees the moments. */
   dispose(): void {
-    for (const { m, v } of this.#groups) for (const tensor of [...m, ...v]) tensor.dispose();
+    for (const { m, v } of this.#entries) for (const tensor of [m, v]) tensor.dispose();
     this.gradientNorm?.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Those of one decay and one count of steps together: a launch's numbers are the same for all of its tensors. */
+function alike(entries: readonly Entry[]): Entry[][] {
+  const groups = new Map<number, Entry[]>();
+  for (const entry of entries) {
+    const key = entry.decay ? entry.steps : -entry.steps;
+    const group = groups.get(key);
+    if (group) group.push(entry);
+    else groups.set(key, [entry]);
+  }
+  return [...groups.values()];
 }

@@ -7,7 +7,7 @@ import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";
 import type { ModelOptions } from "../models/model.js";
-import type { Family } from "./families/family.js";
+import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { checkSizes, loadWeights } from "./load-weights.js";
 
@@ -23,12 +23,7 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
   kind: K,
   options: ModelOptions,
 ): Promise<FolderModel<K>> {
-  const configFile = path.join(folder, "config.json");
-  const config = await readJsonFile(configFile);
-  const { family, blueprint } = await inFile(configFile, () => {
-    const family = familyOf(config, kind);
-    return { family, blueprint: family.fromConfig(config) };
-  });
+  const { family, blueprint } = await readBlueprint(folder, kind);
   await using weights = await openWeights(folder);
   checkSizes(weights, blueprint.sizes(weights));
   const model = blueprint.make(options, weights);
@@ -40,6 +35,19 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
     model.dispose();
     throw error;
   }
+}
+
+/** What the folder's config.json says. Throws ERR_IO or ERR_FORMAT, naming it, unless it is of a model of that kind. */
+export async function readBlueprint(
+  folder: string,
+  kind: keyof PretrainedKinds,
+): Promise<{ family: Family; blueprint: Blueprint }> {
+  const configFile = path.join(folder, "config.json");
+  const config = await readJsonFile(configFile);
+  return inFile(configFile, () => {
+    const family = familyOf(config, kind);
+    return { family, blueprint: family.fromConfig(config) };
+  });
 }
 
 /** The family that a config.json is of. Throws ERR_FORMAT unless it is of that kind. */

@@ -10,7 +10,7 @@ import type { ModelOptions } from "../models/model.js";
 import type { PretrainedKinds } from "./families/index.js";
 import { folderDefaults, type GenerationDefaults } from "./generation-config.js";
 import { loadGguf } from "./gguf/load-gguf.js";
-import { loadFolder } from "./load-folder.js";
+import { loadFolder, readBlueprint } from "./load-folder.js";
 import { loadLlama2c } from "./load-llama2c.js";
 import { folderTokenizer } from "./load-pretrained.js";
 import { findModel, type ModelSource } from "./model-source.js";
@@ -34,7 +34,7 @@ export interface LoadedModel {
 export async function loadModel(name: string, options: LoadModelOptions = {}): Promise<LoadedModel> {
   checkObject("loadModel", "options", options);
   const quantized = quantizeOptionsOf("loadModel", options);
-  const source = await findModel(name, options);
+  const source = await findModel(name, options, (folder) => readBlueprint(folder, "causal"));
   const loaded = await loadSource(source, options);
   const { model, tokenizer } = loaded;
   try {

@@ -4,11 +4,11 @@ import { checkObject } from "../check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
 import { ifThere } from "../files.js";
-import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
+import { inspectedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../models/model.js";
 import { families, type PretrainedKinds } from "./families/index.js";
-import { loadFolder } from "./load-folder.js";
+import { loadFolder, readBlueprint } from "./load-folder.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 import { readRecipe } from "./sentence-transformers.js";
 
@@ -46,7 +46,7 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
       `loadPretrained: expected kind ${Object.keys(families).join(", ")}, got ${describe(kind)}`,
     );
   const quantized = quantizeOptionsOf("loadPretrained", options);
-  const folder = await pretrainedFolder(name, options);
+  const folder = await inspectedFolder(name, options, (found) => readBlueprint(found, kind));
   const { model, ignored } = await loadFolder(folder, kind, options);
   try {
     if (quantized) model.quantize(quantized);

@@ -2,11 +2,12 @@
 import path from "node:path";
 import { checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
-import { exists } from "../files.js";
-import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
+import { exists, ifThere, readJsonFile } from "../files.js";
+import { inspectedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import type { ModelOptions } from "../models/model.js";
 import type { PretrainedKinds } from "./families/index.js";
 import { isCTranslate2, loadCTranslate2 } from "./load-ctranslate2.js";
+import { readBlueprint } from "./load-folder.js";
 import { loadPretrained } from "./load-pretrained.js";
 
 export interface Translator {
@@ -27,7 +28,12 @@ export async function loadTranslator(
   options: PretrainedOptions & ModelOptions = {},
 ): Promise<Translator> {
   checkObject("loadTranslator", "options", options);
-  const folder = await pretrainedFolder(name, options);
+  const folder = await inspectedFolder(name, options, async (found) => {
+    // CTranslate2's own config.json has no type.
+    const config = await ifThere(path.join(found, "config.json"), readJsonFile);
+    if ((config as { model_type?: unknown } | null)?.model_type !== undefined)
+      await readBlueprint(found, "encoder-decoder");
+  });
   if (await isCTranslate2(folder)) {
     const { model, source, target } = await loadCTranslate2(folder, options);
     return { model, encode: (text) => source.encode(text), decode: (tokens) => target.decode(tokens) };

@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { exists, naming } from "../files.js";
 import { latestVersion } from "../formats/versioned-folder.js";
-import { pretrainedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
+import { inspectedFolder, type Inspection, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import { isCTranslate2 } from "./load-ctranslate2.js";
 
 export type ModelSource =
@@ -20,10 +20,14 @@ const forms =
   "one of these two, or a model of the hub (owner/name)";
 
 /**
- * Finds out what a name stands for: a file or a folder, or else a model of the hub, which is downloaded. Throws ERR_IO
- * where nothing is found, ERR_FORMAT where it is no model or could be several.
+ * Finds out what a name stands for: a file or a folder, or else a model of the hub, which is downloaded, its weights once
+ * `inspect` has seen the rest. Throws ERR_IO where nothing is found, ERR_FORMAT where it is no model or could be several.
  */
-export async function findModel(name: string, options: PretrainedOptions = {}): Promise<ModelSource> {
+export async function findModel(
+  name: string,
+  options: PretrainedOptions = {},
+  inspect?: Inspection,
+): Promise<ModelSource> {
   if (typeof name !== "string" || name === "")
     throw new HeedError("ERR_ARGUMENT", `model: expected ${forms}, got ${describe(name)}`);
   const found = await stat(name).catch(() => null);
@@ -32,7 +36,7 @@ export async function findModel(name: string, options: PretrainedOptions = {}): 
   if (!/^[\w][\w.-]*\/[\w][\w.-]*$/.test(name))
     throw new HeedError("ERR_IO", `${name}: expected ${forms}, got no such file or folder`);
   try {
-    return { format: "folder", folder: await pretrainedFolder(name, options) };
+    return { format: "folder", folder: await inspectedFolder(name, options, inspect) };
   } catch (cause) {
     if (!(cause instanceof HeedError) || cause.code !== "ERR_IO") throw cause;
     throw new HeedError("ERR_IO", `${cause.message}; and there is no such file or folder`, { cause });

@@ -6,7 +6,9 @@ import { checkInteger, checkObject } from "../check.js";
 import { bitsOf, type FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { naming } from "../files.js";
-import { syncPath, temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
+import { removeStaleTemporaries, syncPath, temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
+import { checkFreeSpace } from "../formats/free-space.js";
+import { replaceFiles } from "../formats/replace-files.js";
 import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
 import type { Module } from "../nn/module.js";
 import { numel } from "../shape.js";
@@ -33,7 +35,8 @@ export interface SavePretrainedOptions {
 /**
  * Saves a model, and its tokenizer, in a folder, which is whole or not there whenever the process is killed. Throws
  * ERR_ARGUMENT for a model or tokenizer that the format has no form for, ERR_IO where the folder holds something already
- * or cannot be written.
+ * or cannot be written. With `overwrite`, the old model stays until the new one is whole on the same disk, which must
+ * have room for both, and is put back if it cannot be replaced.
  */
 export async function savePretrained(
   folder: string,
@@ -62,25 +65,36 @@ export async function savePretrained(
         "ERR_IO",
         `${folder}: expected a folder that is new or empty, got one with ${present[0]} in it`,
       );
-    const temporary = temporaryName(path.resolve(folder));
+    // In the folder where there is one: it may be a mount point, or a link to another disk.
+    const temporary = temporaryName(present ? path.join(folder, "model") : path.resolve(folder));
     try {
-      await mkdir(temporary, { recursive: true });
+      await mkdir(path.dirname(temporary), { recursive: true });
+      await mkdir(temporary);
+      await checkFreeSpace(temporary, bytesIn(tensors), folder);
       await writeWeights(temporary, tensors, shardBytes);
       for (const [name, text] of texts) await writeText(path.join(temporary, name), text);
-      // The last: it is what makes a folder one of a model.
       await writeText(
-        path.join(temporary, "config.json"),
+        path.join(temporary, key),
         json({ ...config, ...tokenIds(tokenizer), torch_dtype: torchTypes[dtype] }),
       );
       await syncPath(temporary);
-      if (present) await replace(folder, temporary);
-      else await rename(temporary, folder);
-      await syncPath(path.dirname(path.resolve(folder)));
-    } finally {
+      if (!present) await rename(temporary, folder);
+    } catch (error) {
       await rm(temporary, { recursive: true, force: true });
+      throw error;
     }
+    if (!present) return syncPath(path.dirname(path.resolve(folder)));
+    await replaceFiles(folder, temporary, { replaces: (name) => ofModel.test(name), key });
+    await removeStaleTemporaries(folder);
   });
 }
+
+/** It makes a folder one of a model: half of one model and half of another are never taken for a whole one. */
+const key = "config.json";
+
+/** Files of a model that another one must not find. */
+const ofModel =
+  /^(model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer(_config)?\.json|chat_template\.jinja|heed-tokenizer\.json)$/;
 
 const fileTypes = { f32: "F32", bf16: "BF16", f16: "F16" } as const;
 const torchTypes = { f32: "float32", bf16: "bfloat16", f16: "float16" } as const;
@@ -119,18 +133,21 @@ function tensorsOf(
   }));
 }
 
+function bytesIn(tensors: readonly Input[]): number {
+  return tensors.reduce((sum, { dtype, shape }) => sum + bytesOf[dtype] * numel(shape), 0);
+}
+
 /** In the order of the tensors, as many files as the size wants, and an index where they are several. */
 async function writeWeights(folder: string, tensors: readonly Input[], shardBytes: number): Promise<void> {
-  const size = ({ dtype, shape }: Input): number => bytesOf[dtype] * numel(shape);
   const shards: Input[][] = [];
   let room = 0;
   for (const tensor of tensors) {
-    if (size(tensor) > room) {
+    if (bytesIn([tensor]) > room) {
       shards.push([]);
       room = shardBytes;
     }
     shards.at(-1)!.push(tensor);
-    room -= size(tensor);
+    room -= bytesIn([tensor]);
   }
   // The format entry is what Hugging Face's loader asks for.
   const metadata = { format: "pt" };
@@ -142,8 +159,7 @@ async function writeWeights(folder: string, tensors: readonly Input[], shardByte
     await writeSafetensors(path.join(folder, name), shard, metadata);
     for (const tensor of shard) map[tensor.name] = name;
   }
-  const total = tensors.reduce((sum, tensor) => sum + size(tensor), 0);
-  const index = json({ metadata: { total_size: total }, weight_map: map });
+  const index = json({ metadata: { total_size: bytesIn(tensors) }, weight_map: map });
   await writeText(path.join(folder, "model.safetensors.index.json"), index);
 }
 
@@ -183,18 +199,4 @@ async function entriesOf(folder: string): Promise<string[] | null> {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
   });
-}
-
-/** Files of a model that another one must not find. */
-const ofModel =
-  /^(model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer(_config)?\.json|chat_template\.jinja|heed-tokenizer\.json)$/;
-
-/** Moves a whole model's files over those of another; others in the folder stay. */
-async function replace(folder: string, temporary: string): Promise<void> {
-  // Without its configuration a folder is no model, so that half of each is never taken for one.
-  await rm(path.join(folder, "config.json"), { force: true });
-  for (const name of await readdir(folder)) if (ofModel.test(name)) await rm(path.join(folder, name), { force: true });
-  const names = (await readdir(temporary)).sort((a, b) => Number(a === "config.json") - Number(b === "config.json"));
-  for (const name of names) await rename(path.join(temporary, name), path.join(folder, name));
-  await syncPath(folder);
 }

@@ -68,15 +68,24 @@ export class Batches {
 
   /** The batch of a step, counted from 0. Throws ERR_RANGE for a step that is not an integer of at least 0. */
   batch(step: number): Batch {
-    const B = this.batchSize;
-    const T = this.contextLength;
-    if (!Number.isSafeInteger(step) || step < 0 || !Number.isSafeInteger((step + 1) * B))
+    if (!Number.isSafeInteger(step) || step < 0 || !Number.isSafeInteger((step + 1) * this.batchSize))
       throw new HeedError("ERR_RANGE", `Batches: expected a step of at least 0, got ${step}`);
-    const inputs = new Int32Array(B * T);
-    const targets = new Int32Array(B * T);
+    return this.take(step * this.batchSize, this.batchSize);
+  }
+
+  /**
+   * `count` windows from the `first`-th of all epochs on, counted from 0: what comes after as many windows, whatever the
+   * size of the batches was that they came in. Throws ERR_RANGE for what is not an integer of at least 0.
+   */
+  take(first: number, count: number): Batch {
+    const T = this.contextLength;
+    if (!Number.isSafeInteger(first) || first < 0 || !Number.isSafeInteger(first + count))
+      throw new HeedError("ERR_RANGE", `Batches: expected a first window of at least 0, got ${first}`);
+    const inputs = new Int32Array(count * T);
+    const targets = new Int32Array(count * T);
     const window = new Int32Array(T + 1);
-    for (let b = 0; b < B; b++) {
-      this.source.read(this.windowOf(step * B + b) * T, T + 1, window);
+    for (let b = 0; b < count; b++) {
+      this.source.read(this.windowOf(first + b) * T, T + 1, window);
       inputs.set(window.subarray(0, T), b * T);
       targets.set(window.subarray(1), b * T);
     }

@@ -7,7 +7,7 @@ import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import { exists, readJsonFile } from "../files.js";
 import { readSafetensors, type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
-import { latestVersion, saveVersion } from "../formats/versioned-folder.js";
+import { listVersions, saveVersion } from "../formats/versioned-folder.js";
 import type { Module, StateDict } from "../nn/module.js";
 import { describe } from "../ops/check.js";
 import type { AdamW } from "../optim/adamw.js";
@@ -19,6 +19,7 @@ import type { FloatTensor } from "../tensor.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkFinite, writeJsonFile } from "./checkpoint-files.js";
+import type { DataPosition } from "./position.js";
 
 /** Where a run stood. Everything random follows from the seeds and the step. */
 export interface TrainerState {
@@ -30,6 +31,10 @@ export interface TrainerState {
   seed: number;
   /** Of the dropout masks. */
   dropoutSeed: number;
+  /** Where in the data; a checkpoint without it is none that `Trainer` goes on from with the same data. */
+  position?: DataPosition | null;
+  /** The last step whose model was evaluated on held-out tokens. @default null, for none */
+  evaluated?: number | null;
   /** The run's options, as its owner wants to find them again. */
   options: Record<string, unknown>;
 }
@@ -41,17 +46,28 @@ export interface CheckpointContent {
   state: TrainerState;
 }
 
+/** Of trainer.json. */
+const version = 2;
+
 /** Tensors as they are read from a file. */
 export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array }>;
+
+/** What `AdamW.loadStateDict` takes. */
+export interface OptimizerState {
+  moments: LoadedTensors;
+  /** How many steps each parameter has taken, by its name. */
+  steps: Record<string, number>;
+}
 
 export interface Checkpoint {
   /** The folder of this very checkpoint. */
   path: string;
   model: PretrainedKinds["causal"];
   tokenizer: Tokenizer | null;
-  /** The optimiser's moments, for `AdamW.loadStateDict`. */
-  optimizer: LoadedTensors;
+  optimizer: OptimizerState;
   state: TrainerState;
+  /** Newer checkpoints of the run that are not whole, and what is wrong with each; empty where this is the newest. */
+  skipped: readonly { path: string; error: HeedError }[];
 }
 
 const files = {
@@ -63,14 +79,14 @@ const files = {
 } as const;
 
 /**
- * Adds a checkpoint to a run's folder, makes it the latest, and keeps the newest `keep`. Resolves to its path. The
- * model must not be trained until then. Throws ERR_DIVERGED where a parameter is not finite, ERR_IO where the folder
- * cannot be written; the checkpoints there are stay.
+ * Adds a checkpoint to a run's folder, makes it the latest, and keeps the newest `keep`; `spoilt` are the paths of those
+ * that are not whole and count as the oldest. Resolves to its path. The model must not be trained until then. Throws
+ * ERR_DIVERGED where a parameter is not finite, ERR_IO where the folder cannot be written; the checkpoints there are stay.
  */
 export async function saveCheckpoint(
   folder: string,
   { model, tokenizer = null, optimizer, state }: CheckpointContent,
-  options: { keep?: number } = {},
+  options: { keep?: number; spoilt?: readonly string[] } = {},
 ): Promise<string> {
   const saving = savingOf("saveCheckpoint", model);
   const config = saving.toConfig(model);
@@ -85,9 +101,12 @@ export async function saveCheckpoint(
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
     await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
-    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version: 1, ...state });
+    const { steps } = optimizer;
+    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state, steps });
   };
-  return saveVersion(folder, name, write, options);
+  const tensors = [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())];
+  const bytes = 4 * tensors.reduce((sum, { size }) => sum + size, 0);
+  return saveVersion(folder, name, write, { ...options, bytes });
 }
 
 /** The tensors' values are read when their turn to be written comes, so that one at a time is in memory. */
@@ -111,13 +130,29 @@ async function writeTensors(
 }
 
 /**
- * Loads a checkpoint to go on from: a run's latest, or the one whose folder is given. Throws ERR_IO or ERR_FORMAT,
- * naming the file, where it is missing or not whole.
+ * Loads a checkpoint to go on from: a run's newest that is whole, or the one whose folder is given. Throws ERR_IO or
+ * ERR_FORMAT, naming the file, where it is missing or none is whole.
  */
 export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
-  const at = await resolveCheckpoint(folder);
-  const state = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
-  const optimizer = await readTensors(path.join(at, files.optimizer));
+  const versions = await listVersions(folder);
+  if (versions.length === 0) {
+    if (await exists(path.join(folder, files.config))) return { ...(await load(folder, options)), skipped: [] };
+    throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
+  }
+  const skipped: { path: string; error: HeedError }[] = [];
+  for (const at of versions)
+    try {
+      return { ...(await load(at, options)), skipped };
+    } catch (error) {
+      if (!isIncomplete(error)) throw error;
+      skipped.push({ path: at, error });
+    }
+  throw skipped[0]!.error;
+}
+
+async function load(at: string, options: { device?: Device | string }): Promise<Omit<Checkpoint, "skipped">> {
+  const { state, steps } = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
+  const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
   const { model } = await loadFolder(at, "causal", { ...options, seed: state.dropoutSeed });
   try {
     model.train();
@@ -128,12 +163,13 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
   }
 }
 
-/** The folder of a run's latest checkpoint, or the given one if it is a checkpoint itself. */
-export async function resolveCheckpoint(folder: string): Promise<string> {
-  const latest = await latestVersion(folder);
-  if (latest) return latest;
-  if (await exists(path.join(folder, files.config))) return folder;
-  throw new HeedError("ERR_IO", `${folder}: expected a checkpoint or a folder of checkpoints, found neither`);
+/** Whether an error says that files are missing or spoilt; one that may not be read, or not now, is another matter. */
+function isIncomplete(error: unknown): error is HeedError {
+  if (!(error instanceof HeedError)) return false;
+  const { code = "ENOENT" } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  return (
+    error.code === "ERR_FORMAT" || (error.code === "ERR_IO" && ["ENOENT", "ENOTDIR", "EISDIR", "EIO"].includes(code))
+  );
 }
 
 async function loadTokenizer(at: string, vocabularySize: number): Promise<Tokenizer | null> {
@@ -157,16 +193,29 @@ async function readTensors(name: string): Promise<LoadedTensors> {
   }
 }
 
-function checkState(json: unknown, file: string): TrainerState {
-  const { format, version, step, seconds, seed, dropoutSeed, options } = (json ?? {}) as Record<string, unknown>;
+function checkState(json: unknown, file: string): { state: TrainerState; steps: Record<string, number> } {
+  const content = (json ?? {}) as Record<string, unknown>;
+  const { format, version: written, step, seconds, seed, dropoutSeed, evaluated = null, options, steps } = content;
+  const position = positionIn(content.position);
+  const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
   const fault = (what: string, got: unknown): HeedError =>
     new HeedError("ERR_FORMAT", `${file}: expected ${what}, got ${describe(got)}`);
   if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
-  if (version !== 1) throw fault("version 1", version);
-  for (const [name, value] of Object.entries({ step, seed, dropoutSeed }))
+  if (written !== version) throw fault(`version ${version}`, written);
+  for (const [name, value] of Object.entries({ step, seed, dropoutSeed, evaluated: evaluated ?? 0, ...position }))
     if (!Number.isSafeInteger(value) || (value as number) < 0) throw fault(`${name} to be an integer from 0`, value);
   if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number from 0", seconds);
-  if (typeof options !== "object" || options === null || Array.isArray(options))
-    throw fault("options in an object", options);
-  return { step, seconds, seed, dropoutSeed, options } as TrainerState;
+  if (!isObject(options)) throw fault("options in an object", options);
+  if (!isObject(steps)) throw fault("the optimiser's steps in an object", steps);
+  for (const [name, count] of Object.entries(steps as object))
+    if (!Number.isSafeInteger(count) || count < 0) throw fault(`steps of ${name} to be an integer from 0`, count);
+  const state = { step, seconds, seed, dropoutSeed, evaluated, position, options } as TrainerState;
+  return { state, steps: steps as Record<string, number> };
+}
+
+/** What a file says of a position, to be checked; null where it says nothing. */
+function positionIn(json: unknown): Record<keyof DataPosition, unknown> | null {
+  if (json === undefined || json === null) return null;
+  const { sequences, microBatches, contextLength, sequencesPerEpoch } = json as Record<keyof DataPosition, unknown>;
+  return { sequences, microBatches, contextLength, sequencesPerEpoch };
 }

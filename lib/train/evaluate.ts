@@ -32,8 +32,9 @@ export interface Evaluation {
 const ahead = 2;
 
 /**
- * A model's loss on held-out tokens: always the same batches of them, dropout off, nothing recorded. A training run it
- * interrupts goes on as if it had not been.
+ * A model's loss on held-out tokens: the mean over all windows of them, whatever the batch size, dropout off, nothing
+ * recorded. Of the tokens, only what fills no window at the end is left out. A training run it interrupts goes on as if
+ * it had not been.
  */
 export async function evaluate(
   model: TrainableModel,
@@ -48,21 +49,28 @@ export async function evaluate(
     documentStart = null,
   } = options;
   if (limit !== undefined) checkInteger("evaluate", "batches", limit, 1);
-  const { windows } = new Batches(tokens, { batchSize, contextLength, shuffle: false });
-  const batches = new Batches(tokens, { batchSize: Math.min(batchSize, windows), contextLength, shuffle: false });
-  const count = Math.min(limit ?? Infinity, batches.batchesPerEpoch);
-  const pending: Promise<Float32Array>[] = [];
-  let sum = 0;
+  const batches = new Batches(tokens, { batchSize, contextLength, shuffle: false });
+  const { windows } = batches;
+  const total = Math.ceil(windows / batchSize);
+  const count = Math.min(limit ?? Infinity, total);
+  const pending: { size: number; loss: Promise<Float32Array> }[] = [];
+  let [sum, seen] = [0, 0];
   for (let i = 0; i < count + ahead; i++) {
     signal?.throwIfAborted();
     if (i < count) {
-      const step = Math.floor((i * batches.batchesPerEpoch) / count);
-      pending.push(lossOf(model, batches.batch(step), [batches.batchSize, contextLength], documentStart));
+      const first = Math.floor((i * total) / count) * batchSize;
+      // The last batch has what is left, and counts as much.
+      const size = Math.min(batchSize, windows - first);
+      const loss = lossOf(model, batches.take(first, size), [size, contextLength], documentStart);
+      pending.push({ size, loss });
     }
-    if (i >= ahead) sum += (await pending[i - ahead]!)[0]!;
+    if (i < ahead) continue;
+    const { size, loss } = pending[i - ahead]!;
+    sum += size * (await loss)[0]!;
+    seen += size;
   }
-  const loss = sum / count;
-  return { loss, perplexity: Math.exp(loss), tokens: count * batches.batchSize * contextLength };
+  const loss = sum / seen;
+  return { loss, perplexity: Math.exp(loss), tokens: seen * contextLength };
 }
 
 function lossOf(

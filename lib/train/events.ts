@@ -31,6 +31,19 @@ export interface CheckpointEvent {
   path: string;
 }
 
+/**
+ * A checkpoint could not be saved, as on a full disk. The run goes on, and those saved before stay; the next one is tried
+ * when its turn comes.
+ */
+export interface CheckpointFailedEvent {
+  type: "checkpoint-failed";
+  step: number;
+  /** What went wrong. */
+  message: string;
+  /** How many saves in a row have failed, with this one. */
+  failures: number;
+}
+
 /** The signal ended the run; what it saved came before, as an event of its own. */
 export interface AbortedEvent {
   type: "aborted";
@@ -45,13 +58,15 @@ export interface FinishedEvent {
   seconds: number;
 }
 
-export type TrainerEvent = StepEvent | EvaluationEvent | CheckpointEvent | AbortedEvent | FinishedEvent;
+export type TrainerEvent =
+  StepEvent | EvaluationEvent | CheckpointEvent | CheckpointFailedEvent | AbortedEvent | FinishedEvent;
 
 /** What `Trainer.train` calls. */
 export interface TrainerCallbacks {
   onStep?: (event: StepEvent) => void;
   onEvaluation?: (event: EvaluationEvent) => void;
   onCheckpoint?: (event: CheckpointEvent) => void;
+  onCheckpointFailed?: (event: CheckpointFailedEvent) => void;
 }
 
 /** How a run ended. */

@@ -7,8 +7,13 @@ import { HeedError } from "../errors.js";
 /** More than a line can have. */
 const tailLength = 1 << 16;
 
+/** So many characters may wait for a full disk to have room again. */
+const patience = 1 << 20;
+
 export class JsonLog implements Disposable {
   readonly #fd: number;
+  /** Lines that the disk had no room for. */
+  #waiting = "";
 
   /** Opens the log, or begins one. Throws ERR_IO. */
   constructor(readonly file: string) {
@@ -19,12 +24,42 @@ export class JsonLog implements Disposable {
     this.#guard(() => endLastLine(this.#fd));
   }
 
-  /** Adds a line; it is in the operating system's hands when this returns. Throws ERR_IO. */
+  /**
+   * Adds a line; it is in the operating system's hands when this returns, unless the disk is full: then it waits for the
+   * next one. Throws ERR_IO, on a full disk when more than a megabyte waits.
+   */
   write(record: object): void {
-    this.#guard(() => writeFileSync(this.#fd, `${JSON.stringify(record)}\n`));
+    this.#waiting += `${JSON.stringify(record)}\n`;
+    try {
+      this.flush();
+    } catch (error) {
+      const full = ["ENOSPC", "EDQUOT"].includes(((error as HeedError).cause as NodeJS.ErrnoException).code!);
+      if (!full || this.#waiting.length > patience) throw error;
+    }
+  }
+
+  /** Writes what waits. Throws ERR_IO. */
+  flush(): void {
+    if (this.#waiting === "") return;
+    this.#guard(() => {
+      const { size } = fstatSync(this.#fd);
+      try {
+        writeFileSync(this.#fd, this.#waiting);
+      } catch (error) {
+        // The part of it that there was room for.
+        ftruncateSync(this.#fd, size);
+        throw error;
+      }
+    });
+    this.#waiting = "";
   }
 
   [Symbol.dispose](): void {
+    try {
+      this.flush();
+    } catch {
+      // Who has to know has called flush.
+    }
     closeSync(this.#fd);
   }
 

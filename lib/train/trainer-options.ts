@@ -1,5 +1,6 @@
 import { HeedError } from "../errors.js";
 import { checkBoolean, checkInteger, checkNumber, describe } from "../ops/check.js";
+import type { FolderLock } from "../formats/folder-lock.js";
 import { Module } from "../nn/module.js";
 import type { AdamWOptions } from "../optim/adamw.js";
 import { cosineSchedule, type Schedule } from "../optim/schedule.js";
@@ -62,11 +63,19 @@ export interface TrainerOptions {
   evalBatches?: number | undefined;
   /** Where to save; nothing is saved unless given. */
   checkpoint?: CheckpointOptions;
-  /** A checkpoint to go on from; its model must be `model`. With the same options, the losses are those of one run. */
+  /**
+   * A checkpoint to go on from; its model must be `model`. With the same options, the losses are those of one run; with
+   * other batch sizes, the data goes on with the sequence that is next.
+   */
   resume?: Checkpoint | null;
+  /**
+   * Whether a resumed run has other data than its checkpoint, which it then reads from the beginning. Otherwise data that
+   * is cut into other sequences is refused: there is no telling what of it the run has seen. @default false
+   */
+  newData?: boolean | undefined;
   /** Of the order of the data; 0 unless given. A resumed run keeps its own. */
   seed?: number;
-  /** Ends the run after the step it is at, with a checkpoint. */
+  /** Ends the run after the step it is at, with a checkpoint. A run that goes on makes up for an evaluation left out then. */
   signal?: AbortSignal | undefined;
   /** A file to which every event is added as a line of JSON. */
   log?: string | undefined;
@@ -79,6 +88,13 @@ export interface CheckpointOptions {
   every?: number;
   /** How many checkpoints to keep; 2 unless given. */
   keep?: number;
+  /**
+   * The run ends with the error of a save when so many in a row have failed, as on a full disk, or when the save at its
+   * end has. @default 3
+   */
+  maxFailures?: number;
+  /** A lock of the folder that the caller has. By default the run takes its own, and releases it at its end. */
+  lock?: FolderLock | undefined;
   /** Saved with the model, so that it can be used on text. */
   tokenizer?: Tokenizer | null;
   /** What the run's owner wants to find again in `TrainerState.options`. */
@@ -99,6 +115,7 @@ export interface TrainerSettings {
   evalBatches: number | undefined;
   saveEvery: number;
   keep: number;
+  maxFailures: number;
   seed: number;
 }
 
@@ -130,6 +147,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
     // A model that cannot be saved is an error now, not after hours.
     savingOf(op, model).toConfig(model);
   }
+  if (options.newData !== undefined) checkBoolean(op, "newData", options.newData);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw expected("signal to be an AbortSignal", signal);
   if (options.schedule && typeof options.schedule !== "function")
     throw expected("schedule to be a function", options.schedule);
@@ -167,6 +185,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
     evalBatches: options.evalBatches,
     saveEvery: integer("checkpoint.every", checkpoint?.every, Infinity),
     keep: integer("checkpoint.keep", checkpoint?.keep, 2),
+    maxFailures: integer("checkpoint.maxFailures", checkpoint?.maxFailures, 3),
     seed: resume?.state.seed ?? integer("seed", options.seed, 0, 0),
   };
 }

@@ -1,4 +1,5 @@
 import { HeedError } from "../errors.js";
+import { type FolderLock, lockFolder } from "../formats/folder-lock.js";
 import { AdamW } from "../optim/adamw.js";
 import { scope } from "../scope.js";
 import { batchLoss } from "./batch-loss.js";
@@ -8,6 +9,7 @@ import { evaluate, type Evaluation } from "./evaluate.js";
 import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "./events.js";
 import { JsonLog } from "./log.js";
 import { Pace } from "./pace.js";
+import { advanced, type DataPosition, firstPosition } from "./position.js";
 import { checkTrainerOptions, type TrainerOptions, type TrainerSettings } from "./trainer-options.js";
 import type { TrainableModel } from "./trainable-model.js";
 
@@ -43,12 +45,18 @@ export class Trainer implements Disposable {
   readonly #settings: TrainerSettings;
   readonly #batches: Batches;
   readonly #pace: Pace;
+  /** Where this session begins. */
+  readonly #start: { step: number; position: DataPosition };
   #step = 0;
   /** Enqueued, its loss not read yet. */
   #pending: PendingStep | null = null;
-  /** The last step evaluated, and saved. */
-  #evaluated = -1;
-  #saved = -1;
+  /** The last step evaluated, in this session or before, and the last saved. */
+  #evaluated: number | null = null;
+  #saved: number | null = null;
+  /** Checkpoints that are not whole; the first save makes them the oldest. */
+  #spoilt: readonly string[] = [];
+  /** Saves in a row that have failed. */
+  #failures = 0;
   #running = false;
 
   /** Throws ERR_ARGUMENT or ERR_RANGE for an option that is not what it has to be. */
@@ -59,6 +67,8 @@ export class Trainer implements Disposable {
     this.#options = options;
     this.#settings = settings;
     this.#batches = new Batches(data, { batchSize, contextLength, seed });
+    const position = firstPosition(this.#batches, resume?.state ?? null, options.newData ?? false);
+    this.#start = { step: resume?.state.step ?? 0, position };
     // Too few tokens to evaluate on are an error now, not after hours.
     if (validation) new Batches(validation, { batchSize: 1, contextLength });
     this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
@@ -71,8 +81,11 @@ export class Trainer implements Disposable {
       ...(options.maxNorm === null ? {} : { maxNorm: options.maxNorm ?? 1 }),
     });
     if (resume) {
-      this.optimizer.loadStateDict(resume.optimizer, resume.state.step);
-      this.#step = this.#saved = resume.state.step;
+      const { optimizer, state, skipped } = resume;
+      this.optimizer.loadStateDict(optimizer.moments, optimizer.steps);
+      this.#step = this.#saved = state.step;
+      this.#evaluated = state.evaluated ?? null;
+      this.#spoilt = skipped.map(({ path }) => path);
     }
   }
 
@@ -83,26 +96,34 @@ export class Trainer implements Disposable {
 
   /**
    * Trains until the run's end, yielding what happens. Leaving the loop stops training after the step at hand, without
-   * a checkpoint. Throws ERR_DIVERGED where a loss or a parameter is not finite; checkpoints saved before stay.
+   * a checkpoint. Throws ERR_DIVERGED where a loss or a parameter is not finite, ERR_BUSY where another run saves in the
+   * folder, ERR_IO where saving fails at the end or too often in a row; checkpoints saved before stay.
    */
   async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
     if (this.#running) throw new HeedError("ERR_ARGUMENT", "Trainer: expected a run at a time, got a second one");
     this.#running = true;
-    const log = this.#options.log === undefined ? null : new JsonLog(this.#options.log);
+    const { checkpoint } = this.#options;
+    let log: JsonLog | null = null;
+    let lock: FolderLock | null = null;
     try {
+      if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
+      log = this.#options.log === undefined ? null : new JsonLog(this.#options.log);
       log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
       for await (const event of this.#events()) {
         log?.write({ time: new Date().toISOString(), ...event });
         yield event;
       }
+      log?.flush();
     } finally {
       log?.[Symbol.dispose]();
+      await lock?.release();
       this.#running = false;
     }
   }
 
   /** Trains until the run's end; resolves to how it ended. Rejects as `run` throws. */
-  async train({ onStep, onEvaluation, onCheckpoint }: TrainerCallbacks = {}): Promise<TrainingResult> {
+  async train(callbacks: TrainerCallbacks = {}): Promise<TrainingResult> {
+    const { onStep, onEvaluation, onCheckpoint, onCheckpointFailed } = callbacks;
     const result: TrainingResult = { step: this.#step, loss: null, evaluation: null, checkpoint: null, aborted: false };
     for await (const event of this.run()) {
       result.step = event.step;
@@ -116,7 +137,8 @@ export class Trainer implements Disposable {
       } else if (event.type === "checkpoint") {
         result.checkpoint = event.path;
         onCheckpoint?.(event);
-      } else result.aborted = event.type === "aborted";
+      } else if (event.type === "checkpoint-failed") onCheckpointFailed?.(event);
+      else result.aborted = event.type === "aborted";
     }
     return result;
   }
@@ -134,23 +156,30 @@ export class Trainer implements Disposable {
     const { steps, maxSeconds, evalEvery, saveEvery } = this.#settings;
     const { signal } = this.#options;
     const aborted = (): boolean => signal?.aborted ?? false;
+    const over = (): boolean => this.#step >= steps || this.#pace.seconds >= maxSeconds;
+    const due = (every: number): boolean => this.#step > 0 && this.#step % every === 0;
     this.model.train();
     this.#pace.start();
+    // A run that had ended already says once more how good its model is.
+    if (over()) this.#evaluated = null;
     try {
-      while (this.#step < steps && this.#pace.seconds < maxSeconds && !aborted()) {
+      // What is due is done before the next step, so that a run that goes on makes up for what an abort left out.
+      for (;;) {
+        const [evaluates, saves] = [due(evalEvery), due(saveEvery)];
+        if (evaluates || saves) {
+          yield* this.#drain();
+          if (evaluates && !aborted()) yield* this.#evaluate();
+          if (saves) yield* this.#save();
+          this.#pace.restart();
+        }
+        if (over() || aborted()) break;
         const before = this.#pending;
         this.#pending = this.#enqueue();
         if (before) yield await this.#settle(before);
-        const [evaluates, saves] = [this.#step % evalEvery === 0, this.#step % saveEvery === 0];
-        if (!evaluates && !saves) continue;
-        yield* this.#drain();
-        if (evaluates && !aborted()) yield* this.#evaluate();
-        if (saves) yield* this.#save();
-        this.#pace.restart();
       }
       yield* this.#drain();
       if (!aborted()) yield* this.#evaluate();
-      yield* this.#save();
+      yield* this.#save(true);
       if (aborted()) yield { type: "aborted", step: this.#step };
       else yield { type: "finished", step: this.#step, seconds: this.#pace.seconds };
     } finally {
@@ -172,10 +201,10 @@ export class Trainer implements Disposable {
     const { model, optimizer } = this;
     const shape = [batchSize, contextLength] as const;
     const losses: Promise<number>[] = [];
+    const { sequences, microBatches } = this.#position;
     for (let i = 0; i < accumulation; i++) {
-      const micro = this.#step * accumulation + i;
-      const batch = this.#batches.batch(micro);
-      model.dropoutSeeds.step = micro;
+      const batch = this.#batches.take(sequences + i * batchSize, batchSize);
+      model.dropoutSeeds.step = microBatches + i;
       scope(() => {
         const loss = batchLoss(model, batch, shape, documentStart);
         losses.push(unawaited(loss.item()));
@@ -201,7 +230,7 @@ export class Trainer implements Disposable {
     const { losses, gradientNorm } = await read;
     const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
     if (!Number.isFinite(loss)) {
-      const before = this.#saved >= 0 ? `; the last checkpoint is that of step ${this.#saved}` : "";
+      const before = this.#saved !== null ? `; the last checkpoint is that of step ${this.#saved}` : "";
       throw new HeedError("ERR_DIVERGED", `Trainer: expected a finite loss, got ${loss} at step ${step}${before}`);
     }
     const { steps, maxSeconds } = this.#settings;
@@ -228,7 +257,13 @@ export class Trainer implements Disposable {
     yield { type: "evaluation", step: this.#step, ...evaluation };
   }
 
-  async *#save(): AsyncGenerator<TrainerEvent, void, undefined> {
+  /** Where in the data the run is. */
+  get #position(): DataPosition {
+    const { accumulation, batchSize } = this.#settings;
+    return advanced(this.#start.position, (this.#step - this.#start.step) * accumulation, batchSize);
+  }
+
+  async *#save(last = false): AsyncGenerator<TrainerEvent, void, undefined> {
     const { checkpoint, model } = this.#options;
     if (!checkpoint || this.#saved === this.#step) return;
     const { folder, tokenizer = null, options = {} } = checkpoint;
@@ -237,10 +272,24 @@ export class Trainer implements Disposable {
       seconds: this.#pace.seconds,
       seed: this.#settings.seed,
       dropoutSeed: model.dropoutSeeds.seed,
+      position: this.#position,
+      evaluated: this.#evaluated,
       options,
     };
     const content = { model, tokenizer, optimizer: this.optimizer, state };
-    const path = await saveCheckpoint(folder, content, { keep: this.#settings.keep });
+    const { keep, maxFailures } = this.#settings;
+    let path: string;
+    try {
+      path = await saveCheckpoint(folder, content, { keep, spoilt: this.#spoilt });
+    } catch (error) {
+      if (!(error instanceof HeedError) || error.code !== "ERR_IO") throw error;
+      const failures = ++this.#failures;
+      yield { type: "checkpoint-failed", step: this.#step, message: error.message, failures };
+      if (last || failures >= maxFailures) throw error;
+      return;
+    }
+    this.#failures = 0;
+    this.#spoilt = [];
     this.#saved = this.#step;
     yield { type: "checkpoint", step: this.#step, path };
   }

@@ -1,10 +1,10 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadCheckpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
-import { execute, heed, main } from "./support.js";
+import { type Ended, execute, heed, main } from "./support.js";
 
 const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) % 97} swims. `).join("");
 
@@ -249,6 +249,38 @@ describe("resuming", () => {
     expect([...seen]).toEqual(whole.losses);
   });
 
+  test("a checkpoint that is not whole is passed over, and that is said", async () => {
+    const { cwd, train } = place();
+    await heed([...train, "--steps", "6", "--checkpoint-every", "3"], { cwd });
+    truncateSync(path.join(cwd, "run", "step-00000006", "optimizer.safetensors"), 100);
+    const resumed = await heed(["train", "--out", "run", "--resume", "--steps", "7"], { cwd });
+    expect(resumed).toMatchObject({ code: 0, stdout: expect.stringContaining("; going on from step 3\n") as string });
+    expect(resumed.stderr).toMatch(
+      /^warning: run\/step-00000006 is not whole \(run\/step-00000006\/optimizer\.safetensors: .*\); going on from run\/step-00000003\n$/,
+    );
+    expect(losses(cwd).map(([step]) => step)).toEqual([1, 2, 3, 4, 5, 6, 4, 5, 6, 7]);
+  });
+
+  test("other batch sizes go on with the next sequence; less of the data is refused, other data is not", async () => {
+    const { cwd, train } = place();
+    await heed([...train, "--steps", "4"], { cwd });
+    const resume = ["train", "--out", "run", "--resume"];
+    const position = async (): Promise<unknown> => (await loadCheckpoint(path.join(cwd, "run"))).state.position;
+    expect(await heed([...resume, "--steps", "6", "--batch", "3", "--accumulate", "2"], { cwd })).toMatchObject({
+      code: 0,
+    });
+    expect(await position()).toMatchObject({ sequences: 4 * 4 + 2 * 6, microBatches: 8 });
+    const less = await heed([...resume, "--steps", "7", "--validation-fraction", "0.5"], { cwd });
+    expect(less.code).toBe(2);
+    expect(less.stderr).toMatch(
+      /^error: Trainer: expected \d+ sequences of 16 tokens, as when .*, got \d+ sequences.*\n$/,
+    );
+    writeFileSync(path.join(cwd, "other.txt"), text.slice(0, 3000));
+    const other = await heed([...resume, "--steps", "7", "--data", "other.txt"], { cwd });
+    expect(other).toMatchObject({ code: 0, stderr: "" });
+    expect(await position()).toMatchObject({ sequences: 6, microBatches: 10 });
+  });
+
   test("takes new flags, but not for what the model is", async () => {
     const { cwd, train } = place();
     await heed([...train, "--steps", "4"], { cwd });
@@ -285,6 +317,34 @@ describe("resuming", () => {
       stderr: `error: run/step-00000001: expected batch in trainer.json to be a number, got string\n`,
     });
   });
+});
+
+test("a folder has one run at a time, until it ends, whether by itself or not", async () => {
+  const { cwd, train } = place();
+  let second: Promise<Ended> | undefined;
+  let resumed: Promise<Ended> | undefined;
+  const first = await heed([...train, "--steps", "1000000", "--warmup", "1", "--checkpoint-every", "5"], {
+    cwd,
+    watch: (output, kill) => {
+      if (second || !output.includes("saved run/step-00000005")) return;
+      second = heed([...train, "--steps", "3"], { cwd });
+      resumed = heed(["train", "--out", "run", "--resume"], { cwd });
+      void Promise.all([second, resumed]).then(() => kill("SIGKILL"));
+    },
+  });
+  expect(first).toMatchObject({ signal: "SIGKILL", stderr: "" });
+  for (const refused of [await second!, await resumed!]) {
+    expect(refused).toMatchObject({ code: 1, stdout: "" });
+    expect(refused.stderr).toMatch(
+      /^error: run: expected a folder that no other run writes to, got one that process \d+ of .* writes to; if that run has ended, remove run\/lock\n$/,
+    );
+  }
+  expect(readdirSync(path.join(cwd, "run"))).toContain("lock");
+  const steps = losses(cwd).map(([step]) => step);
+  expect(steps).toEqual(steps.map((_, i) => i + 1));
+  const next = await heed(["train", "--out", "run", "--resume", "--steps", `${steps.at(-1)! + 2}`], { cwd });
+  expect(next).toMatchObject({ code: 0, stderr: "" });
+  expect(readdirSync(path.join(cwd, "run"))).not.toContain("lock");
 });
 
 describe("stopping", () => {

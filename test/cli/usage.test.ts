@@ -110,7 +110,7 @@ describe("what is wrong is said in a line", () => {
       ["train", "--data", "short.txt", ...out, "--context", "20"],
       "short.txt: expected more than the 20 tokens of --context for validation, got 10",
     ],
-    [1, ["train", ...data, "--out", "book.txt"], "error: book.txt: ENOTDIR"],
+    [1, ["train", ...data, "--out", "book.txt"], "error: book.txt: EEXIST: file already exists"],
     [1, ["train", ...data, "--validation", "none.txt", ...out], "none.txt: ENOENT"],
     [2, [...generate, "--prompt", "y"], "error: --prompt: the prompt is there already, as an argument"],
     [2, [...generate, "--system", "y"], "error: --system: only with --chat"],

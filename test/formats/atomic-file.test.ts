@@ -86,6 +86,18 @@ describe("writeFileAtomic", () => {
     expect(readdirSync(folder)).toEqual(["a"]);
   });
 
+  test("begins nothing where there is not enough room", async () => {
+    const file = path.join(folder, "a");
+    await replace(file, "one");
+    const writing = writeFileAtomic(file, () => expect.unreachable(), { bytes: 1e18 });
+    await expect(writing).rejects.toMatchObject({
+      code: "ERR_IO",
+      message: expect.stringMatching(`${file}: expected 1,000,.* bytes of free space on its disk, got `) as string,
+    });
+    expect(readFileSync(file, "utf8")).toBe("one");
+    expect(readdirSync(folder)).toEqual(["a"]);
+  });
+
   test("names the file it cannot write", async () => {
     const file = path.join(folder, "missing", "a");
     await expect(replace(file, "one")).rejects.toMatchObject({
@@ -159,6 +171,28 @@ describe("saveVersion", () => {
     await expect(latestVersion(folder)).rejects.toMatchObject({ code: "ERR_FORMAT" });
   });
 
+  test("what was never listed goes; what somebody took off the list, or put beside it, stays", async () => {
+    for (const step of [1, 2]) await saveVersion(folder, `step-${step}`, (name) => write(name, `${step}`));
+    for (const name of ["lost", "mine"]) {
+      mkdirSync(path.join(folder, name));
+      await write(path.join(folder, name), name);
+    }
+    writeFileSync(path.join(folder, "lost", "unlisted"), "");
+    writeFileSync(path.join(folder, "latest"), "step-1\n");
+    await saveVersion(folder, "step-3", (name) => write(name, "3"));
+    expect(readdirSync(folder).sort()).toEqual(["latest", "mine", "step-1", "step-2", "step-3"]);
+  });
+
+  test("begins nothing where there is not enough room", async () => {
+    await saveVersion(folder, "step-1", (name) => write(name, "1"));
+    const saving = saveVersion(folder, "step-2", () => expect.unreachable(), { bytes: 1e18 });
+    await expect(saving).rejects.toMatchObject({
+      code: "ERR_IO",
+      message: expect.stringMatching(/expected 1,000,000,000,000,000,000 bytes of free space on its disk, got [\d,]+$/),
+    });
+    expect(readdirSync(folder).sort()).toEqual(["latest", "step-1"]);
+  });
+
   test("has a whole version to load wherever it stops", async () => {
     const save = (step: number) => saveVersion(folder, `step-${step}`, (name) => write(name, `${step}`), { keep: 2 });
     let stop = 0;
@@ -176,9 +210,11 @@ describe("saveVersion", () => {
       // Whatever was left, the next save works and is what loads.
       await save(4);
       expect(await load()).toBe("4");
+      const left = readdirSync(folder).filter((name) => !name.includes(".tmp-"));
+      expect(left.sort()).toEqual(["latest", done ? "step-3" : expect.stringMatching(/^step-[23]$/), "step-4"]);
     }
-    // Two folders made, two files written, a rename, the pointer (three), an old version (two).
-    expect(stop - 1).toBe(10);
+    // Two folders made, three files written, a rename, the pointer (three), a file and an old version (two) removed.
+    expect(stop - 1).toBe(12);
   });
 
   test("survives SIGKILL", async () => {
@@ -206,7 +242,11 @@ describe("saveVersion", () => {
 
 /** A program that saves versions without end, from lib/ as plain JavaScript. */
 function compile(target: string): string {
-  for (const file of ["errors", "files", "formats/atomic-file", "formats/versioned-folder"]) {
+  for (const file of [
+    "errors",
+    "files",
+    ...["atomic-file", "free-space", "processes", "versioned-folder"].map((name) => `formats/${name}`),
+  ]) {
     const source = readFileSync(new URL(`../../lib/${file}.ts`, import.meta.url), "utf8");
     const output = path.join(target, "lib", `${file}.js`);
     mkdirSync(path.dirname(output), { recursive: true });

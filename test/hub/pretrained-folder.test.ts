@@ -173,7 +173,7 @@ describe("what is not as the hub says", () => {
 
 test("a model that is not there, a hub that is not there, names that are none", async () => {
   await using hub = await start();
-  hub.status = 404;
+  hub.answer = () => 404;
   await expectRejection(fetchFrom(hub), "ERR_IO", /Repository not found/);
   await expectRejection(
     fetchFrom(hub, { hubUrl: "http://127.0.0.1:1" }),

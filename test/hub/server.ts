@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 export interface HubFile {
   content: Buffer;
@@ -9,17 +10,29 @@ export interface HubFile {
   large?: boolean;
 }
 
+/** How the body of a file is spoilt: it ends early, goes on with other bytes, or never ends. */
+export type Spoilt = "short" | "long" | "stalled";
+
 export class HubServer implements AsyncDisposable {
   readonly files = new Map<string, HubFile>();
   commit = "a".repeat(40);
   /** What was asked for: "GET /path", with the range. */
   readonly requests: string[] = [];
+  /** The tokens that came along, one a request; undefined where there was none. */
+  readonly tokens: (string | undefined)[] = [];
   /** After how many bytes of a file's content the connection is cut, once for each number. */
   readonly cuts: number[] = [];
+  /** How the bodies of large files are spoilt. */
+  spoilt: Spoilt | null = null;
+  /** In how many parts the bodies of large files come, 10 ms apart. */
+  parts = 1;
   /** What the hub says of a file, changed. */
   tamper: (entry: Record<string, unknown>) => unknown = (entry) => entry;
-  status = 200;
-  readonly #server = createServer((request, response) => this.#answer(request, response));
+  /** Changes what is answered to a path: a status, a redirection to elsewhere, or nothing at all (null). */
+  answer: (pathname: string) => number | string | null = () => 200;
+  /** Headers of every answer beside its own. */
+  headers: Record<string, string> = {};
+  readonly #server = createServer((request, response) => void this.#answer(request, response));
   url = "";
 
   static async start(files: Record<string, HubFile>): Promise<HubServer> {
@@ -35,36 +48,86 @@ export class HubServer implements AsyncDisposable {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  /** The requests for the contents of files. */
+  get downloads(): string[] {
+    return this.requests.filter((request) => request.includes("/resolve/") && !request.endsWith("bytes=0-0"));
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url!, this.url);
     const range = request.headers.range;
     this.requests.push(`${request.method} ${pathname}${range ? ` ${range}` : ""}`);
+    this.tokens.push(request.headers.authorization?.replace("Bearer ", ""));
     const json = (value: unknown, status = 200) => {
       response.writeHead(status, { "content-type": "application/json" });
       response.end(JSON.stringify(value));
     };
-    if (this.status !== 200) return json({ error: "Repository not found" }, this.status);
-    if (pathname === "/api/models/owner/tiny/revision/main")
-      return json({ _id: "1", id: "owner/tiny", sha: this.commit, lastModified: "2024-01-01T00:00:00.000Z" });
-    if (pathname === `/api/models/owner/tiny/tree/${this.commit}`)
-      return json([...this.files].map(([name, file]) => this.tamper(entryOf(name, file))));
+    for (const [header, value] of Object.entries(this.headers)) response.setHeader(header, value);
+    const answer = this.answer(pathname);
+    if (answer === null) return;
+    if (typeof answer === "string") {
+      response.writeHead(302, { location: answer + request.url! }).end();
+      return;
+    }
+    if (answer !== 200) {
+      json({ error: answer === 404 ? "Repository not found" : "Out of order" }, answer);
+      return;
+    }
+    const api = "/api/models/owner/tiny";
+    if ([`${api}/revision/main`, `${api}/revision/${this.commit}`].includes(pathname)) {
+      json({ _id: "1", id: "owner/tiny", sha: this.commit, lastModified: "2024-01-01T00:00:00.000Z" });
+      return;
+    }
+    if (pathname === `${api}/tree/${this.commit}`) {
+      json([...this.files].map(([name, file]) => this.tamper(entryOf(name, file))));
+      return;
+    }
     const name = pathname.replace(`/owner/tiny/resolve/${this.commit}/`, "");
     const file = this.files.get(name);
-    if (!file) return json({ error: "Not found" }, 404);
-    this.#send(response, file.content, range);
+    if (!file) {
+      json({ error: "Not found" }, 404);
+      return;
+    }
+    await this.#send(response, file, range);
   }
 
-  #send(response: ServerResponse, content: Buffer, range: string | undefined): void {
+  async #send(response: ServerResponse, { content, large }: HubFile, range: string | undefined): Promise<void> {
     const [first, last] = range ? range.replace("bytes=", "").split("-").map(Number) : [0, content.length - 1];
     const part = content.subarray(first, last! + 1);
-    const headers = { etag: '"e"', "content-length": part.length, "content-type": "application/octet-stream" };
+    const spoilt = large && range !== "bytes=0-0" ? this.spoilt : null;
     response.writeHead(range ? 206 : 200, {
-      ...headers,
+      etag: '"e"',
+      "content-type": "application/octet-stream",
+      // Without a length the body ends where its last chunk does.
+      ...(spoilt === null && { "content-length": part.length }),
       ...(range && { "content-range": `bytes ${first}-${last}/${content.length}` }),
     });
     const cut = part.length > 1 ? this.cuts.shift() : undefined;
-    if (cut === undefined) response.end(part);
-    else response.write(part.subarray(0, cut), () => setTimeout(() => response.destroy(), 50));
+    if (cut !== undefined) {
+      response.write(part.subarray(0, cut), () => setTimeout(() => response.destroy(), 50));
+      return;
+    }
+    if (spoilt === "long") return this.#sendWithoutEnd(response, part);
+    if (spoilt !== null) {
+      response.write(part.subarray(0, part.length - 1));
+      if (spoilt === "short") response.end();
+      return;
+    }
+    const step = large ? Math.ceil(part.length / this.parts) : part.length;
+    let at = 0;
+    for (; at + step < part.length; at += step) {
+      response.write(part.subarray(at, at + step));
+      await sleep(10);
+    }
+    response.end(part.subarray(at));
+  }
+
+  async #sendWithoutEnd(response: ServerResponse, part: Buffer): Promise<void> {
+    response.write(part);
+    while (!response.destroyed) {
+      response.write(Buffer.alloc(65536));
+      await sleep(1);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
-import { afterAll, describe, expect, test } from "vitest";
-import { native } from "../../lib/native.js";
+import { afterAll, describe, expect, test, vi } from "vitest";
+import { native, ops } from "../../lib/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { narrow } from "../../lib/ops/views.js";
 import type { FloatTensor } from "../../lib/tensor.js";
@@ -13,6 +13,7 @@ import {
   readFixture,
 } from "../support/fixtures.js";
 import { expectClose } from "../support/close.js";
+import { expectError } from "../support/errors.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
 
@@ -120,8 +121,65 @@ test("parameters without a gradient stay, and their moments", async () => {
   expect(await a.item()).toBeLessThan(1);
   expect(await b.item()).toBe(1);
   expect(await optimizer.stateDict()["v.b"]!.item()).toBe(0);
+  expect(optimizer.steps).toEqual({ a: 1, b: 0 });
   optimizer.zeroGrad();
   expect(() => optimizer.step()).toThrow(expect.objectContaining({ code: "ERR_AUTOGRAD" }));
+});
+
+test("a parameter's bias correction goes by its own steps, as PyTorch's does", async () => {
+  // torch.optim.AdamW keeps a count of steps for each parameter, and leaves out those without a gradient.
+  const names = ["always", "late", "seldom", "never"];
+  const has = (name: string, step: number): boolean =>
+    name === "always" || (name === "late" && step >= 300) || (name === "seldom" && step % 7 === 3);
+  const random = new Random(7);
+  const parameters = names.map((name): [string, FloatTensor] => [name, tensor([1, -2], [2])]);
+  for (const [, parameter] of parameters) parameter.requiresGrad = true;
+  const [lr, beta1, beta2, eps, weightDecay] = [0.01, 0.9, 0.999, 1e-8, 0.1];
+  const exact = new Map(names.map((name) => [name, { p: [1, -2], m: [0, 0], v: [0, 0], steps: 0 }]));
+  using optimizer = new AdamW(parameters, { lr, beta1, beta2, eps, weightDecay, decays: (name) => name !== "late" });
+  for (let step = 0; step < 320; step++) {
+    for (const [name, parameter] of parameters) {
+      if (!has(name, step)) continue;
+      const gradient = [random.normal(), 10 * random.normal()].map(Math.fround);
+      parameter.grad = tensor(gradient, [2]);
+      const own = exact.get(name)!;
+      const t = ++own.steps;
+      for (const [i, g] of gradient.entries()) {
+        if (name !== "late") own.p[i]! *= 1 - lr * weightDecay;
+        own.m[i] = beta1 * own.m[i]! + (1 - beta1) * g;
+        own.v[i] = beta2 * own.v[i]! + (1 - beta2) * g * g;
+        const [m, v] = [own.m[i] / (1 - beta1 ** t), own.v[i] / (1 - beta2 ** t)];
+        own.p[i]! -= (lr * m) / (Math.sqrt(v) + eps);
+      }
+    }
+    optimizer.step();
+    optimizer.zeroGrad();
+    if (step === 300) {
+      // The first step of any parameter is of the size of the learning rate, whatever its gradient is.
+      const [late] = [...(await parameters[1]![1].data())];
+      expect(Math.abs(late! - 1)).toBeCloseTo(lr, 6);
+    }
+  }
+  expect(optimizer.steps).toEqual({ always: 320, late: 20, seldom: 46, never: 0 });
+  for (const [name, parameter] of parameters)
+    expectClose(name, await parameter.data(), exact.get(name)!.p, { relative: 320, absolute: 320 });
+});
+
+test("parameters of one count of steps move in one launch each way", () => {
+  const parameters = ["a", "b", "c", "d"].map((name): [string, FloatTensor] => [name, tensor([1, 2], [2])]);
+  using optimizer = new AdamW(parameters, { decays: (name) => name === "a" });
+  const launches = vi.spyOn(ops, "adamw");
+  const step = (...names: string[]): number => {
+    launches.mockClear();
+    for (const [name, parameter] of parameters) parameter.grad = names.includes(name) ? tensor([1, 1], [2]) : null;
+    optimizer.step();
+    return launches.mock.calls.length;
+  };
+  try {
+    expect([step("a", "b", "c", "d"), step("b", "c", "d"), step("b", "c"), step("b", "c", "d")]).toEqual([2, 1, 1, 2]);
+  } finally {
+    launches.mockRestore();
+  }
 });
 
 test("a saved state continues bit for bit", async () => {
@@ -133,12 +191,13 @@ test("a saved state continues bit for bit", async () => {
     let optimizer = make();
     for (let step = 0; step < 10; step++) {
       if (step === stop) {
+        const { steps } = optimizer;
         const state = Object.entries(optimizer.stateDict());
         const saved: Record<string, { shape: readonly number[]; values: Float32Array }> = {};
         for (const [name, moment] of state) saved[name] = { shape: moment.shape, values: await moment.data() };
         optimizer.dispose();
         optimizer = make();
-        optimizer.loadStateDict(saved, stop);
+        optimizer.loadStateDict(saved, steps);
       }
       parameter.zeroGrad();
       parameter.grad = tensor(
@@ -151,4 +210,16 @@ test("a saved state continues bit for bit", async () => {
     return await parameter.data();
   };
   expect(await run(4)).toEqual(await run(null));
+});
+
+test("a count that is none is refused, and nothing is changed", async () => {
+  using parameter = tensor([1], [1]);
+  using optimizer = new AdamW([["p", parameter]]);
+  const moment = { shape: [1], values: [3] };
+  const state = { "m.p": moment, "v.p": moment };
+  expectError(() => optimizer.loadStateDict(state, {}), "ERR_FORMAT", /missing steps of p/);
+  for (const count of [-1, 0.5, NaN, "1"])
+    expectError(() => optimizer.loadStateDict(state, { p: count as number }), "ERR_RANGE", /steps of p/);
+  expect(optimizer.steps).toEqual({ p: 0 });
+  expect(await optimizer.stateDict()["m.p"]!.item()).toBe(0);
 });

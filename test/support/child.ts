@@ -24,10 +24,19 @@ export interface Ended {
   seconds: number;
 }
 
-/** Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. `env` is added. */
-export async function runChild(program: string, limit = 50, env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+/**
+ * Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. `env` is added, and `through`
+ * is the command line that the process is started through.
+ */
+export async function runChild(
+  program: string,
+  limit = 50,
+  env: NodeJS.ProcessEnv = {},
+  through: readonly string[] = [],
+): Promise<Ended> {
   const started = performance.now();
-  const child = spawn(process.execPath, ["--input-type=module", "-e", prelude + lines + program], {
+  const [command, ...args] = [...through, process.execPath, "--input-type=module", "-e", prelude + lines + program];
+  const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
     timeout: limit * 1000,
@@ -43,8 +52,13 @@ export async function runChild(program: string, limit = 50, env: NodeJS.ProcessE
 }
 
 /** Runs a module that must end by itself with this exit code and without a word on stderr; gives what it printed. */
-export async function expectChild(program: string, code = 0, env: NodeJS.ProcessEnv = {}): Promise<string> {
-  const ended = await runChild(program, 50, env);
+export async function expectChild(
+  program: string,
+  code = 0,
+  env: NodeJS.ProcessEnv = {},
+  through: readonly string[] = [],
+): Promise<string> {
+  const ended = await runChild(program, 50, env, through);
   expect({ ...ended, seconds: 0 }, "the child process").toMatchObject({ code, signal: null, errors: "" });
   return ended.output.trim();
 }

@@ -1,19 +1,24 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { HeedError } from "../../lib/errors.js";
+import * as safetensors from "../../lib/formats/safetensors.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadCheckpoint, saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { Trainer } from "../../lib/train/trainer.js";
+import type { TokenSource } from "../../lib/train/token-data.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
+import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { collect, losses, tinyModel, tokens, values } from "./support.js";
 
 const data = tokens();
 const tokenizer = new CharTokenizer("abcdefghijk");
-const state = { step: 7, seconds: 1.5, seed: 3, dropoutSeed: 1, options: { name: "tiny" } };
+const position = { sequences: 42, microBatches: 14, contextLength: 8, sequencesPerEpoch: 87 };
+const state = { step: 7, seconds: 1.5, seed: 3, dropoutSeed: 1, position, options: { name: "tiny" } };
 
 /** A run's folder with one checkpoint, and what it holds. */
 async function saved() {
@@ -33,12 +38,12 @@ describe("a checkpoint", () => {
     for (const from of [folder, at]) {
       const loaded = await loadCheckpoint(from);
       expect(loaded.path).toBe(at);
-      expect(loaded.state).toEqual(state);
+      expect(loaded.state).toEqual({ ...state, evaluated: null });
       expect(loaded.model.config).toEqual(tinyModel({ dropout: 0.1 }).config);
       expect(await values(loaded.model)).toEqual(parameters);
-      expect(Object.fromEntries(Object.entries(loaded.optimizer).map(([name, { values }]) => [name, values]))).toEqual(
-        moments,
-      );
+      expect(
+        Object.fromEntries(Object.entries(loaded.optimizer.moments).map(([name, { values }]) => [name, values])),
+      ).toEqual(moments);
       expect(loaded.tokenizer!.encode("cab")).toEqual(Int32Array.of(2, 0, 1));
     }
   });
@@ -207,14 +212,19 @@ describe("a checkpoint that is not whole", () => {
       'trainer.json: expected "format": "heed-trainer", got undefined',
     ],
     "a later version": [
-      (at) => edit(at, "trainer.json", (json) => ({ ...json, version: 2 })),
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, version: 3 })),
       "ERR_FORMAT",
-      "expected version 1, got 2",
+      "expected version 2, got 3",
     ],
     "a wrong step": [
       (at) => edit(at, "trainer.json", (json) => ({ ...json, step: -1 })),
       "ERR_FORMAT",
       "expected step to be an integer from 0, got -1",
+    ],
+    "a wrong position": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, position: { ...position, sequences: 0.5 } })),
+      "ERR_FORMAT",
+      "expected sequences to be an integer from 0, got 0.5",
     ],
     "wrong seconds": [
       (at) => edit(at, "trainer.json", (json) => ({ ...json, seconds: "1" })),
@@ -225,6 +235,21 @@ describe("a checkpoint that is not whole", () => {
       (at) => edit(at, "trainer.json", (json) => ({ ...json, options: [] })),
       "ERR_FORMAT",
       "expected options in an object",
+    ],
+    "no counts of the optimiser's steps": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, steps: undefined })),
+      "ERR_FORMAT",
+      "expected the optimiser's steps in an object",
+    ],
+    "a count of steps that is none": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, steps: { "wte.weight": -1 } })),
+      "ERR_FORMAT",
+      "expected steps of wte.weight to be an integer from 0, got -1",
+    ],
+    "a wrong evaluation": [
+      (at) => edit(at, "trainer.json", (json) => ({ ...json, evaluated: "never" })),
+      "ERR_FORMAT",
+      "expected evaluated to be an integer from 0",
     ],
   };
   test.for(Object.entries(faults))("%s", async ([, [damage, code, message]]) => {
@@ -237,13 +262,51 @@ describe("a checkpoint that is not whole", () => {
     });
   });
 
+  test.for(Object.entries(faults))(
+    "%s: the newest that is whole is loaded, and what is wrong is said",
+    async (fault) => {
+      const [, [damage, code, message]] = fault;
+      const { folder, at: oldest } = await saved();
+      const model = tinyModel();
+      using optimizer = new AdamW(model.namedParameters());
+      const save = (step: number): Promise<string> =>
+        saveCheckpoint(folder, { model, tokenizer, optimizer, state: { ...state, step } }, { keep: 4 });
+      const [gone, broken] = [await save(9), await save(8)];
+      rmSync(gone, { recursive: true });
+      damage(broken);
+      const loaded = await loadCheckpoint(folder);
+      expect(loaded.path).toBe(oldest);
+      expect(loaded.state.step).toBe(7);
+      expect(loaded.skipped.map(({ path }) => path)).toEqual([broken, gone]);
+      expect(loaded.skipped[0]!.error).toMatchObject({ code, message: expect.stringContaining(message) as string });
+      // Of none that is whole, the newest is what the error is about.
+      damage(oldest);
+      await expect(loadCheckpoint(folder)).rejects.toMatchObject({
+        message: expect.stringContaining(broken) as string,
+      });
+      loaded.model.dispose();
+    },
+  );
+
+  test("a checkpoint that may not be read is no reason to go back", async () => {
+    const { folder, at } = await saved();
+    const model = tinyModel();
+    await saveCheckpoint(folder, { model, optimizer: new AdamW(model.namedParameters()), state });
+    // Root may read all.
+    vi.spyOn(safetensors, "readSafetensors").mockRejectedValue(
+      new HeedError("ERR_IO", `${at}: EACCES`, { cause: Object.assign(new Error("EACCES"), { code: "EACCES" }) }),
+    );
+    onTestFinished(() => void vi.restoreAllMocks());
+    await expect(loadCheckpoint(folder)).rejects.toThrow("EACCES");
+  });
+
   test("moments of another shape", async () => {
     const { folder } = await saved();
     const loaded = await loadCheckpoint(folder);
-    loaded.optimizer["m.wte.weight"] = { shape: [11, 17], values: new Float32Array(187) };
+    loaded.optimizer.moments["m.wte.weight"] = { shape: [11, 17], values: new Float32Array(187) };
     const create = (): unknown => new Trainer({ model: loaded.model, data, steps: 9, resume: loaded });
     expect(create).toThrow("AdamW: expected m.wte.weight of shape [11, 16], got [11, 17]");
-    delete loaded.optimizer["m.wte.weight"];
+    delete loaded.optimizer.moments["m.wte.weight"];
     expect(create).toThrow("AdamW: missing m.wte.weight");
   });
 
@@ -299,6 +362,30 @@ describe("resuming", () => {
     );
     expect(await values(checkpoint.model)).toEqual(await values(whole));
     expect(await values(second.optimizer)).toEqual(await values(unbroken.optimizer));
+    expect(second.optimizer.steps).toEqual(unbroken.optimizer.steps);
+  });
+
+  test("makes up for the evaluation that an abort left out, once", async () => {
+    const folder = temporaryFolder();
+    const session = async (stopAt: string | null): Promise<string[]> => {
+      const controller = new AbortController();
+      const resume = existsSync(path.join(folder, "latest")) ? await loadCheckpoint(folder) : null;
+      using model = resume?.model ?? tinyModel();
+      using trainer = new Trainer({ ...options(), model, resume, checkpoint: { folder }, signal: controller.signal });
+      const lines: string[] = [];
+      for await (const { type, step } of trainer.run()) {
+        if (type !== "step") lines.push(`${type} ${step}`);
+        if (`${type} ${step}` === stopAt) controller.abort();
+      }
+      return lines;
+    };
+    // Before a step's event the next one is in the device's queue, but where an evaluation is due in between.
+    expect(await session("step 5")).toEqual(["checkpoint 6", "aborted 6"]);
+    expect(await session("step 8")).toEqual(["evaluation 6", "checkpoint 9", "aborted 9"]);
+    expect(await session("step 12")).toEqual(["checkpoint 12", "aborted 12"]);
+    expect(await session("evaluation 12")).toEqual(["evaluation 12", "aborted 12"]);
+    expect(await session("evaluation 18")).toEqual(["evaluation 12", "evaluation 18", "checkpoint 18", "aborted 18"]);
+    expect(await session(null)).toEqual(["evaluation 20", "checkpoint 20", "finished 20"]);
   });
 
   test("a run that has ended ends again", async () => {
@@ -323,6 +410,79 @@ describe("resuming", () => {
     checkpoint.state.seconds = 100;
     using trainer = new Trainer({ ...options(), model: checkpoint.model, maxSeconds: 90, resume: checkpoint });
     expect((await collect(trainer.run())).map(({ type }) => type)).toEqual(["evaluation", "finished"]);
+  });
+
+  /** The first token of every sequence that a run reads, in their order; with data in which it tells its place. */
+  async function read(from: number | null, to: number, folder: string, more: Partial<TrainerOptions> = {}) {
+    const seen: number[] = [];
+    const places: TokenSource = {
+      length: 400,
+      read(offset, count, out) {
+        seen.push(offset);
+        data.read(offset, count, out);
+      },
+      close: () => undefined,
+    };
+    const resume = from === null ? null : await loadCheckpoint(folder);
+    const model = resume?.model ?? tinyModel();
+    const sizes = { batchSize: 3, gradientAccumulation: 2, ...more };
+    using trainer = new Trainer({ data: places, model, steps: to, seed: 5, resume, checkpoint: { folder }, ...sizes });
+    await trainer.train();
+    return seen;
+  }
+
+  test("with other batch sizes the data goes on where it was", async () => {
+    // 49 sequences: more than an epoch.
+    const whole = await read(null, 12, temporaryFolder());
+    expect(whole).toHaveLength(72);
+    expect(new Set(whole.slice(0, 49)).size).toBe(49);
+    const folder = temporaryFolder();
+    const parts = [
+      await read(null, 4, folder),
+      await read(4, 6, folder, { batchSize: 7, gradientAccumulation: 1 }),
+      await read(6, 7, folder, { batchSize: 2, gradientAccumulation: 5 }),
+      await read(7, 11, folder),
+    ];
+    expect(parts.map(({ length }) => length)).toEqual([24, 14, 10, 24]);
+    expect(parts.flat()).toEqual(whole);
+    const { state } = await loadCheckpoint(folder);
+    expect(state.position).toEqual({ sequences: 72, microBatches: 23, contextLength: 8, sequencesPerEpoch: 49 });
+  });
+
+  test("other sequences are refused unless the data is said to be new, which is read from its beginning", async () => {
+    const folder = temporaryFolder();
+    const begun = await read(null, 4, folder);
+    const refused =
+      /expected 49 sequences of 8 tokens, as when the checkpoint was saved, got 99 sequences of 4 tokens; newData: true /;
+    await expectRejection(read(4, 6, folder, { contextLength: 4 }), "ERR_ARGUMENT", refused);
+    await expectRejection(read(4, 6, folder, { data: tokens(300) }), "ERR_ARGUMENT", /got 37 sequences of 8 tokens/);
+    const again = await read(4, 6, folder, { newData: true });
+    expect(again).toEqual(begun.slice(0, 12));
+    // Its dropout masks are those of no step before.
+    expect((await loadCheckpoint(folder)).state.position).toMatchObject({ sequences: 12, microBatches: 12 });
+    const model = tinyModel();
+    const optimizer = new AdamW(model.namedParameters());
+    await saveCheckpoint(folder, { model, optimizer, state: { ...state, position: null } });
+    await expectRejection(read(7, 8, folder), "ERR_ARGUMENT", /a checkpoint that says what of the data has been read/);
+    await read(7, 8, folder, { newData: true });
+  });
+
+  test("from an older checkpoint, those that are not whole go before it does", async () => {
+    const folder = temporaryFolder();
+    using first = new Trainer({ ...options(), model: tinyModel(), steps: 4, checkpoint: { folder, every: 2 } });
+    await first.train();
+    truncateSync(path.join(folder, "step-00000004", "model.safetensors"), 100);
+    const resume = await loadCheckpoint(folder);
+    expect(resume.state.step).toBe(2);
+    const kept: string[][] = [];
+    const checkpoint = { folder, every: 1 };
+    using second = new Trainer({ ...options(), model: resume.model, steps: 5, resume, checkpoint });
+    await second.train({
+      onCheckpoint: () => kept.push(readdirSync(folder).filter((name) => name.startsWith("step"))),
+    });
+    const steps = (...of: number[]): string[] => of.map((step) => `step-0000000${step}`);
+    // The second of them has the name of the one that has gone.
+    expect(kept).toEqual([steps(2, 3), steps(3, 4), steps(4, 5)]);
   });
 
   test("wants the checkpoint's own model", async () => {

@@ -1,3 +1,5 @@
+import { readdirSync } from "node:fs";
+import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { device } from "../../lib/device.js";
 import { HeedError } from "../../lib/errors.js";
@@ -7,6 +9,8 @@ import { sliceSource, tokenData } from "../../lib/train/token-data.js";
 import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
+import { lockFolder } from "../../lib/formats/folder-lock.js";
+import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { collect, losses, tinyModel, tokens, values } from "./support.js";
 import { onEachDevice } from "../support/targets.js";
@@ -89,6 +93,22 @@ onEachDevice(() => {
       const rest = await collect(trainer.run());
       expect(summary([...first, ...rest])).toEqual([1, 2, 3, 4, 5, 6].map((i) => `step ${i}`).concat("finished 6"));
       expect(losses([...first, ...rest])).toEqual((await run()).losses);
+    });
+
+    test("a folder has one run at a time", async () => {
+      const folder = temporaryFolder();
+      using first = new Trainer({ model: tinyModel(), data, batchSize: 4, steps: 2, checkpoint: { folder } });
+      using second = new Trainer({ model: tinyModel(), data, batchSize: 4, steps: 3, checkpoint: { folder } });
+      const events = first.run();
+      await events.next();
+      await expectRejection(second.run().next(), "ERR_BUSY", new RegExp(`process ${process.pid} of `));
+      expect(summary(await collect(events)).at(-1)).toBe("finished 2");
+      await using lock = await lockFolder(folder);
+      await expectRejection(second.train(), "ERR_BUSY");
+      const checkpoint = { folder, lock };
+      using third = new Trainer({ model: tinyModel(), data, batchSize: 4, steps: 4, checkpoint });
+      expect((await third.train()).checkpoint).toBe(path.join(folder, "step-00000004"));
+      expect(readdirSync(folder)).toContain("lock");
     });
 
     test("a trainer has one run at a time", async () => {
@@ -241,6 +261,12 @@ onEachDevice(() => {
         { ...good, checkpoint: { folder: "x", keep: 0 } },
         "Trainer: expected checkpoint.keep to be an integer from 1",
       ],
+      [
+        "failures",
+        { ...good, checkpoint: { folder: "x", maxFailures: 0 } },
+        "Trainer: expected checkpoint.maxFailures to be an integer from 1",
+      ],
+      ["new data", { ...good, newData: 1 }, "Trainer: expected newData to be"],
       ["clipping", { ...good, maxNorm: -1 }, "AdamW: expected maxNorm to be a number"],
       ["short data", { ...good, data: tokenData(new Uint8Array(8)) }, "Batches: expected at least 9 tokens"],
       [
@@ -255,18 +281,22 @@ onEachDevice(() => {
   });
 
   describe("evaluate", () => {
-    test("is the mean over all whole batches, the same every time, and leaves the model's mode", async () => {
+    test("is the mean over every window, whatever the batch size, and leaves the model's mode", async () => {
       using model = tinyModel({ dropout: 0.5 });
       model.train();
-      const all = await evaluate(model, validation, { batchSize: 4 });
-      expect(all.tokens).toBe(Math.floor(199 / 8 / 4) * 4 * 8);
-      expect(await evaluate(model, validation, { batchSize: 4 })).toEqual(all);
-      expect(model.training).toBe(true);
-      const parts = await Promise.all(
-        [0, 1, 2, 3, 4, 5].map((i) => evaluate(model, sliceSource(validation, i * 32, i * 32 + 33), { batchSize: 4 })),
+      const windows = Math.floor(199 / 8);
+      const alone = await Promise.all(
+        Array.from({ length: windows }, (_, i) => evaluate(model, sliceSource(validation, i * 8, i * 8 + 9))),
       );
-      expect(parts.reduce((sum, { loss }) => sum + loss, 0) / 6).toBeCloseTo(all.loss, 12);
-      expect(all.perplexity).toBeCloseTo(Math.exp(all.loss), 10);
+      const expected = alone.reduce((sum, { loss }) => sum + loss, 0) / windows;
+      for (const batchSize of [1, 4, 7, windows - 1, windows, 100]) {
+        const all = await evaluate(model, validation, { batchSize });
+        expect(all.tokens).toBe(windows * 8);
+        expect(all.loss).toBeCloseTo(expected, 6);
+        expect(all.perplexity).toBeCloseTo(Math.exp(all.loss), 10);
+        expect(await evaluate(model, validation, { batchSize })).toEqual(all);
+      }
+      expect(model.training).toBe(true);
     });
 
     test("takes few tokens, and fewer batches if asked", async () => {

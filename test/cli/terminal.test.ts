@@ -1,0 +1,55 @@
+// What a model says is a stranger's text: a terminal must not obey it. A file or a program gets it as it is.
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { temporaryFolder } from "../support/folder.js";
+import { execute, heed, main } from "./support.js";
+
+/** Sets a terminal's title, colours (in both forms), and rings, between a tab and a line's end. */
+const text = "a\x1b]0;title\x07\t\x9b31mb\x7f\r\n".repeat(100);
+/** All that a terminal obeys but line ends and tabs. */
+// eslint-disable-next-line no-control-regex
+const obeyed = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
+
+const script = spawnSync("script", ["-qec", "true", "/dev/null"]).status === 0;
+if (!script) console.warn("terminal: no `script` (util-linux) to be a terminal");
+
+describe.skipIf(!script)("on a terminal", () => {
+  /** Runs heed on a terminal; what that was sent, but for the line ends that it makes of \n. */
+  async function onTerminal(cwd: string, args: string[]): Promise<string> {
+    const command = [process.execPath, main, ...args].map((word) => `'${word}'`).join(" ");
+    const { stdout } = await execute("script", ["-qec", command, "/dev/null"], { cwd, env: { SHELL: "/bin/sh" } });
+    return stdout.replaceAll("\r\n", "\n");
+  }
+
+  test("control characters are named, and nowhere else", async () => {
+    const cwd = temporaryFolder();
+    writeFileSync(path.join(cwd, "text"), text);
+    const size = ["--layers", "1", "--heads", "1", "--width", "8", "--context", "16"];
+    expect(await heed(["train", "--data", "text", "--out", "run", "--steps", "1", ...size], { cwd })).toMatchObject({
+      code: 0,
+    });
+    const generate = ["generate", "--model", "run", "--max-tokens", "400", "--seed", "5", "a"];
+    const { stdout } = await heed(generate, { cwd });
+    expect(stdout).toContain("\x1b");
+    expect(stdout).toContain("\x9b");
+    const shown = await onTerminal(cwd, generate);
+    expect(shown).not.toMatch(obeyed);
+    for (const [name, character] of [
+      ["\\x1b", "\x1b"],
+      ["\\x07", "\x07"],
+      ["\\x9b", "\x9b"],
+      ["\\x7f", "\x7f"],
+      ["\\x0d", "\r"],
+    ] as const)
+      expect(shown.split(name).length, name).toBe(stdout.split(character).length);
+    expect(shown.split("\t").length).toBe(stdout.split("\t").length);
+  });
+
+  test("those of an error's message, too", async () => {
+    const shown = await onTerminal(temporaryFolder(), ["generate", "--model", "no\x1b[31mne", "x"]);
+    expect(shown).toMatch(/^error: no\\x1b\[31mne: expected a run of heed/);
+    expect(shown).not.toMatch(obeyed);
+  });
+});
