@@ -38,6 +38,7 @@ function bar(): Progress {
       if (event.type === "step") {
         Object.assign(state, { step: event.step, loss: event.loss.toFixed(3), ...pace(event) });
         view.update(Math.floor(event.progress * total), state);
+        if (event.skipped) this.note(notUpdated(event));
       } else if (event.type === "evaluation") {
         state.validation = event.loss.toFixed(3);
         view.update(state);
@@ -70,6 +71,7 @@ function lines(): Progress {
     show(event) {
       if (event.type === "step") {
         last = event;
+        if (event.skipped) say(notUpdated(event));
         if (performance.now() / 1000 - said >= interval) sayStep(event);
         return;
       }
@@ -81,6 +83,10 @@ function lines(): Progress {
     note: say,
     end: () => undefined,
   };
+}
+
+function notUpdated({ step, gradientNorm }: StepEvent): string {
+  return `step ${step}  not updated: the norm of the gradients is ${gradientNorm}`;
 }
 
 function notSaved({ step, message }: CheckpointFailedEvent): string {

@@ -10,6 +10,8 @@ export interface StepEvent {
   lr: number;
   /** The global norm of the gradients before clipping; null without clipping. */
   gradientNorm: number | null;
+  /** Whether the model stayed as it was, since that norm is not finite. */
+  skipped: boolean;
   /** Smoothed; evaluations and checkpoints do not count. */
   tokensPerSecond: number;
   /** How much of the run is done, from 0 to 1, by its steps or by its time. */

@@ -57,6 +57,11 @@ export interface TrainerOptions {
   maxNorm?: number | null;
   /** AdamW's other options. */
   optimizer?: Omit<AdamWOptions, "lr" | "maxNorm">;
+  /**
+   * Updates in a row that may be skipped, as they are where the norm of the gradients is not finite, before the run ends
+   * with ERR_DIVERGED. @default 10
+   */
+  maxSkips?: number;
   /** Evaluate after every so many steps, and at the end; only at the end unless given. */
   evalEvery?: number;
   /** How many batches an evaluation takes, spread evenly; all unless given. */
@@ -111,6 +116,7 @@ export interface TrainerSettings {
   maxSeconds: number;
   schedule: Schedule;
   warmup: number;
+  maxSkips: number;
   evalEvery: number;
   evalBatches: number | undefined;
   saveEvery: number;
@@ -181,6 +187,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
     maxSeconds: maxSeconds ?? Infinity,
     schedule: options.schedule ?? cosineSchedule({ lr, warmup, steps, minLr }),
     warmup,
+    maxSkips: integer("maxSkips", options.maxSkips, 10, 0),
     evalEvery: integer("evalEvery", options.evalEvery, Infinity),
     evalBatches: options.evalBatches,
     saveEvery: integer("checkpoint.every", checkpoint?.every, Infinity),

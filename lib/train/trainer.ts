@@ -13,12 +13,13 @@ import { advanced, type DataPosition, firstPosition } from "./position.js";
 import { checkTrainerOptions, type TrainerOptions, type TrainerSettings } from "./trainer-options.js";
 import type { TrainableModel } from "./trainable-model.js";
 
-/** A step on its way through the device's queue. */
+/** A step whose update is on its way through the device's queue. */
 interface PendingStep {
   step: number;
   lr: number;
-  /** Of the micro-batches, and the norm of their gradients. */
-  read: Promise<{ losses: number[]; gradientNorm: number | null }>;
+  loss: number;
+  /** The global norm of its gradients, which says whether the update was skipped. */
+  gradientNorm: Promise<number | null>;
 }
 
 /** What is read a step later, and by nobody if the run ends before: its failure alone must not end the process. */
@@ -34,9 +35,10 @@ function unawaited<T>(read: Promise<T>): Promise<T> {
  * for await (const event of trainer.run()) if (event.type === "step") console.log(event.step, event.loss);
  * ```
  *
- * The device runs one step ahead of the host: a step is enqueued before the loss of the one before is read. Batches,
- * dropout masks and the learning rate follow from the seeds and the step, so that a run resumed from a checkpoint goes
- * on bit for bit.
+ * The device does not wait for the host: the loss is read while the backward pass runs, and the next step is enqueued
+ * before the update is over. A step whose loss cannot be read, or is not finite, updates nothing: parameters and moments
+ * are those of the step before. Batches, dropout masks and the learning rate follow from the seeds and the step, so that
+ * a run resumed from a checkpoint goes on bit for bit.
  */
 export class Trainer implements Disposable {
   readonly model: TrainableModel;
@@ -48,8 +50,10 @@ export class Trainer implements Disposable {
   /** Where this session begins. */
   readonly #start: { step: number; position: DataPosition };
   #step = 0;
-  /** Enqueued, its loss not read yet. */
+  /** Enqueued, its gradients' norm not read yet. */
   #pending: PendingStep | null = null;
+  /** Updates in a row that were skipped. */
+  #skips = 0;
   /** The last step evaluated, in this session or before, and the last saved. */
   #evaluated: number | null = null;
   #saved: number | null = null;
@@ -96,8 +100,10 @@ export class Trainer implements Disposable {
 
   /**
    * Trains until the run's end, yielding what happens. Leaving the loop stops training after the step at hand, without
-   * a checkpoint. Throws ERR_DIVERGED where a loss or a parameter is not finite, ERR_BUSY where another run saves in the
-   * folder, ERR_IO where saving fails at the end or too often in a row; checkpoints saved before stay.
+   * a checkpoint. Throws ERR_DIVERGED where a loss or a parameter is not finite or too many updates in a row are skipped,
+   * ERR_BUSY where another run saves in the folder, ERR_IO where saving fails at the end or too often in a row;
+   * checkpoints saved before stay. What fails on the device, as for a token outside the vocabulary, is thrown before it
+   * has changed the model: whoever catches it may run on.
    */
   async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
     if (this.#running) throw new HeedError("ERR_ARGUMENT", "Trainer: expected a run at a time, got a second one");
@@ -173,9 +179,9 @@ export class Trainer implements Disposable {
           this.#pace.restart();
         }
         if (over() || aborted()) break;
-        const before = this.#pending;
-        this.#pending = this.#enqueue();
-        if (before) yield await this.#settle(before);
+        const losses = this.#differentiate();
+        yield* this.#drain();
+        this.#pending = this.#update(await losses);
       }
       yield* this.#drain();
       if (!aborted()) yield* this.#evaluate();
@@ -183,22 +189,25 @@ export class Trainer implements Disposable {
       if (aborted()) yield { type: "aborted", step: this.#step };
       else yield { type: "finished", step: this.#step, seconds: this.#pace.seconds };
     } finally {
-      await this.#pending?.read.catch(() => undefined);
+      await this.#pending?.gradientNorm.catch(() => undefined);
+      this.#pending = null;
+      // Those of a step that has come to no update.
+      this.optimizer.zeroGrad();
       this.#pace.stop();
     }
   }
 
-  /** Waits for the step that is under way. */
+  /** Waits for the update that is under way. */
   async *#drain(): AsyncGenerator<TrainerEvent, void, undefined> {
     const pending = this.#pending;
     this.#pending = null;
     if (pending) yield await this.#settle(pending);
   }
 
-  /** Puts a step into the device's queue. */
-  #enqueue(): PendingStep {
-    const { accumulation, batchSize, contextLength, schedule, documentStart } = this.#settings;
-    const { model, optimizer } = this;
+  /** Puts a step's gradients into the device's queue; resolves to the losses, which are there first. */
+  #differentiate(): Promise<number[]> {
+    const { accumulation, batchSize, contextLength, documentStart } = this.#settings;
+    const { model } = this;
     const shape = [batchSize, contextLength] as const;
     const losses: Promise<number>[] = [];
     const { sequences, microBatches } = this.#position;
@@ -211,12 +220,24 @@ export class Trainer implements Disposable {
         loss.backward(1 / accumulation);
       });
     }
-    const lr = (optimizer.lr = schedule(this.#scheduleStep()));
+    return unawaited(Promise.all(losses));
+  }
+
+  /** Puts the update by a step's gradients into the device's queue. */
+  #update(losses: readonly number[]): PendingStep {
+    const { optimizer } = this;
+    const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
+    if (!Number.isFinite(loss)) throw this.#diverged(`expected a finite loss, got ${loss} at step ${this.#step + 1}`);
+    const lr = (optimizer.lr = this.#settings.schedule(this.#scheduleStep()));
     optimizer.step();
-    const norm = unawaited(optimizer.gradientNorm?.item() ?? Promise.resolve(null));
+    const gradientNorm = unawaited(optimizer.gradientNorm?.item() ?? Promise.resolve(null));
     optimizer.zeroGrad();
-    const read = Promise.all([Promise.all(losses), norm]).then(([losses, gradientNorm]) => ({ losses, gradientNorm }));
-    return { step: ++this.#step, lr, read: unawaited(read) };
+    return { step: ++this.#step, lr, loss, gradientNorm };
+  }
+
+  #diverged(what: string): HeedError {
+    const before = this.#saved !== null ? `; the last checkpoint is that of step ${this.#saved}` : "";
+    return new HeedError("ERR_DIVERGED", `Trainer: ${what}${before}`);
   }
 
   /** Where in its schedule the learning rate is: with a time limit, as far after the warm-up as the time is. */
@@ -226,19 +247,20 @@ export class Trainer implements Disposable {
     return Math.max(this.#step, warmup + (steps - warmup) * Math.min(1, this.#pace.seconds / maxSeconds));
   }
 
-  async #settle({ step, lr, read }: PendingStep): Promise<StepEvent> {
-    const { losses, gradientNorm } = await read;
-    const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
-    if (!Number.isFinite(loss)) {
-      const before = this.#saved !== null ? `; the last checkpoint is that of step ${this.#saved}` : "";
-      throw new HeedError("ERR_DIVERGED", `Trainer: expected a finite loss, got ${loss} at step ${step}${before}`);
-    }
-    const { steps, maxSeconds } = this.#settings;
+  async #settle({ step, lr, loss, gradientNorm: read }: PendingStep): Promise<StepEvent> {
+    const gradientNorm = await read;
+    const { steps, maxSeconds, maxSkips } = this.#settings;
+    const skipped = gradientNorm !== null && !Number.isFinite(gradientNorm);
+    this.#skips = skipped ? this.#skips + 1 : 0;
+    if (this.#skips > maxSkips)
+      throw this.#diverged(
+        `expected gradients of a finite norm after at most ${maxSkips} skipped updates, got ${gradientNorm} at step ${step}`,
+      );
     const { tokensPerSecond, secondsPerStep } = this.#pace.tick();
     const { seconds } = this.#pace;
     const progress = Math.min(1, Math.max(step / steps, seconds / maxSeconds));
     const secondsLeft = Math.max(0, Math.min((steps - step) * secondsPerStep, maxSeconds - seconds));
-    return { type: "step", step, loss, lr, gradientNorm, tokensPerSecond, progress, secondsLeft };
+    return { type: "step", step, loss, lr, gradientNorm, skipped, tokensPerSecond, progress, secondsLeft };
   }
 
   async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {

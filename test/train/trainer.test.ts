@@ -5,7 +5,10 @@ import { device } from "../../lib/device.js";
 import { HeedError } from "../../lib/errors.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { evaluate } from "../../lib/train/evaluate.js";
-import { sliceSource, tokenData } from "../../lib/train/token-data.js";
+import { add, mul } from "../../lib/ops/binary.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { sqrt, square } from "../../lib/ops/unary.js";
+import { sliceSource, tokenData, type TokenSource } from "../../lib/train/token-data.js";
 import type { StepEvent, TrainerEvent } from "../../lib/train/events.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
@@ -198,6 +201,71 @@ onEachDevice(() => {
       await expect(failure).rejects.toThrow(HeedError);
       await expect(failure).rejects.toMatchObject({ code: "ERR_DIVERGED" });
       expect(summary(events).filter((line) => line.startsWith("checkpoint"))).toEqual(["checkpoint 2", "checkpoint 4"]);
+    });
+  });
+
+  describe("a step that fails", () => {
+    test("updates nothing, and whoever catches its error may go on as if it had not been", async () => {
+      const two = await run({ steps: 2, schedule: () => 1e-3 });
+      let reads = 0;
+      const broken: TokenSource = {
+        ...data,
+        read(offset, count, out) {
+          data.read(offset, count, out);
+          // The third step's first window has a token that the vocabulary has not.
+          if (reads++ === 2 * 4) out[1] = 11;
+        },
+      };
+      using model = tinyModel();
+      using trainer = new Trainer({ model, data: broken, batchSize: 4, steps: 8, schedule: () => 1e-3 });
+      await expectRejection(collect(trainer.run()), "ERR_RANGE", /expected ids in \[0, 11\), got 11/);
+      expect(trainer.step).toBe(2);
+      expect(await values(model)).toEqual(two.parameters);
+      const moments = await values(trainer.optimizer);
+      for (const moment of Object.values(moments)) expect(moment.every(Number.isFinite)).toBe(true);
+      const events = await collect(trainer.run());
+      expect(losses(events).map((_, i) => i + 3)).toEqual([3, 4, 5, 6, 7, 8]);
+      const again = await run({ steps: 8, schedule: () => 1e-3 });
+      expect(await values(model)).toEqual(again.parameters);
+      expect(losses(events)).toEqual(again.losses.slice(2));
+    });
+
+    /** A model with gradients that are NaN in some of its steps, whatever its losses are. */
+    function spoilt(steps: readonly number[]): GPT {
+      const model = tinyModel();
+      const usual = model.loss.bind(model);
+      let step = 0;
+      model.loss = (...args) => {
+        const loss = usual(...args);
+        if (!steps.includes(++step)) return loss;
+        // The slope of a root at 0 is infinite, and that of what it is taken of is 0.
+        const [first] = model.parameters();
+        return add(loss, sqrt(mul(sum(square(first!)), 0)));
+      };
+      return model;
+    }
+
+    test("by gradients that are not finite is skipped, and its event says so", async () => {
+      using model = spoilt([2, 3, 5]);
+      using trainer = new Trainer({ model, data, batchSize: 4, steps: 6, maxSkips: 2 });
+      const steps = (await collect(trainer.run())).filter((event) => event.type === "step");
+      expect(steps.map(({ skipped }) => skipped)).toEqual([false, true, true, false, true, false]);
+      expect(steps.map(({ gradientNorm }) => Number.isFinite(gradientNorm))).toEqual(
+        steps.map(({ skipped }) => !skipped),
+      );
+      expect(steps.every(({ loss }) => Number.isFinite(loss))).toBe(true);
+    });
+
+    test("too often in a row ends the run with ERR_DIVERGED, the model as it was before", async () => {
+      const two = await run({ steps: 2, schedule: () => 1e-3 });
+      using model = spoilt([3, 4, 5, 6]);
+      using trainer = new Trainer({ model, data, batchSize: 4, steps: 9, maxSkips: 2, schedule: () => 1e-3 });
+      await expectRejection(
+        collect(trainer.run()),
+        "ERR_DIVERGED",
+        /expected gradients of a finite norm after at most 2 skipped updates, got NaN at step 5$/,
+      );
+      expect(await values(model)).toEqual(two.parameters);
     });
   });
 
