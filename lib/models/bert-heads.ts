@@ -16,6 +16,7 @@ import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { Bert, type BertForwardOptions, firstTokens } from "./bert.js";
+import { isRoberta } from "./bert-config.js";
 
 /** What every head has: the encoder below it. */
 abstract class BertHead extends Module {
@@ -86,7 +87,9 @@ export class BertForMaskedLM extends BertHead {
   /** What is projected to logits: [B, T, C], or [N, C] with `positions`. */
   #states(ids: IntTensor, options: MaskedForwardOptions): FloatTensor {
     const { positions = null, ...rest } = options;
-    const { activation } = this.bert.config;
+    const { family } = this.bert.config;
+    // RoBERTa's head has the exact GELU, whatever the encoder's activation is.
+    const activation = isRoberta(family) ? "geluErf" : this.bert.config.activation;
     return scope(() => {
       let x = this.bert.forward(ids, rest); // [B, T, C]
       if (positions) x = embedding(positions, reshape(x, [-1, this.bert.config.width])); // [N, C]

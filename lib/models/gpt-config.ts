@@ -140,6 +140,14 @@ const beyondGpt2 = [
 ] as const;
 const ownType = "heed_gpt";
 
+/** Other names that transformers reads. */
+const aliases = {
+  hidden_size: "n_embd",
+  max_position_embeddings: "n_positions",
+  num_attention_heads: "n_head",
+  num_hidden_layers: "n_layer",
+};
+
 /** The model types that `fromHuggingFaceConfig` reads. */
 export const gptTypes: readonly string[] = ["gpt2", ownType];
 
@@ -171,7 +179,7 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
 
 /** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceConfig(json: unknown): GptConfig {
-  const config = configOf(json, gptTypes);
+  const config = configOf(json, gptTypes, aliases);
   const integer = (name: string): number => positiveInteger(config, name);
   expectEntry(config, "add_cross_attention", false);
   return {

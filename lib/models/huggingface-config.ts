@@ -25,14 +25,30 @@ export function nameOfActivation(activation: Activation): string {
   return Object.entries(activationNames).find(([, ours]) => ours === activation)![0];
 }
 
-/** A configuration's entries. Throws ERR_FORMAT unless its model type is one of these. */
-export function configOf(json: unknown, types: readonly string[]): Readonly<Record<string, unknown>> {
-  const config = (typeof json === "object" && json !== null ? json : {}) as Readonly<Record<string, unknown>>;
+/**
+ * A configuration's entries, under the family's own names where files have others (`aliases`). Throws ERR_FORMAT unless
+ * its model type is one of these, or where an entry and its alias differ.
+ */
+export function configOf(
+  json: unknown,
+  types: readonly string[],
+  aliases: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, unknown>> {
+  const config = { ...(typeof json === "object" ? json : null) } as Record<string, unknown>;
   if (!(types as readonly unknown[]).includes(config.model_type))
     throw new HeedError(
       "ERR_FORMAT",
       `config: expected "model_type" ${types.join(", ")}, got ${describe(config.model_type)}`,
     );
+  for (const [alias, name] of Object.entries(aliases)) {
+    if (config[alias] == null) continue;
+    config[name] ??= config[alias];
+    if (config[name] !== config[alias])
+      throw new HeedError(
+        "ERR_FORMAT",
+        `config: expected ${alias} to be ${name}, which is ${describe(config[name])}, got ${describe(config[alias])}`,
+      );
+  }
   return config;
 }
 

@@ -76,7 +76,8 @@ function yarn(rope: Entries, originalLength: number, contextLength: number): Rot
   const factor = numberOf(rope, "factor", contextLength / originalLength);
   const number = (name: string): number | undefined => (rope[name] == null ? undefined : numberOf(rope, name, NaN));
   // 0 stands for the usual value.
-  const [betaFast, betaSlow] = [number("beta_fast") || undefined, number("beta_slow") || undefined];
+  const beta = (name: string): number | undefined => (rope[name] === 0 ? undefined : number(name));
+  const [betaFast, betaSlow] = [beta("beta_fast"), beta("beta_slow")];
   const attentionFactor = number("attention_factor") ?? scaleRatio(factor, number("mscale"), number("mscale_all_dim"));
   const truncate = booleanOf(rope, "truncate", true) ? undefined : false;
   return { type: "yarn", factor, originalLength, ...defined({ betaFast, betaSlow, attentionFactor, truncate }) };
@@ -122,7 +123,8 @@ function partialFactor(size: number, headSize: number): number {
 }
 
 function toRopeScaling(scaling: RotaryScaling | null): Record<string, unknown> | null {
-  switch (scaling?.type) {
+  if (!scaling) return null;
+  switch (scaling.type) {
     case "linear":
     case "dynamic":
       return { rope_type: scaling.type, factor: scaling.factor };
@@ -145,7 +147,8 @@ function toRopeScaling(scaling: RotaryScaling | null): Record<string, unknown> |
       const factors = [...scaling.factors];
       return { rope_type: "longrope", factor: 1, attention_factor: 1, short_factor: factors, long_factor: factors };
     }
-    default:
+    case "ntk":
+      // A base says it.
       return null;
   }
 }
