@@ -21,6 +21,9 @@ async function logProbabilities(model, ids) {
     sequences: 1,
     threads: 1,
     flashAttention: false,
+    // F32, as heed keeps its keys and values.
+    kvCacheKeyType: 0,
+    kvCacheValueType: 0,
   });
   if (!(await context.init())) throw new Error("no context");
   context.initBatch(ids.length);
