@@ -78,7 +78,7 @@ const available = spawnSync(python, ["-c", "import safetensors, numpy"]).status 
 if (!available) console.warn("savePretrained: no reference (apt-get install python3-safetensors python3-numpy)");
 const program = fileURLToPath(new URL("reference.py", import.meta.url));
 const reference = () =>
-  JSON.parse(execFileSync(python, [program, folder], { input: JSON.stringify(ids), encoding: "utf8" })) as number[];
+  JSON.parse(execFileSync(python, [program, folder, JSON.stringify(ids)], { encoding: "utf8" })) as number[];
 
 describe.skipIf(!available)("in Python, by NumPy", () => {
   test.each(variants)("%s", async (_, type, options) => {
