@@ -91,7 +91,10 @@ function windowOf(config: Entries, family: Family, layers: number): Pick<LlamaCo
   const used = booleanOf(config, "use_sliding_window", false) ? window : 0;
   const types = typesOf(config, layers, used);
   if (used === 0 && types.includes("sliding"))
-    throw new HeedError("ERR_FORMAT", "config: expected use_sliding_window for layer_types with sliding_attention");
+    throw new HeedError(
+      "ERR_FORMAT",
+      "config: expected use_sliding_window and a sliding_window for layer_types with sliding_attention, got none",
+    );
   if (!types.includes("sliding")) return {};
   return { window: used, layerTypes: types.includes("full") ? types : null };
 }

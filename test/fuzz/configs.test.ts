@@ -4,7 +4,7 @@
  * transformers follows it, or refused.
  */
 import { execFile, spawnSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -13,6 +13,7 @@ import { expect } from "vitest";
 import { HeedError } from "../../lib/errors.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
+import { readShardedSafetensors } from "../../lib/formats/sharded-safetensors.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
@@ -108,8 +109,10 @@ if (hasPython) {
           pythonFile("tensors.py"),
           folder,
         );
-        const file = path.join(folder, "model.safetensors");
-        await using own = await readSafetensors(file);
+        const whole = path.join(folder, "model.safetensors");
+        await using own = await (existsSync(whole)
+          ? readSafetensors(whole)
+          : readShardedSafetensors(`${whole}.index.json`));
         expect([...own.tensors.keys()].sort()).toEqual(Object.keys(theirs).sort());
         for (const [name, { shape, values }] of Object.entries(theirs)) {
           expect(own.tensors.get(name)!.shape, name).toEqual(shape);

@@ -68,7 +68,11 @@ describe("windows", () => {
 
   test("what does not fit together", () => {
     const types = [sliding, full, full, full];
-    refused("qwen2", { sliding_window: 3, layer_types: types }, /use_sliding_window for layer_types/);
+    refused(
+      "qwen2",
+      { sliding_window: 3, layer_types: types },
+      /use_sliding_window and a sliding_window for layer_types .* got none/,
+    );
     refused("qwen3", { sliding_window: 3, use_sliding_window: true, layer_types: types.slice(1) }, /of 4 times/);
     refused("qwen3", { use_sliding_window: true, layer_types: [...types.slice(1), "chunked_attention"] }, /of 4 times/);
     refused("qwen3", { use_sliding_window: true, layer_types: sliding }, /of 4 times/);
