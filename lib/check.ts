@@ -3,6 +3,8 @@ import { describe, HeedError } from "./errors.js";
 
 /** Of f32, in which kernels take numbers. */
 export const largestFloat = 3.4028234663852886e38;
+/** The least positive number of f32. */
+export const smallestFloat = 2 ** -149;
 
 /** Throws ERR_RANGE unless low <= value <= high; NaN never is. */
 export function checkNumber(op: string, name: string, value: unknown, low = -Infinity, high = Infinity): void {

@@ -160,7 +160,7 @@ export {
 } from "./models/gpt-config.js";
 export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./models/huggingface-llama-config.js";
-export type { LlamaConfig } from "./models/llama-config.js";
+export type { LayerType, LlamaConfig } from "./models/llama-config.js";
 export { EncoderDecoder, type PairOptions, type SourceOptions } from "./models/encoder-decoder.js";
 export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
 export { type SourceModel, TargetDecoder } from "./models/target-decoder.js";

@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { text } from "./arguments.js";
 
 export const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
 
@@ -15,8 +16,13 @@ export function convertCommand(): Command {
     .requiredOption(
       "--from <name>",
       "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
+      text,
     )
-    .requiredOption("--to <name>", "a folder in Hugging Face's format, or a file that ends in .gguf or .bin (llama2.c)")
+    .requiredOption(
+      "--to <name>",
+      "a folder in Hugging Face's format, or a file that ends in .gguf or .bin (llama2.c)",
+      text,
+    )
     .addOption(
       new Option("--dtype <type>", "of the numbers; q8_0 and q4_0 are for .gguf").choices(convertTypes).default("f32"),
     )

@@ -1,5 +1,6 @@
 import { Command } from "commander";
-import { integer, number, repeatable } from "./arguments.js";
+import { smallestFloat } from "../check.js";
+import { integer, number, repeatable, text } from "./arguments.js";
 import { type InferenceFlags, inferenceOptions, type quantizedTypes } from "./inference-options.js";
 
 export interface GenerateFlags extends InferenceFlags {
@@ -30,6 +31,7 @@ export function generateCommand(): Command {
     .requiredOption(
       "--model <name>",
       "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
+      text,
     )
     .option("--prompt <text>", "the same as the argument")
     .option("--chat", "the prompt is a message, and the text the model's answer, by its chat template")
@@ -44,7 +46,7 @@ export function generateCommand(): Command {
     .option(
       "--top-p <x>",
       `only the likeliest tokens that together have probability x ${or(samplingDefaults.topP)}`,
-      number(Number.MIN_VALUE, 1),
+      number(smallestFloat, 1),
     )
     .option(
       "--min-p <x>",
@@ -54,7 +56,7 @@ export function generateCommand(): Command {
     .option(
       "--repetition-penalty <x>",
       `make tokens that came before less likely; 1 is off ${or(samplingDefaults.repetitionPenalty)}`,
-      number(Number.MIN_VALUE),
+      number(smallestFloat),
     )
     .option("--seed <n>", "the same seed gives the same text; a random one unless given", integer(0))
     .option("--stop <text>", "end before this text; may be given several times", repeatable)

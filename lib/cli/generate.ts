@@ -5,7 +5,7 @@ import { generate } from "../generate/generate-text.js";
 import { loadModel } from "../pretrained/load-model.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { UsageError } from "./failure.js";
+import { asUsage, UsageError } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-command.js";
 import { quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
@@ -27,6 +27,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   const given = words === "-" ? await text(process.stdin) : words;
   // Without a prompt, a text begins after an end of text or, where the vocabulary has none, after a line.
   const start = given ?? (tokenizer.endOfText === null ? "\n" : "");
+  if (!chat) checkPrompt(tokenizer, start);
   const pieces = generate(model, tokenizer, chat ? chatTokens(name, tokenizer, start, system) : start, {
     ...samplingDefaults,
     ...defaults,
@@ -35,6 +36,13 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   });
   for await (const piece of pieces) await print(piece);
   if (process.stdout.isTTY) await print("\n");
+}
+
+/** Throws a UsageError for a prompt that the tokenizer makes no tokens of. */
+function checkPrompt(tokenizer: Tokenizer, prompt: string): void {
+  const { length } = asUsage(() => tokenizer.encode(prompt));
+  if (length === 0 && tokenizer.endOfText === null)
+    throw new UsageError("expected a prompt that is not empty: the model has no token for a text to begin after");
 }
 
 /** A conversation of one message, up to where the answer begins. */

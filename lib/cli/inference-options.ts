@@ -1,6 +1,6 @@
 import { Option } from "commander";
 import type { FloatDType } from "../dtype.js";
-import { integer } from "./arguments.js";
+import { deviceName, integer } from "./arguments.js";
 
 /** How a model is run by the commands that use one. */
 export interface InferenceFlags {
@@ -15,6 +15,8 @@ export const quantizedTypes = { int8: 8, int4: 4 } as const;
 export const inferenceOptions = {
   dtype: new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
   quantize: new Option("--quantize <type>", "put the weights into 8 or 4 bits").choices(Object.keys(quantizedTypes)),
-  device: new Option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one").default("auto"),
+  device: new Option("--device <name>", "cpu, cuda, cuda:1, …; auto is a GPU if there is one")
+    .argParser(deviceName)
+    .default("auto"),
   threads: new Option("--threads <n>", "CPU threads; one a core unless given").argParser(integer(1, 256)),
 };

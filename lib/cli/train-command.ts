@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import type { Positions } from "../models/gpt-config.js";
-import { integer, number } from "./arguments.js";
+import { deviceName, integer, number, text } from "./arguments.js";
 
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
@@ -88,8 +88,8 @@ export function trainCommand(): Command {
   return new Command("train")
     .description("Train a GPT or a Llama on a text. Ctrl-C saves and stops; --resume goes on exactly where it was.")
     .optionsGroup("Data:")
-    .option("--data <file>", "the text to train on")
-    .option("--validation <file>", "a text to evaluate on; the end of the data unless given")
+    .option("--data <file>", "the text to train on", text)
+    .option("--validation <file>", "a text to evaluate on; the end of the data unless given", text)
     .option(
       "--validation-fraction <x>",
       `how much of the data's end is held out for it ${or("validationFraction")}`,
@@ -102,7 +102,7 @@ export function trainCommand(): Command {
       "--documents",
       "with GPT-2's tokens: each <|endoftext|> in the text begins a document, whose tokens see it alone",
     )
-    .requiredOption("--out <folder>", "where checkpoints and the log go")
+    .requiredOption("--out <folder>", "where checkpoints and the log go", text)
     .optionsGroup("Model:")
     .addOption(new Option("--family <name>", `GPT-2's blocks or Llama's ${or("family")}`).choices(trainFamilies))
     .option("--layers <n>", `transformer blocks ${or("layers")}`, integer(1))
@@ -144,7 +144,7 @@ export function trainCommand(): Command {
       "--gradient-checkpointing",
       "compute activations again in the backward pass instead of keeping them: less memory, a third more time",
     )
-    .option("--device <name>", "cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    .option("--device <name>", "cpu, cuda, cuda:1, … (default: a GPU if there is one)", deviceName)
     .option("--threads <n>", "CPU threads (default: one a core)", integer(1, 256))
     .optionsGroup("Evaluation and checkpoints:")
     .option("--eval-every <n>", `steps between evaluations ${or("evalEvery")}`, integer(1))
@@ -152,7 +152,7 @@ export function trainCommand(): Command {
     .option("--checkpoint-every <n>", `steps between checkpoints ${or("checkpointEvery")}`, integer(1))
     .option("--keep <n>", `checkpoints to keep ${or("keep")}`, integer(1))
     .option("--resume", "go on from the newest whole checkpoint in --out; other flags are those of before unless given")
-    .option("--log <file>", "every event as a line of JSON (default: log.jsonl in --out)")
+    .option("--log <file>", "every event as a line of JSON (default: log.jsonl in --out)", text)
     .addHelpText(
       "after",
       `

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { integer, number } from "./arguments.js";
+import { integer, number, text } from "./arguments.js";
 import { type InferenceFlags, inferenceOptions } from "./inference-options.js";
 
 export interface TranslateFlags extends InferenceFlags {
@@ -18,6 +18,7 @@ export function translateCommand(): Command {
     .requiredOption(
       "--model <folder>",
       "a folder of CTranslate2 or in Hugging Face's format (Marian, T5), or a model of the hub",
+      text,
     )
     .option("--beam <n>", "how many hypotheses go on at a time; 1 is greedy", integer(1), 4)
     .option("--n-best <n>", "print the n best, a line each: log-probability, tab, text", integer(1), 1)

@@ -49,9 +49,11 @@ export function sequencesOf(
         "ERR_RANGE",
         `${op}: expected prompts[${index}] to have at most the context's ${contextLength} tokens, got ${prompt.length}`,
       );
-    const tokens = Array.from(prompt).slice(-contextLength);
+    const whole = Array.from(prompt);
+    const tokens = whole.slice(-contextLength);
     // Draws go by position in the sequence, the same alone and beside others; copies of one prompt draw differently.
-    const key = tokens.join();
+    // Prompts that differ before the tokens that fit are no copies.
+    const key = whole.join();
     const copy = copies.get(key) ?? 0;
     copies.set(key, copy + 1);
     const room = contextLength + 1 - tokens.length;

@@ -2,7 +2,14 @@
 import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
-import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
+import {
+  activationOf,
+  configOf,
+  expectEntry,
+  nameOfActivation,
+  numberOf,
+  positiveInteger,
+} from "./huggingface-config.js";
 
 /** Members of the family: they differ in positions, in heads and in the names of their files. */
 const families = ["bert", "roberta", "xlm-roberta", "distilbert"] as const;
@@ -22,11 +29,11 @@ export interface BertConfig {
   width: number;
   /** Width of the feed-forward layers; 4·width unless given. */
   hidden?: number;
-  /** Kinds of token, such as those of a first and a second text; 2 unless given, 0 for none. */
+  /** Kinds of token, such as those of a first and a second text; 0 for none. @default 2; of a DistilBERT 0 */
   tokenTypes?: number;
-  /** Row of the position embeddings that a sequence begins at (RoBERTa: its padding id + 1); 0 unless given. */
+  /** Row of the position embeddings that a sequence begins at. @default 0; of a RoBERTa 2, its padding id + 1 */
   firstPosition?: number;
-  /** A dense layer with tanh over the first token's state; true unless given. */
+  /** A dense layer with tanh over the first token's state. @default true; of a DistilBERT false */
   pooler?: boolean;
   /** Of embeddings and residual branches; 0 unless given. */
   dropout?: number;
@@ -38,16 +45,22 @@ export interface BertConfig {
   eps?: number;
 }
 
+/** RoBERTa and XLM-RoBERTa count positions from the padding's id on. */
+export function isRoberta(family: BertFamily): boolean {
+  return family === "roberta" || family === "xlm-roberta";
+}
+
 /** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
 export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   checkObject("Bert", "config", config);
   checkInteger("Bert", "width", config.width, 1, 2 ** 31 - 1);
+  const { family = "bert" } = config;
   const full: Required<BertConfig> = {
-    family: "bert",
+    family,
     hidden: 4 * config.width,
-    tokenTypes: 2,
-    firstPosition: 0,
-    pooler: true,
+    tokenTypes: family === "distilbert" ? 0 : 2,
+    firstPosition: isRoberta(family) ? 2 : 0,
+    pooler: family !== "distilbert",
     dropout: 0,
     attentionDropout: config.dropout ?? 0,
     activation: "geluErf",
@@ -83,32 +96,20 @@ const distilbertNames: Record<string, string> = {
   attention_probs_dropout_prob: "attention_dropout",
 };
 
+/** Other names that transformers reads of a DistilBERT. */
+const distilbertAliases = { hidden_size: "dim", num_attention_heads: "n_heads", num_hidden_layers: "n_layers" };
+
 /** Reads the config.json of a BERT, RoBERTa, XLM-RoBERTa or DistilBERT. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceBertConfig(json: unknown): BertConfig {
-  const config = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
-  const family = families.find((name) => name === config.model_type);
-  if (!family)
-    throw new HeedError(
-      "ERR_FORMAT",
-      `config: expected "model_type" ${bertTypes.join(", ")}, got ${describe(config.model_type)}`,
-    );
-  const named = (name: string): string => (family === "distilbert" ? (distilbertNames[name] ?? name) : name);
+  const { model_type: family } = configOf(json, bertTypes) as { model_type: BertFamily };
+  const distilled = family === "distilbert";
+  const config = configOf(json, bertTypes, distilled ? distilbertAliases : {});
+  const named = (name: string): string => (distilled ? (distilbertNames[name] ?? name) : name);
   const integer = (name: string): number => positiveInteger(config, named(name));
-  const number = (name: string, otherwise: number): number => {
-    const value = config[named(name)];
-    return typeof value === "number" ? value : otherwise;
-  };
-  const given = config[named("hidden_act")] ?? "gelu";
-  const activation = activationNamed(given);
-  if (!activation)
-    throw new HeedError("ERR_FORMAT", `config: expected a known ${named("hidden_act")}, got ${describe(given)}`);
-  const positions = config.position_embedding_type ?? "absolute";
-  if (positions !== "absolute")
-    throw new HeedError("ERR_FORMAT", `config: expected absolute positions, got ${describe(positions)}`);
-  if (config.is_decoder === true)
-    throw new HeedError("ERR_FORMAT", "config: expected an encoder (is_decoder false), got a decoder");
-  const roberta = family === "roberta" || family === "xlm-roberta";
-  const firstPosition = roberta ? number("pad_token_id", 1) + 1 : 0;
+  const number = (name: string, otherwise: number): number => numberOf(config, named(name), otherwise);
+  expectEntry(config, "position_embedding_type", "absolute");
+  expectEntry(config, "is_decoder", false);
+  const firstPosition = isRoberta(family) ? number("pad_token_id", 1) + 1 : 0;
   return {
     family,
     vocabularySize: integer("vocab_size"),
@@ -117,20 +118,22 @@ export function fromHuggingFaceBertConfig(json: unknown): BertConfig {
     heads: integer("num_attention_heads"),
     width: integer("hidden_size"),
     hidden: integer("intermediate_size"),
-    tokenTypes: family === "distilbert" ? 0 : number("type_vocab_size", 2),
+    tokenTypes: distilled ? 0 : number("type_vocab_size", 2),
     firstPosition,
     pooler: family === "bert",
     dropout: number("hidden_dropout_prob", 0.1),
     attentionDropout: number("attention_probs_dropout_prob", 0.1),
-    activation,
-    eps: family === "distilbert" ? 1e-12 : number("layer_norm_eps", 1e-12),
+    activation: activationOf(config, named("hidden_act"), "gelu"),
+    eps: distilled ? 1e-12 : number("layer_norm_eps", 1e-12),
   };
 }
 
-/** The config.json of such a model, for Hugging Face's tools. */
+/** The config.json of such a model, for Hugging Face's tools. Throws ERR_ARGUMENT for what the family does not have. */
 export function toHuggingFaceBertConfig(config: Required<BertConfig>): Record<string, unknown> {
+  checkFamily(config);
   const { family, firstPosition } = config;
-  const named = (name: string): string => (family === "distilbert" ? (distilbertNames[name] ?? name) : name);
+  const distilled = family === "distilbert";
+  const named = (name: string): string => (distilled ? (distilbertNames[name] ?? name) : name);
   const entries: Record<string, unknown> = {
     vocab_size: config.vocabularySize,
     max_position_embeddings: config.contextLength + firstPosition,
@@ -142,11 +145,28 @@ export function toHuggingFaceBertConfig(config: Required<BertConfig>): Record<st
     hidden_dropout_prob: config.dropout,
     attention_probs_dropout_prob: config.attentionDropout,
   };
-  const roberta = family === "roberta" || family === "xlm-roberta";
   return {
     model_type: family,
     ...Object.fromEntries(Object.entries(entries).map(([name, value]) => [named(name), value])),
-    ...(family !== "distilbert" && { type_vocab_size: config.tokenTypes, layer_norm_eps: config.eps }),
-    ...(roberta && { pad_token_id: firstPosition - 1 }),
+    ...(!distilled && { type_vocab_size: config.tokenTypes, layer_norm_eps: config.eps }),
+    ...(isRoberta(family) && { pad_token_id: firstPosition - 1 }),
   };
+}
+
+/** Throws ERR_ARGUMENT for options that Hugging Face's models of the family do not have. */
+function checkFamily({ family, tokenTypes, firstPosition, pooler, eps, vocabularySize }: Required<BertConfig>): void {
+  const expected = (what: string, given: unknown): HeedError =>
+    new HeedError("ERR_ARGUMENT", `config: expected a ${family} with ${what}, got ${describe(given)}`);
+  if (isRoberta(family)) {
+    // The id of the padding comes before the first position.
+    if (firstPosition < 1 || firstPosition > vocabularySize)
+      throw expected(`firstPosition from 1 to ${vocabularySize}`, firstPosition);
+  } else if (firstPosition !== 0) throw expected("firstPosition 0", firstPosition);
+  if (family !== "distilbert") {
+    if (tokenTypes === 0) throw expected("tokenTypes of at least 1", tokenTypes);
+    return;
+  }
+  if (tokenTypes !== 0) throw expected("tokenTypes 0", tokenTypes);
+  if (eps !== 1e-12) throw expected("eps 1e-12", eps);
+  if (pooler) throw expected("pooler false", pooler);
 }

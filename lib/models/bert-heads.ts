@@ -8,6 +8,7 @@ import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
+import type { Activation } from "../ops/activation.js";
 import { checkInteger, checkNumber, checkObject, checkShapeIs, checkTensor, describe } from "../ops/check.js";
 import { crossEntropy, type CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { embedding } from "../ops/embedding.js";
@@ -16,6 +17,7 @@ import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { Bert, type BertForwardOptions, firstTokens } from "./bert.js";
+import { isRoberta } from "./bert-config.js";
 
 /** What every head has: the encoder below it. */
 abstract class BertHead extends Module {
@@ -65,15 +67,18 @@ export class BertForMaskedLM extends BertHead {
   readonly LayerNorm: LayerNorm;
   /** [V]; the token embedding is the output projection. */
   readonly bias: FloatTensor;
+  /** Of the dense layer: the encoder's, but RoBERTa's head has the exact GELU, whatever its encoder has. */
+  readonly activation: Activation;
 
   constructor(bert: Bert, options: { seed?: number } = {}) {
     super("BertForMaskedLM", bert);
     checkObject("BertForMaskedLM", "options", options);
-    const { width, eps, vocabularySize } = bert.config;
+    const { width, eps, vocabularySize, family, activation } = bert.config;
     const init = initializerOf(bert, options.seed ?? 0);
     this.dense = new Linear({ inputs: width, outputs: width }, init);
     this.LayerNorm = new LayerNorm({ width, eps }, init);
     this.bias = init.constant([vocabularySize], 0);
+    this.activation = isRoberta(family) ? "geluErf" : activation;
   }
 
   /** ids i32 [B, T] → logits [B, T, V], or [N, V] with `positions`. */
@@ -86,7 +91,7 @@ export class BertForMaskedLM extends BertHead {
   /** What is projected to logits: [B, T, C], or [N, C] with `positions`. */
   #states(ids: IntTensor, options: MaskedForwardOptions): FloatTensor {
     const { positions = null, ...rest } = options;
-    const { activation } = this.bert.config;
+    const { activation } = this;
     return scope(() => {
       let x = this.bert.forward(ids, rest); // [B, T, C]
       if (positions) x = embedding(positions, reshape(x, [-1, this.bert.config.width])); // [N, C]

@@ -2,7 +2,15 @@ import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { checkBoolean, checkChoice, checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
 import { type Normalization, normalizations } from "../nn/transformer-block.js";
-import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
+import {
+  activationOf,
+  booleanOf,
+  configOf,
+  expectEntry,
+  nameOfActivation,
+  numberOf,
+  positiveInteger,
+} from "./huggingface-config.js";
 
 const positionings = ["learned", "sinusoidal", "rotary", "alibi", "none"] as const;
 
@@ -37,6 +45,10 @@ export interface GptConfig {
   window?: number;
   /** Attention's scores become softcap · tanh(score / softcap) (Gemma 2); 0, as they are, unless given. */
   softcap?: number;
+  /** Whether attention's scores are divided by the root of a head's size. @default true */
+  scaleAttention?: boolean;
+  /** Whether attention's scores in layer i, counted from 0, are divided by i + 1 (Mistral's GPT-2s). @default false */
+  scaleAttentionByLayer?: boolean;
   /** Scores are of queries and keys that an RMS norm of each head went over (Henry et al. 2020); false unless given. */
   qkNorm?: boolean;
   /** "gelu" (GPT-2's tanh form) unless given; where gated, "silu". */
@@ -69,6 +81,8 @@ const defaults = {
   positions: "learned",
   window: 0,
   softcap: 0,
+  scaleAttention: true,
+  scaleAttentionByLayer: false,
   qkNorm: false,
   gated: false,
   normalization: "layer",
@@ -95,7 +109,8 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   checkNumber("GPT", "softcap", full.softcap, 0, largestFloat);
   for (const name of ["embeddingScale", "residualScale"] as const)
     checkNumber("GPT", name, full[name], -largestFloat, largestFloat);
-  for (const name of ["bias", "qkNorm", "gated", "tied"] as const) checkBoolean("GPT", name, full[name]);
+  for (const name of ["bias", "scaleAttention", "scaleAttentionByLayer", "qkNorm", "gated", "tied"] as const)
+    checkBoolean("GPT", name, full[name]);
   if (full.width % full.heads !== 0)
     throw new HeedError("ERR_SHAPE", `GPT: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
   if (full.positions === "sinusoidal" && full.width % 2 !== 0)
@@ -125,6 +140,14 @@ const beyondGpt2 = [
 ] as const;
 const ownType = "heed_gpt";
 
+/** Other names that transformers reads. */
+const aliases = {
+  hidden_size: "n_embd",
+  max_position_embeddings: "n_positions",
+  num_attention_heads: "n_head",
+  num_hidden_layers: "n_layer",
+};
+
 /** The model types that `fromHuggingFaceConfig` reads. */
 export const gptTypes: readonly string[] = ["gpt2", ownType];
 
@@ -144,6 +167,8 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
     n_inner: config.hidden,
     activation_function: nameOfActivation(config.activation),
     layer_norm_epsilon: config.eps,
+    scale_attn_weights: config.scaleAttention,
+    scale_attn_by_inverse_layer_idx: config.scaleAttentionByLayer,
     embd_pdrop: config.dropout,
     attn_pdrop: config.dropout,
     resid_pdrop: config.dropout,
@@ -154,16 +179,9 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
 
 /** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceConfig(json: unknown): GptConfig {
-  const config = (typeof json === "object" ? json : null) as Record<string, unknown> | null;
-  if (!config || !(gptTypes as readonly unknown[]).includes(config.model_type))
-    throw new HeedError(
-      "ERR_FORMAT",
-      `config: expected "model_type": "gpt2" or "${ownType}", got ${describe(config?.model_type)}`,
-    );
+  const config = configOf(json, gptTypes, aliases);
   const integer = (name: string): number => positiveInteger(config, name);
-  const given = config.activation_function ?? "gelu_new";
-  const activation = given === "none" ? given : activationNamed(given);
-  if (!activation) throw new HeedError("ERR_FORMAT", `config: unknown activation_function ${describe(given)}`);
+  expectEntry(config, "add_cross_attention", false);
   return {
     vocabularySize: integer("vocab_size"),
     contextLength: integer("n_positions"),
@@ -171,11 +189,13 @@ export function fromHuggingFaceConfig(json: unknown): GptConfig {
     heads: integer("n_head"),
     width: integer("n_embd"),
     hidden: config.n_inner == null ? 4 * integer("n_embd") : integer("n_inner"),
-    tied: config.tie_word_embeddings !== false,
-    activation,
-    eps: typeof config.layer_norm_epsilon === "number" ? config.layer_norm_epsilon : 1e-5,
-    dropout: typeof config.resid_pdrop === "number" ? config.resid_pdrop : 0,
-    bias: config.heed_bias !== false,
+    tied: booleanOf(config, "tie_word_embeddings", true),
+    activation: activationOf(config, "activation_function", "gelu_new"),
+    eps: numberOf(config, "layer_norm_epsilon", 1e-5),
+    dropout: numberOf(config, "resid_pdrop", 0),
+    bias: booleanOf(config, "heed_bias", true),
+    scaleAttention: booleanOf(config, "scale_attn_weights", true),
+    scaleAttentionByLayer: booleanOf(config, "scale_attn_by_inverse_layer_idx", false),
     // Checked as any options are.
     ...Object.fromEntries(
       beyondGpt2.filter((name) => Object.hasOwn(config, `heed_${name}`)).map((name) => [name, config[`heed_${name}`]]),

@@ -50,7 +50,7 @@ export class GPT extends Model {
     super("GPT", options);
     this.config = checkGptConfig(config);
     const { vocabularySize, contextLength, layers, heads, width, bias, eps, dropout } = this.config;
-    const { positions, normalization } = this.config;
+    const { positions, normalization, scaleAttention, scaleAttentionByLayer } = this.config;
     const init = initializerOf(options);
     const turned = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
     const rotary = positions === "rotary" ? { table: keep(rotaryTable(turned)) } : null;
@@ -69,7 +69,10 @@ export class GPT extends Model {
     const sinusoids = positions === "sinusoidal" ? {} : null;
     this.wpe = added ? new PositionEmbedding({ length: contextLength, width, sinusoids }, init) : null;
     this.drop = new Dropout(dropout, this.dropoutSeeds);
-    this.h = Array.from({ length: layers }, () => new TransformerBlock(block, init, this.dropoutSeeds));
+    this.h = Array.from({ length: layers }, (_, layer) => {
+      const scale = (scaleAttention ? 1 / Math.sqrt(width / heads) : 1) / (scaleAttentionByLayer ? layer + 1 : 1);
+      return new TransformerBlock({ ...block, scale }, init, this.dropoutSeeds);
+    });
     this.ln_f = normOf(normalization, { width, bias, eps }, init);
     this.lm_head = this.config.tied ? null : new Linear({ inputs: width, outputs: vocabularySize, bias: false }, init);
   }

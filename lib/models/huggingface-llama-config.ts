@@ -1,15 +1,25 @@
 // The config.json files of Hugging Face's Llama, Mistral, Qwen 2 and Qwen 3, there and back.
 import { describe, HeedError } from "../errors.js";
-import type { RotaryScaling } from "../ops/rotary-table.js";
-import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
-import type { LlamaConfig } from "./llama-config.js";
+import {
+  activationOf,
+  booleanOf,
+  configOf,
+  nameOfActivation,
+  numberOf,
+  positiveInteger,
+} from "./huggingface-config.js";
+import { rotaryOf, toRotaryEntries } from "./huggingface-rope.js";
+import { type LayerType, type LlamaConfig, windowsOf } from "./llama-config.js";
 
-/** What the members of the family have where their config.json does not say. */
-const families: Record<string, Partial<LlamaConfig>> = {
-  llama: {},
-  mistral: {},
-  qwen2: { attentionBias: true },
-  qwen3: { qkNorm: true },
+type Entries = Readonly<Record<string, unknown>>;
+type Family = "llama" | "mistral" | "qwen2" | "qwen3";
+
+/** What the members of the family have where their config.json does not say: by transformers' configurations. */
+const families: Record<Family, { class: string; kvHeads?: number; headSize?: number }> = {
+  llama: { class: "LlamaForCausalLM" },
+  mistral: { class: "MistralForCausalLM", kvHeads: 8 },
+  qwen2: { class: "Qwen2ForCausalLM", kvHeads: 32 },
+  qwen3: { class: "Qwen3ForCausalLM", kvHeads: 32, headSize: 128 },
 };
 
 /** The model types that `fromHuggingFaceLlamaConfig` reads. */
@@ -17,107 +27,91 @@ export const llamaTypes: readonly string[] = Object.keys(families);
 
 /** Reads the config.json of a Llama, Mistral, Qwen 2 or Qwen 3. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
-  const config = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
-  const family = String(config.model_type);
-  if (!Object.hasOwn(families, family))
-    throw new HeedError(
-      "ERR_FORMAT",
-      `config: expected "model_type" ${llamaTypes.join(", ")}, got ${describe(config.model_type)}`,
-    );
-  const activation = activationNamed(config.hidden_act ?? "silu");
-  if (!activation)
-    throw new HeedError("ERR_FORMAT", `config: expected a known hidden_act, got ${describe(config.hidden_act)}`);
+  const config = configOf(json, llamaTypes);
+  const family = config.model_type as Family;
+  const usual = families[family];
   const integer = (name: string): number => positiveInteger(config, name);
+  /** Nothing said is the family's own number, null another. */
+  const optional = (name: string, missing: number, none: number): number =>
+    config[name] === undefined ? missing : config[name] === null ? none : integer(name);
   const [width, heads, layers] = [integer("hidden_size"), integer("num_attention_heads"), integer("num_hidden_layers")];
-  const headSize = config.head_dim == null ? width / heads : integer("head_dim");
+  const headSize = optional("head_dim", usual.headSize ?? width / heads, width / heads);
   const contextLength = integer("max_position_embeddings");
-  const rope = (config.rope_parameters ?? config.rope_scaling ?? {}) as Record<string, unknown>;
   return {
     vocabularySize: integer("vocab_size"),
     contextLength,
     layers,
     heads,
-    kvHeads: config.num_key_value_heads == null ? heads : integer("num_key_value_heads"),
+    kvHeads: optional("num_key_value_heads", usual.kvHeads ?? heads, heads),
     width,
     headSize,
     hidden: integer("intermediate_size"),
-    dropout: number(config.attention_dropout, 0),
-    eps: number(config.rms_norm_eps, 1e-6),
-    tied: config.tie_word_embeddings === true,
-    qkNorm: false,
-    ...families[family]!,
-    ...(typeof config.attention_bias === "boolean" && {
-      attentionBias: config.attention_bias,
-      outputBias: config.attention_bias,
-    }),
-    feedForwardBias: config.mlp_bias === true,
-    activation,
-    window: windowOf(config, family, layers),
-    rotaryBase: number(rope.rope_theta ?? config.rope_theta, 10_000),
-    rotarySize: 2 * Math.floor((headSize * number(config.partial_rotary_factor, 1)) / 2),
-    rotaryScaling: rotaryScaling(rope, contextLength),
+    dropout: numberOf(config, "attention_dropout", 0),
+    eps: numberOf(config, "rms_norm_eps", 1e-6),
+    tied: booleanOf(config, "tie_word_embeddings", false),
+    ...partsOf(config, family),
+    activation: activationOf(config, "hidden_act", "silu"),
+    ...windowOf(config, family, layers),
+    ...rotaryOf(config, headSize, contextLength),
   };
 }
 
-/** A Qwen has a window only where it says so, and then from a layer on: all layers or none is what a Llama can do. */
-function windowOf(config: Record<string, unknown>, family: string, layers: number): number {
-  const window = number(config.sliding_window, 0);
-  if (!family.startsWith("qwen")) return window;
-  if (config.use_sliding_window !== true) return 0;
-  const first = number(config.max_window_layers, 28);
-  if (first > 0 && first < layers)
-    throw new HeedError("ERR_FORMAT", `config: expected max_window_layers 0 or from ${layers} on, got ${first}`);
-  return first > 0 ? 0 : window;
-}
-
-/** `rope_scaling`, by its older and newer names. */
-function rotaryScaling(rope: Record<string, unknown>, contextLength: number): RotaryScaling | null {
-  const type = rope.rope_type ?? rope.type ?? "default";
-  if (type === "default") return null;
-  if (typeof type !== "string") throw unknownScaling(type);
-  const factor = number(rope.factor, NaN);
-  const originalLength = number(rope.original_max_position_embeddings, contextLength);
-  const given = (entries: Record<string, unknown>): Record<string, number> =>
-    Object.fromEntries(
-      Object.entries(entries).filter((entry): entry is [string, number] => typeof entry[1] === "number"),
-    );
-  switch (type) {
-    case "linear":
-      return { type, factor };
-    case "dynamic":
-      return { type, factor, originalLength };
-    case "yarn": {
-      const { beta_fast: betaFast, beta_slow: betaSlow, attention_factor: attentionFactor } = rope;
-      return { type, factor, originalLength, ...given({ betaFast, betaSlow, attentionFactor }) };
+/** Norms and biases. A family that always has a bias, or never, does not ask its configuration. */
+function partsOf(config: Entries, family: Family): Partial<LlamaConfig> {
+  const biased = (name: string): boolean => booleanOf(config, name, false);
+  switch (family) {
+    case "llama": {
+      const bias = biased("attention_bias");
+      return { attentionBias: bias, outputBias: bias, feedForwardBias: biased("mlp_bias") };
     }
-    case "llama3": {
-      const { low_freq_factor: lowFrequencyFactor, high_freq_factor: highFrequencyFactor } = rope;
-      return { type, factor, originalLength, ...given({ lowFrequencyFactor, highFrequencyFactor }) };
+    case "mistral":
+      return {};
+    case "qwen2":
+      return { attentionBias: true };
+    case "qwen3": {
+      const bias = biased("attention_bias");
+      return { qkNorm: true, attentionBias: bias, outputBias: bias };
     }
-    case "longrope": {
-      const { long_factor: long, short_factor: short, attention_factor: attention } = rope;
-      const same = Array.isArray(long) && Array.isArray(short) && long.every((factor, i) => factor === short[i]);
-      if (!same || attention !== 1)
-        throw new HeedError(
-          "ERR_FORMAT",
-          "config: expected longrope with one list of factors for short and long texts and attention_factor 1, got others",
-        );
-      return { type: "factors", factors: long as number[] };
-    }
-    default:
-      throw unknownScaling(type);
   }
 }
 
-function unknownScaling(type: unknown): HeedError {
-  return new HeedError(
-    "ERR_FORMAT",
-    `config: expected rope_scaling of type default, linear, dynamic, yarn, llama3 or longrope, got ${describe(type)}`,
-  );
+/** What `layer_types` calls our types of layer. */
+const layerTypes: Record<LayerType, string> = { sliding: "sliding_attention", full: "full_attention" };
+
+/**
+ * A Llama has no window, whatever its file says; all layers of a Mistral have it. A Qwen has one where it says so, in
+ * the layers of `layer_types`, or from the layer `max_window_layers` on.
+ */
+function windowOf(config: Entries, family: Family, layers: number): Pick<LlamaConfig, "window" | "layerTypes"> {
+  if (family === "llama") return {};
+  // Nothing said is 4096 tokens, null no window.
+  const { sliding_window: said = 4096 } = config;
+  const window = said === null ? 0 : positiveInteger({ sliding_window: said }, "sliding_window");
+  if (family === "mistral") return { window };
+  const used = booleanOf(config, "use_sliding_window", false) ? window : 0;
+  const types = typesOf(config, layers, used);
+  if (used === 0 && types.includes("sliding"))
+    throw new HeedError(
+      "ERR_FORMAT",
+      "config: expected use_sliding_window and a sliding_window for layer_types with sliding_attention, got none",
+    );
+  if (!types.includes("sliding")) return {};
+  return { window: used, layerTypes: types.includes("full") ? types : null };
 }
 
-function number(value: unknown, otherwise: number): number {
-  return typeof value === "number" ? value : otherwise;
+function typesOf(config: Entries, layers: number, window: number): LayerType[] {
+  const { layer_types: listed } = config;
+  if (listed == null) {
+    const first = numberOf(config, "max_window_layers", 28);
+    return Array.from({ length: layers }, (_, layer) => (window > 0 && layer >= first ? "sliding" : "full"));
+  }
+  const list = Array.isArray(listed) ? listed : [];
+  const types = list.map((name) => (Object.keys(layerTypes) as LayerType[]).find((type) => layerTypes[type] === name));
+  if (types.length === layers && types.every((type) => type !== undefined)) return types;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `config: expected layer_types of ${layers} times ${Object.values(layerTypes).join(" or ")}, got ${describe(listed)}`,
+  );
 }
 
 /**
@@ -125,11 +119,10 @@ function number(value: unknown, otherwise: number): number {
  * neighbours have no place in it: rows of queries and keys are to be put in the order of halves.
  */
 export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<string, unknown> {
-  const { attentionBias, outputBias, feedForwardBias, window, headSize, rotarySize } = config;
+  const { attentionBias, outputBias, feedForwardBias, window, headSize } = config;
   const type = typeOf(config);
-  const scaling = toRopeScaling(config.rotaryScaling);
   return {
-    architectures: [classes[type]],
+    architectures: [families[type].class],
     model_type: type,
     vocab_size: config.vocabularySize,
     max_position_embeddings: config.contextLength,
@@ -143,76 +136,41 @@ export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<
     rms_norm_eps: config.eps,
     attention_dropout: config.dropout,
     tie_word_embeddings: config.tied,
-    rope_theta: config.rotaryBase,
-    rope_scaling: scaling,
-    ...(rotarySize !== headSize && { partial_rotary_factor: rotarySize / headSize }),
+    ...toRotaryEntries(config),
     ...(type === "llama" && { attention_bias: outputBias, mlp_bias: feedForwardBias }),
     ...(type === "qwen3" && { attention_bias: attentionBias }),
     ...(type === "mistral" && { sliding_window: window }),
-    ...(type.startsWith("qwen") &&
-      window > 0 && { use_sliding_window: true, sliding_window: window, max_window_layers: 0 }),
+    ...(type.startsWith("qwen") && slidingEntries(config)),
   };
 }
 
-const classes: Record<string, string> = {
-  llama: "LlamaForCausalLM",
-  mistral: "MistralForCausalLM",
-  qwen2: "Qwen2ForCausalLM",
-  qwen3: "Qwen3ForCausalLM",
-};
+/** Where a Qwen has its window: by `max_window_layers` for readers that know no `layer_types`. */
+function slidingEntries(config: Required<LlamaConfig>): Record<string, unknown> {
+  const windows = windowsOf(config);
+  const first = windows.findIndex((window) => window > 0);
+  if (first < 0) return { use_sliding_window: false };
+  return {
+    use_sliding_window: true,
+    sliding_window: config.window,
+    max_window_layers: first,
+    layer_types: windows.map((window) => layerTypes[window > 0 ? "sliding" : "full"]),
+  };
+}
 
 /** The model type that has these layers, and no others. */
-function typeOf(config: Required<LlamaConfig>): string {
-  const { qkNorm, attentionBias, outputBias, feedForwardBias, window } = config;
+function typeOf(config: Required<LlamaConfig>): Family {
+  const { qkNorm, attentionBias, outputBias, feedForwardBias } = config;
+  const windows = windowsOf(config);
+  const window = windows.some((window) => window > 0);
+  const layerTypes = new Set(windows).size > 1;
   if (qkNorm && attentionBias === outputBias && !feedForwardBias) return "qwen3";
   if (!qkNorm && attentionBias && !outputBias && !feedForwardBias) return "qwen2";
-  if (!qkNorm && attentionBias === outputBias && window === 0) return "llama";
-  if (!qkNorm && !attentionBias && !outputBias && !feedForwardBias) return "mistral";
-  const given = Object.entries({ qkNorm, attentionBias, outputBias, feedForwardBias, window }).filter(([, on]) => on);
+  if (!qkNorm && attentionBias === outputBias && !window) return "llama";
+  if (!qkNorm && !attentionBias && !outputBias && !feedForwardBias && !layerTypes) return "mistral";
+  const entries = { qkNorm, attentionBias, outputBias, feedForwardBias, window, layerTypes };
+  const given = Object.entries(entries).filter(([, on]) => on);
   throw new HeedError(
     "ERR_ARGUMENT",
     `config: expected layers of a Llama, Mistral, Qwen 2 or Qwen 3, got ${given.map(([name]) => name).join(", ")} together`,
   );
-}
-
-function toRopeScaling(scaling: RotaryScaling | null): Record<string, unknown> | null {
-  if (!scaling) return null;
-  switch (scaling.type) {
-    case "linear":
-      return { rope_type: "linear", factor: scaling.factor };
-    case "dynamic":
-      return {
-        rope_type: "dynamic",
-        factor: scaling.factor,
-        original_max_position_embeddings: scaling.originalLength,
-      };
-    case "yarn": {
-      const { factor, originalLength, betaFast, betaSlow, attentionFactor } = scaling;
-      const given = { beta_fast: betaFast, beta_slow: betaSlow, attention_factor: attentionFactor };
-      return { rope_type: "yarn", factor, original_max_position_embeddings: originalLength, ...defined(given) };
-    }
-    case "llama3": {
-      const { factor, originalLength, lowFrequencyFactor = 1, highFrequencyFactor = 4 } = scaling;
-      return {
-        rope_type: "llama3",
-        factor,
-        original_max_position_embeddings: originalLength,
-        low_freq_factor: lowFrequencyFactor,
-        high_freq_factor: highFrequencyFactor,
-      };
-    }
-    case "factors": {
-      const factors = [...scaling.factors];
-      return { rope_type: "longrope", factor: 1, attention_factor: 1, short_factor: factors, long_factor: factors };
-    }
-    case "ntk":
-      throw new HeedError(
-        "ERR_ARGUMENT",
-        'config: expected rotary positions scaled in a way that Hugging Face knows, got "ntk"',
-      );
-  }
-}
-
-function defined(values: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }

@@ -1,8 +1,13 @@
 // The Llama family's configurations: what its members differ in, and the config.json of each.
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkArray, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { rotaryFrequencies, type RotaryScaling } from "../ops/rotary-table.js";
+
+const typesOfLayers = ["sliding", "full"] as const;
+
+/** Whether the tokens of a layer see those of the window alone, or all before them. */
+export type LayerType = (typeof typesOfLayers)[number];
 
 /** The size and options of a Llama. */
 export interface LlamaConfig {
@@ -38,6 +43,8 @@ export interface LlamaConfig {
   activation?: Activation;
   /** A token sees the last `window` tokens, itself included (Mistral); 0, all of them, unless given. */
   window?: number;
+  /** Which layers have the window: the type of each, as in some Qwens. @default null: all of them, if there is one */
+  layerTypes?: readonly LayerType[] | null;
   /** Base of the rotary wavelengths; 10000 unless given. */
   rotaryBase?: number;
   /** Dimensions of a head that are turned; all unless given. */
@@ -63,6 +70,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     qkNorm: false,
     activation: "silu",
     window: 0,
+    layerTypes: null,
     rotaryBase: 10_000,
     rotarySize: headSize,
     rotaryScaling: null,
@@ -75,6 +83,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   checkNumber("Llama", "dropout", full.dropout, 0, 1);
   checkNumber("Llama", "eps", full.eps, 0);
   checkInteger("Llama", "window", full.window, 0);
+  checkLayerTypes(full);
   if (!Number.isInteger(headSize))
     throw new HeedError(
       "ERR_SHAPE",
@@ -92,4 +101,19 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     );
   activationIndex("Llama", full.activation);
   return full;
+}
+
+function checkLayerTypes({ layerTypes, layers, window }: Required<LlamaConfig>): void {
+  if (layerTypes === null) return;
+  checkArray("Llama", "layerTypes", layerTypes);
+  if (layerTypes.length !== layers)
+    throw new HeedError("ERR_SHAPE", `Llama: expected layerTypes of ${layers} layers, got ${layerTypes.length}`);
+  for (const [i, type] of layerTypes.entries()) checkChoice("Llama", `layerTypes[${i}]`, type, typesOfLayers);
+  if (window === 0 && layerTypes.includes("sliding"))
+    throw new HeedError("ERR_RANGE", "Llama: expected a window for layerTypes that are sliding, got 0");
+}
+
+/** The window of each layer; 0 where it has none. */
+export function windowsOf({ window, layerTypes, layers }: Required<LlamaConfig>): number[] {
+  return Array.from({ length: layers }, (_, layer) => (layerTypes?.[layer] === "full" ? 0 : window));
 }

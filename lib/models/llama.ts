@@ -16,7 +16,7 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkpointed } from "./checkpointed.js";
 import { checkPass, type PassOptions } from "./pass.js";
 import { lastTokens } from "./last-tokens.js";
-import { checkLlamaConfig, type LlamaConfig } from "./llama-config.js";
+import { checkLlamaConfig, type LlamaConfig, windowsOf } from "./llama-config.js";
 import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
@@ -30,13 +30,14 @@ export class LlamaBlock extends Module {
   readonly mlp: GatedFeedForward;
   readonly residualDropout: Dropout;
 
-  constructor(config: Required<LlamaConfig>, init: Initializer, seeds: DropoutSeeds) {
+  /** `window`: how many of the last tokens a token sees; 0, all of them. */
+  constructor(config: Required<LlamaConfig>, window: number, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { width, hidden, activation, eps, attentionBias, feedForwardBias } = config;
     // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
     const outputStd = 0.02 / Math.sqrt(2 * config.layers);
     this.input_layernorm = new RmsNorm({ width, eps }, init);
-    this.self_attn = new GroupedAttention({ ...config, bias: attentionBias, outputStd }, init, seeds);
+    this.self_attn = new GroupedAttention({ ...config, window, bias: attentionBias, outputStd }, init, seeds);
     this.post_attention_layernorm = new RmsNorm({ width, eps }, init);
     this.mlp = new GatedFeedForward({ width, hidden, activation, bias: feedForwardBias, outputStd }, init);
     this.residualDropout = new Dropout(config.dropout, seeds);
@@ -64,10 +65,10 @@ class LlamaBackbone extends Module {
 
   constructor(config: Required<LlamaConfig>, init: Initializer, seeds: DropoutSeeds) {
     super();
-    const { vocabularySize, contextLength, layers, width, eps } = config;
+    const { vocabularySize, contextLength, width, eps } = config;
     const { rotarySize: size, rotaryBase: base, rotaryScaling: scaling } = config;
     this.embed_tokens = new Embedding({ count: vocabularySize, width }, init);
-    this.layers = Array.from({ length: layers }, () => new LlamaBlock(config, init, seeds));
+    this.layers = windowsOf(config).map((window) => new LlamaBlock(config, window, init, seeds));
     this.norm = new RmsNorm({ width, eps }, init);
     this.table = keep(rotaryTable({ size, length: contextLength, base, scaling, device: init.device }));
   }

@@ -1,13 +1,34 @@
 // The config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
 import { describe, HeedError } from "../errors.js";
 import type { EncoderDecoderConfig } from "./encoder-decoder-config.js";
-import { activationNamed, nameOfActivation, positiveInteger } from "./huggingface-config.js";
+import {
+  activationOf,
+  booleanOf,
+  configOf,
+  expectEntry,
+  nameOfActivation,
+  numberOf,
+  positiveInteger,
+} from "./huggingface-config.js";
+
+/** Other names that transformers reads. */
+const aliases = {
+  hidden_size: "d_model",
+  num_attention_heads: "encoder_attention_heads",
+  num_hidden_layers: "encoder_layers",
+};
+
+/** What every Marian has; older files say so. */
+const plain = {
+  static_position_embeddings: true,
+  normalize_before: false,
+  normalize_embedding: false,
+  add_final_layer_norm: false,
+};
 
 /** Reads the config.json of a Marian. Throws ERR_FORMAT for what it does not understand. */
 export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig {
-  const config = (typeof json === "object" && json !== null ? json : {}) as Record<string, unknown>;
-  if (config.model_type !== "marian")
-    throw new HeedError("ERR_FORMAT", `config: expected "model_type" marian, got ${describe(config.model_type)}`);
+  const config = configOf(json, ["marian"], aliases);
   const integer = (name: string): number => positiveInteger(config, name);
   const token = (name: string): number => {
     const value = config[name];
@@ -20,26 +41,11 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
     if (encoder === decoder) return encoder;
     throw new HeedError("ERR_FORMAT", `config: expected one ${name} for both sides, got ${encoder} and ${decoder}`);
   };
-  const plain: [string, boolean][] = [
-    ["static_position_embeddings", true],
-    ["normalize_before", false],
-    ["normalize_embedding", false],
-    ["add_final_layer_norm", false],
-  ];
-  for (const [name, expected] of plain)
-    if (config[name] !== undefined && config[name] !== expected)
-      throw new HeedError("ERR_FORMAT", `config: expected ${name} ${expected}, got ${describe(config[name])}`);
-  const activation = activationNamed(config.activation_function ?? "gelu");
-  if (!activation)
-    throw new HeedError(
-      "ERR_FORMAT",
-      `config: expected a known activation_function, got ${describe(config.activation_function)}`,
-    );
-  const number = (name: string): number => (typeof config[name] === "number" ? config[name] : 0);
+  for (const [name, expected] of Object.entries(plain)) expectEntry(config, name, expected);
   return {
     sourceVocabularySize: integer("vocab_size"),
     targetVocabularySize: config.decoder_vocab_size == null ? integer("vocab_size") : integer("decoder_vocab_size"),
-    shared: config.share_encoder_decoder_embeddings !== false,
+    shared: booleanOf(config, "share_encoder_decoder_embeddings", true),
     contextLength: integer("max_position_embeddings"),
     layers: integer("encoder_layers"),
     decoderLayers: integer("decoder_layers"),
@@ -50,12 +56,12 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
     endToken: token("eos_token_id"),
     // Marian begins targets with padding, which it never writes.
     suppressedTokens: [token("pad_token_id")],
-    dropout: number("dropout"),
-    attentionDropout: number("attention_dropout"),
-    activation,
+    dropout: numberOf(config, "dropout", 0.1),
+    attentionDropout: numberOf(config, "attention_dropout", 0),
+    activation: activationOf(config, "activation_function", "gelu"),
     sinusoids: { layout: "halves" },
-    scaleEmbeddings: config.scale_embedding === true,
-    tied: config.tie_word_embeddings !== false,
+    scaleEmbeddings: booleanOf(config, "scale_embedding", false),
+    tied: booleanOf(config, "tie_word_embeddings", true),
     logitsBias: true,
   };
 }
@@ -104,10 +110,7 @@ export function toHuggingFaceMarianConfig(config: Required<EncoderDecoderConfig>
     attention_dropout: config.attentionDropout,
     activation_dropout: 0,
     scale_embedding: config.scaleEmbeddings,
-    static_position_embeddings: true,
-    normalize_before: false,
-    normalize_embedding: false,
-    add_final_layer_norm: false,
+    ...plain,
     pad_token_id: suppressedTokens[0],
     eos_token_id: config.endToken,
     forced_eos_token_id: config.endToken,

@@ -26,6 +26,8 @@ export interface AttentionConfig {
   window?: number;
   /** Scores become softcap · tanh(score / softcap); 0, none, unless given. */
   softcap?: number;
+  /** Factor of the scores. @default 1/√D, D the size of a head */
+  scale?: number;
   /** Scores fall with the distance, at each head's own slope (Press et al. 2022); false unless given. */
   alibi?: boolean;
   /** Queries and keys are turned by their positions: a table from `rotaryTable`, which layers may share, and its pairing. */
@@ -65,6 +67,7 @@ export class Attention extends Module {
   readonly causal: boolean;
   readonly window: number;
   readonly softcap: number;
+  readonly scale: number;
   /** Of ALiBi, f32 [heads]. */
   readonly slopes: FloatTensor | null;
   readonly rotaryTable: FloatTensor | null;
@@ -93,6 +96,9 @@ export class Attention extends Module {
     this.window = window;
     this.softcap = softcap;
     const headSize = width / heads;
+    const { scale = 1 / Math.sqrt(headSize) } = config;
+    checkNumber("Attention", "scale", scale, -largestFloat, largestFloat);
+    this.scale = scale;
     const outputs = (heads + 2 * kvHeads) * headSize;
     this.c_attn = new Linear({ inputs: width, outputs, bias, std, layout }, init);
     this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd, layout }, init);
@@ -111,8 +117,8 @@ export class Attention extends Module {
     checkShapeIs("Attention", "x", x, [-1, -1, -1]);
     const qkv = this.c_attn.forward(x); // [B, T, (H + 2·Hkv)·D]
     const { cache = null, layer = 0, keyRanges = null, blocks = null, causal = this.causal } = context;
-    const { window, softcap, slopes } = this;
-    const mask = { causal, window, keyRanges, blocks, softcap, slopes };
+    const { window, softcap, scale, slopes } = this;
+    const mask = { causal, window, keyRanges, blocks, softcap, scale, slopes };
     const y = cache ? this.#cached(qkv, cache, layer, mask) : this.#whole(qkv, context.keyLengths ?? null, mask);
     return this.c_proj.forward(y, { residual });
   }

@@ -91,9 +91,17 @@ export class KvCache implements Disposable {
 
   /**
    * Starts a pass of `tokens` positions, of which counts[b] (all of them unless given) are real in sequence b. Does
-   * nothing where that very pass has been started: who records a forward pass starts it beforehand.
+   * nothing where that very pass has been started: when the forward pass is recorded, the caller must call it before the
+   * recording starts. Throws ERR_RANGE unless `tokens` fit into the cache and every count is from 1 to `tokens`, and
+   * ERR_SHAPE unless there is a count for each sequence.
    */
   begin(tokens: number, counts?: ArrayLike<number>): void {
+    checkInteger("KvCache", "tokens", tokens, 1, this.length);
+    if (counts) {
+      if (counts.length !== this.batch)
+        throw new HeedError("ERR_SHAPE", `KvCache: expected counts of ${this.batch} sequences, got ${counts.length}`);
+      for (let b = 0; b < this.batch; b++) checkInteger("KvCache", `counts[${b}]`, counts[b], 1, tokens);
+    }
     const next = Int32Array.from({ length: this.batch }, (_, b) => this.lengths[b]! + (counts?.[b] ?? tokens));
     const furthest = Math.max(...this.lengths) + tokens;
     if (furthest > this.length)

@@ -11,6 +11,7 @@ export {
   checkNumber,
   checkObject,
   largestFloat,
+  smallestFloat,
 } from "../check.js";
 export { describe };
 

@@ -9,6 +9,8 @@ import {
   checkRank,
   checkShapeIs,
   checkTensor,
+  largestFloat,
+  smallestFloat,
 } from "./check.js";
 import { contiguous } from "./views.js";
 
@@ -55,10 +57,10 @@ export interface SamplingOptions {
 export function checkSampling(op: string, options: SamplingOptions): Required<SamplingOptions> {
   checkObject(op, "options", options);
   const { repetitionPenalty = 1, temperature = 1, topK = 0, topP = 1, minP = 0 } = options;
-  checkNumber(op, "repetitionPenalty", repetitionPenalty, Number.MIN_VALUE, Number.MAX_VALUE);
-  checkNumber(op, "temperature", temperature, 0, Number.MAX_VALUE);
+  checkNumber(op, "repetitionPenalty", repetitionPenalty, smallestFloat, largestFloat);
+  checkNumber(op, "temperature", temperature, 0, largestFloat);
   checkInteger(op, "topK", topK, 0);
-  checkNumber(op, "topP", topP, Number.MIN_VALUE, 1);
+  checkNumber(op, "topP", topP, smallestFloat, 1);
   checkNumber(op, "minP", minP, 0, 1);
   return { repetitionPenalty, temperature, topK, topP, minP };
 }

@@ -1,4 +1,4 @@
-import { checkArray, checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkArray, checkBoolean, checkInteger, checkNumber, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import { describe, HeedError } from "../errors.js";
 import { type Tensor, tensor } from "../tensor.js";
@@ -17,7 +17,8 @@ export type RotaryScaling =
   /**
    * YaRN (Peng et al. 2023): slow pairs interpolated, fast ones left, a ramp between. The ramp is linear in the pairs, from
    * that which turns `betaFast` (32) times in the original length to that which turns `betaSlow` (1) times, both rounded
-   * outwards, as in the authors' code. Cosines and sines are multiplied by `attentionFactor`, 0.1·ln(factor) + 1 unless given.
+   * outwards unless `truncate` is false, as in the authors' code. Cosines and sines are multiplied by `attentionFactor`,
+   * 0.1·ln(factor) + 1 unless given.
    */
   | {
       type: "yarn";
@@ -26,6 +27,7 @@ export type RotaryScaling =
       betaFast?: number;
       betaSlow?: number;
       attentionFactor?: number;
+      truncate?: boolean;
     }
   /**
    * Llama 3.1: pairs interpolated that turn fewer than `lowFrequencyFactor` (1) times in the original length, left those
@@ -79,30 +81,29 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
   }
   const { type, factor } = scaling;
   checkNumber(op, "factor", factor, 1, Number.MAX_VALUE);
-  // Of two dimensions there is but the one pair, whose angle is 1 whatever the base.
-  const exponent = size > 2 ? size / (size - 2) : 0;
   switch (type) {
     case "linear":
       return { frequencies: plain(base).map((angle) => angle / factor), factor: 1 };
     case "ntk":
-      return { frequencies: plain(base * factor ** exponent), factor: 1 };
-    case "dynamic": {
+      return { frequencies: plain(stretchedBase(options)!), factor: 1 };
+    case "dynamic":
       checkInteger(op, "originalLength", scaling.originalLength, 1);
-      const stretch = Math.max(1, (factor * length) / scaling.originalLength - (factor - 1));
-      return { frequencies: plain(base * stretch ** exponent), factor: 1 };
-    }
+      return { frequencies: plain(stretchedBase(options)!), factor: 1 };
     case "yarn": {
       const { originalLength, betaFast = 32, betaSlow = 1, attentionFactor = 0.1 * Math.log(factor) + 1 } = scaling;
+      const { truncate = true } = scaling;
       checkInteger(op, "originalLength", originalLength, 1);
+      checkBoolean(op, "truncate", truncate);
       for (const [name, value] of Object.entries({ betaFast, betaSlow, attentionFactor }))
         checkAbove(op, name, value, 0);
       // The pair that turns so many times in the original length, as a number between pairs.
       const pairOf = (turns: number): number =>
         (size * Math.log(originalLength / (turns * 2 * Math.PI))) / (2 * Math.log(base));
-      const low = Math.max(Math.floor(pairOf(betaFast)), 0);
-      const high = Math.min(Math.ceil(pairOf(betaSlow)), size - 1);
+      const [first, last] = [pairOf(betaFast), pairOf(betaSlow)];
+      const low = Math.max(truncate ? Math.floor(first) : first, 0);
+      const high = Math.min(truncate ? Math.ceil(last) : last, size - 1);
       const frequencies = plain(base).map((angle, i) => {
-        const interpolated = Math.min(Math.max((i - low) / Math.max(high - low, 0.001), 0), 1);
+        const interpolated = Math.min(Math.max((i - low) / (high === low ? 0.001 : high - low), 0), 1);
         return blend(angle, angle / factor, interpolated);
       });
       return { frequencies, factor: attentionFactor };
@@ -124,6 +125,17 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
         `${op}: expected scaling of type linear, ntk, dynamic, yarn, llama3 or factors, got ${describe(type)}`,
       );
   }
+}
+
+/** The base of plain positions that are those of NTK-aware scaling, dynamic or not; null for other scalings. */
+export function stretchedBase(options: RotaryTableOptions): number | null {
+  const { size, length, base = 10_000, scaling = null } = options;
+  if (scaling?.type !== "ntk" && scaling?.type !== "dynamic") return null;
+  const { factor } = scaling;
+  const stretch =
+    scaling.type === "ntk" ? factor : Math.max(1, (factor * length) / scaling.originalLength - (factor - 1));
+  // Of two dimensions there is but the one pair, whose angle is 1 whatever the base.
+  return size > 2 ? base * stretch ** (size / (size - 2)) : base;
 }
 
 /** Cosines and sines of each position's angles: f32 [length, size/2, 2], computed in float64. */

@@ -77,7 +77,7 @@ describe("what is wrong is said in a line", () => {
     [2, [...train, "--layers", ""], "Expected an integer of at least 1."],
     [2, [...train, "--threads", "257"], "Expected an integer from 1 to 256."],
     [2, [...train, "--lr", "-1"], "Expected a number of at least 0."],
-    [2, [...train, "--lr", "Infinity"], "Expected a number of at least 0."],
+    [2, [...train, "--lr", "Infinity"], "Expected a number of at most 3.4028234663852886e+38."],
     [2, [...train, "--dropout", "1.1"], "Expected a number from 0 to 1."],
     [
       2,
@@ -94,8 +94,20 @@ describe("what is wrong is said in a line", () => {
     [2, [...train, "--min-lr", "1"], "error: Trainer: expected minLr to be a number from 0 to 0.001, got 1"],
     [2, [...train, "--resume"], "error: --out run: has no run to resume"],
     [2, ["train", "--resume", ...out], "error: --out run: has no run to resume"],
-    [2, [...generate, "--top-p", "0"], "Expected a number from 5e-324 to 1."],
+    [2, [...generate, "--top-p", "0"], "Expected a number from 1.401298464324817e-45 to 1."],
     [2, [...generate, "y"], "error: too many arguments for 'generate'. Expected 1 argument but got 2."],
+    [2, [...generate, "--top-p", "1e-60"], "Expected a number from 1.401298464324817e-45 to 1."],
+    [2, [...generate, "--temperature", "1e39"], "Expected a number of at most 3.4028234663852886e+38."],
+    [2, [...generate, "--repetition-penalty", "1e300"], "Expected a number of at most 3.4028234663852886e+38."],
+    [2, [...generate, "--stop", ""], "Expected a text that is not empty."],
+    [2, [...generate, "--device", "tpu"], "Expected cpu, cuda, cuda:1, … or auto."],
+    [2, [...train, "--device", "cuda:x"], "Expected cpu, cuda, cuda:1, … or auto."],
+    [2, ["translate", "--model", "none", "--device", "gpu", "x"], "Expected cpu, cuda, cuda:1, … or auto."],
+    [2, [...train, "--lr", "1e39"], "Expected a number of at most 3.4028234663852886e+38."],
+    [2, ["train", "--data", "", ...out], "Expected a text that is not empty."],
+    [2, ["train", ...data, "--out", ""], "Expected a text that is not empty."],
+    [2, ["generate", "--model", "", "x"], "Expected a text that is not empty."],
+    [2, ["convert", "--from", "none", "--to", ""], "Expected a text that is not empty."],
     [2, ["info", "--json"], "error: unknown option '--json'"],
     [1, ["train", "--data", "none.txt", ...out], "none.txt: ENOENT: no such file or directory"],
     [1, ["train", "--data", ".", ...out], "EISDIR"],
@@ -129,6 +141,21 @@ describe("what is wrong is said in a line", () => {
     expect(stderr).toContain(message);
     expect(stderr).toMatch(/^error: [^\n]*\n$/);
     expect({ code, stdout }).toEqual({ code: expected, stdout: "" });
+  });
+
+  test("a prompt that the model's tokenizer makes no tokens of", async () => {
+    const cwd = temporaryFolder();
+    writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));
+    const size = ["--steps", "1", "--layers", "1", "--width", "8", "--heads", "1", "--context", "8", "--batch", "1"];
+    expect(await heed([...train, ...size], { cwd })).toMatchObject({ code: 0 });
+    for (const [prompt, message] of [
+      ["", "error: expected a prompt that is not empty"],
+      ["xyz", 'error: CharTokenizer: expected characters of the vocabulary, got "x"'],
+    ] as const) {
+      const ended = await heed(["generate", "--model", "run", prompt], { cwd });
+      expect(ended).toMatchObject({ code: 2, stdout: "" });
+      expect(ended.stderr).toContain(message);
+    }
   });
 
   test("HEED_DEBUG=1 adds where it happened", async () => {

@@ -93,6 +93,14 @@ describe.for(devices)("generateTokens on %s", (device) => {
     expect([other]).toEqual(await generateTokens(model, [[3]], options));
   });
 
+  test("long prompts that differ before what fits into the context are no copies", async () => {
+    using model = smallGpt(device, { contextLength: 8 });
+    const options = { seed: 4, maxTokens: 20 };
+    const prompts = [9, 10].map((first) => [first, ...someTokens(8, 8)]);
+    const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
+    expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
+  });
+
   test("draws go by position: a generation can be continued", async () => {
     using model = smallGpt(device);
     const prompt = someTokens(4, 8);

@@ -9,10 +9,12 @@ import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { native } from "../../lib/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { type IntTensor, tensor } from "../../lib/tensor.js";
+import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { expectClose } from "../support/close.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
 import { bestIsa, targets } from "../support/targets.js";
@@ -192,6 +194,43 @@ test("a scale of the embeddings, a table of sines and a head of its own are what
   expectClose("logits", await logitsOf(model, values, 2), await logitsOf(twin, values, 2), rounding);
 });
 
+const scales: Options[] = [
+  { scaleAttention: false },
+  { scaleAttentionByLayer: true },
+  { scaleAttention: false, scaleAttentionByLayer: true, positions: "rotary", qkNorm: false },
+];
+
+test.each(scales)("%j: scores are scaled as if the queries were, and a folder says so", async (options) => {
+  using model = modelOf(options, "cpu");
+  using twin = new GPT({ ...size, positions: options.positions ?? "learned" }, { device: "cpu" });
+  const from = model.stateDict();
+  const { width, heads } = size;
+  for (const [name, parameter] of twin.namedParameters()) {
+    const data = (await from[name]!.data()).slice();
+    const [, layer] = /^h\.(\d+)\.attn\.c_attn\./.exec(name) ?? [];
+    if (layer !== undefined) {
+      const root = options.scaleAttention === false ? Math.sqrt(width / heads) : 1;
+      const factor = root / (options.scaleAttentionByLayer ? Number(layer) + 1 : 1);
+      // [C, 3·C] or [3·C]: the first third of the outputs are queries.
+      for (let i = 0; i < data.length; i++) if (i % (3 * width) < width) data[i]! *= factor;
+    }
+    parameter.set(data);
+  }
+  const values = tokens(2 * 9);
+  expectClose("logits", await logitsOf(model, values, 2), await logitsOf(twin, values, 2), rounding);
+
+  const folder = path.join(temporaryFolder(), "saved");
+  await savePretrained(folder, model);
+  const { model: loaded } = await loadModel(folder, { device: "cpu" });
+  using again = loaded as GPT;
+  expect(again.config).toEqual(model.config);
+  expect(await logitsOf(again, values, 2)).toEqual(await logitsOf(model, values, 2));
+  const written: unknown = JSON.parse(await readFile(path.join(folder, "config.json"), "utf8"));
+  const { scaleAttention: scale_attn_weights, scaleAttentionByLayer: scale_attn_by_inverse_layer_idx } = model.config;
+  expect(written).toMatchObject({ scale_attn_weights, scale_attn_by_inverse_layer_idx });
+  await expectRejection(saveGguf(path.join(folder, "a.gguf"), model), "ERR_ARGUMENT");
+});
+
 test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refuse it", async (options) => {
   const folder = temporaryFolder();
   using model = modelOf(options, "cpu");
@@ -213,7 +252,8 @@ test("a configuration that is none, or masks that do not fit, are refused", () =
   expectError(make({ positions: "rotten" as never }), "ERR_ARGUMENT");
   expectError(make({ normalization: "none" }), "ERR_ARGUMENT");
   expectError(make({ positions: "sinusoidal", width: 9 }), "ERR_SHAPE");
-  for (const name of ["qkNorm", "gated", "tied", "bias"]) expectError(make({ [name]: 1 }), "ERR_ARGUMENT");
+  for (const name of ["qkNorm", "gated", "tied", "bias", "scaleAttention", "scaleAttentionByLayer"])
+    expectError(make({ [name]: 1 }), "ERR_ARGUMENT");
   for (const name of ["embeddingScale", "residualScale"]) expectError(make({ [name]: NaN }), "ERR_RANGE");
   expectError(make({ kvHeads: 2 }), "ERR_SHAPE");
   for (const name of ["kvHeads", "hidden"]) expectError(make({ [name]: 0 }), "ERR_RANGE");

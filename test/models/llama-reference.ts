@@ -13,7 +13,7 @@ export function llamaReference(
   weights: Readonly<Record<string, Float32Array>>,
   ids: readonly number[],
 ): number[] {
-  const { width, heads, kvHeads, headSize, eps, layers, rotarySize, rotaryBase, interleaved, window } = config;
+  const { width, heads, kvHeads, headSize, eps, layers, rotarySize, rotaryBase, interleaved } = config;
 
   const linear = (name: string, x: Vector): Vector => {
     const weight = weights[`${name}.weight`]!;
@@ -43,6 +43,7 @@ export function llamaReference(
 
   let x = ids.map((id) => Array.from(weights["model.embed_tokens.weight"]!.subarray(id * width, (id + 1) * width)));
   for (let layer = 0; layer < layers; layer++) {
+    const window = config.layerTypes?.[layer] === "full" ? 0 : config.window;
     const at = `model.layers.${layer}`;
     const inputs = x.map((token) => norm(`${at}.input_layernorm`, token));
     const headsOf = (name: string, normName: string | null) =>

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { Llama } from "../../lib/models/llama.js";
 import { fromHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-config.js";
-import type { LlamaConfig } from "../../lib/models/llama-config.js";
+import { checkLlamaConfig, type LlamaConfig } from "../../lib/models/llama-config.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import { type FloatTensor, tensor } from "../../lib/tensor.js";
@@ -27,6 +28,7 @@ const variants: [string, Partial<LlamaConfig>][] = [
   ["Llama", {}],
   ["tied, one head a key", { tied: true, kvHeads: 4 }],
   ["Mistral's window", { window: 3 }],
+  ["windows in some layers", { window: 3, layerTypes: ["full", "sliding"] }],
   ["Qwen 2's biases", { attentionBias: true }],
   ["Qwen 3's norms and head size", { qkNorm: true, headSize: 6, tied: true }],
   ["biases everywhere", { attentionBias: true, outputBias: true, feedForwardBias: true }],
@@ -86,6 +88,20 @@ describe.each(devices)("Llama on %s", (device) => {
     }
   });
 
+  test("a generation whose steps are recorded says what whole passes do, with windows in some layers", async () => {
+    using model = modelOf({ window: 3, layerTypes: ["sliding", "full"] }, device);
+    const prompt = ids.slice(0, 4);
+    const [generated] = await generateTokens(model, [prompt], { maxTokens: 10, temperature: 0 });
+    const all = [...prompt];
+    for (let i = 0; i < 10; i++) {
+      const logits = run(() => model.forward(int(all), { lastOnly: true }));
+      const values = await logits.data();
+      logits.dispose();
+      all.push(values.indexOf(Math.max(...values)));
+    }
+    expect(generated!.tokens).toEqual(all.slice(4));
+  });
+
   test("padding is not seen, and nothing stays in memory", async () => {
     const { live, tensors } = deviceOf(device).memory();
     {
@@ -143,7 +159,7 @@ describe("configurations", () => {
   };
 
   test("of a Llama 3.1", () => {
-    expect(fromHuggingFaceLlamaConfig(llama)).toEqual({
+    expect(checkLlamaConfig(fromHuggingFaceLlamaConfig(llama))).toEqual({
       vocabularySize: 128256,
       contextLength: 131072,
       layers: 32,
@@ -161,6 +177,8 @@ describe("configurations", () => {
       feedForwardBias: false,
       activation: "silu",
       window: 0,
+      layerTypes: null,
+      interleaved: false,
       rotaryBase: 500000,
       rotarySize: 128,
       rotaryScaling: {
@@ -175,7 +193,8 @@ describe("configurations", () => {
 
   test("of its relatives", () => {
     const { attention_bias: _, ...rest } = llama;
-    const of = (change: object) => fromHuggingFaceLlamaConfig({ ...rest, rope_scaling: null, ...change });
+    const of = (change: object) =>
+      checkLlamaConfig(fromHuggingFaceLlamaConfig({ ...rest, rope_scaling: null, ...change }));
     expect(of({ model_type: "qwen2", use_sliding_window: false, sliding_window: 4096 })).toMatchObject({
       attentionBias: true,
       window: 0,
@@ -203,7 +222,6 @@ describe("configurations", () => {
     ["another model", { ...llama, model_type: "bert" }],
     ["the prototype's", { ...llama, model_type: "toString" }],
     ["no width", { ...llama, hidden_size: 0 }],
-    ["windows in some layers", { ...llama, model_type: "qwen3", use_sliding_window: true, max_window_layers: 1 }],
     ["an unknown activation", { ...llama, hidden_act: "relu6" }],
     ["an unknown scaling", { ...llama, rope_scaling: { rope_type: "longrope" } }],
   ])("refuses %s", (_, json) => expectError(() => fromHuggingFaceLlamaConfig(json), "ERR_FORMAT"));
@@ -214,6 +232,10 @@ describe("configurations", () => {
     [{ layers: 0 }, "ERR_RANGE"],
     [{ rotarySize: 5, headSize: 4 }, "ERR_RANGE"],
     [{ activation: "other" as "silu" }, "ERR_ARGUMENT"],
+    [{ window: 3, layerTypes: ["full"] }, "ERR_SHAPE"],
+    [{ window: 3, layerTypes: ["full", "none" as "full"] }, "ERR_ARGUMENT"],
+    [{ window: 3, layerTypes: "full" as never }, "ERR_ARGUMENT"],
+    [{ layerTypes: ["full", "sliding"] }, "ERR_RANGE"],
   ])("refuses %j", (change, code) => {
     expectError(() => new Llama({ ...base, ...change }, { device: "cpu" }), code as "ERR_SHAPE");
   });

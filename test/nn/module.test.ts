@@ -152,6 +152,14 @@ onEachDevice((name) => {
       using cache = model.createCache(2, 4);
       expect(codeOf(() => cache.starts)).toBe("ERR_ARGUMENT");
       expect(codeOf(() => cache.begin(5))).toBe("ERR_RANGE");
+      for (const tokens of [-1, 0, 1.5, NaN]) expect(codeOf(() => cache.begin(tokens))).toBe("ERR_RANGE");
+      for (const counts of [
+        [3, 1],
+        [2, 0],
+        [1, NaN],
+      ])
+        expect(codeOf(() => cache.begin(2, counts))).toBe("ERR_RANGE");
+      expect(codeOf(() => cache.begin(2, [1]))).toBe("ERR_SHAPE");
       cache.begin(2);
       using k = randn([2, 2, 2, 4], { seed: 1 });
       expect(codeOf(() => cache.write(2, k, k))).toBe("ERR_RANGE");

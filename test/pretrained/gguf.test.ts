@@ -19,7 +19,9 @@ import { llamaReference } from "../models/llama-reference.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
+import { hasLlamaCpp, llamaLogProbabilities } from "../support/llama-cpp.js";
 import { Random } from "../support/random.js";
+import { shaken } from "../support/shaken.js";
 import { sharedModel } from "../support/shared.js";
 import { onEachDevice } from "../support/targets.js";
 
@@ -138,7 +140,7 @@ function llamaTensors(architecture: string, config: Required<LlamaConfig>, weigh
 const variants: [string, string, Partial<LlamaConfig>][] = [
   ["llama", "llama", {}],
   ["llama, tied, with a base of its own", "llama", { tied: true, rotaryBase: 500, eps: 1e-3 }],
-  ["Mistral, which is a llama", "llama", { window: 3, kvHeads: 1 }],
+  ["Mistral, which is a llama, with a window as long as its texts", "llama", { window: 16, kvHeads: 1 }],
   ["qwen2", "qwen2", { attentionBias: true, tied: true }],
   ["qwen3", "qwen3", { qkNorm: true, headSize: 6 }],
 ];
@@ -222,7 +224,7 @@ describe("positions scaled", () => {
     ["linear", { type: "linear", factor: 2 }],
     ["YaRN", { type: "yarn", factor: 4, originalLength: 8 }],
     ["Llama 3's, as factors", { type: "llama3", factor: 8, originalLength: 8 }],
-    ["NTK-aware, as factors", { type: "ntk", factor: 3 }],
+    ["NTK-aware, as another base", { type: "ntk", factor: 3 }],
   ])("%s", async (_, rotaryScaling) => {
     using model = new Llama({ ...base, rotaryScaling: rotaryScaling! }, { device: "cpu", seed: 4 });
     using plain = new Llama(base, { device: "cpu", seed: 4 });
@@ -233,6 +235,92 @@ describe("positions scaled", () => {
     const unscaled = await logits(plain, "cpu");
     expect(Math.max(...expected.map((x, i) => Math.abs(x - unscaled[i]!)))).toBeGreaterThan(1e-5);
     loaded.dispose();
+  });
+});
+
+/** A file's logits, less each row's logarithm of the sum of exponentials. */
+function logProbabilities(values: Float32Array): number[] {
+  return ids.flatMap((_, t) => {
+    const row = Array.from(values.subarray(17 * t, 17 * (t + 1)));
+    const sum = Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
+    return row.map((x) => x - sum);
+  });
+}
+
+/** Of two layers in f32, whose sums are made in another order. */
+const rounding = 1e-5;
+
+describe.skipIf(!hasLlamaCpp)("llama.cpp computes what heed saved", () => {
+  const biases = { attentionBias: true, outputBias: true, feedForwardBias: true };
+  const llama3 = { type: "llama3", factor: 8, originalLength: 8 } as const;
+  const yarn = { type: "yarn", factor: 4, originalLength: 8 } as const;
+  test.each<[string, Partial<LlamaConfig>]>([
+    ["llama", { tied: true, headSize: 10 }],
+    ["llama", { ...biases, interleaved: true, eps: 1e-3, rotaryBase: 500 }],
+    ["llama", { outputBias: true, window: 16, layerTypes: ["sliding", "full"] }],
+    ["llama", { rotaryScaling: llama3 }],
+    ["llama", { rotaryScaling: { type: "ntk", factor: 3 } }],
+    ["llama", { rotaryScaling: { type: "dynamic", factor: 3, originalLength: 4 } }],
+    ["llama", { rotaryScaling: { ...yarn, betaFast: 32, truncate: true } }],
+    ["llama", { rotaryScaling: { type: "linear", factor: 4 } }],
+    ["qwen2", { attentionBias: true }],
+    ["qwen2", { attentionBias: true, rotaryScaling: yarn, tied: true }],
+    ["llama", { attentionBias: true, headSize: 10 }],
+    ["llama", { attentionBias: true, rotaryScaling: llama3 }],
+    ["qwen3", { qkNorm: true, headSize: 10, kvHeads: 1, rotaryScaling: { type: "linear", factor: 4 } }],
+    ["qwen3", { qkNorm: true, interleaved: true }],
+  ])("as %s: %j", async (architecture, options) => {
+    using model = shaken(new Llama({ ...base, ...options }, { device: "cpu" }));
+    await saveGguf(file, model);
+    await using gguf = await readGguf(file);
+    expect(gguf.metadata.get("general.architecture")).toBe(architecture);
+    const expected = logProbabilities(await logits(model, "cpu"));
+    expectNear("logarithms", (await llamaLogProbabilities(file, ids)).flat(), expected, rounding);
+  });
+
+  test("GPT-2, but for its table of GELUs in 16 bits", async () => {
+    const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 12, hidden: 20 };
+    using model = shaken(new GPT(size, { device: "cpu" }));
+    await saveGguf(file, model);
+    const expected = logProbabilities(await logits(model, "cpu"));
+    expectNear("logarithms", (await llamaLogProbabilities(file, ids)).flat(), expected, 1e-3);
+  });
+});
+
+describe.skipIf(!hasLlamaCpp)("heed reads a file as llama.cpp does", () => {
+  const scaling = (key: string) => `llama.rope.${key}`;
+  test.each<[string, Metadata]>([
+    ["a factor without a type is linear", [[scaling("scaling.factor"), f32(4)]]],
+    ["by its older name too", [[scaling("scale_linear"), f32(4)]]],
+    [
+      "the newer name comes first",
+      [
+        [scaling("scaling.factor"), f32(2)],
+        [scaling("scale_linear"), f32(4)],
+      ],
+    ],
+    [
+      "of none there is no scaling, whatever the factor",
+      [
+        [scaling("scaling.type"), text("none")],
+        [scaling("scaling.factor"), f32(4)],
+      ],
+    ],
+    ["a factor of 0 is none", [[scaling("scaling.factor"), f32(0)]]],
+    ["a window is not one", [["llama.attention.sliding_window", u32(3)]]],
+  ])("%s", async (_, more) => {
+    const config = checkLlamaConfig(base);
+    const vocabulary: Metadata = [
+      ["tokenizer.ggml.model", text("no_vocab")],
+      ["llama.vocab_size", u32(config.vocabularySize)],
+    ];
+    const metadata = llamaMetadata("llama", config, [...vocabulary, ...more]);
+    const tensors = llamaTensors("llama", config, llamaWeights(config));
+    writeFileSync(file, ggufFile({ metadata, tensors }));
+    const { model } = await loadGguf(file, { device: "cpu" });
+    using _model = model;
+    const own = logProbabilities(await logits(model, "cpu"));
+    expectNear("logarithms", own, (await llamaLogProbabilities(file, ids)).flat(), rounding);
   });
 });
 
@@ -277,6 +365,11 @@ describe("what is refused", () => {
       ],
       [[...without("llama.attention.value_length"), ["llama.attention.value_length", u32(4)]], /the key_length, 8/],
       [[...without(""), ["llama.rope.scaling.type", text("longrope")]], /none, linear or yarn, got "longrope"/],
+      [[...without(""), ["llama.rope.scaling.attn_factor", f32(2)]], /scaling\.attn_factor to be 1, got 2/],
+      [
+        [...without(""), ["llama.rope.scaling.type", text("yarn")], ["llama.rope.scaling.yarn_beta_fast", f32(8)]],
+        /yarn_beta_fast to be 32, got 8/,
+      ],
       [[...without("llama.attention.head_count_kv"), ["llama.attention.head_count_kv", u32(3)]], /3 kvHeads, got 4/],
     ] as [Metadata, RegExp][]) {
       put(metadata);
@@ -321,6 +414,23 @@ describe("what is refused", () => {
   test("models and tokenizers that files have no place for", async () => {
     using gelu = new Llama({ ...base, activation: "gelu" }, { device: "cpu" });
     await expectRejection(saveGguf(file, gelu), "ERR_ARGUMENT", /activation silu, got gelu/);
+    for (const [options, message] of [
+      [{ window: 15 }, /window 0, got 15/],
+      [{ attentionBias: true, window: 3 }, /window 0, got 3/],
+      [{ qkNorm: true, window: 3, layerTypes: ["full", "sliding"] }, /window 0, got 3/],
+      [{ rotarySize: 4 }, /rotarySize 8, that of its heads, got 4/],
+      [{ qkNorm: true, attentionBias: true }, /no biases beside qkNorm, got some/],
+      [
+        { qkNorm: true, rotaryScaling: { type: "llama3", factor: 8, originalLength: 8 } },
+        /linear or yarn .*got llama3/,
+      ],
+      [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 8, betaFast: 16 } }, /YaRN's usual .*got others/],
+      [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 8, truncate: false } }, /YaRN's usual/],
+      [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 6 } }, /originalLength of at least 7, got 6/],
+    ] as [Partial<LlamaConfig>, RegExp][]) {
+      using model = new Llama({ ...base, ...options }, { device: "cpu" });
+      await expectRejection(saveGguf(file, model), "ERR_ARGUMENT", message);
+    }
     using alibi = new GPT(
       { vocabularySize: 5, contextLength: 4, layers: 1, heads: 1, width: 4, positions: "alibi" },
       { device: "cpu" },

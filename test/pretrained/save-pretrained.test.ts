@@ -15,6 +15,7 @@ import { Llama } from "../../lib/models/llama.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { rotaryFrequencies } from "../../lib/ops/rotary-table.js";
 import { scope } from "../../lib/scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
@@ -62,6 +63,12 @@ const variants: [string, string, Partial<LlamaConfig>][] = [
   ["Mistral", "mistral", { window: 3 }],
   ["Qwen 2", "qwen2", { attentionBias: true }],
   ["Qwen 2, neighbours turned", "qwen2", { attentionBias: true, interleaved: true }],
+  [
+    "Qwen 2 with windows",
+    "qwen2",
+    { attentionBias: true, window: 3, layers: 3, layerTypes: ["sliding", "full", "sliding"] },
+  ],
+  ["Qwen 3 with a window", "qwen3", { qkNorm: true, window: 3, layerTypes: ["full", "sliding"] }],
   ["Qwen 3", "qwen3", { qkNorm: true, headSize: 6, tied: true }],
   ["Qwen 3, neighbours turned", "qwen3", { qkNorm: true, headSize: 6, interleaved: true }],
 ];
@@ -71,7 +78,7 @@ const available = spawnSync(python, ["-c", "import safetensors, numpy"]).status 
 if (!available) console.warn("savePretrained: no reference (apt-get install python3-safetensors python3-numpy)");
 const program = fileURLToPath(new URL("reference.py", import.meta.url));
 const reference = () =>
-  JSON.parse(execFileSync(python, [program, folder], { input: JSON.stringify(ids), encoding: "utf8" })) as number[];
+  JSON.parse(execFileSync(python, [program, folder, JSON.stringify(ids)], { encoding: "utf8" })) as number[];
 
 describe.skipIf(!available)("in Python, by NumPy", () => {
   test.each(variants)("%s", async (_, type, options) => {
@@ -224,12 +231,25 @@ describe("Llama's config.json", () => {
   });
 
   test.each<LlamaConfig["rotaryScaling"]>([
-    { type: "dynamic", factor: 2, originalLength: 8 },
-    { type: "yarn", factor: 2, originalLength: 8, betaFast: 16 },
+    { type: "dynamic", factor: 2, originalLength: 16 },
+    { type: "yarn", factor: 2, originalLength: 8 },
+    { type: "yarn", factor: 2, originalLength: 8, betaFast: 16, attentionFactor: 1.5, truncate: false },
     { type: "llama3", factor: 8, originalLength: 8, lowFrequencyFactor: 2, highFrequencyFactor: 8 },
   ])("positions scaled as %j", (rotaryScaling) => {
     const config = checkLlamaConfig({ ...base, rotaryScaling: rotaryScaling! });
     expect(checkLlamaConfig(fromHuggingFaceLlamaConfig(toHuggingFaceLlamaConfig(config)))).toEqual(config);
+  });
+
+  test.each<LlamaConfig["rotaryScaling"]>([
+    { type: "ntk", factor: 2 },
+    { type: "dynamic", factor: 2, originalLength: 8 },
+  ])("positions scaled as %j, which is no more than another base", (rotaryScaling) => {
+    const config = checkLlamaConfig({ ...base, headSize: 8, rotaryScaling: rotaryScaling! });
+    const json = toHuggingFaceLlamaConfig(config);
+    expect(json.rope_scaling).toBeNull();
+    const { rotaryBase: own } = checkLlamaConfig(fromHuggingFaceLlamaConfig(json));
+    const of = { size: 8, length: 16 };
+    expect(rotaryFrequencies({ ...of, base: own })).toEqual(rotaryFrequencies({ ...of, scaling: rotaryScaling! }));
   });
 
   test("part of a head turned, a window of Qwen's; what there is no name for", () => {
@@ -237,10 +257,16 @@ describe("Llama's config.json", () => {
       const config = checkLlamaConfig({ ...base, ...options });
       expect(checkLlamaConfig(fromHuggingFaceLlamaConfig(toHuggingFaceLlamaConfig(config)))).toEqual(config);
     }
-    const ntk = checkLlamaConfig({ ...base, rotaryScaling: { type: "ntk", factor: 2 } });
-    expectError(() => toHuggingFaceLlamaConfig(ntk), "ERR_ARGUMENT", /got "ntk"/);
+    for (let headSize = 2; headSize <= 128; headSize += 2)
+      for (let rotarySize = 2; rotarySize <= headSize; rotarySize += 2) {
+        const json = toHuggingFaceLlamaConfig(checkLlamaConfig({ ...base, headSize, rotarySize }));
+        expect(fromHuggingFaceLlamaConfig(json)).toMatchObject({ headSize, rotarySize });
+      }
     const json = toHuggingFaceLlamaConfig(checkLlamaConfig(base));
     const short = { rope_type: "longrope", attention_factor: 1, short_factor: [1, 1], long_factor: [1, 2] };
-    expectError(() => fromHuggingFaceLlamaConfig({ ...json, rope_scaling: short }), "ERR_FORMAT", /longrope/);
+    const within = fromHuggingFaceLlamaConfig({ ...json, rope_scaling: short });
+    expect(within.rotaryScaling).toEqual({ type: "factors", factors: [1, 1] });
+    const beyond = { ...short, original_max_position_embeddings: 8 };
+    expectError(() => fromHuggingFaceLlamaConfig({ ...json, rope_scaling: beyond }), "ERR_FORMAT", /longrope/);
   });
 });

@@ -129,11 +129,16 @@ export const classifierFamily = familyOf<BertForSequenceClassification>({
       ...(typeof dropout === "number" && { dropout }),
     });
   },
-  more: ({ labels, dropout, bert }) => ({
-    id2label: Object.fromEntries(labels.entries()),
-    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
-    [bert.config.family === "distilbert" ? "seq_classif_dropout" : "classifier_dropout"]: dropout.p,
-  }),
+  more({ labels, dropout, bert }) {
+    const { family, pooler } = bert.config;
+    if (family === "bert" && !pooler)
+      throw new HeedError("ERR_ARGUMENT", "config: expected the pooler that a classifier of family bert has, got none");
+    return {
+      id2label: Object.fromEntries(labels.entries()),
+      label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+      [family === "distilbert" ? "seq_classif_dropout" : "classifier_dropout"]: dropout.p,
+    };
+  },
 });
 
 /** The classes' names, by their numbers from 0 on; two where nothing is said. */

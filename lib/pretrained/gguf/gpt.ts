@@ -51,7 +51,8 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
 
   write({ config }) {
     const { model_type: type } = toHuggingFaceConfig(config);
-    if (type !== "gpt2" || !config.bias || !config.tied || config.activation !== "gelu")
+    const { bias, tied, activation, scaleAttention, scaleAttentionByLayer } = config;
+    if (type !== "gpt2" || !bias || !tied || activation !== "gelu" || !scaleAttention || scaleAttentionByLayer)
       throw new HeedError("ERR_ARGUMENT", "gguf: expected a GPT with GPT-2's options, got one with others");
     const size = (value: number): GgufInputValue => ({ type: "u32", value });
     return {

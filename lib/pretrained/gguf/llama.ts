@@ -1,10 +1,10 @@
 import { HeedError } from "../../errors.js";
 import type { GgufFile } from "../../formats/gguf.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
-import { checkLlamaConfig, type LlamaConfig } from "../../models/llama-config.js";
+import { checkLlamaConfig, type LlamaConfig, windowsOf } from "../../models/llama-config.js";
 import { Llama } from "../../models/llama.js";
 import { halvesToNeighbours, neighboursToHalves } from "../../models/rotary-pairs.js";
-import { rotaryFrequencies, type RotaryScaling } from "../../ops/rotary-table.js";
+import { rotaryFrequencies, type RotaryScaling, stretchedBase } from "../../ops/rotary-table.js";
 import type { GgufArchitecture, GgufOutput } from "./architecture.js";
 import type { GgufMetadata } from "./metadata.js";
 
@@ -51,6 +51,7 @@ export const llamaArchitecture: GgufArchitecture<Llama> = {
   write: ({ config }) => outputOf(config),
 };
 
+/** Windows are left out: llama.cpp has none in these architectures, whatever a file says. */
 async function configOf(metadata: GgufMetadata, file: GgufFile): Promise<LlamaConfig> {
   const has = (name: string): boolean => file.tensors.has(name);
   const heads = metadata.size("attention.head_count");
@@ -75,7 +76,6 @@ async function configOf(metadata: GgufMetadata, file: GgufFile): Promise<LlamaCo
     outputBias: has("blk.0.attn_output.bias"),
     feedForwardBias: has("blk.0.ffn_gate.bias"),
     qkNorm: has("blk.0.attn_q_norm.weight"),
-    window: metadata.number("attention.sliding_window", 0),
     rotaryBase: metadata.number("rope.freq_base", 10_000),
     rotarySize,
     rotaryScaling: has(factorsTensor)
@@ -86,28 +86,61 @@ async function configOf(metadata: GgufMetadata, file: GgufFile): Promise<LlamaCo
   };
 }
 
+/** By llama.cpp's rules: a factor without a type is that of linear scaling. */
 function scalingOf(metadata: GgufMetadata, contextLength: number): RotaryScaling | null {
-  const type = metadata.text("rope.scaling.type") ?? "none";
+  const attention = metadata.number("rope.scaling.attn_factor", 1);
+  if (attention !== 1) throw metadata.fault(`${metadata.architecture}.rope.scaling.attn_factor`, "1", attention);
+  const type = metadata.text("rope.scaling.type") ?? "linear";
   if (type === "none") return null;
-  const factor = metadata.number("rope.scaling.factor", 1);
-  if (type === "linear") return { type, factor };
+  // The second is the name of older files; 0 stands for none.
+  const factor = metadata.number("rope.scaling.factor", metadata.number("rope.scale_linear", 1)) || 1;
+  if (type === "linear") return factor === 1 ? null : { type, factor };
   const originalLength = metadata.size("rope.scaling.original_context_length", contextLength);
-  if (type === "yarn") return { type, factor, originalLength };
-  throw metadata.fault(`${metadata.architecture}.rope.scaling.type`, "none, linear or yarn", type);
+  if (type !== "yarn") throw metadata.fault(`${metadata.architecture}.rope.scaling.type`, "none, linear or yarn", type);
+  for (const [name, usual] of usualYarn) {
+    const value = metadata.number(`rope.scaling.${name}`, usual);
+    if (value !== usual) throw metadata.fault(`${metadata.architecture}.rope.scaling.${name}`, `${usual}`, value);
+  }
+  return { type, factor, originalLength };
 }
 
-/** The architecture by which llama.cpp computes what the configuration says. */
-function architectureOf(config: Required<LlamaConfig>): string {
-  if (config.qkNorm) return "qwen3";
-  const { attentionBias, outputBias, feedForwardBias } = config;
-  return attentionBias && !outputBias && !feedForwardBias ? "qwen2" : "llama";
+/** Options of YaRN that not every llama.cpp reads, with what it takes them to be. */
+const usualYarn = [
+  ["yarn_log_multiplier", 0],
+  ["yarn_ext_factor", 1],
+  ["yarn_attn_factor", 1],
+  ["yarn_beta_fast", 32],
+  ["yarn_beta_slow", 1],
+] as const;
+
+function expected(what: string, given: string | number): HeedError {
+  return new HeedError("ERR_ARGUMENT", `gguf: expected a Llama with ${what}, got ${given}`);
+}
+
+/** The architecture by which llama.cpp computes what the configuration says. Throws ERR_ARGUMENT where there is none. */
+function architectureOf(config: Required<LlamaConfig>, factors: Float32Array | null): "llama" | "qwen2" | "qwen3" {
+  const { activation, rotarySize, headSize, heads, width, contextLength } = config;
+  const { qkNorm, attentionBias, outputBias, feedForwardBias } = config;
+  if (activation !== "silu") throw expected("activation silu", activation);
+  // llama.cpp passes over a window in these architectures, and refuses heads that are turned in part.
+  const window = windowsOf(config).find((window) => window > 0 && window < contextLength);
+  if (window !== undefined) throw expected("window 0", window);
+  if (rotarySize !== headSize) throw expected(`rotarySize ${headSize}, that of its heads`, rotarySize);
+  if (qkNorm) {
+    if (attentionBias || outputBias || feedForwardBias) throw expected("no biases beside qkNorm", "some");
+    if (factors) throw expected("rotaryScaling linear or yarn beside qkNorm", config.rotaryScaling!.type);
+    return "qwen3";
+  }
+  const qwen2 = attentionBias && !outputBias && !feedForwardBias && heads * headSize === width && !factors;
+  // Its biases are optional, each by itself.
+  return qwen2 ? "qwen2" : "llama";
 }
 
 function outputOf(config: Required<LlamaConfig>): GgufOutput {
-  const { heads, kvHeads, headSize, rotarySize, activation, rotaryBase, window, interleaved } = config;
-  if (activation !== "silu")
-    throw new HeedError("ERR_ARGUMENT", `gguf: expected a Llama with activation silu, got ${activation}`);
-  const architecture = architectureOf(config);
+  const { heads, kvHeads, headSize, rotarySize, rotaryBase, rotaryScaling, contextLength, interleaved } = config;
+  const factors = factorsOf(config);
+  const architecture = architectureOf(config, factors);
+  const positions = { size: rotarySize, length: contextLength, base: rotaryBase, scaling: rotaryScaling };
   const size = (value: number): GgufInputValue => ({ type: "u32", value });
   const number = (value: number): GgufInputValue => ({ type: "f32", value });
   const metadata = new Map<string, GgufInputValue>([
@@ -122,10 +155,9 @@ function outputOf(config: Required<LlamaConfig>): GgufOutput {
     ["attention.value_length", size(headSize)],
     ["attention.layer_norm_rms_epsilon", number(config.eps)],
     ["rope.dimension_count", size(rotarySize)],
-    ["rope.freq_base", number(rotaryBase)],
-    ...(window > 0 ? [["attention.sliding_window", size(window)] as const] : []),
+    ["rope.freq_base", number(stretchedBase(positions) ?? rotaryBase)],
+    ...scalingEntries(rotaryScaling),
   ]);
-  const factors = addScaling(metadata, config);
   const neighbours = architecture === "llama";
   const rows = (parameter: string): number | null =>
     /\.q_(proj|norm)\./.test(parameter) ? heads : /\.k_(proj|norm)\./.test(parameter) ? kvHeads : null;
@@ -143,20 +175,29 @@ function outputOf(config: Required<LlamaConfig>): GgufOutput {
   };
 }
 
-/** Writes down how positions are scaled; gives the factors of the angles where these are the only way to say it. */
-function addScaling(metadata: Map<string, GgufInputValue>, config: Required<LlamaConfig>): Float32Array | null {
+/** How positions are scaled, where the file has words for it. Throws ERR_ARGUMENT for a YaRN of another kind. */
+function scalingEntries(scaling: RotaryScaling | null): [string, GgufInputValue][] {
+  if (scaling?.type !== "linear" && scaling?.type !== "yarn") return [];
+  const { type, factor } = scaling;
+  const entries: [string, GgufInputValue][] = [
+    ["rope.scaling.type", { type: "string", value: type }],
+    ["rope.scaling.factor", { type: "f32", value: factor }],
+  ];
+  if (type === "linear") return entries;
+  const { originalLength, betaFast = 32, betaSlow = 1, truncate = true } = scaling;
+  const usual = 0.1 * Math.log(factor) + 1;
+  const { attentionFactor = usual } = scaling;
+  if (betaFast !== 32 || betaSlow !== 1 || !truncate || attentionFactor !== usual)
+    throw expected("YaRN's usual betas, attentionFactor and truncate", "others");
+  // In shorter texts no pair turns even once, of which llama.cpp makes another ramp than YaRN's authors.
+  if (originalLength < 2 * Math.PI) throw expected("YaRN's originalLength of at least 7", originalLength);
+  return [...entries, ["rope.scaling.original_context_length", { type: "u32", value: originalLength }]];
+}
+
+/** Factors of the angles, where these are the only way to say how positions are scaled. */
+function factorsOf(config: Required<LlamaConfig>): Float32Array | null {
   const { rotaryScaling: scaling, rotarySize: size, rotaryBase: base, contextLength: length } = config;
-  if (!scaling) return null;
-  const { type } = scaling;
-  if (type === "linear" || type === "yarn") {
-    if (type === "yarn" && (scaling.betaFast ?? scaling.betaSlow ?? scaling.attentionFactor) !== undefined)
-      throw new HeedError("ERR_ARGUMENT", "gguf: expected YaRN with its usual betas and attention factor, got others");
-    metadata.set("rope.scaling.type", { type: "string", value: type });
-    metadata.set("rope.scaling.factor", { type: "f32", value: scaling.factor });
-    if (type === "yarn")
-      metadata.set("rope.scaling.original_context_length", { type: "u32", value: scaling.originalLength });
-    return null;
-  }
+  if (scaling?.type !== "llama3" && scaling?.type !== "factors") return null;
   const plain = rotaryFrequencies({ size, length, base }).frequencies;
   const scaled = rotaryFrequencies({ size, length, base, scaling }).frequencies;
   return Float32Array.from(plain, (angle, i) => angle / scaled[i]!);

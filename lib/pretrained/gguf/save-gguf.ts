@@ -41,7 +41,7 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
     ...(name === undefined ? [] : [["general.name", { type: "string", value: name }] as const]),
     ["general.file_type", { type: "u32", value: fileTypes[type] }],
     ...[...output.metadata].map(([key, value]) => [`${output.architecture}.${key}`, value] as const),
-    ...(tokenizer ? tokenizerToGguf(toHuggingFaceTokenizer(tokenizer)) : []),
+    ...(tokenizer ? tokenizerToGguf(toHuggingFaceTokenizer(tokenizer)) : noTokenizer),
   ]);
   const parameters = [...model.namedParameters()].map(([parameter, tensor]): GgufTensorInput => {
     const { name, transposed: turned = false } = architecture.parameter(parameter);
@@ -77,6 +77,9 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
 
 /** llama.cpp's numbers for what most of a file is. */
 const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 };
+
+/** Without it llama.cpp loads no model. */
+const noTokenizer = [["tokenizer.ggml.model", { type: "string", value: "no_vocab" }]] as const;
 
 function adapted({ values: adapt }: GgufOutput, parameter: string, values: Float32Array): Float32Array {
   return adapt ? adapt(parameter, values) : values;

@@ -1,0 +1,159 @@
+// Rotary positions in the config.json files of Hugging Face's models: `rope_theta`, `rope_scaling` and
+// `partial_rotary_factor`, or all of them in `rope_parameters`.
+import { describe, HeedError } from "../errors.js";
+import { type RotaryScaling, stretchedBase } from "../ops/rotary-table.js";
+import { booleanOf, numberOf, positiveInteger } from "./huggingface-config.js";
+import type { LlamaConfig } from "./llama-config.js";
+
+type Entries = Readonly<Record<string, unknown>>;
+type Rotary = Required<Pick<LlamaConfig, "rotaryBase" | "rotarySize" | "rotaryScaling">>;
+
+/** What a configuration says of the positions of heads of this size. Throws ERR_FORMAT for what is not understood. */
+export function rotaryOf(config: Entries, headSize: number, contextLength: number): Rotary {
+  const rope = entriesOf(config);
+  const factor = numberOf({ ...rope, ...given(config, "partial_rotary_factor") }, "partial_rotary_factor", 1);
+  return {
+    rotaryBase: numberOf({ ...given(config, "rope_theta"), ...rope }, "rope_theta", 10_000),
+    rotarySize: Math.trunc(headSize * factor),
+    rotaryScaling: scalingOf({ ...rope, ...given(config, "original_max_position_embeddings") }, contextLength),
+  };
+}
+
+/** `rope_scaling`, or where it says nothing `rope_parameters`. */
+function entriesOf(config: Entries): Entries {
+  for (const name of ["rope_scaling", "rope_parameters"]) {
+    const entries = config[name] ?? {};
+    if (typeof entries !== "object" || Array.isArray(entries))
+      throw new HeedError("ERR_FORMAT", `config: expected ${name} to be an object, got ${describe(entries)}`);
+    const kinds = Object.entries(entries).filter(([, value]) => typeof value === "object" && !Array.isArray(value));
+    const kind = kinds.find(([, value]) => value !== null);
+    if (kind)
+      throw new HeedError("ERR_FORMAT", `config: expected ${name} that all layers share, got some of ${kind[0]} alone`);
+    if (Object.keys(entries).length > 0) return entries as Entries;
+  }
+  return {};
+}
+
+function given(config: Entries, name: string): Entries {
+  return config[name] === undefined || config[name] === null ? {} : { [name]: config[name] };
+}
+
+function scalingOf(rope: Entries, contextLength: number): RotaryScaling | null {
+  const type: unknown = rope.rope_type ?? rope.type ?? "default";
+  const original = (): number =>
+    rope.original_max_position_embeddings == null
+      ? contextLength
+      : positiveInteger(rope, "original_max_position_embeddings");
+  switch (type) {
+    case "default":
+      return null;
+    case "linear":
+      return { type: "linear", factor: numberOf(rope, "factor", NaN) };
+    case "dynamic":
+      // Hugging Face goes by the model's own context here, whatever the original one was.
+      return { type: "dynamic", factor: numberOf(rope, "factor", NaN), originalLength: contextLength };
+    case "yarn":
+      return yarn(rope, original(), contextLength);
+    case "llama3":
+      return {
+        type: "llama3",
+        factor: numberOf(rope, "factor", NaN),
+        originalLength: original(),
+        lowFrequencyFactor: numberOf(rope, "low_freq_factor", 1),
+        highFrequencyFactor: numberOf(rope, "high_freq_factor", 4),
+      };
+    case "longrope":
+      return longrope(rope, original(), contextLength);
+    default:
+      throw new HeedError(
+        "ERR_FORMAT",
+        `config: expected rope_scaling of type default, linear, dynamic, yarn, llama3 or longrope, got ${describe(type)}`,
+      );
+  }
+}
+
+function yarn(rope: Entries, originalLength: number, contextLength: number): RotaryScaling {
+  const factor = numberOf(rope, "factor", contextLength / originalLength);
+  const number = (name: string): number | undefined => (rope[name] == null ? undefined : numberOf(rope, name, NaN));
+  // 0 stands for the usual value.
+  const beta = (name: string): number | undefined => (rope[name] === 0 ? undefined : number(name));
+  const [betaFast, betaSlow] = [beta("beta_fast"), beta("beta_slow")];
+  const attentionFactor = number("attention_factor") ?? scaleRatio(factor, number("mscale"), number("mscale_all_dim"));
+  const truncate = booleanOf(rope, "truncate", true) ? undefined : false;
+  return { type: "yarn", factor, originalLength, ...defined({ betaFast, betaSlow, attentionFactor, truncate }) };
+}
+
+/** The factor of cosines and sines in DeepSeek's files: one for the scores' scale over one for all dimensions. */
+function scaleRatio(factor: number, scale = 0, all = 0): number | undefined {
+  const scaled = (by: number): number => 0.1 * by * Math.log(Math.max(factor, 1)) + 1;
+  return scale && all ? scaled(scale) / scaled(all) : undefined;
+}
+
+/** One list of factors for short texts, another for long ones: both are in one table only where they are the same. */
+function longrope(rope: Entries, originalLength: number, contextLength: number): RotaryScaling {
+  const { short_factor: short, long_factor: long } = rope;
+  const lists = Array.isArray(short) && Array.isArray(long);
+  const one = lists && (contextLength <= originalLength || long.every((factor, i) => factor === short[i]));
+  const factor = numberOf(rope, "factor", contextLength / originalLength);
+  const usual = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalLength));
+  if (!one || numberOf(rope, "attention_factor", usual) !== 1)
+    throw new HeedError(
+      "ERR_FORMAT",
+      "config: expected longrope with one list of factors for short and long texts and attention_factor 1, got others",
+    );
+  return { type: "factors", factors: short as number[] };
+}
+
+/** The entries of a config.json that say the same. */
+export function toRotaryEntries(config: Required<LlamaConfig>): Record<string, unknown> {
+  const { rotarySize: size, rotaryBase: base, rotaryScaling: scaling, contextLength: length, headSize } = config;
+  // A new base is all that these scalings change.
+  const stretched = stretchedBase({ size, length, base, scaling });
+  return {
+    rope_theta: stretched ?? base,
+    rope_scaling: stretched !== null && stretched !== base ? null : toRopeScaling(scaling),
+    ...(size !== headSize && { partial_rotary_factor: partialFactor(size, headSize) }),
+  };
+}
+
+/** A factor of which readers, who cut off what is behind the point, get this size. */
+function partialFactor(size: number, headSize: number): number {
+  const factor = size / headSize;
+  return Math.trunc(headSize * factor) === size ? factor : factor * (1 + Number.EPSILON);
+}
+
+function toRopeScaling(scaling: RotaryScaling | null): Record<string, unknown> | null {
+  if (!scaling) return null;
+  switch (scaling.type) {
+    case "linear":
+    case "dynamic":
+      return { rope_type: scaling.type, factor: scaling.factor };
+    case "yarn": {
+      const { factor, originalLength, betaFast, betaSlow, attentionFactor, truncate } = scaling;
+      const options = { beta_fast: betaFast, beta_slow: betaSlow, attention_factor: attentionFactor, truncate };
+      return { rope_type: "yarn", factor, original_max_position_embeddings: originalLength, ...defined(options) };
+    }
+    case "llama3": {
+      const { factor, originalLength, lowFrequencyFactor = 1, highFrequencyFactor = 4 } = scaling;
+      return {
+        rope_type: "llama3",
+        factor,
+        original_max_position_embeddings: originalLength,
+        low_freq_factor: lowFrequencyFactor,
+        high_freq_factor: highFrequencyFactor,
+      };
+    }
+    case "factors": {
+      const factors = [...scaling.factors];
+      return { rope_type: "longrope", factor: 1, attention_factor: 1, short_factor: factors, long_factor: factors };
+    }
+    case "ntk":
+      // A base says it.
+      return null;
+  }
+}
+
+/** The entries that are not undefined. */
+function defined<T extends object>(entries: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined)) as never;
+}
