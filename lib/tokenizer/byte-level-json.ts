@@ -1,6 +1,7 @@
 // Byte-level byte-pair encodings (GPT-2's and those that follow it) as a tokenizer.json. How text is cut into pieces
 // before the merges is named as GGUF files name it ("tokenizer.ggml.pre").
 import { describe, HeedError } from "../errors.js";
+import { addedTokenJson } from "./added-tokens.js";
 import { templateOf } from "./template-processing.js";
 
 interface Pieces {
@@ -76,7 +77,7 @@ export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown
     truncation: null,
     padding: null,
     added_tokens: tokens.flatMap((content, id) =>
-      control.has(id) || user.has(id) ? [{ id, content, special: control.has(id), normalized: false }] : [],
+      control.has(id) || user.has(id) ? [addedTokenJson(id, content, control.has(id))] : [],
     ),
     normalizer: composed ? { type: "NFC" } : null,
     pre_tokenizer: steps.length === 1 ? byteLevel : { type: "Sequence", pretokenizers: steps },

@@ -1,6 +1,7 @@
 // A SentencePiece vocabulary (Kudo & Richardson 2018) of byte-pair encoding, without its model, as a tokenizer.json: of
 // neighbours those merge first whose union has the best score, so the merges, in the order of their scores, say the same.
 // Spaces are U+2581; what is not in the vocabulary is spelt in bytes.
+import { addedTokenJson } from "./added-tokens.js";
 import { templateOf } from "./template-processing.js";
 
 export const wordBoundary = "\u2581";
@@ -31,7 +32,7 @@ export function sentencePieceJson(
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));
   const space = { type: "Replace", pattern: { String: " " }, content: wordBoundary };
   const added = pieces.flatMap(({ text, kind }, id) =>
-    kind === "normal" || kind === "byte" ? [] : [{ id, content: text, special: kind !== "user", normalized: false }],
+    kind === "normal" || kind === "byte" ? [] : [addedTokenJson(id, text, kind !== "user")],
   );
   return {
     version: "1.0",
