@@ -64,9 +64,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /** Of the tokens that are found in a text as it is, and as it is normalized: without the special ones, and with. */
   readonly #plain: readonly [TokenFinder, TokenFinder];
   #whole: readonly [TokenFinder, TokenFinder] | null = null;
-  /** What is added around a text. */
-  readonly #before: readonly number[];
-  readonly #after: readonly number[];
+  /** The ids that `encode` puts before a text. */
+  readonly before: readonly number[];
+  /** The ids that `encode` puts after a text. */
+  readonly after: readonly number[];
 
   /** `json` is what a tokenizer.json holds. Throws ERR_FORMAT for what is not understood. */
   constructor(json: unknown, { config = {}, chatTemplate = null }: HuggingFaceTokenizerParts = {}) {
@@ -82,9 +83,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.#library = this.#createLibrary();
     this.#plain = this.#finders(false);
     this.vocabularySize = this.#definition.tokens.length;
-    [this.#before, this.#after] = this.#affixes();
     this.endOfText = this.#specialId("eos_token");
     this.beginningOfText = this.#specialId("bos_token");
+    [this.before, this.after] = this.#affixes();
     this.chatTemplate = this.#readTemplate(chatTemplate);
   }
 
@@ -103,7 +104,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
     const { special = false, addSpecialTokens = true, maxLength = Infinity } = options;
-    const [before, after] = addSpecialTokens ? [this.#before, this.#after] : [[], []];
+    const [before, after] = addSpecialTokens ? [this.before, this.after] : [[], []];
     const around = before.length + after.length;
     if (maxLength !== Infinity) checkInteger("encode", "maxLength", maxLength, around);
     const ids = this.#idsOfText(text.replace(/\p{Surrogate}/gu, "\ufffd"), special).slice(0, maxLength - around);
@@ -199,12 +200,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return ids;
   }
 
-  /** What the post-processor puts before and after a text. */
+  /**
+   * What the post-processor puts before and after a text. Where it puts nothing, the configuration may ask for the tokens
+   * that begin and end one.
+   */
   #affixes(): [number[], number[]] {
     const around = this.#library.post_processor?.post_process([unnameable], null, true).tokens ?? [unnameable];
     const at = around.indexOf(unnameable);
     const ids = (tokens: string[]): number[] => tokens.map((token) => this.#idOfName(token));
-    return [ids(around.slice(0, at)), ids(around.slice(at + 1))];
+    if (around.length > 1) return [ids(around.slice(0, at)), ids(around.slice(at + 1))];
+    const { add_bos_token: begins, add_eos_token: ends } = this.#config;
+    const given = (wanted: unknown, id: number | null): number[] => (wanted === true && id !== null ? [id] : []);
+    return [given(begins, this.beginningOfText), given(ends, this.endOfText)];
   }
 
   #idOfName(token: string): number {

@@ -61,8 +61,8 @@ const others = [
   "Å",
 ];
 
-/** Names of added tokens; one begins with another, and one has letters on both sides. */
-export const names = ["<s>", "</s>", "<|end|>", "<|end|>x", "tool", "<tool>", "[é]", "\n\n\n"];
+/** Names of added tokens, one of which begins with another; none is one that llama.cpp knows by itself, such as <|end|>. */
+export const names = ["<s>", "</s>", "<|e|>", "<|e|>x", "tool", "<tool>", "[é]", "\n\n\n"];
 
 /** Texts of words, digits, white space, marks and emoji, with names of added tokens between. */
 export const anyText: fc.Arbitrary<string> = fc
@@ -453,3 +453,48 @@ export function wordPieceJson(choices: {
     },
   };
 }
+
+/** As Llama 3's files cut text, and with `numbers` of other digits Qwen 2's. */
+const laterSplit = (numbers: string): object =>
+  split(
+    String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+  );
+const bytesWithout = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false };
+const bytesWith = { ...bytesWithout, use_regex: true };
+const inSequence = (...pretokenizers: object[]): object => ({ type: "Sequence", pretokenizers });
+const mostly = (usual: unknown, ...others: unknown[]): fc.Arbitrary<unknown> =>
+  fc.oneof(
+    { weight: 6, arbitrary: fc.constant(usual) },
+    ...others.map((value) => ({ weight: 1, arbitrary: fc.constant(value) })),
+  );
+const ggufFlags = fc.oneof({ weight: 9, arbitrary: plainFlags }, { weight: 1, arbitrary: flags });
+
+/** Byte-level tokenizers of which a GGUF file can say many. */
+export const ggufByteLevel: fc.Arbitrary<ByteLevel> = fc
+  .constantFrom("gpt-2", "llama", "qwen", "smollm", "other")
+  .chain((kind) => {
+    const pre_tokenizer: Record<string, object> = {
+      "gpt-2": bytesWith,
+      llama: inSequence(laterSplit(String.raw`\p{N}{1,3}`), bytesWithout),
+      qwen: inSequence(laterSplit(String.raw`\p{N}`), bytesWithout),
+      smollm: inSequence({ type: "Digits", individual_digits: true }, bytesWith),
+      other: inSequence({ type: "Digits", individual_digits: false }, bytesWith),
+    };
+    const normalizer =
+      kind === "qwen" ? mostly({ type: "NFC" }, null) : mostly(null, { type: "NFC" }, { type: "Lowercase" });
+    const ignore_merges = mostly(kind === "llama", kind !== "llama") as fc.Arbitrary<boolean>;
+    return byteLevelTokenizer({
+      normalizer,
+      pre_tokenizer: mostly(pre_tokenizer[kind], { ...bytesWith, add_prefix_space: true }),
+      added: ggufFlags,
+      ignore_merges,
+    });
+  });
+
+/** Tokenizers of SentencePiece's kind of which a GGUF file can say many. */
+export const ggufSpaced: fc.Arbitrary<Spaced> = spacedTokenizer({
+  unigram: mostly(false, true),
+  bytes: mostly(true, false),
+  normalizer: mostly(null, { type: "NFC" }),
+  tokens: added(ggufFlags),
+});
