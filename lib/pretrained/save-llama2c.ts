@@ -1,6 +1,9 @@
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
+import { naming } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
+import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { writeLlama2c } from "../formats/write-llama2c.js";
 import type { LlamaConfig } from "../models/llama-config.js";
 import { Llama } from "../models/llama.js";
@@ -22,7 +25,8 @@ export interface SaveLlama2cOptions {
 
 /**
  * Writes a Llama as a checkpoint of llama2.c. Throws ERR_ARGUMENT for a model with what its program does not have, or a
- * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written.
+ * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written, or the folder has the tokenizer
+ * of another model.
  */
 export async function saveLlama2c(file: string, model: Module, options: SaveLlama2cOptions = {}): Promise<void> {
   const { tokenizer = null, onProgress } = options;
@@ -32,6 +36,8 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
   const { config } = model;
   checkPlain(config);
   const tokens = tokenizer ? toLlama2c(tokenizer, config.vocabularySize).toBytes() : null;
+  const written = path.join(path.dirname(file), "tokenizer.bin");
+  if (tokens) await checkBeside(written);
   const parameters = new Map(model.namedParameters());
   let done = 0;
   await writeLlama2c(file, config, async (name) => {
@@ -41,8 +47,19 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
     if (config.interleaved || part === undefined) return values;
     return halvesToNeighbours(values, { ...config, heads: part === "q" ? config.heads : config.kvHeads });
   });
-  if (tokens)
-    await writeFileAtomic(path.join(path.dirname(file), "tokenizer.bin"), (handle) => handle.writeFile(tokens));
+  if (tokens) await writeFileAtomic(written, (handle) => handle.writeFile(tokens));
+}
+
+/** Of two tokenizers in a folder nobody knows which is a model's. */
+async function checkBeside(tokenizer: string): Promise<void> {
+  const folder = path.dirname(tokenizer);
+  const names = await naming(folder, () => readdir(folder));
+  const other = names.find((name) => isLlama2cTokenizer(name) && name !== path.basename(tokenizer));
+  if (other)
+    throw new HeedError(
+      "ERR_IO",
+      `${folder}: expected no tokenizer of another model beside ${path.basename(tokenizer)}, got ${other}: name another folder`,
+    );
 }
 
 /** Throws unless the configuration is that of every llama2.c model. */

@@ -241,15 +241,9 @@ function withIds(vocabulary: readonly string[], tokens: ByteLevel["tokens"]): Js
     const normalized = token.normalized === true && token.content.trim() !== "";
     const blank = tokens.some(({ content }) => content.trim() === "");
     const [lstrip, rstrip] = [token.lstrip === true && !blank, token.rstrip === true && !blank];
-    // In heed no merge makes a special token.
-    return {
-      ...token,
-      normalized,
-      lstrip,
-      rstrip,
-      id: at >= 0 ? at : next++,
-      special: token.special === true && at < 0,
-    };
+    // In heed no merge makes a special token; in llama.cpp these two always are.
+    const special = at < 0 && (token.special === true || /^<\/?s>$/.test(token.content));
+    return { ...token, normalized, lstrip, rstrip, special, id: at >= 0 ? at : next++ };
   });
 }
 

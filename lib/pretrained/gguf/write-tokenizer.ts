@@ -25,10 +25,11 @@ export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number):
   const metadata = new Map<string, GgufInputValue>(values(size));
   metadata.set("tokens", { type: "strings", value: tokens });
   metadata.set("token_type", { type: "i32s", value: types });
-  for (const [name, ids, id] of [
+  for (const [name, ids, named] of [
     ["bos", tokenizer.before, tokenizer.beginningOfText],
     ["eos", tokenizer.after, tokenizer.endOfText],
   ] as const) {
+    const id = named ?? ids[0] ?? null;
     if (ids.length > 1 || (ids.length === 1 && ids[0] !== id))
       throw fault(`other tokens around a text than the ones that begin and end it: ${ids.join(", ")}`);
     if (id !== null) metadata.set(`${name}_token_id`, { type: "u32", value: id });
