@@ -95,7 +95,7 @@ function toLlama2c(tokenizer: Tokenizer, rows: number): Llama2cTokenizer {
   return Llama2cTokenizer.fromTokens([...tokens, ...filling]);
 }
 
-const fault = faultOf("llama2.c");
+const fault = faultOf("llama2.c", "it knows");
 
 /** Text and score of every token. */
 function tokensOf(tokenizer: Tokenizer): [string, number][] {

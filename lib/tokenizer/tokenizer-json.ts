@@ -22,9 +22,10 @@ export interface BpeJson {
 /** What a format cannot say, by name. */
 export type Fault = (got: string) => HeedError;
 
-export function faultOf(format: string): Fault {
+/** `knows` is what the format is a subject of: "GGUF files know". */
+export function faultOf(format: string, knows: string): Fault {
   return (got) =>
-    new HeedError("ERR_ARGUMENT", `${format}: expected a tokenizer of byte-pair encoding that it knows, got ${got}`);
+    new HeedError("ERR_ARGUMENT", `${format}: expected a tokenizer of byte-pair encoding that ${knows}, got ${got}`);
 }
 
 /** Throws what `fault` makes of it where there is no form without a model of byte-pair encoding and its own rules. */
@@ -84,5 +85,5 @@ function stepsOf(part: unknown, name: string): Part[] {
 
 /** The names of steps, for messages. */
 export function namesOf(steps: readonly Part[]): string {
-  return steps.map(({ type }) => String(type)).join(", ");
+  return steps.map(({ type }) => String(type)).join(", ") || "none";
 }

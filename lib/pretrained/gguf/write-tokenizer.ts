@@ -11,7 +11,7 @@ import { kinds, unused } from "./tokenizer.js";
  * ERR_ARGUMENT for a tokenizer that GGUF files have no place for, or one with more tokens than rows.
  */
 export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> {
-  const fault = faultOf("gguf");
+  const fault = faultOf("gguf", "GGUF files know");
   const { tokenizer: given } = tokenizer.toJSON();
   const json = bpeJson(given, fault);
   const bytes = json.cutters.some(({ type }) => type === "ByteLevel");
