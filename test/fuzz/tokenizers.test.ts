@@ -105,7 +105,8 @@ if (hasLlamaCpp)
     async ([json, texts, more]) => {
       const own = new HuggingFaceTokenizer(json, { config: configOf(json) });
       const metadata = toGguf(own, own.vocabularySize + more);
-      if (!metadata || json.added_tokens.some(({ special, content }) => !special && /^<\/?s>$/.test(content))) return;
+      // These two are special to llama.cpp whatever the file says.
+      if (!metadata || ["<s>", "</s>"].some((name) => Object.hasOwn(json.model.vocab, name))) return;
       const file = path.join(folder, "a.gguf");
       const architecture = ["general.architecture", { type: "string", value: "llama" }] as const;
       await writeGguf(file, new Map([architecture, ...metadata]), []);
