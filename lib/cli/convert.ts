@@ -53,7 +53,13 @@ async function save(
   if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });
   if (format === "gguf") {
     const type = { f32: "F32", bf16: "BF16", f16: "F16", q8_0: "Q8_0", q4_0: "Q4_0" } as const;
-    return saveGguf(to, model, { tokenizer, type: type[dtype], name: path.basename(to, ".gguf"), onProgress });
+    return saveGguf(to, model, {
+      tokenizer,
+      defaults,
+      type: type[dtype],
+      name: path.basename(to, ".gguf"),
+      onProgress,
+    });
   }
   await savePretrained(to, model, {
     tokenizer,

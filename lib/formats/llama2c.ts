@@ -33,6 +33,11 @@ export class Llama2cFile extends F32File {
   }
 }
 
+/** Whether a file beside a checkpoint is its tokenizer: tokenizer.bin and tok512.bin are names that llama2.c gives. */
+export function isLlama2cTokenizer(name: string): boolean {
+  return /^tok.*\.bin$/.test(name);
+}
+
 const headerBytes = 28;
 
 /** Opens a checkpoint and checks its sizes. Throws ERR_IO or ERR_FORMAT with the file's name. */

@@ -9,8 +9,8 @@ import { StopFilter } from "./stop-filter.js";
 
 interface TextSettings extends TokenSettings {
   stop: readonly string[];
-  /** What the text begins with. */
-  echoed: string;
+  /** Whether the text begins with the prompt's; a prompt that was a text, as it was. */
+  echo: boolean | string;
 }
 
 /**
@@ -30,7 +30,7 @@ export class TextGeneration implements AsyncIterable<string> {
   constructor(model: CausalModel, tokenizer: Tokenizer, prompt: Int32Array, settings: TextSettings) {
     [this.#sequence] = sequencesOf("generate", model, [prompt], settings) as [Sequence];
     this.promptTokens = prompt.length;
-    this.#pieces = pieces(model, tokenizer, this.#sequence, settings);
+    this.#pieces = pieces(model, tokenizer, this.#sequence, prompt, settings);
   }
 
   /** The tokens generated so far. */
@@ -87,8 +87,8 @@ export function generate(
   const { stopTokens = tokenizer.endOfText === null ? [] : [tokenizer.endOfText] } = options;
   const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
   const tokens = typeof prompt === "string" ? encode(tokenizer, prompt) : prompt;
-  const echoed = !echo ? "" : typeof prompt === "string" ? prompt : tokenizer.decode(prompt);
-  return new TextGeneration(model, tokenizer, tokens, { ...settings, stop, echoed });
+  const echoed = echo && typeof prompt === "string" ? prompt : echo;
+  return new TextGeneration(model, tokenizer, tokens, { ...settings, stop, echo: echoed });
 }
 
 function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
@@ -116,14 +116,17 @@ async function* pieces(
   model: CausalModel,
   tokenizer: Tokenizer,
   sequence: Sequence,
+  prompt: Int32Array,
   settings: TextSettings,
 ): AsyncGenerator<string, void, undefined> {
-  if (settings.echoed) yield settings.echoed;
   const decoder = tokenizer.stream();
   // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
   const textOf = (id: number): string => (id < tokenizer.vocabularySize ? decoder.push(id) : "");
-  // What a token shows may depend on whether it begins the text: the prompt does.
-  for (const id of sequence.tokens) textOf(id);
+  // What a token shows may depend on whether it begins the text: the prompt does. A character that the prompt leaves
+  // unfinished comes with the token that completes it.
+  const shown = Array.from(prompt, textOf).join("");
+  const echoed = settings.echo === true ? shown : settings.echo;
+  if (echoed) yield echoed;
   const filter = new StopFilter(settings.stop);
   for await (const [advanced] of decode(model, [sequence], settings)) {
     const text = filter.push(textOf(advanced!.tokens.at(-1)!));

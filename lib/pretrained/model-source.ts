@@ -4,6 +4,7 @@ import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { exists, naming } from "../files.js";
+import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { latestVersion } from "../formats/versioned-folder.js";
 import { inspectedFolder, type Inspection, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import { isCTranslate2 } from "./load-ctranslate2.js";
@@ -59,20 +60,15 @@ async function inFolder(folder: string): Promise<ModelSource> {
     );
   if (await exists(path.join(folder, "config.json"))) return { format: "folder", folder };
   const names = await naming(folder, () => readdir(folder));
-  const models = names.filter((name) => name.endsWith(".gguf") || (name.endsWith(".bin") && !isTokenizer(name)));
+  const models = names.filter((name) => name.endsWith(".gguf") || (name.endsWith(".bin") && !isLlama2cTokenizer(name)));
   if (models.length === 1) return ofFile(path.join(folder, models[0]!));
   if (models.length === 0) throw new HeedError("ERR_IO", `${folder}: expected ${forms}, found nothing of it`);
   throw new HeedError("ERR_FORMAT", `${folder}: expected one model, got ${models.sort().join(", ")}: name one of them`);
 }
 
-/** tokenizer.bin and tok512.bin are names that llama2.c gives. */
-function isTokenizer(name: string): boolean {
-  return /^tok.*\.bin$/.test(name);
-}
-
 async function tokenizerBeside(file: string): Promise<string | null> {
   const folder = path.dirname(file);
-  const names = (await naming(folder, () => readdir(folder))).filter(isTokenizer);
+  const names = (await naming(folder, () => readdir(folder))).filter(isLlama2cTokenizer);
   if (names.length > 1)
     throw new HeedError("ERR_FORMAT", `${folder}: expected one tokenizer (tok*.bin), got ${names.sort().join(", ")}`);
   return names.length === 0 ? null : path.join(folder, names[0]!);

@@ -1,16 +1,19 @@
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
+import { naming } from "../files.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
+import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { writeLlama2c } from "../formats/write-llama2c.js";
 import type { LlamaConfig } from "../models/llama-config.js";
 import { Llama } from "../models/llama.js";
 import { halvesToNeighbours } from "../models/rotary-pairs.js";
 import type { Module } from "../nn/module.js";
-import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
-import { wordBoundary } from "../tokenizer/sentencepiece-json.js";
+import { Llama2cTokenizer, unmergeable } from "../tokenizer/llama2c-tokenizer.js";
+import { sentencePiecesOf, wordBoundary } from "../tokenizer/sentencepiece-json.js";
+import { bpeJson, faultOf } from "../tokenizer/tokenizer-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkSavable } from "./families/saving.js";
-import { tokenizerToGguf } from "./gguf/tokenizer.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
 export interface SaveLlama2cOptions {
@@ -22,7 +25,8 @@ export interface SaveLlama2cOptions {
 
 /**
  * Writes a Llama as a checkpoint of llama2.c. Throws ERR_ARGUMENT for a model with what its program does not have, or a
- * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written.
+ * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written, or the folder has the tokenizer
+ * of another model.
  */
 export async function saveLlama2c(file: string, model: Module, options: SaveLlama2cOptions = {}): Promise<void> {
   const { tokenizer = null, onProgress } = options;
@@ -31,7 +35,9 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
   checkSavable("saveLlama2c", model);
   const { config } = model;
   checkPlain(config);
-  const tokens = tokenizer ? toLlama2c(tokenizer).toBytes() : null;
+  const tokens = tokenizer ? toLlama2c(tokenizer, config.vocabularySize).toBytes() : null;
+  const written = path.join(path.dirname(file), "tokenizer.bin");
+  if (tokens) await checkBeside(written);
   const parameters = new Map(model.namedParameters());
   let done = 0;
   await writeLlama2c(file, config, async (name) => {
@@ -41,8 +47,19 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
     if (config.interleaved || part === undefined) return values;
     return halvesToNeighbours(values, { ...config, heads: part === "q" ? config.heads : config.kvHeads });
   });
-  if (tokens)
-    await writeFileAtomic(path.join(path.dirname(file), "tokenizer.bin"), (handle) => handle.writeFile(tokens));
+  if (tokens) await writeFileAtomic(written, (handle) => handle.writeFile(tokens));
+}
+
+/** Of two tokenizers in a folder nobody knows which is a model's. */
+async function checkBeside(tokenizer: string): Promise<void> {
+  const folder = path.dirname(tokenizer);
+  const names = await naming(folder, () => readdir(folder));
+  const other = names.find((name) => isLlama2cTokenizer(name) && name !== path.basename(tokenizer));
+  if (other)
+    throw new HeedError(
+      "ERR_IO",
+      `${folder}: expected no tokenizer of another model beside ${path.basename(tokenizer)}, got ${other}: name another folder`,
+    );
 }
 
 /** Throws unless the configuration is that of every llama2.c model. */
@@ -70,18 +87,35 @@ function checkPlain(config: Required<LlamaConfig>): void {
     throw new HeedError("ERR_ARGUMENT", `llama2.c: expected heads of an even size, got ${headSize}`);
 }
 
-function toLlama2c(tokenizer: Tokenizer): Llama2cTokenizer {
-  if (tokenizer instanceof Llama2cTokenizer) return tokenizer;
-  const metadata = tokenizerToGguf(toHuggingFaceTokenizer(tokenizer));
-  const scores = metadata.get("tokenizer.ggml.scores")?.value as ArrayLike<number> | undefined;
-  if (!scores)
-    throw new HeedError("ERR_ARGUMENT", "llama2.c: expected a SentencePiece vocabulary, got a byte-level one");
-  const texts = metadata.get("tokenizer.ggml.tokens")!.value as readonly string[];
-  return Llama2cTokenizer.fromTokens(
-    texts.map((text, id) => {
-      // Its program shows no token with a line before and after its name.
-      const shown = id === 1 || id === 2 ? `\n${text}\n` : text.replaceAll(wordBoundary, " ");
-      return [Buffer.from(shown).toString("latin1"), scores[id]];
-    }),
-  );
+/** The tokenizer with a token for each of `rows` rows of the embedding, as llama2.c's program reads it. */
+function toLlama2c(tokenizer: Tokenizer, rows: number): Llama2cTokenizer {
+  const tokens = tokenizer instanceof Llama2cTokenizer ? tokenizer.toJSON().tokens : tokensOf(tokenizer);
+  if (tokens.length > rows) throw fault(`${tokens.length} tokens for ${rows} rows of the embedding`);
+  const filling = Array.from({ length: rows - tokens.length }, (): [string, number] => ["", unmergeable]);
+  return Llama2cTokenizer.fromTokens([...tokens, ...filling]);
+}
+
+const fault = faultOf("llama2.c", "it knows");
+
+/** Text and score of every token. */
+function tokensOf(tokenizer: Tokenizer): [string, number][] {
+  const given = toHuggingFaceTokenizer(tokenizer);
+  const json = bpeJson(given.toJSON().tokenizer, fault);
+  if (json.cutters.some(({ type }) => type === "ByteLevel")) throw fault("a byte-level one");
+  const { pieces, spacePrefix } = sentencePiecesOf(json, fault);
+  if (!spacePrefix) throw fault("one that puts no space before a text");
+  const found = pieces.find((piece) => piece?.kind === "user");
+  if (found) throw fault(`the token ${JSON.stringify(found.text)}, which is found in a text before all others`);
+  const { beginningOfText, endOfText, before, after } = given;
+  if (beginningOfText !== 1 || endOfText !== 2 || before.join() !== "1" || after.length > 0)
+    throw fault(`a text that begins with ${before.join() || "none"} and ends with ${endOfText}, not with 1 and 2`);
+  const misplaced = pieces.findIndex((piece, id) => (piece?.kind === "byte") !== (id >= 3 && id < 259));
+  if (misplaced >= 0) throw fault(`bytes at other ids than 3 to 258: ${JSON.stringify(pieces[misplaced]?.text)}`);
+  return Array.from(pieces, (piece, id) => {
+    if (!piece) return ["", unmergeable];
+    const { text, kind, score } = piece;
+    // Its program shows no token with a line before and after its name.
+    const shown = id === 1 || id === 2 ? `\n${text}\n` : text.replaceAll(wordBoundary, " ");
+    return [Buffer.from(shown).toString("latin1"), kind === "normal" ? score : unmergeable];
+  });
 }

@@ -1,6 +1,9 @@
 // Byte-level byte-pair encodings (GPT-2's and those that follow it) as a tokenizer.json. How text is cut into pieces
 // before the merges is named as GGUF files name it ("tokenizer.ggml.pre").
 import { describe, HeedError } from "../errors.js";
+import { addedTokenJson } from "./added-tokens.js";
+import { byteLevel } from "./token-decoder.js";
+import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
 import { templateOf } from "./template-processing.js";
 
 interface Pieces {
@@ -76,7 +79,7 @@ export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown
     truncation: null,
     padding: null,
     added_tokens: tokens.flatMap((content, id) =>
-      control.has(id) || user.has(id) ? [{ id, content, special: control.has(id), normalized: false }] : [],
+      control.has(id) || user.has(id) ? [addedTokenJson(id, content, control.has(id))] : [],
     ),
     normalizer: composed ? { type: "NFC" } : null,
     pre_tokenizer: steps.length === 1 ? byteLevel : { type: "Sequence", pretokenizers: steps },
@@ -97,27 +100,43 @@ export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown
   };
 }
 
-interface PreTokenizer {
-  type?: unknown;
-  pretokenizers?: PreTokenizer[];
-  pattern?: { Regex?: unknown };
-  use_regex?: unknown;
-  add_prefix_space?: unknown;
-}
+/** The name of how a tokenizer.json cuts text. Throws what `fault` makes of it where there is none for it. */
+export function piecesOf(json: BpeJson, fault: Fault): string {
+  const { vocab, model, added, normalizers, cutters, decoders } = json;
+  const bytes = cutters.at(-1);
+  const splits = cutters.filter(({ type }) => type === "Split");
+  const digits = cutters.filter(({ type }) => type === "Digits");
+  const cutOtherwise = fault(`one that cuts text another way (${namesOf(cutters)})`);
+  if (bytes?.type !== "ByteLevel" || namesOf(decoders) !== "ByteLevel") throw cutOtherwise;
+  if (splits.length > 1 || digits.length > 1 || splits.length + digits.length + 1 !== cutters.length)
+    throw cutOtherwise;
+  if (bytes.add_prefix_space === true) throw fault("ByteLevel with add_prefix_space");
+  const { pattern, behavior, invert } = splits[0] ?? {};
+  const { Regex: split = null } = (pattern ?? {}) as { Regex?: unknown };
+  if (splits.length > 0 && (typeof split !== "string" || behavior !== "Isolated" || invert === true))
+    throw cutOtherwise;
+  // GPT-2's own expression is ByteLevel's: beside another one, or none, it would cut what that leaves.
+  if ((bytes.use_regex !== false) !== (split === null)) throw cutOtherwise;
+  if (digits.length > 0 && digits[0]!.individual_digits !== true) throw fault("Digits without individual_digits");
 
-/** The name of how a tokenizer.json cuts text; null where it is none that is known. */
-export function piecesOf(json: { pre_tokenizer?: unknown }): string | null {
-  const given = (json.pre_tokenizer ?? {}) as PreTokenizer;
-  const steps = given.type === "Sequence" ? (given.pretokenizers ?? []) : [given];
-  const byteLevel = steps.at(-1);
-  if (byteLevel?.type !== "ByteLevel" || byteLevel.add_prefix_space === true) return null;
-  const before = steps.slice(0, -1);
-  const split = before.filter(({ type }) => type === "Split").map(({ pattern }) => pattern?.Regex);
-  const digits = before.some(({ type }) => type === "Digits");
-  if (split.length > 1 || before.some(({ type }) => type !== "Split" && type !== "Digits")) return null;
-  if (split.length === 0 && byteLevel.use_regex === false) return null;
-  const found = Object.entries(known).find(
-    ([, pieces]) => pieces.split === (split[0] ?? null) && pieces.digits === digits,
+  const composed = namesOf(normalizers) === "NFC";
+  if (!composed && normalizers.length > 0) throw fault(`the normalizer ${namesOf(normalizers)}`);
+  for (const { content, normalized } of added)
+    if (composed && normalized && content.normalize("NFC") !== content)
+      throw fault(`the token ${JSON.stringify(content)}, of which its normalizer makes another`);
+  const missing = [...byteLevel.keys()].some((character) => !Object.hasOwn(vocab, character));
+  if (missing && (typeof model.unk_token === "string" || model.byte_fallback === true))
+    throw fault("a vocabulary without all bytes");
+
+  const ignoreMerges = model.ignore_merges === true;
+  const alike = Object.entries(known).filter(
+    ([, pieces]) => pieces.split === split && pieces.digits === digits.length > 0,
   );
-  return found?.[0] ?? null;
+  if (alike.length === 0) throw cutOtherwise;
+  const found = alike.find(([, pieces]) => pieces.composed === composed && pieces.ignoreMerges === ignoreMerges);
+  if (found) return found[0];
+  const { composed: wanted } = alike[0]![1];
+  throw wanted === composed
+    ? fault(`ignore_merges ${ignoreMerges}`)
+    : fault(`${composed ? "the" : "no"} normalizer NFC`);
 }

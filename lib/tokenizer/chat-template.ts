@@ -3,6 +3,7 @@
 import { createRequire } from "node:module";
 import type { Template } from "@huggingface/jinja";
 import { describe, HeedError } from "../errors.js";
+import { stripFunctions, withStripFunctions } from "./jinja-strip.js";
 
 const require = createRequire(import.meta.url);
 
@@ -35,6 +36,7 @@ export class ChatTemplate {
     const jinja = require("@huggingface/jinja") as typeof import("@huggingface/jinja");
     try {
       this.#template = new jinja.Template(source);
+      withStripFunctions(this.#template.parsed);
     } catch (cause) {
       throw new HeedError("ERR_FORMAT", `chat template: expected a Jinja template: ${(cause as Error).message}`, {
         cause,
@@ -48,6 +50,7 @@ export class ChatTemplate {
     const { addGenerationPrompt = true, tools = null, variables = {} } = options;
     try {
       return this.#template.render({
+        ...stripFunctions,
         ...this.#variables,
         ...variables,
         messages,

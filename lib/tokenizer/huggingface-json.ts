@@ -1,8 +1,9 @@
-// A tokenizer.json (huggingface.co/docs/tokenizers) as it is read: its vocabulary, and the two forms in which the
-// tokenizer library gets it. In one, special tokens are found in a text; in the other, which is for text of users, no
-// text is a special token: those that are to be found are taken out of its list, and in the model's vocabulary their
-// names are ones that no text has.
+// A tokenizer.json (huggingface.co/docs/tokenizers) as it is read: its vocabulary, its added tokens, and the form in
+// which the tokenizer library gets the rest. Added tokens are found in a text before the library sees it; so that no
+// text of users becomes a special token, these have names in its vocabulary that no text has.
 import { describe, HeedError } from "../errors.js";
+import { type AddedToken, isId, parseAddedTokens } from "./added-tokens.js";
+import { normalizerOf, preTokenizerOf } from "./pre-tokenizer.js";
 
 /** Begins the names that no text has: in valid Unicode no digit follows a high surrogate. */
 export const unnameable = "\ud800";
@@ -13,20 +14,15 @@ export function hiddenId(token: string): number | null {
   return digits && Number(digits[0]);
 }
 
-export interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  readonly special: boolean;
-}
-
 export interface TokenizerDefinition {
-  /** For the library; special tokens are found in text. */
-  readonly whole: Record<string, unknown>;
-  /** For the library; special tokens are not found in text. */
-  readonly plain: Record<string, unknown>;
+  /** For the library, without added tokens. */
+  readonly library: Record<string, unknown>;
+  readonly added: readonly AddedToken[];
   /** By id; undefined where an id has no token. */
   readonly tokens: readonly (string | undefined)[];
   readonly ids: ReadonlyMap<string, number>;
+  /** Of the tokens that the model cuts text into: its vocabulary without special tokens. */
+  readonly pieces: ReadonlyMap<string, number>;
   readonly special: ReadonlySet<number>;
   /** Of what is not in the vocabulary. */
   readonly unknown: number | null;
@@ -42,7 +38,7 @@ export function parseTokenizerJson(json: unknown): TokenizerDefinition {
   const root = object("a tokenizer.json", json);
   const model = object("model", root.model);
   const type = modelType(model);
-  const added = addedTokens(root.added_tokens ?? []);
+  const added = parseAddedTokens(root.added_tokens ?? []);
   const vocabulary = type === "Unigram" ? unigramVocabulary(model.vocab) : rankedVocabulary(model.vocab);
 
   const tokens: (string | undefined)[] = [];
@@ -54,22 +50,20 @@ export function parseTokenizerJson(json: unknown): TokenizerDefinition {
   const special = new Set(added.filter((token) => token.special).map(({ id }) => id));
   const unknown = type === "Unigram" ? model.unk_id : ids.get(String(model.unk_token));
 
-  const parts: Record<string, unknown> = Object.fromEntries(
-    ["normalizer", "pre_tokenizer", "post_processor", "decoder"].map((name) => [name, root[name] ?? null]),
-  );
-  parts.pre_tokenizer = withPrependScheme(parts.pre_tokenizer);
-  // The decoder is not the library's: see token-decoder.ts.
-  const shared = { ...parts, decoder: null };
-  const list = root.added_tokens ?? [];
   return {
-    whole: { ...shared, model: { ...model, type }, added_tokens: list },
-    plain: {
-      ...shared,
+    library: {
+      normalizer: normalizerOf(root.normalizer ?? null),
+      pre_tokenizer: preTokenizerOf(root.pre_tokenizer ?? null),
+      post_processor: root.post_processor ?? null,
+      // The library's is not used: see token-decoder.ts.
+      decoder: null,
       model: hideTokens({ ...model, type }, special),
-      added_tokens: (list as AddedToken[]).filter(({ id }) => !special.has(id)),
+      added_tokens: [],
     },
+    added,
     tokens,
     ids,
+    pieces: new Map(vocabulary.filter(([, id]) => !special.has(id))),
     special,
     unknown: typeof unknown === "number" ? unknown : null,
     byteFallback: type === "Unigram" && model.byte_fallback === true,
@@ -102,52 +96,26 @@ function unigramVocabulary(vocab: unknown): [string, number][] {
   });
 }
 
-function addedTokens(list: unknown): AddedToken[] {
-  if (!Array.isArray(list)) throw fault("added_tokens in an array", list);
-  return list.map((entry: unknown, i) => {
-    const { id, content, special } = object(`added_tokens[${i}]`, entry);
-    if (!isId(id)) throw fault(`added_tokens[${i}].id to be an integer from 0`, id);
-    if (typeof content !== "string" || content === "") throw fault(`added_tokens[${i}].content`, content);
-    return { id, content, special: special === true };
-  });
-}
-
 /** The model with names for these tokens that no text has. */
 function hideTokens(model: Record<string, unknown>, special: ReadonlySet<number>): Record<string, unknown> {
   const name = (token: string, id: number): string => (special.has(id) ? `${unnameable}${id}` : token);
-  const { vocab, unk_token: unknown } = model as { vocab: unknown; unk_token?: unknown };
+  const { vocab, merges, unk_token: unknown } = model as { vocab: unknown; merges?: unknown; unk_token?: unknown };
   if (Array.isArray(vocab))
     return { ...model, vocab: vocab.map(([piece, score]: [string, number], id) => [name(piece, id), score]) };
   const entries = Object.entries(vocab as Record<string, number>);
+  const hidden = new Set(entries.filter(([, id]) => special.has(id)).map(([token]) => token));
+  const union = (merge: unknown): string => (Array.isArray(merge) ? merge.join("") : String(merge).replace(" ", ""));
   return {
     ...model,
+    ...(Array.isArray(merges) && { merges: merges.filter((merge) => !hidden.has(union(merge))) }),
     vocab: Object.fromEntries(entries.map(([token, id]) => [name(token, id), id])),
     ...(typeof unknown === "string" && { unk_token: name(unknown, (vocab as Record<string, number>)[unknown] ?? -1) }),
   };
 }
 
-/** The library knows Metaspace's `prepend_scheme`; older files have `add_prefix_space`. */
-function withPrependScheme(part: unknown): unknown {
-  const {
-    type,
-    pretokenizers,
-    prepend_scheme: scheme,
-    add_prefix_space: prefix,
-  } = (part ?? {}) as Record<string, unknown>;
-  if (type === "Sequence" && Array.isArray(pretokenizers))
-    return { ...(part as object), pretokenizers: pretokenizers.map(withPrependScheme) };
-  if (type !== "Metaspace" || scheme !== undefined || prefix !== false) return part;
-  return { ...(part as object), prepend_scheme: "never" };
-}
-
 function object(what: string, value: unknown): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw fault(`${what} to be an object`, value);
-}
-
-/** Ids stay small enough for a table of them. */
-function isId(value: unknown): value is number {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 24;
 }
 
 function fault(expected: string, got: unknown): HeedError {

@@ -7,6 +7,7 @@ import { checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
+import { TokenFinder } from "./added-tokens.js";
 import { hiddenId, parseTokenizerJson, type TokenizerDefinition, unnameable } from "./huggingface-json.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
@@ -38,7 +39,9 @@ export interface HuggingFaceTokenizerParts {
 
 /** What is used of the library, whose own types do not resolve under Node's rules for modules. */
 interface Encoder {
-  tokenize(text: string): string[];
+  normalizer: { normalize(text: string): string } | null;
+  pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
+  model(pieces: string[]): string[];
   post_processor: {
     post_process(tokens: string[], pair: null, addSpecialTokens: boolean): { tokens: string[] };
   } | null;
@@ -57,11 +60,14 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly #config: Readonly<Record<string, unknown>>;
   readonly #definition: TokenizerDefinition;
   readonly #decoding: TextDecoding;
-  readonly #plain: Encoder;
-  #whole: Encoder | null = null;
-  /** What is added around a text. */
-  readonly #before: readonly number[];
-  readonly #after: readonly number[];
+  readonly #library: Encoder;
+  /** Of the tokens that are found in a text as it is, and as it is normalized: without the special ones, and with. */
+  readonly #plain: readonly [TokenFinder, TokenFinder];
+  #whole: readonly [TokenFinder, TokenFinder] | null = null;
+  /** The ids that `encode` puts before a text. */
+  readonly before: readonly number[];
+  /** The ids that `encode` puts after a text. */
+  readonly after: readonly number[];
 
   /** `json` is what a tokenizer.json holds. Throws ERR_FORMAT for what is not understood. */
   constructor(json: unknown, { config = {}, chatTemplate = null }: HuggingFaceTokenizerParts = {}) {
@@ -74,11 +80,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.#config = config;
     this.#definition = parseTokenizerJson(json);
     this.#decoding = compileDecoder(this.#definition.decoder);
-    this.#plain = this.#library(this.#definition.plain);
+    this.#library = this.#createLibrary();
+    this.#plain = this.#finders(false);
     this.vocabularySize = this.#definition.tokens.length;
-    [this.#before, this.#after] = this.#affixes();
     this.endOfText = this.#specialId("eos_token");
     this.beginningOfText = this.#specialId("bos_token");
+    [this.before, this.after] = this.#affixes();
     this.chatTemplate = this.#readTemplate(chatTemplate);
   }
 
@@ -97,12 +104,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
     const { special = false, addSpecialTokens = true, maxLength = Infinity } = options;
-    const encoder = special ? (this.#whole ??= this.#library(this.#definition.whole)) : this.#plain;
-    const [before, after] = addSpecialTokens ? [this.#before, this.#after] : [[], []];
+    const [before, after] = addSpecialTokens ? [this.before, this.after] : [[], []];
     const around = before.length + after.length;
     if (maxLength !== Infinity) checkInteger("encode", "maxLength", maxLength, around);
-    const tokens = encoder.tokenize(text.replace(/\p{Surrogate}/gu, "\ufffd"));
-    const ids = tokens.flatMap((token) => this.#idsOf(token, special)).slice(0, maxLength - around);
+    const ids = this.#idsOfText(text.replace(/\p{Surrogate}/gu, "\ufffd"), special).slice(0, maxLength - around);
     return Int32Array.from([...before, ...ids, ...after]);
   }
 
@@ -150,13 +155,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
     };
   }
 
-  #library(definition: Record<string, unknown>): Encoder {
+  #createLibrary(): Encoder {
     // Loaded here, since most programs have a tokenizer of another kind.
     const library = require("@huggingface/tokenizers") as {
       Tokenizer: new (json: object, config: object) => Encoder;
     };
     try {
-      return new library.Tokenizer(definition, this.#config);
+      return new library.Tokenizer(this.#definition.library, this.#config);
     } catch (cause) {
       throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${(cause as Error).message}`, {
         cause,
@@ -164,21 +169,67 @@ export class HuggingFaceTokenizer implements Tokenizer {
     }
   }
 
-  /** What the post-processor puts before and after a text. */
-  #affixes(): [number[], number[]] {
-    const around = this.#plain.post_processor?.post_process([unnameable], null, true).tokens ?? [unnameable];
-    const at = around.indexOf(unnameable);
-    const ids = (tokens: string[]): number[] => tokens.flatMap((token) => this.#idsOf(token, true));
-    return [ids(around.slice(0, at)), ids(around.slice(at + 1))];
+  #finders(special: boolean): [TokenFinder, TokenFinder] {
+    const tokens = this.#definition.added.filter((token) => special || !token.special);
+    const raw = tokens.filter(({ normalized }) => !normalized).map((token) => [token.content, token] as const);
+    const normal = tokens
+      .filter(({ normalized }) => normalized)
+      .map((token) => [this.#normalize(token.content), token] as const);
+    return [new TokenFinder(raw), new TokenFinder(normal)];
   }
 
-  /** Without `special`, a token with the name of a special one is text that is not in the vocabulary. */
-  #idsOf(token: string, special: boolean): number[] {
-    const { ids, unknown, byteFallback } = this.#definition;
+  #normalize(text: string): string {
+    return this.#library.normalizer?.normalize(text) ?? text;
+  }
+
+  #idsOfText(text: string, special: boolean): number[] {
+    const [raw, normal] = special ? (this.#whole ??= this.#finders(true)) : this.#plain;
+    const { pre_tokenizer: cutter } = this.#library;
+    const ids: number[] = [];
+    for (const [i, part] of raw.split(text).entries()) {
+      const within = typeof part === "number" ? [part] : normal.split(this.#normalize(part));
+      for (const [j, piece] of within.entries()) {
+        if (typeof piece === "number") {
+          ids.push(piece);
+          continue;
+        }
+        const pieces = cutter ? cutter.pre_tokenize(piece, { section_index: i + j }) : [piece];
+        for (const token of this.#library.model(pieces)) for (const id of this.#idsOf(token)) ids.push(id);
+      }
+    }
+    return ids;
+  }
+
+  /**
+   * What the post-processor puts before and after a text. Where it puts nothing, the configuration may ask for the tokens
+   * that begin and end one.
+   */
+  #affixes(): [number[], number[]] {
+    const around = this.#library.post_processor?.post_process([unnameable], null, true).tokens ?? [unnameable];
+    const at = around.indexOf(unnameable);
+    const ids = (tokens: string[]): number[] => tokens.map((token) => this.#idOfName(token));
+    if (around.length > 1) return [ids(around.slice(0, at)), ids(around.slice(at + 1))];
+    const { add_bos_token: begins, add_eos_token: ends } = this.#config;
+    const given = (wanted: unknown, id: number | null): number[] => (wanted === true && id !== null ? [id] : []);
+    return [given(begins, this.beginningOfText), given(ends, this.endOfText)];
+  }
+
+  #idOfName(token: string): number {
+    const id = this.#definition.ids.get(token);
+    if (id !== undefined) return id;
+    throw new HeedError(
+      "ERR_FORMAT",
+      `tokenizer.json: expected the post-processor to add tokens of the vocabulary, got ${JSON.stringify(token)}`,
+    );
+  }
+
+  /** Of what the library's model makes of a text. */
+  #idsOf(token: string): number[] {
+    const { pieces, ids, unknown, byteFallback } = this.#definition;
     const hidden = hiddenId(token);
     if (hidden !== null) return [hidden];
-    const id = ids.get(token);
-    if (id !== undefined && (special || !this.#definition.special.has(id))) return [id];
+    const id = pieces.get(token);
+    if (id !== undefined) return [id];
     const bytes = byteFallback ? Array.from(new TextEncoder().encode(token), (byte) => ids.get(byteName(byte))) : [];
     if (bytes.length > 0 && bytes.every((byte) => byte !== undefined)) return bytes;
     if (unknown !== null) return [unknown];

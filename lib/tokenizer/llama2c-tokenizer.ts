@@ -13,6 +13,8 @@ import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from
 const beginningOfText = 1;
 const endOfText = 2;
 const firstByte = 3;
+/** The score from which on llama2.c's program makes no token of two others. */
+export const unmergeable = -1e10;
 const byteToken = /^<0x([0-9A-F]{2})>$/;
 
 interface Token {
@@ -98,7 +100,7 @@ export class Llama2cTokenizer implements Tokenizer {
   /** The tokenizer as a file of llama2.c. */
   toBytes(): Uint8Array {
     const longest = Buffer.alloc(4);
-    longest.writeInt32LE(Math.max(...this.#tokens.map(({ bytes }) => bytes.length)));
+    longest.writeInt32LE(this.#tokens.reduce((most, { bytes }) => Math.max(most, bytes.length), 0));
     const parts = this.#tokens.flatMap(({ bytes, score }) => {
       const head = Buffer.alloc(8);
       head.writeFloatLE(score, 0);
@@ -133,7 +135,8 @@ export class Llama2cTokenizer implements Tokenizer {
   #union(left: number, right: number): { id: number; score: number } | null {
     const text = this.#tokens[left]!.text + this.#tokens[right]!.text;
     const id = this.#ids.get(text);
-    return id === undefined ? null : { id, score: this.#tokens[id]!.score };
+    const score = id === undefined ? unmergeable : this.#tokens[id]!.score;
+    return score > unmergeable ? { id: id!, score } : null;
   }
 }
 

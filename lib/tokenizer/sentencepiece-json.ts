@@ -1,7 +1,10 @@
 // A SentencePiece vocabulary (Kudo & Richardson 2018) of byte-pair encoding, without its model, as a tokenizer.json: of
 // neighbours those merge first whose union has the best score, so the merges, in the order of their scores, say the same.
 // Spaces are U+2581; what is not in the vocabulary is spelt in bytes.
+import { describe } from "../errors.js";
+import { addedTokenJson } from "./added-tokens.js";
 import { templateOf } from "./template-processing.js";
+import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
 
 export const wordBoundary = "\u2581";
 
@@ -31,7 +34,7 @@ export function sentencePieceJson(
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));
   const space = { type: "Replace", pattern: { String: " " }, content: wordBoundary };
   const added = pieces.flatMap(({ text, kind }, id) =>
-    kind === "normal" || kind === "byte" ? [] : [{ id, content: text, special: kind !== "user", normalized: false }],
+    kind === "normal" || kind === "byte" ? [] : [addedTokenJson(id, text, kind !== "user")],
   );
   return {
     version: "1.0",
@@ -64,6 +67,91 @@ export function sentencePieceJson(
       merges: mergesOf(pieces),
     },
   };
+}
+
+/** Of a tokenizer.json that says no more than a SentencePiece vocabulary. */
+export interface SentencePieces {
+  /** By id; undefined where an id has no token. */
+  pieces: (Piece | undefined)[];
+  spacePrefix: boolean;
+}
+
+/** The vocabulary of a tokenizer.json. Throws what `fault` makes of it where that says something else. */
+export function sentencePiecesOf(json: BpeJson, fault: Fault): SentencePieces {
+  const { vocab, merges, model, added, normalizers, cutters, decoders } = json;
+  const spacePrefix = normalizers[0]?.type === "Prepend";
+  checkSpaces(json, spacePrefix, fault);
+  const wanted = ["Replace", "ByteFallback", "Fuse", ...(spacePrefix ? ["Strip"] : [])].join(", ");
+  if (namesOf(decoders) !== wanted) throw fault(`the decoder ${namesOf(decoders)} for ${wanted}`);
+  if (model.ignore_merges === true) throw fault("ignore_merges true");
+
+  const ranks = new Map<string, number>();
+  for (const [rank, [left, right]] of merges.entries()) if (!ranks.has(left + right)) ranks.set(left + right, rank);
+  const pieces: (Piece | undefined)[] = [];
+  for (const [text, id] of Object.entries(vocab)) {
+    const kind = text === model.unk_token ? "unknown" : byteToken.test(text) ? "byte" : "normal";
+    pieces[id] = { text, kind, score: kind === "normal" ? -(ranks.get(text) ?? merges.length) : 0 };
+  }
+  for (const { id, content: text, special, normalized } of added) {
+    if (normalized && (spacePrefix || text.includes(" ")))
+      throw fault(`the token ${JSON.stringify(text)}, of which its normalizer makes another`);
+    pieces[id] = { text, kind: !special ? "user" : text === model.unk_token ? "unknown" : "control", score: 0 };
+  }
+  for (let byte = 0; byte < 256; byte++)
+    if (!Object.hasOwn(vocab, byteName(byte))) throw fault(`a vocabulary without ${byteName(byte)}`);
+  checkMerges(pieces, merges, fault);
+  if (cutters.length > 0 && cutters[0]!.split !== false) {
+    const inner = pieces.find((piece) => piece?.kind === "normal" && piece.text.indexOf(wordBoundary, 1) > 0);
+    if (inner) throw fault(`Metaspace that splits, and the token ${JSON.stringify(inner.text)}`);
+  }
+  return { pieces, spacePrefix };
+}
+
+const byteToken = /^<0x[0-9A-F]{2}>$/;
+
+function byteName(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+}
+
+/** A space becomes U+2581, and one stands before a text always or never; all else is Metaspace's alone. */
+function checkSpaces({ normalizers, cutters }: BpeJson, spacePrefix: boolean, fault: Fault): void {
+  const [metaspace] = cutters;
+  if (metaspace) {
+    const { type, prepend_scheme: scheme, add_prefix_space: prefixed, replacement = wordBoundary } = metaspace;
+    if (type !== "Metaspace" || cutters.length > 1 || normalizers.length > 0 || replacement !== wordBoundary)
+      throw fault(`one that cuts text another way (${namesOf([...normalizers, ...cutters])})`);
+    const given = scheme ?? (prefixed === false ? "never" : "always");
+    // Files put a space before every text, also one that begins with a space, and after every special token.
+    if (given !== "never") throw fault(`Metaspace with prepend_scheme ${describe(given)}`);
+    return;
+  }
+  const replace = normalizers.at(-1);
+  const { String: from } = (replace?.pattern ?? {}) as { String?: unknown };
+  const plain = from === " " && replace!.content === wordBoundary;
+  const prepended = !spacePrefix || normalizers[0]!.prepend === wordBoundary;
+  if (!plain || !prepended || normalizers.length !== (spacePrefix ? 2 : 1))
+    throw fault(normalizers.length === 0 ? "one that cuts text another way" : `the normalizer ${namesOf(normalizers)}`);
+}
+
+/** By scores any two pieces merge whose union is a piece, and the ways to one piece all have its rank. */
+function checkMerges(
+  pieces: readonly (Piece | undefined)[],
+  merges: readonly (readonly [string, string])[],
+  fault: Fault,
+): void {
+  const normal = new Set(pieces.flatMap((piece) => (piece?.kind === "normal" ? [piece.text] : [])));
+  const given = merges.filter((merge) => [...merge, merge.join("")].every((text) => normal.has(text)));
+  const all = mergesOf(pieces.map((piece) => piece ?? { text: "", score: 0, kind: "control" }));
+  const lacking = all.length > given.length ? new Set(given.map((merge) => merge.join(" "))) : null;
+  const lost = lacking && all.find((merge) => !lacking.has(merge.join(" ")));
+  if (lost) throw fault(`merges that never join ${JSON.stringify(lost[0])} and ${JSON.stringify(lost[1])}`);
+  const seen = new Set<string>();
+  for (const [i, merge] of given.entries()) {
+    const union = merge.join("");
+    if (seen.has(union) && given[i - 1]!.join("") !== union)
+      throw fault(`merges with others between those of ${JSON.stringify(union)}`);
+    seen.add(union);
+  }
 }
 
 /** Every way to make a piece of two others, the best first. */

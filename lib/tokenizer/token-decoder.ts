@@ -65,10 +65,7 @@ function compileStep(part: Record<string, unknown>): Step {
     case "Metaspace": {
       const space = text(part.replacement, "\u2581");
       const prefixed = part.prepend_scheme !== "never" && part.add_prefix_space !== false;
-      return onText((token, first) => {
-        const kept = first && prefixed && token.startsWith(space) ? token.slice(space.length) : token;
-        return kept.replaceAll(space, " ");
-      });
+      return onText((token, first) => token.replaceAll(space, first && prefixed ? "" : " "));
     }
     case "WordPiece": {
       const prefix = text(part.prefix, "##");

@@ -5,11 +5,15 @@ import { readGguf } from "../../lib/formats/gguf.js";
 import { readLlama2c } from "../../lib/formats/llama2c.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
 import { GPT } from "../../lib/models/gpt.js";
+import { loadModel } from "../../lib/pretrained/load-model.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { temporaryFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
+import { byteLevelJson } from "../tokenizer/fixtures.js";
 import { heed } from "./support.js";
 
 const stories = sharedModel("stories260K");
@@ -79,6 +83,19 @@ test("a run becomes a folder that generates the same", async () => {
   ]);
   const generate = (name: string) => heed(["generate", "--model", name, "--seed", "4", "ab"], { cwd });
   expect(await generate("saved")).toEqual(await generate("run"));
+});
+
+test("a GGUF file keeps the tokens that end a text, and the options of sampling", async () => {
+  const cwd = temporaryFolder();
+  const config = { vocabularySize: 270, contextLength: 8, layers: 1, heads: 1, width: 4 };
+  using model = new GPT(config, { device: "cpu", seed: 3 });
+  const defaults = { stopTokens: [266, 267], temperature: 0.6, topP: 0.9 };
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" } });
+  await savePretrained(path.join(cwd, "folder"), model, { tokenizer, defaults });
+  expect(await heed(["convert", "--from", "folder", "--to", "a.gguf"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+  const loaded = await loadModel(path.join(cwd, "a.gguf"), { device: "cpu" });
+  loaded.model.dispose();
+  expect(loaded.defaults).toEqual(defaults);
 });
 
 test("what is there is replaced only with --force, and what is wrong is said in a line", async () => {

@@ -122,6 +122,17 @@ describe.for(devices)("generate on %s", (device) => {
     expect(await generate(model, tokenizer, "ab", { ...options, echo: false }).text()).toBe("cda");
   });
 
+  test("echo of a prompt that ends within a character", async () => {
+    const euro = [...new TextEncoder().encode("€")] as [number, number, number];
+    const next = Array.from({ length: 256 }, () => 0x21);
+    next[euro[1]] = euro[2];
+    using model = new RoteModel(next, device);
+    const tokenizer = new ByteTokenizer();
+    const options = { temperature: 0, maxTokens: 2, echo: true };
+    const prompt = Int32Array.of(0x61, euro[0], euro[1]);
+    expect(await collect(generate(model, tokenizer, prompt, options))).toEqual(["a", "€", "!"]);
+  });
+
   test("the end of text ends it, and begins it where the prompt is empty", async () => {
     using model = new RoteModel(circle(4), device);
     const tokenizer = new WordTokenizer(["a", "b", "c", "<end>"], 3);

@@ -8,6 +8,7 @@ import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import { checkSizes, loadWeights } from "../load-weights.js";
 import { type GgufArchitecture, transposing } from "./architecture.js";
+import { defaultsOfGguf } from "./defaults.js";
 import { architectureNames, architectures } from "./index.js";
 import { GgufMetadata } from "./metadata.js";
 import { tokenizerOfGguf } from "./tokenizer.js";
@@ -31,7 +32,7 @@ export async function loadGguf(path: string, options: ModelOptions = {}): Promis
   const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
   if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
   const tokenizer = tokenizerOfGguf(metadata);
-  return { model: await modelOf(architecture, metadata, file, options), tokenizer, defaults: defaultsOf(metadata) };
+  return { model: await modelOf(architecture, metadata, file, options), tokenizer, defaults: defaultsOfGguf(metadata) };
 }
 
 async function modelOf(
@@ -63,11 +64,4 @@ async function modelOf(
   }
   model.eval();
   return model as GPT | Llama;
-}
-
-/** What ends a text: the end of one, and of a turn in a conversation. */
-function defaultsOf({ values }: GgufMetadata): GenerationDefaults {
-  const ends = ["eos", "eot"].map((name) => values.get(`tokenizer.ggml.${name}_token_id`));
-  const stopTokens = [...new Set(ends.filter((id) => typeof id === "number"))];
-  return stopTokens.length > 0 ? { stopTokens } : {};
 }

@@ -6,16 +6,22 @@ import {
   type GgufWritable,
   writeGguf,
 } from "../../formats/write-gguf.js";
+import type { GPT } from "../../models/gpt.js";
+import type { Llama } from "../../models/llama.js";
 import type { Module } from "../../nn/module.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
 import { type GgufOutput, transposed } from "./architecture.js";
+import type { GenerationDefaults } from "../generation-config.js";
 import { checkSavable } from "../families/saving.js";
+import { defaultsToGguf } from "./defaults.js";
 import { architectures } from "./index.js";
-import { tokenizerToGguf } from "./tokenizer.js";
+import { tokenizerToGguf } from "./write-tokenizer.js";
 
 export interface SaveGgufOptions {
   tokenizer?: Tokenizer | null;
+  /** How the model is best used: up to three tokens that end a text, and options of sampling. */
+  defaults?: GenerationDefaults;
   /** Of the matrices; F32 unless given. Vectors are F32, and rows that do not fill blocks F16. */
   type?: GgufWritable;
   /** Shown to those who use the file. */
@@ -29,19 +35,21 @@ export interface SaveGgufOptions {
  * place for an option of the model or for the tokenizer, ERR_IO where the file cannot be written.
  */
 export async function saveGguf(path: string, model: Module, options: SaveGgufOptions = {}): Promise<void> {
-  const { tokenizer = null, type = "F32", name, onProgress } = options;
+  const { tokenizer = null, defaults = {}, type = "F32", name, onProgress } = options;
   const architecture = architectures.find((candidate) => candidate.owns(model));
   if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
   if (!ggufWritable.includes(type))
     throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type ${ggufWritable.join(", ")}, got ${describe(type)}`);
   checkSavable("saveGguf", model);
   const output = architecture.write(model);
+  const { vocabularySize } = (model as GPT | Llama).config;
   const metadata = new Map<string, GgufInputValue>([
     ["general.architecture", { type: "string", value: output.architecture }],
     ...(name === undefined ? [] : [["general.name", { type: "string", value: name }] as const]),
     ["general.file_type", { type: "u32", value: fileTypes[type] }],
     ...[...output.metadata].map(([key, value]) => [`${output.architecture}.${key}`, value] as const),
-    ...(tokenizer ? tokenizerToGguf(toHuggingFaceTokenizer(tokenizer)) : noTokenizer),
+    ...(tokenizer ? tokenizerToGguf(toHuggingFaceTokenizer(tokenizer), vocabularySize) : noTokenizer),
+    ...defaultsToGguf(defaults, tokenizer?.endOfText ?? null),
   ]);
   const parameters = [...model.namedParameters()].map(([parameter, tensor]): GgufTensorInput => {
     const { name, transposed: turned = false } = architecture.parameter(parameter);

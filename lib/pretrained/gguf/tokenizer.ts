@@ -1,8 +1,7 @@
 // The tokenizer in the metadata of a GGUF file: a SentencePiece vocabulary ("llama") or a byte-level byte-pair encoding
-// ("gpt2"), there and back.
-import { describe, HeedError } from "../../errors.js";
-import type { GgufInputValue } from "../../formats/write-gguf.js";
-import { byteLevelJson, piecesOf } from "../../tokenizer/byte-level-json.js";
+// ("gpt2").
+import { HeedError } from "../../errors.js";
+import { byteLevelJson } from "../../tokenizer/byte-level-json.js";
 import { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import { type Piece, type PieceKind, sentencePieceJson } from "../../tokenizer/sentencepiece-json.js";
 import type { GgufMetadata } from "./metadata.js";
@@ -10,7 +9,8 @@ import type { GgufMetadata } from "./metadata.js";
 const prefix = "tokenizer.ggml.";
 
 /** By the number of "token_type"; of 5, unused tokens, no text has one. */
-const kinds: readonly (PieceKind | null)[] = [null, "normal", "unknown", "control", "user", "control", "byte"];
+export const kinds: readonly (PieceKind | null)[] = [null, "normal", "unknown", "control", "user", "control", "byte"];
+export const unused = 5;
 
 /** The file's tokenizer; null where it has none. Throws ERR_FORMAT, naming the file. */
 export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | null {
@@ -21,8 +21,10 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
 
   const texts = (name: string): string[] => list(metadata, name, (item) => typeof item === "string", "texts");
   const numbers = (name: string): number[] => list(metadata, name, (item) => typeof item === "number", "numbers");
-  const tokens = texts("tokens");
-  const types = values.has(`${prefix}token_type`) ? numbers("token_type") : tokens.map(() => 1);
+  const types = values.has(`${prefix}token_type`) ? numbers("token_type") : [];
+  // There is a token for every row of the embedding: those that fill up the vocabulary are no part of the tokenizer.
+  const all = texts("tokens");
+  const tokens = all.slice(0, all.findLastIndex((_, id) => (types[id] ?? 1) !== unused) + 1);
   const nameOf = (key: string): string | null => {
     const id = values.get(`${prefix}${key}_token_id`);
     if (id === undefined) return null;
@@ -44,7 +46,7 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
   let json: Record<string, unknown>;
   if (kind === "llama") {
     const scores = numbers("scores");
-    if (scores.length !== tokens.length) throw metadata.fault(`${prefix}scores`, `${tokens.length} numbers`, scores);
+    if (scores.length !== all.length) throw metadata.fault(`${prefix}scores`, `${all.length} numbers`, scores);
     const vocabulary = tokens.map((text, id): Piece => {
       const kind = kinds[types[id] ?? 1];
       if (!kind) throw metadata.fault(`${prefix}token_type[${id}]`, "from 1 to 6", types[id]);
@@ -80,79 +82,4 @@ function list<T>(metadata: GgufMetadata, name: string, fits: (item: unknown) => 
   const value: unknown = metadata.values.get(prefix + name);
   if (Array.isArray(value) && value.every(fits)) return value;
   throw metadata.fault(prefix + name, `an array of ${what}`, value);
-}
-
-interface Json {
-  added_tokens?: { id: number; content: string; special?: boolean }[];
-  normalizer?: { type?: string; normalizers?: { type?: string }[] } | null;
-  decoder?: { type?: string; decoders?: { type?: string }[] } | null;
-  model: {
-    type?: string;
-    vocab: Record<string, number>;
-    merges?: (string | [string, string])[];
-    unk_token?: string | null;
-  };
-}
-
-/** The metadata of a tokenizer. Throws ERR_ARGUMENT for one that GGUF files have no place for. */
-export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer): Map<string, GgufInputValue> {
-  const { tokenizer: given, config } = tokenizer.toJSON();
-  const json = given as Json;
-  const { model, added_tokens: added = [] } = json;
-  const fault = (got: string): HeedError =>
-    new HeedError("ERR_ARGUMENT", `gguf: expected a tokenizer of byte-pair encoding that GGUF files know, got ${got}`);
-  if (model.type !== undefined && model.type !== "BPE") throw fault(describe(model.type));
-  const merges = (model.merges ?? []).map((merge) => (typeof merge === "string" ? merge : merge.join(" ")));
-  const tokens: string[] = [];
-  const types: number[] = [];
-  for (const [token, id] of [...Object.entries(model.vocab), ...added.map(({ content, id }) => [content, id] as const)])
-    tokens[id] = token;
-  for (let id = 0; id < tokens.length; id++) {
-    const token = (tokens[id] ??= `[UNUSED${id}]`);
-    const known = added.find((entry) => entry.id === id);
-    if (known) types[id] = known.special === true ? (token === model.unk_token ? 2 : 3) : 4;
-    else if (token === model.unk_token) types[id] = 2;
-    else types[id] = Object.hasOwn(model.vocab, token) ? 1 : 5;
-  }
-  const metadata = new Map<string, GgufInputValue>();
-  const decoders = [json.decoder, ...(json.decoder?.decoders ?? [])].map((part) => part?.type);
-  if (decoders.includes("ByteFallback")) {
-    for (const [id, token] of tokens.entries()) if (/^<0x[0-9A-F]{2}>$/.test(token)) types[id] = 6;
-    const normalizers = [json.normalizer, ...(json.normalizer?.normalizers ?? [])].map((part) => part?.type);
-    metadata.set("model", { type: "string", value: "llama" });
-    metadata.set("scores", { type: "f32s", value: scoresOf(tokens, types, merges) });
-    metadata.set("add_space_prefix", { type: "bool", value: normalizers.includes("Prepend") });
-  } else {
-    const pieces = decoders.includes("ByteLevel") ? piecesOf(given as { pre_tokenizer?: unknown }) : null;
-    if (pieces === null) throw fault("one that cuts text another way");
-    metadata.set("model", { type: "string", value: "gpt2" });
-    metadata.set("pre", { type: "string", value: pieces });
-    metadata.set("merges", { type: "strings", value: merges });
-  }
-  metadata.set("tokens", { type: "strings", value: tokens });
-  metadata.set("token_type", { type: "i32s", value: types });
-  const around = tokenizer.encode("");
-  for (const [key, add, id] of [
-    ["bos_token_id", "add_bos_token", tokenizer.beginningOfText],
-    ["eos_token_id", "add_eos_token", tokenizer.endOfText],
-  ] as const) {
-    if (id !== null) metadata.set(key, { type: "u32", value: id });
-    metadata.set(add, { type: "bool", value: id !== null && around.includes(id) });
-  }
-  const unknown = types.indexOf(2);
-  if (unknown >= 0) metadata.set("unknown_token_id", { type: "u32", value: unknown });
-  const named = new Map([...metadata].map(([key, value]) => [prefix + key, value]));
-  const template = tokenizer.chatTemplate?.source ?? config.chat_template;
-  if (typeof template === "string") named.set("tokenizer.chat_template", { type: "string", value: template });
-  return named;
-}
-
-/** Scores by which the merges come in their order: of a token, that of the first merge that makes it. */
-function scoresOf(tokens: readonly string[], types: readonly number[], merges: readonly string[]): Float32Array {
-  const ranks = new Map<string, number>();
-  for (const [rank, merge] of merges.entries()) {
-    const union = merge.replace(" ", "");
-    if (!ranks.has(union)) ranks.set(union, rank);
-  }
-  return Float32Array.from(tokens, (token, id) => (types[id] === 1 ? -(ranks.get(token) ?? merges.length) : 0));
 }

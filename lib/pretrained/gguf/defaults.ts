@@ -1,0 +1,62 @@
+// How a model is best used, in the metadata of a GGUF file: the tokens that end a text, and options of sampling.
+import { HeedError } from "../../errors.js";
+import type { GgufInputValue } from "../../formats/write-gguf.js";
+import type { GenerationDefaults } from "../generation-config.js";
+import type { GgufMetadata } from "./metadata.js";
+
+/** The end of a text, of a turn in a conversation, and of a message in a turn: each of them ends a generation. */
+const ends = ["eos", "eot", "eom"].map((name) => `tokenizer.ggml.${name}_token_id`);
+
+const sampling = {
+  temperature: "general.sampling.temp",
+  topK: "general.sampling.top_k",
+  topP: "general.sampling.top_p",
+  minP: "general.sampling.min_p",
+  repetitionPenalty: "general.sampling.penalty_repeat",
+} as const;
+type Option = keyof typeof sampling;
+/** How many of the latest tokens a repeated one is looked for in; -1 are all. */
+const penalized = "general.sampling.penalty_last_n";
+
+/** Throws ERR_FORMAT for values that are none. */
+export function defaultsOfGguf(metadata: GgufMetadata): GenerationDefaults {
+  const { values } = metadata;
+  const stopTokens = [...new Set(ends.map((key) => values.get(key)).filter((id) => typeof id === "number"))];
+  const defaults: GenerationDefaults = stopTokens.length > 0 ? { stopTokens } : {};
+  for (const [option, key] of Object.entries(sampling) as [Option, string][]) {
+    const value = values.get(key);
+    if (value === undefined) continue;
+    if (typeof value !== "number") throw metadata.fault(key, "a number", value);
+    defaults[option] = shortest(value);
+  }
+  return defaults;
+}
+
+/**
+ * The metadata of these defaults; the tokenizer's end of text is always one. Throws ERR_ARGUMENT for more tokens that end a
+ * text than there are keys for.
+ */
+export function defaultsToGguf(defaults: GenerationDefaults, endOfText: number | null): Map<string, GgufInputValue> {
+  const stops = [...new Set([...(endOfText === null ? [] : [endOfText]), ...(defaults.stopTokens ?? [])])];
+  if (stops.length > ends.length)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `gguf: expected at most ${ends.length} tokens that end a text, the tokenizer's own among them, got ${stops.join(", ")}`,
+    );
+  const metadata = new Map(stops.map((value, i): [string, GgufInputValue] => [ends[i]!, { type: "u32", value }]));
+  for (const [option, key] of Object.entries(sampling) as [Option, string][]) {
+    const value = defaults[option];
+    if (value !== undefined) metadata.set(key, { type: option === "topK" ? "i32" : "f32", value });
+  }
+  if (defaults.repetitionPenalty !== undefined) metadata.set(penalized, { type: "i32", value: -1 });
+  return metadata;
+}
+
+/** The shortest decimal number of this f32: the one that was written. */
+function shortest(value: number): number {
+  for (let digits = 1; digits < 9; digits++) {
+    const rounded = Number(value.toPrecision(digits));
+    if (Math.fround(rounded) === Math.fround(value)) return rounded;
+  }
+  return value;
+}

@@ -1,0 +1,97 @@
+// A tokenizer as metadata of a GGUF file. What such files have no place for is refused: text would get other ids.
+import type { GgufInputValue } from "../../formats/write-gguf.js";
+import { piecesOf } from "../../tokenizer/byte-level-json.js";
+import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
+import { sentencePiecesOf } from "../../tokenizer/sentencepiece-json.js";
+import { type BpeJson, bpeJson, type Fault, faultOf } from "../../tokenizer/tokenizer-json.js";
+import { kinds, unused } from "./tokenizer.js";
+
+/**
+ * The metadata of a tokenizer, with a token for each of `rows` rows of the embedding, as llama.cpp wants it. Throws
+ * ERR_ARGUMENT for a tokenizer that GGUF files have no place for, or one with more tokens than rows.
+ */
+export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> {
+  const fault = faultOf("gguf", "GGUF files know");
+  const { tokenizer: given } = tokenizer.toJSON();
+  const json = bpeJson(given, fault);
+  const bytes = json.cutters.some(({ type }) => type === "ByteLevel");
+  const { tokens, types, values } = bytes ? byteLevelVocabulary(json, fault) : sentencePieceVocabulary(json, fault);
+  const size = rows ?? tokens.length;
+  if (tokens.length > size) throw fault(`${tokens.length} tokens for ${size} rows of the embedding`);
+  for (let id = 0; id < size; id++) {
+    tokens[id] ??= `[UNUSED${id}]`;
+    types[id] ??= unused;
+  }
+  const metadata = new Map<string, GgufInputValue>(values(size));
+  metadata.set("tokens", { type: "strings", value: tokens });
+  metadata.set("token_type", { type: "i32s", value: types });
+  for (const [name, ids, named] of [
+    ["bos", tokenizer.before, tokenizer.beginningOfText],
+    ["eos", tokenizer.after, tokenizer.endOfText],
+  ] as const) {
+    const id = named ?? ids[0] ?? null;
+    if (ids.length > 1 || (ids.length === 1 && ids[0] !== id))
+      throw fault(`other tokens around a text than the ones that begin and end it: ${ids.join(", ")}`);
+    if (id !== null) metadata.set(`${name}_token_id`, { type: "u32", value: id });
+    metadata.set(`add_${name}_token`, { type: "bool", value: ids.length === 1 });
+  }
+  const unknown = types.indexOf(kinds.indexOf("unknown"));
+  if (unknown >= 0) metadata.set("unknown_token_id", { type: "u32", value: unknown });
+  const named = new Map([...metadata].map(([key, value]) => [`tokenizer.ggml.${key}`, value]));
+  const template = tokenizer.chatTemplate?.source;
+  if (template !== undefined) named.set("tokenizer.chat_template", { type: "string", value: template });
+  return named;
+}
+
+interface Vocabulary {
+  /** By id; undefined where an id has no token. */
+  tokens: string[];
+  types: number[];
+  /** What else the file says, for this number of tokens. */
+  values: (size: number) => [string, GgufInputValue][];
+}
+
+function byteLevelVocabulary(json: BpeJson, fault: Fault): Vocabulary {
+  const pieces = piecesOf(json, fault);
+  const { vocab, merges, added, model } = json;
+  const tokens: string[] = [];
+  const types: number[] = [];
+  for (const [token, id] of Object.entries(vocab)) {
+    tokens[id] = token;
+    types[id] = kinds.indexOf(token === model.unk_token ? "unknown" : "normal");
+  }
+  for (const { id, content, special } of added) {
+    tokens[id] = content;
+    types[id] = kinds.indexOf(!special ? "user" : content === model.unk_token ? "unknown" : "control");
+  }
+  return {
+    tokens,
+    types,
+    values: () => [
+      ["model", { type: "string", value: "gpt2" }],
+      ["pre", { type: "string", value: pieces }],
+      ["merges", { type: "strings", value: merges.map((merge) => merge.join(" ")) }],
+    ],
+  };
+}
+
+function sentencePieceVocabulary(json: BpeJson, fault: Fault): Vocabulary {
+  const { pieces, spacePrefix } = sentencePiecesOf(json, fault);
+  const tokens: string[] = [];
+  const types: number[] = [];
+  for (const [id, piece] of pieces.entries()) {
+    if (!piece) continue;
+    tokens[id] = piece.text;
+    types[id] = kinds.indexOf(piece.kind);
+  }
+  const scores = (size: number): Float32Array => Float32Array.from({ length: size }, (_, id) => pieces[id]?.score ?? 0);
+  return {
+    tokens,
+    types,
+    values: (size) => [
+      ["model", { type: "string", value: "llama" }],
+      ["scores", { type: "f32s", value: scores(size) }],
+      ["add_space_prefix", { type: "bool", value: spacePrefix }],
+    ],
+  };
+}

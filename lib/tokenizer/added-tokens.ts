@@ -1,0 +1,92 @@
+// The added tokens of a tokenizer.json: they are found in a text before it is cut into pieces. A token may ask to stand
+// as a word of its own (single_word), to take the white space before or after it (lstrip, rstrip), and to be found in
+// the text as the normalizer leaves it (normalized).
+import { describe, HeedError } from "../errors.js";
+
+export interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  /** Whether it is no text, as the token that ends one. */
+  readonly special: boolean;
+  readonly singleWord: boolean;
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
+  readonly normalized: boolean;
+}
+
+/** A token as a tokenizer.json lists it. Hugging Face's library wants every field. */
+export function addedTokenJson(id: number, content: string, special: boolean): Record<string, unknown> {
+  return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special };
+}
+
+/** Reads a list of them. Throws ERR_FORMAT. */
+export function parseAddedTokens(list: unknown): AddedToken[] {
+  if (!Array.isArray(list)) throw fault("added_tokens in an array", list);
+  return list.map((entry: unknown, i) => {
+    if (typeof entry !== "object" || entry === null) throw fault(`added_tokens[${i}] to be an object`, entry);
+    const { id, content, ...flags } = entry as Record<string, unknown>;
+    if (!isId(id)) throw fault(`added_tokens[${i}].id to be an integer from 0`, id);
+    if (typeof content !== "string" || content === "") throw fault(`added_tokens[${i}].content`, content);
+    const special = flags.special === true;
+    return {
+      id,
+      content,
+      special,
+      singleWord: flags.single_word === true,
+      lstrip: flags.lstrip === true,
+      rstrip: flags.rstrip === true,
+      normalized: typeof flags.normalized === "boolean" ? flags.normalized : !special,
+    };
+  });
+}
+
+/** Ids stay small enough for a table of them. */
+export function isId(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 24;
+}
+
+/** A text in parts: tokens that were found in it, by id, and what lies between. */
+export type Part = number | string;
+
+const wordBefore = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
+const wordAfter = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
+const space = /\p{White_Space}/u;
+
+/** Finds tokens in texts by how they are written; of those that begin at one place, the longest. */
+export class TokenFinder {
+  readonly #tokens: ReadonlyMap<string, AddedToken>;
+  readonly #expression: RegExp | null;
+
+  constructor(tokens: readonly (readonly [written: string, token: AddedToken])[]) {
+    this.#tokens = new Map(tokens.filter(([written]) => written !== ""));
+    const longestFirst = [...this.#tokens.keys()].sort((a, b) => b.length - a.length);
+    const escaped = longestFirst.map((written) => written.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+    this.#expression = escaped.length === 0 ? null : new RegExp(escaped.join("|"), "gu");
+  }
+
+  split(text: string): Part[] {
+    if (this.#expression === null) return text === "" ? [] : [text];
+    const parts: Part[] = [];
+    let from = 0;
+    for (const { 0: written, index } of text.matchAll(this.#expression)) {
+      const token = this.#tokens.get(written)!;
+      let [start, end] = [index, index + written.length];
+      // Two UTF-16 units hold any character.
+      const alone =
+        !wordBefore.test(text.slice(Math.max(0, start - 2), start)) && !wordAfter.test(text.slice(end, end + 2));
+      // White space that a token has taken is no other's.
+      if (start < from || (token.singleWord && !alone)) continue;
+      if (token.lstrip) while (start > from && space.test(text[start - 1]!)) start--;
+      if (token.rstrip) while (end < text.length && space.test(text[end]!)) end++;
+      if (from < start) parts.push(text.slice(from, start));
+      parts.push(token.id);
+      from = end;
+    }
+    if (from < text.length) parts.push(text.slice(from));
+    return parts;
+  }
+}
+
+function fault(expected: string, got: unknown): HeedError {
+  return new HeedError("ERR_FORMAT", `tokenizer.json: expected ${expected}, got ${describe(got)}`);
+}

@@ -1,0 +1,68 @@
+// Python's strip, lstrip, rstrip and Jinja's trim in a chat template: Hugging Face's interpreter for JavaScript ignores
+// which characters they are to take, and has JavaScript's white space. Here they become functions of the template.
+
+interface Node {
+  type?: unknown;
+  [part: string]: unknown;
+}
+
+/** What Python's str.isspace() says. */
+const spaces = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/u; // eslint-disable-line no-control-regex
+
+function strip(text: string, characters: string | null, start: boolean, end: boolean): string {
+  const taken = (character: string): boolean =>
+    characters === null ? spaces.test(character) : Array.from(characters).includes(character);
+  const given = Array.from(text);
+  let [from, to] = [0, given.length];
+  while (start && from < to && taken(given[from]!)) from++;
+  while (end && to > from && taken(given[to - 1]!)) to--;
+  return given.slice(from, to).join("");
+}
+
+const sides = { strip: [true, true], lstrip: [true, false], rstrip: [false, true] } as const;
+type Method = keyof typeof sides;
+
+/** Variables of a template that withStripFunctions() has changed; no template can name them otherwise. */
+export const stripFunctions: Readonly<Record<string, (text: unknown, characters?: unknown) => string>> =
+  Object.fromEntries(
+    Object.entries(sides).map(([method, [start, end]]) => [
+      `str.${method}`,
+      (text: unknown, characters?: unknown) =>
+        strip(typeof text === "string" ? text : "", typeof characters === "string" ? characters : null, start, end),
+    ]),
+  );
+
+/** Makes calls of these functions out of the methods and the filter, everywhere in a parsed template. */
+export function withStripFunctions(tree: unknown): void {
+  if (typeof tree !== "object" || tree === null) return;
+  const parts = tree as Record<string, unknown>;
+  for (const [name, part] of Object.entries(parts)) {
+    withStripFunctions(part);
+    const call = Array.isArray(part) ? null : strippingCall(part as Node | null);
+    if (call) parts[name] = call;
+  }
+}
+
+function strippingCall(node: Node | null): Node | null {
+  if (node?.type === "CallExpression") {
+    const { callee, args } = node as { callee?: Node; args?: unknown[] };
+    const method = callee?.type === "MemberExpression" && callee.computed !== true ? nameOf(callee.property) : null;
+    return method !== null && Object.hasOwn(sides, method) ? call(method as Method, callee!.object, args ?? []) : null;
+  }
+  if (node?.type === "FilterExpression") {
+    const filter = node.filter as Node | undefined;
+    if (nameOf(filter) === "trim") return call("strip", node.operand, []);
+    if (filter?.type === "CallExpression" && nameOf(filter.callee) === "trim")
+      return call("strip", node.operand, (filter.args as unknown[] | undefined) ?? []);
+  }
+  return null;
+}
+
+function nameOf(node: unknown): string | null {
+  const { type, value } = (node ?? {}) as Node;
+  return type === "Identifier" && typeof value === "string" ? value : null;
+}
+
+function call(method: Method, text: unknown, args: readonly unknown[]): Node {
+  return { type: "CallExpression", callee: { type: "Identifier", value: `str.${method}` }, args: [text, ...args] };
+}

@@ -1,0 +1,89 @@
+// A tokenizer.json that is to become another format: its parts, and what formats that know only vocabulary and merges
+// have no place for.
+import { describe, HeedError } from "../errors.js";
+import { type AddedToken, parseAddedTokens } from "./added-tokens.js";
+
+/** A part of a tokenizer.json, such as a normalizer. */
+export interface Part {
+  readonly type?: unknown;
+  readonly [option: string]: unknown;
+}
+
+export interface BpeJson {
+  readonly vocab: Readonly<Record<string, number>>;
+  readonly merges: readonly (readonly [string, string])[];
+  readonly model: Part;
+  readonly added: readonly AddedToken[];
+  readonly normalizers: readonly Part[];
+  readonly cutters: readonly Part[];
+  readonly decoders: readonly Part[];
+}
+
+/** What a format cannot say, by name. */
+export type Fault = (got: string) => HeedError;
+
+/** `knows` is what the format is a subject of: "GGUF files know". */
+export function faultOf(format: string, knows: string): Fault {
+  return (got) =>
+    new HeedError("ERR_ARGUMENT", `${format}: expected a tokenizer of byte-pair encoding that ${knows}, got ${got}`);
+}
+
+/** Throws what `fault` makes of it where there is no form without a model of byte-pair encoding and its own rules. */
+export function bpeJson(json: unknown, fault: Fault): BpeJson {
+  const root = json as Readonly<Record<string, unknown>>;
+  const model = root.model as Part & { vocab: Record<string, number>; merges?: unknown };
+  const { vocab, merges } = model;
+  if ((model.type !== undefined && model.type !== "BPE") || Array.isArray(vocab) || !Array.isArray(merges))
+    throw fault(describe(model.type));
+  for (const name of ["continuing_subword_prefix", "end_of_word_suffix"])
+    if (typeof model[name] === "string" && model[name] !== "") throw fault(`${name} ${describe(model[name])}`);
+  const added = parseAddedTokens(root.added_tokens ?? []);
+  for (const { content, singleWord, lstrip, rstrip } of added) {
+    const flag = Object.entries({ single_word: singleWord, lstrip, rstrip }).find(([, given]) => given)?.[0];
+    if (flag !== undefined) throw fault(`the token ${JSON.stringify(content)} with ${flag}`);
+  }
+  checkOrder(added, fault);
+  return {
+    vocab,
+    merges: merges.map((merge: string | [string, string]) =>
+      typeof merge === "string" ? (merge.split(" ", 2) as [string, string]) : merge,
+    ),
+    model,
+    added,
+    normalizers: stepsOf(root.normalizer, "normalizers"),
+    cutters: stepsOf(root.pre_tokenizer, "pretokenizers"),
+    decoders: stepsOf(root.decoder, "decoders"),
+  };
+}
+
+/** Tokens are found in the text as it is before those of the normalized text: elsewhere all are found at once. */
+function checkOrder(added: readonly AddedToken[], fault: Fault): void {
+  const [late, early] = [added.filter(({ normalized }) => normalized), added.filter(({ normalized }) => !normalized)];
+  for (const { content } of late) {
+    const other = early.find((token) => overlap(token.content, content));
+    const [own, its] = [content, other?.content].map((text) => JSON.stringify(text));
+    if (other) throw fault(`the token ${own} with normalized, found after ${its}, with which it overlaps`);
+  }
+}
+
+/** Whether a text can have two tokens in it that share a character. */
+function overlap(a: string, b: string): boolean {
+  if (a.includes(b) || b.includes(a)) return true;
+  for (let length = 1; length < Math.min(a.length, b.length); length++)
+    if (a.endsWith(b.slice(0, length)) || b.endsWith(a.slice(0, length))) return true;
+  return false;
+}
+
+/** The steps of a part in their order: sequences are what they consist of. */
+function stepsOf(part: unknown, name: string): Part[] {
+  if (part === null || part === undefined) return [];
+  const given = part as Part;
+  const list = given[name];
+  if (given.type !== "Sequence" || !Array.isArray(list)) return [given];
+  return list.flatMap((step) => stepsOf(step, name));
+}
+
+/** The names of steps, for messages. */
+export function namesOf(steps: readonly Part[]): string {
+  return steps.map(({ type }) => String(type)).join(", ") || "none";
+}

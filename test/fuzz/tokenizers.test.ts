@@ -1,0 +1,127 @@
+/** Tokenizers beside Hugging Face's own, in Rust (@anush008/tokenizers): the same ids, the same texts. */
+import path from "node:path";
+import { Tokenizer as Rust } from "@anush008/tokenizers";
+import fc from "fast-check";
+import { expect } from "vitest";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import {
+  anyText,
+  byteLevelJson,
+  byteLevelTokenizer,
+  type Json,
+  spacedJson,
+  spacedTokenizer,
+  wordPieceJson,
+  wordPieceTokenizer,
+} from "../support/random-tokenizers.js";
+import { HeedError } from "../../lib/errors.js";
+import { type GgufInputValue, writeGguf } from "../../lib/formats/write-gguf.js";
+import type { GgufValue } from "../../lib/formats/gguf-header.js";
+import { GgufMetadata } from "../../lib/pretrained/gguf/metadata.js";
+import { tokenizerOfGguf } from "../../lib/pretrained/gguf/tokenizer.js";
+import { tokenizerToGguf } from "../../lib/pretrained/gguf/write-tokenizer.js";
+import { sharedFolder } from "../support/folder.js";
+import { hasLlamaCpp, llamaVocabulary } from "../support/llama-cpp.js";
+import { ggufByteLevel, ggufSpaced } from "../support/random-tokenizers.js";
+import { fuzz } from "./fuzz.js";
+
+/** Of several ways to cut a text with the same score, rounding chooses: `ties` leaves out the order of the ids. */
+async function expectSame(json: object, text: string, { ties = false } = {}): Promise<void> {
+  const own = new HuggingFaceTokenizer(json);
+  const rust = Rust.fromString(JSON.stringify(json));
+  const ids = (await rust.encode(text)).getIds();
+  const ordered = (list: readonly number[]) => (ties ? [...list].sort((a, b) => a - b) : list);
+  expect(ordered([...own.encode(text, { special: true })])).toEqual(ordered(ids));
+  expect(own.decode(ids)).toBe(await rust.decode(ids, true));
+  expect(own.decode(ids, { special: true })).toBe(await rust.decode(ids, false));
+}
+
+fuzz(
+  "byte-level tokenizers",
+  fc.tuple(byteLevelTokenizer(), anyText),
+  { ci: 500, nightly: 50_000 },
+  ([choices, text]) => expectSame(byteLevelJson(choices), text),
+);
+
+fuzz("SentencePiece's kind", fc.tuple(spacedTokenizer(), anyText), { ci: 500, nightly: 50_000 }, ([choices, text]) =>
+  expectSame(spacedJson(choices), text, { ties: choices.unigram }),
+);
+
+fuzz("WordPiece", fc.tuple(wordPieceTokenizer, anyText), { ci: 500, nightly: 50_000 }, ([choices, text]) =>
+  expectSame(wordPieceJson(choices), text),
+);
+
+/** The metadata of a GGUF file for a tokenizer; null where it is refused, by name. */
+function toGguf(own: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> | null {
+  try {
+    return tokenizerToGguf(own, rows);
+  } catch (error) {
+    expect(error).toBeInstanceOf(HeedError);
+    expect(error).toMatchObject({ code: "ERR_ARGUMENT" });
+    return null;
+  }
+}
+
+function fromGguf(metadata: ReadonlyMap<string, GgufInputValue>): HuggingFaceTokenizer {
+  const values = [...metadata].map(([key, { value }]): [string, GgufValue] => {
+    return [key, typeof value === "object" ? Array.from<string | number>(value) : value];
+  });
+  const file = new GgufMetadata("a.gguf", new Map([["general.architecture", "llama"], ...values]));
+  return tokenizerOfGguf(file)!;
+}
+
+const folder = sharedFolder();
+const ggufTokenizer = fc.oneof(ggufByteLevel.map(byteLevelJson), ggufSpaced.map(spacedJson));
+/** Tokens that begin and end a text are special everywhere but in a file that is wrong. */
+function configOf({ added_tokens }: Json): Record<string, string> {
+  const named = { bos_token: "<s>", eos_token: "</s>" };
+  const special = (name: string): boolean => added_tokens.some((token) => token.special && token.content === name);
+  return Object.fromEntries(Object.entries(named).filter(([, name]) => special(name)));
+}
+
+fuzz(
+  "through GGUF a text keeps its ids, or the tokenizer is refused",
+  fc.tuple(ggufTokenizer, anyText, fc.nat(5)),
+  { ci: 500, nightly: 50_000 },
+  ([json, text, more]) => {
+    const own = new HuggingFaceTokenizer(json, { config: configOf(json) });
+    const metadata = toGguf(own, own.vocabularySize + more);
+    if (!metadata) return;
+    const other = fromGguf(metadata);
+    expect(other.vocabularySize).toBe(own.vocabularySize);
+    for (const special of [false, true]) {
+      const ids = own.encode(text, { special });
+      expect(other.encode(text, { special })).toEqual(ids);
+      expect(other.decode(ids, { special })).toBe(own.decode(ids, { special }));
+    }
+  },
+);
+
+if (hasLlamaCpp)
+  fuzz(
+    "llama.cpp reads a GGUF file's tokenizer as heed does",
+    fc.tuple(ggufTokenizer, fc.array(anyText, { minLength: 10, maxLength: 10 }), fc.nat(5)),
+    { ci: 10, nightly: 500 },
+    async ([json, texts, more]) => {
+      const own = new HuggingFaceTokenizer(json, { config: configOf(json) });
+      const metadata = toGguf(own, own.vocabularySize + more);
+      // These two are special to llama.cpp whatever the file says.
+      if (!metadata || ["<s>", "</s>"].some((name) => Object.hasOwn(json.model.vocab, name))) return;
+      const file = path.join(folder, "a.gguf");
+      const architecture = ["general.architecture", { type: "string", value: "llama" }] as const;
+      await writeGguf(file, new Map([architecture, ...metadata]), []);
+      // llama.cpp brings no text to its composed form, and a token of U+0000 is none to it.
+      const composed = texts.map((text) => text.normalize("NFC").replaceAll("\0", ""));
+      // Of a SentencePiece vocabulary it merges any two tokens into a special one, in text of users, too.
+      const spelt = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
+      const inText = (text: string): boolean => spelt.some((content) => text.includes(content));
+      const plain = json.model.byte_fallback === true ? composed.filter((text) => !inText(text)) : composed;
+      for (const special of [false, true]) {
+        const given = special ? composed : plain;
+        const { tokens, begins, ended } = await llamaVocabulary(file, { texts: given, special });
+        const ids = given.map((text) => [...own.encode(text, { special, addSpecialTokens: false })]);
+        expect(tokens).toEqual(ids);
+        expect([begins, ended]).toEqual([own.before.length > 0, own.after.length > 0]);
+      }
+    },
+  );
