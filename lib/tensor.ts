@@ -15,6 +15,7 @@ import {
   sameShape,
   type Shape,
 } from "./shape.js";
+import { Storage } from "./storage.js";
 
 /** Handles without memory, for the next tensors: making one takes longer than a small operation. */
 const released: Handle[] = [];
@@ -22,11 +23,23 @@ const mostReleased = 256;
 
 /** A native handle shared by a tensor and the graph that saved it. */
 class SharedHandle {
-  references = 1;
-  constructor(readonly handle: Handle) {}
+  #references = 0;
+  constructor(
+    readonly handle: Handle,
+    readonly storage: Storage,
+  ) {
+    this.retain();
+  }
+
+  retain(): this {
+    this.#references++;
+    this.storage.references++;
+    return this;
+  }
 
   release(): void {
-    if (--this.references !== 0) return;
+    this.storage.references--;
+    if (--this.#references !== 0) return;
     native.release(this.handle);
     if (released.length < mostReleased) released.push(this.handle);
   }
@@ -114,9 +127,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#live().handle;
   }
 
-  /** @internal Whether the graph or a view made in JavaScript shares this very handle. */
+  /** @internal Whether no other tensor shares its memory: no view, and nothing that the graph saved. */
   get exclusive(): boolean {
-    return this.#live().references === 1;
+    return this.#live().storage.references === 1;
   }
 
   #live(): SharedHandle {
@@ -126,19 +139,16 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** @internal Another tensor on the same handle, outside of scopes and graph. */
   alias(): Tensor<D> {
-    const shared = this.#live();
-    shared.references++;
+    const shared = this.#live().retain();
     const { shape, strides, dtype, device } = this;
     return new Tensor({ shape, strides, dtype, device, shared }, false);
   }
 
   /** @internal A view of the same storage; not recorded. `offset` in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
-    const handle = native.view(this.handle, shape, strides, offset, released.pop());
-    return new Tensor(
-      { shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle) },
-      scoped,
-    );
+    const { handle, storage } = this.#live();
+    const shared = new SharedHandle(native.view(handle, shape, strides, offset, released.pop()), storage);
+    return new Tensor({ shape, strides, dtype: this.dtype, device: this.device, shared }, scoped);
   }
 
   /** @internal The same elements in row-major order: this tensor's alias, or a copy. Outside of scopes and graph. */
@@ -228,8 +238,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#live().release();
     const { strides, dtype, device } = moved;
     Object.assign(this, { strides, dtype, device });
-    this.#shared = moved.#live();
-    this.#shared.references++;
+    this.#shared = moved.#live().retain();
     moved.dispose();
   }
 
@@ -309,7 +318,8 @@ export interface TensorOptions<D extends DType = DType> {
 /** @internal Uninitialised memory. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
   const handle = native.alloc(device.index, dtypeIndex(dtype), shape, released.pop());
-  const init = { shape, strides: contiguousStrides(shape), dtype, device, shared: new SharedHandle(handle) };
+  const shared = new SharedHandle(handle, new Storage());
+  const init = { shape, strides: contiguousStrides(shape), dtype, device, shared };
   return new Tensor(init, scoped);
 }
 

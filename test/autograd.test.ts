@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { detach, isRecording, noGrad, parameter } from "../lib/autograd.js";
 import { device } from "../lib/device.js";
 import { add, mul } from "../lib/ops/binary.js";
+import { addLayerNorm } from "../lib/ops/layer-norm.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { mean, sum } from "../lib/ops/reduce.js";
 import { exp, square, tanh } from "../lib/ops/unary.js";
@@ -74,6 +75,37 @@ onEachDevice(() => {
       expect(await read(b.grad)).toEqual([1, 1]);
       a.grad!.set([7, 7]);
       expect(await read(b.grad)).toEqual([1, 1]);
+    });
+
+    test("a gradient that reshape passes on is not shared either", async () => {
+      using p = leaf(1, 2);
+      using q = leaf(3, 4);
+      using y = scope(() => {
+        const x = mul(p, 1);
+        const b = mul(q, 1);
+        const u = mul(x, 3);
+        // add hands the same gradient to both; x gets more from u before q gets any.
+        const shared = add(reshape(x, [2, 1]), reshape(b, [2, 1]));
+        return add(sum(shared), sum(u));
+      });
+      y.backward();
+      expect(await read(p.grad)).toEqual([4, 4]);
+      expect(await read(q.grad)).toEqual([1, 1]);
+    });
+
+    test("so it is where the gradient is that of both the sum and its norm", async () => {
+      using p = leaf(1, 2);
+      using q = leaf(3, 4);
+      using y = scope(() => {
+        const x = mul(p, 1);
+        const b = mul(q, 1);
+        const u = mul(x, 3);
+        const { sum: h, out } = addLayerNorm(b, reshape(x, [2]), {});
+        return add(add(sum(h), sum(mul(out, 0))), sum(u));
+      });
+      y.backward();
+      expect(await read(p.grad)).toEqual([4, 4]);
+      expect(await read(q.grad)).toEqual([1, 1]);
     });
 
     test("views of one tensor write their own parts of its gradient", async () => {

@@ -120,11 +120,11 @@ export function linearCrossEntropy(
     writeProjectionGradients(slot(dWeight), slot(dBias), xs, dy, layout);
   }
   if (recorded) {
-    record(op, loss, [input, weight, bias], { dx, dWeight, dBias }, ({ dout, constant, give, saved }) => {
+    record(op, loss, [input, weight, bias], { dx, dWeight, dBias }, ({ dout, constant, pass, saved }) => {
       [saved.dx, saved.dWeight, saved.dBias].forEach((gradient, i) => {
         if (!gradient) return;
         if (constant !== 1) multiply(gradient, dout);
-        give(i, gradient);
+        pass(i, gradient);
       });
     });
     for (const gradient of [dx, dWeight, dBias]) gradient?.dispose();
