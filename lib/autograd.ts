@@ -10,12 +10,16 @@
  * consumed them does, and what it saved goes with it, or as soon as its backward has run. What is cheap to compute
  * (a norm) is not kept for the steps after it, but remade from what its own step saved (Chen et al. 2016).
  */
-import { checkFunction } from "./check.js";
+import { checkFunction, checkNumber, largestFloat } from "./check.js";
+import type { FloatDType } from "./dtype.js";
 import { describe, HeedError } from "./errors.js";
 import { ops } from "./native.js";
 import { leaveScope } from "./scope.js";
 import { sameShape } from "./shape.js";
 import { allocate, type FloatTensor, type GraphNode, Tensor } from "./tensor.js";
+
+/** The largest factor of a backward pass, by the dtype of the tensor that it starts from. */
+const largest: Record<FloatDType, number> = { f32: largestFloat, bf16: 2 ** 128 - 2 ** 120, f16: 65504 };
 
 let recording = true;
 
@@ -154,11 +158,13 @@ class Step implements GraphNode {
   }
 
   backward(output: Tensor, scale: number): void {
+    const { dtype } = output as FloatTensor;
     if (output.size !== 1)
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
     if (reachable(this).some((step) => step.done))
       throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
-    const root = allocate(output.shape, (output as FloatTensor).dtype, output.device, false);
+    checkNumber("backward", "scale", scale, -largest[dtype], largest[dtype]);
+    const root = allocate(output.shape, dtype, output.device, false);
     ops.fill(root.handle, scale);
     this.propagate(output.outputIndex, root, scale);
   }

@@ -258,6 +258,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /**
    * Computes the gradients of every leaf this tensor was made from, times `scale`, adding to `grad` where there is one
    * already. The tensor must have one element; its graph is used up. Only enqueues.
+   *
+   * The pass starts from `scale` in the tensor's dtype. Losses are f32; a tensor of bf16 or f16 rounds it.
+   *
+   * @throws ERR_RANGE if the tensor's dtype does not hold `scale`
    */
   backward(scale = 1): void {
     this.#live();

@@ -44,6 +44,18 @@ onEachDevice(() => {
       expect(await read(x.grad)).toEqual([0.5, 1, 1.5]);
     });
 
+    test("a scale that the dtype does not hold is refused", () => {
+      using x = leaf(1, 2);
+      for (const [dtype, scale] of [
+        ["f16", 65505],
+        ["f32", 1e39],
+        ["f32", NaN],
+      ] as const) {
+        using y = scope(() => sum(square(x)).to(dtype));
+        expectError(() => y.backward(scale), "ERR_RANGE", /backward: expected scale to be a number/);
+      }
+    });
+
     test("branches that meet again add up", async () => {
       using x = leaf(2, -3);
       // f = a·b + a, a = x², b = 3x: f' = 9x² + 2x

@@ -6,6 +6,7 @@
  */
 import { noGrad } from "../../lib/autograd.js";
 import { checkpoint } from "../../lib/checkpoint.js";
+import type { FloatDType } from "../../lib/dtype.js";
 import { mul } from "../../lib/ops/binary.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 import { roundoff, roundTo } from "../support/dtypes.js";
@@ -30,6 +31,8 @@ export interface Program {
 export interface Shake {
   on: boolean;
   random: Random;
+  /** Those of all values, checkpointed ones included. */
+  dtypes: Set<FloatDType>;
 }
 
 /** Numbers that decide what a step is. */
@@ -107,6 +110,7 @@ function held({ dtypes, reference }: Choice, fixed: boolean, shake: Shake): Choi
   let shifts: Nd[];
   return (...args) => {
     if (!first) {
+      for (const dtype of dtypes) shake.dtypes.add(dtype);
       const exact = reference(...args);
       first = exact.map((x, i) => (dtypes[i] === "f32" ? x : map(x, (value) => roundTo(dtypes[i]!, value))));
       rests = first.map((x, i) => map(x, (value, k) => value - exact[i]!.data[k]!));
