@@ -10,12 +10,16 @@
  * consumed them does, and what it saved goes with it, or as soon as its backward has run. What is cheap to compute
  * (a norm) is not kept for the steps after it, but remade from what its own step saved (Chen et al. 2016).
  */
-import { checkFunction } from "./check.js";
+import { checkFunction, checkNumber, largestFloat } from "./check.js";
+import type { FloatDType } from "./dtype.js";
 import { describe, HeedError } from "./errors.js";
 import { ops } from "./native.js";
 import { leaveScope } from "./scope.js";
 import { sameShape } from "./shape.js";
 import { allocate, type FloatTensor, type GraphNode, Tensor } from "./tensor.js";
+
+/** The largest factor of a backward pass, by the dtype of the tensor that it starts from. */
+const largest: Record<FloatDType, number> = { f32: largestFloat, bf16: 2 ** 128 - 2 ** 120, f16: 65504 };
 
 let recording = true;
 
@@ -73,12 +77,13 @@ export interface Backward<Saved> {
   saved: Saved;
   /** Whether input i wants a gradient. */
   needs: (i: number) => boolean;
-  /** Where to write input i's gradient. Call once, and only where `needs(i)`. */
+  /** Where to write input i's gradient. Call once, and only where `needs(i)`; what it gives is not to be passed on. */
   gradient: (i: number) => GradientSlot;
-  /** Makes `value` the gradient of input i as it is, or adds it to what is there. Ignored where not needed. */
+  /**
+   * Makes `value` the gradient of input i, or adds it to what is there. Ignored where not needed. Nothing is copied that
+   * need not be: the gradient shares the memory of `value`, that of a leaf only where nobody else does.
+   */
   pass: (i: number, value: FloatTensor) => void;
-  /** As `pass`, of a saved tensor that nobody else holds: a leaf keeps it. */
-  give: (i: number, value: FloatTensor) => void;
   /** What the gradient is, as a number, where it is the root's constant; undefined elsewhere. */
   constant: number | undefined;
 }
@@ -171,13 +176,15 @@ class Step implements GraphNode {
   }
 
   backward(output: Tensor, scale: number): void {
+    const { dtype } = output as FloatTensor;
     if (output.size !== 1)
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
     const steps = reachable(this);
     if (steps.some((step) => step.done))
       throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
     for (const step of steps) step.checkSaved();
-    const root = allocate(output.shape, (output as FloatTensor).dtype, output.device, false);
+    checkNumber("backward", "scale", scale, -largest[dtype], largest[dtype]);
+    const root = allocate(output.shape, dtype, output.device, false);
     ops.fill(root.handle, scale);
     this.propagate(output.outputIndex, root, scale);
   }
@@ -250,7 +257,7 @@ function slot(target: Target): GradientSlot {
   const existing = current(target);
   if (!existing) return { out: fresh(target), accumulate: false };
   if (existing.exclusive) return { out: existing, accumulate: true };
-  // Shared with another slot by `pass`: contributions to this one must not show in the other.
+  // Others share its memory, as `pass` left it: what is added to this one must not show in theirs.
   const own = fresh(target);
   ops.copy(own.handle, existing.handle, false);
   existing.dispose();
@@ -265,17 +272,17 @@ function differentiate(step: Step): void {
     if (!found) throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} was not asked for`);
     return found;
   };
-  const hand = (i: number, value: FloatTensor, given: boolean): void => {
+  const pass = (i: number, value: FloatTensor): void => {
     const to = step.targets[i];
     if (!to) return;
     const like = "leaf" in to ? to.leaf : to.step.outputs[to.index]!;
     if (!sameShape(like.shape, value.shape))
       throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
-    // A leaf's gradient outlives the pass, and the user may change it: it is never shared.
-    if (current(to) || like.dtype !== value.dtype || ("leaf" in to && !given)) {
-      const { out, accumulate } = slot(to);
-      ops.copy(out.handle, value.handle, accumulate);
-    } else assign(to, value.alias());
+    // A leaf's gradient outlives the pass, and the user may change it: then only the caller, who lets go, shares it.
+    const shares = "step" in to || value.exclusive;
+    if (shares && !current(to) && like.dtype === value.dtype) return assign(to, value.alias());
+    const { out, accumulate } = slot(to);
+    ops.copy(out.handle, value.handle, accumulate);
   };
   const context: Backward<SavedTensors> = {
     douts,
@@ -284,8 +291,7 @@ function differentiate(step: Step): void {
     constant: step.constant,
     needs: (i) => step.targets[i] != null,
     gradient: (i) => slot(target(i)),
-    pass: (i, value) => hand(i, value, false),
-    give: (i, value) => hand(i, value, true),
+    pass,
   };
   step.run(context as Backward<never>);
   // Nobody could free the gradient of a leaf that is gone.

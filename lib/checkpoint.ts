@@ -24,7 +24,7 @@ export function checkpoint<const Inputs extends readonly (Tensor | null)[]>(
   for (const input of inputs)
     if (input !== null && !((input as unknown) instanceof Tensor))
       throw new HeedError("ERR_ARGUMENT", `${op}: expected inputs to be tensors and nulls, got ${describe(input)}`);
-  if (!isRecording()) return fn(...inputs);
+  if (!isRecording()) return scope(() => fn(...inputs));
 
   const requires = inputs.map((input) => input?.requiresGrad ?? false);
   // Recorded the first time too: a product may sum in another order where it has nothing to keep.
@@ -35,14 +35,14 @@ export function checkpoint<const Inputs extends readonly (Tensor | null)[]>(
   const used = leavesOf(first).map((leaf, i) => [`parameter ${i}`, leaf] as const);
   first.dispose();
   const saved = Object.fromEntries([...inputs.entries(), ...used]) as Record<number, Tensor | null>;
-  attach(op, out, inputs, saved, ({ dout, constant, give, saved }) => {
+  attach(op, out, inputs, saved, ({ dout, constant, pass, saved }) => {
     scope(() => {
       const again = leaves(inputs.map((_, i) => saved[i] ?? null) as readonly (Tensor | null)[] as Inputs, requires);
       const out = made(fn, again);
       if (!sameShape(out.shape, dout.shape))
         throw new HeedError("ERR_SHAPE", `${op}: expected a function that gives the same both times, got ${out}`);
       propagate(out, dout.alias(), constant);
-      for (const [i, leaf] of again.entries()) if (leaf?.grad) give(i, leaf.grad);
+      for (const [i, leaf] of again.entries()) if (leaf?.grad) pass(i, leaf.grad);
     });
   });
   return out;

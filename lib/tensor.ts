@@ -24,14 +24,23 @@ const mostReleased = 256;
 
 /** A native handle shared by a tensor and the graph that saved it. */
 class SharedHandle {
-  references = 1;
+  #references = 0;
   constructor(
     readonly handle: Handle,
     readonly storage: Storage,
-  ) {}
+  ) {
+    this.retain();
+  }
+
+  retain(): this {
+    this.#references++;
+    this.storage.references++;
+    return this;
+  }
 
   release(): void {
-    if (--this.references !== 0) return;
+    this.storage.references--;
+    if (--this.#references !== 0) return;
     native.release(this.handle);
     if (released.length < mostReleased) released.push(this.handle);
   }
@@ -129,9 +138,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#live().storage.version++;
   }
 
-  /** @internal Whether the graph or a view made in JavaScript shares this very handle. */
+  /** @internal Whether no other tensor shares its memory: no view, and nothing that the graph saved. */
   get exclusive(): boolean {
-    return this.#live().references === 1;
+    return this.#live().storage.references === 1;
   }
 
   #live(): SharedHandle {
@@ -141,20 +150,16 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** @internal Another tensor on the same handle, outside of scopes and graph. */
   alias(): Tensor<D> {
-    const shared = this.#live();
-    shared.references++;
+    const shared = this.#live().retain();
     const { shape, strides, dtype, device } = this;
     return new Tensor({ shape, strides, dtype, device, shared }, false);
   }
 
   /** @internal A view of the same storage; not recorded. `offset` in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
-    const { handle: whole, storage } = this.#live();
-    const handle = native.view(whole, shape, strides, offset, released.pop());
-    return new Tensor(
-      { shape, strides, dtype: this.dtype, device: this.device, shared: new SharedHandle(handle, storage) },
-      scoped,
-    );
+    const { handle, storage } = this.#live();
+    const shared = new SharedHandle(native.view(handle, shape, strides, offset, released.pop()), storage);
+    return new Tensor({ shape, strides, dtype: this.dtype, device: this.device, shared }, scoped);
   }
 
   /** @internal The same elements in row-major order: this tensor's alias, or a copy. Outside of scopes and graph. */
@@ -245,8 +250,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#live().release();
     const { strides, dtype, device } = moved;
     Object.assign(this, { strides, dtype, device });
-    this.#shared = moved.#live();
-    this.#shared.references++;
+    this.#shared = moved.#live().retain();
     moved.dispose();
   }
 
@@ -266,6 +270,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /**
    * Computes the gradients of every leaf this tensor was made from, times `scale`, adding to `grad` where there is one
    * already. The tensor must have one element; its graph is used up. Only enqueues.
+   *
+   * The pass starts from `scale` in the tensor's dtype. Losses are f32; a tensor of bf16 or f16 rounds it.
+   *
+   * @throws ERR_RANGE if the tensor's dtype does not hold `scale`
    */
   backward(scale = 1): void {
     this.#live();

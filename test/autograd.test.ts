@@ -3,6 +3,7 @@ import { detach, isRecording, noGrad, parameter } from "../lib/autograd.js";
 import { device } from "../lib/device.js";
 import { add, mul } from "../lib/ops/binary.js";
 import { embedding } from "../lib/ops/embedding.js";
+import { addLayerNorm } from "../lib/ops/layer-norm.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { mean, sum } from "../lib/ops/reduce.js";
 import { exp, square, tanh } from "../lib/ops/unary.js";
@@ -107,6 +108,18 @@ onEachDevice(() => {
       expect(await read(x.grad)).toEqual([0.5, 1, 1.5]);
     });
 
+    test("a scale that the dtype does not hold is refused", () => {
+      using x = leaf(1, 2);
+      for (const [dtype, scale] of [
+        ["f16", 65505],
+        ["f32", 1e39],
+        ["f32", NaN],
+      ] as const) {
+        using y = scope(() => sum(square(x)).to(dtype));
+        expectError(() => y.backward(scale), "ERR_RANGE", /backward: expected scale to be a number/);
+      }
+    });
+
     test("branches that meet again add up", async () => {
       using x = leaf(2, -3);
       // f = a·b + a, a = x², b = 3x: f' = 9x² + 2x
@@ -138,6 +151,37 @@ onEachDevice(() => {
       expect(await read(b.grad)).toEqual([1, 1]);
       a.grad!.set([7, 7]);
       expect(await read(b.grad)).toEqual([1, 1]);
+    });
+
+    test("a gradient that reshape passes on is not shared either", async () => {
+      using p = leaf(1, 2);
+      using q = leaf(3, 4);
+      using y = scope(() => {
+        const x = mul(p, 1);
+        const b = mul(q, 1);
+        const u = mul(x, 3);
+        // add hands the same gradient to both; x gets more from u before q gets any.
+        const shared = add(reshape(x, [2, 1]), reshape(b, [2, 1]));
+        return add(sum(shared), sum(u));
+      });
+      y.backward();
+      expect(await read(p.grad)).toEqual([4, 4]);
+      expect(await read(q.grad)).toEqual([1, 1]);
+    });
+
+    test("so it is where the gradient is that of both the sum and its norm", async () => {
+      using p = leaf(1, 2);
+      using q = leaf(3, 4);
+      using y = scope(() => {
+        const x = mul(p, 1);
+        const b = mul(q, 1);
+        const u = mul(x, 3);
+        const { sum: h, out } = addLayerNorm(b, reshape(x, [2]), {});
+        return add(add(sum(h), sum(mul(out, 0))), sum(u));
+      });
+      y.backward();
+      expect(await read(p.grad)).toEqual([4, 4]);
+      expect(await read(q.grad)).toEqual([1, 1]);
     });
 
     test("views of one tensor write their own parts of its gradient", async () => {

@@ -15,6 +15,7 @@ export function tokenLosses(logits: FloatTensor, targets: IntTensor): FloatTenso
     0,
     -1,
     0,
+    1,
     false,
   );
   return losses;

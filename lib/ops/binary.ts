@@ -3,7 +3,7 @@ import { ops } from "../native.js";
 import { broadcastShapes, contiguousStrides, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor, full, Tensor } from "../tensor.js";
 import { scope } from "../scope.js";
-import { checkFloat, checkNumber } from "./check.js";
+import { checkFloat, checkNumber, checkTensor } from "./check.js";
 import { log, neg } from "./unary.js";
 
 /** In the order of `BinaryKind` in native/core/kinds.h. */
@@ -15,7 +15,10 @@ export function binaryKind(name: Kind): number {
   return kinds.indexOf(name);
 }
 
-/** A tensor, or a number that stretches to any shape. */
+/**
+ * A tensor, or a number that stretches to any shape. Beside bf16 and f16, numbers and f32 tensors of shape [] are not
+ * rounded: they meet the tensor's elements in f32, and the result alone is rounded.
+ */
 export type Operand = FloatTensor | number;
 
 /** A view of `x` stretched to `shape` by strides of zero. */
@@ -24,6 +27,15 @@ function expand(x: FloatTensor, shape: Shape): FloatTensor {
   const missing = shape.length - x.shape.length;
   const strides = shape.map((_, i) => (i < missing || x.shape[i - missing] === 1 ? 0 : x.strides[i - missing]!));
   return x.viewAs(shape, strides, 0, false);
+}
+
+function isNumber(x: Tensor): boolean {
+  return x.dtype === "f32" && x.shape.length === 0;
+}
+
+/** Gradients of more than one operation are taken in f32, so that they are rounded once. */
+function wide(x: FloatTensor): FloatTensor {
+  return x.dtype === "f32" ? x : x.to("f32");
 }
 
 /** Gradients of a and b at the full shape, from that of the output; called only for those that are needed. */
@@ -35,30 +47,40 @@ interface Gradients {
 }
 type Saved = Record<"a" | "b" | "out", FloatTensor>;
 
-/** Hands a gradient at the stretched shape to input i, summed over what was stretched. */
-function contribute(context: Backward<Saved>, i: number, shape: Shape, value: FloatTensor): void {
+/** Hands a gradient at the stretched shape to input i, which is `x`, summed over what was stretched. */
+function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: FloatTensor): void {
+  const { shape, dtype, device } = x;
   if (sameShape(shape, value.shape)) return context.pass(i, value);
-  const { out, accumulate } = context.gradient(i);
   const kept = [...Array.from({ length: value.shape.length - shape.length }, () => 1), ...shape];
-  const target = out.viewAs(kept, contiguousStrides(kept));
-  ops.reduce(target.handle, value.handle, 0, accumulate);
+  const sum = (out: FloatTensor, of: FloatTensor, accumulate: boolean): void => {
+    const target = out.viewAs(kept, contiguousStrides(kept));
+    ops.reduce(target.handle, of.handle, 0, accumulate);
+  };
+  if (value.dtype === dtype) {
+    const { out, accumulate } = context.gradient(i);
+    return sum(out, value, accumulate);
+  }
+  const total = allocate(shape, "f32", device);
+  sum(total, wide(value), false);
+  context.pass(i, total);
 }
 
 function define(kind: Kind, gradients: Gradients | null): (a: Operand, b: Operand) => FloatTensor {
   return (a, b) => {
-    const like = a instanceof Tensor ? a : b;
+    const like = (a instanceof Tensor && !(b instanceof Tensor && isNumber(a)) ? a : b) as FloatTensor;
     checkFloat(kind, "a or b", like);
     const operand = (value: Operand, name: string): FloatTensor => {
       if (typeof value !== "number") {
-        checkFloat(kind, name, value, like as FloatTensor);
+        checkTensor(kind, name, value, like);
+        if (!isNumber(value)) checkFloat(kind, name, value, like);
         return value;
       }
       checkNumber(kind, name, value);
-      return full([], value, { dtype: (like as FloatTensor).dtype, device: (like as FloatTensor).device });
+      return full([], value, { device: like.device });
     };
     const x = operand(a, "a");
     const y = operand(b, "b");
-    const out: FloatTensor = allocate(broadcastShapes(kind, x.shape, y.shape), x.dtype, x.device);
+    const out: FloatTensor = allocate(broadcastShapes(kind, x.shape, y.shape), like.dtype, like.device);
     using left = expand(x, out.shape);
     using right = expand(y, out.shape);
     ops.binary(out.handle, left.handle, right.handle, kinds.indexOf(kind), false);
@@ -67,8 +89,8 @@ function define(kind: Kind, gradients: Gradients | null): (a: Operand, b: Operan
       const saved = Object.fromEntries(gradients.of.map((name) => [name, all[name]])) as Saved;
       record(kind, out, [x, y], saved, (context) => {
         scope(() => {
-          if (context.needs(0)) contribute(context, 0, x.shape, gradients.a(context.dout, context.saved));
-          if (context.needs(1)) contribute(context, 1, y.shape, gradients.b(context.dout, context.saved));
+          if (context.needs(0)) contribute(context, 0, x, gradients.a(context.dout, context.saved));
+          if (context.needs(1)) contribute(context, 1, y, gradients.b(context.dout, context.saved));
         });
       });
     }
@@ -95,14 +117,26 @@ export const mul = define("mul", {
 export const div = define("div", {
   of: ["b", "out"],
   a: (dout, { b }) => div(dout, b),
-  b: (dout, { b, out }) => neg(div(mul(dout, out), b)),
+  b: (dout, { b, out }) => neg(div(mul(wide(dout), wide(out)), wide(b))),
 });
 
-/** aᵇ */
+/**
+ * aᵇ. Where its derivatives would be NaN they are what PyTorch takes them for: that of a is 0 where b is 0, that of b is 0
+ * where a is 0 and b not negative.
+ */
 export const pow = define("pow", {
   of: ["a", "b", "out"],
-  a: (dout, { a, b }) => mul(mul(dout, b), pow(a, sub(b, 1))),
-  b: (dout, { a, out }) => mul(mul(dout, out), log(a)),
+  a: (dout, { a, b }) => {
+    const exponent = wide(b);
+    // 0 times a power that is finite, where b is 0.
+    const power = pow(wide(a), add(sub(exponent, 1), equal(exponent, 0)));
+    return mul(mul(wide(dout), exponent), power);
+  },
+  b: (dout, { a, b, out }) => {
+    const base = wide(a);
+    const masked = mul(equal(base, 0), sub(1, less(wide(b), 0)));
+    return mul(mul(wide(dout), wide(out)), log(add(base, masked)));
+  },
 });
 
 /** The larger; where both are equal, each gets half of the gradient. */

@@ -1,10 +1,10 @@
-import { needsGrad, record } from "../autograd.js";
+import { type Backward, needsGrad, record } from "../autograd.js";
+import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, sameShape } from "../shape.js";
-import { scope } from "../scope.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { mul } from "./binary.js";
+import { binaryKind, mul } from "./binary.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";
 
@@ -13,6 +13,35 @@ export interface CrossEntropyOptions {
   ignoreIndex?: number;
   /** s: the target distribution is (1 − s)·onehot + s/V (Szegedy et al. 2016); 0 unless given. */
   labelSmoothing?: number;
+}
+
+/**
+ * @internal What the gradients of a loss are multiplied by until `backward()` brings its own factor. f16 would round off
+ * those of unlikely tokens, which that factor may be there to save; times this all of them are below its largest number.
+ */
+export function lossScale(dtype: FloatDType): number {
+  return dtype === "f16" ? 2 ** 15 : 1;
+}
+
+/** @internal Passes on what a loss saved as its gradients times `scale`: that of the loss multiplies them, in f32. */
+export function passScaled(
+  { dout, constant, pass }: Backward<never>,
+  gradients: readonly (FloatTensor | null)[],
+  scale: number,
+): void {
+  using factor = constant === scale ? null : mul(dout, 1 / scale);
+  gradients.forEach((gradient, i) => {
+    if (!gradient) return;
+    if (factor) multiply(gradient, factor);
+    pass(i, gradient);
+  });
+}
+
+/** Multiplies by an f32 tensor of shape [], in place. */
+function multiply(x: FloatTensor, factor: FloatTensor): void {
+  const strides = x.shape.map(() => 0);
+  using stretched = factor.viewAs(x.shape, strides, 0, false);
+  ops.binary(x.handle, x.handle, stretched.handle, binaryKind("mul"), false);
 }
 
 /**
@@ -40,6 +69,7 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
   const loss: FloatTensor = allocate([], "f32", logits.device);
   // The gradient of the mean is made in the same pass over the logits.
   const dlogits = needsGrad([input]) ? allocate(input.shape, input.dtype, input.device, false) : null;
+  const scale = lossScale(input.dtype);
   ops.cross_entropy(
     loss.handle,
     null,
@@ -49,14 +79,12 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
     0,
     ignoreIndex,
     labelSmoothing,
+    scale,
     false,
   );
   if (dlogits) {
-    record("crossEntropy", loss, [input], { dlogits }, ({ dout, constant, pass, saved }) => {
-      if (constant === 1) return pass(0, saved.dlogits);
-      scope(() => {
-        pass(0, mul(saved.dlogits, dout.to(saved.dlogits.dtype)));
-      });
+    record("crossEntropy", loss, [input], { dlogits }, (context) => {
+      passScaled(context as never, [context.saved.dlogits], scale);
     });
     dlogits.dispose();
   }

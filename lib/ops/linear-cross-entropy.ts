@@ -3,9 +3,8 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { binaryKind } from "./binary.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
-import type { CrossEntropyOptions } from "./cross-entropy.js";
+import { type CrossEntropyOptions, lossScale, passScaled } from "./cross-entropy.js";
 import { rounded } from "./precision.js";
 import { asInOut, checkProjection, type Layout, product, transposed, writeProjectionGradients } from "./projection.js";
 import { contiguous } from "./views.js";
@@ -27,24 +26,13 @@ function usualRows(inputs: number, outputs: number, bytes: number): number {
   return Math.max(1, Math.ceil(inputs / 2), Math.floor(smallestChunk / (outputs * bytes)));
 }
 
-/** Multiplies by a tensor of one element, in place. */
-function multiply(x: FloatTensor, factor: FloatTensor): void {
-  using short: FloatTensor = factor.to(x.dtype);
-  using stretched = short.viewAs(
-    x.shape,
-    x.shape.map(() => 0),
-    0,
-    false,
-  );
-  ops.binary(x.handle, x.handle, stretched.handle, binaryKind("mul"), false);
-}
-
 /**
  * `crossEntropy(linear(x, weight, { bias }), targets)` without the logits [..., V]: x [..., C], targets [...] → [].
  *
  * The rows are gone over in chunks. A chunk's logits become their own gradient in place, and that is multiplied out at
  * once: dx = dlogits·Wᵀ and dW += xᵀ·dlogits, so that what is kept for `backward()` has the sizes of x and of the weight.
- * Dtypes are as in `linear`; gradients of a 16-bit weight and bias are summed over chunks in f32.
+ * Dtypes are as in `linear`; gradients of a 16-bit weight and bias are summed over chunks in f32, and
+ * those of f16 are kept in it.
  */
 export function linearCrossEntropy(
   x: FloatTensor,
@@ -82,10 +70,13 @@ export function linearCrossEntropy(
   const chunks = Math.max(1, Math.ceil(rows / most));
   const size = Math.ceil(rows / chunks);
   const recorded = needsGrad([input, weight, bias]);
-  const gradientOf = (tensor: FloatTensor | null, summed: boolean): FloatTensor | null =>
-    recorded && tensor?.requiresGrad
-      ? allocate(tensor.shape, summed && chunks > 1 ? "f32" : tensor.dtype, device, false)
-      : null;
+  const scale = lossScale(dtype);
+  const gradientOf = (tensor: FloatTensor | null, summed: boolean): FloatTensor | null => {
+    if (!recorded || !tensor?.requiresGrad) return null;
+    // Times a scale, what is summed up of f16 might be beyond its largest number.
+    const sums = (summed && chunks > 1) || scale !== 1;
+    return allocate(tensor.shape, sums ? "f32" : tensor.dtype, device, false);
+  };
   const dx = gradientOf(input, false);
   const dWeight = gradientOf(weight, true);
   const dBias = gradientOf(bias, true);
@@ -110,6 +101,7 @@ export function linearCrossEntropy(
       first,
       ignoreIndex,
       labelSmoothing,
+      scale,
       accumulate,
     );
     if (dx) {
@@ -120,12 +112,9 @@ export function linearCrossEntropy(
     writeProjectionGradients(slot(dWeight), slot(dBias), xs, dy, layout);
   }
   if (recorded) {
-    record(op, loss, [input, weight, bias], { dx, dWeight, dBias }, ({ dout, constant, give, saved }) => {
-      [saved.dx, saved.dWeight, saved.dBias].forEach((gradient, i) => {
-        if (!gradient) return;
-        if (constant !== 1) multiply(gradient, dout);
-        give(i, gradient);
-      });
+    record(op, loss, [input, weight, bias], { dx, dWeight, dBias }, (context) => {
+      const { dx, dWeight, dBias } = context.saved;
+      passScaled(context as never, [dx, dWeight, dBias], scale);
     });
     for (const gradient of [dx, dWeight, dBias]) gradient?.dispose();
   }

@@ -79,17 +79,13 @@ export function normalise(
         pass(1, dsum!);
         return;
       }
-      const target = needs(0) ? 0 : 1;
-      const h = needs(target)
-        ? gradient(target)
-        : { out: allocate(saved.h.shape, saved.h.dtype, saved.h.device, false), accumulate: false };
+      // Both inputs get the same gradient; one alone has it written where it belongs.
+      const slot = needs(0) !== needs(1) ? gradient(needs(0) ? 0 : 1) : null;
+      const dinp = slot?.out ?? allocate(saved.h.shape, saved.h.dtype, saved.h.device, false);
       const dweight = needs(2) ? gradient(2) : null;
       const dbias = needs(3) ? gradient(3) : null;
-      // An input that already has a gradient: the other one must not get that part.
-      const dinp =
-        h.accumulate && needs(0) && needs(1) ? allocate(h.out.shape, h.out.dtype, h.out.device, false) : null;
       ops.layernorm_backward(
-        (dinp ?? h.out).handle,
+        dinp.handle,
         dweight?.out.handle ?? null,
         dbias?.out.handle ?? null,
         dout.handle,
@@ -98,16 +94,14 @@ export function normalise(
         saved.weight?.handle ?? null,
         saved.mean?.handle ?? null,
         saved.rstd.handle,
-        dinp ? false : h.accumulate,
+        slot?.accumulate ?? false,
         dweight?.accumulate ?? false,
         dbias?.accumulate ?? false,
       );
-      if (dinp) {
-        ops.copy(h.out.handle, dinp.handle, true);
-        pass(1, dinp);
-        dinp.dispose();
-      } else if (target === 0) pass(1, h.out);
-      if (!needs(target)) h.out.dispose();
+      if (slot) return;
+      pass(0, dinp);
+      pass(1, dinp);
+      dinp.dispose();
     };
     const remake = ({ h, weight, bias }: typeof saved): FloatTensor => {
       const again: FloatTensor = allocate(h.shape, h.dtype, h.device, false);

@@ -43,10 +43,9 @@ function reduce(name: (typeof kinds)[number], x: FloatTensor, options: ReduceOpt
       scope(() => {
         if (name === "mean") return pass(0, mul(stretched, 1 / count));
         // Elements that share the maximum share its gradient.
-        const input = saved.x!;
-        const ties = equal(input, saved.whole!);
+        const ties = equal(saved.x!, saved.whole!).to("f32"); // a 16-bit type cannot count them all
         const share = reduce("sum", ties, { axes: [...axes], keepDims: true });
-        pass(0, mul(mul(stretched, ties), reciprocal(share)));
+        pass(0, mul(mul(stretched.to("f32"), ties), reciprocal(share)));
       });
   });
   whole.dispose();

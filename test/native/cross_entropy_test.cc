@@ -57,7 +57,7 @@ void check(Stream& stream, const Ops& ops, int64_t rows, int64_t V, float shift,
   }
   for (int64_t i = 0; i < dlogits.size; i++) dlogits[i] = NAN;  // all of it must be written
   const Reference r = reference(rows, V, &logits[0], &targets[0], ignore, s);
-  ops.cross_entropy(stream, loss, &losses, &dlogits, logits, targets, 0, ignore, s, false);
+  ops.cross_entropy(stream, loss, &losses, &dlogits, logits, targets, 0, ignore, s, 1, false);
   EXPECT(synchronize(stream).empty());
   const std::string label = "rows=" + std::to_string(rows) + " V=" + std::to_string(V) + " s=" + std::to_string(s);
   expect_near((label + " loss").c_str(), &loss[0], &r.loss, 1, tolerance(V), tolerance(V));
@@ -66,7 +66,7 @@ void check(Stream& stream, const Ops& ops, int64_t rows, int64_t V, float shift,
   expect_near((label + " dlogits").c_str(), &dlogits[0], r.dlogits.data(), dlogits.size, scale * 0x1p-23, tolerance(V));
 
   Array<float> alone(std::initializer_list<int64_t>{});
-  ops.cross_entropy(stream, alone, nullptr, nullptr, logits, targets, 0, ignore, s, false);
+  ops.cross_entropy(stream, alone, nullptr, nullptr, logits, targets, 0, ignore, s, 1, false);
   synchronize(stream);
   EXPECT(alone[0] == loss[0]);
 }
@@ -101,18 +101,18 @@ TEST(cross_entropy_first_blocks_all_masked) {
     for (int64_t v = 0; v < V; v++) logits[v] = v < 2500 ? -INFINITY : shift + static_cast<float>(v % 7);
     targets[0] = 2900;
     const Reference r = reference(1, V, &logits[0], &targets[0], kIgnore, 0);
-    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, false);
+    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
     synchronize(stream);
     expect_near("loss", &loss[0], &r.loss, 1, 0, tolerance(V));
     expect_near("dlogits", &dlogits[0], r.dlogits.data(), V, 0x1p-24, tolerance(V));
   }
   targets[0] = 7;  // impossible: an infinite loss, but a finite gradient
-  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, false);
+  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
   synchronize(stream);
   EXPECT(loss[0] == INFINITY && dlogits[7] == -1);
   targets[0] = 2900;  // a share of the target for impossible tokens
   for (const float s : {0.5f, 1.0f}) {
-    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, s, false);
+    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, s, 1, false);
     synchronize(stream);
     EXPECT(loss[0] == INFINITY && std::isfinite(dlogits[0]));
     targets[0] = 7;  // the target itself too
@@ -126,7 +126,7 @@ TEST(cross_entropy_nan_reaches_the_loss) {
     for (int64_t v = 0; v < 3000; v++) logits[v] = v < 2048 ? -INFINITY : 1.0f;
     logits[at] = NAN;
     targets[0] = 2500;
-    ops.cross_entropy(stream, loss, nullptr, nullptr, logits, targets, 0, kIgnore, 0, false);
+    ops.cross_entropy(stream, loss, nullptr, nullptr, logits, targets, 0, kIgnore, 0, 1, false);
     synchronize(stream);
     EXPECT(std::isnan(loss[0]));
   }
@@ -166,8 +166,8 @@ TEST(cross_entropy_rising_logits_in_place) {
   }
   targets[0] = targets[1] = 4400;
   const Reference r = reference(2, V, &logits[0], &targets[0], kIgnore, 0.1f);
-  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0.1f, false);
-  ops.cross_entropy(stream, loss, nullptr, &logits, logits, targets, 0, kIgnore, 0.1f, false);
+  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0.1f, 1, false);
+  ops.cross_entropy(stream, loss, nullptr, &logits, logits, targets, 0, kIgnore, 0.1f, 1, false);
   EXPECT(synchronize(stream).empty());
   expect_near("loss", &loss[0], &r.loss, 1, 0, tolerance(V));
   expect_near("dlogits", &dlogits[0], r.dlogits.data(), 2 * V, 0x1p-24, tolerance(V));
@@ -186,7 +186,7 @@ TEST(cross_entropy_of_rows_in_parts) {
     end = begin < 1 ? 1 : begin < 2 ? 2 : std::min(rows, begin + 4);  // the second part counts for nothing
     Array<float> x({end - begin, V}), dx({end - begin, V}), each({end - begin});
     for (int64_t i = 0; i < x.size; i++) x[i] = logits[begin * V + i];
-    ops.cross_entropy(stream, sum, &each, &dx, x, targets, begin, kIgnore, 0.1f, begin > 0);
+    ops.cross_entropy(stream, sum, &each, &dx, x, targets, begin, kIgnore, 0.1f, 1, begin > 0);
     EXPECT(synchronize(stream).empty());
     for (int64_t i = 0; i < dx.size; i++) dlogits[begin * V + i] = dx[i];
     for (int64_t i = 0; i < each.size; i++) losses[begin + i] = each[i];
@@ -202,14 +202,14 @@ TEST(cross_entropy_all_ignored_is_zero) {
   for (int64_t i = 0; i < 57; i++) logits[i] = NAN, dlogits[i] = 1;
   loss[0] = losses[0] = losses[1] = losses[2] = 1;
   for (int64_t r = 0; r < 3; r++) targets[r] = kIgnore;
-  ops.cross_entropy(stream, loss, &losses, &dlogits, logits, targets, 0, kIgnore, 0.1f, false);
+  ops.cross_entropy(stream, loss, &losses, &dlogits, logits, targets, 0, kIgnore, 0.1f, 1, false);
   EXPECT(synchronize(stream).empty());
   EXPECT(loss[0] == 0 && losses[0] == 0 && losses[1] == 0 && losses[2] == 0);
   for (int64_t i = 0; i < 57; i++) EXPECT(dlogits[i] == 0);
   Array<float> none({0, 19}), no_losses({0});
   Array<int32_t> no_targets({0});
   loss[0] = 1;
-  ops.cross_entropy(stream, loss, &no_losses, &none, none, no_targets, 0, kIgnore, 0, false);
+  ops.cross_entropy(stream, loss, &no_losses, &none, none, no_targets, 0, kIgnore, 0, 1, false);
   EXPECT(synchronize(stream).empty() && loss[0] == 0);
 }
 
@@ -224,7 +224,7 @@ TEST(cross_entropy_same_bits_on_any_threads) {
   for (const int count : {1, 2, 5}) {
     cpu::set_thread_count(count);
     Array<float> loss({1});
-    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, false);
+    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
     synchronize(stream);
     if (count == 1) first = loss[0];
     EXPECT(loss[0] == first);
@@ -242,7 +242,7 @@ TEST(cross_entropy_errors) {
     if (got != std::string(expected)) report("got \"%s\", expected \"%s\"", got.c_str(), expected);
   };
   const auto call = [&](In l, OptOut each, OptOut dx, In x, In t, Float s) {
-    return error_of([&] { ops.cross_entropy(stream, l, each, dx, x, t, 0, kIgnore, s, false); });
+    return error_of([&] { ops.cross_entropy(stream, l, each, dx, x, t, 0, kIgnore, s, 1, false); });
   };
   const OptOut none = nullptr;
   is(call(loss, none, none, scalar, targets, 0),
@@ -259,7 +259,7 @@ TEST(cross_entropy_errors) {
   is(call(loss, none, none, logits, one, 0),
      "ERR_SHAPE: cross_entropy: expected a target for each of 2 rows from target 0 on, got 1 targets");
   for (const int64_t from : {int64_t{-1}, int64_t{1}, int64_t{3}, INT64_MAX})
-    is(error_of([&] { ops.cross_entropy(stream, loss, none, none, logits, targets, from, kIgnore, 0, false); }),
+    is(error_of([&] { ops.cross_entropy(stream, loss, none, none, logits, targets, from, kIgnore, 0, 1, false); }),
        ("ERR_SHAPE: cross_entropy: expected a target for each of 2 rows from target " + std::to_string(from) +
         " on, got 2 targets")
            .c_str());
@@ -271,10 +271,10 @@ TEST(cross_entropy_errors) {
 
   loss[0] = 4;
   targets[1] = 9;
-  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, false);
+  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
   is(synchronize(stream), "ERR_RANGE: cross_entropy: expected targets in [0, 9), got 9 at position 1");
   targets[0] = -1;
-  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, false);
+  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
   is(synchronize(stream), "ERR_RANGE: cross_entropy: expected targets in [0, 9), got -1 at position 0");
   EXPECT(loss[0] == 4);
 }

@@ -1,5 +1,6 @@
 // Operations on bf16 and f16: what they give is what they give for the same numbers in f32, rounded once by the
 // definition, wherever it lies in memory; statistics and whatever else is f32 is the same bits. And every error.
+#include "core/kinds.h"
 #include "dtypes.h"
 
 namespace heed::test {
@@ -29,7 +30,8 @@ void expect_twins(Stream& stream, const char* label, DType dtype, size_t outputs
     twins.push_back(std::make_unique<Any>(DType::f32, operand.shape, operand.layout));
     for (int64_t i = 0; i < given.back()->view.numel(); i++) {
       const double usual = random.uniform(0.5, 2);
-      const double value = converted(dtype, special && random.below(3) == 0 ? kSpecial[random.below(7)] : usual);
+      const DType held = operand.is_short ? dtype : DType::f32;
+      const double value = converted(held, special && random.below(3) == 0 ? kSpecial[random.below(7)] : usual);
       given.back()->set(i, value);
       twins.back()->set(i, value);
     }
@@ -80,6 +82,26 @@ TEST(short_elementwise) {
             expect_twins(stream, "copy", dtype, 1, {result, {shape, from_short, in}},
                          [&](const Views& v) { ops.copy(stream, v[0], v[1], accumulate); });
         }
+}
+
+// One number of f32, on either side, is not rounded to the tensors' type.
+TEST(short_binary_with_f32_number) {
+  const auto stretched = [](TensorView number, const TensorView& like) {
+    number.rank = like.rank;
+    for (int d = 0; d < like.rank; d++) number.shape[d] = like.shape[d], number.strides[d] = 0;
+    return number;
+  };
+  for (const DType dtype : kShort)
+    for (const Layout out : kOutLayouts)
+      for (const Layout in : kInLayouts)
+        for (const bool left : {false, true})
+          for (Int kind = 0; kind < kBinaryKinds; kind++) {
+            const Operand result{{3, 33, 17}, true, out}, operand{{3, 33, 17}, true, in}, number{{1}, false};
+            expect_twins(stream, "binary with a number", dtype, 1, {result, operand, number}, [&](const Views& v) {
+              const TensorView one = stretched(v[2], v[0]);
+              ops.binary(stream, v[0], left ? one : v[1], left ? v[1] : one, kind, kind % 2 == 1);
+            });
+          }
 }
 
 // Lengths around the width of vectors, from an address that no vector is aligned to.
@@ -151,7 +173,7 @@ TEST(short_lengths_of_rows) {
       for (int64_t i = 0; i < kRows; i++) ids[i] = static_cast<int32_t>(i * 5 % n);
       // In place, as training does it, and with the sum of exponentials over more than one vector.
       expect_twins(stream, "cross_entropy", dtype, 2, {{{1}, false}, x}, [&](const Views& v) {
-        ops.cross_entropy(stream, v[0], nullptr, &v[1], v[1], ids, 0, -1, accumulate ? 0.1f : 0, false);
+        ops.cross_entropy(stream, v[0], nullptr, &v[1], v[1], ids, 0, -1, accumulate ? 0.1f : 0, 1, false);
       });
       expect_twins(stream, "embedding_backward", dtype, 1, {{{n, 3}, accumulate}, {{kRows, 3}}},
                    [&](const Views& v) { ops.embedding_backward(stream, v[0], v[1], ids, accumulate); });
@@ -298,7 +320,7 @@ TEST(short_embedding_and_loss) {
                      [&](const Views& v) { ops.embedding_backward(stream, v[0], v[1], ids, accumulate); });
         expect_twins(stream, "cross_entropy", dtype, 3, {{{1}, false}, {{8}, false}, {{8, 65}}, {{8, 65}}},
                      [&](const Views& v) {
-                       ops.cross_entropy(stream, v[0], &v[1], &v[2], v[3], targets, 0, -100, 0.1f, false);
+                       ops.cross_entropy(stream, v[0], &v[1], &v[2], v[3], targets, 0, -100, 0.1f, 1, false);
                      });
       }
 }
@@ -358,9 +380,9 @@ TEST(short_errors) {
     if (got != message) report("expected \"%s\", got \"%s\"", message, got.c_str());
   };
   expect("ERR_DTYPE: unary: expected inp of out's dtype bf16, got f16", [&] { ops.unary(stream, b.view, h.view, 1); });
-  expect("ERR_DTYPE: binary: expected b of out's dtype bf16, got f32",
+  expect("ERR_DTYPE: binary: expected b of dtype bf16, got f32",
          [&] { ops.binary(stream, b.view, b.view, f.view, 0, false); });
-  expect("ERR_DTYPE: binary: expected a of dtype f32, bf16 or f16, got i32",
+  expect("ERR_DTYPE: binary: expected a of dtype bf16 or f32, got i32",
          [&] { ops.binary(stream, b.view, i.view, b.view, 0, false); });
   expect("ERR_DTYPE: layernorm_forward: expected mean of dtype f32, got bf16", [&] {
     ops.layernorm_forward(stream, b.view, nullptr, &rows.view, &floats.view, b.view, nullptr, nullptr, nullptr, 1e-5f,

@@ -1,14 +1,17 @@
 import { expect, test } from "vitest";
 import type { FloatTensor } from "../../lib/tensor.js";
-import { ones, tensor } from "../../lib/tensor.js";
+import { ones, tensor, zeros } from "../../lib/tensor.js";
 import * as binary from "../../lib/ops/binary.js";
-import { sum } from "../../lib/ops/reduce.js";
+import { max, mean, sum } from "../../lib/ops/reduce.js";
+import { abs } from "../../lib/ops/unary.js";
+import { scope } from "../../lib/scope.js";
 import { formatShape } from "../../lib/shape.js";
+import { roundTo } from "../support/dtypes.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { generate, map, type Nd, nonZero, normal, positive, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
-import { targets } from "../support/targets.js";
+import { devicesTested, targets } from "../support/targets.js";
 
 const random = new Random(2);
 type Values = (shape: readonly number[]) => Nd;
@@ -105,6 +108,10 @@ const withNumbers: Record<string, [(x: FloatTensor) => FloatTensor, (x: number) 
   "1 − x": [(x) => binary.sub(1, x), (x) => 1 - x],
   "x / 3": [(x) => binary.div(x, 3), (x) => x / 3],
   "2 / x": [(x) => binary.div(2, x), (x) => 2 / x],
+  // Numbers that bf16 and f16 do not hold.
+  "x · 1.7": [(x) => binary.mul(x, 1.7), (x) => x * 1.7],
+  "|x| to the 1.7": [(x) => binary.pow(abs(x), 1.7), (x) => Math.abs(x) ** 1.7],
+  "1.7 to the x": [(x) => binary.pow(1.7, x), (x) => 1.7 ** x],
 };
 for (const [name, [ours, f]] of Object.entries(withNumbers))
   opTest({
@@ -112,10 +119,108 @@ for (const [name, [ours, f]] of Object.entries(withNumbers))
     cases: [[], [17], [3, 33]].map((shape) => ({ name: formatShape(shape), inputs: { x: apart(shape) } })),
     ours: ({ x }) => ours(x),
     reference: ({ x }) => map(x, f),
-    tolerance: { out: { relative: 1, absolute: 0 }, grad: { relative: 4, absolute: 0 } },
-    // The number is rounded too.
-    roundings: { out: { relative: 2, absolute: 0 }, grad: { relative: 6, absolute: 0 } },
+    tolerance: { out: { relative: 8, absolute: 0 }, grad: { relative: 12, absolute: 0 } },
+    single: false,
   });
+
+opTest({
+  name: "an f32 tensor of shape [] as an operand",
+  cases: [[], [17], [3, 33]].map((shape) => ({
+    name: formatShape(shape),
+    inputs: { x: apart(shape), a: generate([], () => 1.7), b: generate([], () => 0.3) },
+  })),
+  ours: ({ x, a, b }) => binary.sub(binary.mul(a, x), b),
+  reference: ({ x, a, b }) => map(x, (x) => a.data[0]! * x - b.data[0]!),
+  // The gradients of a and b are sums of up to 99 terms of about 1 that may cancel.
+  tolerance: { out: { relative: 2, absolute: 2 }, grad: { relative: 12, absolute: 24, scale: 4 } },
+  roundings: { out: { relative: 2, absolute: 2 }, grad: { relative: 6, absolute: 6, scale: 4 } },
+  parameters: ["a", "b"],
+  single: false,
+});
+
+const specials: [name: "bf16" | "f16", (x: FloatTensor) => FloatTensor, x: number, expected: number][] = [
+  ["bf16", (x) => binary.pow(x, 1.7), 30, 30 ** 1.7],
+  ["f16", (x) => binary.mul(x, 1e5), roundTo("f16", 1e-3), roundTo("f16", 1e-3) * 1e5],
+  ["f16", (x) => binary.div(1e6, x), 1000, 1000],
+  ["f16", (x) => binary.maximum(x, -1e5), -5, -5],
+  ["bf16", (x) => binary.add(x, 256.5), 1.5, 258],
+];
+test.for(devicesTested)("a number is not rounded to the tensor's 16 bits on $name", async ({ device }) => {
+  for (const [dtype, ours, value, expected] of specials) {
+    using x = tensor([value], [1], { dtype, device });
+    using y = ours(x);
+    expect(y.dtype).toBe(dtype);
+    expect(await y.item()).toBe(roundTo(dtype, expected));
+  }
+});
+
+test.for(devicesTested)("the gradient of a mean of more elements than f16 can count on $name", async ({ device }) => {
+  using x = zeros([100_000], { dtype: "f16", device });
+  x.requiresGrad = true;
+  for (const reduce of [mean, max]) {
+    x.zeroGrad();
+    using y = reduce(x);
+    y.backward(1000);
+    // The first: a thousand of the elements' shares; the second: they are all the largest.
+    const expected = roundTo("f16", 1000 / 100_000);
+    expect(new Set(await x.grad!.data())).toEqual(new Set([expected]));
+  }
+});
+
+// PyTorch's derivatives.yaml: the exponent's gradient is 0 where the base is 0 and the exponent is not negative, the
+// base's is 0 where the exponent is 0.
+test.for(targets)("pow has PyTorch's gradients at a base of 0 on $name", async ({ select, device }) => {
+  select();
+  const cases: [base: number, exponent: number, dbase: number, dexponent: number][] = [
+    [0, 0, 0, 0],
+    [0, 0.5, Infinity, 0],
+    [0, 1, 1, 0],
+    [0, 2, 0, 0],
+    [0, 3.5, 0, 0],
+    [-0, 2, -0, 0],
+    [0, -1, -Infinity, -Infinity],
+    [2, 0, 0, Math.LN2],
+    [-2, 0, 0, NaN],
+    [1, -3, -3, 0],
+  ];
+  for (const dtype of ["f32", "bf16", "f16"] as const) {
+    using a = tensor(
+      Float32Array.from(cases, ([base]) => base),
+      [cases.length],
+      { device, dtype },
+    );
+    using b = tensor(
+      Float32Array.from(cases, ([, exponent]) => exponent),
+      [cases.length],
+      { device, dtype },
+    );
+    a.requiresGrad = b.requiresGrad = true;
+    using loss = scope(() => sum(binary.pow(a, b)));
+    loss.backward();
+    const [da, db] = [await a.grad!.data(), await b.grad!.data()];
+    for (const [i, [base, exponent, dbase, dexponent]] of cases.entries()) {
+      const label = `${dtype} ${base} to the ${exponent}`;
+      expect(da[i]! + 0, `base's gradient of ${label}`).toBeCloseTo(dbase + 0, 6);
+      expect(
+        Math.abs(db[i]! - dexponent) <= 2 ** -8 || Object.is(db[i], dexponent),
+        `exponent's of ${label}: ${db[i]}`,
+      ).toBe(true);
+    }
+  }
+  // An exponent that is a number.
+  using x = tensor([0, 0], [2], { device });
+  x.requiresGrad = true;
+  for (const [exponent, expected] of [
+    [0, 0],
+    [1, 1],
+    [2, 0],
+  ] as const) {
+    x.zeroGrad();
+    using loss = scope(() => sum(binary.pow(x, exponent)));
+    loss.backward();
+    expect([...(await x.grad!.data())]).toEqual([expected, expected]);
+  }
+});
 
 opTest({
   name: "one tensor as both operands",

@@ -1,13 +1,16 @@
 import { expect, test } from "vitest";
 import { crossEntropy, type CrossEntropyOptions } from "../../lib/ops/cross-entropy.js";
-import { ones, tensor, zeros } from "../../lib/tensor.js";
+import { linearCrossEntropy } from "../../lib/ops/linear-cross-entropy.js";
+import { type FloatTensor, type IntTensor, ones, tensor, zeros } from "../../lib/tensor.js";
 import { formatShape } from "../../lib/shape.js";
-import { u } from "../support/close.js";
+import { expectWithin, u } from "../support/close.js";
+import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { fixtureTest } from "../support/fixtures.js";
-import { integers, type Nd, normal } from "../support/nd.js";
+import { logSoftmax } from "../support/functions.js";
+import { generate, integers, mapRows, type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
-import { targets } from "../support/targets.js";
+import { devicesTested, targets } from "../support/targets.js";
 
 const random = new Random(9);
 
@@ -102,6 +105,54 @@ test.for(targets)("backward(scale) scales the gradient on $name", async ({ selec
   const scaled = await logits.grad!.data();
   scaled.forEach((value, i) => expect(Math.abs(value + plain[i]! / 4)).toBeLessThan(u));
 });
+
+const heads: [string, (x: FloatTensor, ids: IntTensor) => FloatTensor][] = [
+  ["crossEntropy", (x, ids) => crossEntropy(x, ids)],
+  // The gradient of x, through a weight that changes nothing.
+  [
+    "linearCrossEntropy",
+    (x, ids) => {
+      const [rows, V] = x.shape as [number, number];
+      const identity = Float32Array.from({ length: V * V }, (_, i) => (i % (V + 1) === 0 ? 1 : 0));
+      using weight = tensor(identity, [V, V], { dtype: x.dtype, device: x.device });
+      return linearCrossEntropy(x, weight, ids, { chunkRows: rows / 2 });
+    },
+  ],
+];
+for (const [name, loss] of heads)
+  test.for(devicesTested)(`the factor of backward() meets ${name}'s gradient in f32 on $name`, async ({ device }) => {
+    const [rows, V] = [512, 16];
+    for (const [dtype, factor] of [
+      ["bf16", 1 / 3],
+      ["bf16", 1e30],
+      ["f16", 1 / 3],
+      ["f16", 1024],
+      ["f16", 65536],
+    ] as const) {
+      const values = generate([rows, V], () => roundTo(dtype, 3 * random.normal()));
+      const ids = Int32Array.from({ length: rows }, () => random.integer(V));
+      using x: FloatTensor = tensor(values.data, [rows, V], { dtype, device });
+      using index = tensor(ids, [rows], { device });
+      x.requiresGrad = true;
+      using y = loss(x, index);
+      y.backward(factor);
+      const exact = mapRows(values, (row, r) =>
+        Float64Array.from(logSoftmax(row), (log, v) => ((Math.exp(log) - Number(v === ids[r])) * factor) / rows),
+      );
+      // Rounded when it is made, and when it has met the factor; a number for all of them, as a factor is, would be
+      // off by up to as much in one direction.
+      const [got, want] = [await x.grad!.data(), exact.data];
+      expectWithin(
+        `${dtype} times ${factor}`,
+        got,
+        want,
+        (value) => 2.1 * roundoff(dtype) * Math.abs(value) + 2 * leastRoundoff(dtype),
+      );
+      const normal = [...want.keys()].filter((i) => Math.abs(want[i]!) > 2 ** -14);
+      const bias = normal.reduce((sum, i) => sum + got[i]! / want[i]! - 1, 0) / normal.length;
+      expect(Math.abs(bias), `${dtype} times ${factor}, on average`).toBeLessThan(roundoff(dtype) / 10);
+    }
+  });
 
 test.for(targets)("every target ignored gives 0 and no gradient on $name", async ({ select, device }) => {
   select();

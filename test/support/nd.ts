@@ -50,8 +50,8 @@ export function integers(random: Random, shape: Shape, limit: number): Nd {
   return generate(shape, () => random.integer(limit));
 }
 
-export function map(x: Nd, f: (value: number) => number): Nd {
-  return { shape: x.shape, data: x.data.map((value) => f(value)) };
+export function map(x: Nd, f: (value: number, i: number) => number): Nd {
+  return { shape: x.shape, data: x.data.map((value, i) => f(value, i)) };
 }
 
 /** f(a, b) with NumPy's broadcasting. */

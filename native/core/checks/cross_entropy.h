@@ -5,6 +5,6 @@
 namespace heed {
 
 void check_cross_entropy(const char* op, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
-                         Float smoothing);
+                         Float smoothing, Float scale);
 
 }  // namespace heed

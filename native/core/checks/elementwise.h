@@ -11,11 +11,14 @@ void expect_no_broadcast(const char* op, const char* name, const TensorView& vie
 // Of out's dtype and shape.
 void expect_operand(const char* op, const char* name, const TensorView& view, const TensorView& out);
 
+// Whether an operand of `binary` is one f32 number beside tensors of 16 bits.
+bool is_number(const TensorView& view, const TensorView& out);
+
 void check_fill(Out out);
 void check_copy(Out out, In inp, Bool accumulate);
 void check_unary(Out out, In inp, Int kind);
 void check_unary_backward(Out dinp, In dout, In inp, Int kind);
-void check_binary(Out out, In a, In b, Int kind);
+void check_binary(Out out, MixedIn a, MixedIn b, Int kind);
 void check_reduce(Out out, In inp, Int kind);
 void check_dropout(Out out, In inp, Float p);
 void check_random_normal(Out out, Float mean, Float stddev);

@@ -1,7 +1,8 @@
 // out = f(a, b), or out += f(a, b), of equal shapes and any strides; a stride of 0 in a or b broadcasts.
 //
 // kinds.h lists f. maximum and minimum are NaN where either side is; comparisons give 1 or 0 and are false with NaN.
-// A broadcast over leading dimensions is the same row again and again. Parallel over elements.
+// Beside 16 bits an operand may be one f32 number, which is not rounded to them. A broadcast over leading dimensions is
+// the same row again and again. Parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
@@ -49,12 +50,18 @@ inline vf apply(vf a, vf b) {
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::binary(Stream& stream, Out out, In a, In b, Int kind, Bool accumulate) {
+void HEED_ISA::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
   stream.launch("binary", [out, a, b, kind, accumulate] {
     with_kind<BinaryKind, kBinaryKinds>(kind, [&](auto k) {
-      map_elements(accumulate, [](vf x, vf y) { return apply<decltype(k)::value>(x, y); }, out, a, b);
+      constexpr BinaryKind named = decltype(k)::value;
+      const bool left = is_number(a, out);
+      if (!left && !is_number(b, out))
+        return map_elements(accumulate, [](vf x, vf y) { return apply<named>(x, y); }, out, a, b);
+      const vf number = set1(*(left ? a : b).f32());
+      const auto with_number = [=](vf x) { return apply<named>(left ? number : x, left ? x : number); };
+      map_elements(accumulate, with_number, out, left ? b : a);
     });
   });
 }

@@ -1,11 +1,11 @@
 // Softmax cross-entropy with label smoothing (Szegedy et al., 2016), loss and gradient in one go over rows of V logits.
 //
 // loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
-// count. The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for softmax",
-// 2018): a row comes from memory once. In f32 its exponentials, left in dlogits, are scaled from cache; a shorter type
-// would round them, and they are taken again. Rows run in parallel; losses are summed in f64 over fixed chunks. Ignored
-// rows, also when they are all of them, give a loss and a gradient of 0. Logits may be -inf. dlogits may be the logits'
-// memory. Backward needs dlogits only.
+// count, times `scale`. The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for
+// softmax", 2018): a row comes from memory once. In f32 its exponentials, left in dlogits, are scaled from cache; a
+// shorter type would round them, and they are taken again. Rows run in parallel; losses are summed in f64 over fixed
+// chunks. Ignored rows, also when they are all of them, give a loss and a gradient of 0. Logits may be -inf. dlogits
+// may be the logits' memory. Backward needs dlogits only.
 #include "core/checks/cross_entropy.h"
 #include "cpu/kernels/rows.h"
 
@@ -121,9 +121,9 @@ inline int64_t check_targets(const int32_t* targets, int64_t rows, const Setting
 }  // namespace HEED_ISA
 
 void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
-                             Int ignore_index, Float smoothing, Accumulate accumulate) {
+                             Int ignore_index, Float smoothing, Float scale, Accumulate accumulate) {
   const char* op = "cross_entropy";
-  check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing);
+  check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing, scale);
   const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();
 
   const Settings settings{V, ignore_index, smoothing};
@@ -139,13 +139,13 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
     const T* x = logits.ptr<T>();
     stream.launch(op, [=] {
       const int64_t counted = check_targets(all, count, settings);
-      const double scale = 1.0 / static_cast<double>(max_of<int64_t>(counted, 1));
+      const double share = 1.0 / static_cast<double>(max_of<int64_t>(counted, 1));
       parallel_for(rows, grain, [=](int64_t begin, int64_t end) {
         double sum = 0;
         for (int64_t r = begin; r < end; r++) {
           double row_loss = 0;
           if (target[r] != settings.ignore_index) {
-            row_loss = row(dx ? dx + r * V : nullptr, x + r * V, target[r], settings, scale);
+            row_loss = row(dx ? dx + r * V : nullptr, x + r * V, target[r], settings, scale * share);
           } else if (dx) {
             std::memset(dx + r * V, 0, static_cast<size_t>(V) * sizeof(T));
           }
@@ -156,7 +156,7 @@ void HEED_ISA::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlo
       });
       double sum = 0;
       for (int64_t chunk = 0; chunk < chunks; chunk++) sum += partials[chunk];
-      *mean = static_cast<float>((accumulate ? static_cast<double>(*mean) : 0) + sum * scale);
+      *mean = static_cast<float>((accumulate ? static_cast<double>(*mean) : 0) + sum * share);
     });
   });
 }

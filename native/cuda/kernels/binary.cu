@@ -1,5 +1,5 @@
 // out = f(a, b), or out += f(a, b), one float dtype, equal shapes and any strides; a stride of 0 in a or b broadcasts.
-// Computed in f32 and rounded once.
+// Computed in f32 and rounded once. Beside 16 bits an operand may be one f32 number, which is not rounded to them.
 //
 // kinds.h lists f. maximum and minimum are NaN where either side is; comparisons give 1 or 0 and are false with NaN.
 // The kind is a branch that all threads take alike, once for a thread's vector of elements.
@@ -15,6 +15,7 @@ struct BinaryParams {
   const void *a, *b;
   BinaryKind kind;
   int32_t accumulate;
+  bool a_is_number, b_is_number;
 };
 
 #if HEED_DEVICE_CODE
@@ -54,13 +55,22 @@ __device__ __forceinline__ void combine(float (&a)[V], const float (&b)[V], Bina
   }
 }
 
+template <int i, class T, int V>
+__device__ __forceinline__ void load_operand(float (&x)[V], const BinaryParams& p, const Lanes<3, V>& at,
+                                             const void* data, bool one) {
+  if (!one) return load_floats<i, T>(x, p.elements, at, data);
+  const float number = *static_cast<const float*>(data);
+#pragma unroll
+  for (int k = 0; k < V; k++) x[k] = number;
+}
+
 template <class T>
 __device__ void binary_body(const BinaryParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<3, V> at = lanes_of<V>(p.elements);
   float a[V], b[V];
-  load_floats<1, T>(a, p.elements, at, p.a);
-  load_floats<2, T>(b, p.elements, at, p.b);
+  load_operand<1, T>(a, p, at, p.a, p.a_is_number);
+  load_operand<2, T>(b, p, at, p.b, p.b_is_number);
   combine(a, b, p.kind);
   store_floats<T>(a, p.elements, at, p.out, p.accumulate);
 }
@@ -71,14 +81,15 @@ HEED_KERNEL_FLOATS(binary_kernel, BinaryParams, kElementThreads, 1, binary_body)
 
 #if !HEED_DEVICE_CODE
 
-void binary(Stream& stream, Out out, In a, In b, Int kind, Bool accumulate) {
+void binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
-  for_launches<3>(
-      {&out, &a, &b}, vector_width(out.dtype), [&](const Elements<3>& elements, void* const* data, int64_t blocks) {
-        stream.launch("binary", binary_kernel(out.dtype), {blocks},
-                      BinaryParams{elements, data[0], data[1], data[2], static_cast<BinaryKind>(kind), accumulate});
-      });
+  for_launches<3>({&out, &a, &b}, vector_width(out.dtype),
+                  [&](const Elements<3>& elements, void* const* data, int64_t blocks) {
+                    stream.launch("binary", binary_kernel(out.dtype), {blocks},
+                                  BinaryParams{elements, data[0], data[1], data[2], static_cast<BinaryKind>(kind),
+                                               accumulate, is_number(a, out), is_number(b, out)});
+                  });
 }
 
 #endif

@@ -1,6 +1,7 @@
 // Softmax cross-entropy with label smoothing (Szegedy et al., 2016), loss and gradient in one go over rows of V logits:
 // loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
-// count. Ignored rows give a loss and a gradient of 0; so do rows whose target is out of range, which is reported.
+// count, times `scale`. Ignored rows give a loss and a gradient of 0; so do rows whose target is out of range, which is
+// reported.
 //
 // Three kernels: one block counts the rows and checks the targets; the rows; one block sums their losses in f64, in a
 // fixed order. A warp a row up to V of about 1024, a block of 256 a row up to 8192, in registers; beyond, a block of
@@ -25,7 +26,7 @@ struct CrossEntropyParams {
   float* loss;             // their mean
   int64_t* count;          // of rows that are not ignored, at least 1
   int64_t rows, targets_count, V, ignore_index;
-  float smoothing;
+  float smoothing, scale;
   bool accumulate;
   bool cached;  // wide rows: dynamic shared memory has room for one
   FaultSink fault;
@@ -89,7 +90,7 @@ struct CrossEntropyRow {
       if (counted(p, first[0])) {
         first[1] = __float_as_int(to_float(x[first[0]]));
         if (p.smoothing > 0) first[2] = __float_as_int(to_float(x[0]));
-        first[3] = __float_as_int(1.0f / static_cast<float>(*p.count));
+        first[3] = __float_as_int(p.scale / static_cast<float>(*p.count));
       }
     }
     group_first<kLanes>(first);
@@ -269,9 +270,9 @@ HEED_KERNEL(cross_entropy_mean, CrossEntropyParams, kCountThreads, 1, cross_entr
 #if !HEED_DEVICE_CODE
 
 void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
-                   Int ignore_index, Float smoothing, Accumulate accumulate) {
+                   Int ignore_index, Float smoothing, Float scale, Accumulate accumulate) {
   const char* op = "cross_entropy";
-  check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing);
+  check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing, scale);
   const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();
   const Stream::Workspace count(stream, op, sizeof(int64_t));
   const Stream::Workspace row_losses(stream, op, losses ? 0 : static_cast<size_t>(rows) * sizeof(float));
@@ -287,6 +288,7 @@ void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In l
                        V,
                        ignore_index,
                        smoothing,
+                       scale,
                        accumulate,
                        false,
                        stream.fault(op)};

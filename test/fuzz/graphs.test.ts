@@ -1,0 +1,141 @@
+/** Gradients of random graphs, on every device, beside central differences of the same graph in float64. */
+import fc from "fast-check";
+import { expect } from "vitest";
+import { device } from "../../lib/device.js";
+import { add, mul } from "../../lib/ops/binary.js";
+import { sum } from "../../lib/ops/reduce.js";
+import { scope } from "../../lib/scope.js";
+import { type FloatTensor, tensor } from "../../lib/tensor.js";
+import { roundoff, roundTo } from "../support/dtypes.js";
+import { dot, map, maxAbs, type Nd, normal } from "../support/nd.js";
+import { expectWithin } from "../support/close.js";
+import { Random } from "../support/random.js";
+import { onEachDevice } from "../support/targets.js";
+import { fuzz } from "./fuzz.js";
+import { disposeEarly, drawFrom, evaluated, type Genes, planned, run } from "./graph-program.js";
+import type { Value } from "./graph-operations.js";
+
+const shapes = [[], [3], [4], [2, 3], [3, 4], [4, 4], [2, 1, 4], [2, 3, 4]];
+const scales = [1, 1, 0.5, -2, 1 / 3];
+
+interface Case {
+  seed: number;
+  leaves: number;
+  genes: Genes[];
+  results: Genes;
+  /** How often the program is run and taken back, and whether its tensors go with a scope. */
+  passes: boolean[];
+}
+
+const gene = fc.noBias(fc.nat({ max: 2 ** 16 }));
+const cases: fc.Arbitrary<Case> = fc.record({
+  seed: fc.integer({ min: 0, max: 2 ** 31 }),
+  leaves: fc.integer({ min: 1, max: 4 }),
+  genes: fc.array(fc.array(gene, { minLength: 9, maxLength: 9 }), { minLength: 1, maxLength: 32, size: "max" }),
+  results: fc.array(gene, { minLength: 8, maxLength: 8 }),
+  passes: fc.array(fc.boolean(), { minLength: 1, maxLength: 3 }),
+});
+
+/** What a case is: a program, and the sum, times constants, of the values that no step uses and some others. */
+function prepare({ seed, leaves, genes, results }: Case) {
+  const random = new Random(seed);
+  const inputs = Array.from({ length: leaves }, (): Value => {
+    const dtype = random.integer(8) === 0 ? "bf16" : "f32";
+    const nd = map(normal(random, shapes[random.integer(shapes.length)]!), (value) => roundTo(dtype, value));
+    return { nd, dtype };
+  });
+  const shake = { on: false, random, dtypes: new Set(inputs.map(({ dtype }) => dtype)) };
+  const program = planned(genes, inputs, leaves, shake);
+  const { values } = program;
+  const draw = drawFrom(results);
+  const used = new Set(program.steps.flatMap(({ args }) => args));
+  const last = [...values.keys()].filter((i) => i >= leaves && !used.has(i));
+  const chosen = [...last, ...Array.from({ length: draw(3) + (last.length === 0 ? 1 : 0) }, () => draw(values.length))];
+  const ends = chosen.map((i) => ({ i, by: normal(random, values[i]!.nd.shape) }));
+  disposeEarly(program, chosen);
+  const scale = (): number => scales[random.integer(scales.length)]!;
+  return { program, inputs, ends, scale, shake };
+}
+
+type Prepared = ReturnType<typeof prepare>;
+
+/** Gradients by element of each leaf. */
+function differences({ program, inputs, ends }: Prepared): Float64Array[] {
+  const step = 1e-5;
+  const at = inputs.map(({ nd }) => nd);
+  const result = (leaves: Nd[]): number => {
+    const values = evaluated(program, leaves);
+    return ends.reduce((total, { i, by }) => total + dot(values[i]!.data, by.data), 0);
+  };
+  return at.map((x, leaf) =>
+    x.data.map((_, k) => {
+      const moved = (by: number): number =>
+        result(
+          at.with(
+            leaf,
+            map(x, (value, i) => (i === k ? value + by : value)),
+          ),
+        );
+      return (moved(step) - moved(-step)) / (2 * step);
+    }),
+  );
+}
+
+/** Of a gradient: roundings along its paths, each of which is that of a value, or of the largest gradient. */
+const roundings = { f32: 64, bf16: 16, f16: 16 };
+
+/** Gradients for a factor of 1, and how far they may be off. */
+function expectedOf(prepared: Prepared): { expected: Float64Array[]; allowed: number } {
+  const { shake } = prepared;
+  const dtype = (["bf16", "f16"] as const).find((short) => shake.dtypes.has(short)) ?? "f32";
+  const expected = differences(prepared);
+  shake.on = true;
+  const shaken = differences(prepared);
+  const shift = maxAbs(expected.flatMap((x, i) => [...x].map((value, k) => value - shaken[i]![k]!)));
+  const largest = Math.max(1, ...expected.map(maxAbs));
+  return { expected, allowed: roundings[dtype] * (shift + roundoff(dtype) * largest) };
+}
+
+onEachDevice((name) => {
+  fuzz("gradients of random graphs", cases, { ci: 500, nightly: 20_000 }, async (given) => {
+    const before = device(name).memory();
+    const prepared = prepare(given);
+    const { program, inputs, ends, scale } = prepared;
+    const steps = program.steps.map(({ name }) => name).join(", ");
+    const leaves = inputs.map(({ nd, dtype }): FloatTensor => {
+      const leaf: FloatTensor = tensor(nd.data, nd.shape, { dtype });
+      leaf.requiresGrad = true;
+      return leaf;
+    });
+    const lossOf = (values: FloatTensor[]): FloatTensor =>
+      ends
+        .map(({ i, by }) => scope(() => sum(mul(values[i]!.to("f32"), tensor(by.data, by.shape)))))
+        .reduce((a, b) => add(a, b));
+    let [total, weight] = [0, 0];
+    for (const scoped of given.passes) {
+      const values: FloatTensor[] = [];
+      const forward = (): FloatTensor => {
+        values.push(...run(program, leaves));
+        return scope(() => lossOf(values));
+      };
+      using loss = scoped ? scope(forward) : forward();
+      if (loss.requiresGrad) {
+        const by = scale();
+        loss.backward(by);
+        total += by;
+        weight += Math.max(1, Math.abs(by));
+      }
+      for (const value of values) if (!leaves.includes(value)) value.dispose();
+    }
+    const { expected, allowed } = expectedOf(prepared);
+    for (const [i, leaf] of leaves.entries()) {
+      const got = leaf.grad ? await leaf.grad.data() : new Float32Array(leaf.size);
+      const want = expected[i]!.map((value) => value * total);
+      expectWithin(`gradient of leaf ${i} of ${steps}`, got, want, () => allowed * weight);
+    }
+    for (const leaf of leaves) leaf.dispose();
+    const after = device(name).memory();
+    expect(after.live, "bytes left behind").toBeLessThanOrEqual(before.live);
+    expect(after.tensors, "tensors left behind").toBeLessThanOrEqual(before.tensors);
+  });
+});
