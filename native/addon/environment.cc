@@ -133,12 +133,14 @@ napi_value Environment::wrap(napi_env env, Handle* handle) {
 }
 
 napi_value Environment::promise_of(napi_env env, Storage& storage, napi_value result) {
+  storage.device->expect_not_capturing("read");
   auto pending = std::make_unique<Pending>(*storage.device);
   storage.device->log().deliver(storage, std::make_unique<Read>(*pending));
   return promise(env, std::move(pending), result);
 }
 
 napi_value Environment::promise_of_all(napi_env env, Device& device, napi_value result) {
+  device.expect_not_capturing("synchronize");
   auto pending = std::make_unique<Pending>(device);
   pending->of_all = true;
   return promise(env, std::move(pending), result);

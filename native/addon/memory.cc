@@ -97,10 +97,12 @@ napi_value view(Call& call) {
   int64_t end;
   overflow |= __builtin_add_overflow(last, offset, &end) || __builtin_add_overflow(end, 1, &end) ||
               __builtin_mul_overflow(end, item, &end) || __builtin_add_overflow(end, first, &end);
-  if (overflow || (!view.empty() && end > base.storage->bytes) || offset * item + first > base.storage->bytes)
+  // Nothing is read or written through a view without elements: wherever it would begin, it begins where its base does.
+  const bool empty = view.empty();
+  if (overflow || (!empty && end > base.storage->bytes))
     fail(Code::shape, "%s: expected a view within the tensor's %lld bytes", call.name,
          static_cast<long long>(base.storage->bytes));
-  view.data = static_cast<char*>(base.view.data) + offset * item;
+  if (!empty) view.data = static_cast<char*>(base.view.data) + offset * item;
   Handle* const released = released_handle(call, 4);
   base.storage->device->retain(base.storage);
   return handle_with(call, 4, released, {view, base.storage});
@@ -200,6 +202,7 @@ napi_value transfer(Call& call) {
   if (bytes != room) fail(Code::shape, "%s: expected %zu bytes, got %zu", call.name, room, bytes);
   if (!bytes) return nullptr;
   Device &sender = *from.storage->device, &receiver = *to.storage->device;
+  for (const Device* device : {&sender, &receiver}) device->expect_not_capturing(call.name);
   const int64_t received = receiver.begin_operation();
   receiver.log().note(*to.storage, static_cast<int64_t>(bytes) == to.storage->bytes ? OperationLog::Use::renews
                                                                                     : OperationLog::Use::writes);

@@ -72,6 +72,8 @@ class Device {
   // The graph keeps the memory of what was freed meanwhile, and the storages that were told to use().
   void begin_capture();
   std::unique_ptr<Graph> end_capture();
+  // Throws while a graph is captured: what `op` needs the host for cannot be part of one.
+  void expect_not_capturing(const char* op) const;
   // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.
   virtual void stop() = 0;
 
@@ -99,8 +101,6 @@ class Device {
   virtual void start_recording() = 0;
   virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
   bool capturing() const { return capturing_; }
-  // Throws while a graph is captured: what `op` needs the host for cannot be part of one.
-  void expect_not_capturing(const char* op) const;
 
  private:
   friend class Graph;

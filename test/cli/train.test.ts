@@ -74,7 +74,7 @@ describe("train and generate", () => {
     expect(ofStep.stdout).toBe(first.stdout);
     const unprompted = await heed(generate, { cwd });
     expect(unprompted).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: expect.stringContaining('expected characters of the vocabulary, got "\\n"') as string,
     });
     const stopped = await heed([...generate, "--temperature", "0", "--stop", "e", "--stop", "~", "The whale"], { cwd });
@@ -92,7 +92,7 @@ describe("train and generate", () => {
     expect(penalised.stdout).not.toBe(whole.stdout);
     const strange = await heed([...generate, "Ω"], { cwd });
     expect(strange).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: 'error: CharTokenizer: expected characters of the vocabulary, got "Ω" (U+03A9)\n',
     });
   });

@@ -32,17 +32,21 @@ test.for(targets)("cacheWrite puts values behind each sequence's start on $name"
       }
 });
 
-test.for(targets)("what would lie past the cache rejects the next read on $name", async ({ select, device }) => {
-  select();
-  using cache = zeros([2, 4, 1, 3], { device });
-  using values = zeros([2, 2, 1, 3], { device });
-  for (const start of [3, -1]) {
-    using starts = tensor(Int32Array.of(0, start), [2], { device });
-    cacheWrite(cache, values, starts);
-    await expect(cache.data()).rejects.toMatchObject({
-      code: "ERR_RANGE",
-      message: expect.stringMatching(/cache_?write.*expected .* got /i) as string,
-    });
-    expect(await cache.data()).toEqual(new Float32Array(24));
-  }
-});
+test.for(targets)(
+  "what would lie past the cache rejects reading it, until it is written anew, on $name",
+  async ({ select, device }) => {
+    select();
+    using cache = zeros([2, 4, 1, 3], { device });
+    using values = zeros([2, 2, 1, 3], { device });
+    for (const start of [3, -1]) {
+      using starts = tensor(Int32Array.of(0, start), [2], { device });
+      cacheWrite(cache, values, starts);
+      await expect(cache.data()).rejects.toMatchObject({
+        code: "ERR_RANGE",
+        message: expect.stringMatching(/cache_?write.*expected .* got /i) as string,
+      });
+      cache.set(new Float32Array(24).fill(start));
+      expect(await cache.data()).toEqual(new Float32Array(24).fill(start));
+    }
+  },
+);
