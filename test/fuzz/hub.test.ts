@@ -68,7 +68,7 @@ function spoil(model: string, how: Step["spoil"], which: number): void {
 fuzz(
   "a folder that is handed out has what the hub published",
   fc.array(step, { minLength: 1, maxLength: 5 }),
-  { ci: 40, nightly: 1500 },
+  { ci: 40, nightly: 1000 },
   async (steps) => {
     const cacheDir = mkdtempSync(path.join(tmpdir(), "heed-"));
     const model = path.join(cacheDir, "models--owner--tiny");
