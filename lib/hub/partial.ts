@@ -11,6 +11,7 @@ import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
 import { naming } from "../files.js";
+import { isRunning } from "../formats/processes.js";
 
 const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
 /** When this process began, in milliseconds since 1970. */
@@ -84,18 +85,9 @@ async function partialsOf(blob: string): Promise<Partial[]> {
 function stateOf(owner: string | undefined, pid: number, began: number, age: number): Partial["state"] {
   if (owner === undefined) return "free";
   // In a container a process often has the number of the one before it.
-  if (owner === host && (pid === process.pid ? began < processStart : !isAlive(pid))) return "free";
+  if (owner === host && (pid === process.pid ? began < processStart : !isRunning(pid))) return "free";
   if (owner === host && age < stalled) return "growing";
   return age < forgotten ? "unknown" : "forgotten";
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 function largest(partials: readonly Partial[]): Partial | undefined {
