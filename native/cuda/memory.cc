@@ -5,7 +5,6 @@
 
 #include "cuda/card.h"
 #include "cuda/check.h"
-#include "cuda/watcher.h"
 
 namespace heed::cuda {
 namespace {
@@ -34,7 +33,10 @@ Allocator::Allocator(Stream& stream) : CachingAllocator(cache_enabled()), stream
 
 Allocator::~Allocator() { release_cached(); }
 
-void Allocator::wait_idle() { stream_.wait_idle(); }
+void Allocator::wait_idle() {
+  stream_.wait_idle();
+  if (reaper_) reaper_->drain();
+}
 
 int64_t Allocator::system_available() { return static_cast<int64_t>(stream_.card_.free_memory()); }
 
@@ -65,9 +67,8 @@ void* Allocator::system_allocate(size_t bytes) {
 
 void Allocator::system_free(void* block, size_t bytes) {
   if (!pieces_) {
-    // Kernels in the stream may still use it.
-    stream_.watcher_->after(stream_.stream_, [block](CUresult) { driver_free(block); });
-    return;
+    if (!reaper_) reaper_ = std::make_unique<Reaper>(stream_.card_);
+    return reaper_->free(block);
   }
   if (bytes > kLargestPiece) return driver_free(block);
   char* piece = static_cast<char*>(block);

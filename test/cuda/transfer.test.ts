@@ -180,6 +180,25 @@ describe.runIf(cudas.length > 0)("cuda: host memory", () => {
   });
 });
 
+test.runIf(cudas.length > 0)("cuda: a model goes to and fro without a read between, memory freed at once", async () => {
+  const output = await expectChild(
+    `
+    const config = { vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16 };
+    const model = new heed.GPT(config, { device: "cuda:0", seed: 1 });
+    const ids = heed.tensor(Int32Array.from([1, 2, 3, 4]), [1, 4], { device: "cuda:0" });
+    const sums = new Set();
+    for (let i = 0; i < 20; i++) {
+      for (let j = 0; j <= i % 3; j++) for (const device of ["cpu", "cuda:0"]) model.to(device);
+      sums.add(await heed.noGrad(() => heed.scope(() => heed.sum(model.forward(ids)))).item());
+    }
+    console.log(sums.size);
+    `,
+    0,
+    { HEED_CUDA_CACHE: "0" },
+  );
+  expect(output).toBe("1");
+});
+
 test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors go round", async (context) => {
   needsSimulator(context);
   const source = `
