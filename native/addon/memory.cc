@@ -139,6 +139,7 @@ napi_value upload(Call& call) {
   if (!bytes) return nullptr;
   Storage& storage = *handle.storage;
   Device& device = *storage.device;
+  device.expect_not_capturing(call.name);
   device.begin_operation();
   device.log().note(
       storage, static_cast<int64_t>(bytes) == storage.bytes ? OperationLog::Use::renews : OperationLog::Use::writes);

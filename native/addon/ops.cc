@@ -1,5 +1,7 @@
 // The N-API export of every operation, generated from ops.def: arguments are read by the type of each parameter, so
 // an export cannot disagree with the kernel it calls.
+#include <algorithm>
+#include <array>
 #include <tuple>
 #include <utility>
 
@@ -15,7 +17,7 @@ namespace {
 using Use = OperationLog::Use;
 
 // What a word of ops.def says of a parameter's use.
-enum class Role : uint8_t { other, in, out, in_out, accumulate, end };
+enum class Role : uint8_t { other, in, out, in_out, accumulate };
 
 namespace words {
 template <Role value>
@@ -60,15 +62,49 @@ using Accumulate = Word<Role::accumulate>;
 
 template <class Words>
 struct Roles;
+// The use of each parameter; of an Accumulate, `output` is the parameter that it is said of, else -1.
+struct ParameterUse {
+  Role role;
+  int output;
+};
+template <class Words>
+struct Roles;
 template <class... Words>
 struct Roles<void(Words...)> {
-  static constexpr Role list[] = {Words::role..., Role::end};
+  static constexpr auto list = [] {
+    constexpr Role roles[] = {Words::role...};
+    constexpr size_t count = sizeof...(Words);
+    std::array<ParameterUse, count> list{};
+    // The k-th Accumulate of ops.def is that of the k-th output.
+    size_t output = 0;
+    for (size_t i = 0; i < count; i++) {
+      list[i] = {roles[i], -1};
+      if (roles[i] != Role::accumulate) continue;
+      while (roles[output] != Role::out) output++;
+      list[i].output = static_cast<int>(output++);
+    }
+    return list;
+  }();
 };
 
 // Reads arguments, finds the one device they all live on, and notes in its log how they are used.
 class Reader {
  public:
-  Reader(Call& call, const Role* roles) : call_(call), roles_(roles) {}
+  Reader(Call& call, const ParameterUse* parameters) : call_(call), parameters_(parameters) {
+    std::fill_n(outputs_, Call::kMaxArguments, -1);
+  }
+  // An argument was wrong: there is no operation.
+  ~Reader() {
+    if (device_ && !ended_) device_->log().cancel();
+  }
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+
+  // All arguments are read, and what the operation enqueues is; without `whole` perhaps not all of it.
+  void end(bool whole) {
+    ended_ = true;
+    device_->log().end(whole);
+  }
 
   const TensorView& view(size_t i) { return view_of(call_.handle(i), i); }
   const TensorView* optional_view(size_t i) { return call_.is_null(i) ? nullptr : &view(i); }
@@ -83,6 +119,14 @@ class Reader {
       list[j] = view;
     }
     return list;
+  }
+
+  bool boolean(size_t i) {
+    const bool value = call_.boolean(i);
+    const int output = parameters_[i].output;
+    // An output that is null was not noted.
+    if (value && output >= 0 && outputs_[output] >= 0) device_->log().keeps(static_cast<size_t>(outputs_[output]));
+    return value;
   }
 
   Device& device() const {
@@ -102,30 +146,25 @@ class Reader {
   }
 
   void note(const Handle& handle, size_t i) {
+    const Role role = parameters_[i].role;
     Storage& storage = *handle.storage;
     OperationLog& log = device_->log();
-    if (roles_[i] != Role::out) log.note(storage, Use::reads);
-    if (roles_[i] == Role::in) return;
-    log.note(storage, roles_[i] == Role::out && fills(handle) && !accumulates(i) ? Use::renews : Use::writes);
+    if (role != Role::out) log.note(storage, Use::reads);
+    if (role == Role::in) return;
+    if (role == Role::out) outputs_[i] = static_cast<int>(log.noted());
+    log.note(storage, role == Role::out && fills(handle) ? Use::renews : Use::writes);
   }
 
   static bool fills(const Handle& handle) {
     const TensorView& view = handle.view;
-    return view.contiguous() && view.numel() * static_cast<int64_t>(size_of(view.dtype)) == handle.storage->bytes;
-  }
-
-  // The k-th Accumulate of ops.def is that of the k-th output.
-  bool accumulates(size_t i) const {
-    size_t outputs = 0;
-    for (size_t j = 0; j < i; j++) outputs += roles_[j] == Role::out;
-    for (size_t j = 0; roles_[j] != Role::end; j++)
-      if (roles_[j] == Role::accumulate && outputs-- == 0) return call_.boolean(j);
-    return false;
+    return view.numel() * static_cast<int64_t>(size_of(view.dtype)) == handle.storage->bytes && view.contiguous();
   }
 
   Call& call_;
-  const Role* const roles_;
+  const ParameterUse* const parameters_;
   Device* device_ = nullptr;
+  bool ended_ = false;
+  int outputs_[Call::kMaxArguments];  // which use of the operation each output is
 };
 
 template <class Parameter>
@@ -152,17 +191,17 @@ struct Argument<int64_t> {
 };
 template <>
 struct Argument<bool> {
-  static bool read(Call& call, Reader&, size_t i) { return call.boolean(i); }
+  static bool read(Call&, Reader& reader, size_t i) { return reader.boolean(i); }
 };
 
 template <class Parameter>
 using Stored = decltype(Argument<Parameter>::read(std::declval<Call&>(), std::declval<Reader&>(), 0));
 
 template <class... Parameters, size_t... I>
-void invoke(Call& call, const Role* roles, void (*on_cpu)(cpu::Stream&, Parameters...),
+void invoke(Call& call, const ParameterUse* parameters, void (*on_cpu)(cpu::Stream&, Parameters...),
             void (*on_cuda)(cuda::Stream&, Parameters...), std::index_sequence<I...>) {
   static_assert(sizeof...(Parameters) <= Call::kMaxArguments);
-  Reader reader(call, roles);
+  Reader reader(call, parameters);
   // Braces evaluate in order: the first wrong argument is the one reported.
   std::tuple<Stored<Parameters>...> arguments{Argument<Parameters>::read(call, reader, I)...};
   Device& device = reader.device();
@@ -172,22 +211,22 @@ void invoke(Call& call, const Role* roles, void (*on_cpu)(cpu::Stream&, Paramete
     else
       on_cuda(static_cast<cuda::Stream&>(device), std::get<I>(arguments)...);
   } catch (...) {
-    device.log().end(false);
+    reader.end(false);
     throw;
   }
-  device.log().end();
+  reader.end(true);
   if (device.log().wants_fence()) Environment::of(call.env).follow(call.env, device);
 }
 
 template <class... Parameters>
-void invoke(Call& call, const Role* roles, void (*on_cpu)(cpu::Stream&, Parameters...),
+void invoke(Call& call, const ParameterUse* parameters, void (*on_cpu)(cpu::Stream&, Parameters...),
             void (*on_cuda)(cuda::Stream&, Parameters...)) {
-  invoke(call, roles, on_cpu, on_cuda, std::index_sequence_for<Parameters...>{});
+  invoke(call, parameters, on_cpu, on_cuda, std::index_sequence_for<Parameters...>{});
 }
 
 template <class Words, auto on_cpu, auto on_cuda>
 napi_value run(Call& call) {
-  invoke(call, Roles<Words>::list, cpu::ops().*on_cpu, cuda::ops().*on_cuda);
+  invoke(call, Roles<Words>::list.data(), cpu::ops().*on_cpu, cuda::ops().*on_cuda);
   return nullptr;
 }
 

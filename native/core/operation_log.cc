@@ -8,7 +8,7 @@
 namespace heed {
 namespace {
 
-// The lowest bits of an entry; the others are the number of a storage.
+// The lowest bits of an entry.
 enum Kind : uint64_t { kReads, kWrites, kRenews, kOperation, kGraph, kDelivery };
 constexpr int kKindBits = 3;
 
@@ -48,31 +48,31 @@ void OperationLog::remove(Storage* live) {
     live_ = live->next;
 }
 
-std::vector<uint64_t>& OperationLog::target() { return recording_ ? recording_->entries : entries_; }
-
 int64_t OperationLog::begin() {
+  const int64_t position = recording_ ? static_cast<int64_t>(recording_->entries.size()) : end_position();
+  begun_ = target_->size();
+  target_->push_back(entry(kOperation));
   uses_.clear();
-  return recording_ ? static_cast<int64_t>(recording_->entries.size()) : end_position();
+  return position;
 }
 
-void OperationLog::end(bool whole) {
+void OperationLog::finish(bool whole) {
   if (!whole)
-    for (Noted& noted : uses_)
-      if (noted.use == Use::renews) noted.use = Use::writes;
-  std::vector<uint64_t>& entries = target();
-  entries.push_back(entry(kOperation));
-  for (const auto& [storage, use] : uses_) entries.push_back(entry(static_cast<Kind>(use), storage->number));
+    for (size_t nth = 0; nth < noted(); nth++)
+      if (kind_of((*target_)[begun_ + 1 + nth]) == kRenews) keeps(nth);
   // While a graph is recorded nothing runs: its launches hand damage on.
-  if (damaged_ == 0 || recording_) return;
+  if (recording_) return;
+  const uint64_t* const entries = target_->data() + begun_ + 1;
   Cause cause;
-  for (const auto& [storage, use] : uses_)
-    if (use == Use::reads && storage->damage && !cause) cause = storage->damage;
-  for (const auto& [storage, use] : uses_) {
-    if (use == Use::reads) continue;
-    if (cause)
-      mark(*storage, cause);
-    else if (use == Use::renews && storage->damage) {
-      storage->damage.reset();
+  for (size_t i = 0; i < uses_.size(); i++)
+    if (kind_of(entries[i]) == kReads && uses_[i]->damage && !cause) cause = uses_[i]->damage;
+  for (size_t i = 0; i < uses_.size(); i++) {
+    Storage& storage = *uses_[i];
+    if (kind_of(entries[i]) == kReads) continue;
+    if (cause) {
+      mark(storage, cause);
+    } else if (kind_of(entries[i]) == kRenews && storage.damage) {
+      storage.damage.reset();
       damaged_--;
     }
   }
@@ -84,8 +84,12 @@ void OperationLog::deliver(Storage& from, std::unique_ptr<Delivery> delivery) {
   entries_.push_back(entry(kDelivery, from.number));
 }
 
-void OperationLog::begin_recording() { recording_ = std::make_shared<Recording>(); }
+void OperationLog::begin_recording() {
+  recording_ = std::make_shared<Recording>();
+  target_ = &recording_->entries;
+}
 std::shared_ptr<const OperationLog::Recording> OperationLog::end_recording() {
+  target_ = &entries_;
   return std::exchange(recording_, nullptr);
 }
 

@@ -15,10 +15,9 @@
 #include <vector>
 
 #include "core/failure.h"
+#include "core/storage.h"
 
 namespace heed {
-
-struct Storage;
 
 // What leaves the device: a read, or a copy on its way to another one.
 class Delivery {
@@ -51,8 +50,22 @@ class OperationLog {
   // An operation: begin() gives the position that is its own, then come its uses, and once all of it is enqueued end().
   // Where enqueueing throws, `whole` is false: nobody knows how much of it there is.
   int64_t begin();
-  void note(Storage& storage, Use use) { uses_.push_back({&storage, use}); }
-  void end(bool whole = true);
+  void note(Storage& storage, Use use) {
+    target_->push_back(storage.number << kKindBits | static_cast<uint64_t>(use));
+    if (damaged_ > 0) uses_.push_back(&storage);
+  }
+  // What was noted as the `nth` use, from 0, is written to, not renewed.
+  void keeps(size_t nth) {
+    uint64_t& entry = (*target_)[begun_ + 1 + nth];
+    entry = entry >> kKindBits << kKindBits | static_cast<uint64_t>(Use::writes);
+  }
+  // How many uses there are of the operation at hand.
+  size_t noted() const { return target_->size() - begun_ - 1; }
+  void end(bool whole = true) {
+    if (!whole || damaged_ > 0) finish(whole);
+  }
+  // Instead of end(): nothing of it has been enqueued.
+  void cancel() { target_->resize(begun_); }
   // A launch of a graph.
   int64_t begin_graph(std::shared_ptr<const Recording> graph);
   // Something that leaves the device; the log owns it.
@@ -76,12 +89,9 @@ class OperationLog {
 
  private:
   static constexpr int64_t kMostUnfenced = 1 << 16;
-  struct Noted {
-    Storage* storage;
-    Use use;
-  };
+  static constexpr int kKindBits = 3;  // of an entry; the others are the number of a storage
   class Spreading;
-  std::vector<uint64_t>& target();
+  void finish(bool whole);
   void spread(int64_t position, int64_t within, const Cause& cause);
   void forget_told();
   void mark(Storage& storage, const Cause& cause);
@@ -94,11 +104,13 @@ class OperationLog {
   std::deque<std::pair<int64_t, std::shared_ptr<const Recording>>> graphs_;
   std::deque<std::pair<int64_t, std::unique_ptr<Delivery>>> deliveries_;
   std::shared_ptr<Recording> recording_;
-  std::vector<Noted> uses_;
-  Storage* live_ = nullptr;    // a list
-  uint64_t numbers_ = 0;       // given to storages so far
-  int64_t damaged_ = 0;        // live storages that are
-  std::vector<Cause> untold_;  // the first of them
+  std::vector<uint64_t>* target_ = &entries_;  // or those of the recording
+  size_t begun_ = 0;                           // where the operation at hand begins in it
+  std::vector<Storage*> uses_;                 // what it uses, in that order, while some storages are damaged
+  Storage* live_ = nullptr;                    // a list
+  uint64_t numbers_ = 0;                       // given to storages so far
+  int64_t damaged_ = 0;                        // live storages that are
+  std::vector<Cause> untold_;                  // the first of them
 };
 
 }  // namespace heed
