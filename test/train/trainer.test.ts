@@ -14,6 +14,7 @@ import { Trainer } from "../../lib/train/trainer.js";
 import type { TrainerOptions } from "../../lib/train/trainer-options.js";
 import { lockFolder } from "../../lib/formats/folder-lock.js";
 import { expectRejection } from "../support/errors.js";
+import { collectGarbage } from "../support/gc.js";
 import { temporaryFolder } from "../support/folder.js";
 import { collect, losses, tinyModel, tokens, values } from "./support.js";
 import { onEachDevice } from "../support/targets.js";
@@ -170,6 +171,7 @@ onEachDevice(() => {
     });
 
     test("leaves no memory behind", async () => {
+      await collectGarbage(); // of the tests before
       await device().synchronize();
       const before = device().memory();
       await run({ steps: 3, validation, evalEvery: 1, gradientAccumulation: 2 });
