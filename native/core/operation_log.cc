@@ -69,12 +69,9 @@ void OperationLog::finish(bool whole) {
   for (size_t i = 0; i < uses_.size(); i++) {
     Storage& storage = *uses_[i];
     if (kind_of(entries[i]) == kReads) continue;
-    if (cause) {
-      mark(storage, cause);
-    } else if (kind_of(entries[i]) == kRenews && storage.damage) {
-      storage.damage.reset();
-      damaged_--;
-    }
+    // What a storage held before is no cause of what all of it is now.
+    if (kind_of(entries[i]) == kRenews) heal(storage);
+    if (cause) mark(storage, cause);
   }
 }
 
@@ -99,6 +96,12 @@ void OperationLog::mark(Storage& storage, const Cause& cause) {
   damaged_++;
 }
 
+void OperationLog::heal(Storage& storage) {
+  if (!storage.damage) return;
+  storage.damage.reset();
+  damaged_--;
+}
+
 // How far one failure reaches: the numbers of the storages that it has damaged, at the place in the log where it is.
 class OperationLog::Spreading {
  public:
@@ -117,10 +120,8 @@ class OperationLog::Spreading {
     for (size_t i = at + 1; i < end; i++) {
       const Kind kind = kind_of(entries[i]);
       if (kind == kReads) continue;
-      if (kept)
-        damaged_.emplace(number_of(entries[i]), kept);
-      else if (kind == kRenews)
-        damaged_.erase(number_of(entries[i]));
+      if (kind == kRenews) damaged_.erase(number_of(entries[i]));
+      if (kept) damaged_.emplace(number_of(entries[i]), kept);
     }
     return end;
   }
@@ -150,13 +151,8 @@ int64_t OperationLog::begin_graph(std::shared_ptr<const Recording> graph) {
     Spreading spreading(damaged);
     spreading.recording(graph->entries, 0, -1);
     for (Storage* storage = live_; storage; storage = storage->next) {
-      const Cause* cause = spreading.find(storage->number);
-      if (cause) {
-        mark(*storage, *cause);
-      } else if (storage->damage) {
-        storage->damage.reset();
-        damaged_--;
-      }
+      heal(*storage);
+      if (const Cause* cause = spreading.find(storage->number)) mark(*storage, *cause);
     }
   }
   entries_.push_back(entry(kGraph));

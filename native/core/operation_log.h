@@ -95,6 +95,7 @@ class OperationLog {
   void spread(int64_t position, int64_t within, const Cause& cause);
   void forget_told();
   void mark(Storage& storage, const Cause& cause);
+  void heal(Storage& storage);
   void trim(int64_t position);
 
   int64_t first_ = 0;              // position of entries_[0]

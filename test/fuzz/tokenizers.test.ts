@@ -112,10 +112,12 @@ if (hasLlamaCpp)
       await writeGguf(file, new Map([architecture, ...metadata]), []);
       // llama.cpp brings no text to its composed form, and a token of U+0000 is none to it.
       const composed = texts.map((text) => text.normalize("NFC").replaceAll("\0", ""));
-      // Of a SentencePiece vocabulary it merges any two tokens into a special one, in text of users, too.
+      // In text of users, too, it finds some special tokens: in a SentencePiece vocabulary it merges any two tokens into
+      // one, and with `ignore_merges` a word that is one is not cut.
       const spelt = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
       const inText = (text: string): boolean => spelt.some((content) => text.includes(content));
-      const plain = json.model.byte_fallback === true ? composed.filter((text) => !inText(text)) : composed;
+      const finds = json.model.byte_fallback === true || json.model.ignore_merges === true;
+      const plain = finds ? composed.filter((text) => !inText(text)) : composed;
       for (const special of [false, true]) {
         const given = special ? composed : plain;
         const { tokens, begins, ended } = await llamaVocabulary(file, { texts: given, special });
