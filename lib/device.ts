@@ -24,7 +24,10 @@ export class Device {
     return this.kind === "cpu" ? "cpu" : `cuda:${this.index - 1}`;
   }
 
-  /** Bytes live, cached and at the peak. They follow from the order of calls, not from what has run yet. */
+  /**
+   * Bytes live, cached and at the peak, which follow from the order of calls, not from what has run yet; and bytes on
+   * their way to the device, which are fewer when more has run.
+   */
   memory(): MemoryStats {
     return native.memory(this.index);
   }

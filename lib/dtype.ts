@@ -22,12 +22,15 @@ export function dtypeIndex(dtype: DType): number {
   return index;
 }
 
-/** The numbers of bf16 or f16 bits. */
-export function floatsOf(dtype: "bf16" | "f16", bits: Uint16Array): Float32Array {
+/** The numbers of bf16 or f16 bits, in `values` of the same length or in new memory. */
+export function floatsOf(
+  dtype: "bf16" | "f16",
+  bits: Uint16Array,
+  values: Float32Array = new Float32Array(bits.length),
+): Float32Array {
   // Loops, of which a model has billions of steps: TypedArray.from takes several times as long.
-  const values = new Float32Array(bits.length);
   if (dtype === "bf16") {
-    const words = new Uint32Array(values.buffer);
+    const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
     for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
   } else {
     const table = halfTable();
@@ -60,7 +63,8 @@ function halfBits(word: number): number {
   if (exponent >= 31) return sign | 0x7c00;
   if (exponent < -10) return sign;
   // Below the smallest normal number the leading one is no longer implied.
-  const [bits, shift] = exponent > 0 ? [(exponent << 23) | fraction, 13] : [fraction | 0x800000, 14 - exponent];
+  const bits = exponent > 0 ? (exponent << 23) | fraction : fraction | 0x800000;
+  const shift = exponent > 0 ? 13 : 14 - exponent;
   const rest = bits & ((1 << shift) - 1);
   const half = 1 << (shift - 1);
   const whole = bits >>> shift;

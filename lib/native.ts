@@ -15,6 +15,8 @@ export interface MemoryStats {
   cached: number;
   /** Number of live blocks. */
   tensors: number;
+  /** Bytes of host memory with values that are on their way to the device: 128 MiB at most. */
+  uploading: number;
 }
 
 declare const graph: unique symbol;
@@ -56,7 +58,7 @@ export interface Native {
   view(handle: Handle, shape: readonly number[], strides: readonly number[], offset: number, released?: Handle): Handle;
   /** Gives up a handle's share of its storage, in queue order; a second time does nothing. */
   release(handle: Handle): void;
-  /** Copies host bytes in queue order; the array may change when the call returns. */
+  /** Copies host bytes in queue order; the array may change when the call returns. May wait: see `Tensor.set`. */
   upload(handle: Handle, data: ArrayBufferView): void;
   /** The bytes of a contiguous tensor, once everything enqueued so far has run. */
   read(handle: Handle): Promise<ArrayBuffer>;

@@ -4,8 +4,9 @@ import { HeedError } from "../errors.js";
 import { ByteTokenizer } from "../tokenizer/byte-tokenizer.js";
 import { CharTokenizer } from "../tokenizer/char-tokenizer.js";
 import { Gpt2Tokenizer } from "../tokenizer/gpt2-tokenizer.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
+import { Turns } from "../turns.js";
 import { UsageError } from "./failure.js";
 import type { RunFlags } from "./train-command.js";
 
@@ -23,7 +24,7 @@ export interface RunData {
  */
 export async function readData(flags: RunFlags, known: Tokenizer | null, expectedHash?: unknown): Promise<RunData> {
   const data = await read(flags.data);
-  const hash = createHash("sha256").update(data).digest("hex");
+  const hash = await hashOf(data);
   if (expectedHash !== undefined && expectedHash !== hash)
     throw new HeedError(
       "ERR_FORMAT",
@@ -35,8 +36,8 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
   if (documents && !(tokenizer instanceof Gpt2Tokenizer))
     throw new UsageError("--documents: only with --tokenizer gpt2, which has a token that begins a document");
   const { train, validation } = heldOut
-    ? { train: encode(data, tokenizer, documents), validation: encode(heldOut, tokenizer, documents) }
-    : splitSource(encode(data, tokenizer, documents), flags.validationFraction);
+    ? { train: await encode(data, tokenizer, documents), validation: await encode(heldOut, tokenizer, documents) }
+    : splitSource(await encode(data, tokenizer, documents), flags.validationFraction);
   checkLength(flags.data, "for training", train, flags.context);
   const validates = heldOut !== null || flags.validationFraction > 0;
   if (validates) checkLength(flags.validation ?? flags.data, "for validation", validation, flags.context);
@@ -62,14 +63,25 @@ async function read(file: string): Promise<Buffer> {
 async function createTokenizer(kind: RunFlags["tokenizer"], texts: readonly Buffer[]): Promise<Tokenizer> {
   if (kind === "byte") return new ByteTokenizer();
   if (kind === "gpt2") return Gpt2Tokenizer.load();
-  return new CharTokenizer(texts.map(String).join(""));
+  return CharTokenizer.of(texts.map(String).join(""));
+}
+
+async function hashOf(data: Buffer): Promise<string> {
+  const turns = new Turns();
+  const hash = createHash("sha256");
+  for (let at = 0; at < data.length; at += 2 ** 20) {
+    hash.update(data.subarray(at, at + 2 ** 20));
+    await turns.pause();
+  }
+  return hash.digest("hex");
 }
 
 /** With `special`, the names of special tokens in the text are these tokens. */
-function encode(text: Buffer, tokenizer: Tokenizer, special: boolean): TokenSource {
+async function encode(text: Buffer, tokenizer: Tokenizer, special: boolean): Promise<TokenSource> {
   if (tokenizer instanceof ByteTokenizer) return tokenData(text);
   const words = text.toString();
-  return tokenData(tokenizer instanceof Gpt2Tokenizer ? tokenizer.encode(words, { special }) : tokenizer.encode(words));
+  if (tokenizer instanceof Gpt2Tokenizer) return tokenData(await tokenizer.encodeAsync(words, { special }));
+  return tokenData(await encodeText(tokenizer, words));
 }
 
 function checkLength(file: string, purpose: string, { length }: TokenSource, context: number): void {

@@ -6,6 +6,7 @@ import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
 import { l2Normalize } from "../ops/l2-normalize.js";
 import { keep, scope } from "../scope.js";
 import { type FloatTensor, tensor } from "../tensor.js";
+import { Turns } from "../turns.js";
 
 /** How a text becomes a vector. */
 export interface EmbeddingRecipe {
@@ -55,13 +56,17 @@ export async function embedTexts(
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
   signal?.throwIfAborted();
 
-  const tokens = texts.map((text, i) => {
+  const turns = new Turns();
+  const tokens: Int32Array[] = [];
+  for (const [i, text] of texts.entries()) {
     if (typeof text !== "string")
       throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
     const ids = tokenizer.encode(lowercase ? text.toLowerCase() : text, { maxLength }).subarray(0, maxLength);
-    if (ids.length > 0) return ids;
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
-  });
+    if (ids.length === 0)
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
+    tokens.push(ids);
+    await turns.pause();
+  }
   const order = [...tokens.keys()].sort((a, b) => tokens[b]!.length - tokens[a]!.length);
   const vectors = new Array<Float32Array>(texts.length);
   // One batch is under way while the one before is read.

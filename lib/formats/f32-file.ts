@@ -1,10 +1,7 @@
 // What files of f32 tensors that lie one after the other have in common, whatever their headers are like.
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
-import { numel } from "../shape.js";
-import { entryOf, type WeightEntry, type WeightFile } from "./weights.js";
-import { asBytes, readFully } from "./whole-io.js";
+import { entryOf, readBlocks, readWhole, type WeightEntry, type WeightFile } from "./weights.js";
 
 export interface Place extends WeightEntry {
   readonly byteOffset: number;
@@ -12,28 +9,27 @@ export interface Place extends WeightEntry {
 
 /** An open file. Close it, or declare it with `await using`. */
 export class F32File implements WeightFile {
-  readonly #handle: FileHandle;
-
   /** @internal */
   constructor(
     readonly path: string,
     readonly tensors: ReadonlyMap<string, Place>,
-    handle: FileHandle,
-  ) {
-    this.#handle = handle;
-  }
+    readonly handle: FileHandle,
+  ) {}
 
   async readFloats(name: string): Promise<Float32Array> {
-    const { dtype, shape, byteOffset } = entryOf(this.path, this.tensors, name);
-    if (dtype !== "F32")
-      throw new HeedError("ERR_FORMAT", `${this.path}: expected ${name} in F32, got ${dtype}: a quantised model`);
-    const values = new Float32Array(numel(shape));
-    await naming(this.path, () => readFully(this.#handle, asBytes(values), byteOffset, this.path));
-    return values;
+    return readWhole(this, name);
+  }
+
+  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
+  async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    const place = entryOf(this.path, this.tensors, name);
+    if (place.dtype !== "F32")
+      throw new HeedError("ERR_FORMAT", `${this.path}: expected ${name} in F32, got ${place.dtype}: a quantised model`);
+    yield* readBlocks(this, place, { numbers: 1, bytes: 4, read: null });
   }
 
   async close(): Promise<void> {
-    await this.#handle.close();
+    await this.handle.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

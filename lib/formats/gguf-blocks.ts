@@ -51,9 +51,9 @@ export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
   [30, type("BF16", 1, 2, readHalf("bf16"), (values) => bytesOf(bitsOf("bf16", values)))],
 ]);
 
-/** Bytes that may stand anywhere in memory, as numbers that may not. */
-function aligned(bytes: Uint8Array): ArrayBuffer {
-  return bytes.slice().buffer;
+/** Bytes that may stand anywhere in memory, where numbers may. */
+function aligned(bytes: Uint8Array): Uint8Array {
+  return bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
 }
 
 function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
@@ -61,11 +61,15 @@ function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
 }
 
 function readF32(bytes: Uint8Array, out: Float32Array): void {
-  out.set(new Float32Array(aligned(bytes)));
+  const { buffer, byteOffset } = aligned(bytes);
+  out.set(new Float32Array(buffer, byteOffset, out.length));
 }
 
 function readHalf(dtype: "bf16" | "f16"): (bytes: Uint8Array, out: Float32Array) => void {
-  return (bytes, out) => out.set(floatsOf(dtype, new Uint16Array(aligned(bytes))));
+  return (bytes, out) => {
+    const { buffer, byteOffset } = aligned(bytes);
+    floatsOf(dtype, new Uint16Array(buffer, byteOffset, out.length), out);
+  };
 }
 
 function half(bytes: Uint8Array, at: number): number {

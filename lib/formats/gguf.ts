@@ -3,53 +3,54 @@
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
-import { numel } from "../shape.js";
 import { type GgufEntry, type GgufHeader, type GgufValue, HeaderCut, parseGgufHeader } from "./gguf-header.js";
 import { opening, readFully } from "./whole-io.js";
-import { entryOf, type WeightFile } from "./weights.js";
+import { entryOf, readBlocks, readWhole, type WeightFile } from "./weights.js";
 
 /** An open GGUF file. Close it, or declare it with `await using`. */
 export class GgufFile implements WeightFile {
   readonly version: number;
   readonly metadata: ReadonlyMap<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, GgufEntry>;
-  readonly #handle: FileHandle;
 
   /** @internal */
   constructor(
     readonly path: string,
     header: GgufHeader,
-    handle: FileHandle,
+    readonly handle: FileHandle,
   ) {
     this.version = header.version;
     this.metadata = header.metadata;
     this.tensors = header.tensors;
-    this.#handle = handle;
   }
 
   /** A tensor's bytes as they are in the file. Throws ERR_ARGUMENT for an unknown name, ERR_FORMAT if the file has shrunk. */
   async read(name: string): Promise<Uint8Array> {
     const { byteOffset, byteLength } = entryOf(this.path, this.tensors, name);
     const bytes = new Uint8Array(byteLength);
-    await naming(this.path, () => readFully(this.#handle, bytes, byteOffset, this.path));
+    await naming(this.path, () => readFully(this.handle, bytes, byteOffset, this.path));
     return bytes;
   }
 
   /** The numbers of a tensor of F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K. */
   async readFloats(name: string): Promise<Float32Array> {
-    const { type, shape } = entryOf(this.path, this.tensors, name);
+    return readWhole(this, name);
+  }
+
+  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
+  async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    const entry = entryOf(this.path, this.tensors, name);
+    const { type } = entry;
     if (!type.read)
       throw new HeedError(
         "ERR_FORMAT",
         `${this.path}: expected ${JSON.stringify(name)} of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K, got ${type.name}`,
       );
-    const values = new Float32Array(numel(shape));
-    type.read(await this.read(name), values);
-    return values;
+    yield* readBlocks(this, entry, type);
   }
 
   async close(): Promise<void> {
-    await this.#handle.close();
+    await this.handle.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,7 +4,6 @@ import type { FileHandle } from "node:fs/promises";
 import { floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
-import { numel } from "../shape.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { asBytes, opening, readFully, writeFully } from "./whole-io.js";
 import {
@@ -12,10 +11,24 @@ import {
   safetensorsHeaderLength,
   serializeSafetensorsHeader,
   tensorBytes,
+  type SafetensorsDType,
   type SafetensorsEntry,
   type SafetensorsSpecification,
 } from "./safetensors-header.js";
-import { entryOf, type WeightFile } from "./weights.js";
+import { type Encoding, entryOf, readBlocks, readWhole, type WeightFile } from "./weights.js";
+
+const halves = (dtype: "bf16" | "f16"): Encoding => ({
+  numbers: 1,
+  bytes: 2,
+  read: (bytes, out) => floatsOf(dtype, new Uint16Array(bytes.buffer, 0, out.length), out),
+});
+
+/** Of the dtypes that are read as numbers. */
+const encodings: Partial<Record<SafetensorsDType, Encoding>> = {
+  F32: { numbers: 1, bytes: 4, read: null },
+  BF16: halves("bf16"),
+  F16: halves("f16"),
+};
 
 /** An open safetensors file. Close it, or declare it with `await using`. */
 export class SafetensorsFile implements WeightFile {
@@ -25,7 +38,8 @@ export class SafetensorsFile implements WeightFile {
     /** Dtype, shape and place of every tensor, by name. */
     readonly tensors: ReadonlyMap<string, SafetensorsEntry>,
     readonly metadata: ReadonlyMap<string, string>,
-    private readonly handle: FileHandle,
+    /** @internal */
+    readonly handle: FileHandle,
   ) {}
 
   /**
@@ -46,15 +60,19 @@ export class SafetensorsFile implements WeightFile {
 
   /** The numbers of a tensor of F32, BF16 or F16. Throws as `read` does, and ERR_FORMAT for another dtype. */
   async readFloats(name: string): Promise<Float32Array> {
-    const { dtype, shape } = entryOf(this.path, this.tensors, name);
-    const size = numel(shape);
-    if (dtype === "F32") return this.read(name, new Float32Array(size));
-    if (dtype !== "BF16" && dtype !== "F16")
+    return readWhole(this, name);
+  }
+
+  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
+  async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    const entry = entryOf(this.path, this.tensors, name);
+    const encoding = encodings[entry.dtype];
+    if (!encoding)
       throw new HeedError(
         "ERR_FORMAT",
-        `${this.path}: expected ${JSON.stringify(name)} of dtype F32, BF16 or F16, got ${dtype}`,
+        `${this.path}: expected ${JSON.stringify(name)} of dtype F32, BF16 or F16, got ${entry.dtype}`,
       );
-    return floatsOf(dtype === "BF16" ? "bf16" : "f16", await this.read(name, new Uint16Array(size)));
+    yield* readBlocks(this, entry, encoding);
   }
 
   async close(): Promise<void> {
@@ -78,9 +96,12 @@ export async function readSafetensors(path: string): Promise<SafetensorsFile> {
   });
 }
 
-/** A tensor to be written, its bytes little-endian and row-major; as a function, they are asked for when their turn comes. */
+/**
+ * A tensor to be written, its bytes little-endian and row-major; as a function, they are asked for when their turn comes,
+ * whole or in pieces.
+ */
 export interface SafetensorsInput extends SafetensorsSpecification {
-  readonly data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView>);
+  readonly data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView> | AsyncIterable<ArrayBufferView>);
 }
 
 /**
@@ -100,14 +121,18 @@ export async function writeSafetensors(
     async (handle) => {
       await writeFully(handle, bytes);
       for (const { name, dtype, shape, data } of ordered) {
-        const view = typeof data === "function" ? await data() : data;
+        const given = typeof data === "function" ? await data() : data;
+        let written = 0;
+        for await (const view of ArrayBuffer.isView(given) ? [given] : given) {
+          await writeFully(handle, asBytes(view));
+          written += view.byteLength;
+        }
         const expected = tensorBytes(dtype, shape);
-        if (view.byteLength !== expected)
+        if (written !== expected)
           throw new HeedError(
             "ERR_ARGUMENT",
-            `safetensors: expected ${expected} bytes for tensor ${JSON.stringify(name)}, ${dtype} [${shape.join(", ")}], got ${view.byteLength}`,
+            `safetensors: expected ${expected} bytes for tensor ${JSON.stringify(name)}, ${dtype} [${shape.join(", ")}], got ${written}`,
           );
-        await writeFully(handle, asBytes(view));
       }
     },
     { bytes: room },

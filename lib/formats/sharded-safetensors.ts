@@ -30,6 +30,10 @@ export class ShardedSafetensors implements WeightFile {
     return entryOf(this.path, this.#shards, name).readFloats(name);
   }
 
+  async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    yield* entryOf(this.path, this.#shards, name).readPieces(name);
+  }
+
   async close(): Promise<void> {
     await closeAll(new Set(this.#shards.values()));
   }

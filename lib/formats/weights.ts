@@ -1,5 +1,10 @@
 // What every file of weights gives, whatever its format: named tensors, whose values come when they are asked for.
+import type { FileHandle } from "node:fs/promises";
 import { describe, HeedError } from "../errors.js";
+import { naming } from "../files.js";
+import { numel } from "../shape.js";
+import { joined, pieceLength } from "../turns.js";
+import { asBytes, readFully } from "./whole-io.js";
 
 export interface WeightEntry {
   /** As the format calls it. */
@@ -17,7 +22,44 @@ export interface WeightFile extends AsyncDisposable {
    * the file has shrunk or the tensor is not of numbers that can be read.
    */
   readFloats(name: string): Promise<Float32Array>;
+  /**
+   * The same in pieces, in their order, each of which is converted while the event loop waits no longer than some
+   * milliseconds and is valid until the next one is asked for. Throws as `readFloats` does.
+   */
+  readPieces(name: string): AsyncGenerator<Float32Array>;
   close(): Promise<void>;
+}
+
+/** How numbers are stored: in blocks of so many numbers and bytes. */
+export interface Encoding {
+  readonly numbers: number;
+  readonly bytes: number;
+  /** Fills `out` with the numbers of whole blocks, which begin a buffer; null where these are f32 as they are. */
+  readonly read: ((bytes: Uint8Array, out: Float32Array) => void) | null;
+}
+
+/** What `readPieces` gives for a tensor of whole blocks at a place of a file. */
+export async function* readBlocks(
+  { path, handle }: { path: string; handle: FileHandle },
+  { shape, byteOffset }: { shape: readonly number[]; byteOffset: number },
+  { numbers, bytes, read }: Encoding,
+): AsyncGenerator<Float32Array> {
+  const size = numel(shape);
+  const most = Math.min(size, Math.max(1, Math.floor(pieceLength / numbers)) * numbers);
+  const values = new Float32Array(most);
+  const blocks = read ? new Uint8Array((most / numbers) * bytes) : asBytes(values);
+  for (let done = 0; done < size; done += most) {
+    const out = values.subarray(0, size - done);
+    const part = blocks.subarray(0, (out.length / numbers) * bytes);
+    await naming(path, () => readFully(handle, part, byteOffset + (done / numbers) * bytes, path));
+    read?.(part, out);
+    yield out;
+  }
+}
+
+/** What `readFloats` gives, of a file that has `readPieces`. */
+export function readWhole(file: WeightFile, name: string): Promise<Float32Array> {
+  return joined(file.readPieces(name), numel(entryOf(file.path, file.tensors, name).shape));
 }
 
 /** The entry of a tensor. Throws ERR_ARGUMENT for an unknown name. */

@@ -3,6 +3,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { describe, HeedError } from "../errors.js";
 import { numel, type Shape } from "../shape.js";
+import { inPieces } from "../turns.js";
 import { writeFileAtomic } from "./atomic-file.js";
 import { ggmlTypes } from "./gguf-blocks.js";
 import { writeFully } from "./whole-io.js";
@@ -19,12 +20,12 @@ export type GgufInputValue =
   | { type: "strings"; value: readonly string[] }
   | { type: "f32s" | "i32s"; value: ArrayLike<number> };
 
-/** A tensor to be written, row-major; its numbers are asked for when their turn comes. */
+/** A tensor to be written, row-major; its numbers are asked for when their turn comes, whole or in pieces of whole blocks. */
 export interface GgufTensorInput {
   readonly name: string;
   readonly type: GgufWritable;
   readonly shape: Shape;
-  readonly data: () => Float32Array | Promise<Float32Array>;
+  readonly data: () => Float32Array | Promise<Float32Array> | AsyncIterable<Float32Array>;
 }
 
 const alignment = 32;
@@ -66,12 +67,22 @@ export async function writeGguf(
   await writeFileAtomic(
     path,
     async (handle) => {
-      await writeAligned(handle, header.joined());
+      const bytes = header.joined();
+      await writeFully(handle, bytes);
+      await pad(handle, bytes.length);
       for (const { name, type, shape, data } of tensors) {
         const values = await data();
-        if (values.length !== numel(shape))
-          throw fault(`${numel(shape)} numbers of ${JSON.stringify(name)}, got ${values.length}`);
-        await writeAligned(handle, typeOf(name, type)[1].write!(values));
+        const [, { numbers, write }] = typeOf(name, type);
+        let [count, bytes] = [0, 0];
+        for await (const piece of values instanceof Float32Array ? inPieces(values) : values) {
+          count += piece.length;
+          if (count % numbers !== 0 || count > numel(shape)) break;
+          const written = write!(piece);
+          bytes += written.length;
+          await writeFully(handle, written);
+        }
+        if (count !== numel(shape)) throw fault(`${numel(shape)} numbers of ${JSON.stringify(name)}, got ${count}`);
+        await pad(handle, bytes);
       }
     },
     { bytes: offset },
@@ -88,9 +99,9 @@ function aligned(length: number): number {
   return Math.ceil(length / alignment) * alignment;
 }
 
-async function writeAligned(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  await writeFully(handle, bytes);
-  await writeFully(handle, new Uint8Array(aligned(bytes.length) - bytes.length));
+/** Fills up what follows as many bytes. */
+async function pad(handle: FileHandle, length: number): Promise<void> {
+  await writeFully(handle, new Uint8Array(aligned(length) - length));
 }
 
 function fault(expected: string): HeedError {

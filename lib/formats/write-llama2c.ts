@@ -7,13 +7,13 @@ import { type Llama2cConfig, llama2cOrder } from "./llama2c.js";
 import { asBytes, writeFully } from "./whole-io.js";
 
 /**
- * Writes a checkpoint of f32, asking `read` for each tensor by Hugging Face's name. Throws ERR_ARGUMENT for tensors of
+ * Writes a checkpoint of f32, asking `read` for each tensor by Hugging Face's name, in pieces. Throws ERR_ARGUMENT for tensors of
  * another size, ERR_IO where the file cannot be written; an old file then stays.
  */
 export async function writeLlama2c(
   path: string,
   config: Llama2cConfig,
-  read: (name: string) => Float32Array | Promise<Float32Array>,
+  read: (name: string) => AsyncIterable<Float32Array>,
 ): Promise<void> {
   const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
   const vocabulary = tied ? vocabularySize : -vocabularySize;
@@ -27,24 +27,28 @@ export async function writeLlama2c(
         asBytes(Int32Array.of(width, hidden, layers, heads, kvHeads, vocabulary, contextLength)),
       );
       for (const { name, shape } of order) {
-        const values = name === null ? rotaryTables(contextLength, width / heads) : await read(name);
-        if (values.length !== numel(shape))
-          throw new HeedError(
-            "ERR_ARGUMENT",
-            `llama2.c: expected ${numel(shape)} numbers of ${name}, got ${values.length}`,
-          );
-        await writeFully(handle, asBytes(values));
+        const pieces = name === null ? rotaryTables(contextLength, width / heads) : read(name);
+        let count = 0;
+        for await (const piece of pieces) {
+          await writeFully(handle, asBytes(piece));
+          count += piece.length;
+        }
+        if (count !== numel(shape))
+          throw new HeedError("ERR_ARGUMENT", `llama2.c: expected ${numel(shape)} numbers of ${name}, got ${count}`);
       }
     },
     { bytes: room },
   );
 }
 
-/** Cosines of every position's angles, then sines; llama2.c's program skips them. */
-function rotaryTables(contextLength: number, headSize: number): Float32Array {
-  const angles = Array.from({ length: (contextLength * headSize) / 2 }, (_, i) => {
-    const pair = i % (headSize / 2);
-    return ((i - pair) / (headSize / 2)) * 10_000 ** ((-2 * pair) / headSize);
-  });
-  return Float32Array.from([...angles.map(Math.cos), ...angles.map(Math.sin)]);
+/** Cosines of every position's angles, then sines, in pieces; llama2.c's program skips them. */
+function* rotaryTables(contextLength: number, headSize: number): Generator<Float32Array> {
+  const pairs = headSize / 2;
+  const speeds = Array.from({ length: pairs }, (_, pair) => 10_000 ** ((-2 * pair) / headSize));
+  const positions = 512;
+  for (const wave of [Math.cos, Math.sin])
+    for (let first = 0; first < contextLength; first += positions) {
+      const length = Math.min(positions, contextLength - first) * pairs;
+      yield Float32Array.from({ length }, (_, i) => wave((first + Math.floor(i / pairs)) * speeds[i % pairs]!));
+    }
 }

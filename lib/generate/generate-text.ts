@@ -65,7 +65,8 @@ export class TextGeneration implements AsyncIterable<string> {
  * for await (const piece of generate(model, tokenizer, "Call me", { maxTokens: 50 })) process.stdout.write(piece);
  * ```
  *
- * The prompt is a text or, as of a chat, tokens. The tokenizer's end of text ends it, unless other `stopTokens` are
+ * The prompt is a text or, as of a chat, tokens. A text is encoded at once: for a long one, give what the tokenizer's
+ * `encodeAsync` resolves to. The tokenizer's end of text ends it, unless other `stopTokens` are
  * given. An empty prompt stands for the beginning of a text: after an end of text.
  *
  * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason.

@@ -1,7 +1,10 @@
 import { HeedError } from "../errors.js";
 import type { WeightFile } from "../formats/weights.js";
 import type { Module } from "../nn/module.js";
+import { ops } from "../native.js";
 import { formatShape, sameShape, type Shape } from "../shape.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { setPieces } from "../tensor-pieces.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -12,23 +15,26 @@ export interface LoadWeightsOptions {
    * their names, in the order in which they are joined along their first dimension.
    */
   nameInFile?: (parameter: string) => string | readonly string[];
+  /** Whether the file has a matrix [in, out] of the model as [out, in]; false unless given. */
+  isTransposed?: (parameter: string) => boolean;
   /** Names of the file that the model has no use for. */
   ignored?: readonly string[];
 }
 
 /**
- * Fills a model's parameters from a file, one at a time, and resolves to the names of those it ignored. Names and shapes
- * must fit; nothing is changed if one does not. Throws ERR_FORMAT, naming the file.
+ * Fills a model's parameters from a file, one at a time and in pieces, and resolves to the names of those it ignored.
+ * Names and shapes must fit; nothing is changed if one does not. Throws ERR_FORMAT, naming the file.
  */
 export async function loadWeights(
   model: Module,
   file: WeightFile,
-  { nameInFile = (name) => name, ignored = [] }: LoadWeightsOptions = {},
+  { nameInFile = (name) => name, isTransposed = () => false, ignored = [] }: LoadWeightsOptions = {},
 ): Promise<string[]> {
-  const parameters = [...model.namedParameters()].map(([name, tensor]) => ({
-    names: [nameInFile(name)].flat(),
-    tensor,
-  }));
+  const parameters = [...model.namedParameters()].map(([name, tensor]) => {
+    const transposed = isTransposed(name);
+    const shape = transposed ? [...tensor.shape].reverse() : tensor.shape;
+    return { names: [nameInFile(name)].flat(), tensor, transposed, shape };
+  });
   const used = new Set(parameters.flatMap(({ names }) => names));
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
@@ -38,25 +44,34 @@ export async function loadWeights(
     (name) => !used.has(name) && !ignored.includes(name) && !computed.test(name),
   );
   if (unknown.length > 0) throw fault(`expected the model's parameters alone, got ${list(unknown)}`);
-  for (const { names, tensor } of parameters) {
+  for (const { names, shape } of parameters) {
     const given = joined(names.map((name) => file.tensors.get(name)!.shape));
-    if (!given || !(sameShape(given, tensor.shape) || sameShape(given, [1, ...tensor.shape])))
-      throw fault(`expected ${names.join(", ")} of shape ${formatShape(tensor.shape)}, got ${shapesOf(file, names)}`);
+    if (!given || !(sameShape(given, shape) || sameShape(given, [1, ...shape])))
+      throw fault(`expected ${names.join(", ")} of shape ${formatShape(shape)}, got ${shapesOf(file, names)}`);
   }
-  for (const { names, tensor } of parameters) {
-    if (names.length === 1) tensor.set(await file.readFloats(names[0]!));
-    else {
-      const values = new Float32Array(tensor.size);
-      let at = 0;
-      for (const name of names) {
-        const part = await file.readFloats(name);
-        values.set(part, at);
-        at += part.length;
-      }
-      tensor.set(values);
-    }
+  for (const { names, tensor, transposed } of parameters) {
+    const pieces = async function* () {
+      for (const name of names) yield* file.readPieces(name);
+    };
+    await (transposed ? setTransposed(tensor, pieces()) : setPieces(tensor, pieces()));
   }
   return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
+}
+
+/** Sets a matrix from the pieces of its transpose, which the device turns. */
+async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
+  const { dtype, device } = matrix;
+  const [rows, columns] = matrix.shape as [number, number];
+  const given = allocate([columns, rows], dtype, device, false);
+  const turned = given.viewAs([rows, columns], [1, rows], 0, false);
+  try {
+    await setPieces(given, pieces);
+    ops.copy(matrix.handle, turned.handle, false);
+    matrix.overwritten();
+  } finally {
+    turned.dispose();
+    given.dispose();
+  }
 }
 
 /** The shape of tensors joined along their first dimension; null where they do not fit. */

@@ -9,6 +9,7 @@ import type { LlamaConfig } from "../models/llama-config.js";
 import { Llama } from "../models/llama.js";
 import { halvesToNeighbours } from "../models/rotary-pairs.js";
 import type { Module } from "../nn/module.js";
+import { readPieces } from "../tensor-pieces.js";
 import { Llama2cTokenizer, unmergeable } from "../tokenizer/llama2c-tokenizer.js";
 import { sentencePiecesOf, wordBoundary } from "../tokenizer/sentencepiece-json.js";
 import { bpeJson, faultOf } from "../tokenizer/tokenizer-json.js";
@@ -40,12 +41,15 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
   if (tokens) await checkBeside(written);
   const parameters = new Map(model.namedParameters());
   let done = 0;
-  await writeLlama2c(file, config, async (name) => {
-    const values = await parameters.get(name)!.data();
-    onProgress?.(++done, parameters.size);
+  await writeLlama2c(file, config, async function* (name) {
+    const parameter = parameters.get(name)!;
     const part = /\.self_attn\.([qk])_proj\./.exec(name)?.[1];
-    if (config.interleaved || part === undefined) return values;
-    return halvesToNeighbours(values, { ...config, heads: part === "q" ? config.heads : config.kvHeads });
+    if (config.interleaved || part === undefined) yield* readPieces(parameter);
+    else {
+      const heads = part === "q" ? config.heads : config.kvHeads;
+      yield halvesToNeighbours(await parameter.data(), { ...config, heads });
+    }
+    onProgress?.(++done, parameters.size);
   });
   if (tokens) await writeFileAtomic(written, (handle) => handle.writeFile(tokens));
 }

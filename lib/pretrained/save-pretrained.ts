@@ -14,7 +14,7 @@ import type { Module } from "../nn/module.js";
 import { numel } from "../shape.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { FamilySaving } from "./families/family.js";
-import { savingOf } from "./families/saving.js";
+import { savedPieces, savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
@@ -124,11 +124,10 @@ function tensorsOf(
     name,
     dtype: fileTypes[dtype],
     shape,
-    data: async () => {
-      const read = await tensor.data();
-      const values = (saving.values?.(model, parameter, read) ?? read).subarray(from, from + numel(shape));
+    data: async function* () {
+      for await (const values of savedPieces(saving, model, parameter, tensor, from, numel(shape)))
+        yield dtype === "f32" ? values : bitsOf(dtype, values);
       onProgress?.(++done, inputs.length);
-      return dtype === "f32" ? values : bitsOf(dtype, values);
     },
   }));
 }

@@ -1,5 +1,6 @@
 import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
 import { byteLevel } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -9,7 +10,12 @@ export class ByteTokenizer implements Tokenizer {
   readonly endOfText = null;
 
   encode(text: string): Int32Array {
-    return Int32Array.from(new TextEncoder().encode(text));
+    return joinParts(parts(text));
+  }
+
+  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  async encodeAsync(text: string): Promise<Int32Array> {
+    return joinPartsInTurns(parts(text));
   }
 
   decode(ids: Iterable<number>): string {
@@ -33,4 +39,9 @@ export class ByteTokenizer implements Tokenizer {
   toJSON(): { type: "byte" } {
     return { type: "byte" };
   }
+}
+
+function* parts(text: string): IdParts {
+  const encoder = new TextEncoder();
+  for (const slice of slicesOf(text, 2 ** 16)) yield encoder.encode(slice);
 }

@@ -1,5 +1,7 @@
 import { HeedError } from "../errors.js";
+import { Turns } from "../turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
 import { checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
 /** Unicode characters (code points) as ids, in their order: for small texts and small vocabularies. */
@@ -16,26 +18,48 @@ export class CharTokenizer implements Tokenizer {
     this.ids = new Map(this.characters.map((character, id) => [character, id]));
   }
 
+  /** A tokenizer of the characters of a long text, which are collected while the event loop goes round. */
+  static async of(text: string): Promise<CharTokenizer> {
+    const turns = new Turns();
+    const characters = new Set<string>();
+    for (const slice of slicesOf(text, 2 ** 14)) {
+      for (const character of wellFormed(slice)) characters.add(character);
+      await turns.pause();
+    }
+    return new CharTokenizer([...characters].join(""));
+  }
+
   get vocabularySize(): number {
     return this.characters.length;
   }
 
   /** Throws ERR_RANGE naming a character that is not in the vocabulary. */
   encode(text: string): Int32Array {
-    const ids = new Int32Array(text.length);
-    let length = 0;
-    for (const character of wellFormed(text)) {
-      const id = this.ids.get(character);
-      if (id === undefined) {
-        const code = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
-        throw new HeedError(
-          "ERR_RANGE",
-          `CharTokenizer: expected characters of the vocabulary, got ${JSON.stringify(character)} (U+${code})`,
-        );
+    return joinParts(this.#parts(text));
+  }
+
+  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. Rejects as it throws. */
+  async encodeAsync(text: string): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text));
+  }
+
+  *#parts(text: string): IdParts {
+    for (const slice of slicesOf(text, 2 ** 14)) {
+      const ids = new Int32Array(slice.length);
+      let length = 0;
+      for (const character of wellFormed(slice)) {
+        const id = this.ids.get(character);
+        if (id === undefined) {
+          const code = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
+          throw new HeedError(
+            "ERR_RANGE",
+            `CharTokenizer: expected characters of the vocabulary, got ${JSON.stringify(character)} (U+${code})`,
+          );
+        }
+        ids[length++] = id;
       }
-      ids[length++] = id;
+      yield ids.subarray(0, length);
     }
-    return ids.slice(0, length);
   }
 
   decode(ids: Iterable<number>): string {

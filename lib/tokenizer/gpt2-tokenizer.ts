@@ -1,9 +1,11 @@
 // GPT-2's tokenizer (Radford et al. 2019; also GPT-3's, "r50k_base"): text is cut into words with the space before
 // them, numbers, runs of signs and runs of space; each piece is byte-pair encoded. The ranks come from the npm package
 // gpt-tokenizer, which is loaded only here; the rest of it is not used.
+import { Turns } from "../turns.js";
 import { encodePiece, mergesOf, type Ranks } from "./byte-pair-encoding.js";
 import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
 import { byteLevel } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -52,13 +54,27 @@ export class Gpt2Tokenizer implements Tokenizer {
    * encoded like any other signs.
    */
   encode(text: string, { special = false }: { special?: boolean } = {}): Int32Array {
-    const ids: number[] = [];
-    const parts = special ? text.split(endOfTextToken) : [text];
-    for (const [i, part] of parts.entries()) {
-      if (i > 0) ids.push(this.endOfText);
-      for (const [piece] of part.matchAll(pieces)) encodePiece(asBytes(piece), this.ranks, ids);
+    return joinParts(this.#parts(text, special));
+  }
+
+  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  async encodeAsync(text: string, { special = false }: { special?: boolean } = {}): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text, special));
+  }
+
+  *#parts(text: string, special: boolean): IdParts {
+    const documents = special ? text.split(endOfTextToken) : [text];
+    for (const [i, document] of documents.entries()) {
+      if (i > 0) yield [this.endOfText];
+      let ids: number[] = [];
+      for (const [piece] of document.matchAll(pieces)) {
+        encodePiece(asBytes(piece), this.ranks, ids);
+        if (ids.length < partLength) continue;
+        yield ids;
+        ids = [];
+      }
+      yield ids;
     }
-    return Int32Array.from(ids);
   }
 
   decode(ids: Iterable<number>): string {
@@ -93,9 +109,16 @@ export class Gpt2Tokenizer implements Tokenizer {
 
 async function loadVocabulary(): Promise<Vocabulary> {
   const { default: list } = await import("gpt-tokenizer/bpeRanks/r50k_base");
-  const buffers = list.map((token) => Buffer.from(token as string));
-  const ranks = new Map(buffers.map((bytes, rank) => [bytes.toString("latin1"), rank]));
-  return { ranks, tokens: [...buffers, Buffer.from(endOfTextToken)] };
+  const turns = new Turns();
+  const tokens: Uint8Array[] = [];
+  const ranks = new Map<string, number>();
+  for (const token of list) {
+    const bytes = Buffer.from(token as string);
+    ranks.set(bytes.toString("latin1"), tokens.length);
+    tokens.push(bytes);
+    if (tokens.length % 1024 === 0) await turns.pause();
+  }
+  return { ranks, tokens: [...tokens, Buffer.from(endOfTextToken)] };
 }
 
 /** The UTF-8 of a text, a character a byte. */

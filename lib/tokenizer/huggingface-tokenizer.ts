@@ -9,6 +9,7 @@ import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { TokenFinder } from "./added-tokens.js";
 import { hiddenId, parseTokenizerJson, type TokenizerDefinition, unnameable } from "./huggingface-json.js";
+import { type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -48,6 +49,9 @@ interface Encoder {
 }
 
 const require = createRequire(import.meta.url);
+
+/** Of what a text is cut into: they take a millisecond or so. */
+const piecesAtOnce = 256;
 
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabularySize: number;
@@ -103,12 +107,20 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
-    const { special = false, addSpecialTokens = true, maxLength = Infinity } = options;
-    const [before, after] = addSpecialTokens ? [this.before, this.after] : [[], []];
-    const around = before.length + after.length;
-    if (maxLength !== Infinity) checkInteger("encode", "maxLength", maxLength, around);
-    const ids = this.#idsOfText(text.replace(/\p{Surrogate}/gu, "\ufffd"), special).slice(0, maxLength - around);
-    return Int32Array.from([...before, ...ids, ...after]);
+    const { before, after, most } = this.#around(options);
+    const ids = joinParts(this.#parts(text, options)).subarray(0, most);
+    return joinParts([before, ids, after]);
+  }
+
+  /**
+   * Resolves to what `encode` gives, in pieces of work between which the event loop goes round. Two things are done at
+   * once whatever the text's length: normalizing it and cutting it into words, some tenths of a second a megabyte; and
+   * the merges of a word, which with some tokenizers (SentencePiece's) is the whole text.
+   */
+  async encodeAsync(text: string, options: HuggingFaceEncodeOptions = {}): Promise<Int32Array> {
+    const { before, after, most } = this.#around(options);
+    const ids = (await joinPartsInTurns(this.#parts(text, options))).subarray(0, most);
+    return joinParts([before, ids, after]);
   }
 
   /** A conversation, by the model's template. Throws ERR_ARGUMENT where the model has none. */
@@ -182,22 +194,40 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.#library.normalizer?.normalize(text) ?? text;
   }
 
-  #idsOfText(text: string, special: boolean): number[] {
+  /** What comes before and after a text's ids, and how many of these there may be. */
+  #around({ addSpecialTokens = true, maxLength = Infinity }: HuggingFaceEncodeOptions) {
+    const [before, after] = addSpecialTokens ? [this.before, this.after] : [[], []];
+    const around = before.length + after.length;
+    if (maxLength !== Infinity) checkInteger("encode", "maxLength", maxLength, around);
+    return { before, after, most: maxLength - around };
+  }
+
+  *#parts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
     const [raw, normal] = special ? (this.#whole ??= this.#finders(true)) : this.#plain;
     const { pre_tokenizer: cutter } = this.#library;
-    const ids: number[] = [];
-    for (const [i, part] of raw.split(text).entries()) {
+    for (const [i, part] of raw.split(text.replace(/\p{Surrogate}/gu, "\ufffd")).entries()) {
       const within = typeof part === "number" ? [part] : normal.split(this.#normalize(part));
       for (const [j, piece] of within.entries()) {
-        if (typeof piece === "number") {
-          ids.push(piece);
-          continue;
-        }
-        const pieces = cutter ? cutter.pre_tokenize(piece, { section_index: i + j }) : [piece];
-        for (const token of this.#library.model(pieces)) for (const id of this.#idsOf(token)) ids.push(id);
+        if (typeof piece === "number") yield [piece];
+        else yield* this.#partsOf(cutter ? cutter.pre_tokenize(piece, { section_index: i + j }) : [piece]);
       }
     }
-    return ids;
+  }
+
+  /** The ids of what a text was cut into. The library's model takes many of them at a time. */
+  *#partsOf(pieces: string[]): IdParts {
+    const { pieces: known, unknown } = this.#definition;
+    for (let from = 0, to = 0; from < pieces.length; from = to) {
+      let tokens: string[];
+      let last: number | undefined;
+      // Tokens that are not known are one where they follow each other: none is cut off from the next.
+      do {
+        to = Math.min(Math.max(to + piecesAtOnce, from + 2 * (to - from)), pieces.length);
+        tokens = this.#library.model(pieces.slice(from, to));
+        last = known.get(tokens.at(-1) ?? "");
+      } while (to < pieces.length && (last === undefined || last === unknown));
+      yield tokens.flatMap((token) => this.#idsOf(token));
+    }
   }
 
   /**

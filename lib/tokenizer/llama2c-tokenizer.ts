@@ -7,6 +7,7 @@ import { readFile } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import { type IdParts, joinParts, joinPartsInTurns, partLength, slicesOf } from "./id-parts.js";
 import { type Piece, type PieceKind, sentencePieceJson, wordBoundary } from "./sentencepiece-json.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -57,9 +58,24 @@ export class Llama2cTokenizer implements Tokenizer {
 
   /** With `begin` (true unless given), the token that begins a text comes first. */
   encode(text: string, { begin = true }: { begin?: boolean } = {}): Int32Array {
+    return joinParts(this.#parts(text, begin));
+  }
+
+  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  async encodeAsync(text: string, { begin = true }: { begin?: boolean } = {}): Promise<Int32Array> {
+    return joinPartsInTurns(this.#parts(text, begin));
+  }
+
+  *#parts(text: string, begin: boolean): IdParts {
+    if (begin) yield [beginningOfText];
+    if (text === "") return;
+    const ids: number[] = [];
     // A text begins with a space, as a word within it does.
-    const ids = text === "" ? [] : this.#merge(` ${text.replace(/\p{Surrogate}/gu, "\ufffd")}`);
-    return Int32Array.from(begin ? [beginningOfText, ...ids] : ids);
+    for (const slice of slicesOf(` ${text}`, 2 ** 14)) {
+      this.#spell(slice.replace(/\p{Surrogate}/gu, "\ufffd"), ids);
+      yield [];
+    }
+    yield* mergePairs(ids, (left, right) => this.#union(left, right));
   }
 
   decode(ids: Iterable<number>): string {
@@ -120,15 +136,14 @@ export class Llama2cTokenizer implements Tokenizer {
     return hex === undefined ? bytes : Uint8Array.of(parseInt(hex, 16));
   }
 
-  #merge(text: string): number[] {
-    const ids: number[] = [];
+  /** Appends the ids of a text's characters, or of their bytes. */
+  #spell(text: string, ids: number[]): void {
     for (const character of text) {
       const bytes = Buffer.from(character);
       const id = this.#ids.get(bytes.toString("latin1"));
       if (id !== undefined) ids.push(id);
       else for (const byte of bytes) ids.push(firstByte + byte);
     }
-    return mergePairs(ids, (left, right) => this.#union(left, right));
   }
 
   /** The token of two neighbours, if there is one. */
@@ -152,12 +167,12 @@ interface Pair {
 
 /**
  * Merges the best pair, the leftmost of equals, until there is none. Ids form a linked list and pairs a heap, so that a
- * long text takes n log n steps, not n².
+ * long text takes n log n steps, not n². Parts without ids come before, one for so many steps.
  */
-function mergePairs(
+function* mergePairs(
   given: readonly number[],
   union: (left: number, right: number) => { id: number; score: number } | null,
-): number[] {
+): IdParts {
   const ids = Int32Array.from(given);
   const n = ids.length;
   const next = Int32Array.from(ids, (_, i) => i + 1);
@@ -169,8 +184,12 @@ function mergePairs(
     const found = union(ids[left]!, ids[right]!);
     if (found) push(heap, { left, right, ids: [ids[left]!, ids[right]!], ...found });
   };
-  for (let i = 0; i + 1 < n; i++) consider(i);
-  while (heap.length > 0) {
+  for (let i = 0; i + 1 < n; i++) {
+    consider(i);
+    if (i % partLength === 0) yield [];
+  }
+  for (let step = 0; heap.length > 0; step++) {
+    if (step % partLength === 0) yield [];
     const { left, right, ids: found, id } = pop(heap);
     if (ids[left] !== found[0] || next[left] !== right || ids[right] !== found[1]) continue;
     ids[left] = id;
@@ -180,9 +199,13 @@ function mergePairs(
     consider(previous[left]!);
     consider(left);
   }
-  const merged: number[] = [];
-  for (let i = 0; i < n; i = next[i]!) merged.push(ids[i]!);
-  return merged;
+  let merged: number[] = [];
+  for (let i = 0; i < n; i = next[i]!) {
+    if (merged.push(ids[i]!) < partLength) continue;
+    yield merged;
+    merged = [];
+  }
+  yield merged;
 }
 
 function before(a: Pair, b: Pair): boolean {

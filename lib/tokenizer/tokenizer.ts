@@ -12,7 +12,10 @@ export interface Tokenizer {
   readonly vocabularySize: number;
   /** The id that ends a text; null where the vocabulary has none. */
   readonly endOfText: number | null;
+  /** Holds the thread until it is done: a second for some megabytes. For long texts there is `encodeAsync`. */
   encode(text: string): Int32Array;
+  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  encodeAsync?(text: string): Promise<Int32Array>;
   /** Bytes that are not UTF-8 become U+FFFD. Throws ERR_RANGE for an id outside the vocabulary. */
   decode(ids: Iterable<number>): string;
   /** Decodes ids as they come. */
@@ -21,6 +24,11 @@ export interface Tokenizer {
   toHuggingFace?(): HuggingFaceTokenizer;
   /** What `tokenizerFromJSON` makes the tokenizer from again. */
   toJSON(): TokenizerJSON;
+}
+
+/** A text's ids by `encodeAsync` where a tokenizer has it. */
+export async function encodeText(tokenizer: Tokenizer, text: string): Promise<Int32Array> {
+  return tokenizer.encodeAsync?.(text) ?? tokenizer.encode(text);
 }
 
 /** Decodes ids one by one; the texts of all calls, joined, are what `decode` gives. */

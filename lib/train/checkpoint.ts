@@ -12,7 +12,7 @@ import type { Module, StateDict } from "../nn/module.js";
 import { describe } from "../ops/check.js";
 import type { AdamW } from "../optim/adamw.js";
 import type { PretrainedKinds } from "../pretrained/families/index.js";
-import { savingOf } from "../pretrained/families/saving.js";
+import { savedPieces, savingOf } from "../pretrained/families/saving.js";
 import { loadFolder } from "../pretrained/load-folder.js";
 import type { Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
@@ -92,12 +92,11 @@ export async function saveCheckpoint(
   const config = saving.toConfig(model);
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
-    const asSaved = (name: string, values: Float32Array): Float32Array =>
-      saving.values?.(model, name, values) ?? values;
+    const asSaved: AsSaved = (name, tensor) => savedPieces(saving, model, name, tensor);
     // The format entry is what Hugging Face's loader asks for.
     await writeTensors(path.join(to, files.model), model.stateDict(), asSaved, { format: "pt" });
     // The moments of a parameter are put in the order that it is saved in.
-    const momentAsSaved: typeof asSaved = (name, values) => asSaved(name.replace(/^[mv]\./, ""), values);
+    const momentAsSaved: AsSaved = (name, moment) => asSaved(name.replace(/^[mv]\./, ""), moment);
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
     await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
@@ -109,18 +108,23 @@ export async function saveCheckpoint(
   return saveVersion(folder, name, write, { ...options, bytes });
 }
 
+/** The numbers of a named tensor as a file has them, in pieces. */
+type AsSaved = (name: string, tensor: FloatTensor) => AsyncIterable<Float32Array>;
+
 /** The tensors' values are read when their turn to be written comes, so that one at a time is in memory. */
 async function writeTensors(
   file: string,
   tensors: StateDict,
-  asSaved: (name: string, values: Float32Array) => Float32Array,
+  asSaved: AsSaved,
   metadata: Record<string, string>,
 ): Promise<void> {
   const input = (name: string, tensor: FloatTensor): SafetensorsInput => ({
     name,
     dtype: "F32",
     shape: tensor.shape,
-    data: async () => asSaved(name, checkFinite(name, await tensor.data())),
+    data: async function* () {
+      for await (const values of asSaved(name, tensor)) yield checkFinite(name, values);
+    },
   });
   await writeSafetensors(
     file,

@@ -273,7 +273,8 @@ napi_value synchronize(Call& call) {
 }
 
 napi_value memory(Call& call) {
-  const MemoryStats& stats = Environment::of(call.env).device(call.integer(0)).allocator().stats();
+  Device& device = Environment::of(call.env).device(call.integer(0));
+  const MemoryStats& stats = device.allocator().stats();
   napi_value object = nullptr;
   napi_create_object(call.env, &object);
   const auto set = [&](const char* name, int64_t value) {
@@ -285,6 +286,7 @@ napi_value memory(Call& call) {
   set("peak", stats.peak);
   set("cached", stats.cached);
   set("tensors", stats.allocations);
+  set("uploading", device.uploads().bytes());
   return object;
 }
 

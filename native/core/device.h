@@ -9,6 +9,7 @@
 #include "core/operation_log.h"
 #include "core/queue.h"
 #include "core/storage.h"
+#include "core/uploads.h"
 
 namespace heed {
 
@@ -57,7 +58,8 @@ class Device {
   virtual ~Device();
 
   virtual CachingAllocator& allocator() = 0;
-  // Copies host memory in queue order; `source` may go when the call returns.
+  // Copies host memory in queue order; `source` may go when the call returns. Where more would be on its way than
+  // Uploads allows, waits for what was enqueued before.
   virtual void upload(void* destination, const void* source, size_t bytes) = 0;
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
@@ -93,6 +95,8 @@ class Device {
     return operation;
   }
 
+  const Uploads& uploads() const { return uploads_; }
+
   const Backend backend;
 
  protected:
@@ -101,6 +105,8 @@ class Device {
   virtual void start_recording() = 0;
   virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
   bool capturing() const { return capturing_; }
+
+  Uploads uploads_;
 
  private:
   friend class Graph;

@@ -5,6 +5,7 @@
 #endif
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -65,10 +66,14 @@ Stream::Workspace::~Workspace() {
 
 void Stream::upload(void* destination, const void* source, size_t bytes) {
   expect_not_capturing("upload");
-  std::unique_ptr<char[]> staging(new char[bytes]);
-  std::memcpy(staging.get(), source, bytes);
-  launch("upload",
-         [destination, bytes, staging = std::move(staging)] { std::memcpy(destination, staging.get(), bytes); });
+  for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
+    const size_t size = std::min(bytes - offset, Uploads::kPiece);
+    Uploads::Share share(uploads_, size);
+    std::unique_ptr<char[]> staging(new char[size]);
+    std::memcpy(staging.get(), static_cast<const char*>(source) + offset, size);
+    launch("upload", [to = static_cast<char*>(destination) + offset, size, share = std::move(share),
+                      staging = std::move(staging)] { std::memcpy(to, staging.get(), size); });
+  }
 }
 
 void Stream::download(void* destination, const void* source, size_t bytes) {

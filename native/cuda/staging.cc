@@ -24,7 +24,6 @@ Staging::Block Staging::take(size_t bytes, const char* op) {
   const size_t size = rounded(bytes);
   {
     const std::lock_guard lock(mutex_);
-    taken_bytes_ += size;
     const auto found = free_.find(size);
     if (found != free_.end()) {
       const Block block{found->second, size};
@@ -35,13 +34,7 @@ Staging::Block Staging::take(size_t bytes, const char* op) {
   }
   void* data = nullptr;
   const CUresult result = driver()->mem_host_alloc(&data, size, CU_MEMHOSTALLOC_PORTABLE);
-  if (result != CUDA_SUCCESS) {
-    {
-      const std::lock_guard lock(mutex_);
-      taken_bytes_ -= size;
-    }
-    expect_success(result, op, "allocating pinned host memory");
-  }
+  expect_success(result, op, "allocating pinned host memory");
   return {data, size};
 }
 
@@ -49,20 +42,13 @@ void Staging::give(Block block) {
   bool keep;
   {
     const std::lock_guard lock(mutex_);
-    taken_bytes_ -= block.bytes;
     keep = free_bytes_ + block.bytes <= kKept;
     if (keep) {
       free_.emplace(block.bytes, block.data);
       free_bytes_ += block.bytes;
     }
   }
-  given_.notify_all();
   if (!keep) driver()->mem_free_host(block.data);
-}
-
-void Staging::wait_below(size_t bytes) {
-  std::unique_lock lock(mutex_);
-  given_.wait(lock, [&] { return taken_bytes_ < bytes; });
 }
 
 }  // namespace heed::cuda

@@ -1,7 +1,6 @@
 // Pinned host memory through which uploads and reads go, so that copies are asynchronous. Blocks are kept for reuse up
-// to a limit; an upload that would exceed it waits for earlier ones.
+// to a limit.
 #pragma once
-#include <condition_variable>
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -23,17 +22,13 @@ class Staging {
   // Throws ERR_OOM where the host has no such memory left.
   Block take(size_t bytes, const char* op);
   void give(Block block);
-  // Waits until blocks of less than `bytes` in all are taken.
-  void wait_below(size_t bytes);
 
  private:
   static constexpr size_t kKept = size_t{64} << 20;
 
   Card& card_;
   std::mutex mutex_;
-  std::condition_variable given_;
   std::multimap<size_t, void*> free_;
-  size_t taken_bytes_ = 0;
   size_t free_bytes_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "cuda/stream.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -182,16 +183,15 @@ FaultSink Stream::fault(const char* op) {
 void Stream::upload(void* destination, const void* source, size_t bytes) {
   const char* op = "upload";
   expect_not_capturing(op);
-  constexpr size_t kChunk = size_t{16} << 20, kPending = size_t{128} << 20;
   card_.make_current(op);
-  for (size_t offset = 0; offset < bytes; offset += kChunk) {
-    const size_t size = bytes - offset < kChunk ? bytes - offset : kChunk;
-    staging_->wait_below(kPending);
+  for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
+    const size_t size = std::min(bytes - offset, Uploads::kPiece);
+    const auto share = std::make_shared<Uploads::Share>(uploads_, size);
     const auto staged = std::make_shared<Staged>(*staging_, size, op);
     std::memcpy(staged->data(), static_cast<const char*>(source) + offset, size);
     finish(driver()->memcpy_htod_async(address(destination) + offset, staged->data(), size, stream_), op,
            "copying to the device");
-    watcher_->after(stream_, [staged](CUresult) {});
+    watcher_->after(stream_, [share, staged](CUresult) {});
   }
 }
 

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { Readable } from "node:stream";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HeedError } from "../../lib/errors.js";
@@ -90,6 +91,14 @@ describe("round trip", () => {
     expect(readFileSync(file).subarray(-3).toString()).toBe("abc");
   });
 
+  test("takes a tensor's data in pieces", async () => {
+    const data = async function* () {
+      for (const text of ["ab", "", "cde"]) yield Promise.resolve(Buffer.from(text));
+    };
+    await writeSafetensors(file, [{ name: "a", dtype: "U8", shape: [5], data }]);
+    expect(readFileSync(file).subarray(-5).toString()).toBe("abcde");
+  });
+
   test("writes the same bytes whatever the order", async () => {
     await writeSafetensors(file, sample());
     const bytes = readFileSync(file);
@@ -112,6 +121,7 @@ describe("what cannot be written", () => {
     ["a shape that overflows", [{ ...u8("a"), shape: [2 ** 40, 2 ** 40] }], "shape"],
     ["an unknown dtype", [{ ...u8("a"), dtype: "F128" as "F64" }], "dtype"],
     ["data of another length", [u8("a", Uint8Array.of(1, 2))], "expected 1 bytes"],
+    ["pieces of another length", [u8("a", () => Readable.from([Buffer.of(1), Buffer.of(2)]))], "got 2"],
   ])("%s", async (_, list, message) => {
     writeFileSync(file, "old");
     const writing = writeSafetensors(file, list);

@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { bitsOf, floatsOf } from "../../lib/dtype.js";
@@ -117,6 +117,23 @@ describe("rounding", () => {
     }
     expect(read.subarray(32, 64)).toEqual(new Float32Array(32));
   });
+});
+
+test("a tensor in pieces of whole blocks is what it is in one", async () => {
+  const values = Float32Array.from({ length: 96 }, (_, i) => Math.sin(i));
+  const pieces = (...lengths: number[]) =>
+    async function* () {
+      let at = 0;
+      for (const length of lengths) yield Promise.resolve(values.subarray(at, (at += length)));
+    };
+  const bytesOf = async (data: GgufTensorInput["data"], type: "F32" | "F16" | "Q8_0" | "Q4_0") => {
+    await writeGguf(file, new Map(), [{ name: "a", type, shape: [3, 32], data }]);
+    return readFileSync(file);
+  };
+  for (const type of ["F32", "F16", "Q8_0", "Q4_0"] as const)
+    expect(await bytesOf(pieces(32, 64), type)).toEqual(await bytesOf(() => values, type));
+  await expectRejection(bytesOf(pieces(16, 80), "Q8_0"), "ERR_ARGUMENT", /96 numbers of "a", got 16/);
+  await expectRejection(bytesOf(pieces(32, 32), "F32"), "ERR_ARGUMENT", /96 numbers of "a", got 64/);
 });
 
 describe("what cannot be written", () => {

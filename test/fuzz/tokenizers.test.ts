@@ -3,6 +3,9 @@ import path from "node:path";
 import { Tokenizer as Rust } from "@anush008/tokenizers";
 import fc from "fast-check";
 import { expect } from "vitest";
+import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import { CharTokenizer } from "../../lib/tokenizer/char-tokenizer.js";
+import { Gpt2Tokenizer } from "../../lib/tokenizer/gpt2-tokenizer.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import {
   anyText,
@@ -31,7 +34,9 @@ async function expectSame(json: object, text: string, { ties = false } = {}): Pr
   const rust = Rust.fromString(JSON.stringify(json));
   const ids = (await rust.encode(text)).getIds();
   const ordered = (list: readonly number[]) => (ties ? [...list].sort((a, b) => a - b) : list);
-  expect(ordered([...own.encode(text, { special: true })])).toEqual(ordered(ids));
+  const encoded = own.encode(text, { special: true });
+  expect(ordered([...encoded])).toEqual(ordered(ids));
+  expect(await own.encodeAsync(text, { special: true })).toEqual(encoded);
   expect(own.decode(ids)).toBe(await rust.decode(ids, true));
   expect(own.decode(ids, { special: true })).toBe(await rust.decode(ids, false));
 }
@@ -49,6 +54,49 @@ fuzz("SentencePiece's kind", fc.tuple(spacedTokenizer(), anyText), { ci: 500, ni
 
 fuzz("WordPiece", fc.tuple(wordPieceTokenizer, anyText), { ci: 500, nightly: 50_000 }, ([choices, text]) =>
   expectSame(wordPieceJson(choices), text),
+);
+
+fuzz(
+  "long texts, which are encoded in parts",
+  fc.tuple(
+    fc.oneof(
+      byteLevelTokenizer().map(byteLevelJson),
+      spacedTokenizer().map(spacedJson),
+      wordPieceTokenizer.map(wordPieceJson),
+    ),
+    fc.array(anyText, { minLength: 1, maxLength: 4 }),
+    fc.integer({ min: 100, max: 500 }),
+  ),
+  { ci: 60, nightly: 5000 },
+  ([json, texts, times]) =>
+    expectSame(json, Array.from({ length: times }, (_, i) => texts[(i * i) % texts.length]).join(""), {
+      ties: json.model.type === "Unigram",
+    }),
+);
+
+const gpt2 = await Gpt2Tokenizer.load();
+
+fuzz(
+  "characters and bytes of long texts, and what is encoded in turns",
+  fc.tuple(fc.array(anyText, { minLength: 1, maxLength: 4 }), fc.integer({ min: 1, max: 5000 })),
+  { ci: 30, nightly: 3000 },
+  async ([texts, times]) => {
+    // Lone surrogates too, wherever the text is cut.
+    const text = ["\ud83d", ...Array.from({ length: times }, (_, i) => texts[(i * i) % texts.length]), "\ude00"].join(
+      "",
+    );
+    const characters = await CharTokenizer.of(text);
+    const bytes = new ByteTokenizer();
+    const whole = Buffer.from(text).toString();
+    expect(characters.toJSON()).toEqual(new CharTokenizer(text).toJSON());
+    expect(characters.decode(await characters.encodeAsync(text))).toBe(whole);
+    expect([...(await bytes.encodeAsync(text))]).toEqual([...Buffer.from(text)]);
+    for (const tokenizer of [characters, bytes, gpt2]) {
+      const ids = await tokenizer.encodeAsync(text);
+      expect(ids).toEqual(tokenizer.encode(text));
+      expect(tokenizer.decode(ids)).toBe(whole);
+    }
+  },
 );
 
 /** The metadata of a GGUF file for a tokenizer; null where it is refused, by name. */

@@ -1,5 +1,4 @@
 import type { GgufFile } from "../../formats/gguf.js";
-import type { WeightFile } from "../../formats/weights.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import type { Module } from "../../nn/module.js";
 import type { ModelOptions } from "../../models/model.js";
@@ -34,36 +33,6 @@ export interface GgufOutput {
   metadata: ReadonlyMap<string, GgufInputValue>;
   /** Tensors beside the parameters. */
   tensors?: readonly { name: string; values: Float32Array }[];
-  /** The values of a parameter as the file has them; as they are unless given. */
+  /** The values of a parameter that is not transposed as the file has them; as they are unless given. */
   values?: (parameter: string, values: Float32Array) => Float32Array;
-}
-
-/** [rows, columns] → [columns, rows] */
-export function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(values.length);
-  for (let row = 0; row < rows; row++)
-    for (let column = 0; column < columns; column++) out[column * rows + row] = values[row * columns + column]!;
-  return out;
-}
-
-/** A file of which some matrices are read the other way round. */
-export function transposing(file: WeightFile, isTransposed: (name: string) => boolean): WeightFile {
-  const tensors = new Map(
-    [...file.tensors].map(([name, entry]) => [
-      name,
-      isTransposed(name) ? { ...entry, shape: [...entry.shape].reverse() } : entry,
-    ]),
-  );
-  return {
-    path: file.path,
-    tensors,
-    async readFloats(name) {
-      const values = await file.readFloats(name);
-      if (!isTransposed(name)) return values;
-      const [columns, rows] = tensors.get(name)!.shape as [number, number];
-      return transposed(values, rows, columns);
-    },
-    close: () => file.close(),
-    [Symbol.asyncDispose]: () => file.close(),
-  };
 }

@@ -7,7 +7,7 @@ import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer
 import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import { checkSizes, loadWeights } from "../load-weights.js";
-import { type GgufArchitecture, transposing } from "./architecture.js";
+import type { GgufArchitecture } from "./architecture.js";
 import { defaultsOfGguf } from "./defaults.js";
 import { architectureNames, architectures } from "./index.js";
 import { GgufMetadata } from "./metadata.js";
@@ -52,12 +52,11 @@ async function modelOf(
   const model = make(options);
   try {
     const parameters = new Map([...model.namedParameters()].map(([name]) => [name, architecture.parameter(name)]));
-    const turned = new Set([...parameters.values()].flatMap(({ name, transposed }) => (transposed ? [name] : [])));
-    await loadWeights(
-      model,
-      transposing(file, (name) => turned.has(name)),
-      { nameInFile: (name) => parameters.get(name)!.name, ignored: architecture.ignored },
-    );
+    await loadWeights(model, file, {
+      nameInFile: (name) => parameters.get(name)!.name,
+      isTransposed: (name) => parameters.get(name)!.transposed ?? false,
+      ignored: architecture.ignored,
+    });
   } catch (error) {
     model.dispose();
     throw error;

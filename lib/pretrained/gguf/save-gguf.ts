@@ -9,9 +9,12 @@ import {
 import type { GPT } from "../../models/gpt.js";
 import type { Llama } from "../../models/llama.js";
 import type { Module } from "../../nn/module.js";
+import type { FloatTensor } from "../../tensor.js";
+import { readPieces } from "../../tensor-pieces.js";
+import { inPieces, joined } from "../../turns.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { toHuggingFaceTokenizer } from "../to-huggingface-tokenizer.js";
-import { type GgufOutput, transposed } from "./architecture.js";
+import type { GgufOutput } from "./architecture.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import { checkSavable } from "../families/saving.js";
 import { defaultsToGguf } from "./defaults.js";
@@ -51,36 +54,30 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
     ...(tokenizer ? tokenizerToGguf(toHuggingFaceTokenizer(tokenizer), vocabularySize) : noTokenizer),
     ...defaultsToGguf(defaults, tokenizer?.endOfText ?? null),
   ]);
-  const parameters = [...model.namedParameters()].map(([parameter, tensor]): GgufTensorInput => {
-    const { name, transposed: turned = false } = architecture.parameter(parameter);
-    const [rows, columns] = tensor.shape as [number, number];
-    const shape = turned ? [columns, rows] : tensor.shape;
-    return {
-      name,
-      shape,
-      type: typeFor(shape, type),
-      data: async () => {
-        const values = adapted(output, parameter, await tensor.data());
-        return turned ? transposed(values, rows, columns) : values;
-      },
-    };
+  const parameters = [...model.namedParameters()].map(([parameter, tensor]): Input => {
+    const { name, transposed = false } = architecture.parameter(parameter);
+    const shape = transposed ? [...tensor.shape].reverse() : tensor.shape;
+    return { name, shape, type: typeFor(shape, type), data: () => valuesOf(output, parameter, tensor, transposed) };
   });
-  const extra = (output.tensors ?? []).map(({ name, values }): GgufTensorInput => {
-    return { name, shape: [values.length], type: "F32", data: () => values };
+  const extra = (output.tensors ?? []).map(({ name, values }): Input => {
+    return { name, shape: [values.length], type: "F32", data: () => inPieces(values) };
   });
   const all = [...parameters, ...extra];
   await writeGguf(
     path,
     metadata,
-    all.map((input, i) => ({
+    all.map(({ data, ...input }, i) => ({
       ...input,
-      data: async () => {
-        const values = await input.data();
+      data: async function* () {
+        yield* data();
         onProgress?.(i + 1, all.length);
-        return values;
       },
     })),
   );
+}
+
+interface Input extends GgufTensorInput {
+  readonly data: () => AsyncIterable<Float32Array>;
 }
 
 /** llama.cpp's numbers for what most of a file is. */
@@ -89,8 +86,25 @@ const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q4_0: 2, Q8_0:
 /** Without it llama.cpp loads no model. */
 const noTokenizer = [["tokenizer.ggml.model", { type: "string", value: "no_vocab" }]] as const;
 
-function adapted({ values: adapt }: GgufOutput, parameter: string, values: Float32Array): Float32Array {
-  return adapt ? adapt(parameter, values) : values;
+/** A parameter's numbers as the file has them. The device turns a matrix. */
+async function* valuesOf(
+  output: GgufOutput,
+  parameter: string,
+  tensor: FloatTensor,
+  transposed: boolean,
+): AsyncGenerator<Float32Array> {
+  if (output.values) {
+    const whole = await joined(readPieces(tensor), tensor.size);
+    yield* inPieces(output.values(parameter, whole));
+    return;
+  }
+  const [rows, columns] = tensor.shape as [number, number];
+  const turned = transposed ? tensor.viewAs([columns, rows], [1, columns], 0, false) : tensor.alias();
+  try {
+    yield* readPieces(turned);
+  } finally {
+    turned.dispose();
+  }
 }
 
 function typeFor(shape: readonly number[], type: GgufWritable): GgufWritable {

@@ -1,0 +1,43 @@
+// Large tensors in pieces, on their way between the host and a device, so that neither converting nor copying holds up
+// the event loop.
+import { native } from "./native.js";
+import type { FloatTensor, Tensor } from "./tensor.js";
+import { pieceLength } from "./turns.js";
+
+/** Bytes on their way to a device from which on the next wait here: where it is its bound, `set` would hold the thread. */
+const mostUploading = 64 * 2 ** 20;
+
+/** Overwrites a contiguous tensor with all of its elements, which come in row-major order. */
+export async function setPieces(tensor: Tensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
+  let at = 0;
+  for await (const values of pieces) {
+    if (tensor.device.memory().uploading >= mostUploading) await written(tensor);
+    const part = tensor.viewAs([values.length], [1], at, false);
+    part.set(values);
+    part.dispose();
+    at += values.length;
+  }
+}
+
+/** Resolves once everything enqueued so far that writes the tensor has run; rejects as `data()` does. */
+async function written(tensor: Tensor): Promise<void> {
+  const none = tensor.viewAs([0], [1], 0, false);
+  const reached = native.read(none.handle);
+  none.dispose();
+  await reached;
+}
+
+/** What `data()` gives, in pieces of `pieceLength`; the tensor must not be written to meanwhile. */
+export async function* readPieces(tensor: FloatTensor): AsyncGenerator<Float32Array> {
+  const whole = tensor.toContiguous();
+  try {
+    for (let at = 0; at < tensor.size; at += pieceLength) {
+      const part = whole.viewAs([Math.min(pieceLength, tensor.size - at)], [1], at, false);
+      const values = part.data();
+      part.dispose();
+      yield await values;
+    }
+  } finally {
+    whole.dispose();
+  }
+}
