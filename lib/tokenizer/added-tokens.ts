@@ -40,9 +40,11 @@ export function parseAddedTokens(list: unknown): AddedToken[] {
   });
 }
 
-/** Ids stay small enough for a table of them. */
+/** Ids stay small enough for tables of them: the largest vocabularies there are have a million tokens. */
+export const mostTokens = 2 ** 21;
+
 export function isId(value: unknown): value is number {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 24;
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < mostTokens;
 }
 
 /** A text in parts: tokens that were found in it, by id, and what lies between. */

@@ -1,5 +1,5 @@
 import { describe, HeedError } from "../../errors.js";
-import type { GgufValue } from "../../formats/gguf-header.js";
+import type { GgufValue } from "../../formats/gguf-values.js";
 
 /** The metadata of a GGUF file by types; keys of the model's sizes begin with its architecture. */
 export class GgufMetadata {
