@@ -81,10 +81,17 @@ export function expectEntry(config: Readonly<Record<string, unknown>>, name: str
     throw new HeedError("ERR_FORMAT", `config: expected ${name} ${describe(expected)}, got ${describe(value)}`);
 }
 
-/** Throws ERR_FORMAT unless it is one. */
-export function positiveInteger(config: Readonly<Record<string, unknown>>, name: string): number {
+/** Throws ERR_FORMAT unless it is one, and at most `most`. */
+export function positiveInteger(
+  config: Readonly<Record<string, unknown>>,
+  name: string,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
   const value = config[name];
-  if (!Number.isSafeInteger(value) || (value as number) < 1)
-    throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a positive integer, got ${describe(value)}`);
-  return value as number;
+  if (Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= most) return value as number;
+  const range = most < Number.MAX_SAFE_INTEGER ? ` of at most ${most}` : "";
+  throw new HeedError(
+    "ERR_FORMAT",
+    `config: expected ${name} to be a positive integer${range}, got ${describe(value)}`,
+  );
 }

@@ -1,7 +1,8 @@
 import { HeedError } from "../errors.js";
 import type { WeightFile } from "../formats/weights.js";
+import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
-import { formatShape, sameShape, type Shape } from "../shape.js";
+import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -69,6 +70,22 @@ function joined(shapes: readonly Shape[]): Shape | null {
 
 function shapesOf(file: WeightFile, names: readonly string[]): string {
   return names.map((name) => formatShape(file.tensors.get(name)!.shape)).join(", ");
+}
+
+/** Numbers of a computed table that any model may have: 64 MiB, of 131,072 positions in heads of 128. */
+const usualTable = 2 ** 24;
+
+/**
+ * Makes a model whose parameters are to come from a file: the memory it takes follows from the file's tensors, whatever
+ * its configuration says. Throws ERR_FORMAT, naming the file.
+ */
+export function makeFor<M extends Module>(file: WeightFile, make: () => M): M {
+  let numbers = 0;
+  for (const { shape } of file.tensors.values()) numbers += numel(shape);
+  // What is missing `loadWeights` says by name, as long as that takes little.
+  const [tensors, most] = [2 * file.tensors.size + 100, 2 * numbers + 2 ** 20];
+  const room: Room = { file: file.path, tensors, numbers: most, computed: usualTable + numbers };
+  return within(room, make);
 }
 
 /** Before a model as large as the configuration says is made: whether the file has one of that size. */

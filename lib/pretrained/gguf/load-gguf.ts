@@ -6,7 +6,7 @@ import type { Llama } from "../../models/llama.js";
 import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
-import { checkSizes, loadWeights } from "../load-weights.js";
+import { checkSizes, loadWeights, makeFor } from "../load-weights.js";
 import { type GgufArchitecture, transposing } from "./architecture.js";
 import { defaultsOfGguf } from "./defaults.js";
 import { architectureNames, architectures } from "./index.js";
@@ -49,7 +49,7 @@ async function modelOf(
     [`${last}.attn_norm.weight`, [width]],
     [`${last}.ffn_up.weight`, [metadata.size("feed_forward_length", 4 * width), width]],
   ]);
-  const model = make(options);
+  const model = makeFor(file, () => make(options));
   try {
     const parameters = new Map([...model.namedParameters()].map(([name]) => [name, architecture.parameter(name)]));
     const turned = new Set([...parameters.values()].flatMap(({ name, transposed }) => (transposed ? [name] : [])));
