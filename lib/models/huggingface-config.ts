@@ -60,11 +60,11 @@ export function activationOf(config: Readonly<Record<string, unknown>>, name: st
   throw new HeedError("ERR_FORMAT", `config: expected a known ${name}, got ${describe(given)}`);
 }
 
-/** A number, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
+/** A finite number, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
 export function numberOf(config: Readonly<Record<string, unknown>>, name: string, otherwise: number): number {
   const value = config[name] ?? otherwise;
-  if (typeof value === "number") return value;
-  throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a number, got ${describe(value)}`);
+  if (Number.isFinite(value)) return value as number;
+  throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a number, got ${describe(config[name])}`);
 }
 
 /** true or false, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */

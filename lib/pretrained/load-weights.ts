@@ -31,12 +31,13 @@ export async function loadWeights(
     tensor,
   }));
   const used = new Set(parameters.flatMap(({ names }) => names));
+  const needless = new Set(ignored);
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
   const missing = [...used].filter((name) => !file.tensors.has(name));
   if (missing.length > 0) throw fault(`expected the model's parameters, got no ${list(missing)}`);
   const unknown = [...file.tensors.keys()].filter(
-    (name) => !used.has(name) && !ignored.includes(name) && !computed.test(name),
+    (name) => !used.has(name) && !needless.has(name) && !computed.test(name),
   );
   if (unknown.length > 0) throw fault(`expected the model's parameters alone, got ${list(unknown)}`);
   for (const { names, tensor } of parameters) {

@@ -1,15 +1,26 @@
 /** Files from strangers: what a small file asks for is refused by name before memory is taken for it. */
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { device } from "../../lib/device.js";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
+import { Bert } from "../../lib/models/bert.js";
+import { toHuggingFaceBertConfig } from "../../lib/models/bert-config.js";
+import { BertForMaskedLM } from "../../lib/models/bert-heads.js";
+import { fromHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-config.js";
+import { Llama } from "../../lib/models/llama.js";
+import { T5 } from "../../lib/models/t5.js";
+import type { Module } from "../../lib/nn/module.js";
+import { fromGenerationConfig } from "../../lib/pretrained/generation-config.js";
+import { loadModel } from "../../lib/pretrained/load-model.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { readRecipe } from "../../lib/pretrained/sentence-transformers.js";
 import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
 import { loadGguf } from "../../lib/pretrained/gguf/load-gguf.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { type GgufInput, ggufFile, text, typed } from "../formats/gguf-writer.js";
-import { expectRejection } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 
 let folder = "";
@@ -246,14 +257,106 @@ describe("llama2.c", () => {
     fileOf(header, 2_000_000);
     await expectCheap(() => loadLlama2c(file(), { device: "cpu" }), message);
   });
+});
 
-  test("a table of rotary positions that the file does hold", async () => {
-    // A whole file of 2 layers, of which positions are nearly all.
-    const positions = 3 * mebi;
-    const perLayer = 2 + 2 + 4 * 4 + 3 * 2;
-    fileOf([2, 1, 2, 1, 1, 4, positions], 4 * (8 + 2 * perLayer + 2 + 2 * positions));
-    const model = await loadLlama2c(file(), { device: "cpu" });
-    expect(model.config.contextLength).toBe(positions);
-    model.dispose();
+describe("numbers of the wrong type", () => {
+  test.each<[keyof PretrainedKinds, object, string, string]>([
+    ["causal", llama, "rope_theta", '"1e6"'],
+    ["causal", llama, "rope_theta", "1e999"],
+    ["causal", llama, "rms_norm_eps", '"1e-5"'],
+    ["causal", llama, "attention_dropout", "[0]"],
+    ["causal", llama, "num_hidden_layers", "1.5"],
+    ["causal", llama, "tie_word_embeddings", '"false"'],
+    ["causal", llama, "head_dim", '"2"'],
+    ["causal", gpt, "layer_norm_epsilon", "1e999"],
+    ["causal", gpt, "resid_pdrop", '"0.1"'],
+    ["encoder", bert, "type_vocab_size", '"2"'],
+    ["encoder", bert, "layer_norm_eps", "true"],
+    ["masked", bert, "tie_word_embeddings", "0"],
+    ["classifier", bert, "classifier_dropout", '"0.1"'],
+    ["classifier", bert, "num_labels", '"3"'],
+    ["classifier", bert, "id2label", '"ab"'],
+    ["encoder-decoder", t5, "dropout_rate", '"0"'],
+    ["encoder-decoder", marian, "attention_dropout", "1e999"],
+  ])("%s: %j with %s of %s", async (kind, config, name, value) => {
+    await folderOf(config, {
+      "bert.embeddings.word_embeddings.weight": [4, 2],
+      "bert.encoder.layer.0.intermediate.dense.weight": [2, 2],
+    });
+    const text = JSON.stringify({ ...config, [name]: "?" }).replace('"?"', value);
+    writeFileSync(path.join(folder, "config.json"), text);
+    await expectRejection(load(kind), "ERR_FORMAT", name === "id2label" ? /id2label/ : new RegExp(name));
   });
+
+  test("a rope_theta that rope_scaling does not say is that of the configuration", () => {
+    const rope_scaling = { type: "linear", factor: 2, rope_theta: null };
+    expect(fromHuggingFaceLlamaConfig({ ...llama, rope_theta: 1e6, rope_scaling }).rotaryBase).toBe(1e6);
+  });
+
+  test("generation_config.json", () => {
+    for (const [name, value] of Object.entries({ temperature: "1", top_k: Infinity, do_sample: "false" }))
+      expectError(() => fromGenerationConfig({ [name]: value }), "ERR_FORMAT", new RegExp(name));
+  });
+});
+
+describe("what is null", () => {
+  test("a configuration", async () => {
+    for (const text of ["null", "1", '"a"', "[]"]) {
+      writeFileSync(path.join(folder, "config.json"), text);
+      await expectRejection(load("causal"), "ERR_FORMAT", /config.json: expected "model_type"/);
+      await expectRejection(loadModel(folder, { device: "cpu" }), "ERR_FORMAT", /model_type/);
+    }
+  });
+
+  test("options of sentence-transformers", async () => {
+    const write = (name: string, value: unknown) => writeFileSync(path.join(folder, name), JSON.stringify(value));
+    mkdirSync(path.join(folder, "pooling"));
+    write("modules.json", [
+      { type: "a.Transformer", path: "" },
+      { type: "a.Pooling", path: "pooling" },
+    ]);
+    write("pooling/config.json", { pooling_mode_mean_tokens: true });
+    write("sentence_bert_config.json", null);
+    expect(await readRecipe(folder)).toEqual({ pooling: "mean", normalize: false, lowercase: false });
+    write("sentence_bert_config.json", { max_seq_length: "128" });
+    await expectRejection(readRecipe(folder), "ERR_FORMAT", /max_seq_length to be a positive integer, got "128"/);
+    write("pooling/config.json", null);
+    await expectRejection(readRecipe(folder), "ERR_FORMAT", /pooling_mode/);
+  });
+});
+
+describe("a tokenizer larger than its model", () => {
+  const tokens = Object.fromEntries(["[UNK]", "a", "b", "c", "d"].map((token, id) => [token, id]));
+  const wordPiece = { model: { type: "WordPiece", unk_token: "[UNK]", vocab: tokens } };
+  const small = { device: "cpu", seed: 1 };
+  const sizes = { vocabularySize: 4, contextLength: 8, layers: 1, heads: 1, width: 8, hidden: 4 };
+
+  test.each<[keyof PretrainedKinds, () => Module]>([
+    ["causal", () => new Llama(sizes, small)],
+    ["encoder", () => new Bert(sizes, small)],
+    ["masked", () => new BertForMaskedLM(new Bert(sizes, small))],
+    ["encoder-decoder", () => new T5(sizes, small)],
+  ])("%s", async (kind, make) => {
+    using model = make();
+    await savePretrained(folder, model);
+    writeFileSync(path.join(folder, "tokenizer.json"), JSON.stringify(wordPiece));
+    const message = /a vocabulary of at most the model's 4, got a tokenizer of 5/;
+    await expectRejection(load(kind), "ERR_FORMAT", message);
+    if (kind === "causal") await expectRejection(loadModel(folder, { device: "cpu" }), "ERR_FORMAT", message);
+  });
+});
+
+test("tensors that a model does not need are found in time by their number", async () => {
+  const names = Array.from({ length: 20_000 }, (_, i) => `cls.${i}`);
+  using model = new Bert({ vocabularySize: 4, contextLength: 8, layers: 1, heads: 1, width: 8 }, { device: "cpu" });
+  const given = Object.entries(model.stateDict()).map(
+    ([name, parameter]) => [`bert.${name}`, [...parameter.shape]] as const,
+  );
+  const config = toHuggingFaceBertConfig(model.config);
+  await folderOf(config, Object.fromEntries([...given, ...names.map((name) => [name, []] as const)]));
+  const started = performance.now();
+  const loaded = await load("encoder");
+  expect(loaded.ignored).toHaveLength(names.length);
+  loaded.model.dispose();
+  expect(performance.now() - started).toBeLessThan(10_000);
 });

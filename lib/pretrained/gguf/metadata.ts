@@ -24,7 +24,7 @@ export class GgufMetadata {
 
   number(key: string, otherwise?: number): number {
     const value = this.values.get(this.#full(key)) ?? otherwise;
-    if (typeof value !== "number") throw this.fault(this.#full(key), "a number", value);
+    if (typeof value !== "number" || !Number.isFinite(value)) throw this.fault(this.#full(key), "a number", value);
     return value;
   }
 
