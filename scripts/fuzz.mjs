@@ -13,8 +13,8 @@ const options = at < 0 ? given : given.toSpliced(at, 2);
 const first = Number(process.env.HEED_FUZZ_SEED ?? randomInt(2 ** 31));
 
 /** Runs vitest; `limit` in milliseconds, after which it is killed. */
-function vitest(names, seed, env = {}, limit = undefined) {
-  const { status, error } = spawnSync("npx", ["--no-install", "vitest", "run", ...names, ...options], {
+function vitest(args, seed, env = {}, limit = undefined) {
+  const { status, error } = spawnSync("npx", ["--no-install", "vitest", "run", ...args], {
     stdio: "inherit",
     shell: process.platform === "win32",
     env: { ...process.env, HEED_FUZZ: "nightly", HEED_FUZZ_SEED: String(seed), ...env },
@@ -27,9 +27,11 @@ function vitest(names, seed, env = {}, limit = undefined) {
 /** Rounds over all files, in which a file gets at most a minute, until the minutes are over. */
 function takeTurns(minutes) {
   const end = Date.now() + minutes * 60_000;
-  const chosen = options.filter((option) => !option.startsWith("-"));
-  const files = readdirSync("test/fuzz")
-    .filter((name) => name.endsWith(".test.ts") && (chosen.length === 0 || chosen.some((part) => name.includes(part))))
+  const all = readdirSync("test/fuzz").filter((name) => name.endsWith(".test.ts"));
+  const chosen = options.filter((option) => all.some((name) => name.includes(option)));
+  const others = options.filter((option) => !chosen.includes(option));
+  const files = all
+    .filter((name) => chosen.length === 0 || chosen.some((part) => name.includes(part)))
     .map((name) => `test/fuzz/${name}`);
   const tally = "build/fuzz/tally";
   rmSync(tally, { recursive: true, force: true });
@@ -43,7 +45,7 @@ function takeTurns(minutes) {
       const seconds = Math.max(1, Math.min(60, left / 1000 / 2));
       const env = { HEED_FUZZ_SECONDS: String(seconds), HEED_FUZZ_TALLY: tally };
       runs++;
-      if (vitest([file], seed, env, 10 * 60_000) !== 0) failures.push(`HEED_FUZZ_SEED=${seed} npx vitest run ${file}`);
+      if (vitest([file, ...others], seed, env, 10 * 60_000) !== 0) failures.push(`HEED_FUZZ_SEED=${seed} npx vitest run ${file}`);
     }
   const cases = readdirSync(tally).reduce((sum, name) => sum + Number(readFileSync(`${tally}/${name}`, "utf8")), 0);
   const rounds = (runs / files.length).toFixed(1);
@@ -56,7 +58,7 @@ function takeTurns(minutes) {
 
 if (minutes === null) {
   console.log(`fuzz: HEED_FUZZ_SEED=${first}`);
-  process.exitCode = vitest(["test/fuzz"], first);
+  process.exitCode = vitest(["test/fuzz", ...options], first);
 } else if (minutes > 0) process.exitCode = takeTurns(minutes);
 else {
   console.error(`fuzz: expected --minutes above 0, got ${given[at + 1]}`);

@@ -27,15 +27,15 @@ function pieces(texts: readonly string[]): Piece[] {
 }
 
 describe("merges of a SentencePiece vocabulary", () => {
-  test("of a token of a million characters", () => {
-    const long = "ab".repeat(500_000);
+  test("of a token of 300,000 characters", () => {
+    const long = "ab".repeat(150_000);
     const started = performance.now();
     const json = sentencePieceJson(pieces([long, "a", "b", "ab", long.slice(0, -2)]));
-    expect(performance.now() - started).toBeLessThan(5000);
+    expect(performance.now() - started).toBeLessThan(3000);
     const { merges } = json.model as { merges: [string, string][] };
     expect(merges.map((merge) => merge.map((text) => text.length))).toEqual([
-      [2, 999_998],
-      [999_998, 2],
+      [2, 299_998],
+      [299_998, 2],
       [1, 1],
     ]);
     expect(new HuggingFaceTokenizer(json).encode("abab")).toHaveLength(5);
@@ -152,17 +152,17 @@ test("an expression that is too large for the engine", () => {
   refused({ ...bytes, pre_tokenizer: split }, /^.{0,600}$/s);
 });
 
-test("a text of one word with 150,000 tokens, in a Unigram vocabulary", () => {
+test("a text of one word with 130,000 tokens, in a Unigram vocabulary", () => {
   const tokenizer = new HuggingFaceTokenizer(unigram);
-  expect(tokenizer.encode("c".repeat(150_000)).length).toBeGreaterThan(149_000);
+  expect(tokenizer.encode("c".repeat(130_000)).length).toBeGreaterThan(129_000);
 });
 
-test("100,000 added tokens", () => {
-  const added = Array.from({ length: 100_000 }, (_, i) => {
+test("20,000 added tokens", () => {
+  const added = Array.from({ length: 20_000 }, (_, i) => {
     return { id: 300 + i, content: `<extra_${i}>`, special: false, normalized: i % 2 === 0 };
   });
   const tokenizer = new HuggingFaceTokenizer({ ...bytes, added_tokens: added, post_processor: null });
-  const ids = [0, 7, 70, 99_999];
+  const ids = [0, 7, 70, 19_999];
   const text = ids.map((i) => `<extra_${i}>`).join("hello");
   expect([...tokenizer.encode(text)].filter((id) => id >= 300)).toEqual(ids.map((i) => 300 + i));
 });
