@@ -29,6 +29,9 @@ export function checkInteger(
     );
 }
 
+/** Beyond the deepest models there are; of each layer heed keeps lists and objects. */
+export const mostLayers = 4096;
+
 export function checkBoolean(op: string, name: string, value: unknown): void {
   if (typeof value !== "boolean")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be a boolean, got ${describe(value)}`);

@@ -1,6 +1,6 @@
 // Reading files that others wrote: whatever the file system refuses is an ERR_IO, whatever is not JSON an ERR_FORMAT,
 // and both name the file.
-import { access, readFile } from "node:fs/promises";
+import { access, readFile, stat } from "node:fs/promises";
 import { HeedError } from "./errors.js";
 
 /** Runs `body`; what the file system refuses becomes an ERR_IO that names the file. */
@@ -30,9 +30,22 @@ export async function exists(name: string): Promise<boolean> {
   );
 }
 
-/** Throws ERR_IO with the file's name. */
+/** Of files that are read whole; a JavaScript string may have no more than twice as many characters. */
+const mostBytes = 2 ** 28;
+
+/** The bytes of a file that is not large, such as a tokenizer. Throws ERR_IO, or ERR_FORMAT for a large one, with its name. */
+export async function readSmallFile(file: string): Promise<Buffer> {
+  return naming(file, async () => {
+    const { size } = await stat(file);
+    if (size > mostBytes)
+      throw new HeedError("ERR_FORMAT", `${file}: expected a file of at most ${mostBytes} bytes, got ${size}`);
+    return readFile(file);
+  });
+}
+
+/** As `readSmallFile`, of UTF-8. */
 export async function readTextFile(file: string): Promise<string> {
-  return naming(file, () => readFile(file, "utf8"));
+  return (await readSmallFile(file)).toString("utf8");
 }
 
 /** The value in a JSON file. Throws ERR_IO or ERR_FORMAT with the file's name. */

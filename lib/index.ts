@@ -190,7 +190,8 @@ export type { Tokenizer, TokenizerJSON, TokenStream } from "./tokenizer/tokenize
 
 // Files
 export { GgufFile, readGguf } from "./formats/gguf.js";
-export type { GgufEntry, GgufValue } from "./formats/gguf-header.js";
+export type { GgufEntry } from "./formats/gguf-header.js";
+export type { GgufArray, GgufValue } from "./formats/gguf-values.js";
 export {
   type GgufInputValue,
   type GgufTensorInput,

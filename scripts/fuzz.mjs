@@ -1,14 +1,66 @@
-// Runs every property of test/fuzz on its nightly number of cases, with a new seed (HEED_FUZZ_SEED names another one):
-// npm run fuzz -- [options of vitest]. What is too long for every change belongs here (docs/testing.md).
+// Runs the properties of test/fuzz with new seeds (HEED_FUZZ_SEED names the first): npm run fuzz -- [--minutes n] [options
+// of vitest]. Without minutes each property is tried on its nightly number of cases, with one seed. With minutes, the files
+// of test/fuzz take turns, each time with the next seed and the share of cases that fits, until the minutes are over; a
+// name among the options chooses files. What is too long for every change belongs here (docs/testing.md).
 import { spawnSync } from "node:child_process";
 import { randomInt } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 
-const seed = process.env.HEED_FUZZ_SEED ?? String(randomInt(2 ** 31));
-console.log(`fuzz: HEED_FUZZ_SEED=${seed}`);
-const { status, error } = spawnSync("npx", ["--no-install", "vitest", "run", "test/fuzz", ...process.argv.slice(2)], {
-  stdio: "inherit",
-  shell: process.platform === "win32",
-  env: { ...process.env, HEED_FUZZ: "nightly", HEED_FUZZ_SEED: seed },
-});
-if (error) console.error(`fuzz: vitest did not start: ${error.message}`);
-process.exitCode = status ?? 1;
+const given = process.argv.slice(2);
+const at = given.indexOf("--minutes");
+const minutes = at < 0 ? null : Number(given[at + 1]);
+const options = at < 0 ? given : given.toSpliced(at, 2);
+const first = Number(process.env.HEED_FUZZ_SEED ?? randomInt(2 ** 31));
+
+/** Runs vitest; `limit` in milliseconds, after which it is killed. */
+function vitest(args, seed, env = {}, limit = undefined) {
+  const { status, error } = spawnSync("npx", ["--no-install", "vitest", "run", ...args], {
+    stdio: "inherit",
+    shell: process.platform === "win32",
+    env: { ...process.env, HEED_FUZZ: "nightly", HEED_FUZZ_SEED: String(seed), ...env },
+    timeout: limit,
+  });
+  if (error) console.error(`fuzz: vitest ended early: ${error.message}`);
+  return status ?? 1;
+}
+
+/** Rounds over all files, in which a file gets at most a minute, until the minutes are over. */
+function takeTurns(minutes) {
+  const end = Date.now() + minutes * 60_000;
+  const all = readdirSync("test/fuzz").filter((name) => name.endsWith(".test.ts"));
+  const chosen = options.filter((option) => all.some((name) => name.includes(option)));
+  const others = options.filter((option) => !chosen.includes(option));
+  const files = all
+    .filter((name) => chosen.length === 0 || chosen.some((part) => name.includes(part)))
+    .map((name) => `test/fuzz/${name}`);
+  const tally = "build/fuzz/tally";
+  rmSync(tally, { recursive: true, force: true });
+  mkdirSync(tally, { recursive: true });
+  const failures = [];
+  let runs = 0;
+  for (let seed = first; Date.now() < end; seed++)
+    for (const file of files) {
+      const left = end - Date.now();
+      if (left <= 0) break;
+      const seconds = Math.max(1, Math.min(60, left / 1000 / 2));
+      const env = { HEED_FUZZ_SECONDS: String(seconds), HEED_FUZZ_TALLY: tally };
+      runs++;
+      if (vitest([file, ...others], seed, env, 10 * 60_000) !== 0) failures.push(`HEED_FUZZ_SEED=${seed} npx vitest run ${file}`);
+    }
+  const cases = readdirSync(tally).reduce((sum, name) => sum + Number(readFileSync(`${tally}/${name}`, "utf8")), 0);
+  const rounds = (runs / files.length).toFixed(1);
+  console.log(
+    `fuzz: ${minutes} minutes, ${rounds} rounds of ${files.length} files, ${cases} cases, seeds from ${first}`,
+  );
+  console.log(`fuzz: ${failures.length} failures${failures.map((line) => `\n  HEED_FUZZ=nightly ${line}`).join("")}`);
+  return failures.length === 0 ? 0 : 1;
+}
+
+if (minutes === null) {
+  console.log(`fuzz: HEED_FUZZ_SEED=${first}`);
+  process.exitCode = vitest(["test/fuzz", ...options], first);
+} else if (minutes > 0) process.exitCode = takeTurns(minutes);
+else {
+  console.error(`fuzz: expected --minutes above 0, got ${given[at + 1]}`);
+  process.exitCode = 2;
+}

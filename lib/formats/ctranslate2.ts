@@ -72,14 +72,21 @@ async function readVariables(reader: Reader): Promise<Map<string, Place>> {
   return tensors;
 }
 
+/** How often a file may give its tensors by other names: embeddings have up to three. */
+const mostAliased = 4;
+
 async function readAliases(reader: Reader, tensors: Map<string, Place>): Promise<void> {
   const count = await reader.u32("the number of aliases");
+  let aliased = 0;
   for (let i = 0; i < count; i++) {
     const alias = await reader.string(`alias ${i}`);
     const name = await reader.string(`what ${alias} stands for`);
     const place = tensors.get(name);
     if (!place) throw reader.fault(`${alias} to stand for a variable, got ${name}`);
     if (tensors.has(alias)) throw reader.fault(`an alias of a name of its own, got ${alias}`);
+    aliased += 4 * numel(place.shape);
+    if (aliased > mostAliased * reader.size)
+      throw reader.fault(`aliases of at most ${mostAliased} times the file, got more with ${alias}`);
     tensors.set(alias, place);
   }
 }
@@ -93,7 +100,7 @@ class Reader {
   constructor(
     private readonly handle: FileHandle,
     private readonly path: string,
-    private readonly size: number,
+    readonly size: number,
   ) {}
 
   get left(): number {

@@ -2,12 +2,10 @@
 // number of tensors, number of metadata; the metadata, each a key, a type and a value; the tensors, each a name, its
 // sizes with the fastest first, a type and an offset; then, aligned, their bytes. A file from elsewhere is not trusted:
 // whatever does not add up is an ERR_FORMAT that names the fault.
-import { HeedError } from "../errors.js";
+import { describe } from "../errors.js";
 import { ggmlTypes, type GgmlType } from "./gguf-blocks.js";
+import { Cursor, type GgufValue } from "./gguf-values.js";
 import type { WeightEntry } from "./weights.js";
-
-/** Integers of 64 bits that a number cannot hold are bigints. */
-export type GgufValue = string | number | bigint | boolean | readonly GgufValue[];
 
 export interface GgufEntry extends WeightEntry {
   readonly type: GgmlType;
@@ -23,20 +21,67 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufEntry>;
 }
 
-/** The bytes given end before the header does; more of the file may have it. */
-export class HeaderCut extends Error {}
-
 const magic = 0x46554747;
-const maxDepth = 4;
 const maxDimensions = 4;
 const defaultAlignment = 32;
+/** More than any model has; of each heed keeps an entry. */
+const mostTensors = 2 ** 20;
+const mostMetadata = 2 ** 16;
 
-/**
- * The checked header of a file of `fileSize` bytes that starts with `bytes`. Throws ERR_FORMAT naming `file` and the
- * fault, or HeaderCut where the header is longer than `bytes`, but not than the file.
- */
+/** As `GgufHeaderReader.read`, of bytes that are all there is to read. */
 export function parseGgufHeader(bytes: Uint8Array, fileSize: number, file = "gguf"): GgufHeader {
-  const cursor = new Cursor(bytes, fileSize, file);
+  return new GgufHeaderReader(fileSize, file).read(bytes);
+}
+
+type Unplaced = Omit<GgufEntry, "byteOffset"> & { offset: number };
+
+/** Reads the header of a file of `fileSize` bytes, whose beginning comes bit by bit: what has been read is kept. */
+export class GgufHeaderReader {
+  readonly #metadata = new Map<string, GgufValue>();
+  readonly #entries = new Map<string, Unplaced>();
+  #counts: { version: number; tensors: number; metadata: number } | null = null;
+  /** Where what has not been read begins. */
+  #position = 0;
+
+  constructor(
+    readonly fileSize: number,
+    readonly file: string,
+  ) {}
+
+  /**
+   * The checked header of the file that starts with `bytes`. Throws ERR_FORMAT naming the file and the fault, or HeaderCut
+   * where the header is longer than `bytes`, but not than the file: then it goes on when it is called with more of them.
+   */
+  read(bytes: Uint8Array): GgufHeader {
+    const { fileSize, file } = this;
+    const cursor = new Cursor(bytes, fileSize, file, this.#position);
+    this.#counts ??= readCounts(cursor);
+    this.#position = cursor.position;
+    const counts = this.#counts;
+    this.#readEach(this.#metadata, counts.metadata, cursor, readMetadata, "keys");
+    this.#readEach(this.#entries, counts.tensors, cursor, readEntry, "names");
+    const tensors = placed(this.#entries, this.#metadata.get("general.alignment") ?? defaultAlignment, cursor);
+    checkPlaces(tensors, cursor, fileSize);
+    return { version: counts.version, metadata: this.#metadata, tensors };
+  }
+
+  #readEach<T>(
+    entries: Map<string, T>,
+    count: number,
+    cursor: Cursor,
+    read: (cursor: Cursor) => [string, T],
+    what: string,
+  ): void {
+    while (entries.size < count) {
+      const [name, entry] = read(cursor);
+      if (entries.has(name)) throw cursor.fault(`expected unique ${what}, got ${JSON.stringify(name)} twice`);
+      entries.set(name, entry);
+      this.#position = cursor.position;
+    }
+  }
+}
+
+function readCounts(cursor: Cursor): { version: number; tensors: number; metadata: number } {
   const found = cursor.u32("the magic number");
   if (found !== magic)
     throw cursor.fault(`expected the magic number GGUF, got 0x${found.toString(16)}: not a GGUF file`);
@@ -44,40 +89,32 @@ export function parseGgufHeader(bytes: Uint8Array, fileSize: number, file = "ggu
   if (version !== 2 && version !== 3)
     throw cursor.fault(`expected version 2 or 3, got ${version}${version >= 2 ** 24 ? ": a big-endian file" : ""}`);
   // Of every tensor and every value there are at least this many bytes.
-  const tensorCount = cursor.count("tensors", 24);
-  const metadataCount = cursor.count("metadata", 13);
-
-  const metadata = new Map<string, GgufValue>();
-  for (let i = 0; i < metadataCount; i++) {
-    const key = cursor.string("a key");
-    if (metadata.has(key)) throw cursor.fault(`expected unique keys, got ${JSON.stringify(key)} twice`);
-    metadata.set(key, cursor.value(cursor.u32("a type"), maxDepth));
-  }
-  const alignment = metadata.get("general.alignment") ?? defaultAlignment;
-  if (typeof alignment !== "number" || !Number.isInteger(alignment) || alignment < 1 || alignment % 8 !== 0)
-    throw cursor.fault(`expected general.alignment to be a multiple of 8, got ${String(alignment)}`);
-
-  const specifications: [string, Omit<GgufEntry, "byteOffset"> & { offset: number }][] = [];
-  const names = new Set<string>();
-  for (let i = 0; i < tensorCount; i++) {
-    const [name, entry] = readEntry(cursor);
-    if (names.has(name)) throw cursor.fault(`expected unique names, got ${JSON.stringify(name)} twice`);
-    names.add(name);
-    specifications.push([name, entry]);
-  }
-  const start = align(cursor.position, alignment);
-  const tensors = new Map(
-    specifications.map(([name, { offset, ...entry }]) => {
-      if (offset % alignment !== 0)
-        throw cursor.fault(`expected ${JSON.stringify(name)} at a multiple of ${alignment}, got ${offset}`);
-      return [name, { ...entry, byteOffset: start + offset }];
-    }),
-  );
-  checkPlaces(tensors, cursor, fileSize);
-  return { version, metadata, tensors };
+  return {
+    version,
+    tensors: cursor.count("tensors", 24, mostTensors),
+    metadata: cursor.count("metadata", 13, mostMetadata),
+  };
 }
 
-function readEntry(cursor: Cursor): [string, Omit<GgufEntry, "byteOffset"> & { offset: number }] {
+function readMetadata(cursor: Cursor): [string, GgufValue] {
+  return [cursor.string("a key"), cursor.value(cursor.u32("a type"))];
+}
+
+/** The tensors where they are in the file: behind the header, aligned. */
+function placed(entries: ReadonlyMap<string, Unplaced>, alignment: GgufValue, cursor: Cursor): Map<string, GgufEntry> {
+  if (typeof alignment !== "number" || !Number.isInteger(alignment) || alignment < 1 || alignment % 8 !== 0)
+    throw cursor.fault(`expected general.alignment to be a multiple of 8, got ${describe(alignment)}`);
+  const start = align(cursor.position, alignment);
+  const tensors = new Map<string, GgufEntry>();
+  for (const [name, { offset, ...entry }] of entries) {
+    if (offset % alignment !== 0)
+      throw cursor.fault(`expected ${JSON.stringify(name)} at a multiple of ${alignment}, got ${offset}`);
+    tensors.set(name, { ...entry, byteOffset: start + offset });
+  }
+  return tensors;
+}
+
+function readEntry(cursor: Cursor): [string, Unplaced] {
   const name = cursor.string("a tensor's name");
   const label = JSON.stringify(name);
   const dimensions = cursor.u32("a tensor's dimensions");
@@ -119,112 +156,4 @@ function align(position: number, alignment: number): number {
 
 function typeNames(): string {
   return [...ggmlTypes.values()].map(({ name }) => name).join(", ");
-}
-
-/** Reads a header from front to back. */
-class Cursor {
-  position = 0;
-  readonly #view: DataView;
-  readonly #text = new TextDecoder("utf-8", { ignoreBOM: true });
-
-  constructor(
-    readonly bytes: Uint8Array,
-    readonly fileSize: number,
-    readonly file: string,
-  ) {
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  fault(message: string): HeedError {
-    return new HeedError("ERR_FORMAT", `${this.file}: ${message}`);
-  }
-
-  /** Moves over `length` bytes and gives where they begin. */
-  take(length: number, what: string): number {
-    const at = this.position;
-    if (!(at + length <= this.fileSize))
-      throw this.fault(`expected ${length} bytes of ${what} at ${at}, got a file of ${this.fileSize}: truncated`);
-    if (at + length > this.bytes.length) throw new HeaderCut();
-    this.position += length;
-    return at;
-  }
-
-  u32(what: string): number {
-    return this.#view.getUint32(this.take(4, what), true);
-  }
-
-  /** An integer of 64 bits that a number holds exactly. */
-  size(what: string): number {
-    const value = this.#view.getBigUint64(this.take(8, what), true);
-    if (value > Number.MAX_SAFE_INTEGER) throw this.fault(`expected ${what} below 2^53, got ${value}`);
-    return Number(value);
-  }
-
-  /** How many follow, of at least `least` bytes each. */
-  count(what: string, least: number): number {
-    const count = this.size(`the number of ${what}`);
-    if (count * least > this.fileSize - this.position)
-      throw this.fault(
-        `expected ${count} ${what} of at least ${least} bytes, got a file of ${this.fileSize}: truncated`,
-      );
-    return count;
-  }
-
-  string(what: string): string {
-    const length = this.size(`the length of ${what}`);
-    const at = this.take(length, what);
-    return this.#text.decode(this.bytes.subarray(at, at + length));
-  }
-
-  value(type: number, depth: number): GgufValue {
-    const view = this.#view;
-    const what = "a value";
-    switch (type) {
-      case 0:
-        return view.getUint8(this.take(1, what));
-      case 1:
-        return view.getInt8(this.take(1, what));
-      case 2:
-        return view.getUint16(this.take(2, what), true);
-      case 3:
-        return view.getInt16(this.take(2, what), true);
-      case 4:
-        return view.getUint32(this.take(4, what), true);
-      case 5:
-        return view.getInt32(this.take(4, what), true);
-      case 6:
-        return view.getFloat32(this.take(4, what), true);
-      case 7: {
-        const value = view.getUint8(this.take(1, what));
-        if (value > 1) throw this.fault(`expected a boolean of 0 or 1, got ${value}`);
-        return value === 1;
-      }
-      case 8:
-        return this.string(what);
-      case 9:
-        return this.#array(depth);
-      case 10:
-        return narrow(view.getBigUint64(this.take(8, what), true));
-      case 11:
-        return narrow(view.getBigInt64(this.take(8, what), true));
-      case 12:
-        return view.getFloat64(this.take(8, what), true);
-      default:
-        throw this.fault(`expected a metadata type from 0 to 12, got ${type}`);
-    }
-  }
-
-  #array(depth: number): GgufValue[] {
-    if (depth === 0) throw this.fault(`expected arrays at most ${maxDepth} deep, got a deeper one`);
-    const type = this.u32("the type of an array");
-    const count = this.count("values of an array", 1);
-    const values: GgufValue[] = [];
-    for (let i = 0; i < count; i++) values.push(this.value(type, depth - 1));
-    return values;
-  }
-}
-
-function narrow(value: bigint): number | bigint {
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : value;
 }

@@ -3,7 +3,8 @@
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
-import { type GgufEntry, type GgufHeader, type GgufValue, HeaderCut, parseGgufHeader } from "./gguf-header.js";
+import { type GgufEntry, type GgufHeader, GgufHeaderReader } from "./gguf-header.js";
+import { type GgufValue, HeaderCut } from "./gguf-values.js";
 import { opening, readFully } from "./whole-io.js";
 import { entryOf, readBlocks, readWhole, type WeightFile } from "./weights.js";
 
@@ -60,21 +61,33 @@ export class GgufFile implements WeightFile {
 
 /** How much of a file is read at first: headers with a vocabulary take some MiB. */
 const firstRead = 1 << 20;
+/** A bound for what is held in memory at once. */
+const longestHeader = 1 << 30;
 
 /** Opens a GGUF file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readGguf(path: string): Promise<GgufFile> {
   return opening(path, async (handle, size) => new GgufFile(path, await readHeader(handle, size, path), handle));
 }
 
-/** The header says nowhere how long it is: twice as much is read until it is whole. */
+/** The header says nowhere how long it is: at least twice as much is read until it is whole. */
 async function readHeader(handle: FileHandle, size: number, path: string): Promise<GgufHeader> {
-  for (let length = firstRead; ; length *= 2) {
-    const bytes = new Uint8Array(Math.min(length, size));
-    await readFully(handle, bytes, 0, path);
+  const reader = new GgufHeaderReader(size, path);
+  let bytes = new Uint8Array(Math.min(firstRead, size));
+  await readFully(handle, bytes, 0, path);
+  for (;;) {
     try {
-      return parseGgufHeader(bytes, size, path);
+      return reader.read(bytes);
     } catch (error) {
       if (!(error instanceof HeaderCut)) throw error;
+      const more = new Uint8Array(Math.min(Math.max(2 * bytes.length, error.needed), size, longestHeader));
+      if (more.length === bytes.length)
+        throw new HeedError(
+          "ERR_FORMAT",
+          `${path}: expected a header of at most ${longestHeader} bytes, got a longer one`,
+        );
+      more.set(bytes);
+      await readFully(handle, more.subarray(bytes.length), bytes.length, path);
+      bytes = more;
     }
   }
 }

@@ -3,6 +3,7 @@
 // own), then f32, each tensor for all layers, then two tables of rotary positions that are not needed. Little-endian.
 // Tensors have Hugging Face's names for a Llama; rotary positions turn neighbouring pairs.
 import type { FileHandle } from "node:fs/promises";
+import { mostLayers } from "../check.js";
 import { HeedError } from "../errors.js";
 import { numel } from "../shape.js";
 import { F32File, type Place } from "./f32-file.js";
@@ -66,6 +67,8 @@ function configOf(header: Int32Array, path: string): Llama2cConfig {
   for (const [name, value] of Object.entries(config))
     if (value < 1)
       throw new HeedError("ERR_FORMAT", `${path}: expected ${name} of at least 1, got ${value}: not a llama2.c model`);
+  if (layers > mostLayers)
+    throw new HeedError("ERR_FORMAT", `${path}: expected at most ${mostLayers} layers, got ${layers}`);
   if (width % heads !== 0 || heads % kvHeads !== 0 || (width / heads) % 2 !== 0)
     throw new HeedError(
       "ERR_FORMAT",
@@ -99,9 +102,6 @@ export function* llama2cOrder(config: Llama2cConfig): Generator<{ name: string |
 
 /** Where each tensor is; the file must end with the last. */
 function placesOf(config: Llama2cConfig, size: number, path: string): Map<string, Place> {
-  // More layers than bytes would take long to find out about.
-  if (config.layers > size)
-    throw new HeedError("ERR_FORMAT", `${path}: expected ${config.layers} layers, got a file of ${size} bytes`);
   const places = new Map<string, Place>();
   let at = headerBytes;
   for (const { name, shape } of llama2cOrder(config)) {

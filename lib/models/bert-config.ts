@@ -1,5 +1,5 @@
 // The BERT family's configurations: what its members differ in, and the config.json of each.
-import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import {
@@ -68,8 +68,9 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
     ...config,
   };
   checkChoice("Bert", "family", full.family, families);
-  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "heads", "hidden"] as const)
     checkInteger("Bert", name, full[name], 1, 2 ** 31 - 1);
+  checkInteger("Bert", "layers", full.layers, 1, mostLayers);
   checkInteger("Bert", "tokenTypes", full.tokenTypes, 0, 2 ** 31 - 1);
   checkInteger("Bert", "firstPosition", full.firstPosition, 0, 2 ** 31 - 1);
   checkNumber("Bert", "dropout", full.dropout, 0, 1);

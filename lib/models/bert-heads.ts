@@ -142,12 +142,14 @@ export class BertForSequenceClassification extends BertHead {
     checkObject(op, "options", options);
     const { width, family, pooler } = bert.config;
     const { labels, seed = 0, dropout = bert.config.dropout } = options;
-    this.labels = namesOf(op, labels);
+    const outputs = countOf(op, labels);
     checkNumber(op, "dropout", dropout, 0, 1);
     const init = initializerOf(bert, seed);
     const pooled = family === "bert" && pooler;
     this.pre_classifier = pooled ? null : new Linear({ inputs: width, outputs: width }, init);
-    this.classifier = new Linear({ inputs: width, outputs: this.labels.length }, init);
+    this.classifier = new Linear({ inputs: width, outputs }, init);
+    // Names of classes that the classifier has found room for.
+    this.labels = typeof labels === "object" ? [...labels] : Array.from({ length: outputs }, (_, i) => `LABEL_${i}`);
     this.dropout = new Dropout(dropout, bert.dropoutSeeds);
   }
 
@@ -179,11 +181,11 @@ export class BertForSequenceClassification extends BertHead {
   }
 }
 
-function namesOf(op: string, labels: unknown): readonly string[] {
+function countOf(op: string, labels: number | readonly string[]): number {
   if (!Array.isArray(labels)) {
     checkInteger(op, "labels", labels, 1, 2 ** 31 - 1);
-    return Array.from({ length: labels as number }, (_, i) => `LABEL_${i}`);
+    return labels as number;
   }
-  if (labels.length > 0 && labels.every((label) => typeof label === "string")) return [...labels];
+  if (labels.length > 0 && labels.every((label) => typeof label === "string")) return labels.length;
   throw new HeedError("ERR_ARGUMENT", `${op}: expected labels to be a number or names, got ${describe(labels)}`);
 }

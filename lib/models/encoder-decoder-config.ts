@@ -1,4 +1,4 @@
-import { checkArray, checkBoolean, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkArray, checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { checkSinusoids, type Sinusoids } from "../ops/sinusoidal-table.js";
@@ -82,8 +82,9 @@ export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Require
     ...config,
     sinusoids: checkSinusoids(op, config.sinusoids ?? {}),
   } satisfies Required<EncoderDecoderConfig>;
-  const sizes = ["sourceVocabularySize", "targetVocabularySize", "contextLength", "layers", "decoderLayers"] as const;
-  for (const name of [...sizes, "heads", "hidden"] as const) checkInteger(op, name, full[name], 1, 2 ** 31 - 1);
+  for (const name of ["sourceVocabularySize", "targetVocabularySize", "contextLength", "heads", "hidden"] as const)
+    checkInteger(op, name, full[name], 1, 2 ** 31 - 1);
+  for (const name of ["layers", "decoderLayers"] as const) checkInteger(op, name, full[name], 1, mostLayers);
   for (const name of ["dropout", "attentionDropout"] as const) checkNumber(op, name, full[name], 0, 1);
   checkNumber(op, "eps", full.eps, 0);
   for (const name of ["startToken", "endToken"] as const)

@@ -1,6 +1,14 @@
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
-import { checkBoolean, checkChoice, checkInteger, checkNumber, describe, largestFloat } from "../ops/check.js";
+import {
+  checkBoolean,
+  checkChoice,
+  checkInteger,
+  checkNumber,
+  describe,
+  largestFloat,
+  mostLayers,
+} from "../ops/check.js";
 import { type Normalization, normalizations } from "../nn/transformer-block.js";
 import {
   activationOf,
@@ -97,8 +105,9 @@ export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   if (typeof config !== "object" || config === null)
     throw new HeedError("ERR_ARGUMENT", `GPT: expected a configuration object, got ${describe(config)}`);
   const most = 2 ** 31 - 1;
-  for (const name of ["vocabularySize", "contextLength", "layers", "heads", "width"] as const)
+  for (const name of ["vocabularySize", "contextLength", "heads", "width"] as const)
     checkInteger("GPT", name, config[name], 1, most);
+  checkInteger("GPT", "layers", config.layers, 1, mostLayers);
   const { heads: kvHeads, width, gated = false } = config;
   const activation = gated ? "silu" : "gelu";
   const full = { ...defaults, kvHeads, hidden: 4 * width, activation, ...config } as Required<GptConfig>;

@@ -1,6 +1,7 @@
 import type { AttentionContext } from "../nn/attention.js";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
+import { checkComputed } from "../nn/init.js";
 import { KvCache } from "../nn/kv-cache.js";
 import type { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
@@ -53,6 +54,7 @@ export class GPT extends Model {
     const { positions, normalization, scaleAttention, scaleAttentionByLayer } = this.config;
     const init = initializerOf(options);
     const turned = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
+    if (positions === "rotary") checkComputed([turned.length, turned.size]);
     const rotary = positions === "rotary" ? { table: keep(rotaryTable(turned)) } : null;
     const block = {
       ...this.config,

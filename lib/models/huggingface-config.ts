@@ -60,11 +60,11 @@ export function activationOf(config: Readonly<Record<string, unknown>>, name: st
   throw new HeedError("ERR_FORMAT", `config: expected a known ${name}, got ${describe(given)}`);
 }
 
-/** A number, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
+/** A finite number, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
 export function numberOf(config: Readonly<Record<string, unknown>>, name: string, otherwise: number): number {
   const value = config[name] ?? otherwise;
-  if (typeof value === "number") return value;
-  throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a number, got ${describe(value)}`);
+  if (Number.isFinite(value)) return value as number;
+  throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a number, got ${describe(config[name])}`);
 }
 
 /** true or false, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
@@ -81,10 +81,17 @@ export function expectEntry(config: Readonly<Record<string, unknown>>, name: str
     throw new HeedError("ERR_FORMAT", `config: expected ${name} ${describe(expected)}, got ${describe(value)}`);
 }
 
-/** Throws ERR_FORMAT unless it is one. */
-export function positiveInteger(config: Readonly<Record<string, unknown>>, name: string): number {
+/** Throws ERR_FORMAT unless it is one, and at most `most`. */
+export function positiveInteger(
+  config: Readonly<Record<string, unknown>>,
+  name: string,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
   const value = config[name];
-  if (!Number.isSafeInteger(value) || (value as number) < 1)
-    throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a positive integer, got ${describe(value)}`);
-  return value as number;
+  if (Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= most) return value as number;
+  const range = most < Number.MAX_SAFE_INTEGER ? ` of at most ${most}` : "";
+  throw new HeedError(
+    "ERR_FORMAT",
+    `config: expected ${name} to be a positive integer${range}, got ${describe(value)}`,
+  );
 }

@@ -1,4 +1,5 @@
 // The config.json files of Hugging Face's Llama, Mistral, Qwen 2 and Qwen 3, there and back.
+import { mostLayers } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import {
   activationOf,
@@ -34,7 +35,9 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
   /** Nothing said is the family's own number, null another. */
   const optional = (name: string, missing: number, none: number): number =>
     config[name] === undefined ? missing : config[name] === null ? none : integer(name);
-  const [width, heads, layers] = [integer("hidden_size"), integer("num_attention_heads"), integer("num_hidden_layers")];
+  const [width, heads] = [integer("hidden_size"), integer("num_attention_heads")];
+  // The list of their types is made below.
+  const layers = positiveInteger(config, "num_hidden_layers", mostLayers);
   const headSize = optional("head_dim", usual.headSize ?? width / heads, width / heads);
   const contextLength = integer("max_position_embeddings");
   return {

@@ -29,7 +29,9 @@ function entriesOf(config: Entries): Entries {
     const kind = kinds.find(([, value]) => value !== null);
     if (kind)
       throw new HeedError("ERR_FORMAT", `config: expected ${name} that all layers share, got some of ${kind[0]} alone`);
-    if (Object.keys(entries).length > 0) return entries as Entries;
+    // What is null says nothing, here or elsewhere.
+    const said = Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== null));
+    if (Object.keys(said).length > 0) return said;
   }
   return {};
 }

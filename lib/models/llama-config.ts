@@ -1,5 +1,5 @@
 // The Llama family's configurations: what its members differ in, and the config.json of each.
-import { checkArray, checkChoice, checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkArray, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import { rotaryFrequencies, type RotaryScaling } from "../ops/rotary-table.js";
@@ -78,8 +78,9 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
     ...config,
     headSize,
   };
-  for (const name of ["vocabularySize", "contextLength", "layers", "kvHeads", "hidden"] as const)
+  for (const name of ["vocabularySize", "contextLength", "kvHeads", "hidden"] as const)
     checkInteger("Llama", name, full[name], 1, 2 ** 31 - 1);
+  checkInteger("Llama", "layers", full.layers, 1, mostLayers);
   checkNumber("Llama", "dropout", full.dropout, 0, 1);
   checkNumber("Llama", "eps", full.eps, 0);
   checkInteger("Llama", "window", full.window, 0);

@@ -2,7 +2,7 @@ import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
 import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-attention.js";
-import type { Initializer } from "../nn/init.js";
+import { checkComputed, type Initializer } from "../nn/init.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
@@ -70,6 +70,7 @@ class LlamaBackbone extends Module {
     this.embed_tokens = new Embedding({ count: vocabularySize, width }, init);
     this.layers = windowsOf(config).map((window) => new LlamaBlock(config, window, init, seeds));
     this.norm = new RmsNorm({ width, eps }, init);
+    checkComputed([contextLength, size]);
     this.table = keep(rotaryTable({ size, length: contextLength, base, scaling, device: init.device }));
   }
 }

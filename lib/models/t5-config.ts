@@ -1,5 +1,5 @@
 // T5's configurations, and the config.json of each.
-import { checkBoolean, checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkBoolean, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 import {
@@ -70,8 +70,9 @@ export function checkT5Config(config: T5Config): Required<T5Config> {
     ...config,
     headSize,
   };
-  const sizes = ["vocabularySize", "contextLength", "layers", "decoderLayers", "hidden"] as const;
-  for (const name of sizes) checkInteger("T5", name, full[name], 1, 2 ** 31 - 1);
+  for (const name of ["vocabularySize", "contextLength", "hidden"] as const)
+    checkInteger("T5", name, full[name], 1, 2 ** 31 - 1);
+  for (const name of ["layers", "decoderLayers"] as const) checkInteger("T5", name, full[name], 1, mostLayers);
   if (!Number.isInteger(headSize))
     throw new HeedError("ERR_SHAPE", `T5: expected width to be a multiple of ${full.heads} heads, got ${full.width}`);
   checkInteger("T5", "headSize", headSize, 1, 2 ** 31 - 1);

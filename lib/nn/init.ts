@@ -1,10 +1,65 @@
 import { parameter } from "../autograd.js";
 import { checkInteger } from "../check.js";
 import type { Device } from "../device.js";
-import { ops } from "../native.js";
 import type { FloatDType } from "../dtype.js";
-import type { Shape } from "../shape.js";
+import { HeedError } from "../errors.js";
+import { ops } from "../native.js";
+import { numel, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
+
+/** What the parts of a model may take, by the file that its parameters are to come from. */
+export interface Room {
+  /** For errors. */
+  file: string;
+  /** The most parameters. */
+  tensors: number;
+  /** The most numbers in all parameters together. */
+  numbers: number;
+  /** The most numbers in a table that is computed, which no file has. */
+  computed: number;
+}
+
+/** The room of the model that is being made, and the parameters it has so far; null where there is no limit. */
+let limited: { room: Room; tensors: number; numbers: number; made: FloatTensor[] } | null = null;
+
+/**
+ * Runs `make`, in which every parameter and table has to find room before it takes memory. What was made is freed when
+ * `make` throws. Synchronous. Throws ERR_FORMAT where there is no room left.
+ */
+export function within<T>(room: Room, make: () => T): T {
+  const outer = limited;
+  const made: FloatTensor[] = [];
+  limited = { room, tensors: 0, numbers: 0, made };
+  try {
+    return make();
+  } catch (error) {
+    for (const tensor of made) tensor.dispose();
+    throw error;
+  } finally {
+    limited = outer;
+  }
+}
+
+function checkParameter(shape: Shape): void {
+  if (!limited) return;
+  const { file, tensors, numbers } = limited.room;
+  limited.tensors += 1;
+  limited.numbers += numel(shape);
+  if (limited.tensors > tensors || !(limited.numbers <= numbers))
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${file}: expected parameters as many and as large as the configuration says, got far fewer`,
+    );
+}
+
+/** Throws ERR_FORMAT for a table that is computed, such as one of positions, where a file's model may have none as large. */
+export function checkComputed(shape: Shape): void {
+  if (limited && !(numel(shape) <= limited.room.computed))
+    throw new HeedError(
+      "ERR_FORMAT",
+      `${limited.room.file}: expected a context length for which a table of positions has at most ${limited.room.computed} numbers, got ${numel(shape)}`,
+    );
+}
 
 /**
  * Where a model's first parameters come from: one seed, a number drawn for each tensor in the order of creation, so
@@ -51,6 +106,9 @@ export class Initializer {
   }
 
   #create(shape: Shape): FloatTensor {
-    return parameter(allocate(shape, this.dtype, this.device, false));
+    checkParameter(shape);
+    const created = parameter(allocate(shape, this.dtype, this.device, false));
+    limited?.made.push(created);
+    return created;
   }
 }

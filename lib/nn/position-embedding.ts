@@ -5,7 +5,7 @@ import { sinusoidalTable, type Sinusoids } from "../ops/sinusoidal-table.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
-import type { Initializer } from "./init.js";
+import { checkComputed, type Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";
 import { Module } from "./module.js";
 
@@ -29,6 +29,7 @@ export class PositionEmbedding extends Module {
     const { length, width, sinusoids, std = 0.02 } = config;
     checkInteger("PositionEmbedding", "length", length, 1);
     checkInteger("PositionEmbedding", "width", width, 1);
+    if (sinusoids) checkComputed([length, width]);
     this.weight = sinusoids
       ? keep(sinusoidalTable({ ...sinusoids, length, width, device: init.device }))
       : init.normal([length, width], std);

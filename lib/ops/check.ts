@@ -11,6 +11,7 @@ export {
   checkNumber,
   checkObject,
   largestFloat,
+  mostLayers,
   smallestFloat,
 } from "../check.js";
 export { describe };

@@ -28,7 +28,7 @@ export async function folderDefaults(folder: string): Promise<GenerationDefaults
   const own = await ifThere(file, readJsonFile);
   if (own !== null) return inFile(file, () => fromGenerationConfig(own));
   const config = path.join(folder, "config.json");
-  const { eos_token_id } = (await readJsonFile(config)) as { eos_token_id?: unknown };
+  const { eos_token_id } = Object(await readJsonFile(config)) as { eos_token_id?: unknown };
   return inFile(config, () => fromGenerationConfig({ eos_token_id }));
 }
 
@@ -41,12 +41,15 @@ export function fromGenerationConfig(json: unknown): GenerationDefaults {
   for (const [ours, theirs] of Object.entries(names) as [keyof typeof names, string][]) {
     const value = config[theirs];
     if (value === undefined || value === null) continue;
-    if (typeof value !== "number")
+    if (!Number.isFinite(value))
       throw new HeedError("ERR_FORMAT", `generation config: expected ${theirs} to be a number, got ${describe(value)}`);
-    defaults[ours] = value;
+    defaults[ours] = value as number;
   }
   // A model that is not to be sampled from takes the likeliest token.
-  if (config.do_sample === false) defaults.temperature = 0;
+  const sampled = config.do_sample ?? true;
+  if (typeof sampled !== "boolean")
+    throw new HeedError("ERR_FORMAT", `generation config: expected do_sample true or false, got ${describe(sampled)}`);
+  if (!sampled) defaults.temperature = 0;
   const { eos_token_id: end } = config;
   if (end !== undefined && end !== null) defaults.stopTokens = Array.isArray(end) ? end.map(tokenId) : [tokenId(end)];
   return defaults;

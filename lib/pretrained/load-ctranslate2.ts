@@ -9,7 +9,7 @@ import { EncoderDecoder } from "../models/encoder-decoder.js";
 import type { EncoderDecoderConfig } from "../models/encoder-decoder-config.js";
 import { CharacterList } from "../tokenizer/character-list.js";
 import type { ModelOptions } from "../models/model.js";
-import { loadWeights } from "./load-weights.js";
+import { loadWeights, makeFor } from "./load-weights.js";
 
 export interface CTranslate2Model {
   model: EncoderDecoder;
@@ -51,7 +51,7 @@ export async function loadCTranslate2(folder: string, options: CTranslate2Option
         throw new HeedError("ERR_FORMAT", `expected a ${side} vocabulary of ${size} tokens, got ${tokens.length}`);
     return config;
   });
-  const model = await inFile(weights.path, () => new EncoderDecoder(config, rest));
+  const model = makeFor(weights, () => new EncoderDecoder(config, rest));
   try {
     await loadWeights(model, weights, { nameInFile });
   } catch (error) {

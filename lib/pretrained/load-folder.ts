@@ -9,7 +9,7 @@ import type { WeightFile } from "../formats/weights.js";
 import type { ModelOptions } from "../models/model.js";
 import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
-import { checkSizes, loadWeights } from "./load-weights.js";
+import { checkSizes, loadWeights, makeFor } from "./load-weights.js";
 
 export interface FolderModel<K extends keyof PretrainedKinds> {
   model: PretrainedKinds[K];
@@ -26,7 +26,7 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
   const { family, blueprint } = await readBlueprint(folder, kind);
   await using weights = await openWeights(folder);
   checkSizes(weights, blueprint.sizes(weights));
-  const model = blueprint.make(options, weights);
+  const model = makeFor(weights, () => blueprint.make(options, weights));
   try {
     const ignored = await loadWeights(model, weights, family.weights?.(model, weights));
     model.eval();

@@ -1,12 +1,12 @@
 // Models that continue a text, from whatever they are in.
 import path from "node:path";
 import { checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
 import type { PretrainedOptions } from "../hub/pretrained-folder.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { ModelOptions } from "../models/model.js";
+import { checkTokenizer } from "./check-tokenizer.js";
 import type { PretrainedKinds } from "./families/index.js";
 import { folderDefaults, type GenerationDefaults } from "./generation-config.js";
 import { loadGguf } from "./gguf/load-gguf.js";
@@ -38,11 +38,7 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
   const loaded = await loadSource(source, options);
   const { model, tokenizer } = loaded;
   try {
-    if (tokenizer && tokenizer.vocabularySize > model.config.vocabularySize)
-      throw new HeedError(
-        "ERR_FORMAT",
-        `${name}: expected a vocabulary of at most the model's ${model.config.vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
-      );
+    checkTokenizer(name, tokenizer, model);
     if (quantized) model.quantize(quantized);
     return loaded;
   } catch (error) {

@@ -7,6 +7,7 @@ import { ifThere } from "../files.js";
 import { inspectedFolder, type PretrainedOptions } from "../hub/pretrained-folder.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../models/model.js";
+import { checkTokenizer } from "./check-tokenizer.js";
 import { families, type PretrainedKinds } from "./families/index.js";
 import { loadFolder, readBlueprint } from "./load-folder.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
@@ -49,8 +50,11 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
   const folder = await inspectedFolder(name, options, (found) => readBlueprint(found, kind));
   const { model, ignored } = await loadFolder(folder, kind, options);
   try {
+    const tokenizer = await folderTokenizer(folder);
+    checkTokenizer(folder, tokenizer, model);
+    const recipe = await readRecipe(folder);
     if (quantized) model.quantize(quantized);
-    return { model, tokenizer: await folderTokenizer(folder), folder, ignored, recipe: await readRecipe(folder) };
+    return { model, tokenizer, folder, ignored, recipe };
   } catch (error) {
     model.dispose();
     throw error;

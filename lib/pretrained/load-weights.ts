@@ -1,8 +1,9 @@
 import { HeedError } from "../errors.js";
 import type { WeightFile } from "../formats/weights.js";
+import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
 import { ops } from "../native.js";
-import { formatShape, sameShape, type Shape } from "../shape.js";
+import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 
@@ -36,12 +37,13 @@ export async function loadWeights(
     return { names: [nameInFile(name)].flat(), tensor, transposed, shape };
   });
   const used = new Set(parameters.flatMap(({ names }) => names));
+  const needless = new Set(ignored);
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
   const missing = [...used].filter((name) => !file.tensors.has(name));
   if (missing.length > 0) throw fault(`expected the model's parameters, got no ${list(missing)}`);
   const unknown = [...file.tensors.keys()].filter(
-    (name) => !used.has(name) && !ignored.includes(name) && !computed.test(name),
+    (name) => !used.has(name) && !needless.has(name) && !computed.test(name),
   );
   if (unknown.length > 0) throw fault(`expected the model's parameters alone, got ${list(unknown)}`);
   for (const { names, shape } of parameters) {
@@ -84,6 +86,22 @@ function joined(shapes: readonly Shape[]): Shape | null {
 
 function shapesOf(file: WeightFile, names: readonly string[]): string {
   return names.map((name) => formatShape(file.tensors.get(name)!.shape)).join(", ");
+}
+
+/** Numbers of a computed table that any model may have: 64 MiB, of 131,072 positions in heads of 128. */
+const usualTable = 2 ** 24;
+
+/**
+ * Makes a model whose parameters are to come from a file: the memory it takes follows from the file's tensors, whatever
+ * its configuration says. Throws ERR_FORMAT, naming the file.
+ */
+export function makeFor<M extends Module>(file: WeightFile, make: () => M): M {
+  let numbers = 0;
+  for (const { shape } of file.tensors.values()) numbers += numel(shape);
+  // What is missing `loadWeights` says by name, as long as that takes little.
+  const [tensors, most] = [2 * file.tensors.size + 100, 2 * numbers + 2 ** 20];
+  const room: Room = { file: file.path, tensors, numbers: most, computed: usualTable + numbers };
+  return within(room, make);
 }
 
 /** Before a model as large as the configuration says is made: whether the file has one of that size. */

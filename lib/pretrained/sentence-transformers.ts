@@ -4,6 +4,7 @@ import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
+import { booleanOf, positiveInteger } from "../models/huggingface-config.js";
 import type { Pooling } from "../nn/pooling.js";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -21,15 +22,22 @@ export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null
   const modules = await ifThere(file, readJsonFile);
   if (modules === null) return null;
   const steps = await inFile(file, () => stepsOf(modules));
-  const options = (await ifThere(path.join(folder, "sentence_bert_config.json"), readJsonFile)) as Json | null;
+  const optionsFile = path.join(folder, "sentence_bert_config.json");
+  const options = await ifThere(optionsFile, readJsonFile);
   const poolingFile = path.join(folder, steps.pooling, "config.json");
   const pooling = await readJsonFile(poolingFile);
   return {
     pooling: await inFile(poolingFile, () => poolingOf(pooling)),
     normalize: steps.normalize,
-    lowercase: options?.do_lower_case === true,
-    ...(Number.isSafeInteger(options?.max_seq_length) && { maxLength: options!.max_seq_length as number }),
+    ...(await inFile(optionsFile, () => optionsOf(Object(options) as Json))),
   };
+}
+
+function optionsOf(options: Json): Pick<EmbeddingRecipe, "lowercase" | "maxLength"> {
+  const lowercase = booleanOf(options, "do_lower_case", false);
+  return options.max_seq_length == null
+    ? { lowercase }
+    : { lowercase, maxLength: positiveInteger(options, "max_seq_length") };
 }
 
 /** The folder of the pooling, and whether vectors are normed after it. */

@@ -24,25 +24,28 @@ export function parseAddedTokens(list: unknown): AddedToken[] {
   if (!Array.isArray(list)) throw fault("added_tokens in an array", list);
   return list.map((entry: unknown, i) => {
     if (typeof entry !== "object" || entry === null) throw fault(`added_tokens[${i}] to be an object`, entry);
-    const { id, content, ...flags } = entry as Record<string, unknown>;
-    if (!isId(id)) throw fault(`added_tokens[${i}].id to be an integer from 0`, id);
+    const given = entry as Record<string, unknown>;
+    const { id, content } = given;
+    if (!isId(id)) throw fault(`added_tokens[${i}].id to be an integer from 0 to ${mostTokens - 1}`, id);
     if (typeof content !== "string" || content === "") throw fault(`added_tokens[${i}].content`, content);
-    const special = flags.special === true;
+    const special = flag(given, "special", i, false);
     return {
       id,
       content,
       special,
-      singleWord: flags.single_word === true,
-      lstrip: flags.lstrip === true,
-      rstrip: flags.rstrip === true,
-      normalized: typeof flags.normalized === "boolean" ? flags.normalized : !special,
+      singleWord: flag(given, "single_word", i, false),
+      lstrip: flag(given, "lstrip", i, false),
+      rstrip: flag(given, "rstrip", i, false),
+      normalized: flag(given, "normalized", i, !special),
     };
   });
 }
 
-/** Ids stay small enough for a table of them. */
+/** Ids stay small enough for tables of them: the largest vocabularies there are have a million tokens. */
+export const mostTokens = 2 ** 21;
+
 export function isId(value: unknown): value is number {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 24;
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < mostTokens;
 }
 
 /** A text in parts: tokens that were found in it, by id, and what lies between. */
@@ -55,20 +58,32 @@ const space = /\p{White_Space}/u;
 /** Finds tokens in texts by how they are written; of those that begin at one place, the longest. */
 export class TokenFinder {
   readonly #tokens: ReadonlyMap<string, AddedToken>;
-  readonly #expression: RegExp | null;
+  /** The lengths of the tokens that begin with a character, the longest first. */
+  readonly #lengths = new Map<string, number[]>();
+  /** Finds the next character that a token begins with; null where there are no tokens. */
+  readonly #beginning: RegExp | null;
 
   constructor(tokens: readonly (readonly [written: string, token: AddedToken])[]) {
     this.#tokens = new Map(tokens.filter(([written]) => written !== ""));
-    const longestFirst = [...this.#tokens.keys()].sort((a, b) => b.length - a.length);
-    const escaped = longestFirst.map((written) => written.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
-    this.#expression = escaped.length === 0 ? null : new RegExp(escaped.join("|"), "gu");
+    const lengths = new Map<string, Set<number>>();
+    for (const written of this.#tokens.keys()) {
+      const first = String.fromCodePoint(written.codePointAt(0)!);
+      lengths.set(first, (lengths.get(first) ?? new Set()).add(written.length));
+    }
+    for (const [first, given] of lengths)
+      this.#lengths.set(
+        first,
+        [...given].sort((a, b) => b - a),
+      );
+    const escaped = [...lengths.keys()].map((first) => first.replace(/[\\^$.*+?()[\]{}|/-]/, "\\$&"));
+    this.#beginning = escaped.length === 0 ? null : new RegExp(`[${escaped.join("")}]`, "gu");
   }
 
   split(text: string): Part[] {
-    if (this.#expression === null) return text === "" ? [] : [text];
+    if (this.#beginning === null) return text === "" ? [] : [text];
     const parts: Part[] = [];
     let from = 0;
-    for (const { 0: written, index } of text.matchAll(this.#expression)) {
+    for (const [index, written] of this.#found(text)) {
       const token = this.#tokens.get(written)!;
       let [start, end] = [index, index + written.length];
       // Two UTF-16 units hold any character.
@@ -85,6 +100,25 @@ export class TokenFinder {
     if (from < text.length) parts.push(text.slice(from));
     return parts;
   }
+
+  /** Where tokens are, one behind the other. */
+  *#found(text: string): Generator<[index: number, written: string]> {
+    const beginning = new RegExp(this.#beginning!);
+    for (let match = beginning.exec(text); match; match = beginning.exec(text)) {
+      const { index } = match;
+      const length = this.#lengths.get(match[0])!.find((length) => this.#tokens.has(text.slice(index, index + length)));
+      if (length === undefined) continue;
+      beginning.lastIndex = index + length;
+      yield [index, text.slice(index, index + length)];
+    }
+  }
+}
+
+/** An entry that is true or false, or `otherwise` where nothing is said. */
+function flag(entry: Record<string, unknown>, name: string, i: number, otherwise: boolean): boolean {
+  const value = entry[name] ?? otherwise;
+  if (typeof value === "boolean") return value;
+  throw fault(`added_tokens[${i}].${name} to be true or false`, value);
 }
 
 function fault(expected: string, got: unknown): HeedError {

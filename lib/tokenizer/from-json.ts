@@ -1,4 +1,4 @@
-import { HeedError } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
 import { ByteTokenizer } from "./byte-tokenizer.js";
 import { CharTokenizer } from "./char-tokenizer.js";
@@ -21,7 +21,7 @@ export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
   throw new HeedError(
     "ERR_FORMAT",
     `tokenizer: expected {type: "byte"}, {type: "gpt2"}, {type: "char", characters: "…"}, {type: "llama2c", …} or {type: "huggingface", …}, got ${
-      JSON.stringify(json)?.slice(0, 100) ?? "nothing"
+      type === undefined ? describe(json) : `type ${describe(type)}`
     }`,
   );
 }

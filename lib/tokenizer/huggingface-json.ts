@@ -3,6 +3,7 @@
 // text of users becomes a special token, these have names in its vocabulary that no text has.
 import { describe, HeedError } from "../errors.js";
 import { type AddedToken, isId, parseAddedTokens } from "./added-tokens.js";
+import { type Affixes, affixesOf } from "./post-processor.js";
 import { normalizerOf, preTokenizerOf } from "./pre-tokenizer.js";
 
 /** Begins the names that no text has: in valid Unicode no digit follows a high surrogate. */
@@ -29,6 +30,8 @@ export interface TokenizerDefinition {
   /** Whether what is not in a Unigram vocabulary is spelt in bytes. */
   readonly byteFallback: boolean;
   readonly decoder: unknown;
+  /** The tokens that the post-processor puts around a text. */
+  readonly affixes: Affixes;
 }
 
 type ModelType = "BPE" | "WordPiece" | "Unigram";
@@ -48,16 +51,17 @@ export function parseTokenizerJson(json: unknown): TokenizerDefinition {
     ids.set(token, id);
   }
   const special = new Set(added.filter((token) => token.special).map(({ id }) => id));
-  const unknown = type === "Unigram" ? model.unk_id : ids.get(String(model.unk_token));
+  const unknown = type === "Unigram" ? unknownId(model, vocabulary.length) : ids.get(unknownName(model, type) ?? "");
+  const whole = { ...model, ...checkedParts(model, type, vocabulary), type };
 
   return {
     library: {
       normalizer: normalizerOf(root.normalizer ?? null),
       pre_tokenizer: preTokenizerOf(root.pre_tokenizer ?? null),
-      post_processor: root.post_processor ?? null,
-      // The library's is not used: see token-decoder.ts.
+      // The library's are not used: see post-processor.ts and token-decoder.ts.
+      post_processor: null,
       decoder: null,
-      model: hideTokens({ ...model, type }, special),
+      model: hideTokens(whole, special),
       added_tokens: [],
     },
     added,
@@ -65,9 +69,10 @@ export function parseTokenizerJson(json: unknown): TokenizerDefinition {
     ids,
     pieces: new Map(vocabulary.filter(([, id]) => !special.has(id))),
     special,
-    unknown: typeof unknown === "number" ? unknown : null,
+    unknown: unknown ?? null,
     byteFallback: type === "Unigram" && model.byte_fallback === true,
     decoder: root.decoder ?? null,
+    affixes: affixesOf(root.post_processor),
   };
 }
 
@@ -91,8 +96,91 @@ function unigramVocabulary(vocab: unknown): [string, number][] {
   if (!Array.isArray(vocab)) throw fault("model.vocab in an array", vocab);
   return vocab.map((entry: unknown, id) => {
     const [piece, score] = Array.isArray(entry) ? (entry as unknown[]) : [];
-    if (typeof piece !== "string" || typeof score !== "number") throw fault(`model.vocab[${id}] [piece, score]`, entry);
+    if (typeof piece !== "string" || !Number.isFinite(score)) throw fault(`model.vocab[${id}] [piece, score]`, entry);
     return [piece, id];
+  });
+}
+
+/** The id of what is not in a Unigram vocabulary; null where there is none. */
+function unknownId({ unk_id: id }: Record<string, unknown>, size: number): number | null {
+  if (id === undefined || id === null) return null;
+  if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < size) return id as number;
+  throw fault(`model.unk_id to be an id below ${size}`, id);
+}
+
+/** The token of what is not in a vocabulary; null where there is none. */
+function unknownName({ unk_token: name }: Record<string, unknown>, type: ModelType): string | null {
+  if (typeof name === "string") return name;
+  if (name === undefined || name === null) return type === "WordPiece" ? "[UNK]" : null;
+  throw fault("model.unk_token to be a token", name);
+}
+
+/** The parts of a model that its type asks for, as the library relies on them. */
+function checkedParts(
+  model: Record<string, unknown>,
+  type: ModelType,
+  vocabulary: readonly [string, number][],
+): Record<string, unknown> {
+  for (const name of ["byte_fallback", "ignore_merges", "fuse_unk"])
+    if (typeof (model[name] ?? false) !== "boolean") throw fault(`model.${name} to be true or false`, model[name]);
+  for (const name of ["continuing_subword_prefix", "end_of_word_suffix"])
+    if (typeof (model[name] ?? "") !== "string") throw fault(`model.${name} to be a text`, model[name]);
+  switch (type) {
+    case "Unigram":
+      checkTrie(vocabulary);
+      return {};
+    case "BPE":
+      return { merges: mergesOf(model, new Set(vocabulary.map(([token]) => token))) };
+    case "WordPiece": {
+      const longest = model.max_input_chars_per_word ?? 100;
+      // Words are cut in time by the cube of their length.
+      if (!Number.isInteger(longest) || (longest as number) < 0 || (longest as number) > longestWord)
+        throw fault(`model.max_input_chars_per_word to be an integer of at most ${longestWord}`, longest);
+      const prefix = model.continuing_subword_prefix ?? "##";
+      return {
+        max_input_chars_per_word: longest,
+        continuing_subword_prefix: prefix,
+        unk_token: unknownName(model, type),
+      };
+    }
+  }
+}
+
+const longestWord = 1000;
+/** Of the trie in which the library has a Unigram vocabulary, some 200 bytes each: several times XLM-V's. */
+const mostNodes = 2 ** 22;
+
+/** Throws ERR_FORMAT for a vocabulary whose trie takes too much memory. */
+function checkTrie(vocabulary: readonly [string, number][]): void {
+  const characters = vocabulary.reduce((sum, [piece]) => sum + piece.length, 0);
+  if (characters <= mostNodes) return;
+  // A node a character, but for those that a piece has in common with the one before it in alphabetical order.
+  const pieces = vocabulary.map(([piece]) => piece).sort();
+  let nodes = 0;
+  for (const [i, piece] of pieces.entries()) {
+    const before = pieces[i - 1] ?? "";
+    let common = 0;
+    while (common < piece.length && piece[common] === before[common]) common++;
+    nodes += piece.length - common;
+  }
+  if (nodes > mostNodes) throw fault(`pieces with at most ${mostNodes} different beginnings`, nodes);
+}
+
+/** The merges, each of two tokens that make one, as Hugging Face's library in Rust demands it. */
+function mergesOf(
+  { merges, continuing_subword_prefix: prefix }: Record<string, unknown>,
+  tokens: ReadonlySet<string>,
+): [string, string][] {
+  if (!Array.isArray(merges)) throw fault("model.merges in an array", merges);
+  const inner = typeof prefix === "string" ? prefix.length : 0;
+  return merges.map((merge: unknown, i) => {
+    const parts: unknown[] = typeof merge === "string" ? merge.split(" ") : Array.isArray(merge) ? merge : [];
+    const [left, right] = parts;
+    if (parts.length !== 2 || typeof left !== "string" || typeof right !== "string")
+      throw fault(`model.merges[${i}] of two tokens`, merge);
+    for (const token of [left, right, left + right.slice(inner)])
+      if (!tokens.has(token)) throw fault(`the token ${describe(token)} of model.merges[${i}] in model.vocab`, "none");
+    return [left, right];
   });
 }
 
@@ -104,10 +192,9 @@ function hideTokens(model: Record<string, unknown>, special: ReadonlySet<number>
     return { ...model, vocab: vocab.map(([piece, score]: [string, number], id) => [name(piece, id), score]) };
   const entries = Object.entries(vocab as Record<string, number>);
   const hidden = new Set(entries.filter(([, id]) => special.has(id)).map(([token]) => token));
-  const union = (merge: unknown): string => (Array.isArray(merge) ? merge.join("") : String(merge).replace(" ", ""));
   return {
     ...model,
-    ...(Array.isArray(merges) && { merges: merges.filter((merge) => !hidden.has(union(merge))) }),
+    ...(Array.isArray(merges) && { merges: merges.filter((merge: string[]) => !hidden.has(merge.join(""))) }),
     vocab: Object.fromEntries(entries.map(([token, id]) => [name(token, id), id])),
     ...(typeof unknown === "string" && { unk_token: name(unknown, (vocab as Record<string, number>)[unknown] ?? -1) }),
   };

@@ -8,7 +8,7 @@ import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { TokenFinder } from "./added-tokens.js";
-import { hiddenId, parseTokenizerJson, type TokenizerDefinition, unnameable } from "./huggingface-json.js";
+import { hiddenId, parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
 import { type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
@@ -38,14 +38,22 @@ export interface HuggingFaceTokenizerParts {
   chatTemplate?: string | null;
 }
 
+interface Normalizer {
+  normalize(text: string): string;
+  /** Of a sequence. */
+  normalizers?: Normalizer[];
+}
+
 /** What is used of the library, whose own types do not resolve under Node's rules for modules. */
 interface Encoder {
-  normalizer: { normalize(text: string): string } | null;
+  normalizer: Normalizer | null;
   pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
-  model(pieces: string[]): string[];
-  post_processor: {
-    post_process(tokens: string[], pair: null, addSpecialTokens: boolean): { tokens: string[] };
-  } | null;
+  model: {
+    (pieces: string[]): string[];
+    encode(pieces: string[]): string[];
+    /** Of a Unigram vocabulary. */
+    tokenize?(piece: string): string[];
+  };
 }
 
 const require = createRequire(import.meta.url);
@@ -82,10 +90,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
       );
     this.#json = json;
     this.#config = config;
-    this.#definition = parseTokenizerJson(json);
+    this.#definition = trusting(() => parseTokenizerJson(json));
     this.#decoding = compileDecoder(this.#definition.decoder);
-    this.#library = this.#createLibrary();
+    this.#library = trusting(() => this.#createLibrary());
     this.#plain = this.#finders(false);
+    // For the errors of parts that no text can go through.
+    this.#tokensOf(this.#cut(this.#normalize("a"), 0));
     this.vocabularySize = this.#definition.tokens.length;
     this.endOfText = this.#specialId("eos_token");
     this.beginningOfText = this.#specialId("bos_token");
@@ -172,13 +182,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const library = require("@huggingface/tokenizers") as {
       Tokenizer: new (json: object, config: object) => Encoder;
     };
-    try {
-      return new library.Tokenizer(this.#definition.library, this.#config);
-    } catch (cause) {
-      throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${(cause as Error).message}`, {
-        cause,
-      });
-    }
+    const encoder = new library.Tokenizer(this.#definition.library, this.#config);
+    const { model } = encoder;
+    // Its own hands all tokens of a piece to one call, for which long pieces have too many.
+    if (model.tokenize) model.encode = (pieces) => pieces.flatMap((piece) => model.tokenize!(piece));
+    return encoder;
   }
 
   #finders(special: boolean): [TokenFinder, TokenFinder] {
@@ -191,7 +199,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   #normalize(text: string): string {
-    return this.#library.normalizer?.normalize(text) ?? text;
+    const { normalizer } = this.#library;
+    return normalizer ? trusting(() => normalized(text, normalizer, 16 * text.length + 4096)) : text;
+  }
+
+  /** The pieces for the model of a text without added tokens, which is the `index`-th part of a whole one. */
+  #cut(text: string, index: number): string[] {
+    const { pre_tokenizer: cutter } = this.#library;
+    return cutter ? trusting(() => cutter.pre_tokenize(text, { section_index: index })) : [text];
+  }
+
+  #tokensOf(pieces: string[]): string[] {
+    return trusting(() => this.#library.model(pieces));
   }
 
   /** What comes before and after a text's ids, and how many of these there may be. */
@@ -204,12 +223,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   *#parts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
     const [raw, normal] = special ? (this.#whole ??= this.#finders(true)) : this.#plain;
-    const { pre_tokenizer: cutter } = this.#library;
     for (const [i, part] of raw.split(text.replace(/\p{Surrogate}/gu, "\ufffd")).entries()) {
       const within = typeof part === "number" ? [part] : normal.split(this.#normalize(part));
       for (const [j, piece] of within.entries()) {
         if (typeof piece === "number") yield [piece];
-        else yield* this.#partsOf(cutter ? cutter.pre_tokenize(piece, { section_index: i + j }) : [piece]);
+        else yield* this.#partsOf(this.#cut(piece, i + j));
       }
     }
   }
@@ -223,7 +241,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
       // Tokens that are not known are one where they follow each other: none is cut off from the next.
       do {
         to = Math.min(Math.max(to + piecesAtOnce, from + 2 * (to - from)), pieces.length);
-        tokens = this.#library.model(pieces.slice(from, to));
+        tokens = this.#tokensOf(pieces.slice(from, to));
         last = known.get(tokens.at(-1) ?? "");
       } while (to < pieces.length && (last === undefined || last === unknown));
       yield tokens.flatMap((token) => this.#idsOf(token));
@@ -235,10 +253,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * that begin and end one.
    */
   #affixes(): [number[], number[]] {
-    const around = this.#library.post_processor?.post_process([unnameable], null, true).tokens ?? [unnameable];
-    const at = around.indexOf(unnameable);
-    const ids = (tokens: string[]): number[] => tokens.map((token) => this.#idOfName(token));
-    if (around.length > 1) return [ids(around.slice(0, at)), ids(around.slice(at + 1))];
+    const { before, after } = this.#definition.affixes;
+    const ids = (tokens: readonly string[]): number[] => tokens.map((token) => this.#idOfName(token));
+    if (before.length + after.length > 0) return [ids(before), ids(after)];
     const { add_bos_token: begins, add_eos_token: ends } = this.#config;
     const given = (wanted: unknown, id: number | null): number[] => (wanted === true && id !== null ? [id] : []);
     return [given(begins, this.beginningOfText), given(ends, this.endOfText)];
@@ -279,6 +296,28 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const variables = Object.fromEntries(named.map((name) => [name, specialToken(this.#config[name])]));
     return new ChatTemplate(given, variables);
   }
+}
+
+/** Runs what relies on a tokenizer.json to be as it should: whatever it throws else is an ERR_FORMAT. */
+function trusting<T>(body: () => T): T {
+  try {
+    return body();
+  } catch (cause) {
+    if (cause instanceof HeedError) throw cause;
+    const { message } = cause as Error;
+    throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${message.slice(0, 500)}`, { cause });
+  }
+}
+
+/** A text normalized, of at most so many characters after each step: in a few steps it could grow beyond all bounds. */
+function normalized(text: string, step: Normalizer, most: number): string {
+  if (step.normalizers) return step.normalizers.reduce((given, part) => normalized(given, part, most), text);
+  const result = step.normalize(text);
+  if (result.length <= most) return result;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `tokenizer.json: expected normalizers that make at most ${most} characters of a text`,
+  );
 }
 
 /** A byte's token where what is unknown is spelt in bytes. */

@@ -3,9 +3,8 @@
 // is not in the vocabulary is spelt in bytes, which are the ids from 3 on.
 //
 // The file: int32 the longest token; then for each token float32 score, int32 length, bytes. Little-endian.
-import { readFile } from "node:fs/promises";
 import { HeedError } from "../errors.js";
-import { naming } from "../files.js";
+import { readSmallFile } from "../files.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, partLength, slicesOf } from "./id-parts.js";
 import { type Piece, type PieceKind, sentencePieceJson, wordBoundary } from "./sentencepiece-json.js";
@@ -40,7 +39,7 @@ export class Llama2cTokenizer implements Tokenizer {
 
   /** Reads a tokenizer file. Throws ERR_IO or ERR_FORMAT with its name. */
   static async fromFile(file: string): Promise<Llama2cTokenizer> {
-    const bytes = await naming(file, () => readFile(file));
+    const bytes = await readSmallFile(file);
     return new Llama2cTokenizer(parse(bytes, file));
   }
 

@@ -2,6 +2,7 @@
 // reading of some parts of a tokenizer.json white space, digits and words are what JavaScript's \s, \d and \w take (no
 // U+0085, but U+FEFF; ASCII alone), and some behaviours of Split are not told apart. Regular expressions it reads as
 // Hugging Face's own library does, so those parts become expressions.
+import { describe, HeedError } from "../errors.js";
 
 type Config = Record<string, unknown>;
 
@@ -128,12 +129,21 @@ export function normalizerOf(part: unknown): unknown {
       );
     case "Prepend":
       // An empty text stays empty.
-      return typeof config.prepend === "string" ? replace(String.raw`\A[\s\S]`, `${literal(config.prepend)}$&`) : part;
+      return replace(String.raw`\A[\s\S]`, `${literal(shortText("prepend", config.prepend))}$&`);
     case "Replace":
-      return typeof config.content === "string" ? { ...config, content: literal(config.content) } : part;
+      return { ...config, content: literal(shortText("content", config.content)) };
     default:
       return part;
   }
+}
+
+/** What a normalizer puts into a text: short, as it may do so at every character. */
+function shortText(name: string, value: unknown): string {
+  if (typeof value === "string" && value.length <= 256) return value;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `tokenizer.json: expected a normalizer's ${name} of at most 256 characters, got ${describe(value)}`,
+  );
 }
 
 const chain = (...normalizers: unknown[]): Config => ({ type: "Sequence", normalizers });

@@ -1,9 +1,10 @@
 // A SentencePiece vocabulary (Kudo & Richardson 2018) of byte-pair encoding, without its model, as a tokenizer.json: of
 // neighbours those merge first whose union has the best score, so the merges, in the order of their scores, say the same.
 // Spaces are U+2581; what is not in the vocabulary is spelt in bytes.
-import { describe } from "../errors.js";
+import { describe, HeedError } from "../errors.js";
 import { addedTokenJson } from "./added-tokens.js";
 import { templateOf } from "./template-processing.js";
+import { TextHashes } from "./text-hashes.js";
 import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
 
 export const wordBoundary = "\u2581";
@@ -154,18 +155,35 @@ function checkMerges(
   }
 }
 
-/** Every way to make a piece of two others, the best first. */
+/** Characters of merges for each character of pieces, and as many in any case: far more than vocabularies have. */
+const mostMerged = { each: 64, anyway: 2 ** 20 };
+
+/**
+ * Every way to make a piece of two others, the best first. Time and memory follow from the length of all pieces. Throws
+ * ERR_FORMAT where there are far more ways than in any vocabulary of a language.
+ */
 function mergesOf(pieces: readonly Piece[]): [string, string][] {
-  const ids = new Map(pieces.flatMap(({ text, kind }, id) => (kind === "normal" ? [[text, id]] : [])));
+  const normal = pieces.flatMap(({ text, kind, score }, id) => (kind === "normal" ? [{ text, score, id }] : []));
+  const hashes = new TextHashes(normal.reduce((most, { text }) => Math.max(most, text.length), 0));
+  const byHash = new Map(normal.map((piece) => [hashes.load(piece.text).of(0, piece.text.length), piece]));
   const merges: { pair: [string, string]; score: number; left: number; right: number }[] = [];
-  for (const { text, score, kind } of pieces) {
-    if (kind !== "normal") continue;
-    let at = 0;
-    for (const character of text) {
-      at += character.length;
-      const pair: [string, string] = [text.slice(0, at), text.slice(at)];
-      const [left, right] = [ids.get(pair[0]), ids.get(pair[1])];
-      if (left !== undefined && right !== undefined) merges.push({ pair, score, left, right });
+  let room = mostMerged.anyway + mostMerged.each * normal.reduce((sum, { text }) => sum + text.length, 0);
+  for (const { text, score } of normal) {
+    hashes.load(text);
+    for (let at = 1; at < text.length; at++) {
+      // Within a character of two UTF-16 units.
+      if (text.codePointAt(at - 1)! > 0xffff) continue;
+      const left = byHash.get(hashes.of(0, at));
+      if (left?.text.length !== at || !text.startsWith(left.text)) continue;
+      const right = byHash.get(hashes.of(at, text.length));
+      if (right?.text.length !== text.length - at || !text.endsWith(right.text)) continue;
+      merges.push({ pair: [left.text, right.text], score, left: left.id, right: right.id });
+      room -= text.length;
+      if (room < 0)
+        throw new HeedError(
+          "ERR_FORMAT",
+          `tokenizer: expected pieces that few others make up, got more than ${merges.length} ways to make them`,
+        );
     }
   }
   merges.sort((a, b) => b.score - a.score || a.left - b.left || a.right - b.right);

@@ -27,13 +27,13 @@ export function compileDecoder(config: unknown): TextDecoding {
   // Without a decoder tokens are words.
   if (config === null || config === undefined)
     return { bytesOf: (token, first) => encoder.encode(first ? token : ` ${token}`), strip: null };
-  const { type, decoders } = config as { type?: unknown; decoders?: unknown };
+  const { type, decoders } = Object(config) as { type?: unknown; decoders?: unknown };
   const list: unknown[] = type === "Sequence" ? checkList(decoders) : [config];
   const steps: Step[] = [];
   let strip: TextDecoding["strip"] = null;
   let fused = false;
   for (const item of list) {
-    const part = (item ?? {}) as Record<string, unknown>;
+    const part = Object(item) as Record<string, unknown>;
     if (part.type === "Fuse") fused = true;
     else if (part.type === "Strip" && fused) strip = stripOfText(part);
     else steps.push(compileStep(part));
@@ -41,11 +41,23 @@ export function compileDecoder(config: unknown): TextDecoding {
   return {
     bytesOf: (token, first) => {
       const state: State = { token, first };
-      for (const step of steps) state.token = step(state);
+      for (const step of steps) state.token = applied(step, state);
       return typeof state.token === "string" ? encoder.encode(state.token) : state.token;
     },
     strip,
   };
+}
+
+/** Engines find out late what an expression asks of them. */
+function applied(step: Step, state: State): string | Uint8Array {
+  try {
+    return step(state);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new HeedError("ERR_FORMAT", `tokenizer: expected a decoder that can be applied: ${message.slice(-200)}`, {
+      cause,
+    });
+  }
 }
 
 function checkList(decoders: unknown): unknown[] {
@@ -63,20 +75,20 @@ function compileStep(part: Record<string, unknown>): Step {
         return hex === undefined ? token : Uint8Array.of(parseInt(hex, 16));
       });
     case "Metaspace": {
-      const space = text(part.replacement, "\u2581");
+      const space = text("replacement", part.replacement, "\u2581");
       const prefixed = part.prepend_scheme !== "never" && part.add_prefix_space !== false;
       return onText((token, first) => token.replaceAll(space, first && prefixed ? "" : " "));
     }
     case "WordPiece": {
-      const prefix = text(part.prefix, "##");
+      const prefix = text("prefix", part.prefix, "##");
       return onText((token, first) => {
         const word = first ? token : token.startsWith(prefix) ? token.slice(prefix.length) : ` ${token}`;
         return part.cleanup === false ? word : cleanUp(word);
       });
     }
     case "Replace": {
-      const pattern = (part.pattern ?? {}) as { String?: unknown; Regex?: unknown };
-      const content = text(part.content, "");
+      const pattern = Object(part.pattern) as { String?: unknown; Regex?: unknown };
+      const content = text("content", part.content, "");
       if (typeof pattern.String === "string") {
         const { String: literal } = pattern;
         return onText((token) => token.replaceAll(literal, content));
@@ -85,7 +97,11 @@ function compileStep(part: Record<string, unknown>): Step {
       return onText((token) => token.replace(expression, () => content));
     }
     case "Strip": {
-      const [content, start, stop] = [text(part.content, " "), count(part.start), count(part.stop)];
+      const [content, start, stop] = [
+        text("content", part.content, " "),
+        count("start", part.start),
+        count("stop", part.stop),
+      ];
       return onText((token) => {
         let [from, to] = [0, token.length];
         while (from < start && token[from] === content) from++;
@@ -109,29 +125,38 @@ function onText(step: (token: string, first: boolean) => string | Uint8Array): S
 
 /** Of a text as a whole: only its beginning can be stripped while the rest is not known. */
 function stripOfText(part: Record<string, unknown>): TextDecoding["strip"] {
-  const content = text(part.content, " ");
-  if (content.length !== 1 || content > "\u007f" || count(part.stop) > 0)
+  const content = text("content", part.content, " ");
+  if (content.length !== 1 || content > "\u007f" || count("stop", part.stop) > 0)
     throw new HeedError(
       "ERR_FORMAT",
       `tokenizer: expected Strip after Fuse to take one ASCII character from the start, got ${describe(content)}`,
     );
-  return { byte: content.charCodeAt(0), count: count(part.start) };
+  return { byte: content.charCodeAt(0), count: count("start", part.start) };
 }
 
 function compilePattern(source: unknown): RegExp {
   try {
-    return new RegExp(text(source, "(?!)"), "gu");
+    return new RegExp(text("Regex", source, "(?!)"), "gu");
   } catch (cause) {
     throw new HeedError("ERR_FORMAT", `tokenizer: expected a regular expression, got ${describe(source)}`, { cause });
   }
 }
 
-function text(value: unknown, otherwise: string): string {
-  return typeof value === "string" ? value : otherwise;
+/** A text, or `otherwise` where nothing is said. */
+function text(name: string, value: unknown, otherwise: string): string {
+  const given = value ?? otherwise;
+  if (typeof given === "string") return given;
+  throw new HeedError("ERR_FORMAT", `tokenizer: expected a decoder's ${name} to be a text, got ${describe(value)}`);
 }
 
-function count(value: unknown): number {
-  return typeof value === "number" ? value : 0;
+/** A number of characters; 0 where nothing is said. */
+function count(name: string, value: unknown): number {
+  const given = value ?? 0;
+  if (Number.isSafeInteger(given) && (given as number) >= 0) return given as number;
+  throw new HeedError(
+    "ERR_FORMAT",
+    `tokenizer: expected a decoder's ${name} to be an integer from 0, got ${describe(value)}`,
+  );
 }
 
 /** English without the spaces before its signs, as BERT's tokenizer writes it, a token at a time. */

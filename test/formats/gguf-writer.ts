@@ -45,6 +45,11 @@ export function array(type: number, values: MetadataInput[], count = values.leng
   return { type: 9, bytes: Buffer.concat([u32(type), u64(count), ...values.map(({ bytes }) => bytes)]) };
 }
 
+/** An array of `count` values that are these bytes. */
+export function rawArray(type: number, count: number, bytes: Uint8Array): MetadataInput {
+  return { type: 9, bytes: Buffer.concat([u32(type), u64(count), bytes]) };
+}
+
 export function ggufFile({ version = 3, metadata = [], tensors = [] }: GgufInput): Buffer {
   const given = metadata.find(([key]) => key === "general.alignment")?.[1].bytes;
   const alignment = given?.length === 4 ? Buffer.from(given).readUInt32LE() || 32 : 32;

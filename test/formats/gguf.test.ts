@@ -4,11 +4,13 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HeedError } from "../../lib/errors.js";
 import { readGguf } from "../../lib/formats/gguf.js";
-import { HeaderCut, parseGgufHeader } from "../../lib/formats/gguf-header.js";
+import { GgufHeaderReader, parseGgufHeader } from "../../lib/formats/gguf-header.js";
+import { type GgufArray, HeaderCut } from "../../lib/formats/gguf-values.js";
 import { expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
 import { Random } from "../support/random.js";
-import { array, type GgufInput, ggufFile, type MetadataInput, text, typed } from "./gguf-writer.js";
+import { plainMetadata } from "../support/gguf.js";
+import { array, type GgufInput, ggufFile, type MetadataInput, rawArray, text, typed } from "./gguf-writer.js";
 import { blocks, halfBits, halfOf } from "./gguf-blocks.js";
 
 const folder = sharedFolder();
@@ -47,7 +49,7 @@ describe("what is in a file", () => {
     writeFileSync(file, ggufFile(sample()));
     await using gguf = await readGguf(file);
     expect(gguf.version).toBe(3);
-    expect(Object.fromEntries(gguf.metadata)).toEqual({
+    expect(plainMetadata(gguf.metadata)).toEqual({
       "general.architecture": "llama",
       "general.alignment": 64,
       "llama.context_length": 2048,
@@ -216,9 +218,47 @@ describe("damaged files", () => {
     );
   });
 
-  test("a header not wholly there asks for more", () => {
+  test("a header that comes in pieces is read on, not anew", () => {
     const bytes = ggufFile(sample());
+    const reader = new GgufHeaderReader(bytes.length, "a.gguf");
+    const whole = parseGgufHeader(bytes, bytes.length);
     expect(() => parseGgufHeader(bytes.subarray(0, 100), bytes.length)).toThrow(HeaderCut);
+    // What has been read may be gone.
+    for (let length = 0; length < 600; length++) {
+      const piece = Buffer.from(bytes.subarray(0, length));
+      try {
+        reader.read(piece);
+        break;
+      } catch (error) {
+        expect(error).toBeInstanceOf(HeaderCut);
+        expect((error as HeaderCut).needed).toBeGreaterThan(length);
+      }
+    }
+    const read = reader.read(bytes);
+    expect(plainMetadata(read.metadata)).toEqual(plainMetadata(whole.metadata));
+    expect(read.tensors).toEqual(whole.tensors);
+  });
+
+  test("arrays take no more memory than their bytes until they are read", () => {
+    const numbers = Buffer.alloc(48_000_000, 1);
+    const texts = Buffer.alloc(48_000_000);
+    const inner = Buffer.alloc(48_000_000);
+    const bytes = ggufFile({
+      metadata: [
+        ["numbers", rawArray(0, numbers.length, numbers)],
+        ["booleans", rawArray(7, numbers.length, numbers)],
+        ["texts", rawArray(8, texts.length / 8, texts)],
+        ["arrays", rawArray(9, inner.length / 12, inner)],
+      ],
+    });
+    const before = process.memoryUsage();
+    const { metadata } = parseGgufHeader(bytes, bytes.length);
+    const after = process.memoryUsage();
+    expect(after.heapUsed - before.heapUsed).toBeLessThan(16e6);
+    expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(1.1 * bytes.length);
+    const lengths = [...metadata.values()].map((value) => (value as GgufArray).length);
+    expect(lengths).toEqual([numbers.length, numbers.length, texts.length / 8, inner.length / 12]);
+    expect((metadata.get("texts") as GgufArray)[Symbol.iterator]().next()).toEqual({ done: false, value: "" });
   });
 
   test("a file that shrinks, names that are none, types that are not read", async () => {

@@ -7,15 +7,27 @@
  *
  *   HEED_FUZZ_SEED=… HEED_FUZZ_PATH=… npx vitest run test/fuzz/<file> -t '<name of the test>'
  */
+import { randomUUID } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
 import fc from "fast-check";
-import { test } from "vitest";
+import { afterAll, test } from "vitest";
 
 /** Whether this is the nightly run, with many cases of each property. */
 export const nightly = process.env.HEED_FUZZ === "nightly";
 
 /** The same number in all test files of a run: `npm run fuzz` sets it for all of its processes. */
 const seed = Number(process.env.HEED_FUZZ_SEED ?? 20261127);
-const path = process.env.HEED_FUZZ_PATH;
+const shrunk = process.env.HEED_FUZZ_PATH;
+/** `npm run fuzz -- --minutes`: how long all properties of a file may take together, and where each counts its cases. */
+const { HEED_FUZZ_SECONDS: seconds, HEED_FUZZ_TALLY: tally } = process.env;
+
+/** The properties of this file that have not begun: they share the time that is left. */
+let waiting = 0;
+const ends = performance.now() + 1000 * Number(seconds ?? Infinity);
+
+let tried = 0;
+if (tally !== undefined) afterAll(() => writeFileSync(path.join(tally, randomUUID()), String(tried)));
 
 /** How many cases a property is tried on. */
 export interface Cases {
@@ -38,10 +50,22 @@ export function fuzz<T>(
   property: (value: T) => void | Promise<void>,
 ): void {
   const numRuns = nightly ? cases.nightly : cases.ci;
+  waiting++;
   test(`${name}, ${numRuns} cases`, { timeout: nightly ? 120 * minutes : 10 * minutes }, async () => {
+    const until = performance.now() + Math.max(100, (ends - performance.now()) / waiting--);
+    let failed = false;
     const asynchronous = fc.asyncProperty(arbitrary, async (value) => {
-      await property(value);
+      // Time is no reason to stop at a case that could be smaller.
+      if (performance.now() > until && !failed) return;
+      tried++;
+      try {
+        await property(value);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
     });
-    await fc.assert(asynchronous, { numRuns, seed, ...(path === undefined ? {} : { path }), endOnFailure: false });
+    const again = shrunk === undefined ? {} : { path: shrunk };
+    await fc.assert(asynchronous, { numRuns, seed, ...again, endOnFailure: false });
   });
 }

@@ -19,7 +19,7 @@ import {
 } from "../support/random-tokenizers.js";
 import { HeedError } from "../../lib/errors.js";
 import { type GgufInputValue, writeGguf } from "../../lib/formats/write-gguf.js";
-import type { GgufValue } from "../../lib/formats/gguf-header.js";
+import type { GgufValue } from "../../lib/formats/gguf-values.js";
 import { GgufMetadata } from "../../lib/pretrained/gguf/metadata.js";
 import { tokenizerOfGguf } from "../../lib/pretrained/gguf/tokenizer.js";
 import { tokenizerToGguf } from "../../lib/pretrained/gguf/write-tokenizer.js";

@@ -179,7 +179,7 @@ describe("rotary positions", () => {
       rotaryScaling: older.rope_type === "linear" && { type: "linear", factor: 3 },
     });
     const bare = { ...parameters, factor: undefined };
-    expectError(() => read("llama", { rope_parameters: bare }), "ERR_RANGE", /factor/);
+    refused("llama", { rope_parameters: bare }, /factor to be a number, got undefined/);
     const apart = { full_attention: parameters, sliding_attention: parameters };
     refused("qwen3", { rope_parameters: apart }, /that all layers share, got some of full_attention alone/);
     refused("llama", { rope_scaling: 2 }, /rope_scaling to be an object, got 2/);

@@ -7,6 +7,7 @@ import {
   fromHuggingFaceBertConfig,
   toHuggingFaceBertConfig,
 } from "../../models/bert-config.js";
+import { booleanOf, numberOf } from "../../models/huggingface-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import { bertFileName, bertPrefix } from "../../models/bert-names.js";
 import { describe, HeedError } from "../../errors.js";
@@ -113,7 +114,7 @@ export const maskedFamily = familyOf<BertForMaskedLM>({
   ending: "ForMaskedLM",
   owns: (model) => model instanceof BertForMaskedLM,
   make(bert, json) {
-    if (json.tie_word_embeddings === false)
+    if (!booleanOf(json, "tie_word_embeddings", true))
       throw new HeedError("ERR_FORMAT", "config: expected tied embeddings (tie_word_embeddings), got untied ones");
     return new BertForMaskedLM(bert(false));
   },
@@ -123,10 +124,11 @@ export const classifierFamily = familyOf<BertForSequenceClassification>({
   ending: "ForSequenceClassification",
   owns: (model) => model instanceof BertForSequenceClassification,
   make(bert, json) {
-    const dropout = json.classifier_dropout ?? json.seq_classif_dropout;
+    const dropout = json.classifier_dropout ?? json.seq_classif_dropout ?? null;
+    const named = json.classifier_dropout == null ? "seq_classif_dropout" : "classifier_dropout";
     return new BertForSequenceClassification(bert(json.model_type === "bert"), {
       labels: labelsOf(json),
-      ...(typeof dropout === "number" && { dropout }),
+      ...(dropout !== null && { dropout: numberOf(json, named, 0) }),
     });
   },
   more({ labels, dropout, bert }) {
@@ -142,9 +144,11 @@ export const classifierFamily = familyOf<BertForSequenceClassification>({
 });
 
 /** The classes' names, by their numbers from 0 on; two where nothing is said. */
-function labelsOf({ id2label: names, num_labels: count = 2 }: Readonly<Record<string, unknown>>): number | string[] {
-  const named: unknown[] = Object.keys(Object(names) as object).map((_, i) => (names as Record<string, unknown>)[i]);
-  if (names === undefined && Number.isSafeInteger(count) && (count as number) > 0) return count as number;
+function labelsOf({ id2label, num_labels }: Readonly<Record<string, unknown>>): number | string[] {
+  const [names, count] = [id2label ?? null, num_labels ?? 2];
+  const given = typeof names === "object" ? (names as Readonly<Record<string, unknown>> | null) : null;
+  const named: unknown[] = Object.keys(given ?? {}).map((_, i) => given![i]);
+  if (names === null && Number.isSafeInteger(count) && (count as number) > 0) return count as number;
   if (named.length > 0 && named.every((name) => typeof name === "string")) return named;
   throw new HeedError(
     "ERR_FORMAT",

@@ -1,6 +1,7 @@
 // How a model is best used, in the metadata of a GGUF file: the tokens that end a text, and options of sampling.
 import { HeedError } from "../../errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
+import { isId } from "../../tokenizer/added-tokens.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import type { GgufMetadata } from "./metadata.js";
 
@@ -21,12 +22,18 @@ const penalized = "general.sampling.penalty_last_n";
 /** Throws ERR_FORMAT for values that are none. */
 export function defaultsOfGguf(metadata: GgufMetadata): GenerationDefaults {
   const { values } = metadata;
-  const stopTokens = [...new Set(ends.map((key) => values.get(key)).filter((id) => typeof id === "number"))];
-  const defaults: GenerationDefaults = stopTokens.length > 0 ? { stopTokens } : {};
+  const stopTokens = new Set<number>();
+  for (const key of ends) {
+    const id = values.get(key);
+    if (id === undefined) continue;
+    if (!isId(id)) throw metadata.fault(key, "a token's id", id);
+    stopTokens.add(id);
+  }
+  const defaults: GenerationDefaults = stopTokens.size > 0 ? { stopTokens: [...stopTokens] } : {};
   for (const [option, key] of Object.entries(sampling) as [Option, string][]) {
     const value = values.get(key);
     if (value === undefined) continue;
-    if (typeof value !== "number") throw metadata.fault(key, "a number", value);
+    if (typeof value !== "number" || !Number.isFinite(value)) throw metadata.fault(key, "a number", value);
     defaults[option] = shortest(value);
   }
   return defaults;

@@ -6,7 +6,8 @@ import type { Llama } from "../../models/llama.js";
 import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
-import { checkSizes, loadWeights } from "../load-weights.js";
+import { checkTokenizer } from "../check-tokenizer.js";
+import { checkSizes, loadWeights, makeFor } from "../load-weights.js";
 import type { GgufArchitecture } from "./architecture.js";
 import { defaultsOfGguf } from "./defaults.js";
 import { architectureNames, architectures } from "./index.js";
@@ -32,7 +33,15 @@ export async function loadGguf(path: string, options: ModelOptions = {}): Promis
   const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
   if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
   const tokenizer = tokenizerOfGguf(metadata);
-  return { model: await modelOf(architecture, metadata, file, options), tokenizer, defaults: defaultsOfGguf(metadata) };
+  const defaults = defaultsOfGguf(metadata);
+  const model = await modelOf(architecture, metadata, file, options);
+  try {
+    checkTokenizer(path, tokenizer, model);
+    return { model, tokenizer, defaults };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
 }
 
 async function modelOf(
@@ -49,7 +58,7 @@ async function modelOf(
     [`${last}.attn_norm.weight`, [width]],
     [`${last}.ffn_up.weight`, [metadata.size("feed_forward_length", 4 * width), width]],
   ]);
-  const model = make(options);
+  const model = makeFor(file, () => make(options));
   try {
     const parameters = new Map([...model.namedParameters()].map(([name]) => [name, architecture.parameter(name)]));
     await loadWeights(model, file, {

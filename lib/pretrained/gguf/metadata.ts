@@ -1,5 +1,5 @@
 import { describe, HeedError } from "../../errors.js";
-import type { GgufValue } from "../../formats/gguf-header.js";
+import type { GgufValue } from "../../formats/gguf-values.js";
 
 /** The metadata of a GGUF file by types; keys of the model's sizes begin with its architecture. */
 export class GgufMetadata {
@@ -24,7 +24,7 @@ export class GgufMetadata {
 
   number(key: string, otherwise?: number): number {
     const value = this.values.get(this.#full(key)) ?? otherwise;
-    if (typeof value !== "number") throw this.fault(this.#full(key), "a number", value);
+    if (typeof value !== "number" || !Number.isFinite(value)) throw this.fault(this.#full(key), "a number", value);
     return value;
   }
 

@@ -1,6 +1,8 @@
 // The tokenizer in the metadata of a GGUF file: a SentencePiece vocabulary ("llama") or a byte-level byte-pair encoding
 // ("gpt2").
 import { HeedError } from "../../errors.js";
+import type { GgufValue } from "../../formats/gguf-values.js";
+import { mostTokens } from "../../tokenizer/added-tokens.js";
 import { byteLevelJson } from "../../tokenizer/byte-level-json.js";
 import { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
 import { type Piece, type PieceKind, sentencePieceJson } from "../../tokenizer/sentencepiece-json.js";
@@ -19,11 +21,13 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
   if (kind === undefined || kind === "no_vocab") return null;
   if (kind !== "llama" && kind !== "gpt2") throw metadata.fault(`${prefix}model`, "llama or gpt2", kind);
 
-  const texts = (name: string): string[] => list(metadata, name, (item) => typeof item === "string", "texts");
-  const numbers = (name: string): number[] => list(metadata, name, (item) => typeof item === "number", "numbers");
-  const types = values.has(`${prefix}token_type`) ? numbers("token_type") : [];
+  const texts = (name: string, most: number): string[] =>
+    list(metadata, name, (item) => typeof item === "string", "texts", most);
+  const numbers = (name: string): number[] =>
+    list(metadata, name, (item) => typeof item === "number", "numbers", all.length);
   // There is a token for every row of the embedding: those that fill up the vocabulary are no part of the tokenizer.
-  const all = texts("tokens");
+  const all = texts("tokens", mostTokens);
+  const types = values.has(`${prefix}token_type`) ? numbers("token_type") : [];
   const tokens = all.slice(0, all.findLastIndex((_, id) => (types[id] ?? 1) !== unused) + 1);
   const nameOf = (key: string): string | null => {
     const id = values.get(`${prefix}${key}_token_id`);
@@ -46,7 +50,8 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
   let json: Record<string, unknown>;
   if (kind === "llama") {
     const scores = numbers("scores");
-    if (scores.length !== all.length) throw metadata.fault(`${prefix}scores`, `${all.length} numbers`, scores);
+    if (scores.length !== all.length)
+      throw metadata.fault(`${prefix}scores`, `${all.length} numbers`, `${scores.length}`);
     const vocabulary = tokens.map((text, id): Piece => {
       const kind = kinds[types[id] ?? 1];
       if (!kind) throw metadata.fault(`${prefix}token_type[${id}]`, "from 1 to 6", types[id]);
@@ -54,7 +59,7 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
     });
     json = sentencePieceJson(vocabulary, { before, after, spacePrefix: adds("add_space_prefix", true) });
   } else {
-    const merges = texts("merges");
+    const merges = texts("merges", 2 * mostTokens);
     const idsOf = (...numbers: number[]): Set<number> =>
       new Set(tokens.flatMap((_, id) => (numbers.includes(types[id] ?? 1) ? [id] : [])));
     if (pieces !== undefined && typeof pieces !== "string") throw metadata.fault(`${prefix}pre`, "a name", pieces);
@@ -78,8 +83,19 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
   }
 }
 
-function list<T>(metadata: GgufMetadata, name: string, fits: (item: unknown) => item is T, what: string): T[] {
-  const value: unknown = metadata.values.get(prefix + name);
-  if (Array.isArray(value) && value.every(fits)) return value;
-  throw metadata.fault(prefix + name, `an array of ${what}`, value);
+function list<T extends GgufValue>(
+  metadata: GgufMetadata,
+  name: string,
+  fits: (item: GgufValue) => item is T,
+  what: string,
+  most: number,
+): T[] {
+  const key = prefix + name;
+  const value = metadata.values.get(key);
+  const { length = 0 } = Object(value) as { length?: number };
+  // Before the values are made.
+  if (length > most) throw metadata.fault(key, `an array of at most ${most} ${what}`, length);
+  const items = typeof value === "object" ? Array.from(value) : null;
+  if (items?.every(fits)) return items;
+  throw metadata.fault(key, `an array of ${what}`, items ?? value);
 }

@@ -1,0 +1,69 @@
+// The "post_processor" of a tokenizer.json (huggingface.co/docs/tokenizers, "Post-processors"), as far as it is about one
+// text: the tokens that it puts before and after it.
+import { describe, HeedError } from "../errors.js";
+
+export interface Affixes {
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+}
+
+const none: Affixes = { before: [], after: [] };
+const maxDepth = 8;
+
+/** The tokens, by their names. Throws ERR_FORMAT for a post-processor that is not known. */
+export function affixesOf(part: unknown, depth = maxDepth): Affixes {
+  if (part === null || part === undefined) return none;
+  const config = Object(part) as Record<string, unknown>;
+  switch (config.type) {
+    case "ByteLevel":
+      return none;
+    case "TemplateProcessing":
+      return ofTemplate(config.single);
+    case "BertProcessing":
+    case "RobertaProcessing":
+      return { before: [nameOf("cls", config.cls)], after: [nameOf("sep", config.sep)] };
+    case "Sequence": {
+      if (!Array.isArray(config.processors)) throw fault("processors in an array", config.processors);
+      if (depth === 0) throw fault(`sequences at most ${maxDepth} deep`, part);
+      const parts = config.processors.map((processor) => affixesOf(processor, depth - 1));
+      // The later ones go around what the earlier have put.
+      return {
+        before: parts.toReversed().flatMap(({ before }) => before),
+        after: parts.flatMap(({ after }) => after),
+      };
+    }
+    default:
+      throw fault(
+        "ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing or a Sequence of them",
+        config.type,
+      );
+  }
+}
+
+/** `single`: tokens around one text, which is called "A". */
+function ofTemplate(single: unknown): Affixes {
+  if (!Array.isArray(single)) throw fault("a template (single) in an array", single);
+  const pieces = single.map((piece: unknown): string | null => {
+    const { SpecialToken: token, Sequence: text } = Object(piece) as Record<
+      string,
+      { id?: unknown } | null | undefined
+    >;
+    if (typeof token?.id === "string") return token.id;
+    if (text?.id === "A") return null;
+    throw fault("SpecialToken or Sequence A in a template", piece);
+  });
+  const at = pieces.indexOf(null);
+  if (at < 0 || pieces.includes(null, at + 1)) throw fault("a template with one text", single);
+  return { before: pieces.slice(0, at) as string[], after: pieces.slice(at + 1) as string[] };
+}
+
+/** Of a token that is given with its id. */
+function nameOf(key: string, value: unknown): string {
+  const name: unknown = Array.isArray(value) ? value[0] : undefined;
+  if (typeof name === "string") return name;
+  throw fault(`${key} to be a token and its id`, value);
+}
+
+function fault(expected: string, got: unknown): HeedError {
+  return new HeedError("ERR_FORMAT", `tokenizer.json: expected a post-processor of ${expected}, got ${describe(got)}`);
+}
