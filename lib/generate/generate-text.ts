@@ -3,8 +3,9 @@ import { describe } from "../ops/check.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";
+import { divergence } from "./diverged.js";
 import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type TokenSettings } from "./options.js";
-import { type FinishReason, type Sequence, sequencesOf } from "./sequence.js";
+import { type FinishReason, generated, type Sequence, sequencesOf } from "./sequence.js";
 import { StopFilter } from "./stop-filter.js";
 
 interface TextSettings extends TokenSettings {
@@ -69,7 +70,9 @@ export class TextGeneration implements AsyncIterable<string> {
  * `encodeAsync` resolves to. The tokenizer's end of text ends it, unless other `stopTokens` are
  * given. An empty prompt stands for the beginning of a text: after an end of text.
  *
- * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason.
+ * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason, and
+ * with ERR_DIVERGED where the logits of a next token have no distribution (NaN or Infinity among them, or nothing but
+ * -Infinity), behind the pieces that came before.
  */
 export function generate(
   model: CausalModel,
@@ -134,6 +137,7 @@ async function* pieces(
     if (filter.stopped) sequence.finish = "stop";
     if (text) yield text;
   }
+  if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
   const rest = filter.push(decoder.end());
   if (filter.stopped) sequence.finish = "stop";
   const text = rest + filter.end();
