@@ -9,6 +9,7 @@ import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { TokenFinder } from "./added-tokens.js";
 import { hiddenId, parseTokenizerJson, type TokenizerDefinition, unnameable } from "./huggingface-json.js";
+import { linearTime } from "./pre-tokenizer.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -161,8 +162,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
       Tokenizer: new (json: object, config: object) => Encoder;
     };
     try {
-      return new library.Tokenizer(this.#definition.library, this.#config);
+      const encoder = new library.Tokenizer(this.#definition.library, this.#config);
+      linearTime(encoder.normalizer);
+      linearTime(encoder.pre_tokenizer);
+      return encoder;
     } catch (cause) {
+      if (cause instanceof HeedError) throw cause;
       throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${(cause as Error).message}`, {
         cause,
       });
