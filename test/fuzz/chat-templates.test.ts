@@ -78,7 +78,7 @@ const hostile = fc.letrec<{ body: string }>((tie) => ({
   ),
 })).body;
 
-fuzz("hostile chat templates", hostile, { ci: 10, nightly: 1000 }, (body) => {
+fuzz("hostile chat templates", hostile, { ci: 10, nightly: 300 }, (body) => {
   const before = process.cpuUsage();
   const source = `{% set ns = namespace(s='abc', l=[1]) %}{% for i in range(18) %}{% set ns.s = ns.s + ns.s %}{% set ns.l = ns.l + ns.l %}{% endfor %}{% for x in range(100000) %}${body}{% endfor %}`;
   try {
