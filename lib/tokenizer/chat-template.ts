@@ -1,11 +1,10 @@
 // A conversation as the text that a model was trained on: the Jinja template that comes with the model, run by Hugging
 // Face's interpreter.
-import { createRequire } from "node:module";
-import type { Template } from "@huggingface/jinja";
 import { describe, HeedError } from "../errors.js";
+import { loadJinja, type Node } from "./jinja.js";
+import { checkTemplateSource, outlineTemplate, RenderBounds, type TemplateOutline } from "./jinja-bounds.js";
+import { setGlobals } from "./jinja-globals.js";
 import { stripFunctions, withStripFunctions } from "./jinja-strip.js";
-
-const require = createRequire(import.meta.url);
 
 export interface ChatMessage {
   role: string;
@@ -23,46 +22,55 @@ export interface ChatOptions {
   variables?: Readonly<Record<string, unknown>>;
 }
 
+/** A template that is bounded in the time and memory it may take, since it may be a stranger's. */
 export class ChatTemplate {
   readonly source: string;
-  readonly #template: Template;
+  readonly #program: Node;
+  readonly #outline: TemplateOutline;
   readonly #variables: Readonly<Record<string, unknown>>;
 
   /** `variables` are seen by every text: bos_token, eos_token, … Throws ERR_FORMAT for what is not a template. */
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
     this.source = source;
     this.#variables = variables;
-    // Loaded here, since most programs render no template.
-    const jinja = require("@huggingface/jinja") as typeof import("@huggingface/jinja");
     try {
-      this.#template = new jinja.Template(source);
-      withStripFunctions(this.#template.parsed);
+      checkTemplateSource(source);
+      this.#program = new (loadJinja().Template)(source).parsed;
+      withStripFunctions(this.#program);
+      this.#outline = outlineTemplate(this.#program);
     } catch (cause) {
-      throw new HeedError("ERR_FORMAT", `chat template: expected a Jinja template: ${(cause as Error).message}`, {
-        cause,
-      });
+      throw new HeedError("ERR_FORMAT", `chat template: expected a Jinja template: ${reason(cause)}`, { cause });
     }
   }
 
-  /** Throws ERR_ARGUMENT where the messages are none, or the template refuses them. */
+  /**
+   * Throws ERR_ARGUMENT where the messages are none, or the template refuses them, and ERR_RANGE where the template
+   * exceeds the work or text that it is allowed for this many messages.
+   */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     checkMessages(messages);
     const { addGenerationPrompt = true, tools = null, variables = {} } = options;
     try {
-      return this.#template.render({
-        ...stripFunctions,
-        ...this.#variables,
-        ...variables,
-        messages,
-        tools,
-        add_generation_prompt: addGenerationPrompt,
-      });
+      const { Environment, Interpreter } = loadJinja();
+      const input = { ...this.#variables, ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
+      const environment = new Environment();
+      const interpreter = new Interpreter(environment);
+      const bounds = new RenderBounds(interpreter, this.#outline, input);
+      setGlobals(environment, bounds);
+      for (const [name, value] of Object.entries({ ...stripFunctions, ...input })) environment.set(name, value);
+      return interpreter.run(this.#program).value as string;
     } catch (cause) {
-      throw new HeedError("ERR_ARGUMENT", `chat template: expected messages it takes: ${(cause as Error).message}`, {
-        cause,
-      });
+      if (cause instanceof HeedError || cause instanceof RangeError)
+        throw new HeedError("ERR_RANGE", `chat template ${describe(this.source)}: ${reason(cause)}`, { cause });
+      throw new HeedError("ERR_ARGUMENT", `chat template: expected messages it takes: ${reason(cause)}`, { cause });
     }
   }
+}
+
+/** Why a template failed. RangeErrors are JavaScript's own: the stack is full, or a text too long. */
+function reason(cause: unknown): string {
+  if (cause instanceof RangeError) return `expected parts that are nested less deeply (${cause.message})`;
+  return (cause as Error).message;
 }
 
 function checkMessages(messages: unknown): void {

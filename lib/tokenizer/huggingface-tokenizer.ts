@@ -10,6 +10,7 @@ import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-templat
 import { TokenFinder } from "./added-tokens.js";
 import { hiddenId, parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
 import { type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
+import { linearTime } from "./pre-tokenizer.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
 
@@ -183,6 +184,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
       Tokenizer: new (json: object, config: object) => Encoder;
     };
     const encoder = new library.Tokenizer(this.#definition.library, this.#config);
+    linearTime(encoder.normalizer);
+    linearTime(encoder.pre_tokenizer);
     const { model } = encoder;
     // Its own hands all tokens of a piece to one call, for which long pieces have too many.
     if (model.tokenize) model.encode = (pieces) => pieces.flatMap((piece) => model.tokenize!(piece));

@@ -10,8 +10,8 @@ interface Node {
 const spaces = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/u; // eslint-disable-line no-control-regex
 
 function strip(text: string, characters: string | null, start: boolean, end: boolean): string {
-  const taken = (character: string): boolean =>
-    characters === null ? spaces.test(character) : Array.from(characters).includes(character);
+  const set = new Set(characters);
+  const taken = (character: string): boolean => (characters === null ? spaces.test(character) : set.has(character));
   const given = Array.from(text);
   let [from, to] = [0, given.length];
   while (start && from < to && taken(given[from]!)) from++;

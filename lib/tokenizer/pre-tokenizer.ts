@@ -3,6 +3,8 @@
 // U+0085, but U+FEFF; ASCII alone), and some behaviours of Split are not told apart. Regular expressions it reads as
 // Hugging Face's own library does, so those parts become expressions.
 import { describe, HeedError } from "../errors.js";
+import { isKnownExpression } from "./known-expressions.js";
+import { LinearExpression } from "./linear-expression.js";
 
 type Config = Record<string, unknown>;
 
@@ -59,10 +61,35 @@ export function preTokenizerOf(part: unknown): unknown {
     case "FixedLength":
       return keep(String.raw`[\s\S]{1,${String(config.length)}}`);
     case "Split":
-      return split(config);
+      return bounded(config, split(config));
     default:
-      return part;
+      return bounded(config, part);
   }
+}
+
+/** Marks a part whose regular expression is not to be searched for by JavaScript's engine, for linearTime(). */
+function bounded({ pattern }: Config, part: unknown): unknown {
+  const source = (pattern as Config | null | undefined)?.Regex;
+  return typeof source !== "string" || isKnownExpression(source) ? part : { ...(part as Config), linear: true };
+}
+
+/** A part of the library, as it was made of a configuration. */
+interface LibraryPart {
+  config?: { linear?: unknown };
+  pattern?: unknown;
+  normalizers?: (LibraryPart | null)[];
+  tokenizers?: (LibraryPart | null)[];
+}
+
+/**
+ * Gives the library's normalizer, or pre-tokenizer, expressions that take linear time where those of its tokenizer.json
+ * are not known to. Throws ERR_FORMAT for expressions that cannot be searched for in linear time.
+ */
+export function linearTime(libraryPart: object | null): void {
+  const part = libraryPart as LibraryPart | null;
+  if (part?.config?.linear === true && part.pattern instanceof RegExp)
+    part.pattern = new LinearExpression(part.pattern.source);
+  for (const inner of part?.normalizers ?? part?.tokenizers ?? []) linearTime(inner);
 }
 
 /** Older files have `add_prefix_space` for `prepend_scheme`; unless `split` is false, each word is a piece. */
@@ -131,7 +158,7 @@ export function normalizerOf(part: unknown): unknown {
       // An empty text stays empty.
       return replace(String.raw`\A[\s\S]`, `${literal(shortText("prepend", config.prepend))}$&`);
     case "Replace":
-      return { ...config, content: literal(shortText("content", config.content)) };
+      return bounded(config, { ...config, content: literal(shortText("content", config.content)) });
     default:
       return part;
   }

@@ -2,6 +2,8 @@
 // gives bytes of UTF-8, which a stream joins into characters, so that a text can be shown while it is generated.
 // Which bytes depends on the token and on whether it begins the text, and on nothing else.
 import { describe, HeedError } from "../errors.js";
+import { isKnownExpression } from "./known-expressions.js";
+import { LinearExpression } from "./linear-expression.js";
 
 /** The bytes of a token. */
 export type TokenDecoder = (token: string, first: boolean) => Uint8Array;
@@ -134,11 +136,14 @@ function stripOfText(part: Record<string, unknown>): TextDecoding["strip"] {
   return { byte: content.charCodeAt(0), count: count("start", part.start) };
 }
 
-function compilePattern(source: unknown): RegExp {
+function compilePattern(given: unknown): RegExp | LinearExpression {
+  const source = text("Regex", given, "(?!)");
   try {
-    return new RegExp(text("Regex", source, "(?!)"), "gu");
+    const expression = new RegExp(source, "gu");
+    return isKnownExpression(source) ? expression : new LinearExpression(expression.source);
   } catch (cause) {
-    throw new HeedError("ERR_FORMAT", `tokenizer: expected a regular expression, got ${describe(source)}`, { cause });
+    if (cause instanceof HeedError) throw cause;
+    throw new HeedError("ERR_FORMAT", `tokenizer: expected a regular expression, got ${describe(given)}`, { cause });
   }
 }
 

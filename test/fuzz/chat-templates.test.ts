@@ -1,6 +1,7 @@
-/** Chat templates beside Python's Jinja2. */
+/** Chat templates beside Python's Jinja2, and hostile ones, which must end. */
 import fc from "fast-check";
 import { expect } from "vitest";
+import { HeedError } from "../../lib/index.js";
 import { ChatTemplate } from "../../lib/tokenizer/chat-template.js";
 import { hasJinja2, jinja2 } from "../support/jinja2.js";
 import { anyText } from "../support/random-tokenizers.js";
@@ -48,3 +49,43 @@ if (hasJinja2)
       expect(own).toEqual(jinja2(cases));
     },
   );
+
+const value = fc.constantFrom(
+  ..."ns.s ns.l range(100000) messages {'a':ns.l} [ns.l,ns.l] (ns.s~'c') (ns.s+ns.s) (ns.l+ns.l) f x loop".split(" "),
+);
+const use = fc.constantFrom(
+  ..."tojson;join(ns.s);string;upper;title;trim;sort;unique;reverse;list;length;indent(9999);replace('a',ns.s)".split(
+    ";",
+  ),
+);
+const expression = fc.oneof(
+  fc.tuple(value, use).map(([operand, filter]) => `${operand} | ${filter}`),
+  fc.tuple(value, fc.constantFrom("==", "in", "~", "+", "<"), value).map((parts) => parts.join(" ")),
+  fc
+    .tuple(value, fc.constantFrom(".split('a')", ".strip('a')", "[1:]", "[::-1]", ".items()", "(x)", "[ns.s]"))
+    .map((parts) => parts.join("")),
+);
+const hostile = fc.letrec<{ body: string }>((tie) => ({
+  body: fc.oneof(
+    { maxDepth: 5, withCrossShrink: true },
+    expression.map((shown) => `{{ ${shown} }}`),
+    fc.tuple(fc.constantFrom("x", "ns.s", "ns.l"), expression).map(([name, given]) => `{% set ${name} = ${given} %}`),
+    fc.tuple(value, tie("body")).map(([list, body]) => `{% for x in ${list} %}${body}{% endfor %}`),
+    fc.tuple(expression, tie("body")).map(([test, body]) => `{% if ${test} %}{% else %}${body}{% endif %}`),
+    tie("body").map((body) => `{% macro f(a) %}${body}{% endmacro %}`),
+    tie("body").map((body) => `{% call f(x) %}${body}{% endcall %}`),
+    fc.tuple(tie("body"), tie("body")).map((parts) => parts.join("")),
+  ),
+})).body;
+
+fuzz("hostile chat templates", hostile, { ci: 10, nightly: 300 }, (body) => {
+  const before = process.cpuUsage();
+  const source = `{% set ns = namespace(s='abc', l=[1]) %}{% for i in range(18) %}{% set ns.s = ns.s + ns.s %}{% set ns.l = ns.l + ns.l %}{% endfor %}{% for x in range(100000) %}${body}{% endfor %}`;
+  try {
+    new ChatTemplate(source).render([{ role: "user", content: "the" }]);
+  } catch (error) {
+    expect(error).toBeInstanceOf(HeedError);
+  }
+  // Ten times what is taken where nothing else runs.
+  expect(process.cpuUsage(before).user / 1e6).toBeLessThan(10);
+});

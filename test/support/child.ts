@@ -25,17 +25,18 @@ export interface Ended {
 }
 
 /**
- * Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. `env` is added, and `through`
- * is the command line that the process is started through.
+ * Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. `env` is added, `through` is
+ * the command line that the process is started through, and `node` is the Node.js that runs it.
  */
 export async function runChild(
   program: string,
   limit = 50,
   env: NodeJS.ProcessEnv = {},
   through: readonly string[] = [],
+  node = process.execPath,
 ): Promise<Ended> {
   const started = performance.now();
-  const [command, ...args] = [...through, process.execPath, "--input-type=module", "-e", prelude + lines + program];
+  const [command, ...args] = [...through, node, "--input-type=module", "-e", prelude + lines + program];
   const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
@@ -57,8 +58,9 @@ export async function expectChild(
   code = 0,
   env: NodeJS.ProcessEnv = {},
   through: readonly string[] = [],
+  node = process.execPath,
 ): Promise<string> {
-  const ended = await runChild(program, 50, env, through);
+  const ended = await runChild(program, 50, env, through, node);
   expect({ ...ended, seconds: 0 }, "the child process").toMatchObject({ code, signal: null, errors: "" });
   return ended.output.trim();
 }

@@ -1,0 +1,162 @@
+/** What a chat template from a stranger may do: nothing that holds the event loop for long, or exhausts memory. */
+import { describe, expect, it } from "vitest";
+import { type ChatMessage, ChatTemplate, HeedError } from "../../lib/index.js";
+
+const user = [{ role: "user", content: "hi" }];
+/** Doubles a text, or a list, 19 times. */
+const space = "{% set ns = namespace(s='ab', l=[1]) %}";
+const text = `${space}{% for i in range(19) %}{% set ns.s = ns.s + ns.s %}{% endfor %}`;
+const list = `${space}{% for i in range(19) %}{% set ns.l = ns.l + ns.l %}{% endfor %}`;
+/** A list that holds another twice, and so on. */
+const shared = `${space}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}`;
+const often = (body: string): string => `{% for i in range(100000) %}${body}{% endfor %}`;
+
+function failure(source: string, messages: readonly ChatMessage[] = user): HeedError {
+  try {
+    new ChatTemplate(source).render(messages);
+  } catch (error) {
+    if (error instanceof HeedError) return error;
+    throw error;
+  }
+  throw new Error("expected an error");
+}
+
+describe("a hostile chat template", () => {
+  it.each([
+    ["a range that no memory holds", "{{ range(1000000000) }}", /range\(\) of at most 100000, got 1000000000/],
+    ["loops in loops", often(often("x")), /at most \d+ steps/],
+    ["loops without a body", often(often("")), /steps/],
+    ["exceptions", often("{% continue %}") + often("{% for j in [1] %}{% break %}{% endfor %}"), /steps/],
+    ["a text that doubles", `${space}${often("{% set ns.s = ns.s ~ ns.s %}")}{{ ns.s }}`, /characters of text/],
+    ["a list that doubles", `${space}${often("{% set ns.l = ns.l + ns.l %}")}`, /steps/],
+    ["a text written again and again", text + often("{{ ns.s }}"), /characters of text/],
+    ["a text searched again and again", text + often("{% if 'c' in ns.s %}{% endif %}"), /steps/],
+    ["texts compared", text + often("{% if (ns.s ~ 'c') == (ns.s ~ 'd') %}{% endif %}"), /steps/],
+    ["texts as keys", text + often("{% set x = {(ns.s ~ 'c'): 1} %}"), /steps/],
+    ["texts with a character taken out", text + often("{% set x = (ns.s ~ 'c')[1] %}"), /steps/],
+    ["texts cut", text + often("{% set x = ns.s[1:] %}"), /steps/],
+    ["texts stripped", text + often("{% set x = ns.s.strip('x') %}"), /steps/],
+    ["texts split", text + often("{% set ns.l = ns.l + ns.s.split('a') %}"), /steps/],
+    ["texts in capitals", text + often("{% filter upper %}{{ ns.s }}{% endfilter %}"), /characters of text/],
+    ["replace", `${text}{{ ns.s.replace('a', ns.s) }}`, /characters of text/],
+    ["replace with what is spread", `${text}{{ ns.s.replace(*['a', ns.s]) }}`, /characters of text/],
+    ["replace as a filter", `${text}{{ ns.s | replace('', ns.s) }}`, /characters of text/],
+    ["join", `${text}{{ range(100000) | join(ns.s) }}`, /characters of text/],
+    ["indent", "{{ 'a\\nb' | indent(1000000000) }}", /characters of text/],
+    ["indented JSON", "{{ [1, [2]] | tojson(indent=1000000000) }}", /characters of text/],
+    ["lists searched", list + often("{% if 2 in ns.l %}{% endif %}"), /steps/],
+    ["lists sorted", list + often("{% set x = ns.l | sort %}"), /characters|steps/],
+    ["lists spread", `{% macro f() %}{{ varargs }}{% endmacro %}${list}${often("{{ f(*ns.l) }}")}`, /characters|steps/],
+    ["a list of itself as JSON", `${shared}{{ ns.l | tojson }}`, /characters of text|steps/],
+    ["a list of itself as text", `${shared}{{ ns.l }}`, /characters of text|steps/],
+    ["a list of itself joined", `${shared}{{ ns.l | join }}`, /characters of text|steps/],
+    ["a list of itself compared", `${shared}{% if ns.l == 'x' %}{% endif %}`, /characters of text|steps/],
+    ["a list of itself added to a text", `${shared}{{ 'x' + ns.l }}`, /characters of text|steps/],
+    ["nested values", `${space}${often("{% set ns.l = [ns.l] %}")}{{ ns.l }}`, /nested at most 256 deep/],
+    ["a macro that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", /nested at most 256 deep/],
+    [
+      "a macro that calls itself twice",
+      "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+      /steps/,
+    ],
+    ["a macro defined again and again", often(`{% macro f() %}${"{{ x }}".repeat(20_000)}{% endmacro %}`), /steps/],
+    ["many dates", often("{{ strftime_now('%B') }}"), /steps/],
+  ])("ends at a bound: %s", (_, source, message) => {
+    const before = process.cpuUsage();
+    const error = failure(source);
+    const { user: own } = process.cpuUsage(before);
+    expect(error.code).toBe("ERR_RANGE");
+    expect(error.message).toMatch(message);
+    // The template is named.
+    expect(error.message).toContain(source.slice(0, 20).replaceAll("\\", "\\\\"));
+    // It takes a tenth of that on an idle machine.
+    expect(own / 1e6).toBeLessThan(10);
+  });
+
+  it.each([
+    ["too long", "x".repeat(2 ** 18 + 1), /at most 262144 characters, got 262145/],
+    ["of white space", `${"\n".repeat(200_000)}{% x %}`, /at most 2048 characters of white space in a row, got 200000/],
+    ["of parentheses", `{{ ${"(".repeat(50_000)}1${")".repeat(50_000)} }}`, /nested/],
+    ["of operators", `{{ 1${"+1".repeat(10_000)} }}`, /nested/],
+    ["of blocks", "{% if 1 %}".repeat(10_000) + "{% endif %}".repeat(10_000), /nested/],
+    ["of signs", `{{ ${"- ".repeat(50_000)}1 }}`, /nested/],
+  ])("is no template when it is %s", (_, source, message) => {
+    const error = failure(source);
+    expect(error.code).toBe("ERR_FORMAT");
+    expect(error.message).toMatch(message);
+  });
+
+  it("refuses with a list that would be long as a text", () => {
+    expect(failure(`${shared}{{ raise_exception(ns.l) }}`).message).toMatch(/an array of 2/);
+    expect(failure("{{ raise_exception('no system role') }}")).toMatchObject({
+      code: "ERR_ARGUMENT",
+      message: expect.stringMatching(/no system role/) as string,
+    });
+  });
+});
+
+describe("a harmless chat template", () => {
+  const render = (source: string): string => new ChatTemplate(source).render(user);
+
+  it("may use all of range(), as in Jinja2's sandbox", () => {
+    expect(render("{% for i in range(100000) %}x{% endfor %}")).toBe("x".repeat(100_000));
+    expect(render("{{ range(5) | join(' ') }};{{ range(7, 1, -2) | join(' ') }};{{ range(3, 3) | length }}")).toBe(
+      "0 1 2 3 4;7 5 3;0",
+    );
+  });
+
+  it("keeps what operands, calls and filters do", () => {
+    expect(render("{{ {'b': 2, 'a': 1} | dictsort }}{{ ('a' ~ 'b').replace('a', 'c', count=1) }}")).toBe(
+      '[["a", 1], ["b", 2]]cb',
+    );
+    expect(render("{% filter upper %}{{ messages[-1]['content'][::-1] }}{% endfilter %}")).toBe("IH");
+    expect(
+      render("{% macro f(a, b=2) %}{{ a }}{{ b }}{{ caller() }}{% endmacro %}{% call f(*[1]) %}!{% endcall %}"),
+    ).toBe("12!");
+    expect(render("{% macro f() %}{{ kwargs.x }}{{ varargs }}{% endmacro %}{{ f(1, **{'x': 3}) }}")).toBe("3[1]");
+    expect(render("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join }}")).toBe(
+      "hi",
+    );
+    expect(render("{{ messages[0].get('name', 'none') }}{{ messages[0].items() | list | length }}")).toBe("none2");
+    expect(render("{{ none is none and x is not defined and 'a' is string }}{{ 1 if x else 2 }}")).toBe("true2");
+  });
+
+  const whole =
+    "{%- if tools %}{{- '<tools>' }}{%- for tool in tools %}{{- tool | tojson(indent=2) }}{%- endfor %}{{- '</tools>' }}{%- endif %}" +
+    "{%- set ns = namespace(last=messages | length - 1, seen='') %}" +
+    "{%- for message in messages[::-1] %}{%- set index = (messages | length - 1) - loop.index0 %}" +
+    "{%- if ns.last < 0 and message.role == 'user' and not (message.content.startswith('<tool>') and message.content.endswith('</tool>')) %}" +
+    "{%- set ns.last = index %}{%- endif %}{%- endfor %}" +
+    "{%- for message in messages %}" +
+    "{%- if loop.index0 > 0 and messages[loop.index0 - 1].role == message.role %}{{ raise_exception('roles must alternate') }}{%- endif %}" +
+    "{%- if '</think>' in message.content %}{%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}" +
+    "{%- else %}{%- set content = message.content | trim %}{%- endif %}" +
+    "{%- set ns.seen = ns.seen + content %}" +
+    "{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}" +
+    "{%- if message.tool_calls %}{%- for call in message.tool_calls %}{{- call.function.arguments | tojson }}{%- endfor %}{%- endif %}" +
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
+
+  it("renders 10,000 messages, and tools of a megabyte", () => {
+    const messages = Array.from({ length: 10_000 }, (_, i) => ({
+      role: i % 2 ? "assistant" : "user",
+      content: `${"word ".repeat(40)}${i}`,
+      ...(i % 2 && { tool_calls: [{ function: { name: "f", arguments: { city: "Paris", days: i } } }] }),
+    }));
+    const tools = Array.from({ length: 1000 }, (_, i) => ({
+      type: "function",
+      function: {
+        name: `f${i}`,
+        description: "d".repeat(600),
+        parameters: { type: "object", properties: { a: {}, b: {} } },
+      },
+    }));
+    const output = new ChatTemplate(whole).render(messages, { tools });
+    expect(output).toContain(`word 9999<|im_end|>\n{"city": "Paris", "days": 9999}<|im_start|>assistant\n`);
+    expect(output.split("<|im_start|>")).toHaveLength(10_002);
+  });
+
+  it("renders one message of ten megabytes", () => {
+    const content = "word ".repeat(2_000_000);
+    expect(new ChatTemplate(whole).render([{ role: "user", content }]).length).toBeGreaterThan(content.length - 10);
+  });
+});
