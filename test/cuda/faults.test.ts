@@ -96,6 +96,29 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     });
   });
 
+  test("a device that cannot be opened for want of memory leaves nothing behind", async (context) => {
+    needsSimulator(context);
+    const [failures, left] = await run<[string[], number]>(
+      `
+      import { readdirSync } from "node:fs";
+      import { setTimeout as sleep } from "node:timers/promises";
+      const open = () => failure(() => heed.ones([2], { device: "cuda" }));
+      // The driver has a thread for each stream.
+      const threads = () => readdirSync("/proc/self/task").length;
+      const failures = [await open()];
+      const before = threads();
+      for (let i = 0; i < 20; i++) failures.push(await open());
+      for (let i = 0; i < 100 && threads() > before; i++) await sleep(20);
+      done([failures, threads() - before]);
+      `,
+      { HEED_SIMULATOR_MEMORY: "4096" },
+    );
+    expect(new Set(failures)).toEqual(
+      new Set(["ERR_OOM device: allocating memory: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)"]),
+    );
+    expect(left).toBe(0);
+  });
+
   test("in the middle of training leaves nothing behind, and a smaller batch trains", async (context) => {
     needsSimulator(context);
     const result = await run<Record<string, unknown>>(
