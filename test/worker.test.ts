@@ -3,7 +3,7 @@
  * own, so that a crash is an exit code.
  */
 import { expect, test } from "vitest";
-import { expectChild, runChild } from "./support/child.js";
+import { expectChild, patience, runChild } from "./support/child.js";
 import { onEachDevice } from "./support/targets.js";
 
 onEachDevice((name) => {
@@ -96,7 +96,7 @@ onEachDevice((name) => {
     const { seconds, ...ended } = await runChild(`${flood} a.data(); process.exit(7);`);
     expect(ended).toMatchObject({ code: 7, signal: null, errors: "" });
     // 2,000 products take far longer.
-    expect(seconds).toBeLessThan(10);
+    expect(seconds).toBeLessThan(10 * patience);
   });
 
   test("process.exit from a worker, and with workers at work", async () => {
@@ -114,7 +114,7 @@ onEachDevice((name) => {
   test("a process ends by itself though work is in the queue, but not before a read has come", async () => {
     const { seconds, ...ended } = await runChild(flood);
     expect(ended).toMatchObject({ code: 0, signal: null, errors: "" });
-    expect(seconds).toBeLessThan(10);
+    expect(seconds).toBeLessThan(10 * patience);
     const output = await expectChild(`
     const a = heed.ones([64, 64]);
     let x = a;

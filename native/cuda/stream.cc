@@ -78,18 +78,18 @@ class Stream::Staged {
   const Staging::Block block_;
 };
 
-Stream::Stream(Card& card) : Device(Backend::cuda), card_(card), allocator_(*this), blocking_(blocking_launches()) {
+Stream::Stream(Card& card, Unopened)
+    : Device(Backend::cuda), card_(card), allocator_(*this), blocking_(blocking_launches()) {}
+
+Stream::Stream(Card& card) : Stream(card, Unopened()) {
   const Driver& d = *driver();
   const char* op = "device";
   card_.make_current(op);
   expect_success(d.stream_create(&stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
-  const auto zeros = [&](size_t bytes) {
-    CUdeviceptr memory = 0;
-    expect_success(d.mem_alloc(&memory, bytes), op, "allocating memory");
-    expect_success(d.memset_d8_async(memory, 0, bytes, stream_), op, "clearing memory");
-    return memory;
-  };
-  arrivals_ = reinterpret_cast<unsigned*>(zeros(kArrivals * sizeof(unsigned)));
+  CUdeviceptr arrivals = 0;
+  expect_success(d.mem_alloc(&arrivals, kArrivals * sizeof(unsigned)), op, "allocating memory");
+  arrivals_ = reinterpret_cast<unsigned*>(arrivals);
+  zero(op, arrivals_, kArrivals * sizeof(unsigned));
   faults_ = std::make_unique<FaultReports>(*this);
   staging_ = std::make_unique<Staging>(card_);
   watcher_ = std::make_unique<Watcher>(card_);
@@ -108,8 +108,8 @@ Stream::~Stream() {
   faults_.reset();
   for (const FaultReport* reports : spare_reports_) driver()->mem_free(address(reports));
   allocator_.release_cached();
-  driver()->mem_free(address(arrivals_));
-  driver()->stream_destroy(stream_);
+  if (arrivals_) driver()->mem_free(address(arrivals_));
+  if (stream_) driver()->stream_destroy(stream_);
 }
 
 unsigned* Stream::arrivals(const char* op, int64_t count) {
@@ -384,7 +384,7 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
 }
 
 void Stream::stop() {
-  if (stopped_) return;
+  if (stopped_ || !watcher_) return;
   stopped_ = true;
   card_.make_current("device");
   watcher_->stop(stream_);

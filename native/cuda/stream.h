@@ -102,6 +102,9 @@ class Stream final : public Device {
 
  private:
   friend class Allocator;
+  // Delegated to, so that the destructor runs where opening fails half-way.
+  struct Unopened {};
+  Stream(Card& card, Unopened);
   class RecordedWork;
   class EventTimer;
   class Staged;

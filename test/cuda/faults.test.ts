@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { besideSimulator, cudas, needsSimulator } from "../support/cuda.js";
-import { runChild } from "../support/child.js";
+import { patience, runChild } from "../support/child.js";
 
 /** Runs a module with these lines at its start; the last line that it prints is JSON. `said`: what must be on stderr. */
 async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/): Promise<Result> {
@@ -23,7 +23,7 @@ async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/)
   `;
   const { seconds, ...ended } = await runChild(prelude + program, 50, env);
   expect(ended, "the child process").toMatchObject({ code: 0, signal: null, errors: expect.stringMatching(said) });
-  expect(seconds).toBeLessThan(30);
+  expect(seconds).toBeLessThan(30 * patience);
   return JSON.parse(ended.output.trim().split("\n").at(-1)!) as Result;
 }
 
@@ -96,6 +96,30 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     });
   });
 
+  test("a device that cannot be opened for want of memory leaves nothing behind", async (context) => {
+    needsSimulator(context);
+    const [failures, left] = await run<[string[], number]>(
+      `
+      import { readdirSync } from "node:fs";
+      import { setTimeout as sleep } from "node:timers/promises";
+      const open = () => failure(() => heed.ones([2], { device: "cuda" }));
+      // The driver has a thread for each stream.
+      const threads = () => readdirSync("/proc/self/task").length;
+      const failures = [await open()];
+      const before = threads();
+      for (let i = 0; i < 20; i++) failures.push(await open());
+      for (let i = 0; i < 100 && threads() > before; i++) await sleep(20);
+      done([failures, threads() - before]);
+      `,
+      { HEED_SIMULATOR_MEMORY: "4096" },
+    );
+    expect(new Set(failures)).toEqual(
+      new Set(["ERR_OOM device: allocating memory: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)"]),
+    );
+    // One that had not ended yet when they were counted at first may be gone.
+    expect(left).toBeLessThanOrEqual(0);
+  });
+
   test("in the middle of training leaves nothing behind, and a smaller batch trains", async (context) => {
     needsSimulator(context);
     const result = await run<Record<string, unknown>>(
@@ -131,7 +155,8 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     expect(failures).toEqual([
       expect.stringMatching(/^ERR_OOM \w+: out of memory allocating n bytes \(n bytes live, peak n, n free\)$/),
     ]);
-    expect(left).toBe(0);
+    // One that had not ended yet when they were counted at first may be gone.
+    expect(left).toBeLessThanOrEqual(0);
     expect(loss).toBeCloseTo(Math.log(31), 0);
   });
 });

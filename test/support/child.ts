@@ -16,6 +16,9 @@ const prelude = `
 `;
 const lines = `const prelude = ${JSON.stringify(prelude)} + "const prelude = '';";\n`;
 
+/** How many times as long as usual everything may take: under sanitizers, say. */
+export const patience = Number(process.env.HEED_TEST_PATIENCE ?? 1);
+
 export interface Ended {
   code: number | null;
   signal: string | null;
@@ -40,7 +43,7 @@ export async function runChild(
   const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
-    timeout: limit * 1000,
+    timeout: limit * patience * 1000,
     killSignal: "SIGKILL",
   });
   let [output, errors] = ["", ""];

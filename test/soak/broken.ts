@@ -1,0 +1,121 @@
+/** What is broken off, cut short or wrong, and must cost nobody else anything. */
+import { deepStrictEqual, ok, rejects, strictEqual } from "node:assert/strict";
+import { once } from "node:events";
+import { copyFile, cp, mkdir, rm, stat, truncate } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { add, embedding, empty, generateTokens, HeedError, ones, tensor, Trainer } from "heed";
+import { hubName, startHub, startWorker, trainUntil } from "./usual.js";
+import { formats, lessons, newStudent, pick, say, trainingSteps, type Work } from "./world.js";
+
+const isHeedError =
+  (...codes: string[]) =>
+  (error: unknown): true => {
+    ok(
+      error instanceof HeedError && codes.includes(error.code),
+      `expected ${codes.join(" or ")}, got ${String(error)}`,
+    );
+    return true;
+  };
+
+/** Ends a training before its time. The next one goes on from there. */
+export const abortTraining: Work = (lane) => trainUntil(lane, 1 + lane.random.integer(trainingSteps));
+
+export const abortGeneration: Work = async ({ place: { speaker, said }, random }) => {
+  const control = new AbortController();
+  const reason = new Error("no longer wanted");
+  const last = random.integer(16);
+  let count = 0;
+  const onToken = (): void => {
+    if (count++ === last) control.abort(reason);
+  };
+  const broken = generateTokens(speaker, [[1, 2], [3]], { maxTokens: 50, signal: control.signal, onToken });
+  const [usual] = await Promise.all([say(speaker), rejects(broken, reason)]);
+  deepStrictEqual(usual, said, "a fixed generation has changed");
+};
+
+/** Loads what has been cut short, or is while it is read. */
+export const loadTruncated: Work = async ({ place, folder, random }) => {
+  const format = pick(random, formats);
+  const cut = path.join(folder, "cut");
+  await rm(cut, { recursive: true, force: true });
+  await mkdir(cut, { recursive: true });
+  const copy = path.join(cut, format);
+  await cp(path.join(place.models, format), copy, { recursive: true });
+  const weights = format === "folder" ? path.join(copy, "model.safetensors") : copy;
+  const size = random.integer((await stat(weights)).size);
+  const later = random.integer(2) === 1;
+  if (!later) await truncate(weights, size);
+  const loading = place.checkSaved(copy, format);
+  if (later) await Promise.all([truncate(weights, size), loading.catch(isHeedError("ERR_FORMAT", "ERR_IO"))]);
+  else await rejects(loading, isHeedError("ERR_FORMAT", "ERR_IO"));
+  // It is whole again, in the same place.
+  await copyFile(path.join(place.models, path.relative(cut, weights)), weights);
+  await place.checkSaved(copy, format);
+};
+
+/** Breaks a download off, or has the hub do so; the next one ends well. */
+export const breakDownload: Work = async (lane) => {
+  const { random, place } = lane;
+  const { hub, options } = await startHub(lane);
+  await using _ = hub;
+  const size = hub.files.get("model.safetensors")!.content.length;
+  if (random.integer(2)) {
+    hub.cuts.push(random.integer(size));
+    await place.checkSaved(hubName, "folder", options).catch(isHeedError("ERR_IO", "ERR_FORMAT"));
+  } else {
+    const control = new AbortController();
+    const reason = new Error("no longer wanted");
+    hub.parts = 5;
+    const loading = place.checkSaved(hubName, "folder", { ...options, signal: control.signal });
+    await Promise.all([
+      sleep(random.integer(80)).then(() => control.abort(reason)),
+      loading.catch((error: unknown) => strictEqual(error, reason)),
+    ]);
+  }
+  await place.checkSaved(hubName, "folder", options);
+};
+
+/** Ends a thread with reads under way. */
+export const terminateWorker: Work = async ({ place, random }) => {
+  const worker = startWorker({ device: place.device.name, endless: true });
+  if (random.integer(4)) await once(worker, "message");
+  await sleep(random.integer(100));
+  await worker.terminate();
+};
+
+/** Some operations fail among others; each reader is told of what is wrong with the own ones alone. */
+export const failSome: Work = async ({ place: { device }, random }) => {
+  using table = ones([3, 8], { device });
+  const reads = Array.from({ length: 30 }, async (_, i) => {
+    const id = random.integer(4);
+    using ids = tensor(Int32Array.of(id), [1], { device });
+    using row = embedding(ids, table);
+    using sum = add(row, i);
+    const read = sum.data();
+    if (id < 3) deepStrictEqual([...(await read)], Array(8).fill(1 + i));
+    else await rejects(read, isHeedError("ERR_RANGE"));
+  });
+  await Promise.all(reads);
+};
+
+/** A step that fails changes nothing; whoever catches its error may go on. */
+export const trainOnBadTokens: Work = async ({ place, random }) => {
+  using model = newStudent(place.device);
+  using trainer = new Trainer({ model, data: lessons(random.integer(384)), batchSize: 8, steps: 60 });
+  // An epoch meets the bad token.
+  await rejects(trainer.train(), isHeedError("ERR_RANGE"));
+  const before = await model.wte.weight.data();
+  await rejects(trainer.train(), isHeedError("ERR_RANGE"));
+  deepStrictEqual(await model.wte.weight.data(), before, "a failed step has changed the model");
+};
+
+/** Bytes of a tensor for which there may be no memory. */
+export const large = 256 * 2 ** 20;
+
+/** Makes a large tensor, or one that is larger than all memory that may be left, and reads it or not. */
+export const wantMuch: Work = async ({ place: { device }, random }) => {
+  const read = random.integer(2) === 1;
+  using x = empty([read ? large : 16 * large], { dtype: "u8", device });
+  if (read) await x.data();
+};

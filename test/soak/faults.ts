@@ -1,0 +1,139 @@
+/** What goes wrong, for a while, around all that is done. */
+import { once } from "node:events";
+import { rmSync, statfsSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
+import path from "node:path";
+import { type Device, empty, type ErrorCode, HeedError, type Tensor } from "heed";
+import type { Random } from "../support/random.js";
+import {
+  abortGeneration,
+  abortTraining,
+  breakDownload,
+  failSome,
+  large,
+  loadTruncated,
+  terminateWorker,
+  trainOnBadTokens,
+  wantMuch,
+} from "./broken.js";
+import { employ, usual } from "./usual.js";
+import type { Work } from "./world.js";
+
+export interface Fault {
+  name: string;
+  /** Errors that it causes: whoever gets one has been refused, and nothing more. */
+  causes: readonly ErrorCode[];
+  /** What is done while it lasts. */
+  work: readonly Work[];
+  /** Makes it happen; what it resolves to ends it. */
+  strike: (random: Random) => Promise<() => Promise<void>>;
+}
+
+const calm: Fault = { name: "no fault", causes: [], work: usual, strike: async () => async () => undefined };
+
+const killedReads: Fault = {
+  ...calm,
+  name: "killed reads",
+  work: [...usual, abortTraining, abortGeneration, loadTruncated, breakDownload, terminateWorker, terminateWorker],
+};
+
+const failedOperations: Fault = {
+  ...calm,
+  name: "failed operations",
+  work: [...usual, failSome, failSome, trainOnBadTokens],
+};
+
+const KiB = 2 ** 10;
+const MiB = 2 ** 20;
+
+/** Takes all memory of a device but for some. */
+function hoard(device: Device, random: Random): Tensor[] {
+  const hoarded: Tensor[] = [];
+  for (const bytes of [64 * MiB, 4 * MiB, 256 * KiB, 4 * KiB])
+    try {
+      for (;;) hoarded.push(empty([bytes], { dtype: "u8", device }));
+    } catch (error) {
+      if (!(error instanceof HeedError) || error.code !== "ERR_OOM") throw error;
+    }
+  for (let left = random.integer(20); left > 0; left--) hoarded.pop()?.dispose();
+  return hoarded;
+}
+
+const noDeviceMemory = (device: Device): Fault => ({
+  name: "no memory",
+  causes: ["ERR_OOM"],
+  work: usual,
+  strike: async (random) => {
+    const hoarded = hoard(device, random);
+    return async () => {
+      for (const tensor of hoarded) tensor.dispose();
+    };
+  },
+});
+
+/**
+ * Sets limits of this process's memory, one a line. A process of its own, since starting one holds the event loop for as
+ * long as this process is large.
+ */
+let limiter: ChildProcessByStdio<Writable, Readable, null> | undefined;
+
+/** Limits the process's memory to what it has and `room` bytes more; null lifts the limit. */
+async function limitMemory(room: number | null): Promise<void> {
+  limiter ??= spawn("sh", ["-c", `while read limit; do prlimit --pid ${process.pid} --as="$limit:" && echo; done`], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const status = await readFile("/proc/self/status", "utf8");
+  const used = Number(/VmSize:\s+(\d+)/.exec(status)![1]) * KiB;
+  limiter.stdin.write(room === null ? "unlimited\n" : `${used + room}\n`);
+  await once(limiter.stdout, "data");
+}
+
+/** Ends what the faults have started. */
+export function endFaults(): void {
+  limiter?.stdin.end();
+}
+
+/**
+ * V8 ends a process that has no memory for its own. So what is left when tensors of `large` bytes have taken all they can
+ * is at least half of one, which is not enough for a new thread's V8.
+ */
+const noHostMemory: Fault = {
+  name: "no memory",
+  causes: ["ERR_OOM"],
+  work: [...usual.filter((work) => work !== employ), wantMuch, wantMuch],
+  strike: async (random) => {
+    await limitMemory(large * random.integer(2) + large / 2 + random.integer(large / 2));
+    return () => limitMemory(null);
+  },
+};
+
+const noDisk = (disk: string): Fault => ({
+  name: "no disk",
+  causes: ["ERR_IO"],
+  work: usual,
+  strike: async (random) => {
+    const filler = path.join(disk, "filler");
+    const { bavail, bsize } = statfsSync(disk);
+    try {
+      writeFileSync(filler, new Uint8Array(Math.max(0, bavail * bsize - 4 * KiB * random.integer(32))));
+    } catch (error) {
+      // Others have written meanwhile: the disk is full as well.
+      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    }
+    return async () => rmSync(filler, { force: true });
+  },
+});
+
+/** All faults of a device; `small` says whether the disk is a small one. */
+export function faultsOf(device: Device, disk: string, small: boolean): Fault[] {
+  const limited = device.kind !== "cpu" || process.platform === "linux";
+  return [
+    calm,
+    ...(limited ? [device.kind === "cpu" ? noHostMemory : noDeviceMemory(device)] : []),
+    ...(small ? [noDisk(disk)] : []),
+    killedReads,
+    failedOperations,
+  ];
+}

@@ -1,0 +1,61 @@
+/** What a process holds, and what of it has not come back. */
+import { readdirSync, statfsSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Device } from "heed";
+import { collectGarbage } from "../support/gc.js";
+
+/** How much there is of everything that is to return to its start, by its name. */
+export type Held = Record<string, number>;
+
+const entriesOf = (folder: string): number => (process.platform === "linux" ? readdirSync(folder).length : 0);
+
+/** Live tensors of the devices. */
+export function tensorsHeld(devices: readonly Device[]): Held {
+  const held: Held = {};
+  for (const device of devices) {
+    const { live, tensors } = device.memory();
+    held[`bytes on ${device}`] = live;
+    held[`tensors on ${device}`] = tensors;
+  }
+  return held;
+}
+
+/** Handles of Node.js, open files and threads of the process, and bytes on a disk of its own. */
+export function resourcesHeld(disk: string | null): Held {
+  const held: Held = { "open files": entriesOf("/proc/self/fd"), threads: entriesOf("/proc/self/task") };
+  for (const name of process.getActiveResourcesInfo()) held[name] = (held[name] ?? 0) + 1;
+  if (disk !== null) {
+    const { blocks, bfree, bsize } = statfsSync(disk);
+    held["bytes on the disk"] = (blocks - bfree) * bsize;
+  }
+  return held;
+}
+
+/** What there is more of than before, in words. */
+export function excess(before: Held, now: Held): string[] {
+  return Object.entries(now).flatMap(([name, count]) => {
+    const was = before[name] ?? 0;
+    return count > was ? [`${count} ${name}, ${was} at the start`] : [];
+  });
+}
+
+/**
+ * Collects garbage until there is no more of anything than before, for at most some seconds: what the system or another
+ * thread closes takes its time. Resolves to what is left then.
+ */
+export async function whatIsLeft(look: () => Held, before: Held): Promise<string[]> {
+  const end = performance.now() + 10_000;
+  for (;;) {
+    await collectGarbage();
+    const left = excess(before, look());
+    if (left.length === 0 || performance.now() > end) return left;
+    await sleep(50);
+  }
+}
+
+/** By how much the least of the last quarter is above the least of the third: what leaks shows in both. */
+export function growth(values: readonly number[]): number {
+  const part = (from: number, to: number): number =>
+    Math.min(...values.slice(Math.floor(from * values.length), Math.floor(to * values.length)));
+  return part(3 / 4, 1) - part(1 / 2, 3 / 4);
+}

@@ -1,0 +1,130 @@
+/** What all work of a soak shares: models, and what they gave when nothing was wrong. */
+import { deepStrictEqual } from "node:assert/strict";
+import path from "node:path";
+import {
+  type CausalModel,
+  device,
+  type Device,
+  generateTokens,
+  GPT,
+  Llama,
+  loadModel,
+  type LoadModelOptions,
+  saveGguf,
+  saveLlama2c,
+  savePretrained,
+  tokenData,
+  type TokenSource,
+  Trainer,
+} from "heed";
+import type { Random } from "../support/random.js";
+
+/** The formats that a model is converted to, by the names of what it is in then. */
+export const formats = ["folder", "model.gguf", "model.bin"] as const;
+export type Format = (typeof formats)[number];
+
+export const trainingSteps = 6;
+
+/** A model to be trained. It has dropout, so that a run that resumes must know where it was. */
+export const newStudent = (on: Device | string): GPT =>
+  new GPT(
+    { vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16, dropout: 0.1 },
+    { device: on, seed: 1 },
+  );
+
+/** Tokens for it, one of which may be outside of its vocabulary. */
+export const lessons = (bad?: number): TokenSource =>
+  tokenData(Uint8Array.from({ length: 400 }, (_, i) => (i === bad ? 17 : (i * i + (i >> 3)) % 17)));
+
+const prompts = [
+  [5, 9, 2],
+  [40, 41, 42, 43, 44, 45, 46, 47],
+];
+
+/** What a model says to the prompts: sampled, and longer than its context. */
+export async function say(model: CausalModel): Promise<number[][]> {
+  const options = { maxTokens: 20, seed: 3, temperature: 0.9, topK: 20 };
+  return (await generateTokens(model, prompts, options)).map(({ tokens }) => tokens);
+}
+
+/** The losses of a student's first steps. */
+export async function learn(on: Device | string): Promise<number[]> {
+  using model = newStudent(on);
+  using trainer = new Trainer({ model, data: lessons(), batchSize: 2, steps: trainingSteps });
+  const losses: number[] = [];
+  for await (const event of trainer.run()) if (event.type === "step") losses.push(event.loss);
+  return losses;
+}
+
+export const newSpeaker = (on: Device | string): Llama =>
+  new Llama(
+    { vocabularySize: 96, contextLength: 24, layers: 2, heads: 2, width: 32, hidden: 64 },
+    { device: on, seed: 2 },
+  );
+
+/** Saves a speaker in a folder, in the place of the one that may be there. */
+export async function save(model: Llama, folder: string, format: Format): Promise<void> {
+  const to = path.join(folder, format);
+  if (format === "folder") await savePretrained(to, model, { overwrite: true });
+  else if (format === "model.gguf") await saveGguf(to, model);
+  else await saveLlama2c(to, model);
+}
+
+/** One device, with a model that stays on it, and what it is to give. */
+export class Place implements Disposable {
+  readonly #saidBy = new Map<Format, number[][]>();
+
+  private constructor(
+    readonly device: Device,
+    /** Where each format of the speaker is. */
+    readonly models: string,
+    readonly speaker: Llama,
+    readonly said: number[][],
+    readonly losses: number[],
+  ) {}
+
+  static async open(name: string, models: string): Promise<Place> {
+    const speaker = newSpeaker(name);
+    const place = new Place(device(name), models, speaker, await say(speaker), await learn(name));
+    // Formats store the halves of rotary positions otherwise, so that sums are rounded otherwise.
+    for (const format of formats) {
+      const { model } = await loadModel(path.join(models, format), { device: name });
+      place.#saidBy.set(format, await say(model));
+      model.dispose();
+    }
+    return place;
+  }
+
+  /** Loads a speaker from a file, a folder or a hub. Throws unless it says what it did at first. */
+  async checkSaved(name: string, format: Format, options: LoadModelOptions = {}): Promise<void> {
+    const { model } = await loadModel(name, { ...options, device: this.device });
+    try {
+      deepStrictEqual(await say(model), this.#saidBy.get(format), `the model of ${name} says something else`);
+    } finally {
+      model.dispose();
+    }
+  }
+
+  /** Throws unless a fixed generation and a fixed training give what they did at first. */
+  async check(): Promise<void> {
+    deepStrictEqual(await say(this.speaker), this.said, `a fixed generation on ${this.device} has changed`);
+    deepStrictEqual(await learn(this.device), this.losses, `a fixed training on ${this.device} has changed`);
+  }
+
+  [Symbol.dispose](): void {
+    this.speaker.dispose();
+  }
+}
+
+/** Where a piece of work is done. */
+export interface Lane {
+  place: Place;
+  /** On the small disk, and nobody else's. */
+  folder: string;
+  random: Random;
+}
+
+/** Resolves where what it does is right; rejects with what a fault caused, or with what is wrong. */
+export type Work = (lane: Lane) => Promise<void>;
+
+export const pick = <T>(random: Random, list: readonly T[]): T => list[random.integer(list.length)]!;
