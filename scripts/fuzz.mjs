@@ -45,7 +45,8 @@ function takeTurns(minutes) {
       const seconds = Math.max(1, Math.min(60, left / 1000 / 2));
       const env = { HEED_FUZZ_SECONDS: String(seconds), HEED_FUZZ_TALLY: tally };
       runs++;
-      if (vitest([file, ...others], seed, env, 10 * 60_000) !== 0) failures.push(`HEED_FUZZ_SEED=${seed} npx vitest run ${file}`);
+      if (vitest([file, ...others], seed, env, 10 * 60_000) !== 0)
+        failures.push(`HEED_FUZZ_SEED=${seed} npx vitest run ${file}`);
     }
   const cases = readdirSync(tally).reduce((sum, name) => sum + Number(readFileSync(`${tally}/${name}`, "utf8")), 0);
   const rounds = (runs / files.length).toFixed(1);

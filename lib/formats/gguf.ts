@@ -61,8 +61,8 @@ export class GgufFile implements WeightFile {
 
 /** How much of a file is read at first: headers with a vocabulary take some MiB. */
 const firstRead = 1 << 20;
-/** A bound for what is held in memory at once. */
-const longestHeader = 1 << 30;
+/** Far more than headers are; no string may be much longer. */
+const longestHeader = 1 << 28;
 
 /** Opens a GGUF file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readGguf(path: string): Promise<GgufFile> {

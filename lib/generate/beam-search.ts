@@ -1,3 +1,4 @@
+import { largest } from "../largest.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { checkBoolean, checkInteger, checkNumber } from "../ops/check.js";
 import { topk } from "../ops/choose.js";
@@ -75,7 +76,7 @@ export async function searchBeams(
   const { maxTokens, lengthPenalty, signal, ...settings } = checkBeamOptions(op, model, options);
   const sequences = sequencesOf(op, model, prompts, { maxTokens, slide: false });
   signal?.throwIfAborted();
-  const penalties = penaltiesOf(op, lengthPenalty, Math.max(...sequences.map(({ limit }) => limit)));
+  const penalties = penaltiesOf(op, lengthPenalty, largest(sequences.map(({ limit }) => limit)));
   const beams = sequences.map(({ limit }) => new Beam(penalties.slice(0, limit), settings));
   const width = Math.min(settings.beams + settings.stopTokens.size, model.config.vocabularySize);
   using search = new Search(model, sequences, width);
@@ -121,14 +122,14 @@ class Search implements Disposable {
   ) {
     this.#model = model;
     // The last token of a hypothesis is never fed back.
-    const longest = Math.max(...sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
+    const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
   }
 
   /** Runs the model over all prompts, padded at their ends. */
   begin(sequences: readonly Sequence[]): Promise<Candidates> {
     const counts = sequences.map(({ tokens }) => tokens.length);
-    const length = Math.max(...counts);
+    const length = largest(counts);
     const ids = new Int32Array(counts.length * length);
     for (const [row, { tokens }] of sequences.entries()) ids.set(tokens, row * length);
     return this.#advance(ids, [counts.length, length], counts);

@@ -1,3 +1,4 @@
+import { largest } from "../largest.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { Graph } from "../graph.js";
 import { sampleInto } from "../ops/choose.js";
@@ -43,7 +44,7 @@ export class DecodingBatch implements Disposable {
     this.#settings = settings;
     this.#rows = [...sequences];
     // The last token of a sequence is never fed back.
-    const longest = Math.max(...sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
+    const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
     this.#history = this.#createHistory();
     [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
@@ -64,7 +65,7 @@ export class DecodingBatch implements Disposable {
   /** The first step: runs the model over all prompts, padded at their ends, and samples the first tokens. */
   prefill(): void {
     const counts = this.#rows.map(({ tokens }) => tokens.length);
-    const length = Math.max(...counts);
+    const length = largest(counts);
     const ids = new Int32Array(counts.length * length);
     for (const [row, { tokens }] of this.#rows.entries()) ids.set(tokens, row * length);
     this.#advance(() => this.#tensor(ids, [counts.length, length]), counts);

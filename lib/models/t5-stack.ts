@@ -1,4 +1,5 @@
 // The blocks of T5's encoder and decoder, by the names of Hugging Face's files.
+import { largest } from "../largest.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import type { Initializer } from "../nn/init.js";
@@ -262,7 +263,7 @@ export class T5Stack extends Module {
     const positions = this.block[0]!.layer[0].SelfAttention.relative_attention_bias!;
     const lengths = cache?.lengths ?? [0];
     const starts = lengths.every((length) => length === lengths[0]) ? lengths.slice(0, 1) : lengths;
-    const bias = positions.forward(starts, tokens, Math.max(...starts) + tokens, x.dtype);
+    const bias = positions.forward(starts, tokens, largest(starts) + tokens, x.dtype);
     return mask ? add(bias, mask) : bias;
   }
 }

@@ -2,6 +2,7 @@ import { checkInteger, checkObject, checkValues } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
+import { largest } from "../largest.js";
 import { ops } from "../native.js";
 import { cacheWrite } from "../ops/cache-write.js";
 import { embedding } from "../ops/embedding.js";
@@ -103,7 +104,7 @@ export class KvCache implements Disposable {
       for (let b = 0; b < this.batch; b++) checkInteger("KvCache", `counts[${b}]`, counts[b], 1, tokens);
     }
     const next = Int32Array.from({ length: this.batch }, (_, b) => this.lengths[b]! + (counts?.[b] ?? tokens));
-    const furthest = Math.max(...this.lengths) + tokens;
+    const furthest = largest(this.lengths) + tokens;
     if (furthest > this.length)
       throw new HeedError("ERR_RANGE", `KvCache: expected at most ${this.length} tokens, got ${furthest}`);
     const begun = this.#pending;
@@ -135,7 +136,7 @@ export class KvCache implements Disposable {
   take(rows: ArrayLike<number>): KvCache {
     const taken = this.fresh(rows);
     for (let i = 0; i < rows.length; i++) taken.lengths[i] = this.lengths[rows[i]!]!;
-    const used = Math.max(...taken.lengths);
+    const used = largest(taken.lengths);
     if (used === 0) return taken;
     scope(() => {
       const ids = tensor(this.#places(rows, used), [rows.length, used], { device: this.#starts.device });

@@ -1,4 +1,5 @@
 import { HeedError } from "../errors.js";
+import { largest } from "../largest.js";
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import { add } from "../ops/binary.js";
@@ -66,7 +67,7 @@ export class RelativePositionBias extends Module {
     const { device } = this.weight;
     const shape = [starts.length, queries, keys];
     // By the distance from −last to keys − 1: far fewer than there are pairs of a query and a key.
-    const last = Math.max(0, ...Array.from(starts)) + queries - 1;
+    const last = largest(Array.from(starts)) + queries - 1;
     const kindOf = Int32Array.from({ length: last + keys }, (_, i) => relativePositionBucket(i - last, this.#config));
     const kinds = new Int32Array(starts.length * queries * keys);
     const hidden = bothSides ? null : new Float32Array(kinds.length);

@@ -1,6 +1,7 @@
 /** Tensors for the options of `attention`: what is worked out once a batch, on the host. */
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
+import { largest } from "../largest.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
@@ -39,7 +40,7 @@ export interface DocumentOptions extends MaskOptions {
 export function documentRanges(documents: readonly ArrayLike<number>[], options: DocumentOptions = {}): IntTensor {
   checkObject("documentRanges", "options", options);
   const lengths = documentLengths("documentRanges", documents);
-  const longest = Math.max(0, ...lengths.map((list) => list.reduce((a, b) => a + b, 0)));
+  const longest = largest(lengths.map((list) => list.reduce((a, b) => a + b, 0)));
   const { length = longest } = options;
   checkInteger("documentRanges", "length", length, 0, largestInteger);
   if (longest > length)

@@ -1,5 +1,6 @@
 /** Token ids of several lengths as one tensor: what is worked out once a batch, on the host. */
 import type { Device } from "../device.js";
+import { largest } from "../largest.js";
 import { type IntTensor, tensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
@@ -29,7 +30,7 @@ export function padSequences(sequences: readonly ArrayLike<number>[], options: P
     for (let t = 0; t < sequence.length; t++)
       checkInteger("padSequences", `sequences[${b}][${t}]`, sequence[t], least, most);
   }
-  const longest = Math.max(0, ...sequences.map(({ length }) => length));
+  const longest = largest(sequences.map(({ length }) => length));
   const ids = new Int32Array(sequences.length * longest).fill(fill);
   for (const [b, sequence] of sequences.entries()) ids.set(sequence, b * longest);
   const lengths = Int32Array.from(sequences, ({ length }) => length);

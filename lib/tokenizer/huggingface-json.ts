@@ -147,7 +147,7 @@ function checkedParts(
 }
 
 const longestWord = 1000;
-/** Of the trie in which the library has a Unigram vocabulary, some 200 bytes each: several times XLM-V's. */
+/** Of the trie in which the library has a Unigram vocabulary, 220 bytes each. */
 const mostNodes = 2 ** 22;
 
 /** Throws ERR_FORMAT for a vocabulary whose trie takes too much memory. */

@@ -114,6 +114,7 @@ test("models", () => {
   refused(withModel(unigram, { unk_id: 0.5 }), /unk_id/);
   refused(withModel(unigram, { vocab: [["a", Infinity]] }), /vocab\[0\]/);
   refused(withModel(unigram, { vocab: [] }), /tokenizer.json/);
+  refused(withModel(unigram, { vocab: [["a".repeat(5e6), -1]] }), /pieces with at most 4194304 different beginnings/);
   refused(withModel(unigram, { byte_fallback: "true" }), /byte_fallback to be true or false, got "true"/);
   refused(withModel(words, { unk_token: 3 }), /unk_token to be a token, got 3/);
   refused(withModel(words, { max_input_chars_per_word: 1e9 }), /max_input_chars_per_word to be an integer of at most/);
