@@ -52,12 +52,13 @@ export class ChatTemplate {
     const { addGenerationPrompt = true, tools = null, variables = {} } = options;
     try {
       const { Environment, Interpreter } = loadJinja();
-      const input = { ...this.#variables, ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
+      const seen = { ...this.#variables, ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
       const environment = new Environment();
       const interpreter = new Interpreter(environment);
-      const bounds = new RenderBounds(interpreter, this.#outline, input);
+      // What came with the template allows it no more.
+      const bounds = new RenderBounds(interpreter, this.#outline, { variables, messages, tools });
       setGlobals(environment, bounds);
-      for (const [name, value] of Object.entries({ ...stripFunctions, ...input })) environment.set(name, value);
+      for (const [name, value] of Object.entries({ ...stripFunctions, ...seen })) environment.set(name, value);
       return interpreter.run(this.#program).value as string;
     } catch (cause) {
       if (cause instanceof HeedError || cause instanceof RangeError)

@@ -65,7 +65,7 @@ export class RenderBounds {
   #length = 0;
   #depth = 0;
 
-  /** Bounds what `interpreter` does with a template for `input`: the variables that it sees. */
+  /** Bounds what `interpreter` does with a template for `input`, which is the caller's. */
   constructor(interpreter: Interpreter, outline: TemplateOutline, input: unknown) {
     const { values, characters } = measure(input);
     this.#outline = outline;

@@ -1,6 +1,7 @@
 /** What a chat template from a stranger may do: nothing that holds the event loop for long, or exhausts memory. */
 import { describe, expect, it } from "vitest";
 import { type ChatMessage, ChatTemplate, HeedError } from "../../lib/index.js";
+import { expectError } from "../support/errors.js";
 
 const user = [{ role: "user", content: "hi" }];
 /** Doubles a text, or a list, 19 times. */
@@ -71,6 +72,13 @@ describe("a hostile chat template", () => {
     expect(error.message).toContain(source.slice(0, 20).replaceAll("\\", "\\\\"));
     // It takes a tenth of that on an idle machine.
     expect(own / 1e6).toBeLessThan(10);
+  });
+
+  it("is allowed no more for what its model brings along", () => {
+    const template = new ChatTemplate("{% for i in range(9) %}{{ bos_token }}{% endfor %}", {
+      bos_token: "x".repeat(200_000),
+    });
+    expectError(() => template.render(user), "ERR_RANGE", /at most \d+ characters of text/);
   });
 
   it.each([
