@@ -1,9 +1,9 @@
 import { HeedError } from "../errors.js";
 
 /**
- * What calls for several sequences reject with (ERR_DIVERGED) when the model has diverged on some of them: the logits of a
- * next token have no distribution, since there is NaN or Infinity among them, or nothing but -Infinity. All other sequences
- * have been carried to their end.
+ * The error (ERR_DIVERGED) of a call for several sequences when the model has diverged on some of them: the logits of a next
+ * token have no distribution, because NaN or Infinity is among them or because all of them are -Infinity. The call carries
+ * the other sequences to their end before it rejects.
  *
  * ```ts
  * const error: unknown = await generateTokens(model, prompts).catch((error: unknown) => error);
@@ -43,11 +43,10 @@ export function valuesOf<T>(op: string, name: string, outcomes: readonly Outcome
   throw new DivergedError(`${first.message}${more}`, results);
 }
 
-/** The error of a sequence whose next token, which `token` names, has no distribution. */
+/** The error of a sequence whose next token has no distribution; `token` says which one that is. */
 export function divergence(op: string, token: string): HeedError {
-  const problem = `expected logits for ${token} that a softmax makes probabilities of`;
   return new HeedError(
     "ERR_DIVERGED",
-    `${op}: the model has diverged: ${problem}, got NaN or Infinity among them, or nothing but -Infinity`,
+    `${op}: the model has diverged: expected finite logits for ${token}, got NaN or Infinity (or -Infinity for every token)`,
   );
 }

@@ -70,9 +70,9 @@ export class TextGeneration implements AsyncIterable<string> {
  * `encodeAsync` resolves to. The tokenizer's end of text ends it, unless other `stopTokens` are
  * given. An empty prompt stands for the beginning of a text: after an end of text.
  *
- * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason, and
- * with ERR_DIVERGED where the logits of a next token have no distribution (NaN or Infinity among them, or nothing but
- * -Infinity), behind the pieces that came before.
+ * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument. The text rejects with the signal's reason. Where the model diverges (the
+ * logits of a next token have NaN or Infinity among them, or nothing but -Infinity), it rejects with ERR_DIVERGED after the
+ * pieces that came before.
  */
 export function generate(
   model: CausalModel,

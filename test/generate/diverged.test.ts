@@ -31,8 +31,7 @@ function setRow(table: FloatTensor, row: number, value: (column: number) => numb
 const spoil = (table: FloatTensor, row: number): void => setRow(table, row, () => NaN);
 
 const message = (op: string, token: string): string =>
-  `${op}: the model has diverged: expected logits for ${token} that a softmax makes probabilities of, ` +
-  "got NaN or Infinity among them, or nothing but -Infinity";
+  `${op}: the model has diverged: expected finite logits for ${token}, got NaN or Infinity (or -Infinity for every token)`;
 
 const diverged = (op: string, token: string): PromiseRejectedResult => ({
   status: "rejected",
