@@ -128,7 +128,7 @@ describe("texts", { timeout }, () => {
     const data = at("text.txt");
     writeFileSync(data, text);
     await expectNoPause(async () => {
-      const { train, validation } = await readData({ ...defaults, tokenizer, data } as never, null);
+      const { train, validation } = await readData({ ...defaults, tokenizer, data }, null);
       expect(train.length).toBeGreaterThan(text.length / 10);
       expect(validation!.length).toBeGreaterThan(text.length / 100);
     });
