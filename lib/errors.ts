@@ -24,7 +24,7 @@ export type ErrorCode =
   | "ERR_IO"
   /** A folder that another process writes to. */
   | "ERR_BUSY"
-  /** A loss, or a trained number, that is not finite. */
+  /** A loss or a trained number that is not finite, or logits that have no distribution. */
   | "ERR_DIVERGED"
   /** The native addon is missing or does not load. */
   | "ERR_NATIVE"

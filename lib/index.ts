@@ -264,6 +264,7 @@ export { embedTexts, type EmbeddingRecipe, type EmbedTextsOptions, type TextEnco
 export type { Hypothesis } from "./generate/beam.js";
 export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-search.js";
 export type { CausalModel } from "./generate/causal-model.js";
+export { DivergedError } from "./generate/diverged.js";
 export { generate, type TextGeneration } from "./generate/generate-text.js";
 export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens.js";
 export type { TextOptions, TokenOptions } from "./generate/options.js";

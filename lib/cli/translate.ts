@@ -1,12 +1,15 @@
 import { createInterface } from "node:readline";
 import { setThreads } from "../device.js";
+import { HeedError } from "../errors.js";
+import { DivergedError } from "../generate/diverged.js";
+import type { Hypothesis } from "../generate/beam.js";
 import { translate } from "../generate/translate.js";
 import { loadTranslator, type Translator } from "../pretrained/load-translator.js";
 import { UsageError } from "./failure.js";
 import { print } from "./output.js";
 import type { TranslateFlags } from "./translate-command.js";
 
-/** Prints a translation a text, batch by batch. */
+/** Prints a translation a text, batch by batch; an empty line where the model diverges, of which the error tells at the end. */
 export async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {
   const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
   if (nBest > beam) throw new UsageError(`--n-best: expected at most --beam, which is ${beam}, got ${nBest}`);
@@ -14,28 +17,46 @@ export async function run(texts: readonly string[], flags: TranslateFlags): Prom
   const translator = await loadTranslator(name, { device, dtype });
   using _ = translator.model;
   const options = { ...search, beams: beam, nBest, batchSize };
+  const diverged: number[] = [];
+  let count = 0;
   for await (const batch of batches(texts.length > 0 ? texts : lines(), batchSize))
-    for (const line of await translated(translator, batch, options)) await print(`${line}\n`);
+    for (const found of await translated(translator, batch, options)) {
+      count++;
+      if (!found) diverged.push(count);
+      for (const line of found ?? [""]) await print(`${line}\n`);
+    }
+  if (diverged.length > 0)
+    throw new HeedError(
+      "ERR_DIVERGED",
+      `the model has diverged on ${diverged.length} of ${count} texts, the first of them text ${diverged[0]}: ` +
+        "expected finite logits, got NaN or Infinity",
+    );
 }
 
-/** The lines to print; an empty text stays empty. */
+/** The lines to print of each text; an empty text stays empty, null stands for one on which the model diverged. */
 async function translated(
   { model, encode, decode }: Translator,
   texts: readonly string[],
   options: Parameters<typeof translate>[2] & { nBest: number },
-): Promise<string[]> {
+): Promise<(string[] | null)[]> {
   const sources = texts.map(encode);
-  const found = await translate(
-    model,
-    sources.filter(({ length }) => length > 0),
-    options,
-  );
-  return sources.flatMap(({ length }) => {
+  const given = sources.filter(({ length }) => length > 0);
+  const found = await translate(model, given, options).catch(bestOfOthers);
+  return sources.map(({ length }) => {
     if (length === 0) return [""];
     const best = found.shift()!;
+    if (!best) return null;
     if (options.nBest === 1) return [decode(best[0]!.tokens)];
     return best.map(({ total, tokens }) => `${total.toFixed(4)}\t${decode(tokens)}`);
   });
+}
+
+/** What was found for the sources that did not diverge, null for the others. */
+function bestOfOthers(error: unknown): (Hypothesis[] | null)[] {
+  if (!(error instanceof DivergedError)) throw error;
+  return (error as DivergedError<Hypothesis[]>).results.map((result) =>
+    result.status === "fulfilled" ? result.value : null,
+  );
 }
 
 function lines(): AsyncIterable<string> {

@@ -6,6 +6,7 @@ import { scope } from "../scope.js";
 import { tensor } from "../tensor.js";
 import { Beam, type BeamSettings, type Hypothesis } from "./beam.js";
 import { type CausalModel, infer } from "./causal-model.js";
+import { type Outcome, valuesOf } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { type Sequence, sequencesOf } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
@@ -50,13 +51,25 @@ export function wuPenalty(alpha: number): (length: number) => number {
  * Prompts are searched together, and each gets what it would get alone: its best `nBest` hypotheses in falling order of
  * score, fewer where there are fewer.
  *
- * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad prompt or option, and with the signal's reason.
+ * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad prompt or option, and with the signal's reason. Where the model diverges
+ * on a hypothesis of a prompt (its logits have no distribution: NaN or Infinity among them, or nothing but -Infinity), the
+ * other prompts are searched to their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are those
+ * of all prompts.
  */
 export async function beamSearch(
   model: CausalModel,
   prompts: readonly ArrayLike<number>[],
   options: BeamSearchOptions = {},
 ): Promise<Hypothesis[][]> {
+  return valuesOf("beamSearch", "prompts", await searchBeams(model, prompts, options));
+}
+
+/** @internal `beamSearch`, and what has come of each prompt. */
+export async function searchBeams(
+  model: CausalModel,
+  prompts: readonly ArrayLike<number>[],
+  options: BeamSearchOptions,
+): Promise<Outcome<Hypothesis[]>[]> {
   const op = "beamSearch";
   checkModel(op, model);
   const { maxTokens, lengthPenalty, signal, ...settings } = checkBeamOptions(op, model, options);
@@ -81,7 +94,7 @@ export async function beamSearch(
       row = end;
     }
     running = running.filter(({ finished }) => !finished);
-    if (running.length === 0) return beams.map(({ ended }) => ended);
+    if (running.length === 0) return beams.map(({ outcome }) => outcome);
     candidates = search.step(
       parents,
       running.flatMap(({ lastTokens }) => lastTokens),

@@ -1,3 +1,4 @@
+import type { Outcome } from "./diverged.js";
 import type { FinishReason } from "./sequence.js";
 
 /** One of the likeliest continuations of a prompt. */
@@ -53,6 +54,7 @@ export class Beam {
   readonly #largest: readonly number[];
   #length = 0;
   #endings = 0;
+  #diverged = false;
 
   /** @param penalties of 1, 2, … tokens, as many as there may be */
   constructor(penalties: readonly number[], settings: BeamSettings) {
@@ -67,6 +69,11 @@ export class Beam {
     return this.alive.length === 0;
   }
 
+  /** What has come of it. Where the model diverged on one of the hypotheses, nobody knows the best ones. */
+  get outcome(): Outcome<Hypothesis[]> {
+    return { value: this.ended, divergedAfter: this.#diverged ? this.#length : null };
+  }
+
   /** The last token of each hypothesis that goes on. */
   get lastTokens(): number[] {
     return this.alive.map(({ path }) => path!.token);
@@ -75,9 +82,14 @@ export class Beam {
   /**
    * Takes the step's likeliest tokens, in falling order with their log-probabilities: as many for each hypothesis that
    * goes on, `beams` of them and one more for each stop token (or the whole vocabulary). Returns which hypotheses the new
-   * ones go on from.
+   * ones go on from. Log-probabilities that are NaN, as there is no distribution, end the search.
    */
-  advance(tokens: ArrayLike<number>, logProbabilities: ArrayLike<number>): number[] {
+  advance(tokens: Int32Array, logProbabilities: Float64Array): number[] {
+    if (logProbabilities.some(Number.isNaN)) {
+      this.#diverged = true;
+      this.alive = [];
+      return [];
+    }
     const { beams, minTokens, stopTokens } = this.#settings;
     const before = this.alive;
     const mayEnd = this.#length++ >= minTokens;

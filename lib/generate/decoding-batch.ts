@@ -1,14 +1,13 @@
 import type { KvCache } from "../nn/kv-cache.js";
 import { Graph } from "../graph.js";
-import { ops } from "../native.js";
-import { sample } from "../ops/choose.js";
+import { sampleInto } from "../ops/choose.js";
 import { reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import { type IntTensor, tensor, zeros } from "../tensor.js";
+import { empty, type IntTensor, tensor } from "../tensor.js";
 import { clearRow, copyRow } from "./cache-rows.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import type { TokenSettings } from "./options.js";
-import { keptTokens, type Sequence } from "./sequence.js";
+import { generated, hasEnded, keptTokens, type Sequence } from "./sequence.js";
 import { TokenHistory } from "./token-history.js";
 
 /**
@@ -16,7 +15,8 @@ import { TokenHistory } from "./token-history.js";
  * latest sampled ids, and the token history if a penalty wants it.
  *
  * Sampled ids are the next step's input without passing through the host. So a step can be enqueued before the tokens
- * of the one before it are read, unless `makeRoom` has to come in between.
+ * of the one before it are read, unless `makeRoom` has to come in between. A sequence whose logits have no distribution gets
+ * the id -1 there, by which the host knows it, and goes on from the token 0 until it leaves the batch.
  *
  * Where the model can, the second step is recorded and those after it run the recording: they differ in what the
  * tensors hold, not in what is done.
@@ -27,7 +27,10 @@ export class DecodingBatch implements Disposable {
   #rows: Sequence[];
   #cache: KvCache;
   #history: TokenHistory | null;
-  #ids: IntTensor | null = null;
+  /** The latest sampled ids, [B]; -1 where there was no distribution. */
+  #ids: IntTensor;
+  /** What the next step goes on from, [B]: the ids, with 0 in place of -1. */
+  #inputs: IntTensor;
   /** Where each row's draws stand: [B]. */
   #offsets: IntTensor;
   #draws = 0;
@@ -43,12 +46,12 @@ export class DecodingBatch implements Disposable {
     const longest = Math.max(...sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
     this.#history = this.#createHistory();
-    this.#offsets = this.#createOffsets();
+    [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
   }
 
   /** Whether every sequence has ended. */
   get finished(): boolean {
-    return this.#rows.every(({ finish }) => finish !== null);
+    return this.#rows.every(hasEnded);
   }
 
   /** Whether a step may be enqueued before the tokens of the last one are read. */
@@ -69,7 +72,7 @@ export class DecodingBatch implements Disposable {
 
   /** Runs the model over the latest tokens and samples the next ones. */
   step(): void {
-    for (const [row, { finish }] of this.#rows.entries()) if (finish) clearRow(this.#cache, row);
+    for (const [row, sequence] of this.#rows.entries()) if (hasEnded(sequence)) clearRow(this.#cache, row);
     if (this.#warm && this.#model.recordable) this.#advanceRecorded();
     else this.#advance(() => this.#latest());
     this.#warm = true;
@@ -77,12 +80,12 @@ export class DecodingBatch implements Disposable {
 
   /** The input of a step, [B, 1]. */
   #latest(): IntTensor {
-    return reshape(this.#ids!, [this.#rows.length, 1]);
+    return reshape(this.#inputs, [this.#rows.length, 1]);
   }
 
   /** The latest sampled tokens, for `accept`. */
   read(): Promise<Int32Array> {
-    return this.#ids!.data();
+    return this.#ids.data();
   }
 
   /** Adds a step's tokens to the sequences that have not ended, and returns those that got one. */
@@ -91,6 +94,10 @@ export class DecodingBatch implements Disposable {
     for (const row of this.#live()) {
       const sequence = this.#rows[row]!;
       const token = ids[row]!;
+      if (token < 0) {
+        sequence.diverged = true;
+        continue;
+      }
       if (this.#settings.stopTokens.has(token)) {
         sequence.finish = "stopToken";
         continue;
@@ -113,10 +120,8 @@ export class DecodingBatch implements Disposable {
     this.#recorded?.dispose();
     this.#recorded = null;
     this.#cache.dispose();
-    this.#offsets.dispose();
     this.#history?.dispose();
-    this.#ids?.dispose();
-    this.#ids = null;
+    for (const integers of [this.#ids, this.#inputs, this.#offsets]) integers.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -124,7 +129,7 @@ export class DecodingBatch implements Disposable {
   }
 
   #live(): number[] {
-    return [...this.#rows.keys()].filter((row) => this.#rows[row]!.finish === null);
+    return [...this.#rows.keys()].filter((row) => !hasEnded(this.#rows[row]!));
   }
 
   /** Whether half of the rows or more have ended: the others then move, so that each is moved few times. */
@@ -138,32 +143,28 @@ export class DecodingBatch implements Disposable {
 
   #advance(ids: () => IntTensor, counts?: number[]): void {
     this.#setOffsets();
-    const next = this.#sample(ids, counts);
-    this.#ids?.dispose();
-    this.#ids = next;
-    this.#history?.append(next);
+    this.#sample(ids, counts);
+    this.#history?.append(this.#ids);
   }
 
   #advanceRecorded(): void {
     this.#setOffsets();
     this.#cache.begin(1);
     if (this.#recorded) this.#cache.advance();
-    else
-      this.#recorded = Graph.capture(this.#model.device, () => {
-        using next = this.#sample(() => this.#latest());
-        ops.copy(this.#ids!.handle, next.handle, false);
-      });
+    else this.#recorded = Graph.capture(this.#model.device, () => this.#sample(() => this.#latest()));
     this.#recorded.launch();
-    this.#history?.append(this.#ids!);
+    this.#history?.append(this.#ids);
   }
 
-  #sample(ids: () => IntTensor, counts?: number[]): IntTensor {
+  #sample(ids: () => IntTensor, counts?: number[]): void {
     const { sampling, seed } = this.#settings;
     const cache = this.#cache;
-    return infer(this.#model, () => {
-      const logits = this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }); // [B, V]
-      return sample(logits, this.#offsets, { ...sampling, seed, history: this.#history?.tokens ?? null });
-    });
+    using logits = infer(
+      this.#model,
+      () => this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }), // [B, V]
+    );
+    const outputs = { ids: this.#ids, inputs: this.#inputs };
+    sampleInto(outputs, logits, this.#offsets, { ...sampling, seed, history: this.#history?.tokens ?? null });
   }
 
   #setOffsets(): void {
@@ -176,14 +177,9 @@ export class DecodingBatch implements Disposable {
     this.dispose();
     this.#cache = cache;
     this.#rows = live.map((row) => this.#rows[row]!);
-    this.#ids = keep(
-      this.#tensor(
-        Int32Array.from(this.#rows, ({ tokens }) => tokens.at(-1)!),
-        [live.length],
-      ),
-    );
     this.#history = this.#createHistory();
-    this.#offsets = this.#createOffsets();
+    [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
+    this.#inputs.set(this.#rows.map(({ tokens }) => tokens.at(-1)!));
   }
 
   /** Computes the cache of the kept tokens again, at their new positions; the latest is the next step's input. */
@@ -207,16 +203,13 @@ export class DecodingBatch implements Disposable {
     return new TokenHistory(sequences, this.#model.config.contextLength, this.#model.device);
   }
 
-  #createOffsets(): IntTensor {
-    return keep(zeros([this.#rows.length], { dtype: "i32", device: this.#model.device }));
+  /** Three tensors of one integer a row. */
+  #createIntegers(): [IntTensor, IntTensor, IntTensor] {
+    const make = (): IntTensor => keep(empty([this.#rows.length], { dtype: "i32", device: this.#model.device }));
+    return [make(), make(), make()];
   }
 
   #tensor(values: Int32Array, shape: number[]): IntTensor {
     return tensor(values, shape, { device: this.#model.device });
   }
-}
-
-/** How many tokens a sequence has got. */
-function generated({ tokens, prompt }: Sequence): number {
-  return tokens.length - prompt;
 }

@@ -3,8 +3,9 @@ import { describe } from "../ops/check.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";
+import { divergence } from "./diverged.js";
 import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type TokenSettings } from "./options.js";
-import { type FinishReason, type Sequence, sequencesOf } from "./sequence.js";
+import { type FinishReason, generated, type Sequence, sequencesOf } from "./sequence.js";
 import { StopFilter } from "./stop-filter.js";
 
 interface TextSettings extends TokenSettings {
@@ -68,7 +69,9 @@ export class TextGeneration implements AsyncIterable<string> {
  * The prompt is a text or, as of a chat, tokens. The tokenizer's end of text ends it, unless other `stopTokens` are
  * given. An empty prompt stands for the beginning of a text: after an end of text.
  *
- * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument; the text rejects with the signal's reason.
+ * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument. The text rejects with the signal's reason. Where the model diverges (the
+ * logits of a next token have NaN or Infinity among them, or nothing but -Infinity), it rejects with ERR_DIVERGED after the
+ * pieces that came before.
  */
 export function generate(
   model: CausalModel,
@@ -133,6 +136,7 @@ async function* pieces(
     if (filter.stopped) sequence.finish = "stop";
     if (text) yield text;
   }
+  if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
   const rest = filter.push(decoder.end());
   if (filter.stopped) sequence.finish = "stop";
   const text = rest + filter.end();

@@ -3,6 +3,7 @@ import type { KvCache } from "../nn/kv-cache.js";
 import { reshape } from "../ops/views.js";
 import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
+import { divergence } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { keptTokens } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
@@ -29,7 +30,8 @@ const chunk = 128;
  * context is full, its later half is kept and filled up again; so every token is scored once, with at least half a
  * context (if there is as much) before it.
  *
- * Rejects with ERR_ARGUMENT for fewer than two tokens and with ERR_RANGE for ids outside the vocabulary.
+ * Rejects with ERR_ARGUMENT for fewer than two tokens, with ERR_RANGE for ids outside the vocabulary, and with ERR_DIVERGED
+ * where the logits for a token have no distribution: NaN or Infinity among them, or nothing but -Infinity.
  */
 export async function score(model: CausalModel, tokens: ArrayLike<number>, options: ScoreOptions = {}): Promise<Score> {
   checkModel("score", model);
@@ -53,8 +55,11 @@ export async function score(model: CausalModel, tokens: ArrayLike<number>, optio
     while (from < end) {
       const to = Math.min(from + chunk, end);
       using losses = lossesOf(model, cache, ids.subarray(from, to), ids.subarray(from + 1, to + 1));
+      const values = await untilAborted(losses.data(), signal);
+      const diverged = values.findIndex(Number.isNaN);
+      if (diverged !== -1) throw divergence("score", `tokens[${from + diverged + 1}]`);
       logProbabilities.set(
-        (await untilAborted(losses.data(), signal)).map((loss) => -loss),
+        values.map((loss) => -loss),
         from,
       );
       from = to;

@@ -22,6 +22,18 @@ export interface Sequence {
   /** Which of the seed's random numbers is its first. */
   readonly stream: number;
   finish: FinishReason | null;
+  /** Whether the logits of its next token had no distribution: it has ended, and has no reason to have finished. */
+  diverged: boolean;
+}
+
+/** Whether a sequence gets no more tokens. */
+export function hasEnded({ finish, diverged }: Sequence): boolean {
+  return finish !== null || diverged;
+}
+
+/** How many tokens a sequence has got. */
+export function generated({ tokens, prompt }: Sequence): number {
+  return tokens.length - prompt;
 }
 
 /** How many of the latest tokens a model goes on from when its context is full: half of it. */
@@ -58,7 +70,8 @@ export function sequencesOf(
     copies.set(key, copy + 1);
     const room = contextLength + 1 - tokens.length;
     const limit = slide ? maxTokens : Math.min(maxTokens, room);
-    return { index, tokens, prompt: tokens.length, limit, stream: streamOf(copy) + prompt.length, finish: null };
+    const stream = streamOf(copy) + prompt.length;
+    return { index, tokens, prompt: tokens.length, limit, stream, finish: null, diverged: false };
   });
 }
 

@@ -2,7 +2,10 @@ import { ops } from "../native.js";
 import { contiguous } from "../ops/views.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 
-/** −log p(target) in nats for each row: logits [..., V], targets [...] → f32 [...]. Not recorded. */
+/**
+ * −log p(target) in nats for each row: logits [..., V], targets [...] → f32 [...]. It is NaN if and only if the row has no
+ * distribution: one of its logits is NaN or Infinity, or all are -Infinity. Not recorded.
+ */
 export function tokenLosses(logits: FloatTensor, targets: IntTensor): FloatTensor {
   const mean = allocate([], "f32", logits.device);
   const losses = allocate(targets.shape, "f32", logits.device);

@@ -5,8 +5,9 @@ import { padSequences } from "../ops/pad-sequences.js";
 import { scope } from "../scope.js";
 import type { IntTensor } from "../tensor.js";
 import type { Hypothesis } from "./beam.js";
-import { beamSearch, type BeamSearchOptions } from "./beam-search.js";
+import { type BeamSearchOptions, searchBeams } from "./beam-search.js";
 import type { CausalModel } from "./causal-model.js";
+import { type Outcome, valuesOf } from "./diverged.js";
 import { checkOptions, checkTokens } from "./options.js";
 
 /** What translation needs of a model; `EncoderDecoder` and `T5` are such. */
@@ -34,7 +35,10 @@ export interface TranslateOptions extends Omit<BeamSearchOptions, "stopTokens"> 
  * The likeliest targets of several sources of token ids, by beam search (`beams: 1` is greedy): each source's best `nBest`,
  * in falling order of score. Sources of about the same length go together; each gets what it would get alone.
  *
- * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad source or option, and with the signal's reason.
+ * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad source or option, and with the signal's reason. Where the model diverges
+ * on a source (logits of a next token have no distribution: NaN or Infinity among them, or nothing but -Infinity), the
+ * others are translated to their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are those of
+ * all sources.
  */
 export async function translate(
   model: TranslationModel,
@@ -50,7 +54,7 @@ export async function translate(
   checkSources(op, model, sources);
   const { startToken, endToken } = model.config;
   const order = [...sources.keys()].sort((a, b) => sources[b]!.length - sources[a]!.length);
-  const results: Hypothesis[][] = [];
+  const outcomes: Outcome<Hypothesis[]>[] = [];
   for (let from = 0; from < order.length; from += batchSize) {
     const batch = order.slice(from, from + batchSize);
     using decoder = scope(() => {
@@ -61,10 +65,10 @@ export async function translate(
       return model.decoderFor(ids, { lengths });
     });
     const starts = batch.map(() => [startToken]);
-    const found = await beamSearch(decoder, starts, { ...search, stopTokens: [endToken] });
-    for (const [i, index] of batch.entries()) results[index] = found[i]!;
+    const found = await searchBeams(decoder, starts, { ...search, stopTokens: [endToken] });
+    for (const [i, index] of batch.entries()) outcomes[index] = found[i]!;
   }
-  return results;
+  return valuesOf(op, "sources", outcomes);
 }
 
 function checkSources(op: string, { config }: TranslationModel, sources: readonly ArrayLike<number>[]): void {

@@ -14,7 +14,10 @@ import {
 } from "./check.js";
 import { contiguous } from "./views.js";
 
-/** Position of the largest element of the last dimension: [..., V] → [...]; the lowest wins a tie. */
+/**
+ * Position of the largest element of the last dimension: [..., V] → [...]. The lowest wins a tie. NaN counts as less than
+ * everything, unlike in PyTorch, so it is found only where there is nothing else.
+ */
 export function argmax(x: FloatTensor): IntTensor {
   checkFloat("argmax", "x", x);
   checkRank("argmax", "x", x, 1);
@@ -25,7 +28,10 @@ export function argmax(x: FloatTensor): IntTensor {
   return ids;
 }
 
-/** The k largest of the last dimension and their positions, in falling order: [..., V] → [..., k] each. */
+/**
+ * The k largest of the last dimension and their positions, in falling order: [..., V] → [..., k] each. Of equal ones the
+ * lowest position is first. NaN comes last, unlike in PyTorch.
+ */
 export function topk(x: FloatTensor, k: number): { values: FloatTensor; ids: IntTensor } {
   checkFloat("topk", "x", x);
   checkRank("topk", "x", x, 1);
@@ -69,6 +75,9 @@ export function checkSampling(op: string, options: SamplingOptions): Required<Sa
  * Chooses a token for each row: logits [B, V] → [B]. Row b draws number offsets[b] of the seed's sequence, so that a
  * sequence's tokens do not depend on what else is in the batch.
  *
+ * A row that has no distribution gets the id -1: one of its logits is NaN or Infinity after the penalty, or all of them are
+ * -Infinity. Single logits may be -Infinity: their tokens are never chosen.
+ *
  * @param offsets i32 [B]
  * @param history i32 [B, L], for the repetition penalty; negative ids are padding
  */
@@ -77,7 +86,7 @@ export function sample(
   offsets: IntTensor,
   options: SamplingOptions & { seed: number; history?: IntTensor | null },
 ): IntTensor {
-  const { repetitionPenalty, temperature, topK, topP, minP } = checkSampling("sample", options);
+  const sampling = checkSampling("sample", options);
   const { seed, history = null } = options;
   checkInteger("sample", "seed", seed, 0);
   checkFloat("sample", "logits", logits);
@@ -91,11 +100,27 @@ export function sample(
     checkDType("sample", "history", history, "i32");
     checkShapeIs("sample", "history", history, [batch, -1]);
   }
+  const ids = allocate([batch], "i32", logits.device);
+  sampleInto({ ids, inputs: null }, logits, offsets, { ...sampling, seed, history });
+  return ids;
+}
+
+/**
+ * @internal `sample` of checked arguments into tensors that there are, i32 [B] each: the ids and, unless null, what the
+ * model may go on from, which is 0 in place of -1.
+ */
+export function sampleInto(
+  { ids, inputs }: { ids: IntTensor; inputs: IntTensor | null },
+  logits: FloatTensor,
+  offsets: IntTensor,
+  options: Required<SamplingOptions> & { seed: number; history: IntTensor | null },
+): void {
+  const { repetitionPenalty, temperature, topK, topP, minP, seed, history } = options;
   const input = contiguous(logits);
   const past = history && contiguous(history);
-  const ids = allocate([batch], "i32", logits.device);
   ops.sample(
     ids.handle,
+    inputs?.handle ?? null,
     input.handle,
     past?.handle ?? null,
     offsets.handle,
@@ -108,5 +133,4 @@ export function sample(
   );
   if (input !== logits) input.dispose();
   if (past !== history) past?.dispose();
-  return ids;
 }

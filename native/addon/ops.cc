@@ -41,6 +41,7 @@ using Bf16Out = Out;
 using I32In = In;
 using I32Out = Out;
 using OptI32In = In;
+using OptI32Out = Out;
 using U8In = In;
 using U8Out = Out;
 using OptU8In = In;

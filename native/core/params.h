@@ -26,6 +26,7 @@ using Bf16Out = const TensorView&;
 using I32In = const TensorView&;
 using I32Out = const TensorView&;
 using OptI32In = const TensorView*;
+using OptI32Out = const TensorView*;
 using U8In = const TensorView&;
 using U8Out = const TensorView&;
 using OptU8In = const TensorView*;

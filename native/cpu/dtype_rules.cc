@@ -100,6 +100,7 @@ using Bf16Out = Word<Rule::bf16>;
 using I32In = Word<Rule::i32>;
 using I32Out = Word<Rule::i32>;
 using OptI32In = I32In;
+using OptI32Out = I32Out;
 using U8In = Word<Rule::u8>;
 using U8Out = Word<Rule::u8>;
 using OptU8In = U8In;

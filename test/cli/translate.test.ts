@@ -51,6 +51,21 @@ describe("heed translate", () => {
     expect(ended.stderr).toMatch(message);
   });
 
+  test("a line on which the model diverges is empty, and the error tells of it at the end", async () => {
+    const at = temporaryFolder();
+    writeTinyTranslator(at, { spoilt: "e" });
+    const lines = (await translate(["abc", "fad", "a"])).stdout.split("\n");
+    const args = ["translate", "--model", at, "--device", "cpu", "--max-tokens", "8", "--batch-size", "2"];
+    const { code, stdout, stderr } = await heed([...args, "abc", "bed", "fad", "", "e", "a"]);
+    expect(stdout.split("\n")).toEqual([lines[0], "", lines[1], "", "", lines[2], ""]);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr:
+        "error: the model has diverged on 2 of 6 texts, the first of them text 2: " +
+        "expected finite logits, got NaN or Infinity\n",
+    });
+  });
+
   test("a folder without a model is named", async () => {
     const { code, stderr } = await heed(["translate", "--model", temporaryFolder(), "a"]);
     expect(code).toBe(1);

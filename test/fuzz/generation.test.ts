@@ -1,13 +1,14 @@
 /**
  * Random small models that are changed and generate in turn: recorded steps beside unrecorded ones, token for token, and
  * both beside a naive loop. That loop runs a fresh model, which got the present parameters as numbers, over the whole of a
- * sequence for each token: no cache, no batch, no padding, and nothing kept from before.
+ * sequence for each token: no cache, no batch, no padding, and nothing kept from before. Some models get a NaN, and diverge on
+ * all sequences or on those alone that come to a token or a position.
  */
 import fc from "fast-check";
 import { describe, expect } from "vitest";
 import { detach, noGrad } from "../../lib/autograd.js";
 import type { FloatDType } from "../../lib/dtype.js";
-import { type GeneratedTokens, generateTokens } from "../../lib/generate/generate-tokens.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../../lib/generate/options.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
@@ -20,6 +21,7 @@ import { scope } from "../../lib/scope.js";
 import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
 import { roundoff } from "../support/dtypes.js";
 import { Random } from "../support/random.js";
+import { settled } from "../support/settled.js";
 import { devicesTested } from "../support/targets.js";
 import { fuzz } from "./fuzz.js";
 
@@ -78,13 +80,13 @@ const llamas: fc.Arbitrary<Config> = fc
 
 /** What may happen to a model; `pick` says to which of its parameters, `seed` with which numbers. */
 interface Change {
-  kind: "train" | "set" | "setView" | "setPart" | "load" | "loss" | "forward";
+  kind: "train" | "set" | "setView" | "setPart" | "spoil" | "load" | "loss" | "forward";
   pick: number;
   seed: number;
 }
 
 const changes: fc.Arbitrary<Change> = fc.record({
-  kind: fc.constantFrom("train", "train", "set", "setView", "setPart", "load", "loss", "forward"),
+  kind: fc.constantFrom("train", "train", "set", "setView", "setPart", "spoil", "load", "loss", "forward"),
   pick: fc.nat(99),
   seed: fc.nat(2 ** 20),
 });
@@ -123,6 +125,12 @@ const programs = fc.record({
 function numbersFor(name: string, { shape, size }: FloatTensor, random: Random): number[] {
   const [mean, std] = shape.length === 2 ? [0, 0.5] : name.endsWith("weight") ? [1, 0.2] : [0, 0.2];
   return Array.from({ length: size }, () => mean + std * random.normal());
+}
+
+/** How a prompt was continued: the tokens, and why they end, which is a message where the model diverged. */
+interface Said {
+  tokens: number[];
+  finish: string;
 }
 
 /** A model with its optimiser, as a program goes on. */
@@ -173,25 +181,36 @@ class Subject implements Disposable {
         loss().backward();
         this.#optimizer.step();
         this.#optimizer.zeroGrad();
+      } else if (kind === "spoil") {
+        // Half of them a row of a table: of a token, or of a position.
+        const tables = parameters.filter(([, { shape }]) => [vocabularySize, contextLength].includes(shape[0]!));
+        const target = pick % 2 ? weight : tables[pick % tables.length]![1];
+        const row = noGrad(() => narrow(target, 0, random.integer(target.shape[0]!), 1));
+        row.set(new Array<number>(row.size).fill(NaN));
       } else if (kind === "loss") noGrad(loss);
       // Recorded, and used for nothing.
       else loss();
     });
   }
 
-  generate({ prompts, way, stop, meanwhile }: Generation): Promise<GeneratedTokens[]> {
+  async generate({ prompts, way, stop, meanwhile }: Generation): Promise<Said[]> {
     const { vocabularySize } = this.model.config;
     const due = [...meanwhile];
     let step = 0;
-    const onToken = (): void => {
+    const heard: number[][] = prompts.map(() => []);
+    const onToken = (token: number, row: number): void => {
+      heard[row]!.push(token);
       step++;
       for (const [at, change] of due) if (at === step) this.change(change);
     };
     const options: TokenOptions = { ...way, onToken, stopTokens: stop === null ? [] : [stop % vocabularySize] };
-    return generateTokens(
+    const running = generateTokens(
       this.model,
       prompts.map((prompt) => prompt.map((id) => id % vocabularySize)),
       options,
+    );
+    return (await settled(running)).map((result, row) =>
+      result.status === "fulfilled" ? result.value : { tokens: heard[row]!, finish: (result.reason as Error).message },
     );
   }
 
@@ -222,11 +241,17 @@ async function drawOf(seed: number, offset: number, device: string): Promise<num
 const roundings = 4;
 
 /** Checks what a prompt was continued by against the naive loop, which follows those tokens as long as each is right. */
-async function expectNaive(fresh: Subject, { way, stop }: Generation, given: number[], said: GeneratedTokens) {
+async function expectNaive(
+  fresh: Subject,
+  { way, stop, prompts }: Generation,
+  row: number,
+  said: Said,
+  spoilt: boolean,
+) {
   const { model, dtypes, device } = fresh;
   const { contextLength, vocabularySize } = model.config;
   const { temperature, repetitionPenalty: penalty, maxTokens, seed } = way;
-  const prompt = given.map((id) => id % vocabularySize);
+  const prompt = prompts[row]!.map((id) => id % vocabularySize);
   const stopToken = stop === null ? null : stop % vocabularySize;
   const all = prompt.slice(-contextLength);
   let context = [...all];
@@ -236,7 +261,12 @@ async function expectNaive(fresh: Subject, { way, stop }: Generation, given: num
       return;
     }
     const logits = await logitsAfter(model, context);
-    expect(logits.every(Number.isFinite), "finite logits").toBe(true);
+    if (!logits.every(Number.isFinite)) {
+      expect(spoilt, "finite logits").toBe(true);
+      expect(said).toMatchObject({ tokens: { length: n } });
+      expect(said.finish).toContain(`token ${n + 1} after prompts[${row}]`);
+      return;
+    }
     const largest = Math.max(...logits.map(Math.abs));
     const off = roundings * roundoff(dtypes[1]) * largest;
     for (const id of new Set(all.slice(-contextLength))) logits[id]! *= logits[id]! > 0 ? 1 / penalty : penalty;
@@ -292,7 +322,11 @@ describe.each(devicesTested)("generation on $name", ({ device }) => {
         const entries = Object.entries(recorded.model.stateDict()).map(
           async ([name, weight]) => [name, { shape: weight.shape, values: await weight.data() }] as const,
         );
-        fresh.model.loadStateDict(Object.fromEntries(await Promise.all(entries)));
+        const parameters = await Promise.all(entries);
+        const spoilt = parameters.some(([, { values }]) => values.some(Number.isNaN));
+        // What a window hides may still be met within a block of queries, of which a step of one token has none.
+        if (spoilt && model.config.window) continue;
+        fresh.model.loadStateDict(Object.fromEntries(parameters));
         const seen = new Set<string>();
         for (const [row, prompt] of step.prompts.entries()) {
           // Copies of a prompt draw other numbers.
@@ -300,7 +334,7 @@ describe.each(devicesTested)("generation on $name", ({ device }) => {
             .map((id) => id % model.config.vocabularySize)
             .slice(-model.config.contextLength)
             .join();
-          if (temperature === 0 || !seen.has(key)) await expectNaive(fresh, step, prompt, said[row]!);
+          if (temperature === 0 || !seen.has(key)) await expectNaive(fresh, step, row, said[row]!, spoilt);
           seen.add(key);
         }
       }

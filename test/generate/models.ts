@@ -46,7 +46,8 @@ export class RoteModel implements CausalModel, Disposable {
   readonly passes: number[][] = [];
   /** Whether a pass was to be recorded for `backward()`. */
   recorded = false;
-  readonly #table: FloatTensor;
+  /** The logits after each token: [V, V]. */
+  readonly table: FloatTensor;
 
   constructor(next: readonly number[], device: string, contextLength = 32) {
     const vocabularySize = next.length;
@@ -54,7 +55,7 @@ export class RoteModel implements CausalModel, Disposable {
     this.device = deviceOf(device);
     const logits = new Float32Array(vocabularySize ** 2);
     for (const [token, follower] of next.entries()) logits[token * vocabularySize + follower] = 100;
-    this.#table = tensor(logits, [vocabularySize, vocabularySize], { device });
+    this.table = tensor(logits, [vocabularySize, vocabularySize], { device });
   }
 
   train(): void {
@@ -80,7 +81,7 @@ export class RoteModel implements CausalModel, Disposable {
       zeros([batch, length, 1, 1], { device: this.device }),
     );
     cache?.advance();
-    const logits = embedding(ids, this.#table); // [B, T, V]
+    const logits = embedding(ids, this.table); // [B, T, V]
     if (!lastOnly) return logits;
     const rows = Int32Array.from({ length: batch }, (_, b) => b * length + (counts?.[b] ?? length) - 1);
     const flat = reshape(logits, [batch * length, this.config.vocabularySize]);
@@ -88,7 +89,7 @@ export class RoteModel implements CausalModel, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#table.dispose();
+    this.table.dispose();
   }
 }
 

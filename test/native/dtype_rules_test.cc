@@ -339,8 +339,9 @@ TEST(short_choice_of_tokens) {
                  [&](const Views& v) { ops.argmax(stream, ids[turn++], v[0]); });
     for (int64_t i = 0; i < 3; i++) EXPECT(ids[0][i] == ids[1][i]);
     turn = 0;
-    expect_twins(stream, "sample", dtype, 0, {{{3, 99}}},
-                 [&](const Views& v) { ops.sample(stream, ids[turn++], v[0], nullptr, offsets, 1, 0, 1, 0, 1, 9); });
+    expect_twins(stream, "sample", dtype, 0, {{{3, 99}}}, [&](const Views& v) {
+      ops.sample(stream, ids[turn++], nullptr, v[0], nullptr, offsets, 1, 0, 1, 0, 1, 9);
+    });
     for (int64_t i = 0; i < 3; i++) EXPECT(ids[0][i] == ids[1][i]);
   }
 }

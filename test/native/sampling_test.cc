@@ -159,7 +159,8 @@ struct Sampling {
   int64_t seed = 42;
 };
 
-// Each token's probability; `doubtful` when a sum is so near a limit that rounding decides.
+// Each token's probability, or nothing where there is no distribution; `doubtful` when a sum is so near a limit that
+// rounding decides.
 std::vector<double> distribution(const float* logits, int64_t V, const std::vector<int32_t>& history, const Sampling& s,
                                  bool* doubtful) {
   std::vector<float> x(logits, logits + V);
@@ -168,15 +169,16 @@ std::vector<double> distribution(const float* logits, int64_t V, const std::vect
   const std::vector<int64_t> order = ordered(x.data(), V);
   std::vector<double> p(V, 0);
   *doubtful = false;
-  if (s.temperature == 0 || !std::isfinite(x[order[0]])) {
+  for (const float value : x)
+    if (std::isnan(value)) return {};
+  if (!std::isfinite(x[order[0]])) return {};
+  if (s.temperature == 0) {
     p[order[0]] = 1;
     return p;
   }
   const int64_t k = s.top_k > 0 ? std::min(s.top_k, V) : V;
   double mass = 0, before = 0, kept = 0;
-  const auto weight = [&](int64_t i) {
-    return std::isnan(x[i]) ? 0 : std::exp((static_cast<double>(x[i]) - x[order[0]]) / s.temperature);
-  };
+  const auto weight = [&](int64_t i) { return std::exp((static_cast<double>(x[i]) - x[order[0]]) / s.temperature); };
   for (int64_t j = 0; j < k; j++) mass += weight(order[j]);
   for (int64_t j = 0; j < k; j++) {
     const double w = weight(order[j]);
@@ -192,7 +194,9 @@ std::vector<double> distribution(const float* logits, int64_t V, const std::vect
   return p;
 }
 
-// The token that u falls on, by index; -1 when it is so near an edge that rounding decides.
+constexpr int64_t kDoubtful = -2;
+
+// The token that u falls on, by index; kDoubtful when it is so near an edge that rounding decides.
 int64_t reference_draw(const std::vector<double>& p, uint64_t seed, int32_t offset) {
   const auto random = cpu::portable::philox(seed, static_cast<uint32_t>(offset), kSamplingDraws);
   const double u =
@@ -200,16 +204,18 @@ int64_t reference_draw(const std::vector<double>& p, uint64_t seed, int32_t offs
   double sum = 0;
   for (size_t i = 0; i < p.size(); i++) {
     sum += p[i];
-    if (p[i] > 0 && p[i] < 1 && std::fabs(u - sum) < 1e-5) return -1;
+    if (p[i] > 0 && p[i] < 1 && std::fabs(u - sum) < 1e-5) return kDoubtful;
     if (u < sum) return static_cast<int64_t>(i);
   }
-  return -1;
+  return kDoubtful;
 }
 
 void run(Stream& stream, const Ops& ops, Out ids, In logits, OptIn history, In offsets, const Sampling& s) {
-  ops.sample(stream, ids, logits, history, offsets, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty,
-             s.seed);
+  Array<int32_t> inputs({ids.numel()});
+  ops.sample(stream, ids, &inputs, logits, history, offsets, s.temperature, s.top_k, s.top_p, s.min_p,
+             s.repetition_penalty, s.seed);
   EXPECT(synchronize(stream).empty());
+  for (int64_t b = 0; b < ids.numel(); b++) EXPECT(inputs[b] == std::max(ids.i32()[b], 0));
 }
 
 const Sampling kSamplings[] = {
@@ -246,7 +252,10 @@ TEST(sample_draws_what_the_reference_draws) {
         fill_row(random, &logits[b * V], V, b % kKinds);
         if (b % 2)
           for (int64_t v = 0; v < V; v++) logits[b * V + v] *= 10;
-        if (b % kKinds == 5 && b % 4 == 3) logits[b * V + V / 2] = INFINITY;
+        // Some that are masked with -inf alone, and some with an infinity.
+        if (b % kKinds == 2 && b % 4 != 2)
+          std::replace_if(&logits[b * V], &logits[b * V] + V, [](float x) { return std::isnan(x); }, -INFINITY);
+        if (b % kKinds == 0 && b % 4 == 2) logits[b * V + V / 2] = INFINITY;
         offsets[b] = static_cast<int32_t>(random.next());
         for (int64_t l = 0; l < L; l++) history[b * L + l] = l == 2 ? -1 : static_cast<int32_t>(random.below(V));
         history[b * L + 5] = history[b * L + 4];  // twice in the history, penalised once
@@ -256,9 +265,11 @@ TEST(sample_draws_what_the_reference_draws) {
         bool doubtful;
         const std::vector<double> p =
             distribution(&logits[b * V], V, std::vector<int32_t>(&history[b * L], &history[b * L] + L), s, &doubtful);
-        const int64_t expected = doubtful ? -1 : reference_draw(p, static_cast<uint64_t>(s.seed), offsets[b]);
-        (expected < 0 ? skipped : compared)++;
-        if (expected >= 0 && ids[b] != expected)
+        const int64_t expected = p.empty()  ? -1
+                                 : doubtful ? kDoubtful
+                                            : reference_draw(p, static_cast<uint64_t>(s.seed), offsets[b]);
+        (expected == kDoubtful ? skipped : compared)++;
+        if (expected != kDoubtful && ids[b] != expected)
           report("V=%lld temperature=%g top_k=%lld top_p=%g min_p=%g row %lld: got %d, expected %lld",
                  static_cast<long long>(V), s.temperature, static_cast<long long>(s.top_k), s.top_p, s.min_p,
                  static_cast<long long>(b), ids[b], static_cast<long long>(expected));
@@ -389,13 +400,19 @@ TEST(sample_errors) {
   Array<int32_t> ids({2}), three({3}), history({2, 4}), other({3, 4}), offsets({2}), none({0});
   const auto call = [&](Out i, In x, OptIn past, In at, const Sampling& s) {
     return error_of([&] {
-      ops.sample(stream, i, x, past, at, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, s.seed);
+      ops.sample(stream, i, nullptr, x, past, at, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty,
+                 s.seed);
     });
   };
   is(call(ids, ids, nullptr, offsets, {}), "ERR_DTYPE: sample: expected logits of dtype f32, bf16 or f16, got i32");
   is(call(ids, flat, nullptr, offsets, {}), "ERR_SHAPE: sample: expected logits with 2 dimensions, got shape [9]");
   is(call(logits, logits, nullptr, offsets, {}), "ERR_DTYPE: sample: expected ids of dtype i32, got f32");
   is(call(three, logits, nullptr, offsets, {}), "ERR_SHAPE: sample: expected ids of shape [2], got [3]");
+  const auto with_inputs = [&](OptOut inputs) {
+    return error_of([&] { ops.sample(stream, ids, inputs, logits, nullptr, offsets, 1, 0, 1, 0, 1, 0); });
+  };
+  is(with_inputs(&logits), "ERR_DTYPE: sample: expected inputs of dtype i32, got f32");
+  is(with_inputs(&three), "ERR_SHAPE: sample: expected inputs of shape [2], got [3]");
   is(call(ids, logits, nullptr, logits, {}), "ERR_DTYPE: sample: expected offsets of dtype i32, got f32");
   is(call(ids, logits, nullptr, three, {}), "ERR_SHAPE: sample: expected offsets of shape [2], got [3]");
   is(call(ids, logits, &ids, offsets, {}), "ERR_SHAPE: sample: expected history with 2 dimensions, got shape [2]");
@@ -412,12 +429,12 @@ TEST(sample_errors) {
   is(call(ids, logits, nullptr, offsets, {1, 0, 1, 1.5f}), "ERR_RANGE: sample: expected min_p in [0, 1], got 1.5");
   is(call(ids, logits, nullptr, offsets, {1, 0, 1, 0, 0}),
      "ERR_RANGE: sample: expected repetition_penalty above 0 and finite, got 0");
-  ops.sample(stream, none, no_rows, nullptr, none, 1, 0, 1, 0, 1, 0);
+  ops.sample(stream, none, nullptr, no_rows, nullptr, none, 1, 0, 1, 0, 1, 0);
   EXPECT(synchronize(stream).empty());
 
   ids[0] = 55;
   history[6] = 9;
-  ops.sample(stream, ids, logits, &history, offsets, 1, 0, 1, 0, 1.1f, 0);
+  ops.sample(stream, ids, nullptr, logits, &history, offsets, 1, 0, 1, 0, 1.1f, 0);
   is(synchronize(stream), "ERR_RANGE: sample: expected history ids below 9, got 9 at position 2 of row 1");
   EXPECT(ids[0] == 55);
 }

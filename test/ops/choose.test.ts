@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { argmax, sample, type SamplingOptions, topk } from "../../lib/ops/choose.js";
+import { argmax, checkSampling, sample, sampleInto, type SamplingOptions, topk } from "../../lib/ops/choose.js";
 import { transpose } from "../../lib/ops/views.js";
 import { full, tensor } from "../../lib/tensor.js";
 import { normal } from "../support/nd.js";
@@ -146,6 +146,79 @@ test.for(targets)("a row's token depends on its own logits and offset alone on $
   for (const offset of [4, 5, 6, 7]) alone.push(...(await draw(logits, [offset], {}, target)));
   expect(together).toEqual(alone);
   expect(await draw(logits, [4, 5, 6, 7], { seed: 2 }, target)).not.toEqual(together);
+});
+
+test.for(targets)("rows without a distribution get the id -1, alone, on $name", async ({ select, device }) => {
+  select();
+  const random = new Random(21);
+  // Both kernels of CUDA, and rows that do not fill vectors.
+  for (const V of [1, 2, 33, 700, 4100]) {
+    const at = (): number => random.integer(V);
+    const fine = (): number[] => Array.from({ length: V }, () => random.normal());
+    const masked = (): number[] => fine().with(at(), -Infinity).with(at(), 1);
+    const with_ = (value: number): number[] => masked().with(at(), value);
+    const rows = [
+      fine(),
+      with_(NaN),
+      masked(),
+      with_(Infinity),
+      masked(),
+      fine().fill(-Infinity),
+      fine(),
+      fine().fill(NaN),
+    ];
+    const good = [0, 2, 4, 6];
+    for (const dtype of ["f32", "bf16", "f16"] as const)
+      for (const options of [
+        { temperature: 0 },
+        {},
+        { topK: 4 },
+        { topP: 0.8, minP: 0.01 },
+        { repetitionPenalty: 2 },
+      ]) {
+        using x = tensor(rows.flat(), [8, V], { device, dtype });
+        using healthy = tensor(
+          good.flatMap((row) => rows[row]!),
+          [4, V],
+          { device, dtype },
+        );
+        using offsets = tensor(Int32Array.from(rows.keys()), [8], { device });
+        using goodOffsets = tensor(Int32Array.from(good), [4], { device });
+        using history = tensor(new Int32Array(8), [8, 1], { device });
+        using goodHistory = tensor(new Int32Array(4), [4, 1], { device });
+        using ids = sample(x, offsets, { seed: 3, history, ...options });
+        using alone = sample(healthy, goodOffsets, { seed: 3, history: goodHistory, ...options });
+        const [found, expected] = [[...(await ids.data())], await alone.data()];
+        expect(found).toEqual(rows.map((_, row) => (row % 2 ? -1 : expected[row / 2]!)));
+        using into = full([8], 9, { device, dtype: "i32" });
+        using inputs = full([8], 9, { device, dtype: "i32" });
+        sampleInto({ ids: into, inputs }, x, offsets, { seed: 3, history, ...checkSampling("sample", options) });
+        expect([...(await into.data())]).toEqual(found);
+        expect([...(await inputs.data())]).toEqual(rows.map((_, row) => (row % 2 ? 0 : expected[row / 2]!)));
+      }
+  }
+});
+
+test.for(targets)("a penalty that makes Infinity of a logit leaves no distribution on $name", async (target) => {
+  target.select();
+  expect(await draw([1e30, 1e30], [0], { repetitionPenalty: 1e-10, history: [1] }, target)).toEqual([-1]);
+  // -Infinity it may be.
+  expect(await draw([-1e30, -1e30], [0], { repetitionPenalty: 1e10, history: [1] }, target)).toEqual([0]);
+});
+
+test.for(targets)("argmax and topk put NaN last on $name", async ({ select, device }) => {
+  select();
+  using x = tensor([NaN, -Infinity, 3, NaN, 7, NaN, NaN, NaN, NaN, NaN], [2, 5], { device });
+  using best = argmax(x);
+  expect(await best.toArray()).toEqual([4, 0]);
+  const { values, ids } = topk(x, 5);
+  expect(await ids.toArray()).toEqual([
+    [4, 2, 1, 0, 3],
+    [0, 1, 2, 3, 4],
+  ]);
+  expect([...(await values.data())].slice(0, 5)).toEqual([7, 3, -Infinity, NaN, NaN]);
+  values.dispose();
+  ids.dispose();
 });
 
 test.for(targets)("ids of the history out of range reject the next read on $name", async (target) => {

@@ -1,4 +1,4 @@
-/** A folder of CTranslate2 with a small model of random weights: for what only has to have one. */
+/** A folder of CTranslate2 with a small model of random weights, one of the character `spoilt` NaN: for what only has to have one. */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { modelFile, variable } from "./ctranslate2.js";
@@ -6,14 +6,16 @@ import { Random } from "./random.js";
 
 export function writeTinyTranslator(
   folder: string,
-  { spec = "TransformerBase", source = "abcdef", target = "xyz" } = {},
+  { spec = "TransformerBase", source = "abcdef", target = "xyz", spoilt = "" } = {},
 ): void {
   const [width, hidden] = [16, 12];
   const random = new Random(4);
   const make = (name: string, ...shape: number[]): Buffer => {
     const size = shape.reduce((a, b) => a * b, 1);
     const middle = name.endsWith("gamma") ? 1 : 0;
-    return variable({ name, shape, values: Array.from({ length: size }, () => middle + 0.4 * random.normal()) });
+    const values = Array.from({ length: size }, () => middle + 0.4 * random.normal());
+    if (spoilt && name === "encoder/embeddings/weight") values[(3 + source.indexOf(spoilt)) * width] = NaN;
+    return variable({ name, shape, values });
   };
   const linear = (name: string, out: number, inputs: number) => [
     make(`${name}/weight`, out, inputs),

@@ -56,12 +56,13 @@ void check_topk(Out values, Out ids, In inp) {
          static_cast<long long>(k));
 }
 
-void check_sample(Out ids, In logits, OptIn history, In offsets, const SampleNumbers& x) {
+void check_sample(Out ids, OptOut inputs, In logits, OptIn history, In offsets, const SampleNumbers& x) {
   const char* op = "sample";
   expect_float(op, "logits", logits);
   expect_contiguous(op, "logits", logits);
   expect_rank(op, "logits", logits, 2);
   expect_i32(op, "ids", ids, leading(logits));
+  if (inputs) expect_i32(op, "inputs", *inputs, leading(logits));
   expect_i32(op, "offsets", offsets, leading(logits));
   if (history) {
     expect_rank(op, "history", *history, 2);

@@ -12,6 +12,6 @@ struct SampleNumbers {
 
 void check_argmax(Out ids, In inp);
 void check_topk(Out values, Out ids, In inp);
-void check_sample(Out ids, In logits, OptIn history, In offsets, const SampleNumbers& numbers);
+void check_sample(Out ids, OptOut inputs, In logits, OptIn history, In offsets, const SampleNumbers& numbers);
 
 }  // namespace heed

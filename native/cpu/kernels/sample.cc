@@ -6,7 +6,8 @@
 // w = e^{(x - max)/T} is the row's distribution before its normalisation; a filter sets the weights it drops to 0. The
 // sets are prefixes of one order (falling logit, then rising index), found without a sort of the row. The draw goes
 // through the weights by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b]. Sums are in f64.
-// Logits of -inf and NaN have no weight. Rows run in parallel, at most 32 tasks with buffers of their own.
+// Logits of -inf have no weight. A row without a softmax, as one of its logits is NaN or +inf or all are -inf, gets the
+// id -1. Rows run in parallel, at most 32 tasks with buffers of their own.
 #include "core/checks/choose.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
@@ -49,8 +50,7 @@ inline void penalise(float* x, const T* logits, const int32_t* history, const Se
 
 inline void weigh(float* w, const float* x, float max, float temperature, int64_t V) {
   over_row(V, [&](int64_t i, auto lanes, int) {
-    const vf v = lanes.load(x + i);
-    lanes.store(w + i, select(v == v, vexp((v - set1(max)) / set1(temperature)), vf{}));
+    lanes.store(w + i, vexp((lanes.load(x + i) - set1(max)) / set1(temperature)));
   });
 }
 
@@ -141,8 +141,9 @@ inline int64_t choose(const T* logits, const int32_t* history, int32_t offset, c
   }
   if (x == scratch.x) convert_row(scratch.x, logits, s.V);
   if (penalises) penalise(scratch.x, logits, history, s);
-  const int64_t best = argmax_row(x, s.V);
-  if (s.temperature == 0 || !std::isfinite(x[best])) return best;
+  const int64_t best = argmax_row<true>(x, s.V);
+  if (best < 0 || !std::isfinite(x[best])) return -1;
+  if (s.temperature == 0) return best;
   float* w = scratch.w;
   weigh(w, x, x[best], s.temperature, s.V);
   keep_top(w, x, scratch.kept, s);
@@ -167,10 +168,10 @@ inline void check_history(const int32_t* history, int64_t B, int64_t L, int64_t 
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::sample(Stream& stream, Out ids, In logits, OptIn history, In offsets, Float temperature, Int top_k,
-                      Float top_p, Float min_p, Float repetition_penalty, Int seed) {
+void HEED_ISA::sample(Stream& stream, Out ids, OptOut inputs, In logits, OptIn history, In offsets, Float temperature,
+                      Int top_k, Float top_p, Float min_p, Float repetition_penalty, Int seed) {
   const char* op = "sample";
-  check_sample(ids, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
+  check_sample(ids, inputs, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
   const int64_t B = logits.dim(0), V = logits.dim(1);
   if (B == 0) return;
 
@@ -188,7 +189,7 @@ void HEED_ISA::sample(Stream& stream, Out ids, In logits, OptIn history, In offs
                           min_p,
                           repetition_penalty,
                           static_cast<uint64_t>(seed)};
-  int32_t* out = ids.i32();
+  int32_t *out = ids.i32(), *input = inputs ? inputs->i32() : nullptr;
   const int32_t *past = history ? history->i32() : nullptr, *offset = offsets.i32();
   with_float_type(logits.dtype, [&](auto type) {
     const auto* x = logits.ptr<decltype(type)>();
@@ -197,9 +198,11 @@ void HEED_ISA::sample(Stream& stream, Out ids, In logits, OptIn history, In offs
       parallel_for(B, grain, [=](int64_t begin, int64_t end) {
         const int64_t task = begin / grain;
         const Scratch scratch{floats + 2 * task * stride, floats + (2 * task + 1) * stride, candidates + task * stride};
-        for (int64_t b = begin; b < end; b++)
+        for (int64_t b = begin; b < end; b++) {
           out[b] = static_cast<int32_t>(
               choose(x + b * V, past ? past + b * settings.L : nullptr, offset[b], settings, scratch));
+          if (input) input[b] = max_of(out[b], 0);
+        }
       });
     });
   });

@@ -26,15 +26,25 @@ inline Candidate candidate(float x, int64_t index) {
   return {static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~static_cast<uint32_t>(index))};
 }
 
-template <class T>
+inline bool any(vi mask) {
+  int32_t lanes = 0;
+  for (int i = 0; i < kWidth; i++) lanes |= mask[i];
+  return lanes != 0;
+}
+
+// The index of the largest element; with kWithoutNan, -1 where there is NaN.
+template <bool kWithoutNan = false, class T>
 inline int64_t argmax_row(const T* x, int64_t n) {
   constexpr int64_t kBlock = 512;
   float best = -INFINITY;
+  vi nan[4] = {};
   int64_t first = 0;  // where the first block with the maximum begins
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     vf top[4] = {set1(best), set1(best), set1(best), set1(best)};
     over_row(min_of(kBlock, n - begin), [&](int64_t i, auto lanes, int u) {
-      top[u] = vmax(lanes.keep(lanes.load(x + begin + i), -INFINITY), top[u]);  // a NaN never wins
+      const vf v = lanes.load(x + begin + i);
+      if constexpr (kWithoutNan) nan[u] |= v != v;
+      top[u] = vmax(lanes.keep(v, -INFINITY), top[u]);  // a NaN never wins
     });
     const float highest = hmax(top);
     if (highest > best) {
@@ -42,6 +52,7 @@ inline int64_t argmax_row(const T* x, int64_t n) {
       first = begin;
     }
   }
+  if (kWithoutNan && any((nan[0] | nan[1]) | (nan[2] | nan[3]))) return -1;
   for (int64_t i = first; i < n; i++)
     if (load_one(x + i) == best) return i;
   return 0;  // nothing but NaN

@@ -6,7 +6,8 @@
 // w = e^{(x - max)/T} is the row's distribution before its normalisation. The sets of top-k and top-p are prefixes of
 // one order (select.h): their last key is found, and the weights after it count as 0. The draw goes through the weights
 // by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b]. Sums are in f64, of a fixed shape.
-// Logits of -inf and NaN have no weight.
+// Logits of -inf have no weight. A row without a softmax, as one of its logits is NaN or +inf or all are -inf, gets the
+// id -1.
 //
 // A block a row, of 128 threads up to V = 4096 and of 1024 beyond; weights are computed anew in each of the few passes.
 // With a history, or logits of 16 bits, a first kernel writes the penalised logits as f32.
@@ -35,6 +36,7 @@ struct PenaliseParams {
 // Scratch of a block: `masses` has `pieces` numbers, `keys` V (null where no set is asked for).
 struct SampleParams {
   int32_t* ids;
+  int32_t* inputs;  // or null
   const float* logits;
   const int32_t* offsets;
   double* masses;
@@ -72,7 +74,7 @@ struct Weights {
   float max, temperature, min_p;
   Key last;  // of what is kept
 
-  __device__ float of(float x) const { return x == x ? expf((x - max) / temperature) : 0.0f; }
+  __device__ float of(float x) const { return expf((x - max) / temperature); }
   __device__ float of(Key key) const { return key >= last ? of(value_of(key)) : 0.0f; }
   __device__ float kept(float x, uint32_t index) const {
     const float w = of(x);
@@ -156,10 +158,13 @@ template <int kThreads>
 __device__ __forceinline__ int32_t choose(const SampleParams& p, int64_t row, Key* shared) {
   const float* x = p.logits + row * p.V;
   Key highest = 0;
-  over_row(x, p.V, threadIdx.x, kThreads, [&](float v, uint32_t i) { highest = max(highest, key_of(v, i)); });
-  const uint32_t best = index_of(block_combine<kThreads, Highest>(highest));
-  const float most = x[best];
-  if (p.temperature == 0 || !isfinite(most)) return static_cast<int32_t>(best);
+  // NaN is the highest here: a row that has any is found by that.
+  over_row(x, p.V, threadIdx.x, kThreads,
+           [&](float v, uint32_t i) { highest = max(highest, v == v ? key_of(v, i) : ~Key{0}); });
+  const Key best = block_combine<kThreads, Highest>(highest);
+  const float most = value_of(best);
+  if (!isfinite(most)) return -1;
+  if (p.temperature == 0) return static_cast<int32_t>(index_of(best));
 
   Weights w{most, p.temperature, p.min_p, 0};
   if (p.keys) w.last = last_kept<kThreads>(p, x, w, highest, p.keys + static_cast<int64_t>(blockIdx.x) * p.V, shared);
@@ -191,7 +196,10 @@ __device__ void sample_rows(const SampleParams& p) {
   __shared__ Key shared[kThreads];
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
     const int32_t id = choose<kThreads>(p, row, shared);
-    if (threadIdx.x == 0) p.ids[row] = id;
+    if (threadIdx.x == 0) {
+      p.ids[row] = id;
+      if (p.inputs) p.inputs[row] = max(id, 0);
+    }
     __syncthreads();  // before the next row's
   }
 }
@@ -206,10 +214,10 @@ HEED_KERNEL(sample_long_kernel, SampleParams, kSampleLongThreads, 1, sample_rows
 
 constexpr int64_t kSampleLong = 4096;
 
-void sample(Stream& stream, Out ids, In logits, OptIn history, In offsets, Float temperature, Int top_k, Float top_p,
-            Float min_p, Float repetition_penalty, Int seed) {
+void sample(Stream& stream, Out ids, OptOut inputs, In logits, OptIn history, In offsets, Float temperature, Int top_k,
+            Float top_p, Float min_p, Float repetition_penalty, Int seed) {
   const char* op = "sample";
-  check_sample(ids, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
+  check_sample(ids, inputs, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
   const int64_t B = logits.dim(0), V = logits.dim(1);
   if (B == 0) return;
 
@@ -233,6 +241,7 @@ void sample(Stream& stream, Out ids, In logits, OptIn history, In offsets, Float
   const Stream::Workspace keys(stream, op, selects ? static_cast<size_t>(blocks * V) * sizeof(Key) : 0);
   const Stream::Workspace masses(stream, op, static_cast<size_t>(blocks * pieces) * sizeof(double));
   const SampleParams p{ids.i32(),
+                       inputs ? inputs->i32() : nullptr,
                        prepares ? prepared.f32() : logits.f32(),
                        offsets.i32(),
                        masses.as<double>(),

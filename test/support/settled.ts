@@ -1,0 +1,11 @@
+import { DivergedError } from "../../lib/generate/diverged.js";
+
+/** What several sequences have come to, whether the model diverged on some of them or not. */
+export async function settled<T>(running: Promise<T[]>): Promise<readonly PromiseSettledResult<T>[]> {
+  try {
+    return (await running).map((value) => ({ status: "fulfilled", value }));
+  } catch (error) {
+    if (error instanceof DivergedError) return (error as DivergedError<T>).results;
+    throw error;
+  }
+}
