@@ -258,6 +258,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
    * Overwrites the elements, in queue order. The values are copied before this returns: at most 128 MiB of such copies are
    * on their way to a device at a time (`device.memory().uploading`), and where these would be more, it waits for as much
    * of the queue as comes before them. Who sets more than that behind long work awaits `data()` or `synchronize()` first.
+   * The copy itself takes the thread about half a second a gigabyte.
    */
   set(values: ArrayLike<number>): void {
     this.#live();

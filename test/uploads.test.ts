@@ -18,7 +18,7 @@ onEachDevice((name) => {
   const memory = () => device().memory();
   const sample = async (x: FloatTensor, at: number): Promise<number> => {
     using part = x.viewAs([1], [1], at);
-    return part.item();
+    return await part.item();
   };
 
   test("more than the queue has come to is not held in the process's memory", async () => {

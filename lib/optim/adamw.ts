@@ -3,6 +3,8 @@ import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkArray, checkDType, checkInteger, checkNumber, checkObject, checkTensor } from "../ops/check.js";
 import { allocate, checkSaved, type FloatTensor, type SavedTensor } from "../tensor.js";
+import { setPieces } from "../tensor-pieces.js";
+import { inPieces } from "../turns.js";
 
 export interface AdamWOptions {
   /** Learning rate; may be changed between steps. 1e-3 unless given. */
@@ -155,6 +157,29 @@ export class AdamW implements Disposable {
    *   nothing is changed then
    */
   loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
+    const own = this.checkStateDict(state, steps);
+    for (const [name, tensor] of own) tensor.set(state[name]!.values);
+    this.#takeSteps(steps);
+  }
+
+  /** @internal As `loadStateDict`, in pieces between which the event loop goes round. */
+  async loadInTurns(
+    state: Readonly<Record<string, SavedTensor>>,
+    steps: Readonly<Record<string, number>>,
+  ): Promise<void> {
+    const own = this.checkStateDict(state, steps);
+    for (const [name, tensor] of own) {
+      const { values } = state[name]!;
+      await setPieces(tensor, inPieces(values instanceof Float32Array ? values : Float32Array.from(values)));
+    }
+    this.#takeSteps(steps);
+  }
+
+  /** @internal The moments by name. Throws what `loadStateDict` throws. */
+  checkStateDict(
+    state: Readonly<Record<string, SavedTensor>>,
+    steps: Readonly<Record<string, number>>,
+  ): [string, FloatTensor][] {
     checkObject("AdamW", "state", state);
     checkObject("AdamW", "steps", steps);
     const own = Object.entries(this.stateDict());
@@ -166,7 +191,10 @@ export class AdamW implements Disposable {
       if (!Object.hasOwn(steps, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing steps of ${name}`);
       checkInteger("AdamW", `steps of ${name}`, steps[name], 0);
     }
-    for (const [name, tensor] of own) tensor.set(state[name]!.values);
+    return own;
+  }
+
+  #takeSteps(steps: Readonly<Record<string, number>>): void {
     for (const entry of this.#entries) entry.steps = steps[entry.name]!;
   }
 

@@ -4,7 +4,7 @@ import { AdamW } from "../optim/adamw.js";
 import { scope } from "../scope.js";
 import { batchLoss } from "./batch-loss.js";
 import { Batches } from "./batches.js";
-import { saveCheckpoint } from "./checkpoint.js";
+import { type OptimizerState, saveCheckpoint } from "./checkpoint.js";
 import { evaluate, type Evaluation } from "./evaluate.js";
 import type { StepEvent, TrainerCallbacks, TrainerEvent, TrainingResult } from "./events.js";
 import { JsonLog } from "./log.js";
@@ -49,6 +49,8 @@ export class Trainer implements Disposable {
   readonly #pace: Pace;
   /** Where this session begins. */
   readonly #start: { step: number; position: DataPosition };
+  /** The optimiser's state that `run` begins with; null once it is taken up. */
+  #moments: OptimizerState | null = null;
   #step = 0;
   /** Enqueued, its gradients' norm not read yet. */
   #pending: PendingStep | null = null;
@@ -86,7 +88,8 @@ export class Trainer implements Disposable {
     });
     if (resume) {
       const { optimizer, state, skipped } = resume;
-      this.optimizer.loadStateDict(optimizer.moments, optimizer.steps);
+      this.optimizer.checkStateDict(optimizer.moments, optimizer.steps);
+      this.#moments = optimizer;
       this.#step = this.#saved = state.step;
       this.#evaluated = state.evaluated ?? null;
       this.#spoilt = skipped.map(({ path }) => path);
@@ -115,6 +118,8 @@ export class Trainer implements Disposable {
       if (checkpoint && !checkpoint.lock) lock = await lockFolder(checkpoint.folder);
       log = this.#options.log === undefined ? null : new JsonLog(this.#options.log);
       log?.write({ time: new Date().toISOString(), type: "started", step: this.#step });
+      if (this.#moments) await this.optimizer.loadInTurns(this.#moments.moments, this.#moments.steps);
+      this.#moments = null;
       for await (const event of this.#events()) {
         log?.write({ time: new Date().toISOString(), ...event });
         yield event;

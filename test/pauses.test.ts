@@ -1,0 +1,210 @@
+/**
+ * Nothing that is done with a large model or a long text holds up the event loop. The sizes are such that each hold that
+ * there was is well above the limit; at night they are those of a model of 1 GB and a text of 10 MB.
+ */
+import { writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { readData } from "../lib/cli/run-data.js";
+import { defaults } from "../lib/cli/train-command.js";
+import { device } from "../lib/device.js";
+import { generate } from "../lib/generate/generate-text.js";
+import { GPT } from "../lib/models/gpt.js";
+import { Llama } from "../lib/models/llama.js";
+import type { Module } from "../lib/nn/module.js";
+import { matmul } from "../lib/ops/matmul.js";
+import { saveGguf } from "../lib/pretrained/gguf/save-gguf.js";
+import { loadCTranslate2 } from "../lib/pretrained/load-ctranslate2.js";
+import { loadModel } from "../lib/pretrained/load-model.js";
+import { saveLlama2c } from "../lib/pretrained/save-llama2c.js";
+import { savePretrained } from "../lib/pretrained/save-pretrained.js";
+import { ones } from "../lib/tensor.js";
+import { setPieces } from "../lib/tensor-pieces.js";
+import { ByteTokenizer } from "../lib/tokenizer/byte-tokenizer.js";
+import { loadCheckpoint } from "../lib/train/checkpoint.js";
+import { tokenData } from "../lib/train/token-data.js";
+import { Trainer } from "../lib/train/trainer.js";
+import { inPieces } from "../lib/turns.js";
+import { nightly } from "./fuzz/fuzz.js";
+import { modelFile, variable } from "./support/ctranslate2.js";
+import { sharedFolder } from "./support/folder.js";
+import { expectNoPause, pausesOf } from "./support/pauses.js";
+
+const timeout = nightly ? 20 * 60_000 : 60_000;
+const folder = sharedFolder();
+const at = (name: string): string => path.join(folder, name);
+
+// 0.1 GB of f32, or 1.2 GB: embeddings are the largest tensors.
+const size = nightly
+  ? { vocabularySize: 50_257, width: 1536, layers: 8, heads: 16, contextLength: 64 }
+  : { vocabularySize: 49_152, width: 512, layers: 1, heads: 8, contextLength: 32 };
+const makeGpt = (): GPT => new GPT(size, { seed: 1, device: "cpu" });
+const makeLlama = (): Llama =>
+  new Llama({ ...size, kvHeads: size.heads, hidden: 2 * size.width }, { seed: 1, device: "cpu" });
+
+async function withModel<M extends Module & { device: GPT["device"] }>(model: M, body: (model: M) => Promise<void>) {
+  await model.device.synchronize();
+  try {
+    await body(model);
+  } finally {
+    model.dispose();
+  }
+}
+
+test("the measure sees a thread that is held up", async () => {
+  const busy = await pausesOf(async () => {
+    const end = performance.now() + 400;
+    while (performance.now() < end);
+    return Promise.resolve();
+  });
+  // As far as the machine had a core for it.
+  expect(busy.busy).toBeGreaterThan(10);
+  const asleep = await pausesOf(async () => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+    return Promise.resolve();
+  });
+  expect(asleep.asleep).toBeGreaterThan(300);
+});
+
+describe("models", { timeout }, () => {
+  const loads = (name: string): Promise<void> =>
+    expectNoPause(async () => {
+      const { model } = await loadModel(at(name), { device: "cpu" });
+      await model.device.synchronize();
+      model.dispose();
+    });
+
+  test.each(["f32", "bf16", "f16"] as const)("saved and loaded as safetensors of %s", async (dtype) => {
+    await withModel(makeGpt(), (gpt) =>
+      expectNoPause(() => savePretrained(at(dtype), gpt, { dtype, overwrite: true, shardBytes: 6e7 })),
+    );
+    await loads(dtype);
+  });
+
+  test.each(["F32", "F16", "Q8_0", "Q4_0"] as const)("saved and loaded as GGUF of %s", async (type) => {
+    const file = `${type}.gguf`;
+    const model = type === "F16" ? makeLlama() : makeGpt();
+    await withModel<GPT | Llama>(model, (model) => expectNoPause(() => saveGguf(at(file), model, { type })));
+    await loads(file);
+  });
+
+  test("saved and loaded as llama2.c's", async () => {
+    await withModel(makeLlama(), (llama) => expectNoPause(() => saveLlama2c(at("llama.bin"), llama)));
+    await loads("llama.bin");
+  });
+
+  test("loaded from CTranslate2's files", async () => {
+    writeTranslator(folder);
+    await expectNoPause(async () => {
+      const { model } = await loadCTranslate2(folder, { device: "cpu" });
+      await model.device.synchronize();
+      model.dispose();
+    });
+  });
+
+  test("filled behind work that takes long", async () => {
+    const values = new Float32Array(2 ** 24);
+    using a = ones([1024, 1024], { device: "cpu" });
+    await expectNoPause(async () => {
+      for (let i = 0; i < 20; i++) matmul(a, a).dispose();
+      using x = ones([4 * values.length], { device: "cpu" });
+      const pieces = async function* () {
+        for (let i = 0; i < 4; i++) yield* inPieces(values);
+      };
+      await setPieces(x, pieces());
+      expect(device("cpu").memory().uploading).toBeLessThanOrEqual(80 * 2 ** 20);
+      using last = x.viewAs([1], [1], x.size - 1);
+      expect(await last.item()).toBe(0);
+    });
+  });
+});
+
+describe("texts", { timeout }, () => {
+  const line = (i: number): string =>
+    `${i} It’s the ${i % 97}th line, naïve or not; and ${(i * i) % 1009} more follow.\n`;
+  const text = Array.from({ length: nightly ? 160_000 : 48_000 }, (_, i) => line(i)).join("");
+
+  test.each(["char", "byte", "gpt2"] as const)("tokens of kind %s for training", async (tokenizer) => {
+    const data = at("text.txt");
+    writeFileSync(data, text);
+    await expectNoPause(async () => {
+      const { train, validation } = await readData({ ...defaults, tokenizer, data }, null);
+      expect(train.length).toBeGreaterThan(text.length / 10);
+      expect(validation!.length).toBeGreaterThan(text.length / 100);
+    });
+  });
+});
+
+describe("training and generating", { timeout }, () => {
+  const small = nightly ? size : { ...size, vocabularySize: 24_576 };
+  const ids = Int32Array.from({ length: 4000 }, (_, i) => (i * i) % 251);
+  const options = {
+    data: tokenData(ids),
+    batchSize: 1,
+    contextLength: 16,
+    checkpoint: { folder: at("run"), every: 2 },
+  };
+
+  test("training, its checkpoints, and going on from one", async () => {
+    await expectNoPause(async () => {
+      using model = new GPT(small, { seed: 1, device: "cpu" });
+      using trainer = new Trainer({ ...options, model, steps: 2, checkpoint: { ...options.checkpoint } });
+      await trainer.train();
+    });
+    await expectNoPause(async () => {
+      const checkpoint = await loadCheckpoint(at("run"), { device: "cpu" });
+      using model = checkpoint.model;
+      using trainer = new Trainer({ ...options, model, steps: checkpoint.state.step + 1, resume: checkpoint });
+      await trainer.train();
+    });
+  });
+
+  test("generating", async () => {
+    using model = new GPT(small, { seed: 1, device: "cpu" });
+    model.eval();
+    await expectNoPause(() => generate(model, new ByteTokenizer(), "Once", { maxTokens: 20, temperature: 0 }).text());
+  });
+});
+
+/** A translator of CTranslate2 as wide as the format's own, with many tokens. */
+function writeTranslator(folder: string): void {
+  const [width, hidden, tokens] = [nightly ? 4096 : 512, 256, 20_000];
+  const zeros = (name: string, ...shape: number[]): Buffer =>
+    variable({ name, shape, values: new Float32Array(shape.reduce((a, b) => a * b, 1)) });
+  const linear = (name: string, out: number, inputs: number) => [
+    zeros(`${name}/weight`, out, inputs),
+    zeros(`${name}/bias`, out),
+  ];
+  const norm = (name: string) => [zeros(`${name}/layer_norm/gamma`, width), zeros(`${name}/layer_norm/beta`, width)];
+  const layer = (side: string, cross: boolean) => [
+    ...norm(`${side}/layer_0/self_attention`),
+    ...linear(`${side}/layer_0/self_attention/linear_0`, 3 * width, width),
+    ...linear(`${side}/layer_0/self_attention/linear_1`, width, width),
+    ...(cross
+      ? [
+          ...norm(`${side}/layer_0/attention`),
+          ...linear(`${side}/layer_0/attention/linear_0`, width, width),
+          ...linear(`${side}/layer_0/attention/linear_1`, 2 * width, width),
+          ...linear(`${side}/layer_0/attention/linear_2`, width, width),
+        ]
+      : []),
+    ...norm(`${side}/layer_0/ffn`),
+    ...linear(`${side}/layer_0/ffn/linear_0`, hidden, width),
+    ...linear(`${side}/layer_0/ffn/linear_1`, width, hidden),
+    ...norm(side),
+  ];
+  const variables = [
+    zeros("encoder/embeddings/weight", 8, width),
+    ...layer("encoder", false),
+    zeros("decoder/embeddings/weight", tokens, width),
+    ...layer("decoder", true),
+    ...linear("decoder/projection", tokens, width),
+  ];
+  writeFileSync(path.join(folder, "model.bin"), modelFile(variables, { spec: "TransformerBase" }));
+  const names = (count: number): string =>
+    ["<s>", "</s>", "<unk>", ...Array.from({ length: count - 3 }, (_, i) => String.fromCodePoint(0x20000 + i))]
+      .map((token) => `${token}\n`)
+      .join("");
+  writeFileSync(path.join(folder, "source_vocabulary.txt"), names(8));
+  writeFileSync(path.join(folder, "target_vocabulary.txt"), names(tokens));
+}
