@@ -45,10 +45,11 @@ export function sinusoidalTable(options: SinusoidalTableOptions): Tensor<"f32"> 
   checkInteger(op, "length", length, 0, Math.floor(mostNumbers / width));
   const half = width / 2;
   const divisor = Math.max(1, inclusive ? half - 1 : half);
+  const speeds = Array.from({ length: half }, (_, i) => 10_000 ** (-i / divisor));
   const values = new Float32Array(length * width);
   for (let t = 0; t < length; t++)
     for (let i = 0; i < half; i++) {
-      const angle = (first + t) * 10_000 ** (-i / divisor);
+      const angle = (first + t) * speeds[i]!;
       const [sine, cosine] = layout === "halves" ? [i, half + i] : [2 * i, 2 * i + 1];
       values[t * width + sine] = Math.sin(angle);
       values[t * width + cosine] = Math.cos(angle);
