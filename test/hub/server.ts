@@ -124,7 +124,8 @@ export class HubServer implements AsyncDisposable {
 
   async #sendWithoutEnd(response: ServerResponse, part: Buffer): Promise<void> {
     response.write(part);
-    while (!response.destroyed) {
+    // A response whose connection had gone before it began never counts as destroyed.
+    while (response.socket?.destroyed === false) {
       response.write(Buffer.alloc(65536));
       await sleep(1);
     }
