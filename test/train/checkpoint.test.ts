@@ -176,10 +176,15 @@ describe("a checkpoint that is not whole", () => {
       "ERR_FORMAT",
       "expected h.2.mlp.c_fc.weight of shape [16, 64], got none",
     ],
+    "as many layers as there may be": [
+      (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 4096 })),
+      "ERR_FORMAT",
+      "expected h.4095.mlp.c_fc.weight of shape [16, 64], got none",
+    ],
     "enormous layers": [
       (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 2 ** 30 })),
       "ERR_FORMAT",
-      "expected h.1073741823.mlp.c_fc.weight of shape [16, 64], got none",
+      "expected layers to be an integer from 1 to 4096, got 1073741824",
     ],
     "an enormous feed-forward": [
       (at) => edit(at, "config.json", (json) => ({ ...json, n_inner: 2 ** 30 })),
