@@ -8,6 +8,7 @@ import { byteLevelJson } from "./tokenizer/fixtures.js";
 import { HuggingFaceTokenizer } from "../lib/tokenizer/huggingface-tokenizer.js";
 import { expectChild } from "./support/child.js";
 import { sharedFolder } from "./support/folder.js";
+import { trainProgram } from "./support/train-program.js";
 
 const versions = [22, 24].map((version) => ({
   version,
@@ -17,28 +18,7 @@ const versions = [22, 24].map((version) => ({
 const own = process.execPath;
 const folder = sharedFolder();
 
-/** Trains, generates from what it has trained, and shows numbers that any difference would change. */
-const training = `
-  async function train(seed) {
-    const model = new heed.GPT({ vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16 }, { seed });
-    const optimizer = new heed.AdamW(model.namedParameters(), { lr: 1e-2, maxNorm: 1 });
-    const ids = heed.tensor(Int32Array.from({ length: 32 }, (_, i) => (i * 7 + seed) % 17), [4, 8]);
-    const losses = [];
-    for (let step = 0; step < 3; step++) {
-      const loss = heed.scope(() => {
-        const loss = model.loss(ids, ids);
-        optimizer.zeroGrad();
-        loss.backward();
-        optimizer.step();
-        return loss;
-      });
-      losses.push(await loss.item());
-      loss.dispose();
-    }
-    const [{ tokens }] = await heed.generateTokens(model, [[1, 2]], { maxTokens: 6, temperature: 0 });
-    return { losses, tokens: [...tokens] };
-  }
-`;
+const training = trainProgram(3);
 const programs = {
   "trains and generates": `${training} console.log(JSON.stringify(await train(1)));`,
   "trains in a worker": `${training}

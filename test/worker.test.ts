@@ -5,6 +5,7 @@
 import { expect, test } from "vitest";
 import { expectChild, patience, runChild } from "./support/child.js";
 import { onEachDevice } from "./support/targets.js";
+import { trainProgram } from "./support/train-program.js";
 
 onEachDevice((name) => {
   const size = name === "cpu" ? 512 : 64;
@@ -17,27 +18,7 @@ onEachDevice((name) => {
   /** In a worker, whose end drops what the CPU has not begun, but waits for what CUDA's stream holds. */
   const load = products(name === "cpu" ? 2000 : 50);
 
-  /** Trains a small GPT and gives a number that any difference would change. */
-  const train = `
-  async function train(seed) {
-    const model = new heed.GPT({ vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16 }, { seed });
-    const optimizer = new heed.AdamW(model.namedParameters(), { lr: 1e-2, maxNorm: 1 });
-    const ids = heed.tensor(Int32Array.from({ length: 32 }, (_, i) => (i * 7 + seed) % 17), [4, 8]);
-    const losses = [];
-    for (let step = 0; step < 20; step++) {
-      const loss = heed.scope(() => {
-        const loss = model.loss(ids, ids);
-        optimizer.zeroGrad();
-        loss.backward();
-        optimizer.step();
-        return loss;
-      });
-      losses.push(await loss.item());
-      loss.dispose();
-    }
-    return losses;
-  }
-`;
+  const train = trainProgram(20);
 
   test("several workers train at once and get what one thread gets alone", async () => {
     const output = await expectChild(`${train}
@@ -47,7 +28,7 @@ onEachDevice((name) => {
     const together = await Promise.all(workers.map(async (w) => (await once(w, "message"))[0]));
     const alone = [];
     for (const seed of seeds) alone.push(await train(seed));
-    console.log(JSON.stringify(together) === JSON.stringify(alone), new Set(together.map((list) => list.at(-1))).size);
+    console.log(JSON.stringify(together) === JSON.stringify(alone), new Set(together.map(({ losses }) => losses.at(-1))).size);
   `);
     expect(output).toBe("true 4");
   });
