@@ -30,7 +30,7 @@ export async function exists(name: string): Promise<boolean> {
   );
 }
 
-/** Of files that are read whole; a JavaScript string may have no more than twice as many characters. */
+/** The largest file that is read whole, in bytes. It is half of the longest string that JavaScript allows. */
 const mostBytes = 2 ** 28;
 
 /** The bytes of a file that is not large, such as a tokenizer. Throws ERR_IO, or ERR_FORMAT for a large one, with its name. */
@@ -43,7 +43,7 @@ export async function readSmallFile(file: string): Promise<Buffer> {
   });
 }
 
-/** As `readSmallFile`, of UTF-8. */
+/** Reads a small UTF-8 file into a string. Throws as `readSmallFile` does. */
 export async function readTextFile(file: string): Promise<string> {
   return (await readSmallFile(file)).toString("utf8");
 }

@@ -27,7 +27,7 @@ async function written(tensor: Tensor): Promise<void> {
   await reached;
 }
 
-/** What `data()` gives, in pieces of `pieceLength`; the tensor must not be written to meanwhile. */
+/** Yields a tensor's elements in pieces of `pieceLength`. The tensor must not be written to meanwhile. */
 export async function* readPieces(tensor: FloatTensor): AsyncGenerator<Float32Array> {
   const whole = tensor.toContiguous();
   try {

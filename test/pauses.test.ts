@@ -57,7 +57,7 @@ test("the measure sees a thread that is held up", async () => {
     while (performance.now() < end);
     return Promise.resolve();
   });
-  // As far as the machine had a core for it.
+  // This is meaningful only if the machine had a core free.
   expect(busy.busy).toBeGreaterThan(10);
   const asleep = await pausesOf(async () => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);

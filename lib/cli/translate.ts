@@ -51,7 +51,7 @@ async function translated(
   });
 }
 
-/** What was found for the sources that did not diverge, null for the others. */
+/** Returns the hypotheses of each source, or null for a source on which the model diverged. */
 function bestOfOthers(error: unknown): (Hypothesis[] | null)[] {
   if (!(error instanceof DivergedError)) throw error;
   return (error as DivergedError<Hypothesis[]>).results.map((result) =>

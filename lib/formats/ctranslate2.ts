@@ -72,7 +72,7 @@ async function readVariables(reader: Reader): Promise<Map<string, Place>> {
   return tensors;
 }
 
-/** How often a file may give its tensors by other names: embeddings have up to three. */
+/** The most bytes that aliases may add up to, in multiples of the file's size. Real files alias embeddings up to three times. */
 const mostAliased = 4;
 
 async function readAliases(reader: Reader, tensors: Map<string, Place>): Promise<void> {

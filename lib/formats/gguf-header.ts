@@ -28,7 +28,7 @@ const defaultAlignment = 32;
 const mostTensors = 2 ** 20;
 const mostMetadata = 2 ** 16;
 
-/** As `GgufHeaderReader.read`, of bytes that are all there is to read. */
+/** Parses a header that is whole in `bytes`. Throws as `GgufHeaderReader.read` does. */
 export function parseGgufHeader(bytes: Uint8Array, fileSize: number, file = "gguf"): GgufHeader {
   return new GgufHeaderReader(fileSize, file).read(bytes);
 }
@@ -40,7 +40,7 @@ export class GgufHeaderReader {
   readonly #metadata = new Map<string, GgufValue>();
   readonly #entries = new Map<string, Unplaced>();
   #counts: { version: number; tensors: number; metadata: number } | null = null;
-  /** Where what has not been read begins. */
+  /** The offset of the first byte that has not been parsed yet. */
   #position = 0;
 
   constructor(

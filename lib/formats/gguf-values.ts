@@ -93,7 +93,7 @@ export class Cursor {
     throw this.fault(`expected ${what} below 2^53, got ${this.#view.getBigUint64(at, true)}`);
   }
 
-  /** How many follow, of at least `least` bytes each. */
+  /** Reads the number of items that follow, and checks that the file has room for so many of at least `least` bytes each. */
   count(what: string, least: number, most = Infinity): number {
     const count = this.size(`the number of ${what}`);
     if (count * least > this.fileSize - this.position)
@@ -158,7 +158,7 @@ export class Cursor {
   #arrayHead(depth: number): { type: number; count: number } {
     if (depth === 0) throw this.fault(`expected arrays at most ${maxDepth} deep, got a deeper one`);
     const type = this.u32("the type of an array");
-    // Of a text there is at least its length, of an array its type and length.
+    // A text takes at least the bytes of its length, an array those of its type and length.
     const least = type === 8 ? 8 : type === 9 ? 12 : widths.get(type);
     if (least === undefined) throw this.fault(`expected a metadata type from 0 to 12, got ${type}`);
     return { type, count: this.count("values of an array", least) };

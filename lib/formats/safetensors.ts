@@ -23,7 +23,7 @@ const halves = (dtype: "bf16" | "f16"): Encoding => ({
   read: (bytes, out) => floatsOf(dtype, new Uint16Array(bytes.buffer, 0, out.length), out),
 });
 
-/** Of the dtypes that are read as numbers. */
+/** The encoding of each dtype that can be read as numbers. */
 const encodings: Partial<Record<SafetensorsDType, Encoding>> = {
   F32: { numbers: 1, bytes: 4, read: null },
   BF16: halves("bf16"),

@@ -30,7 +30,7 @@ export interface WeightFile extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** How numbers are stored: in blocks of so many numbers and bytes. */
+/** The way in which a file stores numbers: as blocks, each of `numbers` numbers in `bytes` bytes. */
 export interface Encoding {
   readonly numbers: number;
   readonly bytes: number;
@@ -38,7 +38,7 @@ export interface Encoding {
   readonly read: ((bytes: Uint8Array, out: Float32Array) => void) | null;
 }
 
-/** What `readPieces` gives for a tensor of whole blocks at a place of a file. */
+/** Implements `readPieces` for a tensor that is stored as consecutive whole blocks from `byteOffset` on. */
 export async function* readBlocks(
   { path, handle }: { path: string; handle: FileHandle },
   { shape, byteOffset }: { shape: readonly number[]; byteOffset: number },
@@ -57,7 +57,7 @@ export async function* readBlocks(
   }
 }
 
-/** What `readFloats` gives, of a file that has `readPieces`. */
+/** Implements `readFloats` by joining what `readPieces` yields. */
 export function readWhole(file: WeightFile, name: string): Promise<Float32Array> {
   return joined(file.readPieces(name), numel(entryOf(file.path, file.tensors, name).shape));
 }

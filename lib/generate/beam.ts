@@ -69,7 +69,7 @@ export class Beam {
     return this.alive.length === 0;
   }
 
-  /** What has come of it. Where the model diverged on one of the hypotheses, nobody knows the best ones. */
+  /** The result of the search. If the model diverged on one hypothesis, the whole search counts as diverged. */
   get outcome(): Outcome<Hypothesis[]> {
     return { value: this.ended, divergedAfter: this.#diverged ? this.#length : null };
   }

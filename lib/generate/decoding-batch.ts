@@ -30,7 +30,7 @@ export class DecodingBatch implements Disposable {
   #history: TokenHistory | null;
   /** The latest sampled ids, [B]; -1 where there was no distribution. */
   #ids: IntTensor;
-  /** What the next step goes on from, [B]: the ids, with 0 in place of -1. */
+  /** The next step's input, [B]: the sampled ids, with 0 in place of -1. */
   #inputs: IntTensor;
   /** Where each row's draws stand: [B]. */
   #offsets: IntTensor;

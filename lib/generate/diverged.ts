@@ -14,17 +14,17 @@ import { HeedError } from "../errors.js";
 export class DivergedError<T = unknown> extends HeedError {
   constructor(
     message: string,
-    /** What became of each sequence, in order, as `Promise.allSettled` tells it; a reason is a HeedError (ERR_DIVERGED). */
+    /** The outcome of each sequence, in order, in the form of `Promise.allSettled`. Each reason is a HeedError (ERR_DIVERGED). */
     readonly results: readonly PromiseSettledResult<T>[],
   ) {
     super("ERR_DIVERGED", message);
   }
 }
 
-/** How one of several sequences has ended. */
+/** The outcome of one of several sequences. */
 export interface Outcome<T> {
   readonly value: T;
-  /** How many tokens it had got when the model diverged on it; null where that did not happen. */
+  /** The number of tokens that the sequence had when the model diverged on it, or null if it did not. */
   readonly divergedAfter: number | null;
 }
 

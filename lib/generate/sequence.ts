@@ -22,16 +22,16 @@ export interface Sequence {
   /** Which of the seed's random numbers is its first. */
   readonly stream: number;
   finish: FinishReason | null;
-  /** Whether the logits of its next token had no distribution: it has ended, and has no reason to have finished. */
+  /** Tells whether the model diverged on this sequence. It has then ended, and `finish` stays null. */
   diverged: boolean;
 }
 
-/** Whether a sequence gets no more tokens. */
+/** Tells whether a sequence gets no more tokens. */
 export function hasEnded({ finish, diverged }: Sequence): boolean {
   return finish !== null || diverged;
 }
 
-/** How many tokens a sequence has got. */
+/** Returns the number of tokens that were generated for a sequence. */
 export function generated({ tokens, prompt }: Sequence): number {
   return tokens.length - prompt;
 }

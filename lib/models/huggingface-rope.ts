@@ -29,7 +29,7 @@ function entriesOf(config: Entries): Entries {
     const kind = kinds.find(([, value]) => value !== null);
     if (kind)
       throw new HeedError("ERR_FORMAT", `config: expected ${name} that all layers share, got some of ${kind[0]} alone`);
-    // What is null says nothing, here or elsewhere.
+    // An entry that is null counts as one that is missing.
     const said = Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== null));
     if (Object.keys(said).length > 0) return said;
   }

@@ -7,9 +7,9 @@ import { ops } from "../native.js";
 import { numel, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 
-/** What the parts of a model may take, by the file that its parameters are to come from. */
+/** Limits on the size of a model, derived from the file that its parameters will be read from. */
 export interface Room {
-  /** For errors. */
+  /** The file's path, for error messages. */
   file: string;
   /** The most parameters. */
   tensors: number;

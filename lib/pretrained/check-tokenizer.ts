@@ -18,7 +18,7 @@ export function checkTokenizer(
     );
 }
 
-/** How many tokens a model takes. */
+/** Returns the number of tokens in a model's vocabulary. */
 function rowsOf(model: PretrainedKinds[keyof PretrainedKinds]): number {
   if (model instanceof EncoderDecoder) return model.config.sourceVocabularySize;
   const headed = model instanceof BertForMaskedLM || model instanceof BertForSequenceClassification;

@@ -16,7 +16,7 @@ export interface LoadWeightsOptions {
    * their names, in the order in which they are joined along their first dimension.
    */
   nameInFile?: (parameter: string) => string | readonly string[];
-  /** Whether the file has a matrix [in, out] of the model as [out, in]; false unless given. */
+  /** Tells whether the file stores the model's [in, out] matrix of this name as [out, in]. By default none is. */
   isTransposed?: (parameter: string) => boolean;
   /** Names of the file that the model has no use for. */
   ignored?: readonly string[];
@@ -98,7 +98,7 @@ const usualTable = 2 ** 24;
 export function makeFor<M extends Module>(file: WeightFile, make: () => M): M {
   let numbers = 0;
   for (const { shape } of file.tensors.values()) numbers += numel(shape);
-  // What is missing `loadWeights` says by name, as long as that takes little.
+  // The slack lets `loadWeights` name a missing tensor, which it can only do once the model exists.
   const [tensors, most] = [2 * file.tensors.size + 100, 2 * numbers + 2 ** 20];
   const room: Room = { file: file.path, tensors, numbers: most, computed: usualTable + numbers };
   return within(room, make);

@@ -101,7 +101,7 @@ export class TokenFinder {
     return parts;
   }
 
-  /** Where tokens are, one behind the other. */
+  /** Yields the added tokens in a text, in order, each with its index and as it is written there. */
   *#found(text: string): Generator<[index: number, written: string]> {
     const beginning = new RegExp(this.#beginning!);
     for (let match = beginning.exec(text); match; match = beginning.exec(text)) {

@@ -55,7 +55,7 @@ export class ChatTemplate {
       const seen = { ...this.#variables, ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
       const environment = new Environment();
       const interpreter = new Interpreter(environment);
-      // What came with the template allows it no more.
+      // The variables that came with the template do not raise its bounds.
       const bounds = new RenderBounds(interpreter, this.#outline, { variables, messages, tools });
       setGlobals(environment, bounds);
       for (const [name, value] of Object.entries({ ...stripFunctions, ...seen })) environment.set(name, value);

@@ -147,7 +147,7 @@ function checkedParts(
 }
 
 const longestWord = 1000;
-/** Of the trie in which the library has a Unigram vocabulary, 220 bytes each. */
+/** The most nodes in the trie that the library builds of a Unigram vocabulary. A node takes 220 bytes. */
 const mostNodes = 2 ** 22;
 
 /** Throws ERR_FORMAT for a vocabulary whose trie takes too much memory. */

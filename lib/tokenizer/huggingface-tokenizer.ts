@@ -41,7 +41,7 @@ export interface HuggingFaceTokenizerParts {
 
 interface Normalizer {
   normalize(text: string): string;
-  /** Of a sequence. */
+  /** The parts of a sequence of normalizers. */
   normalizers?: Normalizer[];
 }
 
@@ -52,14 +52,14 @@ interface Encoder {
   model: {
     (pieces: string[]): string[];
     encode(pieces: string[]): string[];
-    /** Of a Unigram vocabulary. */
+    /** Cuts one piece into tokens. Only models with a Unigram vocabulary have it. */
     tokenize?(piece: string): string[];
   };
 }
 
 const require = createRequire(import.meta.url);
 
-/** Of what a text is cut into: they take a millisecond or so. */
+/** The number of pieces that are handed to the model at once. It needs about a millisecond for them. */
 const piecesAtOnce = 256;
 
 export class HuggingFaceTokenizer implements Tokenizer {
@@ -95,7 +95,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.#decoding = compileDecoder(this.#definition.decoder);
     this.#library = trusting(() => this.#createLibrary());
     this.#plain = this.#finders(false);
-    // For the errors of parts that no text can go through.
+    // Encoding one letter now finds parts that cannot process any text.
     this.#tokensOf(this.#cut(this.#normalize("a"), 0));
     this.vocabularySize = this.#definition.tokens.length;
     this.endOfText = this.#specialId("eos_token");
@@ -216,7 +216,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return trusting(() => this.#library.model(pieces));
   }
 
-  /** What comes before and after a text's ids, and how many of these there may be. */
+  /** Returns the ids to put before and after a text's own, and the most ids that the text itself may have. */
   #around({ addSpecialTokens = true, maxLength = Infinity }: HuggingFaceEncodeOptions) {
     const [before, after] = addSpecialTokens ? [this.before, this.after] : [[], []];
     const around = before.length + after.length;

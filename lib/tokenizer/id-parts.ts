@@ -65,7 +65,7 @@ class IdList {
     this.length += part.length;
   }
 
-  /** What is in it, each chunk with its place. */
+  /** Yields each chunk with the index of its first id. */
   *chunks(): Generator<[number, Int32Array]> {
     let at = 0;
     for (const chunk of [...this.#full, this.#chunk.subarray(0, this.#used)]) {

@@ -6,7 +6,7 @@
 import { HeedError } from "../errors.js";
 import type { Callable, Environment, Interpreter, Node, Value } from "./jinja.js";
 
-/** How deep parts of a template, and calls of its macros, may be nested. */
+/** The greatest depth to which parts of a template, and calls of its macros, may be nested. */
 const maxDepth = 256;
 /** The longest run of white space: the interpreter's scanner looks at each run from each of its characters. */
 const maxSpaces = 2048;
@@ -26,11 +26,11 @@ export function checkTemplateSource(source: string): void {
       );
 }
 
-/** What is to be known of a parsed template to bound it. */
+/** Facts about a parsed template that its bounds rely on. */
 export interface TemplateOutline {
   /** The nodes whose values become part of the text. */
   readonly written: ReadonlySet<unknown>;
-  /** How many nodes there are in a macro or the body of a call: they are gone through whenever it is defined. */
+  /** The number of nodes in each macro and each body of a call. The interpreter visits them all at every definition. */
   readonly sizes: ReadonlyMap<unknown, number>;
 }
 
@@ -55,7 +55,7 @@ export function outlineTemplate(tree: unknown): TemplateOutline {
   return { written, sizes };
 }
 
-/** Of one rendering: more input allows more work and more text. */
+/** The bounds of one rendering. More input allows more work and more text. */
 export class RenderBounds {
   readonly #outline: TemplateOutline;
   readonly #evaluate: Interpreter["evaluate"];
@@ -158,7 +158,7 @@ export class RenderBounds {
     return this.evaluate(node as Node, scope);
   }
 
-  /** Not by the interpreter, for which a name that it does not know is an exception that it catches. */
+  /** Looks up a name. The interpreter's own way throws and catches an exception for each name that it does not know. */
   #lookUp(node: Node, scope: Environment): Value {
     const name = node.value as string;
     for (let at: Environment | undefined = scope; at; at = at.parent) {
@@ -303,7 +303,7 @@ export class RenderBounds {
     }
   }
 
-  /** What a node adds to the text, on its own or as part of it. */
+  /** Charges for what a node adds to the text. */
   #write({ type }: Node, value: Value): void {
     // Their parts have been written; nothing and what is not known are not.
     if (type === "If" || type === "For" || value.type === "NullValue" || value.type === "UndefinedValue") return;
@@ -342,7 +342,7 @@ export class RenderBounds {
   }
 }
 
-/** How many values there are in what a template is given, and how many characters. */
+/** Counts the values and the characters in a template's input. */
 function measure(input: unknown): { values: number; characters: number } {
   if (typeof input === "string") return { values: 1, characters: input.length };
   const total = { values: 1, characters: 0 };
@@ -367,12 +367,12 @@ const isText = (value: Value): boolean => typeof value.value === "string";
 const isContainer = (value: Value): boolean => Array.isArray(value.value) || value.value instanceof Map;
 const entriesOf = (value: Value): ReadonlyMap<string, Value> => value.value as Map<string, Value>;
 
-/** Of a text; 0 of others. */
+/** Returns the length of a text, and 0 for any other value. */
 function lengthOf(value: { value?: unknown }): number {
   return typeof value.value === "string" ? value.value.length : 0;
 }
 
-/** Of a list or dictionary; 0 of others. */
+/** Returns the number of items in a list or dictionary, and 0 for any other value. */
 function sizeOf({ value }: Value): number {
   return Array.isArray(value) ? value.length : value instanceof Map ? value.size : 0;
 }

@@ -1,4 +1,4 @@
-// What a chat template finds beside its variables, as in Hugging Face's transformers.
+// These are the global functions that a chat template finds in Hugging Face's transformers.
 import { describe } from "../errors.js";
 import type { Environment } from "./jinja.js";
 import type { RenderBounds } from "./jinja-bounds.js";

@@ -1,4 +1,5 @@
-// What is used of Hugging Face's Jinja interpreter, whose own types do not resolve under Node's rules for modules.
+// These are the parts of Hugging Face's Jinja interpreter that heed uses. Its own types do not resolve under Node's rules
+// for modules.
 import { createRequire } from "node:module";
 
 /** A node of a parsed template. */
@@ -7,7 +8,7 @@ export interface Node {
   [part: string]: unknown;
 }
 
-/** What a node evaluates to: texts, numbers and functions as JavaScript's, lists as arrays and dictionaries as Maps. */
+/** The value of a node: JavaScript's own texts, numbers and functions, arrays for lists and Maps for dictionaries. */
 export interface Value {
   type: string;
   value: unknown;

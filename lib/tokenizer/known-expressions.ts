@@ -43,7 +43,7 @@ const sources: readonly string[] = [
 
 const known: ReadonlySet<string> = new Set(sources);
 
-/** Whether JavaScript's engine searches for an expression of a tokenizer.json in linear time. */
+/** Tells whether JavaScript's engine is known to search for this expression in linear time. */
 export function isKnownExpression(source: string): boolean {
   return known.has(source);
 }

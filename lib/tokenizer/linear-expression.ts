@@ -7,22 +7,22 @@
 import { HeedError } from "../errors.js";
 import { parseExpression, type Tree } from "./parse-expression.js";
 
-/** With the characters of a text these are the most steps that a search takes. */
+/** The most instructions of an expression. A search takes at most this many steps for each character. */
 const maxInstructions = 2048;
-/** Of what is remembered of a text. */
+/** The most memory, in bytes, for remembering which steps have failed where in a text. */
 const maxBytes = 2 ** 28;
 
-/** In a class, or as it stands: what one character may be. */
+/** The set of characters that a class, or a single character of an expression, matches. */
 class CharacterSet {
   readonly #expression: RegExp;
-  /** Of the first characters: 1 for those in the set, 2 for others, 0 where it was not asked for. */
+  /** For each low code point: 1 if it is in the set, 2 if it is not, 0 if that is not known yet. */
   readonly #known = new Uint8Array(0x400);
 
   constructor(source: string) {
     this.#expression = new RegExp(source, "uy");
   }
 
-  /** Whether the character at this place is in the set. */
+  /** Tells whether the character at this place is in the set. */
   has(text: string, at: number, codePoint: number): boolean {
     if (codePoint >= this.#known.length) return this.#test(text, at);
     return (this.#known[codePoint] ||= this.#test(text, at) ? 1 : 2) === 1;
@@ -46,7 +46,7 @@ type Instruction =
 /** A match from `start` up to `end`. */
 type Span = readonly [start: number, end: number];
 
-/** What replaces a match: a text in which $& is the match and $$ a dollar, or a function of the match. */
+/** The replacement of a match: a text in which $& is the match and $$ a dollar, or a function of the match. */
 type Replacement = string | ((match: string) => string);
 
 /**
@@ -136,7 +136,7 @@ export class LinearExpression {
     else this.#seen.fill(0, 0, bytes);
   }
 
-  /** Where the match that begins here ends, by the instructions from `start` on; -1 where there is none. */
+  /** Returns the end of the match that begins here, by the instructions from `start` on, or -1 if there is none. */
   #run(start: number, text: string, from: number): number {
     const base = this.#height;
     let [next, at] = [start, from];
@@ -299,7 +299,7 @@ export class LinearExpression {
   }
 }
 
-/** Where the text goes on behind the character at this place, or before it where an expression looks back; -1 if it is not of the set. */
+/** Returns the place after the character here (before it when looking back), or -1 if it is not in the set. */
 function step({ set, backwards }: Instruction & { op: "character" }, text: string, at: number): number {
   if (!backwards) {
     const codePoint = text.codePointAt(at);

@@ -20,7 +20,7 @@ const looks: ReadonlyMap<string, { behind: boolean; negative: boolean }> = new M
   ["(?<!", { behind: true, negative: true }],
 ]);
 
-/** How groups begin, tried in this order. */
+/** The ways in which a group can begin, tried in this order. */
 const opening = /\(\?<?[=!]|\(\?:|\(\?<[^>]*>|\((?!\?)/y;
 const character =
   /\\u\{[^}]*\}|\\u[dD][89abAB][^]{2}\\u[dD][c-fC-F][^]{2}|\\u[^]{4}|\\x[^]{2}|\\c[^]|\\[pP]\{[^}]*\}|\\[^]|\[(?:\\[^]|[^\]\\])*\]|[^]/uy;

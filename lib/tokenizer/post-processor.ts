@@ -57,7 +57,7 @@ function ofTemplate(single: unknown): Affixes {
   return { before: pieces.slice(0, at) as string[], after: pieces.slice(at + 1) as string[] };
 }
 
-/** Of a token that is given with its id. */
+/** Names a token that the file gives with its id. */
 function nameOf(key: string, value: unknown): string {
   const name: unknown = Array.isArray(value) ? value[0] : undefined;
   if (typeof name === "string") return name;

@@ -164,7 +164,7 @@ export function normalizerOf(part: unknown): unknown {
   }
 }
 
-/** What a normalizer puts into a text: short, as it may do so at every character. */
+/** Checks a text that a normalizer inserts. It has to be short, since it may be inserted at every character. */
 function shortText(name: string, value: unknown): string {
   if (typeof value === "string" && value.length <= 256) return value;
   throw new HeedError(

@@ -11,7 +11,7 @@ export class TextHashes {
   /** Hashes of the text's beginnings. */
   readonly #prefixes: readonly [Int32Array, Int32Array];
 
-  /** For texts of at most so many UTF-16 units. */
+  /** Prepares for texts of at most `longest` UTF-16 units. */
   constructor(longest: number) {
     const table = (): Int32Array => new Int32Array(longest + 1);
     [this.#powers, this.#prefixes] = [

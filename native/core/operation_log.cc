@@ -69,7 +69,7 @@ void OperationLog::finish(bool whole) {
   for (size_t i = 0; i < uses_.size(); i++) {
     Storage& storage = *uses_[i];
     if (kind_of(entries[i]) == kReads) continue;
-    // What a storage held before is no cause of what all of it is now.
+    // A storage that is written whole owes nothing to what it held before.
     if (kind_of(entries[i]) == kRenews) heal(storage);
     if (cause) mark(storage, cause);
   }

@@ -223,7 +223,7 @@ describe("damaged files", () => {
     const reader = new GgufHeaderReader(bytes.length, "a.gguf");
     const whole = parseGgufHeader(bytes, bytes.length);
     expect(() => parseGgufHeader(bytes.subarray(0, 100), bytes.length)).toThrow(HeaderCut);
-    // What has been read may be gone.
+    // A file that was read earlier may be gone by now.
     for (let length = 0; length < 600; length++) {
       const piece = Buffer.from(bytes.subarray(0, length));
       try {

@@ -39,7 +39,7 @@ fuzz(
     try {
       linear = new LinearExpression(source);
     } catch (error) {
-      // What JavaScript decides by history.
+      // JavaScript decides these by how the search got there.
       expect(error).toBeInstanceOf(HeedError);
       expect((error as Error).message).toMatch(/may be empty/);
       return;

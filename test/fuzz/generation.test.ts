@@ -127,7 +127,7 @@ function numbersFor(name: string, { shape, size }: FloatTensor, random: Random):
   return Array.from({ length: size }, () => mean + std * random.normal());
 }
 
-/** How a prompt was continued: the tokens, and why they end, which is a message where the model diverged. */
+/** Describes a prompt's continuation: its tokens and its finish reason, or the error's message if the model diverged. */
 interface Said {
   tokens: number[];
   finish: string;

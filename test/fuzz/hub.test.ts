@@ -11,7 +11,7 @@ import { pretrainedFolder } from "../../lib/hub/pretrained-folder.js";
 import { HubServer, type Spoilt } from "../hub/server.js";
 import { fuzz } from "./fuzz.js";
 
-/** How long a download waits for the hub. */
+/** Sets how many seconds a download waits for a silent hub. */
 function patience(seconds: string): void {
   vi.stubEnv("HF_HUB_ETAG_TIMEOUT", seconds);
   vi.stubEnv("HF_HUB_DOWNLOAD_TIMEOUT", seconds);

@@ -52,7 +52,7 @@ export function spoilBytes(draw: Draw, bytes: Buffer, head = 400): Buffer {
   return spoilt;
 }
 
-/** What stands for a value in the text of a JSON file. */
+/** The texts that may take the place of a value in a JSON file. */
 const values: readonly (() => string)[] = [
   ...["null", "true", "false", '""', '"1e6"', '"\\ud800"', '"__proto__"', "[]", "{}", "[null]", '[["a"]]', '{"a":1}'],
   ...["0", "-1", "1", "2", "0.5", "1e999", "-1e999", "1e-999", "1000000", "2097151", "2147483647", "4294967296"],
@@ -80,7 +80,7 @@ function spoilValue(draw: Draw, text: string): string {
   let root: unknown;
   try {
     root = JSON.parse(text);
-    // Of a depth that overflows the stack.
+    // This depth overflows the stack.
     JSON.stringify(root);
   } catch {
     return text;

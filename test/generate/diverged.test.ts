@@ -38,7 +38,7 @@ const diverged = (op: string, token: string): PromiseRejectedResult => ({
   reason: new HeedError("ERR_DIVERGED", message(op, token)),
 });
 
-/** What results are to be, once a token's embedding is NaN, and how many of them diverge. */
+/** Returns the expected results once a token's embedding is NaN, and how many of them diverge. */
 function withoutToken(prompts: number[][], healthy: GeneratedTokens[], token: number) {
   let count = 0;
   const results = healthy.map((value, row): PromiseSettledResult<GeneratedTokens> => {

@@ -25,7 +25,7 @@ export interface Fault {
   name: string;
   /** Errors that it causes: whoever gets one has been refused, and nothing more. */
   causes: readonly ErrorCode[];
-  /** What is done while it lasts. */
+  /** The jobs that are done while it lasts. */
   work: readonly Work[];
   /** Makes it happen; what it resolves to ends it. */
   strike: (random: Random) => Promise<() => Promise<void>>;

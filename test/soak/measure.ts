@@ -1,10 +1,10 @@
-/** What a process holds, and what of it has not come back. */
+/** Measures what a process holds, and finds what it has not given back. */
 import { readdirSync, statfsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "heed";
 import { collectGarbage } from "../support/gc.js";
 
-/** How much there is of everything that is to return to its start, by its name. */
+/** Counts, by name, everything that has to return to its first value. */
 export type Held = Record<string, number>;
 
 const entriesOf = (folder: string): number => (process.platform === "linux" ? readdirSync(folder).length : 0);
@@ -31,7 +31,7 @@ export function resourcesHeld(disk: string | null): Held {
   return held;
 }
 
-/** What there is more of than before, in words. */
+/** Describes what there is more of than before. */
 export function excess(before: Held, now: Held): string[] {
   return Object.entries(now).flatMap(([name, count]) => {
     const was = before[name] ?? 0;
@@ -53,7 +53,7 @@ export async function whatIsLeft(look: () => Held, before: Held): Promise<string
   }
 }
 
-/** By how much the least of the last quarter is above the least of the third: what leaks shows in both. */
+/** Returns how far the least of the last quarter is above the least of the third. A leak raises it. */
 export function growth(values: readonly number[]): number {
   const part = (from: number, to: number): number =>
     Math.min(...values.slice(Math.floor(from * values.length), Math.floor(to * values.length)));

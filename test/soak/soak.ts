@@ -16,11 +16,11 @@ const models = path.join(root, "models");
 const random = new Random(seed);
 
 const MiB = 2 ** 20;
-/** How many do something at the same time. */
+/** The number of jobs that run at the same time. */
 const lanes = 3;
 /** The longest that work may take after its period's end, in seconds: what takes longer hangs. */
 const patience = 120;
-/** What the process may grow by from the third quarter to the last. V8's heap and glibc's come and go by half of it. */
+/** The most bytes by which the process may grow from the third quarter to the last. V8's and glibc's heaps vary by half of it. */
 const tolerance = 48 * MiB;
 
 const failures: string[] = [];
@@ -65,7 +65,7 @@ async function work(fault: Fault, place: Place, folder: string, over: () => bool
   }
   running.delete(folder);
 }
-/** What is under way, by the lane's folder. */
+/** The job that each lane is doing, by the lane's folder. */
 const running = new Map<string, string>();
 
 async function strike(fault: Fault, over: () => boolean): Promise<void> {

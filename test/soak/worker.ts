@@ -5,11 +5,11 @@ import { learn, newSpeaker, say } from "./world.js";
 
 export interface WorkerOrder {
   device: string;
-  /** Whether it works until it is terminated. */
+  /** Tells whether the worker goes on until it is terminated. */
   endless: boolean;
 }
 
-/** Of a worker that ends by itself. */
+/** The report of a worker that ends by itself. */
 export type WorkerReport = { said: number[][]; losses: number[] } | { code: string; message: string };
 
 async function work(on: string): Promise<WorkerReport> {

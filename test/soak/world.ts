@@ -1,4 +1,4 @@
-/** What all work of a soak shares: models, and what they gave when nothing was wrong. */
+/** The state that all jobs share: the models, and their results when nothing was wrong. */
 import { deepStrictEqual } from "node:assert/strict";
 import path from "node:path";
 import {
@@ -41,7 +41,7 @@ const prompts = [
   [40, 41, 42, 43, 44, 45, 46, 47],
 ];
 
-/** What a model says to the prompts: sampled, and longer than its context. */
+/** Samples a model's continuations of the prompts, which are longer than its context. */
 export async function say(model: CausalModel): Promise<number[][]> {
   const options = { maxTokens: 20, seed: 3, temperature: 0.9, topK: 20 };
   return (await generateTokens(model, prompts, options)).map(({ tokens }) => tokens);
@@ -76,7 +76,7 @@ export class Place implements Disposable {
 
   private constructor(
     readonly device: Device,
-    /** Where each format of the speaker is. */
+    /** The path of the speaker's model in each format. */
     readonly models: string,
     readonly speaker: Llama,
     readonly said: number[][],
@@ -116,7 +116,7 @@ export class Place implements Disposable {
   }
 }
 
-/** Where a piece of work is done. */
+/** The surroundings in which a job is done. */
 export interface Lane {
   place: Place;
   /** On the small disk, and nobody else's. */

@@ -16,7 +16,7 @@ const prelude = `
 `;
 const lines = `const prelude = ${JSON.stringify(prelude)} + "const prelude = '';";\n`;
 
-/** How many times as long as usual everything may take: under sanitizers, say. */
+/** The factor by which all time limits are stretched, for example under sanitizers. */
 export const patience = Number(process.env.HEED_TEST_PATIENCE ?? 1);
 
 export interface Ended {

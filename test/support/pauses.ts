@@ -1,13 +1,13 @@
-/** How long the event loop is held up. */
+/** Measures how long the event loop is held up. */
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 
-/** What the longest turns of the event loop took of the main thread, in milliseconds. */
+/** The milliseconds that the longest turns of the event loop took on the main thread. */
 export interface Pauses {
-  /** Of its core. */
+  /** The CPU time, in milliseconds. */
   busy: number;
-  /** Asleep within a turn: for a lock, a file, another thread. */
+  /** The time asleep within a turn, in milliseconds: waiting for a lock, a file or another thread. */
   asleep: number;
 }
 

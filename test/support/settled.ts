@@ -1,6 +1,6 @@
 import { DivergedError } from "../../lib/generate/diverged.js";
 
-/** What several sequences have come to, whether the model diverged on some of them or not. */
+/** Collects the outcome of several sequences, whether or not the model diverged on some of them. */
 export async function settled<T>(running: Promise<T[]>): Promise<readonly PromiseSettledResult<T>[]> {
   try {
     return (await running).map((value) => ({ status: "fulfilled", value }));

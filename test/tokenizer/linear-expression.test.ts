@@ -66,7 +66,7 @@ describe("an expression that goes back and forth", () => {
   });
 
   it("takes time in proportion to a long text", () => {
-    // From each place to the end of the text and back, in vain.
+    // The search goes from each place to the end of the text and back, in vain.
     for (const source of [String.raw`a+b|a`, String.raw`(?=a*b)a|a`, String.raw`(?<!ba*)a`])
       expect(inTime(() => "a".repeat(100_000).match(new LinearExpression(source) as never))).toHaveLength(100_000);
   });
@@ -115,7 +115,7 @@ describe("expressions of well-known tokenizers", () => {
     " {2,}",
     String.raw`\s+`,
   ];
-  /** Not in the table: searched for by heed, and found as JavaScript's engine finds them. */
+  /** These expressions are not in the table, so heed searches for them itself, with the results of JavaScript's engine. */
   const others = [
     String.raw`[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
     String.raw`\d{1,3}(?=(?:\d{3})*\b)`,
