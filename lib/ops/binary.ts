@@ -1,4 +1,4 @@
-import { type Backward, record } from "../autograd.js";
+import { attach, type Backward, needsGrad } from "../autograd.js";
 import { ops } from "../native.js";
 import { broadcastShapes, contiguousStrides, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor, full, Tensor } from "../tensor.js";
@@ -21,9 +21,9 @@ export function binaryKind(name: Kind): number {
  */
 export type Operand = FloatTensor | number;
 
-/** A view of `x` stretched to `shape` by strides of zero. */
+/** `x` if it has that shape, else a view of it stretched to `shape` by strides of zero: the caller's to dispose. */
 function expand(x: FloatTensor, shape: Shape): FloatTensor {
-  if (sameShape(x.shape, shape)) return x.alias();
+  if (sameShape(x.shape, shape)) return x;
   const missing = shape.length - x.shape.length;
   const strides = shape.map((_, i) => (i < missing || x.shape[i - missing] === 1 ? 0 : x.strides[i - missing]!));
   return x.viewAs(shape, strides, 0, false);
@@ -65,39 +65,47 @@ function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: 
   context.pass(i, total);
 }
 
-function define(kind: Kind, gradients: Gradients | null): (a: Operand, b: Operand) => FloatTensor {
+function define(name: Kind, gradients: Gradients | null): (a: Operand, b: Operand) => FloatTensor {
+  const kind = binaryKind(name);
+  const operand = (value: Operand, of: string, like: FloatTensor): FloatTensor => {
+    if (typeof value !== "number") {
+      checkTensor(name, of, value, like);
+      if (!isNumber(value)) checkFloat(name, of, value, like);
+      return value;
+    }
+    checkNumber(name, of, value);
+    return full([], value, { device: like.device });
+  };
   return (a, b) => {
     const like = (a instanceof Tensor && !(b instanceof Tensor && isNumber(a)) ? a : b) as FloatTensor;
-    checkFloat(kind, "a or b", like);
-    const operand = (value: Operand, name: string): FloatTensor => {
-      if (typeof value !== "number") {
-        checkTensor(kind, name, value, like);
-        if (!isNumber(value)) checkFloat(kind, name, value, like);
-        return value;
-      }
-      checkNumber(kind, name, value);
-      return full([], value, { device: like.device });
-    };
-    const x = operand(a, "a");
-    const y = operand(b, "b");
-    const out: FloatTensor = allocate(broadcastShapes(kind, x.shape, y.shape), like.dtype, like.device);
-    using left = expand(x, out.shape);
-    using right = expand(y, out.shape);
-    ops.binary(out.handle, left.handle, right.handle, kinds.indexOf(kind), false);
-    if (gradients) {
-      const all: Saved = { a: x, b: y, out };
-      const saved = Object.fromEntries(gradients.of.map((name) => [name, all[name]])) as Saved;
-      record(kind, out, [x, y], saved, (context) => {
-        scope(() => {
-          if (context.needs(0)) contribute(context, 0, x, gradients.a(context.dout, context.saved));
-          if (context.needs(1)) contribute(context, 1, y, gradients.b(context.dout, context.saved));
-        });
-      });
+    checkFloat(name, "a or b", like);
+    const x = operand(a, "a", like);
+    const y = operand(b, "b", like);
+    const out: FloatTensor = allocate(broadcastShapes(name, x.shape, y.shape), like.dtype, like.device);
+    const left = expand(x, out.shape);
+    const right = expand(y, out.shape);
+    try {
+      ops.binary(out.handle, left.handle, right.handle, kind, false);
+    } finally {
+      if (left !== x) left.dispose();
+      if (right !== y) right.dispose();
     }
+    if (gradients && needsGrad([x, y])) attachGradients(name, out, x, y, gradients);
     if (x !== a) x.dispose();
     if (y !== b) y.dispose();
     return out;
   };
+}
+
+function attachGradients(name: Kind, out: FloatTensor, x: FloatTensor, y: FloatTensor, gradients: Gradients): void {
+  const all: Saved = { a: x, b: y, out };
+  const saved = Object.fromEntries(gradients.of.map((key) => [key, all[key]])) as Saved;
+  attach(name, out, [x, y], saved, (context) => {
+    scope(() => {
+      if (context.needs(0)) contribute(context, 0, x, gradients.a(context.dout, context.saved));
+      if (context.needs(1)) contribute(context, 1, y, gradients.b(context.dout, context.saved));
+    });
+  });
 }
 
 /** a + b; shapes broadcast by NumPy's rule, here and below. */

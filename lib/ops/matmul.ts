@@ -5,9 +5,10 @@ import { broadcastShapes, contiguousStrides, formatShape, sameShape, type Shape 
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkRank } from "./check.js";
 
-/** `x` with its leading dimensions stretched to `batch`; in no scope and no graph. */
+/** `x` if `batch` are its leading dimensions, else a view with those, in no scope and no graph. */
 function expandBatch(x: FloatTensor, batch: Shape): FloatTensor {
   const inner = x.shape.length - 2;
+  if (sameShape(x.shape.slice(0, inner), batch)) return x;
   const missing = batch.length - inner;
   return x.viewAs(
     [...batch, ...x.shape.slice(inner)],
@@ -26,23 +27,29 @@ function swapLast(x: FloatTensor): FloatTensor {
   return x.viewAs(swap(x.shape), swap(x.strides), 0, false);
 }
 
-/** out (+)= a · b; all of the same leading dimensions. */
+/** out (+)= a · b, with the leading dimensions of both stretched to those of out. */
 function multiply(out: FloatTensor, a: FloatTensor, b: FloatTensor, accumulate: boolean): void {
-  ops.gemm(out.handle, null, a.handle, b.handle, null, null, null, null, 0, false, accumulate, false);
+  const batch = out.shape.slice(0, -2);
+  const left = expandBatch(a, batch);
+  const right = expandBatch(b, batch);
+  try {
+    ops.gemm(out.handle, null, left.handle, right.handle, null, null, null, null, 0, false, accumulate, false);
+  } finally {
+    if (left !== a) left.dispose();
+    if (right !== b) right.dispose();
+  }
 }
 
 /** Writes or adds a · b into the gradient of input i, summed over batch dimensions that were stretched. */
 function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTensor, accumulate: boolean): void {
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
-  using left = expandBatch(a, batch);
-  using right = expandBatch(b, batch);
   const full = [...batch, ...shape.slice(-2)];
   if (sameShape(full, shape)) {
-    multiply(out, left, right, accumulate);
+    multiply(out, a, b, accumulate);
     return;
   }
   using product = allocate(full, out.dtype, a.device, false);
-  multiply(product, left, right, false);
+  multiply(product, a, b, false);
   const kept = [...Array.from({ length: full.length - shape.length }, () => 1), ...shape];
   using target = out.viewAs(kept, contiguousStrides(kept), 0, false);
   ops.reduce(target.handle, product.handle, 0, accumulate);
@@ -64,9 +71,7 @@ export function matmul(a: FloatTensor, b: FloatTensor): FloatTensor {
     );
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   const out: FloatTensor = allocate([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.dtype, a.device);
-  using left = expandBatch(a, batch);
-  using right = expandBatch(b, batch);
-  multiply(out, left, right, false);
+  multiply(out, a, b, false);
   return record("matmul", out, [a, b], { a, b }, ({ dout, needs, gradient, saved }) => {
     if (needs(0)) {
       using transposed = swapLast(saved.b);
