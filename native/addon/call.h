@@ -16,9 +16,10 @@ class Call {
  public:
   static constexpr size_t kMaxArguments = 24;
 
-  Call(napi_env env, napi_callback_info info) : env(env), count_(kMaxArguments) {
+  // Reads `count` arguments.
+  Call(napi_env env, napi_callback_info info, size_t count) : env(env) {
     void* data = nullptr;
-    napi_get_cb_info(env, info, &count_, arguments_, nullptr, &data);
+    napi_get_cb_info(env, info, &count, arguments_, nullptr, &data);
     name = static_cast<const char*>(data);
   }
 
@@ -81,14 +82,15 @@ class Call {
   const char* name;
 
  private:
-  size_t count_;
   napi_value arguments_[kMaxArguments];
 };
 
-// The N-API callback around `body(Call&) -> napi_value` (null is undefined): nothing C++ throws leaves it.
-template <napi_value (*body)(Call&)>
+// The N-API callback around `body(Call&) -> napi_value` (null is undefined), which looks at no more than that many
+// arguments: nothing C++ throws leaves it.
+template <napi_value (*body)(Call&), size_t arguments = 5>
 napi_value guarded(napi_env env, napi_callback_info info) {
-  Call call(env, info);
+  static_assert(arguments <= Call::kMaxArguments);
+  Call call(env, info, arguments);
   const auto raise = [&](const char* code, const char* message) {
     napi_throw(env, Environment::of(env).make_error(env, code, message));
   };

@@ -66,7 +66,7 @@ napi_value alloc(Call& call) {
   if (__builtin_mul_overflow(bytes, stride, &bytes)) fail(Code::shape, "%s: expected fewer than 2^63 bytes", call.name);
   Handle* const released = released_handle(call, 3);
   Storage* storage = device.create_storage(static_cast<size_t>(bytes), call.name);
-  view.data = storage->data;
+  view.data = storage->data();
   napi_value result = handle_with(call, 3, released, {view, storage});
   environment.report_external_memory(call.env);
   return result;
@@ -84,7 +84,7 @@ napi_value view(Call& call) {
     fail(Code::shape, "%s: expected as many strides as sizes", call.name);
   const int64_t offset = call.integer(3);
   const auto item = static_cast<int64_t>(size_of(view.dtype));
-  const int64_t first = static_cast<char*>(base.view.data) - static_cast<char*>(base.storage->data);
+  const int64_t first = static_cast<char*>(base.view.data) - static_cast<char*>(base.storage->data());
   // The last element that the view reaches must lie within the storage.
   int64_t last = 0;
   bool overflow = offset < 0;
@@ -99,9 +99,9 @@ napi_value view(Call& call) {
               __builtin_mul_overflow(end, item, &end) || __builtin_add_overflow(end, first, &end);
   // Nothing is read or written through a view without elements: wherever it would begin, it begins where its base does.
   const bool empty = view.empty();
-  if (overflow || (!empty && end > base.storage->bytes))
+  if (overflow || (!empty && end > base.storage->bytes()))
     fail(Code::shape, "%s: expected a view within the tensor's %lld bytes", call.name,
-         static_cast<long long>(base.storage->bytes));
+         static_cast<long long>(base.storage->bytes()));
   if (!empty) view.data = static_cast<char*>(base.view.data) + offset * item;
   Handle* const released = released_handle(call, 4);
   base.storage->device->retain(base.storage);
@@ -142,7 +142,7 @@ napi_value upload(Call& call) {
   device.expect_not_capturing(call.name);
   device.begin_operation();
   device.log().note(
-      storage, static_cast<int64_t>(bytes) == storage.bytes ? OperationLog::Use::renews : OperationLog::Use::writes);
+      storage, static_cast<int64_t>(bytes) == storage.bytes() ? OperationLog::Use::renews : OperationLog::Use::writes);
   device.upload(handle.view.data, data, bytes);
   device.log().end();
   return nullptr;
@@ -205,8 +205,8 @@ napi_value transfer(Call& call) {
   Device &sender = *from.storage->device, &receiver = *to.storage->device;
   for (const Device* device : {&sender, &receiver}) device->expect_not_capturing(call.name);
   const int64_t received = receiver.begin_operation();
-  receiver.log().note(*to.storage, static_cast<int64_t>(bytes) == to.storage->bytes ? OperationLog::Use::renews
-                                                                                    : OperationLog::Use::writes);
+  receiver.log().note(*to.storage, static_cast<int64_t>(bytes) == to.storage->bytes() ? OperationLog::Use::renews
+                                                                                      : OperationLog::Use::writes);
   receiver.log().end();
   sender.log().deliver(*from.storage, std::make_unique<Sent>(receiver.log(), received));
   // What has failed before is known by the time that the receiver's next fence is reached.

@@ -61,8 +61,6 @@ using Accumulate = Word<Role::accumulate>;
 #undef OP
 }  // namespace words
 
-template <class Words>
-struct Roles;
 // The use of each parameter; of an Accumulate, `output` is the parameter that it is said of, else -1.
 struct ParameterUse {
   Role role;
@@ -158,7 +156,7 @@ class Reader {
 
   static bool fills(const Handle& handle) {
     const TensorView& view = handle.view;
-    return view.numel() * static_cast<int64_t>(size_of(view.dtype)) == handle.storage->bytes && view.contiguous();
+    return view.numel() * static_cast<int64_t>(size_of(view.dtype)) == handle.storage->bytes() && view.contiguous();
   }
 
   Call& call_;
@@ -201,7 +199,6 @@ using Stored = decltype(Argument<Parameter>::read(std::declval<Call&>(), std::de
 template <class... Parameters, size_t... I>
 void invoke(Call& call, const ParameterUse* parameters, void (*on_cpu)(cpu::Stream&, Parameters...),
             void (*on_cuda)(cuda::Stream&, Parameters...), std::index_sequence<I...>) {
-  static_assert(sizeof...(Parameters) <= Call::kMaxArguments);
   Reader reader(call, parameters);
   // Braces evaluate in order: the first wrong argument is the one reported.
   std::tuple<Stored<Parameters>...> arguments{Argument<Parameters>::read(call, reader, I)...};
@@ -236,8 +233,10 @@ napi_value run(Call& call) {
 napi_value create_ops(napi_env env) {
   napi_value ops = nullptr;
   napi_create_object(env, &ops);
-#define OP(name, params) \
-  define(env, ops, #name, &guarded<&run<words::name, &OpTable<cpu::Stream>::name, &OpTable<cuda::Stream>::name>>);
+#define OP(name, params)                                                                        \
+  define(env, ops, #name,                                                                       \
+         &guarded<&run<words::name, &OpTable<cpu::Stream>::name, &OpTable<cuda::Stream>::name>, \
+                  Roles<words::name>::list.size()>);
 #include "core/ops.def"
 #undef OP
   return ops;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "core/error.h"
 
@@ -14,6 +15,23 @@ constexpr size_t kPage = 4096;                 // large sizes are multiples of i
 constexpr size_t kHugePage = size_t{2} << 20;  // segments' sizes are
 constexpr size_t kLargestGrowth = size_t{128} << 20;
 
+// Small sizes: a smallest one, and eight in each power of two, so that near sizes share blocks and at most 12.5 % is
+// lost.
+constexpr size_t kSmallest = 512;
+constexpr int kSmallestBits = 9, kStepBits = 3;
+
+// The first that has room, by its place among them.
+int small_size_for(size_t bytes) {
+  if (bytes <= kSmallest) return 0;
+  const int top = 63 - __builtin_clzll(bytes - 1);
+  return (top - kSmallestBits) * (1 << kStepBits) + static_cast<int>(((bytes - 1) >> (top - kStepBits)) & 7) + 1;
+}
+size_t small_size(int at) {
+  if (at == 0) return kSmallest;
+  const int power = kSmallestBits + (at - 1) / 8;
+  return (size_t{1} << power) + (static_cast<size_t>((at - 1) % 8 + 1) << (power - kStepBits));
+}
+
 constexpr size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
 constexpr bool is_large(size_t size) { return size > kLargestSmall; }
 
@@ -22,111 +40,100 @@ constexpr bool is_large(size_t size) { return size > kLargestSmall; }
 CachingAllocator::CachingAllocator(bool caching) : caching_(caching) {}
 CachingAllocator::~CachingAllocator() = default;
 
-// Small sizes are rounded so that near sizes share blocks: to 1/8 of their power of two, at most 12.5 % lost.
 size_t CachingAllocator::rounded(size_t bytes) const {
-  constexpr size_t kSmallest = 512;
   if (!caching_) return bytes + !bytes;
-  if (is_large(bytes)) return round_up(bytes, kPage);
-  if (bytes <= kSmallest) return kSmallest;
-  const int top = 63 - __builtin_clzll(bytes - 1);
-  return round_up(bytes, (size_t{1} << top) >> 3);
+  return is_large(bytes) ? round_up(bytes, kPage) : small_size(small_size_for(bytes));
 }
 
-void* CachingAllocator::take_cached(size_t size, size_t* block_size) {
-  void* block = nullptr;
+Block CachingAllocator::take_cached(size_t size) {
+  Block block{nullptr, size};
   if (is_large(size)) {
-    block = pool_.take(size);
-  } else {
+    block.data = pool_.take(size);
+  } else if (caching_) {
     // A larger block serves too while it wastes little; otherwise odd sizes would each keep a block of their own.
-    const auto found = cache_.lower_bound(size);
-    if (found == cache_.end() || found->first > size + size / 4) return nullptr;
-    *block_size = found->first;
-    block = found->second.back();
-    found->second.pop_back();
-    if (found->second.empty()) cache_.erase(found);
+    for (int at = small_size_for(size); at < kSmallSizes && small_size(at) <= size + size / 4; at++) {
+      if (cache_[at].empty()) continue;
+      block = {cache_[at].back(), small_size(at)};
+      cache_[at].pop_back();
+      break;
+    }
   }
-  if (block) stats_.cached -= static_cast<int64_t>(*block_size);
+  if (block.data) stats_.cached -= static_cast<int64_t>(block.size);
   return block;
 }
 
-void* CachingAllocator::from_system(size_t size) {
-  if (!caching_ || !is_large(size)) return system_allocate(size);
+Block CachingAllocator::from_system(size_t size) {
+  if (!caching_ || !is_large(size)) return {system_allocate(size), size};
   // Segments grow with the memory in use, so that little is reserved for nothing and ranges have room to join.
   const size_t least = round_up(size, kHugePage), growth = pool_.reserved() / 2 / kHugePage * kHugePage;
   for (size_t bytes = std::max(least, std::min(growth, kLargestGrowth));; bytes = least) {
     if (void* segment = system_allocate(bytes)) {
       pool_.add(static_cast<char*>(segment), bytes);
       stats_.cached += static_cast<int64_t>(bytes);
-      size_t block_size = size;
-      return take_cached(size, &block_size);
+      return take_cached(size);
     }
-    if (bytes == least) return nullptr;
+    if (bytes == least) return {};
   }
 }
 
-void* CachingAllocator::allocate(size_t bytes, const char* op) {
+Block CachingAllocator::allocate(size_t bytes, const char* op) {
   if (bytes > (size_t{1} << 46)) fail(Code::oom, "%s: expected to allocate less than 64 TiB, got %zu bytes", op, bytes);
   const size_t size = rounded(bytes);
-  size_t block_size = size;
-  void* block = holding_ ? take_held(size, &block_size) : nullptr;  // no longer counted as cached
-  if (!block) block = take_cached(size, &block_size);
-  if (!block) block = from_system(size);
-  if (!block && !holding_) {
+  Block block = holding_ ? take_held(size) : Block{};  // no longer counted as cached
+  if (!block.data) block = take_cached(size);
+  if (!block.data) block = from_system(size);
+  if (!block.data && !holding_) {
     wait_idle();
     release_cached();
     block = from_system(size);
   }
-  if (!block) {
+  if (!block.data) {
     char available[64] = "";
     const int64_t left = system_available();
     if (left >= 0) std::snprintf(available, sizeof available, ", %lld free", static_cast<long long>(left));
     fail(Code::oom, "%s: out of memory allocating %zu bytes (%lld bytes live, peak %lld%s)", op, bytes,
          static_cast<long long>(stats_.live), static_cast<long long>(stats_.peak), available);
   }
-  live_.emplace(block, Block{block_size, bytes});
+  block.requested = bytes;
   stats_.live += static_cast<int64_t>(bytes);
   stats_.allocations++;
   if (stats_.live > stats_.peak) stats_.peak = stats_.live;
   return block;
 }
 
-void CachingAllocator::free(void* block) {
-  const auto found = live_.find(block);
-  if (found == live_.end()) fail(Code::internal, "free: expected a block of this allocator");
-  const Block info = found->second;
-  live_.erase(found);
-  stats_.live -= static_cast<int64_t>(info.requested);
+void CachingAllocator::free(const Block& block) {
+  stats_.live -= static_cast<int64_t>(block.requested);
   stats_.allocations--;
   if (holding_) {
-    held_.push_back({block, info.size});
+    held_.push_back(block);
     return;
   }
-  if (!caching_) return system_free(block, info.size);
-  if (is_large(info.size))
-    pool_.put(static_cast<char*>(block), info.size);
+  if (!caching_) return system_free(block.data, block.size);
+  if (is_large(block.size))
+    pool_.put(static_cast<char*>(block.data), block.size);
   else
-    cache_[info.size].push_back(block);
-  stats_.cached += static_cast<int64_t>(info.size);
+    cache_[small_size_for(block.size)].push_back(block.data);
+  stats_.cached += static_cast<int64_t>(block.size);
 }
 
-void* CachingAllocator::take_held(size_t size, size_t* block_size) {
-  if (!caching_) return nullptr;
+Block CachingAllocator::take_held(size_t size) {
+  if (!caching_) return {};
   for (size_t i = 0; i < held_.size(); i++)
     if (held_[i].size >= size && held_[i].size <= size + size / 4) {
-      const Held found = held_[i];
+      const Block found = held_[i];
       held_[i] = held_.back();
       held_.pop_back();
-      *block_size = found.size;
-      return found.block;
+      return found;
     }
-  return nullptr;
+  return {};
 }
 
 void CachingAllocator::begin_hold() { holding_ = true; }
 
-std::vector<CachingAllocator::Held> CachingAllocator::end_hold() {
+std::vector<Block> CachingAllocator::end_hold() {
   holding_ = false;
-  for (const Held& held : held_) {
+  for (Block& held : held_) {
+    held.requested = held.size;
     stats_.live += static_cast<int64_t>(held.size);
     stats_.allocations++;
   }
@@ -134,17 +141,13 @@ std::vector<CachingAllocator::Held> CachingAllocator::end_hold() {
   return std::move(held_);
 }
 
-void CachingAllocator::give_back(const std::vector<Held>& blocks) {
-  for (const Held& held : blocks) {
-    live_.emplace(held.block, Block{held.size, held.size});
-    free(held.block);
-  }
+void CachingAllocator::give_back(const std::vector<Block>& blocks) {
+  for (const Block& block : blocks) free(block);
 }
 
 void CachingAllocator::release_cached() {
-  for (auto& [size, blocks] : cache_)
-    for (void* block : blocks) system_free(block, size);
-  cache_.clear();
+  for (int at = 0; at < kSmallSizes; at++)
+    for (void* block : std::exchange(cache_[at], {})) system_free(block, small_size(at));
   stats_.cached = 0;
   for (const auto& [segment, bytes] : pool_.take_segments()) system_free(segment, bytes);
   for (const auto& [range, bytes] : pool_.free_ranges()) {

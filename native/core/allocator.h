@@ -12,13 +12,18 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <unordered_map>
 #include <vector>
 
 #include "core/range_pool.h"
 
 namespace heed {
+
+// Memory that allocate() gave.
+struct Block {
+  void* data = nullptr;
+  size_t size = 0;       // what it has
+  size_t requested = 0;  // what was asked for
+};
 
 struct MemoryStats {
   int64_t live = 0;         // bytes asked for and not yet freed
@@ -37,20 +42,16 @@ class CachingAllocator {
   virtual ~CachingAllocator();
 
   // 64-byte aligned at least. Throws ERR_OOM, after the cache has been given back and asked again.
-  void* allocate(size_t bytes, const char* op);
-  void free(void* block);
+  Block allocate(size_t bytes, const char* op);
+  void free(const Block& block);
   const MemoryStats& stats() const { return stats_; }
   void reset_peak() { stats_.peak = stats_.live; }
   // Between the two, what is allocated and freed keeps to memory of its own: blocks from the cache, once taken, and
   // from the system go only to what is allocated meanwhile. end_hold() returns those not live, which count as live
   // until give_back(): work that has been recorded uses them whenever it is run again.
-  struct Held {
-    void* block;
-    size_t size;
-  };
   void begin_hold();
-  std::vector<Held> end_hold();
-  void give_back(const std::vector<Held>& blocks);
+  std::vector<Block> end_hold();
+  void give_back(const std::vector<Block>& blocks);
   // Returns every unused block to the system. The caller has seen to it that the queue is idle.
   void release_cached();
 
@@ -66,19 +67,15 @@ class CachingAllocator {
 
  private:
   size_t rounded(size_t bytes) const;
-  void* take_held(size_t size, size_t* block_size);
-  void* take_cached(size_t size, size_t* block_size);
-  void* from_system(size_t size);
+  Block take_held(size_t size);
+  Block take_cached(size_t size);
+  Block from_system(size_t size);
 
-  struct Block {
-    size_t size;       // what the system gave
-    size_t requested;  // what the caller asked for
-  };
   const bool caching_;
-  std::unordered_map<void*, Block> live_;
-  std::map<size_t, std::vector<void*>> cache_;  // small blocks, by size
-  RangePool pool_;                              // of large ones
-  std::vector<Held> held_;
+  static constexpr int kSmallSizes = 89;
+  std::vector<void*> cache_[kSmallSizes];  // small blocks, by size
+  RangePool pool_;                         // of large ones
+  std::vector<Block> held_;
   bool holding_ = false;
   MemoryStats stats_;
 };

@@ -8,7 +8,7 @@ namespace heed {
 
 Graph::Work::~Work() = default;
 
-Graph::Graph(Device& device, std::vector<Storage*> used, std::vector<CachingAllocator::Held> held)
+Graph::Graph(Device& device, std::vector<Storage*> used, std::vector<Block> held)
     : device_(device), used_(std::move(used)), held_(std::move(held)) {}
 
 Graph::~Graph() {
@@ -25,8 +25,7 @@ Device::Device(Backend backend) : backend(backend) {}
 Device::~Device() = default;
 
 Storage* Device::create_storage(size_t bytes, const char* op) {
-  void* data = allocator().allocate(bytes, op);
-  auto* storage = new Storage{this, data, static_cast<int64_t>(bytes), 1, 0};
+  auto* storage = new Storage{this, allocator().allocate(bytes, op), 1, 0};
   log_.add(storage);
   if (capturing_) {
     storage->capture = captures_;
@@ -39,7 +38,7 @@ void Device::release(Storage* storage) {
   if (--storage->references > 0) return;
   if (capturing_) made_.erase(storage);
   log_.remove(storage);
-  allocator().free(storage->data);
+  allocator().free(storage->block);
   delete storage;
 }
 

@@ -28,7 +28,7 @@ class Graph {
     virtual void launch(int64_t operation) = 0;  // which one of the device's log
   };
 
-  Graph(Device& device, std::vector<Storage*> used, std::vector<CachingAllocator::Held> held);
+  Graph(Device& device, std::vector<Storage*> used, std::vector<Block> held);
   ~Graph();  // on the JavaScript thread
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -39,7 +39,7 @@ class Graph {
   std::unique_ptr<Work> work_;
   Device& device_;
   const std::vector<Storage*> used_;
-  const std::vector<CachingAllocator::Held> held_;
+  const std::vector<Block> held_;
   std::shared_ptr<const OperationLog::Recording> recording_;
 };
 

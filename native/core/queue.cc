@@ -6,7 +6,6 @@
 
 namespace heed {
 
-Task::~Task() = default;
 Fence::~Fence() = default;
 
 class Queue::FenceTask final : public Task {
@@ -52,9 +51,29 @@ constexpr int kSpins = 1000;
 void drop(Task* task) {
   while (task) {
     Task* next = task->next;
-    delete task;
+    TaskBlocks::destroy(task);
     task = next;
   }
+}
+
+// What Queue::waiting_ holds instead of tasks; nobody looks behind these pointers.
+Task* sleeping() {
+  static char mark;
+  return reinterpret_cast<Task*>(&mark);
+}
+Task* stopped() {
+  static char mark;
+  return reinterpret_cast<Task*>(&mark);
+}
+
+Task* reversed(Task* task) {
+  Task* before = nullptr;
+  while (task) {
+    Task* next = std::exchange(task->next, before);
+    before = task;
+    task = next;
+  }
+  return before;
 }
 
 }  // namespace
@@ -64,17 +83,15 @@ Queue::Queue() : worker_([this] { work(); }) {}
 Queue::~Queue() { stop(); }
 
 void Queue::stop() {
-  Task* dropped;
+  if (stopping_.exchange(true)) return;
+  Task* dropped = waiting_.exchange(stopped(), std::memory_order_acquire);
   {
-    const std::lock_guard lock(mutex_);
-    if (stopping_) return;
-    stopping_ = true;
-    dropped = head_.exchange(nullptr);
-    tail_ = nullptr;
+    const std::lock_guard lock(mutex_);  // whoever looked before sleeps by now
   }
   wake_.notify_all();
+  idle_.notify_all();
   worker_.join();
-  drop(dropped);
+  if (dropped != sleeping()) drop(reversed(dropped));
 }
 
 void Queue::push(Task* task) {
@@ -86,36 +103,34 @@ void Queue::push(Task* task) {
 }
 
 void Queue::enqueue(Task* task) {
-  bool wake;
+  Task* before = waiting_.load(std::memory_order_relaxed);
+  do {
+    if (before == stopped()) return TaskBlocks::destroy(task);
+    task->next = before == sleeping() ? nullptr : before;
+  } while (!waiting_.compare_exchange_weak(before, task, std::memory_order_acq_rel, std::memory_order_relaxed));
+  if (before != sleeping()) return;
   {
-    const std::lock_guard lock(mutex_);
-    if (stopping_) {
-      delete task;
-      return;
-    }
-    if (tail_)
-      tail_->next = task;
-    else
-      head_.store(task, std::memory_order_release);
-    tail_ = task;
-    wake = std::exchange(sleeping_, false);
+    const std::lock_guard lock(mutex_);  // the worker sleeps by now, or has seen the task
   }
-  if (wake) wake_.notify_one();
+  wake_.notify_one();
 }
 
-void Queue::push_fence(Fence* fence) { enqueue(new FenceTask(*this, fence)); }
+void Queue::push_fence(Fence* fence) { enqueue(blocks_.make<FenceTask>(*this, fence)); }
 
 void Queue::begin_recording() { recording_ = std::make_shared<Recording>(); }
 std::shared_ptr<const Recording> Queue::end_recording() { return std::move(recording_); }
 void Queue::push_recording(std::shared_ptr<const Recording> recording, int64_t operation) {
-  auto* task = new RecordedTasks(*this, std::move(recording));
+  auto* task = blocks_.make<RecordedTasks>(*this, std::move(recording));
   task->operation = operation;
   enqueue(task);
 }
 
 void Queue::wait_idle() {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return sleeping_ || stopping_; });
+  idle_.wait(lock, [this] {
+    const Task* waiting = waiting_.load(std::memory_order_acquire);
+    return waiting == sleeping() || waiting == stopped();
+  });
 }
 
 void Queue::run(Task& task, int64_t graph) {
@@ -137,19 +152,23 @@ void Queue::run(Task& task, int64_t graph) {
 }
 
 Task* Queue::take() {
+  blocks_.publish();
   // After a fence nothing comes before JavaScript has run, which may need this very core.
   for (int spins = fenced_ ? kSpins : 0; spins < kSpins; spins++) {
-    if (head_.load(std::memory_order_relaxed) || stopping_.load(std::memory_order_relaxed)) break;
+    if (waiting_.load(std::memory_order_relaxed)) break;
     relax();
   }
-  std::unique_lock lock(mutex_);
-  while (!head_ && !stopping_) {
-    sleeping_ = true;
+  Task* nothing = nullptr;
+  if (waiting_.compare_exchange_strong(nothing, sleeping(), std::memory_order_acq_rel, std::memory_order_relaxed)) {
+    std::unique_lock lock(mutex_);
     idle_.notify_all();
-    wake_.wait(lock);
+    wake_.wait(lock, [this] { return waiting_.load(std::memory_order_relaxed) != sleeping(); });
   }
-  tail_ = nullptr;
-  return head_.exchange(nullptr);  // null where stop() was first
+  Task* waiting = waiting_.load(std::memory_order_relaxed);
+  while (waiting != stopped())
+    if (waiting_.compare_exchange_weak(waiting, nullptr, std::memory_order_acquire, std::memory_order_relaxed))
+      return reversed(waiting);
+  return nullptr;
 }
 
 void Queue::work() {
@@ -159,7 +178,7 @@ void Queue::work() {
       Task* next = task->next;
       fenced_ = false;
       run(*task);
-      delete task;
+      blocks_.keep(task);
       task = next;
     }
   }

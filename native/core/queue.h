@@ -11,29 +11,9 @@
 #include <vector>
 
 #include "core/failure.h"
+#include "core/task.h"
 
 namespace heed {
-
-class Task {
- public:
-  explicit Task(const char* op) : op(op) {}
-  virtual ~Task();
-  virtual void run() = 0;
-
-  const char* const op;   // a string literal, for messages
-  int64_t operation = 0;  // which one of OperationLog it belongs to, or of a recording
-  Task* next = nullptr;
-};
-
-template <class Function>
-class FunctionTask final : public Task {
- public:
-  FunctionTask(const char* op, Function&& function) : Task(op), function_(static_cast<Function&&>(function)) {}
-  void run() override { function_(); }
-
- private:
-  Function function_;
-};
 
 // Told on the worker thread that everything before it has run, and what has failed since the last fence.
 class Fence {
@@ -43,7 +23,7 @@ class Fence {
 };
 
 // Tasks that were recorded instead of run, in their order.
-using Recording = std::vector<std::unique_ptr<Task>>;
+using Recording = std::vector<std::unique_ptr<Task, TaskDeleter>>;
 
 class Queue {
  public:
@@ -52,7 +32,11 @@ class Queue {
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 
-  void push(Task* task);          // takes ownership; after `stop`, drops it
+  // On one thread only, as all but stop(): makes a task that calls `function`; after `stop`, drops it.
+  template <class Function>
+  void push(const char* op, Function&& function) {
+    push(blocks_.make<FunctionTask<Function>>(op, static_cast<Function&&>(function)));
+  }
   void push_fence(Fence* fence);  // deletes it after `reached`
   void wait_idle();
   // Tasks that are pushed between the two are kept and not run; push_recording runs all of them in its place in the
@@ -68,20 +52,21 @@ class Queue {
  private:
   class FenceTask;
   class RecordedTasks;
+  void push(Task* task);  // takes ownership, as what follows
   void enqueue(Task* task);
   void work();
   Task* take();  // all that waits, in order; null at the end
   // Keeps the error of one that fails. `graph` is the operation that launched a graph, for a task of its recording.
   void run(Task& task, int64_t graph = -1);
 
-  std::mutex mutex_;
+  // What waits, the latest first, on a cache line that both threads write; or that the worker sleeps, having run
+  // everything; or that the queue has stopped.
+  alignas(64) std::atomic<Task*> waiting_{nullptr};
+  alignas(64) std::atomic<bool> stopping_{false};
+  std::mutex mutex_;  // of those who sleep until waiting_ changes
   std::condition_variable wake_;
   std::condition_variable idle_;
-  // Written under mutex_, and looked at without it.
-  std::atomic<Task*> head_{nullptr};
-  std::atomic<bool> stopping_{false};
-  Task* tail_ = nullptr;
-  bool sleeping_ = false;                 // the worker, having run everything; whoever wakes it sets this back
+  TaskBlocks blocks_;
   std::shared_ptr<Recording> recording_;  // pushing thread only, as what follows
   int64_t operation_ = 0;
   std::vector<Failure> failures_;  // since the last fence; worker thread only, as what follows

@@ -58,10 +58,10 @@ void Stream::wait_idle() { queue_.wait_idle(); }
 void Stream::stop() { queue_.stop(); }
 
 Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)
-    : stream_(stream), data_(bytes ? stream.allocator_.allocate(bytes, op) : nullptr) {}
+    : stream_(stream), block_(bytes ? stream.allocator_.allocate(bytes, op) : Block{}) {}
 
 Stream::Workspace::~Workspace() {
-  if (data_) stream_.allocator_.free(data_);
+  if (block_.data) stream_.allocator_.free(block_);
 }
 
 void Stream::upload(void* destination, const void* source, size_t bytes) {

@@ -40,7 +40,7 @@ class Stream final : public Device {
   // in a graph, and so must leave what it captured as it was.
   template <class Function>
   void launch(const char* op, Function&& function) {
-    queue_.push(new FunctionTask<Function>(op, static_cast<Function&&>(function)));
+    queue_.push(op, static_cast<Function&&>(function));
   }
 
   // Scratch memory for the kernels enqueued until the Workspace goes out of scope: it is given back at the host
@@ -51,12 +51,12 @@ class Stream final : public Device {
     ~Workspace();
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
-    float* f32() const { return static_cast<float*>(data_); }
-    void* data() const { return data_; }
+    float* f32() const { return static_cast<float*>(block_.data); }
+    void* data() const { return block_.data; }
 
    private:
     Stream& stream_;
-    void* data_;
+    Block block_;
   };
 
  private:

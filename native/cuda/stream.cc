@@ -391,10 +391,10 @@ void Stream::stop() {
 }
 
 Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)
-    : stream_(stream), data_(bytes ? stream.allocator_.allocate(bytes, op) : nullptr) {}
+    : stream_(stream), block_(bytes ? stream.allocator_.allocate(bytes, op) : Block{}) {}
 
 Stream::Workspace::~Workspace() {
-  if (data_) stream_.allocator_.free(data_);
+  if (block_.data) stream_.allocator_.free(block_);
 }
 
 }  // namespace heed::cuda

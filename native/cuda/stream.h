@@ -91,13 +91,13 @@ class Stream final : public Device {
     Workspace& operator=(const Workspace&) = delete;
     template <class T>
     T* as() const {
-      return static_cast<T*>(data_);
+      return static_cast<T*>(block_.data);
     }
     float* f32() const { return as<float>(); }
 
    private:
     Stream& stream_;
-    void* data_;
+    Block block_;
   };
 
  private:
