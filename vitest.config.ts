@@ -1,3 +1,4 @@
+import "./scripts/generate-ops.mjs"; // lib/native-kinds.ts and lib/native-ops.ts are not committed
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";

@@ -1,7 +1,7 @@
 import { describe, HeedError } from "./errors.js";
+import { dtypes } from "./native-kinds.js";
 
-/** Element types, in the order of native/core/dtype.h. */
-export const dtypes = ["f32", "bf16", "f16", "i32", "u8"] as const;
+export { dtypes };
 
 /** f32, bf16, f16: numbers; i32: token ids; u8: masks. */
 export type DType = (typeof dtypes)[number];
@@ -9,11 +9,6 @@ export type FloatDType = "f32" | "bf16" | "f16";
 
 /** What a tensor's elements are in JavaScript: every floating type reads as f32. */
 export type DataOf<D extends DType> = D extends FloatDType ? Float32Array : D extends "i32" ? Int32Array : Uint8Array;
-
-/** Bytes of one element. */
-export function sizeOf(dtype: DType): number {
-  return dtype === "f32" || dtype === "i32" ? 4 : dtype === "u8" ? 1 : 2;
-}
 
 /** @internal The dtype's number on the native side. */
 export function dtypeIndex(dtype: DType): number {

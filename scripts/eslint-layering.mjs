@@ -31,7 +31,7 @@ const allowed = {
   cli: whole,
 };
 
-const baseFiles = ["errors.ts", "check.ts", "dtype.ts", "shape.ts", "native.ts", "native-ops.ts"];
+const baseFiles = ["errors.ts", "check.ts", "dtype.ts", "shape.ts", "native.ts", "native-kinds.ts", "native-ops.ts"];
 
 /** The layer of a file given relative to lib/. Files in lib/ itself are the lowest; index.ts is above everything. */
 function layerOf(file) {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { device as deviceOf } from "../lib/device.js";
 import { Graph } from "../lib/graph.js";
 import { ops } from "../lib/native.js";
+import { binaryKinds } from "../lib/native-kinds.js";
 import { add, mul } from "../lib/ops/binary.js";
 import { cacheWrite } from "../lib/ops/cache-write.js";
 import { embedding } from "../lib/ops/embedding.js";
@@ -79,7 +80,7 @@ onEachDevice(() => {
     using row = narrow(out, 0, 0, 1);
     row.set([5, 5]);
     await expectRejection(out.data(), "ERR_RANGE", /got 9 at position 1/);
-    ops.binary(out.handle, out.handle, out.handle, 0, false);
+    ops.binary(out.handle, out.handle, out.handle, binaryKinds.add, false);
     await expectRejection(out.data(), "ERR_RANGE", /got 9 at position 1/);
     out.set([1, 2, 3, 4]);
     expect([...(await out.data())]).toEqual([1, 2, 3, 4]);

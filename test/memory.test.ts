@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { noGrad, parameter } from "../lib/autograd.js";
 import { device } from "../lib/device.js";
+import { dtypeIndex } from "../lib/dtype.js";
 import { GPT } from "../lib/models/gpt.js";
 import { native } from "../lib/native.js";
 import { add, sub } from "../lib/ops/binary.js";
@@ -52,15 +53,16 @@ onEachDevice((name) => {
     using live = tensor([1, 2], [2]);
     await live.device.synchronize();
     const { index } = device();
-    const used = native.alloc(index, 0, [3]);
+    const f32 = dtypeIndex("f32");
+    const used = native.alloc(index, f32, [3]);
     native.release(used);
     const before = memory();
     for (const wrong of [live.handle, {} as typeof used]) {
-      expectError(() => native.alloc(index, 0, [1000], wrong), "ERR_ARGUMENT", /alloc: expected .*argument 3/);
+      expectError(() => native.alloc(index, f32, [1000], wrong), "ERR_ARGUMENT", /alloc: expected .*argument 3/);
       expectError(() => native.view(live.handle, [1], [1], 0, wrong), "ERR_ARGUMENT", /view: expected .*argument 4/);
     }
     expect(memory()).toEqual(before);
-    expect(native.alloc(index, 0, [1000], used)).toBe(used);
+    expect(native.alloc(index, f32, [1000], used)).toBe(used);
     expect(memory().live).toBe(before.live + 4000);
     native.release(used);
     expect(memory().live).toBe(before.live);

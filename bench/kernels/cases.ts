@@ -36,12 +36,12 @@ import {
   TransformerBlock,
   transpose,
 } from "heed";
+import { bytesOf } from "../case.js";
 import type { KernelCase } from "./case.js";
 
 type DType = KernelCase["dtype"];
 
 const cuda = () => device("cuda");
-const size = (dtype: DType): number => (dtype === "f32" ? 4 : 2);
 
 function floats(shape: number[], dtype: DType, seed: number): FloatTensor {
   const values = randn(shape, { seed, device: cuda() });
@@ -54,14 +54,14 @@ const done = (): Promise<void> => cuda().synchronize();
 type Norm = "layer norm" | "RMS norm";
 
 function normForward(norm: Norm, rows: number, width: number, dtype: DType, residual = false): KernelCase {
-  const bytes = rows * width * size(dtype) * (residual ? 2 : 1);
+  const bytes = rows * width * bytesOf[dtype] * (residual ? 2 : 1);
   const parameters = norm === "layer norm" ? 2 : 1;
   return {
     name: `${residual ? "add + " : ""}${norm} forward`,
     shape: `${rows}×${width}`,
     dtype,
     kernels: /^layernorm_forward/,
-    least: { loads: bytes + parameters * width * size(dtype), stores: bytes },
+    least: { loads: bytes + parameters * width * bytesOf[dtype], stores: bytes },
     targets: { bytes: 1.05, loadSectors: 1.001 },
     run() {
       const x = floats([rows, width], dtype, 1);
@@ -78,7 +78,7 @@ function normForward(norm: Norm, rows: number, width: number, dtype: DType, resi
 }
 
 function normBackward(norm: Norm, rows: number, width: number, dtype: DType): KernelCase {
-  const bytes = rows * width * size(dtype);
+  const bytes = rows * width * bytesOf[dtype];
   // Layer norm has a mean beside each row's rstd, and a bias beside the weight.
   const parts = norm === "layer norm" ? 2 : 1;
   return {
@@ -86,7 +86,7 @@ function normBackward(norm: Norm, rows: number, width: number, dtype: DType): Ke
     shape: `${rows}×${width}`,
     dtype,
     kernels: /^layernorm_(?!forward)/,
-    least: { loads: 2 * bytes + parts * rows * 4 + width * size(dtype), stores: bytes + parts * width * 4 },
+    least: { loads: 2 * bytes + parts * rows * 4 + width * bytesOf[dtype], stores: bytes + parts * width * 4 },
     targets: { bytes: 1.05, loadSectors: 1.001 },
     run() {
       const x = floats([rows, width], dtype, 1);
@@ -99,7 +99,7 @@ function normBackward(norm: Norm, rows: number, width: number, dtype: DType): Ke
 }
 
 function crossEntropyCase(rows: number, vocabulary: number, dtype: DType): KernelCase {
-  const bytes = rows * vocabulary * size(dtype);
+  const bytes = rows * vocabulary * bytesOf[dtype];
   return {
     name: "cross-entropy, with its gradient",
     shape: `${rows}×${vocabulary}`,
@@ -122,7 +122,7 @@ function crossEntropyCase(rows: number, vocabulary: number, dtype: DType): Kerne
 }
 
 function softmaxCase(rows: number, width: number, dtype: DType): KernelCase {
-  const bytes = rows * width * size(dtype);
+  const bytes = rows * width * bytesOf[dtype];
   return {
     name: "softmax forward",
     shape: `${rows}×${width}`,
@@ -140,7 +140,7 @@ function softmaxCase(rows: number, width: number, dtype: DType): KernelCase {
 
 /** Over the halves of one projection. */
 function gatedCase(pass: "forward" | "backward", rows: number, width: number, dtype: DType): KernelCase {
-  const bytes = rows * width * size(dtype);
+  const bytes = rows * width * bytesOf[dtype];
   return {
     name: `gated ${pass}`,
     shape: `${rows}×${width}`,
@@ -159,7 +159,7 @@ function gatedCase(pass: "forward" | "backward", rows: number, width: number, dt
 }
 
 function rotaryCase([b, t, h, d]: [number, number, number, number], dtype: DType, interleaved: boolean): KernelCase {
-  const bytes = b * t * h * d * size(dtype);
+  const bytes = b * t * h * d * bytesOf[dtype];
   return {
     name: interleaved ? "rotary of neighbours" : "rotary of halves",
     shape: `B${b} T${t} H${h} D${d}`,
@@ -183,7 +183,7 @@ function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn", dtype
     shape: `${m}×${k}×${n}`,
     dtype,
     kernels: /^gemm/,
-    least: { loads: (m * k + k * n) * size(dtype), stores: m * n * size(dtype) },
+    least: { loads: (m * k + k * n) * bytesOf[dtype], stores: m * n * bytesOf[dtype] },
     ...(dtype === "f32" && { multiplyAdds: m * k * n }),
     targets: { wavefronts: 1.05, loadSectors: 1.001, ...(share !== undefined && { share }) },
     run() {
@@ -250,7 +250,7 @@ function linearAttentionCase(
   [batch, heads, tokens, headSize]: [number, number, number, number],
   dtype: DType,
 ): KernelCase {
-  const bytes = batch * heads * tokens * headSize * size(dtype);
+  const bytes = batch * heads * tokens * headSize * bytesOf[dtype];
   return {
     name: `linear attention ${pass}`,
     shape: `B${batch} H${heads} T${tokens} D${headSize}`,
@@ -275,8 +275,8 @@ function linearAttentionCase(
 }
 
 function decode(batch: number, heads: number, tokens: number, headSize: number, dtype: DType): KernelCase {
-  const cache = batch * heads * tokens * headSize * size(dtype);
-  const row = batch * heads * headSize * size(dtype);
+  const cache = batch * heads * tokens * headSize * bytesOf[dtype];
+  const row = batch * heads * headSize * bytesOf[dtype];
   return {
     name: "attention decode",
     shape: `B${batch} H${heads} T${tokens} D${headSize}`,

@@ -1,19 +1,13 @@
 import { attach, type Backward, needsGrad } from "../autograd.js";
 import { ops } from "../native.js";
+import { binaryKinds, reduceKinds } from "../native-kinds.js";
 import { broadcastShapes, contiguousStrides, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor, full, Tensor } from "../tensor.js";
 import { scope } from "../scope.js";
 import { checkFloat, checkNumber, checkTensor } from "./check.js";
 import { log, neg } from "./unary.js";
 
-/** In the order of `BinaryKind` in native/core/kinds.h. */
-const kinds = ["add", "sub", "mul", "div", "maximum", "minimum", "pow", "equal", "greater", "less"] as const;
-type Kind = (typeof kinds)[number];
-
-/** @internal The operation's number on the native side. */
-export function binaryKind(name: Kind): number {
-  return kinds.indexOf(name);
-}
+type Kind = keyof typeof binaryKinds;
 
 /**
  * A tensor, or a number that stretches to any shape. Beside bf16 and f16, numbers and f32 tensors of shape [] are not
@@ -54,7 +48,7 @@ function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: 
   const kept = [...Array.from({ length: value.shape.length - shape.length }, () => 1), ...shape];
   const sum = (out: FloatTensor, of: FloatTensor, accumulate: boolean): void => {
     const target = out.viewAs(kept, contiguousStrides(kept));
-    ops.reduce(target.handle, of.handle, 0, accumulate);
+    ops.reduce(target.handle, of.handle, reduceKinds.sum, accumulate);
   };
   if (value.dtype === dtype) {
     const { out, accumulate } = context.gradient(i);
@@ -66,7 +60,7 @@ function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: 
 }
 
 function define(name: Kind, gradients: Gradients | null): (a: Operand, b: Operand) => FloatTensor {
-  const kind = binaryKind(name);
+  const kind = binaryKinds[name];
   const operand = (value: Operand, of: string, like: FloatTensor): FloatTensor => {
     if (typeof value !== "number") {
       checkTensor(name, of, value, like);

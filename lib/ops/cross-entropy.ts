@@ -2,9 +2,10 @@ import { type Backward, needsGrad, record } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
+import { binaryKinds } from "../native-kinds.js";
 import { formatShape, sameShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { binaryKind, mul } from "./binary.js";
+import { mul } from "./binary.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";
 
@@ -41,7 +42,7 @@ export function passScaled(
 function multiply(x: FloatTensor, factor: FloatTensor): void {
   const strides = x.shape.map(() => 0);
   using stretched = factor.viewAs(x.shape, strides, 0, false);
-  ops.binary(x.handle, x.handle, stretched.handle, binaryKind("mul"), false);
+  ops.binary(x.handle, x.handle, stretched.handle, binaryKinds.mul, false);
 }
 
 /**

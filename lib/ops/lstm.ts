@@ -1,15 +1,13 @@
 import { record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
+import { binaryKinds, nativeActivations, unaryKinds } from "../native-kinds.js";
 import { formatShape } from "../shape.js";
 import { scope } from "../scope.js";
 import { allocate, type FloatTensor } from "../tensor.js";
-import { activationIndex } from "./activation.js";
-import { binaryKind } from "./binary.js";
 import { checkFloat, checkObject, checkShapeIs } from "./check.js";
 import { rounded } from "./precision.js";
 import { asMatrix, checkProjection, product, projectionGradients, transposed } from "./projection.js";
-import { unaryKind } from "./unary.js";
 import { contiguous } from "./views.js";
 
 export interface LstmState {
@@ -26,9 +24,9 @@ export interface LstmOptions {
   state?: LstmState | null;
 }
 
-const sigmoid = activationIndex("lstm", "sigmoid");
-const tanh = unaryKind("tanh");
-const add = binaryKind("add");
+const { sigmoid } = nativeActivations;
+const { tanh } = unaryKinds;
+const { add } = binaryKinds;
 
 /**
  * A long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000) over all steps:

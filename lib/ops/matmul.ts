@@ -1,6 +1,7 @@
 import { record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
+import { reduceKinds } from "../native-kinds.js";
 import { broadcastShapes, contiguousStrides, formatShape, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkRank } from "./check.js";
@@ -52,7 +53,7 @@ function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTens
   multiply(product, a, b, false);
   const kept = [...Array.from({ length: full.length - shape.length }, () => 1), ...shape];
   using target = out.viewAs(kept, contiguousStrides(kept), 0, false);
-  ops.reduce(target.handle, product.handle, 0, accumulate);
+  ops.reduce(target.handle, product.handle, reduceKinds.sum, accumulate);
 }
 
 /**

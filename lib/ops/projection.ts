@@ -2,6 +2,7 @@
 import type { Backward, GradientSlot } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { type Handle, ops } from "../native.js";
+import { nativeActivations } from "../native-kinds.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import type { FloatTensor, Tensor } from "../tensor.js";
 import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
@@ -40,7 +41,7 @@ export interface Epilogue {
 
 /** out (+)= epilogue(a · b); what lies in out's shape may have more dimensions than the matrices. */
 export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilogue: Epilogue = {}): void {
-  const { bias, residual, preact, dactPreact, activation = 0, accumulate = false, sum } = epilogue;
+  const { bias, residual, preact, dactPreact, activation = nativeActivations.none, accumulate = false, sum } = epilogue;
   const views: Tensor[] = [];
   const handle = (tensor: FloatTensor | null | undefined): Handle | null => {
     if (!tensor) return null;

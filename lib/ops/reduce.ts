@@ -1,15 +1,13 @@
 import { record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
+import { reduceKinds } from "../native-kinds.js";
 import { scope } from "../scope.js";
 import { checkAxis, contiguousStrides, numel } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { equal, mul } from "./binary.js";
 import { checkArray, checkFloat, checkObject } from "./check.js";
 import { reciprocal } from "./unary.js";
-
-/** In the order of `ReduceKind` in native/core/kinds.h. */
-const kinds = ["sum", "mean", "max"] as const;
 
 export interface ReduceOptions {
   /** Which dimensions go; all of them unless given. Negative ones count from the end. */
@@ -18,7 +16,7 @@ export interface ReduceOptions {
   keepDims?: boolean;
 }
 
-function reduce(name: (typeof kinds)[number], x: FloatTensor, options: ReduceOptions): FloatTensor {
+function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceOptions): FloatTensor {
   checkFloat(name, "x", x);
   checkObject(name, "options", options);
   if (options.axes) checkArray(name, "axes", options.axes);
@@ -28,7 +26,7 @@ function reduce(name: (typeof kinds)[number], x: FloatTensor, options: ReduceOpt
   if (name !== "sum" && x.size === 0 && numel(kept) > 0)
     throw new HeedError("ERR_SHAPE", `${name}: expected at least one element, got ${x}`);
   const whole: FloatTensor = allocate(kept, x.dtype, x.device, false);
-  ops.reduce(whole.handle, x.handle, kinds.indexOf(name), false);
+  ops.reduce(whole.handle, x.handle, reduceKinds[name], false);
   const shape = options.keepDims ? kept : x.shape.filter((_, i) => !axes.has(i));
   const out = whole.viewAs(shape, contiguousStrides(shape));
   const count = x.size / Math.max(1, numel(kept));

@@ -1,51 +1,28 @@
 import { record } from "../autograd.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
+import { unaryKinds } from "../native-kinds.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat } from "./check.js";
 
-/** In the order of `UnaryKind` in native/core/kinds.h. */
-const kinds = [
-  "neg",
-  "exp",
-  "log",
-  "sqrt",
-  "rsqrt",
-  "square",
-  "abs",
-  "tanh",
-  "sigmoid",
-  "relu",
-  "geluTanh",
-  "geluErf",
-  "silu",
-  "sin",
-  "cos",
-  "reciprocal",
-  "eluPlusOne",
-] as const;
-
-/** @internal The operation's number on the native side. */
-export function unaryKind(name: (typeof kinds)[number]): number {
-  return kinds.indexOf(name);
-}
+type UnaryKind = keyof typeof unaryKinds;
 
 /** @internal kind(x) without a graph, as a tensor in no scope. */
-export function unaryOf(name: (typeof kinds)[number], x: FloatTensor): FloatTensor {
+export function unaryOf(name: UnaryKind, x: FloatTensor): FloatTensor {
   const out: FloatTensor = allocate(x.shape, x.dtype, x.device, false);
-  ops.unary(out.handle, x.handle, kinds.indexOf(name));
+  ops.unary(out.handle, x.handle, unaryKinds[name]);
   return out;
 }
 
 /** @internal dx for y = kind(x), as a tensor in no scope. */
-export function unaryBackward(name: (typeof kinds)[number], dout: FloatTensor, x: FloatTensor): FloatTensor {
+export function unaryBackward(name: UnaryKind, dout: FloatTensor, x: FloatTensor): FloatTensor {
   const dinp: FloatTensor = allocate(x.shape, x.dtype, x.device, false);
-  ops.unary_backward(dinp.handle, dout.handle, x.handle, kinds.indexOf(name), false);
+  ops.unary_backward(dinp.handle, dout.handle, x.handle, unaryKinds[name], false);
   return dinp;
 }
 
-function define(name: (typeof kinds)[number]): (x: FloatTensor) => FloatTensor {
-  const kind = kinds.indexOf(name);
+function define(name: UnaryKind): (x: FloatTensor) => FloatTensor {
+  const kind = unaryKinds[name];
   return (x) => {
     checkFloat(name, "x", x);
     const out: FloatTensor = allocate(x.shape, x.dtype, x.device);

@@ -1,20 +1,33 @@
-// Element types. bf16 and f16 are storage types: every backend accumulates in f32.
+// Element types, as kinds.def lists them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace heed {
 
-enum class DType : uint8_t { f32, bf16, f16, i32, u8 };
-constexpr int kDTypeCount = 5;
+enum class DType : uint8_t {
+#define DTYPE(name, bytes) name,
+#include "core/kinds.def"
+};
+
+#define DTYPE(name, bytes) +1
+constexpr int kDTypeCount =
+#include "core/kinds.def"
+    ;
 
 constexpr size_t size_of(DType dtype) {
-  constexpr size_t sizes[kDTypeCount] = {4, 2, 2, 4, 1};
+  constexpr size_t sizes[kDTypeCount] = {
+#define DTYPE(name, bytes) bytes,
+#include "core/kinds.def"
+  };
   return sizes[static_cast<int>(dtype)];
 }
 
 constexpr const char* name_of(DType dtype) {
-  constexpr const char* names[kDTypeCount] = {"f32", "bf16", "f16", "i32", "u8"};
+  constexpr const char* names[kDTypeCount] = {
+#define DTYPE(name, bytes) #name,
+#include "core/kinds.def"
+  };
   return names[static_cast<int>(dtype)];
 }
 

@@ -1,47 +1,45 @@
-// The numbers behind the `kind` of unary, binary and reduce in ops.def. The TypeScript side mirrors them: a number,
-// once given, keeps its meaning, and new kinds go to the end.
+// The enums behind the `kind` and `activation` of ops.def; kinds.def lists their members.
 #pragma once
 #include <cstdint>
 
 namespace heed {
 
+enum class Activation : int64_t {
+#define ACTIVATION(name) name,
+#include "core/kinds.def"
+};
+
 enum class UnaryKind : int64_t {
-  neg = 0,
-  exp = 1,
-  log = 2,
-  sqrt = 3,
-  rsqrt = 4,
-  square = 5,
-  abs = 6,
-  tanh = 7,
-  sigmoid = 8,
-  relu = 9,
-  gelu_tanh = 10,
-  gelu_erf = 11,
-  silu = 12,
-  sin = 13,
-  cos = 14,
-  reciprocal = 15,
-  elu_plus_one = 16,
+#define UNARY(name) name,
+#include "core/kinds.def"
 };
-constexpr int64_t kUnaryKinds = 17;
 
-// equal, greater and less write 1 where they hold and 0 where they do not.
 enum class BinaryKind : int64_t {
-  add = 0,
-  sub = 1,
-  mul = 2,
-  div = 3,
-  maximum = 4,
-  minimum = 5,
-  pow = 6,
-  equal = 7,
-  greater = 8,
-  less = 9,
+#define BINARY(name) name,
+#include "core/kinds.def"
 };
-constexpr int64_t kBinaryKinds = 10;
 
-enum class ReduceKind : int64_t { sum = 0, mean = 1, max = 2 };
-constexpr int64_t kReduceKinds = 3;
+enum class ReduceKind : int64_t {
+#define REDUCE(name) name,
+#include "core/kinds.def"
+};
+
+// How many members each has.
+#define ACTIVATION(name) +1
+constexpr int64_t kActivations =
+#include "core/kinds.def"
+    ;
+#define UNARY(name) +1
+constexpr int64_t kUnaryKinds =
+#include "core/kinds.def"
+    ;
+#define BINARY(name) +1
+constexpr int64_t kBinaryKinds =
+#include "core/kinds.def"
+    ;
+#define REDUCE(name) +1
+constexpr int64_t kReduceKinds =
+#include "core/kinds.def"
+    ;
 
 }  // namespace heed

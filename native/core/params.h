@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/kinds.h"
 #include "core/tensor.h"
 
 namespace heed {
@@ -41,9 +42,5 @@ using Int = int64_t;
 using Bool = bool;
 // Whether an output is added to: the first one is that of the first output, and so on.
 using Accumulate = bool;
-
-// Activations that kernels fuse; the numbers are shared with lib/ops/activation.ts.
-enum class Activation : int64_t { none, relu, gelu_tanh, gelu_erf, silu, sigmoid };
-constexpr int64_t kActivations = 6;
 
 }  // namespace heed

@@ -9,6 +9,7 @@
 import { afterAll, describe, expect, test, vi } from "vitest";
 import type { FloatDType } from "../../lib/dtype.js";
 import { native, ops } from "../../lib/native.js";
+import { nativeActivations } from "../../lib/native-kinds.js";
 import { scope } from "../../lib/scope.js";
 import { contiguousStrides, numel } from "../../lib/shape.js";
 import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
@@ -40,7 +41,7 @@ interface Case {
   residual?: boolean;
   preact?: boolean;
   dactPreact?: boolean;
-  activation?: number;
+  activation?: keyof typeof activations;
   accumulate?: boolean;
   /** Whose sums over K are wanted too, and whether they are added to. */
   sum?: "a" | "b";
@@ -114,15 +115,24 @@ class Operand {
 }
 
 const tanhGate = (x: number): number => sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));
-const activations = [(x: number) => x, (x: number) => Math.max(x, 0), geluTanh, geluErf, silu, sigmoid];
-const slopes = [
-  () => 1,
-  (x: number) => Number(x > 0),
-  (x: number) => tanhGate(x) * (1 + x * (1 - tanhGate(x)) * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2)),
-  (x: number) => 0.5 * (1 + erf(x / Math.SQRT2)) + (x * Math.exp(-(x ** 2) / 2)) / Math.sqrt(2 * Math.PI),
-  (x: number) => sigmoid(x) * (1 + x * sigmoid(-x)),
-  (x: number) => sigmoid(x) * sigmoid(-x),
-];
+const none = (x: number): number => x;
+const relu = (x: number): number => Math.max(x, 0);
+const activations: Record<keyof typeof nativeActivations, (x: number) => number> = {
+  none,
+  relu,
+  geluTanh,
+  geluErf,
+  silu,
+  sigmoid,
+};
+const slopes: typeof activations = {
+  none: () => 1,
+  relu: (x) => Number(x > 0),
+  geluTanh: (x) => tanhGate(x) * (1 + x * (1 - tanhGate(x)) * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2)),
+  geluErf: (x) => 0.5 * (1 + erf(x / Math.SQRT2)) + (x * Math.exp(-(x ** 2) / 2)) / Math.sqrt(2 * Math.PI),
+  silu: (x) => sigmoid(x) * (1 + x * sigmoid(-x)),
+  sigmoid: (x) => sigmoid(x) * sigmoid(-x),
+};
 
 /** What rounding to a dtype may change a number by: relatively, and where f16 has no more bits for small ones. */
 const rounding = { f32: [0, 0], bf16: [2 ** -8, 0], f16: [2 ** -11, 2 ** -25] } as const;
@@ -146,7 +156,7 @@ function expectValues(
 
 /** out and preact as the definition has them, in float64; the lists are in row-major order. */
 function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extras): [Float64Array, Float64Array] {
-  const { m, n, k, activation = 0 } = c;
+  const { m, n, k, activation = "none" } = c;
   const { a, b, bias, residual, dactPreact } = operands;
   const before = new Float64Array(operands.out.values.length);
   const out = before.map((_, e) => {
@@ -154,7 +164,7 @@ function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extra
     let x = bias?.values[j] ?? 0;
     for (let p = 0; p < k; p++) x += a.values[(matrix * m + i) * k + p]! * b.values[(matrix * k + p) * n + j]!;
     before[e] = x;
-    x = dactPreact ? x * slopes[activation]!(dactPreact.values[e]!) : activations[activation]!(x);
+    x = dactPreact ? x * slopes[activation](dactPreact.values[e]!) : activations[activation](x);
     return x + (residual?.values[e] ?? 0) + (c.accumulate ? operands.out.values[e]! : 0);
   });
   return [out, before];
@@ -172,7 +182,7 @@ function sumsOf({ k, sum, accumulateSum }: Case, operand: Operand, before: Opera
 type Extras = Record<"bias" | "residual" | "preact" | "dactPreact", Operand | null>;
 
 async function check(c: Case, dtype: FloatDType, device: string): Promise<void> {
-  const { m, n, k, batch = [], padding = 0, activation = 0 } = c;
+  const { m, n, k, batch = [], padding = 0, activation = "none" } = c;
   const label = `${dtype} ${JSON.stringify(c)}`;
   const random = new Random(m * 7919 + n * 104729 + k);
   const made: Operand[] = [];
@@ -212,12 +222,12 @@ async function check(c: Case, dtype: FloatDType, device: string): Promise<void> 
       handle(operands.residual),
       handle(operands.preact),
       handle(operands.dactPreact),
-      activation,
+      nativeActivations[activation],
       c.sum === "a",
       c.accumulate ?? false,
       c.accumulateSum ?? false,
     );
-    expectValues(`${label}: out`, await operands.out.read(label), out, mixed, activation > 1);
+    expectValues(`${label}: out`, await operands.out.read(label), out, mixed, !["none", "relu"].includes(activation));
     if (operands.sum) expectValues(`${label}: sum`, await operands.sum.read(label), sums!, mixed, false);
     if (operands.preact) expectValues(`${label}: preact`, await operands.preact.read(label), before, dtype, false);
   } finally {
@@ -269,7 +279,7 @@ const groups: Record<string, Case[]> = {
   ],
   "parts of K": [1, 17].flatMap((m) =>
     (["rows", "columns", "spread"] as const).flatMap((b): Case[] => [
-      { m, n: 68, k: 1064, b, bias: true, activation: 1 },
+      { m, n: 68, k: 1064, b, bias: true, activation: "relu" },
       { m, n: 67, k: 1064, b, preact: true, accumulate: true, wide: true },
     ]),
   ),
@@ -283,7 +293,7 @@ const groups: Record<string, Case[]> = {
     { m: 5, n: 3, k: 0, sum, accumulateSum: true },
     { m: 5, n: 3, k: 0, sum },
   ]),
-  epilogues: [0, 1, 2, 3, 4, 5].flatMap((activation) =>
+  epilogues: (Object.keys(activations) as (keyof typeof activations)[]).flatMap((activation) =>
     [67, 68].flatMap((n): Case[] => [
       { m: 19, n, k: 24, activation, bias: true, preact: true, residual: true, accumulate: true, wide: true },
       { m: 19, n, k: 24, activation, bias: true, preact: true, padding: 4 },
