@@ -185,7 +185,7 @@ class Step implements GraphNode {
     for (const step of steps) step.checkSaved();
     checkNumber("backward", "scale", scale, -largest[dtype], largest[dtype]);
     const root = allocate(output.shape, dtype, output.device, false);
-    ops.fill(root.handle, scale);
+    ops.fill({ out: root, value: scale });
     this.propagate(output.outputIndex, root, scale);
   }
 
@@ -259,7 +259,7 @@ function slot(target: Target): GradientSlot {
   if (existing.exclusive) return { out: existing, accumulate: true };
   // Others share its memory, as `pass` left it: what is added to this one must not show in theirs.
   const own = fresh(target);
-  ops.copy(own.handle, existing.handle, false);
+  ops.copy({ out: own, inp: existing });
   existing.dispose();
   return { out: own, accumulate: true };
 }
@@ -282,7 +282,7 @@ function differentiate(step: Step): void {
     const shares = "step" in to || value.exclusive;
     if (shares && !current(to) && like.dtype === value.dtype) return assign(to, value.alias());
     const { out, accumulate } = slot(to);
-    ops.copy(out.handle, value.handle, accumulate);
+    ops.copy({ out, inp: value, accumulate });
   };
   const context: Backward<SavedTensors> = {
     douts,

@@ -1,9 +1,9 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { HeedError } from "./errors.js";
-import type { Handle, NativeOps } from "./native-ops.js";
+import { type Handle, namedOps, type NativeOps, type Ops } from "./native-ops.js";
 
-export type { Handle, NativeOps } from "./native-ops.js";
+export type { Handle, View } from "./native-ops.js";
 
 /** Bytes of a device's memory. */
 export interface MemoryStats {
@@ -51,6 +51,7 @@ export interface CudaDevices {
 
 /** The whole contract with the addon (native/addon). Devices are indices (0 is the CPU), dtypes numbers of dtype.ts. */
 export interface Native {
+  /** With operands by their position; `ops` takes them by name. */
   readonly ops: NativeOps;
   /** Uninitialised, contiguous. A `released` handle is used again: nobody else may have it. */
   alloc(device: number, dtype: number, shape: readonly number[], released?: Handle): Handle;
@@ -120,5 +121,5 @@ function load(): Native {
 
 export const native: Native = load();
 
-/** The kernels, by their native names. */
-export const ops: NativeOps = native.ops;
+/** The kernels, by their native names, with named operands. */
+export const ops: Ops = namedOps(native.ops);

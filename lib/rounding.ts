@@ -43,7 +43,7 @@ export class Rounding {
   /** Rounds again where it is stale. */
   renew(): void {
     if (!this.stale) return;
-    ops.copy(this.copy.handle, this.source.handle, false);
+    ops.copy({ out: this.copy, inp: this.source });
     this.#version = this.source.version;
   }
 
@@ -56,10 +56,7 @@ export class Rounding {
       else rounding.renew();
     }
     if (stale.length === 0) return;
-    ops.copy_list(
-      stale.map(({ copy }) => copy.handle),
-      stale.map(({ source }) => source.handle),
-    );
+    ops.copy_list({ outs: stale.map(({ copy }) => copy), inps: stale.map(({ source }) => source) });
     for (const rounding of stale) rounding.#version = rounding.source.version;
   }
 }

@@ -166,7 +166,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   toContiguous(): Tensor<D> {
     if (this.contiguous) return this.alias();
     const copy = allocate(this.shape, this.dtype, this.device, false);
-    ops.copy(copy.handle, this.handle, false);
+    ops.copy({ out: copy, inp: this });
     return copy;
   }
 
@@ -179,7 +179,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     let source: Tensor;
     if (isFloat(this.dtype) && this.dtype !== "f32") {
       source = allocate(this.shape, "f32", this.device, false);
-      ops.copy(source.handle, this.handle, false);
+      ops.copy({ out: source, inp: this });
     } else source = this.toContiguous();
     const pending = native.read(source.handle);
     source.dispose();
@@ -226,7 +226,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     else if (to.dtype === dtype) out = this.viewAs(this.shape, this.strides);
     else {
       out = allocate(this.shape, to.dtype, device);
-      ops.copy(out.handle, this.handle, false);
+      ops.copy({ out, inp: this });
     }
     if (!isFloat(dtype) || !isFloat(out.dtype)) return out;
     return record("to", out as FloatTensor, [this], {}, ({ dout, pass }) => {
@@ -266,7 +266,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const target = this.contiguous ? this : allocate(this.shape, this.dtype, this.device, false);
     uploadValues("set", target, values);
     if (target !== this) {
-      ops.copy(this.handle, target.handle, false);
+      ops.copy({ out: this, inp: target });
       target.dispose();
     }
     this.overwritten();
@@ -373,7 +373,7 @@ function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): vo
     else {
       const source = allocate(target.shape, "f32", target.device, false);
       native.upload(source.handle, floats);
-      ops.copy(target.handle, source.handle, false);
+      ops.copy({ out: target, inp: source });
       source.dispose();
     }
   }
@@ -415,7 +415,7 @@ export function full<D extends DType = "f32">(shape: Shape, value: number, optio
     throw new HeedError("ERR_ARGUMENT", `full: expected value to be a number, got ${describe(value)}`);
   const result = empty(shape, options);
   const { dtype } = result;
-  if (isFloat(dtype)) ops.fill(result.handle, value);
+  if (isFloat(dtype)) ops.fill({ out: result, value });
   else fillIntegers(result, integersOf("full", dtype, [value]));
   return result;
 }
@@ -423,7 +423,7 @@ export function full<D extends DType = "f32">(shape: Shape, value: number, optio
 /** The kernel takes an f32, which does not hold every i32: others are stretched from one element. */
 function fillIntegers(target: Tensor, one: Int32Array | Uint8Array): void {
   const value = one[0]!;
-  if (Math.fround(value) === value) return ops.fill(target.handle, value);
+  if (Math.fround(value) === value) return ops.fill({ out: target, value });
   const source = allocate([], target.dtype, target.device, false);
   native.upload(source.handle, one);
   const { shape } = target;
@@ -433,7 +433,7 @@ function fillIntegers(target: Tensor, one: Int32Array | Uint8Array): void {
     0,
     false,
   );
-  ops.copy(target.handle, stretched.handle, false);
+  ops.copy({ out: target, inp: stretched });
   for (const tensor of [stretched, source]) tensor.dispose();
 }
 
@@ -528,7 +528,7 @@ export function randn<D extends FloatDType = "f32">(
   checkNumber("randn", "mean", mean, -maxFloat, maxFloat);
   checkNumber("randn", "std", std, 0, maxFloat);
   const result = empty(shape, options);
-  ops.random_normal(result.handle, mean, std, seed);
+  ops.random_normal({ out: result, mean, stddev: std, seed });
   return result;
 }
 
@@ -546,6 +546,6 @@ export function uniform<D extends FloatDType = "f32">(
   checkNumber("uniform", "low", low, -maxFloat, maxFloat);
   checkNumber("uniform", "high", high, low, maxFloat);
   const result = empty(shape, options);
-  ops.random_uniform(result.handle, low, high, seed);
+  ops.random_uniform({ out: result, low, high, seed });
   return result;
 }

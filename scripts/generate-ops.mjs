@@ -69,29 +69,50 @@ export const reduceKinds = ${numbers("REDUCE")};
 // ---- operations -----------------------------------------------------------------------------------------------------
 const source = read("native/core/ops.def");
 
-/** By the words of native/core/params.h. */
-function typeOf(word) {
-  if (/^(In|Out|InOut)List$/.test(word)) return "readonly Handle[]";
-  if (/^Opt(Mixed|F32|I32|U8|Any)?(In|Out)$/.test(word)) return "Handle | null";
-  if (/^(Mixed|F32|Bf16|I32|U8|Any)?(In|Out|InOut)$/.test(word)) return "Handle";
-  return { Float: "number", Int: "number", Bool: "boolean", Accumulate: "boolean" }[word];
+/** What TypeScript takes for a word of native/core/params.h, and how the native call gets it; `name` is the argument's. */
+function parameterOf(word, name) {
+  if (/^(In|Out|InOut)List$/.test(word))
+    return { type: "readonly View[]", native: "readonly Handle[]", value: `${name}.map(handleOf)` };
+  if (/^Opt(Mixed|F32|I32|U8|Any)?(In|Out)$/.test(word))
+    return { type: "View | null", optional: true, native: "Handle | null", value: `${name} ? ${name}.handle : null` };
+  if (/^(Mixed|F32|Bf16|I32|U8|Any)?(In|Out|InOut)$/.test(word))
+    return { type: "View", native: "Handle", value: `${name}.handle` };
+  if (word === "Bool" || word === "Accumulate")
+    return { type: "boolean", optional: true, native: "boolean", taken: `${name} = false`, value: name };
+  if (word === "Int" && name === "activation")
+    return { type: "number", optional: true, native: "number", taken: `${name} = nativeActivations.none`, value: name };
+  if (word === "Int" || word === "Float") return { type: "number", native: "number", value: name };
+  throw new Error(`ops.def: a parameter ${name} of unknown type ${word}`);
 }
 
-const lines = [];
-for (const [, name, parameters] of source.matchAll(/^OP\((\w+), \(([^)]*)\)\)/gm)) {
-  const list = parameters.split(",").map((parameter) => {
-    const [type, word] = parameter.trim().split(/\s+/);
-    if (!typeOf(type)) throw new Error(`ops.def: ${name} has a parameter of unknown type ${type}`);
-    return `${camel(word)}: ${typeOf(type)}`;
+const operations = [...source.matchAll(/^OP\((\w+), \(([^)]*)\)\)/gm)].map(([, name, list]) => {
+  const parameters = list.split(",").map((parameter) => {
+    const [word, given] = parameter.trim().split(/\s+/);
+    const key = camel(given);
+    return { name: key, taken: key, ...parameterOf(word, key) };
   });
-  lines.push(`  ${name}(${list.join(", ")}): void;`);
-}
-if (lines.length !== count(source, "OP"))
-  throw new Error(`ops.def: ${count(source, "OP")} operations, ${lines.length} understood`);
+  return { name, parameters };
+});
+if (operations.length !== count(source, "OP"))
+  throw new Error(`ops.def: ${count(source, "OP")} operations, ${operations.length} understood`);
+
+const each = (make) => operations.map(make).join("\n");
+const positional = ({ name, parameters }) =>
+  `  ${name}(${parameters.map((p) => `${p.name}: ${p.native}`).join(", ")}): void;`;
+const named = ({ name, parameters }) =>
+  `  ${name}(operands: { ${parameters
+    .map((p) => (p.optional ? `${p.name}?: ${p.type} | undefined` : `${p.name}: ${p.type}`))
+    .join("; ")} }): void;`;
+const wrapper = ({ name, parameters }) =>
+  `    ${name}({ ${parameters.map((p) => p.taken).join(", ")} }) {
+      native.${name}(${parameters.map((p) => p.value).join(", ")});
+    },`;
 
 write(
   "lib/native-ops.ts",
   `// Generated from native/core/ops.def by scripts/generate-ops.mjs. Do not edit.
+import { nativeActivations } from "./native-kinds.js";
+
 declare const handle: unique symbol;
 
 /** A native view of device memory; opaque to JavaScript. */
@@ -99,9 +120,31 @@ export interface Handle {
   readonly [handle]: true;
 }
 
-/** Every operation of the native side. Each call enqueues and returns; see ops.def for the contracts. */
+/** What operations take for a tensor. */
+export interface View {
+  readonly handle: Handle;
+}
+
+/** The operations as the addon has them. */
 export interface NativeOps {
-${lines.join("\n")}
+${each(positional)}
+}
+
+/** Every operation of the native side. Each call enqueues and returns; see ops.def for the contracts. */
+export interface Ops {
+${each(named)}
+}
+
+const handleOf = (view: View): Handle => view.handle;
+
+/**
+ * The operations with named operands. Names are taken apart here, in JavaScript, where the compiler sees both sides and
+ * makes no object of them: the addon would have to look every one of them up.
+ */
+export function namedOps(native: NativeOps): Ops {
+  return {
+${each(wrapper)}
+  };
 }
 `,
 );

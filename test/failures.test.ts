@@ -75,17 +75,17 @@ onEachDevice(() => {
   test("a tensor is whole again once all of it is written, not before", async () => {
     using table = ones([3, 2]);
     using out: FloatTensor = zeros([2, 2]);
-    ops.embedding_forward(out.handle, ids(1, 9).handle, table.handle);
+    ops.embedding_forward({ out, ids: ids(1, 9), weight: table });
     await expectRejection(out.data(), "ERR_RANGE", /got 9 at position 1/);
     using row = narrow(out, 0, 0, 1);
     row.set([5, 5]);
     await expectRejection(out.data(), "ERR_RANGE", /got 9 at position 1/);
-    ops.binary(out.handle, out.handle, out.handle, binaryKinds.add, false);
+    ops.binary({ out, a: out, b: out, kind: binaryKinds.add });
     await expectRejection(out.data(), "ERR_RANGE", /got 9 at position 1/);
     out.set([1, 2, 3, 4]);
     expect([...(await out.data())]).toEqual([1, 2, 3, 4]);
-    ops.embedding_forward(out.handle, ids(9, 1).handle, table.handle);
-    ops.embedding_forward(out.handle, ids(0, 1).handle, table.handle);
+    ops.embedding_forward({ out, ids: ids(9, 1), weight: table });
+    ops.embedding_forward({ out, ids: ids(0, 1), weight: table });
     expect([...(await out.data())]).toEqual([1, 1, 1, 1]);
   });
 
@@ -128,7 +128,7 @@ onEachDevice(() => {
     const body = (): void =>
       scope(() => {
         const row = embedding(index, table);
-        ops.copy(out.handle, add(row, state).handle, false);
+        ops.copy({ out, inp: add(row, state) });
       });
     using graph = Graph.capture(device, body);
     const innocent = add(table, 1);
@@ -145,7 +145,7 @@ onEachDevice(() => {
     await expectRejection(reads[3], "ERR_RANGE", bad(6));
     expect([...(await reads[4])]).toEqual(Array(6).fill(2));
     // What is damaged outside of it damages what it computes, and what is mended there mends it.
-    ops.embedding_forward(state.handle, ids(8).handle, table.handle);
+    ops.embedding_forward({ out: state, ids: ids(8), weight: table });
     await expectRejection(launch(0), "ERR_RANGE", bad(8));
     await expectRejection(launch(0), "ERR_RANGE", bad(8));
     state.set([1, 2]);

@@ -27,7 +27,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     using x = zeros([3, 3], options);
     using w = tensor([1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3], options);
     using out = zeros([3, 3], options);
-    const body = (): void => scope(() => ops.copy(out.handle, softmax(mul(add(matmul(x, w), 1), 0.1)).handle, false));
+    const body = (): void => scope(() => ops.copy({ out, inp: softmax(mul(add(matmul(x, w), 1), 0.1)) }));
     body();
     const before = await out.data();
     out.set(new Float32Array(9));
@@ -49,7 +49,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     using x = ones([1000], options);
     using out = zeros([1000], options);
     const before = device.memory();
-    const graph = Graph.capture(device, () => scope(() => ops.copy(out.handle, add(add(x, 1), 1).handle, false)));
+    const graph = Graph.capture(device, () => scope(() => ops.copy({ out, inp: add(add(x, 1), 1) })));
     expect(device.memory().live).toBeGreaterThan(before.live);
     // Tensors made meanwhile lie elsewhere.
     using other = tensor(new Float32Array(1000).fill(7), [1000], options);
@@ -82,7 +82,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     const before = device.memory();
     const graph = Graph.capture(device, () => {
       made.push(add(x, 1));
-      ops.copy(out.handle, made[0]!.handle, false);
+      ops.copy({ out, inp: made[0]! });
     });
     x.dispose();
     made[0]!.dispose();
@@ -105,7 +105,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     using ids = tensor(Int32Array.of(1, 2), [2], options);
     using table = ones([5, 4], options);
     using out = zeros([2, 4], options);
-    using graph = Graph.capture(device, () => scope(() => ops.copy(out.handle, embedding(ids, table).handle, false)));
+    using graph = Graph.capture(device, () => scope(() => ops.copy({ out, inp: embedding(ids, table) })));
     await device.synchronize();
     for (const [id, fails] of [
       [4, false],

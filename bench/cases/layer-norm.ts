@@ -69,14 +69,10 @@ function statistics(row: ArrayLike<number>): { mean: number; rstd: number } {
   return { mean, rstd: 1 / Math.sqrt(variance + 1e-5) };
 }
 
-/** What `Tensor.handle` and `ops` are to this file: the public functions start from a loss, not from a gradient. */
+/** What `ops` is to this file: the public functions start from a loss, not from a gradient. */
 interface Internals {
-  ops: { layernorm_backward(...args: (Handle | boolean | null)[]): void };
+  ops: { layernorm_backward(operands: Record<string, FloatTensor | null | undefined>): void };
 }
-interface Handle {
-  readonly handle: unique symbol;
-}
-const handleOf = (tensor: object | null): Handle | null => (tensor as { handle: Handle } | null)?.handle ?? null;
 
 async function backward(setting: Setting, rows: number, width: number, residual: boolean): Promise<Prepared> {
   const { ops } = (await import(new URL("native.js", import.meta.resolve("heed")).href)) as Internals;
@@ -92,9 +88,9 @@ async function backward(setting: Setting, rows: number, width: number, residual:
       { device },
     ),
   );
-  const tensors = [dx, dweight, dbias, dout, residual ? dsum : null, x, weight, mean, rstd] as (FloatTensor | null)[];
-  const handles = tensors.map(handleOf);
-  const run = (): void => ops.layernorm_backward(...handles, false, false, false);
+  const added = residual ? dsum : null;
+  const run = (): void =>
+    ops.layernorm_backward({ dinp: dx, dweight, dbias, dout, dsum: added, inp: x, weight, mean, rstd });
   return {
     run,
     verify: async () => {
@@ -111,7 +107,7 @@ async function backward(setting: Setting, rows: number, width: number, residual:
       }
     },
     dispose: () => {
-      for (const tensor of [...tensors, dsum]) tensor?.dispose();
+      for (const tensor of [dx, dweight, dbias, dout, dsum, x, weight, mean, rstd]) tensor?.dispose();
     },
   };
 }

@@ -25,7 +25,7 @@ export class TokenHistory implements Disposable {
   append(ids: IntTensor): void {
     const [batch, window] = this.tokens.shape as [number, number];
     scope(() => {
-      ops.copy(narrow(this.tokens, 1, this.#oldest, 1).handle, reshape(ids, [batch, 1]).handle, false);
+      ops.copy({ out: narrow(this.tokens, 1, this.#oldest, 1), inp: reshape(ids, [batch, 1]) });
     });
     this.#oldest = (this.#oldest + 1) % window;
   }

@@ -9,17 +9,15 @@ import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 export function tokenLosses(logits: FloatTensor, targets: IntTensor): FloatTensor {
   const mean = allocate([], "f32", logits.device);
   const losses = allocate(targets.shape, "f32", logits.device);
-  ops.cross_entropy(
-    mean.handle,
-    losses.handle,
-    null,
-    contiguous(logits).handle,
-    contiguous(targets).handle,
-    0,
-    -1,
-    0,
-    1,
-    false,
-  );
+  ops.cross_entropy({
+    loss: mean,
+    losses,
+    logits: contiguous(logits),
+    targets: contiguous(targets),
+    first: 0,
+    ignoreIndex: -1,
+    smoothing: 0,
+    scale: 1,
+  });
   return losses;
 }

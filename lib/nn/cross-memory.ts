@@ -93,7 +93,6 @@ function gather(part: FloatTensor, rows: IntTensor): FloatTensor {
 
 function gatherLengths(lengths: IntTensor, rows: ArrayLike<number>): IntTensor {
   const taken: IntTensor = allocate([rows.length], "i32", lengths.device);
-  for (let i = 0; i < rows.length; i++)
-    ops.copy(narrow(taken, 0, i, 1).handle, narrow(lengths, 0, rows[i]!, 1).handle, false);
+  for (let i = 0; i < rows.length; i++) ops.copy({ out: narrow(taken, 0, i, 1), inp: narrow(lengths, 0, rows[i]!, 1) });
   return taken;
 }

@@ -80,20 +80,20 @@ export class Initializer {
   /** Normally distributed with mean 0. */
   normal(shape: Shape, std: number): FloatTensor {
     const tensor = this.#create(shape);
-    ops.random_normal(tensor.handle, 0, std, this.#nextSeed());
+    ops.random_normal({ out: tensor, mean: 0, stddev: std, seed: this.#nextSeed() });
     return tensor;
   }
 
   /** Evenly distributed in [low, high). */
   uniform(shape: Shape, low: number, high: number): FloatTensor {
     const tensor = this.#create(shape);
-    ops.random_uniform(tensor.handle, low, high, this.#nextSeed());
+    ops.random_uniform({ out: tensor, low, high, seed: this.#nextSeed() });
     return tensor;
   }
 
   constant(shape: Shape, value: number): FloatTensor {
     const tensor = this.#create(shape);
-    ops.fill(tensor.handle, value);
+    ops.fill({ out: tensor, value });
     return tensor;
   }
 

@@ -65,7 +65,7 @@ export class KvCache implements Disposable {
     this.#config = { ...config, device };
     const make = (): FloatTensor => {
       const part: FloatTensor = allocate([batch, length, heads, headSize], dtype, device, false);
-      if (zeroed) ops.fill(part.handle, 0);
+      if (zeroed) ops.fill({ out: part, value: 0 });
       return part;
     };
     this.layers = Array.from({ length: layers }, () => ({ keys: make(), values: make() }));

@@ -113,7 +113,7 @@ export class LinearAttentionCache implements Disposable {
   reset(): void {
     for (const { sums, normalizer } of this.layers)
       for (const x of [sums, normalizer]) {
-        ops.fill(x.handle, 0);
+        ops.fill({ out: x, value: 0 });
         x.overwritten();
       }
   }

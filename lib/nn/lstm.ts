@@ -56,7 +56,7 @@ export class Lstm extends Module {
       const biasHh = bias ? init.constant([4 * size], 0) : null;
       if (biasIh) {
         using forget = biasIh.viewAs([size], [1], size);
-        ops.fill(forget.handle, 1);
+        ops.fill({ out: forget, value: 1 });
       }
       Object.assign(this, { [`weight_ih_l${i}`]: weightIh, [`weight_hh_l${i}`]: weightHh });
       if (bias) Object.assign(this, { [`bias_ih_l${i}`]: biasIh, [`bias_hh_l${i}`]: biasHh });

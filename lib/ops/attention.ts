@@ -103,25 +103,25 @@ function attend(
   const device = q.device;
   const out: FloatTensor = allocate([batch, queries, heads, size], q.dtype, device);
   const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
-  ops.attention_forward(
-    out.handle,
-    lse?.handle ?? null,
-    q.handle,
-    k.handle,
-    v.handle,
-    keyLengths?.handle ?? null,
-    queryStarts?.handle ?? null,
-    keyRanges?.handle ?? null,
-    slopes?.handle ?? null,
+  ops.attention_forward({
+    out,
+    lse,
+    q,
+    k,
+    v,
+    keyLengths,
+    queryStarts,
+    keyRanges,
+    slopes,
     causal,
     window,
     softcap,
     scale,
-    dropout,
+    dropoutP: dropout,
     seed,
-    blockMask?.handle ?? null,
+    blockMask,
     blockSize,
-  );
+  });
   disposeAll({ q, k, v });
   if (lse) {
     const masks = { keyLengths, queryStarts, keyRanges, slopes, blockMask };
@@ -139,29 +139,29 @@ function attend(
       });
       const from = views(inputs);
       const to = views(gradients.map((g) => g.out));
-      ops.attention_backward(
-        to.q.handle,
-        to.k.handle,
-        to.v.handle,
-        dout.handle,
-        from.q.handle,
-        from.k.handle,
-        from.v.handle,
-        saved.out!.handle,
-        saved.lse!.handle,
-        saved.keyLengths?.handle ?? null,
-        saved.queryStarts?.handle ?? null,
-        saved.keyRanges?.handle ?? null,
-        saved.slopes?.handle ?? null,
+      ops.attention_backward({
+        dq: to.q,
+        dk: to.k,
+        dv: to.v,
+        dout,
+        q: from.q,
+        k: from.k,
+        v: from.v,
+        out: saved.out!,
+        lse: saved.lse!,
+        keyLengths: saved.keyLengths,
+        queryStarts: saved.queryStarts,
+        keyRanges: saved.keyRanges,
+        slopes: saved.slopes,
         causal,
         window,
         softcap,
         scale,
-        dropout,
+        dropoutP: dropout,
         seed,
-        saved.blockMask?.handle ?? null,
+        blockMask: saved.blockMask,
         blockSize,
-      );
+      });
       disposeAll(from);
       disposeAll(to);
       gradients.forEach((g, i) => {

@@ -48,7 +48,7 @@ function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: 
   const kept = [...Array.from({ length: value.shape.length - shape.length }, () => 1), ...shape];
   const sum = (out: FloatTensor, of: FloatTensor, accumulate: boolean): void => {
     const target = out.viewAs(kept, contiguousStrides(kept));
-    ops.reduce(target.handle, of.handle, reduceKinds.sum, accumulate);
+    ops.reduce({ out: target, inp: of, kind: reduceKinds.sum, accumulate });
   };
   if (value.dtype === dtype) {
     const { out, accumulate } = context.gradient(i);
@@ -79,7 +79,7 @@ function define(name: Kind, gradients: Gradients | null): (a: Operand, b: Operan
     const left = expand(x, out.shape);
     const right = expand(y, out.shape);
     try {
-      ops.binary(out.handle, left.handle, right.handle, kind, false);
+      ops.binary({ out, a: left, b: right, kind });
     } finally {
       if (left !== x) left.dispose();
       if (right !== y) right.dispose();

@@ -18,6 +18,6 @@ export function cacheWrite(cache: FloatTensor, values: FloatTensor, starts: IntT
     checkDType("cacheWrite", "starts", starts, "i32");
     checkShapeIs("cacheWrite", "starts", starts, [cache.shape[0]!]);
   }
-  ops.cache_write(cache.handle, values.handle, starts?.handle ?? null);
+  ops.cache_write({ cache, values, starts });
   cache.overwritten();
 }

@@ -23,7 +23,7 @@ export function argmax(x: FloatTensor): IntTensor {
   checkRank("argmax", "x", x, 1);
   const input = contiguous(x);
   const ids = allocate(x.shape.slice(0, -1), "i32", x.device);
-  ops.argmax(ids.handle, input.handle);
+  ops.argmax({ ids, inp: input });
   if (input !== x) input.dispose();
   return ids;
 }
@@ -40,7 +40,7 @@ export function topk(x: FloatTensor, k: number): { values: FloatTensor; ids: Int
   const shape = [...x.shape.slice(0, -1), k];
   const values: FloatTensor = allocate(shape, x.dtype, x.device);
   const ids = allocate(shape, "i32", x.device);
-  ops.topk(values.handle, ids.handle, input.handle);
+  ops.topk({ values, ids, inp: input });
   if (input !== x) input.dispose();
   return { values, ids };
 }
@@ -118,19 +118,19 @@ export function sampleInto(
   const { repetitionPenalty, temperature, topK, topP, minP, seed, history } = options;
   const input = contiguous(logits);
   const past = history && contiguous(history);
-  ops.sample(
-    ids.handle,
-    inputs?.handle ?? null,
-    input.handle,
-    past?.handle ?? null,
-    offsets.handle,
+  ops.sample({
+    ids,
+    inputs,
+    logits: input,
+    history: past,
+    offsets,
     temperature,
     topK,
     topP,
     minP,
     repetitionPenalty,
     seed,
-  );
+  });
   if (input !== logits) input.dispose();
   if (past !== history) past?.dispose();
 }

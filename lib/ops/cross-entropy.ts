@@ -42,7 +42,7 @@ export function passScaled(
 function multiply(x: FloatTensor, factor: FloatTensor): void {
   const strides = x.shape.map(() => 0);
   using stretched = factor.viewAs(x.shape, strides, 0, false);
-  ops.binary(x.handle, x.handle, stretched.handle, binaryKinds.mul, false);
+  ops.binary({ out: x, a: x, b: stretched, kind: binaryKinds.mul });
 }
 
 /**
@@ -71,18 +71,16 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
   // The gradient of the mean is made in the same pass over the logits.
   const dlogits = needsGrad([input]) ? allocate(input.shape, input.dtype, input.device, false) : null;
   const scale = lossScale(input.dtype);
-  ops.cross_entropy(
-    loss.handle,
-    null,
-    dlogits?.handle ?? null,
-    input.handle,
-    index.handle,
-    0,
+  ops.cross_entropy({
+    loss,
+    dlogits,
+    logits: input,
+    targets: index,
+    first: 0,
     ignoreIndex,
-    labelSmoothing,
+    smoothing: labelSmoothing,
     scale,
-    false,
-  );
+  });
   if (dlogits) {
     record("crossEntropy", loss, [input], { dlogits }, (context) => {
       passScaled(context as never, [context.saved.dlogits], scale);

@@ -15,10 +15,10 @@ export function dropout(x: FloatTensor, p: number, seed: number): FloatTensor {
   if (p === 0) return x;
   const input = contiguous(x);
   const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
-  ops.dropout(out.handle, input.handle, p, seed, false);
+  ops.dropout({ out, inp: input, p, seed });
   record("dropout", out, [input], {}, ({ dout, gradient }) => {
     const { out: dinp, accumulate } = gradient(0);
-    ops.dropout(dinp.handle, dout.handle, p, seed, accumulate);
+    ops.dropout({ out: dinp, inp: dout, p, seed, accumulate });
   });
   if (input !== x) input.dispose();
   return out;

@@ -27,10 +27,10 @@ export function embedding(ids: IntTensor, weight: FloatTensor, options: Embeddin
   const index = contiguous(ids);
   const table = contiguous(weight);
   const out: FloatTensor = allocate([...ids.shape, weight.shape[1]!], dtype, weight.device);
-  ops.embedding_forward(out.handle, index.handle, table.handle);
+  ops.embedding_forward({ out, ids: index, weight: table });
   record("embedding", out, [table], { index }, ({ dout, gradient, saved }) => {
     const { out: dweight, accumulate } = gradient(0);
-    ops.embedding_backward(dweight.handle, dout.handle, saved.index.handle, accumulate);
+    ops.embedding_backward({ dweight, dout, ids: saved.index, accumulate });
   });
   if (index !== ids) index.dispose();
   if (table !== weight) table.dispose();

@@ -24,7 +24,7 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
   type Saved = Record<"gate" | "up", FloatTensor>;
   const make = ({ gate, up }: Saved, scoped = false): FloatTensor => {
     const out: FloatTensor = allocate(gate.shape, gate.dtype, gate.device, scoped);
-    ops.gated(out.handle, gate.handle, up.handle, kind);
+    ops.gated({ out, gate, up, activation: kind });
     return out;
   };
   const backward = ({ dout, needs, gradient, saved }: Backward<Saved>): void => {
@@ -34,17 +34,17 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
     const [dgate, dup] = [slot(0), slot(1)];
     // One tensor that is both gate and up: the kernel must not get its gradient twice.
     const apart = dup.out === dgate.out ? allocate(dout.shape, dout.dtype, dout.device, false) : null;
-    ops.gated_backward(
-      dgate.out.handle,
-      (apart ?? dup.out).handle,
-      dout.handle,
-      saved.gate.handle,
-      saved.up.handle,
-      kind,
-      dgate.accumulate,
-      !apart && dup.accumulate,
-    );
-    if (apart) ops.copy(dgate.out.handle, apart.handle, true);
+    ops.gated_backward({
+      dgate: dgate.out,
+      dup: apart ?? dup.out,
+      dout,
+      gate: saved.gate,
+      up: saved.up,
+      activation: kind,
+      accumulateDgate: dgate.accumulate,
+      accumulateDup: !apart && dup.accumulate,
+    });
+    if (apart) ops.copy({ out: dgate.out, inp: apart, accumulate: true });
     apart?.dispose();
     if (!needs(0)) dgate.out.dispose();
     if (!needs(1)) dup.out.dispose();
@@ -70,7 +70,7 @@ export function packedGated(x: FloatTensor, activation: Activation = "silu"): Fl
     const out: FloatTensor = allocate(shape, x.dtype, x.device, scoped);
     using gate = half(input, 0);
     using up = half(input, 1);
-    ops.gated(out.handle, gate.handle, up.handle, kind);
+    ops.gated({ out, gate, up, activation: kind });
     return out;
   };
   const input = contiguous(x);
@@ -81,7 +81,16 @@ export function packedGated(x: FloatTensor, activation: Activation = "silu"): Fl
     using dup = half(dx, 1);
     using gate = half(saved.input, 0);
     using up = half(saved.input, 1);
-    ops.gated_backward(dgate.handle, dup.handle, dout.handle, gate.handle, up.handle, kind, accumulate, accumulate);
+    ops.gated_backward({
+      dgate,
+      dup,
+      dout,
+      gate,
+      up,
+      activation: kind,
+      accumulateDgate: accumulate,
+      accumulateDup: accumulate,
+    });
   };
   record(op, out, [input], { input }, backward, (saved) => make(saved.input));
   if (input !== x) input.dispose();

@@ -137,17 +137,7 @@ function causalSums(
     c: FloatTensor,
     d: FloatTensor | null,
     back: boolean,
-  ) =>
-    ops.linear_attention(
-      out.handle,
-      state?.handle ?? null,
-      a.handle,
-      b.handle,
-      c.handle,
-      state?.handle ?? null,
-      d?.handle ?? null,
-      back,
-    );
+  ) => ops.linear_attention({ out, finalState: state, q: a, k: b, v: c, initialState: state, decay: d, reverse: back });
   const out: FloatTensor = allocate(v.shape, v.dtype, v.device);
   const [a, b, c] = inputs as [FloatTensor, FloatTensor, FloatTensor];
   run(out, a, b, c, decay, false);

@@ -91,19 +91,17 @@ export function linearCrossEntropy(
     // The logits, and then their gradient.
     using dy: FloatTensor = allocate([count, outputs], dtype, device, false);
     product(dy, xs, w, { bias });
-    const { handle } = dy;
-    ops.cross_entropy(
-      loss.handle,
-      null,
-      recorded ? handle : null,
-      handle,
-      index.handle,
+    ops.cross_entropy({
+      loss,
+      dlogits: recorded ? dy : null,
+      logits: dy,
+      targets: index,
       first,
       ignoreIndex,
-      labelSmoothing,
+      smoothing: labelSmoothing,
       scale,
       accumulate,
-    );
+    });
     if (dx) {
       using dxs = part(dx);
       product(dxs, dy, wT);

@@ -79,11 +79,11 @@ export function lstm(
     scope(() => {
       const [z, m, c, s] = [at(gates, t), at(memory, t), half(at(memory, t + 1), 1), at(squashed, t)];
       product(z, at(hidden, t), recurrence, { bias, residual: at(input, t) });
-      ops.unary(half(m, 0).handle, gate(z, 2).handle, tanh);
-      ops.gated(products.handle, inputAndForget(z).handle, m.handle, sigmoid);
-      ops.binary(c.handle, half(products, 0).handle, half(products, 1).handle, add, false);
-      ops.unary(s.handle, c.handle, tanh);
-      ops.gated(at(hidden, t + 1).handle, gate(z, 3).handle, s.handle, sigmoid);
+      ops.unary({ out: half(m, 0), inp: gate(z, 2), kind: tanh });
+      ops.gated({ out: products, gate: inputAndForget(z), up: m, activation: sigmoid });
+      ops.binary({ out: c, a: half(products, 0), b: half(products, 1), kind: add });
+      ops.unary({ out: s, inp: c, kind: tanh });
+      ops.gated({ out: at(hidden, t + 1), gate: gate(z, 3), up: s, activation: sigmoid });
     });
 
   // Behind the state that each step begins with comes the one that it ends with.
@@ -123,36 +123,32 @@ function backwardThroughTime(dout: FloatTensor, { operand, gates, memory, squash
       const dnow = last ? at(dout, t) : dh;
       const [c, dc] = [half(at(memory, t + 1), 1), half(later, 1)];
       const dboth = later.viewAs([batch, 2, size], [2 * size, 0, 1], size);
-      ops.gated_backward(
-        gate(dz, 3).handle,
-        dsquashed.handle,
-        dnow.handle,
-        gate(z, 3).handle,
-        s.handle,
-        sigmoid,
-        false,
-        false,
-      );
-      ops.unary_backward(dc.handle, dsquashed.handle, c.handle, tanh, !last);
-      ops.gated_backward(
-        inputAndForget(dz).handle,
-        dm.handle,
-        dboth.handle,
-        inputAndForget(z).handle,
-        m.handle,
-        sigmoid,
-        false,
-        false,
-      );
-      ops.unary_backward(gate(dz, 2).handle, half(dm, 0).handle, gate(z, 2).handle, tanh, false);
+      ops.gated_backward({
+        dgate: gate(dz, 3),
+        dup: dsquashed,
+        dout: dnow,
+        gate: gate(z, 3),
+        up: s,
+        activation: sigmoid,
+      });
+      ops.unary_backward({ dinp: dc, dout: dsquashed, inp: c, kind: tanh, accumulate: !last });
+      ops.gated_backward({
+        dgate: inputAndForget(dz),
+        dup: dm,
+        dout: dboth,
+        gate: inputAndForget(z),
+        up: m,
+        activation: sigmoid,
+      });
+      ops.unary_backward({ dinp: gate(dz, 2), dout: half(dm, 0), inp: gate(z, 2), kind: tanh });
       if (t > 0) product(dh, dz, operand, { residual: at(dout, t - 1) });
     });
   return dgates;
 }
 
 function begin(place: FloatTensor, value: FloatTensor | undefined): void {
-  if (value) ops.copy(place.handle, value.handle, false);
-  else ops.fill(place.handle, 0);
+  if (value) ops.copy({ out: place, inp: value });
+  else ops.fill({ out: place, value: 0 });
 }
 
 /** Step t of what has a first dimension of steps. */

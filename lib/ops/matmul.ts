@@ -34,7 +34,7 @@ function multiply(out: FloatTensor, a: FloatTensor, b: FloatTensor, accumulate: 
   const left = expandBatch(a, batch);
   const right = expandBatch(b, batch);
   try {
-    ops.gemm(out.handle, null, left.handle, right.handle, null, null, null, null, 0, false, accumulate, false);
+    ops.gemm({ out, a: left, b: right, accumulate });
   } finally {
     if (left !== a) left.dispose();
     if (right !== b) right.dispose();
@@ -53,7 +53,7 @@ function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTens
   multiply(product, a, b, false);
   const kept = [...Array.from({ length: full.length - shape.length }, () => 1), ...shape];
   using target = out.viewAs(kept, contiguousStrides(kept), 0, false);
-  ops.reduce(target.handle, product.handle, reduceKinds.sum, accumulate);
+  ops.reduce({ out: target, inp: product, kind: reduceKinds.sum, accumulate });
 }
 
 /**

@@ -56,18 +56,7 @@ export function normalise(
   const statistic = (): FloatTensor => allocate(rows, "f32", x.device, false);
   const mean = recorded && !rms ? statistic() : null;
   const rstd = recorded ? statistic() : null;
-  ops.layernorm_forward(
-    out.handle,
-    sum?.handle ?? null,
-    mean?.handle ?? null,
-    rstd?.handle ?? null,
-    x.handle,
-    r?.handle ?? null,
-    weight?.handle ?? null,
-    bias?.handle ?? null,
-    eps,
-    rms,
-  );
+  ops.layernorm_forward({ out, sum, mean, rstd, inp: x, residual: r, weight, bias, eps, rms });
   if (rstd) {
     const saved = { h: sum ?? x, mean, rstd, weight, bias };
     const backward = (context: Backward<typeof saved>): void => {
@@ -84,20 +73,20 @@ export function normalise(
       const dinp = slot?.out ?? allocate(saved.h.shape, saved.h.dtype, saved.h.device, false);
       const dweight = needs(2) ? gradient(2) : null;
       const dbias = needs(3) ? gradient(3) : null;
-      ops.layernorm_backward(
-        dinp.handle,
-        dweight?.out.handle ?? null,
-        dbias?.out.handle ?? null,
-        dout.handle,
-        dsum?.handle ?? null,
-        saved.h.handle,
-        saved.weight?.handle ?? null,
-        saved.mean?.handle ?? null,
-        saved.rstd.handle,
-        slot?.accumulate ?? false,
-        dweight?.accumulate ?? false,
-        dbias?.accumulate ?? false,
-      );
+      ops.layernorm_backward({
+        dinp,
+        dweight: dweight?.out,
+        dbias: dbias?.out,
+        dout,
+        dsum,
+        inp: saved.h,
+        weight: saved.weight,
+        mean: saved.mean,
+        rstd: saved.rstd,
+        accumulateDinp: slot?.accumulate,
+        accumulateDweight: dweight?.accumulate,
+        accumulateDbias: dbias?.accumulate,
+      });
       if (slot) return;
       pass(0, dinp);
       pass(1, dinp);
@@ -105,8 +94,7 @@ export function normalise(
     };
     const remake = ({ h, weight, bias }: typeof saved): FloatTensor => {
       const again: FloatTensor = allocate(h.shape, h.dtype, h.device, false);
-      const parameters = [weight?.handle ?? null, bias?.handle ?? null] as const;
-      ops.layernorm_forward(again.handle, null, null, null, h.handle, null, ...parameters, eps, rms);
+      ops.layernorm_forward({ out: again, inp: h, weight, bias, eps, rms });
       return again;
     };
     // In 16 bits the norm is of the sum before it is rounded to what is kept of it.

@@ -51,6 +51,6 @@ function taken(weight: FloatTensor, dtype: FloatDType): FloatTensor | null {
 
 function roundedCopy(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   const copy = allocate(weight.shape, dtype, weight.device, false);
-  ops.copy(copy.handle, weight.handle, false);
+  ops.copy({ out: copy, inp: weight });
   return copy;
 }

@@ -1,10 +1,9 @@
 /** @internal What `linear` and `feedForward` share: matrices as the product takes them, and a projection's gradients. */
 import type { Backward, GradientSlot } from "../autograd.js";
 import { HeedError } from "../errors.js";
-import { type Handle, ops } from "../native.js";
-import { nativeActivations } from "../native-kinds.js";
+import { ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
-import type { FloatTensor, Tensor } from "../tensor.js";
+import type { FloatTensor } from "../tensor.js";
 import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
 
 /** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's checkpoints). */
@@ -41,28 +40,27 @@ export interface Epilogue {
 
 /** out (+)= epilogue(a · b); what lies in out's shape may have more dimensions than the matrices. */
 export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilogue: Epilogue = {}): void {
-  const { bias, residual, preact, dactPreact, activation = nativeActivations.none, accumulate = false, sum } = epilogue;
-  const views: Tensor[] = [];
-  const handle = (tensor: FloatTensor | null | undefined): Handle | null => {
-    if (!tensor) return null;
+  const { bias, residual, preact, dactPreact, activation, accumulate, sum } = epilogue;
+  const views: FloatTensor[] = [];
+  const matrix = (tensor: FloatTensor): FloatTensor => {
     const view = asMatrix(tensor);
     views.push(view);
-    return view.handle;
+    return view;
   };
-  ops.gemm(
-    handle(out)!,
-    sum?.out.handle ?? null,
-    a.handle,
-    b.handle,
-    bias?.handle ?? null,
-    handle(residual),
-    handle(preact),
-    handle(dactPreact),
+  ops.gemm({
+    out: matrix(out),
+    sum: sum?.out,
+    a,
+    b,
+    bias,
+    residual: residual && matrix(residual),
+    preact: preact && matrix(preact),
+    dactPreact: dactPreact && matrix(dactPreact),
     activation,
-    sum?.of === "a",
+    sumOfA: sum?.of === "a",
     accumulate,
-    sum?.accumulate ?? false,
-  );
+    accumulateSum: sum?.accumulate,
+  });
   for (const view of views) view.dispose();
 }
 
@@ -130,5 +128,5 @@ export function writeProjectionGradients(
     const sum = together && dBias ? { ...dBias, of: layout === "io" ? ("b" as const) : ("a" as const) } : null;
     product(dWeight.out, leftT, right, { accumulate: dWeight.accumulate, sum });
   }
-  if (dBias && !together) ops.bias_backward(dBias.out.handle, dy.handle, dBias.accumulate);
+  if (dBias && !together) ops.bias_backward({ dbias: dBias.out, dout: dy, accumulate: dBias.accumulate });
 }

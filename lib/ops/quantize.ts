@@ -74,7 +74,7 @@ export function quantize(weight: FloatTensor, options: QuantizeOptions & { layou
   const groups = Math.ceil(inputs / groupSize);
   const codes = allocate([panels, (groups * groupSize * bits) / 32, 64], "u8", weight.device);
   const scales = allocate([panels, groups, 16], "bf16", weight.device);
-  ops.quantize(codes.handle, scales.handle, matrix.handle, bits);
+  ops.quantize({ codes, scales, weight: matrix, bits });
   return { codes, scales, inputs, outputs, bits };
 }
 
@@ -90,7 +90,7 @@ export function dequantize(weight: QuantizedTensors, options: { dtype?: FloatDTy
   checkObject("dequantize", "options", options);
   const { codes, scales, inputs, outputs, bits } = weight;
   const out: FloatTensor = allocate([outputs, inputs], options.dtype ?? "f32", codes.device);
-  ops.dequantize(out.handle, null, codes.handle, scales.handle, outputs, bits);
+  ops.dequantize({ out, codes, scales, columns: outputs, bits });
   return out;
 }
 
@@ -111,7 +111,7 @@ export function quantizedEmbedding(
   const { codes, scales, inputs, outputs, bits } = weight;
   const index = contiguous(ids);
   const out: FloatTensor = allocate([...ids.shape, inputs], options.dtype ?? "f32", ids.device);
-  ops.dequantize(out.handle, index.handle, codes.handle, scales.handle, outputs, bits);
+  ops.dequantize({ out, ids: index, codes, scales, columns: outputs, bits });
   if (index !== ids) index.dispose();
   return out;
 }
@@ -149,8 +149,7 @@ export function quantizedLinear(
     using a = asMatrix(input);
     using y = asMatrix(out);
     using r = added && asMatrix(added);
-    const [b, s] = [bias?.handle ?? null, r?.handle ?? null];
-    ops.gemm_quantized(y.handle, a.handle, codes.handle, scales.handle, b, s, kind, bits);
+    ops.gemm_quantized({ out: y, a, codes, scales, bias, residual: r, activation: kind, bits });
   }
   record(op, out, [input, bias, added], {}, () => {
     throw new HeedError(

@@ -26,7 +26,7 @@ function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceO
   if (name !== "sum" && x.size === 0 && numel(kept) > 0)
     throw new HeedError("ERR_SHAPE", `${name}: expected at least one element, got ${x}`);
   const whole: FloatTensor = allocate(kept, x.dtype, x.device, false);
-  ops.reduce(whole.handle, x.handle, reduceKinds[name], false);
+  ops.reduce({ out: whole, inp: x, kind: reduceKinds[name] });
   const shape = options.keepDims ? kept : x.shape.filter((_, i) => !axes.has(i));
   const out = whole.viewAs(shape, contiguousStrides(shape));
   const count = x.size / Math.max(1, numel(kept));
@@ -36,7 +36,7 @@ function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceO
     using stretched = dout.viewAs(x.shape, strides, 0, false);
     if (name === "sum") {
       const { out: dinp, accumulate } = gradient(0);
-      ops.copy(dinp.handle, stretched.handle, accumulate);
+      ops.copy({ out: dinp, inp: stretched, accumulate });
     } else
       scope(() => {
         if (name === "mean") return pass(0, mul(stretched, 1 / count));

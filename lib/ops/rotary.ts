@@ -57,16 +57,16 @@ export function rotary(x: FloatTensor, table: FloatTensor, options: RotaryOption
   const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
   const turn = (to: FloatTensor, from: FloatTensor, saved: Saved, inverse: boolean, accumulate: boolean): void => {
     const { angles, first, given } = saved;
-    ops.rotary(
-      to.handle,
-      from.handle,
-      angles.handle,
-      first?.handle ?? null,
-      given?.handle ?? null,
+    ops.rotary({
+      out: to,
+      inp: from,
+      table: angles,
+      starts: first,
+      positions: given,
       interleaved,
       inverse,
       accumulate,
-    );
+    });
   };
   const saved: Saved = { angles, first, given };
   turn(out, input, saved, false, false);

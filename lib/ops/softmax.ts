@@ -10,10 +10,10 @@ export function softmax(x: FloatTensor): FloatTensor {
   checkRank("softmax", "x", x, 1);
   const input = contiguous(x);
   const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
-  ops.softmax_forward(out.handle, input.handle);
+  ops.softmax_forward({ out, inp: input });
   record("softmax", out, [input], { out }, ({ dout, gradient, saved }) => {
     const { out: dinp, accumulate } = gradient(0);
-    ops.softmax_backward(dinp.handle, dout.handle, saved.out.handle, accumulate);
+    ops.softmax_backward({ dinp, dout, out: saved.out, accumulate });
   });
   if (input !== x) input.dispose();
   return out;

@@ -10,14 +10,14 @@ type UnaryKind = keyof typeof unaryKinds;
 /** @internal kind(x) without a graph, as a tensor in no scope. */
 export function unaryOf(name: UnaryKind, x: FloatTensor): FloatTensor {
   const out: FloatTensor = allocate(x.shape, x.dtype, x.device, false);
-  ops.unary(out.handle, x.handle, unaryKinds[name]);
+  ops.unary({ out, inp: x, kind: unaryKinds[name] });
   return out;
 }
 
 /** @internal dx for y = kind(x), as a tensor in no scope. */
 export function unaryBackward(name: UnaryKind, dout: FloatTensor, x: FloatTensor): FloatTensor {
   const dinp: FloatTensor = allocate(x.shape, x.dtype, x.device, false);
-  ops.unary_backward(dinp.handle, dout.handle, x.handle, unaryKinds[name], false);
+  ops.unary_backward({ dinp, dout, inp: x, kind: unaryKinds[name] });
   return dinp;
 }
 
@@ -26,10 +26,10 @@ function define(name: UnaryKind): (x: FloatTensor) => FloatTensor {
   return (x) => {
     checkFloat(name, "x", x);
     const out: FloatTensor = allocate(x.shape, x.dtype, x.device);
-    ops.unary(out.handle, x.handle, kind);
+    ops.unary({ out, inp: x, kind });
     return record(name, out, [x], { x }, ({ dout, gradient, saved }) => {
       const { out: dinp, accumulate } = gradient(0);
-      ops.unary_backward(dinp.handle, dout.handle, saved.x.handle, kind, accumulate);
+      ops.unary_backward({ dinp, dout, inp: saved.x, kind, accumulate });
     });
   };
 }

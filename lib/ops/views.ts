@@ -68,7 +68,7 @@ export function transpose<T extends Tensor>(x: T, order?: readonly number[]): T 
       0,
       false,
     );
-    ops.copy(target.handle, dout.handle, accumulate);
+    ops.copy({ out: target, inp: dout, accumulate });
     target.dispose();
   });
 }
@@ -85,10 +85,10 @@ export function narrow<T extends Tensor>(x: T, axis: number, start: number, leng
   const full = x.shape;
   return recordView("narrow", x, view, (dout, dx) => {
     const { out, accumulate } = dx.gradient(0);
-    if (!accumulate) ops.fill(out.handle, 0);
+    if (!accumulate) ops.fill({ out, value: 0 });
     const strides = contiguousStrides(full);
     const target = out.viewAs(shape, strides, start * strides[at]!, false);
-    ops.copy(target.handle, dout.handle, true);
+    ops.copy({ out: target, inp: dout, accumulate: true });
     target.dispose();
   });
 }
@@ -98,7 +98,7 @@ export function contiguous<T extends Tensor>(x: T): T {
   checkTensor("contiguous", "x", x);
   if (x.contiguous) return x;
   const out = allocate(x.shape, x.dtype, x.device) as T;
-  ops.copy(out.handle, x.handle, false);
+  ops.copy({ out, inp: x });
   return recordView("contiguous", x, out, (dout, dx) => {
     dx.pass(0, dout);
   });

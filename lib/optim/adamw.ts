@@ -81,7 +81,7 @@ export class AdamW implements Disposable {
     this.maxNorm = maxNorm ?? null;
     const zeros = ({ shape, device }: FloatTensor): FloatTensor => {
       const tensor: FloatTensor = allocate(shape, "f32", device, false);
-      ops.fill(tensor.handle, 0);
+      ops.fill({ out: tensor, value: 0 });
       return tensor;
     };
     this.#entries = checkParameters(parameters).map(([name, parameter]) => ({
@@ -107,25 +107,25 @@ export class AdamW implements Disposable {
     const used = this.#entries.filter(({ parameter }) => parameter.grad);
     if (used.length === 0)
       throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
-    const gradients = (entries: readonly Entry[]) => entries.map(({ parameter }) => parameter.grad!.handle);
-    if (this.gradientNorm) ops.global_norm(this.gradientNorm.handle, gradients(used));
+    const gradients = (entries: readonly Entry[]) => entries.map(({ parameter }) => parameter.grad!);
+    if (this.gradientNorm) ops.global_norm({ norm: this.gradientNorm, grads: gradients(used) });
     for (const entry of used) entry.steps++;
     for (const group of alike(used)) {
       const { decay, steps } = group[0]!;
-      ops.adamw(
-        group.map(({ parameter }) => parameter.handle),
-        gradients(group),
-        group.map(({ m }) => m.handle),
-        group.map(({ v }) => v.handle),
-        this.gradientNorm?.handle ?? null,
-        this.maxNorm ?? 0,
-        this.lr,
-        this.beta1,
-        this.beta2,
-        this.eps,
-        decay ? this.weightDecay : 0,
-        steps,
-      );
+      ops.adamw({
+        params: group.map(({ parameter }) => parameter),
+        grads: gradients(group),
+        m: group.map(({ m }) => m),
+        v: group.map(({ v }) => v),
+        norm: this.gradientNorm,
+        maxNorm: this.maxNorm ?? 0,
+        lr: this.lr,
+        beta1: this.beta1,
+        beta2: this.beta2,
+        eps: this.eps,
+        weightDecay: decay ? this.weightDecay : 0,
+        step: steps,
+      });
       for (const { parameter, m, v } of group) for (const written of [parameter, m, v]) written.overwritten();
     }
   }

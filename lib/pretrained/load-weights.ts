@@ -68,7 +68,7 @@ async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<Float32A
   const turned = given.viewAs([rows, columns], [1, rows], 0, false);
   try {
     await setPieces(given, pieces);
-    ops.copy(matrix.handle, turned.handle, false);
+    ops.copy({ out: matrix, inp: turned });
     matrix.overwritten();
   } finally {
     turned.dispose();

@@ -85,7 +85,7 @@ onEachDevice((name) => {
     // A graph that gathers rows of the first tensor and adds the second to them, into the third.
     const graphIds = tensor(Int32Array.of(0, 1, 2));
     const body = (): void =>
-      scope(() => ops.copy(tensors[2]!.handle, add(embedding(graphIds, tensors[0]!), tensors[1]!).handle, false));
+      scope(() => ops.copy({ out: tensors[2]!, inp: add(embedding(graphIds, tensors[0]!), tensors[1]!) }));
     const graph = Graph.capture(deviceOf(), body);
     const kept: Tensor[] = [graphIds];
 
@@ -103,7 +103,7 @@ onEachDevice((name) => {
         tensors[slot]!.dispose();
         tensors[slot] = value;
       } else {
-        ops.copy(tensors[slot]!.handle, value.handle, false);
+        ops.copy({ out: tensors[slot]!, inp: value });
         value.dispose();
       }
       twins[slot] = twin;
@@ -120,13 +120,13 @@ onEachDevice((name) => {
         put(to, maximum(x, y), { values: p.values.map((v, i) => Math.max(v, q.values[i]!)), causes: union(p, q) });
       else if (kind === "rows") put(to, embedding(index, x), rowsOf(p, ids));
       else if (kind === "write rows" && to !== a) {
-        ops.embedding_forward(out.handle, index.handle, x.handle);
+        ops.embedding_forward({ out, ids: index, weight: x });
         const written = rowsOf(p, ids);
         // Where it fails nothing is written, so that an earlier failure may still be the cause.
         twins[to] = ids.every((id) => id < rows) ? written : { ...written, causes: union(written, twins[to]!) };
       } else if (kind === "write sum") {
         using sum = add(x, y);
-        ops.copy(out.handle, sum.handle, false);
+        ops.copy({ out, inp: sum });
         twins[to] = plus(p, q);
       } else if (kind === "set") {
         out.set(list);

@@ -38,7 +38,7 @@ const cases: Case[] = [
     shape: [6000],
     run: (ids, device) => {
       const [dweight, dout] = [zeros([V, 3], { device }), zeros([6000, 3], { device })];
-      ops.embedding_backward(dweight.handle, dout.handle, ids.handle, false);
+      ops.embedding_backward({ dweight, dout, ids });
     },
     expected: (value, at) => `expected ids in [0, ${V}), got ${value} at position ${at}`,
   },

@@ -212,21 +212,20 @@ async function check(c: Case, dtype: FloatDType, device: string): Promise<void> 
     };
     const [out, before] = reference(c, operands);
     const sums = operands.sum && sumsOf(c, operands[c.sum!], operands.sum);
-    const handle = (operand: Operand | null) => operand?.view.handle ?? null;
-    ops.gemm(
-      operands.out.view.handle,
-      handle(operands.sum),
-      operands.a.view.handle,
-      operands.b.view.handle,
-      handle(operands.bias),
-      handle(operands.residual),
-      handle(operands.preact),
-      handle(operands.dactPreact),
-      nativeActivations[activation],
-      c.sum === "a",
-      c.accumulate ?? false,
-      c.accumulateSum ?? false,
-    );
+    ops.gemm({
+      out: operands.out.view,
+      sum: operands.sum?.view,
+      a: operands.a.view,
+      b: operands.b.view,
+      bias: operands.bias?.view,
+      residual: operands.residual?.view,
+      preact: operands.preact?.view,
+      dactPreact: operands.dactPreact?.view,
+      activation: nativeActivations[activation],
+      sumOfA: c.sum === "a",
+      accumulate: c.accumulate,
+      accumulateSum: c.accumulateSum,
+    });
     expectValues(`${label}: out`, await operands.out.read(label), out, mixed, !["none", "relu"].includes(activation));
     if (operands.sum) expectValues(`${label}: sum`, await operands.sum.read(label), sums!, mixed, false);
     if (operands.preact) expectValues(`${label}: preact`, await operands.preact.read(label), before, dtype, false);
@@ -348,7 +347,7 @@ test.for(targets)("gemm says what sum is not on $name", (target) => {
   scope(() => {
     const [a, b, out] = [make([4, 5]), make([5, 3]), make([4, 3])];
     const call = (to: FloatTensor, sum: FloatTensor, left = a, right = b) =>
-      ops.gemm(to.handle, sum.handle, left.handle, right.handle, null, null, null, null, 0, true, false, false);
+      ops.gemm({ out: to, sum, a: left, b: right, sumOfA: true });
     expect(() => call(out, make([3]))).toThrow("gemm: expected sum of shape [4], got [3]");
     expect(() => call(out, make([4], "bf16"))).toThrow("gemm: expected sum of dtype f32, got bf16");
     expect(() => call(make([4, 0]), make([4]), a, make([5, 0]))).toThrow(
@@ -377,7 +376,7 @@ test.for(targets)("bias_backward on $name", async (target) => {
         const dbias = new Operand(random, [columns], [1], sum, target.device);
         const wanted = dbias.values.map((x) => (accumulate ? x : 0));
         dout.values.forEach((x, i) => (wanted[i % columns]! += x));
-        ops.bias_backward(dbias.view.handle, dout.view.handle, accumulate);
+        ops.bias_backward({ dbias: dbias.view, dout: dout.view, accumulate });
         const label = `${dtype} [${rows}, ${columns}]`;
         expectValues(label, await dbias.read(label), wanted, sum, false);
         dout.dispose();

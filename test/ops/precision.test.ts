@@ -137,7 +137,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
         noGrad(() => {
           // Memory of the weight's size, free again when the weight is asked for.
           add(ones([2, 3], { device, dtype }), 1).dispose();
-          scope(() => ops.copy(out.handle, linear(x, w).handle, false));
+          scope(() => ops.copy({ out, inp: linear(x, w) }));
         }),
       );
 

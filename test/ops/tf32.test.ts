@@ -84,20 +84,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
         using out = zeros([m, n], { device });
         using sum = zeros([of === "a" ? m : n], { device });
         setTf32(true);
-        ops.gemm(
-          out.handle,
-          sum.handle,
-          a.view.handle,
-          b.view.handle,
-          null,
-          null,
-          null,
-          null,
-          0,
-          of === "a",
-          false,
-          false,
-        );
+        ops.gemm({ out, sum, a: a.view, b: b.view, sumOfA: of === "a" });
         setTf32(false);
         const got = await out.data();
         const [wanted, magnitudes] = product(rounded(a.values), rounded(b.values), m, n, k);
@@ -125,7 +112,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
       const a = operand(random, m, k, false, device);
       const b = operand(random, k, n, true, device);
       using out = zeros([m, n], { device });
-      ops.gemm(out.handle, null, a.view.handle, b.view.handle, null, null, null, null, 0, false, false, false);
+      ops.gemm({ out, a: a.view, b: b.view });
       const [wanted, magnitudes] = product(a.values, b.values, m, n, k);
       expect(off(await out.data(), wanted, magnitudes, k)).toBeLessThan(1);
     }
@@ -140,7 +127,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
     using b = tensor(ones, [32, 32], { device });
     using out = zeros([32, 32], { device });
     setTf32(true);
-    ops.gemm(out.handle, null, a.handle, b.handle, null, null, null, null, 0, false, false, false);
+    ops.gemm({ out, a, b });
     const got = await out.data();
     got.forEach((x, i) => {
       const row = Math.floor(i / 32);

@@ -42,7 +42,7 @@ test.for(cudas)("the gradient of an embedding of 16.8 million columns on $name",
   narrow(dout, 1, C - 1, 1).set([7]);
   using dweight = allocate([1, C], "f32", to, false);
   using ids = tensor(Int32Array.of(0), [1], { device });
-  ops.embedding_backward(dweight.handle, dout.handle, ids.handle, false);
+  ops.embedding_backward({ dweight, dout, ids });
   expect(await unusual(dweight, 1)).toEqual([[C - 1, 7]]);
 });
 
@@ -55,7 +55,7 @@ test.for(cudas)("linear attention's state of 4.2 million columns on $name", asyn
   using keys = zeros([1, 0, 1, 1], { device });
   using values = zeros([1, 0, 1, Dv], { device });
   using out = zeros([1, 0, 1, Dv], { device });
-  ops.linear_attention(out.handle, final.handle, keys.handle, keys.handle, values.handle, initial.handle, null, false);
+  ops.linear_attention({ out, finalState: final, q: keys, k: keys, v: values, initialState: initial });
   expect(await unusual(final, 1)).toEqual([[Dv - 1, 7]]);
 });
 
