@@ -16,7 +16,7 @@ import { describe, HeedError } from "./errors.js";
 import { ops } from "./native.js";
 import { leaveScope } from "./scope.js";
 import { sameShape } from "./shape.js";
-import { allocate, type FloatTensor, type GraphNode, Tensor } from "./tensor.js";
+import { allocate, type FloatTensor, type GraphNode, setRecorder, Tensor } from "./tensor.js";
 
 /** The largest factor of a backward pass, by the dtype of the tensor that it starts from. */
 const largest: Record<FloatDType, number> = { f32: largestFloat, bf16: 2 ** 128 - 2 ** 120, f16: 65504 };
@@ -317,6 +317,10 @@ export function record<Outputs extends FloatTensor | readonly FloatTensor[], Sav
   if (needsGrad(inputs)) attach(name, outputs, inputs, saved, backward, remake);
   return outputs;
 }
+
+setRecorder((name, output, input, backward) => {
+  record(name, output, [input], {}, ({ dout, pass }) => backward(dout, (dinp) => pass(0, dinp)));
+});
 
 /** @internal As `record`, also where what requires a gradient is none of the inputs. */
 export function attach<Saved extends SavedTensors>(

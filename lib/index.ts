@@ -3,21 +3,9 @@ export { type Device, device, type DeviceInfo, devices, setTf32, setThreads, tf3
 export type { MemoryStats } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
 export type { Shape } from "./shape.js";
-export {
-  empty,
-  type FloatTensor,
-  full,
-  type IntTensor,
-  type NestedArray,
-  ones,
-  randn,
-  type SavedTensor,
-  Tensor,
-  tensor,
-  type TensorOptions,
-  uniform,
-  zeros,
-} from "./tensor.js";
+export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./tensor.js";
+export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } from "./creation.js";
+export type { SavedTensor } from "./saved-tensor.js";
 export { keep, scope } from "./scope.js";
 export { detach, isRecording, noGrad, parameter } from "./autograd.js";
 export { checkpoint } from "./checkpoint.js";
@@ -186,7 +174,8 @@ export {
   type HuggingFaceTokenizerParts,
 } from "./tokenizer/huggingface-tokenizer.js";
 export { Llama2cTokenizer } from "./tokenizer/llama2c-tokenizer.js";
-export type { Tokenizer, TokenizerJSON, TokenStream } from "./tokenizer/tokenizer.js";
+export type { TokenStream } from "./tokenizer/token-stream.js";
+export type { Tokenizer, TokenizerJSON } from "./tokenizer/tokenizer.js";
 
 // Files
 export { GgufFile, readGguf } from "./formats/gguf.js";
@@ -208,7 +197,8 @@ export { readShardedSafetensors, ShardedSafetensors } from "./formats/sharded-sa
 export type { WeightEntry, WeightFile } from "./formats/weights.js";
 
 // Published models
-export { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "./hub/pretrained-folder.js";
+export { pretrainedFolder } from "./hub/pretrained-folder.js";
+export type { DownloadProgress, PretrainedOptions } from "./hub/pretrained-options.js";
 export { type GgufModel, loadGguf } from "./pretrained/gguf/load-gguf.js";
 export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";

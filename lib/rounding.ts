@@ -21,6 +21,11 @@ export class Rounding {
     this.copy = allocate(parameter.shape, dtype, parameter.device, false);
   }
 
+  /** The copy that is kept of a parameter. */
+  static of(parameter: FloatTensor): Rounding | null {
+    return parameter.rounding as Rounding | null;
+  }
+
   get stale(): boolean {
     return this.#version !== this.source.version;
   }

@@ -1,56 +1,38 @@
-import { record } from "./autograd.js";
 import { type DataOf, type DType, dtypeIndex, dtypes, type FloatDType, isFloat } from "./dtype.js";
 import { type Device, device as deviceOf } from "./device.js";
-import { checkInteger, checkNumber, checkObject, checkValues } from "./check.js";
-import { describe, HeedError } from "./errors.js";
+import { checkValues } from "./check.js";
+import { HeedError } from "./errors.js";
 import { type Handle, native, ops } from "./native.js";
-import type { Rounding } from "./rounding.js";
 import { enterScope, leaveScope } from "./scope.js";
-import {
-  checkShape,
-  contiguousStrides,
-  formatShape,
-  isContiguous,
-  maxRank,
-  numel,
-  sameShape,
-  type Shape,
-} from "./shape.js";
-import { Storage } from "./storage.js";
-
-/** Handles without memory, for the next tensors: making one takes longer than a small operation. */
-const released: Handle[] = [];
-const mostReleased = 256;
-
-/** A native handle shared by a tensor and the graph that saved it. */
-class SharedHandle {
-  #references = 0;
-  constructor(
-    readonly handle: Handle,
-    readonly storage: Storage,
-  ) {
-    this.retain();
-  }
-
-  retain(): this {
-    this.#references++;
-    this.storage.references++;
-    return this;
-  }
-
-  release(): void {
-    this.storage.references--;
-    if (--this.#references !== 0) return;
-    native.release(this.handle);
-    if (released.length < mostReleased) released.push(this.handle);
-  }
-}
+import { contiguousStrides, formatShape, isContiguous, numel, type Shape } from "./shape.js";
+import { releasedHandle, SharedHandle, Storage } from "./storage.js";
+import { integersOf } from "./integers.js";
 
 /** @internal A step of the recorded graph, as a tensor sees it (autograd.ts). */
 export interface GraphNode {
   /** Calls one fewer of the node's outputs and consumers alive. */
   unreference(): void;
   backward(output: Tensor, scale: number): void;
+}
+
+/**
+ * @internal Records an operation that made `output` of `input`. `backward` gets the gradient of the output, and hands that
+ * of the input on.
+ */
+export type Recorder = (
+  name: string,
+  output: FloatTensor,
+  input: Tensor,
+  backward: (dout: FloatTensor, pass: (dinp: FloatTensor) => void) => void,
+) => void;
+
+let recorder: Recorder = () => {
+  throw new HeedError("ERR_INTERNAL", "expected autograd.ts to be loaded before a gradient is required");
+};
+
+/** @internal For autograd.ts, which builds on this file, so that this one can record what it does without importing it. */
+export function setRecorder(record: Recorder): void {
+  recorder = record;
 }
 
 interface TensorInit<D extends DType> {
@@ -82,8 +64,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   node: GraphNode | null = null;
   /** @internal Which of the node's outputs this is. */
   outputIndex = 0;
-  /** @internal A parameter's copy in a shorter dtype, kept for inference (ops/precision.ts). */
-  rounding: Rounding | null = null;
+  /** @internal What is let go with the tensor's memory: a parameter's copy in a shorter dtype (`Rounding.of`). */
+  rounding: { release(): void } | null = null;
 
   /** @internal Use `tensor()`, `zeros()`, `empty()` and the like. */
   constructor(init: TensorInit<D>, scoped = true) {
@@ -158,7 +140,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** @internal A view of the same storage; not recorded. `offset` in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
     const { handle, storage } = this.#live();
-    const shared = new SharedHandle(native.view(handle, shape, strides, offset, released.pop()), storage);
+    const shared = new SharedHandle(native.view(handle, shape, strides, offset, releasedHandle()), storage);
     return new Tensor({ shape, strides, dtype: this.dtype, device: this.device, shared }, scoped);
   }
 
@@ -228,13 +210,14 @@ export class Tensor<D extends DType = DType> implements Disposable {
       out = allocate(this.shape, to.dtype, device);
       ops.copy({ out, inp: this });
     }
-    if (!isFloat(dtype) || !isFloat(out.dtype)) return out;
-    return record("to", out as FloatTensor, [this], {}, ({ dout, pass }) => {
-      if (to.device === device) return pass(0, dout);
+    if (!this.requiresGrad || !isFloat(out.dtype)) return out;
+    recorder("to", out as FloatTensor, this, (dout, pass) => {
+      if (to.device === device) return pass(dout);
       const back = transferred(dout, device, false);
-      pass(0, back);
+      pass(back);
       back.dispose();
     });
+    return out;
   }
 
   /** @internal Becomes what `to(target)` gives: a parameter moves with all who hold it. Its gradient is forgotten. */
@@ -330,15 +313,9 @@ export type FloatTensor = Tensor<FloatDType>;
 export type IntTensor = Tensor<"i32">;
 export type NestedArray = number | NestedArray[];
 
-export interface TensorOptions<D extends DType = DType> {
-  dtype?: D;
-  /** "auto" unless given. */
-  device?: Device | string;
-}
-
 /** @internal Uninitialised memory. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
-  const handle = native.alloc(device.index, dtypeIndex(dtype), shape, released.pop());
+  const handle = native.alloc(device.index, dtypeIndex(dtype), shape, releasedHandle());
   const shared = new SharedHandle(handle, new Storage());
   return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared }, scoped);
 }
@@ -359,7 +336,8 @@ function transferred<D extends DType>(x: Tensor<D>, device: Device, scoped = tru
   return out;
 }
 
-function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): void {
+/** @internal Writes as many values as the contiguous `target` has elements; does not count as an overwrite. */
+export function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): void {
   const { dtype, size } = target;
   if (values.length !== size)
     throw new HeedError(
@@ -377,175 +355,4 @@ function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): vo
       source.dispose();
     }
   }
-}
-
-const integerArrays = { i32: Int32Array, u8: Uint8Array } as const;
-
-/** The values in a typed array of the dtype. Throws ERR_RANGE at one that the dtype does not hold exactly. */
-function integersOf(op: string, dtype: "i32" | "u8", values: ArrayLike<number>): Int32Array | Uint8Array {
-  const kind = integerArrays[dtype];
-  if (values instanceof kind) return values;
-  const integers = new kind(values.length);
-  for (let i = 0; i < values.length; i++) {
-    integers[i] = values[i]!;
-    if (integers[i] !== values[i])
-      throw new HeedError(
-        "ERR_RANGE",
-        `${op}: expected integers that ${dtype} holds, got ${describe(values[i])} at position ${i}`,
-      );
-  }
-  return integers;
-}
-
-/** Uninitialised: write every element before reading one. */
-export function empty<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
-  checkShape("empty", shape);
-  checkObject("empty", "options", options);
-  return allocate([...shape], options.dtype ?? ("f32" as D), deviceOf(options.device));
-}
-
-/**
- * Every element `value`.
- *
- * @throws ERR_RANGE for an i32 or u8 tensor where that dtype does not hold the value exactly.
- */
-export function full<D extends DType = "f32">(shape: Shape, value: number, options: TensorOptions<D> = {}): Tensor<D> {
-  checkShape("full", shape);
-  if (typeof value !== "number")
-    throw new HeedError("ERR_ARGUMENT", `full: expected value to be a number, got ${describe(value)}`);
-  const result = empty(shape, options);
-  const { dtype } = result;
-  if (isFloat(dtype)) ops.fill({ out: result, value });
-  else fillIntegers(result, integersOf("full", dtype, [value]));
-  return result;
-}
-
-/** The kernel takes an f32, which does not hold every i32: others are stretched from one element. */
-function fillIntegers(target: Tensor, one: Int32Array | Uint8Array): void {
-  const value = one[0]!;
-  if (Math.fround(value) === value) return ops.fill({ out: target, value });
-  const source = allocate([], target.dtype, target.device, false);
-  native.upload(source.handle, one);
-  const { shape } = target;
-  const stretched = source.viewAs(
-    shape,
-    shape.map(() => 0),
-    0,
-    false,
-  );
-  ops.copy({ out: target, inp: stretched });
-  for (const tensor of [stretched, source]) tensor.dispose();
-}
-
-export function zeros<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
-  return full(shape, 0, options);
-}
-
-export function ones<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
-  return full(shape, 1, options);
-}
-
-/**
- * A tensor of the given values: a number, a (nested) array, or a typed array with a shape. Without a dtype, Int32Array
- * gives i32, Uint8Array u8, everything else f32.
- */
-export function tensor(values: Int32Array, shape?: Shape, options?: TensorOptions<"i32">): Tensor<"i32">;
-export function tensor(values: Uint8Array, shape?: Shape, options?: TensorOptions<"u8">): Tensor<"u8">;
-export function tensor<D extends DType = "f32">(
-  values: NestedArray | ArrayLike<number>,
-  shape?: Shape,
-  options?: TensorOptions<D>,
-): Tensor<D>;
-export function tensor(values: NestedArray | ArrayLike<number>, shape?: Shape, options: TensorOptions = {}): Tensor {
-  checkObject("tensor", "options", options);
-  const dtype: DType =
-    options.dtype ?? (values instanceof Int32Array ? "i32" : values instanceof Uint8Array ? "u8" : "f32");
-  const natural = typeof values === "number" || Array.isArray(values) ? shapeOfNested(values, 0) : null;
-  const flat: unknown =
-    typeof values === "number"
-      ? [values]
-      : natural && natural.length > 1
-        ? (values as unknown[]).flat(maxRank)
-        : values;
-  checkValues("tensor", flat);
-  const target = shape ?? natural ?? [flat.length];
-  checkShape("tensor", target);
-  if (numel(target) !== flat.length)
-    throw new HeedError(
-      "ERR_SHAPE",
-      `tensor: expected ${numel(target)} values for shape ${formatShape(target)}, got ${flat.length}`,
-    );
-  const result = allocate([...target], dtype, deviceOf(options.device));
-  uploadValues("tensor", result, flat);
-  return result;
-}
-
-function shapeOfNested(values: NestedArray, depth: number): number[] {
-  if (!Array.isArray(values)) return [];
-  if (depth === maxRank)
-    throw new HeedError("ERR_SHAPE", `tensor: expected at most ${maxRank} levels of arrays, got more`);
-  if (values.length === 0 || !values.some((value) => Array.isArray(value))) return [values.length];
-  const inner = values.map((value) => shapeOfNested(value, depth + 1));
-  for (const shape of inner)
-    if (!sameShape(shape, inner[0]!))
-      throw new HeedError(
-        "ERR_SHAPE",
-        `tensor: expected nested arrays of equal lengths, got ${formatShape(inner[0]!)} and ${formatShape(shape)}`,
-      );
-  return [values.length, ...inner[0]!];
-}
-
-/** What a file or another process knows of a tensor. */
-export interface SavedTensor {
-  shape: Shape;
-  values: ArrayLike<number>;
-}
-
-/** @internal Throws unless `saved` can be the content of `tensor`. */
-export function checkSaved(op: string, name: string, tensor: Tensor, saved: unknown): void {
-  checkObject(op, name, saved);
-  const { shape, values } = saved as Partial<SavedTensor>;
-  checkValues(op, values);
-  if (!Array.isArray(shape) || !sameShape(shape, tensor.shape) || values.length !== tensor.size)
-    throw new HeedError(
-      "ERR_SHAPE",
-      `${op}: expected ${name} of shape ${formatShape(tensor.shape)}, got ` +
-        `${Array.isArray(shape) ? formatShape(shape) : describe(shape)} and ${values.length} values`,
-    );
-}
-
-/** The largest finite f32. */
-const maxFloat = (2 - 2 ** -23) * 2 ** 127;
-
-/** Normally distributed; element i depends on the seed and i alone. */
-export function randn<D extends FloatDType = "f32">(
-  shape: Shape,
-  options: TensorOptions<D> & { seed: number; mean?: number; std?: number },
-): Tensor<D> {
-  checkObject("randn", "options", options);
-  const { seed, mean = 0, std = 1 } = options;
-  checkInteger("randn", "seed", seed, 0);
-  checkNumber("randn", "mean", mean, -maxFloat, maxFloat);
-  checkNumber("randn", "std", std, 0, maxFloat);
-  const result = empty(shape, options);
-  ops.random_normal({ out: result, mean, stddev: std, seed });
-  return result;
-}
-
-/**
- * Returns numbers that are uniform in [low, high); element i depends on the seed and i alone. In bf16 and f16 a draw is
- * rounded to a number inside the interval; where the type has none there, every element is `low`, rounded.
- */
-export function uniform<D extends FloatDType = "f32">(
-  shape: Shape,
-  options: TensorOptions<D> & { seed: number; low?: number; high?: number },
-): Tensor<D> {
-  checkObject("uniform", "options", options);
-  const { seed, low = 0, high = 1 } = options;
-  checkInteger("uniform", "seed", seed, 0);
-  checkNumber("uniform", "low", low, -maxFloat, maxFloat);
-  checkNumber("uniform", "high", high, low, maxFloat);
-  const result = empty(shape, options);
-  ops.random_uniform({ out: result, low, high, seed });
-  return result;
 }

@@ -1,5 +1,5 @@
 // The layers of lib/ as a lint rule: each folder lists what it may import; upward and sideways imports are errors,
-// types included. DESIGN.md has the picture.
+// types included. docs/architecture.md has the picture.
 import path from "node:path";
 
 const base = ["base"];
@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "hub"];
-const whole = [...parts, "embed", "train", "generate", "pretrained", "interpret"];
+const whole = [...parts, "embed", "train", "generate", "pretrained"];
 
 /** What each layer may import besides itself. */
 const allowed = {
@@ -25,9 +25,6 @@ const allowed = {
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
   generate: parts,
-  interpret: parts,
-  server: whole,
-  plugins: whole,
   cli: whole,
 };
 

@@ -5,7 +5,7 @@ import { device } from "../lib/device.js";
 import { Graph } from "../lib/graph.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { scope } from "../lib/scope.js";
-import { randn } from "../lib/tensor.js";
+import { randn } from "../lib/creation.js";
 import { devicesTested } from "./support/targets.js";
 
 describe.each(devicesTested)("elapsed on $name", (target) => {

@@ -7,7 +7,7 @@ import { GPT } from "../lib/models/gpt.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { AdamW } from "../lib/optim/adamw.js";
 import { scope } from "../lib/scope.js";
-import { randn, tensor } from "../lib/tensor.js";
+import { randn, tensor } from "../lib/creation.js";
 import { onEachDevice } from "./support/targets.js";
 
 /** The 99th percentile of the event loop's delay while `work` runs, in milliseconds. */

@@ -9,7 +9,8 @@ import { cacheWrite } from "../lib/ops/cache-write.js";
 import { embedding } from "../lib/ops/embedding.js";
 import { narrow, reshape } from "../lib/ops/views.js";
 import { scope } from "../lib/scope.js";
-import { type FloatTensor, full, type IntTensor, ones, tensor, zeros } from "../lib/tensor.js";
+import { full, ones, tensor, zeros } from "../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../lib/tensor.js";
 import { expectRejection } from "./support/errors.js";
 import { devicesTested, onEachDevice } from "./support/targets.js";
 

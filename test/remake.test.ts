@@ -9,7 +9,8 @@ import { rmsNorm } from "../lib/ops/rms-norm.js";
 import { square } from "../lib/ops/unary.js";
 import { reshape } from "../lib/ops/views.js";
 import { scope } from "../lib/scope.js";
-import { type FloatTensor, randn } from "../lib/tensor.js";
+import { randn } from "../lib/creation.js";
+import type { FloatTensor } from "../lib/tensor.js";
 import { collectGarbage } from "./support/gc.js";
 import { onEachDevice } from "./support/targets.js";
 

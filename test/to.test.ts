@@ -8,7 +8,7 @@ import { mul } from "../lib/ops/binary.js";
 import { sum } from "../lib/ops/reduce.js";
 import { transpose } from "../lib/ops/views.js";
 import { scope } from "../lib/scope.js";
-import { ones, randn, tensor } from "../lib/tensor.js";
+import { ones, randn, tensor } from "../lib/creation.js";
 import { expectError } from "./support/errors.js";
 import { devicesTested } from "./support/targets.js";
 

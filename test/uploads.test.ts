@@ -2,7 +2,8 @@
 import { expect, test } from "vitest";
 import { device } from "../lib/device.js";
 import { matmul } from "../lib/ops/matmul.js";
-import { empty, type FloatTensor, ones } from "../lib/tensor.js";
+import { empty, ones } from "../lib/creation.js";
+import type { FloatTensor } from "../lib/tensor.js";
 import { expectChild } from "./support/child.js";
 import { onEachDevice } from "./support/targets.js";
 

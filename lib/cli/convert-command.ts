@@ -1,14 +1,6 @@
 import { Command, Option } from "commander";
 import { text } from "./arguments.js";
-
-export const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
-
-export interface ConvertFlags {
-  from: string;
-  to: string;
-  dtype: (typeof convertTypes)[number];
-  force?: boolean;
-}
+import { type ConvertFlags, convertTypes } from "./convert-flags.js";
 
 export function convertCommand(): Command {
   return new Command("convert")

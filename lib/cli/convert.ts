@@ -5,7 +5,7 @@ import { saveGguf } from "../pretrained/gguf/save-gguf.js";
 import { type LoadedModel, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
-import { type ConvertFlags } from "./convert-command.js";
+import type { ConvertFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
 
 /** Writes a model in another format. */

@@ -6,7 +6,7 @@ import { loadModel } from "../pretrained/load-model.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { asUsage, UsageError } from "./failure.js";
-import { type GenerateFlags, samplingDefaults } from "./generate-command.js";
+import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
 

@@ -1,16 +1,10 @@
-import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { convertCommand } from "./convert-command.js";
 import { generateCommand } from "./generate-command.js";
 import { infoCommand } from "./info-command.js";
 import { trainCommand } from "./train-command.js";
 import { translateCommand } from "./translate-command.js";
-
-/** The version in package.json, one level above lib/ and dist/ alike. */
-export function version(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
-}
+import { version } from "./version.js";
 
 /** The command line. The addon is loaded by the commands that need it, when they run. */
 export function createProgram(): Command {

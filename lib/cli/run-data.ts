@@ -8,7 +8,7 @@ import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { splitSource, tokenData, type TokenSource } from "../train/token-data.js";
 import { Turns } from "../turns.js";
 import { UsageError } from "./failure.js";
-import type { RunFlags } from "./train-command.js";
+import type { RunFlags } from "./train-flags.js";
 
 export interface RunData {
   tokenizer: Tokenizer;

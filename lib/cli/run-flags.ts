@@ -3,7 +3,7 @@ import { HeedError } from "../errors.js";
 import { Llama } from "../models/llama.js";
 import type { Checkpoint } from "../train/checkpoint.js";
 import { UsageError } from "./failure.js";
-import { defaults, type RunFlags, type TrainFlags } from "./train-command.js";
+import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
 const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   data: "string",

@@ -12,7 +12,7 @@ import { complain } from "./output.js";
 import { createProgress } from "./progress.js";
 import { readData, type RunData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
-import { defaults, type RunFlags, type TrainFlags } from "./train-command.js";
+import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
 /** Trains as the flags say, showing how it goes. */
 export async function run(given: TrainFlags): Promise<void> {

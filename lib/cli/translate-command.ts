@@ -1,15 +1,7 @@
 import { Command } from "commander";
 import { integer, number, text } from "./arguments.js";
-import { type InferenceFlags, inferenceOptions } from "./inference-options.js";
-
-export interface TranslateFlags extends InferenceFlags {
-  model: string;
-  beam: number;
-  nBest: number;
-  lengthPenalty: number;
-  maxTokens: number;
-  batchSize: number;
-}
+import { inferenceOptions } from "./inference-options.js";
+import type { TranslateFlags } from "./translate-flags.js";
 
 export function translateCommand(): Command {
   return new Command("translate")

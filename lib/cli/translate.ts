@@ -7,7 +7,7 @@ import { translate } from "../generate/translate.js";
 import { loadTranslator, type Translator } from "../pretrained/load-translator.js";
 import { UsageError } from "./failure.js";
 import { print } from "./output.js";
-import type { TranslateFlags } from "./translate-command.js";
+import type { TranslateFlags } from "./translate-flags.js";
 
 /** Prints a translation a text, batch by batch; an empty line where the model diverges, of which the error tells at the end. */
 export async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {

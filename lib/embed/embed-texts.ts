@@ -5,7 +5,8 @@ import { Bert } from "../models/bert.js";
 import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
 import { l2Normalize } from "../ops/l2-normalize.js";
 import { keep, scope } from "../scope.js";
-import { type FloatTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 import { Turns } from "../turns.js";
 
 /** How a text becomes a vector. */

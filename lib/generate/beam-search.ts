@@ -4,7 +4,7 @@ import { checkBoolean, checkInteger, checkNumber } from "../ops/check.js";
 import { topk } from "../ops/choose.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
-import { tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
 import { Beam, type BeamSettings, type Hypothesis } from "./beam.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { type Outcome, valuesOf } from "./diverged.js";

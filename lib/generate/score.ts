@@ -1,7 +1,8 @@
 import { HeedError } from "../errors.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { reshape } from "../ops/views.js";
-import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import { divergence } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";

@@ -2,7 +2,8 @@ import type { Device } from "../device.js";
 import { ops } from "../native.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
-import { type IntTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { IntTensor } from "../tensor.js";
 
 /**
  * The latest tokens of each sequence on the device, i32 [B, W], for the repetition penalty. New tokens are written

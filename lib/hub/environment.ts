@@ -1,7 +1,7 @@
 // What a request to the hub needs to know, from options or from the environment variables of Hugging Face's tools. They
 // are read at every call, so that a program may set them after it has loaded heed.
 import { describe, HeedError } from "../errors.js";
-import type { PretrainedOptions } from "./pretrained-folder.js";
+import type { PretrainedOptions } from "./pretrained-options.js";
 
 /** Whether HF_HUB_OFFLINE forbids requests: "1", "true", "yes" or "on" in any case do. */
 export function isOffline(): boolean {

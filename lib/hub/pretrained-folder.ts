@@ -2,40 +2,7 @@
 // downloaded into the cache that Hugging Face's libraries share.
 import { stat } from "node:fs/promises";
 import { describe, HeedError } from "../errors.js";
-
-/** Looks into the folder of a model that has all but its weights; what it throws ends the download. */
-export type Inspection = (folder: string) => Promise<unknown>;
-
-export interface DownloadProgress {
-  /** The file that is being downloaded. */
-  file: string;
-  /** Bytes of it that are there, and all. */
-  received: number;
-  size: number;
-  /** The same of all files together. */
-  receivedInAll: number;
-  sizeInAll: number;
-}
-
-export interface PretrainedOptions {
-  /** A branch, tag or commit; "main" unless given. */
-  revision?: string;
-  /**
-   * Whether to ask nothing of the hub and take what is in the cache. @default true where HF_HUB_OFFLINE is 1, true, yes
-   * or on
-   */
-  offline?: boolean;
-  /** The cache's folder. @default HF_HUB_CACHE, or ~/.cache/huggingface/hub */
-  cacheDir?: string;
-  /** The hub's address. @default HF_ENDPOINT, or https://huggingface.co */
-  hubUrl?: string;
-  /** The token for models that are not public. No other host than the hub's gets it. @default HF_TOKEN */
-  accessToken?: string;
-  /** Which files are wanted. @default configurations, tokenizers and safetensors weights */
-  files?: (name: string) => boolean;
-  onProgress?: (progress: DownloadProgress) => void;
-  signal?: AbortSignal;
-}
+import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 
 /**
  * Resolves to the folder of a model: `name` itself if it is a folder, or the snapshot of a model of the hub

@@ -9,7 +9,7 @@ import { downloadBlob } from "./download.js";
 import { hubAddress, hubToken, isOffline, patience } from "./environment.js";
 import { hubFile, isInside, keepListing, missingFile } from "./listing.js";
 import { partialSize } from "./partial.js";
-import type { Inspection, PretrainedOptions } from "./pretrained-folder.js";
+import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 import { asking, type HubRequest, isOutage, reasonOf } from "./request.js";
 
 const usualFiles =

@@ -1,6 +1,7 @@
 import { embedding } from "../ops/embedding.js";
 import { reshape } from "../ops/views.js";
-import { type FloatTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 
 /** The last real position of each sequence, which has counts[b] of them (all unless given): [B, T, C] → [B, C]. */
 export function lastTokens(x: FloatTensor, counts?: ArrayLike<number>): FloatTensor {

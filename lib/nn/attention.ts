@@ -5,7 +5,8 @@ import { checkFloat, checkInteger, checkNumber, checkShapeIs, largestFloat } fro
 import { rotary } from "../ops/rotary.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import { type FloatTensor, type IntTensor, zeros } from "../tensor.js";
+import { zeros } from "../creation.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import type { Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";

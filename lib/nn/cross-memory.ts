@@ -3,7 +3,8 @@ import { ops } from "../native.js";
 import { embedding } from "../ops/embedding.js";
 import { contiguous, narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
-import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 
 /** What the layers of a decoder see of encoded sources. */
 export interface EncodedSource {

@@ -8,7 +8,8 @@ import { cacheWrite } from "../ops/cache-write.js";
 import { embedding } from "../ops/embedding.js";
 import { reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
-import { allocate, type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import type { CrossMemory } from "./cross-memory.js";
 
 /** What one attention layer remembers: keys and values [B, Tmax, Hkv, D]. */

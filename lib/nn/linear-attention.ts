@@ -5,7 +5,8 @@ import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/chec
 import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../ops/linear-attention.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
-import { type FloatTensor, zeros } from "../tensor.js";
+import { zeros } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";

@@ -3,7 +3,8 @@ import { dtypes, type FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { checkObject } from "../check.js";
 import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
-import { checkSaved, type FloatTensor, type SavedTensor, Tensor } from "../tensor.js";
+import { checkSaved, type SavedTensor } from "../saved-tensor.js";
+import { type FloatTensor, Tensor } from "../tensor.js";
 
 /** Only floating tensors can require gradients; a weight that was quantised is disposed. */
 function isParameter(value: unknown): value is FloatTensor {

@@ -5,7 +5,8 @@ import { matmul } from "../ops/matmul.js";
 import { max } from "../ops/reduce.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
-import { type FloatTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 
 /** How the states of a text's tokens become one vector: the first token's, their mean, or the largest of each dimension. */
 export type Pooling = "cls" | "mean" | "max";

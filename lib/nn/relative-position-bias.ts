@@ -5,7 +5,8 @@ import { embedding } from "../ops/embedding.js";
 import { add } from "../ops/binary.js";
 import { transpose } from "../ops/views.js";
 import type { FloatDType } from "../dtype.js";
-import { type FloatTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 

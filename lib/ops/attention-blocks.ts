@@ -1,7 +1,7 @@
 /** Masks of blocks for `attention`: patterns whose cost grows with the length, not with its square. */
 import { HeedError } from "../errors.js";
 import { Permutation } from "../permutation.js";
-import { tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
 import type { BlockMask } from "./attention.js";
 import type { MaskOptions } from "./attention-masks.js";
 import { checkInteger, checkObject } from "./check.js";

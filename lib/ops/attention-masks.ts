@@ -2,7 +2,8 @@
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import { largest } from "../largest.js";
-import { type FloatTensor, type IntTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
 /** Of i32, which ranges are in. */

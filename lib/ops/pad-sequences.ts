@@ -1,7 +1,8 @@
 /** Token ids of several lengths as one tensor: what is worked out once a batch, on the host. */
 import type { Device } from "../device.js";
 import { largest } from "../largest.js";
-import { type IntTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { IntTensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
 export interface PadOptions {

@@ -26,13 +26,13 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.dtype === dtype) return weight.alias();
   if (weight.node || !weight.requiresGrad) return roundedCopy(weight, dtype);
   if (isRecording()) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
-  if (weight.rounding?.copy.dtype !== dtype) {
+  let rounding = Rounding.of(weight);
+  if (rounding?.copy.dtype !== dtype) {
     // What is allocated within a graph may be memory that its earlier operations write to: it is computed there too.
     if (Graph.isCapturing(weight.device)) return roundedCopy(weight, dtype);
-    weight.rounding?.release();
-    weight.rounding = new Rounding(weight, dtype);
+    rounding?.release();
+    weight.rounding = rounding = new Rounding(weight, dtype);
   }
-  const { rounding } = weight;
   if (Graph.isCapturing(weight.device)) Graph.hold(rounding);
   else rounding.renew();
   return rounding.copy.alias();
@@ -40,7 +40,7 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
 
 /** The copy that was kept for inference, which is then no longer kept; null where it is stale. */
 function taken(weight: FloatTensor, dtype: FloatDType): FloatTensor | null {
-  const { rounding } = weight;
+  const rounding = Rounding.of(weight);
   // A graph that is still to be launched will write to it.
   if (!rounding || rounding.shared) return null;
   weight.rounding = null;

@@ -1,7 +1,8 @@
 import { checkArray, checkBoolean, checkInteger, checkNumber, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import { describe, HeedError } from "../errors.js";
-import { type Tensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { Tensor } from "../tensor.js";
 
 /**
  * How a model is to read positions beyond those it was trained on: the `rope_scaling` of checkpoints. `originalLength` is

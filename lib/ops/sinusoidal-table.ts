@@ -1,7 +1,8 @@
 import { checkBoolean, checkChoice, checkInteger, checkObject } from "../check.js";
 import { type Device, device as deviceOf } from "../device.js";
 import { HeedError } from "../errors.js";
-import { type Tensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { Tensor } from "../tensor.js";
 
 /**
  * Which sinusoids are meant: dimension pair i of C/2 turns by 10000^(−exponent) a position, and has its sine and its

@@ -2,7 +2,8 @@ import { checkFunction } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkArray, checkDType, checkInteger, checkNumber, checkObject, checkTensor } from "../ops/check.js";
-import { allocate, checkSaved, type FloatTensor, type SavedTensor } from "../tensor.js";
+import { checkSaved, type SavedTensor } from "../saved-tensor.js";
+import { allocate, type FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
 

@@ -1,7 +1,7 @@
 // Models that continue a text, from whatever they are in.
 import path from "node:path";
 import { checkObject } from "../check.js";
-import type { PretrainedOptions } from "../hub/pretrained-folder.js";
+import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import { tokenizerFromFile } from "../tokenizer/from-json.js";
 import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";

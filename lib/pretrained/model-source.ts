@@ -6,7 +6,8 @@ import { describe, HeedError } from "../errors.js";
 import { exists, naming } from "../files.js";
 import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { latestVersion } from "../formats/versioned-folder.js";
-import { inspectedFolder, type Inspection, type PretrainedOptions } from "../hub/pretrained-folder.js";
+import { inspectedFolder } from "../hub/pretrained-folder.js";
+import type { Inspection, PretrainedOptions } from "../hub/pretrained-options.js";
 import { isCTranslate2 } from "./load-ctranslate2.js";
 
 export type ModelSource =

@@ -2,7 +2,8 @@ import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
 import { byteLevel } from "./token-decoder.js";
-import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
+import type { Tokenizer } from "./tokenizer.js";
 
 /** The bytes of UTF-8 as ids: 256 of them, any text, nothing to learn. */
 export class ByteTokenizer implements Tokenizer {

@@ -2,7 +2,8 @@ import { HeedError } from "../errors.js";
 import { Turns } from "../turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
-import { checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+import { checkId, decodeAll, type TokenStream } from "./token-stream.js";
+import type { Tokenizer } from "./tokenizer.js";
 
 /** Unicode characters (code points) as ids, in their order: for small texts and small vocabularies. */
 export class CharTokenizer implements Tokenizer {

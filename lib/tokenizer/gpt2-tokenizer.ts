@@ -7,7 +7,8 @@ import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
 import { byteLevel } from "./token-decoder.js";
-import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
+import type { Tokenizer } from "./tokenizer.js";
 
 // Without a bound, a run of some ten million characters overflows the regular expression's stack.
 const run = "{1,99999}";

@@ -12,7 +12,7 @@ import { hiddenId, parseTokenizerJson, type TokenizerDefinition } from "./huggin
 import { type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
 import { linearTime } from "./pre-tokenizer.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
-import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 
 export interface HuggingFaceEncodeOptions {
   /**
@@ -62,7 +62,7 @@ const require = createRequire(import.meta.url);
 /** The number of pieces that are handed to the model at once. It needs about a millisecond for them. */
 const piecesAtOnce = 256;
 
-export class HuggingFaceTokenizer implements Tokenizer {
+export class HuggingFaceTokenizer {
   readonly vocabularySize: number;
   readonly endOfText: number | null;
   /** The id that begins a text; null where the tokenizer has none. */

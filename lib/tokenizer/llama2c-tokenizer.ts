@@ -8,7 +8,8 @@ import { readSmallFile } from "../files.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, partLength, slicesOf } from "./id-parts.js";
 import { type Piece, type PieceKind, sentencePieceJson, wordBoundary } from "./sentencepiece-json.js";
-import { byteStream, checkId, decodeAll, type Tokenizer, type TokenStream } from "./tokenizer.js";
+import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
+import type { Tokenizer } from "./tokenizer.js";
 
 const beginningOfText = 1;
 const endOfText = 2;

@@ -1,7 +1,6 @@
-// What every tokenizer does, and the decoding they share: ids become bytes, and bytes become text as far as they are
-// whole characters, so that a stream of tokens never shows half of one.
-import { HeedError } from "../errors.js";
+// What every tokenizer does.
 import type { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import type { TokenStream } from "./token-stream.js";
 
 /**
  * Text to token ids and back. `decode(encode(text))` is `text`, a lone surrogate (not Unicode) becoming U+FFFD; a published
@@ -31,14 +30,6 @@ export async function encodeText(tokenizer: Tokenizer, text: string): Promise<In
   return tokenizer.encodeAsync?.(text) ?? tokenizer.encode(text);
 }
 
-/** Decodes ids one by one; the texts of all calls, joined, are what `decode` gives. */
-export interface TokenStream {
-  /** The text that `id` completes: "" while a character is not whole. */
-  push(id: number): string;
-  /** What is left at the end: U+FFFD for an unfinished character, "" otherwise. */
-  end(): string;
-}
-
 /** A tokenizer in a checkpoint. */
 export type TokenizerJSON =
   | { type: "byte" }
@@ -51,28 +42,3 @@ export type TokenizerJSON =
       config: Readonly<Record<string, unknown>>;
       chatTemplate: string | null;
     };
-
-/** A stream over tokens that are bytes, of UTF-8 that may be cut anywhere. */
-export function byteStream(bytesOf: (id: number) => Uint8Array): TokenStream {
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  return {
-    push: (id) => decoder.decode(bytesOf(id), { stream: true }),
-    end: () => decoder.decode(),
-  };
-}
-
-export function decodeAll(stream: TokenStream, ids: Iterable<number>): string {
-  const texts: string[] = [];
-  for (const id of ids) texts.push(stream.push(id));
-  texts.push(stream.end());
-  return texts.join("");
-}
-
-/** Throws ERR_RANGE unless `id` is one of the tokenizer's. */
-export function checkId(tokenizer: Tokenizer, id: number): void {
-  if (Number.isInteger(id) && id >= 0 && id < tokenizer.vocabularySize) return;
-  throw new HeedError(
-    "ERR_RANGE",
-    `${tokenizer.constructor.name}: expected an id from 0 to ${tokenizer.vocabularySize - 1}, got ${String(id)}`,
-  );
-}

@@ -1,4 +1,5 @@
-import { type FloatTensor, tensor } from "../tensor.js";
+import { tensor } from "../creation.js";
+import type { FloatTensor } from "../tensor.js";
 import type { Batch } from "./batches.js";
 import { documentsOf } from "./documents.js";
 import type { TrainableModel } from "./trainable-model.js";

@@ -9,7 +9,7 @@ import { GPT } from "../../lib/models/gpt.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { smallGpt, someTokens } from "../generate/models.js";
 import { expectChild } from "../support/child.js";
 import { expectClose } from "../support/close.js";

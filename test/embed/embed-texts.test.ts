@@ -9,7 +9,7 @@ import { Bert } from "../../lib/models/bert.js";
 import { toHuggingFaceBertConfig } from "../../lib/models/bert-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { expectClose } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";

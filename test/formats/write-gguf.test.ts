@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { bitsOf, floatsOf } from "../../lib/dtype.js";
 import { readGguf } from "../../lib/formats/gguf.js";
 import { type GgufInputValue, type GgufTensorInput, writeGguf } from "../../lib/formats/write-gguf.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { plainMetadata } from "../support/gguf.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";

@@ -11,7 +11,8 @@ import { add, maximum } from "../../lib/ops/binary.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { narrow } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, type Tensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor, Tensor } from "../../lib/tensor.js";
 import { devicesTested, onEachDevice } from "../support/targets.js";
 import { fuzz } from "./fuzz.js";
 

@@ -12,7 +12,8 @@ import type { Module } from "../../lib/nn/module.js";
 import { activations } from "../../lib/ops/activation.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { shaken } from "../support/shaken.js";
 
 /** Draws one value after the other: a value of `fc.gen()`. */

@@ -6,7 +6,7 @@ import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { logSoftmax } from "../support/functions.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 

@@ -5,7 +5,7 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../../lib/generate/options.js";
 import { sample } from "../../lib/ops/choose.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 

@@ -8,7 +8,8 @@ import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { KvCache } from "../../lib/nn/kv-cache.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { reshape } from "../../lib/ops/views.js";
-import { type FloatTensor, type IntTensor, tensor, zeros } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 

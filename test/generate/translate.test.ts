@@ -4,7 +4,7 @@ import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { translate } from "../../lib/generate/translate.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { padSequences } from "../../lib/ops/pad-sequences.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { collectGarbage } from "../support/gc.js";
 import { Random } from "../support/random.js";

@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { type DownloadProgress, pretrainedFolder, type PretrainedOptions } from "../../lib/hub/pretrained-folder.js";
+import { pretrainedFolder } from "../../lib/hub/pretrained-folder.js";
+import type { DownloadProgress, PretrainedOptions } from "../../lib/hub/pretrained-options.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 import { HubServer } from "./server.js";

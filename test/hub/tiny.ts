@@ -1,7 +1,8 @@
 /** A model on a hub of this machine, and a cache of its own for every test. */
 import path from "node:path";
 import { beforeEach } from "vitest";
-import { pretrainedFolder, type PretrainedOptions } from "../../lib/hub/pretrained-folder.js";
+import { pretrainedFolder } from "../../lib/hub/pretrained-folder.js";
+import type { PretrainedOptions } from "../../lib/hub/pretrained-options.js";
 import { temporaryFolder } from "../support/folder.js";
 import { HubServer } from "./server.js";
 

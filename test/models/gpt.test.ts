@@ -4,7 +4,8 @@ import { native } from "../../lib/native.js";
 import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { AdamW, type AdamWOptions } from "../../lib/optim/adamw.js";
-import { type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { IntTensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import {
   decode,

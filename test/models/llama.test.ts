@@ -7,7 +7,8 @@ import { fromHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-c
 import { checkLlamaConfig, type LlamaConfig } from "../../lib/models/llama-config.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { devices } from "../generate/models.js";
 import { expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";

@@ -7,7 +7,7 @@ import { LstmLanguageModel, type LstmLanguageModelConfig } from "../../lib/model
 import { native } from "../../lib/native.js";
 import { argmax } from "../../lib/ops/choose.js";
 import { AdamW } from "../../lib/optim/adamw.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { expectClose, expectNear } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { decode, decodeInts, type FixtureArray, readFixture } from "../support/fixtures.js";

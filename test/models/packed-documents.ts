@@ -1,7 +1,8 @@
 import { noGrad } from "../../lib/autograd.js";
 import type { GPT, GptForwardOptions } from "../../lib/models/gpt.js";
 import type { Llama } from "../../lib/models/llama.js";
-import { type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { IntTensor } from "../../lib/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
 
 const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>

@@ -2,7 +2,8 @@ import { expect } from "vitest";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { T5 } from "../../lib/models/t5.js";
 import { scope } from "../../lib/scope.js";
-import { type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { IntTensor } from "../../lib/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
 
 /** A sequence to sequence: the labels are as many as the target's tokens. */

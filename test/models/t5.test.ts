@@ -13,7 +13,8 @@ import {
 } from "../../lib/models/t5-config.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import { roundoff } from "../support/dtypes.js";
 import { expectError, expectRejection } from "../support/errors.js";

@@ -14,7 +14,8 @@ import { softmax } from "../../lib/ops/softmax.js";
 import { tanh } from "../../lib/ops/unary.js";
 import { narrow, reshape, transpose } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, randn, tensor } from "../../lib/tensor.js";
+import { randn, tensor } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { expectClose } from "../support/close.js";
 import { bestIsa, targets } from "../support/targets.js";
 

@@ -6,7 +6,7 @@ import { Embedding } from "../../lib/nn/embedding.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { KvCache } from "../../lib/nn/kv-cache.js";
 import { Linear } from "../../lib/nn/linear.js";
-import { randn } from "../../lib/tensor.js";
+import { randn } from "../../lib/creation.js";
 import { onEachDevice } from "../support/targets.js";
 
 onEachDevice((name) => {

@@ -3,7 +3,7 @@ import { native, ops } from "../../lib/native.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { narrow } from "../../lib/ops/views.js";
 import type { FloatTensor } from "../../lib/tensor.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import {
   decode,
   decodeFloats,

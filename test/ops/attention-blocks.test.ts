@@ -4,7 +4,7 @@ import { device as deviceOf } from "../../lib/device.js";
 import { attention, packedAttention } from "../../lib/ops/attention.js";
 import { localBlocks, stridedBlocks } from "../../lib/ops/attention-blocks.js";
 import { sum } from "../../lib/ops/reduce.js";
-import { ones, randn, zeros } from "../../lib/tensor.js";
+import { ones, randn, zeros } from "../../lib/creation.js";
 import {
   largeHeads,
   masked,

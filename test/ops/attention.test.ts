@@ -6,7 +6,8 @@ import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { reshape, transpose } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
-import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import {
   inputsOf,
   ints,

@@ -4,7 +4,7 @@ import { biasedAttention } from "../../lib/ops/biased-attention.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { scope } from "../../lib/scope.js";
-import { randn, tensor, zeros } from "../../lib/tensor.js";
+import { randn, tensor, zeros } from "../../lib/creation.js";
 import { expectClose } from "../support/close.js";
 import { expectError } from "../support/errors.js";
 import { dot, type Nd, normal } from "../support/nd.js";

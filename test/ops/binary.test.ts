@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { FloatTensor } from "../../lib/tensor.js";
-import { ones, tensor, zeros } from "../../lib/tensor.js";
+import { ones, tensor, zeros } from "../../lib/creation.js";
 import * as binary from "../../lib/ops/binary.js";
 import { max, mean, sum } from "../../lib/ops/reduce.js";
 import { abs } from "../../lib/ops/unary.js";

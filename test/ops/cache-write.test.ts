@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
 import { transpose } from "../../lib/ops/views.js";
-import { tensor, zeros } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/creation.js";
 import { normal } from "../support/nd.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { argmax, checkSampling, sample, sampleInto, type SamplingOptions, topk } from "../../lib/ops/choose.js";
 import { transpose } from "../../lib/ops/views.js";
-import { full, tensor } from "../../lib/tensor.js";
+import { full, tensor } from "../../lib/creation.js";
 import { normal } from "../support/nd.js";
 import { draws, philox } from "../support/philox.js";
 import { Random } from "../support/random.js";

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { crossEntropy, type CrossEntropyOptions } from "../../lib/ops/cross-entropy.js";
 import { linearCrossEntropy } from "../../lib/ops/linear-cross-entropy.js";
-import { type FloatTensor, type IntTensor, ones, tensor, zeros } from "../../lib/tensor.js";
+import { ones, tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { formatShape } from "../../lib/shape.js";
 import { expectWithin, u } from "../support/close.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";

@@ -4,7 +4,7 @@ import { mul } from "../../lib/ops/binary.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { scope } from "../../lib/scope.js";
-import { ones, tensor } from "../../lib/tensor.js";
+import { ones, tensor } from "../../lib/creation.js";
 import { formatShape } from "../../lib/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { roundTo } from "../support/dtypes.js";

@@ -11,7 +11,8 @@ import { embedding } from "../../lib/ops/embedding.js";
 import { quantize, quantizedEmbedding } from "../../lib/ops/quantize.js";
 import { rotary } from "../../lib/ops/rotary.js";
 import { scope } from "../../lib/scope.js";
-import { type IntTensor, tensor, zeros } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/creation.js";
+import type { IntTensor } from "../../lib/tensor.js";
 import { Random } from "../support/random.js";
 import { devicesTested } from "../support/targets.js";
 

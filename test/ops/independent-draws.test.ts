@@ -6,7 +6,8 @@ import { Initializer } from "../../lib/nn/init.js";
 import { attention } from "../../lib/ops/attention.js";
 import { sample } from "../../lib/ops/choose.js";
 import { dropout } from "../../lib/ops/dropout.js";
-import { type FloatTensor, type IntTensor, ones, randn, tensor, uniform, zeros } from "../../lib/tensor.js";
+import { ones, randn, tensor, uniform, zeros } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { targets } from "../support/targets.js";
 
 const seed = 1;

@@ -5,7 +5,7 @@ import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { scope } from "../../lib/scope.js";
 import { parameter } from "../../lib/autograd.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { expectWithin, u } from "../support/close.js";
 import { leastRoundoff, roundoff, roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";

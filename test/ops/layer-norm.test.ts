@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { addLayerNorm, layerNorm } from "../../lib/ops/layer-norm.js";
-import { full } from "../../lib/tensor.js";
+import { full } from "../../lib/creation.js";
 import { formatShape } from "../../lib/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { add, mapRows, type Nd, normal, zip } from "../support/nd.js";

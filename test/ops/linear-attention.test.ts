@@ -5,7 +5,8 @@ import { type FeatureMap, linearAttention, type LinearState, retentionDecay } fr
 import { formatShape } from "../../lib/shape.js";
 import { narrow } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, ones, randn, tensor, zeros } from "../../lib/tensor.js";
+import { ones, randn, tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { expectClose, expectNear } from "../support/close.js";
 import { roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";

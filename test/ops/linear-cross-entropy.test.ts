@@ -7,7 +7,8 @@ import { linearCrossEntropy, type LinearCrossEntropyOptions } from "../../lib/op
 import { mul } from "../../lib/ops/binary.js";
 import { scope } from "../../lib/scope.js";
 import { formatShape } from "../../lib/shape.js";
-import { type FloatTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { u } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { add, integers, matmul, type Nd, normal, reshape, transpose } from "../support/nd.js";

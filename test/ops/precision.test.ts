@@ -12,7 +12,8 @@ import { sum } from "../../lib/ops/reduce.js";
 import { narrow, reshape, transpose } from "../../lib/ops/views.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { keep, scope } from "../../lib/scope.js";
-import { type FloatTensor, ones, tensor, zeros } from "../../lib/tensor.js";
+import { ones, tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { collectGarbage } from "../support/gc.js";
 import { devicesTested } from "../support/targets.js";
 

@@ -16,7 +16,8 @@ import {
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, reshape } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { roundoff, roundTo } from "../support/dtypes.js";
 import { expectError } from "../support/errors.js";
 import { byActivation } from "../support/functions.js";

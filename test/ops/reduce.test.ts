@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { max, mean, type ReduceOptions, sum } from "../../lib/ops/reduce.js";
 import { numel, formatShape } from "../../lib/shape.js";
-import { full, tensor } from "../../lib/tensor.js";
+import { full, tensor } from "../../lib/creation.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { distinct, type Nd, normal, reshape, transpose } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";

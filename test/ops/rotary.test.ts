@@ -4,7 +4,7 @@ import { rotary } from "../../lib/ops/rotary.js";
 import { rotaryTable } from "../../lib/ops/rotary-table.js";
 import { narrow } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
-import { ones, tensor } from "../../lib/tensor.js";
+import { ones, tensor } from "../../lib/creation.js";
 import { expectClose } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";
 import { integers, type Nd, normal } from "../support/nd.js";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { softmax } from "../../lib/ops/softmax.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { formatShape } from "../../lib/shape.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { mapRows, type Nd, normal } from "../support/nd.js";

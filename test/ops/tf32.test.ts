@@ -5,7 +5,8 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { setTf32, tf32 } from "../../lib/device.js";
 import { ops } from "../../lib/native.js";
-import { type FloatTensor, tensor, zeros } from "../../lib/tensor.js";
+import { tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { FloatTensor } from "../../lib/tensor.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import * as unary from "../../lib/ops/unary.js";
 import { formatShape } from "../../lib/shape.js";
 import { u } from "../support/close.js";

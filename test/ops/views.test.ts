@@ -3,7 +3,7 @@ import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { cast, contiguous, narrow, reshape, transpose } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { generate, nd, normal, reshape as reshaped, transpose as swapped } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";

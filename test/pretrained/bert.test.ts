@@ -13,7 +13,8 @@ import { T5 } from "../../lib/models/t5.js";
 import { toHuggingFaceT5Config } from "../../lib/models/t5-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { scope } from "../../lib/scope.js";
-import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
 

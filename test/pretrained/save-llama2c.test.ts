@@ -7,7 +7,7 @@ import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { loadLlama2c } from "../../lib/pretrained/load-llama2c.js";
 import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { expectNear } from "../support/close.js";
 import { expectRejection } from "../support/errors.js";

@@ -2,7 +2,8 @@
 import type { Device } from "../../lib/device.js";
 import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
 import { formatShape } from "../../lib/shape.js";
-import { type FloatTensor, type IntTensor, tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
+import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import type { Tolerance } from "./close.js";
 import { dot, type Nd, nd, normal } from "./nd.js";
 import { Random } from "./random.js";

@@ -6,7 +6,7 @@ import { LstmLanguageModel } from "../../lib/models/lstm-language-model.js";
 import { Llama } from "../../lib/models/llama.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { loadCheckpoint, saveCheckpoint } from "../../lib/train/checkpoint.js";
 import { documentsOf } from "../../lib/train/documents.js";
 import { evaluate } from "../../lib/train/evaluate.js";

@@ -6,7 +6,7 @@ import { readSafetensors } from "../../lib/formats/safetensors.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
-import { tensor } from "../../lib/tensor.js";
+import { tensor } from "../../lib/creation.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { roundoff } from "../support/dtypes.js";

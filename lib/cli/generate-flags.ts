@@ -1,0 +1,21 @@
+import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
+
+export interface GenerateFlags extends InferenceFlags {
+  model: string;
+  prompt?: string;
+  chat?: boolean;
+  system?: string;
+  maxTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
+  stop?: string[];
+  echo: boolean;
+  quantize?: keyof typeof quantizedTypes;
+}
+
+/** Where neither the user nor the model's generation_config.json says otherwise. */
+export const samplingDefaults = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 } as const;

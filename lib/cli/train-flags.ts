@@ -1,0 +1,88 @@
+import type { Positions } from "../models/gpt-config.js";
+
+/** The tokenizers that a model can be trained with. */
+export const tokenizers = ["char", "byte", "gpt2"] as const;
+
+/** What kinds of models there are to train. */
+export const trainFamilies = ["gpt", "llama"] as const;
+
+/** How a GPT may know where a token stands. */
+export const positionings = [
+  "learned",
+  "sinusoidal",
+  "rotary",
+  "alibi",
+  "none",
+] as const satisfies readonly Positions[];
+
+/** What describes a run; a checkpoint holds it, so that `--resume` needs nothing else. */
+export interface RunFlags {
+  data: string;
+  validation?: string;
+  validationFraction: number;
+  tokenizer: (typeof tokenizers)[number];
+  documents: boolean;
+  family: (typeof trainFamilies)[number];
+  layers: number;
+  heads: number;
+  width: number;
+  kvHeads?: number;
+  hidden?: number;
+  positions: Positions;
+  window: number;
+  context: number;
+  dropout: number;
+  steps?: number | undefined;
+  maxMinutes?: number;
+  batch: number;
+  accumulate: number;
+  lr: number;
+  minLr?: number;
+  warmup: number;
+  weightDecay: number;
+  clip: number;
+  seed: number;
+  dtype: "f32" | "bf16";
+  gradientCheckpointing: boolean;
+  evalEvery: number;
+  evalBatches: number;
+  checkpointEvery: number;
+  keep: number;
+  log?: string;
+}
+
+export interface TrainFlags extends Partial<RunFlags> {
+  out: string;
+  resume?: boolean;
+  threads?: number;
+  device?: string;
+}
+
+/** What a run is where nothing else is said. */
+export const defaults = {
+  validationFraction: 0.1,
+  tokenizer: "char",
+  documents: false,
+  family: "gpt",
+  positions: "learned",
+  window: 0,
+  layers: 4,
+  heads: 4,
+  width: 128,
+  context: 128,
+  dropout: 0,
+  steps: 1000,
+  batch: 16,
+  accumulate: 1,
+  lr: 1e-3,
+  warmup: 100,
+  weightDecay: 0.1,
+  clip: 1,
+  seed: 0,
+  dtype: "f32",
+  gradientCheckpointing: false,
+  evalEvery: 250,
+  evalBatches: 20,
+  checkpointEvery: 250,
+  keep: 2,
+} as const satisfies Partial<RunFlags>;
