@@ -2,18 +2,9 @@ import { needsGrad, record } from "../autograd.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { activated, type Activation, activationIndex } from "./activation.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
-import {
-  asInOut,
-  asMatrix,
-  checkProjection,
-  checkResidual,
-  type Layout,
-  product,
-  projectionGradients,
-  transposed,
-} from "./projection.js";
+import { asInOut, asMatrix, checkProjection, checkResidual, type Layout, product, projectionGradients } from "./projection.js";
 import { rounded } from "./precision.js";
-import { contiguous } from "./views.js";
+import { contiguous, transposed } from "./views.js";
 
 export interface FeedForwardWeights {
   /** C → hidden */

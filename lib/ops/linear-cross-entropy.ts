@@ -6,8 +6,8 @@ import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
 import { type CrossEntropyOptions, lossScale, passScaled } from "./cross-entropy.js";
 import { rounded } from "./precision.js";
-import { asInOut, checkProjection, type Layout, product, transposed, writeProjectionGradients } from "./projection.js";
-import { contiguous } from "./views.js";
+import { asInOut, checkProjection, type Layout, product, writeProjectionGradients } from "./projection.js";
+import { contiguous, transposed } from "./views.js";
 
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** [V] */

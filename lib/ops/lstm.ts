@@ -7,8 +7,8 @@ import { scope } from "../scope.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkObject, checkShapeIs } from "./check.js";
 import { rounded } from "./precision.js";
-import { asMatrix, checkProjection, product, projectionGradients, transposed } from "./projection.js";
-import { contiguous } from "./views.js";
+import { asMatrix, checkProjection, product, projectionGradients } from "./projection.js";
+import { contiguous, transposed } from "./views.js";
 
 export interface LstmState {
   /** What the layer said last: [B, H]. */

@@ -5,6 +5,7 @@ import { reduceKinds } from "../native-kinds.js";
 import { broadcastShapes, contiguousStrides, formatShape, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkRank } from "./check.js";
+import { transposed } from "./views.js";
 
 /** `x` if `batch` are its leading dimensions, else a view with those, in no scope and no graph. */
 function expandBatch(x: FloatTensor, batch: Shape): FloatTensor {
@@ -20,12 +21,6 @@ function expandBatch(x: FloatTensor, batch: Shape): FloatTensor {
     0,
     false,
   );
-}
-
-function swapLast(x: FloatTensor): FloatTensor {
-  const rank = x.shape.length;
-  const swap = (list: Shape): number[] => [...list.slice(0, rank - 2), list[rank - 1]!, list[rank - 2]!];
-  return x.viewAs(swap(x.shape), swap(x.strides), 0, false);
 }
 
 /** out (+)= a · b, with the leading dimensions of both stretched to those of out. */
@@ -75,14 +70,14 @@ export function matmul(a: FloatTensor, b: FloatTensor): FloatTensor {
   multiply(out, a, b, false);
   return record("matmul", out, [a, b], { a, b }, ({ dout, needs, gradient, saved }) => {
     if (needs(0)) {
-      using transposed = swapLast(saved.b);
+      using bT = transposed(saved.b);
       const { out: da, accumulate } = gradient(0);
-      gradientOf(dout, transposed, da.shape, da, accumulate);
+      gradientOf(dout, bT, da.shape, da, accumulate);
     }
     if (needs(1)) {
-      using transposed = swapLast(saved.a);
+      using aT = transposed(saved.a);
       const { out: db, accumulate } = gradient(1);
-      gradientOf(transposed, dout, db.shape, db, accumulate);
+      gradientOf(aT, dout, db.shape, db, accumulate);
     }
   });
 }

@@ -5,6 +5,7 @@ import { ops } from "../native.js";
 import { formatShape, numel, sameShape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
 import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
+import { transposed } from "./views.js";
 
 /** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's checkpoints). */
 export type Layout = "oi" | "io";
@@ -14,10 +15,6 @@ export const layouts: readonly Layout[] = ["oi", "io"];
 export function asMatrix(x: FloatTensor): FloatTensor {
   const columns = x.shape.at(-1)!;
   return x.viewAs([numel(x.shape.slice(0, -1)), columns], [columns, 1], 0, false);
-}
-
-export function transposed(x: FloatTensor): FloatTensor {
-  return x.viewAs([x.shape[1]!, x.shape[0]!], [x.strides[1]!, x.strides[0]!], 0, false);
 }
 
 /** The weight as [in, out], whichever way it lies; in no scope and no graph. */

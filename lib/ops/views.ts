@@ -1,7 +1,7 @@
 import { record } from "../autograd.js";
 import { ops } from "../native.js";
 import { describe, HeedError } from "../errors.js";
-import { checkAxis, contiguousStrides, formatShape, resolveShape } from "../shape.js";
+import { checkAxis, contiguousStrides, formatShape, resolveShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { type DType, dtypes, isFloat } from "../dtype.js";
 import { checkArray, checkInteger, checkTensor } from "./check.js";
@@ -71,6 +71,12 @@ export function transpose<T extends Tensor>(x: T, order?: readonly number[]): T 
     ops.copy({ out: target, inp: dout, accumulate });
     target.dispose();
   });
+}
+
+/** @internal The last two dimensions swapped: a view in no scope and no graph. */
+export function transposed<T extends Tensor>(x: T): T {
+  const swap = (list: Shape): number[] => [...list.slice(0, -2), list.at(-1)!, list.at(-2)!];
+  return x.viewAs(swap(x.shape), swap(x.strides), 0, false) as T;
 }
 
 /** Elements [start, start + length) along an axis. A view: nothing moves. */

@@ -6,6 +6,7 @@ import { ops } from "../native.js";
 import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
+import { transposed } from "../ops/views.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -62,18 +63,11 @@ export async function loadWeights(
 
 /** Sets a matrix from the pieces of its transpose, which the device turns. */
 async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
-  const { dtype, device } = matrix;
-  const [rows, columns] = matrix.shape as [number, number];
-  const given = allocate([columns, rows], dtype, device, false);
-  const turned = given.viewAs([rows, columns], [1, rows], 0, false);
-  try {
-    await setPieces(given, pieces);
-    ops.copy({ out: matrix, inp: turned });
-    matrix.overwritten();
-  } finally {
-    turned.dispose();
-    given.dispose();
-  }
+  using given = allocate([...matrix.shape].reverse(), matrix.dtype, matrix.device, false);
+  await setPieces(given, pieces);
+  using turned = transposed(given);
+  ops.copy({ out: matrix, inp: turned });
+  matrix.overwritten();
 }
 
 /** The shape of tensors joined along their first dimension; null where they do not fit. */

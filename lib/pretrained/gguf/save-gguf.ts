@@ -9,6 +9,7 @@ import {
 import type { GPT } from "../../models/gpt.js";
 import type { Llama } from "../../models/llama.js";
 import type { Module } from "../../nn/module.js";
+import { transposed } from "../../ops/views.js";
 import type { FloatTensor } from "../../tensor.js";
 import { readPieces } from "../../tensor-pieces.js";
 import { inPieces, joined } from "../../turns.js";
@@ -55,9 +56,9 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
     ...defaultsToGguf(defaults, tokenizer?.endOfText ?? null),
   ]);
   const parameters = [...model.namedParameters()].map(([parameter, tensor]): Input => {
-    const { name, transposed = false } = architecture.parameter(parameter);
-    const shape = transposed ? [...tensor.shape].reverse() : tensor.shape;
-    return { name, shape, type: typeFor(shape, type), data: () => valuesOf(output, parameter, tensor, transposed) };
+    const { name, transposed: turned = false } = architecture.parameter(parameter);
+    const shape = turned ? [...tensor.shape].reverse() : tensor.shape;
+    return { name, shape, type: typeFor(shape, type), data: () => valuesOf(output, parameter, tensor, turned) };
   });
   const extra = (output.tensors ?? []).map(({ name, values }): Input => {
     return { name, shape: [values.length], type: "F32", data: () => inPieces(values) };
@@ -91,20 +92,15 @@ async function* valuesOf(
   output: GgufOutput,
   parameter: string,
   tensor: FloatTensor,
-  transposed: boolean,
+  isTransposed: boolean,
 ): AsyncGenerator<Float32Array> {
   if (output.values) {
     const whole = await joined(readPieces(tensor), tensor.size);
     yield* inPieces(output.values(parameter, whole));
     return;
   }
-  const [rows, columns] = tensor.shape as [number, number];
-  const turned = transposed ? tensor.viewAs([columns, rows], [1, columns], 0, false) : tensor.alias();
-  try {
-    yield* readPieces(turned);
-  } finally {
-    turned.dispose();
-  }
+  using turned = isTransposed ? transposed(tensor) : tensor.alias();
+  yield* readPieces(turned);
 }
 
 function typeFor(shape: readonly number[], type: GgufWritable): GgufWritable {
