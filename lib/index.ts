@@ -125,12 +125,8 @@ export type { SequenceMaskOptions } from "./models/sequence-mask.js";
 export { Model, type ModelOptions } from "./models/model.js";
 export type { PassOptions } from "./models/pass.js";
 export { Bert, type BertForwardOptions } from "./models/bert.js";
-export {
-  type BertConfig,
-  type BertFamily,
-  fromHuggingFaceBertConfig,
-  toHuggingFaceBertConfig,
-} from "./models/bert-config.js";
+export type { BertConfig, BertFamily } from "./models/bert-config.js";
+export { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "./pretrained/families/bert-config.js";
 export {
   BertForMaskedLM,
   BertForSequenceClassification,
@@ -139,21 +135,17 @@ export {
 } from "./models/bert-heads.js";
 export { bertFileName } from "./models/bert-names.js";
 export { GPT, type GptForwardOptions } from "./models/gpt.js";
-export {
-  fromHuggingFaceConfig,
-  gpt2Sizes,
-  type GptConfig,
-  type Positions,
-  toHuggingFaceConfig,
-} from "./models/gpt-config.js";
+export { fromHuggingFaceConfig, toHuggingFaceConfig } from "./pretrained/families/gpt-config.js";
+export { gpt2Sizes, type GptConfig, type Positions } from "./models/gpt-config.js";
 export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
-export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./models/huggingface-llama-config.js";
+export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./pretrained/families/llama-config.js";
 export type { LayerType, LlamaConfig } from "./models/llama-config.js";
 export { EncoderDecoder, type PairOptions, type SourceOptions } from "./models/encoder-decoder.js";
 export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
 export { type SourceModel, TargetDecoder } from "./models/target-decoder.js";
 export { T5 } from "./models/t5.js";
-export { fromHuggingFaceT5Config, type T5Config, toHuggingFaceT5Config } from "./models/t5-config.js";
+export { fromHuggingFaceT5Config, toHuggingFaceT5Config } from "./pretrained/families/t5-config.js";
+export type { T5Config } from "./models/t5-config.js";
 export { LstmLanguageModel, type LstmLanguageModelConfig } from "./models/lstm-language-model.js";
 
 // Optimisation

@@ -1,19 +1,11 @@
-// The BERT family's configurations: what its members differ in, and the config.json of each.
+// The BERT family's configurations, and what its members differ in.
 import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
-import {
-  activationOf,
-  configOf,
-  expectEntry,
-  nameOfActivation,
-  numberOf,
-  positiveInteger,
-} from "./huggingface-config.js";
 
 /** Members of the family: they differ in positions, in heads and in the names of their files. */
-const families = ["bert", "roberta", "xlm-roberta", "distilbert"] as const;
-export type BertFamily = (typeof families)[number];
+export const bertFamilies = ["bert", "roberta", "xlm-roberta", "distilbert"] as const;
+export type BertFamily = (typeof bertFamilies)[number];
 
 /** The size and options of a BERT. */
 export interface BertConfig {
@@ -67,7 +59,7 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
     eps: 1e-12,
     ...config,
   };
-  checkChoice("Bert", "family", full.family, families);
+  checkChoice("Bert", "family", full.family, bertFamilies);
   for (const name of ["vocabularySize", "contextLength", "heads", "hidden"] as const)
     checkInteger("Bert", name, full[name], 1, 2 ** 31 - 1);
   checkInteger("Bert", "layers", full.layers, 1, mostLayers);
@@ -81,93 +73,4 @@ export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   checkBoolean("Bert", "pooler", full.pooler);
   activationIndex("Bert", full.activation);
   return full;
-}
-
-/** The model types that `fromHuggingFaceBertConfig` reads. */
-export const bertTypes: readonly string[] = families;
-
-/** What DistilBERT calls its sizes. */
-const distilbertNames: Record<string, string> = {
-  num_hidden_layers: "n_layers",
-  num_attention_heads: "n_heads",
-  hidden_size: "dim",
-  intermediate_size: "hidden_dim",
-  hidden_act: "activation",
-  hidden_dropout_prob: "dropout",
-  attention_probs_dropout_prob: "attention_dropout",
-};
-
-/** Other names that transformers reads of a DistilBERT. */
-const distilbertAliases = { hidden_size: "dim", num_attention_heads: "n_heads", num_hidden_layers: "n_layers" };
-
-/** Reads the config.json of a BERT, RoBERTa, XLM-RoBERTa or DistilBERT. Throws ERR_FORMAT for what it does not understand. */
-export function fromHuggingFaceBertConfig(json: unknown): BertConfig {
-  const { model_type: family } = configOf(json, bertTypes) as { model_type: BertFamily };
-  const distilled = family === "distilbert";
-  const config = configOf(json, bertTypes, distilled ? distilbertAliases : {});
-  const named = (name: string): string => (distilled ? (distilbertNames[name] ?? name) : name);
-  const integer = (name: string): number => positiveInteger(config, named(name));
-  const number = (name: string, otherwise: number): number => numberOf(config, named(name), otherwise);
-  expectEntry(config, "position_embedding_type", "absolute");
-  expectEntry(config, "is_decoder", false);
-  const firstPosition = isRoberta(family) ? number("pad_token_id", 1) + 1 : 0;
-  return {
-    family,
-    vocabularySize: integer("vocab_size"),
-    contextLength: integer("max_position_embeddings") - firstPosition,
-    layers: integer("num_hidden_layers"),
-    heads: integer("num_attention_heads"),
-    width: integer("hidden_size"),
-    hidden: integer("intermediate_size"),
-    tokenTypes: distilled ? 0 : number("type_vocab_size", 2),
-    firstPosition,
-    pooler: family === "bert",
-    dropout: number("hidden_dropout_prob", 0.1),
-    attentionDropout: number("attention_probs_dropout_prob", 0.1),
-    activation: activationOf(config, named("hidden_act"), "gelu"),
-    eps: distilled ? 1e-12 : number("layer_norm_eps", 1e-12),
-  };
-}
-
-/** The config.json of such a model, for Hugging Face's tools. Throws ERR_ARGUMENT for what the family does not have. */
-export function toHuggingFaceBertConfig(config: Required<BertConfig>): Record<string, unknown> {
-  checkFamily(config);
-  const { family, firstPosition } = config;
-  const distilled = family === "distilbert";
-  const named = (name: string): string => (distilled ? (distilbertNames[name] ?? name) : name);
-  const entries: Record<string, unknown> = {
-    vocab_size: config.vocabularySize,
-    max_position_embeddings: config.contextLength + firstPosition,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
-    hidden_size: config.width,
-    intermediate_size: config.hidden,
-    hidden_act: nameOfActivation(config.activation),
-    hidden_dropout_prob: config.dropout,
-    attention_probs_dropout_prob: config.attentionDropout,
-  };
-  return {
-    model_type: family,
-    ...Object.fromEntries(Object.entries(entries).map(([name, value]) => [named(name), value])),
-    ...(!distilled && { type_vocab_size: config.tokenTypes, layer_norm_eps: config.eps }),
-    ...(isRoberta(family) && { pad_token_id: firstPosition - 1 }),
-  };
-}
-
-/** Throws ERR_ARGUMENT for options that Hugging Face's models of the family do not have. */
-function checkFamily({ family, tokenTypes, firstPosition, pooler, eps, vocabularySize }: Required<BertConfig>): void {
-  const expected = (what: string, given: unknown): HeedError =>
-    new HeedError("ERR_ARGUMENT", `config: expected a ${family} with ${what}, got ${describe(given)}`);
-  if (isRoberta(family)) {
-    // The id of the padding comes before the first position.
-    if (firstPosition < 1 || firstPosition > vocabularySize)
-      throw expected(`firstPosition from 1 to ${vocabularySize}`, firstPosition);
-  } else if (firstPosition !== 0) throw expected("firstPosition 0", firstPosition);
-  if (family !== "distilbert") {
-    if (tokenTypes === 0) throw expected("tokenTypes of at least 1", tokenTypes);
-    return;
-  }
-  if (tokenTypes !== 0) throw expected("tokenTypes 0", tokenTypes);
-  if (eps !== 1e-12) throw expected("eps 1e-12", eps);
-  if (pooler) throw expected("pooler false", pooler);
 }

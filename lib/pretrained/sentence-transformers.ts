@@ -4,7 +4,7 @@ import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
-import { booleanOf, positiveInteger } from "../models/huggingface-config.js";
+import { booleanOf, positiveInteger } from "./families/huggingface-config.js";
 import type { Pooling } from "../nn/pooling.js";
 
 type Json = Readonly<Record<string, unknown>>;

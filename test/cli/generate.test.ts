@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
-import { toHuggingFaceConfig } from "../../lib/models/gpt-config.js";
+import { toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";

@@ -6,7 +6,7 @@ import { device as deviceOf } from "../../lib/device.js";
 import { embedTexts } from "../../lib/embed/embed-texts.js";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { Bert } from "../../lib/models/bert.js";
-import { toHuggingFaceBertConfig } from "../../lib/models/bert-config.js";
+import { toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";

@@ -2,12 +2,8 @@ import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
 import { Bert } from "../../lib/models/bert.js";
-import {
-  type BertConfig,
-  checkBertConfig,
-  fromHuggingFaceBertConfig,
-  toHuggingFaceBertConfig,
-} from "../../lib/models/bert-config.js";
+import { type BertConfig, checkBertConfig } from "../../lib/models/bert-config.js";
+import { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";

@@ -3,7 +3,7 @@ import { noGrad } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { Llama } from "../../lib/models/llama.js";
-import { fromHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-config.js";
+import { fromHuggingFaceLlamaConfig } from "../../lib/pretrained/families/llama-config.js";
 import { checkLlamaConfig, type LlamaConfig } from "../../lib/models/llama-config.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";

@@ -5,12 +5,8 @@ import { device as deviceOf } from "../../lib/device.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { translate } from "../../lib/generate/translate.js";
 import { T5 } from "../../lib/models/t5.js";
-import {
-  checkT5Config,
-  fromHuggingFaceT5Config,
-  type T5Config,
-  toHuggingFaceT5Config,
-} from "../../lib/models/t5-config.js";
+import { checkT5Config, type T5Config } from "../../lib/models/t5-config.js";
+import { fromHuggingFaceT5Config, toHuggingFaceT5Config } from "../../lib/pretrained/families/t5-config.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";

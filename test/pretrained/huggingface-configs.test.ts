@@ -1,14 +1,17 @@
 /** What transformers makes of entries of config.json that files leave out, spell in two ways, or that contradict. */
 import { describe, expect, test } from "vitest";
-import { type BertConfig, fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "../../lib/models/bert-config.js";
+import type { BertConfig } from "../../lib/models/bert-config.js";
+import { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";
 import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
-import { checkGptConfig, fromHuggingFaceConfig, toHuggingFaceConfig } from "../../lib/models/gpt-config.js";
-import { fromHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-config.js";
+import { checkGptConfig } from "../../lib/models/gpt-config.js";
+import { fromHuggingFaceConfig, toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
+import { fromHuggingFaceLlamaConfig } from "../../lib/pretrained/families/llama-config.js";
 import { checkLlamaConfig, windowsOf } from "../../lib/models/llama-config.js";
-import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "../../lib/models/marian-config.js";
-import { checkT5Config, fromHuggingFaceT5Config, toHuggingFaceT5Config } from "../../lib/models/t5-config.js";
+import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "../../lib/pretrained/families/marian-config.js";
+import { checkT5Config } from "../../lib/models/t5-config.js";
+import { fromHuggingFaceT5Config, toHuggingFaceT5Config } from "../../lib/pretrained/families/t5-config.js";
 import { rotaryFrequencies } from "../../lib/ops/rotary-table.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { expectError, expectRejection } from "../support/errors.js";

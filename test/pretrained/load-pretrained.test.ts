@@ -4,7 +4,7 @@ import { beforeEach, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { type SafetensorsInput, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { GPT } from "../../lib/models/gpt.js";
-import { toHuggingFaceConfig } from "../../lib/models/gpt-config.js";
+import { toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import type { Module } from "../../lib/nn/module.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";

@@ -7,7 +7,7 @@ import { translate } from "../../lib/generate/translate.js";
 import { readShardedSafetensors } from "../../lib/formats/sharded-safetensors.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import type { EncoderDecoderConfig } from "../../lib/models/encoder-decoder-config.js";
-import { fromHuggingFaceMarianConfig } from "../../lib/models/marian-config.js";
+import { fromHuggingFaceMarianConfig } from "../../lib/pretrained/families/marian-config.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { expectError, expectRejection } from "../support/errors.js";

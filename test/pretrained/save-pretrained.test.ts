@@ -9,7 +9,7 @@ import { bitsOf, type FloatDType, floatsOf } from "../../lib/dtype.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import { GPT } from "../../lib/models/gpt.js";
-import { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "../../lib/models/huggingface-llama-config.js";
+import { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "../../lib/pretrained/families/llama-config.js";
 import { checkLlamaConfig, type LlamaConfig } from "../../lib/models/llama-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";

@@ -1,13 +1,7 @@
 import { Bert } from "../../models/bert.js";
-import {
-  type BertConfig,
-  type BertFamily,
-  bertTypes,
-  checkBertConfig,
-  fromHuggingFaceBertConfig,
-  toHuggingFaceBertConfig,
-} from "../../models/bert-config.js";
-import { booleanOf, numberOf } from "../../models/huggingface-config.js";
+import { type BertConfig, type BertFamily, checkBertConfig } from "../../models/bert-config.js";
+import { bertTypes, fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "./bert-config.js";
+import { booleanOf, numberOf } from "./huggingface-config.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import { bertFileName, bertPrefix } from "../../models/bert-names.js";
 import { describe, HeedError } from "../../errors.js";

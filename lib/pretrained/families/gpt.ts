@@ -1,6 +1,7 @@
 import type { WeightFile } from "../../formats/weights.js";
 import { GPT } from "../../models/gpt.js";
-import { checkGptConfig, fromHuggingFaceConfig, gptTypes, toHuggingFaceConfig } from "../../models/gpt-config.js";
+import { checkGptConfig } from "../../models/gpt-config.js";
+import { fromHuggingFaceConfig, gptTypes, toHuggingFaceConfig } from "./gpt-config.js";
 import type { Family } from "./family.js";
 
 /** What the file puts before the names: that of transformers' language model does, others do not. */

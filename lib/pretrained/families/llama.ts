@@ -1,9 +1,5 @@
 import { Llama } from "../../models/llama.js";
-import {
-  fromHuggingFaceLlamaConfig,
-  llamaTypes,
-  toHuggingFaceLlamaConfig,
-} from "../../models/huggingface-llama-config.js";
+import { fromHuggingFaceLlamaConfig, llamaTypes, toHuggingFaceLlamaConfig } from "./llama-config.js";
 import { checkLlamaConfig } from "../../models/llama-config.js";
 import { neighboursToHalves } from "../../models/rotary-pairs.js";
 import type { Family } from "./family.js";

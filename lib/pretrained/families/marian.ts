@@ -1,7 +1,7 @@
 import type { WeightFile } from "../../formats/weights.js";
 import { EncoderDecoder } from "../../models/encoder-decoder.js";
 import { checkEncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
-import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "../../models/marian-config.js";
+import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "./marian-config.js";
 import type { Family } from "./family.js";
 
 /** Parts of a block by our names and Marian's: several are joined in ours. */

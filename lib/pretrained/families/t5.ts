@@ -1,5 +1,6 @@
 import { T5 } from "../../models/t5.js";
-import { checkT5Config, fromHuggingFaceT5Config, t5Types, toHuggingFaceT5Config } from "../../models/t5-config.js";
+import { checkT5Config } from "../../models/t5-config.js";
+import { fromHuggingFaceT5Config, t5Types, toHuggingFaceT5Config } from "./t5-config.js";
 import type { Family } from "./family.js";
 
 /** Copies of the embedding, and a table that the first T5 had and did not use. */

@@ -1,6 +1,7 @@
 import { HeedError } from "../../errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
-import { checkGptConfig, toHuggingFaceConfig } from "../../models/gpt-config.js";
+import { checkGptConfig } from "../../models/gpt-config.js";
+import { toHuggingFaceConfig } from "../families/gpt-config.js";
 import { GPT } from "../../models/gpt.js";
 import type { GgufArchitecture } from "./architecture.js";
 

@@ -1,6 +1,6 @@
 // The config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
-import { describe, HeedError } from "../errors.js";
-import type { EncoderDecoderConfig } from "./encoder-decoder-config.js";
+import { describe, HeedError } from "../../errors.js";
+import type { EncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
 import {
   activationOf,
   booleanOf,

@@ -1,9 +1,9 @@
 // Rotary positions in the config.json files of Hugging Face's models: `rope_theta`, `rope_scaling` and
 // `partial_rotary_factor`, or all of them in `rope_parameters`.
-import { describe, HeedError } from "../errors.js";
-import { type RotaryScaling, stretchedBase } from "../ops/rotary-table.js";
+import { describe, HeedError } from "../../errors.js";
+import { type RotaryScaling, stretchedBase } from "../../ops/rotary-table.js";
 import { booleanOf, numberOf, positiveInteger } from "./huggingface-config.js";
-import type { LlamaConfig } from "./llama-config.js";
+import type { LlamaConfig } from "../../models/llama-config.js";
 
 type Entries = Readonly<Record<string, unknown>>;
 type Rotary = Required<Pick<LlamaConfig, "rotaryBase" | "rotarySize" | "rotaryScaling">>;

@@ -1,6 +1,6 @@
 // What the config.json files of Hugging Face's models have in common.
-import { describe, HeedError } from "../errors.js";
-import type { Activation } from "../ops/activation.js";
+import { describe, HeedError } from "../../errors.js";
+import type { Activation } from "../../ops/activation.js";
 
 /** Our activations by Hugging Face's names; the first of each is the one that is written. */
 const activationNames: Record<string, Activation> = {

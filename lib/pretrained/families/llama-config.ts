@@ -1,6 +1,6 @@
 // The config.json files of Hugging Face's Llama, Mistral, Qwen 2 and Qwen 3, there and back.
-import { mostLayers } from "../check.js";
-import { describe, HeedError } from "../errors.js";
+import { mostLayers } from "../../check.js";
+import { describe, HeedError } from "../../errors.js";
 import {
   activationOf,
   booleanOf,
@@ -10,7 +10,7 @@ import {
   positiveInteger,
 } from "./huggingface-config.js";
 import { rotaryOf, toRotaryEntries } from "./huggingface-rope.js";
-import { type LayerType, type LlamaConfig, windowsOf } from "./llama-config.js";
+import { type LayerType, type LlamaConfig, windowsOf } from "../../models/llama-config.js";
 
 type Entries = Readonly<Record<string, unknown>>;
 type Family = "llama" | "mistral" | "qwen2" | "qwen3";

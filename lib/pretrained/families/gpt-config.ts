@@ -1,0 +1,87 @@
+import { type GptConfig, gptDefaults } from "../../models/gpt-config.js";
+import {
+  activationOf,
+  booleanOf,
+  configOf,
+  expectEntry,
+  nameOfActivation,
+  numberOf,
+  positiveInteger,
+} from "./huggingface-config.js";
+
+/** What GPT-2 does not have. A folder with any of it has a model type of its own, so that no one takes it for GPT-2. */
+const beyondGpt2 = [
+  "kvHeads",
+  "positions",
+  "window",
+  "softcap",
+  "qkNorm",
+  "gated",
+  "normalization",
+  "embeddingScale",
+  "residualScale",
+] as const;
+const ownType = "heed_gpt";
+
+/** Other names that transformers reads. */
+const aliases = {
+  hidden_size: "n_embd",
+  max_position_embeddings: "n_positions",
+  num_attention_heads: "n_head",
+  num_hidden_layers: "n_layer",
+};
+
+/** The model types that `fromHuggingFaceConfig` reads. */
+export const gptTypes: readonly string[] = ["gpt2", ownType];
+
+/** The config.json of a Hugging Face GPT-2 folder. */
+export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
+  const usual = { ...gptDefaults, kvHeads: config.heads };
+  const extra = beyondGpt2.filter((name) => config[name] !== usual[name]);
+  return {
+    ...(extra.length === 0
+      ? { model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }
+      : { model_type: ownType, ...Object.fromEntries(extra.map((name) => [`heed_${name}`, config[name]])) }),
+    vocab_size: config.vocabularySize,
+    n_positions: config.contextLength,
+    n_layer: config.layers,
+    n_head: config.heads,
+    n_embd: config.width,
+    n_inner: config.hidden,
+    activation_function: nameOfActivation(config.activation),
+    layer_norm_epsilon: config.eps,
+    scale_attn_weights: config.scaleAttention,
+    scale_attn_by_inverse_layer_idx: config.scaleAttentionByLayer,
+    embd_pdrop: config.dropout,
+    attn_pdrop: config.dropout,
+    resid_pdrop: config.dropout,
+    tie_word_embeddings: config.tied,
+    heed_bias: config.bias,
+  };
+}
+
+/** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
+export function fromHuggingFaceConfig(json: unknown): GptConfig {
+  const config = configOf(json, gptTypes, aliases);
+  const integer = (name: string): number => positiveInteger(config, name);
+  expectEntry(config, "add_cross_attention", false);
+  return {
+    vocabularySize: integer("vocab_size"),
+    contextLength: integer("n_positions"),
+    layers: integer("n_layer"),
+    heads: integer("n_head"),
+    width: integer("n_embd"),
+    hidden: config.n_inner == null ? 4 * integer("n_embd") : integer("n_inner"),
+    tied: booleanOf(config, "tie_word_embeddings", true),
+    activation: activationOf(config, "activation_function", "gelu_new"),
+    eps: numberOf(config, "layer_norm_epsilon", 1e-5),
+    dropout: numberOf(config, "resid_pdrop", 0),
+    bias: booleanOf(config, "heed_bias", true),
+    scaleAttention: booleanOf(config, "scale_attn_weights", true),
+    scaleAttentionByLayer: booleanOf(config, "scale_attn_by_inverse_layer_idx", false),
+    // Checked as any options are.
+    ...Object.fromEntries(
+      beyondGpt2.filter((name) => Object.hasOwn(config, `heed_${name}`)).map((name) => [name, config[`heed_${name}`]]),
+    ),
+  };
+}
