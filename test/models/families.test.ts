@@ -93,7 +93,7 @@ function placeOf(part: ArrayLike<number>, whole: Float32Array): number {
 const tolerance = 1e-5;
 
 describe.each(families)("%s beside PyTorch", (name) => {
-  const fixture = readFixture(`models/${name}.json`) as FixtureModel;
+  const fixture = readFixture(`models/${name}`) as FixtureModel;
   const kind = kinds[fixture.kind]!;
 
   /** The files of the model in a folder. */

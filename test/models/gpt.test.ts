@@ -18,7 +18,7 @@ import {
 import { bestIsa, targets } from "../support/targets.js";
 import { trainedLosses } from "../support/training.js";
 
-const fixture = readFixture("gpt2.json") as {
+const fixture = readFixture("gpt2") as {
   config: GptConfig;
   training: AdamWOptions;
   weights: Record<string, FixtureArray>;

@@ -25,7 +25,7 @@ interface Fixture {
   losses: FixtureArray;
 }
 
-const { tied, untied } = readFixture("models/lstm.json") as Record<"tied" | "untied", Fixture>;
+const { tied, untied } = readFixture("models/lstm") as Record<"tied" | "untied", Fixture>;
 
 /** Within some thirty roundings of f32. */
 const expectLike = (label: string, actual: ArrayLike<number>, array: FixtureArray): void =>

@@ -30,7 +30,7 @@ interface Case {
 afterAll(() => native.selectIsa(bestIsa));
 
 describe("ten steps of AdamW beside PyTorch", () => {
-  const { cases } = readFixture("ops/adamw.json") as { cases: Case[] };
+  const { cases } = readFixture("ops/adamw") as { cases: Case[] };
   for (const { name, options, params, grads, result, norms } of cases)
     test.for(targets)(`${name} on $name`, async ({ select, device }) => {
       select();

@@ -14,7 +14,7 @@ import { expectError, expectRejection } from "../support/errors.js";
 import { decode, type FixtureArray, readFixture } from "../support/fixtures.js";
 import { temporaryFolder } from "../support/folder.js";
 
-const fixture = readFixture("models/marian.json") as {
+const fixture = readFixture("models/marian") as {
   config: Record<string, unknown>;
   weights: Record<string, FixtureArray>;
 };

@@ -5,6 +5,7 @@
  * what one rounding may cost: on a few dozen numbers it can be smaller by luck.
  */
 import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { native } from "../../lib/native.js";
 import { add, mul } from "../../lib/ops/binary.js";
@@ -36,9 +37,10 @@ export interface FixtureCase {
   grads: Record<string, FixtureResult>;
 }
 
-/** The content of a file below test/fixtures. */
+/** The content of a packed file below test/fixtures; `name` is without its .json.gz. */
 export function readFixture(name: string): unknown {
-  return JSON.parse(readFileSync(new URL(`../fixtures/${name}`, import.meta.url), "utf8"));
+  const packed = readFileSync(new URL(`../fixtures/${name}.json.gz`, import.meta.url));
+  return JSON.parse(gunzipSync(packed).toString());
 }
 
 export function decode({ dtype, data }: FixtureArray): Float32Array | Float64Array | Int32Array {
@@ -71,7 +73,7 @@ export function expectLikeTorch(label: string, actual: ArrayLike<number>, expect
   );
 }
 
-/** Registers a test for each case of ops/<name>.json: `ours` gets its inputs by name, and the case. */
+/** Registers a test for each case of ops/<name>.json.gz: `ours` gets its inputs by name, and the case. */
 export function fixtureTest(
   name: string,
   ours: (
@@ -80,7 +82,7 @@ export function fixtureTest(
     at: FixtureCase,
   ) => FloatTensor | FloatTensor[],
 ): void {
-  const { cases } = readFixture(`ops/${name}.json`) as { cases: FixtureCase[] };
+  const { cases } = readFixture(`ops/${name}`) as { cases: FixtureCase[] };
   describe(`${name} beside PyTorch`, () => {
     afterAll(() => native.selectIsa(bestIsa));
     for (const at of cases)
