@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "core/checks/checks.h"
+#include "core/checks/rows.h"
 #include "core/error.h"
 
 namespace heed {
@@ -15,12 +15,6 @@ void expect_rows(const char* op, const char* name, const TensorView& view) {
   expect_contiguous(op, name, view);
 }
 
-// All dimensions but the last, as a view of which only the shape means anything.
-TensorView leading(TensorView view) {
-  view.rank--;
-  return view;
-}
-
 void expect_i32(const char* op, const char* name, const TensorView& view, const TensorView& shape) {
   expect_dtype(op, name, view, DType::i32);
   expect_contiguous(op, name, view);
@@ -28,7 +22,7 @@ void expect_i32(const char* op, const char* name, const TensorView& view, const 
 }
 
 void expect_columns(const char* op, const char* name, const TensorView& view) {
-  if (leading(view).numel() > 0 && view.dim(-1) == 0)
+  if (leading_shape(view).numel() > 0 && view.dim(-1) == 0)
     fail(Code::shape, "%s: expected %s with at least 1 column, got 0", op, name);
 }
 
@@ -37,7 +31,7 @@ void expect_columns(const char* op, const char* name, const TensorView& view) {
 void check_argmax(Out ids, In inp) {
   const char* op = "argmax";
   expect_rows(op, "inp", inp);
-  expect_i32(op, "ids", ids, leading(inp));
+  expect_i32(op, "ids", ids, leading_shape(inp));
   expect_columns(op, "inp", inp);
 }
 
@@ -61,9 +55,9 @@ void check_sample(Out ids, OptOut inputs, In logits, OptIn history, In offsets, 
   expect_float(op, "logits", logits);
   expect_contiguous(op, "logits", logits);
   expect_rank(op, "logits", logits, 2);
-  expect_i32(op, "ids", ids, leading(logits));
-  if (inputs) expect_i32(op, "inputs", *inputs, leading(logits));
-  expect_i32(op, "offsets", offsets, leading(logits));
+  expect_i32(op, "ids", ids, leading_shape(logits));
+  if (inputs) expect_i32(op, "inputs", *inputs, leading_shape(logits));
+  expect_i32(op, "offsets", offsets, leading_shape(logits));
   if (history) {
     expect_rank(op, "history", *history, 2);
     TensorView expected = *history;

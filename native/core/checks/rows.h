@@ -4,8 +4,9 @@
 
 namespace heed {
 
-// The shapes of a value per row and of a value per column, as views of which only the shape means anything.
+// The view without its last dimension: a value per row, at the row's first element.
 TensorView leading_shape(const TensorView& view);
+// A value per column: only the shape means anything.
 TensorView last_shape(const TensorView& view);
 
 // Activations, contiguous and of at least one dimension.

@@ -4,6 +4,7 @@
 // [..., C]; rows are contiguous, the leading dimensions may have any strides. Parallel over rows; sums run in f32
 // lanes over a block and in f64 across blocks. Backward needs only the forward's output.
 #include "core/checks/softmax.h"
+#include "core/checks/rows.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
 
@@ -86,13 +87,6 @@ void backward_row(T* dinp, const T* dout, const T* out, int64_t n, bool accumula
       Contiguous<const T>{out});
 }
 
-// The view's leading dimensions.
-TensorView rows_of(const TensorView& view) {
-  TensorView rows = view;
-  rows.rank--;
-  return rows;
-}
-
 // body(offsets) for each row.
 template <int N, class Body>
 void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) {
@@ -114,7 +108,7 @@ void HEED_ISA::softmax_forward(Stream& stream, Out out, In inp) {
   check_softmax_forward("softmax_forward", out, inp);
   if (out.empty()) return;
   stream.launch("softmax_forward", [out, inp] {
-    const TensorView out_rows = rows_of(out), inp_rows = rows_of(inp);
+    const TensorView out_rows = leading_shape(out), inp_rows = leading_shape(inp);
     const int64_t columns = out.dim(-1);
     with_float_type(out.dtype, [&](auto type) {
       using T = decltype(type);
@@ -128,7 +122,7 @@ void HEED_ISA::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool 
   check_softmax_backward("softmax_backward", dinp, dout, out);
   if (dinp.empty()) return;
   stream.launch("softmax_backward", [dinp, dout, out, accumulate] {
-    const TensorView dinp_rows = rows_of(dinp), dout_rows = rows_of(dout), out_rows = rows_of(out);
+    const TensorView dinp_rows = leading_shape(dinp), dout_rows = leading_shape(dout), out_rows = leading_shape(out);
     const int64_t columns = dinp.dim(-1);
     with_float_type(dinp.dtype, [&](auto type) {
       using T = decltype(type);
