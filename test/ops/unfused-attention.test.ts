@@ -12,23 +12,27 @@ import { opTest } from "../support/op-test.js";
 import { onEachDevice } from "../support/targets.js";
 
 const cases: MaskCase[] = [
-  ["causal, grouped heads", [2, 5, 5, 4, 2, 3], { causal: true }],
-  ["a window on both sides", [1, 9, 9, 2, 1, 4], { window: 3 }],
-  ["lengths, one of them 0", [2, 3, 7, 2, 2, 5], { causal: true, window: 4, keyLengths: [7, 0] }],
-  ["intervals, some empty", [1, 3, 5, 1, 1, 4], { keyRanges: [0, 2, 4, 1, -3, 99] }],
-  ["blocks", [2, 5, 7, 2, 1, 3], { blocks: { mask: [1, 0, 1, 0, 1, 1, 1, 0], shape: [1, 2, 2, 2], size: 4 } }],
+  [
+    "both sides, a sequence without keys",
+    [2, 3, 7, 2, 2, 3],
+    {
+      window: 4,
+      keyLengths: [7, 0],
+      blocks: { mask: [1, 0, 1, 0, 1, 1, 1, 0], shape: [1, 2, 2, 2], size: 4 },
+    },
+  ],
   [
     "everything",
-    [2, 6, 17, 4, 2, 4],
+    [2, 3, 9, 4, 2, 3],
     {
       causal: true,
-      window: 9,
-      keyRanges: Array.from({ length: 2 * 2 * 6 }, (_, i) => (i % 2 === 0 ? (i * 7) % 5 : 3 + ((i * 11) % 17))),
-      keyLengths: [17, 12],
-      queryStarts: [8, 5],
+      window: 6,
+      keyRanges: [0, 9, 2, 4, -3, 99, 5, 6, 1, 8, 4, 1],
+      keyLengths: [9, 6],
+      queryStarts: [5, 2],
       slopes: [0.2, 0.1, 0.05, 0],
       softcap: 2,
-      blocks: { mask: [1, 1, 0, 1, 1, 1, 1, 1, 1], shape: [1, 1, 3, 3], size: 6 },
+      blocks: { mask: [1, 1, 0, 1, 1, 1, 1, 1, 1], shape: [1, 1, 3, 3], size: 3 },
     },
   ],
 ];
