@@ -44,7 +44,7 @@ export class Rounding {
   renew(): void {
     if (!this.stale) return;
     ops.copy(this.copy.handle, this.source.handle, false);
-    this.#version = this.source.version;
+    this.#renewed();
   }
 
   /** Renews several, in one launch. */
@@ -60,6 +60,12 @@ export class Rounding {
       stale.map(({ copy }) => copy.handle),
       stale.map(({ source }) => source.handle),
     );
-    for (const rounding of stale) rounding.#version = rounding.source.version;
+    for (const rounding of stale) rounding.#renewed();
+  }
+
+  #renewed(): void {
+    // What a recorded pass of a frozen parameter has saved of it is stale now.
+    this.copy.overwritten();
+    this.#version = this.source.version;
   }
 }
