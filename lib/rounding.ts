@@ -49,7 +49,7 @@ export class Rounding {
   renew(): void {
     if (!this.stale) return;
     ops.copy({ out: this.copy, inp: this.source });
-    this.#version = this.source.version;
+    this.#renewed();
   }
 
   /** Renews several, in one launch. */
@@ -62,6 +62,12 @@ export class Rounding {
     }
     if (stale.length === 0) return;
     ops.copy_list({ outs: stale.map(({ copy }) => copy), inps: stale.map(({ source }) => source) });
-    for (const rounding of stale) rounding.#version = rounding.source.version;
+    for (const rounding of stale) rounding.#renewed();
+  }
+
+  #renewed(): void {
+    // What a recorded pass of a frozen parameter has saved of it is stale now.
+    this.copy.overwritten();
+    this.#version = this.source.version;
   }
 }

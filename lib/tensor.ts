@@ -60,6 +60,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   #shared: SharedHandle | null;
   #requiresGrad = false;
+  #isParameter = false;
   /** @internal The step that made this tensor, while recorded. */
   node: GraphNode | null = null;
   /** @internal Which of the node's outputs this is. */
@@ -96,13 +97,27 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#requiresGrad || this.node !== null;
   }
 
-  /** Only for tensors that no recorded operation made (leaves), of a floating type. */
+  /**
+   * Only for tensors that no recorded operation made (leaves), of a floating type. A module's tensor that required a
+   * gradient once stays one of its parameters: false freezes it.
+   */
   set requiresGrad(value: boolean) {
     if (this.node)
       throw new HeedError("ERR_AUTOGRAD", "requiresGrad: expected a leaf, got the result of a recorded operation");
     if (value && !isFloat(this.dtype))
       throw new HeedError("ERR_DTYPE", `requiresGrad: expected a floating dtype, got ${this.dtype}`);
     this.#requiresGrad = value;
+    this.#isParameter ||= value;
+  }
+
+  /** @internal Whether it is a parameter where it is a module's: it requires a gradient, or did before it was frozen. */
+  get isParameter(): boolean {
+    return this.#isParameter;
+  }
+
+  /** @internal Whether it is a parameter that is not to be changed by training. */
+  get isFrozen(): boolean {
+    return this.#isParameter && !this.#requiresGrad;
   }
 
   /** @internal The native view. Throws ERR_DISPOSED. */

@@ -123,7 +123,7 @@ function createTrainer(run: {
 function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint: Checkpoint | null): string {
   const count = (n: number): string => n.toLocaleString("en");
   const parts = [
-    `${count(model.parameterCount())} parameters`,
+    `${count(model.parameterCount({ trainable: true }))} parameters`,
     `${count(train.length)} tokens to train on`,
     validation ? `${count(validation.length)} for validation` : "none for validation",
   ];

@@ -109,10 +109,10 @@ export class BertForMaskedLM extends BertHead {
    */
   loss(ids: IntTensor, targets: IntTensor, options: MaskedForwardOptions & CrossEntropyOptions = {}): FloatTensor {
     checkObject("BertForMaskedLM", "options", options);
-    const { tokenTypes = null, keyLengths = null, positions = null, ...rest } = options;
+    const { tokenTypes = null, keyLengths = null, observer = null, positions = null, ...rest } = options;
     const { bias } = this;
     return scope(() => {
-      const states = this.#states(ids, { tokenTypes, keyLengths, positions });
+      const states = this.#states(ids, { tokenTypes, keyLengths, observer, positions });
       return logitsLoss(states, this.#projection, targets, { ...rest, bias });
     });
   }
@@ -164,11 +164,11 @@ export class BertForSequenceClassification extends BertHead {
     checkObject(op, "options", options);
     if (this.labels.length === 1)
       throw new HeedError("ERR_ARGUMENT", `${op}: expected at least 2 labels for a loss of classes, got 1`);
-    const { tokenTypes = null, keyLengths = null, ...rest } = options;
+    const { tokenTypes = null, keyLengths = null, observer = null, ...rest } = options;
     checkTensor(op, "ids", ids);
     checkTensor(op, "labels", labels);
     checkShapeIs(op, "labels", labels, [ids.shape[0]!]);
-    return scope(() => crossEntropy(this.forward(ids, { tokenTypes, keyLengths }), labels, rest));
+    return scope(() => crossEntropy(this.forward(ids, { tokenTypes, keyLengths, observer }), labels, rest));
   }
 
   /** States [B, T, C] → [B, C] */

@@ -1,14 +1,15 @@
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
+import { attend, type AttentionContext, type AttentionRules } from "../nn/attend.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { twoLayers } from "../nn/feed-forward.js";
+import { splitHeads } from "../nn/heads.js";
 import type { Initializer } from "../nn/init.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import type { Activation } from "../ops/activation.js";
-import { attention } from "../ops/attention.js";
 import { add } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import type { QuantizeOptions } from "../ops/quantize.js";
@@ -17,15 +18,17 @@ import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { type BertConfig, checkBertConfig } from "./bert-config.js";
-import { checkPass } from "./pass.js";
+import { checkPass, type ObserverOption } from "./pass.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
-export interface BertForwardOptions {
+export interface BertForwardOptions extends ObserverOption {
   /** i32 [B, T]: of which kind each token is; 0 unless given. */
   tokenTypes?: IntTensor | null;
   /** i32 [B]: real tokens in each sequence, the rest is padding at its end, which no token sees. */
   keyLengths?: IntTensor | null;
 }
+
+type BertContext = Pick<AttentionContext, "keyLengths" | "observer">;
 
 /** A linear layer under a name of its own, as the files have it. */
 class Dense extends Module {
@@ -59,7 +62,7 @@ class BertOutput extends Module {
 }
 
 /** Three products, as the files have them: one of all three, on the CPU at B 32, T 128, C 384, takes as long. */
-class BertSelfAttention extends Module {
+class BertSelfAttention extends Module implements AttentionRules {
   readonly query: Linear;
   readonly key: Linear;
   readonly value: Linear;
@@ -77,13 +80,9 @@ class BertSelfAttention extends Module {
   }
 
   /** x [B, T, C] → [B, T, C] */
-  forward(x: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
-    const [batch, tokens, width] = x.shape as [number, number, number];
-    const split = (part: Linear): FloatTensor =>
-      reshape(part.forward(x), [batch, tokens, this.heads, width / this.heads]); // [B, T, H, D]
-    const options = { keyLengths, ...this.dropout.fused };
-    const y = attention(split(this.query), split(this.key), split(this.value), options);
-    return reshape(y, [batch, tokens, width]);
+  forward(x: FloatTensor, context: BertContext): FloatTensor {
+    const [q, k, v] = [this.query, this.key, this.value].map((part) => splitHeads(part.forward(x), this.heads));
+    return attend(q!, k!, v!, this, context); // of [B, T, H, D]
   }
 }
 
@@ -98,8 +97,8 @@ class BertAttention extends Module {
   }
 
   /** x [B, T, C] → [B, T, C] */
-  forward(x: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
-    const y = this.self.forward(x, keyLengths);
+  forward(x: FloatTensor, context: BertContext): FloatTensor {
+    const y = this.self.forward(x, context);
     return this.output.join(x, (residual) => this.output.dense.forward(y, { residual }));
   }
 }
@@ -120,11 +119,11 @@ class BertLayer extends Module {
   }
 
   /** x [B, T, C] → [B, T, C] */
-  forward(x: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
+  forward(x: FloatTensor, context: BertContext): FloatTensor {
     const { activation } = this;
     const layers = { up: this.intermediate.dense, down: this.output.dense };
     return scope(() => {
-      const h = this.attention.forward(x, keyLengths);
+      const h = this.attention.forward(x, context);
       return this.output.join(h, (residual) => twoLayers(h, layers, { activation, residual }));
     });
   }
@@ -208,13 +207,13 @@ export class Bert extends Model {
   /** ids i32 [B, T] → the state of every token [B, T, C]. */
   forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
     checkObject("Bert", "options", options);
-    checkPass("Bert", ids, {}, this.config.contextLength);
-    const { tokenTypes = null, keyLengths = null } = options;
+    const { tokenTypes = null, keyLengths = null, observer = null } = options;
+    checkPass("Bert", ids, { observer }, this.config.contextLength);
     if (tokenTypes) this.#checkTokenTypes(tokenTypes, ids);
     return scope(() => {
       let x = this.embeddings.forward(ids, tokenTypes, this.dtype); // [B, T, C]
-      for (const layer of this.encoder.layer) {
-        const next = layer.forward(x, keyLengths);
+      for (const [i, layer] of this.encoder.layer.entries()) {
+        const next = layer.forward(x, { keyLengths, observer: observer?.at(`blocks.${i}`) ?? null });
         x.dispose();
         x = next;
       }

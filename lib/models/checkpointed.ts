@@ -1,16 +1,8 @@
 import { checkpoint } from "../checkpoint.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
-import type { KvCache } from "../nn/kv-cache.js";
+import type { AttentionContext } from "../nn/attend.js";
 import type { BlockMask } from "../ops/attention.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-
-/** What a block is told beside its input. */
-interface BlockContext {
-  cache?: KvCache | null;
-  keyLengths?: IntTensor | null;
-  keyRanges?: IntTensor | null;
-  blocks?: BlockMask | null;
-}
 
 interface Checkpointing {
   gradientCheckpointing: boolean;
@@ -19,15 +11,15 @@ interface Checkpointing {
 
 /**
  * block(x, context), of which the graph keeps x and the context alone where the model says so. What else the block uses
- * outlives the backward pass.
+ * outlives the backward pass. Who listens to a pass sees it once, so that nothing is then computed again.
  */
-export function checkpointed<Context extends BlockContext>(
+export function checkpointed<Context extends AttentionContext>(
   { gradientCheckpointing, dropoutSeeds }: Checkpointing,
   block: { forward(x: FloatTensor, context: Context): FloatTensor },
   x: FloatTensor,
   context: Context,
 ): FloatTensor {
-  if (!gradientCheckpointing || context.cache) return block.forward(x, context);
+  if (!gradientCheckpointing || context.cache || context.observer) return block.forward(x, context);
   const { keyLengths = null, keyRanges = null, blocks = null } = context;
   const forward = (
     x: FloatTensor,

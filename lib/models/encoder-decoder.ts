@@ -1,4 +1,4 @@
-import type { AttentionContext } from "../nn/attention.js";
+import type { AttentionContext } from "../nn/attend.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { DecoderBlock } from "../nn/decoder-block.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
@@ -8,6 +8,7 @@ import type { KvCache } from "../nn/kv-cache.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
+import type { Observer } from "../nn/observer.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
@@ -17,7 +18,7 @@ import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { keep, scope } from "../scope.js";
 import { tensor } from "../creation.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { checkLengths, checkPass, type PassOptions } from "./pass.js";
+import { checkLengths, checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./encoder-decoder-config.js";
 import { lastTokens } from "./last-tokens.js";
 import { checkSources, TargetDecoder } from "./target-decoder.js";
@@ -25,12 +26,12 @@ import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 type FullConfig = Required<EncoderDecoderConfig>;
 
-export interface SourceOptions {
+export interface SourceOptions extends ObserverOption {
   /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
   lengths?: IntTensor | null;
 }
 
-export interface PairOptions {
+export interface PairOptions extends ObserverOption {
   /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
   sourceLengths?: IntTensor | null;
   /** i32 [B]: real tokens of each target, the rest is padding at its end; all unless given. */
@@ -74,9 +75,12 @@ class Encoder extends Stack {
   }
 
   /** words [B, S, C] → [B, S, C] */
-  forward(words: FloatTensor, keyLengths: IntTensor | null): FloatTensor {
+  forward(words: FloatTensor, keyLengths: IntTensor | null, listening: Observer | null): FloatTensor {
     let x = this.place(words, null);
-    for (const block of this.h) x = replace(x, block.forward(x, { keyLengths }));
+    for (const [layer, block] of this.h.entries()) {
+      const observer = listening?.at(`encoder.${layer}`) ?? null;
+      x = replace(x, block.forward(x, { keyLengths, observer }));
+    }
     return this.finish(x);
   }
 }
@@ -100,8 +104,9 @@ class Decoder extends Stack {
   forward(words: FloatTensor, source: EncodedSource, context: AttentionContext): FloatTensor {
     let x = this.place(words, context.cache ?? null);
     for (const [layer, block] of this.h.entries()) {
-      const seen = { ...source.layers[layer]!, keyLengths: source.lengths };
-      x = replace(x, block.forward(x, { ...context, layer, source: seen }));
+      const observer = context.observer?.at(`decoder.${layer}`) ?? null;
+      const seen = { ...source.layers[layer]!, keyLengths: source.lengths, observer };
+      x = replace(x, block.forward(x, { ...context, layer, observer, source: seen }));
     }
     return x;
   }
@@ -170,11 +175,11 @@ export class EncoderDecoder extends Model {
 
   /** source i32 [B, S] → [B, S, C] */
   encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
-    checkPass("EncoderDecoder.encode", source, {}, this.config.contextLength);
     checkObject("EncoderDecoder.encode", "options", options);
-    const { lengths = null } = options;
+    const { lengths = null, observer = null } = options;
+    checkPass("EncoderDecoder.encode", source, { observer }, this.config.contextLength);
     checkLengths("EncoderDecoder", "lengths", lengths, source);
-    return scope(() => this.encoder.forward(this.#embed(this.source, source), lengths));
+    return scope(() => this.encoder.forward(this.#embed(this.source, source), lengths, observer));
   }
 
   /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
@@ -186,15 +191,15 @@ export class EncoderDecoder extends Model {
 
   /** What is projected to logits: [B, T, C]. */
   #states(source: IntTensor, target: IntTensor, options: PairOptions): FloatTensor {
-    const { sourceLengths = null, targetLengths = null } = options;
+    const { sourceLengths = null, targetLengths = null, observer = null } = options;
     return scope(() => {
-      const encoded = this.encode(source, { lengths: sourceLengths });
+      const encoded = this.encode(source, { lengths: sourceLengths, observer });
       checkPass("EncoderDecoder", target, {}, this.config.contextLength);
       checkShapeIs("EncoderDecoder", "target", target, [source.shape[0]!, -1]);
       checkLengths("EncoderDecoder", "targetLengths", targetLengths, target);
       const words = this.#embed(this.target, target);
       const seen = this.decoder.remember(encoded, sourceLengths);
-      return this.decoder.finish(this.decoder.forward(words, seen, { keyLengths: targetLengths }));
+      return this.decoder.finish(this.decoder.forward(words, seen, { keyLengths: targetLengths, observer }));
     });
   }
 
@@ -209,10 +214,10 @@ export class EncoderDecoder extends Model {
     options: CrossEntropyOptions & PairOptions = {},
   ): FloatTensor {
     checkObject("EncoderDecoder", "options", options);
-    const { sourceLengths = null, targetLengths = null, ...rest } = options;
+    const { sourceLengths = null, targetLengths = null, observer = null, ...rest } = options;
     const { logits_bias: bias } = this;
     return scope(() => {
-      const states = this.#states(source, target, { sourceLengths, targetLengths });
+      const states = this.#states(source, target, { sourceLengths, targetLengths, observer });
       return logitsLoss(states, this.#projection, labels, { ...rest, bias });
     });
   }
@@ -230,11 +235,11 @@ export class EncoderDecoder extends Model {
   /** The decoder's part of a pass, for inference: see SourceModel. Tokens that are suppressed have the logit −∞. */
   decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     checkPass("EncoderDecoder.decode", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false } = options;
+    const { cache = null, counts, lastOnly = false, observer = null } = options;
     checkSources("EncoderDecoder.decode", ids, source);
     return scope(() => {
       cache?.begin(ids.shape[1]!, counts);
-      let x = this.decoder.forward(this.#embed(this.target, ids), source, { cache }); // [B, T, C]
+      let x = this.decoder.forward(this.#embed(this.target, ids), source, { cache, observer }); // [B, T, C]
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
       const { suppressed, logits_bias: bias } = this;

@@ -1,4 +1,4 @@
-import type { AttentionContext } from "../nn/attention.js";
+import type { AttentionContext } from "../nn/attend.js";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { checkComputed } from "../nn/init.js";
@@ -91,14 +91,15 @@ export class GPT extends Model {
   /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
   #states(ids: IntTensor, options: GptForwardOptions): FloatTensor {
     checkPass("GPT", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false } = options;
+    const { cache = null, counts, lastOnly = false, observer = null } = options;
     const [batch, tokens] = ids.shape as [number, number];
     return scope(() => {
       const mask = sequenceMask("GPT", options, { batch, tokens, device: this.device });
       cache?.begin(tokens, counts);
       let x = this.drop.forward(this.#embed(ids, cache, options.documents ?? null)); // [B, T, C]
       for (const [layer, block] of this.h.entries()) {
-        const next = checkpointed<AttentionContext>(this, block, x, { ...mask, cache, layer });
+        const context = { ...mask, cache, layer, observer: observer?.at(`blocks.${layer}`) ?? null };
+        const next = checkpointed<AttentionContext>(this, block, x, context);
         x.dispose();
         x = next;
       }

@@ -115,7 +115,7 @@ export class Llama extends Model {
   /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
   #states(ids: IntTensor, options: LlamaForwardOptions): FloatTensor {
     checkPass("Llama", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false } = options;
+    const { cache = null, counts, lastOnly = false, observer = null } = options;
     const [batch, tokens] = ids.shape as [number, number];
     const { embed_tokens: embed, layers, norm, table } = this.model;
     return scope(() => {
@@ -124,7 +124,8 @@ export class Llama extends Model {
       cache?.begin(tokens, counts);
       let x = this.drop.forward(embed.forward(ids, { dtype: this.dtype })); // [B, T, C]
       for (const [layer, block] of layers.entries()) {
-        const next = checkpointed(this, block, x, { ...mask, table, cache, layer });
+        const context = { ...mask, table, cache, layer, observer: observer?.at(`blocks.${layer}`) ?? null };
+        const next = checkpointed(this, block, x, context);
         x.dispose();
         x = next;
       }

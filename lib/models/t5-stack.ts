@@ -1,19 +1,20 @@
 // The blocks of T5's encoder and decoder, by the names of Hugging Face's files.
 import { largest } from "../largest.js";
+import { attend, type AttentionContext, type AttentionRules } from "../nn/attend.js";
+import type { CrossSource } from "../nn/cross-attention.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
+import { splitHeads } from "../nn/heads.js";
 import type { Initializer } from "../nn/init.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
+import type { Observer } from "../nn/observer.js";
 import { RelativePositionBias } from "../nn/relative-position-bias.js";
 import { RmsNorm } from "../nn/rms-norm.js";
 import type { Activation } from "../ops/activation.js";
-import { attention } from "../ops/attention.js";
 import { add } from "../ops/binary.js";
-import { biasedAttention } from "../ops/biased-attention.js";
 import { gated } from "../ops/gated.js";
-import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { T5Config } from "./t5-config.js";
@@ -21,8 +22,14 @@ import type { T5Config } from "./t5-config.js";
 type FullConfig = Required<T5Config>;
 type Residual = FloatTensor | null;
 
+/** What attention of a sequence to itself is told; the bias [B or 1, H, T, Tk] is that of positions. */
+interface SelfContext extends Pick<AttentionContext, "cache" | "layer" | "observer"> {
+  bias: FloatTensor;
+}
+
 /** Attention whose scores are not scaled: the first weights of the queries are so much smaller (Raffel et al. 2020). */
-class T5Attention extends Module {
+class T5Attention extends Module implements AttentionRules {
+  readonly scale = 1;
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;
@@ -46,44 +53,26 @@ class T5Attention extends Module {
     this.heads = heads;
   }
 
-  /** To the sequence itself, by the bias of its positions [B, H, T, Tk]: x [B, T, C] → [B, T, C] */
-  self(x: FloatTensor, bias: FloatTensor, cache: KvCache | null, layer: number, residual: Residual): FloatTensor {
-    const q = this.#split(this.q.forward(x));
-    let [k, v] = [this.#split(this.k.forward(x)), this.#split(this.v.forward(x))];
-    if (cache) {
-      const { keys, values } = cache.write(layer, k, v);
-      const seen = (part: FloatTensor): FloatTensor => narrow(part, 1, 0, bias.shape[3]!);
-      [k, v] = [seen(keys), seen(values)];
-    }
-    return this.#joined(biasedAttention(q, k, v, bias, { scale: 1, ...this.dropout.fused }), residual);
+  /** To the sequence itself, by the bias of its positions: x [B, T, C] → [B, T, C] */
+  self(x: FloatTensor, context: SelfContext, residual: Residual): FloatTensor {
+    const [q, k, v] = [this.#split(this.q, x), this.#split(this.k, x), this.#split(this.v, x)];
+    return this.o.forward(attend(q, k, v, this, context), { residual });
   }
 
   /** Keys and values [B, S, H, D] of an encoded source [B, S, C]. */
   remember(encoded: FloatTensor): EncodedSource["layers"][number] {
-    return { keys: this.#split(this.k.forward(encoded)), values: this.#split(this.v.forward(encoded)) };
+    return { keys: this.#split(this.k, encoded), values: this.#split(this.v, encoded) };
   }
 
   /** To a source that it remembers: x [B, T, C] → [B, T, C] */
-  cross(
-    x: FloatTensor,
-    { keys, values }: EncodedSource["layers"][number],
-    keyLengths: IntTensor | null,
-    residual: Residual,
-  ): FloatTensor {
-    const q = this.#split(this.q.forward(x));
-    return this.#joined(attention(q, keys, values, { scale: 1, keyLengths, ...this.dropout.fused }), residual);
+  cross(x: FloatTensor, { keys, values, ...context }: CrossSource, residual: Residual): FloatTensor {
+    const rules = { scale: this.scale, part: "cross_attn", dropout: this.dropout };
+    return this.o.forward(attend(this.#split(this.q, x), keys, values, rules, context), { residual });
   }
 
-  /** [B, T, H·D] → [B, T, H, D] */
-  #split(x: FloatTensor): FloatTensor {
-    const [batch, tokens, inner] = x.shape as [number, number, number];
-    return reshape(x, [batch, tokens, this.heads, inner / this.heads]);
-  }
-
-  /** [B, T, H, D] → [B, T, C] */
-  #joined(y: FloatTensor, residual: Residual): FloatTensor {
-    const [batch, tokens, heads, size] = y.shape as [number, number, number, number];
-    return this.o.forward(reshape(y, [batch, tokens, heads * size]), { residual });
+  /** [B, T, C] → [B, T, H, D] */
+  #split(projection: Linear, x: FloatTensor): FloatTensor {
+    return splitHeads(projection.forward(x), this.heads);
   }
 }
 
@@ -144,8 +133,8 @@ class T5SelfAttention extends T5Part {
     this.SelfAttention = new T5Attention(config, bias, init, seeds);
   }
 
-  forward(x: FloatTensor, bias: FloatTensor, cache: KvCache | null, layer: number): FloatTensor {
-    return this.add(x, (normed, residual) => this.SelfAttention.self(normed, bias, cache, layer, residual));
+  forward(x: FloatTensor, context: SelfContext): FloatTensor {
+    return this.add(x, (normed, residual) => this.SelfAttention.self(normed, context, residual));
   }
 }
 
@@ -157,9 +146,8 @@ class T5CrossAttention extends T5Part {
     this.EncDecAttention = new T5Attention(config, null, init, seeds);
   }
 
-  forward(x: FloatTensor, source: EncodedSource, layer: number): FloatTensor {
-    const { layers, lengths } = source;
-    return this.add(x, (normed, sum) => this.EncDecAttention.cross(normed, layers[layer]!, lengths, sum));
+  forward(x: FloatTensor, source: CrossSource): FloatTensor {
+    return this.add(x, (normed, residual) => this.EncDecAttention.cross(normed, source, residual));
   }
 }
 
@@ -197,13 +185,12 @@ class T5Block extends Module {
     return (this.layer[1] as T5CrossAttention).EncDecAttention.remember(encoded);
   }
 
-  /** x [B, T, C] → [B, T, C] */
-  forward(x: FloatTensor, bias: FloatTensor, context: T5Context, layer: number): FloatTensor {
+  /** x [B, T, C] → [B, T, C]; `source` is what a decoder's block looks at. */
+  forward(x: FloatTensor, context: SelfContext, source: CrossSource | null): FloatTensor {
     const [attend, ...rest] = this.layer;
     return scope(() => {
-      x = attend.forward(x, bias, context.cache ?? null, layer);
-      for (const part of rest)
-        x = part instanceof T5FeedForward ? part.forward(x) : part.forward(x, context.source!, layer);
+      x = attend.forward(x, context);
+      for (const part of rest) x = part instanceof T5FeedForward ? part.forward(x) : part.forward(x, source!);
       return x;
     });
   }
@@ -216,6 +203,8 @@ export interface T5Context {
   cache?: KvCache | null;
   /** Added to the bias of positions, to hide keys: [B, 1, 1, T]. */
   mask?: FloatTensor | null;
+  /** Who listens to this stack. */
+  observer?: Observer | null;
 }
 
 /** Blocks one after the other, and the norm behind them. */
@@ -244,8 +233,11 @@ export class T5Stack extends Module {
   forward(words: FloatTensor, context: T5Context): FloatTensor {
     let x = this.dropout.forward(words);
     const bias = this.#bias(x, context);
+    const { cache = null, source = null } = context;
     for (const [layer, block] of this.block.entries()) {
-      const next = block.forward(x, bias, context, layer);
+      const observer = context.observer?.at(String(layer)) ?? null;
+      const seen = source && { ...source.layers[layer]!, keyLengths: source.lengths, observer };
+      const next = block.forward(x, { bias, cache, layer, observer }, seen);
       x.dispose();
       x = next;
     }

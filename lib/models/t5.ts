@@ -19,6 +19,8 @@ import { T5Stack } from "./t5-stack.js";
 import { checkSources, TargetDecoder } from "./target-decoder.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
+type T5ForwardOptions = Pick<PairOptions, "sourceLengths" | "observer">;
+
 /**
  * T5 (Raffel et al. 2020): an encoder–decoder with RMS norms before each part, no biases, and positions that are biases of
  * attention's scores by distance, shared by the layers of a stack; with options of its configuration also T5 1.1, Flan-T5
@@ -56,30 +58,35 @@ export class T5 extends Model {
 
   /** source i32 [B, S] → [B, S, C] */
   encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
-    checkPass("T5.encode", source, {}, this.config.contextLength);
     checkObject("T5.encode", "options", options);
-    const { lengths = null } = options;
+    const { lengths = null, observer = null } = options;
+    checkPass("T5.encode", source, { observer }, this.config.contextLength);
     checkLengths("T5", "lengths", lengths, source);
     return scope(() => {
       const mask = lengths && paddingMask(lengths, source.shape[1]!, this.dtype);
-      return this.encoder.finish(this.encoder.forward(this.#embed(source), { mask }));
+      return this.encoder.finish(
+        this.encoder.forward(this.#embed(source), { mask, observer: observer?.at("encoder") ?? null }),
+      );
     });
   }
 
   /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
-  forward(source: IntTensor, target: IntTensor, options: Pick<PairOptions, "sourceLengths"> = {}): FloatTensor {
+  forward(source: IntTensor, target: IntTensor, options: T5ForwardOptions = {}): FloatTensor {
     checkObject("T5", "options", options);
-    return scope(() => logitsOf(this.#states(source, target, options.sourceLengths ?? null), this.#projection));
+    return scope(() => logitsOf(this.#states(source, target, options), this.#projection));
   }
 
   /** What is projected to logits: [B, T, C]. */
-  #states(source: IntTensor, target: IntTensor, sourceLengths: IntTensor | null): FloatTensor {
+  #states(source: IntTensor, target: IntTensor, options: T5ForwardOptions): FloatTensor {
+    const { sourceLengths = null, observer = null } = options;
     return scope(() => {
-      const encoded = this.encode(source, { lengths: sourceLengths });
+      const encoded = this.encode(source, { lengths: sourceLengths, observer });
       checkPass("T5", target, {}, this.config.contextLength);
       checkShapeIs("T5", "target", target, [source.shape[0]!, -1]);
       const seen = this.decoder.remember(encoded, sourceLengths);
-      return this.#finish(this.decoder.forward(this.#embed(target), { source: seen }));
+      return this.#finish(
+        this.decoder.forward(this.#embed(target), { source: seen, observer: observer?.at("decoder") ?? null }),
+      );
     });
   }
 
@@ -88,11 +95,13 @@ export class T5 extends Model {
     source: IntTensor,
     target: IntTensor,
     labels: IntTensor,
-    options: CrossEntropyOptions & Pick<PairOptions, "sourceLengths"> = {},
+    options: CrossEntropyOptions & T5ForwardOptions = {},
   ): FloatTensor {
     checkObject("T5", "options", options);
-    const { sourceLengths = null, ...rest } = options;
-    return scope(() => logitsLoss(this.#states(source, target, sourceLengths), this.#projection, labels, rest));
+    const { sourceLengths = null, observer = null, ...rest } = options;
+    return scope(() =>
+      logitsLoss(this.#states(source, target, { sourceLengths, observer }), this.#projection, labels, rest),
+    );
   }
 
   /** As `EncoderDecoder.decoderFor`: what predicts the targets of these sources, for inference. To be disposed. */
@@ -104,11 +113,11 @@ export class T5 extends Model {
   /** The decoder's part of a pass, for inference: see SourceModel. */
   decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     checkPass("T5.decode", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false } = options;
+    const { cache = null, counts, lastOnly = false, observer = null } = options;
     checkSources("T5.decode", ids, source);
     return scope(() => {
       cache?.begin(ids.shape[1]!, counts);
-      let x = this.decoder.forward(this.#embed(ids), { source, cache }); // [B, T, C]
+      let x = this.decoder.forward(this.#embed(ids), { source, cache, observer: observer?.at("decoder") ?? null }); // [B, T, C]
       cache?.advance();
       if (lastOnly) x = lastTokens(x, counts); // [B, C]
       return logitsOf(this.#finish(x), this.#projection);

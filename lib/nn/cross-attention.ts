@@ -1,16 +1,13 @@
-import { HeedError } from "../errors.js";
-import { attention } from "../ops/attention.js";
-import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
-import { narrow, reshape } from "../ops/views.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import { checkFloat, checkObject, checkShapeIs } from "../ops/check.js";
+import type { FloatTensor } from "../tensor.js";
+import { type AttentionContext, type AttentionRules, attend } from "./attend.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
+import { cutHeads, headSizeOf, type HeadsConfig, splitHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 
-export interface CrossAttentionConfig {
-  width: number;
-  heads: number;
+export interface CrossAttentionConfig extends Pick<HeadsConfig, "width" | "heads"> {
   bias?: boolean;
   /** Of the attention weights. */
   dropout?: number;
@@ -19,27 +16,29 @@ export interface CrossAttentionConfig {
   outputStd?: number;
 }
 
+/** What is attended to: what `remember` gives of a source. */
+export interface CrossSource extends Pick<AttentionContext, "keyLengths" | "observer"> {
+  keys: FloatTensor;
+  values: FloatTensor;
+}
+
 /**
  * Multi-head attention of one sequence to another: queries of the decoder, keys and values of the encoder's output
  * (Vaswani et al. 2017, §3.2.3). Keys and values are in one projection.
  */
-export class CrossAttention extends Module {
+export class CrossAttention extends Module implements AttentionRules {
   readonly q_attn: Linear;
   readonly c_attn: Linear;
   readonly c_proj: Linear;
   readonly dropout: Dropout;
   readonly heads: number;
+  readonly part = "cross_attn";
 
   constructor(config: CrossAttentionConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
     checkObject("CrossAttention", "config", config);
     const { width, heads, bias = true, dropout = 0, std = 0.02, outputStd = std } = config;
-    checkInteger("CrossAttention", "heads", heads, 1);
-    if (width % heads !== 0)
-      throw new HeedError(
-        "ERR_SHAPE",
-        `CrossAttention: expected width to be a multiple of ${heads} heads, got ${width}`,
-      );
+    headSizeOf("CrossAttention", { width, heads });
     this.heads = heads;
     this.q_attn = new Linear({ inputs: width, outputs: width, bias, std }, init);
     this.c_attn = new Linear({ inputs: width, outputs: 2 * width, bias, std }, init);
@@ -51,26 +50,17 @@ export class CrossAttention extends Module {
   remember(encoded: FloatTensor): { keys: FloatTensor; values: FloatTensor } {
     checkFloat("CrossAttention", "encoded", encoded);
     checkShapeIs("CrossAttention", "encoded", encoded, [-1, -1, -1]);
-    const { heads } = this;
-    const [batch, tokens, width] = encoded.shape as [number, number, number];
-    const packed = reshape(this.c_attn.forward(encoded), [batch, tokens, 2 * heads, width / heads]);
-    return { keys: narrow(packed, 2, 0, heads), values: narrow(packed, 2, heads, heads) };
+    const [keys, values] = cutHeads(this.c_attn.forward(encoded), [this.heads, this.heads]);
+    return { keys, values };
   }
 
-  /** x [B, T, C] → [B, T, C], with `residual` added if given; `keyLengths` are those of the source. */
-  forward(
-    x: FloatTensor,
-    source: { keys: FloatTensor; values: FloatTensor; keyLengths?: IntTensor | null },
-    residual: FloatTensor | null = null,
-  ): FloatTensor {
+  /** x [B, T, C] → [B, T, C], with `residual` added if given. */
+  forward(x: FloatTensor, source: CrossSource, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("CrossAttention", "x", x);
     checkShapeIs("CrossAttention", "x", x, [-1, -1, -1]);
     checkObject("CrossAttention", "source", source);
-    const { keys, values, keyLengths = null } = source;
-    const { heads } = this;
-    const [batch, tokens, width] = x.shape as [number, number, number];
-    const q = reshape(this.q_attn.forward(x), [batch, tokens, heads, width / heads]);
-    const y = attention(q, keys, values, { keyLengths, ...this.dropout.fused }); // [B, T, H, D]
-    return this.c_proj.forward(reshape(y, [batch, tokens, width]), { residual });
+    const q = splitHeads(this.q_attn.forward(x), this.heads); // [B, T, H, D]
+    const z = attend(q, source.keys, source.values, this, source); // [B, T, C]
+    return this.c_proj.forward(z, { residual });
   }
 }

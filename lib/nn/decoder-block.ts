@@ -1,7 +1,8 @@
 import { scope } from "../scope.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
-import { Attention, type AttentionConfig, type AttentionContext } from "./attention.js";
-import { CrossAttention } from "./cross-attention.js";
+import type { FloatTensor } from "../tensor.js";
+import type { AttentionContext } from "./attend.js";
+import { Attention, type AttentionConfig } from "./attention.js";
+import { CrossAttention, type CrossSource } from "./cross-attention.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
 import type { Initializer } from "./init.js";
@@ -19,7 +20,7 @@ export interface DecoderBlockConfig
 
 export interface DecoderContext extends AttentionContext {
   /** The block's keys and values of the source, as its `cross.remember` gives them, and the source's real tokens. */
-  source: { keys: FloatTensor; values: FloatTensor; keyLengths?: IntTensor | null };
+  source: CrossSource;
 }
 
 /**

@@ -21,13 +21,13 @@ export interface FeedForwardConfig {
   outputStd?: number;
 }
 
-/** down(activation(up(x))) + residual: fused, unless a weight is quantised. */
+/** down(activation(up(x))) + residual: fused where both are plain products. */
 export function twoLayers(
   x: FloatTensor,
   { up, down }: { up: Linear; down: Linear },
   { activation, residual }: { activation: Activation; residual: FloatTensor | null },
 ): FloatTensor {
-  if (up.quantized || down.quantized) return down.forward(up.forward(x, { activation }), { residual });
+  if (!up.plain || !down.plain) return down.forward(up.forward(x, { activation }), { residual });
   return feedForward(x, { up, down }, { activation, layout: up.layout, residual });
 }
 

@@ -1,24 +1,14 @@
-import { HeedError } from "../errors.js";
-import { attention, type BlockMask } from "../ops/attention.js";
 import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
-import { rotary } from "../ops/rotary.js";
-import { reshape } from "../ops/views.js";
-import { zeros } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { FloatTensor } from "../tensor.js";
+import { type AttentionContext, attend } from "./attend.js";
 import { Dropout, DropoutSeeds } from "./dropout.js";
+import { headSizeOf, type HeadsConfig, splitHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
-import type { KvCache } from "./kv-cache.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 import { RmsNorm } from "./rms-norm.js";
 
-export interface GroupedAttentionConfig {
-  width: number;
-  heads: number;
-  /** Heads of keys and values, a divisor of heads: each serves a group of them; heads unless given. */
-  kvHeads?: number;
-  /** D; width / heads unless given. */
-  headSize?: number;
+export interface GroupedAttentionConfig extends HeadsConfig {
   /** Biases of the queries, keys and values; false unless given. */
   bias?: boolean;
   /** Bias of the output projection; false unless given. */
@@ -37,21 +27,9 @@ export interface GroupedAttentionConfig {
   outputStd?: number;
 }
 
-export interface GroupedAttentionContext {
+export interface GroupedAttentionContext extends AttentionContext {
   /** f32 [positions, R/2, 2], from `rotaryTable`. */
   table: FloatTensor;
-  /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
-  keyLengths?: IntTensor | null;
-  /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
-  keyRanges?: IntTensor | null;
-  /** Which blocks of keys a token sees, as the operation has it. */
-  blocks?: BlockMask | null;
-  /** false where `keyRanges` alone say what is hidden; true unless given. */
-  causal?: boolean;
-  /** Earlier tokens; the layer's new ones are added to it. */
-  cache?: KvCache | null;
-  /** Which of the cache's layers this is. */
-  layer?: number;
 }
 
 /**
@@ -78,15 +56,8 @@ export class GroupedAttention extends Module {
     checkObject(op, "config", config);
     const { width, heads, kvHeads = heads, bias = false, outputBias = false, qkNorm = false, eps = 1e-6 } = config;
     const { window = 0, interleaved = false, std = 0.02, outputStd = std } = config;
-    checkInteger(op, "width", width, 1);
-    checkInteger(op, "heads", heads, 1);
-    checkInteger(op, "kvHeads", kvHeads, 1);
     checkInteger(op, "window", window, 0);
-    const headSize = config.headSize ?? width / heads;
-    if (heads % kvHeads !== 0)
-      throw new HeedError("ERR_SHAPE", `${op}: expected heads to be a multiple of ${kvHeads} kvHeads, got ${heads}`);
-    if (!Number.isInteger(headSize) || headSize < 1)
-      throw new HeedError("ERR_SHAPE", `${op}: expected width to be a multiple of ${heads} heads, got ${width}`);
+    const headSize = headSizeOf(op, config);
     this.heads = heads;
     this.kvHeads = kvHeads;
     this.headSize = headSize;
@@ -105,35 +76,11 @@ export class GroupedAttention extends Module {
   forward(x: FloatTensor, context: GroupedAttentionContext, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("GroupedAttention", "x", x);
     checkShapeIs("GroupedAttention", "x", x, [-1, -1, -1]);
-    const { table, cache = null, keyLengths = null, keyRanges = null, causal = true, layer = 0 } = context;
-    const { blocks = null } = context;
-    const { heads, kvHeads, window } = this;
-    const [batch, tokens] = x.shape as [number, number, number];
-    const starts = cache?.starts ?? null;
-    const turn = (part: FloatTensor): FloatTensor => rotary(part, table, { starts, interleaved: this.interleaved });
-    const q = turn(normed(this.#split(this.q_proj.forward(x), heads), this.q_norm)); // [B, T, H, D]
-    const k = turn(normed(this.#split(this.k_proj.forward(x), kvHeads), this.k_norm)); // [B, T, Hkv, D]
-    const v = this.#split(this.v_proj.forward(x), kvHeads);
-    const mask = { causal, window, keyRanges, blocks };
-    let y: FloatTensor;
-    if (cache) {
-      const { keys, values } = cache.write(layer, k, v);
-      y = attention(q, keys, values, { ...mask, keyLengths: cache.keyLengths, queryStarts: starts });
-    } else {
-      // With padding at the end, queries still begin at position 0 (the default would count back from the last key).
-      const queryStarts = keyLengths ? zeros([batch], { dtype: "i32", device: x.device }) : null;
-      y = attention(q, k, v, { ...mask, keyLengths, queryStarts, ...this.dropout.fused });
-    }
-    return this.o_proj.forward(reshape(y, [batch, tokens, heads * this.headSize]), { residual });
+    const { window, interleaved, q_norm, k_norm, dropout } = this;
+    const q = splitHeads(this.q_proj.forward(x), this.heads); // [B, T, H, D]
+    const k = splitHeads(this.k_proj.forward(x), this.kvHeads); // [B, T, Hkv, D]
+    const v = splitHeads(this.v_proj.forward(x), this.kvHeads);
+    const rules = { causal: true, window, rotaryTable: context.table, interleaved, q_norm, k_norm, dropout };
+    return this.o_proj.forward(attend(q, k, v, rules, context), { residual });
   }
-
-  /** [B, T, H·D] → [B, T, H, D] */
-  #split(x: FloatTensor, heads: number): FloatTensor {
-    const [batch, tokens] = x.shape as [number, number, number];
-    return reshape(x, [batch, tokens, heads, this.headSize]);
-  }
-}
-
-function normed(x: FloatTensor, norm: RmsNorm | null): FloatTensor {
-  return norm ? norm.forward(x) : x;
 }

@@ -6,7 +6,7 @@ import { largest } from "../largest.js";
 import { ops } from "../native.js";
 import { cacheWrite } from "../ops/cache-write.js";
 import { embedding } from "../ops/embedding.js";
-import { reshape } from "../ops/views.js";
+import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { tensor } from "../creation.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
@@ -117,11 +117,33 @@ export class KvCache implements Disposable {
 
   /** Stores a layer's new keys and values [B, T, Hkv, D] behind those it has. */
   write(layer: number, keys: FloatTensor, values: FloatTensor): LayerCache {
-    const cache = this.layers[layer];
-    if (!cache) throw new HeedError("ERR_RANGE", `KvCache: expected a layer below ${this.layers.length}, got ${layer}`);
+    const cache = this.#layerCache(layer);
     cacheWrite(cache.keys, keys, this.starts);
     cacheWrite(cache.values, values, this.starts);
     return cache;
+  }
+
+  #layerCache(layer: number): LayerCache {
+    const cache = this.layers[layer];
+    if (!cache) throw new HeedError("ERR_RANGE", `KvCache: expected a layer below ${this.layers.length}, got ${layer}`);
+    return cache;
+  }
+
+  /**
+   * The keys and values of a layer that the pass has written and those before, [B, S, Hkv, D], for who reads all of them:
+   * past the end of a shorter sequence stands something that was written.
+   */
+  written(layer: number): LayerCache {
+    const { tokens } = this.#expectBegun();
+    const { keys, values } = this.#layerCache(layer);
+    const used = largest(this.lengths) + tokens;
+    const { zeroed = false } = this.#config;
+    if (zeroed || this.lengths.every((length) => length + tokens === used))
+      return { keys: narrow(keys, 1, 0, used), values: narrow(values, 1, 0, used) };
+    const rows = this.lengths.map((_, row) => row);
+    const ends = this.lengths.map((length) => length + tokens);
+    const ids = tensor(this.#places(rows, ends, used), [this.batch, used], { device: this.#starts.device });
+    return { keys: gathered(keys, ids), values: gathered(values, ids) };
   }
 
   /** Ends the pass: its tokens are part of the sequences now. */
@@ -140,7 +162,7 @@ export class KvCache implements Disposable {
     const used = largest(taken.lengths);
     if (used === 0) return taken;
     scope(() => {
-      const ids = tensor(this.#places(rows, used), [rows.length, used], { device: this.#starts.device });
+      const ids = tensor(this.#places(rows, this.lengths, used), [rows.length, used], { device: this.#starts.device });
       for (const [i, { keys, values }] of this.layers.entries()) {
         cacheWrite(taken.layers[i]!.keys, gathered(keys, ids));
         cacheWrite(taken.layers[i]!.values, gathered(values, ids));
@@ -162,13 +184,16 @@ export class KvCache implements Disposable {
     return new KvCache({ ...this.#config, batch: rows.length, memory });
   }
 
-  /** Where the first `used` tokens of these sequences lie: [R, used]. Past a sequence's end stands one that was written. */
-  #places(rows: ArrayLike<number>, used: number): Int32Array {
+  /**
+   * Where the first `used` tokens of these sequences lie, of which lengths[row] are written: [R, used]. Past a sequence's
+   * end stands one that was written.
+   */
+  #places(rows: ArrayLike<number>, lengths: Int32Array, used: number): Int32Array {
     const places = new Int32Array(rows.length * used);
-    const written = Array.from(rows).find((row) => this.lengths[row]! > 0)!;
+    const written = Array.from(rows).find((row) => lengths[row]! > 0)!;
     for (let i = 0; i < rows.length; i++) {
-      const row = this.lengths[rows[i]!]! > 0 ? rows[i]! : written;
-      const last = this.lengths[row]! - 1;
+      const row = lengths[rows[i]!]! > 0 ? rows[i]! : written;
+      const last = lengths[row]! - 1;
       for (let t = 0; t < used; t++) places[i * used + t] = row * this.length + Math.min(t, last);
     }
     return places;

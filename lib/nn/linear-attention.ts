@@ -3,10 +3,10 @@ import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { checkFloat, checkInteger, checkObject, checkShapeIs } from "../ops/check.js";
 import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../ops/linear-attention.js";
-import { narrow, reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
 import { zeros } from "../creation.js";
 import type { FloatTensor } from "../tensor.js";
+import { cutHeads, headSizeOf, joinHeads } from "./heads.js";
 import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
@@ -49,13 +49,7 @@ export class LinearAttention extends Module {
     checkObject("LinearAttention", "config", config);
     const { width, heads, bias = true, layout = "oi", std = 0.02, outputStd = std } = config;
     const { featureMap = "elu", normalize = true, retention = false } = config;
-    checkInteger("LinearAttention", "width", width, 1);
-    checkInteger("LinearAttention", "heads", heads, 1);
-    if (width % heads !== 0)
-      throw new HeedError(
-        "ERR_SHAPE",
-        `LinearAttention: expected width to be a multiple of ${heads} heads, got ${width}`,
-      );
+    headSizeOf("LinearAttention", { width, heads });
     this.heads = heads;
     this.featureMap = featureMap;
     this.normalize = normalize;
@@ -68,13 +62,11 @@ export class LinearAttention extends Module {
   forward(x: FloatTensor, context: LinearAttentionContext = {}, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("LinearAttention", "x", x);
     checkShapeIs("LinearAttention", "x", x, [-1, -1, -1]);
-    const [batch, tokens, width] = x.shape as [number, number, number];
     const { heads, featureMap, normalize, decay } = this;
-    const qkv = reshape(this.c_attn.forward(x), [batch, tokens, 3 * heads, width / heads]); // [B, T, 3H, D]
-    const cut = (part: number): FloatTensor => narrow(qkv, 2, part * heads, heads);
+    const [q, k, v] = cutHeads(this.c_attn.forward(x), [heads, heads, heads]); // [B, T, H, D]
     const state = context.cache?.layerState(context.layer ?? 0) ?? null;
-    const y = linearAttention(cut(0), cut(1), cut(2), { featureMap, normalize, decay, state }); // [B, T, H, D]
-    return this.c_proj.forward(reshape(y, [batch, tokens, width]), { residual });
+    const y = linearAttention(q, k, v, { featureMap, normalize, decay, state }); // [B, T, H, D]
+    return this.c_proj.forward(joinHeads(y), { residual });
   }
 }
 

@@ -17,7 +17,10 @@ export interface LinearConfig {
   layout?: "oi" | "io";
 }
 
-/** x·W + b, optionally with an activation and a residual fused in. */
+/**
+ * x·W + b, optionally with an activation and a residual fused in: the one place that every projection of a model goes
+ * through, whatever stands in for the weight or is added to the product.
+ */
 export class Linear extends Module {
   readonly weight: FloatTensor;
   readonly bias: FloatTensor | null;
@@ -34,6 +37,11 @@ export class Linear extends Module {
     this.layout = layout;
     this.weight = init.normal(layout === "oi" ? [outputs, inputs] : [inputs, outputs], std);
     this.bias = bias ? init.constant([outputs], 0) : null;
+  }
+
+  /** Whether it is the product with `weight` and nothing else, so that an operation that fuses several may take it over. */
+  get plain(): boolean {
+    return this.quantized === null;
   }
 
   /** [..., in] → [..., out] */

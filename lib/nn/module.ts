@@ -6,9 +6,15 @@ import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
 import { type FloatTensor, Tensor } from "../tensor.js";
 
-/** Only floating tensors can require gradients; a weight that was quantised is disposed. */
+/** Only floating tensors can be parameters; a weight that was quantised is disposed. */
 function isParameter(value: unknown): value is FloatTensor {
-  return value instanceof Tensor && value.requiresGrad && !value.disposed;
+  return value instanceof Tensor && value.isParameter && !value.disposed;
+}
+
+/** Which parameters are meant. */
+export interface ParameterOptions {
+  /** Those that are trained, without those that are frozen (`requiresGrad` is false). @default false, all of them */
+  trainable?: boolean;
 }
 
 /** Parameters by name, as checkpoints hold them. */
@@ -17,6 +23,9 @@ export type StateDict = Record<string, FloatTensor>;
 /**
  * A part of a model: its tensors that require gradients are parameters, its properties that are modules (alone or in
  * arrays) are its children. Names join by dots: `h.0.attn.c_attn.weight`.
+ *
+ * `parameter.requiresGrad = false` freezes a parameter: it is saved, loaded and moved with the others, gets no gradient,
+ * and no optimiser changes it.
  */
 export abstract class Module {
   /** Whether dropout is on. Set it with `train()` and `eval()`. */
@@ -38,30 +47,30 @@ export abstract class Module {
   }
 
   /** Every parameter once, in the order of the modules. */
-  *namedParameters(): Generator<[string, FloatTensor]> {
+  *namedParameters({ trainable = false }: ParameterOptions = {}): Generator<[string, FloatTensor]> {
     const seen = new Set<Tensor>();
     for (const [prefix, module] of this.modules())
-      for (const [name, value] of Object.entries(module))
-        if (isParameter(value) && !seen.has(value)) {
-          seen.add(value);
-          yield [prefix ? `${prefix}.${name}` : name, value];
-        }
+      for (const [name, value] of Object.entries(module)) {
+        if (!isParameter(value) || seen.has(value)) continue;
+        seen.add(value);
+        if (!trainable || !value.isFrozen) yield [prefix ? `${prefix}.${name}` : name, value];
+      }
   }
 
   /** Tensors of the modules that are no parameters, such as tables: they are not trained, saved or rounded. */
   *#buffers(): Generator<Tensor> {
     for (const [, module] of this.modules())
       for (const value of Object.values(module))
-        if (value instanceof Tensor && !value.requiresGrad && !value.disposed) yield value;
+        if (value instanceof Tensor && !value.isParameter && !value.disposed) yield value;
   }
 
-  parameters(): FloatTensor[] {
-    return [...this.namedParameters()].map(([, tensor]) => tensor);
+  parameters(options: ParameterOptions = {}): FloatTensor[] {
+    return [...this.namedParameters(options)].map(([, tensor]) => tensor);
   }
 
-  /** Number of trained numbers; shared ones count once. */
-  parameterCount(): number {
-    return this.parameters().reduce((sum, tensor) => sum + tensor.size, 0);
+  /** How many numbers the parameters have; shared ones count once. */
+  parameterCount(options: ParameterOptions = {}): number {
+    return this.parameters(options).reduce((sum, tensor) => sum + tensor.size, 0);
   }
 
   /** Whether weights are quantised: then the module can be neither trained nor saved, nor rounded to another dtype. */
@@ -113,7 +122,7 @@ export abstract class Module {
     for (const parameter of this.parameters()) parameter.zeroGrad();
   }
 
-  /** The parameters by name: the tensors themselves, not copies. */
+  /** The parameters by name, frozen ones too: the tensors themselves, not copies. */
   stateDict(): StateDict {
     return Object.fromEntries(this.namedParameters());
   }

@@ -1,7 +1,8 @@
 import { checkChoice, checkNumber } from "../ops/check.js";
 import { scope } from "../scope.js";
 import type { FloatTensor } from "../tensor.js";
-import { Attention, type AttentionConfig, type AttentionContext } from "./attention.js";
+import type { AttentionContext } from "./attend.js";
+import { Attention, type AttentionConfig } from "./attention.js";
 import { Dropout, type DropoutSeeds } from "./dropout.js";
 import { FeedForward, type FeedForwardConfig } from "./feed-forward.js";
 import type { Initializer } from "./init.js";

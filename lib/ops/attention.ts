@@ -79,25 +79,9 @@ function attend(
   const { causal = false, window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
   const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null, blocks = null } = options;
   const { q, k, v } = views(sources);
+  checkOptions(options, q, k);
   const [batch, queries, heads, size] = q.shape as [number, number, number, number];
   const scale = options.scale ?? 1 / Math.sqrt(size);
-  checkInteger("attention", "window", window, 0);
-  checkNumber("attention", "softcap", softcap, 0, largestFloat);
-  checkNumber("attention", "scale", scale);
-  checkNumber("attention", "dropout", dropout, 0, 1);
-  checkInteger("attention", "seed", seed, 0);
-  for (const [name, tensor, dtype, shape] of [
-    ["keyLengths", keyLengths, "i32", [batch]],
-    ["queryStarts", queryStarts, "i32", [batch]],
-    ["keyRanges", keyRanges, "i32", [batch, queries, 2]],
-    ["slopes", slopes, "f32", [heads]],
-  ] as const)
-    if (tensor !== null) {
-      checkTensor("attention", name, tensor, q);
-      checkDType("attention", name, tensor, dtype);
-      checkShapeIs("attention", name, tensor, shape);
-    }
-  if (blocks !== null) checkBlocks(blocks, q, k, keyLengths !== null || queryStarts !== null);
   const blockMask = blocks?.mask ?? null;
   const blockSize = blocks?.size ?? 0;
   const device = q.device;
@@ -175,6 +159,52 @@ function attend(
   return out;
 }
 
+/** Throws unless the options are what attention of q [B, Tq, H, D] to k [B, Tk, Hkv, D] takes. */
+function checkOptions(options: AttentionOptions, q: FloatTensor, k: FloatTensor): void {
+  const { window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
+  const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null, blocks = null } = options;
+  const [batch, queries, heads, size] = q.shape as [number, number, number, number];
+  checkInteger("attention", "window", window, 0);
+  checkNumber("attention", "softcap", softcap, 0, largestFloat);
+  checkNumber("attention", "scale", options.scale ?? 1 / Math.sqrt(size));
+  checkNumber("attention", "dropout", dropout, 0, 1);
+  checkInteger("attention", "seed", seed, 0);
+  for (const [name, tensor, dtype, shape] of [
+    ["keyLengths", keyLengths, "i32", [batch]],
+    ["queryStarts", queryStarts, "i32", [batch]],
+    ["keyRanges", keyRanges, "i32", [batch, queries, 2]],
+    ["slopes", slopes, "f32", [heads]],
+  ] as const)
+    if (tensor !== null) {
+      checkTensor("attention", name, tensor, q);
+      checkDType("attention", name, tensor, dtype);
+      checkShapeIs("attention", name, tensor, shape);
+    }
+  if (blocks !== null) checkBlocks(blocks, q, k, keyLengths !== null || queryStarts !== null);
+}
+
+/** @internal Throws unless these are what attention takes. */
+export function checkAttention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions): void {
+  checkOperands(q, k, v, options);
+  checkOptions(options, q, k);
+}
+
+function checkOperands(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions): void {
+  checkObject("attention", "options", options);
+  checkFloat("attention", "q", q);
+  checkFloat("attention", "k", k, q);
+  checkFloat("attention", "v", v, q);
+  checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
+  const [batch, , heads, size] = q.shape as [number, number, number, number];
+  checkShapeIs("attention", "k", k, [batch, -1, -1, size]);
+  checkShapeIs("attention", "v", v, k.shape);
+  if (k.shape[2] === 0 || heads % k.shape[2]! !== 0)
+    throw new HeedError(
+      "ERR_SHAPE",
+      `attention: expected ${heads} query heads to be a multiple of the key heads, got ${k.shape[2]}`,
+    );
+}
+
 /** `placed`: positions of queries are in tensors, and what has no row in the mask is not known here. */
 function checkBlocks(blocks: BlockMask, q: FloatTensor, k: FloatTensor, placed: boolean): void {
   checkObject("attention", "blocks", blocks);
@@ -213,19 +243,7 @@ function disposeAll({ q, k, v }: Operands): void {
  * reaches no other sequence and no other group of heads. docs/architecture.md says why.
  */
 export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions = {}): FloatTensor {
-  checkObject("attention", "options", options);
-  checkFloat("attention", "q", q);
-  checkFloat("attention", "k", k, q);
-  checkFloat("attention", "v", v, q);
-  checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
-  const [batch, , heads, size] = q.shape as [number, number, number, number];
-  checkShapeIs("attention", "k", k, [batch, -1, -1, size]);
-  checkShapeIs("attention", "v", v, k.shape);
-  if (k.shape[2] === 0 || heads % k.shape[2]! !== 0)
-    throw new HeedError(
-      "ERR_SHAPE",
-      `attention: expected ${heads} query heads to be a multiple of the key heads, got ${k.shape[2]}`,
-    );
+  checkOperands(q, k, v, options);
   const given = [q, k, v];
   const sources = given.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
   const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options);

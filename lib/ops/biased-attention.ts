@@ -1,13 +1,8 @@
 import { HeedError } from "../errors.js";
-import { scope } from "../scope.js";
 import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
-import { add, mul } from "./binary.js";
 import { checkFloat, checkNumber, checkObject, checkShapeIs } from "./check.js";
-import { dropout as drop } from "./dropout.js";
-import { matmul } from "./matmul.js";
-import { softmax } from "./softmax.js";
-import { transpose } from "./views.js";
+import { unfusedAttention } from "./unfused-attention.js";
 
 export interface BiasedAttentionOptions {
   /** Factor of the scores; 1/√D unless given. */
@@ -52,10 +47,5 @@ export function biasedAttention(
       "ERR_SHAPE",
       `${op}: expected bias to stretch to ${formatShape(scores)}, got ${formatShape(bias.shape)}`,
     );
-  return scope(() => {
-    const scaled = scale === 1 ? q : mul(q, scale);
-    const products = matmul(transpose(scaled, [0, 2, 1, 3]), transpose(k, [0, 2, 3, 1])); // [B, H, Tq, Tk]
-    const weights = drop(softmax(add(products, bias)), dropout, seed);
-    return transpose(matmul(weights, transpose(v, [0, 2, 1, 3])), [0, 2, 1, 3]); // [B, Tq, H, D]
-  });
+  return unfusedAttention(q, k, v, { scale, dropout, seed, bias });
 }

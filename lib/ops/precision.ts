@@ -20,12 +20,13 @@ export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDT
 
 /**
  * @internal `weight` in `dtype`: itself, or a copy. An alias, outside of scopes and graph. A copy made for inference stays
- * with its parameter. That of a recorded pass is its graph's alone: the gradient, when it is there, has taken its place.
+ * with its parameter, and so does one of a frozen parameter. That of a recorded pass is its graph's alone: the gradient,
+ * when it is there, has taken its place.
  */
 export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.dtype === dtype) return weight.alias();
-  if (weight.node || !weight.requiresGrad) return roundedCopy(weight, dtype);
-  if (isRecording()) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
+  if (weight.node || !weight.isParameter) return roundedCopy(weight, dtype);
+  if (isRecording() && weight.requiresGrad) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
   let rounding = Rounding.of(weight);
   if (rounding?.copy.dtype !== dtype) {
     // What is allocated within a graph may be memory that its earlier operations write to: it is computed there too.

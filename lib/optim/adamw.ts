@@ -29,10 +29,25 @@ interface Entry {
   name: string;
   parameter: FloatTensor;
   decay: boolean;
-  m: FloatTensor;
-  v: FloatTensor;
+  /** null while it has never been trained: what is frozen takes no memory. */
+  moments: Moments | null;
   /** In how many steps it had a gradient: what the moments' bias depends on. */
   steps: number;
+}
+
+interface Moments {
+  m: FloatTensor;
+  v: FloatTensor;
+}
+
+/** Those of a parameter that has taken no step. */
+function noMoments({ shape, device }: FloatTensor): Moments {
+  const zeros = (): FloatTensor => {
+    const tensor: FloatTensor = allocate(shape, "f32", device, false);
+    ops.fill({ out: tensor, value: 0 });
+    return tensor;
+  };
+  return { m: zeros(), v: zeros() };
 }
 
 /** At least one name with its f32 tensor; all of them are checked before anything is made. */
@@ -55,6 +70,8 @@ function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, 
 /**
  * AdamW (Loshchilov & Hutter 2019): decoupled weight decay, bias-corrected moments, and clipping by the global norm of
  * the gradients (Pascanu et al. 2013), all on the device: a step reads nothing back.
+ *
+ * A parameter that is frozen (`requiresGrad` is false) is never changed. It may be frozen and trained again at any time.
  */
 export class AdamW implements Disposable {
   lr: number;
@@ -80,17 +97,11 @@ export class AdamW implements Disposable {
     if (maxNorm !== undefined) checkNumber("AdamW", "maxNorm", maxNorm, Number.MIN_VALUE);
     [this.lr, this.beta1, this.beta2, this.eps, this.weightDecay] = [lr, beta1, beta2, eps, weightDecay];
     this.maxNorm = maxNorm ?? null;
-    const zeros = ({ shape, device }: FloatTensor): FloatTensor => {
-      const tensor: FloatTensor = allocate(shape, "f32", device, false);
-      ops.fill({ out: tensor, value: 0 });
-      return tensor;
-    };
     this.#entries = checkParameters(parameters).map(([name, parameter]) => ({
       name,
       parameter,
       decay: decays(name, parameter),
-      m: zeros(parameter),
-      v: zeros(parameter),
+      moments: parameter.isFrozen ? null : noMoments(parameter),
       steps: 0,
     }));
     const { device } = this.#entries[0]!.parameter;
@@ -98,26 +109,30 @@ export class AdamW implements Disposable {
   }
 
   /**
-   * Moves the parameters that have a gradient; the others stay, and so do their moments and counts of steps. Where the
+   * Moves the parameters that have a gradient and are not frozen; the others stay, and so do their moments and counts of steps. Where the
    * norm of the gradients is not finite, nothing moves; the counts go on.
    *
-   * @throws ERR_AUTOGRAD where no parameter has a gradient
+   * @throws ERR_AUTOGRAD where no parameter that is trained has a gradient
    */
   step(): void {
     checkNumber("AdamW", "lr", this.lr, 0, Number.MAX_VALUE);
-    const used = this.#entries.filter(({ parameter }) => parameter.grad);
+    const used = this.#entries.filter(({ parameter }) => parameter.grad && !parameter.isFrozen);
     if (used.length === 0)
       throw new HeedError("ERR_AUTOGRAD", "AdamW: expected gradients; call backward() before step()");
     const gradients = (entries: readonly Entry[]) => entries.map(({ parameter }) => parameter.grad!);
     if (this.gradientNorm) ops.global_norm({ norm: this.gradientNorm, grads: gradients(used) });
-    for (const entry of used) entry.steps++;
+    for (const entry of used) {
+      entry.steps++;
+      entry.moments ??= noMoments(entry.parameter);
+    }
     for (const group of alike(used)) {
       const { decay, steps } = group[0]!;
+      const moments = group.map((entry) => entry.moments!);
       ops.adamw({
         params: group.map(({ parameter }) => parameter),
         grads: gradients(group),
-        m: group.map(({ m }) => m),
-        v: group.map(({ v }) => v),
+        m: moments.map(({ m }) => m),
+        v: moments.map(({ v }) => v),
         norm: this.gradientNorm,
         maxNorm: this.maxNorm ?? 0,
         lr: this.lr,
@@ -127,7 +142,8 @@ export class AdamW implements Disposable {
         weightDecay: decay ? this.weightDecay : 0,
         step: steps,
       });
-      for (const { parameter, m, v } of group) for (const written of [parameter, m, v]) written.overwritten();
+      for (const { parameter } of group) parameter.overwritten();
+      for (const { m, v } of moments) for (const moment of [m, v]) moment.overwritten();
     }
   }
 
@@ -141,13 +157,20 @@ export class AdamW implements Disposable {
     return Object.fromEntries(this.#entries.map(({ name, steps }) => [name, steps]));
   }
 
-  /** The moments, named `m.<parameter>` and `v.<parameter>`: the tensors themselves, not copies. */
+  /**
+   * The moments, named `m.<parameter>` and `v.<parameter>`: the tensors themselves, not copies. A parameter that was
+   * never trained has none.
+   */
   stateDict(): Record<string, FloatTensor> {
     return Object.fromEntries(
-      this.#entries.flatMap(({ name, m, v }) => [
-        [`m.${name}`, m],
-        [`v.${name}`, v],
-      ]),
+      this.#entries.flatMap(({ name, moments }) =>
+        moments
+          ? [
+              [`m.${name}`, moments.m],
+              [`v.${name}`, moments.v],
+            ]
+          : [],
+      ),
     );
   }
 
@@ -158,8 +181,8 @@ export class AdamW implements Disposable {
    *   nothing is changed then
    */
   loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
-    const own = this.checkStateDict(state, steps);
-    for (const [name, tensor] of own) tensor.set(state[name]!.values);
+    this.checkStateDict(state, steps);
+    for (const [name, tensor] of this.#momentsIn(state)) tensor.set(state[name]!.values);
     this.#takeSteps(steps);
   }
 
@@ -168,31 +191,35 @@ export class AdamW implements Disposable {
     state: Readonly<Record<string, SavedTensor>>,
     steps: Readonly<Record<string, number>>,
   ): Promise<void> {
-    const own = this.checkStateDict(state, steps);
-    for (const [name, tensor] of own) {
+    this.checkStateDict(state, steps);
+    for (const [name, tensor] of this.#momentsIn(state)) {
       const { values } = state[name]!;
       await setPieces(tensor, inPieces(values instanceof Float32Array ? values : Float32Array.from(values)));
     }
     this.#takeSteps(steps);
   }
 
-  /** @internal The moments by name. Throws what `loadStateDict` throws. */
-  checkStateDict(
-    state: Readonly<Record<string, SavedTensor>>,
-    steps: Readonly<Record<string, number>>,
-  ): [string, FloatTensor][] {
+  /** @internal Throws what `loadStateDict` throws. */
+  checkStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
     checkObject("AdamW", "state", state);
     checkObject("AdamW", "steps", steps);
-    const own = Object.entries(this.stateDict());
-    for (const [name, tensor] of own) {
-      if (!Object.hasOwn(state, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing ${name}`);
-      checkSaved("AdamW", name, tensor, state[name]);
+    for (const entry of this.#entries) {
+      if (!isTakenUp(entry, state)) continue;
+      for (const name of [`m.${entry.name}`, `v.${entry.name}`]) {
+        if (!Object.hasOwn(state, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing ${name}`);
+        checkSaved("AdamW", name, entry.parameter, state[name]);
+      }
     }
     for (const { name } of this.#entries) {
       if (!Object.hasOwn(steps, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing steps of ${name}`);
       checkInteger("AdamW", `steps of ${name}`, steps[name], 0);
     }
-    return own;
+  }
+
+  /** The moments that a checked state has numbers for. */
+  #momentsIn(state: Readonly<Record<string, SavedTensor>>): [string, FloatTensor][] {
+    for (const entry of this.#entries) if (isTakenUp(entry, state)) entry.moments ??= noMoments(entry.parameter);
+    return Object.entries(this.stateDict());
   }
 
   #takeSteps(steps: Readonly<Record<string, number>>): void {
@@ -201,13 +228,21 @@ export class AdamW implements Disposable {
 
   /** Frees the moments. */
   dispose(): void {
-    for (const { m, v } of this.#entries) for (const tensor of [m, v]) tensor.dispose();
+    for (const { moments } of this.#entries) {
+      moments?.m.dispose();
+      moments?.v.dispose();
+    }
     this.gradientNorm?.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Whether an entry takes moments from a state: what has been frozen since then may be trained again. */
+function isTakenUp({ name, moments }: Entry, state: Readonly<Record<string, SavedTensor>>): boolean {
+  return moments !== null || Object.hasOwn(state, `m.${name}`);
 }
 
 /** Those of one decay and one count of steps together: a launch's numbers are the same for all of its tensors. */

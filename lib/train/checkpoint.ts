@@ -39,6 +39,14 @@ export interface TrainerState {
   options: Record<string, unknown>;
 }
 
+/** What trainer.json holds beside the state. */
+interface SavedRun {
+  state: TrainerState;
+  steps: OptimizerState["steps"];
+  /** Names of the parameters that were not trained; a file without them is of a model that was trained whole. */
+  frozen: readonly string[];
+}
+
 export interface CheckpointContent {
   model: Module;
   tokenizer?: Tokenizer | null;
@@ -101,7 +109,8 @@ export async function saveCheckpoint(
     await writeJsonFile(path.join(to, files.config), config);
     if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
     const { steps } = optimizer;
-    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state, steps });
+    const frozen = [...model.namedParameters()].flatMap(([name, { isFrozen }]) => (isFrozen ? [name] : []));
+    await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state, steps, frozen });
   };
   const tensors = [...Object.values(model.stateDict()), ...Object.values(optimizer.stateDict())];
   const bytes = 4 * tensors.reduce((sum, { size }) => sum + size, 0);
@@ -134,7 +143,8 @@ async function writeTensors(
 }
 
 /**
- * Loads a checkpoint to go on from: a run's newest that is whole, or the one whose folder is given. Throws ERR_IO or
+ * Loads a checkpoint to go on from: a run's newest that is whole, or the one whose folder is given. What was frozen in
+ * the run is so in the model. Throws ERR_IO or
  * ERR_FORMAT, naming the file, where it is missing or none is whole.
  */
 export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
@@ -155,11 +165,13 @@ export async function loadCheckpoint(folder: string, options: { device?: Device 
 }
 
 async function load(at: string, options: { device?: Device | string }): Promise<Omit<Checkpoint, "skipped">> {
-  const { state, steps } = checkState(await readJsonFile(path.join(at, files.trainer)), path.join(at, files.trainer));
+  const trainer = path.join(at, files.trainer);
+  const { state, steps, frozen } = checkState(await readJsonFile(trainer), trainer);
   const optimizer = { moments: await readTensors(path.join(at, files.optimizer)), steps };
   const { model } = await loadFolder(at, "causal", { ...options, seed: state.dropoutSeed });
   try {
     model.train();
+    freeze(model, frozen, trainer);
     return { path: at, model, tokenizer: await loadTokenizer(at, model.config.vocabularySize), optimizer, state };
   } catch (error) {
     model.dispose();
@@ -197,9 +209,33 @@ async function readTensors(name: string): Promise<LoadedTensors> {
   }
 }
 
-function checkState(json: unknown, file: string): { state: TrainerState; steps: Record<string, number> } {
+function freeze(model: Module, names: readonly string[], file: string): void {
+  const parameters = new Map(model.namedParameters());
+  for (const name of names) {
+    const parameter = parameters.get(name);
+    if (!parameter)
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${file}: expected frozen to name the model's parameters, got ${describe(name)}`,
+      );
+    parameter.requiresGrad = false;
+  }
+}
+
+function checkState(json: unknown, file: string): SavedRun {
   const content = (json ?? {}) as Record<string, unknown>;
-  const { format, version: written, step, seconds, seed, dropoutSeed, evaluated = null, options, steps } = content;
+  const {
+    format,
+    version: written,
+    step,
+    seconds,
+    seed,
+    dropoutSeed,
+    evaluated = null,
+    options,
+    steps,
+    frozen = [],
+  } = content;
   const position = positionIn(content.position);
   const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
   const fault = (what: string, got: unknown): HeedError =>
@@ -211,10 +247,11 @@ function checkState(json: unknown, file: string): { state: TrainerState; steps: 
   if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number from 0", seconds);
   if (!isObject(options)) throw fault("options in an object", options);
   if (!isObject(steps)) throw fault("the optimiser's steps in an object", steps);
+  if (!Array.isArray(frozen)) throw fault("frozen to be a list of parameters", frozen);
   for (const [name, count] of Object.entries(steps as object))
     if (!Number.isSafeInteger(count) || count < 0) throw fault(`steps of ${name} to be an integer from 0`, count);
   const state = { step, seconds, seed, dropoutSeed, evaluated, position, options } as TrainerState;
-  return { state, steps: steps as Record<string, number> };
+  return { state, steps: steps as Record<string, number>, frozen: frozen as string[] };
 }
 
 /** What a file says of a position, to be checked; null where it says nothing. */

@@ -137,6 +137,8 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (!(model instanceof Module) || typeof model.loss !== "function")
     throw expected("model to be one with loss(), such as a GPT or a Llama", model);
   if (model.isQuantized) throw expected("model to be one that is not quantised", model);
+  if (model.parameters({ trainable: true }).length === 0)
+    throw expected("model to be one with parameters to train", "one that is frozen");
   const dtype = options.dtype ?? model.dtype;
   // The gradients of f16 would have to be scaled not to vanish.
   if (dtype !== "f32" && dtype !== "bf16") throw expected("dtype f32 or bf16", dtype);

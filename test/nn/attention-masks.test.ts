@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
-import type { AttentionContext } from "../../lib/nn/attention.js";
+import type { AttentionContext } from "../../lib/nn/attend.js";
 import { DropoutSeeds } from "../../lib/nn/dropout.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { TransformerBlock, type TransformerBlockConfig } from "../../lib/nn/transformer-block.js";

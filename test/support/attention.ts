@@ -149,15 +149,15 @@ export const largeHeads: Allowed = {
 /** A name, sizes and masks. */
 export type MaskCase = [string, Sizes, Visible];
 
-/** `attention` under any masks beside its reference: what an `opTest` of it takes. */
-export const masked = (cases: readonly MaskCase[]) => ({
+/** `attention`, or its twin, under any masks beside its reference: what an `opTest` of it takes. */
+export const masked = (cases: readonly MaskCase[], op = attention) => ({
   cases: cases.map(([name, sizes, options]) => ({
     name: `${name}: ${formatShape(sizes)}${options.causal ? " causal" : ""}`,
     inputs: inputsOf(sizes),
     options,
   })),
   ours: ({ q, k, v }: Record<"q" | "k" | "v", FloatTensor>, _: unknown, options: Visible): FloatTensor =>
-    attention(q, k, v, optionsOf(options, q)),
+    op(q, k, v, optionsOf(options, q)),
   reference: ({ q, k, v }: Record<"q" | "k" | "v", Nd>, _: unknown, options: Visible): Nd =>
     reference(q, k, v, options),
   roundings,
