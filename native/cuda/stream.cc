@@ -384,9 +384,12 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
 }
 
 void Stream::stop() {
-  if (stopped_ || !watcher_) return;
-  stopped_ = true;
-  card_.make_current("device");
+  if (!watcher_) return;
+  try {
+    card_.make_current("device");
+  } catch (const Error&) {
+    // The watcher's thread must end all the same.
+  }
   watcher_->stop(stream_);
 }
 
