@@ -1,4 +1,5 @@
 import "./scripts/generate-ops.mjs"; // lib/native-kinds.ts and lib/native-ops.ts are not committed
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
@@ -12,8 +13,9 @@ export default defineConfig({
   test: {
     // A process a test file: the addon's device queue and thread pool belong to the process.
     pool: "forks",
-    // Most of a file's time is spent on one core: in JavaScript, and in kernels that are too small to be shared out.
-    maxWorkers: "100%",
+    // Most of a file's time is spent on one core: in JavaScript, and in kernels that are too small to be shared out. One
+    // file more than there are cores, since some wait: for processes, for a server, for time to pass.
+    maxWorkers: availableParallelism() + 1,
     testTimeout: 60_000,
     env: {
       // What a test does not put on a device of its choice belongs on the CPU.

@@ -32,12 +32,16 @@ vitest_counts() {
   ' "$results/$1.json" >"$results/$1.count" || echo "0 1 0" >"$results/$1.count"
 }
 
-# counted NAME PROGRAM: runs tests whose last line is "NAME: … passed, … failed", for the closing line.
+# counted NAME PROGRAM ARGUMENTS…: runs tests whose last line is "…: … passed, … failed", for the closing line.
 counted() {
   local name=$1 status=0 counts log=$results/$1.log
-  "$2" >"$log" 2>&1 || status=$?
-  grep -v "^$name: " "$log"
-  counts=$(sed -n "s/^$name: \([0-9]*\) passed, \([0-9]*\) failed\$/\1 \2 0/p" "$log")
+  local summary='^[a-z]*: \([0-9]*\) passed, \([0-9]*\) failed$'
+  shift
+  # What does not end has no such line: one failed test.
+  echo "0 1 0" >"$results/$name.count"
+  "$@" >"$log" 2>&1 || status=$?
+  grep -v "$summary" "$log"
+  counts=$(sed -n "s/$summary/\1 \2 0/p" "$log")
   [ -z "$counts" ] || echo "$counts" >"$results/$name.count"
   return $status
 }

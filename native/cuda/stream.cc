@@ -363,8 +363,9 @@ class Stream::RecordedWork final : public Graph::Work {
 void Stream::start_recording() {
   const char* op = "capture";
   card_.make_current(op);
-  recorded_ = std::make_shared<FaultReports>(*this);
+  auto recorded = std::make_shared<FaultReports>(*this);
   expect_success(driver()->stream_begin_capture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
+  recorded_ = std::move(recorded);
 }
 
 std::unique_ptr<Graph::Work> Stream::finish_recording() {
@@ -384,9 +385,12 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
 }
 
 void Stream::stop() {
-  if (stopped_ || !watcher_) return;
-  stopped_ = true;
-  card_.make_current("device");
+  if (!watcher_) return;
+  try {
+    card_.make_current("device");
+  } catch (const Error&) {
+    // The watcher's thread must end all the same.
+  }
   watcher_->stop(stream_);
 }
 

@@ -131,7 +131,6 @@ class Stream final : public Device {
   };
   std::vector<Launched> launched_;  // graphs whose reports have not been fetched since
   std::vector<Failure> failures_;   // since the last fence; the watcher's thread only
-  bool stopped_ = false;
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<Watcher> watcher_;

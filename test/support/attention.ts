@@ -5,7 +5,7 @@ import { formatShape } from "../../lib/shape.js";
 import { tensor } from "../../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import type { Tolerance } from "./close.js";
-import { dot, type Nd, nd, normal } from "./nd.js";
+import { type Nd, nd, normal } from "./nd.js";
 import { Random } from "./random.js";
 
 /** [B, Tq, Tk, H, Hkv, D] */
@@ -62,47 +62,55 @@ function seesBlock({ mask, shape, size }: Blocks, b: number, h: number, position
   return mask[(head * rows + row) * columns + Math.floor(key / size)] !== 0;
 }
 
-/** The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). */
+/**
+ * The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). In plain loops, since
+ * derivatives take hundreds of evaluations.
+ */
 export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
   const [B, Tq, H, D] = q.shape as [number, number, number, number];
   const [, Tk, Hkv] = k.shape as [number, number, number];
   const { causal = false, window = 0, keyRanges, slopes, blocks, softcap = 0 } = visible;
   const factor = scale ?? 1 / Math.sqrt(D);
-  const data = new Float64Array(q.data.length);
-  for (let b = 0; b < B; b++)
-    for (let h = 0; h < H; h++)
+  const [queries, keys, values, data] = [q.data, k.data, v.data, new Float64Array(q.data.length)];
+  const scores = new Float64Array(Tk);
+  for (let b = 0; b < B; b++) {
+    const length = Math.min(visible.keyLengths?.[b] ?? Tk, Tk);
+    const start = visible.queryStarts?.[b] ?? (visible.keyLengths?.[b] ?? Tk) - Tq;
+    for (let h = 0; h < H; h++) {
+      const kv = Math.floor((h * Hkv) / H);
+      const slope = Math.fround(slopes?.[h] ?? 0);
       for (let i = 0; i < Tq; i++) {
-        const length = visible.keyLengths?.[b] ?? Tk;
-        const position = (visible.queryStarts?.[b] ?? length - Tq) + i;
-        const range = keyRanges?.slice(2 * (b * Tq + i), 2 * (b * Tq + i) + 2);
-        const sees = (j: number): boolean =>
-          j < length &&
-          (!causal || j <= position) &&
-          (!blocks || seesBlock(blocks, b, h, position, j)) &&
-          (window === 0 || Math.abs(position - j) < window) &&
-          (!range || (range[0]! <= j && j < range[1]!));
-        const row = (x: Nd, t: number, heads: number, head: number): Float64Array =>
-          x.data.subarray(((b * x.shape[1]! + t) * heads + head) * D, ((b * x.shape[1]! + t) * heads + head + 1) * D);
-        const kv = Math.floor((h * Hkv) / H);
-        const query = row(q, i, H, h);
-        const scores = Array.from({ length: Tk }, (_, j) => {
-          if (!sees(j)) return -Infinity;
-          const s = factor * dot(query, row(k, j, Hkv, kv));
-          return (
-            (softcap > 0 ? softcap * Math.tanh(s / softcap) : s) -
-            Math.fround(slopes?.[h] ?? 0) * Math.abs(position - j)
-          );
-        });
-        const highest = Math.max(...scores);
+        const position = start + i;
+        const range = 2 * (b * Tq + i);
+        const query = ((b * Tq + i) * H + h) * D;
+        scores.fill(-Infinity);
+        let highest = -Infinity;
+        for (let j = 0; j < length; j++) {
+          const distance = Math.abs(position - j);
+          if (causal && j > position) continue;
+          if (window > 0 && distance >= window) continue;
+          if (keyRanges && (j < keyRanges[range]! || j >= keyRanges[range + 1]!)) continue;
+          if (blocks && !seesBlock(blocks, b, h, position, j)) continue;
+          const key = ((b * Tk + j) * Hkv + kv) * D;
+          let score = 0;
+          for (let d = 0; d < D; d++) score += queries[query + d]! * keys[key + d]!;
+          score *= factor;
+          if (softcap > 0) score = softcap * Math.tanh(score / softcap);
+          scores[j] = score -= slope * distance;
+          if (score > highest) highest = score;
+        }
         if (highest === -Infinity) continue;
-        const exps = scores.map((s) => Math.exp(s - highest));
-        const total = exps.reduce((a, b) => a + b, 0);
-        exps.forEach((e, j) => {
-          const weight = (e / total) * (mask?.data[((b * H + h) * Tq + i) * Tk + j] ?? 1);
-          const value = row(v, j, Hkv, kv);
-          for (let d = 0; d < D; d++) data[((b * Tq + i) * H + h) * D + d]! += weight * value[d]!;
-        });
+        let total = 0;
+        for (let j = 0; j < length; j++) total += scores[j] = Math.exp(scores[j]! - highest);
+        for (let j = 0; j < length; j++) {
+          if (scores[j] === 0) continue;
+          const weight = (scores[j]! / total) * (mask?.data[((b * H + h) * Tq + i) * Tk + j] ?? 1);
+          const value = ((b * Tk + j) * Hkv + kv) * D;
+          for (let d = 0; d < D; d++) data[query + d]! += weight * values[value + d]!;
+        }
       }
+    }
+  }
   return { shape: q.shape, data };
 }
 

@@ -58,22 +58,32 @@ export function map(x: Nd, f: (value: number, i: number) => number): Nd {
 export function zip(a: Nd, b: Nd, f: (a: number, b: number) => number): Nd {
   if (sameShape(a.shape, b.shape)) return { shape: a.shape, data: a.data.map((value, i) => f(value, b.data[i]!)) };
   const shape = broadcastShapes("zip", a.shape, b.shape);
-  const [left, right] = [indexer(a.shape, shape), indexer(b.shape, shape)];
-  const data = Float64Array.from({ length: numel(shape) }, (_, i) => f(a.data[left(i)]!, b.data[right(i)]!));
+  const [left, right] = [stretched(a.shape, shape), stretched(b.shape, shape)];
+  const data = new Float64Array(left.length);
+  for (let i = 0; i < data.length; i++) data[i] = f(a.data[left[i]!]!, b.data[right[i]!]!);
   return { shape, data };
 }
 
-/** From the position of an element in `shape` to that in the shape that was stretched to it. */
-function indexer(from: Shape, shape: Shape): (i: number) => number {
-  const strides = contiguousStrides(shape);
+/** Where in memory the elements of a shape lie, in row-major order, by the strides of its dimensions. */
+function positions(shape: Shape, strides: readonly number[]): Int32Array {
+  let all = Int32Array.of(0);
+  for (const [d, size] of shape.entries()) {
+    const before = all;
+    all = new Int32Array(before.length * size);
+    for (let i = 0, n = 0; i < before.length; i++)
+      for (let j = 0; j < size; j++) all[n++] = before[i]! + j * strides[d]!;
+  }
+  return all;
+}
+
+/** Of each element of `shape`, the position in the shape that was stretched to it. */
+function stretched(from: Shape, shape: Shape): Int32Array {
   const own = contiguousStrides(from);
   const missing = shape.length - from.length;
-  return (i) => {
-    let at = 0;
-    for (let d = missing; d < shape.length; d++)
-      if (from[d - missing] !== 1) at += (Math.floor(i / strides[d]!) % shape[d]!) * own[d - missing]!;
-    return at;
-  };
+  return positions(
+    shape,
+    shape.map((_, d) => (d < missing || from[d - missing] === 1 ? 0 : own[d - missing]!)),
+  );
 }
 
 /** Applies f to each row of the last dimension. */
@@ -87,12 +97,12 @@ export function mapRows(x: Nd, f: (row: Float64Array, index: number) => Float64A
 export function transpose(x: Nd, order: readonly number[] = swapLast(x.shape.length)): Nd {
   const shape = order.map((axis) => x.shape[axis]!);
   const strides = contiguousStrides(x.shape);
-  const out = contiguousStrides(shape);
-  const data = Float64Array.from({ length: x.data.length }, (_, i) => {
-    let at = 0;
-    for (const [d, axis] of order.entries()) at += (Math.floor(i / out[d]!) % shape[d]!) * strides[axis]!;
-    return x.data[at]!;
-  });
+  const from = positions(
+    shape,
+    order.map((axis) => strides[axis]!),
+  );
+  const data = new Float64Array(from.length);
+  for (let i = 0; i < data.length; i++) data[i] = x.data[from[i]!]!;
   return { shape, data };
 }
 
@@ -109,11 +119,11 @@ export function matmul(a: Nd, b: Nd): Nd {
   const [M, K] = a.shape.slice(-2) as [number, number];
   const N = b.shape.at(-1)!;
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const left = indexer(a.shape.slice(0, -2), batch);
-  const right = indexer(b.shape.slice(0, -2), batch);
+  const left = stretched(a.shape.slice(0, -2), batch);
+  const right = stretched(b.shape.slice(0, -2), batch);
   const data = new Float64Array(numel(batch) * M * N);
   for (let p = 0; p < numel(batch); p++) {
-    const [i0, j0] = [left(p) * M * K, right(p) * K * N];
+    const [i0, j0] = [left[p]! * M * K, right[p]! * K * N];
     for (let i = 0; i < M; i++)
       for (let k = 0; k < K; k++) {
         const x = a.data[i0 + i * K + k]!;

@@ -17,10 +17,16 @@ const kills = 50;
 const config = { vocabularySize: 11, contextLength: 8, layers: 1, heads: 2, width: 16, dropout: 0.1 };
 const ids = Uint8Array.from({ length: 500 }, (_, i) => (i * i + (i >> 3)) % 11);
 
+const module = (file: string): string => pathToFileURL(dist(file)).href;
+
 /** Trains without end, a checkpoint a step, going on from the latest one. Writes a line when one is there. */
 const program = `
   import { existsSync } from "node:fs";
-  import { GPT, loadCheckpoint, setThreads, tokenData, Trainer } from ${JSON.stringify(pathToFileURL(dist("index.js")).href)};
+  import { setThreads } from "${module("device.js")}";
+  import { GPT } from "${module("models/gpt.js")}";
+  import { loadCheckpoint } from "${module("train/checkpoint.js")}";
+  import { tokenData } from "${module("train/token-data.js")}";
+  import { Trainer } from "${module("train/trainer.js")}";
   const [, folder, log] = process.argv;
   setThreads(1);
   const resume = existsSync(folder + "/latest") ? await loadCheckpoint(folder) : undefined;
