@@ -87,9 +87,9 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
          [signal = Signal(std::move(to)), source] { std::memcpy((*signal).data.get(), source, (*signal).bytes); });
 }
 
-void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
+void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) {
   expect_not_capturing("receive");
-  launch("receive", [from = std::move(from), destination] {
+  launch("receive", [from = std::move(from), destination, share = std::move(share)] {
     from->wait();
     std::memcpy(destination, from->data.get(), from->bytes);
   });
