@@ -71,7 +71,7 @@ void* CachingAllocator::allocate(size_t bytes, const char* op) {
   void* block = holding_ ? take_held(size, &block_size) : nullptr;  // no longer counted as cached
   if (!block) block = take_cached(size, &block_size);
   if (!block) block = from_system(size);
-  if (!block && !holding_) {
+  if (!block && !holding_ && waiting_helps()) {
     wait_idle();
     release_cached();
     block = from_system(size);
@@ -88,6 +88,10 @@ void* CachingAllocator::allocate(size_t bytes, const char* op) {
   stats_.allocations++;
   if (stats_.live > stats_.peak) stats_.peak = stats_.live;
   return block;
+}
+
+bool CachingAllocator::waiting_helps() {
+  return !cache_.empty() || !pool_.whole_segments().empty() || system_releasing();
 }
 
 void CachingAllocator::free(void* block) {

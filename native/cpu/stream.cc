@@ -45,6 +45,7 @@ void Allocator::system_trim() {
   malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes
 #endif
 }
+bool Allocator::system_releasing() { return stream_.uploads().bytes() > 0; }
 void Allocator::wait_idle() { stream_.wait_idle(); }
 Allocator::Allocator(Stream& stream) : stream_(stream) {}
 Allocator::~Allocator() { release_cached(); }

@@ -16,6 +16,7 @@ class Allocator final : public CachingAllocator {
   void system_free(void* block, size_t bytes) override;
   void system_trim() override;
   void system_discard(void* range, size_t bytes) override;
+  bool system_releasing() override;
   void wait_idle() override;
   Stream& stream_;
 };

@@ -34,6 +34,8 @@ Allocator::Allocator(Stream& stream) : CachingAllocator(cache_enabled()), stream
 
 Allocator::~Allocator() { release_cached(); }
 
+bool Allocator::system_releasing() { return !stream_.reaper_->idle(); }
+
 void Allocator::wait_idle() {
   stream_.wait_idle();
   stream_.reaper_->drain();

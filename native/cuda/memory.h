@@ -26,6 +26,7 @@ class Allocator final : public CachingAllocator {
 
   void* system_allocate(size_t bytes) override;
   void system_free(void* block, size_t bytes) override;
+  bool system_releasing() override;
   void wait_idle() override;
   int64_t system_available() override;
 

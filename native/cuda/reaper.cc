@@ -27,6 +27,11 @@ void Reaper::push(Block block) {
   wake_.notify_one();
 }
 
+bool Reaper::idle() {
+  const std::lock_guard lock(mutex_);
+  return blocks_.empty() && !busy_;
+}
+
 void Reaper::drain() {
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [this] { return blocks_.empty() && !busy_; });

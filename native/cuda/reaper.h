@@ -22,6 +22,7 @@ class Reaper {
 
   void free(CUdeviceptr block);
   void free_host(void* block);
+  bool idle();
   // Waits until everything is freed.
   void drain();
 
