@@ -45,17 +45,17 @@ bool fails(Limited& memory, size_t bytes) {
 
 TEST(allocator_waits_for_the_queue_only_to_give_something_back) {
   Limited memory(16 * kMiB);
-  void* const large = memory.allocate(4 * kMiB, "alloc");
+  const auto large = memory.allocate(4 * kMiB, "alloc");
   EXPECT(fails(memory, 14 * kMiB) && memory.waits == 0);
   memory.free(large);
-  void* const larger = memory.allocate(14 * kMiB, "alloc");
+  const auto larger = memory.allocate(14 * kMiB, "alloc");
   EXPECT(memory.waits == 1);
   memory.free(larger);
 
-  void* const small = memory.allocate(1000, "alloc");
+  const auto small = memory.allocate(1000, "alloc");
   memory.release_cached();
   memory.free(small);
-  void* const all = memory.allocate(16 * kMiB, "alloc");
+  const auto all = memory.allocate(16 * kMiB, "alloc");
   EXPECT(memory.waits == 2);
   memory.free(all);
 }
@@ -63,7 +63,7 @@ TEST(allocator_waits_for_the_queue_only_to_give_something_back) {
 TEST(allocator_does_not_wait_for_what_is_cached_beside_live_blocks) {
   Limited memory(16 * kMiB);
   memory.free(memory.allocate(8 * kMiB, "alloc"));
-  void* const part = memory.allocate(2 * kMiB, "alloc");
+  const auto part = memory.allocate(2 * kMiB, "alloc");
   EXPECT(memory.stats().cached == static_cast<int64_t>(6 * kMiB));
   EXPECT(fails(memory, 10 * kMiB) && memory.waits == 0);
   memory.free(part);
@@ -72,7 +72,7 @@ TEST(allocator_does_not_wait_for_what_is_cached_beside_live_blocks) {
 TEST(allocator_waits_for_what_the_queue_releases) {
   Limited memory(4 * kMiB);
   memory.releasing = 4 * kMiB;
-  void* const block = memory.allocate(8 * kMiB, "alloc");
+  const auto block = memory.allocate(8 * kMiB, "alloc");
   EXPECT(memory.waits == 1);
   EXPECT(fails(memory, 8 * kMiB) && memory.waits == 1);
   memory.free(block);
