@@ -15,7 +15,7 @@ export interface MemoryStats {
   cached: number;
   /** Number of live blocks. */
   tensors: number;
-  /** Bytes of host memory with values that are on their way to the device: 128 MiB at most. */
+  /** Bytes of host memory with values that are on their way to the device, from JavaScript or another device: 128 MiB at most. */
   uploading: number;
 }
 

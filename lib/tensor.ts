@@ -210,7 +210,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /**
    * The tensor in another dtype, or on another device; a view of the same memory where it is so already. f32 to bf16 and
-   * f16 rounds to nearest even, to integers toward zero. Gradients flow back. Only enqueues, also between devices.
+   * f16 rounds to nearest even, to integers toward zero. Gradients flow back. Only enqueues; between devices it waits as
+   * `set` does while more than 128 MiB would be on their way (`device.memory().uploading` of the one that receives).
    */
   to<T extends DType>(dtype: T): Tensor<T>;
   to(device: Device | (string & {})): Tensor<D>;

@@ -1,4 +1,5 @@
 // Tensor handles: allocation, views, and the ways between host and device memory.
+#include <algorithm>
 #include <cstring>
 
 #include "addon/call.h"
@@ -193,7 +194,7 @@ class Sent final : public Delivery {
 };
 
 // transfer(to, from): copies a contiguous tensor to one of the same bytes on another device, in the order of both
-// queues
+// queues; waits as an upload does where too much is on its way
 napi_value transfer(Call& call) {
   Handle& to = call.handle(0);
   Handle& from = call.handle(1);
@@ -209,11 +210,16 @@ napi_value transfer(Call& call) {
                                                                                       : OperationLog::Use::writes);
   receiver.log().end();
   sender.log().deliver(*from.storage, std::make_unique<Sent>(receiver.log(), received));
+  auto& environment = Environment::of(call.env);
   // What has failed before is known by the time that the receiver's next fence is reached.
-  Environment::of(call.env).follow(call.env, sender);
-  const auto buffer = Environment::of(call.env).host_buffer(bytes);
-  sender.send(buffer, from.view.data);
-  receiver.receive(buffer, to.view.data);
+  environment.follow(call.env, sender);
+  for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
+    const size_t size = std::min(bytes - offset, Uploads::kPiece);
+    Uploads::Share share(receiver.uploads(), size);
+    const auto buffer = environment.host_buffer(size);
+    sender.send(buffer, static_cast<const char*>(from.view.data) + offset);
+    receiver.receive(buffer, static_cast<char*>(to.view.data) + offset, std::move(share));
+  }
   return nullptr;
 }
 

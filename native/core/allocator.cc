@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <utility>
 
 #include "core/error.h"
@@ -82,7 +83,7 @@ Block CachingAllocator::allocate(size_t bytes, const char* op) {
   Block block = holding_ ? take_held(size) : Block{};  // no longer counted as cached
   if (!block.data) block = take_cached(size);
   if (!block.data) block = from_system(size);
-  if (!block.data && !holding_) {
+  if (!block.data && !holding_ && waiting_helps()) {
     wait_idle();
     release_cached();
     block = from_system(size);
@@ -99,6 +100,12 @@ Block CachingAllocator::allocate(size_t bytes, const char* op) {
   stats_.allocations++;
   if (stats_.live > stats_.peak) stats_.peak = stats_.live;
   return block;
+}
+
+bool CachingAllocator::waiting_helps() {
+  const auto holds = [](const std::vector<void*>& blocks) { return !blocks.empty(); };
+  return std::any_of(std::begin(cache_), std::end(cache_), holds) || !pool_.whole_segments().empty() ||
+         system_releasing();
 }
 
 void CachingAllocator::free(const Block& block) {

@@ -41,7 +41,8 @@ class CachingAllocator {
   // A backend releases its blocks in its own destructor: the system calls are virtual.
   virtual ~CachingAllocator();
 
-  // 64-byte aligned at least. Throws ERR_OOM, after the cache has been given back and asked again.
+  // 64-byte aligned at least. Where the system has none left, the queue is waited for, the cache given back and the
+  // system asked again, unless that cannot help. Throws ERR_OOM.
   Block allocate(size_t bytes, const char* op);
   void free(const Block& block);
   const MemoryStats& stats() const { return stats_; }
@@ -61,6 +62,8 @@ class CachingAllocator {
   virtual void system_trim() {}  // after many blocks were freed: the system may have kept some for this process
   // The bytes are in use no more, but part of a block that is: the system may take the memory behind them.
   virtual void system_discard(void*, size_t) {}
+  // Whether the system gets memory back, besides the cache, once the queue has run everything.
+  virtual bool system_releasing() = 0;
   virtual void wait_idle() = 0;  // the queue has run everything
   // Bytes the system has left, for messages; -1 where it is not known.
   virtual int64_t system_available() { return -1; }
@@ -70,6 +73,7 @@ class CachingAllocator {
   Block take_held(size_t size);
   Block take_cached(size_t size);
   Block from_system(size_t size);
+  bool waiting_helps();  // whether the system gets anything back then
 
   const bool caching_;
   static constexpr int kSmallSizes = 89;

@@ -64,9 +64,10 @@ class Device {
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
   // Between the queues of two devices: one sends to a buffer in host memory, the other receives from it, each in its
-  // own order. Nobody but the receiving queue waits.
+  // own order. Of the queues only the receiving one waits. `share` is the buffer's of what is on its way to the
+  // receiver.
   virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
-  virtual void receive(std::shared_ptr<HostBuffer> from, void* destination) = 0;
+  virtual void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) = 0;
   virtual void fence(Fence* fence) = 0;
   virtual std::unique_ptr<Timer> start_timer() = 0;
   virtual void wait_idle() = 0;
@@ -95,7 +96,7 @@ class Device {
     return operation;
   }
 
-  const Uploads& uploads() const { return uploads_; }
+  Uploads& uploads() { return uploads_; }
 
   const Backend backend;
 

@@ -47,12 +47,17 @@ void RangePool::put(char* block, size_t bytes) {
   insert(block, bytes);
 }
 
-std::vector<RangePool::Range> RangePool::take_segments() {
+std::vector<RangePool::Range> RangePool::whole_segments() const {
   std::vector<Range> whole;
   for (const auto& [segment, bytes] : segments_) {
     const auto range = free_.find(segment);
     if (range != free_.end() && range->second == bytes) whole.emplace_back(segment, bytes);
   }
+  return whole;
+}
+
+std::vector<RangePool::Range> RangePool::take_segments() {
+  std::vector<Range> whole = whole_segments();
   for (const auto& [segment, bytes] : whole) {
     erase(free_.find(segment));
     segments_.erase(segment);

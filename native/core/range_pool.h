@@ -21,7 +21,8 @@ class RangePool {
   char* take(size_t bytes);
   // Gives back what `take` gave, or a part of it.
   void put(char* block, size_t bytes);
-  // Segments that are free as a whole; they are no longer part of the pool.
+  // Segments that are free as a whole; once taken they are no longer part of the pool.
+  std::vector<Range> whole_segments() const;
   std::vector<Range> take_segments();
   std::vector<Range> free_ranges() const { return {free_.begin(), free_.end()}; }
   size_t reserved() const { return reserved_; }  // bytes of all segments

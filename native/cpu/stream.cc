@@ -45,6 +45,7 @@ void Allocator::system_trim() {
   malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes
 #endif
 }
+bool Allocator::system_releasing() { return stream_.uploads().bytes() > 0; }
 void Allocator::wait_idle() { stream_.wait_idle(); }
 Allocator::Allocator(Stream& stream) : stream_(stream) {}
 Allocator::~Allocator() { release_cached(); }
@@ -87,9 +88,9 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
          [signal = Signal(std::move(to)), source] { std::memcpy((*signal).data.get(), source, (*signal).bytes); });
 }
 
-void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
+void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) {
   expect_not_capturing("receive");
-  launch("receive", [from = std::move(from), destination] {
+  launch("receive", [from = std::move(from), destination, share = std::move(share)] {
     from->wait();
     std::memcpy(destination, from->data.get(), from->bytes);
   });

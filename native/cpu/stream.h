@@ -16,6 +16,7 @@ class Allocator final : public CachingAllocator {
   void system_free(void* block, size_t bytes) override;
   void system_trim() override;
   void system_discard(void* range, size_t bytes) override;
+  bool system_releasing() override;
   void wait_idle() override;
   Stream& stream_;
 };
@@ -30,7 +31,7 @@ class Stream final : public Device {
   void upload(void* destination, const void* source, size_t bytes) override;
   void download(void* destination, const void* source, size_t bytes) override;
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
-  void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
+  void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) override;
   void fence(Fence* fence) override;
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;

@@ -5,6 +5,7 @@
 
 #include "cuda/card.h"
 #include "cuda/check.h"
+#include "cuda/reaper.h"
 
 namespace heed::cuda {
 namespace {
@@ -33,9 +34,11 @@ Allocator::Allocator(Stream& stream) : CachingAllocator(cache_enabled()), stream
 
 Allocator::~Allocator() { release_cached(); }
 
+bool Allocator::system_releasing() { return !stream_.reaper_->idle(); }
+
 void Allocator::wait_idle() {
   stream_.wait_idle();
-  if (reaper_) reaper_->drain();
+  stream_.reaper_->drain();
 }
 
 int64_t Allocator::system_available() { return static_cast<int64_t>(stream_.card_.free_memory()); }
@@ -66,10 +69,7 @@ void* Allocator::system_allocate(size_t bytes) {
 }
 
 void Allocator::system_free(void* block, size_t bytes) {
-  if (!pieces_) {
-    if (!reaper_) reaper_ = std::make_unique<Reaper>(stream_.card_);
-    return reaper_->free(block);
-  }
+  if (!pieces_) return stream_.reaper_->free(reinterpret_cast<CUdeviceptr>(block));
   if (bytes > kLargestPiece) return driver_free(block);
   char* piece = static_cast<char*>(block);
   const auto found = std::prev(slabs_.upper_bound(piece));

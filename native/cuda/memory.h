@@ -1,11 +1,9 @@
 // The memory of a CUDA stream: the caching allocator over the driver's.
 #pragma once
 #include <map>
-#include <memory>
 #include <vector>
 
 #include "core/allocator.h"
-#include "cuda/reaper.h"
 
 namespace heed::cuda {
 
@@ -28,12 +26,12 @@ class Allocator final : public CachingAllocator {
 
   void* system_allocate(size_t bytes) override;
   void system_free(void* block, size_t bytes) override;
+  bool system_releasing() override;
   void wait_idle() override;
   int64_t system_available() override;
 
   Stream& stream_;
   const bool pieces_;                          // whether small blocks share slabs
-  std::unique_ptr<Reaper> reaper_;             // of blocks of their own, which are freed while others are in use
   std::map<char*, Slab> slabs_;                // by address
   std::map<size_t, std::vector<char*>> open_;  // slabs with free pieces, by the size of those
 };

@@ -2,7 +2,6 @@
 
 #include "core/error.h"
 #include "cuda/card.h"
-#include "cuda/driver.h"
 
 namespace heed::cuda {
 
@@ -17,12 +16,20 @@ Reaper::~Reaper() {
   thread_.join();
 }
 
-void Reaper::free(void* block) {
+void Reaper::free(CUdeviceptr block) { push({block, nullptr}); }
+void Reaper::free_host(void* block) { push({0, block}); }
+
+void Reaper::push(Block block) {
   {
     const std::lock_guard lock(mutex_);
     blocks_.push_back(block);
   }
   wake_.notify_one();
+}
+
+bool Reaper::idle() {
+  const std::lock_guard lock(mutex_);
+  return blocks_.empty() && !busy_;
 }
 
 void Reaper::drain() {
@@ -40,11 +47,14 @@ void Reaper::work() {
   for (;;) {
     wake_.wait(lock, [this] { return !blocks_.empty() || stopping_; });
     if (blocks_.empty()) return;
-    void* const block = blocks_.front();
+    const Block block = blocks_.front();
     blocks_.pop_front();
     busy_ = true;
     lock.unlock();
-    driver()->mem_free(reinterpret_cast<CUdeviceptr>(block));
+    if (block.host)
+      driver()->mem_free_host(block.host);
+    else
+      driver()->mem_free(block.device);
     lock.lock();
     busy_ = false;
     if (blocks_.empty()) idle_.notify_all();

@@ -1,8 +1,8 @@
 #include "cuda/staging.h"
 
 #include "core/error.h"
-#include "cuda/card.h"
 #include "cuda/check.h"
+#include "cuda/reaper.h"
 
 namespace heed::cuda {
 namespace {
@@ -48,7 +48,7 @@ void Staging::give(Block block) {
       free_bytes_ += block.bytes;
     }
   }
-  if (!keep) driver()->mem_free_host(block.data);
+  if (!keep) reaper_.free_host(block.data);
 }
 
 }  // namespace heed::cuda

@@ -8,11 +8,11 @@
 
 namespace heed::cuda {
 
-class Card;
+class Reaper;
 
 class Staging {
  public:
-  explicit Staging(Card& card) : card_(card) {}
+  explicit Staging(Reaper& reaper) : reaper_(reaper) {}
   ~Staging();
 
   struct Block {
@@ -26,7 +26,7 @@ class Staging {
  private:
   static constexpr size_t kKept = size_t{64} << 20;
 
-  Card& card_;
+  Reaper& reaper_;
   std::mutex mutex_;
   std::multimap<size_t, void*> free_;
   size_t free_bytes_ = 0;

@@ -9,6 +9,7 @@
 #include "cuda/card.h"
 #include "cuda/check.h"
 #include "cuda/fault_reports.h"
+#include "cuda/reaper.h"
 #include "cuda/staging.h"
 #include "cuda/watcher.h"
 
@@ -91,7 +92,8 @@ Stream::Stream(Card& card) : Stream(card, Unopened()) {
   arrivals_ = reinterpret_cast<unsigned*>(arrivals);
   zero(op, arrivals_, kArrivals * sizeof(unsigned));
   faults_ = std::make_unique<FaultReports>(*this);
-  staging_ = std::make_unique<Staging>(card_);
+  reaper_ = std::make_unique<Reaper>(card_);
+  staging_ = std::make_unique<Staging>(*reaper_);
   watcher_ = std::make_unique<Watcher>(card_);
 }
 
@@ -104,6 +106,7 @@ Stream::~Stream() {
   }
   watcher_.reset();
   staging_.reset();
+  reaper_.reset();
   launched_.clear();
   faults_.reset();
   for (const FaultReport* reports : spare_reports_) driver()->mem_free(address(reports));
@@ -219,7 +222,7 @@ void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
   });
 }
 
-void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
+void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) {
   const char* op = "receive";
   expect_not_capturing(op);
   struct Arrival {
@@ -243,7 +246,7 @@ void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination) {
   finish(result, op, "waiting for another device");
   finish(driver()->memcpy_htod_async(address(destination), staged->data(), from->bytes, stream_), op,
          "copying to the device");
-  watcher_->after(stream_, [staged](CUresult) {});
+  watcher_->after(stream_, [staged, share = std::make_shared<Uploads::Share>(std::move(share))](CUresult) {});
 }
 
 void Stream::fetch_faults(const char* op) {

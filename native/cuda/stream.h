@@ -18,6 +18,7 @@ constexpr int kMaxDevices = 16;
 struct Image;
 class Card;
 class FaultReports;
+class Reaper;
 class Staging;
 class Watcher;
 
@@ -49,7 +50,7 @@ class Stream final : public Device {
   void upload(void* destination, const void* source, size_t bytes) override;
   void download(void* destination, const void* source, size_t bytes) override;
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
-  void receive(std::shared_ptr<HostBuffer> from, void* destination) override;
+  void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) override;
   void fence(Fence* fence) override;
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
@@ -132,6 +133,7 @@ class Stream final : public Device {
   std::vector<Launched> launched_;  // graphs whose reports have not been fetched since
   std::vector<Failure> failures_;   // since the last fence; the watcher's thread only
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
+  std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<Watcher> watcher_;
 };

@@ -96,6 +96,22 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     });
   });
 
+  test("is told at once, whatever is in the queue, where waiting for that would not help", async (context) => {
+    needsSimulator(context);
+    const result = await run<unknown>(
+      `
+      const device = heed.device("cuda");
+      const kept = heed.empty([2 ** 20], { device });
+      kept.set(new Float32Array(2 ** 20));
+      const failed = await failure(() => heed.empty([2 ** 23], { device }));
+      done({ failed: failed.split(" (")[0], uploading: device.memory().uploading });
+      `,
+      { ...env, HEED_SIMULATOR_DELAY: "2000000" },
+    );
+    const message = `ERR_OOM alloc: out of memory allocating ${32 * MiB} bytes`;
+    expect(result).toEqual({ failed: message, uploading: 4 * MiB });
+  });
+
   test("a device that cannot be opened for want of memory leaves nothing behind", async (context) => {
     needsSimulator(context);
     const [failures, left] = await run<[string[], number]>(

@@ -9,8 +9,8 @@ import { matmul } from "../../lib/ops/matmul.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, transpose } from "../../lib/ops/views.js";
 import { scope } from "../../lib/scope.js";
-import { randn, tensor } from "../../lib/creation.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { ones, randn, tensor } from "../../lib/creation.js";
+import type { FloatTensor, Tensor } from "../../lib/tensor.js";
 import { expectChild } from "../support/child.js";
 import { cudas, needsSimulator } from "../support/cuda.js";
 import { collectGarbage } from "../support/gc.js";
@@ -123,6 +123,40 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
     expect(await logits()).toEqual(before);
   });
 
+  test("at most 128 MiB are on their way at a time, and are counted until they are there", async () => {
+    const [MiB, size] = [2 ** 20, from === "cpu" ? 1024 : 64];
+    const target = deviceOf(to);
+    // 40 MiB, in pieces of which the last one is smaller.
+    using large = ones([10 * MiB], { device: from });
+    scope(() => narrow(large, 0, 10 * MiB - 2, 2).set([3, 4]));
+    await large.device.synchronize();
+    expect(target.memory().uploading).toBe(0);
+    // Work for some tenths of a second, behind which the copies wait.
+    scope(() => {
+      const a = ones([size, size], { device: from });
+      for (let i = 0; i < 8; i++) matmul(a, a);
+    });
+    const arrived: FloatTensor[] = [];
+    const uploading: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      arrived.push(large.to(to));
+      uploading.push(target.memory().uploading);
+    }
+    expect(uploading[0]).toBe(40 * MiB);
+    expect(Math.max(...uploading)).toBeLessThanOrEqual(128 * MiB);
+    for (const there of arrived) {
+      for (const [at, expected] of [
+        [4 * MiB - 1, [1, 1]],
+        [10 * MiB - 2, [3, 4]],
+      ] as const) {
+        using part = narrow(there, 0, at, 2);
+        expect([...(await part.data())]).toEqual(expected);
+      }
+      there.dispose();
+    }
+    expect(target.memory().uploading).toBe(0);
+  });
+
   test("leaves nothing in memory on either side", async () => {
     const used = (): number[] =>
       [from, to].flatMap((name) => [deviceOf(name).memory().live, deviceOf(name).memory().tensors]);
@@ -199,6 +233,27 @@ test.runIf(cudas.length > 0)("cuda: a model goes to and fro without a read betwe
   );
   expect(output).toBe("1");
 });
+
+test.runIf(cudas.length > 0)(
+  "cuda: large reads and tensors that come back do not wait for each other",
+  async (context) => {
+    needsSimulator(context);
+    const output = await expectChild(
+      `
+    // Each more pinned memory than is kept for the next one.
+    const [x, y, z] = [3, 4, 5].map((value) => heed.full([20 * 2 ** 20], value, { device: "cuda" }));
+    const read = x.data();
+    const [there, too] = [y.to("cpu"), z.to("cpu")];
+    const back = there.to("cuda");
+    const last = (tensor) => heed.narrow(tensor, 0, 20 * 2 ** 20 - 1, 1).item();
+    console.log((await read).at(-1), await last(back), await last(too));
+    `,
+      0,
+      { HEED_SIMULATOR_DELAY: "100000" },
+    );
+    expect(output).toBe("3 4 5");
+  },
+);
 
 test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors go round", async (context) => {
   needsSimulator(context);

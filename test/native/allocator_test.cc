@@ -1,0 +1,81 @@
+// CachingAllocator over a system that has so many bytes: when it waits for the queue to give its cache back.
+#include "core/allocator.h"
+
+#include <cstdlib>
+
+#include "check.h"
+
+namespace heed::test {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+class Limited final : public CachingAllocator {
+ public:
+  explicit Limited(size_t bytes) : left(bytes) {}
+  ~Limited() override { release_cached(); }
+
+  size_t left;
+  size_t releasing = 0;  // what the system gets back once the queue has run
+  int waits = 0;
+
+ private:
+  void* system_allocate(size_t bytes) override {
+    if (bytes > left) return nullptr;
+    left -= bytes;
+    return std::aligned_alloc(64, bytes);
+  }
+  void system_free(void* block, size_t bytes) override {
+    std::free(block);
+    left += bytes;
+  }
+  bool system_releasing() override { return releasing > 0; }
+  void wait_idle() override {
+    waits++;
+    left += releasing;
+    releasing = 0;
+  }
+};
+
+bool fails(Limited& memory, size_t bytes) {
+  return error_of([&] { memory.allocate(bytes, "alloc"); }).find("ERR_OOM: alloc: out of memory") == 0;
+}
+
+}  // namespace
+
+TEST(allocator_waits_for_the_queue_only_to_give_something_back) {
+  Limited memory(16 * kMiB);
+  const auto large = memory.allocate(4 * kMiB, "alloc");
+  EXPECT(fails(memory, 14 * kMiB) && memory.waits == 0);
+  memory.free(large);
+  const auto larger = memory.allocate(14 * kMiB, "alloc");
+  EXPECT(memory.waits == 1);
+  memory.free(larger);
+
+  const auto small = memory.allocate(1000, "alloc");
+  memory.release_cached();
+  memory.free(small);
+  const auto all = memory.allocate(16 * kMiB, "alloc");
+  EXPECT(memory.waits == 2);
+  memory.free(all);
+}
+
+TEST(allocator_does_not_wait_for_what_is_cached_beside_live_blocks) {
+  Limited memory(16 * kMiB);
+  memory.free(memory.allocate(8 * kMiB, "alloc"));
+  const auto part = memory.allocate(2 * kMiB, "alloc");
+  EXPECT(memory.stats().cached == static_cast<int64_t>(6 * kMiB));
+  EXPECT(fails(memory, 10 * kMiB) && memory.waits == 0);
+  memory.free(part);
+}
+
+TEST(allocator_waits_for_what_the_queue_releases) {
+  Limited memory(4 * kMiB);
+  memory.releasing = 4 * kMiB;
+  const auto block = memory.allocate(8 * kMiB, "alloc");
+  EXPECT(memory.waits == 1);
+  EXPECT(fails(memory, 8 * kMiB) && memory.waits == 1);
+  memory.free(block);
+}
+
+}  // namespace heed::test
