@@ -2,7 +2,15 @@ import { needsGrad, record } from "../autograd.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 import { activated, type Activation, activationIndex } from "./activation.js";
 import { checkFloat, checkObject, checkRank } from "./check.js";
-import { asInOut, asMatrix, checkProjection, checkResidual, type Layout, product, projectionGradients } from "./projection.js";
+import {
+  asInOut,
+  asMatrix,
+  checkProjection,
+  checkResidual,
+  type Layout,
+  product,
+  projectionGradients,
+} from "./projection.js";
 import { rounded } from "./precision.js";
 import { contiguous, transposed } from "./views.js";
 
