@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { HeedError } from "./errors.js";
 import { type Handle, namedOps, type NativeOps, type Ops } from "./native-ops.js";
 
-export type { Handle, View } from "./native-ops.js";
+export type { Handle } from "./native-ops.js";
 
 /** Bytes of a device's memory. */
 export interface MemoryStats {

@@ -65,8 +65,8 @@ export async function loadWeights(
 async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
   using given = allocate([...matrix.shape].reverse(), matrix.dtype, matrix.device, false);
   await setPieces(given, pieces);
-  using turned = transposed(given);
-  ops.copy({ out: matrix, inp: turned });
+  using view = transposed(given);
+  ops.copy({ out: matrix, inp: view });
   matrix.overwritten();
 }
 

@@ -56,9 +56,9 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
     ...defaultsToGguf(defaults, tokenizer?.endOfText ?? null),
   ]);
   const parameters = [...model.namedParameters()].map(([parameter, tensor]): Input => {
-    const { name, transposed: turned = false } = architecture.parameter(parameter);
-    const shape = turned ? [...tensor.shape].reverse() : tensor.shape;
-    return { name, shape, type: typeFor(shape, type), data: () => valuesOf(output, parameter, tensor, turned) };
+    const { name, transposed: isTransposed = false } = architecture.parameter(parameter);
+    const shape = isTransposed ? [...tensor.shape].reverse() : tensor.shape;
+    return { name, shape, type: typeFor(shape, type), data: () => valuesOf(output, parameter, tensor, isTransposed) };
   });
   const extra = (output.tensors ?? []).map(({ name, values }): Input => {
     return { name, shape: [values.length], type: "F32", data: () => inPieces(values) };
@@ -99,8 +99,8 @@ async function* valuesOf(
     yield* inPieces(output.values(parameter, whole));
     return;
   }
-  using turned = isTransposed ? transposed(tensor) : tensor.alias();
-  yield* readPieces(turned);
+  using view = isTransposed ? transposed(tensor) : tensor.alias();
+  yield* readPieces(view);
 }
 
 function typeFor(shape: readonly number[], type: GgufWritable): GgufWritable {

@@ -1,0 +1,45 @@
+/** The TypeScript side of ops.def and kinds.def, which is generated: that it says what the addon was built from. */
+import { expect, test } from "vitest";
+import { zeros } from "../lib/creation.js";
+import { native, ops } from "../lib/native.js";
+import { binaryKinds, dtypes, nativeActivations, reduceKinds, unaryKinds } from "../lib/native-kinds.js";
+import { type Handle, namedOps, type NativeOps, type View } from "../lib/native-ops.js";
+import { expectError } from "./support/errors.js";
+
+test("named operands arrive in the places that ops.def gives them; of those left out, nothing, false and no activation", () => {
+  const calls: unknown[][] = [];
+  const record =
+    (name: string) =>
+    (...values: unknown[]): void =>
+      void calls.push([name, ...values]);
+  const recorded = namedOps(new Proxy({}, { get: (_, name) => record(String(name)) }) as NativeOps);
+  const view = (name: string): View => ({ handle: name as unknown as Handle });
+  const [out, a, b, bias] = ["out", "a", "b", "bias"].map(view) as [View, View, View, View];
+  recorded.gemm({ accumulate: true, b, a, out, sum: null, bias });
+  recorded.gemm({ out, a, b, activation: 2, sumOfA: true, accumulateSum: true });
+  recorded.global_norm({ norm: out, grads: [b, a] });
+  expect(calls).toEqual([
+    ["gemm", "out", null, "a", "b", "bias", null, null, null, 0, false, true, false],
+    ["gemm", "out", null, "a", "b", null, null, null, null, 2, true, false, true],
+    ["global_norm", "out", ["b", "a"]],
+  ]);
+});
+
+test("the addon knows as many dtypes, activations and kinds", () => {
+  using x = zeros([1, 1]);
+  const counts: [string, Record<string, number>, (number: number) => void][] = [
+    ["kind", unaryKinds, (kind) => ops.unary({ out: x, inp: x, kind })],
+    ["kind", binaryKinds, (kind) => ops.binary({ out: x, a: x, b: x, kind })],
+    ["kind", reduceKinds, (kind) => ops.reduce({ out: x, inp: x, kind })],
+    ["an activation", nativeActivations, (activation) => ops.gated({ out: x, gate: x, up: x, activation })],
+  ];
+  for (const [what, numbers, call] of counts) {
+    const count = Object.keys(numbers).length;
+    expect(Object.values(numbers)).toEqual([...Array(count).keys()]);
+    call(count - 1);
+    expectError(() => call(count), "ERR_ARGUMENT", new RegExp(`expected ${what} from 0 to ${count - 1}, got ${count}`));
+  }
+  const { length } = dtypes;
+  const wrong = (): unknown => native.alloc(0, length, [1]);
+  expectError(wrong, "ERR_DTYPE", new RegExp(`expected a dtype from 0 to ${length - 1}, got ${length}`));
+});
