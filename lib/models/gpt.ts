@@ -2,34 +2,27 @@ import type { AttentionContext } from "../nn/attend.js";
 import { Dropout } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { checkComputed } from "../nn/init.js";
-import { KvCache } from "../nn/kv-cache.js";
 import type { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import type { RmsNorm } from "../nn/rms-norm.js";
 import { normOf, TransformerBlock } from "../nn/transformer-block.js";
-import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { mul } from "../ops/binary.js";
-import { checkInteger, checkObject } from "../ops/check.js";
-import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { rotaryTable } from "../ops/rotary-table.js";
-import { keep, scope } from "../scope.js";
+import { keep } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import { CausalDecoder, type DecoderForwardOptions } from "./causal-decoder.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
-import { checkpointed } from "./checkpointed.js";
-import { checkPass, type PassOptions } from "./pass.js";
-import { lastTokens } from "./last-tokens.js";
-import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
-import { initializerOf, Model, type ModelOptions } from "./model.js";
+import { initializerOf, type ModelOptions } from "./model.js";
 
-export interface GptForwardOptions extends SequenceMaskOptions, PassOptions {}
+export type GptForwardOptions = DecoderForwardOptions;
 
 /**
  * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
  * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints. Options of the
  * configuration exchange its parts for others: positions, norms, feed-forward, heads, and what attention sees.
  */
-export class GPT extends Model {
+export class GPT extends CausalDecoder {
   readonly wte: Embedding;
   /** null unless positions are learned or sinusoidal. */
   readonly wpe: PositionEmbedding | null;
@@ -39,13 +32,6 @@ export class GPT extends Model {
   /** null where the token embedding is the output projection. */
   readonly lm_head: Linear | null;
   readonly config: Required<GptConfig>;
-  /** See CausalModel. */
-  readonly recordable = true;
-  /**
-   * Whether training keeps the input of each block alone, and computes the rest of it again in the backward pass (Chen et
-   * al. 2016): the same gradients for less memory and about a third more time.
-   */
-  gradientCheckpointing = false;
 
   constructor(config: GptConfig, options: ModelOptions = {}) {
     super("GPT", options);
@@ -83,64 +69,27 @@ export class GPT extends Model {
     return this.wte;
   }
 
-  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
-  forward(ids: IntTensor, options: GptForwardOptions = {}): FloatTensor {
-    return scope(() => logitsOf(this.#states(ids, options), this.#projection)); // [B, T, V]
+  protected get blocks(): readonly TransformerBlock[] {
+    return this.h;
   }
 
-  /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
-  #states(ids: IntTensor, options: GptForwardOptions): FloatTensor {
-    checkPass("GPT", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false, observer = null } = options;
-    const [batch, tokens] = ids.shape as [number, number];
-    return scope(() => {
-      const mask = sequenceMask("GPT", options, { batch, tokens, device: this.device });
-      cache?.begin(tokens, counts);
-      let x = this.drop.forward(this.#embed(ids, cache, options.documents ?? null)); // [B, T, C]
-      for (const [layer, block] of this.h.entries()) {
-        const context = { ...mask, cache, layer, observer: observer?.at(`blocks.${layer}`) ?? null };
-        const next = checkpointed<AttentionContext>(this, block, x, context);
-        x.dispose();
-        x = next;
-      }
-      cache?.advance();
-      if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return this.ln_f.forward(x);
-    });
+  protected get finalNorm(): LayerNorm | RmsNorm {
+    return this.ln_f;
   }
 
-  /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
-  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & SequenceMaskOptions = {}): FloatTensor {
-    checkObject("GPT", "options", options);
-    const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
-    const masks = { keyLengths, documents, prefixLengths, blocks };
-    return scope(() => logitsLoss(this.#states(ids, masks), this.#projection, targets, rest));
+  protected get headSize(): number {
+    return this.config.width / this.config.heads;
   }
 
-  get #projection(): OutputProjection {
-    return this.lm_head ?? this.wte;
+  protected contextOf(pass: AttentionContext): AttentionContext {
+    return pass;
   }
 
-  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
-  createCache(batch: number, length = this.config.contextLength): KvCache {
-    const { layers, heads, kvHeads, width, contextLength } = this.config;
-    checkInteger("GPT", "length", length, 1, contextLength);
-    return new KvCache({
-      layers,
-      batch,
-      length,
-      heads: kvHeads,
-      headSize: width / heads,
-      device: this.device,
-      dtype: this.dtype,
-    });
-  }
-
-  #embed(ids: IntTensor, cache: KvCache | null, documents: readonly ArrayLike<number>[] | null): FloatTensor {
-    const { dtype, wpe } = this;
+  protected embed(ids: IntTensor, { cache = null, documents = null }: GptForwardOptions): FloatTensor {
+    const { dtype, wte, wpe, drop } = this;
     const { embeddingScale: scale } = this.config;
-    const embedded = this.wte.forward(ids, { dtype }); // [B, T, C]
+    const embedded = wte.forward(ids, { dtype }); // [B, T, C]
     const words = scale === 1 ? embedded : mul(embedded, scale);
-    return wpe ? wpe.forward(words, { cache, documents }) : words;
+    return drop.forward(wpe ? wpe.forward(words, { cache, documents }) : words);
   }
 }

@@ -1,26 +1,20 @@
+import type { AttentionContext } from "../nn/attend.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import { GatedFeedForward } from "../nn/gated-feed-forward.js";
 import { GroupedAttention, type GroupedAttentionContext } from "../nn/grouped-attention.js";
 import { checkComputed, type Initializer } from "../nn/init.js";
-import { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
 import { RmsNorm } from "../nn/rms-norm.js";
-import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
-import { checkInteger, checkObject } from "../ops/check.js";
-import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { rotaryTable } from "../ops/rotary-table.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { checkpointed } from "./checkpointed.js";
-import { checkPass, type PassOptions } from "./pass.js";
-import { lastTokens } from "./last-tokens.js";
+import { CausalDecoder, type DecoderForwardOptions } from "./causal-decoder.js";
 import { checkLlamaConfig, type LlamaConfig, windowsOf } from "./llama-config.js";
-import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
-import { initializerOf, Model, type ModelOptions } from "./model.js";
+import { initializerOf, type ModelOptions } from "./model.js";
 
-export interface LlamaForwardOptions extends SequenceMaskOptions, PassOptions {}
+export type LlamaForwardOptions = DecoderForwardOptions;
 
 /** Attention and a gated feed-forward, each with an RMS norm before and a residual connection. */
 export class LlamaBlock extends Module {
@@ -45,12 +39,10 @@ export class LlamaBlock extends Module {
 
   /** x [B, T, C] → [B, T, C] */
   forward(x: FloatTensor, context: GroupedAttentionContext): FloatTensor {
+    const { input_layernorm, self_attn, post_attention_layernorm, mlp, residualDropout: drop } = this;
     return scope(() => {
-      const { residualDropout: drop } = this;
-      const attended = this.input_layernorm.forward(x);
-      const h = drop.residual(x, (sum) => this.self_attn.forward(attended, context, sum));
-      const fed = this.post_attention_layernorm.forward(h);
-      return drop.residual(h, (sum) => this.mlp.forward(fed, sum));
+      const h = drop.residual(x, (sum) => self_attn.forward(input_layernorm.forward(x), context, sum));
+      return drop.residual(h, (sum) => mlp.forward(post_attention_layernorm.forward(h), sum));
     });
   }
 }
@@ -79,19 +71,12 @@ class LlamaBackbone extends Module {
  * The Llama family (Touvron et al. 2023): RMS norms, rotary positions, grouped heads, gated feed-forward; with options of
  * its configuration also Mistral, Qwen 2 and Qwen 3. Parameters have the names and layouts of Hugging Face's checkpoints.
  */
-export class Llama extends Model {
+export class Llama extends CausalDecoder<GroupedAttentionContext> {
   readonly model: LlamaBackbone;
   /** null where the token embedding is the output projection. */
   readonly lm_head: Linear | null;
   readonly drop: Dropout;
   readonly config: Required<LlamaConfig>;
-  /** See CausalModel. */
-  readonly recordable = true;
-  /**
-   * Whether training keeps the input of each block alone, and computes the rest of it again in the backward pass (Chen et
-   * al. 2016): the same gradients for less memory and about a third more time.
-   */
-  gradientCheckpointing = false;
 
   constructor(config: LlamaConfig, options: ModelOptions = {}) {
     super("Llama", options);
@@ -107,50 +92,24 @@ export class Llama extends Model {
     return this.model.embed_tokens;
   }
 
-  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
-  forward(ids: IntTensor, options: LlamaForwardOptions = {}): FloatTensor {
-    return scope(() => logitsOf(this.#states(ids, options), this.#projection)); // [B, T, V]
+  protected get blocks(): readonly LlamaBlock[] {
+    return this.model.layers;
   }
 
-  /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
-  #states(ids: IntTensor, options: LlamaForwardOptions): FloatTensor {
-    checkPass("Llama", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false, observer = null } = options;
-    const [batch, tokens] = ids.shape as [number, number];
-    const { embed_tokens: embed, layers, norm, table } = this.model;
-    return scope(() => {
-      // Rotary positions say how far apart tokens are, which is the same wherever a document begins.
-      const mask = sequenceMask("Llama", options, { batch, tokens, device: this.device });
-      cache?.begin(tokens, counts);
-      let x = this.drop.forward(embed.forward(ids, { dtype: this.dtype })); // [B, T, C]
-      for (const [layer, block] of layers.entries()) {
-        const context = { ...mask, table, cache, layer, observer: observer?.at(`blocks.${layer}`) ?? null };
-        const next = checkpointed(this, block, x, context);
-        x.dispose();
-        x = next;
-      }
-      cache?.advance();
-      if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      return norm.forward(x);
-    });
+  protected get finalNorm(): RmsNorm {
+    return this.model.norm;
   }
 
-  /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
-  loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & SequenceMaskOptions = {}): FloatTensor {
-    checkObject("Llama", "options", options);
-    const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, ...rest } = options;
-    const masks = { keyLengths, documents, prefixLengths, blocks };
-    return scope(() => logitsLoss(this.#states(ids, masks), this.#projection, targets, rest));
+  protected get headSize(): number {
+    return this.config.headSize;
   }
 
-  get #projection(): OutputProjection {
-    return this.lm_head ?? this.model.embed_tokens;
+  /** Rotary positions say how far apart tokens are, which is the same wherever a document begins. */
+  protected contextOf(pass: AttentionContext): GroupedAttentionContext {
+    return { ...pass, table: this.model.table };
   }
 
-  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
-  createCache(batch: number, length = this.config.contextLength): KvCache {
-    const { layers, kvHeads, headSize, contextLength } = this.config;
-    checkInteger("Llama", "length", length, 1, contextLength);
-    return new KvCache({ layers, batch, length, heads: kvHeads, headSize, device: this.device, dtype: this.dtype });
+  protected embed(ids: IntTensor): FloatTensor {
+    return this.drop.forward(this.model.embed_tokens.forward(ids, { dtype: this.dtype })); // [B, T, C]
   }
 }

@@ -20,15 +20,16 @@ export interface ModelOptions {
 export abstract class Model extends Module {
   /** Where dropout draws from; the trainer sets its step. */
   readonly dropoutSeeds: DropoutSeeds;
-  readonly #name: string;
   #activations: FloatDType = "f32";
 
-  /** `name` is that of errors. */
-  constructor(name: string, options: ModelOptions) {
+  /** `name` is what errors call the model. */
+  constructor(
+    protected readonly name: string,
+    options: ModelOptions,
+  ) {
     super();
     checkObject(name, "options", options);
     checkRounding(name, "f32", options.dtype ?? "f32");
-    this.#name = name;
     this.dropoutSeeds = new DropoutSeeds(options.seed ?? 0);
   }
 
@@ -50,7 +51,7 @@ export abstract class Model extends Module {
   }
 
   set dtype(dtype: FloatDType) {
-    checkRounding(this.#name, this.tokens.weight.dtype, dtype);
+    checkRounding(this.name, this.tokens.weight.dtype, dtype);
     this.#activations = dtype;
   }
 }

@@ -52,22 +52,17 @@ export class DecoderBlock extends Module {
 
   /** x [B, T, C] → [B, T, C] */
   forward(x: FloatTensor, context: DecoderContext): FloatTensor {
-    const { residualDropout } = this;
-    const attend = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      residualDropout.residual(residual, (sum) => this.attn.forward(input, context, sum));
-    const look = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      residualDropout.residual(residual, (sum) => this.cross.forward(input, context.source, sum));
-    const feed = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      residualDropout.residual(residual, (sum) => this.mlp.forward(input, sum));
+    const { ln_1, attn, ln_cross, cross, ln_2, mlp, residualDropout: drop } = this;
+    const { source } = context;
     return scope(() => {
       if (this.norm === "post") {
-        const h = this.ln_1.forward(attend(x, x));
-        const g = this.ln_cross.forward(look(h, h));
-        return this.ln_2.forward(feed(g, g));
+        const h = ln_1.forward(drop.residual(x, (sum) => attn.forward(x, context, sum)));
+        const g = ln_cross.forward(drop.residual(h, (sum) => cross.forward(h, source, sum)));
+        return ln_2.forward(drop.residual(g, (sum) => mlp.forward(g, sum)));
       }
-      const h = attend(this.ln_1.forward(x), x);
-      const g = look(this.ln_cross.forward(h), h);
-      return feed(this.ln_2.forward(g), g);
+      const h = drop.residual(x, (sum) => attn.forward(ln_1.forward(x), context, sum));
+      const g = drop.residual(h, (sum) => cross.forward(ln_cross.forward(h), source, sum));
+      return drop.residual(g, (sum) => mlp.forward(ln_2.forward(g), sum));
     });
   }
 }

@@ -63,18 +63,19 @@ export class TransformerBlock extends Module {
 
   /** x [B, T, C] → [B, T, C] */
   forward(x: FloatTensor, context: AttentionContext = {}): FloatTensor {
-    const { residualDropout, residualScale } = this;
-    const attend = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      residualDropout.residual(residual, (sum) => this.attn.forward(input, context, sum), residualScale);
-    const feed = (input: FloatTensor, residual: FloatTensor): FloatTensor =>
-      residualDropout.residual(residual, (sum) => this.mlp.forward(input, sum), residualScale);
+    const { ln_1, attn, ln_2, mlp } = this;
     return scope(() => {
       if (this.norm === "post") {
-        const h = this.ln_1.forward(attend(x, x));
-        return this.ln_2.forward(feed(h, h));
+        const h = ln_1.forward(this.#add(x, (sum) => attn.forward(x, context, sum)));
+        return ln_2.forward(this.#add(h, (sum) => mlp.forward(h, sum)));
       }
-      const h = attend(this.ln_1.forward(x), x);
-      return feed(this.ln_2.forward(h), h);
+      const h = this.#add(x, (sum) => attn.forward(ln_1.forward(x), context, sum));
+      return this.#add(h, (sum) => mlp.forward(ln_2.forward(h), sum));
     });
+  }
+
+  /** x + part, the sum made by the part's last product where nothing comes between. */
+  #add(x: FloatTensor, part: (sum: FloatTensor | null) => FloatTensor): FloatTensor {
+    return this.residualDropout.residual(x, part, this.residualScale);
   }
 }
