@@ -103,6 +103,7 @@ export { Lstm, type LstmConfig } from "./nn/lstm.js";
 export { Embedding } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
 export type { AttentionContext } from "./nn/attend.js";
+export { type Hook, Observer } from "./nn/observer.js";
 export { Attention, type AttentionConfig } from "./nn/attention.js";
 export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
 export { GatedFeedForward, type GatedFeedForwardConfig } from "./nn/gated-feed-forward.js";
