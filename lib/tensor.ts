@@ -59,8 +59,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   grad: FloatTensor | null = null;
 
   #shared: SharedHandle | null;
-  #requiresGrad = false;
-  #isParameter = false;
+  #role: "value" | "trained" | "frozen" = "value";
   /** @internal The step that made this tensor, while recorded. */
   node: GraphNode | null = null;
   /** @internal Which of the node's outputs this is. */
@@ -94,7 +93,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** Whether `backward()` computes a gradient for this tensor or something it was made from. */
   get requiresGrad(): boolean {
-    return this.#requiresGrad || this.node !== null;
+    return this.#role === "trained" || this.node !== null;
   }
 
   /**
@@ -106,18 +105,18 @@ export class Tensor<D extends DType = DType> implements Disposable {
       throw new HeedError("ERR_AUTOGRAD", "requiresGrad: expected a leaf, got the result of a recorded operation");
     if (value && !isFloat(this.dtype))
       throw new HeedError("ERR_DTYPE", `requiresGrad: expected a floating dtype, got ${this.dtype}`);
-    this.#requiresGrad = value;
-    this.#isParameter ||= value;
+    if (value) this.#role = "trained";
+    else if (this.#role === "trained") this.#role = "frozen";
   }
 
   /** @internal Whether it is a parameter where it is a module's: it requires a gradient, or did before it was frozen. */
   get isParameter(): boolean {
-    return this.#isParameter;
+    return this.#role !== "value";
   }
 
   /** @internal Whether it is a parameter that is not to be changed by training. */
   get isFrozen(): boolean {
-    return this.#isParameter && !this.#requiresGrad;
+    return this.#role === "frozen";
   }
 
   /** @internal The native view. Throws ERR_DISPOSED. */
