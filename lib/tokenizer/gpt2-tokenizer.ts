@@ -68,7 +68,10 @@ export class Gpt2Tokenizer implements Tokenizer {
       if (i > 0) yield [this.endOfText];
       let ids: number[] = [];
       for (const [piece] of document.matchAll(pieces)) {
-        encodePiece(asBytes(piece), this.ranks, ids);
+        const bytes = asBytes(piece);
+        const whole = this.ranks.get(bytes);
+        if (whole === undefined) yield* encodePiece(bytes, this.ranks, ids);
+        else ids.push(whole);
         if (ids.length < partLength) continue;
         yield ids;
         ids = [];
