@@ -80,7 +80,8 @@ export class BpeModel implements TokenModel {
       return;
     }
     const from = ids.length;
-    for (let start = 0; start < piece.length;) {
+    for (let [start, count] = [0, 1]; start < piece.length; count++) {
+      if (count % 256 === 0) yield;
       const end = yield* this.#wordEnd(piece, start);
       const word = piece.slice(start, end);
       let tokens = words.get(word);

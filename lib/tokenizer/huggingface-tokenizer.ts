@@ -38,6 +38,14 @@ export interface HuggingFaceTokenizerParts {
   chatTemplate?: string | null;
 }
 
+/** The form of a tokenizer of a checkpoint. */
+interface HuggingFaceJson {
+  type: "huggingface";
+  tokenizer: unknown;
+  config: Readonly<Record<string, unknown>>;
+  chatTemplate: string | null;
+}
+
 /** Those of the tokens that are found in a text as it is, and as it is normalized. */
 type Finders = readonly [TokenFinder, TokenFinder];
 
@@ -91,7 +99,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /** Resolves to what the constructor makes, in pieces of work between which the event loop goes round. */
   static async load(json: unknown, parts: HuggingFaceTokenizerParts = {}): Promise<HuggingFaceTokenizer> {
-    return new HuggingFaceTokenizer(json, parts, await inTurns(prepare(json)));
+    return inTurns(HuggingFaceTokenizer.steps(json, parts));
+  }
+
+  /** @internal */
+  static *steps(json: unknown, parts: HuggingFaceTokenizerParts = {}): Steps<HuggingFaceTokenizer> {
+    return new HuggingFaceTokenizer(json, parts, yield* prepare(json));
   }
 
   /**
@@ -100,8 +113,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
    */
   static async fromFolder(folder: string): Promise<HuggingFaceTokenizer> {
     const file = path.join(folder, "tokenizer.json");
-    const json = await readJsonFile(file);
-    const config = (await ifThere(path.join(folder, "tokenizer_config.json"), readJsonFile)) ?? {};
+    const json = await readJsonFile(file, { asMap: "vocab" });
+    const config = (await ifThere(path.join(folder, "tokenizer_config.json"), (name) => readJsonFile(name))) ?? {};
     const chatTemplate = await ifThere(path.join(folder, "chat_template.jinja"), readTextFile);
     const parts = { config: config as Record<string, unknown>, chatTemplate };
     return inFile(file, () => HuggingFaceTokenizer.load(json, parts));
@@ -158,12 +171,16 @@ export class HuggingFaceTokenizer implements Tokenizer {
     });
   }
 
-  toJSON(): {
-    type: "huggingface";
-    tokenizer: unknown;
-    config: Readonly<Record<string, unknown>>;
-    chatTemplate: string | null;
-  } {
+  toJSON(): HuggingFaceJson {
+    const { tokenizer, ...parts } = this.toFile();
+    const { model } = tokenizer as { model: { vocab: unknown } };
+    if (!(model.vocab instanceof Map)) return { ...parts, tokenizer };
+    const vocab = Object.fromEntries(model.vocab as ReadonlyMap<string, number>);
+    return { ...parts, tokenizer: { ...(tokenizer as object), model: { ...model, vocab } } };
+  }
+
+  /** @internal What `toJSON` returns, with a vocabulary that may be a Map: making an object of it takes a while. */
+  toFile(): HuggingFaceJson {
     return {
       type: "huggingface",
       tokenizer: this.#json,
@@ -222,6 +239,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 }
 
+const longestPart = 2 ** 16;
+
 function* prepare(json: unknown): Steps<Prepared> {
   return yield* trusting(
     (function* () {
@@ -261,7 +280,8 @@ function* encoded(text: string, definition: TokenizerDefinition, finders: Finder
         if (piece === undefined) yield;
         else yield* model.encode(piece, ids, words);
         if (ids.length < partLength) continue;
-        yield ids;
+        // A piece may be the whole text.
+        for (let at = 0; at < ids.length; at += longestPart) yield ids.slice(at, at + longestPart);
         ids = [];
       }
     first &&= section === undefined;

@@ -124,7 +124,7 @@ export class Llama2cTokenizer implements Tokenizer {
       return { text: name, score, kind };
     });
     const config = { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" };
-    return new HuggingFaceTokenizer(sentencePieceJson(pieces, { before: ["<s>"] }), { config });
+    return new HuggingFaceTokenizer(atOnce(sentencePieceJson(pieces, { before: ["<s>"] })), { config });
   }
 
   /** The tokenizer as a file of llama2.c. */
