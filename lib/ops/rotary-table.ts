@@ -159,12 +159,15 @@ function turnedBy(frequencies: Float64Array, length: number, factor: number): Fl
   const within = cosinesAndSines(frequencies, Math.min(length, blockLength), 1);
   const firsts = cosinesAndSines(frequencies, Math.ceil(length / blockLength), blockLength);
   for (let position = 0, at = 0; position < length; position++) {
-    let first = 2 * pairs * Math.floor(position / blockLength);
-    let place = 2 * pairs * (position % blockLength);
-    for (let pair = 0; pair < pairs; pair++) {
-      const [cosA, sinA, cosB, sinB] = [firsts[first++]!, firsts[first++]!, within[place++]!, within[place++]!];
-      values[at++] = factor * (cosA * cosB - sinA * sinB);
-      values[at++] = factor * (sinA * cosB + cosA * sinB);
+    const first = 2 * pairs * Math.floor(position / blockLength);
+    const place = 2 * pairs * (position % blockLength);
+    for (let i = 0; i < 2 * pairs; i += 2, at += 2) {
+      const cosA = factor * firsts[first + i]!;
+      const sinA = factor * firsts[first + i + 1]!;
+      const cosB = within[place + i]!;
+      const sinB = within[place + i + 1]!;
+      values[at] = cosA * cosB - sinA * sinB;
+      values[at + 1] = sinA * cosB + cosA * sinB;
     }
   }
   return values;
