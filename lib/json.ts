@@ -189,6 +189,15 @@ export function* jsonText(value: unknown): Steps<string> {
 }
 
 function* write(value: unknown, indent: string, parts: string[]): Steps<void> {
+  if (Array.isArray(value) && value.length > pieceMembers) {
+    for (let at = 0; at < value.length; at += pieceMembers) {
+      const text = JSON.stringify(value.slice(at, at + pieceMembers), null, 2);
+      parts.push(at === 0 ? "[\n" : ",\n", indent, text.slice(2, -2).replaceAll("\n", `\n${indent}`));
+      yield;
+    }
+    parts.push("\n", indent, "]");
+    return;
+  }
   const [open, members] = membersOf(value);
   if (members === null || members.length === 0) {
     parts.push(members ? (open === "[" ? "[]" : "{}") : JSON.stringify(value));
@@ -201,11 +210,7 @@ function* write(value: unknown, indent: string, parts: string[]): Steps<void> {
     const simple = members.slice(at, at + pieceMembers);
     if (at > 0) parts.push(",\n");
     if (members.length > pieceMembers) {
-      const text = JSON.stringify(
-        open === "[" ? simple.map(([, element]) => element) : Object.fromEntries(simple),
-        null,
-        2,
-      );
+      const text = JSON.stringify(Object.fromEntries(simple), null, 2);
       parts.push(indent, text.slice(2, -2).replaceAll("\n", `\n${indent}`));
       at += simple.length;
     } else {

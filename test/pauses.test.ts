@@ -251,8 +251,9 @@ describe("training and generating", { timeout }, () => {
   });
 
   test.runIf(nightly)("training GPT-2 124M", async () => {
+    using model = new GPT(gpt2Shape, { seed: 1, device: "cpu" });
+    await model.device.synchronize();
     const longest = await pausesOf(async () => {
-      using model = new GPT(gpt2Shape, { seed: 1, device: "cpu" });
       using trainer = new Trainer({ data: tokenData(ids), batchSize: 1, contextLength: 256, model, steps: 3 });
       await trainer.train();
     });

@@ -27,6 +27,7 @@ export function* mergeParts(length: number, unions: Unions): Steps<Int32Array> {
   for (let i = 0; i < length; i++) {
     next[i] = i + 1;
     previous[i + 1] = i;
+    if (i % 65_536 === 65_535) yield;
   }
   const heap = new Heap(2 * length);
   const consider = (first: number): void => {
