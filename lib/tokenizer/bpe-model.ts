@@ -89,7 +89,10 @@ export class BpeModel implements TokenModel {
         tokens = yield* this.#tokensOf(word);
         if (word.length <= longWord) remember(words, word, tokens);
       }
-      for (const token of tokens) this.#push(token, ids, from);
+      for (const [i, token] of tokens.entries()) {
+        this.#push(token, ids, from);
+        if (i % stride === stride - 1) yield;
+      }
       start = end;
     }
   }
