@@ -2,6 +2,8 @@
 // and both name the file.
 import { access, readFile, stat } from "node:fs/promises";
 import { HeedError } from "./errors.js";
+import { parseJson } from "./json.js";
+import { inTurns } from "./turns.js";
 
 /** Runs `body`; what the file system refuses becomes an ERR_IO that names the file. */
 export async function naming<T>(file: string, body: () => Promise<T>): Promise<T> {
@@ -48,11 +50,14 @@ export async function readTextFile(file: string): Promise<string> {
   return (await readSmallFile(file)).toString("utf8");
 }
 
-/** The value in a JSON file. Throws ERR_IO or ERR_FORMAT with the file's name. */
-export async function readJsonFile(file: string): Promise<unknown> {
+/**
+ * The value in a JSON file, in which a large object that is the value of the key `asMap` is a Map. Throws ERR_IO or
+ * ERR_FORMAT with the file's name.
+ */
+export async function readJsonFile(file: string, { asMap }: { asMap?: string } = {}): Promise<unknown> {
   const text = await readTextFile(file);
   try {
-    return JSON.parse(text);
+    return await inTurns(parseJson(text, asMap));
   } catch (cause) {
     throw new HeedError("ERR_FORMAT", `${file}: expected JSON: ${(cause as Error).message}`, { cause });
   }

@@ -9,11 +9,37 @@ const longest = 8;
 export class Turns {
   #began = performance.now();
 
+  /** Whether this turn of the event loop has been the work's for long. */
+  get long(): boolean {
+    return performance.now() - this.#began >= longest;
+  }
+
   /** Resolves at once, or on the event loop's next turn where this one has been the work's for long. */
   async pause(): Promise<void> {
-    if (performance.now() - this.#began < longest) return;
+    if (!this.long) return;
     await setImmediate();
     this.#began = performance.now();
+  }
+}
+
+/** Work that yields where it can rest, hundreds of times a second, and then returns its result. */
+export type Steps<T> = Generator<undefined, T>;
+
+/** Does work without a rest. */
+export function atOnce<T>(steps: Steps<T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** Does work in turns of some milliseconds, between which the event loop goes round. */
+export async function inTurns<T>(steps: Steps<T>): Promise<T> {
+  const turns = new Turns();
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    if (turns.long) await turns.pause();
   }
 }
 

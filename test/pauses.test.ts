@@ -2,7 +2,7 @@
  * Nothing that is done with a large model or a long text holds up the event loop. The sizes are such that each hold that
  * there was is well above the limit; at night they are those of a model of 1 GB and a text of 10 MB.
  */
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { readData } from "../lib/cli/run-data.js";
@@ -13,6 +13,10 @@ import { GPT } from "../lib/models/gpt.js";
 import { Llama } from "../lib/models/llama.js";
 import type { Module } from "../lib/nn/module.js";
 import { matmul } from "../lib/ops/matmul.js";
+import type { GgufValue } from "../lib/formats/gguf-values.js";
+import { rotaryTable } from "../lib/ops/rotary-table.js";
+import { GgufMetadata } from "../lib/pretrained/gguf/metadata.js";
+import { tokenizerOfGguf } from "../lib/pretrained/gguf/tokenizer.js";
 import { saveGguf } from "../lib/pretrained/gguf/save-gguf.js";
 import { loadCTranslate2 } from "../lib/pretrained/load-ctranslate2.js";
 import { loadModel } from "../lib/pretrained/load-model.js";
@@ -20,6 +24,9 @@ import { saveLlama2c } from "../lib/pretrained/save-llama2c.js";
 import { savePretrained } from "../lib/pretrained/save-pretrained.js";
 import { ones } from "../lib/creation.js";
 import { setPieces } from "../lib/tensor-pieces.js";
+import { tokenizerFromFile } from "../lib/tokenizer/from-json.js";
+import { HuggingFaceTokenizer } from "../lib/tokenizer/huggingface-tokenizer.js";
+import { byteLevel } from "../lib/tokenizer/token-decoder.js";
 import { ByteTokenizer } from "../lib/tokenizer/byte-tokenizer.js";
 import { loadCheckpoint } from "../lib/train/checkpoint.js";
 import { tokenData } from "../lib/train/token-data.js";
@@ -38,6 +45,8 @@ const at = (name: string): string => path.join(folder, name);
 const size = nightly
   ? { vocabularySize: 50_257, width: 1536, layers: 8, heads: 16, contextLength: 64 }
   : { vocabularySize: 49_152, width: 512, layers: 1, heads: 8, contextLength: 32 };
+/** 124 million parameters. */
+const gpt2Shape = { vocabularySize: 50_257, width: 768, layers: 12, heads: 12, contextLength: 1024 };
 const makeGpt = (): GPT => new GPT(size, { seed: 1, device: "cpu" });
 const makeLlama = (): Llama =>
   new Llama({ ...size, kvHeads: size.heads, hidden: 2 * size.width }, { seed: 1, device: "cpu" });
@@ -135,6 +144,80 @@ describe("texts", { timeout }, () => {
   });
 });
 
+describe("tokenizers", { timeout }, () => {
+  const count = nightly ? 150_000 : 50_000;
+  const text = Array.from(
+    { length: nightly ? 150_000 : 6000 },
+    (_, i) => `${i} ein Wort, d’autres mots и слова ${i * i}\n`,
+  );
+  const texts = text.join("");
+  const written = (name: string, json: object): string => {
+    const own = at(name);
+    mkdirSync(own, { recursive: true });
+    writeFileSync(path.join(own, "tokenizer.json"), JSON.stringify(json));
+    return own;
+  };
+
+  test.each([
+    ["byte-level BPE", largeByteLevel],
+    ["SentencePiece's BPE, whose pieces are whole texts", largeSpaced],
+    ["Unigram", largeUnigram],
+  ])("%s, loaded and used", async (_, make) => {
+    const own = written("tokenizer", make(count));
+    let tokenizer: HuggingFaceTokenizer;
+    await expectNoPause(async () => {
+      tokenizer = await HuggingFaceTokenizer.fromFolder(own);
+    });
+    expect(tokenizer!.vocabularySize).toBeGreaterThan(count);
+    await expectNoPause(async () => {
+      expect((await tokenizer.encodeAsync(texts)).length).toBeGreaterThan(texts.length / 10);
+    });
+    await expectNoPause(async () => {
+      await savePretrained(at("with-tokenizer"), tiny(), { tokenizer, overwrite: true });
+    });
+  });
+
+  test("a text that is one word", async () => {
+    const tokenizer = new HuggingFaceTokenizer(largeSpaced(1000));
+    const long = "ab".repeat(nightly ? 2_000_000 : 150_000);
+    await expectNoPause(() => tokenizer.encodeAsync(long));
+  });
+
+  test("of a GGUF file", async () => {
+    const tokens = Array.from({ length: count }, (_, i) => `▁${word(i)}`);
+    const bytes = Array.from({ length: 256 }, (_, byte) => byteName(byte));
+    const all = ["<unk>", ...bytes, "▁", ...Array.from("abcdefghijklmnopqrstuvwxyz"), ...tokens];
+    const types = all.map((_, id) => (id === 0 ? 2 : id <= 256 ? 6 : 1));
+    const metadata = new GgufMetadata(
+      "a.gguf",
+      new Map<string, GgufValue>([
+        ["general.architecture", "llama"],
+        ["tokenizer.ggml.model", "llama"],
+        ["tokenizer.ggml.tokens", all],
+        ["tokenizer.ggml.token_type", types],
+        ["tokenizer.ggml.scores", all.map((_, id) => -((id * 7919) % 10_007))],
+      ]),
+    );
+    await expectNoPause(() => tokenizerOfGguf(metadata));
+  });
+
+  test("of llama2.c", async () => {
+    const bytes = Array.from({ length: 256 }, (_, byte): [string, number] => [byteName(byte), 0]);
+    const tokens = Array.from({ length: count }, (_, i): [string, number] => [` ${word(i)}`, -i]);
+    const list = [["<unk>", 0], ["<s>", 0], ["</s>", 0], ...bytes, ...tokens];
+    writeFileSync(at("llama2c.json"), JSON.stringify({ type: "llama2c", tokens: list }));
+    await expectNoPause(() => tokenizerFromFile(at("llama2c.json")));
+  });
+
+  test("20,000 added tokens, of which many begin alike", async () => {
+    const added = Array.from({ length: 20_000 }, (_, i) => {
+      return { id: 100_000 + i, content: `<${"x".repeat(i % 200)}${i}>`, special: false, normalized: false };
+    });
+    const tokenizer = new HuggingFaceTokenizer({ ...largeByteLevel(100), added_tokens: added });
+    await expectNoPause(() => tokenizer.encodeAsync("<xxx<xxxx<x<".repeat(30_000)));
+  });
+});
+
 describe("training and generating", { timeout }, () => {
   const small = nightly ? { ...size, width: 768, layers: 4 } : { ...size, vocabularySize: 24_576 };
   const ids = Int32Array.from({ length: 4000 }, (_, i) => (i * i) % 251);
@@ -159,12 +242,93 @@ describe("training and generating", { timeout }, () => {
     });
   });
 
+  test("a table of rotary positions", async () => {
+    const length = nightly ? 65_536 : 32_768;
+    await expectNoPause(async () => {
+      rotaryTable({ size: 64, length, device: "cpu" }).dispose();
+      return Promise.resolve();
+    });
+  });
+
+  test.runIf(nightly)("training GPT-2 124M", async () => {
+    using model = new GPT(gpt2Shape, { seed: 1, device: "cpu" });
+    await model.device.synchronize();
+    const longest = await pausesOf(async () => {
+      using trainer = new Trainer({ data: tokenData(ids), batchSize: 1, contextLength: 256, model, steps: 3 });
+      await trainer.train();
+    });
+    console.info(`training GPT-2 124M: the longest pause is ${JSON.stringify(longest)} ms`);
+    expect(longest.busy).toBeLessThan(50);
+  });
+
   test("generating", async () => {
     using model = new GPT(small, { seed: 1, device: "cpu" });
     model.eval();
     await expectNoPause(() => generate(model, new ByteTokenizer(), "Once", { maxTokens: 20, temperature: 0 }).text());
   });
 });
+
+/** Names without end: of six letters, each different. */
+function word(i: number): string {
+  return Array.from({ length: 6 }, (_, place) =>
+    String.fromCharCode(97 + (Math.floor((i * 7919) / 26 ** place) % 26)),
+  ).join("");
+}
+
+function byteName(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+}
+
+const around = { version: "1.0", added_tokens: [], normalizer: null, post_processor: null };
+
+function bpe(
+  count: number,
+  first: readonly string[],
+  mark: string,
+): { vocab: Record<string, number>; merges: string[] } {
+  const tokens = new Set([...first, mark, ...Array.from("abcdefghijklmnopqrstuvwxyz")]);
+  const merges: string[] = [];
+  const add = (left: string, right: string): string => {
+    if (!tokens.has(left + right)) merges.push(`${left} ${right}`);
+    tokens.add(left + right);
+    return left + right;
+  };
+  for (let i = 0; tokens.size < count + first.length + 27; i++) {
+    let token = mark;
+    for (const letter of word(i)) token = add(token, letter);
+  }
+  return { vocab: Object.fromEntries([...tokens].map((token, id) => [token, id])), merges };
+}
+
+function largeByteLevel(count: number): object {
+  const pre_tokenizer = { type: "ByteLevel", add_prefix_space: false, use_regex: true };
+  const model = { type: "BPE", ...bpe(count, [...byteLevel.keys()], "Ġ") };
+  return { ...around, normalizer: { type: "NFC" }, pre_tokenizer, decoder: { type: "ByteLevel" }, model };
+}
+
+function largeSpaced(count: number): object {
+  const normalizers = [
+    { type: "Prepend", prepend: "▁" },
+    { type: "Replace", pattern: { String: " " }, content: "▁" },
+  ];
+  const bytes = Array.from({ length: 256 }, (_, byte) => byteName(byte));
+  const model = { type: "BPE", byte_fallback: true, fuse_unk: true, ...bpe(count, bytes, "▁") };
+  const decoder = { type: "Sequence", decoders: [{ type: "ByteFallback" }, { type: "Fuse" }] };
+  return { ...around, normalizer: { type: "Sequence", normalizers }, pre_tokenizer: null, decoder, model };
+}
+
+function largeUnigram(count: number): object {
+  const words = Object.keys(bpe(count, ["<unk>"], "▁").vocab);
+  const model = { type: "Unigram", unk_id: 0, vocab: words.map((token, i) => [token, -1 - (i % 97) / 8]) };
+  const metaspace = { type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: false };
+  const normalizer = { type: "Precompiled", precompiled_charsmap: "" };
+  return { ...around, normalizer, pre_tokenizer: metaspace, decoder: metaspace, model };
+}
+
+/** A model of no size to be saved with a tokenizer. */
+function tiny(): GPT {
+  return new GPT({ vocabularySize: 8, width: 8, layers: 1, heads: 1, contextLength: 8 }, { seed: 1, device: "cpu" });
+}
 
 /** A translator of CTranslate2 as wide as the format's own, with many tokens. */
 function writeTranslator(folder: string): void {

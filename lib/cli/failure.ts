@@ -10,10 +10,14 @@ export function asUsage<T>(body: () => T): T {
   try {
     return body();
   } catch (cause) {
-    const usage = ["ERR_RANGE", "ERR_ARGUMENT", "ERR_SHAPE"];
-    if (cause instanceof HeedError && usage.includes(cause.code)) throw new UsageError(cause.message, { cause });
-    throw cause;
+    throw usageOf(cause);
   }
+}
+
+/** The error of usage that heed's error about the user's arguments stands for; other errors as they are. */
+export function usageOf(cause: unknown): unknown {
+  const usage = ["ERR_RANGE", "ERR_ARGUMENT", "ERR_SHAPE"];
+  return cause instanceof HeedError && usage.includes(cause.code) ? new UsageError(cause.message, { cause }) : cause;
 }
 
 /** Says on stderr what went wrong, in a line; with HEED_DEBUG=1, where. Returns the exit code: 2 for wrong usage, else 1. */

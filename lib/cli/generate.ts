@@ -4,8 +4,8 @@ import { HeedError } from "../errors.js";
 import { generate } from "../generate/generate-text.js";
 import { loadModel } from "../pretrained/load-model.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { asUsage, UsageError } from "./failure.js";
+import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { UsageError, usageOf } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
@@ -27,29 +27,33 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   const given = words === "-" ? await text(process.stdin) : words;
   // Without a prompt, a text begins after an end of text or, where the vocabulary has none, after a line.
   const start = given ?? (tokenizer.endOfText === null ? "\n" : "");
-  if (!chat) checkPrompt(tokenizer, start);
-  const pieces = generate(model, tokenizer, chat ? chatTokens(name, tokenizer, start, system) : start, {
-    ...samplingDefaults,
-    ...defaults,
-    ...options,
-    echo: echo && !chat && given !== undefined,
-  });
+  const tokens = await (chat ? chatTokens(name, tokenizer, start, system) : promptTokens(tokenizer, start));
+  const pieces = generate(model, tokenizer, tokens, { ...samplingDefaults, ...defaults, ...options });
+  if (echo && !chat && given !== undefined) await print(given);
   for await (const piece of pieces) await print(piece);
   if (process.stdout.isTTY) await print("\n");
 }
 
-/** Throws a UsageError for a prompt that the tokenizer makes no tokens of. */
-function checkPrompt(tokenizer: Tokenizer, prompt: string): void {
-  const { length } = asUsage(() => tokenizer.encode(prompt));
-  if (length === 0 && tokenizer.endOfText === null)
-    throw new UsageError("expected a prompt that is not empty: the model has no token for a text to begin after");
+/** A prompt's tokens; of an empty one, the end of text that a text begins after. Throws a UsageError where there is none. */
+async function promptTokens(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
+  const tokens = await encodeText(tokenizer, prompt).catch((cause: unknown) => {
+    throw usageOf(cause);
+  });
+  if (tokens.length > 0) return tokens;
+  if (tokenizer.endOfText !== null) return Int32Array.of(tokenizer.endOfText);
+  throw new UsageError("expected a prompt that is not empty: the model has no token for a text to begin after");
 }
 
 /** A conversation of one message, up to where the answer begins. */
-function chatTokens(name: string, tokenizer: Tokenizer, message: string, system: string | undefined): Int32Array {
+async function chatTokens(
+  name: string,
+  tokenizer: Tokenizer,
+  message: string,
+  system: string | undefined,
+): Promise<Int32Array> {
   if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
     throw new UsageError(`--chat: expected a model with a chat template, found none in ${name}`);
-  return tokenizer.encodeChat([
+  return tokenizer.encodeChatAsync([
     ...(system === undefined ? [] : [{ role: "system", content: system }]),
     { role: "user", content: message },
   ]);

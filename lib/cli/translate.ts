@@ -39,7 +39,8 @@ async function translated(
   texts: readonly string[],
   options: Parameters<typeof translate>[2] & { nBest: number },
 ): Promise<(string[] | null)[]> {
-  const sources = texts.map(encode);
+  const sources: Int32Array[] = [];
+  for (const text of texts) sources.push(await encode(text));
   const given = sources.filter(({ length }) => length > 0);
   const found = await translate(model, given, options).catch(bestOfOthers);
   return sources.map(({ length }) => {

@@ -30,6 +30,8 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
 /** What is asked of a tokenizer. */
 export interface TextEncoder {
   encode(text: string, options?: { maxLength?: number }): Int32Array;
+  /** Used where it is there, so that a long text does not hold up the event loop. */
+  encodeAsync?(text: string, options?: { maxLength?: number }): Promise<Int32Array>;
 }
 
 /**
@@ -62,7 +64,9 @@ export async function embedTexts(
   for (const [i, text] of texts.entries()) {
     if (typeof text !== "string")
       throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
-    const ids = tokenizer.encode(lowercase ? text.toLowerCase() : text, { maxLength }).subarray(0, maxLength);
+    const given = lowercase ? text.toLowerCase() : text;
+    const encoded = tokenizer.encodeAsync?.(given, { maxLength }) ?? tokenizer.encode(given, { maxLength });
+    const ids = (await encoded).subarray(0, maxLength);
     if (ids.length === 0)
       throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
     tokens.push(ids);

@@ -143,13 +143,46 @@ export function stretchedBase(options: RotaryTableOptions): number | null {
 export function rotaryTable(options: RotaryTableOptions): Tensor<"f32"> {
   const { frequencies, factor } = rotaryFrequencies(options);
   const { length, device } = options;
-  const values = new Float32Array(length * frequencies.length * 2);
-  for (let position = 0, at = 0; position < length; position++)
-    for (const frequency of frequencies) {
-      values[at++] = factor * Math.cos(position * frequency);
-      values[at++] = factor * Math.sin(position * frequency);
-    }
+  const values = turnedBy(frequencies, length, factor);
   return tensor(values, [length, frequencies.length, 2], device === undefined ? {} : { device: deviceOf(device) });
+}
+
+/** Positions in a block, of which each is turned from the block's first. */
+const blockLength = 256;
+
+/**
+ * Cosines and sines, times `factor`, of all positions. Computing each would take long; the angles of a block's first
+ * position and of the place in the block add up, so those of few positions give all (with an error of some 1e-16).
+ */
+function turnedBy(frequencies: Float64Array, length: number, factor: number): Float32Array {
+  const pairs = frequencies.length;
+  const values = new Float32Array(2 * length * pairs);
+  const within = cosinesAndSines(frequencies, Math.min(length, blockLength), 1);
+  const firsts = cosinesAndSines(frequencies, Math.ceil(length / blockLength), blockLength);
+  for (let position = 0, at = 0; position < length; position++) {
+    const first = 2 * pairs * Math.floor(position / blockLength);
+    const place = 2 * pairs * (position % blockLength);
+    for (let i = 0; i < 2 * pairs; i += 2, at += 2) {
+      const cosA = factor * firsts[first + i]!;
+      const sinA = factor * firsts[first + i + 1]!;
+      const cosB = within[place + i]!;
+      const sinB = within[place + i + 1]!;
+      values[at] = cosA * cosB - sinA * sinB;
+      values[at + 1] = sinA * cosB + cosA * sinB;
+    }
+  }
+  return values;
+}
+
+/** Of the angles of `count` positions, `stride` from each other: [count, pairs, 2]. */
+function cosinesAndSines(frequencies: Float64Array, count: number, stride: number): Float64Array {
+  const values = new Float64Array(2 * count * frequencies.length);
+  for (let i = 0, at = 0; i < count; i++)
+    for (const frequency of frequencies) {
+      values[at++] = Math.cos(i * stride * frequency);
+      values[at++] = Math.sin(i * stride * frequency);
+    }
+  return values;
 }
 
 const blend = (a: number, b: number, share: number): number => a * (1 - share) + b * share;

@@ -14,7 +14,7 @@ import { loadPretrained } from "./load-pretrained.js";
 export interface Translator {
   model: PretrainedKinds["encoder-decoder"];
   /** A source's tokens; none of an empty text. */
-  encode: (text: string) => Int32Array;
+  encode: (text: string) => Promise<Int32Array>;
   /** A target's text. */
   decode: (tokens: readonly number[]) => string;
 }
@@ -37,7 +37,11 @@ export async function loadTranslator(
   });
   if (await isCTranslate2(folder)) {
     const { model, source, target } = await loadCTranslate2(folder, options);
-    return { model, encode: (text) => source.encode(text), decode: (tokens) => target.decode(tokens) };
+    return {
+      model,
+      encode: async (text) => Promise.resolve(source.encode(text)),
+      decode: (tokens) => target.decode(tokens),
+    };
   }
   if (!(await exists(path.join(folder, "config.json"))))
     throw new HeedError(
@@ -51,7 +55,7 @@ export async function loadTranslator(
   }
   return {
     model,
-    encode: (text) => (text === "" ? new Int32Array() : tokenizer.encode(text)),
+    encode: async (text) => (text === "" ? new Int32Array() : tokenizer.encodeAsync(text)),
     decode: (tokens) => tokenizer.decode(tokens),
   };
 }

@@ -104,7 +104,7 @@ const fault = faultOf("llama2.c", "it knows");
 /** Text and score of every token. */
 function tokensOf(tokenizer: Tokenizer): [string, number][] {
   const given = toHuggingFaceTokenizer(tokenizer);
-  const json = bpeJson(given.toJSON().tokenizer, fault);
+  const json = bpeJson(given.toFile().tokenizer, fault);
   if (json.cutters.some(({ type }) => type === "ByteLevel")) throw fault("a byte-level one");
   const { pieces, spacePrefix } = sentencePiecesOf(json, fault);
   if (!spacePrefix) throw fault("one that puts no space before a text");

@@ -13,9 +13,11 @@ import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.
 import type { Module } from "../nn/module.js";
 import { numel } from "../shape.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { inTurns } from "../turns.js";
 import type { FamilySaving } from "./families/family.js";
 import { savedPieces, savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
+import { jsonText } from "../json.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
 export interface SavePretrainedOptions {
@@ -48,7 +50,7 @@ export async function savePretrained(
   const saving = savingOf("savePretrained", model);
   const config = saving.toConfig(model);
   const texts = new Map<string, string>([
-    ...(tokenizer ? tokenizerFiles(tokenizer) : []),
+    ...(tokenizer ? await tokenizerFiles(tokenizer) : []),
     ...generationFile(options.defaults ?? {}, tokenizer),
   ]);
   const dtype = options.dtype ?? [...model.namedParameters()][0]?.[1].dtype ?? "f32";
@@ -162,11 +164,11 @@ async function writeWeights(folder: string, tensors: readonly Input[], shardByte
   await writeText(path.join(folder, "model.safetensors.index.json"), index);
 }
 
-function tokenizerFiles(tokenizer: Tokenizer): [string, string][] {
-  const { tokenizer: definition, config, chatTemplate } = toHuggingFaceTokenizer(tokenizer).toJSON();
+async function tokenizerFiles(tokenizer: Tokenizer): Promise<[string, string][]> {
+  const { tokenizer: definition, config, chatTemplate } = toHuggingFaceTokenizer(tokenizer).toFile();
   const ownTemplate = chatTemplate !== null && config.chat_template === undefined;
   return [
-    ["tokenizer.json", json(definition)],
+    ["tokenizer.json", `${await inTurns(jsonText(definition))}\n`],
     ["tokenizer_config.json", json({ tokenizer_class: "PreTrainedTokenizerFast", ...config })],
     ...(ownTemplate ? [["chat_template.jinja", chatTemplate] satisfies [string, string]] : []),
   ];

@@ -2,6 +2,8 @@
 // as a word of its own (single_word), to take the white space before or after it (lstrip, rstrip), and to be found in
 // the text as the normalizer leaves it (normalized).
 import { describe, HeedError } from "../errors.js";
+import type { Steps } from "../turns.js";
+import { PairTable } from "./pair-table.js";
 
 export interface AddedToken {
   readonly id: number;
@@ -55,62 +57,120 @@ const wordBefore = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 const wordAfter = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 const space = /\p{White_Space}/u;
 
+/** UTF-16 units that are searched at once for a character that a token begins with. */
+const windowLength = 2 ** 16;
+const stride = 1024;
+
 /** Finds tokens in texts by how they are written; of those that begin at one place, the longest. */
 export class TokenFinder {
-  readonly #tokens: ReadonlyMap<string, AddedToken>;
-  /** The lengths of the tokens that begin with a character, the longest first. */
-  readonly #lengths = new Map<string, number[]>();
+  /** The tokens as a trie, by node and UTF-16 unit; node 0 is where they begin. */
+  readonly #children: PairTable;
+  /** By node, the token that ends there. */
+  readonly #tokens: (AddedToken | undefined)[] = [undefined];
   /** Finds the next character that a token begins with; null where there are no tokens. */
   readonly #beginning: RegExp | null;
 
-  constructor(tokens: readonly (readonly [written: string, token: AddedToken])[]) {
-    this.#tokens = new Map(tokens.filter(([written]) => written !== ""));
-    const lengths = new Map<string, Set<number>>();
-    for (const written of this.#tokens.keys()) {
-      const first = String.fromCodePoint(written.codePointAt(0)!);
-      lengths.set(first, (lengths.get(first) ?? new Set()).add(written.length));
-    }
-    for (const [first, given] of lengths)
-      this.#lengths.set(
-        first,
-        [...given].sort((a, b) => b - a),
-      );
-    const escaped = [...lengths.keys()].map((first) => first.replace(/[\\^$.*+?()[\]{}|/-]/, "\\$&"));
+  private constructor(units: number, beginnings: ReadonlySet<string>) {
+    this.#children = new PairTable(units);
+    const escaped = Array.from(beginnings, (first) => first.replace(/[\\^$.*+?()[\]{}|/-]/, "\\$&"));
     this.#beginning = escaped.length === 0 ? null : new RegExp(`[${escaped.join("")}]`, "gu");
   }
 
-  split(text: string): Part[] {
-    if (this.#beginning === null) return text === "" ? [] : [text];
-    const parts: Part[] = [];
+  /** Of equal ones the last counts. */
+  static *of(tokens: readonly (readonly [written: string, token: AddedToken])[]): Steps<TokenFinder> {
+    const beginnings = new Set<string>();
+    let units = 0;
+    for (const [written] of tokens) {
+      if (written !== "") beginnings.add(String.fromCodePoint(written.codePointAt(0)!));
+      units += written.length;
+    }
+    const finder = new TokenFinder(units, beginnings);
+    for (const [i, [written, token]] of tokens.entries()) {
+      finder.#add(written, token);
+      if (i % stride === 0) yield;
+    }
+    return finder;
+  }
+
+  #add(written: string, token: AddedToken): void {
+    if (written === "") return;
+    let node = 0;
+    for (let i = 0; i < written.length; i++) {
+      let child = this.#children.get(node, written.charCodeAt(i));
+      if (child < 0) {
+        child = this.#tokens.push(undefined) - 1;
+        this.#children.set(node, written.charCodeAt(i), child);
+      }
+      node = child;
+    }
+    this.#tokens[node] = token;
+  }
+
+  /** Yields the parts of a text in their order, and undefined where work can rest. */
+  *split(text: string): Generator<Part | undefined> {
     let from = 0;
-    for (const [index, written] of this.#found(text)) {
-      const token = this.#tokens.get(written)!;
-      let [start, end] = [index, index + written.length];
+    for (const found of this.#found(text)) {
+      if (!found) {
+        yield;
+        continue;
+      }
+      const { token } = found;
+      let { start, end } = found;
       // Two UTF-16 units hold any character.
       const alone =
         !wordBefore.test(text.slice(Math.max(0, start - 2), start)) && !wordAfter.test(text.slice(end, end + 2));
       // White space that a token has taken is no other's.
       if (start < from || (token.singleWord && !alone)) continue;
-      if (token.lstrip) while (start > from && space.test(text[start - 1]!)) start--;
-      if (token.rstrip) while (end < text.length && space.test(text[end]!)) end++;
-      if (from < start) parts.push(text.slice(from, start));
-      parts.push(token.id);
+      for (let step = 1; token.lstrip && start > from && space.test(text[start - 1]!); step++) {
+        start--;
+        if (step % stride === 0) yield;
+      }
+      for (let step = 1; token.rstrip && end < text.length && space.test(text[end]!); step++) {
+        end++;
+        if (step % stride === 0) yield;
+      }
+      if (from < start) yield text.slice(from, start);
+      yield token.id;
       from = end;
     }
-    if (from < text.length) parts.push(text.slice(from));
-    return parts;
+    if (from < text.length) yield text.slice(from);
   }
 
-  /** Yields the added tokens in a text, in order, each with its index and as it is written there. */
-  *#found(text: string): Generator<[index: number, written: string]> {
-    const beginning = new RegExp(this.#beginning!);
-    for (let match = beginning.exec(text); match; match = beginning.exec(text)) {
-      const { index } = match;
-      const length = this.#lengths.get(match[0])!.find((length) => this.#tokens.has(text.slice(index, index + length)));
-      if (length === undefined) continue;
-      beginning.lastIndex = index + length;
-      yield [index, text.slice(index, index + length)];
+  /** Yields the added tokens in a text, in order, with their places, and undefined where work can rest. */
+  *#found(text: string): Generator<{ token: AddedToken; start: number; end: number } | undefined> {
+    if (this.#beginning === null) return;
+    for (let at = 0, step = 1; at < text.length; step++) {
+      const start = this.#nextBeginning(text, at);
+      if (start < 0) {
+        at = Math.min(at + windowLength, text.length);
+        yield;
+        continue;
+      }
+      const found = this.#longestAt(text, start);
+      if (found) yield { start, ...found };
+      else if (step % stride === 0) yield;
+      at = found?.end ?? start + 1;
     }
+  }
+
+  /** The next place in the window from `at` on where a token may begin; -1 where there is none. */
+  #nextBeginning(text: string, at: number): number {
+    // A window that ends within a character ends before one that a token begins with, or is searched again from there on.
+    const window = text.slice(at, at + windowLength + 1);
+    this.#beginning!.lastIndex = 0;
+    const index = this.#beginning!.exec(window)?.index ?? -1;
+    return index < 0 ? -1 : at + index;
+  }
+
+  #longestAt(text: string, start: number): { token: AddedToken; end: number } | null {
+    let found: { token: AddedToken; end: number } | null = null;
+    for (let node = 0, at = start; at < text.length;) {
+      node = this.#children.get(node, text.charCodeAt(at++));
+      if (node < 0) break;
+      const token = this.#tokens[node];
+      if (token) found = { token, end: at };
+    }
+    return found;
   }
 }
 

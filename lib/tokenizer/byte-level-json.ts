@@ -1,6 +1,7 @@
 // Byte-level byte-pair encodings (GPT-2's and those that follow it) as a tokenizer.json. How text is cut into pieces
 // before the merges is named as GGUF files name it ("tokenizer.ggml.pre").
 import { describe, HeedError } from "../errors.js";
+import type { Steps } from "../turns.js";
 import { addedTokenJson } from "./added-tokens.js";
 import { byteLevel } from "./token-decoder.js";
 import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
@@ -58,8 +59,8 @@ export interface ByteLevelOptions {
   after?: readonly string[];
 }
 
-/** The tokenizer.json of a vocabulary. Throws ERR_FORMAT for pieces that are not known. */
-export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown> {
+/** The tokenizer.json of a vocabulary, which is a Map in it. Throws ERR_FORMAT for pieces that are not known. */
+export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, unknown>> {
   const { tokens, merges, control, user, pieces = "gpt-2", before = [], after = [] } = options;
   if (!Object.hasOwn(known, pieces))
     throw new HeedError(
@@ -67,7 +68,13 @@ export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown
       `tokenizer: expected text to be cut as ${Object.keys(known).join(", ")}, got ${describe(pieces)}`,
     );
   const { split, digits, composed, ignoreMerges } = known[pieces]!;
-  const ids = new Map(tokens.map((token, id) => [token, id]));
+  const ids = new Map<string, number>();
+  const added: unknown[] = [];
+  for (const [id, token] of tokens.entries()) {
+    ids.set(token, id);
+    if (control.has(id) || user.has(id)) added.push(addedTokenJson(id, token, control.has(id)));
+    if (id % 2048 === 0) yield;
+  }
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: split === null };
   const steps = [
     ...(split === null ? [] : [{ type: "Split", pattern: { Regex: split }, behavior: "Isolated", invert: false }]),
@@ -78,9 +85,7 @@ export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: tokens.flatMap((content, id) =>
-      control.has(id) || user.has(id) ? [addedTokenJson(id, content, control.has(id))] : [],
-    ),
+    added_tokens: added,
     normalizer: composed ? { type: "NFC" } : null,
     pre_tokenizer: steps.length === 1 ? byteLevel : { type: "Sequence", pretokenizers: steps },
     post_processor: templateOf(before, after, ids),
@@ -94,7 +99,7 @@ export function byteLevelJson(options: ByteLevelOptions): Record<string, unknown
       fuse_unk: false,
       byte_fallback: false,
       ignore_merges: ignoreMerges,
-      vocab: Object.fromEntries(ids),
+      vocab: ids,
       merges,
     },
   };
@@ -124,7 +129,7 @@ export function piecesOf(json: BpeJson, fault: Fault): string {
   for (const { content, normalized } of added)
     if (composed && normalized && content.normalize("NFC") !== content)
       throw fault(`the token ${JSON.stringify(content)}, of which its normalizer makes another`);
-  const missing = [...byteLevel.keys()].some((character) => !Object.hasOwn(vocab, character));
+  const missing = [...byteLevel.keys()].some((character) => !vocab.has(character));
   if (missing && (typeof model.unk_token === "string" || model.byte_fallback === true))
     throw fault("a vocabulary without all bytes");
 

@@ -1,3 +1,4 @@
+import { atOnce } from "../turns.js";
 import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.js";
@@ -33,7 +34,7 @@ export class ByteTokenizer implements Tokenizer {
   toHuggingFace(): HuggingFaceTokenizer {
     const none = new Set<number>();
     return new HuggingFaceTokenizer(
-      byteLevelJson({ tokens: [...byteLevel.keys()], merges: [], control: none, user: none }),
+      atOnce(byteLevelJson({ tokens: [...byteLevel.keys()], merges: [], control: none, user: none })),
     );
   }
 

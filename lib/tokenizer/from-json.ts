@@ -5,7 +5,7 @@ import { CharTokenizer } from "./char-tokenizer.js";
 import { Gpt2Tokenizer } from "./gpt2-tokenizer.js";
 import { HuggingFaceTokenizer, type HuggingFaceTokenizerParts } from "./huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "./llama2c-tokenizer.js";
-import type { Tokenizer } from "./tokenizer.js";
+import type { Tokenizer, TokenizerJSON } from "./tokenizer.js";
 
 /** The tokenizer that `toJSON` described. Throws ERR_FORMAT for anything else. */
 export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
@@ -13,10 +13,10 @@ export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
   if (type === "byte") return new ByteTokenizer();
   if (type === "gpt2") return Gpt2Tokenizer.load();
   if (type === "char" && typeof characters === "string" && characters !== "") return new CharTokenizer(characters);
-  if (type === "llama2c") return Llama2cTokenizer.fromTokens((json as { tokens?: unknown }).tokens);
+  if (type === "llama2c") return Llama2cTokenizer.load((json as { tokens?: unknown }).tokens);
   if (type === "huggingface") {
     const { tokenizer, ...parts } = json as { tokenizer: unknown } & HuggingFaceTokenizerParts;
-    return new HuggingFaceTokenizer(tokenizer, parts);
+    return HuggingFaceTokenizer.load(tokenizer, parts);
   }
   throw new HeedError(
     "ERR_FORMAT",
@@ -29,7 +29,12 @@ export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
 /** The tokenizer in a file of that JSON; null where there is none. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function tokenizerFromFile(file: string): Promise<Tokenizer | null> {
   return ifThere(file, async () => {
-    const json = await readJsonFile(file);
+    const json = await readJsonFile(file, { asMap: "vocab" });
     return inFile(file, () => tokenizerFromJSON(json));
   });
+}
+
+/** What `tokenizerFromFile` reads once it is written as JSON: `toJSON`, in which a large vocabulary may be a Map. */
+export function tokenizerToFile(tokenizer: Tokenizer): TokenizerJSON {
+  return tokenizer instanceof HuggingFaceTokenizer ? tokenizer.toFile() : tokenizer.toJSON();
 }

@@ -1,7 +1,7 @@
 // GPT-2's tokenizer (Radford et al. 2019; also GPT-3's, "r50k_base"): text is cut into words with the space before
 // them, numbers, runs of signs and runs of space; each piece is byte-pair encoded. The ranks come from the npm package
 // gpt-tokenizer, which is loaded only here; the rest of it is not used.
-import { Turns } from "../turns.js";
+import { atOnce, Turns } from "../turns.js";
 import { encodePiece, mergesOf, type Ranks } from "./byte-pair-encoding.js";
 import { byteLevelJson } from "./byte-level-json.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
@@ -69,7 +69,10 @@ export class Gpt2Tokenizer implements Tokenizer {
       if (i > 0) yield [this.endOfText];
       let ids: number[] = [];
       for (const [piece] of document.matchAll(pieces)) {
-        encodePiece(asBytes(piece), this.ranks, ids);
+        const bytes = asBytes(piece);
+        const whole = this.ranks.get(bytes);
+        if (whole === undefined) yield* encodePiece(bytes, this.ranks, ids);
+        else ids.push(whole);
         if (ids.length < partLength) continue;
         yield ids;
         ids = [];
@@ -100,7 +103,7 @@ export class Gpt2Tokenizer implements Tokenizer {
       control: new Set([this.endOfText]),
       user: new Set(),
     });
-    return new HuggingFaceTokenizer(json, { config: { bos_token: endOfTextToken, eos_token: endOfTextToken } });
+    return new HuggingFaceTokenizer(atOnce(json), { config: { bos_token: endOfTextToken, eos_token: endOfTextToken } });
   }
 
   toJSON(): { type: "gpt2" } {

@@ -1,83 +1,77 @@
-// A tokenizer.json (huggingface.co/docs/tokenizers) as it is read: its vocabulary, its added tokens, and the form in
-// which the tokenizer library gets the rest. Added tokens are found in a text before the library sees it; so that no
-// text of users becomes a special token, these have names in its vocabulary that no text has.
+// A tokenizer.json (huggingface.co/docs/tokenizers) as it is read: its vocabulary, its added tokens, its model, and how it
+// normalizes and cuts a text.
 import { describe, HeedError } from "../errors.js";
+import type { Steps } from "../turns.js";
 import { type AddedToken, isId, parseAddedTokens } from "./added-tokens.js";
+import { BpeModel, type Merges } from "./bpe-model.js";
+import { mostRanks } from "./merge-parts.js";
 import { type Affixes, affixesOf } from "./post-processor.js";
-import { normalizerOf, preTokenizerOf } from "./pre-tokenizer.js";
-
-/** Begins the names that no text has: in valid Unicode no digit follows a high surrogate. */
-export const unnameable = "\ud800";
-
-/** The id of a token whose name no text has; null for others, such as U+10000, which begins with the same surrogate. */
-export function hiddenId(token: string): number | null {
-  const digits = token.startsWith(unnameable) ? /^\d+$/.exec(token.slice(unnameable.length)) : null;
-  return digits && Number(digits[0]);
-}
+import { type Normalizer, normalizerOf } from "./normalizer.js";
+import { type PreTokenizer, preTokenizerOf } from "./pre-tokenizer.js";
+import { type TokenModel, Vocabulary } from "./token-model.js";
+import { UnigramModel } from "./unigram-model.js";
+import { WordPieceModel } from "./word-piece-model.js";
 
 export interface TokenizerDefinition {
-  /** For the library, without added tokens. */
-  readonly library: Record<string, unknown>;
+  readonly normalize: Normalizer;
+  readonly cut: PreTokenizer;
+  readonly model: TokenModel;
   readonly added: readonly AddedToken[];
   /** By id; undefined where an id has no token. */
   readonly tokens: readonly (string | undefined)[];
-  readonly ids: ReadonlyMap<string, number>;
-  /** Of the tokens that the model cuts text into: its vocabulary without special tokens. */
-  readonly pieces: ReadonlyMap<string, number>;
   readonly special: ReadonlySet<number>;
-  /** Of what is not in the vocabulary. */
-  readonly unknown: number | null;
-  /** Whether what is not in a Unigram vocabulary is spelt in bytes. */
-  readonly byteFallback: boolean;
   readonly decoder: unknown;
   /** The tokens that the post-processor puts around a text. */
   readonly affixes: Affixes;
+  /** The id of a token, added or of the model's vocabulary. */
+  idOf(token: string): number | undefined;
 }
 
 type ModelType = "BPE" | "WordPiece" | "Unigram";
+type Json = Record<string, unknown>;
+
+/** Entries read between two rests: about a millisecond. */
+const stride = 2048;
 
 /** Throws ERR_FORMAT for what is not a tokenizer.json of a known kind. */
-export function parseTokenizerJson(json: unknown): TokenizerDefinition {
+export function* parseTokenizerJson(json: unknown): Steps<TokenizerDefinition> {
   const root = object("a tokenizer.json", json);
   const model = object("model", root.model);
   const type = modelType(model);
   const added = parseAddedTokens(root.added_tokens ?? []);
-  const vocabulary = type === "Unigram" ? unigramVocabulary(model.vocab) : rankedVocabulary(model.vocab);
+  yield;
+  const { ids, scores } = yield* type === "Unigram" ? unigramVocabulary(model.vocab) : rankedVocabulary(model.vocab);
 
   const tokens: (string | undefined)[] = [];
-  const ids = new Map<string, number>();
-  for (const [token, id] of [...vocabulary, ...added.map(({ content, id }) => [content, id] as const)]) {
+  let step = 0;
+  for (const [token, id] of ids) {
     tokens[id] = token;
-    ids.set(token, id);
+    if (++step % stride === 0) yield;
   }
+  const addedIds = new Map(added.map(({ content, id }) => [content, id]));
+  const idOf = (token: string): number | undefined => addedIds.get(token) ?? ids.get(token);
   const special = new Set(added.filter((token) => token.special).map(({ id }) => id));
-  const unknown = type === "Unigram" ? unknownId(model, vocabulary.length) : ids.get(unknownName(model, type) ?? "");
-  const whole = { ...model, ...checkedParts(model, type, vocabulary), type };
-
+  checkParts(model);
+  const unknownToken = type === "Unigram" ? null : unknownName(model, type);
+  const unknown = type === "Unigram" ? unknownId(model, scores!.length) : idOf(unknownToken ?? "");
+  const vocabulary = new Vocabulary(ids, special, unknown ?? null);
+  const made = yield* modelOf(model, type, vocabulary, tokens.slice(), scores);
+  for (const { content, id } of added) tokens[id] = content;
   return {
-    library: {
-      normalizer: normalizerOf(root.normalizer ?? null),
-      pre_tokenizer: preTokenizerOf(root.pre_tokenizer ?? null),
-      // The library's are not used: see post-processor.ts and token-decoder.ts.
-      post_processor: null,
-      decoder: null,
-      model: hideTokens(whole, special),
-      added_tokens: [],
-    },
+    normalize: normalizerOf(root.normalizer),
+    cut: preTokenizerOf(root.pre_tokenizer),
+    model: made,
     added,
     tokens,
-    ids,
-    pieces: new Map(vocabulary.filter(([, id]) => !special.has(id))),
     special,
-    unknown: unknown ?? null,
-    byteFallback: type === "Unigram" && model.byte_fallback === true,
     decoder: root.decoder ?? null,
     affixes: affixesOf(root.post_processor),
+    idOf,
   };
 }
 
 /** The kind of a model; older files do not say. */
-function modelType(model: Record<string, unknown>): ModelType {
+function modelType(model: Json): ModelType {
   const { type } = model;
   if (type === "BPE" || type === "WordPiece" || type === "Unigram") return type;
   if (type === undefined && Array.isArray(model.vocab)) return "Unigram";
@@ -85,119 +79,132 @@ function modelType(model: Record<string, unknown>): ModelType {
   throw fault("model.type BPE, WordPiece or Unigram", type);
 }
 
-function rankedVocabulary(vocab: unknown): [string, number][] {
-  const entries = Object.entries(object("model.vocab", vocab));
-  for (const [token, id] of entries)
-    if (!isId(id)) throw fault(`the id of ${JSON.stringify(token)} to be an integer from 0`, id);
-  return entries as [string, number][];
+interface Tokens {
+  /** By token; of equal tokens the last counts. */
+  ids: Map<string, number>;
+  /** By id, of a Unigram vocabulary. */
+  scores: Float64Array | null;
 }
 
-function unigramVocabulary(vocab: unknown): [string, number][] {
-  if (!Array.isArray(vocab)) throw fault("model.vocab in an array", vocab);
-  return vocab.map((entry: unknown, id) => {
+function* rankedVocabulary(vocab: unknown): Steps<Tokens> {
+  const ids = new Map<string, number>();
+  for (const [token, id] of vocabularyEntries(vocab)) {
+    if (!isId(id)) throw fault(`the id of ${describe(token)} to be an integer from 0`, id);
+    ids.set(token, id);
+    if (ids.size % stride === 0) yield;
+  }
+  return { ids, scores: null };
+}
+
+/** A large file's vocabulary is read as a Map. */
+function* vocabularyEntries(vocab: unknown): Iterable<[string, unknown]> {
+  if (vocab instanceof Map) yield* vocab as ReadonlyMap<string, unknown>;
+  else {
+    const given = object("model.vocab", vocab);
+    for (const token of Object.keys(given)) yield [token, given[token]];
+  }
+}
+
+function* unigramVocabulary(vocab: unknown): Steps<Tokens> {
+  if (!Array.isArray(vocab) || vocab.length === 0) throw fault("model.vocab in an array that is not empty", vocab);
+  const ids = new Map<string, number>();
+  const scores = new Float64Array(vocab.length);
+  for (const [id, entry] of (vocab as unknown[]).entries()) {
     const [piece, score] = Array.isArray(entry) ? (entry as unknown[]) : [];
     if (typeof piece !== "string" || !Number.isFinite(score)) throw fault(`model.vocab[${id}] [piece, score]`, entry);
-    return [piece, id];
-  });
+    ids.set(piece, id);
+    scores[id] = score as number;
+    if (id % stride === 0) yield;
+  }
+  return { ids, scores };
 }
 
 /** The id of what is not in a Unigram vocabulary; null where there is none. */
-function unknownId({ unk_id: id }: Record<string, unknown>, size: number): number | null {
+function unknownId({ unk_id: id }: Json, size: number): number | null {
   if (id === undefined || id === null) return null;
   if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < size) return id as number;
   throw fault(`model.unk_id to be an id below ${size}`, id);
 }
 
 /** The token of what is not in a vocabulary; null where there is none. */
-function unknownName({ unk_token: name }: Record<string, unknown>, type: ModelType): string | null {
+function unknownName({ unk_token: name }: Json, type: ModelType): string | null {
   if (typeof name === "string") return name;
   if (name === undefined || name === null) return type === "WordPiece" ? "[UNK]" : null;
   throw fault("model.unk_token to be a token", name);
 }
 
-/** The parts of a model that its type asks for, as the library relies on them. */
-function checkedParts(
-  model: Record<string, unknown>,
-  type: ModelType,
-  vocabulary: readonly [string, number][],
-): Record<string, unknown> {
+function checkParts(model: Json): void {
   for (const name of ["byte_fallback", "ignore_merges", "fuse_unk"])
     if (typeof (model[name] ?? false) !== "boolean") throw fault(`model.${name} to be true or false`, model[name]);
   for (const name of ["continuing_subword_prefix", "end_of_word_suffix"])
     if (typeof (model[name] ?? "") !== "string") throw fault(`model.${name} to be a text`, model[name]);
+}
+
+/** The model of what has been checked; `tokens` are those of its own vocabulary. */
+function* modelOf(
+  model: Json,
+  type: ModelType,
+  vocabulary: Vocabulary,
+  tokens: readonly (string | undefined)[],
+  scores: Float64Array | null,
+): Steps<TokenModel> {
+  const prefix = model.continuing_subword_prefix as string | null | undefined;
+  const byteFallback = model.byte_fallback === true;
   switch (type) {
     case "Unigram":
-      checkTrie(vocabulary);
-      return {};
+      return yield* UnigramModel.of(vocabulary, scores!, byteFallback, (most) =>
+        fault(`pieces with at most ${most} different beginnings`, "more"),
+      );
     case "BPE":
-      return { merges: mergesOf(model, new Set(vocabulary.map(([token]) => token))) };
+      return yield* BpeModel.of(vocabulary, tokens, yield* mergesOf(model.merges, prefix ?? "", vocabulary.ids), {
+        prefix: prefix ?? "",
+        suffix: (model.end_of_word_suffix ?? "") as string,
+        byteFallback,
+        fuseUnknown: model.fuse_unk === true,
+        ignoreMerges: model.ignore_merges === true,
+        unknownName: unknownName(model, type),
+      });
     case "WordPiece": {
       const longest = model.max_input_chars_per_word ?? 100;
       // Words are cut in time by the cube of their length.
       if (!Number.isInteger(longest) || (longest as number) < 0 || (longest as number) > longestWord)
         throw fault(`model.max_input_chars_per_word to be an integer of at most ${longestWord}`, longest);
-      const prefix = model.continuing_subword_prefix ?? "##";
-      return {
-        max_input_chars_per_word: longest,
-        continuing_subword_prefix: prefix,
-        unk_token: unknownName(model, type),
-      };
+      return new WordPieceModel(vocabulary, { prefix: prefix ?? "##", longest: longest as number });
     }
   }
 }
 
 const longestWord = 1000;
-/** The most nodes in the trie that the library builds of a Unigram vocabulary. A node takes 220 bytes. */
-const mostNodes = 2 ** 22;
-
-/** Throws ERR_FORMAT for a vocabulary whose trie takes too much memory. */
-function checkTrie(vocabulary: readonly [string, number][]): void {
-  const characters = vocabulary.reduce((sum, [piece]) => sum + piece.length, 0);
-  if (characters <= mostNodes) return;
-  // A node a character, but for those that a piece has in common with the one before it in alphabetical order.
-  const pieces = vocabulary.map(([piece]) => piece).sort();
-  let nodes = 0;
-  for (const [i, piece] of pieces.entries()) {
-    const before = pieces[i - 1] ?? "";
-    let common = 0;
-    while (common < piece.length && piece[common] === before[common]) common++;
-    nodes += piece.length - common;
-  }
-  if (nodes > mostNodes) throw fault(`pieces with at most ${mostNodes} different beginnings`, nodes);
-}
 
 /** The merges, each of two tokens that make one, as Hugging Face's library in Rust demands it. */
-function mergesOf(
-  { merges, continuing_subword_prefix: prefix }: Record<string, unknown>,
-  tokens: ReadonlySet<string>,
-): [string, string][] {
+function* mergesOf(merges: unknown, prefix: string, ids: ReadonlyMap<string, number>): Steps<Merges> {
   if (!Array.isArray(merges)) throw fault("model.merges in an array", merges);
-  const inner = typeof prefix === "string" ? prefix.length : 0;
-  return merges.map((merge: unknown, i) => {
-    const parts: unknown[] = typeof merge === "string" ? merge.split(" ") : Array.isArray(merge) ? merge : [];
-    const [left, right] = parts;
-    if (parts.length !== 2 || typeof left !== "string" || typeof right !== "string")
-      throw fault(`model.merges[${i}] of two tokens`, merge);
-    for (const token of [left, right, left + right.slice(inner)])
-      if (!tokens.has(token)) throw fault(`the token ${describe(token)} of model.merges[${i}] in model.vocab`, "none");
-    return [left, right];
-  });
+  if (merges.length > mostRanks) throw fault(`at most ${mostRanks} merges`, merges.length);
+  const list = (): Int32Array => new Int32Array(merges.length);
+  const [lefts, rights, unions] = [list(), list(), list()];
+  for (const [i, merge] of (merges as unknown[]).entries()) {
+    const [left, right] = pairOf(merge) ?? [];
+    if (left === undefined || right === undefined) throw fault(`model.merges[${i}] of two tokens`, merge);
+    const idOf = (token: string): number => {
+      const id = ids.get(token);
+      if (id !== undefined) return id;
+      throw fault(`the token ${describe(token)} of model.merges[${i}] in model.vocab`, "none");
+    };
+    [lefts[i], rights[i], unions[i]] = [idOf(left), idOf(right), idOf(left + right.slice(prefix.length))];
+    if (i % stride === 0) yield;
+  }
+  return { lefts, rights, unions };
 }
 
-/** The model with names for these tokens that no text has. */
-function hideTokens(model: Record<string, unknown>, special: ReadonlySet<number>): Record<string, unknown> {
-  const name = (token: string, id: number): string => (special.has(id) ? `${unnameable}${id}` : token);
-  const { vocab, merges, unk_token: unknown } = model as { vocab: unknown; merges?: unknown; unk_token?: unknown };
-  if (Array.isArray(vocab))
-    return { ...model, vocab: vocab.map(([piece, score]: [string, number], id) => [name(piece, id), score]) };
-  const entries = Object.entries(vocab as Record<string, number>);
-  const hidden = new Set(entries.filter(([, id]) => special.has(id)).map(([token]) => token));
-  return {
-    ...model,
-    ...(Array.isArray(merges) && { merges: merges.filter((merge: string[]) => !hidden.has(merge.join(""))) }),
-    vocab: Object.fromEntries(entries.map(([token, id]) => [name(token, id), id])),
-    ...(typeof unknown === "string" && { unk_token: name(unknown, (vocab as Record<string, number>)[unknown] ?? -1) }),
-  };
+/** The two tokens of a merge, which older files write with a space between; null where it is none. */
+function pairOf(merge: unknown): readonly [string, string] | null {
+  if (typeof merge === "string") {
+    const space = merge.indexOf(" ");
+    const pair = space >= 0 && !merge.includes(" ", space + 1);
+    return pair ? [merge.slice(0, space), merge.slice(space + 1)] : null;
+  }
+  const [left, right] = Array.isArray(merge) && merge.length === 2 ? (merge as unknown[]) : [];
+  return typeof left === "string" && typeof right === "string" ? [left, right] : null;
 }
 
 function object(what: string, value: unknown): Record<string, unknown> {

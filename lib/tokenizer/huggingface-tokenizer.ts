@@ -1,18 +1,17 @@
 // The tokenizers of published models: tokenizer.json, as Hugging Face's libraries write it, with byte-level BPE,
-// WordPiece or Unigram in it. Text is encoded by Hugging Face's own library for JavaScript; ids are decoded here, since
-// a stream of them must never show half a character.
-import { createRequire } from "node:module";
+// WordPiece or Unigram in it. A text is normalized, cut into pieces and encoded in steps, between which a long one can rest.
 import path from "node:path";
 import { checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile, readTextFile } from "../files.js";
+import { atOnce, inTurns, type Steps } from "../turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
-import { TokenFinder } from "./added-tokens.js";
-import { hiddenId, parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
-import { type IdParts, joinParts, joinPartsInTurns } from "./id-parts.js";
-import { linearTime } from "./pre-tokenizer.js";
+import { type AddedToken, type Part, TokenFinder } from "./added-tokens.js";
+import { parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
+import { type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
+import type { WordCache } from "./token-model.js";
 
 export interface HuggingFaceEncodeOptions {
   /**
@@ -39,28 +38,25 @@ export interface HuggingFaceTokenizerParts {
   chatTemplate?: string | null;
 }
 
-interface Normalizer {
-  normalize(text: string): string;
-  /** The parts of a sequence of normalizers. */
-  normalizers?: Normalizer[];
+/** The form of a tokenizer of a checkpoint. */
+interface HuggingFaceJson {
+  type: "huggingface";
+  tokenizer: unknown;
+  config: Readonly<Record<string, unknown>>;
+  chatTemplate: string | null;
 }
 
-/** What is used of the library, whose own types do not resolve under Node's rules for modules. */
-interface Encoder {
-  normalizer: Normalizer | null;
-  pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
-  model: {
-    (pieces: string[]): string[];
-    encode(pieces: string[]): string[];
-    /** Cuts one piece into tokens. Only models with a Unigram vocabulary have it. */
-    tokenize?(piece: string): string[];
-  };
+/** Those of the tokens that are found in a text as it is, and as it is normalized. */
+type Finders = readonly [TokenFinder, TokenFinder];
+
+/** What is made of a tokenizer.json, which takes a while. */
+interface Prepared {
+  readonly definition: TokenizerDefinition;
+  readonly decoding: TextDecoding;
+  /** Without special tokens, and with them. */
+  readonly plain: Finders;
+  readonly whole: Finders;
 }
-
-const require = createRequire(import.meta.url);
-
-/** The number of pieces that are handed to the model at once. It needs about a millisecond for them. */
-const piecesAtOnce = 256;
 
 export class HuggingFaceTokenizer {
   readonly vocabularySize: number;
@@ -71,19 +67,21 @@ export class HuggingFaceTokenizer {
   readonly chatTemplate: ChatTemplate | null;
   readonly #json: unknown;
   readonly #config: Readonly<Record<string, unknown>>;
-  readonly #definition: TokenizerDefinition;
-  readonly #decoding: TextDecoding;
-  readonly #library: Encoder;
-  /** Of the tokens that are found in a text as it is, and as it is normalized: without the special ones, and with. */
-  readonly #plain: readonly [TokenFinder, TokenFinder];
-  #whole: readonly [TokenFinder, TokenFinder] | null = null;
+  readonly #prepared: Prepared;
   /** The ids that `encode` puts before a text. */
   readonly before: readonly number[];
   /** The ids that `encode` puts after a text. */
   readonly after: readonly number[];
 
-  /** `json` is what a tokenizer.json holds. Throws ERR_FORMAT for what is not understood. */
-  constructor(json: unknown, { config = {}, chatTemplate = null }: HuggingFaceTokenizerParts = {}) {
+  /**
+   * `json` is what a tokenizer.json holds. Holds the thread until it is done, some tenths of a second for a large
+   * vocabulary: `load` and `fromFolder` do not. Throws ERR_FORMAT for what is not understood.
+   */
+  constructor(json: unknown, parts?: HuggingFaceTokenizerParts);
+  /** @internal */
+  constructor(json: unknown, parts: HuggingFaceTokenizerParts | undefined, prepared: Prepared);
+  constructor(json: unknown, parts: HuggingFaceTokenizerParts = {}, prepared = atOnce(prepare(json))) {
+    const { config = {}, chatTemplate = null } = parts;
     if (typeof config !== "object" || config === null || Array.isArray(config))
       throw new HeedError(
         "ERR_FORMAT",
@@ -91,17 +89,22 @@ export class HuggingFaceTokenizer {
       );
     this.#json = json;
     this.#config = config;
-    this.#definition = trusting(() => parseTokenizerJson(json));
-    this.#decoding = compileDecoder(this.#definition.decoder);
-    this.#library = trusting(() => this.#createLibrary());
-    this.#plain = this.#finders(false);
-    // Encoding one letter now finds parts that cannot process any text.
-    this.#tokensOf(this.#cut(this.#normalize("a"), 0));
-    this.vocabularySize = this.#definition.tokens.length;
+    this.#prepared = prepared;
+    this.vocabularySize = prepared.definition.tokens.length;
     this.endOfText = this.#specialId("eos_token");
     this.beginningOfText = this.#specialId("bos_token");
     [this.before, this.after] = this.#affixes();
     this.chatTemplate = this.#readTemplate(chatTemplate);
+  }
+
+  /** Resolves to what the constructor makes, in pieces of work between which the event loop goes round. */
+  static async load(json: unknown, parts: HuggingFaceTokenizerParts = {}): Promise<HuggingFaceTokenizer> {
+    return inTurns(HuggingFaceTokenizer.steps(json, parts));
+  }
+
+  /** @internal */
+  static *steps(json: unknown, parts: HuggingFaceTokenizerParts = {}): Steps<HuggingFaceTokenizer> {
+    return new HuggingFaceTokenizer(json, parts, yield* prepare(json));
   }
 
   /**
@@ -110,11 +113,11 @@ export class HuggingFaceTokenizer {
    */
   static async fromFolder(folder: string): Promise<HuggingFaceTokenizer> {
     const file = path.join(folder, "tokenizer.json");
-    const json = await readJsonFile(file);
-    const config = (await ifThere(path.join(folder, "tokenizer_config.json"), readJsonFile)) ?? {};
+    const json = await readJsonFile(file, { asMap: "vocab" });
+    const config = (await ifThere(path.join(folder, "tokenizer_config.json"), (name) => readJsonFile(name))) ?? {};
     const chatTemplate = await ifThere(path.join(folder, "chat_template.jinja"), readTextFile);
     const parts = { config: config as Record<string, unknown>, chatTemplate };
-    return inFile(file, () => new HuggingFaceTokenizer(json, parts));
+    return inFile(file, () => HuggingFaceTokenizer.load(json, parts));
   }
 
   encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
@@ -123,11 +126,7 @@ export class HuggingFaceTokenizer {
     return joinParts([before, ids, after]);
   }
 
-  /**
-   * Resolves to what `encode` gives, in pieces of work between which the event loop goes round. Two things are done at
-   * once whatever the text's length: normalizing it and cutting it into words, some tenths of a second a megabyte; and
-   * the merges of a word, which with some tokenizers (SentencePiece's) is the whole text.
-   */
+  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
   async encodeAsync(text: string, options: HuggingFaceEncodeOptions = {}): Promise<Int32Array> {
     const { before, after, most } = this.#around(options);
     const ids = (await joinPartsInTurns(this.#parts(text, options))).subarray(0, most);
@@ -136,10 +135,17 @@ export class HuggingFaceTokenizer {
 
   /** A conversation, by the model's template. Throws ERR_ARGUMENT where the model has none. */
   encodeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Int32Array {
-    if (!this.chatTemplate)
-      throw new HeedError("ERR_ARGUMENT", "encodeChat: expected a tokenizer with a chat template, got one without");
-    const text = this.chatTemplate.render(messages, options);
-    return this.encode(text, { special: true, addSpecialTokens: false });
+    return this.encode(this.#chatText(messages, options), { special: true, addSpecialTokens: false });
+  }
+
+  /** Resolves to what `encodeChat` gives. The tokens are made in pieces of work, as by `encodeAsync`. */
+  async encodeChatAsync(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<Int32Array> {
+    return this.encodeAsync(this.#chatText(messages, options), { special: true, addSpecialTokens: false });
+  }
+
+  #chatText(messages: readonly ChatMessage[], options: ChatOptions): string {
+    if (this.chatTemplate) return this.chatTemplate.render(messages, options);
+    throw new HeedError("ERR_ARGUMENT", "encodeChat: expected a tokenizer with a chat template, got one without");
   }
 
   decode(ids: Iterable<number>, options: HuggingFaceDecodeOptions = {}): string {
@@ -147,13 +153,14 @@ export class HuggingFaceTokenizer {
   }
 
   stream({ special = false }: HuggingFaceDecodeOptions = {}): TokenStream {
-    const { bytesOf, strip } = this.#decoding;
+    const { bytesOf, strip } = this.#prepared.decoding;
+    const { tokens, special: hidden } = this.#prepared.definition;
     let first = true;
     let strippable = strip?.count ?? 0;
     return byteStream((id) => {
       checkId(this, id);
-      const token = this.#definition.tokens[id];
-      if (token === undefined || (!special && this.#definition.special.has(id))) return new Uint8Array(0);
+      const token = tokens[id];
+      if (token === undefined || (!special && hidden.has(id))) return new Uint8Array(0);
       let bytes = bytesOf(token, first);
       first = false;
       while (strippable > 0 && bytes.length > 0) {
@@ -164,56 +171,22 @@ export class HuggingFaceTokenizer {
     });
   }
 
-  toJSON(): {
-    type: "huggingface";
-    tokenizer: unknown;
-    config: Readonly<Record<string, unknown>>;
-    chatTemplate: string | null;
-  } {
+  toJSON(): HuggingFaceJson {
+    const { tokenizer, ...parts } = this.toFile();
+    const { model } = tokenizer as { model: { vocab: unknown } };
+    if (!(model.vocab instanceof Map)) return { ...parts, tokenizer };
+    const vocab = Object.fromEntries(model.vocab as ReadonlyMap<string, number>);
+    return { ...parts, tokenizer: { ...(tokenizer as object), model: { ...model, vocab } } };
+  }
+
+  /** @internal What `toJSON` returns, with a vocabulary that may be a Map: making an object of it takes a while. */
+  toFile(): HuggingFaceJson {
     return {
       type: "huggingface",
       tokenizer: this.#json,
       config: this.#config,
       chatTemplate: this.chatTemplate?.source ?? null,
     };
-  }
-
-  #createLibrary(): Encoder {
-    // Loaded here, since most programs have a tokenizer of another kind.
-    const library = require("@huggingface/tokenizers") as {
-      Tokenizer: new (json: object, config: object) => Encoder;
-    };
-    const encoder = new library.Tokenizer(this.#definition.library, this.#config);
-    linearTime(encoder.normalizer);
-    linearTime(encoder.pre_tokenizer);
-    const { model } = encoder;
-    // Its own hands all tokens of a piece to one call, for which long pieces have too many.
-    if (model.tokenize) model.encode = (pieces) => pieces.flatMap((piece) => model.tokenize!(piece));
-    return encoder;
-  }
-
-  #finders(special: boolean): [TokenFinder, TokenFinder] {
-    const tokens = this.#definition.added.filter((token) => special || !token.special);
-    const raw = tokens.filter(({ normalized }) => !normalized).map((token) => [token.content, token] as const);
-    const normal = tokens
-      .filter(({ normalized }) => normalized)
-      .map((token) => [this.#normalize(token.content), token] as const);
-    return [new TokenFinder(raw), new TokenFinder(normal)];
-  }
-
-  #normalize(text: string): string {
-    const { normalizer } = this.#library;
-    return normalizer ? trusting(() => normalized(text, normalizer, 16 * text.length + 4096)) : text;
-  }
-
-  /** The pieces for the model of a text without added tokens, which is the `index`-th part of a whole one. */
-  #cut(text: string, index: number): string[] {
-    const { pre_tokenizer: cutter } = this.#library;
-    return cutter ? trusting(() => cutter.pre_tokenize(text, { section_index: index })) : [text];
-  }
-
-  #tokensOf(pieces: string[]): string[] {
-    return trusting(() => this.#library.model(pieces));
   }
 
   /** Returns the ids to put before and after a text's own, and the most ids that the text itself may have. */
@@ -224,31 +197,9 @@ export class HuggingFaceTokenizer {
     return { before, after, most: maxLength - around };
   }
 
-  *#parts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
-    const [raw, normal] = special ? (this.#whole ??= this.#finders(true)) : this.#plain;
-    for (const [i, part] of raw.split(text.replace(/\p{Surrogate}/gu, "\ufffd")).entries()) {
-      const within = typeof part === "number" ? [part] : normal.split(this.#normalize(part));
-      for (const [j, piece] of within.entries()) {
-        if (typeof piece === "number") yield [piece];
-        else yield* this.#partsOf(this.#cut(piece, i + j));
-      }
-    }
-  }
-
-  /** The ids of what a text was cut into. The library's model takes many of them at a time. */
-  *#partsOf(pieces: string[]): IdParts {
-    const { pieces: known, unknown } = this.#definition;
-    for (let from = 0, to = 0; from < pieces.length; from = to) {
-      let tokens: string[];
-      let last: number | undefined;
-      // Tokens that are not known are one where they follow each other: none is cut off from the next.
-      do {
-        to = Math.min(Math.max(to + piecesAtOnce, from + 2 * (to - from)), pieces.length);
-        tokens = this.#tokensOf(pieces.slice(from, to));
-        last = known.get(tokens.at(-1) ?? "");
-      } while (to < pieces.length && (last === undefined || last === unknown));
-      yield tokens.flatMap((token) => this.#idsOf(token));
-    }
+  #parts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
+    const { definition, plain, whole } = this.#prepared;
+    return trusting(encoded(text.toWellFormed(), definition, special ? whole : plain));
   }
 
   /**
@@ -256,7 +207,7 @@ export class HuggingFaceTokenizer {
    * that begin and end one.
    */
   #affixes(): [number[], number[]] {
-    const { before, after } = this.#definition.affixes;
+    const { before, after } = this.#prepared.definition.affixes;
     const ids = (tokens: readonly string[]): number[] => tokens.map((token) => this.#idOfName(token));
     if (before.length + after.length > 0) return [ids(before), ids(after)];
     const { add_bos_token: begins, add_eos_token: ends } = this.#config;
@@ -265,7 +216,7 @@ export class HuggingFaceTokenizer {
   }
 
   #idOfName(token: string): number {
-    const id = this.#definition.ids.get(token);
+    const id = this.#prepared.definition.idOf(token);
     if (id !== undefined) return id;
     throw new HeedError(
       "ERR_FORMAT",
@@ -273,23 +224,10 @@ export class HuggingFaceTokenizer {
     );
   }
 
-  /** Of what the library's model makes of a text. */
-  #idsOf(token: string): number[] {
-    const { pieces, ids, unknown, byteFallback } = this.#definition;
-    const hidden = hiddenId(token);
-    if (hidden !== null) return [hidden];
-    const id = pieces.get(token);
-    if (id !== undefined) return [id];
-    const bytes = byteFallback ? Array.from(new TextEncoder().encode(token), (byte) => ids.get(byteName(byte))) : [];
-    if (bytes.length > 0 && bytes.every((byte) => byte !== undefined)) return bytes;
-    if (unknown !== null) return [unknown];
-    throw new HeedError("ERR_RANGE", `tokenizer: expected text of the vocabulary, got ${JSON.stringify(token)}`);
-  }
-
   /** The id of a special token that the configuration names. */
   #specialId(name: string): number | null {
     const token = specialToken(this.#config[name]);
-    return token === null ? null : (this.#definition.ids.get(token) ?? null);
+    return token === null ? null : (this.#prepared.definition.idOf(token) ?? null);
   }
 
   #readTemplate(source: string | null): ChatTemplate | null {
@@ -301,31 +239,82 @@ export class HuggingFaceTokenizer {
   }
 }
 
-/** Runs what relies on a tokenizer.json to be as it should: whatever it throws else is an ERR_FORMAT. */
-function trusting<T>(body: () => T): T {
+const longestPart = 2 ** 16;
+
+function* prepare(json: unknown): Steps<Prepared> {
+  return yield* trusting(
+    (function* () {
+      const definition = yield* parseTokenizerJson(json);
+      const decoding = compileDecoder(definition.decoder);
+      const plain = yield* findersOf(
+        definition,
+        definition.added.filter((token) => !token.special),
+      );
+      const whole = yield* findersOf(definition, definition.added);
+      // Encoding one letter now finds parts that cannot process any text.
+      joinParts(encoded("a", definition, plain));
+      return { definition, decoding, plain, whole };
+    })(),
+  );
+}
+
+function* findersOf({ normalize }: TokenizerDefinition, tokens: readonly AddedToken[]): Steps<Finders> {
+  const [raw, normal]: [string, AddedToken][][] = [[], []];
+  for (const token of tokens)
+    if (token.normalized) normal!.push([yield* normalize(token.content), token]);
+    else raw!.push([token.content, token]);
+  return [yield* TokenFinder.of(raw!), yield* TokenFinder.of(normal!)];
+}
+
+/** Yields the ids of a text, and undefined where work can rest. */
+function* encoded(text: string, definition: TokenizerDefinition, finders: Finders): Generator<number[] | undefined> {
+  const { cut, model } = definition;
+  const words: WordCache = new Map();
+  let first = true;
+  let ids: number[] = [];
+  for (const section of sectionsOf(text, definition, finders)) {
+    if (section === undefined) yield;
+    else if (typeof section === "number") ids.push(section);
+    else if (section !== "")
+      for (const piece of cut(section, first)) {
+        if (piece === undefined) yield;
+        else yield* model.encode(piece, ids, words);
+        if (ids.length < partLength) continue;
+        // A piece may be the whole text.
+        for (let at = 0; at < ids.length; at += longestPart) yield ids.slice(at, at + longestPart);
+        ids = [];
+      }
+    first &&= section === undefined;
+  }
+  yield ids;
+}
+
+/** Yields the ids of the added tokens in a text and what lies between, normalized; undefined where work can rest. */
+function* sectionsOf(
+  text: string,
+  { normalize }: TokenizerDefinition,
+  [raw, normal]: Finders,
+): Generator<Part | undefined> {
+  for (const part of raw.split(text)) {
+    if (typeof part !== "string") {
+      yield part;
+      continue;
+    }
+    const within = yield* normalize(part);
+    if (within === "") yield "";
+    yield* normal.split(within);
+  }
+}
+
+/** Does what relies on a tokenizer.json to be as it should: whatever it throws else is an ERR_FORMAT. */
+function* trusting<Y, R>(steps: Generator<Y, R>): Generator<Y, R> {
   try {
-    return body();
+    return yield* steps;
   } catch (cause) {
     if (cause instanceof HeedError) throw cause;
     const { message } = cause as Error;
     throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${message.slice(0, 500)}`, { cause });
   }
-}
-
-/** A text normalized, of at most so many characters after each step: in a few steps it could grow beyond all bounds. */
-function normalized(text: string, step: Normalizer, most: number): string {
-  if (step.normalizers) return step.normalizers.reduce((given, part) => normalized(given, part, most), text);
-  const result = step.normalize(text);
-  if (result.length <= most) return result;
-  throw new HeedError(
-    "ERR_FORMAT",
-    `tokenizer.json: expected normalizers that make at most ${most} characters of a text`,
-  );
-}
-
-/** A byte's token where what is unknown is spelt in bytes. */
-function byteName(byte: number): string {
-  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 }
 
 /** A special token is given by its text, or with it. */

@@ -2,8 +2,8 @@
 // round between them. Either way they are the same.
 import { Turns } from "../turns.js";
 
-/** Ids in their order. */
-export type IdParts = Iterable<ArrayLike<number>>;
+/** Ids in their order, and undefined where work can rest. */
+export type IdParts = Iterable<ArrayLike<number> | undefined>;
 
 /** Ids that a part has about, where they are counted. */
 export const partLength = 1024;
@@ -11,7 +11,7 @@ export const partLength = 1024;
 /** All of the ids. */
 export function joinParts(parts: IdParts): Int32Array {
   const list = new IdList();
-  for (const part of parts) list.push(part);
+  for (const part of parts) if (part) list.push(part);
   const ids = new Int32Array(list.length);
   for (const [at, chunk] of list.chunks()) ids.set(chunk, at);
   return ids;
@@ -22,8 +22,8 @@ export async function joinPartsInTurns(parts: IdParts): Promise<Int32Array> {
   const turns = new Turns();
   const list = new IdList();
   for (const part of parts) {
-    list.push(part);
-    await turns.pause();
+    if (part) list.push(part);
+    if (turns.long) await turns.pause();
   }
   const ids = new Int32Array(list.length);
   for (const [at, chunk] of list.chunks()) {

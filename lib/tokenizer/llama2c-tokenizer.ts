@@ -5,9 +5,12 @@
 // The file: int32 the longest token; then for each token float32 score, int32 length, bytes. Little-endian.
 import { HeedError } from "../errors.js";
 import { readSmallFile } from "../files.js";
+import { atOnce, inTurns, type Steps } from "../turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
-import { type IdParts, joinParts, joinPartsInTurns, partLength, slicesOf } from "./id-parts.js";
+import { type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
+import { mergeParts } from "./merge-parts.js";
 import { type Piece, type PieceKind, sentencePieceJson, wordBoundary } from "./sentencepiece-json.js";
+import { remember, type WordCache } from "./token-model.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { Tokenizer } from "./tokenizer.js";
 
@@ -28,32 +31,30 @@ interface Token {
 export class Llama2cTokenizer implements Tokenizer {
   readonly endOfText = endOfText;
   readonly beginningOfText = beginningOfText;
-  readonly #tokens: readonly Token[];
-  /** By text. */
-  readonly #ids: ReadonlyMap<string, number>;
+  readonly #vocabulary: Vocabulary;
 
-  private constructor(tokens: readonly Token[]) {
-    this.#tokens = tokens;
-    // Of equal tokens the first counts, as in a search.
-    this.#ids = new Map(tokens.map(({ text }, id) => [text, id] as const).reverse());
+  private constructor(vocabulary: Vocabulary) {
+    this.#vocabulary = vocabulary;
   }
 
   /** Reads a tokenizer file. Throws ERR_IO or ERR_FORMAT with its name. */
   static async fromFile(file: string): Promise<Llama2cTokenizer> {
     const bytes = await readSmallFile(file);
-    return new Llama2cTokenizer(parse(bytes, file));
+    return new Llama2cTokenizer(await inTurns(vocabularyOf(parse(bytes, file), file)));
   }
 
   /** @internal The tokenizer that `toJSON` described: [text of latin1, score] a token. */
   static fromTokens(list: unknown): Llama2cTokenizer {
-    if (!Array.isArray(list) || !list.every(isEntry))
-      throw new HeedError("ERR_FORMAT", "Llama2cTokenizer: expected tokens as [bytes, score], got others");
-    const tokens = list.map(([text, score]) => tokenOf(Buffer.from(text, "latin1"), score));
-    return new Llama2cTokenizer(checkTokens(tokens, "Llama2cTokenizer"));
+    return new Llama2cTokenizer(atOnce(vocabularyOf(entriesOf(list), "Llama2cTokenizer")));
+  }
+
+  /** @internal Resolves to what `fromTokens` gives, in pieces of work between which the event loop goes round. */
+  static async load(list: unknown): Promise<Llama2cTokenizer> {
+    return new Llama2cTokenizer(await inTurns(vocabularyOf(entriesOf(list), "Llama2cTokenizer")));
   }
 
   get vocabularySize(): number {
-    return this.#tokens.length;
+    return this.#vocabulary.tokens.length;
   }
 
   /** With `begin` (true unless given), the token that begins a text comes first. */
@@ -69,13 +70,27 @@ export class Llama2cTokenizer implements Tokenizer {
   *#parts(text: string, begin: boolean): IdParts {
     if (begin) yield [beginningOfText];
     if (text === "") return;
-    const ids: number[] = [];
+    const words: WordCache = new Map();
+    let ids: number[] = [];
     // A text begins with a space, as a word within it does.
-    for (const slice of slicesOf(` ${text}`, 2 ** 14)) {
-      this.#spell(slice.replace(/\p{Surrogate}/gu, "\ufffd"), ids);
-      yield [];
+    for (const found of wordsOf(` ${text}`.toWellFormed(), this.#vocabulary)) {
+      if (!found) {
+        yield;
+        continue;
+      }
+      const [word, symbols] = found;
+      let tokens = words.get(word);
+      if (!tokens) {
+        tokens = yield* merged(symbols, this.#vocabulary);
+        remember(words, word, tokens);
+      }
+      for (const id of tokens) {
+        if (ids.push(id) < partLength) continue;
+        yield ids;
+        ids = [];
+      }
     }
-    yield* mergePairs(ids, (left, right) => this.#union(left, right));
+    yield ids;
   }
 
   decode(ids: Iterable<number>): string {
@@ -102,7 +117,7 @@ export class Llama2cTokenizer implements Tokenizer {
       [beginningOfText]: ["<s>", "control"],
       [endOfText]: ["</s>", "control"],
     };
-    const pieces = this.#tokens.map(({ bytes, text, score }, id): Piece => {
+    const pieces = this.#vocabulary.tokens.map(({ bytes, text, score }, id): Piece => {
       const [name, kind] = names[id] ?? [
         Buffer.from(bytes).toString().replaceAll(" ", wordBoundary),
         byteToken.test(text) ? "byte" : "normal",
@@ -110,14 +125,14 @@ export class Llama2cTokenizer implements Tokenizer {
       return { text: name, score, kind };
     });
     const config = { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" };
-    return new HuggingFaceTokenizer(sentencePieceJson(pieces, { before: ["<s>"] }), { config });
+    return new HuggingFaceTokenizer(atOnce(sentencePieceJson(pieces, { before: ["<s>"] })), { config });
   }
 
   /** The tokenizer as a file of llama2.c. */
   toBytes(): Uint8Array {
     const longest = Buffer.alloc(4);
-    longest.writeInt32LE(this.#tokens.reduce((most, { bytes }) => Math.max(most, bytes.length), 0));
-    const parts = this.#tokens.flatMap(({ bytes, score }) => {
+    longest.writeInt32LE(this.#vocabulary.tokens.reduce((most, { bytes }) => Math.max(most, bytes.length), 0));
+    const parts = this.#vocabulary.tokens.flatMap(({ bytes, score }) => {
       const head = Buffer.alloc(8);
       head.writeFloatLE(score, 0);
       head.writeInt32LE(bytes.length, 4);
@@ -127,143 +142,135 @@ export class Llama2cTokenizer implements Tokenizer {
   }
 
   toJSON(): { type: "llama2c"; tokens: [string, number][] } {
-    return { type: "llama2c", tokens: this.#tokens.map(({ text, score }) => [text, score]) };
+    return { type: "llama2c", tokens: this.#vocabulary.tokens.map(({ text, score }) => [text, score]) };
   }
 
   #bytesOf(id: number): Uint8Array {
-    const { bytes, text } = this.#tokens[id]!;
+    const { bytes, text } = this.#vocabulary.tokens[id]!;
     const hex = byteToken.exec(text)?.[1];
     return hex === undefined ? bytes : Uint8Array.of(parseInt(hex, 16));
   }
-
-  /** Appends the ids of a text's characters, or of their bytes. */
-  #spell(text: string, ids: number[]): void {
-    for (const character of text) {
-      const bytes = Buffer.from(character);
-      const id = this.#ids.get(bytes.toString("latin1"));
-      if (id !== undefined) ids.push(id);
-      else for (const byte of bytes) ids.push(firstByte + byte);
-    }
-  }
-
-  /** The token of two neighbours, if there is one. */
-  #union(left: number, right: number): { id: number; score: number } | null {
-    const text = this.#tokens[left]!.text + this.#tokens[right]!.text;
-    const id = this.#ids.get(text);
-    const score = id === undefined ? unmergeable : this.#tokens[id]!.score;
-    return score > unmergeable ? { id: id!, score } : null;
-  }
 }
 
-/** A candidate: two neighbours and what they would be. */
-interface Pair {
-  left: number;
-  right: number;
-  /** What the two were when the pair was found: another merge may have come first. */
-  ids: [number, number];
-  id: number;
-  score: number;
+interface Vocabulary {
+  readonly tokens: readonly Token[];
+  /** By text. */
+  readonly ids: ReadonlyMap<string, number>;
+  /** By id, the tokens' places in the order of their scores, the best first; -1 where no two others make a token. */
+  readonly ranks: Int32Array;
+  /** Whether a byte stands behind another in some token, by the two. */
+  readonly neighbours: Uint8Array;
 }
+
+/** Throws ERR_FORMAT where bytes are not where encoding looks for them. */
+function* vocabularyOf(given: Iterable<Token>, file: string): Steps<Vocabulary> {
+  const tokens: Token[] = [];
+  for (const token of given) if (tokens.push(token) % stride === 0) yield;
+  checkBytes(tokens, file);
+  const ids = new Map<string, number>();
+  const neighbours = new Uint8Array(2 ** 16);
+  for (const [id, { text }] of tokens.entries()) {
+    // Of equal tokens the first counts, as in a search.
+    if (!ids.has(text)) ids.set(text, id);
+    for (let i = 1; i < text.length; i++) neighbours[pairOf(text.charCodeAt(i - 1), text.charCodeAt(i))] = 1;
+    if (id % stride === 0) yield;
+  }
+  const rankOf = new Map<number, number>();
+  for (const score of Float64Array.from(tokens, ({ score }) => -score).sort())
+    if (!rankOf.has(-score)) rankOf.set(-score, rankOf.size);
+  yield;
+  const ranks = Int32Array.from(tokens, ({ score }) => (score > unmergeable ? rankOf.get(score)! : -1));
+  return { tokens, ids, ranks, neighbours };
+}
+
+/** Tokens, or words, between two rests. */
+const stride = 2048;
+
+const pairOf = (first: number, second: number): number => first * 256 + second;
 
 /**
- * Merges the best pair, the leftmost of equals, until there is none. Ids form a linked list and pairs a heap, so that a
- * long text takes n log n steps, not n². Parts without ids come before, one for so many steps.
+ * Yields the words of a text, each with the ids of its characters, or of their bytes, and undefined where work can rest.
+ * Between two words no token joins what is left and right.
  */
-function* mergePairs(
-  given: readonly number[],
-  union: (left: number, right: number) => { id: number; score: number } | null,
-): IdParts {
-  const ids = Int32Array.from(given);
-  const n = ids.length;
-  const next = Int32Array.from(ids, (_, i) => i + 1);
-  const previous = Int32Array.from(ids, (_, i) => i - 1);
-  const heap: Pair[] = [];
-  const consider = (left: number): void => {
-    const right = left < 0 ? n : next[left]!;
-    if (right >= n) return;
-    const found = union(ids[left]!, ids[right]!);
-    if (found) push(heap, { left, right, ids: [ids[left]!, ids[right]!], ...found });
+function* wordsOf(
+  text: string,
+  { tokens, ids, neighbours }: Vocabulary,
+): Generator<readonly [word: string, symbols: readonly number[]] | undefined> {
+  const spelt = new Map<number, readonly number[]>();
+  let symbols: number[] = [];
+  let start = 0;
+  for (let [at, step] = [0, 1]; at < text.length; step++) {
+    if (step % stride === 0) yield;
+    const character = text.codePointAt(at)!;
+    let own = spelt.get(character);
+    if (!own) spelt.set(character, (own = spell(String.fromCodePoint(character), ids)));
+    if (symbols.length > 0) {
+      const [left, right] = [tokens[symbols.at(-1)!]!.text, tokens[own[0]!]!.text];
+      if (neighbours[pairOf(left.charCodeAt(left.length - 1), right.charCodeAt(0))] === 0) {
+        yield [text.slice(start, at), symbols];
+        [symbols, start] = [[], at];
+      }
+    }
+    for (const id of own) symbols.push(id);
+    at += character > 0xffff ? 2 : 1;
+  }
+  yield [text.slice(start), symbols];
+}
+
+/** The ids of a character, or of its bytes. */
+function spell(character: string, ids: ReadonlyMap<string, number>): number[] {
+  const bytes = Buffer.from(character);
+  const id = ids.get(bytes.toString("latin1"));
+  return id !== undefined ? [id] : Array.from(bytes, (byte) => firstByte + byte);
+}
+
+/** Merges the best pair, the leftmost of equals, until there is none. */
+function* merged(symbols: readonly number[], { tokens, ids, ranks }: Vocabulary): Steps<number[]> {
+  const own = Int32Array.from(symbols);
+  const union = (first: number, second: number): number => {
+    const id = ids.get(tokens[own[first]!]!.text + tokens[own[second]!]!.text);
+    return id === undefined || ranks[id]! < 0 ? -1 : id;
   };
-  for (let i = 0; i + 1 < n; i++) {
-    consider(i);
-    if (i % partLength === 0) yield [];
-  }
-  for (let step = 0; heap.length > 0; step++) {
-    if (step % partLength === 0) yield [];
-    const { left, right, ids: found, id } = pop(heap);
-    if (ids[left] !== found[0] || next[left] !== right || ids[right] !== found[1]) continue;
-    ids[left] = id;
-    ids[right] = -1;
-    next[left] = next[right]!;
-    if (next[left] < n) previous[next[left]] = left;
-    consider(previous[left]!);
-    consider(left);
-  }
-  let merged: number[] = [];
-  for (let i = 0; i < n; i = next[i]!) {
-    if (merged.push(ids[i]!) < partLength) continue;
-    yield merged;
-    merged = [];
-  }
-  yield merged;
+  const next = yield* mergeParts(own.length, {
+    rank: (first, second) => ranks[union(first, second)] ?? -1,
+    join: (first, second) => void (own[first] = union(first, second)),
+  });
+  const found: number[] = [];
+  for (let i = 0; i < own.length; i = next[i]!) if (found.push(own[i]!) % stride === 0) yield;
+  return found;
 }
 
-function before(a: Pair, b: Pair): boolean {
-  return a.score > b.score || (a.score === b.score && a.left < b.left);
-}
-
-function push(heap: Pair[], pair: Pair): void {
-  let i = heap.push(pair) - 1;
-  for (; i > 0; i = (i - 1) >> 1) {
-    const parent = heap[(i - 1) >> 1]!;
-    if (!before(pair, parent)) break;
-    heap[i] = parent;
-  }
-  heap[i] = pair;
-}
-
-/** Takes out the best pair of a heap that has one. */
-function pop(heap: Pair[]): Pair {
-  const best = heap[0]!;
-  const last = heap.pop()!;
-  const n = heap.length;
-  if (n === 0) return best;
-  let i = 0;
-  for (let child = 1; child < n; child = 2 * i + 1) {
-    if (child + 1 < n && before(heap[child + 1]!, heap[child]!)) child++;
-    if (!before(heap[child]!, last)) break;
-    heap[i] = heap[child]!;
-    i = child;
-  }
-  heap[i] = last;
-  return best;
-}
-
-function parse(bytes: Buffer, file: string): Token[] {
-  const tokens: Token[] = [];
+/** Yields the tokens of a file. */
+function* parse(bytes: Buffer, file: string): Generator<Token> {
   if (bytes.length < 4) throw new HeedError("ERR_FORMAT", `${file}: expected at least 4 bytes, got ${bytes.length}`);
   const longest = bytes.readInt32LE(0);
-  for (let at = 4; at < bytes.length;) {
+  for (let [at, count] = [4, 0]; at < bytes.length; count++) {
     const left = bytes.length - at - 8;
     const length = left < 0 ? 0 : bytes.readInt32LE(at + 4);
     if (left < 0 || length > left)
       throw new HeedError(
         "ERR_FORMAT",
-        `${file}: expected ${left < 0 ? 8 : 8 + length} bytes of token ${tokens.length} at ${at}, got ${left + 8}: truncated`,
+        `${file}: expected ${left < 0 ? 8 : 8 + length} bytes of token ${count} at ${at}, got ${left + 8}: truncated`,
       );
     if (length < 0 || length > longest)
       throw new HeedError(
         "ERR_FORMAT",
         `${file}: expected a token of 0 to ${longest} bytes at ${at}, got ${length}: not a tokenizer of llama2.c`,
       );
-    tokens.push(tokenOf(bytes.subarray(at + 8, at + 8 + length), bytes.readFloatLE(at)));
+    yield tokenOf(bytes.subarray(at + 8, at + 8 + length), bytes.readFloatLE(at));
     at += 8 + length;
   }
-  return checkTokens(tokens, file);
+}
+
+/** Yields the tokens that `toJSON` described. */
+function* entriesOf(list: unknown): Generator<Token> {
+  if (!Array.isArray(list) || !list.every(isEntry))
+    throw new HeedError("ERR_FORMAT", "Llama2cTokenizer: expected tokens as [bytes, score], got others");
+  for (const [text, score] of list) yield tokenOf(Buffer.from(text, "latin1"), score);
 }
 
 /** The bytes have to be where encoding looks for them. */
-function checkTokens(tokens: readonly Token[], file: string): Token[] {
+function checkBytes(tokens: readonly Token[], file: string): void {
   for (let byte = 0; byte < 256; byte++) {
     const name = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
     const token = tokens[firstByte + byte];
@@ -274,7 +281,6 @@ function checkTokens(tokens: readonly Token[], file: string): Token[] {
         `${file}: expected token ${firstByte + byte} to be ${name}, got ${JSON.stringify(got)}`,
       );
   }
-  return [...tokens];
 }
 
 function isEntry(entry: unknown): entry is [string, number] {

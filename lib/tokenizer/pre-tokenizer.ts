@@ -1,190 +1,214 @@
-// How a text is cut into pieces and brought to a common form, for the JavaScript library that does it: in its own
-// reading of some parts of a tokenizer.json white space, digits and words are what JavaScript's \s, \d and \w take (no
-// U+0085, but U+FEFF; ASCII alone), and some behaviours of Split are not told apart. Regular expressions it reads as
-// Hugging Face's own library does, so those parts become expressions.
+// The "pre_tokenizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Pre-tokenizers"): how a text is cut into the
+// pieces that the model gets. The pieces come one by one.
 import { describe, HeedError } from "../errors.js";
-import { isKnownExpression } from "./known-expressions.js";
-import { LinearExpression } from "./linear-expression.js";
+import {
+  expressionPattern,
+  joinTexts,
+  literalPattern,
+  patternOf,
+  replaceMatches,
+  type TextPattern,
+} from "./text-pattern.js";
+import { slicesOf } from "./id-parts.js";
+import { byteLevel } from "./token-decoder.js";
 
 type Config = Record<string, unknown>;
+
+/**
+ * Yields the pieces of a text, none of them empty, and undefined where work can rest. `first` tells whether the text is the
+ * beginning of all that is encoded.
+ */
+export type PreTokenizer = (text: string, first: boolean) => Generator<string | undefined>;
 
 const punctuation = String.raw`[\p{P}!-/:-@\[-\x60{-~]`;
 const wordCharacters = String.raw`\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}`;
 /** GPT-2's: words, numbers, runs of signs and of white space. */
 const gpt2Split = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 
-/** What matches a piece is kept, all else left out. */
-const keep = (expression: string): Config => ({
-  type: "Split",
-  pattern: { Regex: expression },
-  behavior: "Removed",
-  invert: true,
-});
-/** What matches is a piece, and so is what lies between. */
-const isolate = (expression: string): Config => ({
-  type: "Split",
-  pattern: { Regex: expression },
-  behavior: "Isolated",
-  invert: false,
-});
-const sequence = (...pretokenizers: unknown[]): Config => ({ type: "Sequence", pretokenizers });
+const ours = (source: string): TextPattern => expressionPattern(source, { trusted: true });
 
-/** The "pre_tokenizer" of a tokenizer.json as the library is to get it. */
-export function preTokenizerOf(part: unknown): unknown {
-  const config = (part ?? {}) as Config;
+/** Throws ERR_FORMAT, or what the library throws, for a part that is not understood. */
+export function preTokenizerOf(part: unknown): PreTokenizer {
+  if (part === null || part === undefined) return whole;
+  const config = Object(part) as Config;
   switch (config.type) {
     case "Sequence":
-      return Array.isArray(config.pretokenizers) ? sequence(...config.pretokenizers.map(preTokenizerOf)) : part;
+      if (!Array.isArray(config.pretokenizers)) throw fault("pretokenizers in an array", config.pretokenizers);
+      return sequence(config.pretokenizers.map(preTokenizerOf));
     case "ByteLevel": {
       const { add_prefix_space: prefixed, use_regex: cut = true } = config;
-      const prefix = replace(String.raw`\A[^ ]`, " $&");
-      const bytes = { type: "ByteLevel", add_prefix_space: false, use_regex: false };
-      return sequence(...(prefixed === true ? [prefix] : []), ...(cut === true ? [isolate(gpt2Split)] : []), bytes);
+      return sequence([
+        ...(prefixed === true ? [prefix(" ")] : []),
+        ...(cut === true ? [split(ours(gpt2Split), "Isolated")] : []),
+        toBytes,
+      ]);
     }
     case "Metaspace":
       return metaspace(config);
     case "Whitespace":
-      return keep(String.raw`[${wordCharacters}]+|[^${wordCharacters}\s]+`);
+      return split(ours(String.raw`[${wordCharacters}]+|[^${wordCharacters}\s]+`), "Removed", true);
     case "WhitespaceSplit":
-      return keep(String.raw`\S+`);
+      return split(ours(String.raw`\s+`), "Removed");
     case "BertPreTokenizer":
-      return sequence(keep(String.raw`\S+`), isolate(punctuation));
+      return sequence([split(ours(String.raw`\s+`), "Removed"), split(ours(punctuation), "Isolated")]);
     case "Punctuation":
-      return split({ pattern: { Regex: punctuation }, behavior: config.behavior ?? "Isolated" });
+      return split(ours(punctuation), behaviorOf(config.behavior ?? "Isolated"));
     case "Digits":
-      return split({
-        pattern: { Regex: String.raw`\p{N}` },
-        behavior: config.individual_digits === true ? "Isolated" : "Contiguous",
-      });
+      return split(ours(String.raw`\p{N}`), config.individual_digits === true ? "Isolated" : "Contiguous");
     case "CharDelimiterSplit":
-      return split({ pattern: { String: config.delimiter }, behavior: "Removed" });
-    case "FixedLength":
-      return keep(String.raw`[\s\S]{1,${String(config.length)}}`);
-    case "Split":
-      return bounded(config, split(config));
+      return split(literalPattern(text("delimiter", config.delimiter)), "Removed");
+    case "FixedLength": {
+      const { length = 5 } = config;
+      if (!Number.isInteger(length) || (length as number) < 1 || (length as number) > 2 ** 20)
+        throw fault("FixedLength with an integer length from 1 to 1048576", length);
+      return split(ours(`[\\s\\S]{1,${length as number}}`), "Isolated");
+    }
+    case "Split": {
+      const { pattern, behavior, invert = false } = config;
+      return split(patternOf(pattern), behaviorOf(behavior), invert === true);
+    }
     default:
-      return bounded(config, part);
-  }
-}
-
-/** Marks a part whose regular expression is not to be searched for by JavaScript's engine, for linearTime(). */
-function bounded({ pattern }: Config, part: unknown): unknown {
-  const source = (pattern as Config | null | undefined)?.Regex;
-  return typeof source !== "string" || isKnownExpression(source) ? part : { ...(part as Config), linear: true };
-}
-
-/** A part of the library, as it was made of a configuration. */
-interface LibraryPart {
-  config?: { linear?: unknown };
-  pattern?: unknown;
-  normalizers?: (LibraryPart | null)[];
-  tokenizers?: (LibraryPart | null)[];
-}
-
-/**
- * Gives the library's normalizer, or pre-tokenizer, expressions that take linear time where those of its tokenizer.json
- * are not known to. Throws ERR_FORMAT for expressions that cannot be searched for in linear time.
- */
-export function linearTime(libraryPart: object | null): void {
-  const part = libraryPart as LibraryPart | null;
-  if (part?.config?.linear === true && part.pattern instanceof RegExp)
-    part.pattern = new LinearExpression(part.pattern.source);
-  for (const inner of part?.normalizers ?? part?.tokenizers ?? []) linearTime(inner);
-}
-
-/** Older files have `add_prefix_space` for `prepend_scheme`; unless `split` is false, each word is a piece. */
-function metaspace(config: Config): Config {
-  const { prepend_scheme: scheme, add_prefix_space: prefixed, replacement = "\u2581" } = config;
-  const part = { ...config, prepend_scheme: scheme ?? (prefixed === false ? "never" : "always") };
-  if (config.split === false) return part;
-  return sequence(part, split({ pattern: { String: replacement }, behavior: "MergedWithNext" }));
-}
-
-/** `Split` of any behaviour, by an expression of the pieces that it leaves. */
-function split(config: Config): Config {
-  const { pattern, behavior, invert = false } = config as { pattern?: Config; behavior?: unknown; invert?: unknown };
-  const source = typeof pattern?.String === "string" ? escaped(pattern.String) : pattern?.Regex;
-  if (typeof source !== "string" || source === "") return config;
-  const match = `(?:${source})`;
-  const between = String.raw`(?:(?!${source})[\s\S])+`;
-  switch (behavior) {
-    case "Isolated":
-      return isolate(source);
-    case "Removed":
-      // Where the library splits a text, what a group has caught would be a piece.
-      return invert === true ? keep(match) : { ...isolate(withoutGroups(source)), behavior };
-    case "Contiguous":
-      return keep(`${match}+|${between}`);
-    case "MergedWithPrevious":
-      return keep(invert === true ? `${match}(?:${between})?|${between}` : `${between}${match}?|${match}`);
-    case "MergedWithNext":
-      return keep(invert === true ? `${between}${match}?|${match}` : `${match}(?:${between})?|${between}`);
-    default:
-      return config;
-  }
-}
-
-/** The expression with groups that catch nothing; in classes of characters, and escaped, parentheses are no groups. */
-function withoutGroups(expression: string): string {
-  return expression.replace(/\\[^]|\[(?:\\[^]|[^\]\\])*\]|\((?!\?)/g, (found) => (found === "(" ? "(?:" : found));
-}
-
-function escaped(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
-}
-
-/** The "normalizer" of a tokenizer.json as the library is to get it. */
-export function normalizerOf(part: unknown): unknown {
-  const config = (part ?? {}) as Config;
-  switch (config.type) {
-    case "Sequence":
-      return Array.isArray(config.normalizers)
-        ? { ...config, normalizers: config.normalizers.map(normalizerOf) }
-        : part;
-    case "Strip":
-      return chain(
-        ...(config.strip_left === true ? [replace(String.raw`\A\s+`, "")] : []),
-        ...(config.strip_right === true ? [replace(String.raw`\s+\z`, "")] : []),
+      throw fault(
+        "a pre-tokenizer of ByteLevel, Metaspace, Whitespace, WhitespaceSplit, BertPreTokenizer, Punctuation, Digits, " +
+          "CharDelimiterSplit, FixedLength, Split or a Sequence of them",
+        config.type,
       );
-    case "Lowercase":
-      return chain(oneSigma, part);
-    case "BertNormalizer":
-      return chain(
-        ...(config.handle_chinese_chars === true ? [rareIdeographs] : []),
-        ...(config.lowercase === true ? [oneSigma] : []),
-        part,
-      );
-    case "Prepend":
-      // An empty text stays empty.
-      return replace(String.raw`\A[\s\S]`, `${literal(shortText("prepend", config.prepend))}$&`);
-    case "Replace":
-      return bounded(config, { ...config, content: literal(shortText("content", config.content)) });
-    default:
-      return part;
   }
 }
 
-/** Checks a text that a normalizer inserts. It has to be short, since it may be inserted at every character. */
-function shortText(name: string, value: unknown): string {
-  if (typeof value === "string" && value.length <= 256) return value;
-  throw new HeedError(
-    "ERR_FORMAT",
-    `tokenizer.json: expected a normalizer's ${name} of at most 256 characters, got ${describe(value)}`,
+const behaviors = ["Isolated", "Removed", "Contiguous", "MergedWithPrevious", "MergedWithNext"] as const;
+type Behavior = (typeof behaviors)[number];
+
+function behaviorOf(behavior: unknown): Behavior {
+  const known = behaviors.find((name) => name === behavior);
+  if (known !== undefined) return known;
+  throw fault(`a behavior of ${behaviors.join(", ")}`, behavior);
+}
+
+function* whole(text: string): Generator<string> {
+  if (text !== "") yield text;
+}
+
+function sequence(steps: readonly PreTokenizer[]): PreTokenizer {
+  if (steps.length === 0) return whole;
+  return steps.reduce(
+    (before, step) =>
+      function* (text, first) {
+        let atStart = first;
+        for (const piece of before(text, first)) {
+          if (piece === undefined) yield;
+          else yield* step(piece, atStart);
+          atStart &&= piece === undefined;
+        }
+      },
   );
 }
 
-const chain = (...normalizers: unknown[]): Config => ({ type: "Sequence", normalizers });
-const replace = (expression: string, content: string): Config => ({
-  type: "Replace",
-  pattern: { Regex: expression },
-  content,
-});
-/** JavaScript's replaceAll takes a $ in what it puts for a match for more than itself. */
-const literal = (content: string): string => content.replaceAll("$", "$$$$");
-/** JavaScript has another small letter for a capital sigma that ends a word. */
-const oneSigma = replace("\u03a3", "\u03c3");
-/** Those of more than one UTF-16 unit, each a word. */
-const rareIdeographs = replace(
-  String.raw`[\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}\x{2B740}-\x{2B81F}\x{2B920}-\x{2CEAF}\x{2F800}-\x{2FA1F}]`,
-  " $& ",
-);
+/** Puts a text before each that does not begin with it. */
+function prefix(given: string): PreTokenizer {
+  return function* (text) {
+    yield text.startsWith(given) ? text : given + text;
+  };
+}
+
+/** Cuts a text by what matches in it, or with `invert` by what does not. */
+function split(pattern: TextPattern, behavior: Behavior, invert = false): PreTokenizer {
+  return function* (text) {
+    /** The last piece, to which the next part may still belong, and whether it ends with a delimiter. */
+    let [start, end, delimits] = [0, 0, null as boolean | null];
+    const isKept = (): boolean => start < end && !(behavior === "Removed" && delimits === true);
+    for (const part of partsOf(pattern, text)) {
+      if (!part) {
+        yield;
+        continue;
+      }
+      const now = part.matches !== invert;
+      if (delimits === null || !joins(behavior, delimits, now)) {
+        if (isKept()) yield text.slice(start, end);
+        start = part.start;
+      }
+      [end, delimits] = [part.end, now];
+    }
+    if (isKept()) yield text.slice(start, end);
+  };
+}
+
+/** Whether a part belongs to the piece before it, each a delimiter or not. */
+function joins(behavior: Behavior, before: boolean, now: boolean): boolean {
+  switch (behavior) {
+    case "Contiguous":
+      return before === now;
+    case "MergedWithPrevious":
+      return now && !before;
+    case "MergedWithNext":
+      return before && !now;
+    case "Isolated":
+    case "Removed":
+      return false;
+  }
+}
+
+interface Part {
+  readonly start: number;
+  readonly end: number;
+  readonly matches: boolean;
+}
+
+/** Yields what matches and what lies between, in their order. A match may be empty, but not right behind another. */
+function* partsOf(pattern: TextPattern, text: string): Generator<Part | undefined> {
+  let from = 0;
+  for (const match of pattern.matches(text)) {
+    if (!match) {
+      yield;
+      continue;
+    }
+    const [start, end] = match;
+    if (start === end && start === from && from > 0) continue;
+    if (from < start) yield { start: from, end: start, matches: false };
+    yield { start, end, matches: true };
+    from = end;
+  }
+  if (from < text.length) yield { start: from, end: text.length, matches: false };
+}
+
+/** Older files have `add_prefix_space` for `prepend_scheme`; unless `split` is false, each word is a piece. */
+function metaspace(config: Config): PreTokenizer {
+  const { prepend_scheme: scheme, add_prefix_space: prefixed } = config;
+  const prepend = scheme ?? (prefixed === false ? "never" : "always");
+  const mark = text("replacement", config.replacement ?? "\u2581");
+  const spaces = literalPattern(" ");
+  const words = config.split === false ? whole : split(literalPattern(mark), "MergedWithNext");
+  return function* (text, first) {
+    const marked = yield* replaceMatches(spaces, text, () => mark);
+    const wanted = prepend === "always" || (prepend === "first" && first);
+    yield* words(wanted && !marked.startsWith(mark) ? mark + marked : marked, first);
+  };
+}
+
+const byteCharacters = [...byteLevel.keys()];
+
+/** Writes the bytes of a text, each as the character that stands for it. */
+function* toBytes(text: string): Generator<string | undefined> {
+  // What stands for itself.
+  if (/^[!-~]*$/.test(text)) {
+    yield text;
+    return;
+  }
+  const parts: string[] = [];
+  for (const slice of slicesOf(text, 2 ** 12)) {
+    let written = "";
+    for (const byte of Buffer.from(slice)) written += byteCharacters[byte]!;
+    parts.push(written);
+    if (parts.length > 1) yield;
+  }
+  yield parts.length === 1 ? parts[0]! : yield* joinTexts(parts);
+}
+
+function text(name: string, value: unknown): string {
+  if (typeof value === "string") return value;
+  throw fault(`a pre-tokenizer's ${name} to be a text`, value);
+}
+
+function fault(expected: string, got: unknown): HeedError {
+  return new HeedError("ERR_FORMAT", `tokenizer.json: expected ${expected}, got ${describe(got)}`);
+}

@@ -2,8 +2,10 @@
 // gives bytes of UTF-8, which a stream joins into characters, so that a text can be shown while it is generated.
 // Which bytes depends on the token and on whether it begins the text, and on nothing else.
 import { describe, HeedError } from "../errors.js";
+import { atOnce } from "../turns.js";
 import { isKnownExpression } from "./known-expressions.js";
 import { LinearExpression } from "./linear-expression.js";
+import { replaceMatches } from "./text-pattern.js";
 
 /** The bytes of a token. */
 export type TokenDecoder = (token: string, first: boolean) => Uint8Array;
@@ -96,7 +98,11 @@ function compileStep(part: Record<string, unknown>): Step {
         return onText((token) => token.replaceAll(literal, content));
       }
       const expression = compilePattern(pattern.Regex);
-      return onText((token) => token.replace(expression, () => content));
+      return onText((token) =>
+        expression instanceof LinearExpression
+          ? atOnce(replaceMatches(expression, token, () => content))
+          : token.replace(expression, () => content),
+      );
     }
     case "Strip": {
       const [content, start, stop] = [

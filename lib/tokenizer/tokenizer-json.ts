@@ -10,7 +10,7 @@ export interface Part {
 }
 
 export interface BpeJson {
-  readonly vocab: Readonly<Record<string, number>>;
+  readonly vocab: ReadonlyMap<string, number>;
   readonly merges: readonly (readonly [string, string])[];
   readonly model: Part;
   readonly added: readonly AddedToken[];
@@ -31,7 +31,7 @@ export function faultOf(format: string, knows: string): Fault {
 /** Throws what `fault` makes of it where there is no form without a model of byte-pair encoding and its own rules. */
 export function bpeJson(json: unknown, fault: Fault): BpeJson {
   const root = json as Readonly<Record<string, unknown>>;
-  const model = root.model as Part & { vocab: Record<string, number>; merges?: unknown };
+  const model = root.model as Part & { vocab: object; merges?: unknown };
   const { vocab, merges } = model;
   if ((model.type !== undefined && model.type !== "BPE") || Array.isArray(vocab) || !Array.isArray(merges))
     throw fault(describe(model.type));
@@ -44,7 +44,7 @@ export function bpeJson(json: unknown, fault: Fault): BpeJson {
   }
   checkOrder(added, fault);
   return {
-    vocab,
+    vocab: vocab instanceof Map ? (vocab as ReadonlyMap<string, number>) : new Map(Object.entries(vocab)),
     merges: merges.map((merge: string | [string, string]) =>
       typeof merge === "string" ? (merge.split(" ", 2) as [string, string]) : merge,
     ),
@@ -68,10 +68,20 @@ function checkOrder(added: readonly AddedToken[], fault: Fault): void {
 
 /** Whether a text can have two tokens in it that share a character. */
 function overlap(a: string, b: string): boolean {
-  if (a.includes(b) || b.includes(a)) return true;
-  for (let length = 1; length < Math.min(a.length, b.length); length++)
-    if (a.endsWith(b.slice(0, length)) || b.endsWith(a.slice(0, length))) return true;
-  return false;
+  return a.includes(b) || b.includes(a) || meet(a, b) || meet(b, a);
+}
+
+/** Whether a beginning of one text is an end of the other: what is found of the one where the other ends (Knuth et al. 1977). */
+function meet(beginning: string, ending: string): boolean {
+  const given = `${beginning}\ud800${ending}`;
+  // Of the text up to each place, the longest beginning that is also its end.
+  const longest = new Int32Array(given.length);
+  for (let at = 1, length = 0; at < given.length; at++) {
+    while (length > 0 && given[at] !== given[length]) length = longest[length - 1]!;
+    if (given[at] === given[length]) length++;
+    longest[at] = length;
+  }
+  return longest[given.length - 1]! > 0;
 }
 
 /** The steps of a part in their order: sequences are what they consist of. */

@@ -1,9 +1,11 @@
 import { HeedError } from "../errors.js";
 import { writeFileAtomic } from "../formats/atomic-file.js";
+import { jsonText } from "../json.js";
+import { inTurns } from "../turns.js";
 
 export async function writeJsonFile(file: string, value: unknown): Promise<void> {
   await writeFileAtomic(file, async (handle) => {
-    await handle.writeFile(`${JSON.stringify(value, null, 2)}\n`);
+    await handle.writeFile(`${await inTurns(jsonText(value))}\n`);
   });
 }
 

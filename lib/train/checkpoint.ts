@@ -16,7 +16,7 @@ import { savedPieces, savingOf } from "../pretrained/families/saving.js";
 import { loadFolder } from "../pretrained/load-folder.js";
 import type { Shape } from "../shape.js";
 import type { FloatTensor } from "../tensor.js";
-import { tokenizerFromFile } from "../tokenizer/from-json.js";
+import { tokenizerFromFile, tokenizerToFile } from "../tokenizer/from-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkFinite, writeJsonFile } from "./checkpoint-files.js";
 import type { DataPosition } from "./position.js";
@@ -107,7 +107,7 @@ export async function saveCheckpoint(
     const momentAsSaved: AsSaved = (name, moment) => asSaved(name.replace(/^[mv]\./, ""), moment);
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
     await writeJsonFile(path.join(to, files.config), config);
-    if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizer.toJSON());
+    if (tokenizer) await writeJsonFile(path.join(to, files.tokenizer), tokenizerToFile(tokenizer));
     const { steps } = optimizer;
     const frozen = [...model.namedParameters()].flatMap(([name, { isFrozen }]) => (isFrozen ? [name] : []));
     await writeJsonFile(path.join(to, files.trainer), { format: "heed-trainer", version, ...state, steps, frozen });

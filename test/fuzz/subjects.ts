@@ -270,7 +270,7 @@ export const subjects: readonly Subject[] = [
       const { model, encode, decode } = await loadTranslator(folder, { device });
       using _ = model;
       await useModel(model);
-      decode(Array.from(encode("abc")));
+      decode(Array.from(await encode("abc")));
     },
   },
   tokenizer("byte-level", byteLevelJson()),

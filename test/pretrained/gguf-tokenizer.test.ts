@@ -23,7 +23,7 @@ async function through(metadata: ReadonlyMap<string, GgufInputValue>): Promise<H
   const architecture = ["general.architecture", { type: "string", value: "llama" }] as const;
   await writeGguf(file, new Map([architecture, ...metadata]), []);
   await using gguf = await readGguf(file);
-  return tokenizerOfGguf(new GgufMetadata(file, gguf.metadata))!;
+  return (await tokenizerOfGguf(new GgufMetadata(file, gguf.metadata)))!;
 }
 
 const texts = ["hello world", "hello  hello\n\n 12345 it's", "é <|begin|><tool>x", "Ça va? 日本語 👍🏽", "", "\t\r\n  x"];

@@ -68,7 +68,9 @@ describe("an expression that goes back and forth", () => {
   it("takes time in proportion to a long text", () => {
     // The search goes from each place to the end of the text and back, in vain.
     for (const source of [String.raw`a+b|a`, String.raw`(?=a*b)a|a`, String.raw`(?<!ba*)a`])
-      expect(inTime(() => "a".repeat(100_000).match(new LinearExpression(source) as never))).toHaveLength(100_000);
+      expect(inTime(() => [...new LinearExpression(source).matches("a".repeat(100_000))].filter(Boolean))).toHaveLength(
+        100_000,
+      );
   });
 });
 
@@ -91,7 +93,7 @@ describe("what cannot be searched for in linear time", () => {
 
   it("is a text for which there would be too much to remember", () => {
     const expression = new LinearExpression("[ab]{1,1000}");
-    expectError(() => expression[Symbol.match]("a".repeat(2_200_000)), "ERR_RANGE", /fewer than \d+ characters/);
+    expectError(() => expression.matches("a".repeat(2_200_000)).next(), "ERR_RANGE", /fewer than \d+ characters/);
   });
 });
 

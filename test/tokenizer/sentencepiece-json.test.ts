@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece-json.js";
+import { atOnce } from "../../lib/turns.js";
 import { sharedModel } from "../support/shared.js";
 
 const bytes = Array.from({ length: 256 }, (_, byte): Piece => {
@@ -30,7 +31,7 @@ const pieces: Piece[] = [
 const id = (text: string) => pieces.findIndex((piece) => piece.text === text);
 const ids = (...texts: string[]) => Int32Array.from(texts, id);
 const tokenizerOf = (...options: Parameters<typeof sentencePieceJson> extends [unknown, ...infer R] ? R : never) =>
-  new HuggingFaceTokenizer(sentencePieceJson(pieces, ...options), {
+  new HuggingFaceTokenizer(atOnce(sentencePieceJson(pieces, ...options)), {
     config: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
   });
 

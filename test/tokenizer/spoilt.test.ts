@@ -5,10 +5,11 @@ import { describe, expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { Llama2cTokenizer } from "../../lib/tokenizer/llama2c-tokenizer.js";
 import { type Piece, sentencePieceJson } from "../../lib/tokenizer/sentencepiece-json.js";
+import { atOnce } from "../../lib/turns.js";
 import { tokenizerFromFile } from "../../lib/tokenizer/from-json.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
-import { byteLevelJson, unigramJson, wordPieceJson } from "./fixtures.js";
+import { byteLevelJson, unigramJson, unigramPieces, wordPieceJson } from "./fixtures.js";
 
 const refused = (json: unknown, message: RegExp) =>
   expectError(() => new HuggingFaceTokenizer(json), "ERR_FORMAT", message);
@@ -16,6 +17,8 @@ const refused = (json: unknown, message: RegExp) =>
 type Json = Record<string, unknown>;
 const withModel = (json: Json, model: Json): Json => ({ ...json, model: { ...(json.model as Json), ...model } });
 const [bytes, words, unigram] = [byteLevelJson(), wordPieceJson(), unigramJson()];
+
+const jsonOf = (given: Piece[]) => atOnce(sentencePieceJson(given));
 
 /** Normal pieces behind what every SentencePiece vocabulary has. */
 function pieces(texts: readonly string[]): Piece[] {
@@ -30,7 +33,7 @@ describe("merges of a SentencePiece vocabulary", () => {
   test("of a token of 300,000 characters", () => {
     const long = "ab".repeat(150_000);
     const started = performance.now();
-    const json = sentencePieceJson(pieces([long, "a", "b", "ab", long.slice(0, -2)]));
+    const json = jsonOf(pieces([long, "a", "b", "ab", long.slice(0, -2)]));
     expect(performance.now() - started).toBeLessThan(3000);
     const { merges } = json.model as { merges: [string, string][] };
     expect(merges.map((merge) => merge.map((text) => text.length))).toEqual([
@@ -43,14 +46,14 @@ describe("merges of a SentencePiece vocabulary", () => {
 
   test("of tokens that all are beginnings and ends of others", () => {
     const texts = Array.from({ length: 600 }, (_, i) => "a".repeat(i + 1));
-    expectError(() => sentencePieceJson(pieces(texts)), "ERR_FORMAT", /pieces that few others make up/);
-    const few = (sentencePieceJson(pieces(texts.slice(0, 100))).model as { merges: unknown[] }).merges;
+    expectError(() => jsonOf(pieces(texts)), "ERR_FORMAT", /pieces that few others make up/);
+    const few = (jsonOf(pieces(texts.slice(0, 100))).model as { merges: unknown[] }).merges;
     expect(few).toHaveLength((99 * 100) / 2);
   });
 
   test("between characters of two UTF-16 units alone", () => {
     const [grin, smile] = ["\u{1f600}", "\u{1f603}"];
-    const { merges } = sentencePieceJson(pieces([grin + smile, grin, smile, "\ud83d", "\ude00"])).model as {
+    const { merges } = jsonOf(pieces([grin + smile, grin, smile, "\ud83d", "\ude00"])).model as {
       merges: unknown;
     };
     expect(merges).toEqual([[grin, smile]]);
@@ -114,7 +117,8 @@ test("models", () => {
   refused(withModel(unigram, { unk_id: 0.5 }), /unk_id/);
   refused(withModel(unigram, { vocab: [["a", Infinity]] }), /vocab\[0\]/);
   refused(withModel(unigram, { vocab: [] }), /tokenizer.json/);
-  refused(withModel(unigram, { vocab: [["a".repeat(5e6), -1]] }), /pieces with at most 4194304 different beginnings/);
+  const long = [...unigramPieces, ["a".repeat(5e6), -1]];
+  refused(withModel(unigram, { vocab: long }), /pieces with at most 4194304 different beginnings/);
   refused(withModel(unigram, { byte_fallback: "true" }), /byte_fallback to be true or false, got "true"/);
   refused(withModel(words, { unk_token: 3 }), /unk_token to be a token, got 3/);
   refused(withModel(words, { max_input_chars_per_word: 1e9 }), /max_input_chars_per_word to be an integer of at most/);

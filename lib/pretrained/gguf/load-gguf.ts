@@ -32,7 +32,7 @@ export async function loadGguf(path: string, options: ModelOptions = {}): Promis
   if (parts !== 1) throw metadata.fault("split.count", "1, a whole model in one file", parts);
   const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
   if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
-  const tokenizer = tokenizerOfGguf(metadata);
+  const tokenizer = await tokenizerOfGguf(metadata);
   const defaults = defaultsOfGguf(metadata);
   const model = await modelOf(architecture, metadata, file, options);
   try {

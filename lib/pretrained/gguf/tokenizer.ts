@@ -2,6 +2,7 @@
 // ("gpt2").
 import { HeedError } from "../../errors.js";
 import type { GgufValue } from "../../formats/gguf-values.js";
+import { inTurns, type Steps } from "../../turns.js";
 import { mostTokens } from "../../tokenizer/added-tokens.js";
 import { byteLevelJson } from "../../tokenizer/byte-level-json.js";
 import { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
@@ -15,20 +16,25 @@ export const kinds: readonly (PieceKind | null)[] = [null, "normal", "unknown", 
 export const unused = 5;
 
 /** The file's tokenizer; null where it has none. Throws ERR_FORMAT, naming the file. */
-export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | null {
+export async function tokenizerOfGguf(metadata: GgufMetadata): Promise<HuggingFaceTokenizer | null> {
+  return inTurns(tokenizerSteps(metadata));
+}
+
+function* tokenizerSteps(metadata: GgufMetadata): Steps<HuggingFaceTokenizer | null> {
   const { values, path } = metadata;
   const kind = values.get(`${prefix}model`);
   if (kind === undefined || kind === "no_vocab") return null;
   if (kind !== "llama" && kind !== "gpt2") throw metadata.fault(`${prefix}model`, "llama or gpt2", kind);
 
-  const texts = (name: string, most: number): string[] =>
+  const texts = (name: string, most: number): Steps<string[]> =>
     list(metadata, name, (item) => typeof item === "string", "texts", most);
-  const numbers = (name: string): number[] =>
+  const numbers = (name: string): Steps<number[]> =>
     list(metadata, name, (item) => typeof item === "number", "numbers", all.length);
   // There is a token for every row of the embedding: those that fill up the vocabulary are no part of the tokenizer.
-  const all = texts("tokens", mostTokens);
-  const types = values.has(`${prefix}token_type`) ? numbers("token_type") : [];
+  const all = yield* texts("tokens", mostTokens);
+  const types = values.has(`${prefix}token_type`) ? yield* numbers("token_type") : [];
   const tokens = all.slice(0, all.findLastIndex((_, id) => (types[id] ?? 1) !== unused) + 1);
+  yield;
   const nameOf = (key: string): string | null => {
     const id = values.get(`${prefix}${key}_token_id`);
     if (id === undefined) return null;
@@ -49,7 +55,7 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
 
   let json: Record<string, unknown>;
   if (kind === "llama") {
-    const scores = numbers("scores");
+    const scores = yield* numbers("scores");
     if (scores.length !== all.length)
       throw metadata.fault(`${prefix}scores`, `${all.length} numbers`, `${scores.length}`);
     const vocabulary = tokens.map((text, id): Piece => {
@@ -57,14 +63,16 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
       if (!kind) throw metadata.fault(`${prefix}token_type[${id}]`, "from 1 to 6", types[id]);
       return { text, score: scores[id]!, kind };
     });
-    json = sentencePieceJson(vocabulary, { before, after, spacePrefix: adds("add_space_prefix", true) });
+    yield;
+    json = yield* sentencePieceJson(vocabulary, { before, after, spacePrefix: adds("add_space_prefix", true) });
   } else {
-    const merges = texts("merges", 2 * mostTokens);
+    const merges = yield* texts("merges", 2 * mostTokens);
     const idsOf = (...numbers: number[]): Set<number> =>
       new Set(tokens.flatMap((_, id) => (numbers.includes(types[id] ?? 1) ? [id] : [])));
     if (pieces !== undefined && typeof pieces !== "string") throw metadata.fault(`${prefix}pre`, "a name", pieces);
     const options = { tokens, merges, control: idsOf(2, 3, 5), user: idsOf(4), before, after };
-    json = byteLevelJson({ ...options, ...(pieces !== undefined && { pieces }) });
+    yield;
+    json = yield* byteLevelJson({ ...options, ...(pieces !== undefined && { pieces }) });
   }
   const template = values.get("tokenizer.chat_template");
   const config = Object.fromEntries(
@@ -77,25 +85,29 @@ export function tokenizerOfGguf(metadata: GgufMetadata): HuggingFaceTokenizer | 
     ].filter(([, value]) => value !== null && value !== undefined) as [string, unknown][],
   );
   try {
-    return new HuggingFaceTokenizer(json, { config });
+    return yield* HuggingFaceTokenizer.steps(json, { config });
   } catch (cause) {
     throw cause instanceof HeedError ? new HeedError(cause.code, `${path}: ${cause.message}`, { cause }) : cause;
   }
 }
 
-function list<T extends GgufValue>(
+function* list<T extends GgufValue>(
   metadata: GgufMetadata,
   name: string,
   fits: (item: GgufValue) => item is T,
   what: string,
   most: number,
-): T[] {
+): Steps<T[]> {
   const key = prefix + name;
   const value = metadata.values.get(key);
   const { length = 0 } = Object(value) as { length?: number };
   // Before the values are made.
   if (length > most) throw metadata.fault(key, `an array of at most ${most} ${what}`, length);
-  const items = typeof value === "object" ? Array.from(value) : null;
-  if (items?.every(fits)) return items;
-  throw metadata.fault(key, `an array of ${what}`, items ?? value);
+  if (typeof value !== "object") throw metadata.fault(key, `an array of ${what}`, value);
+  const items: T[] = [];
+  for (const item of value) {
+    if (!fits(item)) throw metadata.fault(key, `an array of ${what}`, item);
+    if (items.push(item) % 2048 === 0) yield;
+  }
+  return items;
 }

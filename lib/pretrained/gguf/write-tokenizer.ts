@@ -12,7 +12,7 @@ import { kinds, unused } from "./tokenizer.js";
  */
 export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> {
   const fault = faultOf("gguf", "GGUF files know");
-  const { tokenizer: given } = tokenizer.toJSON();
+  const { tokenizer: given } = tokenizer.toFile();
   const json = bpeJson(given, fault);
   const bytes = json.cutters.some(({ type }) => type === "ByteLevel");
   const { tokens, types, values } = bytes ? byteLevelVocabulary(json, fault) : sentencePieceVocabulary(json, fault);
@@ -56,7 +56,7 @@ function byteLevelVocabulary(json: BpeJson, fault: Fault): Vocabulary {
   const { vocab, merges, added, model } = json;
   const tokens: string[] = [];
   const types: number[] = [];
-  for (const [token, id] of Object.entries(vocab)) {
+  for (const [token, id] of vocab) {
     tokens[id] = token;
     types[id] = kinds.indexOf(token === model.unk_token ? "unknown" : "normal");
   }

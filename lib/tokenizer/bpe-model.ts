@@ -1,0 +1,204 @@
+// The byte-pair encoding of a tokenizer.json: which two tokens merge, in which order, is a list of its own.
+import type { Steps } from "../turns.js";
+import { mergeParts } from "./merge-parts.js";
+import { PairTable } from "./pair-table.js";
+import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
+
+/** Two tokens and the one that they become. */
+export interface Merges {
+  readonly lefts: Int32Array;
+  readonly rights: Int32Array;
+  readonly unions: Int32Array;
+}
+
+export interface BpeOptions {
+  /** Put before each character of a piece but the first. */
+  readonly prefix: string;
+  /** Put after the last character of a piece. */
+  readonly suffix: string;
+  /** Whether a character that is not in the vocabulary is spelt in bytes. */
+  readonly byteFallback: boolean;
+  /** Whether of characters that are not in the vocabulary and follow each other one token is made. */
+  readonly fuseUnknown: boolean;
+  /** Whether a piece that is in the vocabulary is taken as it is. */
+  readonly ignoreMerges: boolean;
+  /** What the model calls a character that is not in the vocabulary; without it such characters are left out. */
+  readonly unknownName: string | null;
+}
+
+/** Longer pieces are cut where no merge joins two characters, if only to find the same words again. */
+const longWord = 64;
+const stride = 4096;
+
+export class BpeModel implements TokenModel {
+  readonly #vocabulary: Vocabulary;
+  readonly #merges: Merges;
+  readonly #options: BpeOptions;
+  /** The rank of each two tokens that merge. */
+  readonly #ranks: PairTable;
+  readonly #bytes: readonly (number | undefined)[];
+  /** By code point; of what is not in the vocabulary, the complement of the code point. */
+  readonly #characters = new Map<number, number>();
+  /** The pairs of code points that a merge joins; null until a long piece asks for it. */
+  #joints: PairTable | null = null;
+  /** By id. */
+  readonly #tokens: readonly (string | undefined)[];
+
+  private constructor(
+    vocabulary: Vocabulary,
+    tokens: readonly (string | undefined)[],
+    merges: Merges,
+    ranks: PairTable,
+    options: BpeOptions,
+  ) {
+    [this.#vocabulary, this.#tokens, this.#merges, this.#ranks] = [vocabulary, tokens, merges, ranks];
+    this.#options = options;
+    this.#bytes = options.byteFallback ? vocabulary.bytes() : [];
+  }
+
+  /** The later of equal merges counts. */
+  static *of(
+    vocabulary: Vocabulary,
+    tokens: readonly (string | undefined)[],
+    merges: Merges,
+    options: BpeOptions,
+  ): Steps<BpeModel> {
+    const { lefts, rights, unions } = merges;
+    const ranks = new PairTable(lefts.length);
+    for (let rank = 0; rank < lefts.length; rank++) {
+      // No text becomes a special token.
+      if (!vocabulary.special.has(unions[rank]!)) ranks.set(lefts[rank]!, rights[rank]!, rank);
+      if (rank % stride === 0) yield;
+    }
+    return new BpeModel(vocabulary, tokens, merges, ranks, options);
+  }
+
+  *encode(piece: string, ids: number[], words: WordCache): Steps<void> {
+    const whole = this.#options.ignoreMerges ? this.#vocabulary.get(piece) : undefined;
+    if (whole !== undefined) {
+      ids.push(whole);
+      return;
+    }
+    const from = ids.length;
+    for (let [start, count] = [0, 1]; start < piece.length; count++) {
+      if (count % 256 === 0) yield;
+      const end = yield* this.#wordEnd(piece, start);
+      const word = piece.slice(start, end);
+      let tokens = words.get(word);
+      if (!tokens) {
+        tokens = yield* this.#tokensOf(word);
+        if (word.length <= longWord) remember(words, word, tokens);
+      }
+      for (const [i, token] of tokens.entries()) {
+        this.#push(token, ids, from);
+        if (i % stride === stride - 1) yield;
+      }
+      start = end;
+    }
+  }
+
+  /** The first place after `start` that no merge reaches across; the piece's end where it is short. */
+  *#wordEnd(piece: string, start: number): Steps<number> {
+    const { prefix, suffix } = this.#options;
+    if (piece.length <= longWord || prefix !== "" || suffix !== "") return piece.length;
+    this.#joints ??= yield* this.#findJoints();
+    let before = -1;
+    for (let at = start, step = 1; at < piece.length; step++) {
+      const character = piece.codePointAt(at)!;
+      if (!this.#isLeftOut(character)) {
+        if (before >= 0 && this.#joints.get(before, character) < 0) return at;
+        before = character;
+      }
+      at += character > 0xffff ? 2 : 1;
+      if (step % stride === 0) yield;
+    }
+    return piece.length;
+  }
+
+  *#findJoints(): Steps<PairTable> {
+    const { lefts, rights } = this.#merges;
+    const joints = new PairTable(lefts.length);
+    for (let rank = 0; rank < lefts.length; rank++) {
+      const [left, right] = [this.#tokens[lefts[rank]!]!, this.#tokens[rights[rank]!]!];
+      if (left !== "" && right !== "") joints.set(lastCodePoint(left), right.codePointAt(0)!, 1);
+      if (rank % stride === 0) yield;
+    }
+    return joints;
+  }
+
+  /** A word's tokens; of a character that is not in the vocabulary, the complement of its code point. */
+  *#tokensOf(word: string): Steps<number[]> {
+    const ids = yield* this.#symbolsOf(word);
+    if (ids.length === 1) return [ids[0]!];
+    const { unions } = this.#merges;
+    const rank = (first: number, second: number): number => {
+      const [left, right] = [ids[first]!, ids[second]!];
+      return left < 0 || right < 0 ? -1 : this.#ranks.get(left, right);
+    };
+    const join = (first: number, second: number): void => {
+      ids[first] = unions[rank(first, second)]!;
+    };
+    const next = yield* mergeParts(ids.length, { rank, join });
+    const tokens: number[] = [];
+    for (let i = 0; i < ids.length; i = next[i]!) if (tokens.push(ids[i]!) % stride === 0) yield;
+    return tokens;
+  }
+
+  *#symbolsOf(word: string): Steps<Int32Array> {
+    const { prefix, suffix } = this.#options;
+    const ids = new Int32Array(word.length);
+    let count = 0;
+    for (let at = 0; at < word.length;) {
+      const character = word.codePointAt(at)!;
+      const [first, end] = [at === 0, at + (character > 0xffff ? 2 : 1)];
+      const affixed = (!first && prefix !== "") || (end === word.length && suffix !== "");
+      const id = affixed
+        ? (this.#vocabulary.ids.get(
+            (first ? "" : prefix) + String.fromCodePoint(character) + (end === word.length ? suffix : ""),
+          ) ?? ~character)
+        : this.#idOf(character);
+      if (id >= 0 || !this.#isLeftOut(character)) ids[count++] = id;
+      at = end;
+      if (count % stride === 0) yield;
+    }
+    return ids.subarray(0, count);
+  }
+
+  #idOf(character: number): number {
+    let id = this.#characters.get(character);
+    if (id === undefined) {
+      id = this.#vocabulary.ids.get(String.fromCodePoint(character)) ?? ~character;
+      this.#characters.set(character, id);
+    }
+    return id;
+  }
+
+  /** Whether neither the vocabulary nor the model has anything for a character. */
+  #isLeftOut(character: number): boolean {
+    const { unknownName, byteFallback } = this.#options;
+    if (unknownName !== null || this.#idOf(character) >= 0) return false;
+    return !byteFallback || byteIds(String.fromCodePoint(character), this.#bytes) === undefined;
+  }
+
+  /** Appends the ids of one of a word's tokens to those of the piece, which begin at `from`. */
+  #push(token: number, ids: number[], from: number): void {
+    const { special, unknown } = this.#vocabulary;
+    if (token >= 0 && !special.has(token)) {
+      ids.push(token);
+      return;
+    }
+    const { byteFallback, fuseUnknown, unknownName } = this.#options;
+    const text = token < 0 ? String.fromCodePoint(~token) : this.#tokens[token]!;
+    const bytes = byteFallback ? byteIds(text, this.#bytes) : undefined;
+    if (bytes) ids.push(...bytes);
+    else if (unknownName !== null) {
+      if (fuseUnknown && ids.length > from && ids.at(-1) === unknown) return;
+      ids.push(this.#vocabulary.unknownId(text));
+    }
+  }
+}
+
+function lastCodePoint(text: string): number {
+  const wide = text.length > 1 && text.codePointAt(text.length - 2)! > 0xffff;
+  return wide ? text.codePointAt(text.length - 2)! : text.charCodeAt(text.length - 1);
+}
