@@ -6,7 +6,7 @@ import type { IntTensor } from "../tensor.js";
 
 /** Who listens to a forward pass. */
 export interface ObserverOption {
-  /** Gets values of the pass by their names, and may put others in their place; null, nobody, unless given. */
+  /** Gets values of the pass by their names, and may put others in their place. @default null, nobody does */
   observer?: Observer | null;
 }
 

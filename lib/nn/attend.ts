@@ -12,32 +12,33 @@ import type { RmsNorm } from "./rms-norm.js";
 
 /** How a layer attends, whatever the batch. */
 export interface AttentionRules {
-  /** false unless given. */
+  /** Whether a token sees only itself and those before it. @default false */
   readonly causal?: boolean;
-  /** A token sees the last `window` tokens, itself included, and unless causal as many after it; 0, all, unless given. */
+  /** A token sees the last `window` tokens, itself included, and unless causal as many after it. @default 0, all of them */
   readonly window?: number;
-  /** Scores become softcap · tanh(score / softcap); 0, none, unless given. */
+  /** Scores become softcap · tanh(score / softcap). @default 0, as they are */
   readonly softcap?: number;
-  /** Factor of the scores. @default 1/√D */
+  /** The scores are multiplied by this factor. @default 1/√D */
   readonly scale?: number;
-  /** Of ALiBi, f32 [H]; null, none, unless given. */
+  /** The slopes of ALiBi, f32 [H], by which scores fall with the distance. @default null, none */
   readonly slopes?: FloatTensor | null;
-  /** From `rotaryTable`, by which queries and keys are turned; null, none, unless given. */
+  /** A table of `rotaryTable`, by which queries and keys are turned. @default null, none */
   readonly rotaryTable?: FloatTensor | null;
-  /** Whether it turns neighbouring dimensions instead of halves; false unless given. */
+  /** Whether the table turns neighbouring dimensions instead of halves. @default false */
   readonly interleaved?: boolean;
-  /** Norms of each head's queries and keys, before they are turned; null, none, unless given. */
+  /** Norms each head's queries before they are turned. @default null, none */
   readonly q_norm?: RmsNorm | null;
+  /** Norms each head's keys before they are turned. @default null, none */
   readonly k_norm?: RmsNorm | null;
-  /** What an observer knows this attention by, within its block. @default "attn" */
+  /** The name that an observer knows this attention by, within its block. @default "attn" */
   readonly part?: string;
-  /** Of the attention weights. A pass with a cache is inference, and drops none. */
+  /** Drops attention weights. A pass with a cache is inference, and drops none. */
   readonly dropout: Dropout;
 }
 
 /** What a pass tells the attention of every layer of its batch. */
 export interface AttentionContext {
-  /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
+  /** i32 [B]: how many tokens of each sequence are real; the rest is padding at its end. Without a cache only. */
   keyLengths?: IntTensor | null;
   /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
   keyRanges?: IntTensor | null;
@@ -47,9 +48,9 @@ export interface AttentionContext {
   causal?: boolean;
   /** Earlier tokens, and where each sequence stands; the layer's new keys and values are added to it. */
   cache?: KvCache | null;
-  /** Which of the cache's layers this is. */
+  /** Index of the layer whose keys and values the cache holds for this attention. @default 0 */
   layer?: number;
-  /** Who listens to the values of this block, such as `attn.hook_pattern`; null, nobody, unless given. */
+  /** Listens to values of this block, such as `attn.hook_pattern`. @default null, nobody does */
   observer?: Observer | null;
 }
 
@@ -57,7 +58,7 @@ interface BiasedContext extends AttentionContext {
   bias?: FloatTensor | null;
 }
 
-/** What `attendPacked` has to know of the heads in a packed projection. */
+/** How many heads lie in a packed projection. */
 interface Heads {
   readonly heads: number;
   readonly kvHeads: number;

@@ -109,8 +109,8 @@ export class AdamW implements Disposable {
   }
 
   /**
-   * Moves the parameters that have a gradient and are not frozen; the others stay, and so do their moments and counts of steps. Where the
-   * norm of the gradients is not finite, nothing moves; the counts go on.
+   * Moves the parameters that have a gradient and are not frozen; the others stay, and so do their moments and counts of
+   * steps. Where the norm of the gradients is not finite, nothing moves; the counts go on.
    *
    * @throws ERR_AUTOGRAD where no parameter that is trained has a gradient
    */
