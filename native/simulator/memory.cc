@@ -23,6 +23,14 @@ uint8_t* reserve(size_t bytes) {
   return p == MAP_FAILED ? nullptr : static_cast<uint8_t*>(p);
 }
 
+// The whole pages of a range cost no memory then, and read as zeros.
+void discard(uint8_t* begin, size_t bytes) {
+  constexpr uintptr_t page = 4096;
+  const uintptr_t first = round_up(reinterpret_cast<uintptr_t>(begin), page);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(begin) + bytes) / page * page;
+  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+}
+
 std::string count(size_t n) { return std::to_string(n) + (n == 1 ? " byte" : " bytes"); }
 
 }  // namespace
@@ -98,7 +106,11 @@ bool Memory::free(void* address) {
   it->second.live = false;
   used_ -= it->second.bytes;
   live_--;
-  set_shadow(it->first, it->second.bytes, false, false);
+  const auto [place, allocation] = *it;
+  set_shadow(place, allocation.bytes, false, false);
+  // Nobody may look at either any more, and it is long until they are handed out again.
+  discard(arena_ + place, allocation.bytes);
+  discard(shadow_ + place / word, allocation.bytes / word);
   return true;
 }
 

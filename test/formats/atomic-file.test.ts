@@ -245,6 +245,8 @@ function compile(target: string): string {
   for (const file of [
     "errors",
     "files",
+    "json",
+    "turns",
     ...["atomic-file", "free-space", "processes", "versioned-folder"].map((name) => `formats/${name}`),
   ]) {
     const source = readFileSync(new URL(`../../lib/${file}.ts`, import.meta.url), "utf8");
