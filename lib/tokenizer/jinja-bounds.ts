@@ -184,9 +184,9 @@ export class RenderBounds {
     else if (isText(left) && isText(right)) {
       if (operator === "+" || operator === "~") this.#checkLength(a + b);
       else if (a === b) this.spend(a / 64);
-    } else if (isContainer(left) && isContainer(right))
+    } else if (isContainer(left) && isContainer(right) && operator !== "~")
       this.spend(operator === "+" ? (sizeOf(left) + sizeOf(right)) / 16 : 0);
-    // Comparing a list with a text makes a text of the list.
+    // Joining lists makes texts of them; comparing a list with a text makes a text of the list.
     else this.#checkLength(this.#textLength(left) + this.#textLength(right));
     return this.#evaluate({ ...node, left: held(left), right: held(right) }, scope);
   }

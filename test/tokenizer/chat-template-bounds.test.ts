@@ -53,6 +53,8 @@ describe("a hostile chat template", () => {
     ["a list of itself joined", `${shared}{{ ns.l | join }}`, /characters of text|steps/],
     ["a list of itself compared", `${shared}{% if ns.l == 'x' %}{% endif %}`, /characters of text|steps/],
     ["a list of itself added to a text", `${shared}{{ 'x' + ns.l }}`, /characters of text|steps/],
+    ["a list of itself joined to another", `${shared}{{ ns.l ~ ns.l }}`, /characters of text|steps/],
+    ["lists joined to lists", list + often("{% if [ns.l] ~ ns.l %}{% endif %}"), /characters|steps/],
     ["nested values", `${space}${often("{% set ns.l = [ns.l] %}")}{{ ns.l }}`, /nested at most 256 deep/],
     ["a macro that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", /nested at most 256 deep/],
     [
