@@ -94,13 +94,13 @@ const kinds: [string, (draw: Draw) => RandomModel][] = [
 ];
 
 for (const [name, random] of kinds)
-  fuzz(`${name}: a folder is loaded as what was saved`, fc.gen(), { ci: 40, nightly: 2000 }, async (draw) => {
+  fuzz(`${name}: a folder is loaded as what was saved`, fc.gen(), { ci: 20, nightly: 2000 }, async (draw) => {
     const made = random(draw);
     await saved(made, (folder) => expectLoadedAlike(made, folder));
   });
 
 if (hasPython) {
-  fuzz("Python reads the tensors that heed reads", fc.gen(), { ci: 10, nightly: 400 }, async (draw) => {
+  fuzz("Python reads the tensors that heed reads", fc.gen(), { ci: 5, nightly: 400 }, async (draw) => {
     const [, random] = kinds[draw(fc.integer, { min: 0, max: kinds.length - 1 })]!;
     await saved(
       random(draw),
@@ -130,7 +130,7 @@ if (hasPython) {
     ["GPT-2s", (draw: Draw) => randomGpt(draw, true)],
     ["Llamas, Mistrals and Qwens", randomLlama],
   ] as const) {
-    fuzz(`${name}: NumPy computes a folder alike`, fc.gen(), { ci: 15, nightly: 700 }, async (draw) => {
+    fuzz(`${name}: NumPy computes a folder alike`, fc.gen(), { ci: 8, nightly: 700 }, async (draw) => {
       const made = random(draw);
       await saved(made, async (folder) => {
         const { model, run, ids } = made;
@@ -138,7 +138,7 @@ if (hasPython) {
       });
     });
 
-    fuzz(`${name}: entries that change are followed, or refused`, fc.gen(), { ci: 30, nightly: 1400 }, async (draw) => {
+    fuzz(`${name}: entries that change are followed, or refused`, fc.gen(), { ci: 15, nightly: 1400 }, async (draw) => {
       const made = random(draw);
       await saved(made, async (folder) => {
         const file = path.join(folder, "config.json");
@@ -250,29 +250,24 @@ for (const [name, random, tolerance] of [
   ["GPT-2s", (draw: Draw) => randomGpt(draw, true), 5e-3],
   ["Llamas, Mistrals and Qwens", randomLlama, rounding],
 ] as const)
-  fuzz(
-    `${name}: a GGUF file is what was saved, for llama.cpp too`,
-    fc.gen(),
-    { ci: 15, nightly: 700 },
-    async (draw) => {
-      const { model, run, ids, vocabularySize } = random(draw);
-      using _ = model;
-      const folder = temporaryFolder();
-      const file = path.join(folder, "model.gguf");
-      try {
-        if (!(await unlessRefused(saveGguf(file, model), /^gguf: expected .+, got /s))) return;
-        const want = await run(model, ids);
-        const { model: loaded } = await loadGguf(file, { device: "cpu" });
-        using _loaded = loaded;
-        // Numbers of the configuration are rounded to f32, and the rows of queries and keys may be in another order.
-        expectNear("logits", await run(loaded, ids), want, rounding);
-        await using gguf = await readGguf(file);
-        expect([...gguf.tensors.keys()].length).toBeGreaterThan(0);
-        if (!hasLlamaCpp) return;
-        const theirs = (await llamaLogProbabilities(file, ids)).flat();
-        expectNear("llama.cpp", theirs, logProbabilities(want, vocabularySize), tolerance);
-      } finally {
-        rmSync(folder, { recursive: true, force: true });
-      }
-    },
-  );
+  fuzz(`${name}: a GGUF file is what was saved, for llama.cpp too`, fc.gen(), { ci: 8, nightly: 700 }, async (draw) => {
+    const { model, run, ids, vocabularySize } = random(draw);
+    using _ = model;
+    const folder = temporaryFolder();
+    const file = path.join(folder, "model.gguf");
+    try {
+      if (!(await unlessRefused(saveGguf(file, model), /^gguf: expected .+, got /s))) return;
+      const want = await run(model, ids);
+      const { model: loaded } = await loadGguf(file, { device: "cpu" });
+      using _loaded = loaded;
+      // Numbers of the configuration are rounded to f32, and the rows of queries and keys may be in another order.
+      expectNear("logits", await run(loaded, ids), want, rounding);
+      await using gguf = await readGguf(file);
+      expect([...gguf.tensors.keys()].length).toBeGreaterThan(0);
+      if (!hasLlamaCpp) return;
+      const theirs = (await llamaLogProbabilities(file, ids)).flat();
+      expectNear("llama.cpp", theirs, logProbabilities(want, vocabularySize), tolerance);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });

@@ -298,7 +298,7 @@ async function expectNaive(
 
 describe.each(devicesTested)("generation on $name", ({ device }) => {
   // The software device takes a while for each operation.
-  const cases = device === "cpu" ? { ci: 120, nightly: 12_000 } : { ci: 12, nightly: 1000 };
+  const cases = device === "cpu" ? { ci: 60, nightly: 12_000 } : { ci: 6, nightly: 1000 };
   fuzz(
     "of changing models, recorded, unrecorded and naive",
     programs,

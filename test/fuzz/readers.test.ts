@@ -120,9 +120,9 @@ function spoiltOf(draw: Draw, among: readonly Subject[]): Spoilt {
 const alone = new Set(subjects.slice(-9).map(({ name }) => name));
 const single = new Set(["GGUF of a Llama", "GGUF of a GPT", "llama2.c", "CTranslate2"]);
 for (const [name, among, cases] of [
-  ["folders", subjects.filter(({ name }) => !alone.has(name) && !single.has(name)), { ci: 60, nightly: 3_000 }],
-  ["GGUF, llama2.c and CTranslate2", subjects.filter(({ name }) => single.has(name)), { ci: 60, nightly: 3_000 }],
-  ["tokenizers", subjects.filter(({ name }) => alone.has(name)), { ci: 60, nightly: 5_000 }],
+  ["folders", subjects.filter(({ name }) => !alone.has(name) && !single.has(name)), { ci: 30, nightly: 3_000 }],
+  ["GGUF, llama2.c and CTranslate2", subjects.filter(({ name }) => single.has(name)), { ci: 30, nightly: 3_000 }],
+  ["tokenizers", subjects.filter(({ name }) => alone.has(name)), { ci: 30, nightly: 5_000 }],
 ] as const)
   fuzz(`spoilt ${name} are refused or work`, fc.gen(), cases, async (draw) => {
     const spoilt = spoiltOf(draw, among);

@@ -44,15 +44,15 @@ async function expectSame(json: object, text: string, { ties = false } = {}): Pr
 fuzz(
   "byte-level tokenizers",
   fc.tuple(byteLevelTokenizer(), anyText),
-  { ci: 500, nightly: 50_000 },
+  { ci: 250, nightly: 50_000 },
   ([choices, text]) => expectSame(byteLevelJson(choices), text),
 );
 
-fuzz("SentencePiece's kind", fc.tuple(spacedTokenizer(), anyText), { ci: 500, nightly: 50_000 }, ([choices, text]) =>
+fuzz("SentencePiece's kind", fc.tuple(spacedTokenizer(), anyText), { ci: 250, nightly: 50_000 }, ([choices, text]) =>
   expectSame(spacedJson(choices), text, { ties: choices.unigram }),
 );
 
-fuzz("WordPiece", fc.tuple(wordPieceTokenizer, anyText), { ci: 500, nightly: 50_000 }, ([choices, text]) =>
+fuzz("WordPiece", fc.tuple(wordPieceTokenizer, anyText), { ci: 250, nightly: 50_000 }, ([choices, text]) =>
   expectSame(wordPieceJson(choices), text),
 );
 
@@ -67,7 +67,7 @@ fuzz(
     fc.array(anyText, { minLength: 1, maxLength: 4 }),
     fc.integer({ min: 100, max: 500 }),
   ),
-  { ci: 60, nightly: 5000 },
+  { ci: 30, nightly: 5000 },
   ([json, texts, times]) =>
     expectSame(json, Array.from({ length: times }, (_, i) => texts[(i * i) % texts.length]).join(""), {
       ties: json.model.type === "Unigram",
@@ -79,7 +79,7 @@ const gpt2 = await Gpt2Tokenizer.load();
 fuzz(
   "characters and bytes of long texts, and what is encoded in turns",
   fc.tuple(fc.array(anyText, { minLength: 1, maxLength: 4 }), fc.integer({ min: 1, max: 5000 })),
-  { ci: 30, nightly: 3000 },
+  { ci: 15, nightly: 3000 },
   async ([texts, times]) => {
     // Lone surrogates too, wherever the text is cut.
     const text = ["\ud83d", ...Array.from({ length: times }, (_, i) => texts[(i * i) % texts.length]), "\ude00"].join(
@@ -130,7 +130,7 @@ function configOf({ added_tokens }: Json): Record<string, string> {
 fuzz(
   "through GGUF a text keeps its ids, or the tokenizer is refused",
   fc.tuple(ggufTokenizer, anyText, fc.nat(5)),
-  { ci: 500, nightly: 50_000 },
+  { ci: 250, nightly: 50_000 },
   async ([json, text, more]) => {
     const own = new HuggingFaceTokenizer(json, { config: configOf(json) });
     const metadata = toGguf(own, own.vocabularySize + more);
