@@ -97,14 +97,15 @@ export function endFaults(): void {
 
 /**
  * V8 ends a process that has no memory for its own. So what is left when tensors of `large` bytes have taken all they can
- * is at least half of one, which is not enough for a new thread's V8.
+ * is at least three quarters of one: of half of one, usual work once left too little for V8's next collection. It is not
+ * enough for a new thread's V8.
  */
 const noHostMemory: Fault = {
   name: "no memory",
   causes: ["ERR_OOM"],
   work: [...usual.filter((work) => work !== employ), wantMuch, wantMuch],
   strike: async (random) => {
-    await limitMemory(large * random.integer(2) + large / 2 + random.integer(large / 2));
+    await limitMemory(large * random.integer(2) + (large * 3) / 4 + random.integer(large / 4));
     return () => limitMemory(null);
   },
 };
