@@ -10,7 +10,7 @@ import { integersOf } from "./integers.js";
 
 export interface TensorOptions<D extends DType = DType> {
   dtype?: D;
-  /** "auto" unless given. */
+  /** Device that holds the tensor: "cpu", "cuda:0", …, or "auto". @default "auto" */
   device?: Device | string;
 }
 

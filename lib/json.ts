@@ -223,7 +223,7 @@ function* write(value: unknown, indent: string, parts: string[]): Steps<void> {
   parts.push("\n", indent, open === "[" ? "]" : "}");
 }
 
-/** How a value begins, and its elements or members; null where it has none. */
+/** Returns how a value begins, and its elements or members; null where it has none. */
 function membersOf(value: unknown): [open: "[" | "{", members: (readonly [string, unknown])[] | null] {
   if (Array.isArray(value)) return ["[", value.map((element: unknown) => ["", element ?? null] as const)];
   if (value instanceof Map) return ["{", [...(value as ReadonlyMap<string, unknown>)]];

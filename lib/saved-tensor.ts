@@ -3,7 +3,7 @@ import { describe, HeedError } from "./errors.js";
 import { formatShape, sameShape, type Shape } from "./shape.js";
 import type { Tensor } from "./tensor.js";
 
-/** What a file or another process knows of a tensor. */
+/** Describes a tensor to a file or another process. */
 export interface SavedTensor {
   shape: Shape;
   values: ArrayLike<number>;

@@ -9,7 +9,7 @@ const longest = 8;
 export class Turns {
   #began = performance.now();
 
-  /** Whether this turn of the event loop has been the work's for long. */
+  /** Tells whether the work has taken this turn of the event loop for long. */
   get long(): boolean {
     return performance.now() - this.#began >= longest;
   }

@@ -69,7 +69,7 @@ function statistics(row: ArrayLike<number>): { mean: number; rstd: number } {
   return { mean, rstd: 1 / Math.sqrt(variance + 1e-5) };
 }
 
-/** What `ops` is to this file: the public functions start from a loss, not from a gradient. */
+/** Declares the native operation that is timed, since the public functions start from a loss, not from a gradient. */
 interface Internals {
   ops: { layernorm_backward(operands: Record<string, FloatTensor | null | undefined>): void };
 }

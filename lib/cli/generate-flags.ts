@@ -17,5 +17,5 @@ export interface GenerateFlags extends InferenceFlags {
   quantize?: keyof typeof quantizedTypes;
 }
 
-/** Where neither the user nor the model's generation_config.json says otherwise. */
+/** Defaults for what neither the user nor the model's generation_config.json sets. */
 export const samplingDefaults = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 } as const;

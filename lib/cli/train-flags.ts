@@ -3,10 +3,10 @@ import type { Positions } from "../models/gpt-config.js";
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
 
-/** What kinds of models there are to train. */
+/** Lists the kinds of models that `heed train` can make. */
 export const trainFamilies = ["gpt", "llama"] as const;
 
-/** How a GPT may know where a token stands. */
+/** Lists the ways in which a GPT may learn the position of a token. */
 export const positionings = [
   "learned",
   "sinusoidal",
@@ -15,7 +15,7 @@ export const positionings = [
   "none",
 ] as const satisfies readonly Positions[];
 
-/** What describes a run; a checkpoint holds it, so that `--resume` needs nothing else. */
+/** Describes a run. A checkpoint holds it, so that `--resume` needs nothing else. */
 export interface RunFlags {
   data: string;
   validation?: string;
@@ -58,7 +58,7 @@ export interface TrainFlags extends Partial<RunFlags> {
   device?: string;
 }
 
-/** What a run is where nothing else is said. */
+/** Defaults of a run for flags that are not given. */
 export const defaults = {
   validationFraction: 0.1,
   tokenizer: "char",

@@ -21,7 +21,7 @@ export interface CausalModel {
   eval(): unknown;
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options?: PassOptions): FloatTensor;
-  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
   createCache(batch: number, length?: number): KvCache;
 }
 

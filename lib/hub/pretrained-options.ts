@@ -13,7 +13,7 @@ export interface DownloadProgress {
 }
 
 export interface PretrainedOptions {
-  /** A branch, tag or commit; "main" unless given. */
+  /** Names the branch, tag or commit to download. @default "main" */
   revision?: string;
   /**
    * Whether to ask nothing of the hub and take what is in the cache. @default true where HF_HUB_OFFLINE is 1, true, yes
@@ -26,7 +26,7 @@ export interface PretrainedOptions {
   hubUrl?: string;
   /** The token for models that are not public. No other host than the hub's gets it. @default HF_TOKEN */
   accessToken?: string;
-  /** Which files are wanted. @default configurations, tokenizers and safetensors weights */
+  /** Selects the files to download. @default configurations, tokenizers and safetensors weights */
   files?: (name: string) => boolean;
   onProgress?: (progress: DownloadProgress) => void;
   signal?: AbortSignal;

@@ -47,7 +47,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
   protected abstract get headSize(): number;
   /** ids [B, T] → what goes into the first block, [B, T, C] */
   protected abstract embed(ids: IntTensor, options: DecoderForwardOptions): FloatTensor;
-  /** What a block is told of a pass. */
+  /** Returns what one block is told about a pass. */
   protected abstract contextOf(pass: AttentionContext): Context;
 
   /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
@@ -67,7 +67,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return scope(() => logitsLoss(this.#states(ids, pass), this.#projection, targets, options));
   }
 
-  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     const { headSize, device, dtype } = this;
     const { layers, kvHeads: heads, contextLength } = this.config;

@@ -74,7 +74,7 @@ export const gpt2Sizes = {
   "gpt2-xl": { layers: 48, heads: 25, width: 1600 },
 } as const;
 
-/** What a GPT is where its configuration says nothing. */
+/** Defaults of a GPT's configuration. */
 export const gptDefaults = {
   dropout: 0,
   bias: true,

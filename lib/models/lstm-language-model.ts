@@ -95,7 +95,7 @@ export class LstmLanguageModel extends Model {
     return this.head ?? this.embed;
   }
 
-  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     const { layers, size, contextLength } = this.config;
     checkInteger("LstmLanguageModel", "length", length, 1, contextLength);

@@ -8,11 +8,11 @@ import { checkObject } from "../ops/check.js";
 import { checkRounding } from "../ops/precision.js";
 
 export interface ModelOptions {
-  /** Of the first parameters and of dropout; 0 unless given. */
+  /** Seed of the initial parameters and of dropout. @default 0 */
   seed?: number;
-  /** "auto" unless given. */
+  /** Device that holds the model: "cpu", "cuda:0", …, or "auto". @default "auto" */
   device?: Device | string;
-  /** Of the parameters, and so of everything; f32 unless given. For training, see `Model.dtype`. */
+  /** Dtype of the parameters, and so of everything. For training, see `Model.dtype`. @default "f32" */
   dtype?: FloatDType;
 }
 

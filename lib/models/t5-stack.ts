@@ -22,7 +22,7 @@ import type { T5Config } from "./t5-config.js";
 type FullConfig = Required<T5Config>;
 type Residual = FloatTensor | null;
 
-/** What attention of a sequence to itself is told; the bias [B or 1, H, T, Tk] is that of positions. */
+/** Describes a pass to a sequence's attention to itself. The bias [B or 1, H, T, Tk] is that of positions. */
 interface SelfContext extends Pick<AttentionContext, "cache" | "layer" | "observer"> {
   bias: FloatTensor;
 }

@@ -85,7 +85,7 @@ export class TargetDecoder implements Disposable {
     return this.#model.decode(ids, options.cache?.memory ?? this.#memory, options);
   }
 
-  /** An empty cache for `batch` sequences of up to `length` tokens (the context length unless given). */
+  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     checkInteger("TargetDecoder", "batch", batch, 1);
     checkInteger("TargetDecoder", "length", length, 1, this.config.contextLength);

@@ -10,9 +10,9 @@ import type { KvCache } from "./kv-cache.js";
 import type { Observer } from "./observer.js";
 import type { RmsNorm } from "./rms-norm.js";
 
-/** How a layer attends, whatever the batch. */
+/** Rules of one layer's attention, which hold for every batch. */
 export interface AttentionRules {
-  /** Whether a token sees only itself and those before it. @default false */
+  /** Hides from a token all tokens after it. @default false */
   readonly causal?: boolean;
   /** A token sees the last `window` tokens, itself included, and unless causal as many after it. @default 0, all of them */
   readonly window?: number;
@@ -24,7 +24,7 @@ export interface AttentionRules {
   readonly slopes?: FloatTensor | null;
   /** A table of `rotaryTable`, by which queries and keys are turned. @default null, none */
   readonly rotaryTable?: FloatTensor | null;
-  /** Whether the table turns neighbouring dimensions instead of halves. @default false */
+  /** Lets the table turn neighbouring dimensions instead of halves. @default false */
   readonly interleaved?: boolean;
   /** Norms each head's queries before they are turned. @default null, none */
   readonly q_norm?: RmsNorm | null;
@@ -36,13 +36,13 @@ export interface AttentionRules {
   readonly dropout: Dropout;
 }
 
-/** What a pass tells the attention of every layer of its batch. */
+/** Describes the batch of a pass to the attention of every layer. */
 export interface AttentionContext {
   /** i32 [B]: how many tokens of each sequence are real; the rest is padding at its end. Without a cache only. */
   keyLengths?: IntTensor | null;
   /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
   keyRanges?: IntTensor | null;
-  /** Which blocks of keys a token sees, as the operation has it. */
+  /** Mask of the blocks of keys that a token sees, in the form that the operation takes. */
   blocks?: BlockMask | null;
   /** false where `keyRanges` alone say what is hidden; the module's own unless given. */
   causal?: boolean;
@@ -58,7 +58,7 @@ interface BiasedContext extends AttentionContext {
   bias?: FloatTensor | null;
 }
 
-/** How many heads lie in a packed projection. */
+/** Numbers of heads that lie in a packed projection. */
 interface Heads {
   readonly heads: number;
   readonly kvHeads: number;

@@ -16,7 +16,7 @@ export interface CrossAttentionConfig extends Pick<HeadsConfig, "width" | "heads
   outputStd?: number;
 }
 
-/** What is attended to: what `remember` gives of a source. */
+/** Keys and values of a source, as `remember` returns them. */
 export interface CrossSource extends Pick<AttentionContext, "keyLengths" | "observer"> {
   keys: FloatTensor;
   values: FloatTensor;

@@ -39,7 +39,7 @@ export class Linear extends Module {
     this.bias = bias ? init.constant([outputs], 0) : null;
   }
 
-  /** Whether it is the product with `weight` and nothing else, so that an operation that fuses several may take it over. */
+  /** True if the layer is the product with `weight` and nothing else, so that a fused operation may take it over. */
   get plain(): boolean {
     return this.quantized === null;
   }

@@ -11,7 +11,7 @@ function isParameter(value: unknown): value is FloatTensor {
   return value instanceof Tensor && value.isParameter && !value.disposed;
 }
 
-/** Which parameters are meant. */
+/** Selects parameters. */
 export interface ParameterOptions {
   /** Those that are trained, without those that are frozen (`requiresGrad` is false). @default false, all of them */
   trainable?: boolean;
@@ -68,7 +68,7 @@ export abstract class Module {
     return [...this.namedParameters(options)].map(([, tensor]) => tensor);
   }
 
-  /** How many numbers the parameters have; shared ones count once. */
+  /** Returns how many numbers the parameters have; shared ones count once. */
   parameterCount(options: ParameterOptions = {}): number {
     return this.parameters(options).reduce((sum, tensor) => sum + tensor.size, 0);
   }

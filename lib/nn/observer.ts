@@ -14,7 +14,7 @@ export type Hook = (value: FloatTensor, name: string) => FloatTensor | undefined
  */
 export class Observer {
   readonly #hooks: ReadonlyMap<string, Hook>;
-  /** What names here are below, such as "blocks.0.attn."; "" for the whole model. */
+  /** Prefix of the names here, such as "blocks.0.attn."; "" for the whole model. */
   readonly #path: string;
 
   /** `path` is for `at` alone. */
@@ -32,7 +32,7 @@ export class Observer {
     return below.length > 0 ? new Observer(new Map(below), path) : null;
   }
 
-  /** Whether somebody listens to this value: what costs much is computed only then. */
+  /** Tells whether somebody listens to this value. What costs much is computed only then. */
   wants(name: string): boolean {
     return this.#hooks.has(this.#path + name);
   }

@@ -10,7 +10,7 @@ import { checkArray, checkInteger, checkObject } from "./check.js";
 const largestInteger = 2 ** 31 - 1;
 
 export interface MaskOptions {
-  /** "auto" unless given. */
+  /** Device that holds the mask: "cpu", "cuda:0", …, or "auto". @default "auto" */
   device?: Device | string;
 }
 

@@ -174,7 +174,7 @@ function turnedBy(frequencies: Float64Array, length: number, factor: number): Fl
   return values;
 }
 
-/** Of the angles of `count` positions, `stride` from each other: [count, pairs, 2]. */
+/** Returns the cosines and sines of the angles of `count` positions, `stride` from each other: [count, pairs, 2]. */
 function cosinesAndSines(frequencies: Float64Array, count: number, stride: number): Float64Array {
   const values = new Float64Array(2 * count * frequencies.length);
   for (let i = 0, at = 0; i < count; i++)

@@ -92,7 +92,7 @@ function perSequence(x: IntTensor): FloatTensor {
   return reshape(x.to("f32"), [-1, 1, 1, 1]);
 }
 
-/** Where each query stands among the keys, f32 [B or 1, 1, Tq, 1]. */
+/** Returns the place of each query among the keys, f32 [B or 1, 1, Tq, 1]. */
 function positionsOf(q: FloatTensor, k: FloatTensor, { keyLengths, queryStarts }: AttentionOptions): FloatTensor {
   const queries = q.shape[1]!;
   const fromFirst = reshape(counting(queries, q), [1, 1, queries, 1]);

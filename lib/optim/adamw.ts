@@ -240,7 +240,7 @@ export class AdamW implements Disposable {
   }
 }
 
-/** Whether an entry takes moments from a state: what has been frozen since then may be trained again. */
+/** Tells whether an entry takes moments from a state: a parameter that was frozen since then may be trained again. */
 function isTakenUp({ name, moments }: Entry, state: Readonly<Record<string, SavedTensor>>): boolean {
   return moments !== null || Object.hasOwn(state, `m.${name}`);
 }

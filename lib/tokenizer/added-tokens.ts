@@ -76,7 +76,7 @@ export class TokenFinder {
     this.#beginning = escaped.length === 0 ? null : new RegExp(`[${escaped.join("")}]`, "gu");
   }
 
-  /** Of equal ones the last counts. */
+  /** The last one counts where several are equal. */
   static *of(tokens: readonly (readonly [written: string, token: AddedToken])[]): Steps<TokenFinder> {
     const beginnings = new Set<string>();
     let units = 0;

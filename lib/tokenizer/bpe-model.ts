@@ -16,13 +16,13 @@ export interface BpeOptions {
   readonly prefix: string;
   /** Put after the last character of a piece. */
   readonly suffix: string;
-  /** Whether a character that is not in the vocabulary is spelt in bytes. */
+  /** Spells a character that is not in the vocabulary in bytes. */
   readonly byteFallback: boolean;
-  /** Whether of characters that are not in the vocabulary and follow each other one token is made. */
+  /** Makes one token of characters that follow each other and are not in the vocabulary. */
   readonly fuseUnknown: boolean;
-  /** Whether a piece that is in the vocabulary is taken as it is. */
+  /** Takes a piece that is in the vocabulary as it is. */
   readonly ignoreMerges: boolean;
-  /** What the model calls a character that is not in the vocabulary; without it such characters are left out. */
+  /** Name of the token for a character that is not in the vocabulary; without it such characters are left out. */
   readonly unknownName: string | null;
 }
 
@@ -173,7 +173,7 @@ export class BpeModel implements TokenModel {
     return id;
   }
 
-  /** Whether neither the vocabulary nor the model has anything for a character. */
+  /** Tells whether neither the vocabulary nor the model has anything for a character. */
   #isLeftOut(character: number): boolean {
     const { unknownName, byteFallback } = this.#options;
     if (unknownName !== null || this.#idOf(character) >= 0) return false;

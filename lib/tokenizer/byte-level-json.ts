@@ -14,7 +14,7 @@ interface Pieces {
   digits: boolean;
   /** Whether text is brought to Unicode's composed form. */
   composed: boolean;
-  /** Whether a piece that is in the vocabulary is taken as it is. */
+  /** Takes a piece that is in the vocabulary as it is. */
   ignoreMerges: boolean;
 }
 

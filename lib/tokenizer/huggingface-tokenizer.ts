@@ -49,7 +49,7 @@ interface HuggingFaceJson {
 /** Those of the tokens that are found in a text as it is, and as it is normalized. */
 type Finders = readonly [TokenFinder, TokenFinder];
 
-/** What is made of a tokenizer.json, which takes a while. */
+/** Holds what is made of a tokenizer.json, which takes a while. */
 interface Prepared {
   readonly definition: TokenizerDefinition;
   readonly decoding: TextDecoding;

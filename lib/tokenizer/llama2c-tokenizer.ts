@@ -158,7 +158,7 @@ interface Vocabulary {
   readonly ids: ReadonlyMap<string, number>;
   /** By id, the tokens' places in the order of their scores, the best first; -1 where no two others make a token. */
   readonly ranks: Int32Array;
-  /** Whether a byte stands behind another in some token, by the two. */
+  /** Tells, by two bytes, whether the second follows the first in some token. */
   readonly neighbours: Uint8Array;
 }
 

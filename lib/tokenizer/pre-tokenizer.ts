@@ -133,7 +133,7 @@ function split(pattern: TextPattern, behavior: Behavior, invert = false): PreTok
   };
 }
 
-/** Whether a part belongs to the piece before it, each a delimiter or not. */
+/** Tells whether a part belongs to the piece before it. Each of the two is a delimiter or not. */
 function joins(behavior: Behavior, before: boolean, now: boolean): boolean {
   switch (behavior) {
     case "Contiguous":

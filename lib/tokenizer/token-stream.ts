@@ -6,7 +6,7 @@ import { HeedError } from "../errors.js";
 export interface TokenStream {
   /** The text that `id` completes: "" while a character is not whole. */
   push(id: number): string;
-  /** What is left at the end: U+FFFD for an unfinished character, "" otherwise. */
+  /** Returns what is left at the end: U+FFFD for an unfinished character, "" otherwise. */
   end(): string;
 }
 

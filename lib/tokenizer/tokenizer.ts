@@ -1,4 +1,4 @@
-// What every tokenizer does.
+// The interface of every tokenizer.
 import type { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import type { TokenStream } from "./token-stream.js";
 

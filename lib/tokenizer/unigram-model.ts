@@ -4,7 +4,7 @@ import type { Steps } from "../turns.js";
 import { PairTable } from "./pair-table.js";
 import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 
-/** How much less likely than the least likely token a character is that is none. */
+/** Log probability by which a character that is no token is less likely than the least likely token. */
 const unknownPenalty = 10;
 /** Longer pieces are not looked up among those that a text had before. */
 const longWord = 64;

@@ -39,7 +39,7 @@ export interface TrainerState {
   options: Record<string, unknown>;
 }
 
-/** What trainer.json holds beside the state. */
+/** Describes what trainer.json holds beside the state. */
 interface SavedRun {
   state: TrainerState;
   steps: OptimizerState["steps"];

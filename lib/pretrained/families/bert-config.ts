@@ -13,7 +13,7 @@ import {
 /** The model types that `fromHuggingFaceBertConfig` reads. */
 export const bertTypes: readonly string[] = bertFamilies;
 
-/** What DistilBERT calls its sizes. */
+/** DistilBERT's names of the sizes. */
 const distilbertNames: Record<string, string> = {
   num_hidden_layers: "n_layers",
   num_attention_heads: "n_heads",

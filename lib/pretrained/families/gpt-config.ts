@@ -9,7 +9,10 @@ import {
   positiveInteger,
 } from "./huggingface-config.js";
 
-/** What GPT-2 does not have. A folder with any of it has a model type of its own, so that no one takes it for GPT-2. */
+/**
+ * Lists options that GPT-2 does not have. A folder with any of them has a model type of its own, so that no one takes it
+ * for GPT-2.
+ */
 const beyondGpt2 = [
   "kvHeads",
   "positions",
