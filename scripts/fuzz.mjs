@@ -2,8 +2,9 @@
 // of vitest]. Without minutes each property is tried on its nightly number of cases, with one seed. With minutes, the files
 // of test/fuzz take turns, each time with the next seed and the share of cases that fits, until the minutes are over; a
 // name among the options chooses files. What is too long for every change belongs here (docs/testing.md).
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 
 const given = process.argv.slice(2);
@@ -12,20 +13,38 @@ const minutes = at < 0 ? null : Number(given[at + 1]);
 const options = at < 0 ? given : given.toSpliced(at, 2);
 const first = Number(process.env.HEED_FUZZ_SEED ?? randomInt(2 ** 31));
 
-/** Runs vitest; `limit` in milliseconds, after which it is killed. */
-function vitest(args, seed, env = {}, limit = undefined) {
-  const { status, error } = spawnSync("npx", ["--no-install", "vitest", "run", ...args], {
-    stdio: "inherit",
-    shell: process.platform === "win32",
+/**
+ * Runs vitest. After `limit` milliseconds it is killed, and with it the processes of its tests: a test in an endless loop
+ * would not notice that vitest is gone.
+ */
+async function vitest(args, seed, env = {}, limit = undefined) {
+  const group = process.platform !== "win32";
+  const child = spawn("npx", ["--no-install", "vitest", "run", ...args], {
+    stdio: ["ignore", "inherit", "inherit"],
+    shell: !group,
+    detached: group,
     env: { ...process.env, HEED_FUZZ: "nightly", HEED_FUZZ_SEED: String(seed), ...env },
-    timeout: limit,
   });
-  if (error) console.error(`fuzz: vitest ended early: ${error.message}`);
+  const kill = () => (group ? process.kill(-child.pid, "SIGKILL") : child.kill());
+  const interrupt = (signal) => {
+    kill();
+    process.kill(process.pid, signal);
+  };
+  const timer =
+    limit &&
+    setTimeout(() => {
+      console.error(`fuzz: vitest has taken ${limit / 60_000} minutes, and is ended`);
+      kill();
+    }, limit);
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, interrupt);
+  const [status] = await once(child, "exit");
+  clearTimeout(timer);
+  for (const signal of ["SIGINT", "SIGTERM"]) process.off(signal, interrupt);
   return status ?? 1;
 }
 
 /** Rounds over all files, in which a file gets at most a minute, until the minutes are over. */
-function takeTurns(minutes) {
+async function takeTurns(minutes) {
   const end = Date.now() + minutes * 60_000;
   const all = readdirSync("test/fuzz").filter((name) => name.endsWith(".test.ts"));
   const chosen = options.filter((option) => all.some((name) => name.includes(option)));
@@ -45,7 +64,7 @@ function takeTurns(minutes) {
       const seconds = Math.max(1, Math.min(60, left / 1000 / 2));
       const env = { HEED_FUZZ_SECONDS: String(seconds), HEED_FUZZ_TALLY: tally };
       runs++;
-      if (vitest([file, ...others], seed, env, 10 * 60_000) !== 0)
+      if ((await vitest([file, ...others], seed, env, 10 * 60_000)) !== 0)
         failures.push(`HEED_FUZZ_SEED=${seed} npx vitest run ${file}`);
     }
   const cases = readdirSync(tally).reduce((sum, name) => sum + Number(readFileSync(`${tally}/${name}`, "utf8")), 0);
@@ -59,8 +78,8 @@ function takeTurns(minutes) {
 
 if (minutes === null) {
   console.log(`fuzz: HEED_FUZZ_SEED=${first}`);
-  process.exitCode = vitest(["test/fuzz", ...options], first);
-} else if (minutes > 0) process.exitCode = takeTurns(minutes);
+  process.exitCode = await vitest(["test/fuzz", ...options], first);
+} else if (minutes > 0) process.exitCode = await takeTurns(minutes);
 else {
   console.error(`fuzz: expected --minutes above 0, got ${given[at + 1]}`);
   process.exitCode = 2;

@@ -37,7 +37,7 @@ export function checkPass(op: string, ids: IntTensor, options: PassOptions, cont
 }
 
 /** Throws ERR_ARGUMENT unless who listens is an observer. */
-export function checkObserver(op: string, { observer = null }: ObserverOption): void {
+function checkObserver(op: string, { observer = null }: ObserverOption): void {
   if (observer !== null && !(observer instanceof Observer))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected observer to be an Observer, got ${describe(observer)}`);
 }
