@@ -17,7 +17,8 @@
       "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
       "OTHER_CPLUSPLUSFLAGS": ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
     },
-    "conditions": [["target_arch=='x64'", {"defines": ["HEED_X86"]}]]
+    "defines": ["HEED_HAS_PORTABLE"],
+    "conditions": [["target_arch=='x64'", {"defines": ["HEED_HAS_AVX2", "HEED_HAS_AVX512"]}]]
   },
   "targets": [
     {

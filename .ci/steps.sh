@@ -46,6 +46,45 @@ counted() {
   return $status
 }
 
+# The widest of the instruction sets that kernels are built for (native/sources.json) and this machine has.
+widest_isa() {
+  local flags
+  flags=$(grep -m 1 '^flags' /proc/cpuinfo)
+  case $flags in
+    *avx512dq*) echo avx512 ;;
+    *avx2*) echo avx2 ;;
+    *) echo portable ;;
+  esac
+}
+
+# sanitized_native FOLDER BUILT TESTED…: the native tests and those of the software device under AddressSanitizer and
+# UBSan, with kernels BUILT for some instruction sets ("" for all) and TESTED on some that heed_test knows.
+sanitized_native() {
+  local folder=$1 isas=$2
+  shift 2
+  # What does not build is one failed test.
+  echo "0 1 0" >"$results/native.count"
+  # They need none of the kernels' PTX, which takes as long as the rest.
+  HEED_NVCC=no-nvcc cmake -S . -B "$folder" -G Ninja -DHEED_SANITIZE=address -DHEED_TESTS=ON -DHEED_WERROR=ON \
+    -DHEED_ISAS="$isas" >/dev/null &&
+    HEED_NVCC=no-nvcc cmake --build "$folder" --target heed_test heed_simulator_test || return
+  rm "$results/native.count"
+  # Tests of exhausted memory ask for more than there is: as without the sanitizer, that is a null pointer. Fake stacks
+  # are not aligned for AVX-512's 64-byte locals.
+  export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0
+  local status=0 isa process running=()
+  # At the same time: none keeps all cores busy.
+  counted simulator "$folder/heed_simulator_test" &
+  running+=($!)
+  for isa in "$@"; do
+    counted "native-$isa" "$folder/heed_test" --isa "$isa" &
+    running+=($!)
+  done
+  for process in "${running[@]}"; do wait "$process" || status=1; done
+  unset ASAN_OPTIONS
+  return $status
+}
+
 # finish: the times of all steps, the closing line, and the exit code.
 finish() {
   local passed=0 failed=0 skipped=0 p f s

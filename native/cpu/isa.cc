@@ -1,6 +1,7 @@
 #include "cpu/isa.h"
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -19,7 +20,7 @@ struct Isa {
 
 // Best first.
 const Isa* all(int* count) {
-#ifdef HEED_X86
+#ifdef HEED_HAS_AVX512
   static const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma") &&
@@ -29,15 +30,19 @@ const Isa* all(int* count) {
   static const bool fast_bf16 = !__builtin_cpu_is("intel");
 #endif
   static const Isa list[] = {
-#ifdef HEED_X86
+#ifdef HEED_HAS_AVX512
       {"avx512bf16", &avx512::table, true, true,
        has_avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"), fast_bf16},
       {"avx512vnni", &avx512::table, false, true, has_avx512 && __builtin_cpu_supports("avx512vnni"), true},
       {"avx512", &avx512::table, false, false, has_avx512, true},
+#endif
+#ifdef HEED_HAS_AVX2
       {"avx2", &avx2::table, false, false,
        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"), true},
 #endif
+#ifdef HEED_HAS_PORTABLE
       {"portable", &portable::table, false, false, true, true},
+#endif
   };
   *count = sizeof list / sizeof *list;
   return list;
@@ -54,7 +59,12 @@ const Isa* find(const char* name) {
 const Isa* initial() {
   const char* wanted = std::getenv("HEED_CPU_ISA");
   const Isa* isa = wanted ? find(wanted) : nullptr;
-  return isa ? isa : find(nullptr);
+  if (!isa) isa = find(nullptr);
+  if (!isa) {
+    std::fputs("heed: this build has no kernels for this machine\n", stderr);
+    std::abort();
+  }
+  return isa;
 }
 
 std::atomic<const Isa*>& current() {

@@ -7,13 +7,18 @@ namespace heed::cpu {
 
 class Stream;
 
+// Those that this build has.
+#ifdef HEED_HAS_PORTABLE
 namespace portable {
 extern const OpTable<Stream> table;
 }
-#ifdef HEED_X86
+#endif
+#ifdef HEED_HAS_AVX2
 namespace avx2 {
 extern const OpTable<Stream> table;
 }
+#endif
+#ifdef HEED_HAS_AVX512
 namespace avx512 {
 extern const OpTable<Stream> table;
 }
@@ -30,9 +35,9 @@ const char* isa_name();
 bool bf16_dot();
 // The same of those that multiply bytes and add in 32 bits (AVX512-VNNI), which whatever has bf16_dot() has as well.
 bool int8_dot();
-// Whether this machine can run the named one.
+// Whether this build has the named one and this machine can run it.
 bool isa_supported(const char* name);
-// Chooses another; false if the machine cannot run it. For tests; JavaScript thread only.
+// Chooses another; false if it is not supported. For tests; JavaScript thread only.
 bool select_isa(const char* name);
 
 }  // namespace heed::cpu

@@ -56,13 +56,18 @@ struct Operation {
 enum Combine : uint8_t { combine_none, combine_and, combine_or, combine_xor };
 
 using FindLanes = Handler (*)(const Operation& operation);
+// Those that this build has.
+#ifdef HEED_HAS_PORTABLE
 namespace portable {
 Handler find_lanes(const Operation& operation);
 }
-#ifdef HEED_X86
+#endif
+#ifdef HEED_HAS_AVX2
 namespace avx2 {
 Handler find_lanes(const Operation& operation);
 }
+#endif
+#ifdef HEED_HAS_AVX512
 namespace avx512 {
 Handler find_lanes(const Operation& operation);
 }
