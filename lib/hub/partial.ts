@@ -10,6 +10,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { naming } from "../files.js";
 import { isRunning } from "../formats/processes.js";
 
@@ -18,6 +19,8 @@ const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
 const processStart = Date.now() - process.uptime() * 1000;
 /** A download that has written nothing for so many milliseconds is not waited for. */
 const stalled = 60_000;
+/** How many milliseconds a download that began later has to give up. */
+const decision = 50;
 /** A file of an unknown owner that has not changed for so many milliseconds is removed. */
 const forgotten = 24 * 3600_000;
 
@@ -44,13 +47,26 @@ export async function claimPartial(blob: string): Promise<string | number> {
     for (const { file } of found.filter(({ state }) => state === "forgotten")) await rm(file, { force: true });
     const free = largest(found.filter(({ state }) => state === "free"));
     if (!free || !(await renamed(free.file, own))) await (await open(own, "wx")).close();
-    // Of several that began at the same time the first one goes on.
-    const others = (await partialsOf(blob)).filter(({ file, state }) => state === "growing" && file !== own);
-    const first = others.find((other) => other.began < began || (other.began === began && other.file < own));
-    if (!first) return own;
+    const rival = await rivalOf(own, began, blob);
+    if (!rival) return own;
     await releasePartial(own, blob);
-    return first.size;
+    return rival.size;
   });
+}
+
+/**
+ * Of several downloads that begin at the same time the first one goes on: the others find its file, and give up theirs.
+ * But one that made its file later may have looked before the first one's was there, and gone on. So the first one waits
+ * until those that will give up have done so, and gives up where one has not. Resolves to the download to give up for.
+ */
+async function rivalOf(own: string, began: number, blob: string): Promise<Partial | undefined> {
+  const others = async (): Promise<Partial[]> =>
+    (await partialsOf(blob)).filter(({ file, state }) => state === "growing" && file !== own);
+  const found = await others();
+  const earlier = found.find((other) => other.began < began || (other.began === began && other.file < own));
+  if (earlier || found.length === 0) return earlier;
+  await sleep(decision);
+  return (await others())[0];
 }
 
 /** Leaves what has come of a blob for the next download of it. */
