@@ -17,6 +17,7 @@ export default defineConfig({
     // file more than there are cores, since some wait: for processes, for a server, for time to pass.
     maxWorkers: availableParallelism() + 1,
     testTimeout: 60_000,
+    setupFiles: ["test/support/typed-arrays.ts"],
     env: {
       // What a test does not put on a device of its choice belongs on the CPU.
       HEED_DEVICE: process.env.HEED_DEVICE ?? "cpu",
