@@ -1,5 +1,6 @@
 // heed_test [--isa NAME] [NAME PART]: runs the native tests on every instruction set this machine has, or on one of
-// them, of which "best" is the one that the addon would choose; exit code 1 if any fails. Where AVX-512 has better products, on plain AVX-512 only those of products.
+// them, of which "best" is the one that the addon would choose; exit code 1 if any fails. Where AVX-512 has better
+// products, on plain AVX-512 only those of products.
 #include <cstring>
 
 #include "check.h"
