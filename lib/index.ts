@@ -142,7 +142,8 @@ export { gpt2Sizes, type GptConfig, type Positions } from "./models/gpt-config.j
 export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./pretrained/families/llama-config.js";
 export type { LayerType, LlamaConfig } from "./models/llama-config.js";
-export { EncoderDecoder, type PairOptions, type SourceOptions } from "./models/encoder-decoder.js";
+export { EncoderDecoder } from "./models/encoder-decoder.js";
+export { type PairOptions, SequenceToSequence, type SourceOptions } from "./models/sequence-to-sequence.js";
 export type { EncoderDecoderConfig } from "./models/encoder-decoder-config.js";
 export { type SourceModel, TargetDecoder } from "./models/target-decoder.js";
 export { T5 } from "./models/t5.js";

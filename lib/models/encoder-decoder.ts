@@ -1,4 +1,3 @@
-import type { AttentionContext } from "../nn/attend.js";
 import type { EncodedSource } from "../nn/cross-memory.js";
 import { DecoderBlock } from "../nn/decoder-block.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
@@ -11,32 +10,16 @@ import { Module } from "../nn/module.js";
 import type { Observer } from "../nn/observer.js";
 import { PositionEmbedding } from "../nn/position-embedding.js";
 import { TransformerBlock } from "../nn/transformer-block.js";
-import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
+import type { OutputProjection } from "../nn/output-projection.js";
 import { add, mul } from "../ops/binary.js";
-import { checkObject, checkShapeIs } from "../ops/check.js";
-import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
-import { keep, scope } from "../scope.js";
+import { keep } from "../scope.js";
 import { tensor } from "../creation.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { checkLengths, checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./encoder-decoder-config.js";
-import { lastTokens } from "./last-tokens.js";
-import { checkSources, TargetDecoder } from "./target-decoder.js";
-import { initializerOf, Model, type ModelOptions } from "./model.js";
+import { initializerOf, type ModelOptions } from "./model.js";
+import { type DecoderContext, SequenceToSequence } from "./sequence-to-sequence.js";
 
 type FullConfig = Required<EncoderDecoderConfig>;
-
-export interface SourceOptions extends ObserverOption {
-  /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
-  lengths?: IntTensor | null;
-}
-
-export interface PairOptions extends ObserverOption {
-  /** i32 [B]: real tokens of each source, the rest is padding at its end; all unless given. */
-  sourceLengths?: IntTensor | null;
-  /** i32 [B]: real tokens of each target, the rest is padding at its end; all unless given. */
-  targetLengths?: IntTensor | null;
-}
 
 /** What both stacks of blocks have before and behind them. */
 abstract class Stack extends Module {
@@ -78,7 +61,7 @@ class Encoder extends Stack {
   forward(words: FloatTensor, keyLengths: IntTensor | null, listening: Observer | null): FloatTensor {
     let x = this.place(words, null);
     for (const [layer, block] of this.h.entries()) {
-      const observer = listening?.at(`encoder.${layer}`) ?? null;
+      const observer = listening?.at(String(layer)) ?? null;
       x = replace(x, block.forward(x, { keyLengths, observer }));
     }
     return this.finish(x);
@@ -101,10 +84,10 @@ class Decoder extends Stack {
   }
 
   /** words [B, T, C] → what comes out of the last block, [B, T, C] */
-  forward(words: FloatTensor, source: EncodedSource, context: AttentionContext): FloatTensor {
+  forward(words: FloatTensor, source: EncodedSource, context: DecoderContext): FloatTensor {
     let x = this.place(words, context.cache ?? null);
     for (const [layer, block] of this.h.entries()) {
-      const observer = context.observer?.at(`decoder.${layer}`) ?? null;
+      const observer = context.observer?.at(String(layer)) ?? null;
       const seen = { ...source.layers[layer]!, keyLengths: source.lengths, observer };
       x = replace(x, block.forward(x, { ...context, layer, observer, source: seen }));
     }
@@ -134,7 +117,7 @@ function blockOf(config: FullConfig, layers: number) {
  * The original Transformer (Vaswani et al. 2017): an encoder of the source, and a decoder of the target that looks at what
  * the encoder made of it. Options of the configuration make it that of Marian, of OpenNMT and of tensor2tensor.
  */
-export class EncoderDecoder extends Model {
+export class EncoderDecoder extends SequenceToSequence {
   readonly source: Embedding;
   /** The source's where they are shared. */
   readonly target: Embedding;
@@ -173,87 +156,42 @@ export class EncoderDecoder extends Model {
     return this.source;
   }
 
-  /** source i32 [B, S] → [B, S, C] */
-  encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
-    checkObject("EncoderDecoder.encode", "options", options);
-    const { lengths = null, observer = null } = options;
-    checkPass("EncoderDecoder.encode", source, { observer }, this.config.contextLength);
-    checkLengths("EncoderDecoder", "lengths", lengths, source);
-    return scope(() => this.encoder.forward(this.#embed(this.source, source), lengths, observer));
+  protected get projection(): OutputProjection {
+    return this.head ?? this.target;
   }
 
-  /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
-  forward(source: IntTensor, target: IntTensor, options: PairOptions = {}): FloatTensor {
-    checkObject("EncoderDecoder", "options", options);
-    const { logits_bias: bias } = this;
-    return scope(() => logitsOf(this.#states(source, target, options), this.#projection, { bias }));
+  protected get targetVocabularySize(): number {
+    return this.config.targetVocabularySize;
   }
 
-  /** What is projected to logits: [B, T, C]. */
-  #states(source: IntTensor, target: IntTensor, options: PairOptions): FloatTensor {
-    const { sourceLengths = null, targetLengths = null, observer = null } = options;
-    return scope(() => {
-      const encoded = this.encode(source, { lengths: sourceLengths, observer });
-      checkPass("EncoderDecoder", target, {}, this.config.contextLength);
-      checkShapeIs("EncoderDecoder", "target", target, [source.shape[0]!, -1]);
-      checkLengths("EncoderDecoder", "targetLengths", targetLengths, target);
-      const words = this.#embed(this.target, target);
-      const seen = this.decoder.remember(encoded, sourceLengths);
-      return this.decoder.finish(this.decoder.forward(words, seen, { keyLengths: targetLengths, observer }));
-    });
+  protected override logitsBias(): FloatTensor | null {
+    return this.logits_bias;
   }
 
-  /**
-   * Mean cross-entropy in nats per token of predicting labels [B, T] from the source and the target's tokens before them:
-   * for the target "x y" these are "start x y", and the labels "x y end". Padding has the label `ignoreIndex`.
-   */
-  loss(
-    source: IntTensor,
-    target: IntTensor,
-    labels: IntTensor,
-    options: CrossEntropyOptions & PairOptions = {},
-  ): FloatTensor {
-    checkObject("EncoderDecoder", "options", options);
-    const { sourceLengths = null, targetLengths = null, observer = null, ...rest } = options;
-    const { logits_bias: bias } = this;
-    return scope(() => {
-      const states = this.#states(source, target, { sourceLengths, targetLengths, observer });
-      return logitsLoss(states, this.#projection, labels, { ...rest, bias });
-    });
+  /** Tokens that are suppressed have the logit −∞. */
+  protected override decodingBias(): FloatTensor | null {
+    const { suppressed, logits_bias: bias } = this;
+    return suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias);
   }
 
-  /**
-   * What predicts the targets of these sources, i32 [B, S], for inference: a model for `generateTokens`, sampling and
-   * whatever else takes a `CausalModel`. Each target begins after `config.startToken`. To be disposed.
-   */
-  decoderFor(source: IntTensor, options: SourceOptions = {}): TargetDecoder {
-    const { contextLength, targetVocabularySize: vocabularySize } = this.config;
-    const encode = (): EncodedSource => this.decoder.remember(this.encode(source, options), options.lengths ?? null);
-    return new TargetDecoder(this, encode, { contextLength, vocabularySize });
+  protected embedSource(ids: IntTensor): FloatTensor {
+    return this.#embed(this.source, ids);
   }
 
-  /** The decoder's part of a pass, for inference: see SourceModel. Tokens that are suppressed have the logit −∞. */
-  decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
-    checkPass("EncoderDecoder.decode", ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false, observer = null } = options;
-    checkSources("EncoderDecoder.decode", ids, source);
-    return scope(() => {
-      cache?.begin(ids.shape[1]!, counts);
-      let x = this.decoder.forward(this.#embed(this.target, ids), source, { cache, observer }); // [B, T, C]
-      cache?.advance();
-      if (lastOnly) x = lastTokens(x, counts); // [B, C]
-      const { suppressed, logits_bias: bias } = this;
-      const added = suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias);
-      return logitsOf(this.decoder.finish(x), this.#projection, { bias: added });
-    });
+  protected embedTarget(ids: IntTensor): FloatTensor {
+    return this.#embed(this.target, ids);
+  }
+
+  protected encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor {
+    return this.encoder.forward(words, lengths, observer);
+  }
+
+  protected finish(x: FloatTensor): FloatTensor {
+    return this.decoder.finish(x);
   }
 
   #embed(embedding: Embedding, ids: IntTensor): FloatTensor {
     const words = embedding.forward(ids, { dtype: this.dtype }); // [B, T, C]
     return this.config.scaleEmbeddings ? mul(words, Math.sqrt(this.config.width)) : words;
-  }
-
-  get #projection(): OutputProjection {
-    return this.head ?? this.target;
   }
 }

@@ -6,10 +6,8 @@ import type { EncodedSource } from "../nn/cross-memory.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { splitHeads } from "../nn/heads.js";
 import type { Initializer } from "../nn/init.js";
-import type { KvCache } from "../nn/kv-cache.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
-import type { Observer } from "../nn/observer.js";
 import { RelativePositionBias } from "../nn/relative-position-bias.js";
 import { RmsNorm } from "../nn/rms-norm.js";
 import type { Activation } from "../ops/activation.js";
@@ -17,6 +15,7 @@ import { add } from "../ops/binary.js";
 import { gated } from "../ops/gated.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { DecoderContext } from "./sequence-to-sequence.js";
 import type { T5Config } from "./t5-config.js";
 
 type FullConfig = Required<T5Config>;
@@ -196,15 +195,10 @@ class T5Block extends Module {
   }
 }
 
-export interface T5Context {
-  /** What a decoder looks at. */
-  source?: EncodedSource;
-  /** Earlier tokens of a decoder. */
-  cache?: KvCache | null;
+/** Describes a pass to a stack. Padding at a target's end hides nothing from the tokens before it. */
+export interface T5Context extends DecoderContext {
   /** Added to the bias of positions, to hide keys: [B, 1, 1, T]. */
   mask?: FloatTensor | null;
-  /** Who listens to this stack. */
-  observer?: Observer | null;
 }
 
 /** Blocks one after the other, and the norm behind them. */
@@ -229,11 +223,11 @@ export class T5Stack extends Module {
     return { layers: this.block.map((block) => block.remember(encoded)), lengths };
   }
 
-  /** words [B, T, C] → what comes out of the last block, [B, T, C] */
-  forward(words: FloatTensor, context: T5Context): FloatTensor {
+  /** words [B, T, C] → what comes out of the last block, [B, T, C]; `source` is what a decoder looks at. */
+  forward(words: FloatTensor, source: EncodedSource | null, context: T5Context): FloatTensor {
     let x = this.dropout.forward(words);
     const bias = this.#bias(x, context);
-    const { cache = null, source = null } = context;
+    const { cache = null } = context;
     for (const [layer, block] of this.block.entries()) {
       const observer = context.observer?.at(String(layer)) ?? null;
       const seen = source && { ...source.layers[layer]!, keyLengths: source.lengths, observer };
