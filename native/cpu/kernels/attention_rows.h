@@ -6,6 +6,7 @@
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_scores.h"
 #include "cpu/kernels/attention_tile.h"
+#include "cpu/kernels/interleave.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {

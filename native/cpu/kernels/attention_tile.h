@@ -4,7 +4,7 @@
 // forward and backward is one function, `product`. Only the block of queries and its output are transposed.
 #pragma once
 #include "cpu/kernels/attention_keys.h"
-#include "cpu/kernels/philox.h"  // interleave
+#include "cpu/kernels/transpose.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -112,24 +112,6 @@ inline vf exp_nonpositive(vf x) {
   const vi exponent = (__builtin_convertvector(n, vi) + set1i(127)) << 23;
   return select(x < lowest, vf{}, p * (vf)exponent);
 #endif
-}
-
-inline vf interleave_low(vf a, vf b) { return (vf)interleave_low((vu)a, (vu)b); }
-inline vf interleave_high(vf a, vf b) { return (vf)interleave_high((vu)a, (vu)b); }
-
-// Transposes a square of kWidth vectors. Interleaving vectors i and i + kWidth/2 turns the bits of an element's place,
-// (row, lane) as one number, by one to the left; log2 kWidth turns exchange row and lane.
-inline void transpose(vf (&x)[kWidth]) {
-  for (int turns = kWidth; turns > 1; turns /= 2) {
-    vf y[kWidth];
-#pragma GCC unroll 16
-    for (int i = 0; i < kWidth / 2; i++) {
-      y[2 * i] = interleave_low(x[i], x[i + kWidth / 2]);
-      y[2 * i + 1] = interleave_high(x[i], x[i + kWidth / 2]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kWidth; i++) x[i] = y[i];
-  }
 }
 
 // out[words, kBlockQueries] = the n given rows of D, as words, transposed; lanes of rows that are not there get 0.

@@ -62,7 +62,7 @@ inline void pack_transposed(float* to, int64_t lanes, const typename Words::Elem
       } else {
         for (int i = 0; i < kWidth; i++) square[i] = i < here ? Words::along_k(from + i * row_stride + p, k - p) : vf{};
       }
-      transpose_square(square);
+      transpose(square);
       if (p + kStep <= k) {
 #pragma GCC unroll 16
         for (int i = 0; i < kWidth; i++) store(d + i * lanes, square[i]);

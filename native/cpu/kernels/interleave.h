@@ -25,5 +25,8 @@ inline vu interleave_high(vu a, vu b) {
 #endif
 }
 
+inline vf interleave_low(vf a, vf b) { return (vf)interleave_low((vu)a, (vu)b); }
+inline vf interleave_high(vf a, vf b) { return (vf)interleave_high((vu)a, (vu)b); }
+
 }  // namespace
 }  // namespace heed::cpu::HEED_ISA
