@@ -175,12 +175,23 @@ function* vocabularyOf(given: Iterable<Token>, file: string): Steps<Vocabulary> 
     for (let i = 1; i < text.length; i++) neighbours[pairOf(text.charCodeAt(i - 1), text.charCodeAt(i))] = 1;
     if (id % stride === 0) yield;
   }
-  const rankOf = new Map<number, number>();
-  for (const score of Float64Array.from(tokens, ({ score }) => -score).sort())
-    if (!rankOf.has(-score)) rankOf.set(-score, rankOf.size);
+  return { tokens, ids, ranks: yield* ranksOf(tokens), neighbours };
+}
+
+function* ranksOf(tokens: readonly Token[]): Steps<Int32Array> {
+  const sorted = Float64Array.from(tokens, ({ score }) => -score).sort();
   yield;
-  const ranks = Int32Array.from(tokens, ({ score }) => (score > unmergeable ? rankOf.get(score)! : -1));
-  return { tokens, ids, ranks, neighbours };
+  const rankOf = new Map<number, number>();
+  for (const [i, score] of sorted.entries()) {
+    if (!rankOf.has(-score)) rankOf.set(-score, rankOf.size);
+    if (i % stride === 0) yield;
+  }
+  const ranks = new Int32Array(tokens.length);
+  for (const [id, { score }] of tokens.entries()) {
+    ranks[id] = score > unmergeable ? rankOf.get(score)! : -1;
+    if (id % stride === 0) yield;
+  }
+  return ranks;
 }
 
 /** Tokens, or words, between two rests. */
