@@ -40,7 +40,8 @@ interface TensorInit<D extends DType> {
   strides: Shape;
   dtype: D;
   device: Device;
-  shared: SharedHandle;
+  /** null where memory is to be allocated at the first use. */
+  shared: SharedHandle | null;
 }
 
 /**
@@ -58,7 +59,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** The gradient that `backward()` left, for parameters and other tensors with `requiresGrad` set by hand. */
   grad: FloatTensor | null = null;
 
-  #shared: SharedHandle | null;
+  /** undefined before memory is allocated, null after the tensor was disposed. */
+  #shared: SharedHandle | null | undefined;
   #role: "value" | "trained" | "frozen" = "value";
   /** @internal The step that made this tensor, while recorded. */
   node: GraphNode | null = null;
@@ -73,7 +75,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.strides = init.strides;
     this.dtype = init.dtype;
     this.device = init.device;
-    this.#shared = init.shared;
+    this.#shared = init.shared ?? undefined;
     if (scoped) enterScope(this);
   }
 
@@ -140,8 +142,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   #live(): SharedHandle {
-    if (!this.#shared) throw new HeedError("ERR_DISPOSED", `expected a live tensor, got a disposed one: ${this}`);
-    return this.#shared;
+    if (this.#shared) return this.#shared;
+    if (this.disposed) throw new HeedError("ERR_DISPOSED", `expected a live tensor, got a disposed one: ${this}`);
+    return (this.#shared = memoryFor(this));
   }
 
   /** @internal Another tensor on the same handle, outside of scopes and graph. */
@@ -297,10 +300,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** Frees the tensor's memory, in queue order; a second time does nothing. */
   dispose(): void {
     const shared = this.#shared;
-    if (!shared) return;
+    if (shared === null) return;
     this.#shared = null;
     leaveScope(this);
-    shared.release();
+    shared?.release();
     this.zeroGrad();
     this.rounding?.release();
     this.rounding = null;
@@ -330,9 +333,18 @@ export type NestedArray = number | NestedArray[];
 
 /** @internal Uninitialised memory. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
-  const handle = native.alloc(device.index, dtypeIndex(dtype), shape, releasedHandle());
-  const shared = new SharedHandle(handle, new Storage());
+  const shared = memoryFor({ shape, dtype, device });
   return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared }, scoped);
+}
+
+/** @internal A tensor whose memory is allocated at its first use, in no scope. Write every element before reading one. */
+export function allocateLater<D extends DType>(shape: Shape, dtype: D, device: Device): Tensor<D> {
+  return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared: null }, false);
+}
+
+function memoryFor({ shape, dtype, device }: Pick<Tensor, "shape" | "dtype" | "device">): SharedHandle {
+  const handle = native.alloc(device.index, dtypeIndex(dtype), shape, releasedHandle());
+  return new SharedHandle(handle, new Storage());
 }
 
 /** Where `to(target)` leads: the name of a dtype, or a device. */

@@ -5,7 +5,7 @@ import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { numel, type Shape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
+import { allocate, allocateLater, type FloatTensor } from "../tensor.js";
 
 /** Limits on the size of a model, derived from the file that its parameters will be read from. */
 export interface Room {
@@ -19,22 +19,18 @@ export interface Room {
   computed: number;
 }
 
-/** The room of the model that is being made, and the parameters it has so far; null where there is no limit. */
-let limited: { room: Room; tensors: number; numbers: number; made: FloatTensor[] } | null = null;
+/** The room of the model that is being made, and how much its parameters take of it; null where there is no limit. */
+let limited: { room: Room; tensors: number; numbers: number } | null = null;
 
 /**
- * Runs `make`, in which every parameter and table has to find room before it takes memory. What was made is freed when
- * `make` throws. Synchronous. Throws ERR_FORMAT where there is no room left.
+ * Runs `make`, in which every parameter and table has to find room. Parameters get no first values, and their memory when
+ * those of the file are put into them. Synchronous. Throws ERR_FORMAT where there is no room left.
  */
 export function within<T>(room: Room, make: () => T): T {
   const outer = limited;
-  const made: FloatTensor[] = [];
-  limited = { room, tensors: 0, numbers: 0, made };
+  limited = { room, tensors: 0, numbers: 0 };
   try {
     return make();
-  } catch (error) {
-    for (const tensor of made) tensor.dispose();
-    throw error;
   } finally {
     limited = outer;
   }
@@ -79,22 +75,16 @@ export class Initializer {
 
   /** Normally distributed with mean 0. */
   normal(shape: Shape, std: number): FloatTensor {
-    const tensor = this.#create(shape);
-    ops.random_normal({ out: tensor, mean: 0, stddev: std, seed: this.#nextSeed() });
-    return tensor;
+    return this.#create(shape, (out) => ops.random_normal({ out, mean: 0, stddev: std, seed: this.#nextSeed() }));
   }
 
   /** Evenly distributed in [low, high). */
   uniform(shape: Shape, low: number, high: number): FloatTensor {
-    const tensor = this.#create(shape);
-    ops.random_uniform({ out: tensor, low, high, seed: this.#nextSeed() });
-    return tensor;
+    return this.#create(shape, (out) => ops.random_uniform({ out, low, high, seed: this.#nextSeed() }));
   }
 
   constant(shape: Shape, value: number): FloatTensor {
-    const tensor = this.#create(shape);
-    ops.fill({ out: tensor, value });
-    return tensor;
+    return this.#create(shape, (out) => ops.fill({ out, value }));
   }
 
   /**
@@ -105,10 +95,12 @@ export class Initializer {
     return (this.seed % 2 ** 36) * 65_537 + ++this.#tensors;
   }
 
-  #create(shape: Shape): FloatTensor {
+  #create(shape: Shape, fill: (created: FloatTensor) => void): FloatTensor {
     checkParameter(shape);
-    const created = parameter(allocate(shape, this.dtype, this.device, false));
-    limited?.made.push(created);
+    const { dtype, device } = this;
+    if (limited) return parameter(allocateLater(shape, dtype, device));
+    const created = parameter(allocate(shape, dtype, device, false));
+    fill(created);
     return created;
   }
 }
