@@ -34,6 +34,23 @@ export function floatsOf(
   return values;
 }
 
+/** @internal Numbers of bf16 or f16 by their bits. */
+export class Halves {
+  constructor(
+    readonly dtype: "bf16" | "f16",
+    readonly bits: Uint16Array,
+  ) {}
+
+  get length(): number {
+    return this.bits.length;
+  }
+
+  /** The numbers from `begin` to before `end`, in the same memory. */
+  subarray(begin: number, end: number): Halves {
+    return new Halves(this.dtype, this.bits.subarray(begin, end));
+  }
+}
+
 /** The bits of numbers rounded to bf16 or f16, to nearest even. */
 export function bitsOf(dtype: "bf16" | "f16", values: Float32Array): Uint16Array {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);

@@ -5,7 +5,8 @@
 //   Q4_0   32 numbers, 18 bytes: d, q 4 bits: low halves 0–15, high 16–31      x = d (q - 8)
 //   Q4_K  256 numbers, 144 bytes: d, dmin, s and m 6 bits for 8 × 32, q 4 bits x = d s q - dmin m
 //   Q6_K  256 numbers, 210 bytes: q's low 4 bits, its high 2, s int8 for 16 × 16, d   x = d s (q - 32)
-import { bitsOf, floatsOf, halfTable } from "../dtype.js";
+import { bitsOf, halfTable } from "../dtype.js";
+import type { Encoding } from "./weights.js";
 
 export interface GgmlType {
   readonly name: string;
@@ -13,8 +14,8 @@ export interface GgmlType {
   readonly numbers: number;
   /** Bytes of a block. */
   readonly bytes: number;
-  /** Fills `out` with the numbers of whole blocks; null where heed cannot. */
-  readonly read: ((bytes: Uint8Array, out: Float32Array) => void) | null;
+  /** How its blocks are read (`Encoding`); null where heed cannot. */
+  readonly read: Encoding["read"] | null;
   /** Numbers, of whole blocks, as bytes; null where heed cannot. */
   readonly write: ((values: Float32Array) => Uint8Array) | null;
 }
@@ -29,8 +30,8 @@ const type = (
 
 /** By the number of the type. */
 export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
-  [0, type("F32", 1, 4, readF32, bytesOf)],
-  [1, type("F16", 1, 2, readHalf("f16"), (values) => bytesOf(bitsOf("f16", values)))],
+  [0, type("F32", 1, 4, "f32", bytesOf)],
+  [1, type("F16", 1, 2, "f16", (values) => bytesOf(bitsOf("f16", values)))],
   [2, type("Q4_0", 32, 18, readQ4_0, writeQ4_0)],
   [3, type("Q4_1", 32, 20)],
   [6, type("Q5_0", 32, 22)],
@@ -48,28 +49,11 @@ export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
   [26, type("I32", 1, 4)],
   [27, type("I64", 1, 8)],
   [28, type("F64", 1, 8)],
-  [30, type("BF16", 1, 2, readHalf("bf16"), (values) => bytesOf(bitsOf("bf16", values)))],
+  [30, type("BF16", 1, 2, "bf16", (values) => bytesOf(bitsOf("bf16", values)))],
 ]);
-
-/** Bytes that may stand anywhere in memory, where numbers may. */
-function aligned(bytes: Uint8Array): Uint8Array {
-  return bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-}
 
 function bytesOf(values: Float32Array | Uint16Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-}
-
-function readF32(bytes: Uint8Array, out: Float32Array): void {
-  const { buffer, byteOffset } = aligned(bytes);
-  out.set(new Float32Array(buffer, byteOffset, out.length));
-}
-
-function readHalf(dtype: "bf16" | "f16"): (bytes: Uint8Array, out: Float32Array) => void {
-  return (bytes, out) => {
-    const { buffer, byteOffset } = aligned(bytes);
-    floatsOf(dtype, new Uint16Array(buffer, byteOffset, out.length), out);
-  };
 }
 
 function half(bytes: Uint8Array, at: number): number {

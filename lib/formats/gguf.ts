@@ -6,7 +6,15 @@ import { naming } from "../files.js";
 import { type GgufEntry, type GgufHeader, GgufHeaderReader } from "./gguf-header.js";
 import { type GgufValue, HeaderCut } from "./gguf-values.js";
 import { opening, readFully } from "./whole-io.js";
-import { entryOf, readBlocks, readWhole, type WeightFile } from "./weights.js";
+import {
+  asFloats,
+  entryOf,
+  type PieceMemory,
+  readBlocks,
+  readWhole,
+  type StoredPiece,
+  type WeightFile,
+} from "./weights.js";
 
 /** An open GGUF file. Close it, or declare it with `await using`. */
 export class GgufFile implements WeightFile {
@@ -40,14 +48,19 @@ export class GgufFile implements WeightFile {
 
   /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
   async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    yield* asFloats(this.readStored(name));
+  }
+
+  /** @internal */
+  async *readStored(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece> {
     const entry = entryOf(this.path, this.tensors, name);
-    const { type } = entry;
-    if (!type.read)
+    const { numbers, bytes, read } = entry.type;
+    if (!read)
       throw new HeedError(
         "ERR_FORMAT",
-        `${this.path}: expected ${JSON.stringify(name)} of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K, got ${type.name}`,
+        `${this.path}: expected ${JSON.stringify(name)} of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K, got ${entry.type.name}`,
       );
-    yield* readBlocks(this, entry, type);
+    yield* readBlocks(this, entry, { numbers, bytes, read }, memory);
   }
 
   async close(): Promise<void> {

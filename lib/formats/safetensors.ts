@@ -1,7 +1,6 @@
 // Reading and writing safetensors files. Reading takes the header alone; a tensor's bytes come when asked for, straight
 // into the given memory. Writing streams tensor by tensor and is atomic.
 import type { FileHandle } from "node:fs/promises";
-import { floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { writeFileAtomic } from "./atomic-file.js";
@@ -15,19 +14,22 @@ import {
   type SafetensorsEntry,
   type SafetensorsSpecification,
 } from "./safetensors-header.js";
-import { type Encoding, entryOf, readBlocks, readWhole, type WeightFile } from "./weights.js";
-
-const halves = (dtype: "bf16" | "f16"): Encoding => ({
-  numbers: 1,
-  bytes: 2,
-  read: (bytes, out) => floatsOf(dtype, new Uint16Array(bytes.buffer, 0, out.length), out),
-});
+import {
+  asFloats,
+  type Encoding,
+  entryOf,
+  type PieceMemory,
+  readBlocks,
+  readWhole,
+  type StoredPiece,
+  type WeightFile,
+} from "./weights.js";
 
 /** The encoding of each dtype that can be read as numbers. */
 const encodings: Partial<Record<SafetensorsDType, Encoding>> = {
-  F32: { numbers: 1, bytes: 4, read: null },
-  BF16: halves("bf16"),
-  F16: halves("f16"),
+  F32: { numbers: 1, bytes: 4, read: "f32" },
+  BF16: { numbers: 1, bytes: 2, read: "bf16" },
+  F16: { numbers: 1, bytes: 2, read: "f16" },
 };
 
 /** An open safetensors file. Close it, or declare it with `await using`. */
@@ -65,6 +67,11 @@ export class SafetensorsFile implements WeightFile {
 
   /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
   async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    yield* asFloats(this.readStored(name));
+  }
+
+  /** @internal */
+  async *readStored(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece> {
     const entry = entryOf(this.path, this.tensors, name);
     const encoding = encodings[entry.dtype];
     if (!encoding)
@@ -72,7 +79,7 @@ export class SafetensorsFile implements WeightFile {
         "ERR_FORMAT",
         `${this.path}: expected ${JSON.stringify(name)} of dtype F32, BF16 or F16, got ${entry.dtype}`,
       );
-    yield* readBlocks(this, entry, encoding);
+    yield* readBlocks(this, entry, encoding, memory);
   }
 
   async close(): Promise<void> {

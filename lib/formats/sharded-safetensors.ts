@@ -5,7 +5,7 @@ import { describe, HeedError } from "../errors.js";
 import { readJsonFile } from "../files.js";
 import { readSafetensors, type SafetensorsFile } from "./safetensors.js";
 import type { SafetensorsEntry } from "./safetensors-header.js";
-import { entryOf, type WeightFile } from "./weights.js";
+import { entryOf, type PieceMemory, type StoredPiece, type WeightFile } from "./weights.js";
 
 /** The files of an index, open. Close them, or declare them with `await using`. */
 export class ShardedSafetensors implements WeightFile {
@@ -32,6 +32,11 @@ export class ShardedSafetensors implements WeightFile {
 
   async *readPieces(name: string): AsyncGenerator<Float32Array> {
     yield* entryOf(this.path, this.#shards, name).readPieces(name);
+  }
+
+  /** @internal */
+  async *readStored(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece> {
+    yield* entryOf(this.path, this.#shards, name).readStored(name, memory);
   }
 
   async close(): Promise<void> {
