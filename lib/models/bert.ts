@@ -12,7 +12,6 @@ import { Module } from "../nn/module.js";
 import type { Activation } from "../ops/activation.js";
 import { add } from "../ops/binary.js";
 import { checkDType, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
-import type { QuantizeOptions } from "../ops/quantize.js";
 import { tanh } from "../ops/unary.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
@@ -143,17 +142,13 @@ class BertEmbeddings extends Module {
     super();
     const { vocabularySize, contextLength, firstPosition, tokenTypes, width, eps } = config;
     this.word_embeddings = new Embedding({ count: vocabularySize, width }, init);
-    this.position_embeddings = new Embedding({ count: firstPosition + contextLength, width }, init);
-    this.token_type_embeddings = tokenTypes > 0 ? new Embedding({ count: tokenTypes, width }, init) : null;
+    // The table of words alone is quantised: the others are small.
+    const small = { width, quantizable: false };
+    this.position_embeddings = new Embedding({ ...small, count: firstPosition + contextLength }, init);
+    this.token_type_embeddings = tokenTypes > 0 ? new Embedding({ ...small, count: tokenTypes }, init) : null;
     this.LayerNorm = new LayerNorm({ width, eps }, init);
     this.dropout = new Dropout(config.dropout, seeds);
     this.firstPosition = firstPosition;
-  }
-
-  /** The words alone: the other tables are small. */
-  override quantize(options: QuantizeOptions = {}): this {
-    this.word_embeddings.quantize(options);
-    return this;
   }
 
   /** ids [B, T] → [B, T, C] */

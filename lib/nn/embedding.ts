@@ -1,21 +1,28 @@
 import { checkInteger, checkObject } from "../ops/check.js";
 import { embedding, type EmbeddingOptions } from "../ops/embedding.js";
-import { quantizedEmbedding, type QuantizeOptions } from "../ops/quantize.js";
+import { quantizedEmbedding } from "../ops/quantize.js";
 import type { Device } from "../device.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
-import { Module } from "./module.js";
-import { QuantizedWeight } from "./quantized-weight.js";
+import { WeightLayer } from "./weight-layer.js";
+
+export interface EmbeddingConfig {
+  count: number;
+  width: number;
+  /** Standard deviation of the first weights. @default 0.02 */
+  std?: number;
+  /** Whether `quantize` puts the table into few bits. @default true */
+  quantizable?: boolean;
+}
 
 /** A table of vectors, one for each id. */
-export class Embedding extends Module {
+export class Embedding extends WeightLayer {
   readonly weight: FloatTensor;
-  /** What has taken the weight's place, if it was quantised. */
-  quantized: QuantizedWeight | null = null;
+  readonly layout = "oi";
 
-  constructor(config: { count: number; width: number; std?: number }, init: Initializer) {
-    super();
+  constructor(config: EmbeddingConfig, init: Initializer) {
     checkObject("Embedding", "config", config);
+    super(config.quantizable);
     const { count, width, std = 0.02 } = config;
     checkInteger("Embedding", "count", count, 1);
     checkInteger("Embedding", "width", width, 1);
@@ -32,12 +39,5 @@ export class Embedding extends Module {
 
   get device(): Device {
     return (this.quantized?.codes ?? this.weight).device;
-  }
-
-  override quantize(options: QuantizeOptions = {}): this {
-    if (this.quantized) return this;
-    this.quantized = new QuantizedWeight(this.weight, options);
-    this.weight.dispose();
-    return this;
   }
 }

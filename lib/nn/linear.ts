@@ -1,10 +1,9 @@
 import { checkInteger, checkObject } from "../ops/check.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
-import { quantizedLinear, type QuantizeOptions } from "../ops/quantize.js";
+import { quantizedLinear } from "../ops/quantize.js";
 import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
-import { Module } from "./module.js";
-import { QuantizedWeight } from "./quantized-weight.js";
+import { WeightLayer } from "./weight-layer.js";
 
 export interface LinearConfig {
   inputs: number;
@@ -21,12 +20,10 @@ export interface LinearConfig {
  * x·W + b, optionally with an activation and a residual fused in: the one place that every projection of a model goes
  * through, whatever stands in for the weight or is added to the product.
  */
-export class Linear extends Module {
+export class Linear extends WeightLayer {
   readonly weight: FloatTensor;
   readonly bias: FloatTensor | null;
   readonly layout: "oi" | "io";
-  /** What has taken the weight's place, if it was quantised. */
-  quantized: QuantizedWeight | null = null;
 
   constructor(config: LinearConfig, init: Initializer) {
     super();
@@ -49,12 +46,5 @@ export class Linear extends Module {
     const { bias, layout, quantized } = this;
     if (quantized) return quantizedLinear(x, quantized, { bias, ...options });
     return linear(x, this.weight, { bias, layout, ...options });
-  }
-
-  override quantize(options: QuantizeOptions = {}): this {
-    if (this.quantized) return this;
-    this.quantized = new QuantizedWeight(this.weight, { ...options, layout: this.layout });
-    this.weight.dispose();
-    return this;
   }
 }

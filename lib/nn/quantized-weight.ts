@@ -1,6 +1,6 @@
 import { keep } from "../scope.js";
-import { quantize, type QuantizedBits, type QuantizedTensors, type QuantizeOptions } from "../ops/quantize.js";
-import type { FloatTensor, Tensor } from "../tensor.js";
+import type { QuantizedBits, QuantizedTensors } from "../ops/quantize.js";
+import type { Tensor } from "../tensor.js";
 import { Module } from "./module.js";
 
 /** What takes a weight's place in a model that is quantised: no parameter, and moved and disposed with its module. */
@@ -11,9 +11,9 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
   readonly outputs: number;
   readonly bits: QuantizedBits;
 
-  constructor(weight: FloatTensor, options: QuantizeOptions & { layout?: "oi" | "io" }) {
+  /** The tensors become the module's. */
+  constructor({ codes, scales, inputs, outputs, bits }: QuantizedTensors) {
     super();
-    const { codes, scales, inputs, outputs, bits } = quantize(weight, options);
     this.codes = keep(codes);
     this.scales = keep(scales);
     this.inputs = inputs;

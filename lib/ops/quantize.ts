@@ -1,5 +1,6 @@
 import { record } from "../autograd.js";
-import type { FloatDType } from "../dtype.js";
+import type { Device } from "../device.js";
+import type { DType, FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
@@ -70,12 +71,58 @@ export function quantize(weight: FloatTensor, options: QuantizeOptions & { layou
   checkShapeIs("quantize", "weight", weight, [-1, -1]);
   using matrix = asInOut(weight, layout);
   const [inputs, outputs] = matrix.shape as [number, number];
-  const panels = Math.ceil(outputs / 16);
+  const { device } = weight;
+  const quantized = emptyQuantized({ inputs, outputs, device }, { bits, groupSize });
+  ops.quantize({ codes: quantized.codes, scales: quantized.scales, weight: matrix, bits });
+  return quantized;
+}
+
+/** Outputs whose codes lie together. */
+const panelOutputs = 16;
+
+/** @internal A quantised weight that is all still to be set by {@link quantizePart}. */
+export function emptyQuantized(
+  { inputs, outputs, device }: { inputs: number; outputs: number; device: Device },
+  options: QuantizeOptions,
+): QuantizedTensors {
+  const { bits, groupSize } = checkQuantizeOptions(options);
+  const panels = Math.ceil(outputs / panelOutputs);
   const groups = Math.ceil(inputs / groupSize);
-  const codes = allocate([panels, (groups * groupSize * bits) / 32, 64], "u8", weight.device);
-  const scales = allocate([panels, groups, 16], "bf16", weight.device);
-  ops.quantize({ codes, scales, weight: matrix, bits });
+  const codes = allocate([panels, (groups * groupSize * bits) / 32, 64], "u8", device);
+  const scales = allocate([panels, groups, panelOutputs], "bf16", device);
   return { codes, scales, inputs, outputs, bits };
+}
+
+/** @internal How many rows of a weight of that layout are quantised together: its parts are multiples, but for the last. */
+export function rowsTogether({ codes, scales, bits }: QuantizedTensors, layout: Layout): number {
+  const groupSize = (codes.shape[1]! * 32) / bits / scales.shape[1]!;
+  return layout === "oi" ? panelOutputs : groupSize;
+}
+
+/**
+ * @internal Sets the part of a quantised weight that stands for rows of the weight from the `first`-th on: outputs [n, in] in
+ * layout "oi", inputs [n, out] in "io". `first` is a multiple of {@link rowsTogether}.
+ */
+export function quantizePart(target: QuantizedTensors, rows: FloatTensor, layout: Layout, first: number): void {
+  const { bits } = target;
+  const together = rowsTogether(target, layout);
+  const filled = Math.ceil(rows.shape[0]! / together) * together;
+  const axis = layout === "oi" ? 0 : 1;
+  /** The part of codes or scales, of which each index along the axis is of `count` rows. */
+  const partOf = <D extends DType>(x: Tensor<D>, count: number): Tensor<D> => {
+    const shape = x.shape.map((size, i) => (i === axis ? filled / count : size));
+    return x.viewAs(shape, x.strides, (first / count) * x.strides[axis]!, false);
+  };
+  using weight = asInOut(rows, layout);
+  using codes = partOf(target.codes, layout === "oi" ? together : 32 / bits);
+  using scales = partOf(target.scales, together);
+  if (layout === "oi") return ops.quantize({ codes, scales, weight, bits });
+  // Codes of some inputs of all outputs do not lie in one piece, as the kernel's have to.
+  using ownCodes = allocate(codes.shape, "u8", codes.device, false);
+  using ownScales = allocate(scales.shape, "bf16", scales.device, false);
+  ops.quantize({ codes: ownCodes, scales: ownScales, weight, bits });
+  ops.copy({ out: codes, inp: ownCodes });
+  ops.copy({ out: scales, inp: ownScales });
 }
 
 function checkQuantized(op: string, weight: QuantizedTensors, like?: Tensor): void {

@@ -9,7 +9,8 @@ import { EncoderDecoder } from "../models/encoder-decoder.js";
 import type { EncoderDecoderConfig } from "../models/encoder-decoder-config.js";
 import { CharacterList } from "../tokenizer/character-list.js";
 import type { ModelOptions } from "../models/model.js";
-import { loadWeights, makeFor } from "./load-weights.js";
+import { loadFrom } from "./load-weights.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
 export interface CTranslate2Model {
   model: EncoderDecoder;
@@ -17,7 +18,7 @@ export interface CTranslate2Model {
   target: CharacterList;
 }
 
-export interface CTranslate2Options extends ModelOptions {
+export interface CTranslate2Options extends ModelOptions, LoadQuantizedOptions {
   /** The longest source and target, which a model does not say; 512 unless given. */
   contextLength?: number;
 }
@@ -36,6 +37,7 @@ const names = { source: "source_vocabulary.txt", target: "target_vocabulary.txt"
 export async function loadCTranslate2(folder: string, options: CTranslate2Options = {}): Promise<CTranslate2Model> {
   checkObject("loadCTranslate2", "options", options);
   const { contextLength = 512, ...rest } = options;
+  const quantize = quantizeOptionsOf("loadCTranslate2", options);
   const targetFile = path.join(folder, names.target);
   const target = await CharacterList.fromFile(targetFile);
   const source = await CharacterList.fromFile(path.join(folder, names.source));
@@ -51,14 +53,8 @@ export async function loadCTranslate2(folder: string, options: CTranslate2Option
         throw new HeedError("ERR_FORMAT", `expected a ${side} vocabulary of ${size} tokens, got ${tokens.length}`);
     return config;
   });
-  const model = makeFor(weights, () => new EncoderDecoder(config, rest));
-  try {
-    await loadWeights(model, weights, { nameInFile });
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
-  model.eval();
+  const make = (): EncoderDecoder => new EncoderDecoder(config, rest);
+  const { model } = await loadFrom(weights, make, () => ({ nameInFile, quantize }));
   return { model, source, target };
 }
 

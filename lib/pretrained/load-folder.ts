@@ -7,9 +7,11 @@ import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
 import type { WeightFile } from "../formats/weights.js";
 import type { ModelOptions } from "../models/model.js";
+import type { Module } from "../nn/module.js";
 import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
-import { checkSizes, loadWeights, makeFor } from "./load-weights.js";
+import { checkSizes, loadFrom } from "./load-weights.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
 export interface FolderModel<K extends keyof PretrainedKinds> {
   model: PretrainedKinds[K];
@@ -21,20 +23,18 @@ export interface FolderModel<K extends keyof PretrainedKinds> {
 export async function loadFolder<K extends keyof PretrainedKinds>(
   folder: string,
   kind: K,
-  options: ModelOptions,
+  options: ModelOptions & LoadQuantizedOptions,
 ): Promise<FolderModel<K>> {
+  const quantize = quantizeOptionsOf("loadFolder", options);
   const { family, blueprint } = await readBlueprint(folder, kind);
   await using weights = await openWeights(folder);
   checkSizes(weights, blueprint.sizes(weights));
-  const model = makeFor(weights, () => blueprint.make(options, weights));
-  try {
-    const ignored = await loadWeights(model, weights, family.weights?.(model, weights));
-    model.eval();
-    return { model: model as PretrainedKinds[K], ignored };
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
+  const make = (): Module => blueprint.make(options, weights);
+  const { model, ignored } = await loadFrom(weights, make, (model) => ({
+    ...family.weights?.(model, weights),
+    quantize,
+  }));
+  return { model: model as PretrainedKinds[K], ignored };
 }
 
 /** What the folder's config.json says. Throws ERR_IO or ERR_FORMAT, naming it, unless it is of a model of that kind. */

@@ -33,13 +33,12 @@ export interface LoadedModel {
  */
 export async function loadModel(name: string, options: LoadModelOptions = {}): Promise<LoadedModel> {
   checkObject("loadModel", "options", options);
-  const quantized = quantizeOptionsOf("loadModel", options);
+  quantizeOptionsOf("loadModel", options);
   const source = await findModel(name, options, (folder) => readBlueprint(folder, "causal"));
   const loaded = await loadSource(source, options);
   const { model, tokenizer } = loaded;
   try {
     checkTokenizer(name, tokenizer, model);
-    if (quantized) model.quantize(quantized);
     return loaded;
   } catch (error) {
     model.dispose();
@@ -47,7 +46,7 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
   }
 }
 
-async function loadSource(source: ModelSource, options: ModelOptions): Promise<LoadedModel> {
+async function loadSource(source: ModelSource, options: LoadModelOptions): Promise<LoadedModel> {
   switch (source.format) {
     case "folder": {
       const { folder } = source;

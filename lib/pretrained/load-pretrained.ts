@@ -47,14 +47,13 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
       "ERR_ARGUMENT",
       `loadPretrained: expected kind ${Object.keys(families).join(", ")}, got ${describe(kind)}`,
     );
-  const quantized = quantizeOptionsOf("loadPretrained", options);
+  quantizeOptionsOf("loadPretrained", options);
   const folder = await inspectedFolder(name, options, (found) => readBlueprint(found, kind));
   const { model, ignored } = await loadFolder(folder, kind, options);
   try {
     const tokenizer = await folderTokenizer(folder);
     checkTokenizer(folder, tokenizer, model);
     const recipe = await readRecipe(folder);
-    if (quantized) model.quantize(quantized);
     return { model, tokenizer, folder, ignored, recipe };
   } catch (error) {
     model.dispose();

@@ -10,6 +10,7 @@ import type { PretrainedKinds } from "./families/index.js";
 import { isCTranslate2, loadCTranslate2 } from "./load-ctranslate2.js";
 import { readBlueprint } from "./load-folder.js";
 import { loadPretrained } from "./load-pretrained.js";
+import type { LoadQuantizedOptions } from "./quantize-options.js";
 
 export interface Translator {
   model: PretrainedKinds["encoder-decoder"];
@@ -26,7 +27,7 @@ export interface Translator {
  */
 export async function loadTranslator(
   name: string,
-  options: PretrainedOptions & ModelOptions = {},
+  options: PretrainedOptions & ModelOptions & LoadQuantizedOptions = {},
 ): Promise<Translator> {
   checkObject("loadTranslator", "options", options);
   const folder = await inspectedFolder(name, options, async (found) => {

@@ -1,11 +1,15 @@
 import { HeedError } from "../errors.js";
-import type { WeightFile } from "../formats/weights.js";
+import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weights.js";
 import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
+import { QuantizedWeight } from "../nn/quantized-weight.js";
+import { WeightLayer } from "../nn/weight-layer.js";
 import { ops } from "../native.js";
+import { emptyQuantized, quantizePart, type QuantizeOptions, rowsTogether } from "../ops/quantize.js";
 import { formatShape, numel, sameShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor } from "../tensor.js";
-import { setPieces } from "../tensor-pieces.js";
+import { setPart, setPieces } from "../tensor-pieces.js";
+import { pieceLength } from "../turns.js";
 import { transposed } from "../ops/views.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
@@ -21,6 +25,31 @@ export interface LoadWeightsOptions {
   isTransposed?: (parameter: string) => boolean;
   /** Names of the file that the model has no use for. */
   ignored?: readonly string[];
+  /** Puts the weights that `Module.quantize` does into few bits as they arrive. By default none. */
+  quantize?: QuantizeOptions | null;
+}
+
+/**
+ * Makes a model and fills it from a file, for inference; `weights` says how the file's tensors are the model's
+ * parameters. Throws ERR_FORMAT, naming the file, and leaves nothing of the model then.
+ *
+ * Beside what the model is in the end, it takes the memory of some pieces of a tensor, or of one tensor where that has to
+ * be turned: parameters have no memory before their numbers arrive, nor those that are quantised as floats.
+ */
+export async function loadFrom<M extends Module>(
+  file: WeightFile,
+  make: () => M,
+  weights: (model: M) => LoadWeightsOptions = () => ({}),
+): Promise<{ model: M; ignored: string[] }> {
+  const model = makeFor(file, make);
+  try {
+    const ignored = await loadWeights(model, file, weights(model));
+    model.eval();
+    return { model, ignored };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
 }
 
 /**
@@ -30,7 +59,7 @@ export interface LoadWeightsOptions {
 export async function loadWeights(
   model: Module,
   file: WeightFile,
-  { nameInFile = (name) => name, isTransposed = () => false, ignored = [] }: LoadWeightsOptions = {},
+  { nameInFile = (name) => name, isTransposed = () => false, ignored = [], quantize = null }: LoadWeightsOptions = {},
 ): Promise<string[]> {
   const parameters = [...model.namedParameters()].map(([name, tensor]) => {
     const transposed = isTransposed(name);
@@ -52,17 +81,62 @@ export async function loadWeights(
     if (!given || !(sameShape(given, shape) || sameShape(given, [1, ...shape])))
       throw fault(`expected ${names.join(", ")} of shape ${formatShape(shape)}, got ${shapesOf(file, names)}`);
   }
+  const quantized = new Map<FloatTensor, WeightLayer>();
+  if (quantize)
+    for (const [, layer] of model.modules())
+      if (layer instanceof WeightLayer && layer.quantizable) quantized.set(layer.weight, layer);
+  const memory = new PieceMemory();
   for (const { names, tensor, transposed } of parameters) {
-    const pieces = async function* () {
-      for (const name of names) yield* file.readPieces(name);
-    };
-    await (transposed ? setTransposed(tensor, pieces()) : setPieces(tensor, pieces()));
+    const pieces = piecesOf(file, names, memory);
+    const layer = quantized.get(tensor);
+    if (layer) await setQuantized(layer, pieces, transposed, quantize!);
+    else await (transposed ? setTransposed(tensor, pieces) : setPieces(tensor, pieces));
   }
   return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
 }
 
+async function* piecesOf(file: WeightFile, names: readonly string[], memory: PieceMemory): AsyncGenerator<StoredPiece> {
+  for (const name of names) yield* file.readStored?.(name, memory) ?? file.readPieces(name);
+}
+
+/**
+ * Puts a layer's weight into few bits from the pieces of a matrix, which is the weight or its transpose: as floats there
+ * are never more than some rows of it.
+ */
+async function setQuantized(
+  layer: WeightLayer,
+  pieces: AsyncIterable<StoredPiece>,
+  transposed: boolean,
+  options: QuantizeOptions,
+): Promise<void> {
+  const { shape, dtype, device } = layer.weight;
+  const [inputs, outputs] = (layer.layout === "io" ? shape : [...shape].reverse()) as [number, number];
+  const target = new QuantizedWeight(emptyQuantized({ inputs, outputs, device }, options));
+  layer.replaceWeight(target);
+  // Rows of the file are outputs or inputs.
+  const layout = (layer.layout === "oi") === transposed ? "io" : "oi";
+  const [all, width] = layout === "oi" ? [outputs, inputs] : [inputs, outputs];
+  const together = rowsTogether(target, layout);
+  const most = Math.max(1, Math.floor(pieceLength / width / together)) * together;
+  using room = allocate([Math.min(most, all), width], dtype, device, false);
+  let [first, filled] = [0, 0];
+  for await (const piece of pieces)
+    for (let at = 0; at < piece.length;) {
+      const count = Math.min(most, all - first);
+      const part = piece.subarray(at, at + count * width - filled);
+      await setPart(room, filled, part);
+      at += part.length;
+      filled += part.length;
+      if (filled < count * width) continue;
+      using rows = room.viewAs([count, width], [width, 1], 0, false);
+      quantizePart(target, rows, layout, first);
+      first += count;
+      filled = 0;
+    }
+}
+
 /** Sets a matrix from the pieces of its transpose, which the device turns. */
-async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<Float32Array>): Promise<void> {
+async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<StoredPiece>): Promise<void> {
   using given = allocate([...matrix.shape].reverse(), matrix.dtype, matrix.device, false);
   await setPieces(given, pieces);
   using view = transposed(given);

@@ -2,7 +2,7 @@ import { describe, HeedError } from "../errors.js";
 import { checkQuantizeOptions, type QuantizedBits, type QuantizeOptions } from "../ops/quantize.js";
 
 export interface LoadQuantizedOptions {
-  /** Puts the weights into 8 or 4 bits once they are loaded (`Module.quantize`). */
+  /** Puts the weights into 8 or 4 bits as they arrive (`Module.quantize`). */
   quantize?: QuantizedBits | QuantizeOptions;
 }
 

@@ -6,12 +6,15 @@ import { native } from "../../lib/native.js";
 import type { Activation } from "../../lib/ops/activation.js";
 import {
   dequantize,
+  emptyQuantized,
   groupSizes,
   quantize,
   quantizedBits,
   quantizedEmbedding,
   quantizedLinear,
   type QuantizedTensors,
+  quantizePart,
+  rowsTogether,
 } from "../../lib/ops/quantize.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { narrow, reshape } from "../../lib/ops/views.js";
@@ -80,6 +83,31 @@ test("no weight is further than half a step from its code, and every device has 
         }
       }
     }
+});
+
+test.for(devicesTested)("a weight in parts has the codes of the whole on $name", async ({ device }) => {
+  for (const bits of quantizedBits)
+    for (const [outputs, inputs, groupSize] of [
+      [1, 1, 32],
+      [49, 31, 32],
+      [33, 300, 64],
+      [48, 256, 128],
+      [20, 700, 256],
+    ] as const)
+      for (const layout of ["oi", "io"] as const) {
+        const [all, width] = layout === "oi" ? [outputs, inputs] : [inputs, outputs];
+        using weight = of(normal(random, [all, width]), device);
+        const whole = quantize(weight, { bits, groupSize, layout });
+        const parts = emptyQuantized({ inputs, outputs, device: weight.device }, { bits, groupSize });
+        const step = 2 * rowsTogether(parts, layout);
+        for (let first = 0; first < all; first += step) {
+          using rows = narrow(weight, 0, first, Math.min(step, all - first));
+          quantizePart(parts, rows, layout, first);
+        }
+        expect(await parts.codes.data()).toEqual(await whole.codes.data());
+        expect(await parts.scales.data()).toEqual(await whole.scales.data());
+        for (const quantized of [whole, parts]) free(quantized);
+      }
 });
 
 interface Product {

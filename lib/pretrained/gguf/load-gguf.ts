@@ -7,7 +7,8 @@ import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer
 import type { ModelOptions } from "../../models/model.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import { checkTokenizer } from "../check-tokenizer.js";
-import { checkSizes, loadWeights, makeFor } from "../load-weights.js";
+import { checkSizes, loadFrom } from "../load-weights.js";
+import { type LoadQuantizedOptions, quantizeOptionsOf } from "../quantize-options.js";
 import type { GgufArchitecture } from "./architecture.js";
 import { defaultsOfGguf } from "./defaults.js";
 import { architectureNames, architectures } from "./index.js";
@@ -25,7 +26,7 @@ export interface GgufModel {
  * Loads a model for inference from a GGUF file of architecture llama, qwen2, qwen3 or gpt2, quantised or not, and its
  * tokenizer. Throws ERR_IO or ERR_FORMAT with the file's name.
  */
-export async function loadGguf(path: string, options: ModelOptions = {}): Promise<GgufModel> {
+export async function loadGguf(path: string, options: ModelOptions & LoadQuantizedOptions = {}): Promise<GgufModel> {
   await using file = await readGguf(path);
   const metadata = new GgufMetadata(path, file.metadata);
   const parts = file.metadata.get("split.count") ?? 1;
@@ -48,8 +49,9 @@ async function modelOf(
   architecture: GgufArchitecture,
   metadata: GgufMetadata,
   file: GgufFile,
-  options: ModelOptions,
+  options: ModelOptions & LoadQuantizedOptions,
 ): Promise<GPT | Llama> {
+  const quantize = quantizeOptionsOf("loadGguf", options);
   const make = await inFile(file.path, () => architecture.read(metadata, file));
   const width = metadata.size("embedding_length");
   const last = `blk.${metadata.size("block_count") - 1}`;
@@ -58,18 +60,15 @@ async function modelOf(
     [`${last}.attn_norm.weight`, [width]],
     [`${last}.ffn_up.weight`, [metadata.size("feed_forward_length", 4 * width), width]],
   ]);
-  const model = makeFor(file, () => make(options));
-  try {
-    const parameters = new Map([...model.namedParameters()].map(([name]) => [name, architecture.parameter(name)]));
-    await loadWeights(model, file, {
-      nameInFile: (name) => parameters.get(name)!.name,
-      isTransposed: (name) => parameters.get(name)!.transposed ?? false,
+  const { model } = await loadFrom(
+    file,
+    () => make(options),
+    () => ({
+      nameInFile: (name) => architecture.parameter(name).name,
+      isTransposed: (name) => architecture.parameter(name).transposed ?? false,
       ignored: architecture.ignored,
-    });
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
-  model.eval();
+      quantize,
+    }),
+  );
   return model as GPT | Llama;
 }
