@@ -19,7 +19,7 @@ import { GgufMetadata } from "../lib/pretrained/gguf/metadata.js";
 import { tokenizerOfGguf } from "../lib/pretrained/gguf/tokenizer.js";
 import { saveGguf } from "../lib/pretrained/gguf/save-gguf.js";
 import { loadCTranslate2 } from "../lib/pretrained/load-ctranslate2.js";
-import { loadModel } from "../lib/pretrained/load-model.js";
+import { loadModel, type LoadModelOptions } from "../lib/pretrained/load-model.js";
 import { saveLlama2c } from "../lib/pretrained/save-llama2c.js";
 import { savePretrained } from "../lib/pretrained/save-pretrained.js";
 import { ones } from "../lib/creation.js";
@@ -76,9 +76,9 @@ test("the measure sees a thread that is held up", async () => {
 });
 
 describe("models", { timeout }, () => {
-  const loads = (name: string): Promise<void> =>
+  const loads = (name: string, options: LoadModelOptions = {}): Promise<void> =>
     expectNoPause(async () => {
-      const { model } = await loadModel(at(name), { device: "cpu" });
+      const { model } = await loadModel(at(name), { device: "cpu", ...options });
       await model.device.synchronize();
       model.dispose();
     });
@@ -88,6 +88,7 @@ describe("models", { timeout }, () => {
       expectNoPause(() => savePretrained(at(dtype), gpt, { dtype, overwrite: true, shardBytes: 6e7 })),
     );
     await loads(dtype);
+    await loads(dtype, { dtype: "bf16", quantize: 4 });
   });
 
   test.each(["F32", "F16", "Q8_0", "Q4_0"] as const)("saved and loaded as GGUF of %s", async (type) => {

@@ -20,8 +20,11 @@ const folder = sharedFolder();
 const at = (name: string): string => path.join(folder, name);
 const MiB = 2 ** 20;
 
-/** What a process grows by beside tensors: pieces of a file, copies of them on their way, JavaScript's own memory. */
-const growth = 16 * MiB;
+/**
+ * What a process grows by whatever the model's size: pieces of a file, copies of them on their way, JavaScript's own memory.
+ * A model of GPT-2's shape is so large that hardly any is needed beside the factor.
+ */
+const growth = (nightly ? 4 : 16) * MiB;
 
 const size = nightly
   ? { vocabularySize: 50_257, width: 768, layers: 12, heads: 12, contextLength: 1024 }
