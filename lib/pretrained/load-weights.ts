@@ -2,15 +2,12 @@ import { HeedError } from "../errors.js";
 import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weights.js";
 import { type Room, within } from "../nn/init.js";
 import type { Module } from "../nn/module.js";
-import { QuantizedWeight } from "../nn/quantized-weight.js";
 import { WeightLayer } from "../nn/weight-layer.js";
-import { ops } from "../native.js";
-import { emptyQuantized, quantizePart, type QuantizeOptions, rowsTogether } from "../ops/quantize.js";
+import type { QuantizeOptions } from "../ops/quantize.js";
 import { formatShape, numel, sameShape, type Shape } from "../shape.js";
-import { allocate, type FloatTensor } from "../tensor.js";
-import { setPart, setPieces } from "../tensor-pieces.js";
-import { pieceLength } from "../turns.js";
-import { transposed } from "../ops/views.js";
+import type { FloatTensor } from "../tensor.js";
+import { setPieces } from "../tensor-pieces.js";
+import { setQuantized, setTransposed } from "./fill-matrix.js";
 
 /** Tensors of checkpoints that are no parameters: tables that are computed. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
@@ -59,8 +56,38 @@ export async function loadFrom<M extends Module>(
 export async function loadWeights(
   model: Module,
   file: WeightFile,
-  { nameInFile = (name) => name, isTransposed = () => false, ignored = [], quantize = null }: LoadWeightsOptions = {},
+  options: LoadWeightsOptions = {},
 ): Promise<string[]> {
+  const parameters = matched(model, file, options);
+  const { ignored = [], quantize = null } = options;
+  const layers = new Map<FloatTensor, WeightLayer>();
+  if (quantize)
+    for (const [, layer] of model.modules())
+      if (layer instanceof WeightLayer && layer.quantizable) layers.set(layer.weight, layer);
+  const memory = new PieceMemory();
+  for (const { names, tensor, transposed } of parameters) {
+    const pieces = piecesOf(file, names, memory);
+    const layer = layers.get(tensor);
+    if (layer) await setQuantized(layer, pieces, { transposed, ...quantize });
+    else await (transposed ? setTransposed(tensor, pieces) : setPieces(tensor, pieces));
+  }
+  const used = new Set(parameters.flatMap(({ names }) => names));
+  return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
+}
+
+/** A parameter and the tensors of the file that it comes from. */
+interface Matched {
+  tensor: FloatTensor;
+  names: string[];
+  transposed: boolean;
+}
+
+/** The model's parameters with what the file has for each. Throws ERR_FORMAT where names or shapes do not fit. */
+function matched(
+  model: Module,
+  file: WeightFile,
+  { nameInFile = (name) => name, isTransposed = () => false, ignored = [] }: LoadWeightsOptions,
+): Matched[] {
   const parameters = [...model.namedParameters()].map(([name, tensor]) => {
     const transposed = isTransposed(name);
     const shape = transposed ? [...tensor.shape].reverse() : tensor.shape;
@@ -81,67 +108,11 @@ export async function loadWeights(
     if (!given || !(sameShape(given, shape) || sameShape(given, [1, ...shape])))
       throw fault(`expected ${names.join(", ")} of shape ${formatShape(shape)}, got ${shapesOf(file, names)}`);
   }
-  const quantized = new Map<FloatTensor, WeightLayer>();
-  if (quantize)
-    for (const [, layer] of model.modules())
-      if (layer instanceof WeightLayer && layer.quantizable) quantized.set(layer.weight, layer);
-  const memory = new PieceMemory();
-  for (const { names, tensor, transposed } of parameters) {
-    const pieces = piecesOf(file, names, memory);
-    const layer = quantized.get(tensor);
-    if (layer) await setQuantized(layer, pieces, transposed, quantize!);
-    else await (transposed ? setTransposed(tensor, pieces) : setPieces(tensor, pieces));
-  }
-  return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
+  return parameters;
 }
 
 async function* piecesOf(file: WeightFile, names: readonly string[], memory: PieceMemory): AsyncGenerator<StoredPiece> {
   for (const name of names) yield* file.readStored?.(name, memory) ?? file.readPieces(name);
-}
-
-/**
- * Puts a layer's weight into few bits from the pieces of a matrix, which is the weight or its transpose: as floats there
- * are never more than some rows of it.
- */
-async function setQuantized(
-  layer: WeightLayer,
-  pieces: AsyncIterable<StoredPiece>,
-  transposed: boolean,
-  options: QuantizeOptions,
-): Promise<void> {
-  const { shape, dtype, device } = layer.weight;
-  const [inputs, outputs] = (layer.layout === "io" ? shape : [...shape].reverse()) as [number, number];
-  const target = new QuantizedWeight(emptyQuantized({ inputs, outputs, device }, options));
-  layer.replaceWeight(target);
-  // Rows of the file are outputs or inputs.
-  const layout = (layer.layout === "oi") === transposed ? "io" : "oi";
-  const [all, width] = layout === "oi" ? [outputs, inputs] : [inputs, outputs];
-  const together = rowsTogether(target, layout);
-  const most = Math.max(1, Math.floor(pieceLength / width / together)) * together;
-  using room = allocate([Math.min(most, all), width], dtype, device, false);
-  let [first, filled] = [0, 0];
-  for await (const piece of pieces)
-    for (let at = 0; at < piece.length;) {
-      const count = Math.min(most, all - first);
-      const part = piece.subarray(at, at + count * width - filled);
-      await setPart(room, filled, part);
-      at += part.length;
-      filled += part.length;
-      if (filled < count * width) continue;
-      using rows = room.viewAs([count, width], [width, 1], 0, false);
-      quantizePart(target, rows, layout, first);
-      first += count;
-      filled = 0;
-    }
-}
-
-/** Sets a matrix from the pieces of its transpose, which the device turns. */
-async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<StoredPiece>): Promise<void> {
-  using given = allocate([...matrix.shape].reverse(), matrix.dtype, matrix.device, false);
-  await setPieces(given, pieces);
-  using view = transposed(given);
-  ops.copy({ out: matrix, inp: view });
-  matrix.overwritten();
 }
 
 /** The shape of tensors joined along their first dimension; null where they do not fit. */

@@ -1,0 +1,54 @@
+// Matrices of a model out of the pieces of a file's, where these are not the numbers that the model has, in their order.
+import type { StoredPiece } from "../formats/weights.js";
+import { QuantizedWeight } from "../nn/quantized-weight.js";
+import type { WeightLayer } from "../nn/weight-layer.js";
+import { ops } from "../native.js";
+import { emptyQuantized, quantizePart, type QuantizeOptions, rowsTogether } from "../ops/quantize.js";
+import { transposed as view } from "../ops/views.js";
+import { allocate, type FloatTensor } from "../tensor.js";
+import { setPart, setPieces } from "../tensor-pieces.js";
+import { pieceLength } from "../turns.js";
+
+/**
+ * Puts a layer's weight into few bits from the pieces of a matrix, which is the weight or its transpose: as floats there
+ * are never more than some rows of it.
+ */
+export async function setQuantized(
+  layer: WeightLayer,
+  pieces: AsyncIterable<StoredPiece>,
+  { transposed, ...options }: QuantizeOptions & { transposed: boolean },
+): Promise<void> {
+  const { shape, dtype, device } = layer.weight;
+  const [inputs, outputs] = (layer.layout === "io" ? shape : [...shape].reverse()) as [number, number];
+  const target = new QuantizedWeight(emptyQuantized({ inputs, outputs, device }, options));
+  layer.replaceWeight(target);
+  // Rows of the file are outputs or inputs.
+  const layout = (layer.layout === "oi") === transposed ? "io" : "oi";
+  const [all, width] = layout === "oi" ? [outputs, inputs] : [inputs, outputs];
+  const together = rowsTogether(target, layout);
+  const most = Math.max(1, Math.floor(pieceLength / width / together)) * together;
+  using room = allocate([Math.min(most, all), width], dtype, device, false);
+  let [first, filled] = [0, 0];
+  for await (const piece of pieces)
+    for (let at = 0; at < piece.length;) {
+      const count = Math.min(most, all - first);
+      const part = piece.subarray(at, at + count * width - filled);
+      await setPart(room, filled, part);
+      at += part.length;
+      filled += part.length;
+      if (filled < count * width) continue;
+      using rows = room.viewAs([count, width], [width, 1], 0, false);
+      quantizePart(target, rows, layout, first);
+      first += count;
+      filled = 0;
+    }
+}
+
+/** Sets a matrix from the pieces of its transpose, which the device turns. */
+export async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<StoredPiece>): Promise<void> {
+  using given = allocate([...matrix.shape].reverse(), matrix.dtype, matrix.device, false);
+  await setPieces(given, pieces);
+  using turned = view(given);
+  ops.copy({ out: matrix, inp: turned });
+  matrix.overwritten();
+}
