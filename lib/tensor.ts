@@ -144,7 +144,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   #live(): SharedHandle {
     if (this.#shared) return this.#shared;
     if (this.disposed) throw new HeedError("ERR_DISPOSED", `expected a live tensor, got a disposed one: ${this}`);
-    return (this.#shared = memoryFor(this));
+    return (this.#shared = memoryFor(this.shape, this.dtype, this.device));
   }
 
   /** @internal Another tensor on the same handle, outside of scopes and graph. */
@@ -333,7 +333,7 @@ export type NestedArray = number | NestedArray[];
 
 /** @internal Uninitialised memory. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
-  const shared = memoryFor({ shape, dtype, device });
+  const shared = memoryFor(shape, dtype, device);
   return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared }, scoped);
 }
 
@@ -342,7 +342,7 @@ export function allocateLater<D extends DType>(shape: Shape, dtype: D, device: D
   return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared: null }, false);
 }
 
-function memoryFor({ shape, dtype, device }: Pick<Tensor, "shape" | "dtype" | "device">): SharedHandle {
+function memoryFor(shape: Shape, dtype: DType, device: Device): SharedHandle {
   const handle = native.alloc(device.index, dtypeIndex(dtype), shape, releasedHandle());
   return new SharedHandle(handle, new Storage());
 }
