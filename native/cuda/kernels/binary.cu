@@ -81,7 +81,7 @@ HEED_KERNEL_FLOATS(binary_kernel, BinaryParams, kElementThreads, 1, binary_body)
 
 #if !HEED_DEVICE_CODE
 
-void binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
+void host::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
   for_launches<3>({&out, &a, &b}, vector_width(out.dtype),

@@ -167,7 +167,7 @@ int64_t make_tiles(CopyParams& p, const Loop<2>& loop, int d, int64_t tile) {
 
 }  // namespace
 
-void copy(Stream& stream, Out out, In inp, Bool accumulate) {
+void host::copy(Stream& stream, Out out, In inp, Bool accumulate) {
   const char* op = "copy";
   check_copy(out, inp, accumulate);
   if (out.empty()) return;

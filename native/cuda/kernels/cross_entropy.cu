@@ -269,8 +269,8 @@ HEED_KERNEL(cross_entropy_mean, CrossEntropyParams, kCountThreads, 1, cross_entr
 
 #if !HEED_DEVICE_CODE
 
-void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
-                   Int ignore_index, Float smoothing, Float scale, Accumulate accumulate) {
+void host::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
+                         Int ignore_index, Float smoothing, Float scale, Accumulate accumulate) {
   const char* op = "cross_entropy";
   check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing, scale);
   const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();

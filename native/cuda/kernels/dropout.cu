@@ -44,7 +44,7 @@ HEED_KERNEL_FLOATS(dropout_kernel, DropoutParams, kElementThreads, 1, dropout_bo
 
 #if !HEED_DEVICE_CODE
 
-void dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
+void host::dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
   check_dropout(out, inp, p);
   if (out.empty()) return;
   for_pieces(make_loop<2>({&out, &inp}, Order::logical), [&](const Loop<2>& piece) {

@@ -267,7 +267,7 @@ HEED_KERNEL_FLOATS(embedding_join, EmbeddingSumParams, kRowThreads, 1, embedding
 
 #if !HEED_DEVICE_CODE
 
-void embedding_forward(Stream& stream, Out out, In ids, In weight) {
+void host::embedding_forward(Stream& stream, Out out, In ids, In weight) {
   const char* op = "embedding_forward";
   check_embedding_forward(op, out, ids, weight);
   if (out.empty()) return;
@@ -279,7 +279,7 @@ void embedding_forward(Stream& stream, Out out, In ids, In weight) {
   stream.launch(op, embedding_copy(out.dtype), grid, p);
 }
 
-void embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
+void host::embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
   const char* op = "embedding_backward";
   check_embedding_backward(op, dweight, dout, ids);
   const int64_t n = ids.numel(), V = dweight.dim(0), C = dweight.dim(1);

@@ -66,7 +66,7 @@ HEED_KERNEL_FLOATS(gated_backward_kernel, GatedBackwardParams, kElementThreads, 
 
 #if !HEED_DEVICE_CODE
 
-void gated(Stream& stream, Out out, In gate, In up, Int activation) {
+void host::gated(Stream& stream, Out out, In gate, In up, Int activation) {
   check_gated(out, gate, up, activation);
   if (out.empty()) return;
   for_launches<3>(
@@ -76,8 +76,8 @@ void gated(Stream& stream, Out out, In gate, In up, Int activation) {
       });
 }
 
-void gated_backward(Stream& stream, Out dgate, Out dup, In dout, In gate, In up, Int activation,
-                    Accumulate accumulate_dgate, Accumulate accumulate_dup) {
+void host::gated_backward(Stream& stream, Out dgate, Out dup, In dout, In gate, In up, Int activation,
+                          Accumulate accumulate_dgate, Accumulate accumulate_dup) {
   check_gated_backward(dgate, dup, dout, gate, up, activation);
   if (dgate.empty()) return;
   for_launches<5>({&dgate, &dup, &dout, &gate, &up}, vector_width(dgate.dtype),

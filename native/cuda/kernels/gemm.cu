@@ -174,8 +174,8 @@ size_t shared_bytes(const Tile& tile, int64_t element) {
 
 }  // namespace
 
-void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
-          Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
+void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+                OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
   check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
   if (out.empty()) return;
 

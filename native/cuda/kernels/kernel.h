@@ -8,7 +8,7 @@
 //   #endif
 //   HEED_KERNEL_FLOATS(fill_kernel, FillParams, 256, 1, fill_body)
 //   #if !HEED_DEVICE_CODE
-//   void fill(Stream& stream, Out out, Float value) { … stream.launch(op, fill_kernel(out.dtype), {blocks}, params); }
+//   void host::fill(Stream& stream, Out out, Float value) { … stream.launch(op, fill_kernel(out.dtype), {blocks}, p); }
 //   #endif
 //
 // A kernel is launched with exactly the number of threads it was declared with (blockDim.y and .z are 1). Names of

@@ -178,8 +178,8 @@ HEED_WIDE_COLUMN_KERNELS(layernorm_forward_wide, LayernormForwardParams, layerno
 
 #if !HEED_DEVICE_CODE
 
-void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
-                       OptIn weight, OptIn bias, Float eps, Bool rms) {
+void host::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
+                             OptIn weight, OptIn bias, Float eps, Bool rms) {
   const char* op = "layernorm_forward";
   check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps, rms);
   if (inp.empty()) return;

@@ -232,9 +232,9 @@ HEED_KERNEL_FLOATS(layernorm_parameters, LayernormParametersParams, kRowThreads,
 
 constexpr int64_t kLeastRows = 16;  // of a block that sums dweight and dbias
 
-void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
-                        OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
-                        Bool accumulate_dbias) {
+void host::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
+                              OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
+                              Bool accumulate_dbias) {
   const char* op = "layernorm_backward";
   check_layernorm_backward(op, dinp, dweight, dbias, dout, dsum, inp, weight, mean, rstd);
   const int64_t C = inp.dim(-1), rows = C ? inp.numel() / C : 0;

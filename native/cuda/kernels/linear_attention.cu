@@ -200,8 +200,8 @@ HEED_KERNEL(linear_attention_carry, LinearAttentionParams, kFmaThreads, 1, linea
 
 #if !HEED_DEVICE_CODE
 
-void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state, OptIn decay,
-                      Bool reverse) {
+void host::linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state,
+                            OptIn decay, Bool reverse) {
   const char* op = "linear_attention";
   const LinearAttentionSizes n = check_linear_attention(op, out, final_state, q, k, v, initial_state, decay);
   if (n.H > INT32_MAX || n.D > INT32_MAX || n.Dv > INT32_MAX)

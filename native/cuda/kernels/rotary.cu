@@ -175,8 +175,8 @@ bool in_runs(const TensorView& view, int64_t run) {
 
 }  // namespace
 
-void rotary(Stream& stream, Out out, In inp, F32In table, OptI32In starts, OptI32In positions, Bool interleaved,
-            Bool inverse, Accumulate accumulate) {
+void host::rotary(Stream& stream, Out out, In inp, F32In table, OptI32In starts, OptI32In positions, Bool interleaved,
+                  Bool inverse, Accumulate accumulate) {
   const char* op = "rotary";
   const RotarySizes n = check_rotary(op, out, inp, table, starts, positions);
   if (inp.empty()) return;

@@ -182,7 +182,7 @@ HEED_KERNEL_FLOATS(softmax_backward_wide, SoftmaxBackwardParams, kWideThreads, 1
 
 #if !HEED_DEVICE_CODE
 
-void softmax_forward(Stream& stream, Out out, In inp) {
+void host::softmax_forward(Stream& stream, Out out, In inp) {
   const char* op = "softmax_forward";
   check_softmax_forward(op, out, inp);
   if (out.empty()) return;
@@ -196,7 +196,7 @@ void softmax_forward(Stream& stream, Out out, In inp) {
   stream.launch(op, softmax_forward_wide(inp.dtype), {rows}, p, p.cached ? bytes : 0);
 }
 
-void softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
+void host::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
   const char* op = "softmax_backward";
   check_softmax_backward(op, dinp, dout, out);
   if (dinp.empty()) return;

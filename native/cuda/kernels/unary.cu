@@ -151,7 +151,7 @@ HEED_KERNEL_FLOATS(unary_backward_kernel, UnaryBackwardParams, kElementThreads, 
 
 #if !HEED_DEVICE_CODE
 
-void unary(Stream& stream, Out out, In inp, Int kind) {
+void host::unary(Stream& stream, Out out, In inp, Int kind) {
   check_unary(out, inp, kind);
   if (out.empty()) return;
   for_launches<2>({&out, &inp}, vector_width(out.dtype),
@@ -161,7 +161,7 @@ void unary(Stream& stream, Out out, In inp, Int kind) {
                   });
 }
 
-void unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
+void host::unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
   check_unary_backward(dinp, dout, inp, kind);
   if (dinp.empty()) return;
   for_launches<3>({&dinp, &dout, &inp}, vector_width(dinp.dtype),
