@@ -27,10 +27,10 @@ struct Pairs {
     const int first = (scores ? step : step - steps()) * kChunk;
     const HeadsView &left = scores ? p.a.q : p.dout, &right = scores ? p.a.k : p.a.v;
     float* tile = chunks + buffer * 2 * kChunkFloats;
-    load_floats<T, kChunk, kChunkStride>(tile, row_count, first, p.a,
-                                         [&](int r) { return rows.row<const T>(left, b, r); });
-    load_floats<T, kChunk, kChunkStride>(tile + kChunkFloats, key_count, first, p.a,
-                                         [&](int r) { return right.row<const T>(b, key + r, g); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile, row_count, first, p.a,
+                                            [&](int r) { return rows.row<const T>(left, b, r); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile + kChunkFloats, key_count, first, p.a,
+                                            [&](int r) { return right.row<const T>(b, key + r, g); });
     cp_async_commit();
   }
 
@@ -73,7 +73,7 @@ struct Pairs {
         if (r < row_count)
           unmasked = visible_keys<kFmaTile>(p.a, b, rows.head(r), visible.position(rows.query(r)), key) >> tx;
       float derivatives[4];
-      finish_scores(p.a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
+      finish_exact_scores(p.a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         const int at = key + tx + 16 * j;
@@ -136,8 +136,8 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
     const Pairs<T, kMasked> pairs = pairs_at(key);
     float s[4][4] = {}, ds[4][4] = {};
     pairs.multiply(s, ds, buffer, [&] {
-      load_floats<T, kOut, kOut>(k, pairs.key_count, first_column, a,
-                                 [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+      load_tile_rows<T, kOut, kOut>(k, pairs.key_count, first_column, a,
+                                    [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
     });
     if (active) {
       pairs.differentiate(s, ds, lse, delta, visible, kept);
@@ -204,8 +204,8 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
   while (row < end_row) {
     const Pairs<T, kMasked> pairs = pairs_at(row);
     const auto load_rows = [&](const HeadsView& x) {
-      load_floats<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
-                                 [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
+      load_tile_rows<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
+                                    [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
     };
     float s[4][4] = {}, ds[4][4] = {}, lse[4] = {}, delta[4] = {};
 #pragma unroll

@@ -11,7 +11,7 @@ namespace heed::cuda {
 
 // Elements [c, c + 8) of a row, zeros beyond D.
 template <class T>
-__device__ __forceinline__ void load_part(float (&x)[8], const T* row, int c, const AttentionParams& p) {
+__device__ __forceinline__ void load_columns(float (&x)[8], const T* row, int c, const AttentionParams& p) {
   if (p.aligned && c + 8 <= p.D) {
     const auto part = Vector<T, 8>::load(row + c);
 #pragma unroll
@@ -35,7 +35,7 @@ __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBac
     if (r < count)
       for (int c = lane % 8 * 8; c < a.D; c += 64) {
         float x[8];
-        load_part(x, rows.row<const T>(p.out, b, r), c, a);
+        load_columns(x, rows.row<const T>(p.out, b, r), c, a);
         const auto y = Vector<T, 8>::load(dout + swizzled<kD>(r, c));
 #pragma unroll
         for (int e = 0; e < 8; e++) sum += x[e] * to_float(y.at[e]);

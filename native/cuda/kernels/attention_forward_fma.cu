@@ -33,10 +33,10 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
 
   const auto load_chunk = [&](int buffer, int key, int first) {
     float* tile = chunks + buffer * 2 * kChunkFloats;
-    load_floats<T, kChunk, kChunkStride>(tile, count, first, a,
-                                         [&](int r) { return rows.row<const T>(a.q, item.b, r); });
-    load_floats<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
-                                         [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile, count, first, a,
+                                            [&](int r) { return rows.row<const T>(a.q, item.b, r); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
+                                            [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
     cp_async_commit();
   };
 
@@ -59,8 +59,8 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       if (first + kChunk < a.D) {
         load_chunk(buffer ^ 1, key, first + kChunk);
       } else {
-        load_floats<T, kOut, kOut>(v, end - key, first_column, a,
-                                   [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
+        load_tile_rows<T, kOut, kOut>(v, end - key, first_column, a,
+                                      [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
         cp_async_commit();
       }
       const float* tile = chunks + buffer * 2 * kChunkFloats;
@@ -73,7 +73,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       for (int i = 0; i < 4; i++) {
         const int r = min(ty * 4 + i, count - 1);
         float derivatives[4];
-        finish_scores(a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
+        finish_exact_scores(a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
         if constexpr (kMasked)
           if (!walk.whole(key)) {
             const uint64_t bits =

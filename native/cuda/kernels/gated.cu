@@ -30,13 +30,13 @@ __device__ void gated_body(const GatedParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<3, V> at = lanes_of<V>(p.elements);
   float gate[V], up[V];
-  load_floats<1, T>(gate, p.elements, at, p.gate);
-  load_floats<2, T>(up, p.elements, at, p.up);
+  load_lane_floats<1, T>(gate, p.elements, at, p.gate);
+  load_lane_floats<2, T>(up, p.elements, at, p.up);
   with_activation(p.activation, [&](auto f, auto) {
 #pragma unroll
     for (int k = 0; k < V; k++) up[k] *= f(gate[k]);
   });
-  store_floats<T>(up, p.elements, at, p.out, false);
+  store_lane_floats<T>(up, p.elements, at, p.out, false);
 }
 
 template <class T>
@@ -44,9 +44,9 @@ __device__ void gated_backward_body(const GatedBackwardParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<5, V> at = lanes_of<V>(p.elements);
   float dout[V], gate[V], up[V];
-  load_floats<2, T>(dout, p.elements, at, p.dout);
-  load_floats<3, T>(gate, p.elements, at, p.gate);
-  load_floats<4, T>(up, p.elements, at, p.up);
+  load_lane_floats<2, T>(dout, p.elements, at, p.dout);
+  load_lane_floats<3, T>(gate, p.elements, at, p.gate);
+  load_lane_floats<4, T>(up, p.elements, at, p.up);
   with_activation(p.activation, [&](auto f, auto slope) {
 #pragma unroll
     for (int k = 0; k < V; k++) {
@@ -55,8 +55,8 @@ __device__ void gated_backward_body(const GatedBackwardParams& p) {
       up[k] = dout[k] * value;
     }
   });
-  store_floats<T>(gate, p.elements, at, p.dgate, p.accumulate_dgate);
-  store_floats<T, 1>(up, p.elements, at, p.dup, p.accumulate_dup);
+  store_lane_floats<T>(gate, p.elements, at, p.dgate, p.accumulate_dgate);
+  store_lane_floats<T, 1>(up, p.elements, at, p.dup, p.accumulate_dup);
 }
 
 #endif

@@ -126,9 +126,9 @@ __device__ void unary_body(const UnaryParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<2, V> at = lanes_of<V>(p.elements);
   float x[V];
-  load_floats<1, T>(x, p.elements, at, p.inp);
+  load_lane_floats<1, T>(x, p.elements, at, p.inp);
   apply_value(x, p.kind);
-  store_floats<T>(x, p.elements, at, p.out, false);
+  store_lane_floats<T>(x, p.elements, at, p.out, false);
 }
 
 template <class T>
@@ -136,12 +136,12 @@ __device__ void unary_backward_body(const UnaryBackwardParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<3, V> at = lanes_of<V>(p.elements);
   float x[V], dout[V];
-  load_floats<1, T>(dout, p.elements, at, p.dout);
-  load_floats<2, T>(x, p.elements, at, p.inp);
+  load_lane_floats<1, T>(dout, p.elements, at, p.dout);
+  load_lane_floats<2, T>(x, p.elements, at, p.inp);
   apply_slope(x, p.kind);
 #pragma unroll
   for (int k = 0; k < V; k++) x[k] *= dout[k];
-  store_floats<T>(x, p.elements, at, p.dinp, p.accumulate);
+  store_lane_floats<T>(x, p.elements, at, p.dinp, p.accumulate);
 }
 
 #endif
