@@ -44,7 +44,7 @@ constexpr int kStateFloats = kPiece * kFmaTile;      // of a piece, and of a chu
 
 constexpr float kLeastLog = -200;  // of a decay: so that 0 to the power of 0 is 1
 
-// What load_rows asks of its tensors.
+// What load_tile_rows asks of its tensors.
 struct Columns {
   int D;
   bool aligned;
