@@ -10,6 +10,11 @@
 
 namespace heed::cuda {
 
+// Tensor cores and decoding take heads of up to this size.
+constexpr int kMostFastHead = 256;
+// With a mask of blocks, of up to this size.
+constexpr int kMostMaskedHead = 128;
+
 // A [B, T, heads, D] tensor with D contiguous.
 struct HeadsView {
   void* data;

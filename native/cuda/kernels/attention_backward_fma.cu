@@ -243,28 +243,19 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
 
 #endif
 
-#define BACKWARD(pass)                                                                         \
-  HEED_KERNEL(attention_backward_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
-              attention_backward_##pass##_fma<float, 64>)                                      \
-  HEED_KERNEL(attention_backward_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
-              attention_backward_##pass##_fma<float, 128>)                                     \
-  HEED_KERNEL(attention_backward_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
-              attention_backward_##pass##_fma<bf16, 128>)                                      \
-  HEED_KERNEL(attention_backward_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
-              attention_backward_##pass##_fma<f16, 128>)
-BACKWARD(queries)
-BACKWARD(keys)
-#define MASKED(pass)                                                                         \
-  HEED_KERNEL(attention_masked_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
-              attention_backward_##pass##_fma<float, 64, true>)                              \
-  HEED_KERNEL(attention_masked_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
-              attention_backward_##pass##_fma<float, 128, true>)                             \
-  HEED_KERNEL(attention_masked_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
-              attention_backward_##pass##_fma<bf16, 128, true>)                              \
-  HEED_KERNEL(attention_masked_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
-              attention_backward_##pass##_fma<f16, 128, true>)
-MASKED(queries)
-MASKED(keys)
+#define KERNELS(kind, pass, masked)                                                            \
+  HEED_KERNEL(attention_##kind##_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
+              attention_backward_##pass##_fma<float, kFewColumns, masked>)                     \
+  HEED_KERNEL(attention_##kind##_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
+              attention_backward_##pass##_fma<float, kManyColumns, masked>)                    \
+  HEED_KERNEL(attention_##kind##_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
+              attention_backward_##pass##_fma<bf16, kManyColumns, masked>)                     \
+  HEED_KERNEL(attention_##kind##_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
+              attention_backward_##pass##_fma<f16, kManyColumns, masked>)
+KERNELS(backward, queries, false)
+KERNELS(backward, keys, false)
+KERNELS(masked, queries, true)
+KERNELS(masked, keys, true)
 
 #if !HEED_DEVICE_CODE
 
@@ -273,8 +264,8 @@ namespace {
 using Entry = Kernel<AttentionBackwardParams>;
 
 BackwardKernel choose(DType dtype, int D, Entry& small_f32, Entry& f32, Entry& bf16, Entry& f16) {
-  const bool small = dtype == DType::f32 && D <= 64;
-  const int columns = small ? 64 : 128;
+  const bool small = dtype == DType::f32 && D <= kFewColumns;
+  const int columns = small ? kFewColumns : kManyColumns;
   return {small                  ? &small_f32
           : dtype == DType::f32  ? &f32
           : dtype == DType::bf16 ? &bf16

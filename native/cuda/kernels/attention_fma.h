@@ -15,6 +15,8 @@
 namespace heed::cuda {
 
 constexpr int kFmaThreads = 256, kFmaTile = 64;
+constexpr int kFewColumns = 64,
+              kManyColumns = 128;  // of a result, that a block makes: for f32 heads up to 64, and else
 constexpr int kChunk = 32, kChunkStride = 36, kProbStride = 68;
 constexpr int kChunkFloats = kFmaTile * kChunkStride;
 

@@ -71,10 +71,6 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
           options.key_lengths ? stream.fault(op) : FaultSink{}};
 }
 
-// Tensor cores and decoding take heads of up to this size.
-constexpr int kMostFastHead = 256;
-// With a mask of blocks, of up to this size.
-constexpr int kMostMaskedHead = 128;
 inline int most_fast_head(const AttentionParams& p) { return p.blocks.mask ? kMostMaskedHead : kMostFastHead; }
 
 }  // namespace heed::cuda
