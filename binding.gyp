@@ -7,7 +7,7 @@
     "cflags_cc!": ["-O2", "-fno-exceptions", "-fno-rtti", "-std=gnu++14", "-std=gnu++20"],
     "cflags_cc": [
       "-std=gnu++17", "-O3", "-fexceptions", "-frtti", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
-      "-Wno-psabi", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"
+      "-Werror=missing-declarations", "-Wno-psabi", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"
     ],
     "xcode_settings": {
       "CLANG_CXX_LANGUAGE_STANDARD": "gnu++17",
@@ -15,7 +15,9 @@
       "GCC_ENABLE_CPP_EXCEPTIONS": "YES",
       "GCC_ENABLE_CPP_RTTI": "YES",
       "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
-      "OTHER_CPLUSPLUSFLAGS": ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+      "OTHER_CPLUSPLUSFLAGS": [
+        "-Werror=missing-declarations", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"
+      ]
     },
     "defines": ["HEED_HAS_PORTABLE"],
     "conditions": [["target_arch=='x64'", {"defines": ["HEED_HAS_AVX2", "HEED_HAS_AVX512"]}]]

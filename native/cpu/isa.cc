@@ -5,8 +5,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/dtype_rules.h"
-
 namespace heed::cpu {
 namespace {
 
@@ -74,8 +72,7 @@ std::atomic<const Isa*>& current() {
 
 }  // namespace
 
-const OpTable<Stream>& ops() { return checked_table; }
-const OpTable<Stream>& kernels() { return *current().load(std::memory_order_relaxed)->table; }
+const OpTable<Stream>& ops() { return *current().load(std::memory_order_relaxed)->table; }
 const char* isa_name() { return current().load(std::memory_order_relaxed)->name; }
 bool bf16_dot() { return current().load(std::memory_order_relaxed)->bf16_dot; }
 bool int8_dot() { return current().load(std::memory_order_relaxed)->int8_dot; }

@@ -24,11 +24,9 @@ extern const OpTable<Stream> table;
 }
 #endif
 
-// The operations, with the rules for dtypes checked (dtype_rules.h).
+// The operations of the instruction set in use, and its name: "avx512bf16", "avx512vnni", "avx512", "avx2" or
+// "portable". HEED_CPU_ISA in the environment picks another one that the machine has.
 const OpTable<Stream>& ops();
-// The kernels in use and their name: "avx512bf16", "avx512vnni", "avx512", "avx2" or "portable". HEED_CPU_ISA in the
-// environment picks another one that the machine has.
-const OpTable<Stream>& kernels();
 const char* isa_name();
 // Whether kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are no instruction set
 // with a table of its own: what uses them are single functions (`target("avx512bf16")`) within that of AVX-512.

@@ -25,11 +25,6 @@ using CUdevice_attribute = int;
 using CUfunction_attribute = int;
 using CUjit_option = int;
 using CUstreamCaptureMode = int;
-using CUstreamCaptureStatus = int;
-
-struct CUuuid {
-  char bytes[16];
-};
 
 enum : CUresult {
   CUDA_SUCCESS = 0,
@@ -82,7 +77,6 @@ enum : unsigned { CU_STREAM_NON_BLOCKING = 1 };
 enum : unsigned { CU_EVENT_DEFAULT = 0, CU_EVENT_BLOCKING_SYNC = 1, CU_EVENT_DISABLE_TIMING = 2 };
 enum : unsigned { CU_MEMHOSTALLOC_PORTABLE = 1 };
 enum : CUstreamCaptureMode { CU_STREAM_CAPTURE_MODE_RELAXED = 2 };
-enum : CUstreamCaptureStatus { CU_STREAM_CAPTURE_STATUS_NONE = 0, CU_STREAM_CAPTURE_STATUS_ACTIVE = 1 };
 
 struct Driver {
 #define DRIVER(name, symbol, params) CUresult(*name) params = nullptr;

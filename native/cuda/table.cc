@@ -5,7 +5,7 @@ namespace heed::cuda {
 
 const OpTable<Stream>& ops() {
   static constexpr OpTable<Stream> table = {
-#define OP(name, params) &name,
+#define OP(name, params) &host::name,
 #include "core/ops.def"
 #undef OP
   };

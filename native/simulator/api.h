@@ -24,6 +24,7 @@ extern "C" {
 #undef DRIVER
 
 HEED_EXPORT CUresult cuGetProcAddress(const char* symbol, void** function, int version, uint64_t flags);
+HEED_EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device);
 HEED_EXPORT CUresult cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device);
 HEED_EXPORT CUresult cuCtxDestroy_v2(CUcontext context);
 HEED_EXPORT CUresult cuCtxGetCurrent(CUcontext* context);
@@ -32,8 +33,11 @@ HEED_EXPORT CUresult cuCtxSynchronize();
 HEED_EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr destination, const void* source, size_t bytes);
 HEED_EXPORT CUresult cuMemcpyDtoH_v2(void* destination, CUdeviceptr source, size_t bytes);
 HEED_EXPORT CUresult cuModuleLoadData(CUmodule* module, const void* image);
+HEED_EXPORT CUresult cuModuleUnload(CUmodule module);
 HEED_EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule module, const char* name);
 HEED_EXPORT CUresult cuStreamQuery(CUstream stream);
+HEED_EXPORT CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags);
+HEED_EXPORT CUresult cuEventQuery(CUevent event);
 
 // Of this library alone. The counters as JSON, {"kernel": {"launches": 1, …}, …}: writes at most `size` bytes, the last
 // a zero, and returns how many there would be without it.

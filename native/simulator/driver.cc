@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <string>
 
@@ -157,16 +156,6 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
   if (!name || length <= 0) return CUDA_ERROR_INVALID_VALUE;
   if (!find_device(device)) return CUDA_ERROR_INVALID_DEVICE;
   std::snprintf(name, static_cast<size_t>(length), "heed software device");
-  return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
-  if (const CUresult wrong = enter_without_context()) return wrong;
-  if (!uuid) return CUDA_ERROR_INVALID_VALUE;
-  if (!find_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-  std::memcpy(uuid->bytes, "heed software ", 14);
-  uuid->bytes[14] = 0;
-  uuid->bytes[15] = static_cast<char>(device);
   return CUDA_SUCCESS;
 }
 

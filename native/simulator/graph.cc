@@ -67,7 +67,6 @@ Handles<CUgraphExec_st>& execs() {
 }
 
 constexpr CUstreamCaptureMode capture_relaxed = 2;
-constexpr CUstreamCaptureStatus capture_invalidated = 2;
 
 }  // namespace
 
@@ -107,19 +106,6 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
     if (capture->is_invalid()) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     if (unjoined) return CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
     *graph = graphs().add(std::shared_ptr<CUgraph_st>(new CUgraph_st{capture->take()}));
-    return CUDA_SUCCESS;
-  });
-}
-
-CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
-  return guard([&]() -> CUresult {
-    if (!status) return CUDA_ERROR_INVALID_VALUE;
-    std::shared_ptr<CUstream_st> stream;
-    if (const CUresult wrong = enter_stream(handle, &stream)) return wrong;
-    const auto capture = stream->capture();
-    *status = !capture                ? static_cast<int>(CU_STREAM_CAPTURE_STATUS_NONE)
-              : capture->is_invalid() ? capture_invalidated
-                                      : static_cast<int>(CU_STREAM_CAPTURE_STATUS_ACTIVE);
     return CUDA_SUCCESS;
   });
 }

@@ -28,7 +28,7 @@ constexpr bool agree() {
     else if constexpr (std::is_void_v<O> || std::is_void_v<T>)
       return std::is_void_v<O> && std::is_void_v<T>;
     else if constexpr (std::is_class_v<O> && std::is_class_v<T>)
-      return true;  // opaque, or CUuuid, below
+      return true;  // opaque
     else
       return agree<std::remove_const_t<O>, std::remove_const_t<T>>();
   } else if constexpr (std::is_function_v<Ours> || std::is_function_v<Theirs>) {
@@ -54,7 +54,6 @@ struct Signatures<CUresult(Ours...), ::CUresult(Theirs...)> {
 };
 
 static_assert(sizeof(CUresult) == sizeof(::CUresult) && sizeof(CUdeviceptr) == sizeof(::CUdeviceptr));
-static_assert(sizeof(CUuuid) == sizeof(::CUuuid) && alignof(CUuuid) == alignof(::CUuuid));
 
 #define DRIVER(name, symbol, params)                                                                          \
   using signature_of_##name = CUresult params;                                                                \
@@ -104,8 +103,6 @@ SAME(CU_EVENT_DEFAULT);
 SAME(CU_EVENT_BLOCKING_SYNC);
 SAME(CU_EVENT_DISABLE_TIMING);
 SAME(CU_STREAM_CAPTURE_MODE_RELAXED);
-SAME(CU_STREAM_CAPTURE_STATUS_NONE);
-SAME(CU_STREAM_CAPTURE_STATUS_ACTIVE);
 static_assert(CU_MEMHOSTALLOC_PORTABLE == portable_of_the_toolkit);
 #undef SAME
 

@@ -49,6 +49,22 @@ inline const Driver& driver() {
   return once;
 }
 
+// Functions of the driver API that the software device has and the backend does not call.
+struct Further {
+  CUresult (*primary_context_release)(CUdevice device);
+  CUresult (*module_unload)(CUmodule module);
+  CUresult (*stream_wait_event)(CUstream stream, CUevent event, unsigned flags);
+  CUresult (*event_query)(CUevent event);
+};
+inline const Further& further() {
+  static const Library& library = Library::get();
+  static const Further once{library.find<CUresult(CUdevice)>("cuDevicePrimaryCtxRelease_v2"),
+                            library.find<CUresult(CUmodule)>("cuModuleUnload"),
+                            library.find<CUresult(CUstream, CUevent, unsigned)>("cuStreamWaitEvent"),
+                            library.find<CUresult(CUevent)>("cuEventQuery")};
+  return once;
+}
+
 inline void set_delay(uint64_t microseconds) {
   Library::get().find<void(uint64_t)>("heedSimulatorSetDelay")(microseconds);
 }
@@ -70,7 +86,7 @@ class Context {
     EXPECT_SUCCESS(driver().primary_context_retain(&context, ordinal));
     EXPECT_SUCCESS(driver().context_set_current(context));
   }
-  ~Context() { driver().primary_context_release(ordinal_); }
+  ~Context() { further().primary_context_release(ordinal_); }
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 

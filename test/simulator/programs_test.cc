@@ -32,7 +32,7 @@ class Program {
   }
   ~Program() {
     for (const CUdeviceptr address : buffers_) EXPECT_SUCCESS(driver().mem_free(address));
-    EXPECT_SUCCESS(driver().module_unload(module_));
+    EXPECT_SUCCESS(further().module_unload(module_));
     EXPECT_SUCCESS(driver().stream_destroy(queue_));
   }
   CUdeviceptr buffer(size_t bytes) {

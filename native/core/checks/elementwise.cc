@@ -65,6 +65,8 @@ bool is_number(const TensorView& view, const TensorView& out) {
 
 void check_binary(Out out, MixedIn a, MixedIn b, Int kind) {
   expect_output("binary", "out", out);
+  expect_parameter_dtype("binary", "a", a, out.dtype);
+  expect_parameter_dtype("binary", "b", b, out.dtype);
   if (!is_number(a, out)) expect_dtype("binary", "a", a, out.dtype);
   if (!is_number(b, out) || is_number(a, out)) expect_dtype("binary", "b", b, out.dtype);
   expect_same_shape("binary", "a", a, out);

@@ -228,10 +228,12 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
 }
 
 }  // namespace
+}  // namespace HEED_ISA
 
-void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
-                       OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap, Float scale,
-                       Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
+void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths,
+                                 OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
+                                 Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask,
+                                 Int block_size) {
   constexpr const char* op = "attention_forward";
   Forward f{};
   f.a = make_attention(op, q, k, v,
@@ -304,5 +306,4 @@ void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, Op
   });
 }
 
-}  // namespace HEED_ISA
 }  // namespace heed::cpu

@@ -6,6 +6,7 @@
 // of the queries, the number of keys that a causal row sees never falls from one row to the next.
 #pragma once
 #include "core/checks/attention.h"
+#include "core/visible_keys.h"
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -66,23 +67,22 @@ struct Attention {
   }
 
   int64_t length(int64_t b) const { return key_lengths ? key_lengths[b] : Tk; }
+  SequenceKeys sequence(int64_t b) const {
+    SequenceKeys keys{};
+    keys.length = static_cast<int>(length(b));
+    keys.start = query_starts ? query_starts[b] : keys.length - Tq;
+    keys.queries = Tq;
+    keys.ranges = key_ranges ? key_ranges + 2 * b * Tq : nullptr;
+    keys.window = window;
+    keys.causal = causal;
+    return keys;
+  }
   // Of a query among the keys.
-  int64_t position(int64_t b, int64_t query) const { return (query_starts ? query_starts[b] : length(b) - Tq) + query; }
-  // What a query sees, with 0 <= begin, end <= Tk. Without key_ranges neither bound falls from one query to the next.
+  int64_t position(int64_t b, int64_t query) const { return sequence(b).position(query); }
+  // What a query sees, within the keys even where its range reaches beyond them.
   KeySpan keys(int64_t b, int64_t query) const {
-    const int64_t p = position(b, query), last = length(b);
-    int64_t begin = 0, end = last;
-    if (causal) end = min_of(end, p + 1);
-    if (window > 0) {
-      begin = max_of(begin, p - window + 1);
-      if (!causal) end = min_of(end, p + window);
-    }
-    if (key_ranges) {
-      const int32_t* range = key_ranges + 2 * (b * Tq + query);
-      begin = max_of<int64_t>(begin, range[0]);
-      end = min_of<int64_t>(end, range[1]);
-    }
-    return {min_of(begin, last), max_of<int64_t>(end, 0)};
+    const KeyInterval seen = sequence(b).of(query);
+    return {min_of<int64_t>(seen.first, length(b)), max_of<int64_t>(seen.end, 0)};
   }
   // What the mask of blocks says of row r, a byte a block of keys; null where its position has no row there.
   const uint8_t* blocks_of_row(int64_t b, int64_t g, int64_t r) const {
@@ -117,40 +117,40 @@ struct Attention {
 
 inline Attention make_attention(const char* op, In q, In k, In v, const AttentionOptions& options) {
   const AttentionSizes n = check_attention(op, q, k, v, options);
-  const int64_t G = n.H / n.Hkv;
-  KeyBlocks blocks{};
-  if (const TensorView* mask = options.block_mask)
-    blocks = {mask->ptr<uint8_t>(),
-              options.block_size,
-              mask->shape[2],
-              mask->shape[3],
-              mask->shape[0] == 1 ? 0 : mask->strides[0],
-              mask->shape[1] == 1 ? 0 : mask->strides[1]};
   const auto ints = [](OptIn x) { return x ? x->i32() : nullptr; };
-  return {q,
-          k,
-          v,
-          q.dtype,
-          n.B,
-          n.Tq,
-          n.Tk,
-          n.H,
-          n.Hkv,
-          n.D,
-          G,
-          n.Tq * G,
-          ceil_div(n.D, kWidth) * kWidth,
-          ints(options.key_lengths),
-          ints(options.query_starts),
-          ints(options.key_ranges),
-          options.slopes ? options.slopes->f32() : nullptr,
-          blocks,
-          options.causal,
-          min_of(options.window, int64_t{1} << 62),  // positions may be added to it
-          options.softcap,
-          options.scale,
-          options.dropout_p,
-          static_cast<uint64_t>(options.seed)};
+  Attention a{};
+  a.q = q;
+  a.k = k;
+  a.v = v;
+  a.dtype = q.dtype;
+  a.B = n.B;
+  a.Tq = n.Tq;
+  a.Tk = n.Tk;
+  a.H = n.H;
+  a.Hkv = n.Hkv;
+  a.D = n.D;
+  a.G = n.H / n.Hkv;
+  a.rows = n.Tq * a.G;
+  a.width = ceil_div(n.D, kWidth) * kWidth;
+  a.key_lengths = ints(options.key_lengths);
+  a.query_starts = ints(options.query_starts);
+  a.key_ranges = ints(options.key_ranges);
+  a.slopes = options.slopes ? options.slopes->f32() : nullptr;
+  if (const TensorView* mask = options.block_mask) {
+    a.blocks.mask = mask->ptr<uint8_t>();
+    a.blocks.size = options.block_size;
+    a.blocks.rows = mask->shape[2];
+    a.blocks.columns = mask->shape[3];
+    a.blocks.batch_stride = mask->shape[0] == 1 ? 0 : mask->strides[0];
+    a.blocks.head_stride = mask->shape[1] == 1 ? 0 : mask->strides[1];
+  }
+  a.causal = options.causal;
+  a.window = min_of(options.window, kMostWindow);
+  a.softcap = options.softcap;
+  a.scale = options.scale;
+  a.dropout_p = options.dropout_p;
+  a.seed = static_cast<uint64_t>(options.seed);
+  return a;
 }
 
 // Hands out pieces of one worker's scratch memory.

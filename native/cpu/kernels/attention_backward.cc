@@ -225,10 +225,12 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
 }
 
 }  // namespace
+}  // namespace HEED_ISA
 
-void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
-                        OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
-                        Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
+void HEED_ISA::attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
+                                  OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal,
+                                  Int window, Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask,
+                                  Int block_size) {
   constexpr const char* op = "attention_backward";
   const Attention a = make_attention(op, q, k, v,
                                      {key_lengths, query_starts, key_ranges, slopes, block_mask, block_size, causal,
@@ -290,5 +292,4 @@ void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, I
   });
 }
 
-}  // namespace HEED_ISA
 }  // namespace heed::cpu

@@ -4,9 +4,8 @@
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu {
-namespace HEED_ISA {
 
-void cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts) {
+void HEED_ISA::cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts) {
   constexpr const char* op = "cache_write";
   check_cache_write(op, cache, values, starts);
   const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3], T = values.shape[1];
@@ -32,5 +31,4 @@ void cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts) {
   });
 }
 
-}  // namespace HEED_ISA
 }  // namespace heed::cpu

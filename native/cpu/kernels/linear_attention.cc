@@ -109,9 +109,10 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
 }
 
 }  // namespace
+}  // namespace HEED_ISA
 
-void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state, OptIn decay,
-                      Bool reverse) {
+void HEED_ISA::linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state,
+                                OptIn decay, Bool reverse) {
   constexpr const char* op = "linear_attention";
   Linear f{};
   f.n = check_linear_attention(op, out, final_state, q, k, v, initial_state, decay);
@@ -140,5 +141,4 @@ void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, I
   });
 }
 
-}  // namespace HEED_ISA
 }  // namespace heed::cpu

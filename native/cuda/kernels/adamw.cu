@@ -67,8 +67,8 @@ HEED_KERNEL(adamw_kernel, AdamwParams, kChunkThreads, 1, adamw_body)
 
 #if !HEED_DEVICE_CODE
 
-void adamw(Stream& stream, InOutList params, InList grads, InOutList m, InOutList v, OptIn norm, Float max_norm,
-           Float lr, Float beta1, Float beta2, Float eps, Float weight_decay, Int step) {
+void host::adamw(Stream& stream, InOutList params, InList grads, InOutList m, InOutList v, OptIn norm, Float max_norm,
+                 Float lr, Float beta1, Float beta2, Float eps, Float weight_decay, Int step) {
   check_adamw(params, grads, m, v, norm, {max_norm, lr, beta1, beta2, eps, weight_decay, step});
   const double b1 = static_cast<double>(beta1), b2 = static_cast<double>(beta2), t = static_cast<double>(step);
   AdamwParams k{};

@@ -48,7 +48,7 @@ HEED_KERNEL_FLOATS(argmax_long_kernel, ArgmaxParams, kArgmaxLongThreads, 1, argm
 
 constexpr uint32_t kArgmaxLong = 2048;
 
-void argmax(Stream& stream, Out ids, In inp) {
+void host::argmax(Stream& stream, Out ids, In inp) {
   check_argmax(ids, inp);
   if (ids.empty()) return;
   const ArgmaxParams p{ids.i32(), inp.data, ids.numel(), static_cast<uint32_t>(inp.dim(-1))};

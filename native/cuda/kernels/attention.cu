@@ -62,9 +62,9 @@ int64_t split_keys(const ForwardKernel& kernel, int64_t blocks, int64_t Tk, int6
 
 }  // namespace
 
-void attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths, OptIn query_starts,
-                       OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap, Float scale,
-                       Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
+void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths,
+                             OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap,
+                             Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
   const char* op = "attention_forward";
   const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes, block_mask, block_size,
                                  causal,      window,       softcap,    scale,  dropout_p,  seed};

@@ -5,10 +5,16 @@
 // g · G + r % G, for Tq · G rows a group. So a key tile is read once for the whole group, and since rows keep the order
 // of the queries, the number of keys that a causal row sees never falls from one row to the next.
 #pragma once
+#include "core/visible_keys.h"
 #include "cuda/kernels/kernel.h"
 #include "cuda/kernels/philox.h"
 
 namespace heed::cuda {
+
+// Tensor cores and decoding take heads of up to this size.
+constexpr int kMostFastHead = 256;
+// With a mask of blocks, of up to this size.
+constexpr int kMostMaskedHead = 128;
 
 // A [B, T, heads, D] tensor with D contiguous.
 struct HeadsView {
@@ -64,26 +70,19 @@ struct AttentionParams {
 constexpr float kLn2 = 0.693147180559945f, kLog2E = 1.44269504088896f;
 constexpr float kInfinity = __builtin_huge_valf(), kLowest = -3.402823466e38f;
 
-// Keys [first, end); without keys, end <= first.
-struct KeyInterval {
-  int first, end;
-};
-
 // Of a block of rows: the keys that any of its rows sees lie in [first, end), and every row sees [all_first, all_end).
 struct KeyBounds {
   int first, end, all_first, all_end;
 };
 
-// Of one sequence: an interval of keys for each query (ops.def). Every kernel asks here and nowhere else.
-struct VisibleKeys {
-  int64_t start, window;
-  const int32_t* ranges;  // [Tq, 2] or null
-  int64_t queries;
-  int length;
-  bool causal;
-
-  __device__ __forceinline__ VisibleKeys(const AttentionParams& p, int64_t b)
-      : window(p.window), ranges(p.key_ranges), queries(p.Tq), length(p.Tk), causal(p.causal) {
+// Of one sequence. Every kernel asks here and nowhere else.
+struct VisibleKeys : SequenceKeys {
+  __device__ __forceinline__ VisibleKeys(const AttentionParams& p, int64_t b) {
+    window = p.window;
+    ranges = p.key_ranges;
+    queries = p.Tq;
+    length = p.Tk;
+    causal = p.causal;
     if (p.key_lengths) {
       const int given = p.key_lengths[b];
       length = max(0, min(given, p.Tk));
@@ -91,17 +90,6 @@ struct VisibleKeys {
     }
     start = p.query_starts ? p.query_starts[b] : length - p.Tq;
     if (ranges) ranges += b * p.Tq * 2;
-  }
-
-  __device__ __forceinline__ int64_t position(int64_t query) const { return start + query; }
-
-  __device__ __forceinline__ KeyInterval of(int64_t query) const {
-    KeyInterval keys = by_position(query);
-    if (ranges) {
-      keys.first = max(keys.first, ranges[query * 2]);
-      keys.end = min(keys.end, ranges[query * 2 + 1]);
-    }
-    return keys;
   }
 
   // Of queries [first, last]. All kThreads threads of the block call it.
@@ -124,30 +112,6 @@ struct VisibleKeys {
     }
     __syncthreads();
     return {shared[0], shared[1], shared[2], shared[3]};
-  }
-
-  // By position alone the queries that see one of keys [first, last] lie between these two.
-  __device__ __forceinline__ int64_t first_query(int first) const {
-    if (first >= length) return queries;
-    return clamped(causal ? first - start : window > 0 ? first - start - window + 1 : 0);
-  }
-  __device__ __forceinline__ int64_t end_query(int last) const {
-    return clamped(window > 0 ? min(last, length - 1) - start + window : queries);
-  }
-
- private:
-  __device__ __forceinline__ int64_t clamped(int64_t query) const {
-    return max(static_cast<int64_t>(0), min(queries, query));
-  }
-  __device__ __forceinline__ KeyInterval by_position(int64_t query) const {
-    const int64_t p = position(query), most = length;
-    int64_t first = 0, end = most;
-    if (causal) end = min(end, p + 1);
-    if (window > 0) {
-      first = min(most, max(first, p - window + 1));
-      if (!causal) end = min(end, p + window);
-    }
-    return {static_cast<int>(first), static_cast<int>(max(static_cast<int64_t>(0), end))};
   }
 };
 

@@ -12,9 +12,10 @@ namespace heed::cuda {
 
 #if !HEED_DEVICE_CODE
 
-void attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
-                        OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
-                        Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
+void host::attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dout, In q, In k, In v, In out, In lse,
+                              OptIn key_lengths, OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal,
+                              Int window, Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask,
+                              Int block_size) {
   const char* op = "attention_backward";
   const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes, block_mask, block_size,
                                  causal,      window,       softcap,    scale,  dropout_p,  seed};

@@ -27,10 +27,10 @@ struct Pairs {
     const int first = (scores ? step : step - steps()) * kChunk;
     const HeadsView &left = scores ? p.a.q : p.dout, &right = scores ? p.a.k : p.a.v;
     float* tile = chunks + buffer * 2 * kChunkFloats;
-    load_floats<T, kChunk, kChunkStride>(tile, row_count, first, p.a,
-                                         [&](int r) { return rows.row<const T>(left, b, r); });
-    load_floats<T, kChunk, kChunkStride>(tile + kChunkFloats, key_count, first, p.a,
-                                         [&](int r) { return right.row<const T>(b, key + r, g); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile, row_count, first, p.a,
+                                            [&](int r) { return rows.row<const T>(left, b, r); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile + kChunkFloats, key_count, first, p.a,
+                                            [&](int r) { return right.row<const T>(b, key + r, g); });
     cp_async_commit();
   }
 
@@ -73,7 +73,7 @@ struct Pairs {
         if (r < row_count)
           unmasked = visible_keys<kFmaTile>(p.a, b, rows.head(r), visible.position(rows.query(r)), key) >> tx;
       float derivatives[4];
-      finish_scores(p.a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
+      finish_exact_scores(p.a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         const int at = key + tx + 16 * j;
@@ -136,8 +136,8 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
     const Pairs<T, kMasked> pairs = pairs_at(key);
     float s[4][4] = {}, ds[4][4] = {};
     pairs.multiply(s, ds, buffer, [&] {
-      load_floats<T, kOut, kOut>(k, pairs.key_count, first_column, a,
-                                 [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+      load_tile_rows<T, kOut, kOut>(k, pairs.key_count, first_column, a,
+                                    [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
     });
     if (active) {
       pairs.differentiate(s, ds, lse, delta, visible, kept);
@@ -204,8 +204,8 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
   while (row < end_row) {
     const Pairs<T, kMasked> pairs = pairs_at(row);
     const auto load_rows = [&](const HeadsView& x) {
-      load_floats<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
-                                 [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
+      load_tile_rows<T, kOut, kOut>(tile, pairs.row_count, first_column, a,
+                                    [&](int r) { return pairs.rows.template row<const T>(x, item.b, r); });
     };
     float s[4][4] = {}, ds[4][4] = {}, lse[4] = {}, delta[4] = {};
 #pragma unroll
@@ -243,28 +243,19 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
 
 #endif
 
-#define BACKWARD(pass)                                                                         \
-  HEED_KERNEL(attention_backward_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
-              attention_backward_##pass##_fma<float, 64>)                                      \
-  HEED_KERNEL(attention_backward_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
-              attention_backward_##pass##_fma<float, 128>)                                     \
-  HEED_KERNEL(attention_backward_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
-              attention_backward_##pass##_fma<bf16, 128>)                                      \
-  HEED_KERNEL(attention_backward_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
-              attention_backward_##pass##_fma<f16, 128>)
-BACKWARD(queries)
-BACKWARD(keys)
-#define MASKED(pass)                                                                         \
-  HEED_KERNEL(attention_masked_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
-              attention_backward_##pass##_fma<float, 64, true>)                              \
-  HEED_KERNEL(attention_masked_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
-              attention_backward_##pass##_fma<float, 128, true>)                             \
-  HEED_KERNEL(attention_masked_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
-              attention_backward_##pass##_fma<bf16, 128, true>)                              \
-  HEED_KERNEL(attention_masked_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
-              attention_backward_##pass##_fma<f16, 128, true>)
-MASKED(queries)
-MASKED(keys)
+#define KERNELS(kind, pass, masked)                                                            \
+  HEED_KERNEL(attention_##kind##_##pass##_64_f32, AttentionBackwardParams, kFmaThreads, 1,     \
+              attention_backward_##pass##_fma<float, kFewColumns, masked>)                     \
+  HEED_KERNEL(attention_##kind##_##pass##_128_f32, AttentionBackwardParams, kFmaThreads, 1,    \
+              attention_backward_##pass##_fma<float, kManyColumns, masked>)                    \
+  HEED_KERNEL(attention_##kind##_##pass##_large_bf16, AttentionBackwardParams, kFmaThreads, 1, \
+              attention_backward_##pass##_fma<bf16, kManyColumns, masked>)                     \
+  HEED_KERNEL(attention_##kind##_##pass##_large_f16, AttentionBackwardParams, kFmaThreads, 1,  \
+              attention_backward_##pass##_fma<f16, kManyColumns, masked>)
+KERNELS(backward, queries, false)
+KERNELS(backward, keys, false)
+KERNELS(masked, queries, true)
+KERNELS(masked, keys, true)
 
 #if !HEED_DEVICE_CODE
 
@@ -273,8 +264,8 @@ namespace {
 using Entry = Kernel<AttentionBackwardParams>;
 
 BackwardKernel choose(DType dtype, int D, Entry& small_f32, Entry& f32, Entry& bf16, Entry& f16) {
-  const bool small = dtype == DType::f32 && D <= 64;
-  const int columns = small ? 64 : 128;
+  const bool small = dtype == DType::f32 && D <= kFewColumns;
+  const int columns = small ? kFewColumns : kManyColumns;
   return {small                  ? &small_f32
           : dtype == DType::f32  ? &f32
           : dtype == DType::bf16 ? &bf16

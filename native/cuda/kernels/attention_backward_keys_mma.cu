@@ -12,7 +12,7 @@ namespace heed::cuda {
 
 template <class T, int kD, int kOut, int kRows, int kStages, bool kMasked = false>
 __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
-  constexpr int kKeys = 64, kN = kRows / 8;
+  constexpr int kKeys = kBackwardBlock, kN = kRows / 8;
   const AttentionParams& a = p.a;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp_key = threadIdx.x / 32 * 16;
   T* const k = reinterpret_cast<T*>(attention_shared);
@@ -192,43 +192,36 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
 #endif
 
 // Two stages of rows where shared memory suffices (below 99 KiB, what a block can have on all of 8.x).
-#define BACKWARD(D, out, rows, stages)                                                     \
-  HEED_KERNEL(attention_backward_keys_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
-              attention_backward_keys_mma<bf16, D, out, rows, stages>)                     \
-  HEED_KERNEL(attention_backward_keys_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
-              attention_backward_keys_mma<f16, D, out, rows, stages>)
-BACKWARD(32, 32, 64, 2)
-BACKWARD(64, 64, 64, 2)
-BACKWARD(96, 96, 32, 2)
-BACKWARD(128, 128, 32, 2)
-BACKWARD(192, 96, 32, 2)
-BACKWARD(256, 128, 32, 1)
-#define MASKED(D, out, rows, stages)                                                     \
-  HEED_KERNEL(attention_masked_keys_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
-              attention_backward_keys_mma<bf16, D, out, rows, stages, true>)             \
-  HEED_KERNEL(attention_masked_keys_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
-              attention_backward_keys_mma<f16, D, out, rows, stages, true>)
-MASKED(64, 64, 32, 2)
-MASKED(128, 128, 32, 2)
+#define KERNELS(X)                    \
+  X(backward, false, 32, 32, 64, 2)   \
+  X(backward, false, 64, 64, 64, 2)   \
+  X(backward, false, 96, 96, 32, 2)   \
+  X(backward, false, 128, 128, 32, 2) \
+  X(backward, false, 192, 96, 32, 2)  \
+  X(backward, false, 256, 128, 32, 1) \
+  X(masked, true, 64, 64, 32, 2)      \
+  X(masked, true, 128, 128, 32, 2)
+HEED_CHECK_HEADS(KERNELS)
+
+#define KERNEL(kind, masked, D, out, rows, stages)                                         \
+  HEED_KERNEL(attention_##kind##_keys_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
+              attention_backward_keys_mma<bf16, D, out, rows, stages, masked>)             \
+  HEED_KERNEL(attention_##kind##_keys_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
+              attention_backward_keys_mma<f16, D, out, rows, stages, masked>)
+KERNELS(KERNEL)
 
 #if !HEED_DEVICE_CODE
 
 BackwardKernel attention_backward_keys_mma_kernel(DType dtype, int D, bool masked) {
-  const auto choose = [&](auto& bf16, auto& f16, int size, int columns, int rows, int stages) {
-    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, 64, columns, rows,
-                          static_cast<size_t>(2 * 64 + stages * 2 * rows) * size * 2};
+  const auto kernel = [&](auto& bf16, auto& f16, int size, int columns, int rows, int stages) {
+    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, kBackwardBlock, columns, rows,
+                          static_cast<size_t>(2 * kBackwardBlock + stages * 2 * rows) * size * 2};
   };
-#define CHOOSE(D, out, rows, stages) \
-  choose(attention_backward_keys_##D##_bf16, attention_backward_keys_##D##_f16, D, out, rows, stages)
-  if (masked)
-    return D <= 64 ? choose(attention_masked_keys_64_bf16, attention_masked_keys_64_f16, 64, 64, 32, 2)
-                   : choose(attention_masked_keys_128_bf16, attention_masked_keys_128_f16, 128, 128, 32, 2);
-  if (D <= 32) return CHOOSE(32, 32, 64, 2);
-  if (D <= 64) return CHOOSE(64, 64, 64, 2);
-  if (D <= 96) return CHOOSE(96, 96, 32, 2);
-  if (D <= 128) return CHOOSE(128, 128, 32, 2);
-  if (D <= 192) return CHOOSE(192, 96, 32, 2);
-  return CHOOSE(256, 128, 32, 1);
+#define CHOOSE(kind, by_blocks, size, out, rows, stages) \
+  if (masked == by_blocks && D <= size)                  \
+    return kernel(attention_##kind##_keys_##size##_bf16, attention_##kind##_keys_##size##_f16, size, out, rows, stages);
+  KERNELS(CHOOSE)
+  fail(Code::internal, "attention: there is no kernel for heads of a size of %d", D);
 }
 
 #endif

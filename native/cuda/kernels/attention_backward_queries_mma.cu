@@ -11,7 +11,7 @@ namespace heed::cuda {
 
 // Elements [c, c + 8) of a row, zeros beyond D.
 template <class T>
-__device__ __forceinline__ void load_part(float (&x)[8], const T* row, int c, const AttentionParams& p) {
+__device__ __forceinline__ void load_columns(float (&x)[8], const T* row, int c, const AttentionParams& p) {
   if (p.aligned && c + 8 <= p.D) {
     const auto part = Vector<T, 8>::load(row + c);
 #pragma unroll
@@ -35,7 +35,7 @@ __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBac
     if (r < count)
       for (int c = lane % 8 * 8; c < a.D; c += 64) {
         float x[8];
-        load_part(x, rows.row<const T>(p.out, b, r), c, a);
+        load_columns(x, rows.row<const T>(p.out, b, r), c, a);
         const auto y = Vector<T, 8>::load(dout + swizzled<kD>(r, c));
 #pragma unroll
         for (int e = 0; e < 8; e++) sum += x[e] * to_float(y.at[e]);
@@ -51,7 +51,7 @@ __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBac
 
 template <class T, int kD, int kKeys, int kStages, bool kMasked = false>
 __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p) {
-  constexpr int kRows = 64, kN = kKeys / 8;
+  constexpr int kRows = kBackwardBlock, kN = kKeys / 8;
   const AttentionParams& a = p.a;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp_row = threadIdx.x / 32 * 16;
   T* const q = reinterpret_cast<T*>(attention_shared);
@@ -199,43 +199,37 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
 #endif
 
 // Two stages of keys where shared memory suffices (below 99 KiB, what a block can have on all of 8.x).
-#define BACKWARD(D, keys, stages)                                                             \
-  HEED_KERNEL(attention_backward_queries_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
-              attention_backward_queries_mma<bf16, D, keys, stages>)                          \
-  HEED_KERNEL(attention_backward_queries_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
-              attention_backward_queries_mma<f16, D, keys, stages>)
-BACKWARD(32, 64, 2)
-BACKWARD(64, 64, 2)
-BACKWARD(96, 64, 2)
-BACKWARD(128, 32, 2)
-BACKWARD(192, 32, 2)
-BACKWARD(256, 32, 1)
-#define MASKED(D, keys, stages)                                                             \
-  HEED_KERNEL(attention_masked_queries_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
-              attention_backward_queries_mma<bf16, D, keys, stages, true>)                  \
-  HEED_KERNEL(attention_masked_queries_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
-              attention_backward_queries_mma<f16, D, keys, stages, true>)
-MASKED(64, 64, 2)
-MASKED(128, 32, 2)
+#define KERNELS(X)               \
+  X(backward, false, 32, 64, 2)  \
+  X(backward, false, 64, 64, 2)  \
+  X(backward, false, 96, 64, 2)  \
+  X(backward, false, 128, 32, 2) \
+  X(backward, false, 192, 32, 2) \
+  X(backward, false, 256, 32, 1) \
+  X(masked, true, 64, 64, 2)     \
+  X(masked, true, 128, 32, 2)
+HEED_CHECK_HEADS(KERNELS)
+
+#define KERNEL(kind, masked, D, keys, stages)                                                 \
+  HEED_KERNEL(attention_##kind##_queries_##D##_bf16, AttentionBackwardParams, kMmaThreads, 2, \
+              attention_backward_queries_mma<bf16, D, keys, stages, masked>)                  \
+  HEED_KERNEL(attention_##kind##_queries_##D##_f16, AttentionBackwardParams, kMmaThreads, 2,  \
+              attention_backward_queries_mma<f16, D, keys, stages, masked>)
+KERNELS(KERNEL)
 
 #if !HEED_DEVICE_CODE
 
 BackwardKernel attention_backward_queries_mma_kernel(DType dtype, int D, bool masked) {
-  const auto choose = [&](auto& bf16, auto& f16, int size, int keys, int stages) {
-    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, 64, size, keys,
-                          static_cast<size_t>(2 * 64 + stages * 2 * keys) * size * 2};
+  const auto kernel = [&](auto& bf16, auto& f16, int size, int keys, int stages) {
+    return BackwardKernel{dtype == DType::bf16 ? &bf16 : &f16, kBackwardBlock, size, keys,
+                          static_cast<size_t>(2 * kBackwardBlock + stages * 2 * keys) * size * 2};
   };
-#define CHOOSE(D, keys, stages) \
-  choose(attention_backward_queries_##D##_bf16, attention_backward_queries_##D##_f16, D, keys, stages)
-  if (masked)
-    return D <= 64 ? choose(attention_masked_queries_64_bf16, attention_masked_queries_64_f16, 64, 64, 2)
-                   : choose(attention_masked_queries_128_bf16, attention_masked_queries_128_f16, 128, 32, 2);
-  if (D <= 32) return CHOOSE(32, 64, 2);
-  if (D <= 64) return CHOOSE(64, 64, 2);
-  if (D <= 96) return CHOOSE(96, 64, 2);
-  if (D <= 128) return CHOOSE(128, 32, 2);
-  if (D <= 192) return CHOOSE(192, 32, 2);
-  return CHOOSE(256, 32, 1);
+#define CHOOSE(kind, by_blocks, size, keys, stages)                                                              \
+  if (masked == by_blocks && D <= size)                                                                          \
+    return kernel(attention_##kind##_queries_##size##_bf16, attention_##kind##_queries_##size##_f16, size, keys, \
+                  stages);
+  KERNELS(CHOOSE)
+  fail(Code::internal, "attention: there is no kernel for heads of a size of %d", D);
 }
 
 #endif

@@ -9,7 +9,8 @@
 namespace heed::cuda {
 
 constexpr int kDecodeThreads = 128;
-constexpr int kPartStats = 8;  // floats in front of what a split leaves: m and l of up to 4 rows
+constexpr int kLaneElements = 8;  // of a key or value, that a lane has
+constexpr int kPartStats = 8;     // floats in front of what a split leaves: m and l of up to 4 rows
 
 #if HEED_DEVICE_CODE
 
@@ -19,9 +20,9 @@ struct Part {
   static constexpr int kVector = 16 / sizeof(T);
 
   // Zeros beyond D.
-  __device__ __forceinline__ static void load(float (&x)[8], const T* row, const AttentionParams& p) {
+  __device__ __forceinline__ static void load(float (&x)[kLaneElements], const T* row, const AttentionParams& p) {
 #pragma unroll
-    for (int i = 0; i < 8; i += kVector) {
+    for (int i = 0; i < kLaneElements; i += kVector) {
       const int c = i * kLanes + threadIdx.x % kLanes * kVector;
       if (p.aligned && c + kVector <= p.D) {
         const auto part = Vector<T, kVector>::load(row + c);
@@ -37,7 +38,7 @@ struct Part {
   // In shared memory vectors of 4 floats lie lane after lane, the second of each lane apart, so that neither writing
   // nor reading a row has bank conflicts.
   static constexpr int kSecond = kLanes * 4 + 16, kFloats = kSecond + kLanes * 4;
-  __device__ __forceinline__ static void store(float* row, const float (&x)[8]) {
+  __device__ __forceinline__ static void store(float* row, const float (&x)[kLaneElements]) {
 #pragma unroll
     for (int i = 0; i < 2; i++)
       Vector<float, 4>{{x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]}}.store(row + i * kSecond +
@@ -50,15 +51,15 @@ struct Part {
 
 // The softmax of one row so far, over some of its keys: maximum (in powers of two), sum, and a part of the output.
 struct RowState {
-  float m = kLowest, l = 0, o[8] = {};
+  float m = kLowest, l = 0, o[kLaneElements] = {};
 
-  __device__ __forceinline__ void merge(float other_m, float other_l, const float (&other_o)[8]) {
+  __device__ __forceinline__ void merge(float other_m, float other_l, const float (&other_o)[kLaneElements]) {
     const float highest = fmaxf(m, other_m);
     const float mine = exp2_fast(m - highest), theirs = exp2_fast(other_m - highest);
     m = highest;
     l = l * mine + other_l * theirs;
 #pragma unroll
-    for (int e = 0; e < 8; e++) o[e] = o[e] * mine + other_o[e] * theirs;
+    for (int e = 0; e < kLaneElements; e++) o[e] = o[e] * mine + other_o[e] * theirs;
   }
 };
 
@@ -81,19 +82,19 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
   const bool capped = a.cap_log2 != 0;
 
   RowState state[kR];
-  float q[kR][8];
+  float q[kR][kLaneElements];
   KeyInterval sees[kR];
 #pragma unroll
   for (int r = 0; r < kR; r++) {
     const int row = min(r, count - 1);
     Elements::load(q[r], rows.row<const T>(a.q, item.b, row), a);
 #pragma unroll
-    for (int e = 0; e < 8; e++) q[r][e] *= capped ? a.cap_scale : a.scale_log2;
+    for (int e = 0; e < kLaneElements; e++) q[r][e] *= capped ? a.cap_scale : a.scale_log2;
     sees[r] = visible.of(rows.query(row));
   }
 
   for (int first = keys.first; first < end; first += kTeams * kKeys) {
-    float k[kKeys][8], v[kKeys][8];
+    float k[kKeys][kLaneElements], v[kKeys][kLaneElements];
 #pragma unroll
     for (int j = 0; j < kKeys; j++) {
       const int key = min(first + j * kTeams + team, end - 1);
@@ -108,7 +109,7 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
       for (int j = 0; j < kKeys; j++) {
         s[j] = 0;
 #pragma unroll
-        for (int e = 0; e < 8; e++) s[j] += q[r][e] * k[j][e];
+        for (int e = 0; e < kLaneElements; e++) s[j] += q[r][e] * k[j][e];
 #pragma unroll
         for (int offset = kLanes / 2; offset > 0; offset /= 2) s[j] += __shfl_xor_sync(kFullWarp, s[j], offset);
         const int key = first + j * kTeams + team;
@@ -125,13 +126,13 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
       row.m = highest;
       row.l *= alpha;
 #pragma unroll
-      for (int e = 0; e < 8; e++) row.o[e] *= alpha;
+      for (int e = 0; e < kLaneElements; e++) row.o[e] *= alpha;
 #pragma unroll
       for (int j = 0; j < kKeys; j++) {
         const float prob = exp2_fast(s[j] - highest);
         row.l += prob;
 #pragma unroll
-        for (int e = 0; e < 8; e++) row.o[e] += prob * v[j][e];
+        for (int e = 0; e < kLaneElements; e++) row.o[e] += prob * v[j][e];
       }
     }
   }
@@ -143,9 +144,9 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
     RowState& row = state[r];
 #pragma unroll
     for (int offset = kLanes; offset < 32; offset *= 2) {
-      float other[8];
+      float other[kLaneElements];
 #pragma unroll
-      for (int e = 0; e < 8; e++) other[e] = __shfl_xor_sync(kFullWarp, row.o[e], offset);
+      for (int e = 0; e < kLaneElements; e++) other[e] = __shfl_xor_sync(kFullWarp, row.o[e], offset);
       row.merge(__shfl_xor_sync(kFullWarp, row.m, offset), __shfl_xor_sync(kFullWarp, row.l, offset), other);
     }
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -201,41 +202,40 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
 
 #endif
 
-#define DECODE(lanes, rows)                                                                        \
+// Lanes that share a key, and rows at most.
+#define KERNELS(X) X(8, 1) X(8, 4) X(16, 1) X(16, 4) X(32, 1) X(32, 4)
+
+#define KERNEL(lanes, rows)                                                                        \
   HEED_KERNEL(attention_decode_##lanes##_##rows##_f32, AttentionForwardParams, kDecodeThreads, 1,  \
               attention_decode<float, lanes, rows>)                                                \
   HEED_KERNEL(attention_decode_##lanes##_##rows##_bf16, AttentionForwardParams, kDecodeThreads, 1, \
               attention_decode<bf16, lanes, rows>)                                                 \
   HEED_KERNEL(attention_decode_##lanes##_##rows##_f16, AttentionForwardParams, kDecodeThreads, 1,  \
               attention_decode<f16, lanes, rows>)
-DECODE(8, 1)
-DECODE(8, 4)
-DECODE(16, 1)
-DECODE(16, 4)
-DECODE(32, 1)
-DECODE(32, 4)
+KERNELS(KERNEL)
+
+static_assert(32 * kLaneElements == kMostFastHead, "a kernel for every head that is sent here");
 
 #if !HEED_DEVICE_CODE
 
 ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows) {
-  const auto choose = [&](auto& f32, auto& bf16, auto& f16, int most_rows) {
-    return ForwardKernel{dtype == DType::f32    ? &f32
-                         : dtype == DType::bf16 ? &bf16
-                                                : &f16,
-                         most_rows,
-                         D,
-                         kDecodeThreads,  // it knows no tiles
-                         static_cast<int>(kPartStats + ceil_div(most_rows * D, 8) * 8),
-                         8.0 * most_rows,  // 64 keys in a memory latency or two
-                         2,
-                         0};
+  const auto kernel = [&](auto& f32, auto& bf16, auto& f16, int most_rows) {
+    ForwardKernel kernel{};
+    kernel.kernel = dtype == DType::f32 ? &f32 : dtype == DType::bf16 ? &bf16 : &f16;
+    kernel.rows = most_rows;
+    kernel.columns = D;
+    kernel.keys = kDecodeThreads;  // it knows no tiles
+    kernel.part_floats = static_cast<int>(kPartStats + ceil_div(most_rows * D, 8) * 8);
+    kernel.speed = 8.0 * most_rows;  // 64 keys in a memory latency or two
+    kernel.together = 2;
+    return kernel;
   };
-#define CHOOSE(lanes, rows)                                                                 \
-  choose(attention_decode_##lanes##_##rows##_f32, attention_decode_##lanes##_##rows##_bf16, \
-         attention_decode_##lanes##_##rows##_f16, rows)
-  if (D <= 64) return rows == 1 ? CHOOSE(8, 1) : CHOOSE(8, 4);
-  if (D <= 128) return rows == 1 ? CHOOSE(16, 1) : CHOOSE(16, 4);
-  return rows == 1 ? CHOOSE(32, 1) : CHOOSE(32, 4);
+#define CHOOSE(lanes, most_rows)                                                                               \
+  if (D <= lanes * kLaneElements && (rows == 1 || most_rows > 1))                                              \
+    return kernel(attention_decode_##lanes##_##most_rows##_f32, attention_decode_##lanes##_##most_rows##_bf16, \
+                  attention_decode_##lanes##_##most_rows##_f16, most_rows);
+  KERNELS(CHOOSE)
+  fail(Code::internal, "attention: there is no kernel for heads of a size of %d", D);
 }
 
 #endif

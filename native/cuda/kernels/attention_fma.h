@@ -15,6 +15,8 @@
 namespace heed::cuda {
 
 constexpr int kFmaThreads = 256, kFmaTile = 64;
+constexpr int kFewColumns = 64,
+              kManyColumns = 128;  // of a result, that a block makes: for f32 heads up to 64, and else
 constexpr int kChunk = 32, kChunkStride = 36, kProbStride = 68;
 constexpr int kChunkFloats = kFmaTile * kChunkStride;
 
@@ -27,7 +29,7 @@ using Float4 = Vector<float, 4>;
 // tile[r][0, kColumns) = columns first… of row(r) for r < count, as f32; zeros elsewhere. Asynchronous where it can be.
 // Params say how many columns there are, D, and whether rows are aligned.
 template <class T, int kColumns, int kStride, class Params, class Row>
-__device__ __forceinline__ void load_floats(float* tile, int count, int first, const Params& p, const Row& row) {
+__device__ __forceinline__ void load_tile_rows(float* tile, int count, int first, const Params& p, const Row& row) {
   constexpr int kParts = kColumns / 4;
 #pragma unroll 2
   for (int i = threadIdx.x; i < kFmaTile * kParts; i += kFmaThreads) {
@@ -144,8 +146,8 @@ __device__ __forceinline__ void store_columns(T* out, const float (&values)[kOut
 
 // A row's products q · k with keys 16 apart become scores in powers of two; its position is `distance` beyond the
 // first. derivatives: of the softcap.
-__device__ __forceinline__ void finish_scores(const AttentionParams& p, int head, int64_t distance, float (&scores)[4],
-                                              float (&derivatives)[4]) {
+__device__ __forceinline__ void finish_exact_scores(const AttentionParams& p, int head, int64_t distance,
+                                                    float (&scores)[4], float (&derivatives)[4]) {
   const float slope = slope_log2(p, head), first = static_cast<float>(distance);
 #pragma unroll
   for (int j = 0; j < 4; j++) {

@@ -33,10 +33,10 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
 
   const auto load_chunk = [&](int buffer, int key, int first) {
     float* tile = chunks + buffer * 2 * kChunkFloats;
-    load_floats<T, kChunk, kChunkStride>(tile, count, first, a,
-                                         [&](int r) { return rows.row<const T>(a.q, item.b, r); });
-    load_floats<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
-                                         [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile, count, first, a,
+                                            [&](int r) { return rows.row<const T>(a.q, item.b, r); });
+    load_tile_rows<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
+                                            [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
     cp_async_commit();
   };
 
@@ -59,8 +59,8 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       if (first + kChunk < a.D) {
         load_chunk(buffer ^ 1, key, first + kChunk);
       } else {
-        load_floats<T, kOut, kOut>(v, end - key, first_column, a,
-                                   [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
+        load_tile_rows<T, kOut, kOut>(v, end - key, first_column, a,
+                                      [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
         cp_async_commit();
       }
       const float* tile = chunks + buffer * 2 * kChunkFloats;
@@ -73,7 +73,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       for (int i = 0; i < 4; i++) {
         const int r = min(ty * 4 + i, count - 1);
         float derivatives[4];
-        finish_scores(a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
+        finish_exact_scores(a, rows.head(r), visible.position(rows.query(r)) - (key + tx), s[i], derivatives);
         if constexpr (kMasked)
           if (!walk.whole(key)) {
             const uint64_t bits =
@@ -131,32 +131,41 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
 
 #endif
 
-HEED_KERNEL(attention_forward_64_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 64>)
-HEED_KERNEL(attention_forward_128_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 128>)
-HEED_KERNEL(attention_forward_large_bf16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<bf16, 128>)
-HEED_KERNEL(attention_forward_large_f16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<f16, 128>)
-HEED_KERNEL(attention_masked_64_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 64, true>)
-HEED_KERNEL(attention_masked_128_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, 128, true>)
-HEED_KERNEL(attention_masked_large_bf16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<bf16, 128, true>)
-HEED_KERNEL(attention_masked_large_f16, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<f16, 128, true>)
+HEED_KERNEL(attention_forward_64_f32, AttentionForwardParams, kFmaThreads, 1, attention_forward_fma<float, kFewColumns>)
+HEED_KERNEL(attention_forward_128_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kManyColumns>)
+HEED_KERNEL(attention_forward_large_bf16, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<bf16, kManyColumns>)
+HEED_KERNEL(attention_forward_large_f16, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<f16, kManyColumns>)
+HEED_KERNEL(attention_masked_64_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kFewColumns, true>)
+HEED_KERNEL(attention_masked_128_f32, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<float, kManyColumns, true>)
+HEED_KERNEL(attention_masked_large_bf16, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<bf16, kManyColumns, true>)
+HEED_KERNEL(attention_masked_large_f16, AttentionForwardParams, kFmaThreads, 1,
+            attention_forward_fma<f16, kManyColumns, true>)
 
 #if !HEED_DEVICE_CODE
 
 ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked) {
-  const auto choose = [&](auto& plain, auto& by_blocks, int columns) {
-    return ForwardKernel{masked ? &by_blocks : &plain,
-                         kFmaTile,
-                         columns,
-                         kFmaTile,
-                         kFmaThreads * 4 * (2 + columns / 16),
-                         48,
-                         1,
-                         static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4};
+  const auto kernel = [&](auto& plain, auto& by_blocks, int columns) {
+    ForwardKernel kernel{};
+    kernel.kernel = masked ? &by_blocks : &plain;
+    kernel.rows = kFmaTile;
+    kernel.columns = columns;
+    kernel.keys = kFmaTile;
+    kernel.part_floats = kFmaThreads * 4 * (2 + columns / 16);
+    kernel.speed = 48;
+    kernel.together = 1;
+    kernel.shared = static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4;
+    return kernel;
   };
-  if (dtype == DType::bf16) return choose(attention_forward_large_bf16, attention_masked_large_bf16, 128);
-  if (dtype == DType::f16) return choose(attention_forward_large_f16, attention_masked_large_f16, 128);
-  return D <= 64 ? choose(attention_forward_64_f32, attention_masked_64_f32, 64)
-                 : choose(attention_forward_128_f32, attention_masked_128_f32, 128);
+  if (dtype == DType::bf16) return kernel(attention_forward_large_bf16, attention_masked_large_bf16, kManyColumns);
+  if (dtype == DType::f16) return kernel(attention_forward_large_f16, attention_masked_large_f16, kManyColumns);
+  return D <= kFewColumns ? kernel(attention_forward_64_f32, attention_masked_64_f32, kFewColumns)
+                          : kernel(attention_forward_128_f32, attention_masked_128_f32, kManyColumns);
 }
 
 #endif

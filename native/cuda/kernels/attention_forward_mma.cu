@@ -215,43 +215,46 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
 #endif
 
-#define FORWARD(D, keys, m)                                                         \
-  HEED_KERNEL(attention_forward_##D##_bf16, AttentionForwardParams, kMmaThreads, 2, \
-              attention_forward_mma<bf16, D, keys, m>)                              \
-  HEED_KERNEL(attention_forward_##D##_f16, AttentionForwardParams, kMmaThreads, 2,  \
-              attention_forward_mma<f16, D, keys, m>)
-FORWARD(32, 64, 2)
-FORWARD(64, 64, 2)
-FORWARD(96, 64, 1)
-FORWARD(128, 64, 1)
-FORWARD(192, 32, 1)
-FORWARD(256, 32, 1)
-#define MASKED(D, keys, m)                                                         \
-  HEED_KERNEL(attention_masked_##D##_bf16, AttentionForwardParams, kMmaThreads, 2, \
-              attention_forward_mma<bf16, D, keys, m, true>)                       \
-  HEED_KERNEL(attention_masked_##D##_f16, AttentionForwardParams, kMmaThreads, 2,  \
-              attention_forward_mma<f16, D, keys, m, true>)
-MASKED(64, 64, 1)
-MASKED(128, 64, 1)
+// Keys of a tile, and rows of a warp in sixteens.
+#define KERNELS(X)              \
+  X(forward, false, 32, 64, 2)  \
+  X(forward, false, 64, 64, 2)  \
+  X(forward, false, 96, 64, 1)  \
+  X(forward, false, 128, 64, 1) \
+  X(forward, false, 192, 32, 1) \
+  X(forward, false, 256, 32, 1) \
+  X(masked, true, 64, 64, 1)    \
+  X(masked, true, 128, 64, 1)
+HEED_CHECK_HEADS(KERNELS)
+
+#define KERNEL(kind, masked, D, keys, m)                                             \
+  HEED_KERNEL(attention_##kind##_##D##_bf16, AttentionForwardParams, kMmaThreads, 2, \
+              attention_forward_mma<bf16, D, keys, m, masked>)                       \
+  HEED_KERNEL(attention_##kind##_##D##_f16, AttentionForwardParams, kMmaThreads, 2,  \
+              attention_forward_mma<f16, D, keys, m, masked>)
+KERNELS(KERNEL)
 
 #if !HEED_DEVICE_CODE
 
 ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked) {
-  const auto choose = [&](auto& bf16, auto& f16, int size, int keys, int m) {
+  const auto kernel = [&](auto& bf16, auto& f16, int size, int keys, int m) {
     const int rows = kMmaThreads / 32 * 16 * m;
-    return ForwardKernel{
-        dtype == DType::bf16 ? &bf16 : &f16,  rows, size, keys,
-        kMmaThreads * 4 * m * (size / 8 + 1), 512,  1,    static_cast<size_t>(rows + 2 * keys) * size * 2};
+    ForwardKernel kernel{};
+    kernel.kernel = dtype == DType::bf16 ? &bf16 : &f16;
+    kernel.rows = rows;
+    kernel.columns = size;
+    kernel.keys = keys;
+    kernel.part_floats = kMmaThreads * 4 * m * (size / 8 + 1);
+    kernel.speed = 512;
+    kernel.together = 1;
+    kernel.shared = static_cast<size_t>(rows + 2 * keys) * size * 2;
+    return kernel;
   };
-  if (masked)
-    return D <= 64 ? choose(attention_masked_64_bf16, attention_masked_64_f16, 64, 64, 1)
-                   : choose(attention_masked_128_bf16, attention_masked_128_f16, 128, 64, 1);
-  if (D <= 32) return choose(attention_forward_32_bf16, attention_forward_32_f16, 32, 64, 2);
-  if (D <= 64) return choose(attention_forward_64_bf16, attention_forward_64_f16, 64, 64, 2);
-  if (D <= 96) return choose(attention_forward_96_bf16, attention_forward_96_f16, 96, 64, 1);
-  if (D <= 128) return choose(attention_forward_128_bf16, attention_forward_128_f16, 128, 64, 1);
-  if (D <= 192) return choose(attention_forward_192_bf16, attention_forward_192_f16, 192, 32, 1);
-  return choose(attention_forward_256_bf16, attention_forward_256_f16, 256, 32, 1);
+#define CHOOSE(kind, by_blocks, size, keys, m) \
+  if (masked == by_blocks && D <= size)        \
+    return kernel(attention_##kind##_##size##_bf16, attention_##kind##_##size##_f16, size, keys, m);
+  KERNELS(CHOOSE)
+  fail(Code::internal, "attention: there is no kernel for heads of a size of %d", D);
 }
 
 #endif

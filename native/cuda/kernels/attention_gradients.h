@@ -7,6 +7,8 @@
 
 namespace heed::cuda {
 
+constexpr int kBackwardBlock = 64;  // rows or keys of a block on tensor cores: 16 a warp
+
 struct AttentionBackwardParams {
   AttentionParams a;
   HeadsView dq, dk, dv, dout, out;

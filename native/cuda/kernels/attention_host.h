@@ -19,18 +19,17 @@ inline bool rows_aligned(In x) {
   return bits % 16 == 0;
 }
 
-// As good as none, and no sum with a position overflows.
-constexpr int64_t kMostWindow = int64_t{1} << 40;
-
 inline KeyBlocks key_blocks(const AttentionOptions& options) {
   const TensorView* const mask = options.block_mask;
   if (!mask) return {};
-  return {mask->ptr<uint8_t>(),
-          mask->shape[2],
-          mask->shape[3],
-          mask->shape[0] == 1 ? 0 : mask->strides[0],
-          mask->shape[1] == 1 ? 0 : mask->strides[1],
-          static_cast<int>(options.block_size)};
+  KeyBlocks blocks{};
+  blocks.mask = mask->ptr<uint8_t>();
+  blocks.rows = mask->shape[2];
+  blocks.columns = mask->shape[3];
+  blocks.batch_stride = mask->shape[0] == 1 ? 0 : mask->strides[0];
+  blocks.head_stride = mask->shape[1] == 1 ? 0 : mask->strides[1];
+  blocks.size = static_cast<int>(options.block_size);
+  return blocks;
 }
 
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
@@ -40,41 +39,39 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
   if (n.H > INT32_MAX || n.D > kMostColumns)
     fail(Code::shape, "%s: expected at most %d heads of a size of at most %d, got %lld of %lld", op, INT32_MAX,
          kMostColumns, static_cast<long long>(n.H), static_cast<long long>(n.D));
-  return {heads_view(q),
-          heads_view(k),
-          heads_view(v),
-          n.B,
-          n.Tq,
-          n.Tq * G,
-          static_cast<int>(n.Tk),
-          static_cast<int>(n.H),
-          static_cast<int>(n.Hkv),
-          static_cast<int>(G),
-          static_cast<int>(n.D),
-          options.key_lengths ? options.key_lengths->i32() : nullptr,
-          options.query_starts ? options.query_starts->i32() : nullptr,
-          options.key_ranges ? options.key_ranges->i32() : nullptr,
-          options.slopes ? options.slopes->f32() : nullptr,
-          key_blocks(options),
-          nullptr,
-          0,
-          std::min(options.window, kMostWindow),
-          options.causal,
-          rows_aligned(q) && rows_aligned(k) && rows_aligned(v),
-          static_cast<float>(options.scale * 1.4426950408889634),
-          options.scale,
-          static_cast<float>(options.softcap * 1.4426950408889634),
-          options.softcap > 0 ? options.scale / options.softcap : 0,
-          options.dropout_p < 1 ? 1 / (1 - options.dropout_p) : 0,
-          dropout_threshold(options.dropout_p),
-          static_cast<uint64_t>(options.seed),
-          options.key_lengths ? stream.fault(op) : FaultSink{}};
+  constexpr double kLog2E = 1.4426950408889634;
+  const auto ints = [](OptIn x) { return x ? x->i32() : nullptr; };
+  AttentionParams p{};
+  p.q = heads_view(q);
+  p.k = heads_view(k);
+  p.v = heads_view(v);
+  p.B = n.B;
+  p.Tq = n.Tq;
+  p.rows = n.Tq * G;
+  p.Tk = static_cast<int>(n.Tk);
+  p.H = static_cast<int>(n.H);
+  p.Hkv = static_cast<int>(n.Hkv);
+  p.G = static_cast<int>(G);
+  p.D = static_cast<int>(n.D);
+  p.key_lengths = ints(options.key_lengths);
+  p.query_starts = ints(options.query_starts);
+  p.key_ranges = ints(options.key_ranges);
+  p.slopes = options.slopes ? options.slopes->f32() : nullptr;
+  p.blocks = key_blocks(options);
+  p.window = std::min(options.window, kMostWindow);
+  p.causal = options.causal;
+  p.aligned = rows_aligned(q) && rows_aligned(k) && rows_aligned(v);
+  p.scale_log2 = static_cast<float>(options.scale * kLog2E);
+  p.scale = options.scale;
+  p.cap_log2 = static_cast<float>(options.softcap * kLog2E);
+  p.cap_scale = options.softcap > 0 ? options.scale / options.softcap : 0;
+  p.keep_scale = options.dropout_p < 1 ? 1 / (1 - options.dropout_p) : 0;
+  p.drop_threshold = dropout_threshold(options.dropout_p);
+  p.seed = static_cast<uint64_t>(options.seed);
+  if (options.key_lengths) p.fault = stream.fault(op);
+  return p;
 }
 
-// Tensor cores and decoding take heads of up to this size.
-constexpr int kMostFastHead = 256;
-// With a mask of blocks, of up to this size.
-constexpr int kMostMaskedHead = 128;
 inline int most_fast_head(const AttentionParams& p) { return p.blocks.mask ? kMostMaskedHead : kMostFastHead; }
 
 }  // namespace heed::cuda

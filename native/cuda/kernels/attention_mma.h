@@ -9,6 +9,18 @@ namespace heed::cuda {
 
 constexpr int kMmaThreads = 128;
 
+// Kernels are listed as X(kind, masked, D, …), those for a kind in rising order of D; masked: by blocks. A head goes to
+// the first one that it fits.
+#define HEED_LARGEST_HEAD(kind, masked, D, ...) largest[masked] = D;
+#define HEED_CHECK_HEADS(KERNELS)                                                   \
+  static_assert(                                                                    \
+      [] {                                                                          \
+        int largest[2] = {};                                                        \
+        KERNELS(HEED_LARGEST_HEAD)                                                  \
+        return largest[false] == kMostFastHead && largest[true] == kMostMaskedHead; \
+      }(),                                                                          \
+      "a kernel for every head that is sent here");
+
 #if HEED_DEVICE_CODE
 
 extern __shared__ __align__(128) unsigned char attention_shared[];

@@ -84,7 +84,7 @@ HEED_KERNEL_FLOATS(bias_backward_chunks, BiasBackwardParams, 256, 4, bias_backwa
 
 #if !HEED_DEVICE_CODE
 
-void bias_backward(Stream& stream, Out dbias, In dout, Bool accumulate) {
+void host::bias_backward(Stream& stream, Out dbias, In dout, Bool accumulate) {
   const char* op = "bias_backward";
   check_bias_backward(dbias, dout);
   const int64_t columns = dout.dim(-1);

@@ -58,7 +58,7 @@ __device__ __forceinline__ void combine(float (&a)[V], const float (&b)[V], Bina
 template <int i, class T, int V>
 __device__ __forceinline__ void load_operand(float (&x)[V], const BinaryParams& p, const Lanes<3, V>& at,
                                              const void* data, bool one) {
-  if (!one) return load_floats<i, T>(x, p.elements, at, data);
+  if (!one) return load_lane_floats<i, T>(x, p.elements, at, data);
   const float number = *static_cast<const float*>(data);
 #pragma unroll
   for (int k = 0; k < V; k++) x[k] = number;
@@ -72,7 +72,7 @@ __device__ void binary_body(const BinaryParams& p) {
   load_operand<1, T>(a, p, at, p.a, p.a_is_number);
   load_operand<2, T>(b, p, at, p.b, p.b_is_number);
   combine(a, b, p.kind);
-  store_floats<T>(a, p.elements, at, p.out, p.accumulate);
+  store_lane_floats<T>(a, p.elements, at, p.out, p.accumulate);
 }
 
 #endif
@@ -81,7 +81,7 @@ HEED_KERNEL_FLOATS(binary_kernel, BinaryParams, kElementThreads, 1, binary_body)
 
 #if !HEED_DEVICE_CODE
 
-void binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
+void host::binary(Stream& stream, Out out, MixedIn a, MixedIn b, Int kind, Bool accumulate) {
   check_binary(out, a, b, kind);
   if (out.empty()) return;
   for_launches<3>({&out, &a, &b}, vector_width(out.dtype),

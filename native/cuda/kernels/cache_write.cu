@@ -48,7 +48,7 @@ HEED_KERNEL(cache_write_1, CacheWriteParams, 256, 1, cache_write_body<uint8_t>)
 
 #if !HEED_DEVICE_CODE
 
-void cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts) {
+void host::cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts) {
   const char* op = "cache_write";
   check_cache_write(op, cache, values, starts);
   if (values.empty()) return;

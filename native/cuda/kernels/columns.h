@@ -14,6 +14,10 @@ struct Parameter {
 
 #if HEED_DEVICE_CODE
 
+// V.
+template <class T, bool kInVectors>
+constexpr int kVectorLength = kInVectors ? kLength<T> : 1;
+
 template <int V>
 using Floats = Vector<float, V>;
 

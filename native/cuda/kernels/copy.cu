@@ -36,7 +36,7 @@ __device__ __forceinline__ To add(To sum, From x) {
 }
 
 template <class To, class From>
-__device__ void copy_tile(const CopyParams& p) {
+__device__ void transpose_tile(const CopyParams& p) {
   constexpr int kTile = sizeof(From) == 4 ? 32 : 64;
   __shared__ From tile[kTile][kTile + 4 / sizeof(From)];
   const uint32_t per_matrix = p.along_tiles * p.across_tiles, matrix = blockIdx.x / per_matrix;
@@ -78,7 +78,7 @@ __device__ __forceinline__ void copy_lanes(const CopyParams& p, const Lanes<2, L
 
 template <class To, class From>
 __device__ void copy_body(const CopyParams& p) {
-  if (p.transpose) return copy_tile<To, From>(p);
+  if (p.transpose) return transpose_tile<To, From>(p);
   constexpr int V = 16 / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From)), kSingles = 4;
   const Elements<2>& e = p.elements;
   const uint32_t block = blockIdx.x * kElementThreads * V, first = block + threadIdx.x * V;
@@ -167,7 +167,7 @@ int64_t make_tiles(CopyParams& p, const Loop<2>& loop, int d, int64_t tile) {
 
 }  // namespace
 
-void copy(Stream& stream, Out out, In inp, Bool accumulate) {
+void host::copy(Stream& stream, Out out, In inp, Bool accumulate) {
   const char* op = "copy";
   check_copy(out, inp, accumulate);
   if (out.empty()) return;

@@ -74,7 +74,7 @@ HEED_KERNEL(copy_list_kernel, CopyListParams, kChunkThreads, 1, copy_list_body)
 
 #if !HEED_DEVICE_CODE
 
-void copy_list(Stream& stream, OutList outs, InList inps) {
+void host::copy_list(Stream& stream, OutList outs, InList inps) {
   check_copy_list(outs, inps);
   for_tables<2>({&outs, &inps}, kCopyChunk, [&](const TensorTable<2>& tensors, int64_t blocks) {
     stream.launch("copy_list", copy_list_kernel, {blocks}, CopyListParams{tensors});

@@ -263,14 +263,20 @@ __device__ __forceinline__ void cross_entropy_mean_body(const CrossEntropyParams
 #endif
 
 HEED_KERNEL(cross_entropy_count, CrossEntropyParams, kCountThreads, 1, cross_entropy_count_body)
-HEED_ROW_KERNELS(cross_entropy_rows, CrossEntropyParams, 4, 2, cross_entropy_rows_body)
+HEED_KERNEL_FLOATS(cross_entropy_rows_32x8, CrossEntropyParams, kRowThreads, 4, cross_entropy_rows_body, 32, 8)
+HEED_KERNEL_FLOATS(cross_entropy_rows_32x32, CrossEntropyParams, kRowThreads, 2, cross_entropy_rows_body, 32, 32)
+HEED_KERNEL_FLOATS(cross_entropy_rows_256x8, CrossEntropyParams, kRowThreads, 4, cross_entropy_rows_body, 256, 8)
+HEED_KERNEL_FLOATS(cross_entropy_rows_256x32, CrossEntropyParams, kRowThreads, 2, cross_entropy_rows_body, 256, 32)
 HEED_KERNEL_FLOATS(cross_entropy_wide, CrossEntropyParams, kWideThreads, 1, cross_entropy_wide_body)
 HEED_KERNEL(cross_entropy_mean, CrossEntropyParams, kCountThreads, 1, cross_entropy_mean_body)
 
 #if !HEED_DEVICE_CODE
 
-void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
-                   Int ignore_index, Float smoothing, Float scale, Accumulate accumulate) {
+constexpr RowKernels<CrossEntropyParams> kCrossEntropy{
+    {cross_entropy_rows_32x8, cross_entropy_rows_32x32, cross_entropy_rows_256x8, cross_entropy_rows_256x32}};
+
+void host::cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In logits, In targets, Int first,
+                         Int ignore_index, Float smoothing, Float scale, Accumulate accumulate) {
   const char* op = "cross_entropy";
   check_cross_entropy(op, loss, losses, dlogits, logits, targets, first, smoothing, scale);
   const int64_t V = logits.dim(-1), rows = leading_shape(logits).numel();
@@ -295,7 +301,7 @@ void cross_entropy(Stream& stream, Out loss, OptOut losses, OptOut dlogits, In l
   stream.launch(op, cross_entropy_count, {1}, p);
   const RowPath path = row_path(row_extent(logits));
   if (rows > 0 && path != RowPath::wide) {
-    stream.launch(op, cross_entropy_rows(logits.dtype, path), {ceil_div(rows, groups(path))}, p);
+    stream.launch(op, kCrossEntropy.of(logits.dtype, path), {ceil_div(rows, groups(path))}, p);
   } else if (rows > 0) {
     const int slots = logits.dtype == DType::f32 ? kKeptSlots<4> : kKeptSlots<2>;
     const size_t kept = static_cast<size_t>(slots) * kWideThreads * 16, bytes = max_of(row_bytes(logits), kept) - kept;

@@ -32,10 +32,10 @@ __device__ void dropout_body(const DropoutParams& p) {
   const Lanes<2, 4> at = p.elements.vector && start + 4 <= p.elements.size ? vector_lanes<4>(p.elements, start)
                                                                            : single_lanes<4>(p.elements, start, 1);
   float x[4];
-  load_floats<1, T>(x, p.elements, at, p.inp);
+  load_lane_floats<1, T>(x, p.elements, at, p.inp);
 #pragma unroll
   for (int k = 0; k < 4; k++) x[k] = words.word[k] >> 8 >= p.threshold ? x[k] * p.scale : 0.0f;
-  store_floats<T>(x, p.elements, at, p.out, p.accumulate);
+  store_lane_floats<T>(x, p.elements, at, p.out, p.accumulate);
 }
 
 #endif
@@ -44,7 +44,7 @@ HEED_KERNEL_FLOATS(dropout_kernel, DropoutParams, kElementThreads, 1, dropout_bo
 
 #if !HEED_DEVICE_CODE
 
-void dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
+void host::dropout(Stream& stream, Out out, In inp, Float p, Int seed, Bool accumulate) {
   check_dropout(out, inp, p);
   if (out.empty()) return;
   for_pieces(make_loop<2>({&out, &inp}, Order::logical), [&](const Loop<2>& piece) {

@@ -197,9 +197,9 @@ __device__ __forceinline__ int64_t sorted_key(const EmbeddingSumParams& p, int64
   return i < 0 || i >= p.n ? -1 : key_of(p.ids, p.V, p.order[i]);
 }
 
-template <class T, int V>
+template <class T, bool kInVectors>
 __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) {
-  constexpr int kAhead = 4;
+  constexpr int V = kVectorLength<T, kInVectors>, kAhead = 4;
   __shared__ int64_t keys[kRun + 2];  // with the one before and the one after
   __shared__ int32_t positions[kRun];
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kRun;
@@ -262,12 +262,13 @@ __device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p)
 HEED_KERNEL_FLOATS(embedding_copy, EmbeddingForwardParams, kCopyWarps * 32, 2, embedding_forward_body)
 HEED_KERNEL(embedding_count, EmbeddingSortParams, kSortThreads, 1, embedding_count_body)
 HEED_KERNEL(embedding_scatter, EmbeddingSortParams, kSortThreads, 1, embedding_scatter_body)
-HEED_COLUMN_KERNELS_OF(embedding_sum, EmbeddingSumParams, kSumThreads, 8, embedding_sum_body)
+HEED_KERNEL_FLOATS(embedding_sum, EmbeddingSumParams, kSumThreads, 8, embedding_sum_body, true)
+HEED_KERNEL_FLOATS(embedding_sum_scalar, EmbeddingSumParams, kSumThreads, 8, embedding_sum_body, false)
 HEED_KERNEL_FLOATS(embedding_join, EmbeddingSumParams, kRowThreads, 1, embedding_join_body)
 
 #if !HEED_DEVICE_CODE
 
-void embedding_forward(Stream& stream, Out out, In ids, In weight) {
+void host::embedding_forward(Stream& stream, Out out, In ids, In weight) {
   const char* op = "embedding_forward";
   check_embedding_forward(op, out, ids, weight);
   if (out.empty()) return;
@@ -279,7 +280,7 @@ void embedding_forward(Stream& stream, Out out, In ids, In weight) {
   stream.launch(op, embedding_copy(out.dtype), grid, p);
 }
 
-void embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
+void host::embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accumulate) {
   const char* op = "embedding_backward";
   check_embedding_backward(op, dweight, dout, ids);
   const int64_t n = ids.numel(), V = dweight.dim(0), C = dweight.dim(1);
@@ -303,7 +304,8 @@ void embedding_backward(Stream& stream, Out dweight, In dout, In ids, Bool accum
       parameter_of(&dweight), parts.f32(), dout.data, ids.i32(), sort.before, accumulate, n, V, C};
   const bool vectors = in_vectors(C, &dweight, &dout);
   const int64_t length = vectors ? 16 / static_cast<int64_t>(size_of(dout.dtype)) : 1;
-  stream.launch(op, embedding_sum(dout.dtype, vectors), tall_grid(blocks, ceil_div(C, length * kSumThreads)), p);
+  stream.launch(op, (vectors ? embedding_sum : embedding_sum_scalar)(dout.dtype),
+                tall_grid(blocks, ceil_div(C, length * kSumThreads)), p);
   stream.launch(op, embedding_join(dout.dtype), tall_grid(blocks, ceil_div(C, kRowThreads)), p);
 }
 

@@ -33,7 +33,7 @@ HEED_KERNEL(fill_1, FillParams, kElementThreads, 1, fill_body<uint8_t>)
 
 #if !HEED_DEVICE_CODE
 
-void fill(Stream& stream, Out out, Float value) {
+void host::fill(Stream& stream, Out out, Float value) {
   const char* op = "fill";
   check_fill(out);
   if (out.empty()) return;

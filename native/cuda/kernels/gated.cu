@@ -30,13 +30,13 @@ __device__ void gated_body(const GatedParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<3, V> at = lanes_of<V>(p.elements);
   float gate[V], up[V];
-  load_floats<1, T>(gate, p.elements, at, p.gate);
-  load_floats<2, T>(up, p.elements, at, p.up);
+  load_lane_floats<1, T>(gate, p.elements, at, p.gate);
+  load_lane_floats<2, T>(up, p.elements, at, p.up);
   with_activation(p.activation, [&](auto f, auto) {
 #pragma unroll
     for (int k = 0; k < V; k++) up[k] *= f(gate[k]);
   });
-  store_floats<T>(up, p.elements, at, p.out, false);
+  store_lane_floats<T>(up, p.elements, at, p.out, false);
 }
 
 template <class T>
@@ -44,9 +44,9 @@ __device__ void gated_backward_body(const GatedBackwardParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<5, V> at = lanes_of<V>(p.elements);
   float dout[V], gate[V], up[V];
-  load_floats<2, T>(dout, p.elements, at, p.dout);
-  load_floats<3, T>(gate, p.elements, at, p.gate);
-  load_floats<4, T>(up, p.elements, at, p.up);
+  load_lane_floats<2, T>(dout, p.elements, at, p.dout);
+  load_lane_floats<3, T>(gate, p.elements, at, p.gate);
+  load_lane_floats<4, T>(up, p.elements, at, p.up);
   with_activation(p.activation, [&](auto f, auto slope) {
 #pragma unroll
     for (int k = 0; k < V; k++) {
@@ -55,8 +55,8 @@ __device__ void gated_backward_body(const GatedBackwardParams& p) {
       up[k] = dout[k] * value;
     }
   });
-  store_floats<T>(gate, p.elements, at, p.dgate, p.accumulate_dgate);
-  store_floats<T, 1>(up, p.elements, at, p.dup, p.accumulate_dup);
+  store_lane_floats<T>(gate, p.elements, at, p.dgate, p.accumulate_dgate);
+  store_lane_floats<T, 1>(up, p.elements, at, p.dup, p.accumulate_dup);
 }
 
 #endif
@@ -66,7 +66,7 @@ HEED_KERNEL_FLOATS(gated_backward_kernel, GatedBackwardParams, kElementThreads, 
 
 #if !HEED_DEVICE_CODE
 
-void gated(Stream& stream, Out out, In gate, In up, Int activation) {
+void host::gated(Stream& stream, Out out, In gate, In up, Int activation) {
   check_gated(out, gate, up, activation);
   if (out.empty()) return;
   for_launches<3>(
@@ -76,8 +76,8 @@ void gated(Stream& stream, Out out, In gate, In up, Int activation) {
       });
 }
 
-void gated_backward(Stream& stream, Out dgate, Out dup, In dout, In gate, In up, Int activation,
-                    Accumulate accumulate_dgate, Accumulate accumulate_dup) {
+void host::gated_backward(Stream& stream, Out dgate, Out dup, In dout, In gate, In up, Int activation,
+                          Accumulate accumulate_dgate, Accumulate accumulate_dup) {
   check_gated_backward(dgate, dup, dout, gate, up, activation);
   if (dgate.empty()) return;
   for_launches<5>({&dgate, &dup, &dout, &gate, &up}, vector_width(dgate.dtype),

@@ -38,14 +38,18 @@ constexpr int64_t kMostSplits = 64;
 
 struct Tile {
   int64_t m, n, k;
-  int stages, pad;  // elements between the columns of a tile in shared memory, for f32
-  double speed;     // products a second, in relation to the others
+  int64_t stage_elements;
+  int stages;
+  double speed;  // products a second, in relation to the others
 };
-// By GemmSize, as the kernels' shapes have them.
-constexpr Tile kMmaTiles[] = {
-    {16, 64, 64, 4, 0, 0.2}, {64, 64, 32, 4, 0, 0.6}, {128, 128, 32, 4, 0, 1.0}, {64, 64, 32, 4, 0, 0.6}};
-constexpr Tile kF32Tiles[] = {{16, 64, 32, 3, 4, 0.4}, {64, 64, 16, 3, 4, 0.8}, {128, 128, 16, 3, 4, 1.0}};
-constexpr Tile kTf32Tiles[] = {kF32Tiles[0], {64, 64, 16, 4, 0, 0.6}, {128, 128, 16, 4, 0, 1.0}};
+template <class Shape>
+constexpr Tile tile(double speed) {
+  return {Shape::kM, Shape::kN, Shape::kK, Shape::kStageElements, Shape::kStages, speed};
+}
+// By GemmSize. With few rows tf32 is not used.
+constexpr Tile kMmaTiles[] = {tile<MmaFew>(0.2), tile<MmaSmall>(0.6), tile<MmaLarge>(1.0), tile<MmaSmall>(0.6)};
+constexpr Tile kF32Tiles[] = {tile<F32Few>(0.4), tile<F32Small>(0.8), tile<F32Large>(1.0)};
+constexpr Tile kTf32Tiles[] = {kF32Tiles[0], tile<Tf32Small>(0.6), tile<Tf32Large>(1.0)};
 
 enum class Arithmetic { f32, tf32, mma };
 
@@ -168,14 +172,14 @@ Kernel<GemmParams>& kernel(const GemmParams& p, Arithmetic arithmetic, DType dty
 }
 
 size_t shared_bytes(const Tile& tile, int64_t element) {
-  const int64_t stages = tile.stages * tile.k * (tile.m + tile.n + 2 * tile.pad) * element;
+  const int64_t stages = tile.stages * tile.stage_elements * element;
   return static_cast<size_t>(std::max(stages, tile.m * tile.n * int64_t{sizeof(float)}));
 }
 
 }  // namespace
 
-void gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact, OptIn dact_preact,
-          Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
+void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, OptOut preact,
+                OptIn dact_preact, Int activation, Bool sum_of_a, Bool accumulate, Bool accumulate_sum) {
   check_gemm(out, sum, a, b, bias, residual, preact, dact_preact, activation, sum_of_a);
   if (out.empty()) return;
 

@@ -4,17 +4,9 @@
 
 namespace heed::cuda {
 
-#if HEED_DEVICE_CODE
-
-using F32Few = GemmF32Shape<16, 64, 32, 4, 4, 3>;
-using F32Small = GemmF32Shape<64, 64, 16, 8, 4, 3>;
-using F32Large = GemmF32Shape<128, 128, 16, 8, 8, 3>;
-
-#endif
-
-HEED_KERNEL(gemm_f32_few, GemmParams, 64, 4, gemm_f32<F32Few>)
-HEED_KERNEL(gemm_f32_small, GemmParams, 128, 4, gemm_f32<F32Small>)
-HEED_KERNEL(gemm_f32_large, GemmParams, 256, 2, gemm_f32<F32Large>)
+HEED_KERNEL(gemm_f32_few, GemmParams, F32Few::kThreads, 4, gemm_f32<F32Few>)
+HEED_KERNEL(gemm_f32_small, GemmParams, F32Small::kThreads, 4, gemm_f32<F32Small>)
+HEED_KERNEL(gemm_f32_large, GemmParams, F32Large::kThreads, 2, gemm_f32<F32Large>)
 
 #if !HEED_DEVICE_CODE
 

@@ -118,12 +118,6 @@ struct GemmF32Sum {
   }
 };
 
-template <int m, int n, int k, int thread_m, int thread_n, int stages>
-struct GemmF32Shape {
-  static constexpr int kM = m, kN = n, kK = k, kThreadM = thread_m, kThreadN = thread_n, kStages = stages;
-  static constexpr int kThreads = m / thread_m * (n / thread_n);
-};
-
 template <class Shape>
 __device__ void gemm_f32(const GemmParams& p) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
@@ -134,6 +128,7 @@ __device__ void gemm_f32(const GemmParams& p) {
   using SumA = GemmF32Sum<kM, kK, kThreads>;
   using SumB = GemmF32Sum<kN, kK, kThreads>;
   constexpr int kTileA = kK * LoaderA::kPitch, kStage = kTileA + kK * LoaderB::kPitch;
+  static_assert(kStage == Shape::kStageElements, "what the host function allocates");
 
   const GemmTile t = GemmTile::of_block<kM, kN>(p);
   if (t.matrix >= p.batch) return;

@@ -2,6 +2,7 @@
 // launched, so nobody waits for those of a dtype that is not used.
 #pragma once
 #include "cuda/kernels/gemm.h"
+#include "cuda/kernels/gemm_shapes.h"
 
 #if !HEED_DEVICE_CODE
 

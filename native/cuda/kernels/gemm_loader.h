@@ -24,12 +24,6 @@ __device__ __forceinline__ bool unrolled_while(const Body& body) {
   return unrolled_while(std::make_integer_sequence<int, N>{}, body);
 }
 
-template <int m, int n, int k, int warp_m, int warp_n, int stages>
-struct GemmMmaShape {
-  static constexpr int kM = m, kN = n, kK = k, kWarpM = warp_m, kWarpN = warp_n, kStages = stages;
-  static constexpr int kThreads = m / warp_m * (n / warp_n) * 32;
-};
-
 // What the loaders of a kernel have in common.
 template <int depth, int threads, int unrolled, int stage_bytes>
 struct GemmStages {

@@ -71,6 +71,7 @@ __device__ void gemm_mma(const GemmParams& p) {
   constexpr int kThreads = Shape::kThreads;
   constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
   constexpr int kTileA = kM * kK * sizeof(T), kStageBytes = kTileA + kN * kK * sizeof(T);
+  static_assert(kStageBytes == Shape::kStageElements * sizeof(T), "what the host function allocates");
   constexpr int kUnrolled = kAligned ? kStages : 1;
   using Stages = GemmStages<kK, kThreads, kUnrolled, kStageBytes>;
 

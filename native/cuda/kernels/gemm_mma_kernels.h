@@ -3,28 +3,16 @@
 #include "cuda/kernels/gemm_kernels.h"
 #include "cuda/kernels/gemm_mma.h"
 
-#if HEED_DEVICE_CODE
-
-namespace heed::cuda {
-
-using MmaFew = GemmMmaShape<16, 64, 64, 16, 16, 4>;
-using MmaSmall = GemmMmaShape<64, 64, 32, 32, 32, 4>;
-using MmaLarge = GemmMmaShape<128, 128, 32, 64, 64, 4>;
-
-}  // namespace heed::cuda
-
-#endif
-
-#define HEED_GEMM_LAYOUTS(name, threads, blocks, T, shape, aligned)                             \
-  HEED_KERNEL(name##_kk, GemmParams, threads, blocks, gemm_mma<T, shape, true, true, aligned>)  \
-  HEED_KERNEL(name##_ko, GemmParams, threads, blocks, gemm_mma<T, shape, true, false, aligned>) \
-  HEED_KERNEL(name##_ok, GemmParams, threads, blocks, gemm_mma<T, shape, false, true, aligned>) \
-  HEED_KERNEL(name##_oo, GemmParams, threads, blocks, gemm_mma<T, shape, false, false, aligned>)
-#define HEED_GEMM_MMA(T)                                              \
-  HEED_GEMM_LAYOUTS(gemm_##T##_few, 128, 4, T, MmaFew, true)          \
-  HEED_GEMM_LAYOUTS(gemm_##T##_small, 128, 4, T, MmaSmall, true)      \
-  HEED_GEMM_LAYOUTS(gemm_##T##_unaligned, 128, 2, T, MmaSmall, false) \
-  HEED_GEMM_LAYOUTS(gemm_##T##_large, 128, 2, T, MmaLarge, true)
+#define HEED_GEMM_LAYOUTS(name, blocks, T, shape, aligned)                                              \
+  HEED_KERNEL(name##_kk, GemmParams, shape::kThreads, blocks, gemm_mma<T, shape, true, true, aligned>)  \
+  HEED_KERNEL(name##_ko, GemmParams, shape::kThreads, blocks, gemm_mma<T, shape, true, false, aligned>) \
+  HEED_KERNEL(name##_ok, GemmParams, shape::kThreads, blocks, gemm_mma<T, shape, false, true, aligned>) \
+  HEED_KERNEL(name##_oo, GemmParams, shape::kThreads, blocks, gemm_mma<T, shape, false, false, aligned>)
+#define HEED_GEMM_MMA(T)                                         \
+  HEED_GEMM_LAYOUTS(gemm_##T##_few, 4, T, MmaFew, true)          \
+  HEED_GEMM_LAYOUTS(gemm_##T##_small, 4, T, MmaSmall, true)      \
+  HEED_GEMM_LAYOUTS(gemm_##T##_unaligned, 2, T, MmaSmall, false) \
+  HEED_GEMM_LAYOUTS(gemm_##T##_large, 2, T, MmaLarge, true)
 
 // The host's choice among them, the body of gemm_kernel_bf16 and gemm_kernel_f16.
 #define HEED_GEMM_CHOOSE(T)                   \

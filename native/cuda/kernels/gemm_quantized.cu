@@ -166,21 +166,21 @@ void multiply_many(Stream& stream, const QuantizedLayout& weight, Out out, In a,
     rows.rank = 2;
     rows.shape[0] = columns, rows.shape[1] = rows.strides[0] = K;
     rows.strides[1] = 1;
-    dequantize(stream, rows, nullptr, panels_of(codes, panel, panels), panels_of(scales, panel, panels), columns,
-               weight.bits);
+    host::dequantize(stream, rows, nullptr, panels_of(codes, panel, panels), panels_of(scales, panel, panels), columns,
+                     weight.bits);
     TensorView b = rows;
     b.shape[0] = K, b.shape[1] = columns, b.strides[0] = 1, b.strides[1] = K;
     const TensorView some_bias = bias ? cut(*bias, first, columns) : TensorView{};
     const TensorView some_residual = residual ? cut(*residual, first, columns) : TensorView{};
-    gemm(stream, cut(out, first, columns), nullptr, a, b, bias ? &some_bias : nullptr,
-         residual ? &some_residual : nullptr, nullptr, nullptr, activation, false, false, false);
+    host::gemm(stream, cut(out, first, columns), nullptr, a, b, bias ? &some_bias : nullptr,
+               residual ? &some_residual : nullptr, nullptr, nullptr, activation, false, false, false);
   }
 }
 
 }  // namespace
 
-void gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual, Int activation,
-                    Int bits) {
+void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, OptIn bias, OptIn residual,
+                          Int activation, Int bits) {
   const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, activation, bits);
   if (out.empty()) return;
   const int64_t M = a.dim(0), element = static_cast<int64_t>(size_of(a.dtype));

@@ -4,18 +4,11 @@
 
 namespace heed::cuda {
 
-#if HEED_DEVICE_CODE
-
-using Tf32Small = GemmMmaShape<64, 64, 16, 32, 32, 4>;
-using Tf32Large = GemmMmaShape<128, 128, 16, 64, 64, 4>;
-
-#endif
-
-#define HEED_GEMM_TF32(name, blocks, shape)                                      \
-  HEED_KERNEL(name##_kk, GemmParams, 128, blocks, gemm_tf32<shape, true, true>)  \
-  HEED_KERNEL(name##_ko, GemmParams, 128, blocks, gemm_tf32<shape, true, false>) \
-  HEED_KERNEL(name##_ok, GemmParams, 128, blocks, gemm_tf32<shape, false, true>) \
-  HEED_KERNEL(name##_oo, GemmParams, 128, blocks, gemm_tf32<shape, false, false>)
+#define HEED_GEMM_TF32(name, blocks, shape)                                                  \
+  HEED_KERNEL(name##_kk, GemmParams, shape::kThreads, blocks, gemm_tf32<shape, true, true>)  \
+  HEED_KERNEL(name##_ko, GemmParams, shape::kThreads, blocks, gemm_tf32<shape, true, false>) \
+  HEED_KERNEL(name##_ok, GemmParams, shape::kThreads, blocks, gemm_tf32<shape, false, true>) \
+  HEED_KERNEL(name##_oo, GemmParams, shape::kThreads, blocks, gemm_tf32<shape, false, false>)
 
 HEED_GEMM_TF32(gemm_tf32_small, 4, Tf32Small)
 HEED_GEMM_TF32(gemm_tf32_large, 2, Tf32Large)

@@ -102,6 +102,7 @@ __device__ void gemm_tf32(const GemmParams& p) {
   constexpr int kThreads = Shape::kThreads;
   constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
   constexpr int kTileA = kM * kK * 4, kStageBytes = kTileA + kN * kK * 4;
+  static_assert(kStageBytes == Shape::kStageElements * 4, "what the host function allocates");
   using Stages = GemmStages<kK, kThreads, kStages, kStageBytes>;
 
   const GemmTile t = GemmTile::of_block<kM, kN>(p);

@@ -68,7 +68,7 @@ HEED_KERNEL(norm_total, NormTotalParams, kChunkThreads, 1, norm_total_body)
 
 #if !HEED_DEVICE_CODE
 
-void global_norm(Stream& stream, Out norm, InList grads) {
+void host::global_norm(Stream& stream, Out norm, InList grads) {
   const char* op = "global_norm";
   check_global_norm(norm, grads);
   int64_t chunks = 0;

@@ -8,7 +8,7 @@
 //   #endif
 //   HEED_KERNEL_FLOATS(fill_kernel, FillParams, 256, 1, fill_body)
 //   #if !HEED_DEVICE_CODE
-//   void fill(Stream& stream, Out out, Float value) { … stream.launch(op, fill_kernel(out.dtype), {blocks}, params); }
+//   void host::fill(Stream& stream, Out out, Float value) { … stream.launch(op, fill_kernel(out.dtype), {blocks}, p); }
 //   #endif
 //
 // A kernel is launched with exactly the number of threads it was declared with (blockDim.y and .z are 1). Names of
@@ -34,11 +34,11 @@
   extern "C" __global__ void __launch_bounds__(threads, min_blocks) name(const __grid_constant__ Params params) { \
     __VA_ARGS__(params);                                                                                          \
   }
-// One kernel for each float type: body<float>, body<bf16>, body<f16>.
-#define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body) \
-  HEED_KERNEL(name##_f32, Params, threads, min_blocks, body<float>) \
-  HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body<bf16>) \
-  HEED_KERNEL(name##_f16, Params, threads, min_blocks, body<f16>)
+// One kernel for each float type, body<float, …>, body<bf16, …> and body<f16, …>, with any further template arguments.
+#define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body, ...)           \
+  HEED_KERNEL(name##_f32, Params, threads, min_blocks, body<float, ##__VA_ARGS__>) \
+  HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body<bf16, ##__VA_ARGS__>) \
+  HEED_KERNEL(name##_f16, Params, threads, min_blocks, body<f16, ##__VA_ARGS__>)
 
 #include "cuda/kernels/device.h"
 
@@ -56,10 +56,10 @@ __device__ __forceinline__ int64_t block_y() { return static_cast<int64_t>(block
 
 #define HEED_KERNEL(name, Params, threads, min_blocks, ...) \
   [[maybe_unused]] static Kernel<Params> name{kImage, #name, threads};
-#define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body)                            \
-  HEED_KERNEL(name##_f32, Params, threads, min_blocks, body)                                   \
-  HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body)                                  \
-  HEED_KERNEL(name##_f16, Params, threads, min_blocks, body)                                   \
+#define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, ...)                             \
+  HEED_KERNEL(name##_f32, Params, threads, min_blocks, )                                       \
+  HEED_KERNEL(name##_bf16, Params, threads, min_blocks, )                                      \
+  HEED_KERNEL(name##_f16, Params, threads, min_blocks, )                                       \
   [[maybe_unused]] static Kernel<Params>& name(DType dtype) {                                  \
     return dtype == DType::f32 ? name##_f32 : dtype == DType::bf16 ? name##_bf16 : name##_f16; \
   }

@@ -26,6 +26,9 @@ struct LayernormForwardParams {
   float eps;
 };
 
+// Blocks that a multiprocessor has at least, where a thread's part of a row is 8 elements, or 32.
+constexpr int kForwardBlocks8 = 4, kForwardBlocks32 = 2;
+
 #if HEED_DEVICE_CODE
 
 // A first mean is rounded: with a mean of 1e4 by more than the result may be off. Centring on it is exact, and the mean
@@ -82,9 +85,9 @@ __device__ __forceinline__ void save_statistics(const LayernormForwardParams& p,
   if (p.rstd) p.rstd[row] = m.rstd;
 }
 
-template <class T, int V, int kLanes, int kElements>
+template <class T, bool kInVectors, int kLanes, int kElements>
 __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwardParams& p) {
-  constexpr int kVectors = kElements / V, kGroups = kRowThreads / kLanes;
+  constexpr int V = kVectorLength<T, kInVectors>, kVectors = kElements / V, kGroups = kRowThreads / kLanes;
   const int C = static_cast<int>(p.C), vectors = C / V, lane = threadIdx.x % kLanes;
   float* shared = reinterpret_cast<float*>(dynamic_shared());
   const SharedRow<V> weight(shared, C), bias(shared + C, C);
@@ -134,8 +137,9 @@ __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwa
   }
 }
 
-template <class T, int V>
+template <class T, bool kInVectors>
 __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwardParams& p) {
+  constexpr int V = kVectorLength<T, kInVectors>;
   const int64_t row = blockIdx.x, at = row * p.C, vectors = p.C / V;
   const T* source = static_cast<const T*>(p.residual ? p.sum : p.inp) + at;
   Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());
@@ -173,13 +177,34 @@ __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwa
 
 #endif
 
-HEED_COLUMN_KERNELS(layernorm_forward_rows, LayernormForwardParams, 4, 2, layernorm_forward_rows_body)
-HEED_WIDE_COLUMN_KERNELS(layernorm_forward_wide, LayernormForwardParams, layernorm_forward_wide_body)
+HEED_KERNEL_FLOATS(layernorm_forward_rows_32x8, LayernormForwardParams, kRowThreads, kForwardBlocks8,
+                   layernorm_forward_rows_body, true, 32, 8)
+HEED_KERNEL_FLOATS(layernorm_forward_rows_32x32, LayernormForwardParams, kRowThreads, kForwardBlocks32,
+                   layernorm_forward_rows_body, true, 32, 32)
+HEED_KERNEL_FLOATS(layernorm_forward_rows_256x8, LayernormForwardParams, kRowThreads, kForwardBlocks8,
+                   layernorm_forward_rows_body, true, 256, 8)
+HEED_KERNEL_FLOATS(layernorm_forward_rows_256x32, LayernormForwardParams, kRowThreads, kForwardBlocks32,
+                   layernorm_forward_rows_body, true, 256, 32)
+HEED_KERNEL_FLOATS(layernorm_forward_rows_scalar_32x32, LayernormForwardParams, kRowThreads, kForwardBlocks32,
+                   layernorm_forward_rows_body, false, 32, 32)
+HEED_KERNEL_FLOATS(layernorm_forward_rows_scalar_256x32, LayernormForwardParams, kRowThreads, kForwardBlocks32,
+                   layernorm_forward_rows_body, false, 256, 32)
+HEED_KERNEL_FLOATS(layernorm_forward_wide, LayernormForwardParams, kWideThreads, 1, layernorm_forward_wide_body, true)
+HEED_KERNEL_FLOATS(layernorm_forward_wide_scalar, LayernormForwardParams, kWideThreads, 1, layernorm_forward_wide_body,
+                   false)
 
 #if !HEED_DEVICE_CODE
 
-void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
-                       OptIn weight, OptIn bias, Float eps, Bool rms) {
+constexpr RowKernels<LayernormForwardParams> kLayernormForward{
+    {layernorm_forward_rows_32x8, layernorm_forward_rows_32x32, layernorm_forward_rows_256x8,
+     layernorm_forward_rows_256x32}};
+// What is not in vectors takes the paths with room for 32 elements.
+constexpr RowKernels<LayernormForwardParams> kLayernormForwardScalar{
+    {layernorm_forward_rows_scalar_32x32, layernorm_forward_rows_scalar_32x32, layernorm_forward_rows_scalar_256x32,
+     layernorm_forward_rows_scalar_256x32}};
+
+void host::layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut rstd, In inp, OptIn residual,
+                             OptIn weight, OptIn bias, Float eps, Bool rms) {
   const char* op = "layernorm_forward";
   check_layernorm_forward(op, out, sum, mean, rstd, inp, residual, weight, bias, eps, rms);
   if (inp.empty()) return;
@@ -204,12 +229,14 @@ void layernorm_forward(Stream& stream, Out out, OptOut sum, OptOut mean, OptOut 
   if (path == RowPath::wide) {
     const size_t bytes = row_bytes(inp);
     p.cached = bytes <= shared_for_rows(stream);
-    stream.launch(op, layernorm_forward_wide(inp.dtype, vectors), {rows}, p, p.cached ? bytes : 0);
+    stream.launch(op, (vectors ? layernorm_forward_wide : layernorm_forward_wide_scalar)(inp.dtype), {rows}, p,
+                  p.cached ? bytes : 0);
     return;
   }
-  const Grid grid{min_of(ceil_div(rows, groups(path)), stream.multiprocessors() * blocks_at_work(path, 4, 2))};
+  const Grid grid{min_of(ceil_div(rows, groups(path)),
+                         stream.multiprocessors() * blocks_at_work(path, kForwardBlocks8, kForwardBlocks32))};
   const size_t shared = 2 * static_cast<size_t>(C) * sizeof(float);
-  stream.launch(op, layernorm_forward_rows(inp.dtype, path, vectors), grid, p, shared);
+  stream.launch(op, (vectors ? kLayernormForward : kLayernormForwardScalar).of(inp.dtype, path), grid, p, shared);
 }
 
 #endif

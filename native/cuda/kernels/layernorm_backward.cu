@@ -33,6 +33,8 @@ struct LayernormParametersParams {
   int64_t blocks, C;
 };
 
+// Blocks that a multiprocessor has at least, where a thread's part of a row is 8 elements, or 32.
+constexpr int kBackwardBlocks8 = 3, kBackwardBlocks32 = 1;
 constexpr int kColumnThreads = 128;  // of the wide rows' kernel for dweight and dbias: each a vector of columns
 constexpr int kSumColumns = 32;      // columns of a block that sums parts; its warps take turns at the parts
 
@@ -79,9 +81,9 @@ __device__ __forceinline__ void store_dinp(const LayernormBackwardParams& p, int
   store_vector(dinp, dx);
 }
 
-template <class T, int V, int kLanes, int kElements>
+template <class T, bool kInVectors, int kLanes, int kElements>
 __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBackwardParams& p) {
-  constexpr int kVectors = kElements / V, kGroups = kRowThreads / kLanes;
+  constexpr int V = kVectorLength<T, kInVectors>, kVectors = kElements / V, kGroups = kRowThreads / kLanes;
   const int C = static_cast<int>(p.C), vectors = C / V, lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
   float* shared = reinterpret_cast<float*>(dynamic_shared());
   const SharedRow<V> weight(shared, C);
@@ -156,8 +158,9 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
   parts[1].copy_to(partial + C);
 }
 
-template <class T, int V>
+template <class T, bool kInVectors>
 __device__ __forceinline__ void layernorm_backward_wide_body(const LayernormBackwardParams& p) {
+  constexpr int V = kVectorLength<T, kInVectors>;
   const int64_t row = blockIdx.x, at = row * p.C, vectors = p.C / V;
   const float mean = p.mean ? p.mean[row] : 0.0f, rstd = p.rstd[row];
   Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());  // inp's, then dout's
@@ -184,8 +187,9 @@ __device__ __forceinline__ void layernorm_backward_wide_body(const LayernormBack
 }
 
 // Blocks (vectors of columns, rows): a thread sums its columns over the block's rows.
-template <class T, int V>
+template <class T, bool kInVectors>
 __device__ __forceinline__ void layernorm_columns_body(const LayernormBackwardParams& p) {
+  constexpr int V = kVectorLength<T, kInVectors>;
   const int64_t vectors = p.C / V, vector = static_cast<int64_t>(blockIdx.x) * kColumnThreads + threadIdx.x;
   if (vector >= vectors) return;
   Floats<V> dweight = splat<float, V>(0), dbias = splat<float, V>(0);
@@ -223,18 +227,41 @@ __device__ __forceinline__ void layernorm_parameters_body(const LayernormParamet
 
 #endif
 
-HEED_COLUMN_KERNELS(layernorm_backward_rows, LayernormBackwardParams, 3, 1, layernorm_backward_rows_body)
-HEED_WIDE_COLUMN_KERNELS(layernorm_backward_wide, LayernormBackwardParams, layernorm_backward_wide_body)
-HEED_COLUMN_KERNELS_OF(layernorm_columns, LayernormBackwardParams, kColumnThreads, 4, layernorm_columns_body)
+HEED_KERNEL_FLOATS(layernorm_backward_rows_32x8, LayernormBackwardParams, kRowThreads, kBackwardBlocks8,
+                   layernorm_backward_rows_body, true, 32, 8)
+HEED_KERNEL_FLOATS(layernorm_backward_rows_32x32, LayernormBackwardParams, kRowThreads, kBackwardBlocks32,
+                   layernorm_backward_rows_body, true, 32, 32)
+HEED_KERNEL_FLOATS(layernorm_backward_rows_256x8, LayernormBackwardParams, kRowThreads, kBackwardBlocks8,
+                   layernorm_backward_rows_body, true, 256, 8)
+HEED_KERNEL_FLOATS(layernorm_backward_rows_256x32, LayernormBackwardParams, kRowThreads, kBackwardBlocks32,
+                   layernorm_backward_rows_body, true, 256, 32)
+HEED_KERNEL_FLOATS(layernorm_backward_rows_scalar_32x32, LayernormBackwardParams, kRowThreads, kBackwardBlocks32,
+                   layernorm_backward_rows_body, false, 32, 32)
+HEED_KERNEL_FLOATS(layernorm_backward_rows_scalar_256x32, LayernormBackwardParams, kRowThreads, kBackwardBlocks32,
+                   layernorm_backward_rows_body, false, 256, 32)
+HEED_KERNEL_FLOATS(layernorm_backward_wide, LayernormBackwardParams, kWideThreads, 1, layernorm_backward_wide_body,
+                   true)
+HEED_KERNEL_FLOATS(layernorm_backward_wide_scalar, LayernormBackwardParams, kWideThreads, 1,
+                   layernorm_backward_wide_body, false)
+HEED_KERNEL_FLOATS(layernorm_columns, LayernormBackwardParams, kColumnThreads, 4, layernorm_columns_body, true)
+HEED_KERNEL_FLOATS(layernorm_columns_scalar, LayernormBackwardParams, kColumnThreads, 4, layernorm_columns_body, false)
 HEED_KERNEL_FLOATS(layernorm_parameters, LayernormParametersParams, kRowThreads, 1, layernorm_parameters_body)
 
 #if !HEED_DEVICE_CODE
 
+constexpr RowKernels<LayernormBackwardParams> kLayernormBackward{
+    {layernorm_backward_rows_32x8, layernorm_backward_rows_32x32, layernorm_backward_rows_256x8,
+     layernorm_backward_rows_256x32}};
+// What is not in vectors takes the paths with room for 32 elements.
+constexpr RowKernels<LayernormBackwardParams> kLayernormBackwardScalar{
+    {layernorm_backward_rows_scalar_32x32, layernorm_backward_rows_scalar_32x32, layernorm_backward_rows_scalar_256x32,
+     layernorm_backward_rows_scalar_256x32}};
+
 constexpr int64_t kLeastRows = 16;  // of a block that sums dweight and dbias
 
-void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
-                        OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
-                        Bool accumulate_dbias) {
+void host::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
+                              OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
+                              Bool accumulate_dbias) {
   const char* op = "layernorm_backward";
   check_layernorm_backward(op, dinp, dweight, dbias, dout, dsum, inp, weight, mean, rstd);
   const int64_t C = inp.dim(-1), rows = C ? inp.numel() / C : 0;
@@ -246,7 +273,7 @@ void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, 
   // Enough blocks to fill the device, and rows enough in each for its part to be small beside what it reads.
   const bool vectors = in_vectors(C, &dinp, &dout, dsum, &inp, weight);
   const int64_t columns = ceil_div(C, (vectors ? 16 / static_cast<int64_t>(size_of(inp.dtype)) : 1) * kColumnThreads);
-  const int64_t most = stream.multiprocessors() * blocks_at_work(path, 3, 1);
+  const int64_t most = stream.multiprocessors() * blocks_at_work(path, kBackwardBlocks8, kBackwardBlocks32);
   const int64_t wanted = wide ? ceil_div(most, columns) : most;
   const int64_t rows_per_block =
       ceil_div(max_of<int64_t>(ceil_div(rows, wanted), parameters ? kLeastRows : 1), groups(path)) * groups(path);
@@ -268,13 +295,16 @@ void layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, 
                             C};
   if (rows > 0 && wide) {
     // First, as dinp may be the memory of what it reads.
-    if (parameters) stream.launch(op, layernorm_columns(inp.dtype, vectors), {columns, blocks}, p);
+    if (parameters)
+      stream.launch(op, (vectors ? layernorm_columns : layernorm_columns_scalar)(inp.dtype), {columns, blocks}, p);
     const size_t bytes = 2 * row_bytes(inp);
     p.cached = bytes <= shared_for_rows(stream);
-    stream.launch(op, layernorm_backward_wide(inp.dtype, vectors), {rows}, p, p.cached ? bytes : 0);
+    stream.launch(op, (vectors ? layernorm_backward_wide : layernorm_backward_wide_scalar)(inp.dtype), {rows}, p,
+                  p.cached ? bytes : 0);
   } else if (rows > 0) {
     const size_t shared = 2 * static_cast<size_t>(C) * sizeof(float);
-    stream.launch(op, layernorm_backward_rows(inp.dtype, path, vectors), {blocks}, p, shared);
+    stream.launch(op, (vectors ? kLayernormBackward : kLayernormBackwardScalar).of(inp.dtype, path), {blocks}, p,
+                  shared);
   }
   if (!parameters) return;
   const LayernormParametersParams sums{

@@ -44,7 +44,7 @@ constexpr int kStateFloats = kPiece * kFmaTile;      // of a piece, and of a chu
 
 constexpr float kLeastLog = -200;  // of a decay: so that 0 to the power of 0 is 1
 
-// What load_floats asks of its tensors.
+// What load_tile_rows asks of its tensors.
 struct Columns {
   int D;
   bool aligned;
@@ -95,17 +95,17 @@ __device__ void linear_attention_body(const LinearAttentionParams& p) {
       return x.row<T>(b, p.reverse ? p.T - 1 - (step + r) : step + r, h);
     };
     const auto load_keys = [&](int piece) {
-      load_floats<T, kPiece, kProbStride>(k, count, piece * kPiece, keys, [&](int r) { return row(p.k, r); });
+      load_tile_rows<T, kPiece, kProbStride>(k, count, piece * kPiece, keys, [&](int r) { return row(p.k, r); });
     };
     float out[4][4] = {}, weights[4][4] = {};
     const int first_piece = p.sums_only ? pieces - 1 : 0;
     for (int piece = first_piece; piece < pieces; piece++) {
       __syncthreads();  // the tiles are no longer read, and the state is written
       if (!p.sums_only)
-        load_floats<T, kPiece, kProbStride>(q, count, piece * kPiece, keys, [&](int r) { return row(p.q, r); });
+        load_tile_rows<T, kPiece, kProbStride>(q, count, piece * kPiece, keys, [&](int r) { return row(p.q, r); });
       load_keys(piece);
       if (piece == first_piece)
-        load_floats<T, kFmaTile, kFmaTile>(v, count, first_column, values, [&](int r) { return row(p.v, r); });
+        load_tile_rows<T, kFmaTile, kFmaTile>(v, count, first_column, values, [&](int r) { return row(p.v, r); });
       cp_async_commit();
       cp_async_wait<0>();
       __syncthreads();
@@ -200,8 +200,8 @@ HEED_KERNEL(linear_attention_carry, LinearAttentionParams, kFmaThreads, 1, linea
 
 #if !HEED_DEVICE_CODE
 
-void linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state, OptIn decay,
-                      Bool reverse) {
+void host::linear_attention(Stream& stream, Out out, OptOut final_state, In q, In k, In v, OptIn initial_state,
+                            OptIn decay, Bool reverse) {
   const char* op = "linear_attention";
   const LinearAttentionSizes n = check_linear_attention(op, out, final_state, q, k, v, initial_state, decay);
   if (n.H > INT32_MAX || n.D > INT32_MAX || n.Dv > INT32_MAX)

@@ -123,7 +123,7 @@ HEED_KERNEL_FLOATS(dequantize_4, DequantizeParams, kQuantizeThreads, 1, dequanti
 
 #if !HEED_DEVICE_CODE
 
-void quantize(Stream& stream, Out codes, Out scales, In weight, Int bits) {
+void host::quantize(Stream& stream, Out codes, Out scales, In weight, Int bits) {
   const char* op = "quantize";
   const QuantizedLayout layout = check_quantize(codes, scales, weight, bits);
   const QuantizeParams p{quantized_weight(layout, codes, scales), weight.data, weight.stride(0), weight.stride(1)};
@@ -132,7 +132,7 @@ void quantize(Stream& stream, Out codes, Out scales, In weight, Int bits) {
   stream.launch(op, bits == 8 ? quantize_8(weight.dtype) : quantize_4(weight.dtype), grid, p);
 }
 
-void dequantize(Stream& stream, Out out, OptIn ids, In codes, In scales, Int columns, Int bits) {
+void host::dequantize(Stream& stream, Out out, OptIn ids, In codes, In scales, Int columns, Int bits) {
   const char* op = "dequantize";
   const QuantizedLayout layout = check_dequantize(out, ids, codes, scales, columns, bits);
   if (out.empty()) return;

@@ -102,14 +102,14 @@ Grid grid_for(Out out) { return {ceil_div(out.numel(), 4 * kElementThreads)}; }
 
 }  // namespace
 
-void random_normal(Stream& stream, Out out, Float mean, Float stddev, Int seed) {
+void host::random_normal(Stream& stream, Out out, Float mean, Float stddev, Int seed) {
   check_random_normal(out, mean, stddev);
   if (out.empty()) return;
   const RandomParams p = params_for(out, seed, static_cast<double>(mean), static_cast<double>(stddev));
   stream.launch("random_normal", random_normal_kernel(out.dtype), grid_for(out), p);
 }
 
-void random_uniform(Stream& stream, Out out, Float low, Float high, Int seed) {
+void host::random_uniform(Stream& stream, Out out, Float low, Float high, Int seed) {
   check_random_uniform(out, low, high);
   if (out.empty()) return;
   RandomParams p = params_for(out, seed, static_cast<double>(low), static_cast<double>(high));

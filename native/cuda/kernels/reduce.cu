@@ -359,7 +359,7 @@ void reduce_piece(Stream& stream, const TensorView& out, const TensorView& inp, 
 
 }  // namespace
 
-void reduce(Stream& stream, Out out, In inp, Int kind, Bool accumulate) {
+void host::reduce(Stream& stream, Out out, In inp, Int kind, Bool accumulate) {
   check_reduce(out, inp, kind);
   if (out.empty()) return;
   if (inp.empty()) {

@@ -1,6 +1,6 @@
 // Rotary position embedding (Su et al., "RoFormer", 2021): in each head of the token at position p, pair i of
 // dimensions is turned by the angle whose cosine and sine are table[p, i]: (a, b) → (a · cos - b · sin, a · sin + b ·
-// cos), or, with `inverse`, the other way, which is the gradient. Pairs are the neighbours (2i, 2i+1) or, of R
+// cos), or, with `inverse`, the other way, which is the gradient. RotaryPairs are the neighbours (2i, 2i+1) or, of R
 // dimensions, (i, i + R/2); dimensions beyond R are copied.
 //
 // inp, out [B, T, H, D], any strides with D contiguous; out may be inp. A thread has the same two pairs, one access of
@@ -36,7 +36,7 @@ struct RotaryParams {
 
 // kPairs pairs of a head: runs of elements that lie side by side.
 template <class T, int kPairs, bool interleaved>
-struct Pairs {
+struct RotaryPairs {
   static constexpr int kRun = kPairs == 1 ? 1 : interleaved ? 2 * kPairs : kPairs, kRuns = 2 * kPairs / kRun;
   Vector<T, kRun> runs[kRuns];
 
@@ -67,7 +67,7 @@ __device__ __forceinline__ void for_heads(const RotaryParams& p, int64_t b, int6
 
 template <class T, int kPairs, bool interleaved>
 __device__ __forceinline__ void turn_pairs(const RotaryParams& p, int64_t b, int64_t t, int64_t position, int unit) {
-  using Runs = Pairs<T, kPairs, interleaved>;
+  using Runs = RotaryPairs<T, kPairs, interleaved>;
   const int pair = unit * kPairs, apart = interleaved ? 1 : p.R / 2;
   const auto angles = Vector<float, 2 * kPairs>::load(p.table + position * p.R + 2 * pair);
   for_heads<T>(p, b, t, interleaved ? 2 * pair : pair, [&](T* out, const T* inp, int heads) {
@@ -135,7 +135,7 @@ __device__ __forceinline__ void rotary_body(const RotaryParams& p) {
   if (unit < p.pair_units)
     turn_pairs<T, kPairs, interleaved>(p, b, t, position, unit);
   else
-    copy_rest<T, Pairs<T, kPairs, interleaved>::kRun>(p, b, t, unit - p.pair_units);
+    copy_rest<T, RotaryPairs<T, kPairs, interleaved>::kRun>(p, b, t, unit - p.pair_units);
 }
 
 template <class T>
@@ -175,8 +175,8 @@ bool in_runs(const TensorView& view, int64_t run) {
 
 }  // namespace
 
-void rotary(Stream& stream, Out out, In inp, F32In table, OptI32In starts, OptI32In positions, Bool interleaved,
-            Bool inverse, Accumulate accumulate) {
+void host::rotary(Stream& stream, Out out, In inp, F32In table, OptI32In starts, OptI32In positions, Bool interleaved,
+                  Bool inverse, Accumulate accumulate) {
   const char* op = "rotary";
   const RotarySizes n = check_rotary(op, out, inp, table, starts, positions);
   if (inp.empty()) return;

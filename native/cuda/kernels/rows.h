@@ -12,53 +12,7 @@ constexpr int kWideThreads = 1024;  // of a block that takes one row too wide fo
 // work on a multiprocessor, and 32 for what is wider. `wide` rows do not fit registers.
 enum class RowPath { by_32x8, by_32x32, by_256x8, by_256x32, wide };
 
-// name(dtype, path): kernels around rows_body<T, lanes, elements>(const Params&), for paths other than wide.
-// `blocks8` and `blocks32` are the blocks a multiprocessor has at least.
-#define HEED_ROW_KERNELS(name, Params, blocks8, blocks32, rows_body)   \
-  HEED_ROW_KERNEL(name##_32x8, Params, blocks8, rows_body, 32, 8)      \
-  HEED_ROW_KERNEL(name##_32x32, Params, blocks32, rows_body, 32, 32)   \
-  HEED_ROW_KERNEL(name##_256x8, Params, blocks8, rows_body, 256, 8)    \
-  HEED_ROW_KERNEL(name##_256x32, Params, blocks32, rows_body, 256, 32) \
-  HEED_ROW_KERNEL_CHOICE(name, Params)
-#define HEED_ROW_KERNEL(name, Params, blocks, rows_body, lanes, elements)                 \
-  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, lanes, elements>) \
-  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, lanes, elements>) \
-  HEED_KERNEL(name##_f16, Params, kRowThreads, blocks, rows_body<f16, lanes, elements>)
-
-// name(dtype, path, vectors): the same around body<T, V, lanes, elements>, for kernels over columns (columns.h). Rows
-// that are not in vectors take the paths with room for 32 elements.
-#define HEED_COLUMN_KERNELS(name, Params, blocks8, blocks32, rows_body)                \
-  HEED_COLUMN_KERNEL(name##_32x8, Params, blocks8, rows_body, kLength, 32, 8)          \
-  HEED_COLUMN_KERNEL(name##_32x32, Params, blocks32, rows_body, kLength, 32, 32)       \
-  HEED_COLUMN_KERNEL(name##_256x8, Params, blocks8, rows_body, kLength, 256, 8)        \
-  HEED_COLUMN_KERNEL(name##_256x32, Params, blocks32, rows_body, kLength, 256, 32)     \
-  HEED_COLUMN_KERNEL(name##_scalar_32x32, Params, blocks32, rows_body, kOne, 32, 32)   \
-  HEED_COLUMN_KERNEL(name##_scalar_256x32, Params, blocks32, rows_body, kOne, 256, 32) \
-  HEED_COLUMN_KERNEL_CHOICE(name, Params)
-#define HEED_COLUMN_KERNEL(name, Params, blocks, rows_body, V, lanes, elements)                     \
-  HEED_KERNEL(name##_f32, Params, kRowThreads, blocks, rows_body<float, V<float>, lanes, elements>) \
-  HEED_KERNEL(name##_bf16, Params, kRowThreads, blocks, rows_body<bf16, V<bf16>, lanes, elements>)  \
-  HEED_KERNEL(name##_f16, Params, kRowThreads, blocks, rows_body<f16, V<f16>, lanes, elements>)
-
-// name(dtype, vectors): kernels of kWideThreads around body<T, V>.
-#define HEED_WIDE_COLUMN_KERNELS(name, Params, body) HEED_COLUMN_KERNELS_OF(name, Params, kWideThreads, 1, body)
-#define HEED_COLUMN_KERNELS_OF(name, Params, threads, blocks, body)       \
-  HEED_KERNEL(name##_f32, Params, threads, blocks, body<float, 4>)        \
-  HEED_KERNEL(name##_bf16, Params, threads, blocks, body<bf16, 8>)        \
-  HEED_KERNEL(name##_f16, Params, threads, blocks, body<f16, 8>)          \
-  HEED_KERNEL(name##_scalar_f32, Params, threads, blocks, body<float, 1>) \
-  HEED_KERNEL(name##_scalar_bf16, Params, threads, blocks, body<bf16, 1>) \
-  HEED_KERNEL(name##_scalar_f16, Params, threads, blocks, body<f16, 1>)   \
-  HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)
-
 #if HEED_DEVICE_CODE
-
-#define HEED_ROW_KERNEL_CHOICE(name, Params)
-#define HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)
-#define HEED_COLUMN_KERNEL_CHOICE(name, Params)
-
-template <class T>
-constexpr int kOne = 1;
 
 __device__ __forceinline__ unsigned char* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -122,28 +76,14 @@ __device__ __forceinline__ void group_first(int32_t (&x)[kCount]) {
 
 #else
 
-#define HEED_DTYPES_OF(name) {&name##_f32, &name##_bf16, &name##_f16}
-#define HEED_ROW_KERNEL_CHOICE(name, Params)                                                                   \
-  static Kernel<Params>& name(DType dtype, RowPath path) {                                                     \
-    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_32x8), HEED_DTYPES_OF(name##_32x32),    \
-                                                 HEED_DTYPES_OF(name##_256x8), HEED_DTYPES_OF(name##_256x32)}; \
-    return *kernels[static_cast<int>(path)][static_cast<int>(dtype)];                                          \
-  }
-#define HEED_COLUMN_KERNEL_CHOICE(name, Params)                                                                \
-  static Kernel<Params>& name(DType dtype, RowPath path, bool vectors) {                                       \
-    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_32x8), HEED_DTYPES_OF(name##_32x32),    \
-                                                 HEED_DTYPES_OF(name##_256x8), HEED_DTYPES_OF(name##_256x32)}; \
-    static Kernel<Params>* const scalar[][3] = {HEED_DTYPES_OF(name##_scalar_32x32),                           \
-                                                HEED_DTYPES_OF(name##_scalar_256x32)};                         \
-    const int i = static_cast<int>(path);                                                                      \
-    return *(vectors ? kernels[i] : scalar[i / 2])[static_cast<int>(dtype)];                                   \
-  }
+// The kernels that a row's path chooses among, as HEED_KERNEL_FLOATS declares them. Wide rows have another one.
+template <class Params>
+struct RowKernels {
+  using OfDtype = Kernel<Params>& (*)(DType dtype);
+  OfDtype by_path[static_cast<int>(RowPath::wide)];
 
-#define HEED_COLUMN_KERNEL_OF_CHOICE(name, Params)                                                     \
-  static Kernel<Params>& name(DType dtype, bool vectors) {                                             \
-    static Kernel<Params>* const kernels[][3] = {HEED_DTYPES_OF(name##_scalar), HEED_DTYPES_OF(name)}; \
-    return *kernels[vectors][static_cast<int>(dtype)];                                                 \
-  }
+  Kernel<Params>& of(DType dtype, RowPath path) const { return by_path[static_cast<int>(path)](dtype); }
+};
 
 // `elements`: how many the slots of a row can have.
 inline RowPath row_path(int64_t elements) {

@@ -214,8 +214,8 @@ HEED_KERNEL(sample_long_kernel, SampleParams, kSampleLongThreads, 1, sample_rows
 
 constexpr int64_t kSampleLong = 4096;
 
-void sample(Stream& stream, Out ids, OptOut inputs, In logits, OptIn history, In offsets, Float temperature, Int top_k,
-            Float top_p, Float min_p, Float repetition_penalty, Int seed) {
+void host::sample(Stream& stream, Out ids, OptOut inputs, In logits, OptIn history, In offsets, Float temperature,
+                  Int top_k, Float top_p, Float min_p, Float repetition_penalty, Int seed) {
   const char* op = "sample";
   check_sample(ids, inputs, logits, history, offsets, {temperature, top_k, top_p, min_p, repetition_penalty});
   const int64_t B = logits.dim(0), V = logits.dim(1);

@@ -175,14 +175,30 @@ __device__ __forceinline__ void softmax_backward_wide_body(const SoftmaxBackward
 
 #endif
 
-HEED_ROW_KERNELS(softmax_forward_rows, SoftmaxForwardParams, 4, 2, softmax_forward_rows_body)
+HEED_KERNEL_FLOATS(softmax_forward_rows_32x8, SoftmaxForwardParams, kRowThreads, 4, softmax_forward_rows_body, 32, 8)
+HEED_KERNEL_FLOATS(softmax_forward_rows_32x32, SoftmaxForwardParams, kRowThreads, 2, softmax_forward_rows_body, 32, 32)
+HEED_KERNEL_FLOATS(softmax_forward_rows_256x8, SoftmaxForwardParams, kRowThreads, 4, softmax_forward_rows_body, 256, 8)
+HEED_KERNEL_FLOATS(softmax_forward_rows_256x32, SoftmaxForwardParams, kRowThreads, 2, softmax_forward_rows_body, 256,
+                   32)
 HEED_KERNEL_FLOATS(softmax_forward_wide, SoftmaxForwardParams, kWideThreads, 1, softmax_forward_wide_body)
-HEED_ROW_KERNELS(softmax_backward_rows, SoftmaxBackwardParams, 4, 2, softmax_backward_rows_body)
+HEED_KERNEL_FLOATS(softmax_backward_rows_32x8, SoftmaxBackwardParams, kRowThreads, 4, softmax_backward_rows_body, 32, 8)
+HEED_KERNEL_FLOATS(softmax_backward_rows_32x32, SoftmaxBackwardParams, kRowThreads, 2, softmax_backward_rows_body, 32,
+                   32)
+HEED_KERNEL_FLOATS(softmax_backward_rows_256x8, SoftmaxBackwardParams, kRowThreads, 4, softmax_backward_rows_body, 256,
+                   8)
+HEED_KERNEL_FLOATS(softmax_backward_rows_256x32, SoftmaxBackwardParams, kRowThreads, 2, softmax_backward_rows_body, 256,
+                   32)
 HEED_KERNEL_FLOATS(softmax_backward_wide, SoftmaxBackwardParams, kWideThreads, 1, softmax_backward_wide_body)
 
 #if !HEED_DEVICE_CODE
 
-void softmax_forward(Stream& stream, Out out, In inp) {
+constexpr RowKernels<SoftmaxForwardParams> kSoftmaxForward{
+    {softmax_forward_rows_32x8, softmax_forward_rows_32x32, softmax_forward_rows_256x8, softmax_forward_rows_256x32}};
+constexpr RowKernels<SoftmaxBackwardParams> kSoftmaxBackward{{softmax_backward_rows_32x8, softmax_backward_rows_32x32,
+                                                              softmax_backward_rows_256x8,
+                                                              softmax_backward_rows_256x32}};
+
+void host::softmax_forward(Stream& stream, Out out, In inp) {
   const char* op = "softmax_forward";
   check_softmax_forward(op, out, inp);
   if (out.empty()) return;
@@ -190,13 +206,13 @@ void softmax_forward(Stream& stream, Out out, In inp) {
   SoftmaxForwardParams p{out.data, inp.data, RowOffsets<2>({&out, &inp}), false, rows, C};
   const RowPath path = row_path(row_extent(inp));
   if (path != RowPath::wide)
-    return stream.launch(op, softmax_forward_rows(inp.dtype, path), {ceil_div(rows, groups(path))}, p);
+    return stream.launch(op, kSoftmaxForward.of(inp.dtype, path), {ceil_div(rows, groups(path))}, p);
   const size_t bytes = row_bytes(inp);
   p.cached = bytes <= shared_for_rows(stream);
   stream.launch(op, softmax_forward_wide(inp.dtype), {rows}, p, p.cached ? bytes : 0);
 }
 
-void softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
+void host::softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate) {
   const char* op = "softmax_backward";
   check_softmax_backward(op, dinp, dout, out);
   if (dinp.empty()) return;
@@ -205,7 +221,7 @@ void softmax_backward(Stream& stream, Out dinp, In dout, In out, Bool accumulate
                           accumulate, false,     rows,     C};
   const RowPath path = row_path(row_extent(out));
   if (path != RowPath::wide)
-    return stream.launch(op, softmax_backward_rows(out.dtype, path), {ceil_div(rows, groups(path))}, p);
+    return stream.launch(op, kSoftmaxBackward.of(out.dtype, path), {ceil_div(rows, groups(path))}, p);
   const size_t bytes = 2 * row_bytes(out);
   p.cached = bytes <= shared_for_rows(stream);
   stream.launch(op, softmax_backward_wide(out.dtype), {rows}, p, p.cached ? bytes : 0);

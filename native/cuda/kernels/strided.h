@@ -143,8 +143,8 @@ __device__ __forceinline__ void store_lanes(const Lanes<N, V>& at, void* data, c
 
 // The same as f32.
 template <int i, class T, int N, int V>
-__device__ __forceinline__ void load_floats(float (&x)[V], const Elements<N>& e, const Lanes<N, V>& at,
-                                            const void* data) {
+__device__ __forceinline__ void load_lane_floats(float (&x)[V], const Elements<N>& e, const Lanes<N, V>& at,
+                                                 const void* data) {
   const Vector<T, V> stored = load_lanes<i, T>(e, at, data);
 #pragma unroll
   for (int k = 0; k < V; k++) x[k] = to_float(stored.at[k]);
@@ -152,8 +152,8 @@ __device__ __forceinline__ void load_floats(float (&x)[V], const Elements<N>& e,
 
 // Operand i, 0 unless given, is an output: written or, with `accumulate`, added to.
 template <class T, int i = 0, int N, int V>
-__device__ __forceinline__ void store_floats(const float (&x)[V], const Elements<N>& e, const Lanes<N, V>& at,
-                                             void* data, bool accumulate) {
+__device__ __forceinline__ void store_lane_floats(const float (&x)[V], const Elements<N>& e, const Lanes<N, V>& at,
+                                                  void* data, bool accumulate) {
   Vector<T, V> stored;
   if (accumulate) {
     stored = load_lanes<i, T>(e, at, data);

@@ -76,7 +76,7 @@ HEED_KERNEL_FLOATS(topk_long_kernel, TopkParams, kTopkLongThreads, 1, topk_long_
 
 constexpr uint32_t kTopkLong = 4096;
 
-void topk(Stream& stream, Out values, Out ids, In inp) {
+void host::topk(Stream& stream, Out values, Out ids, In inp) {
   const char* op = "topk";
   check_topk(values, ids, inp);
   if (ids.empty()) return;

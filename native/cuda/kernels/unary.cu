@@ -126,9 +126,9 @@ __device__ void unary_body(const UnaryParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<2, V> at = lanes_of<V>(p.elements);
   float x[V];
-  load_floats<1, T>(x, p.elements, at, p.inp);
+  load_lane_floats<1, T>(x, p.elements, at, p.inp);
   apply_value(x, p.kind);
-  store_floats<T>(x, p.elements, at, p.out, false);
+  store_lane_floats<T>(x, p.elements, at, p.out, false);
 }
 
 template <class T>
@@ -136,12 +136,12 @@ __device__ void unary_backward_body(const UnaryBackwardParams& p) {
   constexpr int V = 16 / sizeof(T);
   const Lanes<3, V> at = lanes_of<V>(p.elements);
   float x[V], dout[V];
-  load_floats<1, T>(dout, p.elements, at, p.dout);
-  load_floats<2, T>(x, p.elements, at, p.inp);
+  load_lane_floats<1, T>(dout, p.elements, at, p.dout);
+  load_lane_floats<2, T>(x, p.elements, at, p.inp);
   apply_slope(x, p.kind);
 #pragma unroll
   for (int k = 0; k < V; k++) x[k] *= dout[k];
-  store_floats<T>(x, p.elements, at, p.dinp, p.accumulate);
+  store_lane_floats<T>(x, p.elements, at, p.dinp, p.accumulate);
 }
 
 #endif
@@ -151,7 +151,7 @@ HEED_KERNEL_FLOATS(unary_backward_kernel, UnaryBackwardParams, kElementThreads, 
 
 #if !HEED_DEVICE_CODE
 
-void unary(Stream& stream, Out out, In inp, Int kind) {
+void host::unary(Stream& stream, Out out, In inp, Int kind) {
   check_unary(out, inp, kind);
   if (out.empty()) return;
   for_launches<2>({&out, &inp}, vector_width(out.dtype),
@@ -161,7 +161,7 @@ void unary(Stream& stream, Out out, In inp, Int kind) {
                   });
 }
 
-void unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
+void host::unary_backward(Stream& stream, Out dinp, In dout, In inp, Int kind, Bool accumulate) {
   check_unary_backward(dinp, dout, inp, kind);
   if (dinp.empty()) return;
   for_launches<3>({&dinp, &dout, &inp}, vector_width(dinp.dtype),

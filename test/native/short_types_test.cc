@@ -375,12 +375,12 @@ TEST(short_leaves_no_memory) {
 TEST(short_errors) {
   Any b(DType::bf16, {2, 3}), h(DType::f16, {2, 3}), f(DType::f32, {2, 3}), i(DType::i32, {2, 3});
   Any rows(DType::bf16, {2}), floats(DType::f32, {2}), width(DType::bf16, {3}), halves(DType::f16, {3});
-  Any square(DType::bf16, {3, 3});
+  Any square(DType::bf16, {3, 3}), weight(DType::f32, {3, 3});
   const auto expect = [](const char* message, const std::function<void()>& call) {
     const std::string got = error_of(call);
     if (got != message) report("expected \"%s\", got \"%s\"", message, got.c_str());
   };
-  expect("ERR_DTYPE: unary: expected inp of out's dtype bf16, got f16", [&] { ops.unary(stream, b.view, h.view, 1); });
+  expect("ERR_DTYPE: unary: expected inp of dtype bf16, got f16", [&] { ops.unary(stream, b.view, h.view, 1); });
   expect("ERR_DTYPE: binary: expected b of dtype bf16, got f32",
          [&] { ops.binary(stream, b.view, b.view, f.view, 0, false); });
   expect("ERR_DTYPE: binary: expected a of dtype bf16 or f32, got i32",
@@ -394,7 +394,8 @@ TEST(short_errors) {
                           false);
   });
   expect("ERR_DTYPE: gemm: expected bias of dtype f32, got bf16", [&] {
-    ops.gemm(stream, f.view, nullptr, f.view, f.view, &width.view, nullptr, nullptr, nullptr, 0, false, false, false);
+    ops.gemm(stream, f.view, nullptr, f.view, weight.view, &width.view, nullptr, nullptr, nullptr, 0, false, false,
+             false);
   });
   expect("ERR_DTYPE: argmax: expected ids of dtype i32, got f32", [&] { ops.argmax(stream, floats.view, b.view); });
   expect("ERR_SHAPE: unary: expected inp of shape [2, 3], got [3, 3]",
