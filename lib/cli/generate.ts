@@ -5,7 +5,7 @@ import { generate } from "../generate/generate-text.js";
 import { loadModel } from "../pretrained/load-model.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
-import { UsageError, usageOf } from "./failure.js";
+import { asUsage, UsageError, usageOf } from "./failure.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
@@ -28,7 +28,7 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   // Without a prompt, a text begins after an end of text or, where the vocabulary has none, after a line.
   const start = given ?? (tokenizer.endOfText === null ? "\n" : "");
   const tokens = await (chat ? chatTokens(name, tokenizer, start, system) : promptTokens(tokenizer, start));
-  const pieces = generate(model, tokenizer, tokens, { ...samplingDefaults, ...defaults, ...options });
+  const pieces = asUsage(() => generate(model, tokenizer, tokens, { ...samplingDefaults, ...defaults, ...options }));
   if (echo && !chat && given !== undefined) await print(given);
   for await (const piece of pieces) await print(piece);
   if (process.stdout.isTTY) await print("\n");

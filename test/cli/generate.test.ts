@@ -64,6 +64,15 @@ describe("generate with a folder in Hugging Face's format", () => {
     expect(await run("hello")).toEqual(greedy);
     expect(await run("--seed", "1", "--temperature", "9", "hello")).not.toEqual(greedy);
 
+    const long = "hello ".repeat(100);
+    expect(await run(long)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(
+        /^error: generate: expected prompts\[0\] to fit into the context of 128 tokens, got \d+; overflow: "slide" drops/,
+      ) as string,
+    });
+    expect(await run("--overflow", "slide", "--no-echo", long)).toMatchObject({ code: 0, stderr: "" });
+
     const tokenizer = await HuggingFaceTokenizer.fromFolder(folder);
     const plain = await run("--no-echo", "user: hello");
     const chat = await run("--chat", "hello");

@@ -102,6 +102,7 @@ const generations = fc.record({
     repetitionPenalty: fc.constantFrom(1, 1, 1.3),
     seed: fc.nat(2 ** 30),
     maxTokens: fc.integer({ min: 1, max: 14 }),
+    overflow: fc.constant("slide" as const),
   }),
   stop: fc.option(fc.nat(39)),
   /** By how many tokens come before. */

@@ -29,7 +29,7 @@ const badTokenOptions: [object | null, string, string][] = [
   [{ repetitionPenalty: 0 }, range, "expected repetitionPenalty to be a number from"],
   [{ stopTokens: 3 }, argument, "expected stopTokens to be an array of token ids, got 3"],
   [{ stopTokens: [1, 256] }, range, "expected stopTokens[1] to be an integer from 0 to 255, got 256"],
-  [{ overflow: "ignore" }, argument, 'expected overflow to be "slide" or "error", got "ignore"'],
+  [{ overflow: "ignore" }, argument, 'expected overflow to be "error" or "slide", got "ignore"'],
   [{ signal: {} }, argument, "expected signal to be an AbortSignal, got an object"],
   [{ onToken: true }, argument, "expected onToken to be a function, got true"],
 ];

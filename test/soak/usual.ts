@@ -46,7 +46,10 @@ export async function trainUntil({ place, folder }: Lane, stopAfter = trainingSt
 export const generate: Work = async ({ place: { speaker, said }, random }) => {
   const length = 1 + random.integer(12);
   const prompt = Array.from({ length }, () => random.integer(96));
-  const own = generateTokens(speaker, [prompt], { maxTokens: 1 + random.integer(16), seed: 1 });
+  const own = generateTokens(speaker, [prompt], {
+    ...{ maxTokens: 1 + random.integer(16), seed: 1 },
+    overflow: "slide",
+  });
   const [usual] = await Promise.all([say(speaker), own]);
   deepStrictEqual(usual, said, "a fixed generation has changed");
 };

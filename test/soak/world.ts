@@ -43,7 +43,7 @@ const prompts = [
 
 /** Samples a model's continuations of the prompts, which are longer than its context. */
 export async function say(model: CausalModel): Promise<number[][]> {
-  const options = { maxTokens: 20, seed: 3, temperature: 0.9, topK: 20 };
+  const options = { maxTokens: 20, seed: 3, temperature: 0.9, topK: 20, overflow: "slide" } as const;
   return (await generateTokens(model, prompts, options)).map(({ tokens }) => tokens);
 }
 
