@@ -29,8 +29,12 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   const start = given ?? (tokenizer.endOfText === null ? "\n" : "");
   const tokens = await (chat ? chatTokens(name, tokenizer, start, system) : promptTokens(tokenizer, start));
   const pieces = asUsage(() => generate(model, tokenizer, tokens, { ...samplingDefaults, ...defaults, ...options }));
-  if (echo && !chat && given !== undefined) await print(given);
-  for await (const piece of pieces) await print(piece);
+  try {
+    if (echo && !chat && given !== undefined) await print(given);
+    for await (const { text: piece } of pieces) await print(piece);
+  } catch (cause) {
+    throw usageOf(cause);
+  }
   if (process.stdout.isTTY) await print("\n");
 }
 

@@ -68,7 +68,7 @@ describe("generate with a folder in Hugging Face's format", () => {
     expect(await run(long)).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(
-        /^error: generate: expected prompts\[0\] to fit into the context of 128 tokens, got \d+; overflow: "slide" drops/,
+        /^error: generate: expected prompt to fit into the context of 128 tokens, got \d+; overflow: "slide" drops/,
       ) as string,
     });
     expect(await run("--overflow", "slide", "--no-echo", long)).toMatchObject({ code: 0, stderr: "" });

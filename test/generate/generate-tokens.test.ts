@@ -59,7 +59,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       // The software device takes a while for whole passes: three lengths there.
       for (const prompt of device === "cpu" ? prompts : prompts.filter((_, i) => i % 2 === 1)) {
         const [result] = await generateTokens(model, [prompt], options);
-        expect(result).toEqual({ tokens: await slowly(model, prompt, options), finish: "length" });
+        expect(result).toEqual({ tokens: await slowly(model, prompt, options), finishReason: "length" });
       }
     });
 
@@ -71,7 +71,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       const stopTokens = [alone[0]![0]!.tokens[4]!, alone[3]![0]!.tokens[20]!, alone[4]![0]!.tokens[14]!];
       const cut = alone.map(([result]) => {
         const end = result!.tokens.findIndex((token) => stopTokens.includes(token));
-        return end === -1 ? result : { tokens: result!.tokens.slice(0, end), finish: "stopToken" };
+        return end === -1 ? result : { tokens: result!.tokens.slice(0, end), finishReason: "stop" };
       });
       expect(new Set(cut.map((result) => result!.tokens.length)).size).toBeGreaterThan(2);
       expect(await generateTokens(model, prompts, { ...options, stopTokens })).toEqual(cut);
@@ -138,7 +138,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     const results = await generateTokens(model, prompts, options);
     // The last token is never fed back: it may be the one past the context.
     expect(results.map(({ tokens }) => tokens.length)).toEqual([22, 1, 5]);
-    expect(results.map(({ finish }) => finish)).toEqual(["length", "length", "length"]);
+    expect(results.map(({ finishReason }) => finishReason)).toEqual(["length", "length", "length"]);
     const sliding = await generateTokens(model, prompts, { ...options, overflow: "slide" });
     for (const [i, { tokens }] of results.entries()) expect(sliding[i]!.tokens.slice(0, tokens.length)).toEqual(tokens);
     await expect(generateTokens(model, [[1], someTokens(25, 4)], options)).rejects.toMatchObject({
@@ -205,7 +205,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     const prompts = [27, 25, 23, 21, 19, 17].map((token) => [token]);
     const results = await generateTokens(model, prompts, { temperature: 0, maxTokens: 20, stopTokens: [0] });
     expect(results.map(({ tokens }) => tokens.length)).toEqual([2, 4, 6, 8, 10, 12]);
-    expect(results.map(({ finish }) => finish)).toEqual(Array(6).fill("stopToken"));
+    expect(results.map(({ finishReason }) => finishReason)).toEqual(Array(6).fill("stop"));
     for (const [i, [token]] of prompts.entries())
       expect(results[i]!.tokens).toEqual(Array.from({ length: 2 * i + 2 }, (_, n) => token! + 1 + n));
     const batches = model.passes.map(([batch]) => batch);
