@@ -202,10 +202,15 @@ export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from 
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
-export { loadModel, type LoadedModel, type LoadModelOptions } from "./pretrained/load-model.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
-export { loadTranslator, type Translator } from "./pretrained/load-translator.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
+
+// A model ready for use
+export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
+export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
+export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
+export { type Translation, Translator, type TranslatorParts } from "./load/translator.js";
+export type { ModelKind, TextCodec } from "./pretrained/load-model.js";
 
 // Training
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";

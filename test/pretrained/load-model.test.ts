@@ -63,9 +63,9 @@ describe("findModel", () => {
     await expectRejection(findModel(folder), "ERR_FORMAT", /expected one model, got a\.gguf, m\.bin: name one/);
   });
 
-  test("says what takes a folder of CTranslate2", async () => {
+  test("a folder of CTranslate2", async () => {
     for (const name of ["model.bin", "source_vocabulary.txt", "target_vocabulary.txt", "config.json"]) put(name, "");
-    await expectRejection(findModel(folder), "ERR_FORMAT", /got one of CTranslate2: loadTranslator and heed translate/);
+    expect(await findModel(folder)).toEqual({ format: "ctranslate2", folder });
   });
 
   test("says what was looked for", async () => {

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { Worker } from "node:worker_threads";
-import { type ErrorCode, generateTokens, HeedError, loadCheckpoint, type LoadModelOptions, Trainer } from "heed";
+import { type ErrorCode, generateTokens, HeedError, loadCheckpoint, type LoadOptions, Trainer } from "heed";
 import { HubServer } from "../hub/server.js";
 import {
   formats,
@@ -75,7 +75,10 @@ export const convert: Work = async ({ place, folder, random }) => {
 };
 
 /** A hub that has the model, and what asks it with an empty cache. */
-export async function startHub({ place, folder }: Lane): Promise<{ hub: HubServer; options: LoadModelOptions }> {
+export async function startHub({
+  place,
+  folder,
+}: Lane): Promise<{ hub: HubServer; options: Omit<LoadOptions, "kind"> }> {
   const cacheDir = path.join(folder, "cache");
   await rm(cacheDir, { recursive: true, force: true });
   const content = (name: string): Promise<Buffer> => readFile(path.join(place.models, "folder", name));
