@@ -8,7 +8,7 @@ export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } 
 export type { SavedTensor } from "./saved-tensor.js";
 export { keep, scope } from "./scope.js";
 export { detach, isRecording, noGrad, parameter } from "./autograd.js";
-export { checkpoint } from "./checkpoint.js";
+export { gradientCheckpoint } from "./gradient-checkpoint.js";
 
 // Operations
 export { type Activation, activate } from "./ops/activation.js";
@@ -135,9 +135,8 @@ export {
   type ClassificationOptions,
   type MaskedForwardOptions,
 } from "./models/bert-heads.js";
-export { bertFileName } from "./models/bert-names.js";
 export { GPT, type GptForwardOptions } from "./models/gpt.js";
-export { fromHuggingFaceConfig, toHuggingFaceConfig } from "./pretrained/families/gpt-config.js";
+export { fromHuggingFaceGptConfig, toHuggingFaceGptConfig } from "./pretrained/families/gpt-config.js";
 export { gpt2Sizes, type GptConfig, type Positions } from "./models/gpt-config.js";
 export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./pretrained/families/llama-config.js";
@@ -249,7 +248,12 @@ export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
 // Vectors of texts
-export { embedTexts, type EmbeddingRecipe, type EmbedTextsOptions, type TextEncoder } from "./embed/embed-texts.js";
+export {
+  embedTexts,
+  type EmbeddingRecipe,
+  type EmbedTextsOptions,
+  type EmbeddingTokenizer,
+} from "./embed/embed-texts.js";
 
 // Generation
 export type { Hypothesis } from "./generate/beam.js";

@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
-import { toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
+import { toHuggingFaceGptConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
@@ -50,7 +50,7 @@ describe("generate with a folder in Hugging Face's format", () => {
       ([name, tensor]) => ({ name, dtype: "F32", shape: tensor.shape, data: () => tensor.data() }) as const,
     );
     await writeSafetensors(path.join(folder, "model.safetensors"), tensors);
-    put("config.json", toHuggingFaceConfig(model.config));
+    put("config.json", toHuggingFaceGptConfig(model.config));
     put("tokenizer.json", byteLevelJson());
     put("tokenizer_config.json", {
       eos_token: "<|end|>",
