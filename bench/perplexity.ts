@@ -7,7 +7,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { type CausalModel, generateTokens, loadModel, type LoadModelOptions, score } from "heed";
+import { type CausalModel, generateTokens, load, type LoadOptions, score } from "heed";
 
 const { values: flags } = parseArgs({
   options: {
@@ -20,7 +20,7 @@ const name = flags.model;
 if (name === undefined) throw new Error("--model: expected a folder, a file or a model of the hub");
 const count = Number(flags.texts);
 
-const rows: [string, LoadModelOptions][] = [
+const rows: [string, Omit<LoadOptions, "kind">][] = [
   ["f32", {}],
   ["bf16", { dtype: "bf16" }],
   ["int8, groups of 32", { quantize: 8 }],
@@ -49,15 +49,15 @@ const texts: Int32Array[] = [];
 let best = 0;
 const lines = ["| weights | perplexity | of f32 |", "|---|---:|---:|"];
 for (const [label, options] of rows) {
-  const { model, tokenizer } = await loadModel(name, { device: "cpu", ...options });
+  using loaded = await load(name, { kind: "causal", device: "cpu", ...options });
+  const { model } = loaded;
   // Texts of SentencePiece's models begin with token 1.
-  if (texts.length === 0) texts.push(...(await textsOf(model, tokenizer?.encode("")[0] ?? 1)));
+  if (texts.length === 0) texts.push(...(await textsOf(model, loaded.tokenizer.encode("")[0] ?? 1)));
   const perplexity = Math.exp(await lossOf(model, texts));
   best ||= perplexity;
   lines.push(
     `| ${label} | ${perplexity.toFixed(4)} | ${perplexity >= best ? "+" : "−"}${Math.abs(100 * (perplexity / best - 1)).toFixed(3)} % |`,
   );
-  model.dispose();
 }
 const tokens = texts.reduce((sum, text) => sum + text.length - 1, 0);
 const table = [`${texts.length} texts, ${tokens} tokens`, "", ...lines].join("\n");

@@ -38,11 +38,11 @@ export function full<D extends DType = "f32">(shape: Shape, value: number, optio
 }
 
 /** The kernel takes an f32, which does not hold every i32: others are stretched from one element. */
-function fillIntegers(target: Tensor, one: Int32Array | Uint8Array): void {
-  const value = one[0]!;
+function fillIntegers(target: Tensor, element: Int32Array | Uint8Array): void {
+  const value = element[0]!;
   if (Math.fround(value) === value) return ops.fill({ out: target, value });
   const source = allocate([], target.dtype, target.device, false);
-  native.upload(source.handle, one);
+  native.upload(source.handle, element);
   const { shape } = target;
   const stretched = source.viewAs(
     shape,

@@ -8,7 +8,7 @@ export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } 
 export type { SavedTensor } from "./saved-tensor.js";
 export { keep, scope } from "./scope.js";
 export { detach, isRecording, noGrad, parameter } from "./autograd.js";
-export { checkpoint } from "./checkpoint.js";
+export { gradientCheckpoint } from "./gradient-checkpoint.js";
 
 // Operations
 export { type Activation, activate } from "./ops/activation.js";
@@ -135,9 +135,8 @@ export {
   type ClassificationOptions,
   type MaskedForwardOptions,
 } from "./models/bert-heads.js";
-export { bertFileName } from "./models/bert-names.js";
 export { GPT, type GptForwardOptions } from "./models/gpt.js";
-export { fromHuggingFaceConfig, toHuggingFaceConfig } from "./pretrained/families/gpt-config.js";
+export { fromHuggingFaceGptConfig, toHuggingFaceGptConfig } from "./pretrained/families/gpt-config.js";
 export { gpt2Sizes, type GptConfig, type Positions } from "./models/gpt-config.js";
 export { Llama, LlamaBlock, type LlamaForwardOptions } from "./models/llama.js";
 export { fromHuggingFaceLlamaConfig, toHuggingFaceLlamaConfig } from "./pretrained/families/llama-config.js";
@@ -202,10 +201,15 @@ export { type CTranslate2Model, type CTranslate2Options, loadCTranslate2 } from 
 export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
-export { loadModel, type LoadedModel, type LoadModelOptions } from "./pretrained/load-model.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
-export { loadTranslator, type Translator } from "./pretrained/load-translator.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
+
+// A model ready for use
+export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
+export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
+export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
+export { type Translation, Translator, type TranslatorParts } from "./load/translator.js";
+export type { ModelKind, TextCodec } from "./pretrained/load-model.js";
 
 // Training
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";
@@ -244,14 +248,20 @@ export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
 // Vectors of texts
-export { embedTexts, type EmbeddingRecipe, type EmbedTextsOptions, type TextEncoder } from "./embed/embed-texts.js";
+export {
+  embedTexts,
+  type EmbeddingRecipe,
+  type EmbedTextsOptions,
+  type EmbeddingTokenizer,
+} from "./embed/embed-texts.js";
 
 // Generation
 export type { Hypothesis } from "./generate/beam.js";
 export { beamSearch, type BeamSearchOptions, wuPenalty } from "./generate/beam-search.js";
 export type { CausalModel } from "./generate/causal-model.js";
 export { DivergedError } from "./generate/diverged.js";
-export { generate, type TextGeneration } from "./generate/generate-text.js";
+export { generate } from "./generate/generate-text.js";
+export { Generation, type GenerationEvent, type GenerationResult } from "./generate/generation.js";
 export { type GeneratedTokens, generateTokens } from "./generate/generate-tokens.js";
 export type { TextOptions, TokenOptions } from "./generate/options.js";
 export { type Score, score, type ScoreOptions } from "./generate/score.js";

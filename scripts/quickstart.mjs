@@ -40,7 +40,7 @@ const pace = ["--max-minutes", "1.45", "--batch", "16", "--lr", "3e-3", "--min-l
 const checks = ["--eval-every", "500", "--checkpoint-every", "1000"];
 await heed("train", "--data", "runs/moby-dick.txt", "--out", "runs/quickstart", ...size, ...pace, ...checks);
 
-console.log('\nheed generate --model runs/quickstart --temperature 0.7 "Call me"\n');
-const choice = ["--max-tokens", "500", "--temperature", "0.7", "--seed", "1"];
+console.log('\nheed generate --model runs/quickstart --temperature 0.7 --overflow slide "Call me"\n');
+const choice = ["--max-tokens", "500", "--overflow", "slide", "--temperature", "0.7", "--seed", "1"];
 await heed("generate", "--model", "runs/quickstart", ...choice, "Call me");
-console.log('\n\nNow try: npx heed generate --model runs/quickstart "The whale"');
+console.log('\n\nNow try: npx heed generate --model runs/quickstart --overflow slide "The whale"');

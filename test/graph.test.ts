@@ -186,7 +186,7 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
   test.for(Object.entries(ways))("gives the tokens of one that is not, %s", async ([, way]) => {
     using model = smallGpt(device);
     using plain = unrecorded(smallGpt(device));
-    const options = { ...way, seed: 3, maxTokens: 30, stopTokens: [7] };
+    const options: TokenOptions = { ...way, seed: 3, maxTokens: 30, stopTokens: [7], overflow: "slide" };
     await collectGarbage();
     const before = model.device.memory();
     let recorded: unknown;
@@ -263,7 +263,10 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
       };
       let step = 0;
       const onToken = (): void => changes[++step]?.();
-      said[way] = await generateTokens(model, [prompts[0]!], { temperature: 0, maxTokens: 40, onToken });
+      said[way] = await generateTokens(model, [prompts[0]!], {
+        ...{ temperature: 0, maxTokens: 40, onToken },
+        overflow: "slide",
+      });
     }
     expect(said.recorded).toEqual(said.direct);
   });

@@ -103,6 +103,25 @@ floats.shape = [1];
 // @ts-expect-error and their sizes neither
 floats.shape[0] = 1;
 
+// What `load` returns has the methods of its kind, and those of every kind where none was asked for.
+const causal = await heed.load("x", { kind: "causal" });
+expectTypeOf(causal).toEqualTypeOf<heed.LanguageModel>();
+expectTypeOf(await causal.generate("x")).toEqualTypeOf<heed.GenerationResult>();
+for await (const event of causal.chat([{ role: "user", content: "x" }]))
+  expectTypeOf(event).toEqualTypeOf<heed.GenerationEvent>();
+expectTypeOf(await (await heed.load("x", { kind: "encoder" })).embed(["x"])).toEqualTypeOf<Float32Array[]>();
+const translator = await heed.load("x", { kind: "encoder-decoder" });
+expectTypeOf(translator.translate("x")).resolves.toEqualTypeOf<string>();
+expectTypeOf(translator.translate(["x"])).resolves.toEqualTypeOf<string[]>();
+const some = await heed.load("x");
+expectTypeOf(some.generate("x")).toEqualTypeOf<heed.Generation>();
+expectTypeOf(some.embed(["x"])).resolves.toEqualTypeOf<Float32Array[]>();
+if (some.kind === "encoder") expectTypeOf(some).toEqualTypeOf<heed.EmbeddingModel>();
+// @ts-expect-error a translator does not generate
+translator.generate("x");
+// @ts-expect-error no such kind
+void heed.load("x", { kind: "masked" });
+
 // What a pretrained model can do follows from what it is loaded for.
 expectTypeOf(heed.loadPretrained("x", { kind: "encoder" })).resolves.toExtend<{ model: heed.Bert }>();
 expectTypeOf(heed.loadPretrained("x", { kind: "masked" })).resolves.toExtend<{ model: heed.BertForMaskedLM }>();

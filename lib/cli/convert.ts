@@ -2,7 +2,7 @@ import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import cliProgress from "cli-progress";
 import { saveGguf } from "../pretrained/gguf/save-gguf.js";
-import { type LoadedModel, loadModel } from "../pretrained/load-model.js";
+import { type LoadedParts, loadModel } from "../pretrained/load-model.js";
 import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
 import type { ConvertFlags } from "./convert-flags.js";
@@ -47,7 +47,7 @@ interface Target {
 }
 
 async function save(
-  { model, tokenizer, defaults }: LoadedModel,
+  { model, tokenizer, defaults }: LoadedParts["causal"],
   { to, format, dtype, force, onProgress }: Target,
 ): Promise<void> {
   if (format === "llama2c") return saveLlama2c(to, model, { tokenizer, onProgress });

@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { smallestFloat } from "../check.js";
 import { integer, number, repeatable, text } from "./arguments.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
@@ -41,6 +41,11 @@ export function generateCommand(): Command {
     )
     .option("--seed <n>", "the same seed gives the same text; a random one unless given", integer(0))
     .option("--stop <text>", "end before this text; may be given several times", repeatable)
+    .addOption(
+      new Option("--overflow <what>", "a text that outgrows the context is an error or ends, or slide drops its start")
+        .choices(["error", "slide"])
+        .default("error"),
+    )
     .option("--no-echo", "print what follows the prompt, without the prompt")
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)

@@ -13,6 +13,7 @@ export interface GenerateFlags extends InferenceFlags {
   repetitionPenalty?: number;
   seed?: number;
   stop?: string[];
+  overflow: "error" | "slide";
   echo: boolean;
   quantize?: keyof typeof quantizedTypes;
 }

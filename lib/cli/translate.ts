@@ -2,9 +2,9 @@ import { createInterface } from "node:readline";
 import { setThreads } from "../device.js";
 import { HeedError } from "../errors.js";
 import { DivergedError } from "../generate/diverged.js";
-import type { Hypothesis } from "../generate/beam.js";
-import { translate } from "../generate/translate.js";
-import { loadTranslator, type Translator } from "../pretrained/load-translator.js";
+import type { TranslateOptions } from "../generate/translate.js";
+import { load } from "../load/load.js";
+import type { Translation, Translator } from "../load/translator.js";
 import { UsageError } from "./failure.js";
 import { print } from "./output.js";
 import type { TranslateFlags } from "./translate-flags.js";
@@ -14,8 +14,7 @@ export async function run(texts: readonly string[], flags: TranslateFlags): Prom
   const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
   if (nBest > beam) throw new UsageError(`--n-best: expected at most --beam, which is ${beam}, got ${nBest}`);
   if (threads !== undefined) setThreads(threads);
-  const translator = await loadTranslator(name, { device, dtype });
-  using _ = translator.model;
+  using translator = await load(name, { kind: "encoder-decoder", device, dtype });
   const options = { ...search, beams: beam, nBest, batchSize };
   const diverged: number[] = [];
   let count = 0;
@@ -35,27 +34,23 @@ export async function run(texts: readonly string[], flags: TranslateFlags): Prom
 
 /** The lines to print of each text; an empty text stays empty, null stands for one on which the model diverged. */
 async function translated(
-  { model, encode, decode }: Translator,
+  translator: Translator,
   texts: readonly string[],
-  options: Parameters<typeof translate>[2] & { nBest: number },
+  options: TranslateOptions,
 ): Promise<(string[] | null)[]> {
-  const sources: Int32Array[] = [];
-  for (const text of texts) sources.push(await encode(text));
-  const given = sources.filter(({ length }) => length > 0);
-  const found = await translate(model, given, options).catch(bestOfOthers);
-  return sources.map(({ length }) => {
-    if (length === 0) return [""];
-    const best = found.shift()!;
+  const found = await translator.translations(texts, options).catch(bestOfOthers);
+  return found.map((best, i) => {
     if (!best) return null;
-    if (options.nBest === 1) return [decode(best[0]!.tokens)];
-    return best.map(({ total, tokens }) => `${total.toFixed(4)}\t${decode(tokens)}`);
+    // An empty text has no probability to show.
+    if (options.nBest === 1 || texts[i] === "") return [best[0]!.text];
+    return best.map(({ total, text }) => `${total.toFixed(4)}\t${text}`);
   });
 }
 
-/** Returns the hypotheses of each source, or null for a source on which the model diverged. */
-function bestOfOthers(error: unknown): (Hypothesis[] | null)[] {
+/** Returns the translations of each text, or null for a text on which the model diverged. */
+function bestOfOthers(error: unknown): (Translation[] | null)[] {
   if (!(error instanceof DivergedError)) throw error;
-  return (error as DivergedError<Hypothesis[]>).results.map((result) =>
+  return (error as DivergedError<Translation[]>).results.map((result) =>
     result.status === "fulfilled" ? result.value : null,
   );
 }

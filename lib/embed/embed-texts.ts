@@ -28,7 +28,7 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
 }
 
 /** What is asked of a tokenizer. */
-export interface TextEncoder {
+export interface EmbeddingTokenizer {
   encode(text: string, options?: { maxLength?: number }): Int32Array;
   /** Used where it is there, so that a long text does not hold up the event loop. */
   encodeAsync?(text: string, options?: { maxLength?: number }): Promise<Int32Array>;
@@ -40,14 +40,14 @@ export interface TextEncoder {
  */
 export async function embedTexts(
   model: Bert,
-  tokenizer: TextEncoder,
+  tokenizer: EmbeddingTokenizer,
   texts: readonly string[],
   options: EmbedTextsOptions = {},
 ): Promise<Float32Array[]> {
   const op = "embedTexts";
   if (!(model instanceof Bert))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected model to be a Bert, got ${describe(model)}`);
-  if (typeof (tokenizer as TextEncoder | null)?.encode !== "function")
+  if (typeof (tokenizer as EmbeddingTokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a tokenizer, got ${describe(tokenizer)}`);
   checkArray(op, "texts", texts);
   checkObject(op, "options", options);

@@ -1,12 +1,17 @@
-// Models of CTranslate2 (github.com/OpenNMT/CTranslate2), binary version 2, little-endian: u32 version, the name of the
+// Models of CTranslate2 (github.com/OpenNMT/CTranslate2), binary versions 2 to 6, little-endian: u32 version, the name of the
 // architecture, u32 its revision, u32 number of variables; each variable has its name, u8 rank, u32 sizes, u8 bytes of an
-// item, u32 number of items, and the items. A string is its u16 length, a final zero byte counted in, and its bytes. Then
-// there may be aliases: u32 their number, and for each its own name and that of its variable.
+// item and u32 number of items, from version 4 on u8 number of its dtype and u32 number of bytes, and the items. A string is
+// its u16 length, a final zero byte counted in, and its bytes. Then there may be aliases: u32 their number, and for each its
+// own name and that of its variable.
+//
+// Weights in I8 and I16 are the numbers times a scale, of each row or of all, which is the variable "<name>_scale".
 import type { FileHandle } from "node:fs/promises";
+import { floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { formatShape, maxRank, numel } from "../shape.js";
 import { F32File, type Place } from "./f32-file.js";
 import { opening, readFully } from "./whole-io.js";
+import { type Encoding, entryOf, readBlocks } from "./weights.js";
 
 /** What an architecture is called, and which version of it this is. */
 export interface CTranslate2Spec {
@@ -14,21 +19,103 @@ export interface CTranslate2Spec {
   revision: number;
 }
 
-/** An open model. Close it, or declare it with `await using`. */
+interface Variable extends Place {
+  /** Where the scales of a quantised variable are; null where there are none. */
+  readonly scale: Place | null;
+}
+
+/** An open model. Close it, or declare it with `await using`. Scales of weights are not among its tensors. */
 export class CTranslate2File extends F32File {
+  readonly #variables: ReadonlyMap<string, Variable>;
+
   /** @internal */
   constructor(
     path: string,
     readonly spec: CTranslate2Spec,
-    tensors: ReadonlyMap<string, Place>,
+    tensors: ReadonlyMap<string, Variable>,
     handle: FileHandle,
   ) {
     super(path, tensors, handle);
+    this.#variables = tensors;
+  }
+
+  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
+  override async *readPieces(name: string): AsyncGenerator<Float32Array> {
+    const variable = entryOf(this.path, this.#variables, name);
+    const encoding = encodings[variable.dtype];
+    if (!encoding)
+      throw new HeedError("ERR_FORMAT", `${this.path}: expected ${name} in a type of weights, got ${variable.dtype}`);
+    const pieces = readBlocks(this, variable, encoding);
+    if (!quantized.has(variable.dtype)) {
+      yield* pieces;
+      return;
+    }
+    const scales = await this.#scalesOf(name, variable);
+    const width = numel(variable.shape) / scales.length;
+    let done = 0;
+    for await (const piece of pieces) {
+      for (let i = 0; i < piece.length; i++) piece[i]! /= scales[Math.floor((done + i) / width)]!;
+      done += piece.length;
+      yield piece;
+    }
+  }
+
+  /** The scales of a quantised variable: one, or one of each row. */
+  async #scalesOf(name: string, { dtype, shape, scale }: Variable): Promise<Float32Array> {
+    // Old files in I16 have none.
+    if (!scale && dtype === "I16") return Float32Array.of(usualScale);
+    const fault = (got: string): HeedError =>
+      new HeedError(
+        "ERR_FORMAT",
+        `${this.path}: expected positive scales of ${name}, one or one of each row, got ${got}`,
+      );
+    if (!scale) throw fault("none");
+    const count = numel(scale.shape);
+    if (scale.dtype !== "F32" || (count !== 1 && count !== shape[0]))
+      throw fault(`${scale.dtype} of shape ${formatShape(scale.shape)}`);
+    const scales = new Float32Array(count);
+    let done = 0;
+    for await (const piece of readBlocks(this, scale, encodings.F32!)) {
+      scales.set(piece, done);
+      done += piece.length;
+    }
+    const bad = scales.find((value) => !(value > 0 && value < Infinity));
+    if (bad !== undefined) throw fault(String(bad));
+    return scales;
   }
 }
 
-/** What an item of so many bytes is. */
-const dtypes: Record<number, string> = { 1: "I8", 2: "I16", 4: "F32" };
+/** The scale of variables in I16 that come without one. */
+const usualScale = 1000;
+
+/** What is quantised. */
+const quantized = new Set(["I8", "I16"]);
+
+const halves = (dtype: "bf16" | "f16"): Encoding => ({
+  ...{ numbers: 1, bytes: 2 },
+  read: (bytes, out) => floatsOf(dtype, new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), out),
+});
+
+/** How the items of each dtype that weights may have are read. */
+const encodings: Record<string, Encoding> = {
+  F32: { numbers: 1, bytes: 4, read: null },
+  I8: {
+    ...{ numbers: 1, bytes: 1 },
+    read: (bytes, out) => out.set(new Int8Array(bytes.buffer, bytes.byteOffset, out.length)),
+  },
+  I16: {
+    ...{ numbers: 1, bytes: 2 },
+    read: (bytes, out) => out.set(new Int16Array(bytes.buffer, bytes.byteOffset, out.length)),
+  },
+  F16: halves("f16"),
+  BF16: halves("bf16"),
+};
+
+/** Until version 3, what an item of so many bytes is. */
+const dtypesBySize: Record<number, string> = { 1: "I8", 2: "I16", 4: "F32" };
+/** From version 4 on, dtypes by their numbers. */
+const dtypes = ["F32", "I8", "I16", "I32", "F16", "BF16"];
+const bytesOf: Record<string, number> = { F32: 4, I8: 1, I16: 2, I32: 4, F16: 2, BF16: 2 };
 
 /** Of a variable: an empty name, no sizes, and the counts. */
 const leastBytes = 2 + 1 + 1 + 1 + 4;
@@ -38,17 +125,17 @@ export async function readCTranslate2(path: string): Promise<CTranslate2File> {
   return opening(path, async (handle, size) => {
     const reader = new Reader(handle, path, size);
     const version = await reader.u32("a version");
-    if (version !== 2)
-      throw new HeedError("ERR_FORMAT", `${path}: expected binary version 2 of CTranslate2, got ${version}`);
+    if (version < 2 || version > 6)
+      throw new HeedError("ERR_FORMAT", `${path}: expected binary version 2 to 6 of CTranslate2, got ${version}`);
     const spec = { name: await reader.string("the architecture"), revision: await reader.u32("a revision") };
-    const tensors = await readVariables(reader);
+    const tensors = withScales(await readVariables(reader, version >= 4));
     if (reader.left > 0) await readAliases(reader, tensors);
     if (reader.left > 0) throw reader.fault(`the end of the file, got ${reader.left} bytes more`);
     return new CTranslate2File(path, spec, tensors, handle);
   });
 }
 
-async function readVariables(reader: Reader): Promise<Map<string, Place>> {
+async function readVariables(reader: Reader, typed: boolean): Promise<Map<string, Place>> {
   const count = await reader.u32("the number of variables");
   if (count * leastBytes > reader.left)
     throw reader.fault(`${count} variables, got ${reader.left} bytes for them: truncated`);
@@ -60,28 +147,46 @@ async function readVariables(reader: Reader): Promise<Map<string, Place>> {
     if (rank > maxRank) throw reader.fault(`${name} of at most ${maxRank} dimensions, got ${rank}`);
     const shape: number[] = [];
     for (let axis = 0; axis < rank; axis++) shape.push(await reader.u32(`the shape of ${name}`));
-    const itemBytes = await reader.u8(`the size of an item of ${name}`);
-    const dtype = dtypes[itemBytes];
-    if (dtype === undefined) throw reader.fault(`items of 1, 2 or 4 bytes in ${name}, got ${itemBytes}`);
-    const items = await reader.u32(`the number of items of ${name}`);
+    const type = await reader.u8(`the size of an item of ${name}`);
+    const dtype = typed ? dtypes[type] : dtypesBySize[type];
+    if (dtype === undefined)
+      throw reader.fault(
+        typed ? `a dtype of number 0 to 5 in ${name}, got ${type}` : `items of 1, 2 or 4 bytes in ${name}, got ${type}`,
+      );
+    const count = await reader.u32(`the number of items of ${name}`);
+    const items = typed ? count / bytesOf[dtype]! : count;
     if (items !== numel(shape))
       throw reader.fault(`as many items in ${name} as ${formatShape(shape)} has, got ${items}`);
     tensors.set(name, { dtype, shape, byteOffset: reader.position });
-    reader.skip(items * itemBytes, name);
+    reader.skip(items * bytesOf[dtype]!, name);
   }
   return tensors;
+}
+
+/** The variables with their scales, which are then no variables any more. */
+function withScales(places: ReadonlyMap<string, Place>): Map<string, Variable> {
+  const variables = new Map<string, Variable>();
+  const scaled = (name: string): boolean => quantized.has(places.get(name)?.dtype ?? "");
+  for (const [name, place] of places) {
+    if (name.endsWith("_scale") && scaled(name.slice(0, -"_scale".length))) continue;
+    const scale = scaled(name) ? places.get(`${name}_scale`) : undefined;
+    variables.set(name, { ...place, scale: scale ?? null });
+  }
+  return variables;
 }
 
 /** The most bytes that aliases may add up to, in multiples of the file's size. Real files alias embeddings up to three times. */
 const mostAliased = 4;
 
-async function readAliases(reader: Reader, tensors: Map<string, Place>): Promise<void> {
+async function readAliases(reader: Reader, tensors: Map<string, Variable>): Promise<void> {
   const count = await reader.u32("the number of aliases");
   let aliased = 0;
   for (let i = 0; i < count; i++) {
     const alias = await reader.string(`alias ${i}`);
     const name = await reader.string(`what ${alias} stands for`);
     const place = tensors.get(name);
+    // What stands for a weight has its scale as well.
+    if (!place && tensors.get(name.replace(/_scale$/, ""))?.scale) continue;
     if (!place) throw reader.fault(`${alias} to stand for a variable, got ${name}`);
     if (tensors.has(alias)) throw reader.fault(`an alias of a name of its own, got ${alias}`);
     aliased += 4 * numel(place.shape);

@@ -87,14 +87,14 @@ async function take(folder: string, file: string): Promise<string> {
   for (;;) {
     const token = await create(file);
     if (token !== null) return token;
-    const found = await look(file);
+    const found = await readLock(file);
     if (found === null) continue;
     if (!found.stale) throw busy(folder, file, found.owner);
     // Removed by one at a time, and only while it is still the stale one: the next may be somebody's already.
     const takeover = `${file}.takeover`;
     const guard = await take(folder, takeover);
     try {
-      const now = await look(file);
+      const now = await readLock(file);
       if (now?.stale && now.owner?.token === found.owner?.token) await rm(file);
     } finally {
       held.delete(guard);
@@ -141,7 +141,7 @@ function parse(text: string): Owner | null {
 }
 
 /** A lock's owner, where it says, and whether it has left; null where there is no lock. */
-async function look(file: string): Promise<{ owner: Owner | null; stale: boolean } | null> {
+async function readLock(file: string): Promise<{ owner: Owner | null; stale: boolean } | null> {
   const touched = await stat(file).catch(ifGone);
   if (touched === null) return null;
   const owner = await ownerOf(file);

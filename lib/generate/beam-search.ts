@@ -74,7 +74,7 @@ export async function searchBeams(
   const op = "beamSearch";
   checkModel(op, model);
   const { maxTokens, lengthPenalty, signal, ...settings } = checkBeamOptions(op, model, options);
-  const sequences = sequencesOf(op, model, prompts, { maxTokens, slide: false });
+  const sequences = sequencesOf(op, model, prompts, { maxTokens, slide: null });
   signal?.throwIfAborted();
   const penalties = penaltiesOf(op, lengthPenalty, largest(sequences.map(({ limit }) => limit)));
   const beams = sequences.map(({ limit }) => new Beam(penalties.slice(0, limit), settings));

@@ -9,7 +9,7 @@ export interface Hypothesis {
   total: number;
   /** What it is ranked by: `total` over the penalty of its length. */
   score: number;
-  finish: FinishReason;
+  finishReason: FinishReason;
 }
 
 /** How a prompt's beam is searched; see `BeamSearchOptions`. */
@@ -106,7 +106,7 @@ export class Beam {
     for (const [rank, candidate] of ranked.entries()) {
       if (!stopTokens.has(candidate.token)) next.push(candidate);
       // What would not have been kept does not end either: else a poor short hypothesis ended at every step.
-      else if (rank < beams) this.#end(before[candidate.parent]!.path, candidate.total, "stopToken");
+      else if (rank < beams) this.#end(before[candidate.parent]!.path, candidate.total, "stop");
       if (next.length === beams) break;
     }
     this.alive = next.map(({ parent, token, total }) => ({ path: { token, before: before[parent]!.path }, total }));
@@ -126,12 +126,12 @@ export class Beam {
     return worst !== undefined && this.alive.every(({ total }) => total / this.#largest[this.#length]! <= worst.score);
   }
 
-  #end(path: Path | null, total: number, finish: FinishReason): void {
+  #end(path: Path | null, total: number, finishReason: FinishReason): void {
     this.#endings++;
     const score = total / this.#penalties[this.#length - 1]!;
     const { ended } = this;
     const better = ended.findIndex((other) => score > other.score);
-    ended.splice(better === -1 ? ended.length : better, 0, { tokens: tokensOf(path), total, score, finish });
+    ended.splice(better === -1 ? ended.length : better, 0, { tokens: tokensOf(path), total, score, finishReason });
     if (ended.length > this.#settings.nBest) ended.pop();
   }
 }

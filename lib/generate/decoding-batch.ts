@@ -101,7 +101,7 @@ export class DecodingBatch implements Disposable {
         continue;
       }
       if (this.#settings.stopTokens.has(token)) {
-        sequence.finish = "stopToken";
+        sequence.finish = "stop";
         continue;
       }
       sequence.tokens.push(token);

@@ -1,11 +1,12 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";
 import { divergence } from "./diverged.js";
+import { Generation, type GenerationEvent, type GenerationEvents } from "./generation.js";
 import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type TokenSettings } from "./options.js";
-import { type FinishReason, generated, type Sequence, sequencesOf } from "./sequence.js";
+import { generated, type Sequence, sequencesOf } from "./sequence.js";
 import { StopFilter } from "./stop-filter.js";
 
 interface TextSettings extends TokenSettings {
@@ -15,88 +16,63 @@ interface TextSettings extends TokenSettings {
 }
 
 /**
- * A text being generated: iterate over it for the pieces as they come, or await `text()`. It begins with the first read
- * and is read once. Leaving the loop ends the generation and frees its memory.
+ * Continues a prompt, which is a text or, as of a chat, tokens. The tokenizer's end of text ends it, unless other
+ * `stopTokens` are given. An empty prompt stands for the beginning of a text: after an end of text. Without a tokenizer
+ * (null), the prompt must be tokens, and the result has tokens alone.
  *
- * Pieces are never empty, and none ends within a character.
- */
-export class TextGeneration implements AsyncIterable<string> {
-  /** How many tokens the prompt has. */
-  readonly promptTokens: number;
-  readonly #sequence: Sequence;
-  readonly #pieces: AsyncGenerator<string, void, undefined>;
-  #begun = false;
-
-  /** @internal Use `generate()`. */
-  constructor(model: CausalModel, tokenizer: Tokenizer, prompt: Int32Array, settings: TextSettings) {
-    [this.#sequence] = sequencesOf("generate", model, [prompt], settings) as [Sequence];
-    this.promptTokens = prompt.length;
-    this.#pieces = pieces(model, tokenizer, this.#sequence, prompt, settings);
-  }
-
-  /** The tokens generated so far. */
-  get tokens(): number[] {
-    return this.#sequence.tokens.slice(this.#sequence.prompt);
-  }
-
-  /** Why the text ended; null while it has not, and where it was broken off. */
-  get finish(): FinishReason | null {
-    return this.#sequence.finish;
-  }
-
-  [Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
-    if (this.#begun)
-      throw new HeedError("ERR_ARGUMENT", "generate: expected its text to be read once, got a second read");
-    this.#begun = true;
-    return this.#pieces;
-  }
-
-  /** The whole text. */
-  async text(): Promise<string> {
-    let text = "";
-    for await (const piece of this) text += piece;
-    return text;
-  }
-}
-
-/**
- * Continues a prompt.
+ * @example
+ * const { text } = await generate(model, tokenizer, "Call me", { maxTokens: 50 });
  *
- * ```ts
- * for await (const piece of generate(model, tokenizer, "Call me", { maxTokens: 50 })) process.stdout.write(piece);
- * ```
- *
- * The prompt is a text or, as of a chat, tokens. A text is encoded at once: for a long one, give what the tokenizer's
- * `encodeAsync` resolves to. The tokenizer's end of text ends it, unless other `stopTokens` are
- * given. An empty prompt stands for the beginning of a text: after an end of text.
- *
- * Throws ERR_ARGUMENT or ERR_RANGE for a bad argument. The text rejects with the signal's reason. Where the model diverges (the
- * logits of a next token have NaN or Infinity among them, or nothing but -Infinity), it rejects with ERR_DIVERGED after the
- * pieces that came before.
+ * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument. What is wrong with the prompt is found when the text is read, which
+ * then rejects, as it does with the signal's reason. Where the model diverges (the logits of a next token have NaN or
+ * Infinity among them, or nothing but -Infinity), the text rejects with ERR_DIVERGED after the events that came before.
  */
 export function generate(
   model: CausalModel,
-  tokenizer: Tokenizer,
+  tokenizer: Tokenizer | null,
   prompt: string | Int32Array,
   options: TextOptions = {},
-): TextGeneration {
-  checkModel("generate", model);
-  checkTokenizer(model, tokenizer);
+): Generation {
   if (typeof prompt !== "string" && !(prompt instanceof Int32Array))
     throw new HeedError(
       "ERR_ARGUMENT",
       `generate: expected prompt to be a string or its tokens in an Int32Array, got ${describe(prompt)}`,
     );
+  if (tokenizer === null && typeof prompt === "string")
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      "generate: expected a tokenizer, or the prompt's tokens in an Int32Array, got a string and no tokenizer",
+    );
+  if (typeof prompt === "string")
+    return generateFrom(model, tokenizer, () => encodePrompt(tokenizer!, prompt), options, prompt);
+  const tokens = prompt.slice();
+  return generateFrom(model, tokenizer, () => tokens, options);
+}
+
+/**
+ * @internal `generate` from tokens that are made when the text is first read. `echo` is the text that stands for them in the
+ * result where the option `echo` is set; null is what they decode to.
+ */
+export function generateFrom(
+  model: CausalModel,
+  tokenizer: Tokenizer | null,
+  prompt: () => Int32Array | Promise<Int32Array>,
+  options: TextOptions,
+  echoed: string | null = null,
+): Generation {
+  checkModel("generate", model);
+  if (tokenizer !== null) checkTokenizer(model, tokenizer);
   const { stop, echo } = checkTextOptions("generate", options);
-  const { stopTokens = tokenizer.endOfText === null ? [] : [tokenizer.endOfText] } = options;
+  if (tokenizer === null && stop.length > 0)
+    throw new HeedError("ERR_ARGUMENT", "generate: expected a tokenizer for the option stop, got none");
+  const end = tokenizer?.endOfText ?? null;
+  const { stopTokens = end === null ? [] : [end] } = options;
   const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
-  const tokens = typeof prompt === "string" ? encode(tokenizer, prompt) : prompt;
-  const echoed = echo && typeof prompt === "string" ? prompt : echo;
-  return new TextGeneration(model, tokenizer, tokens, { ...settings, stop, echo: echoed });
+  return new Generation(eventsOf(model, tokenizer, prompt, { ...settings, stop, echo: echo && (echoed ?? true) }));
 }
 
 function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
-  if (typeof tokenizer !== "object" || tokenizer === null || typeof tokenizer.stream !== "function")
+  if (typeof tokenizer !== "object" || typeof tokenizer.stream !== "function")
     throw new HeedError("ERR_ARGUMENT", `generate: expected a tokenizer, got ${describe(tokenizer)}`);
   const [own, models] = [tokenizer.vocabularySize, model.config.vocabularySize];
   if (own > models)
@@ -106,8 +82,8 @@ function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
     );
 }
 
-function encode(tokenizer: Tokenizer, prompt: string): Int32Array {
-  const ids = tokenizer.encode(prompt);
+async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
+  const ids = await encodeText(tokenizer, prompt);
   if (ids.length > 0) return ids;
   if (tokenizer.endOfText !== null) return Int32Array.of(tokenizer.endOfText);
   throw new HeedError(
@@ -116,30 +92,40 @@ function encode(tokenizer: Tokenizer, prompt: string): Int32Array {
   );
 }
 
-async function* pieces(
+function eventsOf(
   model: CausalModel,
-  tokenizer: Tokenizer,
-  sequence: Sequence,
-  prompt: Int32Array,
+  tokenizer: Tokenizer | null,
+  promptTokens: () => Int32Array | Promise<Int32Array>,
   settings: TextSettings,
-): AsyncGenerator<string, void, undefined> {
-  const decoder = tokenizer.stream();
-  // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
-  const textOf = (id: number): string => (id < tokenizer.vocabularySize ? decoder.push(id) : "");
-  // What a token shows may depend on whether it begins the text: the prompt does. A character that the prompt leaves
-  // unfinished comes with the token that completes it.
-  const shown = Array.from(prompt, textOf).join("");
-  const echoed = settings.echo === true ? shown : settings.echo;
-  if (echoed) yield echoed;
-  const filter = new StopFilter(settings.stop);
-  for await (const [advanced] of decode(model, [sequence], settings)) {
-    const text = filter.push(textOf(advanced!.tokens.at(-1)!));
-    if (filter.stopped) sequence.finish = "stop";
-    if (text) yield text;
-  }
-  if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
-  const rest = filter.push(decoder.end());
-  if (filter.stopped) sequence.finish = "stop";
-  const text = rest + filter.end();
-  if (text) yield text;
+): GenerationEvents {
+  return async function* (result) {
+    settings.signal?.throwIfAborted();
+    const prompt = await promptTokens();
+    const [sequence] = sequencesOf("generate", model, [prompt], settings, () => "prompt") as [Sequence];
+    result.usage.promptTokens = prompt.length;
+    const decoder = tokenizer?.stream();
+    // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
+    const textOf = (id: number): string => (decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "");
+    // What a token shows may depend on whether it begins the text: the prompt does. A character that the prompt leaves
+    // unfinished comes with the token that completes it.
+    const shown = Array.from(prompt, textOf).join("");
+    const echoed = settings.echo === true ? shown : settings.echo;
+    if (echoed) yield { text: echoed, tokens: [] };
+    const filter = new StopFilter(settings.stop);
+    let event: GenerationEvent = { text: "", tokens: [] };
+    for await (const [advanced] of decode(model, [sequence], settings)) {
+      const token = advanced!.tokens.at(-1)!;
+      event.tokens.push(token);
+      event.text = filter.push(textOf(token));
+      if (filter.stopped) sequence.finish = "stop";
+      if (event.text === "" && tokenizer) continue;
+      yield event;
+      event = { text: "", tokens: [] };
+    }
+    if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
+    const rest = filter.push(decoder?.end() ?? "");
+    result.finishReason = filter.stopped ? "stop" : sequence.finish!;
+    event.text = rest + filter.end();
+    if (event.text !== "" || event.tokens.length > 0) yield event;
+  };
 }

@@ -7,7 +7,7 @@ import { type FinishReason, generated, sequencesOf } from "./sequence.js";
 export interface GeneratedTokens {
   /** The tokens that follow the prompt. */
   tokens: number[];
-  finish: FinishReason;
+  finishReason: FinishReason;
 }
 
 /**
@@ -29,7 +29,7 @@ export async function generateTokens(
   const steps = decode(model, sequences, settings);
   while (!(await steps.next()).done);
   const outcomes = sequences.map((sequence) => ({
-    value: { tokens: sequence.tokens.slice(sequence.prompt), finish: sequence.finish! },
+    value: { tokens: sequence.tokens.slice(sequence.prompt), finishReason: sequence.finish! },
     divergedAfter: sequence.diverged ? generated(sequence) : null,
   }));
   return valuesOf("generateTokens", "prompts", outcomes);

@@ -11,11 +11,12 @@ export interface TokenOptions extends SamplingOptions {
   /** Each of these ends its sequence and is not part of the result. */
   stopTokens?: readonly number[];
   /**
-   * What happens where a sequence outgrows the context. "slide" (unless given): the later half of the context is kept
-   * and its cache computed again, and a longer prompt keeps the end that fits. "error": a longer prompt throws
-   * ERR_RANGE, and a sequence ends ("length") when the model would have to forget one of its tokens.
+   * What happens when a sequence outgrows the model's context. With "error", a prompt that does not fit throws ERR_RANGE,
+   * and a sequence that fills the context ends with the finish reason "length". With "slide", the model forgets the start:
+   * of a prompt that does not fit only the end is used, and whenever the context is full, generation goes on from its
+   * later half, whose cache is computed again. @default "error"
    */
-  overflow?: "slide" | "error";
+  overflow?: "error" | "slide";
   /** Stops the generation, which rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
   /** Called with every token as it comes, and the number of its prompt. */
@@ -73,12 +74,12 @@ export function checkTokens(op: string, name: string, tokens: ArrayLike<number>,
 /** Throws ERR_ARGUMENT or ERR_RANGE for the first option that is not what it has to be. */
 export function checkTokenOptions(op: string, model: CausalModel, options: TokenOptions): TokenSettings {
   checkOptions(op, options);
-  const { maxTokens = 256, stopTokens = [], overflow = "slide", signal, onToken } = options;
+  const { maxTokens = 256, stopTokens = [], overflow = "error", signal, onToken } = options;
   const { seed = Math.floor(Math.random() * 2 ** 53) } = options;
   checkInteger(op, "maxTokens", maxTokens, 1);
   checkInteger(op, "seed", seed, 0);
   checkTokens(op, "stopTokens", stopTokens, model.config.vocabularySize);
-  if (overflow !== "slide" && overflow !== "error") throw expected(op, 'overflow to be "slide" or "error"', overflow);
+  if (overflow !== "slide" && overflow !== "error") throw expected(op, 'overflow to be "error" or "slide"', overflow);
   checkSignal(op, signal);
   if (onToken !== undefined && typeof onToken !== "function") throw expected(op, "onToken to be a function", onToken);
   const sampling = checkSampling(op, options);

@@ -1,13 +1,13 @@
 import { HeedError } from "../errors.js";
 import { describe } from "../ops/check.js";
 import type { CausalModel } from "./causal-model.js";
-import { checkTokens, type TokenSettings } from "./options.js";
+import { checkTokens } from "./options.js";
 
 /**
- * Why a sequence ended: it has as many tokens as it may ("length"), one of `stopTokens` came ("stopToken"), or one of
- * the strings of `stop` ("stop").
+ * Why a sequence ended: one of `stopTokens` or of the strings of `stop` came ("stop"), or it has as many tokens as
+ * `maxTokens` or the context allows ("length").
  */
-export type FinishReason = "length" | "stopToken" | "stop";
+export type FinishReason = "stop" | "length";
 
 /** A prompt and what has been generated after it. */
 export interface Sequence {
@@ -41,26 +41,32 @@ export function keptTokens(contextLength: number): number {
   return Math.ceil(contextLength / 2);
 }
 
-/** Checks the prompts and makes sequences of them. */
+/**
+ * Checks the prompts and makes sequences of them. `slide` is null where the operation has no option `overflow`: it then does
+ * what "error" does, and the error recommends nothing. `nameOf` is what errors call a prompt.
+ */
 export function sequencesOf(
   op: string,
   model: CausalModel,
   prompts: readonly ArrayLike<number>[],
-  { maxTokens, slide }: Pick<TokenSettings, "maxTokens" | "slide">,
+  { maxTokens, slide }: { maxTokens: number; slide: boolean | null },
+  nameOf = (index: number): string => `prompts[${index}]`,
 ): Sequence[] {
   const { contextLength, vocabularySize } = model.config;
   if (!Array.isArray(prompts) || prompts.length === 0)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of prompts, got ${describe(prompts)}`);
   const copies = new Map<string, number>();
   return prompts.map((prompt: ArrayLike<number>, index) => {
-    checkTokens(op, `prompts[${index}]`, prompt, vocabularySize);
+    checkTokens(op, nameOf(index), prompt, vocabularySize);
     if (prompt.length === 0)
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected prompts[${index}] to have at least one token, got none`);
-    if (!slide && prompt.length > contextLength)
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected ${nameOf(index)} to have at least one token, got none`);
+    if (!slide && prompt.length > contextLength) {
+      const advice = slide === null ? "" : '; overflow: "slide" drops the start';
       throw new HeedError(
         "ERR_RANGE",
-        `${op}: expected prompts[${index}] to have at most the context's ${contextLength} tokens, got ${prompt.length}`,
+        `${op}: expected ${nameOf(index)} to fit into the context of ${contextLength} tokens, got ${prompt.length}${advice}`,
       );
+    }
     const whole = Array.from(prompt);
     const tokens = whole.slice(-contextLength);
     // Draws go by position in the sequence, the same alone and beside others; copies of one prompt draw differently.

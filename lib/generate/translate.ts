@@ -45,16 +45,33 @@ export async function translate(
   sources: readonly ArrayLike<number>[],
   options: TranslateOptions = {},
 ): Promise<Hypothesis[][]> {
+  const outcomes = await translateEach(model, sources, options, "sources", 1);
+  return valuesOf("translate", "sources", outcomes as Outcome<Hypothesis[]>[]);
+}
+
+/**
+ * @internal `translate`, and what has come of each source, which errors call `name`: null of one that is empty. Throws for
+ * sources of fewer than `least` tokens.
+ */
+export async function translateEach(
+  model: TranslationModel,
+  sources: readonly ArrayLike<number>[],
+  options: TranslateOptions,
+  name: string,
+  least = 0,
+): Promise<(Outcome<Hypothesis[]> | null)[]> {
   const op = "translate";
   if (typeof model !== "object" || model === null || typeof model.decoderFor !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with decoderFor(), got ${describe(model)}`);
   checkOptions(op, options);
   const { batchSize = 32, ...search } = options;
   checkInteger(op, "batchSize", batchSize, 1);
-  checkSources(op, model, sources);
+  checkSources(op, model, sources, name, least);
   const { startToken, endToken } = model.config;
-  const order = [...sources.keys()].sort((a, b) => sources[b]!.length - sources[a]!.length);
-  const outcomes: Outcome<Hypothesis[]>[] = [];
+  const order = [...sources.keys()]
+    .filter((index) => sources[index]!.length > 0)
+    .sort((a, b) => sources[b]!.length - sources[a]!.length);
+  const outcomes: (Outcome<Hypothesis[]> | null)[] = sources.map(() => null);
   for (let from = 0; from < order.length; from += batchSize) {
     const batch = order.slice(from, from + batchSize);
     using decoder = scope(() => {
@@ -68,19 +85,25 @@ export async function translate(
     const found = await searchBeams(decoder, starts, { ...search, stopTokens: [endToken] });
     for (const [i, index] of batch.entries()) outcomes[index] = found[i]!;
   }
-  return valuesOf(op, "sources", outcomes);
+  return outcomes;
 }
 
-function checkSources(op: string, { config }: TranslationModel, sources: readonly ArrayLike<number>[]): void {
+function checkSources(
+  op: string,
+  { config }: TranslationModel,
+  sources: readonly ArrayLike<number>[],
+  name: string,
+  least: number,
+): void {
   if (!Array.isArray(sources))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of sources, got ${describe(sources)}`);
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected an array of ${name}, got ${describe(sources)}`);
   const vocabularySize = "sourceVocabularySize" in config ? config.sourceVocabularySize : config.vocabularySize;
   for (const [index, source] of (sources as ArrayLike<number>[]).entries()) {
-    checkTokens(op, `sources[${index}]`, source, vocabularySize);
-    if (source.length === 0 || source.length > config.contextLength)
+    checkTokens(op, `${name}[${index}]`, source, vocabularySize);
+    if (source.length < least || source.length > config.contextLength)
       throw new HeedError(
         "ERR_RANGE",
-        `${op}: expected sources[${index}] of 1 to ${config.contextLength} tokens, got ${source.length}`,
+        `${op}: expected ${name}[${index}] of ${least} to ${config.contextLength} tokens, got ${source.length}`,
       );
   }
 }

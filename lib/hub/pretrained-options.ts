@@ -29,5 +29,5 @@ export interface PretrainedOptions {
   /** Selects the files to download. @default configurations, tokenizers and safetensors weights */
   files?: (name: string) => boolean;
   onProgress?: (progress: DownloadProgress) => void;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }

@@ -1,4 +1,4 @@
-import { checkpoint } from "../checkpoint.js";
+import { gradientCheckpoint } from "../gradient-checkpoint.js";
 import type { DropoutSeeds } from "../nn/dropout.js";
 import type { AttentionContext } from "../nn/attend.js";
 import type { BlockMask } from "../ops/attention.js";
@@ -27,5 +27,5 @@ export function checkpointed<Context extends AttentionContext>(
     keyRanges: IntTensor | null,
     mask: BlockMask["mask"] | null,
   ): FloatTensor => block.forward(x, { ...context, keyLengths, keyRanges, blocks: mask && { ...blocks!, mask } });
-  return checkpoint(dropoutSeeds.repeatable(forward), [x, keyLengths, keyRanges, blocks?.mask ?? null]);
+  return gradientCheckpoint(dropoutSeeds.repeatable(forward), [x, keyLengths, keyRanges, blocks?.mask ?? null]);
 }

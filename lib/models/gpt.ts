@@ -39,9 +39,9 @@ export class GPT extends CausalDecoder {
     const { vocabularySize, contextLength, layers, heads, width, bias, eps, dropout } = this.config;
     const { positions, normalization, scaleAttention, scaleAttentionByLayer } = this.config;
     const init = initializerOf(options);
-    const turned = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
-    if (positions === "rotary") checkComputed([turned.length, turned.size]);
-    const rotary = positions === "rotary" ? { table: keep(rotaryTable(turned)) } : null;
+    const tableSize = { size: 2 * Math.floor(width / heads / 2), length: contextLength, device: init.device };
+    if (positions === "rotary") checkComputed([tableSize.length, tableSize.size]);
+    const rotary = positions === "rotary" ? { table: keep(rotaryTable(tableSize)) } : null;
     const block = {
       ...this.config,
       causal: true,

@@ -175,8 +175,8 @@ class T5Block extends Module {
   ) {
     super();
     const attend = new T5SelfAttention(config, bias, init, seeds);
-    const look = decoder ? ([new T5CrossAttention(config, init, seeds)] as const) : ([] as const);
-    this.layer = [attend, ...look, new T5FeedForward(config, init, seeds)];
+    const cross = decoder ? ([new T5CrossAttention(config, init, seeds)] as const) : ([] as const);
+    this.layer = [attend, ...cross, new T5FeedForward(config, init, seeds)];
   }
 
   /** What a decoder's block sees of an encoded source. */

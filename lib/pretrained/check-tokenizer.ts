@@ -4,16 +4,17 @@ import { EncoderDecoder } from "../models/encoder-decoder.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { PretrainedKinds } from "./families/index.js";
 
-/** Throws ERR_FORMAT, naming what was loaded, for a tokenizer with ids for which the model has no vectors. */
+/** Throws `code`, naming what was loaded, for a tokenizer with ids for which the model has no vectors. */
 export function checkTokenizer(
   name: string,
   tokenizer: Tokenizer | null,
   model: PretrainedKinds[keyof PretrainedKinds],
+  code: "ERR_FORMAT" | "ERR_ARGUMENT" = "ERR_FORMAT",
 ): void {
   const rows = rowsOf(model);
   if (tokenizer && tokenizer.vocabularySize > rows)
     throw new HeedError(
-      "ERR_FORMAT",
+      code,
       `${name}: expected a vocabulary of at most the model's ${rows}, got a tokenizer of ${tokenizer.vocabularySize}`,
     );
 }

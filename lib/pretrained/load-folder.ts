@@ -50,6 +50,20 @@ export async function readBlueprint(
   });
 }
 
+/** The kinds that `load` knows, in the order in which a type is looked up: types may be of several. */
+export const modelKinds = ["causal", "encoder", "encoder-decoder"] as const;
+
+/** The kind of the model in a folder, by its config.json. Throws ERR_IO or ERR_FORMAT, naming it. */
+export async function kindOfFolder(folder: string): Promise<(typeof modelKinds)[number]> {
+  const configFile = path.join(folder, "config.json");
+  const type = (Object(await readJsonFile(configFile)) as { model_type?: unknown }).model_type;
+  const typesOf = (kind: keyof PretrainedKinds): readonly unknown[] => families[kind].flatMap(({ types }) => types);
+  const kind = modelKinds.find((candidate) => typesOf(candidate).includes(type));
+  if (kind) return kind;
+  const types = modelKinds.flatMap(typesOf).join(", ");
+  throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" ${types}, got ${describe(type)}`);
+}
+
 /** The family that a config.json is of. Throws ERR_FORMAT unless it is of that kind. */
 function familyOf(json: unknown, kind: keyof PretrainedKinds): Family {
   const type = (json as { model_type?: unknown } | null)?.model_type;

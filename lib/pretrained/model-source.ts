@@ -1,9 +1,10 @@
-// What is behind the name of a model: a run of heed, a folder in Hugging Face's format, a model of the hub, a GGUF file
-// or a checkpoint of llama2.c.
+// What is behind the name of a model: a run of heed, a folder in Hugging Face's format or CTranslate2's, a model of the hub
+// or a GGUF file in one, a GGUF file, or a checkpoint of llama2.c.
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { exists, naming } from "../files.js";
+import { partsOfGguf } from "../formats/gguf-parts.js";
 import { isLlama2cTokenizer } from "../formats/llama2c.js";
 import { latestVersion } from "../formats/versioned-folder.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
@@ -13,13 +14,17 @@ import { isCTranslate2 } from "./load-ctranslate2.js";
 export type ModelSource =
   /** A folder with a config.json; checkpoints of heed are such, too. */
   | { format: "folder"; folder: string }
+  | { format: "ctranslate2"; folder: string }
+  /** Of a model in several files, one of them. */
   | { format: "gguf"; file: string }
   /** `tokenizer` is the file beside it; null where there is none. */
   | { format: "llama2c"; file: string; tokenizer: string | null };
 
 const forms =
-  "a run of heed (train --out), a Hugging Face folder (config.json), a .gguf file, a llama2.c .bin file, a folder with " +
-  "one of these two, or a model of the hub (owner/name)";
+  "a run of heed (train --out), a Hugging Face folder (config.json), one of CTranslate2 (model.bin), a .gguf file, a " +
+  "llama2.c .bin file, a folder with one of these two, a model of the hub (owner/name), or a GGUF file of one " +
+  "(hf:owner/name/file.gguf)";
+const hubName = String.raw`\w[\w.-]*\/\w[\w.-]*`;
 
 /**
  * Finds out what a name stands for: a file or a folder, or else a model of the hub, which is downloaded, its weights once
@@ -32,17 +37,35 @@ export async function findModel(
 ): Promise<ModelSource> {
   if (typeof name !== "string" || name === "")
     throw new HeedError("ERR_ARGUMENT", `model: expected ${forms}, got ${describe(name)}`);
+  if (name.startsWith("hf:")) return onHub(name, options, inspect);
   const found = await stat(name).catch(() => null);
   if (found?.isDirectory()) return inFolder(name);
   if (found) return ofFile(name);
-  if (!/^[\w][\w.-]*\/[\w][\w.-]*$/.test(name))
+  if (!new RegExp(`^${hubName}$`).test(name))
     throw new HeedError("ERR_IO", `${name}: expected ${forms}, got no such file or folder`);
   try {
-    return { format: "folder", folder: await inspectedFolder(name, options, inspect) };
+    return await onHub(`hf:${name}`, options, inspect);
   } catch (cause) {
     if (!(cause instanceof HeedError) || cause.code !== "ERR_IO") throw cause;
     throw new HeedError("ERR_IO", `${cause.message}; and there is no such file or folder`, { cause });
   }
+}
+
+/** A model of the hub, "hf:owner/name", or a GGUF file in one, "hf:owner/name/file.gguf", with its other parts. */
+async function onHub(name: string, options: PretrainedOptions, inspect?: Inspection): Promise<ModelSource> {
+  const [, model, file] = new RegExp(`^hf:(${hubName})(?:\\/(.+\\.gguf))?$`, "s").exec(name) ?? [];
+  if (model === undefined)
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `model: expected hf:owner/name or hf:owner/name/file.gguf, got ${describe(name)}`,
+    );
+  if (file === undefined) {
+    const folder = await inspectedFolder(model, options, inspect);
+    return { format: (await isCTranslate2(folder)) ? "ctranslate2" : "folder", folder };
+  }
+  const wanted = new Set(partsOfGguf(file) ?? [file]);
+  const folder = await inspectedFolder(model, { ...options, files: (other) => wanted.has(other) });
+  return { format: "gguf", file: path.join(folder, file) };
 }
 
 async function ofFile(file: string): Promise<ModelSource> {
@@ -54,17 +77,18 @@ async function ofFile(file: string): Promise<ModelSource> {
 async function inFolder(folder: string): Promise<ModelSource> {
   const latest = await latestVersion(folder);
   if (latest) return { format: "folder", folder: latest };
-  if (await isCTranslate2(folder))
-    throw new HeedError(
-      "ERR_FORMAT",
-      `${folder}: expected ${forms}, got one of CTranslate2: loadTranslator and heed translate take it`,
-    );
+  if (await isCTranslate2(folder)) return { format: "ctranslate2", folder };
   if (await exists(path.join(folder, "config.json"))) return { format: "folder", folder };
   const names = await naming(folder, () => readdir(folder));
-  const models = names.filter((name) => name.endsWith(".gguf") || (name.endsWith(".bin") && !isLlama2cTokenizer(name)));
+  const models = names.filter((name) => isFirstGguf(name) || (name.endsWith(".bin") && !isLlama2cTokenizer(name)));
   if (models.length === 1) return ofFile(path.join(folder, models[0]!));
   if (models.length === 0) throw new HeedError("ERR_IO", `${folder}: expected ${forms}, found nothing of it`);
   throw new HeedError("ERR_FORMAT", `${folder}: expected one model, got ${models.sort().join(", ")}: name one of them`);
+}
+
+/** Whether a file is a model in GGUF, or the first part of one. */
+function isFirstGguf(name: string): boolean {
+  return name.endsWith(".gguf") && (partsOfGguf(name)?.[0] ?? name) === name;
 }
 
 async function tokenizerBeside(file: string): Promise<string | null> {

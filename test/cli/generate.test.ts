@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../lib/formats/safetensors.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
-import { toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
+import { toHuggingFaceGptConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
 import { smallGpt } from "../generate/models.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
@@ -37,7 +37,7 @@ describe.skipIf(!stories)("generate with llama2.c's files", () => {
   test("has no chat template", async () => {
     const { code, stderr } = await heed([...generate, stories!, "--chat", "Hello"]);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/^error: --chat: expected a model with a chat template, found none in .*\n$/);
+    expect(stderr).toMatch(/^error: chat: expected a model with a chat template, got one without\n$/);
   });
 });
 
@@ -50,7 +50,7 @@ describe("generate with a folder in Hugging Face's format", () => {
       ([name, tensor]) => ({ name, dtype: "F32", shape: tensor.shape, data: () => tensor.data() }) as const,
     );
     await writeSafetensors(path.join(folder, "model.safetensors"), tensors);
-    put("config.json", toHuggingFaceConfig(model.config));
+    put("config.json", toHuggingFaceGptConfig(model.config));
     put("tokenizer.json", byteLevelJson());
     put("tokenizer_config.json", {
       eos_token: "<|end|>",
@@ -63,6 +63,15 @@ describe("generate with a folder in Hugging Face's format", () => {
     expect(greedy).toMatchObject({ code: 0, stderr: "" });
     expect(await run("hello")).toEqual(greedy);
     expect(await run("--seed", "1", "--temperature", "9", "hello")).not.toEqual(greedy);
+
+    const long = "hello ".repeat(100);
+    expect(await run(long)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(
+        /^error: generate: expected prompt to fit into the context of 128 tokens, got \d+; overflow: "slide" drops/,
+      ) as string,
+    });
+    expect(await run("--overflow", "slide", "--no-echo", long)).toMatchObject({ code: 0, stderr: "" });
 
     const tokenizer = await HuggingFaceTokenizer.fromFolder(folder);
     const plain = await run("--no-echo", "user: hello");

@@ -30,7 +30,7 @@ describe.skipIf(!script)("on a terminal", () => {
     expect(await heed(["train", "--data", "text", "--out", "run", "--steps", "1", ...size], { cwd })).toMatchObject({
       code: 0,
     });
-    const generate = ["generate", "--model", "run", "--max-tokens", "400", "--seed", "5", "a"];
+    const generate = ["generate", "--model", "run", "--max-tokens", "400", "--overflow", "slide", "--seed", "5", "a"];
     const { stdout } = await heed(generate, { cwd });
     expect(stdout).toContain("\x1b");
     expect(stdout).toContain("\x9b");

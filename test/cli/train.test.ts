@@ -59,7 +59,7 @@ describe("train and generate", () => {
       "finished 60",
     ]);
 
-    const generate = ["generate", "--model", "run", "--max-tokens", "30", "--seed", "5"];
+    const generate = ["generate", "--model", "run", "--max-tokens", "30", "--overflow", "slide", "--seed", "5"];
     const first = await heed([...generate, "The whale"], { cwd });
     expect(first).toMatchObject({ code: 0, stderr: "" });
     expect(first.stdout).toHaveLength("The whale".length + 30);
@@ -123,7 +123,7 @@ describe("train and generate", () => {
   test("output that nobody reads ends generation quietly", async () => {
     const { cwd, train } = place();
     await heed([...train, "--steps", "1"], { cwd });
-    const command = `"${process.execPath}" "${main}" generate --model run --max-tokens 100000 The | head -c 8; echo " \${PIPESTATUS[0]}"`;
+    const command = `"${process.execPath}" "${main}" generate --model run --max-tokens 100000 --overflow slide The | head -c 8; echo " \${PIPESTATUS[0]}"`;
     expect(await execute("bash", ["-c", command], { cwd })).toMatchObject({
       stdout: expect.stringMatching(/^The.{5} 0\n$/s) as string,
       stderr: "",
@@ -172,9 +172,9 @@ describe("a Llama", () => {
         code: 2,
         stderr: `error: ${flag} ${value}: the run in run has ${has}, which stays\n`,
       });
-    const said = await heed(["generate", "--model", "run", "--max-tokens", "9", "The whale"], { cwd });
+    const said = await heed(["generate", "--model", "run", "--max-tokens", "7", "The whale"], { cwd });
     expect(said).toMatchObject({ code: 0, stderr: "" });
-    expect(said.stdout).toHaveLength("The whale".length + 9);
+    expect(said.stdout).toHaveLength("The whale".length + 7);
   });
 
   test("has two thirds of a GPT's feed-forward, in whole tiles, unless told otherwise", async () => {

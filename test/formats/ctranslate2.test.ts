@@ -2,7 +2,7 @@ import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { readCTranslate2 } from "../../lib/formats/ctranslate2.js";
-import { modelFile, string, u32, variable } from "../support/ctranslate2.js";
+import { modelFile, quantizedVariables, string, typedVariable, u32, variable } from "../support/ctranslate2.js";
 import { expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
 import { sharedModel } from "../support/shared.js";
@@ -37,7 +37,11 @@ test("finds each variable where the format has it", async () => {
   expect([...(await model.readFloats(long))]).toEqual(run(50, 400));
   expect([...(await model.readFloats("nothing"))]).toEqual([]);
   expect([...(await model.readFloats("b/weight"))]).toEqual(run(9, 4));
-  await expectRejection(model.readFloats("quantised"), "ERR_FORMAT", /expected quantised in F32, got I8/);
+  await expectRejection(
+    model.readFloats("quantised"),
+    "ERR_FORMAT",
+    /expected positive scales of quantised, one or one of each row, got none/,
+  );
   await expectRejection(model.readFloats("c"), "ERR_ARGUMENT");
   truncateSync(file, 100);
   await expectRejection(model.readFloats("b/weight"), "ERR_FORMAT", /truncated/);
@@ -49,13 +53,77 @@ test("an alias is another name of a variable", async () => {
   expect([...(await model.readFloats("tied"))]).toEqual(run(0, 6));
 });
 
+describe("other types of weights", () => {
+  const values = Array.from({ length: 12 }, (_, i) => Math.sin(i) * (i < 4 ? 10 : 0.1));
+  const matrix = { name: "a/weight", shape: [3, 4], values };
+
+  test.each([true, false])("in 8 and 16 bits, with their scales; the newer format: %s", async (typed) => {
+    for (const [dtype, steps] of [
+      ["int8", 127],
+      ["int16", 1024],
+    ] as const) {
+      writeFileSync(
+        file,
+        Buffer.concat([
+          modelFile(quantizedVariables(dtype, matrix, typed), { version: typed ? 6 : 2 }),
+          ...[u32(2), string("tied/weight"), string("a/weight"), string("tied/weight_scale"), string("a/weight_scale")],
+        ]),
+      );
+      await using model = await readCTranslate2(file);
+      expect([...model.tensors.keys()]).toEqual(["a/weight", "tied/weight"]);
+      const most = dtype === "int8" ? [9.1, 0.1, 0.1] : [9.1, 9.1, 9.1];
+      const floats = await model.readFloats("a/weight");
+      for (const [i, value] of floats.entries())
+        expect(Math.abs(value - values[i]!)).toBeLessThanOrEqual((0.51 * most[Math.floor(i / 4)]!) / steps);
+      expect(await model.readFloats("tied/weight")).toEqual(floats);
+    }
+  });
+
+  test("in f16 and bf16", async () => {
+    for (const [dtype, relative] of [
+      ["f16", 2 ** -11],
+      ["bf16", 2 ** -8],
+    ] as const) {
+      writeFileSync(file, modelFile([typedVariable(dtype, matrix)], { version: 4 }));
+      await using model = await readCTranslate2(file);
+      for (const [i, value] of (await model.readFloats("a/weight")).entries())
+        expect(Math.abs(value - values[i]!)).toBeLessThanOrEqual(relative * Math.abs(values[i]!));
+    }
+  });
+
+  test("16 bits of old files have a scale of 1000, what is no weight has none, and scales must be positive", async () => {
+    const codes = { name: "a/weight", shape: [2, 2], values: [1000, -500, 0, 250] };
+    const scales = (values: number[]) =>
+      typedVariable("f32", { name: "a/weight_scale", shape: [values.length], values });
+    writeFileSync(file, modelFile([typedVariable("int16", codes, false)]));
+    {
+      await using model = await readCTranslate2(file);
+      expect([...(await model.readFloats("a/weight"))]).toEqual([1, -0.5, 0, 0.25]);
+    }
+    for (const [variables, message] of [
+      [[typedVariable("int8", codes), scales([1, 0])], /expected positive scales of a\/weight, .+, got 0$/],
+      [[typedVariable("int8", codes), scales([1, NaN])], /got NaN$/],
+      [[typedVariable("int8", codes), scales([1, 2, 3])], /got F32 of shape \[3\]$/],
+      [[typedVariable("int32", codes)], /expected a\/weight in a type of weights, got I32/],
+    ] as const) {
+      writeFileSync(file, modelFile(variables, { version: 4 }));
+      await using model = await readCTranslate2(file);
+      await expectRejection(model.readFloats("a/weight"), "ERR_FORMAT", message);
+    }
+    const [bytes] = [typedVariable("f32", codes)];
+    bytes[string("a/weight").length + 1 + 8] = 9;
+    writeFileSync(file, modelFile([bytes], { version: 4 }));
+    await expectRejection(readCTranslate2(file), "ERR_FORMAT", /expected a dtype of number 0 to 5 in a\/weight, got 9/);
+  });
+});
+
 describe("damaged files", () => {
   const whole = modelFile(variables);
   const good = { name: "a", shape: [2], values: [1, 2] };
   const aliases = (...parts: Buffer[]): Buffer => Buffer.concat([whole, ...parts]);
   test.each<[string, Buffer, RegExp]>([
     ["nothing", Buffer.alloc(0), /expected 4 bytes of a version at 0, got 0: truncated/],
-    ["another version", modelFile(variables, { version: 6 }), /expected binary version 2 of CTranslate2, got 6/],
+    ["another version", modelFile(variables, { version: 7 }), /expected binary version 2 to 6 of CTranslate2, got 7/],
     ["another format", Buffer.from("GGUF".repeat(20)), /expected binary version 2/],
     ["more variables than bytes", modelFile([], { count: 2 ** 32 - 1 }), /expected 4294967295 variables, got 0 bytes/],
     ["more variables than there are", modelFile(variables, { count: 7 }), /truncated/],

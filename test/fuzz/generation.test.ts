@@ -102,6 +102,7 @@ const generations = fc.record({
     repetitionPenalty: fc.constantFrom(1, 1, 1.3),
     seed: fc.nat(2 ** 30),
     maxTokens: fc.integer({ min: 1, max: 14 }),
+    overflow: fc.constant("slide" as const),
   }),
   stop: fc.option(fc.nat(39)),
   /** By how many tokens come before. */
@@ -131,7 +132,7 @@ function numbersFor(name: string, { shape, size }: FloatTensor, random: Random):
 /** Describes a prompt's continuation: its tokens and its finish reason, or the error's message if the model diverged. */
 interface Said {
   tokens: number[];
-  finish: string;
+  finishReason: string;
 }
 
 /** A model with its optimiser, as a program goes on. */
@@ -211,7 +212,9 @@ class Subject implements Disposable {
       options,
     );
     return (await settled(running)).map((result, row) =>
-      result.status === "fulfilled" ? result.value : { tokens: heard[row]!, finish: (result.reason as Error).message },
+      result.status === "fulfilled"
+        ? result.value
+        : { tokens: heard[row]!, finishReason: (result.reason as Error).message },
     );
   }
 
@@ -258,14 +261,14 @@ async function expectNaive(
   let context = [...all];
   for (let n = 0; ; n++) {
     if (n === maxTokens) {
-      expect(said).toMatchObject({ finish: "length", tokens: { length: n } });
+      expect(said).toMatchObject({ finishReason: "length", tokens: { length: n } });
       return;
     }
     const logits = await logitsAfter(model, context);
     if (!logits.every(Number.isFinite)) {
       expect(spoilt, "finite logits").toBe(true);
       expect(said).toMatchObject({ tokens: { length: n } });
-      expect(said.finish).toContain(`token ${n + 1} after prompts[${row}]`);
+      expect(said.finishReason).toContain(`token ${n + 1} after prompts[${row}]`);
       return;
     }
     const largest = Math.max(...logits.map(Math.abs));
@@ -286,7 +289,7 @@ async function expectNaive(
       expect(draw, `token ${n}: the draw of ${token}`).toBeLessThan(below + weights[token]! / mass + slack);
     }
     if (n === said.tokens.length) {
-      expect(said.finish).toBe("stopToken");
+      expect(said.finishReason).toBe("stop");
       return;
     }
     expect(token).not.toBe(stopToken);

@@ -5,7 +5,7 @@
  * they are taken: what a 16-bit type rounds off is added as it was there, and what `detach` and `noGrad` give stays.
  */
 import { noGrad } from "../../lib/autograd.js";
-import { checkpoint } from "../../lib/checkpoint.js";
+import { gradientCheckpoint } from "../../lib/gradient-checkpoint.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import { mul } from "../../lib/ops/binary.js";
 import type { FloatTensor } from "../../lib/tensor.js";
@@ -143,7 +143,7 @@ function checkpointed(
     ours: (...args) => {
       const outside = args.slice(0, leaves);
       return [
-        checkpoint(
+        gradientCheckpoint(
           (...inputs: FloatTensor[]) => mul(run(body, [...outside, ...inputs]).at(-1)!, 0.5),
           args.slice(leaves),
         ),

@@ -14,9 +14,9 @@ import { T5 } from "../../lib/models/t5.js";
 import type { Module } from "../../lib/nn/module.js";
 import type { PretrainedKinds } from "../../lib/pretrained/families/index.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
+import { load } from "../../lib/load/load.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
-import { loadTranslator } from "../../lib/pretrained/load-translator.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
 import { scope } from "../../lib/scope.js";
@@ -267,10 +267,9 @@ export const subjects: readonly Subject[] = [
     name: "CTranslate2",
     make: (folder) => writeTinyTranslator(folder),
     async use(folder) {
-      const { model, encode, decode } = await loadTranslator(folder, { device });
-      using _ = model;
-      await useModel(model);
-      decode(Array.from(await encode("abc")));
+      using translator = await load(folder, { kind: "encoder-decoder", device });
+      await useModel(translator.model);
+      translator.decode(Array.from(await translator.encode("abc")));
     },
   },
   tokenizer("byte-level", byteLevelJson()),

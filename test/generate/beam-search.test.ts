@@ -43,15 +43,15 @@ async function everything(
 ): Promise<Hypothesis[]> {
   const found: Hypothesis[] = [];
   async function extend(tokens: number[], total: number): Promise<void> {
-    const finish = (total: number, length: number, finish: Hypothesis["finish"]): number =>
-      found.push({ tokens, total, score: total / penalty(length), finish });
+    const end = (total: number, length: number, finishReason: Hypothesis["finishReason"]): number =>
+      found.push({ tokens, total, score: total / penalty(length), finishReason });
     if (tokens.length === limit) {
-      finish(total, limit, "length");
+      end(total, limit, "length");
       return;
     }
     for (const [token, log] of (await next([...prompt, ...tokens])).entries())
       if (token !== stop) await extend([...tokens, token], total + log);
-      else if (tokens.length >= minTokens) finish(total + log, tokens.length + 1, "stopToken");
+      else if (tokens.length >= minTokens) end(total + log, tokens.length + 1, "stop");
   }
   await extend([], 0);
   return found.sort((a, b) => b.score - a.score);
@@ -72,14 +72,14 @@ async function naive(next: NextOf, prompt: number[], limit: number, options: Bea
     all.sort((a, b) => b.total - a.total);
     for (const { tokens, total, token } of all.slice(0, beams))
       if (stopTokens.includes(token))
-        ended.push({ tokens, total, score: total / penalty(length), finish: "stopToken" });
+        ended.push({ tokens, total, score: total / penalty(length), finishReason: "stop" });
     alive = all
       .filter(({ token }) => !stopTokens.includes(token))
       .slice(0, beams)
       .map(({ tokens, total, token }) => ({ tokens: [...tokens, token], total }));
     if (length === limit)
       for (const { tokens, total } of alive)
-        ended.push({ tokens, total, score: total / penalty(length), finish: "length" });
+        ended.push({ tokens, total, score: total / penalty(length), finishReason: "length" });
     else if (earlyStopping && ended.length >= beams) break;
     else if (!earlyStopping && ended.length >= nBest) {
       const worst = ranking()[nBest - 1]!.score;
@@ -91,7 +91,7 @@ async function naive(next: NextOf, prompt: number[], limit: number, options: Bea
 }
 
 function expectHypotheses(found: Hypothesis[], expected: Hypothesis[]): void {
-  const rough = ({ tokens, finish }: Hypothesis): object => ({ tokens, finish });
+  const rough = ({ tokens, finishReason }: Hypothesis): object => ({ tokens, finishReason });
   expect(found.map(rough)).toEqual(expected.map(rough));
   for (const [i, { total, score }] of expected.entries()) {
     expect(found[i]!.total).toBeCloseTo(total, 4);
@@ -122,7 +122,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
         const [found] = await beamSearch(model, [prompt], { ...options, earlyStopping: false });
         const best = await everything(next, prompt, 4, 3, minTokens, penalty);
         expectHypotheses(found!, best.slice(0, 40));
-        expect(new Set(found!.map(({ finish }) => finish)).size).toBe(2);
+        expect(new Set(found!.map(({ finishReason }) => finishReason)).size).toBe(2);
       }
     });
 
@@ -150,10 +150,10 @@ describe.for(devices)("beamSearch on %s", (device) => {
     using model = smallGpt(device);
     const prompts = [3, 24, 1, 9, 23].map((length, i) => someTokens(length, i));
     const options = { maxTokens: 30, stopTokens: [1, 2, 3, 5, 8, 13, 21, 34, 55] };
-    const greedy = await generateTokens(model, prompts, { ...options, temperature: 0, overflow: "error" });
-    expect(new Set(greedy.map(({ finish }) => finish)).size).toBe(2);
+    const greedy = await generateTokens(model, prompts, { ...options, temperature: 0 });
+    expect(new Set(greedy.map(({ finishReason }) => finishReason)).size).toBe(2);
     const found = await beamSearch(model, prompts, { ...options, beams: 1 });
-    expect(found.map(([best]) => ({ tokens: best!.tokens, finish: best!.finish }))).toEqual(greedy);
+    expect(found.map(([best]) => ({ tokens: best!.tokens, finishReason: best!.finishReason }))).toEqual(greedy);
   });
 
   test("finds likelier sequences than greedy search", async () => {
@@ -192,9 +192,9 @@ describe.for(devices)("beamSearch on %s", (device) => {
   test("gives fewer where there are fewer", async () => {
     using model = new RoteModel(circle(3), device);
     const [found] = await beamSearch(model, [[0]], { beams: 7, nBest: 5, maxTokens: 1, stopTokens: [2] });
-    expect(found!.map(({ tokens, finish }) => [tokens, finish])).toEqual([
+    expect(found!.map(({ tokens, finishReason }) => [tokens, finishReason])).toEqual([
       [[1], "length"],
-      [[], "stopToken"],
+      [[], "stop"],
       [[0], "length"],
     ]);
   });
@@ -218,7 +218,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
     ]);
     await expect(beamSearch(model, [[1], someTokens(25, 4)])).rejects.toMatchObject({
       code: "ERR_RANGE",
-      message: "beamSearch: expected prompts[1] to have at most the context's 24 tokens, got 25",
+      message: "beamSearch: expected prompts[1] to fit into the context of 24 tokens, got 25",
     });
   });
 

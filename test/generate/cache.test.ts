@@ -135,7 +135,7 @@ describe.for(targets)("cached decoding on $name", (target) => {
       tokens.push((await next.data()).at(-1)!);
       next.dispose();
     }
-    expect(result).toEqual({ tokens: tokens.slice(5), finish: "length" });
+    expect(result).toEqual({ tokens: tokens.slice(5), finishReason: "length" });
     expect(new Set(result!.tokens).size).toBeGreaterThan(5);
   });
 });

@@ -143,11 +143,11 @@ describe.for(devices)("a model that diverges on %s", (device) => {
       for (const options of [{ temperature: 0 }, { seed: 1 }, { topK: 3 }, { topP: 0.5 }, { minP: 0.5 }])
         expect(await settled(generateTokens(model, [[2], [7]], { ...options, maxTokens: 6 }))).toEqual([
           diverged("generateTokens", "token 4 after prompts[0]"),
-          { status: "fulfilled", value: { tokens: [8, 9, 0, 1, 2, 3], finish: "length" } },
+          { status: "fulfilled", value: { tokens: [8, 9, 0, 1, 2, 3], finishReason: "length" } },
         ]);
       const [first, second] = await settled(beamSearch(model, [[2], [7]], { beams: 1, maxTokens: 6 }));
       expect(first).toEqual(diverged("beamSearch", "token 4 after prompts[0]"));
-      expect(second).toMatchObject({ value: [{ tokens: [8, 9, 0, 1, 2, 3], finish: "length" }] });
+      expect(second).toMatchObject({ value: [{ tokens: [8, 9, 0, 1, 2, 3], finishReason: "length" }] });
       await expect(score(model, [3, 4, 5, 6, 7])).rejects.toMatchObject({
         code: "ERR_DIVERGED",
         message: message("score", "tokens[3]"),
@@ -208,14 +208,14 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     const text = generate(model, new ByteTokenizer(), "a", { temperature: 0, stop: "zz" });
     const pieces: string[] = [];
     const read = async (): Promise<void> => {
-      for await (const piece of text) pieces.push(piece);
+      for await (const event of text) pieces.push(event.text);
     };
     await expect(read()).rejects.toMatchObject({
       code: "ERR_DIVERGED",
       message: message("generate", "token 4 after the prompt"),
     });
     expect(pieces.join("")).toBe("bcd");
-    expect([text.tokens, text.finish]).toEqual([[98, 99, 100], null]);
+    await expect(text).rejects.toMatchObject({ code: "ERR_DIVERGED" });
     expect(model.device.memory().live).toBe(live);
   });
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { GenerationEvent } from "../../lib/generate/generation.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TextOptions } from "../../lib/generate/options.js";
@@ -34,24 +35,24 @@ class WordTokenizer implements Tokenizer {
   }
 }
 
-async function collect(pieces: AsyncIterable<string>): Promise<string[]> {
+/** The texts of the events, but for those that show none. */
+async function collect(events: AsyncIterable<GenerationEvent>): Promise<string[]> {
   const found: string[] = [];
-  for await (const piece of pieces) found.push(piece);
+  for await (const { text } of events) if (text !== "") found.push(text);
   return found;
 }
 
 describe.for(devices)("generate on %s", (device) => {
-  test("streams what text() gives, which is what the tokens are", async () => {
+  test("streams what awaiting gives, which is what the tokens are", async () => {
     using model = smallGpt(device, { vocabularySize: 256 });
-    const options = { maxTokens: 200, seed: 3 };
+    const options = { maxTokens: 200, seed: 3, overflow: "slide" } as const;
     const pieces = await collect(generate(model, bytes, "Call me", options));
-    const whole = generate(model, bytes, "Call me", options);
-    expect(whole.promptTokens).toBe(7);
-    expect([whole.tokens, whole.finish]).toEqual([[], null]);
-    expect(await whole.text()).toBe(pieces.join(""));
+    const whole = await generate(model, bytes, "Call me", options);
+    expect(whole.text).toBe(pieces.join(""));
     const [result] = await generateTokens(model, [bytes.encode("Call me")], options);
-    expect(whole.tokens).toEqual(result!.tokens);
-    expect(whole.finish).toBe("length");
+    expect(whole).toMatchObject(result!);
+    expect(whole.finishReason).toBe("length");
+    expect(whole.usage).toEqual({ promptTokens: 7, completionTokens: 200 });
     expect(pieces.join("")).toBe(bytes.decode(result!.tokens));
     // Random bytes are full of broken UTF-8; no piece is empty or cut within a character.
     expect(pieces.length).toBeGreaterThan(100);
@@ -70,7 +71,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect(await collect(generate(model, bytes, "🦊", { ...options, stop: "🦊" }))).toEqual([]);
     const cut = generate(model, bytes, "🦊", { ...options, maxTokens: 6, stop: "\ufffd" });
     expect(await collect(cut)).toEqual(["🦊"]);
-    expect(cut.finish).toBe("stop");
+    expect(await cut).toMatchObject({ text: "🦊", finishReason: "stop" });
   });
 
   describe("stop strings", () => {
@@ -82,14 +83,15 @@ describe.for(devices)("generate on %s", (device) => {
       const generation = generate(model, tokenizer, "start", { temperature: 0, maxTokens: 7, ...options });
       const pieces = await collect(generation);
       expect(model.device.memory().live).toBe(live);
-      return { pieces, finish: generation.finish, tokens: generation.tokens, passes: model.passes.length };
+      return { pieces, ...(await generation), passes: model.passes.length };
     }
 
     test("across tokens, with nothing of it given out, and one step in vain", async () => {
-      const { pieces, finish, tokens, passes } = await run({ stop: "d! B" });
+      const { pieces, finishReason, tokens, passes, usage } = await run({ stop: "d! B" });
       expect(pieces).toEqual(["Hello", " wor", "l"]);
-      expect(finish).toBe("stop");
+      expect(finishReason).toBe("stop");
       expect(tokens).toEqual([1, 2, 3, 4, 5]);
+      expect(usage).toEqual({ promptTokens: 1, completionTokens: 5 });
       expect(passes).toBe(6);
     });
 
@@ -98,14 +100,14 @@ describe.for(devices)("generate on %s", (device) => {
     });
 
     test("one that does not come to its end is given out", async () => {
-      const { pieces, finish } = await run({ stop: "ld! Bye, all" });
+      const { pieces, finishReason } = await run({ stop: "ld! Bye, all" });
       expect(pieces).toEqual(["Hello", " wor", "ld! Bye now", "."]);
-      expect(finish).toBe("length");
+      expect(finishReason).toBe("length");
       expect((await run({ stop: ".." })).pieces.join("")).toBe("Hello world! Bye now.");
     });
 
     test("with the last token allowed", async () => {
-      expect(await run({ stop: "." })).toMatchObject({ finish: "stop", passes: 7 });
+      expect(await run({ stop: "." })).toMatchObject({ finishReason: "stop", passes: 7 });
     });
 
     test("does not look at the prompt", async () => {
@@ -119,7 +121,7 @@ describe.for(devices)("generate on %s", (device) => {
     const tokenizer = new CharTokenizer("abcd");
     const options = { temperature: 0, maxTokens: 3, echo: true };
     expect(await collect(generate(model, tokenizer, "ab", options))).toEqual(["ab", "c", "d", "a"]);
-    expect(await generate(model, tokenizer, "ab", { ...options, echo: false }).text()).toBe("cda");
+    expect((await generate(model, tokenizer, "ab", { ...options, echo: false })).text).toBe("cda");
   });
 
   test("echo of a prompt that ends within a character", async () => {
@@ -137,25 +139,31 @@ describe.for(devices)("generate on %s", (device) => {
     using model = new RoteModel(circle(4), device);
     const tokenizer = new WordTokenizer(["a", "b", "c", "<end>"], 3);
     const options = { temperature: 0, maxTokens: 20 };
-    const generation = generate(model, tokenizer, "", options);
-    expect(await generation.text()).toBe("abc");
-    expect(generation.promptTokens).toBe(1);
-    expect(generation.finish).toBe("stopToken");
-    expect(generation.tokens).toEqual([0, 1, 2]);
-    expect(await generate(model, tokenizer, "", { ...options, stopTokens: [2] }).text()).toBe("ab");
-    expect(await generate(model, tokenizer, "", { ...options, stopTokens: [], maxTokens: 5 }).text()).toBe("abc<end>a");
+    expect(await generate(model, tokenizer, "", options)).toEqual({
+      text: "abc",
+      tokens: [0, 1, 2],
+      finishReason: "stop",
+      usage: { promptTokens: 1, completionTokens: 3 },
+    });
+    expect((await generate(model, tokenizer, "", { ...options, stopTokens: [2] })).text).toBe("ab");
+    expect((await generate(model, tokenizer, "", { ...options, stopTokens: [], maxTokens: 5 })).text).toBe("abc<end>a");
   });
 
   test("leaving the loop frees everything, and the text says so", async () => {
     using model = smallGpt(device, { vocabularySize: 256 });
     const { live, tensors } = model.device.memory();
     const left = generate(model, bytes, "a", { seed: 1 });
-    for await (const _piece of left) if (left.tokens.length > 10) break;
-    expect(left.finish).toBeNull();
+    let count = 0;
+    for await (const { tokens } of left) if ((count += tokens.length) > 10) break;
     expect(model.device.memory()).toMatchObject({ live, tensors });
+    expect(await left).toMatchObject({
+      tokens: { length: count },
+      finishReason: "cancelled",
+      usage: { promptTokens: 1, completionTokens: count },
+    });
 
     const thrown = async (): Promise<void> => {
-      for await (const _piece of generate(model, bytes, "a", { seed: 1 })) throw new Error("enough");
+      for await (const _ of generate(model, bytes, "a", { seed: 1 })) throw new Error("enough");
     };
     await expect(thrown()).rejects.toThrow("enough");
     expect(model.device.memory()).toMatchObject({ live, tensors });
@@ -171,20 +179,89 @@ describe.for(devices)("generate on %s", (device) => {
     const controller = new AbortController();
     const reason = new Error("gone");
     const pieces: string[] = [];
+    const generation = generate(model, bytes, "a", { seed: 1, signal: controller.signal });
     const read = async (): Promise<void> => {
-      for await (const piece of generate(model, bytes, "a", { seed: 1, signal: controller.signal }))
-        if (pieces.push(piece) === 5) controller.abort(reason);
+      for await (const { text } of generation) if (pieces.push(text) === 5) controller.abort(reason);
     };
     await expect(read()).rejects.toBe(reason);
+    await expect(generation).rejects.toBe(reason);
     expect(pieces).toHaveLength(5);
     expect(model.device.memory()).toMatchObject({ live, tensors });
   });
 
-  test("a text is read once", async () => {
+  test("begins when it is read, and is read once, but awaited as often as wanted", async () => {
     using model = new RoteModel(circle(256), device);
-    const generation = generate(model, bytes, "a", { maxTokens: 2 });
-    await generation.text();
-    await expect(generation.text()).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
+    const options = { maxTokens: 2, temperature: 0 };
+    const generation = generate(model, bytes, "a", options);
+    await new Promise(setImmediate);
+    expect(model.passes).toEqual([]);
+    const result = await generation;
+    expect(result.text).toBe("bc");
+    expect(await generation).toBe(result);
+    expect(model.passes).toHaveLength(2);
+    await expect(collect(generation)).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
+    // Awaited while somebody reads it.
+    const shared = generate(model, bytes, "b", options);
+    const [pieces, whole] = await Promise.all([collect(shared), shared]);
+    expect([pieces, whole.text]).toEqual([["c", "d"], "cd"]);
+    // As a promise it has the other two methods, and rejects once it is awaited.
+    const failing = () => generate(model, bytes, "a", { signal: AbortSignal.abort("gone") });
+    expect(await failing().catch((reason: unknown) => reason)).toBe("gone");
+    let ended = false;
+    await expect(failing().finally(() => void (ended = true))).rejects.toBe("gone");
+    expect(ended).toBe(true);
+  });
+
+  test("events have the tokens whose text they show, the last one those that show none", async () => {
+    const next = Array.from({ length: 256 }, () => 0);
+    const fox = bytes.encode("🦊");
+    for (let i = 0; i < 4; i++) next[fox[i]!] = fox[(i + 1) % 4]!;
+    using model = new RoteModel(next, device);
+    const events = async (stop?: string): Promise<GenerationEvent[]> => {
+      const found: GenerationEvent[] = [];
+      const options = { temperature: 0, maxTokens: 7, ...(stop !== undefined && { stop }) };
+      for await (const event of generate(model, bytes, fox, options)) found.push(event);
+      return found;
+    };
+    const [a, b, c, d] = [...fox];
+    expect(await events()).toEqual([
+      { text: "🦊", tokens: [a, b, c, d] },
+      { text: "\ufffd", tokens: [a, b, c] },
+    ]);
+    expect(await events("🦊")).toEqual([{ text: "", tokens: [a, b, c, d] }]);
+  });
+
+  test("without a tokenizer, tokens give tokens, and texts are refused", async () => {
+    using model = new RoteModel(circle(8), device);
+    const options = { temperature: 0, maxTokens: 3, stopTokens: [4] };
+    const events: GenerationEvent[] = [];
+    for await (const event of generate(model, null, Int32Array.of(1), options)) events.push(event);
+    expect(events).toEqual([
+      { text: "", tokens: [2] },
+      { text: "", tokens: [3] },
+    ]);
+    expect(await generate(model, null, Int32Array.of(1), options)).toMatchObject({ text: "", finishReason: "stop" });
+    for (const body of [
+      () => generate(model, null, "a", options),
+      () => generate(model, null, Int32Array.of(1), { stop: "a" }),
+    ])
+      expect(body).toThrow(
+        expect.objectContaining({ code: "ERR_ARGUMENT", message: expect.stringContaining("tokenizer") }),
+      );
+  });
+
+  test("a prompt that does not fit rejects when it is read, and slides if it may", async () => {
+    using model = new RoteModel(circle(256), device, 8);
+    const long = generate(model, bytes, "a longer prompt");
+    await expect(long).rejects.toMatchObject({
+      code: "ERR_RANGE",
+      message:
+        'generate: expected prompt to fit into the context of 8 tokens, got 15; overflow: "slide" drops the start',
+    });
+    const options = { temperature: 0, maxTokens: 12 };
+    expect((await generate(model, bytes, "abc", options)).usage).toEqual({ promptTokens: 3, completionTokens: 6 });
+    const slid = await generate(model, bytes, "a longer prompt", { ...options, overflow: "slide" });
+    expect(slid).toMatchObject({ text: "uvwxyz{|}~\x7f\ufffd", usage: { promptTokens: 15, completionTokens: 12 } });
   });
 });
 
@@ -192,14 +269,13 @@ test("what follows the prompt keeps the space it begins with", async () => {
   // "▁a" (4) after "▁a": the space that a text's first token loses belongs to the prompt's.
   const tokenizer = new HuggingFaceTokenizer({ ...unigramJson(), post_processor: null });
   using model = new RoteModel([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "cpu");
-  expect(await generate(model, tokenizer, "a", { maxTokens: 2, temperature: 0 }).text()).toBe(" a a");
-  expect(await generate(model, tokenizer, "a", { maxTokens: 1, temperature: 0, echo: true }).text()).toBe("a a");
+  expect((await generate(model, tokenizer, "a", { maxTokens: 2, temperature: 0 })).text).toBe(" a a");
+  expect((await generate(model, tokenizer, "a", { maxTokens: 1, temperature: 0, echo: true })).text).toBe("a a");
 });
 
 test("ids that the tokenizer does not have are no text", async () => {
   // 0 is followed by 4, which CharTokenizer("abcd") does not have, 4 by 1, …
   using model = new RoteModel([4, 2, 3, 0, 1], "cpu");
-  const generation = generate(model, new CharTokenizer("abcd"), "a", { maxTokens: 4, temperature: 0 });
-  expect(await generation.text()).toBe("bcd");
-  expect(generation.tokens).toEqual([4, 1, 2, 3]);
+  const result = await generate(model, new CharTokenizer("abcd"), "a", { maxTokens: 4, temperature: 0 });
+  expect(result).toMatchObject({ text: "bcd", tokens: [4, 1, 2, 3] });
 });

@@ -49,14 +49,17 @@ describe.for(devices)("generateTokens on %s", (device) => {
     // Lengths at, near and above the context; twice as many tokens let every sequence slide several times.
     const contextLength = device === "cpu" ? 24 : 12;
     const prompts = [3, contextLength, 1, 9, contextLength - 1, 40].map((length, i) => someTokens(length, i));
-    const options = { ...way, seed: 11, maxTokens: 2 * contextLength };
+    const options: TokenOptions & { seed: number } = {
+      ...{ ...way, seed: 11, maxTokens: 2 * contextLength },
+      overflow: "slide",
+    };
 
     test("a prompt gives what whole forward passes give", async () => {
       using model = smallGpt(device, { contextLength });
       // The software device takes a while for whole passes: three lengths there.
       for (const prompt of device === "cpu" ? prompts : prompts.filter((_, i) => i % 2 === 1)) {
         const [result] = await generateTokens(model, [prompt], options);
-        expect(result).toEqual({ tokens: await slowly(model, prompt, options), finish: "length" });
+        expect(result).toEqual({ tokens: await slowly(model, prompt, options), finishReason: "length" });
       }
     });
 
@@ -68,7 +71,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       const stopTokens = [alone[0]![0]!.tokens[4]!, alone[3]![0]!.tokens[20]!, alone[4]![0]!.tokens[14]!];
       const cut = alone.map(([result]) => {
         const end = result!.tokens.findIndex((token) => stopTokens.includes(token));
-        return end === -1 ? result : { tokens: result!.tokens.slice(0, end), finish: "stopToken" };
+        return end === -1 ? result : { tokens: result!.tokens.slice(0, end), finishReason: "stop" };
       });
       expect(new Set(cut.map((result) => result!.tokens.length)).size).toBeGreaterThan(2);
       expect(await generateTokens(model, prompts, { ...options, stopTokens })).toEqual(cut);
@@ -95,7 +98,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
 
   test("long prompts that differ before what fits into the context are no copies", async () => {
     using model = smallGpt(device, { contextLength: 8 });
-    const options = { seed: 4, maxTokens: 20 };
+    const options = { seed: 4, maxTokens: 20, overflow: "slide" } as const;
     const prompts = [9, 10].map((first) => [first, ...someTokens(8, 8)]);
     const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
     expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
@@ -112,7 +115,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
 
   test("topK 1, and a temperature or topP near 0, are greedy", async () => {
     using model = smallGpt(device);
-    const run = (options: TokenOptions) => generateTokens(model, [[5, 6]], { maxTokens: 40, seed: 3, ...options });
+    const run = (options: TokenOptions) => generateTokens(model, [[5, 6]], { maxTokens: 20, seed: 3, ...options });
     const greedy = await run({ temperature: 0 });
     expect(await run({ topK: 1 })).toEqual(greedy);
     expect(await run({ temperature: 1e-6 })).toEqual(greedy);
@@ -128,26 +131,30 @@ describe.for(devices)("generateTokens on %s", (device) => {
     );
   });
 
-  test('overflow "error" ends a sequence where it would have to forget, and refuses longer prompts', async () => {
+  test("a sequence ends where it would have to forget, and longer prompts are refused, unless it may slide", async () => {
     using model = smallGpt(device);
-    const options = { maxTokens: 70, seed: 11, overflow: "error" } as const;
+    const options = { maxTokens: 70, seed: 11 };
     const prompts = [someTokens(3, 1), someTokens(24, 2), someTokens(20, 3)];
     const results = await generateTokens(model, prompts, options);
     // The last token is never fed back: it may be the one past the context.
     expect(results.map(({ tokens }) => tokens.length)).toEqual([22, 1, 5]);
-    expect(results.map(({ finish }) => finish)).toEqual(["length", "length", "length"]);
+    expect(results.map(({ finishReason }) => finishReason)).toEqual(["length", "length", "length"]);
     const sliding = await generateTokens(model, prompts, { ...options, overflow: "slide" });
     for (const [i, { tokens }] of results.entries()) expect(sliding[i]!.tokens.slice(0, tokens.length)).toEqual(tokens);
     await expect(generateTokens(model, [[1], someTokens(25, 4)], options)).rejects.toMatchObject({
       code: "ERR_RANGE",
-      message: "generateTokens: expected prompts[1] to have at most the context's 24 tokens, got 25",
+      message:
+        "generateTokens: expected prompts[1] to fit into the context of 24 tokens, got 25; " +
+        'overflow: "slide" drops the start',
     });
+    expect(await generateTokens(model, prompts, { ...options, overflow: "error" })).toEqual(results);
+    expect(await generateTokens(model, [someTokens(25, 4)], { ...options, overflow: "slide" })).toHaveLength(1);
   });
 
   test("the smallest contexts slide too", async () => {
     for (const contextLength of [1, 2, 3]) {
       using model = smallGpt(device, { contextLength });
-      const options = { maxTokens: 12, seed: 2 };
+      const options = { maxTokens: 12, seed: 2, overflow: "slide" } as const;
       const prompts = [[1], [2, 3], [4, 5, 6, 7]];
       const results = await generateTokens(model, prompts, options);
       for (const [i, prompt] of prompts.entries())
@@ -165,7 +172,10 @@ describe.for(devices)("generateTokens on %s", (device) => {
       const ahead: number[] = [];
       let tokens = 0;
       const onToken = (): number => ahead.push(model.passes.length - ++tokens);
-      const [result] = await generateTokens(model, [[0]], { temperature: 0, maxTokens: 6, onToken });
+      const [result] = await generateTokens(model, [[0]], {
+        ...{ temperature: 0, maxTokens: 6, onToken },
+        overflow: "slide",
+      });
       expect(result!.tokens).toEqual([1, 2, 3, 4, 5, 6]);
       expect(ahead).toEqual(expected);
       expect(model.recorded).toBe(false);
@@ -183,7 +193,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
         passes = model.passes.length;
         if (++tokens === after) controller.abort();
       };
-      const options = { temperature: 0, maxTokens: 8, onToken, signal: controller.signal };
+      const options = { temperature: 0, maxTokens: 8, overflow: "slide", onToken, signal: controller.signal } as const;
       await expect(generateTokens(model, [[0]], options)).rejects.toMatchObject({ name: "AbortError" });
       expect([tokens, model.passes.length]).toEqual([after, passes]);
     }
@@ -195,7 +205,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     const prompts = [27, 25, 23, 21, 19, 17].map((token) => [token]);
     const results = await generateTokens(model, prompts, { temperature: 0, maxTokens: 20, stopTokens: [0] });
     expect(results.map(({ tokens }) => tokens.length)).toEqual([2, 4, 6, 8, 10, 12]);
-    expect(results.map(({ finish }) => finish)).toEqual(Array(6).fill("stopToken"));
+    expect(results.map(({ finishReason }) => finishReason)).toEqual(Array(6).fill("stop"));
     for (const [i, [token]] of prompts.entries())
       expect(results[i]!.tokens).toEqual(Array.from({ length: 2 * i + 2 }, (_, n) => token! + 1 + n));
     const batches = model.passes.map(([batch]) => batch);
@@ -226,7 +236,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       if (running) setImmediate(watch);
     };
     setImmediate(watch);
-    await generateTokens(model, [[1]], { maxTokens: 30, seed: 1 });
+    await generateTokens(model, [[1]], { maxTokens: 30, seed: 1, overflow: "slide" });
     running = false;
     expect([...modes]).toEqual([true]);
     expect(turns).toBeGreaterThan(15);
@@ -260,7 +270,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       await body();
       expect(model.device.memory()).toMatchObject({ live, tensors });
     }
-    const options = { maxTokens: 60, seed: 1, repetitionPenalty: 1.1 };
+    const options = { maxTokens: 60, seed: 1, repetitionPenalty: 1.1, overflow: "slide" } as const;
     const prompts = [[1], [2, 3], someTokens(30, 1)];
 
     test("at the end", async () => {

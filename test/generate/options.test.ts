@@ -29,7 +29,7 @@ const badTokenOptions: [object | null, string, string][] = [
   [{ repetitionPenalty: 0 }, range, "expected repetitionPenalty to be a number from"],
   [{ stopTokens: 3 }, argument, "expected stopTokens to be an array of token ids, got 3"],
   [{ stopTokens: [1, 256] }, range, "expected stopTokens[1] to be an integer from 0 to 255, got 256"],
-  [{ overflow: "ignore" }, argument, 'expected overflow to be "slide" or "error", got "ignore"'],
+  [{ overflow: "ignore" }, argument, 'expected overflow to be "error" or "slide", got "ignore"'],
   [{ signal: {} }, argument, "expected signal to be an AbortSignal, got an object"],
   [{ onToken: true }, argument, "expected onToken to be a function, got true"],
 ];
@@ -92,17 +92,21 @@ describe.for(devices)("bad arguments on %s", (device) => {
       expect(body).toThrow(expect.objectContaining({ code: argument, message: `generate: ${message}` }));
     throws(() => generate(null as never, chars, "a"), "expected a model with forward() and createCache(), got null");
     throws(() => generate({} as never, chars, "a"), "expected a model with forward() and createCache(), got an object");
-    throws(() => generate(model, null as never, "a"), "expected a tokenizer, got null");
+    throws(
+      () => generate(model, null, "a"),
+      "expected a tokenizer, or the prompt's tokens in an Int32Array, got a string and no tokenizer",
+    );
     throws(() => generate(model, {} as never, "a"), "expected a tokenizer, got an object");
     throws(() => generate(model, bytes, "a"), "expected a tokenizer of at most the model's 4 ids, got 256");
     throws(
       () => generate(model, chars, 5 as never),
       "expected prompt to be a string or its tokens in an Int32Array, got 5",
     );
-    throws(
-      () => generate(model, chars, ""),
-      "expected a prompt that is not empty, since the tokenizer has no end of text for a text to begin after",
-    );
+    await expect(generate(model, chars, "")).rejects.toMatchObject({
+      code: argument,
+      message:
+        "generate: expected a prompt that is not empty, since the tokenizer has no end of text for a text to begin after",
+    });
     await expect(generateTokens({} as never, [[1]])).rejects.toMatchObject({
       code: argument,
       message: "generateTokens: expected a model with forward() and createCache(), got an object",

@@ -39,7 +39,7 @@ describe.each(devices)("translate on %s", (device) => {
         const [alone] = await generateTokens(decoder, [[1]], { temperature: 0, maxTokens: 9, stopTokens: [2] });
         expect(greedy[i]!.length).toBe(1);
         expect(greedy[i]![0]!.tokens).toEqual(alone!.tokens);
-        expect(greedy[i]![0]!.finish).toBe(alone!.finish);
+        expect(greedy[i]![0]!.finishReason).toBe(alone!.finishReason);
       }
       expect(new Set(greedy.map(([best]) => best!.tokens.join())).size).toBeGreaterThan(2);
       const settings = { beams: 3, nBest: 2, maxTokens: 6, lengthPenalty: 0 };

@@ -1,8 +1,8 @@
 // The configuration of a model of the hub is judged before its weights are downloaded.
 import { expect, test } from "vitest";
+import { load as loadAny } from "../../lib/load/load.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
-import { loadTranslator } from "../../lib/pretrained/load-translator.js";
 import { expectRejection } from "../support/errors.js";
 import type { HubServer } from "./server.js";
 import { cacheDir, fetchFrom, startHub } from "./tiny.js";
@@ -10,7 +10,7 @@ import { cacheDir, fetchFrom, startHub } from "./tiny.js";
 const loaders: [string, (name: string, options: object) => Promise<unknown>][] = [
   ["loadPretrained", (name, options) => loadPretrained(name, { ...options, device: "cpu" })],
   ["loadModel", (name, options) => loadModel(name, { ...options, device: "cpu" })],
-  ["loadTranslator", (name, options) => loadTranslator(name, { ...options, device: "cpu" })],
+  ["load", (name, options) => loadAny(name, { ...options, device: "cpu" })],
 ];
 const configure = (hub: HubServer, config: string) => hub.files.set("config.json", { content: Buffer.from(config) });
 const weightsOf = (hub: HubServer) => hub.requests.filter((request) => request.includes("model.safetensors"));

@@ -6,7 +6,7 @@ import { Bert } from "../../lib/models/bert.js";
 import { BertForMaskedLM, BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { EncoderDecoder } from "../../lib/models/encoder-decoder.js";
 import { checkGptConfig } from "../../lib/models/gpt-config.js";
-import { fromHuggingFaceConfig, toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
+import { fromHuggingFaceGptConfig, toHuggingFaceGptConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { fromHuggingFaceLlamaConfig } from "../../lib/pretrained/families/llama-config.js";
 import { checkLlamaConfig, windowsOf } from "../../lib/models/llama-config.js";
 import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "../../lib/pretrained/families/marian-config.js";
@@ -199,20 +199,20 @@ describe("rotary positions", () => {
 });
 
 describe("GPT-2, BERT, T5 and Marian", () => {
-  const gpt = toHuggingFaceConfig(
+  const gpt = toHuggingFaceGptConfig(
     checkGptConfig({ vocabularySize: 5, contextLength: 4, layers: 2, heads: 2, width: 4, activation: "none" }),
   );
   test("no activation is the field's linear one", () => {
     expect(gpt.activation_function).toBe("linear");
-    expect(fromHuggingFaceConfig(gpt).activation).toBe("none");
+    expect(fromHuggingFaceGptConfig(gpt).activation).toBe("none");
   });
 
   test("scales, other names, and what contradicts", () => {
     const { n_head: _, n_layer: __, ...bare } = gpt;
     const named = { ...bare, num_attention_heads: 2, num_hidden_layers: 2 };
-    expect(fromHuggingFaceConfig(named)).toEqual(fromHuggingFaceConfig(gpt));
+    expect(fromHuggingFaceGptConfig(named)).toEqual(fromHuggingFaceGptConfig(gpt));
     const refusedGpt = (json: Json, message: RegExp) =>
-      expectError(() => fromHuggingFaceConfig({ ...gpt, ...json }), "ERR_FORMAT", message);
+      expectError(() => fromHuggingFaceGptConfig({ ...gpt, ...json }), "ERR_FORMAT", message);
     refusedGpt({ num_attention_heads: 4 }, /num_attention_heads to be n_head, which is 2, got 4/);
     refusedGpt({ add_cross_attention: true }, /add_cross_attention false, got true/);
     refusedGpt({ scale_attn_weights: 0 }, /scale_attn_weights to be true or false/);

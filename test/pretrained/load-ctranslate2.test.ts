@@ -31,6 +31,22 @@ test("the sizes are those of the file's tensors", async () => {
   expect(target.decode([1, 5, 3, 0, 6, 4, 2])).toBe("zxy");
 });
 
+test.each(["f16", "int8", "int16"] as const)("weights in %s are those in f32, rounded", async (weights) => {
+  const folders = [temporaryFolder(), temporaryFolder()];
+  writeTinyTranslator(folders[0]!);
+  writeTinyTranslator(folders[1]!, { weights });
+  const [exact, rounded] = await Promise.all(folders.map((folder) => loadCTranslate2(folder, { device: "cpu" })));
+  using a = exact!.model;
+  using b = rounded!.model;
+  const others = new Map(b.namedParameters());
+  for (const [name, tensor] of a.namedParameters()) {
+    const [values, got] = [await tensor.data(), await others.get(name)!.data()];
+    const most = Math.max(...values.map(Math.abs));
+    for (const [i, value] of values.entries()) expect(Math.abs(value - got[i]!), name).toBeLessThan(most / 200);
+    if (name.endsWith("c_fc.weight")) expect(got).not.toEqual(values);
+  }
+});
+
 describe("a folder that does not fit", () => {
   test.each<[string, (folder: string) => void, string, RegExp]>([
     [

@@ -4,7 +4,7 @@ import { beforeEach, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { type SafetensorsInput, writeSafetensors } from "../../lib/formats/safetensors.js";
 import { GPT } from "../../lib/models/gpt.js";
-import { toHuggingFaceConfig } from "../../lib/pretrained/families/gpt-config.js";
+import { toHuggingFaceGptConfig } from "../../lib/pretrained/families/gpt-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import type { Module } from "../../lib/nn/module.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
@@ -77,7 +77,7 @@ test("a Llama in shards, without a tokenizer", async () => {
 });
 
 test("a GPT-2, with the prefix and the masks that its files have", async () => {
-  write("config.json", toHuggingFaceConfig(gpt.config));
+  write("config.json", toHuggingFaceGptConfig(gpt.config));
   const mask: SafetensorsInput = {
     name: "transformer.h.0.attn.bias",
     dtype: "F32",
@@ -96,7 +96,7 @@ test("a GPT-2, with the prefix and the masks that its files have", async () => {
 
 test("a GPT-2 with a head of its own, which no file puts a prefix before", async () => {
   using untied = new GPT({ ...size, tied: false, hidden: 40 }, { device: "cpu", seed: 3 });
-  write("config.json", toHuggingFaceConfig(untied.config));
+  write("config.json", toHuggingFaceGptConfig(untied.config));
   const tensors = tensorsOf(untied, "transformer.").map((one) =>
     one.name === "transformer.lm_head.weight" ? { ...one, name: "lm_head.weight" } : one,
   );

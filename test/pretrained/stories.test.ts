@@ -16,7 +16,7 @@ describe.skipIf(!folder).each(devices)("stories260K on %s", (device) => {
     const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8").replace(/\n$/, "");
     using model = await loadLlama2c(path.join(folder!, "stories260K.bin"), { device });
     const tokenizer = await Llama2cTokenizer.fromFile(path.join(folder!, "tok512.bin"));
-    const text = await generate(model, tokenizer, "", { maxTokens: 256, temperature: 0 }).text();
+    const text = (await generate(model, tokenizer, "", { maxTokens: 256, temperature: 0 })).text;
     expect(text).toBe(expected);
   });
 });

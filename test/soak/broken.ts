@@ -29,7 +29,10 @@ export const abortGeneration: Work = async ({ place: { speaker, said }, random }
   const onToken = (): void => {
     if (count++ === last) control.abort(reason);
   };
-  const broken = generateTokens(speaker, [[1, 2], [3]], { maxTokens: 50, signal: control.signal, onToken });
+  const broken = generateTokens(speaker, [[1, 2], [3]], {
+    ...{ maxTokens: 50, overflow: "slide" as const },
+    ...{ signal: control.signal, onToken },
+  });
   const [usual] = await Promise.all([say(speaker), rejects(broken, reason)]);
   deepStrictEqual(usual, said, "a fixed generation has changed");
 };

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { Worker } from "node:worker_threads";
-import { type ErrorCode, generateTokens, HeedError, loadCheckpoint, type LoadModelOptions, Trainer } from "heed";
+import { type ErrorCode, generateTokens, HeedError, loadCheckpoint, type LoadOptions, Trainer } from "heed";
 import { HubServer } from "../hub/server.js";
 import {
   formats,
@@ -46,7 +46,10 @@ export async function trainUntil({ place, folder }: Lane, stopAfter = trainingSt
 export const generate: Work = async ({ place: { speaker, said }, random }) => {
   const length = 1 + random.integer(12);
   const prompt = Array.from({ length }, () => random.integer(96));
-  const own = generateTokens(speaker, [prompt], { maxTokens: 1 + random.integer(16), seed: 1 });
+  const own = generateTokens(speaker, [prompt], {
+    ...{ maxTokens: 1 + random.integer(16), seed: 1 },
+    overflow: "slide",
+  });
   const [usual] = await Promise.all([say(speaker), own]);
   deepStrictEqual(usual, said, "a fixed generation has changed");
 };
@@ -72,7 +75,10 @@ export const convert: Work = async ({ place, folder, random }) => {
 };
 
 /** A hub that has the model, and what asks it with an empty cache. */
-export async function startHub({ place, folder }: Lane): Promise<{ hub: HubServer; options: LoadModelOptions }> {
+export async function startHub({
+  place,
+  folder,
+}: Lane): Promise<{ hub: HubServer; options: Omit<LoadOptions, "kind"> }> {
   const cacheDir = path.join(folder, "cache");
   await rm(cacheDir, { recursive: true, force: true });
   const content = (name: string): Promise<Buffer> => readFile(path.join(place.models, "folder", name));

@@ -8,8 +8,8 @@ import {
   generateTokens,
   GPT,
   Llama,
-  loadModel,
-  type LoadModelOptions,
+  load,
+  type LoadOptions,
   saveGguf,
   saveLlama2c,
   savePretrained,
@@ -43,7 +43,7 @@ const prompts = [
 
 /** Samples a model's continuations of the prompts, which are longer than its context. */
 export async function say(model: CausalModel): Promise<number[][]> {
-  const options = { maxTokens: 20, seed: 3, temperature: 0.9, topK: 20 };
+  const options = { maxTokens: 20, seed: 3, temperature: 0.9, topK: 20, overflow: "slide" } as const;
   return (await generateTokens(model, prompts, options)).map(({ tokens }) => tokens);
 }
 
@@ -88,21 +88,16 @@ export class Place implements Disposable {
     const place = new Place(device(name), models, speaker, await say(speaker), await learn(name));
     // Formats store the halves of rotary positions otherwise, so that sums are rounded otherwise.
     for (const format of formats) {
-      const { model } = await loadModel(path.join(models, format), { device: name });
-      place.#saidBy.set(format, await say(model));
-      model.dispose();
+      using loaded = await load(path.join(models, format), { kind: "causal", device: name });
+      place.#saidBy.set(format, await say(loaded.model));
     }
     return place;
   }
 
   /** Loads a speaker from a file, a folder or a hub. Throws unless it says what it did at first. */
-  async checkSaved(name: string, format: Format, options: LoadModelOptions = {}): Promise<void> {
-    const { model } = await loadModel(name, { ...options, device: this.device });
-    try {
-      deepStrictEqual(await say(model), this.#saidBy.get(format), `the model of ${name} says something else`);
-    } finally {
-      model.dispose();
-    }
+  async checkSaved(name: string, format: Format, options: Omit<LoadOptions, "kind"> = {}): Promise<void> {
+    using loaded = await load(name, { ...options, kind: "causal", device: this.device });
+    deepStrictEqual(await say(loaded.model), this.#saidBy.get(format), `the model of ${name} says something else`);
   }
 
   /** Throws unless a fixed generation and a fixed training give what they did at first. */

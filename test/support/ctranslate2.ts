@@ -1,4 +1,6 @@
-/** Writes files of CTranslate2, binary version 2, by the description in lib/formats/ctranslate2.ts alone. */
+/** Writes files of CTranslate2, binary versions 2 and 4, by the description in lib/formats/ctranslate2.ts alone. */
+import { bitsOf } from "../../lib/dtype.js";
+
 export interface Variable {
   name: string;
   shape: number[];
@@ -27,6 +29,40 @@ export function variable({ name, shape, values }: Variable, { itemBytes = 4, ite
     u32(items),
     itemBytes === 4 ? Buffer.from(Float32Array.from(values).buffer) : Buffer.alloc(itemBytes * values.length, 7),
   ]);
+}
+
+/** The number of each dtype from version 4 on, its bytes, and its items of numbers. */
+const dtypes = {
+  f32: { id: 0, bytes: 4, items: (values: number[]) => Float32Array.from(values) },
+  int8: { id: 1, bytes: 1, items: (values: number[]) => Int8Array.from(values) },
+  int16: { id: 2, bytes: 2, items: (values: number[]) => Int16Array.from(values) },
+  int32: { id: 3, bytes: 4, items: (values: number[]) => Int32Array.from(values) },
+  f16: { id: 4, bytes: 2, items: (values: number[]) => bitsOf("f16", Float32Array.from(values)) },
+  bf16: { id: 5, bytes: 2, items: (values: number[]) => bitsOf("bf16", Float32Array.from(values)) },
+};
+
+/** A variable of a dtype, as version 4 has it, or as version 2 where `typed` is false. */
+export function typedVariable(dtype: keyof typeof dtypes, { name, shape, values }: Variable, typed = true): Buffer {
+  const { id, bytes, items } = dtypes[dtype];
+  const head = [string(name), Buffer.of(shape.length), u32(...shape), Buffer.of(typed ? id : bytes)];
+  const data = items(Array.from(values));
+  return Buffer.concat([...head, u32(typed ? data.byteLength : data.length), Buffer.from(data.buffer)]);
+}
+
+/** A matrix quantised to int8, a scale for each row, or to int16, one scale: the variable and that of its scales. */
+export function quantizedVariables(dtype: "int8" | "int16", variable: Variable, typed = true): Buffer[] {
+  const { name, shape, values } = variable;
+  const rows = dtype === "int8" ? shape[0]! : 1;
+  const width = values.length / rows;
+  const scales = Float32Array.from({ length: rows }, (_, row) => {
+    const most = Math.max(...Array.from({ length: width }, (_, i) => Math.abs(values[row * width + i]!)));
+    return (dtype === "int8" ? 127 : 1024) / (most || 1);
+  });
+  const codes = Array.from(values, (value, i) => Math.round(value * scales[Math.floor(i / width)]!));
+  return [
+    typedVariable(dtype, { name, shape, values: codes }, typed),
+    typedVariable("f32", { name: `${name}_scale`, shape: dtype === "int8" ? [rows] : [], values: scales }, typed),
+  ];
 }
 
 export function modelFile(

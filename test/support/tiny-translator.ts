@@ -1,21 +1,35 @@
 /** A folder of CTranslate2 with a small model of random weights, one of the character `spoilt` NaN: for what only has to have one. */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { modelFile, variable } from "./ctranslate2.js";
+import { modelFile, quantizedVariables, typedVariable, variable } from "./ctranslate2.js";
 import { Random } from "./random.js";
+
+interface TinyTranslator {
+  spec?: string;
+  source?: string;
+  target?: string;
+  spoilt?: string;
+  /** What the weights are stored in; the oldest version of the format, in f32, unless given. */
+  weights?: "f16" | "int8" | "int16" | null;
+}
 
 export function writeTinyTranslator(
   folder: string,
-  { spec = "TransformerBase", source = "abcdef", target = "xyz", spoilt = "" } = {},
+  { spec = "TransformerBase", source = "abcdef", target = "xyz", spoilt = "", weights = null }: TinyTranslator = {},
 ): void {
   const [width, hidden] = [16, 12];
   const random = new Random(4);
+  const counts = { made: 0 };
   const make = (name: string, ...shape: number[]): Buffer => {
     const size = shape.reduce((a, b) => a * b, 1);
     const middle = name.endsWith("gamma") ? 1 : 0;
     const values = Array.from({ length: size }, () => middle + 0.4 * random.normal());
     if (spoilt && name === "encoder/embeddings/weight") values[(3 + source.indexOf(spoilt)) * width] = NaN;
-    return variable({ name, shape, values });
+    counts.made += weights?.startsWith("int") && name.endsWith("/weight") ? 2 : 1;
+    if (weights === null) return variable({ name, shape, values });
+    const typed = { name, shape, values };
+    if (weights === "f16") return typedVariable("f16", typed);
+    return name.endsWith("/weight") ? Buffer.concat(quantizedVariables(weights, typed)) : typedVariable("f32", typed);
   };
   const linear = (name: string, out: number, inputs: number) => [
     make(`${name}/weight`, out, inputs),
@@ -49,7 +63,10 @@ export function writeTinyTranslator(
     ...norm("decoder"),
     ...linear("decoder/projection", targets, width),
   ];
-  writeFileSync(path.join(folder, "model.bin"), modelFile(variables, { spec }));
+  writeFileSync(
+    path.join(folder, "model.bin"),
+    modelFile(variables, { spec, ...(weights !== null && { version: 4, count: counts.made }) }),
+  );
   for (const [name, characters] of Object.entries({ source, target }))
     writeFileSync(
       path.join(folder, `${name}_vocabulary.txt`),

@@ -34,11 +34,11 @@ const aliases = {
   num_hidden_layers: "n_layer",
 };
 
-/** The model types that `fromHuggingFaceConfig` reads. */
+/** The model types that `fromHuggingFaceGptConfig` reads. */
 export const gptTypes: readonly string[] = ["gpt2", ownType];
 
 /** The config.json of a Hugging Face GPT-2 folder. */
-export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string, unknown> {
+export function toHuggingFaceGptConfig(config: Required<GptConfig>): Record<string, unknown> {
   const usual = { ...gptDefaults, kvHeads: config.heads };
   const extra = beyondGpt2.filter((name) => config[name] !== usual[name]);
   return {
@@ -64,7 +64,7 @@ export function toHuggingFaceConfig(config: Required<GptConfig>): Record<string,
 }
 
 /** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
-export function fromHuggingFaceConfig(json: unknown): GptConfig {
+export function fromHuggingFaceGptConfig(json: unknown): GptConfig {
   const config = configOf(json, gptTypes, aliases);
   const integer = (name: string): number => positiveInteger(config, name);
   expectEntry(config, "add_cross_attention", false);

@@ -1,7 +1,7 @@
 import type { WeightFile } from "../../formats/weights.js";
 import { GPT } from "../../models/gpt.js";
 import { checkGptConfig } from "../../models/gpt-config.js";
-import { fromHuggingFaceConfig, gptTypes, toHuggingFaceConfig } from "./gpt-config.js";
+import { fromHuggingFaceGptConfig, gptTypes, toHuggingFaceGptConfig } from "./gpt-config.js";
 import type { Family } from "./family.js";
 
 /** What the file puts before the names: that of transformers' language model does, others do not. */
@@ -14,7 +14,7 @@ const headName = "lm_head.weight";
 export const gptFamily: Family<GPT> = {
   types: gptTypes,
   fromConfig(json) {
-    const config = checkGptConfig(fromHuggingFaceConfig(json));
+    const config = checkGptConfig(fromHuggingFaceGptConfig(json));
     const { vocabularySize, contextLength, layers, width, hidden, gated, positions } = config;
     return {
       make: (options) => new GPT(config, options),
@@ -36,6 +36,6 @@ export const gptFamily: Family<GPT> = {
   }),
   saving: {
     owns: (model) => model instanceof GPT,
-    toConfig: ({ config }) => toHuggingFaceConfig(config),
+    toConfig: ({ config }) => toHuggingFaceGptConfig(config),
   },
 };

@@ -93,17 +93,18 @@ function scaleRatio(factor: number, scale = 0, all = 0): number | undefined {
 
 /** One list of factors for short texts, another for long ones: both are in one table only where they are the same. */
 function longrope(rope: Entries, originalLength: number, contextLength: number): RotaryScaling {
-  const { short_factor: short, long_factor: long } = rope;
-  const lists = Array.isArray(short) && Array.isArray(long);
-  const one = lists && (contextLength <= originalLength || long.every((factor, i) => factor === short[i]));
+  const { short_factor: shortFactors, long_factor: longFactors } = rope;
+  const lists = Array.isArray(shortFactors) && Array.isArray(longFactors);
+  const same =
+    lists && (contextLength <= originalLength || longFactors.every((factor, i) => factor === shortFactors[i]));
   const factor = numberOf(rope, "factor", contextLength / originalLength);
   const usual = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalLength));
-  if (!one || numberOf(rope, "attention_factor", usual) !== 1)
+  if (!same || numberOf(rope, "attention_factor", usual) !== 1)
     throw new HeedError(
       "ERR_FORMAT",
       "config: expected longrope with one list of factors for short and long texts and attention_factor 1, got others",
     );
-  return { type: "factors", factors: short as number[] };
+  return { type: "factors", factors: shortFactors as number[] };
 }
 
 /** The entries of a config.json that say the same. */

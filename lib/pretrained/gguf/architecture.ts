@@ -1,4 +1,4 @@
-import type { GgufFile } from "../../formats/gguf.js";
+import type { GgufWeights } from "../../formats/gguf-parts.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import type { Module } from "../../nn/module.js";
 import type { ModelOptions } from "../../models/model.js";
@@ -16,7 +16,10 @@ export interface GgufArchitecture<M extends Module = Module> {
   /** The values of "general.architecture" that are read. */
   readonly names: readonly string[];
   /** Reads and checks the sizes; then makes models of them. */
-  read(metadata: GgufMetadata, file: GgufFile): ((options: ModelOptions) => M) | Promise<(options: ModelOptions) => M>;
+  read(
+    metadata: GgufMetadata,
+    file: GgufWeights,
+  ): ((options: ModelOptions) => M) | Promise<(options: ModelOptions) => M>;
   /** Where a model's parameter is. */
   parameter(name: string): GgufParameter;
   /** Tensors of the file that a model has no use for. */

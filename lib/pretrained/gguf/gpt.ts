@@ -1,7 +1,7 @@
 import { HeedError } from "../../errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { checkGptConfig } from "../../models/gpt-config.js";
-import { toHuggingFaceConfig } from "../families/gpt-config.js";
+import { toHuggingFaceGptConfig } from "../families/gpt-config.js";
 import { GPT } from "../../models/gpt.js";
 import type { GgufArchitecture } from "./architecture.js";
 
@@ -51,7 +51,7 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
   owns: (model) => model instanceof GPT,
 
   write({ config }) {
-    const { model_type: type } = toHuggingFaceConfig(config);
+    const { model_type: type } = toHuggingFaceGptConfig(config);
     const { bias, tied, activation, scaleAttention, scaleAttentionByLayer } = config;
     if (type !== "gpt2" || !bias || !tied || activation !== "gelu" || !scaleAttention || scaleAttentionByLayer)
       throw new HeedError("ERR_ARGUMENT", "gguf: expected a GPT with GPT-2's options, got one with others");

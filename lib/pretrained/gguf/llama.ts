@@ -1,5 +1,5 @@
 import { HeedError } from "../../errors.js";
-import type { GgufFile } from "../../formats/gguf.js";
+import type { GgufWeights } from "../../formats/gguf-parts.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { checkLlamaConfig, type LlamaConfig, windowsOf } from "../../models/llama-config.js";
 import { Llama } from "../../models/llama.js";
@@ -52,7 +52,7 @@ export const llamaArchitecture: GgufArchitecture<Llama> = {
 };
 
 /** Windows are left out: llama.cpp has none in these architectures, whatever a file says. */
-async function configOf(metadata: GgufMetadata, file: GgufFile): Promise<LlamaConfig> {
+async function configOf(metadata: GgufMetadata, file: GgufWeights): Promise<LlamaConfig> {
   const has = (name: string): boolean => file.tensors.has(name);
   const heads = metadata.size("attention.head_count");
   const width = metadata.size("embedding_length");

@@ -1,5 +1,4 @@
-import type { GgufFile } from "../../formats/gguf.js";
-import { readGguf } from "../../formats/gguf.js";
+import { type GgufWeights, openGguf } from "../../formats/gguf-parts.js";
 import { inFile } from "../../files.js";
 import type { GPT } from "../../models/gpt.js";
 import type { Llama } from "../../models/llama.js";
@@ -24,13 +23,11 @@ export interface GgufModel {
 
 /**
  * Loads a model for inference from a GGUF file of architecture llama, qwen2, qwen3 or gpt2, quantised or not, and its
- * tokenizer. Throws ERR_IO or ERR_FORMAT with the file's name.
+ * tokenizer. Of a model in several files any part may be given. Throws ERR_IO or ERR_FORMAT with the file's name.
  */
 export async function loadGguf(path: string, options: ModelOptions & LoadQuantizedOptions = {}): Promise<GgufModel> {
-  await using file = await readGguf(path);
+  await using file = await openGguf(path);
   const metadata = new GgufMetadata(path, file.metadata);
-  const parts = file.metadata.get("split.count") ?? 1;
-  if (parts !== 1) throw metadata.fault("split.count", "1, a whole model in one file", parts);
   const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
   if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
   const tokenizer = await tokenizerOfGguf(metadata);
@@ -48,7 +45,7 @@ export async function loadGguf(path: string, options: ModelOptions & LoadQuantiz
 async function modelOf(
   architecture: GgufArchitecture,
   metadata: GgufMetadata,
-  file: GgufFile,
+  file: GgufWeights,
   options: ModelOptions & LoadQuantizedOptions,
 ): Promise<GPT | Llama> {
   const quantize = quantizeOptionsOf("loadGguf", options);

@@ -5,7 +5,7 @@ import { scope } from "./scope.js";
 import { sameShape } from "./shape.js";
 import { type FloatTensor, Tensor } from "./tensor.js";
 
-const op = "checkpoint";
+const op = "gradientCheckpoint";
 
 /**
  * fn(...inputs), of which the graph keeps the inputs alone: the backward pass runs `fn` a second time, recorded, and goes
@@ -15,7 +15,7 @@ const op = "checkpoint";
  * `fn` is synchronous and gives the same tensor both times: dropout in it takes the same seeds. Of tensors made outside
  * it may use its inputs, null where an optional one is absent, and what outlives the backward pass, as parameters do.
  */
-export function checkpoint<const Inputs extends readonly (Tensor | null)[]>(
+export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)[]>(
   fn: (...inputs: Inputs) => FloatTensor,
   inputs: Inputs,
 ): FloatTensor {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { detach, noGrad } from "../lib/autograd.js";
-import { checkpoint } from "../lib/checkpoint.js";
+import { gradientCheckpoint } from "../lib/gradient-checkpoint.js";
 import { device } from "../lib/device.js";
 import { GPT } from "../lib/models/gpt.js";
 import { Llama } from "../lib/models/llama.js";
@@ -27,7 +27,7 @@ onEachDevice(() => {
   const gradients = async (leaves: readonly FloatTensor[]): Promise<(number[] | null)[]> =>
     await Promise.all(leaves.map(async ({ grad }) => grad && [...(await grad.data())]));
 
-  describe("checkpoint", () => {
+  describe("gradientCheckpoint", () => {
     const width = 24;
     const layer = (x: FloatTensor, w: FloatTensor, seed: number): FloatTensor =>
       add(x, dropout(linear(layerNorm(x), w, { activation: "gelu" }), 0.3, seed));
@@ -36,10 +36,10 @@ onEachDevice(() => {
       using x = leaf([3, width], 1);
       using w = leaf([width, width], 2);
       for (const short of [false, true]) {
-        using loss = scope(() => sum(checkpoint((x) => layer(short ? x.to("bf16") : x, w, 1), [x]).to("f32")));
+        using loss = scope(() => sum(gradientCheckpoint((x) => layer(short ? x.to("bf16") : x, w, 1), [x]).to("f32")));
         using other = detach(w);
         other.set(new Float32Array(width * width));
-        expectError(() => loss.backward(), "ERR_AUTOGRAD", /expected what checkpoint saved .+ overwritten/);
+        expectError(() => loss.backward(), "ERR_AUTOGRAD", /expected what gradientCheckpoint saved .+ overwritten/);
         expect(await gradients([x, w]), "nothing was added").toEqual([null, null]);
       }
     });
@@ -54,7 +54,7 @@ onEachDevice(() => {
           let h: FloatTensor = x;
           for (const [i, w] of weights.entries()) {
             const run = (h: FloatTensor): FloatTensor => scope(() => layer(layer(h, w, 2 * i), w, 2 * i + 1));
-            h = plain ? run(h) : checkpoint(run, [h]);
+            h = plain ? run(h) : gradientCheckpoint(run, [h]);
           }
           return sum(square(h));
         });
@@ -79,7 +79,7 @@ onEachDevice(() => {
         expect([scale?.dtype, absent]).toEqual(["i32", null]);
         return add(mul(tanh(a as FloatTensor), b as FloatTensor), mul(c as FloatTensor, scale!.to("f32")));
       };
-      const run = async (by: typeof checkpoint): Promise<(number[] | null)[]> => {
+      const run = async (by: typeof gradientCheckpoint): Promise<(number[] | null)[]> => {
         using loss = scope(() => {
           const scale = tensor(Int32Array.of(3), [1]);
           const h = mul(x, 2);
@@ -92,7 +92,7 @@ onEachDevice(() => {
         return got;
       };
       const plain = await run(((fn: (...inputs: never[]) => FloatTensor, inputs: never[]) => fn(...inputs)) as never);
-      expect(await run(checkpoint)).toEqual(plain);
+      expect(await run(gradientCheckpoint)).toEqual(plain);
       expect(plain[2]).toBeNull();
     });
 
@@ -101,8 +101,8 @@ onEachDevice(() => {
       const run = async (outer: boolean, inner: boolean): Promise<(number[] | null)[]> => {
         const [w, v] = [leaf([width, width], 2), leaf([width, width], 3)];
         const first = (x: FloatTensor): FloatTensor => tanh(linear(x, w));
-        const all = (x: FloatTensor): FloatTensor => linear(inner ? checkpoint(first, [x]) : first(x), v);
-        using loss = scope(() => sum(square(outer ? checkpoint(all, [x]) : all(x))));
+        const all = (x: FloatTensor): FloatTensor => linear(inner ? gradientCheckpoint(first, [x]) : first(x), v);
+        using loss = scope(() => sum(square(outer ? gradientCheckpoint(all, [x]) : all(x))));
         loss.backward();
         return await gradients([w, v]);
       };
@@ -117,18 +117,18 @@ onEachDevice(() => {
 
     test("records nothing where nothing requires a gradient, or nothing is recorded", () => {
       using x = randn([3], { seed: 1 });
-      using y = checkpoint((x: FloatTensor) => tanh(x), [x]);
+      using y = gradientCheckpoint((x: FloatTensor) => tanh(x), [x]);
       expect(y.requiresGrad).toBe(false);
       const z = leaf([3], 1);
-      using out = noGrad(() => checkpoint((z: FloatTensor) => tanh(z), [z]));
+      using out = noGrad(() => gradientCheckpoint((z: FloatTensor) => tanh(z), [z]));
       expect(out.requiresGrad).toBe(false);
-      using detached = checkpoint((z: FloatTensor) => tanh(detach(z)), [z]);
+      using detached = gradientCheckpoint((z: FloatTensor) => tanh(detach(z)), [z]);
       expect(detached.requiresGrad).toBe(false);
     });
 
     test("throws for what it cannot run again", () => {
       const x = leaf([3], 1);
-      const make = (fn: unknown, inputs: unknown = [x]) => checkpoint(fn as () => FloatTensor, inputs as []);
+      const make = (fn: unknown, inputs: unknown = [x]) => gradientCheckpoint(fn as () => FloatTensor, inputs as []);
       expectError(() => make(3), "ERR_ARGUMENT", /expected a function/);
       expectError(() => make(() => tanh(x), x), "ERR_ARGUMENT", /inputs/);
       expectError(() => make(() => tanh(x), [3]), "ERR_ARGUMENT", /tensors and nulls, got 3/);
@@ -136,7 +136,7 @@ onEachDevice(() => {
       expectError(() => make(() => 3), "ERR_ARGUMENT", /makes a new tensor, got 3/);
       expectError(() => make(async () => await Promise.resolve(tanh(x))), "ERR_ARGUMENT", /synchronous/);
       using h = tanh(x);
-      expectError(() => make((x: FloatTensor) => add(x, h)), "ERR_AUTOGRAD", /checkpoint: .* among the inputs/);
+      expectError(() => make((x: FloatTensor) => add(x, h)), "ERR_AUTOGRAD", /gradientCheckpoint: .* among the inputs/);
       let times = 0;
       using y = sum(make((x: FloatTensor) => (times++ ? sum(x) : tanh(x))));
       expectError(() => y.backward(), "ERR_SHAPE", /the same both times/);
