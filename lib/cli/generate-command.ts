@@ -11,7 +11,7 @@ export function generateCommand(): Command {
     .argument("[prompt]", 'the text to continue; "-" reads it from stdin')
     .requiredOption(
       "--model <name>",
-      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
+      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or of the hub owner/name or hf:owner/name/file.gguf",
       text,
     )
     .option("--prompt <text>", "the same as the argument")

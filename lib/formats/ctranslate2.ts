@@ -6,12 +6,11 @@
 //
 // Weights in I8 and I16 are the numbers times a scale, of each row or of all, which is the variable "<name>_scale".
 import type { FileHandle } from "node:fs/promises";
-import { floatsOf } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { formatShape, maxRank, numel } from "../shape.js";
 import { F32File, type Place } from "./f32-file.js";
 import { opening, readFully } from "./whole-io.js";
-import { type Encoding, entryOf, readBlocks } from "./weights.js";
+import { asFloats, type Encoding, entryOf, type PieceMemory, readBlocks, type StoredPiece } from "./weights.js";
 
 /** What an architecture is called, and which version of it this is. */
 export interface CTranslate2Spec {
@@ -39,13 +38,13 @@ export class CTranslate2File extends F32File {
     this.#variables = tensors;
   }
 
-  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
-  override async *readPieces(name: string): AsyncGenerator<Float32Array> {
+  /** @internal */
+  override async *readStored(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece> {
     const variable = entryOf(this.path, this.#variables, name);
     const encoding = encodings[variable.dtype];
     if (!encoding)
       throw new HeedError("ERR_FORMAT", `${this.path}: expected ${name} in a type of weights, got ${variable.dtype}`);
-    const pieces = readBlocks(this, variable, encoding);
+    const pieces = readBlocks(this, variable, encoding, memory);
     if (!quantized.has(variable.dtype)) {
       yield* pieces;
       return;
@@ -53,7 +52,7 @@ export class CTranslate2File extends F32File {
     const scales = await this.#scalesOf(name, variable);
     const width = numel(variable.shape) / scales.length;
     let done = 0;
-    for await (const piece of pieces) {
+    for await (const piece of asFloats(pieces)) {
       for (let i = 0; i < piece.length; i++) piece[i]! /= scales[Math.floor((done + i) / width)]!;
       done += piece.length;
       yield piece;
@@ -75,7 +74,7 @@ export class CTranslate2File extends F32File {
       throw fault(`${scale.dtype} of shape ${formatShape(scale.shape)}`);
     const scales = new Float32Array(count);
     let done = 0;
-    for await (const piece of readBlocks(this, scale, encodings.F32!)) {
+    for await (const piece of asFloats(readBlocks(this, scale, encodings.F32!))) {
       scales.set(piece, done);
       done += piece.length;
     }
@@ -91,14 +90,9 @@ const usualScale = 1000;
 /** What is quantised. */
 const quantized = new Set(["I8", "I16"]);
 
-const halves = (dtype: "bf16" | "f16"): Encoding => ({
-  ...{ numbers: 1, bytes: 2 },
-  read: (bytes, out) => floatsOf(dtype, new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), out),
-});
-
 /** How the items of each dtype that weights may have are read. */
 const encodings: Record<string, Encoding> = {
-  F32: { numbers: 1, bytes: 4, read: null },
+  F32: { numbers: 1, bytes: 4, read: "f32" },
   I8: {
     ...{ numbers: 1, bytes: 1 },
     read: (bytes, out) => out.set(new Int8Array(bytes.buffer, bytes.byteOffset, out.length)),
@@ -107,8 +101,8 @@ const encodings: Record<string, Encoding> = {
     ...{ numbers: 1, bytes: 2 },
     read: (bytes, out) => out.set(new Int16Array(bytes.buffer, bytes.byteOffset, out.length)),
   },
-  F16: halves("f16"),
-  BF16: halves("bf16"),
+  F16: { numbers: 1, bytes: 2, read: "f16" },
+  BF16: { numbers: 1, bytes: 2, read: "bf16" },
 };
 
 /** Until version 3, what an item of so many bytes is. */

@@ -129,7 +129,7 @@ describe("what is wrong is said in a line", () => {
     [
       1,
       generate,
-      "error: none: expected a run of heed (train --out), a Hugging Face folder (config.json), a .gguf file",
+      "error: none: expected a run of heed (train --out), a Hugging Face folder (config.json), one of CTranslate2",
     ],
     [1, ["generate", "--model", "book.txt"], "got a file of another kind"],
   ])("exit code %d: heed %s", async ([expected, args, message]) => {
@@ -149,7 +149,7 @@ describe("what is wrong is said in a line", () => {
     const size = ["--steps", "1", "--layers", "1", "--width", "8", "--heads", "1", "--context", "8", "--batch", "1"];
     expect(await heed([...train, ...size], { cwd })).toMatchObject({ code: 0 });
     for (const [prompt, message] of [
-      ["", "error: expected a prompt that is not empty"],
+      ["", "error: generate: expected a prompt that is not empty"],
       ["xyz", 'error: CharTokenizer: expected characters of the vocabulary, got "x"'],
     ] as const) {
       const ended = await heed(["generate", "--model", "run", prompt], { cwd });

@@ -14,9 +14,9 @@ import { Module } from "../../lib/nn/module.js";
 import { type groupSizes as allowed, type QuantizeOptions, quantizedBits } from "../../lib/ops/quantize.js";
 import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { loadCTranslate2 } from "../../lib/pretrained/load-ctranslate2.js";
+import { load } from "../../lib/load/load.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";
 import { loadPretrained } from "../../lib/pretrained/load-pretrained.js";
-import { loadTranslator } from "../../lib/pretrained/load-translator.js";
 import { loadFrom, loadWeights } from "../../lib/pretrained/load-weights.js";
 import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
@@ -164,9 +164,8 @@ describe("quantised as they arrive, weights are what they are quantised afterwar
       ["f32"],
       [32],
     );
-    const { model } = await loadTranslator(folder, { device: "cpu", quantize: 4 });
-    expect(model.isQuantized).toBe(true);
-    model.dispose();
+    using translator = await load(folder, { kind: "encoder-decoder", device: "cpu", quantize: 4 });
+    expect(translator.model.isQuantized).toBe(true);
     await expectRejection(loadCTranslate2(folder, { quantize: 3 as never }), "ERR_ARGUMENT", /expected bits of 8 or 4/);
   });
 });

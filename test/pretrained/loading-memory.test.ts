@@ -75,7 +75,7 @@ const program = (file: string, options: LoadModelOptions): string => `
   import { readFileSync } from "node:fs";
   const bytes = (key) => 1024 * Number(new RegExp(key + ":\\\\s+(\\\\d+)").exec(readFileSync("/proc/self/status", "utf8"))[1]);
   const before = bytes("VmRSS");
-  const { model } = await heed.loadModel(${JSON.stringify(file)}, ${JSON.stringify({ device: "cpu", ...options })});
+  const { model } = await heed.load(${JSON.stringify(file)}, ${JSON.stringify({ device: "cpu", ...options })});
   await model.device.synchronize();
   console.log(bytes("VmHWM") - before, model.device.memory().live);
 `;
