@@ -199,7 +199,7 @@ test.skipIf(!folder)("stories260K in 8 bits tells the published story for a whil
   const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8");
   const options = { device: "cpu", quantize: 8 } as const;
   const { model, tokenizer } = await loadModel(path.join(folder!, "stories260K.bin"), options);
-  const text = (await generate(model, tokenizer!, "", { maxTokens: 256, temperature: 0 })).text;
+  const text = (await generate(model, tokenizer, "", { maxTokens: 256, temperature: 0 })).text;
   model.dispose();
   let same = 0;
   while (same < text.length && text[same] === expected[same]) same++;
