@@ -1,6 +1,8 @@
 # The addon where there is no CMake: `npm install` without a prebuilt binary. The same sources, flags and defines as
 # CMakeLists.txt, into build/Release/heed.node.
 {
+  # "all" or, for a quick build, "portable": the instruction sets that there are kernels for.
+  "variables": {"heed_isas%": "all"},
   "target_defaults": {
     "include_dirs": ["native"],
     "cflags!": ["-O2"],
@@ -20,7 +22,7 @@
       ]
     },
     "defines": ["HEED_HAS_PORTABLE"],
-    "conditions": [["target_arch=='x64'", {"defines": ["HEED_HAS_AVX2", "HEED_HAS_AVX512"]}]]
+    "conditions": [["target_arch=='x64' and heed_isas=='all'", {"defines": ["HEED_HAS_AVX2", "HEED_HAS_AVX512"]}]]
   },
   "targets": [
     {
@@ -50,7 +52,7 @@
       ],
       "dependencies": ["heed_kernels_portable"],
       "conditions": [
-        ["target_arch=='x64'", {"dependencies": ["heed_kernels_avx2", "heed_kernels_avx512"]}],
+        ["target_arch=='x64' and heed_isas=='all'", {"dependencies": ["heed_kernels_avx2", "heed_kernels_avx512"]}],
         ["OS=='linux'", {
           "ldflags": ["-Wl,-z,nodelete", "-Wl,--gc-sections", "-static-libgcc", "-static-libstdc++"]
         }]
@@ -64,7 +66,7 @@
     }
   ],
   "conditions": [
-    ["target_arch=='x64'", {
+    ["target_arch=='x64' and heed_isas=='all'", {
       "targets": [
         {
           "target_name": "heed_kernels_avx2",

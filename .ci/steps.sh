@@ -85,6 +85,27 @@ sanitized_native() {
   return $status
 }
 
+# node_gyp_build COPY ISAS: the build of `npm install` in a copy of the package, since node-gyp would replace build/, for
+# "all" instruction sets or the "portable" one alone. Without nvcc: the addon must build, load and say so. None of its
+# kernels runs, so that -O0, which comes after binding.gyp's -O3, spares most of the time.
+node_gyp_build() {
+  local copy=$1 isas=$2
+  mkdir "$copy" &&
+    cp -r native scripts binding.gyp package.json "$copy" &&
+    ln -s "$PWD/node_modules" "$copy/node_modules" || return
+  local headers
+  headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+  [ -f "$headers/include/node/node_api.h" ] && export npm_config_nodedir=${npm_config_nodedir:-$headers}
+  (cd "$copy" && HEED_NVCC=no-nvcc CXXFLAGS=-O0 npx --no-install node-gyp rebuild --silent -j "$(nproc)" -- -Dheed_isas="$isas") &&
+    node -e "
+      const heed = require('node-gyp-build')('$copy');
+      console.log('loads:', heed.isa());
+      const { problem } = heed.cuda();
+      console.log('CUDA:', problem);
+      if (!problem.includes('no-nvcc was not found')) process.exitCode = 1;
+    "
+}
+
 # finish: the times of all steps, the closing line, and the exit code.
 finish() {
   local passed=0 failed=0 skipped=0 p f s

@@ -32,7 +32,7 @@ import { loadCheckpoint } from "../lib/train/checkpoint.js";
 import { tokenData } from "../lib/train/token-data.js";
 import { Trainer } from "../lib/train/trainer.js";
 import { inPieces } from "../lib/turns.js";
-import { nightly } from "./fuzz/fuzz.js";
+import { nightly } from "./support/nightly.js";
 import { modelFile, variable } from "./support/ctranslate2.js";
 import { sharedFolder } from "./support/folder.js";
 import { expectNoPause, pausesOf } from "./support/pauses.js";

@@ -12,9 +12,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";
 import { afterAll, test } from "vitest";
-
-/** Whether this is the nightly run, with many cases of each property. */
-export const nightly = process.env.HEED_FUZZ === "nightly";
+import { nightly } from "../support/nightly.js";
 
 /** The same number in all test files of a run: `npm run fuzz` sets it for all of its processes. */
 const seed = Number(process.env.HEED_FUZZ_SEED ?? 20261127);

@@ -11,7 +11,7 @@ import { saveGguf } from "../../lib/pretrained/gguf/save-gguf.js";
 import { loadModel, type LoadModelOptions } from "../../lib/pretrained/load-model.js";
 import { saveLlama2c } from "../../lib/pretrained/save-llama2c.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
-import { nightly } from "../fuzz/fuzz.js";
+import { nightly } from "../support/nightly.js";
 import { expectChild, patience } from "../support/child.js";
 import { sharedFolder } from "../support/folder.js";
 import { onEachDevice } from "../support/targets.js";

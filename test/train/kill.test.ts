@@ -10,9 +10,10 @@ import { tokenData } from "../../lib/train/token-data.js";
 import { Trainer } from "../../lib/train/trainer.js";
 import { dist } from "../support/dist.js";
 import { temporaryFolder } from "../support/folder.js";
+import { nightly } from "../support/nightly.js";
 import { Random } from "../support/random.js";
 
-const kills = 50;
+const kills = nightly ? 50 : 12;
 
 const config = { vocabularySize: 11, contextLength: 8, layers: 1, heads: 2, width: 16, dropout: 0.1 };
 const ids = Uint8Array.from({ length: 500 }, (_, i) => (i * i + (i >> 3)) % 11);
