@@ -18,4 +18,6 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   return exports;
 }
 
+// Node's macro defines a function that nothing declares.
+#pragma GCC diagnostic ignored "-Wmissing-declarations"
 NODE_API_MODULE(heed, init)

@@ -162,7 +162,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
       [6, 6],
       [8, 16],
     ];
-    const settings = { temperature: 0, maxTokens: 14, stopTokens: [4, 8, 9], seed: 1 };
+    const settings = { temperature: 0, maxTokens: 14, stopTokens: [4, 8, 9], seed: 1, overflow: "slide" } as const;
     const together = async (rows: number[][], each: number) => {
       using decoder = model.decoderFor(int(...rows));
       const starts = Array.from({ length: rows.length * each }, () => [1]);
