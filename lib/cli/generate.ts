@@ -34,7 +34,10 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
   if (process.stdout.isTTY) await print("\n");
 }
 
-/** What a text begins after without a prompt: an end of text or, where the vocabulary has none, a line. */
+/**
+ * Returns the prompt that stands for no prompt: the empty one, which generation begins after an end of text, or a line break
+ * where the vocabulary has no end of text.
+ */
 function startFor({ tokenizer }: LanguageModel): string {
   return tokenizer.endOfText === null ? "\n" : "";
 }

@@ -22,6 +22,23 @@ export function temporaryOwner(name: string): number | null {
   return match ? Number(match[1]) : null;
 }
 
+/** Characters of a text that are written at once: a millisecond's work. */
+const pieceLength = 2 ** 17;
+
+/** Replaces `file` by a text that is given in parts, as `writeFileAtomic` does. The event loop goes round in between. */
+export async function writeTextAtomic(file: string, parts: readonly string[]): Promise<void> {
+  await writeFileAtomic(file, async (handle) => {
+    let piece = "";
+    for (const part of parts) {
+      piece += part;
+      if (piece.length < pieceLength) continue;
+      await handle.writeFile(piece);
+      piece = "";
+    }
+    await handle.writeFile(piece);
+  });
+}
+
 /**
  * Replaces `file` by what `write` puts into the handle, at once and durably. If it fails, the old file stays and the
  * temporary one goes. Where there is no room for `bytes`, nothing is begun. Throws ERR_IO with the file's name.

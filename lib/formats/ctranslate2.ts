@@ -19,7 +19,7 @@ export interface CTranslate2Spec {
 }
 
 interface Variable extends Place {
-  /** Where the scales of a quantised variable are; null where there are none. */
+  /** The place of the scales that quantised items are divided by; null where the file has none. */
   readonly scale: Place | null;
 }
 
@@ -87,10 +87,10 @@ export class CTranslate2File extends F32File {
 /** The scale of variables in I16 that come without one. */
 const usualScale = 1000;
 
-/** What is quantised. */
+/** The dtypes whose items are numbers times a scale. */
 const quantized = new Set(["I8", "I16"]);
 
-/** How the items of each dtype that weights may have are read. */
+/** Says for each dtype that weights may have how its items are read. */
 const encodings: Record<string, Encoding> = {
   F32: { numbers: 1, bytes: 4, read: "f32" },
   I8: {
@@ -141,7 +141,7 @@ async function readVariables(reader: Reader, typed: boolean): Promise<Map<string
     if (rank > maxRank) throw reader.fault(`${name} of at most ${maxRank} dimensions, got ${rank}`);
     const shape: number[] = [];
     for (let axis = 0; axis < rank; axis++) shape.push(await reader.u32(`the shape of ${name}`));
-    const type = await reader.u8(`the size of an item of ${name}`);
+    const type = await reader.u8(`the type of ${name}`);
     const dtype = typed ? dtypes[type] : dtypesBySize[type];
     if (dtype === undefined)
       throw reader.fault(

@@ -14,7 +14,7 @@ export interface GgmlType {
   readonly numbers: number;
   /** Bytes of a block. */
   readonly bytes: number;
-  /** How its blocks are read (`Encoding`); null where heed cannot. */
+  /** The way to read its blocks (see `Encoding`); null where heed cannot read them. */
   readonly read: Encoding["read"] | null;
   /** Numbers, of whole blocks, as bytes; null where heed cannot. */
   readonly write: ((values: Float32Array) => Uint8Array) | null;

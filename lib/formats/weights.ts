@@ -49,13 +49,13 @@ export class PieceMemory {
   #numbers = new ArrayBuffer(0);
   #blocks = new ArrayBuffer(0);
 
-  /** At least `bytes` bytes for numbers, whatever they were last. */
+  /** Returns at least `bytes` bytes for numbers, which may still hold those of the piece before. */
   ofNumbers(bytes: number): ArrayBuffer {
     if (this.#numbers.byteLength < bytes) this.#numbers = new ArrayBuffer(bytes);
     return this.#numbers;
   }
 
-  /** As many for blocks of which numbers are made. */
+  /** Returns at least `bytes` bytes for encoded blocks, from which numbers are made. */
   ofBlocks(bytes: number): ArrayBuffer {
     if (this.#blocks.byteLength < bytes) this.#blocks = new ArrayBuffer(bytes);
     return this.#blocks;
@@ -98,7 +98,7 @@ export async function* readBlocks(
   }
 }
 
-/** Implements `readPieces` of what `readStored` yields. */
+/** Yields pieces as floats, whatever they are stored as. */
 export async function* asFloats(pieces: AsyncIterable<StoredPiece>): AsyncGenerator<Float32Array> {
   let values = new Float32Array(0);
   for await (const piece of pieces)

@@ -2,7 +2,7 @@ import { checkObject } from "../check.js";
 import { type EmbeddingRecipe, embedTexts, type EmbedTextsOptions } from "../embed/embed-texts.js";
 import type { Bert } from "../models/bert.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { Loaded, needed, ofOtherKind } from "./loaded.js";
+import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 
 export interface EmbeddingModelParts {
   model: Bert;
@@ -13,7 +13,7 @@ export interface EmbeddingModelParts {
 /** A model that makes vectors of texts, with its tokenizer. */
 export class EmbeddingModel extends Loaded<Bert> {
   readonly kind = "encoder";
-  /** How texts become vectors, as the source says it; {} where it does not. */
+  /** The pooling and the normalisation that the source asks for; {} where it says nothing of them. */
   readonly recipe: EmbeddingRecipe;
   readonly #tokenizer: Tokenizer | null;
 
@@ -29,14 +29,13 @@ export class EmbeddingModel extends Loaded<Bert> {
   }
 
   /**
-   * A vector for each text, in their order, by the model's `recipe` for all that `options` does not say.
+   * Resolves to a vector for each text, in their order, by the model's `recipe` for all that `options` does not say.
    *
    * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument; rejects with the signal's reason.
    */
   async embed(texts: readonly string[], options: EmbedTextsOptions = {}): Promise<Float32Array[]> {
     checkObject("embed", "options", options);
-    const given = Object.entries(options).filter(([, value]) => value !== undefined);
-    return embedTexts(this.model, this.tokenizer, texts, { ...this.recipe, ...Object.fromEntries(given) });
+    return embedTexts(this.model, this.tokenizer, texts, { ...this.recipe, ...definedOptions(options) });
   }
 
   get generate(): never {

@@ -9,13 +9,13 @@ import type { GenerationDefaults } from "../pretrained/generation-config.js";
 import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { Loaded, needed, ofOtherKind } from "./loaded.js";
+import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 
 export interface LanguageModelParts {
   model: GPT | Llama;
   /** Needed for texts; token prompts work without one. */
   tokenizer: Tokenizer | null;
-  /** How the model is best used. @default {} */
+  /** Options of generation that suit the model, such as its stop tokens. @default {} */
   defaults?: GenerationDefaults;
 }
 
@@ -53,7 +53,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   generate(prompt: string | Int32Array, options: TextOptions = {}): Generation {
     checkObject("generate", "options", options);
     if (typeof prompt === "string") needed(this.#tokenizer);
-    return generate(this.model, this.#tokenizer, prompt, this.#withDefaults(options));
+    return generate(this.model, this.#tokenizer, prompt, { ...this.defaults, ...definedOptions(options) });
   }
 
   /**
@@ -72,7 +72,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
       throw new HeedError("ERR_ARGUMENT", "chat: expected a model with a chat template, got one without");
     const { tools = null, variables = {}, ...rest } = options;
     const tokens = (): Promise<Int32Array> => tokenizer.encodeChatAsync(messages, { tools, variables });
-    return generateFrom(this.model, tokenizer, tokens, this.#withDefaults(rest));
+    return generateFrom(this.model, tokenizer, tokens, { ...this.defaults, ...definedOptions(rest) });
   }
 
   get embed(): never {
@@ -81,11 +81,5 @@ export class LanguageModel extends Loaded<GPT | Llama> {
 
   get translate(): never {
     return ofOtherKind("translate", "encoder-decoder", this.kind);
-  }
-
-  /** An option that is undefined says nothing. */
-  #withDefaults(options: TextOptions): TextOptions {
-    const given = Object.entries(options).filter(([, value]) => value !== undefined);
-    return { ...this.defaults, ...(Object.fromEntries(given) as TextOptions) };
   }
 }

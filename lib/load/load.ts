@@ -5,7 +5,7 @@ import { EmbeddingModel } from "./embedding-model.js";
 import { LanguageModel } from "./language-model.js";
 import { Translator } from "./translator.js";
 
-/** What `load` returns for each kind of model. */
+/** Maps each kind of model to the class that `load` returns for it. */
 export interface ModelKinds {
   /** Models that continue texts. */
   causal: LanguageModel;

@@ -18,7 +18,12 @@ export abstract class Loaded<M extends Module> implements Disposable {
   }
 }
 
-/** The tokenizer. Throws ERR_ARGUMENT where there is none. */
+/** Returns the options that say something: one that is undefined leaves the default as it is. */
+export function definedOptions<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+/** Returns the tokenizer. Throws ERR_ARGUMENT where there is none. */
 export function needed<T>(tokenizer: T | null): T {
   if (tokenizer !== null) return tokenizer;
   throw new HeedError(

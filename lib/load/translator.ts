@@ -28,18 +28,26 @@ export class Translator extends Loaded<EncoderDecoder | T5> {
     this.#codec = codec;
   }
 
-  /** A source's tokens, of an empty text none. Throws ERR_ARGUMENT where the source has no tokenizer and none was given. */
+  /**
+   * Resolves to a source's tokens; an empty text has none.
+   *
+   * @throws ERR_ARGUMENT where the model has no tokenizer and none was given.
+   */
   async encode(text: string): Promise<Int32Array> {
     return needed(this.#codec).encode(text);
   }
 
-  /** The text of a target's tokens. Throws ERR_ARGUMENT where the source has no tokenizer and none was given. */
+  /**
+   * Returns the text of a target's tokens.
+   *
+   * @throws ERR_ARGUMENT where the model has no tokenizer and none was given.
+   */
   decode(tokens: readonly number[]): string {
     return needed(this.#codec).decode(tokens);
   }
 
   /**
-   * The likeliest translation of a text, or of each of several. Of an empty text it is empty.
+   * Resolves to the likeliest translation of a text, or of each of several. That of an empty text is empty.
    *
    * @example
    * const english = await model.translate("آزا");
@@ -60,9 +68,10 @@ export class Translator extends Loaded<EncoderDecoder | T5> {
   }
 
   /**
-   * The `nBest` likeliest translations of each text, in falling order of score; of an empty text, one that is empty.
+   * Resolves to the `nBest` likeliest translations of each text, in falling order of score. An empty text has one, which is
+   * empty.
    *
-   * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad argument, and with the signal's reason. Where the model diverges on a
+   * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument; rejects with the signal's reason. Where the model diverges on a
    * text, the others are translated to their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are
    * those of all texts.
    */

@@ -88,7 +88,7 @@ export class BertForMaskedLM extends BertHead {
     return scope(() => logitsOf(this.#states(ids, options), this.#projection, { bias }));
   }
 
-  /** What is projected to logits: [B, T, C], or [N, C] with `positions`. */
+  /** Returns the states that are projected to logits: [B, T, C], or [N, C] with `positions`. */
   #states(ids: IntTensor, options: MaskedForwardOptions): FloatTensor {
     const { positions = null, ...rest } = options;
     const { activation } = this;

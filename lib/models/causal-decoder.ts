@@ -75,7 +75,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return new KvCache({ layers, batch, length, heads, headSize, device, dtype });
   }
 
-  /** What is projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
+  /** Returns the states that are projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
   #states(ids: IntTensor, options: DecoderForwardOptions): FloatTensor {
     checkPass(this.name, ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false, observer = null } = options;

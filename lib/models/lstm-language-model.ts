@@ -64,7 +64,7 @@ export class LstmLanguageModel extends Model {
     return scope(() => logitsOf(this.#states(ids, options), this.#projection, { bias })); // [B, T, V]
   }
 
-  /** What is projected to logits: [B, T, H], or [B, H] with `lastOnly`. */
+  /** Returns the states that are projected to logits: [B, T, H], or [B, H] with `lastOnly`. */
   #states(ids: IntTensor, options: PassOptions): FloatTensor {
     checkPass("LstmLanguageModel", ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false } = options;

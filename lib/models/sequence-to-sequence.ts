@@ -51,7 +51,7 @@ export abstract class SequenceToSequence extends Model {
   protected abstract embedTarget(ids: IntTensor): FloatTensor;
   /** words [B, S, C] → [B, S, C] */
   protected abstract encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor;
-  /** What comes out of the decoder's last block, as it is projected: [..., C] → [..., C] */
+  /** Prepares the output of the decoder's last block for the projection to logits: [..., C] → [..., C] */
   protected abstract finish(x: FloatTensor): FloatTensor;
 
   /** Returns what is added to the logits, [V], or null. */
@@ -126,7 +126,7 @@ export abstract class SequenceToSequence extends Model {
     });
   }
 
-  /** What is projected to logits: [B, T, C]. */
+  /** Returns the states that are projected to logits: [B, T, C]. */
   #states(source: IntTensor, target: IntTensor, options: PairOptions): FloatTensor {
     const { sourceLengths = null, targetLengths: keyLengths = null, observer = null } = options;
     return scope(() => {

@@ -6,7 +6,7 @@ import { checkInteger, checkObject } from "../check.js";
 import { bitsOf, type FloatDType } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
 import { naming } from "../files.js";
-import { removeStaleTemporaries, syncPath, temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
+import { removeStaleTemporaries, syncPath, temporaryName, writeTextAtomic } from "../formats/atomic-file.js";
 import { checkFreeSpace } from "../formats/free-space.js";
 import { replaceFiles } from "../formats/replace-files.js";
 import { type SafetensorsInput, writeSafetensors } from "../formats/safetensors.js";
@@ -17,7 +17,7 @@ import { inTurns } from "../turns.js";
 import type { FamilySaving } from "./families/family.js";
 import { savedPieces, savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
-import { jsonText } from "../json.js";
+import { jsonParts } from "../json.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
 export interface SavePretrainedOptions {
@@ -49,7 +49,7 @@ export async function savePretrained(
   const { tokenizer = null, overwrite = false } = options;
   const saving = savingOf("savePretrained", model);
   const config = saving.toConfig(model);
-  const texts = new Map<string, string>([
+  const texts = new Map<string, readonly string[]>([
     ...(tokenizer ? await tokenizerFiles(tokenizer) : []),
     ...generationFile(options.defaults ?? {}, tokenizer),
   ]);
@@ -74,8 +74,8 @@ export async function savePretrained(
       await mkdir(temporary);
       await checkFreeSpace(temporary, bytesIn(tensors), folder);
       await writeWeights(temporary, tensors, shardBytes);
-      for (const [name, text] of texts) await writeText(path.join(temporary, name), text);
-      await writeText(
+      for (const [name, text] of texts) await writeTextAtomic(path.join(temporary, name), text);
+      await writeTextAtomic(
         path.join(temporary, key),
         json({ ...config, ...tokenIds(tokenizer), torch_dtype: torchTypes[dtype] }),
       );
@@ -161,16 +161,16 @@ async function writeWeights(folder: string, tensors: readonly Input[], shardByte
     for (const tensor of shard) map[tensor.name] = name;
   }
   const index = json({ metadata: { total_size: bytesIn(tensors) }, weight_map: map });
-  await writeText(path.join(folder, "model.safetensors.index.json"), index);
+  await writeTextAtomic(path.join(folder, "model.safetensors.index.json"), index);
 }
 
-async function tokenizerFiles(tokenizer: Tokenizer): Promise<[string, string][]> {
+async function tokenizerFiles(tokenizer: Tokenizer): Promise<[string, readonly string[]][]> {
   const { tokenizer: definition, config, chatTemplate } = toHuggingFaceTokenizer(tokenizer).toFile();
   const ownTemplate = chatTemplate !== null && config.chat_template === undefined;
   return [
-    ["tokenizer.json", `${await inTurns(jsonText(definition))}\n`],
+    ["tokenizer.json", [...(await inTurns(jsonParts(definition))), "\n"]],
     ["tokenizer_config.json", json({ tokenizer_class: "PreTrainedTokenizerFast", ...config })],
-    ...(ownTemplate ? [["chat_template.jinja", chatTemplate] satisfies [string, string]] : []),
+    ...(ownTemplate ? [["chat_template.jinja", [chatTemplate]] satisfies [string, readonly string[]]] : []),
   ];
 }
 
@@ -181,17 +181,14 @@ function tokenIds(tokenizer: Tokenizer | null): Record<string, number> {
   return { ...(begin !== null && { bos_token_id: begin }), ...(end !== null && { eos_token_id: end }) };
 }
 
-function generationFile(defaults: GenerationDefaults, tokenizer: Tokenizer | null): [string, string][] {
+function generationFile(defaults: GenerationDefaults, tokenizer: Tokenizer | null): [string, readonly string[]][] {
   const config = { ...tokenIds(tokenizer), ...toGenerationConfig(defaults) };
   return Object.keys(config).length === 0 ? [] : [["generation_config.json", json(config)]];
 }
 
-function json(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
-}
-
-async function writeText(file: string, text: string): Promise<void> {
-  await writeFileAtomic(file, (handle) => handle.writeFile(text));
+/** Returns a small value as the parts of a file. */
+function json(value: unknown): readonly string[] {
+  return [`${JSON.stringify(value, null, 2)}\n`];
 }
 
 /** What a folder holds; null where there is none. */

@@ -1,12 +1,10 @@
 import { HeedError } from "../errors.js";
-import { writeFileAtomic } from "../formats/atomic-file.js";
-import { jsonText } from "../json.js";
+import { writeTextAtomic } from "../formats/atomic-file.js";
+import { jsonParts } from "../json.js";
 import { inTurns } from "../turns.js";
 
 export async function writeJsonFile(file: string, value: unknown): Promise<void> {
-  await writeFileAtomic(file, async (handle) => {
-    await handle.writeFile(`${await inTurns(jsonText(value))}\n`);
-  });
+  await writeTextAtomic(file, [...(await inTurns(jsonParts(value))), "\n"]);
 }
 
 /** The values, if each is finite. Throws ERR_DIVERGED. */
