@@ -1,5 +1,6 @@
 // The byte-pair encoding of a tokenizer.json: which two tokens merge, in which order, is a list of its own.
 import type { Steps } from "../turns.js";
+import type { IdList, IdSink } from "./id-parts.js";
 import { mergeParts } from "./merge-parts.js";
 import { PairTable } from "./pair-table.js";
 import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
@@ -73,7 +74,7 @@ export class BpeModel implements TokenModel {
     return new BpeModel(vocabulary, tokens, merges, ranks, options);
   }
 
-  *encode(piece: string, ids: number[], words: WordCache): Steps<void> {
+  *encode(piece: string, ids: IdList, words: WordCache): Steps<void> {
     const whole = this.#options.ignoreMerges ? this.#vocabulary.get(piece) : undefined;
     if (whole !== undefined) {
       ids.push(whole);
@@ -84,14 +85,15 @@ export class BpeModel implements TokenModel {
       if (count % 256 === 0) yield;
       const end = yield* this.#wordEnd(piece, start);
       const word = piece.slice(start, end);
-      let tokens = words.get(word);
-      if (!tokens) {
-        tokens = yield* this.#tokensOf(word);
-        if (word.length <= longWord) remember(words, word, tokens);
-      }
-      for (const [i, token] of tokens.entries()) {
-        this.#push(token, ids, from);
-        if (i % stride === stride - 1) yield;
+      if (word.length > longWord) yield* this.#merge(word, { push: (token) => this.#push(token, ids, from) });
+      else {
+        let tokens = words.get(word);
+        if (!tokens) {
+          const own: number[] = [];
+          yield* this.#merge(word, own);
+          remember(words, word, (tokens = own));
+        }
+        for (const token of tokens) this.#push(token, ids, from);
       }
       start = end;
     }
@@ -126,10 +128,13 @@ export class BpeModel implements TokenModel {
     return joints;
   }
 
-  /** A word's tokens; of a character that is not in the vocabulary, the complement of its code point. */
-  *#tokensOf(word: string): Steps<number[]> {
+  /** Gives a word's tokens to `tokens`; of a character that is not in the vocabulary, the complement of its code point. */
+  *#merge(word: string, tokens: IdSink): Steps<void> {
     const ids = yield* this.#symbolsOf(word);
-    if (ids.length === 1) return [ids[0]!];
+    if (ids.length === 1) {
+      tokens.push(ids[0]!);
+      return;
+    }
     const { unions } = this.#merges;
     const rank = (first: number, second: number): number => {
       const [left, right] = [ids[first]!, ids[second]!];
@@ -139,9 +144,10 @@ export class BpeModel implements TokenModel {
       ids[first] = unions[rank(first, second)]!;
     };
     const next = yield* mergeParts(ids.length, { rank, join });
-    const tokens: number[] = [];
-    for (let i = 0; i < ids.length; i = next[i]!) if (tokens.push(ids[i]!) % stride === 0) yield;
-    return tokens;
+    for (let [i, step] = [0, 1]; i < ids.length; i = next[i]!, step++) {
+      tokens.push(ids[i]!);
+      if (step % stride === 0) yield;
+    }
   }
 
   *#symbolsOf(word: string): Steps<Int32Array> {
@@ -181,7 +187,7 @@ export class BpeModel implements TokenModel {
   }
 
   /** Appends the ids of one of a word's tokens to those of the piece, which begin at `from`. */
-  #push(token: number, ids: number[], from: number): void {
+  #push(token: number, ids: IdList, from: number): void {
     const { special, unknown } = this.#vocabulary;
     if (token >= 0 && !special.has(token)) {
       ids.push(token);
@@ -190,9 +196,9 @@ export class BpeModel implements TokenModel {
     const { byteFallback, fuseUnknown, unknownName } = this.#options;
     const text = token < 0 ? String.fromCodePoint(~token) : this.#tokens[token]!;
     const bytes = byteFallback ? byteIds(text, this.#bytes) : undefined;
-    if (bytes) ids.push(...bytes);
+    if (bytes) ids.append(bytes);
     else if (unknownName !== null) {
-      if (fuseUnknown && ids.length > from && ids.at(-1) === unknown) return;
+      if (fuseUnknown && ids.length > from && ids.last === unknown) return;
       ids.push(this.#vocabulary.unknownId(text));
     }
   }

@@ -8,7 +8,7 @@ import { atOnce, inTurns, type Steps } from "../turns.js";
 import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-template.js";
 import { type AddedToken, type Part, TokenFinder } from "./added-tokens.js";
 import { parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
-import { type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
+import { firstIds, IdList, type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { WordCache } from "./token-model.js";
@@ -121,16 +121,12 @@ export class HuggingFaceTokenizer {
   }
 
   encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
-    const { before, after, most } = this.#around(options);
-    const ids = joinParts(this.#parts(text, options)).subarray(0, most);
-    return joinParts([before, ids, after]);
+    return joinParts(this.#parts(text, options));
   }
 
   /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
   async encodeAsync(text: string, options: HuggingFaceEncodeOptions = {}): Promise<Int32Array> {
-    const { before, after, most } = this.#around(options);
-    const ids = (await joinPartsInTurns(this.#parts(text, options))).subarray(0, most);
-    return joinParts([before, ids, after]);
+    return joinPartsInTurns(this.#parts(text, options));
   }
 
   /** A conversation, by the model's template. Throws ERR_ARGUMENT where the model has none. */
@@ -197,9 +193,13 @@ export class HuggingFaceTokenizer {
     return { before, after, most: maxLength - around };
   }
 
-  #parts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
+  *#parts(text: string, options: HuggingFaceEncodeOptions): IdParts {
+    const { before, after, most } = this.#around(options);
     const { definition, plain, whole } = this.#prepared;
-    return trusting(encoded(text.toWellFormed(), definition, special ? whole : plain));
+    const finders = (options.special ?? false) ? whole : plain;
+    yield before;
+    yield* firstIds(trusting(encoded(text.toWellFormed(), definition, finders)), most);
+    yield after;
   }
 
   /**
@@ -239,8 +239,6 @@ export class HuggingFaceTokenizer {
   }
 }
 
-const longestPart = 2 ** 16;
-
 function* prepare(json: unknown): Steps<Prepared> {
   return yield* trusting(
     (function* () {
@@ -267,11 +265,11 @@ function* findersOf({ normalize }: TokenizerDefinition, tokens: readonly AddedTo
 }
 
 /** Yields the ids of a text, and undefined where work can rest. */
-function* encoded(text: string, definition: TokenizerDefinition, finders: Finders): Generator<number[] | undefined> {
+function* encoded(text: string, definition: TokenizerDefinition, finders: Finders): Generator<Int32Array | undefined> {
   const { cut, model } = definition;
   const words: WordCache = new Map();
   let first = true;
-  let ids: number[] = [];
+  let ids = new IdList();
   for (const section of sectionsOf(text, definition, finders)) {
     if (section === undefined) yield;
     else if (typeof section === "number") ids.push(section);
@@ -280,13 +278,12 @@ function* encoded(text: string, definition: TokenizerDefinition, finders: Finder
         if (piece === undefined) yield;
         else yield* model.encode(piece, ids, words);
         if (ids.length < partLength) continue;
-        // A piece may be the whole text.
-        for (let at = 0; at < ids.length; at += longestPart) yield ids.slice(at, at + longestPart);
-        ids = [];
+        for (const [, chunk] of ids.chunks()) yield chunk;
+        ids = new IdList();
       }
     first &&= section === undefined;
   }
-  yield ids;
+  for (const [, chunk] of ids.chunks()) yield chunk;
 }
 
 /** Yields the ids of the added tokens in a text and what lies between, normalized; undefined where work can rest. */

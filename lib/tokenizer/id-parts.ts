@@ -5,13 +5,18 @@ import { Turns } from "../turns.js";
 /** Ids in their order, and undefined where work can rest. */
 export type IdParts = Iterable<ArrayLike<number> | undefined>;
 
+/** Takes ids, one after the other. */
+export interface IdSink {
+  push(id: number): unknown;
+}
+
 /** Ids that a part has about, where they are counted. */
 export const partLength = 1024;
 
 /** All of the ids. */
 export function joinParts(parts: IdParts): Int32Array {
   const list = new IdList();
-  for (const part of parts) if (part) list.push(part);
+  for (const part of parts) if (part) list.append(part);
   const ids = new Int32Array(list.length);
   for (const [at, chunk] of list.chunks()) ids.set(chunk, at);
   return ids;
@@ -22,7 +27,7 @@ export async function joinPartsInTurns(parts: IdParts): Promise<Int32Array> {
   const turns = new Turns();
   const list = new IdList();
   for (const part of parts) {
-    if (part) list.push(part);
+    if (part) list.append(part);
     if (turns.long) await turns.pause();
   }
   const ids = new Int32Array(list.length);
@@ -31,6 +36,20 @@ export async function joinPartsInTurns(parts: IdParts): Promise<Int32Array> {
     await turns.pause();
   }
   return ids;
+}
+
+/** The first `most` ids of parts, which are asked for no more than that. */
+export function* firstIds(parts: IdParts, most: number): IdParts {
+  let left = most;
+  for (const part of parts) {
+    if (!part) {
+      yield;
+      continue;
+    }
+    yield part.length <= left ? part : Int32Array.from(part).subarray(0, left);
+    left -= part.length;
+    if (left <= 0) return;
+  }
 }
 
 /** A text in slices of about `length` UTF-16 units, none of which ends within a character. */
@@ -47,22 +66,38 @@ function isHighSurrogate(unit: number): boolean {
   return unit >= 0xd800 && unit < 0xdc00;
 }
 
-/** Grows by a chunk, without a copy of what is in it. */
-class IdList {
+/**
+ * Ids that come one after the other. The list grows by a chunk, without a copy of what is in it: an array of millions would
+ * hold up the event loop each time it grows.
+ */
+export class IdList implements IdSink {
   length = 0;
   readonly #full: Int32Array[] = [];
   #chunk = new Int32Array(0);
   #used = 0;
 
-  push(part: ArrayLike<number>): void {
-    if (this.#used + part.length > this.#chunk.length) {
-      this.#full.push(this.#chunk.subarray(0, this.#used));
-      this.#chunk = new Int32Array(Math.max(part.length, Math.min(2 ** 17, Math.max(64, this.length))));
-      this.#used = 0;
-    }
+  /** The last id; undefined where there is none. */
+  get last(): number | undefined {
+    return this.#used > 0 ? this.#chunk[this.#used - 1] : this.#full.at(-1)?.at(-1);
+  }
+
+  push(id: number): void {
+    if (this.#used === this.#chunk.length) this.#grow(1);
+    this.#chunk[this.#used++] = id;
+    this.length++;
+  }
+
+  append(part: ArrayLike<number>): void {
+    if (this.#used + part.length > this.#chunk.length) this.#grow(part.length);
     this.#chunk.set(part, this.#used);
     this.#used += part.length;
     this.length += part.length;
+  }
+
+  #grow(least: number): void {
+    if (this.#used > 0) this.#full.push(this.#chunk.subarray(0, this.#used));
+    this.#chunk = new Int32Array(Math.max(least, Math.min(2 ** 17, Math.max(64, this.length))));
+    this.#used = 0;
   }
 
   /** Yields each chunk with the index of its first id. */

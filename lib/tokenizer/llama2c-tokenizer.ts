@@ -7,7 +7,7 @@ import { HeedError } from "../errors.js";
 import { readSmallFile } from "../files.js";
 import { atOnce, inTurns, type Steps } from "../turns.js";
 import { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
-import { type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
+import { IdList, type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
 import { mergeParts } from "./merge-parts.js";
 import { type Piece, type PieceKind, sentencePieceJson, wordBoundary } from "./sentencepiece-json.js";
 import { remember, type WordCache } from "./token-model.js";
@@ -206,9 +206,9 @@ const pairOf = (first: number, second: number): number => first * 256 + second;
 function* wordsOf(
   text: string,
   { tokens, ids, neighbours }: Vocabulary,
-): Generator<readonly [word: string, symbols: readonly number[]] | undefined> {
+): Generator<readonly [word: string, symbols: IdList] | undefined> {
   const spelt = new Map<number, readonly number[]>();
-  let symbols: number[] = [];
+  let symbols = new IdList();
   let start = 0;
   for (let [at, step] = [0, 1]; at < text.length; step++) {
     if (step % stride === 0) yield;
@@ -216,10 +216,10 @@ function* wordsOf(
     let own = spelt.get(character);
     if (!own) spelt.set(character, (own = spell(String.fromCodePoint(character), ids)));
     if (symbols.length > 0) {
-      const [left, right] = [tokens[symbols.at(-1)!]!.text, tokens[own[0]!]!.text];
+      const [left, right] = [tokens[symbols.last!]!.text, tokens[own[0]!]!.text];
       if (neighbours[pairOf(left.charCodeAt(left.length - 1), right.charCodeAt(0))] === 0) {
         yield [text.slice(start, at), symbols];
-        [symbols, start] = [[], at];
+        [symbols, start] = [new IdList(), at];
       }
     }
     for (const id of own) symbols.push(id);
@@ -236,8 +236,12 @@ function spell(character: string, ids: ReadonlyMap<string, number>): number[] {
 }
 
 /** Merges the best pair, the leftmost of equals, until there is none. */
-function* merged(symbols: readonly number[], { tokens, ids, ranks }: Vocabulary): Steps<number[]> {
-  const own = Int32Array.from(symbols);
+function* merged(symbols: IdList, { tokens, ids, ranks }: Vocabulary): Steps<number[]> {
+  const own = new Int32Array(symbols.length);
+  for (const [at, chunk] of symbols.chunks()) {
+    own.set(chunk, at);
+    yield;
+  }
   const union = (first: number, second: number): number => {
     const id = ids.get(tokens[own[first]!]!.text + tokens[own[second]!]!.text);
     return id === undefined || ranks[id]! < 0 ? -1 : id;

@@ -1,11 +1,12 @@
 // What the models of a tokenizer.json have in common: they cut pieces of text into tokens of one vocabulary.
 import { HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
+import type { IdList } from "./id-parts.js";
 
 /** Cuts a piece of text into tokens. */
 export interface TokenModel {
   /** Appends the tokens' ids. What is cut again and again within a text is looked up in `words`. */
-  encode(piece: string, ids: number[], words: WordCache): Steps<void>;
+  encode(piece: string, ids: IdList, words: WordCache): Steps<void>;
 }
 
 /** The tokens of words of one text; it lives no longer, since words are parts of the text in memory. */

@@ -1,6 +1,7 @@
 // A Unigram language model (Kudo 2018, arXiv:1804.10959): of all ways to cut a piece into tokens, the one whose logarithms
 // of probabilities sum to the most (Viterbi).
 import type { Steps } from "../turns.js";
+import type { IdList, IdSink } from "./id-parts.js";
 import { PairTable } from "./pair-table.js";
 import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 
@@ -9,6 +10,8 @@ const unknownPenalty = 10;
 /** Longer pieces are not looked up among those that a text had before. */
 const longWord = 64;
 const stride = 256;
+/** Numbers that are filled between two rests. */
+const fillLength = 2 ** 18;
 
 export class UnigramModel implements TokenModel {
   readonly #vocabulary: Vocabulary;
@@ -42,23 +45,27 @@ export class UnigramModel implements TokenModel {
     return new UnigramModel(vocabulary, scores, trie, byteFallback);
   }
 
-  *encode(piece: string, ids: number[], words: WordCache): Steps<void> {
+  *encode(piece: string, ids: IdList, words: WordCache): Steps<void> {
+    if (piece.length > longWord) {
+      yield* this.#cut(piece, ids);
+      return;
+    }
     let tokens = words.get(piece);
     if (!tokens) {
-      tokens = yield* this.#tokensOf(piece);
-      if (piece.length <= longWord) remember(words, piece, tokens);
+      const own: number[] = [];
+      yield* this.#cut(piece, own);
+      remember(words, piece, (tokens = own));
     }
-    // As many as the piece has characters: a call does not take so many arguments.
-    for (let i = 0; i < tokens.length; i++) {
-      ids.push(tokens[i]!);
-      if (i % stride === stride - 1) yield;
-    }
+    ids.append(tokens);
   }
 
-  /** The ids of a piece's tokens, the best way to each place being known before it is left. */
-  *#tokensOf(piece: string): Steps<number[]> {
-    const ids: number[] = [];
-    const bests = new Float64Array(piece.length + 1).fill(-Infinity, 1);
+  /** Gives the ids of a piece's tokens to `ids`. The best way to each place is known before it is left. */
+  *#cut(piece: string, ids: IdSink): Steps<void> {
+    const bests = new Float64Array(piece.length + 1);
+    for (let at = 1; at <= piece.length; at += fillLength) {
+      bests.fill(-Infinity, at, at + fillLength);
+      yield;
+    }
     // Of the last token on the best way to a place: where it begins, and its id, -1 for a character that is none.
     const starts = new Int32Array(piece.length + 1);
     const tokens = new Int32Array(piece.length + 1);
@@ -101,11 +108,10 @@ export class UnigramModel implements TokenModel {
       [cut, reach] = [at, at];
     }
     if (unknownFrom >= 0) this.#pushUnknown(piece.slice(unknownFrom), ids);
-    return ids;
   }
 
   /** Characters that are no tokens and follow each other are one: in bytes if there are all of them. */
-  #pushUnknown(text: string, ids: number[]): void {
+  #pushUnknown(text: string, ids: IdSink): void {
     const bytes = this.#bytes && byteIds(text, this.#bytes);
     if (bytes) for (const id of bytes) ids.push(id);
     else ids.push(this.#vocabulary.unknownId(text));

@@ -1,6 +1,7 @@
 // WordPiece (Schuster & Nakajima 2012; BERT's): from the left, the longest token that a word goes on with. A word of which
 // a rest is in no token is unknown as a whole.
 import type { Steps } from "../turns.js";
+import type { IdList } from "./id-parts.js";
 import { remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 
 export interface WordPieceOptions {
@@ -23,13 +24,13 @@ export class WordPieceModel implements TokenModel {
     this.#longestToken = longest;
   }
 
-  *encode(piece: string, ids: number[], words: WordCache): Steps<void> {
+  *encode(piece: string, ids: IdList, words: WordCache): Steps<void> {
     let tokens = words.get(piece);
     if (!tokens) {
       tokens = (yield* this.#tokensOf(piece)) ?? [this.#vocabulary.unknownId(piece)];
       remember(words, piece, tokens);
     }
-    ids.push(...tokens);
+    ids.append(tokens);
   }
 
   /** The ids of a word's tokens; null where it has none. */
