@@ -107,7 +107,7 @@ async function partsOf(
     return checked(name, { kind: "encoder-decoder", model, codec: given ? codecOf(given) : own }, null, given);
   }
   if (source.format === "gguf") {
-    const { model, tokenizer, defaults } = await loadGguf(source.file, others);
+    const { model, tokenizer, defaults } = await loadGguf(source.file, { ...others, readTokenizer: !given });
     return checked(name, { kind: "causal", model, tokenizer: given ?? tokenizer, defaults }, tokenizer, given);
   }
   const own = given || source.tokenizer === null ? null : await Llama2cTokenizer.fromFile(source.tokenizer);

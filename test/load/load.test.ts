@@ -331,6 +331,17 @@ describe("without a tokenizer", () => {
     expect(await model.generate("hello", options)).toEqual(await own.generate("hello", options));
   });
 
+  test("one may be given for a GGUF file whose own cannot be read", async () => {
+    const file = path.join(temporaryFolder(), "strange.gguf");
+    const bytes = readFileSync(at("model.gguf"));
+    // The key is followed by the kind of its value (4 bytes) and the value's length (8).
+    bytes.write("xxxxx", bytes.indexOf("tokenizer.ggml.model") + "tokenizer.ggml.model".length + 12);
+    writeFileSync(file, bytes);
+    await expectRejection(load(file), "ERR_FORMAT", /tokenizer\.ggml\.model.+"xxxxx"/);
+    using model = await load(file, { kind: "causal", device: "cpu", tokenizer: llamas });
+    expect(model.tokenizer).toBe(llamas);
+  });
+
   test("of an encoder and a translator", async () => {
     const copy = temporaryFolder();
     for (const [name, use] of [

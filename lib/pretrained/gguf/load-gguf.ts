@@ -14,9 +14,14 @@ import { architectureNames, architectures } from "./index.js";
 import { GgufMetadata } from "./metadata.js";
 import { tokenizerOfGguf } from "./tokenizer.js";
 
+export interface LoadGgufOptions extends ModelOptions, LoadQuantizedOptions {
+  /** Whether to read the tokenizer of the file; without it, `tokenizer` is null. @default true */
+  readTokenizer?: boolean;
+}
+
 export interface GgufModel {
   model: GPT | Llama;
-  /** null where the file has none. */
+  /** null where the file has none or it was not read. */
   tokenizer: HuggingFaceTokenizer | null;
   defaults: GenerationDefaults;
 }
@@ -25,12 +30,12 @@ export interface GgufModel {
  * Loads a model for inference from a GGUF file of architecture llama, qwen2, qwen3 or gpt2, quantised or not, and its
  * tokenizer. Of a model in several files any part may be given. Throws ERR_IO or ERR_FORMAT with the file's name.
  */
-export async function loadGguf(path: string, options: ModelOptions & LoadQuantizedOptions = {}): Promise<GgufModel> {
+export async function loadGguf(path: string, options: LoadGgufOptions = {}): Promise<GgufModel> {
   await using file = await openGguf(path);
   const metadata = new GgufMetadata(path, file.metadata);
   const architecture = architectures.find(({ names }) => names.includes(metadata.architecture));
   if (!architecture) throw metadata.fault("general.architecture", architectureNames.join(", "), metadata.architecture);
-  const tokenizer = await tokenizerOfGguf(metadata);
+  const tokenizer = options.readTokenizer === false ? null : await tokenizerOfGguf(metadata);
   const defaults = defaultsOfGguf(metadata);
   const model = await modelOf(architecture, metadata, file, options);
   try {
