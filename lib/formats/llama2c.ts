@@ -1,4 +1,4 @@
-// Checkpoints of llama2.c (github.com/karpathy/llama2.c), version 0: seven int32 (width, feed-forward width, layers,
+// Files of llama2.c (github.com/karpathy/llama2.c), version 0: seven int32 (width, feed-forward width, layers,
 // heads, heads of keys and values, vocabulary, context length; a vocabulary below 0 has an output projection of its
 // own), then f32, each tensor for all layers, then two tables of rotary positions that are not needed. Little-endian.
 // Tensors have Hugging Face's names for a Llama; rotary positions turn neighbouring pairs.
@@ -21,7 +21,7 @@ export interface Llama2cConfig {
   tied: boolean;
 }
 
-/** An open checkpoint. Close it, or declare it with `await using`. */
+/** An open file. Close it, or declare it with `await using`. */
 export class Llama2cFile extends F32File {
   /** @internal */
   constructor(
@@ -34,14 +34,14 @@ export class Llama2cFile extends F32File {
   }
 }
 
-/** Whether a file beside a checkpoint is its tokenizer: tokenizer.bin and tok512.bin are names that llama2.c gives. */
+/** Whether a file beside a model's is its tokenizer: tokenizer.bin and tok512.bin are names that llama2.c gives. */
 export function isLlama2cTokenizer(name: string): boolean {
   return /^tok.*\.bin$/.test(name);
 }
 
 const headerBytes = 28;
 
-/** Opens a checkpoint and checks its sizes. Throws ERR_IO or ERR_FORMAT with the file's name. */
+/** Opens a file and checks its sizes. Throws ERR_IO or ERR_FORMAT with the file's name. */
 export async function readLlama2c(path: string): Promise<Llama2cFile> {
   return opening(path, async (handle, size) => {
     if (size < headerBytes)

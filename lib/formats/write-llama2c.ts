@@ -1,4 +1,4 @@
-// Writing checkpoints of llama2.c: see llama2c.ts for the format. Tensors are streamed, one in memory at a time, and the
+// Writing files of llama2.c: see llama2c.ts for the format. Tensors are streamed, one in memory at a time, and the
 // file replaces an old one only when it is whole.
 import { HeedError } from "../errors.js";
 import { numel } from "../shape.js";
@@ -7,7 +7,7 @@ import { type Llama2cConfig, llama2cOrder } from "./llama2c.js";
 import { asBytes, writeFully } from "./whole-io.js";
 
 /**
- * Writes a checkpoint of f32, asking `read` for each tensor by Hugging Face's name, in pieces. Throws ERR_ARGUMENT for tensors of
+ * Writes a model's file of f32, asking `read` for each tensor by Hugging Face's name, in pieces. Throws ERR_ARGUMENT for tensors of
  * another size, ERR_IO where the file cannot be written; an old file then stays.
  */
 export async function writeLlama2c(

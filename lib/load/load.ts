@@ -23,7 +23,7 @@ export type LoadOptions<K extends ModelKind = ModelKind> = LoadModelOptions<K>;
  * - a run of heed (`heed train --out`) or one of its checkpoints,
  * - a folder in Hugging Face's format, or one of CTranslate2,
  * - a model of the hub, `owner/name`, or a GGUF file in one, `hf:owner/name/file.gguf`, which are downloaded,
- * - a GGUF file, of a model in several any of them, or a checkpoint of llama2.c with its tokenizer beside it, or a folder
+ * - a GGUF file, of a model in several any of them, or a file of llama2.c with its tokenizer beside it, or a folder
  *   with one such model.
  *
  * What comes back has the methods of its kind: `generate` and `chat`, `embed`, or `translate`. With `kind`, its type has those

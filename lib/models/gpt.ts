@@ -19,7 +19,7 @@ export type GptForwardOptions = DecoderForwardOptions;
 
 /**
  * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
- * again as the output projection. Parameters have the names and layouts of GPT-2's published checkpoints. Options of the
+ * again as the output projection. Parameters have the names and layouts of GPT-2's published weights. Options of the
  * configuration exchange its parts for others: positions, norms, feed-forward, heads, and what attention sees.
  */
 export class GPT extends CausalDecoder {

@@ -69,7 +69,7 @@ class LlamaBackbone extends Module {
 
 /**
  * The Llama family (Touvron et al. 2023): RMS norms, rotary positions, grouped heads, gated feed-forward; with options of
- * its configuration also Mistral, Qwen 2 and Qwen 3. Parameters have the names and layouts of Hugging Face's checkpoints.
+ * its configuration also Mistral, Qwen 2 and Qwen 3. Parameters have the names and layouts of Hugging Face's files.
  */
 export class Llama extends CausalDecoder<GroupedAttentionContext> {
   readonly model: LlamaBackbone;

@@ -16,7 +16,7 @@ import { SequenceToSequence } from "./sequence-to-sequence.js";
 /**
  * T5 (Raffel et al. 2020): an encoder–decoder with RMS norms before each part, no biases, and positions that are biases of
  * attention's scores by distance, shared by the layers of a stack; with options of its configuration also T5 1.1, Flan-T5
- * and mT5. Parameters have the names and layouts of Hugging Face's checkpoints.
+ * and mT5. Parameters have the names and layouts of Hugging Face's files.
  *
  * Self-attention is made of products and a softmax (`biasedAttention`), since the bias has a gradient: its memory grows
  * with the square of the length, B·H·T² numbers a layer.

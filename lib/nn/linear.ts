@@ -12,7 +12,7 @@ export interface LinearConfig {
   bias?: boolean;
   /** Standard deviation of the first weights; 0.02 (GPT-2) unless given. */
   std?: number;
-  /** Weight as [out, in] ("oi", the default) or [in, out] ("io", GPT-2's checkpoints). */
+  /** Weight as [out, in] ("oi", the default) or [in, out] ("io", GPT-2's files). */
   layout?: "oi" | "io";
 }
 

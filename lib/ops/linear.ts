@@ -21,7 +21,7 @@ export interface LinearOptions {
   activation?: Activation;
   /** Added to the result; of its shape. */
   residual?: FloatTensor | null;
-  /** How `weight` lies in memory: [out, in] ("oi", the default) or [in, out] ("io", GPT-2's checkpoints). */
+  /** How `weight` lies in memory: [out, in] ("oi", the default) or [in, out] ("io", GPT-2's files). */
   layout?: Layout;
 }
 

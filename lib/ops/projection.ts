@@ -7,7 +7,7 @@ import type { FloatTensor } from "../tensor.js";
 import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
 import { transposed } from "./views.js";
 
-/** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's checkpoints). */
+/** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's files). */
 export type Layout = "oi" | "io";
 export const layouts: readonly Layout[] = ["oi", "io"];
 

@@ -6,7 +6,7 @@ import { loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
 /**
- * Loads a checkpoint of llama2.c for inference; its tokenizer is a `Llama2cTokenizer`. Throws ERR_IO or ERR_FORMAT with
+ * Loads a model of llama2.c for inference; its tokenizer is a `Llama2cTokenizer`. Throws ERR_IO or ERR_FORMAT with
  * the file's name.
  */
 export async function loadLlama2c(

@@ -9,7 +9,7 @@ import type { FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { setQuantized, setTransposed } from "./fill-matrix.js";
 
-/** Tensors of checkpoints that are no parameters: tables that are computed. */
+/** Tensors of published files that are no parameters: tables that are computed. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
 
 export interface LoadWeightsOptions {

@@ -1,5 +1,5 @@
 // What is behind the name of a model: a run of heed, a folder in Hugging Face's format or CTranslate2's, a model of the hub
-// or a GGUF file in one, a GGUF file, or a checkpoint of llama2.c.
+// or a GGUF file in one, a GGUF file, or a file of llama2.c.
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";

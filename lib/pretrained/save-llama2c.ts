@@ -25,7 +25,7 @@ export interface SaveLlama2cOptions {
 }
 
 /**
- * Writes a Llama as a checkpoint of llama2.c. Throws ERR_ARGUMENT for a model with what its program does not have, or a
+ * Writes a Llama as a file of llama2.c. Throws ERR_ARGUMENT for a model with what its program does not have, or a
  * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written, or the folder has the tokenizer
  * of another model.
  */

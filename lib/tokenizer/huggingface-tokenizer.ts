@@ -38,7 +38,7 @@ export interface HuggingFaceTokenizerParts {
   chatTemplate?: string | null;
 }
 
-/** The form of a tokenizer of a checkpoint. */
+/** The form in which a checkpoint keeps a tokenizer. */
 interface HuggingFaceJson {
   type: "huggingface";
   tokenizer: unknown;

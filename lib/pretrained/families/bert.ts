@@ -13,7 +13,7 @@ type BertModel = Bert | BertForMaskedLM | BertForSequenceClassification;
 
 const configOf = (model: BertModel): Required<BertConfig> => (model instanceof Bert ? model : model.bert).config;
 
-/** Parts of checkpoints beside the encoder, in files that give its tensors no prefix. */
+/** Parts of published files beside the encoder, in files that give its tensors no prefix. */
 const heads = /^(cls|pooler|lm_head|classifier|pre_classifier|qa_outputs|vocab_(transform|layer_norm|projector))\./;
 
 /** Old files name the scale and shift of layer norms as the paper does. */

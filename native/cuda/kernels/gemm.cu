@@ -130,7 +130,7 @@ void classify(const GemmParams& p, GemmOperand& x, int64_t outer_size, int64_t e
       return void(x.width = static_cast<int>(width));
 }
 
-bool in_vectors(const GemmParams& p, const GemmMatrix& x, int64_t element) {
+bool rows_in_fours(const GemmParams& p, const GemmMatrix& x, int64_t element) {
   return !x.data || (is_aligned(x.data, 4 * (x.f32 ? 4 : element)) && x.row % 4 == 0 && multiples(p, x.batch, 4));
 }
 
@@ -207,7 +207,7 @@ void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, Opt
   classify(p, p.b, p.n, element);
   p.vectors = p.n % 4 == 0 && is_aligned(p.bias, p.bias_f32 ? 16 : 4 * element);
   for (const GemmMatrix* x : {&p.out, &p.residual, &p.preact, &p.dact})
-    p.vectors = p.vectors && in_vectors(p, *x, element);
+    p.vectors = p.vectors && rows_in_fours(p, *x, element);
 
   const Arithmetic arithmetic = arithmetic_of(p, a.dtype);
   const Choice c = choose(p, arithmetic, stream.multiprocessors());
