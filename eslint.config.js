@@ -2,6 +2,7 @@ import eslint from "@eslint/js";
 import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
 import globals from "globals";
+import docstrings from "./scripts/eslint-docstrings.mjs";
 import layering from "./scripts/eslint-layering.mjs";
 
 export default defineConfig(
@@ -16,7 +17,7 @@ export default defineConfig(
     files: ["**/*.ts"],
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
     languageOptions: { parserOptions: { projectService: { allowDefaultProject: ["vitest.config.ts"] } } },
-    plugins: { heed: { rules: { layering } } },
+    plugins: { heed: { rules: { docstrings, layering } } },
     rules: {
       "heed/layering": "error",
       "@typescript-eslint/consistent-type-imports": ["error", { disallowTypeAnnotations: false }],

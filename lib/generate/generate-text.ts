@@ -21,7 +21,7 @@ interface TextSettings extends TokenSettings {
  * (null), the prompt must be tokens, and the result has tokens alone.
  *
  * @example
- * const { text } = await generate(model, tokenizer, "Call me", { maxTokens: 50 });
+ * const { text } = await generate(gpt, tokenizer, "Call me", { maxTokens: 50 });
  *
  * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument. What is wrong with the prompt is found when the text is read, which
  * then rejects, as it does with the signal's reason. Where the model diverges (the logits of a next token have NaN or

@@ -30,7 +30,8 @@ export type LoadOptions<K extends ModelKind = ModelKind> = LoadModelOptions<K>;
  * alone; without, a method of another kind throws ERR_ARGUMENT when it is used. Dispose it to free its memory.
  *
  * @example
- * const model = await load("Qwen/Qwen3-0.6B");
+ * // This downloads a model.
+ * const model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
  * const { text } = await model.generate("The whale", { maxTokens: 50 });
  *
  * @throws ERR_IO or ERR_FORMAT, naming the file, where the model is missing or not whole; ERR_ARGUMENT for a bad option and
