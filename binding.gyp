@@ -1,8 +1,9 @@
 # The addon where there is no CMake: `npm install` without a prebuilt binary. The same sources, flags and defines as
 # CMakeLists.txt, into build/Release/heed.node.
 {
-  # "all" or, for a quick build, "portable": the instruction sets that there are kernels for.
-  "variables": {"heed_isas%": "all"},
+  # The instruction sets that there are kernels for, as HEED_ISAS in the environment says: "all" of them (also without
+  # it), or "here": the portable one and the widest of this machine, or their names.
+  "variables": {"heed_isas": "<!(node scripts/sources.mjs sets)"},
   "target_defaults": {
     "include_dirs": ["native"],
     "cflags!": ["-O2"],
@@ -22,7 +23,10 @@
       ]
     },
     "defines": ["HEED_HAS_PORTABLE"],
-    "conditions": [["target_arch=='x64' and heed_isas=='all'", {"defines": ["HEED_HAS_AVX2", "HEED_HAS_AVX512"]}]]
+    "conditions": [
+      ["'avx2' in heed_isas", {"defines": ["HEED_HAS_AVX2"]}],
+      ["'avx512' in heed_isas", {"defines": ["HEED_HAS_AVX512"]}]
+    ]
   },
   "targets": [
     {
@@ -52,7 +56,8 @@
       ],
       "dependencies": ["heed_kernels_portable"],
       "conditions": [
-        ["target_arch=='x64' and heed_isas=='all'", {"dependencies": ["heed_kernels_avx2", "heed_kernels_avx512"]}],
+        ["'avx2' in heed_isas", {"dependencies": ["heed_kernels_avx2"]}],
+        ["'avx512' in heed_isas", {"dependencies": ["heed_kernels_avx512"]}],
         ["OS=='linux'", {
           "ldflags": ["-Wl,-z,nodelete", "-Wl,--gc-sections", "-static-libgcc", "-static-libstdc++"]
         }]
@@ -66,7 +71,7 @@
     }
   ],
   "conditions": [
-    ["target_arch=='x64' and heed_isas=='all'", {
+    ["'avx2' in heed_isas", {
       "targets": [
         {
           "target_name": "heed_kernels_avx2",
@@ -75,7 +80,11 @@
           "defines": ["HEED_ISA=avx2"],
           "cflags_cc": ["<!@(node scripts/sources.mjs isas avx2)"],
           "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["<!@(node scripts/sources.mjs isas avx2)"]}
-        },
+        }
+      ]
+    }],
+    ["'avx512' in heed_isas", {
+      "targets": [
         {
           "target_name": "heed_kernels_avx512",
           "type": "static_library",

@@ -96,7 +96,7 @@ node_gyp_build() {
   local headers
   headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
   [ -f "$headers/include/node/node_api.h" ] && export npm_config_nodedir=${npm_config_nodedir:-$headers}
-  (cd "$copy" && HEED_NVCC=no-nvcc CXXFLAGS=-O0 npx --no-install node-gyp rebuild --silent -j "$(nproc)" -- -Dheed_isas="$isas") &&
+  (cd "$copy" && HEED_NVCC=no-nvcc HEED_ISAS="$isas" CXXFLAGS=-O0 npx --no-install node-gyp rebuild --silent -j "$(nproc)") &&
     node -e "
       const heed = require('node-gyp-build')('$copy');
       console.log('loads:', heed.isa());

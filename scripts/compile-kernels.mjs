@@ -6,7 +6,7 @@
 //                                                           HEED_CUBINS=80,90, machine code) and its host function
 //   node scripts/compile-kernels.mjs --ptx NVCC FILE OUT    writes FILE's PTX alone, as the addon's is (for tests)
 //
-// Without nvcc the kernels that the package ships (prebuilds/kernels) are taken; without those the build goes on, and
+// HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken; without those the build goes on, and
 // the addon says what it lacks. Uses no package: it runs where heed is built from source.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -47,6 +47,7 @@ function portable(ptx) {
 }
 
 function findToolkit(folder) {
+  if (process.env.HEED_CUDA === "0") return { nvcc: null, problem: "HEED_CUDA=0 left them out when heed was built" };
   const nvcc = process.env.HEED_NVCC || process.env.CUDACXX || "nvcc";
   const probe = path.join(folder, "probe.cu");
   writeFileSync(probe, 'extern "C" __global__ void probe(float* x) { *x = 1; }\n');

@@ -30,7 +30,7 @@ function writeBook(file) {
   writeFileSync(file, text.replaceAll("—", "--").replaceAll(/[^ -~\n]|[$&*[\]]/g, ""));
 }
 
-await node("scripts/setup.mjs");
+await node("scripts/setup.mjs", "--quick");
 writeBook("runs/moby-dick.txt");
 rmSync("runs/quickstart", { recursive: true, force: true });
 

@@ -1,8 +1,13 @@
 // Makes a clone of the repository ready: packages, the native addon, dist/. Each step runs only when its result is
 // missing or older than what it is made from, so that `npm test` works on a fresh clone and costs nothing after.
-// Uses no package: it runs before any is installed.
+//
+//   node scripts/setup.mjs           everything that the tests need
+//   node scripts/setup.mjs --quick   what this machine needs to run: kernels for its own instruction set and the portable
+//                                    one, and those for CUDA only where there is a card
+//
+// It uses no package, since it runs before any is installed.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, statSync, utimesSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -35,30 +40,63 @@ function run(why, command, args, env = {}) {
   console.log(`setup: done in ${((Date.now() - started) / 1000).toFixed(0)} s`);
 }
 
-/** Runs `make` unless `target` is newer than all of `sources`. */
-function step(target, sources, make) {
-  if (changed(target) >= Math.max(...sources.map(changed)) && existsSync(path.join(root, target))) return;
+/** Runs `make` unless `target` is newer than all of `sources` and it `isEnough`. */
+function step(target, sources, make, isEnough = true) {
+  if (isEnough && changed(target) >= Math.max(...sources.map(changed)) && existsSync(path.join(root, target))) return;
   make();
   // A change that reaches no output (a comment, say) leaves the target as old as it was.
   utimesSync(path.join(root, target), new Date(), new Date());
 }
 
+const addon = "build/Release/heed.node";
+/** Is there where the addon is what --quick builds; says whether it has the kernels for CUDA. */
+const partial = path.join(root, "build/partial.json");
+const isPartial = existsSync(partial);
+// An addon that has everything keeps it, so that nothing is compiled twice.
+const small = process.argv.includes("--quick") && (isPartial || !existsSync(path.join(root, addon)));
+const withCuda = !small || hasCard();
+const isEnough = !isPartial || (small && (JSON.parse(readFileSync(partial, "utf8")).withCuda || !withCuda));
+
+/** Tells whether the system has a driver of NVIDIA's for a card. */
+function hasCard() {
+  const drivers = ["/dev/nvidiactl", "/dev/dxg", path.join(process.env.SystemRoot ?? "/", "System32/nvcuda.dll")];
+  return drivers.some((file) => existsSync(file));
+}
+
 function buildAddon() {
-  if (spawnSync("cmake", ["--version"]).status === 0)
-    return run("building the addon", "npx", ["--no-install", "cmake-js", "build", "--log-level", "warn"], {
-      CMAKE_BUILD_PARALLEL_LEVEL: String(availableParallelism()),
-    });
+  const env = { CMAKE_BUILD_PARALLEL_LEVEL: String(availableParallelism()), HEED_ISAS: small ? "here" : "all" };
+  if (!withCuda) env.HEED_CUDA = "0";
+  compileAddon(env);
+  if (!small) return rmSync(partial, { force: true });
+  writeFileSync(partial, `${JSON.stringify({ withCuda })}\n`);
+  const left = withCuda ? "" : ", without kernels for CUDA, since there is no card";
+  console.log(`setup: the addon is for this machine's processor alone${left}; \`npm run setup\` builds the rest`);
+}
+
+function compileAddon(env) {
+  const cmakeJs = ["--no-install", "cmake-js", "--log-level", "warn"];
+  if (spawnSync("cmake", ["--version"]).status === 0) {
+    // `build` alone would keep what an earlier build was configured for.
+    const sets = `--CDHEED_ISAS=${small ? "here" : ""}`;
+    run("configuring the addon", "npx", [...cmakeJs, "configure", sets], env);
+    return run("building the addon", "npx", [...cmakeJs, "build", ...(small ? ["--target", "heed"] : [])], env);
+  }
   // Headers beside the node binary (Linux distributions, Docker images) spare node-gyp a download.
   const prefix = path.dirname(path.dirname(process.execPath));
   const nodedir = process.env.npm_config_nodedir ?? prefix;
   const local = existsSync(path.join(nodedir, "include/node/node_api.h")) ? [`--nodedir=${nodedir}`] : [];
-  run("building the addon (no CMake found)", "npx", ["--no-install", "node-gyp", "rebuild", "-j", "max", ...local]);
+  run(
+    "building the addon (no CMake found)",
+    "npx",
+    ["--no-install", "node-gyp", "rebuild", "-j", "max", ...local],
+    env,
+  );
 }
 
 step("node_modules/.package-lock.json", ["package-lock.json"], () =>
   run("installing packages", "npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]),
 );
-step("build/Release/heed.node", ["native", "scripts/compile-kernels.mjs", "CMakeLists.txt", "binding.gyp"], buildAddon);
+step(addon, ["native", "scripts/compile-kernels.mjs", "CMakeLists.txt", "binding.gyp"], buildAddon, isEnough);
 step("dist/index.js", ["lib", "native/core/ops.def", "tsconfig.json", "tsconfig.build.json"], () =>
   run("compiling TypeScript", "npm", ["run", "--silent", "build:ts"]),
 );
