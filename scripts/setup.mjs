@@ -81,16 +81,8 @@ function compileAddon(env) {
     run("configuring the addon", "npx", [...cmakeJs, "configure", sets], env);
     return run("building the addon", "npx", [...cmakeJs, "build", ...(small ? ["--target", "heed"] : [])], env);
   }
-  // Headers beside the node binary (Linux distributions, Docker images) spare node-gyp a download.
-  const prefix = path.dirname(path.dirname(process.execPath));
-  const nodedir = process.env.npm_config_nodedir ?? prefix;
-  const local = existsSync(path.join(nodedir, "include/node/node_api.h")) ? [`--nodedir=${nodedir}`] : [];
-  run(
-    "building the addon (no CMake found)",
-    "npx",
-    ["--no-install", "node-gyp", "rebuild", "-j", "max", ...local],
-    env,
-  );
+  const built = { ...env, npm_config_build_from_source: "true" };
+  run("building the addon (no CMake found)", process.execPath, ["scripts/install.mjs"], built);
 }
 
 step("node_modules/.package-lock.json", ["package-lock.json"], () =>

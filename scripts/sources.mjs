@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const sources = JSON.parse(readFileSync(path.join(root, "native/sources.json"), "utf8"));
 
-/** The files of `folder/*.ext`, relative to the package and with forward slashes. */
+/** Returns the files of `folder/*.ext`, relative to the package and with forward slashes. */
 function expand(pattern) {
   const { dir, ext } = path.posix.parse(pattern);
   const names = readdirSync(path.join(root, dir)).filter((name) => name.endsWith(ext));
@@ -29,8 +29,13 @@ function features() {
   return stdout?.toLowerCase() ?? null;
 }
 
-/** The instruction sets to build kernels for. */
-function sets(wanted) {
+/** Returns the files of one group of native/sources.json; undefined if there is no such group. */
+export function filesOf(group) {
+  return sources[group]?.flatMap(expand);
+}
+
+/** Returns the instruction sets to build kernels for. */
+export function instructionSets(wanted) {
   const all = process.arch === "x64" ? Object.keys(sources.isas) : ["portable"];
   if (wanted !== "here" && wanted !== "all") return wanted.split(/[;, ]/);
   const found = wanted === "here" && process.arch === "x64" ? features() : null;
@@ -39,12 +44,15 @@ function sets(wanted) {
   return ["portable", ...(/avx512dq/.test(found) ? ["avx512"] : /avx2/.test(found) ? ["avx2"] : [])];
 }
 
-const [group, name] = process.argv.slice(2);
-const lines =
-  group === "sets"
-    ? sets(name ?? (process.env.HEED_ISAS || "all"))
-    : group === "isas"
-      ? sources.isas[name]
-      : sources[group]?.flatMap(expand);
-if (!lines) throw new Error(`native/sources.json has no ${[group, name].filter(Boolean).join(" ")}`);
-console.log(lines.join("\n"));
+function main([group, name]) {
+  const lines =
+    group === "sets"
+      ? instructionSets(name ?? (process.env.HEED_ISAS || "all"))
+      : group === "isas"
+        ? sources.isas[name]
+        : filesOf(group);
+  if (!lines) throw new Error(`native/sources.json has no ${[group, name].filter(Boolean).join(" ")}`);
+  console.log(lines.join("\n"));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) main(process.argv.slice(2));

@@ -1,0 +1,64 @@
+// The package's install script. It takes the prebuilt addon for this platform; if there is none, or npm is called with
+// --build-from-source, it builds the addon by node-gyp: on all cores, with kernels for this machine's processor and
+// portable ones (HEED_ISAS=all builds every instruction set), and says how far it has come.
+import { spawn } from "node:child_process";
+import { existsSync, openSync, writeSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { filesOf, instructionSets } from "./sources.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const isas = process.env.HEED_ISAS || "here";
+
+/** Returns the environment that node-gyp gets. */
+function environment() {
+  const env = { npm_config_jobs: "max", ...process.env, HEED_ISAS: isas };
+  // Headers beside the node binary (Linux distributions, Docker images) spare node-gyp a download.
+  const prefix = path.dirname(path.dirname(process.execPath));
+  if (!env.npm_config_nodedir && existsSync(path.join(prefix, "include/node/node_api.h")))
+    env.npm_config_nodedir = prefix;
+  return env;
+}
+
+/** Returns how many files the build compiles. */
+function fileCount() {
+  const count = (group) => filesOf(group).length;
+  // One more: what compile-kernels.mjs writes of the toolkit.
+  return count("core") + count("addon") + count("cuda") + 1 + instructionSets(isas).length * count("kernels");
+}
+
+/** The terminal of the person who installs, from whom npm hides what scripts print; null if there is none. */
+function hiddenTerminal() {
+  if (process.platform === "win32" || process.stdout.isTTY || process.env.npm_config_foreground_scripts === "true")
+    return null;
+  try {
+    return openSync("/dev/tty", "w");
+  } catch {
+    return null;
+  }
+}
+
+const terminal = hiddenTerminal();
+function show(line) {
+  console.log(line);
+  if (terminal !== null) writeSync(terminal, `${line}\n`);
+}
+
+const build = spawn(process.execPath, [createRequire(import.meta.url).resolve("node-gyp-build/bin.js")], {
+  cwd: root,
+  env: environment(),
+  stdio: ["ignore", "pipe", "inherit"],
+});
+let [compiled, shown] = [0, 0];
+build.stdout.setEncoding("utf8").on("data", (text) => {
+  process.stdout.write(text);
+  compiled += text.match(/\bCXX\(/g)?.length ?? 0;
+  if (compiled === 0) return;
+  const percent = Math.min(100, Math.floor((10 * compiled) / fileCount()) * 10);
+  if (percent > shown || compiled === 1) show(`heed: building from source, ${(shown = percent)} % done`);
+});
+build.on("close", (code) => {
+  process.exitCode = code ?? 1;
+  if (compiled > 0) show(code === 0 ? "heed: built" : "heed: the build failed");
+});
