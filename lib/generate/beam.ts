@@ -7,7 +7,7 @@ export interface Hypothesis {
   tokens: number[];
   /** Log-probability of the tokens in nats, including the stop token if there is one. */
   total: number;
-  /** Rank of the hypothesis: `total` divided by the penalty of its length. */
+  /** Value by which hypotheses are ranked: `total` divided by the penalty of the length. */
   score: number;
   /** Reason why the hypothesis ended. */
   finishReason: FinishReason;

@@ -5,13 +5,7 @@ import type { KvCache } from "../nn/kv-cache.js";
 import { keep, scope } from "../scope.js";
 import type { FloatTensor, IntTensor, Tensor } from "../tensor.js";
 
-/**
- * A model that predicts the next token, as generation and scoring use it. `GPT` is one.
- *
- * @example
- * const model: CausalModel = gpt;
- * const { tokens } = (await generateTokens(model, [[72, 105]], { maxTokens: 4 }))[0]!;
- */
+/** A model that predicts the next token, as generation and scoring use it. `GPT` is one. */
 export interface CausalModel {
   readonly config: {
     /** Maximum number of tokens that the model sees at once. */

@@ -2,8 +2,8 @@ import { HeedError } from "../errors.js";
 
 /**
  * Error (ERR_DIVERGED) of a call for several sequences when the model has diverged on some of them: the logits of a
- * token have no distribution, because NaN or Infinity is among them or all of them are -Infinity. The call carries the
- * other sequences to their end before it rejects.
+ * token have no distribution, because NaN or Infinity is among them or all of them are -Infinity. The call completes
+ * the other sequences before it rejects.
  *
  * @example
  * try {

@@ -16,9 +16,10 @@ interface TextSettings extends TokenSettings {
 }
 
 /**
- * Continues a prompt, which is a text or, for example for a chat, tokens. By default the text ends with the tokenizer's
- * end of text; the option `stopTokens` replaces it. An empty text is continued as the beginning of a new text, after an
- * end of text. Without a tokenizer (null), the prompt must be tokens, and the result has only tokens.
+ * Continues a prompt, which is a text or tokens (for example of a chat). By default the text ends with the tokenizer's
+ * end-of-text token; the option `stopTokens` replaces it. An empty prompt stands for the beginning of a new text: the
+ * model continues from the end-of-text token. Without a tokenizer (null), the prompt must be tokens, and the result has
+ * only tokens.
  *
  * Await the result for the whole text, or iterate over it for its parts as they come. The prompt is read only then.
  *

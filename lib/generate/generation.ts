@@ -1,4 +1,4 @@
-// The value that a call for a generated text returns.
+// The value that `generate` returns: a promise of the whole text that is also an iterator over its parts.
 import { HeedError } from "../errors.js";
 import type { FinishReason } from "./sequence.js";
 

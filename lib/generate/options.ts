@@ -10,9 +10,8 @@ export interface TokenOptions extends SamplingOptions {
   /** Seed of the random choice of tokens. The same seed gives the same tokens. @default a random number */
   seed?: number;
   /**
-   * Tokens that end a sequence. The stop token is not part of the result.
-   *
-   * @default [], or the tokenizer's end of text if there is a tokenizer
+   * Tokens that end a sequence. The stop token is not part of the result. By default a text ends with the tokenizer's
+   * end-of-text token, and a call for tokens has no stop tokens.
    */
   stopTokens?: readonly number[];
   /**
