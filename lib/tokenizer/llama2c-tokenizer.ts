@@ -39,8 +39,7 @@ interface Token {
  * const tokens = ["<unk>", "<s>", "</s>", ...bytes].map((text) => [text, 0]);
  * const smallest = (await tokenizerFromJSON({ type: "llama2c", tokens })) as Llama2cTokenizer;
  * await writeFile("tokenizer.bin", smallest.toBytes());
- * const llama = await Llama2cTokenizer.fromFile("tokenizer.bin");
- * llama.encode("Hi"); // Int32Array [1, 35, 75, 108]
+ * (await Llama2cTokenizer.fromFile("tokenizer.bin")).encode("Hi"); // Int32Array [1, 35, 75, 108]
  *
  * @see https://github.com/karpathy/llama2.c
  */

@@ -8,7 +8,7 @@ const primes = [2 ** 26 - 5, 2 ** 26 - 27] as const;
  */
 const bases = primes.map((prime) => 2 ** 16 + Math.floor(Math.random() * (prime - 2 ** 17))) as [number, number];
 
-/** The hashes of the substrings of one text at a time. */
+/** The hashes of the substrings of the text that was loaded last. */
 export class TextHashes {
   readonly #powers: readonly [Int32Array, Int32Array];
   /** Hashes of the prefixes of the text. */
