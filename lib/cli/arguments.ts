@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "commander";
 import { largestFloat } from "../check.js";
 
-/** Reads a flag's value as an integer in the given range. */
+/** Returns a parser that reads a flag's value as an integer in the given range. */
 export function integer(low: number, high = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const value = parse(text);
@@ -11,7 +11,10 @@ export function integer(low: number, high = Number.MAX_SAFE_INTEGER): (text: str
   };
 }
 
-/** Reads a flag's value as a number in the given range, at most the largest of f32, in which kernels take numbers. */
+/**
+ * Returns a parser that reads a flag's value as a number in the given range. Kernels take f32 numbers, so the largest
+ * one of f32 is the limit.
+ */
 export function number(low: number, high = largestFloat): (text: string) => number {
   return (text) => {
     const value = parse(text);
@@ -22,18 +25,18 @@ export function number(low: number, high = largestFloat): (text: string) => numb
   };
 }
 
-/** Reads a flag's value as a text that is not empty. */
+/** Reads a flag's value as a text, which must not be empty. */
 export function text(value: string): string {
   if (value === "") throw new InvalidArgumentError("Expected a text that is not empty.");
   return value;
 }
 
-/** Adds a flag's value, a text that is not empty, to those of its earlier uses. */
+/** Adds a flag's value, which must not be empty, to the values of its earlier uses. */
 export function repeatable(value: string, before: readonly string[] = []): string[] {
   return [...before, text(value)];
 }
 
-/** Reads a flag's value as the name of a device, whether or not it is there. */
+/** Reads a flag's value as the name of a device. It does not check whether the device exists. */
 export function deviceName(value: string): string {
   if (!/^(auto|cpu|cuda(:\d{1,4})?)$/.test(value))
     throw new InvalidArgumentError("Expected cpu, cuda, cuda:1, … or auto.");

@@ -1,5 +1,7 @@
+/** The types in which `heed convert` can write numbers. */
 export const convertTypes = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
 
+/** The flags of `heed convert`. */
 export interface ConvertFlags {
   from: string;
   to: string;

@@ -8,7 +8,7 @@ import { savePretrained } from "../pretrained/save-pretrained.js";
 import type { ConvertFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
 
-/** Writes a model in another format. */
+/** Runs `heed convert`: writes a model in another format. */
 export async function run({ from, to, dtype, force = false }: ConvertFlags): Promise<void> {
   const format = formatOf(to);
   if (dtype.startsWith("q") && format !== "gguf")
@@ -18,7 +18,7 @@ export async function run({ from, to, dtype, force = false }: ConvertFlags): Pro
   for (const name of force ? [] : written)
     if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} is there already; --force replaces it`);
   await mkdir(path.dirname(path.resolve(to)), { recursive: true });
-  // The parameters pass through the host's memory: no other device has a part in this.
+  // The parameters only pass through the host's memory, so no other device is needed.
   const loaded = await loadModel(from, { device: "cpu" });
   const bar = createBar();
   try {
@@ -70,7 +70,7 @@ async function save(
   });
 }
 
-/** Whether there is a file, or a folder that is not empty. */
+/** Returns true if there is a file, or a folder that is not empty. */
 async function isTaken(name: string): Promise<boolean> {
   return readdir(name).then(
     (entries) => entries.length > 0,
@@ -78,7 +78,7 @@ async function isTaken(name: string): Promise<boolean> {
   );
 }
 
-/** A bar of tensors on a terminal, nothing anywhere else. */
+/** Returns a progress bar that counts tensors. It shows nothing unless stdout is a terminal. */
 function createBar(): { show: (done: number, all: number) => void; end: () => void } {
   if (!process.stdout.isTTY) return { show: () => undefined, end: () => undefined };
   const bar = new cliProgress.SingleBar({

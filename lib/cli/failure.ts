@@ -2,10 +2,10 @@ import { CommanderError } from "commander";
 import { HeedError } from "../errors.js";
 import { complain } from "./output.js";
 
-/** A flag or an argument that is not what it has to be. */
+/** Error about a flag or an argument that is invalid. */
 export class UsageError extends Error {}
 
-/** Runs `body`, whose arguments are the user's: what heed finds wrong with them becomes an error of usage. */
+/** Runs `body`, whose arguments come from the user, so that an error about them becomes a UsageError. */
 export function asUsage<T>(body: () => T): T {
   try {
     return body();
@@ -14,15 +14,18 @@ export function asUsage<T>(body: () => T): T {
   }
 }
 
-/** The error of usage that heed's error about the user's arguments stands for; other errors as they are. */
+/** Returns a UsageError for a HeedError about arguments, and any other error as it is. */
 export function usageOf(cause: unknown): unknown {
   const usage = ["ERR_RANGE", "ERR_ARGUMENT", "ERR_SHAPE"];
   return cause instanceof HeedError && usage.includes(cause.code) ? new UsageError(cause.message, { cause }) : cause;
 }
 
-/** Says on stderr what went wrong, in a line; with HEED_DEBUG=1, where. Returns the exit code: 2 for wrong usage, else 1. */
+/**
+ * Writes the error to stderr in one line and, with HEED_DEBUG=1, its stack. Returns the exit code: 2 for wrong usage, 1
+ * for other errors.
+ */
 export function report(error: unknown): number {
-  // Commander has said it; help and version are no errors.
+  // Commander has already written the message. Help and version arrive here too, but are no errors.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const known = error instanceof HeedError || error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);

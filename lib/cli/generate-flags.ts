@@ -1,5 +1,6 @@
 import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
 
+/** The flags of `heed generate`. */
 export interface GenerateFlags extends InferenceFlags {
   model: string;
   prompt?: string;
@@ -18,5 +19,5 @@ export interface GenerateFlags extends InferenceFlags {
   quantize?: keyof typeof quantizedTypes;
 }
 
-/** Defaults for what neither the user nor the model's generation_config.json sets. */
+/** Defaults for options that neither the user nor the model's generation_config.json sets. */
 export const samplingDefaults = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 } as const;

@@ -9,7 +9,7 @@ import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { quantizedTypes } from "./inference-options.js";
 import { print } from "./output.js";
 
-/** Prints a text while it is generated. */
+/** Runs `heed generate`: prints a text while it is generated. */
 export async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
   const { model: name, prompt, chat = false, system, threads, device, dtype, quantize, echo, ...options } = flags;
   if (argument !== undefined && prompt !== undefined)
@@ -35,14 +35,14 @@ export async function run(argument: string | undefined, flags: GenerateFlags): P
 }
 
 /**
- * Returns the prompt that stands for no prompt: the empty one, which generation begins after an end of text, or a line break
- * where the vocabulary has no end of text.
+ * Returns the prompt that is used if none is given: the empty one, so that generation begins after an end of text, or a
+ * line break if the vocabulary has no end of text.
  */
 function startFor({ tokenizer }: LanguageModel): string {
   return tokenizer.endOfText === null ? "\n" : "";
 }
 
-/** The answer in a conversation of one message. */
+/** Returns the model's answer in a conversation of one message. */
 function answer(model: LanguageModel, message: string, system: string | undefined, options: TextOptions): Generation {
   return model.chat(
     [...(system === undefined ? [] : [{ role: "system", content: system }]), { role: "user", content: message }],

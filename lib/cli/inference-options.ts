@@ -2,16 +2,17 @@ import { Option } from "commander";
 import type { FloatDType } from "../dtype.js";
 import { deviceName, integer } from "./arguments.js";
 
-/** How a model is run by the commands that use one. */
+/** The flags of commands that run a model. */
 export interface InferenceFlags {
   dtype: FloatDType;
   device: string;
   threads?: number;
 }
 
-/** The bits of each. */
+/** The number of bits of each quantized type. */
 export const quantizedTypes = { int8: 8, int4: 4 } as const;
 
+/** The options for flags that several commands share. */
 export const inferenceOptions = {
   dtype: new Option("--dtype <type>", "what the model is rounded to").choices(["f32", "bf16", "f16"]).default("f32"),
   quantize: new Option("--quantize <type>", "put the weights into 8 or 4 bits").choices(Object.keys(quantizedTypes)),

@@ -6,7 +6,7 @@ import { version } from "./version.js";
 
 const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"];
 
-/** Prints what a report of a problem should hold. */
+/** Runs `heed info`: prints the facts that a bug report should contain. */
 export async function info(): Promise<void> {
   const supported = isas.filter((isa) => native.supportsIsa(isa)).join(", ");
   const rows: [string, string][] = [

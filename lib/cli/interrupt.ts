@@ -3,7 +3,9 @@ import { onBrokenPipe } from "./output.js";
 /** The exit code of a program that the user stopped: 128 + SIGINT. */
 export const interrupted = 130;
 
-/** Turns the first Ctrl-C (or SIGTERM, or the end of who reads the output) into an abort; a second one quits at once. */
+/**
+ * Turns the first Ctrl-C (or SIGTERM, or a closed output pipe) into an abort. A second Ctrl-C or SIGTERM quits at once.
+ */
 export class Interrupt implements Disposable {
   readonly #controller = new AbortController();
   readonly #restore: () => void;
@@ -13,7 +15,7 @@ export class Interrupt implements Disposable {
     this.onAbort();
   };
 
-  /** @param onAbort called at the first one */
+  /** Begins to listen for signals. `onAbort` is called at the first one. */
   constructor(private readonly onAbort: () => void) {
     process.on("SIGINT", this.#onSignal).on("SIGTERM", this.#onSignal);
     this.#restore = onBrokenPipe(() => this.#controller.abort());

@@ -1,9 +1,9 @@
 import { once } from "node:events";
 
-/** What happens when nobody reads the output any more. */
+/** Is called when nobody reads the output any more. */
 let brokenPipe = (): void => process.exit();
 
-/** `heed … | head` ends quietly. To be called once. */
+/** Makes `heed … | head` end quietly. It must be called only once. */
 export function quitOnBrokenPipe(): void {
   for (const stream of [process.stdout, process.stderr])
     stream.on("error", (error: NodeJS.ErrnoException) => {
@@ -12,7 +12,7 @@ export function quitOnBrokenPipe(): void {
     });
 }
 
-/** Sets what happens then instead; returns what puts it back. */
+/** Sets another action for a closed output pipe. Returns a function that restores the previous action. */
 export function onBrokenPipe(action: () => void): () => void {
   const before = brokenPipe;
   brokenPipe = action;
@@ -21,19 +21,22 @@ export function onBrokenPipe(action: () => void): () => void {
   };
 }
 
-/** Writes to stdout, waiting where its reader is slower. On a terminal, what it would obey is shown instead. */
+/**
+ * Writes to stdout and waits while its reader is slower. On a terminal, control characters are shown by name instead of
+ * obeyed.
+ */
 export async function print(text: string): Promise<void> {
   if (!process.stdout.write(process.stdout.isTTY ? harmless(text) : text)) await once(process.stdout, "drain");
 }
 
-/** Writes a line to stderr; on a terminal, what it would obey is shown instead. */
+/** Writes a line to stderr. On a terminal, control characters are shown by name instead of obeyed. */
 export function complain(text: string): void {
   process.stderr.write(`${process.stderr.isTTY ? harmless(text) : text}\n`);
 }
 
 /**
- * A text as a terminal may show it, whoever wrote it: control characters, with which it could set colours and titles,
- * write elsewhere or even type, are named (\x1b). Line ends and tabs stay.
+ * Returns a text that is safe to show on a terminal, whoever wrote it. Control characters could set colours and titles,
+ * write elsewhere on the screen or even type, so they are replaced by their names (\x1b). Line ends and tabs stay.
  */
 function harmless(text: string): string {
   // eslint-disable-next-line no-control-regex

@@ -6,7 +6,7 @@ import { trainCommand } from "./train-command.js";
 import { translateCommand } from "./translate-command.js";
 import { version } from "./version.js";
 
-/** The command line. The addon is loaded by the commands that need it, when they run. */
+/** Returns the command line. Each command loads the native addon only when it runs and needs it. */
 export function createProgram(): Command {
   const program = new Command("heed")
     .description("Train and use transformers.")
@@ -23,7 +23,7 @@ Examples:
     program.addCommand(command);
   for (const command of [program, ...program.commands])
     command.exitOverride().configureOutput({
-      // A line an error: commander puts its suggestions on a second one.
+      // Every error takes one line; commander puts its suggestions on a second one.
       outputError: (text, write) => write(`${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`),
     });
   return program;

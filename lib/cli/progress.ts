@@ -1,21 +1,21 @@
 import cliProgress from "cli-progress";
 import type { CheckpointFailedEvent, EvaluationEvent, StepEvent, TrainerEvent } from "../train/events.js";
 
-/** Shows a run while it goes. */
+/** The display of a training run in progress. */
 export interface Progress {
-  /** Says what is to be trained. */
+  /** Shows a summary of what is trained. */
   begin(summary: string): void;
   show(event: TrainerEvent): void;
   note(text: string): void;
   end(): void;
 }
 
-/** A bar on a terminal, lines anywhere else. */
+/** Returns a display that is a bar on a terminal, and lines of text elsewhere. */
 export function createProgress(): Progress {
   return process.stdout.isTTY ? bar() : lines();
 }
 
-/** So fine is the bar. */
+/** Number of steps of the bar. */
 const total = 1000;
 
 function bar(): Progress {
@@ -25,7 +25,7 @@ function bar(): Progress {
     barCompleteChar: "█",
     barIncompleteChar: "░",
     stream: process.stdout,
-    // Signals are the command's.
+    // The command handles signals itself.
     gracefulExit: false,
   });
   const state = { step: 0, loss: "…", validation: "…", speed: "…", left: "…" };
@@ -49,7 +49,7 @@ function bar(): Progress {
   };
 }
 
-/** Seconds between lines of steps. */
+/** Minimum number of seconds between two lines about steps. */
 const interval = 5;
 
 function lines(): Progress {
@@ -97,7 +97,7 @@ function pace({ tokensPerSecond, secondsLeft }: StepEvent): { speed: string; lef
   return { speed: Math.round(tokensPerSecond).toLocaleString("en"), left: duration(secondsLeft) };
 }
 
-/** m:ss or h:mm:ss */
+/** Formats a duration as m:ss or h:mm:ss. */
 export function duration(seconds: number): string {
   const whole = Math.ceil(seconds);
   const two = (n: number): string => String(n).padStart(2, "0");

@@ -10,17 +10,23 @@ import { Turns } from "../turns.js";
 import { UsageError } from "./failure.js";
 import type { RunFlags } from "./train-flags.js";
 
+/** The encoded texts of a training run. */
 export interface RunData {
   tokenizer: Tokenizer;
   train: TokenSource;
   validation: TokenSource | null;
-  /** Of the data's file: a resumed run must have the same. */
+  /** SHA-256 of the data's file. A resumed run must have the same data. */
   hash: string;
 }
 
 /**
- * Reads and encodes a run's texts, with the tokenizer of the run it goes on from or a new one. Throws ERR_IO, ERR_RANGE
- * for short texts, ERR_FORMAT where the data must have `hash` and has not.
+ * Reads and encodes the texts of a run. `known` is the tokenizer of the run that is resumed; if it is null, a new one
+ * is made.
+ *
+ * @throws ERR_IO if a file cannot be read.
+ * @throws ERR_RANGE if a text is too short.
+ * @throws ERR_FORMAT if the data does not have the hash `expectedHash`.
+ * @throws UsageError if `--documents` is used without GPT-2's tokens.
  */
 export async function readData(flags: RunFlags, known: Tokenizer | null, expectedHash?: unknown): Promise<RunData> {
   const data = await read(flags.data);
@@ -76,7 +82,7 @@ async function hashOf(data: Buffer): Promise<string> {
   return hash.digest("hex");
 }
 
-/** With `special`, the names of special tokens in the text are these tokens. */
+/** Encodes a text. With `special`, the names of special tokens in the text become these tokens. */
 async function encode(text: Buffer, tokenizer: Tokenizer, special: boolean): Promise<TokenSource> {
   if (tokenizer instanceof ByteTokenizer) return tokenData(text);
   const words = text.toString();

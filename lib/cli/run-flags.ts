@@ -40,7 +40,7 @@ const types: Record<keyof RunFlags, "string" | "number" | "boolean"> = {
   log: "string",
 };
 
-/** What a run has from its beginning to its end. */
+/** The flags that cannot change when a run is resumed. */
 const fixed = [
   "tokenizer",
   "family",
@@ -56,7 +56,9 @@ const fixed = [
   "seed",
 ] as const;
 
-/** The flags of a run: those given, else those of the checkpoint it goes on from, else the defaults. */
+/**
+ * Returns the flags of a run: those given by the user, then those of the checkpoint that is resumed, then the defaults.
+ */
 export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunFlags {
   const stored = checkpoint ? storedFlags(checkpoint) : {};
   for (const name of checkpoint ? fixed : [])
@@ -81,7 +83,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   };
 }
 
-/** The flags in a checkpoint: the model's shape from the model itself, the rest as it was saved. */
+/** Returns the flags of a checkpoint. Those about the model's shape are taken from the model itself. */
 function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> {
   const stored: Partial<RunFlags> = {};
   for (const [name, type] of Object.entries(types)) {
@@ -110,7 +112,7 @@ function storedFlags({ path: at, model, state }: Checkpoint): Partial<RunFlags> 
   };
 }
 
-/** A flag as it is typed. */
+/** Returns a flag as it is typed. */
 function dashed(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

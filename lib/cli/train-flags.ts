@@ -3,10 +3,10 @@ import type { Positions } from "../models/gpt-config.js";
 /** The tokenizers that a model can be trained with. */
 export const tokenizers = ["char", "byte", "gpt2"] as const;
 
-/** Lists the kinds of models that `heed train` can make. */
+/** The kinds of models that `heed train` can make. */
 export const trainFamilies = ["gpt", "llama"] as const;
 
-/** Lists the ways in which a GPT may learn the position of a token. */
+/** The ways in which a GPT may represent the position of a token. */
 export const positionings = [
   "learned",
   "sinusoidal",
@@ -15,7 +15,7 @@ export const positionings = [
   "none",
 ] as const satisfies readonly Positions[];
 
-/** Describes a run. A checkpoint holds it, so that `--resume` needs nothing else. */
+/** The flags that describe a run. A checkpoint stores them, so that `--resume` needs no others. */
 export interface RunFlags {
   data: string;
   validation?: string;
@@ -51,6 +51,7 @@ export interface RunFlags {
   log?: string;
 }
 
+/** The flags of `heed train`. */
 export interface TrainFlags extends Partial<RunFlags> {
   out: string;
   resume?: boolean;
@@ -58,7 +59,7 @@ export interface TrainFlags extends Partial<RunFlags> {
   device?: string;
 }
 
-/** Defaults of a run for flags that are not given. */
+/** Defaults of a run's flags. */
 export const defaults = {
   validationFraction: 0.1,
   tokenizer: "char",

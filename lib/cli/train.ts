@@ -14,7 +14,7 @@ import { readData, type RunData } from "./run-data.js";
 import { runFlags } from "./run-flags.js";
 import { defaults, type RunFlags, type TrainFlags } from "./train-flags.js";
 
-/** Trains as the flags say, showing how it goes. */
+/** Runs `heed train`: trains as the flags say and shows the progress. */
 export async function run(given: TrainFlags): Promise<void> {
   const { out, threads, device } = given;
   if (threads !== undefined) setThreads(threads);
@@ -50,7 +50,7 @@ export async function run(given: TrainFlags): Promise<void> {
   }
 }
 
-/** The checkpoint to go on from, with `--resume`. */
+/** Loads the checkpoint that `--resume` continues from. Returns null for a new run. */
 async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Promise<Checkpoint | null> {
   const begun = (await listVersions(out)).length > 0;
   if (!resume && begun) throw new UsageError(`--out ${out}: has a run already; add --resume to go on with it`);
@@ -70,7 +70,8 @@ function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): 
   if (flags.family === "gpt") return new GPT({ ...size, positions, hidden: hidden ?? 4 * width }, { seed, device });
   if (positions !== defaults.positions)
     throw new UsageError(`--positions ${positions}: a Llama's positions are rotary; leave this out`);
-  // Two thirds of a feed-forward without a gate, which has as many parameters (Shazeer 2020), rounded up to whole tiles.
+  // A gated feed-forward is two thirds as wide as one without a gate, so that both have the same number of parameters
+  // (Shazeer 2020). The width is rounded up to whole tiles.
   const gated = Math.ceil((8 * width) / 3 / 32) * 32;
   return new Llama({ ...size, hidden: hidden ?? gated }, { seed, device });
 }

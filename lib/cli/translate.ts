@@ -9,7 +9,10 @@ import { UsageError } from "./failure.js";
 import { print } from "./output.js";
 import type { TranslateFlags } from "./translate-flags.js";
 
-/** Prints a translation a text, batch by batch; an empty line where the model diverges, of which the error tells at the end. */
+/**
+ * Runs `heed translate`: prints one translation per text, batch by batch. For a text on which the model diverges it
+ * prints an empty line, and the error at the end names the first such text.
+ */
 export async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {
   const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
   if (nBest > beam) throw new UsageError(`--n-best: expected at most --beam, which is ${beam}, got ${nBest}`);
@@ -32,7 +35,10 @@ export async function run(texts: readonly string[], flags: TranslateFlags): Prom
     );
 }
 
-/** The lines to print of each text; an empty text stays empty, null stands for one on which the model diverged. */
+/**
+ * Returns the lines to print for each text. An empty text stays empty; null stands for a text on which the model
+ * diverged.
+ */
 async function translated(
   translator: Translator,
   texts: readonly string[],
@@ -59,7 +65,7 @@ function lines(): AsyncIterable<string> {
   return createInterface({ input: process.stdin, crlfDelay: Infinity });
 }
 
-/** Up to `size` at a time. */
+/** Yields the texts in batches of up to `size`. */
 async function* batches(texts: Iterable<string> | AsyncIterable<string>, size: number): AsyncGenerator<string[]> {
   let batch: string[] = [];
   for await (const text of texts) {

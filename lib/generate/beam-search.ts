@@ -13,49 +13,76 @@ import { type Sequence, sequencesOf } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
 import { untilAborted } from "./until-aborted.js";
 
+/** Options of a beam search. */
 export interface BeamSearchOptions {
-  /** How many hypotheses of a prompt go on at a time; 4 unless given. 1 is greedy. */
+  /** Number of hypotheses that are continued for each prompt; 1 is greedy search. @default 4 */
   beams?: number;
-  /** How many are returned, best first, at most `beams`; 1 unless given. */
+  /** Number of hypotheses that are returned for each prompt, at most `beams`. @default 1 */
   nBest?: number;
-  /** The most tokens of a hypothesis; 256 unless given. It also ends where the context is full. */
+  /** Maximum number of tokens of a hypothesis. A hypothesis also ends when the model's context is full. @default 256 */
   maxTokens?: number;
-  /** The fewest tokens before a stop token; 0 unless given. */
+  /** Minimum number of tokens before a stop token. @default 0 */
   minTokens?: number;
-  /** Each of these ends its hypothesis; it counts in score and length but is not among the tokens. */
+  /**
+   * Tokens that end a hypothesis. A stop token counts in the score and the length, but is not part of `tokens`.
+   *
+   * @default []
+   */
   stopTokens?: readonly number[];
   /**
-   * What a hypothesis' log-probability is divided by for its score, since it falls with every token: the length to this
-   * power (1 unless given: the mean a token; 0: no penalty), or a function of the length such as `wuPenalty(0.6)`.
+   * Divisor of a hypothesis' log-probability in its score, which makes up for the fact that the log-probability falls
+   * with every token. A number is the power to which the length is raised: 1 gives the mean log-probability of a token,
+   * 0 no penalty. A function, such as `wuPenalty(0.6)`, returns the divisor for a length.
+   *
+   * @default 1
    */
   lengthPenalty?: number | ((length: number) => number);
   /**
-   * true (unless given): a prompt's search ends when `beams` of its hypotheses have. false: not before none that goes on
-   * can come to be among the best `nBest`.
+   * If true, the search of a prompt ends as soon as `beams` of its hypotheses have ended. If false, it ends when no
+   * running hypothesis can still become one of the best `nBest`.
+   *
+   * @default true
    */
   earlyStopping?: boolean;
-  /** Stops the search, which rejects with the signal's reason. */
+  /** Signal that stops the search. The promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
-/** The length penalty ((5 + length) / 6)^α of Wu et al. 2016 (equation 14). */
+/**
+ * Returns the length penalty ((5 + length) / 6)^α of Wu et al. 2016, equation 14, for the option `lengthPenalty`.
+ *
+ * @example
+ * const lengthPenalty = wuPenalty(0.6);
+ * await beamSearch(gpt, [[72, 105]], { maxTokens: 8, lengthPenalty });
+ *
+ * @throws ERR_RANGE if `alpha` is not a finite number.
+ *
+ * @see Wu et al. 2016, arXiv:1609.08144
+ */
 export function wuPenalty(alpha: number): (length: number) => number {
   checkNumber("wuPenalty", "alpha", alpha, -Number.MAX_VALUE, Number.MAX_VALUE);
   return (length) => ((5 + length) / 6) ** alpha;
 }
 
 /**
- * The likeliest continuations of several prompts of token ids, of any lengths, by beam search: every step extends each of
- * a prompt's `beams` hypotheses by every token and goes on with the best `beams` of all these; those of them that a stop
- * token ends give their place to the next best. Of equal ones the better hypothesis' is first, then the lower token.
+ * Resolves to the likeliest continuations of several prompts of token ids, found by beam search. The prompts may differ
+ * in length. Each step extends every hypothesis of a prompt by every token, and keeps the best `beams` of all these
+ * extensions. If one of them ends with a stop token, the next best takes its place. Of two equal extensions, the one of
+ * the better hypothesis comes first, then the one with the lower token.
  *
- * Prompts are searched together, and each gets what it would get alone: its best `nBest` hypotheses in falling order of
- * score, fewer where there are fewer.
+ * The result has the best `nBest` hypotheses of each prompt, by falling score, or fewer if fewer exist. The prompts are
+ * searched together, but each gets the result that it would get alone.
  *
- * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad prompt or option, and with the signal's reason. Where the model diverges
- * on a hypothesis of a prompt (its logits have no distribution: NaN or Infinity among them, or nothing but -Infinity), the
- * other prompts are searched to their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are those
- * of all prompts.
+ * @example
+ * const prompts = ["Call me", "The whale"].map((text) => tokenizer.encode(text));
+ * const results = await beamSearch(gpt, prompts, { beams: 3, nBest: 2, maxTokens: 8 });
+ * for (const [best] of results) console.log(tokenizer.decode(best!.tokens), best!.score);
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if a prompt or an option is invalid.
+ * @throws the signal's reason if the signal aborts.
+ * @throws DivergedError (ERR_DIVERGED) if the model diverges on a hypothesis of a prompt: the logits of a token contain
+ * NaN or Infinity, or all of them are -Infinity. The other prompts are searched to their end first; the error's
+ * `results` has the result of every prompt.
  */
 export async function beamSearch(
   model: CausalModel,
@@ -65,7 +92,7 @@ export async function beamSearch(
   return valuesOf("beamSearch", "prompts", await searchBeams(model, prompts, options));
 }
 
-/** @internal `beamSearch`, and what has come of each prompt. */
+/** @internal Resolves to the outcome of `beamSearch` for each prompt. */
 export async function searchBeams(
   model: CausalModel,
   prompts: readonly ArrayLike<number>[],
@@ -104,12 +131,16 @@ export async function searchBeams(
 }
 
 interface Candidates {
-  /** The likeliest tokens of each row, `width` of them in falling order. */
+  /** The `width` likeliest tokens of each row, by falling probability. */
   tokens: Int32Array;
+  /** The log-probabilities of these tokens, in nats. */
   logProbabilities: Float64Array;
 }
 
-/** What the device does: the rows of a cache, a hypothesis each, and the likeliest next tokens of each row. */
+/**
+ * The part of the search that runs on the device: a cache with one row for each hypothesis, and the choice of the
+ * likeliest next tokens of each row.
+ */
 class Search implements Disposable {
   readonly #model: CausalModel;
   #cache: KvCache;
@@ -117,16 +148,16 @@ class Search implements Disposable {
   constructor(
     model: CausalModel,
     sequences: readonly Sequence[],
-    /** How many tokens of each row are looked at. */
+    /** Number of tokens that are considered for each row. */
     readonly width: number,
   ) {
     this.#model = model;
-    // The last token of a hypothesis is never fed back.
+    // The last token of a hypothesis is never fed back to the model.
     const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
   }
 
-  /** Runs the model over all prompts, padded at their ends. */
+  /** Runs the model over all prompts, which are padded at their ends. */
   begin(sequences: readonly Sequence[]): Promise<Candidates> {
     const counts = sequences.map(({ tokens }) => tokens.length);
     const length = largest(counts);
@@ -135,7 +166,7 @@ class Search implements Disposable {
     return this.#advance(ids, [counts.length, length], counts);
   }
 
-  /** Goes on from these rows, each by a token. */
+  /** Continues from the given rows, each by one token. */
   step(parents: readonly number[], tokens: readonly number[]): Promise<Candidates> {
     const same = parents.length === this.#cache.batch && parents.every((parent, row) => parent === row);
     if (!same) {
@@ -154,7 +185,7 @@ class Search implements Disposable {
     this.dispose();
   }
 
-  /** A pass of the model; what is read of it is small, whatever the vocabulary. */
+  /** Runs the model once. Only the likeliest tokens are read, so little is copied, however large the vocabulary is. */
   async #advance(ids: Int32Array, shape: number[], counts?: number[]): Promise<Candidates> {
     const { width } = this;
     const [values, tokens, losses] = await this.#likeliest(ids, shape, counts);
@@ -166,8 +197,8 @@ class Search implements Disposable {
   }
 
   /**
-   * Logits and ids of each row's likeliest tokens, [R, width], and −log p of the very likeliest, [R]: from these the others'
-   * log-probabilities are exact, also where their p would be 0 in f32.
+   * Reads the logits and ids of each row's likeliest tokens, [R, width], and −log p of the single likeliest one, [R].
+   * From these, the log-probabilities of the other tokens are exact, even where p is too small for f32.
    */
   #likeliest(ids: Int32Array, shape: number[], counts?: number[]): Promise<[Float32Array, Int32Array, Float32Array]> {
     const model = this.#model;
@@ -191,7 +222,11 @@ interface CheckedOptions extends BeamSettings {
   signal: AbortSignal | undefined;
 }
 
-/** Throws ERR_ARGUMENT or ERR_RANGE for the first option that is not what it has to be. */
+/**
+ * Checks the options and fills in defaults.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE for the first invalid option.
+ */
 function checkBeamOptions(op: string, model: CausalModel, options: BeamSearchOptions): CheckedOptions {
   checkOptions(op, options);
   const { beams = 4, nBest = 1, maxTokens = 256, minTokens = 0, stopTokens = [], lengthPenalty = 1 } = options;
@@ -208,7 +243,7 @@ function checkBeamOptions(op: string, model: CausalModel, options: BeamSearchOpt
   return { beams, nBest, maxTokens, minTokens, stopTokens: new Set(stopTokens), lengthPenalty, earlyStopping, signal };
 }
 
-/** The penalty of each length from 1 to `longest`. */
+/** Returns the penalty of each length from 1 to `longest`. */
 function penaltiesOf(op: string, penalty: number | ((length: number) => number), longest: number): number[] {
   const of = typeof penalty === "number" ? (length: number): number => length ** penalty : penalty;
   return Array.from({ length: longest }, (_, i) => {

@@ -1,18 +1,19 @@
 import type { Outcome } from "./diverged.js";
 import type { FinishReason } from "./sequence.js";
 
-/** One of the likeliest continuations of a prompt. */
+/** A continuation of a prompt that a beam search found. */
 export interface Hypothesis {
   /** The tokens that follow the prompt, without the stop token. */
   tokens: number[];
-  /** Log-probability of the tokens, and of the stop token where one came, in nats. */
+  /** Log-probability of the tokens in nats, including the stop token if there is one. */
   total: number;
-  /** What it is ranked by: `total` over the penalty of its length. */
+  /** Value by which hypotheses are ranked: `total` divided by the penalty of the length. */
   score: number;
+  /** Reason why the hypothesis ended. */
   finishReason: FinishReason;
 }
 
-/** How a prompt's beam is searched; see `BeamSearchOptions`. */
+/** Settings of a prompt's search; see `BeamSearchOptions`. */
 export interface BeamSettings {
   beams: number;
   minTokens: number;
@@ -21,7 +22,7 @@ export interface BeamSettings {
   earlyStopping: boolean;
 }
 
-/** A token and those before it, which hypotheses that begin alike share. */
+/** A token and the tokens before it. Hypotheses with the same beginning share it. */
 interface Path {
   token: number;
   before: Path | null;
@@ -33,30 +34,30 @@ interface Beginning {
 }
 
 interface Candidate {
-  /** Which of the hypotheses it goes on from. */
+  /** Index of the hypothesis that it extends. */
   parent: number;
   token: number;
   total: number;
 }
 
 /**
- * The hypotheses of one prompt, step by step: those that go on, best first, and the best of those that have ended.
- * Sums are float64.
+ * The search of one prompt: the running hypotheses, best first, and the best of those that have ended. Sums of
+ * log-probabilities are float64.
  */
 export class Beam {
   alive: Beginning[] = [{ path: null, total: 0 }];
-  /** Best first; of equal scores the one that ended first. */
+  /** The best hypotheses that have ended, best first. Of two equal scores, the one that ended first comes first. */
   readonly ended: Hypothesis[] = [];
   readonly #settings: BeamSettings;
-  /** The penalty of each length that there can be. */
+  /** The penalty of each length, from 1 token on. */
   readonly #penalties: readonly number[];
-  /** The largest penalty of this length and those that may follow. */
+  /** For each length, the largest penalty of that length and of all longer ones. */
   readonly #largest: readonly number[];
   #length = 0;
   #endings = 0;
   #diverged = false;
 
-  /** @param penalties of 1, 2, … tokens, as many as there may be */
+  /** Begins a search. `penalties` are those of 1, 2, … tokens, up to the maximum length. */
   constructor(penalties: readonly number[], settings: BeamSettings) {
     this.#settings = settings;
     this.#penalties = penalties;
@@ -74,15 +75,16 @@ export class Beam {
     return { value: this.ended, divergedAfter: this.#diverged ? this.#length : null };
   }
 
-  /** The last token of each hypothesis that goes on. */
+  /** The last token of each running hypothesis. */
   get lastTokens(): number[] {
     return this.alive.map(({ path }) => path!.token);
   }
 
   /**
-   * Takes the step's likeliest tokens, in falling order with their log-probabilities: as many for each hypothesis that
-   * goes on, `beams` of them and one more for each stop token (or the whole vocabulary). Returns which hypotheses the new
-   * ones go on from. Log-probabilities that are NaN, as there is no distribution, end the search.
+   * Extends the running hypotheses by one token. Takes the likeliest tokens of each of them, by falling
+   * log-probability: as many for each hypothesis, at least `beams` and one more for each stop token, or the whole
+   * vocabulary. Returns the indices of the hypotheses that the new ones extend. A log-probability of NaN means that
+   * there is no distribution, and ends the search.
    */
   advance(tokens: Int32Array, logProbabilities: Float64Array): number[] {
     if (logProbabilities.some(Number.isNaN)) {
@@ -98,14 +100,16 @@ export class Beam {
       const parent = Math.floor(i / width);
       return { parent, token, total: before[parent]!.total + logProbabilities[i]! };
     });
-    // Equal ones stay in order: that of the better hypothesis first, then that of the lower token.
+    // The sort is stable: of two equal extensions, the one of the better hypothesis comes first, then the one with the
+    // lower token.
     const ranked = candidates
       .filter(({ token, total }) => total > -Infinity && (mayEnd || !stopTokens.has(token)))
       .sort((a, b) => b.total - a.total);
     const next: Candidate[] = [];
     for (const [rank, candidate] of ranked.entries()) {
       if (!stopTokens.has(candidate.token)) next.push(candidate);
-      // What would not have been kept does not end either: else a poor short hypothesis ended at every step.
+      // An extension that would not have been kept does not end either. Otherwise a poor short hypothesis would end at
+      // every step.
       else if (rank < beams) this.#end(before[candidate.parent]!.path, candidate.total, "stop");
       if (next.length === beams) break;
     }
@@ -117,12 +121,12 @@ export class Beam {
     return next.slice(0, this.alive.length).map(({ parent }) => parent);
   }
 
-  /** Whether nothing that goes on can be among the best any more, or need be. */
+  /** Returns true if no running hypothesis can still become one of the best, or if `earlyStopping` needs no more. */
   #decided(): boolean {
     const { beams, nBest, earlyStopping } = this.#settings;
     if (earlyStopping) return this.#endings >= beams;
     const worst = this.ended[nBest - 1];
-    // A total only falls, so this is the best that any of them can come to.
+    // A total only falls, so this is the best score that a running hypothesis can reach.
     return worst !== undefined && this.alive.every(({ total }) => total / this.#largest[this.#length]! <= worst.score);
   }
 

@@ -3,7 +3,7 @@ import { cacheWrite } from "../ops/cache-write.js";
 import { narrow } from "../ops/views.js";
 import { scope } from "../scope.js";
 
-/** Makes a sequence of one cache a sequence of another. Only enqueues. */
+/** Copies a sequence of one cache to a row of another. The copy is only enqueued. */
 export function copyRow(from: KvCache, row: number, to: KvCache, toRow: number): void {
   const length = from.lengths[row]!;
   scope(() => {
@@ -14,7 +14,7 @@ export function copyRow(from: KvCache, row: number, to: KvCache, toRow: number):
   to.lengths[toRow] = length;
 }
 
-/** Makes a sequence of a cache empty: it costs next to nothing until it is written again. */
+/** Empties a row of a cache. An empty row costs almost nothing until it is written again. */
 export function clearRow(cache: KvCache, row: number): void {
   cache.lengths[row] = 0;
 }

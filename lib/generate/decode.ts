@@ -5,11 +5,12 @@ import type { Sequence } from "./sequence.js";
 import { untilAborted } from "./until-aborted.js";
 
 /**
- * Decodes sequences together until each has ended, and yields after every step those that got a token, their last.
- * Who reads them may end one too, by its `finish`.
+ * Decodes sequences together until each has ended. After every step it yields the sequences that got a token, which is
+ * their last one. The caller may end a sequence too, by setting its `finish`.
  *
- * The device runs one step ahead of the host: step n + 1 is enqueued before the tokens of step n are read. Where those
- * end everything, it was in vain; its memory goes, in queue order, when the generator ends, in whatever way it does.
+ * The device runs one step ahead of the host: step n + 1 is enqueued before the tokens of step n are read. If those
+ * tokens end all sequences, step n + 1 was in vain. Its memory is freed, in queue order, when the generator ends,
+ * whether by itself or early.
  */
 export async function* decode(
   model: CausalModel,

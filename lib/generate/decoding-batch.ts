@@ -13,15 +13,15 @@ import { generated, hasEnded, keptTokens, type Sequence } from "./sequence.js";
 import { TokenHistory } from "./token-history.js";
 
 /**
- * Sequences that are decoded together, one token each a step, with what they need on the device: a cache row each, the
- * latest sampled ids, and the token history if a penalty wants it.
+ * Sequences that are decoded together, one token each per step, with their state on the device: one cache row each, the
+ * latest sampled ids, and the token history if there is a repetition penalty.
  *
- * Sampled ids are the next step's input without passing through the host. So a step can be enqueued before the tokens
- * of the one before it are read, unless `makeRoom` has to come in between. A sequence whose logits have no distribution gets
- * the id -1 there, by which the host knows it, and goes on from the token 0 until it leaves the batch.
+ * Sampled ids are the input of the next step without passing through the host. So a step can be enqueued before the
+ * tokens of the step before it are read, unless `makeRoom` must run in between. A sequence whose logits have no
+ * distribution gets the id -1, which tells the host about it, and continues from token 0 until it leaves the batch.
  *
- * Where the model can, the second step is recorded and those after it run the recording: they differ in what the
- * tensors hold, not in what is done.
+ * If the model allows it, the second step is recorded, and the following steps run the recording: they differ only in
+ * the contents of the tensors, not in the operations.
  */
 export class DecodingBatch implements Disposable {
   readonly #model: CausalModel;
@@ -29,14 +29,14 @@ export class DecodingBatch implements Disposable {
   #rows: Sequence[];
   #cache: KvCache;
   #history: TokenHistory | null;
-  /** The latest sampled ids, [B]; -1 where there was no distribution. */
+  /** The latest sampled ids, [B]; -1 for a row that had no distribution. */
   #ids: IntTensor;
   /** The next step's input, [B]: the sampled ids, with 0 in place of -1. */
   #inputs: IntTensor;
-  /** Where each row's draws stand: [B]. */
+  /** The position of each row's next draw in the seed's sequence of random numbers, [B]. */
   #offsets: IntTensor;
   #draws = 0;
-  /** Whether a step of one token has run, so that everything it needs is loaded. */
+  /** True if a step of one token has run, so that everything that it needs is loaded. */
   #warm = false;
   #recorded: Graph | null = null;
 
@@ -44,26 +44,28 @@ export class DecodingBatch implements Disposable {
     this.#model = model;
     this.#settings = settings;
     this.#rows = [...sequences];
-    // The last token of a sequence is never fed back.
+    // The last token of a sequence is never fed back to the model.
     const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
     this.#history = this.#createHistory();
     [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
   }
 
-  /** Whether every sequence has ended. */
+  /** True if every sequence has ended. */
   get finished(): boolean {
     return this.#rows.every(hasEnded);
   }
 
-  /** Whether a step may be enqueued before the tokens of the last one are read. */
+  /** True if a step may be enqueued before the tokens of the last one are read. */
   get canRunAhead(): boolean {
     const live = this.#live();
     const last = live.every((row) => generated(this.#rows[row]!) + 1 >= this.#rows[row]!.limit);
     return !last && !this.#sparse(live) && this.#full(live).length === 0;
   }
 
-  /** The first step: runs the model over all prompts, padded at their ends, and samples the first tokens. */
+  /**
+   * Runs the first step: the model reads all prompts, which are padded at their ends, and the first tokens are sampled.
+   */
   prefill(): void {
     const counts = this.#rows.map(({ tokens }) => tokens.length);
     const length = largest(counts);
@@ -80,12 +82,12 @@ export class DecodingBatch implements Disposable {
     this.#warm = true;
   }
 
-  /** The input of a step, [B, 1]. */
+  /** Returns the input of a step, [B, 1]. */
   #latest(): IntTensor {
     return reshape(this.#inputs, [this.#rows.length, 1]);
   }
 
-  /** The latest sampled tokens, for `accept`. */
+  /** Resolves to the latest sampled tokens, for `accept`. */
   read(): Promise<Int32Array> {
     return this.#ids.data();
   }
@@ -111,7 +113,10 @@ export class DecodingBatch implements Disposable {
     return advanced;
   }
 
-  /** Before a step that could not be run ahead: takes ended sequences out, and lets full ones forget. */
+  /**
+   * Prepares a step that could not be run ahead: removes ended sequences if they are many, and shortens the cache of
+   * full ones.
+   */
   makeRoom(): void {
     if (this.#sparse(this.#live())) this.#compact(this.#live());
     const full = this.#full(this.#live());
@@ -134,7 +139,10 @@ export class DecodingBatch implements Disposable {
     return [...this.#rows.keys()].filter((row) => !hasEnded(this.#rows[row]!));
   }
 
-  /** Whether half of the rows or more have ended: the others then move, so that each is moved few times. */
+  /**
+   * Returns true if at least half of the rows have ended. The others are then moved together; by waiting for half, each
+   * row is moved only a few times.
+   */
   #sparse(live: number[]): boolean {
     return live.length * 2 <= this.#rows.length;
   }
@@ -184,7 +192,10 @@ export class DecodingBatch implements Disposable {
     this.#inputs.set(this.#rows.map(({ tokens }) => tokens.at(-1)!));
   }
 
-  /** Computes the cache of the kept tokens again, at their new positions; the latest is the next step's input. */
+  /**
+   * Computes the cache of the kept tokens again at their new positions. The latest token is left out, since it is the
+   * input of the next step.
+   */
   #slide(full: number[]): void {
     const length = keptTokens(this.#model.config.contextLength) - 1;
     if (length === 0) {
@@ -205,7 +216,7 @@ export class DecodingBatch implements Disposable {
     return new TokenHistory(sequences, this.#model.config.contextLength, this.#model.device);
   }
 
-  /** Three tensors of one integer a row. */
+  /** Creates three tensors of one integer per row. */
   #createIntegers(): [IntTensor, IntTensor, IntTensor] {
     const make = (): IntTensor => keep(empty([this.#rows.length], { dtype: "i32", device: this.#model.device }));
     return [make(), make(), make()];

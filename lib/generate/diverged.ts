@@ -1,20 +1,25 @@
 import { HeedError } from "../errors.js";
 
 /**
- * The error (ERR_DIVERGED) of a call for several sequences when the model has diverged on some of them: the logits of a next
- * token have no distribution, because NaN or Infinity is among them or because all of them are -Infinity. The call carries
- * the other sequences to their end before it rejects.
+ * Error (ERR_DIVERGED) of a call for several sequences when the model has diverged on some of them: the logits of a
+ * token have no distribution, because NaN or Infinity is among them or all of them are -Infinity. The call completes
+ * the other sequences before it rejects.
  *
- * ```ts
- * const error: unknown = await generateTokens(model, prompts).catch((error: unknown) => error);
- * if (error instanceof DivergedError)
+ * @example
+ * try {
+ *   await generateTokens(gpt, [[72, 105], [72, 111]], { maxTokens: 4 });
+ * } catch (error) {
+ *   if (!(error instanceof DivergedError)) throw error;
  *   for (const result of error.results) console.log(result.status === "fulfilled" ? result.value : result.reason);
- * ```
+ * }
  */
 export class DivergedError<T = unknown> extends HeedError {
   constructor(
     message: string,
-    /** The outcome of each sequence, in order, in the form of `Promise.allSettled`. Each reason is a HeedError (ERR_DIVERGED). */
+    /**
+     * The outcome of each sequence, in order, in the form of `Promise.allSettled`. Each reason is a HeedError
+     * (ERR_DIVERGED).
+     */
     readonly results: readonly PromiseSettledResult<T>[],
   ) {
     super("ERR_DIVERGED", message);
@@ -28,7 +33,11 @@ export interface Outcome<T> {
   readonly divergedAfter: number | null;
 }
 
-/** The values, in order. Throws a `DivergedError` where the model diverged on one of the sequences, which are called `name`. */
+/**
+ * Returns the values, in order. `name` is what the error calls the sequences.
+ *
+ * @throws DivergedError if the model diverged on one of the sequences.
+ */
 export function valuesOf<T>(op: string, name: string, outcomes: readonly Outcome<T>[]): T[] {
   const errors: HeedError[] = [];
   const results = outcomes.map(({ value, divergedAfter }, index): PromiseSettledResult<T> => {
@@ -43,7 +52,7 @@ export function valuesOf<T>(op: string, name: string, outcomes: readonly Outcome
   throw new DivergedError(`${first.message}${more}`, results);
 }
 
-/** The error of a sequence whose next token has no distribution; `token` says which one that is. */
+/** Returns the error of a sequence whose next token has no distribution. `token` names the token in the message. */
 export function divergence(op: string, token: string): HeedError {
   return new HeedError(
     "ERR_DIVERGED",

@@ -11,21 +11,26 @@ import { StopFilter } from "./stop-filter.js";
 
 interface TextSettings extends TokenSettings {
   stop: readonly string[];
-  /** Whether the text begins with the prompt's; a prompt that was a text, as it was. */
+  /** True if the text begins with the decoded prompt; a string is shown instead of it. */
   echo: boolean | string;
 }
 
 /**
- * Continues a prompt, which is a text or, as of a chat, tokens. The tokenizer's end of text ends it, unless other
- * `stopTokens` are given. An empty prompt stands for the beginning of a text: after an end of text. Without a tokenizer
- * (null), the prompt must be tokens, and the result has tokens alone.
+ * Continues a prompt, which is a text or tokens (for example of a chat). By default the text ends with the tokenizer's
+ * end-of-text token; the option `stopTokens` replaces it. An empty prompt stands for the beginning of a new text: the
+ * model continues from the end-of-text token. Without a tokenizer (null), the prompt must be tokens, and the result has
+ * only tokens.
+ *
+ * Await the result for the whole text, or iterate over it for its parts as they come. The prompt is read only then.
  *
  * @example
- * const { text } = await generate(gpt, tokenizer, "Call me", { maxTokens: 50 });
+ * const { text } = await generate(gpt, tokenizer, "Call me", { maxTokens: 20 });
  *
- * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument. What is wrong with the prompt is found when the text is read, which
- * then rejects, as it does with the signal's reason. Where the model diverges (the logits of a next token have NaN or
- * Infinity among them, or nothing but -Infinity), the text rejects with ERR_DIVERGED after the events that came before.
+ * @throws ERR_ARGUMENT or ERR_RANGE at the call if an argument is invalid, and when the text is read if the prompt is
+ * invalid.
+ * @throws the signal's reason, when the text is read, if the signal aborts.
+ * @throws ERR_DIVERGED, when the text is read, if the model diverges: the logits of a token contain NaN or Infinity, or
+ * all of them are -Infinity. The events before that token come first.
  */
 export function generate(
   model: CausalModel,
@@ -50,8 +55,8 @@ export function generate(
 }
 
 /**
- * @internal `generate` from tokens that are made when the text is first read. `echo` is the text that stands for them in the
- * result where the option `echo` is set; null is what they decode to.
+ * @internal Does the same as `generate`, with tokens that are made when the text is first read. With the option `echo`,
+ * the result begins with `echoed`, or with the decoded tokens if it is null.
  */
 export function generateFrom(
   model: CausalModel,
@@ -104,10 +109,11 @@ function eventsOf(
     const [sequence] = sequencesOf("generate", model, [prompt], settings, () => "prompt") as [Sequence];
     result.usage.promptTokens = prompt.length;
     const decoder = tokenizer?.stream();
-    // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
+    // Models often have more embeddings than the tokenizer has tokens, to make their number round. Such an id has no
+    // text.
     const textOf = (id: number): string => (decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "");
-    // What a token shows may depend on whether it begins the text: the prompt does. A character that the prompt leaves
-    // unfinished comes with the token that completes it.
+    // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
+    // within a character, the character appears with the token that completes it.
     const shown = Array.from(prompt, textOf).join("");
     const echoed = settings.echo === true ? shown : settings.echo;
     if (echoed) yield { text: echoed, tokens: [] };

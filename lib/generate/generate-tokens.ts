@@ -4,19 +4,28 @@ import { valuesOf } from "./diverged.js";
 import { checkModel, checkTokenOptions, type TokenOptions } from "./options.js";
 import { type FinishReason, generated, sequencesOf } from "./sequence.js";
 
+/** The continuation of a prompt. */
 export interface GeneratedTokens {
-  /** The tokens that follow the prompt. */
+  /** The tokens that follow the prompt, without the stop token. */
   tokens: number[];
+  /** Reason why the sequence ended. */
   finishReason: FinishReason;
 }
 
 /**
- * Continues several prompts of token ids at once, of any lengths. Each gets the tokens it would get alone, whatever
- * else is in the batch; copies of one prompt are sampled independently.
+ * Continues several prompts of token ids together. The prompts may differ in length. Each gets the tokens that it would
+ * get alone, whatever else is in the batch; copies of one prompt are sampled independently.
  *
- * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad prompt or option, and with the signal's reason. Where the model diverges
- * on a prompt (its logits have no distribution: NaN or Infinity among them, or nothing but -Infinity), the others go on to
- * their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are those of all prompts.
+ * @example
+ * const prompts = ["Call me", "The whale"].map((text) => tokenizer.encode(text));
+ * const results = await generateTokens(gpt, prompts, { maxTokens: 8, temperature: 0.7, seed: 1 });
+ * for (const { tokens } of results) console.log(tokenizer.decode(tokens));
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if a prompt or an option is invalid.
+ * @throws the signal's reason if the signal aborts.
+ * @throws DivergedError (ERR_DIVERGED) if the model diverges on a prompt: the logits of a token contain NaN or
+ * Infinity, or all of them are -Infinity. The other prompts are continued to their end first; the error's `results` has
+ * the result of every prompt.
  */
 export async function generateTokens(
   model: CausalModel,

@@ -1,22 +1,27 @@
-// What a call that generates a text returns.
+// The value that `generate` returns: a promise of the whole text that is also an iterator over its parts.
 import { HeedError } from "../errors.js";
 import type { FinishReason } from "./sequence.js";
 
-/** A part of a text that is being generated: what has been added since the event before it. */
+/** A part of a text that is being generated: the text that has been added since the event before it. */
 export interface GenerationEvent {
-  /** Never ends within a character. Empty only where the last tokens show no text, and where there is no tokenizer. */
+  /**
+   * The text that has been added. It never ends within a character. It is empty only if the last tokens have no text,
+   * or if there is no tokenizer.
+   */
   text: string;
-  /** The tokens whose text this is, and those before them that showed none by themselves. */
+  /** The tokens of this text, including earlier ones that did not complete any text. */
   tokens: number[];
 }
 
+/** A text that has been generated. */
 export interface GenerationResult {
   /** The text that was generated. With `echo`, it begins with the prompt. */
   text: string;
   /** The tokens that were generated, without the stop token. */
   tokens: number[];
-  /** Why the text ended; "cancelled" where the loop over its events was left before its end. */
+  /** Reason why the text ended; "cancelled" if the loop over its events was left early. */
   finishReason: FinishReason | "cancelled";
+  /** Numbers of tokens that were read and generated. */
   usage: {
     /** The number of tokens of the prompt. */
     promptTokens: number;
@@ -25,19 +30,23 @@ export interface GenerationResult {
   };
 }
 
-/** Yields the events of a text, and notes what is not in them, the finish reason and the prompt's tokens, in `result`. */
+/**
+ * Yields the events of a text. It stores what the events lack, the finish reason and the number of the prompt's tokens,
+ * in `result`.
+ */
 export type GenerationEvents = (result: GenerationResult) => AsyncGenerator<GenerationEvent, void, undefined>;
 
 /**
- * A text to be generated. Await it for the whole result, or iterate over it for the events as they come:
+ * A text to be generated, as `generate` returns it. Await it for the whole result, or iterate over it for the events as
+ * they come. Nothing is computed before.
  *
- * ```ts
- * const { text, finishReason } = await generate(model, tokenizer, "Call me");
- * for await (const { text } of generate(model, tokenizer, "Call me")) process.stdout.write(text);
- * ```
+ * The events can be iterated over only once. Awaiting always gives the same result, however often, even during or after
+ * the iteration. Leaving the loop early ends the generation and frees its memory.
  *
- * Nothing is computed before one of both. The events can be iterated over once; awaiting resolves to the same result however
- * often, also after or during the iteration. Leaving the loop ends the generation and frees its memory.
+ * @example
+ * const { text, finishReason } = await generate(gpt, tokenizer, "Call me", { maxTokens: 20 });
+ * const generation = generate(gpt, tokenizer, "Call me", { maxTokens: 20 });
+ * for await (const { text } of generation) process.stdout.write(text);
  */
 export class Generation implements Promise<GenerationResult>, AsyncIterable<GenerationEvent> {
   readonly [Symbol.toStringTag] = "Generation";
@@ -59,14 +68,20 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     this.#settled = new Promise((resolve, reject) => {
       [this.#resolve, this.#reject] = [resolve, reject];
     });
-    // The loop has thrown the error already; only those who await the result are told again.
+    // The loop has thrown the error already, so its rejection counts as handled, also if nobody awaits the result.
     this.#settled.catch(() => undefined);
   }
 
+  /**
+   * Returns the events as they come.
+   *
+   * @throws ERR_ARGUMENT if the events are read a second time.
+   */
   [Symbol.asyncIterator](): AsyncGenerator<GenerationEvent, void, undefined> {
     return this.#read();
   }
 
+  /** Resolves to the whole result. Generates the text unless it is already being read. */
   then<T = GenerationResult, E = never>(
     onFulfilled?: ((result: GenerationResult) => T | PromiseLike<T>) | null,
     onRejected?: ((reason: unknown) => E | PromiseLike<E>) | null,
@@ -74,15 +89,17 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     return this.#whole().then(onFulfilled, onRejected);
   }
 
+  /** Resolves to the whole result, or to what `onRejected` returns if the generation fails. */
   catch<E = never>(onRejected?: ((reason: unknown) => E | PromiseLike<E>) | null): Promise<GenerationResult | E> {
     return this.#whole().catch(onRejected);
   }
 
+  /** Resolves to the whole result once `onFinally` has been called. */
   finally(onFinally?: (() => void) | null): Promise<GenerationResult> {
     return this.#whole().finally(onFinally);
   }
 
-  /** The result, for which the text is generated unless somebody reads it already. */
+  /** Resolves to the result. Generates the text unless it is already being read. */
   #whole(): Promise<GenerationResult> {
     if (!this.#begun) void drain(this.#read());
     return this.#settled;
@@ -117,6 +134,6 @@ async function drain(events: AsyncGenerator<GenerationEvent>): Promise<void> {
   try {
     while (!(await events.next()).done);
   } catch {
-    // Who awaits the result gets the error.
+    // The error reaches the caller that awaits the result.
   }
 }

@@ -3,34 +3,41 @@ import { checkInteger, describe } from "../ops/check.js";
 import { checkSampling, type SamplingOptions } from "../ops/choose.js";
 import type { CausalModel } from "./causal-model.js";
 
+/** Options for generating tokens. */
 export interface TokenOptions extends SamplingOptions {
-  /** The most tokens to generate for a sequence; 256 unless given. */
+  /** Maximum number of tokens to generate for a sequence. @default 256 */
   maxTokens?: number;
-  /** Of the draws; a random one unless given. */
+  /** Seed of the random choice of tokens. The same seed gives the same tokens. @default a random number */
   seed?: number;
-  /** Each of these ends its sequence and is not part of the result. */
+  /**
+   * Tokens that end a sequence. The stop token is not part of the result. By default a text ends with the tokenizer's
+   * end-of-text token, and a call for tokens has no stop tokens.
+   */
   stopTokens?: readonly number[];
   /**
-   * What happens when a sequence outgrows the model's context. With "error", a prompt that does not fit throws ERR_RANGE,
-   * and a sequence that fills the context ends with the finish reason "length". With "slide", the model forgets the start:
-   * of a prompt that does not fit only the end is used, and whenever the context is full, generation goes on from its
-   * later half, whose cache is computed again. @default "error"
+   * Behavior for a sequence that outgrows the model's context. With "error", a prompt that does not fit throws
+   * ERR_RANGE, and a sequence that fills the context ends with the finish reason "length". With "slide", the model
+   * forgets the start of the sequence: only the end of a prompt that does not fit is used, and whenever the context is
+   * full, generation continues from its later half, whose cache is computed again.
+   *
+   * @default "error"
    */
   overflow?: "error" | "slide";
-  /** Stops the generation, which rejects with the signal's reason. */
+  /** Signal that stops the generation. The promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Called with every token as it comes, and the number of its prompt. */
+  /** Function that is called with every token as soon as it is generated, and with the index of its prompt. */
   onToken?: ((token: number, sequence: number) => void) | undefined;
 }
 
+/** Options for generating text. */
 export interface TextOptions extends TokenOptions {
-  /** Each of these ends the text and is not part of it. */
+  /** Strings that end the text. The stop string is not part of the text. @default [] */
   stop?: string | readonly string[];
-  /** Whether the text begins with the prompt; false unless given. */
+  /** True if the text begins with the prompt. @default false */
   echo?: boolean;
 }
 
-/** Options filled in and checked. */
+/** The options after they have been checked and filled in with defaults. */
 export interface TokenSettings {
   sampling: Required<SamplingOptions>;
   maxTokens: number;
@@ -45,7 +52,11 @@ function expected(op: string, what: string, value: unknown): HeedError {
   return new HeedError("ERR_ARGUMENT", `${op}: expected ${what}, got ${describe(value)}`);
 }
 
-/** Throws ERR_ARGUMENT unless `model` has what a `CausalModel` needs. */
+/**
+ * Checks that `model` has the methods that a `CausalModel` needs.
+ *
+ * @throws ERR_ARGUMENT if it does not.
+ */
 export function checkModel(op: string, model: CausalModel): void {
   const fits =
     typeof model === "object" &&
@@ -64,14 +75,22 @@ export function checkSignal(op: string, signal: AbortSignal | undefined): void {
     throw expected(op, "signal to be an AbortSignal", signal);
 }
 
-/** Throws unless `tokens` is a list of integers in [0, V). */
+/**
+ * Checks that `tokens` is a list of integers in [0, V).
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if it is not.
+ */
 export function checkTokens(op: string, name: string, tokens: ArrayLike<number>, vocabularySize: number): void {
   const list = Array.isArray(tokens) || (ArrayBuffer.isView(tokens) && "length" in tokens);
   if (!list) throw expected(op, `${name} to be an array of token ids`, tokens);
   for (let i = 0; i < tokens.length; i++) checkInteger(op, `${name}[${i}]`, tokens[i], 0, vocabularySize - 1);
 }
 
-/** Throws ERR_ARGUMENT or ERR_RANGE for the first option that is not what it has to be. */
+/**
+ * Checks the options and fills in defaults.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE for the first invalid option.
+ */
 export function checkTokenOptions(op: string, model: CausalModel, options: TokenOptions): TokenSettings {
   checkOptions(op, options);
   const { maxTokens = 256, stopTokens = [], overflow = "error", signal, onToken } = options;
@@ -88,7 +107,11 @@ export function checkTokenOptions(op: string, model: CausalModel, options: Token
 
 const loneSurrogate = /\p{Surrogate}/u;
 
-/** The options of text alone, filled in and checked. */
+/**
+ * Checks the options that only text has, and fills in defaults.
+ *
+ * @throws ERR_ARGUMENT for the first invalid option.
+ */
 export function checkTextOptions(op: string, options: TextOptions): { stop: readonly string[]; echo: boolean } {
   checkOptions(op, options);
   const { stop = [], echo = false } = options;

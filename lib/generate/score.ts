@@ -10,29 +10,41 @@ import { keptTokens } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
 import { untilAborted } from "./until-aborted.js";
 
+/** The likelihood of a text under a model. */
 export interface Score {
-  /** Log-probability in nats of each token but the first, given those before it. */
+  /** Log-probability of each token except the first, given the tokens before it, in nats: [T - 1]. */
   logProbabilities: Float32Array;
-  /** Their sum. */
+  /** Sum of the log-probabilities, in nats. */
   total: number;
-  /** e^(−mean): of so many equally likely tokens would the model have been as unsure. */
+  /**
+   * Perplexity, e^(−mean of the log-probabilities): the model was as unsure as between this many equally likely tokens.
+   */
   perplexity: number;
 }
 
+/** Options for scoring a text. */
 export interface ScoreOptions {
+  /** Signal that stops the scoring. The promise then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
-/** Positions whose logits exist at once. */
+/** Number of positions whose logits exist at the same time. */
 const chunk = 128;
 
 /**
- * How likely a model finds a text, given as token ids. Past the context length it goes as generation does: when the
- * context is full, its later half is kept and filled up again; so every token is scored once, with at least half a
- * context (if there is as much) before it.
+ * Resolves to the log-probabilities that a model gives to the tokens of a text. A text longer than the context is
+ * scored as generation with `overflow: "slide"` continues it: when the context is full, its later half is kept and
+ * filled up again. So every token is scored once, with at least half a context of tokens before it, if the text has
+ * that many.
  *
- * Rejects with ERR_ARGUMENT for fewer than two tokens, with ERR_RANGE for ids outside the vocabulary, and with ERR_DIVERGED
- * where the logits for a token have no distribution: NaN or Infinity among them, or nothing but -Infinity.
+ * @example
+ * const { perplexity } = await score(gpt, tokenizer.encode("Call me Ishmael."));
+ *
+ * @throws ERR_ARGUMENT if there are fewer than two tokens, or an argument is invalid.
+ * @throws ERR_RANGE if an id is not in the vocabulary.
+ * @throws ERR_DIVERGED if the model diverges: the logits for a token contain NaN or Infinity, or all of them are
+ * -Infinity.
+ * @throws the signal's reason if the signal aborts.
  */
 export async function score(model: CausalModel, tokens: ArrayLike<number>, options: ScoreOptions = {}): Promise<Score> {
   checkModel("score", model);
@@ -70,12 +82,12 @@ export async function score(model: CausalModel, tokens: ArrayLike<number>, optio
   return { logProbabilities, total, perplexity: Math.exp(-total / last) };
 }
 
-/** Runs the model over tokens for the sake of the cache. */
+/** Runs the model over tokens only to fill the cache. */
 function feed(model: CausalModel, cache: KvCache, ids: Int32Array): void {
   infer(model, () => model.forward(row(model, ids), { cache, lastOnly: true })).dispose();
 }
 
-/** −log p(target) for each id's next token: [T]. */
+/** Returns −log p(target) for the next token of each id: [T]. */
 function lossesOf(model: CausalModel, cache: KvCache, ids: Int32Array, targets: Int32Array): FloatTensor {
   return infer(model, () => {
     const logits = model.forward(row(model, ids), { cache }); // [1, T, V]

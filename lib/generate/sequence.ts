@@ -4,29 +4,29 @@ import type { CausalModel } from "./causal-model.js";
 import { checkTokens } from "./options.js";
 
 /**
- * Why a sequence ended: one of `stopTokens` or of the strings of `stop` came ("stop"), or it has as many tokens as
- * `maxTokens` or the context allows ("length").
+ * Reason why a sequence ended: "stop" for one of `stopTokens` or a string of `stop`, "length" if it has as many tokens
+ * as `maxTokens` or the context allows.
  */
 export type FinishReason = "stop" | "length";
 
-/** A prompt and what has been generated after it. */
+/** A prompt and the tokens that have been generated after it. */
 export interface Sequence {
-  /** The number of its prompt. */
+  /** Index of its prompt. */
   readonly index: number;
-  /** The prompt, or the end of it that fits into the context, and the generated tokens. */
+  /** The prompt, or the end of it if it does not fit into the context, followed by the generated tokens. */
   readonly tokens: number[];
-  /** How many of the tokens are the prompt's. */
+  /** Number of tokens that are the prompt's. */
   readonly prompt: number;
-  /** The most tokens to generate. */
+  /** Maximum number of tokens to generate. */
   readonly limit: number;
-  /** Which of the seed's random numbers is its first. */
+  /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
   finish: FinishReason | null;
-  /** Tells whether the model diverged on this sequence. It has then ended, and `finish` stays null. */
+  /** True if the model diverged on this sequence. It has then ended, and `finish` stays null. */
   diverged: boolean;
 }
 
-/** Tells whether a sequence gets no more tokens. */
+/** Returns true if a sequence gets no more tokens. */
 export function hasEnded({ finish, diverged }: Sequence): boolean {
   return finish !== null || diverged;
 }
@@ -36,14 +36,17 @@ export function generated({ tokens, prompt }: Sequence): number {
   return tokens.length - prompt;
 }
 
-/** How many of the latest tokens a model goes on from when its context is full: half of it. */
+/** Returns the number of latest tokens that a model keeps when its context is full: half of the context. */
 export function keptTokens(contextLength: number): number {
   return Math.ceil(contextLength / 2);
 }
 
 /**
- * Checks the prompts and makes sequences of them. `slide` is null where the operation has no option `overflow`: it then does
- * what "error" does, and the error recommends nothing. `nameOf` is what errors call a prompt.
+ * Checks the prompts and returns a sequence for each. `slide` is null if the operation has no option `overflow`: a
+ * prompt that does not fit then throws as with "error", but the message does not recommend "slide". `nameOf` returns
+ * what errors call a prompt.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if a prompt is invalid or does not fit.
  */
 export function sequencesOf(
   op: string,
@@ -69,8 +72,9 @@ export function sequencesOf(
     }
     const whole = Array.from(prompt);
     const tokens = whole.slice(-contextLength);
-    // Draws go by position in the sequence, the same alone and beside others; copies of one prompt draw differently.
-    // Prompts that differ before the tokens that fit are no copies.
+    // A draw depends on the position in the sequence, so a sequence gets the same tokens alone and in a batch. Copies
+    // of one prompt draw differently. Prompts are compared as a whole, so two that differ only before the tokens that
+    // fit are no copies.
     const key = whole.join();
     const copy = copies.get(key) ?? 0;
     copies.set(key, copy + 1);
@@ -81,7 +85,10 @@ export function sequencesOf(
   });
 }
 
-/** Multiples of 2³²/φ: they lie about evenly among the 2³² numbers that a seed has, however many there are. */
+/**
+ * Returns where a copy's random numbers begin: multiples of 2³²/φ, which spread about evenly over the 2³² numbers of a
+ * seed, however many copies there are.
+ */
 function streamOf(copy: number): number {
   return Math.imul(copy, 0x9e3779b1);
 }

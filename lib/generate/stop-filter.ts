@@ -1,9 +1,9 @@
 /**
- * Cuts a stream of text before the first of some stop strings, wherever the pieces break. Text that may turn out to be
- * the beginning of one is held back until it is decided.
+ * Cuts a stream of text before the first stop string, wherever the pieces of the stream break. Text that may be the
+ * beginning of a stop string is held back until that is decided.
  *
- * The stop string that is complete first counts, of those that end together the longest: so the result does not depend
- * on how the text was cut into pieces.
+ * The stop string that is completed first counts, and the longest of those that end at the same place. So the result
+ * does not depend on how the text was cut into pieces.
  */
 export class StopFilter {
   readonly #stops: readonly string[];
@@ -14,12 +14,12 @@ export class StopFilter {
     this.#stops = stops;
   }
 
-  /** Whether a stop string has come; nothing is given out any more. */
+  /** True if a stop string has been found. From then on no text is returned. */
   get stopped(): boolean {
     return this.#stopped;
   }
 
-  /** Takes the next piece and returns what may be given out. */
+  /** Takes the next piece and returns the text that is certain to come before any stop string. */
   push(piece: string): string {
     if (this.#stopped) return "";
     const text = this.#held + piece;
@@ -30,14 +30,14 @@ export class StopFilter {
     return out;
   }
 
-  /** What was held back, once no more comes. */
+  /** Returns the text that is still held back, when no more pieces come. */
   end(): string {
     const held = this.#held;
     this.#held = "";
     return held;
   }
 
-  /** Where the first stop string begins, or -1. */
+  /** Returns the position where the first stop string begins, or -1. */
   #find(text: string): number {
     let start = -1;
     let end = Infinity;
@@ -50,7 +50,7 @@ export class StopFilter {
     return start;
   }
 
-  /** Length of the longest end of `text` that begins a stop string. */
+  /** Returns the length of the longest suffix of `text` that is the beginning of a stop string. */
   #undecided(text: string): number {
     let longest = 0;
     for (const stop of this.#stops)

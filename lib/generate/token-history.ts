@@ -6,8 +6,8 @@ import { tensor } from "../creation.js";
 import type { IntTensor } from "../tensor.js";
 
 /**
- * The latest tokens of each sequence on the device, i32 [B, W], for the repetition penalty. New tokens are written
- * there without passing through the host, over the oldest column: the order within a row does not matter.
+ * The latest tokens of each sequence on the device, i32 [B, W], for the repetition penalty. New tokens overwrite the
+ * oldest column without passing through the host; the order within a row does not matter.
  */
 export class TokenHistory implements Disposable {
   readonly tokens: IntTensor;
@@ -22,7 +22,7 @@ export class TokenHistory implements Disposable {
     this.tokens = keep(tensor(values, [sequences.length, window], { device }));
   }
 
-  /** Adds a token to each sequence: ids [B]. */
+  /** Adds one token to each sequence: ids i32 [B]. */
   append(ids: IntTensor): void {
     const [batch, window] = this.tokens.shape as [number, number];
     scope(() => {

@@ -3,8 +3,9 @@ import { contiguous } from "../ops/views.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 
 /**
- * −log p(target) in nats for each row: logits [..., V], targets [...] → f32 [...]. It is NaN if and only if the row has no
- * distribution: one of its logits is NaN or Infinity, or all are -Infinity. Not recorded.
+ * Returns −log p(target) in nats for each row: logits [..., V], targets [...] → f32 [...]. A value is NaN if and only
+ * if the row has no distribution: one of its logits is NaN or Infinity, or all of them are -Infinity. Gradients do not
+ * flow through it.
  */
 export function tokenLosses(logits: FloatTensor, targets: IntTensor): FloatTensor {
   const mean = allocate([], "f32", logits.device);

@@ -10,35 +10,44 @@ import type { CausalModel } from "./causal-model.js";
 import { type Outcome, valuesOf } from "./diverged.js";
 import { checkOptions, checkTokens } from "./options.js";
 
-/** What translation needs of a model; `EncoderDecoder` and `T5` are such. */
+/** A model that translates, as `translate` uses it. `EncoderDecoder` and `T5` are such models. */
 export interface TranslationModel {
   readonly config: {
-    /** The most tokens of a source, and of a target. */
+    /** Maximum number of tokens of a source, and of a target. */
     readonly contextLength: number;
-    /** What a target begins after. */
+    /** The token that every target begins after. */
     readonly startToken: number;
-    /** What ends a target. */
+    /** The token that ends a target. */
     readonly endToken: number;
-    // Of sources, or of sources and targets alike.
+    // The vocabulary of sources, or the common vocabulary of sources and targets.
   } & ({ readonly sourceVocabularySize: number } | { readonly vocabularySize: number });
   readonly device: Device;
-  /** What predicts the targets of sources i32 [B, S]. */
+  /** Returns a model that predicts the targets of these sources: ids i32 [B, S], lengths i32 [B]. */
   decoderFor(source: IntTensor, options: { lengths: IntTensor }): CausalModel & Disposable;
 }
 
+/** Options of a translation: those of beam search, with the model's end token as the stop token. */
 export interface TranslateOptions extends Omit<BeamSearchOptions, "stopTokens"> {
-  /** Sources that are translated together; 32 unless given. */
+  /** Number of sources that are translated together. @default 32 */
   batchSize?: number;
 }
 
 /**
- * The likeliest targets of several sources of token ids, by beam search (`beams: 1` is greedy): each source's best `nBest`,
- * in falling order of score. Sources of about the same length go together; each gets what it would get alone.
+ * Resolves to the likeliest targets of several sources of token ids, found by beam search (`beams: 1` is greedy). The
+ * result has the best `nBest` targets of each source, by falling score. Sources of similar length are translated
+ * together, but each gets the result that it would get alone.
  *
- * Rejects with ERR_ARGUMENT or ERR_RANGE for a bad source or option, and with the signal's reason. Where the model diverges
- * on a source (logits of a next token have no distribution: NaN or Infinity among them, or nothing but -Infinity), the
- * others are translated to their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are those of
- * all sources.
+ * @example
+ * const size = { layers: 1, heads: 2, width: 16, sourceVocabularySize: 20, contextLength: 16 };
+ * const model = new EncoderDecoder({ ...size, startToken: 1, endToken: 2 }, { seed: 1 });
+ * const [[best]] = await translate(model, [[5, 6, 7]], { maxTokens: 8 });
+ * best.tokens;
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE if a source or an option is invalid.
+ * @throws the signal's reason if the signal aborts.
+ * @throws DivergedError (ERR_DIVERGED) if the model diverges on a source: the logits of a token contain NaN or
+ * Infinity, or all of them are -Infinity. The other sources are translated to their end first; the error's `results`
+ * has the result of every source.
  */
 export async function translate(
   model: TranslationModel,
@@ -50,8 +59,10 @@ export async function translate(
 }
 
 /**
- * @internal `translate`, and what has come of each source, which errors call `name`: null of one that is empty. Throws for
- * sources of fewer than `least` tokens.
+ * @internal Resolves to the outcome of `translate` for each source, or to null for an empty source. `name` is what
+ * errors call the sources.
+ *
+ * @throws ERR_RANGE if a source has fewer than `least` tokens.
  */
 export async function translateEach(
   model: TranslationModel,

@@ -1,6 +1,6 @@
 /**
- * The promise's result, unless the signal aborts first: then its reason, at once. A rejection counts as handled even if
- * nobody awaits it, since an error thrown in between has gone first.
+ * Returns a promise with the same result, which rejects with the signal's reason as soon as the signal aborts. If
+ * nobody awaits it because another error was thrown first, its rejection still counts as handled.
  */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   const result = signal ? race(promise, signal) : promise;

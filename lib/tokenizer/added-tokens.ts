@@ -1,14 +1,18 @@
-// The added tokens of a tokenizer.json: they are found in a text before it is cut into pieces. A token may ask to stand
-// as a word of its own (single_word), to take the white space before or after it (lstrip, rstrip), and to be found in
-// the text as the normalizer leaves it (normalized).
+// The added tokens of a tokenizer.json. They are searched for in a text before the text is cut into pieces. The file
+// may set these flags for a token:
+//   single_word  the token is found only as a word of its own
+//   lstrip       the token includes the white space before it
+//   rstrip       the token includes the white space after it
+//   normalized   the token is searched for in the normalized text instead of the original text
 import { describe, HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { PairTable } from "./pair-table.js";
 
+/** An entry of `added_tokens`. */
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** Whether it is no text, as the token that ends one. */
+  /** True if the token stands for no text, such as the token that ends a text. */
   readonly special: boolean;
   readonly singleWord: boolean;
   readonly lstrip: boolean;
@@ -16,12 +20,16 @@ export interface AddedToken {
   readonly normalized: boolean;
 }
 
-/** A token as a tokenizer.json lists it. Hugging Face's library wants every field. */
+/** Returns a token's entry in a tokenizer.json. Hugging Face's library requires every field. */
 export function addedTokenJson(id: number, content: string, special: boolean): Record<string, unknown> {
   return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special };
 }
 
-/** Reads a list of them. Throws ERR_FORMAT. */
+/**
+ * Reads the list `added_tokens` of a tokenizer.json.
+ *
+ * @throws ERR_FORMAT if the list, or an entry of it, has another form.
+ */
 export function parseAddedTokens(list: unknown): AddedToken[] {
   if (!Array.isArray(list)) throw fault("added_tokens in an array", list);
   return list.map((entry: unknown, i) => {
@@ -43,31 +51,34 @@ export function parseAddedTokens(list: unknown): AddedToken[] {
   });
 }
 
-/** Ids stay small enough for tables of them: the largest vocabularies there are have a million tokens. */
+/**
+ * Number of ids that tokens may have. It keeps tables indexed by id small; the largest existing vocabularies have about
+ * a million tokens.
+ */
 export const mostTokens = 2 ** 21;
 
 export function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < mostTokens;
 }
 
-/** A text in parts: tokens that were found in it, by id, and what lies between. */
+/** A part of a text: the id of an added token, or the text between two added tokens. */
 export type Part = number | string;
 
 const wordBefore = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 const wordAfter = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 const space = /\p{White_Space}/u;
 
-/** UTF-16 units that are searched at once for a character that a token begins with. */
+/** Number of UTF-16 units that are searched in one step for the first character of a token. */
 const windowLength = 2 ** 16;
 const stride = 1024;
 
-/** Finds tokens in texts by how they are written; of those that begin at one place, the longest. */
+/** Finds tokens in texts by their spelling. If several tokens begin at the same place, the longest one is found. */
 export class TokenFinder {
-  /** The tokens as a trie, by node and UTF-16 unit; node 0 is where they begin. */
+  /** The edges of a trie of all tokens, by node and UTF-16 unit. Node 0 is the root. */
   readonly #children: PairTable;
-  /** By node, the token that ends there. */
+  /** The token that ends at each node of the trie. */
   readonly #tokens: (AddedToken | undefined)[] = [undefined];
-  /** Finds the next character that a token begins with; null where there are no tokens. */
+  /** Matches every character that begins a token; null if there are no tokens. */
   readonly #beginning: RegExp | null;
 
   private constructor(units: number, beginnings: ReadonlySet<string>) {
@@ -76,7 +87,7 @@ export class TokenFinder {
     this.#beginning = escaped.length === 0 ? null : new RegExp(`[${escaped.join("")}]`, "gu");
   }
 
-  /** The last one counts where several are equal. */
+  /** Builds a finder. If two tokens have the same spelling, the last one counts. */
   static *of(tokens: readonly (readonly [written: string, token: AddedToken])[]): Steps<TokenFinder> {
     const beginnings = new Set<string>();
     let units = 0;
@@ -106,7 +117,7 @@ export class TokenFinder {
     this.#tokens[node] = token;
   }
 
-  /** Yields the parts of a text in their order, and undefined where work can rest. */
+  /** Yields the parts of a text in order, and undefined whenever the caller may pause the work. */
   *split(text: string): Generator<Part | undefined> {
     let from = 0;
     for (const found of this.#found(text)) {
@@ -116,10 +127,10 @@ export class TokenFinder {
       }
       const { token } = found;
       let { start, end } = found;
-      // Two UTF-16 units hold any character.
+      // Two UTF-16 units are enough for any character.
       const alone =
         !wordBefore.test(text.slice(Math.max(0, start - 2), start)) && !wordAfter.test(text.slice(end, end + 2));
-      // White space that a token has taken is no other's.
+      // A token that begins in white space which the token before it includes is not found.
       if (start < from || (token.singleWord && !alone)) continue;
       for (let step = 1; token.lstrip && start > from && space.test(text[start - 1]!); step++) {
         start--;
@@ -136,7 +147,10 @@ export class TokenFinder {
     if (from < text.length) yield text.slice(from);
   }
 
-  /** Yields the added tokens in a text, in order, with their places, and undefined where work can rest. */
+  /**
+   * Yields the added tokens of a text in order, with their positions, and undefined whenever the caller may pause the
+   * work.
+   */
   *#found(text: string): Generator<{ token: AddedToken; start: number; end: number } | undefined> {
     if (this.#beginning === null) return;
     for (let at = 0, step = 1; at < text.length; step++) {
@@ -153,9 +167,12 @@ export class TokenFinder {
     }
   }
 
-  /** The next place in the window from `at` on where a token may begin; -1 where there is none. */
+  /**
+   * Returns the next position at which a token may begin, within the window that starts at `at`; -1 if there is none.
+   */
   #nextBeginning(text: string, at: number): number {
-    // A window that ends within a character ends before one that a token begins with, or is searched again from there on.
+    // If the window ends within a surrogate pair, the pair either does not begin a token, or the search finds it when
+    // the next window starts.
     const window = text.slice(at, at + windowLength + 1);
     this.#beginning!.lastIndex = 0;
     const index = this.#beginning!.exec(window)?.index ?? -1;
@@ -174,7 +191,7 @@ export class TokenFinder {
   }
 }
 
-/** An entry that is true or false, or `otherwise` where nothing is said. */
+/** Returns the boolean `entry[name]`, or `otherwise` if the entry does not have it. */
 function flag(entry: Record<string, unknown>, name: string, i: number, otherwise: boolean): boolean {
   const value = entry[name] ?? otherwise;
   if (typeof value === "boolean") return value;

@@ -1,48 +1,57 @@
-// The byte-pair encoding of a tokenizer.json: which two tokens merge, in which order, is a list of its own.
+// The byte-pair encoding of a tokenizer.json. In contrast to GPT-2's format, the file lists explicitly which two tokens
+// merge, in order of priority.
 import type { Steps } from "../turns.js";
 import type { IdList, IdSink } from "./id-parts.js";
 import { mergeParts } from "./merge-parts.js";
 import { PairTable } from "./pair-table.js";
 import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 
-/** Two tokens and the one that they become. */
+/** The merges in order of priority: tokens `lefts[i]` and `rights[i]` merge into token `unions[i]`. */
 export interface Merges {
   readonly lefts: Int32Array;
   readonly rights: Int32Array;
   readonly unions: Int32Array;
 }
 
+/** The options of a BPE model in a tokenizer.json. */
 export interface BpeOptions {
-  /** Put before each character of a piece but the first. */
+  /** Prefix of every character of a piece except the first. */
   readonly prefix: string;
-  /** Put after the last character of a piece. */
+  /** Suffix of the last character of a piece. */
   readonly suffix: string;
-  /** Spells a character that is not in the vocabulary in bytes. */
+  /** True if a character that is not in the vocabulary is encoded as its UTF-8 bytes. */
   readonly byteFallback: boolean;
-  /** Makes one token of characters that follow each other and are not in the vocabulary. */
+  /** True if consecutive characters that are not in the vocabulary become one unknown token. */
   readonly fuseUnknown: boolean;
-  /** Takes a piece that is in the vocabulary as it is. */
+  /** True if a piece that is a token of the vocabulary is not merged from its characters but used directly. */
   readonly ignoreMerges: boolean;
-  /** Name of the token for a character that is not in the vocabulary; without it such characters are left out. */
+  /** Name of the token for characters that are not in the vocabulary. If it is null, such characters are left out. */
   readonly unknownName: string | null;
 }
 
-/** Longer pieces are cut where no merge joins two characters, if only to find the same words again. */
+/**
+ * Number of UTF-16 units above which a piece is cut where no merge joins two characters, so that the same words are
+ * found again in the cache.
+ */
 const longWord = 64;
 const stride = 4096;
 
+/** Cuts pieces into tokens by byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909). */
 export class BpeModel implements TokenModel {
   readonly #vocabulary: Vocabulary;
   readonly #merges: Merges;
   readonly #options: BpeOptions;
-  /** The rank of each two tokens that merge. */
+  /** The priority of every pair of tokens that merges; the lowest rank merges first. */
   readonly #ranks: PairTable;
   readonly #bytes: readonly (number | undefined)[];
-  /** By code point; of what is not in the vocabulary, the complement of the code point. */
+  /**
+   * The token of each code point. For a character that is not in the vocabulary it is the complement of the code point
+   * (~c).
+   */
   readonly #characters = new Map<number, number>();
-  /** The pairs of code points that a merge joins; null until a long piece asks for it. */
+  /** The pairs of code points that a merge can join. They are computed when the first long piece needs them. */
   #joints: PairTable | null = null;
-  /** By id. */
+  /** The text of each token, by id. */
   readonly #tokens: readonly (string | undefined)[];
 
   private constructor(
@@ -57,7 +66,7 @@ export class BpeModel implements TokenModel {
     this.#bytes = options.byteFallback ? vocabulary.bytes() : [];
   }
 
-  /** The later of equal merges counts. */
+  /** Builds a model. If a pair of tokens is listed twice, the later merge counts. */
   static *of(
     vocabulary: Vocabulary,
     tokens: readonly (string | undefined)[],
@@ -67,7 +76,7 @@ export class BpeModel implements TokenModel {
     const { lefts, rights, unions } = merges;
     const ranks = new PairTable(lefts.length);
     for (let rank = 0; rank < lefts.length; rank++) {
-      // No text becomes a special token.
+      // Text never merges into a special token.
       if (!vocabulary.special.has(unions[rank]!)) ranks.set(lefts[rank]!, rights[rank]!, rank);
       if (rank % stride === 0) yield;
     }
@@ -99,7 +108,7 @@ export class BpeModel implements TokenModel {
     }
   }
 
-  /** The first place after `start` that no merge reaches across; the piece's end where it is short. */
+  /** Returns the first position after `start` that no merge reaches across, or the end of a short piece. */
   *#wordEnd(piece: string, start: number): Steps<number> {
     const { prefix, suffix } = this.#options;
     if (piece.length <= longWord || prefix !== "" || suffix !== "") return piece.length;
@@ -128,7 +137,10 @@ export class BpeModel implements TokenModel {
     return joints;
   }
 
-  /** Gives a word's tokens to `tokens`; of a character that is not in the vocabulary, the complement of its code point. */
+  /**
+   * Passes the tokens of a word to `tokens`. For a character that is not in the vocabulary, the token is the complement
+   * of its code point.
+   */
   *#merge(word: string, tokens: IdSink): Steps<void> {
     const ids = yield* this.#symbolsOf(word);
     if (ids.length === 1) {
@@ -179,14 +191,14 @@ export class BpeModel implements TokenModel {
     return id;
   }
 
-  /** Tells whether neither the vocabulary nor the model has anything for a character. */
+  /** Returns true if a character has no token, no byte tokens and no unknown token, so that it is left out. */
   #isLeftOut(character: number): boolean {
     const { unknownName, byteFallback } = this.#options;
     if (unknownName !== null || this.#idOf(character) >= 0) return false;
     return !byteFallback || byteIds(String.fromCodePoint(character), this.#bytes) === undefined;
   }
 
-  /** Appends the ids of one of a word's tokens to those of the piece, which begin at `from`. */
+  /** Appends the ids of one token to those of its piece, which begin at index `from` of `ids`. */
   #push(token: number, ids: IdList, from: number): void {
     const { special, unknown } = this.#vocabulary;
     if (token >= 0 && !special.has(token)) {

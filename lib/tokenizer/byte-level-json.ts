@@ -1,5 +1,5 @@
-// Byte-level byte-pair encodings (GPT-2's and those that follow it) as a tokenizer.json. How text is cut into pieces
-// before the merges is named as GGUF files name it ("tokenizer.ggml.pre").
+// Writes byte-level byte-pair encodings (GPT-2's and those derived from it) as a tokenizer.json. The way in which text
+// is cut into pieces before the merges has the name that GGUF files use for it ("tokenizer.ggml.pre").
 import { describe, HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { addedTokenJson } from "./added-tokens.js";
@@ -7,18 +7,22 @@ import { byteLevel } from "./token-decoder.js";
 import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
 import { templateOf } from "./template-processing.js";
 
+/** The rules by which text is cut into pieces before the merges. */
 interface Pieces {
-  /** By which text is cut; null for GPT-2's own expression. */
+  /** Regular expression that cuts the text; null for GPT-2's own expression. */
   split: string | null;
-  /** Whether every digit is a piece of its own. */
+  /** True if every digit becomes a piece of its own. */
   digits: boolean;
-  /** Whether text is brought to Unicode's composed form. */
+  /** True if the text is first normalized to Unicode's composed form (NFC). */
   composed: boolean;
-  /** Takes a piece that is in the vocabulary as it is. */
+  /** True if a piece that is a token of the vocabulary is not merged from its characters but used directly. */
   ignoreMerges: boolean;
 }
 
-/** Words, `numbers`, runs of signs and of space, as the tokenizers of OpenAI's later models cut them. */
+/**
+ * Returns the expression of OpenAI's later models, which matches words, numbers as `numbers` defines them, runs of
+ * signs and runs of white space.
+ */
 const laterSplit = (numbers: string): string =>
   [
     String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)`,
@@ -35,7 +39,7 @@ const plain: Pieces = { split: null, digits: false, composed: false, ignoreMerge
 const llama3: Pieces = { ...plain, split: laterSplit(String.raw`\p{N}{1,3}`), ignoreMerges: true };
 const qwen2: Pieces = { ...plain, split: laterSplit(String.raw`\p{N}`), composed: true };
 
-/** Of several names, the first is the one that is written. */
+/** The known ways to cut text, by name. If several names mean the same, the first one is written to files. */
 const known: Readonly<Record<string, Pieces>> = {
   "gpt-2": plain,
   "llama-bpe": llama3,
@@ -46,20 +50,28 @@ const known: Readonly<Record<string, Pieces>> = {
   smollm: { ...plain, digits: true },
 };
 
+/** The vocabulary of a byte-level BPE, and how it is applied. */
 export interface ByteLevelOptions {
-  /** By id. */
+  /** The tokens' texts, by id. */
   tokens: readonly string[];
   merges: readonly (string | readonly [string, string])[];
-  /** Tokens that are no pieces of a text, and those that are found in it before all others. */
+  /** Ids of the tokens that are never part of a text. */
   control: ReadonlySet<number>;
+  /** Ids of the tokens that are found in a text before it is cut into pieces. */
   user: ReadonlySet<number>;
-  /** How text is cut; "gpt-2" unless given. */
+  /** Name of the way in which text is cut into pieces. @default "gpt-2" */
   pieces?: string;
+  /** Tokens that are put before every text. @default [] */
   before?: readonly string[];
+  /** Tokens that are put after every text. @default [] */
   after?: readonly string[];
 }
 
-/** The tokenizer.json of a vocabulary, which is a Map in it. Throws ERR_FORMAT for pieces that are not known. */
+/**
+ * Returns the tokenizer.json of a vocabulary. `model.vocab` in it is a Map.
+ *
+ * @throws ERR_FORMAT if the value of `pieces` is not known.
+ */
 export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, unknown>> {
   const { tokens, merges, control, user, pieces = "gpt-2", before = [], after = [] } = options;
   if (!Object.hasOwn(known, pieces))
@@ -105,7 +117,11 @@ export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, 
   };
 }
 
-/** The name of how a tokenizer.json cuts text. Throws what `fault` makes of it where there is none for it. */
+/**
+ * Returns the name of the way in which a tokenizer.json cuts text.
+ *
+ * @throws the error that `fault` creates, if that way has no name.
+ */
 export function piecesOf(json: BpeJson, fault: Fault): string {
   const { vocab, model, added, normalizers, cutters, decoders } = json;
   const bytes = cutters.at(-1);
@@ -120,7 +136,8 @@ export function piecesOf(json: BpeJson, fault: Fault): string {
   const { Regex: split = null } = (pattern ?? {}) as { Regex?: unknown };
   if (splits.length > 0 && (typeof split !== "string" || behavior !== "Isolated" || invert === true))
     throw cutOtherwise;
-  // GPT-2's own expression is ByteLevel's: beside another one, or none, it would cut what that leaves.
+  // ByteLevel's `use_regex` applies GPT-2's expression. Exactly one expression may cut the text: a Split step with
+  // another expression, or ByteLevel with GPT-2's.
   if ((bytes.use_regex !== false) !== (split === null)) throw cutOtherwise;
   if (digits.length > 0 && digits[0]!.individual_digits !== true) throw fault("Digits without individual_digits");
 

@@ -1,9 +1,9 @@
-// GPT-2's byte-pair encoding: a union's rank is the id of the token that it is. Bytes are written as strings of the
-// characters U+0000 to U+00FF, which makes them keys of a Map.
+// GPT-2's byte-pair encoding: the rank of a merge is the id of the token that it makes. Bytes are written as strings of
+// the characters U+0000 to U+00FF, so that they can be keys of a Map.
 import type { Steps } from "../turns.js";
 import { mergeParts } from "./merge-parts.js";
 
-/** Ranks, which are the ids, by the bytes of the token; every single byte has one. */
+/** Maps the bytes of each token to its rank, which is also its id. Every single byte has a rank. */
 export type Ranks = ReadonlyMap<string, number>;
 
 /** Appends the ids of one piece of text to `ids`. */
@@ -13,7 +13,7 @@ export function* encodePiece(bytes: string, ranks: Ranks, ids: number[]): Steps<
   for (let i = 0; i < bytes.length; i = next[i]!) ids.push(ranks.get(bytes.slice(i, next[i]))!);
 }
 
-/** The two parts that each token of more than one byte is merged from, in the order of the ranks. */
+/** Returns the two parts from which each token of more than one byte is merged, in the order of the ranks. */
 export function mergesOf(ranks: Ranks): [string, string][] {
   return [...ranks].flatMap(([token, rank]): [string, string][] => {
     if (token.length === 1) return [];
@@ -24,7 +24,7 @@ export function mergesOf(ranks: Ranks): [string, string][] {
         const union = ranks.get(parts[i]! + parts[i + 1]!) ?? rank;
         if (union < best) [best, at] = [union, i];
       }
-      // No two of its parts come before it: the token is out of any text's reach.
+      // No pair of its parts has a lower rank than the token itself, so no text ever merges into it.
       if (at < 0) return [];
       parts.splice(at, 2, parts[at]! + parts[at + 1]!);
     }

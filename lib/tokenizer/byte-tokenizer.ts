@@ -6,7 +6,14 @@ import { byteLevel } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-/** The bytes of UTF-8 as ids: 256 of them, any text, nothing to learn. */
+/**
+ * Tokenizer whose ids are the 256 bytes of UTF-8. It encodes any text and needs no training.
+ *
+ * @example
+ * const tokenizer = new ByteTokenizer();
+ * tokenizer.encode("Hé"); // Int32Array [72, 195, 169]
+ * tokenizer.decode([72, 195, 169]); // "Hé"
+ */
 export class ByteTokenizer implements Tokenizer {
   readonly vocabularySize = 256;
   readonly endOfText = null;
@@ -15,7 +22,6 @@ export class ByteTokenizer implements Tokenizer {
     return joinParts(parts(text));
   }
 
-  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
   async encodeAsync(text: string): Promise<Int32Array> {
     return joinPartsInTurns(parts(text));
   }

@@ -5,13 +5,25 @@ import { type IdParts, joinParts, joinPartsInTurns, slicesOf } from "./id-parts.
 import { checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-/** Unicode characters (code points) as ids, in their order: for small texts and small vocabularies. */
+/**
+ * Tokenizer whose ids are characters (Unicode code points), numbered by code point. It suits small texts with small
+ * vocabularies.
+ *
+ * @example
+ * const tokenizer = new CharTokenizer("hello");
+ * tokenizer.vocabularySize; // 4: e, h, l, o
+ * tokenizer.encode("hole"); // Int32Array [1, 3, 2, 0]
+ */
 export class CharTokenizer implements Tokenizer {
   readonly endOfText = null;
   private readonly characters: readonly string[];
   private readonly ids: ReadonlyMap<string, number>;
 
-  /** The vocabulary is the set of characters of `text`. Throws ERR_ARGUMENT for an empty one. */
+  /**
+   * Creates a tokenizer whose vocabulary is the set of characters of `text`.
+   *
+   * @throws ERR_ARGUMENT if the text is empty.
+   */
   constructor(text: string) {
     this.characters = [...new Set(wellFormed(text))].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
     if (this.characters.length === 0)
@@ -19,7 +31,15 @@ export class CharTokenizer implements Tokenizer {
     this.ids = new Map(this.characters.map((character, id) => [character, id]));
   }
 
-  /** A tokenizer of the characters of a long text, which are collected while the event loop goes round. */
+  /**
+   * Resolves to the tokenizer that the constructor creates. The characters of a long text are collected in short
+   * slices, so that the event loop keeps running.
+   *
+   * @example
+   * const tokenizer = await CharTokenizer.of("To be, or not to be");
+   *
+   * @throws ERR_ARGUMENT if the text is empty.
+   */
   static async of(text: string): Promise<CharTokenizer> {
     const turns = new Turns();
     const characters = new Set<string>();
@@ -34,12 +54,20 @@ export class CharTokenizer implements Tokenizer {
     return this.characters.length;
   }
 
-  /** Throws ERR_RANGE naming a character that is not in the vocabulary. */
+  /**
+   * Returns the ids of the characters of `text`.
+   *
+   * @throws ERR_RANGE if a character is not in the vocabulary; the message names it.
+   */
   encode(text: string): Int32Array {
     return joinParts(this.#parts(text));
   }
 
-  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. Rejects as it throws. */
+  /**
+   * Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running.
+   *
+   * @throws ERR_RANGE if a character is not in the vocabulary; the message names it.
+   */
   async encodeAsync(text: string): Promise<Int32Array> {
     return joinPartsInTurns(this.#parts(text));
   }
@@ -75,7 +103,10 @@ export class CharTokenizer implements Tokenizer {
     return { push, end: () => "" };
   }
 
-  /** What is not in the vocabulary it leaves out, as byte-pair encoding has it. */
+  /**
+   * Returns the same tokenizer as a tokenizer.json. As byte-pair encoding does, it leaves out characters that are not
+   * in the vocabulary instead of throwing an error.
+   */
   toHuggingFace(): HuggingFaceTokenizer {
     const { ids } = this;
     return new HuggingFaceTokenizer({

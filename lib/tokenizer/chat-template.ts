@@ -1,35 +1,51 @@
-// A conversation as the text that a model was trained on: the Jinja template that comes with the model, run by Hugging
-// Face's interpreter.
+// Turns a conversation into the text form that a model was trained on. The form is a Jinja template that comes with the
+// model; Hugging Face's interpreter runs it.
 import { describe, HeedError } from "../errors.js";
 import { loadJinja, type Node } from "./jinja.js";
 import { checkTemplateSource, outlineTemplate, RenderBounds, type TemplateOutline } from "./jinja-bounds.js";
 import { setGlobals } from "./jinja-globals.js";
 import { stripFunctions, withStripFunctions } from "./jinja-strip.js";
 
+/** A message of a conversation. */
 export interface ChatMessage {
+  /** Author of the message: "system", "user", "assistant" or another role that the template knows. */
   role: string;
+  /** Text of the message. */
   content: string;
-  /** What else a template looks at: tool_calls, name, … */
+  /** Further fields that a template reads, such as `tool_calls` and `name`. */
   [key: string]: unknown;
 }
 
+/** Options for turning a conversation into text. */
 export interface ChatOptions {
-  /** Whether the text ends where the model's answer begins; true unless given. */
+  /** True if the text ends with the beginning of the model's answer. @default true */
   addGenerationPrompt?: boolean;
-  /** Tools that the model may call, as the template wants them. */
+  /** Tools that the model may call, in the form that the template expects. @default null */
   tools?: readonly unknown[] | null;
-  /** Further variables of the template. */
+  /** Further variables of the template. @default {} */
   variables?: Readonly<Record<string, unknown>>;
 }
 
-/** A template that is bounded in the time and memory it may take, since it may be a stranger's. */
+/**
+ * Chat template of a model. Templates may come from strangers, so rendering is limited in time and memory.
+ *
+ * @example
+ * const source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}";
+ * const template = new ChatTemplate(source, { eos_token: "</s>" });
+ * template.render([{ role: "user", content: "Hello" }]); // "user: Hello</s>"
+ */
 export class ChatTemplate {
+  /** The template in Jinja's language. */
   readonly source: string;
   readonly #program: Node;
   readonly #outline: TemplateOutline;
   readonly #variables: Readonly<Record<string, unknown>>;
 
-  /** `variables` are seen by every text: bos_token, eos_token, … Throws ERR_FORMAT for what is not a template. */
+  /**
+   * Parses a template. `variables` are available in every rendering: `bos_token`, `eos_token` and others.
+   *
+   * @throws ERR_FORMAT if `source` is not a Jinja template.
+   */
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
     this.source = source;
     this.#variables = variables;
@@ -44,8 +60,10 @@ export class ChatTemplate {
   }
 
   /**
-   * Throws ERR_ARGUMENT where the messages are none, or the template refuses them, and ERR_RANGE where the template
-   * exceeds the work or text that it is allowed for this many messages.
+   * Returns the conversation as text.
+   *
+   * @throws ERR_ARGUMENT if there are no messages, or the template rejects them.
+   * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
    */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     checkMessages(messages);
@@ -55,7 +73,7 @@ export class ChatTemplate {
       const seen = { ...this.#variables, ...variables, messages, tools, add_generation_prompt: addGenerationPrompt };
       const environment = new Environment();
       const interpreter = new Interpreter(environment);
-      // The variables that came with the template do not raise its bounds.
+      // Only what the caller gives raises the bounds; the variables that came with the template do not.
       const bounds = new RenderBounds(interpreter, this.#outline, { variables, messages, tools });
       setGlobals(environment, bounds);
       for (const [name, value] of Object.entries({ ...stripFunctions, ...seen })) environment.set(name, value);
@@ -68,7 +86,7 @@ export class ChatTemplate {
   }
 }
 
-/** Why a template failed. RangeErrors are JavaScript's own: the stack is full, or a text too long. */
+/** Returns why a template failed. JavaScript throws a RangeError if the stack or a string overflows. */
 function reason(cause: unknown): string {
   if (cause instanceof RangeError) return `expected parts that are nested less deeply (${cause.message})`;
   return (cause as Error).message;

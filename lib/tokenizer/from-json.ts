@@ -7,7 +7,15 @@ import { HuggingFaceTokenizer, type HuggingFaceTokenizerParts } from "./huggingf
 import { Llama2cTokenizer } from "./llama2c-tokenizer.js";
 import type { Tokenizer, TokenizerJSON } from "./tokenizer.js";
 
-/** The tokenizer that `toJSON` described. Throws ERR_FORMAT for anything else. */
+/**
+ * Resolves to the tokenizer that `toJSON` described.
+ *
+ * @example
+ * const json = JSON.stringify(tokenizer);
+ * const copy = await tokenizerFromJSON(JSON.parse(json));
+ *
+ * @throws ERR_FORMAT if `json` does not describe a tokenizer.
+ */
 export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
   const { type, characters } = (json ?? {}) as { type?: unknown; characters?: unknown };
   if (type === "byte") return new ByteTokenizer();
@@ -26,7 +34,11 @@ export async function tokenizerFromJSON(json: unknown): Promise<Tokenizer> {
   );
 }
 
-/** The tokenizer in a file of that JSON; null where there is none. Throws ERR_IO or ERR_FORMAT with the file's name. */
+/**
+ * Resolves to the tokenizer in a file of that JSON, or to null if the file does not exist.
+ *
+ * @throws ERR_IO or ERR_FORMAT with the file's name if the file cannot be read or does not describe a tokenizer.
+ */
 export async function tokenizerFromFile(file: string): Promise<Tokenizer | null> {
   return ifThere(file, async () => {
     const json = await readJsonFile(file, { asMap: "vocab" });
@@ -34,7 +46,10 @@ export async function tokenizerFromFile(file: string): Promise<Tokenizer | null>
   });
 }
 
-/** What `tokenizerFromFile` reads once it is written as JSON: `toJSON`, in which a large vocabulary may be a Map. */
+/**
+ * Returns an object that can be written as JSON for `tokenizerFromFile`. It is the result of `toJSON`, except that a
+ * large vocabulary may be a Map.
+ */
 export function tokenizerToFile(tokenizer: Tokenizer): TokenizerJSON {
   return tokenizer instanceof HuggingFaceTokenizer ? tokenizer.toFile() : tokenizer.toJSON();
 }

@@ -1,6 +1,6 @@
-// GPT-2's tokenizer (Radford et al. 2019; also GPT-3's, "r50k_base"): text is cut into words with the space before
-// them, numbers, runs of signs and runs of space; each piece is byte-pair encoded. The ranks come from the npm package
-// gpt-tokenizer, which is loaded only here; the rest of it is not used.
+// GPT-2's tokenizer (Radford et al. 2019), which GPT-3 uses too ("r50k_base"). Text is cut into words (each with the
+// space before it), numbers, runs of signs and runs of white space; each piece is encoded by byte-pair encoding. The
+// ranks come from the npm package gpt-tokenizer. Only this file loads it, and nothing else of the package is used.
 import { atOnce, Turns } from "../turns.js";
 import { encodePiece, mergesOf, type Ranks } from "./byte-pair-encoding.js";
 import { byteLevelJson } from "./byte-level-json.js";
@@ -10,9 +10,9 @@ import { byteLevel } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-// Without a bound, a run of some ten million characters overflows the regular expression's stack.
+// Without a bound, a run of about ten million characters overflows the stack of the regular expression engine.
 const run = "{1,99999}";
-// White_Space is what other engines call \s; JavaScript's lacks U+0085 and has U+FEFF.
+// In other engines \s means White_Space; JavaScript's \s lacks U+0085 and includes U+FEFF.
 const pieces = new RegExp(
   [
     String.raw`'(?:[sdmt]|ll|ve|re)`,
@@ -29,11 +29,21 @@ const endOfTextToken = "<|endoftext|>";
 
 interface Vocabulary {
   ranks: Ranks;
-  /** The bytes of every id. */
+  /** The bytes of every token, by id. */
   tokens: Uint8Array[];
 }
 let vocabulary: Promise<Vocabulary> | undefined;
 
+/**
+ * GPT-2's tokenizer: byte-level byte-pair encoding with 50,257 tokens.
+ *
+ * @example
+ * const gpt2 = await Gpt2Tokenizer.load();
+ * gpt2.encode("Hello world"); // Int32Array [15496, 995]
+ * gpt2.encode("<|endoftext|>", { special: true }); // Int32Array [50256]
+ *
+ * @see Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ */
 export class Gpt2Tokenizer implements Tokenizer {
   readonly vocabularySize = 50257;
   readonly endOfText = 50256;
@@ -45,20 +55,20 @@ export class Gpt2Tokenizer implements Tokenizer {
     this.tokens = tokens;
   }
 
-  /** Loads the vocabulary, which all tokenizers of the process share. */
+  /** Resolves to the tokenizer. All tokenizers of the process share one vocabulary, which is loaded only once. */
   static async load(): Promise<Gpt2Tokenizer> {
     return new Gpt2Tokenizer(await (vocabulary ??= loadVocabulary()));
   }
 
   /**
-   * With `special`, "<|endoftext|>" in the text becomes the id `endOfText`; without, as for text of users, it is
-   * encoded like any other signs.
+   * Returns the ids of a text. With `special`, "<|endoftext|>" in the text becomes the id `endOfText`. By default it is
+   * encoded like any other text, which is safe for text from users.
    */
   encode(text: string, { special = false }: { special?: boolean } = {}): Int32Array {
     return joinParts(this.#parts(text, special));
   }
 
-  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  /** Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running. */
   async encodeAsync(text: string, { special = false }: { special?: boolean } = {}): Promise<Int32Array> {
     return joinPartsInTurns(this.#parts(text, special));
   }
@@ -125,7 +135,7 @@ async function loadVocabulary(): Promise<Vocabulary> {
   return { ranks, tokens: [...tokens, Buffer.from(endOfTextToken)] };
 }
 
-/** The UTF-8 of a text, a character a byte. */
+/** Returns the UTF-8 bytes of a text as a string with one character for each byte. */
 function asBytes(text: string): string {
   return /\P{ASCII}/u.test(text) ? Buffer.from(text).toString("latin1") : text;
 }

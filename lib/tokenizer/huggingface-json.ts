@@ -1,4 +1,4 @@
-// A tokenizer.json (huggingface.co/docs/tokenizers) as it is read: its vocabulary, its added tokens, its model, and how it
+// Reads a tokenizer.json (huggingface.co/docs/tokenizers): its vocabulary, its added tokens, its model, and how it
 // normalizes and cuts a text.
 import { describe, HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
@@ -12,28 +12,34 @@ import { type TokenModel, Vocabulary } from "./token-model.js";
 import { UnigramModel } from "./unigram-model.js";
 import { WordPieceModel } from "./word-piece-model.js";
 
+/** The parts of a tokenizer.json, ready to be applied. */
 export interface TokenizerDefinition {
   readonly normalize: Normalizer;
   readonly cut: PreTokenizer;
   readonly model: TokenModel;
   readonly added: readonly AddedToken[];
-  /** By id; undefined where an id has no token. */
+  /** The tokens' texts, by id; undefined for an id that has no token. */
   readonly tokens: readonly (string | undefined)[];
+  /** Ids of the special tokens. */
   readonly special: ReadonlySet<number>;
   readonly decoder: unknown;
-  /** The tokens that the post-processor puts around a text. */
+  /** The tokens that the post-processor puts before and after a text. */
   readonly affixes: Affixes;
-  /** The id of a token, added or of the model's vocabulary. */
+  /** Returns the id of a token, whether it is an added token or one of the model's vocabulary. */
   idOf(token: string): number | undefined;
 }
 
 type ModelType = "BPE" | "WordPiece" | "Unigram";
 type Json = Record<string, unknown>;
 
-/** Entries read between two rests: about a millisecond. */
+/** Number of entries that are read between two yields; reading them takes about a millisecond. */
 const stride = 2048;
 
-/** Throws ERR_FORMAT for what is not a tokenizer.json of a known kind. */
+/**
+ * Parses and checks a tokenizer.json.
+ *
+ * @throws ERR_FORMAT if it is not a tokenizer.json, or of an unknown kind.
+ */
 export function* parseTokenizerJson(json: unknown): Steps<TokenizerDefinition> {
   const root = object("a tokenizer.json", json);
   const model = object("model", root.model);
@@ -70,7 +76,7 @@ export function* parseTokenizerJson(json: unknown): Steps<TokenizerDefinition> {
   };
 }
 
-/** The kind of a model; older files do not say. */
+/** Returns the kind of a model. Older files do not name it, so that it must be inferred from the other fields. */
 function modelType(model: Json): ModelType {
   const { type } = model;
   if (type === "BPE" || type === "WordPiece" || type === "Unigram") return type;
@@ -79,10 +85,11 @@ function modelType(model: Json): ModelType {
   throw fault("model.type BPE, WordPiece or Unigram", type);
 }
 
+/** The vocabulary of a model. */
 interface Tokens {
-  /** By token; of equal tokens the last counts. */
+  /** The id of each token. If a token occurs twice, the last id counts. */
   ids: Map<string, number>;
-  /** By id, of a Unigram vocabulary. */
+  /** The log probability of each token, by id; null unless the model is Unigram. */
   scores: Float64Array | null;
 }
 
@@ -96,7 +103,7 @@ function* rankedVocabulary(vocab: unknown): Steps<Tokens> {
   return { ids, scores: null };
 }
 
-/** A large file's vocabulary is read as a Map. */
+/** Yields the entries of a vocabulary. The vocabulary of a large file is read as a Map. */
 function* vocabularyEntries(vocab: unknown): Iterable<[string, unknown]> {
   if (vocab instanceof Map) yield* vocab as ReadonlyMap<string, unknown>;
   else {
@@ -119,14 +126,14 @@ function* unigramVocabulary(vocab: unknown): Steps<Tokens> {
   return { ids, scores };
 }
 
-/** The id of what is not in a Unigram vocabulary; null where there is none. */
+/** Returns the id of the unknown token of a Unigram vocabulary, or null if it has none. */
 function unknownId({ unk_id: id }: Json, size: number): number | null {
   if (id === undefined || id === null) return null;
   if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < size) return id as number;
   throw fault(`model.unk_id to be an id below ${size}`, id);
 }
 
-/** The token of what is not in a vocabulary; null where there is none. */
+/** Returns the name of the unknown token of a BPE or WordPiece vocabulary, or null if it has none. */
 function unknownName({ unk_token: name }: Json, type: ModelType): string | null {
   if (typeof name === "string") return name;
   if (name === undefined || name === null) return type === "WordPiece" ? "[UNK]" : null;
@@ -140,7 +147,7 @@ function checkParts(model: Json): void {
     if (typeof (model[name] ?? "") !== "string") throw fault(`model.${name} to be a text`, model[name]);
 }
 
-/** The model of what has been checked; `tokens` are those of its own vocabulary. */
+/** Builds the model from parts that have been checked. `tokens` are those of the model's own vocabulary. */
 function* modelOf(
   model: Json,
   type: ModelType,
@@ -166,7 +173,7 @@ function* modelOf(
       });
     case "WordPiece": {
       const longest = model.max_input_chars_per_word ?? 100;
-      // Words are cut in time by the cube of their length.
+      // The time to cut a word grows with the cube of its length.
       if (!Number.isInteger(longest) || (longest as number) < 0 || (longest as number) > longestWord)
         throw fault(`model.max_input_chars_per_word to be an integer of at most ${longestWord}`, longest);
       return new WordPieceModel(vocabulary, { prefix: prefix ?? "##", longest: longest as number });
@@ -176,7 +183,10 @@ function* modelOf(
 
 const longestWord = 1000;
 
-/** The merges, each of two tokens that make one, as Hugging Face's library in Rust demands it. */
+/**
+ * Reads the merges. As Hugging Face's Rust library does, it requires that the two tokens and their union are in the
+ * vocabulary.
+ */
 function* mergesOf(merges: unknown, prefix: string, ids: ReadonlyMap<string, number>): Steps<Merges> {
   if (!Array.isArray(merges)) throw fault("model.merges in an array", merges);
   if (merges.length > mostRanks) throw fault(`at most ${mostRanks} merges`, merges.length);
@@ -196,7 +206,10 @@ function* mergesOf(merges: unknown, prefix: string, ids: ReadonlyMap<string, num
   return { lefts, rights, unions };
 }
 
-/** The two tokens of a merge, which older files write with a space between; null where it is none. */
+/**
+ * Returns the two tokens of a merge, or null if it has another form. Older files write them as one string with a space
+ * between them.
+ */
 function pairOf(merge: unknown): readonly [string, string] | null {
   if (typeof merge === "string") {
     const space = merge.indexOf(" ");

@@ -1,5 +1,6 @@
-// The tokenizers of published models: tokenizer.json, as Hugging Face's libraries write it, with byte-level BPE,
-// WordPiece or Unigram in it. A text is normalized, cut into pieces and encoded in steps, between which a long one can rest.
+// The tokenizers of published models: a tokenizer.json, as Hugging Face's libraries write it, with a BPE, WordPiece or
+// Unigram model. A text is normalized, cut into pieces and encoded in steps; the encoding of a long text can pause
+// between two steps.
 import path from "node:path";
 import { checkInteger } from "../check.js";
 import { describe, HeedError } from "../errors.js";
@@ -13,32 +14,41 @@ import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { WordCache } from "./token-model.js";
 
+/** Options for encoding a text. */
 export interface HuggingFaceEncodeOptions {
   /**
-   * Whether the names of special tokens in the text ("<|im_end|>") become their ids; false unless given, as for text of
-   * users, where they are signs like any others.
+   * True if the names of special tokens in the text ("<|im_end|>") become their ids. By default they are encoded like
+   * any other text, which is safe for text from users.
+   *
+   * @default false
    */
   special?: boolean;
-  /** Whether the tokens that begin and end a text are added, where the tokenizer has such; true unless given. */
+  /** True if the tokens that begin and end a text are added. Some tokenizers have none. @default true */
   addSpecialTokens?: boolean;
-  /** The most ids: of a longer text the end is left out, not the special tokens around it. No limit unless given. */
+  /**
+   * Maximum number of ids, including the special tokens around the text. The end of a longer text is cut off; the
+   * special tokens stay.
+   *
+   * @default Infinity
+   */
   maxLength?: number;
 }
 
+/** Options for decoding ids. */
 export interface HuggingFaceDecodeOptions {
-  /** Whether special tokens are shown; false unless given. */
+  /** True if special tokens are part of the text. @default false */
   special?: boolean;
 }
 
-/** What belongs to a tokenizer beside its tokenizer.json. */
+/** The parts of a tokenizer that lie beside its tokenizer.json. */
 export interface HuggingFaceTokenizerParts {
-  /** The tokenizer_config.json: its special tokens and chat template. */
+  /** Content of tokenizer_config.json, which names special tokens and may hold a chat template. @default {} */
   config?: Readonly<Record<string, unknown>>;
-  /** The chat_template.jinja, which comes before the configuration's. */
+  /** Content of chat_template.jinja. It takes precedence over the chat template in `config`. @default null */
   chatTemplate?: string | null;
 }
 
-/** The form in which a checkpoint keeps a tokenizer. */
+/** The form in which a checkpoint stores a tokenizer. */
 interface HuggingFaceJson {
   type: "huggingface";
   tokenizer: unknown;
@@ -46,24 +56,39 @@ interface HuggingFaceJson {
   chatTemplate: string | null;
 }
 
-/** Those of the tokens that are found in a text as it is, and as it is normalized. */
+/**
+ * Finders of the tokens that are searched for in the original text, and of those searched for in the normalized text.
+ */
 type Finders = readonly [TokenFinder, TokenFinder];
 
-/** Holds what is made of a tokenizer.json, which takes a while. */
+/** The parts that are computed from a tokenizer.json, which takes a while. */
 interface Prepared {
   readonly definition: TokenizerDefinition;
   readonly decoding: TextDecoding;
-  /** Without special tokens, and with them. */
+  /** Finders that do not find special tokens. */
   readonly plain: Finders;
+  /** Finders that also find special tokens. */
   readonly whole: Finders;
 }
 
+/**
+ * Tokenizer of a published model, from its tokenizer.json.
+ *
+ * @example
+ * const { tokenizer: json } = tokenizer.toHuggingFace().toJSON();
+ * const published = new HuggingFaceTokenizer(json);
+ * published.decode(published.encode("Hello")); // "Hello"
+ *
+ * @see https://huggingface.co/docs/tokenizers
+ */
 export class HuggingFaceTokenizer {
+  /** Number of ids; they run from 0 to `vocabularySize - 1`. */
   readonly vocabularySize: number;
+  /** The id that ends a text; null if the tokenizer has none. */
   readonly endOfText: number | null;
-  /** The id that begins a text; null where the tokenizer has none. */
+  /** The id that begins a text; null if the tokenizer has none. */
   readonly beginningOfText: number | null;
-  /** null where the model came without one. */
+  /** The model's chat template; null if the model came without one. */
   readonly chatTemplate: ChatTemplate | null;
   readonly #json: unknown;
   readonly #config: Readonly<Record<string, unknown>>;
@@ -74,8 +99,10 @@ export class HuggingFaceTokenizer {
   readonly after: readonly number[];
 
   /**
-   * `json` is what a tokenizer.json holds. Holds the thread until it is done, some tenths of a second for a large
-   * vocabulary: `load` and `fromFolder` do not. Throws ERR_FORMAT for what is not understood.
+   * Creates a tokenizer from the content of a tokenizer.json. The constructor blocks the thread, for a few tenths of a
+   * second if the vocabulary is large; `load` and `fromFolder` do not.
+   *
+   * @throws ERR_FORMAT if a part is malformed or of an unknown kind.
    */
   constructor(json: unknown, parts?: HuggingFaceTokenizerParts);
   /** @internal */
@@ -97,7 +124,16 @@ export class HuggingFaceTokenizer {
     this.chatTemplate = this.#readTemplate(chatTemplate);
   }
 
-  /** Resolves to what the constructor makes, in pieces of work between which the event loop goes round. */
+  /**
+   * Resolves to the tokenizer that the constructor creates. The work is done in short slices, so that the event loop
+   * keeps running.
+   *
+   * @example
+   * const { tokenizer: json } = tokenizer.toHuggingFace().toJSON();
+   * const published = await HuggingFaceTokenizer.load(json);
+   *
+   * @throws ERR_FORMAT if a part is malformed or of an unknown kind.
+   */
   static async load(json: unknown, parts: HuggingFaceTokenizerParts = {}): Promise<HuggingFaceTokenizer> {
     return inTurns(HuggingFaceTokenizer.steps(json, parts));
   }
@@ -108,8 +144,18 @@ export class HuggingFaceTokenizer {
   }
 
   /**
-   * The tokenizer in a model's folder: tokenizer.json, and tokenizer_config.json and chat_template.jinja where they are.
-   * Throws ERR_IO or ERR_FORMAT, naming the file.
+   * Resolves to the tokenizer in a model's folder: tokenizer.json and, if they exist, tokenizer_config.json and
+   * chat_template.jinja.
+   *
+   * @example
+   * import { mkdir, writeFile } from "node:fs/promises";
+   * const { tokenizer: json } = tokenizer.toHuggingFace().toJSON();
+   * await mkdir("my-model", { recursive: true });
+   * await writeFile("my-model/tokenizer.json", JSON.stringify(json));
+   * const published = await HuggingFaceTokenizer.fromFolder("my-model");
+   *
+   * @throws ERR_IO if a file cannot be read; the message names it.
+   * @throws ERR_FORMAT if a file is malformed or of an unknown kind; the message names it.
    */
   static async fromFolder(folder: string): Promise<HuggingFaceTokenizer> {
     const file = path.join(folder, "tokenizer.json");
@@ -120,21 +166,52 @@ export class HuggingFaceTokenizer {
     return inFile(file, () => HuggingFaceTokenizer.load(json, parts));
   }
 
+  /**
+   * Returns the ids of a text. The call blocks the thread; `encodeAsync` does not.
+   *
+   * @example
+   * const published = tokenizer.toHuggingFace();
+   * published.encode("Hello", { maxLength: 3 }); // Int32Array [72, 101, 108]
+   *
+   * @throws ERR_RANGE if `maxLength` leaves no room for the special tokens, or if the vocabulary lacks part of the text
+   * and has no unknown token.
+   */
   encode(text: string, options: HuggingFaceEncodeOptions = {}): Int32Array {
     return joinParts(this.#parts(text, options));
   }
 
-  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  /**
+   * Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running.
+   *
+   * @throws ERR_RANGE as `encode` does.
+   */
   async encodeAsync(text: string, options: HuggingFaceEncodeOptions = {}): Promise<Int32Array> {
     return joinPartsInTurns(this.#parts(text, options));
   }
 
-  /** A conversation, by the model's template. Throws ERR_ARGUMENT where the model has none. */
+  /**
+   * Returns the ids of a conversation, which the model's chat template turns into text.
+   *
+   * @example
+   * const source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+   * const { tokenizer: json } = tokenizer.toHuggingFace().toJSON();
+   * const published = new HuggingFaceTokenizer(json, { chatTemplate: source });
+   * const ids = published.encodeChat([{ role: "user", content: "Hello" }]);
+   * published.decode(ids); // "user: Hello\n"
+   *
+   * @throws ERR_ARGUMENT if the tokenizer has no chat template, or the template rejects the messages.
+   * @throws ERR_RANGE if the template exceeds the work or the length of text that it is allowed for these messages.
+   */
   encodeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Int32Array {
     return this.encode(this.#chatText(messages, options), { special: true, addSpecialTokens: false });
   }
 
-  /** Resolves to what `encodeChat` gives. The tokens are made in pieces of work, as by `encodeAsync`. */
+  /**
+   * Resolves to the same ids as `encodeChat`. The template is rendered at once; its text is then encoded in short
+   * slices, so that the event loop keeps running.
+   *
+   * @throws ERR_ARGUMENT or ERR_RANGE as `encodeChat` does.
+   */
   async encodeChatAsync(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<Int32Array> {
     return this.encodeAsync(this.#chatText(messages, options), { special: true, addSpecialTokens: false });
   }
@@ -144,10 +221,16 @@ export class HuggingFaceTokenizer {
     throw new HeedError("ERR_ARGUMENT", "encodeChat: expected a tokenizer with a chat template, got one without");
   }
 
+  /**
+   * Returns the text of these ids. Bytes that are not UTF-8 become U+FFFD.
+   *
+   * @throws ERR_RANGE if an id is not in the vocabulary.
+   */
   decode(ids: Iterable<number>, options: HuggingFaceDecodeOptions = {}): string {
     return decodeAll(this.stream(options), ids);
   }
 
+  /** Returns a stream that decodes ids one by one, for example while a text is generated. */
   stream({ special = false }: HuggingFaceDecodeOptions = {}): TokenStream {
     const { bytesOf, strip } = this.#prepared.decoding;
     const { tokens, special: hidden } = this.#prepared.definition;
@@ -167,6 +250,7 @@ export class HuggingFaceTokenizer {
     });
   }
 
+  /** Returns an object from which `tokenizerFromJSON` creates the tokenizer again. */
   toJSON(): HuggingFaceJson {
     const { tokenizer, ...parts } = this.toFile();
     const { model } = tokenizer as { model: { vocab: unknown } };
@@ -175,7 +259,10 @@ export class HuggingFaceTokenizer {
     return { ...parts, tokenizer: { ...(tokenizer as object), model: { ...model, vocab } } };
   }
 
-  /** @internal What `toJSON` returns, with a vocabulary that may be a Map: making an object of it takes a while. */
+  /**
+   * @internal Returns the same as `toJSON`, but the vocabulary may be a Map: converting a large one to an object takes
+   * a while.
+   */
   toFile(): HuggingFaceJson {
     return {
       type: "huggingface",
@@ -185,7 +272,7 @@ export class HuggingFaceTokenizer {
     };
   }
 
-  /** Returns the ids to put before and after a text's own, and the most ids that the text itself may have. */
+  /** Returns the ids to put before and after a text, and the maximum number of ids of the text itself. */
   #around({ addSpecialTokens = true, maxLength = Infinity }: HuggingFaceEncodeOptions) {
     const [before, after] = addSpecialTokens ? [this.before, this.after] : [[], []];
     const around = before.length + after.length;
@@ -203,8 +290,8 @@ export class HuggingFaceTokenizer {
   }
 
   /**
-   * What the post-processor puts before and after a text. Where it puts nothing, the configuration may ask for the tokens
-   * that begin and end one.
+   * Returns the ids that the post-processor puts before and after a text. If it puts none, the configuration may ask
+   * for the tokens that begin and end a text (`add_bos_token`, `add_eos_token`).
    */
   #affixes(): [number[], number[]] {
     const { before, after } = this.#prepared.definition.affixes;
@@ -224,7 +311,7 @@ export class HuggingFaceTokenizer {
     );
   }
 
-  /** The id of a special token that the configuration names. */
+  /** Returns the id of a special token that the configuration names, or null if it names none. */
   #specialId(name: string): number | null {
     const token = specialToken(this.#config[name]);
     return token === null ? null : (this.#prepared.definition.idOf(token) ?? null);
@@ -249,7 +336,7 @@ function* prepare(json: unknown): Steps<Prepared> {
         definition.added.filter((token) => !token.special),
       );
       const whole = yield* findersOf(definition, definition.added);
-      // Encoding one letter now finds parts that cannot process any text.
+      // Encoding one letter reveals parts that fail on every text.
       joinParts(encoded("a", definition, plain));
       return { definition, decoding, plain, whole };
     })(),
@@ -264,7 +351,7 @@ function* findersOf({ normalize }: TokenizerDefinition, tokens: readonly AddedTo
   return [yield* TokenFinder.of(raw!), yield* TokenFinder.of(normal!)];
 }
 
-/** Yields the ids of a text, and undefined where work can rest. */
+/** Yields the ids of a text, and undefined whenever the caller may pause the work. */
 function* encoded(text: string, definition: TokenizerDefinition, finders: Finders): Generator<Int32Array | undefined> {
   const { cut, model } = definition;
   const words: WordCache = new Map();
@@ -286,7 +373,10 @@ function* encoded(text: string, definition: TokenizerDefinition, finders: Finder
   for (const [, chunk] of ids.chunks()) yield chunk;
 }
 
-/** Yields the ids of the added tokens in a text and what lies between, normalized; undefined where work can rest. */
+/**
+ * Yields the ids of the added tokens in a text and the normalized text between them, and undefined whenever the caller
+ * may pause the work.
+ */
 function* sectionsOf(
   text: string,
   { normalize }: TokenizerDefinition,
@@ -303,7 +393,7 @@ function* sectionsOf(
   }
 }
 
-/** Does what relies on a tokenizer.json to be as it should: whatever it throws else is an ERR_FORMAT. */
+/** Runs steps that rely on a valid tokenizer.json. Any error that is not a HeedError becomes an ERR_FORMAT. */
 function* trusting<Y, R>(steps: Generator<Y, R>): Generator<Y, R> {
   try {
     return yield* steps;
@@ -314,14 +404,14 @@ function* trusting<Y, R>(steps: Generator<Y, R>): Generator<Y, R> {
   }
 }
 
-/** A special token is given by its text, or with it. */
+/** Returns the text of a special token, which the configuration gives as a string or in an object with `content`. */
 function specialToken(value: unknown): string | null {
   if (typeof value === "string") return value;
   const content = (value as { content?: unknown } | null)?.content;
   return typeof content === "string" ? content : null;
 }
 
-/** The template of a configuration: one, or several of which one is called "default". */
+/** Returns the chat template of a configuration: a string, or the entry named "default" of a list. */
 function templateOf(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value === "string") return value;

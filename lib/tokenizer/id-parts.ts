@@ -1,19 +1,19 @@
-// A text's ids in short parts, each of which takes little time to come by: joined at once, or with the event loop going
-// round between them. Either way they are the same.
+// The ids of a text come in short parts, each of which takes little time to compute. They are joined at once, or in
+// turns between which the event loop runs; the result is the same.
 import { Turns } from "../turns.js";
 
-/** Ids in their order, and undefined where work can rest. */
+/** Ids in order, and undefined whenever the caller may pause the work. */
 export type IdParts = Iterable<ArrayLike<number> | undefined>;
 
-/** Takes ids, one after the other. */
+/** A receiver of ids. */
 export interface IdSink {
   push(id: number): unknown;
 }
 
-/** Ids that a part has about, where they are counted. */
+/** Approximate number of ids in a part. */
 export const partLength = 1024;
 
-/** All of the ids. */
+/** Returns all ids of the parts in one array. */
 export function joinParts(parts: IdParts): Int32Array {
   const list = new IdList();
   for (const part of parts) if (part) list.append(part);
@@ -22,7 +22,7 @@ export function joinParts(parts: IdParts): Int32Array {
   return ids;
 }
 
-/** All of the ids; the event loop waits some milliseconds at most. */
+/** Resolves to all ids of the parts in one array. The event loop is blocked for a few milliseconds at most. */
 export async function joinPartsInTurns(parts: IdParts): Promise<Int32Array> {
   const turns = new Turns();
   const list = new IdList();
@@ -38,7 +38,7 @@ export async function joinPartsInTurns(parts: IdParts): Promise<Int32Array> {
   return ids;
 }
 
-/** The first `most` ids of parts, which are asked for no more than that. */
+/** Yields the first `most` ids of the parts and computes no further parts. */
 export function* firstIds(parts: IdParts, most: number): IdParts {
   let left = most;
   for (const part of parts) {
@@ -52,7 +52,7 @@ export function* firstIds(parts: IdParts, most: number): IdParts {
   }
 }
 
-/** A text in slices of about `length` UTF-16 units, none of which ends within a character. */
+/** Yields a text in slices of about `length` UTF-16 units. No slice ends within a surrogate pair. */
 export function* slicesOf(text: string, length: number): Generator<string> {
   for (let at = 0; at < text.length;) {
     let end = Math.min(at + length, text.length);
@@ -67,8 +67,8 @@ function isHighSurrogate(unit: number): boolean {
 }
 
 /**
- * Ids that come one after the other. The list grows by a chunk, without a copy of what is in it: an array of millions would
- * hold up the event loop each time it grows.
+ * A list of ids that grows in chunks. Nothing is copied when it grows; copying an array of millions of ids would block
+ * the event loop every time.
  */
 export class IdList implements IdSink {
   length = 0;
@@ -76,7 +76,7 @@ export class IdList implements IdSink {
   #chunk = new Int32Array(0);
   #used = 0;
 
-  /** The last id; undefined where there is none. */
+  /** The last id; undefined if the list is empty. */
   get last(): number | undefined {
     return this.#used > 0 ? this.#chunk[this.#used - 1] : this.#full.at(-1)?.at(-1);
   }

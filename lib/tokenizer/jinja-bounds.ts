@@ -1,20 +1,28 @@
-// Bounds on what a chat template may do. Templates come with models from strangers, and rendering one is synchronous, so
-// that a hostile one could hold the event loop or exhaust memory. Hugging Face's interpreter evaluates every node of a
-// template through one method; this one takes its place, evaluates a node's operands, charges for what the node is about
-// to do with them, and hands node and operands to the interpreter. Whatever takes longer for larger operands is charged by
-// their sizes, in units of about one small node (0.2 µs); what makes a text is refused beforehand if it would be too long.
+// Limits what a chat template may do. Templates come with models from strangers, and rendering is synchronous, so a
+// hostile template could block the event loop or exhaust memory. Hugging Face's interpreter evaluates every node of a
+// template with one method. The method below replaces it: it evaluates a node's operands, charges for what the node is
+// about to do with them, and hands node and operands to the interpreter. An operation that takes longer for larger
+// operands is charged by their sizes. The unit of work is about one small node (0.2 µs). An operation that makes a text
+// is refused before it runs if the text would be too long.
 import { HeedError } from "../errors.js";
 import type { Callable, Environment, Interpreter, Node, Value } from "./jinja.js";
 
-/** The greatest depth to which parts of a template, and calls of its macros, may be nested. */
+/** Maximum depth to which parts of a template, and calls of its macros, may be nested. */
 const maxDepth = 256;
-/** The longest run of white space: the interpreter's scanner looks at each run from each of its characters. */
+/**
+ * Maximum length of a run of white space: the interpreter's scanner looks at each run again from each of its
+ * characters.
+ */
 const maxSpaces = 2048;
 const maxSourceLength = 2 ** 18;
-/** The largest range(), as in the sandbox of Python's Jinja2. */
+/** Maximum length of range(), the same as in the sandbox of Python's Jinja2. */
 const maxRange = 100_000;
 
-/** Throws ERR_FORMAT for a template that is too long to be parsed. */
+/**
+ * Checks that a template is short enough to be parsed.
+ *
+ * @throws ERR_FORMAT if the template, or a run of white space in it, is too long.
+ */
 export function checkTemplateSource(source: string): void {
   if (source.length > maxSourceLength)
     throw new HeedError("ERR_FORMAT", `expected at most ${maxSourceLength} characters, got ${source.length}`);
@@ -26,15 +34,21 @@ export function checkTemplateSource(source: string): void {
       );
 }
 
-/** Facts about a parsed template that its bounds rely on. */
+/** Facts about a parsed template that its limits rely on. */
 export interface TemplateOutline {
   /** The nodes whose values become part of the text. */
   readonly written: ReadonlySet<unknown>;
-  /** The number of nodes in each macro and each body of a call. The interpreter visits them all at every definition. */
+  /**
+   * The number of nodes in each macro and in each body of a call. The interpreter visits them all at every definition.
+   */
   readonly sizes: ReadonlyMap<unknown, number>;
 }
 
-/** Goes through a parsed template. Throws ERR_FORMAT where its parts are nested too deeply. */
+/**
+ * Collects the facts about a parsed template.
+ *
+ * @throws ERR_FORMAT if its parts are nested too deeply.
+ */
 export function outlineTemplate(tree: unknown): TemplateOutline {
   const written = new Set<unknown>();
   const sizes = new Map<unknown, number>();
@@ -55,7 +69,7 @@ export function outlineTemplate(tree: unknown): TemplateOutline {
   return { written, sizes };
 }
 
-/** The bounds of one rendering. More input allows more work and more text. */
+/** The limits of one rendering. More input allows more work and more text. */
 export class RenderBounds {
   readonly #outline: TemplateOutline;
   readonly #evaluate: Interpreter["evaluate"];
@@ -65,7 +79,7 @@ export class RenderBounds {
   #length = 0;
   #depth = 0;
 
-  /** Bounds what `interpreter` does with a template for `input`, which is the caller's. */
+  /** Limits what `interpreter` does with a template. `input` is what the caller gives for the rendering. */
   constructor(interpreter: Interpreter, outline: TemplateOutline, input: unknown) {
     const { values, characters } = measure(input);
     this.#outline = outline;
@@ -90,14 +104,22 @@ export class RenderBounds {
     }
   }
 
-  /** Takes from what may be done. Throws ERR_RANGE when nothing is left. */
+  /**
+   * Charges for work.
+   *
+   * @throws ERR_RANGE if more work has been done than the input allows.
+   */
   spend(work: number): void {
     this.#work += work;
     if (this.#work > this.#maxWork)
       throw new HeedError("ERR_RANGE", `expected at most ${this.#maxWork} steps for what it is given, got more`);
   }
 
-  /** range() of Python, bounded. */
+  /**
+   * Returns what Python's range() yields.
+   *
+   * @throws ERR_RANGE if the range is too long.
+   */
   range(start: number, stop?: number, step = 1): number[] {
     const [from, to] = stop === undefined ? [0, start] : [start, stop];
     if (step === 0) throw new Error("range() step must not be zero");
@@ -146,7 +168,7 @@ export class RenderBounds {
       }
       case "Break":
       case "Continue":
-        // Exceptions to the interpreter.
+        // The interpreter implements them with exceptions, which are slow.
         this.spend(100);
         return this.#evaluate(node, scope);
       default:
@@ -158,12 +180,14 @@ export class RenderBounds {
     return this.evaluate(node as Node, scope);
   }
 
-  /** Looks up a name. The interpreter's own way throws and catches an exception for each name that it does not know. */
+  /**
+   * Looks up a name. The interpreter's own lookup throws and catches an exception for every name that it does not know.
+   */
   #lookUp(node: Node, scope: Environment): Value {
     const name = node.value as string;
     for (let at: Environment | undefined = scope; at; at = at.parent) {
       const value = at.variables.get(name);
-      // namespace() copies what it is given, and str.strip() goes through it.
+      // namespace() copies its arguments, and a call of str.strip() goes through its text.
       if (value && (name === "namespace" || name.startsWith("str.")))
         return this.#charged(value, (args) => args.forEach((arg) => this.spend(sizeOf(arg) + lengthOf(arg) / 4)));
       if (value) return value;
@@ -186,7 +210,7 @@ export class RenderBounds {
       else if (a === b) this.spend(a / 64);
     } else if (isContainer(left) && isContainer(right) && operator !== "~")
       this.spend(operator === "+" ? (sizeOf(left) + sizeOf(right)) / 16 : 0);
-    // Joining lists makes texts of them; comparing a list with a text makes a text of the list.
+    // Joining lists converts them to texts; comparing a list with a text converts the list to a text.
     else this.#checkLength(this.#textLength(left) + this.#textLength(right));
     return this.#evaluate({ ...node, left: held(left), right: held(right) }, scope);
   }
@@ -213,7 +237,7 @@ export class RenderBounds {
     const value = this.#evaluate({ ...node, object: held(object), property }, scope);
     if (node.computed !== true || property.type === "Held") {
       const name = String(property.type === "Held" ? (property.value as Value).value : property.value);
-      // The interpreter makes all methods of a value when it looks for one.
+      // The interpreter creates all methods of a value when it looks for one of them.
       if (isText(object) || (object.type === "ObjectValue" && !entriesOf(object).has(name))) {
         this.spend(20);
         if (value.type === "FunctionValue") return this.#charged(value, (args) => this.#prepare(name, object, args));
@@ -229,7 +253,7 @@ export class RenderBounds {
     return this.#evaluate({ ...node, iterable: select ? { ...select, lhs: held(list) } : held(list) }, scope);
   }
 
-  /** Arguments of a call, of which lists and dictionaries to be spread are evaluated. */
+  /** Evaluates the lists and dictionaries that are spread in a call's arguments. */
   #unpack(args: Node[], scope: Environment): Node[] {
     return args.map((argument) => {
       if (argument.type !== "SpreadExpression" && argument.type !== "KeywordSpreadExpression") return argument;
@@ -243,7 +267,7 @@ export class RenderBounds {
     return this.#unpack(args, scope).map((argument) => {
       if (argument.type === "KeywordArgumentExpression")
         return { ...argument, value: held(this.#valueOf(argument.value, scope)) };
-      // Some filters want literals.
+      // Some filters require literals.
       if (argument.type.endsWith("SpreadExpression") || argument.type === "StringLiteral") return argument;
       return held(this.#valueOf(argument, scope));
     });
@@ -257,7 +281,7 @@ export class RenderBounds {
     });
   }
 
-  /** Charges for a filter, or a method, before it is applied. */
+  /** Charges for a filter or a method before it is applied. */
   #prepare(name: string, operand: Value, args: readonly Value[]): void {
     const length = lengthOf(operand);
     switch (name) {
@@ -303,17 +327,18 @@ export class RenderBounds {
     }
   }
 
-  /** Charges for what a node adds to the text. */
+  /** Charges for the text that a node writes. */
   #write({ type }: Node, value: Value): void {
-    // Their parts have been written; nothing and what is not known are not.
+    // The parts of If and For have been counted already; null and undefined write nothing.
     if (type === "If" || type === "For" || value.type === "NullValue" || value.type === "UndefinedValue") return;
     this.#length += this.#textLength(value);
     this.#checkLength(this.#length);
   }
 
   /**
-   * A bound on the length of a value as text, for which its parts are gone through: a list may hold another many times.
-   * `args` are those of a filter that makes a text: separators, and how far each level is indented.
+   * Returns an upper bound on the length of a value as text. All parts of the value are visited, since a list may
+   * contain another list many times. `args` are the arguments of a filter that makes a text: separators, and the
+   * indentation of each level.
    */
   #textLength(value: Value, args: readonly Value[] = [], depth = 1): number {
     if (isText(value)) return lengthOf(value);
@@ -355,7 +380,7 @@ function measure(input: unknown): { values: number; characters: number } {
   return total;
 }
 
-/** A node that has been evaluated. */
+/** Returns a node that stands for a value that has been evaluated. */
 const held = (value: Value): Node => ({ type: "Held", value });
 
 function valueOfArgument(node: Node): Value {
@@ -382,7 +407,7 @@ function* partsOf(value: Value): Generator<Value | string> {
   else for (const [name, part] of entriesOf(value)) yield* [name, part];
 }
 
-/** A number, or those among keyword arguments. */
+/** Returns the absolute value of a number, or those of the numbers among keyword arguments. */
 function numbersOf({ value }: Value): number[] {
   if (typeof value === "number") return [Math.abs(value)];
   return value instanceof Map ? [...(value as Map<string, Value>).values()].flatMap(numbersOf) : [];

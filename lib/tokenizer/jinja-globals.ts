@@ -1,11 +1,11 @@
-// These are the global functions that a chat template finds in Hugging Face's transformers.
+// The global variables and functions that Hugging Face's transformers gives to chat templates.
 import { describe } from "../errors.js";
 import type { Environment } from "./jinja.js";
 import type { RenderBounds } from "./jinja-bounds.js";
 
 const months = "January February March April May June July August September October November December".split(" ");
 
-/** The parts of a date that strftime_now() knows, in local time and English. */
+/** The parts of a date that strftime_now() supports, in local time and in English. */
 const dateParts: Readonly<Record<string, (date: Date) => string>> = {
   Y: (date) => String(date.getFullYear()),
   m: (date) => twoDigits(date.getMonth() + 1),

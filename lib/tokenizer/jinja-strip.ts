@@ -1,12 +1,13 @@
-// Python's strip, lstrip, rstrip and Jinja's trim in a chat template: Hugging Face's interpreter for JavaScript ignores
-// which characters they are to take, and has JavaScript's white space. Here they become functions of the template.
+// Python's strip, lstrip and rstrip and Jinja's trim in a chat template. Hugging Face's JavaScript interpreter ignores
+// their argument, the characters to remove, and removes JavaScript's white space instead of Python's. Here calls of
+// them are replaced by calls of functions that work as in Python.
 
 interface Node {
   type?: unknown;
   [part: string]: unknown;
 }
 
-/** What Python's str.isspace() says. */
+/** Matches the characters for which Python's str.isspace() is true. */
 const spaces = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/u; // eslint-disable-line no-control-regex
 
 function strip(text: string, characters: string | null, start: boolean, end: boolean): string {
@@ -22,7 +23,10 @@ function strip(text: string, characters: string | null, start: boolean, end: boo
 const sides = { strip: [true, true], lstrip: [true, false], rstrip: [false, true] } as const;
 type Method = keyof typeof sides;
 
-/** Variables of a template that withStripFunctions() has changed; no template can name them otherwise. */
+/**
+ * The functions that a template calls once withStripFunctions() has changed it. Their names contain a dot, so that no
+ * template can name them itself.
+ */
 export const stripFunctions: Readonly<Record<string, (text: unknown, characters?: unknown) => string>> =
   Object.fromEntries(
     Object.entries(sides).map(([method, [start, end]]) => [
@@ -32,7 +36,7 @@ export const stripFunctions: Readonly<Record<string, (text: unknown, characters?
     ]),
   );
 
-/** Makes calls of these functions out of the methods and the filter, everywhere in a parsed template. */
+/** Replaces the methods and the filter by calls of these functions, everywhere in a parsed template. */
 export function withStripFunctions(tree: unknown): void {
   if (typeof tree !== "object" || tree === null) return;
   const parts = tree as Record<string, unknown>;

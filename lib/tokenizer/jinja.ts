@@ -1,5 +1,5 @@
-// These are the parts of Hugging Face's Jinja interpreter that heed uses. Its own types do not resolve under Node's rules
-// for modules.
+// Types of the parts of Hugging Face's Jinja interpreter that heed uses. The package's own types do not resolve under
+// Node's rules for modules.
 import { createRequire } from "node:module";
 
 /** A node of a parsed template. */
@@ -8,7 +8,7 @@ export interface Node {
   [part: string]: unknown;
 }
 
-/** The value of a node: JavaScript's own texts, numbers and functions, arrays for lists and Maps for dictionaries. */
+/** The value of a node: a JavaScript text, number or function, an array for a list, or a Map for a dictionary. */
 export interface Value {
   type: string;
   value: unknown;
@@ -37,7 +37,7 @@ export interface Jinja {
 
 const require = createRequire(import.meta.url);
 
-/** Loads the library when it is needed, since most programs render no template. */
+/** Loads the library. It is loaded only when it is needed, since most programs render no template. */
 export function loadJinja(): Jinja {
   return require("@huggingface/jinja") as Jinja;
 }

@@ -1,5 +1,5 @@
-// Regular expressions of well-known tokenizers. JavaScript's own engine searches for them, since it takes linear time
-// for each: what a part of them has gone through in vain, the next part takes as a whole.
+// Regular expressions of well-known tokenizers. JavaScript's own engine may search for them, since it takes linear time
+// for each of them: if one alternative scans a run of characters in vain, the next alternative matches the whole run.
 const apostrophes = "'s|'t|'re|'ve|'m|'ll|'d";
 const anyCase = `(?i:${apostrophes})`;
 const spaces = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
@@ -8,7 +8,7 @@ const lower = String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]`;
 const before = String.raw`[^\r\n\p{L}\p{N}]?`;
 
 const sources: readonly string[] = [
-  // GPT-2, RoBERTa, BLOOM, StarCoder and others of their kind
+  // GPT-2, RoBERTa, BLOOM, StarCoder and similar models
   String.raw`${apostrophes}| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
   // CLIP
   String.raw`${apostrophes}|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`,
@@ -43,7 +43,7 @@ const sources: readonly string[] = [
 
 const known: ReadonlySet<string> = new Set(sources);
 
-/** Tells whether JavaScript's engine is known to search for this expression in linear time. */
+/** Returns true if JavaScript's engine is known to search for this expression in linear time. */
 export function isKnownExpression(source: string): boolean {
   return known.has(source);
 }

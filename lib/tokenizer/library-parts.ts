@@ -1,5 +1,5 @@
-// Hugging Face's library for JavaScript, of which heed has the normalizers that know Unicode, and the translation of
-// regular expressions.
+// Access to Hugging Face's JavaScript library. heed uses two parts of it: the normalizers that rely on Unicode's
+// tables, and the translation of regular expressions.
 import { createRequire } from "node:module";
 
 export interface LibraryNormalizer {
@@ -12,9 +12,13 @@ interface Library {
 
 const require = createRequire(import.meta.url);
 
-/** The library's parts of a tokenizer.json with this normalizer. Throws what the library does. */
+/**
+ * Returns the library's parts of a tokenizer.json with this normalizer.
+ *
+ * @throws the library's own error if it rejects the normalizer.
+ */
 export function libraryParts(normalizer: unknown): { normalizer: LibraryNormalizer } {
-  // Loaded here, since most programs have a tokenizer of another kind.
+  // The library is loaded here and not at the top, since most programs use a tokenizer that does not need it.
   const { Tokenizer } = require("@huggingface/tokenizers") as Library;
   const others = { pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [] };
   const model = { type: "BPE", vocab: {}, merges: [] };

@@ -1,17 +1,19 @@
-// Regular expressions from strangers. JavaScript's own go back and forth over a text: (a|a)*b needs 2ⁿ steps to find that
-// n letters have no b. This one finds the same matches in time proportional to the length of text and expression: it also
-// backtracks, but a step of the expression that has failed at a place in the text will fail there again, whatever came
-// before, and is not tried twice. That holds without back references, which are refused, as is what JavaScript treats
-// by its history: a part that is repeated and may be empty.
-// After Davis, Servant and Lee, "Using Selective Memoization to Defeat Regular Expression Denial of Service" (2021).
+// Regular expressions from strangers. JavaScript's own engine backtracks without a limit: (a|a)*b needs 2ⁿ steps to
+// find out that no b follows n letters a. This engine finds the same matches in time proportional to the length of the
+// text and of the expression. It backtracks too, but a step of the expression that has failed at a position of the text
+// would fail there again, whatever came before, and is not tried twice. This does not hold for back references, nor for
+// a repeated part that may be empty, which JavaScript matches depending on what came before; both are refused. See
+// Davis, Servant and Lee, "Using Selective Memoization to Defeat Regular Expression Denial of Service" (2021).
 import { HeedError } from "../errors.js";
 import { CharacterSet, type Instruction, LinearSearch, quoted } from "./linear-search.js";
 import { parseExpression, type Tree } from "./parse-expression.js";
 
-/** The most instructions of an expression. A search takes at most this many steps for each character. */
+/** Maximum number of instructions of an expression. A search takes at most this many steps for each character. */
 const maxInstructions = 2048;
 
-/** Stands in for a regular expression with the flags g and u whose matches are looked for. Groups catch nothing. */
+/**
+ * Replacement for a regular expression with the flags g and u whose matches are searched for. Groups capture nothing.
+ */
 export class LinearExpression {
   readonly #program: Instruction[] = [];
   readonly #sets = new Map<string, CharacterSet>();
@@ -19,13 +21,17 @@ export class LinearExpression {
   #splits = 0;
   #looks = 0;
 
-  /** Throws ERR_FORMAT for expressions that are too large, or that cannot be searched for in linear time. */
+  /**
+   * Compiles an expression.
+   *
+   * @throws ERR_FORMAT if the expression is too large, or cannot be searched for in linear time.
+   */
   constructor(readonly source: string) {
     const tree = parseExpression(source);
     this.#start = this.#body(tree, false);
   }
 
-  /** Yields all matches from left to right, and undefined where work can rest. */
+  /** Yields all matches from left to right, and undefined whenever the caller may pause the work. */
   *matches(text: string): Generator<readonly [start: number, end: number] | undefined> {
     const [instructions, splits, looks] = [this.#program, this.#splits, this.#looks];
     const search = new LinearSearch({ source: this.source, instructions, start: this.#start, splits, looks }, text);
@@ -36,7 +42,7 @@ export class LinearExpression {
     }
   }
 
-  /** Compiles an expression of its own, and returns where its instructions begin. */
+  /** Compiles a complete expression and returns the index of its first instruction. */
   #body(tree: Tree, backwards: boolean): number {
     const start = this.#program.length;
     this.#compile(tree, backwards);
@@ -86,7 +92,7 @@ export class LinearExpression {
     for (let i = 0; i < min; i++) {
       const at = this.#program.length;
       this.#compile(body, backwards);
-      // Nothing, however often.
+      // The body has no instructions, so repeating it adds none.
       if (this.#program.length === at) break;
     }
     const splits: (Instruction & { op: "split" })[] = [];

@@ -1,22 +1,22 @@
-// The search for a linear expression (see linear-expression.ts) in one text.
+// Searches one text for a linear expression (see linear-expression.ts).
 import { HeedError } from "../errors.js";
 
-/** The most memory, in bytes, for remembering which steps have failed where in a text. */
+/** Maximum memory, in bytes, for remembering which steps have failed at which position of a text. */
 const maxBytes = 2 ** 28;
-/** Instructions between two rests. */
+/** Number of instructions between two yields. */
 const stride = 2 ** 14;
 
-/** The set of characters that a class, or a single character of an expression, matches. */
+/** The set of characters that a character class, or a single character of an expression, matches. */
 export class CharacterSet {
   readonly #expression: RegExp;
-  /** For each low code point: 1 if it is in the set, 2 if it is not, 0 if that is not known yet. */
+  /** For each code point below 0x400: 1 if it is in the set, 2 if it is not, 0 if that is not known yet. */
   readonly #known = new Uint8Array(0x400);
 
   constructor(source: string) {
     this.#expression = new RegExp(source, "uy");
   }
 
-  /** Tells whether the character at this place is in the set. */
+  /** Returns true if the character at this position is in the set. */
   has(text: string, at: number, codePoint: number): boolean {
     if (codePoint >= this.#known.length) return this.#test(text, at);
     return (this.#known[codePoint] ||= this.#test(text, at) ? 1 : 2) === 1;
@@ -28,9 +28,10 @@ export class CharacterSet {
   }
 }
 
+/** An instruction of a compiled expression. */
 export type Instruction =
   | { op: "character"; set: CharacterSet; backwards: boolean }
-  /** Goes on at `first`, and where that fails at `second`. */
+  /** Continues at `first`; if that fails, at `second`. */
   | { op: "split"; first: number; second: number; index: number }
   | { op: "jump"; to: number }
   | { op: "assert"; holds: (text: string, at: number) => boolean }
@@ -46,19 +47,27 @@ export interface Program {
   readonly looks: number;
 }
 
+/** The search for one expression in one text. */
 export class LinearSearch {
   readonly #program: Program;
   readonly #text: string;
-  /** A bit for each split and place: whether it was tried there. */
+  /** One bit for each split and position: 1 if the split has been tried there. */
   readonly #tried: Uint32Array;
-  /** A byte for each look and place: 1 where it holds, 2 where it does not. */
+  /** One byte for each look and position: 1 if the look holds there, 2 if it does not, 0 if that is not known yet. */
   readonly #seen: Uint8Array;
-  /** Splits that are being tried, and where; negative from their second way on. */
+  /**
+   * The splits that are being tried, each followed by its position. From its second branch on, a split is stored as its
+   * complement, which is negative.
+   */
   #stack = new Int32Array(64);
   #height = 0;
   #steps = 0;
 
-  /** Throws ERR_RANGE for a text with which there would be too much to remember. */
+  /**
+   * Prepares the search in a text.
+   *
+   * @throws ERR_RANGE if the text is so long that the search would have to remember too much.
+   */
   constructor(program: Program, text: string) {
     [this.#program, this.#text] = [program, text];
     const { splits, looks, source } = program;
@@ -74,12 +83,17 @@ export class LinearSearch {
     [this.#tried, this.#seen] = [new Uint32Array(words), new Uint8Array(bytes)];
   }
 
-  /** Returns the end of the match that begins here, or -1 if there is none; yields where work can rest. */
+  /**
+   * Returns the end of the match that begins at `at`, or -1 if there is none. Yields whenever the caller may pause the
+   * work.
+   */
   matchEnd(at: number): Generator<undefined, number> {
     return this.#run(this.#program.start, at);
   }
 
-  /** Returns the end of the match that begins here, by the instructions from `start` on, or -1 if there is none. */
+  /**
+   * Returns the end of the match that begins at `from` with the instructions from `start` on, or -1 if there is none.
+   */
   *#run(start: number, from: number): Generator<undefined, number> {
     const text = this.#text;
     const { instructions } = this.#program;
@@ -112,7 +126,7 @@ export class LinearSearch {
         next++;
         continue;
       }
-      // It failed here: the second way of the last split that has one.
+      // The match failed here: continue with the second branch of the latest split that still has one.
       while (this.#height > base && this.#stack[this.#height - 2]! < 0) this.#height -= 2;
       if (this.#height === base) return -1;
       next = this.#stack[this.#height - 2]!;
@@ -128,7 +142,7 @@ export class LinearSearch {
     return (this.#seen[place] === 1) !== negative;
   }
 
-  /** Notes that a split is tried at a place; false where it was before. */
+  /** Marks a split as tried at a position. Returns false if it was marked before. */
   #claim(bit: number): boolean {
     const [word, mask] = [Math.floor(bit / 32), 1 << (bit & 31)];
     if (this.#tried[word]! & mask) return false;
@@ -136,7 +150,7 @@ export class LinearSearch {
     return true;
   }
 
-  /** The splits on the way to a match have not failed. */
+  /** Removes the marks of the splits that led to a match, since they have not failed. */
   #release(base: number, places: number): void {
     while (this.#height > base) {
       this.#height -= 2;
@@ -158,7 +172,10 @@ export class LinearSearch {
   }
 }
 
-/** Returns the place after the character here (before it when looking back), or -1 if it is not in the set. */
+/**
+ * Returns the position after the character at `at` (before the character when the expression looks back), or -1 if the
+ * character is not in the set.
+ */
 function step({ set, backwards }: Instruction & { op: "character" }, text: string, at: number): number {
   if (!backwards) {
     const codePoint = text.codePointAt(at);
@@ -171,7 +188,7 @@ function step({ set, backwards }: Instruction & { op: "character" }, text: strin
   return set.has(text, before, text.codePointAt(before)!) ? before : -1;
 }
 
-/** An expression in a message. */
+/** Returns an expression in quotation marks for a message; a long one is shortened. */
 export function quoted(source: string): string {
   return JSON.stringify(source.length > 200 ? `${source.slice(0, 200)}…` : source);
 }

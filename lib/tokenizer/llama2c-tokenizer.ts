@@ -1,8 +1,10 @@
 // The tokenizer file of llama2.c (github.com/karpathy/llama2.c): a SentencePiece vocabulary without its model. The two
-// neighbours whose union has the best score are merged, the leftmost first, until no union is in the vocabulary; what
-// is not in the vocabulary is spelt in bytes, which are the ids from 3 on.
+// neighbouring tokens whose union has the best score are merged, the leftmost pair first, until no union is in the
+// vocabulary. A character that is not in the vocabulary is encoded as its UTF-8 bytes, whose tokens are the ids from 3
+// on.
 //
-// The file: int32 the longest token; then for each token float32 score, int32 length, bytes. Little-endian.
+// Layout of the file, little-endian: the length of the longest token as int32; then for each token its score as
+// float32, its length as int32, and its bytes.
 import { HeedError } from "../errors.js";
 import { readSmallFile } from "../files.js";
 import { atOnce, inTurns, type Steps } from "../turns.js";
@@ -17,19 +19,33 @@ import type { Tokenizer } from "./tokenizer.js";
 const beginningOfText = 1;
 const endOfText = 2;
 const firstByte = 3;
-/** The score from which on llama2.c's program makes no token of two others. */
+/** Score at or below which llama2.c's program does not merge two tokens into this one. */
 export const unmergeable = -1e10;
 const byteToken = /^<0x([0-9A-F]{2})>$/;
 
 interface Token {
   bytes: Uint8Array;
-  /** The bytes, a character each. */
+  /** The bytes as a string with one character for each byte. */
   text: string;
   score: number;
 }
 
+/**
+ * Tokenizer of a model of llama2.c, as its file tokenizer.bin describes it.
+ *
+ * @example
+ * import { writeFile } from "node:fs/promises";
+ * const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+ * const tokens = ["<unk>", "<s>", "</s>", ...bytes].map((text) => [text, 0]);
+ * const smallest = (await tokenizerFromJSON({ type: "llama2c", tokens })) as Llama2cTokenizer;
+ * await writeFile("tokenizer.bin", smallest.toBytes());
+ * (await Llama2cTokenizer.fromFile("tokenizer.bin")).encode("Hi"); // Int32Array [1, 35, 75, 108]
+ *
+ * @see https://github.com/karpathy/llama2.c
+ */
 export class Llama2cTokenizer implements Tokenizer {
   readonly endOfText = endOfText;
+  /** The id that begins a text. */
   readonly beginningOfText = beginningOfText;
   readonly #vocabulary: Vocabulary;
 
@@ -37,18 +53,26 @@ export class Llama2cTokenizer implements Tokenizer {
     this.#vocabulary = vocabulary;
   }
 
-  /** Reads a tokenizer file. Throws ERR_IO or ERR_FORMAT with its name. */
+  /**
+   * Resolves to the tokenizer in a file.
+   *
+   * @throws ERR_IO if the file cannot be read; the message names it.
+   * @throws ERR_FORMAT if it is not a tokenizer file of llama2.c; the message names it.
+   */
   static async fromFile(file: string): Promise<Llama2cTokenizer> {
     const bytes = await readSmallFile(file);
     return new Llama2cTokenizer(await inTurns(vocabularyOf(parse(bytes, file), file)));
   }
 
-  /** @internal The tokenizer that `toJSON` described: [text of latin1, score] a token. */
+  /** @internal Returns the tokenizer that `toJSON` described, as a list of [bytes in latin1, score] for each token. */
   static fromTokens(list: unknown): Llama2cTokenizer {
     return new Llama2cTokenizer(atOnce(vocabularyOf(entriesOf(list), "Llama2cTokenizer")));
   }
 
-  /** @internal Resolves to what `fromTokens` gives, in pieces of work between which the event loop goes round. */
+  /**
+   * @internal Resolves to the same tokenizer as `fromTokens`. The work is done in short slices, so that the event loop
+   * keeps running.
+   */
   static async load(list: unknown): Promise<Llama2cTokenizer> {
     return new Llama2cTokenizer(await inTurns(vocabularyOf(entriesOf(list), "Llama2cTokenizer")));
   }
@@ -57,12 +81,11 @@ export class Llama2cTokenizer implements Tokenizer {
     return this.#vocabulary.tokens.length;
   }
 
-  /** With `begin` (true unless given), the token that begins a text comes first. */
+  /** Returns the ids of a text. With `begin`, which is true by default, the token that begins a text comes first. */
   encode(text: string, { begin = true }: { begin?: boolean } = {}): Int32Array {
     return joinParts(this.#parts(text, begin));
   }
 
-  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
   async encodeAsync(text: string, { begin = true }: { begin?: boolean } = {}): Promise<Int32Array> {
     return joinPartsInTurns(this.#parts(text, begin));
   }
@@ -72,7 +95,7 @@ export class Llama2cTokenizer implements Tokenizer {
     if (text === "") return;
     const words: WordCache = new Map();
     let ids: number[] = [];
-    // A text begins with a space, as a word within it does.
+    // A space is put before the text, so that its first word is encoded like a word within a text.
     for (const found of wordsOf(` ${text}`.toWellFormed(), this.#vocabulary)) {
       if (!found) {
         yield;
@@ -97,7 +120,7 @@ export class Llama2cTokenizer implements Tokenizer {
     return decodeAll(this.stream(), ids);
   }
 
-  /** The tokens that begin and end a text are not shown. */
+  /** Returns a stream that decodes ids one by one. The tokens that begin and end a text decode to nothing. */
   stream(): TokenStream {
     let first = true;
     return byteStream((id) => {
@@ -110,7 +133,7 @@ export class Llama2cTokenizer implements Tokenizer {
     });
   }
 
-  /** The same vocabulary for the libraries that read a tokenizer.json. */
+  /** Returns the same tokenizer as a tokenizer.json, for libraries that read this format. */
   toHuggingFace(): HuggingFaceTokenizer {
     const names: Record<number, [string, PieceKind]> = {
       0: ["<unk>", "unknown"],
@@ -128,7 +151,7 @@ export class Llama2cTokenizer implements Tokenizer {
     return new HuggingFaceTokenizer(atOnce(sentencePieceJson(pieces, { before: ["<s>"] })), { config });
   }
 
-  /** The tokenizer as a file of llama2.c. */
+  /** Returns the content of a tokenizer file of llama2.c with this vocabulary. */
   toBytes(): Uint8Array {
     const longest = Buffer.alloc(4);
     longest.writeInt32LE(this.#vocabulary.tokens.reduce((most, { bytes }) => Math.max(most, bytes.length), 0));
@@ -154,15 +177,21 @@ export class Llama2cTokenizer implements Tokenizer {
 
 interface Vocabulary {
   readonly tokens: readonly Token[];
-  /** By text. */
+  /** The id of each token, by its text. */
   readonly ids: ReadonlyMap<string, number>;
-  /** By id, the tokens' places in the order of their scores, the best first; -1 where no two others make a token. */
+  /**
+   * The rank of each token, by id: its place in the order of scores, the best first; -1 if it is never made by a merge.
+   */
   readonly ranks: Int32Array;
-  /** Tells, by two bytes, whether the second follows the first in some token. */
+  /** For each pair of bytes: 1 if the second follows the first in some token. */
   readonly neighbours: Uint8Array;
 }
 
-/** Throws ERR_FORMAT where bytes are not where encoding looks for them. */
+/**
+ * Builds the tables of a vocabulary.
+ *
+ * @throws ERR_FORMAT if the tokens of single bytes do not have the ids that encoding expects.
+ */
 function* vocabularyOf(given: Iterable<Token>, file: string): Steps<Vocabulary> {
   const tokens: Token[] = [];
   for (const token of given) if (tokens.push(token) % stride === 0) yield;
@@ -170,7 +199,7 @@ function* vocabularyOf(given: Iterable<Token>, file: string): Steps<Vocabulary> 
   const ids = new Map<string, number>();
   const neighbours = new Uint8Array(2 ** 16);
   for (const [id, { text }] of tokens.entries()) {
-    // Of equal tokens the first counts, as in a search.
+    // If a token occurs twice, the first one counts, as in a search.
     if (!ids.has(text)) ids.set(text, id);
     for (let i = 1; i < text.length; i++) neighbours[pairOf(text.charCodeAt(i - 1), text.charCodeAt(i))] = 1;
     if (id % stride === 0) yield;
@@ -194,14 +223,14 @@ function* ranksOf(tokens: readonly Token[]): Steps<Int32Array> {
   return ranks;
 }
 
-/** Tokens, or words, between two rests. */
+/** Number of tokens or words that are processed between two yields. */
 const stride = 2048;
 
 const pairOf = (first: number, second: number): number => first * 256 + second;
 
 /**
- * Yields the words of a text, each with the ids of its characters, or of their bytes, and undefined where work can rest.
- * Between two words no token joins what is left and right.
+ * Yields the words of a text, each with the ids of its characters or of their bytes, and undefined whenever the caller
+ * may pause the work. A text is cut into words where no token joins the two sides.
  */
 function* wordsOf(
   text: string,
@@ -228,14 +257,14 @@ function* wordsOf(
   yield [text.slice(start), symbols];
 }
 
-/** The ids of a character, or of its bytes. */
+/** Returns the id of a character or, if it has none, the ids of its bytes. */
 function spell(character: string, ids: ReadonlyMap<string, number>): number[] {
   const bytes = Buffer.from(character);
   const id = ids.get(bytes.toString("latin1"));
   return id !== undefined ? [id] : Array.from(bytes, (byte) => firstByte + byte);
 }
 
-/** Merges the best pair, the leftmost of equals, until there is none. */
+/** Merges the best pair, the leftmost of equals, until no pair can be merged. Returns the ids. */
 function* merged(symbols: IdList, { tokens, ids, ranks }: Vocabulary): Steps<number[]> {
   const own = new Int32Array(symbols.length);
   for (const [at, chunk] of symbols.chunks()) {
@@ -284,7 +313,7 @@ function* entriesOf(list: unknown): Generator<Token> {
   for (const [text, score] of list) yield tokenOf(Buffer.from(text, "latin1"), score);
 }
 
-/** The bytes have to be where encoding looks for them. */
+/** Checks that the tokens of single bytes have the ids that encoding expects. */
 function checkBytes(tokens: readonly Token[], file: string): void {
   for (let byte = 0; byte < 256; byte++) {
     const name = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;

@@ -1,28 +1,32 @@
-// What all byte-pair encodings do (Sennrich et al. 2016, arXiv:1508.07909): of all neighbouring parts the two whose union
-// has the lowest rank are merged, the leftmost first, until no union has one. Parts form a linked list and candidates a
-// heap, so that a long piece (a page without a space) takes n log n steps, not n².
+// The algorithm that all byte-pair encodings share (Sennrich et al. 2016, arXiv:1508.07909): among all pairs of
+// neighbouring parts, the pair whose union has the lowest rank is merged, the leftmost first, until no union has a
+// rank. Parts form a linked list and candidates a heap, so that a long piece (a page without a space) takes n log n
+// steps instead of n².
 import type { Steps } from "../turns.js";
 
-/** Parts of a piece, each known by the index of its first symbol. The second of two neighbours ends before `end`. */
+/**
+ * The rules by which parts of a piece merge. A part is named by the index of its first symbol. The second part of a
+ * pair ends before `end`.
+ */
 export interface Unions {
-  /** Returns the rank of two neighbours' union, an integer from 0 to 2^24 - 1, or -1 where they have none. */
+  /** Returns the rank of the union of two neighbours, an integer from 0 to 2^24 - 1, or -1 if they do not merge. */
   rank(first: number, second: number, end: number): number;
-  /** Makes the two one, known by `first`. */
+  /** Merges two neighbours into one part, which is named by `first`. */
   join?(first: number, second: number, end: number): void;
 }
 
-/** Room for an index beside a rank in a number: JavaScript's strings have fewer than 2^29 UTF-16 units. */
+/** Number of indices that fit beside a rank in one number. JavaScript's strings have fewer than 2^29 UTF-16 units. */
 const indices = 2 ** 29;
-/** The most merges that there can be ranks for. */
+/** Maximum number of merges, so that their ranks fit. */
 export const mostRanks = 2 ** 24;
-/** Steps between two rests: a tenth of a millisecond. */
+/** Number of steps between two yields; they take about a tenth of a millisecond. */
 const stride = 1024;
 
-/** Merges `length` symbols; returns for each part the index of the next, `length` for the last. */
+/** Merges `length` symbols. Returns for each part the index of the next part, or `length` for the last one. */
 export function* mergeParts(length: number, unions: Unions): Steps<Int32Array> {
   const next = new Int32Array(length);
   const previous = new Int32Array(length + 1);
-  /** The rank of each part's union with the next; -1 where there is none. */
+  /** The rank of each part's union with the next part; -1 if they do not merge. */
   const ranks = new Int32Array(length).fill(-1);
   for (let i = 0; i < length; i++) {
     next[i] = i + 1;
@@ -45,7 +49,7 @@ export function* mergeParts(length: number, unions: Unions): Steps<Int32Array> {
     const key = heap.pop();
     const rank = Math.floor(key / indices);
     const first = key - rank * indices;
-    // Pairs that changed since they were pushed stay in the heap; their rank tells.
+    // A pair that has changed since it was pushed is still in the heap. Its rank differs, so it is skipped.
     if (ranks[first] !== rank) continue;
     const second = next[first]!;
     const end = next[second]!;
@@ -59,7 +63,7 @@ export function* mergeParts(length: number, unions: Unions): Steps<Int32Array> {
   return next;
 }
 
-/** Numbers, of which the smallest comes out first. */
+/** A binary heap of numbers, from which the smallest is taken first. */
 class Heap {
   size = 0;
   readonly #keys: Float64Array;
@@ -80,7 +84,7 @@ class Heap {
     keys[i] = key;
   }
 
-  /** Takes out the smallest key; there has to be one. */
+  /** Removes and returns the smallest key. The heap must not be empty. */
   pop(): number {
     const keys = this.#keys;
     const smallest = keys[0]!;

@@ -1,6 +1,7 @@
-// The "normalizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Normalizers"): how a text is brought to a common
-// form before it is cut. A long text is normalized in slices, with the result of the whole: what a pattern matches may
-// lie anywhere, so each step goes through the text by itself.
+// The "normalizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Normalizers"): how a text is brought to a
+// common form before it is cut into pieces. A long text is normalized in slices, with the same result as if it were
+// normalized as a whole. A pattern may match across any two slices, so every step goes through the whole text before
+// the next step begins.
 import { describe, HeedError } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { type LibraryNormalizer, libraryParts } from "./library-parts.js";
@@ -15,14 +16,18 @@ import {
 
 type Config = Record<string, unknown>;
 
-/** Returns the text in its common form. */
+/** Returns a text in its normalized form. */
 export type Normalizer = (text: string) => Steps<string>;
 
-/** Throws ERR_FORMAT, or what the library throws, for a part that is not understood. */
+/**
+ * Compiles a normalizer.
+ *
+ * @throws ERR_FORMAT, or the error of Hugging Face's library, if the part is malformed or unknown.
+ */
 export function normalizerOf(part: unknown): Normalizer {
   const steps = stepsOf(part);
   return function* (text) {
-    // In a few steps a text could grow beyond all bounds.
+    // Without a limit, a few steps could make a text grow enormously.
     const most = 16 * text.length + 4096;
     let result = text;
     for (const step of steps) {
@@ -71,7 +76,7 @@ function stepsOf(part: unknown): Normalizer[] {
   }
 }
 
-/** Checks a text that a normalizer inserts. It has to be short, since it may be inserted at every character. */
+/** Checks a text that a normalizer inserts. The text must be short, since it may be inserted at every character. */
 function shortText(name: string, value: unknown): string {
   if (typeof value === "string" && value.length <= 256) return value;
   throw new HeedError(
@@ -92,10 +97,12 @@ function replaced(pattern: TextPattern, content: (match: string) => string): Nor
   return (text) => replaceMatches(pattern, text, content);
 }
 
-/** JavaScript has another small letter for a capital sigma that ends a word. */
+/**
+ * Lowercases a capital sigma to σ everywhere. JavaScript's toLowerCase() makes a final sigma (ς) at the end of a word.
+ */
 const oneSigma = replaced(literalPattern("\u03a3"), () => "\u03c3");
 
-/** Puts spaces around ideographs of more than one UTF-16 unit, each a word. */
+/** Puts spaces around ideographs of two UTF-16 units, so that each becomes a word. */
 const rareIdeographs: Normalizer = (text) =>
   replaceMatches(
     (ideographs ??= expressionPattern(
@@ -109,7 +116,7 @@ let ideographs: TextPattern | undefined;
 
 const space = /\p{White_Space}/u;
 
-/** Leaves out white space at the beginning or the end of a text. */
+/** Removes white space at the beginning or at the end of a text. */
 function stripped(left: boolean, right: boolean): Normalizer {
   return function* (text) {
     let [from, to] = [0, text.length];
@@ -125,10 +132,13 @@ function stripped(left: boolean, right: boolean): Normalizer {
   };
 }
 
-/** UTF-16 units of a slice: half a millisecond. */
+/** Number of UTF-16 units in a slice; a slice takes about half a millisecond. */
 const sliceLength = 2 ** 13;
 
-/** A step of the library's, for slices that it makes of what it would make of them in the whole text. */
+/**
+ * Returns a step of Hugging Face's library that is applied to slices of a text. The cuts are chosen so that the joined
+ * result is the same as for the whole text.
+ */
 function inSlices(part: unknown): Normalizer {
   const library: LibraryNormalizer = libraryParts(part).normalizer;
   return function* (text) {
@@ -144,7 +154,7 @@ function inSlices(part: unknown): Normalizer {
   };
 }
 
-/** The first place from `at` on where a character begins anew; the end of the text where there is none. */
+/** Returns the first position from `at` on at which the text can be cut, or the end of the text if there is none. */
 function* cutBehind(text: string, at: number): Steps<number> {
   let place = text.codePointAt(at - 1)! > 0xffff ? at + 1 : at;
   for (let step = 1; place < text.length; step++) {
@@ -156,15 +166,16 @@ function* cutBehind(text: string, at: number): Steps<number> {
   return text.length;
 }
 
-// Letters, digits, signs and white space; not a control character, which may be left out, so that what follows it meets
-// what is before.
+// Matches letters, digits, signs and white space. Control characters are not included: they may be removed, so that the
+// characters on both sides meet.
 const visible = /^[\n\r\t\p{L}\p{N}\p{P}\p{S}\p{Zs}]/u;
-// Marks, and the second parts that Hangul and Kirat Rai compose.
+// Matches marks, and the second parts of the compositions of Hangul and Kirat Rai.
 const composes = /^[\p{M}\u1160-\u11ff\ud7b0-\ud7ff\ufffd\u{16d63}-\u{16d6a}]/u;
 
 /**
- * Whether what is before a character has no part in how it is normalized, and the other way round. That holds in all
- * forms of Unicode for what does not begin, when it is taken apart, with something that composes with what is before it.
+ * Returns true if a character and the text before it are normalized independently of each other. This is so in all of
+ * Unicode's normalization forms if the character's decomposition does not begin with a character that composes with the
+ * one before it.
  */
 export function beginsAnew(character: string): boolean {
   return visible.test(character) && !composes.test(character.normalize("NFKD"));

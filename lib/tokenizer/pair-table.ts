@@ -1,21 +1,23 @@
-// A hash table of pairs of integers with linear probing, in typed arrays: beside a Map it makes no objects for the garbage
-// collector to follow, and never grows, which for a large Map takes tens of milliseconds at once.
+// A hash table of pairs of integers with linear probing, in typed arrays. In contrast to a Map it creates no objects
+// for the garbage collector to follow, and it never grows: growing a large Map takes tens of milliseconds at once.
 
-/** Odd factors of the hash, drawn anew in each process, so that no file can be made of pairs that collide. */
+/**
+ * Odd factors of the hash. They are drawn anew in each process, so that nobody can write a file of pairs that collide.
+ */
 const [leftFactor, rightFactor] = Array.from({ length: 2 }, () => Math.floor(Math.random() * 2 ** 32) | 1) as [
   number,
   number,
 ];
 
-/** An integer from 0 for each of the pairs of integers from 0 that are set. */
+/** A map from pairs of integers to integers. All of them are at least 0. */
 export class PairTable {
-  /** The left integers plus one; 0 where a slot is empty. */
+  /** The left integer of each slot plus one; 0 for an empty slot. */
   readonly #lefts: Int32Array;
   readonly #rights: Int32Array;
   readonly #values: Int32Array;
   readonly #shift: number;
 
-  /** Prepares for at most `most` pairs. */
+  /** Creates an empty table for at most `most` pairs. */
   constructor(most: number) {
     const bits = Math.max(4, Math.ceil(Math.log2(1.5 * most + 1)));
     this.#shift = 32 - bits;
@@ -23,7 +25,7 @@ export class PairTable {
     [this.#lefts, this.#rights, this.#values] = [table(), table(), table()];
   }
 
-  /** Returns the pair's integer, or -1 where it has none. */
+  /** Returns the integer of a pair, or -1 if it has none. */
   get(left: number, right: number): number {
     const slot = this.#slot(left, right);
     return this.#lefts[slot] === 0 ? -1 : this.#values[slot]!;
@@ -36,7 +38,7 @@ export class PairTable {
     this.#values[slot] = value;
   }
 
-  /** The slot of a pair, or the empty one that it would have. */
+  /** Returns the slot of a pair, or the empty slot where it would be stored. */
   #slot(left: number, right: number): number {
     const [lefts, rights] = [this.#lefts, this.#rights];
     let slot = (Math.imul(left, leftFactor) + Math.imul(right, rightFactor)) >>> this.#shift;

@@ -1,9 +1,10 @@
-// JavaScript's regular expressions (ECMA-262, "Patterns", flag u) as trees, for linear-expression.ts. What the engine has
-// accepted is taken for correct: only what the tree needs is looked at.
+// Parses JavaScript's regular expressions (ECMA-262, "Patterns", flag u) to trees, for linear-expression.ts. The engine
+// has accepted the expression before, so it is correct, and only what the tree needs is examined.
 import { HeedError } from "../errors.js";
 
+/** A regular expression as a tree. */
 export type Tree =
-  /** One character: itself, an escape or a class, as it is written. */
+  /** One character: the character itself, an escape, or a class, as it is written. */
   | { kind: "character"; source: string }
   | { kind: "assert"; sign: "^" | "$" | "b" | "B" }
   | { kind: "look"; body: Tree; behind: boolean; negative: boolean }
@@ -20,13 +21,17 @@ const looks: ReadonlyMap<string, { behind: boolean; negative: boolean }> = new M
   ["(?<!", { behind: true, negative: true }],
 ]);
 
-/** The ways in which a group can begin, tried in this order. */
+/** The ways in which a group can begin. They are tried in this order. */
 const opening = /\(\?<?[=!]|\(\?:|\(\?<[^>]*>|\((?!\?)/y;
 const character =
   /\\u\{[^}]*\}|\\u[dD][89abAB][^]{2}\\u[dD][c-fC-F][^]{2}|\\u[^]{4}|\\x[^]{2}|\\c[^]|\\[pP]\{[^}]*\}|\\[^]|\[(?:\\[^]|[^\]\\])*\]|[^]/uy;
 const quantifier = /([*+?]|\{(\d+)(,?)(\d*)\})(\??)/y;
 
-/** Throws ERR_FORMAT for what cannot be searched for in linear time. */
+/**
+ * Parses an expression.
+ *
+ * @throws ERR_FORMAT if the expression cannot be searched for in linear time, or its groups are nested too deeply.
+ */
 export function parseExpression(source: string): Tree {
   let at = 0;
   const take = (pattern: RegExp): RegExpExecArray | null => {

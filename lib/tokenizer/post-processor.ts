@@ -1,7 +1,8 @@
-// The "post_processor" of a tokenizer.json (huggingface.co/docs/tokenizers, "Post-processors"), as far as it is about one
-// text: the tokens that it puts before and after it.
+// The "post_processor" of a tokenizer.json (huggingface.co/docs/tokenizers, "Post-processors"). heed reads the part of
+// it that concerns a single text: the tokens that it puts before and after the text.
 import { describe, HeedError } from "../errors.js";
 
+/** The names of the tokens that are put before and after a text. */
 export interface Affixes {
   readonly before: readonly string[];
   readonly after: readonly string[];
@@ -10,7 +11,11 @@ export interface Affixes {
 const none: Affixes = { before: [], after: [] };
 const maxDepth = 8;
 
-/** The tokens, by their names. Throws ERR_FORMAT for a post-processor that is not known. */
+/**
+ * Returns the names of the tokens that a post-processor puts before and after a text.
+ *
+ * @throws ERR_FORMAT if the post-processor is malformed or unknown.
+ */
 export function affixesOf(part: unknown, depth = maxDepth): Affixes {
   if (part === null || part === undefined) return none;
   const config = Object(part) as Record<string, unknown>;
@@ -26,7 +31,7 @@ export function affixesOf(part: unknown, depth = maxDepth): Affixes {
       if (!Array.isArray(config.processors)) throw fault("processors in an array", config.processors);
       if (depth === 0) throw fault(`sequences at most ${maxDepth} deep`, part);
       const parts = config.processors.map((processor) => affixesOf(processor, depth - 1));
-      // The later ones go around what the earlier have put.
+      // A later processor puts its tokens around those of the earlier ones.
       return {
         before: parts.toReversed().flatMap(({ before }) => before),
         after: parts.flatMap(({ after }) => after),
@@ -40,7 +45,7 @@ export function affixesOf(part: unknown, depth = maxDepth): Affixes {
   }
 }
 
-/** `single`: tokens around one text, which is called "A". */
+/** Returns the tokens around the one text of a template, which the template calls "A". */
 function ofTemplate(single: unknown): Affixes {
   if (!Array.isArray(single)) throw fault("a template (single) in an array", single);
   const pieces = single.map((piece: unknown): string | null => {
@@ -57,7 +62,7 @@ function ofTemplate(single: unknown): Affixes {
   return { before: pieces.slice(0, at) as string[], after: pieces.slice(at + 1) as string[] };
 }
 
-/** Names a token that the file gives with its id. */
+/** Returns the name of a token that the file gives as [name, id]. */
 function nameOf(key: string, value: unknown): string {
   const name: unknown = Array.isArray(value) ? value[0] : undefined;
   if (typeof name === "string") return name;

@@ -1,5 +1,5 @@
-// The "pre_tokenizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Pre-tokenizers"): how a text is cut into the
-// pieces that the model gets. The pieces come one by one.
+// The "pre_tokenizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Pre-tokenizers"): how a text is cut into
+// the pieces that the model encodes. The pieces come one by one.
 import { describe, HeedError } from "../errors.js";
 import {
   expressionPattern,
@@ -15,19 +15,23 @@ import { byteLevel } from "./token-decoder.js";
 type Config = Record<string, unknown>;
 
 /**
- * Yields the pieces of a text, none of them empty, and undefined where work can rest. `first` tells whether the text is the
- * beginning of all that is encoded.
+ * Yields the pieces of a text, none of them empty, and undefined whenever the caller may pause the work. `first` is
+ * true if the text is the beginning of everything that is encoded.
  */
 export type PreTokenizer = (text: string, first: boolean) => Generator<string | undefined>;
 
 const punctuation = String.raw`[\p{P}!-/:-@\[-\x60{-~]`;
 const wordCharacters = String.raw`\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}`;
-/** GPT-2's: words, numbers, runs of signs and of white space. */
+/** GPT-2's expression: words, numbers, runs of signs and runs of white space. */
 const gpt2Split = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 
 const ours = (source: string): TextPattern => expressionPattern(source, { trusted: true });
 
-/** Throws ERR_FORMAT, or what the library throws, for a part that is not understood. */
+/**
+ * Compiles a pre-tokenizer.
+ *
+ * @throws ERR_FORMAT, or the error of Hugging Face's library, if the part is malformed or unknown.
+ */
 export function preTokenizerOf(part: unknown): PreTokenizer {
   if (part === null || part === undefined) return whole;
   const config = Object(part) as Config;
@@ -104,17 +108,17 @@ function sequence(steps: readonly PreTokenizer[]): PreTokenizer {
   );
 }
 
-/** Puts a text before each that does not begin with it. */
+/** Puts `given` before every text that does not begin with it. */
 function prefix(given: string): PreTokenizer {
   return function* (text) {
     yield text.startsWith(given) ? text : given + text;
   };
 }
 
-/** Cuts a text by what matches in it, or with `invert` by what does not. */
+/** Cuts a text at the matches of a pattern or, with `invert`, at the parts between the matches. */
 function split(pattern: TextPattern, behavior: Behavior, invert = false): PreTokenizer {
   return function* (text) {
-    /** The last piece, to which the next part may still belong, and whether it ends with a delimiter. */
+    /** The current piece, which the next part may still extend, and whether the piece ends with a delimiter. */
     let [start, end, delimits] = [0, 0, null as boolean | null];
     const isKept = (): boolean => start < end && !(behavior === "Removed" && delimits === true);
     for (const part of partsOf(pattern, text)) {
@@ -133,7 +137,10 @@ function split(pattern: TextPattern, behavior: Behavior, invert = false): PreTok
   };
 }
 
-/** Tells whether a part belongs to the piece before it. Each of the two is a delimiter or not. */
+/**
+ * Returns true if a part extends the piece before it. `before` and `now` tell whether the piece ends with a delimiter,
+ * and whether the part is one.
+ */
 function joins(behavior: Behavior, before: boolean, now: boolean): boolean {
   switch (behavior) {
     case "Contiguous":
@@ -154,7 +161,10 @@ interface Part {
   readonly matches: boolean;
 }
 
-/** Yields what matches and what lies between, in their order. A match may be empty, but not right behind another. */
+/**
+ * Yields the matches and the parts between them, in order. A match may be empty unless it directly follows another
+ * match.
+ */
 function* partsOf(pattern: TextPattern, text: string): Generator<Part | undefined> {
   let from = 0;
   for (const match of pattern.matches(text)) {
@@ -171,7 +181,10 @@ function* partsOf(pattern: TextPattern, text: string): Generator<Part | undefine
   if (from < text.length) yield { start: from, end: text.length, matches: false };
 }
 
-/** Older files have `add_prefix_space` for `prepend_scheme`; unless `split` is false, each word is a piece. */
+/**
+ * Replaces spaces by a mark and cuts the text into words, unless `split` is false. Older files have `add_prefix_space`
+ * instead of `prepend_scheme`.
+ */
 function metaspace(config: Config): PreTokenizer {
   const { prepend_scheme: scheme, add_prefix_space: prefixed } = config;
   const prepend = scheme ?? (prefixed === false ? "never" : "always");
@@ -187,9 +200,9 @@ function metaspace(config: Config): PreTokenizer {
 
 const byteCharacters = [...byteLevel.keys()];
 
-/** Writes the bytes of a text, each as the character that stands for it. */
+/** Yields a text with each of its UTF-8 bytes written as the character that stands for the byte. */
 function* toBytes(text: string): Generator<string | undefined> {
-  // What stands for itself.
+  // These characters stand for themselves.
   if (/^[!-~]*$/.test(text)) {
     yield text;
     return;

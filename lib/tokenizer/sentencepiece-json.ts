@@ -1,6 +1,7 @@
-// A SentencePiece vocabulary (Kudo & Richardson 2018) of byte-pair encoding, without its model, as a tokenizer.json: of
-// neighbours those merge first whose union has the best score, so the merges, in the order of their scores, say the same.
-// Spaces are U+2581; what is not in the vocabulary is spelt in bytes.
+// Writes a SentencePiece vocabulary (Kudo & Richardson 2018) of byte-pair encoding, which has scores but no list of
+// merges, as a tokenizer.json. SentencePiece first merges the neighbours whose union has the best score, so a list of
+// all possible merges in the order of their scores is equivalent. Spaces are written as U+2581; characters that are not
+// in the vocabulary are encoded as their UTF-8 bytes.
 import { describe, HeedError } from "../errors.js";
 import { atOnce, type Steps } from "../turns.js";
 import { addedTokenJson } from "./added-tokens.js";
@@ -8,26 +9,37 @@ import { templateOf } from "./template-processing.js";
 import { TextHashes } from "./text-hashes.js";
 import { type BpeJson, type Fault, namesOf } from "./tokenizer-json.js";
 
+/** The character that SentencePiece writes for a space. */
 export const wordBoundary = "\u2581";
 
-/** "byte" is a token such as <0x0A>; "control" and "unknown" are none of a text, "user" ones are found in it first. */
+/**
+ * The kind of a token: "byte" is a token such as <0x0A>; "control" and "unknown" tokens are never part of a text;
+ * "user" tokens are found in a text before all others.
+ */
 export type PieceKind = "normal" | "unknown" | "control" | "user" | "byte";
 
+/** A token of a SentencePiece vocabulary. */
 export interface Piece {
   readonly text: string;
   readonly score: number;
   readonly kind: PieceKind;
 }
 
+/** Options for writing a SentencePiece vocabulary as a tokenizer.json. */
 export interface SentencePieceOptions {
-  /** Tokens that are put before and after a text. */
+  /** Tokens that are put before every text. @default [] */
   before?: readonly string[];
+  /** Tokens that are put after every text. @default [] */
   after?: readonly string[];
-  /** Whether a text begins with a space, as a word within it does; true unless given. */
+  /**
+   * True if a space is put before a text, so that its first word is encoded like a word within a text.
+   *
+   * @default true
+   */
   spacePrefix?: boolean;
 }
 
-/** The tokenizer.json of a vocabulary, which is a Map in it. */
+/** Returns the tokenizer.json of a vocabulary. `model.vocab` in it is a Map. */
 export function* sentencePieceJson(
   pieces: readonly Piece[],
   options: SentencePieceOptions = {},
@@ -74,14 +86,19 @@ export function* sentencePieceJson(
   };
 }
 
-/** Of a tokenizer.json that says no more than a SentencePiece vocabulary. */
+/** The content of a tokenizer.json that is equivalent to a SentencePiece vocabulary. */
 export interface SentencePieces {
-  /** By id; undefined where an id has no token. */
+  /** The tokens, by id; undefined for an id that has no token. */
   pieces: (Piece | undefined)[];
+  /** True if a space is put before every text. */
   spacePrefix: boolean;
 }
 
-/** The vocabulary of a tokenizer.json. Throws what `fault` makes of it where that says something else. */
+/**
+ * Returns the SentencePiece vocabulary of a tokenizer.json.
+ *
+ * @throws the error that `fault` creates, if the tokenizer is not equivalent to a SentencePiece vocabulary.
+ */
 export function sentencePiecesOf(json: BpeJson, fault: Fault): SentencePieces {
   const { vocab, merges, model, added, normalizers, cutters, decoders } = json;
   const spacePrefix = normalizers[0]?.type === "Prepend";
@@ -118,7 +135,10 @@ function byteName(byte: number): string {
   return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 }
 
-/** A space becomes U+2581, and one stands before a text always or never; all else is Metaspace's alone. */
+/**
+ * Checks that spaces become U+2581, and that a space is put before a text always or never. Other rules exist only in
+ * Metaspace.
+ */
 function checkSpaces({ normalizers, cutters }: BpeJson, spacePrefix: boolean, fault: Fault): void {
   const [metaspace] = cutters;
   if (metaspace) {
@@ -126,7 +146,8 @@ function checkSpaces({ normalizers, cutters }: BpeJson, spacePrefix: boolean, fa
     if (type !== "Metaspace" || cutters.length > 1 || normalizers.length > 0 || replacement !== wordBoundary)
       throw fault(`one that cuts text another way (${namesOf([...normalizers, ...cutters])})`);
     const given = scheme ?? (prefixed === false ? "never" : "always");
-    // Files put a space before every text, also one that begins with a space, and after every special token.
+    // The other formats put a space before every text, even one that begins with a space, and after every special
+    // token. Metaspace does not.
     if (given !== "never") throw fault(`Metaspace with prepend_scheme ${describe(given)}`);
     return;
   }
@@ -138,7 +159,10 @@ function checkSpaces({ normalizers, cutters }: BpeJson, spacePrefix: boolean, fa
     throw fault(normalizers.length === 0 ? "one that cuts text another way" : `the normalizer ${namesOf(normalizers)}`);
 }
 
-/** By scores any two pieces merge whose union is a piece, and the ways to one piece all have its rank. */
+/**
+ * Checks that the merges are those that scores can express: any two pieces whose union is a piece merge, and all ways
+ * to make one piece have the same rank.
+ */
 function checkMerges(
   pieces: readonly (Piece | undefined)[],
   merges: readonly (readonly [string, string])[],
@@ -159,12 +183,17 @@ function checkMerges(
   }
 }
 
-/** Characters of merges for each character of pieces, and as many in any case: far more than vocabularies have. */
+/**
+ * Limit on the total number of characters of all merges: `each` for every character of the pieces, and `anyway` in
+ * addition. It is far more than any vocabulary needs.
+ */
 const mostMerged = { each: 64, anyway: 2 ** 20 };
 
 /**
- * Every way to make a piece of two others, the best first. Time and memory follow from the length of all pieces. Throws
- * ERR_FORMAT where there are far more ways than in any vocabulary of a language.
+ * Returns every way to make a piece from two others, the best first. Time and memory are bounded by the length of all
+ * pieces.
+ *
+ * @throws ERR_FORMAT if there are far more ways than in any vocabulary of a language.
  */
 function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
   const normal = pieces.flatMap(({ text, kind, score }, id) => (kind === "normal" ? [{ text, score, id }] : []));
@@ -180,7 +209,7 @@ function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
     if (i % 256 === 0) yield;
     hashes.load(text);
     for (let at = 1; at < text.length; at++) {
-      // Within a character of two UTF-16 units.
+      // A cut here would split a surrogate pair.
       if (text.codePointAt(at - 1)! > 0xffff) continue;
       const left = byHash.get(hashes.of(0, at));
       if (left?.text.length !== at || !text.startsWith(left.text)) continue;
@@ -199,7 +228,7 @@ function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
   return sorted.map(({ pair }) => pair);
 }
 
-/** Pieces between two rests. */
+/** Number of pieces that are processed between two yields. */
 const stride = 2048;
 
 interface Merge {
@@ -209,7 +238,7 @@ interface Merge {
   readonly right: number;
 }
 
-/** Sorts by merging runs: what is given at once takes a tenth of a second. */
+/** Sorts a list by merging runs, so that it can pause: sorting the whole list at once takes a tenth of a second. */
 function* sort<T>(given: readonly T[], order: (a: T, b: T) => number): Steps<T[]> {
   let from: T[] = [];
   for (let at = 0; at < given.length; at += stride) {

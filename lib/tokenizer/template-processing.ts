@@ -1,4 +1,7 @@
-/** The post-processor of a tokenizer.json that puts tokens before and after a text; null where there are none. */
+/**
+ * Returns the post-processor of a tokenizer.json that puts tokens before and after a text, or null if there are no such
+ * tokens.
+ */
 export function templateOf(
   before: readonly string[],
   after: readonly string[],

@@ -1,17 +1,20 @@
-// Hashes of all parts of a text, each in constant time (Karp & Rabin 1987): which parts of a long token are tokens is found
-// without making the parts.
+// Hashes of all substrings of a text, each in constant time (Karp & Rabin 1987). They find out which parts of a long
+// token are tokens, without creating the parts as strings.
 
-/** Two primes whose products numbers hold exactly: together a hash of 52 bits. */
+/** Two primes below 2^26: a number holds the product of two residues exactly. Together they give a hash of 52 bits. */
 const primes = [2 ** 26 - 5, 2 ** 26 - 27] as const;
-/** Drawn anew in each process, so that no file can be made of texts that collide. */
+/**
+ * The bases of the hash. They are drawn anew in each process, so that nobody can write a file of texts that collide.
+ */
 const bases = primes.map((prime) => 2 ** 16 + Math.floor(Math.random() * (prime - 2 ** 17))) as [number, number];
 
+/** The hashes of the substrings of the text that was loaded last. */
 export class TextHashes {
   readonly #powers: readonly [Int32Array, Int32Array];
-  /** Hashes of the text's beginnings. */
+  /** Hashes of the prefixes of the text. */
   readonly #prefixes: readonly [Int32Array, Int32Array];
 
-  /** Prepares for texts of at most `longest` UTF-16 units. */
+  /** Allocates tables for texts of at most `longest` UTF-16 units. */
   constructor(longest: number) {
     const table = (): Int32Array => new Int32Array(longest + 1);
     [this.#powers, this.#prefixes] = [
@@ -25,7 +28,7 @@ export class TextHashes {
     }
   }
 
-  /** Makes `text` the one whose parts are asked for. */
+  /** Computes the hashes of the prefixes of `text`, for `of`. */
   load(text: string): this {
     for (const which of [0, 1] as const) {
       const prefixes = this.#prefixes[which];
@@ -35,7 +38,7 @@ export class TextHashes {
     return this;
   }
 
-  /** The hash of the text from `from` to `to`. */
+  /** Returns the hash of the substring from `from` to `to`. */
   of(from: number, to: number): number {
     return this.#part(0, from, to) * primes[1] + this.#part(1, from, to);
   }

@@ -1,19 +1,25 @@
-// What a tokenizer.json searches a text for: a text, or a regular expression as Hugging Face's own library reads it
-// (Oniguruma's). Matches come one by one, so that a search of a long text can rest between them.
+// The patterns that a tokenizer.json searches a text for: a literal text, or a regular expression in the syntax of
+// Oniguruma, which Hugging Face's own library uses. Matches come one by one, so that a search of a long text can pause
+// between them.
 import { describe, HeedError } from "../errors.js";
 import { isKnownExpression } from "./known-expressions.js";
 import { LinearExpression } from "./linear-expression.js";
 import { libraryParts } from "./library-parts.js";
 
-/** A match from `start` up to `end`. */
+/** A match from `start` to `end`, which is exclusive. */
 export type Span = readonly [start: number, end: number];
 
+/** A pattern that texts are searched for. */
 export interface TextPattern {
-  /** Yields all matches from left to right, and undefined where work can rest. */
+  /** Yields all matches from left to right, and undefined whenever the caller may pause the work. */
   matches(text: string): Generator<Span | undefined>;
 }
 
-/** The "pattern" of a part: a text or a regular expression. */
+/**
+ * Compiles the "pattern" of a part: a literal text or a regular expression.
+ *
+ * @throws ERR_FORMAT if it is neither, or an expression that cannot be searched for in linear time.
+ */
 export function patternOf(pattern: unknown): TextPattern {
   const { String: literal, Regex: source } = Object(pattern) as { String?: unknown; Regex?: unknown };
   if (typeof literal === "string") return literalPattern(literal);
@@ -24,7 +30,7 @@ export function patternOf(pattern: unknown): TextPattern {
   );
 }
 
-/** A pattern that is this text; nothing matches an empty one. */
+/** Returns a pattern that matches this text. The empty text matches nowhere. */
 export function literalPattern(literal: string): TextPattern {
   return {
     *matches(text) {
@@ -35,25 +41,32 @@ export function literalPattern(literal: string): TextPattern {
   };
 }
 
-/** Throws ERR_FORMAT for an expression of a stranger that cannot be searched for in linear time. */
+/**
+ * Returns a pattern that matches a regular expression.
+ *
+ * @throws ERR_FORMAT if the expression is not trusted and cannot be searched for in linear time.
+ */
 export function expressionPattern(source: string, { trusted = isKnownExpression(source) } = {}): TextPattern {
   const expression = translated(source);
   return trusted ? new NativePattern(expression) : new LinearExpression(expression.source);
 }
 
-/** An expression of Oniguruma's in JavaScript's form. */
+/** Translates an expression in Oniguruma's syntax to JavaScript's. */
 function translated(source: string): RegExp {
   const { normalizer } = libraryParts({ type: "Replace", pattern: { Regex: source }, content: "" });
   return (normalizer as unknown as { pattern: RegExp }).pattern;
 }
 
-/** A run of characters of one kind; of the ones that are trusted none has to be longer than `longestRun`. */
+/**
+ * Matches expressions that match runs of characters of one kind. No trusted one of them requires a run longer than
+ * `longestRun`.
+ */
 const runs = /^(?:\\[pPsSdD](?:\{[^}]*\})?|\[(?:\\[^]|[^\]\\])*\]|[^\\()[\]{}|^$.*+?])(?:[*+?]|\{\d+(?:,\d*)?\})?$/;
-/** UTF-16 units that are searched at once for a run. */
+/** Number of UTF-16 units that are searched at once for a run. */
 const windowLength = 2 ** 16;
 const longestRun = 8;
 
-/** An expression that JavaScript's own engine searches for. */
+/** A regular expression that JavaScript's own engine searches for. */
 class NativePattern implements TextPattern {
   readonly #expression: RegExp;
   readonly #isRun: boolean;
@@ -66,7 +79,7 @@ class NativePattern implements TextPattern {
   *matches(text: string): Generator<Span | undefined> {
     for (let at = 0; at <= text.length;) {
       const from: number = this.#isRun ? yield* this.#skipped(text, at) : at;
-      // Others may have searched with the expression since.
+      // Another search may have used the expression in the meantime.
       this.#expression.lastIndex = from;
       const found = this.#expression.exec(text);
       if (!found) return;
@@ -76,14 +89,17 @@ class NativePattern implements TextPattern {
     }
   }
 
-  /** A place up to which there is no match. The engine takes a long time for a long text without one. */
+  /**
+   * Returns a position before which nothing matches. On a long text without a match the engine takes a long time, so
+   * the text is searched in windows.
+   */
   *#skipped(text: string, from: number): Generator<undefined, number> {
     let at = from;
     for (; text.length - at > windowLength; yield) {
       this.#expression.lastIndex = 0;
       const found = this.#expression.exec(text.slice(at, at + windowLength));
       if (found) return at + found.index;
-      // A run that ends behind the window may begin before.
+      // A run that ends after the window may begin in it.
       at += windowLength - longestRun;
       if (text.codePointAt(at - 1)! > 0xffff) at--;
     }
@@ -91,7 +107,7 @@ class NativePattern implements TextPattern {
   }
 }
 
-/** A text in which `content` makes something else of each match. */
+/** Returns a text in which every match is replaced by the result of `content`. */
 export function* replaceMatches(
   pattern: TextPattern,
   text: string,
@@ -109,7 +125,10 @@ export function* replaceMatches(
   return from === 0 && parts.length === 0 ? text : yield* joinTexts(parts, text.slice(from));
 }
 
-/** Texts in one, which is whole in memory. */
+/**
+ * Joins texts into one flat string. Adding strings up with + would make a tree of them that the engine flattens later,
+ * all at once.
+ */
 export function* joinTexts(parts: readonly string[], last = ""): Generator<undefined, string> {
   const joined: string[] = [];
   for (let i = 0; i < parts.length; i += 4096) {

@@ -1,22 +1,23 @@
-// How the tokens of a tokenizer.json become text (huggingface.co/docs/tokenizers, "Decoders"), a token at a time: each
-// gives bytes of UTF-8, which a stream joins into characters, so that a text can be shown while it is generated.
-// Which bytes depends on the token and on whether it begins the text, and on nothing else.
+// How the tokens of a tokenizer.json become text (huggingface.co/docs/tokenizers, "Decoders"). Tokens are decoded one
+// by one: each gives bytes of UTF-8, which a stream joins into characters, so that a text can be shown while it is
+// generated. The bytes depend only on the token and on whether it begins the text.
 import { describe, HeedError } from "../errors.js";
 import { atOnce } from "../turns.js";
 import { isKnownExpression } from "./known-expressions.js";
 import { LinearExpression } from "./linear-expression.js";
 import { replaceMatches } from "./text-pattern.js";
 
-/** The bytes of a token. */
+/** Returns the bytes of a token. `first` is true if the token begins the text. */
 export type TokenDecoder = (token: string, first: boolean) => Uint8Array;
 
+/** A compiled decoder. */
 export interface TextDecoding {
   bytesOf: TokenDecoder;
-  /** How many of this byte the beginning of a text loses, over its first tokens. */
+  /** The byte that is removed at the beginning of a text, up to `count` times; null if none is. */
   strip: { byte: number; count: number } | null;
 }
 
-/** A token on its way to bytes: text, until a step has made bytes of it. */
+/** A token that is being decoded: text, until a step has converted it to bytes. */
 interface State {
   token: string | Uint8Array;
   first: boolean;
@@ -26,9 +27,13 @@ type Step = (state: State) => string | Uint8Array;
 
 const encoder = new TextEncoder();
 
-/** Compiles the "decoder" of a tokenizer.json. Throws ERR_FORMAT for one that is not known. */
+/**
+ * Compiles the "decoder" of a tokenizer.json.
+ *
+ * @throws ERR_FORMAT if the decoder is malformed or unknown.
+ */
 export function compileDecoder(config: unknown): TextDecoding {
-  // Without a decoder tokens are words.
+  // Without a decoder, tokens are words that are joined by spaces.
   if (config === null || config === undefined)
     return { bytesOf: (token, first) => encoder.encode(first ? token : ` ${token}`), strip: null };
   const { type, decoders } = Object(config) as { type?: unknown; decoders?: unknown };
@@ -52,7 +57,11 @@ export function compileDecoder(config: unknown): TextDecoding {
   };
 }
 
-/** Engines find out late what an expression asks of them. */
+/**
+ * Applies a step to a token.
+ *
+ * @throws ERR_FORMAT if the step fails: an engine may accept an expression and fail only when it is applied.
+ */
 function applied(step: Step, state: State): string | Uint8Array {
   try {
     return step(state);
@@ -126,12 +135,15 @@ function compileStep(part: Record<string, unknown>): Step {
   }
 }
 
-/** A step that leaves alone what is bytes already. */
+/** Returns a step that leaves bytes as they are. */
 function onText(step: (token: string, first: boolean) => string | Uint8Array): Step {
   return ({ token, first }) => (typeof token === "string" ? step(token, first) : token);
 }
 
-/** Of a text as a whole: only its beginning can be stripped while the rest is not known. */
+/**
+ * Returns what a Strip step removes from the text as a whole. Tokens are decoded one by one, so that only the beginning
+ * of the text can be stripped.
+ */
 function stripOfText(part: Record<string, unknown>): TextDecoding["strip"] {
   const content = text("content", part.content, " ");
   if (content.length !== 1 || content > "\u007f" || count("stop", part.stop) > 0)
@@ -153,14 +165,14 @@ function compilePattern(given: unknown): RegExp | LinearExpression {
   }
 }
 
-/** A text, or `otherwise` where nothing is said. */
+/** Returns the option as a text, or `otherwise` if it is not set. */
 function text(name: string, value: unknown, otherwise: string): string {
   const given = value ?? otherwise;
   if (typeof given === "string") return given;
   throw new HeedError("ERR_FORMAT", `tokenizer: expected a decoder's ${name} to be a text, got ${describe(value)}`);
 }
 
-/** A number of characters; 0 where nothing is said. */
+/** Returns the option as a number of characters, or 0 if it is not set. */
 function count(name: string, value: unknown): number {
   const given = value ?? 0;
   if (Number.isSafeInteger(given) && (given as number) >= 0) return given as number;
@@ -170,7 +182,7 @@ function count(name: string, value: unknown): number {
   );
 }
 
-/** English without the spaces before its signs, as BERT's tokenizer writes it, a token at a time. */
+/** Removes the spaces before English punctuation and contractions in one token, as BERT's tokenizer does. */
 function cleanUp(word: string): string {
   return word
     .replaceAll(" .", ".")
@@ -185,7 +197,10 @@ function cleanUp(word: string): string {
     .replaceAll(" 're", "'re");
 }
 
-/** The bytes by the characters that stand for them: those that print for themselves, the others from U+0100 on (GPT-2). */
+/**
+ * Maps the characters that stand for bytes to the bytes, as in GPT-2: a printable byte stands for itself, the others
+ * are numbered from U+0100 on.
+ */
 export const byteLevel: ReadonlyMap<string, number> = (() => {
   const prints = (byte: number): boolean =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
@@ -195,7 +210,10 @@ export const byteLevel: ReadonlyMap<string, number> = (() => {
   );
 })();
 
-/** The bytes of a byte-level token; those of its text where it has a character that stands for no byte. */
+/**
+ * Returns the bytes of a byte-level token. If one of its characters stands for no byte, the token is taken as plain
+ * text.
+ */
 function fromByteLevel(token: string): Uint8Array {
   const bytes = new Uint8Array(token.length);
   for (let i = 0; i < token.length; i++) {

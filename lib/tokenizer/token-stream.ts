@@ -1,16 +1,24 @@
-// The decoding that all tokenizers share: ids become bytes, and bytes become text as far as they are whole characters, so
-// that a stream of tokens never shows half of one.
+// The decoding that all tokenizers share. Ids become bytes, and bytes become text as soon as they form complete
+// characters, so that a stream of tokens never shows half a character.
 import { HeedError } from "../errors.js";
 
-/** Decodes ids one by one; the texts of all calls, joined, are what `decode` gives. */
+/**
+ * Decoder of ids that come one by one. The texts of all calls, joined, are the result of `decode`.
+ *
+ * @example
+ * const stream = tokenizer.stream();
+ * stream.push(0xc3); // "": half a character
+ * stream.push(0xa9); // "é"
+ * stream.end(); // ""
+ */
 export interface TokenStream {
-  /** The text that `id` completes: "" while a character is not whole. */
+  /** Returns the text that `id` completes, or "" while a character is incomplete. */
   push(id: number): string;
-  /** Returns what is left at the end: U+FFFD for an unfinished character, "" otherwise. */
+  /** Returns the rest of the text: U+FFFD for an incomplete character, "" otherwise. */
   end(): string;
 }
 
-/** A stream over tokens that are bytes, of UTF-8 that may be cut anywhere. */
+/** Returns a stream over tokens that are bytes of UTF-8. A token may end within a character. */
 export function byteStream(bytesOf: (id: number) => Uint8Array): TokenStream {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   return {
@@ -19,6 +27,7 @@ export function byteStream(bytesOf: (id: number) => Uint8Array): TokenStream {
   };
 }
 
+/** Returns the text of all ids. */
 export function decodeAll(stream: TokenStream, ids: Iterable<number>): string {
   const texts: string[] = [];
   for (const id of ids) texts.push(stream.push(id));
@@ -26,7 +35,11 @@ export function decodeAll(stream: TokenStream, ids: Iterable<number>): string {
   return texts.join("");
 }
 
-/** Throws ERR_RANGE unless `id` is one of the tokenizer's. */
+/**
+ * Checks that `id` is an id of the tokenizer.
+ *
+ * @throws ERR_RANGE if it is not.
+ */
 export function checkId(tokenizer: { readonly vocabularySize: number }, id: number): void {
   if (Number.isInteger(id) && id >= 0 && id < tokenizer.vocabularySize) return;
   throw new HeedError(

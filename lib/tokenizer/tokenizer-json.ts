@@ -1,5 +1,5 @@
-// A tokenizer.json that is to become another format: its parts, and what formats that know only vocabulary and merges
-// have no place for.
+// Reads a tokenizer.json that is to be written in another format, and refuses rules that formats with only a vocabulary
+// and merges cannot express.
 import { describe, HeedError } from "../errors.js";
 import { type AddedToken, parseAddedTokens } from "./added-tokens.js";
 
@@ -9,6 +9,7 @@ export interface Part {
   readonly [option: string]: unknown;
 }
 
+/** The parts of a tokenizer.json with a BPE model. */
 export interface BpeJson {
   readonly vocab: ReadonlyMap<string, number>;
   readonly merges: readonly (readonly [string, string])[];
@@ -19,16 +20,23 @@ export interface BpeJson {
   readonly decoders: readonly Part[];
 }
 
-/** What a format cannot say, by name. */
+/** Returns the error for a rule, named by `got`, that a format cannot express. */
 export type Fault = (got: string) => HeedError;
 
-/** `knows` is what the format is a subject of: "GGUF files know". */
+/**
+ * Returns the `Fault` of a format. `knows` completes the message "expected a tokenizer of byte-pair encoding that …",
+ * for example with "GGUF files know".
+ */
 export function faultOf(format: string, knows: string): Fault {
   return (got) =>
     new HeedError("ERR_ARGUMENT", `${format}: expected a tokenizer of byte-pair encoding that ${knows}, got ${got}`);
 }
 
-/** Throws what `fault` makes of it where there is no form without a model of byte-pair encoding and its own rules. */
+/**
+ * Returns the parts of a tokenizer.json.
+ *
+ * @throws the error that `fault` creates, if the model is not BPE or uses rules that no other format has.
+ */
 export function bpeJson(json: unknown, fault: Fault): BpeJson {
   const root = json as Readonly<Record<string, unknown>>;
   const model = root.model as Part & { vocab: object; merges?: unknown };
@@ -56,7 +64,10 @@ export function bpeJson(json: unknown, fault: Fault): BpeJson {
   };
 }
 
-/** Tokens are found in the text as it is before those of the normalized text: elsewhere all are found at once. */
+/**
+ * Checks that it makes no difference that other formats find all added tokens at once. A tokenizer.json finds the
+ * tokens of the original text before those of the normalized text.
+ */
 function checkOrder(added: readonly AddedToken[], fault: Fault): void {
   const [late, early] = [added.filter(({ normalized }) => normalized), added.filter(({ normalized }) => !normalized)];
   for (const { content } of late) {
@@ -66,15 +77,15 @@ function checkOrder(added: readonly AddedToken[], fault: Fault): void {
   }
 }
 
-/** Whether a text can have two tokens in it that share a character. */
+/** Returns true if two tokens can occur in a text such that they share a character. */
 function overlap(a: string, b: string): boolean {
   return a.includes(b) || b.includes(a) || meet(a, b) || meet(b, a);
 }
 
-/** Whether a beginning of one text is an end of the other: what is found of the one where the other ends (Knuth et al. 1977). */
+/** Returns true if a prefix of one text is a suffix of the other, by the prefix function of Knuth et al. 1977. */
 function meet(beginning: string, ending: string): boolean {
   const given = `${beginning}\ud800${ending}`;
-  // Of the text up to each place, the longest beginning that is also its end.
+  // For each position, the length of the longest prefix of the text that ends there.
   const longest = new Int32Array(given.length);
   for (let at = 1, length = 0; at < given.length; at++) {
     while (length > 0 && given[at] !== given[length]) length = longest[length - 1]!;
@@ -84,7 +95,7 @@ function meet(beginning: string, ending: string): boolean {
   return longest[given.length - 1]! > 0;
 }
 
-/** The steps of a part in their order: sequences are what they consist of. */
+/** Returns the steps of a part in order. A Sequence is replaced by its steps. */
 function stepsOf(part: unknown, name: string): Part[] {
   if (part === null || part === undefined) return [];
   const given = part as Part;
@@ -93,7 +104,7 @@ function stepsOf(part: unknown, name: string): Part[] {
   return list.flatMap((step) => stepsOf(step, name));
 }
 
-/** The names of steps, for messages. */
+/** Returns the names of steps, for messages. */
 export function namesOf(steps: readonly Part[]): string {
   return steps.map(({ type }) => String(type)).join(", ") || "none";
 }

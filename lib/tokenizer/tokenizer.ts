@@ -3,34 +3,48 @@ import type { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
 import type { TokenStream } from "./token-stream.js";
 
 /**
- * Text to token ids and back. `decode(encode(text))` is `text`, a lone surrogate (not Unicode) becoming U+FFFD; a published
- * tokenizer may keep less of it (BERT's has no capitals).
+ * Converts text to token ids and back. `decode(encode(text))` is `text`, except that a lone surrogate, which is not
+ * valid Unicode, becomes U+FFFD. A published tokenizer may lose more: BERT's lowercases the text.
+ *
+ * @example
+ * const ids = tokenizer.encode("Call me Ishmael."); // Int32Array of 16 ids
+ * tokenizer.decode(ids); // "Call me Ishmael."
  */
 export interface Tokenizer {
-  /** Ids run from 0 to `vocabularySize - 1`. */
+  /** Number of ids; they run from 0 to `vocabularySize - 1`. */
   readonly vocabularySize: number;
-  /** The id that ends a text; null where the vocabulary has none. */
+  /** The id that ends a text; null if the vocabulary has none. */
   readonly endOfText: number | null;
-  /** Holds the thread until it is done: a second for some megabytes. For long texts there is `encodeAsync`. */
+  /**
+   * Returns the ids of a text. The call blocks the thread: a few megabytes of text take about a second. `encodeAsync`
+   * does not block.
+   */
   encode(text: string): Int32Array;
-  /** Resolves to what `encode` gives, in pieces of work between which the event loop goes round. */
+  /** Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running. */
   encodeAsync?(text: string): Promise<Int32Array>;
-  /** Bytes that are not UTF-8 become U+FFFD. Throws ERR_RANGE for an id outside the vocabulary. */
+  /**
+   * Returns the text of these ids. Bytes that are not UTF-8 become U+FFFD.
+   *
+   * @throws ERR_RANGE if an id is not in the vocabulary.
+   */
   decode(ids: Iterable<number>): string;
-  /** Decodes ids as they come. */
+  /** Returns a stream that decodes ids one by one, for example while a text is generated. */
   stream(): TokenStream;
-  /** The same in the form that others' tools read (tokenizer.json), where there is one. */
+  /**
+   * Returns the same tokenizer as a tokenizer.json, which other libraries can read. The method is missing if the
+   * tokenizer has no such form.
+   */
   toHuggingFace?(): HuggingFaceTokenizer;
-  /** What `tokenizerFromJSON` makes the tokenizer from again. */
+  /** Returns an object from which `tokenizerFromJSON` creates the tokenizer again. */
   toJSON(): TokenizerJSON;
 }
 
-/** A text's ids by `encodeAsync` where a tokenizer has it. */
+/** Resolves to the ids of a text. Uses `encodeAsync` if the tokenizer has it. */
 export async function encodeText(tokenizer: Tokenizer, text: string): Promise<Int32Array> {
   return tokenizer.encodeAsync?.(text) ?? tokenizer.encode(text);
 }
 
-/** A tokenizer in a checkpoint. */
+/** The form in which a checkpoint stores a tokenizer. */
 export type TokenizerJSON =
   | { type: "byte" }
   | { type: "char"; characters: string }

@@ -1,23 +1,24 @@
-// A Unigram language model (Kudo 2018, arXiv:1804.10959): of all ways to cut a piece into tokens, the one whose logarithms
-// of probabilities sum to the most (Viterbi).
+// A Unigram language model (Kudo 2018, arXiv:1804.10959). Among all ways to cut a piece into tokens it finds the one
+// with the largest sum of log probabilities, by the Viterbi algorithm.
 import type { Steps } from "../turns.js";
 import type { IdList, IdSink } from "./id-parts.js";
 import { PairTable } from "./pair-table.js";
 import { byteIds, remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 
-/** Log probability by which a character that is no token is less likely than the least likely token. */
+/** Difference between the log probability of the least likely token and that of a character that is not a token. */
 const unknownPenalty = 10;
-/** Longer pieces are not looked up among those that a text had before. */
+/** Length in UTF-16 units above which a piece is not cached. */
 const longWord = 64;
 const stride = 256;
-/** Numbers that are filled between two rests. */
+/** Number of array elements that are filled between two yields. */
 const fillLength = 2 ** 18;
 
+/** Cuts pieces into tokens by a Unigram language model. */
 export class UnigramModel implements TokenModel {
   readonly #vocabulary: Vocabulary;
   readonly #scores: Float64Array;
   readonly #trie: TokenTrie;
-  /** By byte, where what is not in the vocabulary is spelt in bytes. */
+  /** The ids of the byte tokens, if characters that are not in the vocabulary are encoded as bytes; otherwise null. */
   readonly #bytes: readonly (number | undefined)[] | null;
   readonly #unknownScore: number;
 
@@ -27,7 +28,11 @@ export class UnigramModel implements TokenModel {
     this.#unknownScore = scores.reduce((least, score) => Math.min(least, score), Infinity) - unknownPenalty;
   }
 
-  /** `scores` are by id. Throws what `fault` makes of it where the tokens have more than so many beginnings. */
+  /**
+   * Builds a model from the log probability of each token, by id.
+   *
+   * @throws the error that `fault` creates, if the tokens have too many different prefixes for the trie.
+   */
   static *of(
     vocabulary: Vocabulary,
     scores: Float64Array,
@@ -59,14 +64,18 @@ export class UnigramModel implements TokenModel {
     ids.append(tokens);
   }
 
-  /** Gives the ids of a piece's tokens to `ids`. The best way to each place is known before it is left. */
+  /**
+   * Passes the ids of the best tokens of a piece to `ids`. When the loop reaches a position, the best way to it is
+   * known.
+   */
   *#cut(piece: string, ids: IdSink): Steps<void> {
     const bests = new Float64Array(piece.length + 1);
     for (let at = 1; at <= piece.length; at += fillLength) {
       bests.fill(-Infinity, at, at + fillLength);
       yield;
     }
-    // Of the last token on the best way to a place: where it begins, and its id, -1 for a character that is none.
+    // For each position, the last token on the best way to it: the position where that token begins, and its id, which
+    // is -1 for a character that is not a token.
     const starts = new Int32Array(piece.length + 1);
     const tokens = new Int32Array(piece.length + 1);
     let [cut, reach, unknownFrom] = [0, 0, -1];
@@ -93,7 +102,7 @@ export class UnigramModel implements TokenModel {
       at = end;
       if (step % stride === 0) yield;
       if (at < reach) continue;
-      // All ways lead through here: the last part is decided.
+      // All ways lead through this position, so the best way to it is final.
       const path: number[] = [];
       for (let to = at; to > cut; to = starts[to]!) if (path.push(to) % stride === 0) yield;
       for (let i = path.length - 1; i >= 0; i--) {
@@ -110,7 +119,10 @@ export class UnigramModel implements TokenModel {
     if (unknownFrom >= 0) this.#pushUnknown(piece.slice(unknownFrom), ids);
   }
 
-  /** Characters that are no tokens and follow each other are one: in bytes if there are all of them. */
+  /**
+   * Passes the ids of consecutive characters that are not tokens: the ids of their bytes if every byte has a token,
+   * otherwise one unknown token.
+   */
   #pushUnknown(text: string, ids: IdSink): void {
     const bytes = this.#bytes && byteIds(text, this.#bytes);
     if (bytes) for (const id of bytes) ids.push(id);
@@ -118,14 +130,14 @@ export class UnigramModel implements TokenModel {
   }
 }
 
-/** The most nodes of a trie: 100 MB. */
+/** Maximum number of nodes of a trie, which then takes 100 MB. */
 const mostNodes = 2 ** 22;
 
-/** Tokens by their characters. */
+/** A trie of tokens. */
 class TokenTrie {
-  /** By node and code point. */
+  /** The child of each node, by code point. */
   readonly #children: PairTable;
-  /** The token that ends at a node; -1 where there is none. */
+  /** The id of the token that ends at each node; -1 if none does. */
   readonly #ids: Int32Array;
   readonly #most: number;
   #size = 1;
@@ -136,7 +148,7 @@ class TokenTrie {
     this.#ids = new Int32Array(most + 1).fill(-1);
   }
 
-  /** Returns false where there is no room for a token. */
+  /** Adds a token. Returns false if there is no room for it. */
   add(text: string, id: number): boolean {
     let node = 0;
     for (let at = 0; at < text.length;) {
@@ -153,12 +165,12 @@ class TokenTrie {
     return true;
   }
 
-  /** The node behind a character; -1 where no token goes on with it. Node 0 is where tokens begin. */
+  /** Returns the child of a node for a character, or -1 if no token continues with it. Node 0 is the root. */
   child(node: number, character: number): number {
     return this.#children.get(node, character);
   }
 
-  /** The id of the token that ends at a node; -1 where none does. */
+  /** Returns the id of the token that ends at a node, or -1 if none does. */
   token(node: number): number {
     return this.#ids[node]!;
   }

@@ -1,20 +1,22 @@
-// WordPiece (Schuster & Nakajima 2012; BERT's): from the left, the longest token that a word goes on with. A word of which
-// a rest is in no token is unknown as a whole.
+// WordPiece (Schuster & Nakajima 2012), BERT's model: a word is cut from left to right, each time at the end of the
+// longest token that continues it. If no token continues it, the whole word is unknown.
 import type { Steps } from "../turns.js";
 import type { IdList } from "./id-parts.js";
 import { remember, type TokenModel, type Vocabulary, type WordCache } from "./token-model.js";
 
+/** Options of a WordPiece model. */
 export interface WordPieceOptions {
-  /** Put before what goes on within a word. */
+  /** Prefix of tokens that do not begin a word. */
   readonly prefix: string;
-  /** The most characters of a word; longer ones are unknown. */
+  /** Maximum number of characters of a word; longer words are unknown. */
   readonly longest: number;
 }
 
+/** Cuts words into tokens by WordPiece. */
 export class WordPieceModel implements TokenModel {
   readonly #vocabulary: Vocabulary;
   readonly #options: WordPieceOptions;
-  /** UTF-16 units of the longest token. */
+  /** Length of the longest token in UTF-16 units. */
   readonly #longestToken: number;
 
   constructor(vocabulary: Vocabulary, options: WordPieceOptions) {
@@ -33,7 +35,7 @@ export class WordPieceModel implements TokenModel {
     ids.append(tokens);
   }
 
-  /** The ids of a word's tokens; null where it has none. */
+  /** Returns the ids of a word's tokens, or null if the word is unknown. */
   *#tokensOf(word: string): Steps<number[] | null> {
     const { prefix, longest } = this.#options;
     if (word.length > 2 * longest) return null;
