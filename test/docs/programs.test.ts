@@ -1,0 +1,101 @@
+/** The programs in examples/ run as their first lines say, with small models and few steps. */
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, expect, test } from "vitest";
+import { Bert } from "../../lib/models/bert.js";
+import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
+import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import { smallGpt } from "../generate/models.js";
+import { sharedFolder } from "../support/folder.js";
+import { Programs } from "../support/programs.js";
+import { writeTinyTranslator } from "../support/tiny-translator.js";
+import { byteLevelJson, wordPieceJson, wordPieces } from "../tokenizer/fixtures.js";
+
+const examples = fileURLToPath(new URL("../../examples", import.meta.url));
+const names = readdirSync(examples).flatMap((file) => (file.endsWith(".ts") ? [path.basename(file, ".ts")] : []));
+const folder = sharedFolder();
+const models = sharedFolder();
+const programs = new Programs(folder);
+const lines = ["the whale breathes air", "ships sail", "", "a cetacean leaps"];
+
+beforeAll(async () => {
+  for (const name of names) programs.add(name, readFileSync(path.join(examples, `${name}.ts`), "utf8"));
+  programs.transpile(); // `npm run typecheck` checks their types
+  writeFileSync(
+    path.join(folder, "book.txt"),
+    "It was the whiteness of the whale that above all things appalled me. ".repeat(60),
+  );
+  writeFileSync(path.join(folder, "notes.txt"), lines.join("\n"));
+
+  const chatTemplate = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}";
+  const tokenizer = new HuggingFaceTokenizer(byteLevelJson(), { config: { eos_token: "<|end|>" }, chatTemplate });
+  using gpt = smallGpt("cpu", { vocabularySize: 272, contextLength: 512 });
+  await savePretrained(path.join(models, "gpt"), gpt, { tokenizer });
+  const size = { vocabularySize: wordPieces.length, contextLength: 12, layers: 1, heads: 2, width: 8, hidden: 12 };
+  using bert = new Bert(size, { device: "cpu", seed: 5 });
+  await savePretrained(path.join(models, "bert"), bert, { tokenizer: new HuggingFaceTokenizer(wordPieceJson()) });
+}, 60_000);
+
+test("train, resume and worker", async () => {
+  const trained = await programs.run("train", ["book.txt", "my-run", "60"]);
+  expect(trained).toMatch(/^\d+ parameters on cpu\n/);
+  expect(trained).toMatch(/step 50: loss 0\.\d+\nvalidation loss: 0\.\d+ nats/);
+  expect(trained.split("\n").at(-2)!.length).toBeGreaterThan(100);
+  const resumed = await programs.run("resume", ["book.txt", "my-run", "70"]);
+  expect(resumed).toMatch(/resuming at step 60 of .*step-00000060\nvalidation loss after 70 steps: 0\.\d+ nats/);
+  expect((await programs.run("worker", ["my-run", "It was"])).length).toBeGreaterThan(50);
+});
+
+test("chat", async () => {
+  const said = await programs.run("chat", [path.join(models, "gpt")], { input: "Hello\nWhy?\n" });
+  expect(said.split("> ")).toHaveLength(4);
+  expect(said.length).toBeGreaterThan(50);
+});
+
+test("search", async () => {
+  const found = await programs.run("search", ["notes.txt", "ships sail", path.join(models, "bert")]);
+  expect(found.split("\n")[0]).toBe("1.000 ships sail");
+  expect(found.trim().split("\n")).toHaveLength(3);
+});
+
+test("translate", async () => {
+  writeTinyTranslator(models);
+  const found = (await programs.run("translate", [models], { input: "abc\nfed\n" })).split("\n");
+  expect(found[0]).toBe("abc");
+  expect(found[1]).toMatch(/^ {2}-?\d+\.\d\d [xyz]*$/);
+  expect(found[4]).toBe("fed");
+});
+
+test("custom-model", async () => {
+  const right = /(\d+) of 256 points/.exec(await programs.run("custom-model"))?.[1];
+  expect(Number(right)).toBeGreaterThan(240);
+});
+
+test("custom-operation", async () => {
+  const [, gradient, quotient] = /gradient (\S+), difference quotient (\S+)\n/.exec(
+    await programs.run("custom-operation"),
+  )!;
+  expect(Number(gradient)).not.toBe(0);
+  expect(Math.abs(Number(gradient) - Number(quotient))).toBeLessThan(0.01 * Math.abs(Number(gradient)));
+});
+
+test("mixed-precision", async () => {
+  const memory = [...(await programs.run("mixed-precision", ["2"])).matchAll(/(\d+) MiB/g)].map(([, mebibytes]) =>
+    Number(mebibytes),
+  );
+  expect(memory).toHaveLength(3);
+  expect(memory[1]).toBeLessThan(0.75 * memory[0]!);
+  expect(memory[2]).toBeLessThan(0.75 * memory[1]!);
+});
+
+test("files", async () => {
+  expect(await programs.run("files")).toMatch(
+    /c_attn\.weight BF16 \[ 32, 96 \][\s\S]+halved wte\.weight, \[256, 32\]\n".*"\n/,
+  );
+});
+
+test("every example has a test", () => {
+  const source = readFileSync(fileURLToPath(import.meta.url), "utf8");
+  for (const name of names) expect(source).toContain(`programs.run("${name}"`);
+});
