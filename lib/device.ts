@@ -12,6 +12,7 @@ import { native, type MemoryStats } from "./native.js";
  */
 export class Device {
   private constructor(
+    /** Kind of the device. */
     readonly kind: "cpu" | "cuda",
     /** @internal Number of the device on the native side: 0 for the CPU, 1 + n for the CUDA device n. */
     readonly index: number,

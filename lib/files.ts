@@ -73,8 +73,8 @@ export async function readJsonFile(file: string, { asMap }: { asMap?: string } =
 }
 
 /**
- * Returns what `read` makes of a file, or null if the file does not exist. If `read` misses another file, which this
- * file names, its error is thrown.
+ * Returns what `read` makes of a file, or null if the file does not exist. If the file exists and names another one
+ * that does not, the error of `read` is thrown.
  */
 export async function ifThere<T>(file: string, read: (file: string) => Promise<T>): Promise<T | null> {
   try {

@@ -17,8 +17,8 @@ export interface MaskOptions {
 
 /**
  * Returns the slopes of ALiBi for `heads` heads, f32 [heads]. If the number of heads n is a power of two, they are the
- * geometric sequence 2^(−8/n), 2^(−16/n), … Otherwise they are the slopes of the next lower power of two, followed by
- * every other slope of the next higher one, beginning with its first.
+ * geometric sequence 2^(−8/n), 2^(−16/n), … Otherwise they are the slopes for the next lower power of two, followed by
+ * every other slope for the next higher one, beginning with its first.
  *
  * @example
  * const q = randn([1, 6, 8, 16], { seed: 1 });

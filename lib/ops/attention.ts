@@ -40,7 +40,7 @@ export interface AttentionOptions {
    */
   queryStarts?: IntTensor | null;
   /**
-   * Lets the query at position p see only the keys after p − window and, if it is not `causal`, before p + window; 0
+   * Lets the query at position p see only the keys after p − window and, unless `causal` is set, before p + window; 0
    * sets no limit.
    *
    * @default 0

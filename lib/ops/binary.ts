@@ -11,9 +11,9 @@ import { log, neg } from "./unary.js";
 type Kind = keyof typeof binaryKinds;
 
 /**
- * Operand of an elementwise operation: a tensor, or a number, which stretches to any shape. Beside bf16 and f16
- * tensors, numbers and f32 tensors of shape [] are not rounded: the operation computes in f32 and rounds only the
- * result.
+ * Operand of an elementwise operation: a tensor, or a number, which stretches to any shape and must not be NaN
+ * (ERR_RANGE). Beside bf16 and f16 tensors, numbers and f32 tensors of shape [] are not rounded: the operation computes
+ * in f32 and rounds only the result.
  */
 export type Operand = FloatTensor | number;
 

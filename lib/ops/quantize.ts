@@ -31,7 +31,9 @@ export const groupSizes = [32, 64, 128, 256] as const;
  * inputs of each output has a scale. Only the kernels know how codes and scales are ordered (native/core/quantized.h).
  */
 export interface QuantizedTensors {
+  /** Codes of the numbers, in the kernels' order. */
   readonly codes: Tensor<"u8">;
+  /** Scales of the groups, in the kernels' order. */
   readonly scales: Tensor<"bf16">;
   /** Number of inputs. */
   readonly inputs: number;

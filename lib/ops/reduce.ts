@@ -52,7 +52,7 @@ function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceO
 }
 
 /**
- * Returns the sum over dimensions.
+ * Returns the sum over the dimensions `axes`, by default over all.
  *
  * @example
  * const total = await sum(x).item();
@@ -65,7 +65,7 @@ export function sum(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
 }
 
 /**
- * Returns the mean over dimensions.
+ * Returns the mean over the dimensions `axes`, by default over all.
  *
  * @example
  * const columns = mean(x, { axes: [0] }); // [2, 8] → [8]
@@ -77,7 +77,8 @@ export function mean(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
 }
 
 /**
- * Returns the largest element over dimensions. If several elements are the largest, they share its gradient.
+ * Returns the largest element over the dimensions `axes`, by default over all. If several elements are the largest,
+ * they share its gradient.
  *
  * @example
  * const largest = max(x, { axes: [-1], keepDims: true }); // [2, 8] → [2, 1]

@@ -14,6 +14,7 @@ export interface RotaryOptions {
   positions?: IntTensor | null;
   /**
    * Pairs neighbours (2i, 2i + 1), as RoFormer does, instead of halves (i, i + R/2), as Llama's checkpoints do.
+   *
    * @default false
    */
   interleaved?: boolean;

@@ -93,10 +93,15 @@ function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, 
 export class AdamW implements Disposable {
   /** Learning rate; it may be changed between steps. */
   lr: number;
+  /** Decay of the first moment. */
   readonly beta1: number;
+  /** Decay of the second moment. */
   readonly beta2: number;
+  /** Epsilon that is added to the divisor, the root of the second moment. */
   readonly eps: number;
+  /** Weight decay of the parameters that decay. */
   readonly weightDecay: number;
+  /** Largest global norm of the gradients; null for no limit. */
   readonly maxNorm: number | null;
   /** Global norm of the gradients at the last step, before clipping, f32 []; null without `maxNorm`. */
   readonly gradientNorm: FloatTensor | null;
@@ -209,8 +214,8 @@ export class AdamW implements Disposable {
    * const zero = { shape: [2], values: [0, 0] };
    * optimizer.loadStateDict({ "m.w": zero, "v.w": zero }, { w: 0 });
    *
-   * @throws ERR_FORMAT if a name is missing; ERR_SHAPE for a wrong shape; ERR_RANGE if a count is not an integer of at
-   *   least 0.
+   * @throws ERR_FORMAT if a name is missing; ERR_SHAPE for a wrong shape; ERR_ARGUMENT if values are not numbers;
+   *   ERR_RANGE if a count is not an integer of at least 0.
    */
   loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
     this.checkStateDict(state, steps);
