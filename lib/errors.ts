@@ -54,7 +54,7 @@ export class HeedError extends Error {
   override readonly name = "HeedError";
 
   constructor(
-    /** What went wrong, for programs. */
+    /** Code that says what went wrong, for programs. */
     readonly code: ErrorCode,
     message: string,
     options?: ErrorOptions,
