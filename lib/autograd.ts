@@ -1,14 +1,15 @@
 /**
  * Reverse-mode differentiation over a tape.
  *
- * Each recorded operation is a `Step` that knows the steps its inputs came from, what it saved, and how to turn the
- * gradients of its outputs into those of its inputs. `backward()` runs the steps in the reverse of the order they were
- * recorded in. A gradient is written by its first contribution and accumulated by the others, straight from the
- * kernels, also into the `grad` of parameters; nothing is zeroed first.
+ * Each recorded operation is a `Step`. A step knows the steps that made its inputs, the tensors that it saved, and a
+ * function that turns the gradients of its outputs into the gradients of its inputs. `backward()` runs the steps in the
+ * reverse of the order in which they were recorded. The kernels write the first contribution to a gradient and
+ * accumulate the later ones, also in the `grad` of parameters. Nothing is set to zero first.
  *
- * Lifetimes are counted, not left to the garbage collector: a step lives while one of its outputs or a step that
- * consumed them does, and what it saved goes with it, or as soon as its backward has run. What is cheap to compute
- * (a norm) is not kept for the steps after it, but remade from what its own step saved (Chen et al. 2016).
+ * Lifetimes are counted and do not depend on the garbage collector: a step lives while one of its outputs lives, or a
+ * step that consumed them. Its saved tensors are freed with it, or earlier, when its backward function has run. The
+ * result of a cheap operation (a norm) is not kept for the steps that need it. It is recomputed from what its own step
+ * saved (Chen et al. 2016).
  */
 import { checkFunction, checkNumber, largestFloat } from "./check.js";
 import type { FloatDType } from "./dtype.js";
@@ -18,18 +19,27 @@ import { leaveScope } from "./scope.js";
 import { sameShape } from "./shape.js";
 import { allocate, type FloatTensor, type GraphNode, setRecorder, Tensor } from "./tensor.js";
 
-/** The largest factor of a backward pass, by the dtype of the tensor that it starts from. */
+/** Largest factor that `backward()` accepts, for each dtype of the tensor that it starts from. */
 const largest: Record<FloatDType, number> = { f32: largestFloat, bf16: 2 ** 128 - 2 ** 120, f16: 65504 };
 
 let recording = true;
 
-/** Runs `body` without recording: for inference, evaluation and updates. Synchronous, as `scope` is. */
+/**
+ * Runs `body` without recording and returns its result. Use it for inference, evaluation and updates of parameters.
+ * `body` must be synchronous.
+ *
+ * @example
+ * const w = parameter(randn([8, 4], { seed: 2 }));
+ * const y = noGrad(() => matmul(x, w)); // y.requiresGrad is false
+ *
+ * @throws ERR_ARGUMENT if `body` is not a function or returns a promise.
+ */
 export function noGrad<T>(body: () => T): T {
   checkFunction("noGrad", body);
   return within("noGrad", false, body);
 }
 
-/** @internal Runs `body` recorded, also in the midst of a backward pass. */
+/** @internal Runs `body` with recording on, even during a backward pass, and returns its result. */
 export function recorded<T>(op: string, body: () => T): T {
   return within(op, true, body);
 }
@@ -49,42 +59,52 @@ function within<T>(op: string, records: boolean, body: () => T): T {
   }
 }
 
-/** Whether operations on tensors that require gradients are being recorded. */
+/**
+ * Returns true if operations on tensors that require gradients are being recorded.
+ *
+ * @example
+ * isRecording(); // true
+ * noGrad(() => isRecording()); // false
+ */
 export function isRecording(): boolean {
   return recording;
 }
 
-/** Whether an operation on these inputs is to be recorded. */
+/** Returns true if an operation on these inputs must be recorded. */
 export function needsGrad(inputs: readonly (Tensor | null | undefined)[]): boolean {
   return recording && inputs.some((input) => input?.requiresGrad);
 }
 
-/** Where a gradient goes: an input's own `grad` (a leaf) or a slot of the step that made it. */
+/** Destination of a gradient: the `grad` of an input that is a leaf, or a slot of the step that made the input. */
 type Target = { step: Step; index: number } | { leaf: Tensor };
 
-/** A gradient to write: `out` is uninitialised if `accumulate` is false, else holds earlier contributions. */
+/** Memory for a gradient. If `accumulate` is true, `out` holds earlier contributions; otherwise it is uninitialised. */
 export interface GradientSlot {
   out: FloatTensor;
   accumulate: boolean;
 }
 
-/** What a step's backward function gets. */
+/** Context that a step's backward function receives. */
 export interface Backward<Saved> {
   /** Gradient of the first output. */
   dout: FloatTensor;
-  /** Gradients of all outputs; null where an output took no part. */
+  /** Gradients of all outputs; null for an output that the loss does not depend on. */
   douts: readonly (FloatTensor | null)[];
   saved: Saved;
-  /** Whether input i wants a gradient. */
+  /** Returns true if input i needs a gradient. */
   needs: (i: number) => boolean;
-  /** Where to write input i's gradient. Call once, and only where `needs(i)`; what it gives is not to be passed on. */
+  /**
+   * Returns the memory for the gradient of input i. Call it once, only if `needs(i)`, and do not give its `out` to
+   * `pass`.
+   */
   gradient: (i: number) => GradientSlot;
   /**
-   * Makes `value` the gradient of input i, or adds it to what is there. Ignored where not needed. Nothing is copied that
-   * need not be: the gradient shares the memory of `value`, that of a leaf only where nobody else does.
+   * Makes `value` the gradient of input i, or adds it to the gradient that is already there. It does nothing if the
+   * input needs no gradient. It copies only if it must: the gradient shares the memory of `value`, unless the input is
+   * a leaf and another tensor uses that memory too.
    */
   pass: (i: number, value: FloatTensor) => void;
-  /** What the gradient is, as a number, where it is the root's constant; undefined elsewhere. */
+  /** Value of `dout` if it is the constant that `backward()` started from; undefined for every other gradient. */
   constant: number | undefined;
 }
 
@@ -98,9 +118,9 @@ class Step implements GraphNode {
   gradients: (FloatTensor | null)[] | null = null;
   constant: number | undefined;
   done = false;
-  /** Versions of what is kept, in its order. */
+  /** Versions of the tensors in `kept`, in the same order. */
   readonly #versions: readonly (number | undefined)[];
-  /** The first output, from when it is remade until this step's own backward: no step after it is left to need it. */
+  /** Recomputed first output. It is kept until this step's own backward, since no step after that needs it. */
   #remade: FloatTensor | null = null;
 
   constructor(
@@ -108,7 +128,7 @@ class Step implements GraphNode {
     readonly outputs: { shape: readonly number[]; dtype: FloatTensor["dtype"]; device: Tensor["device"] }[],
     readonly targets: (Target | null)[],
     readonly kept: SavedTensors,
-    /** What was saved but not kept, by its name, and the steps that remake it. */
+    /** Name of each saved tensor that is not kept, with the step that recomputes it. */
     readonly sources: readonly [string, Step][],
     readonly run: (context: Backward<never>) => void,
     readonly remake: ((saved: never) => FloatTensor) | null,
@@ -119,12 +139,15 @@ class Step implements GraphNode {
     for (const [, source] of sources) source.references++;
   }
 
-  /** Whether its first output can be remade: from what is kept, so that remaking never goes on through a deep graph. */
+  /**
+   * True if the first output can be recomputed. That must need kept tensors only, so that it never recurses through a
+   * deep graph.
+   */
   get remakes(): boolean {
     return this.remake !== null && this.sources.length === 0;
   }
 
-  /** What was saved; what is not kept is remade when it is first looked at. */
+  /** Saved tensors by name. A tensor that is not kept is recomputed when it is first read. */
   get saved(): SavedTensors {
     if (this.sources.length === 0) return this.kept;
     const saved = { ...this.kept };
@@ -133,7 +156,11 @@ class Step implements GraphNode {
     return saved;
   }
 
-  /** Throws ERR_AUTOGRAD where what was saved has been overwritten since: gradients of it would be wrong. */
+  /**
+   * Checks that no saved tensor has been overwritten since the forward pass, which would make the gradients wrong.
+   *
+   * @throws ERR_AUTOGRAD if one has been.
+   */
   checkSaved(): void {
     let i = 0;
     for (const key in this.kept) {
@@ -157,7 +184,10 @@ class Step implements GraphNode {
     if (--this.references === 0) this.free();
   }
 
-  /** Lets go of what was saved and of the steps before; iterative, since graphs are deep. */
+  /**
+   * Frees the saved tensors and releases the steps before this one. It loops instead of recursing because graphs are
+   * deep.
+   */
   free(): void {
     const queue: Step[] = [this];
     for (let step = queue.pop(); step; step = queue.pop()) {
@@ -189,12 +219,13 @@ class Step implements GraphNode {
     this.propagate(output.outputIndex, root, scale);
   }
 
-  /** Takes `gradient`, of one of the outputs, back to the leaves. */
+  /** Propagates `gradient`, which belongs to output number `index`, back to the leaves. */
   propagate(index: number, gradient: FloatTensor, constant: number | undefined): void {
     const steps = reachable(this);
     this.gradients = this.outputs.map((_, i) => (i === index ? gradient : null));
     this.constant = constant;
-    // A step whose outputs are disposed lives by its consumers alone: it must outlast their end, until its own turn.
+    // If a step's outputs are disposed, only its consumers keep it alive. It must outlive them until its own backward
+    // has run.
     for (const step of steps) step.references++;
     try {
       noGrad(() => {
@@ -209,20 +240,21 @@ class Step implements GraphNode {
   }
 }
 
-/** @internal Takes a gradient of a recorded tensor back to the leaves; `constant` as in {@link Backward}. */
+/** @internal Propagates the gradient of a recorded tensor back to the leaves; `Backward` explains `constant`. */
 export function propagate(output: FloatTensor, gradient: FloatTensor, constant: number | undefined): void {
   (output.node as Step).propagate(output.outputIndex, gradient, constant);
 }
 
-/** @internal How many steps there have been; and whether a tensor was made from what they made. */
+/** @internal Returns the number of steps that have been recorded so far. */
 export function stepsSoFar(): number {
   return counter;
 }
+/** @internal Returns true if a tensor was computed from the output of one of the first `steps` steps. */
 export function reachesBefore({ node }: Tensor, steps: number): boolean {
   return node instanceof Step && reachable(node).some(({ order }) => order < steps);
 }
 
-/** @internal The leaves that a tensor was made from and that there still are. */
+/** @internal Returns the leaves that a tensor was computed from and that are not disposed. */
 export function leavesOf({ node }: Tensor): Tensor[] {
   const leaves = new Set<Tensor>();
   for (const { targets } of node instanceof Step ? reachable(node) : [])
@@ -230,7 +262,9 @@ export function leavesOf({ node }: Tensor): Tensor[] {
   return [...leaves];
 }
 
-/** Every step the gradient may reach, latest first: inputs were recorded before their consumers. */
+/**
+ * Returns every step that the gradient may reach, latest first. A step's inputs were always recorded before the step.
+ */
 function reachable(root: Step): Step[] {
   const found = new Set<Step>([root]);
   for (const step of found) for (const target of step.targets) if (target && "step" in target) found.add(target.step);
@@ -257,7 +291,7 @@ function slot(target: Target): GradientSlot {
   const existing = current(target);
   if (!existing) return { out: fresh(target), accumulate: false };
   if (existing.exclusive) return { out: existing, accumulate: true };
-  // Others share its memory, as `pass` left it: what is added to this one must not show in theirs.
+  // `pass` has let other tensors share this memory. What is added to this gradient must not show in them.
   const own = fresh(target);
   ops.copy({ out: own, inp: existing });
   existing.dispose();
@@ -278,7 +312,8 @@ function differentiate(step: Step): void {
     const like = "leaf" in to ? to.leaf : to.step.outputs[to.index]!;
     if (!sameShape(like.shape, value.shape))
       throw new HeedError("ERR_INTERNAL", `${step.name}: gradient ${i} has shape ${value.shape.join(", ")}`);
-    // A leaf's gradient outlives the pass, and the user may change it: then only the caller, who lets go, shares it.
+    // A leaf's gradient outlives the backward pass, and the user may change it. It may share memory with `value` only,
+    // which the caller disposes.
     const shares = "step" in to || value.exclusive;
     if (shares && !current(to) && like.dtype === value.dtype) return assign(to, value.alias());
     const { out, accumulate } = slot(to);
@@ -294,17 +329,18 @@ function differentiate(step: Step): void {
     pass,
   };
   step.run(context as Backward<never>);
-  // Nobody could free the gradient of a leaf that is gone.
+  // Nobody could free the gradient of a leaf that has been disposed.
   for (const to of step.targets) if (to && "leaf" in to && to.leaf.disposed) to.leaf.zeroGrad();
 }
 
 /**
  * Records an operation if one of its inputs requires a gradient, and returns the output(s).
  *
- * @param inputs what gradients may flow to, in the order `backward` numbers them; null where an optional one is absent
- * @param saved what `backward` needs again; shared, not copied
- * @param remake computes the first output again, bit for bit, in no scope. For what costs next to nothing beside the
- *   steps that save that output: they do not keep it then
+ * @param inputs tensors that gradients may flow to, in the order in which `backward` numbers them; null for an optional
+ *   input that is absent
+ * @param saved tensors that `backward` needs; they are shared, not copied
+ * @param remake recomputes the first output, bit for bit and outside every scope. Give it if recomputing costs next to
+ *   nothing compared with the steps that save this output: those steps then do not keep it.
  */
 export function record<Outputs extends FloatTensor | readonly FloatTensor[], Saved extends SavedTensors>(
   name: string,
@@ -322,7 +358,10 @@ setRecorder((name, output, input, backward) => {
   record(name, output, [input], {}, ({ dout, pass }) => backward(dout, (dinp) => pass(0, dinp)));
 });
 
-/** @internal As `record`, also where what requires a gradient is none of the inputs. */
+/**
+ * @internal Records an operation even if none of its inputs requires a gradient: `fn` of a checkpoint may read
+ * parameters. The parameters are those of `record`.
+ */
 export function attach<Saved extends SavedTensors>(
   name: string,
   outputs: FloatTensor | readonly FloatTensor[],
@@ -374,7 +413,17 @@ function checkLive(op: string, value: unknown): void {
     throw new HeedError("ERR_DISPOSED", `${op}: expected a live tensor, got a disposed one: ${value}`);
 }
 
-/** Makes a tensor a trainable leaf: it outlives scopes and `backward()` leaves its gradient in `grad`. */
+/**
+ * Makes a tensor a trainable leaf and returns it. It outlives every scope, and `backward()` leaves its gradient in
+ * `grad`.
+ *
+ * @example
+ * const w = parameter(randn([8, 4], { seed: 2 }));
+ * mean(matmul(x, w)).backward();
+ * w.grad!.shape; // [8, 4]
+ *
+ * @throws ERR_AUTOGRAD if a recorded operation made the tensor; ERR_DTYPE if its dtype is not a floating one.
+ */
 export function parameter<T extends FloatTensor>(tensor: T): T {
   checkLive("parameter", tensor);
   leaveScope(tensor);
@@ -382,7 +431,13 @@ export function parameter<T extends FloatTensor>(tensor: T): T {
   return tensor;
 }
 
-/** The same elements without the graph: gradients stop here. */
+/**
+ * Returns a view of the same elements without the recorded graph: gradients stop here.
+ *
+ * @example
+ * const w = parameter(ones([8, 4]));
+ * const y = detach(matmul(x, w)); // y.requiresGrad is false
+ */
 export function detach<T extends Tensor>(tensor: T): T {
   checkLive("detach", tensor);
   return tensor.viewAs(tensor.shape, tensor.strides) as T;

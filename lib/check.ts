@@ -1,12 +1,16 @@
-/** Checks of arguments that are not tensors; those of tensors are in ops/check.ts. */
+/** Checks of arguments that are not tensors. The checks of tensors are in ops/check.ts. */
 import { describe, HeedError } from "./errors.js";
 
-/** Of f32, in which kernels take numbers. */
+/** Largest finite number of f32, the type in which kernels receive numbers. */
 export const largestFloat = 3.4028234663852886e38;
-/** The least positive number of f32. */
+/** Smallest positive number of f32. */
 export const smallestFloat = 2 ** -149;
 
-/** Throws ERR_RANGE unless low <= value <= high; NaN never is. */
+/**
+ * Checks that `value` is a number with low <= value <= high.
+ *
+ * @throws ERR_RANGE if it is not, also for NaN.
+ */
 export function checkNumber(op: string, name: string, value: unknown, low = -Infinity, high = Infinity): void {
   if (typeof value !== "number" || !(value >= low && value <= high))
     throw new HeedError(
@@ -29,7 +33,10 @@ export function checkInteger(
     );
 }
 
-/** Beyond the deepest models there are; of each layer heed keeps lists and objects. */
+/**
+ * Largest number of layers that a model may have. No published model is deeper, and heed keeps lists and objects for
+ * each layer.
+ */
 export const mostLayers = 4096;
 
 export function checkBoolean(op: string, name: string, value: unknown): void {
@@ -37,14 +44,22 @@ export function checkBoolean(op: string, name: string, value: unknown): void {
     throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be a boolean, got ${describe(value)}`);
 }
 
-/** Throws ERR_ARGUMENT unless `value` is one of `choices`. */
+/**
+ * Checks that `value` is one of `choices`.
+ *
+ * @throws ERR_ARGUMENT if it is not.
+ */
 export function checkChoice(op: string, name: string, value: unknown, choices: readonly string[]): void {
   if ((choices as readonly unknown[]).includes(value)) return;
   const list = `${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`;
   throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} ${list}, got ${describe(value)}`);
 }
 
-/** Throws ERR_ARGUMENT unless `value` is an object that options can be read from. */
+/**
+ * Checks that `value` is an object, from which options can be read.
+ *
+ * @throws ERR_ARGUMENT if it is not.
+ */
 export function checkObject(op: string, name: string, value: unknown): void {
   if (typeof value !== "object" || value === null)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be an object, got ${describe(value)}`);
@@ -60,7 +75,11 @@ export function checkFunction(op: string, value: unknown): void {
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a function, got ${describe(value)}`);
 }
 
-/** Throws ERR_ARGUMENT unless `values` is an array of numbers or a typed array of them. */
+/**
+ * Checks that `values` is an array of numbers or a typed array of them.
+ *
+ * @throws ERR_ARGUMENT if it is not.
+ */
 export function checkValues(op: string, values: unknown): asserts values is ArrayLike<number> {
   const big = values instanceof BigInt64Array || values instanceof BigUint64Array;
   if (ArrayBuffer.isView(values) && !(values instanceof DataView) && !big) return;

@@ -1,4 +1,4 @@
-/** Tensors from nothing: of given values, of one value, and random. */
+/** Functions that create tensors: from values, filled with one value, and random. */
 import { checkInteger, checkNumber, checkObject, checkValues, largestFloat } from "./check.js";
 import { type Device, device as deviceOf } from "./device.js";
 import { type DType, type FloatDType, isFloat } from "./dtype.js";
@@ -8,13 +8,23 @@ import { checkShape, formatShape, maxRank, numel, sameShape, type Shape } from "
 import { allocate, type NestedArray, type Tensor, uploadValues } from "./tensor.js";
 import { integersOf } from "./integers.js";
 
+/** Options of the functions that create tensors. */
 export interface TensorOptions<D extends DType = DType> {
+  /** Element type. `tensor()` gives an Int32Array i32 and a Uint8Array u8 by default. @default "f32" */
   dtype?: D;
   /** Device that holds the tensor: "cpu", "cuda:0", …, or "auto". @default "auto" */
   device?: Device | string;
 }
 
-/** Uninitialised: write every element before reading one. */
+/**
+ * Returns an uninitialised tensor: write every element before you read one.
+ *
+ * @example
+ * const cache = empty([2, 16, 64], { dtype: "bf16" });
+ *
+ * @throws ERR_SHAPE if `shape` is not a list of at most 8 integers of at least 0; ERR_DTYPE or ERR_DEVICE for an
+ *   unknown dtype or a device that is not available.
+ */
 export function empty<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
   checkShape("empty", shape);
   checkObject("empty", "options", options);
@@ -22,9 +32,13 @@ export function empty<D extends DType = "f32">(shape: Shape, options: TensorOpti
 }
 
 /**
- * Every element `value`.
+ * Returns a tensor with every element set to `value`.
  *
- * @throws ERR_RANGE for an i32 or u8 tensor where that dtype does not hold the value exactly.
+ * @example
+ * const mask = full([2, 3], -Infinity);
+ *
+ * @throws ERR_RANGE if the dtype is i32 or u8 and does not hold the value exactly; ERR_SHAPE, ERR_DTYPE or ERR_DEVICE
+ *   if `empty` throws it.
  */
 export function full<D extends DType = "f32">(shape: Shape, value: number, options: TensorOptions<D> = {}): Tensor<D> {
   checkShape("full", shape);
@@ -37,7 +51,10 @@ export function full<D extends DType = "f32">(shape: Shape, value: number, optio
   return result;
 }
 
-/** The kernel takes an f32, which does not hold every i32: others are stretched from one element. */
+/**
+ * Fills an integer tensor with the value of `element`. The kernel takes an f32, which does not hold every i32: such a
+ * value is written to one element, which is stretched by strides of 0.
+ */
 function fillIntegers(target: Tensor, element: Int32Array | Uint8Array): void {
   const value = element[0]!;
   if (Math.fround(value) === value) return ops.fill({ out: target, value });
@@ -54,20 +71,55 @@ function fillIntegers(target: Tensor, element: Int32Array | Uint8Array): void {
   for (const tensor of [stretched, source]) tensor.dispose();
 }
 
+/**
+ * Returns a tensor of zeros.
+ *
+ * @example
+ * const counts = zeros([4], { dtype: "i32" });
+ *
+ * @throws ERR_SHAPE, ERR_DTYPE or ERR_DEVICE if `empty` throws it.
+ */
 export function zeros<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
   return full(shape, 0, options);
 }
 
+/**
+ * Returns a tensor of ones.
+ *
+ * @example
+ * const weight = parameter(ones([64]));
+ *
+ * @throws ERR_SHAPE, ERR_DTYPE or ERR_DEVICE if `empty` throws it.
+ */
 export function ones<D extends DType = "f32">(shape: Shape, options: TensorOptions<D> = {}): Tensor<D> {
   return full(shape, 1, options);
 }
 
 /**
- * A tensor of the given values: a number, a (nested) array, or a typed array with a shape. Without a dtype, Int32Array
- * gives i32, Uint8Array u8, everything else f32.
+ * Returns an i32 tensor with the values of an Int32Array.
+ *
+ * @param shape shape of the result; by default it has one dimension
  */
 export function tensor(values: Int32Array, shape?: Shape, options?: TensorOptions<"i32">): Tensor<"i32">;
+/**
+ * Returns a u8 tensor with the values of a Uint8Array.
+ *
+ * @param shape shape of the result; by default it has one dimension
+ */
 export function tensor(values: Uint8Array, shape?: Shape, options?: TensorOptions<"u8">): Tensor<"u8">;
+/**
+ * Returns a tensor with the given values: a number, an array, nested arrays or a typed array.
+ *
+ * @param shape shape of the result; by default that of the nested arrays, or one dimension for a typed array
+ *
+ * @example
+ * const a = tensor([[1, 2], [3, 4]]); // f32 [2, 2]
+ * const ids = tensor([[5, 0], [7, 2]], undefined, { dtype: "i32" });
+ * const b = tensor(new Float32Array(6), [2, 3]);
+ *
+ * @throws ERR_SHAPE if the nested arrays differ in length, are more than 8 deep, or do not have as many values as
+ *   `shape`; ERR_ARGUMENT if a value is not a number; ERR_RANGE if an integer dtype does not hold a value exactly.
+ */
 export function tensor<D extends DType = "f32">(
   values: NestedArray | ArrayLike<number>,
   shape?: Shape,
@@ -112,7 +164,16 @@ function shapeOfNested(values: NestedArray, depth: number): number[] {
   return [values.length, ...inner[0]!];
 }
 
-/** Normally distributed; element i depends on the seed and i alone. */
+/**
+ * Returns normally distributed numbers with mean `mean` (default 0) and standard deviation `std` (default 1). Element i
+ * depends only on the seed and on i.
+ *
+ * @example
+ * const noise = randn([2, 3], { seed: 1, std: 0.02 });
+ *
+ * @throws ERR_RANGE if `seed` is not an integer of at least 0, or `mean` or `std` is not a number of f32; ERR_SHAPE,
+ *   ERR_DTYPE or ERR_DEVICE if `empty` throws it.
+ */
 export function randn<D extends FloatDType = "f32">(
   shape: Shape,
   options: TensorOptions<D> & { seed: number; mean?: number; std?: number },
@@ -128,8 +189,15 @@ export function randn<D extends FloatDType = "f32">(
 }
 
 /**
- * Returns numbers that are uniform in [low, high); element i depends on the seed and i alone. In bf16 and f16 a draw is
- * rounded to a number inside the interval; where the type has none there, every element is `low`, rounded.
+ * Returns uniformly distributed numbers in [low, high), by default [0, 1). Element i depends only on the seed and on i.
+ * In bf16 and f16 a number is rounded to one inside the interval. If the dtype has none there, every element is `low`,
+ * rounded.
+ *
+ * @example
+ * const start = uniform([4], { seed: 1, low: -1, high: 1 });
+ *
+ * @throws ERR_RANGE if `seed` is not an integer of at least 0, `high` is below `low`, or one of them is not a number of
+ *   f32; ERR_SHAPE, ERR_DTYPE or ERR_DEVICE if `empty` throws it.
  */
 export function uniform<D extends FloatDType = "f32">(
   shape: Shape,

@@ -2,11 +2,19 @@ import { checkInteger } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { native, type MemoryStats } from "./native.js";
 
-/** Where tensors live and operations run: an in-order queue with memory of its own. */
+/**
+ * Device that holds tensors and runs operations: a queue that runs in order, with its own memory.
+ *
+ * @example
+ * const cpu = device("cpu");
+ * const y = ones([2, 3], { device: cpu });
+ * cpu.memory().live; // bytes of all tensors on the CPU
+ */
 export class Device {
   private constructor(
+    /** Kind of the device. */
     readonly kind: "cpu" | "cuda",
-    /** @internal The native side's number: 0 is the CPU, 1 + n the CUDA device n. */
+    /** @internal Number of the device on the native side: 0 for the CPU, 1 + n for the CUDA device n. */
     readonly index: number,
   ) {}
 
@@ -19,41 +27,45 @@ export class Device {
     return (Device.cudas[ordinal] ??= new Device("cuda", 1 + ordinal));
   }
 
-  /** "cpu", "cuda:0", … */
+  /** Name of the device, such as "cpu" or "cuda:0". */
   get name(): string {
     return this.kind === "cpu" ? "cpu" : `cuda:${this.index - 1}`;
   }
 
   /**
-   * Bytes live, cached and at the peak, which follow from the order of calls, not from what has run yet; and bytes on
-   * their way to the device, which are fewer when more has run.
+   * Returns how much memory the device uses, in bytes. `live`, `cached` and `peak` follow from the order of your calls,
+   * not from what has already run. `uploading` decreases while the queue runs.
    */
   memory(): MemoryStats {
     return native.memory(this.index);
   }
 
-  /** Makes the present use the peak of `memory()`. */
+  /** Sets the `peak` of `memory()` to the memory in use now. */
   resetPeak(): void {
     native.resetPeak(this.index);
   }
 
-  /** Gives memory that no tensor uses back to the system; waits for the queue. */
+  /** Gives memory that no tensor uses back to the system. It waits until the queue is empty. */
   emptyCache(): void {
     native.releaseCached(this.index);
   }
 
   /**
-   * Resolves when everything enqueued so far has run.
+   * Waits until everything enqueued so far has run.
    *
-   * @throws the first error of an operation that failed on the device of which no read has told yet, whoever called it
+   * @throws the error of the first operation that failed on the device and that no read has reported yet, whichever
+   *   code enqueued it.
    */
   async synchronize(): Promise<void> {
     await native.synchronize(this.index);
   }
 
   /**
-   * Milliseconds that the device took for what `work` enqueues, by its own clock: neither what was enqueued before nor
-   * the time of JavaScript counts, as long as the queue does not run empty meanwhile.
+   * Measures the milliseconds that the device takes for the operations that `work` enqueues, by the device's own clock.
+   * Earlier operations do not count, and neither does the time of JavaScript as long as the queue does not run empty.
+   *
+   * @example
+   * const ms = await x.device.elapsed(() => matmul(x, transpose(x)));
    */
   async elapsed(work: () => unknown): Promise<number> {
     const timer = native.startTimer(this.index);
@@ -66,23 +78,33 @@ export class Device {
   }
 }
 
-/** What `devices()` tells of one device. */
+/** Information about one device, from `devices()`. */
 export interface DeviceInfo {
+  /** Name that `device()` accepts: "cpu", "cuda:0", …; "cuda" if there is no CUDA device at all. */
   name: string;
+  /** True if heed can run on the device. */
   available: boolean;
-  /** In words: what it is, or why it is not available. */
+  /** Description of the device for people; for an unavailable device, the reason. */
   description: string;
-  /** Bytes of a CUDA device's memory. */
+  /** Memory of a CUDA device in bytes. */
   memory?: number;
-  /** Of a CUDA device: "8.0", … */
+  /** Compute capability of a CUDA device, such as "8.0". */
   computeCapability?: string;
-  /** The newest CUDA version that the driver knows: "12.2", … */
+  /** Newest CUDA version that the driver supports, such as "12.2". */
   driverVersion?: string;
 }
 
 /**
- * "cpu", "cuda" (the first CUDA device), "cuda:1", …; "auto" is the first CUDA device if there is one, else the CPU,
- * unless the environment variable HEED_DEVICE names another. Throws ERR_DEVICE where it is not there, saying why.
+ * Returns the device with a name: "cpu", "cuda" (the first CUDA device), "cuda:1", … "auto" is the device that the
+ * environment variable HEED_DEVICE names. If it is not set, "auto" is the first available CUDA device, or else the CPU.
+ *
+ * @default "auto"
+ *
+ * @example
+ * const best = device();
+ * const weights = zeros([64, 64], { device: best });
+ *
+ * @throws ERR_DEVICE if the device is not available; the message says why.
  */
 export function device(name: "cpu" | "cuda" | "auto" | (string & {}) | Device = "auto"): Device {
   if (name instanceof Device) return name;
@@ -105,7 +127,12 @@ export function device(name: "cpu" | "cuda" | "auto" | (string & {}) | Device = 
   throw new HeedError("ERR_DEVICE", `device "${name}" is not available: ${reason}`);
 }
 
-/** Every device heed knows, also those that are not available, and why. */
+/**
+ * Returns every device that heed finds, including unavailable ones and the reason why they are.
+ *
+ * @example
+ * for (const { name, description } of devices()) console.log(`${name}: ${description}`);
+ */
 export function devices(): DeviceInfo[] {
   const cpu = { name: "cpu", available: true, description: `${native.isa()}, ${native.threads()} threads` };
   const cuda = native.cuda();
@@ -125,30 +152,52 @@ export function devices(): DeviceInfo[] {
   return [cpu, ...cards];
 }
 
-/** How many threads a CPU operation runs on; shared by the whole process. */
+/**
+ * Returns the number of threads on which CPU operations run. The whole process shares it.
+ *
+ * @example
+ * const parallelism = threads();
+ */
 export function threads(): number {
   return native.threads();
 }
 
 /**
- * Sets the number of CPU threads, 1 to 256; the default is the number of cores the process may use. Where the system
- * gives fewer, `threads()` says how many there are.
+ * Sets the number of CPU threads for the whole process, from 1 to 256. By default it is the number of cores that the
+ * process may use. If the system provides fewer threads, `threads()` returns how many there are.
+ *
+ * @example
+ * setThreads(2);
+ *
+ * @throws ERR_RANGE if `count` is not an integer from 1 to 256.
  */
 export function setThreads(count: number): void {
   checkInteger("setThreads", "count", count, 1, 256);
   native.setThreads(count);
 }
 
-/** Whether matrix products of f32 on CUDA may round their operands to tf32; see `setTf32`. */
+/**
+ * Returns true if f32 matrix products on CUDA may round their operands to tf32; see `setTf32`.
+ *
+ * @example
+ * const exact = !tf32();
+ */
 export function tf32(): boolean {
   return native.tf32();
 }
 
 /**
- * Lets CUDA multiply f32 matrices on tensor cores: faster, with operands rounded to tf32, which keeps f32's range and 10
- * bits after the point (relative errors up to 2⁻¹¹), and sums in f32. Off by default: f32 is exact. `HEED_TF32=1` turns
- * it on from the start. It holds for the whole process and for calls from now on; small and unaligned products stay
- * exact.
+ * Allows CUDA to multiply f32 matrices on tensor cores, or forbids it. That is faster, but rounds the operands to tf32,
+ * which keeps the range of f32 and 10 bits after the point (relative errors up to 2⁻¹¹). Sums stay in f32, and small or
+ * unaligned products stay exact.
+ *
+ * It is off by default, so that f32 is exact; `HEED_TF32=1` turns it on from the start. The setting applies to the
+ * whole process and to later calls.
+ *
+ * @example
+ * setTf32(true);
+ *
+ * @throws ERR_ARGUMENT if `allowed` is not a boolean.
  */
 export function setTf32(allowed: boolean): void {
   if (typeof allowed !== "boolean")

@@ -3,27 +3,28 @@ import { dtypes } from "./native-kinds.js";
 
 export { dtypes };
 
-/** f32, bf16, f16: numbers; i32: token ids; u8: masks. */
+/** Element type of a tensor: f32, bf16 and f16 for numbers, i32 for token ids, u8 for masks. */
 export type DType = (typeof dtypes)[number];
+/** Floating element type; only tensors of such a dtype can have gradients. */
 export type FloatDType = "f32" | "bf16" | "f16";
 
-/** What a tensor's elements are in JavaScript: every floating type reads as f32. */
+/** JavaScript array that holds the elements of a tensor: every floating dtype is read as f32. */
 export type DataOf<D extends DType> = D extends FloatDType ? Float32Array : D extends "i32" ? Int32Array : Uint8Array;
 
-/** @internal The dtype's number on the native side. */
+/** @internal Returns the number of a dtype on the native side. */
 export function dtypeIndex(dtype: DType): number {
   const index = dtypes.indexOf(dtype);
   if (index < 0) throw new HeedError("ERR_DTYPE", `expected a dtype of ${dtypes.join(", ")}, got ${describe(dtype)}`);
   return index;
 }
 
-/** The numbers of bf16 or f16 bits, in `values` of the same length or in new memory. */
+/** Returns the numbers that bf16 or f16 bits stand for, in `values`, which has the same length, or in new memory. */
 export function floatsOf(
   dtype: "bf16" | "f16",
   bits: Uint16Array,
   values: Float32Array = new Float32Array(bits.length),
 ): Float32Array {
-  // Loops, of which a model has billions of steps: TypedArray.from takes several times as long.
+  // A model has billions of numbers, and TypedArray.from takes several times as long as these loops.
   if (dtype === "bf16") {
     const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
     for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
@@ -34,7 +35,7 @@ export function floatsOf(
   return values;
 }
 
-/** @internal Numbers of bf16 or f16 by their bits. */
+/** @internal Numbers of bf16 or f16, stored as their bits. */
 export class Halves {
   constructor(
     readonly dtype: "bf16" | "f16",
@@ -45,13 +46,13 @@ export class Halves {
     return this.bits.length;
   }
 
-  /** The numbers from `begin` to before `end`, in the same memory. */
+  /** Returns the numbers from `begin` to before `end`, in the same memory. */
   subarray(begin: number, end: number): Halves {
     return new Halves(this.dtype, this.bits.subarray(begin, end));
   }
 }
 
-/** The bits of numbers rounded to bf16 or f16, to nearest even. */
+/** Returns the bits of the numbers in bf16 or f16, rounded to nearest even. */
 export function bitsOf(dtype: "bf16" | "f16", values: Float32Array): Uint16Array {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const bits = new Uint16Array(words.length);
@@ -60,13 +61,16 @@ export function bitsOf(dtype: "bf16" | "f16", values: Float32Array): Uint16Array
   return bits;
 }
 
-/** Of the bits of an f32. */
+/** Returns the bf16 bits of a number that is given by its f32 bits. */
 function brainBits(word: number): number {
   const isNaN = (word & 0x7fffffff) > 0x7f800000;
   return isNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
 }
 
-/** Of the bits of an f32. A carry out of the fraction runs into the exponent, and out of that to infinity. */
+/**
+ * Returns the f16 bits of a number that is given by its f32 bits. A carry out of the fraction increases the exponent,
+ * up to infinity.
+ */
 function halfBits(word: number): number {
   const sign = (word >>> 16) & 0x8000;
   const fraction = word & 0x7fffff;
@@ -74,7 +78,7 @@ function halfBits(word: number): number {
   if (exponent === 143) return sign | 0x7c00 | (fraction ? 0x200 : 0);
   if (exponent >= 31) return sign | 0x7c00;
   if (exponent < -10) return sign;
-  // Below the smallest normal number the leading one is no longer implied.
+  // Numbers below the smallest normal one have no implied leading one.
   const bits = exponent > 0 ? (exponent << 23) | fraction : fraction | 0x800000;
   const shift = exponent > 0 ? 13 : 14 - exponent;
   const rest = bits & ((1 << shift) - 1);
@@ -83,7 +87,7 @@ function halfBits(word: number): number {
   return sign | (whole + (rest > half || (rest === half && whole % 2 === 1) ? 1 : 0));
 }
 
-/** Every number of f16, by its bits. */
+/** Returns all numbers of f16; the index is the number's bits. */
 export function halfTable(): Float32Array {
   return (halves ??= Float32Array.from({ length: 2 ** 16 }, (_, x) => halfValue(x)));
 }

@@ -1,41 +1,60 @@
-/** What went wrong, as a program reads it. The message says it to a person. */
+/**
+ * Code that tells a program what went wrong; the message tells a person.
+ *
+ * Every operation checks the tensors it gets and throws ERR_ARGUMENT for a value that is not a tensor, ERR_DISPOSED for
+ * a disposed tensor, ERR_DEVICE for tensors on different devices, ERR_DTYPE for a wrong dtype and ERR_SHAPE for a wrong
+ * shape. The docstrings of operations list only what is special about them.
+ */
 export type ErrorCode =
   /** A tensor's shape does not fit the operation. */
   | "ERR_SHAPE"
   /** A tensor's element type does not fit the operation. */
   | "ERR_DTYPE"
-  /** Tensors of different devices, or a device that is not there. */
+  /** Tensors are on different devices, or a device is not available. */
   | "ERR_DEVICE"
-  /** A tensor used after `dispose()`. */
+  /** A tensor was used after `dispose()`. */
   | "ERR_DISPOSED"
-  /** A number outside its range (an option, an index, a token id). */
+  /** A number (an option, an index, a token id) is outside its range. */
   | "ERR_RANGE"
-  /** An argument of the wrong type or form. */
+  /** An argument has the wrong type or form. */
   | "ERR_ARGUMENT"
-  /** `backward()` on what was not recorded, or twice. */
+  /**
+   * `backward()` was called for a tensor that was not recorded, or a second time, or a tensor that it needs was
+   * overwritten.
+   */
   | "ERR_AUTOGRAD"
-  /** Memory exhausted on the device. */
+  /** The device has no memory left. */
   | "ERR_OOM"
   /** The CUDA driver or device failed. */
   | "ERR_CUDA"
-  /** A file that is not what it claims to be. */
+  /** A file is damaged or not in the expected format. */
   | "ERR_FORMAT"
-  /** A file or folder that cannot be read or written. */
+  /** A file or folder cannot be read or written. */
   | "ERR_IO"
-  /** A folder that another process writes to. */
+  /** Another process is writing to the folder. */
   | "ERR_BUSY"
-  /** A loss or a trained number that is not finite, or logits that have no distribution. */
+  /** A loss or a trained number is not finite, or the logits define no distribution. */
   | "ERR_DIVERGED"
   /** The native addon is missing or does not load. */
   | "ERR_NATIVE"
-  /** A defect of heed itself. */
+  /** heed itself has a defect. */
   | "ERR_INTERNAL";
 
-/** The one error class of heed: `code` is stable, `message` says what was expected and what was given. */
+/**
+ * Error that heed throws: `code` is stable, and `message` says what was expected and what was given.
+ *
+ * @example
+ * try {
+ *   mul(x, tensor([1, 2, 3]));
+ * } catch (error) {
+ *   if (error instanceof HeedError) console.log(error.code); // ERR_SHAPE
+ * }
+ */
 export class HeedError extends Error {
   override readonly name = "HeedError";
 
   constructor(
+    /** Code that says what went wrong, for programs. */
     readonly code: ErrorCode,
     message: string,
     options?: ErrorOptions,
@@ -44,7 +63,7 @@ export class HeedError extends Error {
   }
 }
 
-/** A value, shortly, for a message. Calls nothing that the value brings along. */
+/** Returns a short description of a value for a message. It calls no code of the value itself. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === "function") return "a function";

@@ -1,11 +1,11 @@
-// Reading files that others wrote: whatever the file system refuses is an ERR_IO, whatever is not JSON an ERR_FORMAT,
-// and both name the file.
+// Reading of files that other programs wrote. If the file system refuses, the error is ERR_IO; if a file is not JSON,
+// it is ERR_FORMAT. Both name the file.
 import { access, readFile, stat } from "node:fs/promises";
 import { HeedError } from "./errors.js";
 import { parseJson } from "./json.js";
 import { inTurns } from "./turns.js";
 
-/** Runs `body`; what the file system refuses becomes an ERR_IO that names the file. */
+/** Runs `body` and returns its result. An error of the file system becomes an ERR_IO that names the file. */
 export async function naming<T>(file: string, body: () => Promise<T>): Promise<T> {
   try {
     return await body();
@@ -15,7 +15,7 @@ export async function naming<T>(file: string, body: () => Promise<T>): Promise<T
   }
 }
 
-/** Runs `body`; the errors of what does not know the file become ERR_FORMAT and name it. */
+/** Runs `body` and returns its result. A HeedError that does not name the file becomes an ERR_FORMAT that does. */
 export async function inFile<T>(file: string, body: () => T | Promise<T>): Promise<T> {
   try {
     return await body();
@@ -32,10 +32,14 @@ export async function exists(name: string): Promise<boolean> {
   );
 }
 
-/** The largest file that is read whole, in bytes. It is half of the longest string that JavaScript allows. */
+/** Largest file that is read whole, in bytes. It is half of the longest string that JavaScript allows. */
 const mostBytes = 2 ** 28;
 
-/** The bytes of a file that is not large, such as a tokenizer. Throws ERR_IO, or ERR_FORMAT for a large one, with its name. */
+/**
+ * Reads the bytes of a file that is not large, such as a tokenizer.
+ *
+ * @throws ERR_IO if the file cannot be read; ERR_FORMAT if it is too large. Both name the file.
+ */
 export async function readSmallFile(file: string): Promise<Buffer> {
   return naming(file, async () => {
     const { size } = await stat(file);
@@ -45,14 +49,19 @@ export async function readSmallFile(file: string): Promise<Buffer> {
   });
 }
 
-/** Reads a small UTF-8 file into a string. Throws as `readSmallFile` does. */
+/**
+ * Reads a small UTF-8 file into a string.
+ *
+ * @throws ERR_IO or ERR_FORMAT if `readSmallFile` throws it.
+ */
 export async function readTextFile(file: string): Promise<string> {
   return (await readSmallFile(file)).toString("utf8");
 }
 
 /**
- * The value in a JSON file, in which a large object that is the value of the key `asMap` is a Map. Throws ERR_IO or
- * ERR_FORMAT with the file's name.
+ * Returns the value in a JSON file. If the value of the key `asMap` is a large object, it becomes a Map.
+ *
+ * @throws ERR_IO if the file cannot be read; ERR_FORMAT if it is too large or not JSON. Both name the file.
  */
 export async function readJsonFile(file: string, { asMap }: { asMap?: string } = {}): Promise<unknown> {
   const text = await readTextFile(file);
@@ -63,7 +72,10 @@ export async function readJsonFile(file: string, { asMap }: { asMap?: string } =
   }
 }
 
-/** What `read` makes of a file; null where there is none. That another is missing, which this one names, is an error. */
+/**
+ * Returns what `read` makes of a file, or null if the file does not exist. If the file exists and names another one
+ * that does not, the error of `read` is thrown.
+ */
 export async function ifThere<T>(file: string, read: (file: string) => Promise<T>): Promise<T | null> {
   try {
     return await read(file);

@@ -8,12 +8,23 @@ import { type FloatTensor, Tensor } from "./tensor.js";
 const op = "gradientCheckpoint";
 
 /**
- * fn(...inputs), of which the graph keeps the inputs alone: the backward pass runs `fn` a second time, recorded, and goes
- * back through that (activation checkpointing, Chen et al. 2016). What lies between inputs and output then takes memory
- * for one such function at a time, for the time of one more forward pass.
+ * Returns fn(...inputs), but keeps only the inputs for the backward pass. The backward pass runs `fn` a second time,
+ * recorded, and differentiates that run (activation checkpointing). Only one such function at a time then needs memory
+ * for the values between its inputs and its output; the price is the time of one more forward pass.
  *
- * `fn` is synchronous and gives the same tensor both times: dropout in it takes the same seeds. Of tensors made outside
- * it may use its inputs, null where an optional one is absent, and what outlives the backward pass, as parameters do.
+ * `fn` must be synchronous and compute the same tensor both times: dropout in it must take the same seeds. Besides its
+ * inputs (null for an optional one that is absent), it may use only tensors that outlive the backward pass, such as
+ * parameters.
+ *
+ * @example
+ * const w = parameter(randn([8, 8], { seed: 2 }));
+ * const y = gradientCheckpoint((h) => gelu(linear(h, w)), [x]);
+ * mean(y).backward();
+ *
+ * @throws ERR_ARGUMENT if `fn` is not a function, does not return a new tensor, or an input is neither a tensor nor
+ *   null; ERR_AUTOGRAD if `fn` uses a tensor that requires a gradient and is neither a leaf nor an input. `backward()`
+ *   fails with ERR_SHAPE if the second run gives another shape.
+ * @see Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
  */
 export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)[]>(
   fn: (...inputs: Inputs) => FloatTensor,
@@ -27,11 +38,11 @@ export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)
   if (!isRecording()) return scope(() => fn(...inputs));
 
   const requires = inputs.map((input) => input?.requiresGrad ?? false);
-  // Recorded the first time too: a product may sum in another order where it has nothing to keep.
+  // The first run is recorded too: a product that has nothing to keep may sum in another order.
   const first = scope(() => made(fn, leaves(inputs, requires)));
   if (!first.requiresGrad) return first;
   const out = detach(first);
-  // Parameters, which the second run must find as the first did.
+  // The parameters are saved, so that backward() notices if they were overwritten before the second run.
   const used = leavesOf(first).map((leaf, i) => [`parameter ${i}`, leaf] as const);
   first.dispose();
   const saved = Object.fromEntries([...inputs.entries(), ...used]) as Record<number, Tensor | null>;
@@ -48,7 +59,7 @@ export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)
   return out;
 }
 
-/** The inputs as the function gets them: of the same memory, without the graph that they come from. */
+/** Returns the inputs that the function gets: views of the same memory, detached from the graph that made them. */
 function leaves<Inputs extends readonly (Tensor | null)[]>(inputs: Inputs, requires: readonly boolean[]): Inputs {
   return inputs.map((input, i) => {
     const leaf = input && detach(input);
@@ -57,7 +68,7 @@ function leaves<Inputs extends readonly (Tensor | null)[]>(inputs: Inputs, requi
   }) as readonly (Tensor | null)[] as Inputs;
 }
 
-/** What the function makes of its inputs, with a graph that ends at them. */
+/** Runs the function and returns its result, with a graph that ends at the inputs. */
 function made<Inputs extends readonly (Tensor | null)[]>(
   fn: (...inputs: Inputs) => FloatTensor,
   inputs: Inputs,

@@ -2,16 +2,17 @@ import type { Device } from "./device.js";
 import { type GraphHandle, native } from "./native.js";
 import { Rounding } from "./rounding.js";
 
-/** The rounded parameters that the graph being recorded on a device reads. */
+/** Rounded parameters that the graph being recorded on each device reads. */
 const capturing = new Map<Device, Set<Rounding>>();
 
 /**
- * @internal Operations of a device that were recorded once and run again as one, without the cost of enqueueing
- * each. They work on the memory they were recorded with: what changes from run to run is set in tensors beforehand.
+ * @internal Operations of a device that are recorded once and then run again as one, without the cost of enqueueing
+ * each. They use the memory they were recorded with: whatever changes between runs must be written to tensors
+ * beforehand.
  */
 export class Graph implements Disposable {
   readonly #handle: GraphHandle;
-  /** Rounding them is no part of the graph: a launch does it first where they are stale. */
+  /** Rounded parameters of the graph. Rounding is not recorded: `launch` first renews those that are stale. */
   readonly #roundings: Set<Rounding>;
 
   private constructor(handle: GraphHandle, roundings: Set<Rounding>) {
@@ -19,7 +20,7 @@ export class Graph implements Disposable {
     this.#roundings = roundings;
   }
 
-  /** Records what `body` enqueues, without running it. It must neither upload nor read. */
+  /** Records the operations that `body` enqueues, without running them. `body` must neither upload nor read. */
   static capture(device: Device, body: () => void): Graph {
     native.beginCapture(device.index);
     const roundings = new Set<Rounding>();
@@ -40,19 +41,19 @@ export class Graph implements Disposable {
     }
   }
 
-  /** Whether a graph is being recorded on a device. */
+  /** Returns true if a graph is being recorded on a device. */
   static isCapturing(device: Device): boolean {
     return capturing.has(device);
   }
 
-  /** Has the graph that is being recorded keep a rounded parameter up to date from launch to launch. */
+  /** Makes the graph that is being recorded renew a rounded parameter before each launch. */
   static hold(rounding: Rounding): void {
     const roundings = capturing.get(rounding.copy.device)!;
     if (!roundings.has(rounding)) rounding.hold();
     roundings.add(rounding);
   }
 
-  /** Enqueues everything that was recorded. */
+  /** Enqueues all recorded operations. */
   launch(): void {
     Rounding.renewAll(this.#roundings);
     native.launchGraph(this.#handle);

@@ -1,4 +1,7 @@
-/** Mixes 32 bits of `value` into `state`; the finaliser of MurmurHash3 (Appleby 2011) spreads them. */
+/**
+ * Mixes 32 bits of `value` into `state` and returns the new state. The finaliser of MurmurHash3 (Appleby 2011) spreads
+ * the bits.
+ */
 export function hash(state: number, value: number): number {
   let h = Math.imul(state, 31) + 0x9e3779b9 + (value | 0);
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

@@ -171,7 +171,7 @@ export { Llama2cTokenizer } from "./tokenizer/llama2c-tokenizer.js";
 export type { TokenStream } from "./tokenizer/token-stream.js";
 export type { Tokenizer, TokenizerJSON } from "./tokenizer/tokenizer.js";
 
-// Files
+// File formats
 export { GgufFile, readGguf } from "./formats/gguf.js";
 export type { GgufEntry } from "./formats/gguf-header.js";
 export type { GgufArray, GgufValue } from "./formats/gguf-values.js";
@@ -204,7 +204,7 @@ export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
 
-// A model ready for use
+// Models ready for use
 export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
 export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
 export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
@@ -247,7 +247,7 @@ export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
-// Vectors of texts
+// Embeddings of texts
 export {
   embedTexts,
   type EmbeddingRecipe,

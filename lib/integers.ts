@@ -2,7 +2,11 @@ import { describe, HeedError } from "./errors.js";
 
 const integerArrays = { i32: Int32Array, u8: Uint8Array } as const;
 
-/** @internal The values in a typed array of the dtype. Throws ERR_RANGE at one that the dtype does not hold exactly. */
+/**
+ * @internal Returns the values in a typed array of the dtype.
+ *
+ * @throws ERR_RANGE if the dtype does not hold a value exactly.
+ */
 export function integersOf(op: string, dtype: "i32" | "u8", values: ArrayLike<number>): Int32Array | Uint8Array {
   const kind = integerArrays[dtype];
   if (values instanceof kind) return values;

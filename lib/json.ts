@@ -1,17 +1,17 @@
-// Large JSON in pieces of work: what JSON.parse and JSON.stringify do at once takes some tenths of a second for the
-// tokenizer of a large model. Values in which much lies are read and written some members at a time.
+// Large JSON in pieces of work. JSON.parse and JSON.stringify block the thread for some tenths of a second for the
+// tokenizer of a large model. Here large arrays and objects are read and written a few members at a time.
 import type { Steps } from "./turns.js";
 
-/** Characters that are parsed at once: a millisecond or two. */
+/** Characters that are parsed in one piece; that takes a millisecond or two. */
 const pieceLength = 2 ** 16;
-/** Members that are written at once. */
+/** Members that are written in one piece. */
 const pieceMembers = 512;
-/** Values that lie deeper within others are parsed at once. */
+/** Depth of nesting below which values are parsed in one piece. */
 const deepest = 8;
 
 /**
- * Returns what JSON.parse does, and throws what it throws; but a large object that is the value of the key `asMap` becomes
- * a Map, which lets its members be read one by one.
+ * Does the same as JSON.parse, errors included, except that a large object that is the value of the key `asMap` becomes
+ * a Map, whose members can then be read one by one.
  */
 export function* parseJson(text: string, asMap?: string): Steps<unknown> {
   const parser = new Parser(text, asMap);
@@ -21,11 +21,11 @@ export function* parseJson(text: string, asMap?: string): Steps<unknown> {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  // What is wrong is said by the one who knows the whole text.
+  // JSON.parse sees the whole text, so its error says best what is wrong.
   return JSON.parse(text) as unknown;
 }
 
-/** Parses valid JSON; what else it is given ends in a SyntaxError or comes back as null. */
+/** Parser of valid JSON. For any other text it throws a SyntaxError or returns null. */
 class Parser {
   readonly #text: string;
   readonly #asMap: string | undefined;
@@ -48,13 +48,13 @@ class Parser {
       return JSON.parse(this.#text.slice(start, end)) as unknown;
     if (this.#text[end - 1] !== (open === "{" ? "}" : "]")) throw new SyntaxError("another bracket");
     const whole = open === "[" ? new List() : key !== undefined && key === this.#asMap ? new Members() : new Fields();
-    // Members up to here are parsed.
+    // The members before this position are parsed.
     let parsed = start + 1;
     for (let at = this.#skipSpace(parsed); at < end - 1;) {
       const valueStart = open === "{" ? this.#skipSpace(this.#expect(":", this.#stringEnd(at))) : at;
       const valueEnd = yield* this.#end(valueStart);
       if (valueEnd - valueStart > pieceLength) {
-        // Those before it end with a comma.
+        // The members before this one end with a comma.
         if (at > parsed) whole.add(this.#text.slice(parsed, this.#lastComma(at)));
         const name = open === "{" ? (JSON.parse(this.#text.slice(at, this.#stringEnd(at))) as string) : "";
         whole.put(name, yield* this.#value(valueStart, valueEnd, depth + 1, name));
@@ -75,7 +75,7 @@ class Parser {
     return whole.value;
   }
 
-  /** The end of the value that begins here. */
+  /** Returns the end of the value that begins at `start`. */
   *#end(start: number): Steps<number> {
     let depth = 0;
     for (let [at, rest] = [start, start + pieceLength]; at < this.#text.length;) {
@@ -110,12 +110,12 @@ class Parser {
       if (at < 0) throw new SyntaxError("a text without an end");
       let before = at;
       while (this.#text[before - 1] === "\\") before--;
-      // A backslash is escaped by the one before it.
+      // An even number of backslashes escape each other, so that the quote ends the text.
       if ((at - before) % 2 === 0) return at + 1;
     }
   }
 
-  /** The end of a number, or of true, false or null. */
+  /** Returns the end of a number, or of true, false or null. */
   #wordEnd(start: number): number {
     let at = start;
     while (at < this.#text.length && !' \n\r\t,]}:"[{'.includes(this.#text[at]!)) at++;
@@ -143,7 +143,7 @@ class Parser {
 class List {
   readonly value: unknown[] = [];
 
-  /** Adds the elements that stand in a text. */
+  /** Adds the elements in a text of JSON values that commas separate. */
   add(text: string): void {
     for (const element of JSON.parse(`[${text}]`) as unknown[]) this.put("", element);
   }
@@ -166,7 +166,7 @@ class Fields extends Named {
   readonly value: Record<string, unknown> = {};
 
   put(name: string, value: unknown): void {
-    // As a member like any other, it would become the object's prototype.
+    // A plain assignment would set the object's prototype.
     if (name === "__proto__")
       Object.defineProperty(this.value, name, { value, enumerable: true, configurable: true, writable: true });
     else this.value[name] = value;
@@ -182,8 +182,8 @@ class Members extends Named {
 }
 
 /**
- * Returns what JSON.stringify(value, null, 2) does, in parts: joining those of a large value takes some tenths of a second.
- * Maps in it are written as objects.
+ * Returns the text of JSON.stringify(value, null, 2) in parts, because joining the parts of a large value takes some
+ * tenths of a second. Maps are written as objects.
  */
 export function* jsonParts(value: unknown): Steps<string[]> {
   const parts: string[] = [];
@@ -226,7 +226,10 @@ function* write(value: unknown, indent: string, parts: string[]): Steps<void> {
   parts.push("\n", indent, open === "[" ? "]" : "}");
 }
 
-/** Returns how a value begins, and its elements or members; null where it has none. */
+/**
+ * Returns the opening bracket of an array or object and its elements or members. For any other value, and for an object
+ * with a toJSON method, it returns null instead of the members.
+ */
 function membersOf(value: unknown): [open: "[" | "{", members: (readonly [string, unknown])[] | null] {
   if (Array.isArray(value)) return ["[", value.map((element: unknown) => ["", element ?? null] as const)];
   if (value instanceof Map) return ["{", [...(value as ReadonlyMap<string, unknown>)]];

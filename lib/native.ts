@@ -5,79 +5,98 @@ import { type Handle, namedOps, type NativeOps, type Ops } from "./native-ops.js
 
 export type { Handle } from "./native-ops.js";
 
-/** Bytes of a device's memory. */
+/** Use of a device's memory, in bytes. */
 export interface MemoryStats {
-  /** Bytes of live tensors. */
+  /** Bytes of all live tensors. */
   live: number;
-  /** The most that `live` has been. */
+  /** Largest value that `live` has had. */
   peak: number;
-  /** Bytes held for reuse and not live. */
+  /** Bytes that heed holds for reuse and that no live tensor uses. */
   cached: number;
-  /** Number of live blocks. */
+  /** Number of live blocks of memory. */
   tensors: number;
-  /** Bytes of host memory with values that are on their way to the device, from JavaScript or another device: 128 MiB at most. */
+  /**
+   * Bytes of host memory whose values are on their way to the device, from JavaScript or another device: at most 128
+   * MiB.
+   */
   uploading: number;
 }
 
 declare const graph: unique symbol;
 declare const timer: unique symbol;
 
-/** Recorded operations; opaque to JavaScript. */
+/** Recorded operations, opaque to JavaScript. */
 export interface GraphHandle {
   readonly [graph]: true;
 }
 
-/** A point of a device's queue from which time is measured; opaque to JavaScript. */
+/** Point in a device's queue from which time is measured, opaque to JavaScript. */
 export interface TimerHandle {
   readonly [timer]: true;
 }
 
+/** CUDA devices of this machine, as the addon reports them. */
 export interface CudaDevices {
-  /** Why there are none, or "". */
+  /** Reason why there are no devices, or "". */
   problem: string;
-  /** The newest CUDA version that the driver knows: "12.2", …; "" where there is no driver. */
+  /** Newest CUDA version that the driver supports, such as "12.2"; "" if there is no driver. */
   driverVersion: string;
   devices: {
     name: string;
-    /** Compute capability: "8.0", … */
+    /** Compute capability, such as "8.0". */
     capability: string;
-    /** Bytes. */
+    /** Memory in bytes. */
     memory: number;
     multiprocessors: number;
-    /** Why heed does not run on it, or "". */
+    /** Reason why heed does not run on the device, or "". */
     problem: string;
   }[];
 }
 
-/** The whole contract with the addon (native/addon). Devices are indices (0 is the CPU), dtypes numbers of dtype.ts. */
+/**
+ * Everything that the addon exports (native/addon). Devices are indices (0 is the CPU); dtypes are the numbers of
+ * dtype.ts.
+ */
 export interface Native {
-  /** With operands by their position; `ops` takes them by name. */
+  /** Operations with operands by position; the constant `ops` takes them by name. */
   readonly ops: NativeOps;
-  /** Uninitialised, contiguous. A `released` handle is used again: nobody else may have it. */
+  /**
+   * Allocates an uninitialised, contiguous tensor. A handle given as `released` is used again and must have no other
+   * user.
+   */
   alloc(device: number, dtype: number, shape: readonly number[], released?: Handle): Handle;
-  /** Shares the storage; strides and offset in elements. `released` as of `alloc`. */
+  /**
+   * Returns a view of the same storage. `strides` and `offset` are in elements; `released` means the same as for
+   * `alloc`.
+   */
   view(handle: Handle, shape: readonly number[], strides: readonly number[], offset: number, released?: Handle): Handle;
-  /** Gives up a handle's share of its storage, in queue order; a second time does nothing. */
+  /** Releases a handle's share of its storage, in queue order. A second call does nothing. */
   release(handle: Handle): void;
-  /** Copies host bytes in queue order; the array may change when the call returns. May wait: see `Tensor.set`. */
+  /**
+   * Copies bytes of the host to the device, in queue order. The array may change after the call. The call may wait: see
+   * `Tensor.set`.
+   */
   upload(handle: Handle, data: ArrayBufferView): void;
-  /** The bytes of a contiguous tensor, once everything enqueued so far has run. */
+  /** Returns the bytes of a contiguous tensor, once everything enqueued so far has run. */
   read(handle: Handle): Promise<ArrayBuffer>;
-  /** Copies a contiguous tensor to one of as many bytes on another device, in the order of both queues. */
+  /** Copies a contiguous tensor to one of equally many bytes on another device, in the order of both queues. */
   transfer(to: Handle, from: Handle): void;
-  /** What is enqueued between the two is recorded, not run: no uploads, no reads. */
+  /**
+   * Starts recording: operations are recorded and not run until `endCapture`. Uploads and reads are not allowed
+   * meanwhile.
+   */
   beginCapture(device: number): void;
   endCapture(device: number): GraphHandle;
   launchGraph(graph: GraphHandle): void;
   releaseGraph(graph: GraphHandle): void;
   startTimer(device: number): TimerHandle;
-  /** One float64: milliseconds of the device's time since the timer was started. */
+  /** Returns one float64: the milliseconds that have passed on the device since the timer was started. */
   stopTimer(device: number, timer: TimerHandle): Promise<ArrayBuffer>;
   synchronize(device: number): Promise<unknown>;
   memory(device: number): MemoryStats;
   resetPeak(device: number): void;
   releaseCached(device: number): void;
-  /** The CUDA devices, or in words why there are none. */
+  /** Returns the CUDA devices, or the reason why there are none. */
   cuda(): CudaDevices;
   isa(): string;
   selectIsa(name: string): void;
@@ -91,7 +110,7 @@ export interface Native {
 }
 
 function load(): Native {
-  // One level up from lib/ (tests) and from dist/ (the package) alike.
+  // The root is one level above lib/ (tests) and also one level above dist/ (the package).
   const root = fileURLToPath(new URL("..", import.meta.url));
   const require = createRequire(import.meta.url);
   let native: Native;
@@ -99,7 +118,7 @@ function load(): Native {
     const find = require("node-gyp-build") as (root: string) => Native;
     native = find(root);
   } catch (cause) {
-    // What addon.cc throws: nothing that another installation would mend.
+    // addon.cc throws this error. Installing heed again would not help.
     if (cause instanceof Error && cause.message.startsWith("the addon could not start"))
       throw new HeedError("ERR_NATIVE", `heed: expected threads and memory for a device queue: ${cause.message}`, {
         cause,
@@ -121,5 +140,5 @@ function load(): Native {
 
 export const native: Native = load();
 
-/** The kernels, by their native names, with named operands. */
+/** Native operations by name, with named operands. */
 export const ops: Ops = namedOps(native.ops);

@@ -3,16 +3,16 @@ import { ops } from "./native.js";
 import { allocate, type FloatTensor } from "./tensor.js";
 
 /**
- * @internal A parameter rounded to a shorter dtype, kept from one pass to the next. It knows which version of the
- * parameter's storage it was made from. When it is stale, it is made again in the same memory, so that recorded
- * operations that read it find the present numbers there.
+ * @internal Copy of a parameter that is rounded to a shorter dtype and kept from one pass to the next. It remembers the
+ * version of the parameter's storage that it was made from. A stale copy is recomputed in the same memory, so that
+ * recorded operations that read it find the current numbers.
  *
- * Its parameter holds it, and so does each graph that was recorded with it.
+ * The parameter holds its copy, and so does each graph that was recorded with it.
  */
 export class Rounding {
   readonly copy: FloatTensor;
   readonly source: FloatTensor;
-  /** Of the source; below 0 until the copy is computed for the first time. */
+  /** Version of the source that the copy was made from; negative until the copy is computed for the first time. */
   #version = -1;
   #holders = 1;
 
@@ -21,7 +21,7 @@ export class Rounding {
     this.copy = allocate(parameter.shape, dtype, parameter.device, false);
   }
 
-  /** The copy that is kept of a parameter. */
+  /** Returns the copy that a parameter holds, or null. */
   static of(parameter: FloatTensor): Rounding | null {
     return parameter.rounding as Rounding | null;
   }
@@ -30,7 +30,7 @@ export class Rounding {
     return this.#version !== this.source.version;
   }
 
-  /** Whether a graph holds it beside its parameter. */
+  /** True if a graph holds the copy in addition to the parameter. */
   get shared(): boolean {
     return this.#holders > 1;
   }
@@ -45,14 +45,14 @@ export class Rounding {
     this.source.dispose();
   }
 
-  /** Rounds again where it is stale. */
+  /** Rounds the parameter again if the copy is stale. */
   renew(): void {
     if (!this.stale) return;
     ops.copy({ out: this.copy, inp: this.source });
     this.#renewed();
   }
 
-  /** Renews several, in one launch. */
+  /** Renews several copies in one launch. */
   static renewAll(roundings: Iterable<Rounding>): void {
     const stale: Rounding[] = [];
     for (const rounding of roundings) {
@@ -66,7 +66,7 @@ export class Rounding {
   }
 
   #renewed(): void {
-    // What a recorded pass of a frozen parameter has saved of it is stale now.
+    // If a recorded pass saved this copy of a frozen parameter, it must notice the change.
     this.copy.overwritten();
     this.#version = this.source.version;
   }

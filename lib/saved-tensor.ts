@@ -3,13 +3,20 @@ import { describe, HeedError } from "./errors.js";
 import { formatShape, sameShape, type Shape } from "./shape.js";
 import type { Tensor } from "./tensor.js";
 
-/** Describes a tensor to a file or another process. */
+/** Content of a tensor, for a file or another process. */
 export interface SavedTensor {
+  /** Sizes of the dimensions. */
   shape: Shape;
+  /** All elements in row-major order. */
   values: ArrayLike<number>;
 }
 
-/** @internal Throws unless `saved` can be the content of `tensor`. */
+/**
+ * @internal Checks that `saved` can be the content of `tensor`.
+ *
+ * @throws ERR_ARGUMENT if it is not an object with `shape` and `values`; ERR_SHAPE if its shape or number of values
+ *   differs.
+ */
 export function checkSaved(op: string, name: string, tensor: Tensor, saved: unknown): void {
   checkObject(op, name, saved);
   const { shape, values } = saved as Partial<SavedTensor>;

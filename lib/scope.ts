@@ -1,7 +1,7 @@
 import { checkFunction } from "./check.js";
 import { HeedError } from "./errors.js";
 
-/** Something that lives until the scope it was made in ends. */
+/** Object that is disposed at the end of the scope it was made in. */
 interface Scoped {
   dispose(): void;
 }
@@ -11,20 +11,20 @@ interface Scope {
   readonly outer: Scope | null;
 }
 
-/** The innermost scope; null outside of any. */
+/** Innermost scope; null outside every scope. */
 let current: Scope | null = null;
 
-/** @internal Makes `member` end with the innermost scope. */
+/** @internal Adds `member` to the innermost scope, which disposes it at its end. */
 export function enterScope(member: Scoped): void {
   current?.members.add(member);
 }
 
-/** @internal Takes `member` out of the scope it is in, if any. */
+/** @internal Removes `member` from the scope it is in, if any. */
 export function leaveScope(member: Scoped): void {
   for (let scope = current; scope; scope = scope.outer) if (scope.members.delete(member)) return;
 }
 
-/** The members of a scope that a result contains. */
+/** Adds to `found` the members of a scope that a result contains. */
 function collect(members: Set<Scoped>, value: unknown, found: Set<unknown>): void {
   if (typeof value !== "object" || value === null || found.has(value)) return;
   found.add(value);
@@ -36,11 +36,17 @@ function collect(members: Set<Scoped>, value: unknown, found: Set<unknown>): voi
 }
 
 /**
- * Runs `body` and disposes every tensor made inside, except those it returns (alone, or in arrays and plain objects)
- * and those handed to `keep`. Parameters and gradients of parameters outlive scopes. What a recorded graph still needs
- * for `backward()` stays until the graph goes.
+ * Runs `body`, returns its result and disposes every tensor that was made inside. It does not dispose tensors that
+ * `body` returns (alone, or in arrays and plain objects) or that were given to `keep`, parameters and their gradients.
+ * Memory that a recorded graph needs for `backward()` stays until the graph is freed.
  *
- * `body` is synchronous: operations only enqueue, so nothing in it has to wait. Read results outside.
+ * `body` must be synchronous: operations only enqueue, so nothing in it has to wait. Read the results outside.
+ *
+ * @example
+ * const total = scope(() => sum(square(x))); // frees the squares and keeps the sum
+ * await total.item();
+ *
+ * @throws ERR_ARGUMENT if `body` is not a function or returns a promise.
  */
 export function scope<T>(body: () => T): T {
   checkFunction("scope", body);
@@ -65,7 +71,15 @@ export function scope<T>(body: () => T): T {
   }
 }
 
-/** Lets a tensor outlive every scope; it is then yours to dispose. */
+/**
+ * Removes a tensor from its scope and returns it. It then outlives every scope, and you must dispose it.
+ *
+ * @example
+ * const squares = scope(() => {
+ *   const kept = keep(square(x));
+ *   return { kept, total: sum(kept) };
+ * });
+ */
 export function keep<T extends Scoped>(tensor: T): T {
   leaveScope(tensor);
   return tensor;

@@ -1,17 +1,19 @@
 import { describe, HeedError } from "./errors.js";
 
+/** Sizes of a tensor's dimensions, outermost first; [] is the shape of a single number. */
 export type Shape = readonly number[];
 
-/** The most dimensions a tensor may have (native/core/tensor.h). */
+/** Largest number of dimensions of a tensor (native/core/tensor.h). */
 export const maxRank = 8;
 
+/** Returns the number of elements of a shape. */
 export function numel(shape: Shape): number {
   let n = 1;
   for (const size of shape) n *= size;
   return n;
 }
 
-/** Row-major strides in elements. */
+/** Returns the row-major strides of a shape, in elements. */
 export function contiguousStrides(shape: Shape): number[] {
   const strides = new Array<number>(shape.length);
   let stride = 1;
@@ -41,7 +43,11 @@ export function formatShape(shape: Shape): string {
   return `[${Array.from(shape, describe).join(", ")}]`;
 }
 
-/** Throws ERR_SHAPE unless `shape` is a list of at most eight integers of at least 0. */
+/**
+ * Checks that `shape` is a list of at most eight integers of at least 0.
+ *
+ * @throws ERR_SHAPE if it is not.
+ */
 export function checkShape(op: string, shape: Shape): void {
   if (!Array.isArray(shape) || shape.length > maxRank || !shape.every((n) => Number.isSafeInteger(n) && n >= 0))
     throw new HeedError(
@@ -52,14 +58,23 @@ export function checkShape(op: string, shape: Shape): void {
     );
 }
 
-/** The position of `axis` (negative counts from the end) in `rank` dimensions. */
+/**
+ * Returns the index of `axis` in `rank` dimensions; a negative axis counts from the end.
+ *
+ * @throws ERR_RANGE if there is no such axis.
+ */
 export function checkAxis(op: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
     throw new HeedError("ERR_RANGE", `${op}: expected an axis from ${-rank} to ${rank - 1}, got ${describe(axis)}`);
   return axis < 0 ? axis + rank : axis;
 }
 
-/** The common shape of two, sizes of 1 stretching and missing leading sizes counting as 1 (NumPy's rule). */
+/**
+ * Returns the shape that two shapes broadcast to (NumPy's rule): sizes of 1 stretch, and missing leading sizes count as
+ * 1.
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   const rank = Math.max(a.length, b.length);
   const shape = new Array<number>(rank);
@@ -76,7 +91,11 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   return shape;
 }
 
-/** A `[-1]`-style shape with its one unknown size filled in. */
+/**
+ * Returns the shape with its unknown size, if one is given as -1, computed from the number of elements.
+ *
+ * @throws ERR_SHAPE if no shape of `count` elements results.
+ */
 export function resolveShape(op: string, shape: Shape, count: number): number[] {
   const unknown = Array.isArray(shape) ? shape.indexOf(-1) : -1;
   if (unknown < 0) {

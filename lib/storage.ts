@@ -1,18 +1,20 @@
 import { type Handle, native } from "./native.js";
 
-/** @internal Memory that tensors share: a tensor, its views and what a graph saved of them. */
+/** @internal Memory that a tensor, its views and the graphs that saved them share. */
 export class Storage {
-  /** Number of tensors that are made of this memory: aliases, views, and what a graph has saved. */
+  /** Number of tensors that use this memory: aliases, views, and tensors that a graph saved. */
   references = 0;
-  /** How often elements have been overwritten. What is kept beside the memory says of which version it is. */
+  /**
+   * Number of times that elements have been overwritten. A copy or a graph remembers the version that it was made from.
+   */
   version = 0;
 }
 
-/** Handles without memory, for the next tensors: making one takes longer than a small operation. */
+/** Handles without memory, for later tensors: making a handle takes longer than a small operation. */
 const released: Handle[] = [];
 const mostReleased = 256;
 
-/** @internal A native handle shared by a tensor and the graph that saved it. */
+/** @internal Native handle that a tensor shares with the graphs that saved it. */
 export class SharedHandle {
   #references = 0;
   constructor(
@@ -36,7 +38,7 @@ export class SharedHandle {
   }
 }
 
-/** @internal A handle whose memory is gone, for `native.alloc` and `native.view` to use again. */
+/** @internal Returns a handle without memory, which `native.alloc` and `native.view` can use again, or undefined. */
 export function releasedHandle(): Handle | undefined {
   return released.pop();
 }

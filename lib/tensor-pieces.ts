@@ -1,14 +1,17 @@
-// Large tensors in pieces, on their way between the host and a device, so that neither converting nor copying holds up
-// the event loop.
+// Large tensors move between the host and a device in pieces, so that neither converting nor copying blocks the event
+// loop.
 import { Halves } from "./dtype.js";
 import { native, ops } from "./native.js";
 import { allocate, type FloatTensor, type Tensor } from "./tensor.js";
 import { pieceLength } from "./turns.js";
 
-/** Bytes on their way to a device from which on the next wait here: where it is its bound, `set` would hold the thread. */
+/**
+ * Bytes on their way to a device above which the next piece waits here, without blocking. At its own limit, `set` would
+ * block the thread.
+ */
 const mostUploading = 4 * 2 ** 20;
 
-/** Overwrites a contiguous tensor with all of its elements, which come in row-major order. */
+/** Overwrites a contiguous tensor with pieces that hold all of its elements in row-major order. */
 export async function setPieces(tensor: FloatTensor, pieces: AsyncIterable<Float32Array | Halves>): Promise<void> {
   let at = 0;
   for await (const values of pieces) {
@@ -17,7 +20,7 @@ export async function setPieces(tensor: FloatTensor, pieces: AsyncIterable<Float
   }
 }
 
-/** Overwrites the elements of a contiguous tensor from the `at`-th in row-major order on. */
+/** Overwrites the elements of a contiguous tensor from position `at` in row-major order. */
 export async function setPart(tensor: FloatTensor, at: number, values: Float32Array | Halves): Promise<void> {
   if (tensor.device.memory().uploading >= mostUploading) await written(tensor);
   using part = tensor.viewAs([values.length], [1], at, false);
@@ -25,7 +28,10 @@ export async function setPart(tensor: FloatTensor, at: number, values: Float32Ar
   else part.set(values);
 }
 
-/** Half as many bytes go to the device as of f32, and none is rounded where it has the dtype. */
+/**
+ * Overwrites a tensor with bf16 or f16 numbers. They are sent as they are, in half the bytes of f32, and only converted
+ * if the tensor has another dtype.
+ */
 function setHalves(target: FloatTensor, { dtype, bits }: Halves): void {
   if (target.dtype === dtype) native.upload(target.handle, bits);
   else {
@@ -36,7 +42,7 @@ function setHalves(target: FloatTensor, { dtype, bits }: Halves): void {
   target.overwritten();
 }
 
-/** Resolves once everything enqueued so far that writes the tensor has run; rejects as `data()` does. */
+/** Waits until everything enqueued so far that writes the tensor has run; rejects if `data()` would. */
 async function written(tensor: Tensor): Promise<void> {
   const none = tensor.viewAs([0], [1], 0, false);
   const reached = native.read(none.handle);
@@ -44,7 +50,7 @@ async function written(tensor: Tensor): Promise<void> {
   await reached;
 }
 
-/** Yields a tensor's elements in pieces of `pieceLength`. The tensor must not be written to meanwhile. */
+/** Yields a tensor's elements in pieces of `pieceLength`. The tensor must not change meanwhile. */
 export async function* readPieces(tensor: FloatTensor): AsyncGenerator<Float32Array> {
   const whole = tensor.toContiguous();
   try {

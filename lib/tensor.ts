@@ -8,16 +8,16 @@ import { contiguousStrides, formatShape, isContiguous, numel, type Shape } from 
 import { releasedHandle, SharedHandle, Storage } from "./storage.js";
 import { integersOf } from "./integers.js";
 
-/** @internal A step of the recorded graph, as a tensor sees it (autograd.ts). */
+/** @internal Step of the recorded graph (autograd.ts), as far as a tensor uses it. */
 export interface GraphNode {
-  /** Calls one fewer of the node's outputs and consumers alive. */
+  /** Tells the node that one of its outputs or consumers is gone; the node is freed with the last one. */
   unreference(): void;
   backward(output: Tensor, scale: number): void;
 }
 
 /**
- * @internal Records an operation that made `output` of `input`. `backward` gets the gradient of the output, and hands that
- * of the input on.
+ * @internal Records an operation that made `output` from `input`. `backward` receives the gradient of the output and
+ * passes on the gradient of the input.
  */
 export type Recorder = (
   name: string,
@@ -30,7 +30,10 @@ let recorder: Recorder = () => {
   throw new HeedError("ERR_INTERNAL", "expected autograd.ts to be loaded before a gradient is required");
 };
 
-/** @internal For autograd.ts, which builds on this file, so that this one can record what it does without importing it. */
+/**
+ * @internal Sets the recorder of operations. autograd.ts imports this file and calls this, so that this file need not
+ * import it.
+ */
 export function setRecorder(record: Recorder): void {
   recorder = record;
 }
@@ -40,36 +43,50 @@ interface TensorInit<D extends DType> {
   strides: Shape;
   dtype: D;
   device: Device;
-  /** null where memory is to be allocated at the first use. */
+  /** Handle of the memory; null if memory is to be allocated at the first use. */
   shared: SharedHandle | null;
 }
 
 /**
- * An array of numbers on a device. Operations on it enqueue and return at once; only `data()` and `item()` wait.
+ * Array of numbers on a device. Operations enqueue work and return at once; only `data()`, `item()` and `toArray()`
+ * wait.
  *
- * Its memory goes with `dispose()`, at the end of a `using` block or of the `scope()` it was made in; garbage
- * collection is the safety net.
+ * Its memory is freed by `dispose()`, at the end of a `using` block, or at the end of the `scope()` it was made in. If
+ * you use none of these, garbage collection frees it.
+ *
+ * @example
+ * using a = tensor([[1, 2], [3, 4]]);
+ * using b = matmul(a, a);
+ * await b.toArray(); // [[7, 10], [15, 22]]
  */
 export class Tensor<D extends DType = DType> implements Disposable {
+  /** Sizes of the dimensions. */
   readonly shape: Shape;
-  /** In elements. */
+  /** Distance between neighbours along each dimension, in elements. */
   readonly strides: Shape;
+  /** Element type. */
   readonly dtype: D;
+  /** Device that holds the elements. */
   readonly device: Device;
-  /** The gradient that `backward()` left, for parameters and other tensors with `requiresGrad` set by hand. */
+  /**
+   * Gradient that `backward()` left, of this tensor's shape; null for a tensor that is not a leaf or has no gradient
+   * yet.
+   */
   grad: FloatTensor | null = null;
 
-  /** undefined before memory is allocated, null after the tensor was disposed. */
+  /** Memory of the tensor; undefined before it is allocated, null after the tensor was disposed. */
   #shared: SharedHandle | null | undefined;
   #role: "value" | "trained" | "frozen" = "value";
-  /** @internal The step that made this tensor, while recorded. */
+  /** @internal Recorded step that made this tensor; null for a leaf. */
   node: GraphNode | null = null;
-  /** @internal Which of the node's outputs this is. */
+  /** @internal Index of this tensor among the node's outputs. */
   outputIndex = 0;
-  /** @internal What is let go with the tensor's memory: a parameter's copy in a shorter dtype (`Rounding.of`). */
+  /**
+   * @internal Object that is released with the tensor's memory: a parameter's copy in a shorter dtype (`Rounding.of`).
+   */
   rounding: { release(): void } | null = null;
 
-  /** @internal Use `tensor()`, `zeros()`, `empty()` and the like. */
+  /** @internal Makes a tensor of memory that exists; users call `tensor()`, `zeros()`, `empty()` and the like. */
   constructor(init: TensorInit<D>, scoped = true) {
     this.shape = init.shape;
     this.strides = init.strides;
@@ -84,23 +101,28 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return numel(this.shape);
   }
 
-  /** Whether elements lie in row-major order without gaps. */
+  /** True if the elements lie in row-major order without gaps. */
   get contiguous(): boolean {
     return isContiguous(this.shape, this.strides);
   }
 
+  /** True after `dispose()`. */
   get disposed(): boolean {
     return this.#shared === null;
   }
 
-  /** Whether `backward()` computes a gradient for this tensor or something it was made from. */
+  /** True if `backward()` computes a gradient for this tensor or for a tensor that it was computed from. */
   get requiresGrad(): boolean {
     return this.#role === "trained" || this.node !== null;
   }
 
   /**
-   * Only for tensors that no recorded operation made (leaves), of a floating type. A module's tensor that required a
-   * gradient once stays one of its parameters: false freezes it.
+   * Sets whether `backward()` computes a gradient; only for a leaf (a tensor that no recorded operation made) of a
+   * floating dtype. A tensor of a module that has required a gradient once remains one of its parameters: false freezes
+   * it.
+   *
+   * @throws ERR_AUTOGRAD if a recorded operation made the tensor; ERR_DTYPE if it should require a gradient and its
+   *   dtype is not a floating one.
    */
   set requiresGrad(value: boolean) {
     if (this.node)
@@ -111,32 +133,42 @@ export class Tensor<D extends DType = DType> implements Disposable {
     else if (this.#role === "trained") this.#role = "frozen";
   }
 
-  /** @internal Whether it is a parameter where it is a module's: it requires a gradient, or did before it was frozen. */
+  /**
+   * @internal True if a module counts the tensor among its parameters: it requires a gradient, or did before it was
+   * frozen.
+   */
   get isParameter(): boolean {
     return this.#role !== "value";
   }
 
-  /** @internal Whether it is a parameter that is not to be changed by training. */
+  /** @internal True if it is a parameter that training must not change. */
   get isFrozen(): boolean {
     return this.#role === "frozen";
   }
 
-  /** @internal The native view. Throws ERR_DISPOSED. */
+  /**
+   * @internal Handle of the native view.
+   *
+   * @throws ERR_DISPOSED after `dispose()`.
+   */
   get handle(): Handle {
     return this.#live().handle;
   }
 
-  /** @internal How often the elements of this tensor's storage have been overwritten, through whatever view. */
+  /** @internal Number of times that the elements of this tensor's storage have been overwritten, through any view. */
   get version(): number {
     return this.#live().storage.version;
   }
 
-  /** @internal To be called by whoever has written to a tensor that others may have read: what they keep is stale. */
+  /**
+   * @internal Marks the elements as overwritten. Call it after writing to a tensor that others may have read, since
+   * their copies are stale.
+   */
   overwritten(): void {
     this.#live().storage.version++;
   }
 
-  /** @internal Whether no other tensor shares its memory: no view, and nothing that the graph saved. */
+  /** @internal True if no other tensor shares the memory: no view, and no tensor that a graph saved. */
   get exclusive(): boolean {
     return this.#live().storage.references === 1;
   }
@@ -147,21 +179,24 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return (this.#shared = memoryFor(this.shape, this.dtype, this.device));
   }
 
-  /** @internal Another tensor on the same handle, outside of scopes and graph. */
+  /** @internal Returns another tensor with the same handle, outside every scope and graph. */
   alias(): Tensor<D> {
     const shared = this.#live().retain();
     const { shape, strides, dtype, device } = this;
     return new Tensor({ shape, strides, dtype, device, shared }, false);
   }
 
-  /** @internal A view of the same storage; not recorded. `offset` in elements. */
+  /** @internal Returns a view of the same storage that is not recorded. `strides` and `offset` are in elements. */
   viewAs(shape: Shape, strides: Shape, offset = 0, scoped = true): Tensor<D> {
     const { handle, storage } = this.#live();
     const shared = new SharedHandle(native.view(handle, shape, strides, offset, releasedHandle()), storage);
     return new Tensor({ shape, strides, dtype: this.dtype, device: this.device, shared }, scoped);
   }
 
-  /** @internal The same elements in row-major order: this tensor's alias, or a copy. Outside of scopes and graph. */
+  /**
+   * @internal Returns the same elements in row-major order, outside every scope and graph: an alias of this tensor, or
+   * a copy.
+   */
   toContiguous(): Tensor<D> {
     if (this.contiguous) return this.alias();
     const copy = allocate(this.shape, this.dtype, this.device, false);
@@ -170,9 +205,14 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
-   * The elements in row-major order, once every operation enqueued so far has run. Floating types arrive as f32.
-   * Rejects where an operation failed on the device that should have written this tensor, or something that it was
-   * computed from, with that operation's error. Failures elsewhere do not matter.
+   * Returns the elements in row-major order, once every operation enqueued so far has run. Floating dtypes are returned
+   * as f32.
+   *
+   * @example
+   * const values = await square(tensor([1, 2, 3])).data(); // Float32Array [1, 4, 9]
+   *
+   * @throws the error of an operation that failed on the device and that should have written this tensor, or one that
+   *   this tensor was computed from. Other failed operations do not matter.
    */
   async data(): Promise<DataOf<D>> {
     let source: Tensor;
@@ -192,14 +232,22 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return data as DataOf<D>;
   }
 
-  /** The one element of a tensor of one. */
+  /**
+   * Returns the only element of a tensor that has one.
+   *
+   * @throws ERR_SHAPE if the tensor has more or fewer; otherwise the errors of `data`.
+   */
   async item(): Promise<number> {
     if (this.size !== 1)
       throw new HeedError("ERR_SHAPE", `item: expected a tensor of one element, got shape ${formatShape(this.shape)}`);
     return (await this.data())[0]!;
   }
 
-  /** The elements as nested arrays, for printing and tests. */
+  /**
+   * Returns the elements as nested arrays, for printing and tests.
+   *
+   * @throws the errors of `data`.
+   */
   async toArray(): Promise<NestedArray> {
     const data = await this.data();
     const strides = contiguousStrides(this.shape);
@@ -211,11 +259,24 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
-   * The tensor in another dtype, or on another device; a view of the same memory where it is so already. f32 to bf16 and
-   * f16 rounds to nearest even, to integers toward zero. Gradients flow back. Only enqueues; between devices it waits as
-   * `set` does while more than 128 MiB would be on their way (`device.memory().uploading` of the one that receives).
+   * Returns the tensor in another dtype. If it has that dtype already, the result is a view of the same memory.
+   * Conversion of f32 to bf16 and f16 rounds to nearest even, conversion to integers rounds toward zero. Gradients flow
+   * back.
+   *
+   * @example
+   * const half = x.to("bf16");
    */
   to<T extends DType>(dtype: T): Tensor<T>;
+  /**
+   * Returns the tensor on another device. If it is there already, the result is a view of the same memory. Gradients
+   * flow back. The copy is only enqueued, but the call waits, as `set` does, while more than 128 MiB would be on their
+   * way to the receiving device (its `memory().uploading`).
+   *
+   * @example
+   * const copy = x.to("cpu");
+   *
+   * @throws ERR_DEVICE if the device is not available.
+   */
   to(device: Device | (string & {})): Tensor<D>;
   to(target: Device | string): Tensor {
     this.#live();
@@ -238,7 +299,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return out;
   }
 
-  /** @internal Becomes what `to(target)` gives: a parameter moves with all who hold it. Its gradient is forgotten. */
+  /**
+   * @internal Moves this tensor itself to another dtype or device, so that everything that holds a parameter sees it
+   * moved. Its gradient is dropped.
+   */
   move(target: Device | string): void {
     const to = destination(target, this);
     if (to.device === this.device && to.dtype === this.dtype) return;
@@ -256,10 +320,19 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
-   * Overwrites the elements, in queue order. The values are copied before this returns: at most 128 MiB of such copies are
-   * on their way to a device at a time (`device.memory().uploading`), and where these would be more, it waits for as much
-   * of the queue as comes before them. Who sets more than that behind long work awaits `data()` or `synchronize()` first.
-   * The copy itself takes the thread about half a second a gigabyte.
+   * Overwrites the elements, in queue order. The values are copied before the call returns, which takes about half a
+   * second per gigabyte.
+   *
+   * At most 128 MiB of such copies are on their way to a device at once (`device.memory().uploading`). A call that
+   * would exceed this blocks the thread until the queue has taken enough of them. To avoid that when you set more
+   * behind long work, await `data()` or `synchronize()` first.
+   *
+   * @example
+   * const input = zeros([4], { dtype: "i32" });
+   * input.set([5, 0, 7, 2]);
+   *
+   * @throws ERR_SHAPE if there are not as many values as elements; ERR_ARGUMENT if `values` are not numbers; ERR_RANGE
+   *   if an integer dtype does not hold one of them exactly.
    */
   set(values: ArrayLike<number>): void {
     this.#live();
@@ -274,12 +347,21 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
-   * Computes the gradients of every leaf this tensor was made from, times `scale`, adding to `grad` where there is one
-   * already. The tensor must have one element; its graph is used up. Only enqueues.
+   * Computes the gradient of every leaf that this tensor was computed from, times `scale`, and adds it to the leaf's
+   * `grad`. The tensor must have one element. The call only enqueues work. It uses up the graph, so it can run
+   * only once.
    *
-   * The pass starts from `scale` in the tensor's dtype. Losses are f32; a tensor of bf16 or f16 rounds it.
+   * The pass starts with `scale` in the tensor's dtype. Losses are f32; a tensor of bf16 or f16 rounds `scale`.
    *
-   * @throws ERR_RANGE if the tensor's dtype does not hold `scale`
+   * @default 1
+   *
+   * @example
+   * const w = parameter(tensor([1, 2, 3]));
+   * sum(square(w)).backward();
+   * await w.grad!.toArray(); // [2, 4, 6]
+   *
+   * @throws ERR_AUTOGRAD if the tensor was not recorded, its graph is used up, or a tensor that the graph saved has
+   *   been overwritten; ERR_SHAPE if it has more than one element; ERR_RANGE if its dtype does not hold `scale`.
    */
   backward(scale = 1): void {
     this.#live();
@@ -291,13 +373,13 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.node.backward(this, scale);
   }
 
-  /** Forgets the gradient. */
+  /** Frees the gradient and sets `grad` to null. */
   zeroGrad(): void {
     this.grad?.dispose();
     this.grad = null;
   }
 
-  /** Frees the tensor's memory, in queue order; a second time does nothing. */
+  /** Frees the tensor's memory, in queue order. A second call does nothing. */
   dispose(): void {
     const shared = this.#shared;
     if (shared === null) return;
@@ -325,19 +407,23 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 }
 
-/** A tensor of a floating type. */
+/** Tensor of a floating dtype. */
 export type FloatTensor = Tensor<FloatDType>;
-/** A tensor of token ids or other integers. */
+/** Tensor of token ids or other integers. */
 export type IntTensor = Tensor<"i32">;
+/** Number, or array of numbers in as many levels as a tensor has dimensions. */
 export type NestedArray = number | NestedArray[];
 
-/** @internal Uninitialised memory. */
+/** @internal Returns an uninitialised, contiguous tensor. */
 export function allocate<D extends DType>(shape: Shape, dtype: D, device: Device, scoped = true): Tensor<D> {
   const shared = memoryFor(shape, dtype, device);
   return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared }, scoped);
 }
 
-/** @internal A tensor whose memory is allocated at its first use, in no scope. Write every element before reading one. */
+/**
+ * @internal Returns a tensor in no scope whose memory is allocated at its first use. Write every element before you
+ * read one.
+ */
 export function allocateLater<D extends DType>(shape: Shape, dtype: D, device: Device): Tensor<D> {
   return new Tensor({ shape, strides: contiguousStrides(shape), dtype, device, shared: null }, false);
 }
@@ -347,14 +433,14 @@ function memoryFor(shape: Shape, dtype: DType, device: Device): SharedHandle {
   return new SharedHandle(handle, new Storage());
 }
 
-/** Where `to(target)` leads: the name of a dtype, or a device. */
+/** Returns the dtype and device that `to(target)` converts to; `target` names one of them. */
 function destination(target: unknown, { dtype, device }: Tensor): { dtype: DType; device: Device } {
   if (dtypes.includes(target as DType)) return { dtype: target as DType, device };
   if (target === undefined) throw new HeedError("ERR_ARGUMENT", "to: expected a dtype or a device, got undefined");
   return { dtype, device: deviceOf(target as Device | string) };
 }
 
-/** A copy on another device. */
+/** Returns a copy on another device. */
 function transferred<D extends DType>(x: Tensor<D>, device: Device, scoped = true): Tensor<D> {
   const source = x.toContiguous();
   const out = allocate(x.shape, x.dtype, device, scoped);
@@ -363,7 +449,7 @@ function transferred<D extends DType>(x: Tensor<D>, device: Device, scoped = tru
   return out;
 }
 
-/** @internal Writes as many values as the contiguous `target` has elements; does not count as an overwrite. */
+/** @internal Writes values to all elements of the contiguous `target`; does not count as an overwrite. */
 export function uploadValues(op: string, target: Tensor, values: ArrayLike<number>): void {
   const { dtype, size } = target;
   if (values.length !== size)

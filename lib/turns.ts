@@ -1,20 +1,20 @@
-// Long work on the JavaScript thread is done in pieces, between which the event loop goes round: timers, requests and
-// other people's promises have their turn.
+// Long work on the JavaScript thread is done in pieces. Between them the event loop runs, so that timers, requests and
+// other promises are served.
 import { setImmediate } from "node:timers/promises";
 
-/** Milliseconds that a piece of work takes at most, as far as it ends where it could. */
+/** Milliseconds after which a piece of work ends, at the next place where it can. */
 const longest = 8;
 
-/** Tells work on the JavaScript thread when to let the event loop go round. */
+/** Clock that tells long work when to let the event loop run. */
 export class Turns {
   #began = performance.now();
 
-  /** Tells whether the work has taken this turn of the event loop for long. */
+  /** True if the work has used the current turn of the event loop for long enough. */
   get long(): boolean {
     return performance.now() - this.#began >= longest;
   }
 
-  /** Resolves at once, or on the event loop's next turn where this one has been the work's for long. */
+  /** Resolves at once, or on the next turn of the event loop if the work has used this one for long enough. */
   async pause(): Promise<void> {
     if (!this.long) return;
     await setImmediate();
@@ -22,10 +22,10 @@ export class Turns {
   }
 }
 
-/** Work that yields where it can rest, hundreds of times a second, and then returns its result. */
+/** Work that yields wherever it can pause, hundreds of times a second, and then returns its result. */
 export type Steps<T> = Generator<undefined, T>;
 
-/** Does work without a rest. */
+/** Does the work without pausing and returns its result. */
 export function atOnce<T>(steps: Steps<T>): T {
   for (;;) {
     const step = steps.next();
@@ -33,7 +33,7 @@ export function atOnce<T>(steps: Steps<T>): T {
   }
 }
 
-/** Does work in turns of some milliseconds, between which the event loop goes round. */
+/** Does the work in turns of some milliseconds, between which the event loop runs, and returns its result. */
 export async function inTurns<T>(steps: Steps<T>): Promise<T> {
   const turns = new Turns();
   for (;;) {
@@ -43,10 +43,10 @@ export async function inTurns<T>(steps: Steps<T>): Promise<T> {
   }
 }
 
-/** Numbers of a piece where work has no better measure: some milliseconds of any conversion. */
+/** Numbers in a piece of work that has no better measure: converting them takes some milliseconds. */
 export const pieceLength = 2 ** 19;
 
-/** An array in pieces of `pieceLength`, with a pause between them where there is need. */
+/** Yields an array in pieces of `pieceLength` and pauses between them if necessary. */
 export async function* inPieces(values: Float32Array): AsyncGenerator<Float32Array> {
   const turns = new Turns();
   for (let at = 0; at < values.length; at += pieceLength) {
@@ -55,7 +55,7 @@ export async function* inPieces(values: Float32Array): AsyncGenerator<Float32Arr
   }
 }
 
-/** The `length` numbers of pieces in one array. */
+/** Returns the `length` numbers of the pieces in one array. */
 export async function joined(pieces: AsyncIterable<Float32Array>, length: number): Promise<Float32Array> {
   const turns = new Turns();
   const values = new Float32Array(length);

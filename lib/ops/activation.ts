@@ -4,7 +4,10 @@ import type { FloatTensor } from "../tensor.js";
 import { checkFloat } from "./check.js";
 import { gelu, relu, sigmoid, silu, unaryBackward, unaryOf } from "./unary.js";
 
-/** The activations that matrix products fuse, and what the native side calls them: fused, and elementwise. */
+/**
+ * Name of each activation on the native side, for fused and for elementwise operations. Matrix products fuse all of
+ * them.
+ */
 const nativeNames = {
   none: "none",
   relu: "relu",
@@ -14,12 +17,20 @@ const nativeNames = {
   sigmoid: "sigmoid",
 } as const;
 
-/** "gelu" is the tanh approximation of GPT-2, "geluErf" the exact one. */
+/**
+ * Activation function. "gelu" is the tanh approximation of GPT-2, "geluErf" the exact function, and "none" the
+ * identity.
+ */
 export type Activation = keyof typeof nativeNames;
 
+/** Names of all activations. */
 export const activations = Object.keys(nativeNames) as Activation[];
 
-/** @internal The activation's number on the native side. */
+/**
+ * @internal Returns the number of an activation on the native side.
+ *
+ * @throws ERR_ARGUMENT for an unknown activation.
+ */
 export function activationIndex(op: string, activation: Activation): number {
   if (!activations.includes(activation))
     throw new HeedError(
@@ -29,7 +40,15 @@ export function activationIndex(op: string, activation: Activation): number {
   return nativeActivations[nativeNames[activation]];
 }
 
-/** The activation as an operation of its own: what the fused form is compared with. */
+/**
+ * Applies an activation to each element, as a separate operation: tests compare fused activations with it. The result
+ * has the shape of `x`; "none" returns `x` itself.
+ *
+ * @example
+ * const y = activate(x, "silu");
+ *
+ * @throws ERR_ARGUMENT for an unknown activation.
+ */
 export function activate(x: FloatTensor, activation: Activation): FloatTensor {
   activationIndex("activate", activation);
   checkFloat("activate", "x", x);
@@ -49,12 +68,12 @@ export function activate(x: FloatTensor, activation: Activation): FloatTensor {
   }
 }
 
-/** @internal The same without a graph, as a tensor in no scope. */
+/** @internal Applies an activation without recording it; the result is in no scope. */
 export function activated(preact: FloatTensor, activation: Activation): FloatTensor {
   return activation === "none" ? preact.alias() : unaryOf(nativeNames[activation], preact);
 }
 
-/** @internal The gradient before the activation, from that after it; in no scope. */
+/** @internal Returns the gradient before the activation, from the gradient after it; the result is in no scope. */
 export function activationBackward(dout: FloatTensor, preact: FloatTensor, activation: Activation): FloatTensor {
   return activation === "none" ? dout.alias() : unaryBackward(nativeNames[activation], dout, preact);
 }

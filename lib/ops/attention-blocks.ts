@@ -1,4 +1,4 @@
-/** Masks of blocks for `attention`: patterns whose cost grows with the length, not with its square. */
+/** Block masks for `attention`: patterns whose cost grows more slowly than the square of the sequence length. */
 import { HeedError } from "../errors.js";
 import { Permutation } from "../permutation.js";
 import { tensor } from "../creation.js";
@@ -8,29 +8,42 @@ import { checkInteger, checkObject } from "./check.js";
 
 const largestInteger = 2 ** 31 - 1;
 
+/** Options of every block mask. */
 export interface BlockOptions extends MaskOptions {
-  /** The most positions that queries and keys have. */
+  /** Largest number of positions that queries and keys have. */
   length: number;
-  /** Positions of a block's side; 64 unless given. */
+  /** Positions along each side of a block. @default 64 */
   size?: number;
-  /** Leaves out the blocks after a query's own, for attention that is `causal`; false unless given. */
+  /** Leaves out the blocks after a query's own block, for attention that is `causal`. @default false */
   causal?: boolean;
 }
 
+/** Options of `localBlocks`. */
 export interface LocalBlockOptions extends BlockOptions {
-  /** Blocks that a block sees on each side of itself; 1 unless given. */
+  /** Number of blocks that a block sees on each side of itself. @default 1 */
   window?: number;
-  /** The first blocks, which see all and are seen by all; 0 unless given. */
+  /** Number of blocks at the start that see all blocks and are seen by all. @default 0 */
   global?: number;
-  /** Further blocks that each block sees, drawn for each head; 0 unless given. */
+  /** Number of further blocks that each block sees, drawn at random. @default 0 */
   random?: number;
-  /** Heads to draw for; all share one draw unless given. */
+  /** Number of heads, each with its own draw; with 1, all heads share one draw. @default 1 */
   heads?: number;
-  /** Of the draws; 0 unless given. */
+  /** Seed of the draws. @default 0 */
   seed?: number;
 }
 
-/** The blocks near each block, the first ones and some at random (Longformer, Beltagy et al. 2020; BigBird, Zaheer et al. 2020). */
+/**
+ * Returns a block mask u8 [1, heads, n, n], with n = ⌈length / size⌉, in which each block sees the blocks near it, the
+ * first blocks and some random ones.
+ *
+ * @example
+ * const q = randn([1, 256, 2, 16], { seed: 1 });
+ * const blocks = localBlocks({ length: 256, size: 64, window: 1, global: 1 });
+ * const y = attention(q, q, q, { blocks });
+ *
+ * @throws ERR_RANGE if an option is out of range or the mask would have more than 2³¹ − 1 blocks.
+ * @see Beltagy et al. 2020, "Longformer", arXiv:2004.05150; Zaheer et al. 2020, "Big Bird", arXiv:2007.14062.
+ */
 export function localBlocks(options: LocalBlockOptions): BlockMask {
   const op = "localBlocks";
   checkObject(op, "options", options);
@@ -54,14 +67,27 @@ export function localBlocks(options: LocalBlockOptions): BlockMask {
   });
 }
 
+/** Options of `stridedBlocks`. */
 export interface StridedBlockOptions extends BlockOptions {
-  /** Blocks: about the root of how many there are makes both parts of the pattern equally large. */
+  /**
+   * Distance between the blocks that are seen far away, in blocks. About the square root of the number of blocks makes
+   * both parts of the pattern equally large.
+   */
   stride: number;
 }
 
 /**
- * The last `stride` blocks and, from there on, every stride-th (Sparse Transformer, Child et al. 2019, §4.2), and, unless
- * causal, those after in the same way.
+ * Returns a block mask u8 [1, 1, n, n], with n = ⌈length / size⌉, in which each block sees the last `stride` blocks,
+ * itself included, and every stride-th block before them. Unless `causal` is set, it sees the blocks after it in the
+ * same way.
+ *
+ * @example
+ * const q = randn([1, 256, 2, 16], { seed: 1 });
+ * const blocks = stridedBlocks({ length: 256, size: 16, stride: 4, causal: true });
+ * const y = attention(q, q, q, { causal: true, blocks });
+ *
+ * @throws ERR_RANGE if an option is out of range or the mask would have more than 2³¹ − 1 blocks.
+ * @see Child et al. 2019, "Generating Long Sequences with Sparse Transformers", §4.2, arXiv:1904.10509.
  */
 export function stridedBlocks(options: StridedBlockOptions): BlockMask {
   const op = "stridedBlocks";
@@ -77,7 +103,7 @@ export function stridedBlocks(options: StridedBlockOptions): BlockMask {
 
 type Visible = (row: number, column: number) => void;
 
-/** [1, heads, count, count], where `mark` says what is visible of a head. */
+/** Returns a mask [1, heads, count, count]; `mark` calls `visible` for each pair of blocks that a head sees. */
 function blockMask(
   op: string,
   { length, size = 64, device }: BlockOptions,

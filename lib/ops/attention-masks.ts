@@ -1,4 +1,4 @@
-/** Tensors for the options of `attention`: what is worked out once a batch, on the host. */
+/** Tensors for the options of `attention`. They are computed on the host, once for each batch. */
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import { largest } from "../largest.js";
@@ -6,18 +6,26 @@ import { tensor } from "../creation.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
-/** Of i32, which ranges are in. */
+/** Largest number of i32, the dtype of ranges. */
 const largestInteger = 2 ** 31 - 1;
 
+/** Options of functions that make masks, slopes and decays. */
 export interface MaskOptions {
   /** Device that holds the mask: "cpu", "cuda:0", …, or "auto". @default "auto" */
   device?: Device | string;
 }
 
 /**
- * The slopes of ALiBi (Press et al. 2022, §3) for `heads` heads, f32 [heads]: the geometric sequence 2^(−8/n), 2^(−16/n),
- * … for n heads where n is a power of two; else that of the next lower power of two, followed by every other slope of
- * the next higher one, from its first.
+ * Returns the slopes of ALiBi for `heads` heads, f32 [heads]. If the number of heads n is a power of two, they are the
+ * geometric sequence 2^(−8/n), 2^(−16/n), … Otherwise they are the slopes for the next lower power of two, followed by
+ * every other slope for the next higher one, beginning with its first.
+ *
+ * @example
+ * const q = randn([1, 6, 8, 16], { seed: 1 });
+ * const y = attention(q, q, q, { causal: true, slopes: alibiSlopes(8) });
+ *
+ * @throws ERR_RANGE if `heads` is not an integer of at least 1.
+ * @see Press et al. 2022, "Train Short, Test Long", §3, arXiv:2108.12409.
  */
 export function alibiSlopes(heads: number, options: MaskOptions = {}): FloatTensor {
   checkInteger("alibiSlopes", "heads", heads, 1, largestInteger);
@@ -29,14 +37,25 @@ export function alibiSlopes(heads: number, options: MaskOptions = {}): FloatTens
   return tensor(slopes, [heads], options);
 }
 
+/** Options of `documentRanges`. */
 export interface DocumentOptions extends MaskOptions {
-  /** T; the tokens of the longest sequence unless given. What is left of a sequence is padding and sees nothing. */
+  /**
+   * T, the length of every sequence; by default that of the longest one. The positions after a sequence's last document
+   * are padding, which sees nothing.
+   */
   length?: number;
 }
 
 /**
- * The `keyRanges` [B, T, 2] of documents packed into sequences, so that none sees another: documents[b] are the lengths
- * of sequence b's documents, in order.
+ * Returns the `keyRanges` i32 [B, T, 2] of documents that are packed into sequences, so that no document sees another.
+ * documents[b] are the lengths of the documents in sequence b, in order.
+ *
+ * @example
+ * const q = randn([2, 8, 2, 16], { seed: 1 });
+ * const keyRanges = documentRanges([[3, 5], [8]]);
+ * const y = attention(q, q, q, { causal: true, keyRanges });
+ *
+ * @throws ERR_SHAPE if a sequence has more than `length` tokens; ERR_RANGE if a length is not an integer of at least 0.
  */
 export function documentRanges(documents: readonly ArrayLike<number>[], options: DocumentOptions = {}): IntTensor {
   checkObject("documentRanges", "options", options);
@@ -72,14 +91,25 @@ function documentLengths(op: string, documents: readonly ArrayLike<number>[]): n
   });
 }
 
+/** Options of `prefixRanges`. */
 export interface PrefixOptions extends MaskOptions {
-  /** Position of each sequence's first token: those before are in a cache. 0 unless given. */
+  /** Position of each sequence's first token, [B]: the tokens before it are in a cache. @default 0 */
   starts?: ArrayLike<number>;
 }
 
 /**
- * The `keyRanges` [B, T, 2] of a prefix language model (Raffel et al. 2020, §3.2.1): the first prefixLengths[b] tokens of
- * sequence b see each other, the others what is before them. For attention that is not `causal`: these ranges are.
+ * Returns the `keyRanges` i32 [B, T, 2] of a prefix language model, where T is `length`. The first prefixLengths[b]
+ * tokens of sequence b see each other; every later token sees itself and all tokens before it. Use it without `causal`:
+ * these ranges hide later tokens already.
+ *
+ * @example
+ * const q = randn([2, 8, 2, 16], { seed: 1 });
+ * const y = attention(q, q, q, { keyRanges: prefixRanges([3, 5], 8) });
+ *
+ * @throws ERR_RANGE if a prefix length is not an integer from 0 to the last position, or another number is out of
+ *   range.
+ * @see Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", §3.2.1,
+ *   arXiv:1910.10683.
  */
 export function prefixRanges(prefixLengths: ArrayLike<number>, length: number, options: PrefixOptions = {}): IntTensor {
   checkObject("prefixRanges", "prefixLengths", prefixLengths);

@@ -15,52 +15,65 @@ import {
 } from "./check.js";
 import { contiguous, reshape } from "./views.js";
 
-/** Which blocks of keys the blocks of queries see: `localBlocks` and `stridedBlocks` make some. */
+/**
+ * Mask that says which blocks of keys each block of queries sees. `localBlocks` and `stridedBlocks` make such masks.
+ */
 export interface BlockMask {
   /**
-   * [B or 1, H or 1, rows, columns]: where mask[b, h, ⌊p / size⌋, ⌊j / size⌋] is 0, the query at position p of sequence b
-   * does not see key j. Every key needs a column; a position without a row sees nothing.
+   * u8 [B or 1, H or 1, rows, columns]. If mask[b, h, ⌊p / size⌋, ⌊j / size⌋] is 0, the query at position p of sequence
+   * b does not see key j in head h. Every key needs a column; a position without a row sees nothing.
    */
   mask: Tensor<"u8">;
-  /** Positions of a block's side: what is hidden costs next to nothing in multiples of 64. */
+  /** Positions along each side of a block. If it is a multiple of 64, hidden blocks cost next to nothing. */
   size: number;
 }
 
+/** Options of `attention` and `packedAttention`. */
 export interface AttentionOptions {
-  /** Query i sees keys up to its own position; false unless given. */
+  /** Lets a query see only the keys up to its own position. @default false */
   causal?: boolean;
-  /** [B]: sequence b has keys 0 to keyLengths[b] − 1. All of them unless given. */
+  /** i32 [B]: sequence b has the keys 0 to keyLengths[b] − 1. By default it has all Tk. */
   keyLengths?: IntTensor | null;
   /**
-   * [B]: position among the keys of each sequence's first query; keyLengths[b] − Tq unless given. For `causal`, `window`,
-   * `slopes` and `blocks`.
+   * i32 [B]: position of each sequence's first query among its keys, for `causal`, `window`, `slopes` and `blocks`. By
+   * default it is keyLengths[b] − Tq: the queries belong to the last keys.
    */
   queryStarts?: IntTensor | null;
-  /** Query at position p sees keys after p − window and, unless causal, before p + window; 0, none, unless given. */
+  /**
+   * Lets the query at position p see only the keys after p − window and, unless `causal` is set, before p + window; 0
+   * sets no limit.
+   *
+   * @default 0
+   */
   window?: number;
   /**
-   * [B, Tq, 2]: query i of sequence b sees keys from keyRanges[b, i, 0] on, up to but without keyRanges[b, i, 1], as far
-   * as the other options let it. Bounds may lie beyond the keys. See `documentRanges` and `prefixRanges`.
+   * i32 [B, Tq, 2]: query i of sequence b sees the keys from keyRanges[b, i, 0] to before keyRanges[b, i, 1], as far as
+   * the other options allow. The bounds may lie beyond the keys. `documentRanges` and `prefixRanges` make such ranges.
    */
   keyRanges?: IntTensor | null;
-  /** Blocks of keys that a query sees, as far as the other options let it; all of them unless given. */
+  /** Blocks of keys that a query sees, as far as the other options allow. By default it sees all blocks. */
   blocks?: BlockMask | null;
   /**
-   * f32 [H]: head h takes slopes[h] · |distance of query and key| off its scores (ALiBi, Press et al. 2022). They get no
-   * gradient. See `alibiSlopes`.
+   * f32 [H]: head h subtracts slopes[h] · |distance between query and key| from its scores (ALiBi). The slopes get no
+   * gradient. `alibiSlopes` returns those of the paper.
    */
   slopes?: FloatTensor | null;
-  /** Scores s become softcap · tanh(s / softcap) before the slopes (Gemma 2); 0, none, unless given. */
+  /**
+   * Bound of the scores: s becomes softcap · tanh(s / softcap) before the slopes are subtracted (Gemma 2); 0 sets no
+   * bound.
+   *
+   * @default 0
+   */
   softcap?: number;
-  /** Factor of the scores; 1/√D unless given. */
+  /** Factor of the scores. @default 1/√D */
   scale?: number;
-  /** Probability of dropping an attention weight; 0 unless given. */
+  /** Probability with which an attention weight is dropped. @default 0 */
   dropout?: number;
-  /** Of the dropout. */
+  /** Seed of the dropout. @default 0 */
   seed?: number;
 }
 
-/** Strided views of the operands as the kernels take them. */
+/** Strided views of the operands, as the kernels take them. */
 interface Operands {
   q: FloatTensor;
   k: FloatTensor;
@@ -68,8 +81,9 @@ interface Operands {
 }
 
 /**
- * Runs the kernels over q [B, Tq, H, D], k and v [B, Tk, Hkv, D], cut out of `sources` by `views`, and records one step
- * over the sources. Backward writes dq, dk and dv through the same views of the sources' gradients.
+ * Runs the kernels over q [B, Tq, H, D], k and v [B, Tk, Hkv, D], which `views` cuts out of `sources`, and records one
+ * step with the sources as its inputs. The backward pass writes dq, dk and dv through the same views of the sources'
+ * gradients.
  */
 function attend(
   sources: FloatTensor[],
@@ -113,7 +127,8 @@ function attend(
     sources.forEach((source, i) => (saved[`source${i}`] = source));
     record("attention", out, sources, saved, ({ dout, needs, gradient, pass, saved }) => {
       const inputs = sources.map((_, i) => saved[`source${i}`] as FloatTensor);
-      // Written apart where a source already has a gradient, or wants none: the kernel has no accumulating form.
+      // The kernel cannot accumulate. If a source already has a gradient, or needs none, its gradient is written to
+      // memory of its own.
       const gradients = inputs.map((input, i) => {
         if (needs(i)) {
           const slot = gradient(i);
@@ -159,7 +174,7 @@ function attend(
   return out;
 }
 
-/** Throws unless the options are what attention of q [B, Tq, H, D] to k [B, Tk, Hkv, D] takes. */
+/** Checks that the options fit attention from q [B, Tq, H, D] to k [B, Tk, Hkv, D]. */
 function checkOptions(options: AttentionOptions, q: FloatTensor, k: FloatTensor): void {
   const { window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
   const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null, blocks = null } = options;
@@ -183,7 +198,7 @@ function checkOptions(options: AttentionOptions, q: FloatTensor, k: FloatTensor)
   if (blocks !== null) checkBlocks(blocks, q, k, keyLengths !== null || queryStarts !== null);
 }
 
-/** @internal Throws unless these are what attention takes. */
+/** @internal Checks operands and options of `attention`. */
 export function checkAttention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions): void {
   checkOperands(q, k, v, options);
   checkOptions(options, q, k);
@@ -205,7 +220,10 @@ function checkOperands(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: 
     );
 }
 
-/** `placed`: positions of queries are in tensors, and what has no row in the mask is not known here. */
+/**
+ * Checks a block mask. If `placed` is true, tensors hold the positions of queries, so that the number of rows that the
+ * mask needs is unknown here.
+ */
 function checkBlocks(blocks: BlockMask, q: FloatTensor, k: FloatTensor, placed: boolean): void {
   checkObject("attention", "blocks", blocks);
   const { mask, size } = blocks;
@@ -231,16 +249,26 @@ function disposeAll({ q, k, v }: Operands): void {
 }
 
 /**
- * Scaled dot-product attention softmax(q·kᵀ·scale)·v (Vaswani et al. 2017, eq. 1), tiled with an online softmax: the
- * Tq × Tk matrix never exists (Dao 2023).
+ * Returns scaled dot-product attention softmax(q·kᵀ·scale)·v. It is computed in tiles with an online softmax, so that
+ * the Tq × Tk matrix never exists.
  *
  * q [B, Tq, H, D]; k, v [B, Tk, Hkv, D] with H a multiple of Hkv (grouped-query heads) → [B, Tq, H, D]. Strided views
- * are read in place as long as D is contiguous. A query that sees no key gives zeros.
+ * are read in place as long as D is contiguous. The result of a query that sees no key is 0.
  *
- * Keys and values before the first and after the last that any query of a sequence sees (padding, the rest of a cache) are
- * never touched, forward or backward: they may hold anything. Between those, a key or value that is NaN or infinite makes
- * NaN of what sees it, and may do so of queries that do not see it but are fewer than 128 away from one that does. It
- * reaches no other sequence and no other group of heads. docs/architecture.md says why.
+ * Keys and values that lie before the first or after the last one that any query of a sequence sees (padding, unused
+ * places of a cache) are never touched, forward or backward, so they may hold anything. Between those, a NaN or
+ * infinite key or value makes the results of the queries that see it NaN. It may also do this to queries that do not
+ * see it but are fewer than 128 positions away from one that does. It never affects another sequence or another group
+ * of heads. docs/architecture.md explains why.
+ *
+ * @example
+ * const q = randn([2, 6, 8, 16], { seed: 1 }); // [B, T, H, D]
+ * const kv = randn([2, 6, 2, 16], { seed: 2 }); // 4 query heads share a key head
+ * const y = attention(q, kv, kv, { causal: true }); // [2, 6, 8, 16]
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_RANGE if a number is out of range.
+ * @see Vaswani et al. 2017, "Attention Is All You Need", eq. 1, arXiv:1706.03762; Dao 2023, "FlashAttention-2",
+ *   arXiv:2307.08691.
  */
 export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions = {}): FloatTensor {
   checkOperands(q, k, v, options);
@@ -252,8 +280,17 @@ export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, option
 }
 
 /**
- * Self-attention over a packed projection qkv [B, T, (H + 2·Hkv)·D]: queries, then keys, then values → [B, T, H·D].
- * Nothing is copied or permuted, forward or backward.
+ * Returns self-attention over a packed projection qkv [B, T, (H + 2·Hkv)·D] → [B, T, H·D]. The projection holds the
+ * queries, then the keys, then the values. If it is contiguous, nothing is copied or permuted, forward or backward.
+ *
+ * H is `heads`; Hkv is `kvHeads`, which is equal to `heads` by default.
+ *
+ * @example
+ * const qkv = randn([2, 6, (8 + 2 * 2) * 16], { seed: 1 });
+ * const y = packedAttention(qkv, { heads: 8, kvHeads: 2, causal: true }); // [2, 6, 128]
+ *
+ * @throws ERR_SHAPE if the width of qkv does not fit the heads, or `heads` is not a multiple of `kvHeads`; ERR_RANGE if
+ *   a number is out of range.
  */
 export function packedAttention(
   qkv: FloatTensor,

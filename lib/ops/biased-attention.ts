@@ -4,23 +4,33 @@ import type { FloatTensor } from "../tensor.js";
 import { checkFloat, checkNumber, checkObject, checkShapeIs } from "./check.js";
 import { unfusedAttention } from "./unfused-attention.js";
 
+/** Options of `biasedAttention`. */
 export interface BiasedAttentionOptions {
-  /** Factor of the scores; 1/√D unless given. */
+  /** Factor of the scores. @default 1/√D */
   scale?: number;
-  /** Probability of dropping an attention weight; 0 unless given. */
+  /** Probability with which an attention weight is dropped. @default 0 */
   dropout?: number;
-  /** Of the dropout. */
+  /** Seed of the dropout. @default 0 */
   seed?: number;
 }
 
 /**
- * softmax(q·kᵀ·scale + bias)·v with a gradient of the bias, for positions that are learned as biases (Raffel et al.
- * 2020): q [B, Tq, H, D], k and v [B, Tk, H, D], bias of a shape that stretches to [B, H, Tq, Tk] → [B, Tq, H, D]. A bias
- * of −∞ hides a key; a query that sees none gives zeros.
+ * Returns softmax(q·kᵀ·scale + bias)·v, with a gradient for the bias, for models that learn positions as biases (T5).
  *
- * `attention`, which is tiled, takes no such bias. This is made of products and a softmax: the scores of every query and
- * key exist, forward and for the backward pass, so that memory grows with B·H·Tq·Tk. Keys that are hidden must hold
- * numbers all the same.
+ * q [B, Tq, H, D]; k, v [B, Tk, H, D]; bias of a shape that broadcasts to [B, H, Tq, Tk] → [B, Tq, H, D]. A bias of −∞
+ * hides a key; the result of a query that sees no key is 0. Hidden keys and values must still be finite.
+ *
+ * `attention` works in tiles and takes no such bias. This operation consists of products and a softmax: the scores of
+ * every query and key exist, also for the backward pass, so that memory grows with B·H·Tq·Tk.
+ *
+ * @example
+ * const q = randn([1, 6, 2, 16], { seed: 1 });
+ * const bias = parameter(zeros([2, 6, 6]));
+ * const y = biasedAttention(q, q, q, bias, { scale: 1 });
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_RANGE if an option is out of range.
+ * @see Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", §2.1,
+ *   arXiv:1910.10683.
  */
 export function biasedAttention(
   q: FloatTensor,

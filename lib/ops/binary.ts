@@ -11,12 +11,15 @@ import { log, neg } from "./unary.js";
 type Kind = keyof typeof binaryKinds;
 
 /**
- * A tensor, or a number that stretches to any shape. Beside bf16 and f16, numbers and f32 tensors of shape [] are not
- * rounded: they meet the tensor's elements in f32, and the result alone is rounded.
+ * Operand of an elementwise operation: a tensor, or a number, which stretches to any shape and must not be NaN
+ * (ERR_RANGE). Beside bf16 and f16 tensors, numbers and f32 tensors of shape [] are not rounded: the operation computes
+ * in f32 and rounds only the result.
  */
 export type Operand = FloatTensor | number;
 
-/** `x` if it has that shape, else a view of it stretched to `shape` by strides of zero: the caller's to dispose. */
+/**
+ * Returns `x` if it has the shape, otherwise a view of it that is stretched by strides of 0, which the caller disposes.
+ */
 function expand(x: FloatTensor, shape: Shape): FloatTensor {
   if (sameShape(x.shape, shape)) return x;
   const missing = shape.length - x.shape.length;
@@ -28,21 +31,26 @@ function isNumber(x: Tensor): boolean {
   return x.dtype === "f32" && x.shape.length === 0;
 }
 
-/** Gradients of more than one operation are taken in f32, so that they are rounded once. */
+/**
+ * Returns `x` in f32. Gradients that take more than one operation are computed in f32, so that they are rounded once.
+ */
 function wide(x: FloatTensor): FloatTensor {
   return x.dtype === "f32" ? x : x.to("f32");
 }
 
-/** Gradients of a and b at the full shape, from that of the output; called only for those that are needed. */
+/**
+ * Functions that compute the gradients of a and b at the full shape, from the gradient of the output. They are called
+ * only if that gradient is needed.
+ */
 interface Gradients {
-  /** Which of the tensors they are made of, beside that of the output. */
+  /** Tensors that the functions need in addition to the gradient of the output. */
   of: readonly (keyof Saved)[];
   a: (dout: FloatTensor, saved: Saved) => FloatTensor;
   b: (dout: FloatTensor, saved: Saved) => FloatTensor;
 }
 type Saved = Record<"a" | "b" | "out", FloatTensor>;
 
-/** Hands a gradient at the stretched shape to input i, which is `x`, summed over what was stretched. */
+/** Adds a gradient at the stretched shape to input i, which is `x`, after summing it over the stretched dimensions. */
 function contribute(context: Backward<Saved>, i: number, x: FloatTensor, value: FloatTensor): void {
   const { shape, dtype, device } = x;
   if (sameShape(shape, value.shape)) return context.pass(i, value);
@@ -103,20 +111,48 @@ function attachGradients(name: Kind, out: FloatTensor, x: FloatTensor, y: FloatT
   });
 }
 
-/** a + b; shapes broadcast by NumPy's rule, here and below. */
+/**
+ * Returns a + b, element by element. Shapes broadcast by NumPy's rule.
+ *
+ * @example
+ * const y = add(x, tensor([1, 2, 3, 4, 5, 6, 7, 8])); // [2, 8] + [8]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const add = define("add", { of: [], a: (dout) => dout, b: (dout) => dout });
 
-/** a − b */
+/**
+ * Returns a − b, element by element. Shapes broadcast by NumPy's rule.
+ *
+ * @example
+ * const y = sub(1, x);
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const sub = define("sub", { of: [], a: (dout) => dout, b: (dout) => neg(dout) });
 
-/** a · b, element by element. */
+/**
+ * Returns a · b, element by element. Shapes broadcast by NumPy's rule. `matmul` is the matrix product.
+ *
+ * @example
+ * const y = mul(x, 0.5);
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const mul = define("mul", {
   of: ["a", "b"],
   a: (dout, { b }) => mul(dout, b),
   b: (dout, { a }) => mul(dout, a),
 });
 
-/** a / b */
+/**
+ * Returns a / b, element by element. Shapes broadcast by NumPy's rule.
+ *
+ * @example
+ * const y = div(x, sum(x, { axes: [-1], keepDims: true })); // every row sums to 1
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const div = define("div", {
   of: ["b", "out"],
   a: (dout, { b }) => div(dout, b),
@@ -124,14 +160,21 @@ export const div = define("div", {
 });
 
 /**
- * aᵇ. Where its derivatives would be NaN they are what PyTorch takes them for: that of a is 0 where b is 0, that of b is 0
- * where a is 0 and b not negative.
+ * Returns aᵇ, element by element. Shapes broadcast by NumPy's rule.
+ *
+ * Where a derivative would be NaN it has the value that PyTorch gives it: the derivative with respect to a is 0 where b
+ * is 0, and the one with respect to b is 0 where a is 0 and b is not negative.
+ *
+ * @example
+ * const y = pow(tensor([1, 2, 3]), 2); // [1, 4, 9]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
  */
 export const pow = define("pow", {
   of: ["a", "b", "out"],
   a: (dout, { a, b }) => {
     const exponent = wide(b);
-    // 0 times a power that is finite, where b is 0.
+    // Where b is 0, this is 0 times a finite power.
     const power = pow(wide(a), add(sub(exponent, 1), equal(exponent, 0)));
     return mul(mul(wide(dout), exponent), power);
   },
@@ -142,23 +185,63 @@ export const pow = define("pow", {
   },
 });
 
-/** The larger; where both are equal, each gets half of the gradient. */
+/**
+ * Returns the larger of a and b, element by element. Shapes broadcast by NumPy's rule. Where both are equal, each gets
+ * half of the gradient.
+ *
+ * @example
+ * const y = maximum(x, 0);
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const maximum = define("maximum", {
   of: ["a", "b"],
   a: (dout, { a, b }) => mul(dout, add(greater(a, b), mul(equal(a, b), 0.5))),
   b: (dout, { a, b }) => mul(dout, add(less(a, b), mul(equal(a, b), 0.5))),
 });
 
-/** The smaller; where both are equal, each gets half of the gradient. */
+/**
+ * Returns the smaller of a and b, element by element. Shapes broadcast by NumPy's rule. Where both are equal, each gets
+ * half of the gradient.
+ *
+ * @example
+ * const y = minimum(maximum(x, -1), 1);
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const minimum = define("minimum", {
   of: ["a", "b"],
   a: (dout, { a, b }) => mul(dout, add(less(a, b), mul(equal(a, b), 0.5))),
   b: (dout, { a, b }) => mul(dout, add(greater(a, b), mul(equal(a, b), 0.5))),
 });
 
-/** 1 where a = b, else 0. No gradient. */
+/**
+ * Returns 1 where a = b and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no gradient
+ * flows.
+ *
+ * @example
+ * const hits = equal(tensor([1, 2, 3]), 2); // [0, 1, 0]
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const equal = define("equal", null);
-/** 1 where a > b, else 0. No gradient. */
+/**
+ * Returns 1 where a > b and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no gradient
+ * flows.
+ *
+ * @example
+ * const positive = greater(x, 0);
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const greater = define("greater", null);
-/** 1 where a < b, else 0. No gradient. */
+/**
+ * Returns 1 where a < b and 0 elsewhere, in the dtype of the operands. Shapes broadcast by NumPy's rule; no gradient
+ * flows.
+ *
+ * @example
+ * const negative = less(x, 0);
+ *
+ * @throws ERR_SHAPE if the shapes do not broadcast.
+ */
 export const less = define("less", null);

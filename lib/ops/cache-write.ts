@@ -3,10 +3,20 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkDType, checkFloat, checkShapeIs, checkTensor } from "./check.js";
 
 /**
- * Writes keys or values into a cache: cache[b, starts[b] + t] = values[b, t]. cache [B, Tmax, H, D], values
- * [B, T, H, D] (any strides with D contiguous), starts i32 [B] (0 unless given). Not recorded: caches are for
- * inference. What would lie past the cache is an error on the device: reading the cache, or what is computed from
- * it, rejects with ERR_RANGE.
+ * Writes keys or values into a cache: cache[b, starts[b] + t] = values[b, t]. It is not recorded, since caches are for
+ * inference.
+ *
+ * cache [B, Tmax, H, D]; values [B, T, H, D], with any strides as long as D is contiguous; starts i32 [B], by default
+ * 0.
+ *
+ * Values that would lie past the end of the cache are an error on the device: reading the cache, or what is computed
+ * from it, rejects with ERR_RANGE.
+ *
+ * @example
+ * const cache = zeros([1, 32, 2, 16]);
+ * cacheWrite(cache, randn([1, 4, 2, 16], { seed: 1 }), tensor(new Int32Array([8])));
+ *
+ * @throws ERR_SHAPE if the shapes do not fit.
  */
 export function cacheWrite(cache: FloatTensor, values: FloatTensor, starts: IntTensor | null = null): void {
   checkFloat("cacheWrite", "cache", cache);

@@ -16,7 +16,11 @@ export {
 } from "../check.js";
 export { describe };
 
-/** Throws unless `value` is a live tensor on the device of `like`. */
+/**
+ * Checks that `value` is a live tensor, on the device of `like` if that is given.
+ *
+ * @throws ERR_ARGUMENT, ERR_DISPOSED or ERR_DEVICE if it is not.
+ */
 export function checkTensor(op: string, name: string, value: unknown, like?: Tensor): asserts value is Tensor {
   if (!(value instanceof Tensor))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be a tensor, got ${describe(value)}`);
@@ -26,7 +30,12 @@ export function checkTensor(op: string, name: string, value: unknown, like?: Ten
     throw new HeedError("ERR_DEVICE", `${op}: expected ${name} on ${like.device}, got ${value.device}`);
 }
 
-/** Throws unless `value` is a live tensor of a floating type; with `like`, of its dtype and on its device. */
+/**
+ * Checks that `value` is a live tensor of a floating dtype. If `like` is given, both must have the same dtype and
+ * device.
+ *
+ * @throws ERR_DTYPE if it has another dtype; the errors of `checkTensor`.
+ */
 export function checkFloat(op: string, name: string, value: unknown, like?: Tensor): void {
   checkTensor(op, name, value, like);
   if (!isFloat(value.dtype))
@@ -34,7 +43,11 @@ export function checkFloat(op: string, name: string, value: unknown, like?: Tens
   if (like) checkDType(op, name, value, like.dtype);
 }
 
-/** Throws unless `value` is a live tensor on the device of `like`, of its dtype or of f32. */
+/**
+ * Checks that `value` is a live tensor on the device of `like`, with its dtype or f32.
+ *
+ * @throws ERR_DTYPE if it has another dtype; the errors of `checkTensor`.
+ */
 export function checkParameter(op: string, name: string, value: unknown, like: Tensor): void {
   checkTensor(op, name, value, like);
   if (value.dtype === like.dtype || value.dtype === "f32") return;
@@ -47,7 +60,11 @@ export function checkDType(op: string, name: string, value: Tensor, dtype: DType
     throw new HeedError("ERR_DTYPE", `${op}: expected ${name} of dtype ${dtype}, got ${value.dtype}`);
 }
 
-/** Sizes of -1 in `expected` stand for any. */
+/**
+ * Checks the shape of a tensor; a size of -1 in `expected` allows any size.
+ *
+ * @throws ERR_SHAPE if it differs.
+ */
 export function checkShapeIs(op: string, name: string, value: Tensor, expected: Shape): void {
   const { shape } = value;
   if (shape.length !== expected.length || !shape.every((n, i) => expected[i] === -1 || expected[i] === n))

@@ -15,8 +15,11 @@ import {
 import { contiguous } from "./views.js";
 
 /**
- * Position of the largest element of the last dimension: [..., V] → [...]. The lowest wins a tie. NaN counts as less than
- * everything, unlike in PyTorch, so it is found only where there is nothing else.
+ * Returns the position of the largest element along the last dimension: [..., V] → i32 [...]. The lowest position wins
+ * a tie. NaN counts as less than everything, unlike in PyTorch, so it wins only against other NaN.
+ *
+ * @example
+ * const ids = argmax(tensor([[1, 3, 2], [5, 4, 0]])); // [1, 0]
  */
 export function argmax(x: FloatTensor): IntTensor {
   checkFloat("argmax", "x", x);
@@ -29,8 +32,13 @@ export function argmax(x: FloatTensor): IntTensor {
 }
 
 /**
- * The k largest of the last dimension and their positions, in falling order: [..., V] → [..., k] each. Of equal ones the
- * lowest position is first. NaN comes last, unlike in PyTorch.
+ * Returns the k largest elements along the last dimension and their positions, in descending order: [..., V] → [..., k]
+ * each. Equal elements are ordered by position. NaN comes last, unlike in PyTorch.
+ *
+ * @example
+ * const { values, ids } = topk(tensor([1, 3, 2]), 2); // [3, 2] and [1, 2]
+ *
+ * @throws ERR_RANGE if `k` is not an integer from 1 to V.
  */
 export function topk(x: FloatTensor, k: number): { values: FloatTensor; ids: IntTensor } {
   checkFloat("topk", "x", x);
@@ -45,21 +53,41 @@ export function topk(x: FloatTensor, k: number): { values: FloatTensor; ids: Int
   return { values, ids };
 }
 
-/** How the next token is chosen from the logits; applied in this order. */
+/** Options that say how the next token is chosen from the logits. They are applied in this order. */
 export interface SamplingOptions {
-  /** Logits of tokens in the history are divided (if positive) or multiplied by this (Keskar et al. 2019); 1 is off. */
+  /**
+   * Factor against repetition: positive logits of tokens in the history are divided by it, negative ones are
+   * multiplied; 1 turns it off.
+   *
+   * @default 1
+   * @see Keskar et al. 2019, "CTRL", §4.1, arXiv:1909.05858.
+   */
   repetitionPenalty?: number;
-  /** Logits are divided by this; 0 takes the likeliest token. 1 unless given. */
+  /** Number that the logits are divided by; 0 always takes the most likely token. @default 1 */
   temperature?: number;
-  /** Only the k likeliest tokens; 0 is off. */
+  /** Number of most likely tokens to choose from; 0 turns it off. @default 0 */
   topK?: number;
-  /** Only the likeliest tokens that together have probability p (Holtzman et al. 2020); 1 is off. */
+  /**
+   * Probability that the most likely tokens to choose from have together; 1 turns it off.
+   *
+   * @default 1
+   * @see Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
+   */
   topP?: number;
-  /** Only tokens at least this share as likely as the likeliest (Nguyen et al. 2024); 0 is off. */
+  /**
+   * Share of the highest probability that a token must have to be chosen; 0 turns it off.
+   *
+   * @default 0
+   * @see Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082.
+   */
   minP?: number;
 }
 
-/** @internal Throws ERR_RANGE for an option outside its range. */
+/**
+ * @internal Checks sampling options and fills in the defaults.
+ *
+ * @throws ERR_RANGE if an option is out of range.
+ */
 export function checkSampling(op: string, options: SamplingOptions): Required<SamplingOptions> {
   checkObject(op, "options", options);
   const { repetitionPenalty = 1, temperature = 1, topK = 0, topP = 1, minP = 0 } = options;
@@ -72,14 +100,22 @@ export function checkSampling(op: string, options: SamplingOptions): Required<Sa
 }
 
 /**
- * Chooses a token for each row: logits [B, V] → [B]. Row b draws number offsets[b] of the seed's sequence, so that a
- * sequence's tokens do not depend on what else is in the batch.
+ * Chooses a token for each row: logits [B, V] → i32 [B]. Row b uses draw number offsets[b] of the seed's sequence, so
+ * that the tokens of a sequence do not depend on what else is in the batch.
  *
- * A row that has no distribution gets the id -1: one of its logits is NaN or Infinity after the penalty, or all of them are
- * -Infinity. Single logits may be -Infinity: their tokens are never chosen.
+ * A row whose logits define no distribution gets the id -1: one of them is NaN or Infinity after the penalty, or all of
+ * them are -Infinity. Single logits may be -Infinity: their tokens are never chosen.
  *
  * @param offsets i32 [B]
- * @param history i32 [B, L], for the repetition penalty; negative ids are padding
+ * @param options `seed` of the draws; `history` i32 [B, L] for the repetition penalty, in which negative ids are
+ *   padding
+ *
+ * @example
+ * const logits = randn([2, 256], { seed: 1 });
+ * const offsets = tensor(new Int32Array([0, 0]));
+ * const ids = sample(logits, offsets, { seed: 7, temperature: 0.8, topK: 40 });
+ *
+ * @throws ERR_RANGE if an option is out of range.
  */
 export function sample(
   logits: FloatTensor,
@@ -106,8 +142,8 @@ export function sample(
 }
 
 /**
- * @internal `sample` of checked arguments into tensors that there are, i32 [B] each: the ids and, unless null, what the
- * model may go on from, which is 0 in place of -1.
+ * @internal Does the same as `sample`, for checked arguments, and writes to given tensors i32 [B]. `inputs`, if not
+ * null, receives the ids for the model's next pass, with 0 instead of -1.
  */
 export function sampleInto(
   { ids, inputs }: { ids: IntTensor; inputs: IntTensor | null },

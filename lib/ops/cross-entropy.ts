@@ -9,22 +9,32 @@ import { mul } from "./binary.js";
 import { checkDType, checkFloat, checkInteger, checkNumber, checkObject, checkRank, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";
 
+/** Options of `crossEntropy`. */
 export interface CrossEntropyOptions {
-  /** Rows with this target count for nothing; −100 unless given. */
+  /** Target whose rows do not count. @default -100 */
   ignoreIndex?: number;
-  /** s: the target distribution is (1 − s)·onehot + s/V (Szegedy et al. 2016); 0 unless given. */
+  /**
+   * Share s of label smoothing: the target distribution is (1 − s)·onehot + s/V.
+   *
+   * @default 0
+   * @see Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision", §7, arXiv:1512.00567.
+   */
   labelSmoothing?: number;
 }
 
 /**
- * @internal What the gradients of a loss are multiplied by until `backward()` brings its own factor. f16 would round off
- * those of unlikely tokens, which that factor may be there to save; times this all of them are below its largest number.
+ * @internal Returns the factor of the gradients that a loss saves until `backward()` brings its own factor. In f16 the
+ * gradients of unlikely tokens would be rounded to 0 before the factor of `backward()` could save them. With this
+ * factor none of them exceeds the largest number of f16.
  */
 export function lossScale(dtype: FloatDType): number {
   return dtype === "f16" ? 2 ** 15 : 1;
 }
 
-/** @internal Passes on what a loss saved as its gradients times `scale`: that of the loss multiplies them, in f32. */
+/**
+ * @internal Passes on the gradients that a loss saved with a factor of `scale`. They are multiplied by the loss's own
+ * gradient in f32.
+ */
 export function passScaled(
   { dout, constant, pass }: Backward<never>,
   gradients: readonly (FloatTensor | null)[],
@@ -38,7 +48,7 @@ export function passScaled(
   });
 }
 
-/** Multiplies by an f32 tensor of shape [], in place. */
+/** Multiplies `x` in place by an f32 tensor of shape []. */
 function multiply(x: FloatTensor, factor: FloatTensor): void {
   const strides = x.shape.map(() => 0);
   using stretched = factor.viewAs(x.shape, strides, 0, false);
@@ -46,9 +56,18 @@ function multiply(x: FloatTensor, factor: FloatTensor): void {
 }
 
 /**
- * Mean over the targets of −log softmax(logits)[target], in nats: logits [..., V], targets [...] → [].
- * 0 where every target is ignored. A target outside [0, V) is an error on the device: reading the loss, or what
- * is computed from its gradient, rejects with ERR_RANGE.
+ * Returns the mean of −log softmax(logits)[target] over the targets, in nats: logits [..., V], targets i32 [...] → f32
+ * []. If every target is ignored, the loss is 0.
+ *
+ * A target outside [0, V) is an error on the device: reading the loss, or what is computed from its gradient, rejects
+ * with ERR_RANGE.
+ *
+ * @example
+ * const logits = randn([2, 6, 256], { seed: 1 });
+ * const targets = zeros([2, 6], { dtype: "i32" });
+ * const loss = await crossEntropy(logits, targets).item();
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_RANGE if an option is out of range.
  */
 export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: CrossEntropyOptions = {}): FloatTensor {
   checkObject("crossEntropy", "options", options);
@@ -68,7 +87,7 @@ export function crossEntropy(logits: FloatTensor, targets: IntTensor, options: C
   const input = contiguous(logits);
   const index = contiguous(targets);
   const loss: FloatTensor = allocate([], "f32", logits.device);
-  // The gradient of the mean is made in the same pass over the logits.
+  // The gradient of the mean is computed in the same pass over the logits.
   const dlogits = needsGrad([input]) ? allocate(input.shape, input.dtype, input.device, false) : null;
   const scale = lossScale(input.dtype);
   ops.cross_entropy({

@@ -5,8 +5,14 @@ import { checkFloat, checkInteger, checkNumber } from "./check.js";
 import { contiguous } from "./views.js";
 
 /**
- * Zeroes elements with probability p and scales the others by 1/(1 − p) (Srivastava et al. 2014). Which ones follows
- * from the seed and the element's position (Philox), so nothing is stored for the backward pass.
+ * Sets elements to 0 with probability p and scales the others by 1/(1 − p). The seed and an element's position decide
+ * whether it is dropped (Philox), so that nothing is stored for the backward pass. For p = 0 the result is `x` itself.
+ *
+ * @example
+ * const y = dropout(x, 0.1, 42);
+ *
+ * @throws ERR_RANGE if `p` is not from 0 to 1, or `seed` is not an integer of at least 0.
+ * @see Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15.
  */
 export function dropout(x: FloatTensor, p: number, seed: number): FloatTensor {
   checkFloat("dropout", "x", x);

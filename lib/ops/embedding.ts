@@ -6,14 +6,21 @@ import { checkDType, checkFloat, checkObject, checkShapeIs, checkTensor } from "
 import { checkRounding } from "./precision.js";
 import { contiguous } from "./views.js";
 
+/** Options of `embedding`. */
 export interface EmbeddingOptions {
-  /** Of the result: the weight's dtype, which it is unless given, or bf16 or f16 of an f32 weight. */
+  /** Dtype of the result: the weight's own by default, or bf16 or f16 for an f32 weight. */
   dtype?: FloatDType;
 }
 
 /**
- * Rows of a table: ids [...] → [..., C] from weight [V, C]. An id outside [0, V) is an
- * error on the device: reading what is computed from the result rejects with ERR_RANGE.
+ * Returns rows of a table: ids i32 [...], weight [V, C] → [..., C]. An id outside [0, V) is an error on the device:
+ * reading what is computed from the result rejects with ERR_RANGE.
+ *
+ * @example
+ * const weight = parameter(randn([256, 16], { seed: 1 }));
+ * const y = embedding(tensor(new Int32Array([72, 105])), weight); // [2, 16]
+ *
+ * @throws ERR_DTYPE if `dtype` does not fit the weight's.
  */
 export function embedding(ids: IntTensor, weight: FloatTensor, options: EmbeddingOptions = {}): FloatTensor {
   checkTensor("embedding", "ids", ids);

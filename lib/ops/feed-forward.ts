@@ -14,19 +14,30 @@ import {
 import { rounded } from "./precision.js";
 import { contiguous, transposed } from "./views.js";
 
+/** Weights of a feed-forward layer, each in the layout that the options name. */
 export interface FeedForwardWeights {
-  /** C → hidden */
+  /** Projection from width C to the hidden width; `bias` has the hidden width. */
   up: { weight: FloatTensor; bias?: FloatTensor | null };
-  /** hidden → C */
+  /** Projection from the hidden width back to C; `bias` is [C]. */
   down: { weight: FloatTensor; bias?: FloatTensor | null };
 }
 
 /**
- * activation(x·U + bᵤ)·D + b_d + residual (Vaswani et al. 2017, eq. 2), x [..., C] → [..., C].
+ * Returns activation(x·U + bᵤ)·D + b_d + residual: x [..., C] → [..., C]. The activation is "gelu" by default, and
+ * weights lie in layout "oi" ([out, in]).
  *
- * The same as two `linear`s, but the activation's derivative is fused into the product before it on the way back:
- * dh = (dy·Dᵀ) ⊙ activation'(x·U + bᵤ), then dx = dh·Uᵀ and the weights' gradients. Of the hidden values only x·U + bᵤ
- * is kept for that, a quarter less memory for a block, and activated again. Dtypes are as in `linear`.
+ * The result is that of two calls of `linear`, but the backward pass fuses the activation's derivative into the product
+ * before it: dh = (dy·Dᵀ) ⊙ activation'(x·U + bᵤ), then dx = dh·Uᵀ and the gradients of the weights. Of the hidden
+ * values it keeps only x·U + bᵤ and applies the activation again, which saves a quarter of a block's memory. Dtypes may
+ * be combined as in `linear`.
+ *
+ * @example
+ * const up = { weight: randn([32, 8], { seed: 1 }), bias: zeros([32]) };
+ * const down = { weight: randn([8, 32], { seed: 2 }), bias: zeros([8]) };
+ * const y = feedForward(x, { up, down }, { activation: "gelu", residual: x });
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_ARGUMENT for an unknown activation or layout.
+ * @see Vaswani et al. 2017, "Attention Is All You Need", eq. 2, arXiv:1706.03762.
  */
 export function feedForward(
   x: FloatTensor,

@@ -8,8 +8,16 @@ import { checkFloat, checkRank } from "./check.js";
 import { contiguous } from "./views.js";
 
 /**
- * activation(gate) · up, the gated linear units of Shazeer 2020: "silu" makes SwiGLU (Llama), "gelu" GEGLU (Gemma),
- * "sigmoid" GLU, "relu" ReGLU, "none" the bilinear layer. gate, up [...] of one shape → [...].
+ * Returns activation(gate) · up, a gated linear unit; `gate`, `up` and the result have the same shape. "silu" makes it
+ * SwiGLU (Llama), "gelu" GEGLU (Gemma), "sigmoid" GLU, "relu" ReGLU, and "none" the bilinear layer.
+ *
+ * @default "silu"
+ *
+ * @example
+ * const y = gated(x, randn([2, 8], { seed: 2 }), "silu");
+ *
+ * @throws ERR_SHAPE if the shapes differ; ERR_ARGUMENT for an unknown activation.
+ * @see Shazeer 2020, "GLU Variants Improve Transformer", arXiv:2002.05202.
  */
 export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation = "silu"): FloatTensor {
   const op = "gated";
@@ -28,11 +36,11 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
     return out;
   };
   const backward = ({ dout, needs, gradient, saved }: Backward<Saved>): void => {
-    // Whoever wants no gradient gets one that is thrown away: the kernel computes both in passing.
+    // The kernel computes both gradients in one pass. A gradient that nobody needs goes to memory that is thrown away.
     const slot = (i: number): { out: FloatTensor; accumulate: boolean } =>
       needs(i) ? gradient(i) : { out: allocate(dout.shape, dout.dtype, dout.device, false), accumulate: false };
     const [dgate, dup] = [slot(0), slot(1)];
-    // One tensor that is both gate and up: the kernel must not get its gradient twice.
+    // If one tensor is both gate and up, the kernel must not write to its gradient twice.
     const apart = dup.out === dgate.out ? allocate(dout.shape, dout.dtype, dout.device, false) : null;
     ops.gated_backward({
       dgate: dgate.out,
@@ -53,8 +61,15 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
 }
 
 /**
- * The same over one projection x [..., 2·F], the gate first and then what it gates → [..., F]. Nothing is copied or
- * permuted, forward or backward.
+ * Returns activation(gate) · up, like `gated`, from one projection x [..., 2·F] that holds the gate and then `up` →
+ * [..., F]. If x is contiguous, nothing is copied or permuted, forward or backward.
+ *
+ * @default "silu"
+ *
+ * @example
+ * const y = packedGated(x); // [2, 8] → [2, 4]
+ *
+ * @throws ERR_SHAPE if the width of x is odd; ERR_ARGUMENT for an unknown activation.
  */
 export function packedGated(x: FloatTensor, activation: Activation = "silu"): FloatTensor {
   const op = "packedGated";

@@ -6,14 +6,19 @@ import { checkFloat, checkRank } from "./check.js";
 import { sum } from "./reduce.js";
 import { sqrt, square } from "./unary.js";
 
-/** Lengths below it count as that, as in PyTorch's `normalize`. */
+/** Smallest length that a row is divided by, as in PyTorch's `normalize`. */
 const eps = 1e-12;
 
 /**
- * Returns x / max(‖x‖₂, 1e-12) over the last dimension, so that dot products are cosines. It is computed in f32 whatever
- * the dtype, and rounded once.
+ * Returns x / max(‖x‖₂, 1e-12) along the last dimension, so that dot products are cosines. It is computed in f32 for
+ * every dtype and rounded once.
  *
- * Rows that are shorter than 1e-12 get a gradient of 0, where the quotient's own would be 10¹² times that of the output.
+ * Rows that are shorter than 1e-12 get a gradient of 0, since the gradient of the quotient would be 10¹² times that of
+ * the output.
+ *
+ * @example
+ * const unit = l2Normalize(x);
+ * const cosines = matmul(unit, transpose(unit)); // [2, 2]
  */
 export function l2Normalize(x: FloatTensor): FloatTensor {
   checkFloat("l2Normalize", "x", x);

@@ -13,36 +13,54 @@ import { sum } from "./reduce.js";
 import { eluPlusOne } from "./unary.js";
 import { contiguous, transpose } from "./views.js";
 
-/** φ: "elu", elu(x) + 1, or none, for a map of one's own before. */
+/** Feature map φ: "elu" is elu(x) + 1; "none" is the identity, for a map that you apply yourself. */
 export type FeatureMap = "elu" | "none";
 
-/** What is left of the tokens seen so far: a matrix a head, however many they are. */
+/** State that stands for all tokens seen so far: one matrix for each head, however many tokens there were. */
 export interface LinearState {
-  /** f32 [B, H, D, Dv]: Σ φ(k)·vᵀ */
+  /** Σ φ(k)·vᵀ, f32 [B, H, D, Dv]. */
   sums: FloatTensor;
-  /** f32 [B, H, D, 1]: Σ φ(k); null where nothing is normalised. */
+  /** Σ φ(k), f32 [B, H, D, 1]; null if `normalize` is false. */
   normalizer: FloatTensor | null;
 }
 
+/** Options of `linearAttention`. */
 export interface LinearAttentionOptions {
-  /** A query sees the keys up to its own; true unless given. Else all, and their number may be another. */
+  /**
+   * Lets a query see only the keys up to its own position. If it is false, a query sees all keys, and there may be more
+   * or fewer keys than queries.
+   *
+   * @default true
+   */
   causal?: boolean;
-  /** Of queries and keys; "elu" unless given. */
+  /** Feature map of queries and keys. @default "elu" */
   featureMap?: FeatureMap;
-  /** Divides by Σ φ(q)·φ(k), so that weights sum to 1; true unless given. */
+  /** Divides by Σ φ(q)·φ(k), so that weights sum to 1. @default true */
   normalize?: boolean;
-  /** Added to what is divided by; 1e-6 unless given. */
+  /** Number that is added to the divisor. @default 1e-6 */
   eps?: number;
   /**
-   * f32 [H], above 0 and up to 1: what is left of a token's weight from one to the next, in causal attention. It gets no
-   * gradient, and one that requires a gradient is refused. See `retentionDecay`.
+   * f32 [H], above 0 and up to 1: share of a token's weight that remains from one token to the next, in causal
+   * attention. It gets no gradient and must not require one. `retentionDecay` returns the decays of RetNet.
    */
   decay?: FloatTensor | null;
-  /** Tokens before the first; becomes that of all tokens, in place. For causal attention without gradients. */
+  /**
+   * State of the tokens before the first one; it is overwritten with the state of all tokens. Only for causal attention
+   * without gradients.
+   */
   state?: LinearState | null;
 }
 
-/** The decays of RetNet's heads (Sun et al. 2023, eq. 8), f32 [heads]: 1 − 2^(−5−h). */
+/**
+ * Returns the decays of RetNet's heads, f32 [heads]: 1 − 2^(−5−h) for head h.
+ *
+ * @example
+ * const q = randn([2, 6, 4, 16], { seed: 1 });
+ * const y = linearAttention(q, q, q, { featureMap: "none", normalize: false, decay: retentionDecay(4) });
+ *
+ * @throws ERR_RANGE if `heads` is not an integer of at least 1.
+ * @see Sun et al. 2023, "Retentive Network", eq. 8, arXiv:2307.08621.
+ */
 export function retentionDecay(heads: number, options: MaskOptions = {}): FloatTensor {
   checkInteger("retentionDecay", "heads", heads, 1, 2 ** 31 - 1);
   checkObject("retentionDecay", "options", options);
@@ -51,13 +69,22 @@ export function retentionDecay(heads: number, options: MaskOptions = {}): FloatT
 }
 
 /**
- * Attention whose weights are φ(q)·φ(k) instead of e^(q·k) (Katharopoulos et al. 2020), so that time grows with the length
- * and not with its square:
+ * Returns attention with the weights φ(q)·φ(k) instead of e^(q·k), so that time grows with the length and not with its
+ * square:
  *
  *   out_t = Σ_j decay^(t−j) (φ(q_t)·φ(k_j)) v_j / (Σ_j decay^(t−j) φ(q_t)·φ(k_j) + eps), j ≤ t if causal.
  *
- * q [B, Tq, H, D], k [B, Tk, H, D], v [B, Tk, H, Dv] → [B, Tq, H, Dv]. In bf16 and f16, sums and quotients are f32, forward
- * and backward, and the result is rounded once.
+ * q [B, Tq, H, D], k [B, Tk, H, D], v [B, Tk, H, Dv] → [B, Tq, H, Dv]. In bf16 and f16, sums and quotients are f32,
+ * forward and backward, and the result is rounded once.
+ *
+ * @example
+ * const q = randn([2, 6, 4, 16], { seed: 1 });
+ * const y = linearAttention(q, q, q); // [2, 6, 4, 16]
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_ARGUMENT for an unknown feature map, a decay or state without
+ *   `causal`, a decay that requires a gradient, or a state with inputs that require one; ERR_RANGE if `eps` is
+ *   negative.
+ * @see Katharopoulos et al. 2020, "Transformers are RNNs", arXiv:2006.16236.
  */
 export function linearAttention(
   q: FloatTensor,
@@ -97,14 +124,15 @@ export function linearAttention(
   }
   return scope(() => {
     const map = (x: FloatTensor): FloatTensor => (featureMap === "elu" ? eluPlusOne(x) : x);
-    // Of causal sums alone, the kernel's own are f32 already. Others grow with the number of keys, beyond what f16 holds.
+    // The kernel sums in f32, which is enough if there are only causal sums. The others, and the divisors, grow with
+    // the number of keys, beyond what f16 holds.
     const wide = (x: FloatTensor): FloatTensor => (normalize || !causal ? inDType(x, "f32") : x);
     const [fq, fk, fv] = [map(wide(q)), map(wide(k)), wide(v)];
     const sums = (values: FloatTensor, carried: FloatTensor | null): FloatTensor =>
       causal ? causalSums(fq, fk, values, decay, carried) : allSums(fq, fk, values);
     const out = sums(fv, state?.sums ?? null);
     if (!normalize) return inDType(out, v.dtype);
-    // [B, Tk, H, 1], one number in memory.
+    // [B, Tk, H, 1], with one number in memory.
     const ones = full([1], 1, { dtype: fv.dtype, device: v.device }).viewAs(
       [batch, k.shape[1]!, heads, 1],
       [0, 0, 0, 1],
@@ -122,7 +150,10 @@ function checkF32(op: string, name: string, value: FloatTensor | null, like: Flo
   checkShapeIs(op, name, value, shape);
 }
 
-/** out_t = Σ_{j ≤ t} decay^(t−j) (q_t·k_j) v_j; `state` is what is before, and then all. */
+/**
+ * Returns out_t = Σ_{j ≤ t} decay^(t−j) (q_t·k_j) v_j. `state` holds the sums over earlier tokens and is overwritten
+ * with those over all tokens.
+ */
 function causalSums(
   q: FloatTensor,
   k: FloatTensor,
@@ -154,7 +185,7 @@ function causalSums(
         if (!needs(i)) return;
         const slot = gradient(i);
         if (!slot.accumulate) return run(slot.out, a, b, c, decay, back);
-        // The kernel has no accumulating form.
+        // The kernel cannot accumulate.
         using apart: FloatTensor = allocate(slot.out.shape, slot.out.dtype, slot.out.device, false);
         run(apart, a, b, c, decay, back);
         pass(i, apart);
@@ -168,13 +199,13 @@ function causalSums(
 
 const byHead = (x: FloatTensor): FloatTensor => transpose(x, [0, 2, 1, 3]); // [B, T, H, D] ⇄ [B, H, T, D]
 
-/** out_t = Σ_j (q_t·k_j) v_j, through [B, H, D, Dv]. */
+/** Returns out_t = Σ_j (q_t·k_j) v_j, computed through [B, H, D, Dv]. */
 function allSums(q: FloatTensor, k: FloatTensor, v: FloatTensor): FloatTensor {
   const state = matmul(transpose(byHead(k)), byHead(v));
   return byHead(matmul(byHead(q), state));
 }
 
-/** [B, Tq, H, 1]: Σ_j q_t·k_j. */
+/** Returns Σ_j q_t·k_j, [B, Tq, H, 1]. */
 function allWeights(q: FloatTensor, k: FloatTensor): FloatTensor {
   const total = sum(byHead(k), { axes: [2], keepDims: true }); // [B, H, 1, D]
   return byHead(matmul(byHead(q), transpose(total)));

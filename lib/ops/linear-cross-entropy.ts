@@ -9,30 +9,48 @@ import { rounded } from "./precision.js";
 import { asInOut, checkProjection, type Layout, product, writeProjectionGradients } from "./projection.js";
 import { contiguous, transposed } from "./views.js";
 
+/** Options of `linearCrossEntropy`. */
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
-  /** [V] */
+  /** Bias of the logits, [V]. */
   bias?: FloatTensor | null;
-  /** How `weight` lies in memory: [V, C] ("oi", the default) or [C, V] ("io"). */
+  /** Order of the weight's dimensions: [V, C] ("oi") or [C, V] ("io"). @default "oi" */
   layout?: Layout;
-  /** Of how many rows the logits exist at once; unless given, of so many that they take about half of the weight's memory. */
+  /**
+   * Number of rows whose logits exist at the same time. By default their logits take about half of the weight's memory,
+   * and at least 4 MiB.
+   */
   chunkRows?: number;
 }
 
-/** Bytes that the logits of a chunk may always have. */
+/** Bytes that the logits of a chunk may take even if the weight is smaller. */
 const smallestChunk = 4 << 20;
 
-/** Chunks of about half the weight's size: going over the weight and its gradient for each of them costs little. */
+/**
+ * Returns the usual number of rows in a chunk. The logits take about half of the weight's memory, so that reading the
+ * weight and its gradient again for each chunk costs little.
+ */
 function usualRows(inputs: number, outputs: number, bytes: number): number {
   return Math.max(1, Math.ceil(inputs / 2), Math.floor(smallestChunk / (outputs * bytes)));
 }
 
 /**
- * `crossEntropy(linear(x, weight, { bias }), targets)` without the logits [..., V]: x [..., C], targets [...] → [].
+ * Returns `crossEntropy(linear(x, weight, { bias }), targets)` without storing all logits [..., V]: x [..., C], targets
+ * i32 [...] → f32 [].
  *
- * The rows are gone over in chunks. A chunk's logits become their own gradient in place, and that is multiplied out at
- * once: dx = dlogits·Wᵀ and dW += xᵀ·dlogits, so that what is kept for `backward()` has the sizes of x and of the weight.
- * Dtypes are as in `linear`; gradients of a 16-bit weight and bias are summed over chunks in f32, and
- * those of f16 are kept in it.
+ * The rows are processed in chunks. The logits of a chunk are replaced by their own gradient, which is multiplied at
+ * once: dx = dlogits·Wᵀ and dW += xᵀ·dlogits. What is kept for `backward()` therefore has the sizes of x and of the
+ * weight.
+ *
+ * Dtypes may be combined as in `linear`. Gradients of a 16-bit weight and bias are summed over chunks in f32; gradients
+ * of f16 tensors are kept in f32.
+ *
+ * @example
+ * const h = randn([2, 6, 8], { seed: 1 });
+ * const weight = parameter(randn([256, 8], { seed: 2 }));
+ * linearCrossEntropy(h, weight, zeros([2, 6], { dtype: "i32" })).backward();
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_RANGE or ERR_ARGUMENT for a bad option. Reading the loss rejects with
+ *   ERR_RANGE if a target is outside [0, V).
  */
 export function linearCrossEntropy(
   x: FloatTensor,
@@ -73,7 +91,7 @@ export function linearCrossEntropy(
   const scale = lossScale(dtype);
   const gradientOf = (tensor: FloatTensor | null, summed: boolean): FloatTensor | null => {
     if (!recorded || !tensor?.requiresGrad) return null;
-    // Times a scale, what is summed up of f16 might be beyond its largest number.
+    // Sums of f16 gradients that are multiplied by a scale may exceed the largest number of f16.
     const sums = (summed && chunks > 1) || scale !== 1;
     return allocate(tensor.shape, sums ? "f32" : tensor.dtype, device, false);
   };
@@ -88,7 +106,7 @@ export function linearCrossEntropy(
     const accumulate = chunk > 0;
     const part = (of: FloatTensor): FloatTensor => of.viewAs([count, inputs], [inputs, 1], first * inputs, false);
     using xs = part(input);
-    // The logits, and then their gradient.
+    // This holds the logits first and then their gradient.
     using dy: FloatTensor = allocate([count, outputs], dtype, device, false);
     product(dy, xs, w, { bias });
     ops.cross_entropy({

@@ -14,23 +14,32 @@ import {
 import { rounded } from "./precision.js";
 import { contiguous, transposed } from "./views.js";
 
+/** Options of `linear`. */
 export interface LinearOptions {
-  /** [out] */
+  /** Bias [out]. @default null */
   bias?: FloatTensor | null;
-  /** Applied to x·W + b before the residual is added. */
+  /** Activation of x·W + b, before the residual is added. @default "none" */
   activation?: Activation;
-  /** Added to the result; of its shape. */
+  /** Tensor of the result's shape that is added to it. @default null */
   residual?: FloatTensor | null;
-  /** How `weight` lies in memory: [out, in] ("oi", the default) or [in, out] ("io", GPT-2's files). */
+  /** Order of the weight's dimensions: [out, in] ("oi") or [in, out] ("io", as in GPT-2's files). @default "oi" */
   layout?: Layout;
 }
 
 /**
- * activation(x·W + b) + residual in one pass: x [..., in] → [..., out].
+ * Returns activation(x·W + b) + residual, computed in one pass: x [..., in] → [..., out].
  *
- * Backward: dx = dy·Wᵀ, dW = xᵀ·dy, db = Σ dy, with dy first multiplied by the activation's derivative.
+ * The backward pass is dx = dy·Wᵀ, dW = xᵀ·dy, db = Σ dy, where dy has been multiplied by the derivative of the
+ * activation.
  *
- * With x in bf16 or f16, weight and bias may be f32: the weight is rounded, and their gradients are sums in f32.
+ * If x is bf16 or f16, weight and bias may be f32. The weight is then rounded to the dtype of x, and the gradients of
+ * weight and bias are sums in f32.
+ *
+ * @example
+ * const weight = parameter(randn([4, 8], { seed: 2 }));
+ * const y = linear(x, weight, { bias: zeros([4]), activation: "gelu" }); // [2, 4]
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_ARGUMENT for an unknown activation or layout.
  */
 export function linear(x: FloatTensor, weight: FloatTensor, options: LinearOptions = {}): FloatTensor {
   checkObject("linear", "options", options);

@@ -10,17 +10,19 @@ import { rounded } from "./precision.js";
 import { asMatrix, checkProjection, product, projectionGradients } from "./projection.js";
 import { contiguous, transposed } from "./views.js";
 
+/** State of an LSTM layer after a step. */
 export interface LstmState {
-  /** What the layer said last: [B, H]. */
+  /** Output of the step, [B, H]. */
   h: FloatTensor;
-  /** What it remembers: [B, H]. */
+  /** Cell state, [B, H]. */
   c: FloatTensor;
 }
 
+/** Options of `lstm`. */
 export interface LstmOptions {
-  /** Of the recurrence: [4H]. */
+  /** Bias of the recurrence, [4H]. @default null */
   bias?: FloatTensor | null;
-  /** Where it goes on from, without gradients; zeros unless given. */
+  /** State before the first step, which gets no gradients; by default it is zeros. */
   state?: LstmState | null;
 }
 
@@ -29,15 +31,22 @@ const { tanh } = unaryKinds;
 const { add } = binaryKinds;
 
 /**
- * A long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000) over all steps:
+ * Returns the outputs h and the cell states c of a long short-term memory after each step, [T, B, H] each:
  *
  *     i, f, g, o = x_t + h_{t−1}·Wᵀ + b        c_t = σ(f)·c_{t−1} + σ(i)·tanh(g)        h_t = σ(o)·tanh(c_t)
  *
- * x [T, B, 4H] is the input's share, a product over all steps at once; weight [4H, H] and the order of the gates are
- * PyTorch's. Returns h and c after each step, [T, B, H]; no gradients flow through c.
+ * x [T, B, 4H] is the contribution of the input, which one product computes for all steps. weight is [4H, H]; it and
+ * the order of the gates are PyTorch's. No gradients flow through c.
  *
- * A step is one product and five elementwise operations, and as many on the way back. So that σ(i)·tanh(g) and
- * σ(f)·c_{t−1} are one of them, tanh(g_t) and c_{t−1} lie side by side in `memory` [T + 1, B, 2, H].
+ * A step is one product and five elementwise operations, and the backward pass takes as many. tanh(g_t) and c_{t−1} lie
+ * side by side in `memory` [T + 1, B, 2, H], so that one operation computes both σ(i)·tanh(g) and σ(f)·c_{t−1}.
+ *
+ * @example
+ * const gates = randn([6, 2, 4 * 8], { seed: 1 }); // T = 6, B = 2, H = 8
+ * const { h, c } = lstm(gates, randn([32, 8], { seed: 2 })); // [6, 2, 8] each
+ *
+ * @throws ERR_SHAPE if the shapes do not fit.
+ * @see Hochreiter & Schmidhuber 1997, "Long Short-Term Memory"; Gers et al. 2000, "Learning to Forget".
  */
 export function lstm(
   x: FloatTensor,
@@ -86,7 +95,7 @@ export function lstm(
       ops.gated({ out: at(hidden, t + 1), gate: gate(z, 3), up: s, activation: sigmoid });
     });
 
-  // Behind the state that each step begins with comes the one that it ends with.
+  // The state before step t is at index t, so the states after each step begin at index 1.
   const shape = [steps, batch, size];
   const after = Math.min(1, steps);
   const h = hidden.viewAs(shape, hidden.strides, after * hidden.strides[0]!);
@@ -105,14 +114,14 @@ export function lstm(
 
 type Saved = Record<"operand" | "gates" | "hidden" | "memory" | "squashed", FloatTensor>;
 
-/** The gradient of the gates before their activations: [T, B, 4H]. */
+/** Returns the gradient of the gates before their activations, [T, B, 4H]. */
 function backwardThroughTime(dout: FloatTensor, { operand, gates, memory, squashed }: Saved): FloatTensor {
   const [steps, batch, size] = squashed.shape as [number, number, number];
   const make = (...shape: number[]): FloatTensor => allocate(shape, dout.dtype, dout.device, false);
   const dgates = make(steps, batch, 4 * size);
   using dh = make(batch, size);
   using dsquashed = make(batch, size);
-  // Those of `memory` at this step and at the one after it, whose half for c is this step's dc.
+  // Gradients of `memory` at this step and at the next one, whose half for c is this step's dc.
   using even = make(batch, 2, size);
   using odd = make(batch, 2, size);
   for (let t = steps - 1; t >= 0; t--)
@@ -151,24 +160,24 @@ function begin(place: FloatTensor, value: FloatTensor | undefined): void {
   else ops.fill({ out: place, value: 0 });
 }
 
-/** Step t of what has a first dimension of steps. */
+/** Returns step t of a tensor whose first dimension is the steps. */
 function at(x: FloatTensor, t: number): FloatTensor {
   return x.viewAs(x.shape.slice(1), x.strides.slice(1), t * x.strides[0]!);
 }
 
-/** Gate number i of [B, 4H], in the order i, f, g, o: [B, H]. */
+/** Returns gate i of [B, 4H], in the order i, f, g, o, as [B, H]. */
 function gate(x: FloatTensor, i: number): FloatTensor {
   const [batch, width] = x.shape as [number, number];
   return x.viewAs([batch, width / 4], [width, 1], (i * width) / 4);
 }
 
-/** The first two gates: [B, 2, H]. */
+/** Returns the first two gates, [B, 2, H]. */
 function inputAndForget(x: FloatTensor): FloatTensor {
   const [batch, width] = x.shape as [number, number];
   return x.viewAs([batch, 2, width / 4], [width, width / 4, 1]);
 }
 
-/** Half i of [B, 2, H]: [B, H]. */
+/** Returns half i of [B, 2, H], as [B, H]. */
 function half(x: FloatTensor, i: number): FloatTensor {
   const [batch, , size] = x.shape as [number, number, number];
   return x.viewAs([batch, size], [2 * size, 1], i * size);

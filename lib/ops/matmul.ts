@@ -7,7 +7,7 @@ import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkRank } from "./check.js";
 import { transposed } from "./views.js";
 
-/** `x` if `batch` are its leading dimensions, else a view with those, in no scope and no graph. */
+/** Returns `x` if its leading dimensions are `batch`, otherwise a view that has them, in no scope and no graph. */
 function expandBatch(x: FloatTensor, batch: Shape): FloatTensor {
   const inner = x.shape.length - 2;
   if (sameShape(x.shape.slice(0, inner), batch)) return x;
@@ -23,7 +23,7 @@ function expandBatch(x: FloatTensor, batch: Shape): FloatTensor {
   );
 }
 
-/** out (+)= a · b, with the leading dimensions of both stretched to those of out. */
+/** Computes out (+)= a · b, with the leading dimensions of a and b stretched to those of out. */
 function multiply(out: FloatTensor, a: FloatTensor, b: FloatTensor, accumulate: boolean): void {
   const batch = out.shape.slice(0, -2);
   const left = expandBatch(a, batch);
@@ -36,7 +36,7 @@ function multiply(out: FloatTensor, a: FloatTensor, b: FloatTensor, accumulate: 
   }
 }
 
-/** Writes or adds a · b into the gradient of input i, summed over batch dimensions that were stretched. */
+/** Writes or adds a · b to a gradient, summed over the batch dimensions that were stretched. */
 function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTensor, accumulate: boolean): void {
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   const full = [...batch, ...shape.slice(-2)];
@@ -52,8 +52,13 @@ function gradientOf(a: FloatTensor, b: FloatTensor, shape: Shape, out: FloatTens
 }
 
 /**
- * Matrix product [..., M, K] · [..., K, N] → [..., M, N]; leading dimensions broadcast. Transposed and other strided
- * views are read in place.
+ * Returns the matrix product [..., M, K] · [..., K, N] → [..., M, N]. Leading dimensions broadcast. Transposed and
+ * other strided views are read in place.
+ *
+ * @example
+ * const y = matmul(x, transpose(x)); // [2, 8] · [8, 2] → [2, 2]
+ *
+ * @throws ERR_SHAPE if K differs or the leading dimensions do not broadcast.
  */
 export function matmul(a: FloatTensor, b: FloatTensor): FloatTensor {
   checkFloat("matmul", "a", a);

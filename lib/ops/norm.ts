@@ -1,4 +1,4 @@
-/** @internal What layer norm and the RMS norm share. */
+/** @internal Code that layer norm and RMS norm share. */
 import { type Backward, needsGrad, record } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
@@ -7,16 +7,17 @@ import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkNumber, checkObject, checkParameter, checkRank, checkShapeIs } from "./check.js";
 import { contiguous } from "./views.js";
 
+/** Options of the norms. */
 export interface NormOptions {
-  /** [C] */
+  /** Factor of each normalised element, [C]. @default null */
   weight?: FloatTensor | null;
-  /** [C] */
+  /** Number added to each normalised element, [C]. @default null */
   bias?: FloatTensor | null;
-  /** Added to the variance, or to the mean square; 1e-5 unless given. */
+  /** Epsilon that is added to the variance (layer norm) or to the mean square (RMS norm). @default 1e-5 */
   eps?: number;
 }
 
-/** The norm of inp (+ residual), RMS or layer norm; both results, the sum only where there is a residual. */
+/** Computes the layer norm or the RMS norm of inp (+ residual). `sum` is null without a residual. */
 export function normalise(
   op: string,
   inp: FloatTensor,
@@ -63,12 +64,12 @@ export function normalise(
       const { douts, needs, gradient, pass, saved } = context;
       const [dout, dsum] = [douts[0] ?? null, douts[1] ?? null];
       if (!dout) {
-        // Only the sum was used.
+        // Only the sum has a gradient.
         pass(0, dsum!);
         pass(1, dsum!);
         return;
       }
-      // Both inputs get the same gradient; one alone has it written where it belongs.
+      // Both inputs get the same gradient. If only one needs it, the kernel writes it where it belongs.
       const slot = needs(0) !== needs(1) ? gradient(needs(0) ? 0 : 1) : null;
       const dinp = slot?.out ?? allocate(saved.h.shape, saved.h.dtype, saved.h.device, false);
       const dweight = needs(2) ? gradient(2) : null;
@@ -97,7 +98,8 @@ export function normalise(
       ops.layernorm_forward({ out: again, inp: h, weight, bias, eps, rms });
       return again;
     };
-    // In 16 bits the norm is of the sum before it is rounded to what is kept of it.
+    // For bf16 and f16 the norm is computed from the unrounded f32 sum; only the stored sum is rounded. It cannot be
+    // recomputed exactly from that.
     const exact = !sum || x.dtype === "f32";
     record(op, sum ? [out, sum] : [out], [x, r, weight, bias], saved, backward, exact ? remake : null);
   }

@@ -1,25 +1,34 @@
-/** Token ids of several lengths as one tensor: what is worked out once a batch, on the host. */
+/** Token ids of several sequences as one tensor. It is built on the host, once for each batch. */
 import type { Device } from "../device.js";
 import { largest } from "../largest.js";
 import { tensor } from "../creation.js";
 import type { IntTensor } from "../tensor.js";
 import { checkArray, checkInteger, checkObject } from "./check.js";
 
+/** Options of `padSequences`. */
 export interface PadOptions {
-  /** What stands behind a sequence; 0 unless given. */
+  /** Id of the padding after a sequence. @default 0 */
   fill?: number;
-  /** "auto" unless given. */
+  /** Device that holds the tensors. @default "auto" */
   device?: Device | string;
 }
 
+/** Padded sequences and their lengths. */
 export interface PaddedSequences {
-  /** i32 [B, T] */
+  /** Token ids, i32 [B, T]. */
   ids: IntTensor;
-  /** i32 [B]: real tokens of each sequence. */
+  /** Number of tokens of each sequence without padding, i32 [B]. */
   lengths: IntTensor;
 }
 
-/** Sequences one below the other, padded at their ends to the longest of them. */
+/**
+ * Returns sequences of token ids as the rows of one tensor, padded at their ends to the length of the longest.
+ *
+ * @example
+ * const { ids, lengths } = padSequences([[5, 6, 7], [8]]); // [[5, 6, 7], [8, 0, 0]] and [3, 1]
+ *
+ * @throws ERR_RANGE if an id is not an integer of i32; ERR_ARGUMENT if `sequences` is not an array of arrays.
+ */
 export function padSequences(sequences: readonly ArrayLike<number>[], options: PadOptions = {}): PaddedSequences {
   checkArray("padSequences", "sequences", sequences);
   checkObject("padSequences", "options", options);

@@ -1,7 +1,7 @@
 /**
- * Mixed precision (Micikevicius et al. 2018): parameters in f32, which the optimiser moves, beside activations in bf16 or
- * f16. Kernels read f32 parameters of norms, biases and embeddings as they are; a matrix product's weight is rounded to
- * the activations' dtype first.
+ * Mixed precision (Micikevicius et al. 2018): the optimiser updates parameters in f32, while activations are bf16 or
+ * f16. Kernels read f32 parameters of norms, biases and embeddings directly; the weight of a matrix product is first
+ * rounded to the dtype of the activations.
  */
 import { isRecording } from "../autograd.js";
 import type { FloatDType } from "../dtype.js";
@@ -11,7 +11,11 @@ import { ops } from "../native.js";
 import { Rounding } from "../rounding.js";
 import { allocate, type FloatTensor } from "../tensor.js";
 
-/** Throws ERR_DTYPE unless activations of `dtype` go with parameters of `parameters`. */
+/**
+ * Checks that activations of `dtype` can be combined with parameters of dtype `parameters`.
+ *
+ * @throws ERR_DTYPE if they cannot.
+ */
 export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDType): void {
   if (dtype === parameters || (parameters === "f32" && (dtype === "bf16" || dtype === "f16"))) return;
   const expected = parameters === "f32" ? "f32, bf16 or f16" : parameters;
@@ -19,9 +23,9 @@ export function checkRounding(op: string, parameters: FloatDType, dtype: FloatDT
 }
 
 /**
- * @internal `weight` in `dtype`: itself, or a copy. An alias, outside of scopes and graph. A copy made for inference stays
- * with its parameter, and so does one of a frozen parameter. That of a recorded pass is its graph's alone: the gradient,
- * when it is there, has taken its place.
+ * @internal Returns `weight` in `dtype`, as an alias of itself or of a rounded copy, outside every scope and graph. A
+ * copy that is made for inference, or of a frozen parameter, stays with its parameter. A copy for a recorded pass
+ * belongs to its graph alone, because the parameter's gradient later takes its memory.
  */
 export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (weight.dtype === dtype) return weight.alias();
@@ -29,7 +33,8 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   if (isRecording() && weight.requiresGrad) return taken(weight, dtype) ?? roundedCopy(weight, dtype);
   let rounding = Rounding.of(weight);
   if (rounding?.copy.dtype !== dtype) {
-    // What is allocated within a graph may be memory that its earlier operations write to: it is computed there too.
+    // Memory that is allocated within a graph may be memory that earlier operations of the graph write to. The copy
+    // must therefore be computed within the graph too.
     if (Graph.isCapturing(weight.device)) return roundedCopy(weight, dtype);
     rounding?.release();
     weight.rounding = rounding = new Rounding(weight, dtype);
@@ -39,10 +44,12 @@ export function rounded(weight: FloatTensor, dtype: FloatDType): FloatTensor {
   return rounding.copy.alias();
 }
 
-/** The copy that was kept for inference, which is then no longer kept; null where it is stale. */
+/**
+ * Takes the copy that was kept for inference away from its parameter and returns it; null if it is stale or still used.
+ */
 function taken(weight: FloatTensor, dtype: FloatDType): FloatTensor | null {
   const rounding = Rounding.of(weight);
-  // A graph that is still to be launched will write to it.
+  // A recorded graph will write to the copy when it is launched.
   if (!rounding || rounding.shared) return null;
   weight.rounding = null;
   const copy = rounding.stale || rounding.copy.dtype !== dtype ? null : rounding.copy.alias();

@@ -1,4 +1,7 @@
-/** @internal What `linear` and `feedForward` share: matrices as the product takes them, and a projection's gradients. */
+/**
+ * @internal Code that `linear` and `feedForward` share: matrices as the product takes them, and the gradients of a
+ * projection.
+ */
 import type { Backward, GradientSlot } from "../autograd.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
@@ -7,35 +10,39 @@ import type { FloatTensor } from "../tensor.js";
 import { checkChoice, checkFloat, checkParameter, checkShapeIs } from "./check.js";
 import { transposed } from "./views.js";
 
-/** How a weight lies in memory: [out, in] ("oi") or [in, out] ("io", GPT-2's files). */
+/** Order of a weight's dimensions: [out, in] ("oi") or [in, out] ("io", as in GPT-2's files). */
 export type Layout = "oi" | "io";
 export const layouts: readonly Layout[] = ["oi", "io"];
 
-/** x [..., columns] as one matrix [rows, columns]; in no scope and no graph. */
+/** Returns x [..., columns] as one matrix [rows, columns], in no scope and no graph. */
 export function asMatrix(x: FloatTensor): FloatTensor {
   const columns = x.shape.at(-1)!;
   return x.viewAs([numel(x.shape.slice(0, -1)), columns], [columns, 1], 0, false);
 }
 
-/** The weight as [in, out], whichever way it lies; in no scope and no graph. */
+/** Returns the weight as [in, out] for either layout, in no scope and no graph. */
 export function asInOut(weight: FloatTensor, layout: Layout): FloatTensor {
   return layout === "io" ? weight.alias() : transposed(weight);
 }
 
+/** Operations that a matrix product applies to its result in the same pass. */
 export interface Epilogue {
   bias?: FloatTensor | null;
   residual?: FloatTensor | null;
-  /** Receives the sums before the activation. */
+  /** Tensor that receives the values before the activation. */
   preact?: FloatTensor | null;
-  /** Multiplies by the activation's derivative at these values instead of applying it. */
+  /**
+   * Values before an activation. The product is multiplied by the activation's derivative at these values, and the
+   * activation itself is not applied.
+   */
   dactPreact?: FloatTensor | null;
   activation?: number;
   accumulate?: boolean;
-  /** Receives the sums of b, or of a, over what is summed over in the product. */
+  /** Tensor that receives the sums of a or of b over the dimension that the product sums over. */
   sum?: { out: FloatTensor; accumulate: boolean; of: "a" | "b" } | null;
 }
 
-/** out (+)= epilogue(a · b); what lies in out's shape may have more dimensions than the matrices. */
+/** Computes out (+)= epilogue(a · b) for matrices a and b. Tensors of out's shape may have more dimensions. */
 export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilogue: Epilogue = {}): void {
   const { bias, residual, preact, dactPreact, activation, accumulate, sum } = epilogue;
   const views: FloatTensor[] = [];
@@ -61,7 +68,11 @@ export function product(out: FloatTensor, a: FloatTensor, b: FloatTensor, epilog
   for (const view of views) view.dispose();
 }
 
-/** Throws unless weight and bias are a projection of `inputs` columns; returns its number of outputs. */
+/**
+ * Checks weight and bias of a projection from `inputs` columns, and returns its number of outputs.
+ *
+ * @throws ERR_SHAPE, ERR_DTYPE or ERR_ARGUMENT if they do not fit.
+ */
 export function checkProjection(
   op: string,
   x: FloatTensor,
@@ -96,7 +107,7 @@ export function checkResidual(
     );
 }
 
-/** Writes the gradients of weight (input `at`) and bias (`at` + 1) of x·W + b, from the matrices x and dy. */
+/** Writes the gradients of weight (input `at`) and bias (input `at` + 1) of x·W + b, from the matrices x and dy. */
 export function projectionGradients(
   { needs, gradient }: Backward<never>,
   at: number,
@@ -109,7 +120,10 @@ export function projectionGradients(
   writeProjectionGradients(dWeight, dBias, x, dy, layout);
 }
 
-/** dW = xᵀ·dy, or its transpose dyᵀ·x, and on the way db = Σ dy over rows; those of them that are asked for. */
+/**
+ * Computes dW = xᵀ·dy, or its transpose dyᵀ·x, and in the same pass db = Σ dy over the rows. A gradient that is null is
+ * left out.
+ */
 export function writeProjectionGradients(
   dWeight: GradientSlot | null,
   dBias: GradientSlot | null,
@@ -117,7 +131,7 @@ export function writeProjectionGradients(
   dy: FloatTensor,
   layout: Layout,
 ): void {
-  // A product without elements sums nothing.
+  // A product whose result is empty sums nothing.
   const together = dWeight !== null && dWeight.out.size > 0;
   if (dWeight) {
     const [left, right] = layout === "io" ? [x, dy] : [dy, x];

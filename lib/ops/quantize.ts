@@ -19,32 +19,43 @@ import {
 import { asInOut, asMatrix, checkResidual, type Layout, layouts } from "./projection.js";
 import { contiguous } from "./views.js";
 
-/** Bits of a weight. */
+/** Number of bits of a quantised number. */
 export type QuantizedBits = 8 | 4;
+/** All numbers of bits. */
 export const quantizedBits: readonly QuantizedBits[] = [8, 4];
-/** Inputs that share a scale. */
+/** Numbers of inputs that can share a scale. */
 export const groupSizes = [32, 64, 128, 256] as const;
 
 /**
- * A projection's weight, `inputs` × `outputs`, in 8 or 4 bits: each number is about code · scale, rounded to nearest, with
- * a scale for every group of inputs of each output. How they lie is the kernels' own (native/core/quantized.h).
+ * Weight of a projection in 8 or 4 bits. Each number is about code · scale, rounded to nearest, and each group of
+ * inputs of each output has a scale. Only the kernels know how codes and scales are ordered (native/core/quantized.h).
  */
 export interface QuantizedTensors {
+  /** Codes of the numbers, in the kernels' order. */
   readonly codes: Tensor<"u8">;
+  /** Scales of the groups, in the kernels' order. */
   readonly scales: Tensor<"bf16">;
+  /** Number of inputs. */
   readonly inputs: number;
+  /** Number of outputs. */
   readonly outputs: number;
+  /** Number of bits of each code. */
   readonly bits: QuantizedBits;
 }
 
+/** Options of `quantize`. */
 export interface QuantizeOptions {
-  /** 8 unless given. */
+  /** Number of bits of each code. @default 8 */
   bits?: QuantizedBits;
-  /** Inputs that share a scale: 32 unless given, 64, 128 or 256. */
+  /** Number of inputs that share a scale: 32, 64, 128 or 256. @default 32 */
   groupSize?: (typeof groupSizes)[number];
 }
 
-/** Throws ERR_ARGUMENT unless they are options of {@link quantize}; fills them in. */
+/**
+ * Checks options of `quantize` and fills in the defaults.
+ *
+ * @throws ERR_ARGUMENT if one is not allowed.
+ */
 export function checkQuantizeOptions(options: QuantizeOptions): Required<QuantizeOptions> {
   const op = "quantize";
   checkObject(op, "options", options);
@@ -60,8 +71,15 @@ export function checkQuantizeOptions(options: QuantizeOptions): Required<Quantiz
 }
 
 /**
- * The weight [out, in] of a projection, or of `layout` "io" [in, out], in few bits. No number is further from its own than
- * half its group's scale: the largest |w| of the group / 127 in 8 bits, about / 7.5 in 4.
+ * Returns a projection's weight in 8 or 4 bits. The weight is [out, in], or [in, out] if `layout` is "io". The error of
+ * a number is at most half of its group's scale, which is the largest |w| of the group divided by 127 (8 bits) or by
+ * about 7.5 (4 bits).
+ *
+ * @example
+ * const weight = quantize(randn([64, 32], { seed: 1 }), { bits: 4 });
+ * const y = quantizedLinear(randn([2, 32], { seed: 2 }), weight); // [2, 64]
+ *
+ * @throws ERR_ARGUMENT for a bad option; ERR_SHAPE if the weight does not have two dimensions.
  */
 export function quantize(weight: FloatTensor, options: QuantizeOptions & { layout?: Layout } = {}): QuantizedTensors {
   const { bits, groupSize } = checkQuantizeOptions(options);
@@ -77,10 +95,10 @@ export function quantize(weight: FloatTensor, options: QuantizeOptions & { layou
   return quantized;
 }
 
-/** Outputs whose codes lie together. */
+/** Number of outputs whose codes lie together. */
 const panelOutputs = 16;
 
-/** @internal A quantised weight that is all still to be set by {@link quantizePart}. */
+/** @internal Returns an uninitialised quantised weight, for `quantizePart` to set. */
 export function emptyQuantized(
   { inputs, outputs, device }: { inputs: number; outputs: number; device: Device },
   options: QuantizeOptions,
@@ -93,22 +111,25 @@ export function emptyQuantized(
   return { codes, scales, inputs, outputs, bits };
 }
 
-/** @internal How many rows of a weight of that layout are quantised together: its parts are multiples, but for the last. */
+/**
+ * @internal Returns the number of rows of a weight that are quantised together. Every part but the last must have a
+ * multiple of it.
+ */
 export function rowsTogether({ codes, scales, bits }: QuantizedTensors, layout: Layout): number {
   const groupSize = (codes.shape[1]! * 32) / bits / scales.shape[1]!;
   return layout === "oi" ? panelOutputs : groupSize;
 }
 
 /**
- * @internal Sets the part of a quantised weight that stands for rows of the weight from the `first`-th on: outputs [n, in] in
- * layout "oi", inputs [n, out] in "io". `first` is a multiple of {@link rowsTogether}.
+ * @internal Sets the part of a quantised weight that stands for the rows of the weight from row `first`: outputs [n,
+ * in] in layout "oi", inputs [n, out] in "io". `first` must be a multiple of `rowsTogether`.
  */
 export function quantizePart(target: QuantizedTensors, rows: FloatTensor, layout: Layout, first: number): void {
   const { bits } = target;
   const together = rowsTogether(target, layout);
   const filled = Math.ceil(rows.shape[0]! / together) * together;
   const axis = layout === "oi" ? 0 : 1;
-  /** The part of codes or scales, of which each index along the axis is of `count` rows. */
+  /** Returns the rows' part of codes or scales; an index along the axis stands for `count` rows. */
   const partOf = <D extends DType>(x: Tensor<D>, count: number): Tensor<D> => {
     const shape = x.shape.map((size, i) => (i === axis ? filled / count : size));
     return x.viewAs(shape, x.strides, (first / count) * x.strides[axis]!, false);
@@ -117,7 +138,7 @@ export function quantizePart(target: QuantizedTensors, rows: FloatTensor, layout
   using codes = partOf(target.codes, layout === "oi" ? together : 32 / bits);
   using scales = partOf(target.scales, together);
   if (layout === "oi") return ops.quantize({ codes, scales, weight, bits });
-  // Codes of some inputs of all outputs do not lie in one piece, as the kernel's have to.
+  // The kernel needs contiguous codes, but the codes of some inputs of all outputs are not.
   using ownCodes = allocate(codes.shape, "u8", codes.device, false);
   using ownScales = allocate(scales.shape, "bf16", scales.device, false);
   ops.quantize({ codes: ownCodes, scales: ownScales, weight, bits });
@@ -131,7 +152,12 @@ function checkQuantized(op: string, weight: QuantizedTensors, like?: Tensor): vo
   checkTensor(op, "weight.scales", weight.scales, like);
 }
 
-/** What the codes stand for: [out, in]. */
+/**
+ * Returns the numbers that a quantised weight stands for, [out, in], by default in f32.
+ *
+ * @example
+ * const weight = dequantize(quantize(randn([64, 32], { seed: 1 })), { dtype: "bf16" }); // [64, 32]
+ */
 export function dequantize(weight: QuantizedTensors, options: { dtype?: FloatDType } = {}): FloatTensor {
   checkQuantized("dequantize", weight);
   checkObject("dequantize", "options", options);
@@ -142,8 +168,14 @@ export function dequantize(weight: QuantizedTensors, options: { dtype?: FloatDTy
 }
 
 /**
- * Rows of a table that is quantised as a projection onto its rows, [rows, C] in layout "oi": ids [...] → [..., C]. An id
- * outside of it is an error on the device: reading what is computed from the result rejects with ERR_RANGE.
+ * Returns rows of a quantised table: ids i32 [...] → [..., C], by default in f32. The table [rows, C] must have been
+ * quantised in layout "oi".
+ *
+ * An id outside the table is an error on the device: reading what is computed from the result rejects with ERR_RANGE.
+ *
+ * @example
+ * const table = quantize(randn([256, 32], { seed: 1 }));
+ * const y = quantizedEmbedding(tensor(new Int32Array([72, 105])), table); // [2, 32]
  */
 export function quantizedEmbedding(
   ids: IntTensor,
@@ -164,8 +196,14 @@ export function quantizedEmbedding(
 }
 
 /**
- * activation(x·Ŵ + b) + residual, as `linear`, of a quantised weight: x [..., in] → [..., out]. Sums are f32. For inference:
- * `backward()` through it throws ERR_AUTOGRAD.
+ * Returns activation(x·Ŵ + b) + residual for a quantised weight Ŵ: x [..., in] → [..., out]. Sums are f32. It is for
+ * inference: `backward()` through it fails with ERR_AUTOGRAD.
+ *
+ * @example
+ * const weight = quantize(randn([4, 8], { seed: 2 }));
+ * const y = quantizedLinear(x, weight, { bias: zeros([4]), activation: "relu" }); // [2, 4]
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_ARGUMENT for an unknown activation.
  */
 export function quantizedLinear(
   x: FloatTensor,

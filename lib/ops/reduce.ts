@@ -9,10 +9,11 @@ import { equal, mul } from "./binary.js";
 import { checkArray, checkFloat, checkObject } from "./check.js";
 import { reciprocal } from "./unary.js";
 
+/** Options of `sum`, `mean` and `max`. */
 export interface ReduceOptions {
-  /** Which dimensions go; all of them unless given. Negative ones count from the end. */
+  /** Dimensions to reduce, by default all. A negative one counts from the end. */
   axes?: readonly number[];
-  /** Keep the reduced dimensions with size 1. */
+  /** Keeps the reduced dimensions with size 1. @default false */
   keepDims?: boolean;
 }
 
@@ -31,7 +32,7 @@ function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceO
   const out = whole.viewAs(shape, contiguousStrides(shape));
   const count = x.size / Math.max(1, numel(kept));
   record(name, out, [x], name === "max" ? { x, whole } : {}, ({ dout, gradient, pass, saved }) => {
-    // The gradient, stretched over what was reduced.
+    // The gradient is stretched over the dimensions that were reduced.
     const strides = contiguousStrides(kept).map((stride, i) => (axes.has(i) ? 0 : stride));
     using stretched = dout.viewAs(x.shape, strides, 0, false);
     if (name === "sum") {
@@ -40,7 +41,7 @@ function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceO
     } else
       scope(() => {
         if (name === "mean") return pass(0, mul(stretched, 1 / count));
-        // Elements that share the maximum share its gradient.
+        // If several elements are the largest, they share the gradient.
         const ties = equal(saved.x!, saved.whole!).to("f32"); // a 16-bit type cannot count them all
         const share = reduce("sum", ties, { axes: [...axes], keepDims: true });
         pass(0, mul(mul(stretched.to("f32"), ties), reciprocal(share)));
@@ -50,17 +51,40 @@ function reduce(name: keyof typeof reduceKinds, x: FloatTensor, options: ReduceO
   return out;
 }
 
-/** Sum over the given dimensions. */
+/**
+ * Returns the sum over the dimensions `axes`, by default over all.
+ *
+ * @example
+ * const total = await sum(x).item();
+ * const rows = sum(x, { axes: [-1] }); // [2, 8] → [2]
+ *
+ * @throws ERR_RANGE if there is no such dimension.
+ */
 export function sum(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
   return reduce("sum", x, options);
 }
 
-/** Mean over the given dimensions. */
+/**
+ * Returns the mean over the dimensions `axes`, by default over all.
+ *
+ * @example
+ * const columns = mean(x, { axes: [0] }); // [2, 8] → [8]
+ *
+ * @throws ERR_RANGE if there is no such dimension; ERR_SHAPE for the mean of no elements.
+ */
 export function mean(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
   return reduce("mean", x, options);
 }
 
-/** Largest over the given dimensions; its gradient is shared by equal elements. */
+/**
+ * Returns the largest element over the dimensions `axes`, by default over all. If several elements are the largest,
+ * they share its gradient.
+ *
+ * @example
+ * const largest = max(x, { axes: [-1], keepDims: true }); // [2, 8] → [2, 1]
+ *
+ * @throws ERR_RANGE if there is no such dimension; ERR_SHAPE for the largest of no elements.
+ */
 export function max(x: FloatTensor, options: ReduceOptions = {}): FloatTensor {
   return reduce("max", x, options);
 }

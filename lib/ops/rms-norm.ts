@@ -1,16 +1,30 @@
 import type { FloatTensor } from "../tensor.js";
 import { normalise, type NormOptions } from "./norm.js";
 
+/** Options of `rmsNorm` and `addRmsNorm`. */
 export type RmsNormOptions = NormOptions;
 
 /**
- * RMS norm over the last dimension (Zhang & Sennrich 2019): x/√(mean(x²) + eps) · weight + bias, x [..., C].
+ * Returns the RMS norm along the last dimension, x/√(mean(x²) + eps) · weight + bias: x [..., C] → [..., C].
+ *
+ * @example
+ * const y = rmsNorm(x, { weight: ones([8]), eps: 1e-6 });
+ *
+ * @throws ERR_SHAPE if weight or bias is not [C]; ERR_RANGE if `eps` is negative.
+ * @see Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", arXiv:1910.07467.
  */
 export function rmsNorm(x: FloatTensor, options: RmsNormOptions = {}): FloatTensor {
   return normalise("rmsNorm", x, null, options, true).out;
 }
 
-/** x + residual and its RMS norm in one pass: `{ sum, out }`. */
+/**
+ * Returns `sum`, which is x + residual, and `out`, its RMS norm, computed in one pass: both [..., C].
+ *
+ * @example
+ * const { sum: h, out } = addRmsNorm(x, ones([2, 8]));
+ *
+ * @throws ERR_SHAPE if residual is not of the shape of x, or weight or bias is not [C]; ERR_RANGE if `eps` is negative.
+ */
 export function addRmsNorm(
   x: FloatTensor,
   residual: FloatTensor,

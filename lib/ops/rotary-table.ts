@@ -5,21 +5,25 @@ import { tensor } from "../creation.js";
 import type { Tensor } from "../tensor.js";
 
 /**
- * How a model is to read positions beyond those it was trained on: the `rope_scaling` of checkpoints. `originalLength` is
- * the context length of the training, `factor` how many times longer it becomes.
+ * Method by which a model reads positions beyond those it was trained on: the `rope_scaling` of checkpoints.
+ * `originalLength` is the context length of the training; `factor` says how many times longer the context becomes.
  */
 export type RotaryScaling =
-  /** Position interpolation (Chen et al. 2023): every angle divided by the factor. */
+  /** Position interpolation (Chen et al. 2023, arXiv:2306.15595): every angle is divided by the factor. */
   | { type: "linear"; factor: number }
-  /** NTK-aware (bloc97 2023): a larger base, with which the slowest pair turns as if interpolated, the fastest as before. */
+  /**
+   * NTK-aware scaling (bloc97 2023): a larger base. The slowest pair turns as if it were interpolated, the fastest one
+   * as before.
+   */
   | { type: "ntk"; factor: number }
-  /** NTK-aware, with the base that the table's length needs: none up to `originalLength`. */
+  /** NTK-aware scaling with the base that the table's length needs. Up to `originalLength` the base does not change. */
   | { type: "dynamic"; factor: number; originalLength: number }
   /**
-   * YaRN (Peng et al. 2023): slow pairs interpolated, fast ones left, a ramp between. The ramp is linear in the pairs, from
-   * that which turns `betaFast` (32) times in the original length to that which turns `betaSlow` (1) times, both rounded
-   * outwards unless `truncate` is false, as in the authors' code. Cosines and sines are multiplied by `attentionFactor`,
-   * 0.1·ln(factor) + 1 unless given.
+   * YaRN (Peng et al. 2023, arXiv:2309.00071): slow pairs are interpolated, fast ones are left as they are, and a ramp
+   * blends the pairs between them. The ramp is linear in the pairs, from the pair that turns `betaFast` (default 32)
+   * times in the original length to the one that turns `betaSlow` (default 1) times. Both ends are rounded outwards, as
+   * in the authors' code, unless `truncate` is false. Cosines and sines are multiplied by `attentionFactor`, by default
+   * 0.1·ln(factor) + 1.
    */
   | {
       type: "yarn";
@@ -31,8 +35,9 @@ export type RotaryScaling =
       truncate?: boolean;
     }
   /**
-   * Llama 3.1: pairs interpolated that turn fewer than `lowFrequencyFactor` (1) times in the original length, left those
-   * that turn more than `highFrequencyFactor` (4) times, and blended between, linearly in the turns.
+   * Scaling of Llama 3.1: pairs that turn fewer than `lowFrequencyFactor` (default 1) times in the original length are
+   * interpolated, pairs that turn more than `highFrequencyFactor` (default 4) times are left as they are, and the pairs
+   * between them are blended, linearly in the number of turns.
    */
   | {
       type: "llama3";
@@ -41,24 +46,34 @@ export type RotaryScaling =
       lowFrequencyFactor?: number;
       highFrequencyFactor?: number;
     }
-  /** Each pair's angle divided by a factor of its own (LongRoPE, Ding et al. 2024; GGUF's rope_freqs). */
+  /**
+   * Division of each pair's angle by its own factor (LongRoPE, Ding et al. 2024, arXiv:2402.13753; GGUF's rope_freqs).
+   */
   | { type: "factors"; factors: readonly number[] };
 
+/** Options of `rotaryTable`. */
 export interface RotaryTableOptions {
-  /** Dimensions that are turned, R: an even number. */
+  /** R, the number of dimensions that are turned; an even number. */
   size: number;
-  /** Positions. */
+  /** Number of positions. */
   length: number;
-  /** Of the wavelengths; 10000 unless given. */
+  /** Base of the wavelengths. @default 10000 */
   base?: number;
+  /** Method for positions beyond those of the training. @default null */
   scaling?: RotaryScaling | null;
+  /** Device that holds the table. @default "auto" */
   device?: Device | (string & {});
 }
 
-/** Of a table: 1 GiB. */
+/** Largest number of elements in a table: 1 GiB. */
 const mostNumbers = 2 ** 28;
 
-/** Angle by which each pair turns from one position to the next, and the factor of all cosines and sines; in float64. */
+/**
+ * Returns the angle by which each pair turns from one position to the next, in float64, and the factor of all cosines
+ * and sines.
+ *
+ * @throws ERR_RANGE or ERR_ARGUMENT for a bad option.
+ */
 export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: Float64Array; factor: number } {
   const op = "rotaryTable";
   checkObject(op, "options", options);
@@ -97,7 +112,7 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
       checkBoolean(op, "truncate", truncate);
       for (const [name, value] of Object.entries({ betaFast, betaSlow, attentionFactor }))
         checkAbove(op, name, value, 0);
-      // The pair that turns so many times in the original length, as a number between pairs.
+      // Returns the pair that turns this many times in the original length, as a fractional index.
       const pairOf = (turns: number): number =>
         (size * Math.log(originalLength / (turns * 2 * Math.PI))) / (2 * Math.log(base));
       const [first, last] = [pairOf(betaFast), pairOf(betaSlow)];
@@ -128,18 +143,31 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
   }
 }
 
-/** The base of plain positions that are those of NTK-aware scaling, dynamic or not; null for other scalings. */
+/**
+ * Returns the base with which unscaled positions equal those of NTK-aware scaling, dynamic or not; null for other
+ * scalings.
+ */
 export function stretchedBase(options: RotaryTableOptions): number | null {
   const { size, length, base = 10_000, scaling = null } = options;
   if (scaling?.type !== "ntk" && scaling?.type !== "dynamic") return null;
   const { factor } = scaling;
   const stretch =
     scaling.type === "ntk" ? factor : Math.max(1, (factor * length) / scaling.originalLength - (factor - 1));
-  // Of two dimensions there is but the one pair, whose angle is 1 whatever the base.
+  // Two dimensions are a single pair, whose angle is 1 for every base.
   return size > 2 ? base * stretch ** (size / (size - 2)) : base;
 }
 
-/** Cosines and sines of each position's angles: f32 [length, size/2, 2], computed in float64. */
+/**
+ * Returns the cosines and sines of each position's angles for `rotary`, f32 [length, size/2, 2], computed in float64.
+ *
+ * @example
+ * const table = rotaryTable({ size: 16, length: 32, base: 500_000 }); // [32, 8, 2]
+ * const q = rotary(randn([1, 6, 2, 16], { seed: 1 }), table);
+ *
+ * @throws ERR_RANGE if a number is out of range or the table would take more than 1 GiB; ERR_ARGUMENT for an unknown
+ *   scaling.
+ * @see Su et al. 2021, "RoFormer", arXiv:2104.09864.
+ */
 export function rotaryTable(options: RotaryTableOptions): Tensor<"f32"> {
   const { frequencies, factor } = rotaryFrequencies(options);
   const { length, device } = options;
@@ -147,12 +175,13 @@ export function rotaryTable(options: RotaryTableOptions): Tensor<"f32"> {
   return tensor(values, [length, frequencies.length, 2], device === undefined ? {} : { device: deviceOf(device) });
 }
 
-/** Positions in a block, of which each is turned from the block's first. */
+/** Number of positions in a block. Each position's angle is computed relative to the block's first. */
 const blockLength = 256;
 
 /**
- * Cosines and sines, times `factor`, of all positions. Computing each would take long; the angles of a block's first
- * position and of the place in the block add up, so those of few positions give all (with an error of some 1e-16).
+ * Returns the cosines and sines of all positions, times `factor`. Computing each of them would take long. The angles of
+ * a block's first position and of a place in the block add up, so that few cosines and sines give all of them, with an
+ * error of about 1e-16.
  */
 function turnedBy(frequencies: Float64Array, length: number, factor: number): Float32Array {
   const pairs = frequencies.length;

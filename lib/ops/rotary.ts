@@ -6,21 +6,35 @@ import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import { checkDType, checkFloat, checkObject, checkShapeIs, checkTensor } from "./check.js";
 import { contiguous } from "./views.js";
 
+/** Options of `rotary`. */
 export interface RotaryOptions {
-  /** i32 [B]: position of each sequence's first token; 0 unless given. */
+  /** Position of each sequence's first token, i32 [B]. By default it is 0. */
   starts?: IntTensor | null;
-  /** i32 [B, T]: position of each token, in place of `starts`. */
+  /** Position of each token, i32 [B, T], instead of `starts`. */
   positions?: IntTensor | null;
-  /** Pairs are neighbours (2i, 2i + 1), as in RoFormer, instead of halves (i, i + R/2), as in Llama's checkpoints. */
+  /**
+   * Pairs neighbours (2i, 2i + 1), as RoFormer does, instead of halves (i, i + R/2), as Llama's checkpoints do.
+   *
+   * @default false
+   */
   interleaved?: boolean;
 }
 
 /**
- * Rotary position embedding (Su et al. 2021): pair i of a head's first R dimensions is turned by the angle whose cosine and
- * sine are table[position, i]; further dimensions stay as they are.
+ * Returns x with rotary position embedding: pair i of a head's first R dimensions is turned by the angle whose cosine
+ * and sine are table[position, i]. Other dimensions do not change.
  *
- * x [B, T, H, D], table f32 [positions, R/2, 2] from `rotaryTable` → [B, T, H, D]. A position outside the table is
- * an error on the device: reading what is computed from the result rejects with ERR_RANGE. No gradient flows to the table.
+ * x [B, T, H, D], table f32 [positions, R/2, 2] from `rotaryTable` → [B, T, H, D]. No gradient flows to the table. A
+ * position outside the table is an error on the device: reading what is computed from the result rejects with
+ * ERR_RANGE.
+ *
+ * @example
+ * const table = rotaryTable({ size: 16, length: 32 });
+ * const q = rotary(randn([2, 6, 4, 16], { seed: 1 }), table);
+ *
+ * @throws ERR_SHAPE if the shapes do not fit; ERR_RANGE if x has more tokens than the table has positions; ERR_ARGUMENT
+ *   if both `starts` and `positions` are given.
+ * @see Su et al. 2021, "RoFormer", arXiv:2104.09864.
  */
 export function rotary(x: FloatTensor, table: FloatTensor, options: RotaryOptions = {}): FloatTensor {
   const op = "rotary";

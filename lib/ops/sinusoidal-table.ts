@@ -5,37 +5,52 @@ import { tensor } from "../creation.js";
 import type { Tensor } from "../tensor.js";
 
 /**
- * Which sinusoids are meant: dimension pair i of C/2 turns by 10000^(−exponent) a position, and has its sine and its
- * cosine in the vector.
+ * Variant of sinusoidal positions. Pair i of the C/2 pairs of dimensions turns by 10000^(−exponent) at each position,
+ * and its sine and cosine are in the vector.
  */
 export interface Sinusoids {
   /**
-   * "interleaved" (the paper's, unless given): sine and cosine of a pair are neighbours; "halves" (tensor2tensor's and
-   * its descendants'): all sines, then all cosines.
+   * Order of sines and cosines. In "interleaved", the paper's order, the sine and cosine of a pair are neighbours. In
+   * "halves", the order of tensor2tensor and its successors, all sines come before all cosines.
+   *
+   * @default "interleaved"
    */
   layout?: "interleaved" | "halves";
   /**
-   * Whether the slowest pair has the wavelength 10000·2π itself: the exponent is i/(C/2 − 1), as in tensor2tensor, and
-   * not i/(C/2), as in the paper. false unless given.
+   * True if the slowest pair has exactly the wavelength 10000·2π: the exponent is then i/(C/2 − 1), as in
+   * tensor2tensor, and not i/(C/2), as in the paper.
+   *
+   * @default false
    */
   inclusive?: boolean;
-  /** The position of the first token: 0, unless given; OpenNMT has 1. */
+  /** Position of the first token; OpenNMT begins with 1. @default 0 */
   first?: number;
 }
 
+/** Options of `sinusoidalTable`. */
 export interface SinusoidalTableOptions extends Sinusoids {
-  /** C, an even number. */
+  /** C, the width of the vectors; an even number. */
   width: number;
-  /** Positions. */
+  /** Number of positions. */
   length: number;
-  /** "auto" unless given. */
+  /** Device that holds the table. @default "auto" */
   device?: Device | (string & {});
 }
 
-/** Of a table: 1 GiB. */
+/** Largest number of elements in a table: 1 GiB. */
 const mostNumbers = 2 ** 28;
 
-/** The sinusoids of each position (Vaswani et al. 2017, §3.5): f32 [length, C], computed in float64. */
+/**
+ * Returns the sinusoids of each position, f32 [length, C], computed in float64.
+ *
+ * @example
+ * const positions = sinusoidalTable({ width: 8, length: 2 });
+ * const y = add(x, positions);
+ *
+ * @throws ERR_RANGE if a number is out of range or the table would take more than 1 GiB; ERR_ARGUMENT for an unknown
+ *   layout.
+ * @see Vaswani et al. 2017, "Attention Is All You Need", §3.5, arXiv:1706.03762.
+ */
 export function sinusoidalTable(options: SinusoidalTableOptions): Tensor<"f32"> {
   const op = "sinusoidalTable";
   checkObject(op, "options", options);
@@ -58,7 +73,11 @@ export function sinusoidalTable(options: SinusoidalTableOptions): Tensor<"f32"> 
   return tensor(values, [length, width], device === undefined ? {} : { device: deviceOf(device) });
 }
 
-/** Every option filled in and checked. Throws ERR_ARGUMENT or ERR_RANGE. */
+/**
+ * Checks the options of sinusoids and fills in the defaults.
+ *
+ * @throws ERR_ARGUMENT or ERR_RANGE for a bad option.
+ */
 export function checkSinusoids(op: string, options: Sinusoids): Required<Sinusoids> {
   checkObject(op, "sinusoids", options);
   const { layout = "interleaved", inclusive = false, first = 0 } = options;

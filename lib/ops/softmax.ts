@@ -4,7 +4,12 @@ import { allocate, type FloatTensor } from "../tensor.js";
 import { checkFloat, checkRank } from "./check.js";
 import { contiguous } from "./views.js";
 
-/** exp(x − max x) / Σ exp(x − max x) over the last dimension; rows that are −∞ throughout give zeros. */
+/**
+ * Returns exp(x − max x) / Σ exp(x − max x) along the last dimension. A row that is −∞ throughout becomes zeros.
+ *
+ * @example
+ * const p = softmax(tensor([0, 0, -Infinity])); // [0.5, 0.5, 0]
+ */
 export function softmax(x: FloatTensor): FloatTensor {
   checkFloat("softmax", "x", x);
   checkRank("softmax", "x", x, 1);

@@ -9,22 +9,28 @@ import { softmax } from "./softmax.js";
 import { abs, log, tanh } from "./unary.js";
 import { narrow, reshape, transpose } from "./views.js";
 
+/** Options of `unfusedAttention`. */
 export interface UnfusedAttentionOptions extends AttentionOptions {
-  /** Added to the scores and given a gradient; of a shape that stretches to [B, H, Tq, Tk]. −∞ hides a key. */
+  /**
+   * Bias that is added to the scores and gets a gradient, of a shape that broadcasts to [B, H, Tq, Tk]. −∞ hides a key.
+   */
   bias?: FloatTensor | null;
-  /** Gets the scores [B, H, Tq, Tk] as the softmax takes them, hidden keys −∞. What it returns goes on in their place. */
+  /**
+   * Receives the scores [B, H, Tq, Tk] that the softmax takes, in which hidden keys are −∞, and returns those to use
+   * instead.
+   */
   onScores?: (scores: FloatTensor) => FloatTensor;
-  /** Gets the attention weights [B, H, Tq, Tk] before dropout. What it returns goes on in their place. */
+  /** Receives the attention weights [B, H, Tq, Tk] before dropout and returns those to use instead. */
   onPattern?: (pattern: FloatTensor) => FloatTensor;
 }
 
 /**
- * What `attention` computes, made of products and a softmax, so that scores and weights can be seen, replaced and raised
- * by a bias that is learned. q [B, Tq, H, D], k and v [B, Tk, Hkv, D] → [B, Tq, H, D].
+ * Returns what `attention` returns, but computes it with products and a softmax, so that scores and weights can be
+ * observed and replaced, and a learned bias can be added. q [B, Tq, H, D]; k, v [B, Tk, Hkv, D] → [B, Tq, H, D].
  *
- * Memory grows with B·H·Tq·Tk. Unlike with `attention`, keys and values that no query sees must be finite.
+ * Memory grows with B·H·Tq·Tk. Unlike in `attention`, keys and values that no query sees must be finite.
  *
- * @throws what `attention` throws
+ * @throws the errors of `attention`.
  */
 export function unfusedAttention(
   q: FloatTensor,
@@ -49,7 +55,7 @@ function same(x: FloatTensor): FloatTensor {
   return x;
 }
 
-/** Keys or values [B, Tk, Hkv, D], each head as often as queries share it: [B, Tk, H, D]. */
+/** Repeats each head of keys or values [B, Tk, Hkv, D] for the query heads that share it: [B, Tk, H, D]. */
 function repeatHeads(x: FloatTensor, { shape }: FloatTensor): FloatTensor {
   const [batch, keys, kvHeads, size] = x.shape as [number, number, number, number];
   const group = shape[2]! / kvHeads;
@@ -58,7 +64,10 @@ function repeatHeads(x: FloatTensor, { shape }: FloatTensor): FloatTensor {
   return reshape(mul(reshape(x, [batch, keys, kvHeads, 1, size]), ones), [batch, keys, kvHeads * group, size]);
 }
 
-/** The scores of products q·kᵀ [B, H, Tq, Tk]: capped, raised by ALiBi's slopes and the bias, and −∞ for hidden keys. */
+/**
+ * Returns the scores from the products q·kᵀ [B, H, Tq, Tk]: capped, with ALiBi's slopes subtracted, the bias added, and
+ * −∞ for hidden keys.
+ */
 function scoresOf(
   products: FloatTensor,
   q: FloatTensor,
@@ -78,7 +87,7 @@ function scoresOf(
   return add(scores, log(visible).to(dtype));
 }
 
-/** 0, 1, …, n − 1, f32 [n] */
+/** Returns 0, 1, …, n − 1 as f32 [n]. */
 function counting(n: number, { device }: FloatTensor): FloatTensor {
   return tensor(
     Float32Array.from({ length: n }, (_, i) => i),
@@ -87,12 +96,12 @@ function counting(n: number, { device }: FloatTensor): FloatTensor {
   );
 }
 
-/** i32 [B] → f32 [B, 1, 1, 1] */
+/** Converts i32 [B] to f32 [B, 1, 1, 1]. */
 function perSequence(x: IntTensor): FloatTensor {
   return reshape(x.to("f32"), [-1, 1, 1, 1]);
 }
 
-/** Returns the place of each query among the keys, f32 [B or 1, 1, Tq, 1]. */
+/** Returns the position of each query among the keys, f32 [B or 1, 1, Tq, 1]. */
 function positionsOf(q: FloatTensor, k: FloatTensor, { keyLengths, queryStarts }: AttentionOptions): FloatTensor {
   const queries = q.shape[1]!;
   const fromFirst = reshape(counting(queries, q), [1, 1, queries, 1]);
@@ -101,7 +110,7 @@ function positionsOf(q: FloatTensor, k: FloatTensor, { keyLengths, queryStarts }
   return add(fromFirst, k.shape[1]! - queries);
 }
 
-/** 1 where a query sees a key and 0 where it does not, by each of the options but blocks. */
+/** Returns a tensor for each option except blocks: 1 where a query sees a key, and 0 elsewhere. */
 function seenBy(positions: FloatTensor, keys: FloatTensor, options: AttentionOptions): FloatTensor[] {
   const { causal = false, window = 0, keyLengths = null, keyRanges = null } = options;
   const conditions: FloatTensor[] = [];
@@ -119,12 +128,15 @@ function seenBy(positions: FloatTensor, keys: FloatTensor, options: AttentionOpt
   return conditions;
 }
 
-/** The same for blocks, [B or 1, H or 1, Tq, Tk]: a product picks each query's row of the mask, another each key's column. */
+/**
+ * Returns 1 where a query sees a key by the block mask and 0 elsewhere, [B or 1, H or 1, Tq, Tk]. One product picks
+ * each query's row of the mask, another one each key's column.
+ */
 function inBlocks(positions: FloatTensor, keys: FloatTensor, blocks: BlockMask | null): FloatTensor[] {
   if (!blocks) return [];
   const { mask, size } = blocks;
   const [rows, columns] = mask.shape.slice(2) as [number, number];
-  /** 1 where a position [..., n, 1] is in a block [count]: [..., n, count] */
+  /** Returns 1 where a position [..., n, 1] is in a block and 0 elsewhere, [..., n, count]. */
   const within = (positions: FloatTensor, count: number): FloatTensor => {
     const first = mul(counting(count, positions), size);
     return mul(greater(positions, sub(first, 1)), less(positions, add(first, size)));

@@ -6,7 +6,7 @@ import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { type DType, dtypes, isFloat } from "../dtype.js";
 import { checkArray, checkInteger, checkTensor } from "./check.js";
 
-/** Records a view of a floating tensor; of others there is nothing to record. */
+/** Records a view of a floating tensor. Other tensors have no gradients to record. */
 function recordView<T extends Tensor>(
   name: string,
   x: T,
@@ -22,7 +22,15 @@ function recordView<T extends Tensor>(
 
 type Gradient = Parameters<Parameters<typeof record>[4]>[0];
 
-/** The same elements under another shape; one size may be -1. A copy where `x` is not contiguous. */
+/**
+ * Returns the same elements with another shape, in which one size may be -1. The result is a view if `x` is contiguous,
+ * and a copy otherwise.
+ *
+ * @example
+ * const y = reshape(x, [4, -1]); // [2, 8] → [4, 4]
+ *
+ * @throws ERR_SHAPE if the numbers of elements differ.
+ */
 export function reshape<T extends Tensor>(x: T, shape: readonly number[]): T {
   checkTensor("reshape", "x", x);
   const target = resolveShape("reshape", shape, x.size);
@@ -37,7 +45,16 @@ export function reshape<T extends Tensor>(x: T, shape: readonly number[]): T {
   return view;
 }
 
-/** The dimensions in another order, by default the last two swapped. A view: nothing moves. */
+/**
+ * Returns a view with the dimensions in another order, by default with the last two swapped. No element is moved.
+ *
+ * @example
+ * const y = transpose(x); // [2, 8] → [8, 2]
+ * const byHead = transpose(ones([2, 6, 4, 16]), [0, 2, 1, 3]); // [2, 4, 6, 16]
+ *
+ * @throws ERR_SHAPE if x has fewer than 2 dimensions and no order is given; ERR_RANGE or ERR_ARGUMENT if `order` does
+ *   not name each dimension once.
+ */
 export function transpose<T extends Tensor>(x: T, order?: readonly number[]): T {
   checkTensor("transpose", "x", x);
   if (order) checkArray("transpose", "order", order);
@@ -73,13 +90,21 @@ export function transpose<T extends Tensor>(x: T, order?: readonly number[]): T 
   });
 }
 
-/** @internal The last two dimensions swapped: a view in no scope and no graph. */
+/** @internal Returns a view with the last two dimensions swapped, in no scope and no graph. */
 export function transposed<T extends Tensor>(x: T): T {
   const swap = (list: Shape): number[] => [...list.slice(0, -2), list.at(-1)!, list.at(-2)!];
   return x.viewAs(swap(x.shape), swap(x.strides), 0, false) as T;
 }
 
-/** Elements [start, start + length) along an axis. A view: nothing moves. */
+/**
+ * Returns a view of the elements [start, start + length) along an axis. No element is moved. A negative axis counts
+ * from the end.
+ *
+ * @example
+ * const y = narrow(x, 1, 2, 3); // columns 2 to 4: [2, 8] → [2, 3]
+ *
+ * @throws ERR_RANGE if there is no such axis or the elements are not all there.
+ */
 export function narrow<T extends Tensor>(x: T, axis: number, start: number, length: number): T {
   checkTensor("narrow", "x", x);
   const at = checkAxis("narrow", axis, x.shape.length);
@@ -99,7 +124,12 @@ export function narrow<T extends Tensor>(x: T, axis: number, start: number, leng
   });
 }
 
-/** `x` itself if its elements lie in row-major order, else a copy that does. */
+/**
+ * Returns `x` itself if its elements lie in row-major order, otherwise a copy in that order.
+ *
+ * @example
+ * const y = contiguous(transpose(x)); // [8, 2]
+ */
 export function contiguous<T extends Tensor>(x: T): T {
   checkTensor("contiguous", "x", x);
   if (x.contiguous) return x;
@@ -110,7 +140,14 @@ export function contiguous<T extends Tensor>(x: T): T {
   });
 }
 
-/** The elements in another type, as `x.to(dtype)`. */
+/**
+ * Returns the elements in another dtype, like `x.to(dtype)`. Gradients flow back.
+ *
+ * @example
+ * const y = cast(x, "bf16");
+ *
+ * @throws ERR_DTYPE for an unknown dtype.
+ */
 export function cast<D extends DType>(x: Tensor, dtype: D): Tensor<D> {
   checkTensor("cast", "x", x);
   if (!dtypes.includes(dtype))

@@ -7,31 +7,38 @@ import { allocate, type FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { inPieces } from "../turns.js";
 
+/** Options of `AdamW`. */
 export interface AdamWOptions {
-  /** Learning rate; may be changed between steps. 1e-3 unless given. */
+  /** Learning rate; the optimiser's `lr` may be changed between steps. @default 1e-3 */
   lr?: number;
-  /** 0.9 unless given. */
+  /** Decay of the first moment. @default 0.9 */
   beta1?: number;
-  /** 0.999 unless given. */
+  /** Decay of the second moment. @default 0.999 */
   beta2?: number;
-  /** 1e-8 unless given. */
+  /** Epsilon that is added to the divisor, the root of the second moment. @default 1e-8 */
   eps?: number;
-  /** 0.01 unless given. */
+  /** Weight decay: a step shrinks a parameter by lr · weightDecay. @default 0.01 */
   weightDecay?: number;
-  /** Which parameters decay; those of two dimensions and more unless given (not biases and norms). */
+  /**
+   * Returns true for a parameter that decays. By default those of two and more dimensions decay, but not biases and
+   * norms.
+   */
   decays?: (name: string, parameter: FloatTensor) => boolean;
-  /** Gradients are scaled down together so that their global norm is at most this; off unless given. */
+  /**
+   * Largest global norm of the gradients: if it is greater, all gradients are scaled down together. By default there is
+   * no limit.
+   */
   maxNorm?: number;
 }
 
-/** A parameter with what the optimiser knows of it. */
+/** Parameter with its state in the optimiser. */
 interface Entry {
   name: string;
   parameter: FloatTensor;
   decay: boolean;
-  /** null while it has never been trained: what is frozen takes no memory. */
+  /** Moments; null until the parameter is trained for the first time, so that a frozen one takes no memory. */
   moments: Moments | null;
-  /** In how many steps it had a gradient: what the moments' bias depends on. */
+  /** Number of steps in which it had a gradient. The correction of the moments' bias depends on it. */
   steps: number;
 }
 
@@ -40,7 +47,7 @@ interface Moments {
   v: FloatTensor;
 }
 
-/** Those of a parameter that has taken no step. */
+/** Returns the moments of a parameter that has taken no step: zeros. */
 function noMoments({ shape, device }: FloatTensor): Moments {
   const zeros = (): FloatTensor => {
     const tensor: FloatTensor = allocate(shape, "f32", device, false);
@@ -50,7 +57,7 @@ function noMoments({ shape, device }: FloatTensor): Moments {
   return { m: zeros(), v: zeros() };
 }
 
-/** At least one name with its f32 tensor; all of them are checked before anything is made. */
+/** Checks that there is at least one named f32 tensor, and returns all of them. Nothing is allocated before this. */
 function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, FloatTensor][] {
   if (typeof (parameters as Partial<typeof parameters> | null)?.[Symbol.iterator] !== "function")
     throw new HeedError("ERR_ARGUMENT", `AdamW: expected named parameters, got ${describe(parameters)}`);
@@ -68,22 +75,44 @@ function checkParameters(parameters: Iterable<[string, FloatTensor]>): [string, 
 }
 
 /**
- * AdamW (Loshchilov & Hutter 2019): decoupled weight decay, bias-corrected moments, and clipping by the global norm of
- * the gradients (Pascanu et al. 2013), all on the device: a step reads nothing back.
+ * Optimiser AdamW, with decoupled weight decay, bias-corrected moments, and clipping by the global norm of the
+ * gradients. It runs entirely on the device: a step reads nothing back. Parameters must be f32.
  *
- * A parameter that is frozen (`requiresGrad` is false) is never changed. It may be frozen and trained again at any time.
+ * A frozen parameter (`requiresGrad` is false) never changes. It can be frozen and trained again at any time.
+ *
+ * @example
+ * const w = parameter(randn([8, 4], { seed: 2 }));
+ * using optimizer = new AdamW([["w", w]], { lr: 3e-4, maxNorm: 1 });
+ * mean(square(matmul(x, w))).backward();
+ * optimizer.step();
+ * optimizer.zeroGrad();
+ *
+ * @see Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", arXiv:1711.05101; Pascanu et al. 2013, "On
+ *   the Difficulty of Training Recurrent Neural Networks", arXiv:1211.5063.
  */
 export class AdamW implements Disposable {
+  /** Learning rate; it may be changed between steps. */
   lr: number;
+  /** Decay of the first moment. */
   readonly beta1: number;
+  /** Decay of the second moment. */
   readonly beta2: number;
+  /** Epsilon that is added to the divisor, the root of the second moment. */
   readonly eps: number;
+  /** Weight decay of the parameters that decay. */
   readonly weightDecay: number;
+  /** Largest global norm of the gradients; null for no limit. */
   readonly maxNorm: number | null;
-  /** [] : the global norm of the gradients at the last step, before clipping; null without `maxNorm`. */
+  /** Global norm of the gradients at the last step, before clipping, f32 []; null without `maxNorm`. */
   readonly gradientNorm: FloatTensor | null;
   readonly #entries: Entry[];
 
+  /**
+   * Makes an optimiser for named parameters, such as those of `model.namedParameters()`.
+   *
+   * @throws ERR_ARGUMENT if there is no parameter or one has no name; ERR_DTYPE if one is not f32; ERR_RANGE if an
+   *   option is out of range.
+   */
   constructor(parameters: Iterable<[string, FloatTensor]>, options: AdamWOptions = {}) {
     checkObject("AdamW", "options", options);
     const { lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01, maxNorm } = options;
@@ -109,10 +138,11 @@ export class AdamW implements Disposable {
   }
 
   /**
-   * Moves the parameters that have a gradient and are not frozen; the others stay, and so do their moments and counts of
-   * steps. Where the norm of the gradients is not finite, nothing moves; the counts go on.
+   * Updates the parameters that have a gradient and are not frozen. The others do not change, and neither do their
+   * moments and counts of steps. If `maxNorm` is set and the norm of the gradients is not finite, no parameter changes,
+   * but the counts increase.
    *
-   * @throws ERR_AUTOGRAD where no parameter that is trained has a gradient
+   * @throws ERR_AUTOGRAD if no parameter that is trained has a gradient; ERR_RANGE if `lr` is negative or not finite.
    */
   step(): void {
     checkNumber("AdamW", "lr", this.lr, 0, Number.MAX_VALUE);
@@ -147,19 +177,19 @@ export class AdamW implements Disposable {
     }
   }
 
-  /** Forgets the gradients: the next backward pass writes them anew. */
+  /** Frees the gradients of all parameters, so that the next backward pass does not add to them. */
   zeroGrad(): void {
     for (const { parameter } of this.#entries) parameter.zeroGrad();
   }
 
-  /** How many steps each parameter has taken, by its name: those in which it had a gradient. */
+  /** Number of steps that each parameter has taken, by name: those in which it had a gradient. */
   get steps(): Record<string, number> {
     return Object.fromEntries(this.#entries.map(({ name, steps }) => [name, steps]));
   }
 
   /**
-   * The moments, named `m.<parameter>` and `v.<parameter>`: the tensors themselves, not copies. A parameter that was
-   * never trained has none.
+   * Returns the moments by the names `m.<parameter>` and `v.<parameter>`: the tensors themselves, not copies. A
+   * parameter that was never trained has none.
    */
   stateDict(): Record<string, FloatTensor> {
     return Object.fromEntries(
@@ -175,10 +205,17 @@ export class AdamW implements Disposable {
   }
 
   /**
-   * Takes up the moments of `stateDict()` and the `steps` of an optimiser that was saved.
+   * Sets the moments and steps to those of a saved optimiser: the contents of its `stateDict()`, and its `steps`. If it
+   * throws, nothing has changed.
    *
-   * @throws ERR_FORMAT for missing names, ERR_SHAPE for wrong shapes, ERR_RANGE for a count that is not an integer from 0;
-   *   nothing is changed then
+   * @example
+   * const w = parameter(ones([2]));
+   * using optimizer = new AdamW([["w", w]]);
+   * const zero = { shape: [2], values: [0, 0] };
+   * optimizer.loadStateDict({ "m.w": zero, "v.w": zero }, { w: 0 });
+   *
+   * @throws ERR_FORMAT if a name is missing; ERR_SHAPE for a wrong shape; ERR_ARGUMENT if values are not numbers;
+   *   ERR_RANGE if a count is not an integer of at least 0.
    */
   loadStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
     this.checkStateDict(state, steps);
@@ -186,7 +223,7 @@ export class AdamW implements Disposable {
     this.#takeSteps(steps);
   }
 
-  /** @internal As `loadStateDict`, in pieces between which the event loop goes round. */
+  /** @internal Does the same as `loadStateDict`, in pieces between which the event loop runs. */
   async loadInTurns(
     state: Readonly<Record<string, SavedTensor>>,
     steps: Readonly<Record<string, number>>,
@@ -199,7 +236,11 @@ export class AdamW implements Disposable {
     this.#takeSteps(steps);
   }
 
-  /** @internal Throws what `loadStateDict` throws. */
+  /**
+   * @internal Checks arguments of `loadStateDict`.
+   *
+   * @throws the errors of `loadStateDict`.
+   */
   checkStateDict(state: Readonly<Record<string, SavedTensor>>, steps: Readonly<Record<string, number>>): void {
     checkObject("AdamW", "state", state);
     checkObject("AdamW", "steps", steps);
@@ -216,7 +257,7 @@ export class AdamW implements Disposable {
     }
   }
 
-  /** The moments that a checked state has numbers for. */
+  /** Returns the moments that a checked state has values for, and allocates missing ones. */
   #momentsIn(state: Readonly<Record<string, SavedTensor>>): [string, FloatTensor][] {
     for (const entry of this.#entries) if (isTakenUp(entry, state)) entry.moments ??= noMoments(entry.parameter);
     return Object.entries(this.stateDict());
@@ -226,7 +267,7 @@ export class AdamW implements Disposable {
     for (const entry of this.#entries) entry.steps = steps[entry.name]!;
   }
 
-  /** Frees the moments. */
+  /** Frees the moments and `gradientNorm`. */
   dispose(): void {
     for (const { moments } of this.#entries) {
       moments?.m.dispose();
@@ -240,12 +281,18 @@ export class AdamW implements Disposable {
   }
 }
 
-/** Tells whether an entry takes moments from a state: a parameter that was frozen since then may be trained again. */
+/**
+ * Returns true if an entry takes moments from a state. A parameter that had moments when the state was saved may be
+ * frozen now: it may be trained again.
+ */
 function isTakenUp({ name, moments }: Entry, state: Readonly<Record<string, SavedTensor>>): boolean {
   return moments !== null || Object.hasOwn(state, `m.${name}`);
 }
 
-/** Those of one decay and one count of steps together: a launch's numbers are the same for all of its tensors. */
+/**
+ * Returns the entries in groups of the same decay and the same count of steps, because a launch uses the same numbers
+ * for all of its tensors.
+ */
 function alike(entries: readonly Entry[]): Entry[][] {
   const groups = new Map<number, Entry[]>();
   for (const entry of entries) {

@@ -1,20 +1,31 @@
 import { checkInteger, checkNumber, checkObject } from "../ops/check.js";
 
-/** The learning rate at a step, counted from 0. */
+/** Function that returns the learning rate at a step; steps count from 0. */
 export type Schedule = (step: number) => number;
 
+/** Options of `cosineSchedule`. */
 export interface CosineOptions {
-  /** The highest rate. */
+  /** Highest learning rate. */
   lr: number;
-  /** Steps over which the rate rises to it from 0. */
+  /** Number of steps over which the rate rises from 0 to `lr`. @default 0 */
   warmup?: number;
-  /** When the lowest rate is reached. */
+  /** Number of steps after which the lowest rate is reached. */
   steps: number;
-  /** The lowest rate; lr/10 unless given. */
+  /** Lowest learning rate. @default lr / 10 */
   minLr?: number;
 }
 
-/** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017), then constant. */
+/**
+ * Returns a schedule that rises linearly during the warm-up, falls along half a cosine to `minLr`, and then stays
+ * there.
+ *
+ * @example
+ * const schedule = cosineSchedule({ lr: 3e-4, warmup: 100, steps: 1000 });
+ * schedule(99); // 3e-4
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @see Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv:1608.03983.
+ */
 export function cosineSchedule(options: CosineOptions): Schedule {
   checkObject("cosineSchedule", "options", options);
   const { lr, warmup = 0, steps } = options;
@@ -31,18 +42,26 @@ export function cosineSchedule(options: CosineOptions): Schedule {
   };
 }
 
+/** Options of `noamSchedule`. */
 export interface NoamOptions {
-  /** C, the model's. */
+  /** C, the width of the model. */
   width: number;
-  /** Steps over which the rate rises; 4000, the paper's, unless given. */
+  /** Number of steps over which the rate rises; the default is the paper's. @default 4000 */
   warmup?: number;
-  /** What the rate is multiplied by; 1 unless given. */
+  /** Factor of the rate. @default 1 */
   factor?: number;
 }
 
 /**
- * factor · C^(−½) · min(n^(−½), n · warmup^(−3/2)) at step n, counted from 1: a linear rise, then a fall by the root of the
- * steps (Vaswani et al. 2017, eq. 3).
+ * Returns the schedule factor · C^(−½) · min(n^(−½), n · warmup^(−3/2)) for step n, counted from 1: it rises linearly
+ * and then falls with the root of the number of steps.
+ *
+ * @example
+ * const schedule = noamSchedule({ width: 512 });
+ * schedule(3999); // 0.0007, the highest rate
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @see Vaswani et al. 2017, "Attention Is All You Need", eq. 3, arXiv:1706.03762.
  */
 export function noamSchedule(options: NoamOptions): Schedule {
   checkObject("noamSchedule", "options", options);
