@@ -4,7 +4,7 @@ import { checkGptConfig } from "../../models/gpt-config.js";
 import { fromHuggingFaceGptConfig, gptTypes, toHuggingFaceGptConfig } from "./gpt-config.js";
 import type { Family } from "./family.js";
 
-/** What the file puts before the names: that of transformers' language model does, others do not. */
+/** Returns the prefix of the names in the file: files of transformers' language model have one, others do not. */
 function prefixOf(file: WeightFile): string {
   return file.tensors.has("transformer.wte.weight") ? "transformer." : "";
 }

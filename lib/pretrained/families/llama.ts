@@ -26,7 +26,7 @@ export const llamaFamily: Family<Llama> = {
     values({ config }, parameter, values) {
       const [, part, kind] = /\.self_attn\.([qk])_(proj|norm)\./.exec(parameter) ?? [];
       if (!config.interleaved || part === undefined) return values;
-      // The norms of queries and keys are those of one head.
+      // The norms of queries and keys have the size of one head.
       const heads = kind === "norm" ? 1 : part === "q" ? config.heads : config.kvHeads;
       return neighboursToHalves(values, { ...config, heads });
     },
