@@ -42,13 +42,13 @@ export interface EmbeddingTokenizer {
 
 /**
  * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, which keeps
- * padding small. For a published model, pass the `recipe` that `loadPretrained` returns: `{ ...recipe, batchSize: 64
- * }`.
+ * padding small. For a published model, spread the `recipe` that `loadPretrained` returns into the options.
  *
  * @example
  * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });
- * const [whale, shark] = await embedTexts(bert, tokenizer, ["a whale", "a shark"], { normalize: true });
- * whale!.length; // 16
+ * const recipe = { pooling: "mean", normalize: true } as const;
+ * const [whale, shark] = await embedTexts(bert, tokenizer, ["a whale", "a shark"], { ...recipe, batchSize: 64 });
+ * const similarity = whale!.reduce((sum, value, i) => sum + value * shark![i]!, 0);
  *
  * @throws ERR_ARGUMENT if an argument has a wrong type, or a text has no tokens.
  * @throws ERR_RANGE if `batchSize` or `maxLength` is out of range.

@@ -140,6 +140,7 @@ const leastBytes = 2 + 1 + 1 + 1 + 4;
  *
  * @throws ERR_IO if the file cannot be read; the message names it.
  * @throws ERR_FORMAT if the file is not of binary version 2 to 6 or is malformed; the message names it.
+ * @see https://github.com/OpenNMT/CTranslate2
  */
 export async function readCTranslate2(path: string): Promise<CTranslate2File> {
   return opening(path, async (handle, size) => {

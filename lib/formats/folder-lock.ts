@@ -41,6 +41,7 @@ export class FolderLock {
 
   /** @internal */
   constructor(
+    /** The locked folder. */
     readonly folder: string,
     private readonly file: string,
     private readonly token: string,
@@ -68,7 +69,6 @@ export class FolderLock {
         if (at === path.resolve(this.made)) return;
       }
     } catch {
-      // The folder is in use, or its disk has failed.
       // The folder is in use, or its disk has failed.
     }
   }
@@ -187,6 +187,5 @@ function releaseAll(): void {
       if (parse(readFileSync(file, "utf8"))?.token === token) rmSync(file, { force: true });
     } catch {
       // The next owner finds the lock stale.
-      // The next one finds it stale.
     }
 }

@@ -36,6 +36,7 @@ export class GgufFile implements WeightFile {
   constructor(
     readonly path: string,
     header: GgufHeader,
+    /** The open file from which tensors are read. */
     readonly handle: FileHandle,
   ) {
     this.version = header.version;
@@ -109,6 +110,7 @@ const longestHeader = 1 << 28;
  *
  * @throws ERR_IO if the file cannot be read; the message names it.
  * @throws ERR_FORMAT if the header is malformed, or a tensor lies outside the file; the message names the file.
+ * @see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   return opening(path, async (handle, size) => new GgufFile(path, await readHeader(handle, size, path), handle));

@@ -73,6 +73,7 @@ const headerBytes = 28;
  *
  * @throws ERR_IO if the file cannot be read; the message names it.
  * @throws ERR_FORMAT if the sizes are impossible or do not match the file's length; the message names the file.
+ * @see https://github.com/karpathy/llama2.c
  */
 export async function readLlama2c(path: string): Promise<Llama2cFile> {
   return opening(path, async (handle, size) => {

@@ -121,6 +121,7 @@ export class SafetensorsFile implements WeightFile {
  *
  * @throws ERR_IO if the file cannot be read; the message names it.
  * @throws ERR_FORMAT if the header is malformed or does not match the file's length; the message names the file.
+ * @see https://github.com/huggingface/safetensors
  */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
   return opening(path, async (handle, size) => {
@@ -152,6 +153,7 @@ export interface SafetensorsInput extends SafetensorsSpecification {
  * @throws ERR_ARGUMENT if the format cannot store a name, shape, dtype or metadata, or if `data` has another length
  * than `shape` and `dtype` require.
  * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
+ * @see https://github.com/huggingface/safetensors
  */
 export async function writeSafetensors(
   path: string,

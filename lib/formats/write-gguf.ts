@@ -51,6 +51,7 @@ const alignment = 32;
  * @throws ERR_ARGUMENT if the format cannot store a name, type, shape or value, or `data` returns another number of
  * elements than `shape` says.
  * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
+ * @see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 export async function writeGguf(
   path: string,

@@ -72,7 +72,6 @@ export class ModelCache {
       await writeFileAtomic(file, (handle) => handle.writeFile(text));
     } catch {
       // Nothing depends on this file.
-      // Nothing depends on it.
     }
   }
 

@@ -3,7 +3,7 @@
 import { describe, HeedError } from "../errors.js";
 import type { PretrainedOptions } from "./pretrained-options.js";
 
-/** Returns true if HF_HUB_OFFLINE forbids requests: if it is "1", "true", "yes" or "on", in any case of letters. */
+/** Returns true if HF_HUB_OFFLINE forbids requests: if it is "1", "true", "yes" or "on", in upper or lower case. */
 export function isOffline(): boolean {
   return /^(1|true|yes|on)$/i.test(fromEnvironment("HF_HUB_OFFLINE") ?? "");
 }

@@ -63,7 +63,7 @@ export async function keepListing(cache: ModelCache, commit: string, entries: re
  * Returns the name of a wanted file that a snapshot lacks, or null if the snapshot is complete.
  *
  * If the commit has no listing, a snapshot counts as complete if it has a configuration and weights and no part of the
- * weights is missing. With `certain`, it then counts as incomplete.
+ * weights is missing. If `certain` is true, such a snapshot counts as incomplete instead.
  */
 export async function missingFile(
   cache: ModelCache,

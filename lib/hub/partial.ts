@@ -19,7 +19,7 @@ const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
 const processStart = Date.now() - process.uptime() * 1000;
 /** A download that has written nothing for this many milliseconds is not waited for. */
 const stalled = 60_000;
-/** Milliseconds that a later download has to give up. */
+/** Time in milliseconds after which a later download must have given up. */
 const decision = 50;
 /** A file of an unknown owner that has not changed for this many milliseconds is removed. */
 const forgotten = 24 * 3600_000;

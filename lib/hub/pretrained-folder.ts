@@ -22,6 +22,7 @@ import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
  * @throws ERR_FORMAT if the downloaded content differs from what the hub announced.
  * @throws ERR_ARGUMENT if the name, address or token has a wrong form.
  * @throws The signal's reason if it is aborted.
+ * @see https://huggingface.co/docs/hub/local-cache
  */
 export async function pretrainedFolder(name: string, options: PretrainedOptions = {}): Promise<string> {
   return inspectedFolder(name, options);

@@ -10,7 +10,7 @@ export interface EmbeddingModelParts {
   model: Bert;
   /** Tokenizer of the model. Without one (null), the model cannot embed texts. */
   tokenizer: Tokenizer | null;
-  /** Pooling and normalisation that suit the model. @default null, which stands for {} */
+  /** Pooling and normalisation that suit the model. @default null */
   recipe?: EmbeddingRecipe | null;
 }
 

@@ -171,7 +171,6 @@ function codecOf(tokenizer: Tokenizer): TextCodec {
   return {
     encode: async (text) => (text === "" ? new Int32Array() : encodeText(tokenizer, text)),
     // Models often have more embeddings than tokens, up to a round number. Such an id has no text.
-    // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
     decode: (tokens) => tokenizer.decode(tokens.filter((id) => id < tokenizer.vocabularySize)),
   };
 }

@@ -33,7 +33,7 @@ export interface PretrainedModel<K extends keyof PretrainedKinds = "causal"> {
   ignored: readonly string[];
   /**
    * Options with which `embedTexts` produces the vectors that the model was trained for, or null if the folder
-   * specifies none. Folders of sentence-transformers do.
+   * specifies none. Only folders of sentence-transformers specify them.
    */
   recipe: EmbeddingRecipe | null;
 }

@@ -27,7 +27,7 @@ export interface LoadWeightsOptions {
   isTransposed?: (parameter: string) => boolean;
   /** Names of tensors in the file that the model does not use. Any other unused tensor is an error. @default [] */
   ignored?: readonly string[];
-  /** Quantises, as they arrive, the weights that `Module.quantize` quantises. @default null: none */
+  /** Quantises, as they arrive, the weights that `Module.quantize` quantises. @default null */
   quantize?: QuantizeOptions | null;
 }
 

@@ -19,7 +19,7 @@ import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
 /** Options of `saveLlama2c`. */
 export interface SaveLlama2cOptions {
-  /** Tokenizer to save beside the model, as tokenizer.bin. @default null: none */
+  /** Tokenizer to save beside the model, as tokenizer.bin. @default null */
   tokenizer?: Tokenizer | null;
   /** Called after each tensor with the number of tensors that have been written and the number of all. */
   onProgress?: (done: number, all: number) => void;
@@ -133,7 +133,7 @@ function tokensOf(tokenizer: Tokenizer): [string, number][] {
   return Array.from(pieces, (piece, id) => {
     if (!piece) return ["", unmergeable];
     const { text, kind, score } = piece;
-    // llama2.c's program does not print tokens whose text is a name between two line breaks.
+    // llama2.c's program does not print a token whose name stands between two line breaks.
     const shown = id === 1 || id === 2 ? `\n${text}\n` : text.replaceAll(wordBoundary, " ");
     return [Buffer.from(shown).toString("latin1"), kind === "normal" ? score : unmergeable];
   });

@@ -22,7 +22,7 @@ import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
 /** Options of `savePretrained`. */
 export interface SavePretrainedOptions {
-  /** Tokenizer to save with the model. @default null: none */
+  /** Tokenizer to save with the model. @default null */
   tokenizer?: Tokenizer | null;
   /** Generation options to save with the model. @default {} */
   defaults?: GenerationDefaults;

@@ -20,6 +20,7 @@ const poolings: Record<string, Pooling> = {
  * Returns the recipe of a folder, or null if the folder is not one of sentence-transformers.
  *
  * @throws ERR_FORMAT if the files ask for steps that heed does not support; the message names the file.
+ * @see https://www.sbert.net
  */
 export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null> {
   const file = path.join(folder, "modules.json");

@@ -24,7 +24,7 @@ import { tokenizerToGguf } from "./write-tokenizer.js";
 
 /** Options of `saveGguf`. */
 export interface SaveGgufOptions {
-  /** Tokenizer to save in the file. @default null: none */
+  /** Tokenizer to save in the file. @default null */
   tokenizer?: Tokenizer | null;
   /**
    * Generation options to save in the file: up to three tokens that end a text, and options of sampling.
