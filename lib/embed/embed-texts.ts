@@ -1,3 +1,6 @@
+// Turns texts into vectors with an encoder (Reimers & Gurevych 2019): tokenize, run the encoder, combine the states of
+// each text's tokens into one vector, and scale it to length 1 if the recipe says so. Texts are sorted by length, so
+// that a batch has little padding, and the vectors are returned in the order of the texts.
 import { noGrad } from "../autograd.js";
 import { checkArray, checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";

@@ -1,3 +1,5 @@
+// Options of functions that may download a model from the hub. The module imports nothing, so that their callers do not
+// load the hub's library.
 /** Checks the folder of a model whose weights have not been downloaded yet. If it throws, the download ends. */
 export type Inspection = (folder: string) => Promise<unknown>;
 

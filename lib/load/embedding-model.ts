@@ -1,3 +1,4 @@
+// The class that `load` returns for encoders: `embedTexts` with the model's own tokenizer and recipe.
 import { checkObject } from "../check.js";
 import { type EmbeddingRecipe, embedTexts, type EmbedTextsOptions } from "../embed/embed-texts.js";
 import type { Bert } from "../models/bert.js";

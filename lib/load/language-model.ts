@@ -1,3 +1,5 @@
+// The class that `load` returns for causal models: `generate` with the model's own tokenizer, defaults and chat
+// template.
 import { checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
 import { generate, generateFrom } from "../generate/generate-text.js";

@@ -23,7 +23,7 @@ export type LoadOptions<K extends ModelKind = ModelKind> = LoadModelOptions<K>;
  *
  * - a run of heed (the folder of `heed train --out`), or one of its checkpoints
  * - a folder in the format of Hugging Face or of CTranslate2
- * - a model of the hub, `owner/name`, which is downloaded
+ * - a model of the hub in Hugging Face's format, `owner/name`, which is downloaded
  * - a GGUF file in a model of the hub, `hf:owner/name/file.gguf`, which is downloaded
  * - a GGUF file, or any file of a GGUF model in several files
  * - a file of llama2.c, whose tokenizer is in the same folder

@@ -1,3 +1,4 @@
+// The class that `load` returns for encoder–decoder models: `translate` for texts instead of tokens.
 import { checkArray, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import type { Hypothesis } from "../generate/beam.js";

@@ -1,3 +1,6 @@
+// Fills the parameters of a model from a file of weights in any format. Options say how the names and layouts in the
+// file differ from the model's. Before memory is allocated, the sizes in the configuration are compared with the file,
+// so that a malformed configuration cannot exhaust the memory.
 import { HeedError } from "../errors.js";
 import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weights.js";
 import { type Room, within } from "../nn/init.js";

@@ -1,3 +1,6 @@
+// Saves a Llama for llama2.c's program (github.com/karpathy/llama2.c), with its tokenizer beside it as tokenizer.bin.
+// The program rotates pairs of neighbouring dimensions, so rows of queries and keys that are paired in halves are
+// reordered.
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";

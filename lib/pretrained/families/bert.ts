@@ -1,3 +1,6 @@
+// Loads and saves the BERT family: the encoder alone, with its masked language head, or with a classifier. Published
+// files name the same tensors differently: with or without a prefix, with layer norms' parameters called weight and
+// bias or gamma and beta, and with heads that the requested model may not have.
 import { Bert } from "../../models/bert.js";
 import { type BertConfig, type BertFamily, checkBertConfig } from "../../models/bert-config.js";
 import { bertTypes, fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "./bert-config.js";

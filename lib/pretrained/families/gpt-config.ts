@@ -1,3 +1,4 @@
+// Reads and writes the config.json of GPT-2, and of GPTs with options that GPT-2 does not have ("heed_gpt").
 import { type GptConfig, gptDefaults } from "../../models/gpt-config.js";
 import {
   activationOf,

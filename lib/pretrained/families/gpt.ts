@@ -1,3 +1,5 @@
+// Loads and saves GPTs. Parameters have the names and layouts of GPT-2's published weights; some files add the prefix
+// "transformer." to the names.
 import type { WeightFile } from "../../formats/weights.js";
 import { GPT } from "../../models/gpt.js";
 import { checkGptConfig } from "../../models/gpt-config.js";

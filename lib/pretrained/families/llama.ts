@@ -1,3 +1,5 @@
+// Loads and saves Llama, Mistral, Qwen 2 and Qwen 3. Parameters have Hugging Face's names and layouts. If a model
+// rotates neighbouring dimensions, the rows of its queries and keys are reordered into halves when it is saved.
 import { Llama } from "../../models/llama.js";
 import { fromHuggingFaceLlamaConfig, llamaTypes, toHuggingFaceLlamaConfig } from "./llama-config.js";
 import { checkLlamaConfig } from "../../models/llama-config.js";

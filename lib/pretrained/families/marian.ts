@@ -1,3 +1,5 @@
+// Loads and saves Marian's encoder–decoders. The projections of queries, keys and values, which files store separately,
+// are one matrix in heed, and files may contain copies of shared embeddings.
 import type { WeightFile } from "../../formats/weights.js";
 import { EncoderDecoder } from "../../models/encoder-decoder.js";
 import { checkEncoderDecoderConfig } from "../../models/encoder-decoder-config.js";

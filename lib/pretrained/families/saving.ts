@@ -1,3 +1,4 @@
+// Finds out how a model is saved, and reads its parameters in the form that the file stores.
 import { describe, HeedError } from "../../errors.js";
 import { Module } from "../../nn/module.js";
 import type { FloatTensor } from "../../tensor.js";

@@ -1,3 +1,4 @@
+// Loads and saves T5, Flan-T5 and mT5. Parameters have Hugging Face's names and layouts.
 import { T5 } from "../../models/t5.js";
 import { checkT5Config } from "../../models/t5-config.js";
 import { fromHuggingFaceT5Config, t5Types, toHuggingFaceT5Config } from "./t5-config.js";

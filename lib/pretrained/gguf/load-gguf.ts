@@ -1,3 +1,4 @@
+// Loads a model, its tokenizer and its generation options from a GGUF file.
 import { type GgufWeights, openGguf } from "../../formats/gguf-parts.js";
 import { inFile } from "../../files.js";
 import type { GPT } from "../../models/gpt.js";

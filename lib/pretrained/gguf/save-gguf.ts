@@ -1,3 +1,4 @@
+// Saves a model, its tokenizer and its generation options as a GGUF file. Matrices may be stored in 16, 8 or 4 bits.
 import { describe, HeedError } from "../../errors.js";
 import {
   type GgufInputValue,
