@@ -1,3 +1,6 @@
+// Turns texts into vectors with an encoder (Reimers & Gurevych 2019): tokenize, run the encoder, combine the states of
+// each text's tokens into one vector, and scale it to length 1 if the recipe says so. Texts are sorted by length, so
+// that a batch has little padding, and the vectors are returned in the order of the texts.
 import { noGrad } from "../autograd.js";
 import { checkArray, checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
@@ -9,34 +12,51 @@ import { tensor } from "../creation.js";
 import type { FloatTensor } from "../tensor.js";
 import { Turns } from "../turns.js";
 
-/** How a text becomes a vector. */
+/** Options that determine how a text becomes a vector. */
 export interface EmbeddingRecipe {
-  /** "mean" unless given. */
+  /** Way to combine the states of a text's tokens into one vector. @default "mean" */
   pooling?: Pooling;
-  /** Whether vectors have length 1, so that dot products are cosines; false unless given. */
+  /** Scales every vector to length 1, so that dot products are cosines. @default false */
   normalize?: boolean;
-  /** Longer texts are cut to so many tokens, special ones included; the model's context length unless given. */
+  /** Most tokens of a text, special ones included. Longer texts are cut. @default the model's context length */
   maxLength?: number;
-  /** Whether texts are lower-cased first, whatever the tokenizer does; false unless given. */
+  /** Converts texts to lower case first, whatever the tokenizer does. @default false */
   lowercase?: boolean;
 }
 
+/** Options of `embedTexts`. */
 export interface EmbedTextsOptions extends EmbeddingRecipe {
-  /** Texts in a pass; 32 unless given. */
+  /** Number of texts in one forward pass. @default 32 */
   batchSize?: number;
+  /** Aborts the call. */
   signal?: AbortSignal | undefined;
 }
 
-/** What is asked of a tokenizer. */
+/** The methods of a tokenizer that `embedTexts` calls. */
 export interface EmbeddingTokenizer {
+  /** Returns the token ids of a text, at most `maxLength` of them. */
   encode(text: string, options?: { maxLength?: number }): Int32Array;
-  /** Used where it is there, so that a long text does not hold up the event loop. */
+  /**
+   * Returns the same without blocking the event loop for long. If a tokenizer has this method, it is used instead of
+   * `encode`.
+   */
   encodeAsync?(text: string, options?: { maxLength?: number }): Promise<Int32Array>;
 }
 
 /**
- * A vector for each text, in their order. Texts of like length go through the model together, so that little of a batch
- * is padding. `recipe` of `loadPretrained` is how a published model wants its texts: `{ ...recipe, batchSize: 64 }`.
+ * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, which keeps
+ * padding small. For a published model, spread the `recipe` that `loadPretrained` returns into the options.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });
+ * const recipe = { pooling: "mean", normalize: true } as const;
+ * const [whale, shark] = await embedTexts(bert, tokenizer, ["a whale", "a shark"], { ...recipe, batchSize: 64 });
+ * const similarity = whale!.reduce((sum, value, i) => sum + value * shark![i]!, 0);
+ *
+ * @throws ERR_ARGUMENT if an argument has a wrong type, or a text has no tokens.
+ * @throws ERR_RANGE if `batchSize` or `maxLength` is out of range.
+ * @throws The signal's reason if it is aborted.
+ * @see Reimers & Gurevych 2019, Sentence-BERT: https://arxiv.org/abs/1908.10084
  */
 export async function embedTexts(
   model: Bert,
@@ -74,7 +94,7 @@ export async function embedTexts(
   }
   const order = [...tokens.keys()].sort((a, b) => tokens[b]!.length - tokens[a]!.length);
   const vectors = new Array<Float32Array>(texts.length);
-  // One batch is under way while the one before is read.
+  // One batch is computed while the previous one is read.
   let reading: Promise<void> = Promise.resolve();
   for (let at = 0; at < order.length; at += batchSize) {
     const members = order.slice(at, at + batchSize);
@@ -98,7 +118,9 @@ export async function embedTexts(
   return vectors;
 }
 
-/** The vectors of sequences, the longest of which is first: [B, C], the caller's to dispose. */
+/**
+ * Returns the vectors of sequences, f32 [B, C]. The first sequence must be the longest. The caller disposes the result.
+ */
 function vectorsOf(model: Bert, sequences: Int32Array[], pooling: Pooling, normalize: boolean): FloatTensor {
   const { device, training } = model;
   const [batch, length] = [sequences.length, sequences[0]!.length];

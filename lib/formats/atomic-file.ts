@@ -1,6 +1,7 @@
-// Files that are either the old or the new one, whole, whenever the process is killed or the power fails: written under
-// a temporary name in the same folder, brought to the disk (fsync), and renamed, which POSIX makes atomic; then the
-// folder, which holds the name, is brought to the disk as well. A killed process leaves its temporary file behind.
+// Writes files atomically: if the process is killed or the power fails, the file has its old or its new content, never
+// a mix. The content is written under a temporary name in the same folder, flushed to the disk (fsync) and renamed,
+// which POSIX makes atomic. Then the folder, which stores the name, is flushed too. A killed process leaves its
+// temporary file behind.
 import { randomBytes } from "node:crypto";
 import { open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import path from "node:path";
@@ -8,24 +9,27 @@ import { naming } from "../files.js";
 import { checkFreeSpace } from "./free-space.js";
 import { isRunning } from "./processes.js";
 
-/** When this process began, in milliseconds since 1970. */
+/** Time at which this process started, in milliseconds since 1970. */
 const processStart = Date.now() - process.uptime() * 1000;
 
-/** A new name beside `target`, which says whose it is. */
+/** Returns a new name beside `target` that contains the number of this process. */
 export function temporaryName(target: string): string {
   return `${target}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`;
 }
 
-/** The process that made a temporary name; null for other names. */
+/** Returns the number of the process that made a temporary name, or null for other names. */
 export function temporaryOwner(name: string): number | null {
   const match = /\.tmp-(\d+)-[0-9a-f]{8}$/.exec(name);
   return match ? Number(match[1]) : null;
 }
 
-/** Characters of a text that are written at once: a millisecond's work. */
+/** Number of characters to write at once, which takes about a millisecond. */
 const pieceLength = 2 ** 17;
 
-/** Replaces `file` by a text that is given in parts, as `writeFileAtomic` does. The event loop goes round in between. */
+/**
+ * Replaces `file` by a text, which is given in parts, as `writeFileAtomic` does. Other events are handled between the
+ * writes.
+ */
 export async function writeTextAtomic(file: string, parts: readonly string[]): Promise<void> {
   await writeFileAtomic(file, async (handle) => {
     let piece = "";
@@ -40,8 +44,10 @@ export async function writeTextAtomic(file: string, parts: readonly string[]): P
 }
 
 /**
- * Replaces `file` by what `write` puts into the handle, at once and durably. If it fails, the old file stays and the
- * temporary one goes. Where there is no room for `bytes`, nothing is begun. Throws ERR_IO with the file's name.
+ * Replaces `file`, atomically and durably, by what `write` writes to the handle. If this fails, the old file stays and
+ * the temporary file is removed. If the disk has no room for `bytes` bytes, nothing is written.
+ *
+ * @throws ERR_IO if the file cannot be written; the message names it.
  */
 export async function writeFileAtomic(
   file: string,
@@ -68,21 +74,22 @@ export async function writeFileAtomic(
   });
 }
 
-/** Removes what killed processes left in a folder under temporary names. */
+/** Removes the temporary files that killed processes have left in a folder. */
 export async function removeStaleTemporaries(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const owner = temporaryOwner(name);
     if (owner === null) continue;
     const full = path.join(folder, name);
-    // In a container a process often has the same number as the one before it: older than this process is stale.
+    // In a container, a process often has the same number as its predecessor: a file older than this process is then
+    // stale.
     const stale = owner === process.pid ? (await stat(full)).mtimeMs < processStart : !isRunning(owner);
     if (stale) await rm(full, { recursive: true, force: true });
   }
 }
 
-/** Brings a file's bytes, or a folder's names, to the disk. */
+/** Flushes the bytes of a file, or the names in a folder, to the disk. */
 export async function syncPath(name: string): Promise<void> {
-  // Windows opens no folders; NTFS logs their changes itself.
+  // Windows cannot open a folder; NTFS records changes of folders in its own log.
   if (process.platform === "win32") return;
   const handle = await open(name, "r");
   try {

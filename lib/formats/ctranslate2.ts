@@ -1,10 +1,13 @@
-// Models of CTranslate2 (github.com/OpenNMT/CTranslate2), binary versions 2 to 6, little-endian: u32 version, the name of the
-// architecture, u32 its revision, u32 number of variables; each variable has its name, u8 rank, u32 sizes, u8 bytes of an
-// item and u32 number of items, from version 4 on u8 number of its dtype and u32 number of bytes, and the items. A string is
-// its u16 length, a final zero byte counted in, and its bytes. Then there may be aliases: u32 their number, and for each its
-// own name and that of its variable.
+// Reads models of CTranslate2 (github.com/OpenNMT/CTranslate2), binary versions 2 to 6, little-endian:
 //
-// Weights in I8 and I16 are the numbers times a scale, of each row or of all, which is the variable "<name>_scale".
+//   u32 version, string name of the architecture, u32 its revision, u32 number of variables
+//   for each variable: string name, u8 rank, u32 sizes, a type, the items
+//     up to version 3 the type is: u8 bytes of an item, u32 number of items
+//     from version 4 on it is:     u8 number of the dtype, u32 number of bytes
+//   u32 number of aliases (optional); for each alias: string its name, string the name of its variable
+//
+// A string is its length in bytes (u16), which includes a final zero byte, and its bytes. Weights in I8 and I16 are the
+// numbers times a scale for each row or for the whole weight. The scale is the variable "<name>_scale".
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { formatShape, maxRank, numel } from "../shape.js";
@@ -12,24 +15,36 @@ import { F32File, type Place } from "./f32-file.js";
 import { opening, readFully } from "./whole-io.js";
 import { asFloats, type Encoding, entryOf, type PieceMemory, readBlocks, type StoredPiece } from "./weights.js";
 
-/** What an architecture is called, and which version of it this is. */
+/** Architecture of a CTranslate2 model. */
 export interface CTranslate2Spec {
+  /** Name of the architecture, such as "TransformerBase". */
   name: string;
+  /** Version of the architecture's definition. */
   revision: number;
 }
 
 interface Variable extends Place {
-  /** The place of the scales that quantised items are divided by; null where the file has none. */
+  /** Position of the scales by which quantised items are divided, or null if the file has none. */
   readonly scale: Place | null;
 }
 
-/** An open model. Close it, or declare it with `await using`. Scales of weights are not among its tensors. */
+/**
+ * An open model of CTranslate2. Close it, or declare it with `await using`. The scales of quantised weights are not
+ * listed as tensors; `readFloats` applies them.
+ *
+ * @example
+ * // This downloads a model.
+ * const folder = await pretrainedFolder("owner/name", { files: (name) => name === "model.bin" });
+ * await using file = await readCTranslate2(`${folder}/model.bin`);
+ * const embedding = await file.readFloats("encoder/embeddings/weight");
+ */
 export class CTranslate2File extends F32File {
   readonly #variables: ReadonlyMap<string, Variable>;
 
   /** @internal */
   constructor(
     path: string,
+    /** Architecture of the model. */
     readonly spec: CTranslate2Spec,
     tensors: ReadonlyMap<string, Variable>,
     handle: FileHandle,
@@ -59,9 +74,9 @@ export class CTranslate2File extends F32File {
     }
   }
 
-  /** The scales of a quantised variable: one, or one of each row. */
+  /** Returns the scales of a quantised variable: one scale, or one for each row. */
   async #scalesOf(name: string, { dtype, shape, scale }: Variable): Promise<Float32Array> {
-    // Old files in I16 have none.
+    // Old files in I16 store no scale.
     if (!scale && dtype === "I16") return Float32Array.of(usualScale);
     const fault = (got: string): HeedError =>
       new HeedError(
@@ -84,13 +99,13 @@ export class CTranslate2File extends F32File {
   }
 }
 
-/** The scale of variables in I16 that come without one. */
+/** Scale of I16 variables that have none in the file. */
 const usualScale = 1000;
 
-/** The dtypes whose items are numbers times a scale. */
+/** Dtypes whose items are numbers times a scale. */
 const quantized = new Set(["I8", "I16"]);
 
-/** Says for each dtype that weights may have how its items are read. */
+/** Encoding of each dtype that weights may have. */
 const encodings: Record<string, Encoding> = {
   F32: { numbers: 1, bytes: 4, read: "f32" },
   I8: {
@@ -105,16 +120,28 @@ const encodings: Record<string, Encoding> = {
   BF16: { numbers: 1, bytes: 2, read: "bf16" },
 };
 
-/** Until version 3, what an item of so many bytes is. */
+/** Dtype of an item with this many bytes, for versions up to 3. */
 const dtypesBySize: Record<number, string> = { 1: "I8", 2: "I16", 4: "F32" };
-/** From version 4 on, dtypes by their numbers. */
+/** Dtypes in the order of their numbers, for versions from 4 on. */
 const dtypes = ["F32", "I8", "I16", "I32", "F16", "BF16"];
 const bytesOf: Record<string, number> = { F32: 4, I8: 1, I16: 2, I32: 4, F16: 2, BF16: 2 };
 
-/** Of a variable: an empty name, no sizes, and the counts. */
+/** Least number of bytes of a variable: an empty name, no sizes, and the counts. */
 const leastBytes = 2 + 1 + 1 + 1 + 4;
 
-/** Opens a model and reads what its variables are called and where they are. Throws ERR_IO or ERR_FORMAT, naming it. */
+/**
+ * Opens a model of CTranslate2 (its model.bin) and reads the names and positions of its variables.
+ *
+ * @example
+ * // This downloads a model.
+ * const folder = await pretrainedFolder("owner/name", { files: (name) => name === "model.bin" });
+ * await using file = await readCTranslate2(`${folder}/model.bin`);
+ * const architecture = file.spec.name; // such as "TransformerBase"
+ *
+ * @throws ERR_IO if the file cannot be read; the message names it.
+ * @throws ERR_FORMAT if the file is not of binary version 2 to 6 or is malformed; the message names it.
+ * @see https://github.com/OpenNMT/CTranslate2
+ */
 export async function readCTranslate2(path: string): Promise<CTranslate2File> {
   return opening(path, async (handle, size) => {
     const reader = new Reader(handle, path, size);
@@ -157,7 +184,7 @@ async function readVariables(reader: Reader, typed: boolean): Promise<Map<string
   return tensors;
 }
 
-/** The variables with their scales, which are then no variables any more. */
+/** Returns the variables together with their scales, which are then no longer variables themselves. */
 function withScales(places: ReadonlyMap<string, Place>): Map<string, Variable> {
   const variables = new Map<string, Variable>();
   const scaled = (name: string): boolean => quantized.has(places.get(name)?.dtype ?? "");
@@ -169,7 +196,10 @@ function withScales(places: ReadonlyMap<string, Place>): Map<string, Variable> {
   return variables;
 }
 
-/** The most bytes that aliases may add up to, in multiples of the file's size. Real files alias embeddings up to three times. */
+/**
+ * Largest total size of the aliased variables, as f32, in multiples of the file's size. Real files alias an embedding
+ * up to three times.
+ */
 const mostAliased = 4;
 
 async function readAliases(reader: Reader, tensors: Map<string, Variable>): Promise<void> {
@@ -179,7 +209,7 @@ async function readAliases(reader: Reader, tensors: Map<string, Variable>): Prom
     const alias = await reader.string(`alias ${i}`);
     const name = await reader.string(`what ${alias} stands for`);
     const place = tensors.get(name);
-    // What stands for a weight has its scale as well.
+    // An alias of a weight's scale is not needed: an alias of the weight has the same scale.
     if (!place && tensors.get(name.replace(/_scale$/, ""))?.scale) continue;
     if (!place) throw reader.fault(`${alias} to stand for a variable, got ${name}`);
     if (tensors.has(alias)) throw reader.fault(`an alias of a name of its own, got ${alias}`);
@@ -225,7 +255,7 @@ class Reader {
     return bytes.toString("utf8", 0, length - 1);
   }
 
-  /** Passes over the items of a variable. */
+  /** Advances past the items of a variable. */
   skip(length: number, what: string): void {
     this.#check(length, what);
     this.position += length;

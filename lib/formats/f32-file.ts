@@ -1,4 +1,4 @@
-// What files of f32 tensors that lie one after the other have in common, whatever their headers are like.
+// Base class for formats that store f32 tensors one after another. The formats differ only in their headers.
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import {
@@ -12,11 +12,13 @@ import {
   type WeightFile,
 } from "./weights.js";
 
+/** Dtype, shape and position of a tensor in a file. */
 export interface Place extends WeightEntry {
+  /** Offset of the first byte from the start of the file. */
   readonly byteOffset: number;
 }
 
-/** An open file. Close it, or declare it with `await using`. */
+/** An open file of f32 tensors. Close it, or declare it with `await using`. */
 export class F32File implements WeightFile {
   /** @internal */
   constructor(
@@ -29,7 +31,6 @@ export class F32File implements WeightFile {
     return readWhole(this, name);
   }
 
-  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
   async *readPieces(name: string): AsyncGenerator<Float32Array> {
     yield* asFloats(this.readStored(name));
   }
@@ -42,6 +43,7 @@ export class F32File implements WeightFile {
     yield* readBlocks(this, place, { numbers: 1, bytes: 4, read: "f32" }, memory);
   }
 
+  /** Closes the file. */
   async close(): Promise<void> {
     await this.handle.close();
   }

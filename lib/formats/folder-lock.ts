@@ -1,7 +1,7 @@
-// One writer of a folder at a time: a file `lock` in it says which process of which host writes. A process that was
-// killed leaves its lock behind, which the next one removes: on the same host the process is gone, from any other host
-// the lock has not been touched for a while. (Nothing else tells that a process of another host, or a thread of this
-// process, has ended.)
+// Makes sure that only one process or thread writes to a folder: the file `lock` in the folder says which process of
+// which host holds it. A process that was killed leaves its lock behind, and the next one removes it. On the same host,
+// a lock is stale if its process has ended. From another host, or from another thread of this process, it is stale if
+// it has not been touched for a while, because nothing else shows that its owner has ended.
 import { randomBytes } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
@@ -10,34 +10,42 @@ import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 import { host, isRunning, startOf } from "./processes.js";
 
-/** How often a lock is touched, and after how long without a touch its owner is gone, in milliseconds. */
+/** Interval in milliseconds at which a lock is touched. */
 const beat = 15_000;
+/** A lock that has not been touched for this many milliseconds is stale. */
 const patience = 120_000;
 
-/** What a lock's file holds. */
+/** Content of a lock file. */
 interface Owner {
   pid: number;
-  /** When the process began; null where the system does not tell. */
+  /** When the process started, as `startOf` returns it, or null if the system does not tell. */
   start: string | null;
   host: string;
-  /** Tells this lock from all others. */
+  /** Random text that identifies this lock. */
   token: string;
 }
 
-/** The locks of this thread: their files, by their tokens. */
+/** Locks that this thread holds: their files, by token. */
 const held = new Map<string, string>();
 let listening = false;
 
-/** A folder that nobody else writes to until `release`. */
+/**
+ * An exclusive lock on a folder, held until `release` is called. `lockFolder` creates it.
+ *
+ * @example
+ * await using lock = await lockFolder("runs/whale");
+ * const folder = lock.folder; // "runs/whale": other runs get ERR_BUSY until the end of this block
+ */
 export class FolderLock {
   readonly #timer: NodeJS.Timeout;
 
   /** @internal */
   constructor(
+    /** The locked folder. */
     readonly folder: string,
     private readonly file: string,
     private readonly token: string,
-    /** The first of the folders that were made for it. */
+    /** The outermost folder that was created for the lock. */
     private readonly made: string | undefined,
   ) {
     this.#timer = setInterval(() => {
@@ -47,8 +55,8 @@ export class FolderLock {
   }
 
   /**
-   * Lets the folder go; one that was made for the lock goes too where nothing was put into it. Never rejects: a file that
-   * cannot be removed is a stale lock to the next one.
+   * Releases the folder. If the folder was created for the lock and is still empty, it is removed. Never rejects: if
+   * the lock file cannot be removed, it becomes a stale lock, which the next owner removes.
    */
   async release(): Promise<void> {
     clearInterval(this.#timer);
@@ -71,8 +79,13 @@ export class FolderLock {
 }
 
 /**
- * Makes this thread the one that writes to a folder, which is made where there is none. Throws ERR_BUSY where another
- * run has it, ERR_IO where it cannot be written.
+ * Locks a folder for writing, for this thread only. The folder is created if it does not exist.
+ *
+ * @example
+ * await using lock = await lockFolder("runs/shark");
+ *
+ * @throws ERR_BUSY if another run has locked the folder; the message names its process.
+ * @throws ERR_IO if the folder cannot be written.
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
   return naming(folder, async () => {
@@ -82,7 +95,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   });
 }
 
-/** Makes a lock's file, in the place of a stale one too; resolves to its token. */
+/** Creates a lock file, after removing a stale one, and returns its token. */
 async function take(folder: string, file: string): Promise<string> {
   for (;;) {
     const token = await create(file);
@@ -90,7 +103,7 @@ async function take(folder: string, file: string): Promise<string> {
     const found = await readLock(file);
     if (found === null) continue;
     if (!found.stale) throw busy(folder, file, found.owner);
-    // Removed by one at a time, and only while it is still the stale one: the next may be somebody's already.
+    // A second lock guards the removal, and the lock is checked again: by now it may belong to a new owner.
     const takeover = `${file}.takeover`;
     const guard = await take(folder, takeover);
     try {
@@ -103,7 +116,7 @@ async function take(folder: string, file: string): Promise<string> {
   }
 }
 
-/** The new lock's token; null where there is a lock already. */
+/** Creates a lock file and returns its token, or returns null if the file exists. */
 async function create(file: string): Promise<string | null> {
   const owner: Owner = { pid: process.pid, start: startOf(process.pid), host, token: randomBytes(8).toString("hex") };
   const handle = await open(file, "wx").catch((error: unknown) => {
@@ -125,7 +138,7 @@ async function create(file: string): Promise<string | null> {
   return owner.token;
 }
 
-/** Who holds a lock; null where there is none, or it does not say. */
+/** Returns the owner of a lock, or null if there is no lock or its file has other content. */
 async function ownerOf(file: string): Promise<Owner | null> {
   return parse((await readFile(file, "utf8").catch(ifGone)) ?? "");
 }
@@ -140,7 +153,9 @@ function parse(text: string): Owner | null {
   }
 }
 
-/** A lock's owner, where it says, and whether it has left; null where there is no lock. */
+/**
+ * Returns the owner of a lock, if its file names one, and whether the lock is stale. Returns null if there is no lock.
+ */
 async function readLock(file: string): Promise<{ owner: Owner | null; stale: boolean } | null> {
   const touched = await stat(file).catch(ifGone);
   if (touched === null) return null;
@@ -165,12 +180,12 @@ function busy(folder: string, file: string, owner: Owner | null): HeedError {
   );
 }
 
-/** At the process's end there is no time to wait for anything. */
+/** Removes this thread's locks when the process exits. It is synchronous, because nothing can be awaited then. */
 function releaseAll(): void {
   for (const [token, file] of held)
     try {
       if (parse(readFileSync(file, "utf8"))?.token === token) rmSync(file, { force: true });
     } catch {
-      // The next one finds it stale.
+      // The next owner finds the lock stale.
     }
 }

@@ -2,12 +2,14 @@ import { statfs } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 
 /**
- * Throws ERR_IO where a folder's disk has less room than `bytes`: before anything is written, and with both numbers. It
- * is no promise that they fit, for others write as well. The message is about `name`.
+ * Checks that the disk of `folder` has at least `bytes` bytes free, before anything is written. The check is no
+ * guarantee: other programs may fill the disk meanwhile. The error message begins with `name`.
+ *
+ * @throws ERR_IO if there is less room; the message gives both numbers.
  */
 export async function checkFreeSpace(folder: string, bytes: number, name = folder): Promise<void> {
   const found = await statfs(folder).catch(() => null);
-  // Some file systems have no size that they could tell.
+  // Some file systems do not report their size.
   if (!found || found.blocks === 0) return;
   const free = found.bavail * found.bsize;
   if (free >= bytes) return;

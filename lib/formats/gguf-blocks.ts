@@ -1,4 +1,4 @@
-// The number types of GGUF files (github.com/ggml-org/ggml, docs/gguf.md and ggml-common.h): plain ones, and blocks of
+// Number types of GGUF files (github.com/ggml-org/ggml, docs/gguf.md and ggml-common.h): plain numbers, and blocks of
 // small integers q with shared scales. d and dmin are f16; s, m and q are integers.
 //
 //   Q8_0   32 numbers, 34 bytes: d, q int8[32]                                 x = d q
@@ -8,15 +8,17 @@
 import { bitsOf, halfTable } from "../dtype.js";
 import type { Encoding } from "./weights.js";
 
+/** A number type of GGUF files. */
 export interface GgmlType {
+  /** Name of the type, such as "Q8_0". */
   readonly name: string;
-  /** Numbers in a block. */
+  /** Number of elements in a block. */
   readonly numbers: number;
-  /** Bytes of a block. */
+  /** Number of bytes of a block. */
   readonly bytes: number;
-  /** The way to read its blocks (see `Encoding`); null where heed cannot read them. */
+  /** Decoder of the type's blocks, as `Encoding.read` describes it, or null if heed cannot read the type. */
   readonly read: Encoding["read"] | null;
-  /** Numbers, of whole blocks, as bytes; null where heed cannot. */
+  /** Encoder that turns the numbers of whole blocks into bytes, or null if heed cannot write the type. */
   readonly write: ((values: Float32Array) => Uint8Array) | null;
 }
 
@@ -28,7 +30,7 @@ const type = (
   write: GgmlType["write"] = null,
 ): GgmlType => ({ name, numbers, bytes, read, write });
 
-/** By the number of the type. */
+/** Types by the number that a file stores for them. */
 export const ggmlTypes: ReadonlyMap<number, GgmlType> = new Map([
   [0, type("F32", 1, 4, "f32", bytesOf)],
   [1, type("F16", 1, 2, "f16", (values) => bytesOf(bitsOf("f16", values)))],
@@ -71,7 +73,7 @@ function readQ8_0(bytes: Uint8Array, out: Float32Array): void {
   }
 }
 
-/** The largest number of a block becomes ±127. */
+/** Encodes blocks so that the number of largest magnitude in a block becomes 127 or −127. */
 function writeQ8_0(values: Float32Array): Uint8Array {
   const scales = new Float32Array(values.length / 32);
   for (const [block] of scales.entries()) {
@@ -101,14 +103,17 @@ function readQ4_0(bytes: Uint8Array, out: Float32Array): void {
   }
 }
 
-/** The largest number of a block becomes −8: of its 16 codes one side has one more. */
+/**
+ * Encodes blocks so that the number of largest magnitude in a block becomes −8: 4 bits have one more negative code than
+ * positive ones.
+ */
 function writeQ4_0(values: Float32Array): Uint8Array {
   const scales = new Float32Array(values.length / 32);
   for (const [block] of scales.entries()) {
     let largest = 0;
     for (const value of values.subarray(32 * block, 32 * block + 32))
       if (Math.abs(value) > Math.abs(largest)) largest = value;
-    scales[block] = largest / -8 || 0; // not −0
+    scales[block] = largest / -8 || 0; // 0 instead of −0
   }
   const halves = bitsOf("f16", scales);
   const out = new Uint8Array(scales.length * 18);
@@ -126,7 +131,7 @@ function readQ4_K(bytes: Uint8Array, out: Float32Array): void {
   for (let at = 0, to = 0; at < bytes.length; at += 144, to += 256) {
     const [d, dmin] = [half(bytes, at), half(bytes, at + 2)];
     const scales = bytes.subarray(at + 4, at + 16);
-    // Each 32 bytes of q hold two groups: one in their low halves, the next in the high ones.
+    // Each 32 bytes of q contain two groups: one in the low halves of the bytes, the next in the high halves.
     for (let group = 0; group < 8; group++) {
       const [s, m] = scaleAndMin(scales, group);
       const shift = group % 2 === 0 ? 0 : 4;
@@ -136,7 +141,10 @@ function readQ4_K(bytes: Uint8Array, out: Float32Array): void {
   }
 }
 
-/** Twelve bytes hold 8 scales and 8 minima: 6 bits each of the first four, whose spare bits are the high ones of the rest. */
+/**
+ * Returns a group's scale and minimum. Twelve bytes store 8 scales and 8 minima in 6 bits each. The first four of each
+ * have bytes of their own, whose two spare bits are the high bits of the last four.
+ */
 function scaleAndMin(scales: Uint8Array, group: number): [number, number] {
   if (group < 4) return [scales[group]! & 63, scales[group + 4]! & 63];
   const [rest, s, m] = [scales[group + 4]!, scales[group - 4]!, scales[group]!];
@@ -147,8 +155,8 @@ function readQ6_K(bytes: Uint8Array, out: Float32Array): void {
   for (let at = 0, to = 0; at < bytes.length; at += 210, to += 256) {
     const d = half(bytes, at + 208);
     for (let i = 0; i < 256; i++) {
-      // In each half of the block, 128 numbers in four rows of 32: rows 0 and 1 are the low halves of 64 bytes, rows 2
-      // and 3 the high ones; the rows' high bits are pairs of bits of the same 32 bytes.
+      // Each half of the block has 128 numbers in four rows of 32. Rows 0 and 1 are the low halves of 64 bytes, rows 2
+      // and 3 the high halves. The high bits of the four rows are the four pairs of bits of the same 32 bytes.
       const [part, row, column] = [i >> 7, (i >> 5) & 3, i & 31];
       const low = bytes[at + part * 64 + (row & 1) * 32 + column]! >> (row >> 1 === 0 ? 0 : 4);
       const high = bytes[at + 128 + part * 32 + column]! >> (2 * row);

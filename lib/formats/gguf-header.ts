@@ -1,46 +1,57 @@
-// The header of a GGUF file, version 2 or 3 (github.com/ggml-org/ggml, docs/gguf.md), little-endian: magic, version,
-// number of tensors, number of metadata; the metadata, each a key, a type and a value; the tensors, each a name, its
-// sizes with the fastest first, a type and an offset; then, aligned, their bytes. A file from elsewhere is not trusted:
-// whatever does not add up is an ERR_FORMAT that names the fault.
+// Reads the header of a GGUF file, version 2 or 3 (github.com/ggml-org/ggml, docs/gguf.md), little-endian:
+//
+//   magic number, version, number of tensors, number of metadata entries
+//   metadata entries: key, type and value of each
+//   tensors: name, sizes (the fastest-varying first), type and offset of each
+//
+// The bytes of the tensors follow, aligned. A file from elsewhere is not trusted: every inconsistency is an ERR_FORMAT
+// that names the fault.
 import { describe } from "../errors.js";
 import { ggmlTypes, type GgmlType } from "./gguf-blocks.js";
 import { Cursor, type GgufValue } from "./gguf-values.js";
 import type { WeightEntry } from "./weights.js";
 
+/** Type, shape and position of a tensor in a GGUF file. */
 export interface GgufEntry extends WeightEntry {
+  /** Number type of the tensor. */
   readonly type: GgmlType;
-  /** From the start of the file. */
+  /** Offset of the first byte from the start of the file. */
   readonly byteOffset: number;
+  /** Number of bytes of the tensor. */
   readonly byteLength: number;
 }
 
+/** The header of a GGUF file. */
 export interface GgufHeader {
   readonly version: number;
   readonly metadata: ReadonlyMap<string, GgufValue>;
-  /** In the order of the header. */
+  /** Tensors by name, in the order of the header. */
   readonly tensors: ReadonlyMap<string, GgufEntry>;
 }
 
 const magic = 0x46554747;
 const maxDimensions = 4;
 const defaultAlignment = 32;
-/** More than any model has; of each heed keeps an entry. */
+/** Most tensors and most metadata entries. Real models have far fewer; heed keeps an object for each. */
 const mostTensors = 2 ** 20;
 const mostMetadata = 2 ** 16;
 
-/** Parses a header that is whole in `bytes`. Throws as `GgufHeaderReader.read` does. */
+/** Parses a header that is complete in `bytes`. Errors are those of `GgufHeaderReader.read`. */
 export function parseGgufHeader(bytes: Uint8Array, fileSize: number, file = "gguf"): GgufHeader {
   return new GgufHeaderReader(fileSize, file).read(bytes);
 }
 
 type Unplaced = Omit<GgufEntry, "byteOffset"> & { offset: number };
 
-/** Reads the header of a file of `fileSize` bytes, whose beginning comes bit by bit: what has been read is kept. */
+/**
+ * Reads the header of a file of `fileSize` bytes whose beginning arrives step by step. A new call does not parse again
+ * what an earlier call has parsed.
+ */
 export class GgufHeaderReader {
   readonly #metadata = new Map<string, GgufValue>();
   readonly #entries = new Map<string, Unplaced>();
   #counts: { version: number; tensors: number; metadata: number } | null = null;
-  /** The offset of the first byte that has not been parsed yet. */
+  /** Offset of the first byte that has not been parsed yet. */
   #position = 0;
 
   constructor(
@@ -49,8 +60,11 @@ export class GgufHeaderReader {
   ) {}
 
   /**
-   * The checked header of the file that starts with `bytes`. Throws ERR_FORMAT naming the file and the fault, or HeaderCut
-   * where the header is longer than `bytes`, but not than the file: then it goes on when it is called with more of them.
+   * Returns the checked header of the file that starts with `bytes`.
+   *
+   * @throws ERR_FORMAT if the header is malformed; the message names the file and the fault.
+   * @throws HeaderCut if the header is longer than `bytes`, but not longer than the file. Call again with more bytes;
+   * reading continues where it stopped.
    */
   read(bytes: Uint8Array): GgufHeader {
     const { fileSize, file } = this;
@@ -88,7 +102,7 @@ function readCounts(cursor: Cursor): { version: number; tensors: number; metadat
   const version = cursor.u32("the version");
   if (version !== 2 && version !== 3)
     throw cursor.fault(`expected version 2 or 3, got ${version}${version >= 2 ** 24 ? ": a big-endian file" : ""}`);
-  // Of every tensor and every value there are at least this many bytes.
+  // Every tensor and every metadata entry takes at least this many bytes.
   return {
     version,
     tensors: cursor.count("tensors", 24, mostTensors),
@@ -100,7 +114,7 @@ function readMetadata(cursor: Cursor): [string, GgufValue] {
   return [cursor.string("a key"), cursor.value(cursor.u32("a type"))];
 }
 
-/** The tensors where they are in the file: behind the header, aligned. */
+/** Returns the tensors with their positions in the file. Their bytes start after the header, aligned. */
 function placed(entries: ReadonlyMap<string, Unplaced>, alignment: GgufValue, cursor: Cursor): Map<string, GgufEntry> {
   if (typeof alignment !== "number" || !Number.isInteger(alignment) || alignment < 1 || alignment % 8 !== 0)
     throw cursor.fault(`expected general.alignment to be a multiple of 8, got ${describe(alignment)}`);
@@ -132,7 +146,11 @@ function readEntry(cursor: Cursor): [string, Unplaced] {
   return [name, { dtype: type.name, shape: sizes.reverse(), type, byteLength, offset }];
 }
 
-/** Tensors must be in the file, each in bytes of its own. */
+/**
+ * Checks that all tensors are inside the file and do not overlap.
+ *
+ * @throws ERR_FORMAT if a tensor is outside the file or overlaps another.
+ */
 function checkPlaces(tensors: ReadonlyMap<string, GgufEntry>, cursor: Cursor, fileSize: number): void {
   let end = 0;
   let before = "";

@@ -1,22 +1,22 @@
-// A GGUF model in several files, as llama.cpp's gguf-split writes large ones: name-00001-of-00003.gguf and so on. The first
-// has the metadata of the whole; each has its number ("split.no", from 0), how many there are ("split.count"), and tensors
-// of its own.
+// Reads a GGUF model from several files, the form in which llama.cpp's gguf-split writes large models:
+// name-00001-of-00003.gguf and so on. The first file has the metadata of the whole model. Each file has its number
+// ("split.no", from 0), the number of files ("split.count"), and some of the tensors.
 import { describe, HeedError } from "../errors.js";
 import { type GgufFile, readGguf } from "./gguf.js";
 import type { GgufEntry } from "./gguf-header.js";
 import type { GgufValue } from "./gguf-values.js";
 import { entryOf, type PieceMemory, type StoredPiece, type WeightFile } from "./weights.js";
 
-/** A GGUF model that is open, in one file or in several. */
+/** An open GGUF model, in one or several files. */
 export interface GgufWeights extends WeightFile {
   readonly metadata: ReadonlyMap<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, GgufEntry>;
 }
 
-/** Far more parts than models have. */
+/** Most parts of a model; real models have far fewer. */
 const mostParts = 1000;
 
-/** The names of all parts of a model, by the name of any of them; null for a name of another form. */
+/** Returns the names of all parts of a model, given the name of any part. Returns null if the name has another form. */
 export function partsOfGguf(file: string): string[] | null {
   const [, start, number, count] = /^(.*-)(\d{5})-of-(\d{5})\.gguf$/s.exec(file) ?? [];
   const all = Number(count);
@@ -24,14 +24,14 @@ export function partsOfGguf(file: string): string[] | null {
   return Array.from({ length: all }, (_, i) => `${start}${String(i + 1).padStart(5, "0")}-of-${count}.gguf`);
 }
 
-/** The files of a model, open as one. Close them, or declare them with `await using`. */
+/** The open files of one GGUF model. Close them, or declare them with `await using`. */
 export class GgufParts implements GgufWeights {
   readonly metadata: ReadonlyMap<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, GgufEntry>;
   readonly #files: readonly GgufFile[];
   readonly #places: ReadonlyMap<string, GgufFile>;
 
-  /** @internal The files in order, with what file each tensor is in. */
+  /** @internal `files` are in order, and `places` maps the name of each tensor to its file. */
   constructor(
     readonly path: string,
     files: readonly GgufFile[],
@@ -66,8 +66,11 @@ export class GgufParts implements GgufWeights {
 }
 
 /**
- * Opens the model that a GGUF file is, or is a part of: all parts must lie beside it, under the names that gguf-split gives
- * them. Throws ERR_IO or ERR_FORMAT with the file's name.
+ * Opens a GGUF model, given its file or any of its parts. All parts must be in the same folder and have the names that
+ * gguf-split gives them.
+ *
+ * @throws ERR_IO if a file cannot be read; the message names it.
+ * @throws ERR_FORMAT if a file is malformed, or the files are not the parts of one model; the message names the file.
  */
 export async function openGguf(path: string): Promise<GgufWeights> {
   const names = partsOfGguf(path);
@@ -91,7 +94,11 @@ export async function openGguf(path: string): Promise<GgufWeights> {
   }
 }
 
-/** The file that each tensor is in. Throws ERR_FORMAT where files are not the parts of one model, in order. */
+/**
+ * Returns the file of each tensor.
+ *
+ * @throws ERR_FORMAT if the files are not the parts of one model, in order.
+ */
 function placesOf(files: readonly GgufFile[]): Map<string, GgufFile> {
   const places = new Map<string, GgufFile>();
   for (const [i, file] of files.entries()) {

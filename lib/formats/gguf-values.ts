@@ -1,10 +1,12 @@
-// The values in the header of a GGUF file, read from front to back. Whatever does not add up is an ERR_FORMAT.
+// Reads the values in the header of a GGUF file from front to back. Every inconsistency is an ERR_FORMAT.
 import { HeedError } from "../errors.js";
 
-/** Integers of 64 bits that a number cannot hold are bigints. */
+/** A value of the metadata. A 64-bit integer is a number if a number holds it exactly, otherwise a bigint. */
 export type GgufValue = string | number | bigint | boolean | GgufArray;
 
-/** The bytes given end before the header does; the first `needed` bytes of the file may have it. */
+/**
+ * Error of a header that continues after the given bytes. The first `needed` bytes of the file may contain all of it.
+ */
 export class HeaderCut extends Error {
   constructor(readonly needed: number) {
     super();
@@ -13,7 +15,10 @@ export class HeaderCut extends Error {
 
 const maxDepth = 4;
 
-/** Bytes of a value by the number of its type; the other types, texts (8) and arrays (9), say how long they are. */
+/**
+ * Number of bytes of a value, by the number of its type. The other types, strings (8) and arrays (9), store their
+ * length.
+ */
 const widths = new Map([
   [0, 1],
   [1, 1],
@@ -28,16 +33,17 @@ const widths = new Map([
   [12, 8],
 ]);
 
-/** The values of an array, which take no memory until they are asked for, each time anew. */
+/** An array in the metadata. It keeps only the bytes of the file: each iteration decodes the values again. */
 export interface GgufArray extends Iterable<GgufValue> {
+  /** Number of values. */
   readonly length: number;
 }
 
-/** An array of a file, whose bytes have been checked. */
+/** An array whose bytes have been checked. */
 class ArrayInFile implements GgufArray {
   readonly #bytes: Uint8Array;
 
-  /** `bytes` are those of `length` values of this type. */
+  /** `bytes` contain `length` values of `type`. */
   constructor(
     readonly type: number,
     readonly length: number,
@@ -52,7 +58,7 @@ class ArrayInFile implements GgufArray {
   }
 }
 
-/** Reads the `bytes` that a file of `fileSize` bytes begins with. */
+/** Reads the `bytes` at the beginning of a file of `fileSize` bytes. */
 export class Cursor {
   readonly #view: DataView;
   readonly #text = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -70,7 +76,12 @@ export class Cursor {
     return new HeedError("ERR_FORMAT", `${this.file}: ${message}`);
   }
 
-  /** Moves over `length` bytes and gives where they begin. */
+  /**
+   * Advances by `length` bytes and returns the offset of the first of them.
+   *
+   * @throws ERR_FORMAT if the file has fewer bytes.
+   * @throws HeaderCut if `bytes` ends before them, but the file does not.
+   */
   take(length: number, what: string): number {
     const at = this.position;
     if (!(at + length <= this.fileSize))
@@ -84,16 +95,19 @@ export class Cursor {
     return this.#view.getUint32(this.take(4, what), true);
   }
 
-  /** An integer of 64 bits that a number holds exactly. */
+  /** Reads a 64-bit integer that a number holds exactly. */
   size(what: string): number {
     const at = this.take(8, what);
-    // Two halves, since a header may have millions of them, and a bigint takes memory.
+    // The integer is read in two halves: a header may have millions of them, and each bigint would take memory.
     const value = this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
     if (value <= Number.MAX_SAFE_INTEGER) return value;
     throw this.fault(`expected ${what} below 2^53, got ${this.#view.getBigUint64(at, true)}`);
   }
 
-  /** Reads the number of items that follow, and checks that the file has room for so many of at least `least` bytes each. */
+  /**
+   * Reads the number of items that follow. Checks that the file has room for them if each takes at least `least` bytes,
+   * and that there are at most `most`.
+   */
   count(what: string, least: number, most = Infinity): number {
     const count = this.size(`the number of ${what}`);
     if (count * least > this.fileSize - this.position)
@@ -158,13 +172,13 @@ export class Cursor {
   #arrayHead(depth: number): { type: number; count: number } {
     if (depth === 0) throw this.fault(`expected arrays at most ${maxDepth} deep, got a deeper one`);
     const type = this.u32("the type of an array");
-    // A text takes at least the bytes of its length, an array those of its type and length.
+    // A string takes at least the 8 bytes of its length, an array at least those of its type and length.
     const least = type === 8 ? 8 : type === 9 ? 12 : widths.get(type);
     if (least === undefined) throw this.fault(`expected a metadata type from 0 to 12, got ${type}`);
     return { type, count: this.count("values of an array", least) };
   }
 
-  /** Passes over the values of an array, and checks them. */
+  /** Advances past the values of an array and checks them. */
   #skip(type: number, count: number, depth: number): void {
     const what = "an array";
     const width = widths.get(type);

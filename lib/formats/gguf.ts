@@ -1,5 +1,5 @@
-// GGUF files, llama.cpp's: metadata (the model's sizes, its tokenizer) and tensors, many of them quantised. Reading
-// takes the header alone; a tensor's bytes come when asked for.
+// Reads GGUF files, the format of llama.cpp: metadata (the model's sizes, its tokenizer) and tensors, many of them
+// quantised. Opening a file reads only its header; the bytes of a tensor are read when they are requested.
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
@@ -16,16 +16,27 @@ import {
   type WeightFile,
 } from "./weights.js";
 
-/** An open GGUF file. Close it, or declare it with `await using`. */
+/**
+ * An open GGUF file. Close it, or declare it with `await using`.
+ *
+ * @example
+ * await saveGguf("whale.gguf", gpt);
+ * await using file = await readGguf("whale.gguf");
+ * const embedding = await file.readFloats("token_embd.weight"); // 256 · 16 numbers
+ */
 export class GgufFile implements WeightFile {
+  /** Version of the format, 2 or 3. */
   readonly version: number;
+  /** Values of the metadata by key, such as "general.architecture". */
   readonly metadata: ReadonlyMap<string, GgufValue>;
+  /** Type, shape and position of every tensor, by name. */
   readonly tensors: ReadonlyMap<string, GgufEntry>;
 
   /** @internal */
   constructor(
     readonly path: string,
     header: GgufHeader,
+    /** The open file from which tensors are read. */
     readonly handle: FileHandle,
   ) {
     this.version = header.version;
@@ -33,7 +44,12 @@ export class GgufFile implements WeightFile {
     this.tensors = header.tensors;
   }
 
-  /** A tensor's bytes as they are in the file. Throws ERR_ARGUMENT for an unknown name, ERR_FORMAT if the file has shrunk. */
+  /**
+   * Reads the bytes of a tensor as they are stored in the file.
+   *
+   * @throws ERR_ARGUMENT if the file has no tensor of that name.
+   * @throws ERR_FORMAT or ERR_IO if the file has become shorter or cannot be read.
+   */
   async read(name: string): Promise<Uint8Array> {
     const { byteOffset, byteLength } = entryOf(this.path, this.tensors, name);
     const bytes = new Uint8Array(byteLength);
@@ -41,12 +57,18 @@ export class GgufFile implements WeightFile {
     return bytes;
   }
 
-  /** The numbers of a tensor of F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K. */
+  /**
+   * Reads a tensor of type F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K and returns its elements as f32, in row-major
+   * order.
+   *
+   * @throws ERR_ARGUMENT if the file has no tensor of that name.
+   * @throws ERR_FORMAT if the tensor has another type, or the file has become shorter.
+   * @throws ERR_IO if the file cannot be read.
+   */
   async readFloats(name: string): Promise<Float32Array> {
     return readWhole(this, name);
   }
 
-  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
   async *readPieces(name: string): AsyncGenerator<Float32Array> {
     yield* asFloats(this.readStored(name));
   }
@@ -63,6 +85,7 @@ export class GgufFile implements WeightFile {
     yield* readBlocks(this, entry, { numbers, bytes, read }, memory);
   }
 
+  /** Closes the file. */
   async close(): Promise<void> {
     await this.handle.close();
   }
@@ -72,17 +95,31 @@ export class GgufFile implements WeightFile {
   }
 }
 
-/** How much of a file is read at first: headers with a vocabulary take some MiB. */
+/** Number of bytes to read first; a header that contains a vocabulary has a few MiB. */
 const firstRead = 1 << 20;
-/** Far more than headers are; no string may be much longer. */
+/** Largest header in bytes. Real headers are far smaller, and a string cannot be much longer than this. */
 const longestHeader = 1 << 28;
 
-/** Opens a GGUF file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
+/**
+ * Opens a GGUF file of version 2 or 3 and checks its header.
+ *
+ * @example
+ * await saveGguf("model.gguf", gpt);
+ * await using file = await readGguf("model.gguf");
+ * const architecture = file.metadata.get("general.architecture"); // "gpt2"
+ *
+ * @throws ERR_IO if the file cannot be read; the message names it.
+ * @throws ERR_FORMAT if the header is malformed, or a tensor lies outside the file; the message names the file.
+ * @see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+ */
 export async function readGguf(path: string): Promise<GgufFile> {
   return opening(path, async (handle, size) => new GgufFile(path, await readHeader(handle, size, path), handle));
 }
 
-/** The header says nowhere how long it is: at least twice as much is read until it is whole. */
+/**
+ * Reads the header. The format does not store the header's length, so at least twice as many bytes are read each time
+ * until the header is complete.
+ */
 async function readHeader(handle: FileHandle, size: number, path: string): Promise<GgufHeader> {
   const reader = new GgufHeaderReader(size, path);
   let bytes = new Uint8Array(Math.min(firstRead, size));

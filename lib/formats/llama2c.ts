@@ -1,7 +1,11 @@
-// Files of llama2.c (github.com/karpathy/llama2.c), version 0: seven int32 (width, feed-forward width, layers,
-// heads, heads of keys and values, vocabulary, context length; a vocabulary below 0 has an output projection of its
-// own), then f32, each tensor for all layers, then two tables of rotary positions that are not needed. Little-endian.
-// Tensors have Hugging Face's names for a Llama; rotary positions turn neighbouring pairs.
+// Reads files of llama2.c (github.com/karpathy/llama2.c), version 0, little-endian:
+//
+//   int32 × 7  width, feed-forward width, layers, heads, heads of keys and values, vocabulary, context length
+//   f32        tensors in the order of `llama2cOrder`, each for all layers
+//
+// A negative vocabulary size means that the output projection is a tensor of its own. The two tables of rotary
+// positions in the file are not used. Tensors have the names that Hugging Face gives the parameters of a Llama. Rotary
+// positions rotate pairs of neighbouring dimensions.
 import type { FileHandle } from "node:fs/promises";
 import { mostLayers } from "../check.js";
 import { HeedError } from "../errors.js";
@@ -9,23 +13,40 @@ import { numel } from "../shape.js";
 import { F32File, type Place } from "./f32-file.js";
 import { asBytes, opening, readFully } from "./whole-io.js";
 
+/** Sizes of a model in the header of a llama2.c file. */
 export interface Llama2cConfig {
+  /** C, the width of the residual stream. */
   width: number;
+  /** Width of the feed-forward layers. */
   hidden: number;
+  /** Number of layers. */
   layers: number;
+  /** H, the number of query heads. */
   heads: number;
+  /** Number of heads of keys and values, a divisor of `heads`. */
   kvHeads: number;
+  /** V, the number of tokens in the vocabulary. */
   vocabularySize: number;
+  /** Longest sequence in tokens. */
   contextLength: number;
-  /** Whether the token embedding is the output projection. */
+  /** True if the token embedding is also the output projection. */
   tied: boolean;
 }
 
-/** An open file. Close it, or declare it with `await using`. */
+/**
+ * An open file of llama2.c. Close it, or declare it with `await using`.
+ *
+ * @example
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * await saveLlama2c("stories.bin", llama);
+ * await using file = await readLlama2c("stories.bin");
+ * const embedding = await file.readFloats("model.embed_tokens.weight"); // 256 · 16 numbers
+ */
 export class Llama2cFile extends F32File {
   /** @internal */
   constructor(
     path: string,
+    /** Sizes of the model. */
     readonly config: Llama2cConfig,
     tensors: ReadonlyMap<string, Place>,
     handle: FileHandle,
@@ -34,14 +55,26 @@ export class Llama2cFile extends F32File {
   }
 }
 
-/** Whether a file beside a model's is its tokenizer: tokenizer.bin and tok512.bin are names that llama2.c gives. */
+/** Returns true if a file beside a model is its tokenizer: llama2.c uses names such as tokenizer.bin and tok512.bin. */
 export function isLlama2cTokenizer(name: string): boolean {
   return /^tok.*\.bin$/.test(name);
 }
 
 const headerBytes = 28;
 
-/** Opens a file and checks its sizes. Throws ERR_IO or ERR_FORMAT with the file's name. */
+/**
+ * Opens a file of llama2.c, and checks that the sizes in its header are possible and match the length of the file.
+ *
+ * @example
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * await saveLlama2c("llama.bin", llama);
+ * await using file = await readLlama2c("llama.bin");
+ * const { layers, width } = file.config; // 2 and 16
+ *
+ * @throws ERR_IO if the file cannot be read; the message names it.
+ * @throws ERR_FORMAT if the sizes are impossible or do not match the file's length; the message names the file.
+ * @see https://github.com/karpathy/llama2.c
+ */
 export async function readLlama2c(path: string): Promise<Llama2cFile> {
   return opening(path, async (handle, size) => {
     if (size < headerBytes)
@@ -77,7 +110,10 @@ function configOf(header: Int32Array, path: string): Llama2cConfig {
   return { ...config, tied: vocabulary > 0 };
 }
 
-/** What a file holds, in its order: tensors, and the rotary tables, which have no name. */
+/**
+ * Yields the name and shape of everything that follows the header, in the order of the file. The rotary tables have the
+ * name null.
+ */
 export function* llama2cOrder(config: Llama2cConfig): Generator<{ name: string | null; shape: number[] }> {
   const { width, hidden, layers, heads, kvHeads, vocabularySize, contextLength, tied } = config;
   const kvWidth = (width / heads) * kvHeads;
@@ -95,12 +131,12 @@ export function* llama2cOrder(config: Llama2cConfig): Generator<{ name: string |
   yield* each("mlp.down_proj", [width, hidden]);
   yield* each("mlp.up_proj", [hidden, width]);
   yield { name: "model.norm.weight", shape: [width] };
-  // Cosines and sines.
+  // Tables of cosines and sines.
   yield { name: null, shape: [2, contextLength, width / heads / 2] };
   if (!tied) yield { name: "lm_head.weight", shape: [vocabularySize, width] };
 }
 
-/** Where each tensor is; the file must end with the last. */
+/** Returns the position of each tensor. The file must end where the last tensor ends. */
 function placesOf(config: Llama2cConfig, size: number, path: string): Map<string, Place> {
   const places = new Map<string, Place>();
   let at = headerBytes;

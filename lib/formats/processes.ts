@@ -1,20 +1,24 @@
-// Which process is meant by a number in a file, and whether it still runs. Numbers are given out again, and a container
-// has numbers of its own: where the system tells (Linux), a process is known by its start and by its namespace as well.
+// Identifies the process whose number is in a file, and tells if it still runs. Systems reuse process numbers, and a
+// container numbers its processes separately. On Linux, where the system reports them, the start time and the namespace
+// of a process therefore identify it as well.
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 
-/** Where a process's number means that process. */
+/** Name of the scope in which process numbers are unique: the host name and, on Linux, the process namespace. */
 export const host = ((): string => {
   const namespace = attempt(() => readlinkSync("/proc/self/ns/pid"));
   return namespace === null ? hostname() : `${hostname()} ${namespace}`;
 })();
 
-/** When a process of this host began, in a form that only serves for comparison; null where the system does not tell. */
+/**
+ * Returns when a process of this host started, or null if the system does not tell. The value has no unit; use it only
+ * to compare processes.
+ */
 export function startOf(pid: number): string | null {
   return statusOf(pid)?.start ?? null;
 }
 
-/** Whether a process of this host runs, and is the one that began at `start` where that is known. */
+/** Returns true if a process of this host runs. If `start` is not null, the process must also have started then. */
 export function isRunning(pid: number, start: string | null = null): boolean {
   try {
     process.kill(pid, 0);
@@ -23,11 +27,14 @@ export function isRunning(pid: number, start: string | null = null): boolean {
   }
   const status = statusOf(pid);
   if (status === null) return true;
-  // Nobody has asked yet how it ended (Z), or it is about to be gone (X).
+  // A zombie (Z) has ended, but its parent has not read its exit status yet. A dead process (X) is about to disappear.
   return !"ZX".includes(status.state) && (start === null || start === status.start);
 }
 
-/** Fields 3 and 22 of /proc/PID/stat; the second, a name in parentheses, may hold anything. */
+/**
+ * Reads fields 3 (state) and 22 (start time) of /proc/PID/stat. Field 2, a name in parentheses, may contain any
+ * character.
+ */
 function statusOf(pid: number): { state: string; start: string } | null {
   const text = attempt(() => readFileSync(`/proc/${pid}/stat`, "latin1"));
   if (text === null) return null;

@@ -1,21 +1,26 @@
-// A folder's files replaced by others, all or none. The folder itself is never renamed or removed: it may be a mount
-// point, or hold more than these files. What replaces them must lie in it, for a rename does not leave its disk.
+// Replaces files of a folder by others, all or none. The folder itself is never renamed or removed: it may be a mount
+// point or contain further files. The new files must be in a subfolder of it, because a rename cannot move a file to
+// another disk.
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { HeedError } from "../errors.js";
 import { syncPath } from "./atomic-file.js";
 
 export interface ReplaceFilesOptions {
-  /** Whether a file of the folder is one of those to be replaced. */
+  /** Returns true if a file of the folder is to be replaced. */
   replaces: (name: string) => boolean;
-  /** The file without which the others are nothing: the first that goes and the last that comes. */
+  /** Name of the file without which the others are useless. It is removed first and moved into place last. */
   key: string;
 }
 
 /**
- * Moves the files of `temporary`, a folder in `folder`, into `folder`, and removes those that they replace, and
- * `temporary`. If that fails the old files are put back, and `temporary` goes. A process that is killed meanwhile leaves
- * the old files, the new ones, or none under the key's name; then `temporary` holds what is missing.
+ * Moves the files of `temporary`, a subfolder of `folder`, into `folder`. Removes `temporary` and the files that the
+ * new ones replace. If a step fails, the old files are put back and `temporary` is removed.
+ *
+ * If the process is killed meanwhile, the folder has all old files, all new files, or no file named `key`. In the last
+ * case, `temporary` contains the missing files.
+ *
+ * @throws ERR_IO if the old files cannot be put back; the message says where they are.
  */
 export async function replaceFiles(
   folder: string,

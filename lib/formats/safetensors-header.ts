@@ -1,11 +1,14 @@
-// The header of the safetensors format (github.com/huggingface/safetensors): eight bytes of little-endian length, then
-// JSON of that length, `{"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {key: text}}`, padded
-// with spaces; then the tensors' bytes, row-major and little-endian, without holes. A file from elsewhere is not
-// trusted: names live in Maps, never in objects, and whatever does not add up is an ERR_FORMAT that names the fault.
+// Reads and writes the header of safetensors files (github.com/huggingface/safetensors): the header's length in eight
+// bytes, little-endian, then JSON of that length, padded with spaces:
+//
+//   {"name": {"dtype": …, "shape": …, "data_offsets": [begin, end]}, "__metadata__": {key: text}}
+//
+// The tensors' bytes follow, row-major and little-endian, without gaps. A file from elsewhere is not trusted: names are
+// kept in Maps, never in objects, and every inconsistency is an ERR_FORMAT that names the fault.
 import { HeedError } from "../errors.js";
 import { parseStrictJson } from "./strict-json.js";
 
-/** Bytes of one element of each type the format has. */
+/** Number of bytes of an element, for each dtype of the format. */
 export const safetensorsDTypes = {
   F64: 8,
   F32: 4,
@@ -24,29 +27,39 @@ export const safetensorsDTypes = {
   F8_E5M2: 1,
 } as const;
 
+/** Dtype of a tensor in a safetensors file. */
 export type SafetensorsDType = keyof typeof safetensorsDTypes;
 
-/** Where a tensor's bytes are in the file. */
+/** Dtype, shape and position of a tensor in a safetensors file. */
 export interface SafetensorsEntry {
+  /** Dtype of the elements. */
   readonly dtype: SafetensorsDType;
+  /** Sizes of the dimensions. */
   readonly shape: readonly number[];
-  /** From the start of the file. */
+  /** Offset of the first byte from the start of the file. */
   readonly byteOffset: number;
+  /** Number of bytes of the tensor. */
   readonly byteLength: number;
 }
 
+/** The header of a safetensors file. */
 export interface SafetensorsHeader {
-  /** In the order of the bytes in the file. */
+  /** Tensors by name, in the order of their bytes in the file. */
   readonly tensors: ReadonlyMap<string, SafetensorsEntry>;
+  /** Texts of the entry "__metadata__", by key. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** The longest header the format allows. */
+/** Largest header that the format allows, in bytes. */
 const maxHeaderLength = 100_000_000;
-/** Object of tensors, object of one tensor, list of its sizes. */
+/** Deepest nesting of the JSON: the object of tensors, the object of one tensor, the list of its sizes. */
 const maxDepth = 3;
 
-/** The length of the JSON, from the first eight bytes of a file of `fileSize` bytes. */
+/**
+ * Returns the length of the JSON, given the first eight bytes of a file of `fileSize` bytes.
+ *
+ * @throws ERR_FORMAT if the length is impossible; the message begins with `file`.
+ */
 export function safetensorsHeaderLength(bytes: Uint8Array, fileSize: number, file = "safetensors"): number {
   if (bytes.length < 8 || fileSize < 8) throw fault(file, `expected at least 8 bytes, got ${fileSize}: truncated`);
   const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
@@ -58,8 +71,11 @@ export function safetensorsHeaderLength(bytes: Uint8Array, fileSize: number, fil
 }
 
 /**
- * The checked header of a file of `fileSize` bytes that starts with `bytes` (the header at least). Throws ERR_FORMAT
- * naming `file` and the fault.
+ * Returns the checked header of a file of `fileSize` bytes that starts with `bytes`, which must contain the whole
+ * header.
+ *
+ * @throws ERR_FORMAT if the header is malformed or does not match the file's length; the message names `file` and the
+ * fault.
  */
 export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, file = "safetensors"): SafetensorsHeader {
   const length = safetensorsHeaderLength(bytes, fileSize, file);
@@ -104,16 +120,22 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, file
   return { tensors: new Map(entries), metadata };
 }
 
-/** One tensor to be written. */
+/** Name, dtype and shape of a tensor to write. */
 export interface SafetensorsSpecification {
+  /** Name of the tensor, unique in the file. */
   readonly name: string;
+  /** Dtype of the elements. */
   readonly dtype: SafetensorsDType;
+  /** Sizes of the dimensions. */
   readonly shape: readonly number[];
 }
 
 /**
- * The header's bytes, and the tensors in the order their bytes must follow: the largest elements first, so that every
- * tensor is aligned to its elements, then by name. Throws ERR_ARGUMENT for what the format cannot hold.
+ * Returns the bytes of the header, and the tensors in the order in which their bytes must follow. Dtypes with the
+ * largest elements come first, so that every tensor is aligned to its elements; tensors of the same element size are
+ * sorted by name.
+ *
+ * @throws ERR_ARGUMENT if the format cannot store a name, shape, dtype or metadata.
  */
 export function serializeSafetensorsHeader<T extends SafetensorsSpecification>(
   tensors: Iterable<T>,
@@ -162,7 +184,7 @@ export function serializeSafetensorsHeader<T extends SafetensorsSpecification>(
   return { bytes, ordered };
 }
 
-/** Bytes of a tensor; not a safe integer where the product overflows. */
+/** Returns the number of bytes of a tensor. The result is not a safe integer if the product overflows. */
 export function tensorBytes(dtype: SafetensorsDType, shape: readonly number[]): number {
   return shape.reduce((bytes, size) => bytes * size, safetensorsDTypes[dtype]);
 }
@@ -205,7 +227,7 @@ function hasLoneSurrogate(text: string): boolean {
   return /\p{Surrogate}/u.test(text);
 }
 
-/** A value from a file, short enough for a message. */
+/** Formats a value from a file for an error message, in at most about 100 characters. */
 function show(value: unknown): string {
   const text = JSON.stringify(value) ?? "nothing";
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;

@@ -1,5 +1,6 @@
-// Reading and writing safetensors files. Reading takes the header alone; a tensor's bytes come when asked for, straight
-// into the given memory. Writing streams tensor by tensor and is atomic.
+// Reads and writes safetensors files. Opening a file reads only its header; the bytes of a tensor are read when they
+// are requested, directly into the given memory. Writing streams one tensor after another and replaces an old file
+// atomically.
 import type { FileHandle } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
@@ -25,28 +26,41 @@ import {
   type WeightFile,
 } from "./weights.js";
 
-/** The encoding of each dtype that can be read as numbers. */
+/** Encoding of each dtype that can be converted to f32. */
 const encodings: Partial<Record<SafetensorsDType, Encoding>> = {
   F32: { numbers: 1, bytes: 4, read: "f32" },
   BF16: { numbers: 1, bytes: 2, read: "bf16" },
   F16: { numbers: 1, bytes: 2, read: "f16" },
 };
 
-/** An open safetensors file. Close it, or declare it with `await using`. */
+/**
+ * An open safetensors file. Close it, or declare it with `await using`.
+ *
+ * @example
+ * const bias = { name: "bias", dtype: "F32", shape: [2], data: Float32Array.of(0.5, 1) } as const;
+ * await writeSafetensors("bias.safetensors", [bias]);
+ * await using file = await readSafetensors("bias.safetensors");
+ * const values = await file.readFloats("bias"); // Float32Array [0.5, 1]
+ */
 export class SafetensorsFile implements WeightFile {
   /** @internal */
   constructor(
     readonly path: string,
-    /** Dtype, shape and place of every tensor, by name. */
+    /** Dtype, shape and position of every tensor, by name, in the order of their bytes in the file. */
     readonly tensors: ReadonlyMap<string, SafetensorsEntry>,
+    /** Texts of the entry "__metadata__", by key. */
     readonly metadata: ReadonlyMap<string, string>,
     /** @internal */
     readonly handle: FileHandle,
   ) {}
 
   /**
-   * The bytes of a tensor, little-endian and row-major, in `into` (of exactly their length) or in new memory. Throws
-   * ERR_ARGUMENT for an unknown name, ERR_RANGE for an `into` of another length, ERR_FORMAT if the file has shrunk.
+   * Reads the bytes of a tensor, little-endian and row-major, into `into`, which must have exactly their length, or
+   * into new memory.
+   *
+   * @throws ERR_ARGUMENT if the file has no tensor of that name.
+   * @throws ERR_RANGE if `into` has another length in bytes than the tensor.
+   * @throws ERR_FORMAT or ERR_IO if the file has become shorter or cannot be read.
    */
   async read<T extends ArrayBufferView = Uint8Array>(name: string, into?: T): Promise<T> {
     const entry = entryOf(this.path, this.tensors, name);
@@ -60,12 +74,17 @@ export class SafetensorsFile implements WeightFile {
     return target as T;
   }
 
-  /** The numbers of a tensor of F32, BF16 or F16. Throws as `read` does, and ERR_FORMAT for another dtype. */
+  /**
+   * Reads a tensor of dtype F32, BF16 or F16 and returns its elements as f32, in row-major order.
+   *
+   * @throws ERR_ARGUMENT if the file has no tensor of that name.
+   * @throws ERR_FORMAT if the tensor has another dtype, or the file has become shorter.
+   * @throws ERR_IO if the file cannot be read.
+   */
   async readFloats(name: string): Promise<Float32Array> {
     return readWhole(this, name);
   }
 
-  /** The numbers that `readFloats` gives, in pieces: see `WeightFile`. */
   async *readPieces(name: string): AsyncGenerator<Float32Array> {
     yield* asFloats(this.readStored(name));
   }
@@ -82,6 +101,7 @@ export class SafetensorsFile implements WeightFile {
     yield* readBlocks(this, entry, encoding, memory);
   }
 
+  /** Closes the file. */
   async close(): Promise<void> {
     await this.handle.close();
   }
@@ -91,7 +111,18 @@ export class SafetensorsFile implements WeightFile {
   }
 }
 
-/** Opens a safetensors file and checks its header. Throws ERR_IO or ERR_FORMAT with the file's name. */
+/**
+ * Opens a safetensors file and checks its header.
+ *
+ * @example
+ * await writeSafetensors("ids.safetensors", [{ name: "ids", dtype: "I32", shape: [2], data: Int32Array.of(7, 8) }]);
+ * await using file = await readSafetensors("ids.safetensors");
+ * const ids = await file.read("ids", new Int32Array(2)); // Int32Array [7, 8]
+ *
+ * @throws ERR_IO if the file cannot be read; the message names it.
+ * @throws ERR_FORMAT if the header is malformed or does not match the file's length; the message names the file.
+ * @see https://github.com/huggingface/safetensors
+ */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
   return opening(path, async (handle, size) => {
     const start = new Uint8Array(Math.min(8, size));
@@ -103,17 +134,26 @@ export async function readSafetensors(path: string): Promise<SafetensorsFile> {
   });
 }
 
-/**
- * A tensor to be written, its bytes little-endian and row-major; as a function, they are asked for when their turn comes,
- * whole or in pieces.
- */
+/** A tensor to write. */
 export interface SafetensorsInput extends SafetensorsSpecification {
+  /**
+   * Bytes of the tensor, little-endian and row-major, or a function that returns them, whole or in pieces. The function
+   * is called when the tensor is written, so that not all tensors need to be in memory.
+   */
   readonly data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView> | AsyncIterable<ArrayBufferView>);
 }
 
 /**
- * Writes a safetensors file, replacing an old one only when the new one is complete and on the disk. Throws
- * ERR_ARGUMENT for what the format cannot hold, ERR_IO where the file cannot be written.
+ * Writes a safetensors file. An old file is replaced only when the new one is complete and flushed to the disk.
+ *
+ * @example
+ * const bias = { name: "bias", dtype: "F32", shape: [2], data: Float32Array.of(0.5, 1) } as const;
+ * await writeSafetensors("weights.safetensors", [bias], { license: "MIT" });
+ *
+ * @throws ERR_ARGUMENT if the format cannot store a name, shape, dtype or metadata, or if `data` has another length
+ * than `shape` and `dtype` require.
+ * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
+ * @see https://github.com/huggingface/safetensors
  */
 export async function writeSafetensors(
   path: string,

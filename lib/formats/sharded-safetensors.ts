@@ -1,5 +1,5 @@
-// A model in several safetensors files, as Hugging Face writes large ones: model.safetensors.index.json says in its
-// "weight_map" which file a tensor is in.
+// Reads a model from several safetensors files, the format of large models on Hugging Face. The "weight_map" in
+// model.safetensors.index.json maps the name of each tensor to its file.
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { readJsonFile } from "../files.js";
@@ -7,12 +7,20 @@ import { readSafetensors, type SafetensorsFile } from "./safetensors.js";
 import type { SafetensorsEntry } from "./safetensors-header.js";
 import { entryOf, type PieceMemory, type StoredPiece, type WeightFile } from "./weights.js";
 
-/** The files of an index, open. Close them, or declare them with `await using`. */
+/**
+ * The open safetensors files of one model. Close them, or declare them with `await using`.
+ *
+ * @example
+ * await savePretrained("whale-in-shards", gpt, { shardBytes: 20_000 });
+ * await using weights = await readShardedSafetensors("whale-in-shards/model.safetensors.index.json");
+ * const embedding = await weights.readFloats("wte.weight"); // 256 · 16 numbers
+ */
 export class ShardedSafetensors implements WeightFile {
+  /** Dtype, shape and position of every tensor, by name. `byteOffset` refers to the file that contains the tensor. */
   readonly tensors: ReadonlyMap<string, SafetensorsEntry>;
   readonly #shards: ReadonlyMap<string, SafetensorsFile>;
 
-  /** @internal `shards` by the names of their tensors. */
+  /** @internal `shards` maps the name of each tensor to its file. */
   constructor(
     readonly path: string,
     shards: ReadonlyMap<string, SafetensorsFile>,
@@ -21,7 +29,13 @@ export class ShardedSafetensors implements WeightFile {
     this.tensors = new Map([...shards].map(([name, shard]) => [name, shard.tensors.get(name)!]));
   }
 
-  /** As `SafetensorsFile.read`. */
+  /**
+   * Reads the bytes of a tensor, little-endian and row-major, into `into` or into new memory.
+   *
+   * @throws ERR_ARGUMENT if there is no tensor of that name.
+   * @throws ERR_RANGE if `into` has another length in bytes than the tensor.
+   * @throws ERR_FORMAT or ERR_IO if the file has become shorter or cannot be read.
+   */
   async read<T extends ArrayBufferView = Uint8Array>(name: string, into?: T): Promise<T> {
     return entryOf(this.path, this.#shards, name).read(name, into);
   }
@@ -39,6 +53,7 @@ export class ShardedSafetensors implements WeightFile {
     yield* entryOf(this.path, this.#shards, name).readStored(name, memory);
   }
 
+  /** Closes all files. */
   async close(): Promise<void> {
     await closeAll(new Set(this.#shards.values()));
   }
@@ -49,8 +64,16 @@ export class ShardedSafetensors implements WeightFile {
 }
 
 /**
- * Opens the files of an index and checks their headers against it: every tensor of the index must be in its file, and
- * every tensor of a file in the index. Throws ERR_IO or ERR_FORMAT with the file's name.
+ * Opens the files that an index lists and checks their headers: every tensor of the index must be in its file, and
+ * every tensor of a file must be in the index.
+ *
+ * @example
+ * await savePretrained("sharded", gpt, { shardBytes: 20_000 });
+ * await using weights = await readShardedSafetensors("sharded/model.safetensors.index.json");
+ * const names = [...weights.tensors.keys()]; // "wte.weight", …
+ *
+ * @throws ERR_IO if the index or a file cannot be read; the message names it.
+ * @throws ERR_FORMAT if the index or a file is malformed, or they contradict each other; the message names the file.
  */
 export async function readShardedSafetensors(index: string): Promise<ShardedSafetensors> {
   const map = weightMap(await readJsonFile(index), index);
@@ -88,7 +111,7 @@ function weightMap(json: unknown, index: string): Map<string, string> {
     throw new HeedError("ERR_FORMAT", `${index}: expected an object weight_map, got ${describe(map)}`);
   const entries = Object.entries(map as Record<string, unknown>);
   for (const [tensor, name] of entries)
-    // A file from elsewhere must not name one outside of its folder.
+    // The index may come from anywhere: it must not name files outside its folder.
     if (typeof name !== "string" || !/^[\w.-]+$/.test(name) || name.startsWith("."))
       throw new HeedError(
         "ERR_FORMAT",

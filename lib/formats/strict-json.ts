@@ -1,7 +1,11 @@
-// JSON from a file that is not trusted: what JSON.parse lets pass in silence (a key twice, of which the last wins; broken
-// UTF-8; any depth) is an error.
+// Parses JSON from untrusted files. JSON.parse silently accepts duplicate keys (the last one wins) and any depth, and
+// decoders replace invalid UTF-8; here, all of these are errors.
 
-/** The value of `bytes`. Throws a SyntaxError that says what was expected. */
+/**
+ * Returns the value of the JSON text in `bytes`.
+ *
+ * @throws SyntaxError if the text is not UTF-8, is not JSON, has a duplicate key or is nested deeper than `maxDepth`.
+ */
 export function parseStrictJson(bytes: Uint8Array, maxDepth: number): unknown {
   let text: string;
   try {
@@ -18,10 +22,14 @@ export function parseStrictJson(bytes: Uint8Array, maxDepth: number): unknown {
   }
 }
 
-/** Valid JSON, and yet refused. */
+/** Error of JSON that is valid but is rejected here. */
 class Unsound extends SyntaxError {}
 
-/** Throws where an object has a key twice or values nest too deep; whether the rest is JSON, JSON.parse tells. */
+/**
+ * Checks for duplicate keys in an object and for values nested too deep. JSON.parse finds all other errors.
+ *
+ * @throws SyntaxError if a key is duplicated or the depth is above `maxDepth`.
+ */
 function checkKeys(text: string, maxDepth: number): void {
   const open: Set<string>[] = [];
   for (let i = 0; i < text.length; i++) {
@@ -34,7 +42,7 @@ function checkKeys(text: string, maxDepth: number): void {
       const start = i;
       do i = text.indexOf('"', i + 1);
       while (i >= 0 && isEscaped(text, i));
-      if (i < 0) return; // a string without an end
+      if (i < 0) return; // an unterminated string
       let next = i + 1;
       while (" \t\r\n".includes(text[next] ?? "x")) next++;
       if (text[next] !== ":") continue;
@@ -45,7 +53,7 @@ function checkKeys(text: string, maxDepth: number): void {
   }
 }
 
-/** Whether an odd number of backslashes stands before `index`. */
+/** Returns true if an odd number of backslashes precedes `index`. */
 function isEscaped(text: string, index: number): boolean {
   let start = index;
   while (text[start - 1] === "\\") start--;

@@ -1,9 +1,13 @@
-// A folder of versions, each itself a folder of files (a checkpoint), of which the last complete one is always there to
-// load, whenever the process is killed. POSIX cannot replace a folder that has files in it at once, so versions are
-// never replaced: a new one is written under a temporary name, brought to the disk and renamed to a name that is free;
-// then the file `latest`, which lists the versions, the one to load first, is replaced atomically; only then do old
-// versions go. Nothing is ever removed but versions that were listed and are old, versions that a killed process did not
-// come to list (they say so themselves), and temporaries of dead processes.
+// Keeps versions of something, each a folder of files (a checkpoint), in one folder. The last complete version can be
+// loaded at any time, even if the process is killed. POSIX cannot atomically replace a folder that contains files, so a
+// version is never replaced. Saving a new one takes these steps:
+//
+// 1. The version is written under a temporary name, flushed to the disk and renamed to a name that is free.
+// 2. The file `latest`, which lists the versions, the one to load first, is replaced atomically.
+// 3. Old versions are removed.
+//
+// Only three things are ever removed: old versions that were listed, versions that a killed process renamed but did not
+// list (they contain the file `unlisted`), and temporary files of dead processes.
 //
 //   checkpoints/latest          "step-000200\nstep-000100\n"
 //   checkpoints/step-000100/    model.safetensors, …
@@ -15,23 +19,30 @@ import { exists, naming } from "../files.js";
 import { removeStaleTemporaries, syncPath, temporaryName, temporaryOwner, writeFileAtomic } from "./atomic-file.js";
 import { checkFreeSpace } from "./free-space.js";
 
-/** A file in a version that no list names yet: where the process was killed before, the version is nobody's. */
+/**
+ * Name of a file in a version that `latest` does not list yet. A version that keeps it was abandoned by a killed
+ * process.
+ */
 const unlisted = "unlisted";
 
 export interface SaveVersionOptions {
-  /** How many versions to keep. @default 2 */
+  /** Number of versions to keep. @default 2 */
   keep?: number;
-  /** The least number of bytes that the version will have: where there is less room, nothing is begun. @default 0 */
+  /** Least number of bytes of the new version. If the disk has less room, nothing is written. @default 0 */
   bytes?: number;
-  /** Paths of versions that are not whole: they are the first to go, so that they take no place of one that is. */
+  /** Paths of incomplete versions. They are removed before complete ones. @default [] */
   spoilt?: readonly string[];
 }
 
 /**
- * Adds a version made by `write`, which fills the folder it is given, and makes it the latest; then keeps the newest
- * `keep` versions. Returns the version's path: `folder/name`, or `folder/name-1` and so on where that is taken. One
- * writer at a time (folder-lock.ts); any number may read. Throws ERR_IO naming the folder; `latest` then still names a
- * complete version.
+ * Adds a version, which `write` saves in the folder it is given, and makes it the latest. Then keeps the newest `keep`
+ * versions and removes the others. Returns the path of the version: `folder/name`, or `folder/name-1` and so on if that
+ * name is taken. Only one process may write at a time (see folder-lock.ts); any number may read.
+ *
+ * @throws ERR_ARGUMENT if `name` is not a plain file name.
+ * @throws ERR_RANGE if `keep` is not a positive integer.
+ * @throws ERR_IO if the version cannot be saved; the message names the folder, and `latest` still names a complete
+ * version.
  */
 export async function saveVersion(
   folder: string,
@@ -75,8 +86,10 @@ export async function saveVersion(
 }
 
 /**
- * The paths of the versions that were saved last, the newest first, whether they are still there or not; none where
- * nothing was ever saved. Throws ERR_FORMAT for a list of other things.
+ * Returns the paths of the versions that were saved last, the newest first. Some may have been removed since. Returns
+ * [] if nothing was ever saved.
+ *
+ * @throws ERR_FORMAT if `latest` lists something other than names of folders.
  */
 export async function listVersions(folder: string): Promise<string[]> {
   return naming(folder, async () => {
@@ -92,7 +105,11 @@ export async function listVersions(folder: string): Promise<string[]> {
   });
 }
 
-/** The path of the version to load; null where none was ever saved. Throws ERR_FORMAT where it is not there. */
+/**
+ * Returns the path of the version to load, or null if nothing was ever saved.
+ *
+ * @throws ERR_FORMAT if the latest version does not exist.
+ */
 export async function latestVersion(folder: string): Promise<string | null> {
   const [latest = null] = await listVersions(folder);
   if (latest === null || (await exists(latest))) return latest;
@@ -102,7 +119,7 @@ export async function latestVersion(folder: string): Promise<string | null> {
   );
 }
 
-/** The lines of `latest`; null where there is none. */
+/** Returns the lines of `latest`, or null if that file does not exist. */
 async function readPointer(pointer: string): Promise<string[] | null> {
   try {
     return (await readFile(pointer, "utf8")).trimEnd().split("\n");
@@ -112,7 +129,7 @@ async function readPointer(pointer: string): Promise<string[] | null> {
   }
 }
 
-/** The versions there are, the newest first. */
+/** Returns the names of the listed versions that exist, the newest first. */
 async function listed(folder: string): Promise<string[]> {
   const names = (await readPointer(path.join(folder, "latest"))) ?? [];
   const found = await Promise.all(
@@ -121,7 +138,7 @@ async function listed(folder: string): Promise<string[]> {
   return names.filter((_, i) => found[i]);
 }
 
-/** A name without a path, and neither the pointer's nor like a temporary's. */
+/** Returns true for a name that has no path and differs from `latest` and from temporary names. */
 function isPlainName(name: string): boolean {
   return /^[\w-][\w.-]*$/.test(name) && name !== "latest" && temporaryOwner(name) === null;
 }
@@ -133,7 +150,7 @@ async function freeName(folder: string, name: string): Promise<string> {
   }
 }
 
-/** Brings a folder and everything in it to the disk. */
+/** Flushes a folder and everything in it to the disk. */
 async function syncTree(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     const name = path.join(folder, entry.name);
@@ -142,14 +159,14 @@ async function syncTree(folder: string): Promise<void> {
   await syncPath(folder);
 }
 
-/** Removes versions of which a killed process did not come to tell anybody. */
+/** Removes versions that a killed process has saved but not listed. */
 async function removeUnlisted(folder: string, versions: readonly string[]): Promise<void> {
   for (const name of await readdir(folder))
     if (isPlainName(name) && !versions.includes(name) && (await exists(path.join(folder, name, unlisted))))
       await remove(path.join(folder, name));
 }
 
-/** Removes a version; renamed first, so that one half removed is never taken for a whole one. */
+/** Removes a version. It is renamed first, so that a partly removed version is never taken for a complete one. */
 async function remove(version: string): Promise<void> {
   const doomed = temporaryName(version);
   await rename(version, doomed);

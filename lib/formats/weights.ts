@@ -1,4 +1,4 @@
-// What every file of weights gives, whatever its format: named tensors, whose values come when they are asked for.
+// Defines the interface that files of weights have in all formats: named tensors, whose values are read on request.
 import type { FileHandle } from "node:fs/promises";
 import { floatsOf, Halves } from "../dtype.js";
 import { describe, HeedError } from "../errors.js";
@@ -7,72 +7,81 @@ import { numel } from "../shape.js";
 import { joined, pieceLength } from "../turns.js";
 import { asBytes, readFully } from "./whole-io.js";
 
+/** Dtype and shape of a tensor in a file of weights. */
 export interface WeightEntry {
-  /** As the format calls it. */
+  /** Dtype as the format names it, such as "BF16" or "Q8_0". */
   readonly dtype: string;
-  /** Row-major. */
+  /** Sizes of the dimensions. Elements are in row-major order. */
   readonly shape: readonly number[];
 }
 
-/** An open file of weights, or several that are one. Close it, or declare it with `await using`. */
+/** An open file of weights, or several files that hold one model. Close it, or declare it with `await using`. */
 export interface WeightFile extends AsyncDisposable {
+  /** Path of the file. If there are several files, this is the path of their index or of the first file. */
   readonly path: string;
+  /** Dtype and shape of every tensor, by name. */
   readonly tensors: ReadonlyMap<string, WeightEntry>;
   /**
-   * A tensor's numbers as f32, whatever they are stored in. Throws ERR_ARGUMENT for an unknown name, ERR_FORMAT where
-   * the file has shrunk or the tensor is not of numbers that can be read.
+   * Reads a tensor and returns its elements as f32, in row-major order, for any stored dtype that heed can convert.
+   *
+   * @throws ERR_ARGUMENT if the file has no tensor of that name.
+   * @throws ERR_FORMAT if heed cannot convert the tensor's dtype, or the file has become shorter.
+   * @throws ERR_IO if the file cannot be read.
    */
   readFloats(name: string): Promise<Float32Array>;
   /**
-   * The same in pieces, in their order, each of which is converted while the event loop waits no longer than some
-   * milliseconds and is valid until the next one is asked for. Throws as `readFloats` does.
+   * Yields the numbers that `readFloats` returns, in order and in pieces. Converting a piece blocks the event loop for
+   * a few milliseconds at most. A piece is valid until the next one is requested, because all pieces share their
+   * memory. Errors are those of `readFloats`.
    */
   readPieces(name: string): AsyncGenerator<Float32Array>;
   /**
-   * The same, but numbers that are stored as bf16 or f16 stay so, for the device to convert where it has to. Whoever reads one
-   * tensor after the other gives each the same `memory`.
+   * Yields the pieces of `readPieces`, except that numbers stored as bf16 or f16 stay in that form; the device converts
+   * them if necessary. If you read several tensors one after another, pass the same `memory` for each of them.
    *
    * @internal
    */
   readStored?(name: string, memory?: PieceMemory): AsyncGenerator<StoredPiece>;
+  /** Closes the file. */
   close(): Promise<void>;
 }
 
-/** @internal Consecutive numbers of a tensor. */
+/** @internal Consecutive elements of a tensor. */
 export type StoredPiece = Float32Array | Halves;
 
 /**
- * @internal Memory for the pieces of one tensor at a time. Each with memory of its own would leave as much garbage as there are
- * tensors, which is collected late.
+ * @internal Memory that the pieces of all tensors share, one tensor at a time. Separate memory for each tensor would
+ * become garbage that is collected late.
  */
 export class PieceMemory {
   #numbers = new ArrayBuffer(0);
   #blocks = new ArrayBuffer(0);
 
-  /** Returns at least `bytes` bytes for numbers, which may still hold those of the piece before. */
+  /** Returns at least `bytes` bytes of memory for numbers. They may still contain the previous piece. */
   ofNumbers(bytes: number): ArrayBuffer {
     if (this.#numbers.byteLength < bytes) this.#numbers = new ArrayBuffer(bytes);
     return this.#numbers;
   }
 
-  /** Returns at least `bytes` bytes for encoded blocks, from which numbers are made. */
+  /** Returns at least `bytes` bytes of memory for encoded blocks, which are decoded into numbers. */
   ofBlocks(bytes: number): ArrayBuffer {
     if (this.#blocks.byteLength < bytes) this.#blocks = new ArrayBuffer(bytes);
     return this.#blocks;
   }
 }
 
-/** The way in which a file stores numbers: as blocks, each of `numbers` numbers in `bytes` bytes. */
+/** The form in which a file stores numbers: blocks of `numbers` numbers, each block in `bytes` bytes. */
 export interface Encoding {
   readonly numbers: number;
   readonly bytes: number;
   /**
-   * Fills `out` with the numbers of whole blocks, which begin a buffer; where the blocks are plain numbers, their dtype.
+   * Decodes whole blocks, which start at the beginning of their buffer, into `out`. If a block is one plain number,
+   * `read` is the dtype of that number instead.
    */
   readonly read: "f32" | "bf16" | "f16" | ((bytes: Uint8Array, out: Float32Array) => void);
 }
 
-/** Implements `readStored` for a tensor that is stored as consecutive whole blocks from `byteOffset` on. */
+/** Implements `readStored` for a tensor that is stored as consecutive whole blocks, the first at `byteOffset`. */
 export async function* readBlocks(
   { path, handle }: { path: string; handle: FileHandle },
   { shape, byteOffset }: { shape: readonly number[]; byteOffset: number },
@@ -98,7 +107,7 @@ export async function* readBlocks(
   }
 }
 
-/** Yields pieces as floats, whatever they are stored as. */
+/** Yields pieces as f32, whatever their dtype. */
 export async function* asFloats(pieces: AsyncIterable<StoredPiece>): AsyncGenerator<Float32Array> {
   let values = new Float32Array(0);
   for await (const piece of pieces)
@@ -108,12 +117,16 @@ export async function* asFloats(pieces: AsyncIterable<StoredPiece>): AsyncGenera
     } else yield piece;
 }
 
-/** Implements `readFloats` by joining what `readPieces` yields. */
+/** Implements `readFloats` by joining the pieces of `readPieces`. */
 export function readWhole(file: WeightFile, name: string): Promise<Float32Array> {
   return joined(file.readPieces(name), numel(entryOf(file.path, file.tensors, name).shape));
 }
 
-/** The entry of a tensor. Throws ERR_ARGUMENT for an unknown name. */
+/**
+ * Returns the entry of a tensor.
+ *
+ * @throws ERR_ARGUMENT if there is no tensor of that name.
+ */
 export function entryOf<E>(path: string, tensors: ReadonlyMap<string, E>, name: unknown): E {
   const entry = typeof name === "string" ? tensors.get(name) : undefined;
   if (entry === undefined)

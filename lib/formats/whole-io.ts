@@ -1,16 +1,21 @@
-// Opening files, and reading and writing parts of them, whole: a system may do less than it is asked for at a time.
+// Opens files, and reads and writes parts of them completely: one system call may transfer fewer bytes than requested.
 import { type FileHandle, open } from "node:fs/promises";
 import { HeedError } from "../errors.js";
 import { naming } from "../files.js";
 
-/** The most that one read or write may ask for: Node's limit is 2 GiB. */
+/** Most bytes that one call reads or writes; Node's limit is 2 GiB. */
 const chunk = 1 << 30;
 
 export function asBytes(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-/** What `read` makes of an open file, which is its to close from then on. Throws ERR_IO with the file's name. */
+/**
+ * Opens a file and returns the result of `read`, which must close the handle later. If `read` throws, the file is
+ * closed.
+ *
+ * @throws ERR_IO if the file cannot be opened or read; the message names it.
+ */
 export async function opening<T>(path: string, read: (handle: FileHandle, size: number) => Promise<T>): Promise<T> {
   return naming(path, async () => {
     const handle = await open(path, "r");
@@ -23,7 +28,11 @@ export async function opening<T>(path: string, read: (handle: FileHandle, size: 
   });
 }
 
-/** Fills `into` from `position` on. Throws ERR_FORMAT, naming `path`, where the file ends before. */
+/**
+ * Fills `into` with the bytes of the file that start at `position`.
+ *
+ * @throws ERR_FORMAT if the file ends before `into` is full; the message names `path`.
+ */
 export async function readFully(handle: FileHandle, into: Uint8Array, position: number, path: string): Promise<void> {
   for (let done = 0; done < into.length;) {
     const length = Math.min(chunk, into.length - done);
@@ -37,7 +46,7 @@ export async function readFully(handle: FileHandle, into: Uint8Array, position: 
   }
 }
 
-/** Writes all of the bytes, where the file is at. */
+/** Writes all bytes at the current position of the file. */
 export async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length;) {
     const { bytesWritten } = await handle.write(bytes, done, Math.min(chunk, bytes.length - done));

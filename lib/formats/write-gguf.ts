@@ -1,5 +1,5 @@
-// Writing GGUF files, version 3: see gguf-header.ts for the format. Tensors are streamed, one in memory at a time, and
-// the file replaces an old one only when it is whole.
+// Writes GGUF files of version 3; gguf-header.ts describes the format. Tensors are streamed, one in memory at a time,
+// and the new file replaces an old one only when it is complete.
 import type { FileHandle } from "node:fs/promises";
 import { describe, HeedError } from "../errors.js";
 import { numel, type Shape } from "../shape.js";
@@ -8,11 +8,17 @@ import { writeFileAtomic } from "./atomic-file.js";
 import { ggmlTypes } from "./gguf-blocks.js";
 import { writeFully } from "./whole-io.js";
 
-/** What numbers of a tensor may be written as. */
+/**
+ * Types in which a tensor can be written.
+ *
+ * @example
+ * const types = ggufWritable.join(", "); // "F32, F16, BF16, Q8_0, Q4_0"
+ */
 export const ggufWritable = ["F32", "F16", "BF16", "Q8_0", "Q4_0"] as const;
+/** A type in which a tensor can be written: Q8_0 and Q4_0 have a scale for each block of 32 numbers. */
 export type GgufWritable = (typeof ggufWritable)[number];
 
-/** A value of the metadata with its type. */
+/** A value of the metadata, with its type. */
 export type GgufInputValue =
   | { type: "u32" | "i32" | "f32"; value: number }
   | { type: "bool"; value: boolean }
@@ -20,19 +26,32 @@ export type GgufInputValue =
   | { type: "strings"; value: readonly string[] }
   | { type: "f32s" | "i32s"; value: ArrayLike<number> };
 
-/** A tensor to be written, row-major; its numbers are asked for when their turn comes, whole or in pieces of whole blocks. */
+/** A tensor to write. */
 export interface GgufTensorInput {
+  /** Name of the tensor, unique in the file. */
   readonly name: string;
+  /** Type in which the numbers are stored. */
   readonly type: GgufWritable;
+  /** Sizes of at most 4 dimensions. For Q8_0 and Q4_0, the last must be a multiple of 32. */
   readonly shape: Shape;
+  /** Returns the numbers, row-major, whole or in pieces of whole blocks. It is called when the tensor is written. */
   readonly data: () => Float32Array | Promise<Float32Array> | AsyncIterable<Float32Array>;
 }
 
 const alignment = 32;
 
 /**
- * Writes a GGUF file. Throws ERR_ARGUMENT for what the format cannot hold, ERR_IO where the file cannot be written; an
- * old file then stays.
+ * Writes a GGUF file.
+ *
+ * @example
+ * const name = { type: "string", value: "whale" } as const;
+ * const bias = { name: "bias", type: "F16", shape: [2], data: () => Float32Array.of(0.5, 1) } as const;
+ * await writeGguf("bias.gguf", new Map([["general.name", name]]), [bias]);
+ *
+ * @throws ERR_ARGUMENT if the format cannot store a name, type, shape or value, or `data` returns another number of
+ * elements than `shape` says.
+ * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
+ * @see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 export async function writeGguf(
   path: string,
@@ -99,7 +118,7 @@ function aligned(length: number): number {
   return Math.ceil(length / alignment) * alignment;
 }
 
-/** Fills up what follows as many bytes. */
+/** Writes zero bytes after `length` bytes, up to a multiple of the alignment. */
 async function pad(handle: FileHandle, length: number): Promise<void> {
   await writeFully(handle, new Uint8Array(aligned(length) - length));
 }
@@ -130,7 +149,7 @@ class Bytes {
     this.bytes(bytes);
   }
 
-  /** The type's number, then the value. */
+  /** Appends the number of the type, then the value. */
   value(input: GgufInputValue): void {
     switch (input.type) {
       case "u32":

@@ -1,5 +1,5 @@
-// Writing files of llama2.c: see llama2c.ts for the format. Tensors are streamed, one in memory at a time, and the
-// file replaces an old one only when it is whole.
+// Writes files of llama2.c; llama2c.ts describes the format. Tensors are streamed, one in memory at a time, and the new
+// file replaces an old one only when it is complete.
 import { HeedError } from "../errors.js";
 import { numel } from "../shape.js";
 import { writeFileAtomic } from "./atomic-file.js";
@@ -7,8 +7,11 @@ import { type Llama2cConfig, llama2cOrder } from "./llama2c.js";
 import { asBytes, writeFully } from "./whole-io.js";
 
 /**
- * Writes a model's file of f32, asking `read` for each tensor by Hugging Face's name, in pieces. Throws ERR_ARGUMENT for tensors of
- * another size, ERR_IO where the file cannot be written; an old file then stays.
+ * Writes the f32 file of a model. `read` yields the numbers of a tensor in pieces; it is called with the tensor's name
+ * in Hugging Face's format.
+ *
+ * @throws ERR_ARGUMENT if a tensor has another number of elements than `config` says.
+ * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
  */
 export async function writeLlama2c(
   path: string,
@@ -41,7 +44,7 @@ export async function writeLlama2c(
   );
 }
 
-/** Cosines of every position's angles, then sines, in pieces; llama2.c's program skips them. */
+/** Yields the cosines of the angles of all positions, then the sines, in pieces. llama2.c's program ignores them. */
 function* rotaryTables(contextLength: number, headSize: number): Generator<Float32Array> {
   const pairs = headSize / 2;
   const speeds = Array.from({ length: pairs }, (_, pair) => 10_000 ** ((-2 * pair) / headSize));

@@ -1,13 +1,13 @@
-// The cache of Hugging Face's libraries, shared with them (https://huggingface.co/docs/hub/local-cache):
+// The cache that Hugging Face's libraries share (https://huggingface.co/docs/hub/local-cache):
 //
 //   models--<owner>--<name>/blobs/<hash>               the files
-//   models--<owner>--<name>/snapshots/<commit>/<file>  links to them; files themselves where there can be no links
-//   models--<owner>--<name>/refs/<revision>            the commit that a branch or tag was at last
-//   models--<owner>--<name>/trees/<commit>.json        what files a commit has (listing.ts)
+//   models--<owner>--<name>/snapshots/<commit>/<file>  links to the blobs, or the files where links are impossible
+//   models--<owner>--<name>/refs/<revision>            the commit that a branch or tag last pointed to
+//   models--<owner>--<name>/trees/<commit>.json        the files that a commit has (listing.ts)
 //
-// A reference or a folder of a snapshot says nothing of what has been downloaded: Python writes both before any file.
-// What is there already is never written again, so that many may load a model at the same time, from a disk that
-// nothing can be written to, too.
+// The existence of a reference or a snapshot folder does not mean that a file was downloaded: Python writes both before
+// any file. A file that exists is never written again. Many processes can therefore load a model at the same time, even
+// from a read-only disk.
 import { copyFile, lstat, mkdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import path from "node:path";
 import { getHFHubCachePath } from "@huggingface/hub";
@@ -16,10 +16,13 @@ import { temporaryName, writeFileAtomic } from "../formats/atomic-file.js";
 
 /** A file of a model, as the hub lists it. */
 export interface HubFile {
+  /** Path in the model's repository. */
   path: string;
+  /** Size in bytes. */
   size: number;
-  /** SHA-256 of the bytes of a large file; of others git's SHA-1. */
+  /** SHA-256 of the bytes for a large file, git's SHA-1 for any other. */
   hash: string;
+  /** True if the hub stores the file outside git (Git LFS). */
   large: boolean;
 }
 
@@ -27,7 +30,7 @@ export function isCommit(revision: unknown): revision is string {
   return typeof revision === "string" && /^[0-9a-f]{40}$/.test(revision);
 }
 
-/** One model in the cache. */
+/** The files of one model in the cache. */
 export class ModelCache {
   readonly folder: string;
 
@@ -51,7 +54,7 @@ export class ModelCache {
     return path.join(this.folder, "trees", `${commit}.json`);
   }
 
-  /** The commit that a revision was at last, where there is a snapshot of it; null where there is none. */
+  /** Returns the commit that a revision last pointed to, or null if there is no snapshot of it. */
   async commitOf(revision: string): Promise<string | null> {
     const commit = isCommit(revision) ? revision : await this.#referenced(revision);
     return isCommit(commit) && (await exists(this.snapshot(commit))) ? commit : null;
@@ -62,22 +65,22 @@ export class ModelCache {
     await this.note(this.#reference(revision), commit);
   }
 
-  /** Writes a file that spares requests later. Where that cannot be, as on a read-only disk, what was asked for stands. */
+  /** Writes a file that saves requests later. If this fails, as on a read-only disk, the error is ignored. */
   async note(file: string, text: string): Promise<void> {
     try {
       await mkdir(path.dirname(file), { recursive: true });
       await writeFileAtomic(file, (handle) => handle.writeFile(text));
     } catch {
-      // Nothing depends on it.
+      // Nothing depends on this file.
     }
   }
 
-  /** Whether a file's blob is there, of the right size. */
+  /** Returns true if the blob of a file exists and has the right size. */
   async hasBlob({ hash, size }: HubFile): Promise<boolean> {
     return (await sizeOf(this.blob(hash))) === size;
   }
 
-  /** Whether a snapshot has a file: a link to its blob, or the file itself, of the right size. */
+  /** Returns true if a snapshot has a file of the right size: a link to the file's blob, or the file itself. */
   async holds(commit: string, { path: name, hash, size }: HubFile): Promise<boolean> {
     const file = path.join(this.snapshot(commit), name);
     if ((await sizeOf(file)) !== size) return false;
@@ -87,7 +90,7 @@ export class ModelCache {
     });
   }
 
-  /** Puts a file's blob into a snapshot, at once, in the place of what is there. */
+  /** Puts the blob of a file into a snapshot, atomically, and replaces what is there. */
   async link(commit: string, { path: name, hash }: HubFile): Promise<void> {
     const file = path.join(this.snapshot(commit), name);
     const temporary = temporaryName(file);
@@ -97,7 +100,7 @@ export class ModelCache {
       try {
         await symlink(path.relative(path.dirname(file), blob), temporary);
       } catch (error) {
-        // Windows lets few users make links.
+        // On Windows, few users may create links.
         if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
         await copyFile(blob, temporary);
       }
@@ -119,7 +122,7 @@ export class ModelCache {
   }
 }
 
-/** The size of what a path leads to; null where it leads nowhere. */
+/** Returns the size of the file that a path leads to, or null if there is none. */
 async function sizeOf(file: string): Promise<number | null> {
   return stat(file).then(
     (stats) => (stats.isFile() ? stats.size : null),

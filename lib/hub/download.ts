@@ -1,5 +1,6 @@
-// One file of a model on the hub into the cache: by one download at a time, begun where an earlier one was broken off,
-// tried again where the connection fails, and taken only if size and hash are those that the hub tells.
+// Downloads one file of a model from the hub into the cache. Only one download of a file runs at a time, and it
+// continues where an interrupted one stopped. If the connection fails, it tries again. The file is accepted only if it
+// has the size and hash that the hub announced.
 import { createHash, type Hash } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,10 +14,10 @@ import { claimPartial, releasePartial } from "./partial.js";
 import { asking, type HubRequest, isOutage } from "./request.js";
 
 const attempts = 3;
-/** How many milliseconds a download that somebody else is at is left alone before it is looked at again. */
+/** Milliseconds to wait before checking again on a download that another process or call is running. */
 const pause = 200;
 
-/** Brings a file into the cache. `onBytes` is told how many bytes of it are there. */
+/** Downloads a file into the cache. `onBytes` is called with the number of its bytes that have arrived. */
 export async function downloadBlob(
   cache: ModelCache,
   entry: HubFile,
@@ -43,10 +44,10 @@ export async function downloadBlob(
   onBytes(entry.size);
 }
 
-/** What has come is not what the hub announced: none of it is kept. */
+/** Error of content that differs from what the hub announced. None of it is kept. */
 class WrongContent extends HeedError {}
 
-/** Adds to an incomplete file what is missing of it, and checks the whole. */
+/** Downloads the missing bytes of an incomplete file and checks the complete file. */
 async function fill(
   incomplete: string,
   entry: HubFile,
@@ -56,7 +57,7 @@ async function fill(
   const name = `${request.repo}/${entry.path}`;
   await using handle = await naming(incomplete, () => open(incomplete, "a+"));
   const hash = createHash(entry.large ? "sha256" : "sha1");
-  // Git's name for a file is a hash of more than its bytes.
+  // Git's hash covers a header as well as the bytes.
   if (!entry.large) hash.update(`blob ${entry.size}\0`);
   let received = await naming(incomplete, () => hashStart(handle, entry.size, hash));
   onBytes(received);
@@ -73,7 +74,7 @@ async function fill(
       if (received < entry.size && attempt === attempts)
         throw new WrongContent("ERR_FORMAT", `${name}: expected ${entry.size} bytes from the hub, got ${received}`);
     } catch (error) {
-      // What the file system or the hub refuses, it will refuse again.
+      // An error of the file system, or a refusal of the hub, would happen again.
       if (!isOutage(error) || attempt === attempts || request.signal?.aborted) throw error;
     }
   }
@@ -83,10 +84,10 @@ async function fill(
     throw new WrongContent("ERR_FORMAT", `${name}: expected a file of hash ${entry.hash}, got ${found}`);
 }
 
-/** Puts what an incomplete file has already through the hash; resolves to the number of its bytes. */
+/** Feeds the existing bytes of an incomplete file to the hash and returns their number. */
 async function hashStart(handle: FileHandle, size: number, hash: Hash): Promise<number> {
   const { size: found } = await handle.stat();
-  // More than there should be belongs to something else.
+  // A file that is too long belongs to something else.
   if (found > size) await handle.truncate(0);
   else if (found > 0)
     for await (const bytes of handle.createReadStream({ start: 0, autoClose: false }) as AsyncIterable<Buffer>)
@@ -94,7 +95,7 @@ async function hashStart(handle: FileHandle, size: number, hash: Hash): Promise<
   return found > size ? 0 : found;
 }
 
-/** Hands on the bytes of a file from `start` as they come. */
+/** Passes the bytes of a file to `take` as they arrive, beginning at byte `start`. */
 async function receive(
   { path, size }: HubFile,
   start: number,
@@ -102,7 +103,7 @@ async function receive(
   take: (bytes: Uint8Array) => Promise<void>,
 ): Promise<void> {
   const { repo, revision, hubUrl } = request;
-  // A request that was given up may still hand something on.
+  // A request that has been given up may still deliver bytes.
   let over = false;
   let taking = Promise.resolve();
   try {

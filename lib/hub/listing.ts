@@ -1,5 +1,6 @@
-// What files a commit of a model has: asked of the hub, and kept beside the snapshots in the form that Python's
-// huggingface_hub keeps it in, since a commit never changes. It tells whether a snapshot is whole without the hub.
+// Lists the files of a commit. The hub is asked once; because a commit never changes, the answer is kept beside the
+// snapshots, in the format of Python's huggingface_hub. The listing tells if a snapshot is complete without asking the
+// hub.
 //
 //   {"format_version": 1, "files": {"config.json": {"size": 519, "blob_id": "<SHA-1>"},
 //     "model.safetensors": {"size": 1234, "blob_id": "…", "lfs_sha256": "<SHA-256>", "lfs_size": 1234}}}
@@ -20,7 +21,11 @@ interface KeptFile {
   xet_hash?: string;
 }
 
-/** A file that the hub lists. Throws ERR_FORMAT where its size or its hash cannot be. */
+/**
+ * Returns a file that the hub lists.
+ *
+ * @throws ERR_FORMAT if its size or hash is impossible.
+ */
 export function hubFile({ path: name, size, oid, lfs }: ListFileEntry): HubFile {
   const hash: unknown = lfs?.oid ?? oid;
   if (typeof hash !== "string" || !/^[0-9a-f]{40}([0-9a-f]{24})?$/.test(hash))
@@ -30,12 +35,12 @@ export function hubFile({ path: name, size, oid, lfs }: ListFileEntry): HubFile 
   return { path: name, size, hash, large: lfs !== undefined };
 }
 
-/** Whether a name from the hub stays within the folder of the model. */
+/** Returns true if a path from the hub stays inside the model's folder. */
 export function isInside(file: string): boolean {
   return file.split("/").every((part) => part !== "" && part !== "." && part !== ".." && !part.includes("\\"));
 }
 
-/** Keeps what the hub lists of a commit. */
+/** Saves the list of files that the hub gave for a commit. */
 export async function keepListing(cache: ModelCache, commit: string, entries: readonly ListFileEntry[]): Promise<void> {
   const files = entries
     .filter(({ type }) => type === "file")
@@ -55,8 +60,10 @@ export async function keepListing(cache: ModelCache, commit: string, entries: re
 }
 
 /**
- * The name of a wanted file that a snapshot lacks; null where it is whole. `certain` asks for the listing of the commit:
- * without one, a snapshot is taken for whole that has a configuration and weights, of which no part is missing.
+ * Returns the name of a wanted file that a snapshot lacks, or null if the snapshot is complete.
+ *
+ * If the commit has no listing, a snapshot counts as complete if it has a configuration and weights and no part of the
+ * weights is missing. If `certain` is true, such a snapshot counts as incomplete instead.
  */
 export async function missingFile(
   cache: ModelCache,
@@ -71,7 +78,7 @@ export async function missingFile(
   return null;
 }
 
-/** The wanted files of a listing; null where it is not there or not of this form. */
+/** Returns the wanted files of a listing, or null if the listing does not exist or has another format. */
 async function readListing(file: string, wanted: (name: string) => boolean): Promise<HubFile[] | null> {
   const text = await ifThere(file, readTextFile);
   if (text === null) return null;

@@ -1,11 +1,11 @@
-// The files that downloads write into until they are whole. Each download has one of its own, in whose name its owner
-// is, beside the blob that it becomes:
+// Files to which downloads write until they are complete. Each download has a file of its own beside the future blob,
+// and the file's name identifies the owner:
 //
-//   blobs/<hash>.<host>-<process>-<time>-<random>.incomplete    somebody is downloading
-//   blobs/<hash>.free-<random>.incomplete                       somebody gave up: whoever renames it may go on with it
+//   blobs/<hash>.<host>-<process>-<time>-<random>.incomplete    a download is running
+//   blobs/<hash>.free-<random>.incomplete                       a download gave up; the next one renames the file
 //
-// So nobody ever writes into another's file, and a file that is there, and grows, tells others to wait for it. Files of
-// other names, such as those of Python's huggingface_hub, are left alone.
+// So no download writes to the file of another, and a file that exists and grows tells others to wait for it. Files
+// with other names, such as those of Python's huggingface_hub, are left alone.
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
@@ -15,26 +15,27 @@ import { naming } from "../files.js";
 import { isRunning } from "../formats/processes.js";
 
 const host = createHash("sha256").update(hostname()).digest("hex").slice(0, 8);
-/** When this process began, in milliseconds since 1970. */
+/** Time at which this process started, in milliseconds since 1970. */
 const processStart = Date.now() - process.uptime() * 1000;
-/** A download that has written nothing for so many milliseconds is not waited for. */
+/** A download that has written nothing for this many milliseconds is not waited for. */
 const stalled = 60_000;
-/** Milliseconds that a later download gets for giving up. */
+/** Time in milliseconds after which a later download must have given up. */
 const decision = 50;
-/** A file of an unknown owner that has not changed for so many milliseconds is removed. */
+/** A file of an unknown owner that has not changed for this many milliseconds is removed. */
 const forgotten = 24 * 3600_000;
 
+/** An incomplete file. */
 interface Partial {
   file: string;
   size: number;
-  /** When its owner began; 0 of a file that is free. */
+  /** Time at which the download began, in milliseconds since 1970, or 0 if the file is free. */
   began: number;
   state: "growing" | "free" | "unknown" | "forgotten";
 }
 
 /**
- * Makes a file for the download of a blob, or takes over one that its owner has left. Resolves to its path, or, where
- * somebody else is downloading the blob, to the number of bytes that they have.
+ * Creates a file for the download of a blob, or takes over a file that its owner has left. Returns the file's path. If
+ * another download of the blob is running, returns the number of bytes that it has received.
  */
 export async function claimPartial(blob: string): Promise<string | number> {
   const began = Date.now();
@@ -55,9 +56,11 @@ export async function claimPartial(blob: string): Promise<string | number> {
 }
 
 /**
- * Of several downloads that begin at the same time the first one goes on: the others find its file, and give up theirs.
- * But one that made its file later may have looked before the first one's was there, and gone on. So the first one waits
- * until those that will give up have done so, and gives up where one has not. Resolves to the download to give up for.
+ * Returns the download for which this one must give up, or undefined if this one may continue.
+ *
+ * If several downloads begin at the same time, the first one continues: the others find its file and give up. But a
+ * download that created its file later may have looked for others before the first file existed, and may have
+ * continued. So the first download waits until the others have had time to give up, and gives up itself if one has not.
  */
 async function rivalOf(own: string, began: number, blob: string): Promise<Partial | undefined> {
   const others = async (): Promise<Partial[]> =>
@@ -69,13 +72,13 @@ async function rivalOf(own: string, began: number, blob: string): Promise<Partia
   return (await others())[0];
 }
 
-/** Leaves what has come of a blob for the next download of it. */
+/** Leaves the bytes that have arrived to the next download of the blob. */
 export async function releasePartial(own: string, blob: string): Promise<void> {
   const { size } = await stat(own).catch(() => ({ size: 0 }));
   if (size === 0 || !(await renamed(own, `${blob}.free-${random()}.incomplete`))) await rm(own, { force: true });
 }
 
-/** How many bytes of a blob are there already, in a file that is growing or that can be taken over. */
+/** Returns the number of bytes of a blob that have arrived, in a file that is growing or can be taken over. */
 export async function partialSize(blob: string): Promise<number> {
   const found = await naming(blob, () => partialsOf(blob));
   return largest(found.filter(({ state }) => state === "growing" || state === "free"))?.size ?? 0;
@@ -100,7 +103,7 @@ async function partialsOf(blob: string): Promise<Partial[]> {
 
 function stateOf(owner: string | undefined, pid: number, began: number, age: number): Partial["state"] {
   if (owner === undefined) return "free";
-  // In a container a process often has the number of the one before it.
+  // In a container, a process often has the same number as its predecessor.
   if (owner === host && (pid === process.pid ? began < processStart : !isRunning(pid))) return "free";
   if (owner === host && age < stalled) return "growing";
   return age < forgotten ? "unknown" : "forgotten";
@@ -110,7 +113,7 @@ function largest(partials: readonly Partial[]): Partial | undefined {
   return [...partials].sort((a, b) => b.size - a.size)[0];
 }
 
-/** Renames a file; false where somebody else was faster. */
+/** Renames a file. Returns false if another process was faster. */
 async function renamed(from: string, to: string): Promise<boolean> {
   return rename(from, to).then(
     () => true,

@@ -1,24 +1,34 @@
-// Where a pretrained model is on this machine: a folder of the user's, or a model of the hub (huggingface.co), which is
+// Finds the folder of a pretrained model: a folder of the user, or a model of the hub (huggingface.co), which is
 // downloaded into the cache that Hugging Face's libraries share.
 import { stat } from "node:fs/promises";
 import { describe, HeedError } from "../errors.js";
 import type { Inspection, PretrainedOptions } from "./pretrained-options.js";
 
 /**
- * Resolves to the folder of a model: `name` itself if it is a folder, or the snapshot of a model of the hub
- * ("owner/name"). What was downloaded before is not downloaded again, several may load a model at the same time, and the
- * configuration comes before the weights. A whole snapshot of the cache is taken without a request where `revision` is a
- * commit, and where the hub cannot be reached or is out of order.
+ * Returns the folder of a model: `name` itself if it is a folder, otherwise the snapshot of the hub's model
+ * "owner/name" in the cache.
  *
- * @throws ERR_IO where neither the hub nor the cache has the model, or the disk has no room for it; ERR_FORMAT where what
- * comes is not what the hub announced; ERR_ARGUMENT for a name, an address or a token of the wrong form. Rejects with the
- * signal's reason.
+ * Files that are in the cache are not downloaded again, and several processes may load a model at the same time. The
+ * configuration is downloaded before the weights. A complete snapshot in the cache is used without a request if
+ * `revision` is a commit, and also if the hub cannot be reached or is out of order.
+ *
+ * @example
+ * // This downloads a model.
+ * const folder = await pretrainedFolder("openai-community/gpt2", {
+ *   onProgress: ({ receivedInAll, sizeInAll }) => console.log(`${receivedInAll} of ${sizeInAll} bytes`),
+ * });
+ *
+ * @throws ERR_IO if neither the hub nor the cache has the model, or the disk has no room for it.
+ * @throws ERR_FORMAT if the downloaded content differs from what the hub announced.
+ * @throws ERR_ARGUMENT if the name, address or token has a wrong form.
+ * @throws The signal's reason if it is aborted.
+ * @see https://huggingface.co/docs/hub/local-cache
  */
 export async function pretrainedFolder(name: string, options: PretrainedOptions = {}): Promise<string> {
   return inspectedFolder(name, options);
 }
 
-/** Does what `pretrainedFolder` does, and calls `inspect` before weights are downloaded. */
+/** Returns the folder of a model as `pretrainedFolder` does, and calls `inspect` before weights are downloaded. */
 export async function inspectedFolder(name: string, options: PretrainedOptions, inspect?: Inspection): Promise<string> {
   if (typeof name !== "string")
     throw new HeedError("ERR_ARGUMENT", `pretrained: expected a folder or the name of a model, got ${describe(name)}`);
@@ -32,7 +42,7 @@ export async function inspectedFolder(name: string, options: PretrainedOptions, 
   if (typeof revision !== "string" || !/^\w[\w./-]*$/.test(revision) || revision.includes(".."))
     throw new HeedError("ERR_ARGUMENT", `pretrained: expected a branch, tag or commit, got ${describe(revision)}`);
   signal?.throwIfAborted();
-  // The hub's library takes long to load: those wait for it who ask the hub.
+  // The hub's library takes long to load, so it is loaded only when it is needed.
   const { snapshotOf } = await import("./snapshot.js");
   return snapshotOf(name, revision, options, inspect);
 }

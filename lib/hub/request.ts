@@ -1,8 +1,9 @@
-// Requests to the hub: with the user's token, which only the hub itself gets, and given up where the hub falls silent.
+// Requests to the hub. They carry the user's token, which only the hub itself receives, and are given up if the hub
+// falls silent.
 import { HubApiError } from "@huggingface/hub";
 import { HeedError } from "../errors.js";
 
-/** What every request to the hub is made with. */
+/** Settings that all requests for a model share. */
 export interface HubRequest {
   repo: string;
   revision: string;
@@ -12,10 +13,11 @@ export interface HubRequest {
 }
 
 /**
- * Runs `body` with a `fetch` for the hub's library. Its requests are aborted, and the call rejects, once nothing has come
- * for `patience` milliseconds or the user's signal is aborted, even where `body` does not notice: it may then still be
- * running. `heard` is for `body` to call when it has done something else for long. At the end what is left of its
- * requests is aborted.
+ * Runs `body` with a `fetch` for the hub's library and returns its result.
+ *
+ * If nothing arrives for `patience` milliseconds, or if the user's signal is aborted, the requests are aborted and the
+ * call rejects. It rejects even if `body` does not notice, which may then still be running. `body` calls `heard` after
+ * other long work, to restart the time. In the end, all of its remaining requests are aborted.
  */
 export async function asking<T>(
   { hubUrl, token, signal }: HubRequest,
@@ -38,8 +40,8 @@ export async function asking<T>(
   const hub = new URL(hubUrl).origin;
   const ask: typeof fetch = async (input, init) => {
     const headers = new Headers(init?.headers);
-    // The library, which does not have the token, also asks where answers tell it to, with what they give it to show
-    // there. Where fetch is redirected to another origin, it drops the token by itself.
+    // The library does not have the token. It also sends requests to addresses that the hub's answers give, with
+    // credentials from these answers. If fetch is redirected to another origin, it drops the token by itself.
     const { origin } = new URL(input instanceof Request ? input.url : input);
     if (token !== undefined && origin === hub && !headers.has("authorization"))
       headers.set("authorization", `Bearer ${token}`);
@@ -55,7 +57,7 @@ export async function asking<T>(
   }
 }
 
-/** The same response, which tells of every piece of its body that comes. */
+/** Returns a response that equals the given one and calls `heard` for every piece of its body that arrives. */
 function listening(response: Response, heard: () => void): Response {
   if (!response.body) return response;
   const ears = new TransformStream<Uint8Array, Uint8Array>({
@@ -66,17 +68,20 @@ function listening(response: Response, heard: () => void): Response {
   });
   const { status, statusText, headers, url } = response;
   const same = new Response(response.body.pipeThrough(ears), { status, statusText, headers });
-  // The library reads the address that answered, which no constructor takes.
+  // The library reads the response's URL, which no constructor accepts.
   return Object.defineProperty(same, "url", { value: url });
 }
 
-/** Whether an error says that the hub cannot be reached or is out of order, rather than that it refuses. */
+/** Returns true if an error means that the hub cannot be reached or is out of order, rather than that it refuses. */
 export function isOutage(error: unknown): boolean {
   if (error instanceof HeedError) return false;
   return !(error instanceof HubApiError) || error.statusCode >= 500 || [408, 429].includes(error.statusCode);
 }
 
-/** What went wrong, in words: what fetch found is the cause of its error, and what ends a stream may be a text. */
+/**
+ * Returns what went wrong, in words. The cause of fetch's error says more than its message, and a stream may end with a
+ * string instead of an error.
+ */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? `${error.message} (${error.cause.message})` : error.message;

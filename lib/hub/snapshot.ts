@@ -1,5 +1,5 @@
-// The files of a model's revision in the cache, downloaded unless they are there: the configuration and all else that is
-// small first, so that weights are downloaded only of what can be loaded.
+// Downloads the files of a model's revision that the cache lacks. The configuration and other small files come first,
+// so that weights are downloaded only if heed can load the model.
 import { mkdir, statfs } from "node:fs/promises";
 import { listFiles, type ListFileEntry, modelInfo } from "@huggingface/hub";
 import { describe, HeedError } from "../errors.js";
@@ -16,7 +16,7 @@ const usualFiles =
   /^((generation_|sentence_bert_)?config|tokenizer(_config)?|special_tokens_map|modules|1_Pooling\/config)\.json$|^chat_template\.jinja$|^model.*\.safetensors(\.index\.json)?$/;
 const weightFiles = /\.(safetensors|gguf|ggml|bin|onnx|onnx_data|pt|pth|h5|msgpack|ot)$/;
 
-/** The folder of a revision of a model of the hub; its errors are those of `pretrainedFolder`. */
+/** Returns the folder of a revision of a model on the hub. Errors are those of `pretrainedFolder`. */
 export async function snapshotOf(
   name: string,
   revision: string,
@@ -26,7 +26,7 @@ export async function snapshotOf(
   const { offline = isOffline(), cacheDir, signal, files = (file: string) => usualFiles.test(file) } = options;
   const cache = new ModelCache(name, cacheDir);
   if (offline) return cached(cache, name, revision, files);
-  // A commit never changes.
+  // A commit never changes, so its snapshot needs no request.
   if (isCommit(revision) && (await missingFile(cache, revision, files, { certain: true })) === null)
     return cache.snapshot(revision);
   const request = { repo: name, revision, hubUrl: hubAddress(options), token: hubToken(options), signal };
@@ -101,7 +101,7 @@ async function download(
   return cache.snapshot(commit);
 }
 
-/** What the hub says of a revision. */
+/** Asks the hub for the commit and the files of a revision. */
 async function listingOf(request: HubRequest): Promise<{ commit: string; entries: ListFileEntry[] }> {
   const { repo, hubUrl, revision } = request;
   return asking(request, patience("HF_HUB_ETAG_TIMEOUT"), async (ask) => {
@@ -115,12 +115,16 @@ async function listingOf(request: HubRequest): Promise<{ commit: string; entries
   });
 }
 
-/** The order in which files are downloaded: the configuration, what else is no weights, weights. */
+/** Returns the place of a file in the order of downloads: the configuration, then other small files, then weights. */
 function rank({ path }: HubFile): number {
   return path === "config.json" ? 0 : weightFiles.test(path) ? 2 : 1;
 }
 
-/** Throws ERR_IO where the disk has no room for the files. */
+/**
+ * Checks that the disk has room for the missing files.
+ *
+ * @throws ERR_IO if it has not.
+ */
 async function checkSpace(cache: ModelCache, name: string, missing: readonly HubFile[]): Promise<void> {
   await naming(cache.blobs, async () => {
     await mkdir(cache.blobs, { recursive: true });
@@ -128,7 +132,7 @@ async function checkSpace(cache: ModelCache, name: string, missing: readonly Hub
     for (const file of missing)
       if (!(await cache.hasBlob(file))) needed += file.size - (await partialSize(cache.blob(file.hash)));
     const { bavail, bsize, blocks } = await statfs(cache.blobs);
-    // Some network disks do not tell.
+    // Some network disks do not report their size.
     if (blocks > 0 && needed > bavail * bsize)
       throw new HeedError(
         "ERR_IO",

@@ -1,51 +1,89 @@
+// The class that `load` returns for encoders: `embedTexts` with the model's own tokenizer and recipe.
 import { checkObject } from "../check.js";
 import { type EmbeddingRecipe, embedTexts, type EmbedTextsOptions } from "../embed/embed-texts.js";
 import type { Bert } from "../models/bert.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 
+/** Parts of an `EmbeddingModel`. */
 export interface EmbeddingModelParts {
+  /** The encoder. The `EmbeddingModel` owns it and disposes it. */
   model: Bert;
+  /** Tokenizer of the model. Without one (null), the model cannot embed texts. */
   tokenizer: Tokenizer | null;
+  /** Pooling and normalisation that suit the model. @default null */
   recipe?: EmbeddingRecipe | null;
 }
 
-/** A model that makes vectors of texts, with its tokenizer. */
+/**
+ * A model that turns texts into vectors, with its tokenizer.
+ *
+ * @example
+ * // This downloads a model.
+ * using model = await load("sentence-transformers/all-MiniLM-L6-v2", { kind: "encoder" });
+ * const [whale, shark] = await model.embed(["a whale", "a shark"]);
+ */
 export class EmbeddingModel extends Loaded<Bert> {
+  /** Kind of the model. */
   readonly kind = "encoder";
-  /** The pooling and the normalisation that the source asks for; {} where it says nothing of them. */
+  /** Pooling and normalisation that the model's files specify, or {} if they specify none. */
   readonly recipe: EmbeddingRecipe;
   readonly #tokenizer: Tokenizer | null;
 
+  /** Combines a model with its tokenizer. `load` does this for published and saved models. */
   constructor({ model, tokenizer, recipe = null }: EmbeddingModelParts) {
     super(model);
     this.recipe = recipe ?? {};
     this.#tokenizer = tokenizer;
   }
 
-  /** @throws ERR_ARGUMENT where the source has no tokenizer and none was given. */
+  /**
+   * Tokenizer of the model.
+   *
+   * @throws ERR_ARGUMENT if the model has no tokenizer and `load` was given none.
+   */
   get tokenizer(): Tokenizer {
     return needed(this.#tokenizer);
   }
 
   /**
-   * Resolves to a vector for each text, in their order, by the model's `recipe` for all that `options` does not say.
+   * Returns a vector for each text, [C], in the order of the texts. Options that are not given come from `recipe`.
    *
-   * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument; rejects with the signal's reason.
+   * @example
+   * const [whale, shark] = await model.embed(["a whale", "a shark"], { normalize: true });
+   * const similarity = whale!.reduce((sum, value, i) => sum + value * shark![i]!, 0);
+   *
+   * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid, or the model has no tokenizer.
+   * @throws The signal's reason if it is aborted.
    */
   async embed(texts: readonly string[], options: EmbedTextsOptions = {}): Promise<Float32Array[]> {
     checkObject("embed", "options", options);
     return embedTexts(this.model, this.tokenizer, texts, { ...this.recipe, ...definedOptions(options) });
   }
 
+  /**
+   * Unavailable: this model does not continue texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get generate(): never {
     return ofOtherKind("generate", "causal", this.kind);
   }
 
+  /**
+   * Unavailable: this model does not answer conversations.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get chat(): never {
     return ofOtherKind("chat", "causal", this.kind);
   }
 
+  /**
+   * Unavailable: this model does not translate texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get translate(): never {
     return ofOtherKind("translate", "encoder-decoder", this.kind);
   }

@@ -1,3 +1,5 @@
+// The class that `load` returns for causal models: `generate` with the model's own tokenizer, defaults and chat
+// template.
 import { checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
 import { generate, generateFrom } from "../generate/generate-text.js";
@@ -11,44 +13,66 @@ import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 
+/** Parts of a `LanguageModel`. */
 export interface LanguageModelParts {
+  /** The model. The `LanguageModel` owns it and disposes it. */
   model: GPT | Llama;
-  /** Needed for texts; token prompts work without one. */
+  /** Tokenizer of the model. Without one (null), prompts must be tokens. */
   tokenizer: Tokenizer | null;
-  /** Options of generation that suit the model, such as its stop tokens. @default {} */
+  /** Generation options that suit the model, such as its stop tokens. @default {} */
   defaults?: GenerationDefaults;
 }
 
+/** Options of `LanguageModel.chat`. */
 export interface ChatGenerationOptions extends TextOptions, Pick<ChatOptions, "tools" | "variables"> {}
 
-/** A model that continues texts, with its tokenizer. */
+/**
+ * A model that continues texts, with its tokenizer.
+ *
+ * @example
+ * // This downloads a model.
+ * using model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
+ * const { text } = await model.generate("The whale", { maxTokens: 50 });
+ */
 export class LanguageModel extends Loaded<GPT | Llama> {
+  /** Kind of the model. */
   readonly kind = "causal";
-  /** Options of generation that the model came with: the tokens that end a text, and how to sample. */
+  /** Generation options that came with the model: the tokens that end a text, and how to sample. */
   readonly defaults: GenerationDefaults;
   readonly #tokenizer: Tokenizer | null;
 
-  /** `load` makes these; a model that was trained in the program can be put into one, too. */
+  /**
+   * Combines a model with its tokenizer. `load` does this for published and saved models; use the constructor for a
+   * model that was trained in the same program.
+   *
+   * @example
+   * const model = new LanguageModel({ model: gpt, tokenizer });
+   * const { text } = await model.generate("The whale", { maxTokens: 5 });
+   */
   constructor({ model, tokenizer, defaults = {} }: LanguageModelParts) {
     super(model);
     this.defaults = defaults;
     this.#tokenizer = tokenizer;
   }
 
-  /** @throws ERR_ARGUMENT where the source has no tokenizer and none was given. */
+  /**
+   * Tokenizer of the model.
+   *
+   * @throws ERR_ARGUMENT if the model has no tokenizer and `load` was given none.
+   */
   get tokenizer(): Tokenizer {
     return needed(this.#tokenizer);
   }
 
   /**
-   * Continues a prompt, which is a text or its tokens, with the model's `defaults` for all that `options` does not say.
-   * Await the result, or iterate over its events.
+   * Continues a prompt, which is a text or its tokens. Options that are not given come from `defaults`. Await the
+   * result, or iterate over its events.
    *
    * @example
    * const { text } = await model.generate("Once upon a time", { maxTokens: 50 });
    * for await (const { text } of model.generate("Once upon a time")) process.stdout.write(text);
    *
-   * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument; see `generate`.
+   * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid. For errors of the result, see `generate`.
    */
   generate(prompt: string | Int32Array, options: TextOptions = {}): Generation {
     checkObject("generate", "options", options);
@@ -57,13 +81,14 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   }
 
   /**
-   * Answers a conversation, by the chat template that the model came with.
+   * Answers a conversation, which is formatted by the model's chat template. Options that are not given come from
+   * `defaults`. Await the result, or iterate over its events.
    *
    * @example
    * const { text } = await model.chat([{ role: "user", content: "Why is the sky blue?" }]);
    *
-   * @throws ERR_ARGUMENT where the model has no chat template; else as `generate`. What is wrong with the messages is found
-   * when the answer is read, which then rejects.
+   * @throws ERR_ARGUMENT if the model has no chat template. Other errors are those of `generate`. If the messages are
+   * invalid, the result rejects.
    */
   chat(messages: readonly ChatMessage[], options: ChatGenerationOptions = {}): Generation {
     checkObject("chat", "options", options);
@@ -75,10 +100,20 @@ export class LanguageModel extends Loaded<GPT | Llama> {
     return generateFrom(this.model, tokenizer, tokens, { ...this.defaults, ...definedOptions(rest) });
   }
 
+  /**
+   * Unavailable: this model does not turn texts into vectors.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get embed(): never {
     return ofOtherKind("embed", "encoder", this.kind);
   }
 
+  /**
+   * Unavailable: this model does not translate texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get translate(): never {
     return ofOtherKind("translate", "encoder-decoder", this.kind);
   }

@@ -1,41 +1,46 @@
-// The one way to a published or a trained model that is ready for use.
+// Loads a published or trained model, ready for use, from any source.
 import type { LoadedParts, LoadModelOptions, ModelKind } from "../pretrained/load-model.js";
 import { loadParts } from "../pretrained/load-model.js";
 import { EmbeddingModel } from "./embedding-model.js";
 import { LanguageModel } from "./language-model.js";
 import { Translator } from "./translator.js";
 
-/** Maps each kind of model to the class that `load` returns for it. */
+/** Class that `load` returns for each kind of model. */
 export interface ModelKinds {
-  /** Models that continue texts. */
+  /** A model that continues texts. */
   causal: LanguageModel;
-  /** Models that make vectors of texts. */
+  /** A model that turns texts into vectors. */
   encoder: EmbeddingModel;
-  /** Models that make one text of another. */
+  /** A model that turns one text into another. */
   "encoder-decoder": Translator;
 }
 
+/** Options of `load`. */
 export type LoadOptions<K extends ModelKind = ModelKind> = LoadModelOptions<K>;
 
 /**
- * Loads a model for inference. `source` is
+ * Loads a model for inference. `source` is one of these:
  *
- * - a run of heed (`heed train --out`) or one of its checkpoints,
- * - a folder in Hugging Face's format, or one of CTranslate2,
- * - a model of the hub, `owner/name`, or a GGUF file in one, `hf:owner/name/file.gguf`, which are downloaded,
- * - a GGUF file, of a model in several any of them, or a file of llama2.c with its tokenizer beside it, or a folder
- *   with one such model.
+ * - a run of heed (the folder of `heed train --out`), or one of its checkpoints
+ * - a folder in the format of Hugging Face or of CTranslate2
+ * - a model of the hub in Hugging Face's format, `owner/name`, which is downloaded
+ * - a GGUF file in a model of the hub, `hf:owner/name/file.gguf`, which is downloaded
+ * - a GGUF file, or any file of a GGUF model in several files
+ * - a file of llama2.c, whose tokenizer is in the same folder
+ * - a folder that contains one GGUF or llama2.c model
  *
- * What comes back has the methods of its kind: `generate` and `chat`, `embed`, or `translate`. With `kind`, its type has those
- * alone; without, a method of another kind throws ERR_ARGUMENT when it is used. Dispose it to free its memory.
+ * The result has the methods of the model's kind: `generate` and `chat`, `embed`, or `translate`. If you pass `kind`,
+ * the type of the result has only those methods. Otherwise, calling a method of another kind throws ERR_ARGUMENT.
+ * Dispose the result to free its memory.
  *
  * @example
  * // This downloads a model.
  * const model = await load("Qwen/Qwen3-0.6B", { kind: "causal" });
  * const { text } = await model.generate("The whale", { maxTokens: 50 });
  *
- * @throws ERR_IO or ERR_FORMAT, naming the file, where the model is missing or not whole; ERR_ARGUMENT for a bad option and
- * where the model is not of the kind that was asked for. Rejects with the signal's reason.
+ * @throws ERR_IO or ERR_FORMAT if the model is missing or incomplete; the message names the file.
+ * @throws ERR_ARGUMENT if an option is invalid, or the model is not of the requested kind.
+ * @throws The signal's reason if it is aborted.
  */
 export async function load<K extends ModelKind = ModelKind>(
   source: string,

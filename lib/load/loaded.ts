@@ -1,14 +1,17 @@
-// What the classes that `load` returns have in common.
+// Base of the classes that `load` returns.
 import { HeedError } from "../errors.js";
 import type { Module } from "../nn/module.js";
 
-/** A model and what is needed to use it. Dispose it, or declare it with `using`, to free the model's memory. */
+/**
+ * A model with everything that is needed to use it. Dispose it, or declare it with `using`, to free the model's memory.
+ */
 export abstract class Loaded<M extends Module> implements Disposable {
   constructor(
-    /** The model itself, for what the methods do not offer. */
+    /** The model itself, for everything that the methods do not offer. */
     readonly model: M,
   ) {}
 
+  /** Frees the memory of the model. */
   dispose(): void {
     this.model.dispose();
   }
@@ -18,12 +21,16 @@ export abstract class Loaded<M extends Module> implements Disposable {
   }
 }
 
-/** Returns the options that say something: one that is undefined leaves the default as it is. */
+/** Returns the options that are not undefined, so that an undefined option does not replace a default. */
 export function definedOptions<T extends object>(options: T): Partial<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
-/** Returns the tokenizer. Throws ERR_ARGUMENT where there is none. */
+/**
+ * Returns the tokenizer.
+ *
+ * @throws ERR_ARGUMENT if it is null.
+ */
 export function needed<T>(tokenizer: T | null): T {
   if (tokenizer !== null) return tokenizer;
   throw new HeedError(
@@ -33,8 +40,12 @@ export function needed<T>(tokenizer: T | null): T {
 }
 
 /**
- * Refuses a method of models of another kind. Each class has these as properties of type never: so what `load` returns has
- * every method where no kind was asked for, and only those of its kind where one was.
+ * Rejects a method that belongs to another kind of model.
+ *
+ * Each class has the methods of the other kinds as properties of type never. If no kind was passed to `load`, the type
+ * of the result therefore has every method; if a kind was passed, it has only those of that kind.
+ *
+ * @throws ERR_ARGUMENT always.
  */
 export function ofOtherKind(method: string, wanted: string, kind: string): never {
   throw new HeedError("ERR_ARGUMENT", `${method}: expected a model of kind "${wanted}", got one of kind "${kind}"`);

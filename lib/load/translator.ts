@@ -1,3 +1,4 @@
+// The class that `load` returns for encoder–decoder models: `translate` for texts instead of tokens.
 import { checkArray, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import type { Hypothesis } from "../generate/beam.js";
@@ -8,53 +9,78 @@ import type { T5 } from "../models/t5.js";
 import type { TextCodec } from "../pretrained/load-model.js";
 import { Loaded, needed, ofOtherKind } from "./loaded.js";
 
+/** Parts of a `Translator`. */
 export interface TranslatorParts {
+  /** The model. The `Translator` owns it and disposes it. */
   model: EncoderDecoder | T5;
+  /**
+   * Conversion of texts to source tokens and of target tokens to texts. Without one (null), the model cannot translate
+   * texts.
+   */
   codec: TextCodec | null;
 }
 
 /** One of the likeliest translations of a text. */
 export interface Translation extends Hypothesis {
+  /** The translated text. */
   text: string;
 }
 
-/** A model that makes one text of another. */
+/**
+ * A model that turns one text into another, such as a translation.
+ *
+ * @example
+ * // This downloads a model.
+ * using model = await load("google-t5/t5-small", { kind: "encoder-decoder" });
+ * const german = await model.translate("translate English to German: The whale is large.");
+ */
 export class Translator extends Loaded<EncoderDecoder | T5> {
+  /** Kind of the model. */
   readonly kind = "encoder-decoder";
   readonly #codec: TextCodec | null;
 
+  /** Combines a model with its tokenizers. `load` does this for published models. */
   constructor({ model, codec }: TranslatorParts) {
     super(model);
     this.#codec = codec;
   }
 
   /**
-   * Resolves to a source's tokens; an empty text has none.
+   * Returns the tokens of a source text. An empty text has no tokens.
    *
-   * @throws ERR_ARGUMENT where the model has no tokenizer and none was given.
+   * @throws ERR_ARGUMENT if the model has no tokenizer and `load` was given none.
    */
   async encode(text: string): Promise<Int32Array> {
     return needed(this.#codec).encode(text);
   }
 
   /**
-   * Returns the text of a target's tokens.
+   * Returns the text of target tokens.
    *
-   * @throws ERR_ARGUMENT where the model has no tokenizer and none was given.
+   * @throws ERR_ARGUMENT if the model has no tokenizer and `load` was given none.
    */
   decode(tokens: readonly number[]): string {
     return needed(this.#codec).decode(tokens);
   }
 
   /**
-   * Resolves to the likeliest translation of a text, or of each of several. That of an empty text is empty.
+   * Returns the likeliest translation of a text. The translation of an empty text is empty.
    *
    * @example
-   * const english = await model.translate("آزا");
+   * const german = await model.translate("The whale is large.", { beams: 4 });
    *
-   * @throws as `translations` does.
+   * @throws The errors of `translations`.
    */
   async translate(text: string, options?: Omit<TranslateOptions, "nBest">): Promise<string>;
+  /**
+   * Returns the likeliest translation of each text, in the order of the texts. The translation of an empty text is
+   * empty.
+   *
+   * @example
+   * const [whale, shark] = await model.translate(["A whale.", "A shark."]);
+   *
+   * @throws The errors of `translations`.
+   */
   async translate(texts: readonly string[], options?: Omit<TranslateOptions, "nBest">): Promise<string[]>;
   async translate(
     texts: string | readonly string[],
@@ -68,12 +94,17 @@ export class Translator extends Loaded<EncoderDecoder | T5> {
   }
 
   /**
-   * Resolves to the `nBest` likeliest translations of each text, in falling order of score. An empty text has one, which is
-   * empty.
+   * Returns the `nBest` likeliest translations of each text, in descending order of score. An empty text has one
+   * translation, which is empty.
    *
-   * @throws ERR_ARGUMENT or ERR_RANGE for a bad argument; rejects with the signal's reason. Where the model diverges on a
-   * text, the others are translated to their end; then it rejects with a `DivergedError` (ERR_DIVERGED), whose `results` are
-   * those of all texts.
+   * @example
+   * const [translations] = await model.translations(["The whale is large."], { beams: 4, nBest: 2 });
+   * const [best, second] = translations!.map(({ text, score }) => `${text} (${score})`);
+   *
+   * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid, or the model has no tokenizer.
+   * @throws ERR_DIVERGED if the model diverges on a text. The other texts are translated before the call rejects with a
+   * `DivergedError`, whose `results` has the outcome of every text.
+   * @throws The signal's reason if it is aborted.
    */
   async translations(texts: readonly string[], options: TranslateOptions = {}): Promise<Translation[][]> {
     checkArray("translate", "texts", texts);
@@ -97,14 +128,29 @@ export class Translator extends Loaded<EncoderDecoder | T5> {
     );
   }
 
+  /**
+   * Unavailable: this model does not continue texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get generate(): never {
     return ofOtherKind("generate", "causal", this.kind);
   }
 
+  /**
+   * Unavailable: this model does not answer conversations.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get chat(): never {
     return ofOtherKind("chat", "causal", this.kind);
   }
 
+  /**
+   * Unavailable: this model does not turn texts into vectors.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
   get embed(): never {
     return ofOtherKind("embed", "encoder", this.kind);
   }

@@ -4,7 +4,11 @@ import { EncoderDecoder } from "../models/encoder-decoder.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { PretrainedKinds } from "./families/index.js";
 
-/** Throws `code`, naming what was loaded, for a tokenizer with ids for which the model has no vectors. */
+/**
+ * Checks that the model's embedding has a row for every id of the tokenizer. The error message begins with `name`.
+ *
+ * @throws ERR_FORMAT (or `code`) if the tokenizer's vocabulary is larger than the model's.
+ */
 export function checkTokenizer(
   name: string,
   tokenizer: Tokenizer | null,
@@ -19,7 +23,7 @@ export function checkTokenizer(
     );
 }
 
-/** Returns the number of tokens in a model's vocabulary. */
+/** Returns the number of tokens in the vocabulary of a model. */
 function rowsOf(model: PretrainedKinds[keyof PretrainedKinds]): number {
   if (model instanceof EncoderDecoder) return model.config.sourceVocabularySize;
   const headed = model instanceof BertForMaskedLM || model instanceof BertForSequenceClassification;

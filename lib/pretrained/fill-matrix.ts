@@ -1,4 +1,4 @@
-// Matrices of a model out of the pieces of a file's, where these are not the numbers that the model has, in their order.
+// Fills matrices of a model whose numbers a file stores in another order or precision than the model needs.
 import type { StoredPiece } from "../formats/weights.js";
 import { QuantizedWeight } from "../nn/quantized-weight.js";
 import type { WeightLayer } from "../nn/weight-layer.js";
@@ -10,8 +10,8 @@ import { setPart, setPieces } from "../tensor-pieces.js";
 import { pieceLength } from "../turns.js";
 
 /**
- * Puts a layer's weight into few bits from the pieces of a matrix, which is the weight or its transpose: as floats there
- * are never more than some rows of it.
+ * Quantises the weight of a layer from the pieces of a matrix, which is the weight or its transpose. Only a few rows of
+ * the matrix are in memory as floats at any time.
  */
 export async function setQuantized(
   layer: WeightLayer,
@@ -22,7 +22,7 @@ export async function setQuantized(
   const [inputs, outputs] = (layer.layout === "io" ? shape : [...shape].reverse()) as [number, number];
   const target = new QuantizedWeight(emptyQuantized({ inputs, outputs, device }, options));
   layer.replaceWeight(target);
-  // Rows of the file are outputs or inputs.
+  // Rows of the file are outputs ("oi") or inputs ("io").
   const layout = (layer.layout === "oi") === transposed ? "io" : "oi";
   const [all, width] = layout === "oi" ? [outputs, inputs] : [inputs, outputs];
   const together = rowsTogether(target, layout);
@@ -44,7 +44,7 @@ export async function setQuantized(
     }
 }
 
-/** Sets a matrix from the pieces of its transpose, which the device turns. */
+/** Sets a matrix from the pieces of its transpose. The device transposes it. */
 export async function setTransposed(matrix: FloatTensor, pieces: AsyncIterable<StoredPiece>): Promise<void> {
   using given = allocate([...matrix.shape].reverse(), matrix.dtype, matrix.device, false);
   await setPieces(given, pieces);

@@ -1,16 +1,21 @@
-// generation_config.json: what whoever trained a model found best for its texts.
+// Reads and writes generation_config.json: the generation options that the authors of a model recommend.
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
 
-/** Options of `generate`, as the model came with them. */
+/** Generation options that came with a model; see `generate`. */
 export interface GenerationDefaults {
-  /** Each of these ends a text. */
+  /** Tokens that end a text. */
   stopTokens?: number[];
+  /** Divisor of the logits before sampling; 0 chooses the likeliest token. */
   temperature?: number;
+  /** Number of likeliest tokens to sample from; 0 is off. */
   topK?: number;
+  /** Samples from the likeliest tokens that together have this probability; 1 is off. */
   topP?: number;
+  /** Samples from tokens that are at least this share as likely as the likeliest; 0 is off. */
   minP?: number;
+  /** Penalty of the logits of tokens that have occurred before; 1 is off. */
   repetitionPenalty?: number;
 }
 
@@ -22,7 +27,12 @@ const names = {
   repetitionPenalty: "repetition_penalty",
 } as const;
 
-/** What a folder's generation_config.json says; where it has none, the eos_token_id of its config.json. */
+/**
+ * Returns the options in a folder's generation_config.json. If there is none, returns the eos_token_id of its
+ * config.json as the stop token.
+ *
+ * @throws ERR_IO or ERR_FORMAT if a file cannot be read or has an option of a wrong type; the message names the file.
+ */
 export async function folderDefaults(folder: string): Promise<GenerationDefaults> {
   const file = path.join(folder, "generation_config.json");
   const own = await ifThere(file, readJsonFile);
@@ -32,7 +42,11 @@ export async function folderDefaults(folder: string): Promise<GenerationDefaults
   return inFile(config, () => fromGenerationConfig({ eos_token_id }));
 }
 
-/** Reads a generation_config.json. Throws ERR_FORMAT. */
+/**
+ * Returns the options in the content of a generation_config.json.
+ *
+ * @throws ERR_FORMAT if an option has a wrong type.
+ */
 export function fromGenerationConfig(json: unknown): GenerationDefaults {
   if (typeof json !== "object" || json === null || Array.isArray(json))
     throw new HeedError("ERR_FORMAT", `generation config: expected an object, got ${describe(json)}`);
@@ -45,7 +59,7 @@ export function fromGenerationConfig(json: unknown): GenerationDefaults {
       throw new HeedError("ERR_FORMAT", `generation config: expected ${theirs} to be a number, got ${describe(value)}`);
     defaults[ours] = value as number;
   }
-  // A model that is not to be sampled from takes the likeliest token.
+  // Without sampling, the model chooses the likeliest token.
   const sampled = config.do_sample ?? true;
   if (typeof sampled !== "boolean")
     throw new HeedError("ERR_FORMAT", `generation config: expected do_sample true or false, got ${describe(sampled)}`);
@@ -55,7 +69,7 @@ export function fromGenerationConfig(json: unknown): GenerationDefaults {
   return defaults;
 }
 
-/** The generation_config.json of these defaults. */
+/** Returns the content of a generation_config.json with these options. */
 export function toGenerationConfig(defaults: GenerationDefaults): Record<string, unknown> {
   const { stopTokens = [], temperature } = defaults;
   const given = (Object.entries(names) as [keyof typeof names, string][]).flatMap(([ours, theirs]) =>

@@ -1,5 +1,5 @@
-// Transformers of CTranslate2, as OpenNMT trained them: normed before each part, with sinusoids in halves whose positions
-// begin at 1.
+// Loads Transformers of CTranslate2 as OpenNMT trained them: with a norm before each part, and sinusoidal positions in
+// halves that begin at position 1.
 import path from "node:path";
 import { checkObject } from "../check.js";
 import { HeedError } from "../errors.js";
@@ -12,18 +12,23 @@ import type { ModelOptions } from "../models/model.js";
 import { loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
+/** A model of CTranslate2 with its vocabularies. */
 export interface CTranslate2Model {
+  /** The model. Dispose it to free its memory. */
   model: EncoderDecoder;
+  /** Vocabulary of the source texts. */
   source: CharacterList;
+  /** Vocabulary of the target texts. */
   target: CharacterList;
 }
 
+/** Options of `loadCTranslate2`. */
 export interface CTranslate2Options extends ModelOptions, LoadQuantizedOptions {
-  /** The longest source and target, which a model does not say; 512 unless given. */
+  /** Longest source and longest target in tokens; the files do not store them. @default 512 */
   contextLength?: number;
 }
 
-/** Whether a folder has a model that `loadCTranslate2` reads. */
+/** Returns true if a folder has a model that `loadCTranslate2` can read. */
 export async function isCTranslate2(folder: string): Promise<boolean> {
   return (await exists(path.join(folder, "model.bin"))) && (await exists(path.join(folder, names.target)));
 }
@@ -31,8 +36,18 @@ export async function isCTranslate2(folder: string): Promise<boolean> {
 const names = { source: "source_vocabulary.txt", target: "target_vocabulary.txt" };
 
 /**
- * Loads a model of CTranslate2 for inference, with its vocabularies of characters. Throws ERR_IO or ERR_FORMAT with the
- * file's name.
+ * Loads a Transformer of CTranslate2 for inference, with its vocabularies of characters. The folder must contain
+ * model.bin, source_vocabulary.txt and target_vocabulary.txt.
+ *
+ * @example
+ * // This downloads a model.
+ * const folder = await pretrainedFolder("owner/name", { files: (name) => /\.(bin|txt)$/.test(name) });
+ * const { model, source, target } = await loadCTranslate2(folder);
+ * const [translations] = await translate(model, [source.encode("آزا")]);
+ * const text = target.decode(translations![0]!.tokens);
+ *
+ * @throws ERR_IO or ERR_FORMAT if a file is missing or malformed; the message names it.
+ * @throws ERR_ARGUMENT or ERR_RANGE if an option is invalid.
  */
 export async function loadCTranslate2(folder: string, options: CTranslate2Options = {}): Promise<CTranslate2Model> {
   checkObject("loadCTranslate2", "options", options);
@@ -58,7 +73,7 @@ export async function loadCTranslate2(folder: string, options: CTranslate2Option
   return { model, source, target };
 }
 
-/** Heads of the architectures whose files do not say. */
+/** Number of heads of the architectures whose files do not store it. */
 const headsOf: Record<string, number> = { TransformerBase: 8, TransformerBig: 16 };
 
 function configOf({ spec, tensors }: CTranslate2File) {
@@ -90,7 +105,7 @@ function configOf({ spec, tensors }: CTranslate2File) {
   } satisfies Partial<EncoderDecoderConfig>;
 }
 
-/** Parts of a block by our names and CTranslate2's. */
+/** Parts of a block by heed's names and CTranslate2's. */
 const parts: Record<string, string> = {
   ln_1: "self_attention/layer_norm",
   "attn.c_attn": "self_attention/linear_0",

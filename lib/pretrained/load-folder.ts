@@ -1,5 +1,5 @@
-// A model out of a folder in Hugging Face's format: config.json says which family it is of, model.safetensors (whole or
-// in shards) has its weights.
+// Loads a model from a folder in Hugging Face's format: config.json names the model's family, and model.safetensors,
+// which may be split into shards, has the weights.
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
@@ -13,13 +13,18 @@ import { families, type PretrainedKinds } from "./families/index.js";
 import { checkSizes, loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
+/** A model and the tensors of its files that it does not use. */
 export interface FolderModel<K extends keyof PretrainedKinds> {
   model: PretrainedKinds[K];
-  /** Tensors of the files that the model has no use for. */
+  /** Names of the tensors that the model does not use. */
   ignored: readonly string[];
 }
 
-/** The folder's model, for inference. Throws ERR_IO or ERR_FORMAT, naming the file. */
+/**
+ * Loads the model in a folder for inference.
+ *
+ * @throws ERR_IO or ERR_FORMAT if a file is missing, malformed or of another kind of model; the message names it.
+ */
 export async function loadFolder<K extends keyof PretrainedKinds>(
   folder: string,
   kind: K,
@@ -37,7 +42,11 @@ export async function loadFolder<K extends keyof PretrainedKinds>(
   return { model: model as PretrainedKinds[K], ignored };
 }
 
-/** What the folder's config.json says. Throws ERR_IO or ERR_FORMAT, naming it, unless it is of a model of that kind. */
+/**
+ * Reads the config.json of a folder and returns the family of the model and a way to make it.
+ *
+ * @throws ERR_IO or ERR_FORMAT if config.json cannot be read or describes another kind of model; the message names it.
+ */
 export async function readBlueprint(
   folder: string,
   kind: keyof PretrainedKinds,
@@ -50,10 +59,17 @@ export async function readBlueprint(
   });
 }
 
-/** The kinds that `load` knows, in the order in which a type is looked up: types may be of several. */
+/**
+ * Kinds of models that `load` supports. A model type is looked up in this order, because it may belong to several
+ * kinds.
+ */
 export const modelKinds = ["causal", "encoder", "encoder-decoder"] as const;
 
-/** The kind of the model in a folder, by its config.json. Throws ERR_IO or ERR_FORMAT, naming it. */
+/**
+ * Returns the kind of the model in a folder, according to its config.json.
+ *
+ * @throws ERR_IO or ERR_FORMAT if config.json cannot be read or has an unknown model type; the message names it.
+ */
 export async function kindOfFolder(folder: string): Promise<(typeof modelKinds)[number]> {
   const configFile = path.join(folder, "config.json");
   const type = (Object(await readJsonFile(configFile)) as { model_type?: unknown }).model_type;
@@ -64,7 +80,11 @@ export async function kindOfFolder(folder: string): Promise<(typeof modelKinds)[
   throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" ${types}, got ${describe(type)}`);
 }
 
-/** The family that a config.json is of. Throws ERR_FORMAT unless it is of that kind. */
+/**
+ * Returns the family of a config.json.
+ *
+ * @throws ERR_FORMAT if no family of that kind has its model type.
+ */
 function familyOf(json: unknown, kind: keyof PretrainedKinds): Family {
   const type = (json as { model_type?: unknown } | null)?.model_type;
   const ofType = (family: Family): boolean => (family.types as readonly unknown[]).includes(type);

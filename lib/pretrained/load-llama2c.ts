@@ -6,8 +6,15 @@ import { loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
 /**
- * Loads a model of llama2.c for inference; its tokenizer is a `Llama2cTokenizer`. Throws ERR_IO or ERR_FORMAT with
- * the file's name.
+ * Loads a model of llama2.c for inference. Its tokenizer is a separate file: see `Llama2cTokenizer.fromFile`.
+ *
+ * @example
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * await saveLlama2c("tiny-llama.bin", llama);
+ * using same = await loadLlama2c("tiny-llama.bin", { device: "cpu" });
+ *
+ * @throws ERR_IO or ERR_FORMAT if the file is missing or malformed; the message names it.
+ * @throws ERR_ARGUMENT if an option is invalid.
  */
 export async function loadLlama2c(
   file: string,

@@ -1,4 +1,4 @@
-// Models with what makes texts of their tokens, from whatever they are in.
+// Loads models from any source, together with their tokenizers.
 import path from "node:path";
 import { checkObject } from "../check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
@@ -20,52 +20,59 @@ import { findModel, type ModelSource } from "./model-source.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 import { readRecipe } from "./sentence-transformers.js";
 
-/** What models are for: to continue texts, to make vectors of them, or to make one text of another. */
+/**
+ * Purpose of a model: to continue texts ("causal"), to turn texts into vectors ("encoder"), or to turn one text into
+ * another ("encoder-decoder").
+ */
 export type ModelKind = (typeof modelKinds)[number];
 
+/** Options of `load`. */
 export interface LoadModelOptions<K extends ModelKind = ModelKind>
   extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {
-  /** What the model is to be used for, which must be what it is. @default what the source says */
+  /** Kind that the model must have; another kind is an error. @default the kind that the source specifies */
   kind?: K;
-  /** Takes the place of the source's tokenizer, where it has one. */
+  /** Tokenizer to use instead of the source's. @default the tokenizer of the source */
   tokenizer?: Tokenizer;
 }
 
-/** A source's tokens of a text, and a target's text of tokens. */
+/** Conversion of source texts to tokens, and of target tokens to texts. */
 export interface TextCodec {
-  /** None of an empty text. */
+  /** Returns the tokens of a source text. An empty text has no tokens. */
   encode(text: string): Promise<Int32Array>;
+  /** Returns the text of target tokens. */
   decode(tokens: readonly number[]): string;
 }
 
-/** What comes out of a source, by its kind. Each tokenizer is null where the source has none. */
+/** Contents of a source, by the kind of its model. A tokenizer or codec is null if the source has none. */
 export interface LoadedParts {
   causal: {
     kind: "causal";
     model: PretrainedKinds["causal"];
     tokenizer: Tokenizer | null;
-    /** How the model is best used: options of `generate`. */
+    /** Options of `generate` that suit the model. */
     defaults: GenerationDefaults;
   };
   encoder: {
     kind: "encoder";
     model: PretrainedKinds["encoder"];
     tokenizer: Tokenizer | null;
-    /** How texts become vectors; null where the source does not say. */
+    /** Pooling and normalisation of vectors, or null if the source does not specify them. */
     recipe: EmbeddingRecipe | null;
   };
   "encoder-decoder": { kind: "encoder-decoder"; model: PretrainedKinds["encoder-decoder"]; codec: TextCodec | null };
 }
 
-/** Loads a model that continues texts: `loadParts` of kind "causal". */
+/** Loads a model that continues texts, as `loadParts` does for the kind "causal". */
 export async function loadModel(name: string, options: LoadModelOptions = {}): Promise<LoadedParts["causal"]> {
   checkObject("loadModel", "options", options);
   return (await loadParts("loadModel", name, { ...options, kind: "causal" })) as LoadedParts["causal"];
 }
 
 /**
- * Loads a model for inference, by the name of what it is in (see `findModel`). Throws ERR_IO or ERR_FORMAT, naming the file,
- * where it is missing or not whole, and ERR_ARGUMENT where it is not of the kind that was asked for.
+ * Loads a model for inference. `name` is a path or a name on the hub (see `findModel`).
+ *
+ * @throws ERR_IO or ERR_FORMAT if the model is missing or incomplete; the message names the file.
+ * @throws ERR_ARGUMENT if an option is invalid, or the model is not of the requested kind.
  */
 export async function loadParts(op: string, name: string, options: LoadModelOptions): Promise<LoadedParts[ModelKind]> {
   checkObject(op, "options", options);
@@ -121,7 +128,7 @@ async function folderParts(
   kind: ModelKind,
   { tokenizer: given, ...options }: LoadModelOptions,
 ): Promise<LoadedParts[ModelKind]> {
-  // heed's checkpoints have their own.
+  // Checkpoints of heed have a tokenizer file of their own.
   const heeds = given ? null : await tokenizerFromFile(path.join(folder, "heed-tokenizer.json"));
   const own = given ? null : (heeds ?? (await folderTokenizer(folder)));
   const tokenizer = given ?? own;
@@ -139,7 +146,12 @@ async function folderParts(
   return checked(name, { kind, model, codec: tokenizer && codecOf(tokenizer) }, own, given);
 }
 
-/** The parts, once their tokenizer, which may be the one that was given, fits the model; the model is disposed otherwise. */
+/**
+ * Returns the parts if their tokenizer fits the model; otherwise disposes the model. `given` is the tokenizer that the
+ * caller passed, `own` the source's.
+ *
+ * @throws ERR_ARGUMENT if `given` does not fit, ERR_FORMAT if `own` does not.
+ */
 function checked<P extends LoadedParts[ModelKind]>(
   name: string,
   parts: P,
@@ -158,7 +170,7 @@ function checked<P extends LoadedParts[ModelKind]>(
 function codecOf(tokenizer: Tokenizer): TextCodec {
   return {
     encode: async (text) => (text === "" ? new Int32Array() : encodeText(tokenizer, text)),
-    // Models often have more embeddings than there are tokens, a round number of them: such an id is no text.
+    // Models often have more embeddings than tokens, up to a round number. Such an id has no text.
     decode: (tokens) => tokenizer.decode(tokens.filter((id) => id < tokenizer.vocabularySize)),
   };
 }

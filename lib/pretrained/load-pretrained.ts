@@ -1,4 +1,4 @@
-// Published models by the name of a folder or of a model of the hub.
+// Loads published models from a folder or from the hub.
 import path from "node:path";
 import { checkObject } from "../check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
@@ -14,27 +14,42 @@ import { loadFolder, readBlueprint } from "./load-folder.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 import { readRecipe } from "./sentence-transformers.js";
 
+/** Options of `loadPretrained`. */
 export interface LoadPretrainedOptions<K extends keyof PretrainedKinds = "causal">
   extends PretrainedOptions, ModelOptions, LoadQuantizedOptions {
-  /** What the model is for: "causal", models that predict the next token, unless given. */
+  /** Kind of model to load; see `PretrainedKinds`. @default "causal", models that predict the next token */
   kind?: K;
 }
 
+/** A model with its tokenizer and the place of its files. */
 export interface PretrainedModel<K extends keyof PretrainedKinds = "causal"> {
+  /** The model. Dispose it to free its memory. */
   model: PretrainedKinds[K];
-  /** null where the folder has no tokenizer.json. */
+  /** Tokenizer of the model, or null if the folder has no tokenizer.json. */
   tokenizer: HuggingFaceTokenizer | null;
-  /** Where the files are. */
+  /** Folder of the model's files. */
   folder: string;
-  /** Tensors of the files that the model has no use for, such as the heads of others of its family. */
+  /** Names of tensors that the model does not use, such as the heads of other models of its family. */
   ignored: readonly string[];
-  /** How `embedTexts` is to make vectors of texts; null where the folder does not say (as sentence-transformers' do). */
+  /**
+   * Options with which `embedTexts` produces the vectors that the model was trained for, or null if the folder
+   * specifies none. Only folders of sentence-transformers specify them.
+   */
   recipe: EmbeddingRecipe | null;
 }
 
 /**
- * Loads a model for inference, in Hugging Face's format: `name` is a folder, or a model of the hub ("owner/name"), which
- * is downloaded. Throws ERR_IO or ERR_FORMAT, naming the file.
+ * Loads a model in Hugging Face's format for inference. `name` is a folder, or a model of the hub ("owner/name"), which
+ * is downloaded.
+ *
+ * @example
+ * await savePretrained("saved-gpt", gpt, { tokenizer });
+ * const saved = await loadPretrained("saved-gpt"); // or "openai-community/gpt2"
+ * const { text } = await generate(saved.model, saved.tokenizer, "The whale", { maxTokens: 5 });
+ *
+ * @throws ERR_IO or ERR_FORMAT if a file is missing, malformed or of another kind of model; the message names it.
+ * @throws ERR_ARGUMENT if an option is invalid.
+ * @throws The signal's reason if it is aborted.
  */
 export async function loadPretrained<K extends keyof PretrainedKinds = "causal">(
   name: string,
@@ -61,7 +76,7 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
   }
 }
 
-/** The tokenizer.json of a folder; null where there is none. */
+/** Returns the tokenizer in a folder's tokenizer.json, or null if that file does not exist. */
 export async function folderTokenizer(folder: string): Promise<HuggingFaceTokenizer | null> {
   return ifThere(path.join(folder, "tokenizer.json"), () => HuggingFaceTokenizer.fromFolder(folder));
 }

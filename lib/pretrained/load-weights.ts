@@ -1,3 +1,6 @@
+// Fills the parameters of a model from a file of weights in any format. Options say how the names and layouts in the
+// file differ from the model's. Before memory is allocated, the sizes in the configuration are compared with the file,
+// so that a malformed configuration cannot exhaust the memory.
 import { HeedError } from "../errors.js";
 import { PieceMemory, type StoredPiece, type WeightFile } from "../formats/weights.js";
 import { type Room, within } from "../nn/init.js";
@@ -9,29 +12,36 @@ import type { FloatTensor } from "../tensor.js";
 import { setPieces } from "../tensor-pieces.js";
 import { setQuantized, setTransposed } from "./fill-matrix.js";
 
-/** Tensors of published files that are no parameters: tables that are computed. */
+/** Tensors of published files that are not parameters: tables that heed computes. */
 const computed = /(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|embeddings\.position_ids)$/;
 
+/** Options of `loadWeights`: how the tensors of the file correspond to the parameters of the model. */
 export interface LoadWeightsOptions {
   /**
-   * What the file calls a parameter; the parameter's own name unless given. Where the file has it in several tensors:
-   * their names, in the order in which they are joined along their first dimension.
+   * Returns the name of a parameter in the file. If the file splits the parameter into several tensors, returns their
+   * names, in the order in which they are joined along their first dimension.
+   * @default the name of the parameter
    */
   nameInFile?: (parameter: string) => string | readonly string[];
-  /** Tells whether the file stores the model's [in, out] matrix of this name as [out, in]. By default none is. */
+  /**
+   * Returns true if the file stores the parameter of this name, [in, out], as [out, in].
+   * @default none is transposed
+   */
   isTransposed?: (parameter: string) => boolean;
-  /** Names of the file that the model has no use for. */
+  /** Names of tensors in the file that the model does not use. Any other unused tensor is an error. @default [] */
   ignored?: readonly string[];
-  /** Puts the weights that `Module.quantize` does into few bits as they arrive. By default none. */
+  /** Quantises, as they arrive, the weights that `Module.quantize` quantises. @default null */
   quantize?: QuantizeOptions | null;
 }
 
 /**
- * Makes a model and fills it from a file, for inference; `weights` says how the file's tensors are the model's
- * parameters. Throws ERR_FORMAT, naming the file, and leaves nothing of the model then.
+ * Makes a model for inference and fills it from a file. `weights` returns how the tensors of the file correspond to the
+ * model's parameters.
  *
- * Beside what the model is in the end, it takes the memory of some pieces of a tensor, or of one tensor where that has to
- * be turned: parameters have no memory before their numbers arrive, nor those that are quantised as floats.
+ * Besides the finished model, this needs memory for a few pieces of a tensor, or for one whole tensor if it must be
+ * transposed. A parameter has no memory before its numbers arrive, and a quantised weight is never stored as floats.
+ *
+ * @throws ERR_FORMAT if the file does not fit the model; the message names the file, and the model is disposed.
  */
 export async function loadFrom<M extends Module>(
   file: WeightFile,
@@ -50,8 +60,15 @@ export async function loadFrom<M extends Module>(
 }
 
 /**
- * Fills a model's parameters from a file, one at a time and in pieces, and resolves to the names of those it ignored.
- * Names and shapes must fit; nothing is changed if one does not. Throws ERR_FORMAT, naming the file.
+ * Fills the parameters of a model from a file, one after another and in pieces. Returns the names of the tensors that
+ * it ignored. All names and shapes are checked before anything is changed.
+ *
+ * @example
+ * await savePretrained("gpt-weights", gpt);
+ * await using weights = await readSafetensors("gpt-weights/model.safetensors");
+ * const ignored = await loadWeights(gpt, weights); // []
+ *
+ * @throws ERR_FORMAT if a name or shape does not fit; the message names the file.
  */
 export async function loadWeights(
   model: Module,
@@ -75,14 +92,18 @@ export async function loadWeights(
   return ignored.filter((name) => file.tensors.has(name) && !used.has(name));
 }
 
-/** A parameter and the tensors of the file that it comes from. */
+/** A parameter and the tensors of the file from which it is filled. */
 interface Matched {
   tensor: FloatTensor;
   names: string[];
   transposed: boolean;
 }
 
-/** The model's parameters with what the file has for each. Throws ERR_FORMAT where names or shapes do not fit. */
+/**
+ * Returns the model's parameters with the names of their tensors in the file.
+ *
+ * @throws ERR_FORMAT if a name or shape does not fit.
+ */
 function matched(
   model: Module,
   file: WeightFile,
@@ -115,7 +136,7 @@ async function* piecesOf(file: WeightFile, names: readonly string[], memory: Pie
   for (const name of names) yield* file.readStored?.(name, memory) ?? file.readPieces(name);
 }
 
-/** The shape of tensors joined along their first dimension; null where they do not fit. */
+/** Returns the shape of tensors that are joined along their first dimension, or null if they do not fit. */
 function joined(shapes: readonly Shape[]): Shape | null {
   const [first, ...others] = shapes as [Shape, ...Shape[]];
   if (others.length === 0) return first;
@@ -127,23 +148,32 @@ function shapesOf(file: WeightFile, names: readonly string[]): string {
   return names.map((name) => formatShape(file.tensors.get(name)!.shape)).join(", ");
 }
 
-/** Numbers of a computed table that any model may have: 64 MiB, of 131,072 positions in heads of 128. */
+/**
+ * Largest computed table that every model may have: 2^24 numbers (64 MiB), enough for 131,072 positions of heads of
+ * size 128.
+ */
 const usualTable = 2 ** 24;
 
 /**
- * Makes a model whose parameters are to come from a file: the memory it takes follows from the file's tensors, whatever
- * its configuration says. Throws ERR_FORMAT, naming the file.
+ * Makes a model whose parameters are filled from a file later. The tensors of the file limit the memory that the model
+ * may take, whatever its configuration says.
+ *
+ * @throws ERR_FORMAT if the configuration asks for a larger model; the message names the file.
  */
 export function makeFor<M extends Module>(file: WeightFile, make: () => M): M {
   let numbers = 0;
   for (const { shape } of file.tensors.values()) numbers += numel(shape);
-  // The slack lets `loadWeights` name a missing tensor, which it can only do once the model exists.
+  // The limits have slack, because `loadWeights` can name a missing tensor only when the model exists.
   const [tensors, most] = [2 * file.tensors.size + 100, 2 * numbers + 2 ** 20];
   const room: Room = { file: file.path, tensors, numbers: most, computed: usualTable + numbers };
   return within(room, make);
 }
 
-/** Before a model as large as the configuration says is made: whether the file has one of that size. */
+/**
+ * Checks that the file has tensors of these shapes, before a model as large as the configuration says is made.
+ *
+ * @throws ERR_FORMAT if a tensor is missing or has another shape; the message names the file.
+ */
 export function checkSizes(file: WeightFile, sizes: readonly [string, Shape][]): void {
   for (const [name, shape] of sizes) {
     const got = file.tensors.get(name)?.shape;

@@ -1,5 +1,5 @@
-// What is behind the name of a model: a run of heed, a folder in Hugging Face's format or CTranslate2's, a model of the hub
-// or a GGUF file in one, a GGUF file, or a file of llama2.c.
+// Finds out what the name of a model refers to: a run of heed, a folder in the format of Hugging Face or CTranslate2, a
+// model of the hub or a GGUF file in one, a GGUF file, or a file of llama2.c.
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
@@ -11,13 +11,14 @@ import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { Inspection, PretrainedOptions } from "../hub/pretrained-options.js";
 import { isCTranslate2 } from "./load-ctranslate2.js";
 
+/** Place and format of a model. */
 export type ModelSource =
-  /** A folder with a config.json; checkpoints of heed are such, too. */
+  /** A folder with a config.json, such as a checkpoint of heed. */
   | { format: "folder"; folder: string }
   | { format: "ctranslate2"; folder: string }
-  /** Of a model in several files, one of them. */
+  /** A GGUF file. If the model has several files, this is one of them. */
   | { format: "gguf"; file: string }
-  /** `tokenizer` is the file beside it; null where there is none. */
+  /** A file of llama2.c. `tokenizer` is the tokenizer file in the same folder, or null if there is none. */
   | { format: "llama2c"; file: string; tokenizer: string | null };
 
 const forms =
@@ -27,8 +28,12 @@ const forms =
 const hubName = String.raw`\w[\w.-]*\/\w[\w.-]*`;
 
 /**
- * Finds out what a name stands for: a file or a folder, or else a model of the hub, which is downloaded, its weights once
- * `inspect` has seen the rest. Throws ERR_IO where nothing is found, ERR_FORMAT where it is no model or could be several.
+ * Finds the model that a name refers to: a file or a folder, otherwise a model of the hub, which is downloaded. Its
+ * weights are downloaded after `inspect` has checked the other files.
+ *
+ * @throws ERR_IO if nothing is found.
+ * @throws ERR_FORMAT if the file or folder is not a model, or contains several models.
+ * @throws ERR_ARGUMENT if the name has a wrong form.
  */
 export async function findModel(
   name: string,
@@ -51,7 +56,10 @@ export async function findModel(
   }
 }
 
-/** A model of the hub, "hf:owner/name", or a GGUF file in one, "hf:owner/name/file.gguf", with its other parts. */
+/**
+ * Downloads a model of the hub, "hf:owner/name", or a GGUF file in one, "hf:owner/name/file.gguf", with all of its
+ * parts.
+ */
 async function onHub(name: string, options: PretrainedOptions, inspect?: Inspection): Promise<ModelSource> {
   const [, model, file] = new RegExp(`^hf:(${hubName})(?:\\/(.+\\.gguf))?$`, "s").exec(name) ?? [];
   if (model === undefined)
@@ -86,7 +94,7 @@ async function inFolder(folder: string): Promise<ModelSource> {
   throw new HeedError("ERR_FORMAT", `${folder}: expected one model, got ${models.sort().join(", ")}: name one of them`);
 }
 
-/** Whether a file is a model in GGUF, or the first part of one. */
+/** Returns true if a file is a GGUF model or the first part of one. */
 function isFirstGguf(name: string): boolean {
   return name.endsWith(".gguf") && (partsOfGguf(name)?.[0] ?? name) === name;
 }

@@ -1,12 +1,18 @@
 import { describe, HeedError } from "../errors.js";
 import { checkQuantizeOptions, type QuantizedBits, type QuantizeOptions } from "../ops/quantize.js";
 
+/** Option of the functions that load a model. */
 export interface LoadQuantizedOptions {
-  /** Puts the weights into 8 or 4 bits as they arrive (`Module.quantize`). */
+  /** Quantises the weights to 8 or 4 bits as they arrive (see `Module.quantize`). @default no quantisation */
   quantize?: QuantizedBits | QuantizeOptions;
 }
 
-/** What `Module.quantize` takes, null where nothing is to be done. Throws ERR_ARGUMENT: to be called before loading. */
+/**
+ * Returns the options for `Module.quantize`, or null if the model is not to be quantised. Call it before loading, so
+ * that invalid options are found early.
+ *
+ * @throws ERR_ARGUMENT if the options are invalid.
+ */
 export function quantizeOptionsOf(op: string, { quantize }: LoadQuantizedOptions): QuantizeOptions | null {
   if (quantize === undefined) return null;
   if (typeof quantize !== "object" && typeof quantize !== "number")

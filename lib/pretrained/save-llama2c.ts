@@ -1,3 +1,6 @@
+// Saves a Llama for llama2.c's program (github.com/karpathy/llama2.c), with its tokenizer beside it as tokenizer.bin.
+// The program rotates pairs of neighbouring dimensions, so rows of queries and keys that are paired in halves are
+// reordered.
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
@@ -17,17 +20,24 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkSavable } from "./families/saving.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
+/** Options of `saveLlama2c`. */
 export interface SaveLlama2cOptions {
-  /** Written beside the model, as tokenizer.bin. */
+  /** Tokenizer to save beside the model, as tokenizer.bin. @default null */
   tokenizer?: Tokenizer | null;
-  /** Called after each tensor. */
+  /** Called after each tensor with the number of tensors that have been written and the number of all. */
   onProgress?: (done: number, all: number) => void;
 }
 
 /**
- * Writes a Llama as a file of llama2.c. Throws ERR_ARGUMENT for a model with what its program does not have, or a
- * tokenizer that is no SentencePiece vocabulary; ERR_IO where a file cannot be written, or the folder has the tokenizer
- * of another model.
+ * Saves a Llama as a file of llama2.c.
+ *
+ * @example
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * await saveLlama2c("saved-llama.bin", llama);
+ *
+ * @throws ERR_ARGUMENT if llama2.c's program does not support an option of the model, or the tokenizer is not a
+ * SentencePiece vocabulary.
+ * @throws ERR_IO if a file cannot be written, or the folder has the tokenizer of another model.
  */
 export async function saveLlama2c(file: string, model: Module, options: SaveLlama2cOptions = {}): Promise<void> {
   const { tokenizer = null, onProgress } = options;
@@ -54,7 +64,11 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
   if (tokens) await writeFileAtomic(written, (handle) => handle.writeFile(tokens));
 }
 
-/** Of two tokenizers in a folder nobody knows which is a model's. */
+/**
+ * Checks that the folder has no other tokenizer: with two of them, readers could not tell which belongs to a model.
+ *
+ * @throws ERR_IO if there is another tokenizer.
+ */
 async function checkBeside(tokenizer: string): Promise<void> {
   const folder = path.dirname(tokenizer);
   const names = await naming(folder, () => readdir(folder));
@@ -66,7 +80,11 @@ async function checkBeside(tokenizer: string): Promise<void> {
     );
 }
 
-/** Throws unless the configuration is that of every llama2.c model. */
+/**
+ * Checks that the model has the options that every llama2.c model has.
+ *
+ * @throws ERR_ARGUMENT if an option differs.
+ */
 function checkPlain(config: Required<LlamaConfig>): void {
   const { width, heads, rotarySize, headSize } = config;
   const usual = {
@@ -91,7 +109,7 @@ function checkPlain(config: Required<LlamaConfig>): void {
     throw new HeedError("ERR_ARGUMENT", `llama2.c: expected heads of an even size, got ${headSize}`);
 }
 
-/** The tokenizer with a token for each of `rows` rows of the embedding, as llama2.c's program reads it. */
+/** Returns the tokenizer in llama2.c's format, with a token for each of the `rows` rows of the embedding. */
 function toLlama2c(tokenizer: Tokenizer, rows: number): Llama2cTokenizer {
   const tokens = tokenizer instanceof Llama2cTokenizer ? tokenizer.toJSON().tokens : tokensOf(tokenizer);
   if (tokens.length > rows) throw fault(`${tokens.length} tokens for ${rows} rows of the embedding`);
@@ -101,7 +119,7 @@ function toLlama2c(tokenizer: Tokenizer, rows: number): Llama2cTokenizer {
 
 const fault = faultOf("llama2.c", "it knows");
 
-/** Text and score of every token. */
+/** Returns the text and score of every token. */
 function tokensOf(tokenizer: Tokenizer): [string, number][] {
   const given = toHuggingFaceTokenizer(tokenizer);
   const json = bpeJson(given.toFile().tokenizer, fault);
@@ -118,7 +136,7 @@ function tokensOf(tokenizer: Tokenizer): [string, number][] {
   return Array.from(pieces, (piece, id) => {
     if (!piece) return ["", unmergeable];
     const { text, kind, score } = piece;
-    // Its program shows no token with a line before and after its name.
+    // llama2.c's program does not print a token whose name stands between two line breaks.
     const shown = id === 1 || id === 2 ? `\n${text}\n` : text.replaceAll(wordBoundary, " ");
     return [Buffer.from(shown).toString("latin1"), kind === "normal" ? score : unmergeable];
   });

@@ -1,5 +1,5 @@
-// Models into folders that Hugging Face's tools read: config.json, model.safetensors (in shards above a size),
-// tokenizer.json and generation_config.json.
+// Saves models in folders that Hugging Face's tools read: config.json, model.safetensors (in shards above a certain
+// size), tokenizer.json and generation_config.json.
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { checkInteger, checkObject } from "../check.js";
@@ -20,25 +20,37 @@ import { type GenerationDefaults, toGenerationConfig } from "./generation-config
 import { jsonParts } from "../json.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
 
+/** Options of `savePretrained`. */
 export interface SavePretrainedOptions {
+  /** Tokenizer to save with the model. @default null */
   tokenizer?: Tokenizer | null;
-  /** How the model is best used. */
+  /** Generation options to save with the model. @default {} */
   defaults?: GenerationDefaults;
-  /** Of the file's numbers; the model's own unless given. */
+  /** Dtype of the numbers in the file. @default the dtype of the model */
   dtype?: FloatDType;
-  /** The most bytes of tensors in one file; 5 GB unless given. */
+  /** Most bytes of tensors in one file. @default 5e9 */
   shardBytes?: number;
-  /** Whether the files of a model that is there already are replaced; false unless given. */
+  /** Replaces the files of a model that the folder contains already. @default false */
   overwrite?: boolean;
-  /** Called after each tensor. */
+  /** Called after each tensor with the number of tensors that have been written and the number of all. */
   onProgress?: (done: number, all: number) => void;
 }
 
 /**
- * Saves a model, and its tokenizer, in a folder, which is whole or not there whenever the process is killed. Throws
- * ERR_ARGUMENT for a model or tokenizer that the format has no form for, ERR_IO where the folder holds something already
- * or cannot be written. With `overwrite`, the old model stays until the new one is whole on the same disk, which must
- * have room for both, and is put back if it cannot be replaced.
+ * Saves a model, and its tokenizer, in a folder. If the process is killed, the folder has a complete model or none.
+ *
+ * With `overwrite`, the old model stays until the new one is complete on the same disk, which must have room for both.
+ * If it cannot be replaced, it is put back.
+ *
+ * @example
+ * await savePretrained("whale", gpt, { tokenizer });
+ * using model = await load("whale", { kind: "causal" });
+ * const { text } = await model.generate("The whale", { maxTokens: 5 });
+ *
+ * @throws ERR_ARGUMENT if the format has no form for the model or the tokenizer, or the model is quantised.
+ * @throws ERR_DTYPE if `dtype` is not a floating-point type.
+ * @throws ERR_RANGE if `shardBytes` is not a positive integer.
+ * @throws ERR_IO if the folder is not empty (without `overwrite`), cannot be written, or its disk has no room.
  */
 export async function savePretrained(
   folder: string,
@@ -67,7 +79,7 @@ export async function savePretrained(
         "ERR_IO",
         `${folder}: expected a folder that is new or empty, got one with ${present[0]} in it`,
       );
-    // In the folder where there is one: it may be a mount point, or a link to another disk.
+    // If the folder exists, the temporary one is inside it: the folder may be a mount point or a link to another disk.
     const temporary = temporaryName(present ? path.join(folder, "model") : path.resolve(folder));
     try {
       await mkdir(path.dirname(temporary), { recursive: true });
@@ -91,10 +103,13 @@ export async function savePretrained(
   });
 }
 
-/** It makes a folder one of a model: half of one model and half of another are never taken for a whole one. */
+/**
+ * File that makes a folder a model. It is removed first and written last, so that a mixture of two models is never
+ * loaded.
+ */
 const key = "config.json";
 
-/** Files of a model that another one must not find. */
+/** Files that belong to a model. A new model must not find those of an old one. */
 const ofModel =
   /^(model.*\.safetensors(\.index\.json)?|(generation_)?config\.json|tokenizer(_config)?\.json|chat_template\.jinja|heed-tokenizer\.json)$/;
 
@@ -138,7 +153,7 @@ function bytesIn(tensors: readonly Input[]): number {
   return tensors.reduce((sum, { dtype, shape }) => sum + bytesOf[dtype] * numel(shape), 0);
 }
 
-/** In the order of the tensors, as many files as the size wants, and an index where they are several. */
+/** Writes tensors in order into as many files as their size requires, and an index if there are several. */
 async function writeWeights(folder: string, tensors: readonly Input[], shardBytes: number): Promise<void> {
   const shards: Input[][] = [];
   let room = 0;
@@ -150,7 +165,7 @@ async function writeWeights(folder: string, tensors: readonly Input[], shardByte
     shards.at(-1)!.push(tensor);
     room -= bytesIn([tensor]);
   }
-  // The format entry is what Hugging Face's loader asks for.
+  // Hugging Face's loader requires the entry "format".
   const metadata = { format: "pt" };
   if (shards.length <= 1) return writeSafetensors(path.join(folder, "model.safetensors"), tensors, metadata);
   const five = (n: number): string => String(n).padStart(5, "0");
@@ -174,7 +189,7 @@ async function tokenizerFiles(tokenizer: Tokenizer): Promise<[string, readonly s
   ];
 }
 
-/** The ids that begin and end a text, as configurations name them. */
+/** Returns the ids of the tokens that begin and end a text, by their names in configuration files. */
 function tokenIds(tokenizer: Tokenizer | null): Record<string, number> {
   const begin = (tokenizer as { beginningOfText?: number | null } | null)?.beginningOfText ?? null;
   const end = tokenizer?.endOfText ?? null;
@@ -186,12 +201,12 @@ function generationFile(defaults: GenerationDefaults, tokenizer: Tokenizer | nul
   return Object.keys(config).length === 0 ? [] : [["generation_config.json", json(config)]];
 }
 
-/** Returns a small value as the parts of a file. */
+/** Returns a small value as the parts of a JSON file. */
 function json(value: unknown): readonly string[] {
   return [`${JSON.stringify(value, null, 2)}\n`];
 }
 
-/** What a folder holds; null where there is none. */
+/** Returns the names in a folder, or null if it does not exist. */
 async function entriesOf(folder: string): Promise<string[] | null> {
   return readdir(folder).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;

@@ -1,5 +1,5 @@
-// How a text becomes a vector, as the files of sentence-transformers say it: modules.json lists what is done one after
-// the other, and each step has a folder with its options.
+// Reads how a text becomes a vector from the files of sentence-transformers: modules.json lists the steps in order, and
+// each step has a folder with its options.
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
@@ -9,14 +9,19 @@ import type { Pooling } from "../nn/pooling.js";
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** The names of what is pooled. */
+/** Kinds of pooling by their names in the files. */
 const poolings: Record<string, Pooling> = {
   pooling_mode_cls_token: "cls",
   pooling_mode_mean_tokens: "mean",
   pooling_mode_max_tokens: "max",
 };
 
-/** null where the folder is not one of sentence-transformers. Throws ERR_FORMAT, naming the file, for steps it does not know. */
+/**
+ * Returns the recipe of a folder, or null if the folder is not one of sentence-transformers.
+ *
+ * @throws ERR_FORMAT if the files ask for steps that heed does not support; the message names the file.
+ * @see https://www.sbert.net
+ */
 export async function readRecipe(folder: string): Promise<EmbeddingRecipe | null> {
   const file = path.join(folder, "modules.json");
   const modules = await ifThere(file, readJsonFile);
@@ -40,7 +45,7 @@ function optionsOf(options: Json): Pick<EmbeddingRecipe, "lowercase" | "maxLengt
     : { lowercase, maxLength: positiveInteger(options, "max_seq_length") };
 }
 
-/** The folder of the pooling, and whether vectors are normed after it. */
+/** Returns the folder of the pooling step, and whether vectors are normalised after it. */
 function stepsOf(modules: unknown): { pooling: string; normalize: boolean } {
   const steps = (Array.isArray(modules) ? (modules as Json[]) : []).map((step) => ({
     kind: typeof step?.type === "string" ? step.type.slice(step.type.lastIndexOf(".") + 1) : null,

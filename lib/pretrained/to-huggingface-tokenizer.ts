@@ -2,7 +2,11 @@ import { HeedError } from "../errors.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 
-/** The tokenizer in the form that others' tools read. Throws ERR_ARGUMENT for one that has no such form. */
+/**
+ * Returns the tokenizer as a `HuggingFaceTokenizer`, the form that other tools read.
+ *
+ * @throws ERR_ARGUMENT if the tokenizer cannot be converted.
+ */
 export function toHuggingFaceTokenizer(tokenizer: Tokenizer): HuggingFaceTokenizer {
   if (tokenizer instanceof HuggingFaceTokenizer) return tokenizer;
   const other = tokenizer.toHuggingFace?.();

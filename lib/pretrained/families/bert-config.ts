@@ -1,4 +1,4 @@
-// The config.json of each member of the BERT family.
+// Reads and writes the config.json of the members of the BERT family.
 import { describe, HeedError } from "../../errors.js";
 import { type BertConfig, bertFamilies, type BertFamily, isRoberta } from "../../models/bert-config.js";
 import {
@@ -10,10 +10,10 @@ import {
   positiveInteger,
 } from "./huggingface-config.js";
 
-/** The model types that `fromHuggingFaceBertConfig` reads. */
+/** Model types that `fromHuggingFaceBertConfig` reads. */
 export const bertTypes: readonly string[] = bertFamilies;
 
-/** DistilBERT's names of the sizes. */
+/** DistilBERT's names of entries that the other members call by the names on the left. */
 const distilbertNames: Record<string, string> = {
   num_hidden_layers: "n_layers",
   num_attention_heads: "n_heads",
@@ -24,10 +24,19 @@ const distilbertNames: Record<string, string> = {
   attention_probs_dropout_prob: "attention_dropout",
 };
 
-/** Other names that transformers reads of a DistilBERT. */
+/** Alternative names of entries that transformers accepts for a DistilBERT. */
 const distilbertAliases = { hidden_size: "dim", num_attention_heads: "n_heads", num_hidden_layers: "n_layers" };
 
-/** Reads the config.json of a BERT, RoBERTa, XLM-RoBERTa or DistilBERT. Throws ERR_FORMAT for what it does not understand. */
+/**
+ * Returns the configuration in the config.json of a BERT, RoBERTa, XLM-RoBERTa or DistilBERT.
+ *
+ * @example
+ * const sizes = { num_hidden_layers: 12, num_attention_heads: 12, hidden_size: 768, intermediate_size: 3072 };
+ * const json = { model_type: "bert", vocab_size: 30522, max_position_embeddings: 512, ...sizes };
+ * const { layers, width } = fromHuggingFaceBertConfig(json); // 12 and 768
+ *
+ * @throws ERR_FORMAT if an entry has a wrong type, or asks for something that heed's `Bert` does not have.
+ */
 export function fromHuggingFaceBertConfig(json: unknown): BertConfig {
   const { model_type: family } = configOf(json, bertTypes) as { model_type: BertFamily };
   const distilled = family === "distilbert";
@@ -56,7 +65,15 @@ export function fromHuggingFaceBertConfig(json: unknown): BertConfig {
   };
 }
 
-/** The config.json of such a model, for Hugging Face's tools. Throws ERR_ARGUMENT for what the family does not have. */
+/**
+ * Returns the config.json of a model, for Hugging Face's tools.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });
+ * const json = toHuggingFaceBertConfig(bert.config); // { model_type: "bert", vocab_size: 256, … }
+ *
+ * @throws ERR_ARGUMENT if Hugging Face's models of the family do not have an option.
+ */
 export function toHuggingFaceBertConfig(config: Required<BertConfig>): Record<string, unknown> {
   checkFamily(config);
   const { family, firstPosition } = config;
@@ -81,12 +98,16 @@ export function toHuggingFaceBertConfig(config: Required<BertConfig>): Record<st
   };
 }
 
-/** Throws ERR_ARGUMENT for options that Hugging Face's models of the family do not have. */
+/**
+ * Checks that Hugging Face's models of the family have the options.
+ *
+ * @throws ERR_ARGUMENT if they do not have one.
+ */
 function checkFamily({ family, tokenTypes, firstPosition, pooler, eps, vocabularySize }: Required<BertConfig>): void {
   const expected = (what: string, given: unknown): HeedError =>
     new HeedError("ERR_ARGUMENT", `config: expected a ${family} with ${what}, got ${describe(given)}`);
   if (isRoberta(family)) {
-    // The id of the padding comes before the first position.
+    // The first position follows the id of the padding token.
     if (firstPosition < 1 || firstPosition > vocabularySize)
       throw expected(`firstPosition from 1 to ${vocabularySize}`, firstPosition);
   } else if (firstPosition !== 0) throw expected("firstPosition 0", firstPosition);

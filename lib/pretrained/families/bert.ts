@@ -1,3 +1,6 @@
+// Loads and saves the BERT family: the encoder alone, with its masked language head, or with a classifier. Published
+// files name the same tensors differently: with or without a prefix, with layer norms' parameters called weight and
+// bias or gamma and beta, and with heads that the requested model may not have.
 import { Bert } from "../../models/bert.js";
 import { type BertConfig, type BertFamily, checkBertConfig } from "../../models/bert-config.js";
 import { bertTypes, fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "./bert-config.js";
@@ -13,18 +16,20 @@ type BertModel = Bert | BertForMaskedLM | BertForSequenceClassification;
 
 const configOf = (model: BertModel): Required<BertConfig> => (model instanceof Bert ? model : model.bert).config;
 
-/** Parts of published files beside the encoder, in files that give its tensors no prefix. */
+/** Names of the heads in published files whose encoder tensors have no prefix. */
 const heads = /^(cls|pooler|lm_head|classifier|pre_classifier|qa_outputs|vocab_(transform|layer_norm|projector))\./;
 
-/** Old files name the scale and shift of layer norms as the paper does. */
+/** Returns the name of a layer norm's parameter in old files, which use the paper's terms gamma and beta. */
 const byPaper = (name: string): string =>
   name.replace(/LayerNorm\.(weight|bias)$/, (_, part) => `LayerNorm.${part === "weight" ? "gamma" : "beta"}`);
 
-/** Whether the encoder's names begin with the family's, as they do where a head is with it. */
+/**
+ * Returns true if the names of the encoder's tensors begin with the family's prefix, as they do in files with a head.
+ */
 const isPrefixed = ({ tensors }: WeightFile, family: BertFamily): boolean =>
   [...tensors.keys()].some((name) => name.startsWith(bertPrefix(family)));
 
-/** How the model's parameters are called in this very file. */
+/** Returns a function that maps the names of the model's parameters to the names in this file. */
 function nameInFile(model: BertModel, file: WeightFile): (name: string) => string {
   const { family } = configOf(model);
   const { tensors } = file;
@@ -37,7 +42,7 @@ function nameInFile(model: BertModel, file: WeightFile): (name: string) => strin
   };
 }
 
-/** Everything of the file that is neither the encoder's nor of the head that was asked for. */
+/** Returns the names of the file's tensors that belong neither to the encoder nor to the requested head. */
 function ignored(model: BertModel, file: WeightFile): string[] {
   const { family } = configOf(model);
   const prefix = bertPrefix(family);
@@ -47,7 +52,7 @@ function ignored(model: BertModel, file: WeightFile): string[] {
   return [...file.tensors.keys()].filter(isOther);
 }
 
-/** What Hugging Face's tools call the classes of a family begins with. */
+/** First parts of the names of Hugging Face's classes. */
 const classNames: Record<BertFamily, string> = {
   bert: "Bert",
   roberta: "Roberta",
@@ -55,13 +60,15 @@ const classNames: Record<BertFamily, string> = {
   distilbert: "DistilBert",
 };
 
-/** What makes models on a BERT, with the parts that the file has, and how they are told from others. */
+/** A kind of model that is built on a BERT. */
 interface Kind<M extends BertModel> {
-  /** How the names of Hugging Face's classes end. */
+  /** Last part of the names of Hugging Face's classes. */
   ending: string;
+  /** Returns true if a model is of this kind. */
   owns: (model: Module) => model is M;
+  /** Makes a model. `bert` makes its encoder, with or without a pooler. */
   make: (bert: (pooler: boolean) => Bert, json: Readonly<Record<string, unknown>>, file: WeightFile) => M;
-  /** Entries of config.json beside the encoder's. */
+  /** Returns entries of config.json in addition to the encoder's. */
   more?: (model: M) => Record<string, unknown>;
 }
 
@@ -97,7 +104,7 @@ function familyOf<M extends BertModel>({ ending, owns, make, more }: Kind<M>): F
   };
 }
 
-/** The encoder alone, with its pooler where the file has one. */
+/** The encoder without a head. It has a pooler if the file has one. */
 export const bertFamily = familyOf<Bert>({
   ending: "Model",
   owns: (model) => model instanceof Bert,
@@ -137,7 +144,10 @@ export const classifierFamily = familyOf<BertForSequenceClassification>({
   },
 });
 
-/** The classes' names, by their numbers from 0 on; two where nothing is said. */
+/**
+ * Returns the names of the classes in the order of their numbers, or the number of classes if they have no names. The
+ * default is 2.
+ */
 function labelsOf({ id2label, num_labels }: Readonly<Record<string, unknown>>): number | string[] {
   const [names, count] = [id2label ?? null, num_labels ?? 2];
   const given = typeof names === "object" ? (names as Readonly<Record<string, unknown>> | null) : null;

@@ -4,39 +4,51 @@ import type { Module } from "../../nn/module.js";
 import type { Shape } from "../../shape.js";
 import type { LoadWeightsOptions } from "../load-weights.js";
 
-/** How models of one kind come out of a folder in Hugging Face's format. */
+/** Rules by which models of one family are loaded from folders in Hugging Face's format and saved in them. */
 export interface Family<M extends Module = Module> {
-  /** What config.json may call them, under "model_type". */
+  /** Values of "model_type" in config.json that belong to the family. */
   readonly types: readonly string[];
-  /** Reads a config.json and checks it, with ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT. */
+  /**
+   * Reads and checks the content of a config.json.
+   *
+   * @throws ERR_FORMAT, ERR_SHAPE or ERR_ARGUMENT if it is invalid.
+   */
   fromConfig(json: unknown): Blueprint<M>;
-  /** How the file's tensors differ from the model's parameters. */
+  /** Returns how the file's tensors differ from the model's parameters. @default they do not differ */
   weights?(model: M, file: WeightFile): LoadWeightsOptions;
-  /** How its models are saved; null where they are not yet. */
+  /** Rules by which the models are saved, or null if heed cannot save them. @default null */
   readonly saving?: FamilySaving<M> | null;
 }
 
-/** What a config.json says of a model. */
+/** A model as a config.json describes it. */
 export interface Blueprint<M extends Module = Module> {
-  /** Makes it, with the parts that the file has where some are optional. */
+  /** Makes the model. If some parts are optional, it has those that the file has. */
   make(options: ModelOptions, file: WeightFile): M;
   /**
-   * Some of the file's tensors with the shapes they must have, by which sizes that are wrong are found before memory is
-   * asked for: the last layer's, and the largest.
+   * Returns the names of some tensors in the file with the shapes that they must have: the largest and those of the
+   * last layer. They reveal wrong sizes before memory is allocated.
    */
   sizes(file: WeightFile): [string, Shape][];
 }
 
-/** How models of one kind go into a folder in Hugging Face's format. */
+/** Rules by which models of one family are saved in folders in Hugging Face's format. */
 export interface FamilySaving<M extends Module = Module> {
-  /** Whether a model is of the family. */
+  /** Returns true if a model belongs to the family. */
   owns(model: Module): model is M;
-  /** The config.json. Throws ERR_ARGUMENT for a model that Hugging Face's tools have no type for. */
+  /**
+   * Returns the content of config.json.
+   *
+   * @throws ERR_ARGUMENT if Hugging Face's tools have no model type for the model.
+   */
   toConfig(model: M): Record<string, unknown>;
-  /** What the file calls a parameter; the parameter's own name unless given. */
+  /** Returns the name of a parameter in the file. @default the parameter's own name */
   nameInFile?(model: M, parameter: string): string;
-  /** The tensors that the file has for a parameter, whose numbers are in turn the parameter's; that one unless given. */
+  /**
+   * Returns the tensors that the file has for a parameter. Their numbers, one after another, are the parameter's
+   * numbers.
+   * @default one tensor
+   */
   tensors?(model: M, parameter: string, shape: Shape): readonly { name: string; shape: Shape }[];
-  /** A parameter's values as the file has them; as they are unless given. */
+  /** Converts the values of a parameter to those in the file. @default the same values */
   values?(model: M, parameter: string, values: Float32Array): Float32Array;
 }

@@ -1,3 +1,4 @@
+// Reads and writes the config.json of GPT-2, and of GPTs with options that GPT-2 does not have ("heed_gpt").
 import { type GptConfig, gptDefaults } from "../../models/gpt-config.js";
 import {
   activationOf,
@@ -10,8 +11,8 @@ import {
 } from "./huggingface-config.js";
 
 /**
- * Lists options that GPT-2 does not have. A folder with any of them has a model type of its own, so that no one takes it
- * for GPT-2.
+ * Options that GPT-2 does not have. If a model uses one of them, its config.json has a model type of its own, so that
+ * other tools do not take it for GPT-2.
  */
 const beyondGpt2 = [
   "kvHeads",
@@ -26,7 +27,7 @@ const beyondGpt2 = [
 ] as const;
 const ownType = "heed_gpt";
 
-/** Other names that transformers reads. */
+/** Alternative names of entries that transformers accepts. */
 const aliases = {
   hidden_size: "n_embd",
   max_position_embeddings: "n_positions",
@@ -34,10 +35,16 @@ const aliases = {
   num_hidden_layers: "n_layer",
 };
 
-/** The model types that `fromHuggingFaceGptConfig` reads. */
+/** Model types that `fromHuggingFaceGptConfig` reads. */
 export const gptTypes: readonly string[] = ["gpt2", ownType];
 
-/** The config.json of a Hugging Face GPT-2 folder. */
+/**
+ * Returns the config.json of a GPT, for Hugging Face's tools. The model type is "gpt2", or "heed_gpt" if the model has
+ * options that GPT-2 does not have.
+ *
+ * @example
+ * const json = toHuggingFaceGptConfig(gpt.config); // { model_type: "gpt2", vocab_size: 256, … }
+ */
 export function toHuggingFaceGptConfig(config: Required<GptConfig>): Record<string, unknown> {
   const usual = { ...gptDefaults, kvHeads: config.heads };
   const extra = beyondGpt2.filter((name) => config[name] !== usual[name]);
@@ -63,7 +70,15 @@ export function toHuggingFaceGptConfig(config: Required<GptConfig>): Record<stri
   };
 }
 
-/** Reads a Hugging Face GPT-2 config.json. Throws ERR_FORMAT for what it does not understand. */
+/**
+ * Returns the configuration in the config.json of a GPT-2, or of a GPT that heed saved.
+ *
+ * @example
+ * const json = { model_type: "gpt2", vocab_size: 50257, n_positions: 1024, n_layer: 12, n_head: 12, n_embd: 768 };
+ * const { layers, width } = fromHuggingFaceGptConfig(json); // 12 and 768
+ *
+ * @throws ERR_FORMAT if an entry has a wrong type, or asks for something that heed's `GPT` does not have.
+ */
 export function fromHuggingFaceGptConfig(json: unknown): GptConfig {
   const config = configOf(json, gptTypes, aliases);
   const integer = (name: string): number => positiveInteger(config, name);
@@ -82,7 +97,7 @@ export function fromHuggingFaceGptConfig(json: unknown): GptConfig {
     bias: booleanOf(config, "heed_bias", true),
     scaleAttention: booleanOf(config, "scale_attn_weights", true),
     scaleAttentionByLayer: booleanOf(config, "scale_attn_by_inverse_layer_idx", false),
-    // Checked as any options are.
+    // `checkGptConfig` checks these like any other options.
     ...Object.fromEntries(
       beyondGpt2.filter((name) => Object.hasOwn(config, `heed_${name}`)).map((name) => [name, config[`heed_${name}`]]),
     ),

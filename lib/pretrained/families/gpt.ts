@@ -1,10 +1,12 @@
+// Loads and saves GPTs. Parameters have the names and layouts of GPT-2's published weights; some files add the prefix
+// "transformer." to the names.
 import type { WeightFile } from "../../formats/weights.js";
 import { GPT } from "../../models/gpt.js";
 import { checkGptConfig } from "../../models/gpt-config.js";
 import { fromHuggingFaceGptConfig, gptTypes, toHuggingFaceGptConfig } from "./gpt-config.js";
 import type { Family } from "./family.js";
 
-/** What the file puts before the names: that of transformers' language model does, others do not. */
+/** Returns the prefix of the names in the file: files of transformers' language model have one, others do not. */
 function prefixOf(file: WeightFile): string {
   return file.tensors.has("transformer.wte.weight") ? "transformer." : "";
 }

@@ -1,8 +1,8 @@
-// What the config.json files of Hugging Face's models have in common.
+// Functions that the readers and writers of all families use for config.json.
 import { describe, HeedError } from "../../errors.js";
 import type { Activation } from "../../ops/activation.js";
 
-/** Our activations by Hugging Face's names; the first of each is the one that is written. */
+/** heed's activations by Hugging Face's names. If an activation has several names, the first one is written. */
 const activationNames: Record<string, Activation> = {
   linear: "none",
   gelu_new: "gelu",
@@ -15,19 +15,21 @@ const activationNames: Record<string, Activation> = {
   sigmoid: "sigmoid",
 };
 
-/** Our activation of Hugging Face's name; null for others. */
+/** Returns heed's activation for a name of Hugging Face, or null for an unknown name. */
 export function activationNamed(name: unknown): Activation | null {
   return typeof name === "string" && Object.hasOwn(activationNames, name) ? activationNames[name]! : null;
 }
 
-/** Hugging Face's name of our activation. */
+/** Returns Hugging Face's name of an activation. */
 export function nameOfActivation(activation: Activation): string {
   return Object.entries(activationNames).find(([, ours]) => ours === activation)![0];
 }
 
 /**
- * A configuration's entries, under the family's own names where files have others (`aliases`). Throws ERR_FORMAT unless
- * its model type is one of these, or where an entry and its alias differ.
+ * Returns the entries of a configuration. An entry under an alternative name (a key of `aliases`) is returned under the
+ * family's own name.
+ *
+ * @throws ERR_FORMAT if the model type is not one of `types`, or an entry and its alias differ.
  */
 export function configOf(
   json: unknown,
@@ -52,7 +54,11 @@ export function configOf(
   return config;
 }
 
-/** The activation that an entry names. Throws ERR_FORMAT for one that is not known. */
+/**
+ * Returns the activation that an entry names. A missing entry counts as `otherwise`.
+ *
+ * @throws ERR_FORMAT if the name is unknown.
+ */
 export function activationOf(config: Readonly<Record<string, unknown>>, name: string, otherwise: string): Activation {
   const given = config[name] ?? otherwise;
   const activation = activationNamed(given);
@@ -60,28 +66,44 @@ export function activationOf(config: Readonly<Record<string, unknown>>, name: st
   throw new HeedError("ERR_FORMAT", `config: expected a known ${name}, got ${describe(given)}`);
 }
 
-/** A finite number, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
+/**
+ * Returns a finite number, or `otherwise` if the entry is missing.
+ *
+ * @throws ERR_FORMAT if the entry is anything else.
+ */
 export function numberOf(config: Readonly<Record<string, unknown>>, name: string, otherwise: number): number {
   const value = config[name] ?? otherwise;
   if (Number.isFinite(value)) return value as number;
   throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a number, got ${describe(config[name])}`);
 }
 
-/** true or false, or `otherwise` where the configuration says nothing. Throws ERR_FORMAT for anything else. */
+/**
+ * Returns true or false, or `otherwise` if the entry is missing.
+ *
+ * @throws ERR_FORMAT if the entry is anything else.
+ */
 export function booleanOf(config: Readonly<Record<string, unknown>>, name: string, otherwise: boolean): boolean {
   const value = config[name] ?? otherwise;
   if (typeof value === "boolean") return value;
   throw new HeedError("ERR_FORMAT", `config: expected ${name} to be true or false, got ${describe(value)}`);
 }
 
-/** Throws ERR_FORMAT unless an entry is what the family's models are made for, or missing. */
+/**
+ * Checks that an entry is missing or has the only value that heed's models of the family support.
+ *
+ * @throws ERR_FORMAT if it has another value.
+ */
 export function expectEntry(config: Readonly<Record<string, unknown>>, name: string, expected: unknown): void {
   const value = config[name] ?? expected;
   if (value !== expected)
     throw new HeedError("ERR_FORMAT", `config: expected ${name} ${describe(expected)}, got ${describe(value)}`);
 }
 
-/** Throws ERR_FORMAT unless it is one, and at most `most`. */
+/**
+ * Returns an integer from 1 to `most`.
+ *
+ * @throws ERR_FORMAT if the entry is missing or anything else.
+ */
 export function positiveInteger(
   config: Readonly<Record<string, unknown>>,
   name: string,

@@ -1,5 +1,5 @@
-// Rotary positions in the config.json files of Hugging Face's models: `rope_theta`, `rope_scaling` and
-// `partial_rotary_factor`, or all of them in `rope_parameters`.
+// Reads and writes rotary positions in config.json: `rope_theta`, `rope_scaling` and `partial_rotary_factor`, or all of
+// them in `rope_parameters`.
 import { describe, HeedError } from "../../errors.js";
 import { type RotaryScaling, stretchedBase } from "../../ops/rotary-table.js";
 import { booleanOf, numberOf, positiveInteger } from "./huggingface-config.js";
@@ -8,7 +8,11 @@ import type { LlamaConfig } from "../../models/llama-config.js";
 type Entries = Readonly<Record<string, unknown>>;
 type Rotary = Required<Pick<LlamaConfig, "rotaryBase" | "rotarySize" | "rotaryScaling">>;
 
-/** What a configuration says of the positions of heads of this size. Throws ERR_FORMAT for what is not understood. */
+/**
+ * Returns the rotary positions in a configuration, for heads of size `headSize`.
+ *
+ * @throws ERR_FORMAT if heed does not support an entry.
+ */
 export function rotaryOf(config: Entries, headSize: number, contextLength: number): Rotary {
   const rope = entriesOf(config);
   const factor = numberOf({ ...rope, ...given(config, "partial_rotary_factor") }, "partial_rotary_factor", 1);
@@ -19,7 +23,7 @@ export function rotaryOf(config: Entries, headSize: number, contextLength: numbe
   };
 }
 
-/** `rope_scaling`, or where it says nothing `rope_parameters`. */
+/** Returns `rope_scaling`, or `rope_parameters` if the first is missing or empty. */
 function entriesOf(config: Entries): Entries {
   for (const name of ["rope_scaling", "rope_parameters"]) {
     const entries = config[name] ?? {};
@@ -29,7 +33,7 @@ function entriesOf(config: Entries): Entries {
     const kind = kinds.find(([, value]) => value !== null);
     if (kind)
       throw new HeedError("ERR_FORMAT", `config: expected ${name} that all layers share, got some of ${kind[0]} alone`);
-    // An entry that is null counts as one that is missing.
+    // An entry that is null counts as missing.
     const said = Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== null));
     if (Object.keys(said).length > 0) return said;
   }
@@ -52,7 +56,7 @@ function scalingOf(rope: Entries, contextLength: number): RotaryScaling | null {
     case "linear":
       return { type: "linear", factor: numberOf(rope, "factor", NaN) };
     case "dynamic":
-      // Hugging Face goes by the model's own context here, whatever the original one was.
+      // Hugging Face uses the model's own context length here, whatever the original one was.
       return { type: "dynamic", factor: numberOf(rope, "factor", NaN), originalLength: contextLength };
     case "yarn":
       return yarn(rope, original(), contextLength);
@@ -77,7 +81,7 @@ function scalingOf(rope: Entries, contextLength: number): RotaryScaling | null {
 function yarn(rope: Entries, originalLength: number, contextLength: number): RotaryScaling {
   const factor = numberOf(rope, "factor", contextLength / originalLength);
   const number = (name: string): number | undefined => (rope[name] == null ? undefined : numberOf(rope, name, NaN));
-  // 0 stands for the usual value.
+  // 0 stands for the default value.
   const beta = (name: string): number | undefined => (rope[name] === 0 ? undefined : number(name));
   const [betaFast, betaSlow] = [beta("beta_fast"), beta("beta_slow")];
   const attentionFactor = number("attention_factor") ?? scaleRatio(factor, number("mscale"), number("mscale_all_dim"));
@@ -85,13 +89,19 @@ function yarn(rope: Entries, originalLength: number, contextLength: number): Rot
   return { type: "yarn", factor, originalLength, ...defined({ betaFast, betaSlow, attentionFactor, truncate }) };
 }
 
-/** The factor of cosines and sines in DeepSeek's files: one for the scores' scale over one for all dimensions. */
+/**
+ * Returns the factor of cosines and sines in DeepSeek's files: the factor from `mscale` divided by that from
+ * `mscale_all_dim`.
+ */
 function scaleRatio(factor: number, scale = 0, all = 0): number | undefined {
   const scaled = (by: number): number => 0.1 * by * Math.log(Math.max(factor, 1)) + 1;
   return scale && all ? scaled(scale) / scaled(all) : undefined;
 }
 
-/** One list of factors for short texts, another for long ones: both are in one table only where they are the same. */
+/**
+ * Returns the scaling of LongRoPE, which has one list of factors for short texts and another for long ones. One table
+ * of positions can hold both only if they are equal.
+ */
 function longrope(rope: Entries, originalLength: number, contextLength: number): RotaryScaling {
   const { short_factor: shortFactors, long_factor: longFactors } = rope;
   const lists = Array.isArray(shortFactors) && Array.isArray(longFactors);
@@ -107,10 +117,10 @@ function longrope(rope: Entries, originalLength: number, contextLength: number):
   return { type: "factors", factors: shortFactors as number[] };
 }
 
-/** The entries of a config.json that say the same. */
+/** Returns the entries of config.json for these rotary positions. */
 export function toRotaryEntries(config: Required<LlamaConfig>): Record<string, unknown> {
   const { rotarySize: size, rotaryBase: base, rotaryScaling: scaling, contextLength: length, headSize } = config;
-  // A new base is all that these scalings change.
+  // NTK-aware scalings only change the base.
   const stretched = stretchedBase({ size, length, base, scaling });
   return {
     rope_theta: stretched ?? base,
@@ -119,7 +129,7 @@ export function toRotaryEntries(config: Required<LlamaConfig>): Record<string, u
   };
 }
 
-/** A factor of which readers, who cut off what is behind the point, get this size. */
+/** Returns a factor from which readers compute exactly `size`. Readers truncate the product. */
 function partialFactor(size: number, headSize: number): number {
   const factor = size / headSize;
   return Math.trunc(headSize * factor) === size ? factor : factor * (1 + Number.EPSILON);
@@ -151,12 +161,12 @@ function toRopeScaling(scaling: RotaryScaling | null): Record<string, unknown> |
       return { rope_type: "longrope", factor: 1, attention_factor: 1, short_factor: factors, long_factor: factors };
     }
     case "ntk":
-      // A base says it.
+      // The base expresses this scaling.
       return null;
   }
 }
 
-/** The entries that are not undefined. */
+/** Returns the entries that are not undefined. */
 function defined<T extends object>(entries: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined)) as never;
 }

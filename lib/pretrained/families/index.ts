@@ -1,4 +1,5 @@
-// The models that loadPretrained knows, by what they are for: a new family is an entry here and a file beside this one.
+// Lists the model families that `loadPretrained` supports, by kind. A new family is an entry here and a file in this
+// folder.
 import type { Bert } from "../../models/bert.js";
 import type { BertForMaskedLM, BertForSequenceClassification } from "../../models/bert-heads.js";
 import type { EncoderDecoder } from "../../models/encoder-decoder.js";
@@ -12,16 +13,20 @@ import { llamaFamily } from "./llama.js";
 import { marianFamily } from "./marian.js";
 import { t5Family } from "./t5.js";
 
+/** Model classes by kind. */
 export interface PretrainedKinds {
   /** Models that predict the next token. */
   causal: GPT | Llama;
-  /** Models whose tokens all see each other: a state of every token, of which a text's vector is made. */
+  /**
+   * Models in which all tokens see each other. They produce a state for every token; a text's vector is computed from
+   * these.
+   */
   encoder: Bert;
-  /** Encoders with the head they were pretrained with, which says what stands at masked positions. */
+  /** Encoders with the head of their pretraining, which predicts the tokens at masked positions. */
   masked: BertForMaskedLM;
-  /** Encoders with a head for classes of texts. */
+  /** Encoders with a head that classifies texts. */
   classifier: BertForSequenceClassification;
-  /** Models that make one sequence of another. */
+  /** Models that turn one sequence into another. */
   "encoder-decoder": EncoderDecoder | T5;
 }
 

@@ -1,4 +1,4 @@
-// The config.json files of Hugging Face's Llama, Mistral, Qwen 2 and Qwen 3, there and back.
+// Reads and writes the config.json of Llama, Mistral, Qwen 2 and Qwen 3.
 import { mostLayers } from "../../check.js";
 import { describe, HeedError } from "../../errors.js";
 import {
@@ -15,7 +15,7 @@ import { type LayerType, type LlamaConfig, windowsOf } from "../../models/llama-
 type Entries = Readonly<Record<string, unknown>>;
 type Family = "llama" | "mistral" | "qwen2" | "qwen3";
 
-/** What the members of the family have where their config.json does not say: by transformers' configurations. */
+/** Defaults of each family for entries that its config.json omits, as in transformers' configuration classes. */
 const families: Record<Family, { class: string; kvHeads?: number; headSize?: number }> = {
   llama: { class: "LlamaForCausalLM" },
   mistral: { class: "MistralForCausalLM", kvHeads: 8 },
@@ -23,20 +23,29 @@ const families: Record<Family, { class: string; kvHeads?: number; headSize?: num
   qwen3: { class: "Qwen3ForCausalLM", kvHeads: 32, headSize: 128 },
 };
 
-/** The model types that `fromHuggingFaceLlamaConfig` reads. */
+/** Model types that `fromHuggingFaceLlamaConfig` reads. */
 export const llamaTypes: readonly string[] = Object.keys(families);
 
-/** Reads the config.json of a Llama, Mistral, Qwen 2 or Qwen 3. Throws ERR_FORMAT for what it does not understand. */
+/**
+ * Returns the configuration in the config.json of a Llama, Mistral, Qwen 2 or Qwen 3.
+ *
+ * @example
+ * const sizes = { num_hidden_layers: 16, num_attention_heads: 32, hidden_size: 2048, intermediate_size: 8192 };
+ * const json = { model_type: "llama", vocab_size: 128256, max_position_embeddings: 131072, ...sizes };
+ * const { layers, headSize } = fromHuggingFaceLlamaConfig(json); // 16 and 64
+ *
+ * @throws ERR_FORMAT if an entry has a wrong type, or asks for something that heed's `Llama` does not have.
+ */
 export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
   const config = configOf(json, llamaTypes);
   const family = config.model_type as Family;
   const usual = families[family];
   const integer = (name: string): number => positiveInteger(config, name);
-  /** Nothing said is the family's own number, null another. */
+  /** Returns the integer of an entry, `missing` if the entry is absent, or `none` if it is null. */
   const optional = (name: string, missing: number, none: number): number =>
     config[name] === undefined ? missing : config[name] === null ? none : integer(name);
   const [width, heads] = [integer("hidden_size"), integer("num_attention_heads")];
-  // The list of their types is made below.
+  // The number is limited because a list of the layers' types is made below.
   const layers = positiveInteger(config, "num_hidden_layers", mostLayers);
   const headSize = optional("head_dim", usual.headSize ?? width / heads, width / heads);
   const contextLength = integer("max_position_embeddings");
@@ -59,7 +68,10 @@ export function fromHuggingFaceLlamaConfig(json: unknown): LlamaConfig {
   };
 }
 
-/** Norms and biases. A family that always has a bias, or never, does not ask its configuration. */
+/**
+ * Returns the options for norms and biases. If all models of a family have a bias, or none has, the configuration is
+ * not asked.
+ */
 function partsOf(config: Entries, family: Family): Partial<LlamaConfig> {
   const biased = (name: string): boolean => booleanOf(config, name, false);
   switch (family) {
@@ -78,16 +90,17 @@ function partsOf(config: Entries, family: Family): Partial<LlamaConfig> {
   }
 }
 
-/** What `layer_types` calls our types of layer. */
+/** Names of the layer types in `layer_types`. */
 const layerTypes: Record<LayerType, string> = { sliding: "sliding_attention", full: "full_attention" };
 
 /**
- * A Llama has no window, whatever its file says; all layers of a Mistral have it. A Qwen has one where it says so, in
- * the layers of `layer_types`, or from the layer `max_window_layers` on.
+ * Returns the window and the layers that have it. A Llama has no window, whatever its file says, and in a Mistral all
+ * layers have it. In a Qwen with `use_sliding_window`, the layers listed in `layer_types` have it, or those from
+ * `max_window_layers` on.
  */
 function windowOf(config: Entries, family: Family, layers: number): Pick<LlamaConfig, "window" | "layerTypes"> {
   if (family === "llama") return {};
-  // Nothing said is 4096 tokens, null no window.
+  // A missing entry means 4096 tokens, null means no window.
   const { sliding_window: said = 4096 } = config;
   const window = said === null ? 0 : positiveInteger({ sliding_window: said }, "sliding_window");
   if (family === "mistral") return { window };
@@ -118,8 +131,15 @@ function typesOf(config: Entries, layers: number, window: number): LayerType[] {
 }
 
 /**
- * The config.json of a Llama, by the model type whose layers are these. Throws ERR_ARGUMENT where there is none. Pairs of
- * neighbours have no place in it: rows of queries and keys are to be put in the order of halves.
+ * Returns the config.json of a Llama, for Hugging Face's tools. The model type is that of the family whose layers have
+ * these options. The file cannot express that rotary positions rotate neighbouring dimensions (`interleaved`): the rows
+ * of queries and keys must then be reordered into halves, as `savePretrained` does.
+ *
+ * @example
+ * const llama = new Llama({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16, hidden: 64 });
+ * const json = toHuggingFaceLlamaConfig(llama.config); // { model_type: "llama", vocab_size: 256, … }
+ *
+ * @throws ERR_ARGUMENT if no family has these options together.
  */
 export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<string, unknown> {
   const { attentionBias, outputBias, feedForwardBias, window, headSize } = config;
@@ -147,7 +167,7 @@ export function toHuggingFaceLlamaConfig(config: Required<LlamaConfig>): Record<
   };
 }
 
-/** Where a Qwen has its window: by `max_window_layers` for readers that know no `layer_types`. */
+/** Returns the entries for the window of a Qwen. `max_window_layers` is for readers that do not know `layer_types`. */
 function slidingEntries(config: Required<LlamaConfig>): Record<string, unknown> {
   const windows = windowsOf(config);
   const first = windows.findIndex((window) => window > 0);
@@ -160,7 +180,7 @@ function slidingEntries(config: Required<LlamaConfig>): Record<string, unknown> 
   };
 }
 
-/** The model type that has these layers, and no others. */
+/** Returns the model type whose layers have exactly these options. */
 function typeOf(config: Required<LlamaConfig>): Family {
   const { qkNorm, attentionBias, outputBias, feedForwardBias } = config;
   const windows = windowsOf(config);

@@ -1,3 +1,5 @@
+// Loads and saves Llama, Mistral, Qwen 2 and Qwen 3. Parameters have Hugging Face's names and layouts. If a model
+// rotates neighbouring dimensions, the rows of its queries and keys are reordered into halves when it is saved.
 import { Llama } from "../../models/llama.js";
 import { fromHuggingFaceLlamaConfig, llamaTypes, toHuggingFaceLlamaConfig } from "./llama-config.js";
 import { checkLlamaConfig } from "../../models/llama-config.js";
@@ -26,7 +28,7 @@ export const llamaFamily: Family<Llama> = {
     values({ config }, parameter, values) {
       const [, part, kind] = /\.self_attn\.([qk])_(proj|norm)\./.exec(parameter) ?? [];
       if (!config.interleaved || part === undefined) return values;
-      // The norms of queries and keys are those of one head.
+      // The norms of queries and keys have the size of one head.
       const heads = kind === "norm" ? 1 : part === "q" ? config.heads : config.kvHeads;
       return neighboursToHalves(values, { ...config, heads });
     },

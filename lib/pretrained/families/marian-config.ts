@@ -1,4 +1,4 @@
-// The config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
+// Reads and writes the config.json of Marian's models (Junczys-Dowmunt et al. 2018) in Hugging Face's format.
 import { describe, HeedError } from "../../errors.js";
 import type { EncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
 import {
@@ -11,14 +11,14 @@ import {
   positiveInteger,
 } from "./huggingface-config.js";
 
-/** Other names that transformers reads. */
+/** Alternative names of entries that transformers accepts. */
 const aliases = {
   hidden_size: "d_model",
   num_attention_heads: "encoder_attention_heads",
   num_hidden_layers: "encoder_layers",
 };
 
-/** What every Marian has; older files say so. */
+/** Entries that have the same value for every Marian. Older files contain them. */
 const plain = {
   static_position_embeddings: true,
   normalize_before: false,
@@ -26,7 +26,11 @@ const plain = {
   add_final_layer_norm: false,
 };
 
-/** Reads the config.json of a Marian. Throws ERR_FORMAT for what it does not understand. */
+/**
+ * Returns the configuration in the config.json of a Marian.
+ *
+ * @throws ERR_FORMAT if an entry has a wrong type, or asks for something that heed's `EncoderDecoder` does not have.
+ */
 export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig {
   const config = configOf(json, ["marian"], aliases);
   const integer = (name: string): number => positiveInteger(config, name);
@@ -35,7 +39,7 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
     if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
     throw new HeedError("ERR_FORMAT", `config: expected ${name} to be a token's id, got ${describe(value)}`);
   };
-  /** What both stacks have one of. */
+  /** Returns an integer that must be the same for encoder and decoder. */
   const same = (name: string): number => {
     const [encoder, decoder] = [integer(`encoder_${name}`), integer(`decoder_${name}`)];
     if (encoder === decoder) return encoder;
@@ -54,7 +58,7 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
     hidden: same("ffn_dim"),
     startToken: token("decoder_start_token_id"),
     endToken: token("eos_token_id"),
-    // Marian begins targets with padding, which it never writes.
+    // Marian begins targets with the padding token, which it never generates.
     suppressedTokens: [token("pad_token_id")],
     dropout: numberOf(config, "dropout", 0.1),
     attentionDropout: numberOf(config, "attention_dropout", 0),
@@ -66,7 +70,11 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
   };
 }
 
-/** The config.json of a Marian. Throws ERR_ARGUMENT for an encoder–decoder of another kind. */
+/**
+ * Returns the config.json of a Marian.
+ *
+ * @throws ERR_ARGUMENT if the encoder–decoder has options that Marian does not have.
+ */
 export function toHuggingFaceMarianConfig(config: Required<EncoderDecoderConfig>): Record<string, unknown> {
   const { sinusoids, suppressedTokens } = config;
   const kept: [string, unknown, unknown][] = [

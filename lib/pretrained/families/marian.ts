@@ -1,10 +1,12 @@
+// Loads and saves Marian's encoder–decoders. The projections of queries, keys and values, which files store separately,
+// are one matrix in heed, and files may contain copies of shared embeddings.
 import type { WeightFile } from "../../formats/weights.js";
 import { EncoderDecoder } from "../../models/encoder-decoder.js";
 import { checkEncoderDecoderConfig } from "../../models/encoder-decoder-config.js";
 import { fromHuggingFaceMarianConfig, toHuggingFaceMarianConfig } from "./marian-config.js";
 import type { Family } from "./family.js";
 
-/** Parts of a block by our names and Marian's: several are joined in ours. */
+/** Modules of a block by heed's names, with Marian's names. heed joins several of Marian's modules into one. */
 const parts: Record<string, readonly string[]> = {
   ln_1: ["self_attn_layer_norm"],
   "attn.c_attn": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
@@ -19,7 +21,7 @@ const parts: Record<string, readonly string[]> = {
 };
 
 const own = { encoder: "model.encoder.embed_tokens.weight", decoder: "model.decoder.embed_tokens.weight" };
-/** Of one embedding for all: files have one of these, or several that are the same. */
+/** Names under which files store an embedding that all parts share: one of these, or several equal copies. */
 const copies = ["model.shared.weight", own.encoder, own.decoder, "lm_head.weight"];
 const tables = ["model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight"];
 
@@ -51,7 +53,7 @@ export const marianFamily: Family<EncoderDecoder> = {
   },
 };
 
-/** The tensor of the source's embedding. */
+/** Returns the name of the tensor that holds the source's embedding. */
 function embedding({ tensors }: WeightFile, shared: boolean): string {
   return shared ? (copies.find((name) => tensors.has(name)) ?? copies[0]!) : own.encoder;
 }

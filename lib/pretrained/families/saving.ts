@@ -1,3 +1,4 @@
+// Finds out how a model is saved, and reads its parameters in the form that the file stores.
 import { describe, HeedError } from "../../errors.js";
 import { Module } from "../../nn/module.js";
 import type { FloatTensor } from "../../tensor.js";
@@ -6,13 +7,21 @@ import { inPieces, joined } from "../../turns.js";
 import type { FamilySaving } from "./family.js";
 import { families } from "./index.js";
 
-/** Throws ERR_ARGUMENT for a model whose weights are quantised: the formats hold the numbers they were. */
+/**
+ * Checks that a model is not quantised: the formats store the original numbers, which a quantised model no longer has.
+ *
+ * @throws ERR_ARGUMENT if the model is quantised.
+ */
 export function checkSavable(op: string, model: Module): void {
   if (model instanceof Module && model.isQuantized)
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a model that is not quantised, to save its weights`);
 }
 
-/** How a model is saved. Throws ERR_ARGUMENT for one of no family that can be. */
+/**
+ * Returns the rules by which a model is saved.
+ *
+ * @throws ERR_ARGUMENT if the model is quantised or belongs to no family that can be saved.
+ */
 export function savingOf(op: string, model: Module): FamilySaving {
   checkSavable(op, model);
   for (const list of Object.values(families)) for (const { saving } of list) if (saving?.owns(model)) return saving;
@@ -21,8 +30,8 @@ export function savingOf(op: string, model: Module): FamilySaving {
 }
 
 /**
- * The numbers of a parameter, or of a tensor as large, as the file has them, in pieces: `size` of them, all unless given,
- * from the `from`-th on.
+ * Yields numbers of a parameter as they are stored in the file, in pieces: `size` numbers that begin at number `from`.
+ * `tensor` has the numbers, and may be another tensor of the same size, such as an average of the parameter.
  */
 export async function* savedPieces(
   saving: FamilySaving,

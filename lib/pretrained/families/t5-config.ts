@@ -1,4 +1,4 @@
-// The config.json of T5, Flan-T5 and mT5.
+// Reads and writes the config.json of T5, Flan-T5 and mT5.
 import { describe, HeedError } from "../../errors.js";
 import type { T5Config } from "../../models/t5-config.js";
 import type { Activation } from "../../ops/activation.js";
@@ -12,10 +12,10 @@ import {
   positiveInteger,
 } from "./huggingface-config.js";
 
-/** The model types that `fromHuggingFaceT5Config` reads. */
+/** Model types that `fromHuggingFaceT5Config` reads. */
 export const t5Types: readonly string[] = ["t5", "mt5"];
 
-/** Other names that transformers reads. */
+/** Alternative names of entries that transformers accepts. */
 const aliases = {
   hidden_size: "d_model",
   head_dim: "d_kv",
@@ -23,7 +23,15 @@ const aliases = {
   num_hidden_layers: "num_layers",
 };
 
-/** Reads the config.json of a T5, Flan-T5 or mT5. Throws ERR_FORMAT for what it does not understand. */
+/**
+ * Returns the configuration in the config.json of a T5, Flan-T5 or mT5.
+ *
+ * @example
+ * const sizes = { vocab_size: 32128, num_layers: 6, num_heads: 8, d_kv: 64, d_model: 512, d_ff: 2048 };
+ * const { layers, width } = fromHuggingFaceT5Config({ model_type: "t5", ...sizes }); // 6 and 512
+ *
+ * @throws ERR_FORMAT if an entry has a wrong type, or asks for something that heed's `T5` does not have.
+ */
 export function fromHuggingFaceT5Config(json: unknown): T5Config {
   const config = configOf(json, t5Types, aliases);
   const integer = (name: string, otherwise?: number): number =>
@@ -50,7 +58,10 @@ export function fromHuggingFaceT5Config(json: unknown): T5Config {
   };
 }
 
-/** "gated-" before the activation, of which "gated-gelu" has the tanh form. */
+/**
+ * Returns the options in `feed_forward_proj`: an activation, after "gated-" if the feed-forward is gated. "gated-gelu"
+ * is the tanh form of GELU.
+ */
 function feedForwardOf(
   config: Readonly<Record<string, unknown>>,
   otherwise: string,
@@ -60,7 +71,7 @@ function feedForwardOf(
   const activation = given === "gated-gelu" ? "gelu" : activationNamed(gated ? given.slice("gated-".length) : given);
   if (!activation)
     throw new HeedError("ERR_FORMAT", `config: expected a known feed_forward_proj, got ${describe(given)}`);
-  // What transformers derives of it, and writes beside it.
+  // transformers writes these two entries as well; it derives them from the first.
   expectEntry(config, "is_gated_act", gated);
   const derived = config.dense_act_fn ?? nameOfActivation(activation);
   if (activationNamed(derived) !== activation)
@@ -71,10 +82,16 @@ function feedForwardOf(
   return { gated, activation };
 }
 
-/** The config.json of such a model, for Hugging Face's tools. */
+/**
+ * Returns the config.json of a T5, for Hugging Face's tools.
+ *
+ * @example
+ * const t5 = new T5({ vocabularySize: 256, layers: 2, heads: 2, width: 16 });
+ * const json = toHuggingFaceT5Config(t5.config); // { model_type: "t5", vocab_size: 256, … }
+ */
 export function toHuggingFaceT5Config(config: Required<T5Config>): Record<string, unknown> {
   const { gated, activation } = config;
-  // "gated-gelu" is the tanh form.
+  // "gated-gelu" is the tanh form of GELU.
   const gatedNames: Partial<Record<Activation, string>> = { gelu: "gelu", geluErf: "gelu_python" };
   const name = (gated ? gatedNames[activation] : undefined) ?? nameOfActivation(activation);
   return {

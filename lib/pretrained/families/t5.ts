@@ -1,10 +1,12 @@
+// Loads and saves T5, Flan-T5 and mT5. Parameters have Hugging Face's names and layouts.
 import { T5 } from "../../models/t5.js";
 import { checkT5Config } from "../../models/t5-config.js";
 import { fromHuggingFaceT5Config, t5Types, toHuggingFaceT5Config } from "./t5-config.js";
 import type { Family } from "./family.js";
 
-/** Copies of the embedding, and a table that the first T5 had and did not use. */
+/** Copies of the embedding. */
 const copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+/** Table of the first T5 that is in its files but was never used. */
 const unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
 
 export const t5Family: Family<T5> = {

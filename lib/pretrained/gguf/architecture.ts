@@ -4,38 +4,43 @@ import type { Module } from "../../nn/module.js";
 import type { ModelOptions } from "../../models/model.js";
 import type { GgufMetadata } from "./metadata.js";
 
-/** How a parameter stands in a GGUF file. */
+/** A parameter of a model as a GGUF file stores it. */
 export interface GgufParameter {
   name: string;
-  /** Whether a matrix is [in, out] in the model: the file has it [out, in]. */
+  /** True if the parameter is a matrix [in, out] that the file stores as [out, in]. @default false */
   transposed?: boolean;
 }
 
-/** How models of one kind come out of GGUF files, and go into them. */
+/** Rules by which models of one kind are read from GGUF files and written to them. */
 export interface GgufArchitecture<M extends Module = Module> {
-  /** The values of "general.architecture" that are read. */
+  /** Values of "general.architecture" that this architecture reads. */
   readonly names: readonly string[];
-  /** Reads and checks the sizes; then makes models of them. */
+  /** Reads and checks the sizes in the metadata. Returns a function that makes models of these sizes. */
   read(
     metadata: GgufMetadata,
     file: GgufWeights,
   ): ((options: ModelOptions) => M) | Promise<(options: ModelOptions) => M>;
-  /** Where a model's parameter is. */
+  /** Returns the place of a model's parameter in the file. */
   parameter(name: string): GgufParameter;
-  /** Tensors of the file that a model has no use for. */
+  /** Names of tensors in the file that a model does not use. */
   readonly ignored: readonly string[];
-  /** Whether a model is of this kind. */
+  /** Returns true if a model is of this kind. */
   owns(model: Module): model is M;
-  /** The architecture and sizes that a model is written with. Throws ERR_ARGUMENT for what files have no place for. */
+  /**
+   * Returns the architecture and the sizes with which a model is written.
+   *
+   * @throws ERR_ARGUMENT if a GGUF file cannot express an option of the model.
+   */
   write(model: M): GgufOutput;
 }
 
+/** Content of a GGUF file besides the parameters. */
 export interface GgufOutput {
   architecture: string;
-  /** Keys without the architecture's name before them. */
+  /** Metadata by key, without the prefix of the architecture's name. */
   metadata: ReadonlyMap<string, GgufInputValue>;
-  /** Tensors beside the parameters. */
+  /** Tensors in addition to the parameters. */
   tensors?: readonly { name: string; values: Float32Array }[];
-  /** The values of a parameter that is not transposed as the file has them; as they are unless given. */
+  /** Converts the values of a parameter that is not transposed to those in the file. @default the same values */
   values?: (parameter: string, values: Float32Array) => Float32Array;
 }

@@ -1,11 +1,15 @@
-// How a model is best used, in the metadata of a GGUF file: the tokens that end a text, and options of sampling.
+// Reads and writes generation options in the metadata of a GGUF file: the tokens that end a text, and options of
+// sampling.
 import { HeedError } from "../../errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { isId } from "../../tokenizer/added-tokens.js";
 import type { GenerationDefaults } from "../generation-config.js";
 import type { GgufMetadata } from "./metadata.js";
 
-/** The end of a text, of a turn in a conversation, and of a message in a turn: each of them ends a generation. */
+/**
+ * Keys of the tokens that end a text, a turn in a conversation, and a message in a turn. Each of them ends a
+ * generation.
+ */
 const ends = ["eos", "eot", "eom"].map((name) => `tokenizer.ggml.${name}_token_id`);
 
 const sampling = {
@@ -16,10 +20,14 @@ const sampling = {
   repetitionPenalty: "general.sampling.penalty_repeat",
 } as const;
 type Option = keyof typeof sampling;
-/** How many of the latest tokens a repeated one is looked for in; -1 are all. */
+/** Key of the number of latest tokens among which repetitions are penalised; −1 means all of them. */
 const penalized = "general.sampling.penalty_last_n";
 
-/** Throws ERR_FORMAT for values that are none. */
+/**
+ * Returns the generation options in the metadata.
+ *
+ * @throws ERR_FORMAT if a value has a wrong type.
+ */
 export function defaultsOfGguf(metadata: GgufMetadata): GenerationDefaults {
   const { values } = metadata;
   const stopTokens = new Set<number>();
@@ -40,8 +48,9 @@ export function defaultsOfGguf(metadata: GgufMetadata): GenerationDefaults {
 }
 
 /**
- * The metadata of these defaults; the tokenizer's end of text is always one. Throws ERR_ARGUMENT for more tokens that end a
- * text than there are keys for.
+ * Returns the metadata of these options. The tokenizer's end of text is always one of the tokens that end a text.
+ *
+ * @throws ERR_ARGUMENT if more tokens end a text than GGUF has keys for.
  */
 export function defaultsToGguf(defaults: GenerationDefaults, endOfText: number | null): Map<string, GgufInputValue> {
   const stops = [...new Set([...(endOfText === null ? [] : [endOfText]), ...(defaults.stopTokens ?? [])])];
@@ -59,7 +68,7 @@ export function defaultsToGguf(defaults: GenerationDefaults, endOfText: number |
   return metadata;
 }
 
-/** The shortest decimal number of this f32: the one that was written. */
+/** Returns the shortest decimal number that rounds to this f32: the number that was originally written. */
 function shortest(value: number): number {
   for (let digits = 1; digits < 9; digits++) {
     const rounded = Number(value.toPrecision(digits));

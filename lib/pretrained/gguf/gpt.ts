@@ -1,3 +1,4 @@
+// GPT-2 in GGUF files: the keys of its sizes and the names of its tensors.
 import { HeedError } from "../../errors.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { checkGptConfig } from "../../models/gpt-config.js";
@@ -5,7 +6,7 @@ import { toHuggingFaceGptConfig } from "../families/gpt-config.js";
 import { GPT } from "../../models/gpt.js";
 import type { GgufArchitecture } from "./architecture.js";
 
-/** Modules of a block by the file's names. */
+/** Modules of a block, with their names in the file. */
 const blockNames: Record<string, string> = {
   ln_1: "attn_norm",
   "attn.c_attn": "attn_qkv",
@@ -21,10 +22,10 @@ const otherNames: Record<string, string> = {
   ln_f: "output_norm",
 };
 
-/** GPT-2; its matrices are [out, in] in files. */
+/** GPT-2. Files store its matrices as [out, in]. */
 export const gptArchitecture: GgufArchitecture<GPT> = {
   names: ["gpt2"],
-  // Some files have the token embedding again as the output projection.
+  // Some files repeat the token embedding as the output projection.
   ignored: ["output.weight"],
 
   read(metadata, file) {

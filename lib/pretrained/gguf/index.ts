@@ -1,4 +1,4 @@
-// The architectures of GGUF files that models are made of: a new one is an entry here and a file beside this one.
+// Lists the architectures of GGUF files that heed supports. A new one is an entry here and a file in this folder.
 import type { GgufArchitecture } from "./architecture.js";
 import { gptArchitecture } from "./gpt.js";
 import { llamaArchitecture } from "./llama.js";

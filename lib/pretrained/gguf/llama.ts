@@ -1,3 +1,6 @@
+// Llama, Qwen 2 and Qwen 3 in GGUF files: the keys of their sizes, the names of their tensors, and how llama.cpp
+// interprets them. In the architecture llama it rotates pairs of neighbouring dimensions, in the others pairs of
+// halves; when a model is saved, the rows of queries and keys are reordered accordingly.
 import { HeedError } from "../../errors.js";
 import type { GgufWeights } from "../../formats/gguf-parts.js";
 import type { GgufInputValue } from "../../formats/write-gguf.js";
@@ -8,7 +11,7 @@ import { rotaryFrequencies, type RotaryScaling, stretchedBase } from "../../ops/
 import type { GgufArchitecture, GgufOutput } from "./architecture.js";
 import type { GgufMetadata } from "./metadata.js";
 
-/** Modules of a layer by the file's names. */
+/** Modules of a layer, with their names in the file. */
 const layerNames: Record<string, string> = {
   input_layernorm: "attn_norm",
   "self_attn.q_proj": "attn_q",
@@ -29,7 +32,7 @@ const otherNames: Record<string, string> = {
   "lm_head.weight": "output.weight",
 };
 
-/** By what the angles of rotary positions are divided. */
+/** Tensor of the factors by which the angles of rotary positions are divided. */
 const factorsTensor = "rope_freqs.weight";
 
 export const llamaArchitecture: GgufArchitecture<Llama> = {
@@ -51,7 +54,10 @@ export const llamaArchitecture: GgufArchitecture<Llama> = {
   write: ({ config }) => outputOf(config),
 };
 
-/** Windows are left out: llama.cpp has none in these architectures, whatever a file says. */
+/**
+ * Returns the configuration of the model in a file. It has no window, because llama.cpp has none in these
+ * architectures, whatever the file says.
+ */
 async function configOf(metadata: GgufMetadata, file: GgufWeights): Promise<LlamaConfig> {
   const has = (name: string): boolean => file.tensors.has(name);
   const heads = metadata.size("attention.head_count");
@@ -81,18 +87,19 @@ async function configOf(metadata: GgufMetadata, file: GgufWeights): Promise<Llam
     rotaryScaling: has(factorsTensor)
       ? { type: "factors", factors: Array.from(await file.readFloats(factorsTensor)) }
       : scalingOf(metadata, contextLength),
-    // llama.cpp turns neighbours in this architecture, and its converters have put the rows in that order.
+    // llama.cpp rotates neighbouring dimensions in this architecture, and its converters have ordered the rows
+    // accordingly.
     interleaved: metadata.architecture === "llama",
   };
 }
 
-/** By llama.cpp's rules: a factor without a type is that of linear scaling. */
+/** Returns the scaling of rotary positions by llama.cpp's rules: a factor without a type means linear scaling. */
 function scalingOf(metadata: GgufMetadata, contextLength: number): RotaryScaling | null {
   const attention = metadata.number("rope.scaling.attn_factor", 1);
   if (attention !== 1) throw metadata.fault(`${metadata.architecture}.rope.scaling.attn_factor`, "1", attention);
   const type = metadata.text("rope.scaling.type") ?? "linear";
   if (type === "none") return null;
-  // The second is the name of older files; 0 stands for none.
+  // Older files use the second name. 0 means no scaling.
   const factor = metadata.number("rope.scaling.factor", metadata.number("rope.scale_linear", 1)) || 1;
   if (type === "linear") return factor === 1 ? null : { type, factor };
   const originalLength = metadata.size("rope.scaling.original_context_length", contextLength);
@@ -104,7 +111,7 @@ function scalingOf(metadata: GgufMetadata, contextLength: number): RotaryScaling
   return { type, factor, originalLength };
 }
 
-/** Options of YaRN that not every llama.cpp reads, with what it takes them to be. */
+/** Options of YaRN that some versions of llama.cpp ignore, with the values that these versions assume. */
 const usualYarn = [
   ["yarn_log_multiplier", 0],
   ["yarn_ext_factor", 1],
@@ -117,12 +124,16 @@ function expected(what: string, given: string | number): HeedError {
   return new HeedError("ERR_ARGUMENT", `gguf: expected a Llama with ${what}, got ${given}`);
 }
 
-/** The architecture by which llama.cpp computes what the configuration says. Throws ERR_ARGUMENT where there is none. */
+/**
+ * Returns the architecture under which llama.cpp computes what the configuration describes.
+ *
+ * @throws ERR_ARGUMENT if there is none.
+ */
 function architectureOf(config: Required<LlamaConfig>, factors: Float32Array | null): "llama" | "qwen2" | "qwen3" {
   const { activation, rotarySize, headSize, heads, width, contextLength } = config;
   const { qkNorm, attentionBias, outputBias, feedForwardBias } = config;
   if (activation !== "silu") throw expected("activation silu", activation);
-  // llama.cpp passes over a window in these architectures, and refuses heads that are turned in part.
+  // In these architectures, llama.cpp ignores a window, and it rejects heads that are rotated only in part.
   const window = windowsOf(config).find((window) => window > 0 && window < contextLength);
   if (window !== undefined) throw expected("window 0", window);
   if (rotarySize !== headSize) throw expected(`rotarySize ${headSize}, that of its heads`, rotarySize);
@@ -132,7 +143,7 @@ function architectureOf(config: Required<LlamaConfig>, factors: Float32Array | n
     return "qwen3";
   }
   const qwen2 = attentionBias && !outputBias && !feedForwardBias && heads * headSize === width && !factors;
-  // Its biases are optional, each by itself.
+  // In the architecture llama, each bias is optional.
   return qwen2 ? "qwen2" : "llama";
 }
 
@@ -169,13 +180,17 @@ function outputOf(config: Required<LlamaConfig>): GgufOutput {
       const count = rows(parameter);
       if (count === null || interleaved === neighbours) return values;
       const reorder = neighbours ? halvesToNeighbours : neighboursToHalves;
-      // The norms of queries and keys are those of one head.
+      // The norms of queries and keys have the size of one head.
       return reorder(values, { heads: parameter.includes("_norm.") ? 1 : count, headSize, rotarySize });
     },
   };
 }
 
-/** How positions are scaled, where the file has words for it. Throws ERR_ARGUMENT for a YaRN of another kind. */
+/**
+ * Returns the metadata of a linear or YaRN scaling, and nothing for other scalings.
+ *
+ * @throws ERR_ARGUMENT if a YaRN scaling has options that llama.cpp does not read.
+ */
 function scalingEntries(scaling: RotaryScaling | null): [string, GgufInputValue][] {
   if (scaling?.type !== "linear" && scaling?.type !== "yarn") return [];
   const { type, factor } = scaling;
@@ -189,12 +204,12 @@ function scalingEntries(scaling: RotaryScaling | null): [string, GgufInputValue]
   const { attentionFactor = usual } = scaling;
   if (betaFast !== 32 || betaSlow !== 1 || !truncate || attentionFactor !== usual)
     throw expected("YaRN's usual betas, attentionFactor and truncate", "others");
-  // In shorter texts no pair turns even once, of which llama.cpp makes another ramp than YaRN's authors.
+  // In shorter texts no pair of dimensions completes a turn; llama.cpp then computes another ramp than YaRN's authors.
   if (originalLength < 2 * Math.PI) throw expected("YaRN's originalLength of at least 7", originalLength);
   return [...entries, ["rope.scaling.original_context_length", { type: "u32", value: originalLength }]];
 }
 
-/** Factors of the angles, where these are the only way to say how positions are scaled. */
+/** Returns the factors of the angles if only they can express the scaling, otherwise null. */
 function factorsOf(config: Required<LlamaConfig>): Float32Array | null {
   const { rotaryScaling: scaling, rotarySize: size, rotaryBase: base, contextLength: length } = config;
   if (scaling?.type !== "llama3" && scaling?.type !== "factors") return null;

@@ -1,3 +1,4 @@
+// Loads a model, its tokenizer and its generation options from a GGUF file.
 import { type GgufWeights, openGguf } from "../../formats/gguf-parts.js";
 import { inFile } from "../../files.js";
 import type { GPT } from "../../models/gpt.js";
@@ -14,21 +15,33 @@ import { architectureNames, architectures } from "./index.js";
 import { GgufMetadata } from "./metadata.js";
 import { tokenizerOfGguf } from "./tokenizer.js";
 
+/** Options of `loadGguf`. */
 export interface LoadGgufOptions extends ModelOptions, LoadQuantizedOptions {
-  /** Whether to read the tokenizer of the file; without it, `tokenizer` is null. @default true */
+  /** Reads the tokenizer in the file. If it is false, the result's `tokenizer` is null. @default true */
   readTokenizer?: boolean;
 }
 
+/** A model from a GGUF file, with its tokenizer. */
 export interface GgufModel {
+  /** The model. Dispose it to free its memory. */
   model: GPT | Llama;
-  /** null where the file has none or it was not read. */
+  /** Tokenizer of the model, or null if the file has none or it was not read. */
   tokenizer: HuggingFaceTokenizer | null;
+  /** Options of `generate` that came with the model. */
   defaults: GenerationDefaults;
 }
 
 /**
- * Loads a model for inference from a GGUF file of architecture llama, qwen2, qwen3 or gpt2, quantised or not, and its
- * tokenizer. Of a model in several files any part may be given. Throws ERR_IO or ERR_FORMAT with the file's name.
+ * Loads a model for inference, and its tokenizer, from a GGUF file of architecture llama, qwen2, qwen3 or gpt2,
+ * quantised or not. If the model has several files, `path` may be any of them.
+ *
+ * @example
+ * await saveGguf("gpt-q8.gguf", gpt, { tokenizer, type: "Q8_0" });
+ * const loaded = await loadGguf("gpt-q8.gguf");
+ * const { text } = await generate(loaded.model, loaded.tokenizer, "The whale", { maxTokens: 5 });
+ *
+ * @throws ERR_IO or ERR_FORMAT if a file is missing or malformed; the message names it.
+ * @throws ERR_ARGUMENT if an option is invalid.
  */
 export async function loadGguf(path: string, options: LoadGgufOptions = {}): Promise<GgufModel> {
   await using file = await openGguf(path);

@@ -1,11 +1,15 @@
 import { describe, HeedError } from "../../errors.js";
 import type { GgufValue } from "../../formats/gguf-values.js";
 
-/** The metadata of a GGUF file by types; keys of the model's sizes begin with its architecture. */
+/** Typed access to the metadata of a GGUF file. Keys are given without the prefix of the architecture's name. */
 export class GgufMetadata {
   readonly architecture: string;
 
-  /** Throws ERR_FORMAT where there is no architecture. */
+  /**
+   * Reads the architecture's name.
+   *
+   * @throws ERR_FORMAT if there is none.
+   */
   constructor(
     readonly path: string,
     readonly values: ReadonlyMap<string, GgufValue>,
@@ -15,7 +19,7 @@ export class GgufMetadata {
     this.architecture = given;
   }
 
-  /** A size: an integer of at least 1. */
+  /** Returns a size, which is an integer of at least 1. */
   size(key: string, otherwise?: number): number {
     const value = this.number(key, otherwise);
     if (!Number.isSafeInteger(value) || value < 1) throw this.fault(this.#full(key), "a positive integer", value);
@@ -28,7 +32,7 @@ export class GgufMetadata {
     return value;
   }
 
-  /** null where there is none. */
+  /** Returns a string, or null if there is none. */
   text(key: string): string | null {
     const value = this.values.get(this.#full(key)) ?? null;
     if (value !== null && typeof value !== "string") throw this.fault(this.#full(key), "a text", value);

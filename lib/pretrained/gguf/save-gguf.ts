@@ -1,3 +1,4 @@
+// Saves a model, its tokenizer and its generation options as a GGUF file. Matrices may be stored in 16, 8 or 4 bits.
 import { describe, HeedError } from "../../errors.js";
 import {
   type GgufInputValue,
@@ -22,21 +23,34 @@ import { defaultsToGguf } from "./defaults.js";
 import { architectures } from "./index.js";
 import { tokenizerToGguf } from "./write-tokenizer.js";
 
+/** Options of `saveGguf`. */
 export interface SaveGgufOptions {
+  /** Tokenizer to save in the file. @default null */
   tokenizer?: Tokenizer | null;
-  /** How the model is best used: up to three tokens that end a text, and options of sampling. */
+  /**
+   * Generation options to save in the file: up to three tokens that end a text, and options of sampling.
+   * @default {}
+   */
   defaults?: GenerationDefaults;
-  /** Of the matrices; F32 unless given. Vectors are F32, and rows that do not fill blocks F16. */
+  /**
+   * Type of the matrices. Vectors are stored in F32, and matrices whose rows do not fill blocks in F16.
+   * @default "F32"
+   */
   type?: GgufWritable;
-  /** Shown to those who use the file. */
+  /** Name of the model for people who use the file. */
   name?: string;
-  /** Called after each tensor. */
+  /** Called after each tensor with the number of tensors that have been written and the number of all. */
   onProgress?: (done: number, all: number) => void;
 }
 
 /**
- * Writes a model, and its tokenizer, as a GGUF file that llama.cpp reads. Throws ERR_ARGUMENT where the format has no
- * place for an option of the model or for the tokenizer, ERR_IO where the file cannot be written.
+ * Saves a GPT or a Llama, and its tokenizer, as a GGUF file that llama.cpp reads.
+ *
+ * @example
+ * await saveGguf("gpt-q4.gguf", gpt, { tokenizer, type: "Q4_0", name: "whale" });
+ *
+ * @throws ERR_ARGUMENT if the format cannot express an option of the model or the tokenizer, or the model is quantised.
+ * @throws ERR_IO if the file cannot be written; an old file then stays unchanged.
  */
 export async function saveGguf(path: string, model: Module, options: SaveGgufOptions = {}): Promise<void> {
   const { tokenizer = null, defaults = {}, type = "F32", name, onProgress } = options;
@@ -81,13 +95,13 @@ interface Input extends GgufTensorInput {
   readonly data: () => AsyncIterable<Float32Array>;
 }
 
-/** llama.cpp's numbers for what most of a file is. */
+/** llama.cpp's number for the type of most tensors in a file. */
 const fileTypes: Record<GgufWritable, number> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 };
 
-/** Without it llama.cpp loads no model. */
+/** Metadata of a file without a tokenizer; llama.cpp requires it. */
 const noTokenizer = [["tokenizer.ggml.model", { type: "string", value: "no_vocab" }]] as const;
 
-/** A parameter's numbers as the file has them. The device turns a matrix. */
+/** Yields the numbers of a parameter as they are stored in the file. The device transposes a matrix. */
 async function* valuesOf(
   output: GgufOutput,
   parameter: string,

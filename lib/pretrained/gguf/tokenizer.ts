@@ -1,5 +1,5 @@
-// The tokenizer in the metadata of a GGUF file: a SentencePiece vocabulary ("llama") or a byte-level byte-pair encoding
-// ("gpt2").
+// Reads the tokenizer in the metadata of a GGUF file: a SentencePiece vocabulary ("llama") or a byte-level byte-pair
+// encoding ("gpt2").
 import { HeedError } from "../../errors.js";
 import type { GgufValue } from "../../formats/gguf-values.js";
 import { inTurns, type Steps } from "../../turns.js";
@@ -11,11 +11,15 @@ import type { GgufMetadata } from "./metadata.js";
 
 const prefix = "tokenizer.ggml.";
 
-/** By the number of "token_type"; of 5, unused tokens, no text has one. */
+/** Kinds of tokens by the number in "token_type". Number 5, unused tokens, never occurs in a text. */
 export const kinds: readonly (PieceKind | null)[] = [null, "normal", "unknown", "control", "user", "control", "byte"];
 export const unused = 5;
 
-/** The file's tokenizer; null where it has none. Throws ERR_FORMAT, naming the file. */
+/**
+ * Returns the tokenizer of the file, or null if it has none.
+ *
+ * @throws ERR_FORMAT if the tokenizer is malformed; the message names the file.
+ */
 export async function tokenizerOfGguf(metadata: GgufMetadata): Promise<HuggingFaceTokenizer | null> {
   return inTurns(tokenizerSteps(metadata));
 }
@@ -30,7 +34,8 @@ function* tokenizerSteps(metadata: GgufMetadata): Steps<HuggingFaceTokenizer | n
     list(metadata, name, (item) => typeof item === "string", "texts", most);
   const numbers = (name: string): Steps<number[]> =>
     list(metadata, name, (item) => typeof item === "number", "numbers", all.length);
-  // There is a token for every row of the embedding: those that fill up the vocabulary are no part of the tokenizer.
+  // The file has a token for every row of the embedding. Tokens that only fill up the vocabulary do not belong to the
+  // tokenizer.
   const all = yield* texts("tokens", mostTokens);
   const types = values.has(`${prefix}token_type`) ? yield* numbers("token_type") : [];
   const tokens = all.slice(0, all.findLastIndex((_, id) => (types[id] ?? 1) !== unused) + 1);
@@ -101,7 +106,7 @@ function* list<T extends GgufValue>(
   const key = prefix + name;
   const value = metadata.values.get(key);
   const { length = 0 } = Object(value) as { length?: number };
-  // Before the values are made.
+  // The length is checked before the values are decoded.
   if (length > most) throw metadata.fault(key, `an array of at most ${most} ${what}`, length);
   if (typeof value !== "object") throw metadata.fault(key, `an array of ${what}`, value);
   const items: T[] = [];

@@ -1,4 +1,5 @@
-// A tokenizer as metadata of a GGUF file. What such files have no place for is refused: text would get other ids.
+// Writes a tokenizer as metadata of a GGUF file. A tokenizer with features that the format cannot express is rejected,
+// because texts would get other ids.
 import type { GgufInputValue } from "../../formats/write-gguf.js";
 import { piecesOf } from "../../tokenizer/byte-level-json.js";
 import type { HuggingFaceTokenizer } from "../../tokenizer/huggingface-tokenizer.js";
@@ -7,8 +8,10 @@ import { type BpeJson, bpeJson, type Fault, faultOf } from "../../tokenizer/toke
 import { kinds, unused } from "./tokenizer.js";
 
 /**
- * The metadata of a tokenizer, with a token for each of `rows` rows of the embedding, as llama.cpp wants it. Throws
- * ERR_ARGUMENT for a tokenizer that GGUF files have no place for, or one with more tokens than rows.
+ * Returns the metadata of a tokenizer, with a token for each of the `rows` rows of the embedding, as llama.cpp
+ * requires.
+ *
+ * @throws ERR_ARGUMENT if a GGUF file cannot express the tokenizer, or it has more tokens than there are rows.
  */
 export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> {
   const fault = faultOf("gguf", "GGUF files know");
@@ -44,10 +47,10 @@ export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number):
 }
 
 interface Vocabulary {
-  /** By id; undefined where an id has no token. */
+  /** Tokens by id; undefined for an id that has no token. */
   tokens: string[];
   types: number[];
-  /** What else the file says, for this number of tokens. */
+  /** Returns the remaining metadata for this number of tokens. */
   values: (size: number) => [string, GgufInputValue][];
 }
 
