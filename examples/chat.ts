@@ -19,7 +19,11 @@ for await (const question of terminal) {
   answering = new AbortController();
   let answer = "";
   try {
-    for await (const { text } of model.chat(messages, { maxTokens: 300, signal: answering.signal })) {
+    for await (const { text } of model.chat(messages, {
+      maxTokens: 300,
+      overflow: "slide",
+      signal: answering.signal,
+    })) {
       answer += text;
       process.stdout.write(text);
     }

@@ -26,7 +26,7 @@ scope(() => sum(geglu(x, w, v, temperature)).backward());
 // Compare the gradient with a difference quotient.
 const at = async (shift: number): Promise<number> => {
   using moved = scope(() => sum(geglu(x, w, v, mul(temperature, 1 + shift))));
-  return moved.item();
+  return await moved.item();
 };
 const step = 1e-2;
 const value = await temperature.item();
