@@ -6,7 +6,18 @@ import docstrings from "./scripts/eslint-docstrings.mjs";
 import layering from "./scripts/eslint-layering.mjs";
 
 export default defineConfig(
-  { ignores: ["dist/", "build*/", "coverage/", "prebuilds/", "runs/", "lib/native-kinds.ts", "lib/native-ops.ts"] },
+  {
+    ignores: [
+      "dist/",
+      "build*/",
+      "docs/reference/",
+      "coverage/",
+      "prebuilds/",
+      "runs/",
+      "lib/native-kinds.ts",
+      "lib/native-ops.ts",
+    ],
+  },
   eslint.configs.recommended,
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   {

@@ -38,6 +38,7 @@ export { dropout } from "./ops/dropout.js";
 export { embedding, type EmbeddingOptions } from "./ops/embedding.js";
 export { feedForward, type FeedForwardWeights } from "./ops/feed-forward.js";
 export { gated, packedGated } from "./ops/gated.js";
+export type { NormOptions } from "./ops/norm.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer-norm.js";
 export { l2Normalize } from "./ops/l2-normalize.js";
 export { linear, type LinearOptions } from "./ops/linear.js";
@@ -87,7 +88,7 @@ export {
 export { cast, contiguous, narrow, reshape, transpose } from "./ops/views.js";
 
 // Modules
-export { Module, type StateDict } from "./nn/module.js";
+export { Module, type ParameterOptions, type StateDict } from "./nn/module.js";
 export { Initializer } from "./nn/init.js";
 export { Linear, type LinearConfig } from "./nn/linear.js";
 export { QuantizedWeight } from "./nn/quantized-weight.js";
@@ -100,9 +101,9 @@ export {
 export { RmsNorm } from "./nn/rms-norm.js";
 export { pool, type Pooling } from "./nn/pooling.js";
 export { Lstm, type LstmConfig } from "./nn/lstm.js";
-export { Embedding } from "./nn/embedding.js";
+export { Embedding, type EmbeddingConfig } from "./nn/embedding.js";
 export { Dropout, DropoutSeeds } from "./nn/dropout.js";
-export type { AttentionContext } from "./nn/attend.js";
+export type { AttentionContext, AttentionRules } from "./nn/attend.js";
 export { type Hook, Observer } from "./nn/observer.js";
 export { Attention, type AttentionConfig } from "./nn/attention.js";
 export { FeedForward, type FeedForwardConfig } from "./nn/feed-forward.js";
@@ -115,8 +116,8 @@ export {
   type LinearAttentionConfig,
   type LinearAttentionContext,
 } from "./nn/linear-attention.js";
-export { TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-block.js";
-export { CrossAttention, type CrossAttentionConfig } from "./nn/cross-attention.js";
+export { type Normalization, TransformerBlock, type TransformerBlockConfig } from "./nn/transformer-block.js";
+export { CrossAttention, type CrossAttentionConfig, type CrossSource } from "./nn/cross-attention.js";
 export { DecoderBlock, type DecoderBlockConfig, type DecoderContext } from "./nn/decoder-block.js";
 export { PositionEmbedding, type PositionEmbeddingConfig } from "./nn/position-embedding.js";
 export { CrossMemory, type EncodedSource } from "./nn/cross-memory.js";
@@ -125,7 +126,7 @@ export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
 // Models
 export type { SequenceMaskOptions } from "./models/sequence-mask.js";
 export { Model, type ModelOptions } from "./models/model.js";
-export type { PassOptions } from "./models/pass.js";
+export type { ObserverOption, PassOptions } from "./models/pass.js";
 export { Bert, type BertForwardOptions } from "./models/bert.js";
 export type { BertConfig, BertFamily } from "./models/bert-config.js";
 export { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "./pretrained/families/bert-config.js";
@@ -135,6 +136,7 @@ export {
   type ClassificationOptions,
   type MaskedForwardOptions,
 } from "./models/bert-heads.js";
+export type { DecoderForwardOptions } from "./models/causal-decoder.js";
 export { GPT, type GptForwardOptions } from "./models/gpt.js";
 export { fromHuggingFaceGptConfig, toHuggingFaceGptConfig } from "./pretrained/families/gpt-config.js";
 export { gpt2Sizes, type GptConfig, type Positions } from "./models/gpt-config.js";
@@ -164,6 +166,7 @@ export { Gpt2Tokenizer } from "./tokenizer/gpt2-tokenizer.js";
 export {
   type HuggingFaceDecodeOptions,
   type HuggingFaceEncodeOptions,
+  type HuggingFaceJson,
   HuggingFaceTokenizer,
   type HuggingFaceTokenizerParts,
 } from "./tokenizer/huggingface-tokenizer.js";
@@ -173,6 +176,7 @@ export type { Tokenizer, TokenizerJSON } from "./tokenizer/tokenizer.js";
 
 // File formats
 export { GgufFile, readGguf } from "./formats/gguf.js";
+export type { GgmlType } from "./formats/gguf-blocks.js";
 export type { GgufEntry } from "./formats/gguf-header.js";
 export type { GgufArray, GgufValue } from "./formats/gguf-values.js";
 export {
@@ -193,7 +197,7 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 // Published models
 export { pretrainedFolder } from "./hub/pretrained-folder.js";
 export type { DownloadProgress, PretrainedOptions } from "./hub/pretrained-options.js";
-export { type GgufModel, loadGguf } from "./pretrained/gguf/load-gguf.js";
+export { type GgufModel, loadGguf, type LoadGgufOptions } from "./pretrained/gguf/load-gguf.js";
 export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";
@@ -202,6 +206,7 @@ export { loadLlama2c } from "./pretrained/load-llama2c.js";
 export type { GenerationDefaults } from "./pretrained/generation-config.js";
 export type { PretrainedKinds } from "./pretrained/families/index.js";
 export { loadPretrained, type LoadPretrainedOptions, type PretrainedModel } from "./pretrained/load-pretrained.js";
+export type { LoadQuantizedOptions } from "./pretrained/quantize-options.js";
 export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.js";
 
 // Models ready for use
@@ -209,7 +214,7 @@ export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
 export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
 export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
 export { type Translation, Translator, type TranslatorParts } from "./load/translator.js";
-export type { ModelKind, TextCodec } from "./pretrained/load-model.js";
+export type { LoadModelOptions, ModelKind, TextCodec } from "./pretrained/load-model.js";
 
 // Training
 export { type Batch, Batches, type BatchOptions } from "./train/batches.js";
@@ -217,6 +222,7 @@ export {
   type Checkpoint,
   type CheckpointContent,
   loadCheckpoint,
+  type LoadedTensors,
   type OptimizerState,
   saveCheckpoint,
   type TrainerState,

@@ -49,7 +49,7 @@ export interface HuggingFaceTokenizerParts {
 }
 
 /** The form in which a checkpoint stores a tokenizer. */
-interface HuggingFaceJson {
+export interface HuggingFaceJson {
   type: "huggingface";
   tokenizer: unknown;
   config: Readonly<Record<string, unknown>>;

@@ -1,0 +1,104 @@
+// The documentation's site: `npm run docs` writes the API reference (TypeDoc, docs/reference) and builds the pages into
+// build/docs; `npx vitepress dev docs` shows them while they are written.
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitepress";
+
+const docs = fileURLToPath(new URL("..", import.meta.url));
+const guides = [
+  ["Train a GPT", "train"],
+  ["Chat with a model", "chat"],
+  ["Embeddings", "embeddings"],
+  ["Devices and CUDA", "devices"],
+  ["Memory and disposal", "memory"],
+  ["Performance", "performance"],
+  ["Write an operation", "operation"],
+  ["Write a model family", "model-family"],
+];
+const performance = [
+  ["Matrix products", "gemm"],
+  ["Attention", "attention"],
+  ["Elementwise operations", "elementwise"],
+  ["Quantisation", "quantization"],
+  ["Training", "training"],
+  ["Decoding", "decoding"],
+  ["Loading", "loading"],
+  ["How peers are measured", "peers"],
+];
+const pages = (folder, list) => list.map(([text, name]) => ({ text, link: `/${folder}/${name}` }));
+/** What TypeDoc wrote; [] before it ran. */
+const sidebar = path.join(docs, "reference/typedoc-sidebar.json");
+const reference = existsSync(sidebar) ? JSON.parse(readFileSync(sidebar, "utf8")) : [];
+
+/** Shows a link to a file of the repository that is no page of the site as its text alone. */
+function withoutOutsideLinks(markdown) {
+  const within = (env, href) => {
+    if (/^([a-z]+:|#|\/)/.test(href)) return true;
+    const file = path.resolve(docs, path.dirname(env.relativePath ?? ""), href.replace(/#.*/, ""));
+    return file.startsWith(docs);
+  };
+  markdown.core.ruler.push("outside-links", ({ tokens, env }) => {
+    for (const { children } of tokens)
+      if (children) {
+        let outside = false;
+        for (const token of children) {
+          if (token.type === "link_open") outside = !within(env, token.attrGet("href"));
+          if (outside && /^link_(open|close)$/.test(token.type))
+            Object.assign(token, { type: "text", tag: "", content: "" });
+        }
+      }
+  });
+}
+
+/** Leaves nothing for Vue in a page: it would evaluate "{{ … }}" of a chat template. */
+function plain(markdown) {
+  withoutOutsideLinks(markdown);
+  const { text } = markdown.renderer.rules;
+  markdown.renderer.rules.text = (...given) => text(...given).replaceAll("{{", "&#123;&#123;");
+}
+
+export default defineConfig({
+  title: "heed",
+  description: "The transformer engine for Node.js",
+  outDir: "../build/docs",
+  cacheDir: "../build/docs-cache",
+  cleanUrls: true,
+  // "<unk>" in a docstring is text, not a tag of HTML.
+  markdown: { html: false, config: plain },
+  themeConfig: {
+    search: { provider: "local" },
+    outline: [2, 3],
+    nav: [
+      { text: "Guides", link: "/guides/train" },
+      { text: "Reference", link: "/reference/" },
+      { text: "Architecture", link: "/architecture" },
+    ],
+    sidebar: {
+      "/reference/": [{ text: "Reference", link: "/reference/", items: reference }],
+      "/": [
+        { text: "Guides", items: pages("guides", guides) },
+        {
+          text: "How heed works",
+          items: [
+            { text: "Architecture", link: "/architecture" },
+            { text: "Testing", link: "/testing" },
+            { text: "The software CUDA device", link: "/simulator" },
+            { text: "Style", link: "/style" },
+            { text: "Glossary", link: "/glossary" },
+          ],
+        },
+        {
+          text: "Measurements",
+          items: [
+            { text: "Benchmarks", link: "/benchmarks" },
+            { text: "CUDA kernels", link: "/kernels" },
+            { text: "Overview", link: "/performance" },
+            ...pages("performance", performance),
+            { text: "Experiments", link: "/experiments/README" },
+          ],
+        },
+      ],
+    },
+  },
+});
