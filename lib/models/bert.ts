@@ -108,7 +108,7 @@ class BertAttention extends Module {
     this.output = new BertOutput(config.width, config, init, seeds);
   }
 
-  /** Returns the normed sum [B, T, C] of x [B, T, C] and its attention. */
+  /** Returns the normalised sum [B, T, C] of x [B, T, C] and its attention. */
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const y = this.self.forward(x, context);
     return this.output.join(x, (residual) => this.output.dense.forward(y, { residual }));
@@ -141,7 +141,7 @@ class BertLayer extends Module {
   }
 }
 
-/** Normed sum of the vectors of a token, of its position and of its type. */
+/** Normalised sum of the vectors of a token, of its position and of its type. */
 class BertEmbeddings extends Module {
   readonly word_embeddings: Embedding;
   readonly position_embeddings: Embedding;
@@ -164,7 +164,7 @@ class BertEmbeddings extends Module {
     this.firstPosition = firstPosition;
   }
 
-  /** Returns the normed vectors [B, T, C] of ids i32 [B, T]. */
+  /** Returns the normalised vectors [B, T, C] of ids i32 [B, T]. */
   forward(ids: IntTensor, tokenTypes: IntTensor | null, dtype: FloatDType): FloatTensor {
     const { position_embeddings: positions, token_type_embeddings: types, firstPosition } = this;
     const rows = (table: Embedding, first: number, count: number): FloatTensor => {

@@ -36,7 +36,7 @@ export interface EncoderDecoderConfig {
   dropout?: number;
   /** Dropout probability of attention weights. @default 0 */
   attentionDropout?: number;
-  /** Place of the norms: "post" norms the sum after each part, "pre" the input of each part. @default "post" */
+  /** Place of the norms: "post" normalises the sum after each part, "pre" the input of each part. @default "post" */
   norm?: "pre" | "post";
   /** True if encoder and decoder end in a norm. @default true if `norm` is "pre" */
   finalNorms?: boolean;

@@ -54,7 +54,7 @@ export interface GptConfig {
   scaleAttention?: boolean;
   /** True if attention scores in layer i, counted from 0, are divided by i + 1 (Mistral's GPT-2s). @default false */
   scaleAttentionByLayer?: boolean;
-  /** True if RMS norms go over each head's queries and keys (Henry et al. 2020). @default false */
+  /** True if each head's queries and keys are RMS-normalised (Henry et al. 2020). @default false */
   qkNorm?: boolean;
   /** Activation of the feed-forward layers. @default "gelu" (GPT-2's tanh form); "silu" if gated */
   activation?: Activation;

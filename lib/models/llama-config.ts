@@ -39,7 +39,7 @@ export interface LlamaConfig {
   outputBias?: boolean;
   /** True if the feed-forward layers have biases. @default false */
   feedForwardBias?: boolean;
-  /** True if RMS norms go over each head's queries and keys (Qwen 3). @default false */
+  /** True if each head's queries and keys are RMS-normalised (Qwen 3). @default false */
   qkNorm?: boolean;
   /** Activation of the feed-forward gate. @default "silu" */
   activation?: Activation;

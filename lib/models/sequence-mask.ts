@@ -19,7 +19,7 @@ export interface SequenceMaskOptions {
   /**
    * Lengths of the documents that each sequence is packed from. A token sees only tokens of its own document, and
    * positions restart in each document. The rest of a sequence is padding. It cannot be combined with a cache.
-   * @default null (one document a sequence)
+   * @default null (one document per sequence)
    */
   documents?: readonly ArrayLike<number>[] | null;
   /**

@@ -19,7 +19,7 @@ import { SequenceToSequence } from "./sequence-to-sequence.js";
  * also covers T5 1.1, Flan-T5 and mT5. Parameters have the names and layouts of Hugging Face's files.
  *
  * Because the bias needs a gradient, self-attention consists of separate products and a softmax (`biasedAttention`).
- * Its memory grows with the square of the length: B·H·T² numbers a layer.
+ * Its memory grows with the square of the length: B·H·T² numbers per layer.
  *
  * @example
  * const t5 = new T5({ vocabularySize: 100, layers: 2, heads: 2, width: 16 });

@@ -11,8 +11,11 @@ import type { PassOptions } from "./pass.js";
 
 /** Model with a decoder that attends to encoded sources. */
 export interface SourceModel {
+  /** Device that holds the model. */
   readonly device: Device;
+  /** Dtype of the activations and logits. */
   readonly dtype: FloatDType;
+  /** True if dropout is on. */
   readonly training: boolean;
   /**
    * True if attention reads the whole cache and gets masks from the host. Caches then start as zeros, and passes cannot
@@ -20,11 +23,13 @@ export interface SourceModel {
    * @default false
    */
   readonly readsWholeCache?: boolean;
+  /** Turns dropout on. */
   train(): unknown;
+  /** Turns dropout off. */
   eval(): unknown;
   /**
-   * Returns the logits of the next token after each of ids i32 [B, T], where sequence b is a target of source b: [B, T,
-   * V], or [B, V] with `lastOnly`.
+   * Returns the logits of the next token after each of ids i32 [B, T], of which sequence b is a target of source b. The
+   * logits are [B, T, V], or [B, V] with `lastOnly`.
    */
   decode(ids: IntTensor, source: EncodedSource, options?: PassOptions): FloatTensor;
 }

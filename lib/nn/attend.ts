@@ -1,6 +1,7 @@
 // The core that every attention module shares. A module projects its input with its own parameters, which have the
-// names of the published files, and calls `attend`. The core norms and rotates queries and keys, writes to the cache,
-// runs the fused operation (or the unfused one, if an observer wants the scores) and reports values to the observer.
+// names of the published files, and calls `attend`. The core normalises and rotates queries and keys, writes to the
+// cache, runs the fused operation (or the unfused one, if an observer wants the scores) and reports values to the
+// observer.
 import { attention, type BlockMask, packedAttention } from "../ops/attention.js";
 import { rotary } from "../ops/rotary.js";
 import { unfusedAttention, type UnfusedAttentionOptions } from "../ops/unfused-attention.js";
@@ -77,7 +78,7 @@ interface Heads {
 
 /**
  * Returns the attention [B, T, H·D] of queries q [B, T, H, D] to keys k and values v [B, S, Hkv, D], ready for the
- * output projection. q, k and v come straight from their projections: this function norms and rotates them. With a
+ * output projection. q, k and v come straight from their projections: this function normalises and rotates them. With a
  * cache, k and v are those of the new tokens only.
  *
  * A `bias` [B or 1, H, T, S] is added to the scores and receives a gradient. It replaces every mask: only its −∞

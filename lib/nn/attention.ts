@@ -37,7 +37,7 @@ export interface AttentionConfig extends Omit<HeadsConfig, "headSize"> {
    * @default null (no rotation)
    */
   rotary?: { table: FloatTensor; interleaved?: boolean } | null;
-  /** True if RMS norms go over each head's queries and keys (Henry et al. 2020, as in Qwen 3). @default false */
+  /** True if each head's queries and keys are RMS-normalised (Henry et al. 2020, as in Qwen 3). @default false */
   qkNorm?: boolean;
   /** Epsilon that the norms of queries and keys add to the mean square. @default 1e-5 */
   eps?: number;

@@ -15,7 +15,7 @@ export interface EncodedSource {
 }
 
 /**
- * Encoded sources for the sequences of a `KvCache`, one row a sequence. `KvCache.take` takes the rows along with the
+ * Encoded sources for the sequences of a `KvCache`, one row per sequence. `KvCache.take` takes the rows along with the
  * sequences. The contents never change, so that several caches share one copy.
  *
  * @example

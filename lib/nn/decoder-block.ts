@@ -12,7 +12,10 @@ import { Module } from "./module.js";
 /** Configuration of a `DecoderBlock`. */
 export interface DecoderBlockConfig
   extends Omit<AttentionConfig, "causal" | "layout">, Omit<FeedForwardConfig, "layout"> {
-  /** Place of the norms: "pre" norms each part's input, "post" (the original Transformer) its sum. @default "pre" */
+  /**
+   * Place of the norms: "pre" normalises the input of each part, "post" (the original Transformer) the sum after it.
+   * @default "pre"
+   */
   norm?: "pre" | "post";
   /** Epsilon that every norm adds to the variance. @default 1e-5 */
   eps?: number;

@@ -14,7 +14,7 @@ export interface GroupedAttentionConfig extends HeadsConfig {
   bias?: boolean;
   /** True if the output projection has a bias. @default false */
   outputBias?: boolean;
-  /** True if RMS norms go over each head's queries and keys (Qwen 3). @default false */
+  /** True if each head's queries and keys are RMS-normalised (Qwen 3). @default false */
   qkNorm?: boolean;
   /** Epsilon that the norms of queries and keys add to the mean square. @default 1e-6 */
   eps?: number;

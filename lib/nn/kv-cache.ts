@@ -36,7 +36,10 @@ export interface KvCacheConfig {
   device: Device;
   /** Dtype of keys and values. @default "f32" */
   dtype?: FloatDType;
-  /** Encoded sources that a decoder attends to, one row a sequence. The cache owns and disposes them. @default null */
+  /**
+   * Encoded sources that a decoder attends to, one row per sequence. The cache owns and disposes them.
+   * @default null
+   */
   memory?: CrossMemory | null;
   /**
    * True if keys and values start as zeros, for attention that reads the whole cache, unwritten places included.

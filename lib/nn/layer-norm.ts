@@ -30,7 +30,7 @@ export class LayerNorm extends Module {
     this.bias = bias ? init.constant([width], 0) : null;
   }
 
-  /** Returns x [..., C] normed over C. */
+  /** Returns x [..., C] normalised over C. */
   forward(x: FloatTensor): FloatTensor {
     return layerNorm(x, this);
   }

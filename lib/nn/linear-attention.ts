@@ -57,7 +57,7 @@ export class LinearAttention extends Module {
   readonly heads: number;
   readonly featureMap: FeatureMap;
   readonly normalize: boolean;
-  /** Decay of each head's weights a token, f32 [H]; null without `retention`. */
+  /** Decay of each head's weights per token, f32 [H]; null without `retention`. */
   readonly decay: FloatTensor | null;
 
   constructor(config: LinearAttentionConfig, init: Initializer) {

@@ -69,7 +69,7 @@ export class RelativePositionBias extends Module {
     checkObject(op, "config", config);
     const { heads, buckets, furthest, bothSides, std = 0.02 } = config;
     checkInteger(op, "heads", heads, 1);
-    // At least one exact distance a side.
+    // Each direction needs at least one bucket for an exact distance.
     checkInteger(op, "buckets", buckets, bothSides ? 4 : 2);
     if (bothSides && buckets % 2 !== 0)
       throw new HeedError("ERR_RANGE", `${op}: expected an even number of buckets for both sides, got ${buckets}`);

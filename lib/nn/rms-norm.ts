@@ -27,7 +27,7 @@ export class RmsNorm extends Module {
     this.weight = init.constant([width], 1);
   }
 
-  /** Returns x [..., C] normed over C. */
+  /** Returns x [..., C] normalised over C. */
   forward(x: FloatTensor): FloatTensor {
     return rmsNorm(x, this);
   }

@@ -13,7 +13,8 @@ import { RmsNorm } from "./rms-norm.js";
 /** Configuration of a `TransformerBlock`. */
 export interface TransformerBlockConfig extends AttentionConfig, FeedForwardConfig {
   /**
-   * Place of the norms: "pre" (GPT-2) norms each part's input, "post" (the original Transformer) its sum.
+   * Place of the norms: "pre" (GPT-2) normalises the input of each part, "post" (the original Transformer) the sum
+   * after it.
    * @default "pre"
    */
   norm?: "pre" | "post";

@@ -120,7 +120,7 @@ export async function saveCheckpoint(
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
     const asSaved: AsSaved = (name, tensor) => savedPieces(saving, model, name, tensor);
-    // The format entry is what Hugging Face's loader asks for.
+    // Hugging Face's loader requires the format entry.
     await writeTensors(path.join(to, files.model), model.stateDict(), asSaved, { format: "pt" });
     // The moments of a parameter are saved in the parameter's layout.
     const momentAsSaved: AsSaved = (name, moment) => asSaved(name.replace(/^[mv]\./, ""), moment);

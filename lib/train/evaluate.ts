@@ -14,7 +14,7 @@ export interface EvaluationOptions {
   contextLength?: number;
   /** Largest number of batches, which are spread evenly over the tokens. @default all */
   batches?: number | undefined;
-  /** Id that begins a document, as in training: a token sees only its own document. @default null (one a sequence) */
+  /** Id that begins a document, as in training: a token sees only its own document. @default null (one per sequence) */
   documentStart?: number | null;
   /** Signal that stops the evaluation, which then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;

@@ -73,9 +73,13 @@ export type TrainerEvent =
 
 /** Functions that `Trainer.train` calls with the events. */
 export interface TrainerCallbacks {
+  /** Called after each step. */
   onStep?: (event: StepEvent) => void;
+  /** Called after each evaluation. */
   onEvaluation?: (event: EvaluationEvent) => void;
+  /** Called after each checkpoint that was saved. */
   onCheckpoint?: (event: CheckpointEvent) => void;
+  /** Called after each checkpoint that could not be saved. */
   onCheckpointFailed?: (event: CheckpointFailedEvent) => void;
 }
 

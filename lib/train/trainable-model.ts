@@ -7,7 +7,9 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 
 /** Model that `Trainer` can train: one that predicts the next token, such as `GPT` or `Llama`. */
 export interface TrainableModel extends Module {
+  /** Configuration, of which training needs the longest sequence and the size of the vocabulary. */
   readonly config: { readonly contextLength: number; readonly vocabularySize: number };
+  /** Device that holds the model. */
   readonly device: Device;
   /** Dtype of the activations; it can be set if the parameters are f32. */
   dtype: FloatDType;

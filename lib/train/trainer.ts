@@ -73,6 +73,7 @@ export class Trainer implements Disposable {
   /**
    * @throws ERR_ARGUMENT if an option has the wrong type or value.
    * @throws ERR_RANGE if a number is out of range or there are too few tokens.
+   * @throws ERR_FORMAT or ERR_SHAPE if the optimiser's state in `resume` does not fit the parameters to train.
    */
   constructor(options: TrainerOptions) {
     const settings = checkTrainerOptions(options);
