@@ -54,7 +54,7 @@ export interface KvCacheConfig {
  *
  * The sequences of a batch may have different lengths. A forward pass of T tokens first calls `begin` with the number
  * of real tokens in each sequence (the others are padding at the end), then `write` once in each layer, then `advance`.
- * `Model.createCache` makes a cache that fits a model, and `forward(ids, { cache })` makes these calls.
+ * A model's `createCache` returns a cache that fits it, and its `forward(ids, { cache })` makes these calls.
  *
  * @example
  * using cache = gpt.createCache(1);
@@ -95,13 +95,21 @@ export class KvCache implements Disposable {
     this.#keyLengths = allocate([batch], "i32", device, false);
   }
 
-  /** Position of each sequence's next token, i32 [B] on the device. Needs a pass that has begun. */
+  /**
+   * Position of each sequence's next token, i32 [B] on the device. It can be read only during a pass.
+   *
+   * @throws ERR_ARGUMENT if no pass has begun.
+   */
   get starts(): IntTensor {
     this.#expectBegun();
     return this.#starts;
   }
 
-  /** Number of tokens of each sequence after the current pass, i32 [B] on the device. Needs a pass that has begun. */
+  /**
+   * Number of tokens of each sequence after the current pass, i32 [B] on the device. It can be read only during a pass.
+   *
+   * @throws ERR_ARGUMENT if no pass has begun.
+   */
   get keyLengths(): IntTensor {
     this.#expectBegun();
     return this.#keyLengths;

@@ -51,7 +51,10 @@ export interface TrainerOptions {
    * @default no limit
    */
   maxSeconds?: number | undefined;
-  /** Highest learning rate, between a linear warm-up and a decay along half a cosine. @default 1e-3 */
+  /**
+   * Highest learning rate: the rate rises linearly during the warm-up, then falls along half a cosine.
+   * @default 1e-3
+   */
   lr?: number;
   /** Number of warm-up steps. @default 0 */
   warmup?: number;
