@@ -58,8 +58,8 @@ function initializerOf(bert: Bert, seed: number): Initializer {
 /** Options of `BertForMaskedLM.forward`. */
 export interface MaskedForwardOptions extends BertForwardOptions {
   /**
-   * Positions whose logits are computed, i32 [N]; b·T + t stands for token t of sequence b. Choosing them saves much:
-   * the vocabulary is large, and few tokens are masked.
+   * Positions whose logits are computed, i32 [N]; b·T + t stands for token t of sequence b. This saves time,
+   * because the vocabulary is large and few tokens are masked.
    * @default null (all positions)
    */
   positions?: IntTensor | null;
@@ -133,7 +133,9 @@ export class BertForMaskedLM extends BertHead {
 
 /** Options of `BertForSequenceClassification`. */
 export interface ClassificationOptions {
-  /** Names of the classes, or their number (then named "LABEL_0", "LABEL_1", …). One label makes a model of scores. */
+  /**
+   * Names of the classes, or their number (then named "LABEL_0", "LABEL_1", …). With one label, the logit is a score.
+   */
   labels: number | readonly string[];
   /** Seed of the head's initial parameters. @default 0 */
   seed?: number;

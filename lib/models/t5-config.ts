@@ -22,7 +22,7 @@ export interface T5Config {
   hidden?: number;
   /** Number of buckets that the relative positions' distances fall into; an even number. @default 32 */
   buckets?: number;
-  /** Distance from which on all distances fall into the last bucket. @default 128 */
+  /** Distance beyond which all distances fall into the last bucket. @default 128 */
   furthest?: number;
   /** Epsilon that every RMS norm adds to the mean square. @default 1e-6 */
   eps?: number;

@@ -49,10 +49,10 @@ export interface AttentionRules {
 /** Description of a forward pass's batch that the attention of every layer receives. */
 export interface AttentionContext {
   /**
-   * i32 [B]: number of real tokens in each sequence; the rest is padding at its end. A pass with a cache ignores it.
+   * Number of real tokens in each sequence, i32 [B]; the rest is padding at its end. A pass with a cache ignores it.
    */
   keyLengths?: IntTensor | null;
-  /** i32 [B, T, 2]: range of keys that each token may see; see `AttentionOptions.keyRanges`. */
+  /** Range of keys that each token may see, i32 [B, T, 2]; see `AttentionOptions.keyRanges`. */
   keyRanges?: IntTensor | null;
   /** Mask of the blocks of keys that a token may see; see `AttentionOptions.blocks`. */
   blocks?: BlockMask | null;

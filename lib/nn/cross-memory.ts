@@ -10,7 +10,7 @@ import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 export interface EncodedSource {
   /** Keys and values [B, S, H, D] for each layer of the decoder. */
   readonly layers: readonly { readonly keys: FloatTensor; readonly values: FloatTensor }[];
-  /** i32 [B]: number of real tokens in each source; the rest is padding at its end. null if no source has padding. */
+  /** Number of real tokens in each source, i32 [B]; the rest is padding at its end. null if no source has padding. */
   readonly lengths: IntTensor | null;
 }
 

@@ -16,7 +16,7 @@ export interface RelativePositionBiasConfig {
   heads: number;
   /** Number of buckets that distances fall into; even if `bothSides`. */
   buckets: number;
-  /** Distance from which on all distances fall into the last bucket. */
+  /** Distance beyond which all distances fall into the last bucket. */
   furthest: number;
   /** True if queries see keys before and after them, false if they see only those before. */
   bothSides: boolean;

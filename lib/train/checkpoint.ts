@@ -35,7 +35,7 @@ export interface TrainerState {
   position?: DataPosition | null;
   /** Last step whose model was evaluated on held-out tokens. @default null (none) */
   evaluated?: number | null;
-  /** Options of the run that the caller wants to find again; heed does not read them. */
+  /** Options of the run that the caller wants to find again; `Trainer` does not read them. */
   options: Record<string, unknown>;
 }
 
