@@ -1,48 +1,57 @@
-// The BERT family's configurations, and what its members differ in.
+// Configurations of the BERT family, with the defaults in which its members differ.
 import { checkBoolean, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 
-/** Members of the family: they differ in positions, in heads and in the names of their files. */
+/** Members of the family: they differ in their positions, their task heads and the parameter names in their files. */
 export const bertFamilies = ["bert", "roberta", "xlm-roberta", "distilbert"] as const;
+/** Member of the BERT family. */
 export type BertFamily = (typeof bertFamilies)[number];
 
-/** The size and options of a BERT. */
+/** Size and options of a BERT. */
 export interface BertConfig {
-  /** "bert" unless given. */
+  /** Member of the family that the model belongs to. @default "bert" */
   family?: BertFamily;
-  /** V */
+  /** V, the number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** The longest sequence. */
+  /** Length of the longest sequence, in tokens. */
   contextLength: number;
+  /** Number of layers. */
   layers: number;
+  /** H, the number of attention heads. */
   heads: number;
-  /** C, a multiple of heads. */
+  /** C, the width of a token's state; a multiple of `heads`. */
   width: number;
-  /** Width of the feed-forward layers; 4·width unless given. */
+  /** Width between the feed-forward layers. @default 4·width */
   hidden?: number;
-  /** Kinds of token, such as those of a first and a second text; 0 for none. @default 2; of a DistilBERT 0 */
+  /** Number of token types, such as first and second text; 0 for a model without types. @default 2; 0 for DistilBERT */
   tokenTypes?: number;
-  /** Row of the position embeddings that a sequence begins at. @default 0; of a RoBERTa 2, its padding id + 1 */
+  /** Row of the position embeddings for the first token. @default 0; 2 for RoBERTa (the padding's id + 1) */
   firstPosition?: number;
-  /** A dense layer with tanh over the first token's state. @default true; of a DistilBERT false */
+  /** True if a dense layer with tanh pools the first token's state. @default true; false for DistilBERT */
   pooler?: boolean;
-  /** Of embeddings and residual branches; 0 unless given. */
+  /** Dropout probability of embeddings and residual branches. @default 0 */
   dropout?: number;
-  /** Of the attention weights; `dropout` unless given. */
+  /** Dropout probability of attention weights. @default dropout */
   attentionDropout?: number;
-  /** "geluErf" unless given. */
+  /** Activation of the feed-forward layers. @default "geluErf" */
   activation?: Activation;
-  /** Of the layer norms; 1e-12 unless given. */
+  /** Epsilon that every layer norm adds to the variance. @default 1e-12 */
   eps?: number;
 }
 
-/** RoBERTa and XLM-RoBERTa count positions from the padding's id on. */
+/** Returns true for RoBERTa and XLM-RoBERTa, which count positions from the padding's id + 1. */
 export function isRoberta(family: BertFamily): boolean {
   return family === "roberta" || family === "xlm-roberta";
 }
 
-/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+/**
+ * Returns the configuration with every default filled in, after checking it.
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @throws ERR_SHAPE if `width` is not a multiple of `heads`.
+ * @throws ERR_ARGUMENT if an option has the wrong type or an unknown value.
+ */
 export function checkBertConfig(config: BertConfig): Required<BertConfig> {
   checkObject("Bert", "config", config);
   checkInteger("Bert", "width", config.width, 1, 2 ** 31 - 1);

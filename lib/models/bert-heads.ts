@@ -1,4 +1,4 @@
-// What a BERT is trained for: its pretraining task, and classes of texts.
+// Task heads on top of a BERT: masked language modelling, its pretraining task, and the classification of texts.
 import type { Device } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
@@ -19,7 +19,7 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import { Bert, type BertForwardOptions, firstTokens } from "./bert.js";
 import { isRoberta } from "./bert-config.js";
 
-/** What every head has: the encoder below it. */
+/** Base class of the heads: a module on top of an encoder. */
 abstract class BertHead extends Module {
   readonly bert: Bert;
 
@@ -30,11 +30,12 @@ abstract class BertHead extends Module {
     this.bert = bert;
   }
 
+  /** Device that holds the encoder and the head. */
   get device(): Device {
     return this.bert.device;
   }
 
-  /** As `Bert.dtype`. */
+  /** Dtype of the encoder's activations; see `Model.dtype`. */
   get dtype(): FloatDType {
     return this.bert.dtype;
   }
@@ -43,31 +44,43 @@ abstract class BertHead extends Module {
     this.bert.dtype = dtype;
   }
 
+  /** Source of dropout's seeds, shared with the encoder. */
   get dropoutSeeds(): DropoutSeeds {
     return this.bert.dropoutSeeds;
   }
 }
 
-/** The head's first parameters are of the encoder's dtype and device. */
+/** Returns an initializer for a head's parameters, with the encoder's device and dtype. */
 function initializerOf(bert: Bert, seed: number): Initializer {
   return new Initializer(seed, bert.device, bert.embeddings.word_embeddings.weight.dtype);
 }
 
+/** Options of `BertForMaskedLM.forward`. */
 export interface MaskedForwardOptions extends BertForwardOptions {
   /**
-   * i32 [N]: where in the batch, at b·T + t, logits are wanted; all positions unless given. The vocabulary is large, and
-   * few tokens are masked.
+   * Positions whose logits are computed, i32 [N]; b·T + t stands for token t of sequence b. This saves time,
+   * because the vocabulary is large and few tokens are masked.
+   * @default null (all positions)
    */
   positions?: IntTensor | null;
 }
 
-/** An encoder that says what stands at every position: BERT's pretraining task, without the prediction of the next sentence. */
+/**
+ * Encoder with a head that predicts the token at every position: BERT's pretraining task, without the prediction of the
+ * next sentence.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 100, contextLength: 16, layers: 2, heads: 2, width: 16 });
+ * const model = new BertForMaskedLM(bert);
+ * const { ids, positions, targets } = maskTokens([5, 17, 31, 8], { maskToken: 4, vocabularySize: 100, seed: 1 });
+ * const loss = model.loss(tensor(ids, [1, 4]), tensor(targets), { positions: tensor(positions) });
+ */
 export class BertForMaskedLM extends BertHead {
   readonly dense: Linear;
   readonly LayerNorm: LayerNorm;
-  /** [V]; the token embedding is the output projection. */
+  /** Bias of the logits, [V]. The token embedding is the output projection. */
   readonly bias: FloatTensor;
-  /** Of the dense layer: the encoder's, but RoBERTa's head has the exact GELU, whatever its encoder has. */
+  /** Activation of the dense layer: the encoder's, except that RoBERTa's head always has the exact GELU. */
   readonly activation: Activation;
 
   constructor(bert: Bert, options: { seed?: number } = {}) {
@@ -81,7 +94,7 @@ export class BertForMaskedLM extends BertHead {
     this.activation = isRoberta(family) ? "geluErf" : activation;
   }
 
-  /** ids i32 [B, T] → logits [B, T, V], or [N, V] with `positions`. */
+  /** Returns the logits [B, T, V] of ids i32 [B, T], or [N, V] with `positions`. */
   forward(ids: IntTensor, options: MaskedForwardOptions = {}): FloatTensor {
     checkObject("BertForMaskedLM", "options", options);
     const { bias } = this;
@@ -104,8 +117,8 @@ export class BertForMaskedLM extends BertHead {
   }
 
   /**
-   * Mean cross-entropy in nats per token of predicting targets [B, T], or [N] with `positions`; targets of `ignoreIndex`
-   * (−100 unless given) count for nothing.
+   * Returns the mean cross-entropy, in nats per token, of predicting targets i32 [B, T], or [N] with `positions`.
+   * Targets that equal `ignoreIndex`, by default −100, do not count.
    */
   loss(ids: IntTensor, targets: IntTensor, options: MaskedForwardOptions & CrossEntropyOptions = {}): FloatTensor {
     checkObject("BertForMaskedLM", "options", options);
@@ -118,22 +131,33 @@ export class BertForMaskedLM extends BertHead {
   }
 }
 
+/** Options of `BertForSequenceClassification`. */
 export interface ClassificationOptions {
-  /** The classes' names, or how many there are (then "LABEL_0", "LABEL_1", …); one for a score of the text. */
+  /**
+   * Names of the classes, or their number (then named "LABEL_0", "LABEL_1", …). With one label, the logit is a score.
+   */
   labels: number | readonly string[];
-  /** Of the head's first parameters; 0 unless given. */
+  /** Seed of the head's initial parameters. @default 0 */
   seed?: number;
-  /** Before the classifier; the encoder's unless given. */
+  /** Dropout probability before the classifier. @default the encoder's `dropout` */
   dropout?: number;
 }
 
-/** An encoder that tells classes of texts apart, by the state of their first tokens. */
+/**
+ * Encoder with a head that classifies texts by the state of their first token.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 100, contextLength: 16, layers: 2, heads: 2, width: 16 });
+ * const model = new BertForSequenceClassification(bert, { labels: ["bad", "good"] });
+ * const logits = model.forward(tensor([[7, 8, 9]], [1, 3], { dtype: "i32" }));
+ * model.labels[await argmax(logits).item()]; // "bad" or "good"
+ */
 export class BertForSequenceClassification extends BertHead {
-  /** In place of a pooler, which is BERT's own way; null where the pooler is used. */
+  /** Dense layer that takes the place of the pooler; null if the encoder's pooler is used, as in BERT itself. */
   readonly pre_classifier: Linear | null;
   readonly classifier: Linear;
   readonly dropout: Dropout;
-  /** The classes' names. */
+  /** Names of the classes. */
   readonly labels: readonly string[];
 
   constructor(bert: Bert, options: ClassificationOptions) {
@@ -148,17 +172,21 @@ export class BertForSequenceClassification extends BertHead {
     const pooled = family === "bert" && pooler;
     this.pre_classifier = pooled ? null : new Linear({ inputs: width, outputs: width }, init);
     this.classifier = new Linear({ inputs: width, outputs }, init);
-    // Names of classes that the classifier has found room for.
+    // Names are made after the classifier, which fails first if the number of labels is far too large.
     this.labels = typeof labels === "object" ? [...labels] : Array.from({ length: outputs }, (_, i) => `LABEL_${i}`);
     this.dropout = new Dropout(dropout, bert.dropoutSeeds);
   }
 
-  /** ids i32 [B, T] → logits [B, labels]. */
+  /** Returns the logits [B, labels] of ids i32 [B, T]. */
   forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
     return scope(() => this.classifier.forward(this.dropout.forward(this.#pooled(this.bert.forward(ids, options)))));
   }
 
-  /** Mean cross-entropy in nats of the labels i32 [B]. */
+  /**
+   * Returns the mean cross-entropy, in nats per text, of predicting labels i32 [B] from ids i32 [B, T].
+   *
+   * @throws ERR_ARGUMENT if the model has only one label.
+   */
   loss(ids: IntTensor, labels: IntTensor, options: BertForwardOptions & CrossEntropyOptions = {}): FloatTensor {
     const op = "BertForSequenceClassification";
     checkObject(op, "options", options);
@@ -171,7 +199,7 @@ export class BertForSequenceClassification extends BertHead {
     return scope(() => crossEntropy(this.forward(ids, { tokenTypes, keyLengths, observer }), labels, rest));
   }
 
-  /** States [B, T, C] → [B, C] */
+  /** Returns the vectors [B, C] that go into the classifier, from the states [B, T, C]. */
   #pooled(states: FloatTensor): FloatTensor {
     if (!this.pre_classifier) return this.bert.pooled(states);
     const { family } = this.bert.config;

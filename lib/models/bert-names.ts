@@ -1,4 +1,4 @@
-// What the files of the BERT family call the parameters of `Bert` and its heads.
+// Names of the parameters of `Bert` and its heads in the files of the BERT family.
 import type { BertFamily } from "./bert-config.js";
 
 type Renaming = readonly (readonly [RegExp, string])[];
@@ -33,12 +33,12 @@ const distilbert: Renaming = [
 
 const renamings: Record<BertFamily, Renaming> = { bert, roberta, "xlm-roberta": roberta, distilbert };
 
-/** What files of the family call a parameter of `Bert`, `BertForMaskedLM` or `BertForSequenceClassification`. */
+/** Returns a family's name in files for a parameter of `Bert`, `BertForMaskedLM` or `BertForSequenceClassification`. */
 export function bertFileName(family: BertFamily, parameter: string): string {
   return renamings[family].reduce((name, [ours, theirs]) => name.replace(ours, theirs), parameter);
 }
 
-/** What files of the family put before the encoder's names where a head is with it. */
+/** Returns the prefix of the encoder's names in a family's files of models with a head, such as "roberta.". */
 export function bertPrefix(family: BertFamily): string {
   return bertFileName(family, "bert.");
 }

@@ -20,16 +20,20 @@ import { type BertConfig, checkBertConfig } from "./bert-config.js";
 import { checkPass, type ObserverOption } from "./pass.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
+/** Options of `Bert.forward`. */
 export interface BertForwardOptions extends ObserverOption {
-  /** i32 [B, T]: of which kind each token is; 0 unless given. */
+  /** Type of each token, i32 [B, T], such as 0 in a first text and 1 in a second. @default null (all 0) */
   tokenTypes?: IntTensor | null;
-  /** i32 [B]: real tokens in each sequence, the rest is padding at its end, which no token sees. */
+  /**
+   * Number of real tokens in each sequence, i32 [B]; the rest is padding at its end, which no token sees.
+   * @default null (no padding)
+   */
   keyLengths?: IntTensor | null;
 }
 
 type BertContext = Pick<AttentionContext, "keyLengths" | "observer">;
 
-/** A linear layer under a name of its own, as the files have it. */
+/** Linear layer inside a module, which gives its parameters the names of the published files. */
 class Dense extends Module {
   readonly dense: Linear;
 
@@ -39,7 +43,10 @@ class Dense extends Module {
   }
 }
 
-/** The end of each half of a layer: a linear layer back to the width, the residual connection, and the norm (post-norm). */
+/**
+ * Second part of each half of a layer: a linear layer back to width C, the residual connection and the norm
+ * (post-norm).
+ */
 class BertOutput extends Module {
   readonly dense: Linear;
   readonly LayerNorm: LayerNorm;
@@ -52,7 +59,10 @@ class BertOutput extends Module {
     this.dropout = new Dropout(dropout, seeds);
   }
 
-  /** The norm of residual + part, the sum made by the part's last product unless dropout comes between. */
+  /**
+   * Returns the norm of residual + dropout(part). Without dropout, `part` receives the residual and adds it itself,
+   * fused into its last product; with dropout it receives null.
+   */
   join(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor): FloatTensor {
     const { training, p } = this.dropout;
     if (training && p > 0) return this.LayerNorm.add(this.dropout.forward(part(null)), residual).out;
@@ -60,7 +70,10 @@ class BertOutput extends Module {
   }
 }
 
-/** Three products, as the files have them: one of all three, on the CPU at B 32, T 128, C 384, takes as long. */
+/**
+ * Self-attention with separate products for queries, keys and values, as in the published files. One packed product
+ * would not be faster: on the CPU, at B 32, T 128, C 384, it takes as long.
+ */
 class BertSelfAttention extends Module implements AttentionRules {
   readonly query: Linear;
   readonly key: Linear;
@@ -78,10 +91,10 @@ class BertSelfAttention extends Module implements AttentionRules {
     this.heads = heads;
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the attention [B, T, C] of x [B, T, C], before the output projection. */
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const [q, k, v] = [this.query, this.key, this.value].map((part) => splitHeads(part.forward(x), this.heads));
-    return attend(q!, k!, v!, this, context); // of [B, T, H, D]
+    return attend(q!, k!, v!, this, context); // q, k, v: [B, T, H, D]
   }
 }
 
@@ -95,14 +108,14 @@ class BertAttention extends Module {
     this.output = new BertOutput(config.width, config, init, seeds);
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the normalised sum [B, T, C] of x [B, T, C] and its attention. */
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const y = this.self.forward(x, context);
     return this.output.join(x, (residual) => this.output.dense.forward(y, { residual }));
   }
 }
 
-/** Attention and feed-forward, each followed by a residual connection and a layer norm. */
+/** Layer of attention and feed-forward, each followed by a residual connection and a layer norm. */
 class BertLayer extends Module {
   readonly attention: BertAttention;
   readonly intermediate: Dense;
@@ -117,7 +130,7 @@ class BertLayer extends Module {
     this.activation = config.activation;
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the layer's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: BertContext): FloatTensor {
     const { activation } = this;
     const layers = { up: this.intermediate.dense, down: this.output.dense };
@@ -128,11 +141,11 @@ class BertLayer extends Module {
   }
 }
 
-/** The sum of a token's, its position's and its kind's vectors, normed. */
+/** Normalised sum of the vectors of a token, of its position and of its type. */
 class BertEmbeddings extends Module {
   readonly word_embeddings: Embedding;
   readonly position_embeddings: Embedding;
-  /** null where tokens are of one kind without a name. */
+  /** Vectors of the token types; null if the model has no token types. */
   readonly token_type_embeddings: Embedding | null;
   readonly LayerNorm: LayerNorm;
   readonly dropout: Dropout;
@@ -142,7 +155,7 @@ class BertEmbeddings extends Module {
     super();
     const { vocabularySize, contextLength, firstPosition, tokenTypes, width, eps } = config;
     this.word_embeddings = new Embedding({ count: vocabularySize, width }, init);
-    // The table of words alone is quantised: the others are small.
+    // Only the table of tokens is quantised, because the others are small.
     const small = { width, quantizable: false };
     this.position_embeddings = new Embedding({ ...small, count: firstPosition + contextLength }, init);
     this.token_type_embeddings = tokenTypes > 0 ? new Embedding({ ...small, count: tokenTypes }, init) : null;
@@ -151,7 +164,7 @@ class BertEmbeddings extends Module {
     this.firstPosition = firstPosition;
   }
 
-  /** ids [B, T] → [B, T, C] */
+  /** Returns the normalised vectors [B, T, C] of ids i32 [B, T]. */
   forward(ids: IntTensor, tokenTypes: IntTensor | null, dtype: FloatDType): FloatTensor {
     const { position_embeddings: positions, token_type_embeddings: types, firstPosition } = this;
     const rows = (table: Embedding, first: number, count: number): FloatTensor => {
@@ -174,15 +187,24 @@ class BertEncoder extends Module {
 }
 
 /**
- * BERT (Devlin et al. 2019): an encoder whose tokens all see each other, post-norm; with options of its configuration
- * also RoBERTa (Liu et al. 2019), XLM-RoBERTa, DistilBERT and MiniLM. Parameters have the names and layouts of Hugging
- * Face's BERT; `bertFileName` says what the others' files call them.
+ * BERT (Devlin et al. 2019): a post-norm encoder in which all tokens see each other. Its configuration also covers
+ * RoBERTa (Liu et al. 2019), XLM-RoBERTa, DistilBERT and MiniLM. Parameters have the names and layouts of Hugging
+ * Face's BERT; for the other families, `bertFileName` maps them to the names in the files.
+ *
+ * @example
+ * const bert = new Bert({ vocabularySize: 100, contextLength: 16, layers: 2, heads: 2, width: 16 });
+ * const ids = tensor([[7, 8, 9]], [1, 3], { dtype: "i32" });
+ * const states = bert.forward(ids); // [1, 3, 16]
+ * bert.pooled(states).shape; // [1, 16]
+ *
+ * @see https://arxiv.org/abs/1810.04805
  */
 export class Bert extends Model {
   readonly embeddings: BertEmbeddings;
   readonly encoder: BertEncoder;
-  /** null where the configuration has none. */
+  /** Dense layer of `pooled`; null if the configuration has no pooler. */
   readonly pooler: Dense | null;
+  /** Complete configuration, with every default filled in. */
   readonly config: Required<BertConfig>;
 
   constructor(config: BertConfig, options: ModelOptions = {}) {
@@ -199,7 +221,12 @@ export class Bert extends Model {
     return this.embeddings.word_embeddings;
   }
 
-  /** ids i32 [B, T] → the state of every token [B, T, C]. */
+  /**
+   * Returns the states [B, T, C] of the tokens ids i32 [B, T].
+   *
+   * @throws ERR_SHAPE if T is 0 or above `contextLength`, or an option's shape does not fit.
+   * @throws ERR_ARGUMENT if `tokenTypes` are given to a model without token types.
+   */
   forward(ids: IntTensor, options: BertForwardOptions = {}): FloatTensor {
     checkObject("Bert", "options", options);
     const { tokenTypes = null, keyLengths = null, observer = null } = options;
@@ -216,7 +243,11 @@ export class Bert extends Model {
     });
   }
 
-  /** States [B, T, C] → tanh of the pooler over each sequence's first token, [B, C]. Throws ERR_ARGUMENT without a pooler. */
+  /**
+   * Returns tanh(pooler(state of the first token)) for each sequence, [B, C], from the states [B, T, C].
+   *
+   * @throws ERR_ARGUMENT if the model has no pooler.
+   */
   pooled(states: FloatTensor): FloatTensor {
     const { pooler } = this;
     if (!pooler) throw new HeedError("ERR_ARGUMENT", "Bert: expected a model with a pooler, got one without");
@@ -234,7 +265,7 @@ export class Bert extends Model {
   }
 }
 
-/** [B, T, C] → the state of each sequence's first token, [B, C]. */
+/** Returns the state of each sequence's first token, [B, C], from the states [B, T, C]. */
 export function firstTokens(states: FloatTensor): FloatTensor {
   const [batch, , width] = states.shape as [number, number, number];
   return reshape(narrow(states, 1, 0, 1), [batch, width]);

@@ -12,16 +12,18 @@ import { Model } from "./model.js";
 import { checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 
+/** Options of a causal decoder's `forward`. */
 export interface DecoderForwardOptions extends SequenceMaskOptions, PassOptions {}
 
-/** x [B, T, C] → [B, T, C] */
+/** Block of a decoder. */
 interface Block<Context> {
+  /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: Context): FloatTensor;
 }
 
 /**
- * A decoder alone, which predicts the next token: embeddings, blocks of causal attention one after the other, a norm, and
- * a projection to logits. `Context` is what its blocks are told.
+ * Decoder-only model that predicts the next token: embeddings, blocks of causal attention, a norm and a projection to
+ * logits. `Context` is the type of the description of a pass that its blocks receive.
  */
 export abstract class CausalDecoder<Context extends AttentionContext = AttentionContext> extends Model {
   abstract readonly config: {
@@ -30,32 +32,49 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     readonly layers: number;
     readonly kvHeads: number;
   };
-  /** null where the token embedding is the output projection. */
+  /** Output projection; null if the token embedding is the output projection. */
   abstract readonly lm_head: Linear | null;
-  /** See CausalModel. */
+  /** True: generation may record a pass of one token and replay it; see `CausalModel.recordable`. */
   readonly recordable = true;
   /**
-   * Whether training keeps the input of each block alone, and computes the rest of it again in the backward pass (Chen et
-   * al. 2016): the same gradients for less memory and about a third more time.
+   * True if training keeps only the input of each block and computes the rest again in the backward pass (Chen et al.
+   * 2016). It gives the same gradients with less memory and about a third more time.
+   * @default false
+   * @see https://arxiv.org/abs/1604.06174
    */
   gradientCheckpointing = false;
 
   protected abstract get blocks(): readonly Block<Context>[];
-  /** The norm behind the last block: [..., C] → [..., C] */
+  /** Returns the norm that follows the last block. */
   protected abstract get finalNorm(): { forward(x: FloatTensor): FloatTensor };
-  /** D, of keys and values. */
+  /** Returns D, the size of a head of keys and values. */
   protected abstract get headSize(): number;
-  /** ids [B, T] → what goes into the first block, [B, T, C] */
+  /** Returns the input of the first block, [B, T, C], for ids i32 [B, T]. */
   protected abstract embed(ids: IntTensor, options: DecoderForwardOptions): FloatTensor;
-  /** Returns what one block is told about a pass. */
+  /** Returns the description of a pass that each block receives. */
   protected abstract contextOf(pass: AttentionContext): Context;
 
-  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  /**
+   * Returns the logits of the next token after each of ids i32 [B, T]: [B, T, V], or [B, V] with `lastOnly`.
+   *
+   * @example
+   * gpt.forward(tensor([[72, 101, 108]], [1, 3], { dtype: "i32" })).shape; // [1, 3, 256]
+   *
+   * @throws ERR_SHAPE if T is 0 or above `contextLength`, or an option's shape does not fit.
+   * @throws ERR_RANGE if the tokens do not fit into the cache.
+   */
   forward(ids: IntTensor, options: DecoderForwardOptions = {}): FloatTensor {
     return scope(() => logitsOf(this.#states(ids, options), this.#projection));
   }
 
-  /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
+  /**
+   * Returns the mean cross-entropy, in nats per token, of predicting targets i32 [B, T] from ids i32 [B, T].
+   *
+   * @example
+   * const ids = tensor(tokenizer.encode("abc"), [1, 3]);
+   * const loss = gpt.loss(ids, tensor(tokenizer.encode("bcd"), [1, 3]));
+   * loss.backward();
+   */
   loss(
     ids: IntTensor,
     targets: IntTensor,
@@ -67,7 +86,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return scope(() => logitsLoss(this.#states(ids, pass), this.#projection, targets, options));
   }
 
-  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
+  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default `contextLength`. */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     const { headSize, device, dtype } = this;
     const { layers, kvHeads: heads, contextLength } = this.config;

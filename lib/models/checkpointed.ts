@@ -10,8 +10,9 @@ interface Checkpointing {
 }
 
 /**
- * block(x, context), of which the graph keeps x and the context alone where the model says so. What else the block uses
- * outlives the backward pass. Who listens to a pass sees it once, so that nothing is then computed again.
+ * Returns block(x, context). If the model checkpoints gradients, the graph keeps only x and the context's tensors, and
+ * the backward pass computes the block again; everything else that the block uses (its parameters) outlives the
+ * backward pass. A pass with an observer is not checkpointed, because its hooks would run twice.
  */
 export function checkpointed<Context extends AttentionContext>(
   { gradientCheckpointing, dropoutSeeds }: Checkpointing,

@@ -6,57 +6,65 @@ import { checkSinusoids, type Sinusoids } from "../ops/sinusoidal-table.js";
 const positionings = ["sinusoidal", "learned", "none"] as const;
 const norms = ["pre", "post"] as const;
 
-/** The size and options of an encoder–decoder. What is not given is as in the paper (Vaswani et al. 2017). */
+/** Size and options of an encoder–decoder. The defaults are those of the paper (Vaswani et al. 2017). */
 export interface EncoderDecoderConfig {
+  /** Number of tokens in the source's vocabulary. */
   sourceVocabularySize: number;
-  /** The source's unless given. */
+  /** V, the number of tokens in the target's vocabulary. @default sourceVocabularySize */
   targetVocabularySize?: number;
-  /** Whether source and target have one vocabulary and one embedding; true where their sizes are the same, unless given. */
+  /** True if source and target share one vocabulary and one embedding. @default true if the sizes are equal */
   shared?: boolean;
-  /** The longest source and the longest target. */
+  /** Length of the longest source and of the longest target, in tokens. */
   contextLength: number;
-  /** Of the encoder. */
+  /** Number of layers of the encoder. */
   layers: number;
-  /** As many as the encoder's unless given. */
+  /** Number of layers of the decoder. @default layers */
   decoderLayers?: number;
+  /** H, the number of attention heads. */
   heads: number;
-  /** C, a multiple of heads. */
+  /** C, the width of a token's state; a multiple of `heads`. */
   width: number;
-  /** Width of the feed-forward layers; 4·width unless given. */
+  /** Width between the feed-forward layers. @default 4·width */
   hidden?: number;
-  /** The token that every target begins after. */
+  /** Id of the token that stands before every target. */
   startToken: number;
-  /** The token that ends a target. */
+  /** Id of the token that ends a target. */
   endToken: number;
-  /** Tokens that are never generated, such as padding; none unless given. */
+  /** Ids of tokens that are never generated, such as padding. @default [] */
   suppressedTokens?: readonly number[];
-  /** Of embeddings and of what each part adds to the residual stream; 0 unless given. */
+  /** Dropout probability of embeddings and of what each part adds to the residual stream. @default 0 */
   dropout?: number;
-  /** Of attention weights; 0 unless given. */
+  /** Dropout probability of attention weights. @default 0 */
   attentionDropout?: number;
-  /** "post" unless given: what comes out of each part is normed; "pre": what goes in. */
+  /** Place of the norms: "post" normalises the sum after each part, "pre" the input of each part. @default "post" */
   norm?: "pre" | "post";
-  /** Norms at the end of encoder and decoder; where `norm` is "pre" unless given. */
+  /** True if encoder and decoder end in a norm. @default true if `norm` is "pre" */
   finalNorms?: boolean;
-  /** Of the norms; 1e-5 unless given. */
+  /** Epsilon that every norm adds to the variance. @default 1e-5 */
   eps?: number;
-  /** "relu" unless given. */
+  /** Activation of the feed-forward layers. @default "relu" */
   activation?: Activation;
-  /** Biases in linear layers and layer norms; true unless given. */
+  /** True if linear layers and layer norms have biases. @default true */
   bias?: boolean;
-  /** "sinusoidal" unless given. */
+  /** Kind of the positions that are added to the embeddings. @default "sinusoidal" */
   positions?: (typeof positionings)[number];
-  /** Which sinusoids: the paper's unless given. */
+  /** Layout of the sinusoids. @default the paper's */
   sinusoids?: Sinusoids;
-  /** Whether embeddings are multiplied by √width; true unless given. */
+  /** True if embeddings are multiplied by √width. @default true */
   scaleEmbeddings?: boolean;
-  /** Whether the target's embedding is the output projection; true unless given. */
+  /** True if the target's embedding is the output projection. @default true */
   tied?: boolean;
-  /** A bias of the logits; false unless given. */
+  /** True if the logits have a bias. @default false */
   logitsBias?: boolean;
 }
 
-/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+/**
+ * Returns the configuration with every default filled in, after checking it.
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @throws ERR_SHAPE if sizes do not fit together.
+ * @throws ERR_ARGUMENT if an option has the wrong type or an unknown value.
+ */
 export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Required<EncoderDecoderConfig> {
   const op = "EncoderDecoder";
   checkObject(op, "config", config);

@@ -21,12 +21,12 @@ import { type DecoderContext, SequenceToSequence } from "./sequence-to-sequence.
 
 type FullConfig = Required<EncoderDecoderConfig>;
 
-/** What both stacks of blocks have before and behind them. */
+/** Base class of encoder and decoder: the positions before their blocks and the norm after them. */
 abstract class Stack extends Module {
-  /** null where there are none. */
+  /** Positions that are added to the embeddings; null if the model has none. */
   readonly positions: PositionEmbedding | null;
   readonly drop: Dropout;
-  /** null where the last block's norm is the last. */
+  /** Norm after the last block; null without `finalNorms`. */
   readonly ln_f: LayerNorm | null;
 
   constructor(config: FullConfig, positions: PositionEmbedding | null, init: Initializer, seeds: DropoutSeeds) {
@@ -37,12 +37,12 @@ abstract class Stack extends Module {
     this.ln_f = finalNorms ? new LayerNorm({ width, bias, eps }, init) : null;
   }
 
-  /** words [B, T, C] → what goes into the first block, [B, T, C] */
+  /** Returns the input of the first block, [B, T, C], for embedded words [B, T, C]. */
   protected place(words: FloatTensor, cache: KvCache | null): FloatTensor {
     return this.drop.forward(this.positions ? this.positions.forward(words, { cache }) : words);
   }
 
-  /** What comes out of the last block, finished: [..., C] → [..., C] */
+  /** Returns the stack's output for the last block's output x, both [..., C]. */
   finish(x: FloatTensor): FloatTensor {
     return this.ln_f ? this.ln_f.forward(x) : x;
   }
@@ -57,7 +57,7 @@ class Encoder extends Stack {
     this.h = Array.from({ length: config.layers }, () => new TransformerBlock(block, init, seeds));
   }
 
-  /** words [B, S, C] → [B, S, C] */
+  /** Returns the encoded source [B, S, C] for embedded words [B, S, C]. */
   forward(words: FloatTensor, keyLengths: IntTensor | null, listening: Observer | null): FloatTensor {
     let x = this.place(words, null);
     for (const [layer, block] of this.h.entries()) {
@@ -78,12 +78,12 @@ class Decoder extends Stack {
     this.h = Array.from({ length: decoderLayers }, () => new DecoderBlock(block, init, seeds));
   }
 
-  /** What each block sees of an encoded source [B, S, C]. */
+  /** Returns the keys and values that each block attends to, for an encoded source [B, S, C]. */
   remember(encoded: FloatTensor, lengths: IntTensor | null): EncodedSource {
     return { layers: this.h.map(({ cross }) => cross.remember(encoded)), lengths };
   }
 
-  /** words [B, T, C] → what comes out of the last block, [B, T, C] */
+  /** Returns the last block's output [B, T, C] for embedded words [B, T, C]. */
   forward(words: FloatTensor, source: EncodedSource, context: DecoderContext): FloatTensor {
     let x = this.place(words, context.cache ?? null);
     for (const [layer, block] of this.h.entries()) {
@@ -95,7 +95,7 @@ class Decoder extends Stack {
   }
 }
 
-/** Frees a value that the next one stands for. */
+/** Frees x, which `next` replaces, and returns `next`. */
 function replace(x: FloatTensor, next: FloatTensor): FloatTensor {
   x.dispose();
   return next;
@@ -106,7 +106,7 @@ function blockOf(config: FullConfig, layers: number) {
   const std = 1 / Math.sqrt(width);
   return {
     ...{ width, heads, hidden, activation, bias, norm, eps, std },
-    // What the blocks add to the residual stream has together about the variance of one part.
+    // Scaled so that all additions to the residual stream together have about the variance of one.
     outputStd: std / Math.sqrt(2 * layers),
     dropout: attentionDropout,
     residualDropout: dropout,
@@ -114,21 +114,32 @@ function blockOf(config: FullConfig, layers: number) {
 }
 
 /**
- * The original Transformer (Vaswani et al. 2017): an encoder of the source, and a decoder of the target that looks at what
- * the encoder made of it. Options of the configuration make it that of Marian, of OpenNMT and of tensor2tensor.
+ * Encoder–decoder of the original Transformer (Vaswani et al. 2017): an encoder of the source and a decoder of the
+ * target that attends to the encoder's output. Its configuration also covers the variants of Marian, OpenNMT and
+ * tensor2tensor.
+ *
+ * @example
+ * const sizes = { sourceVocabularySize: 100, contextLength: 16, layers: 2, heads: 2, width: 16 };
+ * const model = new EncoderDecoder({ ...sizes, startToken: 0, endToken: 1 });
+ * const source = tensor([[7, 8, 9, 1]], [1, 4], { dtype: "i32" });
+ * model.forward(source, tensor([[0, 5, 6]], [1, 3], { dtype: "i32" })).shape; // [1, 3, 100]
+ *
+ * @see https://arxiv.org/abs/1706.03762
  */
 export class EncoderDecoder extends SequenceToSequence {
+  /** Embedding of the source. */
   readonly source: Embedding;
-  /** The source's where they are shared. */
+  /** Embedding of the target; the source's if they are shared. */
   readonly target: Embedding;
   readonly encoder: Encoder;
   readonly decoder: Decoder;
-  /** null where the target's embedding is the output projection. */
+  /** Output projection; null if the target's embedding is the output projection. */
   readonly head: Linear | null;
-  /** [V] */
+  /** Bias of the logits, [V]; null if the configuration has none. */
   readonly logits_bias: FloatTensor | null;
-  /** −∞ for suppressed tokens and else 0, f32 [V]; null where there are none. */
+  /** Mask f32 [V] that is −∞ for suppressed tokens and 0 for others; null if no tokens are suppressed. */
   readonly suppressed: FloatTensor | null;
+  /** Complete configuration, with every default filled in. */
   readonly config: FullConfig;
 
   constructor(config: EncoderDecoderConfig, options: ModelOptions = {}) {
@@ -168,7 +179,7 @@ export class EncoderDecoder extends SequenceToSequence {
     return this.logits_bias;
   }
 
-  /** Tokens that are suppressed have the logit −∞. */
+  /** Returns the bias of the logits plus −∞ for suppressed tokens, [V], or null if there is neither. */
   protected override decodingBias(): FloatTensor | null {
     const { suppressed, logits_bias: bias } = this;
     return suppressed && bias ? add(bias, suppressed.to(bias.dtype)) : (suppressed ?? bias);

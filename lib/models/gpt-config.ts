@@ -13,60 +13,70 @@ import { type Normalization, normalizations } from "../nn/transformer-block.js";
 
 const positionings = ["learned", "sinusoidal", "rotary", "alibi", "none"] as const;
 
-/** How a model knows where a token stands. */
+/** Kind of position information in a GPT; see `GptConfig.positions`. */
 export type Positions = (typeof positionings)[number];
 
-/** The size and options of a GPT. */
+/** Size and options of a GPT. */
 export interface GptConfig {
-  /** V */
+  /** V, the number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** The longest sequence. */
+  /** Length of the longest sequence, in tokens. */
   contextLength: number;
+  /** Number of blocks. */
   layers: number;
+  /** H, the number of attention heads. */
   heads: number;
-  /** C, a multiple of heads. */
+  /** C, the width of a token's state; a multiple of `heads`. */
   width: number;
-  /** Heads of keys and values, a divisor of heads: each serves a group of them (Ainslie et al. 2023); heads unless given. */
+  /**
+   * Number of heads of keys and values, a divisor of `heads`: each serves a group of query heads (Ainslie et al. 2023).
+   * @default heads
+   */
   kvHeads?: number;
-  /** Width between the feed-forward's layers; 4·width unless given. */
+  /** Width between the feed-forward layers. @default 4·width */
   hidden?: number;
-  /** Of embeddings, attention weights and residual branches; 0 unless given. */
+  /** Dropout probability of embeddings, attention weights and residual branches. @default 0 */
   dropout?: number;
-  /** Biases in linear layers and layer norms; true unless given. */
+  /** True if linear layers and layer norms have biases. @default true */
   bias?: boolean;
   /**
-   * "learned" (GPT-2's table) unless given; "sinusoidal" (Vaswani et al. 2017, §3.5); "rotary" (Su et al. 2021, halves of
-   * a head, base 10,000); "alibi" (Press et al. 2022): scores fall with the distance of tokens; "none": what the causal
-   * mask tells.
+   * Kind of position information: "learned" is GPT-2's table; "sinusoidal" adds sinusoids (Vaswani et al. 2017, §3.5);
+   * "rotary" rotates queries and keys (Su et al. 2021, halves of a head, base 10,000); "alibi" lowers scores with the
+   * distance of tokens (Press et al. 2022); "none" leaves only what the causal mask reveals.
+   * @default "learned"
    */
   positions?: Positions;
-  /** A token sees the last `window` tokens, itself included; 0, all of them, unless given. */
+  /** Number of tokens that a token sees back from itself, itself included. 0 means all of them. @default 0 */
   window?: number;
-  /** Attention's scores become softcap · tanh(score / softcap) (Gemma 2); 0, as they are, unless given. */
+  /** Cap of attention scores: s becomes softcap · tanh(s / softcap) (Gemma 2). 0 leaves them unchanged. @default 0 */
   softcap?: number;
-  /** Whether attention's scores are divided by the root of a head's size. @default true */
+  /** True if attention scores are divided by the square root of the head size. @default true */
   scaleAttention?: boolean;
-  /** Whether attention's scores in layer i, counted from 0, are divided by i + 1 (Mistral's GPT-2s). @default false */
+  /** True if attention scores in layer i, counted from 0, are divided by i + 1 (Mistral's GPT-2s). @default false */
   scaleAttentionByLayer?: boolean;
-  /** Scores are of queries and keys that an RMS norm of each head went over (Henry et al. 2020); false unless given. */
+  /** True if each head's queries and keys are RMS-normalised (Henry et al. 2020). @default false */
   qkNorm?: boolean;
-  /** "gelu" (GPT-2's tanh form) unless given; where gated, "silu". */
+  /** Activation of the feed-forward layers. @default "gelu" (GPT-2's tanh form); "silu" if gated */
   activation?: Activation;
-  /** The feed-forward's first layer is twice as wide, and one half gates the other (Shazeer 2020); false unless given. */
+  /**
+   * True if the first feed-forward layer is twice as wide and one half of it, after the activation, multiplies the
+   * other (Shazeer 2020).
+   * @default false
+   */
   gated?: boolean;
-  /** "layer" norms unless given, or "rms" (Zhang & Sennrich 2019). */
+  /** Kind of the norms: "layer" norms or "rms" norms (Zhang & Sennrich 2019). @default "layer" */
   normalization?: Normalization;
-  /** Of the norms; 1e-5 unless given. */
+  /** Epsilon that every norm adds to the variance or mean square. @default 1e-5 */
   eps?: number;
-  /** Whether the token embedding is the output projection as well (Press & Wolf 2017); true unless given. */
+  /** True if the token embedding is also the output projection (Press & Wolf 2017). @default true */
   tied?: boolean;
-  /** Factor of the token embeddings, √width in Vaswani et al. 2017; 1 unless given. */
+  /** Factor of the token embeddings; √width in Vaswani et al. 2017. @default 1 */
   embeddingScale?: number;
-  /** Factor of what each part of a block adds to the residual stream; 1 unless given. */
+  /** Factor of what each part of a block adds to the residual stream. @default 1 */
   residualScale?: number;
 }
 
-/** The published sizes (Radford et al. 2019). */
+/** Sizes of the published GPT-2 models (Radford et al. 2019). */
 export const gpt2Sizes = {
   gpt2: { layers: 12, heads: 12, width: 768 },
   "gpt2-medium": { layers: 24, heads: 16, width: 1024 },
@@ -74,7 +84,7 @@ export const gpt2Sizes = {
   "gpt2-xl": { layers: 48, heads: 25, width: 1600 },
 } as const;
 
-/** Defaults of a GPT's configuration. */
+/** Defaults of a GPT's configuration that do not depend on its other options. */
 export const gptDefaults = {
   dropout: 0,
   bias: true,
@@ -92,7 +102,13 @@ export const gptDefaults = {
   residualScale: 1,
 } as const;
 
-/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+/**
+ * Returns the configuration with every default filled in, after checking it.
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @throws ERR_SHAPE if sizes do not fit together.
+ * @throws ERR_ARGUMENT if an option has the wrong type or an unknown value.
+ */
 export function checkGptConfig(config: GptConfig): Required<GptConfig> {
   if (typeof config !== "object" || config === null)
     throw new HeedError("ERR_ARGUMENT", `GPT: expected a configuration object, got ${describe(config)}`);

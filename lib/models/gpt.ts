@@ -15,22 +15,32 @@ import { CausalDecoder, type DecoderForwardOptions } from "./causal-decoder.js";
 import { checkGptConfig, type GptConfig } from "./gpt-config.js";
 import { initializerOf, type ModelOptions } from "./model.js";
 
+/** Options of `GPT.forward`. */
 export type GptForwardOptions = DecoderForwardOptions;
 
 /**
  * GPT-2 (Radford et al. 2019): token and position embeddings, pre-norm blocks, a final norm, and the token embedding
- * again as the output projection. Parameters have the names and layouts of GPT-2's published weights. Options of the
- * configuration exchange its parts for others: positions, norms, feed-forward, heads, and what attention sees.
+ * again as the output projection. Parameters have the names and layouts of GPT-2's published weights. The configuration
+ * can replace its positions, norms, feed-forward layers and heads, and limit what a token sees.
+ *
+ * @example
+ * const small = new GPT({ vocabularySize: 256, contextLength: 64, layers: 2, heads: 4, width: 32 }, { seed: 1 });
+ * const ids = tensor(tokenizer.encode("Hello"), [1, 5]);
+ * small.forward(ids).shape; // [1, 5, 256]
+ *
+ * @see https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
  */
 export class GPT extends CausalDecoder {
+  /** Embedding of the tokens. */
   readonly wte: Embedding;
-  /** null unless positions are learned or sinusoidal. */
+  /** Positions that are added to the embeddings; null unless they are learned or sinusoidal. */
   readonly wpe: PositionEmbedding | null;
   readonly drop: Dropout;
   readonly h: TransformerBlock[];
   readonly ln_f: LayerNorm | RmsNorm;
-  /** null where the token embedding is the output projection. */
+  /** Output projection; null if the token embedding is the output projection. */
   readonly lm_head: Linear | null;
+  /** Complete configuration, with every default filled in. */
   readonly config: Required<GptConfig>;
 
   constructor(config: GptConfig, options: ModelOptions = {}) {
@@ -49,7 +59,8 @@ export class GPT extends CausalDecoder {
       alibi: positions === "alibi",
       rotary,
       layout: "io",
-      // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
+      // Each block adds to the residual stream twice. This factor keeps the stream's variance that of one layer
+      // (Radford et al. 2019, §2.3).
       outputStd: 0.02 / Math.sqrt(2 * layers),
     } as const;
     this.wte = new Embedding({ count: vocabularySize, width }, init);

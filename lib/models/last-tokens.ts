@@ -3,7 +3,10 @@ import { reshape } from "../ops/views.js";
 import { tensor } from "../creation.js";
 import type { FloatTensor } from "../tensor.js";
 
-/** The last real position of each sequence, which has counts[b] of them (all unless given): [B, T, C] → [B, C]. */
+/**
+ * Returns the state of each sequence's last real token, [B, C], from the states x [B, T, C]. Sequence b has counts[b]
+ * real tokens; without `counts`, all T are real.
+ */
 export function lastTokens(x: FloatTensor, counts?: ArrayLike<number>): FloatTensor {
   const [batch, tokens, width] = x.shape as [number, number, number];
   if (tokens === 1) return reshape(x, [batch, width]);

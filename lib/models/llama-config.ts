@@ -1,4 +1,4 @@
-// The Llama family's configurations: what its members differ in, and the config.json of each.
+// Configurations of the Llama family, whose options cover the differences between its members.
 import { checkArray, checkChoice, checkInteger, checkNumber, checkObject, mostLayers } from "../check.js";
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
@@ -6,55 +6,68 @@ import { rotaryFrequencies, type RotaryScaling } from "../ops/rotary-table.js";
 
 const typesOfLayers = ["sliding", "full"] as const;
 
-/** Whether the tokens of a layer see those of the window alone, or all before them. */
+/** Type of a layer's attention: "sliding" sees only the window's tokens, "full" all tokens before. */
 export type LayerType = (typeof typesOfLayers)[number];
 
-/** The size and options of a Llama. */
+/** Size and options of a Llama. */
 export interface LlamaConfig {
-  /** V */
+  /** V, the number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** The longest sequence. */
+  /** Length of the longest sequence, in tokens. */
   contextLength: number;
+  /** Number of blocks. */
   layers: number;
+  /** H, the number of heads of the queries. */
   heads: number;
-  /** Heads of keys and values, a divisor of heads; heads unless given. */
+  /** Number of heads of keys and values, a divisor of `heads`. @default heads */
   kvHeads?: number;
-  /** C */
+  /** C, the width of a token's state. */
   width: number;
-  /** D; width / heads unless given. */
+  /** D, the size of a head. @default width / heads */
   headSize?: number;
-  /** Width of the feed-forward layers. */
+  /** Width between the feed-forward layers. */
   hidden: number;
-  /** Of embeddings, attention weights and residual branches; 0 unless given. */
+  /** Dropout probability of embeddings, attention weights and residual branches. @default 0 */
   dropout?: number;
-  /** Of the RMS norms; 1e-5 unless given. */
+  /** Epsilon that every RMS norm adds to the mean square. @default 1e-5 */
   eps?: number;
-  /** Whether the token embedding is the output projection; false unless given. */
+  /** True if the token embedding is the output projection. @default false */
   tied?: boolean;
-  /** Biases of the queries, keys and values (Qwen 2); false unless given. */
+  /** True if the projections of queries, keys and values have biases (Qwen 2). @default false */
   attentionBias?: boolean;
-  /** Bias of attention's output projection; false unless given. */
+  /** True if attention's output projection has a bias. @default false */
   outputBias?: boolean;
-  /** Biases of the feed-forward layers; false unless given. */
+  /** True if the feed-forward layers have biases. @default false */
   feedForwardBias?: boolean;
-  /** RMS norms of each head's query and key (Qwen 3); false unless given. */
+  /** True if each head's queries and keys are RMS-normalised (Qwen 3). @default false */
   qkNorm?: boolean;
-  /** "silu" unless given. */
+  /** Activation of the feed-forward gate. @default "silu" */
   activation?: Activation;
-  /** A token sees the last `window` tokens, itself included (Mistral); 0, all of them, unless given. */
+  /** Number of tokens that a token sees back from itself, itself included (Mistral). 0 means all. @default 0 */
   window?: number;
-  /** Which layers have the window: the type of each, as in some Qwens. @default null: all of them, if there is one */
+  /** Type of each layer, as in some Qwens: only "sliding" layers have the window. @default null (all have it) */
   layerTypes?: readonly LayerType[] | null;
-  /** Base of the rotary wavelengths; 10000 unless given. */
+  /** Base of the rotary wavelengths. @default 10000 */
   rotaryBase?: number;
-  /** Dimensions of a head that are turned; all unless given. */
+  /** Number of dimensions of a head that are rotated. @default headSize */
   rotarySize?: number;
+  /** Scaling of the rotary wavelengths for longer contexts. @default null (none) */
   rotaryScaling?: RotaryScaling | null;
-  /** Rotary positions turn neighbouring dimensions, as in Meta's and llama2.c's files, instead of halves. */
+  /**
+   * True if rotary positions pair neighbouring dimensions, as in Meta's and llama2.c's files, false if they pair the
+   * halves of a head.
+   * @default false
+   */
   interleaved?: boolean;
 }
 
-/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+/**
+ * Returns the configuration with every default filled in, after checking it.
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @throws ERR_SHAPE if sizes do not fit together.
+ * @throws ERR_ARGUMENT if an option has the wrong type or an unknown value.
+ */
 export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   checkObject("Llama", "config", config);
   for (const name of ["heads", "width"] as const) checkInteger("Llama", name, config[name], 1, 2 ** 31 - 1);
@@ -93,7 +106,7 @@ export function checkLlamaConfig(config: LlamaConfig): Required<LlamaConfig> {
   checkInteger("Llama", "headSize", headSize, 1);
   checkInteger("Llama", "rotarySize", full.rotarySize, 2, headSize);
   const { rotarySize: size, contextLength: length, rotaryBase: base, rotaryScaling: scaling } = full;
-  // For its checks.
+  // Called only because it checks these options.
   rotaryFrequencies({ size, length, base, scaling });
   if (full.heads % full.kvHeads !== 0)
     throw new HeedError(
@@ -114,7 +127,7 @@ function checkLayerTypes({ layerTypes, layers, window }: Required<LlamaConfig>):
     throw new HeedError("ERR_RANGE", "Llama: expected a window for layerTypes that are sliding, got 0");
 }
 
-/** The window of each layer; 0 where it has none. */
+/** Returns the window of each layer; 0 stands for a layer without one. */
 export function windowsOf({ window, layerTypes, layers }: Required<LlamaConfig>): number[] {
   return Array.from({ length: layers }, (_, layer) => (layerTypes?.[layer] === "full" ? 0 : window));
 }

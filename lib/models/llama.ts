@@ -14,9 +14,18 @@ import { CausalDecoder, type DecoderForwardOptions } from "./causal-decoder.js";
 import { checkLlamaConfig, type LlamaConfig, windowsOf } from "./llama-config.js";
 import { initializerOf, type ModelOptions } from "./model.js";
 
+/** Options of `Llama.forward`. */
 export type LlamaForwardOptions = DecoderForwardOptions;
 
-/** Attention and a gated feed-forward, each with an RMS norm before and a residual connection. */
+/**
+ * Block of a Llama: attention and a gated feed-forward, each with an RMS norm before it and a residual connection.
+ *
+ * @example
+ * const sizes = { vocabularySize: 100, contextLength: 16, layers: 1, heads: 4, width: 16, hidden: 48 };
+ * const { model } = new Llama(sizes);
+ * const block: LlamaBlock = model.layers[0]!;
+ * block.forward(randn([2, 5, 16], { seed: 1 }), { table: model.table }).shape; // [2, 5, 16]
+ */
 export class LlamaBlock extends Module {
   readonly input_layernorm: RmsNorm;
   readonly self_attn: GroupedAttention;
@@ -24,11 +33,12 @@ export class LlamaBlock extends Module {
   readonly mlp: GatedFeedForward;
   readonly residualDropout: Dropout;
 
-  /** `window`: how many of the last tokens a token sees; 0, all of them. */
+  /** @param window number of tokens that a token sees back from itself, itself included; 0 means all of them */
   constructor(config: Required<LlamaConfig>, window: number, init: Initializer, seeds: DropoutSeeds) {
     super();
     const { width, hidden, activation, eps, attentionBias, feedForwardBias } = config;
-    // Each block adds to the residual stream twice; its variance stays that of one layer (Radford et al. 2019, §2.3).
+    // Each block adds to the residual stream twice. This factor keeps the stream's variance that of one layer
+    // (Radford et al. 2019, §2.3).
     const outputStd = 0.02 / Math.sqrt(2 * config.layers);
     this.input_layernorm = new RmsNorm({ width, eps }, init);
     this.self_attn = new GroupedAttention({ ...config, window, bias: attentionBias, outputStd }, init, seeds);
@@ -37,7 +47,7 @@ export class LlamaBlock extends Module {
     this.residualDropout = new Dropout(config.dropout, seeds);
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: GroupedAttentionContext): FloatTensor {
     const { input_layernorm, self_attn, post_attention_layernorm, mlp, residualDropout: drop } = this;
     return scope(() => {
@@ -47,12 +57,12 @@ export class LlamaBlock extends Module {
   }
 }
 
-/** All but the output projection. */
+/** Llama without its output projection. */
 class LlamaBackbone extends Module {
   readonly embed_tokens: Embedding;
   readonly layers: LlamaBlock[];
   readonly norm: RmsNorm;
-  /** Cosines and sines of every position. */
+  /** Rotary table with the cosines and sines of every position, f32 [positions, R/2, 2]. */
   readonly table: FloatTensor;
 
   constructor(config: Required<LlamaConfig>, init: Initializer, seeds: DropoutSeeds) {
@@ -68,14 +78,23 @@ class LlamaBackbone extends Module {
 }
 
 /**
- * The Llama family (Touvron et al. 2023): RMS norms, rotary positions, grouped heads, gated feed-forward; with options of
- * its configuration also Mistral, Qwen 2 and Qwen 3. Parameters have the names and layouts of Hugging Face's files.
+ * Llama (Touvron et al. 2023): a decoder with RMS norms, rotary positions, grouped heads and gated feed-forward layers.
+ * Its configuration also covers Mistral, Qwen 2 and Qwen 3. Parameters have the names and layouts of Hugging Face's
+ * files.
+ *
+ * @example
+ * const sizes = { vocabularySize: 256, contextLength: 64, layers: 2, heads: 4, kvHeads: 2, width: 32, hidden: 96 };
+ * const llama = new Llama(sizes, { seed: 1 });
+ * llama.forward(tensor(tokenizer.encode("Hello"), [1, 5])).shape; // [1, 5, 256]
+ *
+ * @see https://arxiv.org/abs/2302.13971
  */
 export class Llama extends CausalDecoder<GroupedAttentionContext> {
   readonly model: LlamaBackbone;
-  /** null where the token embedding is the output projection. */
+  /** Output projection; null if the token embedding is the output projection. */
   readonly lm_head: Linear | null;
   readonly drop: Dropout;
+  /** Complete configuration, with every default filled in. */
   readonly config: Required<LlamaConfig>;
 
   constructor(config: LlamaConfig, options: ModelOptions = {}) {
@@ -104,7 +123,7 @@ export class Llama extends CausalDecoder<GroupedAttentionContext> {
     return this.config.headSize;
   }
 
-  /** Rotary positions say how far apart tokens are, which is the same wherever a document begins. */
+  // Packed documents need no positions of their own: scores depend on the distance of rotary positions alone.
   protected contextOf(pass: AttentionContext): GroupedAttentionContext {
     return { ...pass, table: this.model.table };
   }

@@ -14,33 +14,45 @@ import { checkPass, type PassOptions } from "./pass.js";
 import { lastTokens } from "./last-tokens.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
-/** The size and options of an LSTM language model. */
+/** Size and options of an LSTM language model. */
 export interface LstmLanguageModelConfig {
-  /** V */
+  /** V, the number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** The longest sequence at once; an LSTM itself knows no limit. */
+  /** Length of the longest sequence in one pass, in tokens; the LSTM itself has no limit. */
   contextLength: number;
+  /** Number of LSTM layers. */
   layers: number;
-  /** C, of the embeddings. */
+  /** C, the width of the embeddings. */
   width: number;
-  /** H, of the layers; the width unless given. */
+  /** H, the width of the layers. @default width */
   size?: number;
-  /** Of embeddings and of each layer's output; 0 unless given. */
+  /** Dropout probability of embeddings and of each layer's output. @default 0 */
   dropout?: number;
-  /** Whether the output projection is the token embedding, without a bias; then `size` is the width. false unless given. */
+  /**
+   * True if the token embedding is the output projection, without a bias; `size` must then be `width`.
+   * @default false
+   */
   tied?: boolean;
 }
 
 /**
- * The recurrent language model that the Transformer is measured by (Zaremba et al. 2014): token embeddings, layers of
- * LSTM, an output projection. What it knows of the past is one state of fixed size, and it reads token by token.
+ * Recurrent language model (Zaremba et al. 2014), a baseline for transformers: token embeddings, LSTM layers and an
+ * output projection. It reads token by token and keeps one state of fixed size of the past.
+ *
+ * @example
+ * const sizes = { vocabularySize: 256, contextLength: 64, layers: 2, width: 32 };
+ * const model = new LstmLanguageModel(sizes, { seed: 1 });
+ * model.forward(tensor(tokenizer.encode("Hello"), [1, 5])).shape; // [1, 5, 256]
+ *
+ * @see https://arxiv.org/abs/1409.2329
  */
 export class LstmLanguageModel extends Model {
   readonly embed: Embedding;
   readonly drop: Dropout;
   readonly rnn: Lstm;
-  /** null where the token embedding is the output projection. */
+  /** Output projection; null if the token embedding is the output projection. */
   readonly head: Linear | null;
+  /** Complete configuration, with every default filled in. */
   readonly config: Required<LstmLanguageModelConfig>;
 
   constructor(config: LstmLanguageModelConfig, options: ModelOptions = {}) {
@@ -58,7 +70,7 @@ export class LstmLanguageModel extends Model {
     return this.embed;
   }
 
-  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  /** Returns the logits of the next token after each of ids i32 [B, T]: [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: PassOptions = {}): FloatTensor {
     const bias = this.head?.bias ?? null;
     return scope(() => logitsOf(this.#states(ids, options), this.#projection, { bias })); // [B, T, V]
@@ -77,7 +89,11 @@ export class LstmLanguageModel extends Model {
     });
   }
 
-  /** Mean cross-entropy in nats per token of predicting targets [B, T] from ids [B, T]. */
+  /**
+   * Returns the mean cross-entropy, in nats per token, of predicting targets i32 [B, T] from ids i32 [B, T].
+   *
+   * @throws ERR_ARGUMENT if `documents` are given: the state cannot restart inside a sequence.
+   */
   loss(ids: IntTensor, targets: IntTensor, options: CrossEntropyOptions & { documents?: null } = {}): FloatTensor {
     checkObject("LstmLanguageModel", "options", options);
     const documents: unknown = options.documents ?? null;
@@ -95,7 +111,7 @@ export class LstmLanguageModel extends Model {
     return this.head ?? this.embed;
   }
 
-  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
+  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default `contextLength`. */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     const { layers, size, contextLength } = this.config;
     checkInteger("LstmLanguageModel", "length", length, 1, contextLength);
@@ -103,7 +119,13 @@ export class LstmLanguageModel extends Model {
   }
 }
 
-/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+/**
+ * Returns the configuration with every default filled in, after checking it.
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @throws ERR_SHAPE if the model is tied and `size` differs from `width`.
+ * @throws ERR_ARGUMENT if an option has the wrong type.
+ */
 function checkConfig(config: LstmLanguageModelConfig): Required<LstmLanguageModelConfig> {
   const op = "LstmLanguageModel";
   checkObject(op, "config", config);

@@ -7,22 +7,30 @@ import { Module } from "../nn/module.js";
 import { checkObject } from "../ops/check.js";
 import { checkRounding } from "../ops/precision.js";
 
+/** Options of every model's constructor. */
 export interface ModelOptions {
   /** Seed of the initial parameters and of dropout. @default 0 */
   seed?: number;
   /** Device that holds the model: "cpu", "cuda:0", …, or "auto". @default "auto" */
   device?: Device | string;
-  /** Dtype of the parameters, and so of everything. For training, see `Model.dtype`. @default "f32" */
+  /** Dtype of parameters, activations and logits. To train in bf16, set `Model.dtype` instead. @default "f32" */
   dtype?: FloatDType;
 }
 
-/** What every model has beside its layers: where it is, what it computes in, and what its dropout draws from. */
+/**
+ * Base class of all models: a module with a device, a dtype of its activations and the seeds of its dropout.
+ *
+ * @example
+ * const model: Model = gpt;
+ * model.dtype = "bf16"; // activations; the parameters stay f32
+ * model.parameterCount(); // 11200
+ */
 export abstract class Model extends Module {
-  /** Where dropout draws from; the trainer sets its step. */
+  /** Source of dropout's seeds; the trainer sets its step. */
   readonly dropoutSeeds: DropoutSeeds;
   #activations: FloatDType = "f32";
 
-  /** `name` is what errors call the model. */
+  /** @param name the model's name in error messages */
   constructor(
     protected readonly name: string,
     options: ModelOptions,
@@ -33,17 +41,21 @@ export abstract class Model extends Module {
     this.dropoutSeeds = new DropoutSeeds(options.seed ?? 0);
   }
 
-  /** Where tokens become vectors: the other parameters are where it is, and of its dtype. */
+  /** Returns the token embedding, whose device and dtype are those of all parameters. */
   protected abstract get tokens(): Embedding;
 
+  /** Device that holds the model. */
   get device(): Device {
     return this.tokens.device;
   }
 
   /**
-   * Of the activations and logits. Beside parameters of f32 it may be set to bf16 or f16: matrix products then take
-   * rounded weights, while the parameters and their gradients stay f32 (Micikevicius et al. 2018). Other parameters are
-   * of one dtype with the activations.
+   * Dtype of the activations and logits. If the parameters are f32, it may be set to bf16 or f16: matrix products then
+   * use rounded weights, while the parameters and their gradients stay f32 (Micikevicius et al. 2018). If the
+   * parameters have another dtype, the activations have that dtype too.
+   *
+   * @throws ERR_DTYPE if the parameters do not allow the new dtype.
+   * @see https://arxiv.org/abs/1710.03740
    */
   get dtype(): FloatDType {
     const parameters = this.tokens.weight.dtype;
@@ -56,7 +68,7 @@ export abstract class Model extends Module {
   }
 }
 
-/** What draws a model's first parameters. */
+/** Returns the initializer of a model's parameters. */
 export function initializerOf({ seed = 0, device, dtype = "f32" }: ModelOptions): Initializer {
   return new Initializer(seed, deviceOf(device), dtype);
 }

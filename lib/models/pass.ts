@@ -4,23 +4,31 @@ import { Observer } from "../nn/observer.js";
 import { checkDType, checkInteger, checkObject, checkShapeIs, checkTensor } from "../ops/check.js";
 import type { IntTensor } from "../tensor.js";
 
-/** Who listens to a forward pass. */
+/** Option to observe a forward pass. */
 export interface ObserverOption {
-  /** Gets values of the pass by their names, and may put others in their place. @default null, nobody does */
+  /** Observer whose hooks receive values of the pass by name and may replace them. @default null */
   observer?: Observer | null;
 }
 
-/** How a model goes over tokens. */
+/** Options of a forward pass over tokens. */
 export interface PassOptions extends ObserverOption {
-  /** Earlier tokens; `ids` follow them and are added to it. For inference, inside `noGrad()`. */
+  /**
+   * Cache of the earlier tokens. `ids` continue them and are added to it. It is for inference, inside `noGrad()`.
+   * @default null
+   */
   cache?: KvCache | null;
-  /** With a cache: how many of the ids are real in each sequence; all unless given. */
+  /** Number of real ids in each sequence, [B], for a pass with a cache; the rest is padding. @default all */
   counts?: ArrayLike<number>;
-  /** Logits of each sequence's last real token alone, [B, V]. */
+  /** True if only the logits of each sequence's last real token are returned, [B, V]. @default false */
   lastOnly?: boolean;
 }
 
-/** Throws unless ids are i32 [B, T] of at most `contextLength` tokens and fit the cache; counts[b] is from 1 to T. */
+/**
+ * Checks the arguments of a forward pass: ids are i32 [B, T] with 1 to `contextLength` tokens, B is that of the cache,
+ * and every count is from 1 to T.
+ *
+ * @throws ERR_ARGUMENT, ERR_DTYPE, ERR_SHAPE or ERR_RANGE if they are not.
+ */
 export function checkPass(op: string, ids: IntTensor, options: PassOptions, contextLength: number): void {
   checkObject(op, "options", options);
   const { cache = null, counts } = options;
@@ -36,13 +44,21 @@ export function checkPass(op: string, ids: IntTensor, options: PassOptions, cont
   if (counts) for (let b = 0; b < batch; b++) checkInteger(op, `counts[${b}]`, counts[b], 1, tokens);
 }
 
-/** Throws ERR_ARGUMENT unless who listens is an observer. */
+/**
+ * Checks that the observer is one, or null.
+ *
+ * @throws ERR_ARGUMENT if it is something else.
+ */
 function checkObserver(op: string, { observer = null }: ObserverOption): void {
   if (observer !== null && !(observer instanceof Observer))
     throw new HeedError("ERR_ARGUMENT", `${op}: expected observer to be an Observer, got ${describe(observer)}`);
 }
 
-/** Throws unless lengths are i32 [B], one for each sequence of ids [B, T], or null. */
+/**
+ * Checks that lengths are i32 [B], one for each sequence of ids [B, T], or null.
+ *
+ * @throws ERR_ARGUMENT, ERR_DTYPE or ERR_SHAPE if they are not.
+ */
 export function checkLengths(op: string, name: string, lengths: IntTensor | null, ids: IntTensor): void {
   if (lengths === null) return;
   checkTensor(op, name, lengths, ids);

@@ -1,26 +1,29 @@
-// Rotary positions turn pairs of a head's dimensions: neighbours, as in Meta's, llama2.c's and many GGUF files, or a
-// dimension and the one half of them further on, as in Hugging Face's. A projection whose rows are put in the other order
-// gives the same model with the other pairing: scores are products of queries and keys, which change alike.
+// Rotary positions rotate pairs of a head's dimensions. A pair is two neighbours in Meta's, llama2.c's and many GGUF
+// files, but dimensions i and i + R/2 (R rotated dimensions) in Hugging Face's files. Reordering the rows of the
+// projections of queries and keys converts a model from one pairing to the other: both change alike, so that their
+// products, the scores, stay the same.
 
+/** Sizes of a projection whose rows are reordered. */
 export interface RotaryRows {
+  /** Number of heads in the projection. */
   heads: number;
-  /** D */
+  /** D, the size of a head. */
   headSize: number;
-  /** How many of a head's dimensions are turned: its first. */
+  /** R, the number of dimensions of a head that are rotated: its first ones. */
   rotarySize: number;
 }
 
-/** Rows of heads [H·D, …] whose pairs are neighbours → the same with pairs of halves. */
+/** Reorders rows [H·D, …] whose pairs are neighbours, so that halves become the pairs; returns a copy. */
 export function neighboursToHalves(values: Float32Array, rows: RotaryRows): Float32Array {
   return reorder(values, rows, (pair, second) => [2 * pair + second, pair + (second * rows.rotarySize) / 2]);
 }
 
-/** Rows of heads [H·D, …] whose pairs are halves → the same with pairs of neighbours. */
+/** Reorders rows [H·D, …] whose pairs are halves, so that neighbours become the pairs; returns a copy. */
 export function halvesToNeighbours(values: Float32Array, rows: RotaryRows): Float32Array {
   return reorder(values, rows, (pair, second) => [pair + (second * rows.rotarySize) / 2, 2 * pair + second]);
 }
 
-/** `move` says, of a pair's first (0) and second (1) dimension, from which row to which it goes. */
+/** Copies rows; `move` returns the old and new row of a pair's first (second = 0) and second (1) dimension. */
 function reorder(
   values: Float32Array,
   { heads, headSize, rotarySize }: RotaryRows,

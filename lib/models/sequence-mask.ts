@@ -1,4 +1,5 @@
-// What a token sees beside what comes before it in its sequence: an option of every decoder's forward pass.
+// Options of a decoder's forward pass that change which tokens a token sees: padding, packed documents, prefixes and
+// block masks. By default a token sees all tokens before it in its sequence.
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import type { KvCache } from "../nn/kv-cache.js";
@@ -7,31 +8,47 @@ import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { checkArray, checkObject } from "../ops/check.js";
 import type { IntTensor } from "../tensor.js";
 
+/** Options that change which tokens a token sees. */
 export interface SequenceMaskOptions {
-  /** i32 [B]: real tokens in each sequence, the rest is padding at its end. Without a cache only. */
+  /**
+   * Number of real tokens in each sequence, i32 [B]; the rest is padding at its end. A pass with a cache has `counts`
+   * instead.
+   * @default null (no padding)
+   */
   keyLengths?: IntTensor | null;
   /**
-   * The lengths of the documents that each sequence is packed from: a token sees those of its own document alone, and
-   * positions start again with each. What is left of a sequence is padding. Without a cache only.
+   * Lengths of the documents that each sequence is packed from. A token sees only tokens of its own document, and
+   * positions restart in each document. The rest of a sequence is padding. It cannot be combined with a cache.
+   * @default null (one document per sequence)
    */
   documents?: readonly ArrayLike<number>[] | null;
-  /** The first prefixLengths[b] tokens of sequence b see each other (a prefix language model, Raffel et al. 2020). */
+  /**
+   * Lengths of prefixes, [B]: the first prefixLengths[b] tokens of sequence b all see each other (a prefix language
+   * model, Raffel et al. 2020).
+   * @default null (no prefixes)
+   */
   prefixLengths?: ArrayLike<number> | null;
-  /** Which blocks of the tokens before a token sees, by the positions in its sequence; all of them unless given. */
+  /** Mask of the blocks of earlier tokens that a token sees, by their positions in the sequence. @default null (all) */
   blocks?: BlockMask | null;
 }
 
-/** The options as attention has them. */
+/** Masks of a pass in the form that attention takes; see `AttentionContext`. */
 export interface SequenceMask {
   keyLengths: IntTensor | null;
   blocks: BlockMask | null;
-  /** i32 [B, T, 2] */
+  /** Range of keys that each token may see, i32 [B, T, 2]. */
   keyRanges?: IntTensor;
-  /** false where `keyRanges` alone say what is hidden. */
+  /** False if `keyRanges` alone decide which keys are hidden. */
   causal?: boolean;
 }
 
-/** What attention needs to know of a pass of `tokens` positions. Throws ERR_ARGUMENT, ERR_SHAPE or ERR_RANGE. */
+/**
+ * Returns the options in the form that attention takes, for a pass of `batch` sequences of `tokens` positions.
+ *
+ * @throws ERR_ARGUMENT if options exclude each other.
+ * @throws ERR_SHAPE if an option does not have one entry for each sequence.
+ * @throws ERR_RANGE if a length is out of range.
+ */
 export function sequenceMask(
   op: string,
   options: SequenceMaskOptions & { cache?: KvCache | null },

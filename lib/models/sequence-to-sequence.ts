@@ -11,60 +11,73 @@ import { Model } from "./model.js";
 import { checkLengths, checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { checkSources, TargetDecoder } from "./target-decoder.js";
 
+/** Options for a batch of sources. */
 export interface SourceOptions extends ObserverOption {
-  /** i32 [B]: real tokens of each source, the rest is padding at its end. @default all of them */
+  /** Number of real tokens in each source, i32 [B]; the rest is padding at its end. @default null (no padding) */
   lengths?: IntTensor | null;
 }
 
+/** Options for a batch of sources with their targets. */
 export interface PairOptions extends ObserverOption {
-  /** i32 [B]: real tokens of each source, the rest is padding at its end. @default all of them */
+  /** Number of real tokens in each source, i32 [B]; the rest is padding at its end. @default null (no padding) */
   sourceLengths?: IntTensor | null;
-  /** i32 [B]: real tokens of each target, the rest is padding at its end. @default all of them */
+  /** Number of real tokens in each target, i32 [B]; the rest is padding at its end. @default null (no padding) */
   targetLengths?: IntTensor | null;
 }
 
-/** Describes a pass to a decoder: earlier tokens, the lengths of the targets, and who listens. */
+/** Description of a pass that a decoder receives: the cache, the lengths of the targets and the observer. */
 export type DecoderContext = Pick<AttentionContext, "cache" | "keyLengths" | "observer">;
 
-/** The decoder's blocks, which look at an encoded source. */
+/** Blocks of a decoder, which attend to an encoded source. */
 interface DecoderStack {
-  /** Returns what each block sees of an encoded source [B, S, C]. */
+  /** Returns the keys and values that each block attends to, for an encoded source [B, S, C]. */
   remember(encoded: FloatTensor, lengths: IntTensor | null): EncodedSource;
-  /** words [B, T, C] → what comes out of the last block, [B, T, C] */
+  /** Returns the last block's output [B, T, C] for embedded words [B, T, C]. */
   forward(words: FloatTensor, source: EncodedSource, context: DecoderContext): FloatTensor;
 }
 
 /**
- * An encoder of the source, a decoder of the target that looks at what the encoder made of it, and a projection to logits.
- * Its subclasses say what these are made of.
+ * Base class of encoder–decoder models: an encoder of the source, a decoder of the target that attends to the encoder's
+ * output, and a projection to logits. Subclasses provide these parts.
+ *
+ * @example
+ * const sizes = { vocabularySize: 100, layers: 1, heads: 2, width: 16 };
+ * const model: SequenceToSequence = new T5(sizes);
+ * const source = tensor([[7, 8, 9, 1]], [1, 4], { dtype: "i32" });
+ * model.encode(source).shape; // [1, 4, 16]
  */
 export abstract class SequenceToSequence extends Model {
   abstract readonly config: { readonly contextLength: number };
   abstract readonly decoder: DecoderStack;
 
-  /** V, the number of tokens that a target is made of. */
+  /** Returns V, the number of tokens in the target's vocabulary. */
   protected abstract get targetVocabularySize(): number;
+  /** Returns the projection to logits. */
   protected abstract get projection(): OutputProjection;
-  /** source i32 [B, S] → what goes into the encoder, [B, S, C] */
+  /** Returns the input of the encoder, [B, S, C], for source ids i32 [B, S]. */
   protected abstract embedSource(ids: IntTensor): FloatTensor;
-  /** target i32 [B, T] → what goes into the decoder, [B, T, C] */
+  /** Returns the input of the decoder, [B, T, C], for target ids i32 [B, T]. */
   protected abstract embedTarget(ids: IntTensor): FloatTensor;
-  /** words [B, S, C] → [B, S, C] */
+  /** Returns the encoder's output [B, S, C] for embedded words [B, S, C]. */
   protected abstract encodeWords(words: FloatTensor, lengths: IntTensor | null, observer: Observer | null): FloatTensor;
-  /** Prepares the output of the decoder's last block for the projection to logits: [..., C] → [..., C] */
+  /** Returns the states to project to logits, for the output x of the decoder's last block; both are [..., C]. */
   protected abstract finish(x: FloatTensor): FloatTensor;
 
-  /** Returns what is added to the logits, [V], or null. */
+  /** Returns the bias of the logits, [V], or null. */
   protected logitsBias(): FloatTensor | null {
     return null;
   }
 
-  /** Returns what is added to the logits where they are to choose the next token, [V], or null. */
+  /** Returns the bias of the logits in `decode`, where they choose the next token: [V], or null. */
   protected decodingBias(): FloatTensor | null {
     return this.logitsBias();
   }
 
-  /** source i32 [B, S] → [B, S, C] */
+  /**
+   * Returns the encoder's output [B, S, C] for source ids i32 [B, S].
+   *
+   * @throws ERR_SHAPE if S is 0 or above `contextLength`, or the lengths are not [B].
+   */
   encode(source: IntTensor, options: SourceOptions = {}): FloatTensor {
     const op = `${this.name}.encode`;
     checkObject(op, "options", options);
@@ -74,7 +87,11 @@ export abstract class SequenceToSequence extends Model {
     return scope(() => this.encodeWords(this.embedSource(source), lengths, observer?.at("encoder") ?? null));
   }
 
-  /** source i32 [B, S], target i32 [B, T] → logits [B, T, V] of what follows each token of the target. */
+  /**
+   * Returns the logits [B, T, V] of the token that follows each of target i32 [B, T], given source i32 [B, S].
+   *
+   * @throws ERR_SHAPE if S or T is 0 or above `contextLength`, or the batch sizes differ.
+   */
   forward(source: IntTensor, target: IntTensor, options: PairOptions = {}): FloatTensor {
     checkObject(this.name, "options", options);
     const bias = this.logitsBias();
@@ -82,8 +99,15 @@ export abstract class SequenceToSequence extends Model {
   }
 
   /**
-   * Mean cross-entropy in nats per token of predicting labels [B, T] from the source and the target's tokens before them:
-   * for the target "x y" these are "start x y", and the labels "x y end". Padding has the label `ignoreIndex`.
+   * Returns the mean cross-entropy, in nats per token, of predicting labels i32 [B, T] from source i32 [B, S] and
+   * target i32 [B, T]. To train on the translation "x y", pass "start x y" as the target and "x y end" as the labels.
+   * The label of padding is `ignoreIndex`, by default −100.
+   *
+   * @example
+   * const model = new T5({ vocabularySize: 100, layers: 1, heads: 2, width: 16 });
+   * const ids = (...values: number[]) => tensor([values], [1, values.length], { dtype: "i32" });
+   * const loss = model.loss(ids(7, 8, 9, 1), ids(0, 5, 6), ids(5, 6, 1));
+   * loss.backward();
    */
   loss(
     source: IntTensor,
@@ -101,8 +125,8 @@ export abstract class SequenceToSequence extends Model {
   }
 
   /**
-   * Returns what predicts the targets of these sources, i32 [B, S], for inference: a model for `generateTokens`, sampling
-   * and whatever else takes a `CausalModel`. Each target begins after the start token. To be disposed.
+   * Returns a model that predicts the targets of sources i32 [B, S], for inference. It is a `CausalModel`, as
+   * `generateTokens` and other functions take. Each target begins with the start token. Dispose it after use.
    */
   decoderFor(source: IntTensor, options: SourceOptions = {}): TargetDecoder {
     const { contextLength } = this.config;
@@ -110,7 +134,7 @@ export abstract class SequenceToSequence extends Model {
     return new TargetDecoder(this, encode, { contextLength, vocabularySize: this.targetVocabularySize });
   }
 
-  /** The decoder's part of a pass, for inference: see SourceModel. */
+  /** Runs the decoder alone, for inference, on sources that are already encoded; see `SourceModel.decode`. */
   decode(ids: IntTensor, source: EncodedSource, options: PassOptions = {}): FloatTensor {
     const op = `${this.name}.decode`;
     checkPass(op, ids, options, this.config.contextLength);
@@ -126,7 +150,7 @@ export abstract class SequenceToSequence extends Model {
     });
   }
 
-  /** Returns the states that are projected to logits: [B, T, C]. */
+  /** Returns the states that are projected to logits, [B, T, C]. */
   #states(source: IntTensor, target: IntTensor, options: PairOptions): FloatTensor {
     const { sourceLengths = null, targetLengths: keyLengths = null, observer = null } = options;
     return scope(() => {

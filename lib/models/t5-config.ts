@@ -2,44 +2,51 @@ import { checkBoolean, checkInteger, checkNumber, checkObject, mostLayers } from
 import { HeedError } from "../errors.js";
 import { type Activation, activationIndex } from "../ops/activation.js";
 
-/** The size and options of a T5. */
+/** Size and options of a T5. */
 export interface T5Config {
-  /** V */
+  /** V, the number of tokens in the vocabulary. */
   vocabularySize: number;
-  /** The longest source and the longest target; 512 unless given. */
+  /** Length of the longest source and of the longest target, in tokens. @default 512 */
   contextLength?: number;
-  /** Of the encoder. */
+  /** Number of layers of the encoder. */
   layers: number;
-  /** As many as the encoder's unless given. */
+  /** Number of layers of the decoder. @default layers */
   decoderLayers?: number;
+  /** H, the number of attention heads. */
   heads: number;
-  /** D; width / heads unless given. */
+  /** D, the size of a head. @default width / heads */
   headSize?: number;
-  /** C */
+  /** C, the width of a token's state. */
   width: number;
-  /** Width of the feed-forward layers; 4·width unless given. */
+  /** Width between the feed-forward layers. @default 4·width */
   hidden?: number;
-  /** Kinds of distance that the relative positions tell apart; 32 unless given. */
+  /** Number of buckets that the relative positions' distances fall into; an even number. @default 32 */
   buckets?: number;
-  /** From this distance on, all are of one kind; 128 unless given. */
+  /** Distance beyond which all distances fall into the last bucket. @default 128 */
   furthest?: number;
-  /** Of the RMS norms; 1e-6 unless given. */
+  /** Epsilon that every RMS norm adds to the mean square. @default 1e-6 */
   eps?: number;
-  /** Of embeddings, attention weights, hidden layers and residual branches; 0 unless given. */
+  /** Dropout probability of embeddings, attention weights, hidden layers and residual branches. @default 0 */
   dropout?: number;
-  /** "relu" (T5 1.0) unless given; 1.1 has "gelu", gated. */
+  /** Activation of the feed-forward layers: "relu" in T5 1.0, "gelu" and `gated` in T5 1.1. @default "relu" */
   activation?: Activation;
-  /** Whether one half of the feed-forward's first layer gates the other (T5 1.1); false unless given. */
+  /** True if one half of the first feed-forward layer gates the other (T5 1.1). @default false */
   gated?: boolean;
-  /** Whether the embedding is the output projection, behind a factor of 1/√width (T5 1.0); true unless given. */
+  /** True if the embedding is the output projection, after a factor of 1/√width (T5 1.0). @default true */
   tied?: boolean;
-  /** The token that every target begins after; 0, padding, unless given. */
+  /** Id of the token that stands before every target. @default 0 (padding) */
   startToken?: number;
-  /** The token that ends a target; 1 unless given. */
+  /** Id of the token that ends a target. @default 1 */
   endToken?: number;
 }
 
-/** Every option filled in and checked. Throws ERR_RANGE, ERR_SHAPE or ERR_ARGUMENT. */
+/**
+ * Returns the configuration with every default filled in, after checking it.
+ *
+ * @throws ERR_RANGE if a number is out of range.
+ * @throws ERR_SHAPE if sizes do not fit together.
+ * @throws ERR_ARGUMENT if an option has the wrong type or an unknown value.
+ */
 export function checkT5Config(config: T5Config): Required<T5Config> {
   checkObject("T5", "config", config);
   for (const name of ["heads", "width"] as const) checkInteger("T5", name, config[name], 1, 2 ** 31 - 1);

@@ -1,4 +1,5 @@
-// The blocks of T5's encoder and decoder, by the names of Hugging Face's files.
+// Blocks of T5's encoder and decoder (Raffel et al. 2020). Classes and parameters have the names of Hugging Face's
+// files.
 import { largest } from "../largest.js";
 import { attend, type AttentionContext, type AttentionRules } from "../nn/attend.js";
 import type { CrossSource } from "../nn/cross-attention.js";
@@ -21,19 +22,20 @@ import type { T5Config } from "./t5-config.js";
 type FullConfig = Required<T5Config>;
 type Residual = FloatTensor | null;
 
-/** Describes a pass to a sequence's attention to itself. The bias [B or 1, H, T, Tk] is that of positions. */
+/** Description of a pass that self-attention receives. */
 interface SelfContext extends Pick<AttentionContext, "cache" | "layer" | "observer"> {
+  /** Bias of the positions, [B or 1, H, T, Tk]. */
   bias: FloatTensor;
 }
 
-/** Attention whose scores are not scaled: the first weights of the queries are so much smaller (Raffel et al. 2020). */
+/** Attention without a scale of its scores: the initial weights of the queries are smaller by 1/√D instead. */
 class T5Attention extends Module implements AttentionRules {
   readonly scale = 1;
   readonly q: Linear;
   readonly k: Linear;
   readonly v: Linear;
   readonly o: Linear;
-  /** In the first block of a stack, for all of them; null elsewhere. */
+  /** Bias of positions, which the first block holds for its whole stack; null in the other blocks. */
   readonly relative_attention_bias: RelativePositionBias | null;
   readonly dropout: Dropout;
   readonly heads: number;
@@ -52,34 +54,35 @@ class T5Attention extends Module implements AttentionRules {
     this.heads = heads;
   }
 
-  /** To the sequence itself, by the bias of its positions: x [B, T, C] → [B, T, C] */
+  /** Returns the self-attention [B, T, C] of x [B, T, C], plus `residual` if there is one. */
   self(x: FloatTensor, context: SelfContext, residual: Residual): FloatTensor {
     const [q, k, v] = [this.#split(this.q, x), this.#split(this.k, x), this.#split(this.v, x)];
     return this.o.forward(attend(q, k, v, this, context), { residual });
   }
 
-  /** Keys and values [B, S, H, D] of an encoded source [B, S, C]. */
+  /** Returns the keys and values [B, S, H, D] of an encoded source [B, S, C]. */
   remember(encoded: FloatTensor): EncodedSource["layers"][number] {
     return { keys: this.#split(this.k, encoded), values: this.#split(this.v, encoded) };
   }
 
-  /** To a source that it remembers: x [B, T, C] → [B, T, C] */
+  /** Returns the attention [B, T, C] of x [B, T, C] to an encoded source, plus `residual` if there is one. */
   cross(x: FloatTensor, { keys, values, ...context }: CrossSource, residual: Residual): FloatTensor {
     const rules = { scale: this.scale, part: "cross_attn", dropout: this.dropout };
     return this.o.forward(attend(this.#split(this.q, x), keys, values, rules, context), { residual });
   }
 
-  /** [B, T, C] → [B, T, H, D] */
+  /** Projects x [B, T, C] to heads [B, T, H, D]. */
   #split(projection: Linear, x: FloatTensor): FloatTensor {
     return splitHeads(projection.forward(x), this.heads);
   }
 }
 
+/** Feed-forward layers, plain (`wi`, `wo`) or gated (`wi_0`, `wi_1`, `wo`). */
 class T5Dense extends Module {
-  /** Of the plain form. */
   readonly wi: Linear | null;
-  /** The gate, and what it gates. */
+  /** Gate of the gated form. */
   readonly wi_0: Linear | null;
+  /** Layer that the gate multiplies. */
   readonly wi_1: Linear | null;
   readonly wo: Linear;
   readonly dropout: Dropout;
@@ -97,7 +100,7 @@ class T5Dense extends Module {
     this.activation = activation;
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the output [B, T, C] for x [B, T, C], plus `residual` if there is one. */
   forward(x: FloatTensor, residual: Residual): FloatTensor {
     const { wi, wi_0: gate, wi_1: up, activation } = this;
     const hidden = wi ? wi.forward(x, { activation }) : gated(gate!.forward(x), up!.forward(x), activation);
@@ -105,7 +108,7 @@ class T5Dense extends Module {
   }
 }
 
-/** A part of a block: x + dropout(part(norm(x))). */
+/** Base class of a block's parts: x + dropout(part(norm(x))). */
 abstract class T5Part extends Module {
   readonly layer_norm: RmsNorm;
   readonly dropout: Dropout;
@@ -179,12 +182,12 @@ class T5Block extends Module {
     this.layer = [attend, ...cross, new T5FeedForward(config, init, seeds)];
   }
 
-  /** What a decoder's block sees of an encoded source. */
+  /** Returns the keys and values that a decoder's block attends to, for an encoded source [B, S, C]. */
   remember(encoded: FloatTensor): EncodedSource["layers"][number] {
     return (this.layer[1] as T5CrossAttention).EncDecAttention.remember(encoded);
   }
 
-  /** x [B, T, C] → [B, T, C]; `source` is what a decoder's block looks at. */
+  /** Returns the block's output [B, T, C] for x [B, T, C]. A decoder's block needs the `source` that it attends to. */
   forward(x: FloatTensor, context: SelfContext, source: CrossSource | null): FloatTensor {
     const [attend, ...rest] = this.layer;
     return scope(() => {
@@ -195,13 +198,16 @@ class T5Block extends Module {
   }
 }
 
-/** Describes a pass to a stack. Padding at a target's end hides nothing from the tokens before it. */
+/**
+ * Description of a pass that a stack receives. A decoder needs no mask: the padding at a target's end comes after its
+ * real tokens, which therefore do not see it.
+ */
 export interface T5Context extends DecoderContext {
-  /** Added to the bias of positions, to hide keys: [B, 1, 1, T]. */
+  /** Mask [B, 1, 1, T] that is added to the bias of positions: 0 for real tokens and −∞ for padding. @default null */
   mask?: FloatTensor | null;
 }
 
-/** Blocks one after the other, and the norm behind them. */
+/** Encoder or decoder of a T5: its blocks and the norm after them. */
 export class T5Stack extends Module {
   readonly block: T5Block[];
   readonly final_layer_norm: RmsNorm;
@@ -218,12 +224,12 @@ export class T5Stack extends Module {
     this.dropout = new Dropout(dropout, seeds);
   }
 
-  /** What each of a decoder's blocks sees of an encoded source [B, S, C]. */
+  /** Returns the keys and values that each of a decoder's blocks attends to, for an encoded source [B, S, C]. */
   remember(encoded: FloatTensor, lengths: IntTensor | null): EncodedSource {
     return { layers: this.block.map((block) => block.remember(encoded)), lengths };
   }
 
-  /** words [B, T, C] → what comes out of the last block, [B, T, C]; `source` is what a decoder looks at. */
+  /** Returns the last block's output [B, T, C] for embedded words [B, T, C]. A decoder needs the encoded `source`. */
   forward(words: FloatTensor, source: EncodedSource | null, context: T5Context): FloatTensor {
     let x = this.dropout.forward(words);
     const bias = this.#bias(x, context);
@@ -238,12 +244,12 @@ export class T5Stack extends Module {
     return x;
   }
 
-  /** x [..., C] → [..., C] */
+  /** Returns dropout(norm(x)) for the last block's output x [..., C]. */
   finish(x: FloatTensor): FloatTensor {
     return this.dropout.forward(this.final_layer_norm.forward(x));
   }
 
-  /** Of every block: [B or 1, H, T, Tk] */
+  /** Returns the bias of positions for every block, [B or 1, H, T, Tk]. */
   #bias(x: FloatTensor, { cache = null, mask = null }: T5Context): FloatTensor {
     const tokens = x.shape[1]!;
     const positions = this.block[0]!.layer[0].SelfAttention.relative_attention_bias!;

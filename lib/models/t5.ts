@@ -14,21 +14,30 @@ import { initializerOf, type ModelOptions } from "./model.js";
 import { SequenceToSequence } from "./sequence-to-sequence.js";
 
 /**
- * T5 (Raffel et al. 2020): an encoder–decoder with RMS norms before each part, no biases, and positions that are biases of
- * attention's scores by distance, shared by the layers of a stack; with options of its configuration also T5 1.1, Flan-T5
- * and mT5. Parameters have the names and layouts of Hugging Face's files.
+ * T5 (Raffel et al. 2020): an encoder–decoder with an RMS norm before each part, without biases in its layers. Its
+ * positions are learned biases of attention scores by distance, which all layers of a stack share. Its configuration
+ * also covers T5 1.1, Flan-T5 and mT5. Parameters have the names and layouts of Hugging Face's files.
  *
- * Self-attention is made of products and a softmax (`biasedAttention`), since the bias has a gradient: its memory grows
- * with the square of the length, B·H·T² numbers a layer.
+ * Because the bias needs a gradient, self-attention consists of separate products and a softmax (`biasedAttention`).
+ * Its memory grows with the square of the length: B·H·T² numbers per layer.
+ *
+ * @example
+ * const t5 = new T5({ vocabularySize: 100, layers: 2, heads: 2, width: 16 });
+ * const source = tensor([[7, 8, 9, 1]], [1, 4], { dtype: "i32" });
+ * t5.forward(source, tensor([[0, 5, 6]], [1, 3], { dtype: "i32" })).shape; // [1, 3, 100]
+ *
+ * @see https://arxiv.org/abs/1910.10683
  */
 export class T5 extends SequenceToSequence {
+  /** Token embedding, which encoder and decoder share. */
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;
-  /** null where the embedding is the output projection. */
+  /** Output projection; null if the embedding is the output projection. */
   readonly lm_head: Linear | null;
+  /** Complete configuration, with every default filled in. */
   readonly config: Required<T5Config>;
-  /** See SourceModel. */
+  /** True: attention reads the whole cache; see `SourceModel.readsWholeCache`. */
   readonly readsWholeCache = true;
 
   constructor(config: T5Config, options: ModelOptions = {}) {
@@ -75,7 +84,7 @@ export class T5 extends SequenceToSequence {
   }
 }
 
-/** lengths [B] → 0 for real tokens and −∞ for padding, [B, 1, 1, S] */
+/** Returns a mask [B, 1, 1, S] that is 0 for the first lengths[b] tokens and −∞ for padding. */
 function paddingMask(lengths: IntTensor, tokens: number, dtype: FloatDType): FloatTensor {
   const positions = tensor(
     Float32Array.from({ length: tokens }, (_, t) => t),

@@ -9,37 +9,53 @@ import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { PassOptions } from "./pass.js";
 
-/** A model with a decoder that looks at encoded sources. */
+/** Model with a decoder that attends to encoded sources. */
 export interface SourceModel {
+  /** Device that holds the model. */
   readonly device: Device;
+  /** Dtype of the activations and logits. */
   readonly dtype: FloatDType;
+  /** True if dropout is on. */
   readonly training: boolean;
   /**
-   * Whether attention is made of operations on the whole of a cache, with masks from the host: caches then begin with
-   * zeros, and passes cannot be recorded. false unless given.
+   * True if attention reads the whole cache and gets masks from the host. Caches then start as zeros, and passes cannot
+   * be recorded.
+   * @default false
    */
   readonly readsWholeCache?: boolean;
+  /** Turns dropout on. */
   train(): unknown;
+  /** Turns dropout off. */
   eval(): unknown;
-  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`; in sequence b, what follows for source b. */
+  /**
+   * Returns the logits of the next token after each of ids i32 [B, T], of which sequence b is a target of source b. The
+   * logits are [B, T, V], or [B, V] with `lastOnly`.
+   */
   decode(ids: IntTensor, source: EncodedSource, options?: PassOptions): FloatTensor;
 }
 
 /**
- * The decoder of an encoder–decoder together with the sources that it is to look at: a model that predicts the next
- * token of each target, as a `CausalModel` does, so that whatever generates with one generates with this.
+ * Decoder of an encoder–decoder model together with the encoded sources that it attends to. It predicts the next token
+ * of each target and is a `CausalModel`, so that it works with every function that generates or scores tokens.
  *
- * A cache has a source for each sequence: sequence b of k·B that of source ⌊b/k⌋. Where sequences are taken from it, they
- * take their sources with them.
+ * A cache holds a source for each of its sequences: for k·B sequences of B sources, sequence b belongs to source ⌊b/k⌋.
+ * `KvCache.take` takes the sources along.
+ *
+ * @example
+ * const model = new T5({ vocabularySize: 100, layers: 1, heads: 2, width: 16 });
+ * using decoder = model.decoderFor(tensor([[7, 8, 9, 1]], [1, 4], { dtype: "i32" }));
+ * using cache = decoder.createCache(1);
+ * const start = tensor([[0]], [1, 1], { dtype: "i32" });
+ * noGrad(() => decoder.forward(start, { cache, lastOnly: true })).shape; // [1, 100]
  */
 export class TargetDecoder implements Disposable {
   readonly config: { readonly contextLength: number; readonly vocabularySize: number };
-  /** See CausalModel. */
+  /** True if generation may record a pass of one token and replay it; see `CausalModel.recordable`. */
   readonly recordable: boolean;
   readonly #model: SourceModel;
   readonly #memory: CrossMemory;
 
-  /** `encode` is called at once, for inference: dropout off and nothing recorded. */
+  /** @param encode is called once, by the constructor, with dropout off and without recording */
   constructor(
     model: SourceModel,
     encode: () => EncodedSource,
@@ -57,35 +73,44 @@ export class TargetDecoder implements Disposable {
     }
   }
 
-  /** How many sources there are. */
+  /** Number of sources. */
   get sources(): number {
     return this.#memory.batch;
   }
 
+  /** Device that holds the model. */
   get device(): Device {
     return this.#model.device;
   }
 
+  /** True if the model's dropout is on. */
   get training(): boolean {
     return this.#model.training;
   }
 
+  /** Turns the model's dropout on. */
   train(): this {
     this.#model.train();
     return this;
   }
 
+  /** Turns the model's dropout off. */
   eval(): this {
     this.#model.eval();
     return this;
   }
 
-  /** ids i32 [B, T] → logits [B, T, V], or [B, V] with `lastOnly`. */
+  /** Returns the logits of the next token after each of ids i32 [B, T]: [B, T, V], or [B, V] with `lastOnly`. */
   forward(ids: IntTensor, options: PassOptions = {}): FloatTensor {
     return this.#model.decode(ids, options.cache?.memory ?? this.#memory, options);
   }
 
-  /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default as many as the context has. */
+  /**
+   * Returns an empty cache for `batch` sequences of up to `length` tokens, by default `contextLength`.
+   *
+   * @throws ERR_SHAPE if `batch` is not a multiple of the number of sources.
+   * @throws ERR_RANGE if `length` is not from 1 to `contextLength`.
+   */
   createCache(batch: number, length = this.config.contextLength): KvCache {
     checkInteger("TargetDecoder", "batch", batch, 1);
     checkInteger("TargetDecoder", "length", length, 1, this.config.contextLength);
@@ -99,6 +124,7 @@ export class TargetDecoder implements Disposable {
     return new KvCache({ layers: layers.length, batch, length, heads, headSize, device, dtype, memory, zeroed });
   }
 
+  /** Frees the encoded sources; the model stays. */
   dispose(): void {
     this.#memory.dispose();
   }
@@ -108,7 +134,11 @@ export class TargetDecoder implements Disposable {
   }
 }
 
-/** Throws unless there is a source for each sequence of ids [B, T]. */
+/**
+ * Checks that there is a source for each sequence of ids [B, T].
+ *
+ * @throws ERR_SHAPE if there is not.
+ */
 export function checkSources(op: string, ids: IntTensor, source: EncodedSource): void {
   const rows = source.layers[0]!.keys.shape[0]!;
   if (rows !== ids.shape[0])

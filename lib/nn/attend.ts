@@ -1,4 +1,7 @@
-// The one attention core: every module of attention projects its input, by the names of its parameters, and calls it.
+// The core that every attention module shares. A module projects its input with its own parameters, which have the
+// names of the published files, and calls `attend`. The core normalises and rotates queries and keys, writes to the
+// cache, runs the fused operation (or the unfused one, if an observer wants the scores) and reports values to the
+// observer.
 import { attention, type BlockMask, packedAttention } from "../ops/attention.js";
 import { rotary } from "../ops/rotary.js";
 import { unfusedAttention, type UnfusedAttentionOptions } from "../ops/unfused-attention.js";
@@ -10,47 +13,56 @@ import type { KvCache } from "./kv-cache.js";
 import type { Observer } from "./observer.js";
 import type { RmsNorm } from "./rms-norm.js";
 
-/** Rules of one layer's attention, which hold for every batch. */
+/** Rules of one layer's attention. They hold for every batch. */
 export interface AttentionRules {
-  /** Hides from a token all tokens after it. @default false */
+  /** True if a token does not see the tokens after it. @default false */
   readonly causal?: boolean;
-  /** A token sees the last `window` tokens, itself included, and unless causal as many after it. @default 0, all of them */
+  /**
+   * Number of tokens that a token sees back from itself, itself included. Attention that is not causal also sees as
+   * many forward. 0 means no limit.
+   * @default 0
+   */
   readonly window?: number;
-  /** Scores become softcap · tanh(score / softcap). @default 0, as they are */
+  /** Cap of the scores: each score s becomes softcap · tanh(s / softcap). 0 leaves the scores unchanged. @default 0 */
   readonly softcap?: number;
-  /** The scores are multiplied by this factor. @default 1/√D */
+  /** Factor of the scores. @default 1/√D */
   readonly scale?: number;
-  /** The slopes of ALiBi, f32 [H], by which scores fall with the distance. @default null, none */
+  /** Slopes of ALiBi, f32 [H]: head h subtracts slopes[h] · distance from its scores. @default null (no slopes) */
   readonly slopes?: FloatTensor | null;
-  /** A table of `rotaryTable`, by which queries and keys are turned. @default null, none */
+  /** Table from `rotaryTable` that rotates queries and keys by their positions. @default null (no rotation) */
   readonly rotaryTable?: FloatTensor | null;
-  /** Lets the table turn neighbouring dimensions instead of halves. @default false */
+  /**
+   * True if the table rotates pairs of neighbouring dimensions, false if it pairs the halves of a head.
+   * @default false
+   */
   readonly interleaved?: boolean;
-  /** Norms each head's queries before they are turned. @default null, none */
+  /** Norm of each head's queries, applied before the rotation. @default null (no norm) */
   readonly q_norm?: RmsNorm | null;
-  /** Norms each head's keys before they are turned. @default null, none */
+  /** Norm of each head's keys, applied before the rotation. @default null (no norm) */
   readonly k_norm?: RmsNorm | null;
-  /** The name that an observer knows this attention by, within its block. @default "attn" */
+  /** Name of this attention within its block, which observers use. @default "attn" */
   readonly part?: string;
-  /** Drops attention weights. A pass with a cache is inference, and drops none. */
+  /** Dropout of the attention weights. A pass with a cache is inference and drops nothing. */
   readonly dropout: Dropout;
 }
 
-/** Describes the batch of a pass to the attention of every layer. */
+/** Description of a forward pass's batch that the attention of every layer receives. */
 export interface AttentionContext {
-  /** i32 [B]: how many tokens of each sequence are real; the rest is padding at its end. Without a cache only. */
+  /**
+   * Number of real tokens in each sequence, i32 [B]; the rest is padding at its end. A pass with a cache ignores it.
+   */
   keyLengths?: IntTensor | null;
-  /** i32 [B, T, 2]: the keys that each token may see, as the operation has it. */
+  /** Range of keys that each token may see, i32 [B, T, 2]; see `AttentionOptions.keyRanges`. */
   keyRanges?: IntTensor | null;
-  /** Mask of the blocks of keys that a token sees, in the form that the operation takes. */
+  /** Mask of the blocks of keys that a token may see; see `AttentionOptions.blocks`. */
   blocks?: BlockMask | null;
-  /** false where `keyRanges` alone say what is hidden; the module's own unless given. */
+  /** False if `keyRanges` alone decide which keys are hidden. @default the module's `causal` */
   causal?: boolean;
-  /** Earlier tokens, and where each sequence stands; the layer's new keys and values are added to it. */
+  /** Cache of the earlier tokens. The pass adds the layer's new keys and values to it. @default null */
   cache?: KvCache | null;
   /** Index of the layer whose keys and values the cache holds for this attention. @default 0 */
   layer?: number;
-  /** Listens to values of this block, such as `attn.hook_pattern`. @default null, nobody does */
+  /** Observer of this block's values, such as `attn.hook_pattern`. @default null */
   observer?: Observer | null;
 }
 
@@ -58,19 +70,21 @@ interface BiasedContext extends AttentionContext {
   bias?: FloatTensor | null;
 }
 
-/** Numbers of heads that lie in a packed projection. */
+/** Numbers of heads in a packed projection. */
 interface Heads {
   readonly heads: number;
   readonly kvHeads: number;
 }
 
 /**
- * Attention of queries q [B, T, H, D] to keys and values k and v [B, S, Hkv, D], all as they were projected → [B, T, H·D],
- * what the output projection takes. With a cache, k and v are those of the new tokens.
+ * Returns the attention [B, T, H·D] of queries q [B, T, H, D] to keys k and values v [B, S, Hkv, D], ready for the
+ * output projection. q, k and v come straight from their projections: this function normalises and rotates them. With a
+ * cache, k and v are those of the new tokens only.
  *
- * A `bias` [B or 1, H, T, S] is added to the scores and has a gradient; it alone then says what is hidden.
+ * A `bias` [B or 1, H, T, S] is added to the scores and receives a gradient. It replaces every mask: only its −∞
+ * entries hide keys.
  *
- * An observer sees hook_q, hook_k and hook_v as they were projected, hook_rot_q and hook_rot_k where they are turned,
+ * An observer sees hook_q, hook_k and hook_v as projected, hook_rot_q and hook_rot_k if there is a rotary table,
  * hook_attn_scores and hook_pattern [B, H, T, S], and hook_z [B, T, H, D].
  */
 export function attend(
@@ -106,8 +120,9 @@ export function attend(
 }
 
 /**
- * The same of one projection qkv [B, T, (H + 2·Hkv)·D], queries, then keys, then values: as it lies, unless something
- * is done to a part of it.
+ * Returns the same as `attend` for one packed projection qkv [B, T, (H + 2·Hkv)·D], which holds queries, keys and
+ * values in this order. The projection is cut into three only if a cache, an observer, a norm or a rotation needs the
+ * parts.
  */
 export function attendPacked(
   qkv: FloatTensor,
@@ -121,12 +136,12 @@ export function attendPacked(
   return attend(q, k, v, rules, context);
 }
 
-/** Who listens to this attention. */
+/** Returns the observer of this attention's values, or null if no hook asks for any. */
 function listening({ part = "attn" }: AttentionRules, { observer = null }: AttentionContext): Observer | null {
   return observer?.at(part) ?? null;
 }
 
-/** The operation's options, for a batch of the size of x's. */
+/** Returns the options of the attention operation; `shape[0]` is the batch size B. */
 function optionsOf(
   { shape, device }: FloatTensor,
   rules: AttentionRules,
@@ -140,7 +155,7 @@ function optionsOf(
   if (bias) return { bias, ...scale, ...dropped };
   const masks = { causal, window, keyRanges, blocks, softcap, slopes, ...scale };
   if (cache) return { ...masks, keyLengths: cache.keyLengths, queryStarts: cache.starts };
-  // With padding at the end, queries still begin at position 0 (the default would count back from the last key).
+  // Queries begin at position 0 even if sequences end in padding; the default would count back from the last real key.
   const counts = causal || window > 0 || slopes !== null || blocks !== null;
   const queryStarts = keyLengths && counts ? zeros([shape[0]!], { dtype: "i32", device }) : null;
   return { ...masks, keyLengths, queryStarts, ...dropped };

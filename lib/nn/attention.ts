@@ -11,32 +11,54 @@ import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 import { RmsNorm } from "./rms-norm.js";
 
+/** Configuration of an `Attention` module. */
 export interface AttentionConfig extends Omit<HeadsConfig, "headSize"> {
+  /** True if a token does not see the tokens after it. */
   causal: boolean;
+  /** True if the projections have biases. @default true */
   bias?: boolean;
-  /** Of the attention weights. */
+  /** Probability of dropping an attention weight in training. @default 0 */
   dropout?: number;
-  /** A token sees the last `window` tokens, itself included, and unless causal as many after it; 0, all, unless given. */
+  /**
+   * Number of tokens that a token sees back from itself, itself included. Attention that is not causal also sees as
+   * many forward. 0 means no limit.
+   * @default 0
+   */
   window?: number;
-  /** Scores become softcap · tanh(score / softcap); 0, none, unless given. */
+  /** Cap of the scores: each score s becomes softcap · tanh(s / softcap). 0 leaves the scores unchanged. @default 0 */
   softcap?: number;
-  /** Factor of the scores. @default 1/√D, D the size of a head */
+  /** Factor of the scores. @default 1/√D */
   scale?: number;
-  /** Scores fall with the distance, at each head's own slope (Press et al. 2022); false unless given. */
+  /** True if scores fall with the distance, by a fixed slope for each head (Press et al. 2022). @default false */
   alibi?: boolean;
-  /** Queries and keys are turned by their positions: a table from `rotaryTable`, which layers may share, and its pairing. */
+  /**
+   * Rotary positions: a table from `rotaryTable`, which several layers may share, and how it pairs the dimensions of a
+   * head (neighbours if `interleaved`, else halves).
+   * @default null (no rotation)
+   */
   rotary?: { table: FloatTensor; interleaved?: boolean } | null;
-  /** RMS norms of each head's queries and keys (Henry et al. 2020, as in Qwen 3); false unless given. */
+  /** True if each head's queries and keys are RMS-normalised (Henry et al. 2020, as in Qwen 3). @default false */
   qkNorm?: boolean;
-  /** Of those norms; 1e-5 unless given. */
+  /** Epsilon that the norms of queries and keys add to the mean square. @default 1e-5 */
   eps?: number;
+  /** Order of the projections' weights in memory: [out, in] ("oi") or [in, out] ("io"). @default "oi" */
   layout?: "oi" | "io";
+  /** Standard deviation of the initial weights. @default 0.02 */
   std?: number;
-  /** Standard deviation of the output projection. */
+  /** Standard deviation of the output projection's initial weights. @default std */
   outputStd?: number;
 }
 
-/** Multi-head self-attention (Vaswani et al. 2017, §3.2.2) with the queries, keys and values in one projection. */
+/**
+ * Multi-head self-attention (Vaswani et al. 2017, §3.2.2) that computes queries, keys and values with one projection.
+ *
+ * @example
+ * const init = new Initializer(1, device());
+ * const attn = new Attention({ width: 16, heads: 4, kvHeads: 2, causal: true }, init, new DropoutSeeds(0));
+ * attn.forward(randn([2, 5, 16], { seed: 1 })).shape; // [2, 5, 16]
+ *
+ * @see https://arxiv.org/abs/1706.03762
+ */
 export class Attention extends Module implements AttentionRules {
   readonly c_attn: Linear;
   readonly c_proj: Linear;
@@ -80,7 +102,7 @@ export class Attention extends Module implements AttentionRules {
     this.slopes = alibi ? keep(alibiSlopes(heads, { device: init.device })) : null;
   }
 
-  /** x [B, T, C] → [B, T, C], with `residual` added if given. */
+  /** Returns the attention's output [B, T, C] for x [B, T, C], plus `residual` [B, T, C] if one is given. */
   forward(x: FloatTensor, context: AttentionContext = {}, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("Attention", "x", x);
     checkShapeIs("Attention", "x", x, [-1, -1, -1]);

@@ -7,24 +7,36 @@ import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 
+/** Configuration of a `CrossAttention` module. */
 export interface CrossAttentionConfig extends Pick<HeadsConfig, "width" | "heads"> {
+  /** True if the projections have biases. @default true */
   bias?: boolean;
-  /** Of the attention weights. */
+  /** Probability of dropping an attention weight in training. @default 0 */
   dropout?: number;
+  /** Standard deviation of the initial weights. @default 0.02 */
   std?: number;
-  /** Standard deviation of the output projection. */
+  /** Standard deviation of the output projection's initial weights. @default std */
   outputStd?: number;
 }
 
-/** Keys and values of a source, as `remember` returns them. */
+/** Keys and values of an encoded source, from `CrossAttention.remember`, with its padding and an observer. */
 export interface CrossSource extends Pick<AttentionContext, "keyLengths" | "observer"> {
+  /** Keys [B, S, H, D]. */
   keys: FloatTensor;
+  /** Values [B, S, H, D]. */
   values: FloatTensor;
 }
 
 /**
- * Multi-head attention of one sequence to another: queries of the decoder, keys and values of the encoder's output
- * (Vaswani et al. 2017, §3.2.3). Keys and values are in one projection.
+ * Multi-head attention of one sequence to another (Vaswani et al. 2017, §3.2.3): the decoder gives the queries, the
+ * encoder's output gives the keys and values. One projection computes both keys and values.
+ *
+ * @example
+ * const cross = new CrossAttention({ width: 16, heads: 4 }, new Initializer(1, device()), new DropoutSeeds(0));
+ * const source = cross.remember(randn([2, 9, 16], { seed: 1 })); // the encoder's output
+ * cross.forward(randn([2, 5, 16], { seed: 2 }), source).shape; // [2, 5, 16]
+ *
+ * @see https://arxiv.org/abs/1706.03762
  */
 export class CrossAttention extends Module implements AttentionRules {
   readonly q_attn: Linear;
@@ -46,7 +58,7 @@ export class CrossAttention extends Module implements AttentionRules {
     this.dropout = new Dropout(dropout, seeds);
   }
 
-  /** Keys and values [B, S, H, D] of an encoded source [B, S, C]: the same for every token that looks at it. */
+  /** Returns the keys and values [B, S, H, D] of an encoded source [B, S, C], for use with every target token. */
   remember(encoded: FloatTensor): { keys: FloatTensor; values: FloatTensor } {
     checkFloat("CrossAttention", "encoded", encoded);
     checkShapeIs("CrossAttention", "encoded", encoded, [-1, -1, -1]);
@@ -54,7 +66,7 @@ export class CrossAttention extends Module implements AttentionRules {
     return { keys, values };
   }
 
-  /** x [B, T, C] → [B, T, C], with `residual` added if given. */
+  /** Returns the attention's output [B, T, C] for x [B, T, C], plus `residual` [B, T, C] if one is given. */
   forward(x: FloatTensor, source: CrossSource, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("CrossAttention", "x", x);
     checkShapeIs("CrossAttention", "x", x, [-1, -1, -1]);

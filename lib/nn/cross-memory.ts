@@ -6,20 +6,26 @@ import { keep, scope } from "../scope.js";
 import { tensor } from "../creation.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 
-/** What the layers of a decoder see of encoded sources. */
+/** Encoded sources in the form that a decoder's layers attend to. */
 export interface EncodedSource {
-  /** Keys and values [B, S, H, D] of each layer. */
+  /** Keys and values [B, S, H, D] for each layer of the decoder. */
   readonly layers: readonly { readonly keys: FloatTensor; readonly values: FloatTensor }[];
-  /** i32 [B]: real tokens of each source, the rest is padding at its end; null where all are. */
+  /** Number of real tokens in each source, i32 [B]; the rest is padding at its end. null if no source has padding. */
   readonly lengths: IntTensor | null;
 }
 
 /**
- * The encoded sources that the sequences of a cache are decoded for, a row for each: where a cache's sequences are taken
- * into another cache, their sources go with them. What it holds never changes, so that caches share it.
+ * Encoded sources for the sequences of a `KvCache`, one row per sequence. `KvCache.take` takes the rows along with the
+ * sequences. The contents never change, so that several caches share one copy.
+ *
+ * @example
+ * const [keys, values] = [1, 2].map((seed) => randn([2, 9, 4, 8], { seed }));
+ * using memory = CrossMemory.of({ layers: [{ keys: keys!, values: values! }], lengths: null });
+ * using beams = memory.take([0, 0, 1, 1]);
+ * beams.batch; // 4
  */
 export class CrossMemory implements EncodedSource, Disposable {
-  /** Which source each row has. */
+  /** Index of the source that each row belongs to. */
   readonly #sources: Int32Array;
 
   private constructor(
@@ -31,7 +37,7 @@ export class CrossMemory implements EncodedSource, Disposable {
     for (const part of this.#parts()) keep(part);
   }
 
-  /** Copies of encoded sources. */
+  /** Copies encoded sources into a new memory. The copies live until its `dispose()`. */
   static of({ layers, lengths }: EncodedSource): CrossMemory {
     const copied = (part: FloatTensor): FloatTensor => contiguous(part).alias();
     return noGrad(() =>
@@ -46,12 +52,15 @@ export class CrossMemory implements EncodedSource, Disposable {
     );
   }
 
-  /** How many rows there are. */
+  /** Number of rows. */
   get batch(): number {
     return this.#sources.length;
   }
 
-  /** The sources of rows[0], rows[1], …, each as often as it is named. Only enqueues. */
+  /**
+   * Returns a memory with the sources of rows[0], rows[1], …; a row may be named several times. It only enqueues work
+   * and does not wait for the device.
+   */
   take(rows: ArrayLike<number>): CrossMemory {
     const sources = Int32Array.from(rows, (row) => this.#sources[row]!);
     const same = sources.length === this.batch && sources.every((source, row) => source === this.#sources[row]);
@@ -69,6 +78,7 @@ export class CrossMemory implements EncodedSource, Disposable {
     );
   }
 
+  /** Frees the tensors. */
   dispose(): void {
     for (const part of this.#parts()) part.dispose();
   }
@@ -86,7 +96,7 @@ export class CrossMemory implements EncodedSource, Disposable {
   }
 }
 
-/** [B, S, H, D] → [rows, S, H, D] */
+/** Gathers rows of keys or values: [B, S, H, D] → [rows, S, H, D]. */
 function gather(part: FloatTensor, rows: IntTensor): FloatTensor {
   const [batch, ...rest] = part.shape as [number, ...number[]];
   return reshape(embedding(rows, reshape(part, [batch, -1])), [rows.size, ...rest]);

@@ -9,23 +9,36 @@ import type { Initializer } from "./init.js";
 import { LayerNorm } from "./layer-norm.js";
 import { Module } from "./module.js";
 
+/** Configuration of a `DecoderBlock`. */
 export interface DecoderBlockConfig
   extends Omit<AttentionConfig, "causal" | "layout">, Omit<FeedForwardConfig, "layout"> {
-  /** "pre" norms what goes into each part, "post" (the original Transformer) what comes out. */
+  /**
+   * Place of the norms: "pre" normalises the input of each part, "post" (the original Transformer) the sum after it.
+   * @default "pre"
+   */
   norm?: "pre" | "post";
+  /** Epsilon that every norm adds to the variance. @default 1e-5 */
   eps?: number;
-  /** Of what each part adds to the residual stream. */
+  /** Dropout probability of what each part adds to the residual stream. @default 0 */
   residualDropout?: number;
 }
 
+/** Description of a pass's batch that a `DecoderBlock` receives. */
 export interface DecoderContext extends AttentionContext {
-  /** The block's keys and values of the source, as its `cross.remember` gives them, and the source's real tokens. */
+  /** Keys and values of the source, from this block's `cross.remember`, with the source's lengths. */
   source: CrossSource;
 }
 
 /**
- * The decoder's block of the original Transformer (Vaswani et al. 2017, fig. 1): causal attention, attention to the
- * source, feed-forward, each with a residual connection and a layer norm.
+ * Decoder block of the original Transformer (Vaswani et al. 2017, fig. 1): causal attention, attention to the source
+ * and feed-forward, each with a residual connection and a layer norm.
+ *
+ * @example
+ * const block = new DecoderBlock({ width: 16, heads: 4 }, new Initializer(1, device()), new DropoutSeeds(0));
+ * const source = block.cross.remember(randn([2, 9, 16], { seed: 1 }));
+ * block.forward(randn([2, 5, 16], { seed: 2 }), { source }).shape; // [2, 5, 16]
+ *
+ * @see https://arxiv.org/abs/1706.03762
  */
 export class DecoderBlock extends Module {
   readonly ln_1: LayerNorm;
@@ -50,7 +63,7 @@ export class DecoderBlock extends Module {
     this.residualDropout = new Dropout(config.residualDropout ?? 0, seeds);
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: DecoderContext): FloatTensor {
     const { ln_1, attn, ln_cross, cross, ln_2, mlp, residualDropout: drop } = this;
     const { source } = context;

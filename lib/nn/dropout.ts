@@ -5,8 +5,15 @@ import type { FloatTensor } from "../tensor.js";
 import { Module } from "./module.js";
 
 /**
- * Where dropout's seeds come from, one object a model: the trainer sets `step`, and every use in a forward pass takes
- * the next number, so that a run can be resumed at any step and draws the same masks.
+ * Source of the seeds of a model's dropout masks. Each model has one: the trainer sets `step`, and every dropout in a
+ * forward pass takes the `next()` seed. A run that resumes at any step therefore draws the same masks again.
+ *
+ * @example
+ * const seeds = new DropoutSeeds(0);
+ * seeds.step = 10;
+ * const first = seeds.next();
+ * seeds.step = 10;
+ * seeds.next() === first; // true
  */
 export class DropoutSeeds {
   #step = 0;
@@ -14,13 +21,16 @@ export class DropoutSeeds {
 
   constructor(readonly seed: number) {}
 
-  /** Begins a step: the seeds that follow are those of this step whenever it is run. */
+  /** Number of the step that begins. The seeds that follow depend on it and on how many were taken since. */
   set step(step: number) {
     this.#step = step;
     this.#used = 0;
   }
 
-  /** `body` as a function that draws the same seeds whenever it is run, and takes none from others but at first. */
+  /**
+   * Returns a function that runs `body` with the seeds that are next now, however often it is called. The first call
+   * uses these seeds up; later calls leave the sequence of seeds as they found it. Gradient checkpointing needs it.
+   */
   repeatable<Arguments extends unknown[], T>(body: (...given: Arguments) => T): (...given: Arguments) => T {
     const first = [this.#step, this.#used] as const;
     let again = false;
@@ -36,13 +46,22 @@ export class DropoutSeeds {
     };
   }
 
+  /** Returns the next seed of the step. */
   next(): number {
-    // The remainder keeps the products exact: rounded, all uses of a step would have one seed.
+    // The remainder keeps the products exact. If they were rounded, every dropout of a step would get the same seed.
     return (((this.seed % 2 ** 20) * 1_000_003 + this.#step) * 4099 + ++this.#used) % Number.MAX_SAFE_INTEGER;
   }
 }
 
-/** Dropout while training, nothing in evaluation. */
+/**
+ * Dropout: in training it zeroes each element with probability `p` and scales the others by 1/(1 − p); in evaluation it
+ * returns its input.
+ *
+ * @example
+ * const dropout = new Dropout(0.1, new DropoutSeeds(0));
+ * dropout.forward(x).shape; // [2, 8], about a tenth of it zeros
+ * dropout.eval().forward(x) === x; // true
+ */
 export class Dropout extends Module {
   readonly p: number;
   readonly #seeds: DropoutSeeds;
@@ -55,16 +74,22 @@ export class Dropout extends Module {
     this.#seeds = seeds;
   }
 
-  /** The probability in force and a seed, for operations that have dropout fused in. */
+  /**
+   * Dropout options for a fused operation: the probability, 0 in evaluation, and a seed. Each read takes a new seed.
+   */
   get fused(): { dropout: number; seed: number } {
     return this.training && this.p > 0 ? { dropout: this.p, seed: this.#seeds.next() } : { dropout: 0, seed: 0 };
   }
 
+  /** Returns x with dropout applied, or x itself in evaluation and if `p` is 0. */
   forward(x: FloatTensor): FloatTensor {
     return this.training && this.p > 0 ? dropout(x, this.p, this.#seeds.next()) : x;
   }
 
-  /** residual + scale · part, the sum fused into the part's last product unless dropout or a scale comes between. */
+  /**
+   * Returns residual + scale · dropout(part). If there is neither dropout nor a scale, `part` receives the residual and
+   * adds it itself, fused into its last product; otherwise `part` receives null.
+   */
   residual(residual: FloatTensor, part: (residual: FloatTensor | null) => FloatTensor, scale = 1): FloatTensor {
     if (scale === 1 && !(this.training && this.p > 0)) return part(residual);
     const dropped = this.forward(part(null));

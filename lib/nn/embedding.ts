@@ -6,16 +6,25 @@ import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { WeightLayer } from "./weight-layer.js";
 
+/** Configuration of an `Embedding`. */
 export interface EmbeddingConfig {
+  /** Number of ids, and so of vectors. */
   count: number;
+  /** C, the width of a vector. */
   width: number;
-  /** Standard deviation of the first weights. @default 0.02 */
+  /** Standard deviation of the initial weights. @default 0.02 */
   std?: number;
-  /** Whether `quantize` puts the table into few bits. @default true */
+  /** True if `quantize` also quantises this table. @default true */
   quantizable?: boolean;
 }
 
-/** A table of vectors, one for each id. */
+/**
+ * Table of vectors, one for each id.
+ *
+ * @example
+ * const table = new Embedding({ count: 256, width: 16 }, new Initializer(1, device()));
+ * table.forward(tensor([[72, 105]], [1, 2], { dtype: "i32" })).shape; // [1, 2, 16]
+ */
 export class Embedding extends WeightLayer {
   readonly weight: FloatTensor;
   readonly layout = "oi";
@@ -29,7 +38,7 @@ export class Embedding extends WeightLayer {
     this.weight = init.normal([count, width], std);
   }
 
-  /** ids [...] → [..., C] */
+  /** Returns the vectors [..., C] of ids i32 [...]. */
   forward(ids: IntTensor, options: EmbeddingOptions = {}): FloatTensor {
     const { weight, quantized } = this;
     return quantized
@@ -37,6 +46,7 @@ export class Embedding extends WeightLayer {
       : embedding(ids, weight, options);
   }
 
+  /** Device that holds the table. */
   get device(): Device {
     return (this.quantized?.codes ?? this.weight).device;
   }

@@ -6,20 +6,32 @@ import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 
+/** Configuration of a `GatedFeedForward` module. */
 export interface GatedFeedForwardConfig {
+  /** C, the width of input and output. */
   width: number;
   /** Width between the layers. */
   hidden: number;
-  /** "silu" (SwiGLU) unless given. */
+  /** Activation of the gate. @default "silu" (SwiGLU) */
   activation?: Activation;
-  /** false unless given. */
+  /** True if the layers have biases. @default false */
   bias?: boolean;
+  /** Standard deviation of the initial weights. @default 0.02 */
   std?: number;
-  /** Standard deviation of the last layer. */
+  /** Standard deviation of the last layer's initial weights. @default std */
   outputStd?: number;
 }
 
-/** Feed-forward with a gated linear unit, down(activation(gate(x)) · up(x)) (Shazeer 2020), by Llama's names. */
+/**
+ * Feed-forward with a gated linear unit, down(activation(gate(x)) · up(x)) (Shazeer 2020). Its parameters have the
+ * names of Llama's files.
+ *
+ * @example
+ * const mlp = new GatedFeedForward({ width: 8, hidden: 24 }, new Initializer(1, device()));
+ * mlp.forward(x).shape; // [2, 8]
+ *
+ * @see https://arxiv.org/abs/2002.05202
+ */
 export class GatedFeedForward extends Module {
   readonly gate_proj: Linear;
   readonly up_proj: Linear;
@@ -37,7 +49,7 @@ export class GatedFeedForward extends Module {
     this.down_proj = new Linear({ inputs: hidden, outputs: width, bias, std: outputStd }, init);
   }
 
-  /** x [..., C] → [..., C], with `residual` added if given. */
+  /** Returns the output [..., C] for x [..., C], plus `residual` [..., C] if one is given. */
   forward(x: FloatTensor, residual: FloatTensor | null = null): FloatTensor {
     const hidden = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation); // [..., F]
     return this.down_proj.forward(hidden, { residual });

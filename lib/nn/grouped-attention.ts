@@ -8,33 +8,45 @@ import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 import { RmsNorm } from "./rms-norm.js";
 
+/** Configuration of a `GroupedAttention` module. */
 export interface GroupedAttentionConfig extends HeadsConfig {
-  /** Biases of the queries, keys and values; false unless given. */
+  /** True if the projections of queries, keys and values have biases. @default false */
   bias?: boolean;
-  /** Bias of the output projection; false unless given. */
+  /** True if the output projection has a bias. @default false */
   outputBias?: boolean;
-  /** RMS norms of each head's query and key (Qwen 3); false unless given. */
+  /** True if each head's queries and keys are RMS-normalised (Qwen 3). @default false */
   qkNorm?: boolean;
+  /** Epsilon that the norms of queries and keys add to the mean square. @default 1e-6 */
   eps?: number;
-  /** A token sees the last `window` tokens, itself included; 0, all of them, unless given. */
+  /** Number of tokens that a token sees back from itself, itself included. 0 means all of them. @default 0 */
   window?: number;
-  /** Of the attention weights; 0 unless given. */
+  /** Probability of dropping an attention weight in training. @default 0 */
   dropout?: number;
-  /** Rotary positions turn neighbouring dimensions instead of halves. */
+  /** True if rotary positions pair neighbouring dimensions of a head, false if they pair its halves. @default false */
   interleaved?: boolean;
+  /** Standard deviation of the initial weights. @default 0.02 */
   std?: number;
-  /** Standard deviation of the output projection. */
+  /** Standard deviation of the output projection's initial weights. @default std */
   outputStd?: number;
 }
 
+/** Description of a pass's batch that `GroupedAttention` receives. */
 export interface GroupedAttentionContext extends AttentionContext {
-  /** f32 [positions, R/2, 2], from `rotaryTable`. */
+  /** Rotary table f32 [positions, R/2, 2] from `rotaryTable`; R is the number of rotated dimensions of a head. */
   table: FloatTensor;
 }
 
 /**
- * Causal self-attention whose keys and values are shared by groups of heads (Ainslie et al. 2023), with rotary positions
- * (Su et al. 2021), by Llama's names.
+ * Causal self-attention in which groups of heads share keys and values (Ainslie et al. 2023), with rotary positions
+ * (Su et al. 2021). Its parameters have the names of Llama's files.
+ *
+ * @example
+ * const attn = new GroupedAttention({ width: 16, heads: 4, kvHeads: 2 }, new Initializer(1, device()));
+ * const table = rotaryTable({ size: 4, length: 32 });
+ * attn.forward(randn([2, 5, 16], { seed: 1 }), { table }).shape; // [2, 5, 16]
+ *
+ * @see https://arxiv.org/abs/2305.13245
+ * @see https://arxiv.org/abs/2104.09864
  */
 export class GroupedAttention extends Module {
   readonly q_proj: Linear;
@@ -72,7 +84,7 @@ export class GroupedAttention extends Module {
     this.k_norm = qkNorm ? new RmsNorm({ width: headSize, eps }, init) : null;
   }
 
-  /** x [B, T, C] → [B, T, C], with `residual` added if given. */
+  /** Returns the attention's output [B, T, C] for x [B, T, C], plus `residual` [B, T, C] if one is given. */
   forward(x: FloatTensor, context: GroupedAttentionContext, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("GroupedAttention", "x", x);
     checkShapeIs("GroupedAttention", "x", x, [-1, -1, -1]);

@@ -3,18 +3,27 @@ import { checkInteger } from "../ops/check.js";
 import { narrow, reshape } from "../ops/views.js";
 import type { FloatTensor } from "../tensor.js";
 
+/** Numbers and sizes of the heads of an attention module. */
 export interface HeadsConfig {
-  /** C */
+  /** C, the width of input and output. */
   width: number;
-  /** H, of the queries. */
+  /** H, the number of heads of the queries. */
   heads: number;
-  /** Heads of keys and values, a divisor of heads: each serves a group of them (Ainslie et al. 2023). @default heads */
+  /**
+   * Number of heads of keys and values, a divisor of `heads`: each serves a group of query heads (Ainslie et al. 2023).
+   * @default heads
+   */
   kvHeads?: number;
-  /** D. @default width / heads */
+  /** D, the size of a head. @default width / heads */
   headSize?: number;
 }
 
-/** D, the size of a head. Throws ERR_RANGE or ERR_SHAPE where the heads do not divide the width, or each other. */
+/**
+ * Returns D, the size of a head.
+ *
+ * @throws ERR_RANGE if a size is not an integer of at least 1.
+ * @throws ERR_SHAPE if `heads` does not divide `width`, or `kvHeads` does not divide `heads`.
+ */
 export function headSizeOf(op: string, { width, heads, kvHeads = heads, headSize }: HeadsConfig): number {
   checkInteger(op, "width", width, 1);
   checkInteger(op, "heads", heads, 1);
@@ -28,13 +37,16 @@ export function headSizeOf(op: string, { width, heads, kvHeads = heads, headSize
   return size;
 }
 
-/** [B, T, H·D] → [B, T, H, D] */
+/** Splits the last dimension into heads: [B, T, H·D] → [B, T, H, D]. */
 export function splitHeads(x: FloatTensor, heads: number): FloatTensor {
   const [batch, tokens, width] = x.shape as [number, number, number];
   return reshape(x, [batch, tokens, heads, width / heads]);
 }
 
-/** Heads of several kinds, such as those of keys and values, one behind the other: [B, T, ΣH·D] → of each [B, T, H, D] */
+/**
+ * Splits a projection that holds heads of several kinds, such as keys then values: [B, T, ΣH·D] → one view
+ * [B, T, H, D] for each count H in `counts`.
+ */
 export function cutHeads<const Counts extends readonly number[]>(
   x: FloatTensor,
   counts: Counts,
@@ -45,7 +57,7 @@ export function cutHeads<const Counts extends readonly number[]>(
   return counts.map((count) => narrow(all, 2, (end += count) - count, count)) as { [K in keyof Counts]: FloatTensor };
 }
 
-/** [B, T, H, D] → [B, T, H·D] */
+/** Joins the heads again: [B, T, H, D] → [B, T, H·D]. */
 export function joinHeads(x: FloatTensor): FloatTensor {
   const [batch, tokens, heads, size] = x.shape as [number, number, number, number];
   return reshape(x, [batch, tokens, heads * size]);

@@ -7,24 +7,27 @@ import { ops } from "../native.js";
 import { numel, type Shape } from "../shape.js";
 import { allocate, allocateLater, type FloatTensor } from "../tensor.js";
 
-/** Limits on the size of a model, derived from the file that its parameters will be read from. */
+/** Limits on the size of a model, which follow from the file that its parameters will be read from. */
 export interface Room {
-  /** The file's path, for error messages. */
+  /** Path of the file, for error messages. */
   file: string;
-  /** The most parameters. */
+  /** Largest number of parameter tensors. */
   tensors: number;
-  /** The most numbers in all parameters together. */
+  /** Largest number of elements in all parameters together. */
   numbers: number;
-  /** The most numbers in a table that is computed, which no file has. */
+  /** Largest number of elements in a computed table, such as one of positions, which files do not contain. */
   computed: number;
 }
 
-/** The room of the model that is being made, and how much its parameters take of it; null where there is no limit. */
+/** Limits for the model under construction and how much of them its parameters use; null if there is no limit. */
 let limited: { room: Room; tensors: number; numbers: number } | null = null;
 
 /**
- * Runs `make`, in which every parameter and table has to find room. Parameters get no first values, and their memory when
- * those of the file are put into them. Synchronous. Throws ERR_FORMAT where there is no room left.
+ * Runs the synchronous `make` under the limits of `room`, which every parameter and table that it creates counts
+ * against. Parameters get no initial values and no memory yet: their memory is allocated when the file's values are
+ * stored in them.
+ *
+ * @throws ERR_FORMAT if a parameter or table exceeds the limits.
  */
 export function within<T>(room: Room, make: () => T): T {
   const outer = limited;
@@ -48,7 +51,11 @@ function checkParameter(shape: Shape): void {
     );
 }
 
-/** Throws ERR_FORMAT for a table that is computed, such as one of positions, where a file's model may have none as large. */
+/**
+ * Checks the size of a computed table, such as one of positions, against the limits of the model under construction.
+ *
+ * @throws ERR_FORMAT if the table is larger than the limits allow.
+ */
 export function checkComputed(shape: Shape): void {
   if (limited && !(numel(shape) <= limited.room.computed))
     throw new HeedError(
@@ -58,8 +65,13 @@ export function checkComputed(shape: Shape): void {
 }
 
 /**
- * Where a model's first parameters come from: one seed, a number drawn for each tensor in the order of creation, so
- * that the same seed gives the same model on every device.
+ * Factory of a model's initial parameters. Each tensor gets a seed of its own, derived from the model's seed and the
+ * order of creation, so that the same seed gives the same model on every device.
+ *
+ * @example
+ * const init = new Initializer(1, device());
+ * const weight = init.normal([16, 8], 0.02);
+ * weight.requiresGrad; // true
  */
 export class Initializer {
   #tensors = 0;
@@ -67,29 +79,30 @@ export class Initializer {
   constructor(
     readonly seed: number,
     readonly device: Device,
-    /** Of the parameters. */
+    /** Dtype of the parameters. @default "f32" */
     readonly dtype: FloatDType = "f32",
   ) {
     checkInteger("Initializer", "seed", seed, 0);
   }
 
-  /** Normally distributed with mean 0. */
+  /** Creates a parameter with values from a normal distribution with mean 0 and standard deviation `std`. */
   normal(shape: Shape, std: number): FloatTensor {
     return this.#create(shape, (out) => ops.random_normal({ out, mean: 0, stddev: std, seed: this.#nextSeed() }));
   }
 
-  /** Evenly distributed in [low, high). */
+  /** Creates a parameter with values from a uniform distribution over [low, high). */
   uniform(shape: Shape, low: number, high: number): FloatTensor {
     return this.#create(shape, (out) => ops.random_uniform({ out, low, high, seed: this.#nextSeed() }));
   }
 
+  /** Creates a parameter whose elements are all `value`. */
   constant(shape: Shape, value: number): FloatTensor {
     return this.#create(shape, (out) => ops.fill({ out, value }));
   }
 
   /**
-   * Distinct seeds for distinct tensors: Philox streams of different keys are independent. The remainder keeps the product
-   * exact: rounded, several tensors would have one seed.
+   * Returns a distinct seed for each tensor; Philox streams with different keys are independent. The remainder keeps
+   * the product exact: if it were rounded, several tensors would share a seed.
    */
   #nextSeed(): number {
     return (this.seed % 2 ** 36) * 65_537 + ++this.#tensors;

@@ -12,43 +12,64 @@ import { tensor } from "../creation.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
 import type { CrossMemory } from "./cross-memory.js";
 
-/** What one attention layer remembers: keys and values [B, Tmax, Hkv, D]. */
+/** Keys and values of one attention layer for all tokens that a cache has room for. */
 export interface LayerCache {
+  /** Keys [B, Tmax, Hkv, D]. */
   keys: FloatTensor;
+  /** Values [B, Tmax, Hkv, D]. */
   values: FloatTensor;
 }
 
+/** Configuration of a `KvCache`. */
 export interface KvCacheConfig {
+  /** Number of attention layers. */
   layers: number;
+  /** B, the number of sequences. */
   batch: number;
-  /** The most tokens a sequence may have. */
+  /** Tmax, the largest number of tokens in a sequence. */
   length: number;
+  /** Hkv, the number of heads of keys and values. */
   heads: number;
+  /** D, the size of a head. */
   headSize: number;
+  /** Device that holds the cache. */
   device: Device;
-  /** Of keys and values; f32 unless given. */
+  /** Dtype of keys and values. @default "f32" */
   dtype?: FloatDType;
-  /** The sources of the sequences, where a decoder looks at some; the cache's to dispose. */
+  /**
+   * Encoded sources that a decoder attends to, one row per sequence. The cache owns and disposes them.
+   * @default null
+   */
   memory?: CrossMemory | null;
-  /** Whether keys and values that were never written are zeros, for who reads all of them; false unless given. */
+  /**
+   * True if keys and values start as zeros, for attention that reads the whole cache, unwritten places included.
+   * @default false
+   */
   zeroed?: boolean;
 }
 
 /**
- * Keys and values of the tokens seen so far, for every layer, so that a new token attends without computing them again.
+ * Keys and values of the tokens seen so far, for every layer, so that a new token can attend to earlier ones without
+ * computing them again.
  *
- * Sequences of a batch may have different lengths. A forward pass of T tokens calls `begin` with how many of them are
- * real in each sequence (the others are padding at the end), then lets each layer `write`, then `advance`s.
+ * The sequences of a batch may have different lengths. A forward pass of T tokens first calls `begin` with the number
+ * of real tokens in each sequence (the others are padding at the end), then `write` once in each layer, then `advance`.
+ * A model's `createCache` returns a cache that fits it, and its `forward(ids, { cache })` makes these calls.
+ *
+ * @example
+ * using cache = gpt.createCache(1);
+ * noGrad(() => gpt.forward(tensor([[72, 101, 108]], [1, 3], { dtype: "i32" }), { cache }));
+ * cache.lengths; // Int32Array [3]
  */
 export class KvCache implements Disposable {
   readonly layers: LayerCache[];
-  /** Tokens in each sequence. */
+  /** Number of tokens in each sequence. */
   readonly lengths: Int32Array;
   readonly batch: number;
   readonly length: number;
   readonly memory: CrossMemory | null;
   #pending: { tokens: number; next: Int32Array } | null = null;
-  // Set anew for each pass: a recorded pass finds them where they were.
+  // These two are overwritten in place for each pass, because a recorded pass reads the same memory every time.
   readonly #starts: IntTensor;
   readonly #keyLengths: IntTensor;
   readonly #config: KvCacheConfig;
@@ -74,13 +95,21 @@ export class KvCache implements Disposable {
     this.#keyLengths = allocate([batch], "i32", device, false);
   }
 
-  /** Position of each sequence's next token, on the device: [B]. */
+  /**
+   * Position of each sequence's next token, i32 [B] on the device. It can be read only during a pass.
+   *
+   * @throws ERR_ARGUMENT if no pass has begun.
+   */
   get starts(): IntTensor {
     this.#expectBegun();
     return this.#starts;
   }
 
-  /** Tokens of each sequence once the pass is done, on the device: [B]. */
+  /**
+   * Number of tokens of each sequence after the current pass, i32 [B] on the device. It can be read only during a pass.
+   *
+   * @throws ERR_ARGUMENT if no pass has begun.
+   */
   get keyLengths(): IntTensor {
     this.#expectBegun();
     return this.#keyLengths;
@@ -92,10 +121,12 @@ export class KvCache implements Disposable {
   }
 
   /**
-   * Starts a pass of `tokens` positions, of which counts[b] (all of them unless given) are real in sequence b. Does
-   * nothing where that very pass has been started: when the forward pass is recorded, the caller must call it before the
-   * recording starts. Throws ERR_RANGE unless `tokens` fit into the cache and every count is from 1 to `tokens`, and
-   * ERR_SHAPE unless there is a count for each sequence.
+   * Starts a pass of `tokens` positions. In sequence b, counts[b] of them are real; without `counts`, all are. It does
+   * nothing if the same pass has already begun: when the forward pass is recorded, the caller must call begin() before
+   * the recording starts.
+   *
+   * @throws ERR_RANGE if the tokens do not fit into the cache or a count is not from 1 to `tokens`.
+   * @throws ERR_SHAPE if `counts` does not have one count for each sequence.
    */
   begin(tokens: number, counts?: ArrayLike<number>): void {
     checkInteger("KvCache", "tokens", tokens, 1, this.length);
@@ -115,7 +146,7 @@ export class KvCache implements Disposable {
     this.#pending = { tokens, next };
   }
 
-  /** Stores a layer's new keys and values [B, T, Hkv, D] behind those it has. */
+  /** Stores a layer's new keys and values [B, T, Hkv, D] after the earlier ones and returns the layer's whole cache. */
   write(layer: number, keys: FloatTensor, values: FloatTensor): LayerCache {
     const cache = this.#layerCache(layer);
     cacheWrite(cache.keys, keys, this.starts);
@@ -130,8 +161,9 @@ export class KvCache implements Disposable {
   }
 
   /**
-   * The keys and values of a layer that the pass has written and those before, [B, S, Hkv, D], for who reads all of them:
-   * past the end of a shorter sequence stands something that was written.
+   * Returns a layer's keys and values up to the longest sequence's end after this pass, [B, S, Hkv, D], for attention
+   * that reads all of them. Beyond the end of a shorter sequence they repeat its last token (or are zeros, in a
+   * `zeroed` cache), so that no place is uninitialised.
    */
   written(layer: number): LayerCache {
     const { tokens } = this.#expectBegun();
@@ -146,15 +178,24 @@ export class KvCache implements Disposable {
     return { keys: gathered(keys, ids), values: gathered(values, ids) };
   }
 
-  /** Ends the pass: its tokens are part of the sequences now. */
+  /** Ends the pass and adds its tokens to the lengths of the sequences. */
   advance(): void {
     this.lengths.set(this.#expectBegun().next);
     this.#pending = null;
   }
 
   /**
-   * A cache of the sequences rows[0], rows[1], … of this one, each as often as it is named: how beams fork and ended
-   * sequences leave. Between passes; only enqueues.
+   * Returns a new cache with copies of the sequences rows[0], rows[1], … of this one; a row may be named several times.
+   * Beam search forks its beams and drops ended sequences with it. It only enqueues work and does not wait for the
+   * device.
+   *
+   * @example
+   * using cache = gpt.createCache(2);
+   * using beams = cache.take([0, 0, 1]);
+   * beams.batch; // 3
+   *
+   * @throws ERR_ARGUMENT if a pass has begun and not ended.
+   * @throws ERR_RANGE if there is no sequence with the number of a row.
    */
   take(rows: ArrayLike<number>): KvCache {
     const taken = this.fresh(rows);
@@ -171,11 +212,7 @@ export class KvCache implements Disposable {
     return taken;
   }
 
-  /**
-   * What `take` gives, without the tokens: each row keeps its source.
-   *
-   * @internal
-   */
+  /** @internal Returns the cache that `take` returns, without its tokens; each row keeps its source. */
   fresh(rows: ArrayLike<number>): KvCache {
     checkValues("take", rows);
     for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
@@ -185,8 +222,8 @@ export class KvCache implements Disposable {
   }
 
   /**
-   * Where the first `used` tokens of these sequences lie, of which lengths[row] are written: [R, used]. Past a sequence's
-   * end stands one that was written.
+   * Returns the places of the first `used` tokens of these sequences in the flattened cache, [R, used]. lengths[row]
+   * tokens of a sequence are written; places beyond them repeat the last written one.
    */
   #places(rows: ArrayLike<number>, lengths: Int32Array, used: number): Int32Array {
     const places = new Int32Array(rows.length * used);
@@ -199,12 +236,13 @@ export class KvCache implements Disposable {
     return places;
   }
 
-  /** Forgets every token. */
+  /** Forgets every token, so that the cache can be used for new sequences. */
   reset(): void {
     this.#pending = null;
     this.lengths.fill(0);
   }
 
+  /** Frees the cache and its `memory`. */
   dispose(): void {
     this.#starts.dispose();
     this.#keyLengths.dispose();
@@ -220,7 +258,7 @@ export class KvCache implements Disposable {
   }
 }
 
-/** Keys or values [B, Tmax, H, D] at these places, counted through the batch: ids [R, T] → [R, T, H, D]. */
+/** Gathers keys or values [B, Tmax, H, D] at places of the flattened [B·Tmax]: ids [R, T] → [R, T, H, D]. */
 function gathered(part: FloatTensor, ids: IntTensor): FloatTensor {
   const [batch, length, heads, size] = part.shape as [number, number, number, number];
   const out = embedding(ids, reshape(part, [batch * length, heads * size]));

@@ -4,7 +4,16 @@ import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 
-/** Layer norm with learned scale and shift (Ba et al. 2016). */
+/**
+ * Layer norm over the last dimension with a learned scale and, unless `bias` is false, a learned shift (Ba et al.
+ * 2016).
+ *
+ * @example
+ * const norm = new LayerNorm({ width: 8 }, new Initializer(1, device()));
+ * norm.forward(x).shape; // [2, 8]
+ *
+ * @see https://arxiv.org/abs/1607.06450
+ */
 export class LayerNorm extends Module {
   readonly weight: FloatTensor;
   readonly bias: FloatTensor | null;
@@ -21,12 +30,12 @@ export class LayerNorm extends Module {
     this.bias = bias ? init.constant([width], 0) : null;
   }
 
-  /** [..., C] → [..., C] */
+  /** Returns x [..., C] normalised over C. */
   forward(x: FloatTensor): FloatTensor {
     return layerNorm(x, this);
   }
 
-  /** x + residual and its norm, in one pass. */
+  /** Returns x + residual and its norm, both [..., C], computed in one pass over memory. */
   add(x: FloatTensor, residual: FloatTensor): { sum: FloatTensor; out: FloatTensor } {
     return addLayerNorm(x, residual, this);
   }

@@ -11,37 +11,53 @@ import type { Initializer } from "./init.js";
 import { Linear } from "./linear.js";
 import { Module } from "./module.js";
 
+/** Configuration of a `LinearAttention` module. */
 export interface LinearAttentionConfig {
+  /** C, the width of input and output. */
   width: number;
+  /** H, the number of heads. */
   heads: number;
+  /** True if the projections have biases. @default true */
   bias?: boolean;
-  /** Of queries and keys; "elu" unless given. */
+  /** Feature map φ of queries and keys. @default "elu" */
   featureMap?: FeatureMap;
-  /** Divides by the sum of the weights; true unless given. */
+  /** True if the output is divided by the sum of the weights. @default true */
   normalize?: boolean;
-  /** Weights fall with the distance, at each head's own rate (RetNet, Sun et al. 2023); false unless given. */
+  /** True if weights fall with the distance, at a fixed rate for each head (RetNet, Sun et al. 2023). @default false */
   retention?: boolean;
+  /** Order of the projections' weights in memory: [out, in] ("oi") or [in, out] ("io"). @default "oi" */
   layout?: "oi" | "io";
+  /** Standard deviation of the initial weights. @default 0.02 */
   std?: number;
-  /** Standard deviation of the output projection. */
+  /** Standard deviation of the output projection's initial weights. @default std */
   outputStd?: number;
 }
 
+/** Description of a pass that `LinearAttention` receives. */
 export interface LinearAttentionContext {
-  /** Earlier tokens; the new ones are added to it. Without gradients. */
+  /** State of the earlier tokens, to which the new ones are added. It works only inside `noGrad()`. @default null */
   cache?: LinearAttentionCache | null;
-  /** Which of the cache's layers this is. */
+  /** Index of this layer in the cache. @default 0 */
   layer?: number;
 }
 
-/** Causal linear multi-head self-attention (Katharopoulos et al. 2020), with the parameters of `Attention`. */
+/**
+ * Causal linear multi-head self-attention (Katharopoulos et al. 2020). Its parameters have the names and shapes of
+ * `Attention`'s.
+ *
+ * @example
+ * const attn = new LinearAttention({ width: 16, heads: 4 }, new Initializer(1, device()));
+ * attn.forward(randn([2, 5, 16], { seed: 1 })).shape; // [2, 5, 16]
+ *
+ * @see https://arxiv.org/abs/2006.16236
+ */
 export class LinearAttention extends Module {
   readonly c_attn: Linear;
   readonly c_proj: Linear;
   readonly heads: number;
   readonly featureMap: FeatureMap;
   readonly normalize: boolean;
-  /** f32 [heads] */
+  /** Decay of each head's weights per token, f32 [H]; null without `retention`. */
   readonly decay: FloatTensor | null;
 
   constructor(config: LinearAttentionConfig, init: Initializer) {
@@ -58,7 +74,7 @@ export class LinearAttention extends Module {
     this.decay = retention ? keep(retentionDecay(heads, { device: init.device })) : null;
   }
 
-  /** x [B, T, C] → [B, T, C], with `residual` added if given. */
+  /** Returns the attention's output [B, T, C] for x [B, T, C], plus `residual` [B, T, C] if one is given. */
   forward(x: FloatTensor, context: LinearAttentionContext = {}, residual: FloatTensor | null = null): FloatTensor {
     checkFloat("LinearAttention", "x", x);
     checkShapeIs("LinearAttention", "x", x, [-1, -1, -1]);
@@ -70,15 +86,29 @@ export class LinearAttention extends Module {
   }
 }
 
+/** Configuration of a `LinearAttentionCache`. */
 export interface LinearAttentionCacheConfig {
+  /** Number of attention layers. */
   layers: number;
+  /** B, the number of sequences. */
   batch: number;
+  /** H, the number of heads. */
   heads: number;
+  /** D, the size of a head. */
   headSize: number;
+  /** Device that holds the cache. */
   device: Device;
 }
 
-/** What linear attention keeps of the tokens seen so far, for every layer: as much after a million as after one. */
+/**
+ * State of linear attention after the tokens seen so far, for every layer. Its size does not depend on the number of
+ * tokens.
+ *
+ * @example
+ * const attn = new LinearAttention({ width: 16, heads: 4 }, new Initializer(1, device()));
+ * using cache = new LinearAttentionCache({ layers: 1, batch: 2, heads: 4, headSize: 4, device: device() });
+ * for (let t = 0; t < 3; t++) noGrad(() => attn.forward(randn([2, 1, 16], { seed: t }), { cache }));
+ */
 export class LinearAttentionCache implements Disposable {
   readonly layers: (LinearState & { normalizer: FloatTensor })[];
 
@@ -92,6 +122,11 @@ export class LinearAttentionCache implements Disposable {
     this.layers = Array.from({ length: layers }, () => ({ sums: make(headSize), normalizer: make(1) }));
   }
 
+  /**
+   * Returns the state of one layer.
+   *
+   * @throws ERR_RANGE if the cache has no such layer.
+   */
   layerState(layer: number): LinearState {
     const state = this.layers[layer];
     if (!state)
@@ -102,7 +137,7 @@ export class LinearAttentionCache implements Disposable {
     return state;
   }
 
-  /** Forgets every token. */
+  /** Forgets every token, so that the cache can be used for new sequences. */
   reset(): void {
     for (const { sums, normalizer } of this.layers)
       for (const x of [sums, normalizer]) {
@@ -111,6 +146,7 @@ export class LinearAttentionCache implements Disposable {
       }
   }
 
+  /** Frees the tensors. */
   dispose(): void {
     for (const { sums, normalizer } of this.layers) for (const x of [sums, normalizer]) x.dispose();
   }

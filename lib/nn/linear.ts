@@ -5,20 +5,27 @@ import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { WeightLayer } from "./weight-layer.js";
 
+/** Configuration of a `Linear` layer. */
 export interface LinearConfig {
+  /** Width of the input. */
   inputs: number;
+  /** Width of the output. */
   outputs: number;
-  /** true unless given */
+  /** True if the layer has a bias. @default true */
   bias?: boolean;
-  /** Standard deviation of the first weights; 0.02 (GPT-2) unless given. */
+  /** Standard deviation of the initial weights. @default 0.02 (GPT-2's) */
   std?: number;
-  /** Weight as [out, in] ("oi", the default) or [in, out] ("io", GPT-2's files). */
+  /** Order of the weight in memory: [out, in] ("oi") or [in, out] ("io", as in GPT-2's files). @default "oi" */
   layout?: "oi" | "io";
 }
 
 /**
- * x·W + b, optionally with an activation and a residual fused in: the one place that every projection of a model goes
- * through, whatever stands in for the weight or is added to the product.
+ * Linear layer x·W + b, optionally with an activation and a residual fused in. Every projection of a model goes through
+ * this class, so that it alone knows about quantised weights.
+ *
+ * @example
+ * const up = new Linear({ inputs: 8, outputs: 32 }, new Initializer(1, device()));
+ * up.forward(x, { activation: "gelu" }).shape; // [2, 32]
  */
 export class Linear extends WeightLayer {
   readonly weight: FloatTensor;
@@ -36,12 +43,12 @@ export class Linear extends WeightLayer {
     this.bias = bias ? init.constant([outputs], 0) : null;
   }
 
-  /** True if the layer is the product with `weight` and nothing else, so that a fused operation may take it over. */
+  /** True if the layer is a product with `weight` and nothing else, so that a fused operation may compute it. */
   get plain(): boolean {
     return this.quantized === null;
   }
 
-  /** [..., in] → [..., out] */
+  /** Returns activation(x·W + b) + residual, [..., out], for x [..., in]; activation and residual are optional. */
   forward(x: FloatTensor, options: Pick<LinearOptions, "activation" | "residual"> = {}): FloatTensor {
     const { bias, layout, quantized } = this;
     if (quantized) return quantizedLinear(x, quantized, { bias, ...options });

@@ -12,30 +12,38 @@ import type { Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";
 import { Module } from "./module.js";
 
+/** Configuration of an `Lstm`. */
 export interface LstmConfig {
+  /** Width of the input. */
   inputs: number;
-  /** H, of state and output. */
+  /** H, the width of state and output. */
   size: number;
+  /** Number of layers, one on top of the other. */
   layers: number;
-  /** true unless given */
+  /** True if the layers have biases. @default true */
   bias?: boolean;
-  /** Between layers; 0 unless given. */
+  /** Dropout probability between layers. @default 0 */
   dropout?: number;
 }
 
+/** Parameters of one layer; the four gates lie one after the other in 4H, in PyTorch's order. */
 interface LstmLayer {
-  /** Of the input: [4H, in]. */
+  /** Weight of the input, [4H, in]. */
   weightIh: FloatTensor;
-  /** Of the recurrence: [4H, H]. */
+  /** Weight of the recurrence, [4H, H]. */
   weightHh: FloatTensor;
   biasIh: FloatTensor | null;
   biasHh: FloatTensor | null;
 }
 
 /**
- * Layers of long short-term memory (Hochreiter & Schmidhuber 1997), one above the other. Parameters have PyTorch's names
- * and layouts (`weight_ih_l0`, …) and first values, but for the forget gate's bias, which begins at 1: an LSTM that is
- * to remember for long learns faster so (Jozefowicz et al. 2015).
+ * Stacked layers of long short-term memory (Hochreiter & Schmidhuber 1997). Parameters have the names (`weight_ih_l0`,
+ * …), layouts and initial distribution of PyTorch's, except that biases begin at 0 and the forget gate's bias at 1,
+ * with which an LSTM learns long dependencies faster (Jozefowicz et al. 2015).
+ *
+ * @example
+ * const rnn = new Lstm({ inputs: 8, size: 16, layers: 2 }, new Initializer(1, device()), new DropoutSeeds(0));
+ * rnn.forward(randn([5, 2, 8], { seed: 1 })).shape; // [5, 2, 16]: T, B, H
  */
 export class Lstm extends Module {
   readonly size: number;
@@ -66,8 +74,8 @@ export class Lstm extends Module {
   }
 
   /**
-   * x [T, B, in] → [T, B, H]. A cache begun for the pass keeps the state after each token, h as keys and c as values, so
-   * that each sequence goes on from its own last one.
+   * Returns the last layer's output [T, B, H] for x [T, B, in]. With a cache, on which `begin` was called, each
+   * sequence continues from its last token: the cache stores the state after every token, h as keys and c as values.
    */
   forward(x: FloatTensor, cache: KvCache | null = null): FloatTensor {
     checkShapeIs("Lstm", "x", x, [-1, cache?.batch ?? -1, -1]);
@@ -83,12 +91,12 @@ export class Lstm extends Module {
   }
 }
 
-/** The state after each sequence's last token; null where there are none. */
+/** Returns the state after each sequence's last token, or null if no sequence has tokens yet. */
 function lastState({ layers, lengths, length, batch, starts }: KvCache, layer: number): LstmState | null {
   const { keys, values } = layers[layer]!;
   const written = lengths.findIndex((tokens) => tokens > 0);
   if (written === -1) return null;
-  // A sequence that has not begun takes another's place, and nothing of it.
+  // A sequence without tokens reads another's state, which `begun` then multiplies by 0.
   const places = lengths.map((tokens, row) => (tokens > 0 ? row * length + tokens - 1 : written * length));
   const ids = tensor(places, [batch], { device: starts.device });
   const begun = lengths.every((tokens) => tokens > 0)
@@ -101,7 +109,7 @@ function lastState({ layers, lengths, length, batch, starts }: KvCache, layer: n
   return { h: last(keys), c: last(values) };
 }
 
-/** [T, B, H] as what a cache keeps: [B, T, 1, H]. */
+/** Views h or c in the shape that a cache stores: [T, B, H] → [B, T, 1, H]. */
 function asHead(x: FloatTensor): FloatTensor {
   const [steps, batch, size] = x.shape as [number, number, number];
   return transpose(x.viewAs([steps, batch, 1, size], [...x.strides.slice(0, 2), size, 1]), [1, 0, 2, 3]);

@@ -6,32 +6,40 @@ import { checkQuantizeOptions, type QuantizeOptions } from "../ops/quantize.js";
 import { checkSaved, type SavedTensor } from "../saved-tensor.js";
 import { type FloatTensor, Tensor } from "../tensor.js";
 
-/** Only floating tensors can be parameters; a weight that was quantised is disposed. */
+/** Returns true if the value is a parameter; a weight that was quantised is disposed and no longer one. */
 function isParameter(value: unknown): value is FloatTensor {
   return value instanceof Tensor && value.isParameter && !value.disposed;
 }
 
-/** Selects parameters. */
+/** Selection of parameters. */
 export interface ParameterOptions {
-  /** Those that are trained, without those that are frozen (`requiresGrad` is false). @default false, all of them */
+  /** True if frozen parameters (`requiresGrad` is false) are left out. @default false */
   trainable?: boolean;
 }
 
-/** Parameters by name, as checkpoints hold them. */
+/** Parameters by their names, as in checkpoints. */
 export type StateDict = Record<string, FloatTensor>;
 
 /**
- * A part of a model: its tensors that require gradients are parameters, its properties that are modules (alone or in
- * arrays) are its children. Names join by dots: `h.0.attn.c_attn.weight`.
+ * Part of a model. Its properties that hold parameters are its parameters; its properties that hold modules, or arrays
+ * of modules, are its children. Names are joined by dots: `h.0.attn.c_attn.weight`.
  *
- * `parameter.requiresGrad = false` freezes a parameter: it is saved, loaded and moved with the others, gets no gradient,
- * and no optimiser changes it.
+ * `parameter.requiresGrad = false` freezes a parameter: it is still saved, loaded and moved with the others, but gets
+ * no gradient, and no optimiser changes it.
+ *
+ * @example
+ * class Classifier extends Module {
+ *   readonly hidden = new Linear({ inputs: 8, outputs: 16 }, new Initializer(1, device()));
+ *   readonly norm = new LayerNorm({ width: 16 }, new Initializer(2, device()));
+ *   forward = (x: FloatTensor): FloatTensor => this.norm.forward(this.hidden.forward(x));
+ * }
+ * Object.keys(new Classifier().stateDict()); // ["hidden.weight", "hidden.bias", "norm.weight", "norm.bias"]
  */
 export abstract class Module {
-  /** Whether dropout is on. Set it with `train()` and `eval()`. */
+  /** True if dropout is on. Set it with `train()` and `eval()`. */
   training = true;
 
-  /** The module's own children, by name. */
+  /** Yields the module's direct children with their names. */
   *children(): Generator<[string, Module]> {
     for (const [name, value] of Object.entries(this)) {
       if (value instanceof Module) yield [name, value];
@@ -40,13 +48,18 @@ export abstract class Module {
     }
   }
 
-  /** This module and all below it, with their names. */
+  /** Yields this module and all modules below it, with their names; `prefix` is this module's name. */
   *modules(prefix = ""): Generator<[string, Module]> {
     yield [prefix, this];
     for (const [name, child] of this.children()) yield* child.modules(prefix ? `${prefix}.${name}` : name);
   }
 
-  /** Every parameter once, in the order of the modules. */
+  /**
+   * Yields every parameter of this module and those below it with its name, each once even if modules share it.
+   *
+   * @example
+   * for (const [name, { shape }] of gpt.namedParameters()) console.log(name, shape);
+   */
   *namedParameters({ trainable = false }: ParameterOptions = {}): Generator<[string, FloatTensor]> {
     const seen = new Set<Tensor>();
     for (const [prefix, module] of this.modules())
@@ -57,32 +70,39 @@ export abstract class Module {
       }
   }
 
-  /** Tensors of the modules that are no parameters, such as tables: they are not trained, saved or rounded. */
+  /** Yields tensors of the modules that are not parameters, such as tables: they are not trained, saved or rounded. */
   *#buffers(): Generator<Tensor> {
     for (const [, module] of this.modules())
       for (const value of Object.values(module))
         if (value instanceof Tensor && !value.isParameter && !value.disposed) yield value;
   }
 
+  /** Returns every parameter of this module and those below it, each once. */
   parameters(options: ParameterOptions = {}): FloatTensor[] {
     return [...this.namedParameters(options)].map(([, tensor]) => tensor);
   }
 
-  /** Returns how many numbers the parameters have; shared ones count once. */
+  /** Returns the number of elements in all parameters; shared parameters count once. */
   parameterCount(options: ParameterOptions = {}): number {
     return this.parameters(options).reduce((sum, tensor) => sum + tensor.size, 0);
   }
 
-  /** Whether weights are quantised: then the module can be neither trained nor saved, nor rounded to another dtype. */
+  /** True if weights are quantised. The module can then be neither trained nor saved nor rounded to another dtype. */
   get isQuantized(): boolean {
     for (const [, child] of this.children()) if (child.isQuantized) return true;
     return false;
   }
 
   /**
-   * Puts the weights of projections and of tables of tokens into 8 or 4 bits, in place, each rounded to nearest with a
-   * scale for a group of inputs; what they were is freed. Norms, biases and positions stay what they are, and activations
-   * of their dtype. From then on there is inference alone. A second time does nothing.
+   * Quantises the weights of projections and of token embeddings to 8 or 4 bits, in place: each number is rounded to
+   * nearest, and a group of inputs shares a scale. The original weights are freed. Norms, biases, positions and the
+   * dtype of activations stay as they are. From then on the module serves inference only. A second call does nothing.
+   *
+   * @example
+   * const small = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 64 });
+   * small.quantize({ bits: 4, groupSize: 64 }).isQuantized; // true
+   *
+   * @throws ERR_ARGUMENT if `bits` or `groupSize` is not supported.
    */
   quantize(options: QuantizeOptions = {}): this {
     checkQuantizeOptions(options);
@@ -90,21 +110,28 @@ export abstract class Module {
     return this;
   }
 
-  /** Dropout on. */
+  /** Turns dropout on, in this module and all below it. */
   train(): this {
     for (const [, module] of this.modules()) module.training = true;
     return this;
   }
 
-  /** Dropout off. */
+  /** Turns dropout off, in this module and all below it. */
   eval(): this {
     for (const [, module] of this.modules()) module.training = false;
     return this;
   }
 
   /**
-   * Moves the parameters to a device, or rounds them to a dtype, in place; their gradients are forgotten. An optimiser
-   * that was made for them before belongs to the old ones.
+   * Moves the parameters to a device or rounds them to a dtype, in place. Their gradients are dropped. Make a new
+   * optimiser afterwards: one made before still belongs to the old parameters.
+   *
+   * @example
+   * gpt.to("bf16").parameters()[0]!.dtype; // "bf16"
+   * gpt.to("cpu");
+   *
+   * @throws ERR_DTYPE if the dtype is not a floating one, or the module is quantised and is to be rounded.
+   * @throws ERR_DEVICE if the device is not available.
    */
   to(target: Device | FloatDType | (string & {})): this {
     const parameters = this.parameters();
@@ -118,18 +145,26 @@ export abstract class Module {
     return this;
   }
 
+  /** Drops the gradients of all parameters. */
   zeroGrad(): void {
     for (const parameter of this.parameters()) parameter.zeroGrad();
   }
 
-  /** The parameters by name, frozen ones too: the tensors themselves, not copies. */
+  /** Returns all parameters by name, frozen ones included. They are the tensors themselves, not copies. */
   stateDict(): StateDict {
     return Object.fromEntries(this.namedParameters());
   }
 
   /**
-   * Overwrites the parameters. Every name and shape must fit; nothing is changed if one does not.
-   * Throws ERR_FORMAT for missing and unknown names, ERR_SHAPE for a wrong shape.
+   * Overwrites the parameters with saved values. Every name and shape must fit; if one does not, nothing is changed.
+   *
+   * @example
+   * const [weight, bias] = [Float32Array.of(1, 2, 3, 4), Float32Array.of(5, 6)];
+   * const layer = new Linear({ inputs: 2, outputs: 2 }, new Initializer(1, device()));
+   * layer.loadStateDict({ weight: { shape: [2, 2], values: weight }, bias: { shape: [2], values: bias } });
+   *
+   * @throws ERR_FORMAT if names are missing or unknown.
+   * @throws ERR_SHAPE if a shape does not fit.
    */
   loadStateDict(state: Readonly<Record<string, SavedTensor>>): void {
     checkObject("loadStateDict", "state", state);
@@ -149,7 +184,7 @@ export abstract class Module {
     for (const [name, tensor] of Object.entries(own)) tensor.set(state[name]!.values);
   }
 
-  /** Frees every parameter and its gradient, and every other tensor of the modules. */
+  /** Frees the parameters, their gradients and every other tensor of this module and those below it. */
   dispose(): void {
     for (const buffer of this.#buffers()) buffer.dispose();
     for (const parameter of this.parameters()) parameter.dispose();

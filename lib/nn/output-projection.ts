@@ -5,14 +5,14 @@ import { quantizedLinear } from "../ops/quantize.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { QuantizedWeight } from "./quantized-weight.js";
 
-/** What states are projected to logits with: a layer or, where they are tied, the table of tokens. */
+/** Projection from states to logits: a linear layer or, if the weights are tied, the token embedding. */
 export interface OutputProjection {
-  /** [V, C] */
+  /** Weight [V, C]. */
   readonly weight: FloatTensor;
   readonly quantized: QuantizedWeight | null;
 }
 
-/** x [..., C] → [..., V] */
+/** Returns the logits [..., V] of states x [..., C]. */
 export function logitsOf(
   x: FloatTensor,
   { weight, quantized }: OutputProjection,
@@ -21,7 +21,10 @@ export function logitsOf(
   return quantized ? quantizedLinear(x, quantized, { bias }) : linear(x, weight, { bias });
 }
 
-/** The cross-entropy of those logits: without making all of them, unless the weight is quantised. */
+/**
+ * Returns the cross-entropy of the logits of states x. The logits are never held in memory all together, unless the
+ * weight is quantised.
+ */
 export function logitsLoss(
   x: FloatTensor,
   projection: OutputProjection,

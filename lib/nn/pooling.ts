@@ -8,19 +8,35 @@ import { scope } from "../scope.js";
 import { tensor } from "../creation.js";
 import type { FloatTensor } from "../tensor.js";
 
-/** How the states of a text's tokens become one vector: the first token's, their mean, or the largest of each dimension. */
+/**
+ * Way to make one vector of the states of a text's tokens: "cls" takes the first token's, "mean" their mean, "max" the
+ * largest value of each dimension.
+ */
 export type Pooling = "cls" | "mean" | "max";
 
 const poolings: readonly Pooling[] = ["cls", "mean", "max"];
 
-/** Throws ERR_ARGUMENT unless it is one. */
+/**
+ * Checks a value for being a pooling.
+ *
+ * @throws ERR_ARGUMENT if it is none.
+ */
 export function checkPooling(op: string, pooling: unknown): asserts pooling is Pooling {
   checkChoice(op, "pooling", pooling, poolings);
 }
 
 /**
- * States [B, T, C] of sequences of which lengths[b] tokens are real, the rest padding → a vector of each, f32 [B, C]
- * (Reimers & Gurevych 2019).
+ * Returns one vector for each sequence, f32 [B, C], from the states [B, T, C] of its tokens (Reimers & Gurevych 2019).
+ * The first lengths[b] tokens of sequence b are real; the rest is padding and is ignored.
+ *
+ * @example
+ * const states = randn([2, 5, 16], { seed: 1 });
+ * pool(states, [5, 3], "mean").shape; // [2, 16]
+ *
+ * @throws ERR_SHAPE if `states` is not [B, T, C] or there are not B lengths.
+ * @throws ERR_RANGE if a length is not from 1 to T.
+ * @throws ERR_ARGUMENT if `pooling` is unknown.
+ * @see https://arxiv.org/abs/1908.10084
  */
 export function pool(states: FloatTensor, lengths: ArrayLike<number>, pooling: Pooling): FloatTensor {
   checkPooling("pool", pooling);
@@ -32,7 +48,7 @@ export function pool(states: FloatTensor, lengths: ArrayLike<number>, pooling: P
     throw new HeedError("ERR_SHAPE", `pool: expected lengths of ${batch} sequences, got ${lengths.length}`);
   for (let b = 0; b < batch; b++) checkInteger("pool", `lengths[${b}]`, lengths[b], 1, tokens);
   const { device } = states;
-  /** A number for each token, by whether it is real. */
+  /** Returns a number for each token, [B·T]: `real` for real tokens, `padding` for the others. */
   const mask = (real: number, padding: number): Float32Array =>
     Float32Array.from({ length: batch * tokens }, (_, i) =>
       i % tokens < lengths[Math.floor(i / tokens)]! ? real : padding,

@@ -10,19 +10,27 @@ import { checkComputed, type Initializer } from "./init.js";
 import type { KvCache } from "./kv-cache.js";
 import { Module } from "./module.js";
 
+/** Configuration of a `PositionEmbedding`. */
 export interface PositionEmbeddingConfig {
-  /** The most positions. */
+  /** Number of positions. */
   length: number;
+  /** C, the width of a vector. */
   width: number;
-  /** Which sinusoids to add (Vaswani et al. 2017, §3.5); a learned table where it is null. */
+  /** Layout of the sinusoids to add (Vaswani et al. 2017, §3.5); null for a learned table. */
   sinusoids: Sinusoids | null;
-  /** Of the learned table. */
+  /** Standard deviation of the learned table's initial values. @default 0.02 */
   std?: number;
 }
 
-/** Adds to each token's vector that of its position. */
+/**
+ * Table of position vectors, learned or sinusoidal, that are added to the vectors of tokens.
+ *
+ * @example
+ * const positions = new PositionEmbedding({ length: 32, width: 16, sinusoids: null }, new Initializer(1, device()));
+ * positions.forward(randn([2, 5, 16], { seed: 1 })).shape; // [2, 5, 16]
+ */
 export class PositionEmbedding extends Module {
-  /** [positions, C]; a parameter where it is learned. */
+  /** Table [positions, C]; a parameter if it is learned. */
   readonly weight: FloatTensor;
 
   constructor(config: PositionEmbeddingConfig, init: Initializer) {
@@ -37,8 +45,9 @@ export class PositionEmbedding extends Module {
   }
 
   /**
-   * x [B, T, C] → [B, T, C]. With a cache, whose pass has begun, x goes on where the sequences stand; where sequences are
-   * packed from documents of the given lengths, positions start again with each.
+   * Returns x [B, T, C] plus the vectors of its positions. With a cache, on which `begin` was called, x continues at
+   * the end of each sequence. With `documents`, the lengths of the documents in each sequence, positions restart at 0
+   * in each document.
    */
   forward(
     x: FloatTensor,
@@ -55,12 +64,12 @@ export class PositionEmbedding extends Module {
     return this.#added(x, tensor(positions, [batch, tokens], { device: this.weight.device }));
   }
 
-  /** positions i32 [B, T] */
+  /** Returns x plus the vectors of positions i32 [B, T]. */
   #added(x: FloatTensor, positions: IntTensor): FloatTensor {
     return add(x, embedding(positions, this.weight, { dtype: x.dtype })); // [B, T, C]
   }
 
-  /** Each sequence goes on where it stood; padding may point anywhere. */
+  /** Returns positions [B, T] that continue each sequence. Those of padding are clamped to the table's last row. */
   #behind({ lengths, batch }: KvCache, tokens: number): Int32Array {
     const last = this.weight.shape[0]! - 1;
     return Int32Array.from({ length: batch * tokens }, (_, i) =>
@@ -69,7 +78,7 @@ export class PositionEmbedding extends Module {
   }
 }
 
-/** Each document begins at position 0. */
+/** Returns positions [B, T] that start at 0 in each document. */
 function inDocuments(documents: readonly ArrayLike<number>[], tokens: number): Int32Array {
   const positions = new Int32Array(documents.length * tokens);
   for (const [b, lengths] of documents.entries()) {

@@ -3,7 +3,13 @@ import type { QuantizedBits, QuantizedTensors } from "../ops/quantize.js";
 import type { Tensor } from "../tensor.js";
 import { Module } from "./module.js";
 
-/** What takes a weight's place in a model that is quantised: no parameter, and moved and disposed with its module. */
+/**
+ * Quantised weight that replaces a layer's weight. It is not a parameter, but is moved and disposed with its module.
+ *
+ * @example
+ * const weight = new QuantizedWeight(quantize(randn([16, 64], { seed: 1 }), { bits: 8 }));
+ * quantizedLinear(randn([2, 64], { seed: 2 }), weight).shape; // [2, 16]
+ */
 export class QuantizedWeight extends Module implements QuantizedTensors {
   readonly codes: Tensor<"u8">;
   readonly scales: Tensor<"bf16">;
@@ -11,7 +17,7 @@ export class QuantizedWeight extends Module implements QuantizedTensors {
   readonly outputs: number;
   readonly bits: QuantizedBits;
 
-  /** The tensors become the module's. */
+  /** Takes over the tensors: they live until the module is disposed. */
   constructor({ codes, scales, inputs, outputs, bits }: QuantizedTensors) {
     super();
     this.codes = keep(codes);

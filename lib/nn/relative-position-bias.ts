@@ -10,20 +10,30 @@ import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 
+/** Configuration of a `RelativePositionBias`. */
 export interface RelativePositionBiasConfig {
+  /** H, the number of heads. */
   heads: number;
-  /** Kinds of distance; an even number where queries see both sides. */
+  /** Number of buckets that distances fall into; even if `bothSides`. */
   buckets: number;
-  /** From this distance on, all are of one kind. */
+  /** Distance beyond which all distances fall into the last bucket. */
   furthest: number;
-  /** Whether queries see what is before and behind them, or only what is before. */
+  /** True if queries see keys before and after them, false if they see only those before. */
   bothSides: boolean;
+  /** Standard deviation of the initial biases. @default 0.02 */
   std?: number;
 }
 
 /**
- * The kind of a distance of a key from its query (key − query): half of the kinds, on each side where there are two, are
- * the nearest distances, the others grow logarithmically up to `furthest` (Raffel et al. 2020, §2.1).
+ * Returns the bucket of a distance key − query (Raffel et al. 2020, §2.1). With `bothSides`, each direction has half of
+ * the buckets. In each direction, half of the buckets hold one distance each, the nearest ones; the widths of the
+ * others grow logarithmically up to `furthest`.
+ *
+ * @example
+ * relativePositionBucket(-3, { buckets: 32, furthest: 128, bothSides: true }); // 3
+ * relativePositionBucket(3, { buckets: 32, furthest: 128, bothSides: true }); // 19
+ *
+ * @see https://arxiv.org/abs/1910.10683
  */
 export function relativePositionBucket(
   distance: number,
@@ -38,9 +48,18 @@ export function relativePositionBucket(
   return first + Math.min(far, count - 1);
 }
 
-/** What attention's scores are raised by, by the distance of key and query: a number a head and kind of distance. */
+/**
+ * Learned bias of attention scores by the distance of key and query: one number for each head and bucket of distances.
+ *
+ * @example
+ * const config = { heads: 4, buckets: 32, furthest: 128, bothSides: true };
+ * const bias = new RelativePositionBias(config, new Initializer(1, device()));
+ * bias.forward([0], 5, 7, "f32").shape; // [1, 4, 5, 7]
+ *
+ * @see https://arxiv.org/abs/1910.10683
+ */
 export class RelativePositionBias extends Module {
-  /** [buckets, H] */
+  /** Bias of each bucket and head, [buckets, H]. */
   readonly weight: FloatTensor;
   readonly #config: RelativePositionBiasConfig;
 
@@ -50,7 +69,7 @@ export class RelativePositionBias extends Module {
     checkObject(op, "config", config);
     const { heads, buckets, furthest, bothSides, std = 0.02 } = config;
     checkInteger(op, "heads", heads, 1);
-    // At least one exact distance a side.
+    // Each direction needs at least one bucket for an exact distance.
     checkInteger(op, "buckets", buckets, bothSides ? 4 : 2);
     if (bothSides && buckets % 2 !== 0)
       throw new HeedError("ERR_RANGE", `${op}: expected an even number of buckets for both sides, got ${buckets}`);
@@ -60,14 +79,14 @@ export class RelativePositionBias extends Module {
   }
 
   /**
-   * The bias of queries at starts[b], starts[b] + 1, … and keys from 0 on: [B, H, Tq, Tk]; where only what is before is
-   * seen, −∞ for the keys behind a query.
+   * Returns the bias [B, H, Tq, Tk] of queries at positions starts[b], starts[b] + 1, … and keys at positions 0, 1, ….
+   * Unless `bothSides`, it is −∞ for keys after a query.
    */
   forward(starts: ArrayLike<number>, queries: number, keys: number, dtype: FloatDType): FloatTensor {
     const { bothSides } = this.#config;
     const { device } = this.weight;
     const shape = [starts.length, queries, keys];
-    // By the distance from −last to keys − 1: far fewer than there are pairs of a query and a key.
+    // One bucket for each distance from −last to keys − 1: there are far fewer distances than pairs of query and key.
     const last = largest(Array.from(starts)) + queries - 1;
     const kindOf = Int32Array.from({ length: last + keys }, (_, i) => relativePositionBucket(i - last, this.#config));
     const kinds = new Int32Array(starts.length * queries * keys);

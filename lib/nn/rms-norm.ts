@@ -4,7 +4,15 @@ import type { FloatTensor } from "../tensor.js";
 import type { Initializer } from "./init.js";
 import { Module } from "./module.js";
 
-/** RMS norm with learned scale (Zhang & Sennrich 2019). */
+/**
+ * RMS norm over the last dimension with a learned scale (Zhang & Sennrich 2019).
+ *
+ * @example
+ * const norm = new RmsNorm({ width: 8, eps: 1e-6 }, new Initializer(1, device()));
+ * norm.forward(x).shape; // [2, 8]
+ *
+ * @see https://arxiv.org/abs/1910.07467
+ */
 export class RmsNorm extends Module {
   readonly weight: FloatTensor;
   readonly eps: number;
@@ -19,12 +27,12 @@ export class RmsNorm extends Module {
     this.weight = init.constant([width], 1);
   }
 
-  /** [..., C] → [..., C] */
+  /** Returns x [..., C] normalised over C. */
   forward(x: FloatTensor): FloatTensor {
     return rmsNorm(x, this);
   }
 
-  /** x + residual and its norm, in one pass. */
+  /** Returns x + residual and its norm, both [..., C], computed in one pass over memory. */
   add(x: FloatTensor, residual: FloatTensor): { sum: FloatTensor; out: FloatTensor } {
     return addRmsNorm(x, residual, this);
   }

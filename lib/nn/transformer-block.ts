@@ -10,24 +10,29 @@ import { LayerNorm } from "./layer-norm.js";
 import { Module } from "./module.js";
 import { RmsNorm } from "./rms-norm.js";
 
+/** Configuration of a `TransformerBlock`. */
 export interface TransformerBlockConfig extends AttentionConfig, FeedForwardConfig {
-  /** "pre" (GPT-2) norms what goes into each part, "post" (the original Transformer) what comes out. */
+  /**
+   * Place of the norms: "pre" (GPT-2) normalises the input of each part, "post" (the original Transformer) the sum
+   * after it.
+   * @default "pre"
+   */
   norm?: "pre" | "post";
-  /** "layer" unless given; "rms" (Zhang & Sennrich 2019) has no biases. */
+  /** Kind of the norms; "rms" norms (Zhang & Sennrich 2019) have no biases. @default "layer" */
   normalization?: Normalization;
-  /** Of the norms; 1e-5 unless given. */
+  /** Epsilon that every norm adds to the variance or mean square. @default 1e-5 */
   eps?: number;
-  /** Of what each part adds to the residual stream. */
+  /** Dropout probability of what each part adds to the residual stream. @default 0 */
   residualDropout?: number;
-  /** Factor of what each part adds to the residual stream; 1 unless given. */
+  /** Factor of what each part adds to the residual stream. @default 1 */
   residualScale?: number;
 }
 
-/** What the norms of a block compute. */
+/** Kind of norm: "layer" for layer norms, "rms" for RMS norms. */
 export type Normalization = "layer" | "rms";
 export const normalizations: readonly Normalization[] = ["layer", "rms"];
 
-/** A norm of that kind. `bias` is a layer norm's; an RMS norm has none. */
+/** Creates a norm of the given kind. `bias` matters to layer norms only. */
 export function normOf(
   normalization: Normalization,
   { width, bias, eps }: { width: number; bias: boolean; eps: number },
@@ -36,7 +41,14 @@ export function normOf(
   return normalization === "rms" ? new RmsNorm({ width, eps }, init) : new LayerNorm({ width, bias, eps }, init);
 }
 
-/** Attention and feed-forward, each with a residual connection and a norm. */
+/**
+ * Transformer block: attention and feed-forward, each with a residual connection and a norm.
+ *
+ * @example
+ * const config = { width: 16, heads: 4, causal: true };
+ * const block = new TransformerBlock(config, new Initializer(1, device()), new DropoutSeeds(0));
+ * block.forward(randn([2, 5, 16], { seed: 1 })).shape; // [2, 5, 16]
+ */
 export class TransformerBlock extends Module {
   readonly ln_1: LayerNorm | RmsNorm;
   readonly attn: Attention;
@@ -61,7 +73,7 @@ export class TransformerBlock extends Module {
     this.residualDropout = new Dropout(config.residualDropout ?? 0, seeds);
   }
 
-  /** x [B, T, C] → [B, T, C] */
+  /** Returns the block's output [B, T, C] for x [B, T, C]. */
   forward(x: FloatTensor, context: AttentionContext = {}): FloatTensor {
     const { ln_1, attn, ln_2, mlp } = this;
     return scope(() => {
@@ -74,7 +86,7 @@ export class TransformerBlock extends Module {
     });
   }
 
-  /** x + part, the sum made by the part's last product where nothing comes between. */
+  /** Returns x + residualScale · dropout(part); see `Dropout.residual`. */
   #add(x: FloatTensor, part: (sum: FloatTensor | null) => FloatTensor): FloatTensor {
     return this.residualDropout.residual(x, part, this.residualScale);
   }

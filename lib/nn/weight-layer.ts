@@ -3,15 +3,15 @@ import type { FloatTensor } from "../tensor.js";
 import { Module } from "./module.js";
 import { QuantizedWeight } from "./quantized-weight.js";
 
-/** A layer that is one matrix, with a bias perhaps: the matrix can be put into few bits. */
+/** Layer of one weight matrix, and perhaps a bias. The matrix can be quantised. */
 export abstract class WeightLayer extends Module {
   abstract readonly weight: FloatTensor;
-  /** How `weight` lies in memory: [out, in] ("oi") or [in, out] ("io"). */
+  /** Order of `weight` in memory: [out, in] ("oi") or [in, out] ("io"). */
   abstract readonly layout: "oi" | "io";
-  /** What has taken the weight's place, if it was quantised. */
+  /** Quantised weight that has replaced `weight`; null if the layer is not quantised. */
   quantized: QuantizedWeight | null = null;
 
-  /** @param quantizable whether `quantize` changes the layer; a small table may be left as it is */
+  /** @param quantizable false if `quantize` leaves the layer as it is, such as a small table. @default true */
   constructor(readonly quantizable = true) {
     super();
   }
@@ -23,7 +23,7 @@ export abstract class WeightLayer extends Module {
     return this;
   }
 
-  /** @internal Puts `quantized` in the place of the weight, which is freed. */
+  /** @internal Replaces the weight by `quantized` and frees it. */
   replaceWeight(quantized: QuantizedWeight): void {
     this.quantized = quantized;
     this.weight.dispose();

@@ -4,7 +4,10 @@ import type { Batch } from "./batches.js";
 import { documentsOf } from "./documents.js";
 import type { TrainableModel } from "./trainable-model.js";
 
-/** The loss of a batch [B, T], whose documents begin with the token `start`; null where sequences are one each. */
+/**
+ * Returns a model's loss on a batch of `shape` [B, T]. Each token `start` begins a document; if `start` is null, each
+ * sequence is one document.
+ */
 export function batchLoss(
   model: TrainableModel,
   batch: Batch,

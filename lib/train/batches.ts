@@ -2,39 +2,48 @@ import { HeedError } from "../errors.js";
 import { Permutation } from "../permutation.js";
 import type { TokenSource } from "./token-data.js";
 
+/** Options of `Batches`. */
 export interface BatchOptions {
-  /** B: windows a batch. */
+  /** B, the number of windows in a batch. */
   batchSize: number;
-  /** T: tokens a window. */
+  /** T, the number of tokens in a window. */
   contextLength: number;
-  /** An integer of at least 0; other seeds, other orders. */
+  /** Seed of the order of the windows, an integer of at least 0. @default 0 */
   seed?: number;
-  /** false: windows in the order of the source, for validation. */
+  /** True if windows are shuffled, false if they come in the order of the source, as for validation. @default true */
   shuffle?: boolean;
 }
 
-/** Inputs [B, T] and, a token further on, targets [B, T]. */
+/** Batch of windows with the tokens to predict. */
 export interface Batch {
+  /** Ids of the windows, [B, T], one window after the other. */
   inputs: Int32Array;
+  /** Id that follows each input, [B, T]. */
   targets: Int32Array;
 }
 
 /**
- * Batches of windows of a source. Windows stand side by side, the target of a window's last token being the first of the
- * next; a rest that fills no window is left out. Each epoch takes every window exactly once, in an order of its own, and
- * epochs follow each other without a gap, also inside a batch. `batch(step)` depends on the seed and the step alone:
- * training that resumes at a step sees what it would have seen.
+ * Batches of windows of a token source. Windows lie side by side: the target of a window's last token is the first
+ * token of the next window. A rest at the end that does not fill a window is left out. Each epoch takes every window
+ * exactly once, in its own order, and the next epoch follows at once, even within a batch. `batch(step)` depends only
+ * on the seed and the step, so that a run that resumes at a step sees the same data.
+ *
+ * @example
+ * const data = tokenData(tokenizer.encode("to be or not to be"));
+ * const batches = new Batches(data, { batchSize: 2, contextLength: 4 });
+ * batches.windows; // 4
+ * const { inputs, targets } = batches.batch(0); // two windows of 4 ids each
  */
 export class Batches {
   readonly batchSize: number;
   readonly contextLength: number;
-  /** Windows an epoch. */
+  /** Number of windows in an epoch. */
   readonly windows: number;
   private readonly seed: number;
   private readonly shuffle: boolean;
   private permutation: { epoch: number; order: Permutation } | undefined;
 
-  /** Throws ERR_RANGE for sizes that are not positive integers or a source without a whole window. */
+  /** @throws ERR_RANGE if a size is not a positive integer or the source does not fill one window with its targets. */
   constructor(
     private readonly source: TokenSource,
     { batchSize, contextLength, seed = 0, shuffle = true }: BatchOptions,
@@ -56,17 +65,21 @@ export class Batches {
     this.windows = Math.floor((source.length - 1) / contextLength);
   }
 
-  /** Batches that an epoch fills. */
+  /** Number of whole batches in an epoch. */
   get batchesPerEpoch(): number {
     return Math.floor(this.windows / this.batchSize);
   }
 
-  /** The epoch of the first window of a step's batch. */
+  /** Returns the epoch, counted from 0, of the first window in a step's batch. */
   epoch(step: number): number {
     return Math.floor((step * this.batchSize) / this.windows);
   }
 
-  /** The batch of a step, counted from 0. Throws ERR_RANGE for a step that is not an integer of at least 0. */
+  /**
+   * Returns the batch of a step, counted from 0.
+   *
+   * @throws ERR_RANGE if the step is not an integer of at least 0.
+   */
   batch(step: number): Batch {
     if (!Number.isSafeInteger(step) || step < 0 || !Number.isSafeInteger((step + 1) * this.batchSize))
       throw new HeedError("ERR_RANGE", `Batches: expected a step of at least 0, got ${step}`);
@@ -74,8 +87,10 @@ export class Batches {
   }
 
   /**
-   * `count` windows from the `first`-th of all epochs on, counted from 0: what comes after as many windows, whatever the
-   * size of the batches was that they came in. Throws ERR_RANGE for what is not an integer of at least 0.
+   * Returns `count` windows, starting with number `first`. Windows are counted from 0 over all epochs, whatever the
+   * size of the batches was.
+   *
+   * @throws ERR_RANGE if `first` is not an integer of at least 0.
    */
   take(first: number, count: number): Batch {
     const T = this.contextLength;
@@ -92,7 +107,7 @@ export class Batches {
     return { inputs, targets };
   }
 
-  /** The window that is seen as the `count`-th of all epochs. */
+  /** Returns the index in the source of the window with number `count`, counted over all epochs. */
   private windowOf(count: number): number {
     const position = count % this.windows;
     if (!this.shuffle) return position;

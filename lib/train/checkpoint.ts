@@ -1,7 +1,7 @@
-// Checkpoints: versions of a folder (formats/versioned-folder.ts), so that a complete one is there whenever the process
-// is killed. Each holds what inference needs, readable by Hugging Face's transformers as well (config.json and
-// model.safetensors, f32), heed's tokenizer, and what going on needs (optimizer.safetensors,
-// trainer.json).
+// Checkpoints are versions of a folder (formats/versioned-folder.ts), so that a complete one exists whenever the
+// process is killed. Each holds the model in files that Hugging Face's transformers can read too (config.json and
+// model.safetensors, f32), heed's tokenizer (heed-tokenizer.json), and the state from which training resumes
+// (optimizer.safetensors and trainer.json).
 import path from "node:path";
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
@@ -21,60 +21,71 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkFinite, writeJsonFile } from "./checkpoint-files.js";
 import type { DataPosition } from "./position.js";
 
-/** Where a run stood. Everything random follows from the seeds and the step. */
+/** State of a training run at a step. Everything random in a run follows from the seeds and the step. */
 export interface TrainerState {
-  /** Steps taken. */
+  /** Number of steps taken. */
   step: number;
-  /** Seconds they took, over all sessions. */
+  /** Seconds that the steps took, over all sessions. */
   seconds: number;
-  /** Of the order of the data. */
+  /** Seed of the order of the data. */
   seed: number;
-  /** Of the dropout masks. */
+  /** Seed of the dropout masks. */
   dropoutSeed: number;
-  /** Where in the data; a checkpoint without it is none that `Trainer` goes on from with the same data. */
+  /** Position in the data. Without it, `Trainer` resumes only with `newData`. @default null (unknown) */
   position?: DataPosition | null;
-  /** The last step whose model was evaluated on held-out tokens. @default null, for none */
+  /** Last step whose model was evaluated on held-out tokens. @default null (none) */
   evaluated?: number | null;
-  /** The run's options, as its owner wants to find them again. */
+  /** Options of the run that the caller wants to find again; `Trainer` does not read them. */
   options: Record<string, unknown>;
 }
 
-/** Describes what trainer.json holds beside the state. */
+/** Contents of trainer.json. */
 interface SavedRun {
   state: TrainerState;
   steps: OptimizerState["steps"];
-  /** Names of the parameters that were not trained; a file without them is of a model that was trained whole. */
+  /** Names of the parameters that were not trained; a file without the list belongs to a model without frozen ones. */
   frozen: readonly string[];
 }
 
+/** Contents of a checkpoint to save. */
 export interface CheckpointContent {
+  /** Model, whose family must be one that heed can save. */
   model: Module;
+  /** Tokenizer that is saved with the model. @default null (none) */
   tokenizer?: Tokenizer | null;
+  /** Optimiser, whose moments are saved. */
   optimizer: AdamW;
+  /** State of the run. */
   state: TrainerState;
 }
 
-/** Of trainer.json. */
+/** Version of the format of trainer.json. */
 const version = 2;
 
-/** Tensors as they are read from a file. */
+/** Tensors read from a file, by name. */
 export type LoadedTensors = Record<string, { shape: Shape; values: Float32Array }>;
 
-/** What `AdamW.loadStateDict` takes. */
+/** State of an optimiser, as `AdamW.loadStateDict` takes it. */
 export interface OptimizerState {
+  /** Moments of the parameters, by name. */
   moments: LoadedTensors;
-  /** How many steps each parameter has taken, by its name. */
+  /** Number of steps that each parameter has taken, by its name. */
   steps: Record<string, number>;
 }
 
+/** Checkpoint that was loaded. */
 export interface Checkpoint {
-  /** The folder of this very checkpoint. */
+  /** Folder of this checkpoint, inside the run's folder. */
   path: string;
+  /** Model, in training mode, with the run's frozen parameters frozen. */
   model: PretrainedKinds["causal"];
+  /** Tokenizer; null if none was saved. */
   tokenizer: Tokenizer | null;
+  /** State of the optimiser. */
   optimizer: OptimizerState;
+  /** State of the run. */
   state: TrainerState;
-  /** Newer checkpoints of the run that are not whole, and what is wrong with each; empty where this is the newest. */
+  /** Newer checkpoints of the run that are incomplete, each with its error; empty if this is the newest. */
   skipped: readonly { path: string; error: HeedError }[];
 }
 
@@ -87,9 +98,17 @@ const files = {
 } as const;
 
 /**
- * Adds a checkpoint to a run's folder, makes it the latest, and keeps the newest `keep`; `spoilt` are the paths of those
- * that are not whole and count as the oldest. Resolves to its path. The model must not be trained until then. Throws
- * ERR_DIVERGED where a parameter is not finite, ERR_IO where the folder cannot be written; the checkpoints there are stay.
+ * Saves a checkpoint as the latest in a run's folder, deletes all but the newest `keep`, and resolves to its path.
+ * `spoilt` lists the paths of incomplete checkpoints, which count as the oldest. Do not train the model until the
+ * promise resolves. If it rejects, the earlier checkpoints stay.
+ *
+ * @example
+ * const optimizer = new AdamW(gpt.namedParameters());
+ * const state = { step: 10, seconds: 2.5, seed: 0, dropoutSeed: 0, options: {} };
+ * await saveCheckpoint("runs/by-hand", { model: gpt, tokenizer, optimizer, state });
+ *
+ * @throws ERR_DIVERGED if a parameter is not finite.
+ * @throws ERR_IO if the folder cannot be written.
  */
 export async function saveCheckpoint(
   folder: string,
@@ -101,9 +120,9 @@ export async function saveCheckpoint(
   const name = `step-${String(state.step).padStart(8, "0")}`;
   const write = async (to: string): Promise<void> => {
     const asSaved: AsSaved = (name, tensor) => savedPieces(saving, model, name, tensor);
-    // The format entry is what Hugging Face's loader asks for.
+    // Hugging Face's loader requires the format entry.
     await writeTensors(path.join(to, files.model), model.stateDict(), asSaved, { format: "pt" });
-    // The moments of a parameter are put in the order that it is saved in.
+    // The moments of a parameter are saved in the parameter's layout.
     const momentAsSaved: AsSaved = (name, moment) => asSaved(name.replace(/^[mv]\./, ""), moment);
     await writeTensors(path.join(to, files.optimizer), optimizer.stateDict(), momentAsSaved, {});
     await writeJsonFile(path.join(to, files.config), config);
@@ -117,10 +136,10 @@ export async function saveCheckpoint(
   return saveVersion(folder, name, write, { ...options, bytes });
 }
 
-/** The numbers of a named tensor as a file has them, in pieces. */
+/** Function that yields the elements of a named tensor in pieces, in the layout of the file. */
 type AsSaved = (name: string, tensor: FloatTensor) => AsyncIterable<Float32Array>;
 
-/** The tensors' values are read when their turn to be written comes, so that one at a time is in memory. */
+/** Writes tensors to a file. Their values are read one after the other, so that only a part is in memory. */
 async function writeTensors(
   file: string,
   tensors: StateDict,
@@ -143,9 +162,18 @@ async function writeTensors(
 }
 
 /**
- * Loads a checkpoint to go on from: a run's newest that is whole, or the one whose folder is given. What was frozen in
- * the run is so in the model. Throws ERR_IO or
- * ERR_FORMAT, naming the file, where it is missing or none is whole.
+ * Loads a checkpoint to resume training from. `folder` is a run's folder, whose newest complete checkpoint is loaded,
+ * or the folder of one checkpoint. Parameters that were frozen in the run are frozen in the model.
+ *
+ * @example
+ * const data = tokenData(tokenizer.encode("to be or not to be ".repeat(20)));
+ * const settings = { data, batchSize: 2, checkpoint: { folder: "runs/first" } };
+ * await new Trainer({ ...settings, model: gpt, steps: 2 }).train();
+ * const resume = await loadCheckpoint("runs/first");
+ * await new Trainer({ ...settings, model: resume.model, resume, steps: 4 }).train(); // steps 3 and 4
+ *
+ * @throws ERR_IO if the folder holds no checkpoint, or files are missing or cannot be read.
+ * @throws ERR_FORMAT if a file is spoilt and no earlier checkpoint is complete. The message names the file.
  */
 export async function loadCheckpoint(folder: string, options: { device?: Device | string } = {}): Promise<Checkpoint> {
   const versions = await listVersions(folder);
@@ -179,7 +207,7 @@ async function load(at: string, options: { device?: Device | string }): Promise<
   }
 }
 
-/** Whether an error says that files are missing or spoilt; one that may not be read, or not now, is another matter. */
+/** Returns true if an error means missing or spoilt files, and not, for example, a lack of permission. */
 function isIncomplete(error: unknown): error is HeedError {
   if (!(error instanceof HeedError)) return false;
   const { code = "ENOENT" } = (error.cause ?? {}) as NodeJS.ErrnoException;
@@ -254,7 +282,7 @@ function checkState(json: unknown, file: string): SavedRun {
   return { state, steps: steps as Record<string, number>, frozen: frozen as string[] };
 }
 
-/** What a file says of a position, to be checked; null where it says nothing. */
+/** Returns a file's position in the data, still unchecked, or null if the file has none. */
 function positionIn(json: unknown): Record<keyof DataPosition, unknown> | null {
   if (json === undefined || json === null) return null;
   const { sequences, microBatches, contextLength, sequencesPerEpoch } = json as Record<keyof DataPosition, unknown>;

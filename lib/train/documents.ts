@@ -1,8 +1,8 @@
 import type { Batch } from "./batches.js";
 
 /**
- * The lengths of the documents in each sequence [B, T] of a batch, each of which begins with the token `start`; what
- * comes before the first is the end of an earlier one.
+ * Returns the lengths of the documents in each of the B sequences of a batch. Each document begins with the token
+ * `start`; the tokens before the first `start` are the end of an earlier document and count as one.
  */
 export function documentsOf({ inputs }: Batch, batchSize: number, start: number): number[][] {
   const length = inputs.length / batchSize;

@@ -6,35 +6,43 @@ import { batchLoss } from "./batch-loss.js";
 import type { TokenSource } from "./token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
 
+/** Options of `evaluate`. */
 export interface EvaluationOptions {
-  /** 8 unless given. */
+  /** Number of sequences in a batch. @default 8 */
   batchSize?: number;
-  /** The model's unless given. */
+  /** Number of tokens in a sequence. @default the model's `contextLength` */
   contextLength?: number;
-  /** At most this many batches, spread evenly over the tokens; all of them unless given. */
+  /** Largest number of batches, which are spread evenly over the tokens. @default all */
   batches?: number | undefined;
-  /** The id that begins a document, as in training: tokens see those of their own alone. */
+  /** Id that begins a document, as in training: a token sees only its own document. @default null (one per sequence) */
   documentStart?: number | null;
-  /** Stops the evaluation, which rejects with the signal's reason. */
+  /** Signal that stops the evaluation, which then rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
+/** Result of an evaluation. */
 export interface Evaluation {
   /** Mean cross-entropy in nats per token. */
   loss: number;
-  /** exp(loss) */
+  /** Perplexity, exp(loss). */
   perplexity: number;
-  /** Tokens predicted. */
+  /** Number of tokens predicted. */
   tokens: number;
 }
 
-/** How many batches may be on their way, so that the device does not wait for the next. */
+/** Number of batches that are enqueued before the first result is read, so that the device never waits. */
 const ahead = 2;
 
 /**
- * A model's loss on held-out tokens: the mean over all windows of them, whatever the batch size, dropout off, nothing
- * recorded. Of the tokens, only what fills no window at the end is left out. A training run it interrupts goes on as if
- * it had not been.
+ * Evaluates a model on held-out tokens, with dropout off and without recording. The loss is the mean over all windows,
+ * whatever the batch size; only tokens at the end that do not fill a window are left out. An evaluation in the middle
+ * of a training run does not change the run.
+ *
+ * @example
+ * const heldOut = tokenData(tokenizer.encode("to be or not to be ".repeat(20)));
+ * const { loss, perplexity } = await evaluate(gpt, heldOut, { contextLength: 16 });
+ *
+ * @throws ERR_RANGE if the tokens do not fill one window with its targets, or an option is out of range.
  */
 export async function evaluate(
   model: TrainableModel,
@@ -59,7 +67,7 @@ export async function evaluate(
     signal?.throwIfAborted();
     if (i < count) {
       const first = Math.floor((i * total) / count) * batchSize;
-      // The last batch has what is left, and counts as much.
+      // The last batch may be smaller and counts by its number of windows.
       const size = Math.min(batchSize, windows - first);
       const loss = lossOf(model, batches.take(first, size), [size, contextLength], documentStart);
       pending.push({ size, loss });
@@ -91,7 +99,7 @@ function lossOf(
   } finally {
     if (training) model.train();
   }
-  // Where an earlier one fails, nobody waits for this one.
+  // If an earlier batch fails, this promise is never awaited, and its own failure must not end the process.
   loss!.catch(() => undefined);
   return loss!;
 }

@@ -1,84 +1,98 @@
 import type { Evaluation } from "./evaluate.js";
 
-/** A step is done: the events of all steps come, in their order. */
+/** Event after each step. The events of all steps come in order. */
 export interface StepEvent {
   type: "step";
-  /** Steps done, of all sessions. */
+  /** Number of steps done, over all sessions. */
   step: number;
-  /** Mean over the step's tokens before it changed the model, in nats per token. */
+  /** Mean loss of the step's tokens before the step changed the model, in nats per token. */
   loss: number;
+  /** Learning rate of the step. */
   lr: number;
-  /** The global norm of the gradients before clipping; null without clipping. */
+  /** Global norm of the gradients before clipping; null without clipping. */
   gradientNorm: number | null;
-  /** Whether the model stayed as it was, since that norm is not finite. */
+  /** True if the step did not change the model, because the gradients' norm is not finite. */
   skipped: boolean;
-  /** Smoothed; evaluations and checkpoints do not count. */
+  /** Training speed, smoothed over the steps; evaluations and checkpoints do not count. */
   tokensPerSecond: number;
-  /** How much of the run is done, from 0 to 1, by its steps or by its time. */
+  /** Share of the run that is done, from 0 to 1, by its steps or its time, whichever is larger. */
   progress: number;
-  /** Estimated, until the run's end. */
+  /** Estimated seconds until the run's end. */
   secondsLeft: number;
 }
 
-/** The model was evaluated on the held-out tokens. */
+/** Event after an evaluation on the held-out tokens. */
 export interface EvaluationEvent extends Evaluation {
   type: "evaluation";
+  /** Number of steps done, over all sessions. */
   step: number;
 }
 
-/** A checkpoint is complete. */
+/** Event after a checkpoint has been saved. */
 export interface CheckpointEvent {
   type: "checkpoint";
+  /** Number of steps done, over all sessions. */
   step: number;
+  /** Folder of the checkpoint. */
   path: string;
 }
 
 /**
- * A checkpoint could not be saved, as on a full disk. The run goes on, and those saved before stay; the next one is tried
- * when its turn comes.
+ * Event after a checkpoint could not be saved, for example because the disk is full. The run continues, earlier
+ * checkpoints stay, and the next save is tried when it is due.
  */
 export interface CheckpointFailedEvent {
   type: "checkpoint-failed";
+  /** Number of steps done, over all sessions. */
   step: number;
-  /** What went wrong. */
+  /** Message of the error. */
   message: string;
-  /** How many saves in a row have failed, with this one. */
+  /** Number of saves in a row that have failed, this one included. */
   failures: number;
 }
 
-/** The signal ended the run; what it saved came before, as an event of its own. */
+/** Event at the end of a run that its signal ended. The events of its last checkpoint came before. */
 export interface AbortedEvent {
   type: "aborted";
+  /** Number of steps done, over all sessions. */
   step: number;
 }
 
-/** The run has had its steps or its time. */
+/** Event at the end of a run that has done all its steps or used its time. */
 export interface FinishedEvent {
   type: "finished";
+  /** Number of steps done, over all sessions. */
   step: number;
-  /** Seconds the run took, over all sessions. */
+  /** Seconds that the run took, over all sessions. */
   seconds: number;
 }
 
+/** Event of a training run; `type` tells the kinds apart. */
 export type TrainerEvent =
   StepEvent | EvaluationEvent | CheckpointEvent | CheckpointFailedEvent | AbortedEvent | FinishedEvent;
 
-/** What `Trainer.train` calls. */
+/** Functions that `Trainer.train` calls with the events. */
 export interface TrainerCallbacks {
+  /** Called after each step. */
   onStep?: (event: StepEvent) => void;
+  /** Called after each evaluation. */
   onEvaluation?: (event: EvaluationEvent) => void;
+  /** Called after each checkpoint that was saved. */
   onCheckpoint?: (event: CheckpointEvent) => void;
+  /** Called after each checkpoint that could not be saved. */
   onCheckpointFailed?: (event: CheckpointFailedEvent) => void;
 }
 
-/** How a run ended. */
+/** Result of a training run. */
 export interface TrainingResult {
+  /** Number of steps done, over all sessions. */
   step: number;
-  /** Of the last step; null where there was none to do. */
+  /** Loss of the last step; null if this session took no step. */
   loss: number | null;
-  /** The last evaluation. */
+  /** Last evaluation; null if there was none. */
   evaluation: Evaluation | null;
-  /** The last checkpoint's path. */
+  /** Path of the last checkpoint; null if none was saved. */
   checkpoint: string | null;
+  /** True if the signal ended the run. */
   aborted: boolean;
 }

@@ -1,21 +1,26 @@
-// A log of one JSON object a line (jsonlines.org). Lines are only ever added, each in one write, so that any number of
-// runs may follow each other in one file and a killed process costs at most the line it was writing.
+// A log with one JSON object on each line (jsonlines.org). Lines are only appended, each with one write. Several runs
+// can therefore log to one file one after the other, and a killed process loses at most the line that it was writing.
 import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { HeedError } from "../errors.js";
 
-/** More than a line can have. */
+/** Number of bytes at the end of a file that are searched for its last line; no line is longer. */
 const tailLength = 1 << 16;
 
-/** So many characters may wait for a full disk to have room again. */
+/** Largest number of characters that wait for a full disk to have room again. */
 const patience = 1 << 20;
 
+/** Log file with one JSON object on each line. */
 export class JsonLog implements Disposable {
   readonly #fd: number;
   /** Lines that the disk had no room for. */
   #waiting = "";
 
-  /** Opens the log, or begins one. Throws ERR_IO. */
+  /**
+   * Opens the log file, or creates it with its folder.
+   *
+   * @throws ERR_IO if that fails.
+   */
   constructor(readonly file: string) {
     this.#fd = this.#guard(() => {
       mkdirSync(path.dirname(file), { recursive: true });
@@ -25,8 +30,10 @@ export class JsonLog implements Disposable {
   }
 
   /**
-   * Adds a line; it is in the operating system's hands when this returns, unless the disk is full: then it waits for the
-   * next one. Throws ERR_IO, on a full disk when more than a megabyte waits.
+   * Appends a line and hands it to the operating system before it returns. If the disk is full, the line waits in
+   * memory and is written with the next one.
+   *
+   * @throws ERR_IO if the write fails; on a full disk only if more than 2²⁰ characters wait.
    */
   write(record: object): void {
     this.#waiting += `${JSON.stringify(record)}\n`;
@@ -38,7 +45,11 @@ export class JsonLog implements Disposable {
     }
   }
 
-  /** Writes what waits. Throws ERR_IO. */
+  /**
+   * Writes the lines that wait.
+   *
+   * @throws ERR_IO if the write fails.
+   */
   flush(): void {
     if (this.#waiting === "") return;
     this.#guard(() => {
@@ -46,7 +57,7 @@ export class JsonLog implements Disposable {
       try {
         writeFileSync(this.#fd, this.#waiting);
       } catch (error) {
-        // The part of it that there was room for.
+        // Removes the part of the text that still found room.
         ftruncateSync(this.#fd, size);
         throw error;
       }
@@ -58,7 +69,7 @@ export class JsonLog implements Disposable {
     try {
       this.flush();
     } catch {
-      // Who has to know has called flush.
+      // A caller that must know about a failure calls flush() itself, before.
     }
     closeSync(this.#fd);
   }
@@ -72,7 +83,7 @@ export class JsonLog implements Disposable {
   }
 }
 
-/** Takes away the line that a killed process left unfinished; any other text without a line end gets one. */
+/** Removes a line that a killed process left unfinished. Any other last line without a line end gets one. */
 function endLastLine(fd: number): void {
   const { size } = fstatSync(fd);
   const tail = Buffer.alloc(Math.min(size, tailLength));

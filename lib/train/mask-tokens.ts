@@ -2,32 +2,41 @@ import { checkArray, checkInteger, checkNumber, checkObject, checkValues } from 
 import { HeedError } from "../errors.js";
 import { hash } from "../hash.js";
 
+/** Options of `maskTokens`. */
 export interface MaskingOptions {
-  /** What stands for a hidden token. */
+  /** Id of the mask token, which replaces hidden tokens. */
   maskToken: number;
-  /** Of which other tokens are drawn. */
+  /** Number of tokens in the vocabulary, from which random replacements are drawn. */
   vocabularySize: number;
-  /** What is hidden follows from it and from a token's place. */
+  /** Seed of the choices. Each depends only on the seed and the token's place. */
   seed: number;
-  /** Share of the tokens that are to be said; 0.15 unless given. */
+  /** Probability that a token is to be predicted. @default 0.15 */
   probability?: number;
-  /** Tokens that are never to be said or drawn, such as padding and those around a text; none unless given. */
+  /** Ids that are never chosen or drawn, such as padding and the tokens around a text. @default [] */
   special?: readonly number[];
 }
 
+/** Tokens with some of them masked. */
 export interface MaskedTokens {
-  /** The tokens with some of them hidden, in their order. */
+  /** Ids after masking, in the original order. */
   ids: Int32Array;
-  /** Where tokens are to be said, in rising order. */
+  /** Places of the tokens to predict, in rising order. */
   positions: Int32Array;
-  /** What stood there. */
+  /** Original ids at these places. */
   targets: Int32Array;
 }
 
 /**
- * Hides tokens by BERT's recipe (Devlin et al. 2019, §3.1): of those that are to be said, eight of ten become the mask, one
- * becomes another token and one stays. At least one is to be said. `tokens` may be those of a batch, one sequence after
- * the other: positions then are what `BertForMaskedLM.loss` takes.
+ * Masks tokens by BERT's recipe (Devlin et al. 2019, §3.1): of the tokens to predict, 80 % become the mask, 10 %
+ * another token and 10 % stay. At least one token is to be predicted. `tokens` may be a whole batch, one sequence after
+ * the other; `positions` then have the form that `BertForMaskedLM.loss` takes.
+ *
+ * @example
+ * const { ids, positions, targets } = maskTokens([5, 17, 31, 8], { maskToken: 4, vocabularySize: 100, seed: 1 });
+ *
+ * @throws ERR_ARGUMENT if all tokens are special or no other tokens can be drawn.
+ * @throws ERR_RANGE if an option is out of range.
+ * @see https://arxiv.org/abs/1810.04805
  */
 export function maskTokens(tokens: ArrayLike<number>, options: MaskingOptions): MaskedTokens {
   const op = "maskTokens";
@@ -43,7 +52,7 @@ export function maskTokens(tokens: ArrayLike<number>, options: MaskingOptions): 
   const never = new Set([...special, maskToken]);
   const ordinary = vocabularySize - [...never].filter((id) => id >= 0 && id < vocabularySize).length;
   const key = [seed, seed / 2 ** 32].reduce(hash, 0);
-  /** A number in [0, 1) for each place and use. */
+  /** Returns a pseudorandom number in [0, 1) for a place and a purpose. */
   const draw = (place: number, use: number): number => (hash(hash(key, place), use) >>> 0) / 2 ** 32;
   const another = (place: number): number => {
     for (let use = 2; ; use++) {

@@ -1,23 +1,26 @@
-/** How much a step counts beside all before it. */
+/** Weight of the newest step in the smoothed duration. */
 const weight = 0.05;
 
-/** The time of a run: what it has taken, over all sessions, and how fast its steps are. */
+/** Clock of a run: the seconds that it has taken over all sessions, and the speed of its steps. */
 export class Pace {
   readonly #tokens: number;
   #before: number;
   #started: number | null = null;
   #last = 0;
-  /** Exponentially smoothed duration of a step, and the sum of its weights. */
+  /** Exponentially smoothed duration of a step, not yet divided by `#weights`, the sum of its weights. */
   #sum = 0;
   #weights = 0;
 
-  /** @param tokens a step takes */
+  /**
+   * @param secondsBefore seconds of earlier sessions
+   * @param tokens number of tokens in a step
+   */
   constructor(secondsBefore: number, tokens: number) {
     this.#before = secondsBefore;
     this.#tokens = tokens;
   }
 
-  /** Seconds of all sessions. */
+  /** Seconds that the run has taken, over all sessions. */
   get seconds(): number {
     return this.#before + (this.#started === null ? 0 : now() - this.#started);
   }
@@ -31,12 +34,12 @@ export class Pace {
     this.#started = null;
   }
 
-  /** After a pause that is not to count as part of a step. */
+  /** Begins to time the next step, after a pause that must not count as part of it. */
   restart(): void {
     this.#last = now();
   }
 
-  /** A step is done. */
+  /** Ends a step and returns the smoothed speed. */
   tick(): { secondsPerStep: number; tokensPerSecond: number } {
     const time = now();
     this.#sum += weight * (time - this.#last - this.#sum);

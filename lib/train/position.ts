@@ -1,20 +1,22 @@
 import { HeedError } from "../errors.js";
 import type { Batches } from "./batches.js";
 
-/** Where in its data a run is. */
+/** Position of a run in its data. */
 export interface DataPosition {
-  /** Sequences taken, over all sessions and epochs: the next one to read, whatever the sizes of the batches were. */
+  /** Number of sequences read, over all sessions and epochs, whatever the batch sizes were: the next one to read. */
   sequences: number;
-  /** Micro-batches run, over all sessions: each has dropout masks of its own. */
+  /** Number of micro-batches run, over all sessions. It seeds the dropout masks of the next one. */
   microBatches: number;
-  /** Tokens a sequence. With other sequences, their number says nothing of what has been read. */
+  /** Number of tokens in a sequence. If it changes, `sequences` no longer says what has been read. */
   contextLength: number;
+  /** Number of sequences in an epoch. */
   sequencesPerEpoch: number;
 }
 
 /**
- * Where a session begins: at the data's start, or where the run was. Throws ERR_ARGUMENT where the data is cut into other
- * sequences than those that were counted, unless it is new.
+ * Returns the position at which a session begins: the start of the data, or the position of the run that is resumed.
+ *
+ * @throws ERR_ARGUMENT if the data is cut into other sequences than those that were counted, unless `newData` is true.
  */
 export function firstPosition(
   { contextLength, windows }: Batches,
@@ -33,7 +35,7 @@ export function firstPosition(
   throw new HeedError("ERR_ARGUMENT", `Trainer: expected ${expected}, ${got}`);
 }
 
-/** A position after more micro-batches of a size. */
+/** Returns the position after more micro-batches of `batchSize` sequences each. */
 export function advanced(position: DataPosition, microBatches: number, batchSize: number): DataPosition {
   return {
     ...position,

@@ -1,18 +1,29 @@
-// Token ids to train on: in memory, or in a file that may be larger than it. A file is read window by window with
-// positional reads into one buffer; Node maps no files, and the system's page cache makes repeated reads as cheap.
+// Token ids to train on, in memory or in a file that may be larger than memory. A file is read window by window, with
+// positional reads into one buffer: Node cannot map files, and the system's page cache makes repeated reads as cheap.
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { HeedError } from "../errors.js";
 
-/** A sequence of token ids, read in windows. */
+/** Sequence of token ids that is read in windows. */
 export interface TokenSource {
   /** Number of tokens. */
   readonly length: number;
-  /** Copies `count` ids from `offset` on to the start of `out`. Throws ERR_RANGE outside of the source or of `out`. */
+  /**
+   * Copies `count` ids, starting with number `offset`, to the start of `out`.
+   *
+   * @throws ERR_RANGE if the ids are not all inside the source, or `out` is too short.
+   */
   read(offset: number, count: number, out: Int32Array): void;
+  /** Closes the source; a source in memory has nothing to close. */
   close(): void;
 }
 
-/** The ids of an array, which is not copied. */
+/**
+ * Returns a source of the ids in an array, which is not copied.
+ *
+ * @example
+ * const data = tokenData(tokenizer.encode("Hello"));
+ * data.length; // 5
+ */
 export function tokenData(ids: Int32Array | Uint16Array | Uint8Array): TokenSource {
   return {
     length: ids.length,
@@ -24,12 +35,21 @@ export function tokenData(ids: Int32Array | Uint16Array | Uint8Array): TokenSour
   };
 }
 
-/** How a file stores ids, little-endian: u16 serves vocabularies up to 65536. */
+/** Type of the ids in a file, little-endian; "u16" is enough for vocabularies of up to 65536 tokens. */
 export type TokenDType = "u8" | "u16" | "i32";
 
 const arrays = { u8: Uint8Array, u16: Uint16Array, i32: Int32Array };
 
-/** A file of nothing but ids. Close it, or declare it with `using`. */
+/**
+ * Token source that reads a file of nothing but ids. Close it after use, or declare it with `using`.
+ *
+ * @example
+ * import { writeFileSync } from "node:fs";
+ * writeFileSync("ids.bin", Uint16Array.of(5, 6, 7, 8));
+ * using file = TokenFile.open("ids.bin", { dtype: "u16" });
+ * const window = new Int32Array(2);
+ * file.read(1, 2, window); // window is [6, 7]
+ */
 export class TokenFile implements TokenSource, Disposable {
   private buffer: Uint8Array | Uint16Array | Int32Array;
 
@@ -42,7 +62,13 @@ export class TokenFile implements TokenSource, Disposable {
     this.buffer = new arrays[dtype](0);
   }
 
-  /** Throws ERR_IO where the file cannot be opened, ERR_FORMAT where its size is not a number of ids. */
+  /**
+   * Opens a file of ids, by default of "u16".
+   *
+   * @throws ERR_IO if the file cannot be opened.
+   * @throws ERR_FORMAT if its size is not that of a whole number of ids.
+   * @throws ERR_DTYPE if the dtype is unknown.
+   */
   static open(path: string, { dtype = "u16" }: { dtype?: TokenDType } = {}): TokenFile {
     if (!Object.hasOwn(arrays, dtype))
       throw new HeedError("ERR_DTYPE", `TokenFile: expected a dtype of u8, u16, i32, got ${dtype}`);
@@ -60,6 +86,14 @@ export class TokenFile implements TokenSource, Disposable {
     }
   }
 
+  /**
+   * Copies `count` ids, starting with number `offset`, to the start of `out`.
+   *
+   * @throws ERR_RANGE if the ids are not all inside the file, or `out` is too short.
+   * @throws ERR_DISPOSED if the file is closed.
+   * @throws ERR_IO if reading fails.
+   * @throws ERR_FORMAT if the file has become shorter.
+   */
   read(offset: number, count: number, out: Int32Array): void {
     if (this.descriptor < 0)
       throw new HeedError("ERR_DISPOSED", `${this.path}: expected an open file, got a closed one`);
@@ -78,6 +112,7 @@ export class TokenFile implements TokenSource, Disposable {
     out.set(this.buffer.subarray(0, count));
   }
 
+  /** Closes the file. A second call does nothing. */
   close(): void {
     if (this.descriptor >= 0) closeSync(this.descriptor);
     this.descriptor = -1;
@@ -88,7 +123,13 @@ export class TokenFile implements TokenSource, Disposable {
   }
 }
 
-/** The part of a source from `start` to `end`; closing it leaves the source open. */
+/**
+ * Returns the part of a source from id number `start` up to, but without, `end`. Closing the part leaves the source
+ * open.
+ *
+ * @example
+ * const part = sliceSource(tokenData(Int32Array.of(5, 6, 7, 8)), 1, 3); // 6, 7
+ */
 export function sliceSource(source: TokenSource, start: number, end: number): TokenSource {
   return {
     length: end - start,
@@ -100,7 +141,15 @@ export function sliceSource(source: TokenSource, start: number, end: number): To
   };
 }
 
-/** Training tokens, and the last `fraction` of them for validation. Throws ERR_RANGE for a fraction not in [0, 1). */
+/**
+ * Splits a source into training tokens and, at its end, the given fraction of validation tokens.
+ *
+ * @example
+ * const { train, validation } = splitSource(tokenData(tokenizer.encode("to be or not to be ".repeat(20))), 0.1);
+ * validation.length; // 38
+ *
+ * @throws ERR_RANGE if the fraction is not in [0, 1).
+ */
 export function splitSource(source: TokenSource, fraction: number): { train: TokenSource; validation: TokenSource } {
   if (!(fraction >= 0 && fraction < 1))
     throw new HeedError("ERR_RANGE", `splitSource: expected a fraction of at least 0 and below 1, got ${fraction}`);

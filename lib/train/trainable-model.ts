@@ -5,17 +5,24 @@ import type { Module } from "../nn/module.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 
-/** What training needs of a model that predicts the next token; GPT and Llama are such. */
+/** Model that `Trainer` can train: one that predicts the next token, such as `GPT` or `Llama`. */
 export interface TrainableModel extends Module {
+  /** Configuration, of which training needs the longest sequence and the size of the vocabulary. */
   readonly config: { readonly contextLength: number; readonly vocabularySize: number };
+  /** Device that holds the model. */
   readonly device: Device;
-  /** Of the activations; it can be set where parameters are f32. */
+  /** Dtype of the activations; it can be set if the parameters are f32. */
   dtype: FloatDType;
-  /** Whether it keeps little for the backward pass and computes the rest again; absent where it cannot. */
+  /**
+   * True if the backward pass computes activations again instead of keeping them; absent if the model cannot do that.
+   */
   gradientCheckpointing?: boolean;
-  /** Where dropout draws from. */
+  /** Source of the seeds of dropout masks. */
   readonly dropoutSeeds: DropoutSeeds;
-  /** Mean cross-entropy in nats per token; `documents` are the lengths of those that each sequence is packed from. */
+  /**
+   * Returns the mean cross-entropy, in nats per token, of predicting targets i32 [B, T] from ids i32 [B, T].
+   * `documents` are the lengths of the documents that each sequence is packed from.
+   */
   loss(
     ids: IntTensor,
     targets: IntTensor,

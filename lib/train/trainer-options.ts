@@ -10,103 +10,120 @@ import type { Checkpoint } from "./checkpoint.js";
 import type { TokenSource } from "./token-data.js";
 import type { TrainableModel } from "./trainable-model.js";
 
+/** Options of a `Trainer`. */
 export interface TrainerOptions {
-  /** A GPT, a Llama, or another model that predicts the next token. */
+  /** Model to train: a GPT, a Llama, or another model that predicts the next token. */
   model: TrainableModel;
-  /** Tokens to train on; they are read in windows of the context length, in an order that the seed gives. */
+  /** Tokens to train on. They are read in windows of `contextLength` tokens, in an order that follows from the seed. */
   data: TokenSource;
-  /** Held-out tokens to evaluate on. */
+  /** Held-out tokens to evaluate on. @default null (no evaluation) */
   validation?: TokenSource | null;
   /**
-   * Of the activations; the model's own unless given. bf16 takes half of the memory and the fast matrix units of a GPU:
-   * the parameters, their gradients and checkpoints stay f32.
+   * Dtype of the activations. "bf16" halves their memory and uses the fast matrix units of a GPU; parameters, gradients
+   * and checkpoints stay f32.
+   * @default the model's `dtype`
    */
   dtype?: "f32" | "bf16" | undefined;
   /**
-   * Whether the backward pass computes activations again instead of keeping those of the forward pass: the same run to the
-   * bit, for less memory and about a third more time. The model's own unless given.
+   * True if the backward pass computes activations again instead of keeping those of the forward pass. The results are
+   * the same to the bit, with less memory and about a third more time.
+   * @default the model's `gradientCheckpointing`
    */
   gradientCheckpointing?: boolean | undefined;
   /**
-   * The id that begins each document in the data, such as a tokenizer's end of text: tokens then see those of their own
-   * document alone. All that comes before in the sequence unless given.
+   * Id that begins each document in the data, such as a tokenizer's end of text: a token then sees only its own
+   * document. By default a token sees everything before it in its sequence.
+   * @default null
    */
   documentStart?: number | null | undefined;
-  /** B: sequences a micro-batch; 8 unless given. */
+  /** B, the number of sequences in a micro-batch. @default 8 */
   batchSize?: number;
-  /** T: tokens a sequence; the model's context length unless given. */
+  /** T, the number of tokens in a sequence. @default the model's `contextLength` */
   contextLength?: number;
-  /** Micro-batches whose gradients make one step; 1 unless given. */
+  /** Number of micro-batches whose gradients make one step. @default 1 */
   gradientAccumulation?: number;
-  /** How many steps the whole run has. May be left out where `maxSeconds` is given. */
+  /** Number of steps in the whole run, over all sessions. It may be omitted if `maxSeconds` is given. */
   steps?: number | undefined;
   /**
-   * The most seconds the whole run may take. The learning rate then falls with the time as well, so that it is at its
-   * lowest at the end, however fast the machine is; such a run is not repeatable to the bit.
+   * Largest number of seconds that the whole run may take, over all sessions. The learning rate then also falls with
+   * the time, so that it reaches its lowest value at the end however fast the machine is. Such a run cannot be repeated
+   * to the bit.
+   * @default no limit
    */
   maxSeconds?: number | undefined;
-  /** The highest learning rate: linear warm-up, then half a cosine down. 1e-3 unless given. */
+  /**
+   * Highest learning rate: the rate rises linearly during the warm-up, then falls along half a cosine.
+   * @default 1e-3
+   */
   lr?: number;
-  /** Steps of the warm-up; 0 unless given. */
+  /** Number of warm-up steps. @default 0 */
   warmup?: number;
-  /** The lowest learning rate; lr/10 unless given. */
+  /** Lowest learning rate, at the end. @default lr/10 */
   minLr?: number | undefined;
-  /** Another schedule than that of `lr`, `warmup` and `minLr`. */
+  /** Schedule of the learning rate that replaces the one of `lr`, `warmup` and `minLr`. */
   schedule?: Schedule;
-  /** Gradients are scaled down so that their global norm is at most this; 1 unless given, null for no clipping. */
+  /** Largest global norm of the gradients; larger ones are scaled down to it. null turns clipping off. @default 1 */
   maxNorm?: number | null;
-  /** AdamW's other options. */
+  /** Other options of AdamW. */
   optimizer?: Omit<AdamWOptions, "lr" | "maxNorm">;
   /**
-   * Updates in a row that may be skipped, as they are where the norm of the gradients is not finite, before the run ends
-   * with ERR_DIVERGED. @default 10
+   * Largest number of updates in a row that may be skipped because the norm of the gradients is not finite; one more
+   * ends the run with ERR_DIVERGED.
+   * @default 10
    */
   maxSkips?: number;
-  /** Evaluate after every so many steps, and at the end; only at the end unless given. */
+  /** Number of steps between evaluations; there is always one at the end. @default only at the end */
   evalEvery?: number;
-  /** How many batches an evaluation takes, spread evenly; all unless given. */
+  /** Largest number of batches in an evaluation, which are spread evenly over the tokens. @default all */
   evalBatches?: number | undefined;
-  /** Where to save; nothing is saved unless given. */
+  /** Folder and frequency of checkpoints. Without it, nothing is saved. */
   checkpoint?: CheckpointOptions;
   /**
-   * A checkpoint to go on from; its model must be `model`. With the same options, the losses are those of one run; with
-   * other batch sizes, the data goes on with the sequence that is next.
+   * Checkpoint to resume from; its model must be `model`. With the same options, the losses are those of one
+   * uninterrupted run. With another batch size, the data continues with the next sequence.
+   * @default null
    */
   resume?: Checkpoint | null;
   /**
-   * Whether a resumed run has other data than its checkpoint, which it then reads from the beginning. Otherwise data that
-   * is cut into other sequences is refused: there is no telling what of it the run has seen. @default false
+   * True if a resumed run has other data than before, which is then read from its start. If it is false, data that is
+   * cut into other sequences than before is an error, because heed cannot know which of it the run has read.
+   * @default false
    */
   newData?: boolean | undefined;
-  /** Of the order of the data; 0 unless given. A resumed run keeps its own. */
+  /** Seed of the order of the data. A resumed run keeps the seed of its checkpoint. @default 0 */
   seed?: number;
-  /** Ends the run after the step it is at, with a checkpoint. A run that goes on makes up for an evaluation left out then. */
+  /**
+   * Signal that ends the run after the current step, with a checkpoint. An evaluation that is left out then is made up
+   * for when the run resumes.
+   */
   signal?: AbortSignal | undefined;
-  /** A file to which every event is added as a line of JSON. */
+  /** Path of a file to which every event is appended as a line of JSON. @default no file */
   log?: string | undefined;
 }
 
+/** Options of a run's checkpoints. */
 export interface CheckpointOptions {
-  /** The run's folder. */
+  /** Folder of the run. */
   folder: string;
-  /** Save after every so many steps, and at the end; only at the end unless given. */
+  /** Number of steps between checkpoints; there is always one at the end. @default only at the end */
   every?: number;
-  /** How many checkpoints to keep; 2 unless given. */
+  /** Number of checkpoints that are kept. @default 2 */
   keep?: number;
   /**
-   * The run ends with the error of a save when so many in a row have failed, as on a full disk, or when the save at its
-   * end has. @default 3
+   * Number of failed saves in a row, as on a full disk, after which the run ends with the error. If the save at the
+   * run's end fails, the run ends with the error at once.
+   * @default 3
    */
   maxFailures?: number;
-  /** A lock of the folder that the caller has. By default the run takes its own, and releases it at its end. */
+  /** Lock of the folder that the caller already holds. By default the run takes a lock and releases it at its end. */
   lock?: FolderLock | undefined;
-  /** Saved with the model, so that it can be used on text. */
+  /** Tokenizer that is saved with the model, so that the checkpoint can be used on text. @default null (none) */
   tokenizer?: Tokenizer | null;
-  /** What the run's owner wants to find again in `TrainerState.options`. */
+  /** Values of the caller's own that are saved as `TrainerState.options`. @default {} */
   options?: Record<string, unknown>;
 }
 
-/** Options filled in and checked. */
+/** Options with every default filled in, after checking. */
 export interface TrainerSettings {
   batchSize: number;
   contextLength: number;
@@ -125,12 +142,17 @@ export interface TrainerSettings {
   seed: number;
 }
 
-/** The length of a schedule that only the time ends. */
+/** Number of steps in the schedule of a run that only its time ends. */
 const unlimitedSteps = 1_000_000;
 
 const op = "Trainer";
 
-/** Throws ERR_ARGUMENT or ERR_RANGE for the first option that is not what it has to be. */
+/**
+ * Checks the options and returns them with every default filled in.
+ *
+ * @throws ERR_ARGUMENT if an option has the wrong type or value.
+ * @throws ERR_RANGE if a number is out of range.
+ */
 export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (typeof options !== "object" || options === null) throw expected("options in an object", options);
   const { model, data, validation, resume, checkpoint, signal, lr = 1e-3, warmup = 0 } = options;
@@ -140,7 +162,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (model.parameters({ trainable: true }).length === 0)
     throw expected("model to be one with parameters to train", "one that is frozen");
   const dtype = options.dtype ?? model.dtype;
-  // The gradients of f16 would have to be scaled not to vanish.
+  // f16 is excluded because its gradients would vanish without loss scaling.
   if (dtype !== "f32" && dtype !== "bf16") throw expected("dtype f32 or bf16", dtype);
   const { gradientCheckpointing } = options;
   if (gradientCheckpointing !== undefined) checkBoolean(op, "gradientCheckpointing", gradientCheckpointing);
@@ -152,7 +174,7 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   if (resume && resume.model !== model) throw expected("model to be that of the checkpoint to resume", model);
   if (checkpoint) {
     if (typeof checkpoint.folder !== "string") throw expected("checkpoint.folder to be a path", checkpoint.folder);
-    // A model that cannot be saved is an error now, not after hours.
+    // Fails now, and not after hours of training, if the model cannot be saved.
     savingOf(op, model).toConfig(model);
   }
   if (options.newData !== undefined) checkBoolean(op, "newData", options.newData);

@@ -13,32 +13,36 @@ import { advanced, type DataPosition, firstPosition } from "./position.js";
 import { checkTrainerOptions, type TrainerOptions, type TrainerSettings } from "./trainer-options.js";
 import type { TrainableModel } from "./trainable-model.js";
 
-/** A step whose update is on its way through the device's queue. */
+/** Step whose update is enqueued on the device and whose result has not been read. */
 interface PendingStep {
   step: number;
   lr: number;
   loss: number;
-  /** The global norm of its gradients, which says whether the update was skipped. */
+  /** Global norm of the gradients, which tells whether the update was skipped; null without clipping. */
   gradientNorm: Promise<number | null>;
 }
 
-/** What is read a step later, and by nobody if the run ends before: its failure alone must not end the process. */
+/**
+ * Returns a promise that is awaited one step later, or never if the run ends before. Its rejection alone must not end
+ * the process.
+ */
 function unawaited<T>(read: Promise<T>): Promise<T> {
   read.catch(() => undefined);
   return read;
 }
 
 /**
- * Trains a model on a stream of tokens.
- *
- * ```ts
- * for await (const event of trainer.run()) if (event.type === "step") console.log(event.step, event.loss);
- * ```
+ * Trainer of a model on a stream of tokens.
  *
  * The device does not wait for the host: the loss is read while the backward pass runs, and the next step is enqueued
- * before the update is over. A step whose loss cannot be read, or is not finite, updates nothing: parameters and moments
- * are those of the step before. Batches, dropout masks and the learning rate follow from the seeds and the step, so that
- * a run resumed from a checkpoint goes on bit for bit.
+ * before the update has finished. A step whose loss cannot be read or is not finite changes nothing: parameters and
+ * moments stay those of the step before. Batches, dropout masks and the learning rate follow from the seeds and the
+ * step, so that a run resumed from a checkpoint continues bit for bit.
+ *
+ * @example
+ * const data = tokenData(tokenizer.encode("to be or not to be ".repeat(20)));
+ * using trainer = new Trainer({ model: gpt, data, batchSize: 2, steps: 3 });
+ * for await (const event of trainer.run()) if (event.type === "step") console.log(event.step, event.loss);
  */
 export class Trainer implements Disposable {
   readonly model: TrainableModel;
@@ -47,25 +51,30 @@ export class Trainer implements Disposable {
   readonly #settings: TrainerSettings;
   readonly #batches: Batches;
   readonly #pace: Pace;
-  /** Where this session begins. */
+  /** Step and position in the data at which this session begins. */
   readonly #start: { step: number; position: DataPosition };
-  /** The optimiser's state that `run` begins with; null once it is taken up. */
+  /** State of the optimiser that `run` loads first; null once it is loaded. */
   #moments: OptimizerState | null = null;
   #step = 0;
-  /** Enqueued, its gradients' norm not read yet. */
+  /** Step that is enqueued and whose gradients' norm has not been read. */
   #pending: PendingStep | null = null;
-  /** Updates in a row that were skipped. */
+  /** Number of updates in a row that were skipped. */
   #skips = 0;
-  /** The last step evaluated, in this session or before, and the last saved. */
+  /** Last step that was evaluated, in this session or before. */
   #evaluated: number | null = null;
+  /** Last step that was saved. */
   #saved: number | null = null;
-  /** Checkpoints that are not whole; the first save makes them the oldest. */
+  /** Paths of incomplete checkpoints, which the first save treats as the oldest. */
   #spoilt: readonly string[] = [];
-  /** Saves in a row that have failed. */
+  /** Number of saves in a row that have failed. */
   #failures = 0;
   #running = false;
 
-  /** Throws ERR_ARGUMENT or ERR_RANGE for an option that is not what it has to be. */
+  /**
+   * @throws ERR_ARGUMENT if an option has the wrong type or value.
+   * @throws ERR_RANGE if a number is out of range or there are too few tokens.
+   * @throws ERR_FORMAT or ERR_SHAPE if the optimiser's state in `resume` does not fit the parameters to train.
+   */
   constructor(options: TrainerOptions) {
     const settings = checkTrainerOptions(options);
     const { model, data, validation, resume } = options;
@@ -75,7 +84,7 @@ export class Trainer implements Disposable {
     this.#batches = new Batches(data, { batchSize, contextLength, seed });
     const position = firstPosition(this.#batches, resume?.state ?? null, options.newData ?? false);
     this.#start = { step: resume?.state.step ?? 0, position };
-    // Too few tokens to evaluate on are an error now, not after hours.
+    // Fails now, and not after hours of training, if there are too few tokens to evaluate on.
     if (validation) new Batches(validation, { batchSize: 1, contextLength });
     this.#pace = new Pace(resume?.state.seconds ?? 0, batchSize * accumulation * contextLength);
     this.model = model;
@@ -96,17 +105,20 @@ export class Trainer implements Disposable {
     }
   }
 
-  /** Steps done, of all sessions. */
+  /** Number of steps done, over all sessions. */
   get step(): number {
     return this.#step;
   }
 
   /**
-   * Trains until the run's end, yielding what happens. Leaving the loop stops training after the step at hand, without
-   * a checkpoint. Throws ERR_DIVERGED where a loss or a parameter is not finite or too many updates in a row are skipped,
-   * ERR_BUSY where another run saves in the folder, ERR_IO where saving fails at the end or too often in a row;
-   * checkpoints saved before stay. What fails on the device, as for a token outside the vocabulary, is thrown before it
-   * has changed the model: whoever catches it may run on.
+   * Trains until the run's end and yields its events. Leaving the loop early stops training after the current step,
+   * without a checkpoint. Checkpoints saved before an error stay. An error of the device, as for a token outside of the
+   * vocabulary, is thrown before it has changed the model, so that the caller may catch it and call `run()` again.
+   *
+   * @throws ERR_ARGUMENT if the trainer is already running.
+   * @throws ERR_DIVERGED if a loss or a parameter is not finite, or too many updates in a row are skipped.
+   * @throws ERR_BUSY if another run holds the lock of the checkpoint folder.
+   * @throws ERR_IO if saving fails at the end or too often in a row, or the log cannot be written.
    */
   async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
     if (this.#running) throw new HeedError("ERR_ARGUMENT", "Trainer: expected a run at a time, got a second one");
@@ -132,7 +144,14 @@ export class Trainer implements Disposable {
     }
   }
 
-  /** Trains until the run's end; resolves to how it ended. Rejects as `run` throws. */
+  /**
+   * Trains until the run's end and resolves to its result. It rejects with the errors that `run` throws.
+   *
+   * @example
+   * const data = tokenData(tokenizer.encode("to be or not to be ".repeat(20)));
+   * using trainer = new Trainer({ model: gpt, data, batchSize: 2, steps: 3 });
+   * const result = await trainer.train({ onStep: ({ step, loss }) => console.log(step, loss) });
+   */
   async train(callbacks: TrainerCallbacks = {}): Promise<TrainingResult> {
     const { onStep, onEvaluation, onCheckpoint, onCheckpointFailed } = callbacks;
     const result: TrainingResult = { step: this.#step, loss: null, evaluation: null, checkpoint: null, aborted: false };
@@ -154,7 +173,7 @@ export class Trainer implements Disposable {
     return result;
   }
 
-  /** Frees the optimiser; the model stays. */
+  /** Frees the optimiser. The model stays. */
   dispose(): void {
     this.optimizer.dispose();
   }
@@ -171,10 +190,11 @@ export class Trainer implements Disposable {
     const due = (every: number): boolean => this.#step > 0 && this.#step % every === 0;
     this.model.train();
     this.#pace.start();
-    // A run that had ended already says once more how good its model is.
+    // A run that had already ended is evaluated once more, so that its result is complete.
     if (over()) this.#evaluated = null;
     try {
-      // What is due is done before the next step, so that a run that goes on makes up for what an abort left out.
+      // Evaluations and checkpoints run before the next step, so that a resumed run makes up for those that an abort
+      // left out.
       for (;;) {
         const [evaluates, saves] = [due(evalEvery), due(saveEvery)];
         if (evaluates || saves) {
@@ -196,20 +216,20 @@ export class Trainer implements Disposable {
     } finally {
       await this.#pending?.gradientNorm.catch(() => undefined);
       this.#pending = null;
-      // Those of a step that has come to no update.
+      // Drops the gradients of a step that did not reach its update.
       this.optimizer.zeroGrad();
       this.#pace.stop();
     }
   }
 
-  /** Waits for the update that is under way. */
+  /** Waits for the pending update, if there is one, and yields its event. */
   async *#drain(): AsyncGenerator<TrainerEvent, void, undefined> {
     const pending = this.#pending;
     this.#pending = null;
     if (pending) yield await this.#settle(pending);
   }
 
-  /** Puts a step's gradients into the device's queue; resolves to the losses, which are there first. */
+  /** Enqueues the forward and backward passes of a step; resolves to the losses, before the gradients are ready. */
   #differentiate(): Promise<number[]> {
     const { accumulation, batchSize, contextLength, documentStart } = this.#settings;
     const { model } = this;
@@ -228,7 +248,7 @@ export class Trainer implements Disposable {
     return unawaited(Promise.all(losses));
   }
 
-  /** Puts the update by a step's gradients into the device's queue. */
+  /** Enqueues the update with a step's gradients. */
   #update(losses: readonly number[]): PendingStep {
     const { optimizer } = this;
     const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
@@ -245,7 +265,10 @@ export class Trainer implements Disposable {
     return new HeedError("ERR_DIVERGED", `Trainer: ${what}${before}`);
   }
 
-  /** Where in its schedule the learning rate is: with a time limit, as far after the warm-up as the time is. */
+  /**
+   * Returns the step for which the schedule gives the learning rate. With a time limit, progress after the warm-up is
+   * that of the steps or that of the time, whichever is further.
+   */
   #scheduleStep(): number {
     const { steps, warmup, maxSeconds } = this.#settings;
     if (this.#step < warmup || maxSeconds === Infinity) return this.#step;
@@ -284,7 +307,7 @@ export class Trainer implements Disposable {
     yield { type: "evaluation", step: this.#step, ...evaluation };
   }
 
-  /** Where in the data the run is. */
+  /** Position of the run in its data. */
   get #position(): DataPosition {
     const { accumulation, batchSize } = this.#settings;
     return advanced(this.#start.position, (this.#step - this.#start.step) * accumulation, batchSize);
