@@ -54,6 +54,8 @@ export default defineConfig(
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
     },
   },
+  // docs/style.md says why.
+  { files: ["lib/**/*.ts"], rules: { "heed/docstrings": "error" } },
   {
     files: ["test/**/*.ts"],
     rules: {

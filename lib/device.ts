@@ -73,6 +73,7 @@ export class Device {
     return new Float64Array(await native.stopTimer(this.index, timer))[0]!;
   }
 
+  /** Returns the name of the device. */
   toString(): string {
     return this.name;
   }

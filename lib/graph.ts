@@ -65,6 +65,7 @@ export class Graph implements Disposable {
     this.#roundings.clear();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

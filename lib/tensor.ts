@@ -394,6 +394,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     node?.unreference();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

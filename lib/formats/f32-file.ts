@@ -48,6 +48,7 @@ export class F32File implements WeightFile {
     await this.handle.close();
   }
 
+  /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -73,6 +73,7 @@ export class FolderLock {
     }
   }
 
+  /** Does the same as `release()`, at the end of the block that declares it with `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
   }

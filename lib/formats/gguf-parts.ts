@@ -60,6 +60,7 @@ export class GgufParts implements GgufWeights {
     await closeAll(this.#files);
   }
 
+  /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

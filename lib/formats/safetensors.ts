@@ -106,6 +106,7 @@ export class SafetensorsFile implements WeightFile {
     await this.handle.close();
   }
 
+  /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -58,6 +58,7 @@ export class ShardedSafetensors implements WeightFile {
     await closeAll(new Set(this.#shards.values()));
   }
 
+  /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

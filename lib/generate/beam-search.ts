@@ -181,6 +181,7 @@ class Search implements Disposable {
     this.#cache.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

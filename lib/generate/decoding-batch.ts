@@ -131,6 +131,7 @@ export class DecodingBatch implements Disposable {
     for (const integers of [this.#ids, this.#inputs, this.#offsets]) integers.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -35,6 +35,7 @@ export class TokenHistory implements Disposable {
     this.tokens.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

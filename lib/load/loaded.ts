@@ -16,6 +16,7 @@ export abstract class Loaded<M extends Module> implements Disposable {
     this.model.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -129,6 +129,7 @@ export class TargetDecoder implements Disposable {
     this.#memory.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

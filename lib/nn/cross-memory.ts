@@ -83,6 +83,7 @@ export class CrossMemory implements EncodedSource, Disposable {
     for (const part of this.#parts()) part.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -253,6 +253,7 @@ export class KvCache implements Disposable {
     }
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -151,6 +151,7 @@ export class LinearAttentionCache implements Disposable {
     for (const { sums, normalizer } of this.layers) for (const x of [sums, normalizer]) x.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -190,6 +190,7 @@ export abstract class Module {
     for (const parameter of this.parameters()) parameter.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

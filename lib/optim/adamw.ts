@@ -276,6 +276,7 @@ export class AdamW implements Disposable {
     this.gradientNorm?.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

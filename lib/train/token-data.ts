@@ -118,6 +118,7 @@ export class TokenFile implements TokenSource, Disposable {
     this.descriptor = -1;
   }
 
+  /** Does the same as `close()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

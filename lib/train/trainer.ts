@@ -178,6 +178,7 @@ export class Trainer implements Disposable {
     this.optimizer.dispose();
   }
 
+  /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
