@@ -1,5 +1,6 @@
-// Resumes a run of train.ts where its newest checkpoint left off, and trains it for more steps. The losses are those that
-// a single, longer run would have had: the checkpoint holds the optimiser's state and the place in the data.
+// Resumes a run of train.ts where its newest checkpoint left off, and trains it for more steps. The checkpoint holds the
+// state of the optimiser and the place in the data, so that nothing is seen twice. The learning rate follows the new number
+// of steps.
 //
 //   node examples/resume.ts book.txt my-run 1000
 import { readFileSync } from "node:fs";

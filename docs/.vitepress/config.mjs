@@ -12,9 +12,9 @@ const guides = [
   ["Embeddings", "embeddings"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],
-  ["Performance", "performance"],
+  ["Make it fast", "performance"],
   ["Write an operation", "operation"],
-  ["Write a model family", "model-family"],
+  ["Write a model", "model-family"],
 ];
 const performance = [
   ["Matrix products", "gemm"],

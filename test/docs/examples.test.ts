@@ -96,7 +96,7 @@ function programOf({ code, declarations }: Example, names: readonly string[]): s
 
 const folder = sharedFolder();
 
-test("examples compile and run", async () => {
+test("examples compile and run", { timeout: 240_000 }, async () => {
   const names = exported();
   const programs = new Programs(folder);
   const examples = [...inDocstrings(), ...inPages()].map((example, i) => {
