@@ -28,7 +28,7 @@ interface Way {
   about: string;
   /** Length of the longest sequence that it is measured on. */
   longest: number;
-  /** Makes what it needs beside q, k and v for a length. It is called once for each length, and its time does not count. */
+  /** Makes what the form needs beside q, k and v. It is called once for each length, and its time does not count. */
   prepare: (length: number) => Prepared;
 }
 

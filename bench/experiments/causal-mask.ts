@@ -40,7 +40,7 @@ class Reader extends GPT {
     super({ vocabularySize: book.tokenizer.vocabularySize, contextLength, layers: 4, heads: 4, width });
   }
 
-  /** Returns the mask as options of `forward`. A prefix language model whose prefix is the whole sequence has no mask left. */
+  /** Returns the mask as options of `forward`. If the prefix is the whole sequence, no mask is left. */
   sees(ids: IntTensor): { prefixLengths: number[] | null } {
     const [batch, tokens] = ids.shape as [number, number];
     return { prefixLengths: this.masked ? null : Array<number>(batch).fill(tokens) };
@@ -77,7 +77,7 @@ async function measure(book: Book, masked: boolean, quick: boolean): Promise<Out
   };
 }
 
-/** Returns the loss of the character after the first n of a window, averaged over several n, if the model sees these n only. */
+/** Returns the loss of the character after the first n of a window if the model sees only these n, averaged over several n. */
 async function honestLoss(model: Reader, { validation }: Book, rows: number): Promise<number> {
   const { contextLength } = model.config;
   const { inputs, targets } = new Batches(validation, { batchSize: rows, contextLength, shuffle: true }).batch(0);

@@ -33,7 +33,7 @@ export interface Step {
   elapsed: number;
 }
 
-/** Trains with AdamW. After a short warm-up the learning rate falls along half a cosine to a tenth, with the share of the run. */
+/** Trains with AdamW. After a short warm-up the learning rate falls along half a cosine to a tenth at the end. */
 export async function* train(training: Training): AsyncGenerator<Step, void, undefined> {
   const { model, data, progress, batchSize, contextLength, lr } = training;
   const batches = new Batches(data, { batchSize, contextLength, seed: 1 });

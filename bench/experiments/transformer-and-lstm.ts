@@ -26,7 +26,7 @@ interface Result {
   tokens: Record<Kind, number>;
 }
 
-/** Creates a model. Both kinds have about as many parameters: 12·C² in a block of the Transformer, 8·H² in a layer of the LSTM. */
+/** Creates a model. Both kinds have about as many parameters: 12·C² a block of the Transformer, 8·H² a layer of the LSTM. */
 function create(kind: Kind, vocabularySize: number, contextLength: number, quick: boolean): GPT | LstmLanguageModel {
   const common = { vocabularySize, contextLength };
   if (kind === "Transformer")
