@@ -193,16 +193,16 @@ export const attentionCost: Experiment<Result> = {
     const megabytes = ({ bytes }: Point): number => bytes / 2 ** 20;
     return {
       text: `In causal attention every token sees all tokens before it. If the sequence is twice as long, the work is four times as
-much. In this experiment one layer with ${heads} heads of ${size} numbers runs forward and backward over one sequence, in f32, in
-several forms:
+much. In this experiment one layer with ${heads} heads of ${size} numbers runs forward and backward over one
+sequence, in f32, in several forms:
 
 ${ways
   .filter(({ name }) => names.includes(name))
   .map(({ name, about }) => `- **${name}** ${about}`)
   .join("\n")}
 
-Only the first two forms compute the same function. In the others a token sees less, or less sharply. Whether that is enough
-for a model depends on the task.
+Only the first two forms compute the same function. In the others a token sees less, or less sharply. Whether that is
+enough for a model depends on the task.
 
 ## Time
 
@@ -212,7 +212,8 @@ The table shows milliseconds of the fastest of several passes, forward and backw
 
 ${tableOf(time)}
 
-Each length is twice the one before. A quadratic cost grows four times from one line to the next, and a linear cost twice.
+Each length is twice the one before. A quadratic cost grows four times from one line to the next, and a linear cost
+twice.
 
 ## Memory
 

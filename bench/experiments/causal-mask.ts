@@ -145,22 +145,22 @@ export const causalMask: Experiment<Result> = {
     const quote = (text: string): string => `\`\`\`text\n${prompt}${text}\n\`\`\``;
     return {
       text: `A language model reads a text and predicts, at every character, which character comes next. All positions are trained
-at once, so the answer at each position is in the input, one place to the right. The causal mask keeps a position from looking
-there. In this experiment two GPTs of the same size (${parameters} parameters, a context of ${contextLength} characters) are
-trained on Moby Dick for ${steps} steps, with the same text in the same order. The mask is the only difference.
+at once, so the answer at each position is in the input, one place to the right. The causal mask keeps a position from
+looking there. In this experiment two GPTs of the same size (${parameters} parameters, a context of ${contextLength} characters)
+are trained on Moby Dick for ${steps} steps, with the same text in the same order. The mask is the only difference.
 
 ![Training loss, with and without the mask](plot:loss)
 
-Without the mask the loss falls to almost nothing. It looks like a triumph, and **held-out text does not reveal the fault**:
-there, too, the answer is in the input. There is nothing to copy only if the text ends at the position in question, as it does
-when a model writes:
+Without the mask the loss falls to almost nothing. It looks like a triumph, and **held-out text does not reveal the
+fault**: there, too, the answer is in the input. There is nothing to copy only if the text ends at the position in
+question, as it does when a model writes:
 
 ${table(["nats per character", "training", "held-out, in the same way", "held-out, where the text ends"], rows)}
 
 A random guess among ${vocabularySize} characters costs ${round(chance)} nats. Where the text ends, the model without the mask is
-${open.honest > chance ? "worse than such a guess" : "little better than such a guess"}: it has only learned to look one place to
-the right. The model with the mask has about the same loss in all three columns (${round(masked.training)},
-${round(masked.validation)} and ${round(masked.honest)}), because in training it never saw more than it sees when it writes.
+${open.honest > chance ? "worse than such a guess" : "little better than such a guess"}: it has only learned to look one place to the right. The model with
+the mask has about the same loss in all three columns (${round(masked.training)}, ${round(masked.validation)} and ${round(masked.honest)}), because in training it never
+saw more than it sees when it writes.
 
 The model with the mask continues "${prompt.trim()}" like this:
 
@@ -170,8 +170,8 @@ The model without it writes this:
 
 ${quote(open.text)}
 
-**Conclusion:** a loss that is too good is the symptom of a leak. To test a decoder, change a token: the logits before it must
-not change.
+**Conclusion:** a loss that is too good is the symptom of a leak. To test a decoder, change a token: the logits before
+it must not change.
 `,
       plots: {
         loss: {

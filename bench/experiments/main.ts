@@ -104,8 +104,8 @@ async function writePage(
   }
   const company = load === undefined ? "" : `, while ${load} processes wanted to run on average`;
   const origin =
-    `\`npm run experiments -- --only ${name}\` writes this page; do not edit it. ` +
-    `It was measured on ${date} in ${seconds} s on ${machine}${company}. ` +
+    `\`npm run experiments -- --only ${name}\` writes this page; do not edit it.\n` +
+    `It was measured on ${date} in ${seconds} s on ${machine}${company}.\n` +
     `The numbers are in bench/results/experiments/${name}.json.`;
   writeFileSync(path.join(folders.pages, `${name}.md`), `# ${title}\n\n${body}\n---\n\n${origin}\n`);
 }

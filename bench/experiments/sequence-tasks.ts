@@ -252,28 +252,29 @@ ${batchSize} of them a step:
 - **sorting**: sort up to 10 digits,
 - **addition**: add two numbers of up to three digits; the model writes the sum beginning with its lowest digit.
 
-The model follows Vaswani et al. 2017: post-norm, ReLU, sinusoidal positions, label smoothing, and the schedule of equation 3,
-with a few steps at the end in which the learning rate falls to zero. An answer counts only if every token of it is right. At the
-end each model is tested on ${tested} inputs that it has never seen: a tenth of all inputs, chosen by a hash, is kept out of
-training.
+The model follows Vaswani et al. 2017: post-norm, ReLU, sinusoidal positions, label smoothing, and the schedule of
+equation 3, with a few steps at the end in which the learning rate falls to zero. An answer counts only if every token
+of it is right. At the end each model is tested on ${tested} inputs that it has never seen: a tenth of all inputs,
+chosen by a hash, is kept out of training.
 
-Each task is learned twice: by a model with positions, until nearly every answer is right, and in as many steps by a model
-without positions.
+Each task is learned twice: by a model with positions, until nearly every answer is right, and in as many steps by a
+model without positions.
 
 ![Right answers on held-out inputs](plot:exact)
 
 ${table(head, rows)}
 
-(1) The digits of each input are put into another order. A permuted addition may have numbers that begin with a zero, which no
-example has.
+(1) The digits of each input are put into another order. A permuted addition may have numbers that begin with a zero,
+which no example has.
 
-Attention by itself sees a set. Without positions an encoder cannot tell an input from the same digits in another order, and the
-last column shows it: if the digits are put into any other order, the answer stays the same. That is fatal for a task that
-depends on order. Sorting does not: its answer is the same for every order. Most of it is learned without positions, but more
-slowly, because the decoder can count only by its causal mask (the n-th token sees n tokens). With positions the answer follows
-the order.
+Attention by itself sees a set. Without positions an encoder cannot tell an input from the same digits in another
+order, and the last column shows it: if the digits are put into any other order, the answer stays the same. That is
+fatal for a task that depends on order. Sorting does not: its answer is the same for every order. Most of it is
+learned without positions, but more slowly, because the decoder can count only by its causal mask (the n-th token sees
+n tokens). With positions the answer follows the order.
 
-**Conclusion:** attention knows about order only what it is given. The sinusoids of the paper are enough for all three tasks.
+**Conclusion:** attention knows about order only what it is given. The sinusoids of the paper are enough for all three
+tasks.
 `,
       plots: {
         exact: {

@@ -151,21 +151,21 @@ export const transformerAndLstm: Experiment<Result> = {
         ? `The Transformer needs ${round(caught[0])} s to become as good as the LSTM is after ${seconds} s.`
         : `At this size and in this time, the Transformer's loss does not fall below the LSTM's.`;
     return {
-      text: `Until 2017 most language models were recurrent. An LSTM reads a text token by token and keeps what it has read in a state
-of fixed size, so step t + 1 cannot begin before step t is done. The Transformer has no such state: every position sees those
-before it, and all positions of a sequence are trained at once.
+      text: `Until 2017 most language models were recurrent. An LSTM reads a text token by token and keeps what it has read in a
+state of fixed size, so step t + 1 cannot begin before step t is done. The Transformer has no such state: every
+position sees those before it, and all positions of a sequence are trained at once.
 
-In this experiment heed trains both on the same characters of Moby Dick, with the same optimiser and about as many parameters: a
-GPT of 4 blocks of width 128 (${parameters.Transformer} parameters), and an LSTM of 2 layers of width 224 (${parameters.LSTM}).
-In the LSTM, the products of the inputs are one matrix product over all steps, and each step of the recurrence is one product and
-five elementwise operations. This is not the fastest way: torch.nn.LSTM took about six tenths of the time on these cores
-(\`npm run bench:peers -- --only LSTM\`).
+In this experiment heed trains both on the same characters of Moby Dick, with the same optimiser and about as many
+parameters: a GPT of 4 blocks of width 128 (${parameters.Transformer} parameters), and an LSTM of 2 layers of width 224 (${parameters.LSTM}). In
+the LSTM, the products of the inputs are one matrix product over all steps, and each step of the recurrence is one
+product and five elementwise operations. This is not the fastest way: torch.nn.LSTM took about six tenths of the time
+on these cores (\`npm run bench:peers -- --only LSTM\`).
 
 ## Speed against the length of the sequence
 
-Every batch has ${tokensPerBatch} tokens, so if the sequences are twice as long, there are half as many. The work of the LSTM is
-the same at every length, but more and more of it has to wait for the step before. The Transformer's attention costs more as the
-length grows, while its matrix products do not.
+Every batch has ${tokensPerBatch} tokens, so if the sequences are twice as long, there are half as many. The work of the LSTM
+is the same at every length, but more and more of it has to wait for the step before. The Transformer's attention
+costs more as the length grows, while its matrix products do not.
 
 The speed is that of the fastest of eight steps.
 
@@ -181,15 +181,15 @@ ${table(
   ]),
 )}
 
-The Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM here. The difference is small
-because even a product of ${tokensPerBatch / lengths.at(-1)!} rows keeps two cores busy. It would leave a device with thousands of arithmetic units mostly
-idle, but none was measured here.
+The Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM here. The difference is small because even a
+product of ${tokensPerBatch / lengths.at(-1)!} rows keeps two cores busy. It would leave a device with thousands of arithmetic units mostly idle,
+but none was measured here.
 
 ## Loss against time
 
 Each model trains for ${seconds} s on batches of ${batchSize} sequences of ${contextLength} characters. The time of evaluation does
-not count. The models take turns step by step, so that other work on the machine affects both alike. Each has the learning rate
-that was best for it in runs of ${seconds / 5} s:
+not count. The models take turns step by step, so that other work on the machine affects both alike. Each has the
+learning rate that was best for it in runs of ${seconds / 5} s:
 
 ${table(
   ["learning rate", ...kinds.map((kind) => `held-out loss of the ${kind}`)],
