@@ -2,19 +2,19 @@ import { parse, resetSVGDefIds, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import { bestOf, type Row } from "./row.js";
 
-/** A bar for each row that has peers: how many times as fast heed is as the fastest of them. */
+/** Draws a bar for each row that has peers, as an SVG picture. Its length is the fastest peer's time divided by heed's. */
 export async function chartOf(rows: readonly Row[]): Promise<string> {
   const values = rows.flatMap((row) => {
     const best = bestOf(row);
     if (!best) return [];
     const label = `${row.name}, ${row.shape}, ${row.dtype}`;
-    // The number stands to the right of the bar, which a slower row has to the left of 1.
+    // The number is to the right of the bar; the bar of a row in which heed is slower ends at 1.
     return { row: label, ratio: best.ratio, peer: best.name, one: 1, end: Math.max(1, best.ratio) };
   });
-  const y = { field: "row", type: "nominal", sort: null, title: null, axis: { labelLimit: 600 } }; // widths are guessed, too wide
+  const y = { field: "row", type: "nominal", sort: null, title: null, axis: { labelLimit: 600 } }; // without a canvas vega guesses the widths, too wide
   const scale = { type: "log", base: 2, domain: [0.5, Math.max(4, ...values.map(({ ratio }) => ratio))], clamp: true };
   const spec = {
-    title: { text: "heed's speed, the fastest peer's being 1", anchor: "start", fontSize: 14, offset: 12 },
+    title: { text: "heed's speed relative to the fastest peer (1 = equal)", anchor: "start", fontSize: 14, offset: 12 },
     width: 480,
     height: { step: 16 },
     background: "white",
@@ -38,6 +38,6 @@ export async function chartOf(rows: readonly Row[]): Promise<string> {
     ],
     config: { axis: { labelFontSize: 10 } },
   } as unknown as TopLevelSpec;
-  resetSVGDefIds(); // so that a picture does not depend on those drawn before it
+  resetSVGDefIds(); // so that a picture does not depend on the pictures before it
   return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
 }

@@ -1,6 +1,6 @@
 import { Bench, type FnReturnedObject } from "tinybench";
 
-/** Milliseconds of one run by the clock of the CPU; or what the run itself says. */
+/** Runs once and returns the milliseconds: those by the clock of the CPU, or those that the run itself returns. */
 export type Sample = () => Promise<number>;
 
 export function sampleOf(
@@ -17,7 +17,7 @@ export function sampleOf(
   };
 }
 
-/** Samples for `seconds` of everything that they take, one at least. */
+/** Takes samples. `times` goes on until the samples, with all that they do, have taken `seconds`; it takes one at least. */
 export class Clock {
   #last = 0;
 
@@ -28,7 +28,7 @@ export class Clock {
   }
 
   async times(seconds: number): Promise<number[]> {
-    // After a pause the first run finds cold caches; a long one does not notice.
+    // After a pause the first run finds cold caches, which makes no difference to a long run.
     if (this.#last < seconds * 250) await this.once();
     const bench = new Bench({ time: seconds * 1000, iterations: 1, warmup: false, retainSamples: true, throws: true });
     bench.add("run", async () => {

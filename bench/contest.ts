@@ -1,4 +1,4 @@
-// One case, with everyone who has it: prepared, checked, then timed turn by turn.
+// Measures one case with heed and all peers that have it. It is prepared and checked, then timed turn by turn.
 import { setTimeout } from "node:timers/promises";
 import { device, setThreads, threads } from "heed";
 import type { Case } from "./case.js";
@@ -10,10 +10,10 @@ import { clockOf } from "./timing.js";
 
 export interface ContestOptions {
   peers: readonly Peer[];
-  /** Of each contender. */
+  /** Seconds that each contender has. */
   seconds: number;
   rounds: number;
-  /** Called beside a case that has a share of the machine's peak. */
+  /** Is called beside each case that is compared with the machine's peak. */
   measurePeaks: () => void;
 }
 
@@ -53,7 +53,7 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
     for (let round = 0; round < rounds; round++)
       for (const { name, samples, time } of contenders) {
         if (errors.has(name)) continue;
-        // ONNX Runtime's threads wait busily for tens of milliseconds after their work.
+        // ONNX Runtime's threads spin for tens of milliseconds after their work.
         await setTimeout(rivals.length > 0 ? 60 : 0);
         try {
           samples.push(...(await time(seconds / rounds)));
@@ -62,7 +62,7 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
           errors.set(name, (error as Error).message);
         }
       }
-    for (const peer of rivals) await peer.release().catch(() => undefined); // one that has ended
+    for (const peer of rivals) await peer.release().catch(() => undefined); // a peer that has ended cannot release
     return {
       heed: statistics(heed.samples),
       memory,
@@ -70,7 +70,7 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
         ...contenders.slice(1).map(({ name, samples, memory }): [string, PeerMeasured] => {
           return [name, { ...statistics(samples), memory }];
         }),
-        // In place of what a failed one had.
+        // The error replaces the samples that a failed peer had.
         ...[...errors].map(([name, error]): [string, PeerMeasured] => [name, { error }]),
       ]),
     };
@@ -79,7 +79,7 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
   }
 }
 
-/** The same on one thread. */
+/** Returns a function that takes the times on one thread. */
 function alone(time: Contender["time"]): Contender["time"] {
   return async (seconds) => {
     const all = threads();

@@ -2,11 +2,11 @@
  * npm run bench [-- --device cuda] [--only gemm,decode] [--json FILE] [--seconds S] [--rounds N] [--peers LIST] [--write]
  * [--smoke] [--merge FILES]; npm run bench:peers is the same with all peers.
  *
- * Every case is checked before it is timed; on CUDA the device's events measure. Peers (torch, ort, tfjs, llama, all) do
- * the same work in the same minutes, turn by turn: PyTorch in the Python that HEED_TORCH_PYTHON names, the others from
- * npm, installed in build/peers. --write renews docs/benchmarks.md and its chart or, on CUDA, docs/benchmarks-CARD.md;
- * and bench/results. --smoke runs one small case of each kind. --merge measures nothing and puts together what runs of
- * parts (--only) wrote by --json.
+ * Every case is checked before it is timed. On CUDA the device's events measure the time. Peers (torch, ort, tfjs, llama,
+ * all) do the same work in the same minutes, turn by turn. PyTorch runs in the Python that HEED_TORCH_PYTHON names; the
+ * others come from npm and are installed in build/peers. --write renews docs/benchmarks.md and its chart or, on CUDA,
+ * docs/benchmarks-CARD.md, and the numbers in bench/results. --smoke runs one small case of each kind. --merge measures
+ * nothing: it puts together what runs of parts (--only) wrote with --json.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -78,12 +78,12 @@ for (const [name, peer] of Object.entries(run.peers))
   console.log("version" in peer ? `beside ${name} ${peer.version}` : `without ${name}: ${peer.error}`);
 
 const { seconds, rounds } = run;
-removeModels(); // of a run that was cut off
+removeModels(); // a run that was cut off may have left some
 const measured: [Case, Measured][] = [];
 for (const one of cases) {
   measured.push([one, await contest(one, { peers: running, seconds, rounds, measurePeaks })]);
   run.peaks = middle(peaks);
-  // A peak that was measured beside something else counts less with each that follows.
+  // The peaks are medians, so a peak that other work disturbed counts less with each one that follows.
   run.rows = measured.map(([one, result]) => rowOf(one, result, run.peaks));
   console.log(lines(run.rows.at(-1)!));
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(run, null, 2)}\n`);

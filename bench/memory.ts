@@ -1,10 +1,10 @@
-// Memory of this process as the system sees it: the same measure for heed and for its peers.
+// The memory of this process as the system sees it, so that heed and its peers are measured in the same way.
 import { readFileSync, writeFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Device } from "heed";
 
-/** Whether it can be told: on the CPU, by Linux. */
+/** Returns true if memory can be measured, which is on the CPU under Linux. */
 export function measurable({ kind }: Device): boolean {
   return kind === "cpu" && process.platform === "linux";
 }
@@ -17,7 +17,7 @@ function resident(which: "VmRSS" | "VmHWM"): number {
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
-/** Bytes in use, without garbage and what the device keeps for reuse; from here on the most counts anew. */
+/** Returns the bytes in use, without garbage and blocks that the device keeps for reuse, and resets the peak. */
 export function settled(device: Device): number {
   if (!measurable(device)) return 0;
   collectGarbage();
@@ -26,7 +26,7 @@ export function settled(device: Device): number {
   return resident("VmRSS");
 }
 
-/** The most bytes in use since `settled`. */
+/** Returns the most bytes that were in use since `settled`. */
 export function most(): number {
   return process.platform === "linux" ? resident("VmHWM") : 0;
 }

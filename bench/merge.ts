@@ -2,7 +2,7 @@ import type { Peaks } from "./peaks.js";
 import type { Run } from "./report.js";
 import { statistics } from "./statistics.js";
 
-/** Runs of parts of a suite put together; of a row that several have, the last one's. */
+/** Puts runs of parts of a suite together. If several runs have a row, the row of the last run counts. */
 export function merged(runs: readonly Run[]): Run {
   const last = runs.at(-1)!;
   for (const { machine, threads, seconds, rounds } of runs)
@@ -23,7 +23,7 @@ export function merged(runs: readonly Run[]): Run {
   };
 }
 
-/** The median of each peak. */
+/** Returns the median of each peak. */
 export function middle(all: readonly Peaks[]): Peaks | null {
   if (all.length === 0) return null;
   const of = (kind: keyof Peaks): number => statistics(all.map((one) => one[kind] ?? NaN)).median;

@@ -1,4 +1,4 @@
-// Models of random weights as files, for peers to run the same ones.
+// Writes models of random weights into files, so that peers run the same models.
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,12 +6,12 @@ import { type GgufWritable, type GPT, Gpt2Tokenizer, type Model, saveGguf, write
 
 const folder = fileURLToPath(new URL("../peers/models", import.meta.url));
 
-/** Where the file of a name lies, or will. */
+/** Returns the path of a model's file, which need not exist yet. */
 export function modelFile(name: string): string {
   return path.join(folder, name);
 }
 
-/** Writes the parameters as they are, under heed's names. */
+/** Writes the parameters as safetensors in f32, under heed's names. */
 export async function writeWeights(file: string, create: () => Model): Promise<void> {
   await writing(file, async () => {
     const model = create();
@@ -38,7 +38,7 @@ async function writing(file: string, write: () => Promise<void>): Promise<void> 
   await write();
 }
 
-/** Removes what was written: the next run may be of another version of heed. */
+/** Removes the files, because the next run may be of another version of heed. */
 export function removeModels(): void {
   rmSync(folder, { recursive: true, force: true });
 }

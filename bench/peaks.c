@@ -1,5 +1,6 @@
-// The peaks of this machine's cores: multiply-adds of f32, products of bf16 (where there are such instructions), and
-// reading memory. peaks THREADS prints GFLOP/s and GB/s as JSON, the best of some tries: what else runs only slows.
+// Measures the peaks of this machine's cores: multiply-adds of f32, products of bf16 (if the machine has instructions
+// for them), and reading memory. `peaks THREADS` prints GFLOP/s and GB/s as JSON. Each is the best of some tries,
+// because other work can only slow a try down.
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@
 typedef float floats __attribute__((vector_size(WIDTH)));
 typedef uint64_t words __attribute__((vector_size(WIDTH)));
 
-// Independent sums, as many as hide the latency of each and have registers.
+// The number of independent sums hides the latency of each, and all of them have registers.
 enum { SUMS = 12, ROUNDS = 1 << 19, TRIES = 9 };
 static const size_t BYTES = (size_t)192 << 20;
 
@@ -80,7 +81,7 @@ static void *begin(void *argument) {
   return NULL;
 }
 
-// The least seconds that `threads` threads take for the work of each.
+// Returns the least seconds that `threads` threads take if each does the work.
 static double seconds(void (*run)(void *), char **arguments, int threads) {
   double best = 1e9;
   for (int i = 0; i < TRIES; i++) {

@@ -4,18 +4,18 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** GFLOP/s of f32 and bf16, and GB/s of reading memory; bf16 where there are instructions for it. */
+/** Peaks in GFLOP/s (f32 and, if the machine has instructions for it, bf16) and GB/s (reading memory). */
 export interface Peaks {
   f32: number;
   bf16?: number;
   read: number;
 }
 
-/** What the cores can do at the most, by a program of the C compiler's (peaks.c). */
+/** Measures the peaks of the cores with a program (peaks.c) that the C compiler builds. */
 export class PeakMeter {
   private constructor(private readonly program: string) {}
 
-  /** null where there is no compiler. */
+  /** Builds the program; returns null if there is no compiler. */
   static build(): PeakMeter | null {
     const source = fileURLToPath(new URL("../../bench/peaks.c", import.meta.url));
     const program = path.join(mkdtempSync(path.join(tmpdir(), "heed-peaks-")), "peaks");

@@ -1,9 +1,9 @@
 /**
  * npm run bench:perplexity -- --model NAME [--texts 64] [--write]
  *
- * What fewer bits cost a trained model: its perplexity of texts in f32, bf16, 8 and 4 bits. The texts are its own, drawn in
- * f32 at temperature 1, so the perplexity in f32 is near the best that any model can have on them, and what a row adds is
- * added by its rounding. --write renews the table in docs/performance/quantization.md.
+ * Measures what fewer bits cost a trained model: its perplexity of texts in f32, bf16, 8 and 4 bits. The model draws the
+ * texts itself, in f32 at temperature 1. The perplexity in f32 is therefore near the best that any model can have on them,
+ * and what a row adds comes from its rounding. --write renews the table in docs/performance/quantization.md.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -28,7 +28,7 @@ const rows: [string, Omit<LoadOptions, "kind">][] = [
   ["int4, groups of 64", { quantize: { bits: 4, groupSize: 64 } }],
 ];
 
-/** Texts from the first token to the end of the context, or where the model ends them. */
+/** Draws texts that begin with the first token and end where the context or the model ends them. */
 async function textsOf(model: CausalModel, start: number): Promise<Int32Array[]> {
   const maxTokens = Math.min(255, model.config.contextLength - 1);
   const prompts = Array.from({ length: count }, () => [start]);
@@ -51,7 +51,7 @@ const lines = ["| weights | perplexity | of f32 |", "|---|---:|---:|"];
 for (const [label, options] of rows) {
   using loaded = await load(name, { kind: "causal", device: "cpu", ...options });
   const { model } = loaded;
-  // Texts of SentencePiece's models begin with token 1.
+  // Texts of SentencePiece models begin with token 1.
   if (texts.length === 0) texts.push(...(await textsOf(model, loaded.tokenizer.encode("")[0] ?? 1)));
   const perplexity = Math.exp(await lossOf(model, texts));
   best ||= perplexity;

@@ -1,19 +1,20 @@
-// What is printed, and the page that is kept.
+// The results as lines for the terminal and as a page of the documentation.
 import { bestOf, goalText, type Row } from "./row.js";
 import { rounded } from "./statistics.js";
 import type { Peaks } from "./peaks.js";
 
-/** A whole run, as `--json` writes it. */
+/** A whole run in the form that `--json` writes. */
 export interface Run {
   machine: string;
   date: string;
   threads: number;
-  /** Seconds of each contender in a row, and in how many turns. */
+  /** Seconds that each contender has for a row. */
   seconds: number;
+  /** Number of turns that the seconds are divided into. */
   rounds: number;
-  /** On all threads. */
+  /** Peaks of the machine on all threads. */
   peaks: Peaks | null;
-  /** By name: a version, or why there are no results. */
+  /** Version of each peer by its name, or the reason why it has no results. */
   peers: Record<string, { version: string } | { error: string }>;
   rows: Row[];
 }
@@ -22,7 +23,7 @@ const rateText = ({ rate }: Row): string => `${rate.value.toLocaleString("en")} 
 const peakText = ({ peak }: Row): string => (peak === undefined ? "" : `${Math.round(peak * 100)} %`);
 const mebibytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20).toLocaleString("en")} MiB`;
 
-/** Aligned lines for the terminal. */
+/** Returns a row as aligned lines for the terminal. */
 export function lines(row: Row): string {
   const best = bestOf(row);
   const main = [
@@ -43,82 +44,128 @@ export function lines(row: Row): string {
   return [main, ...own, ...others, ...goals].join("\n").trimEnd();
 }
 
-/** Which rows fall short of their goals, and by how much. */
+/** Returns the number of goals that are met, and a line for each goal that is not. */
 export function shortfalls(rows: readonly Row[]): string {
   const all = rows.flatMap(({ goals }) => goals);
   if (all.length === 0) return "";
   const short = rows.flatMap((row) =>
     row.goals.filter(({ met }) => !met).map((goal) => `  ${row.name}, ${row.shape}, ${row.dtype}: ${goalText(goal)}`),
   );
-  return [`${all.length - short.length} of ${all.length} goals met${short.length ? "; not:" : ""}`, ...short].join(
+  return [`${all.length - short.length} of ${all.length} goals met${short.length ? "; not met:" : ""}`, ...short].join(
     "\n",
   );
 }
 
-/** docs/benchmarks.md and its like; `script` is the npm script that writes it, `chart` a picture beside it. */
+/**
+ * Returns the text of docs/benchmarks.md or, for a CUDA card, docs/benchmarks-CARD.md. `script` is the npm script that
+ * writes the page, and `chart` is the name of the picture beside it.
+ */
 export function benchmarkPage(run: Run, script: string, chart: string | null): string {
   const { rows, peaks, threads } = run;
   const versions = Object.entries(run.peers).map(([name, peer]) =>
     "version" in peer ? `- ${name} ${peer.version}` : `- ${name}: not in this run (${peer.error})`,
   );
   const peakLine = peaks
-    ? ` Peaks on ${threads} threads, measured beside the rows: ` +
+    ? `\n\nThe peaks on ${threads} threads, measured beside the rows, are ` +
       [
         `f32 ${rounded(peaks.f32)} GFLOP/s`,
         ...(peaks.bf16 ? [`bf16 ${rounded(peaks.bf16)} GFLOP/s`] : []),
         `reading memory ${rounded(peaks.read)} GB/s.`,
       ].join(", ")
     : "";
-  const head = [
-    "what",
-    "shape",
-    "dtype",
-    "heed, ms",
-    "rate",
-    "of peak",
-    "memory",
-    "others, ms",
-    "to the best",
-    "goals",
+  const names = [...new Set(rows.map(({ name }) => name))];
+  const parts = [
+    `# Benchmarks
+
+\`npm run ${script} -- --write\` writes this page; do not edit it. [How heed is compared with other
+engines](performance/peers.md) describes the method.
+
+- Times are medians in milliseconds, with quartiles in brackets. Each contender has ${run.rounds} turns of
+  ${rounded(run.seconds / run.rounds)} s. The contenders take turns within the same minutes, each in a process of its own, on ${threads} threads.
+- Every result is checked before it is timed.
+- A ratio is the time of the fastest peer divided by heed's. Above 1, heed is faster.
+- Memory is what a process takes beyond what it had before. For a training step it includes the model; for everything
+  else it is what the run alone takes.
+- A dash means that something was not measured.
+
+The machine is ${run.machine}, ${run.date}.${peakLine}`,
+    versions.length ? versions.join("\n") : "There are no peers in this run.",
+    ...(chart ? [`![heed's speed relative to the fastest peer](${chart})`] : []),
+    ...names.map((name) =>
+      section(
+        name,
+        rows.filter((row) => row.name === name),
+      ),
+    ),
+    ...goalLists(rows),
   ];
-  const body = rows.map((row) => {
-    const { median, quartiles, memory } = row.heed;
-    const others = Object.entries(row.peers).map(([name, peer]) => {
-      if ("error" in peer) return `${name} – (${peer.error})`;
-      return `${name} ${peer.median}${peer.memory === undefined ? "" : `, ${mebibytes(peer.memory)}`}`;
-    });
-    const best = bestOf(row);
-    return [
-      row.name,
-      row.shape,
-      row.dtype,
-      `${median} (${quartiles.join("–")})`,
-      rateText(row),
-      peakText(row),
-      memory === undefined ? "" : mebibytes(memory),
-      others.join("; "),
-      best ? `${best.ratio}×` : "",
-      row.goals.map((goal) => `${goal.met ? "met" : "**short**"}: ${goalText(goal)}`).join("; "),
-    ];
-  });
-  const table = [head, head.map((_, i) => (i > 2 && i < 7 ? "---:" : "---")), ...body];
-  return `# Benchmarks
-
-Written by \`npm run ${script} -- --write\`; do not edit. Medians, and quartiles in brackets, of ${run.rounds} turns of
-${rounded(run.seconds / run.rounds)} s for each contender, one after the other in the same minutes, each in a process of its own on ${threads}
-threads. Every result is checked before it is timed. Ratios are a peer's time divided by heed's: above 1 heed is faster.
-Memory is what a process takes beside what it had: of a training step with its model, of others for a run alone.
-
-${run.machine}, ${run.date}.${peakLine}
-
-${versions.length ? versions.join("\n") : "No peers in this run."}
-
-${chart ? `![heed's speed by that of the fastest peer](${chart})\n\n` : ""}${table.map((cells) => `| ${cells.join(" | ")} |`).join("\n")}
-
-${shortfallList(rows)}`;
+  return `${parts.join("\n\n")}\n`;
 }
 
-function shortfallList(rows: readonly Row[]): string {
-  const [first, ...rest] = shortfalls(rows).split("\n");
-  return first ? `${[first, "", ...rest.map((line) => `- ${line.trim()}`)].join("\n").trimEnd()}\n` : "";
+/** Returns the tables of the rows of one name: heed's figures, the others' times, memory, and the reasons for gaps. */
+function section(name: string, rows: readonly Row[]): string {
+  const others = [...new Set(rows.flatMap(({ peers }) => Object.keys(peers)))];
+  const resultOf = (row: Row, name: string): { median: number; memory?: number } | null => {
+    const result = name === "heed" ? row.heed : row.peers[name];
+    return result && "median" in result ? result : null;
+  };
+  const speed = table(
+    ["shape", "dtype", "heed, ms", "rate", "of peak", "ratio"],
+    rows.map((row) => {
+      const { median, quartiles } = row.heed;
+      const best = bestOf(row);
+      return [`${median} (${quartiles.join("–")})`, rateText(row), peakText(row), best ? `${best.ratio}×` : ""];
+    }),
+    rows,
+  );
+  const times = table(
+    ["shape", "dtype", ...others.map((name) => `${name}, ms`)],
+    rows.map((row) => others.map((name) => String(resultOf(row, name)?.median ?? "–"))),
+    rows,
+  );
+  const measured = ["heed", ...others].filter((name) => rows.some((row) => resultOf(row, name)?.memory !== undefined));
+  const memory = table(
+    ["shape", "dtype", ...measured.map((name) => `${name}, memory`)],
+    rows.map((row) =>
+      measured.map((name) => {
+        const bytes = resultOf(row, name)?.memory;
+        return bytes === undefined ? "–" : mebibytes(bytes);
+      }),
+    ),
+    rows,
+  );
+  const gaps = rows.flatMap((row) =>
+    Object.entries(row.peers).flatMap(([name, peer]) =>
+      "error" in peer ? [`- ${name} has no result for ${row.shape}, ${row.dtype}: ${peer.error}`] : [],
+    ),
+  );
+  return [
+    `## ${name}`,
+    speed,
+    ...(others.length ? [times] : []),
+    ...(measured.length ? [memory] : []),
+    ...(gaps.length ? [gaps.join("\n")] : []),
+  ].join("\n\n");
+}
+
+/** Returns a table whose lines begin with the shape and the dtype of a row. */
+function table(head: readonly string[], cells: readonly string[][], rows: readonly Row[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  const rule = head.map((_, i) => (i > 1 ? "---:" : "---"));
+  return [line(head), line(rule), ...rows.map(({ shape, dtype }, i) => line([shape, dtype, ...cells[i]!]))].join("\n");
+}
+
+/** Returns the lists of the goals that are not met and of those that are. */
+function goalLists(rows: readonly Row[]): string[] {
+  const goals = rows.flatMap((row) => row.goals.map((goal) => ({ row, goal })));
+  if (goals.length === 0) return [];
+  const listOf = (title: string, met: boolean): string[] => {
+    const lines = goals
+      .filter(({ goal }) => goal.met === met)
+      .map(({ row: { name, shape, dtype }, goal }) => `- ${name}, ${shape}, ${dtype}: ${goalText(goal)}`);
+    return lines.length ? [title, lines.join("\n")] : [];
+  };
+  const count = goals.filter(({ goal }) => goal.met).length;
+  const total = `${count} of ${goals.length} goals are met.`;
+  return ["## Goals", total, ...listOf("Not met:", false), ...listOf("Met:", true)];
 }

@@ -3,7 +3,7 @@ import type { Memory } from "./peers/peer.js";
 import type { Peaks } from "./peaks.js";
 import { rounded, type Statistics } from "./statistics.js";
 
-/** A contender's times, its memory, and its time / heed's: above 1 heed is faster. Or why there are none. */
+/** A contender's times, its memory in bytes, and its time divided by heed's (above 1, heed is faster); or the error. */
 export type PeerResult = (Statistics & { ratio: number; memory?: number }) | { error: string };
 
 export interface GoalResult {
@@ -13,7 +13,7 @@ export interface GoalResult {
   met: boolean;
 }
 
-/** One line of the results. */
+/** A line of the results. */
 export interface Row {
   name: string;
   shape: string;
@@ -21,21 +21,21 @@ export interface Row {
   device: string;
   heed: Statistics & { memory?: number };
   rate: { value: number; unit: string };
-  /** The share of the machine's peak. */
+  /** Share of the machine's peak. */
   peak?: number;
-  /** By name. */
+  /** Results of the peers by their names. */
   peers: Record<string, PeerResult>;
   goals: GoalResult[];
 }
 
-/** heed's name among the peers, on one thread. */
+/** Name among the peers of heed itself on one thread. */
 export const oneThread = "heed, 1 thread";
 export const eager = "PyTorch";
 export const compiled = "PyTorch compiled";
 
 export type PeerMeasured = (Statistics & { memory: Memory | null }) | { error: string };
 
-/** What was measured of a case. */
+/** Measurements of a case. */
 export interface Measured {
   heed: Statistics;
   memory: Memory | null;
@@ -84,7 +84,7 @@ function rateOf({ work }: Case, ms: number): Row["rate"] {
   return { value: per(bytes! / 1e9), unit: "GB/s" };
 }
 
-/** What a row has of what a goal is about; null where that was not measured. */
+/** Returns the value of a row that a goal is about; null if it was not measured. */
 function reached(row: Row, kind: keyof Goals): number | null {
   const ratioTo = (name: string): number | null => {
     const peer = row.peers[name];
@@ -111,7 +111,7 @@ function reached(row: Row, kind: keyof Goals): number | null {
   }
 }
 
-/** The fastest of the others. */
+/** Returns the fastest peer and its ratio; null if there is none. */
 export function bestOf(row: Row): { name: string; ratio: number } | null {
   const times = Object.entries(row.peers).flatMap(([name, peer]) =>
     "ratio" in peer && name !== oneThread ? { name, ratio: peer.ratio } : [],
@@ -121,22 +121,22 @@ export function bestOf(row: Row): { name: string; ratio: number } | null {
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
-/** "1.12× the best of 1.4×": what a goal says, and what there is. */
+/** Returns what was reached and the goal: "1.12× the speed of the fastest peer (goal 1.4×)". */
 export function goalText({ kind, goal, got }: GoalResult): string {
   switch (kind) {
     case "best":
-      return `${got}× the best peer, goal ${goal}×`;
+      return `${got}× the speed of the fastest peer (goal ${goal}×)`;
     case "eager":
-      return `${got}× eager, goal ${goal}×`;
+      return `${got}× the speed of eager PyTorch (goal ${goal}×)`;
     case "compiled":
-      return `${got}× compiled, goal ${goal}×`;
+      return `${got}× the speed of compiled PyTorch (goal ${goal}×)`;
     case "scaling":
-      return `${got}× one thread, goal ${goal}×`;
+      return `${got}× the speed of one thread (goal ${goal}×)`;
     case "peak":
-      return `${percent(got)} of the peak, goal ${percent(goal)}`;
+      return `${percent(got)} of the peak (goal ${percent(goal)})`;
     case "memory":
-      return `${percent(got)} of PyTorch's memory, goal ${percent(goal)}`;
+      return `${percent(got)} of PyTorch's memory (goal: at most ${percent(goal)})`;
     case "rate":
-      return `${got.toLocaleString("en")} a second, goal ${goal.toLocaleString("en")}`;
+      return `${got.toLocaleString("en")} operations a second (goal ${goal.toLocaleString("en")})`;
   }
 }

@@ -1,7 +1,7 @@
-/** Milliseconds of the runs of one contender. */
+/** Statistics of one contender's runs, in milliseconds. */
 export interface Statistics {
   median: number;
-  /** The first and the third quartile: half of the runs lie between. */
+  /** First and third quartile. Half of the runs lie between them. */
   quartiles: [number, number];
   min: number;
   runs: number;
@@ -9,7 +9,7 @@ export interface Statistics {
 
 export const rounded = (value: number): number => Number(value.toPrecision(4));
 
-/** The value below which the share of them lies, interpolated. */
+/** Returns the value below which a share of the sorted values lies, with linear interpolation. */
 function quantile(sorted: readonly number[], share: number): number {
   const at = share * (sorted.length - 1);
   const low = Math.floor(at);

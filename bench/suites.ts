@@ -1,4 +1,4 @@
-/** What is measured: on the CPU, on a CUDA card, and in small to see that a suite works at all. */
+/** The cases that are measured on the CPU and on a CUDA card, and small ones that show only that a suite works. */
 import { type BertConfig, gpt2Sizes, type GptConfig } from "heed";
 import type { Case, Setting } from "./case.js";
 import { adamw } from "./cases/adamw.js";
@@ -17,7 +17,7 @@ const gpt2 = { label: "gpt2", config: gpt2Config };
 const smallGpt = { vocabularySize: 65, contextLength: 256, layers: 6, heads: 6, width: 384 };
 const bertSmall: BertConfig = { vocabularySize: 30522, contextLength: 512, layers: 4, heads: 8, width: 512 };
 
-/** The CPU's, with what each row is to reach. */
+/** Returns the cases of the CPU, with the goals of each row. */
 export function cpuSuite(device: string): Case[] {
   const both: Setting[] = [
     { device, dtype: "f32" },
@@ -29,7 +29,7 @@ export function cpuSuite(device: string): Case[] {
     ...[512, 1024, 2048].map((n) =>
       gemm(setting, [n, n, n], { goals: n === 1024 ? { ...product, scaling: 1.8 } : product, scaling: n === 1024 }),
     ),
-    // GPT-2's, of 1024 tokens: forward, the gradient of an input and that of a weight.
+    // Products of GPT-2 with 1024 tokens: forward, the gradient of an input and the gradient of a weight.
     gemm(setting, [1024, 768, 2304], { goals: product }),
     gemm(setting, [1024, 768, 3072], { goals: product }),
     gemm(setting, [1024, 3072, 768], { goals: product }),
@@ -47,7 +47,7 @@ export function cpuSuite(device: string): Case[] {
       }),
     ),
   );
-  // heed alone, for its memory.
+  // The longest sequence runs on heed alone and shows its memory.
   const longest = attention(bf16, { ...heads, length: 32768, backward: false });
   const step = { eager: 1.3, compiled: 1.1, memory: 0.8 };
   return [
@@ -60,7 +60,7 @@ export function cpuSuite(device: string): Case[] {
       norm(setting, 4096, 768, "add + forward", { compiled: 1.5 }),
       norm(setting, 4096, 768, "add + backward", { compiled: 1.5 }),
     ]),
-    // With the fewer tokens the weight's gradient alone takes a quarter of PyTorch's memory.
+    // With 1024 tokens the weight's gradient alone takes a quarter of PyTorch's memory.
     ...both.flatMap((setting) =>
       [1024, 4096].map((tokens) => projectedCrossEntropy(setting, tokens, 768, 50257, { best: 1.3, memory: 0.25 })),
     ),
@@ -83,10 +83,11 @@ export function cpuSuite(device: string): Case[] {
   ];
 }
 
+/** Returns the cases of a CUDA card. */
 export function cudaSuite(device: string): Case[] {
   const bf16: Setting = { device, dtype: "bf16" };
   const f32: Setting = { device, dtype: "f32" };
-  // 16k tokens and a width of 2048, whatever the length and the head size.
+  // Every case has 16k tokens and a width of 2048, whatever the length and the head size.
   const attentions = [64, 128].flatMap((size) =>
     [true, false].flatMap((causal) =>
       [1024, 2048, 4096, 8192, 16384].flatMap((length) =>
@@ -98,7 +99,7 @@ export function cudaSuite(device: string): Case[] {
   );
   return [
     ...[1024, 2048, 4096, 8192].map((size) => gemm(bf16, [size, size, size])),
-    // The products of GPT-2 124M's training step of 8×1024 tokens.
+    // These are the products of a training step of GPT-2 124M with 8×1024 tokens.
     gemm(bf16, [8192, 768, 2304]),
     gemm(bf16, [8192, 768, 3072]),
     gemm(bf16, [8192, 3072, 768]),
@@ -123,7 +124,7 @@ export function cudaSuite(device: string): Case[] {
   ];
 }
 
-/** One of each kind, in sizes that the software CUDA device manages in seconds. */
+/** Returns one case of each kind, of a size that the software CUDA device runs in seconds. */
 export function smokeSuite(device: string): Case[] {
   const sizes = { vocabularySize: 50, layers: 1, heads: 2, width: 32 };
   const tiny = { label: "tiny", config: { ...sizes, contextLength: 32 } };

@@ -2,7 +2,7 @@ import { type Device, device } from "heed";
 import type { Case, Prepared } from "./case.js";
 import { Clock, type Sample, sampleOf } from "./clock.js";
 
-/** How a case is timed: by the CPU's clock, or by the events of a CUDA device for what does not wait itself. */
+/** Returns the clock of a case: events of a CUDA device if the run does not wait itself, otherwise the clock of the CPU. */
 export async function clockOf(one: Case, { run, before }: Prepared): Promise<Clock> {
   const where = device(one.device);
   const settled = (): Promise<void> => where.synchronize();
@@ -18,10 +18,10 @@ export async function clockOf(one: Case, { run, before }: Prepared): Promise<Clo
   return new Clock(sampleOf(run, prepared, settled));
 }
 
-/** Least milliseconds between two events: what they may add must not count. */
+/** Least milliseconds between two events, so that the time of the events themselves does not count. */
 const span = 2;
 
-/** By the device's events, around as many runs in a row as last `span`. */
+/** Returns a sample that takes the time between two events around as many runs as last `span`. */
 async function eventSample(where: Device, run: Prepared["run"]): Promise<Sample> {
   const sample = async (repeats: number): Promise<number> => {
     const total = await where.elapsed(() => {

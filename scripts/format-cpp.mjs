@@ -1,5 +1,5 @@
-// Formats the native sources in place; with --check it changes nothing and names what is not formatted (exit code 1).
-// Version 19 of clang-format, since versions differ in details.
+// Formats the native sources in place. With --check it changes nothing and names the files that are not formatted (exit
+// code 1). It needs version 19 of clang-format, because versions differ in details.
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import path from "node:path";

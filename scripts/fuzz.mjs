@@ -1,7 +1,9 @@
-// Runs the properties of test/fuzz with new seeds (HEED_FUZZ_SEED names the first): npm run fuzz -- [--minutes n] [options
-// of vitest]. Without minutes each property is tried on its nightly number of cases, with one seed. With minutes, the files
-// of test/fuzz take turns, each time with the next seed and the share of cases that fits, until the minutes are over; a
-// name among the options chooses files. What is too long for every change belongs here (docs/testing.md).
+// npm run fuzz -- [--minutes n] [options of vitest]
+//
+// Runs the properties of test/fuzz with new seeds (HEED_FUZZ_SEED names the first). Without --minutes each property is
+// tried on its nightly number of cases, with one seed. With --minutes the files of test/fuzz take turns until the minutes
+// are over, each time with the next seed and with the share of cases that fits. A name among the options chooses files.
+// Tests that take too long to run on every change belong here (docs/testing.md).
 import { spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
@@ -14,8 +16,8 @@ const options = at < 0 ? given : given.toSpliced(at, 2);
 const first = Number(process.env.HEED_FUZZ_SEED ?? randomInt(2 ** 31));
 
 /**
- * Runs vitest. After `limit` milliseconds it is killed, and with it the processes of its tests: a test in an endless loop
- * would not notice that vitest is gone.
+ * Runs vitest. After `limit` milliseconds it is killed together with the processes of its tests, because a test in an
+ * endless loop would not notice that vitest is gone.
  */
 async function vitest(args, seed, env = {}, limit = undefined) {
   const group = process.platform !== "win32";
@@ -43,7 +45,7 @@ async function vitest(args, seed, env = {}, limit = undefined) {
   return status ?? 1;
 }
 
-/** Rounds over all files, in which a file gets at most a minute, until the minutes are over. */
+/** Goes over all files again and again until the minutes are over. In each round a file gets at most a minute. */
 async function takeTurns(minutes) {
   const end = Date.now() + minutes * 60_000;
   const all = readdirSync("test/fuzz").filter((name) => name.endsWith(".test.ts"));

@@ -1,33 +1,33 @@
-// Writes the TypeScript side of native/core: lib/native-kinds.ts, the numbers of kinds.def, and lib/native-ops.ts, the
-// operations of ops.def, so that a call that does not fit its kernel does not type-check. Run by every build and before
-// the tests; the results are not committed.
+// Writes the TypeScript side of native/core: lib/native-kinds.ts has the numbers of kinds.def, and lib/native-ops.ts the
+// operations of ops.def, so that a call that does not fit its kernel does not type-check. Every build runs this script,
+// and so do the tests before they start. The results are not committed.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = new URL("../", import.meta.url);
 const read = (file) => readFileSync(new URL(file, root), "utf8");
 
-/** Writes a file, unless it says the same already: what is built from it is then not built again. */
+/** Writes a file unless it has that text already, so that what is built from it is not built again. */
 function write(file, text) {
   const target = fileURLToPath(new URL(file, root));
   let current = "";
   try {
     current = readFileSync(target, "utf8");
   } catch {
-    // first build
+    // On the first build there is no file.
   }
   if (current !== text) writeFileSync(target, text);
 }
 
 const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 
-/** How many lines of a .def file begin with the macro, whether they are understood or not. */
+/** Returns how many lines of a .def file begin with the macro, whether they are understood or not. */
 const count = (source, macro) => (source.match(new RegExp(`^${macro}\\b`, "gm")) ?? []).length;
 
 // ---- numbers --------------------------------------------------------------------------------------------------------
 const kinds = read("native/core/kinds.def");
 
-/** The members of an enumeration of kinds.def, in order. */
+/** Returns the members of an enumeration of kinds.def, in order. */
 function members(macro) {
   const names = [...kinds.matchAll(new RegExp(`^${macro}\\((\\w+)(?:, \\w+)?\\)$`, "gm"))].map(([, name]) =>
     camel(name),
@@ -47,7 +47,7 @@ write(
   "lib/native-kinds.ts",
   `// Generated from native/core/kinds.def by scripts/generate-ops.mjs. Do not edit.
 
-/** Element types; a dtype's number on the native side is its place. */
+/** Element types. The number of a dtype on the native side is its place in the list. */
 export const dtypes = [${members("DTYPE")
     .map((name) => `"${name}"`)
     .join(", ")}] as const;
@@ -55,13 +55,13 @@ export const dtypes = [${members("DTYPE")
 /** Activations that kernels fuse. */
 export const nativeActivations = ${numbers("ACTIVATION")};
 
-/** The \`kind\` of unary. */
+/** Values of \`kind\` of the operation unary. */
 export const unaryKinds = ${numbers("UNARY")};
 
-/** The \`kind\` of binary. */
+/** Values of \`kind\` of the operation binary. */
 export const binaryKinds = ${numbers("BINARY")};
 
-/** The \`kind\` of reduce. */
+/** Values of \`kind\` of the operation reduce. */
 export const reduceKinds = ${numbers("REDUCE")};
 `,
 );
@@ -69,7 +69,7 @@ export const reduceKinds = ${numbers("REDUCE")};
 // ---- operations -----------------------------------------------------------------------------------------------------
 const source = read("native/core/ops.def");
 
-/** What TypeScript takes for a word of native/core/params.h, and how the native call gets it; `name` is the argument's. */
+/** Returns the TypeScript type of a word of native/core/params.h and how the argument `name` reaches the native call. */
 function parameterOf(word, name) {
   if (/^(In|Out|InOut)List$/.test(word))
     return { type: "readonly View[]", native: "readonly Handle[]", value: `${name}.map(handleOf)` };
@@ -115,22 +115,22 @@ import { nativeActivations } from "./native-kinds.js";
 
 declare const handle: unique symbol;
 
-/** A native view of device memory; opaque to JavaScript. */
+/** Native view of device memory, opaque to JavaScript. */
 export interface Handle {
   readonly [handle]: true;
 }
 
-/** What operations take for a tensor. */
+/** Value that operations take for a tensor. */
 export interface View {
   readonly handle: Handle;
 }
 
-/** The operations as the addon has them. */
+/** Operations as the addon has them, with their operands in order. */
 export interface NativeOps {
 ${each(positional)}
 }
 
-/** Every operation of the native side. Each call enqueues and returns; see ops.def for the contracts. */
+/** Every operation of the native side. A call enqueues the operation and returns; ops.def has the contracts. */
 export interface Ops {
 ${each(named)}
 }
@@ -138,8 +138,8 @@ ${each(named)}
 const handleOf = (view: View): Handle => view.handle;
 
 /**
- * The operations with named operands. Names are taken apart here, in JavaScript, where the compiler sees both sides and
- * makes no object of them: the addon would have to look every one of them up.
+ * Operations with named operands. The names are taken apart here, in JavaScript, because its compiler sees both sides
+ * and makes no object of them. The addon would have to look up every name.
  */
 export function namedOps(native: NativeOps): Ops {
   return {

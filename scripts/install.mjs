@@ -14,7 +14,7 @@ const isas = process.env.HEED_ISAS || "here";
 /** Returns the environment that node-gyp gets. */
 function environment() {
   const env = { npm_config_jobs: "max", ...process.env, HEED_ISAS: isas };
-  // Headers beside the node binary (Linux distributions, Docker images) spare node-gyp a download.
+  // If there are headers beside the node binary (Linux distributions, Docker images), node-gyp need not download them.
   const prefix = path.dirname(path.dirname(process.execPath));
   if (!env.npm_config_nodedir && existsSync(path.join(prefix, "include/node/node_api.h")))
     env.npm_config_nodedir = prefix;
@@ -24,11 +24,11 @@ function environment() {
 /** Returns how many files the build compiles. */
 function fileCount() {
   const count = (group) => filesOf(group).length;
-  // One more: what compile-kernels.mjs writes of the toolkit.
+  // One more file is the one that compile-kernels.mjs writes about the toolkit.
   return count("core") + count("addon") + count("cuda") + 1 + instructionSets(isas).length * count("kernels");
 }
 
-/** The terminal of the person who installs, from whom npm hides what scripts print; null if there is none. */
+/** Returns the terminal of the person who installs if npm hides the output of scripts from it; otherwise null. */
 function hiddenTerminal() {
   if (process.platform === "win32" || process.stdout.isTTY || process.env.npm_config_foreground_scripts === "true")
     return null;

@@ -1,6 +1,6 @@
 // Puts a stripped copy of build/Release/heed.node where node-gyp-build looks for it in the npm package. One binary
-// serves every Node version (N-API 8). On Linux its name says glibc, so that Alpine (musl) builds from source. Beside it
-// lie the CUDA kernels as PTX, for who builds the addon without nvcc.
+// serves every Node version (N-API 8). On Linux its name says glibc, so that Alpine (musl) builds from source. The CUDA
+// kernels are put beside it as PTX, for people who build the addon without nvcc.
 //
 // For a release the addon is built with machine code for today's cards and without line numbers:
 //   HEED_CUBINS=80,86,89,90 HEED_LINE_INFO=0 npx cmake-js rebuild && node scripts/prebuild.mjs
@@ -24,12 +24,12 @@ mkdirSync(folder, { recursive: true });
 copyFileSync(source, target);
 if (process.platform !== "win32") execFileSync("strip", linux ? ["--strip-unneeded", target] : ["-x", target]);
 
-/** PTX without the lines of its sources: half of it. */
+/** Removes the lines of the sources from PTX, which are half of it. */
 function withoutLines(ptx) {
   return ptx.replace(/^\s*\.(loc|file)\s.*\n/gm, "").replace(/^\s*\.section\s+\.debug_\w+\s*\{[^}]*\}\n/gm, "");
 }
 
-/** The newest glibc version that a symbol asks for: systems older than that cannot load the binary. */
+/** Returns the newest version of glibc that a symbol asks for. Systems with an older one cannot load the binary. */
 function neededGlibc() {
   const symbols = execFileSync("objdump", ["-T", target], { encoding: "utf8", maxBuffer: 1 << 26 });
   const versions = [...symbols.matchAll(/GLIBC_2\.(\d+)/g)].map((match) => Number(match[1]));

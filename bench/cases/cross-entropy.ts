@@ -1,13 +1,13 @@
 import { crossEntropy, type FloatTensor, narrow, noGrad, randn, scope, tensor } from "heed";
 import { bytesOf, type Case, expectClose, type Setting, tolerances } from "../case.js";
 
-/** The loss of logits [rows, V] and its gradient. */
+/** Returns the case of the loss of logits [rows, V] and its gradient. */
 export function crossEntropyCase(setting: Setting, rows: number, vocabulary: number): Case {
   return {
     ...setting,
     name: "cross-entropy",
     shape: `${rows}×${vocabulary}`,
-    // The logits in, their gradient out.
+    // The logits are read and their gradient is written.
     work: { bytes: 2 * rows * vocabulary * bytesOf[setting.dtype] },
     peer: { name: "cross_entropy", rows, vocabulary },
     prepare() {

@@ -2,23 +2,23 @@ import { argmax, generateTokens, type GgufWritable, GPT, type GptConfig, narrow,
 import { bytesOf, type Case, type Goals, type Setting } from "../case.js";
 import { modelFile, writeLlama, writeWeights } from "../models.js";
 
-/** A model that peers have as well, by its label. */
+/** A model that peers run as well. */
 interface Subject {
   label: string;
   config: GptConfig;
 }
 
-/** How far the logit of a token may be from the highest: what rounding weights and activations changes. */
+/** Largest distance of a token's logit from the highest one that rounding of weights and activations explains. */
 const margins: Record<string, number> = { f32: 1e-3, bf16: 0.05, f16: 0.02, int8: 0.1, int4: 0.6 };
 
 function promptOf(sequence: number, length: number, vocabulary: number): Int32Array {
   return Int32Array.from({ length }, (_, i) => ((sequence * length + i) * 7919) % vocabulary);
 }
 
-/** Weights in few bits, beside activations of the setting's dtype. */
+/** Number of bits of the weights. Activations have the dtype of the setting. */
 type Bits = 8 | 4;
 const formats: Record<Bits, string> = { 8: "int8", 4: "int4" };
-/** llama.cpp's nearest: numbers in groups of 32, as in heed's. */
+/** Formats of llama.cpp that are nearest to heed's. They have groups of 32 numbers, as heed's have. */
 const ggufTypes: Record<string, GgufWritable> = { f32: "F32", bf16: "BF16", int8: "Q8_0", int4: "Q4_0" };
 
 function create({ config }: Subject, { device, dtype }: Setting, bits?: Bits): GPT {
@@ -26,7 +26,7 @@ function create({ config }: Subject, { device, dtype }: Setting, bits?: Bits): G
   return bits ? model.quantize({ bits }) : model;
 }
 
-/** What a case of a GPT tells its peers, and the files they read. */
+/** Returns the arguments that a case of a GPT gives its peers, and a function that writes the files they read. */
 function shared(subject: Subject, format: string): { peer: Case["peer"]; files: () => Promise<void> } {
   const { label, config } = subject;
   const { layers, heads, width, vocabularySize: vocabulary, contextLength: context } = config;
@@ -36,14 +36,14 @@ function shared(subject: Subject, format: string): { peer: Case["peer"]; files: 
     peer: { layers, heads, width, vocabulary, context, weights, gguf },
     files: async () => {
       await writeWeights(weights, create);
-      // llama.cpp's tokenizer has to be the model's.
+      // llama.cpp needs a tokenizer that fits the model, so only GPT-2's vocabulary will do.
       const type = ggufTypes[format];
       if (type && vocabulary === 50257) await writeLlama(`${gguf}-${type.toLowerCase()}.gguf`, type, create);
     },
   };
 }
 
-/** Throws unless each token that follows the prompt is one that the model might have chosen. */
+/** Throws unless the logit of each token after the prompt is within the margin of the highest one. */
 async function verifyTokens(model: GPT, prompt: Int32Array, tokens: number[], margin: number): Promise<void> {
   const text = Int32Array.from([...prompt, ...tokens.slice(0, -1)]);
   const vocabulary = model.config.vocabularySize;
@@ -62,8 +62,8 @@ async function verifyTokens(model: GPT, prompt: Int32Array, tokens: number[], ma
 }
 
 /**
- * Greedy decoding of `count` tokens after a prompt that is in the KV cache, for every sequence of a batch: timed from the
- * first token to the last.
+ * Returns the case of greedy decoding: `count` tokens for every sequence of a batch, after a prompt that is in the KV cache.
+ * It is timed from the first token to the last.
  */
 export function decode(
   setting: Setting,
@@ -72,11 +72,11 @@ export function decode(
   goals: Goals = {},
 ): Case {
   const format = bits ? formats[bits] : setting.dtype;
-  // A scale of two bytes for 32 numbers.
+  // Every 32 numbers have a scale of two bytes.
   const bytes = bits ? (bits * 4 + 2) / 32 : bytesOf[setting.dtype];
   const margin = margins[format]!;
   const { layers, width, hidden = 4 * width, vocabularySize: vocabulary } = subject.config;
-  // Of a step: the matrices and the output projection, and the keys and values so far.
+  // A step reads the matrices, the output projection, and the keys and values so far.
   const weights = layers * width * (4 * width + 2 * hidden) + vocabulary * width;
   const cache = batch * layers * 2 * width * (prompt + count / 2);
   const { peer, files } = shared(subject, format);
@@ -107,7 +107,7 @@ export function decode(
         verify: async () => {
           const { tokens } = await run();
           if (tokens.length !== count) throw new Error(`decode: expected ${count} tokens, got ${tokens.length}`);
-          // From the whole text at once.
+          // The logits come from one pass over the whole text, without a cache.
           await verifyTokens(model, prompts[batch - 1]!, tokens, margin);
         },
         verifyPeer: (tokens) => verifyTokens(model, prompts[batch - 1]!, tokens, 2 * margin),
@@ -117,7 +117,7 @@ export function decode(
   };
 }
 
-/** Reading a prompt into an empty KV cache, up to the next token. */
+/** Returns the case of reading a prompt into an empty KV cache, up to the next token. */
 export function prefill(setting: Setting, subject: Subject, prompt: number, goals: Goals = {}): Case {
   const { vocabularySize: vocabulary } = subject.config;
   const { peer, files } = shared(subject, setting.dtype);

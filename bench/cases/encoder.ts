@@ -2,7 +2,7 @@ import { Bert, type BertConfig, type FloatTensor, narrow, noGrad, scope, sum, te
 import { type Case, expectClose, type Goals, type Setting, tolerances } from "../case.js";
 import { modelFile, writeWeights } from "../models.js";
 
-/** The states of every token of a batch, by a BERT. */
+/** Returns the case of a BERT that computes the states of every token of a batch. */
 export function encoder(
   setting: Setting,
   label: string,
@@ -16,7 +16,7 @@ export function encoder(
     ...setting,
     name: "encoder",
     shape: `${label}: B${batch} T${length}`,
-    // Of each token: the matrices of a layer, and the attention to all others.
+    // For each token and layer these are the matrices and the attention to all tokens.
     work: { tokens: batch * length, flops: batch * length * layers * (24 * width ** 2 + 4 * width * length) },
     bound: "compute",
     goals,
@@ -38,7 +38,7 @@ export function encoder(
       return {
         run: () => scope(() => void states()),
         verify: async () => {
-          // A layer norm of weight one and bias zero: no mean, and a variance of one.
+          // The last layer norm has weight one and bias zero, so the mean is zero and the variance is one.
           using mean = noGrad(() => scope(() => sum(states().to("f32"))));
           expectClose("sum of the states", await mean.item(), 0, tolerances[dtype], batch * length * width);
           const row = await last();

@@ -1,20 +1,20 @@
 import { contiguous, type FloatTensor, matmul, narrow, noGrad, randn, scope, transpose } from "heed";
 import { type Case, expectClose, type Goals, type Setting, tolerances } from "../case.js";
 
-/** The values of row or column `i` of a matrix. */
+/** Returns the values of row or column `i` of a matrix. */
 async function line(matrix: FloatTensor, axis: 0 | 1, i: number): Promise<ArrayLike<number>> {
   using values = noGrad(() => scope(() => contiguous(narrow(matrix, axis, i, 1))));
   return await values.data();
 }
 
 interface GemmOptions {
-  /** In "tn" a lies transposed, in "nt" b. */
+  /** "tn" means that a is stored transposed, "nt" that b is. @default "nn" */
   layout?: "nn" | "nt" | "tn";
   goals?: Goals;
   scaling?: boolean;
 }
 
-/** c[M, N] = a[M, K] · b[K, N] */
+/** Returns the case of a product c[M, N] = a[M, K] · b[K, N]. */
 export function gemm(
   setting: Setting,
   [m, k, n]: readonly [number, number, number],
@@ -28,7 +28,7 @@ export function gemm(
     bound: "compute",
     goals,
     peer: { name: "gemm", m, k, n, layout },
-    // The others have no layouts of their own, and squares show how they stand.
+    // The other peers have no layouts of their own, and squares are enough to show their speed.
     ...(m === k && k === n ? {} : { peers: ["PyTorch"] }),
     scaling,
     prepare() {

@@ -3,7 +3,10 @@ import { bytesOf, type Case, expectClose, type Goals, type Prepared, type Settin
 
 type Pass = "forward" | "add + forward" | "backward" | "add + backward";
 
-/** Tensors that a fused kernel reads and writes: x (and the residual), y (and the sum); dy (and dsum), x, dx. */
+/**
+ * Number of tensors that a fused kernel reads and writes: x and y forward, dy, x and dx backward. With "add" it is the
+ * residual and the sum as well, or backward dsum.
+ */
 const traffic: Record<Pass, number> = { forward: 2, "add + forward": 4, backward: 3, "add + backward": 4 };
 
 const names: Record<Pass, string> = {
@@ -13,6 +16,7 @@ const names: Record<Pass, string> = {
   "add + backward": "add + layer norm backward",
 };
 
+/** Returns the case of a pass of layer norm over x [rows, width]. */
 export function norm(setting: Setting, rows: number, width: number, pass: Pass, goals: Goals = {}): Case {
   return {
     ...setting,

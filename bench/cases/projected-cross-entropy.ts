@@ -1,7 +1,7 @@
 import { type FloatTensor, linearCrossEntropy, parameter, randn, scope, tensor } from "heed";
 import { type Case, expectClose, type Goals, type Setting } from "../case.js";
 
-/** The loss of x [rows, C] projected to V logits, and the gradients of x and of the projection. */
+/** Returns the case of x [rows, C] projected to V logits: the loss, and the gradients of x and of the projection. */
 export function projectedCrossEntropy(
   setting: Setting,
   rows: number,
@@ -13,7 +13,7 @@ export function projectedCrossEntropy(
     ...setting,
     name: "projection + cross-entropy",
     shape: `${rows}×${width}→${vocabulary}`,
-    // A product forward and two backward.
+    // There is one product forward and there are two backward.
     work: { flops: 6 * rows * width * vocabulary },
     bound: "compute",
     goals,
@@ -37,7 +37,7 @@ export function projectedCrossEntropy(
             weight.zeroGrad();
           }),
         verify: async () => {
-          // Logits are about normal, of variance 0.02² · C.
+          // Logits are about normally distributed, with a variance of 0.02² · C.
           using value = scope(loss);
           expectClose("loss", await value.item(), Math.log(vocabulary) + (0.02 ** 2 * width) / 2, 0.005);
         },

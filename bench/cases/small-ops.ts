@@ -1,7 +1,7 @@
 import { add, noGrad, randn } from "heed";
 import { bytesOf, type Case, expectClose, type Goals, type Setting, tolerances } from "../case.js";
 
-/** Many additions of few numbers, each to a new tensor: what an operation costs besides its work. */
+/** Returns the case of many additions of few numbers, which shows what an operation costs besides its work. */
 export function smallOps(setting: Setting, size: number, count: number, goals: Goals = {}): Case {
   return {
     ...setting,

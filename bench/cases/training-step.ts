@@ -1,7 +1,7 @@
 import { AdamW, GPT, type GptConfig, LstmLanguageModel, type LstmLanguageModelConfig, scope, tensor } from "heed";
 import { type Case, expectClose, type Goals, type Setting } from "../case.js";
 
-/** Numbers that do not repeat soon and need no library. */
+/** Returns pseudorandom tokens (a linear congruential generator), which need no library. */
 function tokens(count: number, vocabulary: number): Int32Array {
   let state = 1;
   return Int32Array.from({ length: count }, () => {
@@ -10,7 +10,7 @@ function tokens(count: number, vocabulary: number): Int32Array {
   });
 }
 
-/** Forward, backward and AdamW over one batch, the loss read at the end. */
+/** Returns the case of one training step: forward, backward and AdamW over one batch; the loss is read at the end. */
 export function trainingStep(
   setting: Setting,
   label: string,
@@ -28,7 +28,7 @@ export function trainingStep(
   return { ...step, goals };
 }
 
-/** The same of an LSTM of about as many parameters. */
+/** Returns the case of a training step of an LSTM. */
 export function lstmTrainingStep(
   setting: Setting,
   label: string,
@@ -80,7 +80,7 @@ function stepOf(
           await step();
         },
         verify: async () => {
-          // An untrained model is about as good as chance, and learns.
+          // An untrained model is about as good as chance, and one step makes it better.
           const first = await step();
           expectClose("first loss", first, Math.log(vocabulary), 0.05);
           const second = await step();

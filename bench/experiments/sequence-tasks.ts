@@ -1,4 +1,4 @@
-/** What the original Transformer learns exactly, and what of it positions are needed for. */
+/** Shows which tasks the original Transformer learns exactly, and which of them need positions. */
 import { AdamW, EncoderDecoder, noamSchedule, padSequences, scope, translate } from "heed";
 import { type Experiment, round, table } from "./experiment.js";
 
@@ -10,10 +10,10 @@ type Draw = (n: number) => number;
 
 interface Task {
   name: string;
-  /** Tokens of a random input. */
+  /** Returns the tokens of a random input. */
   draw(draw: Draw): number[];
   answer(source: readonly number[]): number[];
-  /** The input with its digits in another order. */
+  /** Returns the input with its digits in another order. */
   permute(source: readonly number[], draw: Draw): number[];
 }
 
@@ -31,7 +31,7 @@ const tasks: readonly Task[] = [
     answer(source) {
       const at = source.indexOf(plus);
       const number = (tokens: readonly number[]): number => Number(tokens.map((token) => token - firstDigit).join(""));
-      // The lowest digit first: as one adds by hand.
+      // The lowest digit comes first, as in an addition by hand.
       return digits(String(number(source.slice(0, at)) + number(source.slice(at + 1)))).reverse();
     },
     permute: (source, draw) => {
@@ -49,11 +49,11 @@ interface Run {
   task: string;
   positions: boolean;
   steps: number;
-  /** Steps, and the share of held-out inputs answered without a mistake. */
+  /** Pairs of a step and the share of held-out inputs that are answered without a mistake. */
   curve: [number, number][];
-  /** Of held-out inputs of the final test: answered without a mistake. */
+  /** Share of the inputs of the final test that are answered without a mistake. */
   exact: number;
-  /** Given in another order: answered as that order wants it, and answered as before. */
+  /** Shares of the same inputs in another order that get the right answer, and the same answer as before. */
   permuted: { exact: number; same: number };
 }
 
@@ -64,7 +64,7 @@ interface Result {
   runs: Run[];
 }
 
-/** Numbers from 0 to n − 1 (xorshift, Marsaglia 2003). */
+/** Returns a source of random integers from 0 to n − 1 (xorshift, Marsaglia 2003). */
 function drawFrom(seed: number): Draw {
   let state = seed;
   return (n) => {
@@ -84,7 +84,7 @@ function shuffled(source: readonly number[], draw: Draw): number[] {
   return list;
 }
 
-/** A tenth of all inputs, by a hash of what is in them (FNV-1a): these are never trained on. */
+/** Returns true for a tenth of all inputs, chosen by a hash of their tokens (FNV-1a). Models are never trained on these. */
 function heldOut(source: readonly number[]): boolean {
   const hash = source.reduce((hash, token) => Math.imul(hash ^ token, 16777619), 2166136261);
   return (hash >>> 8) % 10 === 0;
@@ -110,8 +110,8 @@ async function share(model: EncoderDecoder, task: Task, sources: readonly number
 }
 
 /**
- * Learns for so many steps at most, or, where `until` is given, until that share of inputs is right; then, for a last
- * `cooling` steps, at a rate that falls to nothing.
+ * Trains a model on a task and tests it. Training takes `size.steps` steps at most. If `until` is given, it ends earlier:
+ * when that share of inputs is right, a last `size.cooling` steps follow. In these the learning rate falls to zero.
  */
 async function measure(
   task: Task,
@@ -127,7 +127,7 @@ async function measure(
     },
     { seed: 1 },
   );
-  // The paper's optimiser and schedule (§5.3), but for the factor, the clipping and the end.
+  // The optimiser and the schedule are those of the paper (§5.3), except for the factor, the clipping and the end.
   using optimizer = new AdamW(model.namedParameters(), {
     beta1: 0.9,
     beta2: 0.98,
@@ -178,10 +178,11 @@ interface Size {
   width: number;
   layers: number;
   heads: number;
-  /** The most. */
+  /** Most steps of a run. */
   steps: number;
+  /** Steps at the end in which the learning rate falls to zero. */
   cooling: number;
-  /** Steps from one test to the next. */
+  /** Number of steps between two tests. */
   every: number;
   warmup: number;
   batchSize: number;
@@ -223,7 +224,7 @@ export const sequenceTasks: Experiment<Result> = {
     const runs: Run[] = [];
     let parameters = 0;
     for (const task of tasks) {
-      // Without positions it gets as many steps as it needs with them.
+      // The model without positions gets as many steps as the one with positions needed.
       const learned = await measure(task, true, size, 0.97);
       const without = await measure(task, false, { ...size, steps: learned.run.steps }, null);
       runs.push(learned.run, without.run);
@@ -242,36 +243,38 @@ export const sequenceTasks: Experiment<Result> = {
       percent(run.permuted.exact),
       percent(run.permuted.same),
     ]);
-    const head = [
-      "task",
-      "steps",
-      "positions",
-      "right",
-      "right, input permuted",
-      "same answer as before, input permuted",
-    ];
+    const head = ["task", "steps", "positions", "right", "right, permuted (1)", "same answer, permuted (1)"];
     return {
-      text: `The original encoder–decoder (Vaswani et al. 2017: post-norm, ReLU, sinusoidal positions, label smoothing, the
-schedule of its equation 3, at the end a few steps in which the rate falls to nothing) in small, ${parameters} parameters,
-learns three tasks from examples alone, ${batchSize} a step: to
-write up to 10 digits **backwards**, to **sort** them, and to **add** two numbers of up to three digits (it writes the sum
-from its lowest digit on). An answer counts only if every token of it is right. The ${tested} inputs that each model is
-tested on at the end it has never seen: a tenth of all inputs, by a hash, is kept out of training.
+      text: `A small version of the original encoder–decoder, with ${parameters} parameters, learns three tasks from examples alone,
+${batchSize} of them a step:
 
-Each is learned twice: with positions, until nearly every answer is right, and in as many steps by a model without any.
+- **reversal**: write up to 10 digits backwards,
+- **sorting**: sort up to 10 digits,
+- **addition**: add two numbers of up to three digits; the model writes the sum beginning with its lowest digit.
+
+The model follows Vaswani et al. 2017: post-norm, ReLU, sinusoidal positions, label smoothing, and the schedule of
+equation 3, with a few steps at the end in which the learning rate falls to zero. An answer counts only if every token
+of it is right. At the end each model is tested on ${tested} inputs that it has never seen: a tenth of all inputs,
+chosen by a hash, is kept out of training.
+
+Each task is learned twice: by a model with positions, until nearly every answer is right, and in as many steps by a
+model without positions.
 
 ![Right answers on held-out inputs](plot:exact)
 
 ${table(head, rows)}
 
-Attention by itself sees a set. Without positions an encoder cannot tell an input from the same digits in another order,
-and the last column shows it: put the digits into any other order, and the answer stays what it was. That is fatal
-for a task that is about order. Sorting is none: its answer is the same for every order, and most of it is learned without
-positions, if more slowly, since the decoder has only its causal mask to count by (the n-th token sees n tokens). With
-positions the answer follows the order. (Permuted sums may have numbers with a zero in front, which are in no example.)
+(1) The digits of each input are put into another order. A permuted addition may have numbers that begin with a zero,
+which no example has.
 
-**To take away:** what attention is to know of order has to be put in. With the sinusoids of the paper it is
-enough for all three tasks.
+Attention by itself sees a set. Without positions an encoder cannot tell an input from the same digits in another
+order, and the last column shows it: if the digits are put into any other order, the answer stays the same. That is
+fatal for a task that depends on order. Sorting does not: its answer is the same for every order. Most of it is
+learned without positions, but more slowly, because the decoder can count only by its causal mask (the n-th token sees
+n tokens). With positions the answer follows the order.
+
+**Conclusion:** attention knows about order only what it is given. The sinusoids of the paper are enough for all three
+tasks.
 `,
       plots: {
         exact: {

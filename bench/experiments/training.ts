@@ -18,7 +18,7 @@ export interface LanguageModel extends Module {
 export interface Training {
   model: LanguageModel;
   data: TokenSource;
-  /** The share of the run done after so many steps and milliseconds of training; at 1 it ends. */
+  /** Returns the share of the run that is done after so many steps and milliseconds of training. At 1 the run ends. */
   progress: (steps: number, elapsed: number) => number;
   batchSize: number;
   contextLength: number;
@@ -27,12 +27,13 @@ export interface Training {
 
 export interface Step {
   loss: number;
-  /** Done so far, this one included, and the milliseconds they took: neither evaluation nor other models count. */
+  /** Number of steps so far, with this one. */
   steps: number;
+  /** Milliseconds that these steps took. Evaluation and other models do not count. */
   elapsed: number;
 }
 
-/** Trains by AdamW: a short warm-up, then half a cosine down to a tenth, by the share of the run that is done. */
+/** Trains with AdamW. After a short warm-up the learning rate falls along half a cosine to a tenth at the end. */
 export async function* train(training: Training): AsyncGenerator<Step, void, undefined> {
   const { model, data, progress, batchSize, contextLength, lr } = training;
   const batches = new Batches(data, { batchSize, contextLength, seed: 1 });
@@ -53,7 +54,7 @@ export async function* train(training: Training): AsyncGenerator<Step, void, und
   }
 }
 
-/** Forward, backward and the optimizer's step; the loss before it. */
+/** Runs the forward pass, the backward pass and the optimizer's step. Returns the loss before the step. */
 export async function stepOf(
   model: LanguageModel,
   optimizer: AdamW,
@@ -70,7 +71,7 @@ export async function stepOf(
   return await loss.item();
 }
 
-/** The loss on up to `batches` batches of held-out tokens. */
+/** Returns the mean loss of up to `size.batches` batches of held-out tokens. */
 export async function evaluateLoss(
   model: LanguageModel,
   data: TokenSource,

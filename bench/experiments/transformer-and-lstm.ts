@@ -1,4 +1,4 @@
-/** What the Transformer changed: it trains on all positions at once, where an LSTM reads one after the other. */
+/** Shows what the Transformer changed: it trains on all positions at once, while an LSTM reads one after the other. */
 import { AdamW, GPT, LstmLanguageModel, tensor } from "heed";
 import { mobyDick, type Book } from "./book.js";
 import { type Experiment, round, table } from "./experiment.js";
@@ -12,21 +12,21 @@ interface Result {
   vocabularySize: number;
   parameters: Record<Kind, number>;
   tokensPerBatch: number;
-  /** Sequence length and training tokens a second. */
+  /** Pairs of a sequence length and training tokens a second. */
   speed: Curves;
   contextLength: number;
   batchSize: number;
-  /** Of the run that counts; trials take a fifth of it. */
+  /** Seconds of the run that counts. Each trial takes a fifth of them. */
   seconds: number;
-  /** Learning rate and held-out loss of short runs that chose it. */
+  /** Pairs of a learning rate and the held-out loss of a short run with it. The lowest loss chooses the rate. */
   trials: Curves;
-  /** Seconds of training and held-out loss. */
+  /** Pairs of seconds of training and the held-out loss. */
   learning: Curves;
-  /** Tokens seen in the run that counts. */
+  /** Number of tokens seen in the run that counts. */
   tokens: Record<Kind, number>;
 }
 
-/** About as many parameters each: 12·C² in a block of the Transformer, 8·H² in a layer of the LSTM. */
+/** Creates a model. Both kinds have about as many parameters: 12·C² a block of the Transformer, 8·H² a layer of the LSTM. */
 function create(kind: Kind, vocabularySize: number, contextLength: number, quick: boolean): GPT | LstmLanguageModel {
   const common = { vocabularySize, contextLength };
   if (kind === "Transformer")
@@ -34,7 +34,7 @@ function create(kind: Kind, vocabularySize: number, contextLength: number, quick
   return new LstmLanguageModel({ ...common, layers: quick ? 1 : 2, width: quick ? 16 : 224, tied: true }, { seed: 1 });
 }
 
-/** Training tokens a second at one length, in the fastest of some steps: what else the machine does only slows. */
+/** Returns the training tokens a second at one length, in the fastest step, because other work can only slow a step down. */
 async function speedOf(model: LanguageModel, length: number, batch: number, steps: number): Promise<number> {
   using optimizer = new AdamW(model.namedParameters(), { lr: 1e-4 });
   const values = Int32Array.from({ length: batch * length }, (_, i) => (i * 7919) % 61);
@@ -50,7 +50,7 @@ async function speedOf(model: LanguageModel, length: number, batch: number, step
 
 interface Setting {
   book: Book;
-  /** How often the held-out loss is measured; at least at the end. */
+  /** Number of times that the held-out loss is measured; the last time is at the end. */
   moments: number;
   seconds: number;
   size: { batchSize: number; contextLength: number };
@@ -60,13 +60,13 @@ interface Setting {
 interface Run {
   kind: Kind;
   lr: number;
-  /** Seconds of training and held-out loss; the last is at the end. */
+  /** Pairs of seconds of training and the held-out loss; the last pair is of the end. */
   curve: [number, number][];
-  /** Seen in training. */
+  /** Number of tokens seen in training. */
   tokens: number;
 }
 
-/** Trains a fresh model, and goes on to the next step when asked to. */
+/** Trains a new model. Each call of `next` runs one step and yields the milliseconds of training so far. */
 async function* learn(
   run: Run,
   { book, moments, seconds, size, quick }: Setting,
@@ -79,13 +79,13 @@ async function* learn(
   for await (const { steps, elapsed } of train({ model, data: book.train, progress, ...size, lr })) {
     run.tokens = steps * size.batchSize * size.contextLength;
     const share = progress(steps, elapsed);
-    // More often in the beginning, when it falls fast.
+    // The loss is measured more often in the beginning, when it falls fast.
     if (share >= 1 || share >= (curve.length / moments) ** 2) curve.push([elapsed / 1000, await evaluate()]);
     yield elapsed;
   }
 }
 
-/** Runs side by side, a step each by turns: what else the machine does meets all of them alike. */
+/** Trains several runs, which take turns step by step, so that other work on the machine affects all of them alike. */
 async function learnTogether(runs: readonly Run[], setting: Setting): Promise<void> {
   let waiting = runs.map((run) => ({ steps: learn(run, setting), elapsed: 0 }));
   while (waiting.length > 0) {
@@ -98,7 +98,7 @@ async function learnTogether(runs: readonly Run[], setting: Setting): Promise<vo
 
 const byKind = <T>(of: (kind: Kind) => T): Record<Kind, T> => ({ Transformer: of("Transformer"), LSTM: of("LSTM") });
 
-/** Of trials, the one with the lowest loss. */
+/** Returns the trial with the lowest loss. */
 function bestOf(trials: readonly [number, number][]): [number, number] {
   return trials.reduce((best, trial) => (trial[1] < best[1] ? trial : best));
 }
@@ -144,28 +144,30 @@ export const transformerAndLstm: Experiment<Result> = {
     const lengths = speed.Transformer.map(([length]) => length);
     const best = byKind((kind) => bestOf(trials[kind]));
     const end = byKind((kind) => learning[kind].at(-1)![1]);
-    // When the Transformer was as good as the LSTM was in the end.
+    // The time at which the Transformer was as good as the LSTM at the end.
     const caught = learning.Transformer.find(([, loss]) => loss <= end.LSTM);
     const verdict =
       end.Transformer < end.LSTM && caught
-        ? `The Transformer needs ${round(caught[0])} s to be as good as the LSTM is after ${seconds} s.`
-        : `In this time, at this size, the Transformer does not get below the LSTM.`;
+        ? `The Transformer needs ${round(caught[0])} s to become as good as the LSTM is after ${seconds} s.`
+        : `At this size and in this time, the Transformer's loss does not fall below the LSTM's.`;
     return {
-      text: `Until 2017 the usual language model was a recurrent one. An LSTM reads a text token by token and keeps what it has
-read in a state of fixed size: step t + 1 cannot begin before step t is done. The Transformer has no such state; every
-position looks at those before it, and all positions of a sequence are trained at once. Here both are trained by heed, with the
-same characters of Moby Dick, the same optimiser and about as many parameters: a GPT of 4 blocks, 128 wide
-(${parameters.Transformer} parameters), and an LSTM of 2 layers of 224 (${parameters.LSTM}). The LSTM's input
-share is one matrix product over all steps, and a step of its recurrence is one product and five elementwise operations.
-That is not the limit: torch.nn.LSTM took about six tenths of the time on these cores (\`npm run bench:peers -- --only LSTM\`).
+      text: `Until 2017 most language models were recurrent. An LSTM reads a text token by token and keeps what it has read in a
+state of fixed size, so step t + 1 cannot begin before step t is done. The Transformer has no such state: every
+position sees those before it, and all positions of a sequence are trained at once.
+
+In this experiment heed trains both on the same characters of Moby Dick, with the same optimiser and about as many
+parameters: a GPT of 4 blocks of width 128 (${parameters.Transformer} parameters), and an LSTM of 2 layers of width 224 (${parameters.LSTM}). In
+the LSTM, the products of the inputs are one matrix product over all steps, and each step of the recurrence is one
+product and five elementwise operations. This is not the fastest way: torch.nn.LSTM took about six tenths of the time
+on these cores (\`npm run bench:peers -- --only LSTM\`).
 
 ## Speed against the length of the sequence
 
-Every batch has ${tokensPerBatch} tokens: twice the length, half as many sequences. The work of the LSTM is the same throughout,
-but more and more of it has to wait for its turn. The Transformer's attention costs more with the length, its
-matrix products do not.
+Every batch has ${tokensPerBatch} tokens, so if the sequences are twice as long, there are half as many. The work of the LSTM
+is the same at every length, but more and more of it has to wait for the step before. The Transformer's attention
+costs more as the length grows, while its matrix products do not.
 
-The fastest of eight steps counts.
+The speed is that of the fastest of eight steps.
 
 ![Training speed against sequence length](plot:speed)
 
@@ -179,24 +181,25 @@ ${table(
   ]),
 )}
 
-Here the Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM: two cores are busy with a product of ${tokensPerBatch / lengths.at(-1)!} rows,
-too. A device with thousands of arithmetic units would stand mostly idle; none was measured here.
+The Transformer trains ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)} times as fast as the LSTM here. The difference is small because even a
+product of ${tokensPerBatch / lengths.at(-1)!} rows keeps two cores busy. It would leave a device with thousands of arithmetic units mostly idle,
+but none was measured here.
 
 ## Loss against time
 
-Sequences of ${contextLength} characters, ${batchSize} at a time, ${seconds} s of training each; the time of evaluation does not count.
-Both run by turns, a step each, so that whatever else the machine does meets both alike. Each has the learning rate that
-was best for it in runs of ${seconds / 5} s:
+Each model trains for ${seconds} s on batches of ${batchSize} sequences of ${contextLength} characters. The time of evaluation does
+not count. The models take turns step by step, so that other work on the machine affects both alike. Each has the
+learning rate that was best for it in runs of ${seconds / 5} s:
 
 ${table(
-  ["learning rate", ...kinds.map((kind) => `${kind}, held-out loss after ${seconds / 5} s`)],
+  ["learning rate", ...kinds.map((kind) => `held-out loss of the ${kind}`)],
   trials.Transformer.map(([lr, loss], i) => [lr, Number(loss.toFixed(3)), Number(trials.LSTM[i]![1].toFixed(3))]),
 )}
 
 ![Held-out loss against training time](plot:learning)
 
 ${table(
-  ["", "learning rate", "characters seen", "held-out loss, nats per character"],
+  ["model", "learning rate", "characters seen", "held-out loss, nats per character"],
   kinds.map((kind) => [kind, best[kind][0], tokens[kind], Number(end[kind].toFixed(3))]),
 )}
 

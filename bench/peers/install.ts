@@ -1,4 +1,4 @@
-// The packages of the peers, in a folder of their own: none of them is a dependency of heed.
+// Installs the packages of the peers in a folder of their own, since none of them is a dependency of heed.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const source = fileURLToPath(new URL("../../../bench/peers", import.meta.url));
 export const installed = fileURLToPath(new URL("../../peers", import.meta.url));
 
-/** Installs what package-lock.json names, unless that is there; returns why it could not, or null. */
+/** Installs what package-lock.json names, unless it is installed. Returns the reason if it fails, otherwise null. */
 export function install(): string | null {
   const wanted = readFileSync(path.join(source, "package-lock.json"), "utf8");
   const done = path.join(installed, "node_modules", "installed.json");
@@ -17,7 +17,7 @@ export function install(): string | null {
   for (const name of ["package.json", "package-lock.json"])
     copyFileSync(path.join(source, name), path.join(installed, name));
   console.log("installing the peers in build/peers …");
-  // onnxruntime-node has its CPU library in the package; what it would download besides is for CUDA.
+  // onnxruntime-node has its CPU library in the package. What it would download is for CUDA.
   const { status, stderr } = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
     cwd: installed,
     env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip" },

@@ -1,4 +1,4 @@
-// llama.cpp through node-llama-cpp, on GGUF files that heed wrote.
+// llama.cpp through node-llama-cpp, which reads GGUF files that heed wrote.
 import { readFileSync } from "node:fs";
 import { installed } from "./install.js";
 import { load, promptOf, serve, type Twins } from "./serve.js";
@@ -28,7 +28,7 @@ const llama = await getLlama({ build: "never", gpu: false, logLevel: "error", ma
 const formats = { f32: "f32", bf16: "bf16", int8: "q8_0", int4: "q4_0" };
 const dtypes = Object.keys(formats);
 
-/** The model and a context of a case, and what frees both. */
+/** Returns a context of a case's model, and a function that frees both. */
 async function contextOf(file: string, dtype: string, sequences: number, length: number, threads: number) {
   const model = await llama.loadModel({ modelPath: `${file}-${formats[dtype as keyof typeof formats]}.gguf` });
   const batchSize = Math.max(512, sequences * 64);
@@ -57,7 +57,7 @@ const twins: Twins = {
           const options = { temperature: 0, yieldEogToken: true };
           let made = 0;
           for await (const token of sequence.evaluate(promptOf(b, prompt, number("vocabulary")), options)) {
-            // The last sequence to have its first token begins, as the others wait for it.
+            // The clock starts when the last sequence has its first token, since the others wait for it.
             if (++made === 1) start = performance.now();
             if (b === batch - 1) result.push(token);
             if (made === count) break;

@@ -1,4 +1,4 @@
-// As much of ONNX's file format (onnx.proto of github.com/onnx/onnx) as benchmarks need, written by hand.
+// Writes the part of ONNX's file format that the benchmarks need (onnx.proto of github.com/onnx/onnx).
 
 export type OnnxType = "float32" | "int32" | "int64";
 export type Attribute = number | string | readonly number[] | { float: number };
@@ -17,7 +17,7 @@ function varint(value: number | bigint): Buffer {
   return Buffer.from(bytes);
 }
 
-/** A field of a message: a number, or bytes or a text or a message with their length. */
+/** Encodes an integer as a field of a message; the next two encode bytes with their length (a text, a message) and a float. */
 const integer = (field: number, value: number | bigint): Buffer => Buffer.concat([varint(field << 3), varint(value)]);
 const bytes = (field: number, value: Uint8Array | string): Buffer => {
   const content = typeof value === "string" ? Buffer.from(value) : value;
@@ -44,7 +44,7 @@ function valueInfo(name: string, type: OnnxType, shape: readonly Dimension[]): B
   return Buffer.concat([bytes(1, name), bytes(2, bytes(1, tensorType))]);
 }
 
-/** A graph, built from its inputs to its outputs; tensors are known by names. */
+/** A graph, which is built from its inputs to its outputs. Tensors have names. */
 export class OnnxGraph {
   readonly #nodes: Buffer[] = [];
   readonly #constants: Buffer[] = [];
@@ -69,7 +69,7 @@ export class OnnxGraph {
     return name;
   }
 
-  /** A node; an input "" is left out. */
+  /** Adds a node. An input "" is left out. */
   nodes(
     type: string,
     inputs: readonly string[],
@@ -88,14 +88,14 @@ export class OnnxGraph {
     this.#nodes.push(bytes(1, Buffer.concat(parts)));
   }
 
-  /** A node of one output; returns its name. */
+  /** Adds a node of one output and returns the name of the output. */
   node(type: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}, domain = ""): string {
     const name = `t${this.#count++}`;
     this.nodes(type, inputs, [name], attributes, domain);
     return name;
   }
 
-  /** The file: ONNX's own operators of version 20, and ONNX Runtime's. */
+  /** Returns the bytes of the file, which uses ONNX's own operators of version 20 and those of ONNX Runtime. */
   serialize(): Buffer {
     const graph = [...this.#nodes, bytes(2, "graph"), ...this.#constants, ...this.#inputs, ...this.#outputs];
     const operators = (domain: string, version: number): Buffer =>

@@ -1,4 +1,4 @@
-// ONNX Runtime on graphs of its own fused operators. f32: its CPU kernels have next to nothing in bf16.
+// ONNX Runtime on graphs of its own fused operators, in f32, because it has almost no bf16 kernels for the CPU.
 import { createRequire } from "node:module";
 import { closeSync, openSync, readSync } from "node:fs";
 import { installed } from "./install.js";
@@ -39,7 +39,7 @@ const int32 = (values: readonly number[]): OrtTensor =>
 
 type Entries = Record<string, { shape: number[]; data_offsets: [number, number] }>;
 
-/** Tensors of a safetensors file of f32, as constants of a graph. */
+/** The tensors of a safetensors file in f32, as constants of a graph. */
 class Weights {
   readonly #file: number;
   readonly #entries: Entries;
@@ -66,7 +66,7 @@ class Weights {
     return this.graph.constant("float32", shape, this.#bytes(this.#begin + offsets[0], offsets[1] - offsets[0]));
   }
 
-  /** The constant with its two dimensions changed; ONNX Runtime does that once, when it reads the graph. */
+  /** Transposes a constant of two dimensions. ONNX Runtime does it once, when it reads the graph. */
   transposed(name: string): string {
     return this.graph.node("Transpose", [this.constant(name)], { perm: [1, 0] });
   }
@@ -81,13 +81,13 @@ class Weights {
   }
 }
 
-/** GPT-2 with a KV cache: ids and positions [B, T], and the caches, to the next tokens [B] and the caches. */
+/** Builds GPT-2 with a KV cache: from ids and positions [B, T] and the caches to the next tokens [B] and the caches. */
 function gptGraph(path: string, batch: number, layers: number, heads: number, size: number): OnnxGraph {
   const graph = new OnnxGraph();
   const weights = new Weights(path, graph);
   const ids = graph.input("ids", "int64", [batch, "T"]);
   const positions = graph.input("positions", "int64", [batch, "T"]);
-  graph.input("lengths", "int32", [batch]); // of what is attended to, less one
+  graph.input("lengths", "int32", [batch]); // number of keys that a query sees, less one
   graph.input("total", "int32", [1]);
   const table = weights.constant("wte.weight");
   const embed = [graph.node("Gather", [table, ids]), graph.node("Gather", [weights.constant("wpe.weight"), positions])];
@@ -132,7 +132,7 @@ class Gpt {
     private readonly cacheShape: readonly number[],
   ) {}
 
-  /** Forgets what it has read. */
+  /** Empties the cache. */
   reset(): void {
     this.#length = 0;
     const names = Array.from({ length: this.layers }, (_, i) => [`k${i}`, `v${i}`]).flat();
@@ -140,7 +140,7 @@ class Gpt {
     this.#caches = Object.fromEntries(names.map((name) => [name, empty]));
   }
 
-  /** Reads tokens of each sequence, and returns the next one of each. */
+  /** Reads tokens of each sequence and returns the next token of each. */
   async next(tokens: readonly (readonly number[])[]): Promise<number[]> {
     const [batch, count] = [tokens.length, tokens[0]!.length];
     const total = this.#length + count;
@@ -209,7 +209,7 @@ const twins: Twins = {
       const values = noise(batch * length * heads * size);
       const input = new ort.Tensor("float32", values, shape);
       const feeds = { q: input, k: input, v: input };
-      // The last number of the last query, which sees every key.
+      // This is the last number of the last query, which sees every key.
       const { y } = await session.run(feeds);
       const at = (t: number, d: number): number =>
         values[((batch - 1) * length + t) * heads * size + (heads - 1) * size + d]!;

@@ -1,18 +1,20 @@
-// A peer: another engine in a process of its own, asked one thing at a time. A line of JSON each way:
+// A peer is another engine in a process of its own. It is asked one thing at a time, by a line of JSON each way:
 //
 //   → (at its start)                    ← { version, cases: { NAME: [DTYPE, …], … } }
 //   → { action: "prepare", case, … }    ← { result, memory }, once the case is ready, checked and has run
 //   → { action: "time", seconds }       ← { times: milliseconds of each run }
 //   → { action: "release" }             ← {}
 //
-// or { error } instead. It does nothing between answers, so that the others have the machine.
+// or { error } instead. A peer does nothing between its answers, so that the other contenders have the machine.
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Case } from "../case.js";
 
-/** Bytes: of all that a case made, and what a run took beside what was prepared. */
+/** Memory of a case, in bytes. */
 export interface Memory {
+  /** Memory of everything that the case made. */
   whole: number;
+  /** Memory that a run took beside what was prepared. */
   step: number;
 }
 
@@ -21,12 +23,12 @@ export interface PrepareRequest {
   dtype: string;
   device: string;
   threads: number;
-  /** Whether to measure memory. */
+  /** True to measure memory. */
   memory: boolean;
 }
 
 export interface PrepareAnswer {
-  /** What the case computes, where its maker can check it: tokens, or some numbers. */
+  /** Result of the case, if the case can check one: tokens, or some numbers. */
   result: number[] | null;
   memory: Memory | null;
 }
@@ -48,13 +50,13 @@ export class Peer {
     return this.hello.version;
   }
 
-  /** Throws with the reason where it does not start. */
+  /** Starts a peer. Throws with the reason if it does not start. */
   static async start(name: string, program: string, args: readonly string[]): Promise<Peer> {
     const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
     const failed = new Promise<string>((resolve) => child.once("error", (error) => resolve(error.message)));
     let complaint = "";
     child.stderr.on("data", (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(-4000)));
-    child.stdin.on("error", () => undefined); // that it has ended shows in what is read
+    child.stdin.on("error", () => undefined); // when the peer has ended, reading shows it
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const first = await Promise.race([lines.next(), failed]);
     if (typeof first === "string") throw new Error(first);
@@ -72,7 +74,7 @@ export class Peer {
     return this.#ask({ action: "prepare", ...request });
   }
 
-  /** Milliseconds of each run within `seconds`. */
+  /** Returns the milliseconds of each run within `seconds`. */
   async time(seconds: number): Promise<number[]> {
     return (await this.#ask<{ times: number[] }>({ action: "time", seconds })).times;
   }
@@ -98,7 +100,7 @@ export class Peer {
   }
 }
 
-/** The line that says most in what a program left on its standard error. */
+/** Returns the line of a program's standard error that says most: the last with "error" in it, or the last. */
 function reasonIn(complaint: string): string | undefined {
   const lines = complaint.split("\n").filter((line) => line.trim() !== "");
   return lines.findLast((line) => /error/i.test(line))?.trim() ?? lines.at(-1);

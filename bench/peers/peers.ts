@@ -1,4 +1,4 @@
-// The peers by the names that --peers takes.
+// The peers, by the names that --peers takes.
 import { fileURLToPath } from "node:url";
 import { compiled, eager } from "../row.js";
 import { install } from "./install.js";
@@ -6,14 +6,14 @@ import { Peer } from "./peer.js";
 
 interface Kind {
   name: string;
-  /** The program and its arguments; throws with the reason where there is none. */
+  /** Returns the program and its arguments. Throws with the reason if there is none. */
   command: (threads: number) => [string, string[]];
 }
 
 function python(mode: "eager" | "compiled"): [string, string[]] {
   const program = process.env.HEED_TORCH_PYTHON;
   if (!program) throw new Error("HEED_TORCH_PYTHON does not name a Python that has PyTorch");
-  // The script stays in bench/; the compiled caller is in build/bench/peers.
+  // The script is in bench/peers, and this file when compiled in build/bench/peers.
   return [program, [fileURLToPath(new URL("../../../bench/peers/torch_peer.py", import.meta.url)), mode]];
 }
 
@@ -33,7 +33,7 @@ const kinds: Record<string, readonly Kind[]> = {
   llama: [{ name: "llama.cpp", command: (threads) => node("llama.js", threads) }],
 };
 
-/** Starts what a list such as "torch,ort" names ("all" for all): those that run, and why the others do not. */
+/** Starts the peers of a list such as "torch,ort" or "all". Returns those that run, and why the others do not. */
 export async function startPeers(
   list: string,
   threads: number,

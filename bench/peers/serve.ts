@@ -1,4 +1,4 @@
-// The other end of peer.ts, for peers in Node.js.
+// The other end of the protocol of peer.ts, for peers in Node.js.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
@@ -6,17 +6,17 @@ import { Clock, sampleOf } from "../clock.js";
 import { installed } from "./install.js";
 import type { Hello, PrepareAnswer, PrepareRequest } from "./peer.js";
 
-/** A case, ready to run; see `Prepared` in case.ts. */
+/** A case that is ready to run; see `Prepared` in case.ts. */
 export interface Twin {
   run: () => unknown;
   result?: number[];
   release?: () => unknown;
 }
 
-/** By the name of a case: in which dtypes, and what prepares it. */
+/** Dtypes of each case and the function that prepares it, by the name of the case. */
 export type Twins = Record<string, { dtypes: readonly string[]; prepare: (request: TwinRequest) => Promise<Twin> }>;
 
-/** The arguments of a case. */
+/** Arguments of a case. */
 export interface TwinRequest {
   number: (name: string) => number;
   text: (name: string) => string;
@@ -26,15 +26,15 @@ export interface TwinRequest {
 
 type Request = ({ action: "prepare" } & PrepareRequest) | { action: "time"; seconds: number } | { action: "release" };
 
-/** A package that install.ts put where none of heed's are. */
+/** Loads a package from the folder of peers, where install.ts put it. */
 export async function load<T>(name: string): Promise<T> {
   const file = createRequire(`${installed}/package.json`).resolve(name);
   return (await import(pathToFileURL(file).href)) as T;
 }
 
-/** Answers until the input ends. */
+/** Answers requests until the input ends. */
 export async function serve(version: string, twins: Twins): Promise<void> {
-  console.log = console.info = console.warn = console.error; // the output is for answers
+  console.log = console.info = console.warn = console.error; // the standard output is for answers
   const answer = (value: object): boolean => process.stdout.write(`${JSON.stringify(value)}\n`);
   const cases = Object.fromEntries(Object.entries(twins).map(([name, { dtypes }]) => [name, dtypes]));
   answer({ version, cases } satisfies Hello);
@@ -58,7 +58,7 @@ export async function serve(version: string, twins: Twins): Promise<void> {
       answer({ error: String(error instanceof Error ? error.message : error).slice(0, 300) });
     }
   }
-  process.exit(); // whatever threads a peer has left
+  process.exit(); // a peer may have left threads that run
 }
 
 function prepare(twins: Twins, { case: args, dtype, threads }: PrepareRequest): Promise<Twin> {
@@ -67,7 +67,7 @@ function prepare(twins: Twins, { case: args, dtype, threads }: PrepareRequest): 
   return twins[args.name as string]!.prepare({ number, text, dtype, threads });
 }
 
-/** Numbers that look random, in (−scale, scale). */
+/** Returns pseudorandom numbers in (−scale, scale). */
 export function noise(count: number, scale = 1): Float32Array {
   let state = 1;
   return Float32Array.from({ length: count }, () => {
@@ -76,12 +76,12 @@ export function noise(count: number, scale = 1): Float32Array {
   });
 }
 
-/** The tokens of a benchmark's prompts, as heed's cases have them. */
+/** Returns the tokens of a prompt. They are the same as in heed's cases. */
 export function promptOf(sequence: number, length: number, vocabulary: number): number[] {
   return Array.from({ length }, (_, i) => ((sequence * length + i) * 7919) % vocabulary);
 }
 
-/** Throws unless they agree to the tolerance. */
+/** Throws unless the two values agree to the tolerance. */
 export function expectClose(what: string, got: number, expected: number, tolerance: number): void {
   if (!(Math.abs(got - expected) <= tolerance)) throw new Error(`${what}: expected ${expected}, got ${got}`);
 }

@@ -1,4 +1,4 @@
-// TensorFlow.js on its WebAssembly back end: with SIMD.
+// TensorFlow.js on its WebAssembly back end, which uses SIMD.
 import { expectClose, load, noise, serve, type Twins } from "./serve.js";
 import path from "node:path";
 import { createRequire } from "node:module";
@@ -44,7 +44,7 @@ const twins: Twins = {
       expectClose("gemm", (await product.data()).at(-1)!, sum, 1e-3);
       product.dispose();
       return {
-        run: () => tf.matMul(a, b).dispose(), // it has run when the call returns
+        run: () => tf.matMul(a, b).dispose(), // the product is done when the call returns
         release: () => {
           a.dispose();
           b.dispose();
@@ -70,6 +70,6 @@ const twins: Twins = {
   },
 };
 const { version } = require("@tensorflow/tfjs-core/package.json") as { version: string };
-// On Node.js it has one thread, whatever it is asked for.
+// On Node.js the back end has one thread, whatever it is asked for.
 const threads = wasm.getThreadsCount();
 await serve(`${version}, ${threads} ${threads === 1 ? "thread" : "threads"}`, twins);

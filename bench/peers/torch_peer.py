@@ -1,8 +1,8 @@
 """PyTorch's twin of each benchmark case, eager or compiled, in the protocol of peer.ts.
 
-torch_peer.py MODE, MODE "eager" or "compiled". A function below prepares the case of its name: it gets the arguments of
-the case, the device and the dtype, checks what it can, and returns a Twin. On CUDA, events measure runs in a row, as
-bench/timing.ts does, unless a run waits for results itself.
+Usage: torch_peer.py MODE, where MODE is "eager" or "compiled". A function below prepares the case of its name: it gets
+the arguments of the case, the device and the dtype, checks what it can, and returns a Twin. On CUDA, events measure runs
+in a row, as in bench/timing.ts, unless a run waits for results itself.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ CASES = {
 
 
 class Twin:
-    """`run` is timed, or times itself and returns milliseconds; `before` runs untimed before it."""
+    """A ready case. `run` is timed, or times itself and returns milliseconds; `before` runs untimed before it."""
 
     def __init__(self, run, before=None, result=None, waits=False):
         self.run, self.before, self.result, self.waits = run, before, result, waits
@@ -79,7 +79,7 @@ def attention(batch, heads, length, size, causal, backward, device, dtype):
         F.scaled_dot_product_attention(q, k, v, is_causal=bool(causal)).backward(grad)
         q.grad = k.grad = v.grad = None
 
-    # The last query sees every key, causal or not.
+    # The last query sees every key, with and without the causal mask.
     with torch.no_grad():
         weights = (k[-1, -1].double() @ q[-1, -1, -1].double() / math.sqrt(size)).softmax(0)
         expect_close("attention", forward()[-1, -1, -1], weights @ v[-1, -1].double(), TOLERANCE[dtype])
@@ -145,7 +145,7 @@ def projected_cross_entropy(rows, width, vocabulary, device, dtype):
         loss(x, weight).backward()
         x.grad = weight.grad = None
 
-    # Logits are about normal, of variance 0.02² · width.
+    # Logits are about normally distributed, with a variance of 0.02² · width.
     expected = torch.tensor(math.log(vocabulary) + 0.02**2 * width / 2, dtype=torch.float64)
     expect_close("loss", loss(x, weight).detach().cpu(), expected, 0.02)
     return Twin(run)
@@ -241,7 +241,7 @@ def step_of(model, batch, length, vocabulary, device, dtype):
 
 
 def read_weights(path):
-    """The tensors of a safetensors file of f32, by name."""
+    """Return the tensors of a safetensors file in f32, by name."""
     with open(path, "rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     (size,) = struct.unpack("<Q", data[:8])
@@ -280,7 +280,7 @@ def decode(weights, context, layers, heads, width, vocabulary, batch, prompt, co
     start = (torch.arange(batch * prompt, device=device) * 7919 % vocabulary).view(batch, prompt)
 
     def generated():
-        """The last sequence's tokens, and the milliseconds from the first token to the last."""
+        """Return the tokens of the last sequence and the milliseconds from the first token to the last."""
         tokens = []
         with torch.inference_mode():
             ids = model(start, caches, 0).argmax(-1)
@@ -338,13 +338,13 @@ def encoder(weights, layers, heads, width, vocabulary, batch, length, device, dt
 
 
 def resident(which):
-    """Bytes of this process's memory: now ("VmRSS"), or the most ("VmHWM")."""
+    """Return the bytes of this process's memory: now ("VmRSS"), or the most so far ("VmHWM")."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(which))
 
 
 def trimmed():
-    """Bytes in use now, without what the allocator keeps; from here on the most counts anew."""
+    """Return the bytes in use, without blocks that the allocator keeps, and reset the peak."""
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
@@ -372,7 +372,7 @@ class Prepared:
         self.twin = prepare(**case, device=device, dtype=DTYPES[dtype])
         self.device = device
         if MODE == "compiled":
-            self.once()  # compiles
+            self.once()  # the first run compiles
         step = trimmed() if memory else 0
         self.last = self.once()
         peak = resident("VmHWM") if memory else 0
@@ -392,7 +392,7 @@ class Prepared:
         if self.device != "cpu" and not self.twin.waits and not self.twin.before:
             repeats = max(1, math.ceil(2 / max(event_time(self.twin.run, 1), 1e-3)))
             sample = lambda: event_time(self.twin.run, repeats)
-        # After a pause the first run finds cold caches; a long one does not notice.
+        # After a pause the first run finds cold caches, which makes no difference to a long run.
         if self.last < seconds * 250:
             sample()
         samples, begin = [], time.perf_counter()
