@@ -4,12 +4,55 @@
 // Tolerance, in units of max(|f|, floor): erf is good to 2^-23, e^x and division to a few 2^-24; in the tanh form the
 // rounding of 2u, |2u| < 90 where the result is not 0, is a relative error of the result of up to 8 · 2^-24 · |2u|.
 #include <algorithm>
+#include <cmath>
 
-#include "activations.h"
-#include "views.h"
+#include "check.h"
 
 namespace heed::test {
 namespace {
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+// Of the standard normal distribution.
+double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+// (1 + tanh u) / 2 of GELU's tanh form.
+double gelu_tanh_gate(double x) { return sigmoid(2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)); }
+
+double activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return x > 0 ? x : 0;
+    case Activation::gelu_tanh:
+      return x * gelu_tanh_gate(x);
+    case Activation::gelu_erf:
+      return x * normal_cdf(x);
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::sigmoid:
+      return sigmoid(x);
+  }
+  return NAN;
+}
+
+double activation_slope(Activation activation, double x) {
+  const double s = gelu_tanh_gate(x);
+  switch (activation) {
+    case Activation::none:
+      return 1;
+    case Activation::relu:
+      return x > 0;
+    case Activation::gelu_tanh:
+      return s + x * s * (1 - s) * 2 * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+    case Activation::gelu_erf:
+      return normal_cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
+    case Activation::silu:
+      return sigmoid(x) + x * sigmoid(x) * sigmoid(-x);
+    case Activation::sigmoid:
+      return sigmoid(x) * sigmoid(-x);
+  }
+  return NAN;
+}
 
 std::vector<float> apply(Stream& stream, const Ops& ops, const std::vector<float>& inputs, Activation activation,
                          bool slope) {

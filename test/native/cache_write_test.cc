@@ -1,70 +1,48 @@
-// cache_write: every dtype's size, strided views, starts, what must stay untouched, and every error.
-#include "check.h"
+// cache_write: every dtype's size, strided views on both sides, starts, what must stay untouched, and every error.
+#include "sweep.h"
 
 namespace heed::test {
 namespace {
 
-template <class T>
-void expect_written(Stream& stream, const Ops& ops, int64_t B, int64_t S, int64_t T_new, int64_t H, int64_t D,
-                    const std::vector<int32_t>& starts) {
-  Array<T> cache({B, S, H, D}), packed({B, T_new, 3 * H * D});
-  Array<int32_t> first({B});
-  for (int64_t b = 0; b < B && !starts.empty(); b++) first[b] = starts[b];
-  for (int64_t i = 0; i < cache.size; i++) cache[i] = static_cast<T>(200);
-  for (int64_t i = 0; i < packed.size; i++) packed[i] = static_cast<T>(i % 199);
-  TensorView values = packed;  // the keys of packed queries, keys and values
-  values.rank = 4;
-  values.shape[2] = H;
-  values.shape[3] = D;
-  values.strides[2] = D;
-  values.strides[3] = 1;
-  values.data = packed.view.template ptr<T>() + H * D;
+struct Case {
+  DType dtype;
+  int64_t B, S, T, H, D;  // S tokens in the cache, T new ones
+  std::vector<int32_t> starts = {};
+};
 
-  ops.cache_write(stream, cache, values, starts.empty() ? nullptr : &first);
-  const std::string error = synchronize(stream);
-  if (!error.empty()) return report("failed on the device: %s", error.c_str());
-  int64_t wrong = 0;
-  for (int64_t b = 0; b < B; b++)
-    for (int64_t s = 0; s < S; s++)
-      for (int64_t i = 0; i < H * D; i++) {
-        const int64_t t = s - first[b];
-        const T expected = t < 0 || t >= T_new ? static_cast<T>(200) : packed[((b * T_new + t) * 3 + 1) * H * D + i];
-        wrong += cache[(b * S + s) * H * D + i] != expected;
-      }
-  EXPECT(wrong == 0);
+// The keys of packed queries, keys and values.
+TensorView keys_of(TensorView packed, int64_t H, int64_t D) {
+  packed.rank = 4;
+  packed.shape[2] = H;
+  packed.shape[3] = D;
+  packed.strides[2] = D;
+  packed.strides[3] = 1;
+  packed.data = packed.ptr<char>() + H * D * static_cast<int64_t>(size_of(packed.dtype));
+  return packed;
 }
+
+// Of a cache kept as [B, H, S, D].
+TensorView heads_first(const TensorView& memory) { return permute(memory, {0, 2, 1, 3}); }
 
 TEST(cache_write) {
-  expect_written<float>(stream, ops, 3, 40, 7, 2, 16, {0, 33, 12});
-  expect_written<float>(stream, ops, 2, 40, 40, 3, 5, {});
-  expect_written<float>(stream, ops, 1, 3000, 2500, 2, 64, {499});  // many chunks
-  expect_written<uint8_t>(stream, ops, 2, 9, 1, 2, 3, {8, 0});
-  expect_written<int32_t>(stream, ops, 2, 9, 2, 1, 1, {7, 3});
-}
-
-TEST(cache_write_heads_first) {
-  // A cache kept as [B, H, S, D].
-  Array<float> memory({2, 3, 10, 4}), values({2, 2, 3, 4});
-  Array<int32_t> starts({2});
-  starts[0] = 8;
-  starts[1] = 1;
-  TensorView cache = memory;
-  cache.shape[1] = 10;
-  cache.shape[2] = 3;
-  cache.strides[1] = 4;
-  cache.strides[2] = 40;
-  Random random(1);
-  random.fill(values, 1, 2);
-  ops.cache_write(stream, cache, values, &starts);
-  EXPECT(synchronize(stream).empty());
-  for (int64_t b = 0; b < 2; b++)
-    for (int64_t h = 0; h < 3; h++)
-      for (int64_t s = 0; s < 10; s++)
-        for (int64_t d = 0; d < 4; d++) {
-          const int64_t t = s - starts[b];
-          EXPECT(memory[((b * 3 + h) * 10 + s) * 4 + d] ==
-                 (t < 0 || t > 1 ? 0 : values[((b * 2 + t) * 3 + h) * 4 + d]));
-        }
+  const Case cases[] = {{DType::f32, 3, 40, 7, 2, 16, {0, 33, 12}}, {DType::f32, 2, 40, 40, 3, 5},
+                        {DType::f32, 1, 3000, 2500, 2, 64, {499}},  // many chunks
+                        {DType::bf16, 2, 9, 2, 2, 3, {4, 0}},       {DType::u8, 2, 9, 1, 2, 3, {8, 0}},
+                        {DType::i32, 2, 9, 2, 1, 1, {7, 3}}};
+  sweep(stream, [&](Sweep& s) {
+    for (const Case& c : cases) {
+      Array<int32_t> starts({c.B});
+      for (size_t b = 0; b < c.starts.size(); b++) starts[static_cast<int64_t>(b)] = c.starts[b];
+      Operand values{{c.B, c.T, 3 * c.H * c.D}, c.dtype, Layout::contiguous, 0, 200};
+      values.window = [&](const TensorView& packed) { return keys_of(packed, c.H, c.D); };
+      const auto write = [&](const Views& v) {
+        ops.cache_write(stream, v[0], v[1], c.starts.empty() ? nullptr : &starts);
+      };
+      s.check("cache_write", 1, {{{c.B, c.S, c.H, c.D}, c.dtype, Layout::contiguous, 0, 200}, values}, write);
+      s.check("cache_write", 1, {{{c.B, c.H, c.S, c.D}, c.dtype, Layout::contiguous, 0, 200, heads_first}, values},
+              write);
+    }
+  });
 }
 
 TEST(cache_write_empty) {

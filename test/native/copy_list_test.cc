@@ -2,12 +2,11 @@
 #include <cstring>
 #include <deque>
 
-#include "check.h"
+#include "views.h"
 
 namespace heed::test {
 namespace {
 
-constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::i32, DType::u8};
 // Empty ones at both ends and in the middle; one more than a chunk, and exactly one.
 const std::vector<int64_t> kSizes = {0, 1, 17, 16384, 0, 16385, 3, 33, 0};
 

@@ -1,199 +1,53 @@
-// Cross-entropy, loss and gradient, against float64: vocabularies of every awkward size, shifted and masked logits,
-// ignored rows, label smoothing, targets outside the vocabulary.
-#include <cstring>
-
-#include "check.h"
+// Cross-entropy, loss and gradient: vocabularies of every awkward size, rows in parts, in place, ignored rows, targets
+// outside the vocabulary, and every error.
+#include "sweep.h"
 
 namespace heed::test {
 namespace {
 
 constexpr int64_t kIgnore = -100;
 
-struct Reference {
-  double loss = 0;
-  std::vector<double> losses, dlogits;
-};
-
-template <class Logit>
-Reference reference(int64_t rows, int64_t V, const Logit* x, const int32_t* targets, int64_t ignore, double s) {
-  Reference r;
-  int64_t counted = 0;
-  for (int64_t row = 0; row < rows; row++) counted += targets[row] != ignore;
-  for (int64_t row = 0; row < rows; row++, x += V) {
-    if (targets[row] == ignore) {
-      r.losses.push_back(0);
-      r.dlogits.insert(r.dlogits.end(), V, 0.0);
-      continue;
-    }
-    double max = -INFINITY, sum = 0, loss = 0;
-    for (int64_t v = 0; v < V; v++) max = std::fmax(max, x[v]);
-    for (int64_t v = 0; v < V; v++) sum += std::exp(x[v] - max);
-    for (int64_t v = 0; v < V; v++) {
-      const double q = s / static_cast<double>(V) + (v == targets[row] ? 1 - s : 0);
-      if (q > 0) loss -= q * (x[v] - max - std::log(sum));
-      r.dlogits.push_back((std::exp(x[v] - max) / sum - q) / static_cast<double>(counted));
-    }
-    r.losses.push_back(loss);
-    r.loss += loss / static_cast<double>(counted);
-  }
-  return r;
-}
-
-// The logits are rounded already; what is left is one rounding of x - max (of up to 2^-24 · |x - max|, here at most
-// 40), e^x to 2 ulp, and sums of V positive terms in at least 16 lanes.
-double tolerance(int64_t V) { return 0x1p-24 * (48 + std::sqrt(static_cast<double>(V) / 16)); }
-
-void check(Stream& stream, const Ops& ops, int64_t rows, int64_t V, float shift, float s, float masked,
-           int64_t ignore) {
-  Array<float> logits({rows, V}), loss({1}), losses({rows}), dlogits({rows, V});
-  Array<int32_t> targets({rows});
-  Random random(static_cast<uint64_t>(rows * 1009 + V));
-  random.fill(logits, shift - 10, shift + 10);
-  for (int64_t r = 0; r < rows; r++) {
-    targets[r] = static_cast<int32_t>(random.below(V));
-    for (int64_t v = 0; v < V; v++)
-      if (v != targets[r] && random.uniform(0, 1) < masked) logits[r * V + v] = -INFINITY;
-    if (r % 3 == 1) targets[r] = static_cast<int32_t>(ignore);
-  }
-  for (int64_t i = 0; i < dlogits.size; i++) dlogits[i] = NAN;  // all of it must be written
-  const Reference r = reference(rows, V, &logits[0], &targets[0], ignore, s);
-  ops.cross_entropy(stream, loss, &losses, &dlogits, logits, targets, 0, ignore, s, 1, false);
-  EXPECT(synchronize(stream).empty());
-  const std::string label = "rows=" + std::to_string(rows) + " V=" + std::to_string(V) + " s=" + std::to_string(s);
-  expect_near((label + " loss").c_str(), &loss[0], &r.loss, 1, tolerance(V), tolerance(V));
-  expect_near((label + " losses").c_str(), &losses[0], r.losses.data(), rows, tolerance(V), tolerance(V));
-  const double scale = 3.0 / static_cast<double>(rows + 2);  // 1 / counted, about
-  expect_near((label + " dlogits").c_str(), &dlogits[0], r.dlogits.data(), dlogits.size, scale * 0x1p-23, tolerance(V));
-
-  Array<float> alone(std::initializer_list<int64_t>{});
-  ops.cross_entropy(stream, alone, nullptr, nullptr, logits, targets, 0, ignore, s, 1, false);
-  synchronize(stream);
-  EXPECT(alone[0] == loss[0]);
-}
-
-const int64_t kSizes[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 257, 1023, 1024, 1025, 2049};
-
 TEST(cross_entropy_sizes) {
-  for (const int64_t V : kSizes) {
-    check(stream, ops, 4, V, 0, 0, 0, kIgnore);
-    check(stream, ops, 5, V, 0, 0.1f, 0, kIgnore);
-  }
-  check(stream, ops, 1000, 65, 0, 0, 0, kIgnore);
-  check(stream, ops, 2, 50257, 0, 0, 0, kIgnore);
-  check(stream, ops, 2, 200001, 0, 0.1f, 0, kIgnore);
+  sweep(stream, [&](Sweep& s) {
+    const auto check = [&](int64_t rows, int64_t V, float smoothing, int64_t ignored = kIgnore) {
+      const Operand logits{{rows, V}, DType::f32, Layout::contiguous, -10, 10};
+      const auto run = [&](const Views& v, OptOut losses, OptOut dlogits) {
+        ops.cross_entropy(stream, v[0], losses, dlogits, v[3], v[4], 0, ignored, smoothing, 1, false);
+      };
+      const std::vector<Operand> operands = {{{1}}, {{rows}}, logits, logits, integers({rows}, V)};
+      s.check("cross_entropy", 3, operands, [&](const Views& v) { run(v, &v[1], &v[2]); });
+      s.check("cross_entropy", 1, operands, [&](const Views& v) { run(v, nullptr, nullptr); });
+      // In place it is the same.
+      s.check("cross_entropy", 4, operands, [&](const Views& v) {
+        run(v, nullptr, &v[2]);
+        run(v, nullptr, &v[3]);
+        EXPECT(synchronize(stream).empty());
+        for (int64_t i = 0; i < rows * V; i++)
+          if (v[2].f32()[i] != v[3].f32()[i]) return report("in place it is not the same");
+      });
+    };
+    for (const int64_t V : {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 257, 1023, 1024, 1025, 2049})
+      for (const float smoothing : {0.0f, 0.1f}) check(4, V, smoothing);
+    check(7, 33, 1);
+    check(7, 33, 0, 0);  // an index of the vocabulary
+    check(2000, 65, 0);
+    check(2, 50257, 0);
+    check(2, 200001, 0.1f);
+  });
 }
 
-TEST(cross_entropy_shifted_and_masked) {
-  for (const int64_t V : {3, 65, 1025, 5000}) {
-    for (const float shift : {1e4f, -1e4f, 300.0f}) {
-      check(stream, ops, 4, V, shift, 0, 0, kIgnore);
-      check(stream, ops, 4, V, shift, 0.2f, 0, kIgnore);
-    }
-    check(stream, ops, 4, V, 0, 0, 0.7f, kIgnore);
-  }
-}
-
-TEST(cross_entropy_first_blocks_all_masked) {
-  constexpr int64_t V = 3000;
-  Array<float> logits({1, V}), loss({1}), dlogits({1, V});
-  Array<int32_t> targets({1});
-  for (const float shift : {-1000.0f, 0.0f}) {
-    for (int64_t v = 0; v < V; v++) logits[v] = v < 2500 ? -INFINITY : shift + static_cast<float>(v % 7);
-    targets[0] = 2900;
-    const Reference r = reference(1, V, &logits[0], &targets[0], kIgnore, 0);
-    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
-    synchronize(stream);
-    expect_near("loss", &loss[0], &r.loss, 1, 0, tolerance(V));
-    expect_near("dlogits", &dlogits[0], r.dlogits.data(), V, 0x1p-24, tolerance(V));
-  }
-  targets[0] = 7;  // impossible: an infinite loss, but a finite gradient
-  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
-  synchronize(stream);
-  EXPECT(loss[0] == INFINITY && dlogits[7] == -1);
-  targets[0] = 2900;  // a share of the target for impossible tokens
-  for (const float s : {0.5f, 1.0f}) {
-    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, s, 1, false);
-    synchronize(stream);
-    EXPECT(loss[0] == INFINITY && std::isfinite(dlogits[0]));
-    targets[0] = 7;  // the target itself too
-  }
-}
-
-TEST(cross_entropy_nan_reaches_the_loss) {
-  for (const int64_t at : {0, 700, 2047, 2999}) {
-    Array<float> logits({1, 3000}), loss({1});
-    Array<int32_t> targets({1});
-    for (int64_t v = 0; v < 3000; v++) logits[v] = v < 2048 ? -INFINITY : 1.0f;
-    logits[at] = NAN;
-    targets[0] = 2500;
-    ops.cross_entropy(stream, loss, nullptr, nullptr, logits, targets, 0, kIgnore, 0, 1, false);
-    synchronize(stream);
-    EXPECT(std::isnan(loss[0]));
-  }
-}
-
-TEST(cross_entropy_full_smoothing_and_pad_id_as_ignored) {
-  check(stream, ops, 7, 33, 0, 1, 0, kIgnore);
-  check(stream, ops, 7, 33, 0, 0, 0, 0);  // an index of the vocabulary
-  check(stream, ops, 7, 33, 0, 0, 0, 1 << 20);
-}
-
-TEST(cross_entropy_gradient_is_the_derivative) {
-  constexpr int64_t V = 5;
-  double x[2 * V] = {0.1, -1.3, 2.0, 0.4, -0.2, 1.0, 0.5, -0.5, 0.0, 3.0};
-  const int32_t targets[2] = {2, 0};
-  for (const double s : {0.0, 0.3}) {
-    const Reference r = reference(2, V, x, targets, kIgnore, s);
-    for (int64_t i = 0; i < 2 * V; i++) {
-      const double at = x[i], h = 1e-5;
-      x[i] = at + h;
-      const double up = reference(2, V, x, targets, kIgnore, s).loss;
-      x[i] = at - h;
-      const double down = reference(2, V, x, targets, kIgnore, s).loss;
-      x[i] = at;
-      EXPECT(std::fabs((up - down) / (2 * h) - r.dlogits[i]) < 1e-9);
-    }
-  }
-}
-
-TEST(cross_entropy_rising_logits_in_place) {
-  constexpr int64_t V = 5000;
-  Array<float> logits({2, V}), loss({1}), dlogits({2, V});
-  Array<int32_t> targets({2});
-  for (int64_t v = 0; v < V; v++) {  // each block has a new maximum, or none has but the first
-    logits[v] = 0.01f * static_cast<float>(v);
-    logits[V + v] = -logits[v];
-  }
-  targets[0] = targets[1] = 4400;
-  const Reference r = reference(2, V, &logits[0], &targets[0], kIgnore, 0.1f);
-  ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0.1f, 1, false);
-  ops.cross_entropy(stream, loss, nullptr, &logits, logits, targets, 0, kIgnore, 0.1f, 1, false);
-  EXPECT(synchronize(stream).empty());
-  expect_near("loss", &loss[0], &r.loss, 1, 0, tolerance(V));
-  expect_near("dlogits", &dlogits[0], r.dlogits.data(), 2 * V, 0x1p-24, tolerance(V));
-  EXPECT(std::memcmp(&logits[0], &dlogits[0], 2 * V * sizeof(float)) == 0);
-}
-
+// Parts of the rows of a loss, each with a place of its own in the targets.
 TEST(cross_entropy_of_rows_in_parts) {
-  constexpr int64_t rows = 11, V = 37;
-  Array<float> logits({rows, V}), loss({1}), losses({rows}), dlogits({rows, V}), sum({1});
-  Array<int32_t> targets({rows});
-  Random random(12);
-  random.fill(logits);
-  for (int64_t r = 0; r < rows; r++) targets[r] = r % 3 == 1 ? kIgnore : static_cast<int32_t>(random.below(V));
-  const Reference r = reference(rows, V, &logits[0], &targets[0], kIgnore, 0.1f);
-  for (int64_t begin = 0, end; begin < rows; begin = end) {
-    end = begin < 1 ? 1 : begin < 2 ? 2 : std::min(rows, begin + 4);  // the second part counts for nothing
-    Array<float> x({end - begin, V}), dx({end - begin, V}), each({end - begin});
-    for (int64_t i = 0; i < x.size; i++) x[i] = logits[begin * V + i];
-    ops.cross_entropy(stream, sum, &each, &dx, x, targets, begin, kIgnore, 0.1f, 1, begin > 0);
-    EXPECT(synchronize(stream).empty());
-    for (int64_t i = 0; i < dx.size; i++) dlogits[begin * V + i] = dx[i];
-    for (int64_t i = 0; i < each.size; i++) losses[begin + i] = each[i];
-  }
-  expect_near("sum", &sum[0], &r.loss, 1, 0, tolerance(V));
-  expect_near("losses", &losses[0], r.losses.data(), rows, 0, tolerance(V));
-  expect_near("dlogits", &dlogits[0], r.dlogits.data(), rows * V, 0x1p-24, tolerance(V));
+  sweep(stream, [&](Sweep& s) {
+    constexpr int64_t V = 37;
+    for (const int64_t begin : {0, 1, 7})
+      for (const int64_t rows : {1, 4})
+        s.check_accumulating("cross_entropy", 1, {{{1}}, {{rows}}, {{rows, V}}, {{rows, V}}, integers({11}, V)},
+                             [&](const Views& v, bool accumulate) {
+                               ops.cross_entropy(stream, v[0], nullptr, nullptr, v[3], v[4], begin, kIgnore, 0.1f, 1,
+                                                 accumulate);
+                             });
+  });
 }
 
 TEST(cross_entropy_all_ignored_is_zero) {
@@ -211,25 +65,6 @@ TEST(cross_entropy_all_ignored_is_zero) {
   loss[0] = 1;
   ops.cross_entropy(stream, loss, &no_losses, &none, none, no_targets, 0, kIgnore, 0, 1, false);
   EXPECT(synchronize(stream).empty() && loss[0] == 0);
-}
-
-TEST(cross_entropy_same_bits_on_any_threads) {
-  Array<float> logits({2000, 65}), dlogits({2000, 65});
-  Array<int32_t> targets({2000});
-  Random random(8);
-  random.fill(logits);
-  for (int64_t r = 0; r < 2000; r++) targets[r] = static_cast<int32_t>(random.below(65));
-  const int threads = cpu::thread_count();
-  float first = 0;
-  for (const int count : {1, 2, 5}) {
-    cpu::set_thread_count(count);
-    Array<float> loss({1});
-    ops.cross_entropy(stream, loss, nullptr, &dlogits, logits, targets, 0, kIgnore, 0, 1, false);
-    synchronize(stream);
-    if (count == 1) first = loss[0];
-    EXPECT(loss[0] == first);
-  }
-  cpu::set_thread_count(threads);
 }
 
 TEST(cross_entropy_errors) {

@@ -1,12 +1,10 @@
-// Tensors of any dtype in tests, and a reference for conversions that rounds in double by the definition.
+// Tensors of float dtypes in tests, and a reference for conversions that rounds in double by the definition.
 #pragma once
 #include <cstring>
 
 #include "views.h"
 
 namespace heed::test {
-
-constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::i32, DType::u8};
 
 // A float format: bits of the significand (with the leading one), least normal exponent, first value that overflows.
 struct Format {
@@ -32,10 +30,6 @@ inline double decode(DType dtype, uint16_t bits) {
   return bits >> 15 ? -value : value;
 }
 
-inline double to_integer(double x, double low, double high) {
-  return std::isnan(x) ? 0 : std::min(std::max(std::trunc(x), low), high);
-}
-
 // The bits of a value that `dtype` holds exactly: the inverse of decode.
 inline uint16_t encode(DType dtype, double value) {
   const int fraction_bits = dtype == DType::bf16 ? 7 : 10, bias = dtype == DType::bf16 ? 127 : 15;
@@ -50,47 +44,25 @@ inline uint16_t encode(DType dtype, double value) {
   return static_cast<uint16_t>(sign | biased << fraction_bits | (fraction & ((1 << fraction_bits) - 1)));
 }
 
-// What an element becomes in `dtype`.
+// What a number becomes in `dtype`, one of floats.
 inline double converted(DType dtype, double x) {
-  switch (dtype) {
-    case DType::f32:
-      return static_cast<float>(x);
-    case DType::bf16:
-      return round_to(kBf16, x);
-    case DType::f16:
-      return round_to(kF16, x);
-    case DType::i32:
-      return to_integer(x, INT32_MIN, INT32_MAX);
-    case DType::u8:
-      return to_integer(x, 0, 255);
-  }
-  return 0;
+  if (dtype == DType::f32) return static_cast<float>(x);
+  return round_to(dtype == DType::bf16 ? kBf16 : kF16, x);
 }
 
-// Memory of any dtype, read and written as double.
+// Memory of a float dtype, read and written as double (one of integers can be given to what refuses it).
 struct Any {
   Any(DType dtype, const Shape& shape, Layout layout = Layout::contiguous)
-      : bytes(shape, layout), halves(shape, layout), words(shape, layout), view(bytes.view) {
+      : halves(shape, layout), words(shape, layout), view(words.view) {
     view.dtype = dtype;
-    view.data = size_of(dtype) == 1 ? bytes.view.data : size_of(dtype) == 2 ? halves.view.data : words.view.data;
+    view.data = size_of(dtype) == 2 ? halves.view.data : words.view.data;
   }
   double get(int64_t i) const {
     const int64_t at = place(view, i);
-    switch (view.dtype) {
-      case DType::f32: {
-        float value;
-        std::memcpy(&value, &words.memory[at], sizeof value);
-        return value;
-      }
-      case DType::bf16:
-      case DType::f16:
-        return decode(view.dtype, halves.memory[at]);
-      case DType::i32:
-        return words.memory[at];
-      case DType::u8:
-        return bytes.memory[at];
-    }
-    return 0;
+    if (view.dtype != DType::f32) return decode(view.dtype, halves.memory[at]);
+    float value;
+    std::memcpy(&value, &words.memory[at], sizeof value);
+    return value;
   }
   void set_f32(int64_t i, float value) { std::memcpy(&words.memory[place(view, i)], &value, sizeof value); }
   // Of a float dtype, which holds the value exactly.
@@ -101,7 +73,6 @@ struct Any {
       halves.memory[place(view, i)] = encode(view.dtype, value);
   }
 
-  Laid<uint8_t> bytes;
   Laid<uint16_t> halves;
   Laid<int32_t> words;
   TensorView view;

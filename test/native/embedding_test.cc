@@ -1,79 +1,31 @@
-// Embedding rows, forward and backward: exact copies, gradient sums against float64, ids outside the table.
-#include <cstring>
-
-#include "check.h"
+// Embedding rows, forward and backward: awkward widths, numbers of ids and tables, ids outside the table, and every
+// error.
+#include "sweep.h"
 
 namespace heed::test {
 namespace {
 
-void fill_ids(Array<int32_t>& ids, int64_t V, uint64_t seed) {
-  Random random(seed);
-  for (int64_t i = 0; i < ids.size; i++) ids[i] = static_cast<int32_t>(random.below(V));
-}
-
-TEST(embedding_forward_copies_rows) {
-  for (const int64_t C : {1, 2, 3, 17, 31, 33, 64, 65, 257, 20000}) {
-    constexpr int64_t V = 23;
-    Array<float> weight({V, C}), out({3, 5, C});
-    Array<int32_t> ids({3, 5});
-    Random random(static_cast<uint64_t>(C));
-    random.fill(weight);
-    fill_ids(ids, V, static_cast<uint64_t>(C));
-    ids[0] = 0;
-    ids[14] = V - 1;
-    ops.embedding_forward(stream, out, ids, weight);
-    EXPECT(synchronize(stream).empty());
-    for (int64_t i = 0; i < ids.size; i++)
-      EXPECT(std::memcmp(&out[i * C], &weight[ids[i] * C], static_cast<size_t>(C) * sizeof(float)) == 0);
-  }
-}
-
-void check_backward(Stream& stream, const Ops& ops, int64_t n, int64_t V, int64_t C, bool accumulate) {
-  Array<float> dweight({V, C}), dout({n, C});
-  Array<int32_t> ids({n});
-  Random random(static_cast<uint64_t>(n * 31 + V + C));
-  random.fill(dweight);
-  random.fill(dout);
-  fill_ids(ids, V, static_cast<uint64_t>(n + C));
-  std::vector<double> expected(dweight.size, 0);
-  for (int64_t i = 0; accumulate && i < dweight.size; i++) expected[i] = dweight[i];
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t c = 0; c < C; c++) expected[ids[i] * C + c] += dout[i * C + c];
-  ops.embedding_backward(stream, dweight, dout, ids, accumulate);
-  EXPECT(synchronize(stream).empty());
-  // Half an ulp of a partial sum each time; partial sums of about n/V terms in [-1, 1] walk to sqrt(n/V).
-  const double terms = static_cast<double>(n) / static_cast<double>(V) + 1;
-  const std::string label = "n=" + std::to_string(n) + " V=" + std::to_string(V) + " C=" + std::to_string(C);
-  expect_near(label.c_str(), &dweight[0], expected.data(), dweight.size, 0x1p-24 * 4 * terms, 0x1p-23);
-}
-
-TEST(embedding_backward_sums_rows) {
-  for (const int64_t C : {1, 2, 3, 17, 31, 33, 63, 64, 65, 257})
-    for (const bool accumulate : {false, true}) check_backward(stream, ops, 100, 7, C, accumulate);
-  check_backward(stream, ops, 1000, 1, 65, true);   // one row takes them all
-  check_backward(stream, ops, 3, 5000, 33, false);  // most rows stay zero, and several tasks zero them
-  check_backward(stream, ops, 0, 4, 16, false);     // no ids: zeros
-  check_backward(stream, ops, 0, 4, 16, true);      // no ids: nothing
-}
-
-TEST(embedding_backward_same_bits_on_any_threads) {
-  constexpr int64_t kIds = 500, V = 11, C = 200;
-  Array<float> dout({kIds, C});
-  Array<int32_t> ids({kIds});
-  Random random(3);
-  random.fill(dout);
-  fill_ids(ids, V, 3);
-  const int threads = cpu::thread_count();
-  std::vector<float> first;
-  for (const int count : {1, 2, 5}) {
-    cpu::set_thread_count(count);
-    Array<float> dweight({V, C});
-    ops.embedding_backward(stream, dweight, dout, ids, false);
-    synchronize(stream);
-    if (first.empty()) first.assign(&dweight[0], &dweight[0] + dweight.size);
-    EXPECT(std::memcmp(first.data(), &dweight[0], first.size() * sizeof(float)) == 0);
-  }
-  cpu::set_thread_count(threads);
+TEST(embedding_sizes) {
+  sweep(stream, [&](Sweep& s) {
+    const auto forward = [&](int64_t n, int64_t V, int64_t C) {
+      s.check("embedding_forward", 1, {{{3, n, C}}, integers({3, n}, V), {{V, C}}},
+              [&](const Views& v) { ops.embedding_forward(stream, v[0], v[1], v[2]); });
+    };
+    const auto backward = [&](int64_t n, int64_t V, int64_t C) {
+      for (const bool accumulate : {false, true})
+        s.check("embedding_backward", 1, {{{V, C}}, {{n, C}}, integers({n}, V)},
+                [&](const Views& v) { ops.embedding_backward(stream, v[0], v[1], v[2], accumulate); });
+    };
+    for (const int64_t C : {1, 2, 3, 17, 31, 33, 63, 64, 65, 257}) {
+      forward(5, 23, C);
+      backward(100, 7, C);
+    }
+    forward(5, 23, 20000);
+    backward(1000, 1, 65);   // one row takes them all
+    backward(3, 5000, 33);   // most rows stay zero, and several tasks zero them
+    backward(500, 11, 200);  // several tasks add
+    backward(0, 4, 16);
+  });
 }
 
 TEST(embedding_ids_outside_the_table) {

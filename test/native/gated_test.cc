@@ -1,87 +1,32 @@
-// Gated activations against float64: every activation and layout, halves of one projection, outputs in an input's
-// memory, accumulation, and every error.
-#include "activations.h"
-#include "views.h"
+// Gated activations: every activation and layout, halves of one projection, outputs in an input's memory, and every
+// error.
+#include "core/kinds.h"
+#include "sweep.h"
 
 namespace heed::test {
 namespace {
 
-// Rounding errors, in units of 2^-24 of the terms: those of the activations (activation_test.cc), and of the products.
-constexpr double kRounding = 0x1p-24;
-
-void expect_all(const char* label, Activation activation, const Laid<float>& got, const std::vector<double>& expected,
-                const std::vector<double>& terms) {
-  for (int64_t i = 0; i < got.view.numel(); i++) {
-    if (std::fabs(static_cast<double>(got.at(i)) - expected[i]) <= kRounding * 16 * terms[i]) continue;
-    return report("%s, activation %d: element %lld is %.9g, expected %.9g", label, static_cast<int>(activation),
-                  static_cast<long long>(i), static_cast<double>(got.at(i)), expected[i]);
-  }
-}
-
-void check_forward(Stream& stream, const Ops& ops, Activation activation, const Shape& shape, Layout out_layout,
-                   Layout gate_layout, Layout up_layout) {
-  Random random(5);
-  Laid<float> out(shape, out_layout), gate(shape, gate_layout), up(shape, up_layout);
-  random.fill(gate.memory, -4, 4);
-  random.fill(up.memory);
-  ops.gated(stream, out, gate, up, static_cast<Int>(activation));
-  EXPECT(synchronize(stream).empty());
-  EXPECT(out.gaps_are(0));
-  std::vector<double> expected, terms;
-  for (int64_t i = 0; i < out.view.numel(); i++) {
-    const auto x = static_cast<double>(gate.at(i)), u = static_cast<double>(up.at(i));
-    expected.push_back(activate(activation, x) * u);
-    terms.push_back(std::fabs(u) * std::fmax(std::fabs(activate(activation, x)), 0.1));
-  }
-  expect_all("out", activation, out, expected, terms);
-}
-
-void check_backward(Stream& stream, const Ops& ops, Activation activation, const Shape& shape, Layout gradient_layout,
-                    Layout layout, bool accumulate_dgate, bool accumulate_dup) {
-  Random random(6);
-  Laid<float> dgate(shape, gradient_layout), dup(shape, gradient_layout), dout(shape, layout), gate(shape, layout),
-      up(shape);
-  for (Laid<float>* x : {&gate, &up, &dout}) random.fill(x->memory, -3, 3);
-  for (int64_t i = 0; i < dgate.view.numel(); i++) {
-    dgate.at(i) = random.uniform();
-    dup.at(i) = random.uniform();
-  }
-  std::vector<double> to_gate, gate_terms, to_up, up_terms;
-  for (int64_t i = 0; i < dgate.view.numel(); i++) {
-    const auto x = static_cast<double>(gate.at(i)), u = static_cast<double>(up.at(i)),
-               d = static_cast<double>(dout.at(i));
-    to_gate.push_back(d * u * activation_slope(activation, x) +
-                      (accumulate_dgate ? static_cast<double>(dgate.at(i)) : 0));
-    to_up.push_back(d * activate(activation, x) + (accumulate_dup ? static_cast<double>(dup.at(i)) : 0));
-    gate_terms.push_back(std::fabs(d * u) + std::fabs(to_gate.back()));
-    up_terms.push_back(std::fabs(d) * std::fmax(std::fabs(activate(activation, x)), 0.1) + std::fabs(to_up.back()));
-  }
-  ops.gated_backward(stream, dgate, dup, dout, gate, up, static_cast<Int>(activation), accumulate_dgate,
-                     accumulate_dup);
-  EXPECT(synchronize(stream).empty());
-  EXPECT(dgate.gaps_are(0) && dup.gaps_are(0));
-  expect_all("dgate", activation, dgate, to_gate, gate_terms);
-  expect_all("dup", activation, dup, to_up, up_terms);
-}
-
 const Shape kShapes[] = {{}, {1}, {33}, {2, 3, 17}, {5, 64}, {3, 40000}};
 
 TEST(gated_every_activation_and_layout) {
-  for (Int kind = 0; kind < kActivations; kind++) {
-    const auto activation = static_cast<Activation>(kind);
-    for (const Shape& shape : kShapes) {
-      check_forward(stream, ops, activation, shape, Layout::contiguous, Layout::contiguous, Layout::contiguous);
+  sweep(stream, [&](Sweep& s) {
+    const auto check = [&](Int activation, const Shape& shape, Layout out, Layout gate, Layout up) {
+      const Operand result{shape, DType::f32, out}, x{shape, DType::f32, gate, -4, 4}, y{shape, DType::f32, up};
+      s.check("gated", 1, {result, x, y}, [&](const Views& v) { ops.gated(stream, v[0], v[1], v[2], activation); });
       for (const bool a : {false, true})
-        for (const bool b : {false, true})
-          check_backward(stream, ops, activation, shape, Layout::contiguous, Layout::contiguous, a, b);
+        s.check("gated_backward", 2, {result, result, {shape, DType::f32, gate}, x, y},
+                [&](const Views& v) { ops.gated_backward(stream, v[0], v[1], v[2], v[3], v[4], activation, a, !a); });
+    };
+    for (Int activation = 0; activation < kActivations; activation++) {
+      for (const Shape& shape : kShapes)
+        check(activation, shape, Layout::contiguous, Layout::contiguous, Layout::contiguous);
+      for (const Layout out : kOutLayouts)
+        for (const Layout in : kInLayouts) {
+          check(activation, {4, 3, 17}, out, in, Layout::contiguous);
+          check(activation, {4, 3, 17}, out, Layout::contiguous, in);
+        }
     }
-    for (const Layout out : kOutLayouts)
-      for (const Layout in : kInLayouts) {
-        check_forward(stream, ops, activation, {4, 3, 17}, out, in, Layout::contiguous);
-        check_forward(stream, ops, activation, {4, 3, 17}, out, Layout::contiguous, in);
-        check_backward(stream, ops, activation, {4, 3, 17}, out, in, false, true);
-      }
-  }
+  });
 }
 
 // The halves of rows [2·F]: gate first.

@@ -1,15 +1,27 @@
-// gemm and bias_backward against products in double: every transpose, layout, epilogue and path, and the same bits for
-// any number of threads.
+// gemm and bias_backward: awkward sizes in every transpose, layout, epilogue and path, and every error.
 #include <algorithm>
 #include <array>
 
-#include "gemm_reference.h"
+#include "core/kinds.h"
+#include "sweep.h"
 
 namespace heed::test::gemm {
 namespace {
 
 constexpr Layout kTransposes[] = {Layout::contiguous, Layout::transposed};
 constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
+
+struct Case {
+  Shape batch;
+  int64_t m, n, k;
+  Layout a = Layout::contiguous, b = Layout::contiguous;
+  int64_t padding = 0;  // of the rows of out, residual, preact and dact_preact
+  bool bias = false, residual = false, preact = false, dact = false;
+  Int activation = 0;
+  bool accumulate = false;
+  DType dtype = DType::f32;
+  bool wide = false;  // out, bias and residual are f32 all the same
+};
 
 // The case in another dtype.
 Case of(DType dtype, Case c, bool wide = false) {
@@ -18,140 +30,144 @@ Case of(DType dtype, Case c, bool wide = false) {
   return c;
 }
 
+Shape with(Shape shape, int64_t rows, int64_t columns) {
+  shape.push_back(rows);
+  shape.push_back(columns);
+  return shape;
+}
+
+void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
+  const DType mixed = c.wide ? DType::f32 : c.dtype;
+  // Rows further apart than they are long.
+  const auto padded = [&](DType dtype) {
+    Operand operand{with(c.batch, c.m, c.n + c.padding), dtype};
+    operand.window = [&](TensorView view) {
+      view.shape[view.rank - 1] = c.n;
+      return view;
+    };
+    return operand;
+  };
+  s.check("gemm", 2,
+          {padded(mixed),
+           padded(c.dtype),
+           {with(c.batch, c.m, c.k), c.dtype, c.a},
+           {with(c.batch, c.k, c.n), c.dtype, c.b},
+           {{c.n}, mixed},
+           padded(mixed),
+           padded(c.dtype)},
+          [&](const Views& v) {
+            ops.gemm(stream, v[0], nullptr, v[2], v[3], c.bias ? &v[4] : nullptr, c.residual ? &v[5] : nullptr,
+                     c.preact ? &v[1] : nullptr, c.dact ? &v[6] : nullptr, c.activation, false, c.accumulate, false);
+          });
+}
+
 TEST(gemm_sizes_in_every_transpose) {
   const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 29, 31, 32, 33, 63, 65, 129};
-  Random random(3);
-  const auto any = [&] { return sizes[random.below(sizeof sizes / sizeof *sizes)]; };
-  for (const DType dtype : kFloats)
-    for (int i = 0; i < (dtype == DType::f32 ? 150 : 40); i++)
-      for (const Layout a : kTransposes)
-        for (const Layout b : kTransposes) check(stream, ops, of(dtype, {{}, any(), any(), any(), a, b}, i % 2));
+  sweep(stream, [&](Sweep& s) {
+    Random random(3);
+    const auto any = [&] { return sizes[random.below(sizeof sizes / sizeof *sizes)]; };
+    for (const DType dtype : kFloats)
+      for (int i = 0; i < (dtype == DType::f32 ? 150 : 40); i++)
+        for (const Layout a : kTransposes)
+          for (const Layout b : kTransposes)
+            check(s, stream, ops, of(dtype, {{}, any(), any(), any(), a, b}, i % 2 == 1));
+  });
 }
 
 // Several passes over K, several blocks of rows and of columns; and few rows of a long or of a wide b.
 TEST(gemm_beyond_one_block) {
-  for (const Layout a : kTransposes)
-    for (const Layout b : kTransposes) {
-      for (const auto& [m, n, k] :
-           {std::array<int64_t, 3>{257, 300, 40}, {17, 65, 2100}, {190, 33, 1030}, {33, 600, 515}})
-        for (const DType dtype : kFloats) check(stream, ops, of(dtype, {{}, m, n, k, a, b}));
-      for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8})
-        for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
-          for (const DType dtype : kFloats) check(stream, ops, of(dtype, {{}, m, n, k, a, b}));
+  sweep(stream, [&](Sweep& s) {
+    for (const DType dtype : kFloats) {
+      for (const Layout a : kTransposes)
+        for (const Layout b : kTransposes) {
+          for (const auto& [m, n, k] :
+               {std::array<int64_t, 3>{257, 300, 40}, {17, 65, 2100}, {190, 33, 1030}, {33, 600, 515}, {31, 33, 4100}})
+            check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
+          for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8})
+            for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
+              check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
+        }
+      // Slices of k in strips of columns.
+      for (const int64_t m : {1, 2, 8}) check(s, stream, ops, of(dtype, {{}, m, 1100, 300}));
     }
-  // Slices of k in strips of columns.
-  for (const int64_t m : {1, 2, 8})
-    for (const DType dtype : kFloats) check(stream, ops, of(dtype, {{}, m, 1100, 300}));
+  });
 }
 
 TEST(gemm_any_strides) {
-  for (const Layout a : kInLayouts)
-    for (const Layout b : kInLayouts)
-      for (const int64_t m : {1, 3, 33})
-        for (const Shape& batch : {Shape{}, Shape{3}, Shape{2, 1, 3}, Shape{1, 2, 1, 2, 1, 2}})
-          for (const DType dtype : kFloats) check(stream, ops, of(dtype, {batch, m, 35, 19, a, b, 3}));
-}
-
-TEST(gemm_a_batch_of_many_small_matrices) {
-  for (const Layout b : kTransposes) {
-    check(stream, ops, {{7, 12}, 16, 16, 64, Layout::contiguous, b});
-    check(stream, ops, {{40}, 1, 64, 48, Layout::contiguous, b});
-    check(stream, ops, {{3}, 65, 70, 600, Layout::contiguous, b});
-  }
+  sweep(stream, [&](Sweep& s) {
+    for (const Layout a : kInLayouts)
+      for (const Layout b : kInLayouts)
+        for (const int64_t m : {1, 3, 33})
+          for (const Shape& batch : {Shape{}, Shape{3}, Shape{2, 1, 3}, Shape{1, 2, 1, 2, 1, 2}})
+            for (const DType dtype : kFloats) check(s, stream, ops, of(dtype, {batch, m, 35, 19, a, b, 3}));
+    for (const Layout b : kTransposes) {
+      check(s, stream, ops, {{7, 12}, 16, 16, 64, Layout::contiguous, b});
+      check(s, stream, ops, {{40}, 1, 64, 48, Layout::contiguous, b});
+      check(s, stream, ops, {{3}, 65, 70, 600, Layout::contiguous, b});
+    }
+  });
 }
 
 // Permuted batches: heads of a [B, T, H, D] tensor as [B, H, T, D], read and written in place.
 TEST(gemm_heads_in_place) {
-  constexpr int64_t B = 2, T = 19, H = 3, D = 17;
-  Random random(5);
-  Array<float> a({B, T, H, D}), weight({D, D}), out({B, T, H, D});
-  random.fill(a);
-  random.fill(weight);
-  TensorView shared = weight.view;
-  shared.rank = 4;
-  const int64_t shape[] = {B, H, D, D}, strides[] = {0, 0, D, 1};
-  std::copy_n(shape, 4, shared.shape);
-  std::copy_n(strides, 4, shared.strides);
-  ops.gemm(stream, permute(out, {0, 2, 1, 3}), nullptr, permute(a, {0, 2, 1, 3}), shared, nullptr, nullptr, nullptr,
-           nullptr, 0, false, false, false);
-  synchronize(stream);
-  std::vector<double> expected;
-  for (int64_t row = 0; row < B * T * H; row++)
-    for (int64_t j = 0; j < D; j++) {
-      double sum = 0;
-      for (int64_t p = 0; p < D; p++)
-        sum += static_cast<double>(a[row * D + p]) * static_cast<double>(weight[p * D + j]);
-      expected.push_back(sum);
-    }
-  // |a|, |b| <= 1: Σ|a b| <= D.
-  expect_near("out", out.values.get(), expected.data(), out.size, (D + 8) * kRounding * D, 0);
+  sweep(stream, [&](Sweep& s) {
+    const auto heads = [](const TensorView& view) { return permute(view, {0, 2, 1, 3}); };
+    const Operand rows{{2, 19, 3, 17}, DType::f32, Layout::contiguous, -1, 1, heads};
+    const Operand shared{{17, 17}, DType::f32, Layout::contiguous, -1, 1, [](TensorView weight) {
+                           const int64_t shape[] = {2, 3, 17, 17}, strides[] = {0, 0, 17, 1};
+                           weight.rank = 4;
+                           std::copy_n(shape, 4, weight.shape);
+                           std::copy_n(strides, 4, weight.strides);
+                           return weight;
+                         }};
+    s.check("gemm", 1, {rows, rows, shared}, [&](const Views& v) {
+      ops.gemm(stream, v[0], nullptr, v[1], v[2], nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
+    });
+  });
 }
 
 TEST(gemm_every_epilogue) {
-  const std::array<int64_t, 3> sizes[] = {{3, 35, 20}, {3, 35, 0}, {33, 37, 20}, {33, 37, 530}, {33, 37, 0}};
-  for (const auto& [m, n, k] : sizes)
-    for (int flags = 0; flags < 32; flags++)
-      for (const auto activation : {Activation::none, Activation::relu, Activation::gelu_tanh, Activation::gelu_erf,
-                                    Activation::silu, Activation::sigmoid}) {
-        Case c{{}, m, n, k};
-        c.bias = flags & 1, c.residual = flags & 2, c.preact = flags & 4, c.dact = flags & 8, c.accumulate = flags & 16;
-        c.activation = activation;
-        c.b = flags % 3 ? Layout::contiguous : Layout::transposed;
-        c.padding = flags % 2 * 5;
-        check(stream, ops, c);
-        // A word has two numbers of bf16, and a pass over k 512 words.
-        if (k > 512) c.k = 1030;
-        for (const DType dtype : {DType::bf16, DType::f16})
-          if (flags % 6 == static_cast<int>(activation))
-            check(stream, ops, of(dtype, c)), check(stream, ops, of(dtype, c, true));
-      }
-}
-
-TEST(gemm_epilogues_of_a_batch) {
-  for (const int64_t m : {2, 20})
-    for (const auto& batch : {Shape{3}, Shape{2, 2}}) {
-      Case c{batch, m, 33, 18, Layout::contiguous, Layout::repeated_first, 7};
-      c.bias = c.residual = c.preact = c.accumulate = true;
-      c.activation = Activation::gelu_erf;
-      check(stream, ops, c);
-    }
-}
-
-TEST(gemm_same_bits_for_any_number_of_threads) {
-  for (const auto& [m, n, k] : {std::array<int64_t, 3>{5, 700, 1030}, {130, 100, 1030}, {31, 33, 4100}})
-    for (const Layout b : kTransposes)
-      for (const bool accumulate : {false, true}) {
-        Case c{{2}, m, n, k, Layout::contiguous, b};
-        c.bias = true;
-        c.accumulate = accumulate;
-        for (const DType dtype : {DType::f32, DType::bf16}) {
-          if (dtype == DType::bf16 && (m != 31 || !accumulate)) continue;
-          std::vector<std::vector<char>> results;
-          with_thread_counts([&] { results.push_back(check(stream, ops, of(dtype, c))); });
-          EXPECT(results[0] == results[1] && results[0] == results[2]);
+  const std::array<int64_t, 3> sizes[] = {{3, 35, 20}, {3, 35, 0}, {33, 37, 20}, {33, 37, 1030}, {33, 37, 0}};
+  sweep(stream, [&](Sweep& s) {
+    for (const auto& [m, n, k] : sizes)
+      for (int flags = 0; flags < 32; flags++)
+        for (Int activation = 0; activation < kActivations; activation++) {
+          Case c{{}, m, n, k};
+          c.bias = flags & 1, c.residual = flags & 2, c.preact = flags & 4, c.dact = flags & 8,
+          c.accumulate = flags & 16;
+          c.activation = activation;
+          c.b = flags % 3 ? Layout::contiguous : Layout::transposed;
+          c.padding = flags % 2 * 5;
+          check(s, stream, ops, c);
+          for (const DType dtype : {DType::bf16, DType::f16})
+            if (flags % kActivations == activation)
+              check(s, stream, ops, of(dtype, c)), check(s, stream, ops, of(dtype, c, true));
         }
+    for (const int64_t m : {2, 20})
+      for (const auto& batch : {Shape{3}, Shape{2, 2}}) {
+        Case c{batch, m, 33, 18, Layout::contiguous, Layout::repeated_first, 7};
+        c.bias = c.residual = c.preact = c.accumulate = true;
+        c.activation = static_cast<Int>(Activation::gelu_erf);
+        check(s, stream, ops, c);
       }
+  });
 }
 
-// A value that is not finite shows where it belongs and nowhere else: what fills up panels and vectors is never part
-// of a sum that is kept.
-TEST(gemm_non_finite_values_stay_in_their_row) {
-  for (const DType dtype : kFloats)
-    for (const int64_t m : {1, 3, 33})
-      for (const Layout layout : kTransposes) {
-        Any a(dtype, {m, 37}, layout), b(dtype, {37, 35}, layout), out(dtype, {m, 35});
-        for (Any* any : {&a, &b})
-          for (int64_t i = 0; i < any->view.numel(); i++) any->set(i, 1);
-        a.set((m - 1) * 37 + 36, HUGE_VAL);
-        b.set(36 * 35 + 34, NAN);
-        ops.gemm(stream, out.view, nullptr, a.view, b.view, nullptr, nullptr, nullptr, nullptr, 0, false, false, false);
-        synchronize(stream);
-        for (int64_t i = 0; i < m; i++)
-          for (int64_t j = 0; j < 35; j++) {
-            const double got = out.get(i * 35 + j);
-            EXPECT(j == 34 ? std::isnan(got) : i == m - 1 ? got == HUGE_VAL : got == 37);
-          }
-      }
+// A product whose operand is summed on the way.
+TEST(gemm_sums_of_an_operand) {
+  sweep(stream, [&](Sweep& s) {
+    for (const DType dtype : kFloats)
+      for (const Layout a : kTransposes)
+        for (const Layout b : kTransposes)
+          for (const auto& [m, n, k] :
+               {std::array<int64_t, 3>{1, 17, 40}, {33, 65, 19}, {130, 70, 1030}, {5, 700, 300}, {5, 3, 0}})
+            for (const bool of_a : {false, true})
+              s.check("gemm", 2, {{{m, n}, dtype}, {{of_a ? m : n}, dtype}, {{m, k}, dtype, a}, {{k, n}, dtype, b}},
+                      [&](const Views& v) {
+                        ops.gemm(stream, v[0], &v[1], v[2], v[3], nullptr, nullptr, nullptr, nullptr, 0, of_a, false,
+                                 of_a);
+                      });
+  });
 }
 
 TEST(gemm_empty) {
@@ -212,41 +228,14 @@ TEST(gemm_errors) {
            "ERR_ARGUMENT: gemm: expected an activation from 0 to 5, got " + std::to_string(activation));
 }
 
-// Tolerance: chunks of a fixed number of rows are summed in f32, chunks in f64; rows · 2^-24 · Σ|x| bounds both.
-TEST(bias_backward_sums_rows) {
-  for (const int64_t rows : {0, 1, 2, 7, 127, 128, 129, 1000, 4097})
-    for (const int64_t width : {1, 3, 16, 17, 33, 65, 130})
-      for (const bool accumulate : {false, true}) {
-        Random random(static_cast<uint64_t>(rows + width));
-        Array<float> dout({rows, width}), dbias({width});
-        random.fill(dout);
-        random.fill(dbias);
-        std::vector<double> expected(static_cast<size_t>(width), 0.0);
-        for (int64_t c = 0; c < width; c++) {
-          double sum = accumulate ? static_cast<double>(dbias[c]) : 0;
-          for (int64_t r = 0; r < rows; r++) sum += static_cast<double>(dout[r * width + c]);
-          expected[static_cast<size_t>(c)] = sum;
-        }
-        ops.bias_backward(stream, dbias, dout, accumulate);
-        synchronize(stream);
-        // 128 is the longest f32 sum; Σ|x| <= rows.
-        const double terms = static_cast<double>(std::min<int64_t>(rows, 128));
-        expect_near("dbias", dbias.values.get(), expected.data(), width, terms * kRounding * static_cast<double>(rows),
-                    kRounding);
-      }
-}
-
-TEST(bias_backward_same_bits_for_any_number_of_threads) {
-  Random random(9);
-  Array<float> dout({3, 700, 257}), dbias({257});
-  random.fill(dout);
-  std::vector<std::vector<float>> results;
-  with_thread_counts([&] {
-    ops.bias_backward(stream, dbias, dout, false);
-    synchronize(stream);
-    results.emplace_back(dbias.values.get(), dbias.values.get() + dbias.size);
+TEST(bias_backward_sizes) {
+  sweep(stream, [&](Sweep& s) {
+    for (const int64_t rows : {0, 1, 2, 7, 127, 128, 129, 1000, 4097})
+      for (const int64_t width : {1, 3, 16, 17, 33, 65, 130, 257})
+        for (const bool accumulate : {false, true})
+          s.check("bias_backward", 1, {{{width}}, {{rows, width}}},
+                  [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], accumulate); });
   });
-  EXPECT(results[0] == results[1] && results[0] == results[2]);
 }
 
 TEST(bias_backward_errors) {

@@ -1,120 +1,57 @@
-// reduce against sums in double: every subset of dimensions of every permutation, rows and columns, long and short.
+// reduce: every subset of dimensions of every permutation, rows and columns, long and short, and every error.
 #include <algorithm>
 
 #include "core/kinds.h"
-#include "reduce_reference.h"
+#include "sweep.h"
 
 namespace heed::test {
 namespace {
 
 Int number(ReduceKind kind) { return static_cast<Int>(kind); }
 
+// Every kind over the dimensions in `mask`.
+void check(Sweep& s, Stream& stream, const Ops& ops, const Operand& inp, const Shape& shape, unsigned mask,
+           Layout layout) {
+  Shape reduced = shape;
+  for (size_t d = 0; d < shape.size(); d++)
+    if (mask >> d & 1) reduced[d] = 1;
+  for (const ReduceKind kind : {ReduceKind::sum, ReduceKind::mean, ReduceKind::max})
+    s.check_accumulating("reduce", 1, {{reduced, DType::f32, layout}, inp}, [&](const Views& v, bool accumulate) {
+      ops.reduce(stream, v[0], v[1], number(kind), accumulate);
+    });
+}
+
 TEST(reduce_every_subset_of_every_permutation) {
-  Random random(1);
-  Laid<float> inp({5, 3, 33, 17});
-  random.fill(inp.memory);
-  std::vector<int> dims = {0, 1, 2, 3};
-  do
-    for (unsigned mask = 0; mask < 16; mask++)
-      check_all_kinds(stream, ops, permute(inp, dims), mask, mask % 2 ? Layout::stepped : Layout::transposed);
-  while (std::next_permutation(dims.begin(), dims.end()));
+  sweep(stream, [&](Sweep& s) {
+    const Shape shape = {5, 3, 33, 17};
+    std::vector<int> dims = {0, 1, 2, 3};
+    do {
+      Shape turned;
+      for (const int d : dims) turned.push_back(shape[static_cast<size_t>(d)]);
+      const Operand inp{shape, DType::f32, Layout::contiguous,
+                        -1,    1,          [dims](const TensorView& view) { return permute(view, dims); }};
+      for (unsigned mask = 0; mask < 16; mask++)
+        check(s, stream, ops, inp, turned, mask, mask % 2 ? Layout::stepped : Layout::transposed);
+    } while (std::next_permutation(dims.begin(), dims.end()));
+  });
 }
 
 TEST(reduce_sizes_and_layouts) {
-  Random random(2);
-  for (const int64_t rows : {1, 2, 3, 4, 65, 300})
-    for (const int64_t columns : {1, 2, 3, 17, 31, 33, 63, 65, 257, 513, 2100})
-      for (const Layout layout : kInLayouts) {
-        Laid<float> inp({rows, columns}, layout);
-        random.fill(inp.memory, 0, 1);
-        for (unsigned mask = 0; mask < 4; mask++) check_all_kinds(stream, ops, inp, mask, Layout::contiguous);
-      }
+  sweep(stream, [&](Sweep& s) {
+    for (const int64_t rows : {1, 2, 3, 4, 65})
+      for (const int64_t columns : {1, 2, 3, 17, 31, 33, 63, 65, 257, 513})
+        for (const Layout layout : kInLayouts)
+          for (unsigned mask = 0; mask < 4; mask++)
+            check(s, stream, ops, {{rows, columns}, DType::f32, layout}, {rows, columns}, mask, Layout::contiguous);
+  });
 }
 
-// Long enough to be cut into segments; a mean far from zero, where plain f32 sums lose the digits.
+// Long enough to be cut into segments, and many that are short.
 TEST(reduce_long) {
-  Random random(3);
-  for (const Shape& shape : {Shape{1, 400000}, Shape{400000, 1}, Shape{3, 100003}, Shape{100003, 3}, Shape{997, 601}}) {
-    Laid<float> inp(shape);
-    random.fill(inp.memory, 999, 1001);
-    for (unsigned mask = 1; mask < 4; mask++) check_all_kinds(stream, ops, inp, mask, Layout::contiguous);
-  }
-}
-
-// Where every addition rounds the same way, errors do not cancel: what blocks of f32 are short for.
-TEST(reduce_long_constant) {
-  for (const Shape& shape : {Shape{1, 400000}, Shape{20000, 300}}) {
-    Laid<float> inp(shape);
-    for (int64_t i = 0; i < inp.memory.size; i++) inp.memory[i] = 0.1f;
-    for (unsigned mask = 1; mask < 4; mask++) check_all_kinds(stream, ops, inp, mask, Layout::contiguous);
-  }
-}
-
-TEST(reduce_many_short) {
-  Random random(4);
-  for (const Shape& shape : {Shape{30011, 3}, Shape{3, 30011}}) {
-    Laid<float> inp(shape);
-    random.fill(inp.memory);
-    for (unsigned mask = 0; mask < 4; mask++) check_all_kinds(stream, ops, inp, mask, Layout::contiguous);
-  }
-}
-
-TEST(reduce_is_the_same_with_any_thread_count) {
-  Random random(5);
-  Laid<float> inp({701, 523});
-  random.fill(inp.memory);
-  for (unsigned mask = 1; mask < 4; mask++) {
-    std::vector<float> first;
-    with_thread_counts([&] {
-      Laid<float> out(reduced_shape(inp, mask));
-      ops.reduce(stream, out, inp, number(ReduceKind::sum), false);
-      synchronize(stream);
-      const std::vector<float> values(out.memory.values.get(), out.memory.values.get() + out.memory.size);
-      if (first.empty()) first = values;
-      EXPECT(values == first);
-    });
-  }
-}
-
-TEST(reduce_accumulates) {
-  Random random(6);
-  Laid<float> inp({33, 65});
-  random.fill(inp.memory);
-  for (const ReduceKind kind : {ReduceKind::sum, ReduceKind::mean, ReduceKind::max})
-    for (unsigned mask = 0; mask < 4; mask++) {
-      Laid<float> out(reduced_shape(inp, mask), Layout::stepped), added(reduced_shape(inp, mask), Layout::stepped);
-      random.fill(added.memory);
-      const Laid<float> before = [&] {
-        Laid<float> copy(reduced_shape(inp, mask), Layout::stepped);
-        for (int64_t i = 0; i < copy.memory.size; i++) copy.memory[i] = added.memory[i];
-        return copy;
-      }();
-      ops.reduce(stream, out, inp, number(kind), false);
-      ops.reduce(stream, added, inp, number(kind), true);
-      synchronize(stream);
-      bool right = true;
-      for (int64_t i = 0; i < out.view.numel(); i++) right = right && added.at(i) == before.at(i) + out.at(i);
-      EXPECT(right);
-    }
-}
-
-TEST(reduce_max_of_special_values) {
-  for (const int64_t n : {1, 2, 7, 16, 17, 40, 200, 5000})
-    for (const int64_t at : {int64_t{0}, n / 2, n - 1})
-      for (const Layout layout : {Layout::contiguous, Layout::stepped}) {
-        Laid<float> inp({n, 2}, layout), rows({1, 2}), columns({n, 1});
-        for (int64_t i = 0; i < 2 * n; i++) inp.at(i) = -HUGE_VALF;
-        ops.reduce(stream, rows, inp, number(ReduceKind::max), false);
-        synchronize(stream);
-        EXPECT(rows.at(0) == -HUGE_VALF && rows.at(1) == -HUGE_VALF);
-        inp.at(2 * at) = NAN;
-        inp.at(2 * at + 1) = -5;
-        ops.reduce(stream, rows, inp, number(ReduceKind::max), false);
-        ops.reduce(stream, columns, inp, number(ReduceKind::max), false);
-        synchronize(stream);
-        EXPECT(std::isnan(rows.at(0)) && rows.at(1) == -5);
-        EXPECT(std::isnan(columns.at(at)));
-      }
+  sweep(stream, [&](Sweep& s) {
+    for (const Shape& shape : {Shape{1, 70001}, Shape{70001, 1}, Shape{3, 30011}, Shape{30011, 3}, Shape{300, 2100}})
+      for (unsigned mask = 1; mask < 4; mask++) check(s, stream, ops, {shape}, shape, mask, Layout::contiguous);
+  });
 }
 
 TEST(reduce_scalar) {

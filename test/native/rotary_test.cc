@@ -1,9 +1,6 @@
-// Rotary positions against complex numbers in float64: both pairings, heads that are turned in part, strided views, in
-// place, the inverse, accumulation, given positions, what must stay untouched, and every error.
-#include <complex>
-#include <cstring>
-
-#include "views.h"
+// Rotary positions: both pairings, heads that are turned in part, strided views, in place, accumulation, given
+// positions, what must stay untouched, and every error.
+#include "sweep.h"
 
 namespace heed::test {
 namespace {
@@ -13,126 +10,50 @@ struct Case {
   bool interleaved = false, inverse = false, accumulate = false;
 };
 
-// Cosines and sines of any angles: that they belong to positions is the caller's affair.
-void fill_table(Array<float>& table, Random& random) {
-  for (int64_t i = 0; i < table.size / 2; i++) {
-    const double angle = static_cast<double>(random.uniform(-4, 4));
-    table[2 * i] = static_cast<float>(std::cos(angle));
-    table[2 * i + 1] = static_cast<float>(std::sin(angle));
-  }
-}
-
 // [B, T, H, D] cut out of heads that have `margin` more elements, with `others` heads more.
-struct Heads {
-  Heads(const Case& c, int64_t others, int64_t margin) : memory({c.B, c.T, c.H + others, c.D + margin}) {
-    view = memory;
+Operand heads(const Case& c, int64_t others, int64_t margin) {
+  Operand operand{{c.B, c.T, c.H + others, c.D + margin}};
+  operand.window = [=](TensorView view) {
     view.shape[2] = c.H;
     view.shape[3] = c.D;
-    view.data = memory.view.f32() + others / 2 * (c.D + margin) + margin / 2;
-  }
-  float& at(int64_t i) { return view.f32()[place(view, i)]; }
-  Array<float> memory;
-  TensorView view;
-};
-
-template <class Position>
-std::vector<double> reference(const Case& c, Heads& inp, Heads& out, const Array<float>& table,
-                              const Position& position) {
-  std::vector<double> expected(static_cast<size_t>(inp.view.numel()));
-  for (int64_t i = 0; i < inp.view.numel(); i++) expected[i] = static_cast<double>(inp.at(i));
-  for (int64_t row = 0; row < c.B * c.T * c.H; row++)
-    for (int64_t pair = 0; pair < c.R / 2; pair++) {
-      const int64_t a = row * c.D + (c.interleaved ? 2 * pair : pair);
-      const int64_t b = c.interleaved ? a + 1 : a + c.R / 2;
-      const int64_t at = position(row / c.H / c.T, row / c.H % c.T) * c.R + 2 * pair;
-      std::complex<double> turn(table[at], table[at + 1]);
-      if (c.inverse) turn = std::conj(turn);
-      const std::complex<double> turned = std::complex<double>(expected[a], expected[b]) * turn;
-      expected[a] = turned.real();
-      expected[b] = turned.imag();
-    }
-  for (int64_t i = 0; c.accumulate && i < out.view.numel(); i++) expected[i] += static_cast<double>(out.at(i));
-  return expected;
+    view.data = view.f32() + others / 2 * (c.D + margin) + margin / 2;
+    return view;
+  };
+  return operand;
 }
 
-void expect_turned(const char* label, const Case& c, Heads& out, const std::vector<double>& expected) {
-  std::vector<float> got(expected.size());
-  for (size_t i = 0; i < got.size(); i++) got[i] = out.at(static_cast<int64_t>(i));
-  const std::string text = std::string(label) + " D=" + std::to_string(c.D) + " R=" + std::to_string(c.R);
-  expect_near(text.c_str(), got.data(), expected.data(), static_cast<int64_t>(got.size()), 0x1p-22, 0x1p-23);
-}
-
-void check_rotary(Stream& stream, const Ops& ops, const Case& c) {
-  Random random(static_cast<uint64_t>(c.D * 1000 + c.R));
-  Array<float> table({c.T + 3, c.R / 2, 2});
-  Array<int32_t> starts({c.B}), positions({c.B, c.T});
-  fill_table(table, random);
-  for (int64_t b = 0; b < c.B; b++) starts[b] = static_cast<int32_t>(random.below(4));
-  for (int64_t i = 0; i < positions.size; i++) positions[i] = static_cast<int32_t>(random.below(c.T + 3));
+void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
+  const std::vector<Operand> operands = {
+      heads(c, 4, 5), heads(c, 2, 3), {{c.T + 3, c.R / 2, 2}}, integers({c.B}, 4), integers({c.B, c.T}, c.T + 3)};
   for (const int way : {0, 1, 2}) {
-    Heads inp(c, 2, 3), out(c, 4, 5);
-    random.fill(inp.memory);
-    for (int64_t i = 0; i < out.memory.size; i++) out.memory[i] = 7;
-    for (int64_t i = 0; i < out.view.numel(); i++) out.at(i) = random.uniform();
-    const auto position = [&](int64_t b, int64_t t) {
-      return way == 0 ? t : way == 1 ? starts[b] + t : int64_t{positions[b * c.T + t]};
+    const auto turn = [&](const TensorView& out, const Views& v) {
+      ops.rotary(stream, out, v[1], v[2], way == 1 ? &v[3] : nullptr, way == 2 ? &v[4] : nullptr, c.interleaved,
+                 c.inverse, c.accumulate);
     };
-    const std::vector<double> expected = reference(c, inp, out, table, position);
-    ops.rotary(stream, out.view, inp.view, table, way == 1 ? &starts : nullptr, way == 2 ? &positions : nullptr,
-               c.interleaved, c.inverse, c.accumulate);
-    const std::string error = synchronize(stream);
-    if (!error.empty()) return report("failed on the device: %s", error.c_str());
-    expect_turned("apart", c, out, expected);
-    int64_t touched = out.memory.size;
-    for (int64_t i = 0; i < out.memory.size; i++) touched -= out.memory[i] == 7;
-    EXPECT(touched <= out.view.numel());
-
-    if (c.accumulate) continue;
-    ops.rotary(stream, inp.view, inp.view, table, way == 1 ? &starts : nullptr, way == 2 ? &positions : nullptr,
-               c.interleaved, c.inverse, false);
-    synchronize(stream);
-    expect_turned("in place", c, inp, expected);
+    s.check("rotary", 1, operands, [&](const Views& v) { turn(v[0], v); });
+    // In place it is the same.
+    if (!c.accumulate)
+      s.check("rotary in place", 2, operands, [&](const Views& v) {
+        turn(v[0], v);
+        turn(v[1], v);
+        EXPECT(synchronize(stream).empty());
+        for (int64_t i = 0; i < v[0].numel(); i++)
+          if (v[0].f32()[place(v[0], i)] != v[1].f32()[place(v[1], i)]) return report("in place it is not the same");
+      });
   }
 }
 
-TEST(rotary) {
-  for (const bool interleaved : {false, true})
-    for (const bool inverse : {false, true})
-      for (const bool accumulate : {false, true}) {
-        for (const int64_t D : {2, 3, 8, 15, 16, 32, 33, 64, 65, 128, 300})
-          for (const int64_t R : {int64_t{2}, D / 2 * 2, D / 4 * 2})
-            check_rotary(stream, ops, {2, 3, 2, D, R, interleaved, inverse, accumulate});
-        check_rotary(stream, ops, {1, 2, 3, 5, 0, interleaved, inverse, accumulate});
-        check_rotary(stream, ops, {2, 300, 4, 64, 64, interleaved, inverse, accumulate});  // many tasks
-      }
-}
-
-TEST(rotary_inverse_undoes_it) {
-  Random random(3);
-  Array<float> inp({2, 5, 3, 40}), out({2, 5, 3, 40}), table({5, 16, 2});
-  random.fill(inp);
-  fill_table(table, random);
-  std::vector<double> expected(&inp[0], &inp[0] + inp.size);
-  for (const bool interleaved : {false, true}) {
-    ops.rotary(stream, out, inp, table, nullptr, nullptr, interleaved, false, false);
-    ops.rotary(stream, out, out, table, nullptr, nullptr, interleaved, true, false);
-    synchronize(stream);
-    expect_near("there and back", &out[0], expected.data(), out.size, 0x1p-21, 0);
-  }
-}
-
-TEST(rotary_same_bits_on_any_threads) {
-  Random random(4);
-  Array<float> inp({3, 200, 2, 64}), table({200, 32, 2});
-  random.fill(inp);
-  fill_table(table, random);
-  std::vector<float> first;
-  with_thread_counts([&] {
-    Array<float> out({3, 200, 2, 64});
-    ops.rotary(stream, out, inp, table, nullptr, nullptr, false, false, false);
-    synchronize(stream);
-    if (first.empty()) first.assign(&out[0], &out[0] + out.size);
-    EXPECT(std::memcmp(first.data(), &out[0], first.size() * sizeof(float)) == 0);
+TEST(rotary_sizes) {
+  sweep(stream, [&](Sweep& s) {
+    for (const bool interleaved : {false, true})
+      for (const bool inverse : {false, true})
+        for (const bool accumulate : {false, true}) {
+          for (const int64_t D : {2, 3, 8, 15, 16, 32, 33, 64, 65, 128, 300})
+            for (const int64_t R : {int64_t{2}, D / 2 * 2, D / 4 * 2})
+              check(s, stream, ops, {2, 3, 2, D, R, interleaved, inverse, accumulate});
+          check(s, stream, ops, {1, 2, 3, 5, 0, interleaved, inverse, accumulate});
+          check(s, stream, ops, {2, 300, 4, 64, 64, interleaved, inverse, accumulate});  // many tasks
+        }
   });
 }
 

@@ -195,7 +195,7 @@ TEST(short_random) {
 }
 
 // Every choice of T or f32 for what may be either, accumulated or not, transposes included. (Where pairs of bf16 are
-// multiplied, sums are rounded at other places than in f32: gemm_test.cc says by how much.)
+// multiplied, sums are rounded at other places than in f32.)
 TEST(short_gemm) {
   for (const DType dtype : kShort)
     for (int choice = 0; choice < 32 && !(dtype == DType::bf16 && cpu::bf16_dot()); choice++) {

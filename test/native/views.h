@@ -6,6 +6,8 @@ namespace heed::test {
 
 using Shape = std::vector<int64_t>;
 
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16, DType::i32, DType::u8};
+
 inline int64_t numel(const Shape& shape) {
   int64_t n = 1;
   for (const int64_t size : shape) n *= size;

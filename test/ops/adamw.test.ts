@@ -61,6 +61,69 @@ describe("ten steps of AdamW beside PyTorch", () => {
     });
 });
 
+test.for(targets)("lists of uneven tensors, some of several tasks, on $name", async ({ select, device }) => {
+  select();
+  const sizes = [0, 1, 17, 16384, 0, 16385, 3, 33, 0];
+  const random = new Random(3);
+  const list = (value: () => number): Float32Array[] => sizes.map((size) => Float32Array.from({ length: size }, value));
+  const flat = (lists: ArrayLike<number>[]): number[] => lists.flatMap((values) => [...Array.from(values)]);
+  const [start, grads] = [list(() => random.normal()), list(() => random.normal())];
+  for (const [lr, beta1, beta2, eps, decay, maxNorm] of [
+    [1e-2, 0.9, 0.95, 1e-8, 0.1, 1],
+    [1e-3, 0, 0, 1e-3, 0, null],
+  ] as const) {
+    const parameters = start.map((values, i): [string, FloatTensor] => [
+      `p${i}`,
+      tensor(values, [values.length], { device }),
+    ]);
+    const options = {
+      lr,
+      beta1,
+      beta2,
+      eps,
+      weightDecay: decay,
+      decays: () => true,
+      ...(maxNorm !== null && { maxNorm }),
+    };
+    using optimizer = new AdamW(parameters, options);
+    const norm = Math.hypot(...flat(grads));
+    const scale = maxNorm === null ? 1 : Math.min(1, maxNorm / (norm + 1e-6));
+    const expected = flat(start);
+    const moments = expected.map(() => [0, 0] as [number, number]);
+    for (let step = 1; step <= 2; step++) {
+      for (const [i, [, parameter]] of parameters.entries()) {
+        parameter.requiresGrad = true;
+        parameter.grad = tensor(grads[i]!, [sizes[i]!], { device });
+      }
+      optimizer.step();
+      optimizer.zeroGrad();
+      for (const [i, g] of flat(grads)
+        .map((g) => g * scale)
+        .entries()) {
+        const [m, v] = [beta1 * moments[i]![0] + (1 - beta1) * g, beta2 * moments[i]![1] + (1 - beta2) * g * g];
+        moments[i] = [m, v];
+        expected[i]! *= 1 - lr * decay;
+        expected[i]! -= (lr * (m / (1 - beta1 ** step))) / (Math.sqrt(v / (1 - beta2 ** step)) + eps);
+      }
+    }
+    if (maxNorm !== null) expect(Math.abs((await optimizer.gradientNorm!.item()) / norm - 1)).toBeLessThan(2 ** -23);
+    const got = flat(await Promise.all(parameters.map(([, parameter]) => parameter.data())));
+    expectClose("parameters", got, expected, { relative: 16, absolute: 4 });
+    for (const [, parameter] of parameters) parameter.dispose();
+  }
+});
+
+test.for(targets)("gradients are clipped by their norm and a millionth on $name", async ({ select, device }) => {
+  select();
+  using parameter = tensor([0], [1], { device });
+  using optimizer = new AdamW([["p", parameter]], { maxNorm: 1e-6, beta1: 0.5 });
+  parameter.requiresGrad = true;
+  parameter.grad = tensor([1e-6], [1], { device });
+  optimizer.step();
+  // Half of the gradient, and half of that.
+  expect(await optimizer.stateDict()["m.p"]!.item()).toBeCloseTo(2.5e-7, 12);
+});
+
 test.for(targets)("a norm that is not finite moves nothing on $name", async ({ select, device }) => {
   select();
   for (const bad of [NaN, Infinity, 1e38]) {

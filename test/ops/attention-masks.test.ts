@@ -43,6 +43,7 @@ const cases: MaskCase[] = [
   ["a window over tiles", [1, 150, 150, 1, 1, 5], { causal: true, window: 33 }],
   ["a window over tiles", [1, 131, 131, 2, 1, 4], { window: 66 }],
   ["a window wider than the keys", [1, 9, 9, 1, 1, 4], { causal: true, window: 100 }],
+  ["positions without end", [2, 5, 40, 2, 2, 8], { window: 2 ** 31 - 1, queryStarts: [2 ** 31 - 1, -(2 ** 31)] }],
   ["a window of fewer queries than keys", [1, 7, 70, 4, 2, 9], { causal: true, window: 20 }],
   ["a window of more queries than keys", [1, 70, 7, 1, 1, 9], { window: 20 }],
   ["a window with lengths", [3, 9, 40, 2, 2, 6], { causal: true, window: 7, keyLengths: [40, 9, 23] }],

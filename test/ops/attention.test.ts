@@ -6,7 +6,8 @@ import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { reshape, transpose } from "../../lib/ops/views.js";
 import { formatShape } from "../../lib/shape.js";
-import { tensor, zeros } from "../../lib/creation.js";
+import { scope } from "../../lib/scope.js";
+import { full, tensor, zeros } from "../../lib/creation.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 import {
   inputsOf,
@@ -23,6 +24,7 @@ import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { generate, type Nd, nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
+import { draws, philoxWords, uniform01 } from "../support/philox.js";
 import { Random } from "../support/random.js";
 import { productTargets, devicesTested, targets } from "../support/targets.js";
 
@@ -46,6 +48,9 @@ const cases: [Sizes, Visible][] = [
   [[3, 4, 9, 2, 2, 6], { keyLengths: [9, 1, 5] }],
   [[3, 4, 9, 2, 1, 6], { keyLengths: [9, 4, 6], causal: true }],
   [[2, 4, 9, 2, 2, 6], { keyLengths: [9, 9], queryStarts: [0, 5], causal: true }],
+  [[2, 3, 70, 1, 1, 4], { keyLengths: [70, 65], queryStarts: [2 ** 31 - 1, -(2 ** 31)], causal: true }],
+  // Many keys, which are split.
+  [[2, 3, 1100, 2, 1, 5], { keyLengths: [1100, 300], causal: true }],
   // Queries that see nothing: no keys, or all of them later.
   [[2, 3, 5, 1, 1, 4], { keyLengths: [0, 5] }],
   [[2, 5, 3, 1, 1, 4], { causal: true }],
@@ -262,6 +267,34 @@ opTest({
   roundings,
 });
 
+/** Of Philox, in rows that begin anywhere in a block of four draws. */
+function exactMask([B, Tq, Tk, H]: Sizes, p: number, seed: number): Nd {
+  const words = philoxWords(seed, B * H * Tq * Tk, draws.dropout);
+  return nd(
+    [B, H, Tq, Tk],
+    words.map((word) => (uniform01(word) >= p ? 1 / (1 - p) : 0)),
+  );
+}
+const manyDropped = (
+  [
+    [1, 66, 71, 2, 1, 3],
+    [1, 2, 70, 2, 2, 5],
+  ] as Sizes[]
+).map((sizes) => ({
+  name: formatShape(sizes),
+  inputs: inputsOf(sizes),
+  options: exactMask(sizes, 0.25, 5),
+}));
+
+opTest({
+  name: "attention with dropout of rows of any length",
+  cases: manyDropped,
+  ours: ({ q, k, v }) => attention(q, k, v, { dropout: 0.25, seed: 5 }),
+  reference: ({ q, k, v }, _, dropped) => reference(q, k, v, {}, undefined, dropped),
+  tolerance,
+  roundings,
+});
+
 test("dropout of attention follows its probability and seed", async () => {
   const zerosOf = (m: Nd): number => m.data.filter((x) => x === 0).length / m.data.length;
   expect([...new Set(mask.data)].toSorted()).toEqual([0, 1 / 0.75]);
@@ -295,6 +328,66 @@ test.for(targets)("key lengths out of range reject the next read on $name", asyn
       message: expect.stringMatching(/attention.*expected .* got /) as string,
     });
     expect([...(await x.data())]).toEqual(Array(24).fill(0));
+  }
+});
+
+test.for(targets)("scores without end, and what is no number, on $name", async ({ select, device }) => {
+  select();
+  for (const Tq of [1, 20]) {
+    const filled = (rows: number, value: number): FloatTensor => full([1, rows, 1, 8], value, { device });
+    using q = filled(Tq, 1e30);
+    using k = filled(30, -1e30);
+    using none = attention(q, k, k);
+    expect(new Set(await none.data()), "scores of minus infinity").toEqual(new Set([0]));
+    const values = new Float32Array(Tq * 8).fill(1).with(3, NaN);
+    using spoilt = tensor(values, [1, Tq, 1, 8], { device });
+    using v = filled(30, 1);
+    using out = attention(spoilt, v, v);
+    const got = await out.data();
+    expect([...got].map(Number.isNaN)).toEqual([...got.keys()].map((i) => i < 8));
+  }
+});
+
+// Scores of thousands may be far off in absolute terms, but backward recomputes the very ones that forward summed: its
+// probabilities sum to 1, so the gradients of one query's values sum to the query's own.
+test.for(targets)("backward recomputes the same scores on $name", async ({ select, device }) => {
+  select();
+  for (const Tk of [50, 600]) {
+    const make = (shape: number[], offset: number): FloatTensor => {
+      const x = normal(random, shape, { offset });
+      return tensor(x.data, shape, { device });
+    };
+    using q = make([1, 1, 1, 64], 20);
+    using k = make([1, Tk, 1, 64], 20);
+    using v = make([1, Tk, 1, 64], 0);
+    using upstream = make([1, 1, 1, 64], 3);
+    for (const x of [q, k, v]) x.requiresGrad = true;
+    scope(() => sum(mul(attention(q, k, v, { scale: 0.125 }), upstream)).backward());
+    const [dv, wanted] = [await v.grad!.data(), await upstream.data()];
+    for (let d = 0; d < 64; d++) {
+      let total = 0;
+      for (let j = 0; j < Tk; j++) total += dv[j * 64 + d]!;
+      // A rounding of the sum of exponentials' logarithm, up to 4096 here, is 2⁻¹³ in each, the same for all keys.
+      expect(Math.abs(total / wanted[d]! - 1)).toBeLessThan(2 ** -12);
+    }
+  }
+});
+
+// Enough rows of enough keys for the CPU to pack these.
+test.for(targets.filter(({ device }) => device === "cpu"))("many rows of large heads on $name", async (target) => {
+  target.select();
+  const inputs = inputsOf([1, 64, 520, 8, 1, 256]);
+  using q = tensor(inputs.q.data, inputs.q.shape);
+  using k = tensor(inputs.k.data, inputs.k.shape);
+  using v = tensor(inputs.v.data, inputs.v.shape);
+  using out = attention(q, k, v, { causal: true });
+  const got = await out.data();
+  for (const row of [0, 31, 63]) {
+    const at = (x: Nd): Nd => nd([1, 1, 8, 256], x.data.subarray(row * 2048, (row + 1) * 2048));
+    const expected = reference(at(inputs.q), inputs.k, inputs.v, { causal: true, queryStarts: [456 + row] });
+    // Sums of twice as many values.
+    const allowed = { relative: 8, absolute: 24 };
+    expectClose(`row ${row}`, got.subarray(row * 2048, (row + 1) * 2048), expected.data, allowed);
   }
 });
 

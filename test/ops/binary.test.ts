@@ -248,3 +248,34 @@ test.for(targets)("maximum and minimum share the gradient of a tie on $name", as
     expect([...db]).toEqual(op === binary.maximum ? [0, 0.5, 1] : [1, 0.5, 0]);
   }
 });
+
+test.for(targets)("operands that are special in every pair, on $name", async ({ select, device }) => {
+  select();
+  const values = [0, -0, 1, -1, Infinity, -Infinity, NaN, 2 ** -149, Math.fround(3e38)];
+  const all: Record<string, [Kind["ours"], Kind["f"]]> = {
+    ...Object.fromEntries(Object.entries(kinds).map(([name, { ours, f }]) => [name, [ours, f]])),
+    // C's, as PyTorch's: 1 to any power is 1, also -1 to an infinite one.
+    pow: [binary.pow, (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b)],
+    equal: [binary.equal, (a, b) => Number(a === b)],
+    greater: [binary.greater, (a, b) => Number(a > b)],
+    less: [binary.less, (a, b) => Number(a < b)],
+  };
+  using a = tensor(
+    values.flatMap((x) => values.map(() => x)),
+    [81],
+    { device },
+  );
+  using b = tensor(
+    values.flatMap(() => values),
+    [81],
+    { device },
+  );
+  for (const [name, [ours, f]] of Object.entries(all)) {
+    using y = ours(a, b);
+    for (const [i, got] of (await y.data()).entries()) {
+      const [x, z] = [values[Math.floor(i / 9)]!, values[i % 9]!];
+      // Which zero it is says nothing here.
+      expect(got + 0, `${name} of ${x} and ${z}`).toBe(Math.fround(f(x, z)) + 0);
+    }
+  }
+});

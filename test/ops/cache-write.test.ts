@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
+import { ops } from "../../lib/native.js";
 import { transpose } from "../../lib/ops/views.js";
 import { tensor, zeros } from "../../lib/creation.js";
+import type { FloatTensor } from "../../lib/tensor.js";
 import { normal } from "../support/nd.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
@@ -30,6 +32,27 @@ test.for(targets)("cacheWrite puts values behind each sequence's start on $name"
                   values[((b * H + h) * T + t) * D + d]!;
         expect(await cache.data()).toEqual(expected);
       }
+});
+
+test.for(targets)("caches of any dtype, and with heads in front of positions, on $name", async ({ select, device }) => {
+  select();
+  for (const dtype of ["f32", "bf16", "f16", "i32", "u8"] as const) {
+    using memory = zeros([2, 3, 9, 5], { device, dtype });
+    using cache = transpose(memory, [0, 2, 1, 3]) as FloatTensor;
+    using values = tensor(
+      Int32Array.from({ length: 120 }, (_, i) => i + 1),
+      [2, 4, 3, 5],
+      { device },
+    ).to(dtype);
+    using starts = tensor(Int32Array.of(5, 1), [2], { device });
+    ops.cache_write({ cache, values, starts });
+    const expected = new Float32Array(2 * 3 * 9 * 5);
+    for (let i = 0; i < 120; i++) {
+      const [b, t, h, d] = [Math.floor(i / 60), Math.floor(i / 15) % 4, Math.floor(i / 5) % 3, i % 5];
+      expected[((b * 3 + h) * 9 + [5, 1][b]! + t) * 5 + d] = i + 1;
+    }
+    expect([...(await memory.data())]).toEqual([...expected]);
+  }
 });
 
 test.for(targets)(

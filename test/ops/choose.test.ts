@@ -41,6 +41,39 @@ test.for(targets)("argmax and topk on $name", async ({ select, device }) => {
   }
 });
 
+test.for(targets)("argmax and topk of rows of every kind on $name", async ({ select, device }) => {
+  select();
+  const kinds: ((i: number) => number)[] = [
+    () => Math.round(2 * random.normal()), // ties, -0 among them
+    () => [random.normal(), -Infinity, NaN][random.integer(3)]!,
+    (i) => i,
+    (i) => -i,
+    () => (random.sign() > 0 ? NaN : -Infinity),
+  ];
+  // NaN comes after everything.
+  const ordered = (row: Float32Array): number[] => {
+    const numbers = [...row.keys()].filter((i) => !Number.isNaN(row[i]));
+    return [
+      ...numbers.toSorted((a, b) => (row[a] === row[b] ? a - b : row[b]! - row[a]!)),
+      ...[...row.keys()].filter((i) => Number.isNaN(row[i])),
+    ];
+  };
+  for (const width of [1, 16, 17, 511, 513, 5000]) {
+    const rows = kinds.map((kind) => Float32Array.from({ length: width }, (_, i) => kind(i)));
+    using x = tensor(Float32Array.from(rows.flatMap((row) => [...row])), [rows.length, width], { device });
+    using best = argmax(x);
+    expect([...(await best.data())]).toEqual(rows.map((row) => ordered(row)[0]));
+    for (const k of [1, 50, 300, width].filter((k) => k <= width)) {
+      const { values, ids } = topk(x, k);
+      const expected = rows.map((row) => ordered(row).slice(0, k));
+      expect(await ids.toArray()).toEqual(expected);
+      expect([...(await values.data())]).toEqual(expected.flatMap((list, r) => list.map((i) => rows[r]![i])));
+      values.dispose();
+      ids.dispose();
+    }
+  }
+});
+
 test.for(targets)("argmax of strided, empty and odd inputs on $name", async ({ select, device }) => {
   select();
   using x = tensor([1, 5, 2, 4, 3, 6], [2, 3], { device });
@@ -137,6 +170,59 @@ test.for(targets)("temperature 0 takes the likeliest, after the penalty, on $nam
   const second = order(logits)[1]!;
   const penalty = { temperature: 0, repetitionPenalty: 100, history: [best] };
   expect(await draw(logits, [0, 9], penalty, target)).toEqual([second, second]);
+});
+
+test.for(targets)("of equal tokens the first are kept on $name", async (target) => {
+  target.select();
+  const offsets = Array.from({ length: 300 }, (_, i) => i);
+  for (const [options, kept] of [
+    [{ topK: 7 }, 7],
+    [{ topP: 0.42 }, 9], // 8 have 0.40
+    [{ topK: 10, topP: 0.42 }, 5],
+    [{ topP: 0.09 }, 2],
+    [{ topP: 1e-9 }, 1],
+    [{ minP: 1 }, 20],
+    [{ temperature: 0 }, 1],
+  ] as const) {
+    const ids = await draw(Array<number>(20).fill(1), offsets, options, target);
+    expect([...new Set(ids)].toSorted((a, b) => a - b)).toEqual(Array.from({ length: kept }, (_, i) => i));
+  }
+});
+
+test.for(targets)("a set out of a large vocabulary on $name", async ({ select, device }) => {
+  select();
+  // 60 tokens of one weight among many of 1e-4: their mass is 61.994, half of which 31 of them have.
+  const row = new Float32Array(20_000).fill(Math.log(1e-4));
+  for (let i = 0; i < 60; i++) row[i * 333 + 5] = 0;
+  const found = new Set<number>();
+  for (let first = 0; first < 300; first += 50) {
+    const rows = new Float32Array(50 * row.length);
+    for (let b = 0; b < 50; b++) rows.set(row, b * row.length);
+    using x = tensor(rows, [50, row.length], { device });
+    using offsets = tensor(
+      Int32Array.from({ length: 50 }, (_, b) => first + b),
+      [50],
+      { device },
+    );
+    using ids = sample(x, offsets, { seed: 42, topP: 0.5 });
+    for (const id of await ids.data()) found.add(id);
+  }
+  expect([...found].toSorted((a, b) => a - b)).toEqual(Array.from({ length: 31 }, (_, i) => i * 333 + 5));
+});
+
+test.for(targets)("temperatures near 0 and near infinity on $name", async (target) => {
+  target.select();
+  const best = order(logits)[0]!;
+  for (const temperature of [1e-30, 1e-42])
+    expect(await draw(logits, [0, 1], { temperature }, target)).toEqual([best, best]);
+  const likeliest = new Set(order(logits).slice(0, 3));
+  const ids = await draw(
+    logits,
+    Array.from({ length: 100 }, (_, i) => i),
+    { temperature: 1e30, topK: 3 },
+    target,
+  );
+  expect(new Set(ids)).toEqual(likeliest);
 });
 
 test.for(targets)("a row's token depends on its own logits and offset alone on $name", async (target) => {

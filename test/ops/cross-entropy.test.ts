@@ -25,7 +25,7 @@ function reference(logits: Nd, ids: Nd, { ignoreIndex = -100, labelSmoothing = 0
     const highest = row.reduce((a, b) => Math.max(a, b), -Infinity);
     const lse = highest + Math.log(row.reduce((a, b) => a + Math.exp(b - highest), 0));
     const uniform = row.reduce((a, b) => a + (lse - b), 0) / V;
-    total += (1 - labelSmoothing) * (lse - row[target]!) + labelSmoothing * uniform;
+    total += (1 - labelSmoothing) * (lse - row[target]!) + (labelSmoothing && labelSmoothing * uniform);
     count++;
   });
   return { shape: [], data: Float64Array.of(count === 0 ? 0 : total / count) };
@@ -88,6 +88,73 @@ opTest({
   outDType: "f32",
   roundings: { out: exact },
   single: false,
+});
+
+/** Three rows of V logits, each target seen. */
+const threeRows: [string, number, (r: number, v: number) => number][] = [
+  ["far above 0", 65, (r, v) => 1e4 + ((7 * v + r) % 64) / 4],
+  ["far below 0", 1025, (r, v) => -1e4 + ((7 * v + r) % 64) / 4],
+  ["masked", 1025, (r, v) => (v % 13 === 0 ? ((7 * v + r) % 64) / 8 : -Infinity)],
+  ["masked at first", 3000, (r, v) => (v < 2500 ? -Infinity : -1000 * r + (v % 7))],
+  // Each block of a row has a new maximum, or none has but the first.
+  ["rising and falling", 5000, (r, v) => (r - 1) * 0.01 * v],
+];
+opTest({
+  name: "crossEntropy of logits",
+  cases: threeRows.map(([name, V, value]) => ({
+    name,
+    inputs: { logits: generate([3, V], (i) => value(Math.floor(i / V), i % V)) },
+    ints: {
+      targets: {
+        shape: [3],
+        data: Float64Array.of(V - 25 - ((V - 25) % 13), 13 * Math.floor((V - 5) / 13), V - 1 - ((V - 1) % 13)),
+      },
+    },
+  })),
+  ours: ({ logits }, { targets }) => crossEntropy(logits, targets),
+  reference: ({ logits }, { targets }) => reference(logits, targets, {}),
+  tolerance: { out: { relative: 8, absolute: 4, scale: 1 }, grad: { relative: 64, absolute: 2 } },
+  short: false,
+  outDType: "f32",
+});
+
+test.for(targets)("what no softmax makes likely, and NaN, on $name", async ({ select, device }) => {
+  select();
+  const loss = async (logits: Float32Array, target: number, labelSmoothing = 0): Promise<[number, Float32Array]> => {
+    using x = tensor(logits, [1, logits.length], { device });
+    using ids = tensor(Int32Array.of(target), [1], { device });
+    x.requiresGrad = true;
+    using y = crossEntropy(x, ids, { labelSmoothing });
+    y.backward();
+    return [await y.item(), await x.grad!.data()];
+  };
+  const masked = Float32Array.from({ length: 3000 }, (_, v) => (v < 2048 ? -Infinity : 1));
+  // An impossible target: an infinite loss, but a finite gradient; and a share of the target for impossible tokens.
+  for (const [target, smoothing] of [
+    [7, 0],
+    [2900, 0.5],
+    [7, 1],
+  ] as const) {
+    const [value, gradient] = await loss(masked, target, smoothing);
+    expect(value).toBe(Infinity);
+    expect(gradient.every(Number.isFinite)).toBe(true);
+    if (smoothing === 0) expect(gradient[7]).toBe(-1);
+  }
+  for (const at of [0, 700, 2047, 2999]) expect((await loss(masked.with(at, NaN), 2500))[0]).toBeNaN();
+});
+
+test.for(targets)("the loss of a large vocabulary on $name", async ({ select, device }) => {
+  select();
+  const logits = normal(random, [2, 50257], { scale: 3 });
+  const ids = { shape: [2], data: Float64Array.of(0, 50256) };
+  for (const labelSmoothing of [0, 0.1]) {
+    using x = tensor(logits.data, logits.shape, { device });
+    using index = tensor(Int32Array.from(ids.data), [2], { device });
+    using loss = crossEntropy(x, index, { labelSmoothing });
+    const exact = reference(logits, ids, { labelSmoothing }).data[0]!;
+    // Sums of 50,257 terms in at least 16 lanes.
+    expect(Math.abs((await loss.item()) / exact - 1)).toBeLessThan(64 * u);
+  }
 });
 
 fixtureTest("cross-entropy", ({ logits }, { targets }, { options }) => crossEntropy(logits!, targets!, options));

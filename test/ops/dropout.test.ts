@@ -35,6 +35,27 @@ opTest({
   tolerance: { out: { relative: 3, absolute: 0 }, grad: { relative: 4, absolute: 0 } },
 });
 
+const large = mask([17_003], 0.5, 1); // more than one task of the CPU's draws
+test.for(targets)("dropout of many numbers on $name", async ({ select, device }) => {
+  select();
+  using x = ones([17_003], { device });
+  using y = dropout(x, 0.5, 1);
+  expect(await y.data()).toEqual(Float32Array.from(large.data));
+});
+
+test.for(targets)("a draw of p itself is kept on $name", async ({ select, device }) => {
+  select();
+  using x = ones([50], { device });
+  for (const [i, word] of philoxWords(31, 9, draws.dropout).entries())
+    for (const [p, kept] of [
+      [uniform01(word), true],
+      [uniform01(word) + 2 ** -24, false],
+    ] as const) {
+      using y = dropout(x, p, 31);
+      expect((await y.data())[i] !== 0).toBe(kept);
+    }
+});
+
 test.for(targets)("dropout at its ends on $name", async ({ select, device }) => {
   select();
   using x = tensor([1, NaN, Infinity, -1], [4], { device });

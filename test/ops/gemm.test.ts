@@ -24,7 +24,17 @@ import { bestIsa, productTargets, targets } from "../support/targets.js";
 vi.hoisted(() => (process.env.HEED_SIMULATOR_MULTIPROCESSORS = "4"));
 
 /** How an operand lies in memory: along rows or columns, these without gaps or further apart, or neither. */
-type Layout = "rows" | "columns" | "rows + 1" | "columns + 1" | "rows + 2" | "rows to 8" | "columns to 8" | "spread";
+type Layout =
+  | "rows"
+  | "columns"
+  | "rows + 1"
+  | "columns + 1"
+  | "rows + 2"
+  | "rows to 8"
+  | "columns to 8"
+  | "spread"
+  | "one row"
+  | "one column";
 
 interface Case {
   m: number;
@@ -73,6 +83,10 @@ function steps(rows: number, columns: number, layout: Layout): [number, number, 
       return byColumn(rows + 1);
     case "columns to 8":
       return byColumn(upTo(rows, 8));
+    case "one row":
+      return [0, 1, columns];
+    case "one column":
+      return [1, 0, rows];
     case "spread":
       return [3 * columns + 2, 3, rows * (3 * columns + 2)];
   }
@@ -269,7 +283,32 @@ const sizes: [m: number, n: number, k: number][] = [
   [129, 130, 40],
 ];
 
+/** Any sizes up to some tiles of a CPU. */
+const sides = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 29, 31, 32, 33, 63, 65, 129];
+const drawn = new Random(3);
+const side = (): number => sides[drawn.integer(sides.length)]!;
+
 const groups: Record<string, Case[]> = {
+  "sizes of every kind": Array.from({ length: 15 }, () => pairs(aligned.slice(0, 2))).flatMap((list) =>
+    list.map((layout) => ({ m: side(), n: side(), k: side(), ...layout })),
+  ),
+  "blocks of rows, columns and K": (["rows", "columns"] as const).flatMap((b) => [
+    { m: 190, n: 33, k: 1030, b },
+    { m: 33, n: 600, k: 40, b, a: "columns" as const },
+  ]),
+  "few rows": [1, 2, 3, 4, 5, 6, 7, 8].flatMap((m) =>
+    (["rows", "columns"] as const).flatMap((b) => [
+      { m, n: 515, k: 67, b },
+      { m, n: 3, k: 2100, b },
+      { m, n: 1100, k: 1, b },
+    ]),
+  ),
+  "repeated rows and columns": pairs(["one row", "one column", "rows"]).map((layout) => ({
+    m: 19,
+    n: 35,
+    k: 24,
+    ...layout,
+  })),
   sizes: sizes.flatMap(([m, n, k]) => [
     { m, n, k },
     { m, n, k, a: "columns", b: "columns" },
@@ -328,6 +367,28 @@ describe.each(["f32", "bf16", "f16"] as const)("gemm of %s", (dtype) => {
       target.select();
       for (const c of cases) await check(c, dtype, target.device);
     });
+});
+
+// What fills up panels and vectors is never part of a sum that is kept.
+test.for(productTargets)("what is not finite shows where it belongs and nowhere else on $name", async (target) => {
+  target.select();
+  const [k, n] = [37, 35];
+  for (const dtype of ["f32", "bf16", "f16"] as const)
+    for (const m of [1, 3, 33])
+      for (const turned of [false, true]) {
+        const make = (rows: number, columns: number, bad: number): FloatTensor => {
+          const values = new Float32Array(rows * columns).fill(1).with(rows * columns - 1, bad);
+          const memory = tensor(values, [rows * columns], { dtype, device: target.device });
+          return memory.viewAs([rows, columns], turned ? [1, rows] : [columns, 1]);
+        };
+        using out = zeros([m, n], { dtype, device: target.device });
+        scope(() => ops.gemm({ out, a: make(m, k, Infinity), b: make(k, n, NaN) }));
+        const got = await out.data();
+        const expected = Float32Array.from(got, (_, i) =>
+          i % n === n - 1 ? NaN : Math.floor(i / n) === m - 1 ? Infinity : k,
+        );
+        expect(got, `${dtype} ${m}`).toEqual(expected);
+      }
 });
 
 // Blocks arrive in another order with each seed of the software device; which of them adds up the parts must not show.

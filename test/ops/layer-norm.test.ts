@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { addLayerNorm, layerNorm } from "../../lib/ops/layer-norm.js";
-import { full } from "../../lib/creation.js";
+import { full, tensor } from "../../lib/creation.js";
 import { formatShape } from "../../lib/shape.js";
+import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { add, mapRows, type Nd, normal, zip } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
@@ -137,4 +138,26 @@ test.for(targets)("a constant row gives the bias on $name", async ({ select, dev
     using y = layerNorm(x, { bias });
     for (const value of await y.data()) expect(value).toBeCloseTo(0.25, 6);
   }
+});
+
+test.for(targets)("rows of any width far from 0, and a NaN in one of them, on $name", async ({ select, device }) => {
+  select();
+  // A deviation near the rounding of the mean: the variance must not take that in.
+  for (const [width, scale] of [
+    [17, 2],
+    [767, 0.01],
+    [4097, 0.01],
+    [65536, 2],
+  ] as const)
+    for (const offset of [1e4, -100, 0]) {
+      const x = normal(random, [3, width], { scale, offset });
+      const expected = normalise(x);
+      x.data.fill(NaN, width, width + 1);
+      expected.data.fill(NaN, width, 2 * width);
+      using given = tensor(x.data, x.shape, { device });
+      using y = layerNorm(given);
+      // Centred sums over rows in at least 16 lanes.
+      const tolerance = { relative: 0, absolute: 16 + 2 * Math.sqrt(width / 16) };
+      expectClose(`[3, ${width}] around ${offset}`, await y.data(), expected.data, tolerance, 4);
+    }
 });

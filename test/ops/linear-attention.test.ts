@@ -150,6 +150,7 @@ opTest({
   cases: casesOf([
     [[1, 50, 2, 8, 8], { decay: [0.9, 1] }],
     [[1, 130, 3, 4, 5], { decay: [0.5, 0.99, 0.01] }],
+    [[1, 70, 3, 3, 17], { normalize: false, featureMap: "none", decay: [0, 1e-20, 0.999] }],
     [[1, 129, 2, 5, 9], { normalize: false, featureMap: "none", decay: [0.9, 0.97] }],
     [[1, 70, 1, 33, 65], { normalize: false, featureMap: "none", decay: [0.8] }],
   ]),

@@ -85,6 +85,49 @@ test("no weight is further than half a step from its code, and every device has 
     }
 });
 
+/** A scale by its definition: of the largest weights above and below 0. */
+function exactScale(bits: number, high: number, low: number): number {
+  const over = (x: number, by: number): number => Math.fround(x / by);
+  let scale = bits === 8 ? over(Math.max(high, low), 127) : 0;
+  if (bits === 4) scale = low >= high ? Math.max(over(low, 8), over(high, 7)) : -Math.max(over(high, 8), over(low, 7));
+  if (Math.max(high, low) > 0 && Math.abs(scale) < 2 ** -126) scale = (scale < 0 ? -1 : 1) * 2 ** -126;
+  return roundTo("bf16", scale);
+}
+
+test.for(productTargets)("weights of any size, and those that are not finite, on $name", async ({ select, device }) => {
+  select();
+  // Groups of zeros, of numbers near both ends of f32, and with the largest of either sign.
+  const sizes = [0, 2 ** -149, 2 ** -130, 2 ** -120, 2 ** 127, 3.3e38, 1, -1];
+  const weight = Float32Array.from(
+    { length: 8 * 32 },
+    (_, i) => sizes[i >> 5]! * (i % 5 ? 2 * random.uniform() - 1 : 1),
+  );
+  for (const bits of quantizedBits) {
+    using w = tensor(weight, [8, 32], { device });
+    const quantized = quantize(w, { bits });
+    using back = dequantize(quantized);
+    const [scales, values] = [await quantized.scales.data(), await back.data()];
+    for (let o = 0; o < 8; o++) {
+      const row = weight.subarray(o * 32, (o + 1) * 32);
+      const scale = exactScale(bits, Math.max(0, ...row), Math.max(0, ...row.map((x) => -x)));
+      expect(scaleAt(scales, 1, 32, o, 0), `scale of ${sizes[o]} in ${bits} bits`).toBe(scale);
+      for (const [i, x] of row.entries())
+        expect(Math.abs(values[o * 32 + i]! - x)).toBeLessThanOrEqual(Math.abs(scale) * (0.5 + 128 * 2 ** -24));
+    }
+    free(quantized);
+    // A group with a weight that is not finite is NaN; its neighbours are not.
+    for (const dtype of dtypes)
+      for (const bad of [Infinity, -Infinity, NaN]) {
+        using ones = tensor(new Float32Array(128).fill(1).with(64 + 40, bad), [2, 64], { device, dtype });
+        const spoilt = quantize(ones, { bits });
+        using read = dequantize(spoilt);
+        const got = await read.data();
+        expect([...got].map(Number.isNaN)).toEqual([...got.keys()].map((i) => i >= 96));
+        free(spoilt);
+      }
+  }
+});
+
 test.for(devicesTested)("a weight in parts has the codes of the whole on $name", async ({ device }) => {
   for (const bits of quantizedBits)
     for (const [outputs, inputs, groupSize] of [
@@ -114,7 +157,10 @@ interface Product {
   rows: number[];
   outputs: number;
   options?: { bias?: boolean; residual?: boolean; activation?: Activation };
+  groupSize?: QuantizeGroup;
 }
+
+type QuantizeGroup = (typeof groupSizes)[number];
 
 const products: Product[] = [
   ...[1, 2, 3, 5, 8, 9, 33].map((rows) => ({ rows: [rows, 33], outputs: 33 })),
@@ -123,6 +169,10 @@ const products: Product[] = [
   { rows: [2, 8, 40], outputs: 20, options: { bias: true, residual: true, activation: "silu" } },
   { rows: [0, 5], outputs: 3 },
   { rows: [3, 64], outputs: 16, options: { activation: "relu" } },
+  { rows: [4, 31], outputs: 17, options: { bias: true, activation: "geluErf" } },
+  { rows: [7, 100], outputs: 16, options: { activation: "sigmoid" } },
+  ...[64, 128, 256].map((groupSize) => ({ rows: [6, 300], outputs: 40, groupSize: groupSize as QuantizeGroup })),
+  { rows: [200, 520], outputs: 20 }, // blocks of rows
 ];
 
 /**
@@ -132,7 +182,7 @@ const products: Product[] = [
  */
 test.for(productTargets)("products of quantised weights on $name", async ({ select, device }) => {
   select();
-  for (const { rows, outputs, options = {} } of products)
+  for (const { rows, outputs, options = {}, groupSize = 32 } of products)
     for (const bits of quantizedBits)
       for (const dtype of dtypes) {
         const inputs = rows.at(-1)!;
@@ -143,7 +193,7 @@ test.for(productTargets)("products of quantised weights on $name", async ({ sele
         const residual = options.residual ? round(normal(random, shape)) : null;
         const activation = options.activation ?? "none";
         using w = of(normal(random, [outputs, inputs]), device);
-        const weight = quantize(w, { bits });
+        const weight = quantize(w, { bits, groupSize });
         using back = dequantize(weight);
         const values = await back.data();
         using a = of(x, device, dtype);
@@ -158,9 +208,9 @@ test.for(productTargets)("products of quantised weights on $name", async ({ sele
         for (let at = 0; at < out.size; at++) {
           const [m, o] = [Math.floor(at / outputs), at % outputs];
           let [total, size, cut] = [bias ? bias.data[o]! : 0, bias ? Math.abs(bias.data[o]!) : 0, 0];
-          for (let g = 0; g < inputs; g += 32) {
+          for (let g = 0; g < inputs; g += groupSize) {
             let [largest, weights] = [0, 0];
-            for (let i = g; i < Math.min(g + 32, inputs); i++) {
+            for (let i = g; i < Math.min(g + groupSize, inputs); i++) {
               const [value, factor] = [x.data[m * inputs + i]!, values[o * inputs + i]!];
               total += value * factor;
               size += Math.abs(value * factor);
@@ -186,6 +236,49 @@ test.for(productTargets)("products of quantised weights on $name", async ({ sele
           ).toBeLessThanOrEqual(allowed[at]!);
         free(weight);
       }
+});
+
+test.for(productTargets)("activations of any size, and those that are not finite, on $name", async (target) => {
+  target.select();
+  const { device } = target;
+  for (const bits of quantizedBits) {
+    using w = of(normal(random, [16, 32]), device);
+    const weight = quantize(w, { bits });
+    using back = dequantize(weight);
+    const factors = await back.data();
+    for (const size of [2 ** -140, 2 ** -110, 2 ** -100, 2 ** -90, 2 ** 100, 2 ** 120]) {
+      const x = Float32Array.from({ length: 32 }, () => size * (2 * random.uniform() - 1));
+      using a = tensor(x, [1, 32], { device });
+      using out = noGrad(() => quantizedLinear(a, weight));
+      for (const [o, got] of (await out.data()).entries()) {
+        let [exact, terms, weights] = [0, 0, 0];
+        for (const [i, value] of x.entries()) {
+          const factor = factors[o * 32 + i]!;
+          exact += value * factor;
+          terms += Math.abs(value * factor);
+          weights += Math.abs(factor);
+        }
+        const largest = Math.max(...x.map(Math.abs));
+        // Sums in f32; half a step where bytes are cut, of 2^-117 at least; and half of the least number each.
+        const allowed =
+          40 * 2 ** -24 * terms + Math.max(1.01 * 2 ** -23 * largest, 2 ** -118) * weights + 32 * 2 ** -150;
+        expect(Math.abs(got - exact), `${bits} bits, size ${size}`).toBeLessThanOrEqual(allowed);
+      }
+    }
+    free(weight);
+    // A row with a number that is not finite has no finite result; the others have.
+    using ones = tensor(new Float32Array(800).fill(1), [20, 40], { device });
+    const flat = quantize(ones, { bits });
+    for (const dtype of dtypes)
+      for (const bad of [Infinity, -Infinity, NaN]) {
+        using a = tensor(new Float32Array(120).fill(1).with(79, bad), [3, 40], { device, dtype });
+        using out = noGrad(() => quantizedLinear(a, flat));
+        for (const [i, got] of (await out.data()).entries())
+          if (i >= 20 && i < 40) expect(Number.isFinite(got)).toBe(false);
+          else expect(Math.abs(got - 40)).toBeLessThan(1);
+      }
+    free(flat);
+  }
 });
 
 test.for(productTargets)("rows of a quantised table on $name", async ({ select, device }) => {

@@ -16,6 +16,7 @@ test.for(targets)("randn is Box and Muller's transform of Philox on $name", asyn
     [2, 1],
     [3, 2],
     [257, 2 ** 45 + 17],
+    [2051, 7],
   ] as const) {
     using x = randn([n], { seed, device, mean: 0.5, std: 2 });
     const words = philoxWords(seed, n + 1);
@@ -41,6 +42,19 @@ test.for(targets)("uniform is Philox in [low, high) on $name", async ({ select, 
   }
   using none = uniform([0], { seed: 1, device });
   expect(await none.data()).toEqual(new Float32Array(0));
+});
+
+test.for(targets)("uniform stays below high, and its interval may be any on $name", async ({ select, device }) => {
+  select();
+  const numbers = async (low: number, high: number): Promise<Set<number>> => {
+    using x = uniform([3001], { seed: 3, device, low, high });
+    return new Set(await x.data());
+  };
+  // Between 1 and the next float every draw of the upper half rounds to `high`.
+  expect(await numbers(1, 1 + 2 ** -23)).toEqual(new Set([1]));
+  expect(await numbers(4, 4)).toEqual(new Set([4]));
+  // high − low overflows f32.
+  expect(Math.max(...[...(await numbers(-3e38, 3e38))].map(Math.abs))).toBeLessThanOrEqual(3e38);
 });
 
 const intervals = [

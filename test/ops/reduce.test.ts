@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { max, mean, type ReduceOptions, sum } from "../../lib/ops/reduce.js";
+import { transpose as transposed } from "../../lib/ops/views.js";
 import { numel, formatShape } from "../../lib/shape.js";
 import { full, tensor } from "../../lib/creation.js";
+import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { distinct, type Nd, normal, reshape, transpose } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
@@ -47,6 +49,10 @@ const cases: [number[], ReduceOptions][] = [
   [[4, 5, 6], { axes: [] }],
   [[2, 3, 1, 4, 5], { axes: [0, 3] }],
 ];
+const long: [number[], ReduceOptions][] = [
+  [[1025, 18], { axes: [0] }],
+  [[3, 2100], { axes: [1] }],
+];
 const empty: [number[], ReduceOptions][] = [
   [[0], {}],
   [[3, 0], { axes: [1] }],
@@ -65,7 +71,7 @@ const tolerance = { out: { relative: 16, absolute: 16 }, grad: { relative: 2, ab
 
 opTest({
   name: "sum",
-  cases: named([...cases, ...empty], (shape) => normal(random, shape)),
+  cases: named([...cases, ...long, ...empty], (shape) => normal(random, shape)),
   ours: ({ x }, _, options) => sum(x, options),
   reference: ({ x }, _, options) => reference(x, options, total),
   tolerance,
@@ -73,7 +79,7 @@ opTest({
 
 opTest({
   name: "mean",
-  cases: named(cases, (shape) => normal(random, shape)),
+  cases: named([...cases, ...long], (shape) => normal(random, shape)),
   ours: ({ x }, _, options) => mean(x, options),
   reference: ({ x }, _, options) => reference(x, options, (row) => total(row) / row.length),
   tolerance,
@@ -132,5 +138,23 @@ test.for(targets)("NaN and infinity reach the result on $name", async ({ select,
     using low = full([n], -Infinity, { device });
     using highest = max(low);
     expect(await highest.item()).toBe(-Infinity);
+  }
+});
+
+test.for(targets)("every axes of every order of four dimensions on $name", async ({ select, device }) => {
+  select();
+  const x = normal(random, [3, 2, 5, 17]);
+  using given = tensor(x.data, x.shape, { device });
+  const orders = (rest: number[]): number[][] =>
+    rest.length === 0 ? [[]] : rest.flatMap((d) => orders(rest.filter((other) => other !== d)).map((o) => [d, ...o]));
+  for (const order of orders([0, 1, 2, 3])) {
+    using turned = transposed(given, order);
+    const moved = transpose(x, order);
+    for (let mask = 1; mask < 15; mask++) {
+      const axes = [0, 1, 2, 3].filter((d) => (mask >> d) & 1);
+      using y = sum(turned, { axes });
+      const expected = reference(moved, { axes }, total).data;
+      expectClose(`${String(axes)} of ${String(order)}`, await y.data(), expected, { relative: 16, absolute: 16 });
+    }
   }
 });

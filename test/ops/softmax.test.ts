@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { softmax } from "../../lib/ops/softmax.js";
 import { tensor } from "../../lib/creation.js";
 import { formatShape } from "../../lib/shape.js";
+import { expectClose } from "../support/close.js";
 import { fixtureTest } from "../support/fixtures.js";
 import { mapRows, type Nd, normal } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
@@ -54,5 +55,35 @@ test.for(targets)("rows of infinities on $name", async ({ select, device }) => {
       [0, 0, ...zeros],
       [0.5, 0.5, ...zeros],
     ]);
+  }
+});
+
+test.for(targets)("a NaN stays in its row on $name", async ({ select, device }) => {
+  select();
+  for (const width of [1, 17, 513]) {
+    using x = tensor(new Float32Array(3 * width).fill(-Infinity).with(2 * width - 1, NaN), [3, width], { device });
+    using y = softmax(x);
+    const got = await y.data();
+    expect([...got].map(Number.isNaN)).toEqual([...got.keys()].map((i) => Math.floor(i / width) === 1));
+  }
+});
+
+// Every term but one is 0.1, whose sum in one long f32 lane would round the same way again and again.
+test.for(targets)("rows of many terms, in all of which rounding goes one way, on $name", async ({ select, device }) => {
+  select();
+  for (const width of [50_257, 300_003]) {
+    const row = new Float32Array(width).fill(-2.302585).with(0, 0);
+    using x = tensor(row, [1, width], { device });
+    using y = softmax(x);
+    const total = 1 + (width - 1) * Math.exp(row[1]!);
+    expectClose(
+      `${width}`,
+      await y.data(),
+      Float64Array.from(row, (value) => Math.exp(value) / total),
+      {
+        relative: 60,
+        absolute: 0,
+      },
+    );
   }
 });

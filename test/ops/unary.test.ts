@@ -78,6 +78,7 @@ const extremes: Record<string, [number, number, number][]> = {
     [-200, 0, 0],
     [88.7, Math.exp(Math.fround(88.7)), Math.exp(Math.fround(88.7))],
     [89, Infinity, Infinity],
+    [Infinity, Infinity, Infinity],
   ],
   log: [
     [0, -Infinity, Infinity],
@@ -89,7 +90,13 @@ const extremes: Record<string, [number, number, number][]> = {
     [0, 0, Infinity],
     [-1, NaN, NaN],
   ],
+  rsqrt: [
+    [0, Infinity, -Infinity],
+    [Infinity, 0, 0],
+  ],
+  cos: [[Infinity, NaN, NaN]],
   tanh: [
+    [Infinity, 1, 0],
     [-Infinity, -1, 0],
     [100, 1, 0],
     [-100, -1, 0],
@@ -97,6 +104,7 @@ const extremes: Record<string, [number, number, number][]> = {
   ],
   sigmoid: [
     [-Infinity, 0, 0],
+    [Infinity, 1, 0],
     [-80, Math.exp(-80), Math.exp(-80)],
     [200, 1, 0],
   ],
@@ -109,13 +117,19 @@ const extremes: Record<string, [number, number, number][]> = {
   silu: [
     [-300, 0, 0],
     [300, 300, 1],
+    [-Infinity, 0, 0],
+    [Infinity, Infinity, 1],
   ],
   "gelu, tanh": [
+    [-Infinity, 0, 0],
+    [Infinity, Infinity, 1],
     [-50, 0, 0],
     [50, 50, 1],
     [0, 0, 0.5],
   ],
   "gelu, erf": [
+    [-Infinity, 0, 0],
+    [Infinity, Infinity, 1],
     [-50, 0, 0],
     [50, 50, 1],
     [0, 0, 0.5],
@@ -130,7 +144,10 @@ const extremes: Record<string, [number, number, number][]> = {
     [0, 0, 0],
     [-Infinity, Infinity, -1],
   ],
-  reciprocal: [[Infinity, 0, 0]],
+  reciprocal: [
+    [Infinity, 0, 0],
+    [0, Infinity, -Infinity],
+  ],
 };
 
 for (const [name, rows] of Object.entries(extremes))
@@ -151,3 +168,12 @@ for (const [name, rows] of Object.entries(extremes))
       if (!Number.isNaN(slope)) near(await x.grad!.item(), slope, "slope");
     }
   });
+
+test.for(targets)("NaN stays NaN on $name", async ({ select, device }) => {
+  select();
+  using x = tensor(new Float32Array(19).fill(NaN), [19], { device });
+  for (const [name, { ours }] of Object.entries(kinds)) {
+    using y = ours(x);
+    expect(new Set(await y.data()), name).toEqual(new Set([NaN]));
+  }
+});

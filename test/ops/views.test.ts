@@ -2,9 +2,12 @@ import { expect, test } from "vitest";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
 import { cast, contiguous, narrow, reshape, transpose } from "../../lib/ops/views.js";
+import type { DType } from "../../lib/dtype.js";
+import { ops } from "../../lib/native.js";
 import { formatShape } from "../../lib/shape.js";
-import { tensor } from "../../lib/creation.js";
-import { generate, nd, normal, reshape as reshaped, transpose as swapped } from "../support/nd.js";
+import { full, tensor } from "../../lib/creation.js";
+import { formats, roundTo } from "../support/dtypes.js";
+import { nd, normal, reshape as reshaped, transpose as swapped } from "../support/nd.js";
 import { opTest } from "../support/op-test.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
@@ -138,64 +141,120 @@ opTest({
   outDType: "f32",
 });
 
-/** A float32 rounded to nearest even with `bits` fewer bits of fraction. */
-function rounded(x: number, bits: number): number {
-  const word = new Uint32Array(Float32Array.of(x).buffer)[0]!;
-  const half = 2 ** (bits - 1);
-  const low = word % 2 ** bits;
-  const base = word - low;
-  const up = low > half || (low === half && (base / 2 ** bits) % 2 === 1);
-  return new Float32Array(Uint32Array.of(base + (up ? 2 ** bits : 0)).buffer)[0]!;
+const all = ["f32", "bf16", "f16", "i32", "u8"] as const;
+
+/** What a number becomes: rounded to nearest even, or towards 0 and to the nearest integer that there is. */
+function held(dtype: DType, x: number): number {
+  if (dtype !== "i32" && dtype !== "u8") return roundTo(dtype, x) || Math.sign(x) * 0;
+  const [least, most] = dtype === "u8" ? [0, 255] : [-(2 ** 31), 2 ** 31 - 1];
+  return Number.isNaN(x) ? 0 : Math.min(Math.max(Math.trunc(x), least), most) + 0;
 }
 
-const values = [
+// At and beside the ends of what each dtype holds.
+const ends = [
   0,
-  -0,
+  0.5,
+  0.999,
   1,
-  -1.5,
+  1.5,
+  254.9,
+  255,
+  255.5,
+  256,
+  65503,
   65504,
-  1e-8,
-  3.4e38,
-  Infinity,
-  -Infinity,
-  NaN,
+  65519,
+  65520,
+  65536,
   2 ** -24,
   2 ** -25,
-  1 + 2 ** -8,
-  1 + 3 * 2 ** -8,
-];
+].concat([1.5 * 2 ** -25, 2 ** -126, 2 ** -149, 2147483520, 2 ** 31, 1e30, 3.4028234663852886e38, Infinity, NaN]);
 
-test.for(targets)("bf16 and f16 round to nearest even on $name", async ({ select, device }) => {
+/** Numbers around every `step`-th tie of both 16-bit types. */
+function ties(step: number): number[] {
+  const numbers: number[] = [];
+  for (const dtype of ["bf16", "f16"] as const) {
+    const { precision, least } = formats[dtype];
+    for (let n = 0; n < 2 ** 15; n += step) {
+      const exponent = Math.max(n >> (precision - 1), 1) + least - precision;
+      const fraction = (n % 2 ** (precision - 1)) + (n >= 2 ** (precision - 1) ? 2 ** (precision - 1) : 0);
+      const tie = Math.fround((fraction + 0.5) * 2 ** exponent);
+      if (Math.abs(tie) < formats[dtype].overflow) numbers.push(tie, tie * (1 + 2 ** -23), tie * (1 - 2 ** -24));
+    }
+  }
+  return numbers;
+}
+
+test.for(targets)("casts round to nearest even, and integers towards 0, on $name", async ({ select, device }) => {
   select();
-  const numbers = [...values, ...generate([300], () => random.normal() * 10 ** (8 * random.uniform() - 4)).data];
-  using x = tensor(numbers, [numbers.length], { device });
-  using b = cast(x, "bf16");
-  using h = cast(x, "f16");
-  expect([b.dtype, h.dtype]).toEqual(["bf16", "f16"]);
-  const [bf16, f16] = [await b.data(), await h.data()];
-  numbers.forEach((number, i) => {
-    const value = Math.fround(number);
-    expect(bf16[i], `${value} as bf16`).toBe(Number.isFinite(value) ? rounded(value, 16) : value);
-    // Numbers of f16's normal range have 13 bits of fraction fewer; smaller ones are multiples of 2⁻²⁴.
-    const magnitude = Math.abs(value);
-    const scaled = value * 2 ** 24;
-    const even = Math.round(scaled) - Number(Math.abs(scaled % 1) === 0.5 && Math.round(scaled) % 2 !== 0);
-    const expected =
-      magnitude >= 65520 ? Math.sign(value) * Infinity : magnitude < 2 ** -14 ? even / 2 ** 24 : rounded(value, 13);
-    expect(f16[i]! + 0, `${value} as f16`).toBe((Number.isNaN(value) ? NaN : expected) + 0);
+  const some = [...ends, ...ties(device === "cpu" ? 5 : 101)];
+  const numbers = Float32Array.from(some.flatMap((x) => [x, -x]));
+  const integers = Int32Array.from({ length: 31 * 25 }, (_, i) => {
+    const near = [1, 257, 259, 2049, 2051][i % 5]! * 2 ** Math.floor(i / 25) + (Math.floor(i / 5) % 5) - 2;
+    return (i % 2 ? -1 : 1) * Math.min(near, 2 ** 31 - 1);
   });
+  for (const values of [numbers, integers, Uint8Array.from({ length: 256 }, (_, i) => i)]) {
+    using x = tensor(values, [values.length], { device });
+    for (const dtype of all) {
+      using y = cast(x, dtype);
+      expect(y.dtype).toBe(dtype);
+      const got = await y.data();
+      for (let i = 0; i < values.length; i++)
+        if (!Object.is(got[i], held(dtype, values[i]!)))
+          expect.fail(`${values[i]} of ${x.dtype} as ${dtype}: expected ${held(dtype, values[i]!)}, got ${got[i]}`);
+      // Back again: what 16 bits hold, f32 holds.
+      if (dtype !== "bf16" && dtype !== "f16") continue;
+      for (const to of all) {
+        using z = cast(y, to);
+        const back = await z.data();
+        for (let i = 0; i < values.length; i++)
+          if (!Object.is(back[i], held(to, got[i]!)))
+            expect.fail(`${got[i]} of ${dtype} as ${to}: expected ${held(to, got[i]!)}, got ${back[i]}`);
+      }
+    }
+  }
 });
 
-test.for(targets)("casts between integers and floats on $name", async ({ select, device }) => {
+/** A shape [d, e, f]: how long its memory is, and its strides there. */
+const layouts: Record<string, (shape: number[]) => [number, number[]]> = {
+  contiguous: ([d, e, f]) => [d! * e! * f!, [e! * f!, f!, 1]],
+  transposed: ([d, e, f]) => [d! * e! * f!, [e! * f!, 1, e!]],
+  stepped: ([d, e, f]) => [2 * d! * e! * f!, [2 * e! * f!, 2 * f!, 2]],
+  "planes last": ([d, e, f]) => [d! * e! * f!, [1, f! * d!, d!]],
+  "repeated planes": ([, e, f]) => [e! * f!, [0, f!, 1]],
+  "repeated numbers": ([d, e]) => [d! * e!, [e!, 1, 0]],
+};
+
+test.for(targets)("copies between every pair of dtypes and layouts on $name", async ({ select, device }) => {
   select();
-  using x = tensor([1.9, -1.9, 0.5, 254.99, -0.5], [5], { device });
-  using i = cast(x, "i32");
-  expect([...(await i.data())]).toEqual([1, -1, 0, 254, 0]);
-  using back = cast(i, "f32");
-  expect([...(await back.data())]).toEqual([1, -1, 0, 254, 0]);
-  using positive = tensor([0, 1.5, 255, 7.99], [4], { device });
-  using bytes = cast(positive, "u8");
-  expect([...(await bytes.data())]).toEqual([0, 1, 255, 7]);
+  const shape = [2, 33, 17];
+  const places = ([size, strides]: [number, number[]]): [number, number[], number[]] => [
+    size,
+    strides,
+    Array.from({ length: 2 * 33 * 17 }, (_, i) =>
+      [Math.floor(i / (33 * 17)), Math.floor(i / 17) % 33, i % 17].reduce((at, x, d) => at + x * strides[d]!, 0),
+    ),
+  ];
+  for (const from of all)
+    for (const makeIn of Object.values(layouts)) {
+      const [size, strides, read] = places(makeIn(shape));
+      const values = Float32Array.from({ length: size }, () => held(from, 300 * random.normal()));
+      using memory = tensor(values, [size], { device }).to(from);
+      using inp = memory.viewAs(shape, strides);
+      for (const to of all)
+        for (const name of ["contiguous", "transposed", "stepped", "planes last"]) {
+          const [outSize, outStrides, written] = places(layouts[name]!(shape));
+          using target = full([outSize], 7, { device, dtype: to });
+          using out = target.viewAs(shape, outStrides);
+          ops.copy({ out, inp });
+          const expected = new Float64Array(outSize).fill(7);
+          written.forEach((at, i) => (expected[at] = held(to, values[read[i]!]!)));
+          const got = await target.data();
+          const wrong = expected.findIndex((value, i) => !Object.is(got[i]! + 0, value + 0));
+          if (wrong >= 0)
+            expect.fail(`${name} ${to} from ${from}: expected ${expected[wrong]} at ${wrong}, got ${got[wrong]}`);
+        }
+    }
 });
 
 test.for(targets)("the gradient of a cast comes back in the input's dtype on $name", async ({ select, device }) => {
