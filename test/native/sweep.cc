@@ -38,7 +38,7 @@ class Tensor {
   }
   // Whether all but the view's elements, or with `all` they too, are what they were.
   bool untouched(bool all) const {
-    if ((!all && whole()) || std::memcmp(data(), bytes_.data(), size()) == 0) return true;
+    if (size() == 0 || (!all && whole()) || std::memcmp(data(), bytes_.data(), size()) == 0) return true;
     if (all) return false;
     const std::vector<bool> mine = used();
     for (size_t i = 0; i < size(); i++)
