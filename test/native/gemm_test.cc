@@ -81,9 +81,9 @@ TEST(gemm_beyond_one_block) {
       for (const Layout a : kTransposes)
         for (const Layout b : kTransposes) {
           for (const auto& [m, n, k] :
-               {std::array<int64_t, 3>{257, 300, 40}, {17, 65, 2100}, {190, 33, 1030}, {33, 600, 515}, {31, 33, 4100}})
+               {std::array<int64_t, 3>{257, 300, 40}, {190, 33, 1030}, {33, 600, 515}, {31, 33, 4100}})
             check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
-          for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8})
+          for (const int64_t m : {1, 2, 3, 5, 8})
             for (const auto& [n, k] : {std::array<int64_t, 2>{1100, 67}, {70, 1030}, {1, 4097}, {515, 1}})
               check(s, stream, ops, of(dtype, {{}, m, n, k, a, b}));
         }
