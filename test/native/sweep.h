@@ -44,7 +44,7 @@ class Sweep {
   size_t at_ = 0;
 };
 
-// Runs `body` once with each of 1, 2 and 5 threads; what it checks must have the same bits in each round.
+// Runs `body` once with 1 and with 5 threads; what it checks must have the same bits in each round.
 void sweep(Stream& stream, const std::function<void(Sweep&)>& body);
 
 }  // namespace heed::test

@@ -85,11 +85,11 @@ class Laid {
   }
 };
 
-// Runs `body` with 1, 2 and 5 threads and puts the number back.
+// Runs `body` with 1 and 5 threads and puts the number back.
 template <class Body>
 void with_thread_counts(const Body& body) {
   const int before = cpu::thread_count();
-  for (const int threads : {1, 2, 5}) {
+  for (const int threads : {1, 5}) {
     cpu::set_thread_count(threads);
     body();
   }
