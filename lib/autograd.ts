@@ -51,7 +51,10 @@ function within<T>(op: string, records: boolean, body: () => T): T {
     const result = body();
     if (result instanceof Promise) {
       result.catch(() => undefined);
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected a synchronous function; await its results outside of it`);
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `${op}: expected a synchronous function, got one that returns a promise; await it outside of ${op}()`,
+      );
     }
     return result;
   } finally {
@@ -168,8 +171,8 @@ class Step implements GraphNode {
       if (tensor?.version !== this.#versions[i++])
         throw new HeedError(
           "ERR_AUTOGRAD",
-          `backward: expected what ${this.name} saved to stay as it was in the forward pass, but its ${key}, ${tensor}, ` +
-            "has been overwritten by set(), an optimiser's step or another operation in place",
+          `backward: expected the tensors that ${this.name} saved in the forward pass to be unchanged, but its ${key}, ` +
+            `${tensor}, has been overwritten by set(), an optimiser's step or another in-place operation`,
         );
     }
     for (const [, source] of this.sources) source.checkSaved();
@@ -211,7 +214,10 @@ class Step implements GraphNode {
       throw new HeedError("ERR_SHAPE", `backward: expected a tensor of one element, got ${output}`);
     const steps = reachable(this);
     if (steps.some((step) => step.done))
-      throw new HeedError("ERR_AUTOGRAD", "backward: expected a graph not used up by an earlier backward()");
+      throw new HeedError(
+        "ERR_AUTOGRAD",
+        "backward: expected a graph that no earlier backward() has freed; run the forward pass again",
+      );
     for (const step of steps) step.checkSaved();
     checkNumber("backward", "scale", scale, -largest[dtype], largest[dtype]);
     const root = allocate(output.shape, dtype, output.device, false);
@@ -382,7 +388,7 @@ export function attach<Saved extends SavedTensors>(
     if (target && "step" in target && target.step.done)
       throw new HeedError(
         "ERR_AUTOGRAD",
-        `${name}: expected inputs whose graph is not used up by an earlier backward()`,
+        `${name}: expected inputs whose graph no earlier backward() has freed; run the forward pass again`,
       );
   const kept: SavedTensors = {};
   const sources: [string, Step][] = [];

@@ -1,5 +1,5 @@
 /** Checks of arguments that are not tensors. The checks of tensors are in ops/check.ts. */
-import { describe, HeedError } from "./errors.js";
+import { describe, HeedError, oneOf } from "./errors.js";
 
 /** Largest finite number of f32, the type in which kernels receive numbers. */
 export const largestFloat = 3.4028234663852886e38;
@@ -51,8 +51,7 @@ export function checkBoolean(op: string, name: string, value: unknown): void {
  */
 export function checkChoice(op: string, name: string, value: unknown, choices: readonly string[]): void {
   if ((choices as readonly unknown[]).includes(value)) return;
-  const list = `${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`;
-  throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} ${list}, got ${describe(value)}`);
+  throw new HeedError("ERR_ARGUMENT", `${op}: expected ${name} to be ${oneOf(choices)}, got ${describe(value)}`);
 }
 
 /**

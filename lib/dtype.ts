@@ -1,4 +1,4 @@
-import { describe, HeedError } from "./errors.js";
+import { describe, HeedError, oneOf } from "./errors.js";
 import { dtypes } from "./native-kinds.js";
 
 export { dtypes };
@@ -14,7 +14,7 @@ export type DataOf<D extends DType> = D extends FloatDType ? Float32Array : D ex
 /** @internal Returns the number of a dtype on the native side. */
 export function dtypeIndex(dtype: DType): number {
   const index = dtypes.indexOf(dtype);
-  if (index < 0) throw new HeedError("ERR_DTYPE", `expected a dtype of ${dtypes.join(", ")}, got ${describe(dtype)}`);
+  if (index < 0) throw new HeedError("ERR_DTYPE", `expected dtype to be ${oneOf(dtypes)}, got ${describe(dtype)}`);
   return index;
 }
 

@@ -63,6 +63,11 @@ export class HeedError extends Error {
   }
 }
 
+/** Returns the choices as a list for a message: "a, b or c". */
+export function oneOf(choices: readonly unknown[]): string {
+  return [choices.slice(0, -1).join(", "), choices.at(-1)].filter((part) => part !== "").join(" or ");
+}
+
 /** Returns a short description of a value for a message. It calls no code of the value itself. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);

@@ -34,7 +34,7 @@ export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)
   checkArray(op, "inputs", inputs);
   for (const input of inputs)
     if (input !== null && !((input as unknown) instanceof Tensor))
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected inputs to be tensors and nulls, got ${describe(input)}`);
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected inputs to be tensors or null, got ${describe(input)}`);
   if (!isRecording()) return scope(() => fn(...inputs));
 
   const requires = inputs.map((input) => input?.requiresGrad ?? false);
@@ -51,7 +51,10 @@ export function gradientCheckpoint<const Inputs extends readonly (Tensor | null)
       const again = leaves(inputs.map((_, i) => saved[i] ?? null) as readonly (Tensor | null)[] as Inputs, requires);
       const out = made(fn, again);
       if (!sameShape(out.shape, dout.shape))
-        throw new HeedError("ERR_SHAPE", `${op}: expected a function that gives the same both times, got ${out}`);
+        throw new HeedError(
+          "ERR_SHAPE",
+          `${op}: expected the function to return the same shape in the backward pass, [${dout.shape.join(", ")}], got ${out}`,
+        );
       propagate(out, dout.alias(), constant);
       for (const [i, leaf] of again.entries()) if (leaf?.grad) pass(i, leaf.grad);
     });
@@ -76,8 +79,11 @@ function made<Inputs extends readonly (Tensor | null)[]>(
   const before = stepsSoFar();
   const out = scope(() => recorded(op, () => fn(...inputs)));
   if (!((out as unknown) instanceof Tensor) || (out.requiresGrad && !out.node))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected a function that makes a new tensor, got ${describe(out)}`);
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a function that returns a new tensor, got ${describe(out)}`);
   if (reachesBefore(out, before))
-    throw new HeedError("ERR_AUTOGRAD", `${op}: expected what requires a gradient to be a leaf or among the inputs`);
+    throw new HeedError(
+      "ERR_AUTOGRAD",
+      `${op}: expected the function to use only leaves and its inputs; pass any other tensor that requires a gradient as an input`,
+    );
   return out;
 }

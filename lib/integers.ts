@@ -16,7 +16,7 @@ export function integersOf(op: string, dtype: "i32" | "u8", values: ArrayLike<nu
     if (integers[i] !== values[i])
       throw new HeedError(
         "ERR_RANGE",
-        `${op}: expected integers that ${dtype} holds, got ${describe(values[i])} at position ${i}`,
+        `${op}: expected integers in the range of ${dtype}, got ${describe(values[i])} at position ${i}`,
       );
   }
   return integers;

@@ -120,12 +120,16 @@ function load(): Native {
   } catch (cause) {
     // addon.cc throws this error. Installing heed again would not help.
     if (cause instanceof Error && cause.message.startsWith("the addon could not start"))
-      throw new HeedError("ERR_NATIVE", `heed: expected threads and memory for a device queue: ${cause.message}`, {
-        cause,
-      });
+      throw new HeedError(
+        "ERR_NATIVE",
+        `heed: expected enough threads and memory for a device queue: ${cause.message}`,
+        {
+          cause,
+        },
+      );
     throw new HeedError(
       "ERR_NATIVE",
-      `heed: expected the native addon for ${process.platform}-${process.arch} in ${root}, and it does not load: ` +
+      `heed: expected a native addon for ${process.platform}-${process.arch} in ${root}, but none could be loaded: ` +
         `${cause instanceof Error ? cause.message.split("\n")[0] : String(cause)}\n` +
         "Possible solutions:\n" +
         "- install scripts were blocked: run `npm rebuild heed`, or allow them for heed and install again\n" +

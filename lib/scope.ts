@@ -58,7 +58,10 @@ export function scope<T>(body: () => T): T {
     const result = body();
     if (result instanceof Promise) {
       result.catch(() => undefined);
-      throw new HeedError("ERR_ARGUMENT", "scope: expected a synchronous function; await its results outside of it");
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        "scope: expected a synchronous function, got one that returns a promise; await it outside of scope()",
+      );
     }
     collect(members, result, kept);
     return result;

@@ -368,7 +368,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
     if (!this.node)
       throw new HeedError(
         "ERR_AUTOGRAD",
-        "backward: expected a tensor made from one that requires a gradient, outside of noGrad(), and not yet used up",
+        "backward: expected a tensor computed outside of noGrad() from one that requires a gradient, whose graph no " +
+          "earlier backward() has freed",
       );
     this.node.backward(this, scale);
   }

@@ -69,8 +69,10 @@ function buildAddon() {
   compileAddon(env);
   if (!small) return rmSync(partial, { force: true });
   writeFileSync(partial, `${JSON.stringify({ withCuda })}\n`);
-  const left = withCuda ? "" : ", without kernels for CUDA, since there is no card";
-  console.log(`setup: the addon is for this machine's processor alone${left}; \`npm run setup\` builds the rest`);
+  const left = withCuda ? "" : ", without CUDA kernels, because no NVIDIA GPU was found";
+  console.log(
+    `setup: the addon is built for this machine's processor only${left}; run \`npm run setup\` to build the rest`,
+  );
 }
 
 function compileAddon(env) {

@@ -68,18 +68,18 @@ onEachDevice((name) => {
       expectError(
         () => tensor([1, value], undefined, { dtype: "i32" }),
         "ERR_RANGE",
-        new RegExp(`^tensor: expected integers that i32 holds, got ${value} at position 1$`),
+        new RegExp(`^tensor: expected integers in the range of i32, got ${value} at position 1$`),
       );
       expectError(
         () => full([2], value, { dtype: "i32" }),
         "ERR_RANGE",
-        new RegExp(`^full: expected integers that i32 holds, got ${value} at position 0$`),
+        new RegExp(`^full: expected integers in the range of i32, got ${value} at position 0$`),
       );
       using x = zeros([2], { dtype: "i32" });
       expectError(
         () => x.set(Float64Array.of(value, 0)),
         "ERR_RANGE",
-        new RegExp(`^set: expected integers that i32 holds, got ${value} at position 0$`),
+        new RegExp(`^set: expected integers in the range of i32, got ${value} at position 0$`),
       );
     });
 
@@ -87,12 +87,12 @@ onEachDevice((name) => {
       expectError(
         () => tensor([value], undefined, { dtype: "u8" }),
         "ERR_RANGE",
-        new RegExp(`^tensor: expected integers that u8 holds, got ${value} at position 0$`),
+        new RegExp(`^tensor: expected integers in the range of u8, got ${value} at position 0$`),
       );
       expectError(
         () => full([2], value, { dtype: "u8" }),
         "ERR_RANGE",
-        new RegExp(`^full: expected integers that u8 holds, got ${value} at position 0$`),
+        new RegExp(`^full: expected integers in the range of u8, got ${value} at position 0$`),
       );
     });
 

@@ -7,7 +7,7 @@ export function convertCommand(): Command {
     .description("Write a model, and its tokenizer, in another format.")
     .requiredOption(
       "--from <name>",
-      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or owner/name of the hub",
+      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or a model on the hub (owner/name)",
       text,
     )
     .requiredOption(
@@ -16,9 +16,11 @@ export function convertCommand(): Command {
       text,
     )
     .addOption(
-      new Option("--dtype <type>", "of the numbers; q8_0 and q4_0 are for .gguf").choices(convertTypes).default("f32"),
+      new Option("--dtype <type>", "type of the numbers in the new file; q8_0 and q4_0 need a .gguf file")
+        .choices(convertTypes)
+        .default("f32"),
     )
-    .option("--force", "replace what is there already")
+    .option("--force", "replace an existing file or folder")
     .addHelpText(
       "after",
       `

@@ -12,11 +12,11 @@ import { UsageError } from "./failure.js";
 export async function run({ from, to, dtype, force = false }: ConvertFlags): Promise<void> {
   const format = formatOf(to);
   if (dtype.startsWith("q") && format !== "gguf")
-    throw new UsageError(`--dtype ${dtype}: only for a --to that ends in .gguf`);
-  if (dtype !== "f32" && format === "llama2c") throw new UsageError(`--dtype ${dtype}: llama2.c's files are f32`);
+    throw new UsageError(`--dtype ${dtype}: works only if --to ends in .gguf`);
+  if (dtype !== "f32" && format === "llama2c") throw new UsageError(`--dtype ${dtype}: llama2.c files store f32 only`);
   const written = format === "llama2c" ? [to, path.join(path.dirname(to), "tokenizer.bin")] : [to];
   for (const name of force ? [] : written)
-    if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} is there already; --force replaces it`);
+    if (await isTaken(name)) throw new UsageError(`--to ${to}: ${name} exists already; add --force to replace it`);
   await mkdir(path.dirname(path.resolve(to)), { recursive: true });
   // The parameters only pass through the host's memory, so no other device is needed.
   const loaded = await loadModel(from, { device: "cpu" });
@@ -27,7 +27,7 @@ export async function run({ from, to, dtype, force = false }: ConvertFlags): Pro
     bar.end();
     loaded.model.dispose();
   }
-  const without = loaded.tokenizer ? "" : ", without a tokenizer: the model came without one";
+  const without = loaded.tokenizer ? "" : ", without a tokenizer, because the model has none";
   console.log(`saved in ${to}${without}; try: heed generate --model ${to} "…"`);
 }
 

@@ -29,7 +29,7 @@ export function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const known = error instanceof HeedError || error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);
-  complain(`error: ${known ? message : `${message} (HEED_DEBUG=1 shows where)`}`);
+  complain(`error: ${known ? message : `${message} (set HEED_DEBUG=1 to see where)`}`);
   if (process.env.HEED_DEBUG === "1" && error instanceof Error) complain(`${error.stack}`);
   return error instanceof UsageError ? 2 : 1;
 }

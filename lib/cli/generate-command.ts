@@ -7,46 +7,53 @@ import { inferenceOptions } from "./inference-options.js";
 export function generateCommand(): Command {
   const or = (value: number): string => `(default: the model's own, or ${value})`;
   return new Command("generate")
-    .description("Continue a text with a trained model, as it is generated.")
+    .description("Continue a text with a trained model and print it as it is generated.")
     .argument("[prompt]", 'the text to continue; "-" reads it from stdin')
     .requiredOption(
       "--model <name>",
-      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or of the hub owner/name or hf:owner/name/file.gguf",
+      "a run's folder, a folder in Hugging Face's format, a .gguf file, a llama2.c .bin file, or a model on the hub: owner/name or hf:owner/name/file.gguf",
       text,
     )
-    .option("--prompt <text>", "the same as the argument")
-    .option("--chat", "the prompt is a message, and the text the model's answer, by its chat template")
-    .option("--system <text>", "with --chat: what the model is told before")
-    .option("--max-tokens <n>", "the most tokens to generate", integer(1), 256)
+    .option("--prompt <text>", "the text to continue, instead of the argument")
+    .option("--chat", "treat the prompt as a message, and answer it by the model's chat template")
+    .option("--system <text>", "with --chat: instructions to the model that come before the message")
+    .option("--max-tokens <n>", "largest number of tokens to generate", integer(1), 256)
     .option(
       "--temperature <x>",
-      `how freely to choose; 0 takes the likeliest token ${or(samplingDefaults.temperature)}`,
+      `how random the choice of tokens is; 0 always takes the likeliest token ${or(samplingDefaults.temperature)}`,
       number(0),
     )
-    .option("--top-k <n>", `only the n likeliest tokens; 0 is off ${or(samplingDefaults.topK)}`, integer(0))
+    .option(
+      "--top-k <n>",
+      `choose among the n likeliest tokens only; 0 turns this off ${or(samplingDefaults.topK)}`,
+      integer(0),
+    )
     .option(
       "--top-p <x>",
-      `only the likeliest tokens that together have probability x ${or(samplingDefaults.topP)}`,
+      `choose among the likeliest tokens that together have probability x ${or(samplingDefaults.topP)}`,
       number(smallestFloat, 1),
     )
     .option(
       "--min-p <x>",
-      `only tokens at least x times as likely as the likeliest ${or(samplingDefaults.minP)}`,
+      `choose among tokens at least x times as likely as the likeliest ${or(samplingDefaults.minP)}`,
       number(0, 1),
     )
     .option(
       "--repetition-penalty <x>",
-      `make tokens that came before less likely; 1 is off ${or(samplingDefaults.repetitionPenalty)}`,
+      `make tokens that occurred before less likely; 1 turns this off ${or(samplingDefaults.repetitionPenalty)}`,
       number(smallestFloat),
     )
-    .option("--seed <n>", "the same seed gives the same text; a random one unless given", integer(0))
-    .option("--stop <text>", "end before this text; may be given several times", repeatable)
+    .option("--seed <n>", "the same seed gives the same text (default: a random seed)", integer(0))
+    .option("--stop <text>", "stop before this text; may be given several times", repeatable)
     .addOption(
-      new Option("--overflow <what>", "a text that outgrows the context is an error or ends, or slide drops its start")
+      new Option(
+        "--overflow <what>",
+        "if the text outgrows the context: fail or stop (error), or drop the start of the text (slide)",
+      )
         .choices(["error", "slide"])
         .default("error"),
     )
-    .option("--no-echo", "print what follows the prompt, without the prompt")
+    .option("--no-echo", "print the new text only, without the prompt")
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.quantize)
     .addOption(inferenceOptions.device)

@@ -13,8 +13,8 @@ import { print } from "./output.js";
 export async function run(argument: string | undefined, flags: GenerateFlags): Promise<void> {
   const { model: name, prompt, chat = false, system, threads, device, dtype, quantize, echo, ...options } = flags;
   if (argument !== undefined && prompt !== undefined)
-    throw new UsageError("--prompt: the prompt is there already, as an argument");
-  if (system !== undefined && !chat) throw new UsageError("--system: only with --chat");
+    throw new UsageError("--prompt: expected one prompt, got another as an argument");
+  if (system !== undefined && !chat) throw new UsageError("--system: works only with --chat");
   if (threads !== undefined) setThreads(threads);
   using model = await load(name, {
     ...{ kind: "causal", device, dtype },

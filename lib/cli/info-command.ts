@@ -2,7 +2,7 @@ import { Command } from "commander";
 
 export function infoCommand(): Command {
   return new Command("info")
-    .description("Tell what heed runs on: versions, devices, instruction set, threads.")
+    .description("Show versions, devices, the instruction set and the number of threads.")
     .addHelpText(
       "after",
       `

@@ -34,13 +34,13 @@ export async function readData(flags: RunFlags, known: Tokenizer | null, expecte
   if (expectedHash !== undefined && expectedHash !== hash)
     throw new HeedError(
       "ERR_FORMAT",
-      `${flags.data}: expected the text that the run began with; --data takes another one`,
+      `${flags.data}: expected the text with which the run began, got another one; give --data to train on it`,
     );
   const heldOut = flags.validation === undefined ? null : await read(flags.validation);
   const tokenizer = known ?? (await createTokenizer(flags.tokenizer, heldOut ? [data, heldOut] : [data]));
   const { documents } = flags;
   if (documents && !(tokenizer instanceof Gpt2Tokenizer))
-    throw new UsageError("--documents: only with --tokenizer gpt2, which has a token that begins a document");
+    throw new UsageError("--documents: works only with --tokenizer gpt2, which has a token that begins a document");
   const { train, validation } = heldOut
     ? { train: await encode(data, tokenizer, documents), validation: await encode(heldOut, tokenizer, documents) }
     : splitSource(await encode(data, tokenizer, documents), flags.validationFraction);

@@ -64,7 +64,7 @@ export function runFlags(given: TrainFlags, checkpoint: Checkpoint | null): RunF
   for (const name of checkpoint ? fixed : [])
     if (given[name] !== undefined && given[name] !== stored[name])
       throw new UsageError(
-        `--${dashed(name)} ${given[name]}: the run in ${given.out} has ${stored[name]}, which stays`,
+        `--${dashed(name)} ${given[name]}: expected ${stored[name]}, as in the run in ${given.out}; a resumed run cannot change it`,
       );
 
   const chosen: Partial<RunFlags> = { ...stored };

@@ -26,7 +26,7 @@ export async function run(given: TrainFlags): Promise<void> {
   const model = checkpoint?.model ?? asUsage(() => createModel(flags, data, device));
 
   const progress = createProgress();
-  using interrupt = new Interrupt(() => progress.note("stopping after this step; once more quits at once"));
+  using interrupt = new Interrupt(() => progress.note("stopping after this step; press Ctrl-C again to quit at once"));
   using trainer = asUsage(() => createTrainer({ model, flags, data, checkpoint, lock, signal: interrupt.signal }));
   progress.begin(summary(model, data, checkpoint));
   let saved = checkpoint?.path;
@@ -42,7 +42,7 @@ export async function run(given: TrainFlags): Promise<void> {
   }
   const unit = { char: "character", byte: "byte", gpt2: "token" }[flags.tokenizer];
   if (interrupt.signal.aborted) {
-    console.log(`stopped at step ${trainer.step}, saved in ${saved}; go on with: heed train --out ${out} --resume`);
+    console.log(`stopped at step ${trainer.step}, saved in ${saved}; continue with: heed train --out ${out} --resume`);
     process.exitCode = interrupted;
   } else {
     if (loss !== undefined) console.log(`validation loss ${loss.toFixed(4)} nats per ${unit}`);
@@ -53,12 +53,12 @@ export async function run(given: TrainFlags): Promise<void> {
 /** Loads the checkpoint that `--resume` continues from. Returns null for a new run. */
 async function openRun({ out, resume = false, device = "auto" }: TrainFlags): Promise<Checkpoint | null> {
   const begun = (await listVersions(out)).length > 0;
-  if (!resume && begun) throw new UsageError(`--out ${out}: has a run already; add --resume to go on with it`);
-  if (resume && !begun) throw new UsageError(`--out ${out}: has no run to resume`);
+  if (!resume && begun) throw new UsageError(`--out ${out}: contains a run already; add --resume to continue it`);
+  if (resume && !begun) throw new UsageError(`--out ${out}: contains no run to resume`);
   if (!begun) return null;
   const checkpoint = await loadCheckpoint(out, { device });
   for (const { path: at, error } of checkpoint.skipped)
-    complain(`warning: ${at} is not whole (${error.message}); going on from ${checkpoint.path}`);
+    complain(`warning: ${at} is incomplete (${error.message}); continuing from ${checkpoint.path}`);
   return checkpoint;
 }
 
@@ -69,7 +69,7 @@ function createModel(flags: RunFlags, { tokenizer }: RunData, device = "auto"): 
   const size = { vocabularySize, contextLength, layers, heads, kvHeads, width, window, dropout };
   if (flags.family === "gpt") return new GPT({ ...size, positions, hidden: hidden ?? 4 * width }, { seed, device });
   if (positions !== defaults.positions)
-    throw new UsageError(`--positions ${positions}: a Llama's positions are rotary; leave this out`);
+    throw new UsageError(`--positions ${positions}: a Llama's positions are always rotary; leave this flag out`);
   // A gated feed-forward is two thirds as wide as one without a gate, so that both have the same number of parameters
   // (Shazeer 2020). The width is rounded up to whole tiles.
   const gated = Math.ceil((8 * width) / 3 / 32) * 32;
@@ -126,7 +126,7 @@ function summary(model: GPT | Llama, { train, validation }: RunData, checkpoint:
   const parts = [
     `${count(model.parameterCount({ trainable: true }))} parameters`,
     `${count(train.length)} tokens to train on`,
-    validation ? `${count(validation.length)} for validation` : "none for validation",
+    validation ? `${count(validation.length)} for validation` : "no validation",
   ];
-  return parts.join(", ") + (checkpoint ? `; going on from step ${checkpoint.state.step}` : "");
+  return parts.join(", ") + (checkpoint ? `; continuing from step ${checkpoint.state.step}` : "");
 }

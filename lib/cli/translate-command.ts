@@ -5,18 +5,23 @@ import type { TranslateFlags } from "./translate-flags.js";
 
 export function translateCommand(): Command {
   return new Command("translate")
-    .description("Translate texts with an encoder–decoder.")
-    .argument("[texts...]", "what to translate, each by itself; the lines of stdin unless given")
+    .description("Translate texts with an encoder–decoder model.")
+    .argument("[texts...]", "texts to translate (default: the lines of stdin)")
     .requiredOption(
       "--model <folder>",
-      "a folder of CTranslate2 or in Hugging Face's format (Marian, T5), or a model of the hub",
+      "a CTranslate2 folder, a folder in Hugging Face's format (Marian, T5), or a model on the hub (owner/name)",
       text,
     )
-    .option("--beam <n>", "how many hypotheses go on at a time; 1 is greedy", integer(1), 4)
-    .option("--n-best <n>", "print the n best, a line each: log-probability, tab, text", integer(1), 1)
-    .option("--length-penalty <x>", "rank by log-probability over length to this power; 0 is off", number(-100, 100), 1)
-    .option("--max-tokens <n>", "the most tokens of a translation", integer(1), 256)
-    .option("--batch-size <n>", "texts that are translated together", integer(1), 32)
+    .option("--beam <n>", "number of hypotheses that the search keeps; 1 means greedy search", integer(1), 4)
+    .option("--n-best <n>", "print the n best translations, one per line: log-probability, tab, text", integer(1), 1)
+    .option(
+      "--length-penalty <x>",
+      "divide log-probabilities by the length to this power when ranking; 0 turns this off",
+      number(-100, 100),
+      1,
+    )
+    .option("--max-tokens <n>", "largest number of tokens in a translation", integer(1), 256)
+    .option("--batch-size <n>", "number of texts that are translated together", integer(1), 32)
     .addOption(inferenceOptions.dtype)
     .addOption(inferenceOptions.device)
     .addOption(inferenceOptions.threads)

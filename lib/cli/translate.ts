@@ -15,7 +15,7 @@ import type { TranslateFlags } from "./translate-flags.js";
  */
 export async function run(texts: readonly string[], flags: TranslateFlags): Promise<void> {
   const { model: name, beam, nBest, threads, device, dtype, batchSize, ...search } = flags;
-  if (nBest > beam) throw new UsageError(`--n-best: expected at most --beam, which is ${beam}, got ${nBest}`);
+  if (nBest > beam) throw new UsageError(`--n-best: expected at most the value of --beam (${beam}), got ${nBest}`);
   if (threads !== undefined) setThreads(threads);
   using translator = await load(name, { kind: "encoder-decoder", device, dtype });
   const options = { ...search, beams: beam, nBest, batchSize };

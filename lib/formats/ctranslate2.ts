@@ -9,7 +9,7 @@
 // A string is its length in bytes (u16), which includes a final zero byte, and its bytes. Weights in I8 and I16 are the
 // numbers times a scale for each row or for the whole weight. The scale is the variable "<name>_scale".
 import type { FileHandle } from "node:fs/promises";
-import { HeedError } from "../errors.js";
+import { HeedError, oneOf } from "../errors.js";
 import { formatShape, maxRank, numel } from "../shape.js";
 import { F32File, type Place } from "./f32-file.js";
 import { opening, readFully } from "./whole-io.js";
@@ -58,7 +58,10 @@ export class CTranslate2File extends F32File {
     const variable = entryOf(this.path, this.#variables, name);
     const encoding = encodings[variable.dtype];
     if (!encoding)
-      throw new HeedError("ERR_FORMAT", `${this.path}: expected ${name} in a type of weights, got ${variable.dtype}`);
+      throw new HeedError(
+        "ERR_FORMAT",
+        `${this.path}: expected ${name} of type ${oneOf(Object.keys(encodings))}, got ${variable.dtype}`,
+      );
     const pieces = readBlocks(this, variable, encoding, memory);
     if (!quantized.has(variable.dtype)) {
       yield* pieces;
@@ -81,7 +84,7 @@ export class CTranslate2File extends F32File {
     const fault = (got: string): HeedError =>
       new HeedError(
         "ERR_FORMAT",
-        `${this.path}: expected positive scales of ${name}, one or one of each row, got ${got}`,
+        `${this.path}: expected ${name} to have one positive scale, or one for each row, got ${got}`,
       );
     if (!scale) throw fault("none");
     const count = numel(scale.shape);
@@ -163,7 +166,7 @@ async function readVariables(reader: Reader, typed: boolean): Promise<Map<string
   const tensors = new Map<string, Place>();
   for (let i = 0; i < count; i++) {
     const name = await reader.string(`the name of variable ${i}`);
-    if (tensors.has(name)) throw reader.fault(`variables of different names, got two of ${name}`);
+    if (tensors.has(name)) throw reader.fault(`unique names of variables, got ${name} twice`);
     const rank = await reader.u8(`the rank of ${name}`);
     if (rank > maxRank) throw reader.fault(`${name} of at most ${maxRank} dimensions, got ${rank}`);
     const shape: number[] = [];
@@ -172,12 +175,14 @@ async function readVariables(reader: Reader, typed: boolean): Promise<Map<string
     const dtype = typed ? dtypes[type] : dtypesBySize[type];
     if (dtype === undefined)
       throw reader.fault(
-        typed ? `a dtype of number 0 to 5 in ${name}, got ${type}` : `items of 1, 2 or 4 bytes in ${name}, got ${type}`,
+        typed
+          ? `the type of ${name} to be 0 to 5, got ${type}`
+          : `items of ${name} to have 1, 2 or 4 bytes, got ${type}`,
       );
     const count = await reader.u32(`the number of items of ${name}`);
     const items = typed ? count / bytesOf[dtype]! : count;
     if (items !== numel(shape))
-      throw reader.fault(`as many items in ${name} as ${formatShape(shape)} has, got ${items}`);
+      throw reader.fault(`${numel(shape)} items of ${name} for shape ${formatShape(shape)}, got ${items}`);
     tensors.set(name, { dtype, shape, byteOffset: reader.position });
     reader.skip(items * bytesOf[dtype]!, name);
   }
@@ -207,15 +212,17 @@ async function readAliases(reader: Reader, tensors: Map<string, Variable>): Prom
   let aliased = 0;
   for (let i = 0; i < count; i++) {
     const alias = await reader.string(`alias ${i}`);
-    const name = await reader.string(`what ${alias} stands for`);
+    const name = await reader.string(`the name that alias ${alias} stands for`);
     const place = tensors.get(name);
     // An alias of a weight's scale is not needed: an alias of the weight has the same scale.
     if (!place && tensors.get(name.replace(/_scale$/, ""))?.scale) continue;
-    if (!place) throw reader.fault(`${alias} to stand for a variable, got ${name}`);
-    if (tensors.has(alias)) throw reader.fault(`an alias of a name of its own, got ${alias}`);
+    if (!place) throw reader.fault(`alias ${alias} to stand for a variable, got ${name}`);
+    if (tensors.has(alias)) throw reader.fault(`an alias with a name that nothing else has, got ${alias}`);
     aliased += 4 * numel(place.shape);
     if (aliased > mostAliased * reader.size)
-      throw reader.fault(`aliases of at most ${mostAliased} times the file, got more with ${alias}`);
+      throw reader.fault(
+        `aliased variables of at most ${mostAliased} times the size of the file, got more with ${alias}`,
+      );
     tensors.set(alias, place);
   }
 }

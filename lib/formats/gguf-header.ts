@@ -6,7 +6,7 @@
 //
 // The bytes of the tensors follow, aligned. A file from elsewhere is not trusted: every inconsistency is an ERR_FORMAT
 // that names the fault.
-import { describe } from "../errors.js";
+import { describe, oneOf } from "../errors.js";
 import { ggmlTypes, type GgmlType } from "./gguf-blocks.js";
 import { Cursor, type GgufValue } from "./gguf-values.js";
 import type { WeightEntry } from "./weights.js";
@@ -122,7 +122,9 @@ function placed(entries: ReadonlyMap<string, Unplaced>, alignment: GgufValue, cu
   const tensors = new Map<string, GgufEntry>();
   for (const [name, { offset, ...entry }] of entries) {
     if (offset % alignment !== 0)
-      throw cursor.fault(`expected ${JSON.stringify(name)} at a multiple of ${alignment}, got ${offset}`);
+      throw cursor.fault(
+        `expected ${JSON.stringify(name)} at an offset that is a multiple of ${alignment}, got ${offset}`,
+      );
     tensors.set(name, { ...entry, byteOffset: start + offset });
   }
   return tensors;
@@ -137,10 +139,12 @@ function readEntry(cursor: Cursor): [string, Unplaced] {
   const sizes = Array.from({ length: dimensions }, () => cursor.size(`a size of ${label}`));
   const number = cursor.u32(`the type of ${label}`);
   const type = ggmlTypes.get(number);
-  if (!type) throw cursor.fault(`expected ${label} of a type of ${typeNames()}, got number ${number}`);
+  if (!type) throw cursor.fault(`expected ${label} of type ${typeNames()}, got type number ${number}`);
   const row = sizes[0] ?? 1;
   if (row % type.numbers !== 0)
-    throw cursor.fault(`expected rows of ${label} in blocks of ${type.numbers} for ${type.name}, got ${row} numbers`);
+    throw cursor.fault(
+      `expected rows of ${label} in ${type.name} to be a multiple of ${type.numbers} numbers, got ${row}`,
+    );
   const byteLength = (sizes.reduce((product, size) => product * size, 1) / type.numbers) * type.bytes;
   const offset = cursor.size(`the offset of ${label}`);
   return [name, { dtype: type.name, shape: sizes.reverse(), type, byteLength, offset }];
@@ -161,7 +165,7 @@ function checkPlaces(tensors: ReadonlyMap<string, GgufEntry>, cursor: Cursor, fi
       );
     if (byteOffset < end)
       throw cursor.fault(
-        `expected ${JSON.stringify(name)} behind ${JSON.stringify(before)} at ${end}, got ${byteOffset}: tensors overlap`,
+        `expected ${JSON.stringify(name)} at ${end} or later, after ${JSON.stringify(before)}, got ${byteOffset}: tensors overlap`,
       );
     end = byteOffset + byteLength;
     before = name;
@@ -173,5 +177,5 @@ function align(position: number, alignment: number): number {
 }
 
 function typeNames(): string {
-  return [...ggmlTypes.values()].map(({ name }) => name).join(", ");
+  return oneOf([...ggmlTypes.values()].map(({ name }) => name));
 }

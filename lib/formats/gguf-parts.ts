@@ -82,7 +82,7 @@ export async function openGguf(path: string): Promise<GgufWeights> {
     await file.close();
     throw new HeedError(
       "ERR_FORMAT",
-      `${path}: expected a whole model, got one of ${describe(count)} parts, which must be called name-00001-of-0000N.gguf`,
+      `${path}: expected a whole model, got one of ${describe(count)} parts; parts need names like name-00001-of-0000N.gguf`,
     );
   }
   const files: GgufFile[] = [];
@@ -114,7 +114,7 @@ function placesOf(files: readonly GgufFile[]): Map<string, GgufFile> {
       if (places.has(name))
         throw new HeedError(
           "ERR_FORMAT",
-          `${file.path}: expected tensors that no other part has, got ${JSON.stringify(name)}`,
+          `${file.path}: expected each tensor in one part only, got ${JSON.stringify(name)} again`,
         );
       places.set(name, file);
     }

@@ -170,7 +170,7 @@ export class Cursor {
   }
 
   #arrayHead(depth: number): { type: number; count: number } {
-    if (depth === 0) throw this.fault(`expected arrays at most ${maxDepth} deep, got a deeper one`);
+    if (depth === 0) throw this.fault(`expected arrays nested at most ${maxDepth} deep, got a deeper one`);
     const type = this.u32("the type of an array");
     // A string takes at least the 8 bytes of its length, an array at least those of its type and length.
     const least = type === 8 ? 8 : type === 9 ? 12 : widths.get(type);

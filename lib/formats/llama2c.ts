@@ -105,7 +105,8 @@ function configOf(header: Int32Array, path: string): Llama2cConfig {
   if (width % heads !== 0 || heads % kvHeads !== 0 || (width / heads) % 2 !== 0)
     throw new HeedError(
       "ERR_FORMAT",
-      `${path}: expected width in heads of an even size, and these in groups, got ${width}, ${heads} and ${kvHeads}`,
+      `${path}: expected width to be a multiple of 2·heads and heads a multiple of kvHeads, got width ${width}, ` +
+        `heads ${heads} and kvHeads ${kvHeads}`,
     );
   return { ...config, tied: vocabulary > 0 };
 }

@@ -5,7 +5,7 @@
 //
 // The tensors' bytes follow, row-major and little-endian, without gaps. A file from elsewhere is not trusted: names are
 // kept in Maps, never in objects, and every inconsistency is an ERR_FORMAT that names the fault.
-import { HeedError } from "../errors.js";
+import { HeedError, oneOf } from "../errors.js";
 import { parseStrictJson } from "./strict-json.js";
 
 /** Number of bytes of an element, for each dtype of the format. */
@@ -92,10 +92,10 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, file
       entries.push([name, parseEntry(name, value, 8 + length, file)]);
       continue;
     }
-    if (!isObject(value)) throw fault(file, "expected __metadata__ to be an object of texts");
+    if (!isObject(value)) throw fault(file, "expected __metadata__ to be an object of strings");
     for (const [key, text] of Object.entries(value)) {
       if (typeof text !== "string")
-        throw fault(file, `expected metadata ${JSON.stringify(key)} to be a text, got ${typeof text}`);
+        throw fault(file, `expected metadata ${JSON.stringify(key)} to be a string, got ${typeof text}`);
       metadata.set(key, text);
     }
   }
@@ -149,7 +149,7 @@ export function serializeSafetensorsHeader<T extends SafetensorsSpecification>(
     if (typeof text !== "string" || hasLoneSurrogate(key + text))
       throw new HeedError(
         "ERR_ARGUMENT",
-        `safetensors: expected metadata of texts, got ${show(text)} for ${show(key)}`,
+        `safetensors: expected metadata to be strings, got ${show(text)} for ${show(key)}`,
       );
   if (metadata.size > 0) {
     const texts = [...metadata].map(([key, text]) => `${JSON.stringify(key)}:${JSON.stringify(text)}`);
@@ -191,10 +191,10 @@ export function tensorBytes(dtype: SafetensorsDType, shape: readonly number[]): 
 
 function parseEntry(name: string, value: unknown, dataOffset: number, file: string): SafetensorsEntry {
   const label = `tensor ${JSON.stringify(name)}`;
-  if (!isObject(value)) throw fault(file, `${label}: expected an object of dtype, shape and data_offsets`);
+  if (!isObject(value)) throw fault(file, `${label}: expected an object with dtype, shape and data_offsets`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== "string" || !Object.hasOwn(safetensorsDTypes, dtype))
-    throw fault(file, `${label}: expected a dtype of ${Object.keys(safetensorsDTypes).join(", ")}, got ${show(dtype)}`);
+    throw fault(file, `${label}: expected dtype to be ${oneOf(Object.keys(safetensorsDTypes))}, got ${show(dtype)}`);
   if (!Array.isArray(shape) || !shape.every(isCount))
     throw fault(file, `${label}: expected a shape of integers of at least 0, got ${show(shape)}`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0]! > offsets[1]!)

@@ -88,7 +88,7 @@ export async function readShardedSafetensors(index: string): Promise<ShardedSafe
       if (!file.tensors.has(tensor))
         throw new HeedError(
           "ERR_FORMAT",
-          `${file.path}: expected tensor ${JSON.stringify(tensor)} of the index, got none`,
+          `${file.path}: expected tensor ${JSON.stringify(tensor)}, which the index places in this file, got none`,
         );
       shards.set(tensor, file);
     }
@@ -97,7 +97,7 @@ export async function readShardedSafetensors(index: string): Promise<ShardedSafe
         if (map.get(tensor) !== name)
           throw new HeedError(
             "ERR_FORMAT",
-            `${file.path}: expected tensors that the index has in it, got ${JSON.stringify(tensor)}`,
+            `${file.path}: expected only tensors that the index places in this file, got ${JSON.stringify(tensor)}`,
           );
     return new ShardedSafetensors(index, shards);
   } catch (error) {
@@ -109,14 +109,14 @@ export async function readShardedSafetensors(index: string): Promise<ShardedSafe
 function weightMap(json: unknown, index: string): Map<string, string> {
   const map = (json as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== "object" || map === null || Array.isArray(map))
-    throw new HeedError("ERR_FORMAT", `${index}: expected an object weight_map, got ${describe(map)}`);
+    throw new HeedError("ERR_FORMAT", `${index}: expected weight_map to be an object, got ${describe(map)}`);
   const entries = Object.entries(map as Record<string, unknown>);
   for (const [tensor, name] of entries)
     // The index may come from anywhere: it must not name files outside its folder.
     if (typeof name !== "string" || !/^[\w.-]+$/.test(name) || name.startsWith("."))
       throw new HeedError(
         "ERR_FORMAT",
-        `${index}: expected the name of a file beside it for ${JSON.stringify(tensor)}, got ${describe(name)}`,
+        `${index}: expected the name of a file in the same folder for ${JSON.stringify(tensor)}, got ${describe(name)}`,
       );
   return new Map(entries as [string, string][]);
 }

@@ -35,7 +35,7 @@ function checkKeys(text: string, maxDepth: number): void {
   for (let i = 0; i < text.length; i++) {
     const character = text[i];
     if (character === "{" || character === "[") {
-      if (open.push(new Set()) > maxDepth) throw new Unsound(`expected at most ${maxDepth} levels`);
+      if (open.push(new Set()) > maxDepth) throw new Unsound(`expected values nested at most ${maxDepth} deep`);
     } else if (character === "}" || character === "]") {
       open.pop();
     } else if (character === '"') {

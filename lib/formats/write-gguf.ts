@@ -1,7 +1,7 @@
 // Writes GGUF files of version 3; gguf-header.ts describes the format. Tensors are streamed, one in memory at a time,
 // and the new file replaces an old one only when it is complete.
 import type { FileHandle } from "node:fs/promises";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import { numel, type Shape } from "../shape.js";
 import { inPieces } from "../turns.js";
 import { writeFileAtomic } from "./atomic-file.js";
@@ -75,7 +75,9 @@ export async function writeGguf(
     names.add(name);
     if (shape.length > 4) throw fault(`at most 4 dimensions of ${JSON.stringify(name)}, got ${shape.length}`);
     if ((shape.at(-1) ?? 1) % numbers !== 0)
-      throw fault(`rows of ${JSON.stringify(name)} in blocks of ${numbers} for ${type}, got ${shape.at(-1)} numbers`);
+      throw fault(
+        `rows of ${JSON.stringify(name)} in ${type} to be a multiple of ${numbers} numbers, got ${shape.at(-1)}`,
+      );
     header.text(name);
     header.u32(shape.length);
     for (const size of [...shape].reverse()) header.u64(size);
@@ -111,7 +113,7 @@ export async function writeGguf(
 function typeOf(name: string, type: unknown) {
   const found = [...ggmlTypes].find(([, entry]) => entry.name === type);
   if (found?.[1].write) return found;
-  throw fault(`${JSON.stringify(name)} of type ${ggufWritable.join(", ")}, got ${describe(type)}`);
+  throw fault(`${JSON.stringify(name)} of type ${oneOf(ggufWritable)}, got ${describe(type)}`);
 }
 
 function aligned(length: number): number {

@@ -83,7 +83,7 @@ function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
   if (own > models)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `generate: expected a tokenizer of at most the model's ${models} ids, got ${own}`,
+      `generate: expected a tokenizer with at most ${models} ids, as many as the model has, got ${own}`,
     );
 }
 
@@ -93,7 +93,7 @@ async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32
   if (tokenizer.endOfText !== null) return Int32Array.of(tokenizer.endOfText);
   throw new HeedError(
     "ERR_ARGUMENT",
-    "generate: expected a prompt that is not empty, since the tokenizer has no end of text for a text to begin after",
+    "generate: expected a prompt that is not empty: the tokenizer has no end-of-text token to begin a text with",
   );
 }
 

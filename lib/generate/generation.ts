@@ -109,7 +109,8 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
     if (this.#begun)
       throw new HeedError(
         "ERR_ARGUMENT",
-        "generate: expected the events of a text to be read once, got a second reader; await it for the whole text",
+        "generate: expected the events of a generation to be read once, got a second reader; await the generation for the " +
+          "whole text",
       );
     this.#begun = true;
     const result = this.#result;

@@ -67,7 +67,7 @@ export function checkModel(op: string, model: CausalModel): void {
 }
 
 export function checkOptions(op: string, options: object): void {
-  if (typeof options !== "object" || options === null) throw expected(op, "options in an object", options);
+  if (typeof options !== "object" || options === null) throw expected(op, "options to be an object", options);
 }
 
 export function checkSignal(op: string, signal: AbortSignal | undefined): void {
@@ -118,7 +118,7 @@ export function checkTextOptions(op: string, options: TextOptions): { stop: read
   const list: unknown = typeof stop === "string" ? [stop] : stop;
   const usable = (text: unknown): boolean => typeof text === "string" && text !== "" && !loneSurrogate.test(text);
   if (!Array.isArray(list) || !list.every(usable))
-    throw expected(op, "stop to be a well-formed string that is not empty, or an array of such", stop);
+    throw expected(op, "stop to be a well-formed string that is not empty, or an array of such strings", stop);
   if (typeof echo !== "boolean") throw expected(op, "echo to be a boolean", echo);
   return { stop: list as string[], echo };
 }

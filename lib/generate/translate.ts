@@ -114,7 +114,7 @@ function checkSources(
     if (source.length < least || source.length > config.contextLength)
       throw new HeedError(
         "ERR_RANGE",
-        `${op}: expected ${name}[${index}] of ${least} to ${config.contextLength} tokens, got ${source.length}`,
+        `${op}: expected ${name}[${index}] to have ${least} to ${config.contextLength} tokens, got ${source.length}`,
       );
   }
 }

@@ -81,7 +81,7 @@ async function fill(
   await naming(incomplete, () => handle.sync());
   const found = hash.digest("hex");
   if (found !== entry.hash)
-    throw new WrongContent("ERR_FORMAT", `${name}: expected a file of hash ${entry.hash}, got ${found}`);
+    throw new WrongContent("ERR_FORMAT", `${name}: expected a file with hash ${entry.hash}, got ${found}`);
 }
 
 /** Feeds the existing bytes of an incomplete file to the hash and returns their number. */

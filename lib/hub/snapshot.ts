@@ -57,7 +57,7 @@ async function cached(
   const found = missing === null ? "none" : `one without ${missing}`;
   throw new HeedError(
     "ERR_IO",
-    `${name}: expected revision ${revision} in ${cache.folder} while offline, got ${found}`,
+    `${name}: expected a copy of revision ${revision} in ${cache.folder} while offline, got ${found}`,
   );
 }
 

@@ -36,7 +36,7 @@ export function needed<T>(tokenizer: T | null): T {
   if (tokenizer !== null) return tokenizer;
   throw new HeedError(
     "ERR_ARGUMENT",
-    "load: expected a model with a tokenizer, or one in the option tokenizer of load, got neither",
+    "load: expected a model with a tokenizer, got one without; pass a tokenizer in the options of load()",
   );
 }
 

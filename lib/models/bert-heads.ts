@@ -191,7 +191,7 @@ export class BertForSequenceClassification extends BertHead {
     const op = "BertForSequenceClassification";
     checkObject(op, "options", options);
     if (this.labels.length === 1)
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected at least 2 labels for a loss of classes, got 1`);
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected at least 2 labels for a classification loss, got 1`);
     const { tokenTypes = null, keyLengths = null, observer = null, ...rest } = options;
     checkTensor(op, "ids", ids);
     checkTensor(op, "labels", labels);
@@ -215,5 +215,8 @@ function countOf(op: string, labels: number | readonly string[]): number {
     return labels as number;
   }
   if (labels.length > 0 && labels.every((label) => typeof label === "string")) return labels.length;
-  throw new HeedError("ERR_ARGUMENT", `${op}: expected labels to be a number or names, got ${describe(labels)}`);
+  throw new HeedError(
+    "ERR_ARGUMENT",
+    `${op}: expected labels to be a number or an array of names, got ${describe(labels)}`,
+  );
 }

@@ -258,7 +258,7 @@ export class Bert extends Model {
 
   #checkTokenTypes(tokenTypes: IntTensor, ids: IntTensor): void {
     if (this.config.tokenTypes === 0)
-      throw new HeedError("ERR_ARGUMENT", "Bert: expected no tokenTypes for a model without them, got some");
+      throw new HeedError("ERR_ARGUMENT", "Bert: expected no tokenTypes for a model without token types, got some");
     checkTensor("Bert", "tokenTypes", tokenTypes, ids);
     checkDType("Bert", "tokenTypes", tokenTypes, "i32");
     checkShapeIs("Bert", "tokenTypes", tokenTypes, ids.shape);

@@ -110,7 +110,7 @@ export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): Require
   if (full.shared && sourceVocabularySize !== targetVocabularySize)
     throw new HeedError(
       "ERR_SHAPE",
-      `${op}: expected a shared vocabulary of one size, got ${sourceVocabularySize} and ${targetVocabularySize}`,
+      `${op}: expected a shared vocabulary to have the same size on both sides, got ${sourceVocabularySize} and ${targetVocabularySize}`,
     );
   checkChoice(op, "norm", full.norm, norms);
   checkChoice(op, "positions", full.positions, positionings);

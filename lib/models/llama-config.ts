@@ -121,10 +121,13 @@ function checkLayerTypes({ layerTypes, layers, window }: Required<LlamaConfig>):
   if (layerTypes === null) return;
   checkArray("Llama", "layerTypes", layerTypes);
   if (layerTypes.length !== layers)
-    throw new HeedError("ERR_SHAPE", `Llama: expected layerTypes of ${layers} layers, got ${layerTypes.length}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `Llama: expected layerTypes to have ${layers} entries, one for each layer, got ${layerTypes.length}`,
+    );
   for (const [i, type] of layerTypes.entries()) checkChoice("Llama", `layerTypes[${i}]`, type, typesOfLayers);
   if (window === 0 && layerTypes.includes("sliding"))
-    throw new HeedError("ERR_RANGE", "Llama: expected a window for layerTypes that are sliding, got 0");
+    throw new HeedError("ERR_RANGE", "Llama: expected window to be at least 1 for sliding layers in layerTypes, got 0");
 }
 
 /** Returns the window of each layer; 0 stands for a layer without one. */

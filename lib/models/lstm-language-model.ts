@@ -100,7 +100,7 @@ export class LstmLanguageModel extends Model {
     if (documents !== null)
       throw new HeedError(
         "ERR_ARGUMENT",
-        `LstmLanguageModel: expected no documents, since its state goes on from one to the next, got ${describe(documents)}`,
+        `LstmLanguageModel: expected no documents, because the state carries over from one to the next, got ${describe(documents)}`,
       );
     const { documents: _, ...rest } = options;
     const bias = this.head?.bias ?? null;
@@ -136,6 +136,9 @@ function checkConfig(config: LstmLanguageModelConfig): Required<LstmLanguageMode
   checkNumber(op, "dropout", dropout, 0, 1);
   checkBoolean(op, "tied", tied);
   if (tied && size !== width)
-    throw new HeedError("ERR_SHAPE", `${op}: expected size to be the width ${width} where tied, got ${size}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `${op}: expected size to be the width ${width} if the embeddings are tied, got ${size}`,
+    );
   return full;
 }

@@ -63,7 +63,7 @@ export function sequenceMask(
       );
     checkArray(op, "documents", documents);
     if (documents.length !== batch)
-      throw new HeedError("ERR_SHAPE", `${op}: expected documents of ${batch} sequences, got ${documents.length}`);
+      throw new HeedError("ERR_SHAPE", `${op}: expected documents for ${batch} sequences, got ${documents.length}`);
     return { keyLengths, blocks, keyRanges: documentRanges(documents, { length: tokens, device }) };
   }
   if (prefixLengths === null) return { keyLengths, blocks };
@@ -71,7 +71,7 @@ export function sequenceMask(
   if (prefixLengths.length !== batch)
     throw new HeedError(
       "ERR_SHAPE",
-      `${op}: expected prefixLengths of ${batch} sequences, got ${prefixLengths.length}`,
+      `${op}: expected prefixLengths for ${batch} sequences, got ${prefixLengths.length}`,
     );
   const starts = cache?.lengths ?? new Int32Array(batch);
   return { keyLengths, blocks, causal: false, keyRanges: prefixRanges(prefixLengths, tokens, { starts, device }) };

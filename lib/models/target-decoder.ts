@@ -143,5 +143,5 @@ export class TargetDecoder implements Disposable {
 export function checkSources(op: string, ids: IntTensor, source: EncodedSource): void {
   const rows = source.layers[0]!.keys.shape[0]!;
   if (rows !== ids.shape[0])
-    throw new HeedError("ERR_SHAPE", `${op}: expected ids of ${rows} sources, got ${ids.shape[0]}`);
+    throw new HeedError("ERR_SHAPE", `${op}: expected ids for ${rows} sources, got ${ids.shape[0]}`);
 }

@@ -117,6 +117,6 @@ function checkTable(table: FloatTensor, headSize: number): void {
   if (2 * table.shape[1]! > headSize)
     throw new HeedError(
       "ERR_SHAPE",
-      `Attention: expected rotary.table of at most ${Math.floor(headSize / 2)} pairs of a head's ${headSize} dimensions, got ${table.shape[1]}`,
+      `Attention: expected rotary.table to have at most ${Math.floor(headSize / 2)} pairs for heads of ${headSize} dimensions, got ${table.shape[1]}`,
     );
 }

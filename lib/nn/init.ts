@@ -47,7 +47,7 @@ function checkParameter(shape: Shape): void {
   if (limited.tensors > tensors || !(limited.numbers <= numbers))
     throw new HeedError(
       "ERR_FORMAT",
-      `${file}: expected parameters as many and as large as the configuration says, got far fewer`,
+      `${file}: expected as many parameters, and as large, as the configuration says, got far fewer`,
     );
 }
 

@@ -132,7 +132,7 @@ export class KvCache implements Disposable {
     checkInteger("KvCache", "tokens", tokens, 1, this.length);
     if (counts) {
       if (counts.length !== this.batch)
-        throw new HeedError("ERR_SHAPE", `KvCache: expected counts of ${this.batch} sequences, got ${counts.length}`);
+        throw new HeedError("ERR_SHAPE", `KvCache: expected counts for ${this.batch} sequences, got ${counts.length}`);
       for (let b = 0; b < this.batch; b++) checkInteger("KvCache", `counts[${b}]`, counts[b], 1, tokens);
     }
     const next = Int32Array.from({ length: this.batch }, (_, b) => this.lengths[b]! + (counts?.[b] ?? tokens));
@@ -216,7 +216,8 @@ export class KvCache implements Disposable {
   fresh(rows: ArrayLike<number>): KvCache {
     checkValues("take", rows);
     for (let i = 0; i < rows.length; i++) checkInteger("take", `rows[${i}]`, rows[i], 0, this.batch - 1);
-    if (this.#pending) throw new HeedError("ERR_ARGUMENT", "take: expected a cache between passes, got one in a pass");
+    if (this.#pending)
+      throw new HeedError("ERR_ARGUMENT", "take: expected no forward pass to be using the cache, got one in progress");
     const memory = this.memory?.take(rows) ?? null;
     return new KvCache({ ...this.#config, batch: rows.length, memory });
   }

@@ -139,7 +139,10 @@ export abstract class Module {
       throw new HeedError("ERR_DTYPE", `to: expected a floating dtype for parameters, got ${target}`);
     const rounds = dtypes.some((dtype) => dtype === target);
     if (rounds && this.isQuantized)
-      throw new HeedError("ERR_DTYPE", `to: expected a model that is not quantised to round to ${String(target)}`);
+      throw new HeedError(
+        "ERR_DTYPE",
+        `to: expected a model that is not quantised, got one that cannot be rounded to ${String(target)}`,
+      );
     for (const parameter of parameters) parameter.move(target);
     if (!rounds) for (const buffer of this.#buffers()) buffer.move(target);
     return this;

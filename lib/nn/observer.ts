@@ -52,8 +52,8 @@ export class Observer {
     const full = this.#path + name;
     const given = this.#hooks.get(full)?.(value, full);
     if (given === undefined) return value;
-    checkFloat(full, "what the hook returns", given, value);
-    checkShapeIs(full, "what the hook returns", given, value.shape);
+    checkFloat(full, "the hook's result", given, value);
+    checkShapeIs(full, "the hook's result", given, value.shape);
     return given;
   }
 }

@@ -45,7 +45,7 @@ export function pool(states: FloatTensor, lengths: ArrayLike<number>, pooling: P
   const [batch, tokens, width] = states.shape as [number, number, number];
   checkObject("pool", "lengths", lengths);
   if (lengths.length !== batch)
-    throw new HeedError("ERR_SHAPE", `pool: expected lengths of ${batch} sequences, got ${lengths.length}`);
+    throw new HeedError("ERR_SHAPE", `pool: expected lengths for ${batch} sequences, got ${lengths.length}`);
   for (let b = 0; b < batch; b++) checkInteger("pool", `lengths[${b}]`, lengths[b], 1, tokens);
   const { device } = states;
   /** Returns a number for each token, [B·T]: `real` for real tokens, `padding` for the others. */

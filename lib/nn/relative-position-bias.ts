@@ -72,7 +72,7 @@ export class RelativePositionBias extends Module {
     // Each direction needs at least one bucket for an exact distance.
     checkInteger(op, "buckets", buckets, bothSides ? 4 : 2);
     if (bothSides && buckets % 2 !== 0)
-      throw new HeedError("ERR_RANGE", `${op}: expected an even number of buckets for both sides, got ${buckets}`);
+      throw new HeedError("ERR_RANGE", `${op}: expected an even number of buckets for bothSides, got ${buckets}`);
     checkInteger(op, "furthest", furthest, Math.floor((bothSides ? buckets / 2 : buckets) / 2) + 1);
     this.#config = { ...config };
     this.weight = init.normal([buckets, heads], std);

@@ -1,4 +1,4 @@
-import { describe, HeedError } from "../errors.js";
+import { checkChoice } from "../check.js";
 import { nativeActivations } from "../native-kinds.js";
 import type { FloatTensor } from "../tensor.js";
 import { checkFloat } from "./check.js";
@@ -32,11 +32,7 @@ export const activations = Object.keys(nativeNames) as Activation[];
  * @throws ERR_ARGUMENT for an unknown activation.
  */
 export function activationIndex(op: string, activation: Activation): number {
-  if (!activations.includes(activation))
-    throw new HeedError(
-      "ERR_ARGUMENT",
-      `${op}: expected activation ${activations.join(", ")}, got ${describe(activation)}`,
-    );
+  checkChoice(op, "activation", activation, activations);
   return nativeActivations[nativeNames[activation]];
 }
 

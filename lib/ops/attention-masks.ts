@@ -64,7 +64,10 @@ export function documentRanges(documents: readonly ArrayLike<number>[], options:
   const { length = longest } = options;
   checkInteger("documentRanges", "length", length, 0, largestInteger);
   if (longest > length)
-    throw new HeedError("ERR_SHAPE", `documentRanges: expected at most ${length} tokens a sequence, got ${longest}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `documentRanges: expected at most ${length} tokens in each sequence, got ${longest}`,
+    );
   const ranges = new Int32Array(lengths.length * length * 2);
   for (const [b, list] of lengths.entries()) {
     let at = 2 * b * length;

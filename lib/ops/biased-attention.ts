@@ -55,7 +55,7 @@ export function biasedAttention(
   if (!sameShape(broadcastShapes(op, bias.shape, scores), scores))
     throw new HeedError(
       "ERR_SHAPE",
-      `${op}: expected bias to stretch to ${formatShape(scores)}, got ${formatShape(bias.shape)}`,
+      `${op}: expected bias to broadcast to ${formatShape(scores)}, got ${formatShape(bias.shape)}`,
     );
   return unfusedAttention(q, k, v, { scale, dropout, seed, bias });
 }

@@ -81,7 +81,7 @@ function define(name: Kind, gradients: Gradients | null): (a: Operand, b: Operan
   };
   return (a, b) => {
     const like = (a instanceof Tensor && !(b instanceof Tensor && isNumber(a)) ? a : b) as FloatTensor;
-    checkFloat(name, "a or b", like);
+    checkFloat(name, !(like instanceof Tensor) ? "a or b" : like === a ? "a" : "b", like);
     const x = operand(a, "a", like);
     const y = operand(b, "b", like);
     const out: FloatTensor = allocate(broadcastShapes(name, x.shape, y.shape), like.dtype, like.device);

@@ -26,7 +26,7 @@ export function gated(gate: FloatTensor, up: FloatTensor, activation: Activation
   if (!sameShape(up.shape, gate.shape))
     throw new HeedError(
       "ERR_SHAPE",
-      `${op}: expected up of gate's shape ${formatShape(gate.shape)}, got ${formatShape(up.shape)}`,
+      `${op}: expected up to have the shape of gate, ${formatShape(gate.shape)}, got ${formatShape(up.shape)}`,
     );
   const kind = activationIndex(op, activation);
   type Saved = Record<"gate" | "up", FloatTensor>;

@@ -103,15 +103,21 @@ export function linearAttention(
   checkShapeIs(op, "k", k, [batch, causal ? queries : -1, heads, size]);
   checkShapeIs(op, "v", v, [batch, k.shape[1]!, heads, -1]);
   if (featureMap !== "elu" && featureMap !== "none")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected featureMap "elu" or "none", got ${describe(featureMap)}`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected featureMap to be "elu" or "none", got ${describe(featureMap)}`,
+    );
   checkNumber(op, "eps", eps, 0);
   if (decay !== null) {
     checkF32(op, "decay", decay, q, [heads]);
     if (needsGrad([decay]))
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected a decay that needs no gradient, got one that requires it`);
+      throw new HeedError("ERR_ARGUMENT", `${op}: expected a decay that requires no gradient, got one that does`);
   }
   if (!causal && (decay !== null || state !== null))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected causal for a ${decay ? "decay" : "state"}, got false`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected causal to be true for a ${decay ? "decay" : "state"}, got false`,
+    );
   if (state !== null) {
     checkObject(op, "state", state);
     checkF32(op, "state.sums", state.sums, q, [batch, heads, size, v.shape[3]!]);
@@ -119,7 +125,7 @@ export function linearAttention(
     if (needsGrad([q, k, v]))
       throw new HeedError(
         "ERR_ARGUMENT",
-        `${op}: expected a state without gradients only (noGrad), got inputs that need one`,
+        `${op}: expected inputs that require no gradient if there is a state, got some that do; use noGrad()`,
       );
   }
   return scope(() => {

@@ -59,7 +59,10 @@ export function lstm(
   checkShapeIs("lstm", "x", x, [-1, -1, -1]);
   const [steps, batch, width] = x.shape as [number, number, number];
   if (width === 0 || width % 4 !== 0)
-    throw new HeedError("ERR_SHAPE", `lstm: expected x of four gates of one size, got shape ${formatShape(x.shape)}`);
+    throw new HeedError(
+      "ERR_SHAPE",
+      `lstm: expected the last dimension of x to be a multiple of 4, for four gates, got shape ${formatShape(x.shape)}`,
+    );
   const size = width / 4;
   checkProjection("lstm", x, size, weight, bias, "oi");
   checkShapeIs("lstm", "weight", weight, [width, size]);

@@ -1,7 +1,7 @@
 import { record } from "../autograd.js";
 import type { Device } from "../device.js";
 import type { DType, FloatDType } from "../dtype.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import { ops } from "../native.js";
 import { formatShape } from "../shape.js";
 import { allocate, type FloatTensor, type IntTensor, type Tensor } from "../tensor.js";
@@ -61,11 +61,11 @@ export function checkQuantizeOptions(options: QuantizeOptions): Required<Quantiz
   checkObject(op, "options", options);
   const { bits = 8, groupSize = 32 } = options;
   if (!quantizedBits.includes(bits))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected bits of 8 or 4, got ${describe(bits)}`);
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected bits to be 8 or 4, got ${describe(bits)}`);
   if (!groupSizes.includes(groupSize))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected a groupSize of ${groupSizes.join(", ")}, got ${describe(groupSize)}`,
+      `${op}: expected groupSize to be ${oneOf(groupSizes)}, got ${describe(groupSize)}`,
     );
   return { bits, groupSize };
 }
@@ -239,7 +239,7 @@ export function quantizedLinear(
   record(op, out, [input, bias, added], {}, () => {
     throw new HeedError(
       "ERR_AUTOGRAD",
-      `${op}: expected no backward() through a quantised weight, which is for inference`,
+      `${op}: expected no backward() through a quantised weight, which is for inference only`,
     );
   });
   if (input !== x) input.dispose();

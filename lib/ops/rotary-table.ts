@@ -91,7 +91,7 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
     const { factors } = scaling;
     checkArray(op, "factors", factors);
     if (factors.length !== size / 2)
-      throw new HeedError("ERR_RANGE", `${op}: expected factors of ${size / 2} pairs, got ${factors.length}`);
+      throw new HeedError("ERR_RANGE", `${op}: expected ${size / 2} factors, one for each pair, got ${factors.length}`);
     for (const [i, value] of factors.entries()) checkAbove(op, `factors[${i}]`, value, 0);
     return { frequencies: plain(base).map((angle, i) => angle / factors[i]!), factor: 1 };
   }
@@ -138,7 +138,7 @@ export function rotaryFrequencies(options: RotaryTableOptions): { frequencies: F
     default:
       throw new HeedError(
         "ERR_ARGUMENT",
-        `${op}: expected scaling of type linear, ntk, dynamic, yarn, llama3 or factors, got ${describe(type)}`,
+        `${op}: expected scaling.type to be linear, ntk, dynamic, yarn, llama3 or factors, got ${describe(type)}`,
       );
   }
 }
@@ -218,5 +218,5 @@ const blend = (a: number, b: number, share: number): number => a * (1 - share) +
 
 function checkAbove(op: string, name: string, value: unknown, low: number): void {
   if (!(typeof value === "number" && value > low && value < Infinity))
-    throw new HeedError("ERR_RANGE", `${op}: expected ${name} above ${low} and finite, got ${describe(value)}`);
+    throw new HeedError("ERR_RANGE", `${op}: expected ${name} to be finite and above ${low}, got ${describe(value)}`);
 }

@@ -49,7 +49,7 @@ export function rotary(x: FloatTensor, table: FloatTensor, options: RotaryOption
   if (2 * table.shape[1]! > size)
     throw new HeedError(
       "ERR_SHAPE",
-      `${op}: expected table of at most ${Math.floor(size / 2)} pairs of x's ${size} dimensions, got ${formatShape(table.shape)}`,
+      `${op}: expected table to have at most ${Math.floor(size / 2)} pairs for the ${size} dimensions of x, got ${formatShape(table.shape)}`,
     );
   if (starts && positions) throw new HeedError("ERR_ARGUMENT", `${op}: expected one of starts and positions, got both`);
   for (const [name, tensor, shape] of [

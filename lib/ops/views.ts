@@ -1,6 +1,6 @@
 import { record } from "../autograd.js";
 import { ops } from "../native.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import { checkAxis, contiguousStrides, formatShape, resolveShape, type Shape } from "../shape.js";
 import { allocate, type FloatTensor, type Tensor } from "../tensor.js";
 import { type DType, dtypes, isFloat } from "../dtype.js";
@@ -151,6 +151,6 @@ export function contiguous<T extends Tensor>(x: T): T {
 export function cast<D extends DType>(x: Tensor, dtype: D): Tensor<D> {
   checkTensor("cast", "x", x);
   if (!dtypes.includes(dtype))
-    throw new HeedError("ERR_DTYPE", `cast: expected a dtype of ${dtypes.join(", ")}, got ${describe(dtype)}`);
+    throw new HeedError("ERR_DTYPE", `cast: expected dtype to be ${oneOf(dtypes)}, got ${describe(dtype)}`);
   return x.to(dtype);
 }

@@ -247,12 +247,14 @@ export class AdamW implements Disposable {
     for (const entry of this.#entries) {
       if (!isTakenUp(entry, state)) continue;
       for (const name of [`m.${entry.name}`, `v.${entry.name}`]) {
-        if (!Object.hasOwn(state, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing ${name}`);
+        if (!Object.hasOwn(state, name))
+          throw new HeedError("ERR_FORMAT", `AdamW: expected ${name} in the state, got none`);
         checkSaved("AdamW", name, entry.parameter, state[name]);
       }
     }
     for (const { name } of this.#entries) {
-      if (!Object.hasOwn(steps, name)) throw new HeedError("ERR_FORMAT", `AdamW: missing steps of ${name}`);
+      if (!Object.hasOwn(steps, name))
+        throw new HeedError("ERR_FORMAT", `AdamW: expected the steps of ${name}, got none`);
       checkInteger("AdamW", `steps of ${name}`, steps[name], 0);
     }
   }

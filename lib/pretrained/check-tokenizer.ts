@@ -19,7 +19,7 @@ export function checkTokenizer(
   if (tokenizer && tokenizer.vocabularySize > rows)
     throw new HeedError(
       code,
-      `${name}: expected a vocabulary of at most the model's ${rows}, got a tokenizer of ${tokenizer.vocabularySize}`,
+      `${name}: expected a tokenizer with at most ${rows} tokens, as many as the model has, got ${tokenizer.vocabularySize}`,
     );
 }
 

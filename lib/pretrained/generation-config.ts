@@ -62,7 +62,10 @@ export function fromGenerationConfig(json: unknown): GenerationDefaults {
   // Without sampling, the model chooses the likeliest token.
   const sampled = config.do_sample ?? true;
   if (typeof sampled !== "boolean")
-    throw new HeedError("ERR_FORMAT", `generation config: expected do_sample true or false, got ${describe(sampled)}`);
+    throw new HeedError(
+      "ERR_FORMAT",
+      `generation config: expected do_sample to be true or false, got ${describe(sampled)}`,
+    );
   if (!sampled) defaults.temperature = 0;
   const { eos_token_id: end } = config;
   if (end !== undefined && end !== null) defaults.stopTokens = Array.isArray(end) ? end.map(tokenId) : [tokenId(end)];
@@ -84,5 +87,8 @@ export function toGenerationConfig(defaults: GenerationDefaults): Record<string,
 
 function tokenId(value: unknown): number {
   if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
-  throw new HeedError("ERR_FORMAT", `generation config: expected eos_token_id of token ids, got ${describe(value)}`);
+  throw new HeedError(
+    "ERR_FORMAT",
+    `generation config: expected eos_token_id to be one or more token ids, got ${describe(value)}`,
+  );
 }

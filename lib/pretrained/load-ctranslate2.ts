@@ -2,7 +2,7 @@
 // halves that begin at position 1.
 import path from "node:path";
 import { checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
+import { HeedError, oneOf } from "../errors.js";
 import { exists, inFile } from "../files.js";
 import { type CTranslate2File, readCTranslate2 } from "../formats/ctranslate2.js";
 import { EncoderDecoder } from "../models/encoder-decoder.js";
@@ -79,7 +79,10 @@ const headsOf: Record<string, number> = { TransformerBase: 8, TransformerBig: 16
 function configOf({ spec, tensors }: CTranslate2File) {
   const heads = Object.hasOwn(headsOf, spec.name) ? headsOf[spec.name]! : null;
   if (heads === null)
-    throw new HeedError("ERR_FORMAT", `expected ${Object.keys(headsOf).join(" or ")}, got ${spec.name}`);
+    throw new HeedError(
+      "ERR_FORMAT",
+      `expected the architecture to be ${oneOf(Object.keys(headsOf))}, got ${spec.name}`,
+    );
   const shapeOf = (name: string): [number, number] => {
     const shape = tensors.get(name)?.shape;
     if (shape?.length !== 2) throw new HeedError("ERR_FORMAT", `expected a matrix ${name}, got none`);

@@ -1,7 +1,7 @@
 // Loads a model from a folder in Hugging Face's format: config.json names the model's family, and model.safetensors,
 // which may be split into shards, has the weights.
 import path from "node:path";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import { ifThere, inFile, readJsonFile } from "../files.js";
 import { readSafetensors } from "../formats/safetensors.js";
 import { readShardedSafetensors } from "../formats/sharded-safetensors.js";
@@ -76,8 +76,8 @@ export async function kindOfFolder(folder: string): Promise<(typeof modelKinds)[
   const typesOf = (kind: keyof PretrainedKinds): readonly unknown[] => families[kind].flatMap(({ types }) => types);
   const kind = modelKinds.find((candidate) => typesOf(candidate).includes(type));
   if (kind) return kind;
-  const types = modelKinds.flatMap(typesOf).join(", ");
-  throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" ${types}, got ${describe(type)}`);
+  const types = oneOf(modelKinds.flatMap(typesOf));
+  throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" to be ${types}, got ${describe(type)}`);
 }
 
 /**
@@ -91,9 +91,9 @@ function familyOf(json: unknown, kind: keyof PretrainedKinds): Family {
   const found = families[kind].find(ofType);
   if (found) return found;
   const other = Object.entries(families).find(([, list]) => list.some(ofType))?.[0];
-  const types = families[kind].flatMap((family) => family.types).join(", ");
+  const types = oneOf(families[kind].flatMap((family) => family.types));
   const advice = other ? `, a model of kind "${other}"` : "";
-  throw new HeedError("ERR_FORMAT", `expected "model_type" ${types}, got ${describe(type)}${advice}`);
+  throw new HeedError("ERR_FORMAT", `expected "model_type" to be ${types}, got ${describe(type)}${advice}`);
 }
 
 async function openWeights(folder: string): Promise<WeightFile> {

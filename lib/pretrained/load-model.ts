@@ -1,6 +1,6 @@
 // Loads models from any source, together with their tokenizers.
 import path from "node:path";
-import { checkObject } from "../check.js";
+import { checkChoice, checkObject } from "../check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
@@ -77,8 +77,7 @@ export async function loadModel(name: string, options: LoadModelOptions = {}): P
 export async function loadParts(op: string, name: string, options: LoadModelOptions): Promise<LoadedParts[ModelKind]> {
   checkObject(op, "options", options);
   const { kind, tokenizer } = options;
-  if (kind !== undefined && !modelKinds.includes(kind))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected kind ${modelKinds.join(", ")}, got ${describe(kind)}`);
+  if (kind !== undefined) checkChoice(op, "kind", kind, modelKinds);
   if (tokenizer !== undefined && typeof (tokenizer as Tokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected tokenizer to be a tokenizer, got ${describe(tokenizer)}`);
   quantizeOptionsOf(op, options);

@@ -2,7 +2,7 @@
 import path from "node:path";
 import { checkObject } from "../check.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import { ifThere } from "../files.js";
 import { inspectedFolder } from "../hub/pretrained-folder.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
@@ -60,7 +60,7 @@ export async function loadPretrained<K extends keyof PretrainedKinds = "causal">
   if (!Object.hasOwn(families, kind))
     throw new HeedError(
       "ERR_ARGUMENT",
-      `loadPretrained: expected kind ${Object.keys(families).join(", ")}, got ${describe(kind)}`,
+      `loadPretrained: expected kind to be ${oneOf(Object.keys(families))}, got ${describe(kind)}`,
     );
   quantizeOptionsOf("loadPretrained", options);
   const folder = await inspectedFolder(name, options, (found) => readBlueprint(found, kind));

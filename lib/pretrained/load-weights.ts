@@ -119,11 +119,12 @@ function matched(
   const fault = (message: string): HeedError => new HeedError("ERR_FORMAT", `${file.path}: ${message}`);
   const list = (names: string[]): string => names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
   const missing = [...used].filter((name) => !file.tensors.has(name));
-  if (missing.length > 0) throw fault(`expected the model's parameters, got no ${list(missing)}`);
+  if (missing.length > 0)
+    throw fault(`expected a tensor for every parameter of the model, got none for ${list(missing)}`);
   const unknown = [...file.tensors.keys()].filter(
     (name) => !used.has(name) && !needless.has(name) && !computed.test(name),
   );
-  if (unknown.length > 0) throw fault(`expected the model's parameters alone, got ${list(unknown)}`);
+  if (unknown.length > 0) throw fault(`expected only the model's parameters, got ${list(unknown)}`);
   for (const { names, shape } of parameters) {
     const given = joined(names.map((name) => file.tensors.get(name)!.shape));
     if (!given || !(sameShape(given, shape) || sameShape(given, [1, ...shape])))

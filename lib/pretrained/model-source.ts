@@ -22,8 +22,8 @@ export type ModelSource =
   | { format: "llama2c"; file: string; tokenizer: string | null };
 
 const forms =
-  "a run of heed (train --out), a Hugging Face folder (config.json), one of CTranslate2 (model.bin), a .gguf file, a " +
-  "llama2.c .bin file, a folder with one of these two, a model of the hub (owner/name), or a GGUF file of one " +
+  "a run of heed (train --out), a Hugging Face folder (config.json), a CTranslate2 folder (model.bin), a .gguf file, a " +
+  "llama2.c .bin file, a folder with one such file, a model on the hub (owner/name), or a GGUF file on the hub " +
   "(hf:owner/name/file.gguf)";
 const hubName = String.raw`\w[\w.-]*\/\w[\w.-]*`;
 
@@ -52,7 +52,7 @@ export async function findModel(
     return await onHub(`hf:${name}`, options, inspect);
   } catch (cause) {
     if (!(cause instanceof HeedError) || cause.code !== "ERR_IO") throw cause;
-    throw new HeedError("ERR_IO", `${cause.message}; and there is no such file or folder`, { cause });
+    throw new HeedError("ERR_IO", `${cause.message}; there is no file or folder of this name either`, { cause });
   }
 }
 
@@ -90,7 +90,8 @@ async function inFolder(folder: string): Promise<ModelSource> {
   const names = await naming(folder, () => readdir(folder));
   const models = names.filter((name) => isFirstGguf(name) || (name.endsWith(".bin") && !isLlama2cTokenizer(name)));
   if (models.length === 1) return ofFile(path.join(folder, models[0]!));
-  if (models.length === 0) throw new HeedError("ERR_IO", `${folder}: expected ${forms}, found nothing of it`);
+  if (models.length === 0)
+    throw new HeedError("ERR_IO", `${folder}: expected ${forms}, got a folder with none of these`);
   throw new HeedError("ERR_FORMAT", `${folder}: expected one model, got ${models.sort().join(", ")}: name one of them`);
 }
 

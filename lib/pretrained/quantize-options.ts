@@ -16,6 +16,9 @@ export interface LoadQuantizedOptions {
 export function quantizeOptionsOf(op: string, { quantize }: LoadQuantizedOptions): QuantizeOptions | null {
   if (quantize === undefined) return null;
   if (typeof quantize !== "object" && typeof quantize !== "number")
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected quantize to be 8, 4 or options, got ${describe(quantize)}`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected quantize to be 8, 4 or an object of options, got ${describe(quantize)}`,
+    );
   return checkQuantizeOptions(typeof quantize === "object" ? quantize : { bits: quantize });
 }

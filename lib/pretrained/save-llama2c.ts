@@ -76,7 +76,7 @@ async function checkBeside(tokenizer: string): Promise<void> {
   if (other)
     throw new HeedError(
       "ERR_IO",
-      `${folder}: expected no tokenizer of another model beside ${path.basename(tokenizer)}, got ${other}: name another folder`,
+      `${folder}: expected no tokenizer of another model beside ${path.basename(tokenizer)}, got ${other}: choose another folder`,
     );
 }
 
@@ -105,8 +105,7 @@ function checkPlain(config: Required<LlamaConfig>): void {
     if (given !== value && !(name === "eps" && Math.fround(given as number) === Math.fround(1e-5)))
       throw new HeedError("ERR_ARGUMENT", `llama2.c: expected a Llama with ${name} ${value}, got ${describe(given)}`);
   }
-  if (rotarySize % 2 !== 0)
-    throw new HeedError("ERR_ARGUMENT", `llama2.c: expected heads of an even size, got ${headSize}`);
+  if (rotarySize % 2 !== 0) throw new HeedError("ERR_ARGUMENT", `llama2.c: expected an even headSize, got ${headSize}`);
 }
 
 /** Returns the tokenizer in llama2.c's format, with a token for each of the `rows` rows of the embedding. */
@@ -117,7 +116,7 @@ function toLlama2c(tokenizer: Tokenizer, rows: number): Llama2cTokenizer {
   return Llama2cTokenizer.fromTokens([...tokens, ...filling]);
 }
 
-const fault = faultOf("llama2.c", "it knows");
+const fault = faultOf("llama2.c", "its format can describe");
 
 /** Returns the text and score of every token. */
 function tokensOf(tokenizer: Tokenizer): [string, number][] {
@@ -127,12 +126,15 @@ function tokensOf(tokenizer: Tokenizer): [string, number][] {
   const { pieces, spacePrefix } = sentencePiecesOf(json, fault);
   if (!spacePrefix) throw fault("one that puts no space before a text");
   const found = pieces.find((piece) => piece?.kind === "user");
-  if (found) throw fault(`the token ${JSON.stringify(found.text)}, which is found in a text before all others`);
+  if (found) throw fault(`the token ${JSON.stringify(found.text)}, which is found in a text before all other tokens`);
   const { beginningOfText, endOfText, before, after } = given;
   if (beginningOfText !== 1 || endOfText !== 2 || before.join() !== "1" || after.length > 0)
-    throw fault(`a text that begins with ${before.join() || "none"} and ends with ${endOfText}, not with 1 and 2`);
+    throw fault(
+      `one whose texts begin with token ${before.join() || "none"} and end with ${endOfText}, not with 1 and 2`,
+    );
   const misplaced = pieces.findIndex((piece, id) => (piece?.kind === "byte") !== (id >= 3 && id < 259));
-  if (misplaced >= 0) throw fault(`bytes at other ids than 3 to 258: ${JSON.stringify(pieces[misplaced]?.text)}`);
+  if (misplaced >= 0)
+    throw fault(`one whose byte tokens have other ids than 3 to 258: ${JSON.stringify(pieces[misplaced]?.text)}`);
   return Array.from(pieces, (piece, id) => {
     if (!piece) return ["", unmergeable];
     const { text, kind, score } = piece;

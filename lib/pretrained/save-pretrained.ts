@@ -67,7 +67,7 @@ export async function savePretrained(
   ]);
   const dtype = options.dtype ?? [...model.namedParameters()][0]?.[1].dtype ?? "f32";
   if (!Object.hasOwn(fileTypes, dtype))
-    throw new HeedError("ERR_DTYPE", `savePretrained: expected dtype f32, bf16 or f16, got ${describe(dtype)}`);
+    throw new HeedError("ERR_DTYPE", `savePretrained: expected dtype to be f32, bf16 or f16, got ${describe(dtype)}`);
   const tensors = tensorsOf(model, saving, dtype, options.onProgress);
   const { shardBytes = 5e9 } = options;
   checkInteger("savePretrained", "shardBytes", shardBytes, 1);

@@ -12,5 +12,5 @@ export function toHuggingFaceTokenizer(tokenizer: Tokenizer): HuggingFaceTokeniz
   const other = tokenizer.toHuggingFace?.();
   if (other) return other;
   const { name } = tokenizer.constructor;
-  throw new HeedError("ERR_ARGUMENT", `expected a tokenizer that tokenizer.json has a form for, got a ${name}`);
+  throw new HeedError("ERR_ARGUMENT", `expected a tokenizer that tokenizer.json can describe, got a ${name}`);
 }

@@ -31,13 +31,14 @@ export function addedTokenJson(id: number, content: string, special: boolean): R
  * @throws ERR_FORMAT if the list, or an entry of it, has another form.
  */
 export function parseAddedTokens(list: unknown): AddedToken[] {
-  if (!Array.isArray(list)) throw fault("added_tokens in an array", list);
+  if (!Array.isArray(list)) throw fault("added_tokens to be an array", list);
   return list.map((entry: unknown, i) => {
     if (typeof entry !== "object" || entry === null) throw fault(`added_tokens[${i}] to be an object`, entry);
     const given = entry as Record<string, unknown>;
     const { id, content } = given;
     if (!isId(id)) throw fault(`added_tokens[${i}].id to be an integer from 0 to ${mostTokens - 1}`, id);
-    if (typeof content !== "string" || content === "") throw fault(`added_tokens[${i}].content`, content);
+    if (typeof content !== "string" || content === "")
+      throw fault(`added_tokens[${i}].content to be a string that is not empty`, content);
     const special = flag(given, "special", i, false);
     return {
       id,

@@ -1,6 +1,6 @@
 // Writes byte-level byte-pair encodings (GPT-2's and those derived from it) as a tokenizer.json. The way in which text
 // is cut into pieces before the merges has the name that GGUF files use for it ("tokenizer.ggml.pre").
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import type { Steps } from "../turns.js";
 import { addedTokenJson } from "./added-tokens.js";
 import { byteLevel } from "./token-decoder.js";
@@ -77,7 +77,7 @@ export function* byteLevelJson(options: ByteLevelOptions): Steps<Record<string, 
   if (!Object.hasOwn(known, pieces))
     throw new HeedError(
       "ERR_FORMAT",
-      `tokenizer: expected text to be cut as ${Object.keys(known).join(", ")}, got ${describe(pieces)}`,
+      `tokenizer: expected the pre-tokenizer to be ${oneOf(Object.keys(known))}, got ${describe(pieces)}`,
     );
   const { split, digits, composed, ignoreMerges } = known[pieces]!;
   const ids = new Map<string, number>();
@@ -127,7 +127,7 @@ export function piecesOf(json: BpeJson, fault: Fault): string {
   const bytes = cutters.at(-1);
   const splits = cutters.filter(({ type }) => type === "Split");
   const digits = cutters.filter(({ type }) => type === "Digits");
-  const cutOtherwise = fault(`one that cuts text another way (${namesOf(cutters)})`);
+  const cutOtherwise = fault(`one that splits text in another way (${namesOf(cutters)})`);
   if (bytes?.type !== "ByteLevel" || namesOf(decoders) !== "ByteLevel") throw cutOtherwise;
   if (splits.length > 1 || digits.length > 1 || splits.length + digits.length + 1 !== cutters.length)
     throw cutOtherwise;
@@ -145,10 +145,10 @@ export function piecesOf(json: BpeJson, fault: Fault): string {
   if (!composed && normalizers.length > 0) throw fault(`the normalizer ${namesOf(normalizers)}`);
   for (const { content, normalized } of added)
     if (composed && normalized && content.normalize("NFC") !== content)
-      throw fault(`the token ${JSON.stringify(content)}, of which its normalizer makes another`);
+      throw fault(`the token ${JSON.stringify(content)}, which its normalizer changes`);
   const missing = [...byteLevel.keys()].some((character) => !vocab.has(character));
   if (missing && (typeof model.unk_token === "string" || model.byte_fallback === true))
-    throw fault("a vocabulary without all bytes");
+    throw fault("a vocabulary that lacks some bytes");
 
   const ignoreMerges = model.ignore_merges === true;
   const alike = Object.entries(known).filter(

@@ -82,7 +82,7 @@ export class CharTokenizer implements Tokenizer {
           const code = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
           throw new HeedError(
             "ERR_RANGE",
-            `CharTokenizer: expected characters of the vocabulary, got ${JSON.stringify(character)} (U+${code})`,
+            `CharTokenizer: expected only characters of the vocabulary, got ${JSON.stringify(character)} (U+${code})`,
           );
         }
         ids[length++] = id;

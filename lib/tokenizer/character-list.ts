@@ -32,12 +32,12 @@ export class CharacterList {
     this.#ids = new Map(tokens.map((token, id) => [token, id]));
     const again = tokens.find((token, id) => this.#ids.get(token) !== id);
     if (again !== undefined)
-      throw new HeedError("ERR_FORMAT", `vocabulary: expected different tokens, got ${JSON.stringify(again)} twice`);
+      throw new HeedError("ERR_FORMAT", `vocabulary: expected unique tokens, got ${JSON.stringify(again)} twice`);
     const word = tokens.find((token) => Array.from(token).length !== 1 && !special.test(token));
     if (word !== undefined)
       throw new HeedError(
         "ERR_FORMAT",
-        `vocabulary: expected a character a line, or a name in angle brackets, got ${JSON.stringify(word)}`,
+        `vocabulary: expected one character on each line, or a name in angle brackets, got ${JSON.stringify(word)}`,
       );
   }
 

@@ -81,7 +81,11 @@ export class ChatTemplate {
     } catch (cause) {
       if (cause instanceof HeedError || cause instanceof RangeError)
         throw new HeedError("ERR_RANGE", `chat template ${describe(this.source)}: ${reason(cause)}`, { cause });
-      throw new HeedError("ERR_ARGUMENT", `chat template: expected messages it takes: ${reason(cause)}`, { cause });
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `chat template: expected messages that the template accepts: ${reason(cause)}`,
+        { cause },
+      );
     }
   }
 }
@@ -96,11 +100,14 @@ function checkMessages(messages: unknown): void {
   if (!Array.isArray(messages) || messages.length === 0)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `chat template: expected messages in an array of at least one, got ${describe(messages)}`,
+      `chat template: expected messages to be an array of at least one message, got ${describe(messages)}`,
     );
   for (const [i, message] of messages.entries()) {
     const role = (message as { role?: unknown } | null)?.role;
     if (typeof role !== "string")
-      throw new HeedError("ERR_ARGUMENT", `chat template: expected messages[${i}].role, got ${describe(role)}`);
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `chat template: expected messages[${i}].role to be a string, got ${describe(role)}`,
+      );
   }
 }

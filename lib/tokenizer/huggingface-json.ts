@@ -82,7 +82,7 @@ function modelType(model: Json): ModelType {
   if (type === "BPE" || type === "WordPiece" || type === "Unigram") return type;
   if (type === undefined && Array.isArray(model.vocab)) return "Unigram";
   if (type === undefined && model.vocab !== undefined) return Array.isArray(model.merges) ? "BPE" : "WordPiece";
-  throw fault("model.type BPE, WordPiece or Unigram", type);
+  throw fault("model.type to be BPE, WordPiece or Unigram", type);
 }
 
 /** The vocabulary of a model. */
@@ -96,7 +96,7 @@ interface Tokens {
 function* rankedVocabulary(vocab: unknown): Steps<Tokens> {
   const ids = new Map<string, number>();
   for (const [token, id] of vocabularyEntries(vocab)) {
-    if (!isId(id)) throw fault(`the id of ${describe(token)} to be an integer from 0`, id);
+    if (!isId(id)) throw fault(`the id of ${describe(token)} to be an integer of at least 0`, id);
     ids.set(token, id);
     if (ids.size % stride === 0) yield;
   }
@@ -113,12 +113,13 @@ function* vocabularyEntries(vocab: unknown): Iterable<[string, unknown]> {
 }
 
 function* unigramVocabulary(vocab: unknown): Steps<Tokens> {
-  if (!Array.isArray(vocab) || vocab.length === 0) throw fault("model.vocab in an array that is not empty", vocab);
+  if (!Array.isArray(vocab) || vocab.length === 0) throw fault("model.vocab to be an array that is not empty", vocab);
   const ids = new Map<string, number>();
   const scores = new Float64Array(vocab.length);
   for (const [id, entry] of (vocab as unknown[]).entries()) {
     const [piece, score] = Array.isArray(entry) ? (entry as unknown[]) : [];
-    if (typeof piece !== "string" || !Number.isFinite(score)) throw fault(`model.vocab[${id}] [piece, score]`, entry);
+    if (typeof piece !== "string" || !Number.isFinite(score))
+      throw fault(`model.vocab[${id}] to be [piece, score]`, entry);
     ids.set(piece, id);
     scores[id] = score as number;
     if (id % stride === 0) yield;
@@ -144,7 +145,7 @@ function checkParts(model: Json): void {
   for (const name of ["byte_fallback", "ignore_merges", "fuse_unk"])
     if (typeof (model[name] ?? false) !== "boolean") throw fault(`model.${name} to be true or false`, model[name]);
   for (const name of ["continuing_subword_prefix", "end_of_word_suffix"])
-    if (typeof (model[name] ?? "") !== "string") throw fault(`model.${name} to be a text`, model[name]);
+    if (typeof (model[name] ?? "") !== "string") throw fault(`model.${name} to be a string`, model[name]);
 }
 
 /** Builds the model from parts that have been checked. `tokens` are those of the model's own vocabulary. */
@@ -188,17 +189,17 @@ const longestWord = 1000;
  * vocabulary.
  */
 function* mergesOf(merges: unknown, prefix: string, ids: ReadonlyMap<string, number>): Steps<Merges> {
-  if (!Array.isArray(merges)) throw fault("model.merges in an array", merges);
+  if (!Array.isArray(merges)) throw fault("model.merges to be an array", merges);
   if (merges.length > mostRanks) throw fault(`at most ${mostRanks} merges`, merges.length);
   const list = (): Int32Array => new Int32Array(merges.length);
   const [lefts, rights, unions] = [list(), list(), list()];
   for (const [i, merge] of (merges as unknown[]).entries()) {
     const [left, right] = pairOf(merge) ?? [];
-    if (left === undefined || right === undefined) throw fault(`model.merges[${i}] of two tokens`, merge);
+    if (left === undefined || right === undefined) throw fault(`model.merges[${i}] to be two tokens`, merge);
     const idOf = (token: string): number => {
       const id = ids.get(token);
       if (id !== undefined) return id;
-      throw fault(`the token ${describe(token)} of model.merges[${i}] in model.vocab`, "none");
+      throw fault(`model.vocab to have the token ${describe(token)} of model.merges[${i}]`, id);
     };
     [lefts[i], rights[i], unions[i]] = [idOf(left), idOf(right), idOf(left + right.slice(prefix.length))];
     if (i % stride === 0) yield;

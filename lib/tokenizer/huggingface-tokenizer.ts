@@ -400,7 +400,9 @@ function* trusting<Y, R>(steps: Generator<Y, R>): Generator<Y, R> {
   } catch (cause) {
     if (cause instanceof HeedError) throw cause;
     const { message } = cause as Error;
-    throw new HeedError("ERR_FORMAT", `tokenizer.json: expected what can be used: ${message.slice(0, 500)}`, { cause });
+    throw new HeedError("ERR_FORMAT", `tokenizer.json: expected parts that work together: ${message.slice(0, 500)}`, {
+      cause,
+    });
   }
 }
 
@@ -420,6 +422,6 @@ function templateOf(value: unknown): string | null {
   if (typeof template === "string") return template;
   throw new HeedError(
     "ERR_FORMAT",
-    `chat template: expected a text or a list with a "default", got ${describe(value)}`,
+    `chat template: expected a string or a list with a "default", got ${describe(value)}`,
   );
 }

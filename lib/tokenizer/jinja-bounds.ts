@@ -112,7 +112,7 @@ export class RenderBounds {
   spend(work: number): void {
     this.#work += work;
     if (this.#work > this.#maxWork)
-      throw new HeedError("ERR_RANGE", `expected at most ${this.#maxWork} steps for what it is given, got more`);
+      throw new HeedError("ERR_RANGE", `expected at most ${this.#maxWork} steps for input of this size, got more`);
   }
 
   /**
@@ -124,7 +124,8 @@ export class RenderBounds {
     const [from, to] = stop === undefined ? [0, start] : [start, stop];
     if (step === 0) throw new Error("range() step must not be zero");
     const length = Math.max(0, Math.ceil((to - from) / step)) || 0;
-    if (length > maxRange) throw new HeedError("ERR_RANGE", `expected a range() of at most ${maxRange}, got ${length}`);
+    if (length > maxRange)
+      throw new HeedError("ERR_RANGE", `expected a range() of at most ${maxRange} numbers, got ${length}`);
     this.spend(length);
     return Array.from({ length }, (_, i) => from + i * step);
   }
@@ -362,7 +363,7 @@ export class RenderBounds {
     if (length > this.#maxLength)
       throw new HeedError(
         "ERR_RANGE",
-        `expected at most ${this.#maxLength} characters of text for what it is given, got more`,
+        `expected at most ${this.#maxLength} characters of text for input of this size, got more`,
       );
   }
 }

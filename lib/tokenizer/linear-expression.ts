@@ -123,7 +123,7 @@ export class LinearExpression {
     if (this.#program.push(instruction) > maxInstructions)
       throw new HeedError(
         "ERR_FORMAT",
-        `tokenizer: expected a regular expression of at most ${maxInstructions} steps, with what it repeats written out, ` +
+        `tokenizer: expected a regular expression of at most ${maxInstructions} steps when its repetitions are written out, ` +
           `got ${quoted(this.source)}`,
       );
     return instruction;

@@ -309,7 +309,7 @@ function* parse(bytes: Buffer, file: string): Generator<Token> {
 /** Yields the tokens that `toJSON` described. */
 function* entriesOf(list: unknown): Generator<Token> {
   if (!Array.isArray(list) || !list.every(isEntry))
-    throw new HeedError("ERR_FORMAT", "Llama2cTokenizer: expected tokens as [bytes, score], got others");
+    throw new HeedError("ERR_FORMAT", "Llama2cTokenizer: expected every token to be [bytes, score], got another form");
   for (const [text, score] of list) yield tokenOf(Buffer.from(text, "latin1"), score);
 }
 

@@ -35,7 +35,7 @@ export function normalizerOf(part: unknown): Normalizer {
       if (result.length > most)
         throw new HeedError(
           "ERR_FORMAT",
-          `tokenizer.json: expected normalizers that make at most ${most} characters of a text`,
+          `tokenizer.json: expected the normalizers to return at most ${most} characters`,
         );
     }
     return result;
@@ -51,7 +51,7 @@ function stepsOf(part: unknown): Normalizer[] {
       if (!Array.isArray(normalizers))
         throw new HeedError(
           "ERR_FORMAT",
-          `tokenizer.json: expected normalizers in an array, got ${describe(normalizers)}`,
+          `tokenizer.json: expected normalizers to be an array, got ${describe(normalizers)}`,
         );
       return normalizers.flatMap(stepsOf);
     }

@@ -65,7 +65,7 @@ export function parseExpression(source: string): Tree {
   const term = (depth: number): Tree => {
     if (source[at] === "(") {
       const group = take(opening);
-      if (!group) throw refuse("flags of a part");
+      if (!group) throw refuse("flags in a group");
       const body = choice(depth + 1);
       at++;
       const look = looks.get(group[0]);

@@ -28,8 +28,9 @@ export function affixesOf(part: unknown, depth = maxDepth): Affixes {
     case "RobertaProcessing":
       return { before: [nameOf("cls", config.cls)], after: [nameOf("sep", config.sep)] };
     case "Sequence": {
-      if (!Array.isArray(config.processors)) throw fault("processors in an array", config.processors);
-      if (depth === 0) throw fault(`sequences at most ${maxDepth} deep`, part);
+      if (!Array.isArray(config.processors))
+        throw fault("the post-processor's processors to be an array", config.processors);
+      if (depth === 0) throw fault(`post-processors nested at most ${maxDepth} deep`, part);
       const parts = config.processors.map((processor) => affixesOf(processor, depth - 1));
       // A later processor puts its tokens around those of the earlier ones.
       return {
@@ -39,7 +40,7 @@ export function affixesOf(part: unknown, depth = maxDepth): Affixes {
     }
     default:
       throw fault(
-        "ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing or a Sequence of them",
+        "a post-processor of type ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing or Sequence",
         config.type,
       );
   }
@@ -47,7 +48,7 @@ export function affixesOf(part: unknown, depth = maxDepth): Affixes {
 
 /** Returns the tokens around the one text of a template, which the template calls "A". */
 function ofTemplate(single: unknown): Affixes {
-  if (!Array.isArray(single)) throw fault("a template (single) in an array", single);
+  if (!Array.isArray(single)) throw fault("the post-processor's template (single) to be an array", single);
   const pieces = single.map((piece: unknown): string | null => {
     const { SpecialToken: token, Sequence: text } = Object(piece) as Record<
       string,
@@ -55,10 +56,10 @@ function ofTemplate(single: unknown): Affixes {
     >;
     if (typeof token?.id === "string") return token.id;
     if (text?.id === "A") return null;
-    throw fault("SpecialToken or Sequence A in a template", piece);
+    throw fault("SpecialToken or Sequence A in the post-processor's template", piece);
   });
   const at = pieces.indexOf(null);
-  if (at < 0 || pieces.includes(null, at + 1)) throw fault("a template with one text", single);
+  if (at < 0 || pieces.includes(null, at + 1)) throw fault("the post-processor's template to contain one text", single);
   return { before: pieces.slice(0, at) as string[], after: pieces.slice(at + 1) as string[] };
 }
 
@@ -66,9 +67,9 @@ function ofTemplate(single: unknown): Affixes {
 function nameOf(key: string, value: unknown): string {
   const name: unknown = Array.isArray(value) ? value[0] : undefined;
   if (typeof name === "string") return name;
-  throw fault(`${key} to be a token and its id`, value);
+  throw fault(`the post-processor's ${key} to be a token and its id`, value);
 }
 
 function fault(expected: string, got: unknown): HeedError {
-  return new HeedError("ERR_FORMAT", `tokenizer.json: expected a post-processor of ${expected}, got ${describe(got)}`);
+  return new HeedError("ERR_FORMAT", `tokenizer.json: expected ${expected}, got ${describe(got)}`);
 }

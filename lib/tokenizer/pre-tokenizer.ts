@@ -1,6 +1,6 @@
 // The "pre_tokenizer" of a tokenizer.json (huggingface.co/docs/tokenizers, "Pre-tokenizers"): how a text is cut into
 // the pieces that the model encodes. The pieces come one by one.
-import { describe, HeedError } from "../errors.js";
+import { describe, HeedError, oneOf } from "../errors.js";
 import {
   expressionPattern,
   joinTexts,
@@ -37,7 +37,7 @@ export function preTokenizerOf(part: unknown): PreTokenizer {
   const config = Object(part) as Config;
   switch (config.type) {
     case "Sequence":
-      if (!Array.isArray(config.pretokenizers)) throw fault("pretokenizers in an array", config.pretokenizers);
+      if (!Array.isArray(config.pretokenizers)) throw fault("pretokenizers to be an array", config.pretokenizers);
       return sequence(config.pretokenizers.map(preTokenizerOf));
     case "ByteLevel": {
       const { add_prefix_space: prefixed, use_regex: cut = true } = config;
@@ -64,7 +64,7 @@ export function preTokenizerOf(part: unknown): PreTokenizer {
     case "FixedLength": {
       const { length = 5 } = config;
       if (!Number.isInteger(length) || (length as number) < 1 || (length as number) > 2 ** 20)
-        throw fault("FixedLength with an integer length from 1 to 1048576", length);
+        throw fault("FixedLength to have an integer length from 1 to 1048576", length);
       return split(ours(`[\\s\\S]{1,${length as number}}`), "Isolated");
     }
     case "Split": {
@@ -73,8 +73,8 @@ export function preTokenizerOf(part: unknown): PreTokenizer {
     }
     default:
       throw fault(
-        "a pre-tokenizer of ByteLevel, Metaspace, Whitespace, WhitespaceSplit, BertPreTokenizer, Punctuation, Digits, " +
-          "CharDelimiterSplit, FixedLength, Split or a Sequence of them",
+        "a pre-tokenizer of type ByteLevel, Metaspace, Whitespace, WhitespaceSplit, BertPreTokenizer, Punctuation, Digits, " +
+          "CharDelimiterSplit, FixedLength, Split or Sequence",
         config.type,
       );
   }
@@ -86,7 +86,7 @@ type Behavior = (typeof behaviors)[number];
 function behaviorOf(behavior: unknown): Behavior {
   const known = behaviors.find((name) => name === behavior);
   if (known !== undefined) return known;
-  throw fault(`a behavior of ${behaviors.join(", ")}`, behavior);
+  throw fault(`behavior to be ${oneOf(behaviors)}`, behavior);
 }
 
 function* whole(text: string): Generator<string> {
@@ -219,7 +219,7 @@ function* toBytes(text: string): Generator<string | undefined> {
 
 function text(name: string, value: unknown): string {
   if (typeof value === "string") return value;
-  throw fault(`a pre-tokenizer's ${name} to be a text`, value);
+  throw fault(`a pre-tokenizer's ${name} to be a string`, value);
 }
 
 function fault(expected: string, got: unknown): HeedError {

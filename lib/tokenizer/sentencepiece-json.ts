@@ -104,7 +104,7 @@ export function sentencePiecesOf(json: BpeJson, fault: Fault): SentencePieces {
   const spacePrefix = normalizers[0]?.type === "Prepend";
   checkSpaces(json, spacePrefix, fault);
   const wanted = ["Replace", "ByteFallback", "Fuse", ...(spacePrefix ? ["Strip"] : [])].join(", ");
-  if (namesOf(decoders) !== wanted) throw fault(`the decoder ${namesOf(decoders)} for ${wanted}`);
+  if (namesOf(decoders) !== wanted) throw fault(`the decoder ${namesOf(decoders)} instead of ${wanted}`);
   if (model.ignore_merges === true) throw fault("ignore_merges true");
 
   const ranks = new Map<string, number>();
@@ -116,7 +116,7 @@ export function sentencePiecesOf(json: BpeJson, fault: Fault): SentencePieces {
   }
   for (const { id, content: text, special, normalized } of added) {
     if (normalized && (spacePrefix || text.includes(" ")))
-      throw fault(`the token ${JSON.stringify(text)}, of which its normalizer makes another`);
+      throw fault(`the token ${JSON.stringify(text)}, which its normalizer changes`);
     pieces[id] = { text, kind: !special ? "user" : text === model.unk_token ? "unknown" : "control", score: 0 };
   }
   for (let byte = 0; byte < 256; byte++)
@@ -124,7 +124,7 @@ export function sentencePiecesOf(json: BpeJson, fault: Fault): SentencePieces {
   checkMerges(pieces, merges, fault);
   if (cutters.length > 0 && cutters[0]!.split !== false) {
     const inner = pieces.find((piece) => piece?.kind === "normal" && piece.text.indexOf(wordBoundary, 1) > 0);
-    if (inner) throw fault(`Metaspace that splits, and the token ${JSON.stringify(inner.text)}`);
+    if (inner) throw fault(`the token ${JSON.stringify(inner.text)}, which Metaspace would split`);
   }
   return { pieces, spacePrefix };
 }
@@ -144,7 +144,7 @@ function checkSpaces({ normalizers, cutters }: BpeJson, spacePrefix: boolean, fa
   if (metaspace) {
     const { type, prepend_scheme: scheme, add_prefix_space: prefixed, replacement = wordBoundary } = metaspace;
     if (type !== "Metaspace" || cutters.length > 1 || normalizers.length > 0 || replacement !== wordBoundary)
-      throw fault(`one that cuts text another way (${namesOf([...normalizers, ...cutters])})`);
+      throw fault(`one that splits text in another way (${namesOf([...normalizers, ...cutters])})`);
     const given = scheme ?? (prefixed === false ? "never" : "always");
     // The other formats put a space before every text, even one that begins with a space, and after every special
     // token. Metaspace does not.
@@ -156,7 +156,9 @@ function checkSpaces({ normalizers, cutters }: BpeJson, spacePrefix: boolean, fa
   const plain = from === " " && replace!.content === wordBoundary;
   const prepended = !spacePrefix || normalizers[0]!.prepend === wordBoundary;
   if (!plain || !prepended || normalizers.length !== (spacePrefix ? 2 : 1))
-    throw fault(normalizers.length === 0 ? "one that cuts text another way" : `the normalizer ${namesOf(normalizers)}`);
+    throw fault(
+      normalizers.length === 0 ? "one that splits text in another way" : `the normalizer ${namesOf(normalizers)}`,
+    );
 }
 
 /**
@@ -178,7 +180,7 @@ function checkMerges(
   for (const [i, merge] of given.entries()) {
     const union = merge.join("");
     if (seen.has(union) && given[i - 1]!.join("") !== union)
-      throw fault(`merges with others between those of ${JSON.stringify(union)}`);
+      throw fault(`other merges between those that make ${JSON.stringify(union)}`);
     seen.add(union);
   }
 }
@@ -220,7 +222,7 @@ function* mergesOf(pieces: readonly Piece[]): Steps<[string, string][]> {
       if (room < 0)
         throw new HeedError(
           "ERR_FORMAT",
-          `tokenizer: expected pieces that few others make up, got more than ${merges.length} ways to make them`,
+          `tokenizer: expected at most ${merges.length} ways to join two pieces into a third, got more`,
         );
     }
   }

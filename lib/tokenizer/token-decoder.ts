@@ -75,7 +75,7 @@ function applied(step: Step, state: State): string | Uint8Array {
 
 function checkList(decoders: unknown): unknown[] {
   if (Array.isArray(decoders)) return decoders;
-  throw new HeedError("ERR_FORMAT", `tokenizer: expected decoders in an array, got ${describe(decoders)}`);
+  throw new HeedError("ERR_FORMAT", `tokenizer: expected decoders to be an array, got ${describe(decoders)}`);
 }
 
 function compileStep(part: Record<string, unknown>): Step {
@@ -129,8 +129,8 @@ function compileStep(part: Record<string, unknown>): Step {
     default:
       throw new HeedError(
         "ERR_FORMAT",
-        `tokenizer: expected a decoder of ByteLevel, ByteFallback, Metaspace, WordPiece, Replace, Strip, Fuse or a ` +
-          `Sequence of them, got ${describe(part.type)}`,
+        `tokenizer: expected a decoder of type ByteLevel, ByteFallback, Metaspace, WordPiece, Replace, Strip, Fuse or ` +
+          `Sequence, got ${describe(part.type)}`,
       );
   }
 }
@@ -169,7 +169,7 @@ function compilePattern(given: unknown): RegExp | LinearExpression {
 function text(name: string, value: unknown, otherwise: string): string {
   const given = value ?? otherwise;
   if (typeof given === "string") return given;
-  throw new HeedError("ERR_FORMAT", `tokenizer: expected a decoder's ${name} to be a text, got ${describe(value)}`);
+  throw new HeedError("ERR_FORMAT", `tokenizer: expected a decoder's ${name} to be a string, got ${describe(value)}`);
 }
 
 /** Returns the option as a number of characters, or 0 if it is not set. */
@@ -178,7 +178,7 @@ function count(name: string, value: unknown): number {
   if (Number.isSafeInteger(given) && (given as number) >= 0) return given as number;
   throw new HeedError(
     "ERR_FORMAT",
-    `tokenizer: expected a decoder's ${name} to be an integer from 0, got ${describe(value)}`,
+    `tokenizer: expected a decoder's ${name} to be an integer of at least 0, got ${describe(value)}`,
   );
 }
 

@@ -53,7 +53,10 @@ export class Vocabulary {
    */
   unknownId(text: string): number {
     if (this.unknown !== null) return this.unknown;
-    throw new HeedError("ERR_RANGE", `tokenizer: expected text of the vocabulary, got ${JSON.stringify(text)}`);
+    throw new HeedError(
+      "ERR_RANGE",
+      `tokenizer: expected text that the vocabulary can express, got ${JSON.stringify(text)}`,
+    );
   }
 }
 

@@ -24,12 +24,11 @@ export interface BpeJson {
 export type Fault = (got: string) => HeedError;
 
 /**
- * Returns the `Fault` of a format. `knows` completes the message "expected a tokenizer of byte-pair encoding that …",
- * for example with "GGUF files know".
+ * Returns the `Fault` of a format. `knows` completes the message "expected a byte-pair tokenizer that …", for example
+ * with "a GGUF file can describe".
  */
 export function faultOf(format: string, knows: string): Fault {
-  return (got) =>
-    new HeedError("ERR_ARGUMENT", `${format}: expected a tokenizer of byte-pair encoding that ${knows}, got ${got}`);
+  return (got) => new HeedError("ERR_ARGUMENT", `${format}: expected a byte-pair tokenizer that ${knows}, got ${got}`);
 }
 
 /**
@@ -73,7 +72,7 @@ function checkOrder(added: readonly AddedToken[], fault: Fault): void {
   for (const { content } of late) {
     const other = early.find((token) => overlap(token.content, content));
     const [own, its] = [content, other?.content].map((text) => JSON.stringify(text));
-    if (other) throw fault(`the token ${own} with normalized, found after ${its}, with which it overlaps`);
+    if (other) throw fault(`the normalized token ${own}, which overlaps ${its}, a token that is found before it`);
   }
 }
 

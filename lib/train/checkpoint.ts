@@ -221,7 +221,7 @@ async function loadTokenizer(at: string, vocabularySize: number): Promise<Tokeni
   if (!tokenizer || tokenizer.vocabularySize <= vocabularySize) return tokenizer;
   throw new HeedError(
     "ERR_FORMAT",
-    `${at}: expected a vocabulary of at most the model's ${vocabularySize}, got a tokenizer of ${tokenizer.vocabularySize}`,
+    `${at}: expected a tokenizer with at most ${vocabularySize} tokens, as many as the model has, got ${tokenizer.vocabularySize}`,
   );
 }
 
@@ -244,7 +244,7 @@ function freeze(model: Module, names: readonly string[], file: string): void {
     if (!parameter)
       throw new HeedError(
         "ERR_FORMAT",
-        `${file}: expected frozen to name the model's parameters, got ${describe(name)}`,
+        `${file}: expected frozen to name parameters of the model, got ${describe(name)}`,
       );
     parameter.requiresGrad = false;
   }
@@ -271,13 +271,15 @@ function checkState(json: unknown, file: string): SavedRun {
   if (format !== "heed-trainer") throw fault('"format": "heed-trainer"', format);
   if (written !== version) throw fault(`version ${version}`, written);
   for (const [name, value] of Object.entries({ step, seed, dropoutSeed, evaluated: evaluated ?? 0, ...position }))
-    if (!Number.isSafeInteger(value) || (value as number) < 0) throw fault(`${name} to be an integer from 0`, value);
-  if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number from 0", seconds);
-  if (!isObject(options)) throw fault("options in an object", options);
-  if (!isObject(steps)) throw fault("the optimiser's steps in an object", steps);
+    if (!Number.isSafeInteger(value) || (value as number) < 0)
+      throw fault(`${name} to be an integer of at least 0`, value);
+  if (typeof seconds !== "number" || !(seconds >= 0)) throw fault("seconds to be a number of at least 0", seconds);
+  if (!isObject(options)) throw fault("options to be an object", options);
+  if (!isObject(steps)) throw fault("the optimiser's steps to be an object", steps);
   if (!Array.isArray(frozen)) throw fault("frozen to be a list of parameters", frozen);
   for (const [name, count] of Object.entries(steps as object))
-    if (!Number.isSafeInteger(count) || count < 0) throw fault(`steps of ${name} to be an integer from 0`, count);
+    if (!Number.isSafeInteger(count) || count < 0)
+      throw fault(`steps of ${name} to be an integer of at least 0`, count);
   const state = { step, seconds, seed, dropoutSeed, evaluated, position, options } as TrainerState;
   return { state, steps: steps as Record<string, number>, frozen: frozen as string[] };
 }

@@ -66,7 +66,7 @@ export function maskTokens(tokens: ArrayLike<number>, options: MaskingOptions): 
   if (places.length === 0 || ordinary === 0)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected at least one token that may be hidden, got special ones alone`,
+      `${op}: expected at least one token that may be masked, got only special tokens`,
     );
   const chosen = places.filter((place) => draw(place, 0) < probability);
   if (chosen.length === 0) chosen.push(places.reduce((a, b) => (draw(a, 0) <= draw(b, 0) ? a : b)));

@@ -28,10 +28,10 @@ export function firstPosition(
   const { step, position } = resumed;
   if (newData) return { ...start, microBatches: position?.microBatches ?? step };
   if (position?.contextLength === contextLength && position.sequencesPerEpoch === windows) return position;
-  const got = `got ${windows} sequences of ${contextLength} tokens; newData: true reads other data from its start`;
+  const got = `got ${windows} sequences of ${contextLength} tokens; set newData: true to read other data from its start`;
   const expected = position
     ? `${position.sequencesPerEpoch} sequences of ${position.contextLength} tokens, as when the checkpoint was saved`
-    : "a checkpoint that says what of the data has been read";
+    : "a checkpoint that says how much of the data has been read";
   throw new HeedError("ERR_ARGUMENT", `Trainer: expected ${expected}, ${got}`);
 }
 

@@ -71,7 +71,7 @@ export class TokenFile implements TokenSource, Disposable {
    */
   static open(path: string, { dtype = "u16" }: { dtype?: TokenDType } = {}): TokenFile {
     if (!Object.hasOwn(arrays, dtype))
-      throw new HeedError("ERR_DTYPE", `TokenFile: expected a dtype of u8, u16, i32, got ${dtype}`);
+      throw new HeedError("ERR_DTYPE", `TokenFile: expected dtype to be u8, u16 or i32, got ${dtype}`);
     const descriptor = named(path, () => openSync(path, "r"));
     try {
       const stat = fstatSync(descriptor);
@@ -106,7 +106,7 @@ export class TokenFile implements TokenSource, Disposable {
         readSync(this.descriptor, bytes, done, bytes.length - done, offset * size + done),
       );
       if (read === 0)
-        throw new HeedError("ERR_FORMAT", `${this.path}: expected ${this.length} ids, and the file has shrunk`);
+        throw new HeedError("ERR_FORMAT", `${this.path}: expected ${this.length} ids, but the file has become shorter`);
       done += read;
     }
     out.set(this.buffer.subarray(0, count));

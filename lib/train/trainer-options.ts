@@ -154,24 +154,24 @@ const op = "Trainer";
  * @throws ERR_RANGE if a number is out of range.
  */
 export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
-  if (typeof options !== "object" || options === null) throw expected("options in an object", options);
+  if (typeof options !== "object" || options === null) throw expected("options to be an object", options);
   const { model, data, validation, resume, checkpoint, signal, lr = 1e-3, warmup = 0 } = options;
   if (!(model instanceof Module) || typeof model.loss !== "function")
-    throw expected("model to be one with loss(), such as a GPT or a Llama", model);
-  if (model.isQuantized) throw expected("model to be one that is not quantised", model);
+    throw expected("model to be a model with loss(), such as a GPT or a Llama", model);
+  if (model.isQuantized) throw expected("model to be a model that is not quantised", model);
   if (model.parameters({ trainable: true }).length === 0)
-    throw expected("model to be one with parameters to train", "one that is frozen");
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model with parameters to train, got one that is frozen`);
   const dtype = options.dtype ?? model.dtype;
   // f16 is excluded because its gradients would vanish without loss scaling.
-  if (dtype !== "f32" && dtype !== "bf16") throw expected("dtype f32 or bf16", dtype);
+  if (dtype !== "f32" && dtype !== "bf16") throw expected("dtype to be f32 or bf16", dtype);
   const { gradientCheckpointing } = options;
   if (gradientCheckpointing !== undefined) checkBoolean(op, "gradientCheckpointing", gradientCheckpointing);
   if (gradientCheckpointing && model.gradientCheckpointing === undefined)
-    throw expected("model to be one with gradientCheckpointing, such as a GPT or a Llama", model);
+    throw expected("model to be a model with gradientCheckpointing, such as a GPT or a Llama", model);
   if (typeof data?.read !== "function") throw expected("data to be a source of tokens", data);
   if (validation && typeof validation.read !== "function")
     throw expected("validation to be a source of tokens", validation);
-  if (resume && resume.model !== model) throw expected("model to be that of the checkpoint to resume", model);
+  if (resume && resume.model !== model) throw expected("model to be the one of the checkpoint to resume", model);
   if (checkpoint) {
     if (typeof checkpoint.folder !== "string") throw expected("checkpoint.folder to be a path", checkpoint.folder);
     // Fails now, and not after hours of training, if the model cannot be saved.
@@ -188,7 +188,8 @@ export function checkTrainerOptions(options: TrainerOptions): TrainerSettings {
   };
   const { maxSeconds } = options;
   if (maxSeconds !== undefined) checkNumber(op, "maxSeconds", maxSeconds, 0, Number.MAX_VALUE);
-  if (options.steps === undefined && maxSeconds === undefined) throw expected("steps or maxSeconds", undefined);
+  if (options.steps === undefined && maxSeconds === undefined)
+    throw expected("steps or maxSeconds to be given", undefined);
   integer("documentStart", options.documentStart ?? undefined, 0, 0, model.config.vocabularySize - 1);
   const steps = integer("steps", options.steps, unlimitedSteps);
   integer("warmup", warmup, 0, 0, steps);

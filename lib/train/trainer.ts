@@ -121,7 +121,8 @@ export class Trainer implements Disposable {
    * @throws ERR_IO if saving fails at the end or too often in a row, or the log cannot be written.
    */
   async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
-    if (this.#running) throw new HeedError("ERR_ARGUMENT", "Trainer: expected a run at a time, got a second one");
+    if (this.#running)
+      throw new HeedError("ERR_ARGUMENT", "Trainer is already running: await the first run() before you call it again");
     this.#running = true;
     const { checkpoint } = this.#options;
     let log: JsonLog | null = null;
@@ -262,7 +263,7 @@ export class Trainer implements Disposable {
   }
 
   #diverged(what: string): HeedError {
-    const before = this.#saved !== null ? `; the last checkpoint is that of step ${this.#saved}` : "";
+    const before = this.#saved !== null ? `; the last checkpoint is from step ${this.#saved}` : "";
     return new HeedError("ERR_DIVERGED", `Trainer: ${what}${before}`);
   }
 

@@ -106,14 +106,14 @@ test("what is there is replaced only with --force, and what is wrong is said in 
   for (const name of ["a.gguf", "b.bin", "tokenizer.bin"]) writeFileSync(path.join(cwd, name), "mine");
   const convert = (...flags: string[]) => heed(["convert", "--from", "run", ...flags], { cwd });
   for (const [flags, code, message] of [
-    [["--to", "folder"], 2, "--to folder: folder is there already; --force replaces it"],
-    [["--to", "a.gguf"], 2, "--to a.gguf: a.gguf is there already; --force replaces it"],
-    [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin is there already; --force replaces it"],
-    [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: only for a --to that ends in .gguf"],
-    [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c's files are f32"],
+    [["--to", "folder"], 2, "--to folder: folder exists already; add --force to replace it"],
+    [["--to", "a.gguf"], 2, "--to a.gguf: a.gguf exists already; add --force to replace it"],
+    [["--to", "c.bin"], 2, "--to c.bin: tokenizer.bin exists already; add --force to replace it"],
+    [["--to", "x", "--dtype", "q8_0"], 2, "--dtype q8_0: works only if --to ends in .gguf"],
+    [["--to", "x.bin", "--dtype", "bf16"], 2, "--dtype bf16: llama2.c files store f32 only"],
     [["--to", "x", "--dtype", "f64"], 2, "argument 'f64' is invalid. Allowed choices are f32, bf16, f16, q8_0, q4_0."],
     [[], 2, "required option '--to <name>' not specified"],
-    [["--to", "x.gguf"], 1, "expected a tokenizer of byte-pair encoding that GGUF files know, got one that cuts text"],
+    [["--to", "x.gguf"], 1, "expected a byte-pair tokenizer that a GGUF file can describe, got one that splits text"],
     [["--to", "b.bin", "--force"], 1, "saveLlama2c: expected a Llama, got an object"],
     [["--to", "x", "--from", "none"], 1, "none: expected a run of heed"],
   ] as [string[], number, string][]) {

@@ -75,7 +75,7 @@ describe("train and generate", () => {
     const unprompted = await heed(generate, { cwd });
     expect(unprompted).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('expected characters of the vocabulary, got "\\n"') as string,
+      stderr: expect.stringContaining('expected only characters of the vocabulary, got "\\n"') as string,
     });
     const stopped = await heed([...generate, "--temperature", "0", "--stop", "e", "--stop", "~", "The whale"], { cwd });
     const whole = await heed([...generate, "--temperature", "0", "The whale"], { cwd });
@@ -93,7 +93,7 @@ describe("train and generate", () => {
     const strange = await heed([...generate, "Ω"], { cwd });
     expect(strange).toMatchObject({
       code: 2,
-      stderr: 'error: CharTokenizer: expected characters of the vocabulary, got "Ω" (U+03A9)\n',
+      stderr: 'error: CharTokenizer: expected only characters of the vocabulary, got "Ω" (U+03A9)\n',
     });
   });
 
@@ -106,7 +106,7 @@ describe("train and generate", () => {
     expect(byte.stdout).toContain("nats per byte");
     expect(log(cwd, "logs/a.jsonl")).toHaveLength(1 + 3 + 3);
     const gpt2 = await run("gpt2", "--tokenizer", "gpt2", "--validation-fraction", "0");
-    expect(gpt2.stdout).toContain("none for validation");
+    expect(gpt2.stdout).toContain("no validation");
     expect(gpt2.stdout).not.toContain("validation loss");
     const char = await run("char", "--validation", "other.txt");
     expect(char).toMatchObject({ code: 0 });
@@ -170,7 +170,7 @@ describe("a Llama", () => {
     ] as const)
       expect(await heed([...resume, flag, value], { cwd })).toMatchObject({
         code: 2,
-        stderr: `error: ${flag} ${value}: the run in run has ${has}, which stays\n`,
+        stderr: `error: ${flag} ${value}: expected ${has}, as in the run in run; a resumed run cannot change it\n`,
       });
     const said = await heed(["generate", "--model", "run", "--max-tokens", "7", "The whale"], { cwd });
     expect(said).toMatchObject({ code: 0, stderr: "" });
@@ -194,7 +194,7 @@ test("a GPT with other positions and a window; a Llama has its own", async () =>
   const resume = ["train", "--out", "run", "--resume", "--steps", "3"];
   expect(await heed([...resume, "--positions", "alibi"], { cwd })).toMatchObject({
     code: 2,
-    stderr: "error: --positions alibi: the run in run has rotary, which stays\n",
+    stderr: "error: --positions alibi: expected rotary, as in the run in run; a resumed run cannot change it\n",
   });
   expect(await heed(resume, { cwd })).toMatchObject({ code: 0, stderr: "" });
   const llama = [...train, "--out", "other", "--family", "llama", "--positions", "alibi"];
@@ -217,7 +217,7 @@ test("documents are trained on apart", async () => {
   expect(log(cwd, "apart/log.jsonl").at(-1)).toMatchObject({ type: "finished", step: 4 });
   expect(await heed([...train, "--documents"], { cwd })).toMatchObject({
     code: 2,
-    stderr: "error: --documents: only with --tokenizer gpt2, which has a token that begins a document\n",
+    stderr: "error: --documents: works only with --tokenizer gpt2, which has a token that begins a document\n",
   });
 });
 
@@ -254,9 +254,9 @@ describe("resuming", () => {
     await heed([...train, "--steps", "6", "--checkpoint-every", "3"], { cwd });
     truncateSync(path.join(cwd, "run", "step-00000006", "optimizer.safetensors"), 100);
     const resumed = await heed(["train", "--out", "run", "--resume", "--steps", "7"], { cwd });
-    expect(resumed).toMatchObject({ code: 0, stdout: expect.stringContaining("; going on from step 3\n") as string });
+    expect(resumed).toMatchObject({ code: 0, stdout: expect.stringContaining("; continuing from step 3\n") as string });
     expect(resumed.stderr).toMatch(
-      /^warning: run\/step-00000006 is not whole \(run\/step-00000006\/optimizer\.safetensors: .*\); going on from run\/step-00000003\n$/,
+      /^warning: run\/step-00000006 is incomplete \(run\/step-00000006\/optimizer\.safetensors: .*\); continuing from run\/step-00000003\n$/,
     );
     expect(losses(cwd).map(([step]) => step)).toEqual([1, 2, 3, 4, 5, 6, 4, 5, 6, 7]);
   });
@@ -286,21 +286,21 @@ describe("resuming", () => {
     await heed([...train, "--steps", "4"], { cwd });
     const resume = ["train", "--out", "run", "--resume"];
     const more = await heed([...resume, "--steps", "6"], { cwd });
-    expect(more).toMatchObject({ code: 0, stdout: expect.stringContaining("; going on from step 4\n") as string });
+    expect(more).toMatchObject({ code: 0, stdout: expect.stringContaining("; continuing from step 4\n") as string });
     expect(parameters(cwd, 6).length).toBeGreaterThan(0);
     expect(await heed([...resume, "--layers", "1"], { cwd })).toMatchObject({ code: 0 });
     expect(await heed([...resume, "--layers", "2"], { cwd })).toMatchObject({
       code: 2,
-      stderr: "error: --layers 2: the run in run has 1, which stays\n",
+      stderr: "error: --layers 2: expected 1, as in the run in run; a resumed run cannot change it\n",
     });
     expect(await heed(train, { cwd })).toMatchObject({
       code: 2,
-      stderr: "error: --out run: has a run already; add --resume to go on with it\n",
+      stderr: "error: --out run: contains a run already; add --resume to continue it\n",
     });
     writeFileSync(path.join(cwd, "book.txt"), `${text} The whale swims.`);
     expect(await heed([...resume, "--steps", "7"], { cwd })).toMatchObject({
       code: 1,
-      stderr: `error: ${path.join(cwd, "book.txt")}: expected the text that the run began with; --data takes another one\n`,
+      stderr: `error: ${path.join(cwd, "book.txt")}: expected the text with which the run began, got another one; give --data to train on it\n`,
     });
     expect(await heed([...resume, "--steps", "7", "--data", "book.txt"], { cwd })).toMatchObject({ code: 0 });
   });
@@ -362,11 +362,11 @@ describe("stopping", () => {
         },
       });
       expect({ code, stderr }).toEqual({ code: 130, stderr: "" });
-      expect(stdout).toContain("stopping after this step; once more quits at once\n");
+      expect(stdout).toContain("stopping after this step; press Ctrl-C again to quit at once\n");
       const { state } = await loadCheckpoint(path.join(cwd, "run"));
       const name = `run/step-${String(state.step).padStart(8, "0")}`;
       expect(stdout).toMatch(
-        new RegExp(`stopped at step ${state.step}, saved in ${name}; go on with: heed train --out run --resume\n$`),
+        new RegExp(`stopped at step ${state.step}, saved in ${name}; continue with: heed train --out run --resume\n$`),
       );
       expect(
         log(cwd)
@@ -394,7 +394,7 @@ describe("stopping", () => {
       },
     });
     expect(code).toBe(130);
-    expect(stdout).toMatch(/stopping after this step; once more quits at once\n$/);
+    expect(stdout).toMatch(/stopping after this step; press Ctrl-C again to quit at once\n$/);
     expect(readdirSync(path.join(cwd, "run"))).toEqual(["log.jsonl"]);
   });
 

@@ -41,10 +41,10 @@ describe("heed translate", () => {
   });
 
   test.each<[string[], number, RegExp]>([
-    [["--n-best", "5", "a"], 2, /--n-best: expected at most --beam, which is 4, got 5/],
+    [["--n-best", "5", "a"], 2, /--n-best: expected at most the value of --beam \(4\), got 5/],
     [["--beam", "0", "a"], 2, /Expected an integer of at least 1/],
     [["--length-penalty", "x", "a"], 2, /Expected a number from -100 to 100/],
-    [["a".repeat(600)], 1, /expected texts\[0\] of 0 to 512 tokens, got 600/],
+    [["a".repeat(600)], 1, /expected texts\[0\] to have 0 to 512 tokens, got 600/],
   ])("%j is refused", async (args, code, message) => {
     const ended = await translate(args);
     expect(ended).toMatchObject({ code, stdout: "" });
@@ -69,7 +69,7 @@ describe("heed translate", () => {
   test("a folder without a model is named", async () => {
     const { code, stderr } = await heed(["translate", "--model", temporaryFolder(), "a"]);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^error: .+expected a run of heed .+ found nothing of it\n$/);
+    expect(stderr).toMatch(/^error: .+expected a run of heed .+ got a folder with none of these\n$/);
   });
 });
 
@@ -90,7 +90,9 @@ describe("a folder in Hugging Face's format", () => {
     rmSync(path.join(at, "tokenizer.json"));
     const without = await heed([...args, "b"]);
     expect(without).toMatchObject({ code: 1, stdout: "" });
-    expect(without.stderr).toMatch(/^error: .+expected a model with a tokenizer, .+ got neither\n$/);
+    expect(without.stderr).toMatch(
+      /^error: .+expected a model with a tokenizer, got one without; pass a tokenizer in the options of load\(\)\n$/,
+    );
   });
 });
 

@@ -92,8 +92,8 @@ describe("what is wrong is said in a line", () => {
       "error: Trainer: expected warmup to be an integer from 0 to 5, got 6",
     ],
     [2, [...train, "--min-lr", "1"], "error: Trainer: expected minLr to be a number from 0 to 0.001, got 1"],
-    [2, [...train, "--resume"], "error: --out run: has no run to resume"],
-    [2, ["train", "--resume", ...out], "error: --out run: has no run to resume"],
+    [2, [...train, "--resume"], "error: --out run: contains no run to resume"],
+    [2, ["train", "--resume", ...out], "error: --out run: contains no run to resume"],
     [2, [...generate, "--top-p", "0"], "Expected a number from 1.401298464324817e-45 to 1."],
     [2, [...generate, "y"], "error: too many arguments for 'generate'. Expected 1 argument but got 2."],
     [2, [...generate, "--top-p", "1e-60"], "Expected a number from 1.401298464324817e-45 to 1."],
@@ -124,12 +124,12 @@ describe("what is wrong is said in a line", () => {
     ],
     [1, ["train", ...data, "--out", "book.txt"], "error: book.txt: EEXIST: file already exists"],
     [1, ["train", ...data, "--validation", "none.txt", ...out], "none.txt: ENOENT"],
-    [2, [...generate, "--prompt", "y"], "error: --prompt: the prompt is there already, as an argument"],
-    [2, [...generate, "--system", "y"], "error: --system: only with --chat"],
+    [2, [...generate, "--prompt", "y"], "error: --prompt: expected one prompt, got another as an argument"],
+    [2, [...generate, "--system", "y"], "error: --system: works only with --chat"],
     [
       1,
       generate,
-      "error: none: expected a run of heed (train --out), a Hugging Face folder (config.json), one of CTranslate2",
+      "error: none: expected a run of heed (train --out), a Hugging Face folder (config.json), a CTranslate2 folder",
     ],
     [1, ["generate", "--model", "book.txt"], "got a file of another kind"],
   ])("exit code %d: heed %s", async ([expected, args, message]) => {
@@ -150,7 +150,7 @@ describe("what is wrong is said in a line", () => {
     expect(await heed([...train, ...size], { cwd })).toMatchObject({ code: 0 });
     for (const [prompt, message] of [
       ["", "error: generate: expected a prompt that is not empty"],
-      ["xyz", 'error: CharTokenizer: expected characters of the vocabulary, got "x"'],
+      ["xyz", 'error: CharTokenizer: expected only characters of the vocabulary, got "x"'],
     ] as const) {
       const ended = await heed(["generate", "--model", "run", prompt], { cwd });
       expect(ended).toMatchObject({ code: 2, stdout: "" });

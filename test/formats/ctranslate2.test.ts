@@ -40,7 +40,7 @@ test("finds each variable where the format has it", async () => {
   await expectRejection(
     model.readFloats("quantised"),
     "ERR_FORMAT",
-    /expected positive scales of quantised, one or one of each row, got none/,
+    /expected quantised to have one positive scale, or one for each row, got none/,
   );
   await expectRejection(model.readFloats("c"), "ERR_ARGUMENT");
   truncateSync(file, 100);
@@ -101,10 +101,10 @@ describe("other types of weights", () => {
       expect([...(await model.readFloats("a/weight"))]).toEqual([1, -0.5, 0, 0.25]);
     }
     for (const [variables, message] of [
-      [[typedVariable("int8", codes), scales([1, 0])], /expected positive scales of a\/weight, .+, got 0$/],
+      [[typedVariable("int8", codes), scales([1, 0])], /expected a\/weight to have one positive scale, .+, got 0$/],
       [[typedVariable("int8", codes), scales([1, NaN])], /got NaN$/],
       [[typedVariable("int8", codes), scales([1, 2, 3])], /got F32 of shape \[3\]$/],
-      [[typedVariable("int32", codes)], /expected a\/weight in a type of weights, got I32/],
+      [[typedVariable("int32", codes)], /expected a\/weight of type F32, .+, got I32/],
     ] as const) {
       writeFileSync(file, modelFile(variables, { version: 4 }));
       await using model = await readCTranslate2(file);
@@ -113,7 +113,7 @@ describe("other types of weights", () => {
     const [bytes] = [typedVariable("f32", codes)];
     bytes[string("a/weight").length + 1 + 8] = 9;
     writeFileSync(file, modelFile([bytes], { version: 4 }));
-    await expectRejection(readCTranslate2(file), "ERR_FORMAT", /expected a dtype of number 0 to 5 in a\/weight, got 9/);
+    await expectRejection(readCTranslate2(file), "ERR_FORMAT", /expected the type of a\/weight to be 0 to 5, got 9/);
   });
 });
 
@@ -128,21 +128,29 @@ describe("damaged files", () => {
     ["more variables than bytes", modelFile([], { count: 2 ** 32 - 1 }), /expected 4294967295 variables, got 0 bytes/],
     ["more variables than there are", modelFile(variables, { count: 7 }), /truncated/],
     ["fewer variables than there are", modelFile(variables, { count: 5 }), /expected /],
-    ["two of a name", modelFile([variable(good), variable(good)]), /different names, got two of a/],
+    ["two of a name", modelFile([variable(good), variable(good)]), /unique names of variables, got a twice/],
     [
       "a name without an end",
       modelFile([Buffer.concat([u32(3).subarray(0, 2), Buffer.from("abcdefghi")])]),
       /zero byte/,
     ],
     ["too many dimensions", modelFile([variable({ ...good, shape: run(1, 200) })]), /at most \d+ dimensions, got 200/],
-    ["items that do not fit", modelFile([variable(good, { items: 3 })]), /as many items in a as \[2\] has, got 3/],
-    ["items of another size", modelFile([variable(good, { itemBytes: 8 })]), /1, 2 or 4 bytes in a, got 8/],
+    [
+      "items that do not fit",
+      modelFile([variable(good, { items: 3 })]),
+      /expected 2 items of a for shape \[2\], got 3/,
+    ],
+    [
+      "items of another size",
+      modelFile([variable(good, { itemBytes: 8 })]),
+      /items of a to have 1, 2 or 4 bytes, got 8/,
+    ],
     ["a shape beyond the file", modelFile([variable({ ...good, shape: [2 ** 31] }, { items: 2 ** 31 })]), /truncated/],
     ["an alias of nothing", aliases(u32(1), string("x"), string("y")), /x to stand for a variable, got y/],
     [
       "an alias of a name that is taken",
       aliases(u32(1), string("scalar"), string("a/weight")),
-      /of its own, got scalar/,
+      /a name that nothing else has, got scalar/,
     ],
     ["more aliases than there are", aliases(u32(2), string("x"), string("scalar")), /truncated/],
     ["something behind", aliases(u32(0), Buffer.of(1)), /expected the end of the file, got 1 bytes more/],

@@ -127,7 +127,7 @@ describe.each(blocks)("$name", ({ type, numbers, bytes, random, quantise, error 
       file,
       ggufFile({ tensors: [{ name: "w", type, sizes: [numbers / 2, 2], bytes: new Uint8Array(bytes) }] }),
     );
-    await expectRejection(readGguf(file), "ERR_FORMAT", /expected rows of "w" in blocks/);
+    await expectRejection(readGguf(file), "ERR_FORMAT", /expected rows of "w" in .+ to be a multiple of/);
   });
 });
 
@@ -158,7 +158,7 @@ describe("damaged files", () => {
       ggufFile({ tensors: [{ ...tensor, sizes: [8, 1, 1, 1, 1] }] }),
       /at most 4 dimensions/,
     ],
-    ["a tensor of an unknown type", ggufFile({ tensors: [{ ...tensor, type: 99 }] }), /got number 99/],
+    ["a tensor of an unknown type", ggufFile({ tensors: [{ ...tensor, type: 99 }] }), /got type number 99/],
     ["a tensor longer than the file", ggufFile({ tensors: [{ ...tensor, sizes: [9] }] }), /truncated/],
     ["a tensor of too many numbers", ggufFile({ tensors: [{ ...tensor, sizes: [2 ** 40, 2 ** 40] }] }), /truncated/],
     ["an offset beyond the file", ggufFile({ tensors: [{ ...tensor, offset: 2 ** 40 }] }), /truncated/],

@@ -82,8 +82,12 @@ describe("damaged files", () => {
     ["a negative width", fileOf([-8, 6, 2, 4, 2, 3, 5], 1), /width of at least 1/],
     ["more layers than bytes", fileOf([8, 6, 2 ** 30, 4, 2, 3, 5], 1), /layers/],
     ["heads that do not fit", fileOf([8, 6, 2, 3, 2, 3, 5], 1), /heads/],
-    ["groups that do not fit", fileOf([8, 6, 2, 4, 3, 3, 5], 1), /groups/],
-    ["heads of an odd size", fileOf([4, 6, 2, 4, 2, 3, 5], 1), /even size/],
+    [
+      "groups that do not fit",
+      fileOf([8, 6, 2, 4, 3, 3, 5], 1),
+      /heads a multiple of kvHeads, got width 8, heads 4 and kvHeads 3/,
+    ],
+    ["heads of an odd size", fileOf([4, 6, 2, 4, 2, 3, 5], 1), /a multiple of 2·heads/],
   ])("%s", async (_, bytes, message) => {
     writeFileSync(file, bytes);
     await expectRejection(readLlama2c(file), "ERR_FORMAT", message);

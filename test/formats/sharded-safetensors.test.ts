@@ -39,11 +39,15 @@ test("reads tensors from the files they are in", async () => {
 test.each<[string, unknown, RegExp]>([
   ["no map", {}, /weight_map/],
   ["a map that is a list", { weight_map: [] }, /weight_map/],
-  ["a file that is no name", { weight_map: { a: 1 } }, /name of a file beside it/],
-  ["a file elsewhere", { weight_map: { a: "../model.safetensors" } }, /name of a file beside it/],
-  ["an absolute file", { weight_map: { a: "/etc/passwd" } }, /name of a file beside it/],
-  ["a hidden file", { weight_map: { a: ".." } }, /name of a file beside it/],
-  ["a tensor that is not in its file", { weight_map: { a: two, b: one, c: two, d: two } }, /tensor "a" of the index/],
+  ["a file that is no name", { weight_map: { a: 1 } }, /name of a file in the same folder/],
+  ["a file elsewhere", { weight_map: { a: "../model.safetensors" } }, /name of a file in the same folder/],
+  ["an absolute file", { weight_map: { a: "/etc/passwd" } }, /name of a file in the same folder/],
+  ["a hidden file", { weight_map: { a: ".." } }, /name of a file in the same folder/],
+  [
+    "a tensor that is not in its file",
+    { weight_map: { a: two, b: one, c: two, d: two } },
+    /tensor "a", which the index places/,
+  ],
   ["a tensor that the index lacks", { weight_map: { a: one, c: two, d: two } }, /got "b"/],
 ])("refuses %s", async (_, value, message) => {
   writeIndex(value);

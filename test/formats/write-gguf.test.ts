@@ -140,7 +140,11 @@ test("a tensor in pieces of whole blocks is what it is in one", async () => {
 describe("what cannot be written", () => {
   test.each<[string, GgufTensorInput[], RegExp]>([
     ["a name twice", [input("a", "F32", [1], numbers(1)), input("a", "F32", [1], numbers(1))], /unique names, got "a"/],
-    ["rows that do not fill blocks", [input("a", "Q8_0", [2, 33], numbers(66))], /blocks of 32 for Q8_0, got 33/],
+    [
+      "rows that do not fill blocks",
+      [input("a", "Q8_0", [2, 33], numbers(66))],
+      /in Q8_0 to be a multiple of 32 numbers, got 33/,
+    ],
     ["too many dimensions", [input("a", "F32", [1, 1, 1, 1, 1], numbers(1))], /at most 4 dimensions of "a", got 5/],
     ["a type that is only read", [input("a", "Q4_K" as "F32", [256], numbers(256))], /of type F32, F16.*got "Q4_K"/],
     ["too few numbers", [input("a", "F32", [3], numbers(2))], /3 numbers of "a", got 2/],

@@ -235,7 +235,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
   const argument = "ERR_ARGUMENT";
   const range = "ERR_RANGE";
   test.for<[object | null, string, string]>([
-    [null, argument, "expected options in an object, got null"],
+    [null, argument, "expected options to be an object, got null"],
     [{ beams: 0 }, range, "expected beams to be an integer from 1 to 9007199254740991, got 0"],
     [{ beams: 2.5 }, range, "expected beams to be an integer from 1 to 9007199254740991, got 2.5"],
     [{ beams: 2, nBest: 3 }, range, "expected nBest to be an integer from 1 to 2, got 3"],

@@ -122,7 +122,7 @@ describe.for(targets)("cached decoding on $name", (target) => {
     expect(() => cache.take([])).toThrow("KvCache: expected batch to be an integer from 1");
     expect(() => cache.take(null as never)).toThrow("take: expected numbers in an array or a typed array, got null");
     cache.begin(1);
-    expect(() => cache.take([0])).toThrow("take: expected a cache between passes, got one in a pass");
+    expect(() => cache.take([0])).toThrow("take: expected no forward pass to be using the cache, got one in progress");
   });
 
   test("greedy tokens are those of full forward passes", async () => {

@@ -10,7 +10,7 @@ const argument = "ERR_ARGUMENT";
 
 /** Options that are wrong, the code, and what the message says behind the name of the function. */
 const badTokenOptions: [object | null, string, string][] = [
-  [null, argument, "expected options in an object, got null"],
+  [null, argument, "expected options to be an object, got null"],
   [{ maxTokens: 0 }, range, "expected maxTokens to be an integer from 1 to 9007199254740991, got 0"],
   [{ maxTokens: 1.5 }, range, "expected maxTokens to be an integer from 1 to 9007199254740991, got 1.5"],
   [{ maxTokens: Infinity }, range, "expected maxTokens to be an integer from 1 to 9007199254740991, got Infinity"],
@@ -52,7 +52,7 @@ describe.for(devices)("bad arguments on %s", (device) => {
     expect(model.device.memory().live).toBe(live);
   });
 
-  const stop = "expected stop to be a well-formed string that is not empty, or an array of such, got";
+  const stop = "expected stop to be a well-formed string that is not empty, or an array of such strings, got";
   test.for<[object, string]>([
     [{ stop: 1 }, `${stop} 1`],
     [{ stop: "" }, `${stop} ""`],
@@ -105,7 +105,7 @@ describe.for(devices)("bad arguments on %s", (device) => {
     await expect(generate(model, chars, "")).rejects.toMatchObject({
       code: argument,
       message:
-        "generate: expected a prompt that is not empty, since the tokenizer has no end of text for a text to begin after",
+        "generate: expected a prompt that is not empty: the tokenizer has no end-of-text token to begin a text with",
     });
     await expect(generateTokens({} as never, [[1]])).rejects.toMatchObject({
       code: argument,

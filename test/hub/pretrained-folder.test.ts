@@ -134,7 +134,7 @@ describe("what is not as the hub says", () => {
   test("another content", async () => {
     await using hub = await start();
     hub.tamper = (entry) => ({ ...entry, oid: "c".repeat(40) });
-    await expectRejection(fetchFrom(hub), "ERR_FORMAT", /config\.json: expected a file of hash c+, got/);
+    await expectRejection(fetchFrom(hub), "ERR_FORMAT", /config\.json: expected a file with hash c+, got/);
     hub.tamper = (entry) => entry;
     await fetchFrom(hub);
   });
@@ -146,7 +146,7 @@ describe("what is not as the hub says", () => {
     const blobs = path.join(cacheDir, "models--owner--tiny", "blobs");
     const [incomplete] = readdirSync(blobs).filter((name) => name.endsWith(".incomplete"));
     writeFileSync(path.join(blobs, incomplete!), "x".repeat(5));
-    await expectRejection(fetchFrom(hub), "ERR_FORMAT", /expected a file of hash/);
+    await expectRejection(fetchFrom(hub), "ERR_FORMAT", /expected a file with hash/);
     await fetchFrom(hub);
   });
 

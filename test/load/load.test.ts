@@ -130,7 +130,7 @@ describe("takes every source, and tells its kind", () => {
     const renamed = path.join(alone, "renamed.gguf");
     renameSync(first, renamed);
     await refused(
-      /expected a whole model, got one of 2 parts, which must be called name-00001-of-0000N\.gguf/,
+      /expected a whole model, got one of 2 parts; parts need names like name-00001-of-0000N\.gguf/,
       renamed,
     );
   });
@@ -168,9 +168,9 @@ describe("takes every source, and tells its kind", () => {
 describe("bad input", () => {
   test.each<[string, object, RegExp]>([
     ["", {}, /model: expected a run of heed .+, got ""/],
-    ["x", { kind: "masked" }, /load: expected kind causal, encoder, encoder-decoder, got "masked"/],
+    ["x", { kind: "masked" }, /load: expected kind to be causal, encoder or encoder-decoder, got "masked"/],
     ["x", { tokenizer: {} }, /load: expected tokenizer to be a tokenizer, got an object/],
-    ["x", { quantize: 5 }, /expected bits of 8 or 4, got 5/],
+    ["x", { quantize: 5 }, /expected bits to be 8 or 4, got 5/],
   ])("%j, %j", async (source, options, message) => {
     await expectRejection(load(source, options), "ERR_ARGUMENT", message);
   });
@@ -178,7 +178,7 @@ describe("bad input", () => {
   test("options, folders and models", async () => {
     await expectRejection(load("x", null!), "ERR_ARGUMENT", /load: expected options/);
     await expectRejection(load(at("none")), "ERR_IO", /got no such file or folder/);
-    await expectRejection(load(temporaryFolder()), "ERR_IO", /found nothing of it/);
+    await expectRejection(load(temporaryFolder()), "ERR_IO", /got a folder with none of these/);
     const strange = temporaryFolder();
     writeFileSync(path.join(strange, "config.json"), '{"model_type": "mamba"}');
     await expectRejection(load(strange), "ERR_FORMAT", /config\.json: expected "model_type" .+, got "mamba"/);
@@ -318,7 +318,11 @@ describe("without a tokenizer", () => {
       () => model.generate("a"),
       () => model.chat([{ role: "user", content: "a" }]),
     ])
-      expectError(body, "ERR_ARGUMENT", /expected a model with a tokenizer, or one in the option tokenizer/);
+      expectError(
+        body,
+        "ERR_ARGUMENT",
+        /expected a model with a tokenizer, got one without; pass a tokenizer in the options/,
+      );
   });
 
   test("one may be given, and takes the place of the source's", async () => {

@@ -133,7 +133,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     expectError(forward({ documents: 3 }), "ERR_ARGUMENT");
     expectError(forward({ documents: [[4], [4]], cache }), "ERR_ARGUMENT", /Llama: expected documents without a cache/);
     expectError(forward({ documents: [[4], [4]], prefixLengths: [1, 1] }), "ERR_ARGUMENT");
-    expectError(forward({ prefixLengths: [1] }), "ERR_SHAPE", /Llama: expected prefixLengths of 2 sequences, got 1/);
+    expectError(forward({ prefixLengths: [1] }), "ERR_SHAPE", /Llama: expected prefixLengths for 2 sequences, got 1/);
     expectError(forward({ prefixLengths: [1, 5] }), "ERR_RANGE");
     expectError(() => new Llama({ ...base, dropout: 2 }, { device }), "ERR_RANGE");
   });

@@ -181,7 +181,7 @@ test("what is for other numbers refuses them, and moving and disposing do not", 
   const data = tokenData(Int32Array.from(someTokens(200, 1)));
   expectError(() => new Trainer({ model, data, batchSize: 1, steps: 1 }), "ERR_ARGUMENT", refused);
   expectError(() => model.to("bf16"), "ERR_DTYPE", refused);
-  expectError(() => model.quantize({ bits: 3 as never }), "ERR_ARGUMENT", /expected bits of 8 or 4, got 3/);
+  expectError(() => model.quantize({ bits: 3 as never }), "ERR_ARGUMENT", /expected bits to be 8 or 4, got 3/);
   {
     using tokens = ids("cpu", 1);
     using targets = ids("cpu", 2);

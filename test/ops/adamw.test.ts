@@ -264,7 +264,7 @@ test("a count that is none is refused, and nothing is changed", async () => {
   using optimizer = new AdamW([["p", parameter]]);
   const moment = { shape: [1], values: [3] };
   const state = { "m.p": moment, "v.p": moment };
-  expectError(() => optimizer.loadStateDict(state, {}), "ERR_FORMAT", /missing steps of p/);
+  expectError(() => optimizer.loadStateDict(state, {}), "ERR_FORMAT", /expected the steps of p, got none/);
   for (const count of [-1, 0.5, NaN, "1"])
     expectError(() => optimizer.loadStateDict(state, { p: count as number }), "ERR_RANGE", /steps of p/);
   expect(optimizer.steps).toEqual({ p: 0 });

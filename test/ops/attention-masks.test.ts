@@ -184,7 +184,7 @@ test("prefixRanges shows the prefix to all and nothing later to the others", asy
 
 test("the helpers of masks refuse what makes none", () => {
   for (const heads of [0, -1, 1.5, NaN, null]) expectError(() => alibiSlopes(heads!), "ERR_RANGE");
-  expectError(() => documentRanges([[3, 2]], { length: 4 }), "ERR_SHAPE", /at most 4 tokens a sequence, got 5/);
+  expectError(() => documentRanges([[3, 2]], { length: 4 }), "ERR_SHAPE", /at most 4 tokens in each sequence, got 5/);
   for (const count of [-1, 0.5, NaN, "2"]) expectError(() => documentRanges([[count as number]]), "ERR_RANGE");
   for (const documents of [null, 3, "ab", [3], [null]])
     expectError(() => documentRanges(documents as never), "ERR_ARGUMENT");

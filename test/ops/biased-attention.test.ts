@@ -130,7 +130,7 @@ onEachDevice((device) => {
       const x = (...shape: number[]) => zeros(shape, { device });
       const [q, k] = [x(2, 3, 2, 4), x(2, 5, 2, 4)];
       expectError(() => biasedAttention(q, k, k, x(4, 5)), "ERR_SHAPE", /stretch|broadcast/);
-      expectError(() => biasedAttention(q, k, k, x(7, 2, 2, 3, 5)), "ERR_SHAPE", /bias to stretch to \[2, 2, 3, 5\]/);
+      expectError(() => biasedAttention(q, k, k, x(7, 2, 2, 3, 5)), "ERR_SHAPE", /bias to broadcast to \[2, 2, 3, 5\]/);
       expectError(() => biasedAttention(q, x(2, 5, 1, 4), k, x(5)), "ERR_SHAPE", /k of shape/);
       expectError(() => biasedAttention(q, k, q, x(5)), "ERR_SHAPE", /v of shape/);
       expectError(() => biasedAttention(x(3, 4), k, k, x(5)), "ERR_SHAPE", /q of shape/);

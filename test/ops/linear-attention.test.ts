@@ -274,14 +274,22 @@ test("linearAttention refuses what does not fit", () => {
   expectError(() => linearAttention(q, q, v, { decay: x(2) }), "ERR_SHAPE");
   const wanting = x(3);
   wanting.requiresGrad = true;
-  expectError(() => linearAttention(q, q, v, { decay: wanting }), "ERR_ARGUMENT", /decay that needs no gradient/);
+  expectError(() => linearAttention(q, q, v, { decay: wanting }), "ERR_ARGUMENT", /decay that requires no gradient/);
   noGrad(() => linearAttention(q, q, v, { decay: wanting })).dispose();
   expectError(() => linearAttention(q, q, v, { decay: x(3).to("bf16") }), "ERR_DTYPE");
-  expectError(() => linearAttention(q, q, v, { decay: x(3), causal: false }), "ERR_ARGUMENT", /causal for a decay/);
+  expectError(
+    () => linearAttention(q, q, v, { decay: x(3), causal: false }),
+    "ERR_ARGUMENT",
+    /causal to be true for a decay/,
+  );
   const state = states(2, 3, 4, 6, "cpu");
-  expectError(() => linearAttention(q, q, v, { state, causal: false }), "ERR_ARGUMENT", /causal for a state/);
+  expectError(
+    () => linearAttention(q, q, v, { state, causal: false }),
+    "ERR_ARGUMENT",
+    /causal to be true for a state/,
+  );
   expectError(() => linearAttention(q, q, q, { state }), "ERR_SHAPE", /expected state.sums of shape \[2, 3, 4, 4\]/);
   expectError(() => linearAttention(q, q, v, { state: { ...state, normalizer: null } }), "ERR_ARGUMENT");
   q.requiresGrad = true;
-  expectError(() => linearAttention(q, q, v, { state }), "ERR_ARGUMENT", /without gradients/);
+  expectError(() => linearAttention(q, q, v, { state }), "ERR_ARGUMENT", /require no gradient if there is a state/);
 });

@@ -77,7 +77,7 @@ test.each(relatives)("an encoder, from files with its prefix and without: %j", a
   await expectRejection(
     loadPretrained(await folderOf(config, unknown), { kind: "encoder", device: "cpu" }),
     "ERR_FORMAT",
-    /parameters alone, got .*encoder\.more\.weight/,
+    /only the model's parameters, got .*encoder\.more\.weight/,
   );
 });
 
@@ -128,8 +128,8 @@ test("refuses what is not there", async () => {
   const load = async (json: object, kind: "causal" | "encoder" | "masked" | "classifier") =>
     loadPretrained(await folderOf({ ...config, ...json }, tensors), { kind, device: "cpu" });
   await expectRejection(load({}, "causal"), "ERR_FORMAT", /a model of kind "encoder"/);
-  await expectRejection(load({}, "masked"), "ERR_FORMAT", /got no .*cls\.predictions/);
-  await expectRejection(load({}, "classifier"), "ERR_FORMAT", /got no .*classifier/);
+  await expectRejection(load({}, "masked"), "ERR_FORMAT", /got none for .*cls\.predictions/);
+  await expectRejection(load({}, "classifier"), "ERR_FORMAT", /got none for .*classifier/);
   await expectRejection(load({ vocab_size: 16 }, "encoder"), "ERR_FORMAT", /\[16, 8\], got \[17, 8\]/);
   await expectRejection(load({ tie_word_embeddings: false }, "masked"), "ERR_FORMAT", /tie_word_embeddings/);
   await expectRejection(load({ id2label: {} }, "classifier"), "ERR_FORMAT", /id2label/);

@@ -381,9 +381,9 @@ describe("what is refused", () => {
 
   test("tensors", async () => {
     put(llamaMetadata("llama", config), tensors.slice(0, -2));
-    await expectRejection(loadGguf(file), "ERR_FORMAT", /got no output_norm\.weight/);
+    await expectRejection(loadGguf(file), "ERR_FORMAT", /got none for output_norm\.weight/);
     put(llamaMetadata("llama", config), [...tensors, { ...tensors[0]!, name: "more" }]);
-    await expectRejection(loadGguf(file), "ERR_FORMAT", /parameters alone, got more/);
+    await expectRejection(loadGguf(file), "ERR_FORMAT", /only the model's parameters, got more/);
     put(llamaMetadata("llama", { ...config, hidden: 63 }));
     await expectRejection(loadGguf(file), "ERR_FORMAT", /of shape \[63, 32\], got \[64, 32\]/);
   });
@@ -397,7 +397,7 @@ describe("what is refused", () => {
     const tokens: Metadata[number] = ["tokenizer.ggml.tokens", array(8, [text("<unk>"), text("a")])];
     for (const [metadata, message] of [
       [ofModel("bert"), /tokenizer\.ggml\.model to be llama or gpt2, got "bert"/],
-      [ofModel("llama"), /tokens to be an array of texts, got undefined/],
+      [ofModel("llama"), /tokens to be an array of strings, got undefined/],
       [ofModel("llama", tokens), /scores to be an array of numbers/],
       [ofModel("llama", tokens, ["tokenizer.ggml.scores", array(6, [f32(0)])]), /scores to be 2 numbers/],
       [ofModel("gpt2", tokens), /merges to be an array of texts/],
@@ -419,14 +419,17 @@ describe("what is refused", () => {
       [{ window: 15 }, /window 0, got 15/],
       [{ attentionBias: true, window: 3 }, /window 0, got 3/],
       [{ qkNorm: true, window: 3, layerTypes: ["full", "sliding"] }, /window 0, got 3/],
-      [{ rotarySize: 4 }, /rotarySize 8, that of its heads, got 4/],
-      [{ qkNorm: true, attentionBias: true }, /no biases beside qkNorm, got some/],
+      [{ rotarySize: 4 }, /rotarySize equal to the size of its heads \(8\), got 4/],
+      [{ qkNorm: true, attentionBias: true }, /no biases if it has qkNorm, got some/],
       [
         { qkNorm: true, rotaryScaling: { type: "llama3", factor: 8, originalLength: 8 } },
         /linear or yarn .*got llama3/,
       ],
-      [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 8, betaFast: 16 } }, /YaRN's usual .*got others/],
-      [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 8, truncate: false } }, /YaRN's usual/],
+      [
+        { rotaryScaling: { type: "yarn", factor: 4, originalLength: 8, betaFast: 16 } },
+        /YaRN's default .*got other values/,
+      ],
+      [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 8, truncate: false } }, /YaRN's default/],
       [{ rotaryScaling: { type: "yarn", factor: 4, originalLength: 6 } }, /originalLength of at least 7, got 6/],
     ] as [Partial<LlamaConfig>, RegExp][]) {
       using model = new Llama({ ...base, ...options }, { device: "cpu" });
@@ -436,10 +439,10 @@ describe("what is refused", () => {
       { vocabularySize: 5, contextLength: 4, layers: 1, heads: 1, width: 4, positions: "alibi" },
       { device: "cpu" },
     );
-    await expectRejection(saveGguf(file, alibi), "ERR_ARGUMENT", /GPT-2's options/);
+    await expectRejection(saveGguf(file, alibi), "ERR_ARGUMENT", /the options of GPT-2/);
     using model = new Llama(base, { device: "cpu" });
     await expectRejection(saveGguf(file, model.model), "ERR_ARGUMENT", /a GPT or a Llama/);
-    await expectRejection(saveGguf(file, model, { type: "Q4_K" as "F32" }), "ERR_ARGUMENT", /type F32, F16/);
+    await expectRejection(saveGguf(file, model, { type: "Q4_K" as "F32" }), "ERR_ARGUMENT", /type to be F32, F16/);
     await expectRejection(saveGguf(file, model, { tokenizer: new CharTokenizer("ab") }), "ERR_ARGUMENT", /another way/);
   });
 });

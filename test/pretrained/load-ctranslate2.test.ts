@@ -96,7 +96,7 @@ describe("a folder that does not fit", () => {
         writeFileSync(file, Buffer.concat([bytes, variable({ name: "more", shape: [1], values: [1] })]));
       },
       "ERR_FORMAT",
-      /model\.bin: expected the model's parameters alone, got more/,
+      /model\.bin: expected only the model's parameters, got more/,
     ],
   ])("%s", async (_, damage, code, message) => {
     const folder = temporaryFolder();

@@ -72,13 +72,17 @@ describe("findModel", () => {
     await expectRejection(
       findModel(folder),
       "ERR_IO",
-      /expected a run of heed .*, a \.gguf file, .* found nothing of it/,
+      /expected a run of heed .*, a \.gguf file, .* got a folder with none of these/,
     );
     await expectRejection(findModel(path.join(folder, "none")), "ERR_IO", /got no such file or folder/);
     put("notes.txt", "");
     await expectRejection(findModel(path.join(folder, "notes.txt")), "ERR_FORMAT", /got a file of another kind/);
     const offline = { offline: true, cacheDir: folder };
-    await expectRejection(findModel("owner/name", offline), "ERR_IO", /offline, got none; and there is no such file/);
+    await expectRejection(
+      findModel("owner/name", offline),
+      "ERR_IO",
+      /offline, got none; there is no file or folder of this name either/,
+    );
     await expectRejection(findModel(""), "ERR_ARGUMENT");
     await expectRejection(findModel(null!), "ERR_ARGUMENT");
   });
@@ -114,9 +118,9 @@ describe("loadModel", () => {
   });
 
   test("refuses what is not whole, and wrong options", async () => {
-    await expectRejection(loadModel(folder), "ERR_IO", /found nothing of it/);
+    await expectRejection(loadModel(folder), "ERR_IO", /got a folder with none of these/);
     await expectRejection(loadModel(folder, null!), "ERR_ARGUMENT", /options/);
-    await expectRejection(loadModel(folder, { quantize: 5 as 4 }), "ERR_ARGUMENT", /expected bits of 8 or 4, got 5/);
+    await expectRejection(loadModel(folder, { quantize: 5 as 4 }), "ERR_ARGUMENT", /expected bits to be 8 or 4, got 5/);
     mkdirSync(path.join(folder, "a.gguf"));
     await saveRun();
     await expectRejection(loadModel(folder, { device: "cpu:7" }), "ERR_DEVICE");

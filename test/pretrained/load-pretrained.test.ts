@@ -128,11 +128,11 @@ test("refuses folders that are not whole", async () => {
   await expectRejection(
     loadPretrained(folder),
     "ERR_FORMAT",
-    /expected the model's parameters, got no lm_head\.weight/,
+    /expected a tensor for every parameter of the model, got none for lm_head\.weight/,
   );
   const extra: SafetensorsInput = { name: "more", dtype: "F32", shape: [1], data: Float32Array.of(0) };
   await save("model.safetensors", [...tensorsOf(llama), extra]);
-  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /parameters alone, got more/);
+  await expectRejection(loadPretrained(folder), "ERR_FORMAT", /only the model's parameters, got more/);
   write("config.json", { ...llamaConfig, vocab_size: 299 });
   await save("model.safetensors", tensorsOf(llama));
   await expectRejection(loadPretrained(folder), "ERR_FORMAT", /of shape \[299, 16\], got \[300, 16\]/);
@@ -161,9 +161,9 @@ test("blames no file for wrong options", async () => {
 
 test("refuses wrong bits before it looks for files", async () => {
   for (const [quantize, message] of [
-    [5, /expected bits of 8 or 4, got 5/],
+    [5, /expected bits to be 8 or 4, got 5/],
     [{ groupSize: 48 }, /groupSize of 32, 64, 128, 256, got 48/],
-    ["int8", /loadPretrained: expected quantize to be 8, 4 or options, got "int8"/],
+    ["int8", /loadPretrained: expected quantize to be 8, 4 or an object of options, got "int8"/],
     [null, /expected options to be an object, got null/],
   ] as const)
     await expectRejection(loadPretrained(folder, { quantize: quantize as 8 }), "ERR_ARGUMENT", message);

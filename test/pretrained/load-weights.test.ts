@@ -166,7 +166,11 @@ describe("quantised as they arrive, weights are what they are quantised afterwar
     );
     using translator = await load(folder, { kind: "encoder-decoder", device: "cpu", quantize: 4 });
     expect(translator.model.isQuantized).toBe(true);
-    await expectRejection(loadCTranslate2(folder, { quantize: 3 as never }), "ERR_ARGUMENT", /expected bits of 8 or 4/);
+    await expectRejection(
+      loadCTranslate2(folder, { quantize: 3 as never }),
+      "ERR_ARGUMENT",
+      /expected bits to be 8 or 4/,
+    );
   });
 });
 
@@ -223,7 +227,7 @@ onEachDevice((device) => {
     await expectRejection(
       loadFrom(missing, () => new GPT(size)),
       "ERR_FORMAT",
-      /got no ln_f.bias/,
+      /got none for ln_f.bias/,
     );
     expect(deviceOf(device).memory().peak).toBe(before);
   });

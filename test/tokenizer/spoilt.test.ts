@@ -46,7 +46,7 @@ describe("merges of a SentencePiece vocabulary", () => {
 
   test("of tokens that all are beginnings and ends of others", () => {
     const texts = Array.from({ length: 600 }, (_, i) => "a".repeat(i + 1));
-    expectError(() => jsonOf(pieces(texts)), "ERR_FORMAT", /pieces that few others make up/);
+    expectError(() => jsonOf(pieces(texts)), "ERR_FORMAT", /ways to join two pieces into a third, got more/);
     const few = (jsonOf(pieces(texts.slice(0, 100))).model as { merges: unknown[] }).merges;
     expect(few).toHaveLength((99 * 100) / 2);
   });
@@ -64,20 +64,20 @@ test("parts that are no parts", () => {
   for (const part of [1, "a", true, [], ["a"], [null]])
     for (const name of ["normalizer", "pre_tokenizer", "post_processor", "decoder", "model"])
       refused({ ...bytes, [name]: part }, /^tokenizer/);
-  refused({ ...bytes, added_tokens: {} }, /added_tokens in an array/);
+  refused({ ...bytes, added_tokens: {} }, /added_tokens to be an array/);
   for (const json of [null, 1, "a", []]) refused(json, /a tokenizer.json to be an object/);
 });
 
 test.each([
-  [{ type: "TemplateProcessing" }, /a template \(single\) in an array, got undefined/],
-  [{ type: "TemplateProcessing", single: null }, /a template \(single\) in an array, got null/],
+  [{ type: "TemplateProcessing" }, /template \(single\) to be an array, got undefined/],
+  [{ type: "TemplateProcessing", single: null }, /template \(single\) to be an array, got null/],
   [{ type: "TemplateProcessing", single: [null] }, /SpecialToken or Sequence A/],
   [{ type: "TemplateProcessing", single: [{ SpecialToken: null }] }, /SpecialToken or Sequence A/],
   [{ type: "TemplateProcessing", single: [{ SpecialToken: { id: 1 } }] }, /SpecialToken or Sequence A/],
-  [{ type: "TemplateProcessing", single: [] }, /a template with one text/],
+  [{ type: "TemplateProcessing", single: [] }, /template to contain one text/],
   [
     { type: "TemplateProcessing", single: [{ Sequence: { id: "A" } }, { Sequence: { id: "A" } }] },
-    /a template with one text/,
+    /template to contain one text/,
   ],
   [
     { type: "TemplateProcessing", single: [{ Sequence: { id: "A" } }, { SpecialToken: { id: "none" } }] },
@@ -85,8 +85,8 @@ test.each([
   ],
   [{ type: "BertProcessing", cls: null, sep: ["<|end|>", 266] }, /cls to be a token and its id, got null/],
   [{ type: "RobertaProcessing", cls: ["<|begin|>", 265] }, /sep to be a token and its id, got undefined/],
-  [{ type: "Sequence", processors: {} }, /processors in an array/],
-  [{ type: "Sequence", processors: [7] }, /post-processor of ByteLevel/],
+  [{ type: "Sequence", processors: {} }, /processors to be an array/],
+  [{ type: "Sequence", processors: [7] }, /post-processor of type ByteLevel/],
   [nested(20), /at most 8 deep/],
 ])("a post-processor %j", (post_processor, message) => refused({ ...bytes, post_processor }, message));
 
@@ -123,10 +123,10 @@ test("models", () => {
   refused(withModel(words, { unk_token: 3 }), /unk_token to be a token, got 3/);
   refused(withModel(words, { max_input_chars_per_word: 1e9 }), /max_input_chars_per_word to be an integer of at most/);
   refused(withModel(words, { max_input_chars_per_word: "100" }), /max_input_chars_per_word/);
-  refused(withModel(words, { continuing_subword_prefix: 1 }), /continuing_subword_prefix to be a text/);
-  refused(withModel(bytes, { merges: null }), /model.type|merges in an array/);
-  refused(withModel(bytes, { merges: ["h e", 7] }), /merges\[1\] of two tokens, got 7/);
-  refused(withModel(bytes, { merges: ["h e l"] }), /merges\[0\] of two tokens/);
+  refused(withModel(words, { continuing_subword_prefix: 1 }), /continuing_subword_prefix to be a string/);
+  refused(withModel(bytes, { merges: null }), /model.type|merges to be an array/);
+  refused(withModel(bytes, { merges: ["h e", 7] }), /merges\[1\] to be two tokens, got 7/);
+  refused(withModel(bytes, { merges: ["h e l"] }), /merges\[0\] to be two tokens/);
   refused(withModel(bytes, { merges: [["h", "z"]] }), /the token "hz" of model.merges\[0\]/);
   refused(withModel(bytes, { vocab: { a: 2 ** 21 } }), /id of "a"/);
 });
@@ -136,14 +136,17 @@ test("flags of the wrong type", () => {
   for (const name of ["special", "single_word", "lstrip", "rstrip", "normalized"])
     refused({ ...bytes, added_tokens: [{ ...token, [name]: "false" }] }, new RegExp(`${name} to be true or false`));
   const strip = { type: "Strip", content: " ", start: "1", stop: 0 };
-  refused({ ...bytes, decoder: { type: "Sequence", decoders: [strip] } }, /start to be an integer from 0, got "1"/);
-  refused({ ...bytes, decoder: { type: "Metaspace", replacement: 1 } }, /replacement to be a text, got 1/);
+  refused(
+    { ...bytes, decoder: { type: "Sequence", decoders: [strip] } },
+    /start to be an integer of at least 0, got "1"/,
+  );
+  refused({ ...bytes, decoder: { type: "Metaspace", replacement: 1 } }, /replacement to be a string, got 1/);
 });
 
 test("normalizers that would make a text grow for ever", () => {
   const double = { type: "Replace", pattern: { String: "a" }, content: "aa" };
   const endless = { type: "Sequence", normalizers: Array.from({ length: 60 }, () => double) };
-  refused({ ...bytes, normalizer: endless }, /normalizers that make at most/);
+  refused({ ...bytes, normalizer: endless }, /normalizers to return at most/);
   refused({ ...bytes, normalizer: { ...double, content: "a".repeat(1e6) } }, /content of at most 256 characters/);
   refused({ ...bytes, normalizer: { type: "Prepend", prepend: 3 } }, /prepend of at most 256 characters, got 3/);
 });

@@ -339,7 +339,11 @@ describe("resuming", () => {
     const model = tinyModel();
     const optimizer = new AdamW(model.namedParameters());
     await saveCheckpoint(folder, { model, optimizer, state: { ...state, position: null } });
-    await expectRejection(read(7, 8, folder), "ERR_ARGUMENT", /a checkpoint that says what of the data has been read/);
+    await expectRejection(
+      read(7, 8, folder),
+      "ERR_ARGUMENT",
+      /a checkpoint that says how much of the data has been read/,
+    );
     await read(7, 8, folder, { newData: true });
   });
 
@@ -365,7 +369,7 @@ describe("resuming", () => {
     const { folder } = await saved();
     const resume = await loadCheckpoint(folder);
     expect(() => new Trainer({ ...options(), model: tinyModel(), resume })).toThrow(
-      "expected model to be that of the checkpoint",
+      "expected model to be the one of the checkpoint",
     );
   });
 

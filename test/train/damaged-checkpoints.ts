@@ -35,7 +35,7 @@ export const damages: Record<string, [damage: (at: string) => void, code: string
   "another model": [
     (at) => edit(at, "config.json", (json) => ({ ...json, model_type: "t5" })),
     "ERR_FORMAT",
-    'config.json: expected "model_type" gpt2',
+    'config.json: expected "model_type" to be gpt2',
   ],
   "another width": [
     (at) => edit(at, "config.json", (json) => ({ ...json, n_embd: 32 })),
@@ -70,12 +70,12 @@ export const damages: Record<string, [damage: (at: string) => void, code: string
   "fewer layers": [
     (at) => edit(at, "config.json", (json) => ({ ...json, n_layer: 1 })),
     "ERR_FORMAT",
-    "expected the model's parameters alone, got h.1.",
+    "expected only the model's parameters, got h.1.",
   ],
   "no biases": [
     (at) => edit(at, "config.json", (json) => ({ ...json, heed_bias: false })),
     "ERR_FORMAT",
-    "expected the model's parameters alone, got h.0.",
+    "expected only the model's parameters, got h.0.",
   ],
   "another tokenizer": [
     (at) => edit(at, "heed-tokenizer.json", () => ({ type: "word" })),
@@ -85,7 +85,7 @@ export const damages: Record<string, [damage: (at: string) => void, code: string
   "a larger tokenizer": [
     (at) => edit(at, "heed-tokenizer.json", () => ({ type: "byte" })),
     "ERR_FORMAT",
-    "got a tokenizer of 256",
+    "tokens, as many as the model has, got 256",
   ],
   "another state": [
     (at) => edit(at, "trainer.json", () => null),
@@ -100,13 +100,13 @@ export const damages: Record<string, [damage: (at: string) => void, code: string
   "a wrong step": [
     (at) => edit(at, "trainer.json", (json) => ({ ...json, step: -1 })),
     "ERR_FORMAT",
-    "expected step to be an integer from 0, got -1",
+    "expected step to be an integer of at least 0, got -1",
   ],
   "a wrong position": [
     (at) =>
       edit(at, "trainer.json", (json) => ({ ...json, position: { ...(json.position as object), sequences: 0.5 } })),
     "ERR_FORMAT",
-    "expected sequences to be an integer from 0, got 0.5",
+    "expected sequences to be an integer of at least 0, got 0.5",
   ],
   "wrong seconds": [
     (at) => edit(at, "trainer.json", (json) => ({ ...json, seconds: "1" })),
@@ -116,21 +116,21 @@ export const damages: Record<string, [damage: (at: string) => void, code: string
   "wrong options": [
     (at) => edit(at, "trainer.json", (json) => ({ ...json, options: [] })),
     "ERR_FORMAT",
-    "expected options in an object",
+    "expected options to be an object",
   ],
   "no counts of the optimiser's steps": [
     (at) => edit(at, "trainer.json", (json) => ({ ...json, steps: undefined })),
     "ERR_FORMAT",
-    "expected the optimiser's steps in an object",
+    "expected the optimiser's steps to be an object",
   ],
   "a count of steps that is none": [
     (at) => edit(at, "trainer.json", (json) => ({ ...json, steps: { "wte.weight": -1 } })),
     "ERR_FORMAT",
-    "expected steps of wte.weight to be an integer from 0, got -1",
+    "expected steps of wte.weight to be an integer of at least 0, got -1",
   ],
   "a wrong evaluation": [
     (at) => edit(at, "trainer.json", (json) => ({ ...json, evaluated: "never" })),
     "ERR_FORMAT",
-    "expected evaluated to be an integer from 0",
+    "expected evaluated to be an integer of at least 0",
   ],
 };

@@ -170,7 +170,7 @@ test("dtypes that do not fit", () => {
     expectError(
       () => new Trainer({ model, data: tokens(), steps: 1, dtype }),
       "ERR_ARGUMENT",
-      /expected dtype f32 or bf16/,
+      /expected dtype to be f32 or bf16/,
     );
   for (const dtype of ["i32", "f64", null] as never[])
     expectError(() => (model.dtype = dtype), "ERR_DTYPE", /expected dtype f32, bf16 or f16 for parameters of f32/);

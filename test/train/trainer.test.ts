@@ -120,7 +120,7 @@ onEachDevice(() => {
       using trainer = new Trainer({ model, data, batchSize: 4, steps: 2 });
       const first = trainer.run();
       await first.next();
-      await expect(trainer.run().next()).rejects.toThrow("expected a run at a time");
+      await expect(trainer.run().next()).rejects.toThrow("Trainer is already running: await the first run()");
       await first.return();
     });
   });
@@ -307,11 +307,11 @@ onEachDevice(() => {
       [
         "no model",
         { ...good, model: {} },
-        "Trainer: expected model to be one with loss(), such as a GPT or a Llama, got an object",
+        "Trainer: expected model to be a model with loss(), such as a GPT or a Llama, got an object",
       ],
       ["no data", { ...good, data: [1, 2] }, "Trainer: expected data to be a source of tokens, got an array of 2"],
       ["no validation", { ...good, validation: 3 }, "Trainer: expected validation to be a source of tokens, got 3"],
-      ["no end", { ...good, steps: undefined }, "Trainer: expected steps or maxSeconds, got undefined"],
+      ["no end", { ...good, steps: undefined }, "Trainer: expected steps or maxSeconds to be given, got undefined"],
       ["steps", { ...good, steps: 0 }, "Trainer: expected steps to be an integer from 1"],
       ["time", { ...good, maxSeconds: -1 }, "Trainer: expected maxSeconds to be a number from 0"],
       ["batch", { ...good, batchSize: 1.5 }, "Trainer: expected batchSize to be an integer from 1"],
@@ -344,7 +344,7 @@ onEachDevice(() => {
         { ...good, validation: tokenData(new Uint8Array(8)) },
         "Batches: expected at least 9 tokens",
       ],
-      ["nothing", null as never, "Trainer: expected options in an object, got null"],
+      ["nothing", null as never, "Trainer: expected options to be an object, got null"],
     ])("%s", ([, options, message]) => {
       expect(() => new Trainer(options as never)).toThrow(message);
     });

@@ -135,7 +135,10 @@ export const classifierFamily = familyOf<BertForSequenceClassification>({
   more({ labels, dropout, bert }) {
     const { family, pooler } = bert.config;
     if (family === "bert" && !pooler)
-      throw new HeedError("ERR_ARGUMENT", "config: expected the pooler that a classifier of family bert has, got none");
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        "config: expected a pooler, which a classifier of family bert needs, got none",
+      );
     return {
       id2label: Object.fromEntries(labels.entries()),
       label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
@@ -156,6 +159,6 @@ function labelsOf({ id2label, num_labels }: Readonly<Record<string, unknown>>): 
   if (named.length > 0 && named.every((name) => typeof name === "string")) return named;
   throw new HeedError(
     "ERR_FORMAT",
-    `config: expected names of classes 0, 1, … (id2label) or num_labels, got ${describe(names ?? count)}`,
+    `config: expected id2label to name the classes 0, 1, … or num_labels to be a positive integer, got ${describe(names ?? count)}`,
   );
 }

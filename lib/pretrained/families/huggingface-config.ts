@@ -1,5 +1,5 @@
 // Functions that the readers and writers of all families use for config.json.
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError, oneOf } from "../../errors.js";
 import type { Activation } from "../../ops/activation.js";
 
 /** heed's activations by Hugging Face's names. If an activation has several names, the first one is written. */
@@ -40,7 +40,7 @@ export function configOf(
   if (!(types as readonly unknown[]).includes(config.model_type))
     throw new HeedError(
       "ERR_FORMAT",
-      `config: expected "model_type" ${types.join(", ")}, got ${describe(config.model_type)}`,
+      `config: expected "model_type" to be ${oneOf(types)}, got ${describe(config.model_type)}`,
     );
   for (const [alias, name] of Object.entries(aliases)) {
     if (config[alias] == null) continue;
@@ -48,7 +48,7 @@ export function configOf(
     if (config[name] !== config[alias])
       throw new HeedError(
         "ERR_FORMAT",
-        `config: expected ${alias} to be ${name}, which is ${describe(config[name])}, got ${describe(config[alias])}`,
+        `config: expected ${alias} to equal ${name} (${describe(config[name])}), got ${describe(config[alias])}`,
       );
   }
   return config;
@@ -96,7 +96,7 @@ export function booleanOf(config: Readonly<Record<string, unknown>>, name: strin
 export function expectEntry(config: Readonly<Record<string, unknown>>, name: string, expected: unknown): void {
   const value = config[name] ?? expected;
   if (value !== expected)
-    throw new HeedError("ERR_FORMAT", `config: expected ${name} ${describe(expected)}, got ${describe(value)}`);
+    throw new HeedError("ERR_FORMAT", `config: expected ${name} to be ${describe(expected)}, got ${describe(value)}`);
 }
 
 /**

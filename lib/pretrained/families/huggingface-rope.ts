@@ -32,7 +32,10 @@ function entriesOf(config: Entries): Entries {
     const kinds = Object.entries(entries).filter(([, value]) => typeof value === "object" && !Array.isArray(value));
     const kind = kinds.find(([, value]) => value !== null);
     if (kind)
-      throw new HeedError("ERR_FORMAT", `config: expected ${name} that all layers share, got some of ${kind[0]} alone`);
+      throw new HeedError(
+        "ERR_FORMAT",
+        `config: expected the same ${name} for all layers, got one for ${kind[0]} only`,
+      );
     // An entry that is null counts as missing.
     const said = Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== null));
     if (Object.keys(said).length > 0) return said;
@@ -112,7 +115,7 @@ function longrope(rope: Entries, originalLength: number, contextLength: number):
   if (!same || numberOf(rope, "attention_factor", usual) !== 1)
     throw new HeedError(
       "ERR_FORMAT",
-      "config: expected longrope with one list of factors for short and long texts and attention_factor 1, got others",
+      "config: expected longrope with equal short_factor and long_factor and attention_factor 1, got other values",
     );
   return { type: "factors", factors: shortFactors as number[] };
 }

@@ -126,7 +126,7 @@ function typesOf(config: Entries, layers: number, window: number): LayerType[] {
   if (types.length === layers && types.every((type) => type !== undefined)) return types;
   throw new HeedError(
     "ERR_FORMAT",
-    `config: expected layer_types of ${layers} times ${Object.values(layerTypes).join(" or ")}, got ${describe(listed)}`,
+    `config: expected layer_types to be ${layers} times ${Object.values(layerTypes).join(" or ")}, got ${describe(listed)}`,
   );
 }
 
@@ -194,6 +194,6 @@ function typeOf(config: Required<LlamaConfig>): Family {
   const given = Object.entries(entries).filter(([, on]) => on);
   throw new HeedError(
     "ERR_ARGUMENT",
-    `config: expected layers of a Llama, Mistral, Qwen 2 or Qwen 3, got ${given.map(([name]) => name).join(", ")} together`,
+    `config: expected options that a Llama, Mistral, Qwen 2 or Qwen 3 has, got ${given.map(([name]) => name).join(" with ")}`,
   );
 }

@@ -43,7 +43,10 @@ export function fromHuggingFaceMarianConfig(json: unknown): EncoderDecoderConfig
   const same = (name: string): number => {
     const [encoder, decoder] = [integer(`encoder_${name}`), integer(`decoder_${name}`)];
     if (encoder === decoder) return encoder;
-    throw new HeedError("ERR_FORMAT", `config: expected one ${name} for both sides, got ${encoder} and ${decoder}`);
+    throw new HeedError(
+      "ERR_FORMAT",
+      `config: expected the same ${name} for encoder and decoder, got ${encoder} and ${decoder}`,
+    );
   };
   for (const [name, expected] of Object.entries(plain)) expectEntry(config, name, expected);
   return {
@@ -87,13 +90,13 @@ export function toHuggingFaceMarianConfig(config: Required<EncoderDecoderConfig>
     ["sinusoids.inclusive", sinusoids.inclusive, false],
     ["sinusoids.first", sinusoids.first, 0],
     ["logitsBias", config.logitsBias, true],
-    ["the number of suppressedTokens, of which padding is one,", suppressedTokens.length, 1],
+    ["the number of suppressedTokens (the padding token)", suppressedTokens.length, 1],
   ];
   for (const [name, given, expected] of kept)
     if (given !== expected)
       throw new HeedError(
         "ERR_ARGUMENT",
-        `config: expected ${name} ${describe(expected)}, as Marian has it, got ${describe(given)}`,
+        `config: expected ${name} to be ${describe(expected)}, as in Marian, got ${describe(given)}`,
       );
   const both = (name: string, value: number): Record<string, number> => ({
     [`encoder_${name}`]: value,

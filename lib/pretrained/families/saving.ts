@@ -14,7 +14,10 @@ import { families } from "./index.js";
  */
 export function checkSavable(op: string, model: Module): void {
   if (model instanceof Module && model.isQuantized)
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model that is not quantised, to save its weights`);
+    throw new HeedError(
+      "ERR_ARGUMENT",
+      `${op}: expected a model that is not quantised, got a quantised one; save the model from which it was made`,
+    );
 }
 
 /**

@@ -77,7 +77,7 @@ function feedForwardOf(
   if (activationNamed(derived) !== activation)
     throw new HeedError(
       "ERR_FORMAT",
-      `config: expected dense_act_fn to be that of feed_forward_proj, ${describe(given)}, got ${describe(derived)}`,
+      `config: expected dense_act_fn to match feed_forward_proj (${describe(given)}), got ${describe(derived)}`,
     );
   return { gated, activation };
 }

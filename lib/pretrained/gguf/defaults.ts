@@ -57,7 +57,7 @@ export function defaultsToGguf(defaults: GenerationDefaults, endOfText: number |
   if (stops.length > ends.length)
     throw new HeedError(
       "ERR_ARGUMENT",
-      `gguf: expected at most ${ends.length} tokens that end a text, the tokenizer's own among them, got ${stops.join(", ")}`,
+      `gguf: expected at most ${ends.length} tokens that end a text, including the tokenizer's own, got ${stops.join(", ")}`,
     );
   const metadata = new Map(stops.map((value, i): [string, GgufInputValue] => [ends[i]!, { type: "u32", value }]));
   for (const [option, key] of Object.entries(sampling) as [Option, string][]) {

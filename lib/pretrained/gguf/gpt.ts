@@ -55,7 +55,7 @@ export const gptArchitecture: GgufArchitecture<GPT> = {
     const { model_type: type } = toHuggingFaceGptConfig(config);
     const { bias, tied, activation, scaleAttention, scaleAttentionByLayer } = config;
     if (type !== "gpt2" || !bias || !tied || activation !== "gelu" || !scaleAttention || scaleAttentionByLayer)
-      throw new HeedError("ERR_ARGUMENT", "gguf: expected a GPT with GPT-2's options, got one with others");
+      throw new HeedError("ERR_ARGUMENT", "gguf: expected a GPT with the options of GPT-2, got one with other options");
     const size = (value: number): GgufInputValue => ({ type: "u32", value });
     return {
       architecture: "gpt2",

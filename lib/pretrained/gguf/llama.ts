@@ -136,10 +136,10 @@ function architectureOf(config: Required<LlamaConfig>, factors: Float32Array | n
   // In these architectures, llama.cpp ignores a window, and it rejects heads that are rotated only in part.
   const window = windowsOf(config).find((window) => window > 0 && window < contextLength);
   if (window !== undefined) throw expected("window 0", window);
-  if (rotarySize !== headSize) throw expected(`rotarySize ${headSize}, that of its heads`, rotarySize);
+  if (rotarySize !== headSize) throw expected(`rotarySize equal to the size of its heads (${headSize})`, rotarySize);
   if (qkNorm) {
-    if (attentionBias || outputBias || feedForwardBias) throw expected("no biases beside qkNorm", "some");
-    if (factors) throw expected("rotaryScaling linear or yarn beside qkNorm", config.rotaryScaling!.type);
+    if (attentionBias || outputBias || feedForwardBias) throw expected("no biases if it has qkNorm", "some");
+    if (factors) throw expected("rotaryScaling linear or yarn if it has qkNorm", config.rotaryScaling!.type);
     return "qwen3";
   }
   const qwen2 = attentionBias && !outputBias && !feedForwardBias && heads * headSize === width && !factors;
@@ -203,7 +203,7 @@ function scalingEntries(scaling: RotaryScaling | null): [string, GgufInputValue]
   const usual = 0.1 * Math.log(factor) + 1;
   const { attentionFactor = usual } = scaling;
   if (betaFast !== 32 || betaSlow !== 1 || !truncate || attentionFactor !== usual)
-    throw expected("YaRN's usual betas, attentionFactor and truncate", "others");
+    throw expected("YaRN's default betas, attentionFactor and truncate", "other values");
   // In shorter texts no pair of dimensions completes a turn; llama.cpp then computes another ramp than YaRN's authors.
   if (originalLength < 2 * Math.PI) throw expected("YaRN's originalLength of at least 7", originalLength);
   return [...entries, ["rope.scaling.original_context_length", { type: "u32", value: originalLength }]];

@@ -35,7 +35,7 @@ export class GgufMetadata {
   /** Returns a string, or null if there is none. */
   text(key: string): string | null {
     const value = this.values.get(this.#full(key)) ?? null;
-    if (value !== null && typeof value !== "string") throw this.fault(this.#full(key), "a text", value);
+    if (value !== null && typeof value !== "string") throw this.fault(this.#full(key), "a string", value);
     return value;
   }
 

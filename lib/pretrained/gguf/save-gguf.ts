@@ -1,5 +1,5 @@
 // Saves a model, its tokenizer and its generation options as a GGUF file. Matrices may be stored in 16, 8 or 4 bits.
-import { describe, HeedError } from "../../errors.js";
+import { describe, HeedError, oneOf } from "../../errors.js";
 import {
   type GgufInputValue,
   type GgufTensorInput,
@@ -57,7 +57,7 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
   const architecture = architectures.find((candidate) => candidate.owns(model));
   if (!architecture) throw new HeedError("ERR_ARGUMENT", `saveGguf: expected a GPT or a Llama, got ${describe(model)}`);
   if (!ggufWritable.includes(type))
-    throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type ${ggufWritable.join(", ")}, got ${describe(type)}`);
+    throw new HeedError("ERR_ARGUMENT", `saveGguf: expected type to be ${oneOf(ggufWritable)}, got ${describe(type)}`);
   checkSavable("saveGguf", model);
   const output = architecture.write(model);
   const { vocabularySize } = (model as GPT | Llama).config;

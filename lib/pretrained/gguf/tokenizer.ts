@@ -31,7 +31,7 @@ function* tokenizerSteps(metadata: GgufMetadata): Steps<HuggingFaceTokenizer | n
   if (kind !== "llama" && kind !== "gpt2") throw metadata.fault(`${prefix}model`, "llama or gpt2", kind);
 
   const texts = (name: string, most: number): Steps<string[]> =>
-    list(metadata, name, (item) => typeof item === "string", "texts", most);
+    list(metadata, name, (item) => typeof item === "string", "strings", most);
   const numbers = (name: string): Steps<number[]> =>
     list(metadata, name, (item) => typeof item === "number", "numbers", all.length);
   // The file has a token for every row of the embedding. Tokens that only fill up the vocabulary do not belong to the

@@ -14,7 +14,7 @@ import { kinds, unused } from "./tokenizer.js";
  * @throws ERR_ARGUMENT if a GGUF file cannot express the tokenizer, or it has more tokens than there are rows.
  */
 export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> {
-  const fault = faultOf("gguf", "GGUF files know");
+  const fault = faultOf("gguf", "a GGUF file can describe");
   const { tokenizer: given } = tokenizer.toFile();
   const json = bpeJson(given, fault);
   const bytes = json.cutters.some(({ type }) => type === "ByteLevel");
@@ -34,7 +34,7 @@ export function tokenizerToGguf(tokenizer: HuggingFaceTokenizer, rows?: number):
   ] as const) {
     const id = named ?? ids[0] ?? null;
     if (ids.length > 1 || (ids.length === 1 && ids[0] !== id))
-      throw fault(`other tokens around a text than the ones that begin and end it: ${ids.join(", ")}`);
+      throw fault(`one that puts other tokens around a text than its beginning and end of text: ${ids.join(", ")}`);
     if (id !== null) metadata.set(`${name}_token_id`, { type: "u32", value: id });
     metadata.set(`add_${name}_token`, { type: "bool", value: ids.length === 1 });
   }
