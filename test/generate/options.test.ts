@@ -97,7 +97,10 @@ describe.for(devices)("bad arguments on %s", (device) => {
       "expected a tokenizer, or the prompt's tokens in an Int32Array, got a string and no tokenizer",
     );
     throws(() => generate(model, {} as never, "a"), "expected a tokenizer, got an object");
-    throws(() => generate(model, bytes, "a"), "expected a tokenizer of at most the model's 4 ids, got 256");
+    throws(
+      () => generate(model, bytes, "a"),
+      "expected a tokenizer with at most 4 ids, as many as the model has, got 256",
+    );
     throws(
       () => generate(model, chars, 5 as never),
       "expected prompt to be a string or its tokens in an Int32Array, got 5",

@@ -175,7 +175,7 @@ onEachDevice((device) => {
       expectError(() => model.encode(int(source), null!), "ERR_ARGUMENT");
       expectError(() => model.encode(tensor([[1]], [1, 1], { device }) as never), "ERR_DTYPE");
       using decoder = model.decoderFor(int(source, source));
-      expectError(() => decoder.forward(int(target)), "ERR_SHAPE", /ids of 2 sources, got 1/);
+      expectError(() => decoder.forward(int(target)), "ERR_SHAPE", /ids for 2 sources, got 1/);
     });
     expectError(() => (model.dtype = "f64" as never), "ERR_DTYPE");
   });

@@ -328,7 +328,11 @@ test("what cannot be quantised or multiplied throws", () => {
   using bias = zeros([21]);
   const weight = quantize(w, { bits: 4, groupSize: groupSizes[1] });
   expectError(() => quantize(w, { bits: 5 as never }), "ERR_ARGUMENT", /expected bits to be 8 or 4, got 5/);
-  expectError(() => quantize(w, { groupSize: 48 as never }), "ERR_ARGUMENT", /groupSize of 32, 64, 128, 256, got 48/);
+  expectError(
+    () => quantize(w, { groupSize: 48 as never }),
+    "ERR_ARGUMENT",
+    /groupSize to be 32, 64, 128 or 256, got 48/,
+  );
   expectError(() => quantize(w, { layout: "x" as never }), "ERR_ARGUMENT", /expected layout to be oi or io, got "x"/);
   expectError(() => quantize(flat), "ERR_SHAPE", /expected weight of shape \[\*, \*\], got \[40\]/);
   expectError(() => quantize(ids as never), "ERR_DTYPE", /floating dtype/);

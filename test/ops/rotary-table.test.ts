@@ -52,7 +52,7 @@ test("factors: each pair by its own", () => {
   );
   const of = (factors: unknown) => () => frequencies({ type: "factors", factors: factors as number[] });
   expectError(of(factors.slice(1)), "ERR_RANGE", /expected 64 factors, one for each pair, got 63/);
-  expectError(of([0, ...factors.slice(1)]), "ERR_RANGE", /factors\[0\] above 0/);
+  expectError(of([0, ...factors.slice(1)]), "ERR_RANGE", /factors\[0\] to be finite and above 0/);
   expectError(of(undefined), "ERR_ARGUMENT");
 });
 

@@ -24,7 +24,7 @@ function failure(source: string, messages: readonly ChatMessage[] = user): HeedE
 
 describe("a hostile chat template", () => {
   it.each([
-    ["a range that no memory holds", "{{ range(1000000000) }}", /range\(\) of at most 100000, got 1000000000/],
+    ["a range that no memory holds", "{{ range(1000000000) }}", /range\(\) of at most 100000 numbers, got 1000000000/],
     ["loops in loops", often(often("x")), /at most \d+ steps/],
     ["loops without a body", often(often("")), /steps/],
     ["exceptions", often("{% continue %}") + often("{% for j in [1] %}{% break %}{% endfor %}"), /steps/],
