@@ -400,7 +400,7 @@ describe("what is refused", () => {
       [ofModel("llama"), /tokens to be an array of strings, got undefined/],
       [ofModel("llama", tokens), /scores to be an array of numbers/],
       [ofModel("llama", tokens, ["tokenizer.ggml.scores", array(6, [f32(0)])]), /scores to be 2 numbers/],
-      [ofModel("gpt2", tokens), /merges to be an array of texts/],
+      [ofModel("gpt2", tokens), /merges to be an array of strings/],
       [
         ofModel("gpt2", tokens, ["tokenizer.ggml.merges", array(8, [])], ["tokenizer.ggml.pre", text("other")]),
         /cut as gpt-2, llama-bpe, .*smollm, got "other"/,

@@ -76,9 +76,9 @@ describe("windows", () => {
       { sliding_window: 3, layer_types: types },
       /use_sliding_window and a sliding_window for layer_types .* got none/,
     );
-    refused("qwen3", { sliding_window: 3, use_sliding_window: true, layer_types: types.slice(1) }, /of 4 times/);
-    refused("qwen3", { use_sliding_window: true, layer_types: [...types.slice(1), "chunked_attention"] }, /of 4 times/);
-    refused("qwen3", { use_sliding_window: true, layer_types: sliding }, /of 4 times/);
+    refused("qwen3", { sliding_window: 3, use_sliding_window: true, layer_types: types.slice(1) }, /layer_types to be 4 times/);
+    refused("qwen3", { use_sliding_window: true, layer_types: [...types.slice(1), "chunked_attention"] }, /layer_types to be 4 times/);
+    refused("qwen3", { use_sliding_window: true, layer_types: sliding }, /layer_types to be 4 times/);
     refused("mistral", { sliding_window: 0 }, /sliding_window to be a positive integer, got 0/);
     refused("qwen2", { use_sliding_window: 1 }, /use_sliding_window to be true or false, got 1/);
   });
@@ -300,8 +300,8 @@ describe("GPT-2, BERT, T5 and Marian", () => {
     expect(json.activation_function).toBe("linear");
     expect(fromHuggingFaceMarianConfig({ ...json, num_hidden_layers: 1 })).toEqual(fromHuggingFaceMarianConfig(json));
     for (const [more, message] of [
-      [{ num_hidden_layers: 2 }, /num_hidden_layers to be encoder_layers/],
-      [{ normalize_before: true }, /normalize_before false, got true/],
+      [{ num_hidden_layers: 2 }, /num_hidden_layers to equal encoder_layers/],
+      [{ normalize_before: true }, /normalize_before to be false, got true/],
       [{ scale_embedding: 1 }, /scale_embedding to be true or false/],
     ] as [Json, RegExp][])
       expectError(() => fromHuggingFaceMarianConfig({ ...json, ...more }), "ERR_FORMAT", message);
