@@ -76,8 +76,16 @@ describe("windows", () => {
       { sliding_window: 3, layer_types: types },
       /use_sliding_window and a sliding_window for layer_types .* got none/,
     );
-    refused("qwen3", { sliding_window: 3, use_sliding_window: true, layer_types: types.slice(1) }, /layer_types to be 4 times/);
-    refused("qwen3", { use_sliding_window: true, layer_types: [...types.slice(1), "chunked_attention"] }, /layer_types to be 4 times/);
+    refused(
+      "qwen3",
+      { sliding_window: 3, use_sliding_window: true, layer_types: types.slice(1) },
+      /layer_types to be 4 times/,
+    );
+    refused(
+      "qwen3",
+      { use_sliding_window: true, layer_types: [...types.slice(1), "chunked_attention"] },
+      /layer_types to be 4 times/,
+    );
     refused("qwen3", { use_sliding_window: true, layer_types: sliding }, /layer_types to be 4 times/);
     refused("mistral", { sliding_window: 0 }, /sliding_window to be a positive integer, got 0/);
     refused("qwen2", { use_sliding_window: 1 }, /use_sliding_window to be true or false, got 1/);
