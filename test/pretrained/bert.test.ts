@@ -134,7 +134,11 @@ test("refuses what is not there", async () => {
   await expectRejection(load({ tie_word_embeddings: false }, "masked"), "ERR_FORMAT", /tie_word_embeddings/);
   await expectRejection(load({ id2label: {} }, "classifier"), "ERR_FORMAT", /id2label/);
   await expectRejection(load({ id2label: { 1: "a", 2: "b" } }, "classifier"), "ERR_FORMAT", /classes 0, 1/);
-  await expectRejection(load({ num_labels: 0 }, "classifier"), "ERR_FORMAT", /num_labels, got 0/);
+  await expectRejection(
+    load({ num_labels: 0 }, "classifier"),
+    "ERR_FORMAT",
+    /num_labels to be a positive integer, got 0/,
+  );
 });
 
 test("a T5, with the copies of its embedding that files have", async () => {

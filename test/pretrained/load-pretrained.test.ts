@@ -155,7 +155,11 @@ test("blames no file for wrong options", async () => {
   await save("model.safetensors", tensorsOf(llama));
   await expectRejection(loadPretrained(folder, { device: "cpu:7" }), "ERR_DEVICE");
   await expectRejection(loadPretrained(folder, { dtype: "i32" as "f32" }), "ERR_DTYPE");
-  await expectRejection(loadPretrained(folder, { kind: "none" as "causal" }), "ERR_ARGUMENT", /kind causal.*"none"/);
+  await expectRejection(
+    loadPretrained(folder, { kind: "none" as "causal" }),
+    "ERR_ARGUMENT",
+    /kind to be causal.*"none"/,
+  );
   await expectRejection(loadPretrained(folder, null!), "ERR_ARGUMENT", /options/);
 });
 

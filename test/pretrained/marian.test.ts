@@ -76,7 +76,7 @@ describe("files that do not fit", () => {
   const query = "model.encoder.layers.1.self_attn.q_proj.weight";
   const keys = "model.encoder.layers.1.self_attn.k_proj.weight";
   test.each<[string, Tensors, Record<string, unknown>, RegExp]>([
-    ["a part that is missing", without(keys), {}, /got no model\.encoder\.layers\.1\.self_attn\.k_proj\.weight/],
+    ["a part that is missing", without(keys), {}, /got none for model\.encoder\.layers\.1\.self_attn\.k_proj\.weight/],
     [
       "a part of another width",
       { ...fixture.weights, [keys]: wide },
@@ -96,9 +96,19 @@ describe("files that do not fit", () => {
       { vocab_size: 18 },
       /model\.shared\.weight of shape \[18, 12\], got \[19, 12\]/,
     ],
-    ["fewer layers", fixture.weights, { encoder_layers: 1 }, /alone, got model\.encoder\.layers\.1\./],
+    [
+      "fewer layers",
+      fixture.weights,
+      { encoder_layers: 1 },
+      /only the model's parameters, got model\.encoder\.layers\.1\./,
+    ],
     ["more layers", fixture.weights, { encoder_layers: 30 }, /layers\.29\.fc1\.weight of shape \[17, 12\], got none/],
-    ["another model", fixture.weights, { model_type: "bart" }, /expected "model_type" to be marian(,| or) .+got "bart"/],
+    [
+      "another model",
+      fixture.weights,
+      { model_type: "bart" },
+      /expected "model_type" to be marian(,| or) .+got "bart"/,
+    ],
   ])("%s", async (_, tensors, config, message) => {
     await expectRejection(loadPretrained(await folderOf(tensors, config), options), "ERR_FORMAT", message);
   });
