@@ -194,6 +194,6 @@ function typeOf(config: Required<LlamaConfig>): Family {
   const given = Object.entries(entries).filter(([, on]) => on);
   throw new HeedError(
     "ERR_ARGUMENT",
-    `config: expected options that a Llama, Mistral, Qwen 2 or Qwen 3 has, got ${given.map(([name]) => name).join(" with ")}`,
+    `config: expected the options of a Llama, Mistral, Qwen 2 or Qwen 3, got ${given.map(([name]) => name).join(", ")} together`,
   );
 }
