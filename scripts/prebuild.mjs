@@ -9,6 +9,7 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFile
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { sourceHash } from "./compile-kernels.mjs";
+import { withoutLines } from "./ptx.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const source = path.join(root, "build/Release/heed.node");
@@ -23,11 +24,6 @@ const target = path.join(folder, linux ? "heed.glibc.node" : "heed.node");
 mkdirSync(folder, { recursive: true });
 copyFileSync(source, target);
 if (process.platform !== "win32") execFileSync("strip", linux ? ["--strip-unneeded", target] : ["-x", target]);
-
-/** PTX without the lines of its sources: half of it. */
-function withoutLines(ptx) {
-  return ptx.replace(/^\s*\.(loc|file)\s.*\n/gm, "").replace(/^\s*\.section\s+\.debug_\w+\s*\{[^}]*\}\n/gm, "");
-}
 
 /** The newest glibc version that a symbol asks for: systems older than that cannot load the binary. */
 function neededGlibc() {
@@ -47,7 +43,7 @@ if (!nvcc) console.log("prebuild: no CUDA kernels: the addon was built without n
 else {
   mkdirSync(kernels, { recursive: true });
   for (const name of sources.map((source) => source.replace(/\.cu$/, ".ptx"))) {
-    const ptx = readFileSync(path.join(built, name), "utf8");
+    const ptx = readFileSync(path.join(built, "whole", name), "utf8");
     writeFileSync(path.join(kernels, name), withoutLines(ptx));
   }
   writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);

@@ -134,14 +134,10 @@ CUmodule Card::module_of(const Image& image, const char* op) {
   if (found != modules_.end()) return found->second;
   const Driver& d = *driver();
   CUmodule module = nullptr;
-  // A cubin runs on cards of its major version from its own minor version on; the newest of those fits best.
-  const Cubin* best = nullptr;
-  for (size_t i = 0; i < image.cubin_count; i++) {
-    const Cubin& cubin = image.cubins[i];
-    if (cubin.architecture / 10 == major && cubin.architecture % 10 <= minor &&
-        (!best || cubin.architecture > best->architecture))
-      best = &cubin;
-  }
+  if (!image.runs_on(major, minor))
+    fail(Code::internal, "%s: expected a card of compute capability %d.%d for the kernels of %s, it has %d.%d", op,
+         image.architecture / 10, image.architecture % 10, image.name, major, minor);
+  const Cubin* const best = image.cubin_for(major, minor);
   if (!best || d.module_load_data_ex(&module, best->data, 0, nullptr, nullptr) != CUDA_SUCCESS) {
     char log[1024] = "";
     CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
