@@ -22,7 +22,8 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { splitPtx } from "./ptx.mjs";
+import { brotliCompressSync, constants } from "node:zlib";
+import { splitPtx, withoutLines } from "./ptx.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prebuilt = path.join(root, "prebuilds/kernels");
@@ -30,13 +31,13 @@ const prebuilt = path.join(root, "prebuilds/kernels");
 /** The PTX version that drivers of CUDA 11.4 know; nvcc writes its own, newer one, whatever the code uses. */
 const ptxVersion = "7.4";
 const architecture = "80";
-// With -lineinfo profilers and the software device name a source line; half of the text.
-const lineInfo = process.env.HEED_LINE_INFO === "0" ? [] : ["-lineinfo"];
+/** Whether profilers and the software device can name a source line: half of the text, which releases go without. */
+const lines = process.env.HEED_LINE_INFO !== "0";
 const flags = (architecture) => [
   "-std=c++17",
   `-arch=compute_${architecture}`,
   `-I${path.join(root, "native")}`,
-  ...lineInfo,
+  "-lineinfo",
   "-ptx",
 ];
 
@@ -153,25 +154,51 @@ function wholePtx(folder, source, target, { nvcc, problem }) {
   const file = path.join(folder, "whole", name);
   mkdirSync(path.dirname(file), { recursive: true });
   compilePtx(nvcc, source, file, ["-MD", "-MT", target, "-MF", `${target}.d`]);
-  return readFileSync(file, "utf8");
+  const ptx = readFileSync(file, "utf8");
+  return lines ? ptx : withoutLines(ptx);
+}
+
+/** An image as image.h says: machine code, each at a multiple of 16 bytes, PTX and a zero, packed by Brotli. */
+function packed({ ptx, cubins }) {
+  const parts = [];
+  let bytes = 0;
+  const append = (part) => {
+    const offset = bytes;
+    bytes += part.length;
+    parts.push(part);
+    return offset;
+  };
+  const offsets = cubins.map(({ architecture, bytes: code }) => {
+    append(Buffer.alloc(-bytes & 15));
+    return { architecture, offset: append(code) };
+  });
+  const at = append(Buffer.from(`${ptx}\0`));
+  const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_LGWIN, BROTLI_PARAM_SIZE_HINT } = constants;
+  // Releases are small, other builds are made often. The window is of 16 MiB, as architectures are much alike.
+  const params = {
+    [BROTLI_PARAM_QUALITY]: cubins.length > 0 ? 11 : 4,
+    [BROTLI_PARAM_LGWIN]: 24,
+    [BROTLI_PARAM_SIZE_HINT]: bytes,
+  };
+  return { data: brotliCompressSync(Buffer.concat(parts), { params }), bytes, ptx: at, cubins: offsets };
 }
 
 /** C++ that defines the images of a file in an array and says which one each kernel is in. */
 function* definitions(images, rules) {
-  for (const [i, { ptx, cubins }] of images.entries()) {
-    yield `constexpr char kPtx${i}[] =\n${literal(Buffer.from(ptx))};`;
-    for (const { architecture, bytes } of cubins)
-      yield `alignas(16) constexpr char kSm${architecture}_${i}[] =\n${literal(bytes)};`;
-    if (cubins.length === 0) continue;
-    yield `const heed::cuda::Cubin kCubins${i}[] = {`;
-    for (const { architecture, bytes } of cubins)
-      yield `  {${architecture}, reinterpret_cast<const unsigned char*>(kSm${architecture}_${i}), ${bytes.length}},`;
-    yield "};";
-  }
   const [, number, exact] = /^(\d+)([a-z]?)$/.exec(rules.architecture);
+  const rows = images.map((image, i) => ({ ...packed(image), name: image.image, i }));
+  for (const { data, cubins, i } of rows) {
+    yield `constexpr char kPacked${i}[] =\n${literal(data)};`;
+    const list = cubins.map(({ architecture, offset }) => `{${architecture}, ${offset}}`).join(", ");
+    if (cubins.length > 0) yield `constexpr heed::cuda::Cubin kCubins${i}[] = {${list}};`;
+  }
   yield "const heed::cuda::Image kImages[] = {";
-  for (const [i, { image, cubins }] of images.entries())
-    yield `  {"${image}", ${number}, ${exact !== ""}, kPtx${i}, ${cubins.length ? `kCubins${i}` : "nullptr"}, ${cubins.length}},`;
+  for (const { name, data, bytes, ptx, cubins, i } of rows) {
+    const address = `reinterpret_cast<const unsigned char*>(kPacked${i})`;
+    const sizes = `${data.length}, ${bytes}, ${ptx}`;
+    const code = cubins.length > 0 ? `kCubins${i}` : "nullptr";
+    yield `  {"${name}", ${number}, ${exact !== ""}, ${address}, ${sizes}, ${code}, ${cubins.length}},`;
+  }
   yield "};";
   yield "namespace image_of {";
   for (const [i, { kernels }] of images.entries())
@@ -192,7 +219,7 @@ function compile(folder, source, target) {
     writeFileSync(file, one.ptx);
     return { ...one, cubins: toolkit.nvcc ? cubinsOf(toolkit.nvcc, file, rules) : [] };
   });
-  const lines = [
+  const text = [
     `// Written from native/cuda/kernels/${name}.cu by scripts/compile-kernels.mjs.`,
     '#include "cuda/image.h"',
     "namespace {",
@@ -201,7 +228,7 @@ function compile(folder, source, target) {
     `#define HEED_IMAGE_OF(kernel) ${whole === null ? "heed::cuda::kNoImage" : "::image_of::kernel"}`,
     `#include "cuda/kernels/${name}.cu"`,
   ];
-  writeFileSync(target, `${lines.join("\n")}\n`);
+  writeFileSync(target, `${text.join("\n")}\n`);
 }
 
 function main([first, ...rest]) {

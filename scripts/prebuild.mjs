@@ -3,7 +3,7 @@
 // lie the CUDA kernels as PTX, for who builds the addon without nvcc.
 //
 // For a release the addon is built with machine code for today's cards and without line numbers:
-//   HEED_CUBINS=80,86,89,90 HEED_LINE_INFO=0 npx cmake-js rebuild && node scripts/prebuild.mjs
+//   HEED_CUBINS=80,86,89,90,100,120 HEED_LINE_INFO=0 npx cmake-js rebuild && node scripts/prebuild.mjs
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";

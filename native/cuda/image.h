@@ -1,22 +1,29 @@
 // The compiled kernels that a card loads together: those of one .cu file, or the part of them that
 // kernels/images.json says. scripts/compile-kernels.mjs writes a C++ file for each .cu that defines its images, says by
 // HEED_IMAGE_OF(kernel) which one a kernel is in, and then includes the .cu for its host function.
+//
+// An image is packed by Brotli, which Node.js has: lib/ unpacks it. Unpacked, it is machine code for some
+// architectures, each at a multiple of 16 bytes, and then PTX, which ends with a zero.
 #pragma once
 #include <cstddef>
+#include <functional>
+#include <vector>
 
 namespace heed::cuda {
 
 struct Cubin {
   int architecture;  // 80: sm_80, runs on 8.x with x >= 0
-  const unsigned char* data;
-  size_t bytes;
+  size_t offset;     // in the unpacked image
 };
 
 struct Image {
-  const char* name;  // "fill"; "gemm_bf16.few"
-  int architecture;  // of its PTX: 80 is for compute capability 8.0
-  bool exact;        // for cards of that compute capability alone (90a), not for later ones too
-  const char* ptx;   // null: not built, kKernelsProblem says why
+  const char* name;             // "fill"; "gemm_bf16.few"
+  int architecture;             // of its PTX: 80 is for compute capability 8.0
+  bool exact;                   // for cards of that compute capability alone (90a), not for later ones too
+  const unsigned char* packed;  // null: not built, kKernelsProblem says why
+  size_t packed_bytes;
+  size_t bytes;  // unpacked
+  size_t ptx;    // its offset
   const Cubin* cubins;
   size_t cubin_count;
 
@@ -38,8 +45,11 @@ struct Image {
   }
 };
 
+// Gives an image unpacked, or throws.
+using Unpack = std::function<std::vector<char>(const Image& image)>;
+
 // Of every kernel in a build that has none.
-inline constexpr Image kNoImage{"none", 80, false, nullptr, nullptr, 0};
+inline constexpr Image kNoImage{"none", 80, false, nullptr, 0, 0, 0, nullptr, 0};
 
 // Why the addon has no kernels, or null; from scripts/compile-kernels.mjs too.
 extern const char* const kKernelsProblem;
