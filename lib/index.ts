@@ -1,4 +1,5 @@
 export { type ErrorCode, HeedError } from "./errors.js";
+export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
 export { type Device, device, type DeviceInfo, devices, setTf32, setThreads, tf32, threads } from "./device.js";
 export type { MemoryStats } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
