@@ -8,7 +8,7 @@ export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./te
 export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } from "./creation.js";
 export type { SavedTensor } from "./saved-tensor.js";
 export { keep, scope } from "./scope.js";
-export { detach, isRecording, noGrad, parameter } from "./autograd.js";
+export { detach, isRecording, noGrad, parameter, recompute, setRecompute } from "./autograd.js";
 export { gradientCheckpoint } from "./gradient-checkpoint.js";
 
 // Operations

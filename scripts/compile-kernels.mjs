@@ -158,48 +158,57 @@ function wholePtx(folder, source, target, { nvcc, problem }) {
   return lines ? ptx : withoutLines(ptx);
 }
 
-/** An image as image.h says: machine code, each at a multiple of 16 bytes, PTX and a zero, packed by Brotli. */
-function packed({ ptx, cubins }) {
-  const parts = [];
-  let bytes = 0;
-  const append = (part) => {
-    const offset = bytes;
-    bytes += part.length;
-    parts.push(part);
-    return offset;
-  };
-  const offsets = cubins.map(({ architecture, bytes: code }) => {
-    append(Buffer.alloc(-bytes & 15));
-    return { architecture, offset: append(code) };
-  });
-  const at = append(Buffer.from(`${ptx}\0`));
+/** Unpacked bytes of images that are packed together: as many as take some 10 ms to unpack. */
+const packBytes = 4 << 20;
+
+/**
+ * A file's images in packs, each packed by Brotli as image.h says, and the place in its pack of everything in an image.
+ * Architectures, and kernels for bf16 and f16, are much alike: together they take half of what they take alone.
+ */
+function packsOf(images) {
+  const packs = [];
+  for (const { image, ptx, cubins } of images) {
+    const parts = [...cubins.map(({ bytes }) => bytes), Buffer.from(`${ptx}\0`)];
+    const size = parts.reduce((sum, { length }) => sum + length + 15, 0);
+    if (packs.length === 0 || packs.at(-1).bytes + size > packBytes) packs.push({ parts: [], bytes: 0, images: [] });
+    const pack = packs.at(-1);
+    const offsets = parts.map((part) => {
+      const padding = Buffer.alloc(-pack.bytes & 15);
+      pack.parts.push(padding, part);
+      pack.bytes += padding.length + part.length;
+      return pack.bytes - part.length;
+    });
+    const places = cubins.map(({ architecture }, i) => ({ architecture, offset: offsets[i] }));
+    pack.images.push({ name: image, ptx: offsets.at(-1), cubins: places });
+  }
   const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_LGWIN, BROTLI_PARAM_SIZE_HINT } = constants;
-  // Releases are small, other builds are made often. The window is of 16 MiB, as architectures are much alike.
-  const params = {
-    [BROTLI_PARAM_QUALITY]: cubins.length > 0 ? 11 : 4,
-    [BROTLI_PARAM_LGWIN]: 24,
-    [BROTLI_PARAM_SIZE_HINT]: bytes,
-  };
-  return { data: brotliCompressSync(Buffer.concat(parts), { params }), bytes, ptx: at, cubins: offsets };
+  return packs.map(({ parts, bytes, images }) => {
+    const params = {
+      // Releases are small, other builds are made often.
+      [BROTLI_PARAM_QUALITY]: images.some(({ cubins }) => cubins.length > 0) ? 11 : 4,
+      [BROTLI_PARAM_LGWIN]: 24,
+      [BROTLI_PARAM_SIZE_HINT]: bytes,
+    };
+    return { data: brotliCompressSync(Buffer.concat(parts), { params }), bytes, images };
+  });
 }
 
 /** C++ that defines the images of a file in an array and says which one each kernel is in. */
 function* definitions(images, rules) {
   const [, number, exact] = /^(\d+)([a-z]?)$/.exec(rules.architecture);
-  const rows = images.map((image, i) => ({ ...packed(image), name: image.image, i }));
-  for (const { data, cubins, i } of rows) {
-    yield `constexpr char kPacked${i}[] =\n${literal(data)};`;
-    const list = cubins.map(({ architecture, offset }) => `{${architecture}, ${offset}}`).join(", ");
-    if (cubins.length > 0) yield `constexpr heed::cuda::Cubin kCubins${i}[] = {${list}};`;
+  const rows = [];
+  for (const [i, pack] of packsOf(images).entries()) {
+    yield `constexpr char kPack${i}[] =\n${literal(pack.data)};`;
+    for (const { name, ptx, cubins } of pack.images) {
+      const list = cubins.map(({ architecture, offset }) => `{${architecture}, ${offset}}`).join(", ");
+      const code = cubins.length > 0 ? `kCubins${rows.length}` : "nullptr";
+      if (cubins.length > 0) yield `constexpr heed::cuda::Cubin ${code}[] = {${list}};`;
+      const address = `reinterpret_cast<const unsigned char*>(kPack${i})`;
+      const sizes = `${pack.data.length}, ${pack.bytes}, ${ptx}`;
+      rows.push(`  {"${name}", ${number}, ${exact !== ""}, ${address}, ${sizes}, ${code}, ${cubins.length}},`);
+    }
   }
-  yield "const heed::cuda::Image kImages[] = {";
-  for (const { name, data, bytes, ptx, cubins, i } of rows) {
-    const address = `reinterpret_cast<const unsigned char*>(kPacked${i})`;
-    const sizes = `${data.length}, ${bytes}, ${ptx}`;
-    const code = cubins.length > 0 ? `kCubins${i}` : "nullptr";
-    yield `  {"${name}", ${number}, ${exact !== ""}, ${address}, ${sizes}, ${code}, ${cubins.length}},`;
-  }
-  yield "};";
+  yield `const heed::cuda::Image kImages[] = {\n${rows.join("\n")}\n};`;
   yield "namespace image_of {";
   for (const [i, { kernels }] of images.entries())
     for (const kernel of kernels)
