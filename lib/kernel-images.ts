@@ -1,4 +1,4 @@
-/** Which images of kernels a model needs on a CUDA device, and loading them while the event loop goes round. */
+/** Loading of the kernels that a model needs on a CUDA device, while the event loop goes round. */
 import { promisify } from "node:util";
 import { brotliDecompress } from "node:zlib";
 import { checkArray, checkChoice, checkFunction, checkObject } from "./check.js";
@@ -6,7 +6,7 @@ import { type FloatDType } from "./dtype.js";
 import { describe, HeedError } from "./errors.js";
 import { native } from "./native.js";
 
-/** What `device.warmUp` asks of a model: every module has it. */
+/** Part of a model that `device.warmUp` looks at: every module has it. */
 export interface WarmUpModel {
   readonly isQuantized: boolean;
   parameters(): readonly { readonly dtype: string }[];
@@ -14,7 +14,7 @@ export interface WarmUpModel {
   modules(): Iterable<readonly [name: string, module: object]>;
 }
 
-/** How far `device.warmUp` has come. */
+/** Progress of `device.warmUp`. */
 export interface WarmUpProgress {
   /** The image that has just been loaded, such as "gemm_bf16.large_k". */
   image: string;
@@ -77,7 +77,7 @@ export async function warmUp(device: number, model: WarmUpModel, options: WarmUp
   }
 }
 
-/** What an image's name says: "attention_forward_mma.64_bf16" is of heads of 64 and bf16, "gemm_tf32.small" of tf32. */
+/** Image by its name: "attention_forward_mma.64_bf16" is of heads of 64 and bf16, "gemm_tf32.small" of tf32. */
 interface NamedImage {
   name: string;
   dtype: string | undefined;
@@ -104,7 +104,7 @@ function parse(name: string): NamedImage {
 }
 
 /**
- * The images that a model may need among all: those of its dtypes and of its heads, and those of no dtype or head. Kernels
+ * Returns the images that a model may need among all: those of its dtypes and of its heads, and those of no dtype or head. Kernels
  * for masks of blocks are not among them, since such a mask belongs to a call.
  */
 export function neededImages(
@@ -123,7 +123,7 @@ export function neededImages(
     .filter(
       ({ dtype, masked, quantized }) => (!dtype || used.has(dtype)) && !masked && (!quantized || model.isQuantized),
     );
-  /** The least size that is large enough; where none is, the file's largest and what is for any size. */
+  /** Returns whether the image's size is the least that is large enough, or the file's largest where none is. */
   const serves = ({ attention, dtype, size }: NamedImage, head: number): boolean => {
     const sizes = candidates
       .filter((other) => other.attention === attention && other.dtype === dtype)

@@ -108,13 +108,13 @@ export interface Native {
   tf32(): boolean;
   setTf32(allowed: boolean): void;
   setErrorClass(constructor: typeof HeedError): void;
-  /** The images of kernels that a CUDA device can load; whether it has loaded them, for whichever environment. */
+  /** Returns the images of kernels that a CUDA device can load, and whether it has loaded them, for whichever environment. */
   kernelImages(device: number): { name: string; loaded: boolean }[];
-  /** An image as it is in the addon, packed by Brotli. */
+  /** Returns an image's pack as it is in the addon, packed by Brotli. */
   packedImage(name: string): ArrayBuffer;
   /** Loads an image, unpacked, with its kernels, in a thread of libuv's. */
   loadImage(device: number, name: string, unpacked: Buffer): Promise<void>;
-  /** What unpacks the image of a kernel that is launched before its image has been loaded. */
+  /** Sets the function that unpacks the image of a kernel that is launched before its image has been loaded. */
   setUnpack(unpack: (packed: ArrayBuffer) => Buffer): void;
 }
 

@@ -65,7 +65,7 @@ export class Attention extends Module implements AttentionRules {
   readonly dropout: Dropout;
   readonly heads: number;
   readonly kvHeads: number;
-  /** D */
+  /** Size of a head (D). */
   readonly headSize: number;
   readonly causal: boolean;
   readonly window: number;

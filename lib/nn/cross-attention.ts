@@ -44,7 +44,7 @@ export class CrossAttention extends Module implements AttentionRules {
   readonly c_proj: Linear;
   readonly dropout: Dropout;
   readonly heads: number;
-  /** D */
+  /** Size of a head (D). */
   readonly headSize: number;
   readonly part = "cross_attn";
 

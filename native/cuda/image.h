@@ -2,8 +2,8 @@
 // kernels/images.json says. scripts/compile-kernels.mjs writes a C++ file for each .cu that defines its images, says by
 // HEED_IMAGE_OF(kernel) which one a kernel is in, and then includes the .cu for its host function.
 //
-// An image is packed by Brotli, which Node.js has: lib/ unpacks it. Unpacked, it is machine code for some
-// architectures, each at a multiple of 16 bytes, and then PTX, which ends with a zero.
+// Images are packed by Brotli, which Node.js has: lib/ unpacks them. Some images of a file may share a pack. Unpacked,
+// an image is machine code for some architectures and PTX, which ends with a zero, each at a multiple of 16 bytes.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -13,17 +13,17 @@ namespace heed::cuda {
 
 struct Cubin {
   int architecture;  // 80: sm_80, runs on 8.x with x >= 0
-  size_t offset;     // in the unpacked image
+  size_t offset;     // in the unpacked pack
 };
 
 struct Image {
   const char* name;             // "fill"; "gemm_bf16.few"
   int architecture;             // of its PTX: 80 is for compute capability 8.0
   bool exact;                   // for cards of that compute capability alone (90a), not for later ones too
-  const unsigned char* packed;  // null: not built, kKernelsProblem says why
+  const unsigned char* packed;  // its pack; null: not built, kKernelsProblem says why
   size_t packed_bytes;
-  size_t bytes;  // unpacked
-  size_t ptx;    // its offset
+  size_t bytes;  // of the pack, unpacked
+  size_t ptx;    // its offset there
   const Cubin* cubins;
   size_t cubin_count;
 
@@ -45,7 +45,7 @@ struct Image {
   }
 };
 
-// Gives an image unpacked, or throws.
+// Gives an image's pack unpacked, or throws.
 using Unpack = std::function<std::vector<char>(const Image& image)>;
 
 // Of every kernel in a build that has none.

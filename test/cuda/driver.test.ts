@@ -112,9 +112,7 @@ test("a build without nvcc takes the kernels of the package, if they belong to i
   expect(build("--toolkit", built)).toBe("");
   expect(readFileSync(path.join(built, "toolkit.cc"), "utf8")).toContain("kKernelsProblem = nullptr");
   build(built, source, target);
-  expect(readFileSync(target, "utf8")).toContain(
-    '{"fill", 80, false, reinterpret_cast<const unsigned char*>(kPacked0)',
-  );
+  expect(readFileSync(target, "utf8")).toContain('{"fill", 80, false, reinterpret_cast<const unsigned char*>(kPack0)');
   expect(readFileSync(target, "utf8")).toContain("fill_kernel_f32 = kImages[0]");
 
   writeFileSync(source, `${readFileSync(source, "utf8")}\n// changed\n`);
