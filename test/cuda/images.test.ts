@@ -84,8 +84,14 @@ test("a file may be for an architecture and a version of PTX of its own", () => 
   const nvcc = path.join(folder, "nvcc");
   const source = `.version 9.0\n.target sm_90a\n${kernel("fill_f32", "")}${kernel("fill_f16", "")}`;
   writeFileSync(path.join(folder, "ptx"), source);
-  const script = `#!/bin/sh\necho "$@" >>"${folder}/calls"\nfor word; do\n  [ "$last" = -o ] && cp "${folder}/ptx" "$word"\n  last=$word\ndone\n`;
-  writeFileSync(nvcc, script, { mode: 0o755 });
+  writeFileSync(path.join(folder, "cubin"), "machine code");
+  for (const [name, output] of [
+    ["nvcc", "ptx"],
+    ["ptxas", "cubin"],
+  ] as const) {
+    const script = `#!/bin/sh\necho "$@" >>"${folder}/calls"\nfor word; do\n  [ "$last" = -o ] && cp "${folder}/${output}" "$word"\n  last=$word\ndone\ntrue\n`;
+    writeFileSync(path.join(folder, name), script, { mode: 0o755 });
+  }
   const built = path.join(folder, "build");
   const target = path.join(built, "fill.cc");
   for (const args of [
@@ -93,14 +99,20 @@ test("a file may be for an architecture and a version of PTX of its own", () => 
     [built, path.join(folder, "native/cuda/kernels/fill.cu"), target],
   ]) {
     const command = [path.join(folder, "scripts/compile-kernels.mjs"), ...args];
-    const ended = spawnSync(process.execPath, command, { encoding: "utf8", env: { ...process.env, HEED_NVCC: nvcc } });
+    const env = { ...process.env, HEED_NVCC: nvcc, HEED_CUBINS: "80,90,100" };
+    const ended = spawnSync(process.execPath, command, { encoding: "utf8", env });
     expect(ended.stderr).toBe("");
   }
-  const [probe, fill] = readFileSync(path.join(folder, "calls"), "utf8").split("\n");
+  const [probe, fill, machineCode] = readFileSync(path.join(folder, "calls"), "utf8").split("\n");
   expect(probe).toContain("-arch=compute_80");
   expect(fill).toContain("-arch=compute_90a");
+  expect(machineCode).toContain("-arch sm_90a");
   const text = readFileSync(target, "utf8");
-  expect(text).toContain('{"fill.f32", 90, true, ');
-  expect(text).toContain('{"fill.f16", 90, true, ');
+  // In one pack: machine code and PTX of the first, then of the second, each at a multiple of 16 bytes.
+  expect(text).toContain("kCubins0[] = {{90, 0}};");
+  const second = /kCubins1\[\] = \{\{90, (\d+)\}\};/.exec(text)![1];
+  expect(Number(second) % 16).toBe(0);
+  expect(text).toMatch(/\{"fill\.f32", 90, true, .*kPack0\), \d+, \d+, 16, kCubins0, 1\}/);
+  expect(text).toMatch(/\{"fill\.f16", 90, true, .*kPack0\), \d+, \d+, \d+, kCubins1, 1\}/);
   expect(readFileSync(path.join(built, "fill.f16.ptx"), "utf8")).toMatch(/^\.version 8\.0\n/);
 });
