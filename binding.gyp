@@ -36,7 +36,7 @@
       ],
       "actions": [{
         "action_name": "toolkit",
-        "inputs": ["scripts/compile-kernels.mjs"],
+        "inputs": ["scripts/compile-kernels.mjs", "scripts/ptx.mjs"],
         "outputs": ["<(INTERMEDIATE_DIR)/toolkit.cc"],
         "action": ["node", "scripts/compile-kernels.mjs", "--toolkit", "<(INTERMEDIATE_DIR)"],
         "process_outputs_as_sources": 1
@@ -44,7 +44,10 @@
       "rules": [{
         "rule_name": "kernels",
         "extension": "cu",
-        "inputs": ["scripts/compile-kernels.mjs", "<(INTERMEDIATE_DIR)/toolkit.cc"],
+        "inputs": [
+          "scripts/compile-kernels.mjs", "scripts/ptx.mjs", "native/cuda/kernels/images.json",
+          "<(INTERMEDIATE_DIR)/toolkit.cc"
+        ],
         "outputs": ["<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).cc"],
         "action": ["node", "scripts/compile-kernels.mjs", "<(INTERMEDIATE_DIR)", "<(RULE_INPUT_PATH)", "<@(_outputs)"],
         "process_outputs_as_sources": 1

@@ -1,5 +1,6 @@
 import { checkInteger } from "./check.js";
 import { describe, HeedError } from "./errors.js";
+import { warmUp, type WarmUpModel, type WarmUpOptions } from "./kernel-images.js";
 import { native, type MemoryStats } from "./native.js";
 
 /**
@@ -71,6 +72,24 @@ export class Device {
     const timer = native.startTimer(this.index);
     work();
     return new Float64Array(await native.stopTimer(this.index, timer))[0]!;
+  }
+
+  /**
+   * Loads the kernels that a model needs on a CUDA device, in threads, so that the first pass does not wait for them.
+   *
+   * What has not been loaded is loaded by the first launch, on the JavaScript thread: a card that heed has no machine code
+   * for compiles it there, which can take seconds for each kind of operation. Kernels for masks of blocks are left to the
+   * first launch. All threads and workers of the process share what has been loaded. On the CPU there is nothing to load.
+   *
+   * @param model the model, or any of its modules
+   * @param options dtypes besides those of the parameters, a callback for progress, and a signal that ends the work
+   * @throws ERR_ARGUMENT for a bad argument, ERR_CUDA if the driver refuses a kernel. Rejects with the signal's reason.
+   * @example
+   * const model = new GPT({ vocabularySize: 50, contextLength: 8, layers: 1, heads: 2, width: 16 });
+   * await device("auto").warmUp(model, { onProgress: ({ loaded, total }) => console.log(`${loaded} of ${total}`) });
+   */
+  async warmUp(model: WarmUpModel, options: WarmUpOptions = {}): Promise<void> {
+    await warmUp(this.index, model, options);
   }
 
   /** Returns the name of the device. */

@@ -1,4 +1,5 @@
 export { type ErrorCode, HeedError } from "./errors.js";
+export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
 export { type Device, device, type DeviceInfo, devices, setTf32, setThreads, tf32, threads } from "./device.js";
 export type { MemoryStats } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
@@ -7,7 +8,7 @@ export { type FloatTensor, type IntTensor, type NestedArray, Tensor } from "./te
 export { empty, full, ones, randn, tensor, type TensorOptions, uniform, zeros } from "./creation.js";
 export type { SavedTensor } from "./saved-tensor.js";
 export { keep, scope } from "./scope.js";
-export { detach, isRecording, noGrad, parameter } from "./autograd.js";
+export { detach, isRecording, noGrad, parameter, recompute, setRecompute } from "./autograd.js";
 export { gradientCheckpoint } from "./gradient-checkpoint.js";
 
 // Operations

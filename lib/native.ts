@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { brotliDecompressSync } from "node:zlib";
 import { HeedError } from "./errors.js";
 import { type Handle, namedOps, type NativeOps, type Ops } from "./native-ops.js";
 
@@ -107,6 +108,14 @@ export interface Native {
   tf32(): boolean;
   setTf32(allowed: boolean): void;
   setErrorClass(constructor: typeof HeedError): void;
+  /** Returns the images of kernels that a CUDA device can load, and whether it has loaded them, for whichever environment. */
+  kernelImages(device: number): { name: string; loaded: boolean }[];
+  /** Returns an image's pack as it is in the addon, packed by Brotli. */
+  packedImage(name: string): ArrayBuffer;
+  /** Loads an image, unpacked, with its kernels, in a thread of libuv's. */
+  loadImage(device: number, name: string, unpacked: Buffer): Promise<void>;
+  /** Sets the function that unpacks the image of a kernel that is launched before its image has been loaded. */
+  setUnpack(unpack: (packed: ArrayBuffer) => Buffer): void;
 }
 
 function load(): Native {
@@ -139,6 +148,7 @@ function load(): Native {
     );
   }
   native.setErrorClass(HeedError);
+  native.setUnpack((packed) => brotliDecompressSync(packed));
   return native;
 }
 

@@ -2,33 +2,68 @@
 //
 //   node scripts/compile-kernels.mjs --toolkit DIR         looks for an nvcc that works and writes what it found into
 //                                                           DIR: toolkit.json, and toolkit.cc for the addon
-//   node scripts/compile-kernels.mjs DIR FILE.cu OUT.cc    writes the C++ file that holds FILE's PTX (and, with
-//                                                           HEED_CUBINS=80,90, machine code) and its host function
+//   node scripts/compile-kernels.mjs DIR FILE.cu OUT.cc    writes the C++ file that holds FILE's images, which are PTX
+//                                                           (and, with HEED_CUBINS=80,90, machine code), and its host
+//                                                           function
 //   node scripts/compile-kernels.mjs --ptx NVCC FILE OUT    writes FILE's PTX alone, as the addon's is (for tests)
 //
-// HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken; without those the build goes on, and
+// A file's kernels are one image, or as many as native/cuda/kernels/images.json cuts it into: a card loads an image as a
+// whole when its first kernel is launched. There a file may have
+//
+//   image          a regular expression for the names of its kernels; what its groups capture is the name of the image
+//   architecture   what it is compiled for instead of 80, such as "90a"; cards without that do not load it
+//   ptx            the version of PTX that it needs instead of 7.4, such as "8.0"
+//
+// HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken; without
+// those the build goes on, and
 // the addon says what it lacks. Uses no package: it runs where heed is built from source.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
+import { splitPtx, withoutLines } from "./ptx.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prebuilt = path.join(root, "prebuilds/kernels");
 
 /** The PTX version that drivers of CUDA 11.4 know; nvcc writes its own, newer one, whatever the code uses. */
 const ptxVersion = "7.4";
-const flags = ["-std=c++17", "-arch=compute_80", `-I${path.join(root, "native")}`];
-// Profilers and the software device then name a source line; half of the text.
-if (process.env.HEED_LINE_INFO !== "0") flags.push("-lineinfo");
+const architecture = "80";
+/** Whether profilers and the software device can name a source line: half of the text, which releases go without. */
+const lines = process.env.HEED_LINE_INFO !== "0";
+const flags = (architecture) => [
+  "-std=c++17",
+  `-arch=compute_${architecture}`,
+  `-I${path.join(root, "native")}`,
+  "-lineinfo",
+  "-ptx",
+];
+
+const table = JSON.parse(readFileSync(path.join(root, "native/cuda/kernels/images.json"), "utf8"));
+/** What images.json says of a .cu file, by its name without the ending. */
+function rulesOf(file) {
+  const { image, ...rest } = table[file] ?? {};
+  return { architecture, ptx: ptxVersion, image: image && new RegExp(image), ...rest };
+}
+
+/** The image that a kernel of a file goes to: "gemm_bf16.few"; "fill" where the file is one image. */
+function imageOf(file, { image }, kernel) {
+  const parts =
+    image
+      ?.exec(kernel)
+      ?.slice(1)
+      .filter((part) => part !== undefined) ?? [];
+  return parts.length > 0 ? `${file}.${parts.join("_")}` : file;
+}
 
 /** What the kernels are made from, to tell whether shipped ones belong to these sources. */
 export function sourceHash() {
   const hash = createHash("sha256").update(ptxVersion);
   for (const folder of ["native/cuda", "native/cuda/kernels", "native/core"])
     for (const name of readdirSync(path.join(root, folder)).sort())
-      if (/\.(cu|h|def)$/.test(name)) hash.update(name).update(readFileSync(path.join(root, folder, name)));
+      if (/\.(cu|h|def|json)$/.test(name)) hash.update(name).update(readFileSync(path.join(root, folder, name)));
   return hash.digest("hex");
 }
 
@@ -38,11 +73,11 @@ function shownPath(file) {
   return relative.startsWith("..") ? path.basename(file) : relative.split(path.sep).join("/");
 }
 
-function portable(ptx) {
+function portable(ptx, version) {
   return ptx
     .replace(/^\/\/.*\n/gm, "")
     .replace(/^\s*\.pragma "used_bytes_mask .*\n/gm, "") // a hint, which this version has not
-    .replace(/^\.version .*$/m, `.version ${ptxVersion}`)
+    .replace(/^\.version .*$/m, `.version ${version}`)
     .replace(/^(\s*\.file\s+\d+\s+)"([^"]+)".*$/gm, (_, head, file) => `${head}"${shownPath(file)}"`);
 }
 
@@ -51,7 +86,7 @@ function findToolkit(folder) {
   const nvcc = process.env.HEED_NVCC || process.env.CUDACXX || "nvcc";
   const probe = path.join(folder, "probe.cu");
   writeFileSync(probe, 'extern "C" __global__ void probe(float* x) { *x = 1; }\n');
-  const args = [...flags, "-ptx", "-o", path.join(folder, "probe.ptx"), probe];
+  const args = [...flags(architecture), "-o", path.join(folder, "probe.ptx"), probe];
   const { status, stderr, error } = spawnSync(nvcc, args, { encoding: "utf8" });
   if (status === 0) return { nvcc, problem: null };
   const reason = error
@@ -88,49 +123,121 @@ function literal(bytes) {
 }
 
 function compilePtx(nvcc, source, ptxFile, options = []) {
-  run(nvcc, [...flags, "-ptx", ...options, "-o", ptxFile, source]);
-  writeFileSync(ptxFile, portable(readFileSync(ptxFile, "utf8")));
+  const { architecture, ptx } = rulesOf(path.basename(source, ".cu"));
+  run(nvcc, [...flags(architecture), ...options, "-o", ptxFile, source]);
+  writeFileSync(ptxFile, portable(readFileSync(ptxFile, "utf8"), ptx));
+}
+
+/** The machine code of an image for the architectures that HEED_CUBINS names, as far as its PTX is for them. */
+function cubinsOf(nvcc, ptxFile, rules) {
+  const exact = /^(\d+)[a-z]$/.exec(rules.architecture)?.[1];
+  const wanted = (process.env.HEED_CUBINS ?? "").split(",").filter(Boolean);
+  const possible = wanted.filter((one) => (exact ? one === exact : Number(one) >= Number(rules.architecture)));
+  return possible.map((one) => {
+    const cubin = ptxFile.replace(/ptx$/, `sm_${one}.cubin`);
+    run(path.join(path.dirname(nvcc), "ptxas"), [
+      "-arch",
+      `sm_${exact ? rules.architecture : one}`,
+      "-o",
+      cubin,
+      ptxFile,
+    ]);
+    return { architecture: one, bytes: readFileSync(cubin) };
+  });
+}
+
+/** The file's PTX as nvcc wrote it, whole; null where there is none. */
+function wholePtx(folder, source, target, { nvcc, problem }) {
+  const name = `${path.basename(source, ".cu")}.ptx`;
+  if (!nvcc) writeFileSync(`${target}.d`, `${target}: ${source}\n`);
+  if (!nvcc) return problem ? null : readFileSync(path.join(prebuilt, name), "utf8");
+  const file = path.join(folder, "whole", name);
+  mkdirSync(path.dirname(file), { recursive: true });
+  compilePtx(nvcc, source, file, ["-MD", "-MT", target, "-MF", `${target}.d`]);
+  const ptx = readFileSync(file, "utf8");
+  return lines ? ptx : withoutLines(ptx);
+}
+
+/** Unpacked bytes of images that are packed together: as many as take some 10 ms to unpack. */
+const packBytes = 4 << 20;
+
+/**
+ * A file's images in packs, each packed by Brotli as image.h says, and the place in its pack of everything in an image.
+ * Architectures, and kernels for bf16 and f16, are much alike: together they take half of what they take alone.
+ */
+function packsOf(images) {
+  const packs = [];
+  for (const { image, ptx, cubins } of images) {
+    const parts = [...cubins.map(({ bytes }) => bytes), Buffer.from(`${ptx}\0`)];
+    const size = parts.reduce((sum, { length }) => sum + length + 15, 0);
+    if (packs.length === 0 || packs.at(-1).bytes + size > packBytes) packs.push({ parts: [], bytes: 0, images: [] });
+    const pack = packs.at(-1);
+    const offsets = parts.map((part) => {
+      const padding = Buffer.alloc(-pack.bytes & 15);
+      pack.parts.push(padding, part);
+      pack.bytes += padding.length + part.length;
+      return pack.bytes - part.length;
+    });
+    const places = cubins.map(({ architecture }, i) => ({ architecture, offset: offsets[i] }));
+    pack.images.push({ name: image, ptx: offsets.at(-1), cubins: places });
+  }
+  const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_LGWIN, BROTLI_PARAM_SIZE_HINT } = constants;
+  return packs.map(({ parts, bytes, images }) => {
+    const params = {
+      // Releases are small, other builds are made often.
+      [BROTLI_PARAM_QUALITY]: images.some(({ cubins }) => cubins.length > 0) ? 11 : 4,
+      [BROTLI_PARAM_LGWIN]: 24,
+      [BROTLI_PARAM_SIZE_HINT]: bytes,
+    };
+    return { data: brotliCompressSync(Buffer.concat(parts), { params }), bytes, images };
+  });
+}
+
+/** C++ that defines the images of a file in an array and says which one each kernel is in. */
+function* definitions(images, rules) {
+  const [, number, exact] = /^(\d+)([a-z]?)$/.exec(rules.architecture);
+  const rows = [];
+  for (const [i, pack] of packsOf(images).entries()) {
+    yield `constexpr char kPack${i}[] =\n${literal(pack.data)};`;
+    for (const { name, ptx, cubins } of pack.images) {
+      const list = cubins.map(({ architecture, offset }) => `{${architecture}, ${offset}}`).join(", ");
+      const code = cubins.length > 0 ? `kCubins${rows.length}` : "nullptr";
+      if (cubins.length > 0) yield `constexpr heed::cuda::Cubin ${code}[] = {${list}};`;
+      const address = `reinterpret_cast<const unsigned char*>(kPack${i})`;
+      const sizes = `${pack.data.length}, ${pack.bytes}, ${ptx}`;
+      rows.push(`  {"${name}", ${number}, ${exact !== ""}, ${address}, ${sizes}, ${code}, ${cubins.length}},`);
+    }
+  }
+  yield `const heed::cuda::Image kImages[] = {\n${rows.join("\n")}\n};`;
+  yield "namespace image_of {";
+  for (const [i, { kernels }] of images.entries())
+    for (const kernel of kernels)
+      yield `[[maybe_unused]] constexpr const heed::cuda::Image& ${kernel} = kImages[${i}];`;
+  yield "}  // namespace image_of";
 }
 
 function compile(folder, source, target) {
   const name = path.basename(source, ".cu");
-  const { nvcc, problem } = JSON.parse(readFileSync(path.join(folder, "toolkit.json"), "utf8"));
-  const ptxFile = path.join(folder, `${name}.ptx`);
-  const cubins = [];
-  if (nvcc) {
-    compilePtx(nvcc, source, ptxFile, ["-MD", "-MT", target, "-MF", `${target}.d`]);
-    for (const architecture of (process.env.HEED_CUBINS ?? "").split(",").filter(Boolean)) {
-      const cubin = path.join(folder, `${name}.sm_${architecture}.cubin`);
-      const ptxas = path.join(path.dirname(nvcc), "ptxas");
-      run(ptxas, ["-arch", `sm_${architecture}`, "-o", cubin, ptxFile]);
-      cubins.push({ architecture, bytes: readFileSync(cubin) });
-    }
-  } else {
-    writeFileSync(`${target}.d`, `${target}: ${source}\n`);
-  }
-  const shipped = path.join(prebuilt, `${name}.ptx`);
-  const ptx = nvcc ? readFileSync(ptxFile) : problem ? null : readFileSync(shipped);
-  const lines = [
+  const toolkit = JSON.parse(readFileSync(path.join(folder, "toolkit.json"), "utf8"));
+  const rules = rulesOf(name);
+  const whole = wholePtx(folder, source, target, toolkit);
+  for (const old of readdirSync(folder))
+    if (old.startsWith(`${name}.`) && /\.(ptx|cubin)$/.test(old)) rmSync(path.join(folder, old));
+  const images = splitPtx(whole ?? "", (kernel) => imageOf(name, rules, kernel)).map((one) => {
+    const file = path.join(folder, `${one.image}.ptx`);
+    writeFileSync(file, one.ptx);
+    return { ...one, cubins: toolkit.nvcc ? cubinsOf(toolkit.nvcc, file, rules) : [] };
+  });
+  const text = [
     `// Written from native/cuda/kernels/${name}.cu by scripts/compile-kernels.mjs.`,
     '#include "cuda/image.h"',
     "namespace {",
-    ...(ptx ? [`constexpr char kPtx[] =\n${literal(ptx)};`] : []),
-    ...cubins.map(({ architecture, bytes }) => `alignas(16) constexpr char kSm${architecture}[] =\n${literal(bytes)};`),
-    ...(cubins.length
-      ? [
-          "const heed::cuda::Cubin kCubins[] = {",
-          ...cubins.map(
-            ({ architecture, bytes }) =>
-              `  {${architecture}, reinterpret_cast<const unsigned char*>(kSm${architecture}), ${bytes.length}},`,
-          ),
-          "};",
-        ]
-      : []),
-    `const heed::cuda::Image kImage{"${name}.cu", ${ptx ? "kPtx" : "nullptr"}, ${cubins.length ? "kCubins" : "nullptr"}, ${cubins.length}};`,
+    ...(images.length > 0 ? definitions(images, rules) : []),
     "}  // namespace",
+    `#define HEED_IMAGE_OF(kernel) ${whole === null ? "heed::cuda::kNoImage" : "::image_of::kernel"}`,
     `#include "cuda/kernels/${name}.cu"`,
   ];
-  writeFileSync(target, `${lines.join("\n")}\n`);
+  writeFileSync(target, `${text.join("\n")}\n`);
 }
 
 function main([first, ...rest]) {

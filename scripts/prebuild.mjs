@@ -3,12 +3,13 @@
 // kernels are put beside it as PTX, for people who build the addon without nvcc.
 //
 // For a release the addon is built with machine code for today's cards and without line numbers:
-//   HEED_CUBINS=80,86,89,90 HEED_LINE_INFO=0 npx cmake-js rebuild && node scripts/prebuild.mjs
+//   HEED_CUBINS=80,86,89,90,100,120 HEED_LINE_INFO=0 npx cmake-js rebuild && node scripts/prebuild.mjs
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { sourceHash } from "./compile-kernels.mjs";
+import { withoutLines } from "./ptx.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const source = path.join(root, "build/Release/heed.node");
@@ -23,11 +24,6 @@ const target = path.join(folder, linux ? "heed.glibc.node" : "heed.node");
 mkdirSync(folder, { recursive: true });
 copyFileSync(source, target);
 if (process.platform !== "win32") execFileSync("strip", linux ? ["--strip-unneeded", target] : ["-x", target]);
-
-/** Removes the lines of the sources from PTX, which are half of it. */
-function withoutLines(ptx) {
-  return ptx.replace(/^\s*\.(loc|file)\s.*\n/gm, "").replace(/^\s*\.section\s+\.debug_\w+\s*\{[^}]*\}\n/gm, "");
-}
 
 /** Returns the newest version of glibc that a symbol asks for. Systems with an older one cannot load the binary. */
 function neededGlibc() {
@@ -47,7 +43,7 @@ if (!nvcc) console.log("prebuild: no CUDA kernels: the addon was built without n
 else {
   mkdirSync(kernels, { recursive: true });
   for (const name of sources.map((source) => source.replace(/\.cu$/, ".ptx"))) {
-    const ptx = readFileSync(path.join(built, name), "utf8");
+    const ptx = readFileSync(path.join(built, "whole", name), "utf8");
     writeFileSync(path.join(kernels, name), withoutLines(ptx));
   }
   writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);

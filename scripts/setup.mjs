@@ -90,7 +90,8 @@ function compileAddon(env) {
 step("node_modules/.package-lock.json", ["package-lock.json"], () =>
   run("installing packages", "npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]),
 );
-step(addon, ["native", "scripts/compile-kernels.mjs", "CMakeLists.txt", "binding.gyp"], buildAddon, isEnough);
+const native = ["native", "scripts/compile-kernels.mjs", "scripts/ptx.mjs", "CMakeLists.txt", "binding.gyp"];
+step(addon, native, buildAddon, isEnough);
 step("dist/index.js", ["lib", "native/core/ops.def", "tsconfig.json", "tsconfig.build.json"], () =>
   run("compiling TypeScript", "npm", ["run", "--silent", "build:ts"]),
 );

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { recompute, setRecompute } from "../lib/autograd.js";
 import { device } from "../lib/device.js";
 import { add, mul } from "../lib/ops/binary.js";
 import { gated, packedGated } from "../lib/ops/gated.js";
@@ -11,6 +12,7 @@ import { reshape } from "../lib/ops/views.js";
 import { scope } from "../lib/scope.js";
 import { randn } from "../lib/creation.js";
 import type { FloatTensor } from "../lib/tensor.js";
+import { expectError } from "./support/errors.js";
 import { collectGarbage } from "./support/gc.js";
 import { onEachDevice } from "./support/targets.js";
 
@@ -46,6 +48,29 @@ onEachDevice(() => {
         };
         expect(await gradients(false)).toEqual(await gradients(true));
       });
+
+  test("setRecompute(false) keeps outputs, with the same gradients", async () => {
+    const [w, v] = [leaf([width, width], 2), leaf([width, width], 3)];
+    const run = async (allowed: boolean): Promise<{ bytes: number; gradients: number[] }> => {
+      using x = leaf([rows, width], 1);
+      setRecompute(allowed);
+      expect(recompute()).toBe(allowed);
+      await collectGarbage();
+      const before = live();
+      using loss = scope(() => {
+        const h = layerNorm(x);
+        return sum(add(linear(h, w), linear(h, v)));
+      });
+      setRecompute(true);
+      const bytes = live() - before;
+      loss.backward();
+      return { bytes, gradients: [...(await x.grad!.data())] };
+    };
+    const [kept, remade] = [await run(false), await run(true)];
+    expect(kept.gradients).toEqual(remade.gradients);
+    expect(kept.bytes - remade.bytes).toBeGreaterThanOrEqual(rows * width * 4);
+    expectError(() => setRecompute(1 as never), "ERR_ARGUMENT");
+  });
 
   test("a norm is not kept for those who save it, and what is remade goes with its own backward", async () => {
     await collectGarbage();

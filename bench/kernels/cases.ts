@@ -30,6 +30,7 @@ import {
   rotary,
   rotaryTable,
   scope,
+  setRecompute,
   softmax,
   sum,
   tensor,
@@ -356,22 +357,25 @@ function adamw(count: number): KernelCase {
 /** Targets of a GPT block. */
 const forwardLaunches = 7;
 const backwardLaunches = 14;
+/** Two norms and the activation of the feed-forward are computed again, unless setRecompute(false) keeps them. */
+const recomputing = 3;
 /** Beside the block's own: the input and four weights are drawn, the weights of two layer norms filled (zeros take none). */
 const preparing = 5 + 2;
 /** A sum of the output takes two, and its gradient is filled and copied to the output's shape. */
 const summing = 2 + 2;
 
 /** A pre-norm GPT block, for its number of launches. */
-function block(pass: "forward" | "backward", tokens: number, width: number): KernelCase {
+function block(pass: "forward" | "backward", tokens: number, width: number, recomputes = true): KernelCase {
   const forward = pass === "forward";
   return {
-    name: `GPT block ${pass}`,
+    name: `GPT block ${pass}${forward || recomputes ? "" : ", setRecompute(false)"}`,
     shape: `B1 T${tokens} C${width}`,
     dtype: "f32",
     kernels: /./,
-    targets: { launches: forward ? forwardLaunches : backwardLaunches },
+    targets: { launches: forward ? forwardLaunches : backwardLaunches + (recomputes ? recomputing : 0) },
     besides: forward ? preparing : preparing + forwardLaunches + summing,
     run() {
+      setRecompute(recomputes);
       const init = new Initializer(1, cuda());
       const config = { width, heads: width / 64, causal: true, layout: "io" } as const;
       const model = new TransformerBlock(config, init, new DropoutSeeds(1));
@@ -444,4 +448,5 @@ export const kernelCases: KernelCase[] = [
   adamw(1 << 20),
   block("forward", 256, 384),
   block("backward", 256, 384),
+  block("backward", 256, 384, false),
 ];

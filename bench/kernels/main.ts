@@ -1,8 +1,8 @@
 /**
  * npm run kernels [-- --only "attention.*bf16"] [--write]
  *
- * What every kernel takes (registers, spills, shared memory, occupancy: from ptxas) and does (bytes, sectors, wavefronts,
- * share of matrix instructions, launches: counted by the software device), figures that do not depend on the machine.
+ * What every kernel takes (registers, spills, shared memory, occupancy, time to compile: from ptxas) and does (bytes, sectors, wavefronts,
+ * share of matrix instructions, launches: counted by the software device), figures that, but for the time, do not depend on the machine.
  * Each case runs in a process of its own. --write renews docs/kernels.md and bench/results/kernels.json. Exits with 1
  * where a target is missed.
  */
@@ -14,8 +14,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Counters, KernelCase } from "./case.js";
 import { kernelCases } from "./cases.js";
-import { type Figures, figuresOf, markdown, resourceTable, trafficTable } from "./report.js";
-import { resourcesOf } from "./resources.js";
+import { type Figures, figuresOf, markdown, resourceTable, timeTable, trafficTable } from "./report.js";
+import { architectures, mostSeconds, resourcesOf } from "./resources.js";
 
 const { values: flags, positionals } = parseArgs({
   options: { only: { type: "string" }, write: { type: "boolean", default: false } },
@@ -59,19 +59,28 @@ function report(): void {
     figures.push(figuresOf(one, counters));
     console.log(`${one.name} ${one.shape} ${one.dtype}: done`);
   }
-  const resources = resourcesOf(path.join(root, "build/cuda"));
+  const { resources, times } = resourcesOf(path.join(root, "build/cuda"));
   const missed = [
     ...figures.flatMap((figure) => figure.missed),
-    ...resources.filter(({ spillBytes }) => spillBytes > 0).map(({ kernel }) => `${kernel} spills registers`),
+    ...resources.flatMap(({ kernel, spillBytes }) =>
+      architectures
+        .filter((_, i) => spillBytes[i]! > 0)
+        .map((architecture) => `${kernel} spills registers for sm_${architecture}`),
+    ),
+    ...times
+      .filter(({ seconds }) => Math.max(...seconds) > mostSeconds)
+      .map(
+        ({ image, seconds }) => `ptxas takes ${Math.max(...seconds).toFixed(1)} s for ${image}, ${mostSeconds} at most`,
+      ),
   ];
-  console.log(`\n${trafficTable(figures)}\n\n${resourceTable(resources, dynamicShared)}`);
+  console.log(`\n${trafficTable(figures)}\n\n${resourceTable(resources, dynamicShared)}\n\n${timeTable(times)}`);
   for (const text of missed) console.log(`target missed: ${text}`);
   if (flags.write) {
     mkdirSync(path.join(root, "bench/results"), { recursive: true });
-    writeFileSync(path.join(root, "docs/kernels.md"), markdown(figures, resources, dynamicShared, missed));
+    writeFileSync(path.join(root, "docs/kernels.md"), markdown(figures, resources, times, dynamicShared, missed));
     writeFileSync(
       path.join(root, "bench/results/kernels.json"),
-      `${JSON.stringify({ figures, resources }, null, 2)}\n`,
+      `${JSON.stringify({ figures, resources, times }, null, 2)}\n`,
     );
   }
   process.exitCode = missed.length > 0 ? 1 : 0;

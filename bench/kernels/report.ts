@@ -1,5 +1,5 @@
 import type { Counters, KernelCase } from "./case.js";
-import { occupancy, type Resources } from "./resources.js";
+import { architectures, type ImageTime, mostSeconds, occupancy, type Resources } from "./resources.js";
 
 /** What one case came to; ratios are to the least or ideal, 1 is best. */
 export interface Figures {
@@ -95,17 +95,33 @@ export function trafficTable(figures: readonly Figures[]): string {
   );
 }
 
+/** One number where all architectures have the same. */
+function byArchitecture(values: readonly number[]): string {
+  return (new Set(values).size === 1 ? values.slice(0, 1) : values).join(" / ");
+}
+
+/** What ptxas takes for each image, the longest first. */
+export function timeTable(times: readonly ImageTime[]): string {
+  const most = ({ seconds }: ImageTime): number => Math.max(...seconds);
+  return tableOf(
+    ["image", ...architectures.map((architecture) => `sm_${architecture}`)],
+    [...times]
+      .sort((a, b) => most(b) - most(a))
+      .map(({ image, seconds }) => [image, ...seconds.map((one) => one.toFixed(2))]),
+  );
+}
+
 export function resourceTable(resources: readonly Resources[], dynamicShared: ReadonlyMap<string, number>): string {
   return tableOf(
-    ["kernel", "file", "threads", "registers", "spills", "shared memory", "occupancy"],
+    ["kernel", "image", "threads", "registers", "spills", "shared memory", "occupancy"],
     resources.map((one) => {
       const dynamic = dynamicShared.get(one.kernel);
       return [
         one.kernel,
-        one.file,
+        one.image,
         String(one.threads),
-        String(one.registers),
-        one.spillBytes ? `${one.spillBytes} B` : "0",
+        byArchitecture(one.registers),
+        byArchitecture(one.spillBytes),
         dynamic ? `${one.staticShared} + ${dynamic} B` : `${one.staticShared} B`,
         `${Math.round(occupancy(one, dynamic ?? 0) * 100)} %`,
       ];
@@ -117,18 +133,21 @@ export function resourceTable(resources: readonly Resources[], dynamicShared: Re
 export function markdown(
   figures: readonly Figures[],
   resources: readonly Resources[],
+  times: readonly ImageTime[],
   dynamicShared: ReadonlyMap<string, number>,
   missed: readonly string[],
 ): string {
   return `# Kernels
 
-Written by \`npm run kernels -- --write\`; do not edit. None of these figures depends on the machine.
+Written by \`npm run kernels -- --write\`; do not edit. None of these figures depends on
+the machine, but for the seconds at the end.
 
 ## What they move
 
 Counted by the software device at the shapes stated. Bytes are those of the 32-byte sectors that all requests touched,
 against the least the operation can do with; sectors and wavefronts are against requests whose bytes lie side by side.
-Launches of a block's backward do not include its forward.
+Launches of a block's backward do not include its forward. By default it computes norms and activations again,
+which saves their memory; \`setRecompute(false)\` keeps them, for fewer launches.
 
 ${trafficTable(figures)}
 
@@ -136,9 +155,17 @@ ${missed.length ? `Targets missed:\n\n${missed.map((text) => `- ${text}`).join("
 
 ## What they take
 
-From ptxas for sm_80. Shared memory is what every launch has, plus what the launches above asked for; occupancy is the
+From ptxas for ${architectures.map((architecture) => `sm_${architecture}`).join(", ")}: registers and bytes of spills in this order, or once where all
+are the same. Shared memory and occupancy are for sm_80: shared memory is what every launch has, plus what the launches above asked for; occupancy is the
 share of a multiprocessor's 64 warps that can be resident.
 
 ${resourceTable(resources, dynamicShared)}
+
+## What compiling takes
+
+Seconds of ptxas for each image, on the machine that wrote this page: what the first launch takes on a card that heed has no
+machine code for. At most ${mostSeconds} are allowed.
+
+${timeTable(times)}
 `;
 }

@@ -65,6 +65,8 @@ export class Attention extends Module implements AttentionRules {
   readonly dropout: Dropout;
   readonly heads: number;
   readonly kvHeads: number;
+  /** Size of a head (D). */
+  readonly headSize: number;
   readonly causal: boolean;
   readonly window: number;
   readonly softcap: number;
@@ -83,6 +85,7 @@ export class Attention extends Module implements AttentionRules {
     checkInteger("Attention", "window", window, 0);
     checkNumber("Attention", "softcap", softcap, 0, largestFloat);
     this.heads = heads;
+    this.headSize = headSize;
     this.kvHeads = kvHeads;
     this.causal = causal;
     this.window = window;

@@ -44,14 +44,16 @@ export class CrossAttention extends Module implements AttentionRules {
   readonly c_proj: Linear;
   readonly dropout: Dropout;
   readonly heads: number;
+  /** Size of a head (D). */
+  readonly headSize: number;
   readonly part = "cross_attn";
 
   constructor(config: CrossAttentionConfig, init: Initializer, seeds: DropoutSeeds) {
     super();
     checkObject("CrossAttention", "config", config);
     const { width, heads, bias = true, dropout = 0, std = 0.02, outputStd = std } = config;
-    headSizeOf("CrossAttention", { width, heads });
     this.heads = heads;
+    this.headSize = headSizeOf("CrossAttention", { width, heads });
     this.q_attn = new Linear({ inputs: width, outputs: width, bias, std }, init);
     this.c_attn = new Linear({ inputs: width, outputs: 2 * width, bias, std }, init);
     this.c_proj = new Linear({ inputs: width, outputs: width, bias, std: outputStd }, init);

@@ -1,6 +1,7 @@
 #include "addon/environment.h"
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 #include "core/error.h"
@@ -67,7 +68,7 @@ void Environment::create(Napi::Env env) {
   napi_add_env_cleanup_hook(env, [](void* data) { static_cast<Environment*>(data)->stop(); }, environment);
 }
 
-Environment::Environment(Napi::Env env) {
+Environment::Environment(Napi::Env env) : env_(env) {
   devices_.push_back(std::make_unique<cpu::Stream>());
   napi_create_threadsafe_function(
       env, nullptr, nullptr, Napi::String::New(env, "heed"), 0, 1, nullptr, nullptr, this,
@@ -93,7 +94,7 @@ Device& Environment::device(int64_t index) {
   cuda::Card& card = *cards[index - 1];
   if (!card.unusable.empty()) fail(Code::device, "cuda:%d: %s", card.index, card.unusable.c_str());
   if (index >= known) devices_.resize(index + 1);
-  devices_[index] = std::make_unique<cuda::Stream>(card);
+  devices_[index] = std::make_unique<cuda::Stream>(card, [this](const auto& image) { return unpack(image); });
   return *devices_[index];
 }
 
@@ -213,6 +214,32 @@ void Environment::report_external_memory(napi_env env) {
   reported_bytes_ = live;
   int64_t total;
   napi_adjust_external_memory(env, change, &total);
+}
+
+void Environment::set_unpack(napi_env env, napi_value function) {
+  if (unpack_) napi_delete_reference(env, unpack_);
+  unpack_ = nullptr;
+  napi_create_reference(env, function, 1, &unpack_);
+}
+
+std::vector<char> Environment::unpack(const cuda::Image& image) {
+  const Napi::HandleScope scope(env_);
+  void* data = nullptr;
+  size_t size = 0;
+  napi_value packed = nullptr, function = nullptr, receiver = nullptr, result = nullptr;
+  const bool called = image.packed && napi_create_arraybuffer(env_, image.packed_bytes, &data, &packed) == napi_ok &&
+                      std::memcpy(data, image.packed, image.packed_bytes) && unpack_ &&
+                      napi_get_reference_value(env_, unpack_, &function) == napi_ok &&
+                      napi_get_undefined(env_, &receiver) == napi_ok &&
+                      napi_call_function(env_, receiver, function, 1, &packed, &result) == napi_ok &&
+                      napi_get_buffer_info(env_, result, &data, &size) == napi_ok;
+  if (!called || size != image.bytes) {
+    napi_value thrown = nullptr;
+    napi_get_and_clear_last_exception(env_, &thrown);
+    fail(Code::internal, "expected to unpack the kernels of %s", image.name);
+  }
+  const char* const bytes = static_cast<const char*>(data);
+  return {bytes, bytes + size};
 }
 
 void Environment::set_error_class(napi_env env, napi_value constructor) {

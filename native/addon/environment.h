@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/device.h"
+#include "cuda/image.h"
 
 namespace heed::addon {
 
@@ -45,6 +46,8 @@ class Environment {
   void report_external_memory(napi_env env);
 
   void set_error_class(napi_env env, napi_value constructor);
+  // The function of lib/ that unpacks an image of kernels.
+  void set_unpack(napi_env env, napi_value function);
   napi_value make_error(napi_env env, const char* code, const char* message);
 
  private:
@@ -64,11 +67,14 @@ class Environment {
   void finish(napi_env env, Pending& pending);
 
   void stop();
+  std::vector<char> unpack(const cuda::Image& image);
 
   std::vector<std::unique_ptr<Device>> devices_;  // null where not opened
   int64_t references_ = 1;                        // the environment itself and each handle
   int64_t reported_bytes_ = 0;
+  const napi_env env_;
   napi_ref error_class_ = nullptr;
+  napi_ref unpack_ = nullptr;
   napi_threadsafe_function notify_ = nullptr;
 
   std::vector<std::weak_ptr<HostBuffer>> buffers_;  // some may be gone

@@ -95,11 +95,12 @@ Card::Card(int index, CUdevice device) : index(index), device_(device) {
 
 void Card::make_current(const char* op) {
   const Driver& d = *driver();
-  CUcontext context;
-  {
+  CUcontext context = context_.load(std::memory_order_acquire);
+  if (!context) {
     const std::lock_guard lock(mutex_);
-    if (!context_) expect_success(d.primary_context_retain(&context_, device_), op, "opening the device");
-    context = context_;
+    context = context_.load(std::memory_order_relaxed);
+    if (!context) expect_success(d.primary_context_retain(&context, device_), op, "opening the device");
+    context_.store(context, std::memory_order_release);
   }
   expect_success(d.context_set_current(context), op, "using the device");
 }
@@ -110,16 +111,40 @@ size_t Card::free_memory() {
   return free;
 }
 
-CUfunction Card::function(KernelEntry& kernel, const char* op) {
+CUfunction Card::function(KernelEntry& kernel, const char* op, const Unpack& unpack) {
   const CUfunction known = kernel.functions[index].load(std::memory_order_acquire);
-  return known ? known : load(kernel, op);
+  if (known) return known;
+  Module& own = module_of(kernel.image);
+  const std::lock_guard lock(own.loading);
+  if (!own.module) {
+    if (!unpack) fail(Code::internal, "%s: expected a stream that can unpack the kernels of %s", op, kernel.image.name);
+    own.module = load_module(kernel.image, op, unpack(kernel.image).data());
+  }
+  return find(kernel, own.module, op);
 }
 
-CUfunction Card::load(KernelEntry& kernel, const char* op) {
+void Card::load(const Image& image, const char* op, const char* unpacked) {
+  make_current(op);
+  Module& own = module_of(image);
+  const std::lock_guard lock(own.loading);
+  if (!own.module) own.module = load_module(image, op, unpacked);
+  // Machine code goes to the card only now, where the driver loads lazily.
+  for (KernelEntry* kernel = KernelEntry::first(); kernel; kernel = kernel->next)
+    if (&kernel->image == &image) find(*kernel, own.module, op);
+}
+
+bool Card::has_loaded(const Image& image) { return module_of(image).module; }
+
+Card::Module& Card::module_of(const Image& image) {
   const std::lock_guard lock(mutex_);
+  return modules_[&image];
+}
+
+CUfunction Card::find(KernelEntry& kernel, CUmodule module, const char* op) {
   const Driver& d = *driver();
-  CUfunction function = nullptr;
-  expect_success(d.module_get_function(&function, module_of(kernel.image, op), kernel.name), op, kernel.name);
+  CUfunction function = kernel.functions[index].load(std::memory_order_acquire);
+  if (function) return function;
+  expect_success(d.module_get_function(&function, module, kernel.name), op, kernel.name);
   // All the shared memory a block can have, so that a launch only says how much it wants.
   int fixed = 0;
   d.function_get_attribute(&fixed, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function);
@@ -129,31 +154,24 @@ CUfunction Card::load(KernelEntry& kernel, const char* op) {
   return function;
 }
 
-CUmodule Card::module_of(const Image& image, const char* op) {
-  const auto found = modules_.find(&image);
-  if (found != modules_.end()) return found->second;
+CUmodule Card::load_module(const Image& image, const char* op, const char* unpacked) {
   const Driver& d = *driver();
   CUmodule module = nullptr;
-  // A cubin runs on cards of its major version from its own minor version on; the newest of those fits best.
-  const Cubin* best = nullptr;
-  for (size_t i = 0; i < image.cubin_count; i++) {
-    const Cubin& cubin = image.cubins[i];
-    if (cubin.architecture / 10 == major && cubin.architecture % 10 <= minor &&
-        (!best || cubin.architecture > best->architecture))
-      best = &cubin;
+  if (!image.runs_on(major, minor))
+    fail(Code::internal, "%s: expected a card of compute capability %d.%d for the kernels of %s, it has %d.%d", op,
+         image.architecture / 10, image.architecture % 10, image.name, major, minor);
+  const Cubin* const cubin = image.cubin_for(major, minor);
+  if (cubin && d.module_load_data_ex(&module, unpacked + cubin->offset, 0, nullptr, nullptr) == CUDA_SUCCESS)
+    return module;
+  char log[1024] = "";
+  CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+  void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
+  const CUresult result = d.module_load_data_ex(&module, unpacked + image.ptx, 2, options, values);
+  if (result != CUDA_SUCCESS) {
+    char doing[300];
+    std::snprintf(doing, sizeof doing, "loading the kernels of %s%s%.200s", image.name, *log ? ": " : "", log);
+    expect_success(result, op, doing);
   }
-  if (!best || d.module_load_data_ex(&module, best->data, 0, nullptr, nullptr) != CUDA_SUCCESS) {
-    char log[1024] = "";
-    CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
-    void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
-    const CUresult result = d.module_load_data_ex(&module, image.ptx, 2, options, values);
-    if (result != CUDA_SUCCESS) {
-      char doing[300];
-      std::snprintf(doing, sizeof doing, "loading the kernels of %s%s%.200s", image.name, *log ? ": " : "", log);
-      expect_success(result, op, doing);
-    }
-  }
-  modules_.emplace(&image, module);
   return module;
 }
 

@@ -1,5 +1,6 @@
 // A CUDA device as the whole process shares it: what it is, its primary context, its loaded modules.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,8 +25,13 @@ class Card {
   // Retains the primary context at the first call; throws ERR_CUDA. Cheap later on: every call into the driver from a
   // thread is preceded by it, since other libraries in the process may make their own context current.
   void make_current(const char* op);
-  // The kernel's function, its module loaded if need be: a cubin of this architecture, else PTX.
-  CUfunction function(KernelEntry& kernel, const char* op);
+  // The kernel's function. Where its image is not loaded, `unpack` gives it, and it is: machine code for this card,
+  // else PTX. Whoever needs an image that another thread is loading waits for that one; nobody else waits.
+  CUfunction function(KernelEntry& kernel, const char* op, const Unpack& unpack);
+  // Loads an image, unpacked, with all its kernels. From any thread.
+  void load(const Image& image, const char* op, const char* unpacked);
+  bool has_loaded(const Image& image);
+  bool can_load(const Image& image) const { return image.packed && image.runs_on(major, minor); }
   // Bytes the card has free at this moment.
   size_t free_memory();
 
@@ -38,13 +44,18 @@ class Card {
   std::string unusable;     // why heed does not run on this card, or ""
 
  private:
-  CUfunction load(KernelEntry& kernel, const char* op);
-  CUmodule module_of(const Image& image, const char* op);
+  struct Module {
+    std::mutex loading;
+    std::atomic<CUmodule> module{nullptr};
+  };
+  Module& module_of(const Image& image);
+  CUmodule load_module(const Image& image, const char* op, const char* unpacked);
+  CUfunction find(KernelEntry& kernel, CUmodule module, const char* op);
 
   const CUdevice device_;
-  std::mutex mutex_;
-  CUcontext context_ = nullptr;
-  std::unordered_map<const Image*, CUmodule> modules_;
+  std::atomic<CUcontext> context_{nullptr};
+  std::mutex mutex_;                                  // of what follows and of opening the context; never held for long
+  std::unordered_map<const Image*, Module> modules_;  // which stay where they are
 };
 
 }  // namespace heed::cuda

@@ -79,10 +79,14 @@ class Stream::Staged {
   const Staging::Block block_;
 };
 
-Stream::Stream(Card& card, Unopened)
-    : Device(Backend::cuda), card_(card), allocator_(*this), blocking_(blocking_launches()) {}
+Stream::Stream(Card& card, Unpack unpack, Unopened)
+    : Device(Backend::cuda),
+      card_(card),
+      unpack_(std::move(unpack)),
+      allocator_(*this),
+      blocking_(blocking_launches()) {}
 
-Stream::Stream(Card& card) : Stream(card, Unopened()) {
+Stream::Stream(Card& card, Unpack unpack) : Stream(card, std::move(unpack), Unopened()) {
   const Driver& d = *driver();
   const char* op = "device";
   card_.make_current(op);
@@ -149,7 +153,7 @@ void Stream::launch(const char* op, KernelEntry& kernel, Grid grid, const void* 
          "%s: expected a launch within the device's limits, got a grid of %lld x %lld x %lld and %zu bytes", op,
          static_cast<long long>(grid.x), static_cast<long long>(grid.y), static_cast<long long>(grid.z), shared_bytes);
   card_.make_current(op);
-  const CUfunction function = card_.function(kernel, op);
+  const CUfunction function = card_.function(kernel, op, unpack_);
   void* parameters[] = {const_cast<void*>(params)};
   finish(driver()->launch_kernel(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                                  static_cast<unsigned>(grid.z), kernel.threads, 1, 1,

@@ -1,6 +1,5 @@
 // A CUDA device of one Node environment: its in-order stream, memory and the launch of kernels.
 #pragma once
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -9,13 +8,11 @@
 #include "core/dtype.h"
 #include "cuda/driver.h"
 #include "cuda/fault.h"
+#include "cuda/kernel_entry.h"
 #include "cuda/memory.h"
 
 namespace heed::cuda {
 
-constexpr int kMaxDevices = 16;
-
-struct Image;
 class Card;
 class FaultReports;
 class Reaper;
@@ -26,24 +23,11 @@ struct Grid {
   int64_t x = 1, y = 1, z = 1;
 };
 
-// A kernel of an embedded module; loaded at its first launch on a card. HEED_KERNEL defines them.
-struct KernelEntry {
-  const Image& image;
-  const char* name;
-  unsigned threads;
-  std::atomic<CUfunction> functions[kMaxDevices] = {};
-  KernelEntry(const Image& image, const char* name, unsigned threads) : image(image), name(name), threads(threads) {}
-};
-template <class Params>
-struct Kernel : KernelEntry {
-  static_assert(sizeof(Params) <= 4096, "kernel parameters are at most 4 KiB");
-  using KernelEntry::KernelEntry;
-};
-
 // What a host function gets as its first argument.
 class Stream final : public Device {
  public:
-  explicit Stream(Card& card);
+  // `unpack` is called on the thread of launches, for kernels that the card has not loaded.
+  explicit Stream(Card& card, Unpack unpack = nullptr);
   ~Stream() override;
 
   CachingAllocator& allocator() override { return allocator_; }
@@ -105,7 +89,7 @@ class Stream final : public Device {
   friend class Allocator;
   // Delegated to, so that the destructor runs where opening fails half-way.
   struct Unopened {};
-  Stream(Card& card, Unopened);
+  Stream(Card& card, Unpack unpack, Unopened);
   class RecordedWork;
   class EventTimer;
   class Staged;
@@ -119,6 +103,7 @@ class Stream final : public Device {
   void finish(CUresult result, const char* op, const char* doing);
 
   Card& card_;
+  const Unpack unpack_;
   Allocator allocator_;
   CUstream stream_ = nullptr;
   unsigned* arrivals_ = nullptr;  // device memory

@@ -28,6 +28,7 @@ void read_environment(Settings& settings) {
   settings.multiprocessors = static_cast<int>(number("HEED_SIMULATOR_MULTIPROCESSORS", 108));
   settings.lost_after = number("HEED_SIMULATOR_LOST_AFTER", UINT64_MAX);
   settings.delay = number("HEED_SIMULATOR_DELAY", 0);
+  settings.load_time = number("HEED_SIMULATOR_LOAD_TIME", 0);
   if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
   settings.options = Options::from_environment();
   if (!settings.counters_file.empty()) settings.options.count = true;

@@ -62,6 +62,7 @@ struct Settings {
   std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
   Options options;                   // of the executor
   std::atomic<uint64_t> delay{0};    // HEED_SIMULATOR_DELAY: microseconds
+  uint64_t load_time = 0;            // HEED_SIMULATOR_LOAD_TIME: microseconds
 };
 Settings& settings();
 Counters& counters();

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "simulator/stream.h"
@@ -197,6 +199,8 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count,
     Device* device;
     if (const CUresult wrong = enter(&device)) return wrong;
     if (!module || !image || (count && (!options || !values))) return CUDA_ERROR_INVALID_VALUE;
+    // As a driver that compiles PTX: other threads go on meanwhile.
+    std::this_thread::sleep_for(std::chrono::microseconds(settings().load_time));
     Logs logs(count, options, values);
     std::shared_ptr<Loaded> loaded;
     std::string error;

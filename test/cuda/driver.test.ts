@@ -88,7 +88,7 @@ test("a build without nvcc says what is missing", () => {
     // Each kernel file still gives its host function, with no PTX.
     const source = path.join(root, "native/cuda/kernels/fill.cu");
     compile([folder, source, path.join(folder, "fill.cc")], { HEED_NVCC: nvcc });
-    expect(readFileSync(path.join(folder, "fill.cc"), "utf8")).toContain('kImage{"fill.cu", nullptr, nullptr, 0}');
+    expect(readFileSync(path.join(folder, "fill.cc"), "utf8")).toContain("HEED_IMAGE_OF(kernel) heed::cuda::kNoImage");
   }
 });
 
@@ -104,7 +104,7 @@ test("a build without nvcc takes the kernels of the package, if they belong to i
   const { sourceHash } = (await import(pathToFileURL(script).href)) as { sourceHash: () => string };
   const kernels = path.join(folder, "prebuilds/kernels");
   mkdirSync(kernels, { recursive: true });
-  writeFileSync(path.join(kernels, "fill.ptx"), ".version 7.4\n// fill's PTX\n");
+  writeFileSync(path.join(kernels, "fill.ptx"), ".version 7.4\n.visible .entry fill_kernel_f32()\n{\n\tret;\n}\n");
   writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);
 
   const built = path.join(folder, "build");
@@ -112,8 +112,8 @@ test("a build without nvcc takes the kernels of the package, if they belong to i
   expect(build("--toolkit", built)).toBe("");
   expect(readFileSync(path.join(built, "toolkit.cc"), "utf8")).toContain("kKernelsProblem = nullptr");
   build(built, source, target);
-  expect(readFileSync(target, "utf8")).toContain("// fill's PTX");
-  expect(readFileSync(target, "utf8")).toContain('kImage{"fill.cu", kPtx, nullptr, 0}');
+  expect(readFileSync(target, "utf8")).toContain('{"fill", 80, false, reinterpret_cast<const unsigned char*>(kPack0)');
+  expect(readFileSync(target, "utf8")).toContain("fill_kernel_f32 = kImages[0]");
 
   writeFileSync(source, `${readFileSync(source, "utf8")}\n// changed\n`);
   expect(build("--toolkit", built)).toMatch(

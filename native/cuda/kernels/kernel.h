@@ -1,6 +1,6 @@
 // What every .cu file includes. It is compiled twice: by nvcc (HEED_DEVICE_CODE is 1) for the kernels, whose PTX is
 // embedded in the addon, and by the C++ compiler for the host function, which knows no CUDA (there the build defines
-// `kImage` in front of it, see image.h).
+// `HEED_IMAGE_OF` in front of it, see image.h).
 //
 //   struct FillParams { … };                                  // one POD, by value, at most 4 KiB
 //   #if HEED_DEVICE_CODE
@@ -55,7 +55,7 @@ __device__ __forceinline__ int64_t block_y() { return static_cast<int64_t>(block
 #include "cuda/stream.h"
 
 #define HEED_KERNEL(name, Params, threads, min_blocks, ...) \
-  [[maybe_unused]] static Kernel<Params> name{kImage, #name, threads};
+  [[maybe_unused]] static Kernel<Params> name{HEED_IMAGE_OF(name), #name, threads};
 #define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, ...)                             \
   HEED_KERNEL(name##_f32, Params, threads, min_blocks, )                                       \
   HEED_KERNEL(name##_bf16, Params, threads, min_blocks, )                                      \

@@ -1,0 +1,141 @@
+/** Loading of the kernels that a model needs on a CUDA device, while the event loop goes round. */
+import { promisify } from "node:util";
+import { brotliDecompress } from "node:zlib";
+import { checkArray, checkChoice, checkFunction, checkObject } from "./check.js";
+import { type FloatDType } from "./dtype.js";
+import { describe, HeedError } from "./errors.js";
+import { native } from "./native.js";
+
+/** Part of a model that `device.warmUp` looks at: every module has it. */
+export interface WarmUpModel {
+  readonly isQuantized: boolean;
+  parameters(): readonly { readonly dtype: string }[];
+  /** Modules with attention have the size of a head as `headSize`. */
+  modules(): Iterable<readonly [name: string, module: object]>;
+}
+
+/** Progress of `device.warmUp`. */
+export interface WarmUpProgress {
+  /** The image that has just been loaded, such as "gemm_bf16.large_k". */
+  image: string;
+  /** The number of images that have been loaded by now. */
+  loaded: number;
+  /** The number of images that this call loads. */
+  total: number;
+}
+
+/** Options of `device.warmUp`. */
+export interface WarmUpOptions {
+  /** Dtypes of the computation besides those of the parameters: ["bf16"] for training in mixed precision. @default [] */
+  dtypes?: readonly FloatDType[] | undefined;
+  /** Called after each image. */
+  onProgress?: ((progress: WarmUpProgress) => void) | undefined;
+  /** Ends the work: nothing more is loaded than what is being loaded at that moment. */
+  signal?: AbortSignal | undefined;
+}
+
+const op = "warmUp";
+/** Images that are loaded at a time: half of libuv's threads, so that files are read and names looked up meanwhile. */
+const atOnce = 2;
+const unpack = promisify(brotliDecompress);
+
+/** Loads what the model's kernels need on a CUDA device, given by its native number; on the CPU (0) there is nothing to do. */
+export async function warmUp(device: number, model: WarmUpModel, options: WarmUpOptions): Promise<void> {
+  checkObject(op, "model", model);
+  if (typeof model.parameters !== "function" || typeof model.modules !== "function")
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected a model, got ${describe(model)}`);
+  checkObject(op, "options", options);
+  const { dtypes = [], onProgress, signal } = options;
+  checkArray(op, "dtypes", dtypes);
+  for (const dtype of dtypes) checkChoice(op, "dtypes of", dtype, ["f32", "bf16", "f16"]);
+  if (onProgress !== undefined) checkFunction(op, onProgress);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected signal to be an AbortSignal, got ${describe(signal)}`);
+  signal?.throwIfAborted();
+  if (device === 0) return;
+
+  const images = native.kernelImages(device);
+  const needed = neededImages(
+    images.map(({ name }) => name),
+    model,
+    dtypes,
+  );
+  const waiting = images.filter(({ name, loaded }) => needed.has(name) && !loaded).map(({ name }) => name);
+  const total = waiting.length;
+  let loaded = 0;
+  const loadSome = async (): Promise<void> => {
+    for (let image = waiting.pop(); image !== undefined; image = waiting.pop()) {
+      await native.loadImage(device, image, await unpack(native.packedImage(image)));
+      signal?.throwIfAborted();
+      onProgress?.({ image, loaded: ++loaded, total });
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: atOnce }, loadSome));
+  } finally {
+    waiting.length = 0; // the other one ends as well
+  }
+}
+
+/** Image by its name: "attention_forward_mma.64_bf16" is of heads of 64 and bf16, "gemm_tf32.small" of tf32. */
+interface NamedImage {
+  name: string;
+  dtype: string | undefined;
+  masked: boolean;
+  quantized: boolean;
+  /** The file, where its images differ by the size of heads. */
+  attention: string | undefined;
+  /** Heads of up to this size; none where the image is for any. */
+  size: number | undefined;
+}
+
+function parse(name: string): NamedImage {
+  const words = name.split(/[._]/);
+  const attention = /^attention_(?:forward|backward)\w*/.exec(name)?.[0];
+  const size = attention ? words.find((word) => /^\d+$/.test(word)) : undefined;
+  return {
+    name,
+    attention,
+    size: size === undefined ? undefined : Number(size),
+    dtype: words.find((word) => /^(?:b?f16|t?f32)$/.test(word)),
+    masked: words.includes("masked"),
+    quantized: words.includes("quantized") || words.includes("quantize"),
+  };
+}
+
+/**
+ * Returns the images that a model may need among all: those of its dtypes and of its heads, and those of no dtype or head. Kernels
+ * for masks of blocks are not among them, since such a mask belongs to a call.
+ */
+export function neededImages(
+  names: readonly string[],
+  model: WarmUpModel,
+  dtypes: readonly FloatDType[] = [],
+): Set<string> {
+  const used = new Set<string>([...model.parameters().map(({ dtype }) => dtype), ...dtypes]);
+  if (used.has("f32") && native.tf32()) used.add("tf32");
+  const heads = new Set<number>();
+  for (const [, module] of model.modules())
+    if ("headSize" in module && typeof module.headSize === "number") heads.add(module.headSize);
+
+  const candidates = names
+    .map(parse)
+    .filter(
+      ({ dtype, masked, quantized }) => (!dtype || used.has(dtype)) && !masked && (!quantized || model.isQuantized),
+    );
+  /** Returns whether the image's size is the least that is large enough, or the file's largest where none is. */
+  const serves = ({ attention, dtype, size }: NamedImage, head: number): boolean => {
+    const sizes = candidates
+      .filter((other) => other.attention === attention && other.dtype === dtype)
+      .flatMap((other) => other.size ?? []);
+    const enough = sizes.filter((other) => other >= head);
+    return size === (enough.length > 0 ? Math.min(...enough) : Math.max(...sizes));
+  };
+  const most = (dtype: string | undefined): number =>
+    Math.max(0, ...candidates.filter((image) => image.dtype === dtype).map(({ size }) => size ?? 0));
+  const needed = candidates.filter((image) => {
+    if (!image.attention) return true;
+    return [...heads].some((head) => (image.size === undefined ? head > most(image.dtype) : serves(image, head)));
+  });
+  return new Set(needed.map(({ name }) => name));
+}
