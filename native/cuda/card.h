@@ -23,13 +23,14 @@ class Card {
 
   // Retains the primary context at the first call; throws ERR_CUDA. Cheap later on: every call into the driver from a
   // thread is preceded by it, since other libraries in the process may make their own context current.
-  void make_current(const char* op);
+  CUcontext make_current(const char* op);
   // The kernel's function, its module loaded if need be: a cubin of this architecture, else PTX.
   CUfunction function(KernelEntry& kernel, const char* op);
   // Bytes the card has free at this moment.
   size_t free_memory();
 
   const int index;
+  const CUdevice device;  // the driver's
   std::string name;
   int major = 0, minor = 0;
   size_t memory = 0;  // bytes
@@ -41,7 +42,6 @@ class Card {
   CUfunction load(KernelEntry& kernel, const char* op);
   CUmodule module_of(const Image& image, const char* op);
 
-  const CUdevice device_;
   std::mutex mutex_;
   CUcontext context_ = nullptr;
   std::unordered_map<const Image*, CUmodule> modules_;
