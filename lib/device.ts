@@ -131,7 +131,7 @@ export function device(name: "cpu" | "cuda" | "auto" | (string & {}) | Device = 
   throw new HeedError("ERR_DEVICE", `device "${name}" is not available: ${reason}`);
 }
 
-/** What a CUDA device does without if its driver lacks a function. */
+/** Lists what a CUDA device does without if its driver lacks a function. */
 const featureNames = [
   ["graphs", "decoding steps are not recorded"],
   ["timing", "elapsed() does not work"],

@@ -41,7 +41,7 @@ export interface CudaDevices {
   problem: string;
   /** Newest CUDA version that the driver supports, such as "12.2"; "" if there is no driver. */
   driverVersion: string;
-  /** By feature that only some drivers have, the function that the driver lacks for it, or "". */
+  /** Lists, for each feature that only some drivers have, the function that the driver lacks for it, or "". */
   lacks: { graphs: string; timing: string; peers: string };
   devices: {
     name: string;
