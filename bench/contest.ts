@@ -28,12 +28,12 @@ export async function contest(one: Case, { peers, seconds, rounds, measurePeaks 
   const rivals = peers.filter((peer) => peer.has(one));
   if (rivals.length > 0) await one.files?.();
   const where = device(one.device);
-  const before = settled(where);
+  const before = await settled(where);
   const prepared = await one.prepare();
   try {
     await prepared.verify();
     const clock = await clockOf(one, prepared);
-    const ready = settled(where);
+    const ready = await settled(where);
     await clock.once();
     const peak = most();
     const memory = one.memory && measurable(where) ? { whole: peak - before, step: peak - ready } : null;

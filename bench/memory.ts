@@ -18,10 +18,10 @@ setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
 /** Returns the bytes in use, without garbage and blocks that the device keeps for reuse, and resets the peak. */
-export function settled(device: Device): number {
+export async function settled(device: Device): Promise<number> {
   if (!measurable(device)) return 0;
   collectGarbage();
-  device.emptyCache();
+  await device.emptyCache();
   writeFileSync("/proc/self/clear_refs", "5");
   return resident("VmRSS");
 }

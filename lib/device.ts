@@ -46,9 +46,12 @@ export class Device {
     native.resetPeak(this.index);
   }
 
-  /** Gives memory that no tensor uses back to the system. It waits until the queue is empty. */
-  emptyCache(): void {
-    native.releaseCached(this.index);
+  /**
+   * Gives memory that no tensor uses back to the system. The call returns at once, since operations that were enqueued
+   * before may still use the memory. The promise resolves when the system has it.
+   */
+  async emptyCache(): Promise<void> {
+    await native.releaseCached(this.index);
   }
 
   /**
@@ -147,6 +150,13 @@ export function device(name: "cpu" | "cuda" | "auto" | (string & {}) | Device = 
   throw new HeedError("ERR_DEVICE", `device "${name}" is not available: ${reason}`);
 }
 
+/** Lists what a CUDA device does without if its driver lacks a function. */
+const featureNames = [
+  ["graphs", "decoding steps are not recorded"],
+  ["timing", "elapsed() does not work"],
+  ["peers", "copies between GPUs go through the host"],
+] as const;
+
 /**
  * Returns every device that heed finds, including unavailable ones and the reason why they are.
  *
@@ -158,8 +168,11 @@ export function devices(): DeviceInfo[] {
   const cuda = native.cuda();
   if (cuda.problem) return [cpu, { name: "cuda", available: false, description: cuda.problem }];
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 ? 1 : 0)} GiB`;
+  const lacks = featureNames.filter(([feature]) => cuda.lacks[feature] !== "");
+  const without = lacks.map(([feature, what]) => `; ${what}, since the driver lacks ${cuda.lacks[feature]}`).join("");
   const cards = cuda.devices.map((card, ordinal): DeviceInfo => {
-    const text = `${card.name}, ${gib(card.memory)}, compute capability ${card.capability}, CUDA ${cuda.driverVersion}`;
+    const text =
+      `${card.name}, ${gib(card.memory)}, compute capability ${card.capability}, CUDA ${cuda.driverVersion}` + without;
     return {
       name: `cuda:${ordinal}`,
       available: card.problem === "",

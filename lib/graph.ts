@@ -20,6 +20,11 @@ export class Graph implements Disposable {
     this.#roundings = roundings;
   }
 
+  /** Returns true if graphs can be recorded on the device. Some CUDA drivers lack the functions. */
+  static supported(device: Device): boolean {
+    return device.kind === "cpu" || native.cuda().lacks.graphs === "";
+  }
+
   /** Records the operations that `body` enqueues, without running them. `body` must neither upload nor read. */
   static capture(device: Device, body: () => void): Graph {
     native.beginCapture(device.index);

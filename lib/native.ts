@@ -17,8 +17,8 @@ export interface MemoryStats {
   /** Number of live blocks of memory. */
   tensors: number;
   /**
-   * Bytes of host memory whose values are on their way to the device, from JavaScript or another device: at most 128
-   * MiB.
+   * Bytes on their way to the device through host memory. `set` keeps those from JavaScript at 128 MiB at most. Those
+   * from another device are counted from the call on, but no more than 128 MiB from any device take memory at a time.
    */
   uploading: number;
 }
@@ -42,6 +42,8 @@ export interface CudaDevices {
   problem: string;
   /** Newest CUDA version that the driver supports, such as "12.2"; "" if there is no driver. */
   driverVersion: string;
+  /** Lists, for each feature that only some drivers have, the function that the driver lacks for it, or "". */
+  lacks: { graphs: string; timing: string; peers: string };
   devices: {
     name: string;
     /** Compute capability, such as "8.0". */
@@ -96,7 +98,8 @@ export interface Native {
   synchronize(device: number): Promise<unknown>;
   memory(device: number): MemoryStats;
   resetPeak(device: number): void;
-  releaseCached(device: number): void;
+  /** Returns a promise that resolves when the system has the memory. */
+  releaseCached(device: number): Promise<unknown>;
   /** Returns the CUDA devices, or the reason why there are none. */
   cuda(): CudaDevices;
   isa(): string;

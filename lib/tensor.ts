@@ -269,8 +269,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   to<T extends DType>(dtype: T): Tensor<T>;
   /**
    * Returns the tensor on another device. If it is there already, the result is a view of the same memory. Gradients
-   * flow back. The copy is only enqueued, but the call waits, as `set` does, while more than 128 MiB would be on their
-   * way to the receiving device (its `memory().uploading`).
+   * flow back. The copy is only enqueued, and the call never waits.
    *
    * @example
    * const copy = x.to("cpu");

@@ -90,12 +90,13 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     // Were their memory given out again, it would be to these.
     using others = ones([2, 1000], options);
     using one = ones([1000], options);
-    device.emptyCache();
+    const emptied = device.emptyCache();
     graph.launch();
     expect([await out.data(), await one.data()]).toEqual([
       new Float32Array(1000).fill(3),
       new Float32Array(1000).fill(1),
     ]);
+    await emptied;
     others.dispose();
     one.dispose();
     graph.dispose();
@@ -306,7 +307,7 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
     const launch = vi.spyOn(native, "launchGraph").mockImplementationOnce((graph) => {
       launch.mockRestore();
       model.dispose();
-      model.device.emptyCache();
+      void model.device.emptyCache();
       native.launchGraph(graph);
     });
     expect(await generateTokens(model, [prompts[0]!], options)).toEqual(expected);

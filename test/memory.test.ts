@@ -153,7 +153,7 @@ onEachDevice((name) => {
     }
     expect(memory().peak).toBeLessThan(1024 * MiB);
     await collectGarbage();
-    device().emptyCache();
+    await device().emptyCache();
   });
 
   test("a read that nobody awaits leaves nothing behind", async () => {

@@ -143,4 +143,18 @@ export const mutants = [
     replace: "all = all || sees;",
     tests: ["test/ops/attention-blocks"],
   },
+  {
+    name: "pinned pieces: a block goes back before what is in it has been copied",
+    file: "native/cuda/stream.cc",
+    find: "watcher_->after(stream_, [staged, kept](CUresult) {});",
+    replace: "watcher_->after(stream_, [kept](CUresult) {});",
+    tests: ["test/cuda/streams", "test/cuda/transfer"],
+  },
+  {
+    name: "callback: what follows a copy that waits for the host overtakes it",
+    file: "native/cuda/stream.cc",
+    find: "return capturing() || submitter_->idle();",
+    replace: "return true;",
+    tests: ["test/cuda/streams"],
+  },
 ];

@@ -359,7 +359,7 @@ onEachDevice((name) => {
       expect(before.peak).toBe(before.live);
       zeros([1000]).dispose();
       expect(here.memory()).toMatchObject({ live: before.live, peak: before.live + 4000, tensors: before.tensors });
-      here.emptyCache();
+      await here.emptyCache();
       expect(here.memory().cached).toBe(0);
     });
 

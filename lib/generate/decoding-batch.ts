@@ -36,6 +36,8 @@ export class DecodingBatch implements Disposable {
   /** The position of each row's next draw in the seed's sequence of random numbers, [B]. */
   #offsets: IntTensor;
   #draws = 0;
+  /** True if the steps of the model can be recorded on its device. */
+  readonly #recordable: boolean;
   /** True if a step of one token has run, so that everything that it needs is loaded. */
   #warm = false;
   #recorded: Graph | null = null;
@@ -44,6 +46,7 @@ export class DecodingBatch implements Disposable {
     this.#model = model;
     this.#settings = settings;
     this.#rows = [...sequences];
+    this.#recordable = model.recordable === true && Graph.supported(model.device);
     // The last token of a sequence is never fed back to the model.
     const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
@@ -77,7 +80,7 @@ export class DecodingBatch implements Disposable {
   /** Runs the model over the latest tokens and samples the next ones. */
   step(): void {
     for (const [row, sequence] of this.#rows.entries()) if (hasEnded(sequence)) clearRow(this.#cache, row);
-    if (this.#warm && this.#model.recordable) this.#advanceRecorded();
+    if (this.#warm && this.#recordable) this.#advanceRecorded();
     else this.#advance(() => this.#latest());
     this.#warm = true;
   }

@@ -19,6 +19,7 @@ struct Environment::Pending {
   napi_deferred deferred = nullptr;  // null where nobody waits
   napi_ref result = nullptr;
   bool of_all = false;
+  bool settles = true;   // the log learns from it
   int64_t position = 0;  // of the device's log
   Failures failures;     // since the fence before
   Cause error;           // why the promise is rejected
@@ -111,7 +112,12 @@ std::shared_ptr<HostBuffer> Environment::host_buffer(size_t bytes) {
 // Transfers first: the queue that is stopped may wait for one whose sender waits for this queue.
 void Environment::stop() {
   for (const auto& waited : buffers_)
-    if (const auto buffer = waited.lock()) buffer->signal();
+    if (const auto buffer = waited.lock()) {
+      buffer->fail(Error(Code::internal, "the environment has ended"));
+      buffer->signal();
+    }
+  for (const auto& device : devices_)
+    if (device) device->sending().end();
   for (const auto& device : devices_)
     if (device) device->stop();
 }
@@ -164,10 +170,25 @@ napi_value Environment::promise(napi_env env, std::unique_ptr<Pending> pending, 
   return promise;
 }
 
-void Environment::enqueue(napi_env env, std::unique_ptr<Pending> pending) {
+napi_value Environment::release_cached(napi_env env, Device& device, napi_value result) {
+  device.expect_not_capturing("emptyCache");
+  auto pending = std::make_unique<Pending>(device);
+  pending->settles = false;
+  napi_value promise = nullptr;
+  if (napi_create_promise(env, &pending->deferred, &promise) != napi_ok ||
+      napi_create_reference(env, result, 1, &pending->result) != napi_ok)
+    fail(Code::internal, "expected to create a promise");
+  device.release_cached(std::make_unique<PendingFence>(*this, add(env, std::move(pending))));
+  return promise;
+}
+
+Environment::Pending* Environment::add(napi_env env, std::unique_ptr<Pending> pending) {
   if (pending_.empty()) napi_ref_threadsafe_function(env, notify_);  // a pending read keeps the process alive
-  Pending* const kept = pending.release();
-  pending_.push_back(kept);
+  return pending_.emplace_back(pending.release());
+}
+
+void Environment::enqueue(napi_env env, std::unique_ptr<Pending> pending) {
+  Pending* const kept = add(env, std::move(pending));
   kept->position = kept->device.log().fenced();
   kept->device.fence(new PendingFence(*this, kept));
 }
@@ -188,7 +209,7 @@ void Environment::settle(napi_env env) {
 
 void Environment::finish(napi_env env, Pending& pending) {
   OperationLog& log = pending.device.log();
-  log.settle(pending.position, pending.failures);
+  if (pending.settles) log.settle(pending.position, pending.failures);
   if (pending.of_all && !pending.error) pending.error = log.first_untold();
   if (pending.failures.device) pending.error = std::make_shared<Mishap>(*pending.failures.device);
   if (!pending.deferred) return;

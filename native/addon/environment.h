@@ -35,6 +35,8 @@ class Environment {
   napi_value promise_of(napi_env env, Storage& storage, napi_value result);
   napi_value promise_of_all(napi_env env, Device& device, napi_value result);
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
+  // Resolves once the system has the cache of the device back.
+  napi_value release_cached(napi_env env, Device& device, napi_value result);
   // Has the device's log learn what fails before this point, though nobody waits for it.
   void follow(napi_env env, Device& device);
 
@@ -62,6 +64,7 @@ class Environment {
   }
   static void finalize_handle(napi_env env, void* data, void* hint);
   napi_value promise(napi_env env, std::unique_ptr<Pending> pending, napi_value result);
+  Pending* add(napi_env env, std::unique_ptr<Pending> pending);
   void enqueue(napi_env env, std::unique_ptr<Pending> pending);
   void settle(napi_env env);
   void finish(napi_env env, Pending& pending);

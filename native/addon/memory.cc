@@ -194,7 +194,7 @@ class Sent final : public Delivery {
 };
 
 // transfer(to, from): copies a contiguous tensor to one of the same bytes on another device, in the order of both
-// queues; waits as an upload does where too much is on its way
+// queues
 napi_value transfer(Call& call) {
   Handle& to = call.handle(0);
   Handle& from = call.handle(1);
@@ -213,9 +213,11 @@ napi_value transfer(Call& call) {
   auto& environment = Environment::of(call.env);
   // What has failed before is known by the time that the receiver's next fence is reached.
   environment.follow(call.env, sender);
+  const Device::Signals signals{environment.host_buffer(0), environment.host_buffer(0), environment.host_buffer(0)};
+  if (receiver.copy_from(sender, to.view.data, from.view.data, bytes, signals)) return nullptr;
   for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
     const size_t size = std::min(bytes - offset, Uploads::kPiece);
-    Uploads::Share share(receiver.uploads(), size);
+    Uploads::Share share(receiver.uploads(), size, Uploads::Share::Room::exceeded);
     const auto buffer = environment.host_buffer(size);
     sender.send(buffer, static_cast<const char*>(from.view.data) + offset);
     receiver.receive(buffer, static_cast<char*>(to.view.data) + offset, std::move(share));
@@ -301,11 +303,12 @@ napi_value reset_peak(Call& call) {
   return nullptr;
 }
 
+// releaseCached(device) -> Promise<undefined>: once the system has it
 napi_value release_cached(Call& call) {
-  Device& device = Environment::of(call.env).device(call.integer(0));
-  device.wait_idle();
-  device.allocator().release_cached();
-  return nullptr;
+  auto& environment = Environment::of(call.env);
+  napi_value object = nullptr;  // a reference needs an object
+  napi_create_object(call.env, &object);
+  return environment.release_cached(call.env, environment.device(call.integer(0)), object);
 }
 
 }  // namespace

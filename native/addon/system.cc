@@ -63,7 +63,8 @@ napi_value set_tf32(Call& call) {
   return nullptr;
 }
 
-// cuda() -> {problem, driverVersion, devices: [{name, capability, memory, multiprocessors, problem}]}
+// cuda() -> {problem, driverVersion, lacks: {graphs, timing, peers}, devices: [{name, capability, memory,
+// multiprocessors, problem}]}
 napi_value cuda_devices(Call& call) {
   const auto text = [&](const std::string& value) {
     napi_value result = nullptr;
@@ -89,8 +90,15 @@ napi_value cuda_devices(Call& call) {
                              {"problem", text(card.unusable)}}));
   }
   const char* problem = cuda::Card::problem();
+  const auto lacks = [&](cuda::Feature feature) {
+    const char* symbol = problem ? nullptr : cuda::missing(feature);
+    return text(symbol ? symbol : "");
+  };
   return object({{"problem", text(problem ? problem : "")},
                  {"driverVersion", text(cuda::Card::driver_version())},
+                 {"lacks", object({{"graphs", lacks(cuda::Feature::graphs)},
+                                   {"timing", lacks(cuda::Feature::timing)},
+                                   {"peers", lacks(cuda::Feature::peers)}})},
                  {"devices", list}});
 }
 

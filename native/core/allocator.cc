@@ -84,8 +84,8 @@ Block CachingAllocator::allocate(size_t bytes, const char* op) {
   if (!block.data) block = take_cached(size);
   if (!block.data) block = from_system(size);
   if (!block.data && !holding_ && waiting_helps()) {
-    wait_idle();
     release_cached();
+    wait_idle();
     block = from_system(size);
   }
   if (!block.data) {

@@ -41,7 +41,7 @@ class CachingAllocator {
   // A backend releases its blocks in its own destructor: the system calls are virtual.
   virtual ~CachingAllocator();
 
-  // 64-byte aligned at least. Where the system has none left, the queue is waited for, the cache given back and the
+  // 64-byte aligned at least. Where the system has none left, the cache is given back, the queue waited for and the
   // system asked again, unless that cannot help. Throws ERR_OOM.
   Block allocate(size_t bytes, const char* op);
   void free(const Block& block);
@@ -53,18 +53,19 @@ class CachingAllocator {
   void begin_hold();
   std::vector<Block> end_hold();
   void give_back(const std::vector<Block>& blocks);
-  // Returns every unused block to the system. The caller has seen to it that the queue is idle.
+  // Returns every unused block to the system, in queue order: the system has them once what was enqueued has run.
   void release_cached();
 
  protected:
   virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
+  // In queue order, as what follows: what was enqueued before may still use the block.
   virtual void system_free(void* block, size_t bytes) = 0;
-  virtual void system_trim() {}  // after many blocks were freed: the system may have kept some for this process
   // The bytes are in use no more, but part of a block that is: the system may take the memory behind them.
   virtual void system_discard(void*, size_t) {}
+  virtual void system_trim() {}  // after many blocks were freed: the system may have kept some for this process
   // Whether the system gets memory back, besides the cache, once the queue has run everything.
   virtual bool system_releasing() = 0;
-  virtual void wait_idle() = 0;  // the queue has run everything
+  virtual void wait_idle() = 0;  // until the queue has run everything and the system has what was freed
   // Bytes the system has left, for messages; -1 where it is not known.
   virtual int64_t system_available() { return -1; }
 

@@ -1,5 +1,6 @@
 // What the addon asks of a device, whichever backend it is. JavaScript thread only.
 #pragma once
+#include <array>
 #include <memory>
 #include <unordered_set>
 #include <vector>
@@ -64,11 +65,18 @@ class Device {
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
   // Between the queues of two devices: one sends to a buffer in host memory, the other receives from it, each in its
-  // own order. Of the queues only the receiving one waits. `share` is the buffer's of what is on its way to the
-  // receiver.
+  // own order. `share` is the buffer's of what is on its way to the receiver. The thread that calls waits for neither.
   virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
   virtual void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) = 0;
+  // Instead of both: copies from another device without the host, in the order of both queues. False where it cannot.
+  // What was fenced on the sender before is told to the fence before those that follow on this device. The signals are
+  // those that the queues give each other; they end with the environment.
+  using Signals = std::array<std::shared_ptr<HostBuffer>, 3>;
+  virtual bool copy_from(Device&, void*, const void*, size_t, const Signals&) { return false; }
   virtual void fence(Fence* fence) = 0;
+  // Gives the cache back to the system, in queue order. `told` is reached when the system has it; without failures. Not
+  // while a graph is captured.
+  virtual void release_cached(std::unique_ptr<Fence> told) = 0;
   virtual std::unique_ptr<Timer> start_timer() = 0;
   virtual void wait_idle() = 0;
   // What is enqueued between the two is recorded, not run: kernels and copies on the device, no uploads and no reads.
@@ -96,7 +104,8 @@ class Device {
     return operation;
   }
 
-  Uploads& uploads() { return uploads_; }
+  Uploads& uploads() { return uploads_; }  // to the device
+  Uploads& sending() { return sending_; }  // from it to others
 
   const Backend backend;
 
@@ -107,7 +116,7 @@ class Device {
   virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
   bool capturing() const { return capturing_; }
 
-  Uploads uploads_;
+  Uploads uploads_, sending_;
 
  private:
   friend class Graph;

@@ -7,9 +7,20 @@ int64_t Uploads::bytes() const {
   return static_cast<int64_t>(bytes_);
 }
 
-void Uploads::take(size_t bytes) {
+bool Uploads::has_room(size_t bytes) const {
+  const std::lock_guard lock(mutex_);
+  return bytes_ + bytes <= kMost;
+}
+
+void Uploads::end() {
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
+  given_.notify_all();
+}
+
+void Uploads::take(size_t bytes, Share::Room room) {
   std::unique_lock lock(mutex_);
-  given_.wait(lock, [&] { return bytes_ + bytes <= kMost; });
+  if (room == Share::Room::waited_for) given_.wait(lock, [&] { return ended_ || bytes_ + bytes <= kMost; });
   bytes_ += bytes;
 }
 

@@ -10,7 +10,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <utility>
+#include <vector>
 
 namespace heed::cpu {
 
@@ -28,33 +30,61 @@ void* Allocator::system_allocate(size_t bytes) {
   return block;
 }
 
-void Allocator::system_free(void* block, size_t) { std::free(block); }
+// Memory that goes back to the system, on the queue's thread or when the queue has stopped.
+class Allocator::Released {
+ public:
+  Released() = default;
+  ~Released() {
+    for (void* block : blocks) std::free(block);
+#ifdef MADV_DONTNEED
+    for (const auto& [range, bytes] : ranges) madvise(range, bytes, MADV_DONTNEED);
+#endif
+#ifdef __GLIBC__
+    malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes
+#endif
+  }
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+
+  std::vector<void*> blocks;
+  std::vector<std::pair<void*, size_t>> ranges;  // parts of blocks that stay
+};
+
+void Allocator::system_free(void* block, size_t) {
+  if (!released_) released_ = std::make_unique<Released>();
+  released_->blocks.push_back(block);
+}
 
 void Allocator::system_discard(void* range, size_t bytes) {
-#ifdef MADV_DONTNEED
   // Whole pages of it; 64 KiB is the largest that any system has.
   constexpr uintptr_t kPage = uintptr_t{64} << 10;
   const auto begin = (reinterpret_cast<uintptr_t>(range) + kPage - 1) / kPage * kPage;
   const auto end = (reinterpret_cast<uintptr_t>(range) + bytes) / kPage * kPage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-#endif
+  if (begin >= end) return;
+  if (!released_) released_ = std::make_unique<Released>();
+  released_->ranges.emplace_back(reinterpret_cast<void*>(begin), end - begin);
 }
 
 void Allocator::system_trim() {
-#ifdef __GLIBC__
-  malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes
-#endif
+  if (released_) stream_.launch("release", [released = std::move(released_)] {});
 }
 bool Allocator::system_releasing() { return stream_.uploads().bytes() > 0; }
 void Allocator::wait_idle() { stream_.wait_idle(); }
 Allocator::Allocator(Stream& stream) : stream_(stream) {}
-Allocator::~Allocator() { release_cached(); }
+Allocator::~Allocator() = default;
 
 Stream::Stream() : Device(Backend::cpu), allocator_(*this) {}
-Stream::~Stream() = default;
+Stream::~Stream() {
+  queue_.stop();
+  allocator_.release_cached();
+}
 
 CachingAllocator& Stream::allocator() { return allocator_; }
 void Stream::fence(Fence* fence) { queue_.push_fence(fence); }
+void Stream::release_cached(std::unique_ptr<Fence> told) {
+  allocator_.release_cached();
+  launch("release", [told = std::move(told)] { told->reached({}); });
+}
 void Stream::wait_idle() { queue_.wait_idle(); }
 void Stream::stop() { queue_.stop(); }
 
@@ -84,15 +114,21 @@ void Stream::download(void* destination, const void* source, size_t bytes) {
 
 void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
   expect_not_capturing("send");
-  launch("send",
-         [signal = Signal(std::move(to)), source] { std::memcpy((*signal).data.get(), source, (*signal).bytes); });
+  launch("send", [this, signal = Signal(std::move(to)), source] {
+    HostBuffer& buffer = *signal;
+    try {
+      std::memcpy(buffer.open(sending_), source, buffer.bytes);
+    } catch (const std::bad_alloc&) {
+      buffer.fail(Error(Code::oom, "send: out of memory"));
+    }
+  });
 }
 
 void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) {
   expect_not_capturing("receive");
   launch("receive", [from = std::move(from), destination, share = std::move(share)] {
     from->wait();
-    std::memcpy(destination, from->data.get(), from->bytes);
+    if (from->data()) std::memcpy(destination, from->data(), from->bytes);
   });
 }
 

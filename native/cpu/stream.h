@@ -19,6 +19,8 @@ class Allocator final : public CachingAllocator {
   bool system_releasing() override;
   void wait_idle() override;
   Stream& stream_;
+  class Released;
+  std::unique_ptr<Released> released_;  // what system_trim() puts into the queue
 };
 
 // What a host function gets as its first argument.
@@ -33,6 +35,7 @@ class Stream final : public Device {
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
   void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) override;
   void fence(Fence* fence) override;
+  void release_cached(std::unique_ptr<Fence> told) override;
   std::unique_ptr<Timer> start_timer() override;
   void wait_idle() override;
   void stop() override;
@@ -66,6 +69,7 @@ class Stream final : public Device {
   void number_operation(int64_t operation) override { queue_.begin_operation(operation); }
   void start_recording() override;
   std::unique_ptr<Graph::Work> finish_recording() override;
+  friend class Allocator;
   Allocator allocator_;
   Queue queue_;  // destroyed first: nothing runs when the memory goes
 };

@@ -73,7 +73,7 @@ std::string Card::driver_version() {
   return words(version);
 }
 
-Card::Card(int index, CUdevice device) : index(index), device_(device) {
+Card::Card(int index, CUdevice device) : index(index), device(device) {
   const Driver& d = *driver();
   char text[256] = "";
   d.device_get_name(text, sizeof text, device);
@@ -93,16 +93,17 @@ Card::Card(int index, CUdevice device) : index(index), device_(device) {
         "expected compute capability 8.0 or later, it has " + std::to_string(major) + "." + std::to_string(minor);
 }
 
-void Card::make_current(const char* op) {
+CUcontext Card::make_current(const char* op) {
   const Driver& d = *driver();
   CUcontext context = context_.load(std::memory_order_acquire);
   if (!context) {
     const std::lock_guard lock(mutex_);
     context = context_.load(std::memory_order_relaxed);
-    if (!context) expect_success(d.primary_context_retain(&context, device_), op, "opening the device");
+    if (!context) expect_success(d.primary_context_retain(&context, device), op, "opening the device");
     context_.store(context, std::memory_order_release);
   }
   expect_success(d.context_set_current(context), op, "using the device");
+  return context;
 }
 
 size_t Card::free_memory() {

@@ -24,7 +24,7 @@ class Card {
 
   // Retains the primary context at the first call; throws ERR_CUDA. Cheap later on: every call into the driver from a
   // thread is preceded by it, since other libraries in the process may make their own context current.
-  void make_current(const char* op);
+  CUcontext make_current(const char* op);
   // The kernel's function. Where its image is not loaded, `unpack` gives it, and it is: machine code for this card,
   // else PTX. Whoever needs an image that another thread is loading waits for that one; nobody else waits.
   CUfunction function(KernelEntry& kernel, const char* op, const Unpack& unpack);
@@ -36,6 +36,7 @@ class Card {
   size_t free_memory();
 
   const int index;
+  const CUdevice device;  // the driver's
   std::string name;
   int major = 0, minor = 0;
   size_t memory = 0;  // bytes
@@ -52,7 +53,6 @@ class Card {
   CUmodule load_module(const Image& image, const char* op, const char* unpacked);
   CUfunction find(KernelEntry& kernel, CUmodule module, const char* op);
 
-  const CUdevice device_;
   std::atomic<CUcontext> context_{nullptr};
   std::mutex mutex_;                                  // of what follows and of opening the context; never held for long
   std::unordered_map<const Image*, Module> modules_;  // which stay where they are

@@ -5,6 +5,8 @@
 #include <mutex>
 #include <string>
 
+#include "core/error.h"
+
 #ifdef _WIN32
 #include <windows.h>
 #else
@@ -35,6 +37,7 @@ struct Opened {
   Driver driver;
   bool usable = false;
   std::string problem;
+  const char* missing[3] = {};  // of each feature
 };
 
 // The library stays open: the driver's own threads may outlive any moment at which it could be closed.
@@ -56,6 +59,9 @@ Opened open_driver() {
       return opened;
     }
   }
+#define DRIVER_FOR(feature, name, symbol, params)                                         \
+  opened.driver.name = reinterpret_cast<CUresult(*) params>(symbol_of(library, #symbol)); \
+  if (!opened.driver.name) opened.missing[static_cast<int>(Feature::feature)] = #symbol;
 #define DRIVER(name, symbol, params)                                                      \
   opened.driver.name = reinterpret_cast<CUresult(*) params>(symbol_of(library, #symbol)); \
   if (!opened.driver.name && opened.problem.empty())                                      \
@@ -76,5 +82,14 @@ const Opened& opened() {
 
 const Driver* driver() { return opened().usable ? &opened().driver : nullptr; }
 const char* driver_problem() { return opened().usable ? nullptr : opened().problem.c_str(); }
+
+const char* missing(Feature feature) { return opened().missing[static_cast<int>(feature)]; }
+
+void expect_feature(Feature feature, const char* op) {
+  static constexpr const char* kNames[] = {"graphs are recorded", "time is measured", "cards copy from each other"};
+  if (const char* symbol = missing(feature))
+    fail(Code::cuda, "%s: the CUDA driver lacks %s, by which %s: expected a driver of CUDA 11.4 (version 470) or later",
+         op, symbol, kNames[static_cast<int>(feature)]);
+}
 
 }  // namespace heed::cuda

@@ -84,8 +84,15 @@ struct Driver {
 #undef DRIVER
 };
 
+// What the backend does without where the driver lacks one of its functions.
+enum class Feature { graphs, timing, peers };
+
 // Opened once a process. Null where there is none; driver_problem() then says why, in words.
 const Driver* driver();
 const char* driver_problem();
+// The function that a feature lacks; null where it lacks none.
+const char* missing(Feature feature);
+// Throws ERR_CUDA, which says in words what is missing.
+void expect_feature(Feature feature, const char* op);
 
 }  // namespace heed::cuda

@@ -6,6 +6,7 @@
 #include "cuda/card.h"
 #include "cuda/check.h"
 #include "cuda/reaper.h"
+#include "cuda/submitter.h"
 
 namespace heed::cuda {
 namespace {
@@ -26,18 +27,17 @@ char* driver_allocate(size_t bytes, const char* doing) {
   return reinterpret_cast<char*>(address);
 }
 
-void driver_free(void* block) { driver()->mem_free(reinterpret_cast<CUdeviceptr>(block)); }
-
 }  // namespace
 
 Allocator::Allocator(Stream& stream) : CachingAllocator(cache_enabled()), stream_(stream), pieces_(cache_enabled()) {}
 
 Allocator::~Allocator() { release_cached(); }
 
-bool Allocator::system_releasing() { return !stream_.reaper_->idle(); }
+// What waits for its turn may be memory too.
+bool Allocator::system_releasing() { return !stream_.submitter_->idle() || !stream_.reaper_->idle(); }
 
 void Allocator::wait_idle() {
-  stream_.wait_idle();
+  stream_.submitter_->drain();
   stream_.reaper_->drain();
 }
 
@@ -69,8 +69,7 @@ void* Allocator::system_allocate(size_t bytes) {
 }
 
 void Allocator::system_free(void* block, size_t bytes) {
-  if (!pieces_) return stream_.reaper_->free(reinterpret_cast<CUdeviceptr>(block));
-  if (bytes > kLargestPiece) return driver_free(block);
+  if (!pieces_ || bytes > kLargestPiece) return stream_.give_back(block);
   char* piece = static_cast<char*>(block);
   const auto found = std::prev(slabs_.upper_bound(piece));
   Slab& slab = found->second;
@@ -84,7 +83,7 @@ void Allocator::system_free(void* block, size_t bytes) {
       open.pop_back();
       break;
     }
-  driver_free(found->first);
+  stream_.give_back(found->first);
   slabs_.erase(found);
 }
 

@@ -1,5 +1,7 @@
 #include "cuda/reaper.h"
 
+#include <utility>
+
 #include "core/error.h"
 #include "cuda/card.h"
 
@@ -10,31 +12,36 @@ Reaper::Reaper(Card& card) : card_(card), thread_([this] { work(); }) {}
 Reaper::~Reaper() {
   {
     const std::lock_guard lock(mutex_);
-    stopping_ = true;
+    ending_ = true;
   }
   wake_.notify_all();
   thread_.join();
 }
 
 void Reaper::free(CUdeviceptr block) { push({block, nullptr}); }
-void Reaper::free_host(void* block) { push({0, block}); }
+void Reaper::then(std::function<void()> action) { push({0, std::move(action)}); }
 
-void Reaper::push(Block block) {
+void Reaper::push(Item item) {
   {
     const std::lock_guard lock(mutex_);
-    blocks_.push_back(block);
+    items_.push_back(std::move(item));
   }
   wake_.notify_one();
 }
 
+void Reaper::stop() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+}
+
 bool Reaper::idle() {
   const std::lock_guard lock(mutex_);
-  return blocks_.empty() && !busy_;
+  return items_.empty() && !busy_;
 }
 
 void Reaper::drain() {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return blocks_.empty() && !busy_; });
+  idle_.wait(lock, [this] { return items_.empty() && !busy_; });
 }
 
 void Reaper::work() {
@@ -45,19 +52,21 @@ void Reaper::work() {
   }
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return !blocks_.empty() || stopping_; });
-    if (blocks_.empty()) return;
-    const Block block = blocks_.front();
-    blocks_.pop_front();
-    busy_ = true;
-    lock.unlock();
-    if (block.host)
-      driver()->mem_free_host(block.host);
-    else
-      driver()->mem_free(block.device);
-    lock.lock();
-    busy_ = false;
-    if (blocks_.empty()) idle_.notify_all();
+    wake_.wait(lock, [this] { return !items_.empty() || ending_; });
+    if (items_.empty()) return;
+    const Item item = std::move(items_.front());
+    items_.pop_front();
+    if (item.action) {
+      // While locked, so that none is called any more when stop() has returned.
+      if (!stopped_) item.action();
+    } else {
+      busy_ = true;
+      lock.unlock();
+      driver()->mem_free(item.block);
+      lock.lock();
+      busy_ = false;
+    }
+    if (items_.empty()) idle_.notify_all();
   }
 }
 

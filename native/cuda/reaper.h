@@ -1,9 +1,9 @@
-// A thread that returns memory to the driver, the device's and pinned memory of the host. The driver waits for
-// everything that is enqueued before it takes a block back, and that may wait for bytes of another device: neither the
-// JavaScript thread, which has them sent, nor the watcher, which signals that they have come, can be the one to wait.
+// A thread that returns memory to the driver, which waits for everything that is in its streams before it takes a block
+// back: neither the JavaScript thread nor the watcher should be the one to wait.
 #pragma once
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -21,25 +21,29 @@ class Reaper {
   Reaper& operator=(const Reaper&) = delete;
 
   void free(CUdeviceptr block);
-  void free_host(void* block);
+  // Calls `action` once what was given before is freed; drops it after stop().
+  void then(std::function<void()> action);
+  // No action is called from now on. Memory still is freed.
+  void stop();
   bool idle();
   // Waits until everything is freed.
   void drain();
 
  private:
-  struct Block {
-    CUdeviceptr device;  // one of the two
-    void* host;
+  struct Item {
+    CUdeviceptr block;
+    std::function<void()> action;  // instead of a block
   };
-  void push(Block block);
+  void push(Item item);
   void work();
 
   Card& card_;
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
-  std::deque<Block> blocks_;
+  std::deque<Item> items_;
   bool busy_ = false;
-  bool stopping_ = false;
+  bool stopped_ = false;
+  bool ending_ = false;
   std::thread thread_;  // last: starts when the rest is there
 };
 

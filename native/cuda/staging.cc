@@ -1,17 +1,20 @@
 #include "cuda/staging.h"
 
-#include "core/error.h"
+#include <iterator>
+
 #include "cuda/check.h"
-#include "cuda/reaper.h"
 
 namespace heed::cuda {
 namespace {
 
+constexpr size_t kSmallest = size_t{4} << 10;
+// To pin memory takes milliseconds for 16 MiB of it.
+constexpr size_t kLargestAtOnce = size_t{1} << 20;
+
 size_t rounded(size_t bytes) {
-  size_t size = size_t{4} << 10;
-  while (size < bytes && size < (size_t{16} << 20)) size *= 2;
-  constexpr size_t kPage = 4096;
-  return size < bytes ? (bytes + kPage - 1) / kPage * kPage : size;
+  size_t size = kSmallest;
+  while (size < bytes && size < Staging::kBlock) size *= 2;
+  return size;
 }
 
 }  // namespace
@@ -20,35 +23,68 @@ Staging::~Staging() {
   for (const auto& [size, data] : free_) driver()->mem_free_host(data);
 }
 
-Staging::Block Staging::take(size_t bytes, const char* op) {
-  const size_t size = rounded(bytes);
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = free_.find(size);
-    if (found != free_.end()) {
-      const Block block{found->second, size};
-      free_.erase(found);
-      free_bytes_ -= size;
-      return block;
-    }
-  }
+Staging::Block Staging::take_free(size_t size) {
+  const auto found = free_.find(size);
+  if (found == free_.end()) return {};
+  const Block block{found->second, size};
+  free_.erase(found);
+  in_use_++;
+  return block;
+}
+
+Staging::Block Staging::allocate(size_t size) {
+  if (bytes_ + size > kMost) return {};
   void* data = nullptr;
-  const CUresult result = driver()->mem_host_alloc(&data, size, CU_MEMHOSTALLOC_PORTABLE);
-  expect_success(result, op, "allocating pinned host memory");
+  refusal_ = driver()->mem_host_alloc(&data, size, CU_MEMHOSTALLOC_PORTABLE);
+  if (refusal_ != CUDA_SUCCESS) return {};
+  bytes_ += size;
+  in_use_++;
   return {data, size};
 }
 
+// Gives the largest free block back to the system; whether there was one. Not while locked: the driver waits for the
+// device.
+bool Staging::discard_free(std::unique_lock<std::mutex>& lock) {
+  if (free_.empty()) return false;
+  const auto [size, data] = *std::prev(free_.end());
+  free_.erase(std::prev(free_.end()));
+  lock.unlock();
+  driver()->mem_free_host(data);
+  lock.lock();
+  bytes_ -= size;
+  return true;
+}
+
+Staging::Block Staging::try_take(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const size_t size = rounded(bytes);
+  const Block block = take_free(size);
+  return block.data || size > kLargestAtOnce ? block : allocate(size);
+}
+
+Staging::Block Staging::take(size_t bytes, const char* op) {
+  std::unique_lock lock(mutex_);
+  for (size_t size = rounded(bytes);;) {
+    Block block = take_free(size);
+    if (!block.data) block = allocate(size);
+    if (block.data) return block;
+    if (discard_free(lock)) continue;
+    if (in_use_ > 0)
+      given_.wait(lock);
+    else if (size > kSmallest)
+      size /= 2;
+    else
+      expect_success(refusal_, op, "allocating pinned host memory");
+  }
+}
+
 void Staging::give(Block block) {
-  bool keep;
   {
     const std::lock_guard lock(mutex_);
-    keep = free_bytes_ + block.bytes <= kKept;
-    if (keep) {
-      free_.emplace(block.bytes, block.data);
-      free_bytes_ += block.bytes;
-    }
+    in_use_--;
+    free_.emplace(block.bytes, block.data);
   }
-  if (!keep) reaper_.free_host(block.data);
+  given_.notify_one();
 }
 
 }  // namespace heed::cuda

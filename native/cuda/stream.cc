@@ -9,8 +9,10 @@
 #include "cuda/card.h"
 #include "cuda/check.h"
 #include "cuda/fault_reports.h"
+#include "cuda/peers.h"
 #include "cuda/reaper.h"
 #include "cuda/staging.h"
+#include "cuda/submitter.h"
 #include "cuda/watcher.h"
 
 namespace heed::cuda {
@@ -68,11 +70,12 @@ Error error_of(const FaultReport& report) {
 // Pinned memory that goes back when the last action that uses it has run or was dropped.
 class Stream::Staged {
  public:
-  Staged(Staging& staging, size_t bytes, const char* op) : staging_(staging), block_(staging.take(bytes, op)) {}
+  Staged(Staging& staging, Staging::Block block) : staging_(staging), block_(block) {}
   ~Staged() { staging_.give(block_); }
   Staged(const Staged&) = delete;
   Staged& operator=(const Staged&) = delete;
   void* data() const { return block_.data; }
+  size_t bytes() const { return block_.bytes; }
 
  private:
   Staging& staging_;
@@ -91,14 +94,15 @@ Stream::Stream(Card& card, Unpack unpack) : Stream(card, std::move(unpack), Unop
   const char* op = "device";
   card_.make_current(op);
   expect_success(d.stream_create(&stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
+  reaper_ = std::make_unique<Reaper>(card_);
+  staging_ = std::make_unique<Staging>();
+  watcher_ = std::make_unique<Watcher>(card_);
+  submitter_ = std::make_unique<Submitter>(card_);
   CUdeviceptr arrivals = 0;
   expect_success(d.mem_alloc(&arrivals, kArrivals * sizeof(unsigned)), op, "allocating memory");
   arrivals_ = reinterpret_cast<unsigned*>(arrivals);
   zero(op, arrivals_, kArrivals * sizeof(unsigned));
   faults_ = std::make_unique<FaultReports>(*this);
-  reaper_ = std::make_unique<Reaper>(card_);
-  staging_ = std::make_unique<Staging>(*reaper_);
-  watcher_ = std::make_unique<Watcher>(card_);
 }
 
 Stream::~Stream() {
@@ -108,15 +112,17 @@ Stream::~Stream() {
   } catch (const Error&) {
     // A lost device has nothing left to release.
   }
+  allocator_.release_cached();
+  submitter_.reset();
   watcher_.reset();
   staging_.reset();
   reaper_.reset();
   launched_.clear();
   faults_.reset();
   for (const FaultReport* reports : spare_reports_) driver()->mem_free(address(reports));
-  allocator_.release_cached();
   if (arrivals_) driver()->mem_free(address(arrivals_));
-  if (stream_) driver()->stream_destroy(stream_);
+  for (const CUstream stream : {stream_, recording_stream_})
+    if (stream) driver()->stream_destroy(stream);
 }
 
 unsigned* Stream::arrivals(const char* op, int64_t count) {
@@ -146,7 +152,51 @@ void Stream::finish(CUresult result, const char* op, const char* doing) {
   expect_success(result, op, doing);
 }
 
-void Stream::launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t shared_bytes) {
+bool Stream::direct() const { return capturing() || submitter_->idle(); }
+
+void Stream::later(std::function<void()> body, Failed failed) {
+  submitter_->later([this, body = std::move(body), failed = std::move(failed)] {
+    const auto fails = [&](const Error& error) {
+      watcher_->after(stream_, [failed, error](CUresult) { failed(error); });
+    };
+    try {
+      body();
+    } catch (const Error& error) {
+      // The environment has ended: what waits behind must not run on bytes that have not come.
+      if (error.code() == Code::internal)
+        submitter_->abandon();
+      else
+        fails(error);
+    } catch (const std::bad_alloc&) {
+      fails(Error(Code::oom, "out of memory"));
+    }
+  });
+  if (blocking_) submitter_->drain();
+}
+
+Stream::Failed Stream::fail_operation() {
+  return [this, operation = operation_](const Error& error) { failures_.push_back({operation, -1, error}); };
+}
+
+Stream::Failed Stream::fail_reads() {
+  return [this](const Error& error) { unread_ = std::make_shared<const Error>(error); };
+}
+
+template <class Call>
+void Stream::submit(const char* op, const char* doing, Call call) {
+  if (direct()) return finish(call(), op, doing);
+  later([this, op, doing, call = std::move(call)] { finish(call(), op, doing); }, fail_operation());
+}
+
+void Stream::after(std::function<void(CUresult)> action) {
+  if (submitter_->idle())
+    watcher_->after(stream_, std::move(action));
+  else
+    submitter_->later([this, action = std::move(action)] { watcher_->after(stream_, action); });
+}
+
+void Stream::launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t params_bytes,
+                    size_t shared_bytes) {
   if (grid.x <= 0 || grid.y <= 0 || grid.z <= 0) return;
   if (grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535 || shared_bytes > card_.shared_limit)
     fail(Code::internal,
@@ -154,23 +204,30 @@ void Stream::launch(const char* op, KernelEntry& kernel, Grid grid, const void* 
          static_cast<long long>(grid.x), static_cast<long long>(grid.y), static_cast<long long>(grid.z), shared_bytes);
   card_.make_current(op);
   const CUfunction function = card_.function(kernel, op, unpack_);
-  void* parameters[] = {const_cast<void*>(params)};
-  finish(driver()->launch_kernel(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                                 static_cast<unsigned>(grid.z), kernel.threads, 1, 1,
-                                 static_cast<unsigned>(shared_bytes), stream_, parameters, nullptr),
-         op, kernel.name);
+  const auto call = [=, threads = kernel.threads, stream = target()](const void* params) {
+    void* parameters[] = {const_cast<void*>(params)};
+    return driver()->launch_kernel(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                                   static_cast<unsigned>(grid.z), threads, 1, 1, static_cast<unsigned>(shared_bytes),
+                                   stream, parameters, nullptr);
+  };
+  if (direct()) return finish(call(params), op, kernel.name);
+  const auto* first = static_cast<const char*>(params);
+  submit(op, kernel.name, [call, kept = std::vector<char>(first, first + params_bytes)] { return call(kept.data()); });
 }
 
 void Stream::zero(const char* op, void* destination, size_t bytes) {
   if (!bytes) return;
   card_.make_current(op);
-  finish(driver()->memset_d8_async(address(destination), 0, bytes, stream_), op, "clearing memory");
+  submit(op, "clearing memory",
+         [=, stream = target()] { return driver()->memset_d8_async(address(destination), 0, bytes, stream); });
 }
 
 void Stream::copy(const char* op, void* destination, const void* source, size_t bytes) {
   if (!bytes) return;
   card_.make_current(op);
-  finish(driver()->memcpy_dtod_async(address(destination), address(source), bytes, stream_), op, "copying memory");
+  submit(op, "copying memory", [=, stream = target()] {
+    return driver()->memcpy_dtod_async(address(destination), address(source), bytes, stream);
+  });
 }
 
 FaultSink Stream::fault(const char* op) {
@@ -187,18 +244,70 @@ FaultSink Stream::fault(const char* op) {
   return {report, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
 }
 
+size_t Stream::put(const char* op, char* destination, const char* source, size_t bytes,
+                   const std::shared_ptr<Staged>& staged, const std::shared_ptr<void>& kept) {
+  const size_t size = std::min(bytes, staged->bytes());
+  std::memcpy(staged->data(), source, size);
+  finish(driver()->memcpy_htod_async(address(destination), staged->data(), size, stream_), op, "copying to the device");
+  watcher_->after(stream_, [staged, kept](CUresult) {});
+  return size;
+}
+
+size_t Stream::get(const char* op, const char* source, size_t offset, size_t bytes,
+                   const std::shared_ptr<Staged>& staged, const Taken& taken) {
+  const size_t size = std::min(bytes - offset, staged->bytes());
+  finish(driver()->memcpy_dtoh_async(staged->data(), address(source + offset), size, stream_), op,
+         "copying from the device");
+  watcher_->after(stream_, [=](CUresult result) { taken(result, offset, staged->data(), size); });
+  return size;
+}
+
+void Stream::copy_in(const char* op, char* destination, const char* source, size_t bytes,
+                     const std::shared_ptr<void>& kept) {
+  for (size_t offset = 0; offset < bytes && !submitter_->stopping();) {
+    const auto staged = std::make_shared<Staged>(*staging_, staging_->take(bytes - offset, op));
+    offset += put(op, destination + offset, source + offset, bytes - offset, staged, kept);
+  }
+}
+
+void Stream::copy_out(const char* op, const char* source, size_t bytes, const Taken& taken, const Failed& failed) {
+  size_t begin = 0;
+  while (begin < bytes && direct()) {
+    const Staging::Block block = staging_->try_take(bytes - begin);
+    if (!block.data) break;
+    begin += get(op, source, begin, bytes, std::make_shared<Staged>(*staging_, block), taken);
+  }
+  if (begin < bytes) later([=] { copy_out_from(op, source, begin, bytes, taken); }, failed);
+}
+
+void Stream::copy_out_from(const char* op, const char* source, size_t begin, size_t bytes, const Taken& taken) {
+  for (size_t offset = begin; offset < bytes && !submitter_->stopping();) {
+    const auto staged = std::make_shared<Staged>(*staging_, staging_->take(bytes - offset, op));
+    offset += get(op, source, offset, bytes, staged, taken);
+  }
+}
+
 void Stream::upload(void* destination, const void* source, size_t bytes) {
   const char* op = "upload";
   expect_not_capturing(op);
   card_.make_current(op);
+  struct Waiting {
+    Uploads::Share share;
+    std::unique_ptr<char[]> data;  // ordinary memory: who waits for its turn has no pinned one
+  };
   for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
     const size_t size = std::min(bytes - offset, Uploads::kPiece);
-    const auto share = std::make_shared<Uploads::Share>(uploads_, size);
-    const auto staged = std::make_shared<Staged>(*staging_, size, op);
-    std::memcpy(staged->data(), static_cast<const char*>(source) + offset, size);
-    finish(driver()->memcpy_htod_async(address(destination) + offset, staged->data(), size, stream_), op,
-           "copying to the device");
-    watcher_->after(stream_, [share, staged](CUresult) {});
+    const auto waiting = std::make_shared<Waiting>(Waiting{Uploads::Share(uploads_, size), nullptr});
+    char* const to = static_cast<char*>(destination) + offset;
+    const char* const from = static_cast<const char*>(source) + offset;
+    const Staging::Block block = direct() ? staging_->try_take(size) : Staging::Block{};
+    if (block.data) {
+      put(op, to, from, size, std::make_shared<Staged>(*staging_, block), waiting);
+    } else {
+      waiting->data.reset(new char[size]);
+      std::memcpy(waiting->data.get(), from, size);
+      later([=] { copy_in(op, to, waiting->data.get(), size, waiting); }, fail_operation());
+    }
   }
 }
 
@@ -206,51 +315,116 @@ void Stream::download(void* destination, const void* source, size_t bytes) {
   const char* op = "read";
   expect_not_capturing(op);
   card_.make_current(op);
-  const auto staged = std::make_shared<Staged>(*staging_, bytes, op);
-  finish(driver()->memcpy_dtoh_async(staged->data(), address(source), bytes, stream_), op, "copying from the device");
-  watcher_->after(stream_, [staged, destination, bytes](CUresult result) {
-    if (result == CUDA_SUCCESS) std::memcpy(destination, staged->data(), bytes);
-  });
+  copy_out(
+      op, static_cast<const char*>(source), bytes,
+      [destination](CUresult result, size_t offset, const void* data, size_t size) {
+        if (result == CUDA_SUCCESS) std::memcpy(static_cast<char*>(destination) + offset, data, size);
+      },
+      fail_reads());
 }
 
 void Stream::send(std::shared_ptr<HostBuffer> to, const void* source) {
-  const auto signal = std::make_shared<Signal>(to);
   const char* op = "send";
+  const auto signal = std::make_shared<Signal>(to);
   expect_not_capturing(op);
   card_.make_current(op);
-  const auto staged = std::make_shared<Staged>(*staging_, to->bytes, op);
-  finish(driver()->memcpy_dtoh_async(staged->data(), address(source), to->bytes, stream_), op,
-         "copying from the device");
-  watcher_->after(stream_, [staged, signal](CUresult result) {
-    if (result == CUDA_SUCCESS) std::memcpy((**signal).data.get(), staged->data(), (**signal).bytes);
-  });
+  const auto* from = static_cast<const char*>(source);
+  const Taken taken = [signal, op](CUresult result, size_t offset, const void* data, size_t size) {
+    if (result == CUDA_SUCCESS)
+      std::memcpy((**signal).data() + offset, data, size);
+    else
+      (**signal).fail(error_of(result, op, "copying from the device"));
+  };
+  const Failed failed = [signal](const Error& error) { (**signal).fail(error); };
+  if (direct() && sending_.has_room(to->bytes)) {
+    to->open(sending_);
+    return copy_out(op, from, to->bytes, taken, failed);
+  }
+  const auto body = [=] {
+    (**signal).open(sending_);
+    copy_out_from(op, from, 0, (**signal).bytes, taken);
+  };
+  later(body, failed);
 }
 
 void Stream::receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) {
   const char* op = "receive";
   expect_not_capturing(op);
-  struct Arrival {
-    std::shared_ptr<HostBuffer> buffer;
-    std::shared_ptr<Staged> staged;
-  };
   card_.make_current(op);
-  const auto staged = std::make_shared<Staged>(*staging_, from->bytes, op);
-  auto* arrival = new Arrival{from, staged};
-  const CUresult result = driver()->launch_host_func(
-      stream_,
-      [](void* data) {
-        auto* arrival = static_cast<Arrival*>(data);
-        arrival->buffer->wait();
-        std::memcpy(arrival->staged->data(), arrival->buffer->data.get(), arrival->buffer->bytes);
-        // The watcher holds the staging memory too: no driver call must come from in here.
-        delete arrival;
-      },
-      arrival);
-  if (result != CUDA_SUCCESS) delete arrival;
-  finish(result, op, "waiting for another device");
-  finish(driver()->memcpy_htod_async(address(destination), staged->data(), from->bytes, stream_), op,
-         "copying to the device");
-  watcher_->after(stream_, [staged, share = std::make_shared<Uploads::Share>(std::move(share))](CUresult) {});
+  const auto kept = std::make_shared<Uploads::Share>(std::move(share));
+  const auto body = [=] {
+    from->wait();
+    if (from->data()) copy_in(op, static_cast<char*>(destination), from->data(), from->bytes, kept);
+  };
+  later(body, fail_operation());
+}
+
+class Stream::Event {
+ public:
+  Event(const char* op, unsigned flags) {
+    expect_success(driver()->event_create(&event, flags), op, "making an event");
+  }
+  ~Event() { driver()->event_destroy(event); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  CUevent event = nullptr;
+};
+
+bool Stream::copy_from(Device& from, void* destination, const void* source, size_t bytes, const Signals& signals) {
+  if (from.backend != Backend::cuda) return false;
+  auto& sender = static_cast<Stream&>(from);
+  if (!can_read(card_, sender.card_)) return false;
+  const char* op = "copy";
+  const CUcontext there = sender.card_.make_current(op);
+  const auto ready = std::make_shared<Event>(op, CU_EVENT_DISABLE_TIMING);
+  const CUcontext here = card_.make_current(op);
+  const auto copied = std::make_shared<Event>(op, CU_EVENT_DISABLE_TIMING);
+  const Driver& d = *driver();
+  const CUstream stream = stream_, source_stream = sender.stream_;
+  const auto& [recorded, enqueued, told] = signals;
+  const auto record = [=, &d] {
+    expect_success(d.event_record(ready->event, source_stream), op, "recording an event");
+  };
+  const auto copy = [=, &d] {
+    expect_success(d.stream_wait_event(stream, ready->event, 0), op, "waiting for another device");
+    expect_success(d.memcpy_peer_async(address(destination), here, address(source), there, bytes, stream), op,
+                   "copying between devices");
+    expect_success(d.event_record(copied->event, stream), op, "recording an event");
+  };
+  // What the sender writes to this memory next must not overtake the copy.
+  const auto wait = [=, &d] {
+    expect_success(d.stream_wait_event(source_stream, copied->event, 0), op, "waiting for another device");
+  };
+  sender.in_turn(op, record, nullptr, std::make_shared<Signal>(recorded));
+  in_turn(op, copy, recorded, std::make_shared<Signal>(enqueued));
+  sender.in_turn(op, wait, enqueued, nullptr);
+  // Nobody may read the copy before the log knows what had failed on the sender.
+  sender.after([signal = std::make_shared<Signal>(told)](CUresult) {});
+  after([told = told](CUresult) {
+    try {
+      told->wait();
+    } catch (const Error&) {
+      // The environment has ended.
+    }
+  });
+  return true;
+}
+
+void Stream::in_turn(const char* op, std::function<void()> body, const std::shared_ptr<HostBuffer>& before,
+                     std::shared_ptr<Signal> then) {
+  card_.make_current(op);
+  if (direct() && (!before || before->ready())) return body();
+  const auto waiting = [body = std::move(body), before, then = std::move(then)] {
+    if (before) before->wait();
+    body();
+  };
+  later(waiting, fail_operation());
+}
+
+void Stream::give_back(void* block) {
+  // It goes to the reaper in its turn, or when what waits is dropped.
+  const std::shared_ptr<void> given(block, [this](void* block) { reaper_->free(address(block)); });
+  if (!submitter_->idle()) submitter_->later([given] {});
 }
 
 void Stream::fetch_faults(const char* op) {
@@ -261,22 +435,26 @@ void Stream::fetch_faults(const char* op) {
 }
 
 void Stream::fetch_faults(const char* op, const FaultReports& reports, int64_t graph) {
-  const std::vector<int64_t>& operations = reports.operations();
-  if (operations.empty()) return;
-  const size_t bytes = operations.size() * sizeof(FaultReport);
-  const auto staged = std::make_shared<Staged>(*staging_, bytes, op);
-  expect_success(driver()->memcpy_dtoh_async(staged->data(), address(reports.memory()), bytes, stream_), op,
-                 "copying from the device");
-  reports.clear(op);
-  watcher_->after(stream_, [this, staged, operations, graph](CUresult result) {
+  if (reports.operations().empty()) return;
+  struct Fetched {
+    std::vector<int64_t> operations;
+    std::vector<FaultReport> reports;
+  };
+  const size_t count = reports.operations().size(), bytes = count * sizeof(FaultReport);
+  const auto fetched = std::make_shared<Fetched>(Fetched{reports.operations(), std::vector<FaultReport>(count)});
+  const auto take = [this, fetched, bytes, graph](CUresult result, size_t offset, const void* data, size_t size) {
     if (result != CUDA_SUCCESS) return;  // the fence says so
-    const auto* fetched = static_cast<const FaultReport*>(staged->data());
-    for (size_t i = 0; i < operations.size(); i++) {
-      if (!fetched[i].found) continue;
+    std::memcpy(reinterpret_cast<char*>(fetched->reports.data()) + offset, data, size);
+    if (offset + size < bytes) return;
+    for (size_t i = 0; i < fetched->operations.size(); i++) {
+      if (!fetched->reports[i].found) continue;
+      const int64_t operation = fetched->operations[i];
       const bool recorded = graph >= 0;
-      failures_.push_back({recorded ? graph : operations[i], recorded ? operations[i] : -1, error_of(fetched[i])});
+      failures_.push_back({recorded ? graph : operation, recorded ? operation : -1, error_of(fetched->reports[i])});
     }
-  });
+  };
+  copy_out(op, reinterpret_cast<const char*>(reports.memory()), bytes, take, fail_reads());
+  reports.clear(op);
 }
 
 void Stream::fence(Fence* fence) {
@@ -287,23 +465,35 @@ void Stream::fence(Fence* fence) {
   } catch (const Error&) {
     // What is wrong with the device shows at the event.
   }
-  watcher_->after(stream_, [this, owned](CUresult result) {
-    Failures failures{std::exchange(failures_, {}), nullptr};
+  after([this, owned](CUresult result) {
+    Failures failures{std::exchange(failures_, {}), std::exchange(unread_, nullptr)};
     if (result != CUDA_SUCCESS)
       failures.device = std::make_shared<const Error>(error_of(result, "device", "running what was enqueued"));
     owned->reached(std::move(failures));
   });
 }
 
+void Stream::release_cached(std::unique_ptr<Fence> told) {
+  allocator_.release_cached();
+  const std::shared_ptr<Fence> owned(std::move(told));
+  const auto tell = [this, owned] { reaper_->then([owned] { owned->reached({}); }); };
+  if (submitter_->idle())
+    tell();
+  else
+    submitter_->later(tell);
+}
+
 class Stream::EventTimer final : public Timer {
  public:
   explicit EventTimer(Stream& stream)
-      : stream_(stream), start_(std::make_shared<Event>()), end_(std::make_shared<Event>()) {
-    record(*start_);
+      : stream_(stream),
+        start_(std::make_shared<Event>(kOp, CU_EVENT_DEFAULT)),
+        end_(std::make_shared<Event>(kOp, CU_EVENT_DEFAULT)) {
+    record(start_);
   }
   void stop(double* milliseconds) override {
-    record(*end_);
-    stream_.watcher_->after(stream_.stream_, [start = start_, end = end_, milliseconds](CUresult result) {
+    record(end_);
+    stream_.after([start = start_, end = end_, milliseconds](CUresult result) {
       float elapsed = 0;
       if (result == CUDA_SUCCESS) driver()->event_elapsed_time(&elapsed, start->event, end->event);
       *milliseconds = elapsed;
@@ -311,17 +501,11 @@ class Stream::EventTimer final : public Timer {
   }
 
  private:
-  struct Event {
-    CUevent event = nullptr;
-    Event() { expect_success(driver()->event_create(&event, CU_EVENT_DEFAULT), kOp, "making an event"); }
-    ~Event() { driver()->event_destroy(event); }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-  };
-  void record(const Event& event) const {
+  void record(const std::shared_ptr<Event>& event) const {
     stream_.expect_not_capturing(kOp);
     stream_.card_.make_current(kOp);
-    stream_.finish(driver()->event_record(event.event, stream_.stream_), kOp, "recording an event");
+    stream_.submit(kOp, "recording an event",
+                   [event, stream = stream_.stream_] { return driver()->event_record(event->event, stream); });
   }
 
   static constexpr const char* kOp = "timer";
@@ -330,12 +514,14 @@ class Stream::EventTimer final : public Timer {
 };
 
 std::unique_ptr<Timer> Stream::start_timer() {
+  expect_feature(Feature::timing, "elapsed");
   card_.make_current("timer");
   return std::make_unique<EventTimer>(*this);
 }
 
 void Stream::wait_idle() {
   expect_not_capturing("device");
+  submitter_->drain();
   card_.make_current("device");
   driver()->stream_synchronize(stream_);
   watcher_->drain();
@@ -344,8 +530,7 @@ void Stream::wait_idle() {
 class Stream::RecordedWork final : public Graph::Work {
  public:
   RecordedWork(Stream& stream, CUgraphExec exec, std::shared_ptr<FaultReports> faults)
-      : stream_(stream), exec_(exec), faults_(std::move(faults)) {}
-  ~RecordedWork() override { driver()->graph_exec_destroy(exec_); }
+      : stream_(stream), exec_(std::make_shared<Exec>(exec)), faults_(std::move(faults)) {}
   void launch(int64_t operation) override {
     const char* op = "graph";
     stream_.card_.make_current(op);
@@ -358,20 +543,35 @@ class Stream::RecordedWork final : public Graph::Work {
         }
       stream_.launched_.push_back({faults_, operation});
     }
-    stream_.finish(driver()->graph_launch(exec_, stream_.stream_), op, "launching");
+    stream_.operation_ = operation;
+    stream_.submit(op, "launching",
+                   [exec = exec_, stream = stream_.stream_] { return driver()->graph_launch(exec->exec, stream); });
   }
 
  private:
+  // Shared with launches that wait for their turn.
+  struct Exec {
+    const CUgraphExec exec;
+    explicit Exec(CUgraphExec exec) : exec(exec) {}
+    ~Exec() { driver()->graph_exec_destroy(exec); }
+    Exec(const Exec&) = delete;
+    Exec& operator=(const Exec&) = delete;
+  };
   Stream& stream_;
-  const CUgraphExec exec_;
+  const std::shared_ptr<Exec> exec_;
   const std::shared_ptr<FaultReports> faults_;
 };
 
+CUstream Stream::target() const { return capturing() ? recording_stream_ : stream_; }
+
 void Stream::start_recording() {
   const char* op = "capture";
+  expect_feature(Feature::graphs, op);
   card_.make_current(op);
+  if (!recording_stream_)
+    expect_success(driver()->stream_create(&recording_stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
   auto recorded = std::make_shared<FaultReports>(*this);
-  expect_success(driver()->stream_begin_capture(stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
+  expect_success(driver()->stream_begin_capture(recording_stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
   recorded_ = std::move(recorded);
 }
 
@@ -382,7 +582,7 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
   const std::shared_ptr<FaultReports> faults = std::exchange(recorded_, nullptr);
   CUgraph graph = nullptr;
   CUgraphExec exec = nullptr;
-  CUresult result = d.stream_end_capture(stream_, &graph);
+  CUresult result = d.stream_end_capture(recording_stream_, &graph);
   if (result == CUDA_SUCCESS) {
     result = d.graph_instantiate(&exec, graph, 0);
     d.graph_destroy(graph);
@@ -392,6 +592,8 @@ std::unique_ptr<Graph::Work> Stream::finish_recording() {
 }
 
 void Stream::stop() {
+  if (submitter_) submitter_->stop();
+  if (reaper_) reaper_->stop();
   if (!watcher_) return;
   try {
     card_.make_current("device");

@@ -36,8 +36,8 @@ HEED_EXPORT CUresult cuModuleLoadData(CUmodule* module, const void* image);
 HEED_EXPORT CUresult cuModuleUnload(CUmodule module);
 HEED_EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule module, const char* name);
 HEED_EXPORT CUresult cuStreamQuery(CUstream stream);
-HEED_EXPORT CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags);
 HEED_EXPORT CUresult cuEventQuery(CUevent event);
+HEED_EXPORT CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data);
 
 // Of this library alone. The counters as JSON, {"kernel": {"launches": 1, …}, …}: writes at most `size` bytes, the last
 // a zero, and returns how many there would be without it.
@@ -45,6 +45,8 @@ HEED_EXPORT size_t heedSimulatorCounters(char* buffer, size_t size);
 HEED_EXPORT void heedSimulatorResetCounters();
 // HEED_SIMULATOR_DELAY from now on: work starts no earlier than so many microseconds after it was enqueued.
 HEED_EXPORT void heedSimulatorSetDelay(uint64_t microseconds);
+// The most bytes of pinned host memory that there have been.
+HEED_EXPORT size_t heedSimulatorPinnedPeak();
 // Device memory in use now, and allocations, of a device.
 HEED_EXPORT size_t heedSimulatorMemoryUsed(int device, size_t* allocations);
 }

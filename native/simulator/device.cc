@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 #include "simulator/stream.h"
 
@@ -29,6 +30,12 @@ void read_environment(Settings& settings) {
   settings.lost_after = number("HEED_SIMULATOR_LOST_AFTER", UINT64_MAX);
   settings.delay = number("HEED_SIMULATOR_DELAY", 0);
   settings.load_time = number("HEED_SIMULATOR_LOAD_TIME", 0);
+  settings.pinned = number("HEED_SIMULATOR_PINNED", SIZE_MAX);
+  settings.one_callback_thread = number("HEED_SIMULATOR_CALLBACK_THREAD", 0) != 0;
+  settings.lost_contexts = number("HEED_SIMULATOR_LOST_CONTEXT", 0) != 0;
+  settings.peers = number("HEED_SIMULATOR_PEERS", 1) != 0;
+  settings.launch_time = number("HEED_SIMULATOR_LAUNCH_TIME", 0);
+  settings.copy_rate = number("HEED_SIMULATOR_COPY_RATE", 0);
   if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
   settings.options = Options::from_environment();
   if (!settings.counters_file.empty()) settings.options.count = true;
@@ -91,8 +98,10 @@ void Device::launch(const Launch& launch) {
   static auto& one_at_a_time = *new std::mutex;
   if (launches_++ >= settings().lost_after)
     return fail(CUDA_ERROR_LAUNCH_FAILED, "the device is lost, as HEED_SIMULATOR_LOST_AFTER says");
+  const auto end = Clock::now() + std::chrono::microseconds(settings().launch_time);
   const std::lock_guard lock(one_at_a_time);
   if (const auto fault = run(launch, memory, settings().options, counters())) fail(fault->cuda_error, fault->message);
+  std::this_thread::sleep_until(end);
 }
 
 void Device::fail(CUresult code, const std::string& message) {
@@ -166,7 +175,28 @@ CUresult cuInit(unsigned flags) {
 CUresult cuCtxSetCurrent(CUcontext context) {
   if (const CUresult wrong = enter_without_context()) return wrong;
   current = context;
+  return settings().lost_contexts && context && context->device ? context->device->error() : CUDA_SUCCESS;
+}
+
+CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
+  if (const CUresult wrong = enter_without_context()) return wrong;
+  if (!can) return CUDA_ERROR_INVALID_VALUE;
+  const auto count = static_cast<int>(devices().size());
+  if (device < 0 || device >= count || peer < 0 || peer >= count) return CUDA_ERROR_INVALID_DEVICE;
+  *can = settings().peers && device != peer;
   return CUDA_SUCCESS;
+}
+
+CUresult cuCtxEnablePeerAccess(CUcontext context, unsigned flags) {
+  return guard([&]() -> CUresult {
+    Device* device;
+    if (const CUresult wrong = enter(&device)) return wrong;
+    if (flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!context || !context->device || context->device == device) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!settings().peers) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+    const std::lock_guard lock(device->mutex);
+    return device->peers.insert(context->device).second ? CUDA_SUCCESS : CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+  });
 }
 
 CUresult cuCtxGetCurrent(CUcontext* context) {

@@ -59,6 +59,12 @@ struct Settings {
   int capability = 80;               // HEED_SIMULATOR_CAPABILITY: 80 is 8.0
   int multiprocessors = 108;         // HEED_SIMULATOR_MULTIPROCESSORS
   uint64_t lost_after = UINT64_MAX;  // HEED_SIMULATOR_LOST_AFTER: launches
+  size_t pinned = SIZE_MAX;          // HEED_SIMULATOR_PINNED: bytes of pinned host memory
+  bool one_callback_thread = false;  // HEED_SIMULATOR_CALLBACK_THREAD: host functions of all streams share a thread
+  bool lost_contexts = false;        // HEED_SIMULATOR_LOST_CONTEXT: cuCtxSetCurrent fails too once a device is lost
+  bool peers = true;                 // HEED_SIMULATOR_PEERS: devices read each other's memory
+  uint64_t launch_time = 0;          // HEED_SIMULATOR_LAUNCH_TIME: microseconds that a launch takes at least
+  uint64_t copy_rate = 0;            // HEED_SIMULATOR_COPY_RATE: MiB a second between host and device; 0: no limit
   std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
   Options options;                   // of the executor
   std::atomic<uint64_t> delay{0};    // HEED_SIMULATOR_DELAY: microseconds
@@ -77,6 +83,7 @@ class Device {
   std::mutex mutex;
   int primary_users = 0;
   CUcontext primary = nullptr;
+  std::set<const Device*> peers;  // whose memory it may read
 
   // Runs a kernel and keeps what it does wrong. One runs at a time on all devices: they share the machine's cores.
   void launch(const Launch& launch);

@@ -1,9 +1,11 @@
 // The driver's functions on memory: allocation, pinned memory, copies and fills.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <thread>
 #include <vector>
 
 #include "simulator/stream.h"
@@ -14,7 +16,14 @@ namespace {
 // Pinned host memory: the ranges that have been allocated.
 class Pinned {
  public:
+  // Null beyond the limit.
   void* allocate(size_t bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (bytes > settings().pinned || used_ > settings().pinned - bytes) return nullptr;
+      used_ += bytes;
+      peak_ = std::max(peak_, used_);
+    }
     void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (address == MAP_FAILED) return nullptr;
     std::memset(address, 0xcd, bytes);  // a card's is not zero either
@@ -30,9 +39,14 @@ class Pinned {
       if (found == ranges_.end()) return false;
       bytes = found->second;
       ranges_.erase(found);
+      used_ -= bytes;
     }
     munmap(address, bytes);
     return true;
+  }
+  size_t peak() {
+    const std::lock_guard lock(mutex_);
+    return peak_;
   }
   bool contains(const void* address, size_t bytes) {
     const char* start = static_cast<const char*>(address);
@@ -46,6 +60,7 @@ class Pinned {
  private:
   std::mutex mutex_;
   std::map<char*, size_t> ranges_;
+  size_t used_ = 0, peak_ = 0;  // bytes
 };
 
 Pinned& pinned() {
@@ -68,6 +83,12 @@ CUresult check(Device& device, CUdeviceptr address, size_t bytes, Access access,
   return CUDA_ERROR_INVALID_VALUE;
 }
 
+// What a copy between host and device takes where it is slow, as HEED_SIMULATOR_COPY_RATE says.
+void take_time(size_t bytes) {
+  if (const uint64_t rate = settings().copy_rate)
+    std::this_thread::sleep_for(std::chrono::microseconds(bytes * 1000000 / (rate << 20)));
+}
+
 CUresult copy_in(CUdeviceptr destination, const void* source, size_t bytes, CUstream handle) {
   std::shared_ptr<CUstream_st> stream;
   if (const CUresult wrong = enter_stream(handle, &stream)) return wrong;
@@ -76,8 +97,10 @@ CUresult copy_in(CUdeviceptr destination, const void* source, size_t bytes, CUst
   const char* what = "copying from the host";
   if (const CUresult wrong = check(*stream->device, destination, bytes, Access::write, what)) return wrong;
   if (stream->capturing() || pinned().contains(source, bytes)) {
-    stream->submit(
-        [=](Device& device) { report(device, what, device.memory.copy_in(pointer(destination), source, bytes)); });
+    stream->submit([=](Device& device) {
+      take_time(bytes);
+      report(device, what, device.memory.copy_in(pointer(destination), source, bytes));
+    });
   } else {
     const auto* first = static_cast<const uint8_t*>(source);
     const auto staged = std::make_shared<std::vector<uint8_t>>(first, first + bytes);
@@ -95,8 +118,10 @@ CUresult copy_out(void* destination, CUdeviceptr source, size_t bytes, CUstream 
   if (!destination) return CUDA_ERROR_INVALID_VALUE;
   const char* what = "copying to the host";
   if (const CUresult wrong = check(*stream->device, source, bytes, Access::read, what)) return wrong;
-  stream->submit(
-      [=](Device& device) { report(device, what, device.memory.copy_out(destination, pointer(source), bytes)); });
+  stream->submit([=](Device& device) {
+    take_time(bytes);
+    report(device, what, device.memory.copy_out(destination, pointer(source), bytes));
+  });
   if (stream->capturing() || pinned().contains(destination, bytes)) return CUDA_SUCCESS;
   stream->finish();
   return stream->device->error();
@@ -197,6 +222,17 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr destination, CUdeviceptr source, size_
   });
 }
 
+CUresult cuMemcpyPeerAsync(CUdeviceptr destination, CUcontext destination_context, CUdeviceptr source,
+                           CUcontext source_context, size_t bytes, CUstream handle) {
+  return guard([&]() -> CUresult {
+    if (!destination_context || !source_context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (bytes && (device_of(destination) != destination_context->device || device_of(source) != source_context->device))
+      return CUDA_ERROR_INVALID_VALUE;
+    if (source_context->device && source_context->device->error()) return source_context->device->error();
+    return cuMemcpyDtoDAsync_v2(destination, source, bytes, handle);
+  });
+}
+
 CUresult cuMemsetD8Async(CUdeviceptr destination, unsigned char value, size_t count, CUstream handle) {
   return guard([&]() -> CUresult {
     std::shared_ptr<CUstream_st> stream;
@@ -209,6 +245,8 @@ CUresult cuMemsetD8Async(CUdeviceptr destination, unsigned char value, size_t co
     return CUDA_SUCCESS;
   });
 }
+
+size_t heedSimulatorPinnedPeak() { return pinned().peak(); }
 
 }  // extern "C"
 

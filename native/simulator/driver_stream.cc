@@ -1,5 +1,6 @@
 // The driver's functions on streams, events and host functions.
 #include <new>
+#include <thread>
 
 #include "simulator/graph.h"
 #include "simulator/stream.h"
@@ -10,6 +11,53 @@ namespace {
 Handles<CUevent_st>& events() {
   static auto& handles = *new Handles<CUevent_st>;
   return handles;
+}
+
+void call(CUhostFn function, void* data) {
+  set_in_host_function(true);
+  function(data);
+  set_in_host_function(false);
+}
+
+// The one thread that runs the host functions of all streams, where a driver has but one.
+class Callbacks {
+ public:
+  Callbacks() {
+    std::thread([this] { work(); }).detach();
+  }
+  // Until the function has run.
+  void run(CUhostFn function, void* data) {
+    Mark done;
+    {
+      const std::lock_guard lock(mutex_);
+      waiting_.push_back([&] {
+        call(function, data);
+        done.reach();
+      });
+    }
+    changed_.notify_one();
+    done.wait();
+  }
+
+ private:
+  void work() {
+    for (;;) {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return !waiting_.empty(); });
+      const auto next = std::move(waiting_.front());
+      waiting_.pop_front();
+      lock.unlock();
+      next();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> waiting_;
+};
+
+Callbacks& callbacks() {
+  static auto& callbacks = *new Callbacks;
+  return callbacks;
 }
 
 constexpr unsigned event_flags = 1 | 2 | 4;  // blocking sync, without timing, for other processes
@@ -109,9 +157,10 @@ CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data) {
     if (const CUresult wrong = enter_stream(handle, &stream)) return wrong;
     if (!function) return CUDA_ERROR_INVALID_VALUE;
     stream->submit([function, data](Device&) {
-      set_in_host_function(true);
-      function(data);
-      set_in_host_function(false);
+      if (settings().one_callback_thread)
+        callbacks().run(function, data);
+      else
+        call(function, data);
     });
     return CUDA_SUCCESS;
   });

@@ -85,7 +85,7 @@ describe.skipIf(process.platform !== "linux" || patience !== 1)("a process", { t
   beforeAll(async () => {
     using model = new GPT(size, { seed: 1, device: "cpu" });
     for (const { file, save } of cases) await save(at(file), model);
-    model.device.emptyCache();
+    await model.device.emptyCache();
   }, 600_000);
 
   const loads = cases.flatMap(({ file, loads }) => loads.map((options) => ({ file, options })));

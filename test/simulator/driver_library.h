@@ -55,13 +55,15 @@ struct Further {
   CUresult (*module_unload)(CUmodule module);
   CUresult (*stream_wait_event)(CUstream stream, CUevent event, unsigned flags);
   CUresult (*event_query)(CUevent event);
+  CUresult (*launch_host_func)(CUstream stream, CUhostFn function, void* data);
 };
 inline const Further& further() {
   static const Library& library = Library::get();
   static const Further once{library.find<CUresult(CUdevice)>("cuDevicePrimaryCtxRelease_v2"),
                             library.find<CUresult(CUmodule)>("cuModuleUnload"),
                             library.find<CUresult(CUstream, CUevent, unsigned)>("cuStreamWaitEvent"),
-                            library.find<CUresult(CUevent)>("cuEventQuery")};
+                            library.find<CUresult(CUevent)>("cuEventQuery"),
+                            library.find<CUresult(CUstream, CUhostFn, void*)>("cuLaunchHostFunc")};
   return once;
 }
 

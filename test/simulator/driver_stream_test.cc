@@ -126,7 +126,7 @@ TEST(stream_events_measure_time) {
   float milliseconds = 0;
   EXPECT_CODE(driver().event_elapsed_time(&milliseconds, start, end), invalid_handle);
   EXPECT_SUCCESS(driver().event_record(start, queue));
-  EXPECT_SUCCESS(driver().launch_host_func(queue, nap, nullptr));
+  EXPECT_SUCCESS(further().launch_host_func(queue, nap, nullptr));
   EXPECT_SUCCESS(driver().event_record(end, queue));
   EXPECT_SUCCESS(driver().event_record(untimed, queue));
   EXPECT_CODE(driver().event_elapsed_time(&milliseconds, start, end), CUDA_ERROR_NOT_READY);
@@ -149,7 +149,7 @@ TEST(stream_waits_for_an_event_of_another) {
   const CUevent event = make_event(CU_EVENT_DISABLE_TIMING);
   EXPECT_SUCCESS(further().stream_wait_event(consumer, event, 0));  // never recorded: no wait
   EXPECT_SUCCESS(driver().memset_d8_async(data, 0, 256, producer));
-  EXPECT_SUCCESS(driver().launch_host_func(producer, nap, nullptr));
+  EXPECT_SUCCESS(further().launch_host_func(producer, nap, nullptr));
   add(function, data, 3, producer);
   EXPECT_SUCCESS(driver().event_record(event, producer));
   EXPECT_SUCCESS(further().stream_wait_event(consumer, event, 0));
@@ -165,10 +165,10 @@ TEST(stream_implicit_order) {
   const CUdeviceptr data = allocate(4);
   const uint32_t one = 1, two = 2;
   // The stream of handle 0 waits for the blocking streams, and they for it.
-  EXPECT_SUCCESS(driver().launch_host_func(blocking, nap, nullptr));
+  EXPECT_SUCCESS(further().launch_host_func(blocking, nap, nullptr));
   EXPECT_SUCCESS(driver().memcpy_htod_async(data, &one, 4, blocking));
   EXPECT(first(data, nullptr) == 1);
-  EXPECT_SUCCESS(driver().launch_host_func(nullptr, nap, nullptr));
+  EXPECT_SUCCESS(further().launch_host_func(nullptr, nap, nullptr));
   EXPECT_SUCCESS(driver().memcpy_htod_async(data, &two, 4, nullptr));
   EXPECT(first(data, blocking) == 2);
   auto* in = Library::get().find<CUresult(CUdeviceptr, const void*, size_t)>("cuMemcpyHtoD_v2");
@@ -187,7 +187,7 @@ TEST(stream_host_functions) {
     std::atomic<int> calls;
     int code;
   } state{allocate(4), {0}, 0};
-  EXPECT_SUCCESS(driver().launch_host_func(
+  EXPECT_SUCCESS(further().launch_host_func(
       queue,
       [](void* data) {
         auto* state = static_cast<State*>(data);
@@ -198,7 +198,7 @@ TEST(stream_host_functions) {
       &state));
   EXPECT_SUCCESS(driver().stream_synchronize(queue));
   EXPECT(state.calls == 1 && state.code == not_permitted);
-  EXPECT_CODE(driver().launch_host_func(queue, nullptr, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_CODE(further().launch_host_func(queue, nullptr, nullptr), CUDA_ERROR_INVALID_VALUE);
 }
 
 TEST(graph_of_kernels_copies_and_host_functions) {
@@ -216,7 +216,8 @@ TEST(graph_of_kernels_copies_and_host_functions) {
   EXPECT_SUCCESS(d.memset_d8_async(data + 4, 0, 252, queue));
   for (uint32_t i = 1; i <= 3; i++) add(function, data, i, queue);  // each with a value of its own
   EXPECT_SUCCESS(d.memcpy_dtod_async(copy, data, 256, queue));
-  EXPECT_SUCCESS(d.launch_host_func(queue, [](void* calls) { ++*static_cast<std::atomic<int>*>(calls); }, &calls));
+  EXPECT_SUCCESS(
+      further().launch_host_func(queue, [](void* calls) { ++*static_cast<std::atomic<int>*>(calls); }, &calls));
   CUgraph graph = nullptr;
   EXPECT_SUCCESS(d.stream_end_capture(queue, &graph));
   EXPECT_SUCCESS(d.stream_synchronize(queue));

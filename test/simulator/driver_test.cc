@@ -457,7 +457,7 @@ TEST(driver_counters) {
   for (int i = 0; i < 3; i++) run();
 }
 
-// A driver of before CUDA 11.4: a variant of the library without what came with it.
+// A variant of the library without a function that only a feature needs.
 TEST(driver_that_lacks_a_function) {
   const Library old(HEED_SIMULATOR_OLD_LIBRARY);
   EXPECT(old.handle && !old.driver.graph_instantiate);

@@ -148,7 +148,7 @@ for (let count = 0; count < rounds.length || performance.now() - started < 60_00
   ];
   for (const what of new Set(left))
     fail(`after ${fault.name} on ${place.device}`, `expected nothing to be left, got ${what}`);
-  for (const each of used) each.emptyCache();
+  for (const each of used) await each.emptyCache();
   if (count === rounds.length - 1) resourcesBefore = resources();
   sizes.push(process.memoryUsage.rss());
   longestPause();

@@ -53,11 +53,11 @@ const mostAsleep = 300;
 
 /**
  * Expects that no turn of the event loop takes longer for `work` than 50 ms, or than twice what one takes for nothing. The
- * least of three: what else the machine does only adds to it.
+ * least of three: what else the machine does only adds to it. `asleep` is how many milliseconds a turn may sleep.
  */
-export async function expectNoPause(work: () => Promise<unknown>): Promise<void> {
+export async function expectNoPause(work: () => Promise<unknown>, asleep = mostAsleep): Promise<void> {
   const idle = await pausesOf(() => sleep(100));
-  const allowed = { busy: Math.max(mostBusy, 2 * idle.busy), asleep: Math.max(mostAsleep, 2 * idle.asleep) };
+  const allowed = { busy: Math.max(mostBusy, 2 * idle.busy), asleep: Math.max(asleep, 2 * idle.asleep) };
   const least: Pauses = { busy: Infinity, asleep: Infinity };
   for (let i = 0; i < 3 && !within(least, allowed); i++) {
     const { busy, asleep } = await pausesOf(work);

@@ -1,0 +1,61 @@
+#include "cuda/submitter.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "cuda/card.h"
+
+namespace heed::cuda {
+
+Submitter::Submitter(Card& card) : card_(card), thread_([this] { work(); }) {}
+
+Submitter::~Submitter() { stop(); }
+
+void Submitter::later(std::function<void()> submit) {
+  if (!thread_.joinable()) return;  // same thread as stop()
+  waiting_.fetch_add(1, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(mutex_);
+    calls_.push_back(std::move(submit));
+  }
+  wake_.notify_one();
+}
+
+void Submitter::drain() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return idle(); });
+}
+
+void Submitter::stop() {
+  std::deque<std::function<void()>> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_.store(true, std::memory_order_relaxed);
+    dropped.swap(calls_);
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  waiting_.store(0, std::memory_order_release);
+}
+
+void Submitter::work() {
+  try {
+    card_.make_current("submitting");
+  } catch (const Error&) {
+    // A device that cannot be used says so at each call.
+  }
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return !calls_.empty() || stopping(); });
+    if (stopping()) return;
+    std::function<void()> submit = std::move(calls_.front());
+    calls_.pop_front();
+    lock.unlock();
+    submit();
+    submit = nullptr;  // what it holds goes before others learn that it is done
+    lock.lock();
+    if (waiting_.fetch_sub(1, std::memory_order_release) == 1) idle_.notify_all();
+  }
+}
+
+}  // namespace heed::cuda

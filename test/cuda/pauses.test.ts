@@ -1,0 +1,94 @@
+/**
+ * The event loop while a CUDA device is slow: copies, launches and the driver's one thread for host functions take their
+ * time, and there is little memory to pin. The modes are the software device's (docs/simulator.md).
+ */
+import { describe, expect, test, vi } from "vitest";
+import { device } from "../../lib/device.js";
+import { GPT } from "../../lib/models/gpt.js";
+import { matmul } from "../../lib/ops/matmul.js";
+import { AdamW } from "../../lib/optim/adamw.js";
+import { scope } from "../../lib/scope.js";
+import { setPieces } from "../../lib/tensor-pieces.js";
+import { ones, tensor } from "../../lib/creation.js";
+import { inPieces } from "../../lib/turns.js";
+import { cudas, needsSimulator } from "../support/cuda.js";
+import { expectNoPause } from "../support/pauses.js";
+
+// Before the driver is opened.
+vi.hoisted(() =>
+  Object.assign(process.env, {
+    HEED_SIMULATOR_DEVICES: "2",
+    HEED_SIMULATOR_CALLBACK_THREAD: "1",
+    HEED_SIMULATOR_PINNED: String(24 * 2 ** 20),
+    HEED_SIMULATOR_LAUNCH_TIME: "4000",
+    HEED_SIMULATOR_COPY_RATE: "100",
+  }),
+);
+
+const mostAsleep = 50;
+const size = 8 * 2 ** 20;
+
+/** Launches that take the device 0.2 s. */
+function keepBusy(): void {
+  using a = ones([16, 16], { device: "cuda:0" });
+  for (let i = 0; i < 50; i++) matmul(a, a).dispose();
+}
+
+describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () => {
+  test("goes round while tensors go up, across and down", async (context) => {
+    needsSimulator(context);
+    const values = new Float32Array(size).fill(3);
+    await expectNoPause(async () => {
+      keepBusy();
+      using x = ones([size], { device: "cuda:0" });
+      await setPieces(x, inPieces(values));
+      using across = x.to("cuda:1");
+      using down = x.to("cpu");
+      using up = down.to("cuda:1");
+      const [read] = await Promise.all([x, across, up].map((each) => each.data()));
+      expect(read!.at(-1)).toBe(3);
+    }, mostAsleep);
+  });
+
+  test("goes round while a model is trained", async (context) => {
+    needsSimulator(context);
+    const config = { vocabularySize: 31, contextLength: 8, layers: 1, heads: 1, width: 16 };
+    using model = new GPT(config, { seed: 1, device: "cuda:0" });
+    using optimizer = new AdamW(model.namedParameters());
+    const ids = Int32Array.from({ length: 16 }, (_, i) => i % 31);
+    await expectNoPause(async () => {
+      for (let step = 0; step < 2; step++) {
+        using loss = scope(() => {
+          const input = tensor(ids, [2, 8], { device: "cuda:0" });
+          const loss = model.loss(input, input);
+          optimizer.zeroGrad();
+          loss.backward();
+          optimizer.step();
+          return loss;
+        });
+        expect(await loss.item()).toBeGreaterThan(0);
+      }
+    }, mostAsleep);
+  });
+
+  test.for(["cuda:0", "cpu"])("goes round while the cache of %s is emptied behind work", async (name, context) => {
+    needsSimulator(context);
+    const where = device(name);
+    await expectNoPause(async () => {
+      const made = Array.from({ length: 4 }, () => ones([2 ** 20], { device: name }));
+      if (name === "cpu") {
+        using a = ones([512, 512], { device: name });
+        for (let i = 0; i < 30; i++) matmul(a, a).dispose();
+      } else keepBusy();
+      for (const each of made) each.dispose();
+      expect(where.memory().cached).toBeGreaterThanOrEqual(16 * 2 ** 20);
+      const emptied = where.emptyCache();
+      expect(where.memory().cached).toBeLessThan(16 * 2 ** 20);
+      // What is made meanwhile has memory of its own.
+      using next = ones([2 ** 20], { device: name });
+      const read = next.data();
+      await emptied;
+      expect((await read).at(-1)).toBe(1);
+    }, mostAsleep);
+  });
+});
