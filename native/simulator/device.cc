@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "simulator/capability.h"
 #include "simulator/stream.h"
 
 namespace heed::simulator {
@@ -30,6 +31,7 @@ void read_environment(Settings& settings) {
   settings.delay = number("HEED_SIMULATOR_DELAY", 0);
   if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
   settings.options = Options::from_environment();
+  settings.options.shared_limit = capability(settings.capability).block_shared_memory;
   if (!settings.counters_file.empty()) settings.options.count = true;
 }
 
