@@ -59,7 +59,7 @@ void async_copy(Warp& warp, const Instruction& in) {
   // The destination: bounds and alignment as for a write, then pending.
   SharedShadow* shadow = block.shadow;
   block.shadow = nullptr;
-  resolve(warp, Space::shared, destination, in.bytes, Access::write, false, pointer);
+  resolve(warp, Space::shared, destination, in.bytes, Access::write, 0, pointer);
   block.shadow = shadow;
   const uint32_t executing = warp.mask;
   for (uint32_t m = executing; m; m &= m - 1) {
@@ -91,12 +91,12 @@ void async_copy(Warp& warp, const Instruction& in) {
         fail(warp, lane, error_misaligned, "misaligned source of a copy of " + std::to_string(in.bytes) + " bytes");
     }
     if ((bytes & (bytes - 1)) == 0) {
-      resolve(warp, Space::global, from, bytes, Access::read, false, pointer);
+      resolve(warp, Space::global, from, bytes, Access::read, 0, pointer);
     } else {
       for (uint32_t i = 0; i < bytes; i++) {
         uint64_t byte[warp_size];
         for (int lane = 0; lane < warp_size; lane++) byte[lane] = from[lane] + i;
-        resolve(warp, Space::global, byte, 1, Access::read, false, pointer);
+        resolve(warp, Space::global, byte, 1, Access::read, 0, pointer);
       }
     }
   }
