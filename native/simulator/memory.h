@@ -50,9 +50,9 @@ class Memory {
   uint8_t* arena() const { return arena_; }
   size_t arena_bytes() const { return arena_bytes_; }
   uint8_t* shadow() const { return shadow_; }
-  // 16 bytes for each word of the arena (races.h), null if there is no room for them, and the number of a new launch,
-  // 1 to 255: what carries a number is forgotten before it comes again.
-  void* access_records() const { return records_; }
+  // Two arrays of a number for each word of the arena (races.h), null if there is no room for them, and the number of a
+  // new launch, 1 to 255: what carries a number is forgotten before it comes again.
+  uint64_t* access_records() const { return reinterpret_cast<uint64_t*>(records_); }
   uint32_t next_launch();
   // "byte 12 of an allocation of 1024 bytes".
   std::string place(const void* address) const;

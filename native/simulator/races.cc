@@ -18,8 +18,8 @@ uint32_t block_of(uint64_t record) { return record >> block_shift & block_mask; 
 uint32_t time_of(uint64_t record) { return record >> time_shift & last_time; }
 
 // Blocks on other threads look at the same records.
-uint64_t load(const uint64_t& record) { return __atomic_load_n(&record, __ATOMIC_RELAXED); }
-void store(uint64_t& record, uint64_t value) { __atomic_store_n(&record, value, __ATOMIC_RELAXED); }
+AccessRecord load(const AccessRecord& record) { return __atomic_load_n(&record, __ATOMIC_RELAXED); }
+void store(AccessRecord& record, AccessRecord value) { __atomic_store_n(&record, value, __ATOMIC_RELAXED); }
 
 }  // namespace
 
@@ -59,7 +59,8 @@ bool Releases::covers(uint32_t count, uint32_t block, uint32_t warp, uint32_t ti
 // ---- LaunchRaces
 
 LaunchRaces::LaunchRaces(Memory& memory)
-    : records(static_cast<AccessRecord*>(memory.access_records())),
+    : writes(memory.access_records()),
+      reads(writes + memory.arena_bytes() / 4),
       base(reinterpret_cast<uint64_t>(memory.arena())),
       launch(memory.next_launch()) {}
 
@@ -197,62 +198,64 @@ void BlockRaces::reset(LaunchRaces& launch, uint32_t block, uint32_t warps, bool
 }
 
 // Of this launch, by another block, and not known to have happened before.
-bool BlockRaces::conflicts(const Warp& warp, uint64_t record) {
+bool BlockRaces::conflicts(const Warp& warp, AccessRecord record) {
   if (record >> launch_shift != launch_->launch || record >> block_shift == own_) return false;
   return !ordered_ || !order_.is_ordered(warp.index, block_of(record), warp_of(record), time_of(record));
 }
 
-void BlockRaces::read(const Warp& warp, int lane, AccessRecord& at, uint64_t now, bool strong) {
-  const uint64_t written = load(at.write), bytes = now & all_bytes;
+void BlockRaces::read(const Warp& warp, int lane, uint64_t word, AccessRecord now, bool strong) {
+  const uint64_t bytes = now & all_bytes;
+  const AccessRecord written = load(launch_->writes[word]);
   if (written & bytes && !(strong && written & strong_bit) && conflicts(warp, written))
-    fault(warp, lane, at, written, "read", "write");
+    fault(warp, lane, word, written, "read", "write");
   if (strong) return;
-  const uint64_t read = load(at.read);
-  if (read >> block_shift == own_) {
-    if ((read | bytes) != (now | (read & all_bytes))) store(at.read, now | (read & all_bytes));
-  } else if (read >> launch_shift != launch_->launch || !(read & bytes)) {
-    store(at.read, now);
+  AccessRecord& at = launch_->reads[word];
+  const AccessRecord before = load(at);
+  if (before >> block_shift == own_) {
+    const AccessRecord both = now | (before & all_bytes);
+    if ((before | bytes) != both) store(at, both);
+  } else if (before >> launch_shift != launch_->launch || !(before & bytes)) {
+    store(at, now);
   }
 }
 
-void BlockRaces::write(const Warp& warp, int lane, AccessRecord& at, uint64_t now, bool strong, bool reads) {
-  const uint64_t written = load(at.write), read = load(at.read), bytes = now & all_bytes;
+void BlockRaces::write(const Warp& warp, int lane, uint64_t word, AccessRecord now, bool strong, bool reads) {
+  const uint64_t bytes = now & all_bytes;
+  const AccessRecord written = load(launch_->writes[word]), read = load(launch_->reads[word]);
   const char* const doing = reads ? "atomic operation" : "write";
   if (written & bytes && !(strong && written & strong_bit) && conflicts(warp, written))
-    fault(warp, lane, at, written, doing, "write");
-  if (read & bytes && conflicts(warp, read)) fault(warp, lane, at, read, doing, "read");
+    fault(warp, lane, word, written, doing, "write");
+  if (read & bytes && conflicts(warp, read)) fault(warp, lane, word, read, doing, "read");
   if (written >> block_shift == own_) {
     // What races with an atomic operation too must not be forgotten.
     if (strong && !(written & strong_bit)) return;
     now |= written & all_bytes;
   }
-  store(at.write, now);
+  store(launch_->writes[word], now);
 }
 
 void BlockRaces::access(const Warp& warp, const uint64_t* address, uint32_t bytes, Access access, bool strong) {
-  const bool writes = access != Access::read;
   const uint64_t time = ordered_ ? order_.access_time() : 0;
-  const uint64_t now = own_ << block_shift | (strong ? strong_bit : 0) | uint64_t{warp.index} << warp_shift |
-                       time << time_shift | std::min<uint64_t>(warp.pc, pc_mask);
+  const AccessRecord now = own_ << block_shift | (strong ? strong_bit : 0) | uint64_t{warp.index} << warp_shift |
+                           time << time_shift | std::min<uint64_t>(warp.pc, pc_mask);
   for (uint32_t m = warp.mask; m; m &= m - 1) {
     const int lane = __builtin_ctz(m);
     const uint64_t offset = address[lane] - launch_->base;
-    AccessRecord* record = launch_->records + offset / 4;
     const uint64_t part = bytes >= 4 ? all_bytes : uint64_t{(1u << bytes) - 1} << offset % 4 << bytes_shift;
-    for (uint32_t i = 0; i < bytes; i += 4, record++) {
-      if (writes) {
-        write(warp, lane, *record, now | part, strong, access == Access::atomic);
+    for (uint64_t word = offset / 4, end = word + (bytes + 3) / 4; word < end; word++) {
+      if (access == Access::read) {
+        read(warp, lane, word, now | part, strong);
       } else {
-        read(warp, lane, *record, now | part, strong);
+        write(warp, lane, word, now | part, strong, access == Access::atomic);
       }
     }
   }
 }
 
-void BlockRaces::fault(const Warp& warp, int lane, const AccessRecord& at, uint64_t record, const char* now,
+void BlockRaces::fault(const Warp& warp, int lane, uint64_t word, AccessRecord record, const char* now,
                        const char* before) const {
   const LaunchState& launch = *warp.block->launch;
-  const uint64_t address = launch_->base + static_cast<uint64_t>(&at - launch_->records) * 4;
+  const uint64_t address = launch_->base + word * 4;
   const uint32_t block = block_of(record), pc = static_cast<uint32_t>(record & pc_mask);
   char hex[32];
   std::snprintf(hex, sizeof hex, "0x%llx", static_cast<unsigned long long>(address));

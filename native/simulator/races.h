@@ -7,10 +7,11 @@
 // operation or strong read of the same address afterwards, and then a fence. Within a block, barriers of the block
 // carry what one warp knows to the others. A warp counts as one thread here.
 //
-// Bounds: 16 bytes a word that kernels touch, given back with the memory it belongs to; records carry the number of
-// their launch, so that nothing is cleared between launches. Where a record's fields do not suffice (more than a
-// million blocks, a block with thousands of fences and barriers between its writes) or a launch releases more than a
-// million times, what cannot be told counts as ordered. Two blocks that share a word hide each other's records of it.
+// Bounds: 8 bytes a word that kernels read and 8 a word that they write, given back with the memory it belongs to;
+// records carry the number of their launch, so that nothing is cleared between launches. Where a record's fields do not
+// suffice (more than a million blocks, a block with thousands of fences and barriers between its writes) or a launch
+// releases more than a million times, what cannot be told counts as ordered. Two blocks that share a word hide each
+// other's records of it.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -25,11 +26,9 @@
 
 namespace heed::simulator {
 
-// The last write of a word, and a read of it by a block that has not written it since: launch (8 bits), block (20),
-// strong (1), warp (5), bytes of the word (4), time in the block (11), instruction (15).
-struct AccessRecord {
-  uint64_t write, read;
-};
+// An access of a word: launch (8 bits), block (20), strong (1), warp (5), bytes of the word (4), time in the block
+// (11), instruction (15).
+using AccessRecord = uint64_t;
 
 // What was released at one address: by whom, and how much of what it and others had written.
 class Releases {
@@ -64,9 +63,11 @@ class LaunchRaces {
   // Null if there is no room for the records.
   static std::unique_ptr<LaunchRaces> of(Memory& memory);
 
-  AccessRecord* const records;  // of the arena, by word
-  const uint64_t base;          // of the arena
-  const uint64_t launch;        // as the records have it
+  // By word of the arena: the last write, and the first read of the launch by a block that has not written it. Pages of
+  // them that are only looked at cost no memory.
+  AccessRecord *const writes, *const reads;
+  const uint64_t base;    // of the arena
+  const uint64_t launch;  // as the records have it
 
   std::mutex mutex;  // for what follows
   Releases& at(uint64_t address) { return releases_[address]; }
@@ -138,10 +139,10 @@ class BlockRaces {
   BlockOrder* order() { return ordered_ ? &order_ : nullptr; }
 
  private:
-  bool conflicts(const Warp& warp, uint64_t record);
-  void read(const Warp& warp, int lane, AccessRecord& record, uint64_t bytes, bool strong);
-  void write(const Warp& warp, int lane, AccessRecord& record, uint64_t bytes, bool strong, bool reads);
-  [[noreturn]] void fault(const Warp& warp, int lane, const AccessRecord& at, uint64_t record, const char* now,
+  bool conflicts(const Warp& warp, AccessRecord record);
+  void read(const Warp& warp, int lane, uint64_t word, AccessRecord now, bool strong);
+  void write(const Warp& warp, int lane, uint64_t word, AccessRecord now, bool strong, bool reads);
+  [[noreturn]] void fault(const Warp& warp, int lane, uint64_t word, AccessRecord record, const char* now,
                           const char* before) const;
 
   LaunchRaces* launch_ = nullptr;
