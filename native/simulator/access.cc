@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "simulator/races.h"
+
 namespace heed::simulator {
 
 namespace {
@@ -55,8 +57,23 @@ void mark_written(uint8_t* shadow, uint64_t offset, uint32_t bytes) {
   if ((shadow[offset / 4] & nibble) != nibble) __atomic_fetch_or(shadow + offset / 4, nibble, __ATOMIC_RELAXED);
 }
 
+void check_races(const Warp& warp, const uint64_t* address, uint32_t bytes, Access access, uint8_t flags) {
+  const bool strong = (access == Access::atomic || flags & strong_access) && !(flags & block_scope);
+  BlockRaces& races = *warp.block->races;
+  races.access(warp, address, bytes, access, strong);
+  BlockOrder* const order = strong && access != Access::read ? races.order() : nullptr;
+  if (!order) return;
+  if (flags & release_access) order->fence(warp.index);
+  uint64_t last = 0;
+  for (uint32_t m = warp.mask; m; m &= m - 1) {
+    const uint64_t at = address[__builtin_ctz(m)];
+    if (at != last) order->release(warp.index, at);
+    last = at;
+  }
+}
+
 void resolve_global(const Warp& warp, Space space, const uint64_t* address, uint32_t bytes, Access access,
-                    uint8_t** pointer) {
+                    uint8_t flags, uint8_t** pointer) {
   const LaunchState& launch = *warp.block->launch;
   const Memory& memory = *launch.memory;
   const uint64_t base = reinterpret_cast<uint64_t>(memory.arena()), size = memory.arena_bytes();
@@ -70,6 +87,7 @@ void resolve_global(const Warp& warp, Space space, const uint64_t* address, uint
     const std::string why = memory.check(pointer[lane], bytes, access);
     bad_address(warp, lane, space, address[lane], bytes, access, why.empty() ? "not allowed" : why);
   }
+  if (warp.block->races) check_races(warp, address, bytes, access, flags);
   // Also without the sanitizer, so that a later launch with it knows.
   if (access == Access::read) return;
   for (uint32_t m = warp.mask; m; m &= m - 1) mark_written(shadow, address[__builtin_ctz(m)] - base, bytes);
@@ -150,7 +168,7 @@ void addresses(const Warp& warp, const Instruction& in, uint64_t* address) {
   }
 }
 
-void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t bytes, Access access, bool strong,
+void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t bytes, Access access, uint8_t flags,
              uint8_t** pointer) {
   if (space == Space::generic) {
     uint32_t by_space[6] = {};
@@ -161,17 +179,16 @@ void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t by
     Warp part = warp;
     for (int s = 1; s < 6; s++) {
       if (!by_space[s]) continue;
-      if (by_space[s] == warp.mask)
-        return resolve(warp, static_cast<Space>(s), address, bytes, access, strong, pointer);
+      if (by_space[s] == warp.mask) return resolve(warp, static_cast<Space>(s), address, bytes, access, flags, pointer);
       part.mask = by_space[s];
-      resolve(part, static_cast<Space>(s), address, bytes, access, strong, pointer);
+      resolve(part, static_cast<Space>(s), address, bytes, access, flags, pointer);
     }
     return;
   }
   check_alignment(warp, address, warp.mask, bytes);
   switch (space) {
     case Space::shared:
-      resolve_shared(warp, address, bytes, access, strong, pointer);
+      resolve_shared(warp, address, bytes, access, flags & strong_access, pointer);
       if (warp.counters) count_shared(warp, address, warp.mask, bytes, access != Access::read);
       break;
     case Space::local:
@@ -181,7 +198,7 @@ void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t by
       resolve_parameter(warp, address, bytes, access, pointer);
       break;
     default:
-      resolve_global(warp, space, address, bytes, access, pointer);
+      resolve_global(warp, space, address, bytes, access, flags, pointer);
       if (warp.counters) count_global(warp, address, warp.mask, bytes, access != Access::read);
   }
   if (warp.counters && access == Access::atomic) warp.counters->atomics++;
@@ -190,7 +207,20 @@ void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t by
 void locate(const Warp& warp, const Instruction& in, uint32_t bytes, Access access, uint8_t** pointer) {
   alignas(64) uint64_t address[warp_size];
   addresses(warp, in, address);
-  resolve(warp, in.space, address, bytes, access, in.flags & strong_access, pointer);
+  resolve(warp, in.space, address, bytes, access, in.flags, pointer);
+}
+
+void observe(const Warp& warp, const Instruction& in, uint8_t* const* pointer) {
+  BlockOrder* const order = warp.block->races ? warp.block->races->order() : nullptr;
+  if (!order || in.flags & block_scope) return;
+  const Memory& memory = *warp.block->launch->memory;
+  const uint8_t* last = nullptr;
+  for (uint32_t m = warp.mask; m; m &= m - 1) {
+    const uint8_t* const at = pointer[__builtin_ctz(m)];
+    if (at != last && memory.contains(at))
+      order->observe(warp.index, reinterpret_cast<uint64_t>(at), in.flags & acquire_access);
+    last = at;
+  }
 }
 
 }  // namespace heed::simulator

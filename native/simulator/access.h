@@ -11,16 +11,23 @@ enum AccessFlags : uint8_t {
   narrow_address = 1,  // the address register has 32 bits
   sign_extend = 2,     // of a loaded element
   strong_access = 4,   // .volatile, .relaxed, .acquire, .release
+  acquire_access = 8,
+  release_access = 16,
+  block_scope = 32,  // .cta: not strong for other blocks
 };
 
 // The addresses of the executing lanes in the instruction's own space (others: 0).
 void addresses(const Warp& warp, const Instruction& instruction, uint64_t* address);
 
 // Checks an access of `bytes` at `address` in `space` and says where it is on the host. Faults if it may not be made.
-void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t bytes, Access access, bool strong,
+// `flags`: AccessFlags.
+void resolve(const Warp& warp, Space space, const uint64_t* address, uint32_t bytes, Access access, uint8_t flags,
              uint8_t** pointer);
 // addresses() and resolve().
 void locate(const Warp& warp, const Instruction& instruction, uint32_t bytes, Access access, uint8_t** pointer);
+
+// After an atomic operation or strong read: what other blocks have released there may be acquired.
+void observe(const Warp& warp, const Instruction& instruction, uint8_t* const* pointer);
 
 // Which bytes of device memory a launch touched, for unique_load_bytes and unique_store_bytes.
 class Footprint {

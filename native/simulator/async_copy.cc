@@ -59,7 +59,7 @@ void async_copy(Warp& warp, const Instruction& in) {
   // The destination: bounds and alignment as for a write, then pending.
   SharedShadow* shadow = block.shadow;
   block.shadow = nullptr;
-  resolve(warp, Space::shared, destination, in.bytes, Access::write, false, pointer);
+  resolve(warp, Space::shared, destination, in.bytes, Access::write, 0, pointer);
   block.shadow = shadow;
   const uint32_t executing = warp.mask;
   for (uint32_t m = executing; m; m &= m - 1) {
@@ -74,6 +74,14 @@ void async_copy(Warp& warp, const Instruction& in) {
     copy.source_bytes[lane] = static_cast<uint8_t>(bytes);
     if (shadow) shadow->begin_copy(warp, lane, copy.destination[lane], in.bytes);
   }
+  // The source's address is aligned whatever its size is: also where nothing is read.
+  for (uint32_t m = executing; m; m &= m - 1) {
+    const int lane = __builtin_ctz(m);
+    if (from[lane] % in.bytes)
+      fail(warp, lane, error_misaligned,
+           "misaligned source of a copy of " + std::to_string(in.bytes) + " bytes, " +
+               std::to_string(copy.source_bytes[lane]) + " of them read");
+  }
   // The source, by lanes that read the same number of bytes; all of them at once as a rule.
   uint32_t rest = executing;
   for (uint32_t m = rest; m; m &= m - 1)
@@ -85,18 +93,13 @@ void async_copy(Warp& warp, const Instruction& in) {
       if (copy.source_bytes[__builtin_ctz(m)] == bytes) same |= 1u << __builtin_ctz(m);
     rest &= ~same;
     warp.mask = same;
-    for (uint32_t m = same; m; m &= m - 1) {
-      const int lane = __builtin_ctz(m);
-      if (from[lane] % in.bytes)
-        fail(warp, lane, error_misaligned, "misaligned source of a copy of " + std::to_string(in.bytes) + " bytes");
-    }
     if ((bytes & (bytes - 1)) == 0) {
-      resolve(warp, Space::global, from, bytes, Access::read, false, pointer);
+      resolve(warp, Space::global, from, bytes, Access::read, 0, pointer);
     } else {
       for (uint32_t i = 0; i < bytes; i++) {
         uint64_t byte[warp_size];
         for (int lane = 0; lane < warp_size; lane++) byte[lane] = from[lane] + i;
-        resolve(warp, Space::global, byte, 1, Access::read, false, pointer);
+        resolve(warp, Space::global, byte, 1, Access::read, 0, pointer);
       }
     }
   }

@@ -35,6 +35,7 @@ void apply(Warp& warp, const Instruction& in, F f) {
         pointer[i], [&](Bits now) { return bits_as<Bits>(static_cast<Value>(f(bits_as<Value>(now), x, y))); });
     if (in.d != no_slot) lanes<Stored>(warp, in.d)[i] = old;
   }
+  observe(warp, in, pointer);
 }
 
 template <class T>

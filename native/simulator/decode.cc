@@ -248,8 +248,12 @@ bool Decoder::control() {
     in_.control = Control::exit;
   } else if (opcode_ == "trap" || opcode_ == "brkpt") {
     in_.execute = trap;
-  } else if (opcode_ == "nanosleep" || opcode_ == "membar" || opcode_ == "fence" || opcode_ == "prefetch" ||
-             opcode_ == "prefetchu" || opcode_ == "discard" || opcode_ == "applypriority" || opcode_ == "pmevent") {
+  } else if (opcode_ == "membar" || opcode_ == "fence") {
+    const bool inside = has("cta") || has("proxy") || has("mbarrier_init");
+    in_.execute = inside ? nothing : fence;
+    program_->orders_blocks |= !inside;
+  } else if (opcode_ == "nanosleep" || opcode_ == "prefetch" || opcode_ == "prefetchu" || opcode_ == "discard" ||
+             opcode_ == "applypriority" || opcode_ == "pmevent") {
     in_.execute = nothing;
   } else {
     return false;

@@ -61,6 +61,7 @@ class Decoder {
   // decode_memory.cc
   bool memory();
   void load_or_store(bool is_load);
+  void ordering();  // flags, of what comes with an access
   void atomic(bool returns);
   void asynchronous_copy();
   void address_conversion();

@@ -32,8 +32,7 @@ void Decoder::load_or_store(bool is_load) {
   address(place, where);
   in_.bytes = static_cast<uint8_t>(bytes_of(t));
   if (is_signed(t)) in_.flags |= sign_extend;
-  for (const std::string_view strong : {"volatile", "relaxed", "acquire", "release", "mmio"})
-    if (has(strong)) in_.flags |= strong_access;
+  ordering();
   const int count = has("v2") ? 2 : has("v4") ? 4 : has("v8") ? 8 : 1;
   in_.count = static_cast<uint8_t>(count);
   if (count > 1 && (value.kind != Argument::Kind::vector || value.second != count))
@@ -71,6 +70,15 @@ void Decoder::load_or_store(bool is_load) {
   }
 }
 
+void Decoder::ordering() {
+  for (const std::string_view strong : {"volatile", "relaxed", "acquire", "release", "mmio"})
+    if (has(strong)) in_.flags |= strong_access;
+  if (has("acquire") || has("acq_rel")) in_.flags |= acquire_access;
+  if (has("release") || has("acq_rel")) in_.flags |= release_access;
+  if (has("cta")) in_.flags |= block_scope;
+  if (in_.flags & (acquire_access | release_access)) program_->orders_blocks = true;
+}
+
 void Decoder::atomic(bool returns) {
   static const std::pair<std::string_view, Atomic> names[] = {
       {"add", Atomic::add},  {"inc", Atomic::inc}, {"dec", Atomic::dec},  {"min", Atomic::min},   {"max", Atomic::max},
@@ -80,6 +88,7 @@ void Decoder::atomic(bool returns) {
     if (!has(name)) continue;
     const size_t first = returns ? 1 : 0;
     address(argument(first), space());
+    ordering();
     in_.execute = find_atomic(operation, t);
     if (!in_.execute) fail("unknown atomic operation");
     const Type held = bytes_of(t) == 8 ? Type::b64 : bytes_of(t) == 2 ? Type::b16 : Type::b32;

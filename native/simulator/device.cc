@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "simulator/capability.h"
 #include "simulator/stream.h"
 
 namespace heed::simulator {
@@ -38,6 +39,7 @@ void read_environment(Settings& settings) {
   settings.copy_rate = number("HEED_SIMULATOR_COPY_RATE", 0);
   if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
   settings.options = Options::from_environment();
+  settings.options.shared_limit = capability(settings.capability).block_shared_memory;
   if (!settings.counters_file.empty()) settings.options.count = true;
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "simulator/capability.h"
 #include "simulator/device.h"
 
 namespace heed::simulator {
@@ -68,7 +69,7 @@ const ErrorText* find_error(CUresult code) {
   return nullptr;
 }
 
-// An A100's figures, where a program can act on them.
+// An A100's figures, where a program can act on them. What differs with the compute capability is in attribute_of().
 const std::map<CUdevice_attribute, int>& attributes() {
   static auto& attributes = *new std::map<CUdevice_attribute, int>{
       {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1024},
@@ -83,26 +84,58 @@ const std::map<CUdevice_attribute, int>& attributes() {
       {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32},
       {12, 65536},  // registers of a block
       {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1410000},
-      {15, 1},           // copies beside kernels
-      {17, 0},           // no limit on a kernel's time
-      {18, 0},           // not integrated
-      {19, 0},           // pinned memory is not mapped
-      {31, 1},           // concurrent kernels
-      {35, 0},           // TCC
-      {36, 1215000},     // memory clock
-      {37, 5120},        // memory bus
-      {38, 40 << 20},    // L2 cache
-      {39, 2048},        // threads of a multiprocessor
-      {41, 1},           // unified addressing
-      {81, 164 * 1024},  // shared memory of a multiprocessor
-      {82, 65536},       // registers of a multiprocessor
-      {83, 0},           // managed memory
-      {95, 0},           // cooperative launches
-      {106, 32},         // blocks of a multiprocessor
-      {111, 1024},       // shared memory reserved in each block
-      {115, 0},          // memory pools
+      {15, 1},         // copies beside kernels
+      {17, 0},         // no limit on a kernel's time
+      {18, 0},         // not integrated
+      {19, 0},         // pinned memory is not mapped
+      {31, 1},         // concurrent kernels
+      {35, 0},         // TCC
+      {36, 1215000},   // memory clock
+      {37, 5120},      // memory bus
+      {38, 40 << 20},  // L2 cache
+      {41, 1},         // unified addressing
+      {82, 65536},     // registers of a multiprocessor
+      {83, 0},         // managed memory
+      {95, 0},         // cooperative launches
+      {115, 0},        // memory pools
   };
   return attributes;
+}
+
+bool attribute_of(CUdevice_attribute attribute, int* value) {
+  const Capability& card = capability(settings().capability);
+  switch (static_cast<int>(attribute)) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+      *value = settings().capability / 10;
+      return true;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+      *value = settings().capability % 10;
+      return true;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+      *value = settings().multiprocessors;
+      return true;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+      *value = static_cast<int>(card.block_shared_memory);
+      return true;
+    case 39:  // threads of a multiprocessor
+      *value = card.threads;
+      return true;
+    case 81:  // shared memory of a multiprocessor
+      *value = static_cast<int>(card.shared_memory);
+      return true;
+    case 106:  // blocks of a multiprocessor
+      *value = card.blocks;
+      return true;
+    case 111:  // shared memory reserved in each block
+      *value = static_cast<int>(card.shared_memory - card.block_shared_memory);
+      return true;
+    default:
+      break;
+  }
+  const auto found = attributes().find(attribute);
+  if (found == attributes().end()) return false;
+  *value = found->second;
+  return true;
 }
 
 Device* find_device(CUdevice ordinal) {
@@ -166,26 +199,7 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
     if (const CUresult wrong = enter_without_context()) return wrong;
     if (!value) return CUDA_ERROR_INVALID_VALUE;
     if (!find_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-    switch (attribute) {
-      case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-        *value = settings().capability / 10;
-        return CUDA_SUCCESS;
-      case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-        *value = settings().capability % 10;
-        return CUDA_SUCCESS;
-      case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-        *value = settings().multiprocessors;
-        return CUDA_SUCCESS;
-      case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
-        *value = static_cast<int>(settings().options.shared_limit);
-        return CUDA_SUCCESS;
-      default:
-        break;
-    }
-    const auto found = attributes().find(attribute);
-    if (found == attributes().end()) return CUDA_ERROR_INVALID_VALUE;
-    *value = found->second;
-    return CUDA_SUCCESS;
+    return attribute_of(attribute, value) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }
 

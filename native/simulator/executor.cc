@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "simulator/access.h"
+#include "simulator/races.h"
 #include "simulator/scheduler.h"
 
 namespace heed::simulator {
@@ -112,6 +113,10 @@ std::optional<Fault> run(const Launch& launch, Memory& memory, const Options& op
   std::unique_ptr<Footprint> footprint;
   if (options.count) footprint = std::make_unique<Footprint>(memory);
   state.footprint = footprint.get();
+
+  std::unique_ptr<LaunchRaces> races;
+  if (options.sanitize && blocks > 1 && blocks <= LaunchRaces::most_blocks) races = LaunchRaces::of(memory);
+  state.races = races.get();
 
   const Order order(blocks, options.seed);
   std::atomic<uint64_t> next{0};

@@ -21,12 +21,12 @@ struct Launch {
 };
 
 struct Options {
-  uint64_t seed = 1;                // HEED_SIMULATOR_SEED
-  int threads = 0;                  // HEED_SIMULATOR_THREADS; 0: as many as the machine has cores
-  bool sanitize = true;             // HEED_SIMULATOR_SANITIZE
-  bool count = false;               // HEED_SIMULATOR_COUNT: fill the counters
-  uint64_t limit = 20'000'000'000;  // HEED_SIMULATOR_LIMIT: warp instructions of one launch
-  uint32_t shared_limit = 163 * 1024;
+  uint64_t seed = 1;                   // HEED_SIMULATOR_SEED
+  int threads = 0;                     // HEED_SIMULATOR_THREADS; 0: as many as the machine has cores
+  bool sanitize = true;                // HEED_SIMULATOR_SANITIZE
+  bool count = false;                  // HEED_SIMULATOR_COUNT: fill the counters
+  uint64_t limit = 20'000'000'000;     // HEED_SIMULATOR_LIMIT: warp instructions of one launch
+  uint32_t shared_limit = 163 * 1024;  // bytes a block can have, by the device's compute capability
 
   static Options from_environment();
 };

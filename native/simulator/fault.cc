@@ -28,6 +28,11 @@ std::string thread_name(const Block& block, uint32_t thread) {
   return "thread " + triple(thread % n[0], thread / n[0] % n[1], thread / (n[0] * n[1]));
 }
 
+std::string block_name(const LaunchState& launch, uint32_t block) {
+  const uint32_t* n = launch.grid;
+  return "block " + triple(block % n[0], block / n[0] % n[1], block / n[0] / n[1]);
+}
+
 std::string place_name(const Program& program, uint32_t pc) {
   std::string result = "PTX line " + std::to_string(program.lines[pc]);
   const Location& location = program.locations[pc];

@@ -17,6 +17,7 @@ void read_special(Warp& warp, const Instruction& in);     // mode: the register
 void print(Warp& warp, const Instruction& in);            // vprintf: lists[e]: local offsets of result, format, values
 void assert_fail(Warp& warp, const Instruction& in);      // lists[e]: of message, file, line, function
 void trap(Warp& warp, const Instruction& in);
+void fence(Warp& warp, const Instruction& in);  // of the whole device
 void nothing(Warp& warp, const Instruction& in);
 
 // ---- atomics.cc: atom and red: address in a, operands b and c, result d (or no_slot).

@@ -5,6 +5,7 @@
 
 #include "simulator/access.h"
 #include "simulator/handlers.h"
+#include "simulator/races.h"
 
 namespace heed::simulator {
 
@@ -88,6 +89,11 @@ void load(Warp& warp, const Instruction& in) {
       load_element<uint32_t>(warp, in, slots[j], pointer, j * in.bytes);
     }
   }
+  if (in.flags & strong_access) observe(warp, in, pointer);
+}
+
+void fence(Warp& warp, const Instruction&) {
+  if (warp.block->races && warp.block->races->order()) warp.block->races->order()->fence(warp.index);
 }
 
 void store(Warp& warp, const Instruction& in) {

@@ -82,7 +82,7 @@ void each_element(Warp& warp, const Instruction& in, Access access, F f) {
     uint32_t* registers = lanes<uint32_t>(warp, slots[static_cast<size_t>(r)]);
     for (int e = 0; e < call.fragment->elements; e++) {
       element_addresses(warp, in, call, r, e, base, address);
-      resolve(warp, in.space, address, bytes, access, false, pointer);
+      resolve(warp, in.space, address, bytes, access, 0, pointer);
       for (int i = 0; i < warp_size; i++) f(registers[i], e * static_cast<int>(bytes) * 8, pointer[i], bytes);
     }
   }

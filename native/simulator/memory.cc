@@ -14,7 +14,7 @@ namespace {
 constexpr size_t alignment = 256;
 constexpr size_t redzone = 256;
 constexpr uint8_t poison = 0xcb;
-constexpr size_t word = 4;
+constexpr size_t word = 4, record = 8;  // bytes; the record is of a word
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -39,6 +39,7 @@ std::string count(size_t n) { return std::to_string(n) + (n == 1 ? " byte" : " b
 Memory::Memory(size_t capacity) : capacity_(capacity), arena_bytes_(round_up(4 * capacity + (1 << 20), 4096)) {
   arena_ = reserve(arena_bytes_);
   shadow_ = reserve(arena_bytes_ / word);
+  records_ = reserve(2 * arena_bytes_ / word * record);
   if (!arena_ || !shadow_) arena_bytes_ = capacity_ = 0;
   top_ = redzone;
 }
@@ -46,6 +47,7 @@ Memory::Memory(size_t capacity) : capacity_(capacity), arena_bytes_(round_up(4 *
 Memory::~Memory() {
   if (arena_) munmap(arena_, arena_bytes_);
   if (shadow_) munmap(shadow_, arena_bytes_ / word);
+  if (records_) munmap(records_, 2 * arena_bytes_ / word * record);
 }
 
 // A part of a word is wholly inside or outside of the range, byte by byte.
@@ -111,6 +113,8 @@ bool Memory::free(void* address) {
   // Nobody may look at either any more, and it is long until they are handed out again.
   discard(arena_ + place, allocation.bytes);
   discard(shadow_ + place / word, allocation.bytes / word);
+  for (const size_t array : {size_t{0}, arena_bytes_})
+    if (records_) discard(records_ + (array + place) / word * record, allocation.bytes / word * record);
   return true;
 }
 
@@ -150,6 +154,23 @@ std::string Memory::check(const void* address, size_t bytes, Access access, bool
   char text[32];
   std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(address)));
   return address ? "address " + std::string(text) + " is not device memory" : "null pointer";
+}
+
+uint32_t Memory::next_launch() {
+  if (launch_ == 255) {
+    if (records_) discard(records_, 2 * arena_bytes_ / word * record);
+    launch_ = 0;
+  }
+  return ++launch_;
+}
+
+std::string Memory::place(const void* address) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const size_t at = offset(address);
+  auto it = allocations_.upper_bound(at);
+  if (it == allocations_.begin()) return "not in any allocation";
+  --it;
+  return "byte " + std::to_string(at - it->first) + " of an allocation of " + count(it->second.bytes);
 }
 
 void Memory::mark_initialised(void* address, size_t bytes) { set_shadow(offset(address), bytes, true, true); }

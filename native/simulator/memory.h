@@ -50,6 +50,12 @@ class Memory {
   uint8_t* arena() const { return arena_; }
   size_t arena_bytes() const { return arena_bytes_; }
   uint8_t* shadow() const { return shadow_; }
+  // Two arrays of a number for each word of the arena (races.h), null if there is no room for them, and the number of a
+  // new launch, 1 to 255: what carries a number is forgotten before it comes again.
+  uint64_t* access_records() const { return reinterpret_cast<uint64_t*>(records_); }
+  uint32_t next_launch();
+  // "byte 12 of an allocation of 1024 bytes".
+  std::string place(const void* address) const;
 
  private:
   size_t offset(const void* address) const {
@@ -67,6 +73,8 @@ class Memory {
   size_t arena_bytes_;
   uint8_t* arena_;
   uint8_t* shadow_;
+  uint8_t* records_;
+  uint32_t launch_ = 0;
   mutable std::mutex mutex_;
   std::map<size_t, Allocation> allocations_;  // by offset; freed ones stay, to name them
   size_t top_ = 0;

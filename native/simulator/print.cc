@@ -25,7 +25,7 @@ const uint8_t* byte_at(const Warp& warp, int lane, uint64_t address, uint32_t by
   uint64_t addresses[warp_size] = {};
   uint8_t* pointers[warp_size] = {};
   addresses[lane] = address;
-  resolve(one, Space::generic, addresses, bytes, Access::read, true, pointers);
+  resolve(one, Space::generic, addresses, bytes, Access::read, strong_access, pointers);
   return pointers[lane];
 }
 

@@ -193,7 +193,8 @@ struct Program {
   uint32_t shared_bytes = 0;
   uint32_t dynamic_shared = 0;
   uint32_t local_bytes = 0;
-  uint32_t access_shift = 2;  // log2 of the smallest access to shared memory, at most 2
+  bool orders_blocks = false;  // it has fences of the whole device, .acquire or .release
+  uint32_t access_shift = 2;   // log2 of the smallest access to shared memory, at most 2
 };
 
 // Gives every register a slot; slots are reused once a register is dead.

@@ -73,6 +73,13 @@ void Scheduler::run(const uint32_t index[3], uint64_t seed) {
     shadow_.reset(launch_.shared_bytes, launch_.program->access_shift, launch_.warps);
     block_.shadow = &shadow_;
   }
+  block_.races = nullptr;
+  if (launch_.races) {
+    const uint32_t* grid = launch_.grid;
+    const uint32_t number = index[0] + grid[0] * (index[1] + grid[1] * index[2]);
+    races_.reset(*launch_.races, number, launch_.warps, launch_.program->orders_blocks);
+    block_.races = &races_;
+  }
   std::fill(std::begin(block_.barriers), std::end(block_.barriers), Barrier());
   for (uint32_t w = 0; w < launch_.warps; w++) start(block_.warps[w], w);
   counters.blocks++;

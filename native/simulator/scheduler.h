@@ -8,6 +8,7 @@
 // The warps take turns of random length in random order; a turn ends early at a barrier. When no warp can go on, the
 // block is deadlocked, and what each is waiting for says why.
 #pragma once
+#include "simulator/races.h"
 #include "simulator/shadow.h"
 #include "simulator/state.h"
 
@@ -49,6 +50,7 @@ class Scheduler {
   uint8_t* register_base_ = nullptr;
   size_t register_stride_ = 0;
   SharedShadow shadow_;
+  BlockRaces races_;
   uint64_t accounted_ = 0;
 };
 

@@ -15,6 +15,8 @@ namespace heed::simulator {
 
 struct Block;
 class SharedShadow;
+class LaunchRaces;
+class BlockRaces;
 class Footprint;
 
 // Thrown by handlers and the scheduler.
@@ -48,6 +50,7 @@ struct LaunchState {
   std::vector<uint8_t> parameters;
   std::vector<uint8_t> constants;  // the program's constant slots
   Footprint* footprint = nullptr;  // only when counting
+  LaunchRaces* races = nullptr;    // only when sanitizing several blocks
   std::atomic<uint64_t> instructions{0};
   std::atomic<bool> stop{false};
 };
@@ -106,6 +109,7 @@ struct Block {
   uint32_t index[3] = {};
   uint8_t* shared = nullptr;
   SharedShadow* shadow = nullptr;  // only when sanitizing
+  BlockRaces* races = nullptr;     // likewise, and only of several blocks
   std::vector<Warp> warps;
   Barrier barriers[barrier_count];
   uint64_t executed = 0;
@@ -132,6 +136,8 @@ inline void set_predicate(Warp& warp, Predicate p, uint32_t value) {
 [[noreturn]] void fail(const Warp& warp, int lane, int cuda_error, const std::string& what);
 // "thread (3, 0, 0)".
 std::string thread_name(const Block& block, uint32_t thread);
+// "block (3, 0, 0)", by its number.
+std::string block_name(const LaunchState& launch, uint32_t block);
 // "PTX line 12 (gemm.cu:34): bar.sync 0", of an instruction.
 std::string place_name(const Program& program, uint32_t pc);
 

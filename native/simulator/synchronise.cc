@@ -165,6 +165,8 @@ void Scheduler::arrive(Warp& warp, size_t split, const Instruction& in) {
     barrier.voters += static_cast<uint32_t>(__builtin_popcount(s.mask));
   }
   if (block_.shadow) block_.shadow->arrive(warp.index, id);
+  BlockOrder* const order = block_.races ? block_.races->order() : nullptr;
+  if (order) order->arrive(warp.index, id);
   if (only_arrives) {
     s.pc++;
     s.state = Split::ready;
@@ -181,6 +183,7 @@ void Scheduler::arrive(Warp& warp, size_t split, const Instruction& in) {
 
 void Scheduler::release(int id) {
   Barrier& barrier = block_.barriers[id];
+  BlockOrder* const order = block_.races ? block_.races->order() : nullptr;
   const Instruction* const code = launch_.program->instructions.data();
   for (Warp& warp : block_.warps) {
     for (Split& s : warp.splits) {
@@ -201,11 +204,13 @@ void Scheduler::release(int id) {
           break;
       }
       if (block_.shadow) block_.shadow->leave(warp.index, id);
+      if (order) order->leave(warp.index, id);
       s.pc++;
       s.state = Split::ready;
     }
   }
   if (block_.shadow) block_.shadow->complete(id);
+  if (order) order->complete(id);
   barrier = Barrier();
 }
 

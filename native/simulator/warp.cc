@@ -32,9 +32,10 @@ Shuffled shuffle(Shuffle mode, const uint32_t* a, const uint32_t* b, const uint3
         break;
     }
     if (!inside) from = static_cast<int32_t>(lane);
-    d[lane] = source[from];
+    const bool defined = active >> from & 1;
+    d[lane] = defined ? source[from] : undefined_value;
     if (inside) result.in_range |= 1u << lane;
-    if (!(active >> from & 1)) result.undefined |= 1u << lane;
+    if (!defined) result.undefined |= 1u << lane;
   }
   return result;
 }

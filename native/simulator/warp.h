@@ -6,6 +6,9 @@
 
 namespace heed::simulator {
 
+// NaN as f32, as two f16 and as two bf16; as an integer far from any index or size.
+constexpr uint32_t undefined_value = 0x7fff7fff;
+
 enum class Shuffle : uint8_t { up, down, bfly, idx };
 
 struct Shuffled {
@@ -14,7 +17,8 @@ struct Shuffled {
 };
 
 // d = shfl.sync.mode.b32 a, b, c, by lanes of `active`; other lanes of d keep what they hold. b and c vary by lane: c's
-// bits 0..4 are the clamp, bits 8..12 the segment mask. A lane out of range gets its own a.
+// bits 0..4 are the clamp, bits 8..12 the segment mask. A lane out of range gets its own a; one that reads a lane
+// outside of `active` gets undefined_value, since what it gets on a card is not defined.
 Shuffled shuffle(Shuffle mode, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t active, uint32_t* d);
 
 enum class Vote : uint8_t { all, any, uni };

@@ -118,6 +118,54 @@ TEST(driver_settings_of_the_environment) {
   EXPECT_CODE(d.module_load_data_ex(&module, kernels, 0, nullptr, nullptr), CUDA_ERROR_INVALID_PTX);
 }
 
+// 48 KiB by default, and as much as cards of each compute capability have for a block that opts in for it.
+TEST(driver_shared_memory_of_compute_capabilities) {
+  struct Expected {
+    int capability, block_kb, multiprocessor_kb, threads, blocks;
+  };
+  const Expected cards[] = {{75, 64, 64, 1024, 16},    {80, 163, 164, 2048, 32}, {86, 99, 100, 1536, 16},
+                            {89, 99, 100, 1536, 24},   {90, 227, 228, 2048, 32}, {100, 227, 228, 2048, 32},
+                            {103, 227, 228, 2048, 32}, {120, 99, 100, 1536, 24}};
+  if (!is_child()) {
+    for (const Expected& card : cards)
+      expect_child("driver_shared_memory_of_compute_capabilities",
+                   "HEED_SIMULATOR_CAPABILITY=" + std::to_string(card.capability));
+    return;
+  }
+  const Driver& d = driver();
+  const int number = std::atoi(std::getenv("HEED_SIMULATOR_CAPABILITY"));
+  const auto attribute = [&](int which) {
+    int value = 0;
+    EXPECT_SUCCESS(d.device_get_attribute(&value, static_cast<CUdevice_attribute>(which), 0));
+    return value;
+  };
+  for (const Expected& card : cards) {
+    if (card.capability != number) continue;
+    const int limit = card.block_kb * 1024;
+    EXPECT(attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) == number / 10);
+    EXPECT(attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) == number % 10);
+    EXPECT(attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) == limit);
+    EXPECT(attribute(81) == card.multiprocessor_kb * 1024);  // shared memory of a multiprocessor
+    EXPECT(attribute(111) == (card.multiprocessor_kb - card.block_kb) * 1024);
+    EXPECT(attribute(39) == card.threads);  // of a multiprocessor
+    EXPECT(attribute(106) == card.blocks);  // of a multiprocessor
+    EXPECT(attribute(82) == 65536);         // registers of a multiprocessor
+    Context context;
+    const CUstream queue = make_stream();
+    const std::string ptx =
+        ".version 7.4\n.target sm_75\n.address_size 64\n.extern .shared .align 16 .b8 dynamic[];\n"
+        ".visible .entry k() { .reg .b32 %r<2>; mov.u32 %r1, 1; st.shared.u32 [dynamic+8], %r1; ret; }\n";
+    const CUfunction kernel = find(load(ptx), "k");
+    EXPECT_CODE(launch(kernel, 1, 1, (48 << 10) + 4, queue, {}), CUDA_ERROR_INVALID_VALUE);
+    const auto attribute_of_kernel = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    EXPECT_CODE(d.function_set_attribute(kernel, attribute_of_kernel, limit + 1), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_SUCCESS(d.function_set_attribute(kernel, attribute_of_kernel, limit));
+    EXPECT_CODE(launch(kernel, 1, 1, static_cast<unsigned>(limit) + 4, queue, {}), CUDA_ERROR_INVALID_VALUE);
+    EXPECT_SUCCESS(launch(kernel, 1, 1, static_cast<unsigned>(limit), queue, {}));
+    EXPECT_SUCCESS(d.stream_synchronize(queue));
+  }
+}
+
 TEST(driver_no_device) {
   if (!is_child()) return expect_child("driver_no_device", "HEED_SIMULATOR_DEVICES=0");
   EXPECT_CODE(Library::get().driver.init(0), CUDA_ERROR_NO_DEVICE);

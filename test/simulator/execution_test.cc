@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "device.h"
+#include "simulator/warp.h"
 
 namespace heed::test {
 namespace {
@@ -83,6 +84,7 @@ TEST(execution_shuffle_of_half_a_warp) {
     OUT:)",
                            32);
   for (uint32_t i = 0; i < 8; i++) EXPECT(got[i] == i + 8);
+  for (uint32_t i = 8; i < 16; i++) EXPECT(got[i] == simulator::undefined_value);  // of lanes outside of the mask
   for (uint32_t i = 16; i < 32; i++) EXPECT(got[i] == 77);
 }
 

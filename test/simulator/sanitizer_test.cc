@@ -312,6 +312,14 @@ TEST(sanitizer_copy_read_by_another_thread_after_the_wait) {
 TEST(sanitizer_copy_ends) {
   const std::string copy = "cp.async.cg.shared.global [%r5], [%rd8+$], 16; // here";
   expect_found({copy_addresses + copy, "8", "16", 16, {0}, "misaligned source of a copy of 16 bytes"});
+  // Also where nothing is read.
+  expect_found(
+      {std::string(copy_addresses) + "mov.u32 %r7, 0;\n cp.async.cg.shared.global [%r5], [%rd8+$], 16, %r7; // here",
+       "4",
+       "1040",
+       16,
+       {0},
+       "misaligned source of a copy of 16 bytes, 0 of them read"});
   expect_found({copy_addresses + copy, "784", "768", 16, {15}, "0 bytes past the end of an allocation of 1024 bytes"});
   expect_found({std::string(copy_addresses) + "cp.async.cg.shared.global [%r5+$], [%rd8], 16; // here",
                 "16",

@@ -2,6 +2,8 @@
 // for clamp, segment mask and lanes that do not take part.
 #include "simulator/warp.h"
 
+#include <cstring>
+
 #include "check.h"
 
 using namespace heed::simulator;
@@ -54,8 +56,12 @@ TEST(warp_shuffles_of_segments) {
 TEST(warp_shuffle_of_some_lanes) {
   const uint32_t active = 0x0000ff0f;
   const Result down = shuffle_all(Shuffle::down, 1, 31, active);
-  for (uint32_t lane = 0; lane < 32; lane++) EXPECT(down.d[lane] == (active >> lane & 1 ? 101 + lane : 7));
-  EXPECT(down.shuffled.undefined == (1u << 3 | 1u << 15));  // lanes 4 and 16 do not take part
+  const uint32_t undefined = 1u << 3 | 1u << 15;  // lanes 4 and 16 do not take part
+  for (uint32_t lane = 0; lane < 32; lane++) {
+    const uint32_t expected = undefined >> lane & 1 ? undefined_value : active >> lane & 1 ? 101 + lane : 7;
+    EXPECT(down.d[lane] == expected);
+  }
+  EXPECT(down.shuffled.undefined == undefined);
   EXPECT(down.shuffled.in_range == active);
   // The clamp alone: a lane beyond it is out of range.
   const Result clamped = shuffle_all(Shuffle::down, 2, 11);
@@ -69,6 +75,19 @@ TEST(warp_shuffle_of_some_lanes) {
   }
   shuffle(Shuffle::idx, a, b, c, 0xffffffff, a);
   for (uint32_t lane = 0; lane < 32; lane++) EXPECT(a[lane] == (31 - lane) * (31 - lane));
+}
+
+// What a lane outside of the mask would have given is seen in whatever type it is taken for.
+TEST(warp_shuffle_undefined_value) {
+  float single;
+  std::memcpy(&single, &undefined_value, sizeof single);
+  EXPECT(single != single);
+  for (const int shift : {0, 16}) {
+    const uint32_t half = undefined_value >> shift & 0xffff;
+    EXPECT((half & 0x7c00) == 0x7c00 && half & 0x03ff);  // f16: NaN
+    EXPECT((half & 0x7f80) == 0x7f80 && half & 0x007f);  // bf16: NaN
+  }
+  EXPECT(undefined_value > 1u << 30);
 }
 
 TEST(warp_votes_matches_and_reductions) {

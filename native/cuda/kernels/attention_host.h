@@ -9,7 +9,12 @@
 
 namespace heed::cuda {
 
-inline HeadsView heads_view(In x) { return {x.data, {x.strides[0], x.strides[1], x.strides[2]}}; }
+// Strides of dimensions of one are of no use and may be any number. They become 0, so that rows beyond the last one,
+// for which cp.async reads nothing, have aligned addresses too.
+inline HeadsView heads_view(In x) {
+  const auto stride = [&](int d) { return x.shape[d] > 1 ? x.strides[d] : 0; };
+  return {x.data, {stride(0), stride(1), stride(2)}};
+}
 
 // Whether every row of [B, T, heads, D] starts at a multiple of 16 bytes.
 inline bool rows_aligned(In x) {

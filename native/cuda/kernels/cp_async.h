@@ -16,8 +16,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// Copies `bytes` (0 to kBytes) and fills up to kBytes (4, 8 or 16) with zeros. Both addresses are multiples of kBytes.
-// With 0 bytes `global` is not read. 16 bytes go past L1: tiles are read from there once.
+// Copies `bytes` (0 to kBytes) and fills up to kBytes (4, 8 or 16) with zeros. Both addresses are multiples of kBytes,
+// also with 0 bytes, when `global` is not read. 16 bytes go past L1: tiles are read from there once.
 template <int kBytes>
 __device__ __forceinline__ void cp_async(void* shared, const void* global, int bytes = kBytes) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
