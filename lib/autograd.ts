@@ -349,7 +349,7 @@ export function recompute(): boolean {
 /**
  * Chooses what becomes of the outputs of norms and gated activations that the backward pass needs. By default they are not
  * kept but computed again there, bit for bit, which saves their memory. `setRecompute(false)` keeps them: the backward pass
- * of a GPT block then takes 14 launches of kernels instead of 17, which counts where a GPU waits for launches rather than
+ * of a GPT block then takes 15 launches of kernels instead of 17, which counts where a GPU waits for launches rather than
  * for memory. The setting holds for this thread and for what is recorded from now on.
  *
  * @throws ERR_ARGUMENT where `allowed` is no boolean

@@ -356,9 +356,9 @@ function adamw(count: number): KernelCase {
 
 /** Targets of a GPT block. */
 const forwardLaunches = 7;
-const backwardLaunches = 14;
-/** Two norms and the activation of the feed-forward are computed again, unless setRecompute(false) keeps them. */
-const recomputing = 3;
+const backwardLaunches = 15;
+/** Two norms are computed again, unless setRecompute(false) keeps them. */
+const recomputing = 2;
 /** Beside the block's own: the input and four weights are drawn, the weights of two layer norms filled (zeros take none). */
 const preparing = 5 + 2;
 /** A sum of the output takes two, and its gradient is filled and copied to the output's shape. */
