@@ -6,8 +6,6 @@
 // an image is machine code for some architectures and PTX, which ends with a zero, each at a multiple of 16 bytes.
 #pragma once
 #include <cstddef>
-#include <functional>
-#include <vector>
 
 namespace heed::cuda {
 
@@ -44,9 +42,6 @@ struct Image {
     return best;
   }
 };
-
-// Gives an image's pack unpacked, or throws.
-using Unpack = std::function<std::vector<char>(const Image& image)>;
 
 // Of every kernel in a build that has none.
 inline constexpr Image kNoImage{"none", 80, false, nullptr, 0, 0, 0, nullptr, 0};

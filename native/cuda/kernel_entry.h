@@ -1,6 +1,8 @@
 // The kernels of the program, as the host knows them; HEED_KERNEL (kernels/kernel.h) defines them.
 #pragma once
 #include <atomic>
+#include <functional>
+#include <vector>
 
 #include "cuda/driver.h"
 #include "cuda/image.h"
@@ -8,6 +10,9 @@
 namespace heed::cuda {
 
 constexpr int kMaxDevices = 16;
+
+// Gives an image's pack unpacked, or throws.
+using Unpack = std::function<std::vector<char>(const Image& image)>;
 
 // A kernel of an image. It has a function on each card that has loaded it: at its first launch there, or with the
 // image.
