@@ -72,7 +72,7 @@ describe("TokenFile", () => {
     {
       using file = TokenFile.open(name);
       truncateSync(name, 4);
-      expect(() => file.read(0, 3, out)).toThrow(refusal("ERR_FORMAT", "shrunk"));
+      expect(() => file.read(0, 3, out)).toThrow(refusal("ERR_FORMAT", "has become shorter"));
       file.read(0, 2, out);
       file.close();
       expect(() => file.read(0, 2, out)).toThrow(refusal("ERR_DISPOSED", name));

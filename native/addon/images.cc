@@ -76,7 +76,7 @@ struct Loading {
   napi_ref bytes = nullptr;  // keeps them alive
   napi_deferred deferred = nullptr;
   napi_async_work work = nullptr;
-  std::unique_ptr<Error> error;
+  std::unique_ptr<Error> error = nullptr;
 
   void run() {
     try {

@@ -125,7 +125,7 @@ describe.each(targets)("TransformerBlock on $name", (target) => {
     for (const [config, code, message] of [
       [{ kvHeads: 2 }, "ERR_SHAPE", /heads to be a multiple of 2 kvHeads, got 3/],
       [{ kvHeads: 0 }, "ERR_RANGE", /kvHeads/],
-      [{ normalization: "batch" as "rms" }, "ERR_ARGUMENT", /normalization layer or rms, got "batch"/],
+      [{ normalization: "batch" as "rms" }, "ERR_ARGUMENT", /normalization to be layer or rms, got "batch"/],
       [{ residualScale: NaN }, "ERR_RANGE", /residualScale/],
     ] as const)
       expectError(() => blockOf(config, target.device), code, message);
