@@ -199,6 +199,7 @@ export type { WeightEntry, WeightFile } from "./formats/weights.js";
 export { pretrainedFolder } from "./hub/pretrained-folder.js";
 export type { DownloadProgress, PretrainedOptions } from "./hub/pretrained-options.js";
 export { type GgufModel, loadGguf, type LoadGgufOptions } from "./pretrained/gguf/load-gguf.js";
+export type { SaveProgress } from "./pretrained/save-progress.js";
 export { saveLlama2c, type SaveLlama2cOptions } from "./pretrained/save-llama2c.js";
 export { savePretrained, type SavePretrainedOptions } from "./pretrained/save-pretrained.js";
 export { saveGguf, type SaveGgufOptions } from "./pretrained/gguf/save-gguf.js";

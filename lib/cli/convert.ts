@@ -7,6 +7,7 @@ import { saveLlama2c } from "../pretrained/save-llama2c.js";
 import { savePretrained } from "../pretrained/save-pretrained.js";
 import type { ConvertFlags } from "./convert-flags.js";
 import { UsageError } from "./failure.js";
+import type { SaveProgress } from "../pretrained/save-progress.js";
 
 /** Runs `heed convert`: writes a model in another format. */
 export async function run({ from, to, dtype, force = false }: ConvertFlags): Promise<void> {
@@ -22,7 +23,7 @@ export async function run({ from, to, dtype, force = false }: ConvertFlags): Pro
   const loaded = await loadModel(from, { device: "cpu" });
   const bar = createBar();
   try {
-    await save(loaded, { to, format, dtype, force, onProgress: (done, all) => bar.show(done, all) });
+    await save(loaded, { to, format, dtype, force, onProgress: ({ written, total }) => bar.show(written, total) });
   } finally {
     bar.end();
     loaded.model.dispose();
@@ -43,7 +44,7 @@ interface Target {
   format: Format;
   dtype: ConvertFlags["dtype"];
   force: boolean;
-  onProgress: (done: number, all: number) => void;
+  onProgress: (progress: SaveProgress) => void;
 }
 
 async function save(

@@ -19,13 +19,14 @@ import { bpeJson, faultOf } from "../tokenizer/tokenizer-json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkSavable } from "./families/saving.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
+import type { SaveProgress } from "./save-progress.js";
 
 /** Options of `saveLlama2c`. */
 export interface SaveLlama2cOptions {
   /** Tokenizer to save beside the model, as tokenizer.bin. @default null */
   tokenizer?: Tokenizer | null;
-  /** Called after each tensor with the number of tensors that have been written and the number of all. */
-  onProgress?: (done: number, all: number) => void;
+  /** Called after each tensor. */
+  onProgress?: (progress: SaveProgress) => void;
 }
 
 /**
@@ -50,7 +51,7 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
   const written = path.join(path.dirname(file), "tokenizer.bin");
   if (tokens) await checkBeside(written);
   const parameters = new Map(model.namedParameters());
-  let done = 0;
+  let saved = 0;
   await writeLlama2c(file, config, async function* (name) {
     const parameter = parameters.get(name)!;
     const part = /\.self_attn\.([qk])_proj\./.exec(name)?.[1];
@@ -59,7 +60,7 @@ export async function saveLlama2c(file: string, model: Module, options: SaveLlam
       const heads = part === "q" ? config.heads : config.kvHeads;
       yield halvesToNeighbours(await parameter.data(), { ...config, heads });
     }
-    onProgress?.(++done, parameters.size);
+    onProgress?.({ written: ++saved, total: parameters.size });
   });
   if (tokens) await writeFileAtomic(written, (handle) => handle.writeFile(tokens));
 }

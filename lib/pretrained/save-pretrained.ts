@@ -19,6 +19,7 @@ import { savedPieces, savingOf } from "./families/saving.js";
 import { type GenerationDefaults, toGenerationConfig } from "./generation-config.js";
 import { jsonParts } from "../json.js";
 import { toHuggingFaceTokenizer } from "./to-huggingface-tokenizer.js";
+import type { SaveProgress } from "./save-progress.js";
 
 /** Options of `savePretrained`. */
 export interface SavePretrainedOptions {
@@ -32,8 +33,8 @@ export interface SavePretrainedOptions {
   shardBytes?: number;
   /** Replaces the files of a model that the folder contains already. @default false */
   overwrite?: boolean;
-  /** Called after each tensor with the number of tensors that have been written and the number of all. */
-  onProgress?: (done: number, all: number) => void;
+  /** Called after each tensor. */
+  onProgress?: (progress: SaveProgress) => void;
 }
 
 /**
@@ -125,7 +126,7 @@ function tensorsOf(
   model: Module,
   saving: FamilySaving,
   dtype: FloatDType,
-  onProgress?: (done: number, all: number) => void,
+  onProgress: SavePretrainedOptions["onProgress"],
 ): Input[] {
   const inputs = [...model.namedParameters()].flatMap(([parameter, tensor]) => {
     const whole = { name: saving.nameInFile?.(model, parameter) ?? parameter, shape: tensor.shape };
@@ -136,7 +137,7 @@ function tensorsOf(
       return { parameter, tensor, name, shape, from };
     });
   });
-  let done = 0;
+  let written = 0;
   return inputs.map(({ parameter, tensor, name, shape, from }) => ({
     name,
     dtype: fileTypes[dtype],
@@ -144,7 +145,7 @@ function tensorsOf(
     data: async function* () {
       for await (const values of savedPieces(saving, model, parameter, tensor, from, numel(shape)))
         yield dtype === "f32" ? values : bitsOf(dtype, values);
-      onProgress?.(++done, inputs.length);
+      onProgress?.({ written: ++written, total: inputs.length });
     },
   }));
 }

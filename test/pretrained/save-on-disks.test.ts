@@ -62,8 +62,8 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     const { lines } = await run(
       "mkdir model; mount --bind disk model",
       `say(await save(1), await layers());
-       const onProgress = (done) => {
-         if (done > 1) return;
+       const onProgress = ({ written }) => {
+         if (written > 1) return;
          try {
            for (let i = 0; ; i++) writeFileSync(folder + "/other-" + i, new Uint8Array(4096));
          } catch {}

@@ -130,7 +130,10 @@ test("another dtype than the model's rounds", async () => {
 test("shards of a size, none larger than it but for one tensor", async () => {
   using model = llama();
   let last: number[] = [];
-  await savePretrained(folder, model, { shardBytes: 2000, onProgress: (...progress) => (last = progress) });
+  await savePretrained(folder, model, {
+    shardBytes: 2000,
+    onProgress: ({ written, total }) => (last = [written, total]),
+  });
   const names = readdirSync(folder).sort();
   const shards = names.filter((name) => name.endsWith(".safetensors"));
   expect(shards.length).toBeGreaterThan(3);

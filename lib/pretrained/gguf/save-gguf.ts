@@ -22,6 +22,7 @@ import { checkSavable } from "../families/saving.js";
 import { defaultsToGguf } from "./defaults.js";
 import { architectures } from "./index.js";
 import { tokenizerToGguf } from "./write-tokenizer.js";
+import type { SaveProgress } from "../save-progress.js";
 
 /** Options of `saveGguf`. */
 export interface SaveGgufOptions {
@@ -39,8 +40,8 @@ export interface SaveGgufOptions {
   type?: GgufWritable;
   /** Name of the model for people who use the file. */
   name?: string;
-  /** Called after each tensor with the number of tensors that have been written and the number of all. */
-  onProgress?: (done: number, all: number) => void;
+  /** Called after each tensor. */
+  onProgress?: (progress: SaveProgress) => void;
 }
 
 /**
@@ -85,7 +86,7 @@ export async function saveGguf(path: string, model: Module, options: SaveGgufOpt
       ...input,
       data: async function* () {
         yield* data();
-        onProgress?.(i + 1, all.length);
+        onProgress?.({ written: i + 1, total: all.length });
       },
     })),
   );

@@ -1,0 +1,7 @@
+/** How far the saving of a model has come. */
+export interface SaveProgress {
+  /** Number of tensors that have been written. */
+  written: number;
+  /** Number of tensors that the model's files have. */
+  total: number;
+}
