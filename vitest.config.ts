@@ -1,4 +1,6 @@
-import "./scripts/generate-ops.mjs"; // lib/native-kinds.ts and lib/native-ops.ts are not committed
+// What these write is not committed.
+import "./scripts/generate-ops.mjs";
+import "./scripts/generate-ranks.mjs";
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";

