@@ -112,7 +112,8 @@ function page() {
     "|   | planted bug | file | caught by | failing tests |",
     "| - | --- | --- | --- | ---: |",
     ...rows,
-    "\nThe first test that notices, and what the sanitizer says of it; without a finding, what the test says:\n",
+    "\nEach item names the first test that fails, and quotes what the sanitizer found.",
+    "If the sanitizer found nothing, the item quotes the message of the test.\n",
     ...findings,
   ].join("\n");
 }
