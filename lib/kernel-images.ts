@@ -8,9 +8,11 @@ import { native } from "./native.js";
 
 /** Part of a model that `device.warmUp` looks at: every module has it. */
 export interface WarmUpModel {
+  /** True if the weights are quantised. */
   readonly isQuantized: boolean;
+  /** Returns the parameters, whose dtypes say which kernels are needed. */
   parameters(): readonly { readonly dtype: string }[];
-  /** Modules with attention have the size of a head as `headSize`. */
+  /** Yields the modules with their names. Those with attention have the size of a head as `headSize`. */
   modules(): Iterable<readonly [name: string, module: object]>;
 }
 
