@@ -79,7 +79,7 @@ function compileAddon(env) {
   const cmakeJs = ["--no-install", "cmake-js", "--log-level", "warn"];
   if (spawnSync("cmake", ["--version"]).status === 0) {
     // `build` alone would keep the configuration of an earlier build.
-    const sets = `--CDHEED_ISAS=${small ? "here" : ""}`;
+    const sets = `--CDHEED_ISAS=${small ? "here" : "all"}`;
     run("configuring the addon", "npx", [...cmakeJs, "configure", sets], env);
     return run("building the addon", "npx", [...cmakeJs, "build", ...(small ? ["--target", "heed"] : [])], env);
   }
