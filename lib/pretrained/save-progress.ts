@@ -1,4 +1,4 @@
-/** How far the saving of a model has come. */
+/** The progress of saving a model. */
 export interface SaveProgress {
   /** Number of tensors that have been written. */
   written: number;
