@@ -12,7 +12,7 @@ const folder = path.join(root, "build/heed-gpu");
 const archive = `${folder}.tar.xz`;
 const read = (file) => JSON.parse(readFileSync(path.join(root, file), "utf8"));
 
-/** The folders of packages in node_modules, those they depend on included. */
+/** Returns the folders of packages in node_modules, including the packages that they depend on. */
 function packageFolders(names) {
   const { packages } = read("package-lock.json");
   const found = new Set();
@@ -62,11 +62,8 @@ for (const file of [...files, ...packages]) {
   if (!existsSync(path.join(root, file)))
     throw new Error(`${file} is missing: run npm run build && npm run build:bench`);
   mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
-  // Nested packages are entries of their own.
-  const filter = (from) =>
-    packages.includes(file)
-      ? !/node_modules\/.*\/node_modules$/.test(path.relative(root, from))
-      : path.relative(root, from) !== "test/docs"; // which needs the pages and a compiler
+  // Nested packages are entries of their own. The tests of the documentation need its pages and a compiler.
+  const filter = (from) => path.basename(from) !== "node_modules" && path.relative(root, from) !== "test/docs";
   cpSync(path.join(root, file), path.join(folder, file), { recursive: true, filter, dereference: true });
 }
 for (const name of ["docs", "bench/results"]) mkdirSync(path.join(folder, name), { recursive: true });

@@ -20,11 +20,11 @@ process.env.HEED_CUDA_DRIVER ??= "libcuda.so.1";
 process.env.HEED_TEST_CUDA = "1";
 
 const sections = [];
-/** A line on each part, for the head of the report. */
+/** Lines that stand at the head of the report, one for each part. */
 const summary = [];
 let failed = false;
 
-/** A heading and paragraphs of the report; what is known so far is in the file, should the machine go down. */
+/** Adds a section to the report and writes the file at once, in case the machine goes down. */
 function section(title, result, ...paragraphs) {
   summary.push(`- ${title}: ${result}`);
   sections.push(`## ${title}\n\n${paragraphs.filter(Boolean).join("\n\n")}\n`);
@@ -50,13 +50,13 @@ async function node(args, env = {}) {
   return { code, output, errors, seconds: (performance.now() - start) / 1000 };
 }
 
-/** What a program of the system prints, or why there is nothing. */
+/** Returns the output of a system program, or a text that says that the program is missing. */
 function system(command, ...args) {
   const { error, stdout } = spawnSync(command, args, { encoding: "utf8" });
   return error ? `${command} is not there` : stdout.trim();
 }
 
-/** The cards that heed finds, of which one at least must be usable. */
+/** Reports the machine and the cards that heed finds. At least one card must be usable. */
 async function machine() {
   const bundle = JSON.parse(readFileSync("bundle.json", "utf8"));
   const about = [
@@ -100,40 +100,23 @@ async function machine() {
   return usable.length > 0;
 }
 
-/** A step of training and a generation by each model and dtype, twice: the first time the driver loads their kernels. */
+/** Times the loading of each image of kernels: the driver compiles those that heed has no machine code for. */
 async function loading() {
   const program = `
+    import { brotliDecompressSync } from "node:zlib";
     import * as heed from "./dist/index.js";
-    const where = heed.device("cuda");
-    const rows = [];
-    const timed = async (work) => {
+    import { native } from "./dist/native.js";
+    const seconds = async (work) => {
       const start = performance.now();
       await work();
-      await where.synchronize();
       return (performance.now() - start) / 1000;
     };
-    const opening = await timed(() => heed.zeros([1], { device: where }).data());
-    for (const dtype of ["f32", "bf16", "f16"]) {
-      const model = new heed.GPT({ vocabularySize: 100, contextLength: 64, layers: 1, heads: 2, width: 128 }, { device: where });
-      model.dtype = dtype;
-      const optimizer = new heed.AdamW(model.namedParameters(), { lr: 1e-3, maxNorm: 1 });
-      const ids = heed.tensor(Int32Array.from({ length: 128 }, (_, i) => i % 100), [2, 64], { device: where });
-      const train = async () => {
-        const loss = heed.scope(() => {
-          const loss = model.train().loss(ids, ids);
-          optimizer.zeroGrad();
-          loss.backward();
-          optimizer.step();
-          return loss;
-        });
-        await loss.item();
-        loss.dispose();
-      };
-      const generate = () => heed.generateTokens(model.eval(), [[1, 2, 3]], { maxTokens: 4 });
-      for (const [what, work] of [["training", train], ["generating", generate]]) {
-        const first = await timed(work);
-        rows.push([what + " in " + dtype, first, await timed(work)]);
-      }
+    const { index } = heed.device("cuda");
+    const opening = await seconds(() => native.synchronize(index));
+    const rows = [];
+    for (const { name } of native.kernelImages(index)) {
+      const unpacked = brotliDecompressSync(native.packedImage(name));
+      rows.push([name, await seconds(() => native.loadImage(index, name, unpacked))]);
     }
     console.log(JSON.stringify({ opening, rows }));
   `;
@@ -141,15 +124,16 @@ async function loading() {
   const { code, output, errors } = await node(["--input-type=module", "-e", program], { CUDA_CACHE_DISABLE: "1" });
   if (code !== 0) return section("Loading kernels", "fails", `It fails (exit code ${code}):`, fenced(errors || output));
   const { opening, rows } = JSON.parse(output.trim().split("\n").at(-1));
-  const total = rows.reduce((sum, [, first, again]) => sum + first - again, 0);
+  const total = rows.reduce((sum, [, seconds]) => sum + seconds, 0);
+  rows.sort((a, b) => b[1] - a[1]);
   section(
     "Loading kernels",
     `${total.toFixed(2)} s`,
-    `The driver opens the device in ${opening.toFixed(2)} s, and takes **${total.toFixed(2)} s** to load the kernels that training and ` +
-      "generating in every dtype need, its cache switched off: what the first step takes longer than the second. A row has the kernels that those above it have not.",
+    `The driver opens the device in ${opening.toFixed(2)} s. With its cache switched off, it loads all ${rows.length} ` +
+      `images of kernels in **${total.toFixed(2)} s**, one after the other. A model needs some of them. The slowest are:`,
     table(
-      ["work", "first, s", "again, s", "loading, s"],
-      rows.map(([what, first, again]) => [what, first.toFixed(3), again.toFixed(3), (first - again).toFixed(3)]),
+      ["image", "seconds"],
+      rows.slice(0, 20).map(([name, seconds]) => [name, seconds.toFixed(3)]),
     ),
   );
 }
