@@ -28,7 +28,7 @@ export interface WarmUpProgress {
 
 /** Options of `device.warmUp`. */
 export interface WarmUpOptions {
-  /** Dtypes of the computation besides those of the parameters: ["bf16"] for training in mixed precision. @default [] */
+  /** Dtypes of the computation besides those of the parameters; ["bf16"] for mixed precision. @default [] */
   dtypes?: readonly FloatDType[] | undefined;
   /** Called after each image. */
   onProgress?: ((progress: WarmUpProgress) => void) | undefined;
@@ -37,11 +37,11 @@ export interface WarmUpOptions {
 }
 
 const op = "warmUp";
-/** Images that are loaded at a time: half of libuv's threads, so that files are read and names looked up meanwhile. */
+/** Number of packs that are loaded at the same time: half of libuv's threads, so that files can still be read. */
 const atOnce = 2;
 const unpack = promisify(brotliDecompress);
 
-/** Loads what the model's kernels need on a CUDA device, given by its native number; on the CPU (0) there is nothing to do. */
+/** Loads the kernels that a model needs on a device, given by its native number. The CPU (0) needs none to be loaded. */
 export async function warmUp(device: number, model: WarmUpModel, options: WarmUpOptions): Promise<void> {
   checkObject(op, "model", model);
   if (typeof model.parameters !== "function" || typeof model.modules !== "function")
@@ -62,15 +62,23 @@ export async function warmUp(device: number, model: WarmUpModel, options: WarmUp
     model,
     dtypes,
   );
-  const waiting = images.filter(({ name, loaded }) => needed.has(name) && !loaded).map(({ name }) => name);
-  const total = waiting.length;
+  const missing = images.filter(({ name, loaded }) => needed.has(name) && !loaded);
+  const total = missing.length;
+  // A pack is unpacked once for all of its images.
+  const packs = new Map<number, string[]>();
+  for (const { name, pack } of missing) packs.set(pack, [...(packs.get(pack) ?? []), name]);
+  const waiting = [...packs.values()];
   let loaded = 0;
   const loadSome = async (): Promise<void> => {
-    for (let image = waiting.pop(); image !== undefined; image = waiting.pop()) {
-      await native.loadImage(device, image, await unpack(native.packedImage(image)));
-      signal?.throwIfAborted();
-      onProgress?.({ image, loaded: ++loaded, total });
+    for (let names = waiting.pop(); names !== undefined; names = waiting.pop()) {
+      const unpacked = await unpack(native.packedImage(names[0]!));
+      for (const image of names) {
+        signal?.throwIfAborted();
+        await native.loadImage(device, image, unpacked);
+        onProgress?.({ image, loaded: ++loaded, total });
+      }
     }
+    signal?.throwIfAborted();
   };
   try {
     await Promise.all(Array.from({ length: atOnce }, loadSome));
@@ -79,15 +87,15 @@ export async function warmUp(device: number, model: WarmUpModel, options: WarmUp
   }
 }
 
-/** Image by its name: "attention_forward_mma.64_bf16" is of heads of 64 and bf16, "gemm_tf32.small" of tf32. */
+/** Properties that the name of an image gives: "attention_forward_mma.64_bf16" is for head size 64 and bf16. */
 interface NamedImage {
   name: string;
   dtype: string | undefined;
   masked: boolean;
   quantized: boolean;
-  /** The file, where its images differ by the size of heads. */
+  /** Name of the file if its images differ by head size. */
   attention: string | undefined;
-  /** Heads of up to this size; none where the image is for any. */
+  /** Largest head size that the image is for; undefined if it is for any. */
   size: number | undefined;
 }
 
@@ -106,8 +114,8 @@ function parse(name: string): NamedImage {
 }
 
 /**
- * Returns the images that a model may need among all: those of its dtypes and of its heads, and those of no dtype or head. Kernels
- * for masks of blocks are not among them, since such a mask belongs to a call.
+ * Returns those images that a model may need: images for its dtypes and head sizes, and images for any dtype and head size.
+ * Kernels for masks of blocks are not among them, since a call decides on such a mask, not the model.
  */
 export function neededImages(
   names: readonly string[],

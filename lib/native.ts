@@ -111,8 +111,11 @@ export interface Native {
   tf32(): boolean;
   setTf32(allowed: boolean): void;
   setErrorClass(constructor: typeof HeedError): void;
-  /** Returns the images of kernels that a CUDA device can load, and whether it has loaded them, for whichever environment. */
-  kernelImages(device: number): { name: string; loaded: boolean }[];
+  /**
+   * Returns the images of kernels that a CUDA device can load. `loaded` is true if any environment has loaded the image;
+   * images that are packed together have the same `pack`.
+   */
+  kernelImages(device: number): { name: string; loaded: boolean; pack: number }[];
   /** Returns an image's pack as it is in the addon, packed by Brotli. */
   packedImage(name: string): ArrayBuffer;
   /** Loads an image, unpacked, with its kernels, in a thread of libuv's. */

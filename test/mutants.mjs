@@ -166,7 +166,7 @@ export const mutants = [
   },
   {
     name: "pinned pieces: a block goes back before what is in it has been copied",
-    file: "native/cuda/stream.cc",
+    file: "native/cuda/stream_copies.cc",
     find: "watcher_->after(stream_, [staged, kept](CUresult) {});",
     replace: "watcher_->after(stream_, [kept](CUresult) {});",
     tests: ["test/cuda/streams", "test/cuda/transfer"],

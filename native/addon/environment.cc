@@ -243,16 +243,24 @@ void Environment::set_unpack(napi_env env, napi_value function) {
   napi_create_reference(env, function, 1, &unpack_);
 }
 
+napi_value Environment::packed(napi_env env, const cuda::Image& image) {
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  if (napi_create_arraybuffer(env, image.packed_bytes, &data, &buffer) != napi_ok)
+    fail(Code::oom, "expected memory for the kernels of %s", image.name);
+  std::memcpy(data, image.packed, image.packed_bytes);
+  return buffer;
+}
+
 std::vector<char> Environment::unpack(const cuda::Image& image) {
   const Napi::HandleScope scope(env_);
   void* data = nullptr;
   size_t size = 0;
-  napi_value packed = nullptr, function = nullptr, receiver = nullptr, result = nullptr;
-  const bool called = image.packed && napi_create_arraybuffer(env_, image.packed_bytes, &data, &packed) == napi_ok &&
-                      std::memcpy(data, image.packed, image.packed_bytes) && unpack_ &&
-                      napi_get_reference_value(env_, unpack_, &function) == napi_ok &&
+  napi_value function = nullptr, receiver = nullptr, result = nullptr;
+  const napi_value pack = packed(env_, image);
+  const bool called = unpack_ && napi_get_reference_value(env_, unpack_, &function) == napi_ok &&
                       napi_get_undefined(env_, &receiver) == napi_ok &&
-                      napi_call_function(env_, receiver, function, 1, &packed, &result) == napi_ok &&
+                      napi_call_function(env_, receiver, function, 1, &pack, &result) == napi_ok &&
                       napi_get_buffer_info(env_, result, &data, &size) == napi_ok;
   if (!called || size != image.bytes) {
     napi_value thrown = nullptr;

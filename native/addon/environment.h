@@ -50,6 +50,8 @@ class Environment {
   void set_error_class(napi_env env, napi_value constructor);
   // The function of lib/ that unpacks an image of kernels.
   void set_unpack(napi_env env, napi_value function);
+  // The pack of an image, as an ArrayBuffer.
+  static napi_value packed(napi_env env, const cuda::Image& image);
   napi_value make_error(napi_env env, const char* code, const char* message);
 
  private:

@@ -1,6 +1,7 @@
 // The images of kernels, for lib/: which there are, as they are packed, and loading them in threads.
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,35 +39,31 @@ cuda::Card& card_of(Call& call, size_t i) {
   return *cuda::Card::all()[static_cast<size_t>(index - 1)];
 }
 
-// kernelImages(device) -> [{name, loaded}]: those that the device can load
+// kernelImages(device) -> [{name, loaded, pack}]: those that the device can load; images of a pack have its number
 napi_value kernel_images(Call& call) {
   cuda::Card& card = card_of(call, 0);
   napi_value list = nullptr;
   napi_create_array(call.env, &list);
   uint32_t count = 0;
+  std::map<const unsigned char*, uint32_t> packs;
   for (const cuda::Image* image : all_images()) {
     if (!card.can_load(*image)) continue;
-    napi_value object = nullptr, name = nullptr, loaded = nullptr;
+    const uint32_t number = packs.emplace(image->packed, static_cast<uint32_t>(packs.size())).first->second;
+    napi_value object = nullptr, name = nullptr, loaded = nullptr, pack = nullptr;
     napi_create_object(call.env, &object);
     napi_create_string_utf8(call.env, image->name, NAPI_AUTO_LENGTH, &name);
     napi_get_boolean(call.env, card.has_loaded(*image), &loaded);
+    napi_create_uint32(call.env, number, &pack);
     napi_set_named_property(call.env, object, "name", name);
     napi_set_named_property(call.env, object, "loaded", loaded);
+    napi_set_named_property(call.env, object, "pack", pack);
     napi_set_element(call.env, list, count++, object);
   }
   return list;
 }
 
-// packedImage(name) -> ArrayBuffer
-napi_value packed_image(Call& call) {
-  const cuda::Image& image = image_of(call, 0);
-  void* data = nullptr;
-  napi_value buffer = nullptr;
-  if (napi_create_arraybuffer(call.env, image.packed_bytes, &data, &buffer) != napi_ok)
-    fail(Code::oom, "%s: expected memory for an image of kernels", call.name);
-  std::memcpy(data, image.packed, image.packed_bytes);
-  return buffer;
-}
+// packedImage(name) -> ArrayBuffer: the pack of an image
+napi_value packed_image(Call& call) { return Environment::packed(call.env, image_of(call, 0)); }
 
 // An image on its way to a card, in one of libuv's threads.
 struct Loading {

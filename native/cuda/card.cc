@@ -106,6 +106,13 @@ CUcontext Card::make_current(const char* op) {
   return context;
 }
 
+void Card::try_make_current() {
+  try {
+    make_current("device");
+  } catch (const Error&) {
+  }
+}
+
 size_t Card::free_memory() {
   size_t free = 0, total = 0;
   driver()->mem_get_info(&free, &total);

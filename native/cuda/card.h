@@ -25,6 +25,8 @@ class Card {
   // Retains the primary context at the first call; throws ERR_CUDA. Cheap later on: every call into the driver from a
   // thread is preceded by it, since other libraries in the process may make their own context current.
   CUcontext make_current(const char* op);
+  // The same for who must go on in any case: what is wrong with the device shows at the calls that follow.
+  void try_make_current();
   // The kernel's function. Where its image is not loaded, `unpack` gives it, and it is: machine code for this card,
   // else PTX. Whoever needs an image that another thread is loading waits for that one; nobody else waits.
   CUfunction function(KernelEntry& kernel, const char* op, const Unpack& unpack);

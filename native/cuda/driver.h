@@ -87,6 +87,8 @@ struct Driver {
 // What the backend does without where the driver lacks one of its functions.
 enum class Feature { graphs, timing, peers };
 
+inline CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
+
 // Opened once a process. Null where there is none; driver_problem() then says why, in words.
 const Driver* driver();
 const char* driver_problem();

@@ -5,11 +5,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/error.h"
 #include "cuda/fault.h"
 
 namespace heed::cuda {
 
 class Stream;
+
+// What a report says, in the words of the CPU.
+Error error_of(const FaultReport& report);
 
 class FaultReports {
  public:

@@ -45,11 +45,7 @@ void Reaper::drain() {
 }
 
 void Reaper::work() {
-  try {
-    card_.make_current("free");
-  } catch (const Error&) {
-    // A lost device has no memory to take back.
-  }
+  card_.try_make_current();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return !items_.empty() || ending_; });

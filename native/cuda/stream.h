@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/device.h"
@@ -94,7 +95,6 @@ class Stream final : public Device {
   // Delegated to, so that the destructor runs where opening fails half-way.
   struct Unopened {};
   Stream(Card& card, Unpack unpack, Unopened);
-  class Event;
   class EventTimer;
   class RecordedWork;
   class Staged;
@@ -165,5 +165,11 @@ class Stream final : public Device {
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<Submitter> submitter_;  // last: stops before what it uses goes
 };
+
+template <class Call>
+void Stream::submit(const char* op, const char* doing, Call call) {
+  if (direct()) return finish(call(), op, doing);
+  later([this, op, doing, call = std::move(call)] { finish(call(), op, doing); }, fail_operation());
+}
 
 }  // namespace heed::cuda

@@ -39,11 +39,7 @@ void Submitter::stop() {
 }
 
 void Submitter::work() {
-  try {
-    card_.make_current("submitting");
-  } catch (const Error&) {
-    // A device that cannot be used says so at each call.
-  }
+  card_.try_make_current();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return !calls_.empty() || stopping(); });

@@ -60,11 +60,7 @@ void Watcher::stop(CUstream stream) {
 }
 
 void Watcher::work() {
-  try {
-    card_.make_current("watching");
-  } catch (const Error&) {
-    // A device that cannot be used reports it at each event.
-  }
+  card_.try_make_current();
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return !items_.empty() || stopping_; });

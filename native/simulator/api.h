@@ -45,8 +45,6 @@ HEED_EXPORT size_t heedSimulatorCounters(char* buffer, size_t size);
 HEED_EXPORT void heedSimulatorResetCounters();
 // HEED_SIMULATOR_DELAY from now on: work starts no earlier than so many microseconds after it was enqueued.
 HEED_EXPORT void heedSimulatorSetDelay(uint64_t microseconds);
-// The most bytes of pinned host memory that there have been.
-HEED_EXPORT size_t heedSimulatorPinnedPeak();
 // Device memory in use now, and allocations, of a device.
 HEED_EXPORT size_t heedSimulatorMemoryUsed(int device, size_t* allocations);
 }

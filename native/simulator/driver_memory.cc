@@ -1,7 +1,6 @@
 // The driver's functions on memory: allocation, pinned memory, copies and fills.
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -22,7 +21,6 @@ class Pinned {
       const std::lock_guard lock(mutex_);
       if (bytes > settings().pinned || used_ > settings().pinned - bytes) return nullptr;
       used_ += bytes;
-      peak_ = std::max(peak_, used_);
     }
     void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (address == MAP_FAILED) return nullptr;
@@ -44,10 +42,6 @@ class Pinned {
     munmap(address, bytes);
     return true;
   }
-  size_t peak() {
-    const std::lock_guard lock(mutex_);
-    return peak_;
-  }
   bool contains(const void* address, size_t bytes) {
     const char* start = static_cast<const char*>(address);
     const std::lock_guard lock(mutex_);
@@ -60,7 +54,7 @@ class Pinned {
  private:
   std::mutex mutex_;
   std::map<char*, size_t> ranges_;
-  size_t used_ = 0, peak_ = 0;  // bytes
+  size_t used_ = 0;  // bytes
 };
 
 Pinned& pinned() {
@@ -245,8 +239,6 @@ CUresult cuMemsetD8Async(CUdeviceptr destination, unsigned char value, size_t co
     return CUDA_SUCCESS;
   });
 }
-
-size_t heedSimulatorPinnedPeak() { return pinned().peak(); }
 
 }  // extern "C"
 

@@ -49,6 +49,14 @@ inline const Driver& driver() {
   return once;
 }
 
+// Results of the driver that the backend knows no name for.
+enum : int { invalid_handle = 400, not_found = 500 };
+
+inline CUresult launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, CUstream queue,
+                       std::vector<void*> values) {
+  return driver().launch_kernel(function, grid, 1, 1, block, 1, 1, shared, queue, values.data(), nullptr);
+}
+
 // Functions of the driver API that the software device has and the backend does not call.
 struct Further {
   CUresult (*primary_context_release)(CUdevice device);

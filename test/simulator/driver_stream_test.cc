@@ -11,7 +11,6 @@ namespace heed::test {
 namespace {
 
 enum : int {
-  invalid_handle = 400,
   illegal_state = 401,
   not_permitted = 800,
   capture_unsupported = 900,
