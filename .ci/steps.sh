@@ -46,17 +46,6 @@ counted() {
   return $status
 }
 
-# The widest of the instruction sets that kernels are built for (native/sources.json) and this machine has.
-widest_isa() {
-  local flags
-  flags=$(grep -m 1 '^flags' /proc/cpuinfo)
-  case $flags in
-    *avx512dq*) echo avx512 ;;
-    *avx2*) echo avx2 ;;
-    *) echo portable ;;
-  esac
-}
-
 # sanitized_native FOLDER BUILT TESTED…: the native tests and those of the software device under AddressSanitizer and
 # UBSan, with kernels BUILT for some instruction sets ("" for all) and TESTED on some that heed_test knows.
 sanitized_native() {

@@ -2,7 +2,7 @@ import type { FloatDType } from "heed";
 
 /** Device and dtype that a case runs on. */
 export interface Setting {
-  /** Name of the device: "cpu", "cuda:0", … */
+  /** Name of the device, such as "cpu" or "cuda:0". */
   device: string;
   dtype: FloatDType;
 }
@@ -36,7 +36,7 @@ export interface Goals {
 
 /** A case to measure, with what a peer needs to measure the same. */
 export interface Case extends Setting {
-  /** Name by which `--only` chooses cases: "gemm", "attention", … */
+  /** Name by which `--only` chooses cases, such as "gemm". */
   name: string;
   /** Shape as it is shown: "1024×1024×1024". */
   shape: string;

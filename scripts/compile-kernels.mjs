@@ -28,10 +28,10 @@ import { splitPtx, withoutLines } from "./ptx.mjs";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const prebuilt = path.join(root, "prebuilds/kernels");
 
-/** The PTX version that drivers of CUDA 11.4 know; nvcc writes its own, newer one, whatever the code uses. */
+/** PTX version that drivers of CUDA 11.4 accept. nvcc writes its own, newer version even if the code does not need it. */
 const ptxVersion = "7.4";
 const architecture = "80";
-/** Whether profilers and the software device can name a source line: half of the text, which releases go without. */
+/** True if the PTX says which source line each instruction is from. That is half of its text, so releases leave it out. */
 const lines = process.env.HEED_LINE_INFO !== "0";
 const flags = (architecture) => [
   "-std=c++17",
@@ -42,13 +42,13 @@ const flags = (architecture) => [
 ];
 
 const table = JSON.parse(readFileSync(path.join(root, "native/cuda/kernels/images.json"), "utf8"));
-/** What images.json says of a .cu file, by its name without the ending. */
+/** Returns the rules of images.json for a .cu file, given by its name without the ending. */
 function rulesOf(file) {
   const { image, ...rest } = table[file] ?? {};
   return { architecture, ptx: ptxVersion, image: image && new RegExp(image), ...rest };
 }
 
-/** The image that a kernel of a file goes to: "gemm_bf16.few"; "fill" where the file is one image. */
+/** Returns the name of the image that a kernel goes to: "gemm_bf16.few", or "fill" if the file is one image. */
 function imageOf(file, { image }, kernel) {
   const parts =
     image
@@ -58,7 +58,7 @@ function imageOf(file, { image }, kernel) {
   return parts.length > 0 ? `${file}.${parts.join("_")}` : file;
 }
 
-/** What the kernels are made from, to tell whether shipped ones belong to these sources. */
+/** Returns a hash of the sources of the kernels, which tells whether shipped kernels belong to these sources. */
 export function sourceHash() {
   const hash = createHash("sha256").update(ptxVersion);
   for (const folder of ["native/cuda", "native/cuda/kernels", "native/core"])
@@ -67,7 +67,7 @@ export function sourceHash() {
   return hash.digest("hex");
 }
 
-/** A path of this machine as the sanitizer shows it: relative to the repository, or the bare name of a toolkit's header. */
+/** Returns a path as the sanitizer shows it: relative to the repository, or the bare name of a toolkit's header. */
 function shownPath(file) {
   const relative = path.relative(root, path.resolve(file));
   return relative.startsWith("..") ? path.basename(file) : relative.split(path.sep).join("/");
@@ -128,7 +128,7 @@ function compilePtx(nvcc, source, ptxFile, options = []) {
   writeFileSync(ptxFile, portable(readFileSync(ptxFile, "utf8"), ptx));
 }
 
-/** The machine code of an image for the architectures that HEED_CUBINS names, as far as its PTX is for them. */
+/** Returns the machine code of an image for those architectures of HEED_CUBINS that its PTX supports. */
 function cubinsOf(nvcc, ptxFile, rules) {
   const exact = /^(\d+)[a-z]$/.exec(rules.architecture)?.[1];
   const wanted = (process.env.HEED_CUBINS ?? "").split(",").filter(Boolean);
@@ -146,7 +146,7 @@ function cubinsOf(nvcc, ptxFile, rules) {
   });
 }
 
-/** The file's PTX as nvcc wrote it, whole; null where there is none. */
+/** Returns the whole PTX of a file, or null if there is none. */
 function wholePtx(folder, source, target, { nvcc, problem }) {
   const name = `${path.basename(source, ".cu")}.ptx`;
   if (!nvcc) writeFileSync(`${target}.d`, `${target}: ${source}\n`);
@@ -158,12 +158,13 @@ function wholePtx(folder, source, target, { nvcc, problem }) {
   return lines ? ptx : withoutLines(ptx);
 }
 
-/** Unpacked bytes of images that are packed together: as many as take some 10 ms to unpack. */
+/** Largest number of unpacked bytes of images that share a pack. Unpacking them takes some 10 ms. */
 const packBytes = 4 << 20;
 
 /**
- * A file's images in packs, each packed by Brotli as image.h says, and the place in its pack of everything in an image.
- * Architectures, and kernels for bf16 and f16, are much alike: together they take half of what they take alone.
+ * Puts the images of a file into packs, which Brotli compresses, and says where in its pack each part of an image lies
+ * (image.h). The code for different architectures, and for bf16 and f16, is so much alike that images take half as much
+ * together as they take alone.
  */
 function packsOf(images) {
   const packs = [];
@@ -193,7 +194,7 @@ function packsOf(images) {
   });
 }
 
-/** C++ that defines the images of a file in an array and says which one each kernel is in. */
+/** Returns C++ that defines the images of a file in an array and says which image each kernel is in. */
 function* definitions(images, rules) {
   const [, number, exact] = /^(\d+)([a-z]?)$/.exec(rules.architecture);
   const rows = [];

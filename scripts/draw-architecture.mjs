@@ -2,41 +2,41 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-/** Layers from top to bottom. Each box has a title and a list of its contents; `wide` is its share of the row. */
+/** Layers from top to bottom. Each box has a title and a list of its contents. */
 const rows = [
   {
     label: "What you call",
     boxes: [
-      { title: "load, generate, embed", text: "published and own models", wide: 1 },
-      { title: "Trainer", text: "checkpoints, evaluation", wide: 1 },
-      { title: "npx heed", text: "train, generate, convert", wide: 1 },
+      { title: "load, generate, embed", text: "published and own models" },
+      { title: "Trainer", text: "checkpoints, evaluation" },
+      { title: "npx heed", text: "train, generate, convert" },
     ],
   },
   {
     label: "Models and files",
     boxes: [
-      { title: "models", text: "GPT, Llama, BERT, T5, …", wide: 1 },
-      { title: "nn, optim", text: "attention, norms, AdamW", wide: 1 },
-      { title: "pretrained, formats, hub", text: "safetensors, GGUF, tokenizers", wide: 1 },
+      { title: "models", text: "GPT, Llama, BERT, T5, …" },
+      { title: "nn, optim", text: "attention, norms, AdamW" },
+      { title: "pretrained, formats, hub", text: "safetensors, GGUF, tokenizers" },
     ],
   },
   {
     label: "Tensors",
     boxes: [
-      { title: "ops", text: "one typed function per operation", wide: 1 },
-      { title: "tensor, autograd", text: "shapes, gradients, scopes", wide: 1 },
+      { title: "ops", text: "one typed function per operation" },
+      { title: "tensor, autograd", text: "shapes, gradients, scopes" },
     ],
   },
   {
     label: "N-API addon",
-    boxes: [{ title: "queues, memory, dispatch", text: "generated from one list of operations", wide: 1 }],
+    boxes: [{ title: "queues, memory, dispatch", text: "generated from one list of operations" }],
   },
   {
     label: "Devices",
     boxes: [
-      { title: "CPU", text: "AVX-512, AVX2, portable", wide: 1 },
-      { title: "CUDA", text: "heed's own kernels, no libraries", wide: 1 },
-      { title: "software CUDA device", text: "runs the kernels in tests", wide: 1 },
+      { title: "CPU", text: "AVX-512, AVX2, portable" },
+      { title: "CUDA", text: "heed's own kernels, no libraries" },
+      { title: "software CUDA device", text: "runs the kernels in tests" },
     ],
   },
 ];
@@ -46,11 +46,9 @@ const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 function drawRow({ label, boxes }, row) {
   const y = 16 + row * pitch;
-  const whole = boxes.reduce((sum, { wide }) => sum + wide, 0);
-  const room = width - left - 16 - gap * (boxes.length - 1);
+  const w = (width - left - 16 - gap * (boxes.length - 1)) / boxes.length;
   let x = left;
-  const drawn = boxes.map(({ title, text, wide }) => {
-    const w = (room * wide) / whole;
+  const drawn = boxes.map(({ title, text }) => {
     const middle = x + w / 2;
     const box = [
       `<rect x="${x.toFixed(1)}" y="${y}" width="${w.toFixed(1)}" height="${height}" rx="6"/>`,

@@ -3,7 +3,7 @@
 
 /** Words that begin a fragment, because what they refer to is somewhere else. */
 const fragments =
-  /^(Of|What|Whether|Which|Where|Whose|Who|Whom|How|Why|By|As|Unless|With|Without|Beside|Besides|Behind|Between|Among|Until|Than|Then|Also|Likewise|Does what|The same|And|Or|But|So|Else|Otherwise|Not)\b/;
+  /^(Of|What|Whether|Which|Where|Whose|Who|Whom|How|Why|By|As|Unless|With|Without|Beside|Besides|Behind|Between|Among|Until|Than|Then|Also|Likewise|Does what|The same|And|Or|But|So|Else|Otherwise|Not|For each)\b/;
 /** Forms, each with the plainer one to use instead. */
 const forms = [
   [/\bunless given\b/, '"@default …"'],
@@ -12,7 +12,7 @@ const forms = [
   [/(^|[.;] |\n\s*)(and )?[Rr]ejects with ERR_/, 'the tag "@throws ERR_…"'],
   [/\bAs `\w+`, /, '"Does the same as `name`, …" with what differs'],
 ];
-/** Tags whose text is a phrase, not a sentence. */
+/** Matches a verb in the third person, with which the docstring of a function begins. */
 const verb = /^([A-Z][a-z]+(s|es)|Is|Has|Does)\b/;
 
 function functionOf(node) {
@@ -68,7 +68,8 @@ export default {
         for (const { comment, text } of texts) {
           const report = (messageId, data) => context.report({ loc: comment.loc, messageId, data });
           const sentence = text.replace(/^@internal\s*/, "").replace(/^\{?@\w+.*$/s, "");
-          if (sentence === "") continue;
+          // A program's head may begin with its command line.
+          if (sentence === "" || /^npm run /.test(sentence)) continue;
           const word = sentence.split(/\s/, 1)[0];
           const fragment = fragments.exec(sentence);
           if (fragment) report("fragment", { word: fragment[0] });

@@ -18,7 +18,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const copy = path.join(root, "build/mutants");
 const record = path.join(root, "test/mutants-found.json");
 
-/** A fresh copy of everything but what is built; the build folder of an earlier run stays, to build less. */
+/** Copies all files that are not built. The build folder of an earlier run stays, so that less has to be built. */
 function prepare() {
   mkdirSync(copy, { recursive: true });
   const files = execFileSync("git", ["ls-files", "-co", "--exclude-standard"], { cwd: root, encoding: "utf8" });
@@ -43,7 +43,7 @@ function expectSuccess({ status, stdout, stderr }) {
   if (status !== 0) throw new Error(`the build failed:\n${stdout}\n${stderr}`);
 }
 
-/** The tests that fail, each with the first line of why, and the first finding of the sanitizer. */
+/** Runs tests. Returns those that fail, each with the first line of the reason, and the first finding of the sanitizer. */
 function failures(tests) {
   const report = path.join(copy, "build/mutants.json");
   rmSync(report, { force: true });
@@ -71,7 +71,7 @@ function failures(tests) {
   return { failed, finding: /^heed simulator: device \d+: (kernel .*)$/m.exec(`${stderr}\n${stdout}`)?.[1] };
 }
 
-/** The error of heed's that a failure shows, be it in what a child process printed, or else its first line. */
+/** Returns the error of heed that a failure shows, if need be from a child process's output; otherwise its first line. */
 function firstLine(message) {
   const text = stripVTControlCharacters(message);
   return /HeedError: .*/.exec(text)?.[0] ?? text.split("\n")[0];
@@ -89,10 +89,10 @@ function plant({ file, find, replace }) {
   return () => writeFileSync(target, text);
 }
 
-/** What is known of a mutant: the first test that fails, why, what the sanitizer says, and how many tests fail. */
+/** Returns the record of a mutant: the first failing test, the reason, the finding of the sanitizer, the failing tests. */
 const found = JSON.parse(readFileSync(record, "utf8"));
 
-/** The table of docs/testing.md, and below it what each mutant was caught by. */
+/** Returns the table of docs/testing.md, followed by the test and the finding that caught each mutant. */
 function page() {
   // Paths in a finding are those of the machine that compiled the kernels; addresses differ from run to run.
   const quoted = (text) => `\`\`${text.replaceAll(copy, "").replaceAll(/0x[0-9a-f]{8,}/g, "0x…")}\`\``;

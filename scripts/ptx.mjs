@@ -1,10 +1,10 @@
 // PTX as text: what nvcc writes, made portable, and cut into images (native/cuda/kernels/images.json). Uses no package,
 // since it runs where heed is built from source.
 
-/** Directives that end with their line. */
+/** Matches directives that end with their line. */
 const oneLine = new Set(["version", "target", "address_size", "file"]);
 
-/** The statements of a module: text in order, and the name of the kernel, function or variable that each one defines. */
+/** Yields the statements of a module in order, each with the kernel, function or variable that it defines. */
 function* statements(ptx) {
   let lines = [];
   let depth = 0;
@@ -32,7 +32,7 @@ function* statements(ptx) {
   if (lines.length > 0) throw new Error(`PTX ends within a statement: ${lines[0]}`);
 }
 
-/** A section of strings without those that `kept` does not name. */
+/** Returns a section of strings that has only those that `kept` names. */
 function usedStrings(section, kept) {
   const [head, ...blocks] = section.split(/^(?=\$\w+:)/m);
   const end = section.slice(section.lastIndexOf("}"));
@@ -41,14 +41,14 @@ function usedStrings(section, kept) {
   return used.length === 0 ? "" : `${head}${used.join("")}${end}`;
 }
 
-/** Kernels by name, in the order of the text. */
+/** Returns the kernels by name, in the order of the text. */
 export function kernelsOf(ptx) {
   return [...ptx.matchAll(/^\.visible \.entry (\w+)/gm)].map(([, name]) => name);
 }
 
 /**
- * Cuts a module into several: `imageOf` says which one a kernel goes to. Each has what its kernels use of the module's
- * functions, variables and names of inlined functions; kernels themselves stay as they are.
+ * Cuts a module into several. `imageOf` says to which one a kernel goes. Each gets those functions, variables and names of
+ * inlined functions of the module that its kernels use. The kernels stay as they are.
  */
 export function splitPtx(ptx, imageOf) {
   const all = [...statements(ptx)];
@@ -81,7 +81,7 @@ export function splitPtx(ptx, imageOf) {
   });
 }
 
-/** PTX without the lines of its sources: half of it. */
+/** Returns PTX without the source lines of its instructions, which are half of the text. */
 export function withoutLines(ptx) {
   return ptx.replace(/^\s*\.(loc|file)\s.*\n/gm, "").replace(/^\s*\.section\s+\.debug_\w+\s*\{[^}]*\}\n/gm, "");
 }

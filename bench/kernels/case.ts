@@ -1,36 +1,36 @@
-/** One thing to look at on the software device. */
+/** A case that the software device runs and counts. */
 export interface KernelCase {
-  /** "layer norm forward": also what a child process is started with. */
+  /** Name, such as "layer norm forward". A child process gets it to find the case. */
   name: string;
-  /** For people: "512×768". */
+  /** Shape as the report shows it: "512×768". */
   shape: string;
   dtype: "f32" | "bf16";
-  /** Which kernels are meant; others prepare. */
+  /** Pattern of the names of the kernels that the case is about. Other kernels prepare. */
   kernels: RegExp;
-  /** Bytes that must be read and written at least. */
+  /** Number of bytes that must at least be read and written. */
   least?: { loads: number; stores: number };
-  /** Multiply-adds of the product, where no tensor cores do them. */
+  /** Number of multiply-adds of the product, if no tensor cores do them. */
   multiplyAdds?: number;
-  /** What the figures must keep to. */
+  /** Limits that the figures must keep to. */
   targets?: Targets;
-  /** Launches of the run that are not meant: a forward pass before the backward one, say. */
+  /** Number of launches that do not belong to the case, such as those of a forward pass before a backward one. */
   besides?: number;
   run(): Promise<void>;
 }
 
 export interface Targets {
-  /** Bytes moved / least. */
+  /** Largest ratio of the bytes moved to the least possible. */
   bytes?: number;
-  /** Shared-memory wavefronts / ideal. */
+  /** Largest ratio of wavefronts of shared memory to the ideal. */
   wavefronts?: number;
-  /** Sectors of global loads / ideal. */
+  /** Largest ratio of sectors of global loads to the ideal. */
   loadSectors?: number;
   launches?: number;
   /** Least share of matrix instructions, or of multiply-adds, in all warp instructions. */
   share?: number;
 }
 
-/** What the software device counted for one kernel; see native/simulator/counters.h. */
+/** Counts of the software device for one kernel; native/simulator/counters.h explains them. */
 export interface Counters {
   launches: number;
   instructions: number;

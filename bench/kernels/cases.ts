@@ -139,7 +139,7 @@ function softmaxCase(rows: number, width: number, dtype: DType): KernelCase {
   };
 }
 
-/** Over the halves of one projection. */
+/** Makes a case of a gated activation of the two halves of one projection. */
 function gatedCase(pass: "forward" | "backward", rows: number, width: number, dtype: DType): KernelCase {
   const bytes = rows * width * bytesOf[dtype];
   return {
@@ -177,7 +177,7 @@ function rotaryCase([b, t, h, d]: [number, number, number, number], dtype: DType
   };
 }
 
-/** In "tn" a lies transposed, in "nt" b. */
+/** Makes a case of a product. In "tn" the matrix a is stored transposed, in "nt" the matrix b. */
 function gemm(m: number, k: number, n: number, layout: "nn" | "nt" | "tn", dtype: DType, share?: number): KernelCase {
   return {
     name: `gemm ${layout}`,
@@ -218,7 +218,7 @@ function attentionCase(
   };
 }
 
-/** A band of three blocks of 64, and the first. */
+/** Makes a case of attention to a band of three blocks of 64 keys and to the first block. */
 function blockSparseCase(
   pass: "forward" | "backward",
   [batch, heads, tokens, headSize]: [number, number, number, number],
@@ -243,8 +243,8 @@ function blockSparseCase(
 }
 
 /**
- * Without feature map and denominator, which are other operations. Of few heads, so that tokens are cut into segments: three
- * launches, which read keys and values twice.
+ * Makes a case of linear attention, without the feature map and the denominator, which are other operations. There are few
+ * heads, so that tokens are cut into segments: three launches, which read keys and values twice.
  */
 function linearAttentionCase(
   pass: "forward" | "backward",
@@ -319,7 +319,7 @@ function embeddingCase(pass: "forward" | "backward", tokens: number, vocabulary:
   };
 }
 
-/** Decoding: a weight is read once for up to 4 rows. */
+/** Makes a case of decoding, which reads a weight once for up to 4 rows. */
 function quantizedCase(bits: QuantizedBits, rows: number, inputs: number, outputs: number): KernelCase {
   return {
     name: `product of a weight in ${bits} bits`,
@@ -354,17 +354,17 @@ function adamw(count: number): KernelCase {
   };
 }
 
-/** Targets of a GPT block. */
+/** Largest numbers of launches of a GPT block. */
 const forwardLaunches = 7;
 const backwardLaunches = 15;
-/** Two norms are computed again, unless setRecompute(false) keeps them. */
+/** Launches that compute two norms again; setRecompute(false) keeps the norms instead. */
 const recomputing = 2;
-/** Beside the block's own: the input and four weights are drawn, the weights of two layer norms filled (zeros take none). */
+/** Launches before the block: the input and four weights are drawn, and the weights of two layer norms are filled. */
 const preparing = 5 + 2;
-/** A sum of the output takes two, and its gradient is filled and copied to the output's shape. */
+/** Launches after the block: two for the sum of the output, and two that fill and copy its gradient. */
 const summing = 2 + 2;
 
-/** A pre-norm GPT block, for its number of launches. */
+/** Makes cases of a pre-norm GPT block, whose launches are counted. */
 function block(pass: "forward" | "backward", tokens: number, width: number, recomputes = true): KernelCase {
   const forward = pass === "forward";
   return {

@@ -1,10 +1,10 @@
 /**
  * npm run kernels [-- --only "attention.*bf16"] [--write]
  *
- * What every kernel takes (registers, spills, shared memory, occupancy, time to compile: from ptxas) and does (bytes, sectors, wavefronts,
- * share of matrix instructions, launches: counted by the software device), figures that, but for the time, do not depend on the machine.
- * Each case runs in a process of its own. --write renews docs/kernels.md and bench/results/kernels.json. Exits with 1
- * where a target is missed.
+ * Reports what every kernel takes and does. ptxas gives its registers, spills, shared memory, occupancy and the time to
+ * compile it; the software device counts bytes, sectors, wavefronts, the share of matrix instructions, and launches. Apart
+ * from the time, no figure depends on the machine. Each case runs in a process of its own. --write renews docs/kernels.md
+ * and bench/results/kernels.json. The exit code is 1 if a limit is not kept.
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -23,7 +23,7 @@ const { values: flags, positionals } = parseArgs({
 });
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
 
-/** The counters of one case, by kernel, from a process that runs it. */
+/** Runs a case in a process of its own and resolves to its counters by kernel. */
 function count(index: number): Record<string, Counters> {
   const folder = mkdtempSync(path.join(tmpdir(), "heed-kernels-"));
   try {

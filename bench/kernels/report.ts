@@ -1,7 +1,7 @@
 import type { Counters, KernelCase } from "./case.js";
 import { architectures, type ImageTime, mostSeconds, occupancy, type Resources } from "./resources.js";
 
-/** What one case came to; ratios are to the least or ideal, 1 is best. */
+/** Figures of one case. A ratio compares with the least or the ideal, so that 1 is best. */
 export interface Figures {
   name: string;
   shape: string;
@@ -14,7 +14,7 @@ export interface Figures {
   /** Share of matrix instructions in all warp instructions; of multiply-adds where the case says how many there are. */
   share: number;
   instructions: number;
-  /** Targets that were not met, in words. */
+  /** Descriptions of the limits that were not kept. */
   missed: string[];
 }
 
@@ -95,12 +95,12 @@ export function trafficTable(figures: readonly Figures[]): string {
   );
 }
 
-/** One number where all architectures have the same. */
+/** Returns the numbers of all architectures, or a single number if they agree. */
 function byArchitecture(values: readonly number[]): string {
   return (new Set(values).size === 1 ? values.slice(0, 1) : values).join(" / ");
 }
 
-/** What ptxas takes for each image, the longest first. */
+/** Returns a table of the seconds that ptxas takes for each image, with the slowest image first. */
 export function timeTable(times: readonly ImageTime[]): string {
   const most = ({ seconds }: ImageTime): number => Math.max(...seconds);
   return tableOf(
@@ -129,7 +129,7 @@ export function resourceTable(resources: readonly Resources[], dynamicShared: Re
   );
 }
 
-/** docs/kernels.md. */
+/** Returns the text of docs/kernels.md. */
 export function markdown(
   figures: readonly Figures[],
   resources: readonly Resources[],

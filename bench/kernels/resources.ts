@@ -1,18 +1,18 @@
-/** What ptxas says of every kernel, the time it takes for every image, and the occupancy that follows from it. */
+/** Reads from ptxas the resources of each kernel and the time for each image, and derives the occupancy. */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 
-/** Compute capabilities that shipped builds have machine code for: 8.0, 8.6, … */
+/** Architectures that shipped builds have machine code for; 86 stands for compute capability 8.6. */
 export const architectures = [80, 86, 89, 90, 100, 120] as const;
 /** Seconds that a card without machine code may take to compile an image. */
 export const mostSeconds = 2;
 
-/** Of each architecture, in their order. */
+/** One number for each of `architectures`, in that order. */
 type ByArchitecture = number[];
 
 export interface Resources {
-  /** Such as "gemm_bf16.few". */
+  /** Name of the image, such as "gemm_bf16.few". */
   image: string;
   kernel: string;
   threads: number;
@@ -33,7 +33,7 @@ interface Compiled {
   kernels: { kernel: string; registers: number; spillBytes: number; staticShared: number }[];
 }
 
-/** All kernels of the images whose PTX is in `folder`, and what compiling each image takes. */
+/** Returns the resources of all kernels whose PTX is in `folder`, and the time that compiling each image takes. */
 export function resourcesOf(folder: string): { resources: Resources[]; times: ImageTime[] } {
   const files = readdirSync(folder).filter((name) => name.endsWith(".ptx") && name !== "probe.ptx");
   if (files.length === 0) throw new Error(`no PTX in ${folder}: build the addon with nvcc on the PATH`);
@@ -57,7 +57,7 @@ export function resourcesOf(folder: string): { resources: Resources[]; times: Im
   return { resources, times };
 }
 
-/** An image that takes too long is compiled up to three times: what else the machine does only adds to it. */
+/** Compiles an image and measures the time: the least of up to three runs, since other work only adds to it. */
 function compile(file: string, architecture: number): Compiled {
   let seconds = Infinity;
   let log = "";
@@ -75,7 +75,7 @@ function compile(file: string, architecture: number): Compiled {
   return { seconds, kernels };
 }
 
-/** Threads of each kernel's blocks, from `.maxntid`. */
+/** Returns the number of threads in a block of each kernel, which `.maxntid` gives. */
 function threadsOf(ptx: string): Map<string, number> {
   const found = ptx.matchAll(/\.entry\s+(\w+)\([^)]*\)\s*\.maxntid\s+(\d+)/g);
   return new Map([...found].map(([, kernel, threads]) => [kernel!, Number(threads)]));
@@ -96,7 +96,7 @@ function parse(log: string): Compiled["kernels"] {
     });
 }
 
-/** The share of an sm_80 multiprocessor's 64 warps that can be resident (CUDA C++ Programming Guide, compute capability 8.0). */
+/** Returns the share of the 64 warps of an sm_80 multiprocessor that can be resident (CUDA C++ Programming Guide). */
 export function occupancy({ threads, registers, staticShared }: Resources, dynamicShared: number): number {
   const warps = Math.ceil(threads / 32);
   const perWarp = Math.ceil((registers[0]! * 32) / 256) * 256;

@@ -27,7 +27,7 @@ const performance = [
   ["How peers are measured", "peers"],
 ];
 const pages = (folder, list) => list.map(([text, name]) => ({ text, link: `/${folder}/${name}` }));
-/** What TypeDoc wrote; [] before it ran. */
+/** Entries of the API reference, which TypeDoc writes; an empty list before it has run. */
 const sidebar = path.join(docs, "reference/typedoc-sidebar.json");
 const reference = existsSync(sidebar) ? JSON.parse(readFileSync(sidebar, "utf8")) : [];
 

@@ -51,7 +51,7 @@ export class Beam {
   readonly #settings: BeamSettings;
   /** The penalty of each length, from 1 token on. */
   readonly #penalties: readonly number[];
-  /** For each length, the largest penalty of that length and of all longer ones. */
+  /** Largest length penalty of each length and all longer ones, by length. */
   readonly #largest: readonly number[];
   #length = 0;
   #endings = 0;

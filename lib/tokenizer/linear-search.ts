@@ -9,7 +9,7 @@ const stride = 2 ** 14;
 /** The set of characters that a character class, or a single character of an expression, matches. */
 export class CharacterSet {
   readonly #expression: RegExp;
-  /** For each code point below 0x400: 1 if it is in the set, 2 if it is not, 0 if that is not known yet. */
+  /** Known membership by code point, below 0x400: 1 if it is in the set, 2 if it is not, 0 if it is not known yet. */
   readonly #known = new Uint8Array(0x400);
 
   constructor(source: string) {

@@ -183,7 +183,7 @@ interface Vocabulary {
    * The rank of each token, by id: its place in the order of scores, the best first; -1 if it is never made by a merge.
    */
   readonly ranks: Int32Array;
-  /** For each pair of bytes: 1 if the second follows the first in some token. */
+  /** Neighbours by pair of bytes: 1 if some token has the second byte right after the first. */
   readonly neighbours: Uint8Array;
 }
 
