@@ -13,15 +13,15 @@ namespace {
 
 constexpr size_t kLargestSmall = size_t{1} << 20;
 constexpr size_t kPage = 4096;                 // large sizes are multiples of it
-constexpr size_t kHugePage = size_t{2} << 20;  // segments' sizes are
+constexpr size_t kHugePage = size_t{2} << 20;  // sizes of segments are multiples of it
 constexpr size_t kLargestGrowth = size_t{128} << 20;
 
-// Small sizes: a smallest one, and eight in each power of two, so that near sizes share blocks and at most 12.5 % is
-// lost.
+// Sizes of small blocks: a smallest one, and then eight in each power of two. Near sizes share blocks, and at most 12.5
+// % of a block is lost.
 constexpr size_t kSmallest = 512;
 constexpr int kSmallestBits = 9, kStepBits = 3;
 
-// The first that has room, by its place among them.
+// Returns the index of the first small size that holds `bytes`.
 int small_size_for(size_t bytes) {
   if (bytes <= kSmallest) return 0;
   const int top = 63 - __builtin_clzll(bytes - 1);
@@ -51,7 +51,7 @@ Block CachingAllocator::take_cached(size_t size) {
   if (is_large(size)) {
     block.data = pool_.take(size);
   } else if (caching_) {
-    // A larger block serves too while it wastes little; otherwise odd sizes would each keep a block of their own.
+    // A larger block also serves as long as it wastes little. Otherwise odd sizes would each keep a block of their own.
     for (int at = small_size_for(size); at < kSmallSizes && small_size(at) <= size + size / 4; at++) {
       if (cache_[at].empty()) continue;
       block = {cache_[at].back(), small_size(at)};
@@ -65,7 +65,7 @@ Block CachingAllocator::take_cached(size_t size) {
 
 Block CachingAllocator::from_system(size_t size) {
   if (!caching_ || !is_large(size)) return {system_allocate(size), size};
-  // Segments grow with the memory in use, so that little is reserved for nothing and ranges have room to join.
+  // Segments grow with the memory in use. So little memory is reserved in vain, and ranges have room to join.
   const size_t least = round_up(size, kHugePage), growth = pool_.reserved() / 2 / kHugePage * kHugePage;
   for (size_t bytes = std::max(least, std::min(growth, kLargestGrowth));; bytes = least) {
     if (void* segment = system_allocate(bytes)) {

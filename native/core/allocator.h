@@ -1,14 +1,14 @@
-// Caching allocator in queue order, one per device and environment.
+// Caching allocator in queue order. Each device of each environment has one.
 //
-// Storage is handed out and taken back at the moment JavaScript calls, while the work on it waits in the device's
-// queue. A block that is freed may be given out again at once: whatever uses it next is enqueued later, and the queue
-// runs in order. So the memory a program needs follows from the order of its calls, never from their timing. The one
-// writer that does not go through the queue, the host, must not touch a block (Stream::upload copies through one of
-// its own). Used from the JavaScript thread only.
+// Storage is handed out and taken back at the moment when JavaScript calls, while the work on it still waits in the
+// device's queue. A block that is freed may be handed out again at once: its next user is enqueued later, and the queue
+// runs in order. So the memory that a program needs follows from the order of its calls, never from their timing. The
+// host is the one writer that does not go through the queue, and it must not touch a block (Stream::upload copies
+// through a block of its own). The allocator is used from the JavaScript thread only.
 //
-// Small blocks are kept by size. Large ones are cut from segments (RangePool), so that what an activation leaves serves
-// for a gradient of another size: kept by size, the blocks of a training step's forward pass lay idle while its
-// backward pass asked for others, a sixth of its memory.
+// Small blocks are kept by size. Large blocks are cut from segments (RangePool), so that the memory of an activation
+// can serve a gradient of another size. When large blocks too were kept by size, the blocks of a training step's
+// forward pass lay idle while its backward pass asked for other sizes; that cost a sixth of the memory.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,55 +18,59 @@
 
 namespace heed {
 
-// Memory that allocate() gave.
+// Memory that allocate() returned.
 struct Block {
   void* data = nullptr;
-  size_t size = 0;       // what it has
-  size_t requested = 0;  // what was asked for
+  size_t size = 0;       // bytes that it has
+  size_t requested = 0;  // bytes that were asked for
 };
 
 struct MemoryStats {
-  int64_t live = 0;         // bytes asked for and not yet freed
-  int64_t peak = 0;         // highest `live`
-  int64_t cached = 0;       // bytes held from the system and not live
-  int64_t allocations = 0;  // blocks live
+  int64_t live = 0;         // bytes that were asked for and are not yet freed
+  int64_t peak = 0;         // highest value of `live`
+  int64_t cached = 0;       // bytes that are held from the system and are not live
+  int64_t allocations = 0;  // number of live blocks
 };
 
 class CachingAllocator {
  public:
-  // Not caching: every block comes from the system, with the size asked for, and returns to it when freed.
+  // If `caching` is false, every block comes from the system with the size asked for and returns to it when it is
+  // freed.
   explicit CachingAllocator(bool caching = true);
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
-  // A backend releases its blocks in its own destructor: the system calls are virtual.
+  // A backend releases its blocks in its own destructor, because the system calls are virtual.
   virtual ~CachingAllocator();
 
-  // 64-byte aligned at least. Where the system has none left, the cache is given back, the queue waited for and the
-  // system asked again, unless that cannot help. Throws ERR_OOM.
+  // Returns a block that is aligned to 64 bytes at least. If the system has no memory left, the allocator gives the
+  // cache back, waits for the queue and asks the system again, unless that cannot help. Throws ERR_OOM.
   Block allocate(size_t bytes, const char* op);
   void free(const Block& block);
   const MemoryStats& stats() const { return stats_; }
   void reset_peak() { stats_.peak = stats_.live; }
-  // Between the two, what is allocated and freed keeps to memory of its own: blocks from the cache, once taken, and
-  // from the system go only to what is allocated meanwhile. end_hold() returns those not live, which count as live
-  // until give_back(): work that has been recorded uses them whenever it is run again.
+  // Between begin_hold() and end_hold(), allocations and frees use memory of their own: a block from the cache or from
+  // the system that was handed out meanwhile is reused only for what is allocated meanwhile. end_hold() returns those
+  // blocks that are not live. They count as live until give_back(), because recorded work uses them whenever it runs
+  // again.
   void begin_hold();
   std::vector<Block> end_hold();
   void give_back(const std::vector<Block>& blocks);
-  // Returns every unused block to the system, in queue order: the system has them once what was enqueued has run.
+  // Returns every unused block to the system in queue order: the system has them once the work enqueued before has run.
   void release_cached();
 
  protected:
   virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
-  // In queue order, as what follows: what was enqueued before may still use the block.
+  // This call and the next two take effect in queue order, because work that was enqueued before may still use the
+  // block.
   virtual void system_free(void* block, size_t bytes) = 0;
-  // The bytes are in use no more, but part of a block that is: the system may take the memory behind them.
+  // The bytes are part of a block that is still in use, but they are no longer used: the system may take the memory
+  // behind them.
   virtual void system_discard(void*, size_t) {}
-  virtual void system_trim() {}  // after many blocks were freed: the system may have kept some for this process
-  // Whether the system gets memory back, besides the cache, once the queue has run everything.
+  virtual void system_trim() {}  // called after many blocks were freed: the system may have kept some for this process
+  // Returns true if the system gets back memory besides the cache once the queue has run everything.
   virtual bool system_releasing() = 0;
-  virtual void wait_idle() = 0;  // until the queue has run everything and the system has what was freed
-  // Bytes the system has left, for messages; -1 where it is not known.
+  virtual void wait_idle() = 0;  // returns when the queue has run everything and the system has all freed memory
+  // Returns the bytes that the system has left, for messages, or -1 if it is not known.
   virtual int64_t system_available() { return -1; }
 
  private:
@@ -74,12 +78,12 @@ class CachingAllocator {
   Block take_held(size_t size);
   Block take_cached(size_t size);
   Block from_system(size_t size);
-  bool waiting_helps();  // whether the system gets anything back then
+  bool waiting_helps();  // true if the system gets memory back by waiting
 
   const bool caching_;
   static constexpr int kSmallSizes = 89;
   std::vector<void*> cache_[kSmallSizes];  // small blocks, by size
-  RangePool pool_;                         // of large ones
+  RangePool pool_;                         // memory of large blocks
   std::vector<Block> held_;
   bool holding_ = false;
   MemoryStats stats_;

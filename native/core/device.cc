@@ -66,7 +66,7 @@ std::unique_ptr<Graph> Device::end_capture() {
   for (Storage* storage : made_) keep(storage);
   made_.clear();
   capturing_ = false;
-  // It gives back what it has, should the backend fail.
+  // If the backend fails, the graph gives back what it has.
   auto graph = std::make_unique<Graph>(*this, std::exchange(used_, {}), allocator().end_hold());
   graph->recording_ = log_.end_recording();
   graph->work_ = finish_recording();

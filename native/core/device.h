@@ -1,4 +1,4 @@
-// What the addon asks of a device, whichever backend it is. JavaScript thread only.
+// The interface of a device for the addon, the same for every backend. It is used on the JavaScript thread only.
 #pragma once
 #include <array>
 #include <memory>
@@ -18,19 +18,20 @@ enum class Backend : uint8_t { cpu, cuda };
 
 class Device;
 
-// Operations that were recorded once and run again as one; see Device::begin_capture. Has a share of every storage that
-// they use: they run on the memory they were recorded with, whatever becomes of the tensors.
+// Operations that were recorded once and run again as a unit; see Device::begin_capture. A graph has a share of every
+// storage that the operations use: they run on the memory that they were recorded with, even after the tensors are
+// gone.
 class Graph {
  public:
-  // What a backend recorded. Goes in queue order: what has been launched runs to its end.
+  // The recording of a backend. It is destroyed in queue order, so that a launch that has begun runs to its end.
   class Work {
    public:
     virtual ~Work();
-    virtual void launch(int64_t operation) = 0;  // which one of the device's log
+    virtual void launch(int64_t operation) = 0;  // `operation`: its number in the device's log
   };
 
   Graph(Device& device, std::vector<Storage*> used, std::vector<Block> held);
-  ~Graph();  // on the JavaScript thread
+  ~Graph();  // called on the JavaScript thread
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
   void launch();
@@ -48,8 +49,8 @@ class Graph {
 class Timer {
  public:
   virtual ~Timer();
-  // The second point. `milliseconds` is written once the queue has reached it, and must live until the next fence.
-  // At most once.
+  // Marks the second point. `milliseconds` is written once the queue has reached it, and must live until the next
+  // fence. It may be called only once.
   virtual void stop(double* milliseconds) = 0;
 };
 
@@ -59,44 +60,48 @@ class Device {
   virtual ~Device();
 
   virtual CachingAllocator& allocator() = 0;
-  // Copies host memory in queue order; `source` may go when the call returns. Where more would be on its way than
-  // Uploads allows, waits for what was enqueued before.
+  // Copies host memory to the device in queue order; `source` may be freed when the call returns. If more bytes would
+  // be in transit than Uploads allows, the call waits for work that was enqueued before.
   virtual void upload(void* destination, const void* source, size_t bytes) = 0;
   // Copies to host memory in queue order; `destination` must live until the next fence.
   virtual void download(void* destination, const void* source, size_t bytes) = 0;
-  // Between the queues of two devices: one sends to a buffer in host memory, the other receives from it, each in its
-  // own order. `share` is the buffer's of what is on its way to the receiver. The thread that calls waits for neither.
+  // These two copy between the queues of two devices: one sends to a buffer in host memory and the other receives from
+  // it, each in its own order. `share` is the buffer's share of the bytes in transit to the receiver. The calling
+  // thread waits for neither.
   virtual void send(std::shared_ptr<HostBuffer> to, const void* source) = 0;
   virtual void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) = 0;
-  // Instead of both: copies from another device without the host, in the order of both queues. False where it cannot.
-  // What was fenced on the sender before is told to the fence before those that follow on this device. The signals are
-  // those that the queues give each other; they end with the environment.
+  // Replaces send() and receive(): copies from another device without the host, in the order of both queues. Returns
+  // false if that is not possible. Failures that were fenced on the sender before are reported to the log before the
+  // fences that follow on this device. The queues give each other the signals, which end with the environment.
   using Signals = std::array<std::shared_ptr<HostBuffer>, 3>;
   virtual bool copy_from(Device&, void*, const void*, size_t, const Signals&) { return false; }
   virtual void fence(Fence* fence) = 0;
-  // Gives the cache back to the system, in queue order. `told` is reached when the system has it; without failures. Not
-  // while a graph is captured.
+  // Gives the cache back to the system in queue order. `told` is reached, without failures, when the system has the
+  // memory. It must not be called while a graph is captured.
   virtual void release_cached(std::unique_ptr<Fence> told) = 0;
   virtual std::unique_ptr<Timer> start_timer() = 0;
   virtual void wait_idle() = 0;
-  // What is enqueued between the two is recorded, not run: kernels and copies on the device, no uploads and no reads.
-  // The graph keeps the memory of what was freed meanwhile, and the storages that were told to use().
+  // What is enqueued between begin_capture() and end_capture() is recorded and not run. It may consist of kernels and
+  // copies on the device, but not of uploads and reads. The graph keeps the memory that was freed meanwhile, and the
+  // storages that were passed to use().
   void begin_capture();
   std::unique_ptr<Graph> end_capture();
-  // Throws while a graph is captured: what `op` needs the host for cannot be part of one.
+  // Throws if a graph is being captured, because `op` needs the host and cannot be part of a graph.
   void expect_not_capturing(const char* op) const;
-  // Ends the queue: what waits is dropped, what runs is waited for. Memory can still be released.
+  // Ends the queue: drops the work that waits, and waits for the work that runs. Memory can still be released
+  // afterwards.
   virtual void stop() = 0;
 
   Storage* create_storage(size_t bytes, const char* op);
   void retain(Storage* storage) { storage->references++; }
   void release(Storage* storage);
-  // Called before an operation on the storage is enqueued.
+  // Must be called before an operation on the storage is enqueued.
   void use(Storage* storage) {
     if (capturing_ && storage->capture != captures_) keep(storage);
   }
 
-  // What each operation uses. Whoever enqueues an operation notes it between begin_operation() and log().end().
+  // The log of the storages that each operation uses. The caller that enqueues an operation notes its uses between
+  // begin_operation() and log().end().
   OperationLog& log() { return log_; }
   int64_t begin_operation() {
     const int64_t operation = log_.begin();
@@ -104,13 +109,13 @@ class Device {
     return operation;
   }
 
-  Uploads& uploads() { return uploads_; }  // to the device
-  Uploads& sending() { return sending_; }  // from it to others
+  Uploads& uploads() { return uploads_; }  // uploads to this device
+  Uploads& sending() { return sending_; }  // copies from this device to others
 
   const Backend backend;
 
  protected:
-  // Which operation of the log what is enqueued next belongs to.
+  // Tells the backend to which operation of the log the work enqueued next belongs.
   virtual void number_operation(int64_t operation) = 0;
   virtual void start_recording() = 0;
   virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
@@ -124,9 +129,9 @@ class Device {
 
   OperationLog log_;
   bool capturing_ = false;
-  int64_t captures_ = 0;  // begun so far
-  // While a graph is captured: the storages it has a share of, and the live ones among those made meanwhile, whose
-  // memory is the graph's anyway if they go before its end.
+  int64_t captures_ = 0;  // captures begun so far
+  // While a graph is captured: the storages that it has a share of, and those storages created meanwhile that are still
+  // live. If the latter are released before the end of the capture, their memory belongs to the graph anyway.
   std::vector<Storage*> used_;
   std::unordered_set<Storage*> made_;
 };

@@ -1,7 +1,7 @@
 // The one error type of the native side. The addon turns it into a HeedError with the same code.
 //
-// `fail` takes a printf format instead of being a template: kernels are compiled once per instruction set, and a
-// template shared between those copies could be linked in its AVX-512 form and run on a machine without it.
+// `fail` takes a printf format and is not a template: kernels are compiled once for each instruction set, and a
+// template shared between those copies could be linked in its AVX-512 form and run on a machine without AVX-512.
 #pragma once
 #include <exception>
 

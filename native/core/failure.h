@@ -1,4 +1,4 @@
-// What fails on a device, as it is handed on from the device's threads to the JavaScript thread and then to readers.
+// Failures of operations on a device, as they pass from the device's threads to the JavaScript thread and to readers.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,26 +8,26 @@
 
 namespace heed {
 
-// A failure of the operation at a position of OperationLog; in a graph, of the one at position `within` of its
-// recording.
+// Failure of the operation at `position` of OperationLog. In a graph, `within` is the position of the failed operation
+// in its recording.
 struct Failure {
   int64_t position;
-  int64_t within;  // -1 outside of graphs
+  int64_t within;  // -1 outside graphs
   Error error;
 };
 
-// Why elements mean nothing, shared by all that are damaged by one failure. JavaScript thread only.
+// The reason why elements are invalid, shared by all storages that one failure damaged. JavaScript thread only.
 struct Mishap {
   explicit Mishap(const Error& error) : error(error) {}
   const Error error;
-  bool told = false;  // to a reader
+  bool told = false;  // true once a reader has been told
 };
 using Cause = std::shared_ptr<Mishap>;
 
-// What has failed on a device since the last fence.
+// All failures on a device since the last fence.
 struct Failures {
   std::vector<Failure> operations;
-  std::shared_ptr<const Error> device;  // the device is lost: nothing that it holds can be trusted
+  std::shared_ptr<const Error> device;  // set if the device is lost, so that nothing in its memory can be trusted
 };
 
 }  // namespace heed

@@ -1,10 +1,11 @@
-// Bytes on their way from one device's queue to another's: the one that has them fills `data` and signals, the other
-// waits and takes them. What has failed on the way to the bytes is told on the JavaScript thread (OperationLog); only
-// where the copy itself fails does the receiver learn it from here. A buffer of no bytes is a signal alone.
+// Bytes in transit from one device's queue to another's: the sender fills `data` and signals, and the receiver waits
+// and takes the bytes. Failures of the operations that computed the bytes are reported on the JavaScript thread
+// (OperationLog); the receiver learns from this buffer only of a failure of the copy itself. A buffer of no bytes is
+// just a signal.
 //
-// It has memory from the time that the sender comes to fill it, as a share of what the sender has on its way. So
-// whoever enqueues a copy waits for nothing, and a sender waits only until others have taken what it sent before: for
-// work that was enqueued earlier.
+// The memory is allocated when the sender begins to fill it, as a share of the sender's bytes in transit. So the thread
+// that enqueues a copy never waits, and a sender waits only until others have taken the bytes that it sent before. That
+// is work that was enqueued earlier.
 #pragma once
 #include <condition_variable>
 #include <memory>
@@ -21,13 +22,14 @@ class HostBuffer {
  public:
   explicit HostBuffer(size_t bytes) : bytes(bytes) {}
 
-  // For the sender: makes the memory, as a share of `sending`; waits for room if need be. Throws std::bad_alloc.
+  // Called by the sender: allocates the memory as a share of `sending`, and waits for room if necessary. Throws
+  // std::bad_alloc.
   char* open(Uploads& sending) {
     share_.emplace(sending, bytes);
     data_.reset(new char[bytes]);
     return data_.get();
   }
-  // Null where the sender was stopped.
+  // Returns null if the sender was stopped.
   char* data() const { return data_.get(); }
 
   void signal() {
@@ -37,12 +39,12 @@ class HostBuffer {
     }
     wake_.notify_all();
   }
-  // Before signal(), which may be called more than once.
+  // Must be called before signal(), which may be called more than once.
   void fail(const Error& error) {
     const std::lock_guard lock(mutex_);
     if (!error_) error_ = error;
   }
-  // Until it is signalled. Throws what has failed.
+  // Waits until the buffer is signalled. Throws the error if the copy has failed.
   void wait() {
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [this] { return ready_; });
@@ -65,7 +67,7 @@ class HostBuffer {
   std::optional<Error> error_;
 };
 
-// Signals when it goes, whether what should have filled the buffer has run or was dropped.
+// Signals the buffer when it is destroyed, whether the work that should have filled the buffer has run or was dropped.
 class Signal {
  public:
   explicit Signal(std::shared_ptr<HostBuffer> buffer) : buffer_(std::move(buffer)) {}

@@ -24,7 +24,7 @@ enum class ReduceKind : int64_t {
 #include "core/kinds.def"
 };
 
-// How many members each has.
+// The number of members of each enum.
 #define ACTIVATION(name) +1
 constexpr int64_t kActivations =
 #include "core/kinds.def"

@@ -1,5 +1,5 @@
-// One table of entry points a backend (for the CPU: one an instruction set), generated from ops.def.
-// `Stream` is the backend's in-order queue.
+// Table of a backend's entry points, generated from ops.def. Each backend has one (the CPU has one per instruction
+// set). `Stream` is the backend's in-order queue.
 #pragma once
 #include "core/params.h"
 

@@ -8,7 +8,7 @@
 namespace heed {
 namespace {
 
-// The lowest bits of an entry.
+// The kind is in the lowest bits of an entry.
 enum Kind : uint64_t { kReads, kWrites, kRenews, kOperation, kGraph, kDelivery };
 constexpr int kKindBits = 3;
 
@@ -60,7 +60,7 @@ void OperationLog::finish(bool whole) {
   if (!whole)
     for (size_t nth = 0; nth < noted(); nth++)
       if (kind_of((*target_)[begun_ + 1 + nth]) == kRenews) keeps(nth);
-  // While a graph is recorded nothing runs: its launches hand damage on.
+  // While a graph is recorded nothing runs. The launches of the graph pass damage on.
   if (recording_) return;
   const uint64_t* const entries = target_->data() + begun_ + 1;
   Cause cause;
@@ -69,7 +69,7 @@ void OperationLog::finish(bool whole) {
   for (size_t i = 0; i < uses_.size(); i++) {
     Storage& storage = *uses_[i];
     if (kind_of(entries[i]) == kReads) continue;
-    // A storage that is written whole owes nothing to what it held before.
+    // A storage that is written completely no longer depends on what it held before.
     if (kind_of(entries[i]) == kRenews) heal(storage);
     if (cause) mark(storage, cause);
   }
@@ -91,7 +91,7 @@ std::shared_ptr<const OperationLog::Recording> OperationLog::end_recording() {
 }
 
 void OperationLog::mark(Storage& storage, const Cause& cause) {
-  if (storage.damage) return;  // the first failure is the cause of what follows
+  if (storage.damage) return;  // the first failure is the cause of all later ones
   storage.damage = cause;
   damaged_++;
 }
@@ -102,7 +102,8 @@ void OperationLog::heal(Storage& storage) {
   damaged_--;
 }
 
-// How far one failure reaches: the numbers of the storages that it has damaged, at the place in the log where it is.
+// Finds how far one failure spreads: collects the numbers of the storages that it has damaged, up to the current place
+// in the log.
 class OperationLog::Spreading {
  public:
   explicit Spreading(const std::vector<Storage*>& damaged) {
@@ -110,13 +111,14 @@ class OperationLog::Spreading {
   }
   explicit Spreading(Cause cause) : cause_(std::move(cause)) {}
 
-  // Goes through the operation at entries[at]; gives where the next one begins. `fails`: this is the one that failed.
+  // Processes the operation at entries[at] and returns where the next one begins. `fails` marks the operation that
+  // failed.
   size_t operation(const std::vector<uint64_t>& entries, size_t at, bool fails) {
     size_t end = at + 1;
     const Cause* cause = fails ? &cause_ : nullptr;
     for (; end < entries.size() && kind_of(entries[end]) <= kRenews; end++)
       if (!cause && kind_of(entries[end]) == kReads) cause = find(number_of(entries[end]));
-    const Cause kept = cause ? *cause : nullptr;  // what is found may move while more is added
+    const Cause kept = cause ? *cause : nullptr;  // a copy, because the value may move while more are added
     for (size_t i = at + 1; i < end; i++) {
       const Kind kind = kind_of(entries[i]);
       if (kind == kReads) continue;
@@ -126,7 +128,7 @@ class OperationLog::Spreading {
     return end;
   }
 
-  // All operations of a recording from `first` on; the one at `fails` failed.
+  // Processes all operations of a recording from `first` on; the operation at `fails` failed.
   void recording(const std::vector<uint64_t>& entries, size_t first, int64_t fails) {
     for (size_t at = first; at < entries.size();)
       at = operation(entries, at, fails >= 0 && at == static_cast<size_t>(fails));
@@ -216,7 +218,7 @@ void OperationLog::trim(int64_t position) {
   while (!graphs_.empty() && graphs_.front().first < position) graphs_.pop_front();
   while (!deliveries_.empty() && deliveries_.front().first < position) deliveries_.pop_front();
   head_ = std::max(head_, static_cast<size_t>(std::max<int64_t>(position - first_, 0)));
-  // Moved when that is little work beside what was dropped.
+  // The entries are moved only when that is little work compared with the number of dropped ones.
   if (head_ * 2 < entries_.size()) return;
   entries_.erase(entries_.begin(), entries_.begin() + static_cast<int64_t>(head_));
   first_ += static_cast<int64_t>(head_);

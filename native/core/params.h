@@ -1,4 +1,4 @@
-// The words of ops.def: what a parameter of an operation may be.
+// The words of ops.def: the kinds of parameters that an operation may have.
 #pragma once
 #include <cstdint>
 
@@ -7,9 +7,9 @@
 
 namespace heed {
 
-// Tensors. The word is the rule for the dtype: In and Out are of the operation's own, T, which is f32, bf16 or f16;
-// Mixed… of T or f32; F32…, Bf16…, I32… and U8… of that type; Any… of any. Opt… is null where the caller passes null.
-// An …Out is written whole (all of the view), unless it is added to; an …InOut keeps what is not overwritten.
+// Tensors. The word states the rule for the dtype: In and Out have the operation's dtype T, which is f32, bf16 or f16;
+// Mixed… has T or f32; F32…, Bf16…, I32… and U8… have that type; Any… has any type. Opt… is null if the caller passes
+// null. An …Out is written completely (all of the view) unless it is added to; an …InOut keeps what is not overwritten.
 using In = const TensorView&;
 using Out = const TensorView&;
 using OptIn = const TensorView*;
@@ -40,7 +40,7 @@ using InOutList = const ViewList&;
 using Float = float;
 using Int = int64_t;
 using Bool = bool;
-// Whether an output is added to: the first one is that of the first output, and so on.
+// Says whether an output is added to. The first Accumulate belongs to the first output, and so on.
 using Accumulate = bool;
 
 }  // namespace heed

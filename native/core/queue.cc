@@ -45,7 +45,8 @@ inline void relax() {
 #endif
 }
 
-// About 30 µs: small operations arrive closer together than that, and waking a thread for each costs more than they do.
+// About 30 µs. Small operations arrive in shorter intervals than that, and waking a thread for each would cost more
+// than the operations themselves.
 constexpr int kSpins = 1000;
 
 void drop(Task* task) {
@@ -56,7 +57,7 @@ void drop(Task* task) {
   }
 }
 
-// What Queue::waiting_ holds instead of tasks; nobody looks behind these pointers.
+// Special values of Queue::waiting_ that stand in place of tasks; these pointers are never dereferenced.
 Task* sleeping() {
   static char mark;
   return reinterpret_cast<Task*>(&mark);
@@ -86,7 +87,7 @@ void Queue::stop() {
   if (stopping_.exchange(true)) return;
   Task* dropped = waiting_.exchange(stopped(), std::memory_order_acquire);
   {
-    const std::lock_guard lock(mutex_);  // whoever looked before sleeps by now
+    const std::lock_guard lock(mutex_);  // a thread that looked before is asleep by now
   }
   wake_.notify_all();
   idle_.notify_all();
@@ -110,7 +111,7 @@ void Queue::enqueue(Task* task) {
   } while (!waiting_.compare_exchange_weak(before, task, std::memory_order_acq_rel, std::memory_order_relaxed));
   if (before != sleeping()) return;
   {
-    const std::lock_guard lock(mutex_);  // the worker sleeps by now, or has seen the task
+    const std::lock_guard lock(mutex_);  // the worker is asleep by now, or has seen the task
   }
   wake_.notify_one();
 }
@@ -153,7 +154,7 @@ void Queue::run(Task& task, int64_t graph) {
 
 Task* Queue::take() {
   blocks_.publish();
-  // After a fence nothing comes before JavaScript has run, which may need this very core.
+  // After a fence no task comes before JavaScript has run, which may need this very core.
   for (int spins = fenced_ ? kSpins : 0; spins < kSpins; spins++) {
     if (waiting_.load(std::memory_order_relaxed)) break;
     relax();

@@ -7,7 +7,7 @@ namespace heed {
 namespace {
 
 struct Format {
-  int precision, least;  // bits of the significand, exponent of the smallest normal number
+  int precision, least;  // bits of the significand; exponent of the smallest normal number
   float largest;
 };
 
@@ -17,7 +17,7 @@ Format format_of(DType dtype) {
   return {24, -126, 0x1.fffffep127f};
 }
 
-// The largest number of the dtype that is at most x; -inf below all of them.
+// Returns the largest number of the dtype that is at most x, or -inf if x is below all of them.
 float floor_to(DType dtype, float x) {
   const Format format = format_of(dtype);
   if (x == 0) return x;

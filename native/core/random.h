@@ -1,4 +1,4 @@
-// What the random operations of all backends share.
+// Definitions that the random operations of all backends share.
 #pragma once
 #include <cstdint>
 
@@ -6,14 +6,14 @@
 
 namespace heed {
 
-// What random numbers are drawn for: the stream of Philox (words 2 and 3 of its counter). One seed gives each use
-// numbers of its own, so that a dropout mask does not depend on weights that were drawn under the same seed.
+// Purposes of random draws. Each is a stream of Philox (words 2 and 3 of its counter). With one seed, each purpose gets
+// numbers of its own, so that a dropout mask does not depend on weights that were drawn with the same seed.
 constexpr uint64_t kTensorDraws = 0;  // random tensors, such as the first weights of a model
 constexpr uint64_t kDropoutDraws = 1;
 constexpr uint64_t kSamplingDraws = 2;
 
-// The first and the last number of a float dtype in [low, high), between which the draws of random_uniform stay when
-// they are rounded; `low` twice where the dtype has no number in the interval.
+// The first and the last number of a float dtype in [low, high). Draws of random_uniform stay between them when they
+// are rounded. Both are `low` if the dtype has no number in the interval.
 struct UniformBounds {
   float first, last;
 };

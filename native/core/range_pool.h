@@ -1,7 +1,7 @@
-// Free ranges of memory segments, handed out by best fit, split, and joined again.
+// Free ranges of memory segments, which are handed out by best fit, split, and joined again.
 //
-// Best fit, because blocks come in few sizes that repeat: a range that was left by one size is not cut up for another
-// while there is one that fits better. Ranges of different segments never join. Not thread-safe.
+// It is best fit because blocks come in few sizes that repeat: a range that one size left is not cut up for another
+// size as long as another range fits better. Ranges of different segments never join. Not thread-safe.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -15,13 +15,14 @@ class RangePool {
  public:
   using Range = std::pair<char*, size_t>;
 
-  // A new segment, all of it free.
+  // Adds a new segment, all of which is free.
   void add(char* segment, size_t bytes);
-  // `bytes` of the smallest free range that has them, of equal ones the first in memory; null where there is none.
+  // Returns `bytes` from the smallest free range that has them, or null if there is none. Among equal ranges it takes
+  // the first in memory.
   char* take(size_t bytes);
-  // Gives back what `take` gave, or a part of it.
+  // Gives back memory from take(), or a part of it.
   void put(char* block, size_t bytes);
-  // Segments that are free as a whole; once taken they are no longer part of the pool.
+  // Segments that are completely free. take_segments() removes them from the pool.
   std::vector<Range> whole_segments() const;
   std::vector<Range> take_segments();
   std::vector<Range> free_ranges() const { return {free_.begin(), free_.end()}; }
@@ -32,8 +33,8 @@ class RangePool {
   void erase(std::map<char*, size_t>::iterator range);
 
   std::map<char*, size_t> segments_;
-  std::map<char*, size_t> free_;                // by address
-  std::set<std::pair<size_t, char*>> by_size_;  // the same
+  std::map<char*, size_t> free_;                // ordered by address
+  std::set<std::pair<size_t, char*>> by_size_;  // the same ranges
   size_t reserved_ = 0;
 };
 

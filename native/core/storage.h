@@ -12,9 +12,9 @@ struct Storage {
   Device* device;
   Block block;
   int64_t references;
-  int64_t capture;  // the last graph that was captured while this was used or made; 0 for none
-  // For OperationLog: a number that no other storage of the device gets, the list of those that live, and why the
-  // elements mean nothing (null where they do).
+  int64_t capture;  // number of the last graph during whose capture this was used or created; 0 if there is none
+  // Fields of OperationLog: a number that no other storage of the device gets, the links of the list of live storages,
+  // and the reason why the elements are invalid (null if they are valid).
   uint64_t number = 0;
   Storage *next = nullptr, *previous = nullptr;
   Cause damage = nullptr;
@@ -23,7 +23,7 @@ struct Storage {
   int64_t bytes() const { return static_cast<int64_t>(block.requested); }
 };
 
-// A view and its share of a storage; what a native tensor handle points to.
+// A view and its share of a storage. A native tensor handle points to it.
 struct Handle {
   TensorView view;
   Storage* storage;  // null once released

@@ -35,7 +35,7 @@ void TaskBlocks::keep(Task* task) {
   task->~Task();
   done_ = new (task) Block{done_, room};
   if (!done_last_) done_last_ = done_;
-  // Now and then, so that the pushing thread need not wait for the end of many.
+  // The blocks are published in batches, so that the pushing thread need not wait until many tasks have ended.
   constexpr int64_t kMostDone = 32;
   if (++done_count_ == kMostDone) publish();
 }

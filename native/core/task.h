@@ -1,4 +1,4 @@
-// What a queue runs, and the memory that it lies in.
+// The tasks of a queue and the memory that holds them.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -14,7 +14,7 @@ class Task {
   virtual void run() = 0;
 
   const char* const op;   // a string literal, for messages
-  int64_t operation = 0;  // which one of OperationLog it belongs to, or of a recording
+  int64_t operation = 0;  // the operation of OperationLog, or of a recording, that it belongs to
   Task* next = nullptr;
   size_t room = 0;  // bytes of its block
 };
@@ -29,7 +29,7 @@ class FunctionTask final : public Task {
   Function function_;
 };
 
-// Memory of tasks. That of those that have run is used again for the next ones: with malloc on one thread and free on
+// Memory of tasks. The memory of tasks that have run is reused for the next ones: with malloc on one thread and free on
 // the other, the two would wait for each other's lock at every small operation.
 class TaskBlocks {
  public:
@@ -38,7 +38,7 @@ class TaskBlocks {
   TaskBlocks(const TaskBlocks&) = delete;
   TaskBlocks& operator=(const TaskBlocks&) = delete;
 
-  // On the pushing thread.
+  // Pushing thread only.
   template <class Made, class... Arguments>
   Made* make(Arguments&&... arguments) {
     static_assert(alignof(Made) <= alignof(std::max_align_t));
@@ -53,9 +53,9 @@ class TaskBlocks {
       throw;
     }
   }
-  // On any thread: destroys the task and gives its block back to the system.
+  // Destroys the task and gives its block back to the system. May be called on any thread.
   static void destroy(Task* task);
-  // On the worker thread: as destroy(), but the block is kept; the pushing thread may take it from publish() on.
+  // Worker thread only: destroys the task but keeps its block. The pushing thread may take the block after publish().
   void keep(Task* task);
   void publish();
 
@@ -65,16 +65,16 @@ class TaskBlocks {
     size_t room;
   };
   static constexpr size_t kSmallest = 256;
-  static constexpr int kClasses = 5;                    // each of twice the size of the one before
-  static constexpr size_t kMostKept = size_t{1} << 20;  // bytes that wait for the next task
+  static constexpr int kClasses = 5;                    // each is twice the size of the one before
+  static constexpr size_t kMostKept = size_t{1} << 20;  // bytes that are kept for the next tasks
 
-  void* take(size_t bytes, size_t* room);  // a block of at least that size; `*room` is what it has
-  void collect();                          // what the worker has published
+  void* take(size_t bytes, size_t* room);  // returns a block of at least `bytes`; `*room` receives its size
+  void collect();                          // takes the blocks that the worker has published
 
-  // Each thread's own beside a cache line of the other's.
-  alignas(64) Block* free_[kClasses] = {};  // pushing thread only, as what follows
+  // The members of each thread lie on a cache line of their own.
+  alignas(64) Block* free_[kClasses] = {};  // pushing thread only, like the members that follow
   size_t free_bytes_ = 0;
-  alignas(64) Block* done_ = nullptr;  // worker thread only, as what follows
+  alignas(64) Block* done_ = nullptr;  // worker thread only, like the members that follow
   Block* done_last_ = nullptr;
   int64_t done_count_ = 0;
   std::atomic<Block*> published_{nullptr};

@@ -1,7 +1,8 @@
-// A tensor as kernels see it: a plain view of memory that somebody else owns.
+// A tensor as kernels see it: a plain view of memory that belongs to something else.
 //
-// Strides are in elements and may be zero (broadcast), but not negative. A view never outlives the operation it was
-// made for by itself: the device's queue runs operations in order and memory is recycled in that order (allocator.h).
+// Strides are in elements. They may be zero (broadcast) but not negative. A view must not be kept after the operation
+// that it was made for: the device's queue runs operations in order, and memory is recycled in that order
+// (allocator.h).
 #pragma once
 #include <cstdint>
 #include <initializer_list>
@@ -47,7 +48,7 @@ struct TensorView {
   }
 };
 
-// A list of views whose memory is released in core (see error.h for why kernels hold no std::vector).
+// A list of views. Its memory is released in core (error.h explains why kernels hold no std::vector).
 class ViewList {
  public:
   ViewList() = default;
@@ -65,17 +66,17 @@ class ViewList {
   int64_t size_ = 0;
 };
 
-// Checks of an operation's host function. Each throws ERR_SHAPE or ERR_DTYPE in the form
+// Checks for an operation's host function. Each throws ERR_SHAPE or ERR_DTYPE with a message such as
 // "layernorm_forward: expected weight of shape [768], got [512]".
 void expect_dtype(const char* op, const char* name, const TensorView& view, DType expected);
 void expect_shape(const char* op, const char* name, const TensorView& view, std::initializer_list<int64_t> expected);
 void expect_same_shape(const char* op, const char* name, const TensorView& view, const TensorView& other);
 void expect_rank(const char* op, const char* name, const TensorView& view, int expected);
 void expect_contiguous(const char* op, const char* name, const TensorView& view);
-// f32 and contiguous: what most CPU kernels take.
+// Checks that the view is f32 and contiguous, as most CPU kernels require.
 void expect_f32(const char* op, const char* name, const TensorView& view);
 
-// "[2, 3]" into a caller's buffer, for messages.
+// Writes a shape such as "[2, 3]" into the caller's buffer, for messages.
 const char* shape_string(const TensorView& view, char* buffer, int size);
 
 }  // namespace heed

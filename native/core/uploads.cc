@@ -27,7 +27,7 @@ void Uploads::take(size_t bytes, Share::Room room) {
 void Uploads::give(size_t bytes) {
   const std::lock_guard lock(mutex_);
   bytes_ -= bytes;
-  given_.notify_all();  // while locked: whoever wakes may end what this is part of
+  given_.notify_all();  // while locked, because the woken thread may destroy this object
 }
 
 }  // namespace heed

@@ -1,5 +1,5 @@
-// Values on their way to a device, or from it to another one, wait in host memory until the queue has come to them. How
-// much there is of it, and a bound: who would exceed it waits until some has gone.
+// Counts values in transit to a device, or from it to another device, which lie in host memory until the queue has
+// processed them. Their number of bytes is bounded: a caller that would exceed the bound waits until some have arrived.
 #pragma once
 #include <condition_variable>
 #include <cstddef>
@@ -10,14 +10,15 @@ namespace heed {
 
 class Uploads {
  public:
-  // The most bytes that wait, and those of one piece of an upload.
+  // The most bytes that may be in transit, and the bytes of one piece of an upload.
   static constexpr size_t kMost = size_t{128} << 20, kPiece = size_t{16} << 20;
 
-  // One piece, on its way until this goes: on any thread, whether it has arrived or was dropped.
+  // One piece. It is in transit until this object is destroyed, on any thread, whether the piece has arrived or was
+  // dropped.
   class Share {
    public:
     enum class Room { waited_for, exceeded };
-    // Waits until there is room for it, or is counted beyond the bound.
+    // Waits until there is room for the piece, or counts it beyond the bound, as `room` says.
     Share(Uploads& uploads, size_t bytes, Room room = Room::waited_for) : uploads_(&uploads), bytes_(bytes) {
       uploads.take(bytes, room);
     }
@@ -32,11 +33,11 @@ class Uploads {
     size_t bytes_;
   };
 
-  // Bytes on their way.
+  // Returns the bytes in transit.
   int64_t bytes() const;
-  // Whether there is room now.
+  // Returns true if there is room now.
   bool has_room(size_t bytes) const;
-  // From now on nobody waits: what takes bytes away does so no longer.
+  // From now on no caller waits, because no thread takes bytes away any more.
   void end();
 
  private:

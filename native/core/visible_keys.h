@@ -1,7 +1,8 @@
-// Which keys the queries of a sequence see in attention (ops.def), for the kernels of every device: each query an
-// interval of keys. What a mask of blocks hides of it is not said here.
+// The keys that each query of a sequence sees in attention (ops.def), for the kernels of every device. Each query sees
+// an interval of keys; a block mask, which may hide some of them, is not considered here.
 //
-// Of internal linkage, since the CPU's kernels are compiled once an instruction set (cpu/kernels/kernel.h).
+// The functions have internal linkage, because the kernels of the CPU are compiled once for each instruction set
+// (cpu/kernels/kernel.h).
 #pragma once
 #include <cstdint>
 
@@ -14,25 +15,26 @@
 namespace heed {
 namespace {
 
-// A window as good as none, with which no sum of positions overflows.
+// A window that is as good as none and with which no sum of positions overflows.
 constexpr int64_t kMostWindow = int64_t{1} << 40;
 
-// Keys [first, end); none unless first < end.
+// Keys [first, end). There are none unless first < end.
 struct KeyInterval {
   int first, end;
 };
 
 struct SequenceKeys {
-  int64_t start;          // the position of query 0
-  int64_t window;         // 0: none
+  int64_t start;          // position of query 0
+  int64_t window;         // 0 if there is no window
   const int32_t* ranges;  // [queries, 2] or null
   int64_t queries;
-  int length;  // of the keys
+  int length;  // number of keys
   bool causal;
 
   HEED_ANY_DEVICE int64_t position(int64_t query) const { return start + query; }
 
-  // With 0 <= first, end <= length; without ranges neither falls from one query to the next.
+  // Returns the keys of a query, with 0 <= first, end <= length. Without ranges, neither bound falls from one query to
+  // the next.
   HEED_ANY_DEVICE KeyInterval of(int64_t query) const {
     KeyInterval keys = by_position(query);
     if (ranges) {
@@ -42,7 +44,7 @@ struct SequenceKeys {
     return keys;
   }
 
-  // Without regard to ranges, with 0 <= first, end <= length.
+  // Ignores the ranges; 0 <= first, end <= length.
   HEED_ANY_DEVICE KeyInterval by_position(int64_t query) const {
     const int64_t p = position(query), most = length;
     int64_t first = 0, end = most;
@@ -54,7 +56,7 @@ struct SequenceKeys {
     return {static_cast<int>(first), static_cast<int>(largest(int64_t{0}, end))};
   }
 
-  // The other way round, without regard to ranges: queries that see one of keys [first, last] lie in
+  // The inverse relation, which ignores the ranges: queries that see any of the keys [first, last] lie in
   // [first_query(first), end_query(last)).
   HEED_ANY_DEVICE int64_t first_query(int first) const {
     if (first >= length) return queries;
@@ -66,7 +68,7 @@ struct SequenceKeys {
 
  private:
   HEED_ANY_DEVICE int64_t clamped(int64_t query) const { return largest(int64_t{0}, least(queries, query)); }
-#if defined(__CUDACC__)  // one instruction, which a comparison does not become everywhere
+#if defined(__CUDACC__)  // a single instruction; the comparison does not always become one
   template <class T>
   HEED_ANY_DEVICE static T least(T a, T b) {
     return min(a, b);

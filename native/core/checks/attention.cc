@@ -23,7 +23,7 @@ void check_block_mask(const char* op, const TensorView& mask, int64_t block_size
     fail(Code::range, "%s: expected a block_size from 1 to %d, got %lld", op, INT32_MAX,
          static_cast<long long>(block_size));
   const auto one_or = [](int64_t size, int64_t given) { return given == 1 ? 1 : size; };
-  // Columns for keys that are not there do no harm: a mask may be that of a longer sequence.
+  // Columns for keys that do not exist do no harm: the mask may have been made for a longer sequence.
   const int64_t columns = (sizes.Tk + block_size - 1) / block_size;
   expect_shape(op, "block_mask", mask,
                {one_or(sizes.B, mask.shape[0]), one_or(sizes.H, mask.shape[1]), mask.shape[2],

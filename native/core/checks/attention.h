@@ -1,5 +1,5 @@
-// What attention's host functions, and cache_write's, check on every device (ops.def has shapes and masks). Each check
-// throws ERR_SHAPE, ERR_DTYPE or ERR_RANGE.
+// Checks that the host functions of attention and cache_write make on every device (ops.def has the shapes and masks).
+// Each check throws ERR_SHAPE, ERR_DTYPE or ERR_RANGE.
 #pragma once
 #include "core/params.h"
 
@@ -9,7 +9,7 @@ struct AttentionSizes {
   int64_t B, Tq, Tk, H, Hkv, D;
 };
 
-// What an attention does beyond its operands; ops.def has the meaning.
+// Arguments of an attention besides its operands; ops.def has their meaning.
 struct AttentionOptions {
   OptIn key_lengths, query_starts, key_ranges, slopes, block_mask;
   int64_t block_size;
@@ -19,12 +19,12 @@ struct AttentionOptions {
   int64_t seed;
 };
 
-// q [B, Tq, H, D], k and v [B, Tk, Hkv, D] and what goes with them.
+// Checks q [B, Tq, H, D], k and v [B, Tk, Hkv, D] and the optional operands.
 AttentionSizes check_attention(const char* op, In q, In k, In v, const AttentionOptions& options);
-// A further tensor of q's shape, or of k's, and of their dtype.
+// Check a further tensor that has the shape of q or of k, and their dtype.
 void expect_queries(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);
 void expect_keys(const char* op, const char* name, const TensorView& x, const AttentionSizes& sizes, DType dtype);
-// f32 [B, H, Tq], contiguous.
+// Checks that lse is f32 [B, H, Tq] and contiguous.
 void expect_lse(const char* op, const TensorView& lse, const AttentionSizes& sizes);
 
 void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts);

@@ -8,7 +8,7 @@
 namespace heed {
 namespace {
 
-// Contiguous and of at least one dimension.
+// Checks that the tensor is contiguous and has at least one dimension.
 void expect_rows(const char* op, const char* name, const TensorView& view) {
   if (view.rank < 1) fail(Code::shape, "%s: expected %s with at least 1 dimension, got shape []", op, name);
   expect_float(op, name, view);

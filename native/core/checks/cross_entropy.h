@@ -1,4 +1,4 @@
-// What cross-entropy takes, on every backend.
+// Checks of cross-entropy's operands, for every backend.
 #pragma once
 #include "core/params.h"
 

@@ -1,17 +1,17 @@
-// Checks of the elementwise operations, reductions and random tensors. Activations are f32, bf16 or f16 here; what a
-// backend does not take of them it refuses before.
+// Checks of the elementwise operations, reductions and random tensors. Activations are f32, bf16 or f16 here; a backend
+// that does not take all of these dtypes refuses the others before it calls these checks.
 #pragma once
 #include "core/params.h"
 
 namespace heed {
 
-// Two elements of an output in one place would be a race.
+// Refuses an output with two elements in the same place, which would be a race.
 void expect_no_broadcast(const char* op, const char* name, const TensorView& view);
 
-// Of out's dtype and shape.
+// Checks that the operand has the dtype and shape of `out`.
 void expect_operand(const char* op, const char* name, const TensorView& view, const TensorView& out);
 
-// Whether an operand of `binary` is one f32 number beside tensors of 16 bits.
+// Returns true if an operand of `binary` is a single f32 number beside 16-bit tensors.
 bool is_number(const TensorView& view, const TensorView& out);
 
 void check_fill(Out out);

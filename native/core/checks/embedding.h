@@ -1,4 +1,4 @@
-// What an embedding takes, on every backend.
+// Checks of an embedding's operands, for every backend.
 #pragma once
 #include "core/params.h"
 

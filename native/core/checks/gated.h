@@ -1,4 +1,4 @@
-// What gated activations take, on every backend.
+// Checks of the operands of gated activations, for every backend.
 #pragma once
 #include "core/params.h"
 

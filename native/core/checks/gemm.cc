@@ -24,7 +24,7 @@ void check_shapes(Out out, In a, In b) {
          shape_string(a, a_shape, sizeof a_shape), shape_string(b, b_shape, sizeof b_shape));
 }
 
-// A matrix that is read or written in rows.
+// Checks a matrix that is read or written in rows.
 void check_rows(const char* name, const TensorView& view, const TensorView& out) {
   expect_same_shape(kOp, name, view, out);
   if (out.dim(-1) > 1 && view.stride(-1) != 1)

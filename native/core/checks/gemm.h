@@ -1,4 +1,4 @@
-// Checks of gemm and bias_backward, of their operands against ops.def.
+// Checks of the operands of gemm and bias_backward against ops.def.
 #pragma once
 #include "core/params.h"
 

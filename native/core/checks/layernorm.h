@@ -1,4 +1,4 @@
-// What layer norm and the RMS norm take, on every backend.
+// Checks of the operands of layer norm and the RMS norm, for every backend.
 #pragma once
 #include "core/params.h"
 

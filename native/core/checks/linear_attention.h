@@ -1,4 +1,5 @@
-// What linear_attention's host functions check on every device (ops.def has the shapes). Throws ERR_SHAPE or ERR_DTYPE.
+// Checks that the host functions of linear_attention make on every device (ops.def has the shapes). They throw
+// ERR_SHAPE or ERR_DTYPE.
 #pragma once
 #include "core/params.h"
 

@@ -8,7 +8,7 @@
 namespace heed {
 namespace {
 
-// "params[3]", for messages.
+// The name of an item, such as "params[3]", for messages.
 struct ItemName {
   char text[32];
   ItemName(const char* list, int64_t i) {
@@ -27,7 +27,7 @@ void expect_scalar(const char* op, const char* name, const TensorView& view) {
   if (view.numel() != 1) expect_shape(op, name, view, {1});
 }
 
-// f32 and contiguous, of the shapes of `params`.
+// Checks that the tensors are f32 and contiguous and have the shapes of `params`.
 void expect_like(const char* op, const char* name, const ViewList& list, const ViewList& params) {
   expect_length(op, name, list, params);
   for (int64_t t = 0; t < list.size(); t++) {

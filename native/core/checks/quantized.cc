@@ -8,13 +8,13 @@
 namespace heed {
 namespace {
 
-// As CUDA's kernels read: four words of codes and four scales at a time.
+// Checks the alignment that CUDA's kernels need, which read four words of codes and four scales at a time.
 void expect_aligned(const char* op, const char* name, In x, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(x.data) % bytes)
     fail(Code::argument, "%s: expected %s to begin at a multiple of %zu bytes", op, name, bytes);
 }
 
-// The layout of a weight [K, N] whose codes and scales these are.
+// Returns the layout of a weight [K, N] that has these codes and scales.
 QuantizedLayout check_weight(const char* op, In codes, In scales, int64_t K, int64_t N, Int bits) {
   expect_dtype(op, "codes", codes, DType::u8);
   expect_dtype(op, "scales", scales, DType::bf16);
@@ -24,7 +24,7 @@ QuantizedLayout check_weight(const char* op, In codes, In scales, int64_t K, int
   expect_rank(op, "scales", scales, 3);
   if (bits != 8 && bits != 4)
     fail(Code::argument, "%s: expected bits of 8 or 4, got %lld", op, static_cast<long long>(bits));
-  // The group is in the shapes; of a weight without K or N, any will do.
+  // The shapes determine the group. If the weight has no K or no N, any group will do.
   const int64_t groups = scales.dim(1), words = codes.dim(1);
   QuantizedLayout layout{K, N, bits, groups > 0 ? words * 32 / bits / groups : 32};
   const int64_t group = layout.group;

@@ -1,4 +1,4 @@
-// Checks of quantize, dequantize and gemm_quantized, of their operands against ops.def and core/quantized.h.
+// Checks of the operands of quantize, dequantize and gemm_quantized against ops.def and core/quantized.h.
 #pragma once
 #include "core/quantized.h"
 

@@ -1,4 +1,4 @@
-// What softmax takes, on every backend.
+// Checks of softmax's operands, for every backend.
 #pragma once
 #include "core/params.h"
 
