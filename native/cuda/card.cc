@@ -9,9 +9,9 @@ namespace heed::cuda {
 namespace {
 
 constexpr int kLowestMajor = 8;       // the PTX is for compute_80
-constexpr int kLowestDriver = 11040;  // of PTX 7.4
+constexpr int kLowestDriver = 11040;  // PTX 7.4 needs it
 
-// 12020 → "12.2"
+// For example 12020 → "12.2".
 std::string words(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
 
 struct Cards {
@@ -56,7 +56,7 @@ Cards find_cards() {
   return cards;
 }
 
-// Never destroyed: see driver.cc.
+// Never destroyed; driver.cc explains why.
 const Cards& cards() {
   static const Cards* const once = new Cards(find_cards());
   return *once;
@@ -136,7 +136,7 @@ void Card::load(const Image& image, const char* op, const char* unpacked) {
   Module& own = module_of(image);
   const std::lock_guard lock(own.loading);
   if (!own.module) own.module = load_module(image, op, unpacked);
-  // Machine code goes to the card only now, where the driver loads lazily.
+  // If the driver loads lazily, machine code goes to the card only now.
   for (KernelEntry* kernel = KernelEntry::first(); kernel; kernel = kernel->next)
     if (&kernel->image == &image) find(*kernel, own.module, op);
 }
@@ -153,7 +153,7 @@ CUfunction Card::find(KernelEntry& kernel, CUmodule module, const char* op) {
   CUfunction function = kernel.functions[index].load(std::memory_order_acquire);
   if (function) return function;
   expect_success(d.module_get_function(&function, module, kernel.name), op, kernel.name);
-  // All the shared memory a block can have, so that a launch only says how much it wants.
+  // Allows all the shared memory that a block can have, so that a launch only says how much it wants.
   int fixed = 0;
   d.function_get_attribute(&fixed, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function);
   d.function_set_attribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,

@@ -5,7 +5,7 @@
 namespace heed::cuda {
 namespace {
 
-// What no later call of the process recovers from (the driver's "sticky" errors).
+// Returns true for the driver's "sticky" errors, from which no later call of the process recovers.
 bool sticky(CUresult result) {
   switch (result) {
     case 214:  // ECC_UNCORRECTABLE

@@ -37,7 +37,7 @@ struct Opened {
   Driver driver;
   bool usable = false;
   std::string problem;
-  const char* missing[3] = {};  // of each feature
+  const char* missing[3] = {};  // first missing function of each feature
 };
 
 // The library stays open: the driver's own threads may outlive any moment at which it could be closed.
@@ -73,7 +73,7 @@ Opened open_driver() {
 }
 
 const Opened& opened() {
-  // Never destroyed: worker threads may still use the table while the process ends.
+  // Never destroyed, because worker threads may still use the table while the process ends.
   static const Opened* const once = new Opened(open_driver());
   return *once;
 }

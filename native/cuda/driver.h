@@ -1,15 +1,15 @@
-// The CUDA driver API as heed uses it: our own declarations, and the table of entry points found when the library is
-// opened. Nothing of CUDA is needed to build or to load the addon.
+// The CUDA driver API as heed uses it: our own declarations, and the table of entry points that are found when the
+// library is opened. Nothing of CUDA is needed to build or to load the addon.
 //
-// The library is libcuda.so.1 (nvcuda.dll on Windows), or what HEED_CUDA_DRIVER names.
+// The library is libcuda.so.1 (nvcuda.dll on Windows), or the one that HEED_CUDA_DRIVER names.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace heed::cuda {
 
-// Opaque types and enumerations have the driver's sizes and values; test/native/driver_abi_test.cc holds them against
-// cuda.h where a toolkit is at hand.
+// Opaque types and enumerations have the driver's sizes and values; test/native/driver_abi_test.cc compares them with
+// cuda.h if a toolkit is installed.
 using CUresult = int;
 using CUdevice = int;
 using CUdeviceptr = unsigned long long;
@@ -84,17 +84,18 @@ struct Driver {
 #undef DRIVER
 };
 
-// What the backend does without where the driver lacks one of its functions.
+// Features that the backend does without if the driver lacks one of their functions.
 enum class Feature { graphs, timing, peers };
 
 inline CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 
-// Opened once a process. Null where there is none; driver_problem() then says why, in words.
+// The driver is opened once per process. driver() returns null if there is none; driver_problem() then says why, in
+// words.
 const Driver* driver();
 const char* driver_problem();
-// The function that a feature lacks; null where it lacks none.
+// Returns the function that the driver lacks for a feature, or null if it has all of them.
 const char* missing(Feature feature);
-// Throws ERR_CUDA, which says in words what is missing.
+// Throws ERR_CUDA with a message that says what is missing.
 void expect_feature(Feature feature, const char* op);
 
 }  // namespace heed::cuda

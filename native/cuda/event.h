@@ -1,4 +1,4 @@
-// A point in a stream that others can wait for.
+// A point in a stream that other streams can wait for.
 #pragma once
 #include "cuda/check.h"
 #include "cuda/driver.h"

@@ -1,5 +1,5 @@
-// The reports of faults (fault.h) of a stream's operations, or of those of a graph: each operation has one of its own,
-// so that a failure is told to whom it belongs.
+// The fault reports (fault.h) of the operations of a stream or of a graph. Each operation has a report of its own, so
+// that a failure is reported to the readers that it concerns.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,23 +12,23 @@ namespace heed::cuda {
 
 class Stream;
 
-// What a report says, in the words of the CPU.
+// Returns the error that a report describes, with the same message as on the CPU.
 Error error_of(const FaultReport& report);
 
 class FaultReports {
  public:
-  // Memory for the reports, which is the stream's and used again: to free memory would wait for the device.
+  // The reports use memory of the stream, which is reused: freeing memory would wait for the device.
   static constexpr size_t kReports = 1024;
 
-  explicit FaultReports(Stream& stream);  // enqueues clearing them
+  explicit FaultReports(Stream& stream);  // enqueues clearing the reports
   ~FaultReports();
   FaultReports(const FaultReports&) = delete;
   FaultReports& operator=(const FaultReports&) = delete;
 
-  // The report of an operation that is being enqueued; null where there is none left, unless `shared`: then the last
-  // one is also that of what comes after its operation.
+  // Returns the report of an operation that is being enqueued. If none is left, it returns null or, if `shared`, the
+  // last report, which then also belongs to the operations that follow.
   FaultReport* of(int64_t operation, bool shared);
-  // Whose reports have been given out, in their order in memory.
+  // Returns the operations that have got a report, in the order of the reports in memory.
   const std::vector<int64_t>& operations() const { return operations_; }
   FaultReport* memory() const { return memory_; }
   void clear(const char* op) const;  // enqueues it
@@ -36,7 +36,7 @@ class FaultReports {
 
  private:
   Stream& stream_;
-  FaultReport* memory_;  // of the device
+  FaultReport* memory_;  // device memory
   std::vector<int64_t> operations_;
 };
 

@@ -1,4 +1,4 @@
-// The kernels of the program, as the host knows them; HEED_KERNEL (kernels/kernel.h) defines them.
+// The kernels of the program as the host knows them. HEED_KERNEL (kernels/kernel.h) defines them.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -11,17 +11,16 @@ namespace heed::cuda {
 
 constexpr int kMaxDevices = 16;
 
-// Gives an image's pack unpacked, or throws.
+// Returns the unpacked pack of an image, or throws.
 using Unpack = std::function<std::vector<char>(const Image& image)>;
 
-// A kernel of an image. It has a function on each card that has loaded it: at its first launch there, or with the
-// image.
+// A kernel of an image. It gets a function on each card either at its first launch there or when its image is loaded.
 struct KernelEntry {
   const Image& image;
   const char* name;
   unsigned threads;
   std::atomic<CUfunction> functions[kMaxDevices] = {};
-  KernelEntry* const next;  // in the list of all, which is complete before main()
+  KernelEntry* const next;  // in the list of all kernels, which is complete before main()
 
   KernelEntry(const Image& image, const char* name, unsigned threads)
       : image(image), name(name), threads(threads), next(first()) {

@@ -33,7 +33,7 @@ Allocator::Allocator(Stream& stream) : CachingAllocator(cache_enabled()), stream
 
 Allocator::~Allocator() { release_cached(); }
 
-// What waits for its turn may be memory too.
+// Calls that wait for their turn may free memory too.
 bool Allocator::system_releasing() { return !stream_.submitter_->idle() || !stream_.reaper_->idle(); }
 
 void Allocator::wait_idle() {

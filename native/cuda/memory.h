@@ -1,4 +1,4 @@
-// The memory of a CUDA stream: the caching allocator over the driver's.
+// The memory of a CUDA stream: the caching allocator on top of the driver's memory.
 #pragma once
 #include <map>
 #include <vector>
@@ -9,9 +9,9 @@ namespace heed::cuda {
 
 class Stream;
 
-// Small blocks share slabs: the driver hands out memory in pages of 2 MiB. Where it has no whole page left, a block is
-// a slab of its own. HEED_CUDA_CACHE=0 gives each block memory of its own, of the size asked for, and returns it to the
-// driver when it is freed: what memory checkers need to see.
+// Small blocks share slabs, because the driver hands out memory in pages of 2 MiB. If the driver has no whole page
+// left, a block is a slab of its own. With HEED_CUDA_CACHE=0 each block gets memory of its own, with the size asked
+// for, and returns it to the driver when it is freed; memory checkers need this.
 class Allocator final : public CachingAllocator {
  public:
   explicit Allocator(Stream& stream);
@@ -19,9 +19,9 @@ class Allocator final : public CachingAllocator {
 
  private:
   struct Slab {
-    size_t piece = 0;         // bytes of each
-    size_t pieces = 0;        // all of them
-    std::vector<char*> free;  // those not handed out
+    size_t piece = 0;         // bytes of each piece
+    size_t pieces = 0;        // number of pieces
+    std::vector<char*> free;  // pieces that are not handed out
   };
 
   void* system_allocate(size_t bytes) override;
@@ -31,9 +31,9 @@ class Allocator final : public CachingAllocator {
   int64_t system_available() override;
 
   Stream& stream_;
-  const bool pieces_;                          // whether small blocks share slabs
-  std::map<char*, Slab> slabs_;                // by address
-  std::map<size_t, std::vector<char*>> open_;  // slabs with free pieces, by the size of those
+  const bool pieces_;                          // true if small blocks share slabs
+  std::map<char*, Slab> slabs_;                // ordered by address
+  std::map<size_t, std::vector<char*>> open_;  // slabs with free pieces, by the size of the pieces
 };
 
 }  // namespace heed::cuda

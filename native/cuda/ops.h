@@ -1,6 +1,6 @@
-// The host functions of every operation, one in each .cu file, declared from ops.def. They have a namespace of their
-// own, so that their definitions are qualified: one whose signature differs does not compile, one that is missing does
-// not link.
+// The host functions of all operations, declared from ops.def; each .cu file defines one. They have a namespace of
+// their own, so that their definitions are qualified: a definition with another signature does not compile, and a
+// missing one does not link.
 #pragma once
 #include "core/op_table.h"
 

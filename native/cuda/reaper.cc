@@ -53,7 +53,7 @@ void Reaper::work() {
     const Item item = std::move(items_.front());
     items_.pop_front();
     if (item.action) {
-      // While locked, so that none is called any more when stop() has returned.
+      // Called while locked, so that no action is called any more after stop() has returned.
       if (!stopped_) item.action();
     } else {
       busy_ = true;

@@ -1,5 +1,5 @@
-// A thread that returns memory to the driver, which waits for everything that is in its streams before it takes a block
-// back: neither the JavaScript thread nor the watcher should be the one to wait.
+// A thread that returns memory to the driver. Before the driver takes a block back, it waits for everything in its
+// streams; neither the JavaScript thread nor the watcher should wait for that.
 #pragma once
 #include <condition_variable>
 #include <deque>
@@ -16,14 +16,14 @@ class Card;
 class Reaper {
  public:
   explicit Reaper(Card& card);
-  ~Reaper();  // once everything is freed
+  ~Reaper();  // returns once everything is freed
   Reaper(const Reaper&) = delete;
   Reaper& operator=(const Reaper&) = delete;
 
   void free(CUdeviceptr block);
-  // Calls `action` once what was given before is freed; drops it after stop().
+  // Calls `action` once all blocks that were given before are freed; drops it after stop().
   void then(std::function<void()> action);
-  // No action is called from now on. Memory still is freed.
+  // No action is called after this. Memory is still freed.
   void stop();
   bool idle();
   // Waits until everything is freed.
@@ -32,7 +32,7 @@ class Reaper {
  private:
   struct Item {
     CUdeviceptr block;
-    std::function<void()> action;  // instead of a block
+    std::function<void()> action;  // if set, there is no block
   };
   void push(Item item);
   void work();
@@ -44,7 +44,7 @@ class Reaper {
   bool busy_ = false;
   bool stopped_ = false;
   bool ending_ = false;
-  std::thread thread_;  // last: starts when the rest is there
+  std::thread thread_;  // last, because it starts when the other members exist
 };
 
 }  // namespace heed::cuda

@@ -8,7 +8,7 @@ namespace heed::cuda {
 namespace {
 
 constexpr size_t kSmallest = size_t{4} << 10;
-// To pin memory takes milliseconds for 16 MiB of it.
+// Pinning 16 MiB of memory takes milliseconds.
 constexpr size_t kLargestAtOnce = size_t{1} << 20;
 
 size_t rounded(size_t bytes) {
@@ -42,8 +42,8 @@ Staging::Block Staging::allocate(size_t size) {
   return {data, size};
 }
 
-// Gives the largest free block back to the system; whether there was one. Not while locked: the driver waits for the
-// device.
+// Gives the largest free block back to the system and returns true if there was one. It unlocks meanwhile, because the
+// driver waits for the device.
 bool Staging::discard_free(std::unique_lock<std::mutex>& lock) {
   if (free_.empty()) return false;
   const auto [size, data] = *std::prev(free_.end());

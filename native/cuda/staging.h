@@ -1,8 +1,8 @@
-// Pinned host memory through which uploads and reads go, so that copies are asynchronous: a bounded amount of it in
-// blocks, which are kept for reuse.
+// Pinned host memory through which uploads and reads go, so that copies are asynchronous. Its amount is bounded, and
+// its blocks are kept for reuse.
 //
-// A block is taken when the copy through it is about to be submitted, never for a copy that waits behind others. So
-// whoever waits for one waits only for copies that are in the driver's stream already.
+// A block is taken when the copy through it is about to be submitted, never for a copy that waits behind others. So a
+// thread that waits for a block waits only for copies that are already in the driver's stream.
 #pragma once
 #include <condition_variable>
 #include <cstddef>
@@ -25,10 +25,10 @@ class Staging {
     void* data = nullptr;
     size_t bytes = 0;
   };
-  // A block of `bytes`, or of kBlock for more; an empty one where that would mean waiting.
+  // Returns a block of `bytes`, or of kBlock if `bytes` is larger. Returns an empty block instead of waiting.
   Block try_take(size_t bytes);
-  // Waits for a block where there is none. Where the host has too little memory to pin, the block is smaller; throws
-  // ERR_OOM where there is none at all. For the submitter's thread: it may wait for the device.
+  // Waits if there is no block. If the host has too little memory to pin, the block is smaller; throws ERR_OOM if there
+  // is none at all. For the submitter's thread, because it may wait for the device.
   Block take(size_t bytes, const char* op);
   void give(Block block);
 
@@ -41,8 +41,8 @@ class Staging {
   std::condition_variable given_;
   std::multimap<size_t, void*> free_;
   size_t bytes_ = 0;  // of all blocks
-  int in_use_ = 0;    // blocks that are taken
-  int refusal_ = 0;   // why the driver gave no memory, the last time that it did not
+  int in_use_ = 0;    // number of blocks that are taken
+  int refusal_ = 0;   // the driver's reason the last time that it gave no memory
 };
 
 }  // namespace heed::cuda

@@ -99,7 +99,7 @@ void Stream::later(std::function<void()> body, Failed failed) {
     try {
       body();
     } catch (const Error& error) {
-      // The environment has ended: what waits behind must not run on bytes that have not come.
+      // The environment has ended: the calls that wait must not run on bytes that have not arrived.
       if (error.code() == Code::internal)
         submitter_->abandon();
       else
@@ -176,7 +176,7 @@ FaultSink Stream::fault(const char* op) {
 }
 
 void Stream::give_back(void* block) {
-  // It goes to the reaper in its turn, or when what waits is dropped.
+  // The block goes to the reaper in its turn, or when the waiting calls are dropped.
   const std::shared_ptr<void> given(block, [this](void* block) { reaper_->free(address(block)); });
   if (!submitter_->idle()) submitter_->later([given] {});
 }
@@ -197,7 +197,7 @@ void Stream::fetch_faults(const char* op, const FaultReports& reports, int64_t g
   const size_t count = reports.operations().size(), bytes = count * sizeof(FaultReport);
   const auto fetched = std::make_shared<Fetched>(Fetched{reports.operations(), std::vector<FaultReport>(count)});
   const auto take = [this, fetched, bytes, graph](CUresult result, size_t offset, const void* data, size_t size) {
-    if (result != CUDA_SUCCESS) return;  // the fence says so
+    if (result != CUDA_SUCCESS) return;  // the fence reports it
     std::memcpy(reinterpret_cast<char*>(fetched->reports.data()) + offset, data, size);
     if (offset + size < bytes) return;
     for (size_t i = 0; i < fetched->operations.size(); i++) {
@@ -217,7 +217,7 @@ void Stream::fence(Fence* fence) {
     card_.make_current("read");
     fetch_faults("read");
   } catch (const Error&) {
-    // What is wrong with the device shows at the event.
+    // If something is wrong with the device, the event reports it.
   }
   after([this, owned](CUresult result) {
     Failures failures{std::exchange(failures_, {}), std::exchange(unread_, nullptr)};

@@ -1,4 +1,4 @@
-// A CUDA device of one Node environment: its in-order stream, memory and the launch of kernels.
+// A CUDA device of one Node environment: its in-order stream, its memory, and the launch of kernels.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -26,10 +26,10 @@ struct Grid {
   int64_t x = 1, y = 1, z = 1;
 };
 
-// What a host function gets as its first argument.
+// The first argument of every host function.
 class Stream final : public Device {
  public:
-  // `unpack` is called on the thread of launches, for kernels that the card has not loaded.
+  // `unpack` is called on the thread that launches, for kernels that the card has not loaded.
   explicit Stream(Card& card, Unpack unpack = nullptr);
   ~Stream() override;
 
@@ -50,29 +50,30 @@ class Stream final : public Device {
   void launch(const char* op, Kernel<Params>& kernel, Grid grid, const Params& params, size_t shared_bytes = 0) {
     launch(op, static_cast<KernelEntry&>(kernel), grid, &params, sizeof params, shared_bytes);
   }
-  // Enqueues filling memory with zero bytes, and copying memory of the device.
+  // These enqueue filling memory with zero bytes, and copying memory within the device.
   void zero(const char* op, void* destination, size_t bytes);
   void copy(const char* op, void* destination, const void* source, size_t bytes);
 
-  // Where a kernel of `op` (a string literal) reports what is wrong with its data: a report of its operation's own,
-  // read at the next fence.
+  // Returns the sink to which a kernel of `op` (a string literal) reports what is wrong with its data. Each operation
+  // has its own report, which is read at the next fence.
   FaultSink fault(const char* op);
 
-  // Counters for blocks that wait for each other within a launch (kernels/last_block.h): zero at its beginning, and its
-  // kernel leaves them so. At most kArrivals of them.
+  // Returns counters for blocks that wait for each other within a launch (kernels/last_block.h). They are zero at its
+  // beginning, and its kernel leaves them at zero. There are at most kArrivals of them.
   static constexpr int64_t kArrivals = 4096;
   unsigned* arrivals(const char* op, int64_t count);
 
-  // Device memory for FaultReports::kReports of them, of what is given back or else new.
+  // Returns device memory for FaultReports::kReports reports. It is memory that was given back before, or else new
+  // memory.
   FaultReport* take_reports();
   void give_reports(FaultReport* reports) { spare_reports_.push_back(reports); }
 
   int multiprocessors() const;
-  // Bytes of shared memory a block can have.
+  // Returns the bytes of shared memory that a block can have.
   size_t shared_limit() const;
 
-  // Scratch memory for the kernels enqueued until the Workspace goes out of scope: it is given back at the host
-  // function's end and, being in queue order, stays valid until those kernels have run.
+  // Scratch memory for the kernels that are enqueued until the Workspace goes out of scope. It is given back at the end
+  // of the host function; because that happens in queue order, it stays valid until those kernels have run.
   class Workspace {
    public:
     Workspace(Stream& stream, const char* op, size_t bytes);
@@ -92,7 +93,7 @@ class Stream final : public Device {
 
  private:
   friend class Allocator;
-  // Delegated to, so that the destructor runs where opening fails half-way.
+  // A constructor to delegate to, so that the destructor runs if opening fails half-way.
   struct Unopened {};
   Stream(Card& card, Unpack unpack, Unopened);
   class EventTimer;
@@ -101,69 +102,69 @@ class Stream final : public Device {
   void number_operation(int64_t operation) override { operation_ = operation; }
   void start_recording() override;
   std::unique_ptr<Graph::Work> finish_recording() override;
-  // Enqueues reading and clearing the reports of faults; what they say is added to failures_.
+  // Enqueues reading and clearing the fault reports; the failures that they describe are added to failures_.
   void fetch_faults(const char* op);
   void fetch_faults(const char* op, const FaultReports& reports, int64_t graph);
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t params_bytes,
               size_t shared_bytes);
   void finish(CUresult result, const char* op, const char* doing);
 
-  // The driver's stream that kernels and copies on the device go to.
+  // Returns the driver's stream to which kernels and copies on the device go.
   CUstream target() const;
-  // Whether what is called now goes to the driver at once, not behind what waits for the host.
+  // Returns true if a call goes to the driver at once, because no earlier call waits for the host.
   bool direct() const;
-  // Calls the driver at once or in its turn. What fails at once is thrown, what fails later is the operation's failure.
+  // Calls the driver at once or in turn. An immediate failure is thrown; a later one is a failure of the operation.
   template <class Call>
   void submit(const char* op, const char* doing, Call call);
-  // Has `body` called in its turn, on a thread where it may wait for the host. `failed` is told on the watcher's thread
-  // what it throws.
+  // Arranges that `body` is called in its turn, on a thread where it may wait for the host. If it throws, `failed` gets
+  // the error on the watcher's thread.
   using Failed = std::function<void(const Error& error)>;
   void later(std::function<void()> body, Failed failed);
   Failed fail_operation();
   Failed fail_reads();
-  // Has `body` called, which calls the driver, at once or in its turn: when `before` has been signalled. `then` goes
-  // with it.
+  // Arranges that `body`, which calls the driver, is called at once or in its turn, that is, when `before` has been
+  // signalled. `then` is destroyed together with it.
   void in_turn(const char* op, std::function<void()> body, const std::shared_ptr<HostBuffer>& before,
                std::shared_ptr<Signal> then);
-  // watcher_->after(), in its turn.
+  // Calls watcher_->after() in its turn.
   void after(std::function<void(CUresult)> action);
-  // Copy through pinned memory, in pieces of as much as there is. `kept` goes when all is copied. `taken` is called
-  // with one piece after another, on the watcher's thread.
+  // These copy through pinned memory, in pieces as large as the memory that is available. `kept` is released when all
+  // is copied. `taken` is called with one piece after another, on the watcher's thread.
   using Taken = std::function<void(CUresult result, size_t offset, const void* data, size_t bytes)>;
   void copy_in(const char* op, char* destination, const char* source, size_t bytes, const std::shared_ptr<void>& kept);
   void copy_out(const char* op, const char* source, size_t bytes, const Taken& taken, const Failed& failed);
-  // What copy_out() has no memory for at once, for the submitter's thread.
+  // Called on the submitter's thread for the part for which copy_out() had no memory at once.
   void copy_out_from(const char* op, const char* source, size_t begin, size_t bytes, const Taken& taken);
-  // One piece; gives its size.
+  // These copy one piece and return its size.
   size_t put(const char* op, char* destination, const char* source, size_t bytes, const std::shared_ptr<Staged>& staged,
              const std::shared_ptr<void>& kept);
   size_t get(const char* op, const char* source, size_t offset, size_t bytes, const std::shared_ptr<Staged>& staged,
              const Taken& taken);
-  // Returns memory to the driver, when everything that was enqueued before has run.
+  // Returns memory to the driver when everything that was enqueued before has run.
   void give_back(void* block);
 
   Card& card_;
   const Unpack unpack_;
   Allocator allocator_;
   CUstream stream_ = nullptr;
-  CUstream recording_stream_ = nullptr;  // what is captured goes here, so that what waits is not captured with it
+  CUstream recording_stream_ = nullptr;  // takes the captured work, so that waiting calls are not captured with it
   unsigned* arrivals_ = nullptr;         // device memory
   std::vector<FaultReport*> spare_reports_;
   int64_t operation_ = 0;
-  std::unique_ptr<FaultReports> faults_;    // of what has been enqueued since they were fetched
-  std::shared_ptr<FaultReports> recorded_;  // of the graph that is being captured
+  std::unique_ptr<FaultReports> faults_;    // reports of operations enqueued since the last fetch
+  std::shared_ptr<FaultReports> recorded_;  // reports of the graph that is being captured
   struct Launched {
     std::shared_ptr<FaultReports> reports;
     int64_t operation;
   };
-  std::vector<Launched> launched_;       // graphs whose reports have not been fetched since
-  std::vector<Failure> failures_;        // since the last fence; the watcher's thread only, as what follows
-  std::shared_ptr<const Error> unread_;  // why something could not be read since
+  std::vector<Launched> launched_;       // graphs launched since their reports were last fetched
+  std::vector<Failure> failures_;        // since the last fence; watcher's thread only, like the next member
+  std::shared_ptr<const Error> unread_;  // reason why a read has failed since then
   const bool blocking_;  // HEED_CUDA_BLOCKING=1: every launch is waited for, so that an error names its operation
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Staging> staging_;
   std::unique_ptr<Watcher> watcher_;
-  std::unique_ptr<Submitter> submitter_;  // last: stops before what it uses goes
+  std::unique_ptr<Submitter> submitter_;  // last, because it stops before the members that it uses are destroyed
 };
 
 template <class Call>

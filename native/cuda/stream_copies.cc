@@ -13,7 +13,7 @@
 
 namespace heed::cuda {
 
-// Pinned memory that goes back when the last action that uses it has run or was dropped.
+// Pinned memory that is given back when the last action that uses it has run or was dropped.
 class Stream::Staged {
  public:
   Staged(Staging& staging, Staging::Block block) : staging_(staging), block_(block) {}
@@ -77,7 +77,7 @@ void Stream::upload(void* destination, const void* source, size_t bytes) {
   card_.make_current(op);
   struct Waiting {
     Uploads::Share share;
-    std::unique_ptr<char[]> data;  // ordinary memory: who waits for its turn has no pinned one
+    std::unique_ptr<char[]> data;  // ordinary memory, because a call that waits for its turn has no pinned memory
   };
   for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
     const size_t size = std::min(bytes - offset, Uploads::kPiece);
@@ -164,14 +164,14 @@ bool Stream::copy_from(Device& from, void* destination, const void* source, size
                    "copying between devices");
     expect_success(d.event_record(copied->event, stream), op, "recording an event");
   };
-  // What the sender writes to this memory next must not overtake the copy.
+  // The sender's next writes to this memory must not overtake the copy.
   const auto wait = [=, &d] {
     expect_success(d.stream_wait_event(source_stream, copied->event, 0), op, "waiting for another device");
   };
   sender.in_turn(op, record, nullptr, std::make_shared<Signal>(recorded));
   in_turn(op, copy, recorded, std::make_shared<Signal>(enqueued));
   sender.in_turn(op, wait, enqueued, nullptr);
-  // Nobody may read the copy before the log knows what had failed on the sender.
+  // No copy may be read before the log knows what had failed on the sender.
   sender.after([signal = std::make_shared<Signal>(told)](CUresult) {});
   after([told = told](CUresult) {
     try {

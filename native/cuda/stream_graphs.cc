@@ -1,4 +1,4 @@
-// Recording what is enqueued on a stream as a graph, and launching it.
+// Records the work that is enqueued on a stream as a graph, and launches it.
 #include <utility>
 
 #include "cuda/card.h"
@@ -16,7 +16,7 @@ class Stream::RecordedWork final : public Graph::Work {
     const char* op = "graph";
     stream_.card_.make_current(op);
     if (!faults_->operations().empty()) {
-      // Its reports are of one launch at a time.
+      // The graph's reports serve only one launch, so those of the launch before are fetched first.
       for (const Launched& launched : stream_.launched_)
         if (launched.reports == faults_) {
           stream_.fetch_faults(op);

@@ -12,7 +12,7 @@ Submitter::Submitter(Card& card) : card_(card), thread_([this] { work(); }) {}
 Submitter::~Submitter() { stop(); }
 
 void Submitter::later(std::function<void()> submit) {
-  if (!thread_.joinable()) return;  // same thread as stop()
+  if (!thread_.joinable()) return;  // runs on the same thread as stop()
   waiting_.fetch_add(1, std::memory_order_relaxed);
   {
     const std::lock_guard lock(mutex_);
@@ -48,7 +48,7 @@ void Submitter::work() {
     calls_.pop_front();
     lock.unlock();
     submit();
-    submit = nullptr;  // what it holds goes before others learn that it is done
+    submit = nullptr;  // the captured objects are destroyed before other threads learn that the call is done
     lock.lock();
     if (waiting_.fetch_sub(1, std::memory_order_release) == 1) idle_.notify_all();
   }

@@ -1,4 +1,4 @@
-// The CUDA backend's entry points, as cpu/kernels/table.cc.
+// The CUDA backend's entry points; compare cpu/kernels/table.cc.
 #include "cuda/ops.h"
 
 namespace heed::cuda {

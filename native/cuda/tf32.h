@@ -1,5 +1,5 @@
-// Whether products of f32 may be done on tensor cores, which round their operands to tf32 (10 bits after the point):
-// for the whole process, and not unless asked for, by HEED_TF32=1 or setTf32 of the addon.
+// Whether f32 products may run on tensor cores, which round their operands to tf32 (10 bits after the point). The
+// setting holds for the whole process and is off by default; HEED_TF32=1 or the addon's setTf32 turns it on.
 #pragma once
 
 namespace heed::cuda {

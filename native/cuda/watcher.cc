@@ -24,7 +24,7 @@ CUresult Watcher::take_event(CUevent* event) {
 }
 
 void Watcher::after(CUstream stream, std::function<void(CUresult)> action) {
-  if (stopping_) {  // JavaScript thread, as stop()
+  if (stopping_) {  // JavaScript thread, like stop()
     action(driver()->stream_synchronize(stream));
     return;
   }

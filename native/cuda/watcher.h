@@ -1,5 +1,5 @@
-// A thread that waits for a stream's events, in order, and then does what the host had to do after them: copy a read to
-// where it belongs, give staging memory back, tell fences. So nobody else ever waits for the device.
+// A thread that waits for a stream's events, in order, and then does the host's part of the work: it copies a read to
+// its destination, gives staging memory back and reports to fences. So no other thread ever waits for the device.
 #pragma once
 #include <condition_variable>
 #include <deque>
@@ -17,22 +17,22 @@ class Card;
 class Watcher {
  public:
   explicit Watcher(Card& card);
-  ~Watcher();  // after stop
+  ~Watcher();  // to be called after stop()
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
-  // Calls `action(result)` on the thread once everything in the stream so far has run; result is the driver's.
+  // Calls `action(result)` on the thread once everything in the stream so far has run. `result` is the driver's.
   void after(CUstream stream, std::function<void(CUresult)> action);
-  // Waits until nothing is pending.
+  // Waits until no action is pending.
   void drain();
-  // Drops what is pending: once the action in progress has ended and the stream is idle, the others are destroyed, not
-  // called. What `after` is given later is called at once.
+  // Drops pending actions: once the action in progress has ended and the stream is idle, the others are destroyed
+  // without being called. An action that `after` is given later is called at once.
   void stop(CUstream stream);
 
  private:
   struct Item {
-    CUevent event;    // null: there was none to be had
-    CUresult result;  // of making and recording it
+    CUevent event;    // null if no event could be made
+    CUresult result;  // result of making and recording it
     std::function<void(CUresult)> action;
   };
   void work();
@@ -42,10 +42,10 @@ class Watcher {
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
   std::deque<Item> items_;
-  std::vector<CUevent> events_;  // to be used again
+  std::vector<CUevent> events_;  // events for reuse
   bool busy_ = false;
   bool stopping_ = false;
-  std::thread thread_;  // last: starts when the rest is there
+  std::thread thread_;  // last, because it starts when the other members exist
 };
 
 }  // namespace heed::cuda
