@@ -1,9 +1,10 @@
-// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) of all parameters, f32, in one launch
+// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) over all f32 parameters, in one launch
 // for each 80 or so tensors.
 //
-// g' = g · min(1, max_norm / (norm + 1e-6)) with `norm`, else g;  p -= lr · weight_decay · p;
-// m += (1-β1)(g' - m);  v = β2 v + (1-β2) g'²;  p -= lr / (1-β1^step) · m / (sqrt(v) / sqrt(1-β2^step) + eps).
-// A `norm` that is NaN or infinite skips the step: parameters, m and v stay as they are. It is read on the device, so
+//   g' = g · min(1, max_norm / (norm + 1e-6)) with `norm`, else g;  p -= lr · weight_decay · p;
+//   m += (1-β1)(g' - m);  v = β2 v + (1-β2) g'²;  p -= lr / (1-β1^step) · m / (sqrt(v) / sqrt(1-β2^step) + eps).
+//
+// If `norm` is NaN or infinite, the step is skipped: parameters, m and v stay as they are. It is read on the device, so
 // that nothing waits for it. Bias corrections are computed in f64. Elements are independent.
 #include <cmath>
 

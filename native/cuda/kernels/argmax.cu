@@ -1,5 +1,5 @@
-// The index of the largest element of each row of the last dimension; the lowest index wins a tie, NaN loses to all.
-// A warp a row, or a block where rows are long.
+// Returns the index of the largest element of each row of the last dimension. The lowest index wins a tie, and NaN
+// loses to every number. A row is handled by a warp, or by a block if rows are long.
 #include "core/checks/choose.h"
 #include "cuda/kernels/select.h"
 

@@ -1,17 +1,17 @@
-// attention_forward: out = dropout(softmax(scores(q k^T) + mask)) v, with lse, the natural log of Σ exp of each row's
-// scores. Keys pass by in tiles and the softmax is kept online (FlashAttention-2, Dao 2023; Milakov & Gimelshein 2018),
-// so that no [Tq, Tk] matrix exists. Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse =
-// -inf.
+// attention_forward: out = dropout(softmax(scores(q k^T) + mask)) v, and lse, the natural log of Σ exp of each row's
+// scores. The kernels go over the keys in tiles and keep the softmax online (FlashAttention-2, Dao 2023; Milakov &
+// Gimelshein 2018), so that no [Tq, Tk] matrix exists. Backward needs q, k, v, out and lse. A row that sees no key
+// gives 0 and lse = -inf.
 //
-// Which kernel:
-// - few rows a group, no backward to come and no mask of blocks: attention_decode.cu, bound by memory, any dtype;
-// - bf16 and f16 with D <= 256, or 128 with a mask of blocks: attention_forward_mma.cu, on tensor cores;
+// The kernel is chosen as follows:
+// - few rows per group, no backward to follow and no block mask: attention_decode.cu, bound by memory, for any dtype;
+// - bf16 and f16 with D <= 256, or D <= 128 with a block mask: attention_forward_mma.cu, on tensor cores;
 // - f32, and larger D: attention_forward_fma.cu.
 //
-// Where blocks of rows are fewer than the multiprocessors, the keys may be split (attention_split.h). It shortens the
-// longest block and costs a meeting of blocks and reading what they left, so both are estimated in clocks, with figures
-// of the A100, and the keys split where the estimate falls by a fifth or more. All of it depends on shapes and the
-// device only.
+// If there are fewer blocks of rows than multiprocessors, the keys may be split (attention_split.h). Splitting shortens
+// the longest block, but the blocks must then meet and read each other's parts. Both are estimated in clocks, with
+// figures of the A100, and the keys are split if the estimate falls by a fifth or more. All of this depends on shapes
+// and the device only.
 #include <algorithm>
 
 #include "cuda/kernels/attention_host.h"
@@ -27,20 +27,20 @@ namespace {
 ForwardKernel forward_kernel(DType dtype, const AttentionParams& p, bool may_decode) {
   const int D = p.D;
   const bool masked = p.blocks.mask;
-  // 16 rows fill a tensor core's tile in part only, but from 5 on it is faster than what decoding spends on them.
+  // 16 rows fill only a part of a tensor core's tile, but from 5 rows on it is faster than the decoding kernel.
   if (may_decode && !masked && D <= kMostFastHead && p.rows <= (dtype == DType::f32 ? 16 : 4))
     return attention_decode_kernel(dtype, D, p.rows);
   return dtype != DType::f32 && D <= most_fast_head(p) ? attention_mma_kernel(dtype, D, masked)
                                                        : attention_fma_kernel(dtype, D, masked);
 }
 
-constexpr int64_t kSplitTile = 64;  // a split has a multiple of so many keys
+constexpr int64_t kSplitTile = 64;  // a split has a multiple of this number of keys
 
-// Keys of a split, Tk or more where they are not split.
+// Returns the number of keys of a split. It is Tk or more if they are not split.
 int64_t split_keys(const ForwardKernel& kernel, int64_t blocks, int64_t Tk, int64_t D, int64_t multiprocessors) {
-  constexpr double kStart = 1000;    // clocks until the first keys are there
-  constexpr double kMeeting = 1500;  // clocks of stores, a fence, an atomic
-  constexpr double kBytes = 32;      // that a multiprocessor reads from L2 in a clock
+  constexpr double kStart = 1000;    // clocks until the first keys have arrived
+  constexpr double kMeeting = 1500;  // clocks for stores, a fence and an atomic
+  constexpr double kBytes = 32;      // bytes that a multiprocessor reads from L2 per clock
   const int64_t tiles = std::max<int64_t>(ceil_div(Tk, kSplitTile), 1);
   const double tile =
       2.0 * kernel.rows * kSplitTile * static_cast<double>(std::min<int64_t>(D, kernel.columns)) / kernel.speed;

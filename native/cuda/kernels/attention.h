@@ -1,9 +1,9 @@
-// What the kernels of attention share: the problem, which keys a query sees, how the rows of a head group are numbered
-// and the mask of dropout. ops.def has the shapes.
+// Definitions that attention's kernels share: the problem, the keys that a query sees, the numbering of the rows of a
+// head group, and the dropout mask. ops.def has the shapes.
 //
-// The H / Hkv = G query heads that share one key head are taken together: row r of group g is query r / G of head
-// g · G + r % G, for Tq · G rows a group. So a key tile is read once for the whole group, and since rows keep the order
-// of the queries, the number of keys that a causal row sees never falls from one row to the next.
+// The H / Hkv = G query heads that share one key head are processed together: row r of group g is query r / G of head g
+// · G + r % G, so that a group has Tq · G rows. A key tile is then read once for the whole group. Because rows keep the
+// order of the queries, the number of keys that a causal row sees never falls from one row to the next.
 #pragma once
 #include "core/visible_keys.h"
 #include "cuda/kernels/kernel.h"
@@ -11,9 +11,9 @@
 
 namespace heed::cuda {
 
-// Tensor cores and decoding take heads of up to this size.
+// The largest head size that tensor cores and decoding can handle.
 constexpr int kMostFastHead = 256;
-// With a mask of blocks, of up to this size.
+// The largest head size that they can handle with a block mask.
 constexpr int kMostMaskedHead = 128;
 
 // A [B, T, heads, D] tensor with D contiguous.
@@ -28,39 +28,40 @@ struct HeadsView {
 #endif
 };
 
-// The mask of blocks (ops.def).
+// The block mask (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
   int64_t rows, columns;
-  int64_t batch_stride, head_stride;  // 0 where all share one
+  int64_t batch_stride, head_stride;  // 0 if all share one mask
   int size;
 };
 
-// Of 32 tiles, a bit each: whether the mask leaves any of it, and all of it.
+// One bit for each of 32 tiles: `any` says that the mask leaves some of the tile visible, `all` that it leaves all of
+// it.
 struct alignas(8) TileWord {
   uint32_t any, all;
 };
 
 struct AttentionParams {
   HeadsView q, k, v;
-  int64_t B, Tq, rows;  // rows of a group: Tq · G
+  int64_t B, Tq, rows;  // `rows` of a group: Tq · G
   int Tk, H, Hkv, G, D;
   const int32_t* key_lengths;   // [B] or null
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
   KeyBlocks blocks;
-  const TileWord* tiles;  // of a launch with a mask of blocks: tile_words for each of its own blocks
+  const TileWord* tiles;  // if there is a block mask: tile_words words for each block of the launch
   int tile_words;
-  int64_t window;  // 0: none
+  int64_t window;  // 0 if there is no window
   bool causal;
   bool aligned;      // all rows of all views start at multiples of 16 bytes
-  float scale_log2;  // scale · log2 e: the softmax is taken with powers of 2
+  float scale_log2;  // scale · log2 e, because the softmax is computed with powers of 2
   float scale;
-  float cap_log2;           // softcap · log2 e; 0: none
+  float cap_log2;           // softcap · log2 e; 0 if there is no cap
   float cap_scale;          // scale / softcap
-  float keep_scale;         // what kept probabilities are multiplied by: 1 / (1 - p)
-  uint32_t drop_threshold;  // 0: no dropout
+  float keep_scale;         // factor of the probabilities that are kept: 1 / (1 - p)
+  uint32_t drop_threshold;  // 0 if there is no dropout
   uint64_t seed;
   FaultSink fault;
 };
@@ -70,12 +71,13 @@ struct AttentionParams {
 constexpr float kLn2 = 0.693147180559945f, kLog2E = 1.44269504088896f;
 constexpr float kInfinity = __builtin_huge_valf(), kLowest = -3.402823466e38f;
 
-// Of a block of rows: the keys that any of its rows sees lie in [first, end), and every row sees [all_first, all_end).
+// Key bounds of a block of rows: the keys that any of its rows sees lie in [first, end), and every row sees the keys in
+// [all_first, all_end).
 struct KeyBounds {
   int first, end, all_first, all_end;
 };
 
-// Of one sequence. Every kernel asks here and nowhere else.
+// The visible keys of one sequence. Every kernel gets them here and nowhere else.
 struct VisibleKeys : SequenceKeys {
   __device__ __forceinline__ VisibleKeys(const AttentionParams& p, int64_t b) {
     window = p.window;
@@ -92,7 +94,7 @@ struct VisibleKeys : SequenceKeys {
     if (ranges) ranges += b * p.Tq * 2;
   }
 
-  // Of queries [first, last]. All kThreads threads of the block call it.
+  // Returns the bounds for queries [first, last]. All kThreads threads of the block must call it.
   template <int kThreads>
   __device__ __forceinline__ KeyBounds of_all(int64_t first, int64_t last) const {
     const KeyInterval low = by_position(first), high = by_position(last);  // neither bound falls with the position
@@ -130,13 +132,14 @@ struct GroupRows {
   __device__ __forceinline__ T* row(const HeadsView& x, int64_t b, int r) const {
     return x.row<T>(b, query(r), head(r));
   }
-  // Of row r in a [B, H, Tq] tensor.
+  // Returns the index of row r in a [B, H, Tq] tensor.
   __device__ __forceinline__ int64_t index(const AttentionParams& p, int64_t b, int r) const {
     return (b * p.H + head(r)) * p.Tq + query(r);
   }
 };
 
-// Bit j: whether dropout keeps key `key` + j of the row. Element ((b·H + h)·Tq + i)·Tk + key decides on it.
+// Bit j says whether dropout keeps key `key` + j of the row. Element ((b·H + h)·Tq + i)·Tk + key of the random stream
+// decides it.
 __device__ __forceinline__ uint32_t kept_keys(const AttentionParams& p, int64_t row_index, int key) {
   const uint64_t first = static_cast<uint64_t>(row_index) * static_cast<uint64_t>(p.Tk) + static_cast<uint64_t>(key);
   const int skip = static_cast<int>(first % 4);
@@ -151,21 +154,21 @@ __device__ __forceinline__ uint32_t kept_keys(const AttentionParams& p, int64_t 
   return static_cast<uint32_t>(bits >> skip);
 }
 
-// 2^x to 2 ulp; 0 of -infinity.
+// Returns 2^x to 2 ulp, and 0 for -infinity.
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-// What becomes of a product q · k before the softmax, in powers of two: factor · q·k unless it is not plain, when
+// These turn a product q · k into a score in powers of two. The score is factor · q·k if scores are plain; otherwise
 //   s = scale · q·k,  softcap · tanh(s / softcap) with a cap,  - slope · |p - j| with slopes.
 __device__ __forceinline__ bool plain_scores(const AttentionParams& p) { return p.cap_log2 == 0 && !p.slopes; }
 
-// Exact to f32 but for what a difference from 1 loses: 1e-7.
+// Exact to f32 except for the digits that a difference from 1 loses (1e-7).
 __device__ __forceinline__ float tanh_fast(float x) { return 1 - __fdividef(2, 1 + exp2_fast(x * (2 * kLog2E))); }
 
-// ALiBi's slope of a head, in powers of two.
+// Returns the ALiBi slope of a head, in powers of two.
 __device__ __forceinline__ float slope_log2(const AttentionParams& p, int head) {
   return p.slopes ? p.slopes[head] * kLog2E : 0;
 }

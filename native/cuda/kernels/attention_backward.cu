@@ -1,9 +1,9 @@
-// attention_backward: with P = softmax of the scores, recomputed tile by tile as exp(scores - lse), and
-// delta = rowsum(dout ∘ out) (FlashAttention-2, Dao 2023, algorithm 2):
+// attention_backward: P is the softmax of the scores, recomputed tile by tile as exp(scores - lse), and delta =
+// rowsum(dout ∘ out) (FlashAttention-2, Dao 2023, algorithm 2):
 //   dP = dout v^T,  dS = P ∘ (dP - delta),  dq = scale · dS k,  dk = scale · dS^T q,  dv = P^T dout.
-// With dropout dv takes the dropped P, dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
-// Two kernels (attention_gradients.h), on tensor cores for bf16 and f16 with D <= 256, or 128 under a mask of blocks;
-// else in f32.
+// With dropout, dv uses the dropped P, dP is dropped in the same way, and the mask is drawn again. dq, dk and dv are
+// written (=). There are two kernels (attention_gradients.h). They run on tensor cores for bf16 and f16 with D <= 256,
+// or D <= 128 under a block mask, and in f32 otherwise.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_host.h"
 #include "cuda/kernels/attention_tiles.h"

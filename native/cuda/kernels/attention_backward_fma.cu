@@ -1,6 +1,6 @@
-// attention_backward in f32 (attention_gradients.h, with the tiles of attention_fma.h): blocks of 64 rows for dq and
-// delta, blocks of 64 keys for dk and dv. A block makes kOut columns of its result (blockIdx.y tells which); where a
-// head has more, several blocks take the scores.
+// attention_backward in f32 (attention_gradients.h, with the tiles of attention_fma.h): blocks of 64 rows compute dq
+// and delta, and blocks of 64 keys compute dk and dv. A block computes kOut columns of its result, which blockIdx.y
+// selects; if a head has more columns, several blocks compute the same scores.
 #include "cuda/kernels/attention_fma.h"
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_tiles.h"
@@ -9,7 +9,7 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-// Up to 64 rows against up to 64 keys, from `key` on.
+// Up to 64 rows against up to 64 keys, beginning at `key`.
 template <class T, bool kMasked>
 struct Pairs {
   const AttentionBackwardParams& p;
@@ -21,7 +21,7 @@ struct Pairs {
 
   __device__ __forceinline__ int steps() const { return (p.a.D + kChunk - 1) / kChunk; }
 
-  // Steps 0, 1, … bring chunks of q and k, as many more those of dout and v.
+  // The first steps() steps load chunks of q and k, and as many further steps load those of dout and v.
   __device__ __forceinline__ void load(int buffer, int step) const {
     const bool scores = step < steps();
     const int first = (scores ? step : step - steps()) * kChunk;
@@ -34,15 +34,15 @@ struct Pairs {
     cp_async_commit();
   }
 
-  // s = q k^T and dp = dout v^T; step 0 is on its way to `buffer`. With the last step in use, load_next() issues what
-  // comes after.
+  // s = q k^T and dp = dout v^T. Step 0 is already being copied to `buffer`. While the last step is in use, load_next()
+  // issues the copies that come after.
   template <class LoadNext>
   __device__ __forceinline__ void multiply(float (&s)[4][4], float (&dp)[4][4], int& buffer,
                                            const LoadNext& load_next) const {
     const bool active = static_cast<int>(threadIdx.x / 32 * 8) < row_count;
     for (int step = 0; step < 2 * steps(); step++, buffer ^= 1) {
       cp_async_wait<0>();
-      __syncthreads();  // this step is there, and what lies elsewhere in shared memory is no longer read
+      __syncthreads();  // this step has arrived, and the rest of shared memory is no longer read
       if (step + 1 < 2 * steps()) {
         load(buffer ^ 1, step + 1);
       } else {
@@ -59,7 +59,7 @@ struct Pairs {
     }
   }
 
-  // s becomes P as dropout leaves it, but for its factor, and dp becomes dS.
+  // Turns s into P after dropout, but without dropout's factor, and dp into dS.
   __device__ __forceinline__ void differentiate(float (&s)[4][4], float (&dp)[4][4], const float (&lse)[4],
                                                 const float (&delta)[4], const VisibleKeys& visible,
                                                 uint32_t (&kept)[kFmaTile][2]) const {
@@ -81,7 +81,7 @@ struct Pairs {
         const float prob = seen ? exp2_fast(s[i][j] - lse[i]) : 0;
         const bool keep = p.a.drop_threshold == 0 || is_kept(kept, i, j);
         const float ds = prob * ((keep ? dp[i][j] * p.a.keep_scale : 0) - delta[i]) * derivatives[j];
-        dp[i][j] = seen ? ds : 0;  // where the key or value is not finite, 0 times what follows from it is not 0
+        dp[i][j] = seen ? ds : 0;  // if the key or value is not finite, 0 times a value computed from it is not 0
         s[i][j] = keep ? prob : 0;
       }
     }
@@ -100,7 +100,7 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
   const BackwardItem item(p);
   const int first_column = static_cast<int>(blockIdx.y) * kOut;
   const VisibleKeys visible(a, item.b);
-  // The last rows first: causal ones have the most keys.
+  // The last rows come first, because causal rows there have the most keys.
   const int64_t first_row = (p.blocks - 1 - item.block) * kFmaTile;
   const int count = static_cast<int>(min(static_cast<int64_t>(kFmaTile), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
@@ -146,7 +146,7 @@ __device__ void attention_backward_queries_fma(const AttentionBackwardParams& p)
       __syncwarp();
     }
     cp_async_wait<0>();
-    __syncthreads();  // the keys are there, and the chunks are no longer read
+    __syncthreads();  // the keys have arrived, and the chunks are no longer read
     if (const int next = walk.after(key, end); next < end) pairs_at(next).load(buffer, 0);
     if (active) multiply_tile<kOut>(dq, probs, k, pairs.key_count);
   }
@@ -220,14 +220,14 @@ __device__ void attention_backward_keys_fma(const AttentionBackwardParams& p) {
     pairs.differentiate(s, ds, lse, delta, visible, kept);
     store_probs(probs, s);
     cp_async_wait<0>();
-    __syncthreads();  // P and dout are there
+    __syncthreads();  // P and dout are complete
     if (active) multiply_transposed<kOut>(dv, probs, tile, pairs.row_count);
-    __syncthreads();  // and no longer read
+    __syncthreads();  // they are no longer read
     store_probs(probs, ds);
     load_rows(a.q);
     cp_async_commit();
     cp_async_wait<0>();
-    __syncthreads();  // dS and q are there
+    __syncthreads();  // dS and q are complete
     row = row_after(row);
     if (row < end_row) pairs_at(row).load(buffer, 0);
     if (active) multiply_transposed<kOut>(dk, probs, tile, pairs.row_count);

@@ -1,7 +1,8 @@
-// attention_backward's dk and dv on tensor cores (attention_gradients.h). A block has 4 warps of 16 keys; the rows that
-// see them pass by in tiles. S^T = k q^T and dP^T = v dout^T stay in registers and, as P^T and dS^T = P^T ∘ (dP^T -
-// delta), rounded to T, are the first operands of dv += P^T dout and dk += dS^T q. A block makes kOut columns of dk and
-// dv (blockIdx.y tells which): beyond 128 they would not fit into registers, and two blocks take the scores.
+// dk and dv of attention_backward on tensor cores (attention_gradients.h). A block has 4 warps of 16 keys and goes over
+// the rows that see them in tiles. S^T = k q^T and dP^T = v dout^T stay in registers. P^T and dS^T = P^T ∘ (dP^T -
+// delta), rounded to T, are the first operands of dv += P^T dout and dk += dS^T q. A block computes kOut columns of dk
+// and dv, which blockIdx.y selects: more than 128 would not fit into registers, so for larger heads two blocks compute
+// the same scores.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_tiles.h"
@@ -17,14 +18,14 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp_key = threadIdx.x / 32 * 16;
   T* const k = reinterpret_cast<T*>(attention_shared);
   T* const v = k + kKeys * kD;
-  T* const queries = v + kKeys * kD;  // kStages tiles of q, each followed by one of dout
-  // Of each row: what is added to scores and what is subtracted from dP, the keys it sees, how far its position is
-  // beyond the first key, its slope.
+  T* const queries = v + kKeys * kD;  // kStages tiles of q, each followed by a tile of dout
+  // Per row: the term that is added to its scores, the term that is subtracted from dP, the keys it sees, the distance
+  // of its position from the first key, and its slope.
   __shared__ __align__(8) float minus_lse[kStages][kRows], delta[kStages][kRows];
   __shared__ int sees_first[kStages][kRows], sees_end[kStages][kRows];
   __shared__ float distance[kStages][kRows], slope[kStages][kRows];
   __shared__ uint32_t kept[kStages][kRows][kKeys / 32];
-  __shared__ uint64_t unmasked[kMasked ? kStages : 1][kMasked ? kRows : 1];  // keys that the mask of blocks leaves
+  __shared__ uint64_t unmasked[kMasked ? kStages : 1][kMasked ? kRows : 1];  // keys that the block mask leaves visible
 
   const BackwardItem item(p);
   const VisibleKeys visible(a, item.b);
@@ -49,8 +50,8 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   RowTiles<T, kD, kRows> q_tiles(a, a.q, item.b), dout_tiles(a, p.dout, item.b);
   uint32_t target = TileCopy<kD>::target(queries);
   keep(target);
-  int64_t next_row = -1;  // where the tiles go on by themselves
-  // Returns whether the thread's row, if it has one, sees all keys of the block.
+  int64_t next_row = -1;  // row at which the tiles continue without seek()
+  // Returns true if the thread's row, if it has one, sees all keys of the block.
   const auto load_queries = [&](int stage, int64_t row) {
     const int count = static_cast<int>(min(static_cast<int64_t>(kRows), end_row - row));
     const GroupRows rows(a, item.g, row);
@@ -63,7 +64,8 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
     q_tiles.next(to, count, a, rows);
     dout_tiles.next(to + static_cast<uint32_t>(kRows * kD * sizeof(T)), count, a, rows);
     const int r = threadIdx.x % kRows;
-    // Rows that are not there are zeros in q and dout, and see nothing: a key that is not finite times 0 is not 0.
+    // Rows that do not exist are zeros in q and dout and see nothing, because a key that is not finite times 0 is not
+    // 0.
     KeyInterval sees{0, INT32_MAX};
     bool covers = true;
     if (threadIdx.x < kRows) {
@@ -118,7 +120,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
       cp_async_commit();
     }
     cp_async_wait<kStages - 1>();
-    const bool all_see = __syncthreads_and(covers);  // and the tile is there
+    const bool all_see = __syncthreads_and(covers);  // the tile has arrived too
     if (active) {
       const uint32_t bytes = stage * (2 * kRows * kD * sizeof(T));
       const auto by_row = rows_first.moved(bytes);
@@ -180,7 +182,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
   }
 
   cp_async_wait<0>();
-  __syncthreads();  // without rows, the keys may still be on their way to where the results pass through
+  __syncthreads();  // without rows, the keys may still be arriving in the memory that the results pass through
   const int count = a.Tk - first_key - warp_key;
   const auto key_row = [&](const HeadsView& x) {
     return [&, first = first_key + warp_key](int r) { return x.row<T>(item.b, first + r, item.g); };
@@ -191,7 +193,7 @@ __device__ void attention_backward_keys_mma(const AttentionBackwardParams& p) {
 
 #endif
 
-// Two stages of rows where shared memory suffices (below 99 KiB, what a block can have on all of 8.x).
+// Two stages of rows if shared memory suffices (less than 99 KiB, which a block can have on all of 8.x).
 #define KERNELS(X)                    \
   X(backward, false, 32, 32, 64, 2)   \
   X(backward, false, 64, 64, 64, 2)   \

@@ -1,6 +1,6 @@
-// attention_backward's dq and delta on tensor cores (attention_gradients.h). A block has 4 warps of 16 rows; the keys
-// that they see pass by in tiles. S = q k^T and dP = dout v^T stay in registers, and dS = P ∘ (dP - delta), rounded to
-// T, is the first operand of dq += dS k.
+// dq and delta of attention_backward on tensor cores (attention_gradients.h). A block has 4 warps of 16 rows and goes
+// over the keys that they see in tiles. S = q k^T and dP = dout v^T stay in registers. dS = P ∘ (dP - delta), rounded
+// to T, is the first operand of dq += dS k.
 #include "cuda/kernels/attention_gradients.h"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_tiles.h"
@@ -9,7 +9,7 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-// Elements [c, c + 8) of a row, zeros beyond D.
+// Loads elements [c, c + 8) of a row, with zeros beyond D.
 template <class T>
 __device__ __forceinline__ void load_columns(float (&x)[8], const T* row, int c, const AttentionParams& p) {
   if (p.aligned && c + 8 <= p.D) {
@@ -22,7 +22,7 @@ __device__ __forceinline__ void load_columns(float (&x)[8], const T* row, int c,
   }
 }
 
-// rowsum(dout ∘ out) of the warp's 16 rows, 8 lanes a row; dout is in shared memory.
+// Computes rowsum(dout ∘ out) of the warp's 16 rows with 8 lanes per row; dout is in shared memory.
 template <class T, int kD>
 __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBackwardParams& p, const T* dout,
                                            const GroupRows& rows, int64_t b, int warp_row, int count) {
@@ -43,7 +43,7 @@ __device__ __forceinline__ void row_deltas(float (&delta)[2], const AttentionBac
 #pragma unroll
     for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(kFullWarp, sum, offset);
     if (r < count && lane % 8 == 0) p.delta[rows.index(a, b, r)] = sum;
-    // Rows i·4 to i·4 + 3 go to the lanes that have row lane / 4, and that plus 8, of a fragment.
+    // The sums of rows i·4 to i·4 + 3 go to the lanes that hold rows lane / 4 and lane / 4 + 8 of a fragment.
     const float mine = __shfl_sync(kFullWarp, sum, lane / 4 % 4 * 8);
     if (lane / 16 == i % 2) delta[i / 2] = mine;
   }
@@ -56,12 +56,12 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp_row = threadIdx.x / 32 * 16;
   T* const q = reinterpret_cast<T*>(attention_shared);
   T* const dout = q + kRows * kD;
-  T* const keys = dout + kRows * kD;  // kStages tiles of k, each followed by one of v
+  T* const keys = dout + kRows * kD;  // kStages tiles of k, each followed by a tile of v
   __shared__ uint32_t kept[kRows][kKeys / 32];
 
   const BackwardItem item(p);
   const VisibleKeys visible(a, item.b);
-  // The last rows first: causal ones have the most keys.
+  // The last rows come first, because causal rows there have the most keys.
   const int64_t first_row = (p.blocks - 1 - item.block) * kRows;
   const int count = static_cast<int>(min(static_cast<int64_t>(kRows), a.rows - first_row));
   const GroupRows rows(a, item.g, first_row);
@@ -92,7 +92,7 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
   if (first_key < end) load_keys(0, first_key);
   cp_async_commit();
   cp_async_wait<1>();
-  __syncthreads();  // q and dout are there
+  __syncthreads();  // q and dout have arrived
 
   float delta[2] = {}, lse[2], dq[1][kD / 8][4] = {};
   if (active) row_deltas<T, kD>(delta, p, dout, rows, item.b, warp_row, count);
@@ -117,10 +117,10 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
       cp_async_commit();
     }
     cp_async_wait<kStages - 1>();
-    __syncthreads();  // the tile is there
+    __syncthreads();  // the tile has arrived
     if (active) {
       int lane_row = warp_row + g;
-      keep(lane_row);  // what is computed from it is seldom needed
+      keep(lane_row);  // values computed from it are seldom needed
       if (a.drop_threshold != 0) {
         __syncwarp();  // the last tile's mask is no longer read
         for (int i = lane; i < 16 * (kKeys / 32); i += 32) {
@@ -198,7 +198,7 @@ __device__ void attention_backward_queries_mma(const AttentionBackwardParams& p)
 
 #endif
 
-// Two stages of keys where shared memory suffices (below 99 KiB, what a block can have on all of 8.x).
+// Two stages of keys if shared memory suffices (less than 99 KiB, which a block can have on all of 8.x).
 #define KERNELS(X)               \
   X(backward, false, 32, 64, 2)  \
   X(backward, false, 64, 64, 2)  \

@@ -1,6 +1,6 @@
-// Attention of up to kR query rows of a group over many keys, the decoding of one token above all: it reads each key
-// and value once and is bound by that, so it multiplies with ordinary instructions, in f32, and keeps nothing in shared
-// memory. kLanes lanes share a key, each with 8 of its elements in one or two vectors of 16 bytes; the 128 / kLanes
+// Attention of up to kR query rows per group over many keys, mostly for decoding one token. It reads each key and value
+// once, which bounds its speed. So it multiplies with ordinary instructions, in f32, and keeps nothing in shared
+// memory. kLanes lanes share a key; each has 8 of its elements in one or two vectors of 16 bytes. The 128 / kLanes
 // teams of a block take turns at the keys of one split (Flash-Decoding), each with an online softmax of its own, and
 // are merged at the end.
 #include "cuda/kernels/attention_host.h"
@@ -9,17 +9,17 @@
 namespace heed::cuda {
 
 constexpr int kDecodeThreads = 128;
-constexpr int kLaneElements = 8;  // of a key or value, that a lane has
-constexpr int kPartStats = 8;     // floats in front of what a split leaves: m and l of up to 4 rows
+constexpr int kLaneElements = 8;  // elements of a key or value that a lane has
+constexpr int kPartStats = 8;     // floats in front of the part that a split leaves: m and l of up to 4 rows
 
 #if HEED_DEVICE_CODE
 
-// Which elements of a row a lane has: vectors of 16 bytes, lane after lane.
+// The elements of a row that a lane has: vectors of 16 bytes, lane after lane.
 template <class T, int kLanes>
 struct Part {
   static constexpr int kVector = 16 / sizeof(T);
 
-  // Zeros beyond D.
+  // Loads zeros beyond D.
   __device__ __forceinline__ static void load(float (&x)[kLaneElements], const T* row, const AttentionParams& p) {
 #pragma unroll
     for (int i = 0; i < kLaneElements; i += kVector) {
@@ -35,8 +35,8 @@ struct Part {
     }
   }
 
-  // In shared memory vectors of 4 floats lie lane after lane, the second of each lane apart, so that neither writing
-  // nor reading a row has bank conflicts.
+  // In shared memory, vectors of 4 floats lie lane after lane, and the second vectors of all lanes follow at a
+  // distance, so that neither writing nor reading a row has bank conflicts.
   static constexpr int kSecond = kLanes * 4 + 16, kFloats = kSecond + kLanes * 4;
   __device__ __forceinline__ static void store(float* row, const float (&x)[kLaneElements]) {
 #pragma unroll
@@ -49,7 +49,7 @@ struct Part {
   }
 };
 
-// The softmax of one row so far, over some of its keys: maximum (in powers of two), sum, and a part of the output.
+// The state of one row's softmax over some of its keys: maximum (in powers of two), sum, and a part of the output.
 struct RowState {
   float m = kLowest, l = 0, o[kLaneElements] = {};
 
@@ -67,7 +67,7 @@ template <class T, int kLanes, int kR>
 __device__ void attention_decode(const AttentionForwardParams& p) {
   using Elements = Part<T, kLanes>;
   constexpr int kTeams = kDecodeThreads / kLanes, kWarps = kDecodeThreads / 32;
-  constexpr int kKeys = 4;  // of a team at once, so that enough loads are under way
+  constexpr int kKeys = 4;  // keys of a team at once, so that enough loads are in flight
   const AttentionParams& a = p.a;
   const int team = threadIdx.x / kLanes;
   const ForwardItem item(p);
@@ -158,7 +158,8 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
   }
   __syncthreads();
 
-  // Of the output: row r and column d, with maximum, sum and what is not yet divided by it.
+  // Calls body(r, d) for row r and column d of the output. Each body combines the maximum m, the sum l, and the output
+  // not yet divided by l.
   const auto for_each = [&](const auto& body) {
 #pragma unroll 1
     for (int r = 0; r < count; r++)
@@ -202,7 +203,7 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
 
 #endif
 
-// Lanes that share a key, and rows at most.
+// Number of lanes that share a key, and the largest number of rows.
 #define KERNELS(X) X(8, 1) X(8, 4) X(16, 1) X(16, 4) X(32, 1) X(32, 4)
 
 #define KERNEL(lanes, rows)                                                                        \
@@ -224,7 +225,7 @@ ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows) {
     kernel.kernel = dtype == DType::f32 ? &f32 : dtype == DType::bf16 ? &bf16 : &f16;
     kernel.rows = most_rows;
     kernel.columns = D;
-    kernel.keys = kDecodeThreads;  // it knows no tiles
+    kernel.keys = kDecodeThreads;  // it has no tiles
     kernel.part_floats = static_cast<int>(kPartStats + ceil_div(most_rows * D, 8) * 8);
     kernel.speed = 8.0 * most_rows;  // 64 keys in a memory latency or two
     kernel.together = 2;

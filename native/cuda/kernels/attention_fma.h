@@ -1,11 +1,11 @@
-// Tiles of attention with ordinary f32 arithmetic: exact f32, and the 16-bit types where heads are too large for tensor
-// cores. A block of 256 threads holds 64 query rows against 64 keys; the head size passes by in chunks of 32 columns,
-// so that it is not limited. A thread has 4 rows and 4 keys of the scores, 4 rows and kOut / 16 columns of a result:
-// with tx = thread % 16 and ty = thread / 16, rows 4·ty + i, keys tx + 16·j, columns 4·tx + 64·(j / 4) + j % 4. A
-// warp's rows are its own: 8·warp to 8·warp + 7.
+// Tiles of attention with ordinary f32 arithmetic: for exact f32, and for the 16-bit types if heads are too large for
+// tensor cores. A block of 256 threads computes 64 query rows against 64 keys and goes over the head size in chunks of
+// 32 columns, so that it is not limited. A thread has 4 rows and 4 keys of the scores, and 4 rows and kOut / 16 columns
+// of a result: with tx = thread % 16 and ty = thread / 16, rows 4·ty + i, keys tx + 16·j, columns 4·tx + 64·(j / 4) + j
+// % 4. No other warp touches a warp's rows, 8·warp to 8·warp + 7.
 //
-// Rows of chunks are 36 floats apart and rows of probabilities 68: vectors of 4 that a quarter of a warp reads from
-// different rows then fall into different banks.
+// Rows of chunks are 36 floats apart and rows of probabilities 68 floats. Then the vectors of 4 that a quarter of a
+// warp reads from different rows fall into different banks.
 #pragma once
 #include <type_traits>
 
@@ -16,7 +16,7 @@ namespace heed::cuda {
 
 constexpr int kFmaThreads = 256, kFmaTile = 64;
 constexpr int kFewColumns = 64,
-              kManyColumns = 128;  // of a result, that a block makes: for f32 heads up to 64, and else
+              kManyColumns = 128;  // columns of a result that a block computes: for f32 heads up to 64, and otherwise
 constexpr int kChunk = 32, kChunkStride = 36, kProbStride = 68;
 constexpr int kChunkFloats = kFmaTile * kChunkStride;
 
@@ -26,8 +26,8 @@ extern __shared__ __align__(128) unsigned char attention_shared[];
 
 using Float4 = Vector<float, 4>;
 
-// tile[r][0, kColumns) = columns first… of row(r) for r < count, as f32; zeros elsewhere. Asynchronous where it can be.
-// Params say how many columns there are, D, and whether rows are aligned.
+// tile[r][0, kColumns) = columns first… of row(r) for r < count, as f32, and zeros elsewhere. The copy is asynchronous
+// if possible. Params has the number of columns, D, and says whether rows are aligned.
 template <class T, int kColumns, int kStride, class Params, class Row>
 __device__ __forceinline__ void load_tile_rows(float* tile, int count, int first, const Params& p, const Row& row) {
   constexpr int kParts = kColumns / 4;
@@ -73,7 +73,7 @@ __device__ __forceinline__ void multiply_chunk(float (&scores)[4][4], const floa
   }
 }
 
-// To shared memory, where multiply_tile and multiply_transposed read them.
+// Stores to shared memory, where multiply_tile and multiply_transposed read the probabilities.
 __device__ __forceinline__ void store_probs(float* tile, const float (&probs)[4][4]) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll
@@ -82,7 +82,7 @@ __device__ __forceinline__ void store_probs(float* tile, const float (&probs)[4]
     for (int j = 0; j < 4; j++) tile[(ty * 4 + i) * kProbStride + tx + 16 * j] = probs[i][j];
 }
 
-// out[rows, kOut] += probs[rows, keys] · b[keys, kOut] over the first `keys`.
+// out[rows, kOut] += probs[rows, keys] · b[keys, kOut] over the first `keys` keys.
 template <int kOut>
 __device__ __forceinline__ void multiply_tile(float (&out)[4][kOut / 16], const float* probs, const float* b,
                                               int keys) {
@@ -105,7 +105,7 @@ __device__ __forceinline__ void multiply_tile(float (&out)[4][kOut / 16], const 
   }
 }
 
-// out[keys, kOut] += probs[rows, keys]^T · b[rows, kOut] over the first `rows`; the thread has keys 4·ty + i.
+// out[keys, kOut] += probs[rows, keys]^T · b[rows, kOut] over the first `rows` rows; the thread has keys 4·ty + i.
 template <int kOut>
 __device__ __forceinline__ void multiply_transposed(float (&out)[4][kOut / 16], const float* probs, const float* b,
                                                     int rows) {
@@ -124,7 +124,7 @@ __device__ __forceinline__ void multiply_transposed(float (&out)[4][kOut / 16], 
   }
 }
 
-// out[first + column] = values[column] · factor for the thread's columns, as far as D goes.
+// out[first + column] = values[column] · factor for those columns of the thread that are less than D.
 template <class T, int kOut>
 __device__ __forceinline__ void store_columns(T* out, const float (&values)[kOut / 16], float factor, int first, int D,
                                               bool aligned) {
@@ -144,8 +144,8 @@ __device__ __forceinline__ void store_columns(T* out, const float (&values)[kOut
   }
 }
 
-// A row's products q · k with keys 16 apart become scores in powers of two; its position is `distance` beyond the
-// first. derivatives: of the softcap.
+// Turns a row's products q · k with keys 16 apart into scores in powers of two. The row's position is `distance` beyond
+// the first key. `derivatives` receives those of the softcap.
 __device__ __forceinline__ void finish_exact_scores(const AttentionParams& p, int head, int64_t distance,
                                                     float (&scores)[4], float (&derivatives)[4]) {
   const float slope = slope_log2(p, head), first = static_cast<float>(distance);
@@ -164,7 +164,7 @@ __device__ __forceinline__ void finish_exact_scores(const AttentionParams& p, in
   }
 }
 
-// Sum and maximum over the 16 threads that share rows.
+// These return the sum and the maximum over the 16 threads that share rows.
 __device__ __forceinline__ float row_sum(float x) {
 #pragma unroll
   for (int offset = 8; offset > 0; offset /= 2) x += __shfl_xor_sync(kFullWarp, x, offset);
@@ -176,7 +176,7 @@ __device__ __forceinline__ float row_max(float x) {
   return x;
 }
 
-// The warp draws dropout's mask of its 8 rows against 64 keys: two words a row.
+// The warp draws dropout's mask for its 8 rows against 64 keys: two words per row.
 __device__ __forceinline__ void draw_kept(uint32_t (&kept)[kFmaTile][2], const AttentionParams& p,
                                           const GroupRows& rows, int64_t b, int count, int key) {
   const int lane = threadIdx.x % 32, r = threadIdx.x / 32 * 8 + lane / 2 % 8, word = lane % 2;

@@ -1,5 +1,6 @@
 // Attention's forward pass in f32: the algorithm of attention_forward_mma.cu with the tiles of attention_fma.h. A block
-// makes kOut columns of the output (blockIdx.y tells which); where a head has more, several blocks take the scores.
+// computes kOut columns of the output, which blockIdx.y selects; if a head has more columns, several blocks compute the
+// same scores.
 #include "cuda/kernels/attention_fma.h"
 #include "cuda/kernels/attention_split.h"
 #include "cuda/kernels/attention_tiles.h"
@@ -55,7 +56,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
     float s[4][4] = {};
     for (int first = 0; first < a.D; first += kChunk, buffer ^= 1) {
       cp_async_wait<0>();
-      __syncthreads();  // this chunk is there, and the other buffer and V's tile are no longer read
+      __syncthreads();  // this chunk has arrived, and the other buffer and V's tile are no longer read
       if (first + kChunk < a.D) {
         load_chunk(buffer ^ 1, key, first + kChunk);
       } else {
@@ -107,14 +108,14 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       __syncwarp();
     }
     cp_async_wait<0>();
-    __syncthreads();  // V is there, and the chunks are no longer read
+    __syncthreads();  // V has arrived, and the chunks are no longer read
     if (const int next = walk.after(key, end); next < end) load_chunk(buffer, next, 0);
     if (active) multiply_tile<kOut>(out, probs, v, min(kFmaTile, end - key));
   }
 
 #pragma unroll
   for (int i = 0; i < 4; i++) l[i] = row_sum(l[i]);
-  constexpr int kVectors = kOut / 64;  // of a row
+  constexpr int kVectors = kOut / 64;  // vectors of a row
   if (keys.parts > 1 &&
       !join_parts<kFmaThreads, 4 * kVectors>(
           p, keys, m, l, [&](int v, int e) -> float& { return out[v / kVectors][v % kVectors * 4 + e]; },

@@ -1,13 +1,15 @@
 // Attention's forward pass on tensor cores: FlashAttention-2 (Dao 2023, algorithm 1). A block has 4 warps of kM · 16
-// rows; the keys pass by in tiles of kKeys. Scores, probabilities and the output stay in registers (mma.h has their
-// layout), the softmax is kept online. K of the next tile is on its way while V's product runs, V while K's does.
+// rows and goes over the keys in tiles of kKeys. Scores, probabilities and the output stay in registers (mma.h has
+// their layout), and the softmax is kept online. While V's product runs, K of the next tile is being copied; while K's
+// runs, V is.
 //
-// m, what a row's exponents are relative to, need not be its maximum, only near enough for powers of two to stay in
-// range: it is not renewed, and the output not scaled anew, before the maximum has grown by kGrowth.
+// m, to which a row's exponents are relative, need not be the row's maximum. It only has to be close enough for powers
+// of two to stay in range. So m is not renewed, and the output is not rescaled, before the maximum has grown by
+// kGrowth.
 //
-// Instantiated for the head sizes below; another is padded with zeros in shared memory. Up to 64 a warp has 32 rows,
-// which halves what it reads of keys and values in shared memory; beyond, registers suffice for 16 rows, and from 192
-// on for keys in tiles of 32.
+// The kernel is instantiated for the head sizes below; any other size is padded with zeros in shared memory. Up to a
+// head size of 64 a warp has 32 rows, which halves the keys and values that it reads from shared memory. For larger
+// heads registers suffice for 16 rows, and from 192 on for keys in tiles of 32.
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_split.h"
 #include "cuda/kernels/attention_tiles.h"
@@ -16,12 +18,12 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-constexpr float kGrowth = 8;  // 2^8 is far from where f16 ends
+constexpr float kGrowth = 8;  // 2^8 is far from the largest f16
 
 template <class T, int kD, int kKeys, int kM, bool kMasked = false>
 __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   constexpr int kRows = kMmaThreads / 32 * 16 * kM, kN = kKeys / 8, kOut = kD / 8;
-  constexpr bool kKeepQueries = kD * kM <= 128;  // as fragments, in registers
+  constexpr bool kKeepQueries = kD * kM <= 128;  // as fragments in registers
   const AttentionParams& a = p.a;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int warp_row = threadIdx.x / 32 * 16 * kM;
@@ -38,12 +40,12 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const KeyBounds bounds = visible.of_all<kMmaThreads>(rows.query(0), rows.query(count - 1));
   const ItemKeys keys(p, item, bounds);
   if (keys.nothing_to_do()) return;
-  // A split may end within a tile, where the keys beyond are zeros in shared memory that no row sees.
+  // A split may end within a tile. Keys beyond its end are zeros in shared memory, and no row sees them.
   const int end = keys.end, all_first = bounds.all_first, all_end = min(bounds.all_end, end);
   const bool active = warp_row < count;
   const TileWalk<kMasked, kKeys> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
   const int first_key = walk.first(keys.first, end);
-  // Scores of a scale above 0 are scaled when their power is taken.
+  // Scores with a scale above 0 are scaled when their power is computed.
   const bool scaled_late = plain_scores(a) && a.scale_log2 > 0;
   const float factor = scaled_late ? a.scale_log2 : 1;
 
@@ -65,15 +67,15 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
   for (int key = first_key; key < end; key = walk.after(key, end)) {
     cp_async_wait<0>();
-    __syncthreads();                    // K is there, and V's tile is no longer read
-    if constexpr (kMasked || kD > 192)  // registers have no room for where V is: found again
+    __syncthreads();                    // K has arrived, and V's tile is no longer read
+    if constexpr (kMasked || kD > 192)  // computed again, because registers have no room for the place of V
       KeyTiles<T, kD, kKeys>(a.v, item.b, key, item.g).next(v_target(), end - key, a);
     else
       v_tiles.next(v_target(), end - key, a);
     cp_async_commit();
     float s[kM][kN][4];
     if (active) {
-      if (a.drop_threshold != 0) {  // here, as registers are free before there are scores
+      if (a.drop_threshold != 0) {  // here, because registers are free before there are scores
         __syncwarp();               // the last tile's mask is no longer read
         for (int i = lane; i < 16 * kM * (kKeys / 32); i += 32) {
           const int r = warp_row + i / (kKeys / 32), word = i % (kKeys / 32);
@@ -82,9 +84,9 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
         __syncwarp();
       }
       int row = warp_row;
-      if constexpr (!kKeepQueries) keep(row);  // and not four more addresses
+      if constexpr (!kKeepQueries) keep(row);  // keeps one value instead of four more addresses
       const auto q_fragments =
-          v_fragments.moved((row - kRows - kKeys) * kD * static_cast<int>(sizeof(T)));  // where the queries lie
+          v_fragments.moved((row - kRows - kKeys) * kD * static_cast<int>(sizeof(T)));  // from where the queries lie
       const auto load_queries = [&](uint32_t(&fragment)[4], auto i, auto column) {
         q_fragments.template load<false, decltype(i)() * 16, decltype(column)() * 16>(fragment);
       };
@@ -104,7 +106,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
       }
     }
     cp_async_wait<0>();
-    __syncthreads();  // V is there, and K's tile is no longer read
+    __syncthreads();  // V has arrived, and K's tile is no longer read
     if (const int next = walk.after(key, end); next < end) {
       if constexpr (kMasked) k_tiles.seek(item.b, next, item.g);
       k_tiles.next(k_target, end - next, a);
@@ -116,7 +118,8 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 #pragma unroll
       for (int i = 0; i < kM * 2; i++) body(i);
     };
-    // The lane's first row, found again where it is needed: registers have no room for what follows from it.
+    // Returns the lane's first row. It is computed again whenever it is needed, because registers have no room for the
+    // values that depend on it.
     const auto lane_row = [&] {
       int r = warp_row + g;
       keep(r);
@@ -198,7 +201,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
                             [](int v, int e) { return v / kOut * 2 + e / 2; }))
     return;
   cp_async_wait<0>();
-  __syncthreads();  // without keys, the queries may still be on their way to where the output passes through
+  __syncthreads();  // without keys, the queries may still be arriving in the memory that the output passes through
   if (!active) return;
 #pragma unroll
   for (int i = 0; i < kM; i++) {
@@ -215,7 +218,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
 
 #endif
 
-// Keys of a tile, and rows of a warp in sixteens.
+// Keys of a tile, and rows of a warp in units of sixteen.
 #define KERNELS(X)              \
   X(forward, false, 32, 64, 2)  \
   X(forward, false, 64, 64, 2)  \

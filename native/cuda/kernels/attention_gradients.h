@@ -1,20 +1,21 @@
-// What the kernels of attention_backward share. Of each item in turn: attention_backward_queries takes a block of rows
-// over all their keys, for dq and delta = rowsum(dout ∘ out); attention_backward_keys, after it, takes a block of keys
-// over all rows that see them, for dk and dv. Both recompute P = 2^(scores - lse) tile by tile (Dao 2023, algorithm 2):
-// seven products instead of five, but every sum has one owner and one order, without atomics.
+// Definitions that the kernels of attention_backward share. attention_backward_queries gives each block some rows and
+// goes over all their keys, for dq and delta = rowsum(dout ∘ out). attention_backward_keys runs after it, gives each
+// block some keys and goes over all rows that see them, for dk and dv. Both recompute P = 2^(scores - lse) tile by tile
+// (Dao 2023, algorithm 2). That takes seven products instead of five, but every sum is computed by one block in one
+// order, without atomics.
 #pragma once
 #include "cuda/kernels/attention.h"
 
 namespace heed::cuda {
 
-constexpr int kBackwardBlock = 64;  // rows or keys of a block on tensor cores: 16 a warp
+constexpr int kBackwardBlock = 64;  // rows or keys of a block on tensor cores: 16 per warp
 
 struct AttentionBackwardParams {
   AttentionParams a;
   HeadsView dq, dk, dv, dout, out;
   const float* lse;  // [B, H, Tq]
   float* delta;      // [B, H, Tq]
-  int64_t blocks;    // of rows or keys of a group
+  int64_t blocks;    // blocks of rows or keys in a group
 };
 
 #if HEED_DEVICE_CODE
@@ -31,8 +32,8 @@ struct BackwardItem {
   }
 };
 
-// The queries that see one of keys [first_key, end_key): [first, end) by their positions, and with key_ranges not all
-// of those.
+// The queries that see any of the keys [first_key, end_key): [first, end) according to their positions. With key_ranges
+// not all of these queries see the keys.
 template <int kThreads>
 struct QueriesOfKeys {
   const VisibleKeys& visible;
@@ -46,8 +47,8 @@ struct QueriesOfKeys {
         first(visible.first_query(first_key)),
         end(visible.end_query(end_key - 1)) {}
 
-  // From `row` on, the first row of a group that sees one of the keys; end · G or more where none does. All threads of
-  // the block call it.
+  // Returns the first row of a group, beginning at `row`, that sees one of the keys, or end · G or more if no row does.
+  // All threads of the block must call it.
   __device__ __forceinline__ int64_t next_row(int64_t row, int G) const {
     row = max(row, first * G);
     if (!visible.ranges) return row;
@@ -69,8 +70,8 @@ struct QueriesOfKeys {
   }
 };
 
-// What becomes of a product q · k that is not plain, but for slopes, in powers of two. dp, the gradient of P, takes the
-// derivative of the softcap such that (dp - delta) is the product of both.
+// Turns a product q · k that is not plain into a score in powers of two, without the slopes. dp, the gradient of P, is
+// multiplied by the derivative of the softcap, so that (dp - delta) is the product of both.
 __device__ __forceinline__ float finish_score(const AttentionParams& p, float score, float& dp, float delta) {
   if (p.cap_log2 == 0) return score * p.scale_log2;
   const float x = tanh_fast(score * p.cap_scale);
@@ -83,14 +84,14 @@ __device__ __forceinline__ float finish_score(const AttentionParams& p, float sc
 // A kernel and the shape of its blocks: rows or keys, and columns of the result.
 struct BackwardKernel {
   Kernel<AttentionBackwardParams>* kernel;
-  int block, columns, tile;  // `tile`: of the keys or rows that a block goes over
+  int block, columns, tile;  // `tile`: the keys or rows of a tile that the block goes over
   size_t shared;
 };
 
-// bf16 and f16, D <= most_fast_head; masked: by blocks.
+// For bf16 and f16 with D <= most_fast_head. `masked` means that there is a block mask.
 BackwardKernel attention_backward_queries_mma_kernel(DType dtype, int D, bool masked);
 BackwardKernel attention_backward_keys_mma_kernel(DType dtype, int D, bool masked);
-// f32, and any D.
+// For f32 and any D.
 BackwardKernel attention_backward_queries_fma_kernel(DType dtype, int D, bool masked);
 BackwardKernel attention_backward_keys_fma_kernel(DType dtype, int D, bool masked);
 

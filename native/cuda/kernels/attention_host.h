@@ -1,4 +1,4 @@
-// The host's side of attention's kernels: the problem from the operation's arguments, and which kernels take it.
+// The host side of attention's kernels: it derives the problem from the operation's arguments and chooses the kernels.
 #pragma once
 #include <algorithm>
 
@@ -9,14 +9,14 @@
 
 namespace heed::cuda {
 
-// Strides of dimensions of one are of no use and may be any number. They become 0, so that rows beyond the last one,
+// Strides of dimensions of size 1 are not used and may be any number. They become 0, so that rows beyond the last one,
 // for which cp.async reads nothing, have aligned addresses too.
 inline HeadsView heads_view(In x) {
   const auto stride = [&](int d) { return x.shape[d] > 1 ? x.strides[d] : 0; };
   return {x.data, {stride(0), stride(1), stride(2)}};
 }
 
-// Whether every row of [B, T, heads, D] starts at a multiple of 16 bytes.
+// Returns true if every row of [B, T, heads, D] starts at a multiple of 16 bytes.
 inline bool rows_aligned(In x) {
   int64_t bits = reinterpret_cast<intptr_t>(x.data);
   for (int d = 0; d < 3; d++)
@@ -40,7 +40,7 @@ inline KeyBlocks key_blocks(const AttentionOptions& options) {
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
                                         const AttentionOptions& options) {
   const int64_t G = n.H / n.Hkv;
-  constexpr int kMostColumns = 65535 * 64;  // a grid's second dimension, of blocks of 64 columns or more
+  constexpr int kMostColumns = 65535 * 64;  // limit of a grid's second dimension, with blocks of 64 columns or more
   if (n.H > INT32_MAX || n.D > kMostColumns)
     fail(Code::shape, "%s: expected at most %d heads of a size of at most %d, got %lld of %lld", op, INT32_MAX,
          kMostColumns, static_cast<long long>(n.H), static_cast<long long>(n.D));

@@ -1,6 +1,6 @@
-// Tiles of attention on tensor cores, bf16 and f16: rows of kD elements in shared memory, the head size padded with
-// zeros, 16-byte parts permuted (mma.h). A warp multiplies kM · 16 rows of one operand with all rows of the other;
-// results stay in its registers, where the next product takes them as its first operand.
+// Tiles of attention on tensor cores for bf16 and f16: rows of kD elements in shared memory, with the head size padded
+// with zeros and the 16-byte parts permuted (mma.h). A warp multiplies kM · 16 rows of one operand with all rows of the
+// other. Results stay in its registers, where the next product takes them as its first operand.
 #pragma once
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/mma.h"
@@ -9,8 +9,8 @@ namespace heed::cuda {
 
 constexpr int kMmaThreads = 128;
 
-// Kernels are listed as X(kind, masked, D, …), those for a kind in rising order of D; masked: by blocks. A head goes to
-// the first one that it fits.
+// Kernels are listed as X(kind, masked, D, …), those of a kind in rising order of D; `masked` means with a block mask.
+// A head uses the first kernel that it fits.
 #define HEED_LARGEST_HEAD(kind, masked, D, ...) largest[masked] = D;
 #define HEED_CHECK_HEADS(KERNELS)                                                   \
   static_assert(                                                                    \
@@ -25,29 +25,29 @@ constexpr int kMmaThreads = 128;
 
 extern __shared__ __align__(128) unsigned char attention_shared[];
 
-// How the threads of a block copy a tile: kSpan of them side by side, a part of 16 bytes each, kStep rows at a time. So
-// a thread has the same place in the permutation of every row it comes to, and all its targets lie at distances known
-// when compiling.
+// Describes how the threads of a block copy a tile: kSpan of them side by side, each with a part of 16 bytes, and kStep
+// rows at once. So a thread has the same place in the permutation of each of its rows, and all its targets lie at
+// distances that are known at compile time.
 template <int kD>
 struct TileCopy {
   static constexpr int kSpan = kSwizzledParts<kD>, kStep = kMmaThreads / kSpan, kAcross = kD / 8 / kSpan;
   __device__ __forceinline__ static int row() { return threadIdx.x / kSpan; }
   __device__ __forceinline__ static int column() { return threadIdx.x % kSpan * 8; }
-  // Of the thread's first part of a tile.
+  // Returns the address of the thread's first part of a tile.
   template <class T>
   __device__ __forceinline__ static uint32_t target(const T* tile) {
     return shared_address(tile + swizzled<kD>(row(), column()));
   }
 };
 
-// tile[r] = the thread's parts of row r for r < count, zeros in rows and columns beyond. next() gives where they begin
-// in rows row(), row() + kStep, … in turn. Asynchronous where addresses are aligned; the caller commits, waits and
-// synchronises.
+// tile[r] = the thread's parts of row r for r < count, with zeros in rows and columns beyond. next() returns where they
+// begin in rows row(), row() + kStep, … in turn. The copy is asynchronous if addresses are aligned; the caller commits,
+// waits and synchronises.
 template <class T, int kD, int kRows, class Next>
 __device__ __forceinline__ void copy_tile(uint32_t to, int count, const AttentionParams& p, const Next& next) {
   using Copy = TileCopy<kD>;
   int left = p.D - Copy::column();
-  if constexpr (Copy::kAcross > 2) keep(left);  // large heads leave no registers for what follows from it
+  if constexpr (Copy::kAcross > 2) keep(left);  // with large heads there are no registers for values computed from it
   const int r = Copy::row();
   if (p.aligned) {
     const auto copy = [&](const auto& bytes_in_row) {
@@ -81,7 +81,7 @@ __device__ __forceinline__ void copy_tile(uint32_t to, int count, const Attentio
   }
 }
 
-// Tiles of keys or values one after the other; addresses advance by additions.
+// Loads one tile of keys or values after the other; addresses advance by additions.
 template <class T, int kD, int kKeys>
 struct KeyTiles {
   const HeadsView& view;
@@ -93,7 +93,7 @@ struct KeyTiles {
   __device__ __forceinline__ void seek(int64_t b, int key, int head) {
     source = view.row<const T>(b, key + TileCopy<kD>::row(), head) + TileCopy<kD>::column();
   }
-  // The first `count` keys, zeros beyond.
+  // Loads the first `count` keys, and zeros beyond.
   __device__ __forceinline__ void next(uint32_t to, int count, const AttentionParams& p) {
     int64_t step = TileCopy<kD>::kStep * view.strides[1];
     if constexpr (TileCopy<kD>::kAcross > 2) keep(step);
@@ -105,8 +105,8 @@ struct KeyTiles {
   }
 };
 
-// Tiles of rows of a group (GroupRows). Where G divides the rows that lie between those of a thread, its head is always
-// the same, and addresses advance by additions too.
+// Loads tiles of rows of a group (GroupRows). If G divides the distance between a thread's rows, its head is always the
+// same, and addresses advance by additions here too.
 template <class T, int kD, int kRows>
 struct RowTiles {
   using Copy = TileCopy<kD>;
@@ -122,7 +122,7 @@ struct RowTiles {
   __device__ __forceinline__ void seek(const GroupRows& rows) {
     if (even) source = rows.row<const T>(view, b, Copy::row()) + Copy::column();
   }
-  // The first `count` of `rows`, which seek() was last called with, or those after the last tile.
+  // Loads the first `count` of `rows`, which were passed to seek() last or follow the last tile.
   __device__ __forceinline__ void next(uint32_t to, int count, const AttentionParams& p, const GroupRows& rows) {
     if (even) {
       copy_tile<T, kD, kRows>(to, count, p, [&] {
@@ -141,8 +141,9 @@ struct RowTiles {
   }
 };
 
-// Where a lane reads fragments of a tile: four 8 × 8 matrices, the second below the first, or beside it. The
-// permutation of parts repeats every 8 rows and every kSwizzledParts parts, so a few addresses serve the whole tile.
+// The addresses from which a lane reads fragments of a tile: four 8 × 8 matrices, the second below the first or beside
+// it. The permutation of parts repeats every 8 rows and every kSwizzledParts parts, so a few addresses serve the whole
+// tile.
 template <int kD>
 struct Fragments {
   static constexpr int kColumns = kSwizzledParts<kD> * 8, kCount = kColumns / 16;
@@ -156,14 +157,14 @@ struct Fragments {
   __device__ __forceinline__ static Fragments across_first(const T* tile) {
     return {tile, lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8};
   }
-  // Of a tile that lies so many bytes further on.
+  // Returns the fragments of a tile that lies `bytes` bytes further on.
   __device__ __forceinline__ Fragments moved(uint32_t bytes) const {
     Fragments f = *this;
 #pragma unroll
     for (int i = 0; i < kCount; i++) f.at[i] += bytes;
     return f;
   }
-  // That of the matrices which begin at (kRow, kColumn), multiples of 8 and 16.
+  // Loads the matrices that begin at (kRow, kColumn), which are multiples of 8 and 16.
   template <bool kTransposed, int kRow, int kColumn>
   __device__ __forceinline__ void load(uint32_t (&r)[4]) const {
     ldmatrix<kTransposed, (kRow * kD + kColumn / kColumns * kColumns) * 2>(r, at[kColumn % kColumns / 16]);
@@ -181,8 +182,8 @@ struct Fragments {
   __device__ __forceinline__ static int lane() { return threadIdx.x % 32; }
 };
 
-// acc[kM·16, 8·kN] = a[kM·16, kD] · b[8·kN, kD]^T; a(fragment, m, k) brings rows 16m… and columns 16k… of a, m and k
-// known when compiling; b begins at row kRow of a tile and lies across_first.
+// acc[kM·16, 8·kN] = a[kM·16, kD] · b[8·kN, kD]^T. a(fragment, m, k) loads rows 16m… and columns 16k… of a; m and k are
+// known at compile time. b begins at row kRow of a tile, and its fragments lie across first.
 template <class T, int kRow = 0, int kD, int kM, int kN, class LoadA>
 __device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const LoadA& a, const Fragments<kD>& b) {
   unrolled<kD / 16>([&](auto step) {
@@ -207,8 +208,8 @@ __device__ __forceinline__ void multiply_rows(float (&acc)[kM][kN][4], const Loa
   });
 }
 
-// acc[kM·16, 8·kN] += probs[kM·16, 8·kK] · b[8·kK, kN·8 columns]; probs as a product left them, rounded to T; b
-// begins at row kRow of a tile and lies down_first.
+// acc[kM·16, 8·kN] += probs[kM·16, 8·kK] · b[8·kK, kN·8 columns]. probs are as a product left them, and are rounded to
+// T. b begins at row kRow of a tile, and its fragments lie down first.
 template <class T, int kRow = 0, int kD, int kM, int kN, int kK>
 __device__ __forceinline__ void multiply_columns(float (&acc)[kM][kN][4], const float (&probs)[kM][kK][4],
                                                  const Fragments<kD>& b) {
@@ -233,8 +234,8 @@ __device__ __forceinline__ void multiply_columns(float (&acc)[kM][kN][4], const 
   });
 }
 
-// One row's products q · k become scores in powers of two, those that are not plain_scores: for_each(body) calls
-// body(score, column) with each of them; `distance` is how far the row's own position is beyond column 0.
+// Turns one row's products q · k that are not plain_scores into scores in powers of two: for_each(body) calls
+// body(score, column) with each of them. `distance` is how far the row's own position is beyond column 0.
 template <class ForEach>
 __device__ __forceinline__ void finish_scores(const AttentionParams& p, int head, int64_t distance,
                                               const ForEach& for_each) {
@@ -248,8 +249,8 @@ __device__ __forceinline__ void finish_scores(const AttentionParams& p, int head
   }
 }
 
-// A warp writes 16 rows of 8·kN columns, times factor[0] (rows 0 to 7) and factor[1], to row(r) + first for r < count.
-// They pass through its own 16 rows of `tile`, so that whole parts of 16 bytes are written.
+// A warp writes 16 rows of 8·kN columns, times factor0 (rows 0 to 7) and factor1 (rows 8 to 15), to row(r) + first for
+// r < count. They pass through its own 16 rows of `tile`, so that whole parts of 16 bytes are written.
 template <class T, int kD, int kN, class Row>
 __device__ __forceinline__ void store_rows(T* tile, const float (&acc)[kN][4], float factor0, float factor1, int first,
                                            int count, const AttentionParams& p, const Row& row) {
@@ -257,7 +258,7 @@ __device__ __forceinline__ void store_rows(T* tile, const float (&acc)[kN][4], f
   __syncwarp();
 #pragma unroll
   for (int n = 0; n < kN; n++) {
-    // As the permutation repeats, in few different addresses.
+    // Because the permutation repeats, there are few different addresses.
     constexpr int kParts = kSwizzledParts<kD>;
     T* const at = tile + swizzled<kD>(g, n % kParts * 8) + 2 * t + n / kParts * kParts * 8;
     *reinterpret_cast<uint32_t*>(at) = pack<T>(acc[n][0] * factor0, acc[n][1] * factor0);

@@ -1,10 +1,10 @@
-// Attention's forward problem cut into items, and how results of items come together. An item is a block of rows of a
-// group over one split of the keys; splits exist where blocks of rows are too few to fill the device (Flash-Decoding).
-// A split leaves its rows' sums o, not divided by l, with their m and l, and the last of them to arrive (last_block.h)
-// takes
+// Divides attention's forward problem into items and combines the results of items. An item is a block of rows of a
+// group over one split of the keys. There are splits if blocks of rows are too few to fill the device (Flash-Decoding).
+// A split leaves the sums o of its rows, not yet divided by l, with their m and l. The last split to arrive
+// (last_block.h) computes
 //   out = Σ_s 2^(m_s - m) o_s / Σ_s 2^(m_s - m) l_s,   m = max_s m_s
 // (Milakov & Gimelshein 2018, eq. 4), in the order of the splits. m counts powers of two. Splits that hold no key of
-// the block have no part in it.
+// the block take no part in it.
 #pragma once
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/last_block.h"
@@ -18,7 +18,7 @@ struct AttentionForwardParams {
   int64_t blocks;
   int splits, split_keys;
   float* parts;        // [column blocks, groups, blocks, splits, part_floats]
-  int part_floats;     // what a block leaves: a multiple of 4
+  int part_floats;     // floats that a block leaves: a multiple of 4
   unsigned* arrivals;  // [column blocks, groups, blocks]
 };
 
@@ -28,7 +28,7 @@ struct ForwardItem {
   int64_t b, block;
   int g, split;
 
-  // The last rows first: causal ones have the most keys. Neighbours share their keys.
+  // The last rows come first, because causal rows there have the most keys. Neighbouring blocks share their keys.
   __device__ __forceinline__ explicit ForwardItem(const AttentionForwardParams& p, unsigned item = blockIdx.x) {
     const unsigned blocks = static_cast<unsigned>(p.blocks);
     block = blocks - 1 - item % blocks;
@@ -40,10 +40,10 @@ struct ForwardItem {
   }
 };
 
-// The keys of an item: what its split has of those that its rows see.
+// The keys of an item: those keys of its split that its rows see.
 struct ItemKeys {
   int first, end;
-  int parts, part;  // splits that have any, and which of them this one is; one part where no row sees a key
+  int parts, part;  // number of splits that have any, and the index of this one; one part if no row sees a key
 
   __device__ __forceinline__ ItemKeys(const AttentionForwardParams& p, const ForwardItem& item, const KeyBounds& bounds)
       : first(bounds.first), end(bounds.end), parts(1), part(item.split) {
@@ -57,7 +57,7 @@ struct ItemKeys {
   __device__ __forceinline__ bool nothing_to_do() const { return part < 0 || part >= parts; }
 };
 
-// What the splits of an item's rows leave, and the counter of those that have.
+// The parts that the splits of an item's rows leave, and the counter of the splits that have left theirs.
 struct ItemParts {
   float* parts;
   unsigned* arrivals;
@@ -65,7 +65,7 @@ struct ItemParts {
 
   __device__ __forceinline__ explicit ItemParts(const AttentionForwardParams& p) : step(p.part_floats) {
     unsigned number = blockIdx.x;
-    keep(number);  // the item is found once more, rather than kept through the loop over keys
+    keep(number);  // the item is computed again instead of being kept through the loop over keys
     const ForwardItem item(p, number);
     const int64_t groups = p.a.B * p.a.Hkv;
     const int64_t rows = (blockIdx.y * groups + item.b * p.a.Hkv + item.g) * p.blocks + item.block;
@@ -75,9 +75,10 @@ struct ItemParts {
   __device__ __forceinline__ float* part(int number) const { return parts + number * step; }
 };
 
-// Takes the parts of an item's rows together; false if another block will. A thread has kRows rows with their maxima
-// and sums, and `element(v, e)` is what it has of the output, kVectors vectors of 4, of row_of(v, e). It reads what a
-// thread of its number wrote, so that parts lie as registers do: vectors of all threads side by side.
+// Combines the parts of an item's rows; returns false if another block will. A thread has kRows rows with their maxima
+// and sums, and `element(v, e)` is its element of the output, in kVectors vectors of 4, which belongs to row row_of(v,
+// e). It reads the part of the thread with the same number in the other blocks, so that parts lie as registers do:
+// vectors of all threads side by side.
 template <int kThreads, int kVectors, int kRows, class Element, class RowOf>
 __device__ __forceinline__ bool join_parts(const AttentionForwardParams& p, const ItemKeys& keys, float (&m)[kRows],
                                            float (&l)[kRows], const Element& element, const RowOf& row_of) {
@@ -136,7 +137,7 @@ __device__ __forceinline__ bool join_parts(const AttentionForwardParams& p, cons
 }
 
 __device__ __forceinline__ float log_sum(float m, float l) { return l > 0 ? (m + log2f(l)) * kLn2 : -kInfinity; }
-// What is left to multiply a row's sum with. A row that saw no key gives 0.
+// Returns the remaining factor of a row's sum. It is 0 for a row that saw no key.
 __device__ __forceinline__ float row_factor(const AttentionParams& p, float l) { return l > 0 ? p.keep_scale / l : 0; }
 
 #else
@@ -144,16 +145,16 @@ __device__ __forceinline__ float row_factor(const AttentionParams& p, float l) {
 // A kernel and the shape of its blocks.
 struct ForwardKernel {
   Kernel<AttentionForwardParams>* kernel;
-  int rows, columns;  // of the output, of a block
+  int rows, columns;  // of the output, per block
   int keys;           // of a tile
-  int part_floats;    // AttentionForwardParams
-  double speed;       // multiplications a clock of a block, roughly, and how many blocks a multiprocessor has at that
-  int together;       // speed: for the choice of splits
+  int part_floats;    // see AttentionForwardParams
+  double speed;       // rough multiplications per clock of a block, for the choice of splits
+  int together;       // blocks of a multiprocessor at that speed, for the choice of splits
   size_t shared;
 };
 
 ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows);
-ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked);  // bf16 and f16; masked: by blocks
+ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked);  // bf16 and f16; `masked`: with a block mask
 ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked);  // f32, and any D
 
 #endif

@@ -1,5 +1,6 @@
-// Which tiles of attention the mask of blocks leaves anything of (attention_tiles.h). A warp makes a word: of one block
-// of rows and 32 tiles of keys, or of one block of keys and 32 tiles of rows, a lane each.
+// Finds out in which tiles of attention the block mask leaves any key visible (attention_tiles.h). A warp computes one
+// word, for one block of rows and 32 tiles of keys, or for one block of keys and 32 tiles of rows, with one tile per
+// lane.
 #include "cuda/kernels/attention_tiles.h"
 
 namespace heed::cuda {
@@ -7,9 +8,9 @@ namespace heed::cuda {
 struct AttentionTilesParams {
   AttentionParams a;
   TileWord* words;
-  int64_t blocks;  // of a group, each with `words_each`
+  int64_t blocks;  // blocks of a group, each with `words_each` words
   int words_each;
-  int rows, keys;  // of a tile
+  int rows, keys;  // sizes of a tile
   bool across_rows;
 };
 
@@ -35,7 +36,8 @@ __device__ void attention_tiles_body(const AttentionTilesParams& p) {
     // Positions beyond the mask see nothing.
     all = first >= 0 && last < mask.rows * mask.size;
     const int64_t last_row = min(last / mask.size, mask.rows - 1);
-    // Heads that do not differ are looked at once; a tile may be without some of the group's, which does no harm.
+    // If all heads share one mask, it is examined once. A tile may lack rows of some of the group's heads, which does
+    // no harm.
     const int heads = mask.head_stride == 0 ? 1 : a.G;
     for (int64_t block_row = max(first, int64_t{0}) / mask.size; last >= 0 && block_row <= last_row; block_row++)
       for (int h = 0; h < heads; h++) {

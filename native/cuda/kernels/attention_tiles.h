@@ -1,7 +1,7 @@
-// The mask of blocks (ops.def) by tiles. Before attention itself, a kernel finds out for every block of its rows, or of
-// its keys, which tiles of keys, or rows, the mask leaves anything of, and of which all: a bit each. So the loops over
-// tiles go from one that counts to the next, with a word for 32 of them, and elements are tested in tiles that the mask
-// cuts (in f32's backward kernels in every tile).
+// The block mask (ops.def) by tiles. Before attention itself, a kernel finds out for every block of rows (or of keys)
+// in which tiles of keys (or of rows) the mask leaves anything visible, and in which it leaves everything: one bit
+// each. So the loops over tiles go from one visible tile to the next, with a word for 32 of them, and elements are
+// tested only in tiles that the mask cuts (in f32's backward kernels in every tile).
 #pragma once
 #include "cuda/kernels/attention.h"
 
@@ -9,12 +9,13 @@ namespace heed::cuda {
 
 #if HEED_DEVICE_CODE
 
-// The tiles of kSize keys or rows that one block goes over. Without a mask these are all of them.
+// The tiles of kSize keys or rows that one block goes over. Without a mask these are all tiles.
 template <bool kMasked, int kSize>
 struct TileWalk {
   __device__ __forceinline__ TileWalk(const AttentionParams&, int64_t) {}
-  // The first position from which on there are tiles; the one of the tile after that at `position`; whether the mask
-  // leaves the whole tile there. Positions of `end` or more: no further tile.
+  // first() returns the first position at which a tile is visible, and after() the next one after the tile at
+  // `position`. whole() returns true if the mask leaves the whole tile there visible. A position of `end` or more means
+  // that no tile follows.
   template <class Position>
   __device__ __forceinline__ Position first(Position position, Position) const {
     return position;
@@ -33,7 +34,7 @@ template <int kSize>
 struct TileWalk<true, kSize> {
   const TileWord* words;
 
-  // Of a group's block of rows or keys: the `number`-th of all.
+  // The walk of the `number`-th of all blocks of rows or keys.
   __device__ __forceinline__ TileWalk(const AttentionParams& p, int64_t number)
       : words(p.tiles + number * p.tile_words) {}
   template <class Position>
@@ -62,7 +63,7 @@ struct TileWalk<true, kSize> {
   }
 };
 
-// Bit j: whether the mask lets a query of head h, at `position`, see key `key` + j, of kKeys keys.
+// Bit j says whether the mask lets a query of head h, at `position`, see key `key` + j, for kKeys keys.
 template <int kKeys>
 __device__ __forceinline__ uint64_t visible_keys(const AttentionParams& p, int64_t b, int h, int64_t position,
                                                  int key) {
@@ -89,8 +90,8 @@ constexpr uint64_t kAllKeys = ~uint64_t{0} >> (64 - kKeys);
 
 enum class TilesOf { keys, rows };
 
-// The words of a launch whose blocks have `rows` rows, or keys, and go over tiles of `keys` keys, or rows. Sets `p`'s;
-// nothing without a mask. Lives until the launch.
+// The words of a launch whose blocks have `rows` rows (or keys) and go over tiles of `keys` keys (or rows). It sets the
+// fields of `p`, and does nothing without a mask. It must live until the launch.
 class MaskedTiles {
  public:
   MaskedTiles(Stream& stream, const char* op, AttentionParams& p, TilesOf order, int rows, int keys);

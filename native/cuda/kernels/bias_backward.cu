@@ -1,8 +1,8 @@
 // bias_backward: dbias[c] (+)= Σ_rows dout[row, c], dout [..., C].
 //
-// Two stages, without atomics: each chunk of rows is summed into a row of its own, in f32, then the chunks are added up
-// by the same kernel. In a block a warp sums every eighth row of the chunk, a thread four columns (one where rows are
-// not aligned), and the warps' sums are added in order.
+// It has two stages and no atomics: each chunk of rows is summed in f32 into a row of its own, and then the same kernel
+// adds up the chunks. In a block, each warp sums every eighth row of the chunk and each thread four columns (one column
+// if rows are not aligned); the sums of the warps are added in order.
 #include "cuda/kernels/kernel.h"
 
 #if !HEED_DEVICE_CODE
@@ -15,7 +15,7 @@ namespace heed::cuda {
 
 struct BiasBackwardParams {
   const void* in;
-  void* out;  // a row for each chunk
+  void* out;  // one row for each chunk
   int64_t rows, columns;
   int64_t chunk;
   bool vectors;
@@ -90,7 +90,7 @@ void host::bias_backward(Stream& stream, Out dbias, In dout, Bool accumulate) {
   const int64_t columns = dout.dim(-1);
   if (columns == 0) return;
   const int64_t rows = dout.numel() / columns;
-  // Enough chunks to fill a device, few enough for one block to add up.
+  // There are enough chunks to fill a device, but few enough for one block to add up.
   const int64_t chunk = std::max<int64_t>(128, (rows + 255) / 256);
   const int64_t chunks = std::max<int64_t>(1, (rows + chunk - 1) / chunk);
   const Stream::Workspace partial(stream, op, chunks > 1 ? static_cast<size_t>(chunks * columns) * sizeof(float) : 0);

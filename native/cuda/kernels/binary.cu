@@ -1,8 +1,9 @@
-// out = f(a, b), or out += f(a, b), one float dtype, equal shapes and any strides; a stride of 0 in a or b broadcasts.
-// Computed in f32 and rounded once. Beside 16 bits an operand may be one f32 number, which is not rounded to them.
+// out = f(a, b), or out += f(a, b), for one float dtype, equal shapes and any strides; a stride of 0 in a or b
+// broadcasts. The result is computed in f32 and rounded once. Beside 16-bit tensors an operand may be a single f32
+// number, which is not rounded to 16 bits.
 //
-// kinds.h lists f. maximum and minimum are NaN where either side is; comparisons give 1 or 0 and are false with NaN.
-// The kind is a branch that all threads take alike, once for a thread's vector of elements.
+// kinds.h lists f. maximum and minimum are NaN if either side is; comparisons give 1 or 0 and are false with NaN. The
+// kind is a branch that all threads take alike, once for a thread's vector of elements.
 #include "core/checks/elementwise.h"
 #include "core/kinds.h"
 #include "cuda/kernels/strided.h"
@@ -20,7 +21,9 @@ struct BinaryParams {
 
 #if HEED_DEVICE_CODE
 
-__device__ __noinline__ float power(float a, float b) { return powf(a, b); }  // long: one copy a kernel
+__device__ __noinline__ float power(float a, float b) {
+  return powf(a, b);
+}  // it is long, so a kernel has only one copy
 
 // a = f(a, b)
 template <int V, class F>

@@ -1,7 +1,7 @@
-// cache_write: cache[b, starts[b] + t] = values[b, t], the new keys or values of each sequence after those it has.
-// cache [B, S, H, D], values [B, T, H, D] of one dtype, any strides with D contiguous. One thread a unit of memory, of
-// 16 bytes where all rows allow it, else of one element. Where a start is out of range nothing of its sequence is
-// written.
+// cache_write: cache[b, starts[b] + t] = values[b, t] writes the new keys or values of each sequence behind its old
+// ones. cache [B, S, H, D] and values [B, T, H, D] have one dtype and any strides with D contiguous. One thread copies
+// one unit of memory, which is 16 bytes if all rows allow it, and otherwise one element. If a start is out of range,
+// nothing of its sequence is written.
 #include "core/checks/attention.h"
 #include "cuda/kernels/kernel.h"
 
@@ -11,7 +11,7 @@ struct CacheWriteParams {
   void* cache;
   const void* values;
   const int32_t* starts;                        // [B] or null
-  int64_t n, T, H, row;                         // in all, and units of a head
+  int64_t n, T, H, row;                         // units in all, and units of a head
   int64_t cache_strides[3], values_strides[3];  // in units
   int64_t last_start;
   FaultSink fault;
@@ -55,7 +55,7 @@ void host::cache_write(Stream& stream, AnyInOut cache, In values, OptIn starts) 
 
   const int64_t item = static_cast<int64_t>(size_of(cache.dtype));
   const int64_t T = values.shape[1], H = values.shape[2], D = values.shape[3];
-  // Strides of dimensions of size 1 lead nowhere.
+  // Strides of dimensions of size 1 have no effect.
   int64_t bits = reinterpret_cast<intptr_t>(cache.data) | reinterpret_cast<intptr_t>(values.data) | D * item;
   for (int d = 0; d < 3; d++) {
     if (cache.shape[d] > 1) bits |= cache.strides[d] * item;

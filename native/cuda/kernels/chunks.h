@@ -1,5 +1,6 @@
-// One launch over all elements of a list of tensors: a block has a chunk of one of them, and finds which by the first
-// block of each, in the kernel's parameters. Lists too long for those take several launches.
+// One launch over all elements of a list of tensors. A block has a chunk of one tensor, which it finds by means of the
+// first block of each tensor, in the kernel's parameters. Lists that are too long for the parameters take several
+// launches.
 #pragma once
 #include "cuda/kernels/kernel.h"
 
@@ -7,20 +8,20 @@ namespace heed::cuda {
 
 constexpr int kChunkThreads = 256;
 
-// As many tensors as N pointers of each fit into kernel parameters beside 128 bytes of others.
+// Holds as many tensors, with N pointers each, as fit into kernel parameters beside 128 bytes of other parameters.
 template <int N>
 struct TensorTable {
   static constexpr int kMost = (4096 - 128) / (8 * N + 14);
   int32_t count;
-  uint32_t starts[kMost];  // the first block of each, rising: empty tensors are left out
+  uint32_t starts[kMost];  // first block of each tensor, rising: empty tensors are left out
   int64_t sizes[kMost];
   void* data[N][kMost];
-  DType dtypes[kMost][2];  // of the first two pointers
+  DType dtypes[kMost][2];  // dtypes of the first two pointers
 };
 
 #if HEED_DEVICE_CODE
 
-// This block's chunk of `chunk` elements: elements [begin, begin + n) of the tensor.
+// This block's chunk, which has up to `chunk` elements: elements [begin, begin + n) of the tensor.
 struct Chunk {
   int tensor, n;
   int64_t begin;
@@ -40,7 +41,7 @@ __device__ __forceinline__ Chunk find_chunk(const TensorTable<N>& table, int chu
 
 #else
 
-// f(table, blocks) for each launch; item i of every list belongs together.
+// Calls f(table, blocks) for each launch. Items with the same index in all lists belong together.
 template <int N, class F>
 void for_tables(const ViewList* const (&lists)[N], int64_t chunk, const F& f) {
   TensorTable<N> table{};

@@ -1,12 +1,13 @@
-// Rows of C elements of which a lane has the same columns in each: vectors of V elements, lane l of kLanes the vectors
-// l, l + kLanes, ... V is 16 bytes of T where all rows lie on 16-byte boundaries (host: in_vectors), else 1. Parameters
-// and their gradients, a value a column, lie in the same vectors; they are of T or f32 whatever T is.
+// Rows of C elements in which a lane has the same columns of each row: lane l of kLanes has the vectors l, l + kLanes,
+// ... of V elements. V is 16 bytes of T if all rows lie on 16-byte boundaries (in_vectors on the host), and 1
+// otherwise. Parameters and their gradients, with one value per column, lie in the same vectors; they are of dtype T or
+// f32.
 #pragma once
 #include "cuda/kernels/slots.h"
 
 namespace heed::cuda {
 
-// A parameter or its gradient; data is null where there is none.
+// A parameter or its gradient; data is null if there is none.
 struct Parameter {
   void* data;
   bool is_f32;
@@ -14,7 +15,7 @@ struct Parameter {
 
 #if HEED_DEVICE_CODE
 
-// V.
+// The vector length V.
 template <class T, bool kInVectors>
 constexpr int kVectorLength = kInVectors ? kLength<T> : 1;
 
@@ -37,7 +38,7 @@ __device__ __forceinline__ Vector<T, V> splat(float value) {
   return v;
 }
 
-// A vector of a row that has `vectors` of them; 0 beyond.
+// Loads a vector of a row that has `vectors` of them, or zeros beyond the row.
 template <class T, int V, class Index>
 __device__ __forceinline__ Vector<T, V> load_vector(const void* data, int64_t row, Index vector, Index vectors) {
   if (vector < vectors) return Vector<T, V>::load(static_cast<const T*>(data) + row + vector * V);
@@ -52,7 +53,7 @@ __device__ __forceinline__ void store_vector(T* address, const Vector<T, V>& v) 
     v.store(address);
 }
 
-// V floats, in accesses of 16 bytes where there are so many.
+// Loads V floats, in accesses of 16 bytes if there are enough of them.
 template <int V>
 __device__ __forceinline__ Floats<V> load_floats(const float* address) {
   constexpr int kPart = V < 4 ? V : 4;
@@ -77,7 +78,7 @@ __device__ __forceinline__ void store_floats(float* address, const Floats<V>& v)
   }
 }
 
-// Columns [c, c + V) of a parameter; `absent` where there is none.
+// Loads columns [c, c + V) of a parameter, or `absent` if there is none.
 template <class T, int V>
 __device__ __forceinline__ Floats<V> load_parameter(const Parameter& parameter, int64_t c, float absent) {
   if (!parameter.data) return splat<float, V>(absent);
@@ -100,8 +101,8 @@ __device__ __forceinline__ void store_gradient(const Parameter& gradient, int64_
   store_vector(static_cast<T*>(gradient.data) + c, stored);
 }
 
-// A row of f32 in shared memory: the fours of a vector lie apart, so that the lanes of a warp access 16 bytes each
-// without a conflict of banks. (Of a vector of one element, read one for four.)
+// A row of f32 in shared memory. The groups of four of a vector lie apart, so that the lanes of a warp access 16 bytes
+// each without bank conflicts. (For vectors of one element, a group has one element.)
 template <int V>
 struct SharedRow {
   static constexpr int kPart = V < 4 ? V : 4;
@@ -130,10 +131,10 @@ struct SharedRow {
       values.store(part(vector, k));
     }
   }
-  // The q-th four of the row.
+  // Returns the q-th group of four of the row.
   __device__ __forceinline__ float* four(int q) const { return part(q / (V / kPart), q % (V / kPart)); }
 
-  // The whole row from a parameter, `absent` where there is none. The caller sees to the barrier.
+  // Fills the whole row from a parameter, or with `absent` if there is none. The caller is responsible for the barrier.
   template <class T>
   __device__ __forceinline__ void fill(const Parameter& parameter, float absent) const {
     for (int q = threadIdx.x; q < vectors * (V / kPart); q += blockDim.x)
@@ -149,7 +150,7 @@ struct SharedRow {
 
 inline Parameter parameter_of(OptIn view) { return {view ? view->data : nullptr, view && view->dtype == DType::f32}; }
 
-// Whether the rows of C elements of all these tensors, those given, lie on 16-byte boundaries.
+// Returns true if the rows of C elements of all given tensors lie on 16-byte boundaries.
 template <class... Views>
 bool in_vectors(int64_t C, const Views*... views) {
   bool aligned = true;

@@ -1,6 +1,6 @@
-// Conversion between dtypes, as cpu/kernels/convert.h: f32 to bf16 and f16 rounds to nearest, ties to even, overflows
-// to infinity and keeps NaN. Floats to an integer truncate toward zero, clamp to the type's range and take NaN to 0.
-// i32 to bf16 and f16 rounds once.
+// Conversions between dtypes, with the same results as cpu/kernels/convert.h: f32 to bf16 and f16 rounds to nearest,
+// ties to even, overflows to infinity and keeps NaN. Floats to an integer truncate toward zero, clamp to the type's
+// range and turn NaN into 0. i32 to bf16 and f16 rounds once.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -16,14 +16,14 @@ __device__ __forceinline__ float to_float(uint8_t x) { return static_cast<float>
 
 template <>
 __device__ __forceinline__ int32_t from_float<int32_t>(float x) {
-  return __float2int_rz(x);  // clamps, and takes NaN to 0
+  return __float2int_rz(x);  // clamps, and turns NaN into 0
 }
 template <>
 __device__ __forceinline__ uint8_t from_float<uint8_t>(float x) {
   return static_cast<uint8_t>(__float2int_rz(fminf(fmaxf(x, 0.0f), 255.0f)));
 }
 
-// f32 rounded to odd: the bits it has no room for become its last bit, so that only the rounding to a shorter type
+// Rounds to odd in f32: if f32 has no room for some bits, its last bit is set. Then only the rounding to a shorter type
 // counts.
 __device__ __forceinline__ float round_to_odd(int32_t x) {
   const float toward_zero = __int2float_rz(x);
@@ -68,7 +68,7 @@ inline uint16_t bf16_bits(float value) {
   return static_cast<uint16_t>(value == value ? (x + 0x7fff + (x >> 16 & 1)) >> 16 : x >> 16 | 0x40);
 }
 
-// How `value` is stored.
+// Returns the bits that store `value` in this dtype.
 inline uint32_t bits_of(float value, DType dtype) {
   uint32_t bits = 0;
   int32_t whole = 0;
@@ -86,7 +86,7 @@ inline uint32_t bits_of(float value, DType dtype) {
       std::memcpy(&bits, &whole, sizeof bits);
       return bits;
     case DType::u8:
-      return value > 0 ? static_cast<uint32_t>(value < 255 ? value : 255.0f) : 0;  // NaN too gives 0
+      return value > 0 ? static_cast<uint32_t>(value < 255 ? value : 255.0f) : 0;  // NaN also gives 0
   }
   return bits;
 }

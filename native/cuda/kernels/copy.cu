@@ -1,10 +1,10 @@
-// out[...] = inp[...], or += for float outputs: any strides on both sides (0 in inp broadcasts), any pair of dtypes,
-// converted as convert.h says. Sums are rounded once.
+// out[...] = inp[...], or += for float outputs, with any strides on both sides (0 in inp broadcasts) and any pair of
+// dtypes, converted as convert.h describes. Sums are rounded once.
 //
-// The same dtype on both sides moves bits: one memory copy where both are contiguous. Where out and inp run along
-// different dimensions (a transpose), 32 x 32 tiles (64 x 64 of 8- and 16-bit elements) are read along inp's rows and
-// written along out's through shared memory, so that both sides move whole 32-byte sectors. Rows of the tile are an odd
-// number of 4-byte words long, so that reading a column touches every bank once.
+// With the same dtype on both sides the kernel moves bits; if both sides are contiguous it is one memory copy. If out
+// and inp run along different dimensions (a transpose), tiles of 32 x 32 elements (64 x 64 for 8- and 16-bit elements)
+// are read along inp's rows and written along out's through shared memory, so that both sides move whole 32-byte
+// sectors. Rows of the tile are an odd number of 4-byte words long, so that reading a column touches every bank once.
 #include <algorithm>
 #include <type_traits>
 
@@ -14,8 +14,8 @@
 
 namespace heed::cuda {
 
-// The `elements` of a transposing copy are what is left of the dimensions: one a matrix, which has `along` elements
-// down a row of out and `across` down a row of inp. Tiles are numbered along first.
+// The `elements` of a transposing copy run over the remaining dimensions, with one element per matrix. A matrix has
+// `along` elements down a row of out and `across` down a row of inp. Tiles are numbered along first.
 struct CopyParams {
   Elements<2> elements;
   void* out;
@@ -30,7 +30,7 @@ struct CopyParams {
 template <class To, class From>
 __device__ __forceinline__ To add(To sum, From x) {
   if constexpr (std::is_integral_v<To>)
-    return sum;  // the host function refuses
+    return sum;  // not reached: the host function refuses it
   else
     return from_float<To>(to_float(sum) + to_float(x));
 }
@@ -94,7 +94,7 @@ __device__ void copy_body(const CopyParams& p) {
 COPY(b4, uint32_t, b4, uint32_t)
 COPY(b2, uint16_t, b2, uint16_t)
 COPY(b1, uint8_t, b1, uint8_t)
-COPY(f32, float, f32, float)  // accumulating; so too with bf16 and f16
+COPY(f32, float, f32, float)  // accumulating; the same for bf16 and f16
 COPY(f32, float, bf16, bf16)
 COPY(f32, float, f16, f16)
 COPY(f32, float, i32, int32_t)
@@ -125,7 +125,7 @@ namespace {
 
 Kernel<CopyParams>& kernel_for(DType to, DType from, bool accumulate) {
   if (to == from && !accumulate) return size_of(to) == 4 ? copy_b4_b4 : size_of(to) == 2 ? copy_b2_b2 : copy_b1_b1;
-  // By the numbers of DType; integers of one dtype are moved as bits, never added.
+  // Indexed by the numbers of DType. Integers of one dtype are moved as bits and never added.
   Kernel<CopyParams>* const kernels[kDTypeCount][kDTypeCount] = {
       {&copy_f32_f32, &copy_f32_bf16, &copy_f32_f16, &copy_f32_i32, &copy_f32_u8},
       {&copy_bf16_f32, &copy_bf16_bf16, &copy_bf16_f16, &copy_bf16_i32, &copy_bf16_u8},
@@ -136,7 +136,7 @@ Kernel<CopyParams>& kernel_for(DType to, DType from, bool accumulate) {
   return *kernels[static_cast<int>(to)][static_cast<int>(from)];
 }
 
-// The dimension along which inp is contiguous while out's rows are not along it; -1 where tiles would gain nothing.
+// Returns the dimension along which inp is contiguous while out's rows are not, or -1 if tiles would gain nothing.
 int transposed_dimension(const Loop<2>& loop) {
   if (loop.stride(0) != 1 || loop.stride(1) <= 1 || loop.row() < 8) return -1;
   for (int d = 0; d < loop.rank - 1; d++)
@@ -144,7 +144,7 @@ int transposed_dimension(const Loop<2>& loop) {
   return -1;
 }
 
-// Takes the rows of out and those of inp (dimension d) out of the loop; the number of tiles.
+// Takes the rows of out and those of inp (dimension d) out of the loop, and returns the number of tiles.
 int64_t make_tiles(CopyParams& p, const Loop<2>& loop, int d, int64_t tile) {
   const int inner = loop.rank - 1;
   Loop<2> matrices;

@@ -1,8 +1,8 @@
-// outs[i] = inps[i] for lists of contiguous tensors of equal shapes, any pairs of dtypes, converted as convert.h says:
-// the parameters of a model and their copies in 16 bits in one launch.
+// outs[i] = inps[i] for lists of contiguous tensors of equal shapes and any pairs of dtypes, converted as convert.h
+// describes. It copies, for instance, the parameters of a model to their 16-bit copies in one launch.
 //
-// A block has a chunk of a tensor and branches on its pair of dtypes. Where both sides are aligned, accesses are
-// vectors of up to 16 bytes.
+// A block has a chunk of a tensor and branches on its pair of dtypes. If both sides are aligned, accesses are vectors
+// of up to 16 bytes.
 #include "core/checks/lists.h"
 #include "cuda/kernels/chunks.h"
 #include "cuda/kernels/convert.h"

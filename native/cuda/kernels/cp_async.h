@@ -11,13 +11,14 @@
 
 namespace heed::cuda {
 
-// An address for instructions that take one in shared memory.
+// Converts a pointer to an address for instructions that take one in shared memory.
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// Copies `bytes` (0 to kBytes) and fills up to kBytes (4, 8 or 16) with zeros. Both addresses are multiples of kBytes,
-// also with 0 bytes, when `global` is not read. 16 bytes go past L1: tiles are read from there once.
+// Copies `bytes` (0 to kBytes) and fills the rest of kBytes (4, 8 or 16) with zeros. Both addresses must be multiples
+// of kBytes, even with 0 bytes, for which `global` is not read. 16-byte copies bypass L1, because tiles are read only
+// once.
 template <int kBytes>
 __device__ __forceinline__ void cp_async(void* shared, const void* global, int bytes = kBytes) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
@@ -30,7 +31,7 @@ __device__ __forceinline__ void cp_async(void* shared, const void* global, int b
                  : "memory");
 }
 
-// The same for an address that was taken before, `kOffset` bytes further on, which costs no addition.
+// The same for an address that was computed before, plus `kOffset` bytes, which costs no addition.
 template <int kBytes, int kOffset = 0>
 __device__ __forceinline__ void cp_async(uint32_t shared, const void* global) {
   static_assert(kBytes == 16, "whole parts");

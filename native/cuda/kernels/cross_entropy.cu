@@ -1,13 +1,15 @@
-// Softmax cross-entropy with label smoothing (Szegedy et al., 2016), loss and gradient in one go over rows of V logits:
-// loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
-// count, times `scale`. Ignored rows give a loss and a gradient of 0; so do rows whose target is out of range, which is
-// reported.
+// Softmax cross-entropy with label smoothing (Szegedy et al., 2016): loss and gradient in one pass over rows of V
+// logits.
+//   loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x),
+//   dlogits = (softmax(x) - (1-s) onehot - s/V) / (number of rows that count) · scale.
+// Ignored rows give a loss and a gradient of 0; so do rows whose target is out of range, which is reported.
 //
-// Three kernels: one block counts the rows and checks the targets; the rows; one block sums their losses in f64, in a
-// fixed order. A warp a row up to V of about 1024, a block of 256 a row up to 8192, in registers; beyond, a block of
-// 1024 a row with an online log-sum-exp, the row kept in shared memory (and, of f32, 64 KB in registers) where it fits,
-// so that logits are read once, and read again where not. Logits may be -inf. dlogits may be the logits' memory.
-// Backward needs dlogits only.
+// There are three kernels: one block counts the rows and checks the targets; then the rows are processed; then one
+// block sums their losses in f64, in a fixed order. A row is handled in registers by a warp up to V of about 1024, and
+// by a block of 256 threads up to 8192. Beyond that, a block of 1024 threads handles a row with an online log-sum-exp.
+// It keeps the row in shared memory (and for f32 64 KB of it in registers) if it fits, so that logits are read only
+// once, and reads it twice otherwise. Logits may be -inf. dlogits may be the logits' memory. Backward needs dlogits
+// only.
 #include "cuda/kernels/online_softmax.h"
 
 #if !HEED_DEVICE_CODE
@@ -19,12 +21,12 @@ namespace heed::cuda {
 
 struct CrossEntropyParams {
   const void* logits;
-  const int32_t* targets;  // [rows], a part of all
-  const int32_t* all;      // [targets_count]: those that the mean is over
+  const int32_t* targets;  // [rows], a part of all targets
+  const int32_t* all;      // [targets_count]: the targets that the mean is over
   void* dlogits;           // or null
   float* losses;           // [rows]
-  float* loss;             // their mean
-  int64_t* count;          // of rows that are not ignored, at least 1
+  float* loss;             // mean of the losses
+  int64_t* count;          // number of rows that are not ignored, at least 1
   int64_t rows, targets_count, V, ignore_index;
   float smoothing, scale;
   bool accumulate;
@@ -33,7 +35,8 @@ struct CrossEntropyParams {
 };
 
 constexpr int kCountThreads = 1024;
-// Slots of a wide row that a thread keeps in registers, by the size of an element: as many as there is room for.
+// Number of slots of a wide row that a thread keeps in registers, by the size of an element: as many as there is room
+// for.
 template <size_t kSize>
 constexpr int kKeptSlots = kSize == 4 ? 4 : 0;
 
@@ -41,7 +44,7 @@ constexpr int kKeptSlots = kSize == 4 ? 4 : 0;
 
 __device__ __forceinline__ void cross_entropy_count_body(const CrossEntropyParams& p) {
   constexpr int kWarps = kCountThreads / 32;
-  int64_t count = 0, wrong = p.targets_count;  // the first target out of range
+  int64_t count = 0, wrong = p.targets_count;  // `wrong`: the first target out of range
 #pragma unroll 4
   for (int64_t row = threadIdx.x; row < p.targets_count; row += kCountThreads) {
     const int64_t target = p.all[row];
@@ -69,7 +72,7 @@ __device__ __forceinline__ void cross_entropy_count_body(const CrossEntropyParam
   if (wrong < p.targets_count) report_fault(p.fault, FaultKind::target, p.all[wrong], p.V, wrong);
 }
 
-// One row: what is the same for all of its elements.
+// The values of one row that are the same for all of its elements.
 template <class T, int kLanes>
 struct CrossEntropyRow {
   const T* x;
@@ -77,10 +80,10 @@ struct CrossEntropyRow {
   int32_t target;
   bool counts;
   float at_target;
-  float anchor;  // near the logits, for the sum of what they differ by
+  float anchor;  // a value near the logits, whose differences from it are summed
   float scale;   // of the gradient
 
-  // Reads before any lane of the group writes to dx.
+  // The constructor reads before any lane of the group writes to dx.
   __device__ __forceinline__ CrossEntropyRow(const CrossEntropyParams& p, int64_t row)
       : x(static_cast<const T*>(p.logits) + row * p.V),
         dx(p.dlogits ? static_cast<T*>(p.dlogits) + row * p.V : nullptr) {
@@ -131,7 +134,7 @@ struct CrossEntropyRow {
   }
 };
 
-// Of a row's gradient: exponential · factor - uniform, and at the target - peak.
+// The gradient of a row: exponential · factor - uniform, and at the target also - peak.
 struct Gradient {
   float factor, uniform, peak;
   __device__ __forceinline__ Gradient(const CrossEntropyParams& p, float scale, float sum) {
@@ -163,7 +166,8 @@ __device__ __forceinline__ void cross_entropy_rows_body(const CrossEntropyParams
 #pragma unroll
   for (int j = 0; j < kSlots; j++) loaded[j] = slots.load(row.x, lane + j * kLanes, from_float<T>(-INFINITY));
 
-  float x[kSlots][kLength<T>], max = -INFINITY, sums[2] = {};  // of exponentials, of differences from the anchor
+  float x[kSlots][kLength<T>], max = -INFINITY,
+                               sums[2] = {};  // sums of exponentials and of differences from the anchor
 #pragma unroll
   for (int j = 0; j < kSlots; j++) {
 #pragma unroll
@@ -205,7 +209,7 @@ __device__ __forceinline__ void cross_entropy_wide_body(const CrossEntropyParams
   }
   constexpr int kKept = kKeptSlots<sizeof(T)>;
   const T lowest = from_float<T>(-INFINITY);
-  Slot<T> kept[kKept + 1];  // the last is not used: there are no arrays of nothing
+  Slot<T> kept[kKept + 1];  // the last is not used, because arrays cannot be empty
   Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());
   OnlineSoftmax softmax;
   float spread = 0;

@@ -1,5 +1,5 @@
-// Device code that kernels share: float types, vectors of up to 16 bytes, sums and maxima over a warp and a block,
-// reports of what is wrong with the data.
+// Device code that kernels share: float types, vectors of up to 16 bytes, sums and maxima over a warp and a block, and
+// reports of faults in the data.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -33,15 +33,15 @@ __device__ __forceinline__ f16 from_float<f16>(float x) {
   return __float2half_rn(x);
 }
 
-// N elements that are read and written with one instruction of up to 16 bytes; addresses must be aligned to its size.
+// N elements that are read and written with one instruction of up to 16 bytes. Addresses must be aligned to its size.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Vector {
   T at[N];
   __device__ __forceinline__ static Vector load(const T* address) { return *reinterpret_cast<const Vector*>(address); }
   __device__ __forceinline__ void store(T* address) const { *reinterpret_cast<Vector*>(address) = *this; }
 
-  // To global memory, surely with one instruction: where the compiler knows some bits of the address, it takes the
-  // store of a struct apart, and then lanes write to sectors a few bytes at a time.
+  // Stores to global memory with exactly one instruction. If the compiler knows some bits of the address, it splits the
+  // store of a struct, and lanes would then write to sectors a few bytes at a time.
   __device__ __forceinline__ void store_global(T* address) const {
     const size_t to = __cvta_generic_to_global(address);
     const unsigned* const words = reinterpret_cast<const unsigned*>(at);
@@ -63,7 +63,8 @@ struct Constant {
   __device__ constexpr operator int() const { return N; }
 };
 
-// body(i) for i from 0 to N - 1, where i is a constant: an offset in an instruction, say.
+// Calls body(i) for i from 0 to N - 1, where i is a constant that can serve, for instance, as an offset in an
+// instruction.
 template <class Body, int... I>
 __device__ __forceinline__ void unrolled(std::integer_sequence<int, I...>, const Body& body) {
   (body(Constant<I>{}), ...);
@@ -73,11 +74,11 @@ __device__ __forceinline__ void unrolled(const Body& body) {
   unrolled(std::make_integer_sequence<int, N>{}, body);
 }
 
-// Keeps a value in its register through a loop: the compiler would compute it again in every step.
+// Keeps a value in its register through a loop; otherwise the compiler would compute it again in every step.
 __device__ __forceinline__ void keep(int& x) { asm volatile("" : "+r"(x)); }
 __device__ __forceinline__ void keep(unsigned& x) { asm volatile("" : "+r"(x)); }
 __device__ __forceinline__ void keep(int64_t& x) { asm volatile("" : "+l"(x)); }
-// Computes a value here, where the compiler would put it off and keep what it is made from.
+// Computes a value here; otherwise the compiler would postpone it and keep the values that it is computed from.
 __device__ __forceinline__ void compute_now(float& x) { asm volatile("" : "+f"(x)); }
 
 constexpr unsigned kFullWarp = 0xffffffffu;
@@ -93,7 +94,8 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// The largest over a block of kThreads, in every thread. May be called again at once: it ends in a barrier.
+// Returns the maximum over a block of kThreads to every thread. It may be called again at once, because it ends in a
+// barrier.
 template <int kThreads>
 __device__ __forceinline__ float block_max(float x) {
   if constexpr (kThreads == 32) return warp_max(x);
@@ -108,7 +110,8 @@ __device__ __forceinline__ float block_max(float x) {
   return most;
 }
 
-// `length` where the message names a row and the place in it. The findings of one operation differ in place and value.
+// `length` is given if the message names a row and the place in it. All findings of one operation have the same kind,
+// limit and length, and differ in place and value.
 __device__ inline void report_fault(const FaultSink& sink, FaultKind kind, int64_t value, int64_t limit,
                                     int64_t position, int64_t length = 0) {
   using Word = unsigned long long;

@@ -1,7 +1,7 @@
-// Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0, where element i, in row-major order, is
-// kept if its Philox draw under `seed` is at least p; p = 1 gives zeros. One float dtype, any strides.
+// Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0. Element i, in row-major order, is kept if
+// its Philox draw under `seed` is at least p; p = 1 gives zeros. It takes one float dtype and any strides.
 //
-// Backward is the same function with the same seed, dout for inp: the mask is drawn again and never stored. A thread
+// Backward is the same function with the same seed and dout for inp: the mask is drawn again and never stored. A thread
 // draws one block and has its four elements; rows that are aligned and whole are read and written as vectors.
 #include "core/checks/elementwise.h"
 #include "cuda/kernels/philox.h"
@@ -9,8 +9,8 @@
 
 namespace heed::cuda {
 
-// `first` is the index in the tensor of element 0, `skip` its remainder by 4: how many elements of the first thread's
-// block come before it.
+// `first` is the index in the tensor of element 0. `skip` is its remainder by 4: the number of elements of the first
+// thread's block that come before it.
 struct DropoutParams {
   Elements<2> elements;
   void* out;
@@ -26,7 +26,7 @@ struct DropoutParams {
 template <class T>
 __device__ void dropout_body(const DropoutParams& p) {
   const uint32_t thread = blockIdx.x * kElementThreads + threadIdx.x;
-  const uint32_t start = thread * 4 - p.skip;  // of the first thread, below 0: no element's index
+  const uint32_t start = thread * 4 - p.skip;  // the first thread may get a number below 0, which is no element's index
   if (thread * 4 >= p.elements.size + p.skip) return;
   const PhiloxBlock words = philox(p.seed, p.first / 4 + thread, kDropoutDraws);
   const Lanes<2, 4> at = p.elements.vector && start + 4 <= p.elements.size ? vector_lanes<4>(p.elements, start)

@@ -1,10 +1,10 @@
 // Embedding: out[i, C] = weight[ids[i], C]; backward dweight[ids[i], C] (+)= Σ dout[i, C].
 //
-// Forward: a warp copies up to 2 KB of a row. Backward without atomics on floats, the same bits each time: positions
-// are sorted by id (a stable radix sort, eight bits a pass, so that positions of one id stay in order); blocks of 32
-// sorted positions sum the runs of equal ids, a thread a vector of columns; runs that go on beyond a block leave a part
-// for each, which the last kernel sums in order. Ids out of range are reported: their rows of out are 0, and they add
-// to no row of dweight. Backward needs the ids only.
+// Forward: a warp copies up to 2 KB of a row. Backward uses no atomics on floats and gives the same bits each time.
+// Positions are sorted by id (a stable radix sort with eight bits per pass, so that positions of one id stay in order).
+// Blocks of 32 sorted positions sum the runs of equal ids, one thread per vector of columns. Runs that continue beyond
+// a block leave a part for each block, and the last kernel sums the parts in order. Ids out of range are reported:
+// their rows of out are 0, and they add to no row of dweight. Backward needs the ids only.
 #include "cuda/kernels/columns.h"
 #include "cuda/kernels/rows.h"
 
@@ -24,10 +24,10 @@ struct EmbeddingForwardParams {
   FaultSink fault;
 };
 
-// One pass of the sort over eight bits of the keys. A key is an id, or V for one that is out of range.
+// One pass of the sort over eight bits of the keys. A key is an id, or V for an id that is out of range.
 struct EmbeddingSortParams {
   const int32_t* ids;
-  const int32_t* before;  // positions in the order of the pass before; null at first
+  const int32_t* before;  // positions in the order of the previous pass; null in the first pass
   int32_t* after;
   int32_t* counts;  // [tiles][256] keys by digit
   int shift;
@@ -37,23 +37,23 @@ struct EmbeddingSortParams {
 
 struct EmbeddingSumParams {
   Parameter dweight;
-  float* parts;  // [blocks][2][C]: a block's first run where it began earlier, its last where it goes on
+  float* parts;  // [blocks][2][C]: a block's first run if it began earlier, and its last run if it continues
   const void* dout;
   const int32_t *ids, *order;
   bool accumulate;
   int64_t n, V, C;
 };
 
-constexpr int kCopyWarps = 8, kCopySlots = 4;  // rows of a block, and what a lane has on its way at a time
+constexpr int kCopyWarps = 8, kCopySlots = 4;  // rows of a block; slots that a lane loads at once
 constexpr int kSortThreads = 256, kSortItems = 8, kSortTile = kSortThreads * kSortItems, kDigits = 256;
-constexpr int kSumThreads = 64, kRun = 32;  // vectors of columns, sorted positions of a block
+constexpr int kSumThreads = 64, kRun = 32;  // vectors of columns; sorted positions of a block
 
 #if HEED_DEVICE_CODE
 
-// Columns [begin, begin + kCopySlots · 32 slots) of one row.
+// Copies columns [begin, begin + kCopySlots · 32 slots) of one row.
 template <class T, class W>
 __device__ __forceinline__ void copy_columns(T* out, const W* row, bool vectors, int64_t begin, int64_t C) {
-  constexpr int kPart = 16 / sizeof(W), kParts = kLength<T> / kPart;  // a slot of f32 weights is read in two
+  constexpr int kPart = 16 / sizeof(W), kParts = kLength<T> / kPart;  // a slot of f32 weights is read in two parts
   const int lane = threadIdx.x % 32;
   if (!vectors) {
     const int64_t end = min(begin + kCopySlots * 32 * kLength<T>, C);
@@ -123,7 +123,7 @@ __device__ __forceinline__ void embedding_count_body(const EmbeddingSortParams& 
   p.counts[static_cast<int64_t>(blockIdx.x) * kDigits + threadIdx.x] = counts[threadIdx.x];
 }
 
-// Σ of x over the threads before this one.
+// Returns the sum of x over the threads before this one.
 __device__ __forceinline__ int32_t exclusive_sum(int32_t x) {
   __shared__ int32_t warps[kSortThreads / 32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -140,8 +140,8 @@ __device__ __forceinline__ int32_t exclusive_sum(int32_t x) {
   return sum;
 }
 
-// Where the keys of a tile go: after those of smaller digits, then those of its digit in tiles before, then in warps
-// before, then in the warp before it.
+// Puts the keys of a tile into their places: after the keys of smaller digits, then after those of the same digit in
+// earlier tiles, then in earlier warps, then in earlier lanes.
 __device__ __forceinline__ void embedding_scatter_body(const EmbeddingSortParams& p) {
   constexpr int kWarps = kSortThreads / 32;
   __shared__ int32_t starts[kWarps][kDigits];
@@ -192,7 +192,7 @@ __device__ __forceinline__ void embedding_scatter_body(const EmbeddingSortParams
     if (position[item] >= 0) p.after[starts[warp][digit[item]] + rank[item]] = position[item];
 }
 
-// The key at a place in the sorted order; -1 outside of it.
+// Returns the key at a place in the sorted order, or -1 outside it.
 __device__ __forceinline__ int64_t sorted_key(const EmbeddingSumParams& p, int64_t i) {
   return i < 0 || i >= p.n ? -1 : key_of(p.ids, p.V, p.order[i]);
 }
@@ -200,7 +200,7 @@ __device__ __forceinline__ int64_t sorted_key(const EmbeddingSumParams& p, int64
 template <class T, bool kInVectors>
 __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) {
   constexpr int V = kVectorLength<T, kInVectors>, kAhead = 4;
-  __shared__ int64_t keys[kRun + 2];  // with the one before and the one after
+  __shared__ int64_t keys[kRun + 2];  // including the key before and the key after
   __shared__ int32_t positions[kRun];
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kRun;
   const int count = static_cast<int>(min(int64_t{kRun}, p.n - begin));
@@ -212,7 +212,7 @@ __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) 
   if (vector >= vectors) return;
   float* parts = p.parts + static_cast<int64_t>(blockIdx.x) * 2 * p.C + vector * V;
   Floats<V> sum = splat<float, V>(0);
-  int first = 0;  // of the run
+  int first = 0;  // first position of the run
   for (int i = 0; i < count; i += kAhead) {
     Vector<T, V> rows[kAhead];
 #pragma unroll
@@ -237,7 +237,8 @@ __device__ __forceinline__ void embedding_sum_body(const EmbeddingSumParams& p) 
   }
 }
 
-// Blocks (blocks of sorted positions, columns): the sum of the run that begins in the block and goes on beyond it.
+// Blocks (blocks of sorted positions, columns): computes the sum of the run that begins in the block and continues
+// beyond it.
 template <class T>
 __device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p) {
   const int64_t block = blockIdx.x, begin = block * kRun, end = begin + kRun;
@@ -246,7 +247,7 @@ __device__ __forceinline__ void embedding_join_body(const EmbeddingSumParams& p)
   if (key >= p.V || sorted_key(p, end - 1) != key || sorted_key(p, begin - 1) == key) return;
   const int64_t c = block_y() * kRowThreads + threadIdx.x;
   if (c >= p.C) return;
-  int64_t last = block + 1, beyond = (p.n + kRun - 1) / kRun;  // the last block that begins with the run
+  int64_t last = block + 1, beyond = (p.n + kRun - 1) / kRun;  // `last`: the last block that begins with the run
   while (beyond - last > 1) {
     const int64_t middle = (last + beyond) / 2;
     (sorted_key(p, middle * kRun) == key ? last : beyond) = middle;

@@ -1,6 +1,6 @@
 // Fill: out[...] = value, converted to the dtype of `out`; any strides.
 //
-// The host converts the value to bits, so that a kernel a size of element is enough. Contiguous tensors are written in
+// The host converts the value to bits, so that one kernel per element size is enough. Contiguous tensors are written in
 // 16-byte vectors.
 #include "core/checks/elementwise.h"
 #include "cuda/kernels/convert.h"

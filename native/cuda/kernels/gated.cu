@@ -1,7 +1,8 @@
-// Gated activations (Shazeer, "GLU variants improve transformer", 2020): out = act(gate) · up; backward
-// dgate (+)= dout · up · act'(gate), dup (+)= dout · act(gate). One float dtype, equal shapes, any strides: gate and up
-// may be the halves of one projection's rows. Computed in f32 and rounded once. Backward needs the forward's inputs;
-// outputs may be an input's memory. The activation is a branch that all threads take alike, once for a thread's vector.
+// Gated activations (Shazeer, "GLU variants improve transformer", 2020): out = act(gate) · up; backward dgate (+)= dout
+// · up · act'(gate), dup (+)= dout · act(gate). They take one float dtype, equal shapes and any strides: gate and up
+// may be the halves of one projection's rows. Results are computed in f32 and rounded once. Backward needs the
+// forward's inputs. Outputs may be an input's memory. The activation is a branch that all threads take alike, once for
+// a thread's vector.
 #include "core/checks/gated.h"
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/strided.h"

@@ -1,22 +1,23 @@
-// gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]), every transpose and batch by strides.
+// gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]). Strides express every transpose and batch.
 //
-// bf16 and f16 are multiplied on tensor cores (gemm_mma.h), f32 exactly (gemm_f32.h) or, where that was asked for,
-// rounded to tf32 (gemm_tf32.h); the epilogue (gemm_epilogue.h) is applied to the sums on their way to memory. One
-// block computes one tile, or a part of its K. Batch dimensions that are rows in disguise (b is the same for all of
-// them) become rows first. Which tile:
+// bf16 and f16 are multiplied on tensor cores (gemm_mma.h). f32 is multiplied exactly (gemm_f32.h) or, if requested,
+// rounded to tf32 (gemm_tf32.h). The epilogue (gemm_epilogue.h) is applied to the sums on their way to memory. One
+// block computes one tile, or a part of its K. If b is the same for all matrices of a batch dimension, the dimension is
+// first turned into more rows. The tiles are:
 //
 //   few        16 ×  64   up to 16 rows: decoding, bound by reading b once
 //   small      64 ×  64   products that would not fill the device with large tiles
 //   large     128 × 128   half the traffic between shared memory and registers
-//   unaligned  64 ×  64   operands in 16 bits that cannot be copied 16 bytes at a time: another layout than rows or
-//                         columns without gaps, or ones that do not begin at multiples of 16 bytes
+//   unaligned  64 ×  64   16-bit operands that cannot be copied 16 bytes at a time, because they are not rows or
+//                         columns without gaps, or do not begin at multiples of 16 bytes
 //
-// and whether K is split is decided by choose(). Fewer tiles than multiprocessors: K is cut into as many parts as give
-// each two blocks, of at least kLeastDepth each (shorter ones would be all prologue and epilogue), at most kMostSplits.
-// Between small and large the lesser of the estimated times: rounds of blocks · their work / the tile's speed, which is
-// how much of its time a tile of that size can spend multiplying, in relation to the large one; an estimate from its
-// reads of shared memory a multiplication, not a measurement. The choice depends on sizes, layout and device alone and
-// sums over parts are added in order, so the same call gives the same bits.
+// choose() selects the tile and decides whether K is split. If there are fewer tiles than multiprocessors, K is cut
+// into enough parts to give each multiprocessor two blocks. A part has at least kLeastDepth of K, because a shorter one
+// would be all prologue and epilogue, and there are at most kMostSplits parts. Between small and large it takes the one
+// with the lower estimated time: rounds of blocks · work of a block / speed of the tile. The speed is the share of its
+// time that a tile of that size can spend on multiplying, relative to the large tile. It is an estimate from the tile's
+// reads of shared memory per multiplication, not a measurement. The choice depends only on sizes, layout and device,
+// and sums over parts are added in order, so the same call gives the same bits.
 #include "cuda/kernels/gemm_kernels.h"
 
 #if !HEED_DEVICE_CODE
@@ -33,27 +34,27 @@ namespace heed::cuda {
 namespace {
 
 constexpr const char* kOp = "gemm";
-constexpr int64_t kLeastDepth = 256;  // of K in a part
+constexpr int64_t kLeastDepth = 256;  // smallest K of a part
 constexpr int64_t kMostSplits = 64;
 
 struct Tile {
   int64_t m, n, k;
   int64_t stage_elements;
   int stages;
-  double speed;  // products a second, in relation to the others
+  double speed;  // products per second, relative to the other tiles
 };
 template <class Shape>
 constexpr Tile tile(double speed) {
   return {Shape::kM, Shape::kN, Shape::kK, Shape::kStageElements, Shape::kStages, speed};
 }
-// By GemmSize. With few rows tf32 is not used.
+// Indexed by GemmSize. With few rows tf32 is not used.
 constexpr Tile kMmaTiles[] = {tile<MmaFew>(0.2), tile<MmaSmall>(0.6), tile<MmaLarge>(1.0), tile<MmaSmall>(0.6)};
 constexpr Tile kF32Tiles[] = {tile<F32Few>(0.4), tile<F32Small>(0.8), tile<F32Large>(1.0)};
 constexpr Tile kTf32Tiles[] = {kF32Tiles[0], tile<Tf32Small>(0.6), tile<Tf32Large>(1.0)};
 
 enum class Arithmetic { f32, tf32, mma };
 
-// Rounding to tf32 pays where multiplying bounds, and where tiles can be copied 16 bytes at a time.
+// Rounding to tf32 pays off if multiplication is the bottleneck and tiles can be copied 16 bytes at a time.
 Arithmetic arithmetic_of(const GemmParams& p, DType dtype) {
   if (dtype != DType::f32) return Arithmetic::mma;
   const bool rounds = tf32() && p.m > kF32Tiles[0].m && p.a.width == 16 && p.b.width == 16;
@@ -76,8 +77,8 @@ GemmMatrix matrix(const TensorView* view) {
   return x;
 }
 
-// Takes the batch dimensions in: those of one matrix are dropped, neighbours that every operand steps through evenly
-// become one, and what remains becomes rows if b is the same for all of it.
+// Adds the batch dimensions. Those with one matrix are dropped, neighbours through which every operand steps evenly are
+// merged, and what remains becomes rows if b is the same for all of it.
 void take_batch(GemmParams& p, Out out, In a, In b, OptIn residual, OptOut preact, OptIn dact) {
   const TensorView* const views[] = {&out, &a, &b, residual, preact, dact};
   int64_t* const strides[] = {p.out.batch, p.a.batch, p.b.batch, p.residual.batch, p.preact.batch, p.dact.batch};

@@ -1,5 +1,5 @@
-// What the parts of the matrix product share: its parameters, made by the host function in gemm.cu, and which part of
-// the product a block computes.
+// Definitions that the parts of the matrix product share: its parameters, which the host function in gemm.cu fills in,
+// and the part of the product that a block computes.
 #pragma once
 #include "core/params.h"
 #include "cuda/kernels/kernel.h"
@@ -8,17 +8,17 @@ namespace heed::cuda {
 
 constexpr int kGemmBatchRank = kMaxRank - 2;
 
-// a as M × K or b as N × K: `outer` and `depth` are the strides of an element, in elements. `width` is the most bytes
-// that can be copied at once along the operand's contiguous dimension.
+// a as M × K or b as N × K: `outer` and `depth` are the strides of an element, in elements. `width` is the largest
+// number of bytes that can be copied at once along the operand's contiguous dimension.
 struct GemmOperand {
   const void* data;
   int64_t outer, depth;
   int64_t batch[kGemmBatchRank];
   int width;
-  bool along_depth;  // the contiguous dimension is K
+  bool along_depth;  // true if the contiguous dimension is K
 };
 
-// A matrix of out's shape with contiguous rows, `row` elements apart; of the product's dtype or f32.
+// A matrix of out's shape with contiguous rows that are `row` elements apart. It has the product's dtype or f32.
 struct GemmMatrix {
   void* data;
   int64_t row;
@@ -26,7 +26,7 @@ struct GemmMatrix {
   bool f32;
 };
 
-// Sums over K of one operand, of a or of b: f32 or the product's dtype. Null where nobody wants them.
+// Sums over K of one operand, a or b, in f32 or the product's dtype. Null if no sums are requested.
 struct GemmSum {
   void* data;
   bool f32, accumulate, of_a;
@@ -41,13 +41,13 @@ struct GemmParams {
   GemmMatrix out, residual, preact, dact;  // data is null where an optional one is absent
   const void* bias;
   bool bias_f32;
-  bool plain;    // the epilogue is nothing but a store
+  bool plain;    // the epilogue is only a store
   bool vectors;  // four elements of a row of each of these can be accessed at once, and N is a multiple of four
   bool accumulate;
   Activation activation;
   GemmSum sum;
-  // K is cut into `splits` parts of `split_depth`; with more than one, their sums go to partial[split][tile] and
-  // partial_sum[split][of a row or column], and `arrivals` counts the parts of each tile.
+  // K is cut into `splits` parts of `split_depth`. With more than one part, their sums go to partial[split][tile] and
+  // partial_sum[split][row or column], and `arrivals` counts the parts of each tile.
   int splits;
   int64_t split_depth;
   float* partial;
@@ -58,7 +58,7 @@ struct GemmParams {
 
 #if HEED_DEVICE_CODE
 
-// Elements from the beginning of batched operands to one of their matrices.
+// Distances in elements from the beginning of batched operands to one of their matrices.
 template <int N>
 struct BatchOffsets {
   int64_t at[N] = {};
@@ -75,11 +75,11 @@ struct BatchOffsets {
 };
 
 // The tile of a block. Blocks that run at the same time share rows and columns of a and b in the L2 cache: they go down
-// kGroup tiles of a column before they go on to the next.
+// kGroup tiles of a column before they continue with the next column.
 struct GemmTile {
-  int64_t matrix;  // of the batch
+  int64_t matrix;  // index in the batch
   int64_t m, n;    // the first row and column
-  int64_t index;   // among those of all matrices
+  int64_t index;   // index among the tiles of all matrices
   int split;
   int64_t begin, end;  // of K
 
@@ -102,12 +102,12 @@ struct GemmTile {
   }
 };
 
-// What is left of `extent` from `begin` on, cut to int: loops within a tile count in 32 bits.
+// Returns the rest of `extent` from `begin` on, limited to an int: loops within a tile count in 32 bits.
 __device__ __forceinline__ int gemm_left(int64_t extent, int64_t begin) {
   return static_cast<int>(max(int64_t{0}, min(extent - begin, int64_t{1} << 30)));
 }
 
-// The first element of an operand's tile: at row or column `first`, where the block's part of K begins.
+// Returns the first element of an operand's tile: at row or column `first`, where the block's part of K begins.
 template <class T>
 __device__ __forceinline__ const T* gemm_tile_source(const GemmParams& p, const GemmOperand& x, const GemmTile& t,
                                                      int64_t first) {

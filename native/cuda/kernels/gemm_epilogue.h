@@ -1,6 +1,6 @@
-// The end of a matrix product: sums, in f32, through bias, activation or its derivative, and residual, to `out`, as
-// ops.def defines it. A block leaves its tile of sums in shared memory, so that each warp then reads and writes whole
-// rows of the matrices. A thread goes down one column, or four of them where the matrices are aligned.
+// The end of a matrix product: takes the f32 sums through bias, activation or its derivative, and residual, to `out`,
+// as ops.def defines it. A block leaves its tile of sums in shared memory, so that each warp then reads and writes
+// whole rows of the matrices. A thread goes down one column, or down four of them if the matrices are aligned.
 #pragma once
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/gemm_parts.h"
@@ -11,7 +11,7 @@
 
 namespace heed::cuda {
 
-// N elements of T or f32; if N is 4, with one access.
+// Loads N elements of T or f32; if N is 4, with one access.
 template <class T, int N>
 __device__ __forceinline__ void load_mixed(const void* from, bool f32, float (&x)[N]) {
   if (std::is_same_v<T, float> || f32) {
@@ -41,7 +41,7 @@ __device__ __forceinline__ void store_mixed(void* to, bool f32, const float (&x)
   v.store_global(static_cast<float*>(to));
 }
 
-// Where a thread is in a matrix of out's shape; null where there is none.
+// The position of a thread in a matrix of out's shape; null if there is none.
 template <class T>
 struct GemmColumn {
   unsigned char* at;
@@ -76,7 +76,7 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
 
   const BatchOffsets<4> offsets(p, t.matrix, {p.out.batch, p.residual.batch, p.preact.batch, p.dact.batch});
   GemmColumn<T> out(p.out, offsets.at[0], m, n, kStep);
-  // The permutation is that of the first row, if the rows of a thread are whole fours apart.
+  // The permutation is the same as in the first row if the rows of a thread are multiples of four apart.
   const auto sums = [&](int row) {
     const int at =
         kStep % 4 ? staged<kColumns>(row, column) : staged<kColumns>(first, column) + (row - first) * kColumns;
@@ -131,8 +131,8 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
   }
 }
 
-// Called by all threads of the block, after a barrier; where K is cut, one block of a tile finishes it. `summed` is the
-// operand whose sums the block has put where they belong, or its part of them.
+// Must be called by all threads of the block, after a barrier. If K is cut, one block of a tile finishes it. `summed`
+// is the operand whose sums the block has written to their place, or its part of them.
 template <class T, int kRows, int kColumns, int kThreads>
 __device__ __forceinline__ void gemm_finish(const GemmParams& p, const GemmTile& t, Summed summed, float* tile) {
   if (p.splits > 1 && !gemm_join_parts<kRows, kColumns, kThreads>(p, t, tile)) return;

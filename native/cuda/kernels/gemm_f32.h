@@ -1,9 +1,10 @@
-// The matrix product of f32, exactly: every product and sum is a fused multiply-add in f32.
+// The exact matrix product of f32: every product and sum is a fused multiply-add in f32.
 //
-// A block computes kM × kN elements, a thread kThreadM × kThreadN of them in registers, in steps of kK along K. Tiles
-// come into shared memory kStages - 1 steps ahead (cp.async), always as [K][outer], so that a thread reads its elements
-// four at a time whatever the operand's layout: one that is contiguous along K is transposed by copying word by word,
-// with a pad of four columns that keeps the banks apart. The same way of copying takes any strides.
+// A block computes kM × kN elements in steps of kK along K, and a thread kThreadM × kThreadN of them in registers.
+// Tiles are copied into shared memory kStages - 1 steps ahead (cp.async). They are always laid out as [K][outer], so
+// that a thread reads its elements four at a time whatever the operand's layout: an operand that is contiguous along K
+// is transposed by copying word by word, with a pad of four columns that keeps the banks apart. Copying word by word
+// works for any strides.
 #pragma once
 #include "cuda/kernels/cp_async.h"
 #include "cuda/kernels/gemm_epilogue.h"
@@ -14,8 +15,8 @@
 
 namespace heed::cuda {
 
-// Brings the tiles of an operand, one after the other along K: whole ones with next(), what is left of K with last(),
-// filled up with zeros. `outer` is what is left of the operand from this thread's first words on.
+// Loads the tiles of an operand, one after the other along K: whole tiles with next(), and the rest of K with last(),
+// which pads with zeros. `outer` is the extent of the operand that is left from this thread's first words on.
 template <int kOuter, int kDepth, int kThreads>
 struct GemmF32Loader {
   static constexpr int kPitch = kOuter + 4;
@@ -42,7 +43,7 @@ struct GemmF32Loader {
     copy<true>(tile + to, kDepth);
     from += kDepth * x.depth;
   }
-  // `depth` elements of K.
+  // Loads `depth` elements of K.
   __device__ __forceinline__ void last(uint32_t tile, int depth) const { copy<false>(tile + to, depth); }
 
  private:
@@ -61,7 +62,8 @@ struct GemmF32Loader {
   __device__ __forceinline__ void copy_along_depth(uint32_t tile, int depth) const {
     constexpr int kRows = kThreads / 8;
     static_assert(kOuter % kRows == 0 && kDepth % 8 == 0, "threads share a tile evenly");
-    // Made anew in each step: what the compiler derives from them for all ways of copying is more than registers hold.
+    // Computed again in each step, because the values that the compiler derives from them for all ways of copying do
+    // not fit into registers.
     int outer = this->outer;
     int64_t outer_step = kRows * x.outer, depth_step = 8 * x.depth;
     keep(outer), keep(outer_step), keep(depth_step);
@@ -93,7 +95,7 @@ struct GemmF32Loader {
   }
 };
 
-// Sums over K of an operand's tiles: a thread has a column and every kStep-th row of each.
+// Sums over K of an operand's tiles: a thread has one column and every kStep-th row of each.
 template <int kOuter, int kDepth, int kThreads>
 struct GemmF32Sum {
   static constexpr int kPitch = kOuter + 4, kStep = kThreads / kOuter;
@@ -138,7 +140,7 @@ __device__ void gemm_f32(const GemmParams& p) {
   const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK), steps = whole + (rest > 0);
   float* const stages = reinterpret_cast<float*>(gemm_shared);
   const uint32_t tile_a = shared_address(gemm_shared), tile_b = tile_a + kTileA * 4;
-  // Every step makes a group of copies, though there be nothing left to copy.
+  // Every step commits a group of copies, even if nothing is left to copy.
   const auto copy = [&](int step) {
     const uint32_t stage = static_cast<unsigned>(step) % kStages * (kStage * 4);
     if (step < whole) {
@@ -151,7 +153,7 @@ __device__ void gemm_f32(const GemmParams& p) {
     cp_async_commit();
   };
 
-  // A warp is 4 × 8 threads. A thread's elements are quads, as far apart as the threads of the block reach.
+  // A warp is 4 × 8 threads. A thread's elements are quads whose distance is the reach of the block's threads.
   constexpr int kWarpsAcross = kN / Shape::kThreadN / 8;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int row = (warp / kWarpsAcross * 4 + lane / 8) * 4, column = (warp % kWarpsAcross * 8 + lane % 8) * 4;
@@ -166,7 +168,7 @@ __device__ void gemm_f32(const GemmParams& p) {
   for (int step = 0; step < steps; step++) {
     cp_async_wait<kStages - 2>();
     __syncthreads();
-    // Into the stage that was read in the last step, by all, as the barrier has seen.
+    // Copies into the stage that was read in the last step; the barrier guarantees that all threads have read it.
     copy(step + kStages - 1);
     const float* const stage = stages + static_cast<unsigned>(step) % kStages * kStage;
     const float *const from_a = stage + row, *const from_b = stage + kTileA + column;
@@ -190,7 +192,7 @@ __device__ void gemm_f32(const GemmParams& p) {
   if (summed == Summed::a) SumA::put(p, t, t.m, p.m, operand_sum);
   if (summed == Summed::b) SumB::put(p, t, t.n, p.n, operand_sum);
 
-  // The stages are done with; their memory takes the sums.
+  // The stages are no longer needed; their memory takes the sums.
   cp_async_wait<0>();
   __syncthreads();
   float* const tile = reinterpret_cast<float*>(gemm_shared);

@@ -1,5 +1,5 @@
-// The kernels of gemm.cu, a file a dtype: a module is compiled for the card as a whole when its first kernel is
-// launched, so nobody waits for those of a dtype that is not used.
+// The kernels of gemm.cu, one file per dtype. A module is compiled for the card as a whole when its first kernel is
+// launched, so no program waits for the kernels of a dtype that it does not use.
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/gemm_shapes.h"
@@ -8,7 +8,7 @@
 
 namespace heed::cuda {
 
-// Which tile; `unaligned` is the small one, for operands that cannot be copied 16 bytes at a time.
+// The tile; `unaligned` is the small one, for operands that cannot be copied 16 bytes at a time.
 enum class GemmSize { few, small, large, unaligned };
 
 Kernel<GemmParams>& gemm_kernel_f32(GemmSize size);
@@ -18,7 +18,7 @@ Kernel<GemmParams>& gemm_kernel_f16(const GemmParams& p, GemmSize size);
 
 }  // namespace heed::cuda
 
-// In the names of kernels: which of a and b is contiguous along K (k) or across it (o).
+// The names of kernels say whether a and b are contiguous along K (k) or across it (o).
 #define HEED_GEMM_LAYOUT(name) \
   return p.a.along_depth ? (p.b.along_depth ? name##_kk : name##_ko) : (p.b.along_depth ? name##_ok : name##_oo)
 

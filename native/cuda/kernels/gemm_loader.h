@@ -1,11 +1,11 @@
-// How tiles of a and b come from global to shared memory, one after the other along K, swizzled, and from
-// there into fragments.
+// Loads the tiles of a and b from global to shared memory, one after the other along K, swizzled, and from there into
+// fragments.
 //
-// Where the loop is unrolled kUnrolled = kStages times, the stage of a tile is a constant in its instructions; else
-// kStage is always 0, and `at` says how far the stage is from the first one. A loader brings whole tiles with next()
-// and what is left of K, if that is less, with last(), which fills up with zeros. Rows and columns beyond the matrix
-// cost nothing in the loop: they are read from its last row instead, or not at all, and what they give goes to elements
-// of out that do not exist.
+// If the loop is unrolled kUnrolled = kStages times, the stage of a tile is a constant in its instructions. Otherwise
+// kStage is always 0, and `at` is the distance of the stage from the first one. A loader loads whole tiles with next(),
+// and the rest of K, if there is one, with last(), which pads with zeros. Rows and columns beyond the matrix cost
+// nothing in the loop: they are read from its last row instead, or not at all, and their results go to elements of out
+// that do not exist.
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/mma.h"
@@ -14,7 +14,7 @@
 
 namespace heed::cuda {
 
-// body(i) for i from 0 to N - 1, constants, until it returns false; whether it never did.
+// Calls body(i) for the constants i from 0 to N - 1 until it returns false. Returns true if it never did.
 template <class Body, int... I>
 __device__ __forceinline__ bool unrolled_while(std::integer_sequence<int, I...>, const Body& body) {
   return (body(Constant<I>{}) && ...);
@@ -24,14 +24,15 @@ __device__ __forceinline__ bool unrolled_while(const Body& body) {
   return unrolled_while(std::make_integer_sequence<int, N>{}, body);
 }
 
-// What the loaders of a kernel have in common.
+// Constants that the loaders of a kernel have in common.
 template <int depth, int threads, int unrolled, int stage_bytes>
 struct GemmStages {
   static constexpr int kDepth = depth, kThreads = threads, kUnrolled = unrolled, kStageBytes = stage_bytes;
 };
 
-// Where an element lies in a tile, whose rows are kColumns elements: of K if the operand is contiguous along it, else
-// across it. What ldmatrix reads is permuted for it; f32 across K is read in fours, by eight lanes from four rows.
+// Returns the place of an element in a tile, whose rows are kColumns elements along K if the operand is contiguous
+// along it, and otherwise across K. The tiles that ldmatrix reads are permuted for it; f32 across K is read in fours,
+// by eight lanes from four rows.
 template <class T, bool kAlongDepth, int kColumns>
 __device__ __forceinline__ int tile_place(int row, int column) {
   if constexpr (sizeof(T) == 2)
@@ -42,7 +43,7 @@ __device__ __forceinline__ int tile_place(int row, int column) {
     return row * kColumns + (column ^ (row % 4 * 8));
 }
 
-// Of an operand that can be copied 16 bytes at a time.
+// Loader of an operand that can be copied 16 bytes at a time.
 template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmLoader {
   static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
@@ -55,7 +56,7 @@ struct GemmLoader {
   int64_t depth_step;
   uint32_t to;  // in the first stage
   int row, column;
-  int bytes;  // of a part: fewer where a row ends
+  int bytes;  // bytes of a part: fewer at the end of a row
 
   __device__ __forceinline__ GemmLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
                                         int64_t extent, uint32_t tile)
@@ -73,7 +74,7 @@ struct GemmLoader {
     keep(depth_step);
   }
 
-  // The pointers advance once in kUnrolled tiles where the steps in between are constants.
+  // The pointers advance once in kUnrolled tiles if the steps in between are constants.
   template <int kStage>
   __device__ __forceinline__ void next(uint32_t at) {
     unrolled<kCopies>([&](auto i) {
@@ -87,7 +88,7 @@ struct GemmLoader {
     });
   }
 
-  // `depth` elements of K.
+  // Loads `depth` elements of K.
   template <int kStage>
   __device__ __forceinline__ void last(uint32_t at, int depth) {
     const int part = kAlongDepth ? min(max(depth - column, 0), kPart) * static_cast<int>(sizeof(T)) : bytes;
@@ -103,7 +104,8 @@ struct GemmLoader {
   }
 };
 
-// Of any operand: 16 bytes at a time, 4, or element by element, as its width says.
+// Loader of any operand. It copies 16 bytes at a time, 4 bytes, or element by element, according to the operand's
+// width.
 template <class T, class Stages, int kOuter, bool kAlongDepth>
 struct GemmAnyLoader {
   static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
@@ -113,7 +115,7 @@ struct GemmAnyLoader {
   int64_t row_step, column_step, depth_step;
   int outer;
   int width;
-  uint32_t tile;  // of the first stage
+  uint32_t tile;  // tile of the first stage
 
   __device__ __forceinline__ GemmAnyLoader(const GemmParams& p, const GemmOperand& x, const GemmTile& t, int64_t first,
                                            int64_t extent, uint32_t tile)
@@ -157,7 +159,7 @@ struct GemmAnyLoader {
     }
   }
 
-  // Two elements of a row at a time; all of them are on their way before the first is stored.
+  // Copies two elements of a row at a time; all loads are in flight before the first element is stored.
   __device__ __forceinline__ void gather(uint32_t tile, int rows, int columns) const {
     constexpr int kPairs = kColumns / 2, kCopies = kElements / 2 / kThreads;
     const int first = threadIdx.x / kPairs, column = threadIdx.x % kPairs * 2;
@@ -179,16 +181,16 @@ struct GemmAnyLoader {
   }
 };
 
-// Reads 16 × 16 elements of a tile as four matrices: number `kBlock` across K from the warp's first one on and number
-// `kStep` along K. kRowsFirst: the second matrix is below the first in memory, else beside it.
+// Reads 16 × 16 elements of a tile as four matrices: number `kBlock` across K, counted from the warp's first one, and
+// number `kStep` along K. With kRowsFirst the second matrix is below the first in memory, otherwise beside it.
 template <class T, class Stages, bool kAlongDepth, int kColumns, bool kRowsFirst, int kBlocks>
 struct FragmentReader {
   static constexpr int kSteps = Stages::kDepth / 16;
-  // In the first stage, of those in one row of fragments; the others lie whole rows below.
+  // Addresses in the first stage of the fragments in one row of them; the others lie whole rows below.
   static constexpr int kAddresses = kAlongDepth ? kSteps : kBlocks;
   uint32_t addresses[kAddresses];
 
-  // `tile` is that of the first stage.
+  // `tile` is the tile of the first stage.
   __device__ __forceinline__ FragmentReader(uint32_t tile, int outer) {
     const int lane = threadIdx.x % 32;
     const int row = kRowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;

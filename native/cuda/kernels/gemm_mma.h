@@ -1,14 +1,16 @@
 // The matrix product of bf16 and f16 on tensor cores.
 //
-// A block computes kM × kN elements, a warp kWarpM × kWarpN of them, in steps of kK along K. Tiles of a and b come into
-// shared memory kStages - 1 steps ahead (cp.async, gemm_loader.h), and from there into fragments (ldmatrix). An operand
-// that is contiguous along K has its tile as [outer][K], another one as [K][outer]; ldmatrix transposes the latter.
+// A block computes kM × kN elements in steps of kK along K, and a warp kWarpM × kWarpN of them. Tiles of a and b are
+// copied into shared memory kStages - 1 steps ahead (cp.async, gemm_loader.h), and from there into fragments
+// (ldmatrix). An operand that is contiguous along K has tiles [outer][K]; another one has tiles [K][outer], which
+// ldmatrix transposes.
 //
-// The loop is to be matrix instructions and what feeds them: addresses advance by additions, everything else about them
-// is a constant in the instruction; what is left of K after whole steps has a path of its own.
+// The loop should consist of matrix instructions and the instructions that feed them. So addresses advance by
+// additions, and everything else about them is a constant in the instruction. The rest of K after whole steps has a
+// path of its own.
 //
-// kAligned: both operands can be copied 16 bytes at a time. Otherwise each of them is copied as it can be: 16 bytes, 4,
-// or element by element, which takes any strides.
+// kAligned means that both operands can be copied 16 bytes at a time. Otherwise each of them is copied in its own way:
+// 16 bytes, 4 bytes, or element by element, which works for any strides.
 #pragma once
 #include "cuda/kernels/gemm_epilogue.h"
 #include "cuda/kernels/gemm_loader.h"
@@ -19,8 +21,8 @@
 
 namespace heed::cuda {
 
-// Sums over K of an operand's tiles, as products with ones: of at most kMost rows or columns, of which each warp has an
-// equal share.
+// Sums over K of an operand's tiles, computed as products with ones: sums of at most kMost rows or columns, of which
+// each warp has an equal share.
 template <class T, class Stages, int kMost>
 struct GemmMmaSum {
   static constexpr int kDepth = Stages::kDepth, kThreads = Stages::kThreads;
@@ -49,7 +51,7 @@ struct GemmMmaSum {
     });
   }
 
-  // All rows of the product are the same; the first lanes have the first one.
+  // All rows of the product are the same; the first lanes have the first row.
   template <int kOuter>
   __device__ __forceinline__ void put(const GemmParams& p, const GemmTile& t, int64_t first, int64_t size) const {
     constexpr int kShare = share(kOuter);
@@ -86,10 +88,10 @@ __device__ void gemm_mma(const GemmParams& p) {
   LoaderB b(p, p.b, t, t.n, p.n, tile_b);
   const int64_t depth = max(int64_t{0}, t.end - t.begin);
   const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK);
-  const int steps = max(whole + (rest > 0), 1);  // of nothing, one of zeros
-  // Of the stage of a step, what the unrolled code does not know.
+  const int steps = max(whole + (rest > 0), 1);  // an empty K takes one step of zeros
+  // The part of the place of a step's stage that the unrolled code does not know.
   const auto place = [](int step) -> uint32_t { return kAligned ? 0 : step % kStages * kStageBytes; };
-  // Every step makes a group of copies, though there be nothing left to copy.
+  // Every step commits a group of copies, even if nothing is left to copy.
   const auto copy = [&](int step, auto stage) {
     const uint32_t at = place(step);
     if (step < whole) {
@@ -110,12 +112,12 @@ __device__ void gemm_mma(const GemmParams& p) {
   GemmMmaSum<T, Stages, (kM > kN ? kM : kN)> operand_sum;
   Four sums[kRowBlocks][kColumnBlocks] = {};
 
-  // One step; false after the last.
+  // Runs one step; returns false after the last.
   int step = 0;
   const auto advance = [&](auto stage) {
     cp_async_wait<kStages - 2>();
     __syncthreads();
-    // Into the stage that was read in the last step, by all, as the barrier has seen.
+    // Copies into the stage that was read in the last step; the barrier guarantees that all threads have read it.
     copy(step + kStages - 1, Constant<(stage + kStages - 1) % kUnrolled>{});
     const uint32_t at = place(step);
     unrolled<kK / 16>([&](auto k) {
@@ -149,7 +151,7 @@ __device__ void gemm_mma(const GemmParams& p) {
   if (summed == Summed::a) operand_sum.template put<kM>(p, t, t.m, p.m);
   if (summed == Summed::b) operand_sum.template put<kN>(p, t, t.n, p.n);
 
-  // The stages are done with; their memory takes the sums.
+  // The stages are no longer needed; their memory takes the sums.
   cp_async_wait<0>();
   __syncthreads();
   float* const tile = reinterpret_cast<float*>(gemm_shared);

@@ -1,4 +1,4 @@
-// The kernels of gemm_mma.h for one dtype. In their names: which of a and b is contiguous along K (k) or across it (o).
+// The kernels of gemm_mma.h for one dtype. Their names say whether a and b are contiguous along K (k) or across it (o).
 #pragma once
 #include "cuda/kernels/gemm_kernels.h"
 #include "cuda/kernels/gemm_mma.h"
@@ -14,7 +14,7 @@
   HEED_GEMM_LAYOUTS(gemm_##T##_unaligned, 2, T, MmaSmall, false) \
   HEED_GEMM_LAYOUTS(gemm_##T##_large, 2, T, MmaLarge, true)
 
-// The host's choice among them, the body of gemm_kernel_bf16 and gemm_kernel_f16.
+// The host's choice among them: the body of gemm_kernel_bf16 and gemm_kernel_f16.
 #define HEED_GEMM_CHOOSE(T)                   \
   switch (size) {                             \
     case GemmSize::few:                       \

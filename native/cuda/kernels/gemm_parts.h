@@ -1,5 +1,5 @@
-// A product whose K is cut into parts, each summed by a block of its own: the last block of a tile to arrive
-// (last_block.h) adds the parts up in their order, in its tile in shared memory, and goes on to the epilogue.
+// A product whose K is cut into parts, each summed by a block of its own. The last block of a tile to arrive
+// (last_block.h) adds up the parts in order, in its tile in shared memory, and continues with the epilogue.
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/last_block.h"
@@ -10,16 +10,16 @@ namespace heed::cuda {
 
 using Four = Vector<float, 4>;
 
-// Where the sum of an element lies in the shared tile: 32-byte parts of four rows at a time are permuted, so that the
-// fragments of mma, 32 bytes of each of four rows, are stored into all banks.
+// Returns the place of an element's sum in the shared tile. 32-byte parts of four rows at a time are permuted, so that
+// stores of mma fragments, 32 bytes of each of four rows, go to all banks.
 template <int kColumns>
 __device__ __forceinline__ int staged(int row, int column) {
   static_assert(kColumns % 32 == 0, "four rows permute the parts of 128 bytes");
   return row * kColumns + (column ^ (row % 4 * 8));
 }
 
-// `tile` holds the block's sums, staged. False if another block will finish the tile; else they are those over all of
-// K.
+// `tile` holds the block's sums, staged. Returns false if another block will finish the tile. Otherwise `tile` then
+// holds the sums over all of K.
 template <int kRows, int kColumns, int kThreads>
 __device__ __forceinline__ bool gemm_join_parts(const GemmParams& p, const GemmTile& t, float* tile) {
   constexpr int kTile = kRows * kColumns, kAcross = kColumns / 4;

@@ -1,8 +1,8 @@
-// gemm_quantized: out[M, N] = activation(a[M, K] · Ŵ + bias) + residual, Ŵ in 8 or 4 bits (core/quantized.h).
+// gemm_quantized: out[M, N] = activation(a[M, K] · Ŵ + bias) + residual, with Ŵ in 8 or 4 bits (core/quantized.h).
 //
-// Up to 8 rows (decoding): a block a panel of 16 columns and up to 4 rows. Its warps take turns at the words of K,
-// eight at a time: 512 bytes in one access, a lane one word of four columns. Lanes and warps are summed at the end, in
-// one order. More rows: strips of columns are rounded to a's dtype, and gemm does the rest.
+// Up to 8 rows (decoding): a block computes a panel of 16 columns and up to 4 rows. Its warps take turns at the words
+// of K, eight at a time: 512 bytes in one access, with one word of four columns per lane. Lanes and warps are summed at
+// the end, in one order. For more rows, strips of columns are rounded to a's dtype, and gemm does the rest.
 #include "cuda/kernels/activation.h"
 #include "cuda/kernels/quantized.h"
 
@@ -16,10 +16,10 @@ namespace heed::cuda {
 
 struct GemmQuantizedParams {
   QuantizedWeight weight;
-  const void *a, *bias, *residual;  // the last two or null
+  const void *a, *bias, *residual;  // the last two may be null
   void* out;
   bool out_f32, bias_f32, residual_f32;
-  bool vectors;  // rows of a can be read four at a time
+  bool vectors;  // true if rows of a can be read four elements at a time
   Activation activation;
   int64_t M;
 };
@@ -134,9 +134,9 @@ namespace {
 
 constexpr const char* kOp = "gemm_quantized";
 constexpr int64_t kFewRows = 8;
-constexpr int64_t kStripBytes = int64_t{32} << 20;  // of columns as floats
+constexpr int64_t kStripBytes = int64_t{32} << 20;  // bytes of a strip's columns as floats
 
-// Columns [first, first + count) of a row or of rows of N.
+// Returns columns [first, first + count) of a row or of rows of N elements.
 TensorView cut(const TensorView& x, int64_t first, int64_t count) {
   TensorView view = x;
   view.shape[view.rank - 1] = count;
@@ -144,7 +144,7 @@ TensorView cut(const TensorView& x, int64_t first, int64_t count) {
   return view;
 }
 
-// Whole panels of a weight.
+// Returns whole panels of a weight.
 TensorView panels_of(const TensorView& x, int64_t first, int64_t count) {
   TensorView view = x;
   view.shape[0] = count;
@@ -160,7 +160,7 @@ void multiply_many(Stream& stream, const QuantizedLayout& weight, Out out, In a,
   for (int64_t panel = 0; panel < weight.panels(); panel += strip) {
     const int64_t panels = std::min(strip, weight.panels() - panel), first = panel * kPanelColumns;
     const int64_t columns = std::min(panels * kPanelColumns, N - first);
-    TensorView rows;  // columns of the weight
+    TensorView rows;  // columns of the weight, as rows
     rows.data = memory.as<void>();
     rows.dtype = a.dtype;
     rows.rank = 2;

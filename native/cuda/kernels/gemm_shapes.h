@@ -3,8 +3,8 @@
 
 namespace heed::cuda {
 
-// A block computes kM × kN elements, a warp kWarpM × kWarpN of them, in steps of kK along K; kStages steps are in
-// shared memory. kStageElements are those of one step.
+// A block computes kM × kN elements in steps of kK along K, and a warp kWarpM × kWarpN of them. kStages steps are in
+// shared memory, and each has kStageElements elements.
 template <int m, int n, int k, int warp_m, int warp_n, int stages>
 struct GemmMmaShape {
   static constexpr int kM = m, kN = n, kK = k, kWarpM = warp_m, kWarpN = warp_n, kStages = stages;
@@ -12,7 +12,8 @@ struct GemmMmaShape {
   static constexpr int kStageElements = k * (m + n);
 };
 
-// The same, of which a thread computes kThreadM × kThreadN; kPad elements lie between the columns of a tile.
+// The same for f32; a thread computes kThreadM × kThreadN elements, and kPad elements lie between the columns of a
+// tile.
 template <int m, int n, int k, int thread_m, int thread_n, int stages>
 struct GemmF32Shape {
   static constexpr int kM = m, kN = n, kK = k, kThreadM = thread_m, kThreadN = thread_n, kStages = stages;

@@ -1,8 +1,8 @@
-// Sums over K of one operand of a product, from its tiles in shared memory: Σ_k b[k, n], or of a, Σ_k a[m, k]. With
-// dW = xᵀ · dy they are a bias' gradient, for which dy then need not be read again.
+// Sums over K of one operand of a product, from its tiles in shared memory: Σ_k b[k, n], or for a, Σ_k a[m, k]. In dW =
+// xᵀ · dy they are the gradient of a bias, for which dy then need not be read again.
 //
-// The blocks of the first row of tiles sum b, those of the first column of tiles a. Where K is cut, each puts its part
-// into the workspace, and the block that finishes the tile adds the parts in their order.
+// The blocks of the first row of tiles sum b, and those of the first column of tiles sum a. If K is cut, each block
+// writes its part to the workspace, and the block that finishes the tile adds the parts in order.
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/last_block.h"
@@ -29,7 +29,8 @@ __device__ __forceinline__ void gemm_store_sum(const GemmSum& to, int64_t at, fl
   }
 }
 
-// Of the block's part of K, for element `at` of `size`: before the block joins the others.
+// Writes the sum of the block's part of K for element `at` of `size`. It must be called before the block joins the
+// others.
 template <class T>
 __device__ __forceinline__ void gemm_put_sum(const GemmParams& p, const GemmTile& t, int64_t at, int64_t size,
                                              float sum) {
@@ -39,7 +40,7 @@ __device__ __forceinline__ void gemm_put_sum(const GemmParams& p, const GemmTile
     p.partial_sum[t.split * size + at] = sum;
 }
 
-// The sums of kOuter elements from `first` on, by the block that finishes the tile.
+// Computes the sums of kOuter elements from `first` on. The block that finishes the tile calls it.
 template <class T, int kOuter, int kThreads>
 __device__ __forceinline__ void gemm_join_sums(const GemmParams& p, int64_t first, int64_t size) {
   static_assert(kOuter <= kThreads, "a thread has at most one element");

@@ -1,10 +1,10 @@
 // The matrix product of f32 on tensor cores: operands are rounded to tf32, which has f32's exponents and 10 bits after
-// the point, sums are f32. Only where it was asked for (cuda/tf32.h).
+// the point; sums are f32. It is used only on request (cuda/tf32.h).
 //
-// As gemm_mma.h, from which it differs in its fragments. An operand that is contiguous along K has its tile as
-// [outer][K] and is read by ldmatrix, two halves of an element a register. Of another one, [K][outer], a lane reads
-// four elements across K at once, which thus belong to four fragments: eight rows or columns of a fragment are every
-// fourth of 32. Where a fragment's rows and columns belong, outer_of() knows.
+// It works like gemm_mma.h except for the fragments. An operand that is contiguous along K has tiles [outer][K] and is
+// read by ldmatrix, which sees two halves of an element in each register. From the tiles [K][outer] of another operand,
+// a lane reads four elements across K at once, which thus belong to four fragments: eight rows or columns of a fragment
+// are every fourth of 32. outer_of() returns the place of a fragment's rows and columns.
 #pragma once
 #include "cuda/kernels/gemm_epilogue.h"
 #include "cuda/kernels/gemm_loader.h"
@@ -30,8 +30,8 @@ __device__ __forceinline__ void mma_16x8x8_tf32(float (&c)[4], const uint32_t (&
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// An operand's fragments of 8 rows or columns, kEighths of them: fragments[i][h] is element lane / 4 of the i-th one at
-// K = lane % 4 + 4h.
+// The fragments of 8 rows or columns of an operand, kEighths of them: fragments[i][h] is element lane / 4 of the i-th
+// one at K = lane % 4 + 4h.
 template <class Stages, int kOuter, bool kAlongDepth, int kEighths>
 struct Tf32Reader {
   static constexpr int kDepth = Stages::kDepth, kColumns = kAlongDepth ? kDepth : kOuter, kSteps = kDepth / 8;
@@ -42,7 +42,7 @@ struct Tf32Reader {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < kAddresses; i++) {
-      // Four matrices of 8 × 4: two eighths, and two steps of four of K.
+      // Four matrices of 8 × 4: two eighths, and two steps of four along K.
       const int eighth = lane / 8 % 2, half = lane / 16;
       addresses[i] =
           tile + 4 * (kAlongDepth ? tile_place<float, true, kColumns>(outer + eighth * 8 + lane % 8, i * 8 + half * 4)
@@ -80,13 +80,13 @@ struct Tf32Reader {
       for (int half = 0; half < 2; half++) fragments[i][half] = to_tf32(fragments[i][half]);
   }
 
-  // Where element `at` of eighth `i` lies, from the warp's first row or column on.
+  // Returns the place of element `at` of eighth `i`, counted from the warp's first row or column.
   __device__ __forceinline__ static int outer_of(int i, int at) {
     return kAlongDepth ? i * 8 + at : i / 4 * 32 + at * 4 + i % 4;
   }
 };
 
-// Sums over K of an operand's tile, exactly: a thread has a row or column.
+// Sums an operand's tile over K, exactly: a thread has one row or column.
 template <int kOuter, int kDepth, bool kAlongDepth>
 __device__ __forceinline__ void add_tf32_tile(const float* tile, float& sum) {
   const int outer = threadIdx.x;
@@ -112,8 +112,8 @@ __device__ void gemm_tf32(const GemmParams& p) {
   GemmLoader<float, Stages, kN, kAlongB> b(p, p.b, t, t.n, p.n, tile_b);
   const int64_t depth = max(int64_t{0}, t.end - t.begin);
   const int whole = static_cast<int>(depth / kK), rest = static_cast<int>(depth % kK);
-  const int steps = max(whole + (rest > 0), 1);  // of nothing, one of zeros
-  // Every step makes a group of copies, though there be nothing left to copy.
+  const int steps = max(whole + (rest > 0), 1);  // an empty K takes one step of zeros
+  // Every step commits a group of copies, even if nothing is left to copy.
   const auto copy = [&](int step, auto stage) {
     if (step < whole) {
       a.template next<stage>(0);
@@ -135,12 +135,12 @@ __device__ void gemm_tf32(const GemmParams& p) {
   float operand_sum = 0;
   Four sums[kRowBlocks][kColumnBlocks] = {};
 
-  // One step; false after the last.
+  // Runs one step; returns false after the last.
   int step = 0;
   const auto advance = [&](auto stage) {
     cp_async_wait<kStages - 2>();
     __syncthreads();
-    // Into the stage that was read in the last step, by all, as the barrier has seen.
+    // Copies into the stage that was read in the last step; the barrier guarantees that all threads have read it.
     copy(step + kStages - 1, Constant<(stage + kStages - 1) % kStages>{});
     unrolled<kK / 8>([&](auto k) {
       uint32_t fa[kRowBlocks * 2][2], fb[kColumnBlocks][2];
@@ -168,7 +168,7 @@ __device__ void gemm_tf32(const GemmParams& p) {
   if (summed == Summed::b && threadIdx.x < kN && t.n + threadIdx.x < p.n)
     gemm_put_sum<float>(p, t, t.n + threadIdx.x, p.n, operand_sum);
 
-  // The stages are done with; their memory takes the sums.
+  // The stages are no longer needed; their memory takes the sums.
   cp_async_wait<0>();
   __syncthreads();
   float* const tile = reinterpret_cast<float*>(gemm_shared);

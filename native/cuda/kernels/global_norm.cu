@@ -1,7 +1,8 @@
 // The norm of all gradients together: sqrt(Σ g²) over every element of a list of f32 tensors.
 //
-// Squares are summed in f64, so that the norm overflows only if f32 cannot hold it; NaN and inf come through, which is
-// what adamw skips a step by. A block sums a chunk, one more block all chunks in a fixed order: deterministic.
+// Squares are summed in f64, so that the norm overflows only if f32 cannot hold it. NaN and inf are passed on; they
+// make adamw skip the step. Each block sums a chunk, and one more block sums all chunks in a fixed order, so the result
+// is deterministic.
 #include "core/checks/lists.h"
 #include "cuda/kernels/chunks.h"
 
@@ -22,7 +23,7 @@ struct NormTotalParams {
 
 #if HEED_DEVICE_CODE
 
-// The block's sum, in thread 0.
+// Returns the block's sum in thread 0.
 __device__ __forceinline__ double block_total(double x) {
   __shared__ double warps[kChunkThreads / 32];
 #pragma unroll
@@ -35,7 +36,7 @@ __device__ __forceinline__ double block_total(double x) {
   return total;
 }
 
-// The square of an f32 has 48 bits: exact in f64.
+// The square of an f32 has 48 bits, so it is exact in f64.
 __device__ __forceinline__ double square(float x) { return static_cast<double>(x) * static_cast<double>(x); }
 
 __device__ void norm_chunks_body(const NormChunksParams& p) {

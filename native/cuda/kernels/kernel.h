@@ -1,5 +1,5 @@
-// What every .cu file includes. It is compiled twice: by nvcc (HEED_DEVICE_CODE is 1) for the kernels, whose PTX is
-// embedded in the addon, and by the C++ compiler for the host function, which knows no CUDA (there the build defines
+// Every .cu file includes this header. It is compiled twice: by nvcc (HEED_DEVICE_CODE is 1) for the kernels, whose PTX
+// is embedded in the addon, and by the C++ compiler for the host function, without any CUDA (there the build defines
 // `HEED_IMAGE_OF` in front of it, see image.h).
 //
 //   struct FillParams { … };                                  // one POD, by value, at most 4 KiB
@@ -29,12 +29,13 @@
 
 #if HEED_DEVICE_CODE
 
-// HEED_KERNEL(name, Params, threads, blocks a multiprocessor at least, body): a kernel around `body(const Params&)`.
+// HEED_KERNEL(name, Params, threads, least number of blocks per multiprocessor, body): a kernel around `body(const
+// Params&)`.
 #define HEED_KERNEL(name, Params, threads, min_blocks, ...)                                                       \
   extern "C" __global__ void __launch_bounds__(threads, min_blocks) name(const __grid_constant__ Params params) { \
     __VA_ARGS__(params);                                                                                          \
   }
-// One kernel for each float type, body<float, …>, body<bf16, …> and body<f16, …>, with any further template arguments.
+// One kernel for each float type: body<float, …>, body<bf16, …> and body<f16, …>, with any further template arguments.
 #define HEED_KERNEL_FLOATS(name, Params, threads, min_blocks, body, ...)           \
   HEED_KERNEL(name##_f32, Params, threads, min_blocks, body<float, ##__VA_ARGS__>) \
   HEED_KERNEL(name##_bf16, Params, threads, min_blocks, body<bf16, ##__VA_ARGS__>) \
@@ -43,7 +44,7 @@
 #include "cuda/kernels/device.h"
 
 namespace heed::cuda {
-// The second coordinate of a block in a tall_grid: it may lie beyond the grid's height.
+// Returns the second coordinate of a block in a tall_grid, which may lie beyond the grid's height.
 __device__ __forceinline__ int64_t block_y() { return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y; }
 }  // namespace heed::cuda
 
@@ -67,7 +68,7 @@ __device__ __forceinline__ int64_t block_y() { return static_cast<int64_t>(block
 namespace heed::cuda {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-// Blocks of x by y, where y may be more than the 65535 that the second dimension of a grid has.
+// A grid of x by y blocks, where y may exceed the limit of 65535 for the second dimension of a grid.
 inline Grid tall_grid(int64_t x, int64_t y) {
   const int64_t z = ceil_div(y, 65535);
   return {x, z ? ceil_div(y, z) : 0, z};

@@ -1,12 +1,12 @@
-// Blocks that share a result: each writes its part, and the last one to arrive, whichever it is, puts the parts
-// together. So that bits do not depend on who is last, it adds them in a fixed order, its own among them.
+// Blocks that share a result: each writes its part, and the last one to arrive, whichever it is, combines the parts. It
+// adds them, including its own, in a fixed order, so that the bits do not depend on which block is last.
 //
 //   store(part[block]);
 //   if (!last_to_arrive(p.arrivals + i, blocks)) return;
 //   for (int b = 0; b < blocks; b++) sum += load_part(part[b]);
 //
-// The counter is zero before the launch and after it, so that the next launch in the stream, or the next replay of a
-// graph, finds it as this one did. The host has it from Stream::arrivals.
+// The counter is zero before and after the launch, so that the next launch in the stream, or the next replay of a
+// graph, finds it at zero too. The host gets the counter from Stream::arrivals.
 #pragma once
 #include "cuda/kernels/kernel.h"
 
@@ -14,19 +14,20 @@
 
 namespace heed::cuda {
 
-// Called by all threads of each of `blocks` blocks: true in the last of them, which sees what the others wrote before.
+// Must be called by all threads of each of `blocks` blocks. Returns true in the last block, which sees everything that
+// the others wrote before.
 __device__ __forceinline__ bool last_to_arrive(unsigned* counter, unsigned blocks) {
   __shared__ bool last;
   __threadfence();
   __syncthreads();
-  // atomicInc goes from blocks - 1 back to 0.
+  // atomicInc wraps from blocks - 1 to 0.
   if (threadIdx.x == 0) last = atomicInc(counter, blocks - 1) == blocks - 1;
   __syncthreads();
   if (last) __threadfence();
   return last;
 }
 
-// What another block wrote, from the L2 cache: the multiprocessor's own may be out of date.
+// Loads what another block wrote from the L2 cache, because the multiprocessor's own cache may be out of date.
 template <int N>
 __device__ __forceinline__ Vector<float, N> load_part(const float* address) {
   static_assert(N == 1 || N == 2 || N == 4, "one access");

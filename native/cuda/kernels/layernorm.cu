@@ -1,11 +1,12 @@
-// The forward of layer norm (Ba et al., "Layer normalization", 2016) and of the RMS norm (Zhang and Sennrich, "Root
-// mean square layer normalization", 2019) over rows of C elements, a residual add fused in: x = inp (+ residual), out =
-// (x - mean) · rstd · weight + bias, rstd = 1/sqrt(var + eps), biased variance. The RMS norm has no mean: out = x ·
-// rstd · weight + bias, rstd = 1/sqrt(mean(x²) + eps).
+// The forward pass of layer norm (Ba et al., "Layer normalization", 2016) and of the RMS norm (Zhang and Sennrich,
+// "Root mean square layer normalization", 2019) over rows of C elements, with a fused residual addition: x = inp (+
+// residual), out = (x - mean) · rstd · weight + bias, rstd = 1/sqrt(var + eps), with the biased variance. The RMS norm
+// has no mean: out = x · rstd · weight + bias, rstd = 1/sqrt(mean(x²) + eps).
 //
-// A warp a row up to C of 1024, a block of 256 a row up to 8192: the row stays in registers; blocks go over several
-// rows and hold weight and bias in shared memory. Beyond, a block of 1024 a row, which is kept in shared memory where
-// it fits and read again where not. x is what `sum` holds, rounded to its dtype. out and sum may be an input's memory.
+// A row stays in registers: a warp handles a row up to C of 1024, and a block of 256 threads up to 8192. Blocks go over
+// several rows and hold weight and bias in shared memory. Beyond that, a block of 1024 threads handles a row; it keeps
+// the row in shared memory if it fits, and reads it again otherwise. x is the content of `sum`, rounded to its dtype.
+// out and sum may be an input's memory.
 #include "cuda/kernels/columns.h"
 #include "cuda/kernels/rows.h"
 
@@ -26,23 +27,23 @@ struct LayernormForwardParams {
   float eps;
 };
 
-// Blocks that a multiprocessor has at least, where a thread's part of a row is 8 elements, or 32.
+// Least numbers of blocks per multiprocessor if a thread's part of a row is 8 elements, or 32.
 constexpr int kForwardBlocks8 = 4, kForwardBlocks32 = 2;
 
 #if HEED_DEVICE_CODE
 
-// A first mean is rounded: with a mean of 1e4 by more than the result may be off. Centring on it is exact, and the mean
-// of what is left corrects both the mean and the variance (Chan, Golub and LeVeque, 1983).
+// A first mean is rounded: with a mean of 1e4, its error exceeds the error that the result may have. Centring on it is
+// exact, and the mean of the rest corrects both the mean and the variance (Chan, Golub and LeVeque, 1983).
 struct Moments {
   float shift, delta, rstd;  // mean = shift + delta
 
-  // From Σ (x - shift) and Σ (x - shift)²; in the RMS norm the shift is 0.
+  // Computes the moments from Σ (x - shift) and Σ (x - shift)²; in the RMS norm the shift is 0.
   __device__ __forceinline__ Moments(const LayernormForwardParams& p, float shift, const float (&centred)[2])
       : shift(shift) {
     const float n = static_cast<float>(p.C);
     delta = p.rms ? 0.0f : centred[0] / n;
     const float variance = centred[1] / n - delta * delta;
-    rstd = 1.0f / sqrtf((variance < 0 ? 0.0f : variance) + p.eps);  // NaN stays NaN
+    rstd = 1.0f / sqrtf((variance < 0 ? 0.0f : variance) + p.eps);  // a NaN stays NaN
   }
   __device__ __forceinline__ float normalise(float x) const { return fmaf(x - shift, rstd, -delta * rstd); }
 };
@@ -102,7 +103,7 @@ __device__ __forceinline__ void layernorm_forward_rows_body(const LayernormForwa
 #pragma unroll
     for (int j = 0; j < kVectors; j++) x[j] = load_vector<T, V>(p.inp, at, lane + j * kLanes, vectors);
     if (p.residual) {
-      Vector<T, V> r[kVectors];  // all loads are on their way before the first is waited for
+      Vector<T, V> r[kVectors];  // all loads are in flight before the first is waited for
 #pragma unroll
       for (int j = 0; j < kVectors; j++) r[j] = load_vector<T, V>(p.residual, at, lane + j * kLanes, vectors);
 #pragma unroll
@@ -157,7 +158,7 @@ __device__ __forceinline__ void layernorm_forward_wide_body(const LayernormForwa
     else
       total += total_of(x);
   }
-  // A thread comes back to its own vectors only.
+  // A thread reads only its own vectors again.
   const auto again = [&](int64_t vector) { return p.cached ? cache[vector] : Vector<T, V>::load(source + vector * V); };
   float shift = 0;
   if (!p.rms) {
@@ -198,7 +199,7 @@ HEED_KERNEL_FLOATS(layernorm_forward_wide_scalar, LayernormForwardParams, kWideT
 constexpr RowKernels<LayernormForwardParams> kLayernormForward{
     {layernorm_forward_rows_32x8, layernorm_forward_rows_32x32, layernorm_forward_rows_256x8,
      layernorm_forward_rows_256x32}};
-// What is not in vectors takes the paths with room for 32 elements.
+// Rows that are not in vectors take the paths with room for 32 elements.
 constexpr RowKernels<LayernormForwardParams> kLayernormForwardScalar{
     {layernorm_forward_rows_scalar_32x32, layernorm_forward_rows_scalar_32x32, layernorm_forward_rows_scalar_256x32,
      layernorm_forward_rows_scalar_256x32}};

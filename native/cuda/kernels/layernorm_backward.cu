@@ -1,11 +1,11 @@
-// Layer norm's backward: d = dout · weight, n = (inp - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n))
-// (+ dsum); dweight = Σ_rows dout · n, dbias = Σ_rows dout. `inp` is what was normalised. Without `mean` it is the RMS
-// norm's, n = inp · rstd and dinp = rstd · (d - n · mean(d · n)).
+// The backward pass of layer norm: d = dout · weight, n = (inp - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d
+// · n)) (+ dsum); dweight = Σ_rows dout · n, dbias = Σ_rows dout. `inp` is the tensor that was normalised. Without
+// `mean` it is the backward pass of the RMS norm: n = inp · rstd and dinp = rstd · (d - n · mean(d · n)).
 //
-// A warp a row up to C of 1024, a block of 256 a row up to 8192: the row stays in registers, and each block sums its
-// rows' part of dweight and dbias in passing, in a fixed order. Beyond, those two have a kernel of their own, which
-// reads the rows again, and a block of 1024 takes a row, kept in shared memory where it fits. Last the parts of all
-// blocks are summed, in order. dinp may be an input's memory.
+// A row stays in registers: a warp handles a row up to C of 1024, and a block of 256 threads up to 8192. Each block
+// also sums its rows' part of dweight and dbias, in a fixed order. Beyond that, those two have a kernel of their own,
+// which reads the rows again, and a block of 1024 threads handles a row, kept in shared memory if it fits. At last the
+// parts of all blocks are summed in order. dinp may be an input's memory.
 #include "cuda/kernels/columns.h"
 #include "cuda/kernels/rows.h"
 
@@ -17,12 +17,12 @@ namespace heed::cuda {
 
 struct LayernormBackwardParams {
   void* dinp;
-  float* partials;  // [blocks][2][C]: dweight and dbias of a block's rows; null where neither is wanted
+  float* partials;  // [blocks][2][C]: dweight and dbias of a block's rows; null if neither is requested
   const void *dout, *dsum, *inp;
   Parameter weight;
-  const float *mean, *rstd;  // mean is null in the RMS norm
+  const float *mean, *rstd;  // mean is null for the RMS norm
   bool accumulate;
-  bool cached;  // wide rows: dynamic shared memory has room for inp's and dout's
+  bool cached;  // wide rows: dynamic shared memory has room for rows of inp and dout
   int64_t rows, rows_per_block, C;
 };
 
@@ -33,14 +33,15 @@ struct LayernormParametersParams {
   int64_t blocks, C;
 };
 
-// Blocks that a multiprocessor has at least, where a thread's part of a row is 8 elements, or 32.
+// Least numbers of blocks per multiprocessor if a thread's part of a row is 8 elements, or 32.
 constexpr int kBackwardBlocks8 = 3, kBackwardBlocks32 = 1;
-constexpr int kColumnThreads = 128;  // of the wide rows' kernel for dweight and dbias: each a vector of columns
-constexpr int kSumColumns = 32;      // columns of a block that sums parts; its warps take turns at the parts
+constexpr int kColumnThreads =
+    128;                         // of the wide rows' kernel for dweight and dbias; each thread has a vector of columns
+constexpr int kSumColumns = 32;  // columns of a block that sums parts; its warps take turns at the parts
 
 #if HEED_DEVICE_CODE
 
-// Adds Σ d and Σ d · n of some elements.
+// Adds Σ d and Σ d · n over some elements.
 template <class T, int V>
 __device__ __forceinline__ void add_sums(float (&sums)[2], const Vector<T, V>& x, const Vector<T, V>& dy,
                                          const Floats<V>& w, float mean, float rstd) {
@@ -63,7 +64,7 @@ __device__ __forceinline__ void add_gradients(Floats<V>& dweight, Floats<V>& dbi
   }
 }
 
-// `means` are those of d and d · n, `dsum` is 0 where there is none.
+// `means` are the means of d and d · n; `dsum` is 0 if there is none.
 template <class T, int V>
 __device__ __forceinline__ void store_dinp(const LayernormBackwardParams& p, int64_t at, const Vector<T, V>& x,
                                            const Vector<T, V>& dy, const Vector<T, V>& dsum, const Floats<V>& w,
@@ -95,7 +96,7 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
   for (int j = 0; j < kVectors; j++) dweight[j] = dbias[j] = splat<float, V>(0);
   const int64_t rows = p.rows_per_block / kGroups, begin = blockIdx.x * p.rows_per_block + group * rows;
   const int64_t end = min(begin + rows, p.rows);
-  float means_ahead = 0, rstds_ahead = 0;  // of 32 rows, one a lane of the warp
+  float means_ahead = 0, rstds_ahead = 0;  // for 32 rows, one per lane of the warp
   for (int64_t row = begin; row < end; row++) {
     const int64_t at = row * p.C, mine = row + threadIdx.x % 32;
     const int ahead = static_cast<int>((row - begin) % 32);
@@ -104,7 +105,7 @@ __device__ __forceinline__ void layernorm_backward_rows_body(const LayernormBack
       rstds_ahead = p.rstd[mine];
     }
     const float mean = __shfl_sync(kFullWarp, means_ahead, ahead), rstd = __shfl_sync(kFullWarp, rstds_ahead, ahead);
-    Vector<T, V> x[kVectors], dy[kVectors], dsum[kVectors];  // all on their way before the first is waited for
+    Vector<T, V> x[kVectors], dy[kVectors], dsum[kVectors];  // all loads are in flight before the first is waited for
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
       const int vector = lane + j * kLanes;
@@ -163,7 +164,7 @@ __device__ __forceinline__ void layernorm_backward_wide_body(const LayernormBack
   constexpr int V = kVectorLength<T, kInVectors>;
   const int64_t row = blockIdx.x, at = row * p.C, vectors = p.C / V;
   const float mean = p.mean ? p.mean[row] : 0.0f, rstd = p.rstd[row];
-  Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());  // inp's, then dout's
+  Vector<T, V>* cache = reinterpret_cast<Vector<T, V>*>(dynamic_shared());  // rows of inp, then of dout
 
   float means[2] = {};
   for (int64_t vector = threadIdx.x; vector < vectors; vector += kWideThreads) {
@@ -252,12 +253,12 @@ HEED_KERNEL_FLOATS(layernorm_parameters, LayernormParametersParams, kRowThreads,
 constexpr RowKernels<LayernormBackwardParams> kLayernormBackward{
     {layernorm_backward_rows_32x8, layernorm_backward_rows_32x32, layernorm_backward_rows_256x8,
      layernorm_backward_rows_256x32}};
-// What is not in vectors takes the paths with room for 32 elements.
+// Rows that are not in vectors take the paths with room for 32 elements.
 constexpr RowKernels<LayernormBackwardParams> kLayernormBackwardScalar{
     {layernorm_backward_rows_scalar_32x32, layernorm_backward_rows_scalar_32x32, layernorm_backward_rows_scalar_256x32,
      layernorm_backward_rows_scalar_256x32}};
 
-constexpr int64_t kLeastRows = 16;  // of a block that sums dweight and dbias
+constexpr int64_t kLeastRows = 16;  // least rows of a block that sums dweight and dbias
 
 void host::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut dbias, In dout, OptIn dsum, In inp,
                               OptIn weight, OptIn mean, In rstd, Bool accumulate_dinp, Bool accumulate_dweight,
@@ -270,7 +271,8 @@ void host::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut d
   const auto data = [](OptIn view) { return view ? view->data : nullptr; };
   const RowPath path = row_path(C);
   const bool parameters = dweight || dbias, wide = path == RowPath::wide;
-  // Enough blocks to fill the device, and rows enough in each for its part to be small beside what it reads.
+  // There are enough blocks to fill the device, and each has enough rows for its part to be small compared with its
+  // reads.
   const bool vectors = in_vectors(C, &dinp, &dout, dsum, &inp, weight);
   const int64_t columns = ceil_div(C, (vectors ? 16 / static_cast<int64_t>(size_of(inp.dtype)) : 1) * kColumnThreads);
   const int64_t most = stream.multiprocessors() * blocks_at_work(path, kBackwardBlocks8, kBackwardBlocks32);
@@ -294,7 +296,7 @@ void host::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptOut d
                             rows_per_block,
                             C};
   if (rows > 0 && wide) {
-    // First, as dinp may be the memory of what it reads.
+    // This kernel runs first, because dinp may be the memory of what it reads.
     if (parameters)
       stream.launch(op, (vectors ? layernorm_columns : layernorm_columns_scalar)(inp.dtype), {columns, blocks}, p);
     const size_t bytes = 2 * row_bytes(inp);

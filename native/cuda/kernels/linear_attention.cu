@@ -1,16 +1,17 @@
 // linear_attention: out_t = q_t^T S_t with S_t = decay · S_{t-1} + k_t v_t^T (Katharopoulos et al. 2020, eq. 18-20;
-// with a decay, RetNet, Sun et al. 2023), in chunks of n = 64 tokens, within which it is masked attention without a
-// softmax:
+// with a decay it is RetNet, Sun et al. 2023). It goes over chunks of n = 64 tokens. Within a chunk it is masked
+// attention without a softmax:
 //   out = (Q K^T ∘ M) V + P Q S,   S' = decay^n S + K^T R V,
-// M the lower triangle of decay^(i-j), P the diagonal of decay^(i+1), R that of decay^(n-1-j). Its own backward
-// (ops.def). In reverse, steps count from the last token.
+// where M is the lower triangle of decay^(i-j), P the diagonal of decay^(i+1), and R the diagonal of decay^(n-1-j). The
+// operation is its own backward (ops.def). In reverse, steps count from the last token.
 //
-// A block takes 64 columns of a head's v (block_y() tells which), whose state no other meets, and goes over the chunks
-// with the tiles of attention_fma.h: exact f32, whatever the dtype. The state stays in shared memory as long as it
-// fits, else in global memory, that is, in L2. The columns of q and k pass by in pieces of 64.
+// A block takes 64 columns of a head's v (block_y() selects them), whose state is independent of the other columns, and
+// goes over the chunks with the tiles of attention_fma.h: in exact f32 for every dtype. The state stays in shared
+// memory if it fits, and otherwise in global memory, that is, in L2. The columns of q and k are processed in pieces of
+// 64.
 //
-// Where heads are fewer than multiprocessors, the tokens are cut into segments: a first launch sums each but the last,
-// a second one carries the sums on from segment to segment, and then all segments run at once.
+// If there are fewer heads than multiprocessors, the tokens are cut into segments: a first launch sums each segment but
+// the last, a second one accumulates the sums from segment to segment, and then all segments run at once.
 #include "core/checks/linear_attention.h"
 
 #include "cuda/kernels/attention_fma.h"
@@ -28,23 +29,23 @@ struct LinearAttentionParams {
   const float* initial;  // [B, H, D, Dv] or null
   const float* decay;    // [H] or null
   float* final_state;    // [B, H, D, Dv] or null; may be initial
-  float* states;         // [blocks, pieces of 64 of D, 64, 64] where shared memory is too small
+  float* states;         // [blocks, pieces of 64 of D, 64, 64] if shared memory is too small
   int segments;
-  int64_t segment;  // tokens of each, whole chunks
-  float* carried;   // [B, H, segments, D, Dv]: the state before each, where there are several
-  bool sums_only;   // of a segment s, to carried[s + 1]
+  int64_t segment;  // tokens of each segment, whole chunks
+  float* carried;   // [B, H, segments, D, Dv]: the state before each segment, if there are several
+  bool sums_only;   // compute only the sum of each segment s, to carried[s + 1]
 };
 
-constexpr int kPiece = 64;                           // columns of q and k at a time
-constexpr int kTileFloats = kFmaTile * kProbStride;  // of q, or of k
-constexpr int kLeastChunks = 4;                      // of a segment
-constexpr int kStateFloats = kPiece * kFmaTile;      // of a piece, and of a chunk of v
+constexpr int kPiece = 64;                           // columns of q and k that are processed together
+constexpr int kTileFloats = kFmaTile * kProbStride;  // floats of a tile of q or of k
+constexpr int kLeastChunks = 4;                      // least chunks of a segment
+constexpr int kStateFloats = kPiece * kFmaTile;      // floats of a piece of the state, and of a chunk of v
 
 #if HEED_DEVICE_CODE
 
-constexpr float kLeastLog = -200;  // of a decay: so that 0 to the power of 0 is 1
+constexpr float kLeastLog = -200;  // least log of a decay, so that 0 to the power of 0 is 1
 
-// What load_tile_rows asks of its tensors.
+// The fields that load_tile_rows needs of its Params.
 struct Columns {
   int D;
   bool aligned;
@@ -53,7 +54,7 @@ struct Columns {
 template <class T, bool kSharedState>
 __device__ void linear_attention_body(const LinearAttentionParams& p) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-  float* const q = reinterpret_cast<float*>(attention_shared);  // then the weights of its rows
+  float* const q = reinterpret_cast<float*>(attention_shared);  // later the weights of its rows
   float* const k = q + kTileFloats;
   float* const v = k + kTileFloats;
   const int segment = static_cast<int>(blockIdx.x % p.segments), first_column = static_cast<int>(block_y()) * kFmaTile;
@@ -64,7 +65,7 @@ __device__ void linear_attention_body(const LinearAttentionParams& p) {
   float* const state =
       kSharedState ? v + kStateFloats : p.states + (block_y() * gridDim.x + blockIdx.x) * pieces * kStateFloats;
   const Columns keys{p.D, p.aligned}, values{p.Dv, p.aligned};
-  // body(the state's element, whether and where it is in `number` of a tensor's states).
+  // Calls body with the state's element, whether it exists, and its place in the state `number` of a tensor.
   const auto for_each_element = [&](int64_t number, const auto& body) {
     for (int i = threadIdx.x; i < pieces * kStateFloats; i += kFmaThreads) {
       const int d = i / kFmaTile, c = first_column + i % kFmaTile;
@@ -148,7 +149,7 @@ __device__ void linear_attention_body(const LinearAttentionParams& p) {
       __syncthreads();
     }
     const float kept = power(count);
-    for (int piece = pieces - 1; piece >= 0; piece--) {  // the last one of k is still there
+    for (int piece = pieces - 1; piece >= 0; piece--) {  // the last piece of k is still there
       if (piece < pieces - 1) {
         __syncthreads();
         load_keys(piece);
@@ -174,7 +175,7 @@ __device__ void linear_attention_body(const LinearAttentionParams& p) {
     write(p.final_state, head);
 }
 
-// The sums of segments become the states before them. A thread takes one element of a head's.
+// Turns the sums of segments into the states before them. A thread handles one element of a head's state.
 __device__ void linear_attention_carry_body(const LinearAttentionParams& p) {
   const int64_t elements = static_cast<int64_t>(p.D) * p.Dv;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kFmaThreads + threadIdx.x;
@@ -211,7 +212,8 @@ void host::linear_attention(Stream& stream, Out out, OptOut final_state, In q, I
 
   const int64_t heads = n.B * n.H, column_blocks = ceil_div(n.Dv, kFmaTile);
   const int64_t pieces = std::max<int64_t>(1, ceil_div(n.D, kPiece));
-  // With segments a quarter of the work is done twice, and states are carried on: worth it from a few chunks each.
+  // With segments a quarter of the work is done twice, and states are accumulated, which pays off from a few chunks per
+  // segment on.
   const int64_t chunks = ceil_div(n.T, kFmaTile), free = stream.multiprocessors() / (heads * column_blocks);
   const int64_t most = std::max<int64_t>(1, std::min(free, chunks / kLeastChunks));
   const int64_t segment = std::max<int64_t>(1, ceil_div(chunks, most)) * kFmaTile;

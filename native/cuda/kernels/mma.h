@@ -1,15 +1,15 @@
 // Matrix instructions of tensor cores (PTX ISA, "mma" and "ldmatrix") and the layout of their fragments.
 //
-// d[16, 8] = a[16, 16] · b[16, 8] + c for bf16 and f16, sums in f32. With g = lane / 4 and t = lane % 4, and the
-// lower half of a register holding the lower column of a or row of b:
+// d[16, 8] = a[16, 16] · b[16, 8] + c for bf16 and f16, with sums in f32. With g = lane / 4 and t = lane % 4, and with
+// the lower column of a or row of b in the lower half of a register:
 //
 //   a[0]: a[g][2t, 2t+1]   a[1]: a[g+8][2t, 2t+1]   a[2]: a[g][2t+8, 2t+9]   a[3]: a[g+8][2t+8, 2t+9]
 //   b[0]: b[2t, 2t+1][g]   b[1]: b[2t+8, 2t+9][g]
 //   c[0], c[1]: c[g][2t, 2t+1]                      c[2], c[3]: c[g+8][2t, 2t+1]
 //
-// ldmatrix brings 8 × 8 matrices of 16-bit elements into that form: lane 8i + r gives the address of row r (16 bytes)
-// of matrix i, and lane 4r + t receives elements 2t and 2t+1 of row r in register i. Hence a from memory [m][k], or b
-// from memory [n][k], needs the plain form, a from [k][m] and b from [k][n] the transposed one.
+// ldmatrix loads 8 × 8 matrices of 16-bit elements in that form: lane 8i + r gives the address of row r (16 bytes) of
+// matrix i, and lane 4r + t receives elements 2t and 2t+1 of row r in register i. Hence a from memory [m][k], or b from
+// memory [n][k], needs the plain form, and a from [k][m] or b from [k][n] needs the transposed one.
 #pragma once
 #include <type_traits>
 
@@ -38,7 +38,7 @@ __device__ __forceinline__ void mma_16x8x16<f16>(float (&c)[4], const uint32_t (
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// d = a · b, which begins a sum: cheaper than clearing it first.
+// d = a · b, which begins a sum. It is cheaper than clearing the sum first.
 template <class T>
 __device__ __forceinline__ void mma_16x8x16_first(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
@@ -73,7 +73,7 @@ __device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], const void* row) {
                  : "memory");
 }
 
-// The same for an address that was taken before, `kOffset` bytes further on, which costs no addition.
+// The same for an address that was computed before, plus `kOffset` bytes, which costs no addition.
 template <bool kTransposed, int kOffset>
 __device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], uint32_t row) {
   if constexpr (kTransposed)
@@ -88,7 +88,7 @@ __device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], uint32_t row) {
                  : "memory");
 }
 
-// Two floats as one register of a fragment, `low` in the lower half.
+// Packs two floats into one register of a fragment, with `low` in the lower half.
 template <class T>
 __device__ __forceinline__ uint32_t pack(float low, float high) {
   static_assert(sizeof(T) == 2, "two elements fill a register");
@@ -101,14 +101,14 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
   }
 }
 
-// How many 16-byte parts of a row swizzled() moves about among themselves: rows that lie 8 / kSwizzledParts apart start
-// in the same bank.
+// The number of 16-byte parts of a row that swizzled() permutes among themselves: rows that are 8 / kSwizzledParts
+// apart start in the same bank.
 template <int kColumns>
 constexpr int kSwizzledParts = ((kColumns / 8) & -(kColumns / 8)) < 8 ? ((kColumns / 8) & -(kColumns / 8)) : 8;
 
-// Where element (row, column) lies in a tile of kColumns 16-bit elements a row (a multiple of 16): the 16-byte parts of
-// a row are permuted so that 8 rows at one column, which is what a matrix of ldmatrix reads, and 8 parts that follow
-// each other, which is what a quarter of a warp copies, each fall into all 32 banks once.
+// Returns the place of element (row, column) in a tile of kColumns 16-bit elements per row (a multiple of 16). The
+// 16-byte parts of a row are permuted so that two access patterns touch all 32 banks once: 8 rows at one column, which
+// a matrix of ldmatrix reads, and 8 successive parts, which a quarter of a warp copies.
 template <int kColumns>
 __device__ __forceinline__ int swizzled(int row, int column) {
   static_assert(kColumns % 16 == 0, "rows are whole numbers of 32 bytes");

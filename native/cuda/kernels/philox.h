@@ -1,8 +1,8 @@
 // Philox4x32-10, a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11),
 // laid out as in cpu/kernels/philox.h, so that both devices draw the same words.
 //
-// key = the seed (low word first); counter = block index (words 0 and 1, low first), stream (words 2 and 3).
-// Element e of a tensor takes word e % 4 of block e / 4. The stream says what is drawn (core/random.h).
+// key = the seed (low word first); counter = block index (words 0 and 1, low first), stream (words 2 and 3). Element e
+// of a tensor takes word e % 4 of block e / 4. The stream stands for the purpose of the draw (core/random.h).
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace heed::cuda {
 
-// Dropout keeps an element whose uniform01(word) >= p; the same in whole numbers: word >> 8 >= dropout_threshold(p).
+// Dropout keeps an element if uniform01(word) >= p, or in whole numbers, if word >> 8 >= dropout_threshold(p).
 inline uint32_t dropout_threshold(float p) { return static_cast<uint32_t>(std::ceil(p * 16777216.0f)); }
 
 #if HEED_DEVICE_CODE
@@ -38,7 +38,7 @@ __device__ __forceinline__ PhiloxBlock philox(uint64_t seed, uint64_t block, uin
   return x;
 }
 
-// Of one element; where neighbours are needed too, their block is drawn once instead.
+// Returns the word of one element. If its neighbours are needed too, draw their block once instead.
 __device__ __forceinline__ uint32_t philox_word(uint64_t seed, uint64_t element, uint64_t stream) {
   const PhiloxBlock block = philox(seed, element / 4, stream);
   const uint32_t low = element & 1 ? block.word[1] : block.word[0];
@@ -46,7 +46,7 @@ __device__ __forceinline__ uint32_t philox_word(uint64_t seed, uint64_t element,
   return element & 2 ? high : low;
 }
 
-// [0, 1) in steps of 2^-24, all of which f32 has.
+// Returns a number in [0, 1) in steps of 2^-24, all of which f32 can represent.
 __device__ __forceinline__ float uniform01(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
 #endif

@@ -1,6 +1,6 @@
-// quantize: codes and scales of a weight [K, N] of any strides, a thread a group of a column; dequantize: columns of
-// it, as rows, a thread a word. The layout and the rounding are said in core/quantized.h. An id out of range is
-// reported, and its row of out is 0.
+// quantize: codes and scales of a weight [K, N] of any strides, with one thread per group of a column. dequantize:
+// columns of it, as rows, with one thread per word. core/quantized.h describes the layout and the rounding. An id out
+// of range is reported, and its row of out is 0.
 #include "cuda/kernels/quantized.h"
 
 #if !HEED_DEVICE_CODE
@@ -12,7 +12,7 @@ namespace heed::cuda {
 struct QuantizeParams {
   QuantizedWeight weight;
   const void* from;
-  int64_t row, column;  // strides of from
+  int64_t row, column;  // strides of `from`
 };
 
 struct DequantizeParams {
@@ -65,7 +65,7 @@ __device__ __forceinline__ void quantize_group(const QuantizeParams& p) {
     for (int j = 0; j < C::kPerWord; j++) {
       const int at = word * C::kPerWord + j;
       const float x = at < depth ? to_float(from[at * p.row]) : 0;
-      // 0 / 0 where all are 0, and what is not finite: a code of zero.
+      // If all weights are 0, this is 0 / 0; that case and values that are not finite give a code of zero.
       const float quotient = fabsf(scale) > 0 ? rintf(__fdiv_rn(x, scale)) : 0;
       const int code = static_cast<int>(fminf(fmaxf(quotient, bits == 8 ? -127 : -8), bits == 8 ? 127 : 7));
       codes |= (static_cast<uint32_t>(code) & ((1u << bits) - 1)) << C::shift(j);

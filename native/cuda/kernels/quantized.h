@@ -1,4 +1,4 @@
-// Quantised weights as kernels of a CUDA device read them; how they lie is said in core/quantized.h.
+// Quantised weights as the kernels of a CUDA device read them; core/quantized.h describes the layout.
 #pragma once
 #include "core/quantized.h"
 #include "cuda/kernels/kernel.h"
@@ -18,9 +18,9 @@ template <int bits>
 struct QuantizedCodes {
   static constexpr int kPerWord = 32 / bits;
   static constexpr uint32_t kZeros = bits == 8 ? 0x80808080u : 0x88888888u;
-  // Where the code j of a word is.
+  // Returns the bit position of code j in a word.
   __device__ __forceinline__ static constexpr int shift(int j) { return bits == 8 ? 8 * j : 8 * (j % 4) + 4 * (j / 4); }
-  // Weight j of a word, without its scale.
+  // Returns weight j of a word, without its scale.
   __device__ __forceinline__ static float weight(uint32_t word, int j) {
     return static_cast<float>(static_cast<int32_t>((word ^ kZeros) << (32 - bits - shift(j))) >> (32 - bits));
   }

@@ -1,8 +1,9 @@
-// Normal and uniform random tensors of a float dtype, contiguous. Element i depends on the seed and i alone (philox.h);
-// it is drawn as f32, the same on every device, and rounded to the dtype; a uniform number stays in [low, high).
+// Normal and uniform random tensors of a float dtype, contiguous. Element i depends only on the seed and on i
+// (philox.h). It is drawn as f32, the same on every device, and rounded to the dtype; a uniform number stays in [low,
+// high).
 //
-// Normal: Box and Muller (1958): words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements
-// 2j and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. In f64 and rounded once. A thread draws
+// Normal: Box and Muller (1958). Words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements 2j
+// and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv, computed in f64 and rounded once. A thread draws
 // a block and writes its four elements.
 #include <cmath>
 
@@ -12,7 +13,7 @@
 
 namespace heed::cuda {
 
-// a and b: mean and standard deviation, or low and high.
+// a and b are the mean and the standard deviation, or low and high.
 struct RandomParams {
   void* out;
   int64_t n;
@@ -62,7 +63,7 @@ __device__ void random_normal_body(const RandomParams& p) {
   store_block<T>(p, block, x);
 }
 
-// Between the bounds, rounding to T does not leave the interval.
+// If numbers stay between these bounds, rounding to T does not leave the interval.
 template <class T>
 __device__ void random_uniform_body(const RandomParams& p) {
   const int64_t block = static_cast<int64_t>(blockIdx.x) * kElementThreads + threadIdx.x;

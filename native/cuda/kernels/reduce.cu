@@ -1,11 +1,12 @@
-// out = Σ, mean or max of inp over the dimensions where out's size is 1, written or, with `accumulate`, added. One
-// float dtype, any strides, any subset of dimensions. max is NaN where an element is; the sum of no elements is 0.
+// out = Σ, mean or max of inp over the dimensions in which out's size is 1, written or, with `accumulate`, added. It
+// takes one float dtype, any strides and any subset of dimensions. max is NaN if an element is; the sum of no elements
+// is 0.
 //
-// Where inp's closest-packed dimension is reduced (rows), a group of 1 to 256 threads has an output and runs along rows
-// of inp; where it is kept (columns), the threads of a block lie along columns of inp, in as many rows as fit, and run
-// down. Both take up to 16 bytes an access, add in f32 over 16 steps and in f64 across them. Few outputs over many
-// elements are cut into segments, whose f64 results a second kernel combines in order. The cut depends on shapes and
-// strides only: the same bits on every card.
+// If the dimension in which inp is packed most closely is reduced (rows), a group of 1 to 256 threads has one output
+// and runs along rows of inp. If that dimension is kept (columns), the threads of a block lie along columns of inp, in
+// as many rows as fit, and run down. Both read up to 16 bytes per access, and add in f32 over 16 steps and in f64
+// across them. If there are few outputs over many elements, these are cut into segments, whose f64 results a second
+// kernel combines in order. The cut depends on shapes and strides only, so the bits are the same on every card.
 #include <algorithm>
 
 #include "core/checks/elementwise.h"
@@ -16,19 +17,20 @@ namespace heed::cuda {
 
 constexpr int kReduceThreads = 256;
 
-// inp and out; inp. Outputs are the elements of `kept`, in its order; the elements of each are cut into `segments` of
-// `segment`. The result of segment s of output i goes to partial[i · partial_stride + s].
+// `kept` covers inp and out, and `reduced` covers inp. Outputs are the elements of `kept`, in its order. The elements
+// of each output are cut into `segments` segments of `segment` elements. The result of segment s of output i goes to
+// partial[i · partial_stride + s].
 struct ReduceParams {
   Elements<2> kept;
   Elements<1> reduced;
   const void* inp;
   void* out;
-  double* partial;  // null: straight to out
+  double* partial;  // if null, results go straight to out
   int64_t partial_stride;
   double divisor;
   uint32_t segments, segment;
-  uint32_t group;  // rows: threads an output; columns: threads along columns
-  uint32_t tiles;  // columns: tiles of a row of kept
+  uint32_t group;  // rows: threads per output; columns: threads along columns
+  uint32_t tiles;  // columns: tiles per row of kept
   int32_t max, accumulate;
 };
 
@@ -67,8 +69,8 @@ __device__ __forceinline__ void write_result(const Params& p, uint32_t offset, d
   *to = from_float<T>(p.accumulate ? to_float(*to) + result : result);
 }
 
-// The result of this thread's group, of a power of two of threads, in the group's first; `warps` is shared memory for a
-// group of the whole block.
+// Returns the result of this thread's group, which has a power of two of threads, in the group's first thread. `warps`
+// is shared memory for a group that is the whole block.
 template <class Op>
 __device__ __forceinline__ double combine_group(double value, uint32_t group, double* warps) {
   for (uint32_t offset = min(group, 32u) / 2; offset > 0; offset /= 2)
@@ -81,8 +83,8 @@ __device__ __forceinline__ double combine_group(double value, uint32_t group, do
   return value;
 }
 
-// Elements first, first + step, … < end of the reduced dimensions, V at a time: neighbours if those are vectors, else
-// `step` apart.
+// Reduces elements first, first + step, … < end of the reduced dimensions, V at a time: neighbours if they are vectors,
+// and otherwise `step` apart.
 template <class Op, class T>
 __device__ __forceinline__ double reduce_elements(const ReduceParams& p, const T* inp, uint32_t lane, uint32_t begin,
                                                   uint32_t end) {
@@ -148,7 +150,7 @@ __device__ __forceinline__ void reduce_columns(const ReduceParams& p, double (*p
   const uint32_t rows = kReduceThreads / p.group, x = threadIdx.x % p.group, y = threadIdx.x / p.group;
   const uint32_t segment = blockIdx.x % p.segments, tile = blockIdx.x / p.segments;
   const uint32_t width = p.kept.shape[0].divisor, column = tile % p.tiles * p.group * V;
-  const uint32_t first = tile / p.tiles * width;  // the row's first output
+  const uint32_t first = tile / p.tiles * width;  // first output of the row
   uint32_t start[2];
   locate(p.kept, first, start);
   const T* inp = static_cast<const T*>(p.inp) + start[0];
@@ -188,7 +190,7 @@ __device__ __forceinline__ void reduce_columns(const ReduceParams& p, double (*p
 #pragma unroll
   for (uint32_t k = 0; k < V; k++) parts[k][threadIdx.x] = total[k];
   __syncthreads();
-  // The block's columns, a thread each; as many as threads or fewer, or some threads have several.
+  // The block's columns, one per thread. There are at most as many columns as threads, or some threads have several.
   for (uint32_t c = threadIdx.x; c < p.group * V; c += kReduceThreads) {
     const uint32_t k = c / p.group, lane = c % p.group;
     const uint32_t at = column + (p.kept.vector ? lane * V + k : c);
@@ -219,7 +221,7 @@ __device__ void reduce_columns_body(const ReduceParams& p) {
     reduce_columns<Add, T>(p, parts);
 }
 
-// A warp an output.
+// One warp per output.
 template <class Op, class T>
 __device__ __forceinline__ void combine_segments(const ReduceCombineParams& p) {
   const uint32_t output = blockIdx.x * (kReduceThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -251,10 +253,11 @@ HEED_KERNEL_FLOATS(reduce_combine_kernel, ReduceCombineParams, kReduceThreads, 1
 
 namespace {
 
-constexpr int64_t kFill = 512;          // blocks that keep a large card busy
-constexpr int64_t kLeastElements = 16;  // of a thread, below which a segment is not worth its combination
+constexpr int64_t kFill = 512;  // blocks that keep a large card busy
+constexpr int64_t kLeastElements =
+    16;  // least elements of a thread; combining smaller segments would cost more than they save
 
-// The loop of inp alone.
+// Returns the loop of inp alone.
 Loop<1> inp_of(const Loop<2>& loop) {
   Loop<1> inp;
   inp.rank = loop.rank;
@@ -287,7 +290,7 @@ Cut make_cut(const Loop<2>& kept, const Loop<1>& reduced, int64_t V) {
   Cut cut;
   const int64_t count = reduced.size;
   cut.columns = kept.size > 1 && count > 1 && kept.stride(0) < reduced.stride(0);
-  int64_t blocks, steps;  // of a thread
+  int64_t blocks, steps;  // `steps` of a thread
   if (cut.columns) {
     const int64_t row = kept.row();
     cut.group = power_of_two(ceil_div(row, V), 32);
@@ -295,7 +298,7 @@ Cut make_cut(const Loop<2>& kept, const Loop<1>& reduced, int64_t V) {
     steps = ceil_div(count, kReduceThreads / cut.group);
   } else {
     cut.group = power_of_two(ceil_div(count, V), 32);
-    // A block an output where warps would have much to do, or would be too few.
+    // One block per output if warps would have much to do, or would be too few.
     if (count > 32 * V * 4 && (kept.size < 8 * kFill || count > 32 * V * 32)) cut.group = kReduceThreads;
     blocks = ceil_div(kept.size * cut.group, kReduceThreads);
     steps = ceil_div(count, cut.group * V);
@@ -304,7 +307,7 @@ Cut make_cut(const Loop<2>& kept, const Loop<1>& reduced, int64_t V) {
   return cut;
 }
 
-// A reduction of what lies in one piece of the kept dimensions.
+// Reduces one piece of the kept dimensions.
 void reduce_piece(Stream& stream, const TensorView& out, const TensorView& inp, const Loop<2>& kept,
                   const Loop<1>& reduced, ReduceKind kind, bool accumulate) {
   const char* op = "reduce";
@@ -314,7 +317,7 @@ void reduce_piece(Stream& stream, const TensorView& out, const TensorView& inp, 
   void* to = element_at(out, kept.offset[1]);
   const char* from = element_at(inp, kept.offset[0]);
 
-  int64_t partials = 0;  // of an output
+  int64_t partials = 0;  // partials of an output
   for_pieces(reduced, [&](const Loop<1>& piece) { partials += make_cut(kept, piece, V).segments; });
   const bool direct = partials == 1;
   const Stream::Workspace workspace(stream, op,
@@ -331,14 +334,14 @@ void reduce_piece(Stream& stream, const TensorView& out, const TensorView& inp, 
     p.partial_stride = partials;
     p.divisor = divisor;
     const int64_t least = ceil_div(piece.size, cut.segments);
-    p.segment = static_cast<uint32_t>(ceil_div(least, V) * V);  // so that vectors are aligned in each
+    p.segment = static_cast<uint32_t>(ceil_div(least, V) * V);  // so that vectors are aligned in each segment
     p.segments = static_cast<uint32_t>(cut.segments);
     p.group = static_cast<uint32_t>(cut.group);
     p.max = max;
     p.accumulate = accumulate;
 
-    // Vectors lie along the reduced dimensions in rows, along the kept ones in columns; the others must keep them
-    // aligned.
+    // Vectors lie along the reduced dimensions in rows, and along the kept ones in columns; the other dimensions must
+    // keep them aligned.
     const Loop<1> kept_inp = inp_of(kept);
     if (cut.columns) {
       p.tiles = static_cast<uint32_t>(ceil_div(kept.row(), cut.group * V));

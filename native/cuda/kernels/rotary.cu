@@ -1,11 +1,11 @@
 // Rotary position embedding (Su et al., "RoFormer", 2021): in each head of the token at position p, pair i of
-// dimensions is turned by the angle whose cosine and sine are table[p, i]: (a, b) → (a · cos - b · sin, a · sin + b ·
-// cos), or, with `inverse`, the other way, which is the gradient. RotaryPairs are the neighbours (2i, 2i+1) or, of R
-// dimensions, (i, i + R/2); dimensions beyond R are copied.
+// dimensions is rotated by the angle whose cosine and sine are table[p, i]: (a, b) → (a · cos - b · sin, a · sin + b ·
+// cos). With `inverse` it is rotated by the negative angle, which is the gradient. RotaryPairs are the neighbours (2i,
+// 2i+1) or, among R dimensions, (i, i + R/2); dimensions beyond R are copied.
 //
-// inp, out [B, T, H, D], any strides with D contiguous; out may be inp. A thread has the same two pairs, one access of
-// 16 bytes to the table, in all heads of a token, or in as many of them as leave enough threads; one pair where
-// addresses do not allow vectors. Where a position is outside of the table nothing of its token is written.
+// inp and out are [B, T, H, D] with any strides and D contiguous; out may be inp. A thread has the same two pairs, one
+// access of 16 bytes to the table, in all heads of a token, or in as many heads as leave enough threads. It has one
+// pair if addresses do not allow vectors. If a position is outside the table, nothing of its token is written.
 #include "cuda/kernels/strided.h"
 
 #if !HEED_DEVICE_CODE
@@ -15,18 +15,18 @@
 namespace heed::cuda {
 
 constexpr int kRotaryThreads = 256;
-constexpr int kHeadsAhead = 4;  // heads whose loads are on their way together
+constexpr int kHeadsAhead = 4;  // heads whose loads are in flight together
 
 struct RotaryParams {
   void* out;
   const void* inp;
   const float* table;
   const int32_t *starts, *positions;       // [B] or null, [B, T] or null
-  int64_t out_strides[3], inp_strides[3];  // of sequences, tokens, heads
-  int64_t limit;                           // positions in the table
-  int64_t H, heads;                        // in all, and of a block
-  uint32_t first, threads;                 // the first token of this launch; its threads that have work
-  Division length, units;                  // T; threads that share a head: first those with pairs, then with copies
+  int64_t out_strides[3], inp_strides[3];  // strides of sequences, tokens and heads
+  int64_t limit;                           // number of positions in the table
+  int64_t H, heads;                        // heads in all, and heads of a block
+  uint32_t first, threads;                 // the first token of this launch; the number of its threads that have work
+  Division length, units;  // T; the number of threads that share a head: first those with pairs, then those with copies
   int32_t pair_units, R;
   bool inverse, accumulate;
   FaultSink fault;
@@ -40,7 +40,7 @@ struct RotaryPairs {
   static constexpr int kRun = kPairs == 1 ? 1 : interleaved ? 2 * kPairs : kPairs, kRuns = 2 * kPairs / kRun;
   Vector<T, kRun> runs[kRuns];
 
-  // `apart` is from one run to the next.
+  // `apart` is the distance from one run to the next.
   __device__ __forceinline__ void load(const T* from, int apart) {
 #pragma unroll
     for (int r = 0; r < kRuns; r++) runs[r] = Vector<T, kRun>::load(from + r * apart);
@@ -55,7 +55,7 @@ struct RotaryPairs {
   }
 };
 
-// f(out, inp, heads) for up to kHeadsAhead heads at a time of this block's.
+// Calls f(out, inp, heads) for up to kHeadsAhead of this block's heads at once.
 template <class T, class F>
 __device__ __forceinline__ void for_heads(const RotaryParams& p, int64_t b, int64_t t, int64_t element, const F& f) {
   const int64_t begin = blockIdx.y * p.heads, end = min(begin + p.heads, p.H);
@@ -166,7 +166,7 @@ HEED_KERNEL_FLOATS(rotary_interleaved_scalar, RotaryParams, kRotaryThreads, 3, r
 
 namespace {
 
-// Whether the pairs of all heads lie in runs of `run` elements on boundaries of that size.
+// Returns true if the pairs of all heads lie in runs of `run` elements on boundaries of that size.
 bool in_runs(const TensorView& view, int64_t run) {
   bool aligned = is_aligned(view.data, run * static_cast<int64_t>(size_of(view.dtype)));
   for (int d = 0; d < 3; d++) aligned = aligned && (view.shape[d] == 1 || view.strides[d] % run == 0);
@@ -210,7 +210,7 @@ void host::rotary(Stream& stream, Out out, In inp, F32In table, OptI32In starts,
     p.out_strides[d] = out.strides[d];
     p.inp_strides[d] = inp.strides[d];
   }
-  // Heads share a reading of the table: all of them, unless that leaves multiprocessors without blocks.
+  // All heads share one reading of the table, unless that leaves multiprocessors without blocks.
   const int64_t tokens = n.B * n.T, blocks = ceil_div(tokens * units, int64_t{kRotaryThreads});
   while (p.heads > kHeadsAhead && blocks * ceil_div(n.H, p.heads) < 4 * stream.multiprocessors())
     p.heads = ceil_div(p.heads, int64_t{2});

@@ -1,15 +1,15 @@
-// Kernels over rows: a row is handled by a group of threads, a warp or a block, and kept in registers where it fits.
-// The paths, the sums over a group, and where rows of strided views begin.
+// Kernels over rows: a group of threads, which is a warp or a block, handles a row and keeps it in registers if it
+// fits. This header has the paths, the sums over a group, and the places at which rows of strided views begin.
 #pragma once
 #include "cuda/kernels/slots.h"
 
 namespace heed::cuda {
 
-constexpr int kRowThreads = 256;    // of a block: eight rows of a warp each, or one row
-constexpr int kWideThreads = 1024;  // of a block that takes one row too wide for registers
+constexpr int kRowThreads = 256;    // eight rows with one warp each, or one row per block
+constexpr int kWideThreads = 1024;  // of a block for one row that is too wide for registers
 
-// The group and the elements that each of its threads has room for: 8 where that is enough, so that many blocks are at
-// work on a multiprocessor, and 32 for what is wider. `wide` rows do not fit registers.
+// The group, and the number of elements for which each of its threads has room: 8 if that is enough, so that many
+// blocks work on a multiprocessor, and 32 for wider rows. `wide` rows do not fit into registers.
 enum class RowPath { by_32x8, by_32x32, by_256x8, by_256x32, wide };
 
 #if HEED_DEVICE_CODE
@@ -19,13 +19,13 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
   return memory;
 }
 
-// Where a thread's group takes one row.
+// Returns the row of a thread's group, if a group handles one row.
 template <int kLanes>
 __device__ __forceinline__ int64_t row_of_group() {
   return static_cast<int64_t>(blockIdx.x) * (kRowThreads / kLanes) + threadIdx.x / kLanes;
 }
 
-// Sums over a group, the same bits in every lane. A group is a warp, or the whole block.
+// Sums over a group, with the same bits in every lane. A group is a warp or the whole block.
 template <int kLanes, int kCount>
 __device__ __forceinline__ void group_sum(float (&x)[kCount]) {
 #pragma unroll
@@ -38,7 +38,7 @@ __device__ __forceinline__ void group_sum(float (&x)[kCount]) {
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kCount; k++) {
-      // Every warp sums the warps' parts in the same order.
+      // Every warp sums the parts of all warps in the same order.
       const int lane = threadIdx.x % 32;
       x[k] = warp_sum(lane < kLanes / 32 ? parts[k][lane] : 0.0f);
     }
@@ -56,7 +56,7 @@ __device__ __forceinline__ float group_max(float x) {
   return block_max<kLanes>(x);
 }
 
-// What the group's first lane has, for all of its lanes.
+// Gives all lanes of a group the values of its first lane.
 template <int kLanes, int kCount>
 __device__ __forceinline__ void group_first(int32_t (&x)[kCount]) {
   if constexpr (kLanes == 32) {
@@ -76,7 +76,7 @@ __device__ __forceinline__ void group_first(int32_t (&x)[kCount]) {
 
 #else
 
-// The kernels that a row's path chooses among, as HEED_KERNEL_FLOATS declares them. Wide rows have another one.
+// The kernels among which a row's path chooses, as HEED_KERNEL_FLOATS declares them. Wide rows have another one.
 template <class Params>
 struct RowKernels {
   using OfDtype = Kernel<Params>& (*)(DType dtype);
@@ -85,7 +85,7 @@ struct RowKernels {
   Kernel<Params>& of(DType dtype, RowPath path) const { return by_path[static_cast<int>(path)](dtype); }
 };
 
-// `elements`: how many the slots of a row can have.
+// `elements` is the largest number that the slots of a row can have.
 inline RowPath row_path(int64_t elements) {
   if (elements <= 32 * 8) return RowPath::by_32x8;
   if (elements <= 32 * 32) return RowPath::by_32x32;
@@ -93,17 +93,17 @@ inline RowPath row_path(int64_t elements) {
   if (elements <= 256 * 32) return RowPath::by_256x32;
   return RowPath::wide;
 }
-// Rows a block has at work at a time.
+// Returns the number of rows that a block handles at once.
 inline int64_t groups(RowPath path) {
   return path == RowPath::by_32x8 || path == RowPath::by_32x32 ? kRowThreads / 32 : 1;
 }
 
-// Blocks for a multiprocessor where each goes over several rows: as many as it has room for.
+// Returns the blocks per multiprocessor if each goes over several rows: as many as it has room for.
 inline int64_t blocks_at_work(RowPath path, int64_t blocks8, int64_t blocks32) {
   return path == RowPath::by_32x8 || path == RowPath::by_256x8 ? blocks8 : blocks32;
 }
 
-// Elements in the slots of a row, where they are cut from the last boundary before it.
+// Returns the number of elements in the slots of a row, which are cut from the last boundary before it.
 inline int64_t row_extent(const TensorView& view) {
   const int64_t length = 16 / static_cast<int64_t>(size_of(view.dtype));
   bool aligned = is_aligned(view.data);
@@ -120,17 +120,17 @@ inline T max_of(T a, T b) {
   return a < b ? b : a;
 }
 
-// Bytes of the slots of a row, wherever it begins.
+// Returns the bytes of the slots of a row, wherever it begins.
 inline size_t row_bytes(const TensorView& view) {
   return static_cast<size_t>(view.dim(-1)) * size_of(view.dtype) / 16 * 16 + 32;
 }
 
-// Shared memory a row can be kept in; kernels have up to 1 KB for their sums.
+// Returns the shared memory in which a row can be kept; kernels need up to 1 KB for their sums.
 inline size_t shared_for_rows(const Stream& stream) { return stream.shared_limit() - 1024; }
 
 #endif
 
-// Where the rows of up to kViews strided views of one shape begin.
+// The places at which the rows of up to kViews strided views of one shape begin.
 template <int kViews>
 struct RowOffsets {
   int rank = 0;

@@ -1,16 +1,16 @@
-// Choosing the next token of each of B rows of V logits:
+// Chooses the next token of each of B rows of V logits:
 //   repetition penalty (Keskar et al., "CTRL", 2019) → temperature → top-k → top-p, the smallest set of the likeliest
 //   tokens with a mass of p (Holtzman et al., "The curious case of neural text degeneration", 2020) → min-p, at least
-//   that part of the likeliest one's probability → a draw from what is left.
+//   that part of the likeliest token's probability → a draw from the rest.
 //
 // w = e^{(x - max)/T} is the row's distribution before its normalisation. The sets of top-k and top-p are prefixes of
-// one order (select.h): their last key is found, and the weights after it count as 0. The draw goes through the weights
-// by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b]. Sums are in f64, of a fixed shape.
-// Logits of -inf have no weight. A row without a softmax, as one of its logits is NaN or +inf or all are -inf, gets the
-// id -1.
+// one order (select.h): the kernel finds their last key, and the weights after it count as 0. The draw goes through the
+// weights by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b]. Sums are in f64 and have a
+// fixed shape. Logits of -inf have no weight. A row without a softmax (one of its logits is NaN or +inf, or all are
+// -inf) gets the id -1.
 //
-// A block a row, of 128 threads up to V = 4096 and of 1024 beyond; weights are computed anew in each of the few passes.
-// With a history, or logits of 16 bits, a first kernel writes the penalised logits as f32.
+// A block handles a row, with 128 threads up to V = 4096 and 1024 beyond; weights are computed anew in each of the few
+// passes. With a history, or with 16-bit logits, a first kernel writes the penalised logits as f32.
 #include <algorithm>
 
 #include "core/checks/choose.h"
@@ -21,7 +21,7 @@ namespace heed::cuda {
 
 constexpr int kSampleThreads = 128, kSampleLongThreads = 1024;
 constexpr int kPenaliseThreads = 1024;
-constexpr uint32_t kSamplePiece = 256;  // weights whose mass is kept for the draw
+constexpr uint32_t kSamplePiece = 256;  // weights of a piece, whose mass is kept for the draw
 
 struct PenaliseParams {
   float* out;
@@ -33,7 +33,7 @@ struct PenaliseParams {
   FaultSink fault;
 };
 
-// Scratch of a block: `masses` has `pieces` numbers, `keys` V (null where no set is asked for).
+// Scratch memory of a block: `masses` has `pieces` numbers, and `keys` has V (null if no set is requested).
 struct SampleParams {
   int32_t* ids;
   int32_t* inputs;  // or null
@@ -43,13 +43,13 @@ struct SampleParams {
   Key* keys;
   int64_t rows;
   uint64_t seed;
-  uint32_t V, pieces, top_k;  // top_k = V: off
+  uint32_t V, pieces, top_k;  // if top_k = V it is off
   float temperature, top_p, min_p;
 };
 
 #if HEED_DEVICE_CODE
 
-// Computed from the logit as it came, so that an id that occurs twice is penalised once.
+// Computed from the original logit, so that an id that occurs twice is penalised once.
 template <class T>
 __device__ void penalise_body(const PenaliseParams& p) {
   const int64_t row = blockIdx.x;
@@ -72,7 +72,7 @@ __device__ void penalise_body(const PenaliseParams& p) {
 
 struct Weights {
   float max, temperature, min_p;
-  Key last;  // of what is kept
+  Key last;  // last key that is kept
 
   __device__ float of(float x) const { return expf((x - max) / temperature); }
   __device__ float of(Key key) const { return key >= last ? of(value_of(key)) : 0.0f; }
@@ -82,7 +82,7 @@ struct Weights {
   }
 };
 
-// The last key that top-k and top-p keep.
+// Returns the last key that top-k and top-p keep.
 template <int kThreads>
 __device__ __forceinline__ Key last_kept(const SampleParams& p, const float* x, Weights w, Key highest, Key* list,
                                          Key* shared) {
@@ -100,8 +100,8 @@ __device__ __forceinline__ Key last_kept(const SampleParams& p, const float* x, 
   } else {
     over_row(x, p.V, threadIdx.x, kThreads, [&](float v, uint32_t) { mass += w.of(v); });
     mass = block_combine<kThreads, Sum>(mass);
-    // All weights up to (1-p) · mass / V have together at most 1-p of the mass: the set is among the others. A little
-    // less, so that rounding takes none of them.
+    // All weights up to (1-p) · mass / V have together at most 1-p of the mass, so the set is among the others. The
+    // bound is a little less, so that rounding removes none of them.
     const float floor = static_cast<float>(0.999999 * (1 - p.top_p) * mass / p.V);
     n = collect<kThreads>(list, x, p.V, [&](float v, Key) { return w.of(v) > floor; });
   }
@@ -109,7 +109,8 @@ __device__ __forceinline__ Key last_kept(const SampleParams& p, const float* x, 
   return max(last, w.last);
 }
 
-// The first weight of piece `piece` at which the sum exceeds `rest`, or its last one that is not 0. By one warp.
+// Returns the first weight of piece `piece` at which the sum exceeds `rest`, or its last one that is not 0. One warp
+// must call it.
 __device__ __forceinline__ uint32_t draw_in_piece(const SampleParams& p, const float* x, const Weights& w,
                                                   uint32_t piece, double rest) {
   const uint32_t lane = threadIdx.x % 32, begin = piece * kSamplePiece;
@@ -128,8 +129,8 @@ __device__ __forceinline__ uint32_t draw_in_piece(const SampleParams& p, const f
   return chosen;
 }
 
-// The first piece at which the sum exceeds u · mass, or the last with any mass if rounding leaves none. `found` is
-// shared: the piece and what is left of u · mass there.
+// Finds the first piece at which the sum exceeds u · mass, or the last piece with any mass if rounding leaves none.
+// `found` is shared: the piece and the rest of u · mass there.
 template <int kThreads>
 __device__ __forceinline__ void find_piece(const SampleParams& p, const double* masses, double u, uint32_t& found,
                                            double& found_rest) {
@@ -138,7 +139,7 @@ __device__ __forceinline__ void find_piece(const SampleParams& p, const double* 
   double own = 0, total;
   for (uint32_t c = begin; c < end; c++) own += masses[c];
   const double sum = block_scan<kThreads>(own, total), target = u * total;
-  // ~thread, so that the highest is the first thread; after it comes the last thread with any mass.
+  // The complement ~thread makes the highest value that of the first thread; then comes the last thread with any mass.
   const uint32_t first = block_combine<kThreads, Highest>(own > 0 && target < sum ? ~threadIdx.x : 0u);
   const uint32_t last = block_combine<kThreads, Highest>(own > 0 ? threadIdx.x + 1 : 0u) - 1;
   if (threadIdx.x == (first ? ~first : last)) {
@@ -158,7 +159,7 @@ template <int kThreads>
 __device__ __forceinline__ int32_t choose(const SampleParams& p, int64_t row, Key* shared) {
   const float* x = p.logits + row * p.V;
   Key highest = 0;
-  // NaN is the highest here: a row that has any is found by that.
+  // NaN is the highest here, so that a row that contains any is recognised.
   over_row(x, p.V, threadIdx.x, kThreads,
            [&](float v, uint32_t i) { highest = max(highest, v == v ? key_of(v, i) : ~Key{0}); });
   const Key best = block_combine<kThreads, Highest>(highest);
@@ -188,7 +189,7 @@ __device__ __forceinline__ int32_t choose(const SampleParams& p, int64_t row, Ke
   __shared__ uint32_t piece;
   __shared__ double rest;
   find_piece<kThreads>(p, masses, static_cast<double>(bits >> 11) * 0x1p-53, piece, rest);
-  return static_cast<int32_t>(draw_in_piece(p, x, w, piece, rest));  // every warp the same
+  return static_cast<int32_t>(draw_in_piece(p, x, w, piece, rest));  // every warp gets the same result
 }
 
 template <int kThreads>
@@ -200,7 +201,7 @@ __device__ void sample_rows(const SampleParams& p) {
       p.ids[row] = id;
       if (p.inputs) p.inputs[row] = max(id, 0);
     }
-    __syncthreads();  // before the next row's
+    __syncthreads();  // before the next row
   }
 }
 
@@ -235,7 +236,8 @@ void host::sample(Stream& stream, Out ids, OptOut inputs, In logits, OptIn histo
   }
 
   const bool selects = temperature > 0 && ((top_k > 0 && top_k < V) || top_p < 1);
-  // As many blocks as the card runs at once; each has rows one after the other, and scratch memory of its own.
+  // As many blocks as the card can run at once. Each handles rows one after the other and has scratch memory of its
+  // own.
   const int64_t blocks = std::min<int64_t>(B, stream.multiprocessors() * (is_long ? 2 : 16));
   const int64_t pieces = (V + kSamplePiece - 1) / kSamplePiece;
   const Stream::Workspace keys(stream, op, selects ? static_cast<size_t>(blocks * V) * sizeof(Key) : 0);

@@ -1,14 +1,15 @@
-// The largest elements of a row, found by one block: an order as whole numbers, sums, maxima and scans over the block,
-// and the first elements in that order up to a count or a mass, without a sort of the row.
+// Finds the largest elements of a row with one block: an order as whole numbers, sums, maxima and scans over the block,
+// and the first elements in that order up to a count or a mass, without sorting the row.
 //
-// One order everywhere: falling value, rising index among equals (0 and -0 are equal), NaN after everything. Results do
-// not depend on the order of threads: lists are collected by a scan, sums have a fixed shape.
+// The order is the same everywhere: descending value, ascending index among equals (0 and -0 are equal), and NaN after
+// every number. Results do not depend on the order of threads: lists are collected by a scan, and sums have a fixed
+// shape.
 #pragma once
 #include "cuda/kernels/kernel.h"
 
 namespace heed::cuda {
 
-// An element as one number, unique in its row: the higher comes first. 0 is no element.
+// An element as one number, unique in its row: the higher number comes first. 0 stands for no element.
 using Key = unsigned long long;
 
 #if HEED_DEVICE_CODE
@@ -20,12 +21,12 @@ __device__ __forceinline__ Key key_of(float x, uint32_t index) {
   return static_cast<Key>(bits) << 32 | static_cast<uint32_t>(~index);
 }
 __device__ __forceinline__ uint32_t index_of(Key key) { return ~static_cast<uint32_t>(key); }
-// Of a key that is no NaN's.
+// Returns the value of a key that is not NaN's.
 __device__ __forceinline__ float value_of(Key key) {
   const uint32_t bits = static_cast<uint32_t>(key >> 32);
   return __uint_as_float(bits ^ (bits >> 31 ? 0x80000000u : 0xffffffffu));
 }
-// Of numbers above -inf.
+// The least key of numbers above -inf.
 constexpr Key kAboveInfinity = Key{0x00800000} << 32;
 
 struct Sum {
@@ -48,7 +49,7 @@ __device__ __forceinline__ A warp_combine(A x) {
   return x;
 }
 
-// Over a block; 0 is the identity of `Op`. The same bits in every thread. May be called again at once.
+// Combines over a block and gives every thread the same bits; 0 is the identity of `Op`. May be called again at once.
 template <int kThreads, class Op, class A>
 __device__ __forceinline__ A block_combine(A x) {
   __shared__ A parts[kThreads / 32];
@@ -72,7 +73,8 @@ __device__ __forceinline__ A warp_scan(A x) {
   return x;
 }
 
-// The sum of what this and earlier threads of the block have; `total` is that of all. May be called again at once.
+// Returns the sum of the values of this and all earlier threads of the block; `total` receives the sum of all. May be
+// called again at once.
 template <int kThreads, class A>
 __device__ __forceinline__ A block_scan(A x, A& total) {
   __shared__ A parts[kThreads / 32];
@@ -87,7 +89,7 @@ __device__ __forceinline__ A block_scan(A x, A& total) {
   return warp > 0 ? before + x : x;
 }
 
-// f(value, index) for this thread's elements of a row, those of one aligned vector after the other.
+// Calls f(value, index) for this thread's elements of a row, one aligned vector after the other.
 template <class T, class F>
 __device__ __forceinline__ void over_row(const T* row, uint32_t n, uint32_t thread, uint32_t threads, const F& f) {
   constexpr int V = 16 / sizeof(T);
@@ -108,7 +110,7 @@ __device__ __forceinline__ void over_row(const T* row, uint32_t n, uint32_t thre
   }
 }
 
-// Sorts n keys, a power of two, the highest first. Begins and ends with a barrier.
+// Sorts n keys (n is a power of two), the highest first. It begins and ends with a barrier.
 template <int kThreads>
 __device__ __forceinline__ void sort_keys(Key* keys, uint32_t n) {
   __syncthreads();
@@ -126,7 +128,8 @@ __device__ __forceinline__ void sort_keys(Key* keys, uint32_t n) {
     }
 }
 
-// At least k elements are as high as this: the k-th of the threads' highest. 0 if k is too many for that.
+// Returns the k-th of the threads' highest keys, so that at least k elements are as high as it; 0 if k is too large for
+// that.
 template <int kThreads>
 __device__ __forceinline__ Key floor_of_top(Key highest, uint32_t k, Key* keys) {
   if (k > kThreads) return 0;
@@ -137,7 +140,8 @@ __device__ __forceinline__ Key floor_of_top(Key highest, uint32_t k, Key* keys) 
   return floor;
 }
 
-// The keys of a row for which keep(value, key) holds, into `list`; how many they are. Ends with a barrier.
+// Collects the keys of a row for which keep(value, key) holds into `list` and returns their number. Ends with a
+// barrier.
 template <int kThreads, class T, class F>
 __device__ __forceinline__ uint32_t collect(Key* list, const T* row, uint32_t n, const F& keep) {
   uint32_t count = 0, total;
@@ -154,8 +158,8 @@ __device__ __forceinline__ uint32_t collect(Key* list, const T* row, uint32_t n,
   return total;
 }
 
-// The last of the first keys in order whose weights together reach `target`, or the last of all if none do. Halves the
-// range of keys it can be in, then narrows that to keys there are.
+// Returns the last of the first keys in order whose weights together reach `target`, or the last of all keys if none
+// do. It halves the range of keys in which the result can be, and then narrows that to existing keys.
 template <int kThreads, class F>
 __device__ __forceinline__ Key last_of_prefix(const Key* list, uint32_t n, double target, const F& weight) {
   Key lowest = 0, highest = 0;
@@ -167,7 +171,7 @@ __device__ __forceinline__ Key last_of_prefix(const Key* list, uint32_t n, doubl
   while (end - low > 1) {
     const Key middle = low + (end - low) / 2;
     double mass = 0;
-    Key least = 0, most = 0;  // ~ the least from the middle on; the most below
+    Key least = 0, most = 0;  // ~ the least key from the middle on; the highest key below it
     for (uint32_t j = threadIdx.x; j < n; j += kThreads) {
       const Key key = list[j];
       if (key < low || key >= end) continue;

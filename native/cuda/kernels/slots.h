@@ -1,7 +1,7 @@
-// A row of elements in vectors of 16 bytes, slots, wherever the row begins: they are cut from the last 16-byte boundary
-// at or before it, so that all but the first and the last can be accessed at once, and those two element by element. A
-// tensor whose rows lie otherwise than those the slots were cut for is accessed element by element. Lanes take slots in
-// turn: lane l of kLanes has slots l, l + kLanes, ...
+// A row of elements in slots, which are 16-byte vectors. They are cut from the last 16-byte boundary at or before the
+// beginning of the row, wherever it begins. So all slots but the first and the last can be accessed at once, and those
+// two element by element. A tensor whose rows lie differently from those that the slots were cut for is accessed
+// element by element. Lanes take slots in turn: lane l of kLanes has slots l, l + kLanes, ...
 #pragma once
 #include "cuda/kernels/kernel.h"
 
@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned misalignment(const void* address) {
   return static_cast<unsigned>(reinterpret_cast<uintptr_t>(address)) % 16;
 }
 
-// 16 bytes to global memory. Written out, as the compiler takes stores apart that it finds on two branches.
+// Stores 16 bytes to global memory. It is written out because the compiler splits stores that it finds on two branches.
 template <class V>
 __device__ __forceinline__ void store_whole(void* address, const V& value) {
   static_assert(sizeof(V) == 16);
@@ -29,7 +29,7 @@ __device__ __forceinline__ void store_whole(void* address, const V& value) {
                : "memory");
 }
 
-// Index is int where rows are known to be short.
+// Index is int if rows are known to be short.
 template <class T, class Index = int>
 struct Slots {
   Index n;
@@ -39,14 +39,14 @@ struct Slots {
       : n(static_cast<Index>(n)), phase(static_cast<int>(misalignment(row) / sizeof(T))) {}
 
   __device__ __forceinline__ Index size() const { return (n + phase + kLength<T> - 1) / kLength<T>; }
-  // The position in the row of a slot's first element, which may be outside of it.
+  // Returns the position in the row of a slot's first element, which may be outside the row.
   __device__ __forceinline__ Index begin(Index slot) const { return slot * kLength<T> - phase; }
   __device__ __forceinline__ bool holds(Index i) const { return i >= 0 && i < n; }
   __device__ __forceinline__ bool whole(const T* row, Index i) const {
     return i >= 0 && i + kLength<T> <= n && misalignment(row + i) == 0;
   }
 
-  // Elements outside of the row are `other`.
+  // Elements outside the row are `other`.
   __device__ __forceinline__ Slot<T> load(const T* row, Index slot, T other) const {
     const Index i = begin(slot);
     if (whole(row, i)) return Slot<T>::load(row + i);

@@ -1,9 +1,9 @@
-// Softmax over the last dimension: out = exp(inp - max) / Σ exp(inp - max); a row of -inf only gives zeros.
+// Softmax over the last dimension: out = exp(inp - max) / Σ exp(inp - max); a row that consists of -inf gives zeros.
 // Backward: dinp = out · (dout - Σ_j dout_j out_j), written or, with `accumulate`, added.
 //
-// Rows are contiguous, the leading dimensions may have any strides. A warp a row up to about 1024 elements, a block of
-// 256 a row up to 8192, in registers; beyond, a block of 1024 a row, which is kept in shared memory where it fits and
-// read again where not. An output may be an input's memory.
+// Rows are contiguous; the leading dimensions may have any strides. A warp handles a row of up to about 1024 elements,
+// and a block of 256 threads a row of up to 8192, in registers. Beyond that, a block of 1024 threads handles a row; it
+// keeps the row in shared memory if it fits, and reads it again otherwise. An output may be an input's memory.
 #include "cuda/kernels/online_softmax.h"
 
 #if !HEED_DEVICE_CODE
@@ -25,7 +25,7 @@ struct SoftmaxBackwardParams {
   const void *dout, *out;
   RowOffsets<3> offsets;
   bool accumulate;
-  bool cached;  // room for dout's and out's
+  bool cached;  // wide rows: there is room for rows of dout and out
   int64_t rows, C;
 };
 
@@ -155,7 +155,7 @@ __device__ __forceinline__ void softmax_backward_wide_body(const SoftmaxBackward
   const T zero = from_float<T>(0);
   const Slots<T, int64_t> slots(out, p.C);
   const int64_t size = slots.size();
-  Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());  // dout's slots, then out's
+  Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());  // slots of dout, then of out
   float dot = 0;
   for (int64_t slot = threadIdx.x; slot < size; slot += kWideThreads) {
     const Slot<T> d = slots.load(dout, slot, zero), y = slots.load(out, slot, zero);

@@ -1,10 +1,10 @@
 // Elementwise kernels over operands of one shape with any strides (0 broadcasts).
 //
-// The host makes a Loop (dimensions of size 1 dropped, those that are laid out as one in every operand joined), cuts it
-// into pieces of fewer than 2^31 elements and offsets, and hands each to a kernel as Elements: 32-bit indices, division
-// by multiplication. A thread has V elements. Where every operand's rows are contiguous (or repeat one value), aligned
-// and whole vectors long, they are neighbours, read and written with one access of up to 16 bytes; else they lie a
-// block's width apart, so that a warp's accesses are neighbours.
+// The host makes a Loop (dimensions of size 1 are dropped, and those that are laid out as one in every operand are
+// joined). It cuts the Loop into pieces with fewer than 2^31 elements and offsets, and passes each piece to a kernel as
+// Elements: 32-bit indices, with division by multiplication. A thread has V elements. If every operand's rows are
+// contiguous (or repeat one value), aligned and whole vectors long, these are neighbours and are read and written with
+// one access of up to 16 bytes. Otherwise they lie a block's width apart, so that a warp's accesses are neighbours.
 #pragma once
 #include "cuda/kernels/kernel.h"
 
@@ -21,7 +21,7 @@ template <int N>
 struct Elements {
   uint32_t size;
   int32_t rank;              // at least 1
-  int32_t vector;            // a thread's elements are neighbours
+  int32_t vector;            // true if a thread's elements are neighbours
   Division shape[kMaxRank];  // innermost first
   uint32_t strides[N][kMaxRank];
 };
@@ -32,7 +32,7 @@ __device__ __forceinline__ uint32_t divide(uint32_t n, const Division& by) {
   return (__umulhi(n, by.multiplier) + n) >> by.shift;
 }
 
-// Where L elements lie in each operand. Elements beyond the end get places that must not be used.
+// Finds the places of L elements in each operand. Elements beyond the end get places that must not be used.
 template <int N, int L>
 __device__ __forceinline__ void locate(const Elements<N>& e, const uint32_t (&element)[L], uint32_t (&offset)[N][L]) {
   uint32_t rest[L];
@@ -73,11 +73,11 @@ __device__ __forceinline__ void locate(const Elements<N>& e, uint32_t element, u
 template <int N, int V>
 struct Lanes {
   bool vector;
-  uint32_t live;  // a bit an element
+  uint32_t live;  // one bit per element
   uint32_t offset[N][V];
 };
 
-// Elements first, first + 1, …, which a row holds whole.
+// Elements first, first + 1, …, all of which lie in one row.
 template <int V, int N>
 __device__ __forceinline__ Lanes<N, V> vector_lanes(const Elements<N>& e, uint32_t first) {
   Lanes<N, V> at;
@@ -90,7 +90,7 @@ __device__ __forceinline__ Lanes<N, V> vector_lanes(const Elements<N>& e, uint32
   return at;
 }
 
-// Elements first, first + step, …, as far as there are any.
+// Elements first, first + step, …, as far as they exist.
 template <int V, int N>
 __device__ __forceinline__ Lanes<N, V> single_lanes(const Elements<N>& e, uint32_t first, uint32_t step) {
   Lanes<N, V> at;
@@ -106,7 +106,7 @@ __device__ __forceinline__ Lanes<N, V> single_lanes(const Elements<N>& e, uint32
   return at;
 }
 
-// Of a grid with an element's thread for each V of them.
+// Lanes of a grid that has one thread for each V elements.
 template <int V, int N>
 __device__ __forceinline__ Lanes<N, V> lanes_of(const Elements<N>& e) {
   const uint32_t first = (blockIdx.x * kElementThreads + threadIdx.x) * V;
@@ -115,7 +115,7 @@ __device__ __forceinline__ Lanes<N, V> lanes_of(const Elements<N>& e) {
   return single_lanes<V>(e, blockIdx.x * V * kElementThreads + threadIdx.x, kElementThreads);
 }
 
-// The elements of operand i, whose first is at `data`; zeros where there are none.
+// Loads the elements of operand i, whose first is at `data`; zeros for elements that do not exist.
 template <int i, class T, int N, int V>
 __device__ __forceinline__ Vector<T, V> load_lanes(const Elements<N>& e, const Lanes<N, V>& at, const void* data) {
   const T* p = static_cast<const T*>(data);
@@ -150,7 +150,7 @@ __device__ __forceinline__ void load_lane_floats(float (&x)[V], const Elements<N
   for (int k = 0; k < V; k++) x[k] = to_float(stored.at[k]);
 }
 
-// Operand i, 0 unless given, is an output: written or, with `accumulate`, added to.
+// Stores to operand i (default 0), which is an output: it is written or, with `accumulate`, added to.
 template <class T, int i = 0, int N, int V>
 __device__ __forceinline__ void store_lane_floats(const float (&x)[V], const Elements<N>& e, const Lanes<N, V>& at,
                                                   void* data, bool accumulate) {
@@ -168,7 +168,8 @@ __device__ __forceinline__ void store_lane_floats(const float (&x)[V], const Ele
 
 #else
 
-// Dimensions outermost first. Elements before this piece, in all and in each operand, are `first` and `offset`.
+// Dimensions are outermost first. `first` and `offset` are the number of elements before this piece, in all and in each
+// operand.
 template <int N>
 struct Loop {
   int rank = 0;
@@ -181,7 +182,7 @@ struct Loop {
   int64_t stride(int operand) const { return rank ? strides[operand][rank - 1] : 0; }
 };
 
-// `any` sorts the dimensions by the first operand's strides, the largest outermost; `logical` keeps their order, so
+// `any` sorts the dimensions by the first operand's strides, the largest outermost. `logical` keeps their order, so
 // that the flat index is the element's index in the tensor.
 enum class Order { any, logical };
 
@@ -209,7 +210,7 @@ Loop<N> make_loop(const TensorView* const (&views)[N], Order order = Order::any)
   return loop;
 }
 
-// f(piece) for parts of the outermost dimensions with fewer than 2^31 elements and offsets, in order of elements.
+// Calls f(piece) for parts of the outermost dimensions with fewer than 2^31 elements and offsets, in order of elements.
 template <int N, class F>
 void for_pieces(const Loop<N>& loop, const F& f) {
   constexpr int64_t kLimit = int64_t{1} << 31;
@@ -229,7 +230,7 @@ void for_pieces(const Loop<N>& loop, const F& f) {
       part.first += half * rest;
       for (int i = 0; i < N; i++) part.offset[i] += half * loop.strides[i][0];
     }
-    if (part.shape[0] == 1) {  // no longer a dimension
+    if (part.shape[0] == 1) {  // not a dimension any more
       part.rank--;
       for (int d = 0; d < part.rank; d++) {
         part.shape[d] = part.shape[d + 1];
@@ -248,7 +249,8 @@ inline Division division_by(int64_t size) {
   return {static_cast<uint32_t>(divisor), static_cast<uint32_t>(multiplier), shift};
 }
 
-// Whether rows are whole vectors of V elements in every operand; `data` is where each operand's elements begin.
+// Returns true if rows are whole vectors of V elements in every operand; `data` is the place at which each operand
+// begins.
 template <int N>
 bool fits_vectors(const Loop<N>& loop, const void* const (&data)[N], const DType (&dtypes)[N], int V) {
   if (loop.stride(0) != 1 || (loop.rank > 1 && loop.row() % V != 0)) return false;
@@ -278,7 +280,7 @@ inline char* element_at(const TensorView& view, int64_t offset) {
   return static_cast<char*>(view.data) + offset * static_cast<int64_t>(size_of(view.dtype));
 }
 
-// f(elements, data, blocks) for each launch over views of one shape, V elements a thread.
+// Calls f(elements, data, blocks) for each launch over views of one shape, with V elements per thread.
 template <int N, class F>
 void for_launches(const TensorView* const (&views)[N], int V, const F& f) {
   for_pieces(make_loop(views), [&](const Loop<N>& piece) {
@@ -295,7 +297,7 @@ void for_launches(const TensorView* const (&views)[N], int V, const F& f) {
   });
 }
 
-// Elements of a 16-byte access.
+// Returns the number of elements in a 16-byte access.
 inline int vector_width(DType dtype) { return static_cast<int>(16 / size_of(dtype)); }
 
 #endif

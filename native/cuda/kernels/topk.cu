@@ -1,9 +1,9 @@
-// The k largest elements of each row of the last dimension and their indices, in falling order; the lowest index wins a
-// tie, NaN comes last.
+// The k largest elements of each row of the last dimension and their indices, in descending order. The lowest index
+// wins a tie, and NaN comes last.
 //
-// A block a row. The k-th of its threads' highest elements is as low as the result can get: what is as high is
-// collected (little more than k), cut to k by halving the range of keys, and sorted. Rows of up to 4096 have a block of
-// 128 threads, longer ones of 1024.
+// A block handles a row. The k-th of its threads' highest elements is a lower bound of the result: elements that are as
+// high are collected (little more than k), cut to k by halving the range of keys, and sorted. Rows of up to 4096
+// elements have a block of 128 threads, and longer ones a block of 1024.
 #include <algorithm>
 
 #include "core/checks/choose.h"
@@ -12,16 +12,16 @@
 namespace heed::cuda {
 
 constexpr int kTopkThreads = 128, kTopkLongThreads = 1024;
-constexpr uint32_t kTopkShared = 2048;  // keys that are sorted in shared memory
+constexpr uint32_t kTopkShared = 2048;  // keys that can be sorted in shared memory
 
-// `scratch` has `stride` keys a block: a row, and, if k is large, what is sorted.
+// `scratch` has `stride` keys per block: a row and, if k is large, the keys to sort.
 struct TopkParams {
   void* values;
   int32_t* ids;
   const void* inp;
   Key* scratch;
   int64_t rows, stride;
-  uint32_t width, k, padded;  // to a power of two
+  uint32_t width, k, padded;  // `padded`: k rounded up to a power of two
 };
 
 #if HEED_DEVICE_CODE
@@ -49,7 +49,7 @@ __device__ __forceinline__ void topk_row(const TopkParams& p, int64_t row, Key* 
     p.ids[row * p.k + j] = static_cast<int32_t>(i);
     static_cast<T*>(p.values)[row * p.k + j] = x[i];
   }
-  __syncthreads();  // before the next row's
+  __syncthreads();  // before the next row
 }
 
 template <class T, int kThreads>
@@ -88,7 +88,8 @@ void host::topk(Stream& stream, Out values, Out ids, In inp) {
   while (p.padded < p.k) p.padded *= 2;
   p.stride = p.width + (p.padded > kTopkShared ? p.padded : 0);
   const bool is_long = p.width > kTopkLong;
-  // As many blocks as the card runs at once; each has rows one after the other, and scratch memory of its own.
+  // As many blocks as the card can run at once. Each handles rows one after the other and has scratch memory of its
+  // own.
   const int64_t blocks = std::min<int64_t>(p.rows, stream.multiprocessors() * (is_long ? 2 : 16));
   const Stream::Workspace scratch(stream, op, static_cast<size_t>(blocks * p.stride) * sizeof(Key));
   p.values = values.data;

@@ -1,8 +1,8 @@
-// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. One float dtype, equal shapes, any
-// strides; computed in f32 and rounded once.
+// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. They take one float dtype, equal
+// shapes and any strides; results are computed in f32 and rounded once.
 //
-// kinds.h lists f. Backward needs the forward's input. The kind is a branch that all threads take alike, once
-// for a thread's vector of elements.
+// kinds.h lists f. Backward needs the forward's input. The kind is a branch that all threads take alike, once for a
+// thread's vector of elements.
 #include "core/checks/elementwise.h"
 #include "core/kinds.h"
 #include "cuda/kernels/activation.h"
@@ -27,7 +27,7 @@ struct UnaryBackwardParams {
 
 #if HEED_DEVICE_CODE
 
-// Functions of the library with a slow path for large arguments: one copy of it a kernel.
+// Library functions with a slow path for large arguments: a kernel has only one copy of each.
 __device__ __noinline__ float sine(float x) { return sinf(x); }
 __device__ __noinline__ float cosine(float x) { return cosf(x); }
 
