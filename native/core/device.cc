@@ -49,7 +49,7 @@ void Device::keep(Storage* storage) {
 }
 
 void Device::expect_not_capturing(const char* op) const {
-  if (capturing_) fail(Code::argument, "%s: expected no graph to be captured meanwhile", op);
+  if (capturing_) fail(Code::argument, "%s: expected no graph to be captured at the same time", op);
 }
 
 void Device::begin_capture() {

@@ -33,8 +33,8 @@ Cards find_cards() {
   const CUresult started = d->init(0);
   int version = 0;
   if (started == CUDA_SUCCESS && d->driver_get_version(&version) == CUDA_SUCCESS && version < kLowestDriver) {
-    cards.problem = "the CUDA driver is of CUDA " + words(version) + ": expected CUDA " + words(kLowestDriver) +
-                    " (version 470) or later";
+    cards.problem = "expected a driver of CUDA " + words(kLowestDriver) + " (version 470) or later, got one of CUDA " +
+                    words(version);
     return cards;
   }
   int count = 0;
@@ -89,8 +89,7 @@ Card::Card(int index, CUdevice device) : index(index), device(device) {
   multiprocessors = attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
   shared_limit = static_cast<size_t>(attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN));
   if (major < kLowestMajor)
-    unusable =
-        "expected compute capability 8.0 or later, it has " + std::to_string(major) + "." + std::to_string(minor);
+    unusable = "expected compute capability 8.0 or later, got " + std::to_string(major) + "." + std::to_string(minor);
 }
 
 CUcontext Card::make_current(const char* op) {
@@ -166,7 +165,7 @@ CUmodule Card::load_module(const Image& image, const char* op, const char* unpac
   const Driver& d = *driver();
   CUmodule module = nullptr;
   if (!image.runs_on(major, minor))
-    fail(Code::internal, "%s: expected a card of compute capability %d.%d for the kernels of %s, it has %d.%d", op,
+    fail(Code::internal, "%s: expected a card of compute capability %d.%d for the kernels of %s, got %d.%d", op,
          image.architecture / 10, image.architecture % 10, image.name, major, minor);
   const Cubin* const cubin = image.cubin_for(major, minor);
   if (cubin && d.module_load_data_ex(&module, unpacked + cubin->offset, 0, nullptr, nullptr) == CUDA_SUCCESS)

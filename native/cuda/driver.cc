@@ -48,7 +48,7 @@ Opened open_driver() {
   if (named && *named) {
     library = open_library(named);
     if (!library) {
-      opened.problem = "the driver library that HEED_CUDA_DRIVER names does not load: " + open_problem();
+      opened.problem = "the driver library named by HEED_CUDA_DRIVER cannot be loaded: " + open_problem();
       return opened;
     }
   } else {
@@ -86,10 +86,11 @@ const char* driver_problem() { return opened().usable ? nullptr : opened().probl
 const char* missing(Feature feature) { return opened().missing[static_cast<int>(feature)]; }
 
 void expect_feature(Feature feature, const char* op) {
-  static constexpr const char* kNames[] = {"graphs are recorded", "time is measured", "cards copy from each other"};
+  static constexpr const char* kNames[] = {"record graphs", "measure time", "copy between cards"};
   if (const char* symbol = missing(feature))
-    fail(Code::cuda, "%s: the CUDA driver lacks %s, by which %s: expected a driver of CUDA 11.4 (version 470) or later",
-         op, symbol, kNames[static_cast<int>(feature)]);
+    fail(Code::cuda,
+         "%s: the CUDA driver lacks %s, needed to %s: expected a driver of CUDA 11.4 (version 470) or later", op,
+         symbol, kNames[static_cast<int>(feature)]);
 }
 
 }  // namespace heed::cuda

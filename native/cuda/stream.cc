@@ -222,7 +222,7 @@ void Stream::fence(Fence* fence) {
   after([this, owned](CUresult result) {
     Failures failures{std::exchange(failures_, {}), std::exchange(unread_, nullptr)};
     if (result != CUDA_SUCCESS)
-      failures.device = std::make_shared<const Error>(error_of(result, "device", "running what was enqueued"));
+      failures.device = std::make_shared<const Error>(error_of(result, "device", "running the enqueued work"));
     owned->reached(std::move(failures));
   });
 }

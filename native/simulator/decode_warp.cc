@@ -54,7 +54,7 @@ void Decoder::barrier() {
     in_.e = source(argument(0), Type::u32);
     return;
   }
-  if (has("cluster")) fail("clusters are not of this architecture");
+  if (has("cluster")) fail("this architecture has no clusters");
   in_.control = Control::barrier;
   in_.execute = nothing;
   if (has("arrive")) in_.mode |= 1;

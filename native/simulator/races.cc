@@ -263,7 +263,7 @@ void BlockRaces::fault(const Warp& warp, int lane, uint64_t word, AccessRecord r
        "race in global memory at " + std::string(hex) + " (" +
            launch.memory->place(reinterpret_cast<const void*>(address)) + "): this " + now + " and a " + before +
            " by " + block_name(launch, block) + ", warp " + std::to_string(warp_of(record)) + ", at " +
-           (pc == pc_mask ? "a line far down" : place_name(*launch.program, pc)) +
+           (pc == pc_mask ? "a line beyond the recorded range" : place_name(*launch.program, pc)) +
            " have no fence and atomic operation between them");
 }
 

@@ -45,7 +45,7 @@ test("info tells versions, devices and why one is not there", async () => {
     return stdout;
   };
   expect(await report({ HEED_CUDA_DRIVER: "/nonexistent/libcuda.so.1" })).toMatch(
-    /device cuda {2,}not available: the driver library that HEED_CUDA_DRIVER names does not load: /,
+    /device cuda {2,}not available: the driver library named by HEED_CUDA_DRIVER cannot be loaded: /,
   );
   const found = await report({});
   for (const { name, available, description } of devices().slice(1)) {

@@ -30,7 +30,7 @@ async function without(library: string): Promise<{ description: string; code: st
 
 test("a driver library that is not there", async () => {
   const { description, code, message, auto } = await without("/nonexistent/libcuda.so.1");
-  expect(description).toMatch(/^the driver library that HEED_CUDA_DRIVER names does not load: .*No such file/);
+  expect(description).toMatch(/^the driver library named by HEED_CUDA_DRIVER cannot be loaded: .*No such file/);
   expect(code).toBe("ERR_DEVICE");
   expect(message).toBe(`device "cuda" is not available: ${description}`);
   expect(auto).toBe("cpu");

@@ -226,7 +226,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
     for (const text of [...reads, ...later]) expect(text).toMatch(/^ERR_CUDA \w+: /);
     for (const text of [...reads, ...later]) expect(text).toMatch(lost);
     expect(reads[0]).toBe(
-      "ERR_CUDA device: running what was enqueued: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719); " +
+      "ERR_CUDA device: running the enqueued work: unspecified launch failure (CUDA_ERROR_LAUNCH_FAILED, 719); " +
         "the device is lost to this process, which must be started again",
     );
     expect(rest.cpu).toBe(3);
@@ -379,7 +379,7 @@ describe.runIf(cudas.length > 0)("cuda: a kernel that the driver stops", () => {
       /^heed simulator: device 0: .*\n$/,
     );
     expect(read).toBe(
-      "ERR_CUDA device: running what was enqueued: the launch timed out and was terminated " +
+      "ERR_CUDA device: running the enqueued work: the launch timed out and was terminated " +
         "(CUDA_ERROR_LAUNCH_TIMEOUT, 702); the device is lost to this process, which must be started again",
     );
     expect(next).toMatch(lost);
@@ -424,7 +424,7 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
 
   test("a driver too old: its version", async (context) => {
     needsSimulator(context);
-    const description = "the CUDA driver is of CUDA 11.3: expected CUDA 11.4 (version 470) or later";
+    const description = "expected a driver of CUDA 11.4 (version 470) or later, got one of CUDA 11.3";
     expect(await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11030" })).toEqual(unavailable(description));
     const { cuda } = await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11040", HEED_SIMULATOR_CAPABILITY: "75" });
     expect(cuda).toMatchObject([{ name: "cuda:0", driverVersion: "11.4" }]);
@@ -435,7 +435,7 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
     const { cuda, failed, inUse } = await answer({ HEED_SIMULATOR_CAPABILITY: "75" });
     const description =
       "heed software device, 2.0 GiB, compute capability 7.5, CUDA 12.2: " +
-      "expected compute capability 8.0 or later, it has 7.5";
+      "expected compute capability 8.0 or later, got 7.5";
     expect(cuda).toEqual([
       {
         name: "cuda:0",

@@ -232,7 +232,7 @@ describe.runIf(cudas.length > 0)("cuda: a driver that lacks what only a feature 
     );
     expect(output.split("\n")).toEqual([
       "true decoding steps are not recorded, since the driver lacks cuGraphInstantiateWithFlags",
-      "ERR_CUDA capture: the CUDA driver lacks cuGraphInstantiateWithFlags, by which graphs are recorded: " +
+      "ERR_CUDA capture: the CUDA driver lacks cuGraphInstantiateWithFlags, needed to record graphs: " +
         "expected a driver of CUDA 11.4 (version 470) or later",
       "true 3",
     ]);

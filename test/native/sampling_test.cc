@@ -70,7 +70,7 @@ TEST(topk_errors) {
   is(call(values, values, inp), "ERR_DTYPE: topk: expected ids of dtype i32, got f32");
   is(call(three, ids, inp), "ERR_SHAPE: topk: expected values of shape [2, 2], got [3, 2]");
   is(call(values, ids_four, inp), "ERR_SHAPE: topk: expected ids of shape [2, 2], got [2, 4]");
-  is(call(four, ids_four, inp), "ERR_SHAPE: topk: expected at most 3 values a row, got 4");
+  is(call(four, ids_four, inp), "ERR_SHAPE: topk: expected at most 3 values per row, got 4");
 }
 
 struct Sampling {

@@ -431,10 +431,10 @@ test.for(targets)("gemm says what sum is not on $name", (target) => {
     expect(() => call(out, make([3]))).toThrow("gemm: expected sum of shape [4], got [3]");
     expect(() => call(out, make([4], "bf16"))).toThrow("gemm: expected sum of dtype f32, got bf16");
     expect(() => call(make([4, 0]), make([4]), a, make([5, 0]))).toThrow(
-      "gemm: expected out with 2 dimensions and elements where sum is given, got shape [4, 0]",
+      "gemm: expected out with 2 dimensions and elements if sum is given, got shape [4, 0]",
     );
     expect(() => call(make([2, 4, 3]), make([4]), make([2, 4, 5]), make([2, 5, 3]))).toThrow(
-      "gemm: expected out with 2 dimensions and elements where sum is given, got shape [2, 4, 3]",
+      "gemm: expected out with 2 dimensions and elements if sum is given, got shape [2, 4, 3]",
     );
   });
 });

@@ -46,7 +46,7 @@ void check_topk(Out values, Out ids, In inp) {
   expect_same_shape(op, "values", values, expected);
   expect_i32(op, "ids", ids, values);
   if (k > V)
-    fail(Code::shape, "%s: expected at most %lld values a row, got %lld", op, static_cast<long long>(V),
+    fail(Code::shape, "%s: expected at most %lld values per row, got %lld", op, static_cast<long long>(V),
          static_cast<long long>(k));
 }
 

@@ -61,7 +61,7 @@ void check_gemm(Out out, OptOut sum, In a, In b, OptIn bias, OptIn residual, Opt
   if (sum) {
     char shape[160];
     if (out.rank != 2 || out.empty())
-      fail(Code::shape, "%s: expected out with 2 dimensions and elements where sum is given, got shape %s", kOp,
+      fail(Code::shape, "%s: expected out with 2 dimensions and elements if sum is given, got shape %s", kOp,
            shape_string(out, shape, sizeof shape));
     expect_shape(kOp, "sum", *sum, {out.dim(sum_of_a ? -2 : -1)});
     expect_parameter_dtype(kOp, "sum", *sum, a.dtype);
