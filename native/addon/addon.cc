@@ -1,4 +1,4 @@
-// The addon's entry: context-aware, one Environment for each thread that loads it.
+// The addon's entry point. It is context-aware: each thread that loads it gets an Environment of its own.
 #include <exception>
 #include <string>
 
@@ -9,7 +9,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   try {
     Environment::create(env);
   } catch (const std::exception& error) {
-    // A thread or memory that is not to be had. require() throws it, and lib/native.ts makes it ERR_NATIVE.
+    // A thread or memory is not available. require() throws this error, and lib/native.ts turns it into ERR_NATIVE.
     throw Napi::Error::New(env, std::string("the addon could not start: ") + error.what());
   }
   define_memory(env, exports);
@@ -19,6 +19,6 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   return exports;
 }
 
-// Node's macro defines a function that nothing declares.
+// Node's macro defines a function that is declared nowhere.
 #pragma GCC diagnostic ignored "-Wmissing-declarations"
 NODE_API_MODULE(heed, init)

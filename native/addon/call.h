@@ -1,4 +1,4 @@
-// Reading the arguments of a call from JavaScript and turning what C++ throws into a HeedError.
+// Reads the arguments of a call from JavaScript and turns C++ exceptions into a HeedError.
 #pragma once
 #include <napi.h>
 
@@ -11,7 +11,7 @@
 
 namespace heed::addon {
 
-// One call in progress. `name` is the function's, for messages.
+// One call in progress. `name` is the name of the function, for messages.
 class Call {
  public:
   static constexpr size_t kMaxArguments = 24;
@@ -23,7 +23,7 @@ class Call {
     name = static_cast<const char*>(data);
   }
 
-  napi_value operator[](size_t i) const { return arguments_[i]; }  // undefined where missing
+  napi_value operator[](size_t i) const { return arguments_[i]; }  // undefined if it is missing
 
   Handle& handle(size_t i) const { return handle_of(arguments_[i], i); }
 
@@ -85,8 +85,8 @@ class Call {
   napi_value arguments_[kMaxArguments];
 };
 
-// The N-API callback around `body(Call&) -> napi_value` (null is undefined), which looks at no more than that many
-// arguments: nothing C++ throws leaves it.
+// The N-API callback around `body(Call&) -> napi_value` (null stands for undefined), which reads at most `arguments`
+// arguments. No C++ exception leaves it.
 template <napi_value (*body)(Call&), size_t arguments = 5>
 napi_value guarded(napi_env env, napi_callback_info info) {
   static_assert(arguments <= Call::kMaxArguments);

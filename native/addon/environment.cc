@@ -11,18 +11,18 @@
 
 namespace heed::addon {
 
-// Somebody, or only the log, waits for a point of a device's queue.
+// A promise, or only the log, that waits for a point of a device's queue.
 struct Environment::Pending {
   explicit Pending(Device& device) : device(device) {}
 
   Device& device;
-  napi_deferred deferred = nullptr;  // null where nobody waits
+  napi_deferred deferred = nullptr;  // null if there is no promise
   napi_ref result = nullptr;
   bool of_all = false;
-  bool settles = true;   // the log learns from it
-  int64_t position = 0;  // of the device's log
-  Failures failures;     // since the fence before
-  Cause error;           // why the promise is rejected
+  bool settles = true;   // true if it settles the log
+  int64_t position = 0;  // position in the device's log
+  Failures failures;     // since the previous fence
+  Cause error;           // reason for which the promise is rejected
 };
 
 class Environment::PendingFence final : public Fence {
@@ -65,7 +65,7 @@ void Environment::create(Napi::Env env) {
   auto* environment = new Environment(env);
   napi_set_instance_data(
       env, environment, [](napi_env, void* data, void*) { static_cast<Environment*>(data)->unreference(); }, nullptr);
-  // After the thread-safe function's own hook was added, so that it runs before it.
+  // Added after the thread-safe function's own hook, so that it runs before that hook.
   napi_add_env_cleanup_hook(env, [](void* data) { static_cast<Environment*>(data)->stop(); }, environment);
 }
 
@@ -109,7 +109,7 @@ std::shared_ptr<HostBuffer> Environment::host_buffer(size_t bytes) {
   return buffer;
 }
 
-// Transfers first: the queue that is stopped may wait for one whose sender waits for this queue.
+// Transfers come first: the queue that is stopped may wait for a transfer whose sender waits for this queue.
 void Environment::stop() {
   for (const auto& waited : buffers_)
     if (const auto buffer = waited.lock()) {
@@ -161,7 +161,7 @@ void Environment::follow(napi_env env, Device& device) { enqueue(env, std::make_
 
 napi_value Environment::promise(napi_env env, std::unique_ptr<Pending> pending, napi_value result) {
   napi_value promise = nullptr;
-  // Pending goes into the queue all the same: the log may know of it.
+  // Pending goes into the queue in any case, because the log may refer to it.
   const bool made = napi_create_promise(env, &pending->deferred, &promise) == napi_ok &&
                     napi_create_reference(env, result, 1, &pending->result) == napi_ok;
   if (!made) pending->deferred = nullptr;

@@ -1,7 +1,8 @@
-// What one Node environment (the main thread or a worker_thread) owns: its devices, its handles, its pending reads.
+// Everything that one Node environment (the main thread or a worker_thread) owns: its devices, its handles and its
+// pending reads.
 //
-// It lives until both the environment has ended and the last handle has been finalised, whichever order V8 chooses.
-// At the environment's end the queue stops before anything else goes, so that no kernel writes to memory of a dead
+// It lives until the environment has ended and the last handle has been finalised, in whichever order V8 chooses. At
+// the environment's end the queue stops before anything else is destroyed, so that no kernel writes to memory of a dead
 // isolate.
 #pragma once
 #include <napi.h>
@@ -20,37 +21,39 @@ class Environment {
   static Environment& of(napi_env env);
   static void create(Napi::Env env);
 
-  // By index: 0 is the CPU, 1 + n the CUDA device n, opened at its first use. Throws ERR_DEVICE or ERR_CUDA.
+  // Returns a device by index: 0 is the CPU, and 1 + n is the CUDA device n, which is opened at its first use. Throws
+  // ERR_DEVICE or ERR_CUDA.
   Device& device(int64_t index);
 
   napi_value wrap(napi_env env, Handle* handle);  // takes ownership
 
-  // For a graph or a timer of a device: an external whose data is the unique_ptr.
+  // Wraps a graph or a timer of a device: the result is an external whose data is the unique_ptr.
   template <class T>
   napi_value wrap(napi_env env, std::unique_ptr<T> object);
 
-  // Each resolves with `result` once everything enqueued on the device so far has run. That of a storage, whose
-  // elements are in the result, rejects where they are damaged; that of all with the first failure on the device that
-  // nobody was told of; and each where the device is lost.
+  // These promises resolve with `result` once everything enqueued on the device so far has run. The promise of a
+  // storage, whose elements are in the result, rejects if they are damaged. The promise of all rejects with the first
+  // failure on the device that nobody was told of. Both reject if the device is lost.
   napi_value promise_of(napi_env env, Storage& storage, napi_value result);
   napi_value promise_of_all(napi_env env, Device& device, napi_value result);
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
-  // Resolves once the system has the cache of the device back.
+  // Returns a promise that resolves once the system has got back the device's cache.
   napi_value release_cached(napi_env env, Device& device, napi_value result);
-  // Has the device's log learn what fails before this point, though nobody waits for it.
+  // Makes the device's log learn of failures before this point, although no promise waits for it.
   void follow(napi_env env, Device& device);
 
-  // Bytes on their way between two devices, for which the queue of one of them waits until the environment ends.
+  // Returns a buffer for bytes in transit between two devices. The queue that waits for it waits at most until the
+  // environment ends.
   std::shared_ptr<HostBuffer> host_buffer(size_t bytes);
 
-  // Tells V8 how much memory live tensors hold, when that has changed much. The last thing a call does: V8 may collect
-  // garbage, and so free tensors, in here.
+  // Tells V8 how much memory live tensors hold, if that has changed much. It must be the last action of a call: V8 may
+  // collect garbage in here and so free tensors.
   void report_external_memory(napi_env env);
 
   void set_error_class(napi_env env, napi_value constructor);
-  // The function of lib/ that unpacks an image of kernels.
+  // Sets the function of lib/ that unpacks an image of kernels.
   void set_unpack(napi_env env, napi_value function);
-  // The pack of an image, as an ArrayBuffer.
+  // Returns the pack of an image, as an ArrayBuffer.
   static napi_value packed(napi_env env, const cuda::Image& image);
   napi_value make_error(napi_env env, const char* code, const char* message);
 
@@ -74,7 +77,7 @@ class Environment {
   void stop();
   std::vector<char> unpack(const cuda::Image& image);
 
-  std::vector<std::unique_ptr<Device>> devices_;  // null where not opened
+  std::vector<std::unique_ptr<Device>> devices_;  // null for devices that are not opened
   int64_t references_ = 1;                        // the environment itself and each handle
   int64_t reported_bytes_ = 0;
   const napi_env env_;
@@ -82,14 +85,15 @@ class Environment {
   napi_ref unpack_ = nullptr;
   napi_threadsafe_function notify_ = nullptr;
 
-  std::vector<std::weak_ptr<HostBuffer>> buffers_;  // some may be gone
+  std::vector<std::weak_ptr<HostBuffer>> buffers_;  // some may have been destroyed
 
   std::vector<Pending*> pending_;  // JavaScript thread only
   std::mutex mutex_;
   std::vector<Pending*> done_;  // guarded by mutex_
 };
 
-// What a device made lives no longer than it: the environment waits for it as for a tensor's handle.
+// An object that a device made must not outlive it: the environment waits for it in the same way as for a tensor's
+// handle.
 template <class T>
 napi_value Environment::wrap(napi_env env, std::unique_ptr<T> object) {
   napi_value external = nullptr;

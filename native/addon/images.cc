@@ -1,4 +1,4 @@
-// The images of kernels, for lib/: which there are, as they are packed, and loading them in threads.
+// The images of kernels, for lib/: lists them, returns their packs, and loads them in threads.
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -12,7 +12,7 @@
 namespace heed::addon {
 namespace {
 
-// Each once, in no order that means anything.
+// Returns each image once, in no particular order.
 std::vector<const cuda::Image*> all_images() {
   std::vector<const cuda::Image*> images;
   for (const auto* kernel = cuda::KernelEntry::first(); kernel; kernel = kernel->next)
@@ -31,7 +31,7 @@ const cuda::Image& image_of(Call& call, size_t i) {
   fail(Code::argument, "%s: expected the name of an image of kernels, got \"%s\"", call.name, name);
 }
 
-// Opens the device, so that a card that cannot be used says so here.
+// Opens the device, so that the error for a card that cannot be used appears here.
 cuda::Card& card_of(Call& call, size_t i) {
   const int64_t index = call.integer(i);
   if (index < 1) fail(Code::device, "%s: expected a CUDA device", call.name);
@@ -39,7 +39,8 @@ cuda::Card& card_of(Call& call, size_t i) {
   return *cuda::Card::all()[static_cast<size_t>(index - 1)];
 }
 
-// kernelImages(device) -> [{name, loaded, pack}]: those that the device can load; images of a pack have its number
+// kernelImages(device) -> [{name, loaded, pack}]: the images that the device can load; images of one pack share its
+// number
 napi_value kernel_images(Call& call) {
   cuda::Card& card = card_of(call, 0);
   napi_value list = nullptr;
@@ -65,12 +66,12 @@ napi_value kernel_images(Call& call) {
 // packedImage(name) -> ArrayBuffer: the pack of an image
 napi_value packed_image(Call& call) { return Environment::packed(call.env, image_of(call, 0)); }
 
-// An image on its way to a card, in one of libuv's threads.
+// An image that is being loaded to a card in one of libuv's threads.
 struct Loading {
   cuda::Card& card;
   const cuda::Image& image;
   const char* unpacked;
-  napi_ref bytes = nullptr;  // keeps them alive
+  napi_ref bytes = nullptr;  // keeps the bytes alive
   napi_deferred deferred = nullptr;
   napi_async_work work = nullptr;
   std::unique_ptr<Error> error = nullptr;
@@ -96,7 +97,7 @@ struct Loading {
   }
 };
 
-// loadImage(device, name, bytes) -> Promise<undefined>: bytes are those of the image, unpacked, as a Buffer
+// loadImage(device, name, bytes) -> Promise<undefined>: bytes are those of the unpacked image, as a Buffer
 napi_value load_image(Call& call) {
   cuda::Card& card = card_of(call, 0);
   const cuda::Image& image = image_of(call, 1);

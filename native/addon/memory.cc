@@ -1,4 +1,4 @@
-// Tensor handles: allocation, views, and the ways between host and device memory.
+// Tensor handles: allocation, views, and copies between host and device memory.
 #include <algorithm>
 #include <cstring>
 
@@ -26,8 +26,8 @@ int read_dims(Call& call, size_t i, int64_t* dims) {
   return static_cast<int>(rank);
 }
 
-// The released handle that was given as argument i for use again, or null. Making one is the dearest part of a small
-// operation.
+// Returns the released handle that was given as argument i for reuse, or null. Creating a handle is the most expensive
+// part of a small operation.
 Handle* released_handle(Call& call, size_t i) {
   if (call.is_null(i)) return nullptr;
   void* data = nullptr;
@@ -39,7 +39,7 @@ Handle* released_handle(Call& call, size_t i) {
   return handle;
 }
 
-// `content`, whose share of the storage it takes, in that handle or a new one.
+// Puts `content`, including its share of the storage, into that handle or a new one.
 napi_value handle_with(Call& call, size_t i, Handle* released, const Handle& content) {
   if (!released) return Environment::of(call.env).wrap(call.env, new Handle(content));
   *released = content;
@@ -55,7 +55,7 @@ napi_value alloc(Call& call) {
   view.rank = read_dims(call, 2, view.shape);
   int64_t bytes = static_cast<int64_t>(size_of(view.dtype));
   int64_t stride = 1;
-  // As if sizes of 0 were 1: strides stay as those of row-major order.
+  // Sizes of 0 count as 1 here, so that strides stay those of row-major order.
   bool empty = false;
   for (int d = view.rank - 1; d >= 0; d--) {
     view.strides[d] = stride;
@@ -98,7 +98,8 @@ napi_value view(Call& call) {
   int64_t end;
   overflow |= __builtin_add_overflow(last, offset, &end) || __builtin_add_overflow(end, 1, &end) ||
               __builtin_mul_overflow(end, item, &end) || __builtin_add_overflow(end, first, &end);
-  // Nothing is read or written through a view without elements: wherever it would begin, it begins where its base does.
+  // Nothing is read or written through a view without elements: wherever it would begin, it begins at the base's
+  // beginning.
   const bool empty = view.empty();
   if (overflow || (!empty && end > base.storage->bytes()))
     fail(Code::shape, "%s: expected a view within the tensor's %lld bytes", call.name,
@@ -109,7 +110,7 @@ napi_value view(Call& call) {
   return handle_with(call, 4, released, {view, base.storage});
 }
 
-// release(handle): in queue order; a second time does nothing
+// release(handle): takes effect in queue order; a second call does nothing
 napi_value release(Call& call) {
   void* data = nullptr;
   if (napi_get_value_external(call.env, call[0], &data) != napi_ok || !data)
@@ -149,8 +150,8 @@ napi_value upload(Call& call) {
   return nullptr;
 }
 
-// An ArrayBuffer of `bytes`, whose memory is at `data`. A large one is made by JavaScript's constructor, which throws
-// where the host has no memory left; napi_create_arraybuffer, which is faster, ends the process then.
+// Returns an ArrayBuffer of `bytes`, whose memory is at `data`. A large one is created by JavaScript's constructor,
+// which throws if the host has no memory left. napi_create_arraybuffer is faster, but ends the process in that case.
 napi_value array_buffer(Call& call, size_t bytes, void** data) {
   constexpr size_t kSmall = size_t{64} << 10;
   napi_value buffer = nullptr;
@@ -165,12 +166,12 @@ napi_value array_buffer(Call& call, size_t bytes, void** data) {
         napi_get_arraybuffer_info(call.env, buffer, data, nullptr) == napi_ok)
       return buffer;
   }
-  napi_value ignored;  // the engine's own RangeError: reported as ours
+  napi_value ignored;  // the engine's own RangeError, which is reported as our error
   napi_get_and_clear_last_exception(call.env, &ignored);
   fail(Code::oom, "%s: out of memory for %zu bytes on the host", call.name, bytes);
 }
 
-// read(handle) -> Promise<ArrayBuffer>: after everything enqueued so far
+// read(handle) -> Promise<ArrayBuffer>: resolves after everything that was enqueued so far
 napi_value read(Call& call) {
   Handle& handle = call.handle(0);
   if (!handle.view.contiguous()) fail(Code::shape, "%s: expected a contiguous tensor", call.name);
@@ -182,7 +183,7 @@ napi_value read(Call& call) {
   return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer);
 }
 
-// A copy on its way to another device.
+// A copy in transit to another device.
 class Sent final : public Delivery {
  public:
   Sent(OperationLog& receiver, int64_t operation) : receiver_(receiver), operation_(operation) {}
@@ -193,8 +194,8 @@ class Sent final : public Delivery {
   const int64_t operation_;
 };
 
-// transfer(to, from): copies a contiguous tensor to one of the same bytes on another device, in the order of both
-// queues
+// transfer(to, from): copies a contiguous tensor to one with the same number of bytes on another device, in the order
+// of both queues
 napi_value transfer(Call& call) {
   Handle& to = call.handle(0);
   Handle& from = call.handle(1);
@@ -211,7 +212,7 @@ napi_value transfer(Call& call) {
   receiver.log().end();
   sender.log().deliver(*from.storage, std::make_unique<Sent>(receiver.log(), received));
   auto& environment = Environment::of(call.env);
-  // What has failed before is known by the time that the receiver's next fence is reached.
+  // The failures so far are known by the time that the receiver's next fence is reached.
   environment.follow(call.env, sender);
   const Device::Signals signals{environment.host_buffer(0), environment.host_buffer(0), environment.host_buffer(0)};
   if (receiver.copy_from(sender, to.view.data, from.view.data, bytes, signals)) return nullptr;
@@ -303,7 +304,7 @@ napi_value reset_peak(Call& call) {
   return nullptr;
 }
 
-// releaseCached(device) -> Promise<undefined>: once the system has it
+// releaseCached(device) -> Promise<undefined>: resolves once the system has got back the cache
 napi_value release_cached(Call& call) {
   auto& environment = Environment::of(call.env);
   napi_value object = nullptr;  // a reference needs an object

@@ -1,5 +1,5 @@
-// The N-API export of every operation, generated from ops.def: arguments are read by the type of each parameter, so
-// an export cannot disagree with the kernel it calls.
+// The N-API export of every operation, generated from ops.def. Arguments are read according to the type of each
+// parameter, so that an export cannot disagree with the kernel that it calls.
 #include <algorithm>
 #include <array>
 #include <tuple>
@@ -16,7 +16,7 @@ namespace {
 
 using Use = OperationLog::Use;
 
-// What a word of ops.def says of a parameter's use.
+// The use of a parameter according to its word in ops.def.
 enum class Role : uint8_t { other, in, out, in_out, accumulate };
 
 namespace words {
@@ -61,7 +61,8 @@ using Accumulate = Word<Role::accumulate>;
 #undef OP
 }  // namespace words
 
-// The use of each parameter; of an Accumulate, `output` is the parameter that it is said of, else -1.
+// The use of each parameter. For an Accumulate, `output` is the index of the parameter that it belongs to; otherwise it
+// is -1.
 struct ParameterUse {
   Role role;
   int output;
@@ -74,7 +75,7 @@ struct Roles<void(Words...)> {
     constexpr Role roles[] = {Words::role...};
     constexpr size_t count = sizeof...(Words);
     std::array<ParameterUse, count> list{};
-    // The k-th Accumulate of ops.def is that of the k-th output.
+    // The k-th Accumulate of ops.def belongs to the k-th output.
     size_t output = 0;
     for (size_t i = 0; i < count; i++) {
       list[i] = {roles[i], -1};
@@ -86,20 +87,21 @@ struct Roles<void(Words...)> {
   }();
 };
 
-// Reads arguments, finds the one device they all live on, and notes in its log how they are used.
+// Reads arguments, finds the one device on which all tensors live, and notes in its log how they are used.
 class Reader {
  public:
   Reader(Call& call, const ParameterUse* parameters) : call_(call), parameters_(parameters) {
     std::fill_n(outputs_, Call::kMaxArguments, -1);
   }
-  // An argument was wrong: there is no operation.
+  // An argument was wrong, so there is no operation.
   ~Reader() {
     if (device_ && !ended_) device_->log().cancel();
   }
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  // All arguments are read, and what the operation enqueues is; without `whole` perhaps not all of it.
+  // Called when all arguments are read and the operation has enqueued its work. If `whole` is false, some of the work
+  // may be missing.
   void end(bool whole) {
     ended_ = true;
     device_->log().end(whole);
@@ -163,7 +165,7 @@ class Reader {
   const ParameterUse* const parameters_;
   Device* device_ = nullptr;
   bool ended_ = false;
-  int outputs_[Call::kMaxArguments];  // which use of the operation each output is
+  int outputs_[Call::kMaxArguments];  // index of the use of each output
 };
 
 template <class Parameter>
@@ -200,7 +202,7 @@ template <class... Parameters, size_t... I>
 void invoke(Call& call, const ParameterUse* parameters, void (*on_cpu)(cpu::Stream&, Parameters...),
             void (*on_cuda)(cuda::Stream&, Parameters...), std::index_sequence<I...>) {
   Reader reader(call, parameters);
-  // Braces evaluate in order: the first wrong argument is the one reported.
+  // Braces evaluate in order, so the first wrong argument is reported.
   std::tuple<Stored<Parameters>...> arguments{Argument<Parameters>::read(call, reader, I)...};
   Device& device = reader.device();
   try {

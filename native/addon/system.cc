@@ -1,4 +1,4 @@
-// What the machine has and how much of it is used: instruction set and threads.
+// Tells which instruction sets, threads and CUDA devices the machine has, and sets which of them are used.
 #include <string>
 
 #include "addon/call.h"

@@ -11,20 +11,21 @@ namespace {
 struct Isa {
   const char* name;
   const OpTable<Stream>* table;
-  bool bf16_dot, int8_dot;  // beside the table, by a few functions within it
+  bool bf16_dot, int8_dot;  // instructions that a few functions use beside the table's instruction set
   bool supported;
-  bool fast;  // else it is chosen by name alone
+  bool fast;  // if false, it is chosen only by name
 };
 
-// Best first.
+// Ordered from best to worst.
 const Isa* all(int* count) {
 #ifdef HEED_HAS_AVX512
   static const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma") &&
                                  __builtin_cpu_supports("f16c");
-  // VDPBF16PS, with the products of two FMAs, runs at the rate of one on AMD's cores and at a quarter of it on Intel's
-  // (measured: Zen 4, Emerald Rapids), where f32 products of converted values are thus twice as fast.
+  // VDPBF16PS does the products of two FMAs. It runs at the rate of one FMA on AMD's cores and at a quarter of that
+  // rate on Intel's (measured on Zen 4 and Emerald Rapids), where f32 products of converted values are thus twice as
+  // fast.
   static const bool fast_bf16 = !__builtin_cpu_is("intel");
 #endif
   static const Isa list[] = {

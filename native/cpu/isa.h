@@ -1,5 +1,5 @@
-// Instruction sets. Every file in cpu/kernels is compiled once for each, with HEED_ISA set to the namespace its
-// functions live in; the best one the machine has is chosen when the addon loads.
+// Instruction sets. Every file in cpu/kernels is compiled once for each of them, with HEED_ISA set to the namespace of
+// its functions. The best one that the machine has is chosen when the addon loads.
 #pragma once
 #include "core/op_table.h"
 
@@ -7,7 +7,7 @@ namespace heed::cpu {
 
 class Stream;
 
-// Those that this build has.
+// The instruction sets that this build contains.
 #ifdef HEED_HAS_PORTABLE
 namespace portable {
 extern const OpTable<Stream> table;
@@ -24,18 +24,19 @@ extern const OpTable<Stream> table;
 }
 #endif
 
-// The operations of the instruction set in use, and its name: "avx512bf16", "avx512vnni", "avx512", "avx2" or
-// "portable". HEED_CPU_ISA in the environment picks another one that the machine has.
+// Return the operations of the instruction set in use, and its name: "avx512bf16", "avx512vnni", "avx512", "avx2" or
+// "portable". The environment variable HEED_CPU_ISA selects another one that the machine has.
 const OpTable<Stream>& ops();
 const char* isa_name();
-// Whether kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are no instruction set
-// with a table of its own: what uses them are single functions (`target("avx512bf16")`) within that of AVX-512.
+// Returns true if kernels may use the instructions that multiply bf16 and add in f32 (AVX512-BF16). They are not an
+// instruction set with a table of its own: single functions (`target("avx512bf16")`) within the AVX-512 table use them.
 bool bf16_dot();
-// The same of those that multiply bytes and add in 32 bits (AVX512-VNNI), which whatever has bf16_dot() has as well.
+// The same for the instructions that multiply bytes and add in 32 bits (AVX512-VNNI). Every machine with bf16_dot() has
+// them too.
 bool int8_dot();
-// Whether this build has the named one and this machine can run it.
+// Returns true if this build contains the named instruction set and this machine can run it.
 bool isa_supported(const char* name);
-// Chooses another; false if it is not supported. For tests; JavaScript thread only.
+// Selects another instruction set; returns false if it is not supported. For tests; JavaScript thread only.
 bool select_isa(const char* name);
 
 }  // namespace heed::cpu

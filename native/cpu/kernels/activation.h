@@ -1,10 +1,10 @@
-// Activations and their derivatives on vectors: ReLU, GELU (Hendrycks & Gimpel 2016) exactly (x Φ(x)) and in GPT-2's
-// tanh form, the sigmoid σ, and SiLU (x σ(x), Elfwing et al. 2017). Fused by gemm.cc and gated.cc, element by element
-// in unary.cc.
+// Activations and their derivatives on vectors: ReLU, GELU (Hendrycks & Gimpel 2016) both exactly (x Φ(x)) and in
+// GPT-2's tanh form, the sigmoid σ, and SiLU (x σ(x), Elfwing et al. 2017). gemm.cc and gated.cc fuse them; unary.cc
+// applies them element by element.
 //
-// The tanh form is computed as x σ(2u), u = √(2/π)(x + 0.044715 x³), the same function without tanh's cancellation for
-// negative x. Derivatives are taken of x clamped to where they still change, so that no ∞ · 0 appears; those
-// of σ and SiLU come from e^-|x| instead of 1 - σ, which would cancel.
+// The tanh form is computed as x σ(2u), u = √(2/π)(x + 0.044715 x³). This is the same function without tanh's
+// cancellation for negative x. Derivatives clamp x to the range in which they still change, so that no ∞ · 0 appears.
+// The derivatives of σ and SiLU are computed from e^-|x| instead of 1 - σ, which would cancel.
 #pragma once
 #include "core/params.h"
 #include "cpu/kernels/kernel.h"
@@ -12,7 +12,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-inline vf relu(vf x) { return vmax(set1(0.0f), x); }  // NaN stays NaN
+inline vf relu(vf x) { return vmax(set1(0.0f), x); }  // a NaN stays NaN
 inline vf relu_grad(vf x) { return select(x > set1(0.0f), set1(1.0f), set1(0.0f)); }
 
 // erf to about 1 ulp: an odd polynomial below 1, and 1 - e^q(x) above, q fitted to log erfc.
@@ -24,7 +24,7 @@ inline vf verf(vf x) {
   p = fma(p, s, set1(-2.685432881e-2f));
   p = fma(p, s, set1(1.128359735e-1f));
   p = fma(p, s, set1(-3.761262596e-1f));
-  p = fma(p, s, set1(1.283791671e-1f));  // 2/√π - 1: the 1 is added apart, with one rounding
+  p = fma(p, s, set1(1.283791671e-1f));  // 2/√π - 1: the 1 is added separately, with one rounding
   const vf small = fma(p, a, a);
   const vf t = vmin(a, set1(4.0f));
   vf q = set1(-2.178802242e-5f);
@@ -44,14 +44,14 @@ inline vf verf(vf x) {
 constexpr float kSqrt2OverPi = 0.7978845608028654f;
 constexpr float kGeluCubic = 0.044715f;
 
-// e^-2u; the gate is σ(2u) = 1 / (1 + e^-2u).
+// Returns e^-2u; the gate is σ(2u) = 1 / (1 + e^-2u).
 inline vf gelu_tanh_exp(vf x) {
   const vf u = x * fma(set1(kSqrt2OverPi * kGeluCubic), x * x, set1(kSqrt2OverPi));
   return vexp(set1(-2.0f) * u);
 }
 
 inline vf gelu_tanh(vf x) {
-  // Below -12 the result is 0 in f32, and -∞ · 0 must not be asked for.
+  // Below -12 the result is 0 in f32, and -∞ · 0 must not be computed.
   const vf c = vmax(x, set1(-12.0f));
   return select(x == x, c / (set1(1.0f) + gelu_tanh_exp(c)), x);
 }
@@ -61,7 +61,7 @@ inline vf gelu_tanh_grad(vf x) {
   const vf e = gelu_tanh_exp(c);
   const vf s = set1(1.0f) / (set1(1.0f) + e);
   const vf slope = fma(set1(6.0f * kSqrt2OverPi * kGeluCubic), c * c, set1(2.0f * kSqrt2OverPi));
-  return select(x == x, fma(c * (e * s * s), slope, s), x);  // e · s is 1 - s without its cancellation
+  return select(x == x, fma(c * (e * s * s), slope, s), x);  // e · s is 1 - s without cancellation
 }
 
 inline vf gelu_erf(vf x) {
@@ -69,7 +69,7 @@ inline vf gelu_erf(vf x) {
   return select(x == x, set1(0.5f) * c * (set1(1.0f) + verf(c * set1(0.70710678118654752f))), x);
 }
 
-// Φ(x) + x φ(x)
+// Returns Φ(x) + x φ(x).
 inline vf gelu_erf_grad(vf x) {
   const vf c = vmin(vmax(x, set1(-15.0f)), set1(15.0f));
   const vf cdf = set1(0.5f) * (set1(1.0f) + verf(c * set1(0.70710678118654752f)));
@@ -79,18 +79,18 @@ inline vf gelu_erf_grad(vf x) {
 
 inline vf sigmoid(vf x) { return set1(1.0f) / (set1(1.0f) + vexp(-x)); }
 
-// σ'(x) = e / (1 + e)², e = e^-|x|.
+// Returns σ'(x) = e / (1 + e)² with e = e^-|x|.
 inline vf sigmoid_grad(vf x) {
   const vf e = vexp(-vabs(x)), d = set1(1.0f) + e;
   return e / (d * d);
 }
 
-// SiLU and its derivative have reached their limits in f32 beyond ±104; -∞ · 0 must not be asked for.
+// SiLU and its derivative have reached their limits in f32 beyond ±104, and -∞ · 0 must not be computed.
 inline vf silu(vf x) {
   const vf c = vmax(x, set1(-104.0f));
   return select(x == x, c * sigmoid(c), x);
 }
-// σ(x) + x σ'(x)
+// Returns σ(x) + x σ'(x).
 inline vf silu_grad(vf x) {
   const vf c = vmin(vmax(x, set1(-104.0f)), set1(104.0f));
   const vf e = vexp(-vabs(c)), r = set1(1.0f) / (set1(1.0f) + e);

@@ -1,9 +1,11 @@
-// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), all parameters in one parallel loop.
+// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) over all parameters in one parallel
+// loop.
 //
-// g' = g · min(1, max_norm / (norm + 1e-6)) with `norm`, else g;  p -= lr · weight_decay · p;
-// m += (1-β1)(g' - m);  v = β2 v + (1-β2) g'²;  p -= lr / (1-β1^step) · m / (sqrt(v) / sqrt(1-β2^step) + eps).
-// A `norm` that is NaN or infinite skips the step: parameters, m and v stay as they are, and one bad batch does not
-// end a run. Bias corrections are computed in f64. Elements are independent: any chunking gives the same bits.
+//   g' = g · min(1, max_norm / (norm + 1e-6)) with `norm`, else g;  p -= lr · weight_decay · p;
+//   m += (1-β1)(g' - m);  v = β2 v + (1-β2) g'²;  p -= lr / (1-β1^step) · m / (sqrt(v) / sqrt(1-β2^step) + eps).
+//
+// If `norm` is NaN or infinite, the step is skipped: parameters, m and v stay as they are, so that one bad batch does
+// not end a run. Bias corrections are computed in f64. Elements are independent, so any chunking gives the same bits.
 #include "core/checks/lists.h"
 #include "cpu/kernels/chunks.h"
 #include "cpu/kernels/rows.h"

@@ -1,7 +1,8 @@
-// The index of the largest element of each row of the last dimension; the lowest index wins a tie, NaN loses to all.
+// Returns the index of the largest element of each row of the last dimension. The lowest index wins a tie, and NaN
+// loses to every number.
 //
-// One pass keeps the maximum of blocks and which block had it first, so that only that block is searched for the index.
-// Rows run in parallel.
+// One pass keeps the maximum over blocks and the first block that has it, so that only that block is searched for the
+// index. Rows run in parallel.
 #include "core/checks/choose.h"
 #include "cpu/kernels/select.h"
 

@@ -1,11 +1,12 @@
-// attention_forward: out = dropout(softmax(scores + mask)) v, with lse, the natural log of Σ exp of each row's scores,
-// which are scale · q k^T, capped and biased as ops.def says. FlashAttention-2 (Dao 2023): key tiles one after another,
-// the softmax kept online (running maximum m and sum l, the output rescaled when m grows), so that no [Tq, Tk] matrix
-// exists. Tiles that no query of a block sees are skipped.
+// attention_forward: out = dropout(softmax(scores + mask)) v, and lse, the natural log of Σ exp of each row's scores,
+// which are scale · q k^T, capped and biased as ops.def describes. It is FlashAttention-2 (Dao 2023): key tiles are
+// processed one after another and the softmax is kept online (running maximum m and sum l, with the output rescaled
+// when m grows), so that no [Tq, Tk] matrix exists. Tiles that no query of a block sees are skipped.
 //
-// Parallel over groups of heads that share keys, blocks of their query rows and, where those are too few, splits of the
-// keys; a split's o, m and l are combined at the end (Flash-Decoding). Splits depend on shapes only, so results do not
-// depend on the number of threads. Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse = -inf.
+// The work is parallel over groups of heads that share keys, blocks of their query rows and, if those are too few,
+// splits of the keys. The o, m and l of the splits are combined at the end (Flash-Decoding). Splits depend on shapes
+// only, so results do not depend on the number of threads. Backward needs q, k, v, out and lse. A row that sees no key
+// gives 0 and lse = -inf.
 #include "cpu/kernels/attention_blocks.h"
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_rows.h"
@@ -18,9 +19,9 @@ namespace {
 // With this many items there is no need to split the keys.
 constexpr int64_t kEnoughItems = 64;
 constexpr int64_t kSplitKeys = 8 * kBlockKeys;
-constexpr int64_t kPackedKeys = 1 << 17;  // elements of a head's keys
-// How far a score may exceed the maximum in use before that is raised, which rescales the output: probabilities up to
-// e^8 are as good as those up to 1.
+constexpr int64_t kPackedKeys = 1 << 17;  // elements of a head's keys from which they are packed
+// A score may exceed the maximum in use by this much before that maximum is raised, which rescales the output:
+// probabilities up to e^8 are as accurate as those up to 1.
 constexpr float kSlack = 8;
 
 struct Forward {
@@ -28,7 +29,7 @@ struct Forward {
   TensorView out;
   float* lse;  // or null
   bool bf16_words, few_rows;
-  bool packs_keys;           // or reads them where they lie
+  bool packs_keys;           // if false, they are read in place
   float *k_words, *v_words;  // PackedKeys along the head and across the keys
   int64_t blocks, splits, split_keys;
   float* partial_out;    // [groups, splits, rows, width], not divided by l
@@ -40,11 +41,11 @@ struct Forward {
   float* partial_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
     return partial_out + partial(b, g, s, r) * a.width;
   }
-  // Where a split writes its row: into the output where there are no others.
+  // Returns the place to which a split writes its row: the output if there are no other splits.
   char* output_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
     return splits > 1 ? reinterpret_cast<char*>(partial_row(b, g, s, r)) : a.query_row(out, b, g, r);
   }
-  // Tiles of keys and values from a key on.
+  // Returns tiles of keys and values that begin at a key.
   template <class Words>
   WordRows keys(int64_t group, int64_t key) const {
     using Keys = PackedKeys<Words>;
@@ -59,7 +60,7 @@ struct Forward {
     return {reinterpret_cast<const float*>(a.key_row(x, group / a.Hkv, group % a.Hkv, key)), x.strides[1]};
   }
   DType output_dtype() const { return splits > 1 ? DType::f32 : a.dtype; }
-  // Keeps m and l, and returns the factor that is left to multiply the row with.
+  // Stores m and l, and returns the factor that remains to be multiplied with the row.
   float finish_row(int64_t b, int64_t g, int64_t s, int64_t r, float m, float l) const {
     if (splits > 1) {
       partial_stats[2 * partial(b, g, s, r)] = m;
@@ -78,8 +79,8 @@ int64_t block_scratch(const Attention& a) {
   return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries);
 }
 
-// The softmax of a tile of scores, in place: p = e^(s - m), m their maximum to within kSlack. Updates m and l and sets
-// alpha, by which what was summed under the old m is to be multiplied; returns whether any of that is not 1.
+// The softmax of a tile of scores, in place: p = e^(s - m), with m their maximum to within kSlack. It updates m and l
+// and sets alpha, the factor for sums that were computed under the old m. Returns true if any alpha is not 1.
 bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBlocks& blocks, int64_t begin, float* tile,
                     float* m, float* l, float* alpha) {
   const vf minus_infinity = set1(-INFINITY);
@@ -106,7 +107,7 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBloc
     for (int64_t j = all.begin; j < all.end; j++) new_max = vmax(new_max, load(column + j * kBlockQueries));
     hide(all.end, any.end);
     new_max = select(new_max > old_max + set1(kSlack), new_max, old_max);
-    // A row that has seen no key yet: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
+    // For a row that has seen no key yet, e^(-inf - 0) is 0 while e^(-inf + inf) would be NaN.
     const vf base = select(new_max == minus_infinity, vf{}, new_max);
     const vf factor = exp_nonpositive(old_max - base);
     vf sum = load(l + c * kWidth) * factor;
@@ -123,7 +124,7 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBloc
   return change > 0;
 }
 
-// Rows [first, first + n) of a group over the keys of one split.
+// Computes rows [first, first + n) of a group over the keys of one split.
 template <class Words>
 void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t n, int64_t split, Scratch scratch) {
   const Attention& a = f.a;
@@ -135,7 +136,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   uint64_t draws[kBlockQueries];
   const char* rows[kBlockQueries];
   for (int64_t i = 0; i < vectors * kWidth; i++) {
-    const int64_t r = first + min_of(i, n - 1);  // lanes that are left over repeat the last row
+    const int64_t r = first + min_of(i, n - 1);  // the remaining lanes repeat the last row
     rows[i] = a.query_row(a.q, b, g, r);
     draws[i] = a.first_draw(b, g, r);
     m[i] = -INFINITY;
@@ -183,7 +184,7 @@ void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t
   unpack_transposed(results, f.output_dtype(), o, n, a.D, alpha);
 }
 
-// All rows of groups whose rows are few, over the keys of one split.
+// Computes all rows of groups that have few rows, over the keys of one split.
 void attend_rows(const Forward& f, int64_t b, int64_t first, int64_t count, int64_t split, Scratch scratch) {
   const Attention& a = f.a;
   const KeySpan seen = a.keys_of_rows(b, 0, a.rows);
@@ -218,7 +219,7 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
   for (int64_t d = 0; d < a.D; d += kWidth) {
     vf sum{};
     for (int64_t s = 0; s < f.splits; s++) {
-      if (stats(s)[1] == 0) continue;  // of no key: there may be no output either
+      if (stats(s)[1] == 0) continue;  // it saw no key, and may have no output either
       sum = fma(set1(weight(s)), load(f.partial_row(b, g, s, r) + d), sum);
     }
     with_float_type(a.dtype, [&](auto element) {
@@ -247,14 +248,15 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   f.out = out;
   f.bf16_words = has_bf16_words(q.dtype);
   f.lse = lse ? lse->f32() : nullptr;
-  // With an lse there will be a backward, whose probabilities only sum to 1 if it rounds the scores as forward does.
+  // If lse is requested, a backward pass follows, whose probabilities only sum to 1 if it rounds the scores as forward
+  // does.
   f.few_rows = a.rows <= kFewRows && !lse;
   f.blocks = f.few_rows ? 1 : ceil_div(a.rows, kBlockQueries);
   f.split_keys = f.few_rows ? kFewRowsKeys : kSplitKeys;
   if (!f.few_rows && a.groups() * f.blocks >= kEnoughItems) f.split_keys = max_of<int64_t>(a.Tk, 1);
   f.splits = max_of<int64_t>(1, ceil_div(a.Tk, f.split_keys));
 
-  // Few rows: groups are taken together as far as that leaves work for all threads.
+  // Few rows: groups are combined as far as that leaves work for all threads.
   const int64_t together =
       f.few_rows ? max_of<int64_t>(1, min_of<int64_t>(a.Hkv, a.groups() * f.splits / (4 * thread_count()))) : 1;
   const int64_t parts = ceil_div(a.Hkv, together);
@@ -262,8 +264,8 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   const int64_t workers = min_of<int64_t>(items, thread_count());
   const int64_t scratch = f.few_rows ? few_rows_scratch(a, together) : block_scratch(a);
   const int64_t partials = f.splits > 1 ? a.groups() * f.splits * a.rows : 0;
-  // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
-  // hardware's prefetcher.
+  // f32 is read in place unless a head's keys and values outgrow the L2 cache: many rows that are far apart are beyond
+  // the hardware's prefetcher.
   f.packs_keys = !f.few_rows && (a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
   int64_t packed_k = 0, packed_v = 0;
   if (f.packs_keys)

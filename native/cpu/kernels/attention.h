@@ -1,9 +1,9 @@
-// What attention forward and backward share: the problem with its checks, which keys a query sees, how the rows of a
-// head group are numbered, and how tasks get scratch memory.
+// Definitions that attention forward and backward share: the problem with its checks, the keys that a query sees, the
+// numbering of the rows of a head group, and the scratch memory of tasks.
 //
-// The H / Hkv = G query heads that share one key head are taken together: row r of group g is query r / G of head
-// g · G + r % G, for Tq · G rows a group. So a key tile is read once for the whole group, and since rows keep the order
-// of the queries, the number of keys that a causal row sees never falls from one row to the next.
+// The H / Hkv = G query heads that share one key head are processed together: row r of group g is query r / G of head g
+// · G + r % G, so that a group has Tq · G rows. A key tile is then read once for the whole group. Because rows keep the
+// order of the queries, the number of keys that a causal row sees never falls from one row to the next.
 #pragma once
 #include "core/checks/attention.h"
 #include "core/visible_keys.h"
@@ -12,7 +12,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Keys [begin, end); none unless begin < end.
+// Keys [begin, end). There are none unless begin < end.
 struct KeySpan {
   int64_t begin, end;
 
@@ -20,18 +20,18 @@ struct KeySpan {
   bool contains(int64_t key) const { return begin <= key && key < end; }
 };
 
-// The mask of blocks (ops.def).
+// The block mask (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
   int64_t size, rows, columns;
-  int64_t batch_stride, head_stride;  // 0 where all share one
+  int64_t batch_stride, head_stride;  // 0 if all share one mask
 };
 
 struct Attention {
   TensorView q, k, v;
-  DType dtype;  // of q, k, v and whatever has their shape
+  DType dtype;  // of q, k, v and all tensors of their shapes
   int64_t B, Tq, Tk, H, Hkv, D, G;
-  int64_t rows;                 // of a group: Tq · G
+  int64_t rows;                 // rows of a group: Tq · G
   int64_t width;                // D, padded to whole vectors
   const int32_t* key_lengths;   // [B] or null
   const int32_t* query_starts;  // [B] or null
@@ -39,8 +39,8 @@ struct Attention {
   const float* slopes;          // [H] or null
   KeyBlocks blocks;
   bool causal;
-  int64_t window;  // 0: none
-  float softcap;   // 0: none
+  int64_t window;  // 0 if there is no window
+  float softcap;   // 0 if there is no cap
   float scale, dropout_p;
   uint64_t seed;
 
@@ -48,20 +48,20 @@ struct Attention {
   AttentionSizes sizes() const { return {B, Tq, Tk, H, Hkv, D}; }
   int64_t head(int64_t g, int64_t r) const { return g * G + r % G; }
 
-  // Row r of group g in a tensor with q's shape.
+  // Returns row r of group g in a tensor with q's shape.
   char* query_row(const TensorView& x, int64_t b, int64_t g, int64_t r) const {
     return element(x, b * x.strides[0] + (r / G) * x.strides[1] + head(g, r) * x.strides[2]);
   }
-  // Key j of group g in a tensor with k's shape.
+  // Returns key j of group g in a tensor with k's shape.
   char* key_row(const TensorView& x, int64_t b, int64_t g, int64_t j) const {
     return element(x, b * x.strides[0] + j * x.strides[1] + g * x.strides[2]);
   }
   char* element(const TensorView& x, int64_t i) const {
     return x.ptr<char>() + i * static_cast<int64_t>(size_of(dtype));
   }
-  // Of row r in a [B, H, Tq] tensor.
+  // Returns the index of row r in a [B, H, Tq] tensor.
   int64_t row_index(int64_t b, int64_t g, int64_t r) const { return (b * H + head(g, r)) * Tq + r / G; }
-  // Dropout's element of the row's key 0.
+  // Returns the element of dropout's draws that belongs to the row's key 0.
   uint64_t first_draw(int64_t b, int64_t g, int64_t r) const {
     return static_cast<uint64_t>(row_index(b, g, r)) * static_cast<uint64_t>(Tk);
   }
@@ -77,20 +77,20 @@ struct Attention {
     keys.causal = causal;
     return keys;
   }
-  // Of a query among the keys.
+  // Returns the position of a query among the keys.
   int64_t position(int64_t b, int64_t query) const { return sequence(b).position(query); }
-  // What a query sees, within the keys even where its range reaches beyond them.
+  // Returns the keys that a query sees, limited to existing keys even if its range reaches beyond them.
   KeySpan keys(int64_t b, int64_t query) const {
     const KeyInterval seen = sequence(b).of(query);
     return {min_of<int64_t>(seen.first, length(b)), max_of<int64_t>(seen.end, 0)};
   }
-  // What the mask of blocks says of row r, a byte a block of keys; null where its position has no row there.
+  // Returns the block mask of row r, one byte per block of keys, or null if the mask has no row for its position.
   const uint8_t* blocks_of_row(int64_t b, int64_t g, int64_t r) const {
     const int64_t p = position(b, r / G);
     if (p < 0 || p / blocks.size >= blocks.rows) return nullptr;
     return blocks.mask + b * blocks.batch_stride + head(g, r) * blocks.head_stride + p / blocks.size * blocks.columns;
   }
-  // From the first to the last key that any of the rows [first, first + n) sees.
+  // Returns the keys from the first to the last that any of the rows [first, first + n) sees.
   KeySpan keys_of_rows(int64_t b, int64_t first, int64_t n) const {
     if (n <= 0) return {0, 0};
     const int64_t query = first / G, last = (first + n - 1) / G;
@@ -103,7 +103,7 @@ struct Attention {
     }
     return seen;
   }
-  // Whether the softmax takes something else than the scaled products.
+  // Returns true if the softmax is not applied to the scaled products directly.
   bool shapes_scores() const { return softcap > 0 || slopes; }
 
   // Runs on the queue, where the lengths can be read.
@@ -169,8 +169,8 @@ class Scratch {
   float* next_;
 };
 
-// body(worker, item) for every item; a worker handles one item at a time, so that scratch memory is needed once for
-// each worker and not for each item. Which worker gets an item is left to chance and must not matter.
+// Calls body(worker, item) for every item. A worker handles one item after the other, so that scratch memory is needed
+// once for each worker and not for each item. Chance decides which worker gets an item, and it must not matter.
 template <class Body>
 inline void for_each_item(int64_t workers, int64_t items, const Body& body) {
   int64_t next = 0;

@@ -1,13 +1,14 @@
-// attention_backward: with P = softmax of the scores, recomputed tile by tile as exp(scores - lse), and
-// delta = rowsum(dout ∘ out) (FlashAttention-2, Dao 2023):
+// attention_backward: P is the softmax of the scores, recomputed tile by tile as exp(scores - lse), and delta =
+// rowsum(dout ∘ out) (FlashAttention-2, Dao 2023):
 //   dP = dout v^T,  dS = P ∘ (dP - delta),  dq = scale · dS k,  dk = scale · dS^T q,  dv = P^T dout.
-// With a softcap dS is multiplied by the cap's derivative, 1 - tanh²(s / softcap). With dropout dv takes the dropped P,
-// dP is dropped alike, and the mask is drawn again. dq, dk and dv are written (=).
+// With a softcap, dS is multiplied by the cap's derivative, 1 - tanh²(s / softcap). With dropout, dv uses the dropped
+// P, dP is dropped in the same way, and the mask is drawn again. dq, dk and dv are written (=).
 //
-// One pass over the pairs of a query block and a key tile takes five products; it is parallel over groups of heads that
-// share keys. Where there are too few groups for the threads, a pass over blocks of keys for dk and dv (four products)
-// and one over blocks of queries for dq (three) follow each other instead. Every sum has the same terms in the same
-// order in both ways, so the choice, which depends on the number of threads, does not show in the results.
+// One pass over the pairs of a query block and a key tile takes five products. It is parallel over groups of heads that
+// share keys. If there are too few groups for the threads, two passes run one after the other instead: one over blocks
+// of keys for dk and dv (four products), and one over blocks of queries for dq (three products). Every sum has the same
+// terms in the same order in both cases. So the choice, which depends on the number of threads, does not affect the
+// results.
 #include "cpu/kernels/attention_blocks.h"
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_scores.h"
@@ -25,10 +26,10 @@ struct Backward {
   TensorView dq, dk, dv, dout, out;
   const float* lse;
   bool bf16_words;
-  float *k_words, *k_across, *v_words;  // PackedKeys; k_across is k_words where words are f32
+  float *k_words, *k_across, *v_words;  // PackedKeys; k_across is k_words if words are f32
 };
 
-// What a task covers and which gradients it writes.
+// The part of the problem that a task covers, and the gradients that it writes.
 struct Task {
   int64_t b, g;
   int64_t first_row, end_row;
@@ -41,13 +42,13 @@ int64_t task_scratch(const Attention& a, int64_t keys) {
          3 * Scratch::rounded(kBlockKeys * kBlockQueries) + 2 * Scratch::rounded((keys + 1) * a.width);
 }
 
-// A block of query rows: what the pairs with all key tiles use of it.
+// A block of query rows: the data that its pairs with all key tiles use.
 template <class Words>
 struct QueryBlock {
   int64_t n, vectors;
   BlockMask mask;
   ScoreShape shape;
-  float *q_t, *dout_t;  // [words of D, kBlockQueries]; q_t carries the scale, if f32
+  float *q_t, *dout_t;  // [words of D, kBlockQueries]; q_t includes the scale if it is f32
   float *q, *dout;      // [words of n, width]
   float* dq_t;          // [D, kBlockQueries]
   float lse[kBlockQueries], delta[kBlockQueries];
@@ -60,7 +61,7 @@ struct QueryBlock {
         dout(scratch.take(kBlockQueries * a.width)),
         dq_t(scratch.take(a.D * kBlockQueries)) {}
 
-  // The task's rows [first, first + count).
+  // Prepares the task's rows [first, first + count).
   void begin(const Attention& a, const Task& task, int64_t first, int64_t count) {
     n = count;
     vectors = ceil_div(n, kWidth);
@@ -75,7 +76,7 @@ struct QueryBlock {
       q_rows[i] = a.query_row(a.q, task.b, task.g, r);
       dout_rows[i] = a.query_row(f.dout, task.b, task.g, r);
       draws[i] = a.first_draw(task.b, task.g, r);
-      // A row of no visible key: e^(-inf - 0) is the 0 that e^(-inf + inf) is not.
+      // For a row that sees no key, e^(-inf - 0) is 0 while e^(-inf + inf) would be NaN.
       lse[i] = f.lse[a.row_index(task.b, task.g, r)];
       if (lse[i] == -INFINITY) lse[i] = 0;
       delta[i] = dot(dout_rows[i], a.query_row(f.out, task.b, task.g, r), a.dtype, a.D);
@@ -112,7 +113,7 @@ struct QueryBlock {
   }
 };
 
-// scores → P and dP → dS, in place, over the keys that the lanes see.
+// Turns scores into P and dP into dS, in place, over the keys that the lanes see.
 template <bool shaped, class Words>
 void tile_gradients(const QueryBlock<Words>& block, const TileMask& mask, const TileBlocks& blocks, int64_t begin,
                     float* scores, float* dprobs) {
@@ -140,8 +141,8 @@ void tile_gradients(const QueryBlock<Words>& block, const TileMask& mask, const 
   }
 }
 
-// out[keys, width] += tile^T[keys, queries] · rows[queries, width], both as words across the queries: the gradients of
-// keys and values.
+// out[keys, width] += tile^T[keys, queries] · rows[queries, width], both as words across the queries. These are the
+// gradients of keys and values.
 template <class Words>
 void keys_product(const TileMask& mask, const QueryBlock<Words>& block, int64_t width, const float* tile,
                   const float* rows, float* out) {
@@ -164,7 +165,7 @@ void run_task(const Backward& f, const Task& task, Scratch scratch) {
   const Keys k(a, Keys::along, f.k_words), k_across(a, Keys::across, f.k_across), v(a, Keys::along, f.v_words);
   const int64_t group = task.b * a.Hkv + task.g;
   const int64_t task_keys = task.keys ? task.end_key - task.first_key : 0;
-  const int64_t sums = task_keys + Words::kTerms - 1;  // a tile of words of two keys may end beyond the last
+  const int64_t sums = task_keys + Words::kTerms - 1;  // a tile of words of two keys may end beyond the last key
   float* dk = scratch.take(sums * a.width);
   float* dv = scratch.take(sums * a.width);
   __builtin_memset(dk, 0, static_cast<size_t>(sums * a.width) * 4);
@@ -246,7 +247,7 @@ void HEED_ISA::attention_backward(Stream& stream, Out dq, Out dk, Out dv, In dou
   Backward f{a, dq, dk, dv, dout, out, lse.f32(), has_bf16_words(q.dtype), nullptr, nullptr, nullptr};
   const int64_t groups = a.groups(), threads = thread_count();
   const int64_t row_blocks = ceil_div(a.rows, kBlockQueries), key_blocks = ceil_div(a.Tk, kTaskKeys);
-  // Five products at the share of the threads that whole groups keep busy, or seven with all of them.
+  // One pass takes five products, on the threads that whole groups keep busy; two passes take seven, on all threads.
   const bool one_pass = 7 * groups >= 5 * ceil_div(groups, threads) * threads;
   const int64_t most_items = one_pass ? groups : groups * max_of(row_blocks, key_blocks);
   const int64_t workers = min_of(most_items, threads);

@@ -1,5 +1,5 @@
-// What the mask of blocks leaves of a tile: one bit a key and lane. Tiles of which nothing is left are neither computed
-// nor read, those of which all is left know nothing of the mask.
+// The part of a tile that the block mask leaves visible: one bit per key and lane. Tiles of which nothing is left are
+// neither computed nor read, and tiles of which everything is left ignore the mask.
 #pragma once
 #include "cpu/kernels/attention_mask.h"
 
@@ -10,7 +10,7 @@ struct TileBlocks {
   bool any = true, all = true;
   uint32_t bits[kBlockKeys / 32][kBlockQueries];
 
-  // Rows [first, first + n) of a group and keys [begin, begin + keys); lanes that are left over repeat the last row.
+  // Rows [first, first + n) of a group and keys [begin, begin + keys); the remaining lanes repeat the last row.
   TileBlocks(const Attention& a, int64_t b, int64_t g, int64_t first, int64_t n, int64_t begin, int64_t keys) {
     if (!a.blocks.mask) return;
     static_assert(kBlockKeys == 64, "a lane's bits are one word");
@@ -29,7 +29,7 @@ struct TileBlocks {
     }
   }
 
-  // Of vector c's lanes.
+  // Returns the mask of vector c's lanes.
   vi sees(int64_t c, int64_t j) const {
     vi word;
     __builtin_memcpy(&word, bits[j / 32] + c * kWidth, sizeof word);
@@ -48,7 +48,7 @@ struct TileBlocks {
   }
 };
 
-// Tiles lie on whole multiples of their size where there is a mask, so that they fit its blocks, else on those of
+// With a mask, tiles lie on whole multiples of their size, so that they fit its blocks; otherwise on multiples of
 // `step`.
 inline int64_t first_tile(const Attention& a, int64_t begin, int64_t step) {
   return begin - begin % (a.blocks.mask ? kBlockKeys : step);

@@ -1,5 +1,5 @@
-// Dropout of attention's probabilities, drawn from Philox again in backward. Element ((b·H + h)·Tq + i)·Tk + j of
-// dropout's draws decides on query i and key j of head h; a kept probability is divided by 1 - p.
+// Dropout of attention's probabilities, which backward draws again from Philox. Element ((b·H + h)·Tq + i)·Tk + j of
+// dropout's draws decides on query i and key j of head h; a probability that is kept is divided by 1 - p.
 #pragma once
 #include "cpu/kernels/attention_tile.h"
 #include "cpu/kernels/philox.h"
@@ -7,10 +7,10 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// What kept probabilities are multiplied by.
+// Returns the factor of the probabilities that are kept.
 inline float dropout_scale(float p) { return p < 1 ? 1 / (1 - p) : 0; }
 
-// One bit a lane of a comparison's result.
+// Returns one bit per lane of a comparison's result.
 inline uint32_t lane_bits(vi mask) {
 #if defined(__AVX512F__)
   return _mm512_movepi32_mask((__m512i)mask);
@@ -25,12 +25,12 @@ inline uint32_t lane_bits(vi mask) {
 #endif
 }
 
-// A tile's mask: one bit a key and lane. Words come in the order of the keys and the tile is transposed, so the bits
+// A tile's mask: one bit per key and lane. Words come in the order of the keys and the tile is transposed, so the bits
 // are drawn along the rows and applied down the columns.
 struct DropoutMask {
   uint32_t keep[kBlockKeys / 32][kBlockQueries];
 
-  // Lane i takes elements first[i] + begin + [0, keys), as far as it sees them.
+  // Lane i takes the elements first[i] + begin + [0, keys) that it sees.
   void draw(const Attention& a, const uint64_t* first, const BlockMask& block, int64_t lanes, int64_t begin,
             int64_t keys) {
     const vi threshold = set1i(static_cast<int32_t>(dropout_threshold(a.dropout_p)));

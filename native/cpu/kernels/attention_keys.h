@@ -1,5 +1,5 @@
-// Keys and values as words, packed once for all the blocks of queries that read them: their own rows lie far apart, at
-// distances that are often powers of two, which crowd into few cache sets.
+// Keys and values as words, packed once for all the blocks of queries that read them. Their own rows lie far apart,
+// often at distances that are powers of two, which crowd into few cache sets.
 #pragma once
 #include "cpu/kernels/attention_words.h"
 
@@ -18,7 +18,7 @@ struct WordRows {
 template <class Words>
 class PackedKeys {
  public:
-  enum Direction { along, across };  // the head, or the keys
+  enum Direction { along, across };  // along the head, or across the keys
 
   static int64_t size(const Attention& a, Direction direction) {
     return direction == along ? a.groups() * keys(a) * padded_words<Words>(a.D)
@@ -30,7 +30,7 @@ class PackedKeys {
         direction_(direction),
         ld_(direction == along ? padded_words<Words>(a.D) : a.width) {}
 
-  // Keys that no query sees, which may be anything, become zeros.
+  // Keys that no query sees may hold anything, so they become zeros.
   void pack(const Attention& a, const TensorView& x) const {
     const int64_t tiles = ceil_div(keys_, kBlockKeys);
     parallel_for(a.groups() * tiles, 4, [&](int64_t begin, int64_t end) {
@@ -56,7 +56,7 @@ class PackedKeys {
   }
 
  private:
-  // Whole words of them.
+  // Returns the number of keys rounded up to whole words.
   static int64_t keys(const Attention& a) { return words_of<Words>(a.Tk) * Words::kTerms; }
 
   float* words_;

@@ -1,5 +1,6 @@
-// Which keys the lanes of a block of query rows see: of each lane an interval, of each vector of lanes what at least
-// one of them sees and what all of them see. What no lane of a vector sees is neither computed nor read, tile by tile.
+// The keys that the lanes of a block of query rows see: an interval per lane and, per vector of lanes, the keys that at
+// least one of them sees and the keys that all of them see. Keys that no lane of a vector sees are neither computed nor
+// read, tile by tile.
 #pragma once
 #include "cpu/kernels/attention.h"
 
@@ -16,7 +17,7 @@ constexpr int kBlockVectors = 16;
 constexpr int kBlockQueries = kBlockVectors * kWidth;  // 64 or 48: a tile of f32 is half of a 32 KiB L1 cache
 constexpr int kBlockKeys = 64;
 
-// Of a vector of lanes, in registers.
+// The intervals of a vector of lanes, in registers.
 struct VectorMask {
   vi begin, end;
 
@@ -30,14 +31,14 @@ struct BlockMask {
   int64_t vectors;
   int32_t begin[kBlockQueries], end[kBlockQueries];  // of each lane
   KeySpan any[kBlockVectors], all[kBlockVectors];
-  KeySpan seen;         // by any lane at all
-  KeySpan seen_by_all;  // by every lane of every vector
+  KeySpan seen;         // keys that any lane sees
+  KeySpan seen_by_all;  // keys that every lane of every vector sees
 
   BlockMask() = default;
-  // Rows [first, first + n) of a group; lanes that are left over repeat the last row.
+  // Rows [first, first + n) of a group; the remaining lanes repeat the last row.
   BlockMask(const Attention& a, int64_t b, int64_t first, int64_t n)
       : vectors(ceil_div(n, kWidth)), seen{a.Tk, 0}, seen_by_all{0, a.Tk} {
-    int64_t query = first / a.G, next = (query + 1) * a.G - first;  // `next`: the lane where another query begins
+    int64_t query = first / a.G, next = (query + 1) * a.G - first;  // `next`: the lane at which another query begins
     KeySpan own = a.keys(b, query);
     for (int64_t c = 0; c < vectors; c++) {
       any[c] = {a.Tk, 0};
@@ -69,11 +70,11 @@ struct BlockMask {
 struct TileMask {
   int64_t vectors;
   KeySpan any[kBlockVectors];
-  KeySpan all[kBlockVectors];  // within `any`; at its end where there are none
+  KeySpan all[kBlockVectors];  // within `any`; empty and at its end if there are none
   KeySpan seen;
-  bool whole;  // every lane sees every key, as in most tiles
+  bool whole;  // true if every lane sees every key, as in most tiles
 
-  // `any` and `seen` are widened to whole multiples of `step`, which may reach one beyond the tile's keys.
+  // `any` and `seen` are widened to whole multiples of `step`, so that they may reach beyond the tile's keys.
   TileMask(const BlockMask& block, int64_t begin, int64_t count, int64_t step)
       : vectors(block.vectors), seen{count, 0} {
     whole = block.seen_by_all.begin <= begin && begin + count <= block.seen_by_all.end && count % step == 0;
@@ -94,13 +95,14 @@ struct TileMask {
     }
   }
 
-  // Where more than intervals hides keys: every one is looked at.
+  // Makes every key be tested, because more than intervals hides keys.
   void look_at_all() {
     for (int64_t c = 0; c < vectors; c++) all[c] = {any[c].end, any[c].end};
   }
 
-  // body(c, count, begin, end): rectangles of the vectors [c, c + count) and the keys [begin, end) that cover what any
-  // vector sees, each once, in the order of the keys. A causal tile is a stair of up to kBlockVectors of them.
+  // Calls body(c, count, begin, end) with rectangles of the vectors [c, c + count) and the keys [begin, end). They
+  // cover exactly what any vector sees, each key once, in the order of the keys. A causal tile is a stair of up to
+  // kBlockVectors rectangles.
   template <class Body>
   void for_each_rectangle(const Body& body) const {
     if (whole) return body(0, vectors, seen.begin, seen.end);

@@ -1,7 +1,7 @@
-// Attention of a few query rows, the decoding of one token above all: a key is used too seldom for the transposed tiles
-// to fill their lanes, so here the lanes go along the head size, and the scores of kWidth keys are summed across lanes
+// Attention of a few query rows, mostly for decoding one token. A key is used too seldom here for the transposed tiles
+// to fill their lanes. So the lanes go along the head size, and the scores of kWidth keys are summed across lanes
 // together. Keys and values are read in place, once for all rows, in the order in which a cache holds them: a step of
-// keys for one group after the other. A group's own rows are short and far apart, which memory answers slowly.
+// keys for one group after the other. A single group's rows are short and far apart, and memory returns them slowly.
 #pragma once
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_scores.h"
@@ -11,8 +11,9 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-constexpr int64_t kFewRows = kWidth / 2;  // up to here; more fill at least half of the transposed lanes
-constexpr int64_t kFewRowsKeys = 256;     // at most, in one call
+constexpr int64_t kFewRows =
+    kWidth / 2;  // the largest number of rows; more rows fill at least half of the transposed lanes
+constexpr int64_t kFewRowsKeys = 256;  // the most keys in one call
 constexpr int64_t kFewRowsStep = 32;
 
 // Groups [first, first + count) of sequence b, and keys [begin, begin + keys).
@@ -35,7 +36,8 @@ inline vf sum_lanes(vf* x) {
   return x[0];
 }
 
-// sums[r · kWidth + n] = the lanes of q[r] · k[n], not yet summed, for R rows of whole vectors and N keys of D.
+// sums[r · kWidth + n] = the lanes of q[r] · k[n], not yet summed, for R rows of whole vectors and N keys of D
+// elements.
 template <int R, int N, class T>
 inline void dot_products(const float* q, int64_t ldq, const T* k, int64_t ldk, int64_t D, vf* sums) {
   vf sum[R][N] = {};
@@ -63,7 +65,7 @@ inline void dot_products(const float* q, int64_t ldq, const T* k, int64_t ldk, i
 template <int R, class T>
 __attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, const T* k, int64_t ldk, int64_t keys,
                                                int64_t D, float* scores) {
-  constexpr int N = R > 2 && kWidth == 8 ? 2 : 4;  // R · N sums, within 16 registers but with AVX-512
+  constexpr int N = R > 2 && kWidth == 8 ? 2 : 4;  // R · N sums, which fit into 16 registers except with AVX-512
   for (int64_t j = 0; j < keys; j += kWidth) {
     const int64_t count = min_of<int64_t>(kWidth, keys - j);
     vf sums[R * kWidth];
@@ -75,8 +77,8 @@ __attribute__((noinline)) void few_rows_scores(const float* q, int64_t width, co
   }
 }
 
-// body(first, count): runs of keys, counted from `begin`, that the mask of blocks leaves to any row of the group; whole
-// vectors, but for the last.
+// Calls body(first, count) for runs of keys, counted from `begin`, that the block mask leaves visible to any row of the
+// group. All runs but the last are whole vectors.
 template <class Body>
 inline void for_each_run(const Attention& a, int64_t b, int64_t g, int64_t begin, int64_t keys, const Body& body) {
   if (!a.blocks.mask) return body(0, keys);
@@ -96,7 +98,7 @@ inline void for_each_run(const Attention& a, int64_t b, int64_t g, int64_t begin
   }
 }
 
-// Scores of keys that the mask of blocks hides from a row.
+// Hides the scores of keys that the block mask hides from a row.
 inline void hide_blocks(const Attention& a, int64_t b, int64_t g, int64_t r, int64_t begin, int64_t keys, float* row) {
   if (!a.blocks.mask) return;
   const uint8_t* visible = a.blocks_of_row(b, g, r);
@@ -104,7 +106,7 @@ inline void hide_blocks(const Attention& a, int64_t b, int64_t g, int64_t r, int
     if (!visible || !visible[(begin + j) / a.blocks.size]) row[j] = -INFINITY;
 }
 
-// p[keys] = e^(scores - max), in place, of the keys [begin, end), 0 of the others.
+// p = e^(scores - max), in place, for the keys [begin, end), and 0 for the others.
 inline void few_rows_softmax(float* p, int64_t begin, int64_t end, int64_t keys, float* m, float* l) {
   for (int64_t j = 0; j < begin; j++) p[j] = -INFINITY;
   for (int64_t j = max_of(begin, end); j < ceil_div(keys, kWidth) * kWidth; j++) p[j] = -INFINITY;
@@ -120,8 +122,8 @@ inline void few_rows_softmax(float* p, int64_t begin, int64_t end, int64_t keys,
   *l = hsum(sum);
 }
 
-// Asks for the i-th of `count` shares of a step of keys, all groups of each after the other, into the L2 cache: many
-// more lines can be on their way there than to the L1.
+// Prefetches the i-th of `count` shares of a step of keys, all groups of each key one after the other, into the L2
+// cache: many more lines can be in transit to L2 than to L1.
 inline void prefetch_step(const Attention& a, const FewRows& part, const TensorView& x, int64_t step, int64_t i) {
   const int64_t keys = min_of(kFewRowsStep, part.keys - step), bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
   for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++)
@@ -130,8 +132,8 @@ inline void prefetch_step(const Attention& a, const FewRows& part, const TensorV
         __builtin_prefetch(a.key_row(x, part.b, g, part.begin + step + j) + at, 0, 2);
 }
 
-// body(g, i, step, count) for steps of keys, counted from the first, and of each the i-th group g of all; the next step
-// is asked for meanwhile.
+// Calls body(g, i, step, count) for steps of keys, counted from the first, and in each step for the i-th group g of
+// all. It prefetches the next step meanwhile.
 template <class Body>
 inline void for_each_step(const Attention& a, const FewRows& part, const TensorView& x, const Body& body) {
   for (int64_t step = 0; step < part.keys; step += kFewRowsStep)
@@ -141,7 +143,7 @@ inline void for_each_step(const Attention& a, const FewRows& part, const TensorV
     }
 }
 
-// The scores of a group's rows and a step of keys.
+// Computes the scores of a group's rows with a step of keys.
 inline void few_rows_products(const Attention& a, const char* k, const float* q, int64_t keys, float* scores) {
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
@@ -158,7 +160,7 @@ inline void few_rows_products(const Attention& a, const char* k, const float* q,
   });
 }
 
-// The weights of one row from its scores, in place.
+// Computes the weights of one row from its scores, in place.
 inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g, int64_t r, float* row, float* m,
                              float* l) {
   const int64_t keys = part.keys;
@@ -174,7 +176,7 @@ inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g,
     row[j] = words[j] >> 8 >= dropout_threshold(a.dropout_p) ? row[j] * dropout_scale(a.dropout_p) : 0;
 }
 
-// o[rows, width], m and l of all rows of all groups, one after the other; o is not divided by l.
+// Computes o[rows, width], m and l of all rows of all groups, one after the other; o is not divided by l.
 inline void attend_few_rows(const Attention& a, const FewRows& part, float* o, float* m, float* l, Scratch scratch) {
   const int64_t rows = part.count * a.rows;
   float* q = scratch.take(rows * a.width);

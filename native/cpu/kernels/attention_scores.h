@@ -1,13 +1,13 @@
-// What comes between the scaled products and the softmax: the soft cap s → softcap · tanh(s / softcap) (Gemma 2, Gemma
+// The steps between the scaled products and the softmax: the soft cap s → softcap · tanh(s / softcap) (Gemma 2, Gemma
 // Team 2024) and the bias -slope · |position - key| (ALiBi, Press et al. 2022), in this order. Forward and backward
-// both compute it here, so that backward's probabilities are those that lse was summed from.
+// both compute them here, so that backward's probabilities are those from which lse was computed.
 #pragma once
 #include "cpu/kernels/attention_mask.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// `slope` is the derivative.
+// `slope` receives the derivative.
 inline vf cap_score(vf s, float softcap, vf* slope) {
   const vf t = vtanh(s * set1(1 / softcap));
   *slope = fma(-t, t, set1(1));
@@ -16,11 +16,11 @@ inline vf cap_score(vf s, float softcap, vf* slope) {
 
 inline vf bias_score(vf s, vf slope, vf position, vf key) { return fma(-slope, vabs(position - key), s); }
 
-// For a block of query rows along the lanes.
+// The score steps of a block of query rows along the lanes.
 struct ScoreShape {
   float softcap;
   bool biased;
-  // Positions are counted from the block's first: so the distance to a key is exact up to 2^24.
+  // Positions are counted from the block's first one, so the distance to a key is exact up to 2^24.
   int64_t origin;
   float positions[kBlockQueries], slopes[kBlockQueries];
 
@@ -36,7 +36,7 @@ struct ScoreShape {
     }
   }
 
-  // The score of vector c's lanes and a key, and its derivative by the scaled product.
+  // Returns the score of vector c's lanes and a key, and its derivative with respect to the scaled product.
   vf of(vf s, int64_t c, int64_t key, vf* slope) const {
     if (softcap > 0) s = cap_score(s, softcap, slope);
     if (!biased) return s;
@@ -44,7 +44,7 @@ struct ScoreShape {
                       set1(static_cast<float>(key - origin)));
   }
 
-  // A tile of scaled products, in place.
+  // Applies the steps to a tile of scaled products, in place.
   void apply(const TileMask& mask, int64_t begin, float* tile) const {
     vf slope;
     for (int64_t c = 0; c < mask.vectors; c++)
@@ -55,7 +55,7 @@ struct ScoreShape {
   }
 };
 
-// Row r's scaled products with keys [begin, begin + keys), in place, in whole vectors.
+// Applies the steps to row r's scaled products with keys [begin, begin + keys), in place, in whole vectors.
 inline void shape_row(const Attention& a, int64_t b, int64_t g, int64_t r, int64_t begin, int64_t keys, float* row) {
   vf lane{}, slope;
   for (int i = 0; i < kWidth; i++) lane[i] = static_cast<float>(i);

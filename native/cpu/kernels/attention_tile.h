@@ -1,6 +1,6 @@
-// The arithmetic of attention's tiles, in a transposed form: a tile of scores is kept as S^T [keys, queries] with
-// queries along the lanes. Then keys and values are only ever read as scalars to broadcast, straight from their rows;
-// maximum, sum and rescaling of the softmax run down the columns without a step across lanes; and every product of
+// The arithmetic of attention's tiles in a transposed form: a tile of scores is kept as S^T [keys, queries], with
+// queries along the lanes. Then keys and values are only read as scalars to broadcast, straight from their rows.
+// Maximum, sum and rescaling of the softmax run down the columns without a step across lanes, and every product of
 // forward and backward is one function, `product`. Only the block of queries and its output are transposed.
 #pragma once
 #include "cpu/kernels/attention_keys.h"
@@ -9,7 +9,8 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Accumulators of `product`: kRegisterRows · kRegisterVectors of 32 (AVX-512) or 16 registers, the rest for operands.
+// Accumulators of `product`: kRegisterRows · kRegisterVectors of the 32 (AVX-512) or 16 registers; the rest hold
+// operands.
 constexpr int kRegisterRows = 4;
 #if defined(__AVX512F__)
 constexpr int kRegisterVectors = 4;
@@ -21,9 +22,9 @@ constexpr int kRegisterVectors = 2;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// out[r, c] = Σ_n a[r, n] · b[n, c], by a factor as Words takes it, or with `accumulate` added without one, for R rows
-// and C vectors of columns. The sum starts from 0 and out is added at the end: sums of sums round less than one long
-// sum.
+// out[r, c] = Σ_n a[r, n] · b[n, c], multiplied by a factor in the way of Words or, with `accumulate`, added without
+// it, for R rows and C vectors of columns. The sum starts from 0, and out is added at the end: sums of sums round less
+// than one long sum.
 template <class Words, int R, int C>
 __attribute__((noinline, aligned(64))) void register_product(const float* a, int64_t a_row, int64_t a_column,
                                                              const float* b, int64_t ldb, int64_t depth, float* out,
@@ -62,13 +63,13 @@ inline void product_strip(int64_t rows, int64_t depth, const float* a, int64_t a
   if (rows - r == 1) rows_from(r, register_product<Words, 1, C>);
 }
 
-// out[rows, vectors] (+)= a[rows, depth] · b[depth, vectors], depth in words; a by any strides, b and out in rows of
-// whole vectors.
+// out[rows, vectors] (+)= a[rows, depth] · b[depth, vectors], with depth in words. a has any strides; b and out are
+// rows of whole vectors.
 template <class Words = F32Words>
 inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
                     const float* b, int64_t ldb, float* out, int64_t ldo, bool accumulate, float factor = 1) {
   while (vectors > 0) {
-    // Four vectors are better cut into 2 + 2 than 3 + 1 where registers hold three.
+    // If registers hold three vectors, four are better cut into 2 + 2 than into 3 + 1.
     const int64_t strip =
         vectors == kRegisterVectors + 1 ? (vectors + 1) / 2 : min_of<int64_t>(vectors, kRegisterVectors);
     const auto run = [&](auto kernel) {
@@ -86,11 +87,13 @@ inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a
   }
 }
 
-// e^x for x below 88, to 2 ulp; 0 below -87.3 (as far as f32 goes with AVX-512), NaN stays NaN. It does less than vexp
-// as a softmax needs no care for overflow. x = n ln 2 + r, and 1 + r · (…), minimax in the relative error, for e^r.
+// e^x for x below 88, to 2 ulp. It is 0 below -87.3 (with AVX-512, below the smallest f32), and a NaN stays NaN. It
+// does less than vexp, because a softmax needs no care for overflow. x = n ln 2 + r, and e^r is 1 + r · (…), minimax in
+// the relative error.
 inline vf exp_nonpositive(vf x) {
 #if defined(__AVX512F__)
-  const vf clamped = (vf)_mm512_max_ps((__m512)set1(-150.0f), (__m512)x);  // NaN if x is: the second argument
+  const vf clamped =
+      (vf)_mm512_max_ps((__m512)set1(-150.0f), (__m512)x);  // the second argument, so that the result is NaN if x is
   const vf n =
       (vf)_mm512_roundscale_ps((__m512)(clamped * set1(kLog2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
@@ -114,7 +117,8 @@ inline vf exp_nonpositive(vf x) {
 #endif
 }
 
-// out[words, kBlockQueries] = the n given rows of D, as words, transposed; lanes of rows that are not there get 0.
+// out[words, kBlockQueries] = the n given rows of D elements, as words, transposed. Lanes of rows that do not exist get
+// 0.
 template <class Words>
 inline void pack_transposed(float* out, const char* const* rows, int64_t n, DType dtype, int64_t D, float factor) {
   for (int64_t i = 0; i < n; i += kWidth)
@@ -129,7 +133,7 @@ inline void pack_transposed(float* out, const char* const* rows, int64_t n, DTyp
     }
 }
 
-// The n given rows of D = inp[D, kBlockQueries], transposed, column i times factor[i].
+// The n given rows of D elements = inp[D, kBlockQueries], transposed, with column i times factor[i].
 inline void unpack_transposed(char* const* rows, DType dtype, const float* inp, int64_t n, int64_t D,
                               const float* factor) {
   for (int64_t i = 0; i < n; i += kWidth)
@@ -146,7 +150,7 @@ inline void unpack_transposed(char* const* rows, DType dtype, const float* inp, 
     }
 }
 
-// out[D] = inp[D] · factor, of any float types; with `padded`, zeros follow up to a whole vector.
+// out[D] = inp[D] · factor, for any float types; with `padded`, zeros follow up to a whole vector.
 template <class To, class From>
 inline void copy_row(To* out, const From* inp, int64_t D, float factor, bool padded) {
   for (int64_t d = 0; d < D; d += kWidth) write(out + d, read(inp + d, D - d) * set1(factor), padded ? kWidth : D - d);
@@ -160,7 +164,8 @@ inline void write_row(char* row, DType dtype, const float* inp, int64_t D, float
                   [&](auto element) { copy_row(reinterpret_cast<decltype(element)*>(row), inp, D, factor, false); });
 }
 
-// out^T[keys, queries] = factor · rows[keys, D] · block[D, queries]: the scores, and the gradient of the probabilities.
+// out^T[keys, queries] = factor · rows[keys, D] · block[D, queries]. These are the scores, and the gradient of the
+// probabilities.
 template <class Words>
 inline void scores_product(const TileMask& mask, int64_t D, const WordRows& rows, const float* block, float* out,
                            float factor) {
@@ -171,8 +176,8 @@ inline void scores_product(const TileMask& mask, int64_t D, const WordRows& rows
   });
 }
 
-// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries], both as words across the keys: the output, and the
-// gradient of the queries.
+// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries], both as words across the keys. These are the output, and
+// the gradient of the queries.
 template <class Words>
 inline void queries_product(const TileMask& mask, int64_t D, const WordRows& rows, const float* tile, float* out) {
   mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
@@ -182,7 +187,7 @@ inline void queries_product(const TileMask& mask, int64_t D, const WordRows& row
   });
 }
 
-// A tile of f32 as words of two across the keys, in the first half of `out`, which may be the tile.
+// Rounds a tile of f32 to words of two across the keys, in the first half of `out`, which may be the tile.
 template <class Words>
 inline void round_across_keys(const TileMask& mask, const float* tile, float* out) {
   for (int64_t c = 0; c < mask.vectors; c++)
@@ -192,7 +197,7 @@ inline void round_across_keys(const TileMask& mask, const float* tile, float* ou
     }
 }
 
-// A tile of f32 in place as words of two across the queries, in the first half of each row.
+// Rounds a tile of f32 in place to words of two across the queries, in the first half of each row.
 template <class Words>
 inline void round_across_queries(const TileMask& mask, float* tile) {
   for (int64_t c = 0; c < mask.vectors; c++)

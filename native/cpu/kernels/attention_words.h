@@ -1,7 +1,7 @@
-// What attention's products multiply are words of 32 bits: an f32, or, where bf16 has instructions of its own, two of
-// them that are neighbours along the dimension which is summed. So tiles have the same shape in both, with half as many
-// words along that dimension, and whatever only moves words need not know which they are. Tensors of f16, and of bf16
-// elsewhere, become words of f32 here.
+// Attention's products multiply words of 32 bits. A word is one f32 or, if bf16 has instructions of its own, two bf16
+// that are neighbours along the dimension that is summed. So tiles have the same shape in both cases, with half as many
+// words along that dimension, and code that only moves words need not know which they are. Tensors of f16, and of bf16
+// without such instructions, become words of f32 here.
 #pragma once
 #include "cpu/isa.h"
 #include "cpu/kernels/attention_mask.h"
@@ -11,17 +11,18 @@ namespace heed::cpu::HEED_ISA {
 namespace {
 
 struct F32Words {
-  static constexpr int64_t kTerms = 1;  // of a sum, in a word
+  static constexpr int64_t kTerms = 1;  // terms of a sum in one word
   static vf broadcast(const float* word) { return set1(*word); }
   static vf multiply_add(vf a, vf b, vf sum) { return fma(a, b, sum); }
-  // A factor of scores is on the queries already; on those of bf16 it would be a rounding, so it is on their products.
+  // The queries already include the factor of scores. On bf16 queries it would be rounded, so there it multiplies their
+  // products.
   static vf scale_words(vf words, float factor) { return words * set1(factor); }
   static vf scale_sum(vf sum, float) { return sum; }
 };
 
 #if defined(__AVX512F__)
-// Instructions in assembly: the compiler has them only in functions for AVX512-BF16, which templates and lambdas that
-// others share cannot be.
+// The instructions are written in assembly: the compiler offers them only in functions for AVX512-BF16, and templates
+// and lambdas that other code shares cannot be such functions.
 struct Bf16Words {
   static constexpr int64_t kTerms = 2;
   static vf broadcast(const float* word) {
@@ -35,18 +36,19 @@ struct Bf16Words {
   }
   static vf scale_words(vf words, float) { return words; }
   static vf scale_sum(vf sum, float factor) { return sum * set1(factor); }
-  // The first n bf16, as far as a vector goes, and zeros.
+  // Loads the first n bf16, at most a vector, followed by zeros.
   static vf read(const void* p, int64_t n) {
     return n < 2 * kWidth ? (vf)_mm512_maskz_loadu_epi16((1u << n) - 1, p) : (vf)_mm512_loadu_si512(p);
   }
-  // The first n of each row, as far as a vector goes, as words of two.
+  // Loads the first n elements of each row, at most a vector, as words of two.
   static vf pair(const bf16* first, const bf16* second, int64_t n) {
     const __mmask16 lanes = n < kWidth ? static_cast<__mmask16>((1u << n) - 1) : static_cast<__mmask16>(-1);
     const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, first));
     const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, second));
     return (vf)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
   }
-  // Both rounded to bf16, one after the other, and lane by lane into words.
+  // round() puts both vectors, rounded to bf16, one after the other; the next function merges them lane by lane into
+  // words.
   static vf round(vf first, vf second) {
     vf both;
     __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first), "v"(second));
@@ -60,7 +62,7 @@ struct Bf16Words {
 };
 #endif
 
-// f(words) with the kind of words that tensors of a dtype become.
+// Calls f(words) with the kind of words that tensors of a dtype become.
 inline bool has_bf16_words(DType dtype) { return dtype == DType::bf16 && bf16_dot(); }
 template <class F>
 inline void with_words(bool bf16_words, const F& f) {
@@ -72,13 +74,13 @@ inline void with_words(bool bf16_words, const F& f) {
   f(F32Words{});
 }
 
-// The first n elements, as far as a vector goes; the other lanes read as zero and are not written.
+// Loads or stores the first n elements, at most a vector; the other lanes read as zero and are not written.
 template <class T>
 inline vf read(const T* p, int64_t n) {
   return n < kWidth ? load_n(p, n) : load(p);
 }
 #if defined(__AVX512F__)
-// GCC takes the general conversion apart into halves.
+// GCC splits the general conversion into halves.
 inline vf read(const bf16* p, int64_t n) {
   const __mmask16 lanes = n < kWidth ? static_cast<__mmask16>((1u << n) - 1) : static_cast<__mmask16>(-1);
   return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, p)), 16);
@@ -92,7 +94,7 @@ inline void write(T* p, vf v, int64_t n) {
     store(p, v);
 }
 
-// Words along a row of D elements, and those that keep vectors whole.
+// Return the number of words in a row of D elements, and that number rounded up to whole vectors.
 template <class Words>
 inline int64_t words_of(int64_t D) {
   return ceil_div(D, Words::kTerms);
@@ -102,7 +104,7 @@ inline int64_t padded_words(int64_t D) {
   return ceil_div(words_of<Words>(D), kWidth) * kWidth;
 }
 
-// The words of a row from the d-th on, as far as a vector goes; zeros beyond D.
+// Loads the words of a row from the d-th on, at most a vector, with zeros beyond D.
 template <class Words>
 inline vf read_words(const char* row, DType dtype, int64_t d, int64_t D) {
   if constexpr (Words::kTerms > 1) return Words::read(row + d * 4, D - d * Words::kTerms);
@@ -112,8 +114,8 @@ inline vf read_words(const char* row, DType dtype, int64_t d, int64_t D) {
   return words;
 }
 
-// out[n, padded_words] = n rows of D elements as words along them. row(i) may be null, for zeros; those follow up to a
-// whole number of terms.
+// out[n, padded_words] = n rows of D elements as words along them. row(i) may be null, which stands for zeros; zero
+// rows follow up to a whole number of terms.
 template <class Words, class Row>
 inline void pack_rows(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
   const int64_t width = padded_words<Words>(D);
@@ -126,7 +128,7 @@ inline void pack_rows(float* out, int64_t n, DType dtype, int64_t D, const Row& 
   }
 }
 
-// out[words_of(n), width] = the same rows as words across them, width the whole vectors that D elements fill.
+// out[words_of(n), width] = the same rows as words across them; width is the whole vectors that D elements fill.
 template <class Words, class Row>
 inline void pack_across(float* out, int64_t n, DType dtype, int64_t D, const Row& row) {
   if constexpr (Words::kTerms == 1) {

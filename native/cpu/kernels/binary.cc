@@ -1,8 +1,8 @@
-// out = f(a, b), or out += f(a, b), of equal shapes and any strides; a stride of 0 in a or b broadcasts.
+// out = f(a, b), or out += f(a, b), for equal shapes and any strides; a stride of 0 in a or b broadcasts.
 //
-// kinds.h lists f. maximum and minimum are NaN where either side is; comparisons give 1 or 0 and are false with NaN.
-// Beside 16 bits an operand may be one f32 number, which is not rounded to them. A broadcast over leading dimensions is
-// the same row again and again. Parallel over elements.
+// kinds.h lists f. maximum and minimum are NaN if either side is; comparisons give 1 or 0 and are false with NaN.
+// Beside 16-bit tensors an operand may be a single f32 number, which is not rounded to 16 bits. A broadcast over
+// leading dimensions uses the same row repeatedly. The work is parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
@@ -32,7 +32,7 @@ inline vf apply(vf a, vf b) {
     case BinaryKind::div:
       return a / b;
     case BinaryKind::maximum:
-      return select(a == a, vmax(a, b), a);  // vmax gives b where either is NaN
+      return select(a == a, vmax(a, b), a);  // vmax returns b if either is NaN
     case BinaryKind::minimum:
       return select(a == a, vmin(a, b), a);
     case BinaryKind::pow:

@@ -1,5 +1,6 @@
-// cache_write: cache[b, starts[b] + t] = values[b, t], the new keys or values of each sequence after those it has.
-// cache [B, S, H, D], values [B, T, H, D] of one dtype, any strides with D contiguous. Parallel over tokens.
+// cache_write: cache[b, starts[b] + t] = values[b, t] writes the new keys or values of each sequence behind its old
+// ones. cache [B, S, H, D] and values [B, T, H, D] have one dtype and any strides with D contiguous. The work is
+// parallel over tokens.
 #include "core/checks/attention.h"
 #include "cpu/kernels/kernel.h"
 

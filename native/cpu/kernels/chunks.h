@@ -1,4 +1,4 @@
-// One parallel loop over all elements of a list of tensors: they are cut into chunks that never span two tensors, so
+// One parallel loop over all elements of a list of tensors. They are cut into chunks that never span two tensors, so
 // that many small tensors cost one loop, and a large one is shared among the threads.
 #pragma once
 #include "cpu/kernels/kernel.h"
@@ -14,8 +14,8 @@ inline int64_t chunk_count(const ViewList& list) {
   return chunks;
 }
 
-// body(chunk, tensor, begin, n) for elements [begin, begin + n) of list[tensor]; `starts` is memory for list.size()
-// numbers, the first chunk of each tensor.
+// Calls body(chunk, tensor, begin, n) for elements [begin, begin + n) of list[tensor]. `starts` is memory for
+// list.size() numbers, the first chunk of each tensor.
 template <class Body>
 inline void over_chunks(const ViewList& list, int64_t* starts, const Body& body) {
   int64_t chunks = 0;
@@ -24,7 +24,9 @@ inline void over_chunks(const ViewList& list, int64_t* starts, const Body& body)
     chunks += ceil_div(list[t].numel(), kChunk);
   }
   parallel_for(chunks, 1, [&](int64_t chunk, int64_t) {
-    int64_t low = 0, high = list.size();  // the last tensor that starts at `chunk` or before: empty ones come earlier
+    int64_t low = 0,
+            high =
+                list.size();  // finds the last tensor that starts at `chunk` or before, because empty ones come earlier
     while (high - low > 1) {
       const int64_t middle = (low + high) / 2;
       (starts[middle] <= chunk ? low : high) = middle;

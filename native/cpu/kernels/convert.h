@@ -1,8 +1,8 @@
-// Loads and stores of f32 vectors in every dtype's storage, kWidth elements at a time. What kernels compute on bf16 and
-// f16 they compute in f32: elements are widened on the way in and rounded once on the way out.
+// Loads and stores of f32 vectors in every dtype's storage, kWidth elements at once. Kernels compute on bf16 and f16 in
+// f32: elements are widened when they are loaded and rounded once when they are stored.
 //
 // f32 to bf16 and f16 rounds to nearest, ties to even, overflows to infinity and keeps NaN. f32 to an integer truncates
-// toward zero, clamps to the type's range and takes NaN to 0. i32 to bf16 and f16 rounds once.
+// toward zero, clamps to the type's range and turns NaN into 0. i32 to bf16 and f16 rounds once.
 #pragma once
 #include "cpu/kernels/kernel.h"
 
@@ -31,7 +31,7 @@ inline void store_as(void* p, V v) {
 }
 
 inline vi select(vi mask, vi a, vi b) { return mask ? a : b; }
-// By name where compilers make halves of __builtin_convertvector.
+// The instructions are named because compilers split __builtin_convertvector into halves.
 inline vi widen(vu16 v) {
 #if defined(__AVX512F__)
   return (vi)_mm512_cvtepu16_epi32((__m256i)v);
@@ -41,7 +41,7 @@ inline vi widen(vu16 v) {
   return __builtin_convertvector(v, vi);
 #endif
 }
-// Of lanes below 2^16.
+// Lanes must be below 2^16.
 inline vu16 narrow(vu v) {
 #if defined(__AVX512F__)
   return (vu16)_mm512_cvtepi32_epi16((__m512i)v);
@@ -53,7 +53,7 @@ inline vu16 narrow(vu v) {
 }
 inline vi widen(vu8 v) { return __builtin_convertvector(v, vi); }
 
-// One vector of each 16-bit type's bits.
+// These decode one vector of each 16-bit type's bits.
 inline vf decode(bf16, vu16 bits) { return (vf)(widen(bits) << 16); }
 inline vf decode(f16, vu16 bits) {
 #if defined(__AVX512F__)
@@ -70,7 +70,7 @@ inline vf decode(f16, vu16 bits) {
 inline vu16 encode(bf16, vf v) {
   const vu x = (vu)v;
 #if defined(__AVX512F__)
-  // In masks: fewer instructions than compilers find. (vcvtneps2bf16 would flush subnormal numbers to zero.)
+  // Masks need fewer instructions than compilers find. (vcvtneps2bf16 would flush subnormal numbers to zero.)
   const __m512i bits = (__m512i)x;
   const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
   const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
@@ -101,7 +101,7 @@ inline vu16 encode(f16, vf v) {
 #endif
 }
 
-// simd.h's loads and stores, of bf16 and f16 in memory.
+// simd.h's loads and stores, for bf16 and f16 in memory.
 template <class T>
 inline vf load(const T* p) {
   return decode(T{}, load_as<vu16>(p));
@@ -130,7 +130,7 @@ inline void store_n(T* p, vf v, int64_t n) {
 #endif
 }
 
-// One element.
+// These load and store one element.
 inline float load_one(const float* p) { return *p; }
 template <class T>
 inline float load_one(const T* p) {
@@ -149,8 +149,8 @@ inline vf load_f32(const T* p) {
   return load(p);
 }
 
-// i32 on its way to a shorter float: the bits that f32 has no room for become one sticky bit, far below where the
-// shorter type rounds, so that only that rounding counts.
+// Loads i32 for conversion to a shorter float: the bits for which f32 has no room become one sticky bit, far below
+// where the shorter type rounds, so that only that rounding counts.
 inline vf load_sticky(const int32_t* p) {
   const vi x = load_as<vi>(p);
   const vi wide = (x >= set1i(1 << 24)) | (x <= set1i(-(1 << 24)));
@@ -169,10 +169,10 @@ inline void store_f32(int32_t* p, vf v) {
   store_as(p, select(inside, __builtin_convertvector(HEED_ISA::select(inside, v, vf{}), vi), outside));
 }
 inline void store_f32(uint8_t* p, vf v) {
-  const vf clamped = vmin(vmax(v, set1(0.0f)), set1(255.0f));  // vmax takes NaN to its second argument
+  const vf clamped = vmin(vmax(v, set1(0.0f)), set1(255.0f));  // vmax turns NaN into its second argument
   store_as(p, __builtin_convertvector(__builtin_convertvector(clamped, vi), vu8));
 }
-// kWidth elements of one type to another.
+// Converts kWidth elements of one type to another.
 template <class To, class From>
 inline void convert(To* out, const From* in) {
   store_f32(out, load_f32(in));
@@ -185,7 +185,7 @@ inline void convert(uint8_t* out, const int32_t* in) {
   store_as(out, __builtin_convertvector(select(positive > set1i(255), set1i(255), positive), vu8));
 }
 
-// f(T{}) with the storage type of a float `dtype`.
+// Calls f(T{}) with the storage type of a float `dtype`.
 template <class F>
 inline void with_float_type(DType dtype, const F& f) {
   if (dtype == DType::f32) return f(float{});
@@ -193,7 +193,7 @@ inline void with_float_type(DType dtype, const F& f) {
   f(f16{});
 }
 
-// f(T{}) with the storage type of any `dtype`.
+// Calls f(T{}) with the storage type of any `dtype`.
 template <class F>
 inline void with_type(DType dtype, const F& f) {
   switch (dtype) {

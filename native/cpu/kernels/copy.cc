@@ -1,9 +1,9 @@
-// out[...] = inp[...], or += for floats: any strides on both sides (0 in inp broadcasts), any pair of dtypes, converted
-// as convert.h says.
+// out[...] = inp[...], or += for floats, with any strides on both sides (0 in inp broadcasts) and any pair of dtypes,
+// converted as convert.h describes.
 //
-// The same dtype on both sides moves bits: memcpy where both rows are contiguous. Where out and inp run along different
-// dimensions (a transpose), 16 x 16 tiles are read along inp's rows and written along out's, so that both touch whole
-// cache lines. Parallel over elements or tiles.
+// With the same dtype on both sides the kernel moves bits, by memcpy if both rows are contiguous. If out and inp run
+// along different dimensions (a transpose), 16 x 16 tiles are read along inp's rows and written along out's, so that
+// both touch whole cache lines. The work is parallel over elements or tiles.
 #include "cpu/kernels/convert.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
@@ -12,9 +12,9 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-constexpr int64_t kTile = 16;  // a cache line of f32, and a size the compiler transposes in registers
+constexpr int64_t kTile = 16;  // a cache line of f32, and a size that the compiler transposes in registers
 
-// Not inlined: lane by lane takes longer than a call, and every pair of dtypes would hold several copies.
+// It is not inlined: working lane by lane takes longer than a call, and every pair of dtypes would hold several copies.
 template <class T>
 __attribute__((noinline)) void gather_lanes(T (&lanes)[kWidth], const T* in, int64_t stride, int64_t n) {
   std::memset(lanes, 0, sizeof lanes);
@@ -43,8 +43,8 @@ inline void scatter(T* out, const T (&lanes)[kWidth], int64_t stride, int64_t n)
 template <class T>
 constexpr bool kFloat = !std::is_integral_v<T>;
 
-// A row of the same type on both sides is moved unchanged; the dispatch below sees to it that such a type is an
-// unsigned integer, whatever it holds, or that the row is to be added.
+// A row of the same type on both sides is moved unchanged. The dispatch below ensures that such a type is an unsigned
+// integer, whatever it holds, or that the row is to be added.
 template <class To, class From>
 void copy_row(To* out, int64_t out_stride, const From* in, int64_t in_stride, int64_t n, bool accumulate) {
   if constexpr (kFloat<To>) {
@@ -78,7 +78,7 @@ void copy_row(To* out, int64_t out_stride, const From* in, int64_t in_stride, in
   }
 }
 
-// The dimension along which inp is contiguous while out's rows are not along it; -1 where tiles would gain nothing.
+// Returns the dimension along which inp is contiguous while out's rows are not, or -1 if tiles would gain nothing.
 int tiled_dimension(const Loop<2>& loop) {
   if (loop.stride(1) <= 1 || loop.row() < 8) return -1;
   for (int d = 0; d < loop.rank - 1; d++)
@@ -86,7 +86,7 @@ int tiled_dimension(const Loop<2>& loop) {
   return -1;
 }
 
-// turned[r][c] = in[r + c · stride]. Not inlined: one copy for each type, not one for each pair.
+// turned[r][c] = in[r + c · stride]. It is not inlined: one copy for each type, not one for each pair.
 template <class T>
 __attribute__((noinline)) void turn_tile(T (&turned)[kTile][kTile], const T* in, int64_t stride, int64_t rows,
                                          int64_t columns) {
@@ -102,7 +102,7 @@ __attribute__((noinline)) void turn_tile(T (&turned)[kTile][kTile], const T* in,
     for (int64_t c = 0; c < kTile; c++) turned[r][c] = read[c][r];
 }
 
-// `inner` is the dimension of out's rows, `d` that of inp's; the others are a loop around the tiles.
+// `inner` is the dimension of out's rows and `d` that of inp's; a loop over the other dimensions surrounds the tiles.
 template <class To, class From>
 void copy_tiled(To* out, const From* in, const Loop<2>& loop, int d, bool accumulate) {
   const int inner = loop.rank - 1;
@@ -123,7 +123,7 @@ void copy_tiled(To* out, const From* in, const Loop<2>& loop, int d, bool accumu
     From turned[kTile][kTile];
     turn_tile(turned, from + r0 + c0 * loop.stride(1), loop.stride(1), rows, columns);
     to += r0 * loop.strides[0][d] + c0 * loop.stride(0);
-    if (columns == kTile && loop.stride(0) == 1)  // known sizes, which the compiler makes vector moves of
+    if (columns == kTile && loop.stride(0) == 1)  // known sizes, for which the compiler uses vector moves
       for (int64_t r = 0; r < rows; r++) copy_row(to + r * loop.strides[0][d], 1, turned[r], 1, kTile, accumulate);
     else
       for (int64_t r = 0; r < rows; r++)

@@ -1,5 +1,5 @@
-// outs[i] = inps[i] for lists of contiguous tensors of equal shapes, any pairs of dtypes, converted as convert.h says.
-// One parallel loop over chunks of all of them.
+// outs[i] = inps[i] for lists of contiguous tensors of equal shapes and any pairs of dtypes, converted as convert.h
+// describes. One parallel loop goes over chunks of all of them.
 #include <type_traits>
 #include "core/checks/lists.h"
 #include "cpu/kernels/chunks.h"

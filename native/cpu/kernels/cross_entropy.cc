@@ -1,11 +1,13 @@
-// Softmax cross-entropy with label smoothing (Szegedy et al., 2016), loss and gradient in one go over rows of V logits.
+// Softmax cross-entropy with label smoothing (Szegedy et al., 2016): loss and gradient in one pass over rows of V
+// logits.
+//   loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x),
+//   dlogits = (softmax(x) - (1-s) onehot - s/V) / (number of rows that count) · scale.
 //
-// loss_row = log Σ_v e^{x_v} - (1-s) x_target - s · mean(x); dlogits = (softmax(x) - (1-s) onehot - s/V) / rows that
-// count, times `scale`. The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for
-// softmax", 2018): a row comes from memory once. In f32 its exponentials, left in dlogits, are scaled from cache; a
-// shorter type would round them, and they are taken again. Rows run in parallel; losses are summed in f64 over fixed
-// chunks. Ignored rows, also when they are all of them, give a loss and a gradient of 0. Logits may be -inf. dlogits
-// may be the logits' memory. Backward needs dlogits only.
+// The log-sum-exp is online in blocks (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), so a
+// row is read from memory once. In f32 its exponentials are left in dlogits and scaled from cache; a shorter type would
+// round them, so they are computed again. Rows run in parallel; losses are summed in f64 over fixed chunks. Ignored
+// rows give a loss and a gradient of 0, even if all rows are ignored. Logits may be -inf. dlogits may be the logits'
+// memory. Backward needs dlogits only.
 #include "core/checks/cross_entropy.h"
 #include "cpu/kernels/rows.h"
 
@@ -18,19 +20,20 @@ struct Settings {
   double smoothing;
 };
 
-// What one pass over a row finds. Block b's exponentials were taken against references[b], the maximum so far.
+// The result of one pass over a row. Block b's exponentials were computed relative to references[b], the maximum so
+// far.
 struct Normaliser {
   static constexpr int64_t kBlocks = 64;
   float max = -INFINITY;
   double sum = 0;     // Σ e^{x - max}
-  double spread = 0;  // Σ x, only where smoothing asks for it (a logit of -inf makes it -inf)
+  double spread = 0;  // Σ x, only if smoothing needs it (a logit of -inf makes it -inf)
   float references[kBlocks];
 };
 
-// At least 4 KB: what the maximum has read, the sum finds in L1.
+// At least 4 KB, so that the sum finds the values in L1 that the maximum has read.
 inline int64_t block_size(int64_t V) { return max_of<int64_t>(1024, ceil_div(V, Normaliser::kBlocks)); }
 
-// The exponentials go to `e`, if given, for the gradient.
+// The exponentials go to `e`, if it is given, for the gradient.
 template <class T>
 inline void normalise(Normaliser& n, float* e, const T* x, int64_t V, bool smoothing) {
   const int64_t block = block_size(V);
@@ -47,7 +50,7 @@ inline void normalise(Normaliser& n, float* e, const T* x, int64_t V, bool smoot
       n.max = highest;
     }
     n.references[begin / block] = n.max;
-    // Before the first finite logit there is no maximum to subtract; e^{-inf} is 0 without.
+    // Before the first finite logit there is no maximum to subtract, and e^{-inf} is 0 without it.
     const float reference = n.max == -INFINITY ? 0 : n.max;
     vf sum[4] = {}, spread[4] = {};
     over_row(size, [&](int64_t i, auto lanes, int u) {
@@ -61,7 +64,7 @@ inline void normalise(Normaliser& n, float* e, const T* x, int64_t V, bool smoot
   }
 }
 
-// From the logits or, in f32, from their exponentials in dx.
+// Computes the gradient from the logits or, in f32, from their exponentials in dx.
 template <class T>
 inline void gradient(T* dx, const T* x, int32_t target, const Normaliser& n, const Settings& s, double scale) {
   const float at_target = static_cast<float>(scale * (1 - s.smoothing));
@@ -78,7 +81,7 @@ inline void gradient(T* dx, const T* x, int32_t target, const Normaliser& n, con
       else
         return vexp(lanes.load(x + i) - shift) * factor - uniform;
     };
-    // The target's value is what its own vector will give, before it is rounded or its logit replaced.
+    // The target's value is computed as its own vector will give it, before it is rounded or its logit is replaced.
     const int64_t size = min_of(block, s.V - begin);
     float exact = 0;
     const bool here = target >= begin && target < begin + size;
@@ -88,10 +91,10 @@ inline void gradient(T* dx, const T* x, int32_t target, const Normaliser& n, con
   }
 }
 
-// The loss of a row and, if dx is given, its gradient times `scale`.
+// Returns the loss of a row and, if dx is given, computes its gradient times `scale`.
 template <class T>
 inline double row(T* dx, const T* x, int32_t target, const Settings& s, double scale) {
-  const float at_target = load_one(x + target);  // before the exponentials may take its place
+  const float at_target = load_one(x + target);  // before the exponentials may replace it
   Normaliser n;
   float* e = nullptr;
   if constexpr (std::is_same_v<T, float>) e = dx;
@@ -104,7 +107,7 @@ inline double row(T* dx, const T* x, int32_t target, const Settings& s, double s
   return loss;
 }
 
-// How many rows count.
+// Returns the number of rows that count.
 inline int64_t check_targets(const int32_t* targets, int64_t rows, const Settings& s) {
   int64_t counted = 0;
   for (int64_t r = 0; r < rows; r++) {

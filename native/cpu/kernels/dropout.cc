@@ -1,8 +1,8 @@
-// Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0, where element i, in row-major order, is
-// kept if its Philox draw under `seed` is at least p; p = 1 gives zeros. Any strides.
+// Inverted dropout (Srivastava et al., 2014): out = keep ? inp / (1 - p) : 0. Element i, in row-major order, is kept if
+// its Philox draw under `seed` is at least p; p = 1 gives zeros. It takes any strides.
 //
-// Backward is the same function with the same seed, dout for inp: the mask is drawn again and never stored. Parallel
-// over elements.
+// Backward is the same function with the same seed and dout for inp: the mask is drawn again and never stored. The work
+// is parallel over elements.
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
 #include "cpu/kernels/strided.h"
@@ -11,7 +11,7 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-constexpr int64_t kBuffer = 1024;  // divides kGrain; a multiple of a block, so that no block is drawn twice
+constexpr int64_t kBuffer = 1024;  // it divides kGrain and is a multiple of a block, so that no block is drawn twice
 
 void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bool accumulate) {
   const Loop<2> loop = make_loop({&out, &inp}, Order::logical);
@@ -20,7 +20,7 @@ void run(const TensorView& out, const TensorView& inp, float p, int64_t seed, bo
   const vf scale = set1(p < 1 ? 1 / (1 - p) : 0);
   const auto f = [=](vf x, vf word) { return select((vi)((vu)word >> 8) >= threshold, x * scale, vf{}); };
   parallel_for(loop.size, kGrain, [&](int64_t begin, int64_t end) {
-    float words[kBuffer];  // bits, typed as what map_row's sources read
+    float words[kBuffer];  // bits, with the type that map_row's sources read
     for (int64_t i = begin; i < end; i += kBuffer) {
       const int64_t count = min_of(kBuffer, end - i);
       philox_words(reinterpret_cast<uint32_t*>(words), count, static_cast<uint64_t>(seed), static_cast<uint64_t>(i),

@@ -1,5 +1,5 @@
-// ln, sin and cos of f32 vectors, each to less than 2 ulp; like simd.h's functions, they have twins in the C library
-// that test/native compares them with.
+// ln, sin and cos of f32 vectors, each to less than 2 ulp. Like simd.h's functions, they have twins in the C library
+// with which test/native compares them.
 #pragma once
 #include "cpu/kernels/convert.h"
 
@@ -14,12 +14,12 @@ inline vf each_lane(vf x, F f) {
   return load(lanes);
 }
 
-// x = 2^n m with m in [√½, √2), f = m - 1 and s = f / (2 + f): ln m = 2 artanh(s) = f - s (f - R), where R is what is
-// left of the series 2 s²/3 + 2 s⁴/5 + …; with h = f²/2, s (f - R) is h - s (h + R), which rounds less.
+// x = 2^n m with m in [√½, √2), f = m - 1 and s = f / (2 + f): ln m = 2 artanh(s) = f - s (f - R), where R is the rest
+// of the series 2 s²/3 + 2 s⁴/5 + …. With h = f²/2, s (f - R) is h - s (h + R), which rounds less.
 inline vf vlog(vf x) {
   constexpr uint32_t kRootHalf = 0x3f3504f3;
   const vi subnormal = x < set1(0x1p-126f);
-  const vi offset = (vi)((vu)select(subnormal, x * set1(0x1p23f), x) - kRootHalf);  // wraps where x < 0
+  const vi offset = (vi)((vu)select(subnormal, x * set1(0x1p23f), x) - kRootHalf);  // wraps if x < 0
   const vf n = __builtin_convertvector((offset >> 23) - select(subnormal, set1i(23), vi{}), vf);
   const vf f = (vf)(((vu)offset & 0x7fffff) + kRootHalf) - set1(1.0f);
   const vf s = f / (f + set1(2.0f)), z = s * s, h = set1(0.5f) * f * f;
@@ -28,7 +28,7 @@ inline vf vlog(vf x) {
   r = fma(r, z, set1(2.0f / 7));
   r = fma(r, z, set1(2.0f / 5));
   r = fma(r, z, set1(2.0f / 3)) * z;
-  // ln 2 in two parts, the first of so few bits that n times it is exact.
+  // ln 2 in two parts, the first of which has so few bits that n times it is exact.
   const vf low = fma(s, h + r, n * set1(-2.12194440e-4f));
   const vf y = n * set1(0.693359375f) - ((h - low) - f);
   const vf special = select(x == vf{}, set1(-INFINITY), select(x < vf{}, set1(NAN), x));
@@ -36,7 +36,7 @@ inline vf vlog(vf x) {
 }
 
 #if defined(__AVX2__)
-// x = n π/2 + r by three parts of π/2: the first difference is exact, the others are fused.
+// x = n π/2 + r with three parts of π/2: the first difference is exact, and the others are fused.
 inline vf quadrant(vf x, vi& q) {
   const vf n = round_even(x * set1(0.63661977236758134f));
   q = __builtin_convertvector(n, vi);
@@ -45,7 +45,7 @@ inline vf quadrant(vf x, vi& q) {
   return fma(n, set1(0x1.ee59dap-50f), r);
 }
 
-// sin of x + `quarters` · π/2 by Taylor's series of r, |r| a little over π/4 at most.
+// sin of x + `quarters` · π/2 by Taylor's series of r, where |r| is at most a little over π/4.
 inline vf sine_of(vf x, int32_t quarters) {
   vi q;
   const vf r = quadrant(x, q), z = r * r;
@@ -65,7 +65,7 @@ inline vf sine_of(vf x, int32_t quarters) {
   return (vf)((vi)y ^ (q & 2) << 30);
 }
 
-// Where n has few enough bits.
+// Returns true if n has few enough bits.
 inline bool all_moderate(vf x) { return hmax(select(vabs(x) <= set1(0x1p14f), vf{}, set1(1.0f))) == 0; }
 
 inline vf vsin(vf x) { return all_moderate(x) ? select(x == vf{}, x, sine_of(x, 0)) : each_lane(x, sinf); }

@@ -1,8 +1,8 @@
 // Embedding: out[i, C] = weight[ids[i], C]; backward dweight[ids[i], C] (+)= dout[i, C].
 //
 // Every id is checked before anything is written. Forward copies rows in parallel. Backward first lists the positions
-// of each id; then each row of the table, in blocks of columns, is summed in f32 over its positions in order and
-// written once, whatever the threads. Backward needs the ids only.
+// of each id. Then each row of the table, in blocks of columns, is summed in f32 over its positions in order and
+// written once, independently of the threads. Backward needs the ids only.
 #include "core/checks/embedding.h"
 #include "cpu/kernels/rows.h"
 
@@ -17,7 +17,7 @@ inline void check_ids(const int32_t* ids, int64_t n, int64_t V) {
            static_cast<long long>(i));
 }
 
-// to[C] = from[C], of any two dtypes.
+// to[C] = from[C], for any two dtypes.
 void copy_row(const TensorView& out, int64_t to, const TensorView& inp, int64_t from, int64_t C) {
   with_float_type(out.dtype, [&](auto out_type) {
     auto* const y = out.ptr<decltype(out_type)>() + to * C;
@@ -31,13 +31,14 @@ void copy_row(const TensorView& out, int64_t to, const TensorView& inp, int64_t 
   });
 }
 
-constexpr int64_t kColumns = 128;  // of a block: whole cache lines, so that threads do not write to the same one
+constexpr int64_t kColumns =
+    128;  // columns of a block: whole cache lines, so that no two threads write to the same one
 
 struct Gradient {
   TensorView dweight, dout;
   int64_t V, C, n;
   bool accumulate;
-  int32_t *first, *next;  // of each id its first position, of each position the next one of its id, or -1
+  int32_t *first, *next;  // the first position of each id; for each position the next one of its id, or -1
 
   void list(const int32_t* ids) const {
     for (int64_t v = 0; v < V; v++) first[v] = -1;

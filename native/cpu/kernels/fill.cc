@@ -1,4 +1,5 @@
-// out[...] = value, converted to the dtype of `out` as convert.h says. Any strides; parallel over elements.
+// out[...] = value, converted to the dtype of `out` as convert.h describes. It takes any strides and is parallel over
+// elements.
 #include "cpu/kernels/convert.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"

@@ -1,9 +1,9 @@
-// Gated activations (Shazeer, "GLU variants improve transformer", 2020): out = act(gate) · up; backward
-// dgate (+)= dout · up · act'(gate), dup (+)= dout · act(gate).
+// Gated activations (Shazeer, "GLU variants improve transformer", 2020): out = act(gate) · up; backward dgate (+)= dout
+// · up · act'(gate), dup (+)= dout · act(gate).
 //
-// Equal shapes, any strides: gate and up may be the halves of one projection's rows. Contiguous rows run on whole
-// vectors; other strides gather lanes. Parallel over elements. Backward needs the forward's inputs. Outputs may be an
-// input's memory.
+// They take equal shapes and any strides: gate and up may be the halves of one projection's rows. Contiguous rows run
+// on whole vectors; other strides gather lanes. The work is parallel over elements. Backward needs the forward's
+// inputs. Outputs may be an input's memory.
 #include "core/checks/gated.h"
 
 #include "cpu/kernels/activation.h"
@@ -14,11 +14,11 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-// A row of the gradients, in passing: Row is Contiguous or Strided.
+// Computes a row of both gradients in one pass. Row is Contiguous or Strided.
 template <Activation activation, class Row>
 void backward_row(Row dgate, Row dup, Row dout, Row gate, Row up, int64_t n, bool accumulate_dgate,
                   bool accumulate_dup) {
-  // `part` is nothing, or how many lanes there are.
+  // `part` is empty, or the number of lanes.
   const auto step = [&](int64_t i, auto... part) {
     const vf d = dout.load(i, part...), g = gate.load(i, part...);
     const vf to_gate = d * up.load(i, part...) * activate_grad<activation>(g), to_up = d * activate<activation>(g);
