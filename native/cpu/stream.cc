@@ -16,8 +16,8 @@
 
 namespace heed::cpu {
 
-// Blocks of a huge page and more are aligned to one and ask for them: kernels walk large tensors in panels and columns,
-// which with small pages would miss the TLB at every step.
+// Blocks of a huge page or more are aligned to one and ask for huge pages. Kernels go through large tensors in panels
+// and columns, and with small pages every step would miss the TLB.
 void* Allocator::system_allocate(size_t bytes) {
   constexpr size_t kHugePage = size_t{2} << 20;
   const size_t size = (bytes + 63) / 64 * 64;
@@ -56,7 +56,7 @@ void Allocator::system_free(void* block, size_t) {
 }
 
 void Allocator::system_discard(void* range, size_t bytes) {
-  // Whole pages of it; 64 KiB is the largest that any system has.
+  // Only whole pages are given back; 64 KiB is the largest page size of any system.
   constexpr uintptr_t kPage = uintptr_t{64} << 10;
   const auto begin = (reinterpret_cast<uintptr_t>(range) + kPage - 1) / kPage * kPage;
   const auto end = (reinterpret_cast<uintptr_t>(range) + bytes) / kPage * kPage;
@@ -154,7 +154,7 @@ class Stream::QueueTimer final : public Timer {
 
 std::unique_ptr<Timer> Stream::start_timer() { return std::make_unique<QueueTimer>(*this); }
 
-// Its tasks are those that the operations enqueued.
+// The recording consists of the tasks that the operations enqueued.
 class Stream::RecordedWork final : public Graph::Work {
  public:
   RecordedWork(Queue& queue, std::shared_ptr<const Recording> tasks) : queue_(queue), tasks_(std::move(tasks)) {}

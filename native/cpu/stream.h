@@ -20,10 +20,10 @@ class Allocator final : public CachingAllocator {
   void wait_idle() override;
   Stream& stream_;
   class Released;
-  std::unique_ptr<Released> released_;  // what system_trim() puts into the queue
+  std::unique_ptr<Released> released_;  // the memory that system_trim() puts into the queue
 };
 
-// What a host function gets as its first argument.
+// The first argument of every host function.
 class Stream final : public Device {
  public:
   Stream();
@@ -40,15 +40,15 @@ class Stream final : public Device {
   void wait_idle() override;
   void stop() override;
 
-  // Enqueues a kernel: `function()` runs on the worker thread, after everything enqueued before it. It may run again,
-  // in a graph, and so must leave what it captured as it was.
+  // Enqueues a kernel: `function()` runs on the worker thread after everything that was enqueued before it. In a graph
+  // it may run again, so it must not change its captured values.
   template <class Function>
   void launch(const char* op, Function&& function) {
     queue_.push(op, static_cast<Function&&>(function));
   }
 
-  // Scratch memory for the kernels enqueued until the Workspace goes out of scope: it is given back at the host
-  // function's end and, being in queue order, stays valid until those kernels have run.
+  // Scratch memory for the kernels that are enqueued until the Workspace goes out of scope. It is given back at the end
+  // of the host function; because that happens in queue order, it stays valid until those kernels have run.
   class Workspace {
    public:
     Workspace(Stream& stream, const char* op, size_t bytes);
@@ -71,7 +71,7 @@ class Stream final : public Device {
   std::unique_ptr<Graph::Work> finish_recording() override;
   friend class Allocator;
   Allocator allocator_;
-  Queue queue_;  // destroyed first: nothing runs when the memory goes
+  Queue queue_;  // destroyed first, so that nothing runs when the memory is freed
 };
 
 }  // namespace heed::cpu

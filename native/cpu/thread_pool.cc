@@ -47,7 +47,7 @@ class ThreadPool {
     next_.store(0, std::memory_order_relaxed);
     running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
     generation_.fetch_add(1, std::memory_order_seq_cst);
-    // A worker that still spins has seen the new generation; only one that sleeps needs the lock.
+    // A worker that still spins has seen the new generation; only a sleeping one needs the lock.
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {
       {
         const std::lock_guard lock(mutex_);
@@ -67,7 +67,7 @@ class ThreadPool {
   // About 30 µs: longer than the gap between two loops of one operation, shorter than a scheduler's slice.
   static constexpr int kSpins = 1000;
 
-  // Of fewer threads where the system gives no more: loops only take longer.
+  // If the system gives no more threads, the pool has fewer: loops only take longer.
   void start(int threads) {
     stopping_ = false;
     try {

@@ -1,12 +1,12 @@
-// gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]), every transpose and batch by strides.
+// gemm: out[..., M, N] (+)= epilogue(a[..., M, K] · b[..., K, N]). Strides express every transpose and batch.
 //
 // The epilogue (bias, activation or its derivative, residual) is applied to the sums while they are in L1. Problems of
-// a few rows go to gemm_rows.h, bound by memory; the others to gemm_tiled.h, bound by the multipliers. The products of
-// the backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut.
+// a few rows go to gemm_rows.h, which is bound by memory; the others go to gemm_tiled.h, which is bound by the
+// multipliers. The products of the backward pass are calls of this same operation: dA = dOut · Bᵀ, dB = Aᵀ · dOut.
 //
-// bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied as they are where the machine has
-// the instruction for it (AVX512-BF16): it adds the exact products of two pairs to a sum in f32, each addition rounded
-// to nearest, and takes what is subnormal (below 2^-126) for zero.
+// bf16 and f16 are widened to f32 as they are read. Many rows of bf16 are multiplied directly if the machine has the
+// instruction for it (AVX512-BF16). It adds the exact products of two pairs to a sum in f32, with each addition rounded
+// to nearest, and treats subnormal numbers (below 2^-126) as zero.
 #include "core/checks/gemm.h"
 #include "cpu/kernels/gemm_rows.h"
 #include "cpu/kernels/gemm_tiled.h"
@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* kOp = "gemm";
 
-// The layout of out, without gaps and in f32.
+// Returns the layout of out, without gaps and in f32.
 Matrices dense(const TensorView& out, float* data) {
   TensorView view = out;
   view.data = data;

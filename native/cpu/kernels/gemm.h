@@ -1,5 +1,5 @@
-// What the parts of the matrix product share: the problem after the host function has checked it, and where each matrix
-// of a batch lies. See gemm.cc for the whole.
+// Definitions that the parts of the matrix product share: the problem after the host function has checked it, and the
+// place of each matrix of a batch. gemm.cc describes the whole.
 #pragma once
 #include "core/kinds.h"
 #include "cpu/kernels/convert.h"
@@ -7,7 +7,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// A place among elements of a float dtype that is known at run time.
+// A place among elements of a float dtype that is known only at run time.
 struct Floats {
   char* data = nullptr;
   DType dtype = DType::f32;
@@ -18,14 +18,14 @@ struct Floats {
 
   explicit operator bool() const { return data; }
   Floats operator+(int64_t elements) const { return {data + elements * static_cast<int64_t>(size_of(dtype)), dtype}; }
-  // f(T*) with the type of the elements.
+  // Calls f(T*) with the type of the elements.
   template <class F>
   void visit(const F& f) const {
     with_float_type(dtype, [&](auto type) { f(reinterpret_cast<decltype(type)*>(data)); });
   }
 };
 
-// The first n elements, kWidth at most; the other lanes are zeros and are not written.
+// Loads or stores the first n elements, at most kWidth; the other lanes are zeros and are not written.
 template <class T>
 inline vf load_upto(const T* p, int64_t n) {
   return n >= kWidth ? load(p) : load_n(p, n);
@@ -68,13 +68,13 @@ struct Matrices {
 
 struct Problem {
   int64_t batch = 1, m = 0, n = 0, k = 0;
-  Matrices a, b, out, residual, preact, dact;  // without data where an optional one is absent
-  Matrices partial;  // in f32, where sums over a part of K wait for the rest: out, if that may hold them
+  Matrices a, b, out, residual, preact, dact;  // without data if an optional one is absent
+  Matrices partial;  // in f32, for sums over a part of K that wait for the rest; it is out if out can hold them
   Floats bias;
   Activation activation = Activation::none;
   bool accumulate = false;
 
-  // Whether the result is the bare product, so that an earlier value of `out` may be added at any time.
+  // Returns true if the result is the bare product, so that an earlier value of `out` may be added at any time.
   bool plain() const { return !bias && !residual && !preact && !dact && activation == Activation::none; }
 };
 

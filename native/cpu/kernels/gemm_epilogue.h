@@ -1,5 +1,5 @@
-// What becomes of a tile of sums on its way to memory, step by step over the tile, which is in L1: earlier passes over
-// K, bias, activation or its derivative, residual, the old value. Each operand is read and written in its own dtype.
+// Takes a tile of sums to memory, step by step over the tile, which is in L1: earlier passes over K, bias, activation
+// or its derivative, residual, and the old value. Each operand is read and written in its own dtype.
 #pragma once
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/gemm.h"
@@ -7,13 +7,13 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Sums of rows × columns, readable and writable to a whole vector.
+// Sums of rows × columns, which can be read and written up to a whole vector.
 struct Tile {
   float* sums;
   int64_t stride, rows, columns;
 };
 
-// f(sums, r, c, n) for n columns from c, a vector or what is left of a row, of each row r.
+// Calls f(sums, r, c, n) for n columns from c (a vector, or the rest of a row) of each row r.
 template <class F>
 inline void each_vector(const Tile& tile, const F& f) {
   for (int64_t r = 0; r < tile.rows; r++)
@@ -40,7 +40,7 @@ inline void activate_tile(const Tile& tile) {
   each_vector(tile, [&](float* sums, int64_t, int64_t, int64_t) { store(sums, activate<activation>(load(sums))); });
 }
 
-// Times the activation's slope at `preact`.
+// Multiplies by the activation's slope at `preact`.
 template <Activation activation>
 inline void slope_tile(const Tile& tile, Floats preact, int64_t row) {
   preact.visit([&](const auto* p) {
@@ -75,7 +75,7 @@ __attribute__((noinline)) void apply(Activation activation, const Tile& tile, Fl
   }
 }
 
-// One matrix of the batch, at the beginning of each of its operands.
+// One matrix of the batch: the beginning of each of its operands.
 struct Target {
   Floats out, partial, preact, dact, residual;
 
@@ -87,8 +87,8 @@ struct Target {
         residual(p.residual.at(batch)) {}
 };
 
-// Puts a tile at (i, j) of its matrix: added to what earlier passes over K left unless this is the first, and through
-// the epilogue if it is the last.
+// Writes a tile to (i, j) of its matrix. Unless `first`, the tile is added to the result of earlier passes over K; if
+// `last`, it goes through the epilogue.
 inline void finish(const Problem& p, const Target& t, const Tile& tile, int64_t i, int64_t j, bool first, bool last) {
   const auto at = [&](const Matrices& matrices, Floats matrix) { return matrix + (i * matrices.row + j); };
   const bool early = p.accumulate && p.plain() && p.partial.data.data == p.out.data.data;

@@ -1,4 +1,4 @@
-// The micro-kernel of the matrix product: a tile of sums in registers, one rank-1 update a step of k, or of two where
+// The micro-kernel of the matrix product: a tile of sums in registers, with one rank-1 update per step of k, or two if
 // the panels hold pairs of bf16.
 #pragma once
 #include "cpu/kernels/kernel.h"
@@ -6,7 +6,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Accumulators fill the registers: 28 of 32 with AVX-512, 12 of 16 without; the rest hold B and a broadcast of A.
+// Accumulators fill the registers: 28 of 32 with AVX-512, 12 of 16 without it. The rest hold B and a broadcast of A.
 #if defined(__AVX512F__)
 constexpr int kTileRows = 14;
 #else
@@ -15,11 +15,12 @@ constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kWidth;
 
-// What a 32-bit word of a panel holds of an operand.
+// The content of a 32-bit word of a panel.
 enum class Word { f32, bf16_pair };
 
-// sum + x · y, of pairs x₀ · y₀ + x₁ · y₁. The instruction is written out because the other functions of a file for
-// AVX-512 must not use it, and GCC does not inline what may into what may not (isa.h, bf16_dot).
+// sum + x · y; for pairs, sum + x₀ · y₀ + x₁ · y₁. The instruction is written out because the other functions of a file
+// for AVX-512 must not use it, and GCC does not inline a function that may use it into one that may not (isa.h,
+// bf16_dot).
 template <Word word>
 __attribute__((always_inline)) inline vf multiply_add(vf x, vf y, vf sum) {
   if constexpr (word == Word::f32) return fma(x, y, sum);
@@ -31,19 +32,19 @@ __attribute__((always_inline)) inline vf multiply_add(vf x, vf y, vf sum) {
 
 constexpr int64_t kCacheLine = 64;
 
-// What is fetched ahead of its use, a cache line each step, or two: `runs` of `lines` that follow each other in memory,
-// which is what the processor's own prefetcher goes on with, `stride` bytes from one to the next. Its members say where
-// a product begins; by itself it stays with one line.
+// Memory that is prefetched, one or two cache lines per step: `runs` runs of `lines` lines. The lines of a run follow
+// each other in memory, where the processor's own prefetcher continues; `stride` is the number of bytes from one run to
+// the next. The members describe the place at which a product begins; by default it stays at one line.
 struct Ahead {
   const char* line;
-  int64_t advance = 0;  // bytes of a step
+  int64_t advance = 0;  // bytes per step
   int64_t left = -1;    // steps until the end of the run
-  int64_t run = 0;      // steps of a whole one
-  int64_t jump = 0;     // bytes from where a run ends to the next
-  int64_t second = 0;   // bytes from the first line of a step to the other
+  int64_t run = 0;      // steps of a whole run
+  int64_t jump = 0;     // bytes from the end of a run to the next run
+  int64_t second = 0;   // bytes from the first line of a step to the second
 
   Ahead(const void* anything) : line(static_cast<const char*>(anything)) {}
-  // Of what is to be fetched during n products of `steps`, the i-th's part.
+  // Takes the i-th part of the lines that are prefetched during n products of `steps` steps.
   Ahead(const char* first, int64_t runs, int64_t lines, int64_t stride, int64_t i, int64_t n, int64_t steps)
       : line(first) {
     if (lines == 0) return;

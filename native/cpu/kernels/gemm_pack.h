@@ -1,6 +1,6 @@
-// Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels, each laid out
-// [step of k][lanes] in 32-bit words, so that the micro-kernel reads both operands with stride one. A word is one
-// element in f32, or two of bf16 that follow each other in k. Lanes past a panel's rows are zeros.
+// Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels. Each panel is
+// laid out [step of k][lanes] in 32-bit words, so that the micro-kernel reads both operands with stride one. A word is
+// one element in f32, or two successive bf16 along k. Lanes beyond a panel's rows are zeros.
 #pragma once
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/transpose.h"
@@ -14,8 +14,8 @@ struct Panels {
   int64_t stride;  // from one panel to the next
 };
 
-// How words are read where k elements are left: `along_k` a vector of one row's, where these are contiguous,
-// `along_rows` one of each of n contiguous rows, and a single one.
+// Reads words when k elements are left: `along_k` reads a vector of one row that is contiguous in k, `along_rows` reads
+// one word of each of n contiguous rows, and the third function reads a single word.
 template <class T>
 struct Singles {
   using Element = T;
@@ -46,7 +46,7 @@ struct Pairs {
   }
 };
 
-// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
+// Packs rows that are contiguous in k: kWidth rows at once, in squares that are transposed in registers.
 template <class Words>
 inline void pack_transposed(float* to, int64_t lanes, const typename Words::Element* from, int64_t rows, int64_t k,
                             int64_t row_stride) {
@@ -73,14 +73,14 @@ inline void pack_transposed(float* to, int64_t lanes, const typename Words::Elem
   }
 }
 
-// Panel q, to[q · stride + p · lanes + i] = the word of from[(q · panels.rows + i) · row_stride + p · k_stride], of
-// `rows` rows in all.
+// Packs panel q: to[q · stride + p · lanes + i] = the word of from[(q · panels.rows + i) · row_stride + p · k_stride],
+// for `rows` rows in all.
 template <class Words>
 inline void pack_panels(float* to, const Panels& panels, const typename Words::Element* from, int64_t rows, int64_t k,
                         int64_t row_stride, int64_t k_stride) {
   constexpr int64_t kElements = Words::kElements;
   if (row_stride == 1) {
-    // All panels in one sweep: a row of memory is read once, end to end.
+    // All panels in one sweep, so that a row of memory is read once, from end to end.
     for (int64_t p = 0; p < k; p += kElements, from += kElements * k_stride, to += panels.lanes) {
       float* panel = to;
       for (int64_t q = 0; q < rows; q += panels.rows, panel += panels.stride) {

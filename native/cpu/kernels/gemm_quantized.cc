@@ -1,9 +1,9 @@
-// gemm_quantized: out[M, N] = activation(a[M, K] · Ŵ + bias) + residual, Ŵ in 8 or 4 bits (core/quantized.h).
+// gemm_quantized: out[M, N] = activation(a[M, K] · Ŵ + bias) + residual, with Ŵ in 8 or 4 bits (core/quantized.h).
 //
-// One row or a few (decoding) are bound by reading the codes once; of many rows, blocks stay in L2 and codes are read
-// once a block. With AVX512-VNNI activations are cut into bytes (gemm_quantized_int8.h), without it codes become floats
-// (gemm_quantized_f32.h). A column is summed by one thread in the order of K, so the bits do not change with the number
-// of threads.
+// One row or a few rows (decoding) are bound by reading the codes once. With many rows, blocks of rows stay in L2 and
+// the codes are read once per block. With AVX512-VNNI activations are cut into bytes (gemm_quantized_int8.h); without
+// it codes become floats (gemm_quantized_f32.h). A column is summed by one thread in the order of K, so the bits do not
+// change with the number of threads.
 #include "core/checks/quantized.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/gemm_quantized_f32.h"

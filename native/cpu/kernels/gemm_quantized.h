@@ -1,4 +1,5 @@
-// What both forms of the product with a quantised weight share: the problem, its epilogue, and how it is cut.
+// Definitions that both forms of the product with a quantised weight share: the problem, its epilogue, and its division
+// into tasks.
 #pragma once
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/quantized.h"
@@ -6,7 +7,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Contiguous rows of a, out and residual.
+// The problem; rows of a, out and residual are contiguous.
 struct QuantizedProduct {
   QuantizedLayout weight;
   int64_t rows;
@@ -19,7 +20,7 @@ struct QuantizedProduct {
   const bf16* panel_scales(int64_t panel) const { return scales + panel * weight.groups() * kPanelColumns; }
 };
 
-// f32, bf16 or f16: those of a tensor from `at` on.
+// Loads the f32, bf16 or f16 elements of a tensor from `at` on.
 inline vf load_floats(const TensorView& from, int64_t at, int64_t n) {
   switch (from.dtype) {
     case DType::bf16:
@@ -59,8 +60,8 @@ inline vf activated(Activation activation, vf x) {
   return x;
 }
 
-// Sums of kWidth columns from `column` on, through the epilogue, to their row. Dtypes and the activation are asked for
-// a vector at a time: that is nothing beside the sum over K before it.
+// Takes the sums of kWidth columns from `column` on through the epilogue to their row. It tests dtypes and the
+// activation for each vector, which takes almost no time compared with the sum over K before it.
 inline void finish(const QuantizedProduct& p, int64_t row, int64_t column, vf sum) {
   const int64_t n = p.weight.N - column, at = row * p.weight.N + column;
   if (n <= 0) return;
@@ -70,8 +71,9 @@ inline void finish(const QuantizedProduct& p, int64_t row, int64_t column, vf su
   store_floats(p.out, at, sum, n);
 }
 
-// body(panel, first row, rows) over pairs of panels and blocks of rows, in parallel. A block of rows stays in L2 while
-// the pairs of a task go by; a pair is read from memory once a block. `row_bytes` is what a row of a takes.
+// Calls body(panel, first row, rows) for pairs of panels and blocks of rows, in parallel. A block of rows stays in L2
+// while the pairs of a task are processed, and a pair is read from memory once per block. `row_bytes` is the size of a
+// row of a.
 template <class Body>
 inline void over_tiles(const QuantizedProduct& p, int64_t row_bytes, const Body& body) {
   constexpr int64_t kBlockBytes = 256 << 10, kTaskBytes = 32 << 10;

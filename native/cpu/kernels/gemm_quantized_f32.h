@@ -1,5 +1,5 @@
-// The product with a quantised weight in f32: codes become floats in registers, times their scale, which is exact (8
-// bits of a code by 8 of a scale), and are multiplied by four rows at a time.
+// The product with a quantised weight in f32: codes become floats in registers and are multiplied by their scale, which
+// is exact (8 bits of a code by 8 of a scale), and then by four rows at once.
 #pragma once
 #include "cpu/kernels/gemm_quantized.h"
 
@@ -18,11 +18,11 @@ inline void widen_rows(const QuantizedProduct& p, float* rows) {
   });
 }
 
-constexpr int kVectors = 2;  // of columns at a time
+constexpr int kVectors = 2;  // vectors of columns at once
 
 template <int bits, int R>
 struct FloatTile {
-  // Rows i.. of `rows` by kVectors · kWidth columns from `column` of the panel on.
+  // Computes up to four rows, beginning at row i of `rows`, by kVectors · kWidth columns from `column` of the panel on.
   static void run(const QuantizedProduct& p, const float* rows, int64_t panel, int64_t column, int64_t i) {
     using C = Codes<bits>;
     const QuantizedLayout& w = p.weight;
@@ -30,7 +30,7 @@ struct FloatTile {
     const bf16* scales[kVectors];
     for (int v = 0; v < kVectors; v++) {
       const int64_t at = column + v * kWidth, lane = at % kPanelColumns;
-      // The last pair may have one panel alone, whose sums are then made twice.
+      // The last pair may have only one panel, whose sums are then computed twice.
       const int64_t here = min_of(panel + at / kPanelColumns, w.panels() - 1);
       words[v] = p.panel_codes(here) + lane * 4;
       scales[v] = p.panel_scales(here) + lane;

@@ -1,9 +1,10 @@
 // The product with a quantised weight by AVX512-VNNI, which multiplies unsigned by signed bytes and adds in 32 bits.
 //
-// Activations become integers of a common step a group: x = X · step, |X| < 2^23, a power of two that the group's
-// largest number decides. X is cut into signed bytes, X = d0 + 256 d1 + 65536 d2, of which each is multiplied by the
-// codes exactly, and so is what codes have too much: sums begin at -zero · Σd. Three digits keep numbers to 2^-23 of
-// their group's largest, as precise as sums of f32; bf16 and f16 take two, 2^-15 of the largest.
+// Activations become integers with a common step per group: x = X · step, |X| < 2^23, where step is a power of two that
+// the group's largest number determines. X is cut into signed bytes, X = d0 + 256 d1 + 65536 d2, and each of them is
+// multiplied by the codes exactly. The codes exceed the weights by `zero`, which is also corrected exactly: sums begin
+// at -zero · Σd. Three digits represent numbers to 2^-23 of their group's largest, as precisely as sums of f32; bf16
+// and f16 take two digits, 2^-15 of the largest.
 #pragma once
 #include "cpu/kernels/gemm_quantized.h"
 
@@ -14,7 +15,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Where the digits of a product's rows lie in its workspace.
+// The places of the digits of a product's rows in its workspace.
 template <int D>
 struct Digits {
   const QuantizedLayout& w;
@@ -35,7 +36,7 @@ struct Digits {
   static int64_t bytes(const QuantizedLayout& w, int64_t rows) { return rows * w.groups() * (D * w.group + 4 + 4 * D); }
 };
 
-// One group of a row.
+// Cuts one group of a row.
 template <int bits, int D>
 inline void cut_group(const QuantizedProduct& p, const Digits<D>& digits, int64_t row, int64_t g) {
   const int64_t group = p.weight.group, K = p.weight.K, first = g * group;
@@ -47,7 +48,7 @@ inline void cut_group(const QuantizedProduct& p, const Digits<D>& digits, int64_
     most = select(magnitude > most, magnitude, most);
   }
   const int32_t largest = _mm512_reduce_max_epi32((__m512i)most);
-  // Digits reach to 127 · (1 + 256 + 65536), a little less than 2^23.
+  // Digits reach up to 127 · (1 + 256 + 65536), a little less than 2^23.
   const bool finite = largest < 0x7f800000;
   const int32_t exponent = finite ? max_of((largest + 0x20000) >> 23, 32) : 0;
   const auto power = [](int32_t e) { return (vf)(set1i(e + 127) << 23); };
@@ -71,7 +72,7 @@ inline void cut_group(const QuantizedProduct& p, const Digits<D>& digits, int64_
   for (int d = 0; d < D; d++) digits.begin(row)[g * D + d] = -kZero * _mm512_reduce_add_epi32((__m512i)sums[d]);
 }
 
-// R rows from i on by two panels.
+// Computes R rows from i on by two panels.
 template <int bits, int D, int R>
 HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedProduct& p, const Digits<D>& digits,
                                                               int64_t panel, int64_t i) {
@@ -81,7 +82,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
   const uint8_t* codes[P];
   const bf16* scales[P];
   for (int v = 0; v < P; v++) {
-    const int64_t here = min_of(panel + v, w.panels() - 1);  // a single one at the end is taken twice
+    const int64_t here = min_of(panel + v, w.panels() - 1);  // if there is only one panel at the end, it is taken twice
     codes[v] = p.panel_codes(here);
     scales[v] = p.panel_scales(here);
   }
@@ -108,7 +109,7 @@ HEED_INT8_TARGET __attribute__((noinline)) void multiply_tile(const QuantizedPro
 #pragma GCC unroll 2
       for (int v = 0; v < P; v++) {
         const __m512i read = _mm512_loadu_si512(codes[v]);
-        // The next two panels on their way into L2: a panel is too short for the machine's own prefetching.
+        // Prefetches the next two panels into L2: a panel is too short for the machine's own prefetcher.
         if constexpr (R <= 2) _mm_prefetch(reinterpret_cast<const char*>(codes[v]) + P * panel_bytes, _MM_HINT_T1);
         codes[v] += kPanelBytes;
         if constexpr (bits == 8) {

@@ -1,8 +1,9 @@
-// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed, and each thread reads it as
-// it lies, one address after the other: rows taken side by side, or pieces of rows, run at two thirds of the memory's
-// speed. M is a template parameter. Two forms by how B lies: dot products of its rows where it is contiguous in k, sums
-// of its scaled rows where it is contiguous in n; in the latter threads take slices of k, whose sums are added up at
-// the end. Slices and strips depend on shapes alone, so each element's order of summation is fixed.
+// The matrix product of a few rows (decoding). It is bound by reading B once, so B is not packed, and each thread reads
+// it in place, one address after the other: rows taken side by side, or pieces of rows, run at two thirds of the
+// memory's speed. M is a template parameter. There are two forms for the two layouts of B: dot products of its rows if
+// it is contiguous in k, and sums of its scaled rows if it is contiguous in n. In the latter, threads take slices of k,
+// whose sums are added up at the end. Slices and strips depend on shapes alone, so each element's order of summation is
+// fixed.
 #pragma once
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/interleave.h"
@@ -16,16 +17,17 @@ struct Count {
 };
 
 constexpr int kFewRows = 8;
-// Columns of a strip in each form: rows of B for dot products; sums of M rows that stay in L1.
+// Columns of a strip in each form: rows of B for dot products; for sums, as many as let M rows of them stay in L1.
 constexpr int64_t kDotStrip = 128;
 constexpr int64_t sum_strip(int64_t m) { return m <= 2 ? 4096 : 8192 / m / 64 * 64; }
-// Elements of B that are worth a turn at the counter: a thread that sleeps takes longer to wake than a small model's
+// Elements of B that are worth a turn at the counter: a sleeping thread takes longer to wake than a small model's
 // products take.
 constexpr int64_t kTaskElements = 1 << 14;
-// Of a slice of k, and the most slices.
+// Elements of a slice of k, and the most slices.
 constexpr int64_t kSliceElements = 1 << 17, kSlices = 8;
 
-// 2 · kWidth elements, as fast as they come: those of bf16 even ones first, since a shift and a mask take them apart.
+// 2 · kWidth elements in the order that is fastest to load. For bf16 the even ones come first, because a shift and a
+// mask separate them.
 struct Two {
   vf first, second;
 };
@@ -37,7 +39,7 @@ inline Two load_two(const bf16* p) {
   const vu pairs = load_as<vu>(p);
   return {(vf)(pairs << 16), (vf)(pairs & 0xffff0000u)};
 }
-// The first n < kTwo of them and zeros.
+// Loads the first n < kTwo of them, followed by zeros.
 template <class T>
 inline Two load_two(const T* p, int64_t n) {
   T some[kTwo] = {};
@@ -45,8 +47,8 @@ inline Two load_two(const T* p, int64_t n) {
   return load_two(some);
 }
 
-// Asks for the kTwo elements `ahead` of p. Where there is work between loads, a processor has too few of them under way
-// for what memory can do; those of one row in f32 need no help.
+// Prefetches the kTwo elements that lie `ahead` of p. If there is work between loads, a processor has too few of them
+// in flight for the speed of memory; the loads of one row in f32 need no help.
 constexpr int64_t kFetchedBytes = 4096;
 template <int M, class T>
 inline void fetch(const T* p, int64_t ahead) {
@@ -55,7 +57,7 @@ inline void fetch(const T* p, int64_t ahead) {
       __builtin_prefetch(reinterpret_cast<const char*>(p + ahead) + byte);
 }
 
-// kTwo sums that were added up in the order of load_two, put into theirs.
+// Puts kTwo sums that were added up in the order of load_two into their own order.
 inline void put_in_order(const float*, float*) {}
 inline void put_in_order(const f16*, float*) {}
 inline void put_in_order(const bf16*, float* sums) {
@@ -67,7 +69,7 @@ inline void put_in_order(const bf16*, float* sums) {
 // sums[i][j] = Σ_p a[i][p] b[j][p] for `columns` rows of b, each contiguous in p.
 template <int M, class T>
 inline void dot_rows(const Problem& p, const T* a, const T* b, int64_t columns, float* sums) {
-  constexpr int U = M == 1 ? 4 : M == 2 ? 2 : 1;  // steps at a time: independent chains of additions
+  constexpr int U = M == 1 ? 4 : M == 2 ? 2 : 1;  // steps at once: independent chains of additions
   for (int64_t j = 0; j < columns; j++, b += p.b.column) {
     vf first[M][U] = {}, second[M][U] = {};
     const auto step = [&](int64_t k, int u, auto... n) {
@@ -94,8 +96,8 @@ inline void dot_rows(const Problem& p, const T* a, const T* b, int64_t columns, 
   }
 }
 
-// sums[i][j] = Σ_p a[i][p] b[p][j] for p in [begin, end) and `columns` of b's contiguous columns, kDepth rows of b at a
-// time. Writes up to a multiple of kTwo.
+// sums[i][j] = Σ_p a[i][p] b[p][j] for p in [begin, end) and `columns` of b's contiguous columns, kDepth rows of b at
+// once. It writes up to a multiple of kTwo.
 template <int M, class T>
 inline void scale_rows(const Problem& p, const T* a, const T* b, int64_t begin, int64_t end, int64_t columns,
                        float* sums) {
@@ -194,7 +196,7 @@ inline void multiply_scaled(const Problem& p, int64_t slices, float* partial) {
   });
 }
 
-// How a product of few rows is done.
+// The method for a product of few rows.
 struct FewRows {
   bool dots;
   int64_t slices = 1;
@@ -216,7 +218,7 @@ inline void multiply_few(const Problem& p, const FewRows& few, float* partial) {
     multiply_scaled<M>(p, few.slices, partial);
 }
 
-// Whether the problem is of that kind: few rows, contiguous where each form needs it.
+// Returns true if the problem is of that kind: few rows, and contiguous in the dimension that each form needs.
 inline bool few_rows(const Problem& p) {
   if (p.m > kFewRows) return false;
   return p.b.row == 1 ? p.a.column == 1 || p.k <= 1 : p.b.column == 1 || p.n <= 1;

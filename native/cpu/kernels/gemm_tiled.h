@@ -1,11 +1,11 @@
 // The matrix product of many rows: packed panels, a register-blocked micro-kernel and cache blocking (Goto & van de
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
-// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows, a
-// block of B panels times all of A, while the block after it is fetched from memory. An operand that several units need
-// is packed ahead, by all threads; the others by the worker, into its scratch memory. Each element is summed over k in
-// order and in passes of a depth that K alone decides, so its bits depend neither on the blocks nor on the number of
-// threads.
+// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K. With few rows, it is
+// a block of B panels times all of A, while the next block is prefetched from memory. An operand that several units
+// need is packed ahead, by all threads; the others are packed by the worker, into its scratch memory. Each element is
+// summed over k in order, in passes whose depth K alone determines, so its bits depend neither on the blocks nor on the
+// number of threads.
 #pragma once
 #include <type_traits>
 
@@ -17,26 +17,26 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// n cut into even parts of at most `most`: the size of a part.
+// Returns the size of a part if n is cut into even parts of at most `most`.
 inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div(n, ceil_div(n, most)); }
 
-// How a problem is cut; made in the host function, which takes the memory for it.
+// The division of a problem. The host function makes it and allocates the memory for it.
 struct Tiling {
-  static constexpr int64_t kSteps = 512;  // of a pass
+  static constexpr int64_t kSteps = 512;  // steps of a pass
   static constexpr int64_t kRowsAtOnce = 168, kBlockColumns = 384;
-  static constexpr int64_t kOwnPanels = 4;    // of A, packed at a time by a worker
-  static constexpr int64_t kAheadPanels = 4;  // of B, fetched at a time: long pieces of its rows
+  static constexpr int64_t kOwnPanels = 4;    // panels of A that a worker packs at once
+  static constexpr int64_t kAheadPanels = 4;  // panels of B that are fetched at once: long pieces of its rows
   static constexpr int64_t kSharedFloats = int64_t{4} << 20;
-  static constexpr int64_t kLeastProducts = 1 << 17;  // worth a turn at the counter
+  static constexpr int64_t kLeastProducts = 1 << 17;  // products that are worth a turn at the counter
 
   int64_t workers;
   int64_t row_panels, column_panels;
-  Word word;              // of panels
-  int64_t depth, passes;  // over K
+  Word word;              // word of the panels
+  int64_t depth, passes;  // of K
   int64_t block_columns;  // panels of B in a block
-  bool share_a, share_b;  // packed ahead
+  bool share_a, share_b;  // true if the operand is packed ahead
   int64_t height, width;  // panels within a range that is packed ahead
-  int64_t group;          // matrices of the batch at a time
+  int64_t group;          // matrices of the batch that are processed together
   Panels a, b;
 
   explicit Tiling(const Problem& p) : workers(thread_count()) {
@@ -44,7 +44,7 @@ struct Tiling {
     const int64_t elements = word == Word::bf16_pair ? 2 : 1;
     passes = max_of<int64_t>(1, ceil_div(p.k, kSteps * elements));
     depth = ceil_div(ceil_div(p.k, passes), elements) * elements;
-    // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
+    // The distance of panels exceeds their length by a cache line, so that they do not compete for the same cache sets.
     a.rows = even_part(p.m, kTileRows);
     a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
     a.stride = depth / elements * a.lanes + 16;
@@ -54,7 +54,7 @@ struct Tiling {
     column_panels = ceil_div(p.n, b.rows);
 
     share_b = row_panels > 1 && (p.m > kRowsAtOnce || p.batch * column_panels < 4 * workers);
-    // Where each block is fetched once, their number is to come out even for the workers.
+    // If each block is fetched once, the number of blocks should divide evenly among the workers.
     const int64_t turns = ceil_div(column_panels, 2 * workers * kAheadPanels);
     block_columns =
         share_b ? even_part(column_panels, kBlockColumns / kTileColumns) : ceil_div(column_panels, 2 * workers * turns);
@@ -68,7 +68,7 @@ struct Tiling {
   }
 
   int64_t column_blocks(int64_t panels) const { return ceil_div(panels, block_columns); }
-  // Floats: of a matrix's operand that is packed ahead, and of what a worker packs for itself.
+  // Floats of a matrix's operand that is packed ahead, and of the operands that a worker packs for itself.
   int64_t shared_a() const { return share_a ? height * a.stride : 0; }
   int64_t shared_b() const { return share_b ? width * b.stride : 0; }
   int64_t own_a() const { return share_a ? 0 : min_of(kOwnPanels, row_panels) * a.stride; }
@@ -139,8 +139,8 @@ class TiledProduct {
     });
   }
 
-  // Units in the order of matrices, blocks of columns and rows. A worker takes a run of them, shorter ones towards the
-  // end, so that all are done at once.
+  // Units are ordered by matrices, blocks of columns and rows. A worker takes a run of them; runs get shorter towards
+  // the end, so that all workers finish at the same time.
   void multiply() const {
     const int64_t blocks = t.column_blocks(columns), rows_apart = t.share_b ? rows : 1;
     const int64_t units = matrices * blocks * rows_apart;
@@ -190,7 +190,8 @@ class TiledProduct {
     }
   }
 
-  // What the micro-kernel fetches during the i-th of n products of a block: its part of the block that follows.
+  // Returns the memory that the micro-kernel prefetches during the i-th of n products of a block: its part of the next
+  // block.
   Ahead block_ahead(int64_t m, int64_t panel, int64_t i, int64_t n) const {
     const int64_t j = panel * t.b.rows, width = min_of(t.block_columns * t.b.rows, p.n - j);
     const Floats b = p.b.at(matrix + m) + pass * t.depth * p.b.row;
@@ -229,7 +230,7 @@ class TiledProduct {
   const Tiling& t;
   float *const shared_a, *const shared_b, *const own;
 
-  // The range at work: matrices, a pass over K, panels of rows and of columns.
+  // The current range: matrices, a pass over K, panels of rows and of columns.
   int64_t matrix, matrices, pass, k, row, rows, column, columns;
 };
 

@@ -1,7 +1,8 @@
 // The norm of all gradients together: sqrt(Σ g²) over every element of a list of f32 tensors.
 //
-// Squares are summed in f64, so that the norm overflows only if f32 cannot hold it; NaN and inf come through, which is
-// what adamw skips a step by. One parallel loop over fixed chunks, whose sums are added in order: deterministic.
+// Squares are summed in f64, so that the norm overflows only if f32 cannot hold it. NaN and inf are passed on; they
+// make adamw skip the step. One parallel loop goes over fixed chunks, whose sums are added in order, so the result is
+// deterministic.
 #include "core/checks/lists.h"
 #include "cpu/kernels/chunks.h"
 #include "cpu/kernels/rows.h"

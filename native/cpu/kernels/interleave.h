@@ -1,11 +1,11 @@
-// Two vectors merged element by element.
+// Merges two vectors element by element.
 #pragma once
 #include "cpu/kernels/kernel.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// a0 b0 a1 b1 … of the lower (upper) halves.
+// a0 b0 a1 b1 … of the lower (or upper) halves.
 inline vu interleave_low(vu a, vu b) {
 #if defined(__AVX512F__)
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);

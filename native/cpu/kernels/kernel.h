@@ -1,14 +1,15 @@
-// What every CPU kernel file includes: the declarations of all operations in this build's instruction-set namespace,
-// parallel loops, and the vector type.
+// Every CPU kernel file includes this header: the declarations of all operations in this build's instruction-set
+// namespace, parallel loops, and the vector type.
 //
-// A kernel file defines `void HEED_ISA::name(Stream& stream, ...)` inside `namespace heed::cpu`. Being qualified, a
-// definition whose signature is not the one in ops.def does not compile. Helpers go into an anonymous namespace: a
-// helper with external linkage, or a standard-library template instantiated over common types only, could be linked
-// in its AVX-512 form and run on a machine without it (scripts/check-isa.mjs holds this).
+// A kernel file defines `void HEED_ISA::name(Stream& stream, ...)` inside `namespace heed::cpu`. Because it is
+// qualified, a definition whose signature differs from the one in ops.def does not compile. Helpers go into an
+// anonymous namespace: a helper with external linkage, or a standard-library template that is instantiated over common
+// types only, could be linked in its AVX-512 form and run on a machine without AVX-512 (scripts/check-isa.mjs checks
+// this).
 //
-// The function is the host side, run on the JavaScript thread: it checks (layout, shape, dtype), returns early where
-// there is nothing to do, and enqueues the kernel with `stream.launch(op, [=] { … })`, capturing views by value.
-// The kernel runs on the queue's thread and spreads its work with `parallel_for`.
+// The function is the host side and runs on the JavaScript thread. It checks its arguments (layout, shape, dtype),
+// returns early if there is nothing to do, and enqueues the kernel with `stream.launch(op, [=] { … })`, which captures
+// views by value. The kernel runs on the queue's thread and spreads its work with `parallel_for`.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -43,7 +44,7 @@ inline T max_of(T a, T b) {
 }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// body(begin, end) over [0, n) in chunks of `grain`. Chunks do not depend on the number of threads.
+// Calls body(begin, end) over [0, n) in chunks of `grain`. Chunks do not depend on the number of threads.
 template <class Body>
 inline void parallel_for(int64_t n, int64_t grain, const Body& body) {
   if (n <= 0) return;

@@ -1,15 +1,17 @@
 // Layer norm (Ba et al., "Layer normalization", 2016) and the RMS norm (Zhang and Sennrich, "Root mean square layer
-// normalization", 2019) over rows of C elements, a residual add fused in.
+// normalization", 2019) over rows of C elements, with a fused residual addition.
 //
 // forward:  x = inp (+ residual), out = (x - mean) · rstd · weight + bias, rstd = 1/sqrt(var + eps), biased variance.
 //           The RMS norm has no mean: out = x · rstd · weight + bias, rstd = 1/sqrt(mean(x²) + eps).
-// backward: d = dout · weight, n = (x - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n)) (+ dsum), the RMS
-//           norm's without mean and mean(d); dweight = Σ_rows dout · n, dbias = Σ_rows dout. Needs x (`sum` where there
-//           was a residual), mean, rstd.
-// A row is read once from memory and then from cache, while the next one is fetched. Rows run in parallel; backward
-// takes a few together, so that the parameters' gradients are read and written once for all of them. Those are summed
-// over fixed chunks of rows, then over chunks, so they do not depend on the threads. out, sum and dinp may be an
-// input's memory.
+// backward: d = dout · weight, n = (x - mean) · rstd, dinp = rstd · (d - mean(d) - n · mean(d · n)) (+ dsum), for the
+// RMS
+//           norm without mean and mean(d); dweight = Σ_rows dout · n, dbias = Σ_rows dout. It needs x (`sum` if there
+//           was a residual), mean and rstd.
+//
+// A row is read once from memory and then from cache, while the next one is fetched. Rows run in parallel. Backward
+// takes a few rows together, so that the gradients of the parameters are read and written once for all of them. Those
+// are summed over fixed chunks of rows and then over chunks, so they do not depend on the threads. out, sum and dinp
+// may be an input's memory.
 #include "core/checks/layernorm.h"
 #include "cpu/kernels/rows.h"
 
@@ -17,14 +19,14 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-// A parameter in f32: its own memory, or `room`, which it is widened into.
+// Returns a parameter in f32: its own memory, or `room`, into which it is widened.
 const float* widened(const TensorView* parameter, float* room) {
   if (!parameter || parameter->dtype == DType::f32) return parameter ? parameter->f32() : nullptr;
   with_float_type(parameter->dtype,
                   [&](auto type) { convert_row(room, parameter->ptr<decltype(type)>(), parameter->numel()); });
   return room;
 }
-// A view that may be absent, as a kernel keeps it.
+// A view that may be absent, in the form that a kernel keeps.
 struct Optional {
   TensorView view;
   bool given;
@@ -35,8 +37,8 @@ bool is_short(const TensorView* parameter) { return parameter && parameter->dtyp
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
-// What is normalised: inp, or inp + residual, added anew in every pass over the row, so that nothing is rounded
-// between.
+// The row that is normalised: inp, or inp + residual, which is added anew in every pass over the row, so that nothing
+// is rounded in between.
 template <class T>
 struct Row {
   const T *inp, *residual;
@@ -47,8 +49,8 @@ struct Row {
   }
 };
 
-// A first mean is rounded: with a mean of 1e4 by more than the result may be off. Centring on it is exact, and the mean
-// of what is left corrects both the mean and the variance (Chan, Golub and LeVeque, 1983).
+// A first mean is rounded: with a mean of 1e4, its error exceeds the error that the result may have. Centring on it is
+// exact, and the mean of the rest corrects both the mean and the variance (Chan, Golub and LeVeque, 1983).
 struct Moments {
   float shift, delta, rstd;  // mean = shift + delta
 };
@@ -68,7 +70,7 @@ inline Moments moments(const Row<T>& x, int64_t C, float eps) {
   return {shift, delta, 1.0f / std::sqrt(variance + eps)};
 }
 
-// Of the RMS norm: Σ x² without a mean to take off.
+// The moments of the RMS norm: Σ x² without subtracting a mean.
 template <class T>
 inline Moments root_mean_square(const Row<T>& x, int64_t C, float eps) {
   vf squares[4] = {};
@@ -93,7 +95,7 @@ struct Forward {
     const Row<T> x{inp + r * C, residual ? residual + r * C : nullptr};
     T *y = out + r * C, *s = residual ? sum + r * C : nullptr;
     const Moments m = rms ? root_mean_square(x, C, eps) : moments(x, C, eps);
-    // Copies, which the stores cannot change: they stay in registers.
+    // These are copies, which the stores cannot change, so they stay in registers.
     const vf shift = set1(m.shift), scale = set1(m.rstd), offset = set1(-m.delta * m.rstd);
     const float *w = weight, *b = bias;
     const int64_t row = C;
@@ -114,20 +116,20 @@ struct Forward {
   }
 };
 
-constexpr int kRows = 4;  // that backward takes together
+constexpr int kRows = 4;  // rows that backward takes together
 
 template <class T>
 struct Backward {
   T* dinp;
   const T *dout, *dsum, *inp;
-  const float *weight, *mean, *rstd;  // mean is null in the RMS norm
+  const float *weight, *mean, *rstd;  // mean is null for the RMS norm
   int64_t C;
   bool accumulate;
 
-  // Rows [r, r + n). dw and db are this chunk's part of dweight and dbias, or null.
+  // Computes rows [r, r + n). dw and db are this chunk's part of dweight and dbias, or null.
   template <int n>
   void rows(int64_t r, float* dw, float* db) const {
-    // Copies, which the stores cannot change: they stay in registers.
+    // These are copies, which the stores cannot change, so they stay in registers.
     const int64_t row = C;
     const T *x = inp + r * row, *dy = dout + r * row, *add = dsum ? dsum + r * row : nullptr;
     T* dx = dinp + r * row;
@@ -226,7 +228,8 @@ void HEED_ISA::layernorm_backward(Stream& stream, Out dinp, OptOut dweight, OptO
   check_layernorm_backward(op, dinp, dweight, dbias, dout, dsum, inp, weight, mean, rstd);
   const int64_t C = inp.dim(-1), rows = leading_shape(inp).numel();
 
-  // At most 64 chunks, for balance; at least 16 rows in each, so that the parts are small beside what is read.
+  // There are at most 64 chunks, for balance, and at least 16 rows in each, so that the parts are small compared with
+  // the reads.
   const int64_t grain = ceil_div(max_of<int64_t>(16, ceil_div(rows, 64)), kRows) * kRows;
   const int64_t chunks = ceil_div(rows, grain), stride = 2 * C, parts = dweight || dbias ? chunks * stride : 0;
   const Stream::Workspace workspace(stream, op, static_cast<size_t>(parts + is_short(weight) * C) * sizeof(float));

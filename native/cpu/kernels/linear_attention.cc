@@ -1,12 +1,13 @@
 // linear_attention: out_t = q_t^T S_t with S_t = decay · S_{t-1} + k_t v_t^T (Katharopoulos et al. 2020, eq. 18-20;
-// with a decay, RetNet, Sun et al. 2023), in chunks of n tokens: within a chunk as masked attention without a softmax,
-// what was before it through the state.
+// with a decay it is RetNet, Sun et al. 2023). It goes over chunks of n tokens. Within a chunk it is masked attention
+// without a softmax; the tokens before the chunk act through the state.
 //   out = (Q K^T ∘ M) V + P Q S,   S' = decay^n S + K^T R V,
-// M the lower triangle of decay^(i-j), P the diagonal of decay^(i+1), R that of decay^(n-1-j). Work grows with
-// T · (n · (D + Dv) + 2 · D · Dv); sums of a chunk are added to the state, which rounds less than token by token.
+// where M is the lower triangle of decay^(i-j), P the diagonal of decay^(i+1), and R the diagonal of decay^(n-1-j). The
+// work grows with T · (n · (D + Dv) + 2 · D · Dv). Sums of a chunk are added to the state, which rounds less than
+// adding token by token.
 //
-// Parallel over heads and, where those are too few, over columns of v, whose states do not meet. Its own backward
-// (ops.def). In reverse, steps count from the last token: strides are negative.
+// The work is parallel over heads and, if those are too few, over columns of v, whose states are independent. The
+// operation is its own backward (ops.def). In reverse, steps count from the last token: strides are negative.
 #include "core/checks/linear_attention.h"
 
 #include "cpu/kernels/attention_tile.h"
@@ -24,7 +25,7 @@ struct Linear {
   float* final_state;            // or null
   LinearAttentionSizes n;
   bool reverse;
-  int64_t columns, splits;  // of v: those of an item, whole vectors; how many items a head has
+  int64_t columns, splits;  // columns of v of an item (whole vectors); items of a head
 
   int64_t token(int64_t step) const { return reverse ? n.T - 1 - step : step; }
   int64_t stride(const TensorView& x) const { return reverse ? -x.strides[1] : x.strides[1]; }
@@ -32,7 +33,7 @@ struct Linear {
     return x.ptr<char>() + (b * x.strides[0] + token(step) * x.strides[1] + h * x.strides[2] + column) *
                                static_cast<int64_t>(size_of(x.dtype));
   }
-  // Rows [step, step + count) of q or k: where they lie if they are f32, else in `copy`.
+  // Returns rows [step, step + count) of q or k: in place if they are f32, otherwise in `copy`.
   WordRows rows(const TensorView& x, int64_t b, int64_t h, int64_t step, int64_t count, float* copy) const {
     if (x.dtype == DType::f32) return {reinterpret_cast<const float*>(row(x, b, h, step)), stride(x)};
     pack_rows<F32Words>(copy, count, x.dtype, n.D, [&](int64_t i) { return row(x, b, h, step + i); });
@@ -67,7 +68,7 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
   if (f.initial)
     for (int64_t d = 0; d < D; d++) copy_row(state + d * width, state_row(f.initial, d), count, 1, true);
   const bool decays = f.decay != nullptr;
-  float powers[kChunk + 1], carried[kChunk], left[kChunk];  // of the decay: n, i + 1 and n - 1 - i of them
+  float powers[kChunk + 1], carried[kChunk], left[kChunk];  // powers of the decay with exponents n, i + 1 and n - 1 - i
   double power = 1;
   for (int64_t i = 0; i <= kChunk; i++, power *= decays ? f.decay[h] : 1) powers[i] = static_cast<float>(power);
 

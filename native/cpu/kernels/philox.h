@@ -1,9 +1,9 @@
-// Philox4x32-10, a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11):
-// ten rounds turn a 128-bit counter and a 64-bit key into four 32-bit words, so that any element's word can be had
+// Philox4x32-10, a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11).
+// Ten rounds turn a 128-bit counter and a 64-bit key into four 32-bit words, so that any element's word can be computed
 // again without a state, in any order and on any device.
 //
-// key = the seed (low word first); counter = block index (words 0 and 1, low first), stream (words 2 and 3).
-// Element e of a tensor takes word e % 4 of block e / 4. The stream says what is drawn (core/random.h).
+// key = the seed (low word first); counter = block index (words 0 and 1, low first), stream (words 2 and 3). Element e
+// of a tensor takes word e % 4 of block e / 4. The stream stands for the purpose of the draw (core/random.h).
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -42,14 +42,14 @@ inline uint32_t philox_word(uint64_t seed, uint64_t element, uint64_t stream) {
   return philox(seed, element / 4, stream).word[element % 4];
 }
 
-// [0, 1) in steps of 2^-24, all of which f32 has.
+// Returns a number in [0, 1) in steps of 2^-24, all of which f32 can represent.
 inline float uniform01(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 inline vf uniform01(vu words) { return __builtin_convertvector((vi)(words >> 8), vf) * set1(0x1p-24f); }
 
-// Dropout keeps an element whose uniform01(word) >= p; the same in whole numbers: word >> 8 >= dropout_threshold(p).
+// Dropout keeps an element if uniform01(word) >= p, or in whole numbers, if word >> 8 >= dropout_threshold(p).
 inline uint32_t dropout_threshold(float p) { return static_cast<uint32_t>(std::ceil(p * 0x1p24f)); }
 
-// Products of the even 32-bit lanes, 64 bits wide.
+// Returns the products of the even 32-bit lanes, 64 bits wide.
 inline vu64 multiply_even(vu a, uint32_t b) {
   const vu m = b - vu{};
 #if defined(__AVX512F__)
@@ -93,7 +93,8 @@ inline void philox_lanes(uint64_t seed, uint64_t block, uint64_t stream, vu (&x)
   }
 }
 
-// The words of kWidth blocks in the order of their elements, 4 · kWidth of them: what elements 4·block … take.
+// Returns the words of kWidth blocks in the order of their elements: the 4 · kWidth words of elements 4·block, 4·block
+// + 1, …
 inline void philox_fill(uint64_t seed, uint64_t block, uint64_t stream, vu (&out)[4]) {
   vu x[4];
   philox_lanes(seed, block, stream, x);
@@ -105,7 +106,7 @@ inline void philox_fill(uint64_t seed, uint64_t block, uint64_t stream, vu (&out
   out[3] = interleave_high(c, d);
 }
 
-// The words of elements [first, first + n).
+// Writes the words of elements [first, first + n).
 inline void philox_words(uint32_t* out, int64_t n, uint64_t seed, uint64_t first, uint64_t stream) {
   constexpr int64_t kWords = 4 * kWidth;
   int64_t skip = static_cast<int64_t>(first % 4);

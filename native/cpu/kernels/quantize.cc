@@ -1,5 +1,5 @@
-// quantize: codes and scales of a weight [K, N] of any strides; dequantize: columns of it, as rows. Their layout and
-// the rounding are said in core/quantized.h.
+// quantize: codes and scales of a weight [K, N] of any strides. dequantize: columns of it, as rows. core/quantized.h
+// describes their layout and the rounding.
 #include <cfloat>
 
 #include "core/checks/quantized.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kMostGroup = 256;
 
-// The scale of each column of a block [group][16], kWidth columns at a time.
+// Chooses the scale of each column of a block [group][16], kWidth columns at once.
 template <int bits>
 inline void choose_scales(const float* block, int64_t group, bf16* scales) {
   for (int64_t c = 0; c < kPanelColumns; c += kWidth) {
@@ -37,7 +37,7 @@ inline void choose_scales(const float* block, int64_t group, bf16* scales) {
   }
 }
 
-// The codes of the same columns: words [group · bits / 32][16].
+// Chooses the codes of the same columns: words [group · bits / 32][16].
 template <int bits>
 inline void choose_codes(const float* block, int64_t group, const bf16* scales, uint8_t* codes) {
   using C = Codes<bits>;
@@ -48,7 +48,7 @@ inline void choose_codes(const float* block, int64_t group, const bf16* scales, 
       vi word{};
       for (int j = 0; j < C::kPerWord; j++) {
         const vf w = load(block + (k + j) * kPanelColumns + c);
-        // 0 / 0 where all are 0, and what is not finite: a code of zero.
+        // If all weights are 0, this is 0 / 0; that case and values that are not finite give a code of zero.
         const vf quotient = select(vabs(scale) > vf{}, w / scale, vf{});
         const vi code = __builtin_convertvector(vmin(vmax(round_even(quotient), set1(kLeast)), set1(kMost)), vi);
         const int low = bits == 8 ? 8 * j : 8 * (j % 4) + 4 * (j / 4);
@@ -77,7 +77,7 @@ inline void quantize_panels(const QuantizedLayout& w, const T* from, int64_t row
   });
 }
 
-// Column n of the weight, K numbers.
+// Reads column n of the weight, K numbers.
 template <int bits, class T>
 inline void read_column(const QuantizedLayout& w, const uint8_t* codes, const bf16* scales, int64_t n, T* out) {
   using C = Codes<bits>;

@@ -1,4 +1,4 @@
-// Quantised weights as kernels of the CPU read them; how they lie is said in core/quantized.h.
+// Quantised weights as the kernels of the CPU read them; core/quantized.h describes the layout.
 #pragma once
 #include "core/quantized.h"
 #include "cpu/kernels/convert.h"
@@ -6,7 +6,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// The numbers from `from` on as f32, of which n < kWidth may be read: the other lanes are 0.
+// Loads the numbers from `from` on as f32. Only n < kWidth of them may be read; the other lanes are 0.
 template <class T>
 inline vf load_some(const T* from, int64_t n) {
   if (n >= kWidth) return load_f32(from);
@@ -34,7 +34,7 @@ inline float float_of(f16 x) {
   return load_f32(some)[0];
 }
 
-// f(T{}) with the storage type of a floating dtype.
+// Calls f(T{}) with the storage type of a floating dtype.
 template <class F>
 inline void with_float(DType dtype, const F& f) {
   if (dtype == DType::bf16) return f(bf16{});
@@ -42,16 +42,16 @@ inline void with_float(DType dtype, const F& f) {
   f(float{});
 }
 
-// kWidth columns of one panel: a lane holds a column's word, scales are its floats.
+// kWidth columns of one panel: each lane holds a column's word, and the scales are the lanes' floats.
 template <int bits>
 struct Codes {
   static constexpr int kPerWord = 32 / bits;
   static constexpr int32_t kZeros = bits == 8 ? static_cast<int32_t>(0x80808080u) : static_cast<int32_t>(0x88888888u);
 
-  // Codes as two's complement, which shifts widen with their sign.
+  // Loads codes in two's complement, which shifts widen with their sign.
   static vi load(const uint8_t* words) { return load_as<vi>(words) ^ set1i(kZeros); }
 
-  // The weights k = 0, 1, … of the word, without their scale.
+  // Returns weight k of each word, without its scale.
   template <int k>
   static vf weights(vi word) {
     constexpr int low = bits == 8 ? 8 * k : 8 * (k % 4) + 4 * (k / 4);

@@ -1,8 +1,9 @@
-// Normal and uniform random tensors, contiguous. Element i depends on the seed and i alone (philox.h).
+// Normal and uniform random tensors, contiguous. Element i depends only on the seed and on i (philox.h).
 //
-// Normal: Box and Muller (1958): words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements
-// 2j and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. In double and rounded once; products and sums
-// are not fused, so that every instruction set gives the same bits. Parallel over elements.
+// Normal: Box and Muller (1958). Words 2j and 2j + 1 of a block give u in (0, 1] and v in [0, 1), and its elements 2j
+// and 2j + 1 are sqrt(-2 ln u) · cos 2πv and sqrt(-2 ln u) · sin 2πv. They are computed in double and rounded once;
+// products and sums are not fused, so that every instruction set gives the same bits. The work is parallel over
+// elements.
 #include "core/checks/elementwise.h"
 #include "cpu/kernels/philox.h"
 #include "cpu/kernels/rows.h"
@@ -17,7 +18,7 @@ typedef uint32_t half_vu __attribute__((vector_size(kWidth * 2)));
 
 constexpr int64_t kBuffer = 1024;  // a multiple of a block and of a vector
 
-// f(numbers, words, n), n a multiple of a vector, for the pieces of `out`.
+// Calls f(numbers, words, n), where n is a multiple of a vector, for the pieces of `out`.
 template <class F>
 void for_words(const TensorView& out, int64_t seed, const F& f) {
   parallel_for(out.numel(), 16 * kBuffer, [&](int64_t begin, int64_t end) {
@@ -34,7 +35,7 @@ void for_words(const TensorView& out, int64_t seed, const F& f) {
 
 inline vd set1d(double x) { return x - vd{}; }
 
-// Coefficients from the highest power down, by Horner's rule.
+// The coefficients begin with the highest power (Horner's rule).
 template <int n>
 inline vd polynomial(const double (&coefficients)[n], vd x) {
   vd p = set1d(coefficients[0]);
@@ -53,14 +54,14 @@ inline vd square_root(vd x) {
 #endif
 }
 
-// x < 2^52 as a double: 2^52 + x has x in its last bits.
+// Converts x < 2^52 to a double: 2^52 + x has x in its last bits.
 inline vd to_double(vu64 x) { return (vd)(x | 0x4330000000000000u) - set1d(0x1p52); }
 
-// ln x of normal x > 0: x = 2^e m with m around 1, ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| <= 0.172.
+// ln x for normal x > 0: x = 2^e m with m around 1, ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| <= 0.172.
 inline vd natural_log(vd x) {
   constexpr double kSeries[] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
                                 1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
-  constexpr uint64_t kRootHalf = 0x3fe6a09e667f3bcdu;  // the bits of √½, where m begins
+  constexpr uint64_t kRootHalf = 0x3fe6a09e667f3bcdu;  // bits of √½, at which the range of m begins
   const vu64 offset = (vu64)x - kRootHalf;
   const vu64 exponent = (offset >> 52) + 1024;  // 2^52 + 1024 + e stays positive
   const vd e = to_double(exponent & 2047) - set1d(1024);
@@ -69,14 +70,14 @@ inline vd natural_log(vd x) {
   return e * set1d(0.693147180559945309417) + (s + s) * (square * polynomial(kSeries, square) + set1d(1));
 }
 
-// cos and sin of a turn's part v in [0, 1), by quadrants: θ = (4v - q) π/2, |θ| <= π/4, and Taylor's series.
+// cos and sin of the part v in [0, 1) of a full turn, by quadrants: θ = (4v - q) π/2, |θ| <= π/4, and Taylor's series.
 inline void turn(vd v, vd& cosine, vd& sine) {
   constexpr double kSine[] = {1.0 / 355687428096000, -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800,
                               1.0 / 362880,          -1.0 / 5040,          1.0 / 120,        -1.0 / 6};
   constexpr double kCosine[] = {1.0 / 20922789888000, -1.0 / 87178291200, 1.0 / 479001600, -1.0 / 3628800,
                                 1.0 / 40320,          -1.0 / 720,         1.0 / 24,        -1.0 / 2};
   const vd quarters = v * set1d(4), magic = set1d(0x1.8p52), rounded = quarters + magic;
-  const vu64 q = (vu64)rounded;  // the quadrant in its last bits
+  const vu64 q = (vu64)rounded;  // its last bits are the quadrant
   const vd theta = (quarters - (rounded - magic)) * set1d(1.570796326794896619231), square = theta * theta;
   const vd s = theta * (square * polynomial(kSine, square)) + theta,
            c = square * polynomial(kCosine, square) + set1d(1);
@@ -100,7 +101,7 @@ void normal(float* out, const uint32_t* words, int64_t n, double mean, double st
   }
 }
 
-// Between the bounds, rounding to the dtype does not leave the interval.
+// If numbers stay between these bounds, rounding to the dtype does not leave the interval.
 void uniform(float* out, const uint32_t* words, int64_t n, float low, float high, UniformBounds bounds) {
   const double span = static_cast<double>(high) - low;
   for (int64_t i = 0; i < n; i++) {

@@ -1,10 +1,10 @@
-// out = Σ, mean or max of inp over the dimensions where out's size is 1, written or, with `accumulate`, added. Any
-// strides, any subset of dimensions. max is NaN where an element is; the sum of no elements is 0.
+// out = Σ, mean or max of inp over the dimensions in which out's size is 1, written or, with `accumulate`, added. It
+// takes any strides and any subset of dimensions. max is NaN if an element is; the sum of no elements is 0.
 //
-// Where inp's closest-packed dimension is reduced, each output runs along rows of inp; where it is kept, a tile of
-// outputs runs down inp's columns side by side. Both add in f32 lanes over short blocks and in f64 across blocks. Few
-// outputs over many elements are cut into segments, whose f64 results are combined in order. Parallel over outputs and
-// segments; the cut depends on shapes and strides only.
+// If the dimension in which inp is packed most closely is reduced, each output runs along rows of inp. If that
+// dimension is kept, a tile of outputs runs down inp's columns side by side. Both add in f32 lanes over short blocks
+// and in f64 across blocks. If there are few outputs over many elements, these are cut into segments, whose f64 results
+// are combined in order. The work is parallel over outputs and segments; the cut depends on shapes and strides only.
 #include "core/kinds.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/strided.h"
@@ -34,8 +34,8 @@ struct Plan {
   Loop<2> kept;     // inp, out
   Loop<1> reduced;  // inp
   bool columns;
-  int64_t tile;               // outputs of one task
-  int64_t segments, segment;  // parts of the reduced elements, and the elements of one
+  int64_t tile;               // outputs of a task
+  int64_t segments, segment;  // segments of the reduced elements, and elements of a segment
   double divisor;
   bool accumulate;
 
@@ -82,7 +82,7 @@ double reduce_row(Source in, int64_t n) {
   return total;
 }
 
-// Elements [begin, end) of the reduced dimensions, for the output whose first element is that of `inp`.
+// Reduces elements [begin, end) of the reduced dimensions for the output whose first element is `inp`.
 template <class Op, class Source>
 double reduce_rows(const Plan& plan, Source inp, int64_t begin, int64_t end) {
   double total = static_cast<double>(Op::identity());
@@ -128,8 +128,8 @@ void reduce_columns(const Plan& plan, Source inp, int64_t width, int64_t begin, 
   flush();
 }
 
-// Outputs [first, first + width), which lie in one row of the kept dimensions, over elements [begin, end) of the
-// reduced ones: sink(output's index, its place in out, result).
+// Reduces elements [begin, end) of the reduced dimensions for outputs [first, first + width), which lie in one row of
+// the kept dimensions. It calls sink(output's index, its place in out, result).
 template <class Op, class Sink>
 void reduce_tile(const Plan& plan, int64_t first, int64_t width, int64_t begin, int64_t end, const Sink& sink) {
   const int64_t inp_stride = plan.kept.stride(0), out_stride = plan.kept.stride(1);
@@ -180,7 +180,7 @@ void run(const Plan& plan, double* partial) {
   });
 }
 
-// The kept and the reduced dimensions as two loops, and how to cut them.
+// Returns the kept and the reduced dimensions as two loops, and how to cut them.
 Plan make_plan(const TensorView& out, const TensorView& inp, bool mean, bool accumulate) {
   TensorView kept = inp, reduced = inp;
   for (int d = 0; d < inp.rank; d++) (out.shape[d] == inp.shape[d] ? reduced : kept).shape[d] = 1;

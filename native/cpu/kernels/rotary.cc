@@ -1,10 +1,10 @@
 // Rotary position embedding (Su et al., "RoFormer", 2021): in each head of the token at position p, pair i of
-// dimensions is turned by the angle whose cosine and sine are table[p, i]: (a, b) → (a · cos - b · sin, a · sin + b ·
-// cos), or, with `inverse`, the other way, which is the gradient. Pairs are the neighbours (2i, 2i+1) or, of R
-// dimensions, (i, i + R/2); dimensions beyond R are copied.
+// dimensions is rotated by the angle whose cosine and sine are table[p, i]: (a, b) → (a · cos - b · sin, a · sin + b ·
+// cos). With `inverse` it is rotated by the negative angle, which is the gradient. Pairs are the neighbours (2i, 2i+1)
+// or, among R dimensions, (i, i + R/2); dimensions beyond R are copied.
 //
-// inp, out [B, T, H, D], any strides with D contiguous; out may be inp. Parallel over tokens. Part of a token's row of
-// the table at a time is laid out as vectors are, for all of its heads.
+// inp and out are [B, T, H, D] with any strides and D contiguous; out may be inp. The work is parallel over tokens. A
+// part of a token's row of the table is laid out in the order of vectors and then used for all of the token's heads.
 #include "core/checks/rotary.h"
 #include "cpu/kernels/rows.h"
 
@@ -12,9 +12,9 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-constexpr int64_t kPairs = 128;  // of a part
+constexpr int64_t kPairs = 128;  // pairs of a part
 
-// Each lane of a pair of neighbours gets the other's.
+// Each lane of a pair of neighbours gets the other lane's value.
 inline vf swap_neighbours(vf x) {
   typedef uint64_t pairs __attribute__((vector_size(kWidth * 4)));
   return (vf)((pairs)x << 32 | (pairs)x >> 32);
@@ -29,7 +29,7 @@ struct Rotary {
     lanes.store(to, accumulate ? lanes.load(to) + v : v);
   }
 
-  // Pairs [begin, begin + n) of `heads` heads.
+  // Rotates pairs [begin, begin + n) of `heads` heads.
   template <class T>
   void turn(T* out, const T* inp, int64_t out_stride, int64_t inp_stride, int64_t heads, const float* angles,
             int64_t begin, int64_t n) const {

@@ -1,5 +1,5 @@
-// Tensors as rows: the last dimension is a row of C elements, all others count the rows. And the loop over a row in
-// vectors, its tail included.
+// Tensors as rows: the last dimension is a row of C elements, and all other dimensions count the rows. The loops go
+// over a row in vectors, including its tail.
 #pragma once
 #include "core/checks/rows.h"
 #include "cpu/kernels/convert.h"
@@ -38,9 +38,9 @@ struct PartVector {
   vf keep(vf v, float other = 0) const { return select(lane_index() < set1i(static_cast<int32_t>(n)), v, set1(other)); }
 };
 
-// body(i, lanes, u): `lanes` loads and stores the elements from i on; lanes.keep(v, other) replaces what is beyond the
-// row, for a sum or a maximum. u = 0..3 numbers the steps that run side by side, so that a sum kept in four parts does
-// not wait for itself.
+// Calls body(i, lanes, u). `lanes` loads and stores the elements from i on, and lanes.keep(v, other) replaces lanes
+// beyond the row, for a sum or a maximum. u = 0..3 numbers the steps that run side by side, so that a sum kept in four
+// parts does not wait for itself.
 template <class Body>
 __attribute__((flatten, always_inline)) inline void over_row(int64_t n, const Body& body) {
   int64_t i = 0;
@@ -54,7 +54,7 @@ __attribute__((flatten, always_inline)) inline void over_row(int64_t n, const Bo
   if (i < n) body(i, PartVector{n - i}, 0);
 }
 
-// The same one vector after the other: for bodies that are long, or have sums of their own side by side.
+// The same with one vector after the other, for bodies that are long or have several sums of their own.
 template <class Body>
 __attribute__((flatten, always_inline)) inline void over_vectors(int64_t n, const Body& body) {
   int64_t i = 0;
@@ -70,7 +70,7 @@ inline void convert_row(To* out, const From* in, int64_t n) {
   over_row(n, [&](int64_t i, auto lanes, int) { lanes.store(out + i, lanes.load(in + i)); });
 }
 
-// Rows a task takes, for about 64 KB of one operand.
+// Returns the number of rows of a task, for about 64 KB of one operand.
 inline int64_t rows_per_task(int64_t C) { return max_of<int64_t>(1, 16384 / max_of<int64_t>(C, 1)); }
 
 }  // namespace

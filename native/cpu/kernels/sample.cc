@@ -1,13 +1,13 @@
-// Choosing the next token of each of B rows of V logits:
+// Chooses the next token of each of B rows of V logits:
 //   repetition penalty (Keskar et al., "CTRL", 2019) → temperature → top-k → top-p, the smallest set of the likeliest
 //   tokens with a mass of p (Holtzman et al., "The curious case of neural text degeneration", 2020) → min-p, at least
-//   that part of the likeliest one's probability → a draw from what is left.
+//   that part of the likeliest token's probability → a draw from the rest.
 //
-// w = e^{(x - max)/T} is the row's distribution before its normalisation; a filter sets the weights it drops to 0. The
-// sets are prefixes of one order (falling logit, then rising index), found without a sort of the row. The draw goes
-// through the weights by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b]. Sums are in f64.
-// Logits of -inf have no weight. A row without a softmax, as one of its logits is NaN or +inf or all are -inf, gets the
-// id -1. Rows run in parallel, at most 32 tasks with buffers of their own.
+// w = e^{(x - max)/T} is the row's distribution before its normalisation; a filter sets the weights that it drops to 0.
+// The sets are prefixes of one order (descending logit, then ascending index), which are found without sorting the row.
+// The draw goes through the weights by index with u in [0, 1) of 53 bits, words 0 and 1 of Philox block offsets[b].
+// Sums are in f64. Logits of -inf have no weight. A row without a softmax (one of its logits is NaN or +inf, or all are
+// -inf) gets the id -1. Rows run in parallel, in at most 32 tasks with buffers of their own.
 #include "core/checks/choose.h"
 #include "cpu/kernels/kernel.h"
 #include "cpu/kernels/philox.h"
@@ -37,7 +37,7 @@ inline double mass_of(const float* w, int64_t V) {
   return mass;
 }
 
-// Computed from the logit as it came, so that an id that occurs twice is penalised once.
+// Computed from the original logit, so that an id that occurs twice is penalised once.
 template <class T>
 inline void penalise(float* x, const T* logits, const int32_t* history, const Settings& s) {
   for (int64_t l = 0; l < s.L; l++) {
@@ -54,8 +54,8 @@ inline void weigh(float* w, const float* x, float max, float temperature, int64_
   });
 }
 
-// How many of the first in order have a mass of `target`, and brings them to the front: halves what is left until the
-// one is found that reaches it.
+// Returns how many of the first in order have a mass of `target`, and moves them to the front. It halves the rest until
+// it finds the one that reaches the mass.
 inline int64_t smallest_prefix(Candidate* kept, int64_t n, const float* w, double target) {
   int64_t low = 0, high = n;
   while (high - low > 1) {
@@ -73,7 +73,7 @@ inline int64_t smallest_prefix(Candidate* kept, int64_t n, const float* w, doubl
   return high;
 }
 
-// Drops what comes after `last` in the order.
+// Drops all weights after `last` in the order.
 inline void drop_after(float* w, const float* x, int64_t last, int64_t V) {
   const vf limit = set1(x[last]);
   over_row(last + 1, [&](int64_t i, auto lanes, int) {
@@ -94,8 +94,8 @@ inline void keep_top(float* w, const float* x, Candidate* kept, const Settings& 
     if (top_k) {
       for (int64_t j = 0; j < n; j++) mass += w[kept[j].index()];
     } else {
-      // All weights up to (1-p) · mass / V have together at most 1-p of the mass: the set is among the others. A little
-      // less, so that rounding takes none of them.
+      // All weights up to (1-p) · mass / V have together at most 1-p of the mass, so the set is among the others. The
+      // bound is a little less, so that rounding removes none of them.
       mass = mass_of(w, s.V);
       const float floor = static_cast<float>(0.999999 * (1 - s.top_p) * mass / static_cast<double>(s.V));
       for_above(w, s.V, floor, [&](int64_t i) { kept[n++] = candidate(x[i], i); });
@@ -107,7 +107,7 @@ inline void keep_top(float* w, const float* x, Candidate* kept, const Settings& 
 
 inline int64_t draw(const float* w, int64_t V, double u) {
   double target = u * mass_of(w, V), rest = 0;
-  int64_t block = 0;  // the one that reaches the target or, if rounding leaves none, the last with any mass
+  int64_t block = 0;  // the block that reaches the target or, if rounding leaves none, the last block with any mass
   for (int64_t begin = 0; begin < V; begin += kBlock) {
     const double mass = sum_of(w + begin, min_of(kBlock, V - begin));
     if (mass == 0) continue;

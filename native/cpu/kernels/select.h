@@ -1,6 +1,7 @@
-// The largest elements of a row: the order, argmax, and the k largest without a sort of the rest.
+// The largest elements of a row: the order, argmax, and the k largest without sorting the rest.
 //
-// One order everywhere: falling value, rising index among equals (0 and -0 are equal), NaN after everything.
+// The order is the same everywhere: descending value, ascending index among equals (0 and -0 are equal), and NaN after
+// every number.
 #pragma once
 #include <algorithm>
 
@@ -9,7 +10,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// An element that is not NaN as one number: the higher comes first.
+// An element that is not NaN, as one number: the higher number comes first.
 struct Candidate {
   uint64_t key;
   int64_t index() const { return static_cast<uint32_t>(~key); }
@@ -32,13 +33,13 @@ inline bool any(vi mask) {
   return lanes != 0;
 }
 
-// The index of the largest element; with kWithoutNan, -1 where there is NaN.
+// Returns the index of the largest element; with kWithoutNan, -1 if there is a NaN.
 template <bool kWithoutNan = false, class T>
 inline int64_t argmax_row(const T* x, int64_t n) {
   constexpr int64_t kBlock = 512;
   float best = -INFINITY;
   vi nan[4] = {};
-  int64_t first = 0;  // where the first block with the maximum begins
+  int64_t first = 0;  // beginning of the first block that has the maximum
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     vf top[4] = {set1(best), set1(best), set1(best), set1(best)};
     over_row(min_of(kBlock, n - begin), [&](int64_t i, auto lanes, int u) {
@@ -55,10 +56,10 @@ inline int64_t argmax_row(const T* x, int64_t n) {
   if (kWithoutNan && any((nan[0] | nan[1]) | (nan[2] | nan[3]))) return -1;
   for (int64_t i = first; i < n; i++)
     if (load_one(x + i) == best) return i;
-  return 0;  // nothing but NaN
+  return 0;  // all elements are NaN
 }
 
-// sink(i) for every x[i] > threshold, in order; the sink may raise the threshold.
+// Calls sink(i) for every x[i] > threshold, in order; the sink may raise the threshold.
 template <class T, class Sink>
 inline void for_above(const T* x, int64_t n, const float& threshold, const Sink& sink) {
   constexpr int64_t kStep = 4 * kWidth;
@@ -76,8 +77,9 @@ inline void for_above(const T* x, int64_t n, const float& threshold, const Sink&
 
 inline int64_t top_capacity(int64_t n, int64_t k) { return min_of(n, max_of<int64_t>(2 * k, 256)); }
 
-// The first k <= n of the order that are above -inf, in any order, into kept[top_capacity(n, k)]; how many they are.
-// Candidates collect until the buffer is full; it is then cut to its best k, the last of which is the new threshold.
+// Puts the first k <= n of the order that are above -inf, in any order, into kept[top_capacity(n, k)], and returns
+// their number. Candidates are collected until the buffer is full; it is then cut to its best k, the last of which is
+// the new threshold.
 template <class T>
 inline int64_t select_top(Candidate* kept, const T* x, int64_t n, int64_t k) {
   const int64_t capacity = top_capacity(n, k);

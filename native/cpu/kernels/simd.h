@@ -1,5 +1,5 @@
-// f32 vectors of this build's width, by GCC/Clang vector extensions, and the elementary functions kernels need.
-// Each function has a scalar twin in the C library that test/native compares it with.
+// f32 vectors of this build's width, by GCC/Clang vector extensions, and the elementary functions that kernels need.
+// Each function has a scalar twin in the C library, with which test/native compares it.
 #pragma once
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -30,7 +30,7 @@ inline vf load(const float* p) {
 }
 inline void store(float* p, vf v) { __builtin_memcpy(p, &v, sizeof v); }
 
-// The first n < kWidth lanes; the others read as zero and are not written.
+// Loads or stores the first n < kWidth lanes; the others read as zero and are not written.
 inline vf load_n(const float* p, int64_t n) {
 #if defined(__AVX512F__)
   return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
@@ -59,7 +59,7 @@ inline vf fma(vf a, vf b, vf c) {
 }
 
 inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
-// The second one where either is NaN.
+// These return the second argument if either is NaN.
 inline vf vmin(vf a, vf b) {
 #if defined(__AVX512F__)
   return (vf)_mm512_min_ps((__m512)a, (__m512)b);
@@ -119,11 +119,11 @@ inline float hmax(vf v) {
 #endif
 }
 
-// e^x to 1.011 ulp; subnormal below -87.33, 0 below -103.97, inf above 88.72. x = n ln 2 + r, |r| <= ln 2 / 2,
-// polynomial in r and 2^n by the exponent bits (in two halves, so that results near the ends neither overflow nor flush
-// early).
+// e^x to 1.011 ulp; subnormal below -87.33, 0 below -103.97, inf above 88.72. x = n ln 2 + r with |r| <= ln 2 / 2: a
+// polynomial in r, and 2^n by the exponent bits (in two halves, so that results near the ends neither overflow nor
+// flush early).
 inline vf vexp(vf x) {
-  const vf clamped = vmin(set1(89.0f), vmax(set1(-104.0f), x));  // NaN stays
+  const vf clamped = vmin(set1(89.0f), vmax(set1(-104.0f), x));  // a NaN stays NaN
   const vf n = round_even(clamped * set1(1.44269504088896341f));
   vf r = fma(n, set1(-0.693359375f), clamped);
   r = fma(n, set1(2.12194440e-4f), r);
@@ -144,7 +144,7 @@ inline vf vexp(vf x) {
 #endif
 }
 
-// tanh x = (e^{2x} - 1)/(e^{2x} + 1), and an odd polynomial where that would cancel; to 1.331 ulp.
+// tanh x = (e^{2x} - 1)/(e^{2x} + 1), or an odd polynomial where that would cancel; to 1.331 ulp.
 inline vf vtanh(vf x) {
   const vf a = vmin(vabs(x), set1(10.0f));
   const vf t = vexp(a + a);

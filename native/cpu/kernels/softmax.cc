@@ -1,8 +1,8 @@
-// Softmax over the last dimension: out = exp(inp - max) / Σ exp(inp - max); a row of -inf only gives zeros.
+// Softmax over the last dimension: out = exp(inp - max) / Σ exp(inp - max); a row that consists of -inf gives zeros.
 // Backward: dinp = out · (dout - Σ_j dout_j out_j), written or, with `accumulate`, added.
 //
-// [..., C]; rows are contiguous, the leading dimensions may have any strides. Parallel over rows; sums run in f32
-// lanes over a block and in f64 across blocks. Backward needs only the forward's output.
+// Tensors are [..., C]; rows are contiguous, and the leading dimensions may have any strides. The work is parallel over
+// rows; sums run in f32 lanes over a block and in f64 across blocks. Backward needs only the forward's output.
 #include "core/checks/softmax.h"
 #include "core/checks/rows.h"
 #include "cpu/kernels/kernel.h"
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kBlock = 32 * kWidth;
 
-// NaN wins, so that a row with one becomes NaN as a whole.
+// NaN wins, so that a row with a NaN becomes NaN as a whole.
 inline float max_or_nan(float m, float x) { return x > m || x != x ? x : m; }
 inline vf max_or_nan(vf m, vf x) { return select((x > m) | (x != x), x, m); }
 
@@ -30,7 +30,8 @@ float row_max(const T* x, int64_t n) {
   return result;
 }
 
-// In f32 the exponentials wait in `out` for their sum; a shorter type would round them, and they are taken again.
+// In f32 the exponentials are kept in `out` until their sum is known; a shorter type would round them, so they are
+// computed again.
 template <class T>
 void forward_row(T* out, const T* inp, int64_t n) {
   constexpr bool kKept = std::is_same_v<T, float>;
@@ -87,7 +88,7 @@ void backward_row(T* dinp, const T* dout, const T* out, int64_t n, bool accumula
       Contiguous<const T>{out});
 }
 
-// body(offsets) for each row.
+// Calls body(offsets) for each row.
 template <int N, class Body>
 void parallel_over_rows(const Loop<N>& rows, int64_t columns, const Body& body) {
   parallel_for(rows.size, ceil_div(kGrain, columns), [&](int64_t begin, int64_t end) {

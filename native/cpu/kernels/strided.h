@@ -1,9 +1,9 @@
 // Elementwise loops over views of one shape with any strides (0 broadcasts).
 //
-// A Loop holds the common shape and each operand's strides after dropping dimensions of size 1 and joining dimensions
-// that are laid out as one in every operand, so that contiguous tensors become a single row. Work is cut by flat
-// element index into chunks; a chunk is a sequence of (parts of) rows along the innermost dimension, for each of which
-// the kernel gets the operands' offsets. map_row then runs a vector function along a row.
+// A Loop holds the common shape and each operand's strides, after dimensions of size 1 are dropped and dimensions that
+// are laid out as one in every operand are joined, so that contiguous tensors become a single row. Work is cut by flat
+// element index into chunks. A chunk is a sequence of (parts of) rows along the innermost dimension, and for each of
+// them the kernel gets the operands' offsets. map_row then runs a vector function along a row.
 #pragma once
 #include <type_traits>
 #include <utility>
@@ -14,7 +14,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Elements a chunk holds at least: below that, handing it to another thread costs more than it saves.
+// The least number of elements in a chunk: with fewer, handing a chunk to another thread costs more than it saves.
 constexpr int64_t kGrain = 16384;
 
 template <int N>
@@ -28,7 +28,7 @@ struct Loop {
   int64_t stride(int operand) const { return strides[operand][rank - 1]; }
 };
 
-// `any` sorts the dimensions by the first operand's strides, the largest outermost; `logical` keeps their order, so
+// `any` sorts the dimensions by the first operand's strides, the largest outermost. `logical` keeps their order, so
 // that the flat index is the element's index in the tensor.
 enum class Order { any, logical };
 
@@ -58,7 +58,7 @@ Loop<N> make_loop(const TensorView* const (&views)[N], Order order = Order::any)
   return loop;
 }
 
-// The position of an element along each dimension and in each operand.
+// Computes the position of an element along each dimension and in each operand.
 template <int N>
 inline void locate(const Loop<N>& loop, int64_t element, int64_t* index, int64_t* offsets) {
   for (int i = 0; i < N; i++) offsets[i] = 0;
@@ -69,7 +69,7 @@ inline void locate(const Loop<N>& loop, int64_t element, int64_t* index, int64_t
   }
 }
 
-// body(offsets, n) for each row, or part of one, of elements [begin, end).
+// Calls body(offsets, n) for each row, or part of one, of elements [begin, end).
 template <int N, class Body>
 void for_rows(const Loop<N>& loop, int64_t begin, int64_t end, const Body& body) {
   if (begin >= end) return;
@@ -97,7 +97,7 @@ void parallel_rows(const Loop<N>& loop, const Body& body) {
   parallel_for(loop.size, kGrain, [&](int64_t begin, int64_t end) { for_rows(loop, begin, end, body); });
 }
 
-// Where a row's vectors come from and go to. `n` is the number of lanes that count, kWidth for whole vectors.
+// The sources and targets of a row's vectors. `n` is the number of lanes that count, kWidth for whole vectors.
 template <class T>
 struct Contiguous {
   T* p;
@@ -107,13 +107,13 @@ struct Contiguous {
   void store(int64_t i, vf v) const { HEED_ISA::store(p + i, v); }
   void store(int64_t i, vf v, int64_t n) const { store_n(p + i, v, n); }
 };
-// Of any float dtype, chosen at each vector, and not inlined: lane by lane takes longer than that and a call, and every
-// kernel would hold several copies.
+// A row of any float dtype, which is tested at each vector. It is not inlined: working lane by lane takes longer than
+// that test and a call, and every kernel would hold several copies.
 struct Strided {
   void* p;
   DType dtype;
   int64_t stride;
-  // Moved by so many elements, whatever the stride.
+  // Returns the row moved by `i` elements, whatever the stride.
   Strided at(int64_t i) const {
     return {static_cast<char*>(p) + i * static_cast<int64_t>(size_of(dtype)), dtype, stride};
   }
@@ -141,7 +141,7 @@ inline Strided strided(const TensorView& view, int64_t offset, int64_t stride) {
 // out[i] = f(in[i]...) or, with `accumulate`, out[i] += f(in[i]...).
 template <class Sink, class F, class... Source>
 inline void map_row(Sink out, int64_t n, bool accumulate, F f, Source... in) {
-  // `part` is nothing, or how many lanes there are.
+  // `part` is empty, or the number of lanes.
   const auto step = [&](int64_t i, auto... part) {
     vf v = f(in.load(i, part...)...);
     if (accumulate) v += out.load(i, part...);
@@ -155,8 +155,8 @@ inline void map_row(Sink out, int64_t n, bool accumulate, F f, Source... in) {
 constexpr int64_t kPiece = 1024;
 
 // out = f(in...) or, with `accumulate`, out += f(in...), element by element, all of one float dtype. Rows along which
-// every operand is contiguous, or repeats one value, run on whole vectors; of others, lanes are gathered. A value that
-// is repeated is written out for a piece of the row.
+// every operand is contiguous, or repeats one value, run on whole vectors; for other rows, lanes are gathered. A value
+// that is repeated is written out for a piece of the row.
 template <class F, class... View, size_t... I>
 void map_elements(std::index_sequence<I...>, bool accumulate, const F& f, const TensorView& out, const View&... in) {
   constexpr int N = 1 + sizeof...(in);
@@ -194,7 +194,7 @@ void map_elements(bool accumulate, const F& f, const TensorView& out, const View
   map_elements(std::index_sequence_for<View...>{}, accumulate, f, out, in...);
 }
 
-// f(k) with the constant whose value is `kind`, of the first `count` ones of an enum.
+// Calls f(k) with the constant whose value is `kind`, among the first `count` of an enum.
 template <class Kind, int64_t count, int64_t k = 0, class F>
 inline void with_kind(int64_t kind, const F& f) {
   if (kind == k) return f(std::integral_constant<Kind, static_cast<Kind>(k)>{});

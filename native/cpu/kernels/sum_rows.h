@@ -1,14 +1,14 @@
-// out[c] (+)= Σ_r x[r, c], of any strides and float dtypes: the gradient of a bias.
+// out[c] (+)= Σ_r x[r, c], for any strides and float dtypes: the gradient of a bias.
 //
-// Two stages, so that the order of summation does not depend on the number of threads: each fixed chunk of rows is
-// summed into a row of its own, then the chunks are added in order, column by column.
+// It has two stages, so that the order of summation does not depend on the number of threads: each fixed chunk of rows
+// is summed into a row of its own, and then the chunks are added in order, column by column.
 #pragma once
 #include "cpu/kernels/gemm.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// sums[c] = Σ_r x[r, c] where rows are contiguous, where columns are, and elsewhere.
+// sums[c] = Σ_r x[r, c], with one loop for contiguous rows, one for contiguous columns, and one for all other layouts.
 template <class T>
 inline void sum_chunk(float* sums, const T* x, int64_t rows, int64_t width, int64_t row_stride, int64_t column_stride) {
   if (column_stride == 1) {

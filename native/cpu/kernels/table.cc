@@ -1,4 +1,4 @@
-// This instruction set's entry points.
+// The entry points of this instruction set.
 #include "cpu/isa.h"
 #include "cpu/kernels/kernel.h"
 

@@ -1,8 +1,8 @@
-// The k largest elements of each row of the last dimension and their indices, in falling order; the lowest index wins a
-// tie, NaN comes last.
+// The k largest elements of each row of the last dimension and their indices, in descending order. The lowest index
+// wins a tie, and NaN comes last.
 //
-// A row is scanned once against a rising threshold and only the k that are left are sorted: O(V + k log k). Rows run in
-// parallel, at most 32 tasks with a buffer each.
+// A row is scanned once against a rising threshold, and only the remaining k are sorted: O(V + k log k). Rows run in
+// parallel, in at most 32 tasks with a buffer each.
 #include "core/checks/choose.h"
 #include "cpu/kernels/select.h"
 

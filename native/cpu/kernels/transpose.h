@@ -1,12 +1,12 @@
-// A square of vectors, transposed in registers.
+// Transposes a square of vectors in registers.
 #pragma once
 #include "cpu/kernels/interleave.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Interleaving vectors i and i + kWidth/2 turns the bits of an element's place, (row, lane) as one number, by one to
-// the left; log2 kWidth turns exchange row and lane.
+// Interleaving vectors i and i + kWidth/2 rotates the bits of an element's place, (row, lane) as one number, by one to
+// the left; log2 kWidth rotations exchange row and lane.
 inline void transpose(vf (&x)[kWidth]) {
 #pragma GCC unroll 4
   for (int turn = kWidth; turn > 1; turn /= 2) {

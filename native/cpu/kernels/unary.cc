@@ -1,7 +1,7 @@
-// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. Equal shapes, any strides.
+// out = f(inp), and dinp = dout · f'(inp), written or, with `accumulate`, added. They take equal shapes and any
+// strides.
 //
-// kinds.h lists f. Backward needs the forward's input.
-// Parallel over elements.
+// kinds.h lists f. Backward needs the forward's input. The work is parallel over elements.
 #include "core/kinds.h"
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/elementary.h"
