@@ -34,7 +34,7 @@ void check_alignment(const Warp& warp, const uint64_t* address, uint32_t mask, u
   }
 }
 
-// Bytes [offset, offset + bytes) of the shadow's nibbles, as needed for the access; true if all are there.
+// Tests the nibbles of bytes [offset, offset + bytes) in the shadow; returns true if they all allow the access.
 bool allowed(const uint8_t* shadow, uint64_t offset, uint32_t bytes, bool initialised) {
   if (bytes >= 4) {
     const uint8_t need = initialised ? 0xff : 0xf0;
@@ -53,7 +53,7 @@ void mark_written(uint8_t* shadow, uint64_t offset, uint32_t bytes) {
     return;
   }
   const uint8_t nibble = static_cast<uint8_t>(((1u << bytes) - 1) << offset % 4);
-  // Neighbours in the word may be written by another block at the same time.
+  // Another block may write neighbours in the same word at the same time.
   if ((shadow[offset / 4] & nibble) != nibble) __atomic_fetch_or(shadow + offset / 4, nibble, __ATOMIC_RELAXED);
 }
 
@@ -88,7 +88,7 @@ void resolve_global(const Warp& warp, Space space, const uint64_t* address, uint
     bad_address(warp, lane, space, address[lane], bytes, access, why.empty() ? "not allowed" : why);
   }
   if (warp.block->races) check_races(warp, address, bytes, access, flags);
-  // Also without the sanitizer, so that a later launch with it knows.
+  // This also happens without the sanitizer, so that a later launch with it knows.
   if (access == Access::read) return;
   for (uint32_t m = warp.mask; m; m &= m - 1) mark_written(shadow, address[__builtin_ctz(m)] - base, bytes);
 }

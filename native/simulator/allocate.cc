@@ -1,7 +1,8 @@
-// Registers to slots: constants into their uses, liveness over the control-flow graph, then a linear scan.
+// Assigns slots to registers: constants are moved into their uses, then liveness is computed over the control-flow
+// graph, and then a linear scan assigns the slots.
 //
-// Every lane has its own column of a slot, and a lane passes only through the paths of its own control flow, so the
-// liveness of one thread is right for a divergent warp too. A write under a guard does not end a life.
+// Every lane has its own column of a slot, and a lane passes only through the paths of its own control flow. So the
+// liveness of one thread is also right for a divergent warp. A write under a guard does not end a life.
 #include <algorithm>
 #include <queue>
 
@@ -47,7 +48,8 @@ void each_definition(const Body& body, const Statement& s, F&& f) {
   }
 }
 
-// One result, computed lane by lane from operands of its own width: it may overwrite an operand that dies.
+// Returns true if the statement has one result that is computed lane by lane from operands of its own width. Such a
+// result may overwrite an operand that dies.
 bool is_lanewise(const Body& body, const Statement& s) {
   static const char* const others[] = {"shfl", "ld",   "mma", "wmma", "movmatrix",  "match", "redux",
                                        "vote", "atom", "bar", "cvt",  "activemask", "elect"};
@@ -116,7 +118,7 @@ class BitSet {
   void set(size_t i) { words_[i / 64] |= uint64_t{1} << i % 64; }
   void clear(size_t i) { words_[i / 64] &= ~(uint64_t{1} << i % 64); }
   bool test(size_t i) const { return words_[i / 64] >> i % 64 & 1; }
-  // this |= a & ~b; whether it grew.
+  // Computes this |= a & ~b and returns true if the set grew.
   bool add(const BitSet& a, const BitSet* b = nullptr) {
     uint64_t grown = 0;
     for (size_t i = 0; i < words_.size(); i++) {
@@ -144,7 +146,8 @@ struct Interval {
   }
 };
 
-// From the first position at which a register is live to the last. Statement i uses at 2i and defines at 2i + 1.
+// An interval reaches from the first position at which a register is live to the last. Statement i uses at 2i and
+// defines at 2i + 1.
 std::vector<Interval> intervals(const Body& body) {
   const size_t registers = body.registers.size();
   const Graph graph = make_graph(body);
@@ -214,7 +217,7 @@ void propagate_constants(Body& body) {
   const auto replace = [&](Argument& a) {
     if (a.kind != Argument::Kind::reg || a.second >= 0 || !constant(a.reg)) return;
     const Argument& value = body.arguments[body.statements[source[static_cast<size_t>(a.reg)]].first + 1];
-    // A double that moves into a 32-bit register is a float already; the bits are what counts from here on.
+    // A double that moves into a 32-bit register has already become a float; from here on only the bits count.
     a = value;
   };
   for (Statement& s : body.statements) {
@@ -225,7 +228,7 @@ void propagate_constants(Body& body) {
       for (int32_t j = 0; j < a.second; j++) replace(body.arguments[static_cast<size_t>(a.reg + j)]);
     }
   }
-  // The registers are still written where an address is based on one; without a use they go.
+  // The registers must still be written if an address is based on them; those without a use are removed.
   std::vector<char> used(body.registers.size());
   for (const Statement& s : body.statements) each_use(body, s, [&](int32_t r) { used[static_cast<size_t>(r)] = 1; });
   for (size_t r = 0; r < body.registers.size(); r++)

@@ -1,11 +1,12 @@
-// The driver API that the library exports: native/cuda/driver.def, with those very signatures, and what tests need
-// beyond it. Types are the backend's own declarations, which test/native/driver_abi_test.cc holds against cuda.h.
+// The driver API that the library exports: the functions of native/cuda/driver.def, with exactly those signatures, and
+// further functions for tests. Types are the backend's own declarations, which test/native/driver_abi_test.cc compares
+// with cuda.h.
 //
-// Semantics are the driver's, where they matter to a caller:
-//   - Streams are asynchronous: each has a thread that takes the work in order. Pageable memory is read at the call and
+// The semantics are the driver's as far as they matter to a caller:
+//   - Streams are asynchronous: each has a thread that runs the work in order. Pageable memory is read at the call and
 //     is written before the call returns; pinned memory is read and written when the work runs.
 //   - Freeing memory waits for the device.
-//   - What a kernel does wrong is printed once to stderr and fails every later call on that device, with the same code.
+//   - A kernel's error is printed once to stderr and makes every later call on that device fail with the same code.
 #pragma once
 #include <cstdint>
 
@@ -39,13 +40,14 @@ HEED_EXPORT CUresult cuStreamQuery(CUstream stream);
 HEED_EXPORT CUresult cuEventQuery(CUevent event);
 HEED_EXPORT CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data);
 
-// Of this library alone. The counters as JSON, {"kernel": {"launches": 1, …}, …}: writes at most `size` bytes, the last
-// a zero, and returns how many there would be without it.
+// These functions exist only in this library. heedSimulatorCounters writes the counters as JSON, {"kernel":
+// {"launches": 1, …}, …}: at most `size` bytes, the last of which is a zero. It returns the number of bytes of the
+// whole text without the zero.
 HEED_EXPORT size_t heedSimulatorCounters(char* buffer, size_t size);
 HEED_EXPORT void heedSimulatorResetCounters();
-// HEED_SIMULATOR_DELAY from now on: work starts no earlier than so many microseconds after it was enqueued.
+// Sets HEED_SIMULATOR_DELAY from now on: work starts no earlier than this number of microseconds after it was enqueued.
 HEED_EXPORT void heedSimulatorSetDelay(uint64_t microseconds);
-// Device memory in use now, and allocations, of a device.
+// Returns the device memory of a device that is in use now, and the number of its allocations.
 HEED_EXPORT size_t heedSimulatorMemoryUsed(int device, size_t* allocations);
 }
 

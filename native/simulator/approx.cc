@@ -1,5 +1,5 @@
-// .approx functions by polynomials in double precision: additions and multiplications only, so that every machine and
-// every vector width gives the same bits.
+// .approx functions as polynomials in double precision. They use only additions and multiplications, so that every
+// machine and every vector width gives the same bits.
 #include "simulator/approx.h"
 
 #include <cmath>
@@ -19,7 +19,7 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 inline double exp2_series(double x) {
   const double shifted = x + round_magic;
   const double f = x - (shifted - round_magic);
-  const uint64_t n = bits_as<uint64_t>(shifted);  // the integer, modulo 2^32, in the low bits
+  const uint64_t n = bits_as<uint64_t>(shifted);  // the low 32 bits are the integer modulo 2^32
   const double scale = bits_as<double>((n + 1023) << 52);
   double p = 1.01780860092397e-07;
   p = p * f + 1.321548679014431e-06;
@@ -45,7 +45,7 @@ inline float ex2_lane(float a, bool ftz) {
 inline float lg2_lane(float a, bool ftz) {
   const float x = ftz ? flush(a) : a;
   const uint64_t bits = bits_as<uint64_t>(static_cast<double>(x));
-  // Adding 2 - √2 in units of the fraction carries into the exponent for m >= √2.
+  // Adding 2 - √2 in units of the fraction carries into the exponent if m >= √2.
   const uint64_t carried = bits + 0x00095f619980c433;
   const double e = static_cast<double>(static_cast<int32_t>(carried >> 52 & 0x7ff) - 1023);
   const double m = bits_as<double>((carried & 0x000fffffffffffff) + 0x3fe6a09e667f3bcd);
@@ -82,7 +82,7 @@ inline float rsqrt_lane(float a, bool ftz) {
   return x >= 0 ? result : nan32;
 }
 
-// a · (1/b), as the manual defines it; a reciprocal below the normal numbers is zero.
+// a · (1/b), as the manual defines it; a reciprocal below the normal numbers becomes zero.
 inline float div_lane(float a, float b, bool ftz) {
   const float x = ftz ? flush(a) : a;
   const float result = x * flush(1.0f / (ftz ? flush(b) : b));
@@ -90,7 +90,8 @@ inline float div_lane(float a, float b, bool ftz) {
   return result != result ? nan32 : flushed;
 }
 
-// sin(x + quadrant · π/2). x - q·π/2 with π/2 in two parts, of which the first has 33 bits: exact for |q| < 2^20.
+// sin(x + quadrant · π/2). x - q·π/2 is computed with π/2 in two parts, the first of which has 33 bits: exact for
+// |q| < 2^20.
 float sine(float a, int quadrant) {
   if (!(std::fabs(a) < infinity)) return nan32;
   double x = a;
@@ -120,7 +121,7 @@ float sine(float a, int quadrant) {
   return static_cast<float>(part & 2 ? -result : result);
 }
 
-// The upper half of a double alone, as the approximations of doubles read and write it.
+// Keeps only the upper half of a double, which the approximations of doubles read and write.
 double upper_half(double a) { return bits_as<double>(bits_as<uint64_t>(a) & 0xffffffff00000000); }
 
 double flush_f64(double a) {

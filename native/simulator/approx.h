@@ -1,9 +1,10 @@
-// The .approx functions: deterministic on every machine and within the manual's error bounds. Most are nearly correctly
-// rounded; tanh alone is kept as coarse as the manual allows a card to be (11 bits), so that a kernel shows what it
-// costs.
+// The .approx functions. They are deterministic on every machine and stay within the manual's error bounds. Most are
+// nearly correctly rounded. Only tanh is kept as coarse as the manual allows a card to be (11 bits), so that a kernel
+// shows the effect of that.
 //
-// Bounds of the manual (relative unless said): ex2 2 ulp + 2^-22; lg2 2^-22.6, absolute in [0.5, 2]; sin, cos 2^-20.5
-// absolute in [-π, π]; tanh 2^-11; rcp 1 ulp; rsqrt 2^-22.9; sqrt 2^-23; div 2 ulp, and 0 for |b| in (2^126, 2^128).
+// Bounds of the manual (relative if nothing else is said): ex2 2 ulp + 2^-22; lg2 2^-22.6, absolute in [0.5, 2]; sin,
+// cos 2^-20.5 absolute in [-π, π]; tanh 2^-11; rcp 1 ulp; rsqrt 2^-22.9; sqrt 2^-23; div 2 ulp, and 0 for |b| in
+// (2^126, 2^128).
 #pragma once
 #include <cstdint>
 
@@ -21,14 +22,15 @@ float rsqrt_approx(float a, bool ftz);
 float div_approx(float a, float b, bool ftz);
 float div_full(float a, float b, bool ftz);
 
-// rcp.approx.ftz.f64, rsqrt.approx.ftz.f64: from the upper 32 bits alone; those below of the result are zero.
+// rcp.approx.ftz.f64 and rsqrt.approx.ftz.f64: they use the upper 32 bits only, and the lower bits of the result are
+// zero.
 double rcp_approx_f64(double a);
 double rsqrt_approx_f64(double a);
 
-// tanh before it is made coarse: to about 2^-30.
+// tanh to about 2^-30, before it is made coarse.
 double tanh_double(double a);
 
-// 32 lanes, the same bits as above. The arrays may be the same.
+// The same for 32 lanes, with the same bits. The arrays may be identical.
 void warp_ex2_approx(const float* a, float* d, bool ftz);
 void warp_lg2_approx(const float* a, float* d, bool ftz);
 void warp_rcp_approx(const float* a, float* d, bool ftz);

@@ -1,5 +1,5 @@
-// Directed roundings by the host's rounding mode: operands are read after it is set and the result is kept before it is
-// set back (volatile), so that the compiler cannot move the operation out.
+// Directed roundings use the host's rounding mode. Operands are read after the mode is set, and the result is kept
+// before it is set back (volatile), so that the compiler cannot move the operation out.
 #include "simulator/arithmetic.h"
 
 #include <cfenv>

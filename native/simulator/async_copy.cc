@@ -1,5 +1,6 @@
-// cp.async: the instruction checks both ends and notes the copy; the bytes move when the lane waits for their group.
-// Whoever touches the destination in between is told by the sanitizer, and without it sees what was there before.
+// cp.async: the instruction checks both addresses and notes the copy; the bytes move when the lane waits for their
+// group. If a thread accesses the destination in between, the sanitizer reports it; without the sanitizer the thread
+// sees the old content.
 #include <cstring>
 
 #include "simulator/access.h"
@@ -9,7 +10,7 @@ namespace heed::simulator {
 
 namespace {
 
-// Makes the copies of the executing lanes arrive that belong to groups before `group[lane]`.
+// Makes those copies of the executing lanes arrive that belong to groups before `group[lane]`.
 template <class F>
 void arrive(Warp& warp, F last_group) {
   Block& block = *warp.block;
@@ -56,7 +57,7 @@ void async_copy(Warp& warp, const Instruction& in) {
   const uint32_t ignored = in.q.index ? predicate(warp, in.q) : 0;
   for (int i = 0; i < warp_size; i++) from[i] = b[i] + static_cast<uint64_t>(int64_t{static_cast<int32_t>(in.target)});
 
-  // The destination: bounds and alignment as for a write, then pending.
+  // The destination is checked for bounds and alignment like a write, and is then pending.
   SharedShadow* shadow = block.shadow;
   block.shadow = nullptr;
   resolve(warp, Space::shared, destination, in.bytes, Access::write, 0, pointer);
@@ -74,7 +75,7 @@ void async_copy(Warp& warp, const Instruction& in) {
     copy.source_bytes[lane] = static_cast<uint8_t>(bytes);
     if (shadow) shadow->begin_copy(warp, lane, copy.destination[lane], in.bytes);
   }
-  // The source's address is aligned whatever its size is: also where nothing is read.
+  // The source's address must be aligned for every source size, even if nothing is read.
   for (uint32_t m = executing; m; m &= m - 1) {
     const int lane = __builtin_ctz(m);
     if (from[lane] % in.bytes)
@@ -82,7 +83,7 @@ void async_copy(Warp& warp, const Instruction& in) {
            "misaligned source of a copy of " + std::to_string(in.bytes) + " bytes, " +
                std::to_string(copy.source_bytes[lane]) + " of them read");
   }
-  // The source, by lanes that read the same number of bytes; all of them at once as a rule.
+  // Processes the source in groups of lanes that read the same number of bytes, usually all lanes at once.
   uint32_t rest = executing;
   for (uint32_t m = rest; m; m &= m - 1)
     if (copy.source_bytes[__builtin_ctz(m)] == 0) rest &= ~(1u << __builtin_ctz(m));

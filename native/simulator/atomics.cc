@@ -1,4 +1,4 @@
-// atom and red: real atomic operations of the host, as blocks run at the same time.
+// atom and red: real atomic operations of the host, because blocks run at the same time.
 #include <cstring>
 
 #include "simulator/access.h"
@@ -9,7 +9,7 @@ namespace heed::simulator {
 
 namespace {
 
-// *p = f(*p) as one step; what was there before.
+// Computes *p = f(*p) in one step and returns the old value.
 template <class T, class F>
 T exchange(uint8_t* pointer, F f) {
   T* p = reinterpret_cast<T*>(pointer);
@@ -20,7 +20,7 @@ T exchange(uint8_t* pointer, F f) {
   }
 }
 
-// Bits is what memory holds, Value what is computed with.
+// Bits is the type in memory, and Value the type of the computation.
 template <class Bits, class Value, class F>
 void apply(Warp& warp, const Instruction& in, F f) {
   uint8_t* pointer[warp_size];

@@ -1,4 +1,4 @@
-// Integer instructions as the manual's pseudocode has them, without its loops where arithmetic says the same.
+// Integer instructions according to the manual's pseudocode, without its loops if arithmetic gives the same result.
 #include "simulator/bits.h"
 
 namespace heed::simulator {
@@ -10,8 +10,8 @@ uint32_t byte_of(uint32_t a, uint32_t b, uint32_t index) {
 
 uint64_t low_mask(uint32_t length) { return length >= 64 ? ~uint64_t{0} : (uint64_t{1} << length) - 1; }
 
-// The bit field with its sign where it has one: the bit at the end of the field, or the number's own sign bit where the
-// field reaches beyond it.
+// Extracts a bit field. If it is signed, its sign is the bit at the end of the field, or the number's own sign bit if
+// the field reaches beyond the number.
 template <class T>
 T extract(T a, uint32_t position, uint32_t length, bool is_signed) {
   constexpr uint32_t width = 8 * sizeof(T);
@@ -21,7 +21,7 @@ T extract(T a, uint32_t position, uint32_t length, bool is_signed) {
   const uint32_t last = position + length - 1 < width - 1 ? position + length - 1 : width - 1;
   const bool sign = is_signed && (a >> last & 1);
   const T field = position < width ? static_cast<T>((a >> position) & low_mask(length)) : T{0};
-  // The bits of the field that lie inside the number; the sign fills the rest.
+  // The bits of the field that lie inside the number are kept; the sign fills the rest.
   const uint32_t inside = position < width ? (length < width - position ? length : width - position) : 0;
   return sign ? static_cast<T>(field | ~low_mask(inside)) : field;
 }

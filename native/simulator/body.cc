@@ -1,5 +1,5 @@
-// Function bodies to statements. Calls of .func are inlined; `.param` variables of a body are part of the thread's
-// local memory, so a callee's parameters are just names for the caller's variables.
+// Converts function bodies to statements. Calls of .func are inlined. `.param` variables of a body are part of the
+// thread's local memory, so a callee's parameters are just names for the caller's variables.
 #include <algorithm>
 
 #include "simulator/program.h"
@@ -60,8 +60,8 @@ struct Scope {
   std::vector<Range> ranges;
   std::unordered_map<std::string_view, Symbol> symbols;
   std::unordered_map<std::string_view, int32_t> labels;
-  std::vector<std::pair<size_t, uint32_t>> pending;  // arguments that name a label, with the line
-  bool function = false;                             // registers outside are not visible
+  std::vector<std::pair<size_t, uint32_t>> pending;  // arguments that name a label, each with its line
+  bool function = false;                             // true if outside registers are not visible
 };
 
 class BodyParser {
@@ -163,14 +163,14 @@ class BodyParser {
     const Declaration d = parse_declaration(lexer);
     lexer.expect(';');
     uint32_t& bytes = space == Space::shared ? body_.shared_bytes : body_.local_bytes;
-    // Variables of threads are kept apart by at least 16 bytes' alignment, as vectors may be stored in any of them.
+    // Variables of threads are aligned to at least 16 bytes, because vectors may be stored in any of them.
     const uint32_t align = space == Space::shared ? d.align : std::max<uint32_t>(d.align, 16);
     bytes = (bytes + align - 1) / align * align;
     scopes_.back().symbols[d.name] = {space, bytes};
     bytes += static_cast<uint32_t>(d.bytes);
   }
 
-  // A .shared variable of the module gets its place in the kernels that name it.
+  // A .shared variable of the module gets a place in the kernels that name it.
   Symbol module_shared(const Variable& variable) {
     const auto it = module_shared_.find(variable.name);
     if (it != module_shared_.end()) return it->second;
@@ -269,7 +269,7 @@ class BodyParser {
 
   void label(Lexer& lexer, const Token& token) {
     if (lexer.accept(".branchtargets")) {
-      // A statement of its own that brx.idx finds under this name.
+      // A statement of its own, which brx.idx finds under this name.
       scopes_.back().labels[token.text] = static_cast<int32_t>(body_.statements.size());
       Statement& s = append(".branchtargets", token.line, -1, false);
       do {
@@ -332,7 +332,7 @@ class BodyParser {
       }
       a.kind = Argument::Kind::vector;
       a.second = static_cast<int32_t>(elements.size());
-      // Elements lie before the statement's own arguments.
+      // Elements are stored before the statement's own arguments.
       a.reg = static_cast<int32_t>(body_.arguments.size());
       body_.arguments.insert(body_.arguments.end(), elements.begin(), elements.end());
       return a;
@@ -386,7 +386,7 @@ class BodyParser {
     return a;
   }
 
-  // The place of a variable: its space and offset, or the module's variable.
+  // Finds the place of a variable: its space and offset, or the module's variable.
   bool resolve(std::string_view name, Argument& a) {
     if (const Symbol* symbol = find_symbol(name)) {
       a.space = symbol->space;
@@ -492,7 +492,8 @@ class BodyParser {
     depth_--;
   }
 
-  // vprintf and its like: an instruction named after the function, whose arguments are addresses of the parameters.
+  // vprintf and similar functions become an instruction that is named after the function and whose arguments are the
+  // addresses of the parameters.
   void external(const Function& function, const Token& token, int32_t guard, bool negated,
                 const std::vector<std::string_view>& results, const std::vector<std::string_view>& parameters) {
     Statement& s = append(function.name, token.line, guard, negated);

@@ -1,5 +1,5 @@
-// HEED_CLONES before a function: compiled for newer instruction sets too, the machine's best is taken when the library
-// is loaded. The results are the same bits, since nothing is contracted (-ffp-contract=off).
+// HEED_CLONES before a function compiles it for newer instruction sets too; the machine's best one is selected when the
+// library is loaded. All of them give the same bits, because nothing is contracted (-ffp-contract=off).
 #pragma once
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \

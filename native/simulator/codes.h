@@ -1,4 +1,4 @@
-// Result codes that the software device gives and the backend has no need to name.
+// Result codes that the software device returns and that the backend does not need to name.
 #pragma once
 #include "cuda/driver.h"
 

@@ -1,5 +1,5 @@
-// cvt. Every conversion goes through an exact value: an integer, or a double (which holds f16, bf16, tf32 and f32
-// exactly), and is rounded once from it by integer arithmetic. The warp's fast paths give the same bits.
+// cvt. Every conversion goes through an exact value, which is an integer or a double (a double holds f16, bf16, tf32
+// and f32 exactly), and is rounded once from it by integer arithmetic. The warp's fast paths give the same bits.
 #include "simulator/conversions.h"
 
 #include <cmath>
@@ -9,7 +9,8 @@
 namespace heed::simulator {
 namespace {
 
-// mantissa: explicit bits; the smallest normal number is 2^min_exponent, infinity's exponent follows the largest.
+// `mantissa` is the number of explicit bits. The smallest normal number is 2^min_exponent, and infinity's exponent
+// follows the largest one.
 struct Format {
   int mantissa, min_exponent, max_exponent;
 };
@@ -19,7 +20,8 @@ constexpr Format format_tf32{10, -126, 127};
 constexpr Format format_f32{23, -126, 127};
 constexpr Format format_f64{52, -1022, 1023};
 
-// Whether a magnitude is rounded up, given the last bit kept and how what is dropped compares with one half of it.
+// Returns true if a magnitude is rounded up, given the last bit kept and the dropped part compared with one half of
+// that bit.
 bool rounds_up(Rounding rounding, bool negative, bool odd, uint64_t dropped, uint64_t half) {
   switch (rounding) {
     case Rounding::rz:
@@ -38,15 +40,15 @@ bool rounds_up(Rounding rounding, bool negative, bool odd, uint64_t dropped, uin
   }
 }
 
-// ±significand · 2^exponent in the format, without the sign.
+// Encodes ±significand · 2^exponent in the format, without the sign.
 uint64_t encode(const Format& format, bool negative, uint64_t significand, int exponent, Rounding rounding) {
   if (!significand) return 0;
   const int zeros = __builtin_clzll(significand);
   significand <<= zeros;
-  const int e = exponent - zeros + 63;  // of the leading bit
+  const int e = exponent - zeros + 63;  // exponent of the leading bit
   int shift = 63 - format.mantissa;
   if (e < format.min_exponent) shift += format.min_exponent - e;
-  uint64_t kept = 0, dropped = 1, half = 2;  // less than a half, where all is shifted out
+  uint64_t kept = 0, dropped = 1, half = 2;  // less than a half if all bits are shifted out
   if (shift < 64) {
     kept = significand >> shift;
     dropped = significand & ((uint64_t{1} << shift) - 1);
@@ -57,7 +59,7 @@ uint64_t encode(const Format& format, bool negative, uint64_t significand, int e
   }
   if (rounds_up(rounding, negative, kept & 1, dropped, half)) kept++;
   const uint64_t infinity = static_cast<uint64_t>(format.max_exponent - format.min_exponent + 2) << format.mantissa;
-  // The leading bit of a normal number adds one to the exponent's field; a carry of the rounding does too.
+  // The leading bit of a normal number adds one to the exponent's field; so does a carry of the rounding.
   const uint64_t bits =
       e < format.min_exponent ? kept : (static_cast<uint64_t>(e - format.min_exponent) << format.mantissa) + kept;
   if (e <= format.max_exponent && bits < infinity) return bits;
@@ -74,7 +76,8 @@ uint64_t encode(const Format& format, double value, Rounding rounding) {
   const uint64_t fraction = bits & ((uint64_t{1} << 52) - 1);
   const bool negative = bits >> 63;
   if (field == 0x7ff)
-    return static_cast<uint64_t>(format.max_exponent - format.min_exponent + 2) << format.mantissa;  // NaN: not here
+    return static_cast<uint64_t>(format.max_exponent - format.min_exponent + 2)
+           << format.mantissa;  // NaN does not come here
   return field ? encode(format, negative, fraction | uint64_t{1} << 52, field - 1075, rounding)
                : encode(format, negative, fraction, -1074, rounding);
 }
@@ -92,14 +95,14 @@ int64_t sign_extend(uint64_t bits, int bytes) {
   return static_cast<int64_t>(bits << shift) >> shift;
 }
 
-// ±magnitude in an integer type, saturated.
+// Saturates ±magnitude to an integer type.
 uint64_t clamp_integer(Type to, bool negative, uint64_t magnitude) {
   const int width = 8 * bytes_of(to);
   if (!is_signed(to)) {
     if (negative) return 0;
     return magnitude > mask_of(bytes_of(to)) ? mask_of(bytes_of(to)) : magnitude;
   }
-  const uint64_t limit = uint64_t{1} << (width - 1);  // of the negative ones
+  const uint64_t limit = uint64_t{1} << (width - 1);  // limit of the negative numbers
   if (negative) return (0 - (magnitude > limit ? limit : magnitude)) & mask_of(bytes_of(to));
   return magnitude >= limit ? limit - 1 : magnitude;
 }
@@ -163,7 +166,7 @@ Rounding float_rounding(Rounding rounding) { return rounding > Rounding::rna ? R
 uint64_t from_double(const Conversion& conversion, double value) {
   if (conversion.rounding >= Rounding::rni) value = round_to_integer(value, conversion.rounding);
   if (conversion.saturate) value = saturate(value);
-  if (conversion.relu && value <= 0) value = 0;  // also -0
+  if (conversion.relu && value <= 0) value = 0;  // including -0
   const Rounding rounding = float_rounding(conversion.rounding);
   switch (conversion.to) {
     case Type::f16:
@@ -205,7 +208,7 @@ uint64_t from_integer(const Conversion& conversion, uint64_t bits) {
 
 bool is_packed(Type type) { return type == Type::f16x2 || type == Type::bf16x2; }
 
-// The explicit bits of a floating-point type's significand.
+// Returns the number of explicit bits of a floating-point type's significand.
 int precision(Type type) {
   switch (type) {
     case Type::f16:
@@ -223,7 +226,7 @@ int precision(Type type) {
 
 }  // namespace
 
-// Branches of both as selections, so that loops over lanes become vectors.
+// Both branches are computed and one is selected, so that loops over lanes become vectors.
 float f16_to_f32(uint16_t bits) {
   const uint32_t sign = uint32_t{bits & 0x8000u} << 16;
   uint32_t u = uint32_t{bits & 0x7fffu} << 13;
@@ -357,7 +360,7 @@ HEED_CLONES void s32_to_f32_lanes(const Conversion&, const void* from, const voi
     words(to)[lane] = bits_as<uint32_t>(static_cast<float>(static_cast<int32_t>(words(from)[lane])));
 }
 HEED_CLONES void u32_to_f32_lanes(const Conversion&, const void* from, const void*, void* to) {
-  for (int lane = 0; lane < 32; lane++)  // exact in a double, rounded once from it
+  for (int lane = 0; lane < 32; lane++)  // exact in a double, and rounded once from it
     words(to)[lane] = bits_as<uint32_t>(static_cast<float>(static_cast<double>(words(from)[lane])));
 }
 HEED_CLONES void s32_to_64_lanes(const Conversion&, const void* from, const void*, void* to) {

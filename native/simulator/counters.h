@@ -1,4 +1,4 @@
-// What kernels did, accumulated by kernel name: figures that do not depend on the machine.
+// Counts the work of kernels, accumulated by kernel name. The figures do not depend on the machine.
 #pragma once
 #include <cstdint>
 #include <map>

@@ -13,7 +13,7 @@ Decoder::Decoder(const Kernel& kernel, const Body& body, const Allocation& alloc
 std::unique_ptr<Program> Decoder::run() {
   Program& program = *program_;
   program.kernel = &kernel_;
-  program.register_file_bytes = allocation_.file_bytes + 512;  // behind the registers: sink() and scratch()
+  program.register_file_bytes = allocation_.file_bytes + 512;  // sink() and scratch() lie behind the registers
   program.predicates = allocation_.predicates;
   program.registers = allocation_.live;
   program.shared_bytes = body_.shared_bytes;
@@ -225,7 +225,7 @@ void Decoder::address(const Argument& a, Space space) {
     program_->constants.push_back({0, true});
     return;
   }
-  // A variable with a place of its own knows its space: `ld.param` of a call's result reads local memory.
+  // A variable with a place of its own has a known space: `ld.param` of a call's result reads local memory.
   if (a.space != Space::generic) in_.space = a.space;
   in_.a = constant(a.bits, true);
 }

@@ -1,5 +1,5 @@
-// Decoding: a statement's opcode and modifiers choose the handler, its arguments become slots. One function a family
-// of instructions; an unknown instruction, modifier or operand is an error that names it.
+// Decoding: a statement's opcode and modifiers select the handler, and its arguments become slots. There is one
+// function per family of instructions; an unknown instruction, modifier or operand causes an error that names it.
 #pragma once
 #include <functional>
 
@@ -17,10 +17,10 @@ class Decoder {
  private:
   // ---- the current statement: decode.cc
   void statement();
-  void emit();  // in_, as an instruction of the statement
+  void emit();  // emits in_ as an instruction of the statement
   [[noreturn]] void fail(const std::string& what) const;
   bool has(std::string_view modifier) const;
-  // The i-th modifier that is a type.
+  // Returns the i-th modifier that is a type.
   Type type(size_t i = 0) const;
   Rounding rounding() const;
   const Argument& argument(size_t i) const;
@@ -30,18 +30,18 @@ class Decoder {
   Type register_type(const Argument& a) const;
   bool is_predicate(const Argument& a) const;
   Slot constant(uint64_t bits, bool wide);
-  // A source of this type: a register's slot, or that of a constant.
+  // Returns a source of this type: a register's slot, or the slot of a constant.
   Slot source(const Argument& a, Type type);
   Slot destination(const Argument& a);
-  Slot sink() const { return allocation_.file_bytes; }           // for results nobody wants
+  Slot sink() const { return allocation_.file_bytes; }           // for results that are not used
   Slot scratch() const { return allocation_.file_bytes + 256; }  // between the instructions of a statement
   Predicate predicate(const Argument& a) const;
   uint32_t result_predicate(int32_t reg) const;
-  // The slots of a vector, or of the one register.
+  // Returns the slots of a vector or of a single register.
   std::vector<uint32_t> slots(const Argument& a, Type type, bool results);
   uint32_t list(std::vector<uint32_t> slots);
   uint32_t data(std::shared_ptr<void> pointer);
-  // Fills in a, offset and flags from an address.
+  // Sets a, offset and flags from an address.
   void address(const Argument& a, Space space);
   Space space() const;
 
@@ -61,7 +61,7 @@ class Decoder {
   // decode_memory.cc
   bool memory();
   void load_or_store(bool is_load);
-  void ordering();  // flags, of what comes with an access
+  void ordering();  // sets the flags for the modifiers of an access
   void atomic(bool returns);
   void asynchronous_copy();
   void address_conversion();
@@ -82,10 +82,10 @@ class Decoder {
   const Allocation& allocation_;
   std::unique_ptr<Program> program_;
   std::map<std::pair<uint64_t, bool>, Slot> constants_;
-  std::vector<uint32_t> first_instruction_;  // of each statement
+  std::vector<uint32_t> first_instruction_;  // first instruction of each statement
 
   const Statement* statement_ = nullptr;
-  std::string_view opcode_;  // before the first dot
+  std::string_view opcode_;  // the part before the first dot
   std::vector<std::string_view> modifiers_;
   Instruction in_;
 };

@@ -9,7 +9,7 @@ namespace heed::simulator {
 
 namespace {
 
-// An instruction with a conversion: data[target].
+// An instruction with a conversion, which is data[target].
 void convert_lanes(Warp& warp, const Instruction& in) {
   const Program& program = *warp.block->launch->program;
   const auto& call = *static_cast<const std::pair<Conversion, WarpConversion>*>(program.data[in.target].get());
@@ -236,7 +236,7 @@ bool Decoder::compare() {
 bool Decoder::conversion() {
   Conversion c;
   c.to = type(0);
-  // Both types of cvt.rn.f32.f32 and its like are the same modifier twice.
+  // If both types are the same, as in cvt.rn.f32.f32, the modifier occurs twice.
   c.from = type(1);
   c.rounding = rounding();
   c.saturate = has("sat") || has("satfinite");
@@ -245,7 +245,7 @@ bool Decoder::conversion() {
   const auto is_wide = [&](const Argument& a) {
     return a.kind == Argument::Kind::reg && bytes_of(register_type(a)) == 8;
   };
-  // Registers may be wider than the type: of the source the low part counts, the result is extended.
+  // Registers may be wider than the type: of the source only the low part counts, and the result is extended.
   const bool narrows = is_wide(argument(1)) && bytes_of(c.from) < 8;
   const bool widens = is_wide(argument(0)) && bytes_of(c.to) < 8;
   if (narrows) {
@@ -344,7 +344,7 @@ bool Decoder::rare() {
     in_.mode = static_cast<uint8_t>((is_signed(type(0)) ? 1 : 0) | (is_signed(type(1)) ? 2 : 0) | (has("hi") ? 4 : 0));
   }
   in_.d = destination(argument(0));
-  // The first operands have the instruction's type, positions and lengths have 32 bits.
+  // The first operands have the instruction's type; positions and lengths have 32 bits.
   const auto operand = [&](size_t i) {
     const Argument& a = argument(i);
     const bool amount = (opcode_ == "bfe" && i > 1) || (opcode_ == "bfi" && i > 2) || opcode_ == "bmsk" ||

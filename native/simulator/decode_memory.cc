@@ -1,4 +1,4 @@
-// ld, st, atom, red, cp.async, cvta and their like; calls the host answers.
+// Decodes ld, st, atom, red, cp.async, cvta and similar instructions, and calls that the host answers.
 #include "simulator/access.h"
 #include "simulator/decode.h"
 
@@ -24,7 +24,7 @@ bool Decoder::memory() {
 }
 
 void Decoder::load_or_store(bool is_load) {
-  // Where in L1 and L2 a line should stay changes nothing here.
+  // Cache hints for L1 and L2 change nothing here.
   const Type t = type();
   const Argument& value = argument(is_load ? 0 : 1);
   const Space where = space();
@@ -37,7 +37,7 @@ void Decoder::load_or_store(bool is_load) {
   in_.count = static_cast<uint8_t>(count);
   if (count > 1 && (value.kind != Argument::Kind::vector || value.second != count))
     fail("expected a vector of " + std::to_string(count));
-  // Registers may be wider than the type; of a store's value the low bits are taken.
+  // Registers may be wider than the type; a store takes the low bits of its value.
   const Argument& first =
       value.kind == Argument::Kind::vector ? body_.arguments[static_cast<size_t>(value.reg)] : value;
   Type held = t;

@@ -1,4 +1,4 @@
-// Barriers, exchanges between lanes, matrices.
+// Decodes barriers, exchanges between lanes, and matrix instructions.
 #include "simulator/access.h"
 #include "simulator/decode.h"
 #include "simulator/state.h"
@@ -7,7 +7,7 @@ namespace heed::simulator {
 
 namespace {
 
-// "m16n8k16".
+// Parses a shape such as "m16n8k16".
 Shape parse_shape(std::string_view text) {
   Shape shape;
   uint8_t* part = nullptr;
@@ -47,7 +47,8 @@ bool Decoder::warp() {
   return true;
 }
 
-// mode: bit 0: arrive only; bit 1: not aligned; bits 2..3: red (1 popc, 2 and, 3 or). a: the barrier, b: the count.
+// Fields: mode bit 0: arrive only; bit 1: not aligned; bits 2..3: red (1 popc, 2 and, 3 or). a: the barrier, b: the
+// count.
 void Decoder::barrier() {
   if (has("warp")) {
     in_.control = Control::warp_barrier;
@@ -216,7 +217,7 @@ void Decoder::wmma() {
     in_.execute = loads ? load_fragment : store_fragment;
     return;
   }
-  // wmma.mma.sync.aligned.alayout.blayout.shape.dtype.ctype (f16), with .atype.btype between them otherwise.
+  // wmma.mma.sync.aligned.alayout.blayout.shape.dtype.ctype (f16); other types have .atype.btype in between.
   Wmma wmma;
   wmma.shape = shape;
   size_t types = 0;

@@ -1,4 +1,4 @@
-// Devices, settings, and the state of calls: initialised, current context, lost.
+// Devices, settings, and the state that calls depend on: initialised, current context, lost.
 #include "simulator/device.h"
 
 #include <unistd.h>
@@ -56,7 +56,7 @@ void write_counters() {
   std::fclose(file);
 }
 
-// Threads of the library go on until the process is gone; what they use is never destroyed.
+// Threads of the library run until the process ends, so the objects that they use are never destroyed.
 void end() {
   ended = true;
   if (!settings().counters_file.empty()) write_counters();
@@ -227,7 +227,7 @@ CUresult cuCtxSynchronize() {
   });
 }
 
-// Contexts are never deleted: a destroyed one has no device, and a thread that still holds it is told so.
+// Contexts are never deleted: a destroyed one has no device, and a thread that still holds it gets an error.
 CUresult cuCtxCreate_v2(CUcontext* context, unsigned, CUdevice ordinal) {
   return guard([&]() -> CUresult {
     if (const CUresult wrong = enter_without_context()) return wrong;

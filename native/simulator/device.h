@@ -1,5 +1,6 @@
-// A device: its memory, streams and primary context, and whether it is lost. Devices are made by the first cuInit and
-// live until the process ends, as does everything that threads of the library may still use then.
+// A device: its memory, its streams and its primary context, and whether it is lost. The first cuInit makes the
+// devices. They live until the process ends, and so does everything else that threads of the library may still use
+// then.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -16,7 +17,8 @@
 
 namespace heed::simulator {
 
-// Objects that callers hold by their address: an address that is none of them is an error instead of a crash.
+// Objects that callers hold by their address. An address that belongs to none of them causes an error instead of a
+// crash.
 template <class T>
 class Handles {
  public:
@@ -51,22 +53,22 @@ class Handles {
   std::unordered_map<T*, std::shared_ptr<T>> objects_;
 };
 
-// What the environment says, read by cuInit.
+// The settings in the environment, which cuInit reads.
 struct Settings {
   int devices = 1;                   // HEED_SIMULATOR_DEVICES
-  size_t memory = size_t{2} << 30;   // HEED_SIMULATOR_MEMORY: bytes of each
-  int driver_version = 12020;        // HEED_SIMULATOR_DRIVER_VERSION: as cuDriverGetVersion gives it
+  size_t memory = size_t{2} << 30;   // HEED_SIMULATOR_MEMORY: bytes of each device
+  int driver_version = 12020;        // HEED_SIMULATOR_DRIVER_VERSION: in the form of cuDriverGetVersion
   int capability = 80;               // HEED_SIMULATOR_CAPABILITY: 80 is 8.0
   int multiprocessors = 108;         // HEED_SIMULATOR_MULTIPROCESSORS
-  uint64_t lost_after = UINT64_MAX;  // HEED_SIMULATOR_LOST_AFTER: launches
+  uint64_t lost_after = UINT64_MAX;  // HEED_SIMULATOR_LOST_AFTER: launches after which a device is lost
   size_t pinned = SIZE_MAX;          // HEED_SIMULATOR_PINNED: bytes of pinned host memory
   bool one_callback_thread = false;  // HEED_SIMULATOR_CALLBACK_THREAD: host functions of all streams share a thread
-  bool lost_contexts = false;        // HEED_SIMULATOR_LOST_CONTEXT: cuCtxSetCurrent fails too once a device is lost
-  bool peers = true;                 // HEED_SIMULATOR_PEERS: devices read each other's memory
-  uint64_t launch_time = 0;          // HEED_SIMULATOR_LAUNCH_TIME: microseconds that a launch takes at least
-  uint64_t copy_rate = 0;            // HEED_SIMULATOR_COPY_RATE: MiB a second between host and device; 0: no limit
-  std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it is the process's id
-  Options options;                   // of the executor
+  bool lost_contexts = false;        // HEED_SIMULATOR_LOST_CONTEXT: cuCtxSetCurrent also fails once a device is lost
+  bool peers = true;                 // HEED_SIMULATOR_PEERS: devices can read each other's memory
+  uint64_t launch_time = 0;          // HEED_SIMULATOR_LAUNCH_TIME: least microseconds of a launch
+  uint64_t copy_rate = 0;            // HEED_SIMULATOR_COPY_RATE: MiB per second between host and device; 0 for no limit
+  std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it stands for the process id
+  Options options;                   // options of the executor
   std::atomic<uint64_t> delay{0};    // HEED_SIMULATOR_DELAY: microseconds
   uint64_t load_time = 0;            // HEED_SIMULATOR_LOAD_TIME: microseconds
 };
@@ -83,21 +85,22 @@ class Device {
   std::mutex mutex;
   int primary_users = 0;
   CUcontext primary = nullptr;
-  std::set<const Device*> peers;  // whose memory it may read
+  std::set<const Device*> peers;  // devices whose memory it may read
 
-  // Runs a kernel and keeps what it does wrong. One runs at a time on all devices: they share the machine's cores.
+  // Runs a kernel and records its fault. Only one kernel runs at a time on all devices, because they share the
+  // machine's cores.
   void launch(const Launch& launch);
 
   // Prints the message and loses the device, unless it is lost already.
   void fail(CUresult code, const std::string& message);
   CUresult error() const { return error_.load(std::memory_order_acquire); }
 
-  // Until all that its streams hold has run.
+  // Waits until all work of its streams has run.
   void synchronize();
-  // Gives back what the primary context's users have left.
+  // Frees what the users of the primary context have left.
   void reset();
 
-  CUdeviceptr allocate(size_t bytes);  // 0: out of memory
+  CUdeviceptr allocate(size_t bytes);  // 0 if out of memory
   bool free(CUdeviceptr address);
 
  private:
@@ -106,15 +109,15 @@ class Device {
   std::set<void*> allocations_;
 };
 
-// Unloads what has been loaded on the device: its modules live in its context.
+// Unloads all modules that are loaded on the device, because they live in its context.
 void unload_modules(const Device& device);
 
 const std::vector<std::unique_ptr<Device>>& devices();
-// The device whose memory an address is in; null for none.
+// Returns the device whose memory contains an address, or null if there is none.
 Device* device_of(CUdeviceptr address);
 
-// What a call checks first: that the driver is initialised and has not been shut down, that it is not made from within
-// a host function, that the thread has a context and its device is not lost. Gives the device.
+// The checks with which a call begins: the driver is initialised and has not been shut down, the call is not made from
+// within a host function, and the thread has a context whose device is not lost. Returns the device through `device`.
 CUresult enter(Device** device);
 CUresult enter_without_context();
 CUcontext current_context();

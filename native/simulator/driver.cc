@@ -1,4 +1,4 @@
-// The driver's functions on itself and its devices: version, errors by name, attributes; entry points by name.
+// The driver's functions about itself and its devices: version, errors by name, attributes, and entry points by name.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -69,7 +69,8 @@ const ErrorText* find_error(CUresult code) {
   return nullptr;
 }
 
-// An A100's figures, where a program can act on them. What differs with the compute capability is in attribute_of().
+// An A100's figures for the attributes on which a program can act. attribute_of() returns those that depend on the
+// compute capability.
 const std::map<CUdevice_attribute, int>& attributes() {
   static auto& attributes = *new std::map<CUdevice_attribute, int>{
       {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1024},
@@ -84,7 +85,7 @@ const std::map<CUdevice_attribute, int>& attributes() {
       {CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32},
       {12, 65536},  // registers of a block
       {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1410000},
-      {15, 1},         // copies beside kernels
+      {15, 1},         // copies can run beside kernels
       {17, 0},         // no limit on a kernel's time
       {18, 0},         // not integrated
       {19, 0},         // pinned memory is not mapped
@@ -150,7 +151,7 @@ extern "C" {
 CUresult cuDriverGetVersion(int* version) {
   return guard([&]() -> CUresult {
     if (!version) return CUDA_ERROR_INVALID_VALUE;
-    // Answered before cuInit, which alone reads the settings.
+    // It may be called before cuInit, which alone reads the settings.
     const char* text = std::getenv("HEED_SIMULATOR_DRIVER_VERSION");
     *version = text && *text ? std::atoi(text) : settings().driver_version;
     return CUDA_SUCCESS;
@@ -211,7 +212,7 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   return CUDA_SUCCESS;
 }
 
-// By the name without a version suffix, which the real one takes too, or with it.
+// The name may have its version suffix or not; the real function also accepts it without one.
 CUresult cuGetProcAddress(const char* symbol, void** function, int, uint64_t) {
   return guard([&]() -> CUresult {
     if (!symbol || !function) return CUDA_ERROR_INVALID_VALUE;

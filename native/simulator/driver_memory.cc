@@ -15,7 +15,7 @@ namespace {
 // Pinned host memory: the ranges that have been allocated.
 class Pinned {
  public:
-  // Null beyond the limit.
+  // Returns null beyond the limit.
   void* allocate(size_t bytes) {
     {
       const std::lock_guard lock(mutex_);
@@ -24,7 +24,7 @@ class Pinned {
     }
     void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (address == MAP_FAILED) return nullptr;
-    std::memset(address, 0xcd, bytes);  // a card's is not zero either
+    std::memset(address, 0xcd, bytes);  // a card's memory is not zero either
     const std::lock_guard lock(mutex_);
     ranges_[static_cast<char*>(address)] = bytes;
     return address;
@@ -64,12 +64,12 @@ Pinned& pinned() {
 
 void* pointer(CUdeviceptr address) { return reinterpret_cast<void*>(address); }
 
-// What a copy does wrong when it runs: the memory was freed after the call.
+// Reports an error of a copy that appears when it runs, because the memory was freed after the call.
 void report(Device& device, const char* what, const std::string& wrong) {
   if (!wrong.empty()) device.fail(CUDA_ERROR_ILLEGAL_ADDRESS, std::string(what) + ": " + wrong);
 }
 
-// What is wrong with the call itself: an error of the call alone.
+// Reports an error in the call itself, which affects only the call.
 CUresult check(Device& device, CUdeviceptr address, size_t bytes, Access access, const char* what) {
   const std::string wrong = device.memory.check(pointer(address), bytes, access, false);
   if (wrong.empty()) return CUDA_SUCCESS;
@@ -77,7 +77,7 @@ CUresult check(Device& device, CUdeviceptr address, size_t bytes, Access access,
   return CUDA_ERROR_INVALID_VALUE;
 }
 
-// What a copy between host and device takes where it is slow, as HEED_SIMULATOR_COPY_RATE says.
+// Takes the time of a copy between host and device at the rate of HEED_SIMULATOR_COPY_RATE.
 void take_time(size_t bytes) {
   if (const uint64_t rate = settings().copy_rate)
     std::this_thread::sleep_for(std::chrono::microseconds(bytes * 1000000 / (rate << 20)));

@@ -15,7 +15,7 @@
 namespace heed::simulator {
 namespace {
 
-// A loaded module, kept by its handle and by the work that runs its kernels.
+// A loaded module. Its handle keeps it, and so does work that runs its kernels.
 struct Loaded {
   Device* device;
   std::unique_ptr<Module> module;
@@ -27,7 +27,7 @@ struct Loaded {
 struct heed::cuda::CUfunc_st {
   std::shared_ptr<heed::simulator::Loaded> loaded;
   heed::simulator::Kernel* kernel;
-  std::atomic<int> dynamic_limit;  // bytes of dynamic shared memory a launch may ask for
+  std::atomic<int> dynamic_limit;  // bytes of dynamic shared memory that a launch may request
 };
 
 struct heed::cuda::CUmod_st {
@@ -48,7 +48,7 @@ Handles<CUfunc_st>& functions() {
   return handles;
 }
 
-constexpr int shared_default = 48 * 1024;  // static and dynamic together, without opting in for more
+constexpr int shared_default = 48 * 1024;  // static and dynamic together, without opting in to more
 
 // The caller's log buffers among the options of cuModuleLoadDataEx.
 struct Logs {
@@ -88,7 +88,7 @@ struct Logs {
   }
 };
 
-// "major.minor" after a directive at the start of a line; false if there is none.
+// Finds "major.minor" after a directive at the start of a line; returns false if there is none.
 bool find_directive(const char* text, const char* directive, std::string* rest) {
   for (const char* line = text; line && *line; line = std::strchr(line, '\n')) {
     line += std::strspn(line, " \t\r\n");
@@ -103,7 +103,7 @@ bool find_directive(const char* text, const char* directive, std::string* rest) 
   return false;
 }
 
-// The newest PTX a driver takes: CUDA 11.n has 7.n, CUDA 12.n has 8.n, CUDA 13.n has 9.n.
+// Returns the newest PTX that a driver accepts: CUDA 11.n has 7.n, CUDA 12.n has 8.n, CUDA 13.n has 9.n.
 int newest_ptx(int driver_version) { return (driver_version / 1000 - 4) * 10 + driver_version % 1000 / 10; }
 
 CUresult load(Device& device, const char* image, std::shared_ptr<Loaded>* result, std::string* error) {
@@ -141,7 +141,7 @@ CUresult load(Device& device, const char* image, std::shared_ptr<Loaded>* result
   return CUDA_SUCCESS;
 }
 
-// The parameters' values, in the places of the kernel's parameter buffer.
+// Writes the parameters' values to their places in the kernel's parameter buffer.
 CUresult gather(const Kernel& kernel, void** parameters, void** extra, std::vector<uint8_t>* buffer) {
   buffer->resize(kernel.parameter_bytes);
   if (kernel.parameters.empty()) return CUDA_SUCCESS;
@@ -173,7 +173,7 @@ CUresult check_shape(const std::array<unsigned, 3>& grid, const std::array<unsig
   return block[0] * block[1] * block[2] > std::min(kernel.max_threads, 1024u) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
-// Its kernels go with it, and its variables once no work uses them.
+// The module's kernels go with it, and its variables are freed once no work uses them.
 bool unload(CUmodule handle) {
   const auto module = modules().remove(handle);
   if (!module) return false;
@@ -183,7 +183,7 @@ bool unload(CUmodule handle) {
 
 }  // namespace
 
-// At once: a graph that still holds one of them has nothing left to run on.
+// This happens at once: a graph that still holds one of the modules has nothing left to run on.
 void unload_modules(const Device& device) {
   for (const auto& module : modules().all()) {
     if (module->loaded->device != &device) continue;
@@ -199,7 +199,7 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count,
     Device* device;
     if (const CUresult wrong = enter(&device)) return wrong;
     if (!module || !image || (count && (!options || !values))) return CUDA_ERROR_INVALID_VALUE;
-    // As a driver that compiles PTX: other threads go on meanwhile.
+    // A driver that compiles PTX takes this time; other threads continue meanwhile.
     std::this_thread::sleep_for(std::chrono::microseconds(settings().load_time));
     Logs logs(count, options, values);
     std::shared_ptr<Loaded> loaded;
@@ -227,7 +227,7 @@ CUresult cuModuleUnload(CUmodule handle) {
   });
 }
 
-// What the executor cannot run is found here, not at the launch; the text names it.
+// If the executor cannot run a kernel, the error appears here and not at the launch; the log names the cause.
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule handle, const char* name) {
   return guard([&]() -> CUresult {
     Device* device;

@@ -19,13 +19,13 @@ void call(CUhostFn function, void* data) {
   set_in_host_function(false);
 }
 
-// The one thread that runs the host functions of all streams, where a driver has but one.
+// The single thread that runs the host functions of all streams, as in a driver that has only one.
 class Callbacks {
  public:
   Callbacks() {
     std::thread([this] { work(); }).detach();
   }
-  // Until the function has run.
+  // Returns when the function has run.
   void run(CUhostFn function, void* data) {
     Mark done;
     {
@@ -60,9 +60,9 @@ Callbacks& callbacks() {
   return callbacks;
 }
 
-constexpr unsigned event_flags = 1 | 2 | 4;  // blocking sync, without timing, for other processes
+constexpr unsigned event_flags = 1 | 2 | 4;  // blocking sync, no timing, for other processes
 
-// A call that waits on a stream that is captured: not allowed, and the capture is over.
+// Refuses a call that waits on a stream that is being captured: it is not allowed, and it ends the capture.
 CUresult refuse_capture(CUstream_st& stream) {
   const auto capture = stream.capture();
   if (!capture) return CUDA_SUCCESS;
@@ -140,7 +140,7 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned flags
         }
         return CUDA_SUCCESS;
       }
-      if (capture) {  // an event of outside cannot be waited for at launch
+      if (capture) {  // a launch cannot wait for an event from outside the capture
         capture->invalidate();
         return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
       }

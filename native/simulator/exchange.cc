@@ -1,5 +1,5 @@
-// shfl, vote, match, redux, activemask: between the lanes of a warp. The scheduler has seen to it that the executing
-// lanes are those of the member mask.
+// shfl, vote, match, redux and activemask: exchanges between the lanes of a warp. The scheduler ensures that the
+// executing lanes are those of the member mask.
 #include "simulator/handlers.h"
 #include "simulator/state.h"
 

@@ -1,4 +1,4 @@
-// Launches: checks, parameters, the pool of threads that run blocks, environment variables.
+// Launches: checks, parameters, the pool of threads that run blocks, and environment variables.
 #include "simulator/executor.h"
 
 #include <algorithm>

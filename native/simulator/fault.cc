@@ -1,4 +1,4 @@
-// What a fault says: kernel, block, thread, PTX line, source file and line, and what is wrong.
+// The text of a fault: kernel, block, thread, PTX line, source file and line, and the error.
 #include <cxxabi.h>
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// Capture and graphs: the driver's functions on them.
+// Capture and graphs: the driver's functions for them.
 #include "simulator/graph.h"
 
 namespace heed::simulator {
@@ -128,7 +128,7 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream_handle) {
     if (const CUresult wrong = enter_stream(stream_handle, &stream)) return wrong;
     const auto exec = execs().get(handle);
     if (!exec || exec->device != stream->device) return CUDA_ERROR_INVALID_VALUE;
-    const auto nodes = exec->nodes;  // outlives the exec
+    const auto nodes = exec->nodes;  // the nodes may outlive exec
     stream->submit([nodes](Device& device) {
       for (const Work& node : *nodes)
         if (device.error() == CUDA_SUCCESS) node(device);

@@ -1,5 +1,5 @@
-// Graphs: the work of a capture, in the order of the calls, which is an order its dependencies allow. A launch runs the
-// nodes one after another as one item of a stream.
+// Graphs: the work of a capture in the order of the calls, which its dependencies allow. A launch runs the nodes one
+// after another as one item of a stream.
 #pragma once
 #include <map>
 #include <memory>
@@ -20,9 +20,9 @@ struct Capture {
   std::thread::id thread;
 
   void add(CUstream stream, Work work);
-  // A stream waits for an event of this capture: it becomes part of it.
+  // Called when a stream waits for an event of this capture: the stream becomes part of it.
   void fork(CUstream stream);
-  // A stream of the capture waits for what another had done after so many nodes.
+  // Called when a stream of the capture waits for the work of another stream after its first `nodes` nodes.
   void join(CUstream stream, size_t nodes);
   size_t nodes_of(CUstream stream);
   bool unjoined();
@@ -33,8 +33,8 @@ struct Capture {
 
  private:
   struct Member {
-    size_t nodes = 0;   // recorded by the stream
-    size_t joined = 0;  // of them, those the origin or another stream has waited for
+    size_t nodes = 0;   // nodes that the stream has recorded
+    size_t joined = 0;  // those nodes that the origin or another stream has waited for
     bool waited = false;
   };
   std::mutex mutex_;

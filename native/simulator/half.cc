@@ -1,5 +1,5 @@
-// Half-precision arithmetic: an exact or odd-rounded double (53 bits are more than twice the 11 of f16 and the 8 of
-// bf16, plus two), rounded once to 16 bits.
+// Half-precision arithmetic: an exact or odd-rounded double (its 53 bits are more than twice the 11 of f16 and the 8 of
+// bf16, plus two) is rounded once to 16 bits.
 #include "simulator/half.h"
 
 #include <cmath>
@@ -10,8 +10,8 @@
 namespace heed::simulator {
 namespace {
 
-// x + y with the last bit set where the sum is not exact: rounding it once more then gives what rounding the exact sum
-// would.
+// Returns x + y with the last bit set if the sum is not exact. Rounding it once more then gives the same result as
+// rounding the exact sum.
 double odd_sum(double x, double y) {
   const double s = x + y;
   if (!std::isfinite(s)) return s;
@@ -29,7 +29,7 @@ uint16_t narrow(double value) {
 
 bool is_nan(double value) { return value != value; }
 
-// Of two numbers or zeros of different sign.
+// Selects the smaller or the larger of two numbers, and orders zeros of different sign.
 template <Type T, bool Max>
 uint16_t select(uint16_t a, uint16_t b, bool nan, bool xorsign_abs) {
   const uint16_t sign = (a ^ b) & 0x8000;

@@ -1,6 +1,6 @@
-// Arithmetic of f16 and bf16, each operation rounded once (rn), and of pairs of them packed in 32 bits.
+// Arithmetic of f16 and bf16, in which each operation is rounded once (rn), and of pairs of them packed in 32 bits.
 //
-// One class a type; `Half<Type::f16>::fma(a, b, c)`. pair(f, a, b) applies an operation to both halves.
+// There is one class per type: `Half<Type::f16>::fma(a, b, c)`. pair(f, a, b) applies an operation to both halves.
 #pragma once
 #include <cstdint>
 
@@ -19,8 +19,8 @@ struct Half {
   static Bits mul(Bits a, Bits b);
   static Bits fma(Bits a, Bits b, Bits c);
   static Bits fma_relu(Bits a, Bits b, Bits c);
-  // The number if the other is NaN; -0 < +0. With nan: NaN if either is NaN. With xorsign_abs: of the magnitudes, with
-  // the product of the signs.
+  // These return the number if the other operand is NaN; -0 < +0. With nan they return NaN if either is NaN. With
+  // xorsign_abs they compare the magnitudes and apply the product of the signs.
   static Bits min(Bits a, Bits b, bool nan = false, bool xorsign_abs = false);
   static Bits max(Bits a, Bits b, bool nan = false, bool xorsign_abs = false);
   static Bits neg(Bits a) { return static_cast<Bits>(a ^ 0x8000); }
@@ -28,7 +28,7 @@ struct Half {
   static Bits ex2(Bits a);       // .approx
   static Bits tanh(Bits a);      // .approx
   static Bits ftz(Bits a);       // f16: subnormal numbers become zeros
-  static Bits saturate(Bits a);  // into [0, 1], NaN to 0
+  static Bits saturate(Bits a);  // into [0, 1]; a NaN becomes 0
 };
 
 extern template struct Half<Type::f16>;

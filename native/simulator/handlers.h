@@ -1,5 +1,5 @@
-// The handlers that decoding chooses from, besides those of lanes.h: memory, atomics, cp.async, matrices, exchanges
-// between lanes, rare arithmetic. Each comment says what the instruction's fields mean beyond slots d, a, b, c.
+// The handlers that decoding selects besides those of lanes.h: memory, atomics, cp.async, matrices, exchanges between
+// lanes, and rare arithmetic. Each comment says what the instruction's fields mean beyond slots d, a, b, c.
 #pragma once
 #include "simulator/matrix.h"
 #include "simulator/program.h"
@@ -7,7 +7,8 @@
 
 namespace heed::simulator {
 
-// ---- load_store.cc: address in a + offset; registers in d, or the lists[e] of `count` > 1. `width`: of the registers.
+// ---- load_store.cc: address in a + offset; registers in d, or in lists[e] if `count` > 1. `width` is that of the
+// registers.
 void load(Warp& warp, const Instruction& in);
 void store(Warp& warp, const Instruction& in);            // value in d
 void load_uniform(Warp& warp, const Instruction& in);     // of a kernel parameter at offset

@@ -1,6 +1,6 @@
-// The instructions that work lane by lane, compiled once for each instruction set of the host (lanes/*.cc) so that a
-// warp's 32 lanes are two or four vectors. `find_lanes` gives the handler of an operation; operands are the
-// instruction's slots a, b, c, the result goes to d (or to predicates p and q).
+// The instructions that work lane by lane. They are compiled once for each instruction set of the host (lanes/*.cc), so
+// that a warp's 32 lanes are two or four vectors. `find_lanes` returns the handler of an operation. Operands are the
+// instruction's slots a, b, c, and the result goes to d (or to predicates p and q).
 #pragma once
 #include "simulator/arithmetic.h"
 #include "simulator/program.h"
@@ -43,20 +43,20 @@ enum class Op : uint8_t {
 
 struct Operation {
   Op op;
-  Type type;                               // of the operands; of cvt's result
-  Type from = Type::none;                  // of cvt's operand; of set's result
+  Type type;                               // type of the operands, or of cvt's result
+  Type from = Type::none;                  // type of cvt's operand, or of set's result
   Comparison comparison = Comparison::eq;  // set, setp
   bool ftz = false, saturate = false, nan = false;
   Rounding rounding = Rounding::rn;
 };
 
-// What the instruction's fields mean to these handlers: setp and set: flags is the boolean operation with the predicate
-// q (setp's third operand); setp's results are p and the predicate number e. selp: q chooses. lop3: mode is the table.
-// A rounding other than rn is in mode.
+// The meaning of the instruction's fields for these handlers. setp and set: flags is the boolean operation with the
+// predicate q (setp's third operand); setp's results are p and the predicate number e. selp: q selects. lop3: mode is
+// the table. A rounding other than rn is in mode.
 enum Combine : uint8_t { combine_none, combine_and, combine_or, combine_xor };
 
 using FindLanes = Handler (*)(const Operation& operation);
-// Those that this build has.
+// The instruction sets that this build contains.
 #ifdef HEED_HAS_PORTABLE
 namespace portable {
 Handler find_lanes(const Operation& operation);
@@ -73,7 +73,8 @@ Handler find_lanes(const Operation& operation);
 }
 #endif
 
-// For the best instruction set of this machine; null if there is no such operation (or not here).
+// Returns the handler for the best instruction set of this machine, or null if there is no such operation (or not
+// here).
 Handler find_lanes(const Operation& operation);
 
 }  // namespace heed::simulator

@@ -1,5 +1,5 @@
-// Tokens of PTX text: words (with their dots: "ld.global.v4.f32", "%tid.x"), numbers, strings and single characters.
-// Comments are skipped.
+// Tokens of PTX text: words (including their dots: "ld.global.v4.f32", "%tid.x"), numbers, strings and single
+// characters. Comments are skipped.
 #pragma once
 #include <cstdint>
 #include <stdexcept>
@@ -37,7 +37,7 @@ class Lexer {
     }
     return scan();
   }
-  // Takes the token if it is this one.
+  // Takes the next token if it is this one.
   bool accept(char c) {
     const bool found = peek().is(c);
     if (found) next();
@@ -52,9 +52,9 @@ class Lexer {
   std::string_view expect_word(const char* what);
   [[noreturn]] void fail(const std::string& what);
 
-  // What is left of the line, for directives that end with it. Nothing may have been peeked at.
+  // Returns the rest of the line, for directives that end with it. No token may have been peeked at.
   std::string_view rest_of_line();
-  // After a '{': what is between it and its '}', which is taken too.
+  // Called after a '{': returns the text up to the matching '}', which is taken too.
   std::string_view braces(uint32_t* line);
   uint32_t line() const { return line_; }
 

@@ -38,7 +38,7 @@ void scatter(const Warp& warp, const Stored* d, uint8_t* const* pointer, uint32_
   }
 }
 
-// One element into a register of 32 or 64 bits, extended by sign or by zeros.
+// Loads one element into a register of 32 or 64 bits, extended by its sign or by zeros.
 template <class Stored>
 void load_element(const Warp& warp, const Instruction& in, Slot slot, uint8_t* const* pointer, uint32_t offset) {
   Stored* d = lanes<Stored>(warp, slot);

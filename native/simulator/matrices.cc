@@ -1,4 +1,4 @@
-// mma.sync, ldmatrix, wmma: from slots to the fragments of matrix.h.
+// mma.sync, ldmatrix and wmma: turns slots into the fragments of matrix.h.
 #include "simulator/access.h"
 #include "simulator/handlers.h"
 
@@ -12,7 +12,7 @@ const std::vector<uint32_t>& list(const Warp& warp, const Instruction& in) {
 
 constexpr int max_registers = 64;
 
-// The bases of the slots, so that fragments are arrays of registers.
+// Computes the bases of the slots, so that fragments are arrays of registers.
 void bases(const Warp& warp, const std::vector<uint32_t>& slots, uint32_t** registers) {
   for (size_t i = 0; i < slots.size(); i++) registers[i] = lanes<uint32_t>(warp, slots[i]);
 }
@@ -58,7 +58,7 @@ void move_matrix_rows(Warp& warp, const Instruction& in) {
 
 namespace {
 
-// Where element e of register r of each lane lies in memory.
+// Computes the memory address of element e of register r for each lane.
 void element_addresses(const Warp& warp, const Instruction& in, const FragmentCall& call, int r, int e,
                        const uint64_t* base, uint64_t* address) {
   const uint32_t* stride = lanes<uint32_t>(warp, in.b);

@@ -1,11 +1,11 @@
-// All matrix instructions are one scheme. Over the lanes (group, t), a register of A or B holds, read lane by lane, a
-// tile of 8 rows of A (or 8 columns of B, each a row here) by W elements of k: W = 8 for 16-bit types, 4 for tf32, 16
-// for 8-bit ones. An instruction is MB × NB × KB such tiles:
+// All matrix instructions follow one scheme. A register of A or B holds, over the lanes (group, t), a tile of 8 rows of
+// A (or 8 columns of B, each of which is a row here) by W elements of k: W = 8 for 16-bit types, 4 for tf32, 16 for
+// 8-bit ones. An instruction consists of MB × NB × KB such tiles:
 //
 //   A: register kb·MB + mb     B: register nb·KB + kb     C: tile nb·MB + mb; two registers of f32 or s32, one of f16
 //
-// mma m16n8k16 of 16-bit types is MB = 2, NB = 1, KB = 2; wmma m8n32k16 is 1, 4, 2; the wmma layouts are free, and are
-// chosen alike.
+// mma m16n8k16 of 16-bit types has MB = 2, NB = 1, KB = 2; wmma m8n32k16 has 1, 4, 2. The wmma layouts are not
+// prescribed, so they follow the same scheme.
 #include "simulator/matrix.h"
 
 #include <cmath>
@@ -19,7 +19,7 @@
 namespace heed::simulator {
 namespace {
 
-// d[row][0..7] += Σ_k a[row][k] · b[k][0..7], k ascending, fused.
+// d[row][0..7] += Σ_k a[row][k] · b[k][0..7], with k ascending, fused.
 HEED_CLONES void accumulate(const float* a, const float* b, float* d, int rows, int depth) {
   for (int row = 0; row < rows; row++) {
     float sum[8];
@@ -38,7 +38,7 @@ void accumulate(const int32_t* a, const int32_t* b, int32_t* d, int rows, int de
                                               static_cast<uint32_t>(a[row * depth + k] * b[k * 8 + n]));
 }
 
-// A register's tile, [8][W], in the type sums have.
+// Widen a register's tile, [8][W], to the type of the sums.
 HEED_CLONES void widen_f16(const uint32_t* words, float* tile) {
   uint16_t bits[64];
   std::memcpy(bits, words, sizeof bits);
@@ -112,7 +112,7 @@ void store_tile(const Sum* sum, int tile, uint32_t* const* d) {
   }
 }
 
-// A row of A is a row of its tiles; B's tiles hold its columns, and are turned.
+// A row of A is a row of its tiles. B's tiles hold its columns, so they are transposed.
 template <Type A, Type B, Type C, Type D, int MB, int NB, int KB>
 void multiply(Fragments a, Fragments b, Fragments c, uint32_t* const* d) {
   using Sum = typename Tile<A>::Sum;
@@ -136,7 +136,7 @@ void multiply(Fragments a, Fragments b, Fragments c, uint32_t* const* d) {
   for (int i = 0; i < MB * NB; i++) store_tile<D>(sum + i * 64, i, d);
 }
 
-// .satfinite: one exact sum, clamped once.
+// .satfinite: one exact sum, which is clamped once.
 template <Type A, Type B, int MB, int NB, int KB>
 void multiply_saturated(Fragments a, Fragments b, Fragments c, uint32_t* const* d) {
   uint32_t zeros[32] = {}, products[MB * NB * 2][32];
@@ -184,7 +184,7 @@ bool is_byte(Type type) { return type == Type::s8 || type == Type::u8; }
 
 int width_of(Type type) { return type == Type::tf32 ? 4 : is_byte(type) ? 16 : 8; }
 
-// [row][column] of 8 × 8 16-bit elements, turned.
+// Transposes 8 × 8 16-bit elements.
 void transpose(uint16_t* tile) {
   for (int i = 0; i < 8; i++)
     for (int j = 0; j < i; j++) {

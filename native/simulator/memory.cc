@@ -14,7 +14,7 @@ namespace {
 constexpr size_t alignment = 256;
 constexpr size_t redzone = 256;
 constexpr uint8_t poison = 0xcb;
-constexpr size_t word = 4, record = 8;  // bytes; the record is of a word
+constexpr size_t word = 4, record = 8;  // bytes; a record belongs to a word
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -23,7 +23,7 @@ uint8_t* reserve(size_t bytes) {
   return p == MAP_FAILED ? nullptr : static_cast<uint8_t*>(p);
 }
 
-// The whole pages of a range cost no memory then, and read as zeros.
+// Whole pages of the range then cost no memory and read as zeros.
 void discard(uint8_t* begin, size_t bytes) {
   constexpr uintptr_t page = 4096;
   const uintptr_t first = round_up(reinterpret_cast<uintptr_t>(begin), page);
@@ -35,7 +35,7 @@ std::string count(size_t n) { return std::to_string(n) + (n == 1 ? " byte" : " b
 
 }  // namespace
 
-// Room for freed memory that is not handed out again yet: the arena is four times the capacity.
+// The arena is four times the capacity, so that there is room for freed memory that is not handed out again yet.
 Memory::Memory(size_t capacity) : capacity_(capacity), arena_bytes_(round_up(4 * capacity + (1 << 20), 4096)) {
   arena_ = reserve(arena_bytes_);
   shadow_ = reserve(arena_bytes_ / word);
@@ -50,7 +50,7 @@ Memory::~Memory() {
   if (records_) munmap(records_, 2 * arena_bytes_ / word * record);
 }
 
-// A part of a word is wholly inside or outside of the range, byte by byte.
+// A part of a word is updated byte by byte.
 void Memory::set_shadow(size_t offset, size_t bytes, bool addressable, bool initialised) {
   const auto update = [&](size_t index, unsigned nibble) {
     uint8_t value = shadow_[index];
@@ -74,7 +74,7 @@ void* Memory::allocate(size_t bytes) {
     place = top_;
     top_ += reserved;
   } else {
-    // The arena is used up: the freed range that comes first and is large enough, neighbours taken together.
+    // The arena is used up: take the first freed range that is large enough, with neighbours combined.
     place = 0;
     size_t run = 0;
     for (auto it = allocations_.begin(); it != allocations_.end(); ++it) {
@@ -110,7 +110,7 @@ bool Memory::free(void* address) {
   live_--;
   const auto [place, allocation] = *it;
   set_shadow(place, allocation.bytes, false, false);
-  // Nobody may look at either any more, and it is long until they are handed out again.
+  // Neither is read any more, and it takes long until they are handed out again.
   discard(arena_ + place, allocation.bytes);
   discard(shadow_ + place / word, allocation.bytes / word);
   for (const size_t array : {size_t{0}, arena_bytes_})
@@ -183,7 +183,7 @@ std::string Memory::copy_in(void* destination, const void* source, size_t bytes)
   return "";
 }
 
-// Bytes that were never written may be copied out: it is their use on the device that is an error there.
+// Bytes that were never written may be copied out; only using them on the device is an error.
 std::string Memory::copy_out(void* destination, const void* source, size_t bytes) const {
   std::string wrong = check(source, bytes, Access::read, false);
   if (wrong.empty() && bytes) std::memcpy(destination, source, bytes);

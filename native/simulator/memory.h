@@ -1,9 +1,9 @@
 // The device's global memory: one reserved arena, so that a device address is the host address of the same byte.
 //
-// Allocations lie between redzones. A shadow byte for every four bytes of the arena knows which of them may be accessed
-// (high nibble) and which have been written (low nibble); a word that is wholly written is 0xff, so the check of a
-// warp's access is a comparison of a few vectors. Freed memory is never handed out again while other memory is left:
-// an access to it is a fault that says so.
+// Allocations lie between redzones. For every four bytes of the arena, a shadow byte records which of them may be
+// accessed (high nibble) and which have been written (low nibble). A word that is completely written has 0xff, so the
+// check of a warp's access is a comparison of a few vectors. Freed memory is not handed out again as long as other
+// memory is left, so that an access to it is recognised as a use after free.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -23,18 +23,20 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  // 256-byte aligned; null when the capacity would be exceeded. Contents are poison until written.
+  // Returns memory aligned to 256 bytes, or null if the capacity would be exceeded. The contents count as uninitialised
+  // until they are written.
   void* allocate(size_t bytes);
-  // False if the address is not the start of a live allocation.
+  // Returns false if the address is not the start of a live allocation.
   bool free(void* address);
 
-  // What is wrong with an access, in words ("12 bytes past the end of an allocation of 256 bytes"), or "" if nothing
-  // is. `initialised`: reading bytes that nothing has written is wrong too.
+  // Describes the error of an access ("12 bytes past the end of an allocation of 256 bytes"), or returns "" if it is
+  // allowed. With `initialised`, reading bytes that were never written is an error too.
   std::string check(const void* address, size_t bytes, Access access, bool initialised = true) const;
   void mark_initialised(void* address, size_t bytes);
 
-  // Copies and fills from the host's side; they check the device side's addresses and return what is wrong, or "".
-  // A copy on the device takes the shadow along: copying what was never written is no error, reading it later is.
+  // Copies and fills from the host's side. They check the device addresses and return a description of the error, or
+  // "". A copy on the device copies the shadow too: copying bytes that were never written is no error, but reading the
+  // copy later is.
   std::string copy_in(void* destination, const void* source, size_t bytes);
   std::string copy_out(void* destination, const void* source, size_t bytes) const;
   std::string copy_within(void* destination, const void* source, size_t bytes);
@@ -50,11 +52,12 @@ class Memory {
   uint8_t* arena() const { return arena_; }
   size_t arena_bytes() const { return arena_bytes_; }
   uint8_t* shadow() const { return shadow_; }
-  // Two arrays of a number for each word of the arena (races.h), null if there is no room for them, and the number of a
-  // new launch, 1 to 255: what carries a number is forgotten before it comes again.
+  // access_records() returns two arrays with a number for each word of the arena (races.h), or null if there is no room
+  // for them. next_launch() returns the number of a new launch, 1 to 255: records with a number are cleared before it
+  // is reused.
   uint64_t* access_records() const { return reinterpret_cast<uint64_t*>(records_); }
   uint32_t next_launch();
-  // "byte 12 of an allocation of 1024 bytes".
+  // Describes the place of an address, such as "byte 12 of an allocation of 1024 bytes".
   std::string place(const void* address) const;
 
  private:
@@ -64,8 +67,8 @@ class Memory {
   void set_shadow(size_t offset, size_t bytes, bool addressable, bool initialised);
 
   struct Allocation {
-    size_t bytes;     // as asked for
-    size_t reserved;  // with padding and redzone
+    size_t bytes;     // bytes that were requested
+    size_t reserved;  // including padding and redzone
     bool live;
   };
 
@@ -76,7 +79,7 @@ class Memory {
   uint8_t* records_;
   uint32_t launch_ = 0;
   mutable std::mutex mutex_;
-  std::map<size_t, Allocation> allocations_;  // by offset; freed ones stay, to name them
+  std::map<size_t, Allocation> allocations_;  // ordered by offset; freed ones stay, so that messages can name them
   size_t top_ = 0;
   size_t used_ = 0;
   size_t peak_ = 0;

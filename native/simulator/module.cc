@@ -109,7 +109,7 @@ Declaration parse_declaration(Lexer& lexer) {
   declaration.type = parse_type(type);
   if (declaration.type == Type::none) lexer.fail("unknown type " + std::string(type));
   element = static_cast<size_t>(bytes_of(declaration.type)) * static_cast<size_t>(vector);
-  // A parameter's .ptr .align stands behind its type and speaks of what it points to.
+  // A parameter's .ptr .align follows its type and describes the memory that it points to.
   while (lexer.accept(".ptr") || lexer.accept(".global") || lexer.accept(".shared") || lexer.accept(".const") ||
          lexer.accept(".local")) {
   }

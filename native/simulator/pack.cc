@@ -1,4 +1,4 @@
-// mov between a register and a vector of narrower ones; logic of predicates.
+// mov between a register and a vector of narrower ones, and logic of predicates.
 #include "simulator/handlers.h"
 #include "simulator/lanes.h"
 #include "simulator/state.h"

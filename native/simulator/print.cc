@@ -1,4 +1,4 @@
-// vprintf and __assertfail: the functions that device code calls and the host answers.
+// vprintf and __assertfail: functions that device code calls and the host executes.
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -10,7 +10,7 @@ namespace heed::simulator {
 
 namespace {
 
-// A value in the lane's local memory.
+// Returns a value from the lane's local memory.
 template <class T>
 T local_value(const Warp& warp, int lane, uint32_t offset) {
   T value;
@@ -36,8 +36,8 @@ std::string text_at(const Warp& warp, int lane, uint64_t address) {
   return text;
 }
 
-// printf as CUDA has it: 32-bit integers take 4 bytes of the buffer, the others and doubles 8, each aligned to its
-// size.
+// Formats as CUDA's printf does: 32-bit integers take 4 bytes of the buffer, other integers and doubles 8, each aligned
+// to its size.
 std::string formatted(const Warp& warp, int lane, const std::string& format, uint64_t values) {
   std::string out;
   uint64_t offset = 0;

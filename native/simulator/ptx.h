@@ -1,5 +1,5 @@
-// A PTX module: parse_module() finds functions and variables at once and leaves the bodies for later, since modules are
-// megabytes of text with hundreds of kernels; Kernel::prepare() parses a body into a Program on first use.
+// A PTX module. parse_module() finds functions and variables at once and leaves the bodies for later, because modules
+// are megabytes of text with hundreds of kernels. Kernel::prepare() parses a body into a Program at its first use.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +18,7 @@ struct Program;
 
 struct Parameter {
   std::string name;
-  uint32_t offset;  // in the parameter buffer
+  uint32_t offset;  // offset in the parameter buffer
   uint32_t bytes;
   uint32_t align;
 };
@@ -28,17 +28,17 @@ class Kernel {
   std::string name;
   std::vector<Parameter> parameters;
   uint32_t parameter_bytes = 0;
-  uint32_t max_threads = 1024;  // .maxntid, else the device's limit
-  uint32_t line = 0;            // of the body in the PTX text
+  uint32_t max_threads = 1024;  // .maxntid, or the device's limit
+  uint32_t line = 0;            // line of the body in the PTX text
   Module* module = nullptr;
 
-  // Parses the body if that has not been done; null with *error set if it cannot be executed. Thread-safe.
+  // Parses the body unless that has been done. Returns null and sets *error if it cannot be executed. Thread-safe.
   const Program* prepare(std::string* error);
 
-  // From the prepared program (0 if it cannot be prepared).
+  // These come from the prepared program (0 if it cannot be prepared).
   uint32_t shared_bytes();  // static
   uint32_t local_bytes();
-  uint32_t registers();  // 32-bit registers live at once, at most
+  uint32_t registers();  // largest number of 32-bit registers that are live at once
 
   Kernel();
   ~Kernel();
@@ -51,7 +51,7 @@ class Kernel {
   std::unique_ptr<Program> program_;
 };
 
-// A .global or .const variable of the module, in device memory once the module is loaded.
+// A .global or .const variable of the module, which is in device memory once the module is loaded.
 struct Variable {
   std::string name;
   size_t bytes = 0;
@@ -59,7 +59,7 @@ struct Variable {
   bool constant = false;
   bool external_shared = false;  // extern .shared: the launch's dynamic shared memory
   bool shared = false;           // .shared at module scope
-  std::vector<uint8_t> initial;  // empty: zeros
+  std::vector<uint8_t> initial;  // empty for zeros
   struct Reference {             // an address in the initialiser
     size_t offset;
     std::string symbol;
@@ -69,7 +69,7 @@ struct Variable {
   uint8_t* address = nullptr;
 };
 
-// A .func: inlined where it is called.
+// A .func, which is inlined where it is called.
 struct Function {
   std::string name;
   std::vector<Parameter> parameters;
@@ -86,7 +86,8 @@ class Module {
   const Variable* variable(const std::string& name) const;
   const std::vector<std::unique_ptr<Kernel>>& kernels() const { return kernels_; }
 
-  // Gives the variables their place in device memory; false if there is not enough. Called by run() otherwise.
+  // Places the variables in device memory; returns false if there is not enough. If it was not called before, run()
+  // calls it.
   bool load(Memory& memory);
   void unload();
 
@@ -102,12 +103,12 @@ class Module {
   std::unordered_map<std::string, Kernel*> kernel_names_;
   std::unordered_map<std::string, Function> functions_;
   std::unordered_map<std::string, Variable> variables_;
-  std::vector<std::string> files_;  // by the number of .file
+  std::vector<std::string> files_;  // indexed by the number of .file
   Memory* memory_ = nullptr;
   std::mutex mutex_;
 };
 
-// Null with *error set ("line 12: …") if the text is not PTX.
+// Returns null and sets *error ("line 12: …") if the text is not PTX.
 std::unique_ptr<Module> parse_module(const char* text, std::string* error);
 
 }  // namespace heed::simulator

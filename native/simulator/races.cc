@@ -17,7 +17,7 @@ uint32_t warp_of(uint64_t record) { return record >> warp_shift & 31; }
 uint32_t block_of(uint64_t record) { return record >> block_shift & block_mask; }
 uint32_t time_of(uint64_t record) { return record >> time_shift & last_time; }
 
-// Blocks on other threads look at the same records.
+// Blocks on other threads access the same records.
 AccessRecord load(const AccessRecord& record) { return __atomic_load_n(&record, __ATOMIC_RELAXED); }
 void store(AccessRecord& record, AccessRecord value) { __atomic_store_n(&record, value, __ATOMIC_RELAXED); }
 
@@ -121,7 +121,7 @@ void BlockOrder::complete(int barrier) {
   for (auto* joined : {joined_seen_, joined_published_}) std::fill(joined[barrier].begin(), joined[barrier].end(), 0);
 }
 
-// What the warp knows of is published, and what it has observed is acquired.
+// What the warp knows is published, and what it has observed is acquired.
 void BlockOrder::fence(uint32_t warp) {
   for (Observation& o : observations_)
     if (!o.acquired[warp] && is_known(warp, o.warp, o.time)) {
@@ -155,7 +155,7 @@ void BlockOrder::observe(uint32_t warp, uint64_t address, bool acquire) {
   const std::lock_guard lock(launch_->mutex);
   Releases& at = launch_->at(address);
   if (at.count() == 0 || launch_->blind) return;
-  // Who waits in a loop observes the same address again and again.
+  // A warp that waits in a loop observes the same address again and again.
   const auto same = [&](const Observation& o) {
     return o.at == &at && o.warp == warp && *std::max_element(o.acquired.begin(), o.acquired.end()) == 0;
   };
@@ -197,7 +197,7 @@ void BlockRaces::reset(LaunchRaces& launch, uint32_t block, uint32_t warps, bool
   if (ordered) order_.reset(launch, block, warps);
 }
 
-// Of this launch, by another block, and not known to have happened before.
+// The record is of this launch, by another block, and not known to have happened before.
 bool BlockRaces::conflicts(const Warp& warp, AccessRecord record) {
   if (record >> launch_shift != launch_->launch || record >> block_shift == own_) return false;
   return !ordered_ || !order_.is_ordered(warp.index, block_of(record), warp_of(record), time_of(record));
@@ -227,7 +227,7 @@ void BlockRaces::write(const Warp& warp, int lane, uint64_t word, AccessRecord n
     fault(warp, lane, word, written, doing, "write");
   if (read & bytes && conflicts(warp, read)) fault(warp, lane, word, read, doing, "read");
   if (written >> block_shift == own_) {
-    // What races with an atomic operation too must not be forgotten.
+    // An access that also races with atomic operations must not be forgotten.
     if (strong && !(written & strong_bit)) return;
     now |= written & all_bytes;
   }

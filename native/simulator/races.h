@@ -1,17 +1,18 @@
-// The sanitizer's view of global memory during a launch: whether an access conflicts with one of another block.
+// The sanitizer's view of global memory during a launch: it finds accesses that conflict with an access of another
+// block.
 //
-// Every word of 4 bytes remembers its last write and a read since: block, warp, instruction, and which of its bytes.
-// An access races with one of another block if one of them writes, not both are atomic (or otherwise strong), and the
-// earlier one is not known to have happened before. Nothing orders blocks but this: the block that writes executes a
-// fence (membar.gl, fence.acq_rel, …) and then an atomic operation or strong write; the other one executes an atomic
-// operation or strong read of the same address afterwards, and then a fence. Within a block, barriers of the block
-// carry what one warp knows to the others. A warp counts as one thread here.
+// Every word of 4 bytes remembers its last write and a read since then: block, warp, instruction, and which of its
+// bytes. An access races with one of another block if one of them writes, not both are atomic (or otherwise strong),
+// and the earlier one is not known to have happened before. Only the following orders blocks: the writing block
+// executes a fence (membar.gl, fence.acq_rel, …) and then an atomic operation or strong write; afterwards the other
+// block executes an atomic operation or strong read of the same address, and then a fence. Within a block, barriers of
+// the block pass on to all warps what one of them knows. A warp counts as one thread here.
 //
-// Bounds: 8 bytes a word that kernels read and 8 a word that they write, given back with the memory it belongs to;
-// records carry the number of their launch, so that nothing is cleared between launches. Where a record's fields do not
-// suffice (more than a million blocks, a block with thousands of fences and barriers between its writes) or a launch
-// releases more than a million times, what cannot be told counts as ordered. Two blocks that share a word hide each
-// other's records of it.
+// Bounds: 8 bytes per word that kernels read and 8 per word that they write, which are given back with the memory that
+// they belong to. Records carry the number of their launch, so that nothing is cleared between launches. If a record's
+// fields do not suffice (more than a million blocks, or a block with thousands of fences and barriers between its
+// writes), or if a launch releases more than a million times, accesses whose order is unknown count as ordered. Two
+// blocks that share a word hide each other's records of it.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -26,27 +27,27 @@
 
 namespace heed::simulator {
 
-// An access of a word: launch (8 bits), block (20), strong (1), warp (5), bytes of the word (4), time in the block
+// An access to a word: launch (8 bits), block (20), strong (1), warp (5), bytes of the word (4), time in the block
 // (11), instruction (15).
 using AccessRecord = uint64_t;
 
-// What was released at one address: by whom, and how much of what it and others had written.
+// The releases at one address: who released, and how much of its own and others' writes.
 class Releases {
  public:
   struct Seen {
     const Releases* at;
-    uint32_t count;  // those released before this one
+    uint32_t count;  // number of releases before this one
   };
   struct Entry {
     uint32_t block;
-    std::vector<uint32_t> published;  // by warp: the writes before this time
-    std::vector<Seen> acquired;       // by the block before
+    std::vector<uint32_t> published;  // by warp: the writes before this time are published
+    std::vector<Seen> acquired;       // acquired by the block before
   };
 
   uint32_t count() const { return static_cast<uint32_t>(entries_.size()); }
-  // False if the block's last one says as much.
+  // Returns false if the block's last release already says as much.
   bool add(Entry entry);
-  // Whether one of the first `count` covers what this warp of a block wrote at this time.
+  // Returns true if one of the first `count` releases covers what this warp of a block wrote at this time.
   bool covers(uint32_t count, uint32_t block, uint32_t warp, uint32_t time) const;
 
  private:
@@ -56,24 +57,24 @@ class Releases {
   std::unordered_map<uint32_t, std::vector<uint32_t>> by_block_;
 };
 
-// What the blocks of a launch share.
+// State that the blocks of a launch share.
 class LaunchRaces {
  public:
   static constexpr uint64_t most_blocks = 1 << 20;
-  // Null if there is no room for the records.
+  // Returns null if there is no room for the records.
   static std::unique_ptr<LaunchRaces> of(Memory& memory);
 
   // By word of the arena: the last write, and the first read of the launch by a block that has not written it. Pages of
-  // them that are only looked at cost no memory.
+  // these arrays that are only read cost no memory.
   AccessRecord *const writes, *const reads;
   const uint64_t base;    // of the arena
-  const uint64_t launch;  // as the records have it
+  const uint64_t launch;  // number of the launch, in the form of the records
 
-  std::mutex mutex;  // for what follows
+  std::mutex mutex;  // guards the members that follow
   Releases& at(uint64_t address) { return releases_[address]; }
-  // Counts what is kept of the launch.
+  // Counts the releases that are kept for the launch.
   void keep();
-  std::atomic<bool> blind{false};  // there was too much to remember: everything counts as ordered
+  std::atomic<bool> blind{false};  // there was too much to remember, so everything counts as ordered
 
  private:
   explicit LaunchRaces(Memory& memory);
@@ -86,26 +87,26 @@ class BlockOrder {
  public:
   void reset(LaunchRaces& launch, uint32_t block, uint32_t warps);
 
-  // A warp arrives at a barrier of the block; it leaves once all have arrived.
+  // Called when a warp arrives at a barrier of the block; it leaves once all have arrived.
   void arrive(uint32_t warp, int barrier);
   void leave(uint32_t warp, int barrier);
   void complete(int barrier);
 
   void fence(uint32_t warp);
-  // By an atomic operation or strong access of this address: before a write, after a read.
+  // Called for an atomic operation or strong access of this address: release() before a write, observe() after a read.
   void release(uint32_t warp, uint64_t address);
   void observe(uint32_t warp, uint64_t address, bool acquire);
 
-  // The time of an access that is made now.
+  // Returns the time of an access that is made now.
   uint32_t access_time();
-  // Whether another block's access happened before what this warp does now.
+  // Returns true if another block's access happened before what this warp does now.
   bool is_ordered(uint32_t warp, uint32_t other_block, uint32_t other_warp, uint32_t time);
 
  private:
   struct Observation {
     Releases* at;
     uint32_t count, warp, time;
-    std::vector<uint32_t> acquired;  // by warp: the time of its fence; 0: none
+    std::vector<uint32_t> acquired;  // by warp: the time of its fence; 0 if there is none
   };
 
   bool is_known(uint32_t warp, uint32_t other, uint32_t time) const {
@@ -117,25 +118,25 @@ class BlockOrder {
   LaunchRaces* launch_ = nullptr;
   uint32_t block_ = 0, warps_ = 0;
   uint32_t time_ = 1;
-  bool dirty_ = false;               // something carries this time
-  std::vector<uint32_t> seen_;       // [warp][other warp]: what that one did before this time is known
-  std::vector<uint32_t> published_;  // [warp][other warp]: and before this time it has been fenced
+  bool dirty_ = false;               // true if a record has the current time
+  std::vector<uint32_t> seen_;       // [warp][other warp]: the other warp's accesses before this time are known
+  std::vector<uint32_t> published_;  // [warp][other warp]: the other warp's accesses before this time were also fenced
   std::vector<uint32_t> joined_seen_[barrier_count], joined_published_[barrier_count];
   std::vector<Observation> observations_;
   struct {
     uint32_t warp, other_block = UINT32_MAX, other_warp, before;
-  } last_;  // the last answer of is_ordered() that was yes, until something is forgotten
+  } last_;  // the last positive answer of is_ordered(), until something is forgotten
 };
 
 // The accesses of a block.
 class BlockRaces {
  public:
-  // `ordered`: the kernel has fences, without which blocks are never ordered.
+  // `ordered` says whether the kernel has fences, without which blocks are never ordered.
   void reset(LaunchRaces& launch, uint32_t block, uint32_t warps, bool ordered);
 
-  // An access of the warp's executing lanes, `bytes` of each. Faults.
+  // Checks an access by the warp's executing lanes, each of `bytes`, and faults if it races.
   void access(const Warp& warp, const uint64_t* address, uint32_t bytes, Access access, bool strong);
-  // null: nothing orders this block and others.
+  // Returns null if nothing orders this block and others.
   BlockOrder* order() { return ordered_ ? &order_ : nullptr; }
 
  private:
@@ -146,7 +147,7 @@ class BlockRaces {
                           const char* before) const;
 
   LaunchRaces* launch_ = nullptr;
-  uint64_t own_ = 0;  // launch and block, as records have them
+  uint64_t own_ = 0;  // launch and block, in the form of the records
   bool ordered_ = false;
   BlockOrder order_;
 };

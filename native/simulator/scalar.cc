@@ -1,9 +1,9 @@
-// What is rarer than add and mul: bit fields, permutations, approximations, 16-bit floating point, carries. The
-// semantics are in bits.h, approx.h, half.h; here they meet registers.
+// Instructions that are rarer than add and mul: bit fields, permutations, approximations, 16-bit floating point,
+// carries. bits.h, approx.h and half.h define what they compute; this file applies it to registers.
 //
-// mode and flags of an instruction are what decode.cc's `arithmetic` sets: flags bit 0: .ftz; bit 1: the .wrap of shf,
-// bmsk, szext, the .shiftamt of bfind, the .NaN of min and max; bit 2: .xorsign.abs; bit 3: .sat; bit 4: .relu. mode:
-// prmt's and testp's kind.
+// decode.cc's `arithmetic` sets the mode and flags of an instruction: flags bit 0: .ftz; bit 1: the .wrap of shf, bmsk,
+// szext, the .shiftamt of bfind, the .NaN of min and max; bit 2: .xorsign.abs; bit 3: .sat; bit 4: .relu. mode: the
+// kind of prmt and testp.
 #include "simulator/approx.h"
 #include "simulator/arithmetic.h"
 #include "simulator/bits.h"
@@ -47,7 +47,7 @@ void three(Warp& w, I in) {
   each<D>(w, in, [&](int i) { return F(get<A>(w, in.a, i), get<B>(w, in.b, i), get<C>(w, in.c, i), in); });
 }
 
-// Handlers of an expression of a, b, c and the instruction.
+// Handlers that evaluate an expression of a, b, c and the instruction.
 #define ONE(D, A, expression)         \
   +[](Warp& w, I in) {                \
     each<D>(w, in, [&](int i) {       \
@@ -79,7 +79,7 @@ bool xorsign(I in) { return in.flags & 4; }
 bool sat(I in) { return in.flags & 8; }
 bool relu(I in) { return in.flags & 16; }
 
-// A function of whole warps.
+// A handler that calls a function of whole warps.
 template <auto F>
 void whole(Warp& w, I in) {
   if (w.mask == full_mask) return F(lanes<float>(w, in.a), lanes<float>(w, in.d), ftz(in));
@@ -209,7 +209,7 @@ Handler approximate(std::string_view o, Type type) {
   return nullptr;
 }
 
-// f16 and bf16. Packed is whether two of them are in the register.
+// f16 and bf16. Packed says whether a register holds two of them.
 template <Type T, bool Packed>
 struct Halves {
   using H = Half<T>;
@@ -284,8 +284,8 @@ struct Halves {
   }
 };
 
-// Comparisons of 16-bit floats: mode is the Comparison, flags bit 6 a packed one with two predicates p and e, bit 7 f16
-// (else bf16); set: the result is all ones or 1.0 in each half (c: the latter's bits).
+// Comparisons of 16-bit floats: mode is the Comparison; flags bit 6 means a packed one with two predicates p and e, and
+// bit 7 means f16 (otherwise bf16). The result of set is all ones or 1.0 in each half (c has the bits of 1.0).
 template <Type T>
 bool holds(I in, u16 a, u16 b) {
   return compare(static_cast<Comparison>(in.mode), Half<T>::to_float(a), Half<T>::to_float(b));

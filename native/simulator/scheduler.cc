@@ -10,13 +10,13 @@ namespace {
 constexpr uint32_t no_limit = UINT32_MAX;
 constexpr uint8_t poison = 0xcb;
 
-// The last split takes its place.
+// The last split takes the place of the removed one.
 void remove(Warp& warp, size_t split) {
   warp.splits[split] = warp.splits.back();
   warp.splits.pop_back();
 }
 
-// A collective of a whole warp that names all of it.
+// Returns true for a collective that needs the whole warp and has all of it.
 bool is_complete(const Warp& warp, const Instruction& in) {
   if (in.control == Control::aligned) return true;
   const uint32_t* members = lanes<uint32_t>(warp, in.e);
@@ -29,7 +29,7 @@ bool is_complete(const Warp& warp, const Instruction& in) {
 
 Scheduler::Scheduler(LaunchState& launch) : launch_(launch), random_(0) {
   const Program& program = *launch.program;
-  register_stride_ = (program.register_file_bytes + 255) / 256 * 256 + 64;  // staggered, for the host's caches
+  register_stride_ = (program.register_file_bytes + 255) / 256 * 256 + 64;  // staggered for the host's caches
   registers_.resize(register_stride_ * launch.warps + 64);
   register_base_ = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(registers_.data()) + 63) / 64 * 64);
   predicates_.resize(size_t{program.predicates} * launch.warps);
@@ -84,7 +84,7 @@ void Scheduler::run(const uint32_t index[3], uint64_t seed) {
   for (uint32_t w = 0; w < launch_.warps; w++) start(block_.warps[w], w);
   counters.blocks++;
 
-  // The warps that can go on come first.
+  // Warps that can continue come first.
   std::vector<uint32_t> order(launch_.warps);
   for (uint32_t w = 0; w < launch_.warps; w++) order[w] = w;
   uint32_t finished = 0;
@@ -133,7 +133,7 @@ Scheduler::Turn Scheduler::turn(Warp& warp, uint32_t slice, bool lowest) {
   uint32_t left = slice;
   while (true) {
     if (warp.splits.empty()) return Turn::finished;
-    // The split to run: merge those that are at the same place first.
+    // Chooses the split to run, after merging those that are at the same place.
     size_t chosen = SIZE_MAX;
     uint32_t ready = 0;
     for (size_t i = 0; i < warp.splits.size(); i++) {
@@ -152,10 +152,10 @@ Scheduler::Turn Scheduler::turn(Warp& warp, uint32_t slice, bool lowest) {
     for (size_t i = warp.splits.size(); i-- > 0;) {
       if (i == chosen || warp.splits[i].state != Split::ready || warp.splits[i].pc != warp.splits[chosen].pc) continue;
       warp.splits[chosen].mask |= warp.splits[i].mask;
-      if (chosen == warp.splits.size() - 1) chosen = i;  // remove() moves the last one
+      if (chosen == warp.splits.size() - 1) chosen = i;  // remove() moves the last split
       remove(warp, i);
     }
-    // It runs until it comes to where another one is.
+    // The split runs until it arrives at the place of another one.
     uint32_t limit = no_limit;
     const uint32_t start_pc = warp.splits[chosen].pc;
     for (const Split& other : warp.splits)
@@ -208,7 +208,7 @@ Scheduler::Turn Scheduler::turn(Warp& warp, uint32_t slice, bool lowest) {
           warp.splits[chosen].mask = active & ~mask;
           warp.splits[chosen].pc = pc + 1;
           if (mask == active) remove(warp, chosen);
-          // Who waits for lanes that are gone need not.
+          // Lanes that wait for lanes that have exited need not wait any more.
           for (Split& split : warp.splits)
             if (split.state == Split::converging) split.state = Split::ready;
           again = true;
@@ -220,7 +220,7 @@ Scheduler::Turn Scheduler::turn(Warp& warp, uint32_t slice, bool lowest) {
           }
           warp.pc = pc;
           warp.mask = mask;
-          // As a rule the warp is whole.
+          // Usually the warp is whole.
           if (mask == full_mask && in.control != Control::barrier && is_complete(warp, in)) {
             in.execute(warp, in);
             pc++;

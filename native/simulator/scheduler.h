@@ -1,12 +1,13 @@
 // Runs the warps of a block.
 //
-// A warp is a set of splits: lanes at one instruction. The split with the lowest program counter runs, and splits that
-// meet merge, so that lanes reconverge where the compiler's layout lets them, and no later than the instruction that
-// needs them: a barrier, a .sync instruction or a matrix instruction waits for the lanes of its mask, as Volta's
-// independent threads do. Now and then another split gets its turn, so that lanes may wait for each other in loops.
+// A warp is a set of splits; a split is the lanes at one instruction. The split with the lowest program counter runs,
+// and splits that meet merge. So lanes reconverge where the compiler's layout lets them, and no later than the
+// instruction that needs them: a barrier, a .sync instruction or a matrix instruction waits for the lanes of its mask,
+// as Volta's independent threads do. From time to time another split gets its turn, so that lanes may wait for each
+// other in loops.
 //
-// The warps take turns of random length in random order; a turn ends early at a barrier. When no warp can go on, the
-// block is deadlocked, and what each is waiting for says why.
+// The warps take turns of random length in random order; a turn ends early at a barrier. When no warp can continue, the
+// block is deadlocked, and the fault says what each warp waits for.
 #pragma once
 #include "simulator/races.h"
 #include "simulator/shadow.h"
@@ -18,7 +19,7 @@ class Scheduler {
  public:
   explicit Scheduler(LaunchState& launch);
   ~Scheduler();
-  // Runs one block to its end; the seed decides the order of its warps. Throws FaultError.
+  // Runs one block to its end; the seed determines the order of its warps. Throws FaultError.
   void run(const uint32_t index[3], uint64_t seed);
 
   KernelCounters counters;
@@ -30,8 +31,8 @@ class Scheduler {
   Turn turn(Warp& warp, uint32_t slice, bool lowest);
   void branch_indexed(Warp& warp, size_t split, const Instruction& in, uint32_t mask);
 
-  // synchronise.cc: the split has come to an instruction that needs other lanes or warps. Afterwards it has passed it
-  // or waits.
+  // Defined in synchronise.cc. synchronise() is called when the split is at an instruction that needs other lanes or
+  // warps. Afterwards the split has passed it or waits.
   void synchronise(Warp& warp, size_t split, const Instruction& in);
   void take_waiting(Warp& warp, size_t& split);
   void exchange(Warp& warp, size_t split, const Instruction& in);

@@ -21,7 +21,7 @@ void SharedShadow::reset(uint32_t bytes, uint32_t granule_shift, uint32_t warps)
 
 void SharedShadow::advance() {
   if (++time_ <= last_time) return;
-  // Times are used up: everything so far counts as ordered.
+  // All times are used up, so everything so far counts as ordered.
   for (auto* records : {&write_, &read_}) {
     for (uint32_t& record : *records)
       if (record && record != pending) record = 1u << stamp_shift;

@@ -1,5 +1,5 @@
-// The state of a running launch: what all blocks share, a block, a warp. Handlers of instructions see a warp and its
-// `mask`, the lanes that execute.
+// The state of a running launch: the part that all blocks share, a block, and a warp. Handlers of instructions see a
+// warp and its `mask`, the lanes that execute.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -44,7 +44,7 @@ struct LaunchState {
   Memory* memory = nullptr;
   Options options;
   uint32_t grid[3], block[3];
-  uint32_t threads = 0, warps = 0;  // of a block
+  uint32_t threads = 0, warps = 0;  // per block
   uint32_t shared_bytes = 0;        // static and dynamic
   uint32_t dynamic_bytes = 0;
   std::vector<uint8_t> parameters;
@@ -64,7 +64,7 @@ struct Split {
   uint8_t barrier = 0;
 };
 
-// A cp.async that is under way: the data are copied when it is waited for.
+// A pending cp.async: the data are copied when a thread waits for it.
 struct AsyncCopy {
   uint32_t mask;
   uint8_t bytes;
@@ -76,7 +76,7 @@ struct AsyncCopy {
 };
 
 struct Warp {
-  uint8_t* base[2];  // the register file, the program's constants
+  uint8_t* base[2];  // the register file; the program's constants
   uint32_t* predicates;
   uint32_t mask = 0;  // the lanes that execute the current instruction
   uint32_t pc = 0;
@@ -84,7 +84,7 @@ struct Warp {
   uint32_t valid = 0;  // lanes that are threads
   uint32_t exited = 0;
   Block* block = nullptr;
-  uint8_t* local = nullptr;  // of the first lane
+  uint8_t* local = nullptr;  // local memory of the first lane
   std::vector<Split> splits;
   std::vector<AsyncCopy> copies;
   uint32_t groups[warp_size] = {};  // cp.async groups committed, by lane
@@ -95,11 +95,11 @@ struct Warp {
 };
 
 struct Barrier {
-  uint32_t expected = 0;  // threads; 0: nobody waits
+  uint32_t expected = 0;  // threads; 0 if no thread waits
   uint32_t arrived = 0;
   uint32_t votes = 0, voters = 0;  // bar.red
-  bool counted = false;            // the count was given
-  uint32_t pc = 0;                 // of the first arrival
+  bool counted = false;            // true if the count was given
+  uint32_t pc = 0;                 // pc of the first arrival
 };
 
 constexpr int barrier_count = 16;
@@ -109,7 +109,7 @@ struct Block {
   uint32_t index[3] = {};
   uint8_t* shared = nullptr;
   SharedShadow* shadow = nullptr;  // only when sanitizing
-  BlockRaces* races = nullptr;     // likewise, and only of several blocks
+  BlockRaces* races = nullptr;     // also only when sanitizing, and only for several blocks
   std::vector<Warp> warps;
   Barrier barriers[barrier_count];
   uint64_t executed = 0;
@@ -132,13 +132,13 @@ inline void set_predicate(Warp& warp, Predicate p, uint32_t value) {
 
 // ---- faults
 
-// A fault of a lane (-1: of the warp) at the current instruction.
+// Throws a fault of a lane (or of the warp if lane is -1) at the current instruction.
 [[noreturn]] void fail(const Warp& warp, int lane, int cuda_error, const std::string& what);
-// "thread (3, 0, 0)".
+// Returns a name such as "thread (3, 0, 0)".
 std::string thread_name(const Block& block, uint32_t thread);
-// "block (3, 0, 0)", by its number.
+// Returns a name such as "block (3, 0, 0)" for the number of a block.
 std::string block_name(const LaunchState& launch, uint32_t block);
-// "PTX line 12 (gemm.cu:34): bar.sync 0", of an instruction.
+// Describes the place of an instruction, such as "PTX line 12 (gemm.cu:34): bar.sync 0".
 std::string place_name(const Program& program, uint32_t pc);
 
 }  // namespace heed::simulator

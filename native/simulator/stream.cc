@@ -1,4 +1,4 @@
-// The threads of streams, and the implicit stream's order.
+// The threads of streams, and the order that the implicit stream imposes.
 #include "simulator/stream.h"
 
 #include <map>
@@ -53,11 +53,11 @@ std::map<Device*, std::shared_ptr<CUstream_st>>& implicit_streams() {
   return streams;
 }
 
-// Null as long as the device's implicit stream has never been used.
+// Returns null as long as the device's implicit stream has never been used.
 std::shared_ptr<CUstream_st> implicit_stream(Device& device, bool make) {
   const std::lock_guard lock(implicit_mutex());
   auto& stream = implicit_streams()[&device];
-  if (stream && !streams().get(stream.get())) stream = nullptr;  // went with its context
+  if (stream && !streams().get(stream.get())) stream = nullptr;  // it was destroyed with its context
   if (!stream && make) {
     stream = CUstream_st::make(device, true, true);
     streams().add(stream);
@@ -102,7 +102,7 @@ void CUstream_st::run() {
     lock.unlock();
     std::this_thread::sleep_until(item.not_before);
     if (item.always || device->error() == CUDA_SUCCESS) item.work(*device);
-    item.work = nullptr;  // what it holds goes before others learn that it has run
+    item.work = nullptr;  // the captured objects are destroyed before other threads learn that it has run
     lock.lock();
     completed_++;
     changed_.notify_all();
@@ -121,7 +121,7 @@ void CUstream_st::push(Work work, bool always) {
   changed_.notify_all();
 }
 
-// The implicit stream waits for the blocking ones, and they for it.
+// The implicit stream waits for the blocking streams, and they wait for it.
 void CUstream_st::join_implicit() {
   if (!blocking) return;
   std::vector<std::shared_ptr<Mark>> marks;

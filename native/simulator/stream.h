@@ -13,10 +13,10 @@
 namespace heed::simulator {
 
 using Clock = std::chrono::steady_clock;
-// One thing a stream does; runs on the thread of the stream.
+// One item of a stream's work, which runs on the thread of the stream.
 using Work = std::function<void(Device&)>;
 
-// A point in a stream that others wait for.
+// A point in a stream that other threads wait for.
 class Mark {
  public:
   void reach();
@@ -39,7 +39,7 @@ struct heed::cuda::CUstream_st : std::enable_shared_from_this<CUstream_st> {
   using Work = heed::simulator::Work;
   using Capture = heed::simulator::Capture;
 
-  // `implicit`: the stream of the handle 0, which other streams that are not non-blocking wait for, and it for them.
+  // `implicit` marks the stream of the handle 0. Blocking streams wait for it, and it waits for them.
   static std::shared_ptr<CUstream_st> make(heed::simulator::Device& device, bool blocking, bool implicit = false);
 
   heed::simulator::Device* const device;
@@ -47,15 +47,16 @@ struct heed::cuda::CUstream_st : std::enable_shared_from_this<CUstream_st> {
 
   // Enqueues work, or makes it a node of the graph that is being captured.
   void submit(Work work);
-  // Enqueues what runs even on a lost device (marks that others wait for).
+  // Enqueues work. With `always` it runs even on a lost device (marks that others wait for).
   void push(Work work, bool always);
-  // A mark at the end of what has been enqueued; record(): and of what the implicit stream's order puts before it.
+  // mark() returns a mark at the end of the enqueued work. record() also includes the work that the implicit stream's
+  // order puts before it.
   std::shared_ptr<heed::simulator::Mark> mark();
   std::shared_ptr<heed::simulator::Mark> record();
-  // Until all that has been enqueued by now has run.
+  // Waits until all work that was enqueued before has run.
   void finish();
   bool idle();
-  // Takes the handle back; what is left runs, then the thread ends.
+  // Takes back the handle; the remaining work runs, and then the thread ends.
   void close();
 
   std::shared_ptr<Capture> capture();
@@ -84,8 +85,9 @@ struct heed::cuda::CUstream_st : std::enable_shared_from_this<CUstream_st> {
 struct heed::cuda::CUevent_st {
   const unsigned flags;
   std::mutex mutex;
-  std::shared_ptr<heed::simulator::Mark> mark;       // of the last record; null: never recorded
-  std::weak_ptr<heed::simulator::Capture> captured;  // recorded in a capture, by this stream, after so many nodes
+  std::shared_ptr<heed::simulator::Mark> mark;  // mark of the last record; null if there was none
+  std::weak_ptr<heed::simulator::Capture>
+      captured;  // the capture in which this stream recorded it, after this number of nodes
   bool is_captured = false;
   CUstream captured_stream = nullptr;
   size_t captured_nodes = 0;
@@ -94,12 +96,12 @@ struct heed::cuda::CUevent_st {
 namespace heed::simulator {
 
 Handles<CUstream_st>& streams();
-Handles<CUstream_st>& closed_streams();  // with work left
+Handles<CUstream_st>& closed_streams();  // closed streams that still have work
 
-// The stream of a handle; 0 and 1 are the device's implicit one. Null if there is none.
+// Returns the stream of a handle; 0 and 1 are the device's implicit one. Returns null if there is none.
 std::shared_ptr<CUstream_st> find_stream(Device& device, CUstream handle);
 
-// What a call on a stream checks: enter(), and that the stream is one of the device.
+// Makes the checks of a call on a stream: enter(), and that the stream belongs to the device.
 CUresult enter_stream(CUstream handle, std::shared_ptr<CUstream_st>* stream);
 
 }  // namespace heed::simulator

@@ -1,4 +1,4 @@
-// Where lanes and warps wait for each other.
+// Makes lanes and warps wait for each other.
 #include <algorithm>
 
 #include "simulator/scheduler.h"
@@ -35,13 +35,13 @@ void Scheduler::take_waiting(Warp& warp, size_t& split) {
     const Split& other = warp.splits[i];
     if (i == split || other.state == Split::at_barrier || other.pc != warp.splits[split].pc) continue;
     warp.splits[split].mask |= other.mask;
-    if (split == warp.splits.size() - 1) split = i;  // the last one takes the place of the one that goes
+    if (split == warp.splits.size() - 1) split = i;  // the last split takes the place of the removed one
     warp.splits[i] = warp.splits.back();
     warp.splits.pop_back();
   }
 }
 
-// shfl.sync and its like. Lanes may name different masks, as the tiles of cooperative groups do.
+// shfl.sync and similar instructions. Lanes may name different masks, as the tiles of cooperative groups do.
 void Scheduler::exchange(Warp& warp, size_t split, const Instruction& in) {
   const uint32_t* members = lanes<uint32_t>(warp, in.e);
   const uint32_t here = warp.splits[split].mask;
@@ -84,7 +84,7 @@ void Scheduler::warp_barrier(Warp& warp, size_t split, const Instruction& in) {
       fail(warp, lane, error_launch_failed, "the thread is not in the member mask " + hex(wanted));
   }
   for (uint32_t rest = here; rest;) {
-    // The masks of the lanes still here, one after the other.
+    // Goes over the masks of the remaining lanes, one after the other.
     const int first = __builtin_ctz(rest);
     const uint32_t wanted = lanes<uint32_t>(warp, in.e)[first];
     uint32_t group = 0;
@@ -110,7 +110,7 @@ void Scheduler::warp_barrier(Warp& warp, size_t split, const Instruction& in) {
   }
 }
 
-// mma, ldmatrix: .aligned instructions of the whole warp.
+// mma and ldmatrix: .aligned instructions of the whole warp.
 void Scheduler::all_lanes(Warp& warp, size_t split, const Instruction& in) {
   Split& s = warp.splits[split];
   if (s.mask != warp.live()) {
@@ -156,7 +156,7 @@ void Scheduler::arrive(Warp& warp, size_t split, const Instruction& in) {
     barrier.expected = expected;
     barrier.pc = s.pc;
   }
-  // The missing lanes of a block's last warp count as arrived with its first thread.
+  // The missing lanes of a block's last warp count as arrived when its first thread arrives.
   barrier.arrived += static_cast<uint32_t>(__builtin_popcount(s.mask));
   if (s.mask & 1) barrier.arrived += static_cast<uint32_t>(__builtin_popcount(~warp.valid));
   if (warp.counters) warp.counters->barriers++;
@@ -214,7 +214,7 @@ void Scheduler::release(int id) {
   barrier = Barrier();
 }
 
-// No warp can go on: says what one thread waits for, and what became of one it waits for.
+// No warp can continue: the fault says what one thread waits for, and what one of the threads that it waits for does.
 void Scheduler::deadlock() {
   const Program& program = *launch_.program;
   Warp* waiting = nullptr;
@@ -228,7 +228,7 @@ void Scheduler::deadlock() {
   }
   waiting->pc = split->pc;
   const int lane = __builtin_ctz(split->mask);
-  // A thread that is not where this one waits.
+  // Describes a thread that is not at the place where this one waits.
   const auto other = [&](const Warp& warp, uint32_t lanes_of_warp) -> std::string {
     for (const Split& s : warp.splits) {
       if (!(s.mask & lanes_of_warp) || (s.pc == split->pc && s.state == split->state)) continue;

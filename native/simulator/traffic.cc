@@ -1,9 +1,9 @@
 // Counters of memory traffic.
 //
-// Global: a request of a warp touches sectors of 32 bytes; the ideal is as many as its bytes would fill side by side.
-// Shared: 32 banks of 4 bytes. A request of 64 or 128 bits a lane is made by half-warps or quarter-warps; in each such
-// phase, a bank serves one 4-byte word at a time, and lanes that want the same word share it. A phase takes as many
-// wavefronts as the busiest bank has words.
+// Global: a request of a warp touches sectors of 32 bytes. The ideal number is the number that its bytes would fill
+// side by side. Shared: there are 32 banks of 4 bytes. Half-warps or quarter-warps make a request of 64 or 128 bits per
+// lane. In each such phase, a bank serves one 4-byte word after another, and lanes that request the same word share it.
+// A phase takes as many wavefronts as the busiest bank has words.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -42,7 +42,7 @@ void Footprint::touch(bool store, uint64_t offset, uint32_t bytes) {
   }
 }
 
-// Pages that were never touched are not resident and hold nothing.
+// Pages that were never touched are not resident and contain nothing.
 uint64_t Footprint::bytes(bool store) const {
   const uint8_t* bits = bits_[store];
   if (!bits) return 0;

@@ -1,4 +1,4 @@
-// PTX's types and rounding modifiers, and reading the bits of one type as another.
+// PTX's types and rounding modifiers, and functions that read the bits of one type as another.
 #pragma once
 #include <cstdint>
 #include <cstring>

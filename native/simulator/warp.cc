@@ -1,11 +1,11 @@
-// Lane exchange by the manual's pseudocode, over the lanes that take part.
+// Exchanges between the participating lanes, according to the manual's pseudocode.
 #include "simulator/warp.h"
 
 namespace heed::simulator {
 
 Shuffled shuffle(Shuffle mode, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t active, uint32_t* d) {
   uint32_t source[32];
-  std::memcpy(source, a, sizeof source);  // d may be a
+  std::memcpy(source, a, sizeof source);  // d may be the same array as a
   Shuffled result{0, 0};
   for (uint32_t lane = 0; lane < 32; lane++) {
     if (!(active >> lane & 1)) continue;

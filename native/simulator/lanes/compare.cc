@@ -74,7 +74,7 @@ void setp(Warp& w, const Instruction& in) {
   if (in.e) put(w, in.e, combine(in.flags, ~mask, other));
 }
 
-// All ones, or 1.0 if the result is a float (in.mode).
+// The result is all ones, or 1.0 if it is a float (in.mode).
 template <class T, bool Ftz, Comparison C>
 void set(Warp& w, const Instruction& in) {
   const uint32_t mask = combine(in.flags, compared<T, Ftz, C>(w, in), value(w, in.q));

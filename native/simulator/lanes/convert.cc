@@ -1,4 +1,4 @@
-// cvt between integers, and the common ones to and from f32; the others are in conversions.h.
+// cvt between integers, and the common conversions to and from f32; conversions.h has the others.
 #include "simulator/lanes/lanes_isa.h"
 
 namespace heed::simulator::HEED_ISA {

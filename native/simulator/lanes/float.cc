@@ -1,4 +1,5 @@
-// f32 and f64 arithmetic. rn is the host's own rounding; the directed ones set the host's mode for one instruction.
+// f32 and f64 arithmetic. rn is the host's own rounding; the directed roundings set the host's mode for one
+// instruction.
 #include <cfenv>
 #include <cmath>
 
@@ -8,7 +9,7 @@ namespace heed::simulator::HEED_ISA {
 
 namespace {
 
-// Input and result of an operation with .ftz (f32 only) and .sat.
+// These apply .ftz (f32 only) to inputs, and .ftz and .sat to results.
 template <bool Ftz, class T>
 HEED_INLINE T in_range(T x) {
   if constexpr (Ftz) {
@@ -78,7 +79,7 @@ struct Float {
   static void neg(Warp& w, const Instruction& in) {
     unary(w, in, [](T a) { return -a; });
   }
-  // The number if the other is NaN (with Nan: NaN if either is), and -0 < +0.
+  // Returns the number if the other operand is NaN (with Nan: NaN if either is), and orders -0 < +0.
   template <bool Nan, bool Max>
   HEED_INLINE static T extreme_of(T a, T b) {
     using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;

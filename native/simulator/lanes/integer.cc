@@ -135,7 +135,7 @@ struct Int {
   static void cnot(Warp& w, const Instruction& in) {
     unary<T>(w, in, [](T a) { return a == 0 ? 1 : 0; });
   }
-  // Amounts are 32 bits wide whatever the type; beyond the width nothing is left, of a signed number the sign.
+  // Amounts are 32 bits wide for every type. An amount beyond the width leaves nothing, or the sign of a signed number.
   static void shl(Warp& w, const Instruction& in) {
     const auto* a = source<T>(w, in.a);
     const uint32_t* b = source<uint32_t>(w, in.b);
@@ -259,7 +259,7 @@ Handler find(Op op) {
   }
 }
 
-// Whether the operation only moves bits, so that any type of the same width will do.
+// Returns true if the operation only moves bits, so that any type of the same width will do.
 bool moves_bits(Op op) { return op == Op::mov || op == Op::selp || op == Op::slct; }
 
 }  // namespace

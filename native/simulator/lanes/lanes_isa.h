@@ -1,5 +1,5 @@
-// Helpers of the files that are compiled once an instruction set. Everything here is in that set's namespace, so that
-// the linker merges nothing across sets.
+// Helpers of the files that are compiled once for each instruction set. Everything here is in the namespace of that
+// set, so that the linker does not merge anything across sets.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -15,7 +15,7 @@
 
 namespace heed::simulator::HEED_ISA {
 
-// A value as a register holds it: 8 and 16 bits in the low bits of 32.
+// The type in which a register holds a value: 8 and 16 bits are in the low bits of 32.
 template <class T>
 using Stored = std::conditional_t<(sizeof(T) < 4), uint32_t, T>;
 
@@ -33,7 +33,7 @@ HEED_INLINE Stored<T> store(T value) {
   }
 }
 
-// d[i] = f(i) for the lanes that execute.
+// Sets d[i] = f(i) for the lanes that execute.
 template <class T, class F>
 HEED_INLINE void write(const Warp& warp, Slot slot, F f) {
   Stored<T>* d = reinterpret_cast<Stored<T>*>(warp.base[0] + slot);
@@ -49,7 +49,7 @@ HEED_INLINE void write(const Warp& warp, Slot slot, F f) {
   for (int i = 0; i < warp_size; i++) d[i] = mask >> i & 1 ? result[i] : d[i];
 }
 
-// The lanes where f(i) holds, as a mask.
+// Returns the lanes for which f(i) holds, as a mask.
 template <class F>
 HEED_INLINE uint32_t where(F f) {
   alignas(64) uint8_t hit[warp_size];
