@@ -62,8 +62,8 @@ export const mutants = [
   {
     name: "missing wait: V's tile is read while it arrives",
     file: `${kernels}/attention_forward_mma.cu`,
-    find: "    cp_async_wait<0>();\n    __syncthreads();  // V is there",
-    replace: "    __syncthreads();  // V is there",
+    find: "    cp_async_wait<0>();\n    __syncthreads();  // V has arrived",
+    replace: "    __syncthreads();  // V has arrived",
     tests: ["test/ops/attention"],
   },
   {
