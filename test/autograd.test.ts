@@ -148,7 +148,7 @@ onEachDevice(() => {
     test("a gradient passed on unchanged is not shared: adding to one leaves the other", async () => {
       using a = leaf(1, 1);
       using b = leaf(2, 2);
-      // add hands the same gradient to both; a gets more from elsewhere, before and after.
+      // add passes the same gradient to both; a gets further gradients from elsewhere, before and after.
       const [ha, hb] = [mul(a, 1), mul(b, 1)];
       using y = sum(add(mul(ha, 10), add(add(ha, hb), mul(ha, 100))));
       y.backward();
@@ -165,7 +165,7 @@ onEachDevice(() => {
         const x = mul(p, 1);
         const b = mul(q, 1);
         const u = mul(x, 3);
-        // add hands the same gradient to both; x gets more from u before q gets any.
+        // add passes the same gradient to both; x gets a further gradient from u before q gets any.
         const shared = add(reshape(x, [2, 1]), reshape(b, [2, 1]));
         return add(sum(shared), sum(u));
       });

@@ -17,7 +17,7 @@ const gone = (): heed.FloatTensor => {
   return x;
 };
 
-/** Where tensors are among the arguments: paths of keys. */
+/** Returns the places of tensors among the arguments, as paths of keys. */
 function tensorPaths(value: unknown, path: string[] = []): string[][] {
   if (value instanceof Tensor) return [path];
   if (typeof value !== "object" || value === null) return [];
@@ -41,7 +41,7 @@ onEachDevice((name) => {
 
   describe.for(takingTensors)("each tensor that $name takes", (call) => {
     const paths = tensorPaths(call.args());
-    // What does not compute takes tensors of any kind, and `keep` whatever can be disposed.
+    // Functions that compute nothing take tensors of any kind, and `keep` takes anything that can be disposed.
     const anyDType = [
       "contiguous",
       "detach",
@@ -84,7 +84,7 @@ onEachDevice((name) => {
   const f = (...shape: number[]): heed.FloatTensor => heed.ones(shape);
   const i = (...values: number[]): heed.IntTensor => heed.tensor(Int32Array.from(values));
   const turns = (positions: number, pairs: number): heed.FloatTensor => f(positions, pairs, 2);
-  /** What JavaScript callers may pass: `never` fits every type. */
+  /** Lets a value through that only JavaScript callers may pass: `never` fits every type. */
   const any = (value: unknown): never => value as never;
 
   const shapes: [string, () => unknown][] = [
@@ -222,9 +222,9 @@ onEachDevice((name) => {
 
   test.for(ranges)("a number out of range, or none, throws ERR_RANGE: %s", ([name, body]) => {
     for (const value of numbers) {
-      // Where infinity is a number like any other.
+      // For these arguments infinity is a number like any other.
       if (value === Infinity && ["layerNorm eps", "rmsNorm eps", "AdamW maxNorm"].includes(name)) continue;
-      // Null is as good as nothing here.
+      // Null means that nothing was given here.
       if (value === null && name === "GPT seed") continue;
       expectError(() => body(value), "ERR_RANGE");
     }
@@ -309,7 +309,7 @@ onEachDevice((name) => {
     expect(loss.shape).toEqual([]);
   });
 
-  /** No shape of these makes a tensor that is worth mentioning, or more than there is memory for. */
+  /** Shapes of these numbers give tensors that are small, or larger than the memory. */
   const number = fc.oneof(
     fc.integer({ min: -3, max: 7 }),
     fc.double({ min: -2, max: 2 }),
@@ -354,7 +354,7 @@ onEachDevice((name) => {
     }),
   );
 
-  /** The valid arguments, with some of them, or some of what is in them, replaced. */
+  /** The valid arguments, some of which, or some parts of which, are replaced. */
   function spoilt(args: unknown[]): fc.Arbitrary<unknown[]> {
     const part = (value: unknown): fc.Arbitrary<unknown> => {
       const plain = value !== null && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype;

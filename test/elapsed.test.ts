@@ -1,4 +1,4 @@
-/** Device.elapsed: the device's time between two points of its queue. */
+/** Tests Device.elapsed, the device's time between two points of its queue. */
 import { performance } from "node:perf_hooks";
 import { expect, describe, test } from "vitest";
 import { device } from "../lib/device.js";

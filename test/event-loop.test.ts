@@ -10,7 +10,7 @@ import { scope } from "../lib/scope.js";
 import { randn, tensor } from "../lib/creation.js";
 import { onEachDevice } from "./support/targets.js";
 
-/** The 99th percentile of the event loop's delay while `work` runs, in milliseconds. */
+/** Returns the 99th percentile of the event loop's delay while `work` runs, in milliseconds. */
 async function delay(work: () => Promise<void>): Promise<number> {
   const histogram = monitorEventLoopDelay({ resolution: 1 });
   histogram.enable();
@@ -19,18 +19,18 @@ async function delay(work: () => Promise<void>): Promise<number> {
   return histogram.percentile(99) / 1e6;
 }
 
-/** The least of three: what else the machine does only adds to it. */
+/** Takes the least of three measurements, because other work of the machine can only increase it. */
 async function expectFree(work: () => Promise<void>): Promise<void> {
   let least = Infinity;
   for (let i = 0; i < 3 && least >= 20; i++) least = Math.min(least, await delay(work));
   expect(least, "99th percentile of the event loop's delay in ms").toBeLessThan(20);
 }
 
-// On every thread there is, as a program would.
+// Threads are used as in a real program.
 setThreads(2);
 
 onEachDevice((name) => {
-  // Sizes that take the device long, but not as long as a test may.
+  // These sizes keep the device busy for a long time, but not longer than a test may take.
   const [size, context, batch] = name === "cpu" ? [1024, 128, 4] : [128, 32, 1];
 
   test("the measure sees a thread that is held up", async () => {

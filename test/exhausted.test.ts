@@ -1,4 +1,4 @@
-/** A host that has no threads or no memory left: an error that can be caught, never the end of the process. */
+/** A host without threads or memory: heed must throw an error that can be caught, and never end the process. */
 import { spawnSync } from "node:child_process";
 import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -8,9 +8,9 @@ import { dist } from "./support/dist.js";
 const root = process.getuid?.() === 0;
 
 describe("no threads", () => {
-  // The limit counts the threads of a user: of nobody, who has no others. Only root may become nobody.
+  // The limit counts the threads of a user. The user is nobody, who has no other threads; only root may become nobody.
   test.skipIf(!root || process.platform !== "linux")("importing rejects with ERR_NATIVE", () => {
-    // Node.js ends the process itself where it finds no threads for its own pool, which reading a file starts.
+    // Node.js itself ends the process if it finds no threads for its own pool. Reading a file starts the pool.
     const program = `
       import { readFile } from "node:fs/promises";
       await readFile("/proc/self/status");
@@ -48,7 +48,7 @@ describe("no memory on the host", () => {
     const output = await expectChild(`
       import { spawnSync } from "node:child_process";
       import { readFileSync } from "node:fs";
-      // What the process has, and room for the tensor, but not for the copy that JavaScript gets.
+      // The limit leaves room for the process as it is and for the tensor, but not for the copy that JavaScript gets.
       const used = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) * 1024;
       spawnSync("prlimit", ["--pid", process.pid, "--as=" + (used + 3 * 2 ** 29)]);
       const x = heed.empty([2 ** 30], { dtype: "u8" });

@@ -1,4 +1,6 @@
-/** An error belongs to whom it happened to: to readers of what the failed operation should have written, and to no others. */
+/**
+ * An error is reported to the readers of the tensors that the failed operation should have written, and to no others.
+ */
 import { describe, expect, test } from "vitest";
 import { device as deviceOf } from "../lib/device.js";
 import { Graph } from "../lib/graph.js";
@@ -15,7 +17,10 @@ import { expectRejection } from "./support/errors.js";
 import { devicesTested, onEachDevice } from "./support/targets.js";
 
 const ids = (...values: number[]): IntTensor => tensor(Int32Array.from(values));
-/** What a read comes to, looked at when it is convenient: a rejection that nobody waits for yet is none to Node.js. */
+/**
+ * Returns a read whose outcome is examined later. Node.js does not report its rejection, although nobody waits for it
+ * yet.
+ */
 function begun<T>(read: Promise<T>): Promise<T> {
   read.catch(() => undefined);
   return read;
@@ -35,7 +40,7 @@ onEachDevice(() => {
     expect([...(await reads[0]!)]).toEqual(Array(6).fill(2));
     expect([...(await reads[1]!)]).toEqual(Array(6).fill(3));
     for (const read of reads.slice(2)) await expectRejection(read, "ERR_RANGE", bad(7));
-    // It stays so, for views and results that are made later too.
+    // The tensor stays damaged, and so do views and results that are made later.
     await expectRejection(failed.data(), "ERR_RANGE", bad(7));
     using part = narrow(failed, 1, 0, 1);
     await expectRejection(part.data(), "ERR_RANGE", bad(7));
@@ -103,7 +108,7 @@ onEachDevice(() => {
   });
 
   test("synchronize() rejects once with a failure that nobody has read", async () => {
-    // What the tests before have left unread.
+    // Reads the failures that earlier tests have left unread.
     for (let told = false; !told;)
       told = await deviceOf()
         .synchronize()
@@ -145,7 +150,7 @@ onEachDevice(() => {
     expect([...(await reads[2])]).toEqual([1, 1]);
     await expectRejection(reads[3], "ERR_RANGE", bad(6));
     expect([...(await reads[4])]).toEqual(Array(6).fill(2));
-    // What is damaged outside of it damages what it computes, and what is mended there mends it.
+    // Damage from outside the graph damages its results, and repaired inputs repair them.
     ops.embedding_forward({ out: state, ids: ids(8), weight: table });
     await expectRejection(launch(0), "ERR_RANGE", bad(8));
     await expectRejection(launch(0), "ERR_RANGE", bad(8));
@@ -181,7 +186,7 @@ describe.runIf(devicesTested.length > 1)("between devices", () => {
     const other = add(whole, 1);
     expect([...(await other.data())]).toEqual(Array(6).fill(2));
     for (const read of reads) await expectRejection(read, "ERR_RANGE", bad(7));
-    // Known by now, on both sides.
+    // Both sides know of the failure by now.
     const again = failed.to(to);
     await expectRejection(again.data(), "ERR_RANGE", bad(7));
     for (const name of [from, to]) await deviceOf(name).synchronize();

@@ -71,7 +71,7 @@ onEachDevice(() => {
       const [plain, again] = [await run(true), await run(false)];
       expect(again.got).toEqual(plain.got);
       expect(again.loss).toBe(plain.loss);
-      // The output of each of the three, and the loss.
+      // The memory of the three outputs and the loss.
       expect(again.kept).toBe(3 * 33 * width * 4 + 4);
       expect(plain.kept).toBeGreaterThan(2 * again.kept);
     });
@@ -170,7 +170,7 @@ onEachDevice(() => {
           model.dtype = dtype;
           model.gradientCheckpointing = gradientCheckpointing;
           const losses: number[] = [];
-          // A second pass goes on with the seeds where the first left off, however often they were drawn.
+          // A second pass continues with the seeds where the first ended, however often they were drawn.
           for (let pass = 0; pass < 2; pass++) {
             using loss = scope(() => {
               const loss = model.loss(ids, ids, { documents: [[10, 14], [24]] });

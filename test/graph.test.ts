@@ -1,4 +1,6 @@
-/** Recorded operations: they compute what the operations do, keep their memory, and give it back. */
+/**
+ * Tests recorded operations: they compute the same as the operations themselves, keep their memory, and give it back.
+ */
 import { describe, expect, test, vi } from "vitest";
 import { detach, isRecording } from "../lib/autograd.js";
 import { device as deviceOf } from "../lib/device.js";
@@ -52,7 +54,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     const before = device.memory();
     const graph = Graph.capture(device, () => scope(() => ops.copy({ out, inp: add(add(x, 1), 1) })));
     expect(device.memory().live).toBeGreaterThan(before.live);
-    // Tensors made meanwhile lie elsewhere.
+    // Tensors that are made meanwhile lie elsewhere.
     using other = tensor(new Float32Array(1000).fill(7), [1000], options);
     graph.launch();
     expect([await other.data(), await out.data()]).toEqual([
@@ -60,7 +62,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
       new Float32Array(1000).fill(3),
     ]);
     other.dispose();
-    // What has been launched runs though the graph goes, also where its memory is used again at once.
+    // A launched graph runs to its end although the graph is disposed, even if its memory is reused at once.
     x.set(new Float32Array(1000).fill(4));
     graph.launch();
     graph.dispose();
@@ -87,7 +89,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     });
     x.dispose();
     made[0]!.dispose();
-    // Were their memory given out again, it would be to these.
+    // If their memory were handed out again, these tensors would get it.
     using others = ones([2, 1000], options);
     using one = ones([1000], options);
     const emptied = device.emptyCache();
@@ -167,10 +169,10 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
     sampled: { topK: 20, topP: 0.9, minP: 0.02, temperature: 1.2 },
     "with a repetition penalty": { repetitionPenalty: 1.3 },
   };
-  // They end at different times, so that rows are taken out, and the longest slide beyond the context of 24.
+  // The sequences end at different times, so that rows are removed, and the longest slide beyond the context of 24.
   const prompts = [3, 20, 9].map((length, i) => someTokens(length, i));
 
-  /** How often a graph was launched. */
+  /** Returns how often a graph was launched. */
   async function launches(body: () => Promise<unknown>): Promise<number> {
     const spy = vi.spyOn(native, "launchGraph");
     await body();
@@ -282,14 +284,14 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
     for (const model of [failing, whole]) model.dtype = dtype;
     const forward = failing.forward.bind(failing);
     let passes = 0;
-    // The prompt's pass, a step, and the step that is recorded.
+    // The pass over the prompt, one step, and the step that is recorded.
     failing.forward = (...given) => {
       const logits = forward(...given);
       if (!isRecording() && ++passes === 3) throw new Error("planted");
       return logits;
     };
     const options = { temperature: 0, maxTokens: 10 };
-    // Training takes the rounded weights with it, so that the recording asks for them anew.
+    // Training removes the rounded weights, so that the recording asks for them again.
     const onToken = (): void => {
       if (passes === 2) train(failing);
     };

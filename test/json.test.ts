@@ -1,4 +1,4 @@
-/** Large JSON in pieces is what JSON.parse and JSON.stringify make of it at once. */
+/** Large JSON, which is processed in pieces, must give the same results as JSON.parse and JSON.stringify. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { jsonParts, parseJson } from "../lib/json.js";
@@ -10,7 +10,7 @@ const filler = Array.from({ length: 2500 }, (_, i) => `"\\" \\\\${i}" , [${i},{"
 const large = `[${filler}]`;
 const members = Array.from({ length: 6000 }, (_, i) => `"k${i}\\"" : ${i}`).join(",");
 
-/** Values around and within large ones, as a person might write them. */
+/** Short values around and within large ones, in the formats that people write. */
 const texts = fc
   .tuple(fc.json(), fc.json(), fc.constantFrom("", " ", "\n\t "))
   .map(

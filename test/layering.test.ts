@@ -1,4 +1,4 @@
-// The lint rule that holds the layers of lib/: it fires where it must, and only there.
+// Tests the lint rule that protects the layers of lib/: it reports violations, and nothing else.
 import { Linter, type Rule } from "eslint";
 import tseslint from "typescript-eslint";
 import { expect, test } from "vitest";
@@ -7,7 +7,7 @@ const { default: rule } = (await import(new URL("../scripts/eslint-layering.mjs"
   default: Rule.RuleModule;
 };
 
-/** The messages for a file of lib/ with this code. */
+/** Returns the messages for a file of lib/ with this code. */
 function lint(file: string, code: string): string[] {
   const linter = new Linter({ cwd: "/repository", configType: "flat" });
   const config: Linter.Config = {

@@ -24,8 +24,8 @@ onEachDevice((name) => {
   const memory = () => device().memory();
 
   /**
-   * Runs `step` many times; after a warm-up neither live bytes nor the process may grow. What leaks grows each time; V8
-   * grows by leaps of its own, but not four times.
+   * Runs `step` many times. After a warm-up neither the live bytes nor the process may grow. A leak grows each time;
+   * V8's own memory grows in leaps, but not four times.
    */
   async function expectFlat(step: () => Promise<void>): Promise<void> {
     const rss = async (): Promise<number> => {
@@ -34,14 +34,14 @@ onEachDevice((name) => {
     };
     for (let i = 0; i < warmUp; i++) await step();
     const growths: number[] = [];
-    // A handle left behind a step, of some 300 bytes, is 0.4 MiB on the CPU; a step makes about a hundred. On the
-    // software device, with its few steps, only leaks of 77 KiB a step show.
+    // If a step leaves one handle of some 300 bytes behind, that is 0.4 MiB on the CPU; a step makes about a hundred
+    // handles. The software device runs fewer steps, so only leaks of 77 KiB per step show there.
     const limit = 6 * MiB;
     do {
       const begin = await rss();
       const before = memory();
       for (let i = 0; i < steps; i++) await step();
-      // Before the collector can do what `dispose` should have done.
+      // Measured before the collector can do the work that `dispose` should have done.
       const after = memory();
       expect([after.live, after.tensors]).toEqual([before.live, before.tensors]);
       expect(after.cached).toBeLessThanOrEqual(before.cached);
@@ -134,7 +134,7 @@ onEachDevice((name) => {
       const x = tensor([1, 2, 3]);
       x.requiresGrad = true;
       mean(square(add(square(x), x)));
-      // Held by its graph, and holding it: a cycle through JavaScript.
+      // The tensor is held by its graph and holds it: a cycle through JavaScript.
       const y = square(x);
       x.grad = y;
     })();
@@ -145,8 +145,8 @@ onEachDevice((name) => {
   test("tensors that nobody disposes do not exhaust memory: their size makes V8 collect", async () => {
     await collectGarbage();
     device().resetPeak();
-    // 4 GiB in all, with a JavaScript heap too small to be collected for its own sake: only what the addon reports
-    // (napi_adjust_external_memory, which process.memoryUsage() does not show) makes V8 collect.
+    // 4 GiB in all, with a JavaScript heap that is too small to be collected for its own sake. Only the memory that the
+    // addon reports (napi_adjust_external_memory, which process.memoryUsage() does not show) makes V8 collect.
     for (let i = 0; i < 512; i++) {
       empty([2 * MiB]);
       await setImmediate();

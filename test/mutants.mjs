@@ -1,5 +1,5 @@
-// Bugs that `npm run mutants` plants, one at a time: in `file`, the one place that reads `find` becomes `replace`. `tests`
-// are the test files that must notice, as parts of their paths.
+// Bugs that `npm run mutants` plants, one after the other: in `file`, the only place that reads `find` becomes
+// `replace`. `tests` are parts of the paths of the test files that must fail.
 const kernels = "native/cuda/kernels";
 
 export const mutants = [

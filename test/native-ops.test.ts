@@ -1,4 +1,4 @@
-/** The TypeScript side of ops.def and kinds.def, which is generated: that it says what the addon was built from. */
+/** Tests that the TypeScript generated from ops.def and kinds.def agrees with the addon. */
 import { expect, test } from "vitest";
 import { zeros } from "../lib/creation.js";
 import { native, ops } from "../lib/native.js";

@@ -1,4 +1,7 @@
-/** The addon as it was built, on other versions of Node.js (test/nodes): the same numbers, clean ends, the command line. */
+/**
+ * Runs the addon, as it was built, on other versions of Node.js (test/nodes): the numbers must be the same, processes
+ * must end cleanly, and the command line must work.
+ */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -14,7 +17,7 @@ const versions = [22, 24].map((version) => ({
   version,
   node: fileURLToPath(new URL(`nodes/node_modules/node${version}/bin/node`, import.meta.url)),
 }));
-/** The Node.js of this process, whose numbers are to be those of the others. */
+/** The Node.js of this process; the others must give the same numbers. */
 const own = process.execPath;
 const folder = sharedFolder();
 
@@ -27,7 +30,7 @@ const programs = {
     console.log(JSON.stringify(result));
   `,
 };
-/** A worker that is terminated in the midst of its work, and a process that ends with work pending. */
+/** A worker that is terminated while it works, and a process that ends with pending work. */
 const terminated = `
   const w = worker(\`
     const a = heed.ones([256, 256]);

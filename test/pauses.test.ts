@@ -1,6 +1,6 @@
 /**
- * Nothing that is done with a large model or a long text holds up the event loop. The sizes are such that each hold that
- * there was is well above the limit; at night they are those of a model of 1 GB and a text of 10 MB.
+ * No work on a large model or a long text may hold up the event loop. The sizes are chosen so that every pause that
+ * heed once had is well above the limit; the nightly run uses a model of 1 GB and a text of 10 MB.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -41,11 +41,11 @@ const timeout = nightly ? 20 * 60_000 : 60_000;
 const folder = sharedFolder();
 const at = (name: string): string => path.join(folder, name);
 
-// 0.1 GB of f32, or 1.2 GB: embeddings are the largest tensors.
+// 0.1 GB of f32, or 1.2 GB in the nightly run; embeddings are the largest tensors.
 const size = nightly
   ? { vocabularySize: 50_257, width: 1536, layers: 8, heads: 16, contextLength: 64 }
   : { vocabularySize: 49_152, width: 512, layers: 1, heads: 8, contextLength: 32 };
-/** 124 million parameters. */
+/** The shape of a GPT-2 with 124 million parameters. */
 const gpt2Shape = { vocabularySize: 50_257, width: 768, layers: 12, heads: 12, contextLength: 1024 };
 const makeGpt = (): GPT => new GPT(size, { seed: 1, device: "cpu" });
 const makeLlama = (): Llama =>
@@ -269,7 +269,7 @@ describe("training and generating", { timeout }, () => {
   });
 });
 
-/** Names without end: of six letters, each different. */
+/** Returns the i-th of many names of six letters, all of which differ. */
 function word(i: number): string {
   return Array.from({ length: 6 }, (_, place) =>
     String.fromCharCode(97 + (Math.floor((i * 7919) / 26 ** place) % 26)),
@@ -326,12 +326,12 @@ function largeUnigram(count: number): object {
   return { ...around, normalizer, pre_tokenizer: metaspace, decoder: metaspace, model };
 }
 
-/** A model of no size to be saved with a tokenizer. */
+/** Makes a tiny model, to be saved with a tokenizer. */
 function tiny(): GPT {
   return new GPT({ vocabularySize: 8, width: 8, layers: 1, heads: 1, contextLength: 8 }, { seed: 1, device: "cpu" });
 }
 
-/** A translator of CTranslate2 as wide as the format's own, with many tokens. */
+/** Writes a CTranslate2 translator of a realistic width with many tokens. */
 function writeTranslator(folder: string): void {
   const [width, hidden, tokens] = [512, 256, nightly ? 30_000 : 20_000];
   const zeros = (name: string, ...shape: number[]): Buffer =>

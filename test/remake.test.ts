@@ -39,7 +39,7 @@ onEachDevice(() => {
           const leaves = [leaf([rows, width], 1, dtype), leaf([width], 2, dtype), leaf([width], 3, dtype)] as const;
           const out = norm(...leaves);
           const w = leaf([out.shape.at(-1)!, 7], 4, dtype);
-          // A view is not remade: it keeps the output.
+          // A view is not recomputed, so it keeps the output.
           const h = kept ? reshape(out, out.shape) : out;
           const first = linear(h, w, { layout: "io" });
           using loss = sum(add(first, linear(square(h), w, { layout: "io" })));
@@ -82,7 +82,7 @@ onEachDevice(() => {
       const h = layerNorm(x);
       return sum(add(linear(h, w), linear(h, v)));
     });
-    // Kept: the statistics and, of a few numbers, the loss.
+    // Only the statistics and the loss are kept, which are a few numbers.
     expect(live() - before).toBeLessThan(bytes);
     loss.backward();
     expect(live() - before - bytes - 2 * width * width * 4).toBeLessThan(64);

@@ -253,7 +253,7 @@ onEachDevice((name) => {
         x.dispose();
         sum = next as typeof sum;
       }
-      // Memory that was given back is used again by what is enqueued later.
+      // Operations that are enqueued later reuse memory that was given back.
       using noise = full([1000], -1);
       expect(new Set(await sum.data())).toEqual(new Set([(49 * 50) / 2]));
       expect(await noise.data()).toEqual(new Float32Array(1000).fill(-1));

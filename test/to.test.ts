@@ -1,4 +1,4 @@
-// Tensors and modules in another dtype or on another device.
+// Tests tensors and modules in another dtype or on another device.
 import { describe, expect, test } from "vitest";
 import { noGrad, parameter } from "../lib/autograd.js";
 import { device as deviceOf } from "../lib/device.js";

@@ -12,7 +12,7 @@ const folder = sharedFolder();
 const refusal = (code: string, message = ""): unknown =>
   expect.objectContaining({ name: "HeedError", code, message: expect.stringContaining(message) });
 
-/** 0, 1, 2, …: a token says where it stands. */
+/** Tokens 0, 1, 2, …, so that each token is its own position. */
 const counting = (length: number) => tokenData(Int32Array.from({ length }, (_, i) => i));
 
 function readAll(source: TokenSource): number[] {

@@ -1,4 +1,4 @@
-/** What the types promise and refuse, checked by `npm run typecheck`; nothing in here runs. */
+/** Tests of the types: what they allow and what they refuse. `npm run typecheck` checks them; nothing in here runs. */
 import { expectTypeOf } from "vitest";
 import * as heed from "../lib/index.js";
 
@@ -8,7 +8,7 @@ declare const bf16: heed.Tensor<"bf16">;
 declare const ints: heed.IntTensor;
 declare const bytes: heed.Tensor<"u8">;
 
-// Creation follows the values and the dtype asked for.
+// The type of a new tensor follows from the values and the requested dtype.
 expectTypeOf(heed.tensor([1, [2]])).toEqualTypeOf<heed.Tensor<"f32">>();
 expectTypeOf(heed.tensor(Int32Array.of(1))).toEqualTypeOf<heed.IntTensor>();
 expectTypeOf(heed.tensor(Uint8Array.of(1))).toEqualTypeOf<heed.Tensor<"u8">>();
@@ -30,12 +30,12 @@ expectTypeOf(bytes.data()).resolves.toEqualTypeOf<Uint8Array>();
 expectTypeOf(floats.item()).resolves.toEqualTypeOf<number>();
 expectTypeOf(floats.grad).toEqualTypeOf<heed.FloatTensor | null>();
 
-// A tensor of one dtype is one of any; a float is no integer.
+// A tensor of one dtype is a tensor of any dtype; a float tensor is not an integer tensor.
 expectTypeOf(f32).toExtend<heed.FloatTensor>();
 expectTypeOf(f32).toExtend<heed.Tensor>();
 expectTypeOf<heed.IntTensor>().not.toExtend<heed.FloatTensor>();
 
-// Operations take what they compute with.
+// Operations accept only the dtypes that they compute with.
 expectTypeOf(heed.add(floats, 1)).toEqualTypeOf<heed.FloatTensor>();
 expectTypeOf(heed.argmax(floats)).toEqualTypeOf<heed.IntTensor>();
 expectTypeOf(heed.topk(floats, 2)).toEqualTypeOf<{ values: heed.FloatTensor; ids: heed.IntTensor }>();
@@ -72,7 +72,7 @@ heed.gated(floats, floats, "swish");
 // @ts-expect-error a seed is required
 heed.sample(floats, ints, {});
 
-// Scopes hand through what they return.
+// Scopes return the type of their results.
 expectTypeOf(heed.scope(() => ({ a: floats, n: 1 }))).toEqualTypeOf<{ a: heed.FloatTensor; n: number }>();
 expectTypeOf(heed.noGrad(() => ints)).toEqualTypeOf<heed.IntTensor>();
 expectTypeOf(heed.keep(f32)).toEqualTypeOf<heed.Tensor<"f32">>();
@@ -97,13 +97,13 @@ model.loss(ints, ints, { documents: [[1, 2], Int32Array.of(3)], ignoreIndex: -1 
 // Errors have codes that a switch can list.
 expectTypeOf<heed.HeedError["code"]>().toEqualTypeOf<heed.ErrorCode>();
 expectTypeOf<"ERR_SHAPE">().toExtend<heed.ErrorCode>();
-// What is set once.
+// Properties that cannot be changed.
 // @ts-expect-error shapes do not change
 floats.shape = [1];
-// @ts-expect-error and their sizes neither
+// @ts-expect-error sizes do not change either
 floats.shape[0] = 1;
 
-// What `load` returns has the methods of its kind, and those of every kind where none was asked for.
+// The result of `load` has the methods of its kind, or those of every kind if no kind was passed.
 const causal = await heed.load("x", { kind: "causal" });
 expectTypeOf(causal).toEqualTypeOf<heed.LanguageModel>();
 expectTypeOf(await causal.generate("x")).toEqualTypeOf<heed.GenerationResult>();
@@ -122,7 +122,7 @@ translator.generate("x");
 // @ts-expect-error no such kind
 void heed.load("x", { kind: "masked" });
 
-// What a pretrained model can do follows from what it is loaded for.
+// The type of a pretrained model follows from the kind for which it is loaded.
 expectTypeOf(heed.loadPretrained("x", { kind: "encoder" })).resolves.toExtend<{ model: heed.Bert }>();
 expectTypeOf(heed.loadPretrained("x", { kind: "masked" })).resolves.toExtend<{ model: heed.BertForMaskedLM }>();
 expectTypeOf(heed.loadPretrained("x")).resolves.toExtend<{ model: heed.GPT | heed.Llama }>();

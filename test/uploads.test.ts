@@ -1,4 +1,7 @@
-/** Values on their way to a device: a bounded amount of host memory, counted, and right when they are there. */
+/**
+ * Tests values in transit to a device: they take a bounded amount of host memory, which is counted, and arrive
+ * unchanged.
+ */
 import { expect, test } from "vitest";
 import { device } from "../lib/device.js";
 import { matmul } from "../lib/ops/matmul.js";
@@ -10,7 +13,7 @@ import { onEachDevice } from "./support/targets.js";
 const MiB = 2 ** 20;
 
 onEachDevice((name) => {
-  // Work of some tenths of a second, behind which uploads wait.
+  // Work that takes some tenths of a second, behind which uploads wait.
   const [size, products] = name === "cpu" ? [1024, 20] : [64, 8];
   const keepBusy = (times = 1): void => {
     using a = ones([size, size]);
@@ -38,7 +41,7 @@ onEachDevice((name) => {
       grown.push(process.memoryUsage.rss() - before);
     }
     expect(Math.max(...uploading)).toBeLessThanOrEqual(128 * MiB);
-    // Twelve times 32 MiB would be 384 MiB; CUDA keeps up to 64 MiB for the next ones.
+    // Twelve times 32 MiB would be 384 MiB; CUDA keeps up to 64 MiB for later uploads.
     expect(Math.max(...grown) / MiB).toBeLessThan(240);
     expect([await sample(x, count - 1), await sample(x, 0)]).toEqual([12, 0]);
     expect(memory().uploading).toBe(0);
@@ -49,7 +52,7 @@ onEachDevice((name) => {
     await x.device.synchronize();
     expect(memory().uploading).toBe(0);
     let counted = 0;
-    // On a machine with other work the device may be done before this thread has its turn again.
+    // On a machine with other work, the device may be done before this thread runs again.
     for (let times = 1; counted < 8 * MiB && times <= 16; times *= 2) {
       keepBusy(times);
       x.set(new Float32Array(MiB));
@@ -70,7 +73,7 @@ onEachDevice((name) => {
       values.fill(i);
       const x = empty([count]);
       x.set(values);
-      // Its memory goes to the next one while its values wait.
+      // Its memory goes to the next tensor while its values wait.
       if (i % 2 === 0) x.dispose();
       else kept.push(x);
     }

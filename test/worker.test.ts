@@ -1,6 +1,6 @@
 /**
- * Several threads with heed, and ends of threads and processes with work pending. Each scenario is a process of its
- * own, so that a crash is an exit code.
+ * Tests several threads with heed, and ends of threads and processes with pending work. Each scenario is a process of
+ * its own, so that a crash appears as an exit code.
  */
 import { expect, test } from "vitest";
 import { expectChild, patience, runChild } from "./support/child.js";
@@ -15,7 +15,10 @@ onEachDevice((name) => {
   `;
   /** Seconds of work in the queue, in tasks of a few milliseconds. */
   const flood = products(2000);
-  /** In a worker, whose end drops what the CPU has not begun, but waits for what CUDA's stream holds. */
+  /**
+   * Work for a worker. At the worker's end the CPU drops the tasks that have not begun, but CUDA finishes those in its
+   * stream.
+   */
   const load = products(name === "cpu" ? 2000 : 50);
 
   const train = trainProgram(20);
@@ -76,7 +79,7 @@ onEachDevice((name) => {
   test("process.exit does not wait for the queue", async () => {
     const { seconds, ...ended } = await runChild(`${flood} a.data(); process.exit(7);`);
     expect(ended).toMatchObject({ code: 7, signal: null, errors: "" });
-    // 2,000 products take far longer.
+    // All 2,000 products would take far longer.
     expect(seconds).toBeLessThan(10 * patience);
   });
 

@@ -1,4 +1,4 @@
-/** Attention in float64 with its masks spelled out a pair at a time, and what a test of it may be off by. */
+/** Attention in float64, in which masks are applied pair by pair, and the allowed errors of tests of attention. */
 import type { Device } from "../../lib/device.js";
 import { attention, type AttentionOptions } from "../../lib/ops/attention.js";
 import { formatShape } from "../../lib/shape.js";
@@ -38,7 +38,7 @@ export const inputsOf = ([B, Tq, Tk, H, Hkv, D]: Sizes) => ({
 export const ints = (values: number[] | undefined, device: Device): IntTensor | null =>
   values ? tensor(Int32Array.from(values), [values.length], { device }) : null;
 
-/** What `attention` takes, on a device. */
+/** Returns the options that `attention` takes, on a device. */
 export function optionsOf(
   { keyLengths, queryStarts, keyRanges, slopes, blocks, ...rest }: Visible,
   q: FloatTensor,
@@ -63,8 +63,8 @@ function seesBlock({ mask, shape, size }: Blocks, b: number, h: number, position
 }
 
 /**
- * The textbook's attention, a row at a time; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). In plain loops, since
- * derivatives take hundreds of evaluations.
+ * Computes the textbook's attention row by row; `mask` [B, H, Tq, Tk] multiplies the weights (dropout). It uses plain
+ * loops, because derivatives take hundreds of evaluations.
  */
 export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number, mask?: Nd): Nd {
   const [B, Tq, H, D] = q.shape as [number, number, number, number];
@@ -114,7 +114,7 @@ export function reference(q: Nd, k: Nd, v: Nd, visible: Visible, scale?: number,
   return { shape: q.shape, data };
 }
 
-/** The same of queries, keys and values one after the other in rows, [B, T, (heads + 2·kvHeads)·D]. */
+/** The same for rows that hold queries, keys and values one after the other, [B, T, (heads + 2·kvHeads)·D]. */
 export function packedReference(qkv: Nd, heads: number, kvHeads: number, visible: Visible): Nd {
   const [B, T, width] = qkv.shape as [number, number, number];
   const D = width / (heads + 2 * kvHeads);
@@ -134,21 +134,22 @@ interface Allowed {
   grad: Tolerance;
 }
 
-// Scores are sums of D products, of a few units, so that their exponentials are off by some 5 u relatively; then up to
-// 257 weighted values are added. Gradients subtract Σ dout·out; their terms, of about 1, cancel.
+// Scores are sums of D products of a few units, so that their exponentials have a relative error of some 5 u. Then up
+// to 257 weighted values are added. Gradients subtract Σ dout·out, and their terms, of about 1, cancel.
 export const tolerance: Allowed = {
   out: { relative: 8, absolute: 8 },
   grad: { relative: 8, absolute: 24, scale: 1 },
 };
 
-// Weights are rounded before they multiply the values, and so are their gradients before they multiply keys and queries;
-// backward takes the rounded output. Sums of about 1 of such terms.
+// Weights are rounded before they multiply the values, and so are their gradients before they multiply keys and
+// queries. Backward takes the rounded output. The sums of such terms are about 1.
 export const roundings: Allowed = {
   out: { relative: 1, absolute: 2 },
   grad: { relative: 2, absolute: 4, scale: 1 },
 };
 
-// Rounding a sum of D products errs like √D: by twice as much at 256 as at the 64 that the above is for.
+// The rounding error of a sum of D products grows like √D: it is twice as large at 256 as at 64, for which the
+// tolerances above hold.
 export const largeHeads: Allowed = {
   out: { relative: 8, absolute: 16 },
   grad: { relative: 8, absolute: 48, scale: 1 },
@@ -157,7 +158,7 @@ export const largeHeads: Allowed = {
 /** A name, sizes and masks. */
 export type MaskCase = [string, Sizes, Visible];
 
-/** `attention`, or its twin, under any masks beside its reference: what an `opTest` of it takes. */
+/** Returns an `opTest` of `attention`, or of its twin, with any masks, together with its reference. */
 export const masked = (cases: readonly MaskCase[], op = attention) => ({
   cases: cases.map(([name, sizes, options]) => ({
     name: `${name}: ${formatShape(sizes)}${options.causal ? " causal" : ""}`,

@@ -1,10 +1,10 @@
-/** A valid call of every public function that takes tensors, numbers or options: what tests of bad input start from. */
+/** A valid call of every public function that takes tensors, numbers or options. Tests of bad input begin with them. */
 import * as heed from "../../lib/index.js";
 
 export interface Call {
   name: string;
   run: (...args: never[]) => unknown;
-  /** Fresh arguments of a valid call. */
+  /** Returns fresh arguments of a valid call. */
   args: () => unknown[];
 }
 
@@ -40,7 +40,7 @@ function call(name: string, run: Call["run"], args: () => unknown[]): Call {
   return { name, run, args };
 }
 
-/** For a device that is to be the default ("auto") when they run. */
+/** Returns the calls for a device that must be the default ("auto") when they run. */
 export function callsOn(device: string): readonly Call[] {
   const model = new heed.GPT(config, { device });
   const pairs = new heed.EncoderDecoder(

@@ -1,4 +1,4 @@
-/** heed in processes of their own: where a crash, a hang or a leak must show as such. */
+/** Runs heed in processes of their own, so that a crash, a hang or a leak can be recognised. */
 import { spawn } from "node:child_process";
 import { pathToFileURL } from "node:url";
 import { expect } from "vitest";
@@ -6,7 +6,10 @@ import { dist } from "./dist.js";
 
 const index = JSON.stringify(pathToFileURL(dist("index.js")).href);
 
-/** The first lines of every program: heed, and `worker(source)` that starts a thread with the same lines. */
+/**
+ * The first lines of every program: they import heed and define `worker(source)`, which starts a thread with the same
+ * lines.
+ */
 const prelude = `
   import * as heed from ${index};
   import { Worker, parentPort, threadId, workerData } from "node:worker_threads";
@@ -28,8 +31,8 @@ export interface Ended {
 }
 
 /**
- * Runs a module and waits for its end; one that takes longer than `limit` seconds is killed. `env` is added, `through` is
- * the command line that the process is started through, and `node` is the Node.js that runs it.
+ * Runs a module and waits for its end; if it takes longer than `limit` seconds, it is killed. `env` is added to the
+ * environment, `through` is a command line that starts the process, and `node` is the Node.js that runs it.
  */
 export async function runChild(
   program: string,
@@ -55,7 +58,7 @@ export async function runChild(
   return { code, signal, output, errors, seconds: (performance.now() - started) / 1000 };
 }
 
-/** Runs a module that must end by itself with this exit code and without a word on stderr; gives what it printed. */
+/** Runs a module, which must end by itself with this exit code and print nothing to stderr. Resolves to its output. */
 export async function expectChild(
   program: string,
   code = 0,

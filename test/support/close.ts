@@ -1,20 +1,20 @@
 import { expect } from "vitest";
 import { maxAbs } from "./nd.js";
 
-/** Unit roundoff of float32: what one rounding may change a number by, relatively. */
+/** Unit roundoff of float32: the relative change of a number by one rounding is at most this. */
 export const u = 2 ** -24;
 
-/** How far a result may be off, in units of u or of another type's roundoff. */
+/** Allowed error of a result, in units of u or of another type's roundoff. */
 export interface Tolerance {
-  /** Of each element. */
+  /** Error relative to each element. */
   relative: number;
-  /** Of the largest element, or of `scale` where that is larger. */
+  /** Error relative to the largest element, or to `scale` if that is larger. */
   absolute: number;
-  /** The size of the terms that an element is made of, where they cancel; 0 unless given. */
+  /** Size of the terms that are added to an element, if they cancel. @default 0 */
   scale?: number;
 }
 
-/** `unit`: what the tolerance counts in. */
+/** Returns the largest allowed error of a number. `unit` is the unit of the tolerance. */
 export function bound(
   { relative, absolute, scale = 0 }: Tolerance,
   expected: number,
@@ -24,7 +24,7 @@ export function bound(
   return unit * (relative * Math.abs(expected) + absolute * Math.max(scale, largest));
 }
 
-/** Every element within the tolerance; what is not finite must be the same. */
+/** Expects that every element is within the tolerance; elements that are not finite must be equal. */
 export function expectClose(
   label: string,
   actual: ArrayLike<number>,
@@ -35,7 +35,7 @@ export function expectClose(
   expectWithin(label, actual, expected, (want) => bound(tolerance, want, largest));
 }
 
-/** Every element within that share of the largest. */
+/** Expects that the error of every element is at most this share of the largest element. */
 export function expectNear(
   label: string,
   actual: ArrayLike<number>,
@@ -46,7 +46,10 @@ export function expectNear(
   expectWithin(label, actual, expected, () => allowed);
 }
 
-/** Every element as close to what is expected as `allowed` says of it; what is not finite must be the same. */
+/**
+ * Expects that the error of every element is at most what `allowed` returns for it; elements that are not finite must
+ * be equal.
+ */
 export function expectWithin(
   label: string,
   actual: ArrayLike<number>,

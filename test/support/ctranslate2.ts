@@ -1,4 +1,4 @@
-/** Writes files of CTranslate2, binary versions 2 and 4, by the description in lib/formats/ctranslate2.ts alone. */
+/** Writes CTranslate2 files of binary versions 2 and 4, only from the description in lib/formats/ctranslate2.ts. */
 import { bitsOf } from "../../lib/dtype.js";
 
 export interface Variable {
@@ -31,7 +31,7 @@ export function variable({ name, shape, values }: Variable, { itemBytes = 4, ite
   ]);
 }
 
-/** The number of each dtype from version 4 on, its bytes, and its items of numbers. */
+/** Number of each dtype from version 4 on, its bytes, and a function that turns numbers into its items. */
 const dtypes = {
   f32: { id: 0, bytes: 4, items: (values: number[]) => Float32Array.from(values) },
   int8: { id: 1, bytes: 1, items: (values: number[]) => Int8Array.from(values) },
@@ -41,7 +41,7 @@ const dtypes = {
   bf16: { id: 5, bytes: 2, items: (values: number[]) => bitsOf("bf16", Float32Array.from(values)) },
 };
 
-/** A variable of a dtype, as version 4 has it, or as version 2 where `typed` is false. */
+/** Returns a variable of a dtype in the format of version 4, or of version 2 if `typed` is false. */
 export function typedVariable(dtype: keyof typeof dtypes, { name, shape, values }: Variable, typed = true): Buffer {
   const { id, bytes, items } = dtypes[dtype];
   const head = [string(name), Buffer.of(shape.length), u32(...shape), Buffer.of(typed ? id : bytes)];
@@ -49,7 +49,10 @@ export function typedVariable(dtype: keyof typeof dtypes, { name, shape, values 
   return Buffer.concat([...head, u32(typed ? data.byteLength : data.length), Buffer.from(data.buffer)]);
 }
 
-/** A matrix quantised to int8, a scale for each row, or to int16, one scale: the variable and that of its scales. */
+/**
+ * Quantises a matrix to int8 with a scale for each row, or to int16 with one scale. Returns its variable and the
+ * variable of its scales.
+ */
 export function quantizedVariables(dtype: "int8" | "int16", variable: Variable, typed = true): Buffer[] {
   const { name, shape, values } = variable;
   const rows = dtype === "int8" ? shape[0]! : 1;

@@ -4,13 +4,13 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** When the newest file of a folder changed. */
+/** Returns the time at which the newest file of a folder changed. */
 function changed(folder: string, extension: string): number {
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(extension));
   return Math.max(0, ...files.map((file) => statSync(path.join(folder, file)).mtimeMs));
 }
 
-/** A file of dist/, for tests that run heed in another process. `npm test` builds dist/ first. */
+/** Returns a file of dist/, for tests that run heed in another process. `npm test` builds dist/ first. */
 export function dist(file: string): string {
   const built = statSync(path.join(root, "dist"), { throwIfNoEntry: false })
     ? changed(path.join(root, "dist"), ".js")

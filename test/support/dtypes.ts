@@ -1,10 +1,12 @@
-/** What tests know of float types by themselves: how far apart their numbers lie, and rounding by the definition. */
+/**
+ * Float types as tests define them, independently of heed: the distance of their numbers, and rounding by definition.
+ */
 import type { FloatDType } from "../../lib/dtype.js";
 
 interface Format {
-  /** Bits of the significand, the leading one included. */
+  /** Bits of the significand, including the leading one. */
   precision: number;
-  /** Exponent of the least normal number. */
+  /** Exponent of the smallest normal number. */
   least: number;
   /** The first number that rounds to infinity. */
   overflow: number;
@@ -16,18 +18,18 @@ export const formats: Record<FloatDType, Format> = {
   f16: { precision: 11, least: -14, overflow: 65520 },
 };
 
-/** What one rounding may change a number by, relatively: 2⁻²⁴, 2⁻⁸, 2⁻¹¹. */
+/** Returns the largest relative change of a number by one rounding: 2⁻²⁴, 2⁻⁸ or 2⁻¹¹. */
 export function roundoff(dtype: FloatDType): number {
   return 2 ** -formats[dtype].precision;
 }
 
-/** What one rounding may change the smallest numbers by: half of the distance between them. */
+/** Returns the largest change of the smallest numbers by one rounding: half of the distance between them. */
 export function leastRoundoff(dtype: FloatDType): number {
   const { precision, least } = formats[dtype];
   return 2 ** (least - precision);
 }
 
-/** The nearest number of the type, the even one of two. */
+/** Returns the nearest number of the type, or the even one if two are equally near. */
 export function roundTo(dtype: FloatDType, x: number): number {
   const { precision, least, overflow } = formats[dtype];
   if (x === 0 || !Number.isFinite(x)) return x;

@@ -1,7 +1,9 @@
 import { expect } from "vitest";
 import { type ErrorCode, HeedError } from "../../lib/errors.js";
 
-/** `body` must throw a HeedError with this code and a message that says what was expected and what was given. */
+/**
+ * Expects that `body` throws a HeedError with this code and a message that says what was expected and what was given.
+ */
 export function expectError(body: () => unknown, code: ErrorCode, message = /expected .+, got /s): void {
   let thrown: unknown;
   try {
@@ -12,7 +14,7 @@ export function expectError(body: () => unknown, code: ErrorCode, message = /exp
   checkError(thrown, code, message);
 }
 
-/** The same of what a promise rejects with. */
+/** Expects the same of the error with which a promise rejects. */
 export async function expectRejection(
   promise: Promise<unknown>,
   code: ErrorCode,

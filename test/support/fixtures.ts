@@ -1,8 +1,8 @@
 /**
- * Comparison with PyTorch: test/fixtures/generate.py wrote what it computes in float64 and how far its own float32 is
- * from that. heed's error may be at most twice PyTorch's, as a root mean square; the largest, which differs more
- * by chance between equals, at most four times, so that no element is far off. PyTorch's error is taken for at least
- * what one rounding may cost: on a few dozen numbers it can be smaller by luck.
+ * Comparison with PyTorch. test/fixtures/generate.py wrote the results in float64 and the errors of PyTorch's own
+ * float32. The root mean square of heed's errors may be at most twice PyTorch's. The largest error, which depends more
+ * on chance, may be at most four times as large, so that no element is far off. PyTorch's error counts as at least one
+ * rounding, because on a few dozen numbers it can be smaller by luck.
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
@@ -20,7 +20,7 @@ import { bestIsa, targets } from "./targets.js";
 export interface FixtureArray {
   shape: number[];
   dtype: "f32" | "f64" | "i32";
-  /** Base64, little-endian. */
+  /** Base64 of little-endian numbers. */
   data: string;
 }
 
@@ -37,7 +37,7 @@ export interface FixtureCase {
   grads: Record<string, FixtureResult>;
 }
 
-/** The content of a packed file below test/fixtures; `name` is without its .json.gz. */
+/** Returns the content of a packed file below test/fixtures; `name` has no .json.gz. */
 export function readFixture(name: string): unknown {
   const packed = readFileSync(new URL(`../fixtures/${name}.json.gz`, import.meta.url));
   return JSON.parse(gunzipSync(packed).toString());
@@ -59,7 +59,7 @@ export function decodeInts(array: FixtureArray, device: string): IntTensor {
 const rms = (values: ArrayLike<number>): number =>
   Math.sqrt(Array.from(values, (x) => x * x).reduce((a, b) => a + b, 0) / Math.max(1, values.length));
 
-/** At most twice PyTorch's error, as this file's header has it. */
+/** Expects at most twice PyTorch's error, as the header of this file describes. */
 export function expectLikeTorch(label: string, actual: ArrayLike<number>, expected: FixtureResult): void {
   const exact = decode(expected);
   expect(actual.length, `${label}: number of elements`).toBe(exact.length);

@@ -1,4 +1,4 @@
-/** Folders for the files that tests write. */
+/** Makes folders for the files that tests write. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -7,14 +7,14 @@ import { afterAll, onTestFinished } from "vitest";
 const make = (): string => mkdtempSync(path.join(tmpdir(), "heed-"));
 const remove = (folder: string): void => rmSync(folder, { recursive: true, force: true });
 
-/** A folder that goes with the test. */
+/** Makes a folder that is removed after the test. */
 export function temporaryFolder(): string {
   const folder = make();
   onTestFinished(() => remove(folder));
   return folder;
 }
 
-/** A folder that the tests of a file, or of a group, share: it goes with the last of them. */
+/** Makes a folder that the tests of a file, or of a group, share. It is removed after the last of them. */
 export function sharedFolder(): string {
   const folder = make();
   afterAll(() => remove(folder));

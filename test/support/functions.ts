@@ -1,7 +1,10 @@
-/** Functions in float64. */
+/** Functions in float64, for references. */
 import type { Activation } from "../../lib/ops/activation.js";
 
-/** ∫₀ˣ 2/√π·e^(−t²) dt: its series of positive terms (Abramowitz & Stegun 7.1.6), beyond 4 the continued fraction of erfc. */
+/**
+ * Returns ∫₀ˣ 2/√π·e^(−t²) dt by its series of positive terms (Abramowitz & Stegun 7.1.6), or by the continued fraction
+ * of erfc beyond 4.
+ */
 export function erf(x: number): number {
   if (x < 0) return -erf(-x);
   if (x > 6) return 1;
@@ -23,7 +26,7 @@ export const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 export const relu = (x: number): number => Math.max(x, 0);
 export const silu = (x: number): number => x * sigmoid(x);
 export const geluErf = (x: number): number => 0.5 * x * (1 + erf(x / Math.SQRT2));
-/** 0.5·(1 + tanh(z)) is σ(2z), which loses no digits where tanh is near −1. */
+/** 0.5·(1 + tanh(z)) is σ(2z), which loses no digits if tanh is near −1. */
 export const geluTanh = (x: number): number => x * sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));
 
 export const byActivation: Readonly<Record<Activation, (x: number) => number>> = {
@@ -35,7 +38,7 @@ export const byActivation: Readonly<Record<Activation, (x: number) => number>> =
   sigmoid,
 };
 
-/** Of a row of logits. */
+/** Returns the logarithms of the softmax of a row of logits. */
 export function logSoftmax(logits: ArrayLike<number>): number[] {
   const row = Array.from(logits);
   const largest = Math.max(...row);

@@ -5,7 +5,9 @@ import { setImmediate } from "node:timers/promises";
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
-/** Runs the garbage collector until the finalizers of what it found have run, those of native handles included. */
+/**
+ * Runs the garbage collector until the finalizers of the collected objects have run, including those of native handles.
+ */
 export async function collectGarbage(): Promise<void> {
   for (let i = 0; i < 3; i++) {
     gc();

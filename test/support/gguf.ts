@@ -1,6 +1,6 @@
 import type { GgufValue } from "../../lib/formats/gguf-values.js";
 
-/** A value of a GGUF file with arrays that are arrays. */
+/** Returns a value of a GGUF file with plain arrays. */
 function plain(value: GgufValue): unknown {
   return typeof value === "object" ? Array.from(value, plain) : value;
 }

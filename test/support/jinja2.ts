@@ -1,4 +1,4 @@
-/** Python's Jinja2, set up as Hugging Face's transformers sets it up for chat templates. */
+/** Runs Python's Jinja2 with the same settings for chat templates as Hugging Face's transformers. */
 import { spawnSync } from "node:child_process";
 
 const program = `
@@ -9,11 +9,11 @@ cases = json.load(sys.stdin)
 json.dump([environment.from_string(case["template"]).render(**case["variables"]) for case in cases], sys.stdout)
 `;
 
-/** Whether Python has it: tests that need it are skipped otherwise, and say so. */
+/** True if Python has Jinja2. Otherwise tests that need it are skipped, and a warning says so. */
 export const hasJinja2 = spawnSync("python3", ["-c", "import jinja2"]).status === 0;
 if (!hasJinja2) console.warn("skipped: python3 has no jinja2 (Debian's python3-jinja2)");
 
-/** The texts of templates with their variables. */
+/** Returns the texts of templates with their variables. */
 export function jinja2(cases: readonly { template: string; variables: Record<string, unknown> }[]): string[] {
   const { status, stdout, stderr } = spawnSync("python3", ["-c", program], {
     input: JSON.stringify(cases),

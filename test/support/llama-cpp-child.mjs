@@ -1,5 +1,6 @@
-// llama.cpp in a process of its own, which its assertions end: reads a request from the parent, answers it and ends.
-// The addon is node-llama-cpp's for a CPU, used without that package's TypeScript (test/peers/package.json).
+// Runs llama.cpp in a process of its own, because its assertions end the process. It reads a request from the parent,
+// answers it and ends. The addon is node-llama-cpp's for a CPU, used without that package's TypeScript
+// (test/peers/package.json).
 import { createRequire } from "node:module";
 import path from "node:path";
 import { getBinsDir } from "@node-llama-cpp/linux-x64";
@@ -13,7 +14,7 @@ llama.setLogger((level, message) => level <= 3 && log.push(message.trim()));
 llama.loadBackends(folder);
 await llama.init();
 
-/** The logarithm of every token's probability after each of these tokens. */
+/** Returns the logarithms of the probabilities of all tokens after each of these tokens. */
 async function logProbabilities(model, ids) {
   const context = new llama.AddonContext(model, {
     contextSize: Math.max(256, ids.length),
@@ -21,7 +22,7 @@ async function logProbabilities(model, ids) {
     sequences: 1,
     threads: 1,
     flashAttention: false,
-    // F32, as heed keeps its keys and values.
+    // F32, in which heed also keeps its keys and values.
     kvCacheKeyType: 0,
     kvCacheValueType: 0,
   });
@@ -47,7 +48,7 @@ process.once("message", async ({ file, vocabOnly, texts, special, decode, ids, e
     const model = new llama.AddonModel(file, { addonExports: llama, vocabOnly, gpuLayers: 0, useMmap: false });
     if (!(await model.init())) throw new Error("the model does not load");
     const answer = {
-      // The beginning and end of a text are the caller's to add: the library leaves them out.
+      // The caller must add the beginning and end of a text, because the library leaves them out.
       tokens: texts?.map((text) => [...model.tokenize(text, special)]),
       decoded: decode?.map((list) => model.detokenize(Uint32Array.from(list), false)),
       rows: ids && (await logProbabilities(model, ids)),

@@ -1,6 +1,7 @@
 /**
- * llama.cpp as an independent reader of the GGUF files that heed writes. Each request runs in a process of its own. Where
- * the package is not installed (it has binaries for Linux on x64 alone) tests that need it are skipped, and say so.
+ * Uses llama.cpp as an independent reader of the GGUF files that heed writes. Each request runs in a process of its
+ * own. If the package is not installed (it has binaries for Linux on x64 only), tests that need it are skipped, and a
+ * warning says so.
  */
 import { fork } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -9,7 +10,7 @@ import { fileURLToPath } from "node:url";
 const child = fileURLToPath(new URL("llama-cpp-child.mjs", import.meta.url));
 const binaries = fileURLToPath(new URL("../../node_modules/@node-llama-cpp/linux-x64", import.meta.url));
 
-/** Whether there is a llama.cpp for this machine: `test.skipIf(!hasLlamaCpp)`. */
+/** True if there is a llama.cpp for this machine: `test.skipIf(!hasLlamaCpp)`. */
 export const hasLlamaCpp = existsSync(binaries);
 if (!hasLlamaCpp) console.warn("skipped: llama.cpp is not installed (npm ci installs it on Linux, x64)");
 
@@ -27,16 +28,16 @@ interface Answer {
   tokens: number[][];
   decoded: string[];
   rows: number[][];
-  /** Whether llama.cpp itself puts the beginning of a text before it, and the end after it. */
+  /** True if llama.cpp itself adds the beginning of a text; `ended` says the same of its end. */
   begins: boolean;
   ended: boolean;
   bos: number;
   eos: number;
-  /** Of `ends`: which of these tokens end a generation. */
+  /** For each token of `ends`, true if it ends a generation. */
   ends: boolean[];
 }
 
-/** What llama.cpp knows of a file's vocabulary. Rejects with its log where the file does not load. */
+/** Returns llama.cpp's knowledge of a file's vocabulary. Rejects with its log if it cannot load the file. */
 export async function llamaVocabulary(
   file: string,
   request: {
@@ -49,21 +50,24 @@ export async function llamaVocabulary(
   return ask({ special: false, ...request, file, vocabOnly: true });
 }
 
-/** The ids of each text, without what begins and ends a text; names of special tokens are found with `special`. */
+/**
+ * Returns the ids of each text without the tokens that begin and end a text. Names of special tokens are recognised if
+ * `special` is true.
+ */
 export async function llamaTokenize(file: string, texts: readonly string[], special = false): Promise<number[][]> {
   return (await llamaVocabulary(file, { texts, special })).tokens;
 }
 
 /**
- * After each of `ids`, the logarithm of every token's probability: [ids.length, vocabulary]. That is the logits, less a
- * number for each row. Rejects with llama.cpp's log where the file does not load.
+ * Returns the logarithms of the probabilities of all tokens after each of `ids`: [ids.length, vocabulary]. They are the
+ * logits minus a number for each row. Rejects with llama.cpp's log if it cannot load the file.
  */
 export async function llamaLogProbabilities(file: string, ids: readonly number[]): Promise<number[][]> {
   return (await ask({ file, vocabOnly: false, ids })).rows;
 }
 
 async function ask(request: Request): Promise<Answer> {
-  // Vitest's own arguments for Node are none of the child's.
+  // Vitest's own arguments for Node.js must not be passed to the child.
   const running = fork(child, { execArgv: [], serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"] });
   let errors = "";
   running.stderr!.on("data", (data: Buffer) => (errors += data.toString()));

@@ -1,8 +1,8 @@
-/** Disks of their own for processes: mounts that the process alone sees, and that go with it. */
+/** Gives processes disks of their own: mounts that only the process sees and that disappear with it. */
 import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 
-/** The command line through which a process starts after a shell script has mounted what it wants. */
+/** Returns the command line that starts a process after a shell script has mounted its disks. */
 export function mounted(script: string): string[] {
   return ["unshare", "-rm", "sh", "-ec", `${script}\nexec "$@"`, "sh"];
 }
@@ -10,7 +10,7 @@ export function mounted(script: string): string[] {
 const [command, ...args] = [...mounted(`mount -t tmpfs tmpfs "${tmpdir()}"`), "true"];
 const tried = spawnSync(command, args, { encoding: "utf8" });
 
-/** Why there are no mounts here; null where there are. */
+/** The reason why mounts are not possible here; null if they are. */
 export const noMounts =
   tried.status === 0 ? null : (tried.error?.message ?? tried.stderr.trim()) || `unshare ended with ${tried.status}`;
 

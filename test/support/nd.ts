@@ -1,4 +1,4 @@
-/** Arrays in float64 and the few operations that references are written with: slow, plain, and independent of heed. */
+/** Arrays in float64 and the few operations that references need: slow, plain, and independent of heed. */
 import { broadcastShapes, contiguousStrides, numel, sameShape, type Shape } from "../../lib/shape.js";
 import type { Random } from "./random.js";
 
@@ -12,7 +12,7 @@ export function nd(shape: Shape, data: ArrayLike<number>): Nd {
   return { shape, data: Float64Array.from(data) };
 }
 
-/** Element i is value(i), rounded to float32 so that both sides start from the same numbers. */
+/** Returns an array whose element i is value(i), rounded to float32 so that both sides begin with the same numbers. */
 export function generate(shape: Shape, value: (i: number) => number): Nd {
   return { shape, data: Float64Array.from({ length: numel(shape) }, (_, i) => Math.fround(value(i))) };
 }
@@ -21,7 +21,7 @@ export function normal(random: Random, shape: Shape, { scale = 1, offset = 0 } =
   return generate(shape, () => offset + scale * random.normal());
 }
 
-/** Normal, but at least `distance` from 0: for functions with a kink or a pole there. */
+/** Returns normal numbers that are at least `distance` away from 0, for functions with a kink or a pole there. */
 export function nonZero(random: Random, shape: Shape, { scale = 1, distance = 0.05 } = {}): Nd {
   return generate(shape, () => {
     const x = scale * random.normal();
@@ -29,12 +29,12 @@ export function nonZero(random: Random, shape: Shape, { scale = 1, distance = 0.
   });
 }
 
-/** Log-normal. */
+/** Returns log-normal numbers. */
 export function positive(random: Random, shape: Shape, scale = 1): Nd {
   return generate(shape, () => Math.exp(scale * random.normal()));
 }
 
-/** Distinct values with gaps of 1/16 in a random order: for maxima. */
+/** Returns distinct values with gaps of 1/16 in a random order, for maxima. */
 export function distinct(random: Random, shape: Shape): Nd {
   const n = numel(shape);
   const values = Array.from({ length: n }, (_, i) => (i - n / 2) / 16);
@@ -45,7 +45,7 @@ export function distinct(random: Random, shape: Shape): Nd {
   return nd(shape, values);
 }
 
-/** From 0 to limit − 1. */
+/** Returns integers from 0 to limit − 1. */
 export function integers(random: Random, shape: Shape, limit: number): Nd {
   return generate(shape, () => random.integer(limit));
 }
@@ -54,7 +54,7 @@ export function map(x: Nd, f: (value: number, i: number) => number): Nd {
   return { shape: x.shape, data: x.data.map((value, i) => f(value, i)) };
 }
 
-/** f(a, b) with NumPy's broadcasting. */
+/** Returns f(a, b) with NumPy's broadcasting. */
 export function zip(a: Nd, b: Nd, f: (a: number, b: number) => number): Nd {
   if (sameShape(a.shape, b.shape)) return { shape: a.shape, data: a.data.map((value, i) => f(value, b.data[i]!)) };
   const shape = broadcastShapes("zip", a.shape, b.shape);
@@ -64,7 +64,7 @@ export function zip(a: Nd, b: Nd, f: (a: number, b: number) => number): Nd {
   return { shape, data };
 }
 
-/** Where in memory the elements of a shape lie, in row-major order, by the strides of its dimensions. */
+/** Returns the places of the elements of a shape in memory, in row-major order, from the strides of its dimensions. */
 function positions(shape: Shape, strides: readonly number[]): Int32Array {
   let all = Int32Array.of(0);
   for (const [d, size] of shape.entries()) {
@@ -76,7 +76,7 @@ function positions(shape: Shape, strides: readonly number[]): Int32Array {
   return all;
 }
 
-/** Of each element of `shape`, the position in the shape that was stretched to it. */
+/** Returns, for each element of `shape`, its position in the shape that was stretched to it. */
 function stretched(from: Shape, shape: Shape): Int32Array {
   const own = contiguousStrides(from);
   const missing = shape.length - from.length;
@@ -114,7 +114,7 @@ export function reshape(x: Nd, shape: Shape): Nd {
   return nd(shape, x.data);
 }
 
-/** [..., M, K] · [..., K, N], leading dimensions broadcast. */
+/** Returns the matrix product [..., M, K] · [..., K, N] with broadcast leading dimensions. */
 export function matmul(a: Nd, b: Nd): Nd {
   const [M, K] = a.shape.slice(-2) as [number, number];
   const N = b.shape.at(-1)!;

@@ -1,18 +1,21 @@
 /**
- * The one body of an operation's test: on every target and case it checks output shapes, dtypes and values against a
- * float64 reference, and gradients against that reference's derivatives, with
+ * The common test of all operations. For every target and case it checks shapes, dtypes and values of the outputs
+ * against a float64 reference, and gradients against the derivatives of that reference, with
  * - a random upstream gradient,
  * - each input frozen in turn,
  * - the operation applied twice to the same inputs, which are leaves or results themselves (gradients accumulate),
  * - transposed and narrowed views as inputs,
- * - another number of threads, which must give the same bits,
- * and that no memory stays behind, also outside of scopes.
+ * - another number of threads, which must give the same bits.
  *
- * All of that in f32; in bf16 and f16 from inputs that these types hold exactly, so that what is rounded in between and
- * at the end is the only difference to the reference: plain, strided, applied twice, and with parameters in f32.
+ * It also checks that no memory stays behind, both within and outside scopes.
  *
- * Derivatives are four-point differences of the reference in float64, good to about 1e-11: at up to 16 elements of each
- * input, and along random directions ±1 of all its elements, whose rounding errors add up like a random walk.
+ * All of that happens in f32. In bf16 and f16 the inputs are numbers that these types hold exactly, so that only the
+ * roundings in between and at the end differ from the reference. There it tests plain inputs, strided inputs, the
+ * operation applied twice, and parameters in f32.
+ *
+ * Derivatives are four-point differences of the reference in float64, with errors of about 1e-11. They are taken for up
+ * to 16 elements of each input, and along random directions ±1 of all its elements, whose rounding errors add up like a
+ * random walk.
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { device as deviceOf, setThreads, threads } from "../../lib/device.js";
@@ -46,25 +49,25 @@ export interface OpTest<F extends string, I extends string, O> {
   cases: readonly OpCase<F, I, O>[];
   ours: (inputs: Floats<F>, ints: Ints<I>, options: O) => FloatTensor | FloatTensor[];
   reference: (inputs: Record<F, Nd>, ints: Record<I, Nd>, options: O) => Nd | Nd[];
-  /** In units of 2⁻²⁴; say where it comes from. */
+  /** Allowed error in units of 2⁻²⁴. A comment should say where it comes from. */
   tolerance: { out: Tolerance; grad: Tolerance };
   /**
-   * What bf16 and f16 may add to that, in units of their own roundoff. Unless given, what one kernel forward and one
-   * backward cost: a rounding of the output, and two of a gradient, which is rounded when it is written and again when
-   * it is added to.
+   * Additional error of bf16 and f16, in units of their own roundoff. The default is the error of one kernel forward
+   * and one backward: one rounding of the output, and two of a gradient, which is rounded when it is written and again
+   * when it is added to.
    */
   roundings?: { out?: Tolerance; grad?: Tolerance };
-  /** false for operations on f32 alone. */
+  /** False for operations that take f32 only. */
   short?: boolean;
-  /** Inputs that may be f32 where the others are not. */
+  /** Inputs that may be f32 if the others are not. */
   parameters?: readonly NoInfer<F>[];
-  /** Of the outputs in bf16 and f16: theirs unless given. */
+  /** Dtype of the outputs in bf16 and f16. By default it is the dtype of the inputs. */
   outDType?: FloatDType;
-  /** false for operations without a gradient. */
+  /** False for operations without a gradient. */
   differentiable?: boolean;
-  /** Whether `ours` is one operation, which leaves nothing but its results behind; true unless given. */
+  /** True if `ours` is a single operation, which leaves nothing but its results behind. @default true */
   single?: boolean;
-  /** Of the differences that derivatives are made of; 1e-4 unless given. */
+  /** Step of the differences for derivatives. @default 1e-4 */
   step?: number;
 }
 
@@ -74,17 +77,20 @@ const directions = 3;
 const onceRounded: Tolerance = { relative: 1, absolute: 0 };
 const twiceRounded: Tolerance = { relative: 2, absolute: 0 };
 
-/** What a case must give; made once for all targets, and once more for the inputs of both 16-bit types. */
+/**
+ * Expected results of a case. They are computed once for all targets, and once more for the inputs of both 16-bit
+ * types.
+ */
 interface Expected {
   upstream: Nd[];
   outputs: Nd[];
-  /** By input: elements and their derivatives, directions and the derivatives along them. */
+  /** For each input: elements and their derivatives, and directions and the derivatives along them. */
   grads: Record<string, { elements: [number, number][]; along: [Int8Array, number][] }>;
 }
 
 const list = <T>(value: T | T[]): T[] => (Array.isArray(value) ? value : [value]);
 
-/** A number that bf16 and f16 both hold. */
+/** Returns numbers that both bf16 and f16 can represent. */
 const rounded = (x: Nd): Nd => map(x, (value) => roundTo("f16", roundTo("bf16", value)));
 
 function expectedOf<F extends string, I extends string, O>(
@@ -115,7 +121,7 @@ function expectedOf<F extends string, I extends string, O>(
   for (const name of spec.differentiable === false ? [] : (Object.keys(at.inputs) as F[])) {
     const { length } = at.inputs[name].data;
     const all = [...Array(length).keys()];
-    // The ends always: tails are where kernels go wrong.
+    // The ends are always included, because kernels often fail at tails.
     const chosen =
       length <= samples ? all : [0, length - 1, ...Array.from({ length: samples - 2 }, () => random.integer(length))];
     const elements = chosen.map((i): [number, number] => [i, derivative(name, (data, by) => (data[i]! += by))]);
@@ -128,7 +134,7 @@ function expectedOf<F extends string, I extends string, O>(
   return { upstream, outputs, grads };
 }
 
-/** How far a number may be off: what f32's sums cost, and in a 16-bit type its roundings. */
+/** Returns the allowed error of a number: the error of f32's sums and, in a 16-bit type, of its roundings. */
 function allowance(dtype: FloatDType, sums: Tolerance, roundings: Tolerance, largest: number) {
   if (dtype === "f32") return (expected: number): number => bound(sums, expected, largest);
   const [unit, least] = [roundoff(dtype), 2 * leastRoundoff(dtype)];
@@ -136,7 +142,10 @@ function allowance(dtype: FloatDType, sums: Tolerance, roundings: Tolerance, lar
     bound(sums, expected, largest) + bound(roundings, expected, largest, unit) + least;
 }
 
-/** Checks a gradient that should be `times` the case's; `allowed` tells the allowance from the largest element. */
+/**
+ * Checks a gradient that should be `times` the gradient of the case; `allowed` returns the allowed error for the
+ * largest element.
+ */
 function expectGradient(
   label: string,
   actual: ArrayLike<number>,
@@ -145,7 +154,8 @@ function expectGradient(
   times: number,
 ): void {
   const expected = elements.map(([, value]) => value * times);
-  // Of all elements, not only those sampled. One that is wrong and large still shows along the random directions.
+  // The maximum is over all elements, not only over samples. A large wrong element also shows along the random
+  // directions.
   const within = allowed(Math.max(maxAbs(actual), maxAbs(expected)));
   expectWithin(
     label,
@@ -153,7 +163,8 @@ function expectGradient(
     expected,
     within,
   );
-  // With independent signs, six times the root of the summed squares is left once in 10⁸ (Hoeffding's inequality).
+  // With independent signs, the sum exceeds six times the root of the summed squares once in 10⁸ cases (Hoeffding's
+  // inequality).
   const squares = Array.from(actual, (g) => within(g) ** 2).reduce((a, b) => a + b, 0);
   for (const [signs, value] of along) {
     const error = Math.abs(dot(actual, signs) - value * times);
@@ -161,11 +172,14 @@ function expectGradient(
   }
 }
 
-/** A leaf that holds `value`, and the operation's input made from it. */
+/** A leaf that holds `value`, and the input of the operation that is made from it. */
 interface Input {
   leaf: FloatTensor;
   view: () => FloatTensor;
-  /** The gradient of the input, from that of the leaf; checks that the leaf's other elements have none. */
+  /**
+   * Returns the gradient of the input, taken from the gradient of the leaf. It checks that the leaf's other elements
+   * have none.
+   */
   gradient: (grad: Float32Array) => Float32Array;
 }
 
@@ -181,13 +195,13 @@ const plain: Maker = (_, value, where) => {
   return { leaf, view: () => leaf, gradient: (grad) => grad };
 };
 
-/** A result of a recorded operation instead of a leaf. */
+/** Makes an input that is the result of a recorded operation instead of a leaf. */
 const computed: Maker = (_, value, where) => {
   const leaf = tensor(value.data, value.shape, where);
   return { leaf, view: () => mul(leaf, 1), gradient: (grad) => grad };
 };
 
-/** The last two dimensions swapped in memory, with a margin around them. */
+/** Makes an input whose last two dimensions are swapped in memory, with a margin around them. */
 const strided: Maker = (label, value, where) => {
   const { positions, shape } = scattered(value.shape);
   const memory = new Float32Array(numel(shape)).fill(NaN);
@@ -219,7 +233,7 @@ function scattered(shape: readonly number[]): { shape: number[]; positions: numb
   return { shape: [...shape.slice(0, -2), height, width], positions };
 }
 
-/** The view that `scattered` describes. */
+/** Returns the view that `scattered` describes. */
 function window<T extends FloatTensor | IntTensor>(leaf: T, shape: readonly number[]): T {
   if (shape.length === 0) return leaf;
   if (shape.length === 1) return narrow(leaf, 0, 3, shape[0]!);
@@ -230,11 +244,11 @@ interface Variant {
   maker?: Maker;
   /** Inputs without a gradient. */
   frozen?: readonly string[];
-  /** How often the operation is applied to the same inputs. */
+  /** Number of times that the operation is applied to the same inputs. */
   uses?: number;
-  /** How often all of that is done without forgetting the gradients. */
+  /** Number of times that all of that is done without clearing the gradients. */
   passes?: number;
-  /** Inputs in f32, whatever the dtype. */
+  /** Inputs that are f32 for every dtype. */
   wide?: readonly string[];
 }
 
@@ -243,7 +257,10 @@ interface Run extends Target {
   dtype: FloatDType;
 }
 
-/** Short types on each device, not on each instruction set: test/native holds them to f32's kernels on every one. */
+/**
+ * Short types run on each device but not on each instruction set, because test/native compares them with f32's kernels
+ * on every one.
+ */
 const runs: readonly Run[] = [
   ...targets.map((target): Run => ({ ...target, dtype: "f32" })),
   ...(["bf16", "f16"] as const).flatMap((dtype) =>
@@ -259,11 +276,11 @@ interface Result {
 function expectSameBits(label: string, actual: Result, expected: Result): void {
   const bytes = ({ outputs, grads }: Result): Buffer =>
     Buffer.concat([...outputs, ...Object.values(grads)].map((x) => Buffer.from(x.buffer, x.byteOffset, x.byteLength)));
-  // Vitest's comparison, which takes longer than the operation, says where they differ.
+  // Vitest's comparison takes longer than the operation, so it is used only to show where they differ.
   if (!bytes(actual).equals(bytes(expected))) expect(actual, label).toEqual(expected);
 }
 
-/** The inputs of a case, made on a target. */
+/** Makes the inputs of a case on a target. */
 function prepare<F extends string, I extends string, O>(
   at: OpCase<F, I, O>,
   { device, dtype }: Run,
@@ -285,7 +302,7 @@ function prepare<F extends string, I extends string, O>(
   return {
     inputs,
     leaves: [...inputs, ...ints].map((input) => input.leaf),
-    /** What the operation gets. */
+    /** The inputs that the operation gets. */
     views: () => [viewsOf(inputs), viewsOf(ints)] as [Floats<F>, Ints<I>],
   };
 }
@@ -346,7 +363,10 @@ async function execute<F extends string, I extends string, O>(
   }
 }
 
-/** Runs the operation outside of any scope, recorded and not, and disposes what went in and came out: nothing is left. */
+/**
+ * Runs the operation outside any scope, recorded and not recorded, and disposes its inputs and outputs: nothing may be
+ * left.
+ */
 function expectNothingLeft<F extends string, I extends string, O>(
   spec: OpTest<F, I, O>,
   at: OpCase<F, I, O>,

@@ -3,17 +3,18 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 
-/** The milliseconds that the longest turns of the event loop took on the main thread. */
+/** Durations of the longest turns of the event loop on the main thread, in milliseconds. */
 export interface Pauses {
-  /** The CPU time, in milliseconds. */
+  /** CPU time in milliseconds. */
   busy: number;
-  /** The time asleep within a turn, in milliseconds: waiting for a lock, a file or another thread. */
+  /** Time asleep within a turn, in milliseconds: waiting for a lock, a file or another thread. */
   asleep: number;
 }
 
 /**
- * Milliseconds that the main thread has had a core so far, and has waited for one: on a machine with more to do than it has
- * cores, a turn is long without anybody holding it. Where the system does not tell, all time counts as work.
+ * Returns the milliseconds for which the main thread has had a core so far, and for which it has waited for one. On a
+ * machine with more work than cores, a turn is long although nothing holds it up. If the system does not tell, all time
+ * counts as work.
  */
 function coreTimes(): [busy: number, waiting: number] {
   try {
@@ -24,7 +25,7 @@ function coreTimes(): [busy: number, waiting: number] {
   }
 }
 
-/** The longest pauses while `work` runs. */
+/** Returns the longest pauses while `work` runs. */
 export async function pausesOf(work: () => Promise<unknown>): Promise<Pauses> {
   const longest: Pauses = { busy: 0, asleep: 0 };
   let last = [performance.now(), ...coreTimes()] as const;
@@ -46,14 +47,21 @@ export async function pausesOf(work: () => Promise<unknown>): Promise<Pauses> {
   return longest;
 }
 
-/** Nothing may keep the event loop busy for longer, where an idle process does not. */
+/**
+ * The longest time, in milliseconds, for which anything may keep the event loop busy, unless an idle process takes
+ * longer.
+ */
 const mostBusy = 50;
-/** Whoever holds a lock for a moment may be waiting for a core meanwhile, on a machine with more to do than it has cores. */
+/**
+ * The longest time asleep. A thread that holds a lock for a moment may itself be waiting for a core, on a machine with
+ * more work than cores.
+ */
 const mostAsleep = 300;
 
 /**
- * Expects that no turn of the event loop takes longer for `work` than 50 ms, or than twice what one takes for nothing. The
- * least of three: what else the machine does only adds to it. `asleep` is how many milliseconds a turn may sleep.
+ * Expects that no turn of the event loop during `work` takes longer than 50 ms, or than twice the longest turn of an
+ * idle process. It takes the least of three measurements, because other work of the machine can only increase it.
+ * `asleep` is the number of milliseconds for which a turn may sleep.
  */
 export async function expectNoPause(work: () => Promise<unknown>, asleep = mostAsleep): Promise<void> {
   const idle = await pausesOf(() => sleep(100));

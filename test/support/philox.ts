@@ -1,6 +1,6 @@
 /**
- * Philox4x32-10 (Salmon et al. 2011), written from the paper: what heed's random operations must draw. Word e % 4 of
- * block e / 4 belongs to element e; the seed is the key.
+ * Philox4x32-10 (Salmon et al. 2011), written from the paper. heed's random operations must draw the same numbers. Word
+ * e % 4 of block e / 4 belongs to element e; the seed is the key.
  */
 export function philox(seed: number, block: number, stream = 0): [number, number, number, number] {
   const low = (x: bigint): bigint => x & 0xffffffffn;
@@ -15,15 +15,15 @@ export function philox(seed: number, block: number, stream = 0): [number, number
   return [Number(c0), Number(c1), Number(c2), Number(c3)];
 }
 
-/** Philox's stream for each use, so that one seed gives each of them numbers of its own. */
+/** Philox's stream for each purpose, so that with one seed each of them gets numbers of its own. */
 export const draws = { tensors: 0, dropout: 1, sampling: 2 } as const;
 
-/** The words of elements 0 to n − 1. */
+/** Returns the words of elements 0 to n − 1. */
 export function philoxWords(seed: number, n: number, stream: number = draws.tensors): number[] {
   return Array.from({ length: Math.ceil(n / 4) }, (_, block) => philox(seed, block, stream))
     .flat()
     .slice(0, n);
 }
 
-/** In [0, 1), of 24 bits. */
+/** Returns a number in [0, 1) with 24 bits. */
 export const uniform01 = (word: number): number => (word >>> 8) / 2 ** 24;

@@ -1,4 +1,4 @@
-/** TypeScript programs that use heed as a package, as a user would write them. */
+/** Runs TypeScript programs that use heed as an installed package, as a user would write them. */
 import { execFile } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -8,7 +8,7 @@ import ts from "typescript";
 import { dist } from "./dist.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-/** Programs in a folder of their own, in which heed, as it is built, is an installed package. */
+/** Programs in a folder of their own, in which the built heed is an installed package. */
 export class Programs {
   readonly #names: string[] = [];
 
@@ -24,7 +24,10 @@ export class Programs {
     writeFileSync(this.#file(name, "ts"), source);
   }
 
-  /** Compiles the programs for Node 20. Returns what the compiler finds wrong with them, each with the program's name. */
+  /**
+   * Compiles the programs for Node.js 20. Returns the errors that the compiler finds, each with the name of its
+   * program.
+   */
   compile(): string[] {
     const options: ts.CompilerOptions = {
       ...{ module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext },
@@ -61,7 +64,7 @@ export class Programs {
     return (await running).stdout;
   }
 
-  /** Runs compiled programs in one process, which is faster, and resolves to how they failed. */
+  /** Runs compiled programs in one process, which is faster, and resolves to their errors. */
   async runAll(names: readonly string[]): Promise<string[]> {
     const main = path.join(this.folder, "run-all.mjs");
     writeFileSync(

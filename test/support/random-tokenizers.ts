@@ -1,4 +1,4 @@
-/** Random tokenizer.json definitions, with vocabularies that are trained here, and random texts for them. */
+/** Random tokenizer.json definitions, whose vocabularies are trained here, and random texts for them. */
 import fc from "fast-check";
 import { byteCharacter } from "../tokenizer/fixtures.js";
 
@@ -61,10 +61,12 @@ const others = [
   "Å",
 ];
 
-/** Names of added tokens, one of which begins with another; none is one that llama.cpp knows by itself, such as <|end|>. */
+/**
+ * Names of added tokens, one of which begins with another. llama.cpp knows none of them by itself, as it knows <|end|>.
+ */
 export const names = ["<s>", "</s>", "<|e|>", "<|e|>x", "tool", "<tool>", "[é]", "\n\n\n"];
 
-/** Texts of words, digits, white space, marks and emoji, with names of added tokens between. */
+/** Texts of words, digits, white space, marks and emoji, with names of added tokens in between. */
 export const anyText: fc.Arbitrary<string> = fc
   .array(
     fc.oneof(
@@ -79,7 +81,7 @@ export const anyText: fc.Arbitrary<string> = fc
   )
   .map((parts) => parts.join(""));
 
-/** Pairs of neighbours, the most frequent first, as byte-pair encoding learns them from these pieces. */
+/** Returns pairs of neighbours, the most frequent first, which byte-pair encoding learns from these pieces. */
 export function train(pieces: readonly string[], count: number): string[] {
   const texts = pieces.map((piece) => Array.from(piece));
   const merges: string[] = [];
@@ -149,7 +151,7 @@ const split = (expression: string, behavior = "Isolated", invert = false) => ({
 });
 const behaviors = fc.constantFrom("Isolated", "Removed", "Contiguous", "MergedWithPrevious", "MergedWithNext");
 
-/** Cutters that may stand before ByteLevel. */
+/** Pre-tokenizers that may precede ByteLevel. */
 const cutters = fc.oneof(
   fc
     .tuple(fc.constantFrom(String.raw`\s+`, String.raw`\p{N}`, "[aeiou]", "l+", " "), behaviors, fc.boolean())
@@ -182,23 +184,23 @@ const normalizers = fc.oneof(
 );
 
 export interface ByteLevelChoices {
-  /** What may stand in the file; all of it unless given. */
+  /** Possible values in the file. By default all of them occur. */
   normalizer?: fc.Arbitrary<unknown>;
   pre_tokenizer?: fc.Arbitrary<unknown>;
   added?: fc.Arbitrary<Record<string, boolean>>;
   ignore_merges?: fc.Arbitrary<boolean>;
 }
 
-/** What a byte-level tokenizer is made of. */
+/** Random choices for a byte-level tokenizer. */
 export interface ByteLevel {
-  /** Texts that its merges are learned from, and how many are. */
+  /** Texts from which merges are learned; `count` is the number of merges. */
   corpus: string[];
   count: number;
   normalizer: unknown;
   pre_tokenizer: unknown;
   ignore_merges: boolean;
   tokens: { content: string; [flag: string]: unknown }[];
-  /** Where a text gets a special token. */
+  /** Sides on which a text gets a special token. */
   ends: ("before" | "after")[];
 }
 
@@ -232,22 +234,22 @@ export function byteLevelTokenizer(choices: ByteLevelChoices = {}): fc.Arbitrary
   });
 }
 
-/** Tokens after a vocabulary; those that are in it keep their ids. */
+/** Returns tokens with ids after a vocabulary; tokens in the vocabulary keep their ids. */
 function withIds(vocabulary: readonly string[], tokens: ByteLevel["tokens"]): Json["added_tokens"] {
   let next = vocabulary.length;
   return tokens.map((token) => {
     const at = vocabulary.indexOf(token.content);
-    // A token of which a normalizer leaves nothing, or whose white space another takes, ends Hugging Face's library.
+    // A token that a normalizer empties, or whose white space another token takes, crashes Hugging Face's library.
     const normalized = token.normalized === true && token.content.trim() !== "";
     const blank = tokens.some(({ content }) => content.trim() === "");
     const [lstrip, rstrip] = [token.lstrip === true && !blank, token.rstrip === true && !blank];
-    // In heed no merge makes a special token; in llama.cpp these two always are.
+    // In heed no merge makes a special token; llama.cpp always treats these two as special.
     const special = at < 0 && (token.special === true || /^<\/?s>$/.test(token.content));
     return { ...token, normalized, lstrip, rstrip, special, id: at >= 0 ? at : next++ };
   });
 }
 
-/** The tokenizer.json of such choices. */
+/** Returns the tokenizer.json for such choices. */
 export function byteLevelJson({
   corpus,
   count,
@@ -301,15 +303,15 @@ const metaspace = (prepend_scheme: string, split: boolean) => ({
   split,
 });
 
-/** What a tokenizer in SentencePiece's way is made of. */
+/** Random choices for a tokenizer in the style of SentencePiece. */
 export interface Spaced {
   corpus: string[];
   count: number;
-  /** Whether it is Unigram, not byte-pair encoding. */
+  /** True for Unigram, false for byte-pair encoding. */
   unigram: boolean;
   bytes: boolean;
   fuse_unk: boolean;
-  /** Where spaces become U+2581, and where one is put before a text. */
+  /** The places at which spaces become U+2581, and at which one is put before a text. */
   spaces: "Prepend" | "Replace" | "always" | "first" | "never";
   split: boolean;
   normalizer: unknown;
@@ -317,7 +319,7 @@ export interface Spaced {
   ends: ("before" | "after")[];
 }
 
-/** Tokenizers of SentencePiece's kind. */
+/** Generates tokenizers in the style of SentencePiece. */
 export function spacedTokenizer(choices: { [K in keyof Spaced]?: fc.Arbitrary<unknown> } = {}): fc.Arbitrary<Spaced> {
   return fc.record({
     corpus: fc.array(anyText, { minLength: 1, maxLength: 6 }),
@@ -334,7 +336,10 @@ export function spacedTokenizer(choices: { [K in keyof Spaced]?: fc.Arbitrary<un
   }) as fc.Arbitrary<Spaced>;
 }
 
-/** Every pair of pieces that makes a piece, in the order in which the pieces were learned: SentencePiece's merges. */
+/**
+ * Returns every pair of pieces that makes a piece, in the order in which the pieces were learned: SentencePiece's
+ * merges.
+ */
 export function allMerges(pieces: readonly string[]): string[] {
   const all = new Set(pieces);
   return pieces.flatMap((piece) => {
@@ -348,10 +353,11 @@ export function allMerges(pieces: readonly string[]): string[] {
   });
 }
 
-/** The tokenizer.json of such choices. */
+/** Returns the tokenizer.json for such choices. */
 export function spacedJson(choices: Spaced): Json {
   const { corpus, count, unigram, bytes, fuse_unk, spaces, split, tokens, ends } = choices;
-  // Where text begins that a normalizer has changed, "first" is a matter of Hugging Face's book-keeping.
+  // If a normalizer has changed the beginning of a text, the meaning of "first" depends on Hugging Face's internal
+  // records.
   const normalizer = spaces === "first" ? null : choices.normalizer;
   const texts = corpus.map((text) => `${space}${text.replaceAll(" ", space)}`);
   const learned = [...new Set(train(texts, count).map((merge) => merge.replace(" ", "")))];
@@ -382,7 +388,7 @@ export function spacedJson(choices: Spaced): Json {
           type: "Unigram",
           unk_id: 0,
           byte_fallback: bytes,
-          // No two ways to cut a text have the same score.
+          // No two ways to split a text have the same score.
           vocab: vocabulary.map((piece, i) => [piece, -2 - Math.log(i + 2) - ((i * 7919) % 1009) / 1013]),
           merges: [],
         }
@@ -401,7 +407,7 @@ export function spacedJson(choices: Spaced): Json {
   } as unknown as Json;
 }
 
-/** WordPiece vocabularies, as BERT has them. */
+/** WordPiece vocabularies like BERT's. */
 export const wordPieceTokenizer = fc.record({
   corpus: fc.array(anyText, { minLength: 1, maxLength: 4 }),
   normalizer: normalizers,
@@ -410,7 +416,7 @@ export const wordPieceTokenizer = fc.record({
   ends: template,
 });
 
-/** The tokenizer.json of such choices. */
+/** Returns the tokenizer.json for such choices. */
 export function wordPieceJson(choices: {
   corpus: string[];
   normalizer: unknown;
@@ -448,7 +454,7 @@ export function wordPieceJson(choices: {
   };
 }
 
-/** As Llama 3's files cut text, and with `numbers` of other digits Qwen 2's. */
+/** Splits text as Llama 3's files do, and with other digits in `numbers` as Qwen 2's files do. */
 const laterSplit = (numbers: string): object =>
   split(
     String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
@@ -463,7 +469,7 @@ const mostly = (usual: unknown, ...others: unknown[]): fc.Arbitrary<unknown> =>
   );
 const ggufFlags = fc.oneof({ weight: 9, arbitrary: plainFlags }, { weight: 1, arbitrary: flags });
 
-/** Byte-level tokenizers of which a GGUF file can say many. */
+/** Byte-level tokenizers, most of which a GGUF file can express. */
 export const ggufByteLevel: fc.Arbitrary<ByteLevel> = fc
   .constantFrom("gpt-2", "llama", "qwen", "smollm", "other")
   .chain((kind) => {
@@ -485,7 +491,7 @@ export const ggufByteLevel: fc.Arbitrary<ByteLevel> = fc
     });
   });
 
-/** Tokenizers of SentencePiece's kind of which a GGUF file can say many. */
+/** Tokenizers in the style of SentencePiece, most of which a GGUF file can express. */
 export const ggufSpaced: fc.Arbitrary<Spaced> = spacedTokenizer({
   unigram: mostly(false, true),
   bytes: mostly(true, false),

@@ -1,4 +1,4 @@
-/** A small generator of the tests' own (mulberry32), so that they do not depend on what they test. */
+/** A small random generator for the tests (mulberry32), so that they do not depend on the code that they test. */
 export class Random {
   #state: number;
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** In [0, 1). */
+  /** Returns a number in [0, 1). */
   uniform(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let x = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
@@ -14,12 +14,12 @@ export class Random {
     return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** Standard normal (Box & Muller 1958). */
+  /** Returns a standard normal number (Box & Muller 1958). */
   normal(): number {
     return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
   }
 
-  /** From 0 to n − 1. */
+  /** Returns an integer from 0 to n − 1. */
   integer(n: number): number {
     return Math.floor(this.uniform() * n);
   }

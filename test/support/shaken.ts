@@ -1,8 +1,8 @@
-/** Weights larger than training begins with, so that every part of a model shows. */
+/** Gives a model larger weights than training begins with, so that every part of the model has an effect. */
 import type { Module } from "../../lib/nn/module.js";
 import { Random } from "./random.js";
 
-/** The model, its weights drawn anew: those of norms around 1, everything else around 0. */
+/** Returns the model with new random weights: those of norms around 1, and all others around 0. */
 export function shaken<M extends Module>(
   model: M,
   { seed = 3, std = () => 0.3 }: { seed?: number; std?: (name: string) => number } = {},

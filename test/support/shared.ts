@@ -1,4 +1,4 @@
-/** Trained weights and published outputs that lie beside a checkout, not in it. */
+/** Trained weights and published outputs, which lie beside a checkout and not in it. */
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,7 @@ const candidates = ["../../shared", "../../../shared", "../../../../shared"].map
 );
 const root = candidates.find((folder) => existsSync(path.join(folder, "models")));
 
-/** The folder of a model; null, and said so, where it is not there. */
+/** Returns the folder of a model, or null with a warning if it does not exist. */
 export function sharedModel(name: string): string | null {
   const folder = root && path.join(root, "models", name);
   if (folder && existsSync(folder)) return folder;

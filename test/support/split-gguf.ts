@@ -1,16 +1,16 @@
-/** Splits a GGUF file of F32 tensors into parts, as llama.cpp's gguf-split writes them. */
+/** Splits a GGUF file of F32 tensors into parts in the format of llama.cpp's gguf-split. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { readGguf } from "../../lib/formats/gguf.js";
 
 const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
 const u64 = (value: number): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer);
 const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);
-/** A key of type u16 (2) or i32 (5). */
+/** Returns a key of type u16 (2) or i32 (5). */
 const key = (name: string, type: 2 | 5, value: number): Buffer =>
   Buffer.concat([text(name), u32(type), u32(value).subarray(0, type === 2 ? 2 : 4)]);
 const padding = (length: number): Buffer => Buffer.alloc(-length & 31);
 
-/** Writes name-00001-of-0000N.gguf and so on, where `name` is the path without its end, and returns their paths. */
+/** Writes name-00001-of-0000N.gguf and so on, where `name` is the path without its ending, and returns their paths. */
 export async function splitGguf(file: string, name: string, parts: number): Promise<string[]> {
   const bytes = readFileSync(file);
   await using whole = await readGguf(file);

@@ -1,4 +1,4 @@
-/** What every operation is tested on: each device there is, and each instruction set of the CPU. */
+/** The targets on which every operation is tested: each available device, and each instruction set of the CPU. */
 import { afterAll, beforeAll, describe } from "vitest";
 import { devices } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
@@ -6,11 +6,11 @@ import { native } from "../../lib/native.js";
 export interface Target {
   name: string;
   device: string;
-  /** Makes it the one in force. */
+  /** Makes this target the current one. */
   select: () => void;
 }
 
-/** Of kernels; a machine runs some of them. */
+/** Instruction sets of kernels that this machine can run. */
 const isas = ["portable", "avx2", "avx512", "avx512vnni", "avx512bf16"].filter((isa) => native.supportsIsa(isa));
 const best = isas.at(-1)!;
 
@@ -24,19 +24,22 @@ function targetsOn(some: string[]): Target[] {
     );
 }
 
-/** avx512vnni and avx512bf16 are avx512 with other products: the best there is stands for all three. */
+/**
+ * Targets for most operations. avx512vnni and avx512bf16 are avx512 with other products, so the best available one
+ * stands for all three.
+ */
 export const targets: readonly Target[] = targetsOn(isas.filter((isa) => !isa.startsWith("avx512") || isa === best));
 
-/** Those and plain avx512: for operations that multiply bf16 or bytes. */
+/** The same targets and plain avx512, for operations that multiply bf16 or bytes. */
 export const productTargets: readonly Target[] = targetsOn(isas.filter((isa) => isa !== "avx512vnni" || isa === best));
 
-/** Each device, the CPU as it is used: for what does not depend on the instruction set. */
+/** Each device, with the CPU's default instruction set, for tests that do not depend on the instruction set. */
 export const devicesTested: readonly Target[] = targetsOn([native.isa()]);
 
-/** The machine's own choice, to be put back after a test. */
+/** The machine's own choice, which is restored after a test. */
 export const bestIsa = native.isa();
 
-/** Runs a file's tests once on each device, which is the default of everything they make ("auto"). */
+/** Runs a file's tests once on each device, which is then the default of everything they make ("auto"). */
 export function onEachDevice(tests: (device: string) => void): void {
   describe.each(devicesTested)("on $name", ({ device }) => {
     const usual = process.env.HEED_DEVICE;

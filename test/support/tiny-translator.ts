@@ -1,4 +1,7 @@
-/** A folder of CTranslate2 with a small model of random weights, one of the character `spoilt` NaN: for what only has to have one. */
+/**
+ * Writes a CTranslate2 folder with a small model of random weights, for tests that only need some translator. The
+ * weights of the character `spoilt` are NaN.
+ */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { modelFile, quantizedVariables, typedVariable, variable } from "./ctranslate2.js";
@@ -9,7 +12,7 @@ interface TinyTranslator {
   source?: string;
   target?: string;
   spoilt?: string;
-  /** What the weights are stored in; the oldest version of the format, in f32, unless given. */
+  /** Type in which the weights are stored. By default it is f32 in the oldest version of the format. */
   weights?: "f16" | "int8" | "int16" | null;
 }
 
@@ -52,7 +55,7 @@ export function writeTinyTranslator(
     ...linear(`${at}/attention/linear_1`, 2 * width, width),
     ...linear(`${at}/attention/linear_2`, width, width),
   ];
-  // Beside the characters: <blank>, <s>, </s>, and <unk>, which is not listed.
+  // Besides the characters there are <blank>, <s>, </s>, and <unk>, which is not listed.
   const [sources, targets] = [source.length + 4, target.length + 4];
   const variables = [
     make("encoder/embeddings/weight", sources, width),

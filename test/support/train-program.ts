@@ -1,6 +1,7 @@
 /**
- * Source of `async function train(seed)` for a child process or a worker that has `heed`: it trains a small GPT for `steps`
- * steps and resolves to its `losses` and to the greedy `tokens` that it then generates, which any difference would change.
+ * Returns the source of `async function train(seed)` for a child process or a worker that has `heed`. It trains a small
+ * GPT for `steps` steps and resolves to its `losses` and to the greedy `tokens` that it then generates. Any difference
+ * in training would change them.
  */
 export const trainProgram = (steps: number): string => `
   async function train(seed) {

@@ -2,10 +2,15 @@ import type { AdamW, AdamWOptions } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import type { FloatTensor } from "../../lib/tensor.js";
 
-/** Of every training in test/fixtures/families.py and lstm.py: `adamw_options` of support.py, and what they add. */
+/**
+ * Options of every training in test/fixtures/families.py and lstm.py: `adamw_options` of support.py, and their
+ * additions.
+ */
 export const fixtureTraining: AdamWOptions = { lr: 1e-2, beta1: 0.9, beta2: 0.95, weightDecay: 0.1, maxNorm: 1 };
 
-/** The losses of so many steps, each before its step; `after` each step, what else there is to see. */
+/**
+ * Returns the losses of this many steps, each before its step. `after` is called after each step for further checks.
+ */
 export async function trainedLosses(
   optimizer: AdamW,
   steps: number,

@@ -1,6 +1,6 @@
 /**
- * Compares typed arrays as toEqual does, many times as fast: NaN equals NaN, and 0 is not −0. Loaded before each test
- * file (vitest.config.ts).
+ * Compares typed arrays with the same result as toEqual, but many times as fast: NaN equals NaN, and 0 differs from −0.
+ * It is loaded before each test file (vitest.config.ts).
  */
 import { expect } from "vitest";
 
