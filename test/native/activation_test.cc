@@ -1,8 +1,9 @@
-// The vector activations of activation.h against the C library's functions in double. They are reached through gemm
-// with K = 1: 1 · x goes through the activation unchanged, and 1 through its derivative at x.
+// Compares the vector activations of activation.h with the C library's functions in double. The tests call them through
+// gemm with K = 1: 1 · x goes through the activation unchanged, and 1 through its derivative at x.
 //
-// Tolerance, in units of max(|f|, floor): erf is good to 2^-23, e^x and division to a few 2^-24; in the tanh form the
-// rounding of 2u, |2u| < 90 where the result is not 0, is a relative error of the result of up to 8 · 2^-24 · |2u|.
+// The tolerance is in units of max(|f|, floor): the error of erf is 2^-23, and that of e^x and division a few 2^-24. In
+// the tanh form the rounding of 2u, with |2u| < 90 if the result is not 0, causes a relative error of the result of up
+// to 8 · 2^-24 · |2u|.
 #include <algorithm>
 #include <cmath>
 
@@ -12,9 +13,9 @@ namespace heed::test {
 namespace {
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-// Of the standard normal distribution.
+// The distribution function of the standard normal distribution.
 double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
-// (1 + tanh u) / 2 of GELU's tanh form.
+// Returns (1 + tanh u) / 2 of GELU's tanh form.
 double gelu_tanh_gate(double x) { return sigmoid(2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)); }
 
 double activate(Activation activation, double x) {

@@ -1,4 +1,5 @@
-// CachingAllocator over a system that has so many bytes: when it waits for the queue to give its cache back.
+// Tests CachingAllocator over a system with a limited number of bytes: when it waits for the queue to give back its
+// cache.
 #include "core/allocator.h"
 
 #include <cstdlib>
@@ -16,7 +17,7 @@ class Limited final : public CachingAllocator {
   ~Limited() override { release_cached(); }
 
   size_t left;
-  size_t releasing = 0;  // what the system gets back once the queue has run
+  size_t releasing = 0;  // bytes that the system gets back once the queue has run
   int waits = 0;
 
  private:

@@ -1,4 +1,4 @@
-// What attention refuses, and how it says so.
+// Tests which calls of attention are refused, and with which messages.
 #include "check.h"
 
 namespace heed::test::attention {

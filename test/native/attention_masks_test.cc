@@ -1,10 +1,10 @@
-// Attention's windows, intervals of keys, ALiBi's slopes and softcap.
+// Tests attention's windows, intervals of keys, ALiBi's slopes and softcap.
 #include "attention_sweep.h"
 
 namespace heed::test::attention {
 namespace {
 
-// Sizes that end within tiles and vectors, windows from a key to more than there are.
+// Sizes that end within tiles and vectors, and windows from one key to more keys than there are.
 TEST(attention_windows) {
   sweep(stream, [&](Sweep& s) {
     for (const bool causal : {false, true})
@@ -20,7 +20,7 @@ TEST(attention_windows) {
         c.p = 0.3f;
         check(s, stream, ops, c);
       }
-    // Sums of positions and windows that overflow.
+    // Positions and windows whose sums overflow.
     for (const int64_t window : {INT64_MAX, int64_t{INT32_MAX}}) {
       Case c{2, 5, 40, 2, 2, 8, false, {}, {INT32_MAX, INT32_MIN}};
       c.window = window;
@@ -29,7 +29,7 @@ TEST(attention_windows) {
   });
 }
 
-// Documents of the given lengths, over and over.
+// Returns the ranges of documents of the given lengths, repeated to the end.
 std::vector<int32_t> document_ranges(const Case& c, const std::vector<int32_t>& lengths) {
   std::vector<int32_t> ranges;
   for (int64_t b = 0; b < c.B; b++) {
@@ -106,7 +106,7 @@ TEST(attention_slopes_and_softcap) {
         c.ranges = random_ranges(c, 4);
         check(s, stream, ops, c);
       }
-    // Splits of the keys, and distances of which the softmax leaves next to nothing.
+    // Splits of the keys, and distances so large that almost nothing remains after the softmax.
     for (const int64_t Tq : {1, 3, 20}) {
       Case c{1, Tq, 1300, 2, 1, 24, true};
       c.slopes = {0.001f, 4};

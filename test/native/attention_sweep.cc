@@ -1,4 +1,4 @@
-// Attention's operands, and what is run on them.
+// The operands of attention, and the calls that run on them.
 #include "attention_sweep.h"
 
 #include <algorithm>
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kSeed = 0x123456789abcdef;
 
-// [B, T, heads, D], in packed rows from the head `first` of `all` on.
+// Returns [B, T, heads, D], in packed rows of `all` heads from the head `first` on.
 Operand heads(const Case& c, int64_t T, int64_t heads, int64_t first, int64_t all) {
   Operand operand{{c.B, T, heads, c.D}, DType::f32, test::Layout::contiguous, -c.size, c.size};
   if (c.layout == Layout::heads_first) {

@@ -4,7 +4,7 @@
 
 namespace heed::test::attention {
 
-// How queries, keys and values lie in memory; packed are columns of one row with the others.
+// The layout of queries, keys and values in memory; packed ones are columns of the same rows.
 enum class Layout { plain, packed, heads_first };
 
 struct Case {
@@ -22,13 +22,13 @@ struct Case {
   int64_t mask_rows = 0, block_size = 0;
 };
 
-// Forward with lse, forward without, which takes other ways, and backward.
+// Runs forward with lse, forward without lse, which takes other paths, and backward.
 void check(Sweep& sweep, Stream& stream, const Ops& ops, const Case& c);
 
-// A mask of blocks of `size` with that share of them visible.
+// Makes a mask of blocks of `size`, of which this share is visible.
 void mask_blocks(Case& c, int64_t size, int64_t rows, float share);
 
-// A query's keys in every way that intervals can lie: inside of each other, apart, empty, beyond the keys.
+// Returns intervals of every kind: one inside another, disjoint, empty, beyond the keys.
 std::vector<int32_t> random_ranges(const Case& c, uint64_t seed);
 
 }  // namespace heed::test::attention

@@ -1,5 +1,5 @@
-// Attention, forward and backward: grouped heads, lengths of sequences, strided views, dropout, awkward sizes, splits
-// of the keys.
+// Tests attention, forward and backward: grouped heads, lengths of sequences, strided views, dropout, awkward sizes,
+// splits of the keys.
 #include "attention_sweep.h"
 
 namespace heed::test::attention {
@@ -11,7 +11,7 @@ TEST(attention_head_sizes) {
       check(s, stream, ops, {1, 35, 35, 2, 2, D, true});
       check(s, stream, ops, {1, 1, 21, 2, 2, D});
     }
-    check(s, stream, ops, {1, 64, 512, 8, 1, 256, true});  // enough rows of enough keys for these to be packed
+    check(s, stream, ops, {1, 64, 512, 8, 1, 256, true});  // enough rows with enough keys for the keys to be packed
   });
 }
 
@@ -20,7 +20,7 @@ TEST(attention_sequence_sizes) {
     for (const int64_t T : {1, 2, 3, 15, 16, 17, 31, 33, 48, 63, 64, 65, 127, 129, 257}) {
       check(s, stream, ops, {1, T, T, 1, 1, 20, true});
       check(s, stream, ops, {1, T, T, 1, 1, 20, false});
-      check(s, stream, ops, {1, T, T + 70, 1, 1, 20, true});  // queries are the last T
+      check(s, stream, ops, {1, T, T + 70, 1, 1, 20, true});  // queries are the last T tokens
       check(s, stream, ops, {1, T + 70, T, 1, 1, 20, true});  // the first 70 see nothing
     }
   });
@@ -59,12 +59,12 @@ TEST(attention_layouts) {
 TEST(attention_dropout) {
   sweep(stream, [&](Sweep& s) {
     for (const float p : {0.1f, 1.0f})
-      for (const int32_t Tk : {64, 70, 71})  // rows that start anywhere in a block of four draws
+      for (const int32_t Tk : {64, 70, 71})  // rows that begin anywhere in a block of four draws
         for (const int64_t Tq : {1, 2, 66}) check(s, stream, ops, {2, Tq, Tk, 4, 2, 17, true, {Tk, 33}, {}, p});
   });
 }
 
-// Few rows and many keys: splits of the keys, combined at the end.
+// Few rows and many keys: splits of the keys are combined at the end.
 TEST(attention_splits) {
   sweep(stream, [&](Sweep& s) {
     for (const int64_t Tq : {1, 2, 3, 7, 8, 9, 20, 70})
@@ -75,7 +75,7 @@ TEST(attention_splits) {
   });
 }
 
-// Scores that overflow, to minus infinity and to what is no number.
+// Scores that overflow to minus infinity and to NaN.
 TEST(attention_large_scores) {
   sweep(stream, [&](Sweep& s) {
     for (const float size : {5.0f, 1e30f})
@@ -84,7 +84,7 @@ TEST(attention_large_scores) {
   });
 }
 
-// The number of threads chooses between one pass and two in backward.
+// The number of threads decides between one pass and two in backward.
 TEST(attention_long) {
   sweep(stream, [&](Sweep& s) {
     for (Case c : {Case{1, 300, 300, 2, 2, 33, true, {}, {}, 0.1f}, Case{1, 130, 200, 6, 3, 64, false, {190}},

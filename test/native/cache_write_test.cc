@@ -1,4 +1,5 @@
-// cache_write: every dtype's size, strided views on both sides, starts, what must stay untouched, and every error.
+// Tests cache_write: every dtype's size, strided views on both sides, starts, memory that must stay unchanged, and
+// every error.
 #include "sweep.h"
 
 namespace heed::test {
@@ -10,7 +11,7 @@ struct Case {
   std::vector<int32_t> starts = {};
 };
 
-// The keys of packed queries, keys and values.
+// Returns the keys of packed queries, keys and values.
 TensorView keys_of(TensorView packed, int64_t H, int64_t D) {
   packed.rank = 4;
   packed.shape[2] = H;
@@ -21,7 +22,7 @@ TensorView keys_of(TensorView packed, int64_t H, int64_t D) {
   return packed;
 }
 
-// Of a cache kept as [B, H, S, D].
+// Returns the view of a cache that is stored as [B, H, S, D].
 TensorView heads_first(const TensorView& memory) { return permute(memory, {0, 2, 1, 3}); }
 
 TEST(cache_write) {

@@ -1,4 +1,4 @@
-// The harness: what is registered, what failed, comparison.
+// The harness: registered tests, failures, and comparison.
 #include <cstdarg>
 #include <future>
 
@@ -60,7 +60,7 @@ void expect_near(const char* label, const float* got, const double* expected, in
   double excess = 0;
   for (int64_t i = 0; i < n; i++) {
     const double error = std::fabs(got[i] - expected[i]) - (absolute + relative * std::fabs(expected[i]));
-    if (error <= 0) continue;  // NaN is not
+    if (error <= 0) continue;  // false for NaN
     wrong++;
     if (worst < 0 || !(error <= excess)) {
       worst = i;

@@ -1,4 +1,4 @@
-// The native tests' harness: TEST bodies that run once for each instruction set this machine has, tensors with
+// The harness of the native tests: TEST bodies that run once for each instruction set of this machine, tensors with
 // guarded ends, and comparison with a float64 reference.
 #pragma once
 #include <cmath>
@@ -36,7 +36,7 @@ struct Registration {
   static const heed::test::Registration registration_##name(#name, &test_##name);                                    \
   static void test_##name([[maybe_unused]] heed::test::Stream& stream, [[maybe_unused]] const heed::test::Ops& ops)
 
-// Records a failure of the running test (printf format) and lets it go on.
+// Records a failure of the running test (printf format); the test continues.
 __attribute__((format(printf, 1, 2))) void report(const char* format, ...);
 
 #define EXPECT(condition)                                                                       \
@@ -44,7 +44,7 @@ __attribute__((format(printf, 1, 2))) void report(const char* format, ...);
     if (!(condition)) heed::test::report("%s:%d: expected %s", __FILE__, __LINE__, #condition); \
   } while (0)
 
-// Memory of exactly the size of the view, from malloc, so that AddressSanitizer sees one element too many.
+// Memory of exactly the size of the view, from malloc, so that AddressSanitizer finds an access beyond the end.
 template <class T>
 class Array {
  public:
@@ -72,7 +72,7 @@ class Array {
   int64_t size;
 };
 
-// A small generator of its own (xorshift), so that tests do not depend on what they test.
+// A small random generator (xorshift), so that tests do not depend on the code that they test.
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ull + 1) {}
@@ -94,15 +94,16 @@ class Random {
   uint64_t state_;
 };
 
-// Runs one test; false if it failed.
+// Runs one test and returns false if it failed.
 bool run(const Test& test, const std::string& label);
 
-// Waits for the queue; what failed on it, or "" (for tests of device-side errors).
+// Waits for the queue and returns its failure, or "" (for tests of device-side errors).
 std::string synchronize(Stream& stream);
-// The error a call throws: "ERR_SHAPE: message", or "" if it throws none.
+// Returns the error that a call throws as "ERR_SHAPE: message", or "" if it throws none.
 std::string error_of(const std::function<void()>& call);
 
-// |got - expected| <= absolute + relative · |expected| everywhere; reports the worst element with its label.
+// Checks |got - expected| <= absolute + relative · |expected| for all elements, and reports the worst one with its
+// label.
 void expect_near(const char* label, const float* got, const double* expected, int64_t n, double absolute,
                  double relative);
 

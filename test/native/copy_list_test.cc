@@ -1,4 +1,4 @@
-// copy_list against copy, bit for bit: every pair of dtypes, lists of uneven tensors, and every error.
+// Compares copy_list with copy, bit for bit: every pair of dtypes, lists of uneven tensors, and every error.
 #include <cstring>
 #include <deque>
 
@@ -7,10 +7,10 @@
 namespace heed::test {
 namespace {
 
-// Empty ones at both ends and in the middle; one more than a chunk, and exactly one.
+// Empty tensors at both ends and in the middle; one of more than a chunk, and one of exactly a chunk.
 const std::vector<int64_t> kSizes = {0, 1, 17, 16384, 0, 16385, 3, 33, 0};
 
-// Tensors of one dtype after another over memory of exactly their sizes.
+// Tensors of one dtype, one after another in memory of exactly their sizes.
 struct List {
   std::deque<Array<uint8_t>> bytes;
   ViewList views;

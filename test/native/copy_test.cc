@@ -1,4 +1,4 @@
-// fill and copy: every layout on both sides, every pair of dtypes, every order of dimensions, and every error.
+// Tests fill and copy: every layout on both sides, every pair of dtypes, every order of dimensions, and every error.
 #include <algorithm>
 #include <limits>
 
@@ -7,7 +7,7 @@
 namespace heed::test {
 namespace {
 
-// Numbers of a dtype, some of which the others do not hold.
+// Returns numbers of a dtype, some of which the others cannot represent.
 Operand numbers(DType dtype, const Shape& shape, Layout layout = Layout::contiguous) {
   const float limit = dtype == DType::u8 ? 256 : 3e5f;
   return {shape, dtype, layout, dtype == DType::u8 ? 0 : -limit, limit};
@@ -55,7 +55,7 @@ TEST(copy_every_permutation) {
   });
 }
 
-// Both sides permuted, each in its own way.
+// Both sides are permuted, each in its own way.
 TEST(copy_between_permutations) {
   sweep(stream, [&](Sweep& s) {
     for (const std::vector<int>& dims :
@@ -77,7 +77,7 @@ TEST(copy_large) {
   });
 }
 
-// Also what no integer holds.
+// Includes values that no integer type can represent.
 TEST(fill_every_dtype_and_layout) {
   sweep(stream, [&](Sweep& s) {
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{3, 17}, Shape{2, 33, 31}, Shape{70001}})
@@ -88,8 +88,8 @@ TEST(fill_every_dtype_and_layout) {
   });
 }
 
-// Numbers at the ends of what each dtype holds, and beyond: the conversion to an integer of no such value is undefined
-// in C++.
+// Numbers at the ends of each dtype's range, and beyond. In C++, converting a value beyond the range to an integer is
+// undefined.
 TEST(copy_converts_the_ends_of_every_range) {
   const float values[] = {
       255.5f, 65520, 0x1p-25f, 0x1p-149f, 2147483520, 2147483648, std::numeric_limits<float>::max(), HUGE_VALF, NAN};

@@ -1,5 +1,5 @@
-// Cross-entropy, loss and gradient: vocabularies of every awkward size, rows in parts, in place, ignored rows, targets
-// outside the vocabulary, and every error.
+// Tests cross-entropy, loss and gradient: vocabularies of every awkward size, rows in parts, in place, ignored rows,
+// targets outside the vocabulary, and every error.
 #include "sweep.h"
 
 namespace heed::test {
@@ -17,7 +17,7 @@ TEST(cross_entropy_sizes) {
       const std::vector<Operand> operands = {{{1}}, {{rows}}, logits, logits, integers({rows}, V)};
       s.check("cross_entropy", 3, operands, [&](const Views& v) { run(v, &v[1], &v[2]); });
       s.check("cross_entropy", 1, operands, [&](const Views& v) { run(v, nullptr, nullptr); });
-      // In place it is the same.
+      // The result in place is the same.
       s.check("cross_entropy", 4, operands, [&](const Views& v) {
         run(v, nullptr, &v[2]);
         run(v, nullptr, &v[3]);
@@ -36,7 +36,7 @@ TEST(cross_entropy_sizes) {
   });
 }
 
-// Parts of the rows of a loss, each with a place of its own in the targets.
+// Parts of the rows of a loss, each with its own place among the targets.
 TEST(cross_entropy_of_rows_in_parts) {
   sweep(stream, [&](Sweep& s) {
     constexpr int64_t V = 37;

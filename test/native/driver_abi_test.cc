@@ -1,6 +1,6 @@
-// native/cuda/driver.h (and the software device's further codes) against cuda.h, where a toolkit is installed: the
-// values of constants, the sizes of types and the signature of every function in driver.def. What does not agree does
-// not compile.
+// Compares native/cuda/driver.h (and the further result codes of the software device) with cuda.h, if a toolkit is
+// installed: the values of constants, the sizes of types and the signature of every function in driver.def. A
+// difference causes a compile error.
 #if __has_include(<cuda.h>)
 #include <cuda.h>
 
@@ -8,7 +8,7 @@
 #include <type_traits>
 
 constexpr unsigned portable_of_the_toolkit = CU_MEMHOSTALLOC_PORTABLE;
-#undef CU_MEMHOSTALLOC_PORTABLE  // a macro there, a constant here
+#undef CU_MEMHOSTALLOC_PORTABLE  // a macro in cuda.h, but a constant here
 
 #include "cuda/driver.h"
 #include "simulator/codes.h"
@@ -16,8 +16,8 @@ constexpr unsigned portable_of_the_toolkit = CU_MEMHOSTALLOC_PORTABLE;
 namespace heed::cuda {
 namespace {
 
-// The same to a caller: scalars of the same kind and size, pointers to the same, or to an opaque struct or a value of
-// the same layout.
+// Types agree if they are the same to a caller: scalars of the same kind and size, or pointers to the same type, to an
+// opaque struct, or to a value of the same layout.
 template <class Ours, class Theirs>
 constexpr bool agree() {
   if constexpr (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) {
@@ -106,7 +106,7 @@ SAME(CU_STREAM_CAPTURE_MODE_RELAXED);
 static_assert(CU_MEMHOSTALLOC_PORTABLE == portable_of_the_toolkit);
 #undef SAME
 
-// Those that only the software device gives.
+// Result codes that only the software device returns.
 #define SAME(constant) \
   static_assert(static_cast<long long>(simulator::constant) == static_cast<long long>(::constant), #constant)
 SAME(CUDA_ERROR_INVALID_HANDLE);

@@ -1,4 +1,4 @@
-// Tensors of float dtypes in tests, and a reference for conversions that rounds in double by the definition.
+// Tensors of float dtypes for tests, and a reference for conversions that rounds in double by definition.
 #pragma once
 #include <cstring>
 
@@ -6,7 +6,8 @@
 
 namespace heed::test {
 
-// A float format: bits of the significand (with the leading one), least normal exponent, first value that overflows.
+// A float format: bits of the significand (including the leading one), smallest normal exponent, first value that
+// overflows.
 struct Format {
   int precision, least;
   double overflow;
@@ -30,7 +31,7 @@ inline double decode(DType dtype, uint16_t bits) {
   return bits >> 15 ? -value : value;
 }
 
-// The bits of a value that `dtype` holds exactly: the inverse of decode.
+// Returns the bits of a value that `dtype` represents exactly: the inverse of decode.
 inline uint16_t encode(DType dtype, double value) {
   const int fraction_bits = dtype == DType::bf16 ? 7 : 10, bias = dtype == DType::bf16 ? 127 : 15;
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
@@ -39,18 +40,18 @@ inline uint16_t encode(DType dtype, double value) {
   if (size == 0) return sign;
   if (std::isinf(size)) return static_cast<uint16_t>(sign | (2 * bias + 1) << fraction_bits);
   const int exponent = std::max(std::ilogb(size), 1 - bias);
-  const auto fraction = static_cast<int>(std::ldexp(size, fraction_bits - exponent));  // leading one included
+  const auto fraction = static_cast<int>(std::ldexp(size, fraction_bits - exponent));  // including the leading one
   const int biased = fraction >> fraction_bits ? exponent + bias : 0;
   return static_cast<uint16_t>(sign | biased << fraction_bits | (fraction & ((1 << fraction_bits) - 1)));
 }
 
-// What a number becomes in `dtype`, one of floats.
+// Returns the number after conversion to a float dtype.
 inline double converted(DType dtype, double x) {
   if (dtype == DType::f32) return static_cast<float>(x);
   return round_to(dtype == DType::bf16 ? kBf16 : kF16, x);
 }
 
-// Memory of a float dtype, read and written as double (one of integers can be given to what refuses it).
+// Memory of a float dtype, read and written as double (integer memory can be passed to operations that refuse it).
 struct Any {
   Any(DType dtype, const Shape& shape, Layout layout = Layout::contiguous)
       : halves(shape, layout), words(shape, layout), view(words.view) {
@@ -65,7 +66,7 @@ struct Any {
     return value;
   }
   void set_f32(int64_t i, float value) { std::memcpy(&words.memory[place(view, i)], &value, sizeof value); }
-  // Of a float dtype, which holds the value exactly.
+  // Sets an element of a float dtype, which must represent the value exactly.
   void set(int64_t i, double value) {
     if (view.dtype == DType::f32)
       set_f32(i, static_cast<float>(value));

@@ -1,4 +1,4 @@
-// unary, unary_backward and binary: every kind in every layout, in place, in several chunks, and every error.
+// Tests unary, unary_backward and binary: every kind in every layout, in place, in several chunks, and every error.
 #include "core/kinds.h"
 #include "sweep.h"
 
@@ -10,7 +10,7 @@ const Shape kShapes[] = {{}, {1}, {2, 3}, {17}, {31, 33}, {2, 63, 65}, {257}, {2
 Int number(UnaryKind kind) { return static_cast<Int>(kind); }
 Int number(BinaryKind kind) { return static_cast<Int>(kind); }
 
-// What a kind is given, and where it goes; `low` is above 0 where that is its domain.
+// Returns the operand of a kind, and its layout; `low` is above 0 if the domain requires it.
 Operand laid(const Shape& shape, Layout layout, float low = -3) { return {shape, DType::f32, layout, low, 3}; }
 
 TEST(unary_every_kind_and_layout) {

@@ -1,5 +1,5 @@
-// Embedding rows, forward and backward: awkward widths, numbers of ids and tables, ids outside the table, and every
-// error.
+// Tests embedding rows, forward and backward: awkward widths, numbers of ids and tables, ids outside the table, and
+// every error.
 #include "sweep.h"
 
 namespace heed::test {
@@ -21,7 +21,7 @@ TEST(embedding_sizes) {
       backward(100, 7, C);
     }
     forward(5, 23, 20000);
-    backward(1000, 1, 65);   // one row takes them all
+    backward(1000, 1, 65);   // all ids select one row
     backward(3, 5000, 33);   // most rows stay zero, and several tasks zero them
     backward(500, 11, 200);  // several tasks add
     backward(0, 4, 16);

@@ -1,5 +1,5 @@
-// Gated activations: every activation and layout, halves of one projection, outputs in an input's memory, and every
-// error.
+// Tests gated activations: every activation and layout, halves of one projection, outputs in an input's memory, and
+// every error.
 #include "core/kinds.h"
 #include "sweep.h"
 
@@ -29,7 +29,7 @@ TEST(gated_every_activation_and_layout) {
   });
 }
 
-// The halves of rows [2·F]: gate first.
+// Returns one of the halves of rows [2·F]; the gate comes first.
 TensorView half(const Array<float>& packed, int part) {
   TensorView view = packed;
   view.shape[1] /= 2;
@@ -53,7 +53,7 @@ TEST(gated_halves_of_a_projection) {
   ops.gated_backward(stream, half(gradient, 0), half(gradient, 1), dout, half(packed, 0), half(packed, 1), silu, false,
                      false);
   ops.gated_backward(stream, dgate, dup, dout, gate, up, silu, false, false);
-  // In the memory of their inputs.
+  // The gradients overwrite their inputs.
   ops.gated_backward(stream, half(packed, 0), half(packed, 1), dout, half(packed, 0), half(packed, 1), silu, false,
                      false);
   ops.gated(stream, gate, gate, up, silu);

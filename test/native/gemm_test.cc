@@ -1,4 +1,4 @@
-// gemm and bias_backward: awkward sizes in every transpose, layout, epilogue and path, and every error.
+// Tests gemm and bias_backward: awkward sizes in every transpose, layout, epilogue and path, and every error.
 #include <algorithm>
 #include <array>
 
@@ -20,10 +20,10 @@ struct Case {
   Int activation = 0;
   bool accumulate = false;
   DType dtype = DType::f32;
-  bool wide = false;  // out, bias and residual are f32 all the same
+  bool wide = false;  // out, bias and residual are f32 for every dtype
 };
 
-// The case in another dtype.
+// Returns the case in another dtype.
 Case of(DType dtype, Case c, bool wide = false) {
   c.dtype = dtype;
   c.wide = wide;
@@ -38,7 +38,7 @@ Shape with(Shape shape, int64_t rows, int64_t columns) {
 
 void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
   const DType mixed = c.wide ? DType::f32 : c.dtype;
-  // Rows further apart than they are long.
+  // The distance of rows exceeds their length.
   const auto padded = [&](DType dtype) {
     Operand operand{with(c.batch, c.m, c.n + c.padding), dtype};
     operand.window = [&](TensorView view) {
@@ -74,7 +74,7 @@ TEST(gemm_sizes_in_every_transpose) {
   });
 }
 
-// Several passes over K, several blocks of rows and of columns; and few rows of a long or of a wide b.
+// Several passes over K, several blocks of rows and of columns; and few rows with a long or a wide b.
 TEST(gemm_beyond_one_block) {
   sweep(stream, [&](Sweep& s) {
     for (const DType dtype : kFloats) {
@@ -153,7 +153,7 @@ TEST(gemm_every_epilogue) {
   });
 }
 
-// A product whose operand is summed on the way.
+// A product that also sums one of its operands.
 TEST(gemm_sums_of_an_operand) {
   sweep(stream, [&](Sweep& s) {
     for (const DType dtype : kFloats)

@@ -1,4 +1,4 @@
-// Which cards an image runs on, and which machine code they take.
+// Tests on which cards an image runs, and which machine code they take.
 #include "cuda/image.h"
 
 #include "check.h"

@@ -1,4 +1,4 @@
-// Layer norm and the RMS norm, forward and backward: awkward widths and numbers of rows, fused residual, optional
+// Tests layer norm and the RMS norm, forward and backward: awkward widths and numbers of rows, fused residual, optional
 // operands, in place, and every error.
 #include <cstring>
 
@@ -81,7 +81,7 @@ TEST(layernorm_empty) {
                          false);
   ops.layernorm_forward(stream, no_columns, nullptr, &two, &two, no_columns, nullptr, &zero, &zero, kEps, false);
   EXPECT(synchronize(stream).empty());
-  for (int64_t i = 0; i < 8; i++) EXPECT(dweight[i] == 3 && dbias[i] == 0);  // accumulated, written
+  for (int64_t i = 0; i < 8; i++) EXPECT(dweight[i] == 3 && dbias[i] == 0);  // accumulated; written
 }
 
 TEST(layernorm_errors) {

@@ -1,4 +1,5 @@
-// linear_attention in both directions, with states and decays: awkward sizes of rows that lie apart, and every error.
+// Tests linear_attention in both directions, with states and decays: awkward sizes of rows that lie apart, and every
+// error.
 #include "sweep.h"
 
 namespace heed::test {
@@ -9,7 +10,7 @@ struct Case {
   bool reverse = false, states = false, decays = false;
 };
 
-// [B, T, H, size] out of [B, H, T, size + 3]: rows lie apart, among what must not be touched.
+// Returns [B, T, H, size] within [B, H, T, size + 3]: rows lie apart, and the memory between them must not be touched.
 Operand rows(const Case& c, int64_t size) {
   Operand operand{{c.B, c.H, c.T, size + 3}};
   operand.window = [size](const TensorView& memory) {

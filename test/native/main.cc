@@ -1,13 +1,13 @@
-// heed_test [--isa NAME] [NAME PART]: runs the native tests on every instruction set this machine has, or on one of
-// them, of which "best" is the one that the addon would choose; exit code 1 if any fails. Where AVX-512 has better
-// products, on plain AVX-512 only those of products.
+// heed_test [--isa NAME] [NAME PART]: runs the native tests on every instruction set of this machine, or on one of
+// them; "best" means the one that the addon would choose. The exit code is 1 if any test fails. If AVX-512 has better
+// products, plain AVX-512 runs only the tests of products.
 #include <cstring>
 
 #include "check.h"
 
 namespace {
 
-// Of operations that multiply bf16 or bytes.
+// Returns true for tests of operations that multiply bf16 or bytes.
 bool of_products(const char* name) {
   for (const char* part : {"gemm", "attention", "quantize", "short"})
     if (std::strstr(name, part)) return true;
@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
   int passed = 0, failed = 0;
   for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16"}) {
     if (only && std::strcmp(isa, only)) continue;
-    // Each AVX-512 is that before it with other products, and the same code in everything else.
+    // Each AVX-512 variant is the variant before it with other products, and the same code in everything else.
     if (!std::strcmp(isa, "avx512vnni") && cpu::isa_supported("avx512bf16")) continue;
     const bool products = !std::strcmp(isa, "avx512") && cpu::isa_supported("avx512vnni");
     if (!cpu::select_isa(isa)) {

@@ -1,4 +1,5 @@
-// AdamW and the global gradient norm: lists of uneven tensors, none at all, in any number of threads, and every error.
+// Tests AdamW and the global gradient norm: lists of uneven tensors, empty lists, any number of threads, and every
+// error.
 #include <deque>
 
 #include "sweep.h"
@@ -6,7 +7,7 @@
 namespace heed::test {
 namespace {
 
-// Tensors of the given sizes, as a list.
+// A list of tensors of the given sizes.
 struct List {
   std::deque<Array<float>> arrays;
   ViewList views;
@@ -21,7 +22,7 @@ struct List {
   }
 };
 
-// Empty ones at both ends and in the middle; one more than a chunk, and exactly one.
+// Empty tensors at both ends and in the middle; one of more than a chunk, and one of exactly a chunk.
 const std::vector<int64_t> kSizes = {0, 1, 17, 16384, 0, 16385, 3, 40000, 33, 0};
 
 void is(const std::string& got, const char* expected) {

@@ -1,5 +1,5 @@
-// Philox4x32-10 against the known answers of its authors (Random123's kat_vectors), and the vector form against the
-// scalar one. The wider vectors of the other instruction sets are held by the tests of the kernels that draw with them.
+// Compares Philox4x32-10 with the known answers of its authors (Random123's kat_vectors), and the vector form with the
+// scalar one. The tests of the kernels that draw random numbers cover the wider vectors of the other instruction sets.
 #include "check.h"
 
 #define HEED_ISA portable
@@ -51,13 +51,13 @@ TEST(philox_uniform) {
     sum += u;
     squares += u * u;
   }
-  // Five standard deviations of the mean (sqrt(1/12 / n)) and of the mean square (sqrt(4/45 / n)).
+  // Within five standard deviations of the mean (sqrt(1/12 / n)) and of the mean square (sqrt(4/45 / n)).
   EXPECT(std::fabs(sum / kDraws - 0.5) < 5 * std::sqrt(1.0 / 12 / kDraws));
   EXPECT(std::fabs(squares / kDraws - 1.0 / 3) < 5 * std::sqrt(4.0 / 45 / kDraws));
 }
 
 TEST(philox_dropout_threshold) {
-  // The integer test and the f32 one agree on every draw next to the border.
+  // The integer test and the f32 test agree on every draw next to the border.
   for (const float p : {0.0f, 0x1p-24f, 1e-9f, 0.1f, 0.3f, 0.5f, 0.9f, 1 - 0x1p-24f, 1.0f}) {
     const uint32_t threshold = px::dropout_threshold(p);
     const int64_t border = static_cast<int64_t>(p * 0x1p24);

@@ -1,5 +1,5 @@
-// quantize, dequantize and gemm_quantized: awkward sizes in every dtype and size of groups, every epilogue, any number
-// of rows, ids outside of the table, and every error.
+// Tests quantize, dequantize and gemm_quantized: awkward sizes in every dtype and size of groups, every epilogue, any
+// number of rows, ids outside the table, and every error.
 #include "core/quantized.h"
 #include "core/kinds.h"
 #include "sweep.h"
@@ -45,7 +45,7 @@ TEST(dequantize_sizes) {
 struct Case {
   int64_t M, K, N, bits, group = 32;
   DType dtype = DType::f32;
-  bool bias = false, residual = false, wide = false;  // wide: parameters and out in f32 whatever the dtype
+  bool bias = false, residual = false, wide = false;  // wide: parameters and out are f32 for every dtype
   Int activation = 0;
 };
 
@@ -89,7 +89,7 @@ TEST(gemm_quantized_every_epilogue) {
   });
 }
 
-// What tests of errors are given.
+// Inputs of the tests of errors.
 struct Quantized {
   Array<uint8_t> codes;
   Array<float> memory;

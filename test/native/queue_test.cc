@@ -1,5 +1,5 @@
-// Queue: order, failures, sleeping and stopping, with the pushing thread and the worker at every pace beside each
-// other.
+// Tests Queue: order, failures, sleeping and stopping, with all combinations of speeds of the pushing thread and the
+// worker.
 #include "core/queue.h"
 
 #include <array>
@@ -14,7 +14,7 @@
 namespace heed::test {
 namespace {
 
-// Sets a number of failures once it is reached.
+// Stores the number of failures once it is reached.
 class Signal final : public Fence {
  public:
   explicit Signal(std::atomic<int64_t>& failures) : failures_(failures) {}
@@ -28,7 +28,7 @@ void wait_for(const std::atomic<int64_t>& failures) {
   while (failures < 0) std::this_thread::yield();
 }
 
-// A task that holds so many bytes.
+// Pushes a task that holds this number of bytes.
 template <size_t bytes>
 void push(Queue& queue, std::vector<int>& seen, int i) {
   queue.push("task", [&seen, i, held = std::array<char, bytes>{static_cast<char>(i)}] {
@@ -57,7 +57,7 @@ TEST(queue_runs_tasks_of_all_sizes_in_order) {
       default:
         push<16>(queue, seen, i);
     }
-    // Now the worker falls asleep between tasks, now they pile up.
+    // Sometimes the worker falls asleep between tasks, and sometimes they pile up.
     if (i % 20000 < 200) std::this_thread::sleep_for(std::chrono::microseconds(i % 100));
     if (i % 9000 == 0) queue.wait_idle();
   }

@@ -1,5 +1,5 @@
-// random_normal, random_uniform and dropout: awkward sizes and layouts, the bounds of uniform numbers, a draw on the
-// edge of being dropped, and every error.
+// Tests random_normal, random_uniform and dropout: awkward sizes and layouts, the bounds of uniform numbers, a draw on
+// the edge of being dropped, and every error.
 #include "core/random.h"
 #include "sweep.h"
 
@@ -19,7 +19,7 @@ TEST(random_uniform_bounds) {
   const auto same = [](UniformBounds got, float first, float last) { return got.first == first && got.last == last; };
   EXPECT(same(uniform_bounds(DType::bf16, 100, 101), 100, 100.5f));
   EXPECT(same(uniform_bounds(DType::bf16, 100.1f, 101), 100.5f, 100.5f));
-  EXPECT(same(uniform_bounds(DType::bf16, 100.1f, 100.2f), 100.1f, 100.1f));  // none in it
+  EXPECT(same(uniform_bounds(DType::bf16, 100.1f, 100.2f), 100.1f, 100.1f));  // no number in the interval
   EXPECT(same(uniform_bounds(DType::bf16, -1, 0), -1, -0x1p-133f));
   EXPECT(same(uniform_bounds(DType::f16, 0, 1), 0, 1 - 0x1p-11f));
   EXPECT(same(uniform_bounds(DType::f16, -1, 0x1p-25f), -1, 0));

@@ -1,4 +1,4 @@
-// RangePool: ranges of fake addresses, against a map of what is free.
+// Tests RangePool with ranges of fake addresses, against a map of the free bytes.
 #include "core/range_pool.h"
 
 #include <cstdint>
@@ -33,7 +33,7 @@ TEST(range_pool_fits_best) {
 
 TEST(range_pool_joins_neighbours_of_a_segment) {
   RangePool pool;
-  // Segments that happen to lie side by side stay apart.
+  // Segments that happen to lie side by side are not joined.
   pool.add(at(1000), 300);
   pool.add(at(1300), 300);
   char* blocks[6];

@@ -1,4 +1,4 @@
-// reduce: every subset of dimensions of every permutation, rows and columns, long and short, and every error.
+// Tests reduce: every subset of dimensions of every permutation, rows and columns, long and short, and every error.
 #include <algorithm>
 
 #include "core/kinds.h"
@@ -9,7 +9,7 @@ namespace {
 
 Int number(ReduceKind kind) { return static_cast<Int>(kind); }
 
-// Every kind over the dimensions in `mask`.
+// Checks every kind over the dimensions in `mask`.
 void check(Sweep& s, Stream& stream, const Ops& ops, const Operand& inp, const Shape& shape, unsigned mask,
            Layout layout) {
   Shape reduced = shape;
@@ -46,7 +46,7 @@ TEST(reduce_sizes_and_layouts) {
   });
 }
 
-// Long enough to be cut into segments, and many that are short.
+// Reductions that are long enough to be cut into segments, and many short ones.
 TEST(reduce_long) {
   sweep(stream, [&](Sweep& s) {
     for (const Shape& shape : {Shape{1, 70001}, Shape{70001, 1}, Shape{3, 30011}, Shape{30011, 3}, Shape{300, 2100}})

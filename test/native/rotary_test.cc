@@ -1,5 +1,5 @@
-// Rotary positions: both pairings, heads that are turned in part, strided views, in place, accumulation, given
-// positions, what must stay untouched, and every error.
+// Tests rotary positions: both pairings, partly rotated heads, strided views, in place, accumulation, given positions,
+// memory that must stay unchanged, and every error.
 #include "sweep.h"
 
 namespace heed::test {
@@ -10,7 +10,7 @@ struct Case {
   bool interleaved = false, inverse = false, accumulate = false;
 };
 
-// [B, T, H, D] cut out of heads that have `margin` more elements, with `others` heads more.
+// Returns [B, T, H, D] within heads that have `margin` more elements, with `others` more heads.
 Operand heads(const Case& c, int64_t others, int64_t margin) {
   Operand operand{{c.B, c.T, c.H + others, c.D + margin}};
   operand.window = [=](TensorView view) {
@@ -31,7 +31,7 @@ void check(Sweep& s, Stream& stream, const Ops& ops, const Case& c) {
                  c.inverse, c.accumulate);
     };
     s.check("rotary", 1, operands, [&](const Views& v) { turn(v[0], v); });
-    // In place it is the same.
+    // The result in place is the same.
     if (!c.accumulate)
       s.check("rotary in place", 2, operands, [&](const Views& v) {
         turn(v[0], v);

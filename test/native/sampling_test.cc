@@ -1,5 +1,4 @@
-// argmax, topk and sample: awkward sizes, ties, rows of NaN and infinities, rows apart from each other, and every
-// error.
+// Tests argmax, topk and sample: awkward sizes, ties, rows of NaN and infinities, rows that lie apart, and every error.
 #include "sweep.h"
 
 namespace heed::test {
@@ -9,7 +8,7 @@ void is(const std::string& got, const char* expected) {
   if (got != std::string(expected)) report("got \"%s\", expected \"%s\"", got.c_str(), expected);
 }
 
-// Rows of different kinds: anything, many ties, masked with -inf and NaN, rising, falling, nothing but -inf and NaN.
+// Rows of different kinds: random, many ties, masked with -inf and NaN, rising, falling, and only -inf and NaN.
 Array<float> rows_of_every_kind(int64_t rows, int64_t V) {
   Array<float> logits({rows, V});
   Random random(static_cast<uint64_t>(V));

@@ -1,5 +1,6 @@
-// Operations on bf16 and f16: what they give is what they give for the same numbers in f32, rounded once by the
-// definition, wherever it lies in memory; statistics and whatever else is f32 is the same bits. And every error.
+// Tests operations on bf16 and f16. Their results must be those for the same numbers in f32, rounded once by
+// definition, for every layout in memory; statistics and all other f32 results must have the same bits. It also tests
+// every error.
 #include "core/kinds.h"
 #include "dtypes.h"
 
@@ -10,16 +11,16 @@ constexpr DType kShort[] = {DType::bf16, DType::f16};
 
 struct Operand {
   Shape shape;
-  bool is_short = true;  // else f32
+  bool is_short = true;  // otherwise f32
   Layout layout = Layout::contiguous;
 };
 using Views = std::vector<TensorView>;
 
-// What rounding and comparisons treat apart, subnormal numbers of both types among them.
+// Numbers that rounding and comparisons treat specially, including subnormal numbers of both types.
 constexpr double kSpecial[] = {NAN, HUGE_VAL, -HUGE_VAL, -0.0, 0x1p-24, 60000, -3.25};
 
-// Runs `call` on tensors of `dtype` and on the same numbers in f32, the first `outputs` of which it writes; with
-// `special`, every third one is one of those above.
+// Runs `call` on tensors of `dtype` and on the same numbers in f32; it writes the first `outputs` of them. With
+// `special`, every third number is one of those above.
 void expect_twins(Stream& stream, const char* label, DType dtype, size_t outputs, const std::vector<Operand>& operands,
                   const std::function<void(const Views&)>& call, bool special = false) {
   Random random(operands.size());
@@ -84,7 +85,7 @@ TEST(short_elementwise) {
         }
 }
 
-// One number of f32, on either side, is not rounded to the tensors' type.
+// A single f32 number, on either side, is not rounded to the tensors' type.
 TEST(short_binary_with_f32_number) {
   const auto stretched = [](TensorView number, const TensorView& like) {
     number.rank = like.rank;
@@ -104,7 +105,7 @@ TEST(short_binary_with_f32_number) {
           }
 }
 
-// Lengths around the width of vectors, from an address that no vector is aligned to.
+// Lengths around the width of vectors, from an address to which no vector is aligned.
 TEST(short_lengths) {
   const auto rest = [](TensorView view) {
     view.data = view.ptr<char>() + size_of(view.dtype);
@@ -171,7 +172,7 @@ TEST(short_lengths_of_rows) {
                    });
       Array<int32_t> ids({kRows}), chosen[2] = {Array<int32_t>({kRows}), Array<int32_t>({kRows})};
       for (int64_t i = 0; i < kRows; i++) ids[i] = static_cast<int32_t>(i * 5 % n);
-      // In place, as training does it, and with the sum of exponentials over more than one vector.
+      // In place, as in training, and with the sum of exponentials over more than one vector.
       expect_twins(stream, "cross_entropy", dtype, 2, {{{1}, false}, x}, [&](const Views& v) {
         ops.cross_entropy(stream, v[0], nullptr, &v[1], v[1], ids, 0, -1, accumulate ? 0.1f : 0, 1, false);
       });
@@ -194,8 +195,8 @@ TEST(short_random) {
   }
 }
 
-// Every choice of T or f32 for what may be either, accumulated or not, transposes included. (Where pairs of bf16 are
-// multiplied, sums are rounded at other places than in f32.)
+// Every choice of T or f32 for the operands that may be either, accumulated or not, including transposes. (If pairs of
+// bf16 are multiplied, sums are rounded at other places than in f32.)
 TEST(short_gemm) {
   for (const DType dtype : kShort)
     for (int choice = 0; choice < 32 && !(dtype == DType::bf16 && cpu::bf16_dot()); choice++) {
@@ -231,7 +232,7 @@ TEST(short_bias_backward) {
                        [&](const Views& v) { ops.bias_backward(stream, v[0], v[1], accumulate); });
 }
 
-// Packed queries, keys and values, and gradients likewise: each is a window that the others must survive.
+// Packed queries, keys and values, and packed gradients: each is a window, and the others must stay unchanged.
 TEST(short_attention) {
   constexpr int64_t B = 2, T = 35, H = 2, D = 17;
   const auto cut = [](TensorView packed, int64_t part) {
@@ -258,7 +259,7 @@ TEST(short_attention) {
   }
 }
 
-// Decoding: a row or a few of each sequence, without lse.
+// Decoding: one row or a few rows of each sequence, without lse.
 TEST(short_attention_of_few_rows) {
   constexpr int64_t B = 2, H = 4, Hkv = 2, D = 17;
   for (const DType dtype : kShort)

@@ -1,10 +1,10 @@
-// The elementary functions of simd.h and elementary.h against the C library in double, over a sample of all f32
+// Compares the elementary functions of simd.h and elementary.h with the C library in double, over a sample of all f32
 // patterns.
 //
-// vexp and vtanh are reached through unary, on every instruction set. Over all 2^32 patterns vexp is within 1.011 ulp
-// and vtanh within 1.331 ulp (results below 2^-126 are measured in units of 2^-149); over those from 2^-5 to 2^18,
-// where the worst lie, vlog is within 0.835 ulp and vsin and vcos within 1.487. The memory and lane helpers are tested
-// here in their portable form; the kernels' tests of every length hold the others.
+// vexp and vtanh are called through unary, on every instruction set. Over all 2^32 patterns vexp is within 1.011 ulp
+// and vtanh within 1.331 ulp (results below 2^-126 are measured in units of 2^-149). Over the patterns from 2^-5 to
+// 2^18, which include the worst, vlog is within 0.835 ulp, and vsin and vcos within 1.487. The memory and lane helpers
+// are tested here in their portable form; the kernels' tests of every length cover the other forms.
 #include <cstring>
 
 #include "core/kinds.h"
@@ -29,7 +29,7 @@ double ulp_error(float got, double expected) {
 }
 
 void expect_ulps(Stream& stream, const Ops& ops, UnaryKind kind, double (*reference)(double), double ulps) {
-  constexpr uint64_t kStep = 2039;  // prime, so that every exponent and every low bit comes up
+  constexpr uint64_t kStep = 2039;  // prime, so that every exponent and every low bit occurs
   constexpr int64_t n = static_cast<int64_t>((uint64_t{1} << 32) / kStep);
   Laid<float> inp({n}), out({n});
   for (int64_t i = 0; i < n; i++) {

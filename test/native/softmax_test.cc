@@ -1,4 +1,4 @@
-// Softmax over the last dimension: awkward widths, rows that lie apart, in place, and every error.
+// Tests softmax over the last dimension: awkward widths, rows that lie apart, in place, and every error.
 #include "sweep.h"
 
 namespace heed::test {

@@ -1,4 +1,4 @@
-// Sweeps: tensors in memory of exactly their sizes, and what may have changed in them.
+// Sweeps: tensors in memory of exactly their sizes, and the parts of it that may change.
 #include "sweep.h"
 
 #include <algorithm>
@@ -29,14 +29,14 @@ class Tensor {
   const float* after() const { return reinterpret_cast<const float*>(memory_.get()); }
 
   bool whole() const { return static_cast<size_t>(view.numel()) * element_ == size(); }
-  // Which elements of the memory belong to the view.
+  // Returns the elements of the memory that belong to the view.
   std::vector<bool> used() const {
     std::vector<bool> used(bytes_.size() / element_);
     const size_t first = static_cast<size_t>(view.ptr<char>() - memory_.get()) / element_;
     for (int64_t i = 0; i < view.numel(); i++) used[first + static_cast<size_t>(place(view, i))] = true;
     return used;
   }
-  // Whether all but the view's elements, or with `all` they too, are what they were.
+  // Returns true if all elements but the view's are unchanged; with `all` the view's must be unchanged too.
   bool untouched(bool all) const {
     if (size() == 0 || (!all && whole()) || std::memcmp(data(), bytes_.data(), size()) == 0) return true;
     if (all) return false;
@@ -68,7 +68,7 @@ class Tensor {
   Laid<uint8_t> layout_;
   size_t element_;
   std::unique_ptr<char[]> memory_;
-  std::vector<char> bytes_;  // of the memory, before anything ran
+  std::vector<char> bytes_;  // content of the memory before anything ran
 };
 
 std::string describe(const char* name, const std::vector<Operand>& operands) {

@@ -1,18 +1,18 @@
-// Sweeps: an operation over awkward sizes and layouts. What values it gives is proved by test/ops, on every instruction
-// set; here it runs over memory of exactly its operands' sizes, where AddressSanitizer sees one element too many, it
-// leaves alone what is not its output's, and its bits are the same with any number of threads.
+// Sweeps: an operation over awkward sizes and layouts. test/ops checks its values on every instruction set. Here it
+// runs over memory of exactly its operands' sizes, so that AddressSanitizer finds an access beyond the end. The tests
+// check that it changes only its outputs, and that its bits are the same with any number of threads.
 #pragma once
 #include "views.h"
 
 namespace heed::test {
 
-// A tensor that an operation is given: random numbers from `low` to `high`, integers below `high`.
+// An operand of an operation: random numbers from `low` to `high`, or integers below `high`.
 struct Operand {
   Shape shape;
   DType dtype = DType::f32;
   Layout layout = Layout::contiguous;
   float low = -1, high = 1;
-  // What the operation sees of the tensor, where that is not all of it.
+  // The part of the tensor that the operation sees, if it is not the whole tensor.
   std::function<TensorView(const TensorView&)> window = nullptr;
 };
 using Views = std::vector<TensorView>;
@@ -28,12 +28,13 @@ class Sweep {
 
   explicit Sweep(Stream& stream) : stream_(stream) {}
 
-  // Runs `call` on the operands, of which it may change the elements of the first `outputs` and nothing else.
+  // Runs `call` on the operands. It may change the elements of the first `outputs` and nothing else.
   void check(const char* name, size_t outputs, const std::vector<Operand>& operands, const Call& call);
-  // The same with and without accumulation, which must add to f32 outputs the very numbers that are written without it.
+  // The same with and without accumulation, which must add to f32 outputs exactly the numbers that are written without
+  // it.
   void check_accumulating(const char* name, size_t outputs, const std::vector<Operand>& operands,
                           const AccumulatingCall& call);
-  // Bytes that must be the same in each round.
+  // Checks that these bytes are the same in each round.
   void same(const char* name, const void* bytes, size_t size);
 
  private:
@@ -44,7 +45,7 @@ class Sweep {
   size_t at_ = 0;
 };
 
-// Runs `body` once with 1 and with 5 threads; what it checks must have the same bits in each round.
+// Runs `body` once with 1 and once with 5 threads; the results that it checks must have the same bits in each round.
 void sweep(Stream& stream, const std::function<void(Sweep&)>& body);
 
 }  // namespace heed::test

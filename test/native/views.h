@@ -14,14 +14,14 @@ inline int64_t numel(const Shape& shape) {
   return n;
 }
 
-// How a tensor lies in memory: row-major; with its last two dimensions swapped; every other element of a row; and, for
-// inputs, repeated over the first dimension, over the last one, or over all of them.
+// The layout of a tensor in memory: row-major; with its last two dimensions swapped; every other element of a row; and,
+// for inputs, repeated over the first dimension, over the last one, or over all of them.
 enum class Layout { contiguous, transposed, stepped, repeated_first, repeated_last, repeated_all };
 constexpr Layout kOutLayouts[] = {Layout::contiguous, Layout::transposed, Layout::stepped};
 constexpr Layout kInLayouts[] = {Layout::contiguous,     Layout::transposed,    Layout::stepped,
                                  Layout::repeated_first, Layout::repeated_last, Layout::repeated_all};
 
-// The place in memory of the element with flat row-major index i.
+// Returns the place in memory of the element with flat row-major index i.
 inline int64_t place(const TensorView& view, int64_t i) {
   int64_t at = 0;
   for (int d = view.rank - 1; d >= 0; d--) {
@@ -31,7 +31,7 @@ inline int64_t place(const TensorView& view, int64_t i) {
   return at;
 }
 
-// dims[k] is the dimension of `view` that comes k-th.
+// dims[k] is the dimension of `view` that becomes the k-th.
 inline TensorView permute(const TensorView& view, const std::vector<int>& dims) {
   TensorView result = view;
   for (int k = 0; k < view.rank; k++) {
@@ -60,7 +60,7 @@ class Laid {
   T& at(int64_t i) { return memory[place(view, i)]; }
   const T& at(int64_t i) const { return memory[place(view, i)]; }
   operator const TensorView&() const { return view; }
-  // Whether what lies between the elements still has this value.
+  // Returns true if the memory between the elements still has this value.
   bool gaps_are(T value) const {
     if (view.numel() == memory.size) return true;
     std::vector<bool> used(static_cast<size_t>(memory.size));
@@ -85,7 +85,7 @@ class Laid {
   }
 };
 
-// Runs `body` with 1 and 5 threads and puts the number back.
+// Runs `body` with 1 and 5 threads and restores the number of threads.
 template <class Body>
 void with_thread_counts(const Body& body) {
   const int before = cpu::thread_count();

@@ -22,7 +22,7 @@ interface Case {
   options: { weightDecay: number; maxNorm: number | null };
   params: FixtureArray[];
   grads: FixtureArray[][];
-  /** All parameters, one behind the other. */
+  /** All parameters, one after the other. */
   result: FixtureResult;
   norms: FixtureResult;
 }
@@ -104,7 +104,7 @@ test.for(targets)("gradients are clipped by their norm and a millionth on $name"
   parameter.requiresGrad = true;
   parameter.grad = tensor([1e-6], [1], { device });
   optimizer.step();
-  // Half of the gradient, and half of that.
+  // Half of the gradient, and half of that again.
   expect(await optimizer.stateDict()["m.p"]!.item()).toBeCloseTo(2.5e-7, 12);
 });
 
@@ -117,7 +117,8 @@ test.for(targets)("a norm that is not finite moves nothing on $name", async ({ s
     parameter.grad = tensor([1, bad, bad, bad], [2, 2], { device });
     optimizer.step();
     if (bad === 1e38) {
-      // Squares overflow float32, their sum must not: the norm is finite, and the step is that of any other norm.
+      // Squares overflow float32, but their sum must not: the norm is finite, and the step is the same as with any
+      // other norm.
       expect(await optimizer.gradientNorm!.item()).toBeCloseTo(Math.sqrt(3) * 1e38, -32);
       expect((await parameter.data())[1]).toBeLessThan(2);
     } else expect([...(await parameter.data())]).toEqual([1, 2, 3, 4]);
@@ -130,7 +131,7 @@ test.for(targets)("parameters and gradients may begin anywhere in memory on $nam
   const count = 1030;
   const normals = (): Float32Array => Float32Array.from({ length: count }, () => random.normal());
   const [values, slope] = [normals(), normals()];
-  /** The same numbers, `offset` of them behind where 16 bytes begin. */
+  /** Returns the same numbers, at `offset` elements after a boundary of 16 bytes. */
   const behind = (numbers: Float32Array, offset: number): FloatTensor => {
     const padded = new Float32Array(count + offset);
     padded.set(numbers, offset);
@@ -174,7 +175,7 @@ test("parameters without a gradient stay, and their moments", async () => {
 });
 
 test("a parameter's bias correction goes by its own steps, as PyTorch's does", async () => {
-  // torch.optim.AdamW keeps a count of steps for each parameter, and leaves out those without a gradient.
+  // torch.optim.AdamW keeps a count of steps for each parameter, and skips parameters without a gradient.
   const names = ["always", "late", "seldom", "never"];
   const has = (name: string, step: number): boolean =>
     name === "always" || (name === "late" && step >= 300) || (name === "seldom" && step % 7 === 3);
@@ -202,7 +203,7 @@ test("a parameter's bias correction goes by its own steps, as PyTorch's does", a
     optimizer.step();
     optimizer.zeroGrad();
     if (step === 300) {
-      // The first step of any parameter is of the size of the learning rate, whatever its gradient is.
+      // The first step of any parameter has the size of the learning rate, whatever its gradient is.
       const [late] = [...(await parameters[1]![1].data())];
       expect(Math.abs(late! - 1)).toBeCloseTo(lr, 6);
     }

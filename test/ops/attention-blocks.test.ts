@@ -1,4 +1,4 @@
-/** Attention under masks of blocks, and the patterns that make some. */
+/** Tests attention under block masks, and the patterns that make such masks. */
 import { expect, test } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { attention, packedAttention } from "../../lib/ops/attention.js";
@@ -24,7 +24,7 @@ const random = new Random(13);
 
 type Blocks = NonNullable<Visible["blocks"]>;
 
-/** A mask of which that share is visible. */
+/** Returns a random mask of which this share is visible. */
 function drawn(shape: Blocks["shape"], size: number, share = 0.4): { blocks: Blocks } {
   const mask = Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () =>
     random.integer(1000) < share * 1000 ? 1 + random.integer(255) : 0,
@@ -150,7 +150,7 @@ test("time follows what is visible", async () => {
     }
     return Math.min(...times);
   };
-  // About 5 of 64 blocks a row; a third leaves room for a busy machine.
+  // About 5 of 64 blocks per row are visible; a limit of a third leaves room for a busy machine.
   expect(await seconds({ blocks })).toBeLessThan((await seconds({})) / 3);
 });
 
@@ -180,14 +180,14 @@ test("localBlocks are a band, the first blocks and some at random", async () => 
   expect(a).not.toEqual(b);
   expect(await rowsOf(localBlocks(options).mask, 40)).toEqual(a);
   expect(await rowsOf(localBlocks({ ...options, seed: 6 }).mask, 40)).not.toEqual(a);
-  // Columns are drawn alike: 228 draws of 2 · 40 · 3, one in about 37 each.
+  // All columns are equally likely: 228 of the 2 · 40 · 3 draws choose among 37 columns each, the others among 38.
   const counts = Array.from(
     { length: 40 },
     (_, j) => [...a, ...b].filter((row, i) => row[j] === "1" && Math.abs((i % 40) - j) > 1).length,
   );
   expect(Math.max(...counts)).toBeLessThan(25);
   expect(counts.filter((n) => n > 0).length).toBeGreaterThan(30);
-  // No more than there are.
+  // There are no more blocks to draw than exist.
   const all = localBlocks({ length: 4, size: 1, window: 0, random: 9, causal: true, device: "cpu" });
   expect(await rowsOf(all.mask, 4)).toEqual(["1000", "1100", "1110", "1111"]);
 });

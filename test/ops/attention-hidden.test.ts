@@ -1,6 +1,6 @@
 /**
- * Keys and values that are not finite, where queries do not see them. What lies outside of all that a sequence's queries
- * see is never touched. In between it reaches queries that are near to one that sees it, and none beyond.
+ * Keys and values that are not finite and that no query sees. Memory outside the range that a sequence's queries see is
+ * never touched. Within the range, hidden values may reach queries near to one that sees them, but none beyond.
  */
 import { describe, expect, test } from "vitest";
 import { attention } from "../../lib/ops/attention.js";
@@ -22,7 +22,10 @@ const runs = productTargets.flatMap((target) =>
   (["f32", "bf16"] as const).map((dtype) => ({ target, dtype, name: `${target.name} in ${dtype}` })),
 );
 
-/** Output and gradients; keys and values of sequence b at `bad(b, key)` are NaN and infinite, or else 0. */
+/**
+ * Returns the output and the gradients. Keys and values of sequence b with `bad(b, key)` are NaN and infinite, or else
+ * 0.
+ */
 async function run(
   { target: { device }, dtype }: Run,
   { q, k, v }: Record<"q" | "k" | "v", Nd>,

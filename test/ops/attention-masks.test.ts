@@ -1,4 +1,4 @@
-/** Windows, intervals of keys, slopes and caps of attention's scores, and the helpers that make their tensors. */
+/** Tests windows, intervals of keys, slopes and caps of attention's scores, and the helpers that make their tensors. */
 import { expect, test } from "vitest";
 import { packedAttention } from "../../lib/ops/attention.js";
 import { alibiSlopes, documentRanges, prefixRanges } from "../../lib/ops/attention-masks.js";
@@ -18,11 +18,11 @@ import { Random } from "../support/random.js";
 
 const random = new Random(12);
 
-/** Intervals of every kind: inside of each other, apart, empty, beyond the keys. */
+/** Returns intervals of every kind: one inside another, disjoint, empty, beyond the keys. */
 const randomRanges = (B: number, Tq: number, Tk: number): number[] =>
   Array.from({ length: 2 * B * Tq }, () => random.integer(Tk + 9) - 4);
 
-/** Documents of the given lengths in each sequence. */
+/** Returns the ranges of documents of the given lengths in each sequence. */
 const packedDocuments = (...documents: number[][]): number[] =>
   documents.flatMap((lengths) =>
     lengths.flatMap((length, d) => {
@@ -31,7 +31,7 @@ const packedDocuments = (...documents: number[][]): number[] =>
     }),
   );
 
-/** Prefixes that are seen from everywhere, then one key more a query. */
+/** Returns the ranges of prefixes that every query sees; each query also sees one key more than the query before. */
 const prefixes = (T: number, ...lengths: number[]): number[] =>
   lengths.flatMap((prefix) => Array.from({ length: T }, (_, i) => [0, Math.max(prefix, i + 1)]).flat());
 
@@ -96,7 +96,7 @@ opTest({
 
 opTest({
   name: "masked decoding",
-  // Few queries and many keys, without a backward pass to come: the keys may be split.
+  // Few queries and many keys, without a backward pass to follow, so that the keys may be split.
   ...masked([
     ["a window", [2, 1, 300, 2, 2, 64], { causal: true, window: 70, keyLengths: [300, 40] }],
     ["a window", [1, 3, 1100, 2, 1, 20], { causal: true, window: 600 }],
@@ -116,7 +116,7 @@ opTest({
         causal: true,
         window: 200,
         keyRanges: randomRanges(1, 5, 320),
-        // With intervals that lie far off, all scores of a query are the bias and little else: small slopes.
+        // Slopes are small, because with distant intervals a query's scores would consist of little but the bias.
         slopes: [0.01, 0.02, 0.03, 0, 0.004, 0.005, 0.006, -0.01],
         softcap: 5,
       },
@@ -151,11 +151,11 @@ opTest({
 
 test("alibiSlopes are the paper's geometric sequences", async () => {
   const of = async (heads: number): Promise<number[]> => [...(await alibiSlopes(heads, { device: "cpu" }).data())];
-  // §3: with 8 heads 1/2, 1/4, … 1/256; with 16 a step of 1/√2.
+  // §3: with 8 heads 1/2, 1/4, … 1/256; with 16 heads a step of 1/√2.
   expect(await of(8)).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((i) => 2 ** -i));
   expect(await of(16)).toEqual(Array.from({ length: 16 }, (_, i) => Math.fround(2 ** (-(i + 1) / 2))));
   expect(await of(1)).toEqual([2 ** -8]);
-  // Twelve: those of eight, then the first, third, fifth and seventh of sixteen.
+  // Twelve heads: the slopes of eight, then the first, third, fifth and seventh of sixteen.
   const [eight, sixteen] = [await of(8), await of(16)];
   expect(await of(12)).toEqual([...eight, sixteen[0], sixteen[2], sixteen[4], sixteen[6]]);
 });
@@ -177,7 +177,7 @@ test("prefixRanges shows the prefix to all and nothing later to the others", asy
   const ranges = prefixRanges([2, 0], 3, { device: "cpu" });
   expect(ranges.shape).toEqual([2, 3, 2]);
   expect([...(await ranges.data())]).toEqual([0, 2, 0, 2, 0, 3, 0, 1, 0, 2, 0, 3]);
-  // Behind what is in a cache.
+  // The prefix precedes the tokens in a cache.
   const later = prefixRanges([5, 1], 2, { starts: [4, 7], device: "cpu" });
   expect([...(await later.data())]).toEqual([0, 5, 0, 6, 0, 8, 0, 9]);
 });

@@ -49,7 +49,7 @@ const cases: [Sizes, Visible][] = [
   [[3, 4, 9, 2, 1, 6], { keyLengths: [9, 4, 6], causal: true }],
   [[2, 4, 9, 2, 2, 6], { keyLengths: [9, 9], queryStarts: [0, 5], causal: true }],
   [[2, 3, 70, 1, 1, 4], { keyLengths: [70, 65], queryStarts: [2 ** 31 - 1, -(2 ** 31)], causal: true }],
-  // Queries that see nothing: no keys, or all of them later.
+  // Queries that see nothing: there are no keys, or all keys are later.
   [[2, 3, 5, 1, 1, 4], { keyLengths: [0, 5] }],
   [[2, 5, 3, 1, 1, 4], { causal: true }],
   [[1, 3, 5, 1, 1, 4], { queryStarts: [-2], causal: true }],
@@ -58,7 +58,7 @@ const cases: [Sizes, Visible][] = [
   [[2, 3, 0, 1, 1, 4], {}],
 ];
 
-// On either side of the edges of tiles, which depend on the head size.
+// Sizes on either side of the edges of tiles, which depend on the head size.
 const tiles: [Sizes, Visible][] = [
   [[1, 64, 64, 1, 1, 20], { causal: true }],
   [[1, 65, 17, 2, 1, 64], {}],
@@ -126,7 +126,7 @@ opTest({
 
 opTest({
   name: "decoding",
-  // Few queries and many keys, without a backward pass to come: the keys may be split.
+  // Few queries and many keys, without a backward pass to follow, so that the keys may be split.
   cases: (
     [
       [[1, 1, 1, 1, 1, 1], {}],
@@ -172,7 +172,7 @@ opTest({
 
 opTest({
   name: "attention of large scores",
-  // Scores of up to ±200: a softmax without its maximum taken off overflows.
+  // Scores of up to ±200: a softmax that does not subtract its maximum overflows.
   cases: [{ name: "[1, 9, 65, 1, 1, 8]", inputs: { v: normal(random, [1, 65, 1, 8]) } }],
   ours: ({ v }) => {
     const { device } = v;
@@ -183,7 +183,7 @@ opTest({
     );
   },
   reference: ({ v }) => reference(large.q, large.k, v, {}),
-  // Scores of 200 have nothing to do with those of rounded queries and keys.
+  // Scores of 200 from rounded queries and keys are unrelated to the exact ones.
   short: false,
   // An error of u in scores of 200 is 200 u in their exponentials.
   tolerance: { out: { relative: 400, absolute: 100 }, grad: { relative: 400, absolute: 100 } },
@@ -234,7 +234,10 @@ opTest({
   single: false,
 });
 
-/** What dropout multiplies the weights by, read off an attention over one-hot values: keys and head size are n. */
+/**
+ * Returns the factors by which dropout multiplies the weights. They are read from an attention over one-hot values, so
+ * that the number of keys and the head size are n.
+ */
 async function dropoutMask(
   [B, T, H, n]: [number, number, number, number],
   p: number,
@@ -266,7 +269,7 @@ opTest({
   roundings,
 });
 
-/** Of Philox, in rows that begin anywhere in a block of four draws. */
+/** Returns the mask from Philox, in rows that may begin anywhere in a block of four draws. */
 function exactMask([B, Tq, Tk, H]: Sizes, p: number, seed: number): Nd {
   const words = philoxWords(seed, B * H * Tq * Tk, draws.dropout);
   return nd(
@@ -302,7 +305,7 @@ test("dropout of attention follows its probability and seed", async () => {
   expect(Math.abs(zerosOf(big) - 0.25)).toBeLessThan(6 * Math.sqrt((0.25 * 0.75) / big.data.length));
   expect((await dropoutMask([2, 40, 2, 40], 0.25, 1)).data).toEqual(big.data);
   expect((await dropoutMask([2, 40, 2, 40], 0.25, 2)).data).not.toEqual(big.data);
-  // Heads and sequences draw apart.
+  // Heads and sequences draw independently.
   const [a, b, c] = [0, 1600, 3200].map((at) => big.data.slice(at, at + 1600));
   expect(a).not.toEqual(b);
   expect(a).not.toEqual(c);
@@ -347,8 +350,8 @@ test.for(targets)("scores without end, and what is no number, on $name", async (
   }
 });
 
-// Scores of thousands may be far off in absolute terms, but backward recomputes the very ones that forward summed: its
-// probabilities sum to 1, so the gradients of one query's values sum to the query's own.
+// Scores of thousands may have large absolute errors, but backward recomputes exactly those that forward summed. So its
+// probabilities sum to 1, and the gradients of one query's values sum to the query's own.
 test.for(targets)("backward recomputes the same scores on $name", async ({ select, device }) => {
   select();
   for (const Tk of [50, 600]) {
@@ -366,13 +369,14 @@ test.for(targets)("backward recomputes the same scores on $name", async ({ selec
     for (let d = 0; d < 64; d++) {
       let total = 0;
       for (let j = 0; j < Tk; j++) total += dv[j * 64 + d]!;
-      // A rounding of the sum of exponentials' logarithm, up to 4096 here, is 2⁻¹³ in each, the same for all keys.
+      // The logarithm of the sum of exponentials is up to 4096 here. Rounding it changes each probability by 2⁻¹³, by
+      // the same factor for all keys.
       expect(Math.abs(total / wanted[d]! - 1)).toBeLessThan(2 ** -12);
     }
   }
 });
 
-// Enough rows of enough keys for the CPU to pack these.
+// Enough rows with enough keys for the CPU to pack the keys.
 test.for(targets.filter(({ device }) => device === "cpu"))("many rows of large heads on $name", async (target) => {
   target.select();
   const inputs = inputsOf([1, 64, 520, 8, 1, 256]);

@@ -19,7 +19,7 @@ interface Options {
   scale?: number;
 }
 
-/** By the definition, a query and a head at a time. */
+/** The definition of attention with a bias, one query and one head after the other. */
 function reference({ q, k, v, bias }: Record<Input, Nd>, _: unknown, { scale }: Options): Nd {
   const [batch, queries, heads, size] = q.shape as [number, number, number, number];
   const keys = k.shape[1]!;
@@ -81,9 +81,10 @@ opTest<Input, never, Options>({
   ],
   ours: ({ q, k, v, bias }, _, options) => biasedAttention(q, k, v, bias, options),
   reference,
-  // Sums of up to 33 terms in a row of four operations; what a score's error does to a weight is about itself.
+  // Four operations in a row with sums of up to 33 terms; an error of a score changes a weight by about the same
+  // amount.
   tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 64 } },
-  // Scores, weights and the output are rounded, and their gradients.
+  // Scores, weights, the output and their gradients are rounded.
   roundings: { out: { relative: 2, absolute: 6 }, grad: { relative: 4, absolute: 16 } },
   single: false,
 });

@@ -30,7 +30,7 @@ const kinds: Record<string, Kind> = {
   sub: { ours: binary.sub, f: (a, b) => a - b },
   mul: { ours: binary.mul, f: (a, b) => a * b },
   div: { ours: binary.div, f: (a, b) => a / b, b: apart },
-  // Values of a on even, of b on odd multiples of 1/32: never equal.
+  // Values of a lie on even multiples of 1/32, and those of b on odd ones, so they are never equal.
   maximum: { ours: binary.maximum, f: Math.max, a: grid(0), b: grid(1) },
   minimum: { ours: binary.minimum, f: Math.min, a: grid(0), b: grid(1) },
   pow: { ours: binary.pow, f: Math.pow, a: (shape) => positive(random, shape, 0.7) },
@@ -83,10 +83,10 @@ for (const [name, { ours, f, a = any, b = any }] of Object.entries(kinds))
     })),
     ours: (x) => ours(x.a, x.b),
     reference: (x) => zip(x.a, x.b, f),
-    // One rounding, a few for pow and the quotient's gradient; sums over what was stretched, of up to 45 terms that
-    // may cancel, against the largest.
+    // One rounding, or a few for pow and the quotient's gradient. Sums over stretched dimensions have up to 45 terms
+    // that may cancel; their error is relative to the largest element.
     tolerance: { out: { relative: name === "pow" ? 8 : 1, absolute: 0 }, grad: { relative: 12, absolute: 24 } },
-    // Gradients are compositions of up to four operations, and sums of their rounded results over what was stretched.
+    // Gradients are compositions of up to four operations, and sums of their rounded results over stretched dimensions.
     roundings: { grad: { relative: 6, absolute: 3 } },
   });
 
@@ -108,7 +108,7 @@ const withNumbers: Record<string, [(x: FloatTensor) => FloatTensor, (x: number) 
   "1 − x": [(x) => binary.sub(1, x), (x) => 1 - x],
   "x / 3": [(x) => binary.div(x, 3), (x) => x / 3],
   "2 / x": [(x) => binary.div(2, x), (x) => 2 / x],
-  // Numbers that bf16 and f16 do not hold.
+  // Numbers that bf16 and f16 cannot represent.
   "x · 1.7": [(x) => binary.mul(x, 1.7), (x) => x * 1.7],
   "|x| to the 1.7": [(x) => binary.pow(abs(x), 1.7), (x) => Math.abs(x) ** 1.7],
   "1.7 to the x": [(x) => binary.pow(1.7, x), (x) => 1.7 ** x],
@@ -161,14 +161,14 @@ test.for(devicesTested)("the gradient of a mean of more elements than f16 can co
     x.zeroGrad();
     using y = reduce(x);
     y.backward(1000);
-    // The first: a thousand of the elements' shares; the second: they are all the largest.
+    // The mean gives each element its share of the thousand; so does max, because all elements are the largest.
     const expected = roundTo("f16", 1000 / 100_000);
     expect(new Set(await x.grad!.data())).toEqual(new Set([expected]));
   }
 });
 
-// PyTorch's derivatives.yaml: the exponent's gradient is 0 where the base is 0 and the exponent is not negative, the
-// base's is 0 where the exponent is 0.
+// PyTorch's derivatives.yaml: the exponent's gradient is 0 if the base is 0 and the exponent is not negative, and the
+// base's gradient is 0 if the exponent is 0.
 test.for(targets)("pow has PyTorch's gradients at a base of 0 on $name", async ({ select, device }) => {
   select();
   const cases: [base: number, exponent: number, dbase: number, dexponent: number][] = [
@@ -207,7 +207,7 @@ test.for(targets)("pow has PyTorch's gradients at a base of 0 on $name", async (
       ).toBe(true);
     }
   }
-  // An exponent that is a number.
+  // The exponent is a number.
   using x = tensor([0, 0], [2], { device });
   x.requiresGrad = true;
   for (const [exponent, expected] of [
@@ -227,7 +227,7 @@ opTest({
   cases: [[], [17], [3, 33]].map((shape) => ({ name: formatShape(shape), inputs: { x: apart(shape) } })),
   ours: ({ x }) => [binary.mul(x, x), binary.sub(x, x), binary.div(x, x)],
   reference: ({ x }) => [map(x, (a) => a * a), map(x, () => 0), map(x, () => 1)],
-  // The gradients of x − x and x/x cancel: what is left are roundings of terms as large as g/x.
+  // The gradients of x − x and x/x cancel: the rest consists of roundings of terms as large as g/x.
   tolerance: { out: { relative: 1, absolute: 0 }, grad: { relative: 4, absolute: 16 } },
   roundings: { grad: { relative: 6, absolute: 8 } },
 });
@@ -254,7 +254,7 @@ test.for(targets)("operands that are special in every pair, on $name", async ({ 
   const values = [0, -0, 1, -1, Infinity, -Infinity, NaN, 2 ** -149, Math.fround(3e38)];
   const all: Record<string, [Kind["ours"], Kind["f"]]> = {
     ...Object.fromEntries(Object.entries(kinds).map(([name, { ours, f }]) => [name, [ours, f]])),
-    // C's, as PyTorch's: 1 to any power is 1, also -1 to an infinite one.
+    // As in C and PyTorch: 1 to any power is 1, and so is -1 to an infinite power.
     pow: [binary.pow, (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b)],
     equal: [binary.equal, (a, b) => Number(a === b)],
     greater: [binary.greater, (a, b) => Number(a > b)],
@@ -274,7 +274,7 @@ test.for(targets)("operands that are special in every pair, on $name", async ({ 
     using y = ours(a, b);
     for (const [i, got] of (await y.data()).entries()) {
       const [x, z] = [values[Math.floor(i / 9)]!, values[i % 9]!];
-      // Which zero it is says nothing here.
+      // The sign of a zero does not matter here.
       expect(got + 0, `${name} of ${x} and ${z}`).toBe(Math.fround(f(x, z)) + 0);
     }
   }

@@ -18,7 +18,7 @@ test.for(targets)("cacheWrite puts values behind each sequence's start on $name"
       for (const starts of [null, [0, 2, Tmax - T]].filter((list) => list?.every((s) => s + T <= Tmax) ?? true)) {
         const values = normal(random, [B, T, H, D]).data;
         using cache = zeros([B, Tmax, H, D], { device });
-        // The heads in front of the positions in memory: what a projection's cut may look like.
+        // The heads come before the positions in memory, as in a part of a projection.
         using memory = tensor(values, [B, H, T, D], { device });
         using given = transpose(memory, [0, 2, 1, 3]);
         using at = starts && tensor(Int32Array.from(starts), [B], { device });

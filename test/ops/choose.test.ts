@@ -10,14 +10,14 @@ import { type Target, targets } from "../support/targets.js";
 const random = new Random(13);
 const widths = [1, 2, 3, 17, 31, 33, 63, 65, 257, 1000];
 
-/** Positions in falling order; the lowest index wins a tie. */
+/** Returns positions in descending order; the lowest index wins a tie. */
 const order = (row: ArrayLike<number>): number[] =>
   [...Array(row.length).keys()].toSorted((a, b) => row[b]! - row[a]! || a - b);
 
 test.for(targets)("argmax and topk on $name", async ({ select, device }) => {
   select();
   for (const width of widths) {
-    // Rounded, so that there are ties.
+    // The values are rounded, so that there are ties.
     const data = normal(random, [5, width]).data.map((value) => Math.round(value * 4) / 4);
     const rows = Array.from({ length: 5 }, (_, r) => data.subarray(r * width, (r + 1) * width));
     using x = tensor(data, [5, width], { device });
@@ -50,7 +50,7 @@ test.for(targets)("argmax and topk of rows of every kind on $name", async ({ sel
     (i) => -i,
     () => (random.sign() > 0 ? NaN : -Infinity),
   ];
-  // NaN comes after everything.
+  // NaN is ordered after every number.
   const ordered = (row: Float32Array): number[] => {
     const numbers = [...row.keys()].filter((i) => !Number.isNaN(row[i]));
     return [
@@ -109,7 +109,7 @@ async function draw(logits: number[], offsets: number[], options: Draw, { device
   return [...(await ids.data())];
 }
 
-/** The weights that the options leave, in float64, and in the order of the tokens. */
+/** Returns the weights that remain after the options, in float64 and in the order of the tokens. */
 function weightsOf(logits: number[], options: Draw): number[] {
   const { repetitionPenalty = 1, temperature = 1, topK = 0, topP = 1, minP = 0, history = [] } = options;
   const penalised = logits.map((x, i) =>
@@ -177,7 +177,7 @@ test.for(targets)("of equal tokens the first are kept on $name", async (target) 
   const offsets = Array.from({ length: 120 }, (_, i) => i);
   for (const [options, kept] of [
     [{ topK: 7 }, 7],
-    [{ topP: 0.42 }, 9], // 8 have 0.40
+    [{ topP: 0.42 }, 9], // 8 tokens have 0.40
     [{ topK: 10, topP: 0.42 }, 5],
     [{ topP: 0.09 }, 2],
     [{ topP: 1e-9 }, 1],
@@ -191,7 +191,7 @@ test.for(targets)("of equal tokens the first are kept on $name", async (target) 
 
 test.for(targets)("a set out of a large vocabulary on $name", async ({ select, device }) => {
   select();
-  // 60 tokens of one weight among many of 1e-4: their mass is 60.394, half of which 31 of them have.
+  // 60 tokens have the same weight among many of 1e-4. Their mass is 60.394, and 31 of them have half of it.
   const row = new Float32Array(4000).fill(Math.log(1e-4));
   for (let i = 0; i < 60; i++) row[i * 66 + 5] = 0;
   const rows = new Float32Array(300 * row.length);
@@ -234,7 +234,7 @@ test.for(targets)("a row's token depends on its own logits and offset alone on $
 test.for(targets)("rows without a distribution get the id -1, alone, on $name", async ({ select, device }) => {
   select();
   const random = new Random(21);
-  // Both kernels of CUDA, and rows that do not fill vectors.
+  // The sizes reach both kernels of CUDA, and rows that do not fill vectors.
   for (const V of [1, 2, 33, 700, 4100]) {
     const at = (): number => random.integer(V);
     const fine = (): number[] => Array.from({ length: V }, () => random.normal());
@@ -285,7 +285,7 @@ test.for(targets)("rows without a distribution get the id -1, alone, on $name", 
 test.for(targets)("a penalty that makes Infinity of a logit leaves no distribution on $name", async (target) => {
   target.select();
   expect(await draw([1e30, 1e30], [0], { repetitionPenalty: 1e-10, history: [1] }, target)).toEqual([-1]);
-  // -Infinity it may be.
+  // -Infinity is allowed.
   expect(await draw([-1e30, -1e30], [0], { repetitionPenalty: 1e10, history: [1] }, target)).toEqual([0]);
 });
 

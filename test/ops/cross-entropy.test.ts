@@ -48,8 +48,9 @@ function ignoring(ids: Nd, index: number): Nd {
   return { ...ids, data: ids.data.map((id, i) => (i % 3 === 1 ? index : id)) };
 }
 
-// log Σ exp(x − max) is a rounded log of at least 1, whatever the loss is; x − max, of up to 16, is exact to that times u.
-// Gradients are softmax − target, and an exponential has the absolute error of its argument relatively.
+// log Σ exp(x − max) is a rounded log of at least 1, whatever the loss is. x − max, of up to 16, has an error of that
+// times u. Gradients are softmax − target, and an exponential has the absolute error of its argument as its relative
+// error.
 const exact = { relative: 0, absolute: 0 };
 const tolerance = { out: { relative: 8, absolute: 4, scale: 1 }, grad: { relative: 24, absolute: 2 } };
 
@@ -64,7 +65,7 @@ opTest({
   ].flatMap((options: CrossEntropyOptions) =>
     shapes.map(([rows, V]) => ({
       name: `${formatShape(rows)} of ${V} ${JSON.stringify(options)}`,
-      // Nothing so sure that 1 − p cancels.
+      // The logits are so small that 1 − p does not cancel.
       inputs: { logits: normal(random, [...rows, V], { scale: V > 2 ? 2 : 0.5 }) },
       ints: { targets: ignoring(integers(random, rows, V), options.ignoreIndex ?? -100) },
       options,
@@ -73,7 +74,7 @@ opTest({
   ours: ({ logits }, { targets }, options) => crossEntropy(logits, targets, options),
   reference: ({ logits }, { targets }, options) => reference(logits, targets, options),
   tolerance,
-  // The loss is f32, and as exact as in f32.
+  // The loss is f32, and as accurate as in f32.
   outDType: "f32",
   roundings: { out: exact },
 });
@@ -84,19 +85,19 @@ opTest({
   ours: ({ logits }) => crossEntropy(logits, tensor(Int32Array.of(1, 2, 3, 4, 5), [5], { device: logits.device })),
   reference: ({ logits }) => reference(logits, { shape: [5], data: Float64Array.of(1, 2, 3, 4, 5) }, {}),
   tolerance,
-  // The loss is f32, and as exact as in f32.
+  // The loss is f32, and as accurate as in f32.
   outDType: "f32",
   roundings: { out: exact },
   single: false,
 });
 
-/** Three rows of V logits, each target seen. */
+/** Three rows of V logits, in which no target is masked. */
 const threeRows: [string, number, (r: number, v: number) => number][] = [
   ["far above 0", 65, (r, v) => 1e4 + ((7 * v + r) % 64) / 4],
   ["far below 0", 1025, (r, v) => -1e4 + ((7 * v + r) % 64) / 4],
   ["masked", 1025, (r, v) => (v % 13 === 0 ? ((7 * v + r) % 64) / 8 : -Infinity)],
   ["masked at first", 3000, (r, v) => (v < 2500 ? -Infinity : -1000 * r + (v % 7))],
-  // Each block of a row has a new maximum, or none has but the first.
+  // Each block of a row has a new maximum, or only the first block has it.
   ["rising and falling", 5000, (r, v) => (r - 1) * 0.01 * v],
 ];
 opTest({
@@ -129,7 +130,8 @@ test.for(targets)("what no softmax makes likely, and NaN, on $name", async ({ se
     return [await y.item(), await x.grad!.data()];
   };
   const masked = Float32Array.from({ length: 3000 }, (_, v) => (v < 2048 ? -Infinity : 1));
-  // An impossible target: an infinite loss, but a finite gradient; and a share of the target for impossible tokens.
+  // An impossible target has an infinite loss but a finite gradient; so has a target whose share belongs to impossible
+  // tokens.
   for (const [target, smoothing] of [
     [7, 0],
     [2900, 0.5],
@@ -176,7 +178,7 @@ test.for(targets)("backward(scale) scales the gradient on $name", async ({ selec
 
 const heads: [string, (x: FloatTensor, ids: IntTensor) => FloatTensor][] = [
   ["crossEntropy", (x, ids) => crossEntropy(x, ids)],
-  // The gradient of x, through a weight that changes nothing.
+  // The gradient of x goes through a weight that changes nothing.
   [
     "linearCrossEntropy",
     (x, ids) => {
@@ -207,8 +209,8 @@ for (const [name, loss] of heads)
       const exact = mapRows(values, (row, r) =>
         Float64Array.from(logSoftmax(row), (log, v) => ((Math.exp(log) - Number(v === ids[r])) * factor) / rows),
       );
-      // Rounded when it is made, and when it has met the factor; a number for all of them, as a factor is, would be
-      // off by up to as much in one direction.
+      // It is rounded when it is made, and again after the multiplication by the factor. If one number served for all
+      // elements, as a factor does, all errors could have the same direction.
       const [got, want] = [await x.grad!.data(), exact.data];
       expectWithin(
         `${dtype} times ${factor}`,

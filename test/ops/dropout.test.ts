@@ -31,7 +31,7 @@ opTest({
   ),
   ours: ({ x }, _, { p, seed }) => dropout(x, p, seed),
   reference: ({ x }, _, { shape, p, seed }) => zip(x, mask(shape, p, seed), (a, m) => a * m),
-  // 1/(1 − p) is rounded, and the product.
+  // 1/(1 − p) is rounded, and so is the product.
   tolerance: { out: { relative: 3, absolute: 0 }, grad: { relative: 4, absolute: 0 } },
 });
 
@@ -73,7 +73,7 @@ test.for(targets)("dropout keeps a share of 1 − p, whatever the threads, on $n
     const data = await y.data();
     const kept = data.reduce((count, value) => count + Number(value !== 0), 0);
     expect(Math.abs(kept / n - (1 - p))).toBeLessThan(6 * Math.sqrt((p * (1 - p)) / n));
-    // Another seed is another mask: as many agree as two independent ones do.
+    // Another seed gives another mask: as many elements agree as in two independent masks.
     using z = dropout(x, p, 4);
     const other = await z.data();
     const same = data.reduce((count, value, i) => count + Number(value === other[i]), 0);

@@ -48,7 +48,7 @@ opTest({
   })),
   ours: ({ weight }, { ids }) => embedding(ids, weight),
   reference: ({ weight }, { ids }) => reference(ids, weight),
-  // A copy; the gradient adds up to a hundred rows.
+  // The output is a copy; the gradient adds up to a hundred rows.
   tolerance: { out: { relative: 0, absolute: 0 }, grad: { relative: 8, absolute: 8 } },
   roundings: { out: { relative: 0, absolute: 0 } },
 });
@@ -65,7 +65,7 @@ test.for(targets)("an id out of range rejects the next read on $name", async ({ 
       code: "ERR_RANGE",
       message: expect.stringMatching(/embedding.*expected .* got /),
     });
-    // The device goes on.
+    // The device still works.
     expect([...(await weight.data())]).toEqual(Array(20).fill(1));
   }
 });

@@ -61,10 +61,10 @@ for (const activation of activations)
         const h = map(project(rows, up, upBias, layout), byActivation[activation]);
         return plus(reshape(project(h, down, downBias, layout), x.shape), residual);
       },
-      // Two products in a row, each as in linear.test.ts.
+      // Two products in a row, each with the tolerance of linear.test.ts.
       tolerance: { out: { relative: 8, absolute: 24 }, grad: { relative: 16, absolute: 48 } },
-      // The hidden layer and its gradient are rounded, and the activation's argument: errors of one or two in each term
-      // of sums of about 1, which may cancel.
+      // The hidden layer, its gradient and the activation's argument are rounded: errors of one or two in each term of
+      // sums of about 1, which may cancel.
       roundings: { out: { relative: 1, absolute: 2, scale: 1 }, grad: { relative: 2, absolute: 4, scale: 1 } },
       parameters: ["up", "upBias", "down", "downBias"],
       single: fused,

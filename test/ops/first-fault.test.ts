@@ -1,4 +1,6 @@
-/** Which of several numbers out of range an error names: that at the lowest position, of each operation its own. */
+/**
+ * If several numbers are out of range, the error names the one at the lowest position, separately for each operation.
+ */
 import { expect, test } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { Graph } from "../../lib/graph.js";
@@ -18,10 +20,10 @@ import { devicesTested } from "../support/targets.js";
 
 const V = 50;
 
-/** What an operation is given, and its error, but for the name, of the bad number at a position. */
+/** The input of an operation, and its error (without the name of the operation) for the bad number at a position. */
 interface Case {
   name: string;
-  /** Of the integers. */
+  /** Shape of the integers. */
   shape: number[];
   run: (ids: IntTensor, device: string) => void;
   expected: (value: number, position: number) => string;
@@ -97,7 +99,7 @@ test.for(devicesTested.flatMap(({ name: on, device }) => cases.map((at) => ({ ..
     const n = shape.reduce((a, b) => a * b);
     for (let round = 0; round < 5; round++) {
       const lowest = random.integer(n - 1);
-      // Some below 0, where that is out of range; every one is another number.
+      // Some are below 0, if that is out of range; all are different numbers.
       const sign = (): number => (name === "sample" ? 1 : random.sign());
       const ids = Int32Array.from({ length: n }, (_, i) =>
         i < lowest || (i > lowest && random.uniform() < 0.5) ? i % V : sign() * (V + i),

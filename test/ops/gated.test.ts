@@ -11,7 +11,10 @@ import { targets } from "../support/targets.js";
 
 const random = new Random(22);
 
-/** Away from relu's kink, and from where gelu all but vanishes: its relative error is that of e^(x²) there. */
+/**
+ * Returns gates away from relu's kink, and from the range in which gelu almost vanishes: its relative error there is
+ * that of e^(x²).
+ */
 function gates(activation: Activation, shape: readonly number[]): Nd {
   if (activation === "relu") return nonZero(random, shape);
   return generate(shape, () => Math.max(-2.5, 2 * random.normal()));
@@ -20,7 +23,8 @@ function gates(activation: Activation, shape: readonly number[]): Nd {
 const reference = (gate: Nd, up: Nd, activation: Activation): Nd =>
   zip(map(gate, byActivation[activation]), up, (a, b) => a * b);
 
-// What the activation costs (unary.test.ts), and a product; in the gradients two, where terms of the slope may cancel.
+// The error of the activation (unary.test.ts) and of a product. Gradients have two products, and terms of the slope may
+// cancel.
 const tolerance = { out: { relative: 7, absolute: 2 }, grad: { relative: 10, absolute: 4, scale: 1 } };
 
 const shapes = [[], [0], [1], [3], [17], [33], [65], [257], [3, 0], [5, 33], [3, 1, 64], [2, 3, 40]];
@@ -68,7 +72,7 @@ opTest({
   ours: ({ x }) => gated(x, x),
   reference: ({ x }) => reference(x, x, "silu"),
   tolerance,
-  // Two gradients, each rounded, that may cancel.
+  // Two gradients, each of which is rounded, may cancel.
   roundings: { grad: { relative: 3, absolute: 2 } },
 });
 

@@ -1,10 +1,10 @@
 /**
- * The native matrix product itself, where its kernels change: tails of tiles, layouts and alignments, batches, parts of
- * K, every epilogue, in each dtype.
+ * Tests the native matrix product itself at the points where its kernels change: tails of tiles, layouts and
+ * alignments, batches, parts of K, and every epilogue, in each dtype.
  *
- * Values are multiples of 1/16 up to 1, which every dtype holds and whose products and sums are exact in f32 in any
- * order: what is not rounded to 16 bits and went through no curved activation must be the very number. Whatever lies
- * between and around the elements of an operand is NaN.
+ * Values are multiples of 1/16 up to 1, which every dtype can represent, and whose products and sums are exact in f32
+ * in any order. A result that is not rounded to 16 bits and went through no curved activation must be exactly equal.
+ * All memory between and around the elements of an operand is NaN.
  */
 import { afterAll, describe, expect, test, vi } from "vitest";
 import type { FloatDType } from "../../lib/dtype.js";
@@ -20,10 +20,10 @@ import { orders } from "../support/nightly.js";
 import { Random } from "../support/random.js";
 import { bestIsa, productTargets, targets } from "../support/targets.js";
 
-// So few that large tiles serve products of a test's size.
+// There are so few that large tiles serve products of a test's size.
 vi.hoisted(() => (process.env.HEED_SIMULATOR_MULTIPROCESSORS = "4"));
 
-/** How an operand lies in memory: along rows or columns, these without gaps or further apart, or neither. */
+/** The layout of an operand in memory: along rows or columns, without gaps or further apart, or neither. */
 type Layout =
   | "rows"
   | "columns"
@@ -43,11 +43,11 @@ interface Case {
   batch?: number[];
   a?: Layout;
   b?: Layout;
-  /** Elements in front of a and b. */
+  /** Number of elements before a and b. */
   offset?: number;
-  /** b is one matrix for the whole batch. */
+  /** True if b is one matrix for the whole batch. */
   broadcast?: boolean;
-  /** Elements between the rows of out, residual, preact and dactPreact. */
+  /** Number of elements between the rows of out, residual, preact and dactPreact. */
   padding?: number;
   bias?: boolean;
   residual?: boolean;
@@ -55,16 +55,16 @@ interface Case {
   dactPreact?: boolean;
   activation?: keyof typeof activations;
   accumulate?: boolean;
-  /** Whose sums over K are wanted too, and whether they are added to. */
+  /** Operand whose sums over K are requested too; `accumulateSum` says whether they are added. */
   sum?: "a" | "b";
   accumulateSum?: boolean;
-  /** out, sum, residual and bias are f32 whatever a and b are. */
+  /** True if out, sum, residual and bias are f32 whatever the dtype of a and b is. */
   wide?: boolean;
 }
 
 const upTo = (x: number, multiple: number): number => Math.ceil(x / multiple) * multiple;
 
-/** Elements from row to row, from column to column, and of a whole matrix. */
+/** Returns the distances in elements from row to row, from column to column, and from matrix to matrix. */
 function steps(rows: number, columns: number, layout: Layout): [number, number, number] {
   const byRow = (row: number): [number, number, number] => [row, 1, rows * row];
   const byColumn = (column: number): [number, number, number] => [1, column, columns * column];
@@ -92,7 +92,7 @@ function steps(rows: number, columns: number, layout: Layout): [number, number, 
   }
 }
 
-/** Where the elements of a view are in its memory, in row-major order. */
+/** Returns the places of a view's elements in its memory, in row-major order. */
 function placesOf(shape: number[], strides: number[], offset: number): Int32Array {
   let places = Int32Array.of(offset);
   for (const [d, size] of shape.entries()) {
@@ -105,7 +105,7 @@ function placesOf(shape: number[], strides: number[], offset: number): Int32Arra
   return places;
 }
 
-/** A view, its elements and where they are in its memory. */
+/** A view, its elements and their places in its memory. */
 class Operand {
   readonly values: Float64Array;
   readonly view: FloatTensor;
@@ -126,7 +126,7 @@ class Operand {
     this.memory.dispose();
   }
 
-  /** What the elements are now; the rest of the memory must still be NaN. */
+  /** Reads the elements; the rest of the memory must still be NaN. */
   async read(label: string): Promise<Float32Array> {
     const memory = await this.memory.data();
     const got = Float32Array.from(this.places, (at) => memory[at]!);
@@ -156,7 +156,10 @@ const slopes: typeof activations = {
   sigmoid: (x) => sigmoid(x) * sigmoid(-x),
 };
 
-/** What rounding to a dtype may change a number by: relatively, and where f16 has no more bits for small ones. */
+/**
+ * Largest change of a number when it is rounded to a dtype: relative, and absolute for small numbers of f16, for which
+ * it has fewer bits.
+ */
 const rounding = { f32: [0, 0], bf16: [2 ** -8, 0], f16: [2 ** -11, 2 ** -25] } as const;
 
 function expectValues(
@@ -169,7 +172,7 @@ function expectValues(
   const [relative, absolute] = rounding[dtype];
   const off = got.findIndex((x, i) => {
     const want = wanted[i]!;
-    // Curved activations are good to a few units of the last place of their argument.
+    // Curved activations have an error of a few units in the last place of their argument.
     const tolerance = relative * Math.abs(want) + absolute + (curved ? 4e-7 * Math.max(1, Math.abs(want)) : 0);
     return !(Math.abs(x - want) <= tolerance);
   });
@@ -182,7 +185,7 @@ interface Expected {
   sum: Float64Array | null;
 }
 
-/** What the definition gives in float64, in row-major order. */
+/** Computes the result by definition in float64, in row-major order. */
 function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extras): Expected {
   const { m, n, k, activation = "none" } = c;
   const { a, b, bias, residual, dactPreact } = operands;
@@ -200,10 +203,10 @@ function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extra
   return { out, preact, sum: operands.sum && sumsOf(c, operands[c.sum!], operands.sum) };
 }
 
-/** By case: every dtype holds its numbers, so that they are the same on every target. */
+/** By case. Every dtype can represent the numbers, so they are the same on every target. */
 const expected = new Map<Case, Expected>();
 
-/** What `sum` is to hold. */
+/** Returns the expected content of `sum`. */
 function sumsOf({ k, sum, accumulateSum }: Case, operand: Operand, before: Operand): Float64Array {
   return before.values.map((old, i) => {
     let total = accumulateSum ? old : 0;
@@ -271,7 +274,7 @@ const aligned: Layout[] = ["rows", "columns", "rows to 8", "columns to 8"];
 const unaligned: Layout[] = ["rows + 1", "columns + 1", "rows + 2", "spread"];
 const pairs = (list: Layout[]): Pick<Case, "a" | "b">[] => list.flatMap((a) => list.map((b) => ({ a, b })));
 
-/** At and around the sides of tiles (16, 64 and 128) and their depths (16, 32 and 64). */
+/** Sizes at and around the sides of tiles (16, 64 and 128) and their depths (16, 32 and 64). */
 const sizes: [m: number, n: number, k: number][] = [
   [1, 1, 1],
   [2, 3, 0],
@@ -283,7 +286,7 @@ const sizes: [m: number, n: number, k: number][] = [
   [129, 130, 40],
 ];
 
-/** Any sizes up to some tiles of a CPU. */
+/** Sizes of up to some tiles of the CPU. */
 const sides = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 29, 31, 32, 33, 63, 65, 129];
 const drawn = new Random(3);
 const side = (): number => sides[drawn.integer(sides.length)]!;
@@ -328,7 +331,8 @@ const groups: Record<string, Case[]> = {
   batches: [
     { m: 5, n: 20, k: 24, batch: [2, 3], a: "columns" },
     { m: 33, n: 20, k: 24, batch: [2, 3], b: "columns", bias: true },
-    // One matrix b: rows of the batch are rows of a single product, but for the last one, whose rows lie apart.
+    // With a single matrix b, rows of the batch become rows of one product, except in the last case, whose rows lie
+    // apart.
     { m: 5, n: 20, k: 24, batch: [2, 3], broadcast: true, residual: true },
     { m: 1, n: 20, k: 24, batch: [2, 3], broadcast: true, accumulate: true },
     { m: 5, n: 20, k: 24, batch: [2, 3], broadcast: true, a: "columns" },
@@ -369,7 +373,7 @@ describe.each(["f32", "bf16", "f16"] as const)("gemm of %s", (dtype) => {
     });
 });
 
-// What fills up panels and vectors is never part of a sum that is kept.
+// The padding of panels and vectors is never part of a sum that is kept.
 test.for(productTargets)("what is not finite shows where it belongs and nowhere else on $name", async (target) => {
   target.select();
   const [k, n] = [37, 35];
@@ -391,7 +395,8 @@ test.for(productTargets)("what is not finite shows where it belongs and nowhere 
       }
 });
 
-// Blocks arrive in another order with each seed of the software device; which of them adds up the parts must not show.
+// With each seed of the software device, blocks arrive in another order. The block that adds up the parts must not
+// matter.
 test.runIf(targets.some(({ device }) => device.startsWith("cuda")))(
   "parts of K in any order give the same bits on cuda",
   async () => {

@@ -1,4 +1,4 @@
-/** One seed serves a model's first weights, its dropout and its sampling: what one of them draws says nothing of another. */
+/** One seed serves a model's first weights, its dropout and its sampling, and the draws of each must be independent. */
 import { expect, test } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { Dropout, DropoutSeeds } from "../../lib/nn/dropout.js";
@@ -22,23 +22,26 @@ function correlation(a: readonly number[], b: readonly number[]): number {
   return product(a, ma, b, mb) / Math.sqrt(product(a, ma, a, ma) * product(b, mb, b, mb));
 }
 
-/** Six standard deviations of the correlation of independent numbers. */
+/** Expects a correlation within six standard deviations of that of independent numbers. */
 function expectIndependent(a: readonly number[], b: readonly number[]): void {
   expect(Math.abs(correlation(a, b))).toBeLessThan(6 / Math.sqrt(a.length));
 }
 
-/** A token is chosen by the first word of a block, of which four elements of a tensor have one each. */
+/** A token is chosen by the first word of a block, which four elements of a tensor share, one word each. */
 const isFirst = (_: number, i: number): boolean => i % 4 === 0;
 
 const numbers = async (x: FloatTensor | IntTensor): Promise<number[]> => [...(await x.data())];
 
-/** The lengths of pairs of normal numbers, one for each number: Box and Muller's first draw alone decides on them. */
+/**
+ * Returns the lengths of pairs of normal numbers, one for each number: only Box and Muller's first draw determines
+ * them.
+ */
 async function radii(normal: FloatTensor): Promise<number[]> {
   const data = await normal.data();
   return Array.from(data, (_, i) => Math.hypot(data[i & ~1]!, data[i | 1]!));
 }
 
-/** Queries and keys of zeros give equal weights, and the values are one-hot: the output is the mask. */
+/** Zero queries and keys give equal weights, and the values are one-hot, so the output is the mask. */
 async function attentionMask(device: string): Promise<number[]> {
   using nothing = zeros([1, T, 1, T], { device });
   const oneHot = Float32Array.from({ length: n }, (_, i) => (i % (T + 1) === 0 ? 1 : 0));
@@ -68,7 +71,7 @@ test.for(targets)("weights, dropout and sampling of one seed are independent on 
 
 test.for(targets)("a model's first masks are independent of its first weights on $name", async ({ select, device }) => {
   select();
-  // The seeds of the first of each, as a model of seed 0 counts them, are the same number.
+  // The first seed of each of them is the same number in a model of seed 0.
   using weights = new Initializer(0, deviceOf(device)).normal([n], 1);
   using whole = ones([n], { device });
   using kept = new Dropout(0.5, new DropoutSeeds(0)).forward(whole);

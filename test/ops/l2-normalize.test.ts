@@ -28,8 +28,8 @@ opTest({
       const norm = Math.sqrt(row.reduce((sum, value) => sum + value * value, 0));
       return row.map((value) => value / norm);
     }),
-  // The sum's rounding is halved by the root; then a root and a quotient. The terms of the gradient (dy − y·Σ dy·y)/‖x‖,
-  // of about 1, cancel, all of them where there is one. In short types each of both is rounded once.
+  // The root halves the rounding error of the sum; then follow a root and a quotient. The terms of the gradient (dy −
+  // y·Σ dy·y)/‖x‖, of about 1, cancel; a single one cancels completely. In short types each of the two is rounded once.
   tolerance: { out: { relative: 8, absolute: 0 }, grad: { relative: 16, absolute: 16, scale: 1 } },
   single: false,
 });
@@ -44,7 +44,7 @@ onEachDevice((device) => {
     x.zeroGrad();
   });
 
-  // Squares that f16 does not hold: beyond its largest number and below its smallest.
+  // f16 cannot represent these squares: they are beyond its largest number or below its smallest.
   test.for([
     { width: 257, scale: 100 },
     { width: 1024, scale: 3000 },
@@ -55,7 +55,7 @@ onEachDevice((device) => {
       const draw = (factor: number): number[] =>
         Array.from({ length: width }, () => roundTo(dtype, factor * (Math.abs(random.normal()) + 0.5)));
       const values = draw(scale);
-      // Upstream gradients as large as the row, so that f16 holds the gradient itself.
+      // Upstream gradients are as large as the row, so that f16 can represent the gradient itself.
       const upstream = draw(Math.min(1, scale));
       const length = Math.sqrt(dot(values, values));
       const expected = values.map((value) => value / length);

@@ -29,15 +29,15 @@ const weights = (width: number) => ({
   bias: normal(random, [width]),
 });
 
-// Rows of two differ only in the rounding of a few units from ±1 and their gradients all but vanish: from 3 on.
+// Widths begin at 3: rows of two differ from ±1 only by roundings of a few units, and their gradients almost vanish.
 const shapes = [[3], [17], [31], [33], [63], [65], [257], [5, 33], [2, 3, 65], [70, 17], [3, 1025], [0, 5]];
 
-// Mean and variance are centred sums with errors of a few u; the result divides by the deviation, which is about 1.
-// The gradients subtract two means from dout·weight, and weight's and bias's are sums over rows.
+// Mean and variance are centred sums with errors of a few u; the result divides by the deviation, which is about 1. The
+// gradients subtract two means from dout·weight, and those of weight and bias are sums over rows.
 const tolerance = { out: { relative: 8, absolute: 4 }, grad: { relative: 16, absolute: 16 } };
 
-// The sum with the residual is rounded before it is normalised: an error of one in a number of about 1, which weight
-// and gradient multiply.
+// The sum with the residual is rounded before it is normalised: an error of one in a number of about 1, which is
+// multiplied by weight and gradient.
 const roundingsOfSum = { out: { relative: 2, absolute: 1 }, grad: { relative: 2, absolute: 3 } };
 
 opTest({
@@ -66,7 +66,7 @@ opTest({
   ours: ({ x, weight, bias }) => [layerNorm(x, { weight }), layerNorm(x, { bias })],
   reference: ({ x, weight, bias }) => [zip(normalise(x), weight, (a, w) => a * w), add(normalise(x), bias)],
   tolerance,
-  // Two gradients are added up, which may cancel.
+  // Two gradients are added, which may cancel.
   roundings: { grad: { relative: 3, absolute: 1 } },
 });
 
@@ -142,7 +142,7 @@ test.for(targets)("a constant row gives the bias on $name", async ({ select, dev
 
 test.for(targets)("rows of any width far from 0, and a NaN in one of them, on $name", async ({ select, device }) => {
   select();
-  // A deviation near the rounding of the mean: the variance must not take that in.
+  // The deviation is close to the rounding of the mean, which must not enter the variance.
   for (const [width, scale] of [
     [17, 2],
     [767, 0.01],

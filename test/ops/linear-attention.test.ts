@@ -1,4 +1,4 @@
-/** Linear attention: in chunks, a token at a time and by its definition. */
+/** Tests linear attention in chunks, token by token, and against its definition. */
 import { expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { type FeatureMap, linearAttention, type LinearState, retentionDecay } from "../../lib/ops/linear-attention.js";
@@ -28,7 +28,7 @@ interface Options {
   eps?: number;
 }
 
-/** The definition, a pair of tokens at a time. */
+/** Computes the definition, one pair of tokens after the other. */
 function reference(q: Nd, k: Nd, v: Nd, options: Options): Nd {
   const { causal = true, featureMap = "elu", normalize = true, decay, eps = 1e-6 } = options;
   const [B, Tq, H, D] = q.shape as [number, number, number, number];
@@ -93,8 +93,8 @@ opTest({
   ]),
   ours,
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
-  // Weights of up to 257 keys are divided by their sum: as attention's, but that each is a sum of D products of positive
-  // terms. Gradients go through four products, whose terms of about 1 cancel.
+  // Weights of up to 257 keys are divided by their sum. The tolerance is that of attention, but each weight is a sum of
+  // D products of positive terms. Gradients go through four products, whose terms of about 1 cancel.
   tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } },
 });
 
@@ -113,7 +113,7 @@ opTest({
   ],
   ours,
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
-  // As above.
+  // The same tolerance as above.
   tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 48, scale: 1 } },
   single: false,
 });
@@ -140,7 +140,7 @@ opTest({
   ]),
   ours,
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
-  // Sums of T · D products, of any sign: against the largest of them.
+  // Sums of T · D products of any sign; the error is relative to the largest of them.
   tolerance: { out: { relative: 8, absolute: 8, scale: 1 }, grad: { relative: 8, absolute: 48, scale: 1 } },
   roundings: { out: { relative: 1, absolute: 1 }, grad: { relative: 4, absolute: 8, scale: 1 } },
 });
@@ -158,12 +158,12 @@ opTest({
   reference: ({ q, k, v }, _, options) => reference(q, k, v, options),
   tolerance: { out: { relative: 8, absolute: 16, scale: 1 }, grad: { relative: 8, absolute: 48, scale: 1 } },
   roundings: { out: { relative: 4, absolute: 4, scale: 1 }, grad: { relative: 6, absolute: 8, scale: 1 } },
-  single: false, // the decay is made with the call
+  single: false, // the decay is made at the call
 });
 
 opTest({
   name: "long linear attention",
-  // Of chunks enough for CUDA to cut them into segments.
+  // There are enough chunks for CUDA to cut them into segments.
   cases: casesOf([
     [[1, 530, 1, 3, 2], { normalize: false, featureMap: "none" }],
     [[1, 700, 1, 2, 2], { decay: [0.995] }],
@@ -232,7 +232,7 @@ test.for(targets)("a token at a time, and in pieces, it is the same on $name", a
     for (const piece of [1, 50, 64, 599]) {
       const state = states(B, H, D, Dv, device);
       const got = whole.slice();
-      // A token at a time beyond two chunks.
+      // Token by token until beyond two chunks.
       const end = piece === 1 ? 150 : T;
       for (let t = 0; t < end; t += piece) {
         const n = Math.min(piece, T - t);

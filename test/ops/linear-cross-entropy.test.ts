@@ -18,7 +18,7 @@ import { devicesTested, targets } from "../support/targets.js";
 
 const random = new Random(31);
 
-/** Mean of log Σ exp − the logit of the target, smoothed, of the targets that count. */
+/** Returns the mean of log Σ exp − the logit of the target, smoothed, over the targets that count. */
 function reference(
   { x, weight, bias }: Record<string, Nd>,
   ids: Nd,
@@ -40,9 +40,11 @@ function reference(
   return { shape: [], data: Float64Array.of(count === 0 ? 0 : total / count) };
 }
 
-// Logits are sums of C products (linear.test.ts); the loss is as exact as they are, whose errors hardly add up in a mean.
+// Logits are sums of C products (linear.test.ts). The loss is as accurate as they are; their errors hardly add up in a
+// mean.
 const tolerance = { out: { relative: 8, absolute: 16, scale: 1 }, grad: { relative: 32, absolute: 32 } };
-// A 16-bit logit is off by its own rounding, and so is the loss; its gradient by as much relatively, and rounded as well.
+// A 16-bit logit has its own rounding error, and so has the loss. The relative error of its gradient is as large, and
+// the gradient is rounded as well.
 const roundings = {
   out: { relative: 2, absolute: 2, scale: 1 },
   grad: { relative: 4, absolute: 4 },
@@ -183,8 +185,8 @@ test.for(devicesTested)("the logits never exist at once on $name", ({ device }) 
   const loss = (): FloatTensor => linearCrossEntropy(x, weight, index, { chunkRows: 60 });
   const logits = rows * V * 4;
   const gradients = (rows + V) * C * 4;
-  // Beside a chunk of logits there are the gradients, and workspaces of products.
+  // Besides a chunk of logits there are the gradients, and workspaces of products.
   expect(peakOf(loss) - gradients).toBeLessThan(logits / 10 + (1 << 20));
-  // Nothing is kept where nothing is recorded.
+  // Without recording, nothing is kept.
   expect(peakOf(() => noGrad(loss))).toBeLessThan(logits / 10 + (1 << 20));
 });

@@ -24,7 +24,7 @@ function product(x: Nd, weight: Nd, layout: Layout): Nd {
 const weightShape = (layout: Layout, inputs: number, outputs: number): number[] =>
   layout === "oi" ? [outputs, inputs] : [inputs, outputs];
 
-/** With a scale that makes results of about 1. */
+/** Returns inputs with a scale that makes results of about 1. */
 function inputsOf(x: number[], outputs: number, layout: Layout): Record<"x" | "weight" | "bias" | "residual", Nd> {
   const inputs = x.at(-1)!;
   return {
@@ -35,13 +35,14 @@ function inputsOf(x: number[], outputs: number, layout: Layout): Record<"x" | "w
   };
 }
 
-// As of a matrix product (matmul.test.ts); the activation's slope multiplies an error of its argument by at most 1.13.
+// The tolerance of a matrix product (matmul.test.ts); the activation's slope multiplies an error of its argument by at
+// most 1.13.
 const tolerance = { out: { relative: 4, absolute: 12 }, grad: { relative: 8, absolute: 24 } };
 
-// The gradient before the activation is rounded, and was taken at a rounded argument: errors of one and a bit in each
-// term of the sums that follow, which are of about 1 but may cancel.
+// The gradient before the activation is rounded, and was computed at a rounded argument: errors of slightly more than
+// one in each term of the sums that follow, which are about 1 but may cancel.
 const roundings = { grad: { relative: 2, absolute: 2, scale: 1 } };
-// Here everything in between is rounded: the product, the sum with the bias, the activation.
+// Here all intermediate results are rounded: the product, the sum with the bias, and the activation.
 const roundingsApart = { out: { relative: 2, absolute: 3, scale: 1 }, grad: { relative: 4, absolute: 4, scale: 1 } };
 
 const sizes: [number[], number][] = [
@@ -69,7 +70,7 @@ for (const layout of ["oi", "io"] as const)
   });
 
 for (const activation of activations) {
-  // Piecewise linear: short steps cost no accuracy and cross no kinks.
+  // The function is piecewise linear, so short steps cost no accuracy and cross no kinks.
   const step = activation === "relu" ? 1e-7 : 1e-4;
   opTest({
     name: `linear with everything fused, ${activation}`,

@@ -14,7 +14,7 @@ import { onEachDevice } from "../support/targets.js";
 
 const random = new Random(23);
 
-/** h after every step, element by element from the equations. */
+/** Returns h after every step, computed element by element from the equations. */
 function reference(x: Nd, weight: Nd, bias: Nd): Nd {
   const [steps, batch, width] = x.shape as [number, number, number];
   const size = width / 4;
@@ -49,8 +49,8 @@ const sizes = [
   [3, 7, 31],
 ] as const;
 
-// Gates of a few units each have errors of a few u of themselves; what is remembered takes them on from step to step,
-// and gradients come back through as many steps again. Sums over steps and rows make the weights'.
+// Gates of a few units each have errors of a few u. The memory passes them on from step to step, and gradients come
+// back through as many steps. The gradients of the weights are sums over steps and rows.
 const tolerance = { out: { relative: 4, absolute: 4 }, grad: { relative: 4, absolute: 16 } };
 
 opTest({
@@ -70,7 +70,7 @@ opTest({
   },
   reference: ({ x, weight, bias }) => reference(x, weight, bias),
   tolerance,
-  // Gates and states are rounded at every step, and their gradients on the way back.
+  // Gates and states are rounded at every step, and so are their gradients in the backward pass.
   roundings: { out: { relative: 2, absolute: 2 }, grad: { relative: 4, absolute: 8 } },
   parameters: ["weight", "bias"],
 });

@@ -1,6 +1,6 @@
 /**
- * Operations on tensors that are more than one task of the CPU's threads: rows of them, in the middle too, are what the
- * same rows give alone, to the bit, and so are their gradients.
+ * Operations on tensors that need more than one task of the CPU's threads. Rows of them, including rows in the middle,
+ * must have the same bits as if they were computed alone, and so must their gradients.
  */
 import { expect, test } from "vitest";
 import { tensor } from "../../lib/creation.js";
@@ -28,7 +28,7 @@ const [values, upstream, factors] = [
   normal(random, [width]),
 ];
 
-/** Each takes rows [n, width], and treats all of them alike. */
+/** Each operation takes rows [n, width] and treats all of them in the same way. */
 const operations: Record<string, (x: FloatTensor) => FloatTensor> = {
   gelu: (x) => gelu(x),
   "the product with one row": (x) => mul(x, tensor(factors.data, [width])),
@@ -42,7 +42,7 @@ const operations: Record<string, (x: FloatTensor) => FloatTensor> = {
   "sums of rows": (x) => mul(x, sum(x, { axes: [1], keepDims: true })),
 };
 
-/** Results and gradients of some rows. */
+/** Returns results and gradients of some rows. */
 async function run(op: (x: FloatTensor) => FloatTensor, first: number, count: number): Promise<Float32Array[]> {
   const cut = (x: Nd): Nd => nd([count, width], x.data.subarray(first * width, (first + count) * width));
   using x = tensor(cut(values).data, [count, width]);

@@ -89,11 +89,11 @@ const batched: [number[], number[]][] = [
   ],
 ];
 
-// K products and additions in f32 (lanes of fma): the error grows like the root of K times u times the root mean
-// square of the terms, which is what elements of the result are, and reaches some five times that at the largest.
+// K products and additions in f32 (lanes of fma). The error grows like √K · u times the root mean square of the terms,
+// which is the size of the result's elements; the largest is some five times that.
 const tolerance = { out: { relative: 4, absolute: 12 }, grad: { relative: 4, absolute: 16 } };
 
-// Gradients are added up over what was stretched, or over two uses of one matrix, from rounded ones that may cancel.
+// Gradients are added up over stretched dimensions, or over two uses of one matrix, from rounded terms that may cancel.
 const roundings = { grad: { relative: 2, absolute: 2 } };
 
 opTest({

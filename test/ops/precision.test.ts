@@ -1,4 +1,4 @@
-/** A weight of f32 beside activations of 16 bits: what it is rounded to is always what it holds now. */
+/** A weight of f32 beside 16-bit activations: its rounded copy must always match its current value. */
 import { describe, expect, test } from "vitest";
 import { detach, noGrad, parameter } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
@@ -29,13 +29,13 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
   const products = (w: ArrayLike<number>): number[] =>
     [0, 1].map((row) => [1, 2, 4].reduce((sum, x, i) => sum + x * w[row * 3 + i]!, 0));
 
-  /** x · wᵀ for inference. */
+  /** Returns x · wᵀ, computed for inference. */
   const inferred = async (w: FloatTensor): Promise<number[]> => {
     using y = noGrad(() => linear(x, w));
     return [...(await y.data())];
   };
 
-  /** x · wᵀ of a recorded pass, and the gradient of x, which is a sum of w's rows. */
+  /** Returns x · wᵀ of a recorded pass, and the gradient of x, which is a sum of w's rows. */
   const trained = async (w: FloatTensor): Promise<[number[], number[]]> => {
     using leaf = tensor([1, 2, 4], [1, 3], { device, dtype });
     leaf.requiresGrad = true;
@@ -70,7 +70,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
     },
     "an optimiser's step": (w) => {
       using optimizer = new AdamW([["w", w]], { lr: 1, beta1: 0, beta2: 0, eps: 0, weightDecay: 0 });
-      // The first step is of size 1, against the gradient's sign.
+      // The first step has size 1, in the direction opposite to the gradient.
       for (let i = 0; i < 6; i++) {
         w.grad = keep(tensor(new Float32Array(6).fill(-1), [2, 3], { device }));
         optimizer.step();
@@ -86,7 +86,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
     const now = await w.data();
     expect([...now]).not.toEqual(before);
     expect(await inferred(w)).toEqual(products(now));
-    // The same where the pass that comes next is recorded, and takes the copy.
+    // The same if the next pass is recorded and uses the copy.
     w.set(before);
     expect(await inferred(w)).toEqual(products(before));
     write(w);
@@ -136,7 +136,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
     const captured = (w: FloatTensor, out: FloatTensor): Graph =>
       Graph.capture(deviceOf(device), () =>
         noGrad(() => {
-          // Memory of the weight's size, free again when the weight is asked for.
+          // This memory has the weight's size, and is free again when the weight is requested.
           add(ones([2, 3], { device, dtype }), 1).dispose();
           scope(() => ops.copy({ out, inp: linear(x, w) }));
         }),
@@ -154,7 +154,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
       expect(await launched(graph)).toEqual(products(before));
       w.set(after);
       expect(await launched(graph)).toEqual(products(after));
-      // Training takes nothing away from it, nor does what it does change what training has saved.
+      // Training removes nothing that the graph needs, and the graph changes nothing that training has saved.
       const [y, gradient] = await trained(w);
       expect([y, gradient]).toEqual([products(after), columns(after)]);
       using leaf = ones([1, 3], { device, dtype });

@@ -41,7 +41,10 @@ function free({ codes, scales }: QuantizedTensors): void {
   scales.dispose();
 }
 
-/** The scale of weight [o, i], from how scales lie: panels of 16 outputs, groups of inputs, 16. */
+/**
+ * Returns the scale of weight [o, i]. Scales are laid out in panels of 16 outputs, then groups of inputs, then 16
+ * outputs.
+ */
 function scaleAt(scales: Float32Array, groups: number, groupSize: number, o: number, i: number): number {
   return scales[(Math.floor(o / 16) * groups + Math.floor(i / groupSize)) * 16 + (o % 16)]!;
 }
@@ -85,7 +88,7 @@ test("no weight is further than half a step from its code, and every device has 
     }
 });
 
-/** A scale by its definition: of the largest weights above and below 0. */
+/** Returns a scale by its definition, from the largest weights above and below 0. */
 function exactScale(bits: number, high: number, low: number): number {
   const over = (x: number, by: number): number => Math.fround(x / by);
   let scale = bits === 8 ? over(Math.max(high, low), 127) : 0;
@@ -96,8 +99,8 @@ function exactScale(bits: number, high: number, low: number): number {
 
 test.for(productTargets)("weights of any size, and those that are not finite, on $name", async ({ select, device }) => {
   select();
-  // Groups of zeros, of numbers near both ends of f32, and with the largest of either sign. Beyond 3.2e38 the code -8 may
-  // stand for more than f32 holds.
+  // Groups of zeros, of numbers near both ends of f32, and with the largest number of either sign. Beyond 3.2e38 the
+  // code -8 may stand for more than the largest f32.
   const sizes = [0, 2 ** -149, 2 ** -130, 2 ** -120, 2 ** 127, 3e38, 1, -1];
   const weight = Float32Array.from(
     { length: 8 * 32 },
@@ -177,9 +180,9 @@ const products: Product[] = [
 ];
 
 /**
- * How far a sum of K products may be off: as of sums in f32, K · 2⁻²⁴ · Σ|x w|; and where a kernel cuts activations into
- * bytes, half a step each: 2⁻²³ of the largest in their group in f32, 2⁻¹⁵ in 16 bits, and a hundredth more. More than 8
- * rows on CUDA are products of weights rounded to the activations' dtype.
+ * The allowed error of a sum of K products is that of sums in f32, K · 2⁻²⁴ · Σ|x w|. If a kernel cuts activations into
+ * bytes, half a step of each is added, which is 2⁻²³ of the largest in their group in f32 and 2⁻¹⁵ in 16 bits, and a
+ * hundredth more. More than 8 rows on CUDA are products of weights rounded to the activations' dtype.
  */
 test.for(productTargets)("products of quantised weights on $name", async ({ select, device }) => {
   select();
@@ -224,7 +227,7 @@ test.for(productTargets)("products of quantised weights on $name", async ({ sele
           const weights = device !== "cpu" && count > 8 ? roundoff(dtype) : 0;
           const sums =
             ((inputs + 8) * 2 ** -24 + weights) * size + 1.01 * cut * (dtype === "f32" ? 2 ** -23 : 2 ** -15);
-          // An activation's slope is at most 1.13; itself it is good to 2.5e-6 (activation_test.cc).
+          // An activation's slope is at most 1.13; its own error is 2.5e-6 (activation_test.cc).
           const rest = activation === "none" ? 0 : 2.5e-6 * Math.abs(value) + 1e-6;
           expected[at] = value;
           allowed[at] = 1.13 * sums + rest + 1.01 * roundoff(dtype) * (Math.abs(value) + sums);
@@ -260,14 +263,14 @@ test.for(productTargets)("activations of any size, and those that are not finite
           weights += Math.abs(factor);
         }
         const largest = Math.max(...x.map(Math.abs));
-        // Sums in f32; half a step where bytes are cut, of 2^-117 at least; and half of the least number each.
+        // Sums in f32; half a step of at least 2^-117 if bytes are cut; and half of the smallest number for each term.
         const allowed =
           40 * 2 ** -24 * terms + Math.max(1.01 * 2 ** -23 * largest, 2 ** -118) * weights + 32 * 2 ** -150;
         expect(Math.abs(got - exact), `${bits} bits, size ${size}`).toBeLessThanOrEqual(allowed);
       }
     }
     free(weight);
-    // A row with a number that is not finite has no finite result; the others have.
+    // A row with a number that is not finite has no finite result; the other rows have finite results.
     using ones = tensor(new Float32Array(800).fill(1), [20, 40], { device });
     const flat = quantize(ones, { bits });
     for (const dtype of dtypes)

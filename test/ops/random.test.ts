@@ -50,7 +50,7 @@ test.for(targets)("uniform stays below high, and its interval may be any on $nam
     using x = uniform([3001], { seed: 3, device, low, high });
     return new Set(await x.data());
   };
-  // Between 1 and the next float every draw of the upper half rounds to `high`.
+  // Between 1 and the next float, every draw in the upper half rounds to `high`.
   expect(await numbers(1, 1 + 2 ** -23)).toEqual(new Set([1]));
   expect(await numbers(4, 4)).toEqual(new Set([4]));
   // high − low overflows f32.
@@ -58,7 +58,7 @@ test.for(targets)("uniform stays below high, and its interval may be any on $nam
 });
 
 const intervals = [
-  { low: 100, high: 101 }, // bf16 has 100 and 100.5 in it
+  { low: 100, high: 101 }, // 100 and 100.5 are bf16 numbers
   { low: 0, high: 1 },
   { low: -1, high: 0 },
   { low: -101, high: -100 },
@@ -73,7 +73,7 @@ test.for(targets)("uniform stays in [low, high) in short types too on $name", as
   const n = 3001;
   for (const dtype of ["bf16", "f16"] as const)
     for (const { low, high } of intervals) {
-      // What f32 holds of the bounds is what the numbers are drawn between.
+      // Numbers are drawn between the bounds as f32 represents them.
       const [from, to] = [Math.fround(low), Math.fround(high)];
       using x = uniform([n], { seed: 5, device, dtype, low, high });
       const exact = philoxWords(5, n).map((word) => Math.fround(from + (to - from) * uniform01(word)));
@@ -86,7 +86,7 @@ test.for(targets)("uniform stays in [low, high) in short types too on $name", as
           expect.fail(`${label}: expected the number in it nearest to ${exact[i]}, got ${value}`);
       }
     }
-  // No bf16 lies between these: every number is `low`, rounded.
+  // There is no bf16 between these bounds, so every number is `low`, rounded.
   using none = uniform([9], { seed: 5, device, dtype: "bf16", low: 100.1, high: 100.2 });
   expect([...(await none.data())]).toEqual(Array(9).fill(100));
 });
@@ -96,7 +96,7 @@ test("the moments of many numbers", async () => {
   using x = randn([n], { seed: 9 });
   const data = await x.data();
   const moment = (k: number): number => data.reduce((sum, value) => sum + value ** k, 0) / n;
-  // Six standard deviations of each: √(1/n), √(2/n), √(15/n), √(96/n).
+  // Within six standard deviations of each moment: √(1/n), √(2/n), √(15/n), √(96/n).
   expect(Math.abs(moment(1))).toBeLessThan(6 * Math.sqrt(1 / n));
   expect(Math.abs(moment(2) - 1)).toBeLessThan(6 * Math.sqrt(2 / n));
   expect(Math.abs(moment(3))).toBeLessThan(6 * Math.sqrt(15 / n));

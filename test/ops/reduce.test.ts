@@ -12,7 +12,7 @@ import { targets } from "../support/targets.js";
 
 const random = new Random(3);
 
-/** The reduction of rows, with the reduced axes moved to the end first. */
+/** Reduces rows, after moving the reduced axes to the end. */
 function reference(x: Nd, { axes, keepDims }: ReduceOptions, row: (values: Float64Array) => number): Nd {
   const rank = x.shape.length;
   const reduced = axes ? axes.map((axis) => (axis < 0 ? axis + rank : axis)) : [...x.shape.keys()];
@@ -66,7 +66,8 @@ const named = (list: typeof cases, values: (shape: readonly number[]) => Nd) =>
     options,
   }));
 
-// Sums of up to 257 terms that may cancel to a tenth of their size: blocks of f32 additions give a few u of that.
+// Sums of up to 257 terms that may cancel to a tenth of their size; blocks of f32 additions give an error of a few u of
+// that.
 const tolerance = { out: { relative: 16, absolute: 16 }, grad: { relative: 2, absolute: 0 } };
 
 opTest({

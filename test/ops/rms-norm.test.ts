@@ -16,15 +16,15 @@ function normalise(x: Nd, eps = 1e-5): Nd {
 const scaled = (x: Nd, weight: Nd): Nd => zip(x, weight, (a, w) => a * w);
 const scale = (width: number): Nd => normal(random, [width], { offset: 1, scale: 0.5 });
 
-// A row of one is ±1 whatever it was, and its gradient all but vanishes: from 2 on.
+// Widths begin at 2: a row of one element is always ±1, and its gradient almost vanishes.
 const shapes = [[2], [3], [17], [31], [33], [63], [65], [257], [5, 33], [2, 3, 65], [70, 17], [3, 1025], [0, 5]];
 
 // The mean square is a sum of squares with an error of a few u; the result divides by its root, which is about 1 or
-// more. The gradients subtract one mean from dout·weight, and weight's and bias's are sums over rows.
+// more. The gradients subtract one mean from dout·weight, and those of weight and bias are sums over rows.
 const tolerance = { out: { relative: 8, absolute: 4 }, grad: { relative: 16, absolute: 16 } };
 
-// The sum with the residual is rounded before it is normalised: an error of one in a number of about 1, which weight
-// and gradient multiply.
+// The sum with the residual is rounded before it is normalised: an error of one in a number of about 1, which is
+// multiplied by weight and gradient.
 const roundingsOfSum = { out: { relative: 2, absolute: 1 }, grad: { relative: 2, absolute: 3 } };
 
 opTest({
@@ -64,7 +64,7 @@ opTest({
   ours: ({ x, bias }) => [rmsNorm(x), rmsNorm(x, { bias })],
   reference: ({ x, bias }) => [normalise(x), add(normalise(x), bias)],
   tolerance,
-  // Two gradients are added up, which may cancel.
+  // Two gradients are added, which may cancel.
   roundings: { grad: { relative: 3, absolute: 1 } },
 });
 

@@ -67,7 +67,7 @@ test("dynamic: plain up to the original length, then the base grows with the tab
   const at = (length: number): number[] =>
     frequencies({ type: "dynamic", factor: 2, originalLength: 1000 }, { ...llama, length });
   for (const length of [1, 1000]) expectAll(at(length), plain(llama));
-  // Slowed down by factor · length / original − (factor − 1).
+  // Divided by factor · length / original − (factor − 1).
   expect(at(2000).at(-1)! * 3).toBeCloseTo(plain(llama).at(-1)!, 15);
   expect(at(4000).at(-1)! * 7).toBeCloseTo(plain(llama).at(-1)!, 15);
   expect(at(4000)[0]).toBe(1);
@@ -89,7 +89,7 @@ test("yarn: Llama 2's pairs up to 20 left, from 46 on interpolated, a ramp betwe
   // √(1/t) of Peng et al. 2023, eq. 22: 0.1 ln 16 + 1.
   expect(scaled.factor).toBeCloseTo(1.2772588722239782, 15);
   expect(rotaryFrequencies({ ...options, scaling: { ...scaling, attentionFactor: 1 } }).factor).toBe(1);
-  // Pairs that turn about 64 times and twice in 4096 tokens, instead of 32 and once.
+  // The limits are pairs that rotate about 64 times and twice in 4096 tokens, instead of 32 times and once.
   const other = rotaryFrequencies({ ...options, scaling: { ...scaling, betaFast: 64, betaSlow: 2 } }).frequencies;
   expect(other[16]).toBe(plain(options)[16]);
   expect(other[17]).toBeLessThan(plain(options)[17]!);
@@ -116,7 +116,7 @@ test("llama3: by wavelength, as Llama 3.1 is published", () => {
     return ((1 - smooth) * angle) / factor + smooth * angle;
   });
   expectAll(frequencies({ type: "llama3", factor, originalLength: original }), expected);
-  // Some of each kind.
+  // There are some pairs of each kind.
   const kinds = plain(llama).map((angle, i) => (expected[i] === angle ? 0 : expected[i] === angle / factor ? 2 : 1));
   expect([...new Set(kinds)]).toEqual([0, 1, 2]);
   expectAll(

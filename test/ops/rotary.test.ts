@@ -15,14 +15,14 @@ import { targets } from "../support/targets.js";
 const random = new Random(21);
 
 interface Options {
-  /** Dimensions that are turned. */
+  /** Number of dimensions that are rotated. */
   size: number;
   length: number;
   interleaved?: boolean;
   position?: "starts" | "positions";
 }
 
-/** Pair i as the complex number a + ib, times e^(i·position·10000^(−2i/R)), as the paper has it. */
+/** Multiplies pair i, as the complex number a + ib, by e^(i·position·10000^(−2i/R)), as in the paper. */
 function reference(x: Nd, position: (b: number, t: number) => number, { size, interleaved = false }: Options): Nd {
   const [B, T, H, D] = x.shape as [number, number, number, number];
   const data = x.data.slice();
@@ -40,8 +40,8 @@ function reference(x: Nd, position: (b: number, t: number) => number, { size, in
   return { shape: x.shape, data };
 }
 
-// Two products and a sum of a pair whose length stays the same, against cosines and sines that may be rounded the other
-// way; the gradient is one of those, or the sum of several.
+// Two products and a sum for a pair whose length stays the same, with cosines and sines that may be rounded
+// differently. The gradient is one such result, or the sum of several.
 const tolerance = { out: { relative: 2, absolute: 2 }, grad: { relative: 4, absolute: 4 } };
 
 const cases: [number[], number][] = [
@@ -129,7 +129,7 @@ test.for(targets)(
       for (const x of [a, b, c, turnedQ, turnedK, out]) x.dispose();
       return data;
     };
-    // Scores of about 3 with some ten roundings each, whose errors the softmax passes on.
+    // Scores of about 3 with some ten roundings each; the softmax passes on their errors.
     expectClose("shifted", await attend(33), await attend(0), { relative: 0, absolute: 64 });
   },
 );
@@ -147,7 +147,7 @@ test.for(targets)("a position outside of the table rejects the next read on $nam
     using out = rotary(x, table, options);
     const message = new RegExp(String.raw`rotary: expected positions in \[0, 4\), got ${bad} of sequence 1`);
     await expectRejection(out.data(), "ERR_RANGE", message);
-    // The device goes on.
+    // The device still works.
     expect([...(await x.data())]).toEqual(Array(16).fill(1));
   }
 });

@@ -30,10 +30,10 @@ opTest({
   ],
   ours: ({ x }) => softmax(x),
   reference: ({ x }) => reference(x),
-  // exp, the sum and the quotient: about four roundings, and x − max, exact to u·|x − max|, which is below 20 here.
-  // The gradient is y·(dy − Σ dy·y): its terms cancel.
+  // exp, the sum and the quotient have about four roundings, and x − max has an error of u·|x − max|, which is below 20
+  // here. The gradient is y·(dy − Σ dy·y), whose terms cancel.
   tolerance: { out: { relative: 24, absolute: 0 }, grad: { relative: 24, absolute: 16 } },
-  // Backward takes the rounded weights; their sum with the gradient is of about 1 and is taken off it.
+  // Backward takes the rounded weights; their sum with the gradient is about 1 and is subtracted.
   roundings: { grad: { relative: 3, absolute: 1, scale: 0.5 } },
 });
 
@@ -68,7 +68,7 @@ test.for(targets)("a NaN stays in its row on $name", async ({ select, device }) 
   }
 });
 
-// Every term but one is 0.1, whose sum in one long f32 lane would round the same way again and again.
+// Every term but one is 0.1. Their sum in one long f32 lane would be rounded in the same direction again and again.
 test.for(targets)("rows of many terms, in all of which rounding goes one way, on $name", async ({ select, device }) => {
   select();
   for (const width of [50_257, 300_003]) {

@@ -1,6 +1,6 @@
 /**
- * Matrix products of f32 rounded to tf32: against products, in float64, of operands that are rounded so, in every layout
- * and tile, with sums of an operand, which are not rounded; and that nobody gets them who did not ask.
+ * Tests matrix products of f32 rounded to tf32 against products, in float64, of operands rounded in the same way. It
+ * covers every layout and tile, sums of an operand, which are not rounded, and that tf32 is used only on request.
  */
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { setTf32, tf32 } from "../../lib/device.js";
@@ -11,12 +11,12 @@ import { expectChild } from "../support/child.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
-// So few that large tiles serve products of a test's size.
+// There are so few that large tiles serve products of a test's size.
 vi.hoisted(() => (process.env.HEED_SIMULATOR_MULTIPROCESSORS = "4"));
 
 afterEach(() => setTf32(false));
 
-/** Ten bits after the point, ties away from zero. */
+/** Rounds to ten bits after the point, with ties away from zero. */
 function rounded(values: Float32Array): Float32Array {
   const bits = new Uint32Array(Float32Array.from(values).buffer);
   return new Float32Array(bits.map((x) => (x + 0x1000) & ~0x1fff).buffer);
@@ -24,7 +24,7 @@ function rounded(values: Float32Array): Float32Array {
 
 interface Operand {
   values: Float32Array;
-  /** [rows, columns], whichever way it lies. */
+  /** [rows, columns], in any layout. */
   view: FloatTensor;
 }
 
@@ -41,7 +41,7 @@ function operand(random: Random, rows: number, columns: number, transposed: bool
   return { values, view };
 }
 
-/** Σ_k a[i, k] · b[k, j] and Σ_k |a[i, k] · b[k, j]|. */
+/** Returns Σ_k a[i, k] · b[k, j] and Σ_k |a[i, k] · b[k, j]|. */
 function product(a: Float32Array, b: Float32Array, m: number, n: number, k: number): [Float64Array, Float64Array] {
   const [sums, magnitudes] = [new Float64Array(m * n), new Float64Array(m * n)];
   for (let i = 0; i < m; i++)
@@ -54,7 +54,9 @@ function product(a: Float32Array, b: Float32Array, m: number, n: number, k: numb
   return [sums, magnitudes];
 }
 
-/** How far off `got` is at most, in what the sum of k terms in f32 may be off: k · 2⁻²⁴ · Σ|terms|. */
+/**
+ * Returns the largest error of `got`, in units of the allowed error of a sum of k terms in f32: k · 2⁻²⁴ · Σ|terms|.
+ */
 function off(got: Float32Array, wanted: Float64Array, magnitudes: Float64Array, k: number): number {
   return got.reduce(
     (most, x, i) => Math.max(most, Math.abs(x - wanted[i]!) / ((k + 8) * 2 ** -24 * magnitudes[i]! + 1e-30)),
@@ -94,7 +96,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
         const rounding = off(got, wanted, magnitudes, k);
         expect(off(got, exact, magnitudes, k), "rounded at all").toBeGreaterThan(5 * rounding);
 
-        // A column of ones instead of the other operand.
+        // A column of ones takes the place of the other operand.
         const ones = new Float32Array(k).fill(1);
         const [sums, terms] = of === "a" ? product(a.values, ones, m, 1, k) : product(ones, b.values, 1, n, k);
         expect(off(await sum.data(), sums, terms, k), `sums of ${of}`).toBeLessThan(1);

@@ -16,9 +16,9 @@ const random = new Random(1);
 interface Kind {
   ours: (x: FloatTensor) => FloatTensor;
   f: (x: number) => number;
-  /** Inputs in the function's domain, away from kinks and poles. */
+  /** Makes inputs in the function's domain, away from kinks and poles. */
   values?: (shape: readonly number[]) => Nd;
-  /** Of the terms of the slope, where they cancel. */
+  /** Size of the terms of the slope, if they cancel. */
   scale?: number;
 }
 
@@ -44,7 +44,10 @@ const kinds: Record<string, Kind> = {
 
 const wide = (shape: readonly number[]): Nd => normal(random, shape, { scale: 2 });
 
-/** Not where gelu all but vanishes: its relative error is that of an exponential of a rounded x² there. */
+/**
+ * Returns numbers above the range in which gelu almost vanishes: its relative error there is that of an exponential of
+ * a rounded x².
+ */
 function aboveTail(shape: readonly number[]): Nd {
   return generate(shape, () => Math.max(-2.5, 2 * random.normal()));
 }
@@ -57,9 +60,9 @@ for (const [name, { ours, f, values = wide, scale = 0 }] of Object.entries(kinds
     cases: shapes.map((shape) => ({ name: formatShape(shape), inputs: { x: values(shape) } })),
     ours: ({ x }) => ours(x),
     reference: ({ x }) => map(x, f),
-    // A polynomial and a few operations around it, each within half a unit in the last place (2 u at worst), and the
-    // product with the upstream gradient. Where terms cancel (sin near π, the gelu slope near −0.75), against the
-    // largest element.
+    // A polynomial and a few operations around it, each with an error of half a unit in the last place (2 u at worst),
+    // and the product with the upstream gradient. If terms cancel (sin near π, the gelu slope near −0.75), the error is
+    // relative to the largest element.
     tolerance: { out: { relative: 6, absolute: 2 }, grad: { relative: 8, absolute: 4, scale } },
   });
 
@@ -71,7 +74,7 @@ fixtureTest("unary", ({ x }, _, { name }) =>
       : (unary[name as keyof typeof unary] as (x: FloatTensor) => FloatTensor)(x!),
 );
 
-/** Where naive formulas overflow or lose everything: x, value, slope. */
+/** Arguments for which naive formulas overflow or lose all digits: x, value, slope. */
 const extremes: Record<string, [number, number, number][]> = {
   exp: [
     [-Infinity, 0, 0],

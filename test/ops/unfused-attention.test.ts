@@ -1,4 +1,4 @@
-// Without masks, and with a bias, it is tested as `biasedAttention`.
+// Attention without masks, and with a bias, is tested as `biasedAttention`.
 import { expect, test } from "vitest";
 import { attention } from "../../lib/ops/attention.js";
 import { mul } from "../../lib/ops/binary.js";
@@ -42,7 +42,7 @@ opTest({
   name: "unfusedAttention",
   ...masked(cases, unfusedAttention),
   tolerance: { out: { relative: 8, absolute: 16 }, grad: { relative: 8, absolute: 64 } },
-  // Scores, weights and the output are rounded, and their gradients.
+  // Scores, weights, the output and their gradients are rounded.
   roundings: { out: { relative: 2, absolute: 6 }, grad: { relative: 4, absolute: 16 } },
 });
 

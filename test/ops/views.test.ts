@@ -13,7 +13,7 @@ import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
 const random = new Random(12);
-/** Nothing is computed; gradients that meet are added. */
+/** Nothing is computed, but gradients of several uses are added. */
 const exact = { out: { relative: 0, absolute: 0 }, grad: { relative: 1, absolute: 0 } };
 
 const transposes: [number[], number[] | undefined][] = [
@@ -107,7 +107,7 @@ opTest({
   ours: ({ x }, _, { axis, start, length }) => narrow(x, axis, start, length),
   reference: ({ x }, _, { axis, start, length }) => {
     const at = axis < 0 ? axis + x.shape.length : axis;
-    // With the axis in front, a part of it is a run of elements.
+    // With the axis in front, a part of it is a contiguous run of elements.
     const order = [at, ...[...x.shape.keys()].filter((i) => i !== at)];
     const moved = swapped(x, order);
     const run = moved.data.length / Math.max(1, x.shape[at]!);
@@ -143,14 +143,17 @@ opTest({
 
 const all = ["f32", "bf16", "f16", "i32", "u8"] as const;
 
-/** What a number becomes: rounded to nearest even, or towards 0 and to the nearest integer that there is. */
+/**
+ * Returns the number after conversion: rounded to nearest even, or towards 0 and clamped to the range of the integer
+ * type.
+ */
 function held(dtype: DType, x: number): number {
   if (dtype !== "i32" && dtype !== "u8") return roundTo(dtype, x) || Math.sign(x) * 0;
   const [least, most] = dtype === "u8" ? [0, 255] : [-(2 ** 31), 2 ** 31 - 1];
   return Number.isNaN(x) ? 0 : Math.min(Math.max(Math.trunc(x), least), most) + 0;
 }
 
-// At and beside the ends of what each dtype holds.
+// Numbers at and beside the ends of each dtype's range.
 const ends = [
   0,
   0.5,
@@ -170,7 +173,7 @@ const ends = [
   2 ** -25,
 ].concat([1.5 * 2 ** -25, 2 ** -126, 2 ** -149, 2147483520, 2 ** 31, 1e30, 3.4028234663852886e38, Infinity, NaN]);
 
-/** Numbers around every `step`-th tie of both 16-bit types. */
+/** Returns numbers around every `step`-th tie of both 16-bit types. */
 function ties(step: number): number[] {
   const numbers: number[] = [];
   for (const dtype of ["bf16", "f16"] as const) {
@@ -202,7 +205,7 @@ test.for(targets)("casts round to nearest even, and integers towards 0, on $name
       for (let i = 0; i < values.length; i++)
         if (!Object.is(got[i], held(dtype, values[i]!)))
           expect.fail(`${values[i]} of ${x.dtype} as ${dtype}: expected ${held(dtype, values[i]!)}, got ${got[i]}`);
-      // Back again: what 16 bits hold, f32 holds.
+      // Converting back gives the same number, because f32 can represent every 16-bit float.
       if (dtype !== "bf16" && dtype !== "f16") continue;
       for (const to of all) {
         using z = cast(y, to);
@@ -215,7 +218,7 @@ test.for(targets)("casts round to nearest even, and integers towards 0, on $name
   }
 });
 
-/** A shape [d, e, f]: how long its memory is, and its strides there. */
+/** For a shape [d, e, f]: the length of its memory, and its strides there. */
 const layouts: Record<string, (shape: number[]) => [number, number[]]> = {
   contiguous: ([d, e, f]) => [d! * e! * f!, [e! * f!, f!, 1]],
   transposed: ([d, e, f]) => [d! * e! * f!, [e! * f!, 1, e!]],

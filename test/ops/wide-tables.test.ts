@@ -1,6 +1,6 @@
 /**
- * Rows longer than 65535 blocks: a grid's second dimension ends there, and kernels go on in its third. In a few rows, so
- * that the software device is done with them in seconds.
+ * Rows that need more than 65535 blocks: a grid's second dimension ends there, and kernels continue in the third. There
+ * are only a few rows, so that the software device needs only seconds.
  */
 import { expect, test } from "vitest";
 import { ops } from "../../lib/native.js";
@@ -15,7 +15,7 @@ import { devicesTested } from "../support/targets.js";
 
 const cudas = devicesTested.filter(({ device }) => device !== "cpu");
 
-/** [index, value]: what is not `usual`, as far as there is little of it. */
+/** Returns [index, value] of the elements that are not `usual`, up to a small number of them. */
 async function unusual(x: { data(): Promise<Float32Array> }, usual: number): Promise<[number, number][]> {
   const found: [number, number][] = [];
   const data = await x.data();
@@ -48,7 +48,7 @@ test.for(cudas)("the gradient of an embedding of 16.8 million columns on $name",
 });
 
 test.for(cudas)("linear attention's state of 4.2 million columns on $name", async ({ device }) => {
-  // Without a token the state stays what it is: the kernel goes over it once.
+  // Without a token the state stays unchanged: the kernel copies it once.
   const Dv = 65536 * 64 + 1;
   using initial = ones([1, 1, 1, Dv], { device });
   narrow(initial, 3, Dv - 1, 1).set([7]);

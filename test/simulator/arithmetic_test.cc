@@ -1,4 +1,4 @@
-// Arithmetic of f16, bf16, f32 and f64 against exact values rounded by definition; .approx functions against the
+// Compares arithmetic of f16, bf16, f32 and f64 with exact values rounded by definition, and .approx functions with the
 // manual's error bounds.
 #include "simulator/arithmetic.h"
 
@@ -20,7 +20,7 @@ const float nan32 = bits_as<float>(canonical_nan);
 bool same(float a, float b) { return bits_as<uint32_t>(a) == bits_as<uint32_t>(b); }
 bool same(double a, double b) { return bits_as<uint64_t>(a) == bits_as<uint64_t>(b); }
 
-// Numbers whose sums and products Exact holds.
+// Returns numbers whose sums and products Exact can represent.
 template <class T>
 T number(heed::test::Random& random) {
   const int digits = std::numeric_limits<T>::digits;
@@ -39,10 +39,12 @@ void check_directed() {
       if (x + y != 0) EXPECT(same(add(a, b, rounding), round_to<T>(x + y, rounding)));
       if (x - y != 0) EXPECT(same(sub(a, b, rounding), round_to<T>(x - y, rounding)));
       if (x * y != 0) EXPECT(same(mul(a, b, rounding), round_to<T>(x * y, rounding)));
-      // For f64 a product of 106 bits plus another number: exact only if that number is in reach of the 113.
+      // For f64 it is a product of 106 bits plus another number: exact only if that number is within reach of the 113
+      // bits.
       if (sizeof(T) == 4 && x * y + z != 0) EXPECT(same(fma(a, b, c, rounding), round_to<T>(x * y + z, rounding)));
       if (x != 0 && y != 0) {
-        const T quotient = div(a, b, rounding);  // by its product with b: rounded down, it is not above the quotient
+        const T quotient =
+            div(a, b, rounding);  // checked by its product with b: rounded down, it is not above the quotient
         const T above = std::nextafter(quotient, static_cast<T>(INFINITY)),
                 below = std::nextafter(quotient, static_cast<T>(-INFINITY));
         const auto compare_to_quotient = [&](T q) { return (static_cast<Exact>(q) * y - x) * (y > 0 ? 1 : -1); };
@@ -73,7 +75,7 @@ void check_half_arithmetic() {
     return exact == 0 ? static_cast<uint16_t>(negative_zero ? 0x8000 : 0) : format.round(exact, Rounding::rn);
   };
   for (int i = 0; i < 300000; i++) {
-    const auto any = [&] {  // bf16's exponents are kept within what Exact can add
+    const auto any = [&] {  // bf16's exponents are limited so that Exact can add the numbers
       const uint16_t bits = static_cast<uint16_t>(random.next() >> 48);
       if (T == Type::bf16 && bits % 50 == 0)
         return std::array<uint16_t, 5>{0x7f80, 0xff80, 0x7fc1, 0, 0x8000}[bits % 5];
@@ -109,7 +111,7 @@ void check_half_arithmetic() {
       EXPECT(H::max(a, b, false, true) == ((std::fabs(x) < std::fabs(y) ? b & 0x7fff : a & 0x7fff) | sign));
     }
   }
-  // Far apart: the small one only matters where the large one lies on a tie.
+  // The numbers are far apart: the small one only matters if the large one lies on a tie.
   const uint16_t one = format.round(1, Rounding::rn), tiny = 1;
   EXPECT(H::add(one, tiny) == one && H::fma(one, one, tiny) == one && H::sub(one, tiny) == one);
   const uint16_t nan = 0x7fff, minus_zero = 0x8000;
@@ -120,7 +122,7 @@ void check_half_arithmetic() {
   EXPECT(H::fma_relu(nan, one, one) == canonical_nan16 && H::saturate(nan) == 0);
 }
 
-// The exact sum of a·b and a c far below the reach of one double: rounding twice would lose it.
+// The exact sum of a·b and a c that is far below the reach of one double: rounding twice would lose it.
 TEST(half_fma_rounds_once) {
   using H = Half<Type::f16>;
   const Format16& format = format_of(Type::f16);
@@ -165,7 +167,7 @@ TEST(arithmetic_directed_roundings) {
   EXPECT(same(sub(infinity, infinity, Rounding::rz), nan32) && same(sqrt(-1.0f, Rounding::rn), nan32));
   EXPECT(same(sub(1.0f, 1.0f, Rounding::rm), -0.0f) && same(sub(1.0f, 1.0f, Rounding::rn), 0.0f));
   EXPECT(same(div(1.0f, 0.0f, Rounding::rn), infinity) && same(rcp(-0.0f, Rounding::rz), -infinity));
-  EXPECT(same(1.0f / 3, div(1.0f, 3.0f, Rounding::rn)));  // the host's rounding is what it was
+  EXPECT(same(1.0f / 3, div(1.0f, 3.0f, Rounding::rn)));  // the host's rounding mode is restored
 }
 
 TEST(arithmetic_warp_fma) {
@@ -175,7 +177,7 @@ TEST(arithmetic_warp_fma) {
   for (int i = 0; i < 32; i++) {
     a[i] = number<float>(random);
     b[i] = number<float>(random);
-    c[i] = -(a[i] * b[i]);  // what is left is the product's rounding error, which only a fused operation sees
+    c[i] = -(a[i] * b[i]);  // the rest is the product's rounding error, which only a fused operation finds
     wide[i] = a[i] + 1e-9;
   }
   warp_fma(a, b, c, d);
@@ -291,7 +293,7 @@ TEST(approx_within_the_manuals_bounds) {
   check_approx(
       "rsqrt of f64", [](float x) { return rsqrt_approx_f64(x); }, [](long double x) { return 1 / std::sqrt(x); }, 1e-3,
       1e3, 0x1p-19, 0);
-  // tanh is as coarse as a card's: a kernel tested here must bear it.
+  // tanh is as coarse as a card's, and a kernel that is tested here must tolerate that.
   double coarsest = 0;
   for (int i = 1; i < 1000; i++)
     coarsest = std::max(coarsest, std::fabs(tanh_approx(i * 1e-3f) / std::tanh(static_cast<double>(i * 1e-3f)) - 1));

@@ -1,5 +1,6 @@
-// heed's CUDA backend on a driver of which a function fails that no fault of the software device reaches. The tests run
-// in processes of their own, since the backend keeps a device's context for as long as its process lives.
+// Tests heed's CUDA backend on a driver one of whose functions fails in a way that no fault of the software device
+// causes. The tests run in processes of their own, because the backend keeps a device's context as long as its process
+// lives.
 #include <future>
 
 #include "cuda/card.h"
@@ -8,7 +9,7 @@
 namespace heed::test {
 namespace {
 
-// The backend's own table of entry points, which is open for as long as the process runs.
+// The backend's own table of entry points, which stays open as long as the process runs.
 Driver& backend() {
   static Driver& once = []() -> Driver& {
     driver();
@@ -18,7 +19,7 @@ Driver& backend() {
   return once;
 }
 
-// Puts another function in an entry's place while it lives.
+// Replaces an entry by another function during its lifetime.
 template <class F>
 class Replaced {
  public:
@@ -55,7 +56,7 @@ TEST(backend_ends_its_threads_where_the_device_cannot_be_used) {
   const Replaced refused(&Driver::context_set_current, +[](CUcontext) -> CUresult { return CUDA_ERROR_LAUNCH_FAILED; });
   EXPECT(error_of([&] { device->wait_idle(); }).find("ERR_CUDA") == 0);
   EXPECT(error_of([&] { device->stop(); }).empty());
-  // A thread of it that went on would end the process here.
+  // If one of its threads continued, the process would end here.
   device.reset();
 }
 
@@ -70,7 +71,7 @@ TEST(backend_reports_faults_after_a_capture_that_does_not_begin) {
         +[](CUstream, CUstreamCaptureMode) -> CUresult { return CUDA_ERROR_INVALID_VALUE; });
     EXPECT(error_of([&] { device.begin_capture(); }).find("ERR_CUDA: capture: beginning") == 0);
   }
-  // What a kernel would write.
+  // Writes what a kernel would write.
   device.begin_operation();
   const FaultSink sink = device.fault("embedding");
   FaultReport report{~uint64_t{7}, FaultKind::id, 5, 0, sink.op};

@@ -1,4 +1,5 @@
-// Integer instructions bit by bit, as the manual's pseudocode computes them, and worked values of the manual's tables.
+// Tests integer instructions bit by bit, as the manual's pseudocode computes them, and with worked values of the
+// manual's tables.
 #include "simulator/bits.h"
 
 #include "check.h"
@@ -13,7 +14,7 @@ uint64_t number(heed::test::Random& random) {
   return bits & 1 ? bits : bits & 2 ? bits >> random.below(64) : ~uint64_t{0} << random.below(64);
 }
 
-// The pseudocode of bfe: bit by bit, the sign bit in all others.
+// The pseudocode of bfe: bit by bit, with the sign bit in all other bits.
 uint64_t bfe_by_bits(uint64_t a, uint32_t position, uint32_t length, int width, bool is_signed) {
   const uint32_t msb = static_cast<uint32_t>(width - 1);
   const uint32_t last = std::min(position + length - 1, msb);
@@ -51,7 +52,7 @@ TEST(bits_permutation) {
   const uint32_t a = 0x33221100, b = 0x77665584;
   EXPECT(prmt(a, b, 0x3210) == a && prmt(a, b, 0x7654) == b && prmt(a, b, 0x0123) == 0x00112233);
   EXPECT(prmt(a, b, 0xc840) == 0xff008400);  // bit 3 of a selector repeats the sign of its byte
-  // Bytes 0..7 of {b, a} are numbered 0..7: the manual's tables, d.b3 first.
+  // Bytes 0..7 of {b, a} are numbered 0..7: the manual's tables, with d.b3 first.
   const uint32_t low = 0x03020100, high = 0x07060504;
   const struct {
     Permute mode;
@@ -132,7 +133,7 @@ TEST(bits_logic_and_shifts) {
       if (table >> index & 1) expected |= 1u << bit;
     }
     EXPECT(lop3(a, b, c, static_cast<uint8_t>(table)) == expected);
-    // The manual's way to a table: the operation on 0xf0, 0xcc, 0xaa.
+    // The manual's way to make a table: the operation on 0xf0, 0xcc, 0xaa.
     EXPECT(lop3(a, b, c, (0xf0 & 0xcc) ^ 0xaa) == ((a & b) ^ c));
     for (const uint32_t amount : {0u, 1u, 17u, 31u, 32u, 33u, 64u, 100u, 0xffffffffu}) {
       const uint32_t clamped = std::min(amount, 32u), wrapped = amount % 32;

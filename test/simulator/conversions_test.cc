@@ -1,5 +1,5 @@
-// cvt against rounding by definition: every 16-bit number, the midpoints between them and what lies next to those; all
-// integer types at their edges.
+// Compares cvt with rounding by definition: every 16-bit number, the midpoints between them and the numbers next to
+// those; all integer types at their edges.
 #include "simulator/conversions.h"
 
 #include "check.h"
@@ -51,10 +51,10 @@ void check_halves(Type type) {
     }
     const float value = static_cast<float>(format.value(half));
     EXPECT(same(bits_as<float>(static_cast<uint32_t>(convert(widen, bits))), value));
-    EXPECT(same(bits_as<float>(one_lane(widen, bits | 0xabcd0000)), value));  // what lies above is not read
+    EXPECT(same(bits_as<float>(one_lane(widen, bits | 0xabcd0000)), value));  // the bits above are not read
     EXPECT((type == Type::f16 ? to_f16(value) : to_bf16(value)) == half);
     if (format.is_infinite(half) || (bits & 0x7fff) == 0) continue;
-    // Towards the next number: halfway, and to either side of it by as little as a float and a double can.
+    // Numbers towards the next one: halfway, and as close to either side of it as a float and a double allow.
     const double next = (bits & 0x7fff) + 1u == format.infinity() ? 2 * format.value(half) - format.value(half - 1)
                                                                   : format.value(static_cast<uint16_t>(bits + 1));
     const double middle = (format.value(half) + next) / 2;
@@ -133,7 +133,7 @@ uint64_t integer_bits(Type type, Exact value) {
   return (value < 0 ? 0 - static_cast<uint64_t>(-value) : static_cast<uint64_t>(value)) & mask_of(type);
 }
 
-// Of the bits of an integer type.
+// Returns the value of the bits of an integer type.
 Exact integer_value(Type type, uint64_t bits) {
   const Exact value = static_cast<Exact>(bits), span = range_of(type).high - range_of(type).low + 1;
   return value > range_of(type).high ? value - span : value;
@@ -198,7 +198,7 @@ TEST(conversions_from_floats_to_integers) {
     if (!format_of(Type::bf16).is_nan(static_cast<uint16_t>(bits)))
       check_to_integers(Type::bf16, format_of(Type::bf16).value(static_cast<uint16_t>(bits)), bits);
   }
-  // NaN: 0, but the smallest number (as bits) from f64 or to 64 bits.
+  // A NaN becomes 0, but from f64 or to 64 bits it becomes the smallest number (as bits).
   EXPECT(convert({Type::s32, Type::f32, Rounding::rzi}, canonical_nan) == 0);
   EXPECT(convert({Type::u64, Type::f32, Rounding::rzi}, canonical_nan) == 0x8000000000000000);
   EXPECT(convert({Type::s32, Type::f64, Rounding::rzi}, 0x7ff8000000000000) == 0x80000000);
@@ -256,7 +256,7 @@ TEST(conversions_of_f64_and_tf32) {
     }
     const float narrow = static_cast<float>(value);
     if (!std::isfinite(narrow) || narrow == 0) continue;
-    // tf32: f32 without its low 13 bits; to nearest, ties away from zero.
+    // tf32: f32 without its low 13 bits; rounded to nearest, ties away from zero.
     const uint32_t bits = bits_as<uint32_t>(narrow);
     EXPECT(convert({Type::tf32, Type::f32, Rounding::rna}, bits) == ((bits + 0x1000) & 0xffffe000));
     EXPECT(same(to_tf32(narrow), bits_as<float>((bits + 0x1000) & 0xffffe000)));
@@ -268,7 +268,7 @@ TEST(conversion_modifiers) {
   const auto f32 = [](const Conversion& conversion, float value) {
     return bits_as<float>(static_cast<uint32_t>(convert(conversion, bits_as<uint32_t>(value))));
   };
-  // Rounding to an integer keeps the type; halves go to even, -0.5 to -0.
+  // Rounding to an integer keeps the type; halves go to even, and -0.5 to -0.
   EXPECT(same(f32({Type::f32, Type::f32, Rounding::rni}, 2.5f), 2) &&
          same(f32({Type::f32, Type::f32, Rounding::rni}, -0.5f), -0.0f));
   EXPECT(same(f32({Type::f32, Type::f32, Rounding::rmi}, -2.5f), -3) &&
@@ -281,7 +281,7 @@ TEST(conversion_modifiers) {
   EXPECT(same(f32(flushed, -1e-40f), -0.0f) && same(f32(flushed, 1.2e-38f), 1.2e-38f));
   EXPECT(convert({Type::f32, Type::f64, Rounding::rn, false, true}, bits_as<uint64_t>(-1e-40)) == 0x80000000);
   EXPECT(convert({Type::f64, Type::f32, Rounding::none, false, true}, bits_as<uint32_t>(1e-40f)) == 0);
-  // .ftz concerns f32 alone: subnormal f16 stays.
+  // .ftz affects only f32: subnormal f16 numbers stay.
   EXPECT(f32({Type::f32, Type::f16, Rounding::none, false, true}, bits_as<float>(1u)) == 0x1p-24f);
   Conversion relu{Type::bf16, Type::f32, Rounding::rn};
   relu.relu = true;
@@ -293,7 +293,7 @@ TEST(conversion_modifiers) {
   EXPECT(one_lane(f16x2, bits_as<uint32_t>(1.0f), bits_as<uint32_t>(-2.0f)) == 0x3c00c000);
   EXPECT(one_lane(bf16x2, bits_as<uint32_t>(1.0f), 0xbfffffff) == 0x3f80bfff);
   EXPECT(one_lane({Type::bf16x2, Type::f32, Rounding::rn}, bits_as<uint32_t>(1.0f), 0xbfffffff) == 0x3f80c000);
-  // No such instruction.
+  // There are no such instructions.
   EXPECT(!find_conversion({Type::s32, Type::f32}) && !find_conversion({Type::f32, Type::s32}));
   EXPECT(!find_conversion({Type::f16, Type::f32}) && !find_conversion({Type::s32, Type::u32, Rounding::rn}));
   EXPECT(!find_conversion({Type::f64, Type::f32, Rounding::rn}) &&

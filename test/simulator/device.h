@@ -47,7 +47,7 @@ class Device {
     return values;
   }
 
-  // What the launch did wrong, or "".
+  // Returns the fault of the launch, or "".
   template <class... P>
   std::string run(const char* name, uint32_t grid, uint32_t block, P... parameters) {
     simulator::Kernel* kernel = module ? module->find(name) : nullptr;
@@ -72,7 +72,7 @@ class Device {
   int error = 0;
 };
 
-// A module with one kernel `k`, given its parameters and body.
+// Returns a module with one kernel `k`, from its parameters and body.
 inline std::string kernel(const std::string& parameters, const std::string& body, const std::string& before = "") {
   return ".version 8.0\n.target sm_80\n.address_size 64\n" + before + "\n.visible .entry k(" + parameters + ")\n{\n" +
          body + "\n}\n";
@@ -84,7 +84,7 @@ inline std::string kernel(const std::string& parameters, const std::string& body
     if (!wrong_.empty()) heed::test::report("%s:%d: %s", __FILE__, __LINE__, wrong_.c_str()); \
   } while (0)
 
-// The message of a fault must hold this text.
+// The message of the fault must contain this text.
 #define EXPECT_FAULT(expression, text)                                                                             \
   do {                                                                                                             \
     const std::string fault_ = (expression);                                                                       \

@@ -1,5 +1,5 @@
-// Devices by the driver API: which there are, their attributes by compute capability, settings of the environment,
-// contexts.
+// Tests devices through the driver API: the list of devices, their attributes by compute capability, settings in the
+// environment, and contexts.
 #include <thread>
 
 #include "driver_kernels.h"
@@ -75,7 +75,7 @@ TEST(driver_settings_of_the_environment) {
   size_t bytes = 0;
   EXPECT_SUCCESS(d.device_total_mem(&bytes, 1));
   EXPECT(bytes == 1000000);
-  // CUDA 11.4 takes PTX 7.4, and nothing later; the device's capability bounds the target.
+  // CUDA 11.4 accepts PTX 7.4 and nothing later; the device's capability limits the target.
   Context context;
   CUmodule module;
   const std::string ptx = ".version 7.4\n.target sm_75\n.address_size 64\n.visible .entry k() { ret; }\n";
@@ -85,7 +85,7 @@ TEST(driver_settings_of_the_environment) {
   EXPECT_CODE(d.module_load_data_ex(&module, kernels, 0, nullptr, nullptr), CUDA_ERROR_INVALID_PTX);
 }
 
-// 48 KiB by default, and as much as cards of each compute capability have for a block that opts in for it.
+// 48 KiB by default, and for a block that opts in as much as cards of each compute capability have.
 TEST(driver_shared_memory_of_compute_capabilities) {
   struct Expected {
     int capability, block_kb, multiprocessor_kb, threads, blocks;
@@ -114,9 +114,9 @@ TEST(driver_shared_memory_of_compute_capabilities) {
     EXPECT(attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) == limit);
     EXPECT(attribute(81) == card.multiprocessor_kb * 1024);  // shared memory of a multiprocessor
     EXPECT(attribute(111) == (card.multiprocessor_kb - card.block_kb) * 1024);
-    EXPECT(attribute(39) == card.threads);  // of a multiprocessor
-    EXPECT(attribute(106) == card.blocks);  // of a multiprocessor
-    EXPECT(attribute(82) == 65536);         // registers of a multiprocessor
+    EXPECT(attribute(39) == card.threads);  // per multiprocessor
+    EXPECT(attribute(106) == card.blocks);  // per multiprocessor
+    EXPECT(attribute(82) == 65536);         // registers per multiprocessor
     Context context;
     const CUstream queue = make_stream();
     const std::string ptx =
@@ -148,7 +148,7 @@ TEST(driver_contexts) {
   auto* get = Library::get().find<CUresult(CUcontext*)>("cuCtxGetCurrent");
   EXPECT_SUCCESS(get(&current));
   EXPECT(current == first);
-  std::thread([&] {  // a thread has a context of its own
+  std::thread([&] {  // each thread has a context of its own
     EXPECT_SUCCESS(get(&current));
     EXPECT(current == nullptr);
   })
@@ -158,11 +158,11 @@ TEST(driver_contexts) {
   EXPECT_SUCCESS(d.mem_free(left));
   allocate(1000);
   make_stream();
-  const CUmodule module = load(kernels);  // has a variable
+  const CUmodule module = load(kernels);  // it has a variable
   size_t allocations = 0;
   auto* used = Library::get().find<size_t(int, size_t*)>("heedSimulatorMemoryUsed");
   EXPECT(used(0, &allocations) >= 1000 && allocations >= 1);
-  EXPECT_SUCCESS(further().primary_context_release(0));  // the last: what is left goes
+  EXPECT_SUCCESS(further().primary_context_release(0));  // the last release frees everything that is left
   EXPECT(used(0, &allocations) == 0 && allocations == 0);
   EXPECT_CODE(further().module_unload(module), invalid_handle);
   EXPECT_CODE(further().primary_context_release(0), CUDA_ERROR_INVALID_CONTEXT);

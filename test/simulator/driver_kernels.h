@@ -3,9 +3,9 @@
 
 namespace heed::test {
 
-// add: out[i] = in[i] + value for i < n. slow: out[0] += 1 after `n` turns of a loop. wild: stores where nothing is.
-// shared: out[tid] = the tid of the last thread, through dynamic shared memory; fixed: out[tid] = tid + 7,
-// through 16 KiB of static shared memory.
+// add: out[i] = in[i] + value for i < n. slow: out[0] += 1 after `n` turns of a loop. wild: stores to an address
+// without memory. shared: out[tid] = the tid of the last thread, through dynamic shared memory. fixed: out[tid] = tid +
+// 7, through 16 KiB of static shared memory.
 constexpr const char* kernels = R"(
 .version 7.4
 .target sm_80

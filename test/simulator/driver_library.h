@@ -1,4 +1,4 @@
-// The software device as a program meets it: the library is opened, its functions are found by name.
+// The software device as a program sees it: the library is opened, and its functions are found by name.
 //
 // Some tests need a process of their own (a lost device stays lost): child() runs one test of this program again, in
 // another environment.
@@ -19,7 +19,7 @@ namespace heed::test {
 using namespace cuda;
 
 struct Library {
-  Driver driver;  // every function the backend uses
+  Driver driver;  // every function that the backend uses
   void* handle;
 
   static Library& get() {
@@ -38,7 +38,7 @@ struct Library {
   }
 };
 
-// A process's first use; the tests that share it have four devices.
+// The first use in a process; the tests that share it have four devices.
 inline const Driver& driver() {
   static const Driver& once = [&]() -> const Driver& {
     if (!std::getenv("HEED_SIMULATOR_DEVICES")) setenv("HEED_SIMULATOR_DEVICES", "4", 1);
@@ -49,7 +49,7 @@ inline const Driver& driver() {
   return once;
 }
 
-// Results of the driver that the backend knows no name for.
+// Result codes of the driver that the backend does not name.
 enum : int { invalid_handle = 400, not_found = 500 };
 
 inline CUresult launch(CUfunction function, unsigned grid, unsigned block, unsigned shared, CUstream queue,
@@ -88,7 +88,7 @@ inline void set_delay(uint64_t microseconds) {
   } while (0)
 #define EXPECT_SUCCESS(call) EXPECT_CODE(call, CUDA_SUCCESS)
 
-// The primary context of a device, current for this thread.
+// The primary context of a device, which is current for this thread.
 class Context {
  public:
   explicit Context(int ordinal = 0) : ordinal_(ordinal) {
@@ -144,10 +144,10 @@ std::vector<T> download(CUdeviceptr address, size_t count, CUstream stream) {
 inline bool is_child() { return std::getenv("HEED_TEST_CHILD") != nullptr; }
 
 struct Outcome {
-  int status;  // the exit code; -1: it did not exit
+  int status;  // the exit code, or -1 if it did not exit
   std::string output;
 };
-// `environment`: "NAME=value NAME=value".
+// `environment` has the form "NAME=value NAME=value".
 inline Outcome child(const char* test, const std::string& environment) {
   char self[4096] = "";
   if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) return {-1, "no /proc"};

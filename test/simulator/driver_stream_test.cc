@@ -1,4 +1,4 @@
-// Streams, events, host functions, capture and graphs: that work is asynchronous, and what orders it.
+// Tests streams, events, host functions, capture and graphs: work is asynchronous, and these order it.
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -24,7 +24,7 @@ enum : int {
 constexpr CUstreamCaptureMode thread_local_mode = 1, relaxed = 2;
 constexpr uint64_t delay = 30000;  // microseconds: longer than the calls of a test take
 
-// Work starts late while one of these lives.
+// Work starts late during its lifetime.
 struct Delay {
   Delay() { set_delay(delay); }
   ~Delay() { set_delay(0); }
@@ -59,7 +59,7 @@ TEST(stream_pageable_memory_is_read_at_the_call) {
   EXPECT(first(data, queue) == 1);
 }
 
-// A program that changes pinned memory before the copy has run copies the wrong thing, here as on a card.
+// A program that changes pinned memory before the copy has run copies the wrong data, here as on a card.
 TEST(stream_pinned_memory_is_read_later) {
   Context context;
   const CUstream queue = make_stream();
@@ -71,7 +71,7 @@ TEST(stream_pinned_memory_is_read_later) {
   EXPECT_SUCCESS(driver().memcpy_htod_async(data, pinned, 4, queue));
   pinned[0] = 2;
   EXPECT_SUCCESS(driver().memcpy_dtoh_async(pinned + 1, data, 4, queue));
-  EXPECT(pinned[1] == 77);  // not there yet
+  EXPECT(pinned[1] == 77);  // has not arrived yet
   EXPECT_SUCCESS(driver().stream_synchronize(queue));
   EXPECT(pinned[1] == 2);
   EXPECT_SUCCESS(driver().mem_free_host(pinned));
@@ -152,7 +152,7 @@ TEST(stream_waits_for_an_event_of_another) {
   add(function, data, 3, producer);
   EXPECT_SUCCESS(driver().event_record(event, producer));
   EXPECT_SUCCESS(further().stream_wait_event(consumer, event, 0));
-  EXPECT_SUCCESS(driver().event_record(event, producer));  // the wait is for the record of before
+  EXPECT_SUCCESS(driver().event_record(event, producer));  // the wait is for the record before
   EXPECT_SUCCESS(driver().memcpy_dtod_async(copy, data, 256, consumer));
   EXPECT_SUCCESS(driver().event_destroy(event));
   EXPECT(first(copy, consumer) == 3);
@@ -163,7 +163,7 @@ TEST(stream_implicit_order) {
   const CUstream blocking = make_stream(0);
   const CUdeviceptr data = allocate(4);
   const uint32_t one = 1, two = 2;
-  // The stream of handle 0 waits for the blocking streams, and they for it.
+  // The stream of handle 0 waits for the blocking streams, and they wait for it.
   EXPECT_SUCCESS(further().launch_host_func(blocking, nap, nullptr));
   EXPECT_SUCCESS(driver().memcpy_htod_async(data, &one, 4, blocking));
   EXPECT(first(data, nullptr) == 1);
@@ -192,7 +192,7 @@ TEST(stream_host_functions) {
         auto* state = static_cast<State*>(data);
         state->calls++;
         CUdeviceptr address;
-        state->code = driver().mem_alloc(&address, 4);  // no calls from in here
+        state->code = driver().mem_alloc(&address, 4);  // calls from a host function are not allowed
       },
       &state));
   EXPECT_SUCCESS(driver().stream_synchronize(queue));
@@ -213,7 +213,7 @@ TEST(graph_of_kernels_copies_and_host_functions) {
   EXPECT_CODE(d.stream_begin_capture(queue, relaxed), illegal_state);
   EXPECT_SUCCESS(d.memcpy_htod_async(data, pinned, 4, queue));
   EXPECT_SUCCESS(d.memset_d8_async(data + 4, 0, 252, queue));
-  for (uint32_t i = 1; i <= 3; i++) add(function, data, i, queue);  // each with a value of its own
+  for (uint32_t i = 1; i <= 3; i++) add(function, data, i, queue);  // each copy has a value of its own
   EXPECT_SUCCESS(d.memcpy_dtod_async(copy, data, 256, queue));
   EXPECT_SUCCESS(
       further().launch_host_func(queue, [](void* calls) { ++*static_cast<std::atomic<int>*>(calls); }, &calls));
@@ -232,7 +232,7 @@ TEST(graph_of_kernels_copies_and_host_functions) {
     EXPECT(first(copy, queue) == 100 * i + 6 && calls == static_cast<int>(i));
   }
   {
-    Delay late;  // what has been launched runs though the graph is destroyed
+    Delay late;  // a launched graph runs although it is destroyed
     EXPECT_SUCCESS(d.graph_launch(exec, queue));
     EXPECT_SUCCESS(d.graph_exec_destroy(exec));
     EXPECT_CODE(d.graph_launch(exec, queue), CUDA_ERROR_INVALID_VALUE);
@@ -268,7 +268,7 @@ TEST(graph_captures_fork_and_join) {
   };
   EXPECT_CODE(capture(false), capture_unjoined);
   EXPECT(graph == nullptr);
-  EXPECT_SUCCESS(d.stream_synchronize(side));  // it is captured no longer
+  EXPECT_SUCCESS(d.stream_synchronize(side));  // it is not captured any more
   EXPECT_SUCCESS(capture(true));
   EXPECT_SUCCESS(d.graph_instantiate(&exec, graph, 0));
   EXPECT_SUCCESS(d.graph_launch(exec, main));
@@ -284,13 +284,13 @@ TEST(graph_capture_that_fails) {
   CUgraph graph = nullptr;
   EXPECT_CODE(d.stream_end_capture(queue, &graph), illegal_state);
   EXPECT_CODE(d.stream_begin_capture(nullptr, relaxed), capture_unsupported);
-  // Waiting for a stream that is captured ends the capture.
+  // Waiting for a stream that is being captured ends the capture.
   EXPECT_SUCCESS(d.stream_begin_capture(queue, relaxed));
   EXPECT_SUCCESS(d.memset_d8_async(data, 0, 256, queue));
   EXPECT_CODE(d.stream_synchronize(queue), capture_unsupported);
   EXPECT_CODE(d.stream_end_capture(queue, &graph), capture_invalidated);
   EXPECT(graph == nullptr);
-  // So does waiting in it for what is not captured.
+  // Waiting within the capture for work outside it does so too.
   const CUevent outside = make_event();
   EXPECT_SUCCESS(d.event_record(outside, make_stream()));
   EXPECT_SUCCESS(d.stream_begin_capture(queue, relaxed));

@@ -1,4 +1,4 @@
-// The driver API, through the library's symbols: memory, modules, launches, errors.
+// Tests the driver API through the library's symbols: memory, modules, launches, errors.
 #include <numeric>
 #include <thread>
 
@@ -29,7 +29,7 @@ TEST(driver_functions_are_all_there) {
   EXPECT_SUCCESS(get("cuMemAlloc", &function, 12020, 0));
   EXPECT(function == reinterpret_cast<void*>(d.mem_alloc));
   EXPECT_CODE(get("cuNothing", &function, 12020, 0), not_found);
-  // Nothing but the API leaves the library.
+  // The library exports nothing but the API.
   EXPECT(!Library::get().find<void()>("_ZN4heed9simulator7devicesEv"));
 }
 
@@ -51,7 +51,7 @@ TEST(driver_memory) {
   EXPECT_SUCCESS(d.memset_d8_async(b + 1002, 0xaa, 1, queue));
   const std::vector<uint8_t> got = download<uint8_t>(b, 1003, queue);
   for (size_t i = 0; i < 1003; i++) EXPECT(got[i] == (i < 3 ? 0xee : i == 1002 ? 0xaa : values[i - 3]));
-  // What is wrong with a call is its own error: the device goes on.
+  // An invalid call has an error of its own; the device still works.
   EXPECT_CODE(d.memcpy_htod_async(a + 4, values.data(), 1000, queue), CUDA_ERROR_INVALID_VALUE);
   EXPECT_CODE(d.memcpy_htod_async(0, values.data(), 4, queue), CUDA_ERROR_INVALID_VALUE);
   EXPECT_CODE(d.memcpy_dtoh_async(values.data(), a + 1000, 4, queue), CUDA_ERROR_INVALID_VALUE);
@@ -66,7 +66,7 @@ TEST(driver_memory) {
   EXPECT_SUCCESS(d.mem_free(b));
   EXPECT_SUCCESS(d.mem_get_info(&after, &total));
   EXPECT(before == after);
-  const CUdeviceptr all = allocate((size_t{2} << 30) - 1000);  // what did not fit before
+  const CUdeviceptr all = allocate((size_t{2} << 30) - 1000);  // it did not fit before
   EXPECT_SUCCESS(d.mem_free(all));
   uint8_t* pinned = allocate_pinned<uint8_t>(10);
   EXPECT_SUCCESS(d.mem_free_host(pinned));
@@ -208,7 +208,7 @@ TEST(driver_shared_memory_and_attributes) {
   EXPECT_CODE(launch(fixed, 1, 129, 0, queue, {&out}), CUDA_ERROR_INVALID_VALUE);
   EXPECT_SUCCESS(launch(fixed, 1, 128, 0, queue, {&out}));
   EXPECT(download<uint32_t>(out, 128, queue)[127] == 127 + 7);
-  // 48 KiB, static memory included, without asking for more.
+  // 48 KiB, including static memory, without opting in for more.
   EXPECT_SUCCESS(launch(shared, 1, 100, 48 << 10, queue, {&out}));
   EXPECT(download<uint32_t>(out, 1, queue)[0] == 99);
   EXPECT_CODE(launch(shared, 1, 100, (48 << 10) + 1, queue, {&out}), CUDA_ERROR_INVALID_VALUE);
@@ -223,12 +223,12 @@ TEST(driver_shared_memory_and_attributes) {
   EXPECT_CODE(d.function_set_attribute(shared, CU_FUNC_ATTRIBUTE_NUM_REGS, 3), CUDA_ERROR_INVALID_VALUE);
 }
 
-// A device that is lost stays lost, the others go on.
+// A device that is lost stays lost; the others continue.
 TEST(driver_lost_device) {
   if (!is_child()) {
     const Outcome outcome = child("driver_lost_device", "HEED_SIMULATOR_DEVICES=2");
     EXPECT(outcome.status == 0);
-    // The report names what is wrong, once.
+    // The report names the error, and only once.
     const size_t first = outcome.output.find("heed simulator: device 1: ");
     EXPECT(first != std::string::npos && outcome.output.find("wild", first) != std::string::npos);
     EXPECT(outcome.output.find("heed simulator:", first + 1) == std::string::npos);
@@ -286,7 +286,7 @@ TEST(driver_exit_with_work_pending) {
       EXPECT_SUCCESS(d.memset_d8_async(out, 0, 4, queue));
       for (int k = 0; k < 100; k++) EXPECT_SUCCESS(launch(slow, 1, 1, 0, queue, {&out, &n}));
     }
-    std::thread([&d] {  // somebody waits too
+    std::thread([&d] {  // another thread waits too
       Context mine;
       d.stream_synchronize(nullptr);
     })
@@ -295,7 +295,7 @@ TEST(driver_exit_with_work_pending) {
     std::puts("exits");
     std::exit(7);
   }
-  // What is pending at the exit is never freed, which AddressSanitizer need not say.
+  // Pending work is never freed at the exit; AddressSanitizer need not report that.
   const Outcome outcome =
       child("driver_exit_with_work_pending", "ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0");
   EXPECT(outcome.status == 7 && outcome.output.find("exits") != std::string::npos);
@@ -336,7 +336,7 @@ TEST(driver_counters) {
   for (int i = 0; i < 3; i++) run();
 }
 
-// A variant of the library without a function that only a feature needs.
+// A variant of the library that lacks a function which only one feature needs.
 TEST(driver_that_lacks_a_function) {
   const Library old(HEED_SIMULATOR_OLD_LIBRARY);
   EXPECT(old.handle && !old.driver.graph_instantiate);

@@ -1,4 +1,5 @@
-// Control flow, exchanges, barriers, atomics, memory: hand-written PTX with results that follow from the manual.
+// Tests control flow, exchanges, barriers, atomics and memory: hand-written PTX with results that follow from the
+// manual.
 #include <numeric>
 
 #include "device.h"
@@ -13,7 +14,7 @@ std::vector<uint32_t> iota(size_t n) {
   return v;
 }
 
-// out[tid] = value, with %r1 the thread's number and %rd1 the address of out[tid].
+// out[tid] = value; %r1 is the thread's number, and %rd1 the address of out[tid].
 const char* const prologue = R"(
   .reg .pred %p<16>; .reg .b16 %rs<16>; .reg .b32 %r<64>; .reg .f32 %f<32>; .reg .b64 %rd<32>;
   ld.param.u64 %rd2, [out];
@@ -68,7 +69,7 @@ TEST(execution_loops_of_different_length) {
 }
 
 TEST(execution_shuffle_reconverges_lanes) {
-  // Lanes come to the shuffle from loops of different length.
+  // Lanes arrive at the shuffle from loops of different lengths.
   const auto got = results(R"(
     mov.u32 %r2, 0;
     LOOP: setp.ge.u32 %p1, %r2, %r1; @%p1 bra DONE; add.u32 %r2, %r2, 1; bra LOOP;
@@ -84,7 +85,7 @@ TEST(execution_shuffle_of_half_a_warp) {
     OUT:)",
                            32);
   for (uint32_t i = 0; i < 8; i++) EXPECT(got[i] == i + 8);
-  for (uint32_t i = 8; i < 16; i++) EXPECT(got[i] == simulator::undefined_value);  // of lanes outside of the mask
+  for (uint32_t i = 8; i < 16; i++) EXPECT(got[i] == simulator::undefined_value);  // of lanes outside the mask
   for (uint32_t i = 16; i < 32; i++) EXPECT(got[i] == 77);
 }
 

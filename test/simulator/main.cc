@@ -1,4 +1,4 @@
-// heed_simulator_test [NAME PART]: the software CUDA device's own tests; exit code 1 if any fails.
+// heed_simulator_test [NAME PART]: runs the tests of the software CUDA device. The exit code is 1 if any fails.
 #include <cstring>
 
 #include "check.h"

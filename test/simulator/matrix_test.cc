@@ -1,5 +1,5 @@
-// Matrix instructions: fragments are filled and read by the PTX ISA manual's formulas for each shape, written out here,
-// and the product is computed from the matrices themselves. Small integers make every sum exact.
+// Tests matrix instructions: fragments are filled and read by the PTX ISA manual's formulas for each shape, which are
+// written out here, and the product is computed from the matrices themselves. Small integers make every sum exact.
 #include "simulator/matrix.h"
 
 #include <functional>
@@ -15,16 +15,16 @@ namespace {
 struct Place {
   int row, column;
 };
-using Formula = std::function<Place(int lane, int i)>;  // of the manual's element i of a lane's fragment
+using Formula = std::function<Place(int lane, int i)>;  // place of element i of a lane's fragment in the manual
 
 struct Layout {
   Shape shape;
   Type a, b, c;
-  int elements_a, elements_b, elements_c;  // of a lane
+  int elements_a, elements_b, elements_c;  // per lane
   Formula at_a, at_b, at_c;
 };
 
-// "groupID = %laneid >> 2; threadID_in_group = %laneid % 4", as the manual names them.
+// "groupID = %laneid >> 2; threadID_in_group = %laneid % 4" are the manual's names.
 int group_id(int lane) { return lane >> 2; }
 int thread_id(int lane) { return lane % 4; }
 
@@ -200,7 +200,7 @@ void check(const Layout& layout, bool saturate = false) {
       if (layout.c == Type::s32 && (i + j) % 3 == 0) c[i][j] = i % 2 ? 2147483647.0 : -2147483648.0;
       d[i][j] = c[i][j];
       for (int k = 0; k < shape.k; k++) d[i][j] += a[i][k] * b[k][j];
-      if (layout.c == Type::s32) {  // clamped, or modulo 2^32
+      if (layout.c == Type::s32) {  // clamped or modulo 2^32
         const int64_t exact = static_cast<int64_t>(d[i][j]);
         d[i][j] = saturate ? static_cast<double>(std::min<int64_t>(std::max<int64_t>(exact, INT32_MIN), INT32_MAX))
                            : static_cast<int32_t>(static_cast<uint32_t>(exact));
@@ -221,7 +221,7 @@ void check(const Layout& layout, bool saturate = false) {
       rc.set(layout.c, lane, i, encode(layout.c, c[at.row][at.column]));
     }
   }
-  if (layout.a == Type::tf32)  // what lies below tf32's bits is not read
+  if (layout.a == Type::tf32)  // the bits below tf32's are not read
     for (auto& lanes : ra.lanes)
       for (uint32_t& bits : lanes) bits |= 0x1fff & (bits ? ~0u : 0u);
   Mma mma{shape, layout.a, layout.b, layout.c, saturate, 0, 0, 0};
@@ -280,7 +280,7 @@ TEST(matrix_mma_that_does_not_exist) {
   EXPECT(!find_mma(narrow_sums) && !find_mma(mixed) && !find_mma(flat));
 }
 
-// Random numbers: the error of sums of 16 exact products in f32, each step rounded once.
+// Random numbers: the error of sums of 16 exact products in f32, with each step rounded once.
 TEST(matrix_mma_precision) {
   heed::test::Random random(9);
   for (const Type type : {Type::f16, Type::bf16}) {
@@ -311,7 +311,7 @@ TEST(matrix_mma_precision) {
       for (int i = 0; i < 4; i++) {
         const Place at = layout.at_c(lane, i);
         float expected = c[at.row][at.column];
-        for (int k = 0; k < 16; k++)  // the documented order; a product is exact in a double
+        for (int k = 0; k < 16; k++)  // in the documented order; a product is exact in a double
           expected = static_cast<float>(a[at.row][k] * b[k][at.column] + expected);
         EXPECT(rd.lanes[i][lane] == bits_as<uint32_t>(expected));
       }
@@ -339,10 +339,10 @@ TEST(matrix_mma_of_f64) {
     }
 }
 
-// ldmatrix: lane i's address is row i % 8 of matrix i / 8; lane l receives of each matrix row l / 4, elements
-// 2 · (l % 4) and the next; .trans: of column l / 4, rows 2 · (l % 4) and the next.
+// ldmatrix: lane i's address is row i % 8 of matrix i / 8. Lane l receives, of each matrix, elements 2 · (l % 4) and
+// the next of row l / 4; with .trans, rows 2 · (l % 4) and the next of column l / 4.
 TEST(matrix_load_and_store) {
-  uint16_t memory[32][16];  // a row has 8 elements; the rest must not be touched
+  uint16_t memory[32][16];  // a row has 8 elements; the rest must stay unchanged
   const uint8_t* rows[32];
   uint8_t* written_rows[32];
   uint16_t written[32][16];
@@ -425,7 +425,7 @@ void check_wmma(Shape shape, Type a, Type c, Type d, int registers_a, int regist
 }  // namespace
 
 TEST(matrix_wmma) {
-  // Numbers of registers by the manual: 8 of f16 whatever the shape.
+  // Numbers of registers from the manual: 8 for f16 in every shape.
   for (const Shape shape : {Shape{16, 16, 16}, Shape{32, 8, 16}, Shape{8, 32, 16}}) {
     check_wmma(shape, Type::f16, Type::f32, Type::f32, 8, 8, 8);
     check_wmma(shape, Type::f16, Type::f16, Type::f16, 8, 8, 4);

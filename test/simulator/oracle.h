@@ -1,5 +1,5 @@
 // Rounding by definition, for the tests of the semantics: the two neighbours of an exact value among the numbers of a
-// format, and the rule that picks one.
+// format, and the rule that chooses one.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -13,7 +13,8 @@ namespace heed::simulator {
 
 __extension__ typedef __float128 Exact;  // 113 bits
 
-// Below and above are neighbours, below <= exact <= above; `below_even`: the last bit of below's significand is 0.
+// below and above are neighbours with below <= exact <= above; `below_even` says that the last bit of below's
+// significand is 0.
 template <class T>
 T pick(Exact exact, T below, T above, bool below_even, Rounding rounding) {
   if (static_cast<Exact>(below) == exact) return below;
@@ -36,7 +37,7 @@ T pick(Exact exact, T below, T above, bool below_even, Rounding rounding) {
   }
 }
 
-// The exact value (finite, not zero) rounded to f32 or f64.
+// Returns the exact value (finite, not zero) rounded to f32 or f64.
 template <class T>
 T round_to(Exact exact, Rounding rounding) {
   const T largest = std::numeric_limits<T>::max(), infinity = std::numeric_limits<T>::infinity();
@@ -48,7 +49,7 @@ T round_to(Exact exact, Rounding rounding) {
                                                  : rounding != Rounding::rz && beyond_half;
     return (positive ? 1 : -1) * (away ? infinity : largest);
   }
-  T below = static_cast<T>(exact);  // somewhere near
+  T below = static_cast<T>(exact);  // a number near it
   while (static_cast<Exact>(below) > exact) below = std::nextafter(below, -infinity);
   while (static_cast<Exact>(std::nextafter(below, infinity)) <= exact) below = std::nextafter(below, infinity);
   const T above = std::nextafter(below, infinity);
@@ -79,11 +80,11 @@ class Format16 {
   }
   uint16_t infinity() const { return static_cast<uint16_t>((exponents_ - 1) << mantissa_); }
 
-  // exact: finite, not zero.
+  // `exact` must be finite and not zero.
   uint16_t round(Exact exact, Rounding rounding) const {
     const bool negative = exact < 0;
     const Exact magnitude = negative ? -exact : exact;
-    // The largest magnitude not above, by bisection: magnitudes are in the order of their bits.
+    // Finds the largest magnitude that is not above the value, by bisection: magnitudes are in the order of their bits.
     uint16_t low = 0, high = static_cast<uint16_t>(infinity() - 1);
     while (low < high) {
       const uint16_t middle = static_cast<uint16_t>((low + high + 1) / 2);
@@ -92,7 +93,7 @@ class Format16 {
       else
         high = static_cast<uint16_t>(middle - 1);
     }
-    // Beyond the largest number the next step, though infinite, counts as if the exponents went on.
+    // Beyond the largest number the next step is infinite, but counts as if the exponents continued.
     const Exact below = value(low), above = low + 1 == infinity() ? std::ldexp(1.0, exponents_ - 1 - bias_)
                                                                   : value(static_cast<uint16_t>(low + 1));
     Rounding of_magnitude = rounding;

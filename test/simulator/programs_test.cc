@@ -1,4 +1,4 @@
-// Programs that nvcc compiled from NVIDIA's headers (programs/*.cu), through the driver API.
+// Runs programs that nvcc compiled from NVIDIA's headers (programs/*.cu), through the driver API.
 #include <algorithm>
 #include <cstring>
 #include <fstream>
@@ -167,7 +167,7 @@ TEST(programs_blocks_sort) {
   std::vector<int> values(n);
   Random random(3);
   for (size_t i = 0; i < n; i++) {
-    keys[i] = static_cast<float>(random.below(200)) - 100.5f;  // keys that repeat: their values keep their order
+    keys[i] = static_cast<float>(random.below(200)) - 100.5f;  // keys are repeated; their values must keep their order
     values[i] = static_cast<int>(i);
   }
   const CUdeviceptr key_buffer = program.upload(keys), value_buffer = program.upload(values);
@@ -186,7 +186,7 @@ TEST(programs_blocks_sort) {
 
 namespace {
 
-// 2 (C + A·B) with small integers, which 16 bits hold and f32 adds exactly.
+// 2 (C + A·B) with small integers, which 16 bits can represent and f32 adds exactly.
 template <class Encode>
 void expect_product(const char* kernel, Encode encode) {
   Program program("fragments");
@@ -213,7 +213,7 @@ void expect_product(const char* kernel, Encode encode) {
 
 TEST(programs_fragments_f16) {
   expect_product("multiply_f16", [](int value) {
-    // An integer of less than 11 bits: sign, exponent of its first bit, the bits below it.
+    // An integer of less than 11 bits: sign, exponent of its first bit, and the bits below it.
     if (value == 0) return uint16_t{0};
     const unsigned magnitude = static_cast<unsigned>(std::abs(value));
     const unsigned exponent = 31 - static_cast<unsigned>(__builtin_clz(magnitude));
@@ -223,7 +223,7 @@ TEST(programs_fragments_f16) {
 
 TEST(programs_fragments_bf16) {
   expect_product("multiply_bf16", [](int value) {
-    // Of less than 8 bits: the upper half of the f32.
+    // For less than 8 bits: the upper half of the f32.
     const float f = static_cast<float>(value);
     uint32_t bits;
     std::memcpy(&bits, &f, sizeof bits);

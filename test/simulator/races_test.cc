@@ -1,5 +1,5 @@
-// Races between blocks in global memory: planted ones, each beside a twin in which blocks are ordered. The report names
-// both blocks and both lines.
+// Tests races between blocks in global memory: planted races, each beside a twin in which blocks are ordered. The
+// report must name both blocks and both lines.
 #include "device.h"
 
 namespace heed::test {
@@ -22,7 +22,7 @@ constexpr uint32_t threads = 64, blocks = 5;
 std::string run(const std::string& body, uint64_t seed, uint32_t grid = blocks) {
   Device device(kernel(".param .u64 shared, .param .u64 own, .param .u64 counter", prologue + body + "\n ret;"));
   device.options.seed = seed;
-  device.options.threads = static_cast<int>(grid);  // some wait for others
+  device.options.threads = static_cast<int>(grid);  // some blocks wait for others
   uint32_t* shared = device.upload(std::vector<uint32_t>(threads, 7));
   uint32_t* own = device.upload(std::vector<uint32_t>(size_t{threads} * grid, 7));
   uint32_t* counter = device.upload(std::vector<uint32_t>(4, 0));
@@ -35,7 +35,8 @@ int count(const std::string& text, const std::string& part) {
   return n;
 }
 
-// `$` in the body stands for what makes the difference. Both lines are named: each is one of `lines`, as in PTX.
+// `$` in the body stands for the part that makes the difference. Both lines are named: each is one of `lines`, as in
+// PTX.
 void expect_race(std::string body, const std::string& wrong, const std::string& right, const std::string& message,
                  const std::vector<std::string>& lines) {
   const size_t at = body.find('$');
@@ -56,7 +57,7 @@ void expect_race(std::string body, const std::string& wrong, const std::string& 
   }
 }
 
-// As cuda/kernels/last_block.h has it: every block writes its part; the last one to come reads all of them.
+// The pattern of cuda/kernels/last_block.h: every block writes its part; the last block to arrive reads all of them.
 std::string last_block(const std::string& before, const std::string& after) {
   return "st.global.u32 [%rd4], %r1;\n" + before + R"(
     bar.sync 0;
@@ -88,7 +89,7 @@ TEST(races_of_a_read_and_a_write_of_two_blocks) {
 }
 
 TEST(races_know_bytes) {
-  // A word that two blocks write half of.
+  // Two blocks write half of the same word each.
   expect_race("cvt.u16.u32 %h1, %r1; mul.wide.u32 %rd7, %r2, $; add.s64 %rd8, %rd1, %rd7;\n st.global.u16 [%rd8], %h1;",
               "0", "2", "this write and a write by block", {"st.global.u16", "st.global.u16"});
 }
@@ -96,31 +97,31 @@ TEST(races_know_bytes) {
 TEST(races_without_a_fence) {
   const auto all = [](const std::string& difference) { return last_block(difference, "membar.gl;"); };
   expect_race(all("$"), "", "membar.gl;", "this read and a write by block", {"ld.global.cg.u32", "st.global.u32"});
-  // One of the block itself is not enough.
+  // A fence of the block alone is not enough.
   expect_race(all("$"), "membar.cta;", "fence.acq_rel.gpu;", "this read and a write by block",
               {"ld.global.cg.u32", "st.global.u32"});
-  // A warp's fence covers what it knows of: here nothing of the other warp.
+  // A warp's fence covers what the warp knows: here it knows nothing of the other warp.
   expect_race(all("setp.lt.u32 %p4, %r1, $; @%p4 membar.gl;"), "32", "64", "this read and a write by block",
               {"ld.global.cg.u32", "st.global.u32"});
-  // The reader needs one too.
+  // The reader needs a fence too.
   expect_race(last_block("membar.gl;", "$"), "", "membar.gl;", "this read and a write by block",
               {"ld.global.cg.u32", "st.global.u32"});
 }
 
 TEST(races_ordered_by_the_thread_behind_the_barrier) {
-  // Of what its block has written the thread knows by the barrier, so that its fence alone covers all of it.
+  // Through the barrier the thread knows what its block has written, so its fence alone covers all of it.
   std::string body = last_block("", "membar.gl;");
   const std::string atomic = "atom.global.inc.u32";
   body.insert(body.find(atomic), "membar.gl; ");
   for (uint64_t seed = 1; seed <= 8; seed++) EXPECT_OK(run(body, seed));
-  // So do .release and .acquire.
+  // .release and .acquire do the same.
   body = last_block("", "");
   body.replace(body.find(atomic), atomic.size(), "atom.global.acq_rel.gpu.inc.u32");
   for (uint64_t seed = 1; seed <= 8; seed++) EXPECT_OK(run(body, seed));
 }
 
 TEST(races_without_an_atomic_operation) {
-  // Block 0 writes and then says so; the others wait for it.
+  // Block 0 writes and then signals; the others wait for it.
   const std::string hand_over = R"(
     setp.ne.u32 %p1, %r2, 0; @%p1 bra WAIT;
     st.global.u32 [%rd2], %r1; membar.gl; bar.sync 0;
@@ -166,7 +167,7 @@ TEST(races_of_two_launches_are_none) {
   Device device(kernel(".param .u64 shared, .param .u64 own, .param .u64 counter",
                        std::string(prologue) + "setp.eq.u32 %p1, %r2, 1; @%p1 st.global.u32 [%rd2], %r1;\n ret;"));
   uint32_t* shared = device.upload(std::vector<uint32_t>(threads, 7));
-  // More of them than numbers of launches.
+  // More launches than there are numbers for them.
   for (int i = 0; i < 600; i++) {
     device.options.seed = static_cast<uint64_t>(i);
     EXPECT_OK(device.run("k", 2, threads, shared, shared, shared));

@@ -1,5 +1,5 @@
-// The sanitizer: planted faults, each in a kernel whose twin differs from it in nothing but the fault. The faulty one
-// is reported with its kernel, thread and line, in every order of warps; the twin runs.
+// Tests the sanitizer with planted faults, each in a kernel whose twin differs from it only by the fault. The faulty
+// kernel is reported with its name, thread and line, in every order of warps; the twin runs.
 #include <algorithm>
 
 #include "device.h"
@@ -22,7 +22,7 @@ const char* const prologue = R"(
   and.b32 %r21, %r1, 31; shl.b32 %r22, %r21, 2; add.u32 %r4, %r2, %r22;
 )";
 
-// Copies 16 bytes for each of 32 threads. %rd8: the source; %r5: the destination, 8 threads share one.
+// Copies 16 bytes for each of 32 threads. %rd8: the source; %r5: the destination, which 8 threads share.
 const char* const copy_addresses =
     "mul.wide.u32 %rd9, %r1, 16; add.s64 %rd8, %rd4, %rd9;\n"
     "shl.b32 %r6, %r1, 4; add.u32 %r5, %r2, %r6;\n";
@@ -31,7 +31,7 @@ struct Planted {
   std::string body;  // `$` stands for the difference; lines where the fault may be reported end in `// here`
   std::string wrong, right;
   uint32_t block;
-  std::vector<uint32_t> threads;  // who may be reported: the order of warps decides which of them
+  std::vector<uint32_t> threads;  // threads that may be reported: the order of warps decides which
   std::string message;
 };
 
@@ -92,7 +92,7 @@ TEST(sanitizer_global_past_the_end) {
                 {0},
                 "0 bytes past the end of an allocation of 1024 bytes"});
   expect_found({"st.global.u32 [%rd1+$], %r1; // here", "904", "896", 32, {30}, "write of 4 bytes of global memory"});
-  // Ends are known to the byte.
+  // Ends are exact to the byte.
   expect_found({"ld.global.$ %r5, [%rd6+4]; // here",
                 "u32",
                 "u16",
@@ -204,7 +204,7 @@ TEST(sanitizer_race_of_a_read_and_a_write_of_two_warps) {
 }
 
 TEST(sanitizer_race_beside_a_named_barrier) {
-  // Warp 0 hands tile[0…31] over to warp 1: what it writes after it has arrived is not handed over.
+  // Warp 0 hands tile[0…31] over to warp 1, but not what it writes after it has arrived.
   expect_found({R"(
     setp.lt.u32 %p1, %r1, 32; @%p1 st.shared.u32 [%r4], %r1; bar.sync 0;
     @!%p1 bra READ;
@@ -224,7 +224,7 @@ TEST(sanitizer_race_of_lanes) {
   const std::string body = "st.shared.u32 [%r3], %r1; xor.b32 %r5, %r3, 4;\n $\n ld.shared.u32 %r6, [%r5]; // here";
   const std::string message = "this read and a write by thread (1, 0, 0) have no barrier between them";
   expect_found({body, "", "bar.warp.sync -1;", 32, {0}, message});
-  // A shuffle orders nothing.
+  // A shuffle does not order accesses.
   expect_found({body, "shfl.sync.bfly.b32 %r7, %r1, 1, 31, -1;", "bar.sync 0;", 32, {0}, message});
 }
 
@@ -247,7 +247,7 @@ TEST(sanitizer_race_within_an_instruction) {
                 32,
                 {1},
                 "this write and a write by thread (0, 0, 0)"});
-  // Bytes side by side do not race.
+  // Neighbouring bytes do not race.
   expect_found({"mul.lo.u32 %r5, %r1, $; add.u32 %r5, %r2, %r5;\n st.shared.u8 [%r5], %r1; // here",
                 "0",
                 "1",
@@ -280,7 +280,7 @@ TEST(sanitizer_copy_read_before_the_wait) {
   const std::string read = "\n@%p1 ld.shared.u32 %r8, [%r5]; // here";
   const std::string message = "read of shared memory at byte 0, where a cp.async is under way";
   expect_found({copy + "cp.async.commit_group; cp.async.wait_group $;" + read, "1", "0", 32, {0}, message});
-  // Who waits for groups does not wait for what is in none.
+  // Waiting for groups does not wait for copies that are in no group.
   expect_found({copy + "$ cp.async.wait_group 0;" + read, "", "cp.async.commit_group;", 32, {0}, message});
 }
 
@@ -312,7 +312,7 @@ TEST(sanitizer_copy_read_by_another_thread_after_the_wait) {
 TEST(sanitizer_copy_ends) {
   const std::string copy = "cp.async.cg.shared.global [%r5], [%rd8+$], 16; // here";
   expect_found({copy_addresses + copy, "8", "16", 16, {0}, "misaligned source of a copy of 16 bytes"});
-  // Also where nothing is read.
+  // The alignment is also checked if nothing is read.
   expect_found(
       {std::string(copy_addresses) + "mov.u32 %r7, 0;\n cp.async.cg.shared.global [%r5], [%rd8+$], 16, %r7; // here",
        "4",

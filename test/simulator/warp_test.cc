@@ -1,5 +1,5 @@
-// Exchanges between lanes: what CUDA's intrinsics promise for every width and distance, and the instruction's own rules
-// for clamp, segment mask and lanes that do not take part.
+// Tests exchanges between lanes: what CUDA's intrinsics promise for every width and distance, and the instruction's own
+// rules for clamp, segment mask and lanes that do not take part.
 #include "simulator/warp.h"
 
 #include <cstring>
@@ -30,7 +30,7 @@ Result shuffle_all(Shuffle mode, uint32_t by, uint32_t c, uint32_t active = 0xff
 
 }  // namespace
 
-// __shfl_*_sync(mask, x, by, width): c is (32 - width) << 8, with 31 in its low bits but for up.
+// __shfl_*_sync(mask, x, by, width): c is (32 - width) << 8, with 31 in its low bits except for up.
 TEST(warp_shuffles_of_segments) {
   for (uint32_t width = 1; width <= 32; width *= 2)
     for (uint32_t by = 0; by < 32; by++) {
@@ -44,7 +44,7 @@ TEST(warp_shuffles_of_segments) {
                (up.shuffled.in_range >> lane & 1) == (within >= by));
         EXPECT(down.d[lane] == 100 + (within + by < width ? lane + by : lane));
         EXPECT((down.shuffled.in_range >> lane & 1) == (within + by < width));
-        // The lane may lie in an earlier segment, not in a later one.
+        // The lane may lie in an earlier segment, but not in a later one.
         const uint32_t other = lane ^ by;
         EXPECT(bfly.d[lane] == 100 + (other < start + width ? other : lane));
         EXPECT(idx.d[lane] == 100 + start + by % width && idx.shuffled.in_range == 0xffffffff);
@@ -66,7 +66,7 @@ TEST(warp_shuffle_of_some_lanes) {
   // The clamp alone: a lane beyond it is out of range.
   const Result clamped = shuffle_all(Shuffle::down, 2, 11);
   for (uint32_t lane = 0; lane < 32; lane++) EXPECT(clamped.d[lane] == 100 + (lane + 2 <= 11 ? lane + 2 : lane));
-  // In place, each lane with a source of its own: a reversal.
+  // In place, with a different source for each lane: a reversal.
   uint32_t a[32], b[32], c[32];
   for (uint32_t lane = 0; lane < 32; lane++) {
     a[lane] = lane * lane;
@@ -77,7 +77,7 @@ TEST(warp_shuffle_of_some_lanes) {
   for (uint32_t lane = 0; lane < 32; lane++) EXPECT(a[lane] == (31 - lane) * (31 - lane));
 }
 
-// What a lane outside of the mask would have given is seen in whatever type it is taken for.
+// The value of a lane outside the mask can be recognised in every type.
 TEST(warp_shuffle_undefined_value) {
   float single;
   std::memcpy(&single, &undefined_value, sizeof single);

@@ -16,7 +16,7 @@ __device__ int sum(int value) {
 
 }  // namespace
 
-// One sum a block by each algorithm: out[block][algorithm].
+// One sum per block by each algorithm: out[block][algorithm].
 extern "C" __global__ void reduce(int* out, const int* in) {
   const int value = in[blockIdx.x * threads + threadIdx.x];
   const int raking = sum<cub::BLOCK_REDUCE_RAKING>(value);
@@ -38,7 +38,7 @@ extern "C" __global__ void scan(int* out, const int* in) {
   out[threadIdx.x] = value;
 }
 
-// Sorts the block's keys, four a thread, and takes their values along.
+// Sorts the block's keys, four per thread, together with their values.
 extern "C" __global__ void sort(float* keys, int* values) {
   using Sort = cub::BlockRadixSort<float, threads, items, int>;
   __shared__ Sort::TempStorage storage;

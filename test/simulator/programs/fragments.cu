@@ -1,4 +1,4 @@
-// nvcuda::wmma: C + A·B of 16×16 matrices, f32 sums; all row-major but B, which is column-major.
+// nvcuda::wmma: C + A·B of 16×16 matrices with f32 sums; all matrices are row-major except B, which is column-major.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <mma.h>
@@ -22,7 +22,7 @@ __device__ void multiply(float* d, const T* a, const T* b, const float* c) {
 
 }  // namespace
 
-// 2 (C + A·B): each thread's elements are doubled where they are.
+// 2 (C + A·B): each thread's elements are doubled in place.
 extern "C" __global__ void multiply_f16(float* d, const __half* a, const __half* b, const float* c) {
   multiply(d, a, b, c);
 }

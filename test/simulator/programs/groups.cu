@@ -13,7 +13,8 @@ extern "C" __global__ void tiles(int* sums, int* prefixes, const int* in) {
   prefixes[i] = cg::inclusive_scan(tile, in[i], cg::plus<int>());
 }
 
-// Every third thread comes along: its rank, and the sum over those of its warp. The others leave no trace.
+// Every third thread takes part: its rank, and the sum over the participating threads of its warp. The others write
+// nothing.
 extern "C" __global__ void coalesced(unsigned* ranks, unsigned* sums, unsigned* total) {
   const unsigned i = threadIdx.x;
   if (i % 3 != 0) return;
@@ -23,14 +24,14 @@ extern "C" __global__ void coalesced(unsigned* ranks, unsigned* sums, unsigned* 
   if (group.thread_rank() == 0) atomicAdd(total, group.size());
 }
 
-// The threads of a warp by their key: how many share it.
+// Groups the threads of a warp by their key, and returns how many share it.
 extern "C" __global__ void labelled(unsigned* sizes, const int* keys) {
   const unsigned i = threadIdx.x;
   const auto warp = cg::tiled_partition<32>(cg::this_thread_block());
   sizes[i] = cg::labeled_partition(warp, keys[i]).size();
 }
 
-// The last thread's value by way of shared memory, once around a block's barrier.
+// The last thread's value through shared memory, with a block's barrier in between.
 extern "C" __global__ void block_barrier(int* out, const int* in) {
   __shared__ int values[1024];
   const cg::thread_block block = cg::this_thread_block();
