@@ -46,7 +46,8 @@ describe.skipIf(!stories)("stories260K from format to format", () => {
     expect(quantised.metadata.get("general.name")).toBe("a");
     await using half = await readSafetensors(path.join(cwd, "half", "model.safetensors"));
     expect(half.tensors.get("model.norm.weight")!.dtype).toBe("BF16");
-    // After f32 in every format between, the file is the published one: the weights to the bit, and the tables nearly.
+    // After f32 in every format in between, the file is the published one: the weights are equal to the bit, and the
+    // tables almost.
     await using original = await readLlama2c(path.join(stories!, "stories260K.bin"));
     await using last = await readLlama2c(path.join(cwd, "new", "c.bin"));
     expect(last.config).toEqual(original.config);
@@ -62,7 +63,7 @@ describe.skipIf(!stories)("stories260K from format to format", () => {
   });
 });
 
-/** A run's folder with a model of characters. */
+/** Makes a run's folder with a model of characters. */
 async function run(cwd: string): Promise<void> {
   const size = { vocabularySize: 3, contextLength: 8, layers: 1, heads: 1, width: 4 };
   using model = new GPT(size, { device: "cpu", seed: 3 });

@@ -80,7 +80,7 @@ describe("generate with a folder in Hugging Face's format", () => {
     expect(new Set([plain.stdout, chat.stdout, told.stdout]).size).toBe(3);
     expect(chat).toMatchObject({ code: 0, stderr: "" });
 
-    // The first token that is said ends the text where the model's configuration has it as an end.
+    // The first generated token ends the text if the model's configuration names it as an end.
     const prompt = tokenizer.encode("hello");
     const [first] = await generateTokens(model, [prompt], { maxTokens: 1, temperature: 0 });
     put("generation_config.json", { do_sample: false, eos_token_id: [first!.tokens[0]] });

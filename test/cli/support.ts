@@ -12,7 +12,7 @@ export interface RunOptions {
   input?: string;
   env?: NodeJS.ProcessEnv;
   cwd?: string;
-  /** Gets the output so far, each time there is more, and may send signals. */
+  /** Gets the output so far whenever there is more, and may send signals. */
   watch?: (stdout: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 

@@ -1,4 +1,5 @@
-// What a model says is a stranger's text: a terminal must not obey it. A file or a program gets it as it is.
+// A terminal must not obey text that a model generates, because the model may come from a stranger. Files and programs
+// get the text unchanged.
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
@@ -6,9 +7,9 @@ import { describe, expect, test } from "vitest";
 import { temporaryFolder } from "../support/folder.js";
 import { execute, heed, main } from "./support.js";
 
-/** Sets a terminal's title, colours (in both forms), and rings, between a tab and a line's end. */
+/** Sets a terminal's title and colours (in both forms) and rings its bell, between a tab and the end of a line. */
 const text = "a\x1b]0;title\x07\t\x9b31mb\x7f\r\n".repeat(100);
-/** All that a terminal obeys but line ends and tabs. */
+/** All characters that a terminal obeys except line ends and tabs. */
 // eslint-disable-next-line no-control-regex
 const obeyed = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
 
@@ -16,7 +17,9 @@ const script = spawnSync("script", ["-qec", "true", "/dev/null"]).status === 0;
 if (!script) console.warn("terminal: no `script` (util-linux) to be a terminal");
 
 describe.skipIf(!script)("on a terminal", () => {
-  /** Runs heed on a terminal; what that was sent, but for the line ends that it makes of \n. */
+  /**
+   * Runs heed on a terminal and returns what was sent to it, except for the line ends that the terminal makes of \n.
+   */
   async function onTerminal(cwd: string, args: string[]): Promise<string> {
     const command = [process.execPath, main, ...args].map((word) => `'${word}'`).join(" ");
     const { stdout } = await execute("script", ["-qec", command, "/dev/null"], { cwd, env: { SHELL: "/bin/sh" } });

@@ -8,7 +8,7 @@ import { type Ended, execute, heed, main } from "./support.js";
 
 const text = Array.from({ length: 300 }, (_, i) => `The whale number ${(i * i) % 97} swims. `).join("");
 
-/** A folder with a text, and the flags of a tiny run on it. */
+/** Makes a folder with a text, and returns the flags of a tiny run on it. */
 function place(): { cwd: string; train: string[] } {
   const cwd = temporaryFolder();
   writeFileSync(path.join(cwd, "book.txt"), text);
@@ -211,7 +211,7 @@ test("documents are trained on apart", async () => {
   expect(apart).toMatchObject({ code: 0, stderr: "" });
   const together = await run("together");
   const count = ({ stdout }: { stdout: string }) => /([\d,]+) tokens to train on/.exec(stdout)![1]!.replaceAll(",", "");
-  // Its end of text is one token there, and the signs that it is written with here.
+  // The end of text is one token there; here it is the characters of its name.
   expect(Number(count(apart))).toBeLessThan(Number(count(together)));
   expect(await heed(["train", "--out", "apart", "--resume", "--steps", "4"], { cwd })).toMatchObject({ code: 0 });
   expect(log(cwd, "apart/log.jsonl").at(-1)).toMatchObject({ type: "finished", step: 4 });
@@ -381,7 +381,7 @@ describe("stopping", () => {
   test("a second time quits at once, without saving", async () => {
     const { cwd, train } = place();
     let sent = 0;
-    // Steps long enough that the second signal comes within one.
+    // Steps take long enough for the second signal to arrive within one.
     const long = ["--context", "128", "--width", "128", "--layers", "4", "--batch", "8", "--accumulate", "64"];
     const { code, stdout } = await heed([...train, ...long], {
       cwd,

@@ -54,7 +54,7 @@ test("info tells versions, devices and why one is not there", async () => {
   }
 });
 
-/** Wrong usage is a line on stderr and exit code 2; a failure, with good usage, exit code 1. */
+/** Wrong usage gives one line on stderr and exit code 2; a failure in spite of correct usage gives exit code 1. */
 describe("what is wrong is said in a line", () => {
   const out = ["--out", "run"];
   const data = ["--data", "book.txt"];

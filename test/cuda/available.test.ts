@@ -1,4 +1,4 @@
-/** Without CUDA, tests of CUDA are not there: this one says so, and fails where HEED_TEST_CUDA=1 asks for them. */
+/** Without CUDA there are no tests of CUDA. This test reports that, and fails if HEED_TEST_CUDA=1 demands them. */
 import { expect, test } from "vitest";
 import { devices } from "../../lib/device.js";
 import { targets } from "../support/targets.js";

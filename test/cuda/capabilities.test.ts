@@ -1,13 +1,14 @@
 /**
- * Kernels take no more shared memory than a card of their compute capability has: products and attention in every tile
- * that there is, and rows on either side of what is kept in shared memory, give on such a card what the CPU gives.
+ * Kernels use no more shared memory than a card of their compute capability has. On such a card, products and attention
+ * in every tile, and rows on either side of the limit up to which they are kept in shared memory, give the CPU's
+ * results.
  */
 import { describe, expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
 import { cudas, needsSimulator } from "../support/cuda.js";
 import { nightly } from "../support/nightly.js";
 
-/** Bytes of shared memory that a block can have, by compute capability. 8.0 is what all other tests run at. */
+/** Bytes of shared memory that a block can have, by compute capability. All other tests run with 8.0. */
 const limits: Readonly<Record<string, number>> = { 86: 99 * 1024, 90: 227 * 1024 };
 if (nightly) Object.assign(limits, { 80: 163 * 1024, 89: 99 * 1024, 100: 227 * 1024, 120: 99 * 1024 });
 
@@ -75,7 +76,7 @@ const program = (limit: number) => `
 describe.runIf(cudas.length > 0)("cuda: shared memory of a compute capability", () => {
   test.for(Object.entries(limits))("%s", async ([capability, limit], context) => {
     needsSimulator(context);
-    // So few multiprocessors that large tiles serve products of a test's size.
+    // There are so few multiprocessors that large tiles serve products of a test's size.
     const env = { HEED_SIMULATOR_CAPABILITY: capability, HEED_SIMULATOR_MULTIPROCESSORS: "4" };
     expect(await expectChild(program(limit), 0, env)).toBe("58");
   });

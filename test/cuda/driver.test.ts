@@ -1,4 +1,4 @@
-/** What heed says where there is no CUDA, and that it goes on without. */
+/** Tests what heed reports if there is no CUDA, and that it works without it. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -9,7 +9,10 @@ import { temporaryFolder } from "../support/folder.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** What `devices()` says of CUDA, what asking for it throws, and that "auto" is the CPU, with this driver library. */
+/**
+ * Returns, for this driver library, the description of CUDA by `devices()`, the error of requesting it, and the device
+ * that "auto" chooses, which must be the CPU.
+ */
 async function without(library: string): Promise<{ description: string; code: string; message: string; auto: string }> {
   const output = await expectChild(
     `
@@ -85,7 +88,7 @@ test("a build without nvcc says what is missing", () => {
       `heed: building without CUDA kernels: ${reason}\n`,
     );
     expect(readFileSync(path.join(folder, "toolkit.cc"), "utf8")).toContain(reason);
-    // Each kernel file still gives its host function, with no PTX.
+    // Each kernel file still compiles its host function, without PTX.
     const source = path.join(root, "native/cuda/kernels/fill.cu");
     compile([folder, source, path.join(folder, "fill.cc")], { HEED_NVCC: nvcc });
     expect(readFileSync(path.join(folder, "fill.cc"), "utf8")).toContain("HEED_IMAGE_OF(kernel) heed::cuda::kNoImage");

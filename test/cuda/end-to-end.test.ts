@@ -1,4 +1,4 @@
-/** A GPT trains and speaks on CUDA as it does on the CPU, in every dtype, whatever order blocks and warps run in. */
+/** A GPT trains and generates on CUDA as on the CPU, in every dtype, in whatever order blocks and warps run. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -41,20 +41,21 @@ function batches(count: number): { ids: Int32Array; targets: Int32Array }[] {
 
 interface Run {
   losses: number[];
-  /** Of the gradients before clipping. */
+  /** Norms of the gradients before clipping. */
   norms: number[];
   parameters: Map<string, { before: Float32Array; after: Float32Array }>;
 }
 
 const maxNorm = 0.5;
 
-/** 20 steps of AdamW with clipping and dropout. */
+/** Trains for 20 steps of AdamW with clipping and dropout. */
 async function train(device: string, dtype: FloatDType): Promise<Run> {
   const config = { vocabularySize: V, contextLength: T, layers: 2, heads: 2, width: 32, dropout: 0.1 };
   using model = new GPT(config, { seed: 3, device });
   model.dtype = dtype;
-  // A power of two, so that only what f16 would flush to zero changes: gradients of the activations are means over
-  // 80 tokens and more (Micikevicius et al. 2018, §3.2). AdamW's step does not depend on their scale.
+  // The scale is a power of two, so that it changes only numbers that f16 would flush to zero: gradients of the
+  // activations are means over 80 tokens and more (Micikevicius et al. 2018, §3.2). AdamW's step does not depend on
+  // their scale.
   const scale = dtype === "f16" ? 1024 : 1;
   using optimizer = new AdamW(model.namedParameters(), { lr: 1e-2, maxNorm: scale * maxNorm, eps: scale * 1e-8 });
   const run: Run = { losses: [], norms: [], parameters: new Map() };
@@ -102,10 +103,11 @@ describe.runIf(cudas.length > 0)("training on cuda", () => {
     }
   });
 
-  // At equal parameters a loss, the mean over 80 tokens of log-sums of rounded logits, is off by less than what one
-  // rounding of it costs. But the parameters drift apart: some 40 activations and their gradients are rounded on the way
-  // through the model and back, and a step goes down by as much more or less. Seen were 0.4 roundings (bf16) and 0.8
-  // (f16) on the average, 2.7 at most; a gradient left out makes 10 and more from the first steps on.
+  // At equal parameters a loss, the mean over 80 tokens of log-sums of rounded logits, has a smaller error than one
+  // rounding of it. But the parameters drift apart: some 40 activations and their gradients are rounded on the way
+  // through the model and back, and a step lowers the loss by that much more or less. The observed averages were 0.4
+  // roundings (bf16) and 0.8 (f16), and the maximum was 2.7; an omitted gradient causes 10 and more from the first
+  // steps on.
   test.for(["bf16", "f16"] as const)("losses in %s follow those of f32", async (dtype) => {
     const cuda = await train("cuda", dtype);
     const off = cuda.losses.map((got, step) => Math.abs(got / cpu.losses[step]! - 1) / roundoff(dtype));
@@ -140,9 +142,9 @@ describe.runIf(cudas.length > 0)("inference on cuda", () => {
     expect(new Set(first).size).toBeGreaterThan(5);
   });
 
-  // Beyond 128 keys decoding splits them. The two ways sum in different orders, all in f32, and these weights magnify
-  // (see test/generate/cache.test.ts); what is rounded to 16 bits is rounded at the same places, so that only sums that
-  // fall to the other side of a rounding differ: two roundings of the largest logit have been seen.
+  // Beyond 128 keys decoding splits them. The two methods sum in different orders, all in f32, and these weights
+  // magnify the difference (see test/generate/cache.test.ts). Both round to 16 bits at the same places, so only sums
+  // that fall to the other side of a rounding differ. The observed maximum was two roundings of the largest logit.
   test.for(dtypes)("the KV cache gives the full pass's logits in %s", async (dtype) => {
     const [length, cut] = [300, 280];
     using model = smallGpt("cuda", { contextLength: length, layers: 1, heads: 2, width: 16 });
@@ -163,7 +165,7 @@ describe.runIf(cudas.length > 0)("inference on cuda", () => {
   });
 });
 
-/** Trains and generates with 512 tokens a batch and 256 keys, so that sums over K and over keys are split. */
+/** Trains and generates with 512 tokens per batch and 256 keys, so that sums over K and over keys are split. */
 const program = `
   import { createHash } from "node:crypto";
   const [B, T, V] = [2, 256, 29];
@@ -192,7 +194,7 @@ const program = `
     for (const moment of Object.values(optimizer.stateDict())) hash.update(await moment.data());
     const prompt = ids.subarray(0, 200);
     const [{ tokens }] = await heed.generateTokens(model, [prompt], { maxTokens: 4, seed: 2, topP: 0.9 });
-    // Enough keys for few heads that blocks share a query's.
+    // There are enough keys and few enough heads for blocks to share a query's keys.
     const qkv = heed.randn([1, 512, 768], { seed: 3, dtype, device: "cuda" });
     const attended = heed.packedAttention(qkv, { heads: 4, causal: true });
     hash.update(await attended.data());
@@ -207,7 +209,7 @@ test.runIf(cudas.length > 0)(
     const counters = path.join(temporaryFolder(), "counters.json");
     const outputs: string[] = [];
     for (const seed of orders) {
-      // What the sanitizer finds is on stderr, where expectChild takes no word.
+      // The sanitizer reports on stderr, and expectChild accepts no output there.
       const env = { HEED_SIMULATOR_SEED: seed, HEED_SIMULATOR_SANITIZE: "1", HEED_SIMULATOR_COUNTERS: counters };
       outputs.push(await expectChild(program, 0, env));
     }
@@ -216,7 +218,7 @@ test.runIf(cudas.length > 0)(
     for (const loss of [...f32.losses, ...bf16.losses]) expect(loss).toBeGreaterThan(1);
     expect(bf16.hash).not.toBe(f32.hash);
     if (!simulated) return;
-    // Blocks of a product or of attention that share a result count themselves by an atomic.
+    // Blocks of a product or of attention that share a result count themselves with an atomic.
     const kernels = JSON.parse(readFileSync(counters, "utf8")) as Record<string, { atomics: number }>;
     for (const kernel of [/^gemm_f32_/, /^gemm_bf16_/, /^attention_forward_.*f32/, /^attention_forward_.*bf16/]) {
       const atomics = Object.entries(kernels).map(([name, counted]) => (kernel.test(name) ? counted.atomics : 0));

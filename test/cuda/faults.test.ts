@@ -1,12 +1,15 @@
 /**
- * What goes wrong on a CUDA device and with its driver: each is one HeedError that says what to do, and the process goes
- * on. The software device injects the faults, each in a process of its own.
+ * Tests failures on a CUDA device and of its driver: each causes one HeedError that says what to do, and the process
+ * continues. The software device injects the faults, each in a process of its own.
  */
 import { describe, expect, test } from "vitest";
 import { cudas, needsSimulator } from "../support/cuda.js";
 import { patience, runChild } from "../support/child.js";
 
-/** Runs a module with these lines at its start; the last line that it prints is JSON. `said`: what must be on stderr. */
+/**
+ * Runs a module that begins with these lines, and returns the last line that it prints, which is JSON. `said` must
+ * match stderr.
+ */
 async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/): Promise<Result> {
   const prelude = `
     /** What a call, or its promise, throws: "CODE message". */
@@ -28,7 +31,7 @@ async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/)
 }
 
 const MiB = 2 ** 20;
-/** Lets a program's calls through before the device comes to the launch that fails. */
+/** Lets a program's calls return before the device reaches the launch that fails. */
 const late = { HEED_SIMULATOR_DELAY: "300000" };
 
 describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
@@ -50,7 +53,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
       };
       ones(12).dispose();
       const cached = device.memory().cached;
-      // 4 live, 12 in the cache: 14 fit only once the cache is given back.
+      // 4 are live and 12 in the cache: 14 fit only once the cache is given back.
       const large = ones(14);
       const sum = await sumOf(large);
       large.dispose();
@@ -60,7 +63,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
         for (;;) others.push(ones(2));
       });
       const held = others.length;
-      // There is room for the number, in less than a page, but not for the sum.
+      // There is room for the number, which needs less than a page, but not for the sum.
       const inside = await failure(() => heed.add(kept, 1));
       for (const other of others) other.dispose();
       const after = await sumOf(ones(2));
@@ -78,7 +81,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
       );
     expect(failures[0]).toEqual(oom(21, 4 * MiB, "\\d+", "\\d+"));
     expect(failures[1]).toBe(failures[0]);
-    // What is neither live nor free is heed's own: reports and counters.
+    // Memory that is neither live nor free belongs to heed itself: reports and counters.
     const own = 20 * MiB - Number(/(\d+) free/.exec(failures[0]!)![1]);
     expect(own).toBeGreaterThan(0);
     expect(own).toBeLessThan(64 * 1024);
@@ -132,7 +135,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     expect(new Set(failures)).toEqual(
       new Set(["ERR_OOM device: allocating memory: out of memory (CUDA_ERROR_OUT_OF_MEMORY, 2)"]),
     );
-    // One that had not ended yet when they were counted at first may be gone.
+    // A thread that had not yet ended when they were first counted may be gone.
     expect(left).toBeLessThanOrEqual(0);
   });
 
@@ -171,7 +174,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     expect(failures).toEqual([
       expect.stringMatching(/^ERR_OOM \w+: out of memory allocating n bytes \(n bytes live, peak n, n free\)$/),
     ]);
-    // One that had not ended yet when they were counted at first may be gone.
+    // A thread that had not yet ended when they were first counted may be gone.
     expect(left).toBeLessThanOrEqual(0);
     expect(loss).toBeCloseTo(Math.log(31), 0);
   });
@@ -190,14 +193,15 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
       const x = heed.ones([4], { device });
       const onHost = heed.ones([4], { device: "cpu" });
       await x.data();
-      // The calls return before anything has run: the reads are what can tell.
+      // The calls return before anything has run, so only the reads can report the failure.
       let y = x;
       for (let i = 0; i < 6; i++) y = heed.add(y, 1);
       const moved = y.to("cpu");
       const pending = [y.data(), moved.data(), device.synchronize()];
       const reads = await Promise.all(pending.map((promise) => failure(() => promise)));
       const later = [];
-      // A call may return before the device refuses it: behind one that waits for another device, the read tells.
+      // A call may return before the device refuses it: if it is behind one that waits for another device, the read
+      // reports the failure.
       const reading = async (make) => {
         const made = make();
         await made.data().finally(() => made.dispose());
@@ -232,7 +236,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
     expect(rest.cpu).toBe(3);
   });
 
-  // Between two steps, and at several launches of one.
+  // The failure comes between two steps, and at several launches of one step.
   test.for(["400", "450", "457", "463", "470"])(
     "ends training and generation with an error, after %s",
     async (after, context) => {
@@ -267,7 +271,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
         }
       \`);
       const [[code]] = await Promise.all([once(w, "message"), once(w, "exit")]);
-      // The device is the process's.
+      // The device belongs to the process.
       const here = await failure(() => heed.ones([4], { device: "cuda" }).data());
       done([code, here.split(" ")[0], await onCpu()]);
       `,
@@ -287,7 +291,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
       const second = await heed.sum(heed.ones([4], { device: "cuda:1" })).item();
       done([first, second]);
       `,
-      // Launches of each device.
+      // Launches are counted for each device.
       { HEED_SIMULATOR_DEVICES: "2", HEED_SIMULATOR_LOST_AFTER: "2" },
       said,
     );
@@ -319,7 +323,7 @@ describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data"
         () => heed.embedding(ids(4), table).to(other).data(),
       ])
         found.push(await failure(body));
-      // Each of several, told to whoever waits for all.
+      // Each of several failures is reported to a caller that waits for all work.
       heed.embedding(ids(8), table);
       heed.embedding(ids(9), table);
       found.push(await heed.sum(table).item());
@@ -398,7 +402,7 @@ describe.runIf(cudas.length > 0)("cuda: a kernel that the driver stops", () => {
 });
 
 describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", () => {
-  /** What `devices()` and `device()` say of CUDA; "auto" is the CPU then. */
+  /** Returns the answers of `devices()` and `device()` about CUDA; "auto" is then the CPU. */
   const asked = `
     const cuda = heed.devices().filter(({ name }) => name.startsWith("cuda"));
     const failed = await failure(() => heed.device("cuda"));

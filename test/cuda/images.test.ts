@@ -1,4 +1,4 @@
-/** How kernels are cut into the images that a card loads. */
+/** Tests how kernels are divided into the images that a card loads. */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -80,7 +80,7 @@ test("a file may be for an architecture and a version of PTX of its own", () => 
     cpSync(path.join(root, part), path.join(folder, part), { recursive: true });
   const table = path.join(folder, "native/cuda/kernels/images.json");
   writeFileSync(table, JSON.stringify({ fill: { architecture: "90a", ptx: "8.0", image: "_(f\\d+)$" } }));
-  // What it is called with goes where its output does.
+  // The arguments of the call are written next to its output.
   const nvcc = path.join(folder, "nvcc");
   const source = `.version 9.0\n.target sm_90a\n${kernel("fill_f32", "")}${kernel("fill_f16", "")}`;
   writeFileSync(path.join(folder, "ptx"), source);
@@ -108,7 +108,7 @@ test("a file may be for an architecture and a version of PTX of its own", () => 
   expect(fill).toContain("-arch=compute_90a");
   expect(machineCode).toContain("-arch sm_90a");
   const text = readFileSync(target, "utf8");
-  // In one pack: machine code and PTX of the first, then of the second, each at a multiple of 16 bytes.
+  // One pack holds machine code and PTX of the first image, then of the second, each at a multiple of 16 bytes.
   expect(text).toContain("kCubins0[] = {{90, 0}};");
   const second = /kCubins1\[\] = \{\{90, (\d+)\}\};/.exec(text)![1];
   expect(Number(second) % 16).toBe(0);

@@ -1,6 +1,6 @@
 /**
- * The event loop while a CUDA device is slow: copies, launches and the driver's one thread for host functions take their
- * time, and there is little memory to pin. The modes are the software device's (docs/simulator.md).
+ * Tests the event loop while a CUDA device is slow: copies, launches and the driver's one thread for host functions
+ * take time, and there is little memory to pin. The software device has modes for this (docs/simulator.md).
  */
 import { describe, expect, test, vi } from "vitest";
 import { device } from "../../lib/device.js";
@@ -14,7 +14,7 @@ import { inPieces } from "../../lib/turns.js";
 import { cudas, needsSimulator } from "../support/cuda.js";
 import { expectNoPause } from "../support/pauses.js";
 
-// Before the driver is opened.
+// This must run before the driver is opened.
 vi.hoisted(() =>
   Object.assign(process.env, {
     HEED_SIMULATOR_DEVICES: "2",
@@ -28,7 +28,7 @@ vi.hoisted(() =>
 const mostAsleep = 50;
 const size = 8 * 2 ** 20;
 
-/** Launches that take the device 0.2 s. */
+/** Makes launches that take the device 0.2 s. */
 function keepBusy(): void {
   using a = ones([16, 16], { device: "cuda:0" });
   for (let i = 0; i < 50; i++) matmul(a, a).dispose();
@@ -84,7 +84,7 @@ describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () 
       expect(where.memory().cached).toBeGreaterThanOrEqual(16 * 2 ** 20);
       const emptied = where.emptyCache();
       expect(where.memory().cached).toBeLessThan(16 * 2 ** 20);
-      // What is made meanwhile has memory of its own.
+      // Tensors that are made meanwhile have memory of their own.
       using next = ones([2 ** 20], { device: name });
       const read = next.data();
       await emptied;

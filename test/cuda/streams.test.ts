@@ -1,7 +1,7 @@
 /**
- * What a driver may do that only shows on a card: one thread for the host functions of all streams, contexts that tell of
- * a lost device, little memory to pin, cards that cannot read each other's memory. The software device does each in a mode
- * of its own (docs/simulator.md).
+ * Tests driver behaviour that otherwise appears only on a card: one thread for the host functions of all streams,
+ * contexts that report a lost device, little memory to pin, and cards that cannot read each other's memory. The
+ * software device has a mode for each (docs/simulator.md).
  */
 import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -11,7 +11,7 @@ import { dist } from "../support/dist.js";
 
 const MiB = 2 ** 20;
 
-/** Work that keeps a device busy for some tenths of a second: on the software device, whose launches then take long. */
+/** Work that keeps a device busy for some tenths of a second, on the software device, whose launches are slow here. */
 const prelude = `
   const busy = (device, times = 10) => {
     const [size, count] = device === "cpu" ? [512, times] : [16, times];
@@ -70,7 +70,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
       arrived.dispose();
       const noise = heed.full([4], 7, { device });
       model.to(device);
-      // Its steps are recorded while their model is on its way.
+      // Its steps are recorded while their model is in transit.
       const generated = heed.generateTokens(model, [[1]], { temperature: 0, maxTokens: 6 });
       const called = performance.now() - start;
       const time = await device.elapsed(() => heed.add(x, 1).dispose());
@@ -114,7 +114,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
       const tensors = names.map((device, i) => heed.full([9 * 2 ** 20], i, { device }));
       for (const { device } of tensors) await device.synchronize();
       for (const name of names) busy(name);
-      // Each device sends twice 36 MiB to each other one: 144 MiB.
+      // Each device sends 36 MiB twice to each other device: 144 MiB.
       const sent = [];
       for (let i = 0; i < 2; i++)
         for (const [from, tensor] of tensors.entries())
@@ -136,7 +136,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
 
 describe.runIf(cudas.length > 0)("cuda: a lost device whose context tells of it", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
-  // The delay lets the calls through before the device comes to the launch that fails.
+  // The delay lets the calls return before the device reaches the launch that fails.
   const env = { HEED_SIMULATOR_LOST_AFTER: "3", HEED_SIMULATOR_LOST_CONTEXT: "1", HEED_SIMULATOR_DELAY: "300000" };
   const lose = `
     const x = heed.ones([4], { device: "cuda" });
@@ -168,7 +168,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device whose context tells of it"
 });
 
 describe.runIf(cudas.length > 0)("cuda: little pinned memory", () => {
-  // Less than a block of the largest size; hardly any; none.
+  // Less than a block of the largest size, hardly any memory, and none.
   test.for([9 * MiB, 64 * 1024])("%i bytes: more goes up, across and down", async (pinned, context) => {
     needsSimulator(context);
     const output = await expectChild(

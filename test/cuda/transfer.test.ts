@@ -1,4 +1,4 @@
-/** Tensors, modules and gradients on their way between the host and several devices. */
+/** Tests tensors, modules and gradients in transit between the host and several devices. */
 import { describe, expect, test, vi } from "vitest";
 import { noGrad, parameter } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
@@ -16,16 +16,16 @@ import { cudas, needsSimulator } from "../support/cuda.js";
 import { collectGarbage } from "../support/gc.js";
 import { expectError } from "../support/errors.js";
 
-// Before the driver is opened: two software devices. Another driver has as many as it has.
+// Requests two software devices before the driver is opened. Another driver has its own number of devices.
 vi.hoisted(() => (process.env.HEED_SIMULATOR_DEVICES = "2"));
 
 const places = ["cpu", ...cudas];
 const pairs = places.flatMap((from) => places.filter((to) => to !== from).map((to) => [from, to] as const));
 
-/** Numbers that every dtype has exactly. */
+/** Numbers that every dtype represents exactly. */
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, i) => (i * 37) % 127);
 
-/** Views of every kind that a transfer has to make contiguous, and what they hold. */
+/** Views of every kind that a transfer must make contiguous. */
 const views: Record<string, (x: Tensor) => Tensor> = {
   whole: (x) => narrow(x, 0, 0, 5),
   transposed: (x) => transpose(x),
@@ -119,24 +119,24 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
     });
     for (const p of model.parameters()) expect(p.grad!.device.name).toBe(to);
     model.to(from);
-    // Where it began, to the bit.
+    // The logits on the first device again, equal to the bit.
     expect(await logits()).toEqual(before);
   });
 
-  // Cards that read each other's memory have nothing in that of the host.
+  // Cards that read each other's memory use no memory of the host.
   test.skipIf(from !== "cpu" && to !== "cpu")("what is on its way is counted until it is there", async () => {
     const [MiB, size] = [2 ** 20, from === "cpu" ? 1024 : 64];
     const target = deviceOf(to);
-    // 40 MiB, in pieces of which the last one is smaller.
+    // 40 MiB in pieces, the last of which is smaller.
     using large = ones([10 * MiB], { device: from });
     scope(() => narrow(large, 0, 10 * MiB - 2, 2).set([3, 4]));
     await large.device.synchronize();
     expect(target.memory().uploading).toBe(0);
     const arrived: FloatTensor[] = [];
     let counted: number[] = [];
-    // On a machine with other work the device may be done before this thread has its turn again.
+    // On a machine with other work, the device may be done before this thread runs again.
     for (let times = 1; counted[0] !== 40 * MiB && times <= 16; times *= 2) {
-      // Work for some tenths of a second, behind which the copies wait.
+      // Work that takes some tenths of a second, behind which the copies wait.
       scope(() => {
         const a = ones([size, size], { device: from });
         for (let i = 0; i < 8 * times; i++) matmul(a, a);
@@ -165,7 +165,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
   test("leaves nothing in memory on either side", async () => {
     const used = (): number[] =>
       [from, to].flatMap((name) => [deviceOf(name).memory().live, deviceOf(name).memory().tensors]);
-    await collectGarbage(); // of the tests before
+    await collectGarbage(); // of earlier tests
     const before = used();
     scope(() => {
       const x = parameter(randn([10, 10], { seed: 1, device: from }));
@@ -179,7 +179,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
 
 describe.runIf(cudas.length > 0)("cuda: host memory", () => {
   test("more than a chunk of pinned memory goes up, across and down whole", async () => {
-    // 40 MiB: uploads go in chunks of 16.
+    // 40 MiB, because uploads go in chunks of 16 MiB.
     const size = 10 * 2 ** 20;
     const values = Float32Array.from({ length: size }, (_, i) => i % 16_777_213);
     using x = tensor(values, [size], { device: "cuda" });
@@ -245,7 +245,7 @@ test.runIf(cudas.length > 0)(
     needsSimulator(context);
     const output = await expectChild(
       `
-    // Each more pinned memory than is kept for the next one.
+    // Each needs more pinned memory than is kept for later copies.
     const [x, y, z] = [3, 4, 5].map((value) => heed.full([20 * 2 ** 20], value, { device: "cuda" }));
     const read = x.data();
     const [there, too] = [y.to("cpu"), z.to("cpu")];

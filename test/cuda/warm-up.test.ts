@@ -1,4 +1,7 @@
-/** Loading kernels: what a model needs, in threads, and beside launches of others. Modules load slowly here. */
+/**
+ * Tests loading kernels: those that a model needs, in threads, and beside launches of other kernels. Modules load
+ * slowly here.
+ */
 import { expect, test, vi } from "vitest";
 
 vi.hoisted(() => {
@@ -40,7 +43,7 @@ test.runIf(simulated)("a model is warmed up while the event loop goes round", as
   const dtypes = ["f16", "bf16", "f32"] as const;
   const steps: WarmUpProgress[] = [];
   const least: Pauses = { busy: Infinity, asleep: Infinity };
-  // Each round has images of its own to load; what else the machine does only adds to a pause.
+  // Each round has images of its own to load; other work of the machine can only make a pause longer.
   for (const dtype of dtypes) {
     const other = { isQuantized: false, parameters: () => [{ dtype }], modules: () => model.modules() };
     const { busy, asleep } = await pausesOf(() => cuda.warmUp(other, { onProgress: (step) => steps.push(step) }));
@@ -51,7 +54,7 @@ test.runIf(simulated)("a model is warmed up while the event loop goes round", as
   expect(least.asleep).toBeLessThan(50);
   const last = steps.at(-1)!;
   expect(last.loaded).toBe(last.total);
-  // Nothing is left for a step of training.
+  // Nothing is left to load for a step of training.
   const before = loadedNow();
   using optimizer = new AdamW(model.namedParameters());
   using ids = tensor(new Int32Array(32), [1, 32], { device: "cuda" });
@@ -126,7 +129,7 @@ test.runIf(simulated)("a worker launches what is loaded while another thread loa
     \`);
     await once(busy, "message");
     const x = heed.ones([4, 4], { device: "cuda" });
-    heed.softmax(x).dispose(); // holds up this thread for as long as its image loads
+    heed.softmax(x).dispose(); // holds up this thread while its image loads
     busy.postMessage("end");
     const [longest] = await once(busy, "message");
     console.log(longest < 700 ? "went on" : "waited " + longest + " ms");

@@ -1,4 +1,4 @@
-/** The examples in docstrings and in pages compile and run, as a user would copy them. */
+/** The examples in docstrings and pages must compile and run as a user would copy them. */
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,21 +15,21 @@ interface Example {
   /** The documented name and its file. */
   name: string;
   code: string;
-  /** Declarations of what the code uses without making it. */
+  /** Declarations of the values that the code uses without making them. */
   declarations: string[];
-  /** True if it needs what a test must not ask for, such as a download. */
+  /** True if it needs something that a test must not request, such as a download. */
   compiledOnly: boolean;
 }
 
 /** The first line of a docstring's example that is compiled and not run. */
 const downloads = "// This downloads a model.";
-/** What a docstring's example may use without making it. */
+/** Values that a docstring's example may use without making them. */
 const given: Record<string, string> = {
   x: "const x = randn([2, 8], { seed: 1 });",
   tokenizer: "const tokenizer = new ByteTokenizer();",
   gpt: "const gpt = new GPT({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 }, { seed: 1 });",
 };
-/** The class of `model` in examples for methods of what `load` returns; such an example is compiled and not run. */
+/** Class of `model` in examples for methods of the results of `load`; such an example is compiled and not run. */
 const loaded: Record<string, string> = {
   "load/language-model.ts": "LanguageModel",
   "load/embedding-model.ts": "EmbeddingModel",
@@ -70,7 +70,7 @@ function inPages(): Example[] {
     const text = readFileSync(path.join(root, page), "utf8");
     const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].filter(([block]) => block.includes('from "heed"'));
     return blocks.map(([, code], i) => {
-      // A download or a file of the reader's.
+      // The program needs a download or a file of the reader's.
       const compiledOnly = /\bload\w*\(|"node:fs|my-run/.test(code!);
       return { name: `program ${i + 1} of ${page}`, code: code!, declarations: [], compiledOnly };
     });

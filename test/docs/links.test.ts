@@ -1,4 +1,4 @@
-/** The links between pages, and from pages to files of the repository, lead somewhere. */
+/** The links between pages, and from pages to files of the repository, must lead somewhere. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The pages that are committed. */
+/** Returns the committed pages. */
 function pages(): string[] {
   const within = (folder: string): string[] =>
     readdirSync(path.join(root, folder), { recursive: true, encoding: "utf8" })
@@ -15,7 +15,7 @@ function pages(): string[] {
   return ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...within("docs"), ...within("examples")];
 }
 
-/** The anchor that a heading gets on GitHub and on the site. */
+/** Returns the anchor of a heading on GitHub and on the site. */
 const anchorOf = (heading: string): string =>
   heading
     .toLowerCase()

@@ -1,4 +1,4 @@
-/** The programs in examples/ run as their first lines say, with small models and few steps. */
+/** The programs in examples/ must run as their first lines say, with small models and few steps. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";

@@ -30,7 +30,7 @@ function bertOf(device: string): Bert {
   return model;
 }
 
-/** One vector by the definition: the text alone, without padding. */
+/** Computes one vector by definition: from the text alone, without padding. */
 async function vectorOf(model: Bert, ids: Int32Array, pooling: "cls" | "mean" | "max", normalize: boolean) {
   model.eval();
   const { device } = model;

@@ -1,5 +1,5 @@
-// The last complete version must load wherever the process dies. Once exhaustively, with a file system that stops dead
-// before its k-th change, and once for real, with SIGKILL at random moments.
+// The last complete version must load wherever the process dies. This is tested once exhaustively, with a file system
+// that stops before its k-th change, and once for real, with SIGKILL at random moments.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { writeFileAtomic } from "../../lib/formats/atomic-file.js";
 import { latestVersion, saveVersion } from "../../lib/formats/versioned-folder.js";
 
-/** Stops every change of the file system once `left` of them have been made. */
+/** Stops every change of the file system once `left` changes have been made. */
 const crash = vi.hoisted(() => ({ left: Infinity }));
 
 vi.mock("node:fs/promises", async (original) => {
@@ -46,7 +46,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** Two files that only a whole version has alike. */
+/** Writes two files with the same text, which only a complete version has. */
 async function write(temporary: string, text: string): Promise<void> {
   await writeFile(path.join(temporary, "model"), text);
   await writeFile(path.join(temporary, "optimizer"), text);
@@ -144,7 +144,7 @@ describe("saveVersion", () => {
       dead: `step-1.tmp-${dead.pid}-0123abcd`,
       alive: `step-1.tmp-${process.ppid}-0123abcd`,
       own: `step-1.tmp-${process.pid}-0123abcd`,
-      // What a process of the same number left before this one began.
+      // Left by a process of the same number before this one began.
       earlier: `step-1.tmp-${process.pid}-4567abcd`,
       logs: "logs",
     };
@@ -207,13 +207,14 @@ describe("saveVersion", () => {
       crash.left = Infinity;
       expect(["2", "3"]).toContain(await load());
       if (done) expect(await load()).toBe("3");
-      // Whatever was left, the next save works and is what loads.
+      // Whatever was left, the next save works, and its version loads.
       await save(4);
       expect(await load()).toBe("4");
       const left = readdirSync(folder).filter((name) => !name.includes(".tmp-"));
       expect(left.sort()).toEqual(["latest", done ? "step-3" : expect.stringMatching(/^step-[23]$/), "step-4"]);
     }
-    // Two folders made, three files written, a rename, the pointer (three), a file and an old version (two) removed.
+    // Two folders are made, three files written, one is renamed, the pointer is replaced (three changes), and a file
+    // and an old version (two changes) are removed.
     expect(stop - 1).toBe(12);
   });
 
@@ -240,7 +241,7 @@ describe("saveVersion", () => {
   });
 });
 
-/** A program that saves versions without end, from lib/ as plain JavaScript. */
+/** Compiles a program that saves versions endlessly, from lib/ as plain JavaScript. */
 function compile(target: string): string {
   for (const file of [
     "errors",

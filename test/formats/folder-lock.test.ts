@@ -1,4 +1,5 @@
-// One writer of a folder at a time, whoever else tries, and never nobody: what a killed process leaves is no lock.
+// A folder has one writer at most, whoever else tries, and a killed process leaves no lock that would exclude all
+// others.
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -11,7 +12,7 @@ import { temporaryFolder } from "../support/folder.js";
 
 const module = JSON.stringify(pathToFileURL(dist("formats/folder-lock.js")).href);
 
-/** Starts a process that locks the folder, says "locked" or the error's code, and waits. */
+/** Starts a process that locks the folder, prints "locked" or the error's code, and waits. */
 async function locker(folder: string): Promise<{ child: ChildProcess; said: string }> {
   const program = `
     import { lockFolder } from ${module};

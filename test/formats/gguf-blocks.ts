@@ -1,10 +1,10 @@
 /**
- * Quantised blocks as the formats describe them, packed number by number: random ones with the values that they stand
- * for, and a plain quantiser with the bound of its error.
+ * Quantised blocks as the formats describe them, packed number by number: random blocks with the values that they
+ * represent, and a plain quantiser with the bound of its error.
  */
 import type { Random } from "../support/random.js";
 
-/** The bits of the f16 nearest to a number. */
+/** Returns the bits of the f16 nearest to a number. */
 export function halfBits(value: number): number {
   const sign = value < 0 ? 0x8000 : 0;
   const size = Math.abs(value);
@@ -29,7 +29,7 @@ export interface BlockFormat {
   bytes: number;
   random: (random: Random) => { bytes: Uint8Array; values: number[] };
   quantise: (values: number[]) => Uint8Array;
-  /** How far a number may be off. */
+  /** Largest error of a number. */
   error: (values: number[]) => number;
 }
 
@@ -63,8 +63,8 @@ function packQ4_K(d: number, dmin: number, s: number[], m: number[], q: number[]
   const bytes = new Uint8Array(144);
   putHalf(bytes, 0, d);
   putHalf(bytes, 2, dmin);
-  // Groups 0–3 have their scales in bytes 0–3 and minima in 4–7; of groups 4–7 bytes 8–11 hold the low four bits of
-  // both, and the top two bits of bytes 0–3 and 4–7 the rest.
+  // Groups 0–3 have their scales in bytes 0–3 and minima in bytes 4–7. For groups 4–7, bytes 8–11 hold the low four
+  // bits of both, and the top two bits of bytes 0–3 and 4–7 hold the rest.
   for (let g = 0; g < 4; g++) {
     bytes[4 + g] = s[g]! | ((s[g + 4]! >> 4) << 6);
     bytes[8 + g] = m[g]! | ((m[g + 4]! >> 4) << 6);
@@ -145,7 +145,7 @@ const formats: BlockFormat[] = [
       const groups = Array.from({ length: 8 }, (_, g) => values.slice(32 * g, 32 * g + 32));
       const lows = groups.map((group) => Math.max(0, -Math.min(...group)));
       const dmin = halfBits(Math.max(...lows) / 63);
-      // A minimum rounded up, so that no number is below it.
+      // A minimum is rounded up, so that no number is below it.
       const m = lows.map((low) => Math.min(63, Math.ceil(low / halfOf(dmin))));
       const steps = groups.map((group, g) => (Math.max(...group) + halfOf(dmin) * m[g]!) / 15);
       const d = halfBits(Math.max(...steps) / 63);
@@ -156,7 +156,8 @@ const formats: BlockFormat[] = [
       });
       return packQ4_K(d, dmin, s, m, q);
     },
-    // Half of the largest step, itself one 63rd too long, from a range that one 63rd of the minimum has been added to.
+    // Half of the largest step, which is itself one 63rd too long, from a range to which one 63rd of the minimum has
+    // been added.
     error(values) {
       const range = Math.max(...values) - Math.min(...values);
       return ((range * (1 + 1 / 63)) / 15) * (1 + 1 / 63) * 0.5 + range * 4 * rounding;
@@ -188,7 +189,7 @@ const formats: BlockFormat[] = [
   },
 ];
 
-/** The values in f32, as they are read. */
+/** The block formats with their values in f32, as they are read. */
 export const blocks: BlockFormat[] = formats.map((format) => ({
   ...format,
   random: (random: Random) => {

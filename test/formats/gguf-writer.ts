@@ -1,4 +1,4 @@
-/** Writes GGUF files, sound and unsound, from the format's description. */
+/** Writes valid and invalid GGUF files from the format's description. */
 
 export interface MetadataInput {
   type: number;
@@ -40,12 +40,12 @@ export function typed(type: number, value: number | bigint): MetadataInput {
   return { type, bytes: packed(...write[type]!) };
 }
 
-/** An array that says it has `count` values. */
+/** Returns an array that claims to have `count` values. */
 export function array(type: number, values: MetadataInput[], count = values.length): MetadataInput {
   return { type: 9, bytes: Buffer.concat([u32(type), u64(count), ...values.map(({ bytes }) => bytes)]) };
 }
 
-/** An array of `count` values that are these bytes. */
+/** Returns an array of `count` values with these bytes. */
 export function rawArray(type: number, count: number, bytes: Uint8Array): MetadataInput {
   return { type: 9, bytes: Buffer.concat([u32(type), u64(count), bytes]) };
 }

@@ -117,7 +117,7 @@ describe.each(blocks)("$name", ({ type, numbers, bytes, random, quantise, error 
       const bound = error(block);
       for (const [i, value] of block.entries())
         expect(Math.abs(read[b * numbers + i]! - value)).toBeLessThanOrEqual(bound);
-      // And not by far: the bound is that of the format, not of zeros.
+      // The bound is far from trivial: it follows from the format, and zeros would not satisfy it.
       expect(bound).toBeLessThan(Math.max(...block.map(Math.abs)) / 3);
     }
   });

@@ -14,7 +14,7 @@ const header = [8, 6, 2, 4, 2, 3, 5];
 const counts = [3 * 8, 2 * 8, 2 * 64, 2 * 32, 2 * 32, 2 * 64, 2 * 8, 2 * 48, 2 * 48, 2 * 48, 8, 5, 5];
 const floats = (list: number[], extra = 0) => list.reduce((sum, n) => sum + n, extra);
 
-/** Numbered floats behind a header. */
+/** Returns numbered floats behind a header. */
 function fileOf(head: number[], length: number): Buffer {
   return Buffer.concat([
     Buffer.from(Int32Array.from(head).buffer),
@@ -111,7 +111,7 @@ test.skipIf(!stories)("stories260K", async () => {
     contextLength: 512,
     tied: true,
   });
-  // Trained scales of a norm lie around 1: another place of the file would show.
+  // Trained scales of a norm are about 1, so reading another place of the file would be noticed.
   const norm = await model.readFloats("model.norm.weight");
   expect(norm.every((x) => x > 0.1 && x < 100)).toBe(true);
 });

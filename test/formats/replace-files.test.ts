@@ -1,12 +1,12 @@
-// All of the new files or all of the old ones, wherever renaming fails, and nothing lost where it fails for good: with a
-// file system that refuses its k-th rename, once or from then on.
+// Either all of the new files or all of the old ones must be there, wherever renaming fails, and nothing may be lost if
+// it fails for good. The tests use a file system that refuses its k-th rename, once or from then on.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { replaceFiles } from "../../lib/formats/replace-files.js";
 import { temporaryFolder } from "../support/folder.js";
 
-/** Which renames fail, counted from 0. */
+/** Decides which renames fail, counted from 0. */
 const disk = vi.hoisted(() => ({ renames: 0, fails: (_: number): boolean => false }));
 
 vi.mock("node:fs/promises", async (original) => {
@@ -38,7 +38,9 @@ function read(folder: string): Record<string, string> {
   return Object.fromEntries(files.map(({ name }) => [name, readFileSync(path.join(folder, name), "utf8")]));
 }
 
-/** A folder with old files, and new ones in a folder of it; `replace` puts these in the place of those. */
+/**
+ * Makes a folder with old files, and new ones in a subfolder; `replace` puts the new files in place of the old ones.
+ */
 function place() {
   const folder = temporaryFolder();
   const temporary = path.join(folder, "temporary");
@@ -77,7 +79,8 @@ test.each(Array.from({ length: renames }, (_, k) => k))("every rename from %d on
     () => expect.unreachable(),
     (error: unknown) => error,
   );
-  // As after the process's end at this place, the key's file is there with all of its own or not at all.
+  // If the process had ended at this place, the key's file would be there with all files that belong to it, or not at
+  // all.
   const left = read(folder);
   if (k === 0) expect(left).toEqual({ ...before, ...mine });
   else {

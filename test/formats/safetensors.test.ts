@@ -149,7 +149,7 @@ describe("what cannot be written", () => {
   });
 });
 
-/** A file of this JSON (or these bytes) and `size` bytes of data. */
+/** Returns a file with this JSON (or these bytes) as its header and `size` bytes of data. */
 function fileOf(header: string | Uint8Array, size = 0, length?: bigint): Uint8Array {
   const json = Buffer.from(header);
   const bytes = Buffer.alloc(8 + json.length + size);
@@ -296,7 +296,7 @@ const python = "/usr/bin/python3";
 const available = spawnSync(python, ["-c", "import safetensors, numpy"]).status === 0;
 if (!available) console.warn("safetensors: no reference (apt-get install python3-safetensors python3-numpy)");
 
-/** dtypes as Python's `serialize` calls them. */
+/** Names of the dtypes in Python's `serialize`. */
 const names: Partial<Record<SafetensorsDType, string>> = {
   F64: "float64",
   F32: "float32",
@@ -333,7 +333,7 @@ json.dump(result, sys.stdout)
 const run = (program: string, input: unknown) =>
   execFileSync(python, ["-c", program], { input: JSON.stringify(input), encoding: "utf8" });
 
-// Files enough of each kind, from a fixed seed; one process reads or writes them all.
+// Enough files of each kind, from a fixed seed; one process reads or writes them all.
 describe.skipIf(!available)("the reference implementation (python3-safetensors)", () => {
   const files = fc.sample(fc.record({ tensors, metadata }), { numRuns: 60, seed: 1 });
   const pathOf = (i: number) => path.join(folder, `${i}.safetensors`);
@@ -361,7 +361,7 @@ describe.skipIf(!available)("the reference implementation (python3-safetensors)"
     const specification = files.map(({ tensors, metadata }, i) => ({
       path: pathOf(i),
       tensors: tensors.map((t) => [t.name, names[t.dtype], t.shape, Buffer.from(t.data).toString("hex")]),
-      // Given no tensors and empty metadata, not none, the reference writes what is not JSON.
+      // If it gets no tensors and empty metadata instead of none, the reference writes a header that is not JSON.
       metadata: metadata.size > 0 ? Object.fromEntries(metadata) : null,
     }));
     run(writer, specification);

@@ -110,7 +110,7 @@ describe("rounding", () => {
       const block = values.subarray(at, at + 32);
       const largest = block.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
       for (const [i, x] of block.entries()) {
-        // Codes reach 8 steps towards the largest and 7 away from it.
+        // Codes reach 8 steps towards the largest number and 7 steps away from it.
         const beyond = Math.max(0, -x * Math.sign(largest) - (7.5 / 8) * Math.abs(largest));
         expect(Math.abs(read[at + i]! - x) - beyond).toBeLessThanOrEqual(Math.abs(largest) * (0.5 / 8 + 2 ** -11));
         if (x === largest) expect(Math.abs(read[at + i]! - x)).toBeLessThanOrEqual(Math.abs(x) * 2 ** -11);

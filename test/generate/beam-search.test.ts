@@ -10,7 +10,9 @@ import { tensor } from "../../lib/creation.js";
 import { logSoftmax } from "../support/functions.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
-/** log softmax in float64 of what may follow some tokens, by a whole forward pass that knows of no cache. */
+/**
+ * Returns the log softmax in float64 of the tokens that may follow some tokens, by a full forward pass without a cache.
+ */
 type NextOf = (tokens: readonly number[]) => Promise<number[]>;
 
 function nextOf(model: GPT): NextOf {
@@ -32,7 +34,7 @@ function nextOf(model: GPT): NextOf {
 
 type Penalty = (length: number) => number;
 
-/** Every sequence that there is, best first. */
+/** Returns all possible sequences, best first. */
 async function everything(
   next: NextOf,
   prompt: number[],
@@ -57,7 +59,7 @@ async function everything(
   return found.sort((a, b) => b.score - a.score);
 }
 
-/** Beam search as the textbooks have it, all of the vocabulary sorted at every step. */
+/** Beam search as in textbooks, which sorts the whole vocabulary at every step. */
 async function naive(next: NextOf, prompt: number[], limit: number, options: BeamSearchOptions): Promise<Hypothesis[]> {
   const { beams = 4, nBest = 1, minTokens = 0, stopTokens = [], lengthPenalty = 1, earlyStopping = true } = options;
   const penalty = typeof lengthPenalty === "number" ? (n: number) => n ** lengthPenalty : lengthPenalty;
@@ -108,7 +110,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
     ["one that rises and falls", (length) => 1 + Math.abs(length - 2)],
   ];
 
-  // The scores are the host's work: a few of them will do beside the device that is slow to simulate.
+  // The host computes the scores, so a few penalties are enough on the slow software device.
   describe.for(device === "cpu" ? penalties : penalties.slice(-2))("with %s as length penalty", ([, lengthPenalty]) => {
     const penalty = typeof lengthPenalty === "number" ? (n: number) => n ** lengthPenalty : lengthPenalty;
 
@@ -167,7 +169,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
   });
 
   test("of equal candidates the lower token, and before it the better hypothesis', is first", async () => {
-    // Every token is as likely as every other.
+    // All tokens are equally likely.
     using flat = smallGpt(device, { vocabularySize: 5 });
     for (const weight of flat.parameters()) weight.set(new Float32Array(weight.size));
     const [found] = await beamSearch(flat, [[2]], { beams: 3, nBest: 3, maxTokens: 2 });

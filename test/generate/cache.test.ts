@@ -10,8 +10,9 @@ import { expectClose, type Tolerance } from "../support/close.js";
 import { bestIsa, targets } from "../support/targets.js";
 import { smallGpt, someTokens } from "./models.js";
 
-// The two ways sum in different orders, and these weights magnify: a score of up to 25 that is off by one u of itself
-// changes its weight in the softmax by 25 u. 35 u of the largest logit have been seen; a wrong token makes 10⁶.
+// The two methods sum in different orders, and these weights magnify the difference: if a score of up to 25 has an
+// error of one u of itself, its weight in the softmax changes by 25 u. The observed maximum was 35 u of the largest
+// logit; a wrong token causes 10⁶.
 const tolerance: Tolerance = { relative: 0, absolute: 64 };
 
 describe.for(targets)("cached decoding on $name", (target) => {
@@ -99,7 +100,7 @@ describe.for(targets)("cached decoding on $name", (target) => {
     }
     expect([...cache.lengths]).toEqual([3, 7, 1]);
     taken.dispose();
-    // One that is empty beside one that is not.
+    // An empty sequence beside one that is not empty.
     cache.lengths[1] = 0;
     using mixed = cache.take([1, 0]);
     const step = ids([5, 6], 2);

@@ -1,6 +1,6 @@
 /**
- * Models that diverge on some sequences alone. One way: the embedding of a token is NaN, so that all is well until a
- * sequence gets that token; where the projection is another tensor, no other sequence knows of it.
+ * Models that diverge on some sequences only. In one kind of them, the embedding of a token is NaN, so that a sequence
+ * is unaffected until it gets that token; if the projection is another tensor, no other sequence is affected.
  */
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
@@ -43,7 +43,7 @@ function withoutToken(prompts: number[][], healthy: GeneratedTokens[], token: nu
   let count = 0;
   const results = healthy.map((value, row): PromiseSettledResult<GeneratedTokens> => {
     const at = [...prompts[row]!, ...value.tokens].indexOf(token) - prompts[row]!.length;
-    // A last token is not fed back.
+    // The last token is not fed back.
     if (at === -1 - prompts[row]!.length || at === value.tokens.length - 1) return { status: "fulfilled", value };
     count++;
     return diverged("generateTokens", `token ${Math.max(at, -1) + 2} after prompts[${row}]`);
@@ -67,7 +67,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     "with filters and a penalty": { temperature: 1.5, topK: 20, topP: 0.9, repetitionPenalty: 1.3 },
   };
   const cases = Object.entries(ways).flatMap(([name, way], i) =>
-    // The software device takes a while: each way in one type there.
+    // The software device is slow, so each kind runs with one dtype there.
     dtypes.filter((_, j) => device === "cpu" || i === j).map((dtype) => ({ name, way, dtype })),
   );
   test.for(cases)("ends that sequence alone: $name, $dtype", async ({ way, dtype }) => {
@@ -97,7 +97,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     using model = untied();
     const options = { temperature: 0, maxTokens: 10 };
     const healthy = await generateTokens(model, prompts, options);
-    // 0 pads, whatever stands in its row; the other is that of the longest prompt.
+    // 0 is the padding, whose row must not matter; the other token occurs in the longest prompt.
     for (const token of [0, prompts[1]![10]!]) {
       const { results, count } = withoutToken(prompts, healthy, token);
       expect(count).toBeLessThan(4);
@@ -125,7 +125,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
   });
 
   describe("logits", () => {
-    /** 0 → 1 → … → 9 → 0, but that the logits after 5 are these. */
+    /** Returns a model with 0 → 1 → … → 9 → 0, except that the logits after 5 are these. */
     const after5 = (logits: (token: number) => number): RoteModel => {
       const model = new RoteModel(circle(10), device);
       setRow(model.table, 5, logits);
@@ -175,7 +175,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     spoil(model.wte.weight, healthy[0]![0]!.tokens[2]!);
     const results = await settled(beamSearch(model, prompts, options));
     expect(new Set(results.map(({ status }) => status)).size).toBe(2);
-    // Another hypothesis may have met the token earlier.
+    // Another hypothesis may have got the token earlier.
     expect(results[0]).toMatchObject({ reason: { code: "ERR_DIVERGED" } });
     for (const [row, result] of results.entries()) {
       if (result.status === "fulfilled") expect(result.value).toEqual(healthy[row]);

@@ -12,7 +12,7 @@ import { circle, devices, RoteModel, smallGpt } from "./models.js";
 
 const bytes = new ByteTokenizer();
 
-/** Ids are the given words; the last one is the end of text, if there is one. */
+/** Ids stand for the given words; the last one is the end of text, if there is one. */
 class WordTokenizer implements Tokenizer {
   constructor(
     readonly words: readonly string[],
@@ -35,7 +35,7 @@ class WordTokenizer implements Tokenizer {
   }
 }
 
-/** The texts of the events, but for those that show none. */
+/** Returns the texts of the events, without those that show none. */
 async function collect(events: AsyncIterable<GenerationEvent>): Promise<string[]> {
   const found: string[] = [];
   for await (const { text } of events) if (text !== "") found.push(text);
@@ -54,7 +54,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect(whole.finishReason).toBe("length");
     expect(whole.usage).toEqual({ promptTokens: 7, completionTokens: 200 });
     expect(pieces.join("")).toBe(bytes.decode(result!.tokens));
-    // Random bytes are full of broken UTF-8; no piece is empty or cut within a character.
+    // Random bytes contain much broken UTF-8; no piece may be empty or cut within a character.
     expect(pieces.length).toBeGreaterThan(100);
     for (const piece of pieces) expect(piece).toMatch(/^\P{Surrogate}+$/u);
   });
@@ -66,7 +66,7 @@ describe.for(devices)("generate on %s", (device) => {
     using model = new RoteModel(next, device);
     const options = { temperature: 0, maxTokens: 8 };
     expect(await collect(generate(model, bytes, "🦊", options))).toEqual(["🦊", "🦊"]);
-    // Broken off within one: U+FFFD, at the end.
+    // If the text ends within a character, U+FFFD follows at the end.
     expect(await collect(generate(model, bytes, "🦊", { ...options, maxTokens: 6 }))).toEqual(["🦊", "\ufffd"]);
     expect(await collect(generate(model, bytes, "🦊", { ...options, stop: "🦊" }))).toEqual([]);
     const cut = generate(model, bytes, "🦊", { ...options, maxTokens: 6, stop: "\ufffd" });
@@ -168,7 +168,7 @@ describe.for(devices)("generate on %s", (device) => {
     await expect(thrown()).rejects.toThrow("enough");
     expect(model.device.memory()).toMatchObject({ live, tensors });
 
-    // Never begun.
+    // This generation never begins.
     await generate(model, bytes, "a")[Symbol.asyncIterator]().return();
     expect(model.device.memory()).toMatchObject({ live, tensors });
   });
@@ -200,11 +200,11 @@ describe.for(devices)("generate on %s", (device) => {
     expect(await generation).toBe(result);
     expect(model.passes).toHaveLength(2);
     await expect(collect(generation)).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
-    // Awaited while somebody reads it.
+    // It is awaited while its events are read.
     const shared = generate(model, bytes, "b", options);
     const [pieces, whole] = await Promise.all([collect(shared), shared]);
     expect([pieces, whole.text]).toEqual([["c", "d"], "cd"]);
-    // As a promise it has the other two methods, and rejects once it is awaited.
+    // It also has the promise methods catch and finally, and it rejects once it is awaited.
     const failing = () => generate(model, bytes, "a", { signal: AbortSignal.abort("gone") });
     expect(await failing().catch((reason: unknown) => reason)).toBe("gone");
     let ended = false;
@@ -266,7 +266,7 @@ describe.for(devices)("generate on %s", (device) => {
 });
 
 test("what follows the prompt keeps the space it begins with", async () => {
-  // "▁a" (4) after "▁a": the space that a text's first token loses belongs to the prompt's.
+  // "▁a" (4) follows "▁a": the first token of a text loses its space, but here that token belongs to the prompt.
   const tokenizer = new HuggingFaceTokenizer({ ...unigramJson(), post_processor: null });
   using model = new RoteModel([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "cpu");
   expect((await generate(model, tokenizer, "a", { maxTokens: 2, temperature: 0 })).text).toBe(" a a");
@@ -274,7 +274,7 @@ test("what follows the prompt keeps the space it begins with", async () => {
 });
 
 test("ids that the tokenizer does not have are no text", async () => {
-  // 0 is followed by 4, which CharTokenizer("abcd") does not have, 4 by 1, …
+  // 0 is followed by 4, which CharTokenizer("abcd") does not have, 4 by 1, and so on.
   using model = new RoteModel([4, 2, 3, 0, 1], "cpu");
   const result = await generate(model, new CharTokenizer("abcd"), "a", { maxTokens: 4, temperature: 0 });
   expect(result).toMatchObject({ text: "bcd", tokens: [4, 1, 2, 3] });

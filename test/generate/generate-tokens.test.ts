@@ -9,7 +9,10 @@ import { tensor } from "../../lib/creation.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
-/** Generation by whole forward passes, without a cache, a batch or running ahead: what the real one has to give. */
+/**
+ * Generates by full forward passes, without a cache, a batch or running ahead. The real function must give the same
+ * results.
+ */
 async function slowly(model: GPT, prompt: number[], options: TokenOptions & { seed: number }): Promise<number[]> {
   const { maxTokens = 256, seed, stopTokens = [] } = options;
   const { contextLength } = model.config;
@@ -46,7 +49,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
   };
 
   describe.for(Object.entries(ways))("%s", ([, way]) => {
-    // Lengths at, near and above the context; twice as many tokens let every sequence slide several times.
+    // Lengths at, near and above the context; with twice as many tokens every sequence slides several times.
     const contextLength = device === "cpu" ? 24 : 12;
     const prompts = [3, contextLength, 1, 9, contextLength - 1, 40].map((length, i) => someTokens(length, i));
     const options: TokenOptions & { seed: number } = {
@@ -56,7 +59,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
 
     test("a prompt gives what whole forward passes give", async () => {
       using model = smallGpt(device, { contextLength });
-      // The software device takes a while for whole passes: three lengths there.
+      // Full passes are slow on the software device, so it tests three lengths.
       for (const prompt of device === "cpu" ? prompts : prompts.filter((_, i) => i % 2 === 1)) {
         const [result] = await generateTokens(model, [prompt], options);
         expect(result).toEqual({ tokens: await slowly(model, prompt, options), finishReason: "length" });
@@ -67,7 +70,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       using model = smallGpt(device, { contextLength });
       const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
       expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
-      // What ends some of them at different times; stop tokens change nothing else.
+      // These end some of the sequences at different times; stop tokens must change nothing else.
       const stopTokens = [alone[0]![0]!.tokens[4]!, alone[3]![0]!.tokens[20]!, alone[4]![0]!.tokens[14]!];
       const cut = alone.map(([result]) => {
         const end = result!.tokens.findIndex((token) => stopTokens.includes(token));
@@ -136,7 +139,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     const options = { maxTokens: 70, seed: 11 };
     const prompts = [someTokens(3, 1), someTokens(24, 2), someTokens(20, 3)];
     const results = await generateTokens(model, prompts, options);
-    // The last token is never fed back: it may be the one past the context.
+    // The last token is never fed back, so it may be the one beyond the context.
     expect(results.map(({ tokens }) => tokens.length)).toEqual([22, 1, 5]);
     expect(results.map(({ finishReason }) => finishReason)).toEqual(["length", "length", "length"]);
     const sliding = await generateTokens(model, prompts, { ...options, overflow: "slide" });
@@ -163,7 +166,8 @@ describe.for(devices)("generateTokens on %s", (device) => {
   });
 
   test("the device is a step ahead of the host, but never more, nor after the last token", async () => {
-    // A context of 4 is full before the fifth token: the fourth is waited for, then one pass more fills the cache anew.
+    // A context of 4 is full before the fifth token: the fourth is waited for, and then one more pass fills the cache
+    // anew.
     for (const [contextLength, expected] of [
       [32, [1, 1, 1, 1, 1, 0]],
       [4, [1, 1, 1, 0, 2, 1]],
@@ -319,7 +323,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
         await leavesNothing(model, () =>
           expect(generateTokens(model, prompts, { ...options, onToken, signal })).rejects.toBe(reason),
         );
-        // No more than the tokens of the step that was being handed out.
+        // At most the tokens of the step that was being handed out.
         expect(tokens).toBeLessThan(after + prompts.length);
         expect(getEventListeners(signal, "abort")).toEqual([]);
       }
@@ -332,7 +336,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     let settled = false;
     const running = generateTokens(model, [[1]], { signal: controller.signal }).finally(() => (settled = true));
     controller.abort();
-    // A few turns of promises alone: no read can have come back.
+    // This waits only for a few turns of promises, so no read can have returned.
     for (let i = 0; i < 10; i++) await Promise.resolve();
     expect(settled).toBe(true);
     await expect(running).rejects.toMatchObject({ name: "AbortError" });

@@ -1,4 +1,7 @@
-/** Models for the tests of generation: a small GPT whose next token depends on all before it, and one by rote. */
+/**
+ * Models for the tests of generation: a small GPT whose next token depends on all tokens before it, and a model whose
+ * next token is fixed.
+ */
 import { isRecording } from "../../lib/autograd.js";
 import type { CausalModel } from "../../lib/generate/causal-model.js";
 import type { PassOptions } from "../../lib/models/pass.js";
@@ -13,13 +16,13 @@ import type { FloatTensor, IntTensor } from "../../lib/tensor.js";
 import { Random } from "../support/random.js";
 import { targets } from "../support/targets.js";
 
-/** The devices there are. */
+/** The available devices. */
 export const devices: readonly string[] = [...new Set(targets.map(({ device }) => device))];
 
 /**
- * A GPT with weights much larger than training begins with, those of the blocks above all: its logits differ by several
- * units, and what it says next depends on the whole of the context. In training mode, with dropout: generation has to
- * turn that off.
+ * Returns a GPT with weights much larger than training begins with, especially those of the blocks. Its logits differ
+ * by several units, and its next token depends on the whole context. It is in training mode, with dropout, which
+ * generation has to turn off.
  */
 export function smallGpt(device: string, config: Partial<GptConfig> = {}): GPT {
   const size = { vocabularySize: 61, contextLength: 24, layers: 2, heads: 4, width: 32, dropout: 0.3 };
@@ -32,20 +35,20 @@ export function smallGpt(device: string, config: Partial<GptConfig> = {}): GPT {
   return model.train();
 }
 
-/** Token ids below `limit` that look random. */
+/** Returns token ids below `limit` that look random. */
 export function someTokens(length: number, seed: number, limit = 61): number[] {
   const random = new Random(seed);
   return Array.from({ length }, () => random.integer(limit));
 }
 
-/** Follows each token by a fixed next one, and remembers what was asked of it. */
+/** A model that follows each token by a fixed next one, and records its calls. */
 export class RoteModel implements CausalModel, Disposable {
   readonly config: { contextLength: number; vocabularySize: number };
   readonly device: Device;
   training = false;
   /** Shape of the ids of every forward pass. */
   readonly passes: number[][] = [];
-  /** Whether a pass was to be recorded for `backward()`. */
+  /** True if a pass was to be recorded for `backward()`. */
   recorded = false;
   /** The logits after each token: [V, V]. */
   readonly table: FloatTensor;
@@ -94,7 +97,7 @@ export class RoteModel implements CausalModel, Disposable {
   }
 }
 
-/** Next tokens 0 → 1 → … → n − 1 → 0. */
+/** Returns the next tokens of 0 → 1 → … → n − 1 → 0. */
 export function circle(n: number): number[] {
   return Array.from({ length: n }, (_, token) => (token + 1) % n);
 }

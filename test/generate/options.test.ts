@@ -8,7 +8,7 @@ import { circle, devices, RoteModel } from "./models.js";
 const range = "ERR_RANGE";
 const argument = "ERR_ARGUMENT";
 
-/** Options that are wrong, the code, and what the message says behind the name of the function. */
+/** Wrong options, the error code, and the error message without the name of the function. */
 const badTokenOptions: [object | null, string, string][] = [
   [null, argument, "expected options to be an object, got null"],
   [{ maxTokens: 0 }, range, "expected maxTokens to be an integer from 1 to 9007199254740991, got 0"],

@@ -7,7 +7,7 @@ import { tensor } from "../../lib/creation.js";
 import { logSoftmax } from "../support/functions.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
-/** log softmax in float64 of the last logits after a context, for one token. */
+/** Returns the log softmax, in float64, of one token from the last logits after a context. */
 async function logProbability(model: GPT, context: number[], token: number): Promise<number> {
   const logits = infer(model, () => {
     const ids = tensor(Int32Array.from(context), [1, context.length], { device: model.device });
@@ -19,7 +19,7 @@ async function logProbability(model: GPT, context: number[], token: number): Pro
 }
 
 describe.for(devices)("score on %s", (device) => {
-  // Below, at, and past the context of 24, whose later half is kept when it is full.
+  // Lengths below, at and beyond the context of 24, whose later half is kept when it is full.
   test.for([2, 9, 24, 25, 26, 37, 38, 80])("%i tokens give the model's log-probabilities", async (length) => {
     using model = smallGpt(device);
     const tokens = someTokens(length, length);
@@ -32,7 +32,7 @@ describe.for(devices)("score on %s", (device) => {
     for (let i = 1; i < length; i++) {
       if (i - start > 24) start = i - 12;
       const expected = await logProbability(model, tokens.slice(start, i), tokens[i]!);
-      // Logits of up to 5 that are off by 64 u (see cache.test.ts).
+      // Logits of up to 5 have an error of up to 64 u (see cache.test.ts).
       expect(Math.abs(logProbabilities[i - 1]! - expected), `token ${i}`).toBeLessThan(64 * 5 * 2 ** -24);
       sum += expected;
     }
@@ -56,7 +56,7 @@ describe.for(devices)("score on %s", (device) => {
     const prompt = someTokens(3, 2);
     const [result] = await generateTokens(model, [prompt], { maxTokens: 60, temperature: 0 });
     const { logProbabilities } = await score(model, [...prompt, ...result!.tokens]);
-    // The likeliest of 61 tokens is likelier than 1/61 wherever the contexts are the same.
+    // If the contexts are the same, the likeliest of 61 tokens has a probability of more than 1/61.
     for (const value of logProbabilities.subarray(2)) expect(value).toBeGreaterThan(-Math.log(61));
   });
 

@@ -2,14 +2,14 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StopFilter } from "../../lib/generate/stop-filter.js";
 
-/** What comes out piece by piece, what at the end, and whether a stop string came. */
+/** Returns the pieces that come out, the rest at the end, and whether a stop string occurred. */
 function run(stops: string[], pieces: string[]): { pieces: string[]; rest: string; stopped: boolean } {
   const filter = new StopFilter(stops);
   const out = pieces.map((piece) => filter.push(piece));
   return { pieces: out, rest: filter.end(), stopped: filter.stopped };
 }
 
-/** The text before the stop string that is complete first, the longest of those complete at once. */
+/** Returns the text before the stop string that is complete first, or before the longest one if several are. */
 function expected(stops: string[], text: string): string {
   for (let end = 1; end <= text.length; end++) {
     const complete = stops.filter((stop) => text.slice(0, end).endsWith(stop));
@@ -58,7 +58,7 @@ describe("StopFilter", () => {
         for (const piece of cut) {
           out += filter.push(piece);
           seen += piece;
-          // Whatever may still come, what is out stays right: also if any stop string is completed next.
+          // Whatever follows, the text that is out must stay correct, even if a stop string is completed next.
           for (const next of stops)
             for (let n = 0; n <= next.length; n++)
               expect(expected(stops, seen + next.slice(n)).startsWith(out)).toBe(true);

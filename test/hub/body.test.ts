@@ -1,4 +1,4 @@
-// Bodies that are not of the size that the hub announced, and disks without room for them.
+// Tests bodies that do not have the size that the hub announced, and disks without room for them.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -14,7 +14,7 @@ afterEach(() => {
 
 test.each(["short", "long"] as const)("a body that is too %s is an error, and is not kept", async (spoilt) => {
   await using hub = await startHub();
-  // The last byte never comes, whatever is asked for.
+  // The last byte never comes, whatever is requested.
   hub.spoilt = spoilt;
   await expectRejection(
     fetchFrom(hub),
@@ -23,7 +23,7 @@ test.each(["short", "long"] as const)("a body that is too %s is an error, and is
       ? /expected 300000 bytes from the hub, got 299999/
       : /expected 300000 bytes from the hub, got more/,
   );
-  // What is there is the configuration.
+  // Only the configuration is there.
   expect(readdirSync(inCache("blobs"))).toHaveLength(1);
   expect(existsSync(inCache("refs", "main"))).toBe(false);
   hub.spoilt = null;

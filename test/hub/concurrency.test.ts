@@ -1,4 +1,4 @@
-// Several downloads at the same time into one cache: of this process, of others, and of Python's huggingface_hub.
+// Tests several simultaneous downloads into one cache: by this process, by others, and by Python's huggingface_hub.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -20,7 +20,7 @@ import { cacheDir, config, fetchFrom, inCache, startHub, weights } from "./tiny.
 const hash = createHash("sha256").update(weights).digest("hex");
 const blob = () => inCache("blobs", hash);
 
-/** Downloads in a process of its own; resolves to what it printed, or kills it when the hub was asked for the file. */
+/** Downloads in a process of its own. `ended` resolves to its output; `kill` ends it. */
 function downloadElsewhere(hubUrl: string): { pid: number; ended: Promise<string>; kill: () => void } {
   const module = pathToFileURL(dist("hub/pretrained-folder.js")).href;
   const program = `
@@ -43,7 +43,7 @@ async function until(condition: () => boolean): Promise<void> {
   }
 }
 
-/** Every file, link and folder of the cache with when it last changed. */
+/** Returns every file, link and folder of the cache with the time of its last change. */
 const stateOfCache = () =>
   readdirSync(cacheDir, { recursive: true, encoding: "utf8" })
     .sort()
@@ -94,13 +94,13 @@ test("one that waits takes over from a process that was killed, and goes on wher
 test("what Python's huggingface_hub is downloading stays as it is", async () => {
   await using hub = await startHub();
   mkdirSync(inCache("blobs"), { recursive: true });
-  // The names of its old and of its new versions.
+  // The names that its old and new versions use.
   const theirs = [`${hash}.incomplete`, `${hash}.0a1b2c3d.incomplete`].map((name) => inCache("blobs", name));
   for (const file of theirs) writeFileSync(file, "the first bytes");
   const folder = await fetchFrom(hub);
   expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
   for (const file of theirs) expect(readFileSync(file, "utf8")).toBe("the first bytes");
-  // It ends by taking the name of the whole file.
+  // At the end it renames the file to the name of the complete file.
   writeFileSync(theirs[0]!, weights);
   renameSync(theirs[0]!, blob());
   expect(readFileSync(path.join(await fetchFrom(hub), "model.safetensors"))).toEqual(weights);

@@ -1,4 +1,4 @@
-// The configuration of a model of the hub is judged before its weights are downloaded.
+// The configuration of a model on the hub is checked before its weights are downloaded.
 import { expect, test } from "vitest";
 import { load as loadAny } from "../../lib/load/load.js";
 import { loadModel } from "../../lib/pretrained/load-model.js";

@@ -1,4 +1,4 @@
-// What the cache gives without the hub, and what it must not take for a whole model.
+// Tests what the cache provides without the hub, and that it does not treat an incomplete model as complete.
 import { mkdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -94,7 +94,7 @@ test("a whole commit is served without a request", async () => {
   expect(await fetchFrom(hub, { revision: hub.commit })).toBe(folder);
   expect(await fetchFrom(hub, { revision: hub.commit, ...unreachable })).toBe(folder);
   expect(hub.requests).toEqual([]);
-  // Other files of it are another matter.
+  // Other files of the commit are still fetched.
   await fetchFrom(hub, { revision: hub.commit, files: (name) => name === "README.md" });
   expect(readFileSync(path.join(folder, "README.md"), "utf8")).toBe("not wanted");
 });

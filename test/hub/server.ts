@@ -1,4 +1,4 @@
-/** A hub on this machine: the requests that a download makes, answered from a list of files. */
+/** A hub on this machine, which answers the requests of a download from a list of files. */
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -6,31 +6,31 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 export interface HubFile {
   content: Buffer;
-  /** Whether it is known by the SHA-256 of its bytes, as large files are, or by git's SHA-1. */
+  /** True if the file is identified by the SHA-256 of its bytes, like large files, and false if by git's SHA-1. */
   large?: boolean;
 }
 
-/** How the body of a file is spoilt: it ends early, goes on with other bytes, or never ends. */
+/** How the body of a file is spoilt: it ends early, continues with other bytes, or never ends. */
 export type Spoilt = "short" | "long" | "stalled";
 
 export class HubServer implements AsyncDisposable {
   readonly files = new Map<string, HubFile>();
   commit = "a".repeat(40);
-  /** What was asked for: "GET /path", with the range. */
+  /** Requests in the form "GET /path", with the range. */
   readonly requests: string[] = [];
-  /** The tokens that came along, one a request; undefined where there was none. */
+  /** Tokens of the requests; undefined for a request without one. */
   readonly tokens: (string | undefined)[] = [];
-  /** After how many bytes of a file's content the connection is cut, once for each number. */
+  /** Numbers of bytes of a file's content after which the connection is cut, once for each number. */
   readonly cuts: number[] = [];
   /** How the bodies of large files are spoilt. */
   spoilt: Spoilt | null = null;
-  /** In how many parts the bodies of large files come, 10 ms apart. */
+  /** Number of parts in which the bodies of large files arrive, 10 ms apart. */
   parts = 1;
-  /** What the hub says of a file, changed. */
+  /** Changes the hub's information about a file. */
   tamper: (entry: Record<string, unknown>) => unknown = (entry) => entry;
-  /** Changes what is answered to a path: a status, a redirection to elsewhere, or nothing at all (null). */
+  /** Changes the answer to a path: a status, a redirection, or no answer (null). */
   answer: (pathname: string) => number | string | null = () => 200;
-  /** Headers of every answer beside its own. */
+  /** Headers that are added to every answer. */
   headers: Record<string, string> = {};
   readonly #server = createServer((request, response) => void this.#answer(request, response));
   url = "";
@@ -48,7 +48,7 @@ export class HubServer implements AsyncDisposable {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  /** The requests for the contents of files. */
+  /** Returns the requests for the contents of files. */
   get downloads(): string[] {
     return this.requests.filter((request) => request.includes("/resolve/") && !request.endsWith("bytes=0-0"));
   }
@@ -98,7 +98,7 @@ export class HubServer implements AsyncDisposable {
     response.writeHead(range ? 206 : 200, {
       etag: '"e"',
       "content-type": "application/octet-stream",
-      // Without a length the body ends where its last chunk does.
+      // Without a length, the body ends with its last chunk.
       ...(spoilt === null && { "content-length": part.length }),
       ...(range && { "content-range": `bytes ${first}-${last}/${content.length}` }),
     });
@@ -124,7 +124,7 @@ export class HubServer implements AsyncDisposable {
 
   async #sendWithoutEnd(response: ServerResponse, part: Buffer): Promise<void> {
     response.write(part);
-    // A response whose connection had gone before it began never counts as destroyed.
+    // A response whose connection was closed before it began never counts as destroyed.
     while (response.socket?.destroyed === false) {
       response.write(Buffer.alloc(65536));
       await sleep(1);

@@ -26,5 +26,5 @@ beforeEach(() => {
 export const fetchFrom = (hub: HubServer, options: PretrainedOptions = {}) =>
   pretrainedFolder("owner/tiny", { hubUrl: hub.url, cacheDir, offline: false, ...options });
 
-/** The model's folder in the cache, or a part of it. */
+/** Returns the model's folder in the cache, or a path in it. */
 export const inCache = (...parts: string[]) => path.join(cacheDir, "models--owner--tiny", ...parts);

@@ -1,4 +1,4 @@
-// Who the user's token is told to, and where the environment says that the hub is.
+// Tests who gets the user's token, and the address of the hub in the environment.
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
@@ -46,7 +46,7 @@ test("a token does not follow a redirection to another host", async () => {
 test("a token does not go to a host that an answer names", async () => {
   await using hub = await startHub();
   await using elsewhere = await startHub();
-  // The library would send it to the address that a CloudFront cache answered from, and to the next page of a listing.
+  // The library would send it to the address from which a CloudFront cache answered, and to the next page of a listing.
   elsewhere.headers = { "x-cache": "Hit from cloudfront" };
   hub.answer = (pathname) => (pathname.includes("/resolve/") ? elsewhere.url : 200);
   hub.headers = { link: `<${elsewhere.url}/api/models/owner/tiny/tree/${hub.commit}?cursor=2>; rel="next"` };

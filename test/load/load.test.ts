@@ -1,4 +1,4 @@
-/** `load`: one way to a model, whatever it is in, and what its classes do with it. */
+/** Tests `load`, the one function that loads every model, and the methods of its results. */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -215,7 +215,7 @@ onEachDevice((device) => {
           usage: { promptTokens: prompt.length, completionTokens: own.tokens.length },
         });
         expect(await model.generate(prompt, { maxTokens: 20, temperature: undefined! })).toEqual(result);
-        // What it says first becomes what ends it.
+        // Its first token becomes the stop token.
         const [first] = (await ask({ stopTokens: [] })).tokens;
         const ended = await model.generate("hello", { maxTokens: 20, stopTokens: [first!] });
         expect(ended).toMatchObject({ text: "", tokens: [], finishReason: "stop", usage: { completionTokens: 0 } });
@@ -342,7 +342,7 @@ describe("without a tokenizer", () => {
   test("one may be given for a GGUF file whose own cannot be read", async () => {
     const file = path.join(temporaryFolder(), "strange.gguf");
     const bytes = readFileSync(at("model.gguf"));
-    // The key is followed by the kind of its value (4 bytes) and the value's length (8).
+    // The type of the value (4 bytes) and the value's length (8 bytes) follow the key.
     bytes.write("xxxxx", bytes.indexOf("tokenizer.ggml.model") + "tokenizer.ggml.model".length + 12);
     writeFileSync(file, bytes);
     await expectRejection(load(file), "ERR_FORMAT", /tokenizer\.ggml\.model.+"xxxxx"/);
@@ -365,7 +365,7 @@ describe("without a tokenizer", () => {
 
 test("methods of other kinds say so", async () => {
   using model = await load(at("bert"), { device: "cpu" });
-  // Of what kind it is, only the source says: all methods are there.
+  // Only the source determines the kind, so all methods are there.
   expectError(
     () => model.generate("a"),
     "ERR_ARGUMENT",

@@ -40,7 +40,7 @@ onEachDevice((device) => {
   ])("%s: a padded batch equals the sequences alone, forward and backward", async (_, config) => {
     using model = bertOf(config);
     const upstream = () => randn([lengths.length, T, C], { seed: 5, device });
-    /** States of real tokens of sequence b, and their product with the upstream gradient. */
+    /** Returns the states of the real tokens of sequence b, multiplied by the upstream gradient. */
     const losses = (states: FloatTensor, b: number, row: number): FloatTensor => {
       const real = (x: FloatTensor, at: number): FloatTensor => narrow(narrow(x, 0, at, 1), 1, 0, lengths[b]!);
       return sum(mul(real(states, row), real(upstream(), b)));
@@ -80,7 +80,7 @@ onEachDevice((device) => {
       return await out.data();
     };
     const [plain, last, kind] = await Promise.all([states(0, -1), states(T - 1, -1), states(0, T - 1)]);
-    // The first token's state depends on the last token, and on what kind it is of.
+    // The first token's state depends on the last token and on its token type.
     for (const other of [last, kind])
       expect(Math.abs(plain.slice(1, 2)[0]! - other.slice(1, 2)[0]!)).toBeGreaterThan(1e-4);
     using zero = run(() => model.forward(ints(ids.slice(0, T).with(0, 20), [1, T])));
@@ -122,7 +122,7 @@ onEachDevice((device) => {
   });
 
   test("with dropout, a layer is the norm of the residual and what is left", async () => {
-    // Everything dropped: only the residual stream is left, normed by each half of each layer.
+    // Everything is dropped: only the residual stream is left, which each half of each layer normalises.
     using model = bertOf({ layers: 1, dropout: 1, attentionDropout: 0 });
     model.embeddings.dropout.training = false;
     using out = run(() => model.forward(batch()));
@@ -147,7 +147,7 @@ onEachDevice((device) => {
       expect(short.dtype).toBe(dtype);
       const [a, b] = [await exact.data(), await mixed.data()];
       const off = Math.max(...a.map((x, i) => Math.abs(x - b[i]!)));
-      // Some ten roundings, of 2⁻⁸ and 2⁻¹¹ each.
+      // Some ten roundings of 2⁻⁸ or 2⁻¹¹ each.
       expect(off).toBeLessThan((dtype === "bf16" ? 10 * 2 ** -8 : 10 * 2 ** -11) * Math.max(...a.map(Math.abs)));
       expect(off).toBeGreaterThan(0);
     },

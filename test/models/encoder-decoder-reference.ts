@@ -1,4 +1,4 @@
-/** An encoder–decoder in float64, one sequence, every token by itself: from the equations, and from none of heed's code. */
+/** An encoder–decoder in float64 for one sequence, token by token: written from the equations, without heed's code. */
 import type { EncoderDecoderConfig } from "../../lib/models/encoder-decoder-config.js";
 import { byActivation } from "../support/functions.js";
 import { dot } from "../support/nd.js";
@@ -10,7 +10,7 @@ type Linear = (name: string, x: Vector) => Vector;
 const plus = (a: Vector, b: Vector): Vector => a.map((value, i) => value + b[i]!);
 const sum = (a: Vector): number => a.reduce((total, value) => total + value, 0);
 
-/** The sinusoids of a position, in each layout. */
+/** Returns the sinusoids of a position in each layout. */
 export function sinusoids(position: number, width: number, options: EncoderDecoderConfig["sinusoids"] = {}): Vector {
   const half = width / 2;
   const t = position + (options.first ?? 0);
@@ -20,7 +20,7 @@ export function sinusoids(position: number, width: number, options: EncoderDecod
     : Array.from({ length: width }, (_, c) => (c % 2 ? Math.cos : Math.sin)(angle(Math.floor(c / 2))));
 }
 
-/** Logits [T][V] of what follows each token of the target. */
+/** Returns the logits [T][V] after each token of the target. */
 export function encoderDecoderReference(
   config: Required<EncoderDecoderConfig>,
   weights: Weights,
@@ -58,7 +58,7 @@ export function encoderDecoderReference(
           : sinusoids(t, width, config.sinusoids);
       return plus(scaled, position);
     });
-  /** One query over keys and values of all heads side by side. */
+  /** Attends with one query to the keys and values of all heads side by side. */
   const attend = (q: Vector, keys: Vector[], values: Vector[]): Vector =>
     Array.from({ length: heads }, (_, h) => {
       const cut = (x: Vector): Vector => x.slice(h * size, (h + 1) * size);

@@ -54,7 +54,7 @@ const source = [5, 3, 3, 11, 7, 16, 2];
 const target = [1, 8, 12, 4, 4];
 const labels = [8, 12, 4, 4, 2];
 
-/** Not recorded, and everything made on the way freed. */
+/** Runs without recording and frees all intermediate tensors. */
 const run = (body: () => FloatTensor) => noGrad(() => scope(body));
 
 const modelOf = (config: Partial<EncoderDecoderConfig>, device: string): EncoderDecoder =>
@@ -96,8 +96,8 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
         .reduce((a, b) => a + b) / target.length;
     expectClose("loss", [await loss.item()], [lossOf()], { relative: 32, absolute: 0 });
     loss.dispose();
-    // In a random direction of each parameter, by a central difference of the reference in float64: too short a way to
-    // cross a ReLU's corner.
+    // In a random direction of each parameter, by a central difference of the reference in float64. The step is too
+    // short to cross a ReLU's corner.
     const random = new Random(9);
     const [step, got, expected] = [1e-7, [] as number[], [] as number[]];
     for (const [name, parameter] of model.namedParameters()) {
@@ -131,7 +131,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
         relative: 0,
         absolute: 100,
       });
-    // Two tokens and one of the target, padded, then step by step.
+    // Two tokens and one token of the target, padded, then step by step.
     let logits = run(() => decoder.forward(int([1, 8], [1, 0]), { cache, counts: [2, 1], lastOnly: true }));
     for (let step = 0; ; step++) {
       const got = await logits.data();
@@ -173,7 +173,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
     for (const row of sources) alone.push(...(await together([row], 1)));
     expect(all).toEqual(alone);
     expect(await together(sources, 2)).toEqual(alone.flatMap((tokens) => [tokens, tokens]));
-    // Most ended early, so that the others moved; some went beyond the context; they say different things.
+    // Most sequences ended early, so that the others moved; some went beyond the context; their outputs differ.
     const lengths = alone.map(({ length }) => length).sort((a, b) => a - b);
     expect(lengths[2]).toBeLessThan(3);
     expect(lengths[4]).toBeGreaterThan(6);

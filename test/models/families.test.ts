@@ -1,6 +1,6 @@
 /**
- * Every family of models beside PyTorch: test/fixtures/families.py wrote a tiny one of each, as the files of a folder,
- * with its logits, every gradient, and ten losses of training, in float64.
+ * Compares every family of models with PyTorch. test/fixtures/families.py wrote a tiny model of each, as the files of a
+ * folder, with its logits, every gradient, and ten losses of training, in float64.
  */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
@@ -36,7 +36,7 @@ interface FixtureModel {
   losses: FixtureArray;
 }
 
-/** What the models of a kind take. */
+/** How the models of a kind are called. */
 interface Kind {
   forward: (model: never, inputs: Inputs) => FloatTensor;
   loss: (model: never, inputs: Inputs, targets: IntTensor) => FloatTensor;
@@ -82,21 +82,21 @@ const families = [
   "marian",
 ];
 
-/** Where these numbers stand in others, at a multiple of their count; −1 where they do not. */
+/** Returns the place of these numbers in others, at a multiple of their count, or −1 if they are not there. */
 function placeOf(part: ArrayLike<number>, whole: Float32Array): number {
   for (let from = 0; from + part.length <= whole.length; from += part.length)
     if (Array.from(part).every((x, i) => x === whole[from + i])) return from;
   return -1;
 }
 
-/** Of the largest number of a tensor: some tens of roundings of f32. */
+/** Error relative to the largest number of a tensor: some tens of roundings of f32. */
 const tolerance = 1e-5;
 
 describe.each(families)("%s beside PyTorch", (name) => {
   const fixture = readFixture(`models/${name}`) as FixtureModel;
   const kind = kinds[fixture.kind]!;
 
-  /** The files of the model in a folder. */
+  /** Writes the files of the model to a folder and returns it. */
   async function folderOf(): Promise<string> {
     const folder = temporaryFolder();
     writeFileSync(path.join(folder, "config.json"), JSON.stringify(fixture.config));
@@ -127,12 +127,13 @@ describe.each(families)("%s beside PyTorch", (name) => {
   });
 
   onEachDevice((device) => {
-    /** The model, and the gradients of its parameters, or of parts of them, by the names of the file. */
+    /** Returns the model, and the gradients of its parameters, or of parts of them, by their names in the file. */
     async function load(): Promise<{ model: never; gradients: Map<string, () => Promise<Float32Array>> }> {
       const { model, ignored } = await loadPretrained(await folderOf(), { device, kind: fixture.kind });
       expect(ignored).toEqual([]);
       const gradients = new Map<string, () => Promise<Float32Array>>();
-      // By their values: the names are what loading has to get right. A parameter may hold several of the file's tensors.
+      // They are matched by values, because loading has to get the names right. A parameter may hold several of the
+      // file's tensors.
       const unclaimed: { parameter: FloatTensor; values: Float32Array; claimed: number }[] = [];
       for (const [, parameter] of (model as Module).namedParameters())
         unclaimed.push({ parameter, values: await parameter.data(), claimed: 0 });
@@ -165,7 +166,8 @@ describe.each(families)("%s beside PyTorch", (name) => {
       const largest = Math.max(...Object.values(fixture.grads).map((array) => maxAbs(decode(array))));
       for (const [name, array] of Object.entries(fixture.grads)) {
         const gradient = decode(array);
-        // The gradient of the keys' biases is zero, but for rounding: it counts beside the largest of the model.
+        // The gradient of the keys' biases is zero except for rounding, so its error is relative to the largest
+        // gradient of the model.
         const allowed = tolerance * Math.max(maxAbs(gradient), 1e-2 * largest);
         expectWithin(`gradient of ${name}`, await gradients.get(name)!(), gradient, () => allowed);
       }

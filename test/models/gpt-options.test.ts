@@ -1,4 +1,6 @@
-/** A GPT with other parts than GPT-2's, packed documents and prefixes: with a cache and without, saved and loaded. */
+/**
+ * Tests a GPT with other parts than GPT-2's, packed documents and prefixes: with and without a cache, saved and loaded.
+ */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -36,7 +38,7 @@ const configs: Options[] = [
   { positions: "rotary", qkNorm: true, normalization: "rms", gated: true, hidden: 20, bias: false, tied: false },
 ];
 
-/** Weights large enough for attention to matter. */
+/** Returns a model with weights that are large enough for attention to matter. */
 function modelOf(options: Options, device: string): GPT {
   const model = new GPT({ ...size, ...options }, { seed: 4, device });
   const random = new Random(5);
@@ -51,7 +53,7 @@ const tokens = (count: number): Int32Array => Int32Array.from({ length: count },
 const idsOf = (values: Int32Array, batch: number, device: string): IntTensor =>
   tensor(values, [batch, values.length / batch], { device });
 
-/** Of two layers, whose sums are made in another order. */
+/** Error of two layers whose sums are computed in another order. */
 const rounding = { relative: 32, absolute: 64 };
 
 afterAll(() => native.selectIsa(bestIsa));
@@ -107,7 +109,7 @@ describe.each(targets)("a GPT on $name", (target) => {
     const causal = await logitsOf(model, values, 2);
     const row = (x: Float32Array, b: number, t: number): Float32Array =>
       x.slice((12 * b + t) * V, (12 * b + t + 1) * V);
-    // Without a prefix nothing changes; with one its first token already knows its last, but not what follows.
+    // Without a prefix nothing changes. With a prefix, its first token depends on its last, but not on what follows.
     for (let t = 0; t < 12; t++) expectClose(`token ${t}`, row(logits, 1, t), row(causal, 1, t), rounding);
     const changed = async (at: number): Promise<Float32Array> => {
       const other = values.slice();
@@ -133,7 +135,7 @@ describe.each(targets)("a GPT on $name", (target) => {
     target.select();
     using gpt = modelOf({}, device);
     using llama = new Llama({ ...size, layers: 1, kvHeads: 1, hidden: 20 }, { seed: 4, device });
-    // Each block of four tokens sees itself and the one before it.
+    // Each block of four tokens sees itself and the block before it.
     const mask = Uint8Array.from({ length: 36 }, (_, i) => Number([0, 1].includes(Math.floor(i / 6) - (i % 6))));
     using visible = tensor(mask, [1, 1, 6, 6], { device, dtype: "u8" });
     const blocks = { mask: visible, size: 4 };
@@ -143,7 +145,7 @@ describe.each(targets)("a GPT on $name", (target) => {
     for (const model of [gpt, llama]) {
       const all = await logitsOf(model, values, 1, { blocks });
       expect(await logitsOf(model, values, 1)).not.toEqual(all);
-      // Through two layers a token depends on the two blocks before its own, through one on the last.
+      // Through two layers a token depends on the two blocks before its own, and through one layer on the last block.
       const first = model === gpt ? 16 : 12;
       const other = await logitsOf(model, changed, 1, { blocks });
       expect(other.slice(first * V)).toEqual(all.slice(first * V));

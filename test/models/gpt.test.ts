@@ -118,7 +118,7 @@ test.for(targets)(
     const expected = await whole.data();
     const V = fixture.config.vocabularySize;
     using cache = model.createCache(rows);
-    // A prompt of six, then one token at a time.
+    // A prompt of six tokens, then token by token.
     for (let at = 0; at < columns;) {
       const count = at === 0 ? 6 : 1;
       const part = Int32Array.from({ length: rows * count }, (_, i) => {

@@ -1,4 +1,4 @@
-/** A Llama by its equations, in float64, a token and a head at a time. */
+/** A Llama from its equations, in float64, one token and one head after the other. */
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
 import { byActivation } from "../support/functions.js";
 import { dot } from "../support/nd.js";
@@ -7,7 +7,7 @@ type Vector = number[];
 
 const plus = (a: Vector, b: ArrayLike<number>) => a.map((x, i) => x + b[i]!);
 
-/** Logits of every position, one after the other. */
+/** Returns the logits of every position, one after the other. */
 export function llamaReference(
   config: Required<LlamaConfig>,
   weights: Readonly<Record<string, Float32Array>>,

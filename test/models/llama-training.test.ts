@@ -1,4 +1,4 @@
-/** A Llama in training: packed documents, prefixes, dropout, activations in bf16. */
+/** Tests the training of a Llama: packed documents, prefixes, dropout, and activations in bf16. */
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { Llama } from "../../lib/models/llama.js";

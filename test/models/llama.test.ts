@@ -39,7 +39,7 @@ const variants: [string, Partial<LlamaConfig>][] = [
 ];
 const ids = Array.from({ length: 12 }, (_, i) => (i * 7 + (i >> 2)) % 19);
 
-/** Not recorded, and everything made on the way freed. */
+/** Runs without recording and frees all intermediate tensors. */
 const run = (body: () => FloatTensor) => noGrad(() => scope(body));
 
 const modelOf = (config: Partial<LlamaConfig>, device: string): Llama =>

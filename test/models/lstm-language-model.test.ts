@@ -27,7 +27,7 @@ interface Fixture {
 
 const { tied, untied } = readFixture("models/lstm") as Record<"tied" | "untied", Fixture>;
 
-/** Within some thirty roundings of f32. */
+/** Expects an error of at most some thirty roundings of f32. */
 const expectLike = (label: string, actual: ArrayLike<number>, array: FixtureArray): void =>
   expectNear(label, actual, decode(array), 2e-6);
 
@@ -75,14 +75,14 @@ describe.each([
 });
 
 onEachDevice((device) => {
-  /** Weights so large that what comes next depends on the whole of the past. */
+  /** Returns a model with weights so large that the next token depends on the whole past. */
   function wild(config: Partial<LstmLanguageModelConfig> = {}): LstmLanguageModel {
     const size = { vocabularySize: 31, contextLength: 20, layers: 2, width: 9, size: 13, dropout: 0.3 };
     const std = (name: string): number => (name === "head.bias" ? 0.1 : name.startsWith("rnn.") ? 0.8 : 3);
     return shaken(new LstmLanguageModel({ ...size, ...config }, { device }), { std }).train();
   }
 
-  /** The likeliest tokens by whole passes without a cache. */
+  /** Returns the likeliest tokens by full passes without a cache. */
   async function slowly(model: LstmLanguageModel, prompt: number[], tokens: number): Promise<number[]> {
     const all = [...prompt];
     while (all.length < prompt.length + tokens) {
@@ -101,7 +101,7 @@ onEachDevice((device) => {
     expect(new Set(expected.flat()).size).toBeGreaterThan(5);
     const options = { maxTokens: 12, temperature: 0 };
     expect((await generateTokens(model, prompts, options)).map(({ tokens }) => tokens)).toEqual(expected);
-    // As some end, and their rows leave.
+    // Some sequences end, and their rows are removed.
     const stopTokens = [expected[0]![3]!, expected[1]![6]!];
     const cut = expected.map((tokens) => {
       const end = tokens.findIndex((token) => stopTokens.includes(token));
@@ -158,7 +158,7 @@ onEachDevice((device) => {
     }
     const [exact, rounded] = losses as [number[], number[]];
     expect(exact.at(-1)).toBeLessThan(0.8 * exact[0]!);
-    // A rounding of 2⁻⁹ in the logits, of a few units, moves the loss by as much.
+    // A rounding of 2⁻⁹ in the logits, which are a few units, changes the loss by as much.
     for (const [i, loss] of rounded.entries()) expect(Math.abs(loss - exact[i]!), `step ${i}`).toBeLessThan(0.02);
     expect(rounded).not.toEqual(exact);
     using model = new LstmLanguageModel(config, { device, dtype });

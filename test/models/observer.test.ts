@@ -1,4 +1,5 @@
-// What an observer sees of each family's attention, against a float64 computation of it and the modules themselves.
+// Compares what an observer sees of each family's attention with a computation in float64 and with the modules
+// themselves.
 import { describe, expect, test, vi } from "vitest";
 import { detach, noGrad } from "../../lib/autograd.js";
 import { Bert } from "../../lib/models/bert.js";
@@ -29,16 +30,16 @@ const lengths = [5, 3];
 const tiny = { vocabularySize: 11, contextLength: 8, layers: 2, width: 8 };
 const pair = { sourceVocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width: 8, startToken: 1, endToken: 2 };
 
-/** An attention of a model, and how it is to come about. */
+/** An attention of a model, and how its values must be computed. */
 interface Place {
   name: string;
-  /** What it projects, and to what: [B, T, C] → queries, keys and values [B, T, H·D]. */
+  /** Returns its projections: [B, T, C] → queries, keys and values [B, T, H·D]. */
   projected: () => Record<"q" | "k" | "v", FloatTensor>;
-  /** Whether the query at position i of sequence b sees key j. */
+  /** Returns true if the query at position i of sequence b sees key j. */
   sees?: (b: number, i: number, j: number) => boolean;
-  /** What a score is made of, but for hidden keys. */
+  /** Returns the score of a product, except for hidden keys. */
   score?: (product: number, h: number, i: number, j: number) => number;
-  /** Of the products: 1/√D unless given. */
+  /** Scale of the products. @default 1/√D */
   scale?: number;
   rotary?: boolean;
 }
@@ -52,7 +53,7 @@ interface Subject {
 const causal = (_: number, i: number, j: number): boolean => j <= i;
 const inside = (b: number, _: number, j: number): boolean => j < lengths[b]!;
 
-/** The parts of a packed projection. */
+/** Returns the parts of a packed projection. */
 function parts(x: FloatTensor, q: number, kv: number): Record<"q" | "k" | "v", FloatTensor> {
   return { q: narrow(x, 2, 0, q), k: narrow(x, 2, q, kv), v: narrow(x, 2, q + kv, kv) };
 }
@@ -218,7 +219,7 @@ onEachDevice((device) => {
     t5,
   ];
 
-  /** Runs a model with somebody listening to these values; gives them and its output. */
+  /** Runs a model while these values are observed; returns them and the model's output. */
   async function listened({ run }: Subject, names: string[]) {
     const seen = new Map<string, FloatTensor>();
     const hooks = names.map((name) => [name, (x: FloatTensor) => void seen.set(name, keep(detach(x)))] as const);
@@ -277,7 +278,7 @@ onEachDevice((device) => {
             expectClose(`${name}: z`, row(of("z"), b, i, h), z, close, 1);
           }
 
-      // Fused where nobody asks for scores: the same values.
+      // If no scores are requested, attention is fused and gives the same values.
       const fused = await listened(
         subject,
         ["q", "v", "z"].map((hook) => `${name}.hook_${hook}`),

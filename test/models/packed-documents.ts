@@ -19,7 +19,10 @@ export async function logitsOf(
   return await logits.data();
 }
 
-/** Logits, the loss and every gradient of documents in rows are those of the documents alone. `tokens`: makes some. */
+/**
+ * Expects that logits, the loss and every gradient of documents packed in rows equal those of the documents alone.
+ * `tokens` makes documents.
+ */
 export async function expectPackedIsAlone(
   model: GPT | Llama,
   tokens: (count: number) => Int32Array,
@@ -51,7 +54,7 @@ export async function expectPackedIsAlone(
       using ownIds = idsOf(own, 1, device);
       using ownNext = idsOf(wanted.slice(at, at + length), 1, device);
       using ownLoss = model.loss(ownIds, ownNext);
-      // A mean over 37 tokens is made of the documents' means.
+      // The mean over 37 tokens is computed from the documents' means.
       ownLoss.backward(length / 37);
       total += ((await ownLoss.item()) * length) / 37;
       at += length;

@@ -6,14 +6,14 @@ import { tensor } from "../../lib/creation.js";
 import type { IntTensor } from "../../lib/tensor.js";
 import { expectClose, type Tolerance } from "../support/close.js";
 
-/** A sequence to sequence: the labels are as many as the target's tokens. */
+/** A source sequence and its target; there are as many labels as target tokens. */
 export interface Pair {
   source: readonly number[];
   target: readonly number[];
   labels: readonly number[];
 }
 
-/** The loss of a padded batch, and every gradient, are those of its pairs one by one. */
+/** Expects that the loss of a padded batch, and every gradient, equal those of its pairs one by one. */
 export async function expectBatchIsItsPairs(
   model: EncoderDecoder | T5,
   pairs: readonly Pair[],
@@ -44,14 +44,14 @@ export async function expectBatchIsItsPairs(
       -100,
     );
     const sourceLengths = lengthsOf(sources);
-    // A T5's targets need none: what follows is not seen.
+    // A T5's targets need no lengths, because tokens that follow are not seen.
     const options =
       model instanceof EncoderDecoder ? { sourceLengths, targetLengths: lengthsOf(targets) } : { sourceLengths };
     return model.loss(int(sources, 10), int(targets, 11), labels, options);
   });
   together.backward();
   const whole = await gradients();
-  // The mean over all tokens is made of each pair's mean by its share of them.
+  // The mean over all tokens is computed from each pair's mean, weighted by its share of the tokens.
   const tokens = pairs.reduce((sum, { target }) => sum + target.length, 0);
   let sum = 0;
   for (const { source, target, labels } of pairs) {

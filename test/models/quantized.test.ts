@@ -1,4 +1,4 @@
-/** Models whose weights are quantised: the same as models whose weights are the numbers that the codes stand for. */
+/** Models with quantised weights must equal models whose weights are the numbers that the codes represent. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -92,7 +92,7 @@ function pair(name: string, make: (device: string) => T5 | EncoderDecoder): Kind
   return { name, make, run };
 }
 
-/** Gives `model` the numbers that the codes of `quantized` stand for, and says how many weights those are. */
+/** Gives `model` the numbers that the codes of `quantized` represent, and returns the number of those weights. */
 async function takeCodes(model: Module, quantized: Module): Promise<number> {
   const own = new Map(model.modules());
   let count = 0;
@@ -128,7 +128,8 @@ describe.each(devices)("on %s", (device) => {
         expectNear(label, await got.data(), await expected.data(), 2e-5);
         continue;
       }
-      // Both are rounded at every step: no farther from the same numbers in f32 than twice what the plain model is.
+      // Both are rounded at every step. The difference from the same numbers in f32 may be twice that of the plain
+      // model.
       plain.dtype = "f32";
       using exact = noGrad(() => scope(() => run(plain as never, device)));
       const numbers = await exact.data();
@@ -163,7 +164,7 @@ describe.each(devices)("on %s", (device) => {
       const values = await logits.data();
       for (const [i, token] of tokens.entries()) {
         const row = [...values.subarray((4 + i) * 61, (5 + i) * 61)];
-        // Sums in another order may choose another of two that are as good.
+        // Sums in another order may choose another token of two that are equally likely.
         const margin = Math.max(...row) * (dtype === "f32" ? 1e-5 : 3e-2);
         expect(row[token]!).toBeGreaterThanOrEqual(Math.max(...row) - Math.abs(margin));
       }
@@ -203,6 +204,7 @@ test.skipIf(!folder)("stories260K in 8 bits tells the published story for a whil
   model.dispose();
   let same = 0;
   while (same < text.length && text[same] === expected[same]) same++;
-  // 530 of 566 characters with AVX512-VNNI; other instruction sets may choose another of two tokens that are as likely.
+  // 530 of 566 characters agree with AVX512-VNNI; other instruction sets may choose another of two equally likely
+  // tokens.
   expect(same).toBeGreaterThan(300);
 });

@@ -1,4 +1,4 @@
-// Logits, gradients and training are held against PyTorch in families.test.ts.
+// families.test.ts compares logits, gradients and training with PyTorch.
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { device as deviceOf } from "../../lib/device.js";
@@ -38,7 +38,7 @@ const source = [5, 3, 3, 11, 7, 6, 2];
 const target = [0, 8, 12, 4, 4];
 const labels = [8, 12, 4, 4, 1];
 
-/** Not recorded, and everything made on the way freed. */
+/** Runs without recording and frees all intermediate tensors. */
 const run = (body: () => FloatTensor) => noGrad(() => scope(body));
 
 onEachDevice((device) => {
@@ -46,7 +46,7 @@ onEachDevice((device) => {
     tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]!.length], { device });
   const lengthsOf = (...lengths: number[]): IntTensor => tensor(Int32Array.from(lengths), [lengths.length], { device });
 
-  /** The biases of positions are to show above all. */
+  /** The biases of positions should have a large effect. */
   const modelOf = (config: Partial<T5Config> = {}): T5 =>
     shaken(new T5({ ...base, ...config }, { device }), { std: (name) => (name.includes("relative") ? 1 : 0.3) });
 
@@ -67,7 +67,7 @@ onEachDevice((device) => {
         expected.slice((row * 5 + t) * V, (row * 5 + t + 1) * V),
         { relative: 0, absolute: 100 },
       );
-    // Two tokens and one of the target, padded, then step by step: the sequences are of different lengths.
+    // Two tokens and one token of the target, padded, then step by step: the sequences have different lengths.
     let logits = run(() => decoder.forward(int([0, 8], [0, 0]), { cache, counts: [2, 1], lastOnly: true }));
     for (let step = 0; ; step++) {
       const got = await logits.data();

@@ -1,4 +1,7 @@
-/** Windows, caps and ALiBi of a transformer block: equal to plain operations, and the same however sequences are laid out. */
+/**
+ * Windows, caps and ALiBi of a transformer block: equal to plain operations, and independent of the layout of
+ * sequences.
+ */
 import { afterAll, describe, expect, test } from "vitest";
 import { device as deviceOf } from "../../lib/device.js";
 import { native } from "../../lib/native.js";
@@ -38,10 +41,10 @@ function blockOf(options: Options, device: string): TransformerBlock {
   return new TransformerBlock({ width: C, heads: H, std: 0.2, ...options }, init, new DropoutSeeds(0));
 }
 
-/** The slopes of three heads by the published rule: those of two, then the first of four. */
+/** The slopes of three heads by the published rule: those of two heads, then the first of four. */
 const slopes = [2 ** -4, 2 ** -8, 2 ** -2];
 
-/** What is added to the scores of T queries and keys, [H, T, T]. */
+/** Returns the bias of the scores of T queries and keys, [H, T, T]. */
 function bias({ causal, window = 0, alibi = false }: Options, device: string): FloatTensor {
   const values = Float32Array.from({ length: H * T * T }, (_, i) => {
     const [h, query, key] = [Math.floor(i / (T * T)), Math.floor(i / T) % T, i % T];
@@ -52,7 +55,7 @@ function bias({ causal, window = 0, alibi = false }: Options, device: string): F
   return tensor(values, [H, T, T], { device });
 }
 
-/** The attention of a block from plain operations. */
+/** Computes the attention of a block with plain operations. */
 function slowTwin({ attn }: TransformerBlock, options: Options, x: FloatTensor): FloatTensor {
   const project = (input: FloatTensor, { weight, bias }: { weight: FloatTensor; bias: FloatTensor | null }) =>
     add(matmul(input, transpose(weight)), bias!);
@@ -72,7 +75,7 @@ interface Outcome {
   gradients: Record<string, Float32Array>;
 }
 
-/** x → forward(x), and the gradients of Σ out · upstream. */
+/** Returns forward(x), and the gradients of Σ out · upstream. */
 async function run(
   block: TransformerBlock,
   values: ArrayLike<number>,
@@ -100,10 +103,13 @@ const numbers = async (shape: [number, number, number], seed: number): Promise<F
   return await x.data();
 };
 
-/** Pieces of one tensor [B, T, C] that are sequences of their own: sequence, first token, tokens. */
+/** Pieces of one tensor [B, T, C] that are sequences of their own: sequence, first token, number of tokens. */
 type Piece = [number, number, number];
 
-/** `whole` must give each piece what it gets alone, and the parameters the sum of their gradients. */
+/**
+ * Expects that `whole` gives each piece the same results as the piece alone, and the parameters the sum of their
+ * gradients.
+ */
 async function expectPieces(
   options: Options,
   device: string,
@@ -115,7 +121,7 @@ async function expectPieces(
   const shape: [number, number, number] = [batch, T, C];
   const values = await numbers(shape, 1);
   const upstream = await numbers(shape, 2);
-  // What is padding takes no part in the loss.
+  // Padding takes no part in the loss.
   const real = new Set(
     pieces.flatMap(([b, first, count]) => Array.from({ length: count }, (_, t) => b * T + first + t)),
   );
@@ -128,7 +134,7 @@ async function expectPieces(
     const cut = (x: Float32Array): Float32Array => x.slice((b * T + first) * C, (b * T + first + count) * C);
     const alone = await run(block, cut(values), cut(upstream), [1, count, C], (x) => block.forward(x));
     const label = `tokens ${first} to ${first + count} of sequence ${b}`;
-    // Rounding alone: sums of products in another order.
+    // Only roundings differ: sums of products are computed in another order.
     expectClose(`output, ${label}`, cut(whole.out), alone.out, { relative: 8, absolute: 64 });
     expectClose(`dx, ${label}`, cut(whole.dx), alone.dx, { relative: 8, absolute: 128 });
     for (const [name, gradient] of Object.entries(alone.gradients)) {
@@ -193,7 +199,7 @@ describe.each(targets)("attention on $name", (target) => {
     using causal = scope(() => block.forward(x));
     const [out, first, plain] = await Promise.all([prefixed.data(), alone.data(), causal.data()]);
     expectClose("prefix", out.slice(0, 8 * C), first, { relative: 8, absolute: 32 });
-    // The last prefix token and those after see what they see anyway.
+    // The last prefix token and those after it see the same keys as without the prefix.
     expectClose("rest", out.slice(7 * C), plain.slice(7 * C), { relative: 8, absolute: 32 });
     expect(out.slice(0, 7 * C)).not.toEqual(plain.slice(0, 7 * C));
   });

@@ -21,7 +21,7 @@ const [T, C, heads] = [70, 12, 3];
 const blockOf = (options: Partial<LinearAttentionConfig>, device: string): LinearAttention =>
   new LinearAttention({ width: C, heads, std: 0.3, ...options }, new Initializer(5, deviceOf(device)));
 
-/** The module by plain operations, with every weight of every pair. */
+/** Computes the module with plain operations, with every weight of every pair. */
 function slowTwin(block: LinearAttention, { retention = false, normalize = true }, x: FloatTensor): FloatTensor {
   const B = x.shape[0]!;
   const D = C / heads;

@@ -55,7 +55,7 @@ onEachDevice((name) => {
         "ln_f.weight": [8],
         "ln_f.bias": [8],
       });
-      // 124,439,808 is the published size of GPT-2; the formula is that of its shapes.
+      // 124,439,808 is the published size of GPT-2; the formula follows from its shapes.
       const [V, T, C, L] = [11, 8, 8, 2];
       expect(model.parameterCount()).toBe(V * C + T * C + L * (12 * C * C + 13 * C) + 2 * C);
     });
@@ -121,7 +121,8 @@ onEachDevice((name) => {
         const mean = values.reduce((s, x) => s + x, 0) / values.length;
         return Math.sqrt(values.reduce((s, x) => s + (x - mean) ** 2, 0) / values.length);
       };
-      // The deviation of n samples is off by 1/√(2n) of itself: five times that, for n of at least 4,096.
+      // The deviation of n samples has a relative error of 1/√(2n); the test allows five times that, for n of at least
+      // 4,096.
       expect(deviation("wte.weight") / 0.02).toBeCloseTo(1, 1);
       expect(Math.abs(deviation("h.0.attn.c_attn.weight") / 0.02 - 1)).toBeLessThan(0.055);
       expect(Math.abs(deviation("h.1.mlp.c_proj.weight") / 0.01 - 1)).toBeLessThan(0.055);

@@ -14,7 +14,7 @@ interface Options {
   lengths: number[];
 }
 
-/** By the definition, a sequence and a dimension at a time. */
+/** Computes the definition, one sequence and one dimension after the other. */
 function reference({ states }: { states: Nd }, _: unknown, { pooling, lengths }: Options): Nd {
   const [batch, tokens, width] = states.shape as [number, number, number];
   const data = Float64Array.from({ length: batch * width }, (_, i) => {
@@ -41,7 +41,7 @@ opTest<"states", never, Options>({
   ),
   ours: ({ states }, _, { pooling, lengths }) => pool(states, lengths, pooling),
   reference,
-  // A mean is a sum of up to 31 terms that cancel, and a quotient.
+  // A mean is a quotient of a sum of up to 31 terms that cancel.
   tolerance: { out: { relative: 2, absolute: 16 }, grad: { relative: 4, absolute: 0 } },
   outDType: "f32",
   single: false,

@@ -7,8 +7,8 @@ import { expectError } from "../support/errors.js";
 import { onEachDevice } from "../support/targets.js";
 
 test("kinds of distance are those of the paper, by hand", () => {
-  // 32 kinds up to 128: each side has 8 exact distances, then 8 + ⌊ln(d/8) / ln 16 · 8⌋, that is a kind more at every
-  // factor of √2.
+  // 32 buckets up to 128: each side has 8 exact distances, then 8 + ⌊ln(d/8) / ln 16 · 8⌋, which is one more bucket for
+  // every factor of √2.
   const both = { buckets: 32, furthest: 128, bothSides: true };
   const kinds = (distances: number[], options: typeof both) =>
     distances.map((distance) => relativePositionBucket(distance, options));
@@ -16,7 +16,7 @@ test("kinds of distance are those of the paper, by hand", () => {
     kinds([0, -1, -7, -8, -11, -12, -15, -16, -22, -23, -31, -32, -63, -64, -90, -91, -127, -128, -5000], both),
   ).toEqual([0, 1, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 13, 14, 14, 15, 15, 15, 15]);
   expect(kinds([1, 7, 8, 12, 128, 5000], both)).toEqual([17, 23, 24, 25, 31, 31]);
-  // One side alone: 16 exact distances, then 16 + ⌊ln(d/16) / ln 8 · 16⌋.
+  // Only one side: 16 exact distances, then 16 + ⌊ln(d/16) / ln 8 · 16⌋.
   const before = { ...both, bothSides: false };
   expect(kinds([5, 0, -1, -15, -16, -18, -19, -127, -128, -5000], before)).toEqual([
     0, 0, 1, 15, 16, 16, 17, 31, 31, 31,

@@ -39,7 +39,7 @@ async function weightsOf(module: Module): Promise<Weights> {
 const project = (input: Nd, weights: Weights, name: string): Nd =>
   zip(matmul(input, transpose(weights[`${name}.weight`]!)), weights[`${name}.bias`]!, (a, b) => a + b);
 
-/** A head's query or key: normed if there is a weight, then its pairs (i, i + R/2) turned. */
+/** Returns a head's query or key: normalised if there is a weight, then with its pairs (i, i + R/2) rotated. */
 function placed(head: Float64Array, weight: Nd | undefined, position: number, turned: number): number[] {
   const square = head.reduce((a, b) => a + b * b, 0) / D;
   const y = Array.from(head, (value, i) => (weight ? (value / Math.sqrt(square + 1e-5)) * weight.data[i]! : value));
@@ -52,7 +52,7 @@ function placed(head: Float64Array, weight: Nd | undefined, position: number, tu
   return y;
 }
 
-/** Causal attention in float64, straight from the definition. */
+/** Causal attention in float64, directly from the definition. */
 function reference(input: Nd, weights: Weights, turned: number): Nd {
   const qkv = project(input, weights, "c_attn");
   const part = (b: number, t: number, h: number, which: number): Float64Array => {
@@ -74,7 +74,7 @@ function reference(input: Nd, weights: Weights, turned: number): Nd {
   return project({ shape: input.shape, data: y }, weights, "c_proj");
 }
 
-/** Output and gradient of x against a function in float64 and its derivative along a random direction. */
+/** Compares the output and the gradient of x with a function in float64 and its derivative along a random direction. */
 async function expectForwardAndGradient(
   module: Module & { forward: (input: FloatTensor) => FloatTensor },
   exact: (input: Nd) => Nd,
@@ -95,7 +95,8 @@ async function expectForwardAndGradient(
     const loss = (by: number): number =>
       dot(exact({ shape: x.shape, data: x.data.map((v, i) => v + by * direction[i]!) }).data, upstream.data);
     const slope = (8 * (loss(1e-4) - loss(-1e-4)) - (loss(2e-4) - loss(-2e-4))) / 12e-4;
-    // Of all elements of x, each with a relative error of some 2⁻²⁰ (that of the output, through as many layers again).
+    // Over all elements of x, each with a relative error of some 2⁻²⁰ (the error of the output, through as many layers
+    // again).
     expect(Math.abs(dot(grad, direction) - slope)).toBeLessThan(1e-4 * Math.max(1, Math.abs(slope)));
   }
 }

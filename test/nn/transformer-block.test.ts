@@ -23,7 +23,7 @@ import { bestIsa, targets } from "../support/targets.js";
 const [B, T, C, H] = [2, 17, 24, 3];
 const D = C / H;
 
-/** The block from its parts, each the plain operation: T × T matrices, no fusion. */
+/** Computes the block from its parts, each as a plain operation: T × T matrices, no fusion. */
 function slowTwin(block: TransformerBlock, x: FloatTensor): FloatTensor {
   const project = (input: FloatTensor, { weight, bias }: { weight: FloatTensor; bias: FloatTensor | null }) => {
     const product = matmul(input, transpose(weight));
@@ -54,7 +54,7 @@ function slowTwin(block: TransformerBlock, x: FloatTensor): FloatTensor {
   };
   const feed = (input: FloatTensor): FloatTensor => {
     const { c_fc, c_proj, gated } = block.mlp;
-    const hidden = project(input, c_fc); // [B, T, F], twice F where gated
+    const hidden = project(input, c_fc); // [B, T, F], twice F if gated
     if (!gated) return project(gelu(hidden), c_proj);
     const half = hidden.shape[2]! / 2;
     return project(mul(silu(narrow(hidden, 2, 0, half)), narrow(hidden, 2, half, half)), c_proj);
@@ -104,8 +104,8 @@ describe.each(targets)("TransformerBlock on $name", (target) => {
       block.zeroGrad();
     }
     const names = ["output", "dx", ...Object.keys(block.stateDict())];
-    // Both sides round differently, in sums of up to B·T·4C = 3,264 terms in several layers; the bias of the keys has a
-    // gradient of zero in exact arithmetic, so errors count against the largest gradient of the same tensor.
+    // Both sides round differently, in sums of up to B·T·4C = 3,264 terms in several layers. The bias of the keys has a
+    // gradient of zero in exact arithmetic, so errors are relative to the largest gradient of the same tensor.
     for (const [i, name] of names.entries())
       expectClose(name, results[0]![i]!, Float64Array.from(results[1]![i]!), { relative: 0, absolute: 600 });
   });
