@@ -1,4 +1,4 @@
-/** Chat templates beside Python's Jinja2, and hostile ones, which must end. */
+/** Compares chat templates with Python's Jinja2, and runs hostile templates, which must end. */
 import fc from "fast-check";
 import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
@@ -86,6 +86,6 @@ fuzz("hostile chat templates", hostile, { ci: 10, nightly: 300 }, (body) => {
   } catch (error) {
     expect(error).toBeInstanceOf(HeedError);
   }
-  // Ten times what is taken where nothing else runs.
+  // Ten times the time that it takes on an idle machine.
   expect(process.cpuUsage(before).user / 1e6).toBeLessThan(10);
 });

@@ -1,7 +1,7 @@
 /**
- * Random configurations through files: what is saved is loaded as the same model, or is refused by name; NumPy and
- * llama.cpp compute what heed does from the same files; and an entry of config.json that someone changes is followed as
- * transformers follows it, or refused.
+ * Random configurations through files. A saved model must load as the same model, or saving must refuse it and name the
+ * reason. NumPy and llama.cpp must compute the same from the same files. If an entry of config.json is changed, heed
+ * must follow it as transformers does, or refuse it.
  */
 import { execFile, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -32,7 +32,7 @@ import {
   randomT5,
 } from "./random-models.js";
 
-/** Of three layers in f32 whose sums are made in another order. */
+/** Error of three layers in f32 whose sums are computed in another order. */
 const rounding = 5e-5;
 
 const python = "/usr/bin/python3";
@@ -40,13 +40,13 @@ const hasPython = spawnSync(python, ["-c", "import safetensors, numpy"]).status 
 if (!hasPython) console.warn("configs: no reference (apt-get install python3-safetensors python3-numpy)");
 const pythonFile = (name: string) => fileURLToPath(new URL(`../pretrained/${name}`, import.meta.url));
 
-/** What a Python program prints, as JSON. */
+/** Returns the output of a Python program, parsed as JSON. */
 async function asked<T>(program: string, ...args: string[]): Promise<T> {
   const { stdout } = await promisify(execFile)(python, [program, ...args], { maxBuffer: 2 ** 26 });
   return JSON.parse(stdout) as T;
 }
 
-/** Runs `body` with a model that a folder is made of, and the folder; not for what is refused, which names its reason. */
+/** Runs `body` with the folder in which a model is saved. If saving is refused with a reason, it does nothing. */
 async function saved(random: RandomModel, body: (folder: string) => Promise<void>, dtype?: "f16"): Promise<void> {
   const folder = temporaryFolder();
   try {
@@ -61,7 +61,7 @@ async function saved(random: RandomModel, body: (folder: string) => Promise<void
   }
 }
 
-/** Whether it was done: an error must say by name what has no place in the file. */
+/** Returns true if it was done. If it was refused, the error must name what has no place in the file. */
 async function unlessRefused(done: Promise<unknown>, message: RegExp): Promise<boolean> {
   try {
     await done;
@@ -78,7 +78,7 @@ async function expectLoadedAlike(random: RandomModel, folder: string): Promise<v
   const { model, kind, run, ids, reordered } = random;
   const { model: loaded, ignored } = await loadPretrained(folder, { kind, device: "cpu" });
   using _ = loaded;
-  // A head may leave the pooler beside it.
+  // A model with a head may ignore the pooler.
   expect(ignored.filter((name) => !name.includes("pooler"))).toEqual([]);
   const [got, want] = [await run(loaded, ids), await run(model, ids)];
   if (reordered) expectNear("logits", got, want, rounding);
@@ -150,7 +150,7 @@ if (hasPython) {
         try {
           loaded = await loadPretrained(folder, { device: "cpu" });
         } catch (error) {
-          // By name, or because the weights are others.
+          // The error names the entry, or the weights differ.
           expect(error).toBeInstanceOf(HeedError);
           expect((error as HeedError).message).toMatch(/expected .+, got /s);
           return;
@@ -165,11 +165,11 @@ if (hasPython) {
 
 type Edit = readonly [name: string, value: unknown];
 
-/** Changes of up to three entries. */
+/** Generates changes of up to three entries. */
 const edits = (all: Edit[]): fc.Arbitrary<Edit[]> =>
   fc.uniqueArray(fc.constantFrom(...all), { minLength: 1, maxLength: 3, selector: ([name]) => name });
 
-/** Entries that transformers defines, with values that it takes; undefined leaves an entry out. */
+/** Returns entries that transformers defines, with values that it accepts; undefined omits an entry. */
 function editsOf(json: Record<string, unknown>): Edit[] {
   if (json.model_type === "gpt2")
     return [
@@ -235,7 +235,7 @@ function editsOf(json: Record<string, unknown>): Edit[] {
   ];
 }
 
-/** A row's logits, less the logarithm of the sum of their exponentials. */
+/** Returns the logits of each row minus the logarithm of the sum of their exponentials. */
 function logProbabilities(logits: Float32Array, vocabularySize: number): number[] {
   return Array.from({ length: logits.length / vocabularySize }, (_, t) => {
     const row = Array.from(logits.subarray(t * vocabularySize, (t + 1) * vocabularySize));
@@ -246,7 +246,7 @@ function logProbabilities(logits: Float32Array, vocabularySize: number): number[
 }
 
 for (const [name, random, tolerance] of [
-  // llama.cpp takes GELUs from a table of 16 bits.
+  // llama.cpp reads GELUs from a table of 16 bits.
   ["GPT-2s", (draw: Draw) => randomGpt(draw, true), 5e-3],
   ["Llamas, Mistrals and Qwens", randomLlama, rounding],
 ] as const)
@@ -260,7 +260,7 @@ for (const [name, random, tolerance] of [
       const want = await run(model, ids);
       const { model: loaded } = await loadGguf(file, { device: "cpu" });
       using _loaded = loaded;
-      // Numbers of the configuration are rounded to f32, and the rows of queries and keys may be in another order.
+      // Numbers of the configuration are rounded to f32, and the rows of queries and keys may have another order.
       expectNear("logits", await run(loaded, ids), want, rounding);
       await using gguf = await readGguf(file);
       expect([...gguf.tensors.keys()].length).toBeGreaterThan(0);

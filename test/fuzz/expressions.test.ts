@@ -1,4 +1,4 @@
-/** Regular expressions searched for in linear time, beside JavaScript's own. */
+/** Compares the search for regular expressions in linear time with JavaScript's own. */
 import fc from "fast-check";
 import { expect } from "vitest";
 import { HeedError } from "../../lib/index.js";
@@ -41,14 +41,14 @@ fuzz(
     try {
       linear = new LinearExpression(source);
     } catch (error) {
-      // JavaScript decides these by how the search got there.
+      // In JavaScript the result of these depends on how the search got there.
       expect(error).toBeInstanceOf(HeedError);
       expect((error as Error).message).toMatch(/may be empty/);
       return;
     }
     for (const text of list.map((parts) => parts.join(""))) {
       const spans = Array.from(text.matchAll(own), ({ 0: match, index }) => [index, index + match.length]);
-      // V8 finds what is empty between the halves of a character too, which the standard does not.
+      // V8 also finds empty matches between the halves of a character, contrary to the standard.
       if (spans.some(([index]) => index! > 0 && text.codePointAt(index! - 1)! > 0xffff)) continue;
       expect({ text, spans: [...linear.matches(text)].filter(Boolean) }).toEqual({ text, spans });
       const replaced = atOnce(replaceMatches(linear, text, (match) => `<${match}$>`));

@@ -1,6 +1,6 @@
 /**
- * Random programs in which operations fail, beside a twin that follows each failure through what is computed from it:
- * every read resolves to the twin's numbers, or rejects with a failure that the twin knows of.
+ * Random programs in which operations fail, and a twin that follows each failure through everything that is computed
+ * from it. Every read must resolve to the twin's numbers, or reject with a failure that the twin knows.
  */
 import fc from "fast-check";
 import { expect } from "vitest";
@@ -21,7 +21,9 @@ const columns = 2;
 const size = rows * columns;
 const slots = 4;
 
-/** What a tensor should hold, and the failures of which one is what reading it rejects with; none where it is whole. */
+/**
+ * The expected values of a tensor, and the failures with one of which reading it must reject (none if it is intact).
+ */
 interface Twin {
   values: number[];
   causes: ReadonlySet<string>;
@@ -45,7 +47,7 @@ const command = fc.record({
   to: fc.nat(slots - 1),
   a: fc.nat(slots - 1),
   b: fc.nat(slots - 1),
-  // A table has three rows: one id in eight is wrong.
+  // A table has three rows, so one id in eight is wrong.
   ids: fc
     .array(fc.nat(23), { minLength: rows, maxLength: rows })
     .map((list) => list.map((id) => (id < 21 ? id % 3 : id))),
@@ -83,7 +85,7 @@ onEachDevice((name) => {
       tensors.push(tensor(values, [rows, columns]));
       twins.push({ values, causes: new Set() });
     }
-    // A graph that gathers rows of the first tensor and adds the second to them, into the third.
+    // A graph that gathers rows of the first tensor, adds the second to them, and writes the result to the third.
     const graphIds = tensor(Int32Array.of(0, 1, 2));
     const body = (): void =>
       scope(() => ops.copy({ out: tensors[2]!, inp: add(embedding(graphIds, tensors[0]!), tensors[1]!) }));
@@ -98,7 +100,7 @@ onEachDevice((name) => {
       if (causes.size === 0) expect(outcome).toEqual(values);
       else expect([...causes]).toContain(outcome);
     };
-    /** The graph has its tensors for good: others are written where they lie. */
+    /** The graph uses the same tensors each time, so other values are written into their memory. */
     const put = (slot: number, value: FloatTensor, twin: Twin): void => {
       if (slot === slots - 1) {
         tensors[slot]!.dispose();
@@ -123,7 +125,7 @@ onEachDevice((name) => {
       else if (kind === "write rows" && to !== a) {
         ops.embedding_forward({ out, ids: index, weight: x });
         const written = rowsOf(p, ids);
-        // Where it fails nothing is written, so that an earlier failure may still be the cause.
+        // If it fails, nothing is written, so that an earlier failure may still be the cause.
         twins[to] = ids.every((id) => id < rows) ? written : { ...written, causes: union(written, twins[to]!) };
       } else if (kind === "write sum") {
         using sum = add(x, y);
@@ -153,7 +155,7 @@ onEachDevice((name) => {
     graph.dispose();
     for (const x of [...kept, ...tensors]) x.dispose();
     await Promise.all(reads);
-    // Failures that nobody read are no matter of the next program.
+    // Reads the failures that nobody has read, so that they do not affect the next program.
     for (let told = false; !told;)
       told = await deviceOf()
         .synchronize()

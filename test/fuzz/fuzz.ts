@@ -1,8 +1,8 @@
 /**
- * Random cases against a slow twin: what is chosen by hand misses what nobody thought of.
+ * Compares random cases with a slow twin, because cases chosen by hand miss what nobody thought of.
  *
- * A property says how many cases it takes in every test run and how many at night. In a test run the seed is fixed, so
- * that a change is to blame for what fails; `npm run fuzz` draws a new one and prints it. fast-check shrinks a case that
+ * A property has a number of cases for every test run and one for the nightly run. In a test run the seed is fixed, so
+ * that a failure is caused by a change; `npm run fuzz` draws a new seed and prints it. fast-check shrinks a case that
  * fails and prints its seed and path. To run that case again:
  *
  *   HEED_FUZZ_SEED=… HEED_FUZZ_PATH=… npx vitest run test/fuzz/<file> -t '<name of the test>'
@@ -17,29 +17,32 @@ import { nightly } from "../support/nightly.js";
 /** The same number in all test files of a run: `npm run fuzz` sets it for all of its processes. */
 const seed = Number(process.env.HEED_FUZZ_SEED ?? 20261127);
 const shrunk = process.env.HEED_FUZZ_PATH;
-/** `npm run fuzz -- --minutes`: how long all properties of a file may take together, and where each counts its cases. */
+/**
+ * Set by `npm run fuzz -- --minutes`: the seconds that all properties of a file may take together, and the file in
+ * which each counts its cases.
+ */
 const { HEED_FUZZ_SECONDS: seconds, HEED_FUZZ_TALLY: tally } = process.env;
 
-/** The properties of this file that have not begun: they share the time that is left. */
+/** Number of properties of this file that have not begun: they share the remaining time. */
 let waiting = 0;
 const ends = performance.now() + 1000 * Number(seconds ?? Infinity);
 
 let tried = 0;
 if (tally !== undefined) afterAll(() => writeFileSync(path.join(tally, randomUUID()), String(tried)));
 
-/** How many cases a property is tried on. */
+/** Numbers of cases on which a property is tested. */
 export interface Cases {
-  /** In every run of the tests. */
+  /** Cases in every run of the tests. */
   ci: number;
-  /** In `npm run fuzz`. */
+  /** Cases in `npm run fuzz`. */
   nightly: number;
 }
 
 const minutes = 60_000;
 
 /**
- * Registers a test that tries `property` on random cases of `arbitrary` and fails with the smallest case that breaks it.
- * `fc.gen()` as the arbitrary lets the property draw its values one by one, in the order in which it needs them.
+ * Registers a test that checks `property` on random cases of `arbitrary` and fails with the smallest case that breaks
+ * it. With `fc.gen()` as the arbitrary, the property draws its values one by one, in the order in which it needs them.
  */
 export function fuzz<T>(
   name: string,
@@ -53,7 +56,7 @@ export function fuzz<T>(
     const until = performance.now() + Math.max(100, (ends - performance.now()) / waiting--);
     let failed = false;
     const asynchronous = fc.asyncProperty(arbitrary, async (value) => {
-      // Time is no reason to stop at a case that could be smaller.
+      // The end of the time must not stop the search for a smaller failing case.
       if (performance.now() > until && !failed) return;
       tried++;
       try {

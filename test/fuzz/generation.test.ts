@@ -1,8 +1,8 @@
 /**
- * Random small models that are changed and generate in turn: recorded steps beside unrecorded ones, token for token, and
- * both beside a naive loop. That loop runs a fresh model, which got the present parameters as numbers, over the whole of a
- * sequence for each token: no cache, no batch, no padding, and nothing kept from before. Some models get a NaN, and diverge on
- * all sequences or on those alone that come to a token or a position.
+ * Random small models that are changed and generate in turn. Recorded steps must give the same tokens as unrecorded
+ * ones, and both the same as a naive loop. That loop runs a fresh model, which got the current parameters as numbers,
+ * over the whole sequence for each token: no cache, no batch, no padding, and nothing kept from before. Some models get
+ * a NaN and diverge, on all sequences or only on those that reach a certain token or position.
  */
 import fc from "fast-check";
 import { describe, expect } from "vitest";
@@ -74,12 +74,12 @@ const llamas: fc.Arbitrary<Config> = fc
   .map(({ shared, partly, wide, ...rest }) => {
     const { heads, headSize } = rest;
     const kvHeads = shared ? Math.ceil(heads / 2) : heads;
-    // Of a width that need not be that of all heads.
+    // The width need not be that of all heads.
     const width = heads * headSize * (wide ? 2 : 1);
     return { family: "llama", config: { ...rest, width, kvHeads, rotarySize: partly ? 2 : headSize } };
   });
 
-/** What may happen to a model; `pick` says to which of its parameters, `seed` with which numbers. */
+/** A change of a model; `pick` selects one of its parameters, and `seed` the numbers. */
 interface Change {
   kind: "train" | "set" | "setView" | "setPart" | "spoil" | "load" | "loss" | "forward";
   pick: number;
@@ -105,7 +105,7 @@ const generations = fc.record({
     overflow: fc.constant("slide" as const),
   }),
   stop: fc.option(fc.nat(39)),
-  /** By how many tokens come before. */
+  /** Numbers of tokens that come before a change, and the changes. */
   meanwhile: fc.oneof(fc.constant([]), fc.array(fc.tuple(fc.integer({ min: 1, max: 14 }), changes), { maxLength: 3 })),
 });
 type Generation = typeof generations extends fc.Arbitrary<infer T> ? T : never;
@@ -123,7 +123,7 @@ const programs = fc.record({
   steps: fc.array(fc.oneof(changes, generations), { minLength: 1, maxLength: 5 }),
 });
 
-/** Numbers of a size that makes what is said next depend on the whole of the context. */
+/** Returns numbers that are large enough for the next token to depend on the whole context. */
 function numbersFor(name: string, { shape, size }: FloatTensor, random: Random): number[] {
   const [mean, std] = shape.length === 2 ? [0, 0.5] : name.endsWith("weight") ? [1, 0.2] : [0, 0.2];
   return Array.from({ length: size }, () => mean + std * random.normal());
@@ -135,7 +135,7 @@ interface Said {
   finishReason: string;
 }
 
-/** A model with its optimiser, as a program goes on. */
+/** A model and its optimiser, as a long program uses them. */
 class Subject implements Disposable {
   readonly model: AnyModel;
   readonly #optimizer: AdamW | null;
@@ -184,13 +184,13 @@ class Subject implements Disposable {
         this.#optimizer.step();
         this.#optimizer.zeroGrad();
       } else if (kind === "spoil") {
-        // Half of them a row of a table: of a token, or of a position.
+        // Half of them change a row of a table, for a token or a position.
         const tables = parameters.filter(([, { shape }]) => [vocabularySize, contextLength].includes(shape[0]!));
         const target = pick % 2 ? weight : tables[pick % tables.length]![1];
         const row = noGrad(() => narrow(target, 0, random.integer(target.shape[0]!), 1));
         row.set(new Array<number>(row.size).fill(NaN));
       } else if (kind === "loss") noGrad(loss);
-      // Recorded, and used for nothing.
+      // The loss is recorded and then not used.
       else loss();
     });
   }
@@ -224,7 +224,7 @@ class Subject implements Disposable {
   }
 }
 
-/** What a model says next after these tokens, in a pass over all of them. */
+/** Returns the logits after these tokens, from a pass over all of them. */
 async function logitsAfter(model: AnyModel, tokens: readonly number[]): Promise<Float32Array> {
   const { vocabularySize } = model.config;
   using logits = noGrad(() =>
@@ -233,7 +233,10 @@ async function logitsAfter(model: AnyModel, tokens: readonly number[]): Promise<
   return (await logits.data()).slice(-vocabularySize);
 }
 
-/** The random number in [0, 1) that a draw of this seed is made with, to 16 bits: of so many equal tokens. */
+/**
+ * Returns the random number in [0, 1) of a draw with this seed, to 16 bits: it is drawn from that many equally likely
+ * tokens.
+ */
 async function drawOf(seed: number, offset: number, device: string): Promise<number> {
   using equal = zeros([1, 2 ** 16], { device });
   using offsets = tensor(Int32Array.of(offset), [1], { device });
@@ -241,10 +244,13 @@ async function drawOf(seed: number, offset: number, device: string): Promise<num
   return (await token.item()) / 2 ** 16;
 }
 
-/** Roundings of the largest logit by which a pass over the whole and a cached step may differ; 1.4 have been seen. */
+/**
+ * Largest difference between a full pass and a cached step, in roundings of the largest logit; the observed maximum is
+ * 1.4.
+ */
 const roundings = 4;
 
-/** Checks what a prompt was continued by against the naive loop, which follows those tokens as long as each is right. */
+/** Checks the continuation of a prompt against the naive loop, which follows its tokens as long as each is correct. */
 async function expectNaive(
   fresh: Subject,
   { way, stop, prompts }: Generation,
@@ -300,7 +306,7 @@ async function expectNaive(
 }
 
 describe.each(devicesTested)("generation on $name", ({ device }) => {
-  // The software device takes a while for each operation.
+  // The software device is slow at each operation.
   const cases = device === "cpu" ? { ci: 60, nightly: 12_000 } : { ci: 6, nightly: 1000 };
   fuzz(
     "of changing models, recorded, unrecorded and naive",
@@ -319,7 +325,8 @@ describe.each(devicesTested)("generation on $name", ({ device }) => {
         const said = await recorded.generate(step);
         expect(said, "recorded beside unrecorded").toEqual(await direct.generate(step));
         const { temperature, topK, topP } = step.way;
-        // What changes within a generation leaves old keys in its cache, and what filters cut off hangs on a rounding.
+        // Changes within a generation leave old keys in its cache, and the tokens that filters remove may depend on a
+        // rounding.
         const plain = temperature === 0 || (topK === 0 && topP === 1);
         if (step.meanwhile.length > 0 || !plain) continue;
         using fresh = new Subject(model, dtypes, device);
@@ -328,7 +335,8 @@ describe.each(devicesTested)("generation on $name", ({ device }) => {
         );
         const parameters = await Promise.all(entries);
         const spoilt = parameters.some(([, { values }]) => values.some(Number.isNaN));
-        // What a window hides may still be met within a block of queries, of which a step of one token has none.
+        // Keys that a window hides may still be read within a block of queries, which a step of one token does not
+        // have.
         if (spoilt && model.config.window) continue;
         fresh.model.loadStateDict(Object.fromEntries(parameters));
         const seen = new Set<string>();

@@ -1,4 +1,4 @@
-// What random graphs are made of: each operation as heed's and in float64, on arguments that suit it.
+// The operations of random graphs: each in heed and in float64, with arguments that are valid for it.
 import { detach } from "../../lib/autograd.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import { add, div, maximum, minimum, mul, type Operand, pow, sub } from "../../lib/ops/binary.js";
@@ -21,40 +21,40 @@ import { geluErf, geluTanh, logSoftmax, relu, sigmoid, silu } from "../support/f
 import * as nd from "../support/nd.js";
 import type { Nd } from "../support/nd.js";
 
-/** A value of the graph at the point where gradients are taken. */
+/** A value of the graph at the point at which gradients are computed. */
 export interface Value {
   nd: Nd;
   dtype: FloatDType;
 }
 
-/** An operation with its arguments chosen. */
+/** An operation whose arguments have been chosen. */
 export interface Choice {
   name: string;
-  /** Places of the arguments among the values. */
+  /** Indices of the arguments among the values. */
   args: number[];
-  /** Of the results. */
+  /** Dtypes of the results. */
   dtypes: FloatDType[];
   ours: (...args: FloatTensor[]) => FloatTensor[];
   reference: (...args: Nd[]) => Nd[];
-  /** Whether gradients stop there. */
+  /** True if gradients stop there. */
   constant?: true;
 }
 
 /** Draws a number from 0 to n − 1. */
 export type Draw = (n: number) => number;
 
-/** Chooses arguments among the values, the first of which is at `first`; null where there are none that suit. */
+/** Chooses arguments among the values, the first of which is at `first`; returns null if none are valid. */
 export type Operation = (values: readonly Value[], first: number, draw: Draw) => Choice | null;
 
-/** A result with more elements would make a case slow. */
+/** Most elements of a result; more would make a case slow. */
 export const mostElements = 64;
 
-/** Distance from kinks and ties, well above the steps that differences are taken with. */
+/** Distance from kinks and ties, well above the steps of the differences. */
 const apart = 0.02;
 
 const same = (shape: Shape) => (value: Value) => sameShape(value.nd.shape, shape);
 
-/** The place of a value of `dtype` that suits, if any. */
+/** Returns the index of a value of `dtype` that is valid, if any. */
 function find(values: readonly Value[], draw: Draw, dtypes: FloatDType[], suits: (value: Value) => boolean): number {
   const places = [...values.keys()].filter((i) => dtypes.includes(values[i]!.dtype) && suits(values[i]!));
   return places.length === 0 ? -1 : places[draw(places.length)]!;
@@ -109,7 +109,7 @@ const views: Operation[] = [
     const length = 1 + draw(size - start);
     return [(x) => narrow(x, axis, start, length), (x) => narrowed(x, axis, start, length)];
   }),
-  // What is contiguous would be its own result.
+  // A contiguous tensor would be its own result.
   view("contiguous", () => [(x) => (x.contiguous ? cast(x, x.dtype) : contiguous(x)), (x) => x]),
 ];
 
@@ -175,7 +175,7 @@ const binaries: Binary[] = [
 ];
 const numbers = [0.5, 1, 2, -1.5, 0.7];
 
-/** A sum of two values of one shape hands its gradient on to both. */
+/** The sum of two values of one shape passes its gradient to both. */
 export const shared: Operation = (values, first, draw) => {
   const { nd: x, dtype } = values[first]!;
   return {
@@ -246,7 +246,7 @@ const products: Operation = (values, first, draw) => {
   };
 };
 
-/** x · wᵀ + b, w [out, in]. */
+/** Computes x · wᵀ + b with w [out, in]. */
 const projected = (x: Nd, w: Nd, b: Nd | null): Nd => {
   const rows = nd.reshape(x, [x.data.length / w.shape[1]!, w.shape[1]!]);
   const product = nd.reshape(nd.matmul(rows, nd.transpose(w)), [...x.shape.slice(0, -1), w.shape[0]!]);
@@ -302,7 +302,7 @@ const softmaxes: Operation = (values, first) => {
   };
 };
 
-/** Large enough that a row of equal elements does not magnify what is rounded. */
+/** Large enough for a row of equal elements not to magnify roundings. */
 const eps = 0.1;
 
 function normalised(x: Nd, rms: boolean, weight: Nd | null): Nd {
@@ -352,7 +352,7 @@ const reductions: Operation = (values, first, draw) => {
   const kept = x.shape.map((size, i) => (axes.includes(i) ? 1 : size));
   const shape = keepDims ? kept : x.shape.filter((_, i) => !axes.includes(i));
   const rows = (x: Nd): number[][] => {
-    // The axes that stay, then those that go.
+    // First the axes that stay, then those that are reduced.
     const order = [...[...x.shape.keys()].filter((i) => !axes.includes(i)), ...axes];
     const sorted = nd.transpose(x, order).data;
     const width = sorted.length / numel(shape);
@@ -424,7 +424,7 @@ const embeddings: Operation = (values, first, draw) => {
   };
 };
 
-/** Mean of the rows' losses. */
+/** Returns the mean of the rows' losses. */
 function lossOf(logits: Nd, targets: readonly number[]): Nd {
   const width = logits.shape.at(-1)!;
   const losses = targets.map((target, i) => -logSoftmax(logits.data.slice(i * width, (i + 1) * width))[target]!);
@@ -470,7 +470,7 @@ export const stop: Operation = (values, first) => ({
   constant: true,
 });
 
-/** As often as they are listed. */
+/** An operation is chosen as often as it is listed. */
 export const operations: readonly Operation[] = [
   ...[...views, views[0]!, views[0]!],
   casts,

@@ -1,8 +1,10 @@
 /**
- * Random programs: steps over a growing list of values, the first of which are leaves, run by heed and in float64.
+ * Random programs: steps over a growing list of values, the first of which are leaves. heed runs them, and so does a
+ * reference in float64.
  *
- * In float64, gradients are differences of the program's result. What has no derivative is held fixed at the point where
- * they are taken: what a 16-bit type rounds off is added as it was there, and what `detach` and `noGrad` give stays.
+ * In float64, gradients are differences of the program's result. Everything without a derivative keeps its value at the
+ * point at which they are computed: the rounding error of a 16-bit type is added as it was there, and the results of
+ * `detach` and `noGrad` stay the same.
  */
 import { noGrad } from "../../lib/autograd.js";
 import { gradientCheckpoint } from "../../lib/gradient-checkpoint.js";
@@ -18,27 +20,27 @@ import { type Choice, type Draw, mostElements, operations, shared, stop, type Va
 type Step = Choice & { disposes: number[] };
 
 export interface Program {
-  /** How many values go in. */
+  /** Number of inputs. */
   inputs: number;
   steps: Step[];
-  /** All values at the point where gradients are taken: what went in, and what the steps gave. */
+  /** All values at the point at which gradients are computed: the inputs and the results of the steps. */
   values: Value[];
-  /** For each value, whether it is disposed as soon as no step needs it any more. */
+  /** For each value, true if it is disposed as soon as no step needs it any more. */
   early: boolean[];
 }
 
-/** While it is on, each value is off by a rounding, up or down, in float64. */
+/** While it is on, each value in float64 is changed by a rounding, up or down. */
 export interface Shake {
   on: boolean;
   random: Random;
-  /** Those of all values, checkpointed ones included. */
+  /** Dtypes of all values, including those of checkpointed parts. */
   dtypes: Set<FloatDType>;
 }
 
-/** Numbers that decide what a step is. */
+/** Numbers that determine a step. */
 export type Genes = readonly number[];
 
-/** A result with larger elements is not taken: what is made of it would be ill-conditioned. */
+/** Largest element of a result: results computed from larger ones would be ill-conditioned. */
 const largest = 6;
 
 export function drawFrom(genes: Genes): Draw {
@@ -46,7 +48,10 @@ export function drawFrom(genes: Genes): Draw {
   return (n) => genes[at++ % genes.length]! % n;
 }
 
-/** A program of these genes, over values of which so many are leaves. Checkpointed parts are programs of their own. */
+/**
+ * Makes a program from these genes, over values the first `leaves` of which are leaves. Checkpointed parts are programs
+ * of their own.
+ */
 export function planned(
   genes: readonly Genes[],
   inputs: readonly Value[],
@@ -59,7 +64,7 @@ export function planned(
   const early: boolean[] = inputs.map(() => false);
   for (let at = 0; at < genes.length; at++) {
     const draw = drawFrom(genes[at]!);
-    // Recent values more often than old ones.
+    // Recent values are chosen more often than old ones.
     const first = Math.max(draw(values.length), draw(values.length));
     const kind = draw(operations.length + 2);
     let choice: Choice | null;
@@ -92,7 +97,7 @@ export function planned(
   return { inputs: inputs.length, steps, values, early };
 }
 
-/** Has values disposed after the last step that needs them, except `results`. */
+/** Disposes values after the last step that needs them, except `results`. */
 export function disposeEarly({ inputs, steps, values, early }: Program, results: readonly number[]): void {
   let made = inputs;
   const last = new Map<number, Step>();
@@ -103,7 +108,7 @@ export function disposeEarly({ inputs, steps, values, early }: Program, results:
   for (let i = inputs; i < values.length; i++) if (early[i] && !results.includes(i)) last.get(i)!.disposes.push(i);
 }
 
-/** `choice` in float64, with what is rounded off, or all of it, as at the first call. */
+/** Returns `choice` in float64 with the rounding error, or the whole result, of the first call. */
 function held({ dtypes, reference }: Choice, fixed: boolean, shake: Shake): Choice["reference"] {
   let first: Nd[] | null = null;
   let rests: Nd[];
@@ -121,7 +126,7 @@ function held({ dtypes, reference }: Choice, fixed: boolean, shake: Shake): Choi
   };
 }
 
-/** A part of which the graph keeps the inputs alone; leaves it uses without being handed them. */
+/** Returns a part of which the graph keeps only the inputs; it also uses leaves that are not passed to it. */
 function checkpointed(
   part: readonly Genes[],
   values: readonly Value[],
@@ -135,7 +140,7 @@ function checkpointed(
   const body = planned(part, inputs, leaves, shake, depth + 1);
   if (body.steps.length === 0) return null;
   disposeEarly(body, [body.values.length - 1]);
-  // A new tensor, whatever the last step gives.
+  // The result is a new tensor, whatever the last step returns.
   return {
     name: `checkpoint(${body.steps.map(({ name }) => name).join(", ")})`,
     args,
@@ -153,7 +158,7 @@ function checkpointed(
   };
 }
 
-/** All values, of which some are disposed. */
+/** Returns all values, some of which are disposed. */
 export function run({ steps }: Program, inputs: readonly FloatTensor[]): FloatTensor[] {
   const values = [...inputs];
   for (const { args, ours, disposes } of steps) {

@@ -1,4 +1,4 @@
-/** Gradients of random graphs, on every device, beside central differences of the same graph in float64. */
+/** Compares gradients of random graphs, on every device, with central differences of the same graph in float64. */
 import fc from "fast-check";
 import { expect } from "vitest";
 import { device } from "../../lib/device.js";
@@ -24,7 +24,7 @@ interface Case {
   leaves: number;
   genes: Genes[];
   results: Genes;
-  /** How often the program is run and taken back, and whether its tensors go with a scope. */
+  /** For each pass over the program, true if its tensors belong to a scope. */
   passes: boolean[];
 }
 
@@ -37,7 +37,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   passes: fc.array(fc.boolean(), { minLength: 1, maxLength: 3 }),
 });
 
-/** What a case is: a program, and the sum, times constants, of the values that no step uses and some others. */
+/** Prepares a case: a program, and the sum, times constants, of the values that no step uses and of some others. */
 function prepare({ seed, leaves, genes, results }: Case) {
   const random = new Random(seed);
   const inputs = Array.from({ length: leaves }, (): Value => {
@@ -60,7 +60,7 @@ function prepare({ seed, leaves, genes, results }: Case) {
 
 type Prepared = ReturnType<typeof prepare>;
 
-/** Gradients by element of each leaf. */
+/** Returns the gradient of each element of each leaf. */
 function differences({ program, inputs, ends }: Prepared): Float64Array[] {
   const step = 1e-5;
   const at = inputs.map(({ nd }) => nd);
@@ -82,10 +82,13 @@ function differences({ program, inputs, ends }: Prepared): Float64Array[] {
   );
 }
 
-/** Of a gradient: roundings along its paths, each of which is that of a value, or of the largest gradient. */
+/**
+ * Error of a gradient: the number of roundings along its paths, each of which is that of a value or of the largest
+ * gradient.
+ */
 const roundings = { f32: 64, bf16: 16, f16: 16 };
 
-/** Gradients for a factor of 1, and how far they may be off. */
+/** Returns gradients for a factor of 1, and their allowed error. */
 function expectedOf(prepared: Prepared): { expected: Float64Array[]; allowed: number } {
   const { shake } = prepared;
   const dtype = (["bf16", "f16"] as const).find((short) => shake.dtypes.has(short)) ?? "f32";

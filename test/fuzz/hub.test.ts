@@ -1,5 +1,5 @@
-// Random sequences of downloads into one cache, several at the same time, from a hub that fails in every way, with files
-// of the cache spoilt between them: a folder that is handed out has what the hub published, whatever happened before.
+// Random sequences of downloads into one cache, several at once, from a hub that fails in every way, with files of the
+// cache spoilt in between. A folder that is returned must contain what the hub published, whatever happened before.
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,7 +26,7 @@ const names = ["config.json", "model.safetensors", "tokenizer.json"];
 const load = fc.record({
   offline: fc.boolean(),
   commit: fc.boolean(),
-  /** After how many milliseconds it is aborted. */
+  /** Number of milliseconds after which it is aborted. */
   abort: fc.option(fc.integer({ min: 0, max: 40 }), { freq: 4 }),
 });
 const step = fc.record({
@@ -46,7 +46,7 @@ const step = fc.record({
 });
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-/** Spoils a file of the cache in a way that its size, or its absence, tells. */
+/** Spoils a file of the cache in a way that its size, or its absence, reveals. */
 function spoil(model: string, how: Step["spoil"], which: number): void {
   const pick = (folder: string, wanted: (name: string) => boolean): string | undefined => {
     if (!existsSync(folder)) return undefined;
@@ -60,7 +60,7 @@ function spoil(model: string, how: Step["spoil"], which: number): void {
   if (how === "remove blob" && blob) rmSync(blob);
   if (how === "remove link" && link) rmSync(link);
   if (how === "listing" && listing) writeFileSync(listing, "{".repeat(which));
-  // What a killed download left, right or wrong, and what another program is at.
+  // Files that a killed download left, correct or wrong, and files on which another program is working.
   if (how === "left over" && blob) writeFileSync(`${blob}.free-00000000.incomplete`, readFileSync(blob).subarray(0, 7));
   if (how === "left over" && which > 6 && blob) writeFileSync(`${blob}.free-00000001.incomplete`, "wrong bytes");
   if (how === "Python's" && blob) writeFileSync(`${blob}.incomplete`, "theirs");
@@ -81,7 +81,7 @@ fuzz(
       for (const [name, content] of contents) hub.files.set(name, { content, large: name === "model.safetensors" });
       published.set(hub.commit, contents);
     };
-    /** What is in the folder must be the commit's; all of it, where the listing can tell. */
+    /** Expects that the folder contains the commit's content, and all of it if the listing can tell. */
     const check = (folder: string): void => {
       const contents = published.get(path.basename(folder))!;
       for (const [name, content] of contents) {
@@ -116,7 +116,8 @@ fuzz(
           }
         }
       }
-      // The hub is well again, if slow on a busy machine; what was left over may be wrong, and is found out once a file.
+      // The hub works again, but may be slow on a busy machine. Files that were left over may be wrong, which is found
+      // out once per file.
       patience("30");
       Object.assign(hub, { spoilt: null, parts: 1, answer: () => 200 });
       hub.cuts.length = 0;

@@ -1,4 +1,4 @@
-/** Small models of random configurations, with weights that show every part. */
+/** Small models of random configurations, with weights that make every part matter. */
 import fc from "fast-check";
 import { noGrad } from "../../lib/autograd.js";
 import { Bert } from "../../lib/models/bert.js";
@@ -22,11 +22,13 @@ export type Draw = fc.GeneratorValue;
 export interface RandomModel {
   model: Module;
   kind: keyof PretrainedKinds;
-  /** V */
+  /** The vocabulary size V. */
   vocabularySize: number;
-  /** Whether a folder has the rows of queries and keys in another order, so that sums are made in another order. */
+  /**
+   * True if the rows of queries and keys have another order in a folder, so that sums are computed in another order.
+   */
   reordered: boolean;
-  /** What the model makes of token ids: logits, or the states of an encoder. */
+  /** Returns the model's results for token ids: logits, or the states of an encoder. */
   run: (model: Module, ids: readonly number[]) => Promise<Float32Array>;
   /** Token ids that fit into the context. */
   ids: number[];
@@ -34,7 +36,7 @@ export interface RandomModel {
 
 const integer = (draw: Draw, min: number, max: number): number => draw(fc.integer, { min, max });
 const either = (draw: Draw): boolean => draw(fc.boolean);
-/** true in one of `n` cases. */
+/** Returns true in one of `n` cases. */
 const rarely = (draw: Draw, n: number): boolean => integer(draw, 1, n) === n;
 function pick<T>(draw: Draw, values: readonly T[]): T {
   return values[integer(draw, 0, values.length - 1)]!;
@@ -50,7 +52,7 @@ const forward = (model: Module, ids: readonly number[]) =>
 const translate = (model: Module, ids: readonly number[]) =>
   read(() => (model as T5 | EncoderDecoder).forward(int(ids), int([...ids].reverse())));
 
-/** What every model has; `T5` and others know nothing of some of it. */
+/** Returns the sizes that every model has; `T5` and others ignore some of them. */
 function sizesOf(draw: Draw) {
   const heads = pick(draw, [1, 2, 4]);
   const headSize = 2 * integer(draw, 1, 5);

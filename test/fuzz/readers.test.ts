@@ -1,6 +1,6 @@
 /**
- * Files that are spoilt: each is loaded and works, or is refused with a HeedError, in time and memory that follow from its
- * size. Files that broke a reader once are in the folder corpus, or made here where they are large.
+ * Spoilt files: each must load and work, or be refused with a HeedError, in time and memory that follow from its size.
+ * Files that once broke a reader are in the folder corpus, or are made here if they are large.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ import { spoilBytes, spoilJson, spoilSafetensors } from "./spoil.js";
 import { filesOf, type Subject, subjects } from "./subjects.js";
 
 const folder = sharedFolder();
-/** The sound files of each subject, by its name. */
+/** The valid files of each subject, by its name. */
 const sound = new Map<string, Map<string, Buffer>>();
 
 beforeAll(async () => {
@@ -31,7 +31,10 @@ beforeAll(async () => {
 });
 
 const mebi = 2 ** 20;
-/** Beside 64 bytes for each of the files: what any model may take for its tables and parts that turn out to be missing. */
+/**
+ * Memory besides 64 bytes for each byte of the files: what any model may use for its tables and for parts that turn out
+ * to be missing.
+ */
 const anyway = 192 * mebi;
 
 interface Spoilt {
@@ -39,7 +42,7 @@ interface Spoilt {
   files: ReadonlyMap<string, Buffer>;
 }
 
-/** Uses the files and expects a HeedError if any, for little time and memory. */
+/** Uses the files and expects no error or a HeedError, within a short time and little memory. */
 async function expectBounded({ subject: name, files }: Spoilt): Promise<void> {
   const subject = subjects.find((candidate) => candidate.name === name)!;
   const place = path.join(folder, "spoilt");
@@ -69,7 +72,7 @@ async function expectBounded({ subject: name, files }: Spoilt): Promise<void> {
 
 const kept = fileURLToPath(new URL("../../build/fuzz", import.meta.url));
 
-/** Keeps files that fail, in the form of the corpus, until they have not failed: a process that ends leaves them. */
+/** Stores the files, in the form of the corpus, until they have not failed: if the process ends, they remain. */
 async function keeping(spoilt: Spoilt, body: () => Promise<void>): Promise<void> {
   const whole = sound.get(spoilt.subject)!;
   const changed = [...spoilt.files].filter(([name, content]) => !whole.get(name)?.equals(content));
@@ -91,7 +94,7 @@ async function keeping(spoilt: Spoilt, body: () => Promise<void>): Promise<void>
   }
 }
 
-/** Text, or bytes in base64. */
+/** Returns text, or bytes in base64. */
 function written(content: Buffer): string | { base64: string } {
   const text = content.toString();
   return Buffer.from(text).equals(content) ? text : { base64: content.toString("base64") };
@@ -104,7 +107,7 @@ function spoil(draw: Draw, name: string, content: Buffer): Buffer {
   return spoilBytes(draw, content);
 }
 
-/** A subject whose files are sound but for one, or two of them. */
+/** Returns a subject one or two of whose files are spoilt. */
 function spoiltOf(draw: Draw, among: readonly Subject[]): Spoilt {
   const subject = among[draw(fc.nat, among.length - 1)]!;
   const files = new Map(sound.get(subject.name));

@@ -1,4 +1,7 @@
-/** Ways in which a file can be wrong: bytes flipped, lengths made huge, values of JSON exchanged, dropped, doubled, nested. */
+/**
+ * Ways in which a file can be wrong: flipped bytes, huge lengths, and values of JSON that are exchanged, dropped,
+ * doubled or nested.
+ */
 import fc from "fast-check";
 import type { Draw } from "./random-models.js";
 
@@ -7,11 +10,11 @@ function pick<T>(draw: Draw, values: readonly T[]): T {
   return values[integer(draw, 0, values.length - 1)]!;
 }
 
-/** Numbers at which readers break: around the limits of their types, and sizes that nobody has memory for. */
+/** Numbers at which readers break: around the limits of their types, and sizes for which no machine has memory. */
 const numbers = [0n, 1n, 2n, 7n, 255n, 4096n, 65_535n, 1n << 20n, 1n << 27n, (1n << 31n) - 1n, 1n << 31n, 0xffffffffn];
 const wide = [...numbers, 1n << 32n, (1n << 53n) - 1n, 1n << 53n, 1n << 60n, (1n << 63n) - 1n, (1n << 64n) - 1n];
 
-/** Spoils bytes in up to three places, most of them within the first `head`, where formats have their sizes. */
+/** Spoils bytes in up to three places, most of them within the first `head` bytes, where formats have their sizes. */
 export function spoilBytes(draw: Draw, bytes: Buffer, head = 400): Buffer {
   let spoilt = Buffer.from(bytes);
   const at = (): number =>
@@ -52,7 +55,7 @@ export function spoilBytes(draw: Draw, bytes: Buffer, head = 400): Buffer {
   return spoilt;
 }
 
-/** The texts that may take the place of a value in a JSON file. */
+/** Texts that may replace a value in a JSON file. */
 const values: readonly (() => string)[] = [
   ...["null", "true", "false", '""', '"1e6"', '"\\ud800"', '"__proto__"', "[]", "{}", "[null]", '[["a"]]', '{"a":1}'],
   ...["0", "-1", "1", "2", "0.5", "1e999", "-1e999", "1e-999", "1000000", "2097151", "2147483647", "4294967296"],
@@ -73,7 +76,7 @@ export function spoilJson(draw: Draw, text: string): string {
   return text;
 }
 
-/** A value that `JSON.stringify` leaves a mark for, and the text that is to stand there. */
+/** A value for which `JSON.stringify` leaves a mark; the mark is then replaced by the text. */
 const mark = "\u0000mark\u0000";
 
 function spoilValue(draw: Draw, text: string): string {
@@ -85,7 +88,7 @@ function spoilValue(draw: Draw, text: string): string {
   } catch {
     return text;
   }
-  // Where values are: objects and arrays with a key each, few of those that lists have many of.
+  // The places of values: an object or array and a key for each. Of the many places in lists only a few are taken.
   const places: [Record<string, unknown>, string][] = [];
   const walk = (value: unknown, depth: number): void => {
     if (typeof value !== "object" || value === null || depth === 0) return;
@@ -130,7 +133,7 @@ function spoilValue(draw: Draw, text: string): string {
   }
 }
 
-/** A safetensors file whose header is spoilt as JSON. */
+/** Spoils the header of a safetensors file as JSON. */
 export function spoilSafetensors(draw: Draw, bytes: Buffer): Buffer {
   const length = Number(bytes.readBigUInt64LE());
   const header = Buffer.from(spoilJson(draw, bytes.toString("utf8", 8, 8 + length)));

@@ -1,4 +1,4 @@
-/** Small sound files of every format that heed reads, and what a program does with them. */
+/** Small valid files of every format that heed reads, and what a program does with them. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { noGrad } from "../../lib/autograd.js";
@@ -33,9 +33,9 @@ import { byteLevelJson, unigramJson, wordPieceJson } from "../tokenizer/fixtures
 
 export interface Subject {
   readonly name: string;
-  /** Writes the sound files into an empty folder. */
+  /** Writes the valid files into an empty folder. */
   make(folder: string): Promise<void> | void;
-  /** Loads what is in the folder and works with it. */
+  /** Loads the files in the folder and works with them. */
   use(folder: string): Promise<void>;
 }
 
@@ -50,7 +50,7 @@ const texts = [
   "日本\ud83d\ude00\ud800",
 ];
 
-/** Encodes texts and decodes them, as whole ones and as streams. */
+/** Encodes texts and decodes them, both as a whole and as streams. */
 function useTokenizer(tokenizer: Tokenizer): void {
   for (const text of texts) {
     const ids = tokenizer.encode(text);
@@ -72,7 +72,10 @@ async function useModel(model: Module): Promise<void> {
   else await ran(() => (model as unknown as { forward: (ids: IntTensor) => FloatTensor }).forward(ids()));
 }
 
-/** A folder with a model of a family; `more` are entries of its config.json, over those that heed writes. */
+/**
+ * Returns a folder with a model of a family; `more` are entries of its config.json that override those that heed
+ * writes.
+ */
 function family(
   name: string,
   kind: keyof PretrainedKinds,
@@ -127,7 +130,7 @@ const llama = (config: Partial<LlamaConfig> = {}) => new Llama({ ...sizes, hidde
 const bert = (config: object = {}) => new Bert({ ...sizes, hidden: 6, ...config }, options);
 const pair = { startToken: 0, endToken: 1, suppressedTokens: [0] };
 
-/** A GGUF or llama2.c file. */
+/** Returns a GGUF or llama2.c file. */
 function file(name: string, make: (folder: string) => Promise<void>): Subject {
   return {
     name,
@@ -142,7 +145,7 @@ function file(name: string, make: (folder: string) => Promise<void>): Subject {
   };
 }
 
-/** A tokenizer of its own. */
+/** Returns a tokenizer alone. */
 const tokenizer = (name: string, json: object): Subject => ({
   name,
   make(folder) {
@@ -158,7 +161,7 @@ const tokenizer = (name: string, json: object): Subject => ({
   },
 });
 
-/** Bytes as pieces, and a few merges: 3 + 256 + 8 tokens of llama2.c. */
+/** Returns bytes as pieces and a few merges: 3 + 256 + 8 tokens of llama2.c. */
 function llama2cTokenizer(): Llama2cTokenizer {
   const bytes = Array.from({ length: 256 }, (_, byte): [string, number] => [
     `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
@@ -168,7 +171,7 @@ function llama2cTokenizer(): Llama2cTokenizer {
   return Llama2cTokenizer.fromTokens([["<unk>", 0], ["\n<s>\n", 0], ["\n</s>\n", 0], ...bytes, ...words]);
 }
 
-/** heed's own file of a tokenizer. */
+/** Returns heed's own file of a tokenizer. */
 const own = (name: string, made: () => Tokenizer): Subject => ({
   name,
   make: (folder) => write(folder, "heed-tokenizer.json", made().toJSON()),
@@ -283,12 +286,12 @@ export const subjects: readonly Subject[] = [
   own("tokenizer.json in heed's own", () => new HuggingFaceTokenizer(wordPieceJson())),
 ];
 
-/** The sizes of one side. */
+/** Returns the sizes with the vocabulary of one side only. */
 function omit({ vocabularySize, ...rest }: typeof sizes) {
   return { ...rest, sourceVocabularySize: vocabularySize };
 }
 
-/** The files of a folder, with their names in it. */
+/** Returns the files of a folder by their names in it. */
 export function filesOf(folder: string): Map<string, Buffer> {
   const names = readdirSync(folder, { recursive: true, withFileTypes: true });
   return new Map(

@@ -1,4 +1,4 @@
-/** Tokenizers beside Hugging Face's own, in Rust (@anush008/tokenizers): the same ids, the same texts. */
+/** Compares tokenizers with Hugging Face's own, in Rust (@anush008/tokenizers): the ids and texts must be the same. */
 import path from "node:path";
 import { Tokenizer as Rust } from "@anush008/tokenizers";
 import fc from "fast-check";
@@ -28,7 +28,10 @@ import { hasLlamaCpp, llamaVocabulary } from "../support/llama-cpp.js";
 import { ggufByteLevel, ggufSpaced } from "../support/random-tokenizers.js";
 import { fuzz } from "./fuzz.js";
 
-/** Of several ways to cut a text with the same score, rounding chooses: `ties` leaves out the order of the ids. */
+/**
+ * If several ways to split a text have the same score, rounding decides; with `ties` the order of the ids is not
+ * compared.
+ */
 async function expectSame(json: object, text: string, { ties = false } = {}): Promise<void> {
   const own = new HuggingFaceTokenizer(json);
   const rust = Rust.fromString(JSON.stringify(json));
@@ -81,7 +84,7 @@ fuzz(
   fc.tuple(fc.array(anyText, { minLength: 1, maxLength: 4 }), fc.integer({ min: 1, max: 5000 })),
   { ci: 15, nightly: 3000 },
   async ([texts, times]) => {
-    // Lone surrogates too, wherever the text is cut.
+    // The text includes lone surrogates, wherever it is cut.
     const text = ["\ud83d", ...Array.from({ length: times }, (_, i) => texts[(i * i) % texts.length]), "\ude00"].join(
       "",
     );
@@ -99,7 +102,7 @@ fuzz(
   },
 );
 
-/** The metadata of a GGUF file for a tokenizer; null where it is refused, by name. */
+/** Returns the metadata of a GGUF file for a tokenizer, or null if it is refused with a reason. */
 function toGguf(own: HuggingFaceTokenizer, rows?: number): Map<string, GgufInputValue> | null {
   try {
     return tokenizerToGguf(own, rows);
@@ -120,7 +123,7 @@ async function fromGguf(metadata: ReadonlyMap<string, GgufInputValue>): Promise<
 
 const folder = sharedFolder();
 const ggufTokenizer = fc.oneof(ggufByteLevel.map(byteLevelJson), ggufSpaced.map(spacedJson));
-/** Tokens that begin and end a text are special everywhere but in a file that is wrong. */
+/** Tokens that begin and end a text are special everywhere except in an invalid file. */
 function configOf({ added_tokens }: Json): Record<string, string> {
   const named = { bos_token: "<s>", eos_token: "</s>" };
   const special = (name: string): boolean => added_tokens.some((token) => token.special && token.content === name);
@@ -153,15 +156,15 @@ if (hasLlamaCpp)
     async ([json, texts, more]) => {
       const own = new HuggingFaceTokenizer(json, { config: configOf(json) });
       const metadata = toGguf(own, own.vocabularySize + more);
-      // These two are special to llama.cpp whatever the file says.
+      // llama.cpp treats these two as special whatever the file says.
       if (!metadata || ["<s>", "</s>"].some((name) => Object.hasOwn(json.model.vocab, name))) return;
       const file = path.join(folder, "a.gguf");
       const architecture = ["general.architecture", { type: "string", value: "llama" }] as const;
       await writeGguf(file, new Map([architecture, ...metadata]), []);
-      // llama.cpp brings no text to its composed form, and a token of U+0000 is none to it.
+      // llama.cpp does not compose texts, and has no token for U+0000.
       const composed = texts.map((text) => text.normalize("NFC").replaceAll("\0", ""));
-      // In text of users, too, it finds some special tokens: in a SentencePiece vocabulary it merges any two tokens into
-      // one, and with `ignore_merges` a word that is one is not cut.
+      // It also finds some special tokens in text of users: in a SentencePiece vocabulary it merges any two tokens that
+      // form one, and with `ignore_merges` a word that is a token is not split.
       const spelt = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
       const inText = (text: string): boolean => spelt.some((content) => text.includes(content));
       const finds = json.model.byte_fallback === true || json.model.ignore_merges === true;

@@ -36,7 +36,7 @@ describe("cosineSchedule", () => {
 describe("noamSchedule", () => {
   test("is the paper's for its base model", () => {
     const schedule = noamSchedule({ width: 512 });
-    // d_model^-0.5 · step · warmup^-1.5 on the way up, worked out by hand: 0.0441942 · 1 / 252982.
+    // d_model^-0.5 · step · warmup^-1.5 during the warm-up, computed by hand: 0.0441942 · 1 / 252982.
     expect(schedule(0)).toBeCloseTo(1.746928e-7, 12);
     expect(schedule(999)).toBeCloseTo(1.746928e-4, 9);
     // The peak, 1 / √(512 · 4000), and a quarter of it after sixteen times as many steps.

@@ -1,4 +1,6 @@
-/** Files of the BERT family as they are published: with and without prefixes, old names, and heads of other tasks. */
+/**
+ * Tests published forms of files of the BERT family: with and without prefixes, old names, and heads of other tasks.
+ */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
@@ -36,7 +38,7 @@ async function outputOf(model: Forward): Promise<Float32Array> {
 
 type Tensors = SafetensorsInput[];
 
-/** The model's parameters, by the names that `name` makes of their own. */
+/** Returns the model's parameters under the names that `name` makes of their own names. */
 const tensorsOf = (model: Module, name: (own: string) => string): Tensors =>
   Object.entries(model.stateDict()).map(([own, { shape }]): SafetensorsInput => {
     return { name: name(own), dtype: "F32", shape, data: () => model.stateDict()[own]!.data() };

@@ -1,4 +1,4 @@
-/** Tokenizers into the metadata of GGUF files and out of it. */
+/** Tests the conversion of tokenizers to the metadata of GGUF files and back. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -44,7 +44,7 @@ test("byte-level, with its special tokens and its template", async () => {
 });
 
 describe("how text is cut", () => {
-  // What each is to cut "it's 12345 words\n\nhere  now!": by the published expressions, by hand.
+  // The expected pieces of "it's 12345 words\n\nhere  now!" for each, derived by hand from the published expressions.
   const cut: Record<string, string[]> = {
     "gpt-2": ["it", "'s", " 12345", " words", "\n", "\n", "here", " ", " now", "!"],
     "llama-bpe": ["it", "'s", " ", "123", "45", " words", "\n\n", "here", " ", " now", "!"],

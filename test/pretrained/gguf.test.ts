@@ -55,7 +55,7 @@ const base: LlamaConfig = {
   hidden: 64,
 };
 
-/** Weights of a Llama by Hugging Face's names, large enough that every part of it shows. */
+/** Returns the weights of a Llama under Hugging Face's names, large enough for every part of it to matter. */
 function llamaWeights(config: Required<LlamaConfig>): Weights {
   const { vocabularySize, layers, heads, kvHeads, headSize, width, hidden, tied, attentionBias, qkNorm } = config;
   const weights: Weights = {};
@@ -84,7 +84,7 @@ function llamaWeights(config: Required<LlamaConfig>): Weights {
   return weights;
 }
 
-/** The names that llama.cpp's converter gives. */
+/** Returns the name that llama.cpp's converter gives. */
 function ggufName(name: string): string {
   return name
     .replace("model.embed_tokens", "token_embd")
@@ -98,7 +98,10 @@ function ggufName(name: string): string {
     .replace(/mlp\.(\w+)_proj/, "ffn_$1");
 }
 
-/** The order of rows that its converter gives queries and keys of architecture llama: a head's halves interleaved. */
+/**
+ * Puts rows into the order that its converter gives queries and keys of architecture llama: a head's halves
+ * interleaved.
+ */
 function interleaved({ shape, values }: Weights[string], heads: number): Float32Array {
   const size = shape[0]! / heads;
   const row = values.length / shape[0]!;
@@ -172,7 +175,7 @@ onEachDevice((device) => {
       if (input.sizes.length < 2) return input;
       const { type, numbers, bytes, random: block } = blocks[i % blocks.length]!;
       const made = Array.from({ length: (input.sizes[0]! * input.sizes[1]!) / numbers }, () => block(random));
-      // Random scales are too wild for a model.
+      // Random scales are too large for a model.
       const name = Object.keys(weights).find((name) => ggufName(name) === input.name)!;
       const scaled = made.map((block) => block.values);
       weights[name]!.values = Float32Array.from(scaled.flat());
@@ -239,7 +242,7 @@ describe("positions scaled", () => {
   });
 });
 
-/** A file's logits, less each row's logarithm of the sum of exponentials. */
+/** Returns a file's logits minus each row's logarithm of the sum of exponentials. */
 function logProbabilities(values: Float32Array): number[] {
   return ids.flatMap((_, t) => {
     const row = Array.from(values.subarray(17 * t, 17 * (t + 1)));
@@ -248,7 +251,7 @@ function logProbabilities(values: Float32Array): number[] {
   });
 }
 
-/** Of two layers in f32, whose sums are made in another order. */
+/** Error of two layers in f32 whose sums are computed in another order. */
 const rounding = 1e-5;
 
 describe.skipIf(!hasLlamaCpp)("llama.cpp computes what heed saved", () => {

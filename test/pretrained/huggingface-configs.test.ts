@@ -1,4 +1,7 @@
-/** What transformers makes of entries of config.json that files leave out, spell in two ways, or that contradict. */
+/**
+ * Tests how transformers interprets entries of config.json that files omit, spell in two ways, or that contradict each
+ * other.
+ */
 import { describe, expect, test } from "vitest";
 import type { BertConfig } from "../../lib/models/bert-config.js";
 import { fromHuggingFaceBertConfig, toHuggingFaceBertConfig } from "../../lib/pretrained/families/bert-config.js";
@@ -151,12 +154,12 @@ describe("rotary positions", () => {
     expect(scaled({ ...yarn, beta_fast: 8, truncate: false })).toMatchObject({ betaFast: 8, truncate: false });
     const both = scaled({ ...yarn, mscale: 0.7, mscale_all_dim: 1.2 }) as { attentionFactor: number };
     expect(both.attentionFactor).toBeCloseTo((0.07 * Math.log(4) + 1) / (0.12 * Math.log(4) + 1), 15);
-    // One of them alone is none.
+    // One of them alone has no effect.
     expect(scaled({ ...yarn, mscale: 0.7 })).toEqual(scaled(yarn));
     expect(scaled({ ...yarn, mscale: 0.7, mscale_all_dim: 1.2, attention_factor: 3 })).toMatchObject({
       attentionFactor: 3,
     });
-    // What is beside rope_scaling comes first.
+    // Entries beside rope_scaling take precedence.
     expect(scaled(yarn, { original_max_position_embeddings: 32 })).toMatchObject({ originalLength: 32 });
     expectError(() => scaled({ ...yarn, beta_fast: "32" }), "ERR_FORMAT", /beta_fast to be a number/);
   });

@@ -90,7 +90,7 @@ describe("a folder that does not fit", () => {
       (folder) => {
         const file = path.join(folder, "model.bin");
         const bytes = readFileSync(file);
-        // The count lies behind the version, the architecture's name and its revision.
+        // The count follows the version, the architecture's name and its revision.
         const at = 4 + 2 + "TransformerBase".length + 1 + 4;
         bytes.writeUInt32LE(bytes.readUInt32LE(at) + 1, at);
         writeFileSync(file, Buffer.concat([bytes, variable({ name: "more", shape: [1], values: [1] })]));

@@ -24,7 +24,7 @@ beforeEach(() => {
 const put = (name: string, value: unknown = {}) =>
   writeFileSync(path.join(folder, name), typeof value === "string" ? value : JSON.stringify(value));
 
-/** A run's folder with a checkpoint of 300 ids. */
+/** Saves a run's folder with a checkpoint of a model with 300 ids. */
 async function saveRun(): Promise<string> {
   using model = new GPT(
     { vocabularySize: 300, contextLength: 16, layers: 1, heads: 2, width: 8 },

@@ -1,4 +1,4 @@
-/** How the numbers of a file come into a model: as they are stored, or quantised as they arrive. */
+/** Tests how the numbers of a file get into a model: as they are stored, or quantised as they arrive. */
 import { createHash } from "node:crypto";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -28,11 +28,11 @@ import { temporaryFolder } from "../support/folder.js";
 import { onEachDevice } from "../support/targets.js";
 import { writeTinyTranslator } from "../support/tiny-translator.js";
 
-/** A file that breaks off at one of its tensors, or lacks one. */
+/** A file that ends at one of its tensors, or lacks one. */
 class Interrupted implements WeightFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, WeightEntry>;
-  /** Tensors that were read. */
+  /** Number of tensors that were read. */
   read = 0;
 
   constructor(
@@ -74,7 +74,7 @@ class Holder extends Module {
   }
 }
 
-/** Every tensor of a model by its name: its dtype and a digest of its bytes. */
+/** Returns the dtype of every tensor of a model and a digest of its bytes, by its name. */
 async function contentsOf(model: Module): Promise<Record<string, string>> {
   const contents: Record<string, string> = {};
   for (const [prefix, module] of model.modules())
@@ -101,7 +101,7 @@ describe("quantised as they arrive, weights are what they are quantised afterwar
         }
   }
 
-  // Matrices are larger than a piece and of no whole number of parts.
+  // Matrices are larger than a piece, and their sizes are not multiples of a part.
   const size = { vocabularySize: 1501, contextLength: 8, layers: 1, heads: 4, width: 520, hidden: 1300 };
 
   test("of a folder, in f32, bf16 and shards", async () => {

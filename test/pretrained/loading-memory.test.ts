@@ -1,6 +1,6 @@
 /**
- * Loading takes the memory of the model and of some pieces of its file: at most 1.2 times what the model has in the end,
- * whatever it is read from and put into. At night this is measured of a model of GPT-2's shape.
+ * Loading takes the memory of the model and of some pieces of its file: at most 1.2 times the final size of the model,
+ * whatever the format and the target. The nightly run measures this on a model of GPT-2's shape.
  */
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -21,8 +21,8 @@ const at = (name: string): string => path.join(folder, name);
 const MiB = 2 ** 20;
 
 /**
- * What a process grows by whatever the model's size: pieces of a file, copies of them on their way, JavaScript's own memory.
- * A model of GPT-2's shape is so large that hardly any is needed beside the factor.
+ * Growth of a process that does not depend on the model's size: pieces of a file, copies of them in transit, and
+ * JavaScript's own memory. A model of GPT-2's shape is so large that it hardly needs any besides the factor.
  */
 const growth = (nightly ? 4 : 16) * MiB;
 
@@ -70,7 +70,10 @@ const cases: Case[] = [
     : []),
 ];
 
-/** Loads a model; prints the most bytes that the process has grown by, and those of the model. */
+/**
+ * Returns a program that loads a model and prints the largest growth of the process in bytes, and the bytes of the
+ * model.
+ */
 const program = (file: string, options: LoadModelOptions): string => `
   import { readFileSync } from "node:fs";
   const bytes = (key) => 1024 * Number(new RegExp(key + ":\\\\s+(\\\\d+)").exec(readFileSync("/proc/self/status", "utf8"))[1]);

@@ -1,4 +1,4 @@
-/** Marian's folders: what their config.json may say, and under which names their tensors may be. */
+/** Tests Marian's folders: the possible content of their config.json and the possible names of their tensors. */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -55,7 +55,7 @@ async function translations(folder: string): Promise<number[][]> {
 test("one embedding may have any of its names, or several, and two vocabularies their own", async () => {
   const plain = await translations(await folderOf(fixture.weights));
   expect(plain.flat().length).toBeGreaterThan(0);
-  // Padding is never written.
+  // Padding is never generated.
   expect(plain.flat()).not.toContain(1);
   const table = { shape: [12, 12], dtype: "f32" as const, data: Buffer.alloc(4 * 144).toString("base64") };
   const copies = { ...fixture.weights, [sides[0]!]: embedding, "lm_head.weight": embedding };

@@ -1,4 +1,4 @@
-/** Tokenizers that heed writes, as other programs read them. */
+/** Tests how other programs read the tokenizers that heed writes. */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { Tokenizer as Rust } from "@anush008/tokenizers";
@@ -17,7 +17,7 @@ import { temporaryFolder } from "../support/folder.js";
 import { hasLlamaCpp, llamaLogProbabilities, llamaVocabulary } from "../support/llama-cpp.js";
 import { byteLevelJson } from "../tokenizer/fixtures.js";
 
-/** A vocabulary of llama2.c: bytes, and "ab" of "a" and "b". */
+/** A vocabulary of llama2.c: bytes, and "ab" made of "a" and "b". */
 const names = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
 const tokens = ["<unk>", "\n<s>\n", "\n</s>\n", ...names, " ", "a", "b", "c", "ab", " ab"];
 const spaced = Llama2cTokenizer.fromTokens(tokens.map((text, id) => [text, -id]));

@@ -1,5 +1,6 @@
-// Models saved over others where a folder is a mount point, a link to another disk, on a disk that is too small, or on one
-// that cannot be written. In any case one whole model is there afterwards, the old one where the new one could not be.
+// Models are saved over others in a folder that is a mount point or a link to another disk, on a disk that is too
+// small, or on one that cannot be written. In any case one complete model is there afterwards: the old one if the new
+// one could not be saved.
 import { mkdirSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -7,7 +8,10 @@ import { expectChild } from "../support/child.js";
 import { temporaryFolder } from "../support/folder.js";
 import { mounted, noMounts } from "../support/mounts.js";
 
-/** `make(layers)` is a model, `save` saves it, and `layers()` is that of the model in the folder. */
+/**
+ * `make(layers)` makes a model, `save` saves it, and `layers()` returns the number of layers of the model in the
+ * folder.
+ */
 const program = (folder: string, body: string): string => `
   import { readdirSync, writeFileSync } from "node:fs";
   const folder = ${JSON.stringify(folder)};
@@ -22,7 +26,7 @@ const program = (folder: string, body: string): string => `
 
 describe.skipIf(noMounts !== null)("a model saved over another one", () => {
   const files = ["config.json", "model.safetensors"];
-  /** A folder, a disk of some MB beside it, and what a process says that has mounted it. */
+  /** Makes a folder and mounts a disk of some MB beside it; returns the lines that the process prints. */
   async function run(script: string, body: string, size = "8m"): Promise<{ lines: string[]; root: string }> {
     const root = temporaryFolder();
     for (const name of ["disk", "folder"]) mkdirSync(path.join(root, name));

@@ -1,4 +1,4 @@
-/** Saved folders load again, and in Python, where a reference of NumPy gives the same logits. */
+/** Saved folders must load again, also in Python, where a NumPy reference must give the same logits. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";

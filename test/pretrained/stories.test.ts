@@ -1,4 +1,4 @@
-/** stories260K: what others trained says, greedily, what others published that it says. */
+/** stories260K: greedy generation with a published model must give the published text. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,7 +12,7 @@ const folder = sharedModel("stories260K");
 
 describe.skipIf(!folder).each(devices)("stories260K on %s", (device) => {
   test("tells the published story, character for character", { timeout: 300_000 }, async () => {
-    // The program that printed it ended with a line.
+    // The program that printed it ended with a newline.
     const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8").replace(/\n$/, "");
     using model = await loadLlama2c(path.join(folder!, "stories260K.bin"), { device });
     const tokenizer = await Llama2cTokenizer.fromFile(path.join(folder!, "tok512.bin"));

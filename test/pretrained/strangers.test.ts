@@ -1,4 +1,7 @@
-/** Files from strangers: what a small file asks for is refused by name before memory is taken for it. */
+/**
+ * Files from strangers: if a small file asks for too much memory, it must be refused with a reason before memory is
+ * allocated.
+ */
 import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -30,7 +33,7 @@ beforeEach(() => {
 
 const mebi = 2 ** 20;
 
-/** Expects a file to be refused, for less than this memory. */
+/** Expects that a file is refused and that this takes less than this much memory. */
 async function expectCheap(loading: () => Promise<unknown>, message: RegExp, most = 64 * mebi): Promise<void> {
   const cpu = device("cpu");
   await cpu.synchronize();
@@ -43,7 +46,7 @@ async function expectCheap(loading: () => Promise<unknown>, message: RegExp, mos
   expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(most);
 }
 
-/** A folder with these tensors of zeros. */
+/** Writes a folder with these tensors of zeros. */
 async function folderOf(config: unknown, tensors: Readonly<Record<string, readonly number[]>>): Promise<void> {
   writeFileSync(path.join(folder, "config.json"), JSON.stringify(config));
   const inputs = Object.entries(tensors).map(([name, shape]) => {
@@ -82,7 +85,7 @@ const marian = {
 const million = 1_000_000;
 const deepest = 4096;
 
-/** The last layer and the largest tensors, by which sizes are found that are wrong by mistake. */
+/** The last layer and the largest tensors, which reveal sizes that are wrong by mistake. */
 const cases: [string, keyof PretrainedKinds, object, Record<string, number[]>, RegExp][] = [
   ["GPT: a million layers", "causal", { ...gpt, n_layer: million }, {}, /layers to be an integer from 1 to 4096/],
   [

@@ -1,4 +1,4 @@
-/** ar-en-transliteration: an encoder–decoder that others trained says what others published that it says. */
+/** ar-en-transliteration: a published encoder–decoder must give the published outputs. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -15,7 +15,7 @@ import { sharedModel } from "../support/shared.js";
 const folder = sharedModel("ar-en-transliteration");
 const published = { آتزمون: "atzmon", آزا: "azza" };
 
-/** The file's tensors by our names, straight from its bytes: what the reference computes with. */
+/** Returns the file's tensors under our names, directly from its bytes, for the reference. */
 async function weightsOf(): Promise<Record<string, Float32Array>> {
   await using file = await readCTranslate2(path.join(folder!, "model.bin"));
   const weights: Record<string, Float32Array> = {};

@@ -1,4 +1,4 @@
-/** What is broken off, cut short or wrong, and must cost nobody else anything. */
+/** Work that is interrupted, truncated or wrong, and must not affect anything else. */
 import { deepStrictEqual, ok, rejects, strictEqual } from "node:assert/strict";
 import { once } from "node:events";
 import { copyFile, cp, mkdir, rm, stat, truncate } from "node:fs/promises";
@@ -18,7 +18,7 @@ const isHeedError =
     return true;
   };
 
-/** Ends a training before its time. The next one goes on from there. */
+/** Interrupts a training. The next one continues from there. */
 export const abortTraining: Work = (lane) => trainUntil(lane, 1 + lane.random.integer(trainingSteps));
 
 export const abortGeneration: Work = async ({ place: { speaker, said }, random }) => {
@@ -37,7 +37,7 @@ export const abortGeneration: Work = async ({ place: { speaker, said }, random }
   deepStrictEqual(usual, said, "a fixed generation has changed");
 };
 
-/** Loads what has been cut short, or is while it is read. */
+/** Loads a file that has been truncated, or is truncated while it is read. */
 export const loadTruncated: Work = async ({ place, folder, random }) => {
   const format = pick(random, formats);
   const cut = path.join(folder, "cut");
@@ -52,12 +52,12 @@ export const loadTruncated: Work = async ({ place, folder, random }) => {
   const loading = place.checkSaved(copy, format);
   if (later) await Promise.all([truncate(weights, size), loading.catch(isHeedError("ERR_FORMAT", "ERR_IO"))]);
   else await rejects(loading, isHeedError("ERR_FORMAT", "ERR_IO"));
-  // It is whole again, in the same place.
+  // The file is complete again, in the same place.
   await copyFile(path.join(place.models, path.relative(cut, weights)), weights);
   await place.checkSaved(copy, format);
 };
 
-/** Breaks a download off, or has the hub do so; the next one ends well. */
+/** Interrupts a download, or lets the hub do so; the next download succeeds. */
 export const breakDownload: Work = async (lane) => {
   const { random, place } = lane;
   const { hub, options } = await startHub(lane);
@@ -80,8 +80,8 @@ export const breakDownload: Work = async (lane) => {
 };
 
 /**
- * Ends a thread with reads under way. Not before it has begun: files that Node.js has open as it loads modules stay open
- * when it ends a thread.
+ * Ends a thread while reads are pending. It must have begun: files that Node.js has open while it loads modules stay
+ * open when it ends a thread.
  */
 export const terminateWorker: Work = async ({ place, random }) => {
   const worker = startWorker({ device: place.device.name, endless: true });
@@ -90,7 +90,7 @@ export const terminateWorker: Work = async ({ place, random }) => {
   await worker.terminate();
 };
 
-/** Some operations fail among others; each reader is told of what is wrong with the own ones alone. */
+/** Some operations fail among others; each reader is told only of failures that affect its own tensors. */
 export const failSome: Work = async ({ place: { device }, random }) => {
   using table = ones([3, 8], { device });
   const reads = Array.from({ length: 30 }, async (_, i) => {
@@ -105,21 +105,21 @@ export const failSome: Work = async ({ place: { device }, random }) => {
   await Promise.all(reads);
 };
 
-/** A step that fails changes nothing; whoever catches its error may go on. */
+/** A step that fails changes nothing; a caller that catches its error may continue. */
 export const trainOnBadTokens: Work = async ({ place, random }) => {
   using model = newStudent(place.device);
   using trainer = new Trainer({ model, data: lessons(random.integer(384)), batchSize: 8, steps: 60 });
-  // An epoch meets the bad token.
+  // An epoch contains the bad token.
   await rejects(trainer.train(), isHeedError("ERR_RANGE"));
   const before = await model.wte.weight.data();
   await rejects(trainer.train(), isHeedError("ERR_RANGE"));
   deepStrictEqual(await model.wte.weight.data(), before, "a failed step has changed the model");
 };
 
-/** Bytes of a tensor for which there may be no memory. */
+/** Bytes of a tensor for which there may be too little memory. */
 export const large = 256 * 2 ** 20;
 
-/** Makes a large tensor, or one that is larger than all memory that may be left, and reads it or not. */
+/** Makes a large tensor, or one that is larger than all remaining memory, and reads it or not. */
 export const wantMuch: Work = async ({ place: { device }, random }) => {
   const read = random.integer(2) === 1;
   using x = empty([read ? large : 16 * large], { dtype: "u8", device });

@@ -1,4 +1,4 @@
-/** What goes wrong, for a while, around all that is done. */
+/** Faults that affect all work for a while. */
 import { once } from "node:events";
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -23,11 +23,11 @@ import type { Work } from "./world.js";
 
 export interface Fault {
   name: string;
-  /** Errors that it causes: whoever gets one has been refused, and nothing more. */
+  /** Errors that the fault causes: a caller that gets one has been refused, and nothing else has happened. */
   causes: readonly ErrorCode[];
-  /** The jobs that are done while it lasts. */
+  /** Jobs that run while it lasts. */
   work: readonly Work[];
-  /** Makes it happen; what it resolves to ends it. */
+  /** Causes the fault; resolves to a function that ends it. */
   strike: (random: Random) => Promise<() => Promise<void>>;
 }
 
@@ -48,7 +48,7 @@ const failedOperations: Fault = {
 const KiB = 2 ** 10;
 const MiB = 2 ** 20;
 
-/** Takes all memory of a device but for some. */
+/** Takes all memory of a device except some. */
 function hoard(device: Device, random: Random): Tensor[] {
   const hoarded: Tensor[] = [];
   for (const bytes of [64 * MiB, 4 * MiB, 256 * KiB, 4 * KiB])
@@ -74,12 +74,12 @@ const noDeviceMemory = (device: Device): Fault => ({
 });
 
 /**
- * Sets limits of this process's memory, one a line. A process of its own, since starting one holds the event loop for as
- * long as this process is large.
+ * A process that sets limits of this process's memory, which it reads line by line. It is a single long-lived process,
+ * because starting one holds up the event loop in proportion to the size of this process.
  */
 let limiter: ChildProcessByStdio<Writable, Readable, null> | undefined;
 
-/** Limits the process's memory to what it has and `room` bytes more; null lifts the limit. */
+/** Limits the process's memory to its current size and `room` bytes more; null lifts the limit. */
 async function limitMemory(room: number | null): Promise<void> {
   limiter ??= spawn("sh", ["-c", `while read limit; do prlimit --pid ${process.pid} --as="$limit:" && echo; done`], {
     stdio: ["pipe", "pipe", "inherit"],
@@ -90,15 +90,15 @@ async function limitMemory(room: number | null): Promise<void> {
   await once(limiter.stdout, "data");
 }
 
-/** Ends what the faults have started. */
+/** Ends the processes that the faults have started. */
 export function endFaults(): void {
   limiter?.stdin.end();
 }
 
 /**
- * V8 ends a process that has no memory for its own. So what is left when tensors of `large` bytes have taken all they can
- * is at least three quarters of one: of half of one, usual work once left too little for V8's next collection. It is not
- * enough for a new thread's V8.
+ * V8 ends a process that has no memory for V8's own needs. So when tensors of `large` bytes have taken all the memory
+ * they can, at least three quarters of such a size are left. With half of it, usual work once left too little for V8's
+ * next collection. It is not enough for the V8 of a new thread.
  */
 const noHostMemory: Fault = {
   name: "no memory",
@@ -120,14 +120,14 @@ const noDisk = (disk: string): Fault => ({
     try {
       writeFileSync(filler, new Uint8Array(Math.max(0, bavail * bsize - 4 * KiB * random.integer(32))));
     } catch (error) {
-      // Others have written meanwhile: the disk is full as well.
+      // Other work has written meanwhile, so the disk is already full.
       if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
     }
     return async () => rmSync(filler, { force: true });
   },
 });
 
-/** All faults of a device; `small` says whether the disk is a small one. */
+/** Returns all faults of a device; `small` says whether the disk is a small one. */
 export function faultsOf(device: Device, disk: string, small: boolean): Fault[] {
   const limited = device.kind !== "cpu" || process.platform === "linux";
   return [

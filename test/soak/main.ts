@@ -1,9 +1,9 @@
 /**
- * npm run soak [-- --minutes n] [--seed n]: works as a server would for hours, under changing faults, and demands that
- * nothing is left, lost or wrong (docs/testing.md). Prints a line a period and closing figures; the exit code is 1 where
- * a demand was not met.
+ * npm run soak [-- --minutes n] [--seed n]: works as a server would for hours, under changing faults, and checks that
+ * nothing is left over, lost or wrong (docs/testing.md). It prints a line for each period and closing figures; the exit
+ * code is 1 if a check failed.
  *
- * The work runs in a process of its own, which has a small disk that can be filled, and small CUDA devices: the software
+ * The work runs in a process of its own, with a small disk that can be filled and with small CUDA devices: the software
  * device, unless HEED_CUDA_DRIVER names another driver.
  */
 import { spawnSync } from "node:child_process";
@@ -39,7 +39,7 @@ const { status, signal, error } = spawnSync(command, args, {
     HEED_CUDA_DRIVER: fileURLToPath(new URL("../../Release/libheed_cuda_simulator.so", import.meta.url)),
     HEED_SIMULATOR_DEVICES: "2",
     HEED_SIMULATOR_MEMORY: String(64 * 2 ** 20),
-    // glibc keeps what threads that have ended had in arenas of their own: tens of MiB, that come and go.
+    // glibc keeps the memory of threads that have ended in arenas of their own: tens of MiB that come and go.
     MALLOC_ARENA_MAX: "2",
     ...process.env,
   },

@@ -9,7 +9,7 @@ export type Held = Record<string, number>;
 
 const entriesOf = (folder: string): number => (process.platform === "linux" ? readdirSync(folder).length : 0);
 
-/** Live tensors of the devices. */
+/** Counts the live tensors of the devices. */
 export function tensorsHeld(devices: readonly Device[]): Held {
   const held: Held = {};
   for (const device of devices) {
@@ -20,7 +20,7 @@ export function tensorsHeld(devices: readonly Device[]): Held {
   return held;
 }
 
-/** Handles of Node.js, open files and threads of the process, and bytes on a disk of its own. */
+/** Counts handles of Node.js, open files and threads of the process, and bytes on a disk of its own. */
 export function resourcesHeld(disk: string | null): Held {
   const held: Held = { "open files": entriesOf("/proc/self/fd"), threads: entriesOf("/proc/self/task") };
   for (const name of process.getActiveResourcesInfo()) held[name] = (held[name] ?? 0) + 1;
@@ -31,7 +31,7 @@ export function resourcesHeld(disk: string | null): Held {
   return held;
 }
 
-/** Describes what there is more of than before. */
+/** Describes everything of which there is more than before. */
 export function excess(before: Held, now: Held): string[] {
   return Object.entries(now).flatMap(([name, count]) => {
     const was = before[name] ?? 0;
@@ -40,8 +40,8 @@ export function excess(before: Held, now: Held): string[] {
 }
 
 /**
- * Collects garbage until there is no more of anything than before, for at most some seconds: what the system or another
- * thread closes takes its time. Resolves to what is left then.
+ * Collects garbage until there is no more of anything than before, for at most some seconds, because the system and
+ * other threads need time to close things. Resolves to a description of what is left then.
  */
 export async function whatIsLeft(look: () => Held, before: Held): Promise<string[]> {
   const end = performance.now() + 10_000;
@@ -53,7 +53,7 @@ export async function whatIsLeft(look: () => Held, before: Held): Promise<string
   }
 }
 
-/** Returns how far the least of the last quarter is above the least of the third. A leak raises it. */
+/** Returns the difference between the minimum of the last quarter and the minimum of the third. A leak raises it. */
 export function growth(values: readonly number[]): number {
   const part = (from: number, to: number): number =>
     Math.min(...values.slice(Math.floor(from * values.length), Math.floor(to * values.length)));

@@ -1,4 +1,4 @@
-/** The process that is soaked: node soak.js MINUTES SEED ROOT SMALL, as main.ts starts it. */
+/** The process that does the work: node soak.js MINUTES SEED ROOT SMALL, started by main.ts. */
 import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
@@ -18,9 +18,15 @@ const random = new Random(seed);
 const MiB = 2 ** 20;
 /** The number of jobs that run at the same time. */
 const lanes = 3;
-/** The longest that work may take after its period's end, in seconds: what takes longer hangs. */
+/**
+ * The longest time, in seconds, that work may take after the end of its period; work that takes longer counts as
+ * hanging.
+ */
 const patience = 120;
-/** The most bytes by which the process may grow from the third quarter to the last. V8's and glibc's heaps vary by half of it. */
+/**
+ * The largest number of bytes by which the process may grow from the third quarter to the last. V8's and glibc's heaps
+ * vary by half of it.
+ */
 const tolerance = 48 * MiB;
 
 const failures: string[] = [];
@@ -34,10 +40,10 @@ process.on("warning", (warning) => {
   if (warning.name !== "ExperimentalWarning") fail("warning", warning);
 });
 
-/** Milliseconds that the event loop was held at a time. */
+/** Milliseconds for which the event loop was held up each time. */
 const pauses = monitorEventLoopDelay({ resolution: 1 });
 pauses.enable();
-/** The longest since the last call. */
+/** Returns the longest pause since the last call. */
 function longestPause(): number {
   const longest = pauses.max / 1e6;
   pauses.reset();
@@ -49,7 +55,7 @@ interface Counts {
   refused: number;
 }
 
-/** Does one thing after another until the period ends. */
+/** Does one job after another until the period ends. */
 async function work(fault: Fault, place: Place, folder: string, over: () => boolean, counts: Counts): Promise<void> {
   mkdirSync(folder, { recursive: true });
   while (!over()) {
@@ -77,7 +83,7 @@ async function strike(fault: Fault, over: () => boolean): Promise<void> {
   }
 }
 
-/** Tells of failures that nobody has read, which is none of the next period's business. */
+/** Reads failures that nobody has read, so that they do not affect the next period. */
 async function settle(on: Device): Promise<void> {
   for (let told = false; !told;)
     told = await on.synchronize().then(
@@ -127,7 +133,9 @@ const seconds = Math.min(10, (60 * minutes) / rounds.length);
 const tensors = (): Held => tensorsHeld(used);
 const resources = (): Held => resourcesHeld(small ? disk : null);
 const tensorsBefore = tensors();
-/** After the first round: what is made when it is first needed, as threads are, may stay. */
+/**
+ * Measured after the first round, because things that are made when they are first needed, such as threads, may stay.
+ */
 let resourcesBefore: Held | null = null;
 const started = performance.now();
 const sizes: number[] = [];
@@ -140,7 +148,7 @@ for (let count = 0; count < rounds.length || performance.now() - started < 60_00
   const pause = longestPause();
   for (const each of used) await settle(each);
   await place.check().catch((error: unknown) => fail(`after ${fault.name} on ${place.device}`, error));
-  // Whoever makes tensors disposes them, and leaves them to the collector only where there was a fault in between.
+  // Code that makes tensors must dispose them; it may leave them to the collector only if there was a fault in between.
   const left = [
     ...(fault.causes.length === 0 ? excess(tensorsBefore, tensors()) : []),
     ...(await whatIsLeft(tensors, tensorsBefore)),
@@ -168,7 +176,7 @@ for (let count = 0; count < rounds.length || performance.now() - started < 60_00
   console.log(columns.join("  "));
 }
 
-// The half of a run that has been through all faults only once says nothing yet.
+// If half of a run has been through all faults only once, it does not yet show growth.
 const judged = sizes.length >= 4 * rounds.length;
 const grown = growth(sizes);
 if (judged && grown > tolerance)

@@ -1,4 +1,4 @@
-/** What a server does all day: trains, generates, saves and loads, converts, downloads, has threads work. */
+/** The usual work of a server: it trains, generates, saves and loads, converts, downloads, and uses threads. */
 import { deepStrictEqual, strictEqual } from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -21,10 +21,10 @@ import {
 } from "./world.js";
 import type { WorkerOrder, WorkerReport } from "./worker.js";
 
-/** Trains to the end from where a run before has been broken off. */
+/** Continues an interrupted training to its end. */
 export const train: Work = (lane) => trainUntil(lane);
 
-/** Trains, with a checkpoint every other step, until the end or a signal. */
+/** Trains, with a checkpoint at every other step, until the end or a signal. */
 export async function trainUntil({ place, folder }: Lane, stopAfter = trainingSteps): Promise<void> {
   const run = path.join(folder, "run");
   const resume = existsSync(path.join(run, "latest")) ? await loadCheckpoint(run, place) : null;
@@ -42,7 +42,7 @@ export async function trainUntil({ place, folder }: Lane, stopAfter = trainingSt
   if (trainer.step === trainingSteps) await rm(run, { recursive: true });
 }
 
-/** The same request as always, beside one of its own. */
+/** Makes the fixed request, together with a random one. */
 export const generate: Work = async ({ place: { speaker, said }, random }) => {
   const length = 1 + random.integer(12);
   const prompt = Array.from({ length }, () => random.integer(96));
@@ -59,7 +59,7 @@ export const load: Work = async ({ place, random }) => {
   await place.checkSaved(path.join(place.models, format), format);
 };
 
-/** Makes a model anew and saves it in the place of the one before, which stays where that fails. */
+/** Makes a new model and saves it in place of the previous one, which stays if that fails. */
 export const convert: Work = async ({ place, folder, random }) => {
   const format = pick(random, formats);
   const file = path.join(folder, format);
@@ -74,7 +74,7 @@ export const convert: Work = async ({ place, folder, random }) => {
   await place.checkSaved(file, format);
 };
 
-/** A hub that has the model, and what asks it with an empty cache. */
+/** Starts a hub that has the model, and returns options for a download into an empty cache. */
 export async function startHub({
   place,
   folder,
@@ -97,12 +97,12 @@ export const download: Work = async (lane) => {
   await lane.place.checkSaved(hubName, "folder", options);
 };
 
-/** Starts a thread of its own, which does as it is told. */
+/** Starts a thread that follows the order. */
 export function startWorker(order: WorkerOrder): Worker {
   return new Worker(new URL("worker.js", import.meta.url), { workerData: order });
 }
 
-/** A thread that works, and ends. */
+/** Runs a thread that works and ends. */
 export const employ: Work = async ({ place: { device, said, losses } }) => {
   const worker = startWorker({ device: device.name, endless: false });
   const [[report]] = (await Promise.all([once(worker, "message"), once(worker, "exit")])) as [[WorkerReport], unknown];

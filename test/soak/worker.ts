@@ -1,11 +1,11 @@
-/** A thread of its own: heed's device queues, memory and handles are a thread's. */
+/** A thread of its own: heed's device queues, memory and handles belong to a thread. */
 import { parentPort, workerData } from "node:worker_threads";
 import { device, devices, HeedError, randn, matmul } from "heed";
 import { learn, newSpeaker, say } from "./world.js";
 
 export interface WorkerOrder {
   device: string;
-  /** Tells whether the worker goes on until it is terminated. */
+  /** True if the worker continues until it is terminated. */
   endless: boolean;
 }
 
@@ -17,7 +17,7 @@ async function work(on: string): Promise<WorkerReport> {
   return { said: await say(speaker), losses: await learn(on) };
 }
 
-/** Sends numbers from device to device and back, and reads them, always with more under way than has been done. */
+/** Sends numbers from device to device and back, and reads them. It always enqueues more than has been done. */
 async function circulate(on: string): Promise<never> {
   const others = devices().filter(({ name, available }) => available && name !== on);
   using x = randn([64, 64], { device: device(on), seed: 1 });

@@ -1,4 +1,4 @@
-/** The state that all jobs share: the models, and their results when nothing was wrong. */
+/** The state that all jobs share: the models, and their results in the absence of faults. */
 import { deepStrictEqual } from "node:assert/strict";
 import path from "node:path";
 import {
@@ -19,20 +19,20 @@ import {
 } from "heed";
 import type { Random } from "../support/random.js";
 
-/** The formats that a model is converted to, by the names of what it is in then. */
+/** Formats to which a model is converted; each name is also the name of the file or folder. */
 export const formats = ["folder", "model.gguf", "model.bin"] as const;
 export type Format = (typeof formats)[number];
 
 export const trainingSteps = 6;
 
-/** A model to be trained. It has dropout, so that a run that resumes must know where it was. */
+/** Makes a model for training. It has dropout, so that a resumed run must know its position. */
 export const newStudent = (on: Device | string): GPT =>
   new GPT(
     { vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16, dropout: 0.1 },
     { device: on, seed: 1 },
   );
 
-/** Tokens for it, one of which may be outside of its vocabulary. */
+/** Returns tokens for it, one of which may be outside its vocabulary. */
 export const lessons = (bad?: number): TokenSource =>
   tokenData(Uint8Array.from({ length: 400 }, (_, i) => (i === bad ? 17 : (i * i + (i >> 3)) % 17)));
 
@@ -47,7 +47,7 @@ export async function say(model: CausalModel): Promise<number[][]> {
   return (await generateTokens(model, prompts, options)).map(({ tokens }) => tokens);
 }
 
-/** The losses of a student's first steps. */
+/** Returns the losses of a student's first steps. */
 export async function learn(on: Device | string): Promise<number[]> {
   using model = newStudent(on);
   using trainer = new Trainer({ model, data: lessons(), batchSize: 2, steps: trainingSteps });
@@ -62,7 +62,7 @@ export const newSpeaker = (on: Device | string): Llama =>
     { device: on, seed: 2 },
   );
 
-/** Saves a speaker in a folder, in the place of the one that may be there. */
+/** Saves a speaker in a folder, in place of the one that may be there. */
 export async function save(model: Llama, folder: string, format: Format): Promise<void> {
   const to = path.join(folder, format);
   if (format === "folder") await savePretrained(to, model, { overwrite: true });
@@ -70,7 +70,7 @@ export async function save(model: Llama, folder: string, format: Format): Promis
   else await saveLlama2c(to, model);
 }
 
-/** One device, with a model that stays on it, and what it is to give. */
+/** One device, with a model that stays on it, and its expected results. */
 export class Place implements Disposable {
   readonly #saidBy = new Map<Format, number[][]>();
 
@@ -86,7 +86,7 @@ export class Place implements Disposable {
   static async open(name: string, models: string): Promise<Place> {
     const speaker = newSpeaker(name);
     const place = new Place(device(name), models, speaker, await say(speaker), await learn(name));
-    // Formats store the halves of rotary positions otherwise, so that sums are rounded otherwise.
+    // Formats store the halves of rotary positions differently, so sums are rounded differently.
     for (const format of formats) {
       using loaded = await load(path.join(models, format), { kind: "causal", device: name });
       place.#saidBy.set(format, await say(loaded.model));
@@ -94,13 +94,13 @@ export class Place implements Disposable {
     return place;
   }
 
-  /** Loads a speaker from a file, a folder or a hub. Throws unless it says what it did at first. */
+  /** Loads a speaker from a file, a folder or a hub. Throws unless it generates the same as at first. */
   async checkSaved(name: string, format: Format, options: Omit<LoadOptions, "kind"> = {}): Promise<void> {
     using loaded = await load(name, { ...options, kind: "causal", device: this.device });
     deepStrictEqual(await say(loaded.model), this.#saidBy.get(format), `the model of ${name} says something else`);
   }
 
-  /** Throws unless a fixed generation and a fixed training give what they did at first. */
+  /** Throws unless a fixed generation and a fixed training give the same results as at first. */
   async check(): Promise<void> {
     deepStrictEqual(await say(this.speaker), this.said, `a fixed generation on ${this.device} has changed`);
     deepStrictEqual(await learn(this.device), this.losses, `a fixed training on ${this.device} has changed`);
@@ -111,15 +111,15 @@ export class Place implements Disposable {
   }
 }
 
-/** The surroundings in which a job is done. */
+/** The environment of a job. */
 export interface Lane {
   place: Place;
-  /** On the small disk, and nobody else's. */
+  /** A folder on the small disk that no other lane uses. */
   folder: string;
   random: Random;
 }
 
-/** Resolves where what it does is right; rejects with what a fault caused, or with what is wrong. */
+/** Resolves if the results are correct; rejects with an error that a fault caused, or with the mistake. */
 export type Work = (lane: Lane) => Promise<void>;
 
 export const pick = <T>(random: Random, list: readonly T[]): T => list[random.integer(list.length)]!;

@@ -1,4 +1,4 @@
-/** What a chat template from a stranger may do: nothing that holds the event loop for long, or exhausts memory. */
+/** A chat template from a stranger must not hold up the event loop for long or exhaust memory. */
 import { describe, expect, it } from "vitest";
 import { type ChatMessage, ChatTemplate, HeedError } from "../../lib/index.js";
 import { expectError } from "../support/errors.js";
@@ -8,7 +8,7 @@ const user = [{ role: "user", content: "hi" }];
 const space = "{% set ns = namespace(s='ab', l=[1]) %}";
 const text = `${space}{% for i in range(19) %}{% set ns.s = ns.s + ns.s %}{% endfor %}`;
 const list = `${space}{% for i in range(19) %}{% set ns.l = ns.l + ns.l %}{% endfor %}`;
-/** A list that holds another twice, and so on. */
+/** A list that contains another list twice, and so on. */
 const shared = `${space}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}`;
 const often = (body: string): string => `{% for i in range(100000) %}${body}{% endfor %}`;
 
@@ -70,7 +70,7 @@ describe("a hostile chat template", () => {
     const { user: own } = process.cpuUsage(before);
     expect(error.code).toBe("ERR_RANGE");
     expect(error.message).toMatch(message);
-    // The template is named.
+    // The error names the template.
     expect(error.message).toContain(source.slice(0, 20).replaceAll("\\", "\\\\"));
     // It takes a tenth of that on an idle machine.
     expect(own / 1e6).toBeLessThan(10);

@@ -1,6 +1,6 @@
-/** Small tokenizer.json files of each kind, whose encodings follow from the algorithms by hand. */
+/** Small tokenizer.json files of each kind, whose encodings can be derived from the algorithms by hand. */
 
-/** GPT-2's characters of bytes: written out from the published rule, apart from the code under test. */
+/** Returns GPT-2's character of a byte: written from the published rule, independently of the code under test. */
 export function byteCharacter(byte: number): string {
   const printable = (b: number) => (b > 32 && b < 127) || (b > 160 && b < 256 && b !== 173);
   if (printable(byte)) return String.fromCharCode(byte);
@@ -12,7 +12,7 @@ export const bytePieces = (text: string) => Array.from(Buffer.from(text), byteCh
 
 const special = (id: number, content: string) => ({ id, content, special: true, normalized: false });
 
-/** 256 bytes, then merges, then three special tokens and one that is not. */
+/** 256 bytes, then merges, then three special tokens and one that is not special. */
 export const byteLevelMerges = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or", "l d", "Ã ©"];
 export function byteLevelJson() {
   const tokens = [

@@ -9,7 +9,7 @@ import { expectError, expectRejection } from "../support/errors.js";
 import { sharedFolder } from "../support/folder.js";
 import { byteCharacter, byteLevelJson, byteLevelMerges, bytePieces, unigramJson, wordPieceJson } from "./fixtures.js";
 
-/** The library whole, its decoders included: an oracle for the ones here. */
+/** The whole library including its decoders, as an oracle. */
 interface Oracle {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   decode(ids: number[], options: object): string;
@@ -47,7 +47,7 @@ describe("byte-level BPE", () => {
     expect(tokenizer.beginningOfText).toBe(begin);
   });
 
-  // By hand: "hello" merges h+e, l+l, he+ll, hell+o; " world" merges Ġ+w, o+r, Ġw+or, l+d.
+  // Derived by hand: "hello" merges h+e, l+l, he+ll, hell+o; " world" merges Ġ+w, o+r, Ġw+or, l+d.
   test.each<[string, number[]]>([
     ["", []],
     ["hello", [merged("hello")]],
@@ -104,7 +104,7 @@ describe("byte-level BPE", () => {
         expect(joined).toBe(Buffer.from(ids.flatMap((id) => bytesOf(id))).toString());
       }),
     );
-    /** The bytes of a token, from the vocabulary of the fixture. */
+    /** Returns the bytes of a token, from the vocabulary of the fixture. */
     function bytesOf(id: number): number[] {
       const entry = Object.entries(json.model.vocab).find(([, value]) => value === id);
       if (!entry) return id === begin + 3 ? byte("<tool>") : [];
@@ -161,7 +161,7 @@ describe("WordPiece", () => {
   const tokenizer = new HuggingFaceTokenizer(json);
   const id = (piece: string) => Object.entries(json.model.vocab).find(([token]) => token === piece)![1];
 
-  // By hand: the longest piece from the left, "##" inside of a word, the whole word unknown if a rest is.
+  // Derived by hand: the longest piece from the left, "##" inside a word, and the whole word is unknown if its rest is.
   test.each<[string, string[]]>([
     ["", []],
     ["unaffable", ["un", "##aff", "##able"]],
@@ -198,7 +198,8 @@ describe("Unigram", () => {
   const encode = (text: string) =>
     [...tokenizer.encode(text, { addSpecialTokens: false })].map((id) => json.model.vocab[id]![0]);
 
-  // By hand: of all ways to cut the text behind its "▁", the one whose scores sum to the most; the cases have no ties.
+  // Derived by hand: of all ways to split the text after its "▁", the one with the largest sum of scores; the cases
+  // have no ties.
   test.each<[string, string[]]>([
     ["a", ["\u2581a"]],
     // ▁ + bc = -6, ▁ + b + c = -7.5
@@ -234,11 +235,11 @@ describe("Unigram", () => {
     expect(ids).toEqual([3, 10, first + 0xc3, first + 0xa9]);
     const stream = bytes.stream();
     expect(ids.map((id) => stream.push(id))).toEqual(["", "c", "", "é"]);
-    // The first surrogate of U+10000 is the one that names of hidden tokens begin with.
+    // Names of hidden tokens begin with the first surrogate of U+10000.
     expect(bytes.decode(bytes.encode("\u{10000}1"))).toBe("\u{10000}1");
     fc.assert(
       fc.property(anyText, (text) => {
-        // The pieces of the fixture take U+2581 for a space.
+        // The pieces of the fixture treat U+2581 as a space.
         const plain = wellFormed(text).replaceAll("\u2581", "").replace(/^ +/, "");
         expect(bytes.decode(bytes.encode(plain))).toBe(plain);
       }),

@@ -1,4 +1,7 @@
-/** Regular expressions of a stranger's tokenizer.json: exact and in bounded time, or refused by name. */
+/**
+ * Regular expressions of a stranger's tokenizer.json: they are searched exactly and in bounded time, or refused with a
+ * reason.
+ */
 import { describe, expect, it } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/index.js";
 import { isKnownExpression } from "../../lib/tokenizer/known-expressions.js";
@@ -16,7 +19,7 @@ function splitting(Regex: string, behavior = "Isolated", invert = false): Huggin
   });
 }
 
-/** Fails where a call takes a tenth of what going back and forth would. */
+/** Fails if a call takes a tenth of the time that backtracking would take. */
 function inTime<T>(call: () => T): T {
   const before = process.cpuUsage();
   const result = call();
@@ -24,7 +27,7 @@ function inTime<T>(call: () => T): T {
   return result;
 }
 
-/** On 41 characters each takes JavaScript's engine hours. */
+/** On 41 characters each of them takes JavaScript's engine hours. */
 const exponential: [string, string][] = [
   [String.raw`(a|a)*b`, "a".repeat(41)],
   [String.raw`(a+)+b`, "a".repeat(41)],
@@ -66,7 +69,7 @@ describe("an expression that goes back and forth", () => {
   });
 
   it("takes time in proportion to a long text", () => {
-    // The search goes from each place to the end of the text and back, in vain.
+    // From each place, the search goes to the end of the text and back, in vain.
     for (const source of [String.raw`a+b|a`, String.raw`(?=a*b)a|a`, String.raw`(?<!ba*)a`])
       expect(inTime(() => [...new LinearExpression(source).matches("a".repeat(100_000))].filter(Boolean))).toHaveLength(
         100_000,
@@ -102,7 +105,7 @@ describe("expressions of well-known tokenizers", () => {
     "Hello, WORLD! I'LL don't  it's 12345 x2\n\n\r\n  tab\tend.   中文字 ひらがな カタカナ naïve éÉ Ǆ 😀😀 “q” foo_bar a/b\n ... https://x.y/z?a=b#c \u0301e" +
     " 한국어 ١٢٣ ½ \u00a0\u2003 MixedCaseWORDSInOne 'S 'Re //\n";
 
-  // As they stand in tokenizer.json, which know nothing of how they were put together here.
+  // The expressions are written as in tokenizer.json, independently of how they are composed in the code.
   const known = [
     String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
     String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
@@ -133,7 +136,7 @@ describe("expressions of well-known tokenizers", () => {
 
   it.each([...known, ...others])("cut a text as Hugging Face's Rust library does: %s", async (source) => {
     const { Tokenizer } = await import("@anush008/tokenizers");
-    // An empty group makes another expression of it, which is not in the table.
+    // An empty group makes it another expression, which is not in the table.
     for (const written of [source, `(?:)${source}`]) {
       const json = {
         ...byteLevelJson(),

@@ -50,7 +50,7 @@ async function tokenizerOf(entries: readonly Entry[]): Promise<Llama2cTokenizer>
   return Llama2cTokenizer.fromFile(file);
 }
 
-/** The algorithm as it is told, with a search over all pairs for every merge. */
+/** The algorithm as it is usually described, with a search over all pairs for every merge. */
 function naive(entries: readonly Entry[], text: string): number[] {
   if (text === "") return [];
   const find = (piece: string) => entries.findIndex(([entry]) => entry === piece);

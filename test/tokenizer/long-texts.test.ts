@@ -1,4 +1,7 @@
-/** A long text is searched and normalized in slices: what lies at their borders comes out as in the whole. */
+/**
+ * A long text is searched and normalized in slices: the results at their borders must be the same as for the whole
+ * text.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
@@ -22,7 +25,7 @@ test("no character that composes with what is before it begins anew", () => {
   for (const character of ["a", " ", "\n", "中", "가", "é", "👍", "～", "ア"]) expect(beginsAnew(character)).toBe(true);
 });
 
-/** What composes, is reordered, left out or made longer. */
+/** Characters that compose, are reordered, are removed or become longer. */
 const awkward = fc
   .array(
     fc.constantFrom(
@@ -89,7 +92,7 @@ test("a long word without a place to cut it is encoded as in the whole", async (
   const text = "abc".repeat(20_000) + "x" + "ab".repeat(20_000);
   const ids = await tokenizer.encodeAsync(text);
   expect(ids).toEqual(tokenizer.encode(text));
-  // By hand: ab (-1) and c (-2) each time; the first, behind ▁, is cheaper as ▁a (-2) and bc (-3).
+  // Derived by hand: ab (-1) and c (-2) each time; the first one, after ▁, is cheaper as ▁a (-2) and bc (-3).
   expect([...ids.slice(0, 5)]).toEqual([4, 9, 6, 10, 6]);
   expect([...ids.slice(-3)]).toEqual([6, 6, 2]);
 });

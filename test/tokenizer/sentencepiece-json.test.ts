@@ -1,4 +1,4 @@
-/** A SentencePiece vocabulary as a tokenizer.json encodes as its scores say. */
+/** A SentencePiece vocabulary in the form of a tokenizer.json must encode according to its scores. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import fc from "fast-check";

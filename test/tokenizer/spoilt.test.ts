@@ -1,4 +1,6 @@
-/** Tokenizers from strangers: what is wrong in their files is refused by name, and costs no more than its size. */
+/**
+ * Tokenizers from strangers: errors in their files are refused with a reason, and cost no more than the file's size.
+ */
 import { truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -20,7 +22,7 @@ const [bytes, words, unigram] = [byteLevelJson(), wordPieceJson(), unigramJson()
 
 const jsonOf = (given: Piece[]) => atOnce(sentencePieceJson(given));
 
-/** Normal pieces behind what every SentencePiece vocabulary has. */
+/** Returns normal pieces after those that every SentencePiece vocabulary has. */
 function pieces(texts: readonly string[]): Piece[] {
   const byte = (_: unknown, byte: number): Piece => {
     return { text: `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`, score: 0, kind: "byte" };

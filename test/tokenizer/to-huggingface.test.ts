@@ -1,4 +1,4 @@
-/** Heed's own tokenizers in the form that others' tools read. */
+/** Tests heed's own tokenizers in the form that other tools read. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { mergesOf } from "../../lib/tokenizer/byte-pair-encoding.js";

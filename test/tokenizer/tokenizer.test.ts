@@ -10,7 +10,7 @@ import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
 const gpt2 = await Gpt2Tokenizer.load();
 const byte = new ByteTokenizer();
 
-/** Any UTF-16, lone surrogates too, with what tokenizers stumble over. */
+/** Any UTF-16, including lone surrogates, with texts that are difficult for tokenizers. */
 const anyText = fc
   .array(
     fc.oneof(
@@ -38,7 +38,7 @@ const anyText = fc
   )
   .map((parts) => parts.join(""));
 
-/** Lone surrogates replaced, as every encoder of UTF-8 does. */
+/** Replaces lone surrogates, as every encoder of UTF-8 does. */
 const wellFormed = (text: string) => Buffer.from(text).toString();
 
 describe.each<[string, (text: string) => Tokenizer]>([
@@ -139,7 +139,7 @@ describe("CharTokenizer", () => {
 });
 
 describe("Gpt2Tokenizer", () => {
-  // Published encodings: OpenAI's tokenizer page, the documentation of Hugging Face's GPT2Tokenizer.
+  // Published encodings: OpenAI's tokenizer page, and the documentation of Hugging Face's GPT2Tokenizer.
   test.each<[string, number[]]>([
     ["", []],
     ["!", [0]],
@@ -159,7 +159,8 @@ describe("Gpt2Tokenizer", () => {
   });
 
   test("agrees with the whole of gpt-tokenizer", () => {
-    // There, space is JavaScript's \s: see gpt2-tokenizer.ts. Its text of special tokens is an error unless allowed.
+    // Its definition of white space is JavaScript's \s: see gpt2-tokenizer.ts. The text of a special token is an error
+    // there unless it is allowed.
     const comparable = anyText.map((text) => wellFormed(text).replace(/[\u0085\ufeff]|<\|endoftext\|>/g, ""));
     fc.assert(
       fc.property(comparable, (text) => {

@@ -21,7 +21,7 @@ const tokenizer = new CharTokenizer("abcdefghijk");
 const position = { sequences: 42, microBatches: 14, contextLength: 8, sequencesPerEpoch: 87 };
 const state = { step: 7, seconds: 1.5, seed: 3, dropoutSeed: 1, position, options: { name: "tiny" } };
 
-/** A run's folder with one checkpoint, and what it holds. */
+/** Makes a run's folder with one checkpoint, and returns its content. */
 async function saved() {
   const folder = temporaryFolder();
   const model = tinyModel({ dropout: 0.1 });
@@ -111,7 +111,7 @@ with safetensors.safe_open(sys.argv[1], framework="np") as file:
       expect([dtype, shape]).toEqual(["float32", model[name]!.shape]);
       expect(Float32Array.from(numbers), name).toEqual(parameters[name]);
     }
-    // The names and sizes that transformers' GPT2Config and GPT2LMHeadModel have.
+    // The names and sizes of transformers' GPT2Config and GPT2LMHeadModel.
     expect(JSON.parse(readFileSync(path.join(at, "config.json"), "utf8"))).toMatchObject({
       model_type: "gpt2",
       vocab_size: 11,
@@ -155,7 +155,7 @@ describe("a checkpoint that is not whole", () => {
       expect(loaded.state.step).toBe(7);
       expect(loaded.skipped.map(({ path }) => path)).toEqual([broken, gone]);
       expect(loaded.skipped[0]!.error).toMatchObject({ code, message: expect.stringContaining(message) as string });
-      // Of none that is whole, the newest is what the error is about.
+      // If none is complete, the error is about the newest.
       damage(oldest);
       await expect(loadCheckpoint(folder)).rejects.toMatchObject({
         message: expect.stringContaining(broken) as string,
@@ -168,7 +168,7 @@ describe("a checkpoint that is not whole", () => {
     const { folder, at } = await saved();
     const model = tinyModel();
     await saveCheckpoint(folder, { model, optimizer: new AdamW(model.namedParameters()), state });
-    // Root may read all.
+    // Root may read everything.
     vi.spyOn(safetensors, "readSafetensors").mockRejectedValue(
       new HeedError("ERR_IO", `${at}: EACCES`, { cause: Object.assign(new Error("EACCES"), { code: "EACCES" }) }),
     );
@@ -255,7 +255,7 @@ describe("resuming", () => {
       }
       return lines;
     };
-    // Before a step's event the next one is in the device's queue, but where an evaluation is due in between.
+    // Before a step's event the next step is already in the device's queue, unless an evaluation is due in between.
     expect(await session("step 5")).toEqual(["checkpoint 6", "aborted 6"]);
     expect(await session("step 8")).toEqual(["evaluation 6", "checkpoint 9", "aborted 9"]);
     expect(await session("step 12")).toEqual(["checkpoint 12", "aborted 12"]);
@@ -288,7 +288,7 @@ describe("resuming", () => {
     expect((await collect(trainer.run())).map(({ type }) => type)).toEqual(["evaluation", "finished"]);
   });
 
-  /** The first token of every sequence that a run reads, in their order; with data in which it tells its place. */
+  /** Returns the first token of every sequence that a run reads, in order; in this data a token is its own position. */
   async function read(from: number | null, to: number, folder: string, more: Partial<TrainerOptions> = {}) {
     const seen: number[] = [];
     const places: TokenSource = {
@@ -308,7 +308,7 @@ describe("resuming", () => {
   }
 
   test("with other batch sizes the data goes on where it was", async () => {
-    // 49 sequences: more than an epoch.
+    // 49 sequences are more than an epoch.
     const whole = await read(null, 12, temporaryFolder());
     expect(whole).toHaveLength(72);
     expect(new Set(whole.slice(0, 49)).size).toBe(49);
@@ -334,7 +334,7 @@ describe("resuming", () => {
     await expectRejection(read(4, 6, folder, { data: tokens(300) }), "ERR_ARGUMENT", /got 37 sequences of 8 tokens/);
     const again = await read(4, 6, folder, { newData: true });
     expect(again).toEqual(begun.slice(0, 12));
-    // Its dropout masks are those of no step before.
+    // Its dropout masks must differ from those of all earlier steps.
     expect((await loadCheckpoint(folder)).state.position).toMatchObject({ sequences: 12, microBatches: 12 });
     const model = tinyModel();
     const optimizer = new AdamW(model.namedParameters());
@@ -361,7 +361,7 @@ describe("resuming", () => {
       onCheckpoint: () => kept.push(readdirSync(folder).filter((name) => name.startsWith("step"))),
     });
     const steps = (...of: number[]): string[] => of.map((step) => `step-0000000${step}`);
-    // The second of them has the name of the one that has gone.
+    // The second one has the name of the one that was removed.
     expect(kept).toEqual([steps(2, 3), steps(3, 4), steps(4, 5)]);
   });
 

@@ -7,7 +7,10 @@ const edit = (at: string, file: string, change: (json: Record<string, unknown>) 
   writeFileSync(name, JSON.stringify(change(JSON.parse(readFileSync(name, "utf8")) as Record<string, unknown>)));
 };
 
-/** What may be wrong with a checkpoint: how to damage the one at `at`, and the code and a part of the message of its error. */
+/**
+ * Possible damages of a checkpoint: a function that damages the one at `at`, and the code and a part of the message of
+ * its error.
+ */
 export const damages: Record<string, [damage: (at: string) => void, code: string, message: string]> = {
   "no configuration": [(at) => rmSync(path.join(at, "config.json")), "ERR_IO", "config.json"],
   "no parameters": [(at) => rmSync(path.join(at, "model.safetensors")), "ERR_IO", "model.safetensors"],

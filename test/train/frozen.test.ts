@@ -1,4 +1,4 @@
-// A parameter that is frozen is a parameter still: saved, loaded, moved, and never changed.
+// A frozen parameter is still a parameter: it is saved, loaded and moved, but never changed.
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -30,7 +30,7 @@ const frozenOf = (state: Record<string, Float32Array>) =>
 onEachDevice((device) => {
   const ids = tensor(Int32Array.of(1, 2, 3, 4), [1, 4], { device });
 
-  /** Steps of training; the losses. */
+  /** Runs steps of training and returns the losses. */
   async function train(model: GPT, optimizer: AdamW, steps: number): Promise<number[]> {
     const read: number[] = [];
     for (let step = 0; step < steps; step++) {
@@ -122,7 +122,7 @@ onEachDevice((device) => {
         using model = tinyModel({ device });
         model.dtype = "bf16";
         if (some) freeze(model);
-        // A pass without gradients keeps the rounded weights; one after a change must not see the old ones.
+        // A pass without gradients keeps the rounded weights; a pass after a change must not use the old ones.
         noGrad(() => model.forward(ids).dispose());
         model.h[0]!.mlp.c_fc.weight.set(new Float32Array(16 * 64).fill(0.125));
         for (let pass = 0; pass < 2; pass++) scope(() => model.loss(ids, ids).backward());

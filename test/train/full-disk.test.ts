@@ -1,5 +1,5 @@
-// A disk that is full while a run saves: the run goes on, what was saved before stays, and an event says so. The disk is a
-// small one that a process mounts for itself.
+// The disk is full while a run saves: the run continues, what was saved before stays, and an event reports the failure.
+// The disk is a small one that a process mounts for itself.
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -7,7 +7,10 @@ import { expectChild } from "../support/child.js";
 import { temporaryFolder } from "../support/folder.js";
 import { mounted, noMounts } from "../support/mounts.js";
 
-/** Of a tiny model that trains with a checkpoint a step, on a disk that `fill` fills but for some bytes. */
+/**
+ * A program with a tiny model that trains with a checkpoint per step, on a disk that `fill` fills except for some
+ * bytes.
+ */
 const prelude = `
   import { readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
   const folder = "disk/run";

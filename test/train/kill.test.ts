@@ -20,7 +20,10 @@ const ids = Uint8Array.from({ length: 500 }, (_, i) => (i * i + (i >> 3)) % 11);
 
 const module = (file: string): string => pathToFileURL(dist(file)).href;
 
-/** Trains without end, a checkpoint a step, going on from the latest one. Writes a line when one is there. */
+/**
+ * A program that trains endlessly with a checkpoint per step and continues from the latest one. It writes a line for
+ * each checkpoint.
+ */
 const program = `
   import { existsSync } from "node:fs";
   import { setThreads } from "${module("device.js")}";
@@ -65,7 +68,7 @@ test(`after each of ${kills} kills -9 the latest checkpoint is whole, and the ru
     model.dispose();
   }
 
-  // Steps after the last checkpoint are done again: all come out as in a run that nobody killed.
+  // Steps after the last checkpoint are repeated: all results must be the same as in a run that was not killed.
   const logged = readFileSync(log, "utf8")
     .trimEnd()
     .split("\n")

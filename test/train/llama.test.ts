@@ -1,4 +1,4 @@
-/** The trainer with a Llama, and with documents. */
+/** Tests the trainer with a Llama, and with documents. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";

@@ -24,7 +24,7 @@ test("holds every event of a run, each with its time", async () => {
   const seen: unknown[] = [];
   for await (const event of trainer.run()) {
     seen.push(event);
-    // The line is there before the event is.
+    // The line is written before the event.
     expect(lines(file)).toHaveLength(seen.length + 1);
   }
   const logged = lines(file).map((line) => {

@@ -8,7 +8,7 @@ const tokens = Int32Array.from({ length: 40_000 }, (_, i) => (i % 10 === 0 ? 1 :
 test("hides 15 of a hundred tokens, by BERT's recipe", () => {
   const { ids, positions, targets } = maskTokens(tokens, options);
   const may = tokens.length * 0.9;
-  // Five standard deviations of a binomial.
+  // Within five standard deviations of a binomial distribution.
   const near = (count: number, n: number, p: number) =>
     expect(Math.abs(count - n * p)).toBeLessThan(5 * Math.sqrt(n * p * (1 - p)));
   near(positions.length, may, 0.15);
@@ -22,7 +22,7 @@ test("hides 15 of a hundred tokens, by BERT's recipe", () => {
   near(kinds.masked, positions.length, 0.8);
   near(kinds.kept, positions.length, 0.1 + 0.1 / 96);
   near(kinds.drawn, positions.length, 0.1 - 0.1 / 96);
-  // What is not to be said is as it was.
+  // Tokens that need not be predicted are unchanged.
   const said = new Set(positions);
   for (const [place, id] of ids.entries()) if (!said.has(place)) expect(id).toBe(tokens[place]);
   expect([...positions].every((place, i) => tokens[place] !== 1 && (i === 0 || positions[i - 1]! < place))).toBe(true);

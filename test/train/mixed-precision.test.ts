@@ -1,5 +1,5 @@
-// Training with activations in bf16: parameters, gradients and checkpoints stay f32, what matrix products read follows
-// the parameters, and the losses follow those of f32.
+// Training with activations in bf16: parameters, gradients and checkpoints stay f32, the copies that matrix products
+// read follow the parameters, and the losses follow those of f32.
 import { describe, expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
 import { readSafetensors } from "../../lib/formats/safetensors.js";
@@ -26,8 +26,8 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     };
     const [exact, short] = [await run("f32"), await run("bf16")];
     expect(exact.at(-1)).toBeLessThan(0.75 * exact[0]!);
-    // A loss is a mean over 64 tokens of sums of rounded terms, whose errors average out: off by less than what one
-    // rounding to bf16 costs (0.4 %), also when the parameters have drifted apart for 30 steps.
+    // A loss is a mean over 64 tokens of sums of rounded terms, whose errors average out. The difference is less than
+    // one rounding to bf16 (0.4 %), even after the parameters have drifted apart for 30 steps.
     for (const [step, loss] of short.entries())
       expect(Math.abs(loss - exact[step]!), `step ${step}: ${loss} for ${exact[step]}`).toBeLessThan(
         roundoff("bf16") * exact[step]!,
@@ -62,7 +62,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
       using out = noGrad(() => of.forward(input));
       return await out.data();
     };
-    /** Of a model that never had other parameters. */
+    /** Returns the result of a model that never had other parameters. */
     const fresh = async (): Promise<Float32Array> => {
       using other = tinyModel({ device });
       other.dtype = "bf16";
@@ -138,7 +138,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
       for (const parameter of other.parameters()) expect(parameter.dtype).toBe(dtype);
       using logits = noGrad(() => other.forward(input));
       expect(logits.dtype).toBe(dtype);
-      // f32 is what was saved; else a few roundings of terms that make up the largest logit.
+      // f32 gives the saved numbers; other types differ by a few roundings of terms that make up the largest logit.
       const largest = Math.max(...expected.map(Math.abs));
       const allowed = dtype === "f32" ? 0 : 8 * roundoff(dtype) * largest;
       for (const [i, logit] of (await logits.data()).entries())

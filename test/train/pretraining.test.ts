@@ -1,7 +1,8 @@
 /**
- * What BERT is for: pretrained to fill in what is hidden, it needs few labels. The corpus is a toy whose rules a test can
- * check: words are of five kinds, four words a kind; in a text the kind of each next word is one, or two, kinds further. Which of
- * the two it is, is the class of the text. (On the CPU alone: what the models compute on each device has its own tests.)
+ * The purpose of BERT: after pretraining by filling in hidden words, it needs few labels. The corpus is a toy whose
+ * rules a test can check. There are five kinds of words, with four words each. In a text, the kind of each next word is
+ * either one or two kinds further; which of the two is the class of the text. (CPU only, because other tests cover the
+ * models' computations on each device.)
  */
 import { expect, test } from "vitest";
 import { noGrad } from "../../lib/autograd.js";
@@ -22,7 +23,7 @@ const special = { padding: 0, start: 1, mask: 2 };
 const vocabularySize = 3 + kinds * synonyms;
 const steps = [1, 2];
 
-/** Texts, each behind a start token, and their classes. */
+/** Returns texts, each after a start token, and their classes. */
 function texts(count: number, seed: number): { ids: Int32Array; labels: Int32Array } {
   const random = new Random(seed);
   const labels = Int32Array.from({ length: count }, () => random.integer(2));
@@ -64,7 +65,7 @@ async function train(
   return losses;
 }
 
-/** Fine-tunes on few labelled texts; the share of others that it then tells apart. */
+/** Fine-tunes on few labelled texts and returns the share of other texts that it then classifies correctly. */
 async function fineTuned(bert: Bert): Promise<number> {
   using model = new BertForSequenceClassification(bert, { labels: 2, seed: 5 });
   const { ids, labels } = texts(24, 11);
@@ -89,7 +90,8 @@ test("a pretrained encoder learns to fill in, and then a class from few texts; a
     });
     return model.loss(grid(ids), int(targets, [targets.length]), { positions: int(positions, [positions.length]) });
   });
-  // At first every word is as likely; once the kinds are known, the words of one are. (Over seeds: 1.55 to 1.79.)
+  // At first all words are equally likely; once the kinds are learned, only the words of one kind are. (Over seeds:
+  // 1.55 to 1.79.)
   const [all, one] = [Math.log(kinds * synonyms), Math.log(synonyms)];
   expect(losses[0]).toBeGreaterThan(all - 0.3);
   expect(mean(losses.slice(-20))).toBeLessThan((all + one) / 2);

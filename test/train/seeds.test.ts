@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { DropoutSeeds } from "../../lib/nn/dropout.js";
 import { tinyModel } from "./support.js";
 
-// The largest there are, and what Date.now() gives.
+// The largest possible seeds, and one like the result of Date.now().
 describe.for([0, 1, 2 ** 20 - 1, 1_790_000_000_001, Number.MAX_SAFE_INTEGER])("seed %d", (seed) => {
   test("every use of dropout has a seed of its own, the same one whenever its step is run", () => {
     const draw = (): number[] => {

@@ -3,13 +3,13 @@ import { type TokenSource, tokenData } from "../../lib/train/token-data.js";
 import type { TrainerEvent } from "../../lib/train/events.js";
 import { Random } from "../support/random.js";
 
-/** Small, and with everything a real model has. */
+/** Returns a model that is small but has everything that a real model has. */
 export function tinyModel(options: { dropout?: number; seed?: number; device?: string } = {}): GPT {
   const { dropout = 0, seed = 1, device = "auto" } = options;
   return new GPT({ vocabularySize: 11, contextLength: 8, layers: 2, heads: 2, width: 16, dropout }, { seed, device });
 }
 
-/** Tokens with something to learn: mostly the one before plus a fixed step, with noise. */
+/** Returns tokens with something to learn: mostly the previous token plus a fixed step, with noise. */
 export function tokens(length = 700, seed = 3): TokenSource {
   const random = new Random(seed);
   const ids = new Uint8Array(length);
@@ -17,7 +17,7 @@ export function tokens(length = 700, seed = 3): TokenSource {
   return tokenData(ids);
 }
 
-/** Everything a run yields. */
+/** Collects all events of a run. */
 export async function collect(run: AsyncIterable<TrainerEvent>): Promise<TrainerEvent[]> {
   const events: TrainerEvent[] = [];
   for await (const event of run) events.push(event);
@@ -28,7 +28,7 @@ export function losses(events: readonly TrainerEvent[]): number[] {
   return events.flatMap((event) => (event.type === "step" ? [event.loss] : []));
 }
 
-/** A model's parameters, or an optimiser's moments, as numbers. */
+/** Returns a model's parameters, or an optimiser's moments, as numbers. */
 export async function values(of: {
   stateDict(): Record<string, { data(): Promise<Float32Array> }>;
 }): Promise<Record<string, Float32Array>> {

@@ -23,7 +23,7 @@ onEachDevice(() => {
   const data = tokens();
   const validation = tokens(200, 4);
 
-  /** Trains a tiny model; what it was, and what happened. */
+  /** Trains a tiny model; returns the model and the events. */
   async function run(options: Partial<TrainerOptions> = {}) {
     const model = options.model ?? tinyModel();
     using trainer = new Trainer({ model, data, batchSize: 4, steps: 6, ...options });
@@ -171,7 +171,7 @@ onEachDevice(() => {
     });
 
     test("leaves no memory behind", async () => {
-      await collectGarbage(); // of the tests before
+      await collectGarbage(); // of earlier tests
       await device().synchronize();
       const before = device().memory();
       await run({ steps: 3, validation, evalEvery: 1, gradientAccumulation: 2 });
@@ -193,7 +193,7 @@ onEachDevice(() => {
     test("stops at a loss that is not finite and keeps the last good checkpoint", async () => {
       const folder = temporaryFolder();
       using model = tinyModel();
-      // From step 4 on every update is enormous.
+      // From step 4 on every update is huge.
       const schedule = (step: number): number => (step < 4 ? 1e-3 : 1e38);
       using trainer = new Trainer({ model, data, batchSize: 4, steps: 20, schedule, checkpoint: { folder, every: 2 } });
       const events: TrainerEvent[] = [];
@@ -214,7 +214,7 @@ onEachDevice(() => {
         ...data,
         read(offset, count, out) {
           data.read(offset, count, out);
-          // The third step's first window has a token that the vocabulary has not.
+          // The third step's first window has a token that is not in the vocabulary.
           if (reads++ === 2 * 4) out[1] = 11;
         },
       };
@@ -232,7 +232,7 @@ onEachDevice(() => {
       expect(losses(events)).toEqual(again.losses.slice(2));
     });
 
-    /** A model with gradients that are NaN in some of its steps, whatever its losses are. */
+    /** Returns a model whose gradients are NaN in some of its steps, whatever its losses are. */
     function spoilt(steps: readonly number[]): GPT {
       const model = tinyModel();
       const usual = model.loss.bind(model);
@@ -240,7 +240,7 @@ onEachDevice(() => {
       model.loss = (...args) => {
         const loss = usual(...args);
         if (!steps.includes(++step)) return loss;
-        // The slope of a root at 0 is infinite, and that of what it is taken of is 0.
+        // The slope of a root at 0 is infinite, and the slope of its argument is 0.
         const [first] = model.parameters();
         return add(loss, sqrt(mul(sum(square(first!)), 0)));
       };
