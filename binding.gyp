@@ -1,8 +1,8 @@
-# The addon where there is no CMake: `npm install` without a prebuilt binary. The same sources, flags and defines as
-# CMakeLists.txt, into build/Release/heed.node.
+# Builds the addon if there is no CMake: `npm install` without a prebuilt binary. It uses the same sources, flags and
+# defines as CMakeLists.txt and writes build/Release/heed.node.
 {
-  # The instruction sets that there are kernels for, as HEED_ISAS in the environment says: "all" of them (also without
-  # it), or "here": the portable one and the widest of this machine, or their names.
+  # The instruction sets for which there are kernels, as HEED_ISAS in the environment says: "all" of them (also the
+  # default), "here" (the portable one and the widest of this machine), or their names.
   "variables": {"heed_isas": "<!(node scripts/sources.mjs sets)"},
   "target_defaults": {
     "include_dirs": ["native"],

@@ -1,11 +1,11 @@
-# What .ci/run and .ci/nightly share: steps with a time and a budget in seconds, and the closing line. To be sourced by
+# Shared by .ci/run and .ci/nightly: steps with a time and a budget in seconds, and the closing line. To be sourced by
 # bash, with the budget of the whole run in $budget.
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 
 # step NAME BUDGET COMMAND…: runs the command and prints how long it took beside its budget in seconds, which is for two
-# cores. A step that is late does not fail, since machines differ; it shows in the closing lines.
+# cores. A step that is late does not fail, because machines differ; the closing lines show it.
 step() {
   local name=$1 budget=$2 start=$SECONDS status=0 took
   shift 2
@@ -37,7 +37,7 @@ counted() {
   local name=$1 status=0 counts log=$results/$1.log
   local summary='^[a-z]*: \([0-9]*\) passed, \([0-9]*\) failed$'
   shift
-  # What does not end has no such line: one failed test.
+  # If the program does not finish, there is no such line, and it counts as one failed test.
   echo "0 1 0" >"$results/$name.count"
   "$@" >"$log" 2>&1 || status=$?
   grep -v "$summary" "$log"
@@ -46,23 +46,23 @@ counted() {
   return $status
 }
 
-# sanitized_native FOLDER BUILT TESTED…: the native tests and those of the software device under AddressSanitizer and
-# UBSan, with kernels BUILT for some instruction sets ("" for all) and TESTED on some that heed_test knows.
+# sanitized_native FOLDER BUILT TESTED…: runs the native tests and those of the software device under AddressSanitizer
+# and UBSan. Kernels are BUILT for some instruction sets ("" for all) and TESTED on some that heed_test knows.
 sanitized_native() {
   local folder=$1 isas=$2
   shift 2
-  # What does not build is one failed test.
+  # If the build fails, it counts as one failed test.
   echo "0 1 0" >"$results/native.count"
-  # They need none of the kernels' PTX, which takes as long as the rest.
+  # The tests do not need the kernels' PTX, which takes as long to build as the rest.
   HEED_NVCC=no-nvcc cmake -S . -B "$folder" -G Ninja -DHEED_SANITIZE=address -DHEED_TESTS=ON -DHEED_WERROR=ON \
     -DHEED_ISAS="$isas" >/dev/null &&
     HEED_NVCC=no-nvcc cmake --build "$folder" --target heed_test heed_simulator_test || return
   rm "$results/native.count"
-  # Tests of exhausted memory ask for more than there is: as without the sanitizer, that is a null pointer. Fake stacks
-  # are not aligned for AVX-512's 64-byte locals.
+  # Tests of exhausted memory request more than there is: as without the sanitizer, the result is a null pointer. Fake
+  # stacks are not aligned for AVX-512's 64-byte locals.
   export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0
   local status=0 isa process running=()
-  # At the same time: none keeps all cores busy.
+  # They run at the same time, because none keeps all cores busy.
   counted simulator "$folder/heed_simulator_test" &
   running+=($!)
   for isa in "$@"; do
@@ -74,9 +74,9 @@ sanitized_native() {
   return $status
 }
 
-# node_gyp_build COPY ISAS: the build of `npm install` in a copy of the package, since node-gyp would replace build/, for
-# "all" instruction sets or the "portable" one alone. Without nvcc: the addon must build, load and say so. None of its
-# kernels runs, so that -O0, which comes after binding.gyp's -O3, spares most of the time.
+# node_gyp_build COPY ISAS: runs the build of `npm install` in a copy of the package, because node-gyp would replace
+# build/, for "all" instruction sets or only the "portable" one. There is no nvcc: the addon must build, load and report
+# that. None of its kernels runs, so -O0, which follows binding.gyp's -O3, saves most of the time.
 node_gyp_build() {
   local copy=$1 isas=$2
   mkdir "$copy" &&
@@ -95,7 +95,7 @@ node_gyp_build() {
     "
 }
 
-# finish: the times of all steps, the closing line, and the exit code.
+# finish: prints the times of all steps and the closing line, and exits with the exit code.
 finish() {
   local passed=0 failed=0 skipped=0 p f s
   for file in "$results"/*.count; do
@@ -105,7 +105,7 @@ finish() {
   done
   printf '\n'
   [ ! -f "$results/times" ] || cat "$results/times"
-  # Less than the sum of its lines: some steps run beside others.
+  # Less than the sum of its lines, because some steps run beside others.
   printf '%-26s %5d s of %5d s\n' "all" "$SECONDS" "$budget"
   [ ! -f "$results/failures" ] || sed 's/^/failed step: /' "$results/failures"
   if [ "$skipped" -gt 0 ]; then

@@ -257,7 +257,7 @@ function linearAttentionCase(
     shape: `B${batch} H${heads} T${tokens} D${headSize}`,
     dtype,
     kernels: /^linear_attention/,
-    // Backward counts its forward.
+    // Backward also counts its forward pass.
     least: pass === "forward" ? { loads: 3 * bytes, stores: bytes } : { loads: 12 * bytes, stores: 4 * bytes },
     multiplyAdds: (pass === "forward" ? 1 : 4) * batch * heads * tokens * 4 * 64 * headSize,
     targets: { bytes: 2, wavefronts: 1.1, loadSectors: 1.001, launches: pass === "forward" ? 3 : 12 },
@@ -391,7 +391,7 @@ function block(pass: "forward" | "backward", tokens: number, width: number, reco
 }
 
 export const kernelCases: KernelCase[] = [
-  // Of rows enough for what each block reads and writes once: weight, and its part of weight's gradient.
+  // There are enough rows for the tensors that each block accesses once: the weight and its part of the weight's gradient.
   normForward("layer norm", 8192, 768, "f32"),
   normForward("layer norm", 8192, 768, "f32", true),
   normForward("layer norm", 8192, 768, "bf16", true),
@@ -406,7 +406,7 @@ export const kernelCases: KernelCase[] = [
   gatedCase("forward", 1024, 2048, "bf16"),
   gatedCase("backward", 1024, 2048, "f32"),
   gatedCase("backward", 1024, 2048, "bf16"),
-  // Of tokens enough for all heads to share a reading of the table.
+  // There are enough tokens for all heads to share a reading of the table.
   rotaryCase([1, 8192, 12, 64], "f32", false),
   rotaryCase([1, 8192, 12, 64], "bf16", false),
   rotaryCase([1, 8192, 12, 64], "bf16", true),
@@ -417,7 +417,7 @@ export const kernelCases: KernelCase[] = [
   gemm(512, 512, 512, "nt", "bf16"),
   gemm(512, 512, 512, "tn", "bf16"),
   gemm(1, 768, 3072, "nn", "bf16"),
-  // Large enough for large tiles, and not cut along K.
+  // The products are large enough for large tiles, and are not cut along K.
   gemm(2048, 1024, 2048, "nn", "bf16", 0.45),
   gemm(2048, 1024, 2048, "nt", "bf16", 0.45),
   gemm(2048, 1024, 2048, "tn", "bf16", 0.45),

@@ -1,9 +1,9 @@
-"""Logits of a saved GPT-2 or Llama in float64, by the papers' equations and Hugging Face's names and conventions.
+"""Computes a saved GPT-2 or Llama in float64, by the papers' equations and Hugging Face's names and conventions.
 
     python3 reference.py FOLDER IDS
 
-prints the logits of one sequence, its ids in JSON, as JSON. Entries that config.json does not have are transformers'
-defaults. NumPy and safetensors only.
+prints the logits of one sequence, whose ids are JSON, as JSON. Entries that config.json lacks have transformers' defaults.
+It needs only NumPy and safetensors.
 """
 
 import json
@@ -36,7 +36,7 @@ def softmax(x):
 
 
 def attend(q, k, v, window=0, scale=None):
-    """[H, T, D] each; a token sees itself and what is before it."""
+    """Computes causal attention; q, k and v are [H, T, D]."""
     t = q.shape[1]
     scores = q @ k.transpose(0, 2, 1) * (1 / math.sqrt(q.shape[2]) if scale is None else scale)
     distance = np.arange(t)[:, None] - np.arange(t)[None, :]
@@ -90,7 +90,7 @@ def gpt2(config, w, ids):
 
 
 def rope_entries(config):
-    """What positions are, by the older names where there are some."""
+    """Returns the settings of positions, under their older names if there are any."""
     entries = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     entries.setdefault("rope_type", entries.get("type", "default"))
     entries.setdefault("rope_theta", config.get("rope_theta", 10000))
@@ -101,7 +101,7 @@ def rope_entries(config):
 
 
 def rope(config, scaling, size):
-    """Angles from one position to the next, and the factor of cosines and sines, by the published formulas."""
+    """Returns the angles per position and the factor of cosines and sines, by the published formulas."""
     base, context = scaling["rope_theta"], config["max_position_embeddings"]
     angles = base ** (-np.arange(0, size, 2) / size)
     kind, factor = scaling["rope_type"], scaling.get("factor")
@@ -137,7 +137,7 @@ def rope(config, scaling, size):
 
 
 def windows_of(config):
-    """The window of each layer, 0 for none."""
+    """Returns the window of each layer, or 0 if it has none."""
     kind, layers = config["model_type"], config["num_hidden_layers"]
     window = config.get("sliding_window", 4096) or 0
     if kind == "llama":
@@ -152,7 +152,7 @@ def windows_of(config):
 
 
 def heads_and_size(config):
-    """Heads of keys and values, and a head's size."""
+    """Returns the number of key and value heads, and the size of a head."""
     kind, heads = config["model_type"], config["num_attention_heads"]
     usual = {"llama": heads, "mistral": 8, "qwen2": 32, "qwen3": 32}[kind]
     size = config.get("head_dim", 128 if kind == "qwen3" else None) or config["hidden_size"] // heads
