@@ -25,8 +25,8 @@ onEachDevice(() => {
 
   const read = async (x: FloatTensor | null): Promise<number[]> => [...(await x!.data())];
 
-  describe("what was saved", () => {
-    test("must not be overwritten before the backward pass, through whatever view", async () => {
+  describe("saved tensors", () => {
+    test("must not be overwritten before the backward pass, through any view", async () => {
       using x = leaf(1, 2);
       using factor = tensor([3, 4], [2]);
       const ways: Record<string, () => void> = {
@@ -57,7 +57,7 @@ onEachDevice(() => {
       }
     });
 
-    test("is the parameters that an optimiser moves, and ids", () => {
+    test("include the parameters that an optimiser changes, and ids", () => {
       using w = parameter(tensor([1, 2, 3, 4], [2, 2]));
       using x = tensor([1, 2], [1, 2]);
       x.requiresGrad = true;
@@ -174,7 +174,7 @@ onEachDevice(() => {
       expect(await read(q.grad)).toEqual([1, 1]);
     });
 
-    test("so it is where the gradient is that of both the sum and its norm", async () => {
+    test("the same holds if the gradient is that of both the sum and its norm", async () => {
       using p = leaf(1, 2);
       using q = leaf(3, 4);
       using y = scope(() => {
@@ -208,7 +208,7 @@ onEachDevice(() => {
       expect(unused.requiresGrad).toBe(true);
     });
 
-    test("the values at the time of the operation count, also where a leaf changes later in the queue", async () => {
+    test("the values at the time of the operation count, even if a leaf changes later in the queue", async () => {
       using x = leaf(3);
       using y = sum(square(x));
       y.backward();
@@ -246,7 +246,7 @@ onEachDevice(() => {
       expect(device().memory().live).toBe(before);
     });
 
-    test("throws for what has no graph, or not one element, or a graph that is used up", () => {
+    test("throws without a graph, for more or fewer than one element, and if the graph is used up", () => {
       using x = leaf(1, 2);
       using constant = tensor([1], [1]);
       expectError(
@@ -278,7 +278,7 @@ onEachDevice(() => {
     });
   });
 
-  describe("what is recorded", () => {
+  describe("recording", () => {
     test("noGrad records nothing and restores, also after an exception", () => {
       using x = leaf(1);
       expect(isRecording()).toBe(true);
@@ -303,7 +303,7 @@ onEachDevice(() => {
       expect(isRecording()).toBe(true);
     });
 
-    test("operations on what needs no gradient are not recorded", () => {
+    test("operations on tensors that need no gradient are not recorded", () => {
       using x = tensor([1, 2], [2]);
       using y = exp(x);
       expect(y.requiresGrad).toBe(false);
@@ -338,7 +338,7 @@ onEachDevice(() => {
   describe("lifetimes", () => {
     const live = (): number => device().memory().live;
 
-    test("what a scope disposes stays for the graph that needs it", async () => {
+    test("tensors that a scope disposes stay for the graph that needs them", async () => {
       await collectGarbage();
       const before = live();
       using x = leaf(0.5, 1);
@@ -352,7 +352,7 @@ onEachDevice(() => {
       expect(live()).toBe(before);
     });
 
-    test("a graph that is never differentiated goes with its result", async () => {
+    test("a graph that is never differentiated is freed with its result", async () => {
       await collectGarbage();
       const before = live();
       using x = leaf(1, 2, 3);
@@ -361,7 +361,7 @@ onEachDevice(() => {
       expect(live()).toBe(before + 12);
     });
 
-    test("backward frees what was saved while the loss is still there", async () => {
+    test("backward frees saved tensors while the loss still exists", async () => {
       await collectGarbage();
       const before = live();
       using x = leaf(1, 2, 3);

@@ -287,14 +287,14 @@ onEachDevice((name) => {
     ["moments in bf16", () => new heed.AdamW([["x", heed.cast(f(2), "bf16")]])],
   ])("a dtype that is not there throws ERR_DTYPE: %s", ([, body]) => expectError(body, "ERR_DTYPE"));
 
-  test("memory that is not there throws ERR_OOM, and the device goes on", async () => {
+  test("too little memory throws ERR_OOM, and the device still works", async () => {
     expectError(() => heed.zeros([2 ** 46]), "ERR_OOM", /out of memory|expected to allocate less/);
     expectError(() => heed.zeros([2 ** 40]), "ERR_OOM", /out of memory/);
     expectError(() => heed.zeros([2 ** 40, 2 ** 40]), "ERR_SHAPE", /expected fewer/);
     expect(await heed.add(f(2), 1).toArray()).toEqual([2, 2]);
   });
 
-  test("an error on the device is told to whom it belongs, and by synchronize() where nobody was told", async () => {
+  test("an error on the device is reported to its readers, or by synchronize() if there was none", async () => {
     using table = f(3, 2);
     using good = heed.add(table, 1);
     using bad = heed.embedding(i(7), table);

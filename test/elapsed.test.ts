@@ -11,7 +11,7 @@ import { devicesTested } from "./support/targets.js";
 describe.each(devicesTested)("elapsed on $name", (target) => {
   const where = device(target.device);
 
-  test("is of what is enqueued, not of what was before", async () => {
+  test("measures the work that is enqueued, not the work before it", async () => {
     using a = randn([192, 192], { device: where, seed: 1 });
     const product = (): void => scope(() => void matmul(a, a));
     await where.elapsed(product);
@@ -23,14 +23,14 @@ describe.each(devicesTested)("elapsed on $name", (target) => {
     expect(one).toBeLessThan(all / 2);
   });
 
-  test("of nothing is next to nothing", async () => {
+  test("of nothing is almost zero", async () => {
     await where.synchronize();
     const nothing = await where.elapsed(() => undefined);
     expect(nothing).toBeGreaterThanOrEqual(0);
     expect(nothing).toBeLessThan(100);
   });
 
-  test("a failure reaches the caller, and other measurements go on", async () => {
+  test("a failure reaches the caller, and other measurements continue", async () => {
     await expect(
       where.elapsed(() => {
         throw new Error("mine");
@@ -39,7 +39,7 @@ describe.each(devicesTested)("elapsed on $name", (target) => {
     expect(await where.elapsed(() => undefined)).toBeGreaterThanOrEqual(0);
   });
 
-  test("is no part of a graph", async () => {
+  test("cannot be part of a graph", async () => {
     let measured: Promise<number> | undefined;
     Graph.capture(where, () => {
       measured = where.elapsed(() => undefined);

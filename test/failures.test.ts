@@ -28,7 +28,7 @@ function begun<T>(read: Promise<T>): Promise<T> {
 const bad = (id: number): RegExp => new RegExp(`expected ids in \\[0, 3\\), got ${id} at position 0`);
 
 onEachDevice(() => {
-  test("what is computed from a failed operation rejects with its error, and everything else resolves", async () => {
+  test("results computed from a failed operation reject with its error, and everything else resolves", async () => {
     using table = ones([3, 2]);
     using before = add(table, 1);
     using failed = embedding(ids(7), table);
@@ -67,7 +67,7 @@ onEachDevice(() => {
     await deviceOf().synchronize();
   });
 
-  test("memory that is given out again never shows what it held before", async () => {
+  test("reused memory never shows its earlier content", async () => {
     using table = ones([3, 256]);
     for (let i = 0; i < 20; i++) {
       full([1, 256], 42).dispose();
@@ -78,7 +78,7 @@ onEachDevice(() => {
     }
   });
 
-  test("a tensor is whole again once all of it is written, not before", async () => {
+  test("a tensor is intact again once all of it is written, not before", async () => {
     using table = ones([3, 2]);
     using out: FloatTensor = zeros([2, 2]);
     ops.embedding_forward({ out, ids: ids(1, 9), weight: table });
@@ -95,7 +95,7 @@ onEachDevice(() => {
     expect([...(await out.data())]).toEqual([1, 1, 1, 1]);
   });
 
-  test("what is written in part, as a cache is, keeps the damage; another cache has none", async () => {
+  test("a tensor that is written in part, like a cache, keeps the damage; another cache has none", async () => {
     using cache = zeros([1, 4, 1, 2]);
     using other = zeros([1, 4, 1, 2]);
     using values = ones([1, 2, 1, 2]);
@@ -125,7 +125,7 @@ onEachDevice(() => {
     await expectRejection(unread.data(), "ERR_RANGE", bad(4));
   });
 
-  test("a graph fails for the launch whose data were wrong, and the next one is whole again", async () => {
+  test("a graph fails for the launch whose data were wrong, and the next launch is intact", async () => {
     const device = deviceOf();
     using index = ids(0);
     using table = ones([3, 2]);
@@ -158,7 +158,7 @@ onEachDevice(() => {
     expect([...(await launch(0))]).toEqual([2, 3]);
   });
 
-  test("nothing is lost where thousands of operations run between two reads", async () => {
+  test("nothing is lost if thousands of operations run between two reads", async () => {
     using table = ones([3, 2]);
     using failed = embedding(ids(7), table);
     for (let i = 0; i < 20_000; i++) add(table, i).dispose();

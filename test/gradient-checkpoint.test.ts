@@ -48,7 +48,7 @@ onEachDevice(() => {
       }
     });
 
-    test("gradients are the same to the bit, and the graph keeps the inputs alone", async () => {
+    test("gradients are the same to the bit, and the graph keeps only the inputs", async () => {
       await collectGarbage();
       const run = async (plain: boolean) => {
         const x = leaf([33, width], 1);
@@ -100,7 +100,7 @@ onEachDevice(() => {
       expect(plain[2]).toBeNull();
     });
 
-    test("one within another, and parameters alone that require gradients", async () => {
+    test("nested checkpoints, and only parameters that require gradients", async () => {
       using x = randn([5, width], { seed: 1 });
       const run = async (outer: boolean, inner: boolean): Promise<(number[] | null)[]> => {
         const [w, v] = [leaf([width, width], 2), leaf([width, width], 3)];
@@ -119,7 +119,7 @@ onEachDevice(() => {
         expect(await run(outer, inner)).toEqual(plain);
     });
 
-    test("records nothing where nothing requires a gradient, or nothing is recorded", () => {
+    test("records nothing if nothing requires a gradient, or recording is off", () => {
       using x = randn([3], { seed: 1 });
       using y = gradientCheckpoint((x: FloatTensor) => tanh(x), [x]);
       expect(y.requiresGrad).toBe(false);
@@ -130,7 +130,7 @@ onEachDevice(() => {
       expect(detached.requiresGrad).toBe(false);
     });
 
-    test("throws for what it cannot run again", () => {
+    test("throws for functions that it cannot run again", () => {
       const x = leaf([3], 1);
       const make = (fn: unknown, inputs: unknown = [x]) => gradientCheckpoint(fn as () => FloatTensor, inputs as []);
       expectError(() => make(3), "ERR_ARGUMENT", /expected a function/);

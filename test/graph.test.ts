@@ -26,7 +26,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
   const device = deviceOf(target.device);
   const options = { device };
 
-  test("runs what was recorded, on what its tensors hold now", async () => {
+  test("runs the recorded operations on the current values of its tensors", async () => {
     using x = zeros([3, 3], options);
     using w = tensor([1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3], options);
     using out = zeros([3, 3], options);
@@ -48,7 +48,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     }
   });
 
-  test("owns the memory of what was freed while it was recorded, until it goes", async () => {
+  test("owns the memory of tensors that were freed during its recording, until it is disposed", async () => {
     using x = ones([1000], options);
     using out = zeros([1000], options);
     const before = device.memory();
@@ -78,7 +78,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     expectError(() => graph.launch(), "ERR_DISPOSED", /expected a live graph, got a disposed one/);
   });
 
-  test("keeps what it reads and writes, though that is disposed meanwhile", async () => {
+  test("keeps its inputs and outputs, although they are disposed meanwhile", async () => {
     const x = tensor(new Float32Array(1000).fill(2), [1000], options);
     const made: Tensor[] = [];
     using out = zeros([1000], options);
@@ -124,7 +124,7 @@ describe.each(devicesTested)("a graph on $name", (target) => {
     }
   });
 
-  test("takes no copies to or from the host, and no recording in a recording; the device goes on after each", async () => {
+  test("refuses copies to or from the host, and nested recordings; the device still works after each", async () => {
     using x = ones([4], options);
     const other = devicesTested.find((one) => one.device !== target.device)?.device;
     const elsewhere = other ? ones([4], { device: other }) : null;
@@ -186,7 +186,7 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
     return model;
   }
 
-  test.for(Object.entries(ways))("gives the tokens of one that is not, %s", async ([, way]) => {
+  test.for(Object.entries(ways))("gives the same tokens as without recording, %s", async ([, way]) => {
     using model = smallGpt(device);
     using plain = unrecorded(smallGpt(device));
     const options: TokenOptions = { ...way, seed: 3, maxTokens: 30, stopTokens: [7], overflow: "slide" };
@@ -274,7 +274,7 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
     expect(said.recorded).toEqual(said.direct);
   });
 
-  test.for(["f32", "bf16"] as const)("that fails leaves the model as it was, in %s", async (dtype) => {
+  test.for(["f32", "bf16"] as const)("leaves the model unchanged if it fails, in %s", async (dtype) => {
     const [failing, whole] = [smallGpt(device), smallGpt(device)];
     const train = (model: GPT): void =>
       scope(() => {
@@ -301,7 +301,7 @@ describe.each(devicesTested)("a recorded step of decoding on $name", ({ device }
     for (const model of [failing, whole]) model.dispose();
   });
 
-  test("goes on to its end though the model is disposed meanwhile", async () => {
+  test("runs to its end although the model is disposed meanwhile", async () => {
     const options = { temperature: 0, maxTokens: 12 };
     using plain = smallGpt(device);
     const expected = await generateTokens(plain, [prompts[0]!], options);

@@ -55,6 +55,6 @@ test.each([
   expect(lint(file, code)).toEqual([expect.stringContaining("may not import")]);
 });
 
-test("a folder that is no layer", () => {
+test("a folder that is not a layer", () => {
   expect(lint("lib/utilities/a.ts", "")).toEqual([expect.stringContaining("lib/utilities/ is no layer")]);
 });

@@ -50,7 +50,7 @@ onEachDevice((name) => {
     expect(Math.min(...growths), `growth of the process in bytes: ${growths.join(", ")}`).toBeLessThan(limit);
   }
 
-  test("a handle is used again once it is released, not before, and a wrong one leaves nothing behind", async () => {
+  test("a handle is reused once it is released, not before, and a wrong one leaves nothing behind", async () => {
     using live = tensor([1, 2], [2]);
     await live.device.synchronize();
     const { index } = device();

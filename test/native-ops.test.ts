@@ -6,7 +6,7 @@ import { binaryKinds, dtypes, nativeActivations, reduceKinds, unaryKinds } from 
 import { type Handle, namedOps, type NativeOps, type View } from "../lib/native-ops.js";
 import { expectError } from "./support/errors.js";
 
-test("named operands arrive in the places that ops.def gives them; of those left out, nothing, false and no activation", () => {
+test("named operands arrive at their places in ops.def; omitted ones arrive as nothing, false and no activation", () => {
   const calls: unknown[][] = [];
   const record =
     (name: string) =>
@@ -25,7 +25,7 @@ test("named operands arrive in the places that ops.def gives them; of those left
   ]);
 });
 
-test("the addon knows as many dtypes, activations and kinds", () => {
+test("the addon has the same numbers of dtypes, activations and kinds", () => {
   using x = zeros([1, 1]);
   const counts: [string, Record<string, number>, (number: number) => void][] = [
     ["kind", unaryKinds, (kind) => ops.unary({ out: x, inp: x, kind })],

@@ -112,7 +112,7 @@ describe("models", { timeout }, () => {
     });
   });
 
-  test("filled behind work that takes long", async () => {
+  test("filled behind long work", async () => {
     const values = new Float32Array(2 ** 24);
     using a = ones([1024, 1024], { device: "cpu" });
     await expectNoPause(async () => {
@@ -178,13 +178,13 @@ describe("tokenizers", { timeout }, () => {
     });
   });
 
-  test("a text that is one word", async () => {
+  test("a text that consists of one word", async () => {
     const tokenizer = new HuggingFaceTokenizer(largeSpaced(1000));
     const long = "ab".repeat(nightly ? 2_000_000 : 150_000);
     await expectNoPause(() => tokenizer.encodeAsync(long));
   });
 
-  test("of a GGUF file", async () => {
+  test("from a GGUF file", async () => {
     const tokens = Array.from({ length: count }, (_, i) => `▁${word(i)}`);
     const bytes = Array.from({ length: 256 }, (_, byte) => byteName(byte));
     const all = ["<unk>", ...bytes, "▁", ...Array.from("abcdefghijklmnopqrstuvwxyz"), ...tokens];
@@ -202,7 +202,7 @@ describe("tokenizers", { timeout }, () => {
     await expectNoPause(() => tokenizerOfGguf(metadata));
   });
 
-  test("of llama2.c", async () => {
+  test("from llama2.c", async () => {
     const bytes = Array.from({ length: 256 }, (_, byte): [string, number] => [byteName(byte), 0]);
     const tokens = Array.from({ length: count }, (_, i): [string, number] => [` ${word(i)}`, -i]);
     const list = [["<unk>", 0], ["<s>", 0], ["</s>", 0], ...bytes, ...tokens];
@@ -210,7 +210,7 @@ describe("tokenizers", { timeout }, () => {
     await expectNoPause(() => tokenizerFromFile(at("llama2c.json")));
   });
 
-  test("20,000 added tokens, of which many begin alike", async () => {
+  test("20,000 added tokens, many with the same beginning", async () => {
     const added = Array.from({ length: 20_000 }, (_, i) => {
       return { id: 100_000 + i, content: `<${"x".repeat(i % 200)}${i}>`, special: false, normalized: false };
     });
@@ -229,7 +229,7 @@ describe("training and generating", { timeout }, () => {
     checkpoint: { folder: at("run"), every: 2 },
   };
 
-  test("training, its checkpoints, and going on from one", async () => {
+  test("training, its checkpoints, and resuming from one", async () => {
     await expectNoPause(async () => {
       using model = new GPT(small, { seed: 1, device: "cpu" });
       using trainer = new Trainer({ ...options, model, steps: 2, checkpoint: { ...options.checkpoint } });

@@ -34,7 +34,7 @@ onEachDevice(() => {
       ["gated", (x, weight) => gated(x, mul(x, weight), "silu")],
       ["packedGated", (x) => packedGated(reshape(x, [rows / 3, 3 * width]), "gelu")],
     ] as [string, (x: FloatTensor, weight: FloatTensor, bias: FloatTensor) => FloatTensor][])
-      test(`${name} in ${dtype}: what saves the output gets the same gradients remade as kept`, async () => {
+      test(`${name} in ${dtype}: operations that save the output get the same gradients, whether it is recomputed or kept`, async () => {
         const gradients = async (kept: boolean): Promise<number[][]> => {
           const leaves = [leaf([rows, width], 1, dtype), leaf([width], 2, dtype), leaf([width], 3, dtype)] as const;
           const out = norm(...leaves);
@@ -72,7 +72,7 @@ onEachDevice(() => {
     expectError(() => setRecompute(1 as never), "ERR_ARGUMENT");
   });
 
-  test("a norm is not kept for those who save it, and what is remade goes with its own backward", async () => {
+  test("a norm is not kept for operations that save it, and a recomputed tensor is freed after its own backward", async () => {
     await collectGarbage();
     const bytes = rows * width * 4;
     using x = leaf([rows, width], 1);
@@ -90,7 +90,7 @@ onEachDevice(() => {
     v.dispose();
   });
 
-  test("a graph of which a branch is left, or all, leaves nothing behind", async () => {
+  test("a graph of which a branch, or all, is unused leaves nothing behind", async () => {
     await collectGarbage();
     const before = live();
     for (const differentiates of [true, false]) {

@@ -51,7 +51,7 @@ onEachDevice((name) => {
       expect(await o.data()).toEqual(Uint8Array.of(1, 1));
     });
 
-    test("integers arrive exactly as given, also those that f32 does not hold", async () => {
+    test("integers arrive unchanged, even those that f32 cannot represent", async () => {
       for (const value of [2 ** 24 + 1, 2 ** 31 - 1, -(2 ** 31), -(2 ** 24) - 1, 7]) {
         using filled = full([3, 5], value, { dtype: "i32" });
         expect(await filled.data()).toEqual(new Int32Array(15).fill(value));
@@ -130,7 +130,7 @@ onEachDevice((name) => {
       }
     });
 
-    test("extremes of the integers and what is not finite", async () => {
+    test("extremes of the integers and values that are not finite", async () => {
       using i = tensor(Int32Array.of(-(2 ** 31), 2 ** 31 - 1));
       expect([...(await i.data())]).toEqual([-(2 ** 31), 2 ** 31 - 1]);
       const odd = [NaN, Infinity, -Infinity, -0, 1e-45, 3.4028234663852886e38];
@@ -191,7 +191,7 @@ onEachDevice((name) => {
   });
 
   describe("views", () => {
-    test("share their elements, and outlive the tensor they were made of", async () => {
+    test("share their elements, and outlive the tensor they were made from", async () => {
       const x = tensor([1, 2, 3, 4, 5, 6], [2, 3]);
       using row = narrow(x, 0, 1, 1);
       using turned = transpose(row);
@@ -205,7 +205,7 @@ onEachDevice((name) => {
       expect([...(await turned.data())]).toEqual([6, 5, 4]);
     });
 
-    test("cost no memory, which goes with the last of them", async () => {
+    test("cost no memory, which is freed with the last of them", async () => {
       await collectGarbage();
       const before = live();
       const x = zeros([100]);
@@ -244,7 +244,7 @@ onEachDevice((name) => {
       expect(outside!.disposed).toBe(true);
     });
 
-    test("what is still in the queue keeps its inputs", async () => {
+    test("operations in the queue keep their inputs", async () => {
       const inputs = Array.from({ length: 50 }, (_, i) => full([1000], i));
       let sum = zeros([1000]);
       for (const x of inputs) {
@@ -262,7 +262,7 @@ onEachDevice((name) => {
   });
 
   describe("scope", () => {
-    test("disposes what was made inside, but for what it returns", () => {
+    test("disposes tensors that were made inside, except its result", () => {
       const made: Tensor[] = [];
       const make = (): Tensor => {
         const x = zeros([1]);
@@ -277,7 +277,7 @@ onEachDevice((name) => {
       for (const x of [list[0], list[1].deep, alone]) x.dispose();
     });
 
-    test("scopes nest: what an inner one returns ends with the outer", () => {
+    test("scopes nest: the result of an inner scope is disposed with the outer", () => {
       let inner: Tensor | undefined;
       let kept: Tensor | undefined;
       scope(() => {
@@ -303,7 +303,7 @@ onEachDevice((name) => {
       expect(after.disposed).toBe(false);
     });
 
-    test("takes no asynchronous function, and disposes what it made", () => {
+    test("takes no asynchronous function, and disposes the tensors that it made", () => {
       let inside: Tensor | undefined;
       expectError(
         () =>
@@ -318,13 +318,13 @@ onEachDevice((name) => {
       expect(inside!.disposed).toBe(true);
     });
 
-    test("tensors from outside stay, also where a scope returns them", () => {
+    test("tensors from outside stay, even if a scope returns them", () => {
       using x = zeros([1]);
       expect(scope(() => x)).toBe(x);
       expect(x.disposed).toBe(false);
     });
 
-    test("cycles in what it returns do no harm", () => {
+    test("cycles in its result do no harm", () => {
       interface Node {
         x: Tensor;
         self?: Node;
@@ -340,7 +340,7 @@ onEachDevice((name) => {
   });
 
   describe("devices", () => {
-    test("the CPU is there, and others say why not", () => {
+    test("the CPU is available, and other devices say why they are not", () => {
       expect(device()).toBe(device(name));
       expect(device(device("auto"))).toBe(device(name));
       const infos = devices();

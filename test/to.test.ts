@@ -13,7 +13,7 @@ import { expectError } from "./support/errors.js";
 import { devicesTested } from "./support/targets.js";
 
 describe.each(devicesTested)("to, on $name", ({ device }) => {
-  test("another dtype rounds, and the gradient comes back", async () => {
+  test("another dtype rounds, and the gradient returns in the first dtype", async () => {
     using x = tensor([1 / 3, 2.5, -7], [3], { device });
     x.requiresGrad = true;
     using half = x.to("f16");
@@ -28,7 +28,7 @@ describe.each(devicesTested)("to, on $name", ({ device }) => {
     expect([...(await x.grad!.data())]).toEqual([0.66650390625, 5, -14]);
   });
 
-  test("where nothing changes it is a view of its own", async () => {
+  test("if nothing changes, it is a separate view", async () => {
     using x = ones([3], { device });
     x.requiresGrad = true;
     const before = x.device.memory().live;
@@ -98,7 +98,7 @@ test("nothing stays in memory", () => {
   expect(memory()).toBe(before);
 });
 
-test("what is no dtype and no device", () => {
+test("invalid dtypes and devices", () => {
   using x = ones([1]);
   expectError(() => x.to("f64"), "ERR_DEVICE", /expected device .* got "f64"/);
   expectError(() => x.to(undefined as never), "ERR_ARGUMENT", /expected a dtype or a device, got undefined/);

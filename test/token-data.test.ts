@@ -57,7 +57,7 @@ describe.each([
 });
 
 describe("TokenFile", () => {
-  test("refuses what is no file of ids", () => {
+  test("refuses files that do not contain ids", () => {
     const odd = fileOf("odd", Uint8Array.of(1, 2, 3));
     expect(() => TokenFile.open(odd)).toThrow(refusal("ERR_FORMAT", odd));
     expect(() => TokenFile.open(path.join(folder, "none"))).toThrow(refusal("ERR_IO", "none"));
@@ -66,7 +66,7 @@ describe("TokenFile", () => {
     expect(TokenFile.open(fileOf("empty", new Uint8Array(0))).length).toBe(0);
   });
 
-  test("says when the file shrank, and when it was closed", () => {
+  test("reports a file that has shrunk, or has been closed", () => {
     const name = fileOf("shrinking", Uint16Array.of(1, 2, 3));
     const out = new Int32Array(3);
     {
@@ -79,7 +79,7 @@ describe("TokenFile", () => {
     }
   });
 
-  test("gives the batches that memory gives", () => {
+  test("gives the same batches as memory", () => {
     const ids = Uint16Array.from({ length: 1000 }, (_, i) => (i * 31) % 997);
     using file = TokenFile.open(fileOf("same", ids));
     const options = { batchSize: 3, contextLength: 16, seed: 5 };
@@ -89,7 +89,7 @@ describe("TokenFile", () => {
 });
 
 describe("splitSource", () => {
-  test("cuts the end off, without gap or overlap", () => {
+  test("splits off the end, without gap or overlap", () => {
     fc.assert(
       fc.property(fc.nat(300), fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (length, fraction) => {
         const { train, validation } = splitSource(counting(length), fraction);
@@ -195,7 +195,7 @@ describe("Batches", () => {
     );
   });
 
-  test("depend on the seed and the step alone", () => {
+  test("depend only on the seed and the step", () => {
     fc.assert(
       fc.property(sizes, fc.array(fc.nat(50), { minLength: 1, maxLength: 8 }), ({ length, ...options }, steps) => {
         fc.pre(length > options.contextLength);
@@ -213,7 +213,7 @@ describe("Batches", () => {
     expect(new Set([starts(0, 0), starts(0, 1), starts(1, 0), starts(1, 1)]).size).toBe(4);
   });
 
-  test("keep the source's order where told to", () => {
+  test("keep the source's order on request", () => {
     const batches = new Batches(counting(9), { batchSize: 2, contextLength: 2, shuffle: false });
     expect(batches.batchesPerEpoch).toBe(2);
     expect(batches.batch(0)).toEqual({ inputs: Int32Array.of(0, 1, 2, 3), targets: Int32Array.of(1, 2, 3, 4) });

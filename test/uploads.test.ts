@@ -25,7 +25,7 @@ onEachDevice((name) => {
     return await part.item();
   };
 
-  test("more than the queue has come to is not held in the process's memory", async () => {
+  test("values far behind in the queue do not fill the process's memory", async () => {
     const count = 8 * MiB;
     const values = new Float32Array(count);
     using x = empty([count]);
@@ -47,7 +47,7 @@ onEachDevice((name) => {
     expect(memory().uploading).toBe(0);
   });
 
-  test("what is on its way is counted", async () => {
+  test("values in transit are counted", async () => {
     using x = empty([MiB]);
     await x.device.synchronize();
     expect(memory().uploading).toBe(0);
@@ -64,7 +64,7 @@ onEachDevice((name) => {
     expect(counted).toBe(8 * MiB);
   });
 
-  test("each tensor gets its own values, though it or the array is changed before they arrive", async () => {
+  test("each tensor gets its own values, although it or the array is changed before they arrive", async () => {
     const count = 5 * MiB + 3;
     const values = new Float32Array(count);
     keepBusy();

@@ -23,7 +23,7 @@ onEachDevice((name) => {
 
   const train = trainProgram(20);
 
-  test("several workers train at once and get what one thread gets alone", async () => {
+  test("several workers train at once with the same results as one thread alone", async () => {
     const output = await expectChild(`${train}
     const source = ${JSON.stringify(`${train} parentPort.postMessage(await train(workerData));`)};
     const seeds = [1, 2, 3, 4];
@@ -36,7 +36,7 @@ onEachDevice((name) => {
     expect(output).toBe("true 4");
   });
 
-  test("a worker alone may load heed, several times after another", async () => {
+  test("heed may be loaded only in a worker, several times in a row", async () => {
     const output = await expectChild(`
     for (let i = 0; i < 5; i++) {
       const w = worker("const x = heed.add(heed.tensor([1, 2]), workerData); parentPort.postMessage(await x.data());", i);
@@ -47,7 +47,7 @@ onEachDevice((name) => {
     expect(output).toBe("1 2\n2 3\n3 4\n4 5\n5 6");
   });
 
-  test("workers terminated with a long queue and pending reads do no harm", async () => {
+  test("terminating workers with a long queue and pending reads does no harm", async () => {
     const source = `${load}
     a.data().then(() => parentPort.postMessage("done"));
     parentPort.postMessage("ready");
@@ -67,7 +67,7 @@ onEachDevice((name) => {
     expect(output).toBe("2 3");
   });
 
-  test("a worker that throws with work pending ends as any worker does", async () => {
+  test("a worker that throws with pending work ends like any worker", async () => {
     const output = await expectChild(`
     const source = ${JSON.stringify(`${load} a.data(); throw new Error("mine");`)};
     const [error] = await once(worker(source), "error");
@@ -95,7 +95,7 @@ onEachDevice((name) => {
     );
   });
 
-  test("a process ends by itself though work is in the queue, but not before a read has come", async () => {
+  test("a process ends by itself although work is in the queue, but not before a read has arrived", async () => {
     const { seconds, ...ended } = await runChild(flood);
     expect(ended).toMatchObject({ code: 0, signal: null, errors: "" });
     expect(seconds).toBeLessThan(10 * patience);

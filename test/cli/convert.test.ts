@@ -18,7 +18,7 @@ import { heed } from "./support.js";
 
 const stories = sharedModel("stories260K");
 describe.skipIf(!stories)("stories260K from format to format", () => {
-  test("tells its story in each", { timeout: 60_000 }, async () => {
+  test("generates the same story in each", { timeout: 60_000 }, async () => {
     const cwd = temporaryFolder();
     const published = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");
     const convert = async (from: string, to: string, ...flags: string[]) => {
@@ -99,7 +99,7 @@ test("a GGUF file keeps the tokens that end a text, and the options of sampling"
   expect(loaded.defaults).toEqual(defaults);
 });
 
-test("what is there is replaced only with --force, and what is wrong is said in a line", async () => {
+test("existing files are replaced only with --force, and errors take one line", async () => {
   const cwd = temporaryFolder();
   await run(cwd);
   mkdirSync(path.join(cwd, "folder"));

@@ -16,7 +16,7 @@ describe.skipIf(!stories)("generate with llama2.c's files", () => {
   const published = stories ? readFileSync(path.join(stories, "EXPECTED_greedy.txt"), "utf8") : "";
   const generate = ["generate", "--temperature", "0", "--model"];
 
-  test("tells the published story", async () => {
+  test("generates the published story", async () => {
     const prompted = await heed([...generate, stories!, "--prompt", "Once upon a time", "--max-tokens", "60"]);
     expect(prompted).toMatchObject({ code: 0, stderr: "" });
     expect(prompted.stdout.length).toBeGreaterThan(100);
@@ -42,7 +42,7 @@ describe.skipIf(!stories)("generate with llama2.c's files", () => {
 });
 
 describe("generate with a folder in Hugging Face's format", () => {
-  test("takes what the model came with: its template, its sampling, its ends", async () => {
+  test("uses the model's own template, sampling options and end tokens", async () => {
     const folder = temporaryFolder();
     const put = (name: string, value: unknown) => writeFileSync(path.join(folder, name), JSON.stringify(value));
     using model = smallGpt("cpu", { vocabularySize: 269, contextLength: 128 });

@@ -26,7 +26,7 @@ describe.skipIf(!script)("on a terminal", () => {
     return stdout.replaceAll("\r\n", "\n");
   }
 
-  test("control characters are named, and nowhere else", async () => {
+  test("control characters are replaced by their names, and nowhere else", async () => {
     const cwd = temporaryFolder();
     writeFileSync(path.join(cwd, "text"), text);
     const size = ["--layers", "1", "--heads", "1", "--width", "8", "--context", "16"];
@@ -50,7 +50,7 @@ describe.skipIf(!script)("on a terminal", () => {
     expect(shown.split("\t").length).toBe(stdout.split("\t").length);
   });
 
-  test("those of an error's message, too", async () => {
+  test("control characters in an error's message, too", async () => {
     const shown = await onTerminal(temporaryFolder(), ["generate", "--model", "no\x1b[31mne", "x"]);
     expect(shown).toMatch(/^error: no\\x1b\[31mne: expected a run of heed/);
     expect(shown).not.toMatch(obeyed);

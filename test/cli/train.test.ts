@@ -35,7 +35,7 @@ const losses = (cwd: string): [number, number][] =>
   log(cwd).flatMap(({ type, step, loss }) => (type === "step" ? [[step, loss!] as [number, number]] : []));
 
 describe("train and generate", () => {
-  test("go together", async () => {
+  test("work together", async () => {
     const { cwd, train } = place();
     const trained = await heed([...train, "--steps", "60", "--lr", "0.01", "--eval-every", "25"], { cwd });
     expect(trained).toMatchObject({ code: 0, stderr: "" });
@@ -97,7 +97,7 @@ describe("train and generate", () => {
     });
   });
 
-  test("every kind of tokens, a text of one's own for validation, none at all, another log", async () => {
+  test("every kind of tokens, a separate text for validation, none at all, another log", async () => {
     const { cwd, train } = place();
     writeFileSync(path.join(cwd, "other.txt"), `${text.slice(0, 500)}?\n`);
     const run = (out: string, ...flags: string[]) => heed([...train, "--steps", "3", "--out", out, ...flags], { cwd });
@@ -120,7 +120,7 @@ describe("train and generate", () => {
     }
   });
 
-  test("output that nobody reads ends generation quietly", async () => {
+  test("if nobody reads the output, generation ends quietly", async () => {
     const { cwd, train } = place();
     await heed([...train, "--steps", "1"], { cwd });
     const command = `"${process.execPath}" "${main}" generate --model run --max-tokens 100000 --overflow slide The | head -c 8; echo " \${PIPESTATUS[0]}"`;
@@ -130,7 +130,7 @@ describe("train and generate", () => {
     });
   });
 
-  test("a loss that is not finite is said in a line, exit code 1", async () => {
+  test("a loss that is not finite is reported in one line, with exit code 1", async () => {
     const { cwd, train } = place();
     const { code, stderr } = await heed([...train, "--lr", "1e38", "--clip", "0", "--steps", "30"], { cwd });
     expect(code).toBe(1);
@@ -139,7 +139,7 @@ describe("train and generate", () => {
 });
 
 describe("a Llama", () => {
-  test("is trained, goes on and talks", async () => {
+  test("is trained, resumes and generates", async () => {
     const { cwd, train } = place();
     const run = [
       ...train,
@@ -177,7 +177,7 @@ describe("a Llama", () => {
     expect(said.stdout).toHaveLength("The whale".length + 7);
   });
 
-  test("has two thirds of a GPT's feed-forward, in whole tiles, unless told otherwise", async () => {
+  test("has two thirds of a GPT's feed-forward, in whole tiles, by default", async () => {
     const { cwd, train } = place();
     expect(await heed([...train, "--family", "llama", "--steps", "1"], { cwd })).toMatchObject({ code: 0 });
     const config = JSON.parse(readFileSync(path.join(cwd, "run/step-00000001/config.json"), "utf8")) as object;
@@ -201,7 +201,7 @@ test("a GPT with other positions and a window; a Llama has its own", async () =>
   expect(await heed(llama, { cwd })).toMatchObject({ code: 2, stderr: expect.stringContaining("rotary") as unknown });
 });
 
-test("documents are trained on apart", async () => {
+test("documents are trained on separately", async () => {
   const { cwd, train } = place();
   const parts = text.match(/.{1,40}/g)!;
   writeFileSync(path.join(cwd, "book.txt"), parts.join("<|endoftext|>"));
@@ -222,7 +222,7 @@ test("documents are trained on apart", async () => {
 });
 
 describe("resuming", () => {
-  test("goes on as if nothing had been between", async () => {
+  test("continues as if nothing had been between", async () => {
     const { cwd, train } = place();
     const flags = [...train, "--dropout", "0.1", "--accumulate", "2", "--eval-every", "5", "--seed", "3"];
     await heed([...flags, "--steps", "20"], { cwd });
@@ -249,7 +249,7 @@ describe("resuming", () => {
     expect([...seen]).toEqual(whole.losses);
   });
 
-  test("a checkpoint that is not whole is passed over, and that is said", async () => {
+  test("an incomplete checkpoint is skipped, with a warning", async () => {
     const { cwd, train } = place();
     await heed([...train, "--steps", "6", "--checkpoint-every", "3"], { cwd });
     truncateSync(path.join(cwd, "run", "step-00000006", "optimizer.safetensors"), 100);
@@ -261,7 +261,7 @@ describe("resuming", () => {
     expect(losses(cwd).map(([step]) => step)).toEqual([1, 2, 3, 4, 5, 6, 4, 5, 6, 7]);
   });
 
-  test("other batch sizes go on with the next sequence; less of the data is refused, other data is not", async () => {
+  test("other batch sizes continue with the next sequence; less of the data is refused, other data is not", async () => {
     const { cwd, train } = place();
     await heed([...train, "--steps", "4"], { cwd });
     const resume = ["train", "--out", "run", "--resume"];
@@ -281,7 +281,7 @@ describe("resuming", () => {
     expect(await position()).toMatchObject({ sequences: 6, microBatches: 10 });
   });
 
-  test("takes new flags, but not for what the model is", async () => {
+  test("accepts new flags, except those that define the model", async () => {
     const { cwd, train } = place();
     await heed([...train, "--steps", "4"], { cwd });
     const resume = ["train", "--out", "run", "--resume"];
@@ -398,7 +398,7 @@ describe("stopping", () => {
     expect(readdirSync(path.join(cwd, "run"))).toEqual(["log.jsonl"]);
   });
 
-  test("output that nobody reads stops and saves, too", async () => {
+  test("if nobody reads the output, it stops and saves, too", async () => {
     const { cwd, train } = place();
     const flags = train.map((flag) => `"${flag}"`).join(" ");
     const command = `"${process.execPath}" "${main}" ${flags} --steps 1000000 --eval-every 20 | head -n 3; echo "\${PIPESTATUS[0]}"`;

@@ -18,7 +18,7 @@ const translate = (args: string[], options: Parameters<typeof heed>[1] = {}) =>
   heed(["translate", "--model", folder, "--device", "cpu", "--max-tokens", "8", ...args], options);
 
 describe("heed translate", () => {
-  test("translates its arguments, or the lines of stdin, a line each, in whatever batches", async () => {
+  test("translates its arguments, or the lines of stdin, one line each, with any batch size", async () => {
     const { code, stdout, stderr } = await translate(["abc", "fed", "", "a"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/^[xyz]*\n[xyz]*\n\n[xyz]*\n$/);
@@ -29,7 +29,7 @@ describe("heed translate", () => {
     expect(await translate([], { input: "" })).toMatchObject({ code: 0, stdout: "", stderr: "" });
   });
 
-  test("the n best come with their log-probabilities, falling where length does not count", async () => {
+  test("prints the n best with their log-probabilities, in descending order if length does not count", async () => {
     const args = ["--beam", "4", "--n-best", "3", "--length-penalty", "0", "cab"];
     const { code, stdout } = await translate(args);
     expect(code).toBe(0);
@@ -51,7 +51,7 @@ describe("heed translate", () => {
     expect(ended.stderr).toMatch(message);
   });
 
-  test("a line on which the model diverges is empty, and the error tells of it at the end", async () => {
+  test("a line on which the model diverges is empty, and the error names it at the end", async () => {
     const at = temporaryFolder();
     writeTinyTranslator(at, { spoilt: "e" });
     const lines = (await translate(["abc", "fad", "a"])).stdout.split("\n");
@@ -77,7 +77,7 @@ describe("a folder in Hugging Face's format", () => {
   const config = { vocabularySize: 16, contextLength: 20, layers: 1, heads: 2, width: 8, endToken: 2 };
   const tokenizer = new HuggingFaceTokenizer(unigramJson());
 
-  test("says what the library says", async () => {
+  test("gives the same translations as the library", async () => {
     const at = temporaryFolder();
     using model = new T5(config, { device: "cpu", seed: 3 });
     await savePretrained(at, model, { tokenizer, overwrite: true });

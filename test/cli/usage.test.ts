@@ -27,14 +27,14 @@ describe("help", () => {
     expect(await heed(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
   });
 
-  test("no command is wrong usage, and says what there is", async () => {
+  test("a missing command is wrong usage, and lists the commands", async () => {
     const { code, stderr } = await heed([]);
     expect(code).toBe(2);
     expect(stderr).toContain("Commands:\n  train");
   });
 });
 
-test("info tells versions, devices and why one is not there", async () => {
+test("info shows versions, devices and why one is not available", async () => {
   const report = async (env: NodeJS.ProcessEnv): Promise<string> => {
     const { code, stdout, stderr } = await heed(["info"], { env });
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -55,7 +55,7 @@ test("info tells versions, devices and why one is not there", async () => {
 });
 
 /** Wrong usage gives one line on stderr and exit code 2; a failure in spite of correct usage gives exit code 1. */
-describe("what is wrong is said in a line", () => {
+describe("errors take one line", () => {
   const out = ["--out", "run"];
   const data = ["--data", "book.txt"];
   const train = ["train", ...data, ...out];
@@ -143,7 +143,7 @@ describe("what is wrong is said in a line", () => {
     expect({ code, stdout }).toEqual({ code: expected, stdout: "" });
   });
 
-  test("a prompt that the model's tokenizer makes no tokens of", async () => {
+  test("a prompt that the model's tokenizer turns into no tokens", async () => {
     const cwd = temporaryFolder();
     writeFileSync(path.join(cwd, "book.txt"), "All the rest is silence. ".repeat(100));
     const size = ["--steps", "1", "--layers", "1", "--width", "8", "--heads", "1", "--context", "8", "--batch", "1"];
@@ -158,7 +158,7 @@ describe("what is wrong is said in a line", () => {
     }
   });
 
-  test("HEED_DEBUG=1 adds where it happened", async () => {
+  test("HEED_DEBUG=1 adds the place of the error", async () => {
     const { code, stderr } = await heed(generate, { env: { HEED_DEBUG: "1" } });
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: none: .*\nHeedError: none: .*\n {4}at /);

@@ -31,7 +31,7 @@ async function without(library: string): Promise<{ description: string; code: st
   return JSON.parse(output) as Awaited<ReturnType<typeof without>>;
 }
 
-test("a driver library that is not there", async () => {
+test("a driver library that does not exist", async () => {
   const { description, code, message, auto } = await without("/nonexistent/libcuda.so.1");
   expect(description).toMatch(/^the driver library named by HEED_CUDA_DRIVER cannot be loaded: .*No such file/);
   expect(code).toBe("ERR_DEVICE");
@@ -39,7 +39,7 @@ test("a driver library that is not there", async () => {
   expect(auto).toBe("cpu");
 });
 
-test("a library that is no CUDA driver", async () => {
+test("a library that is not a CUDA driver", async () => {
   const { description } = await without(path.join(root, "build/Release/heed.node"));
   expect(description).toBe("the CUDA driver lacks cuInit: expected a driver of CUDA 11.4 (version 470) or later");
 });
@@ -66,7 +66,7 @@ test.runIf(process.platform === "linux")("the addon links no CUDA library", () =
   expect(stdout).not.toMatch(/cuda|nvidia|cublas|nvrtc/i);
 });
 
-test("a build without nvcc says what is missing", () => {
+test("a build without nvcc reports what is missing", () => {
   const folder = temporaryFolder();
   const compile = (args: string[], env: NodeJS.ProcessEnv): string => {
     const script = path.join(root, "scripts/compile-kernels.mjs");
@@ -95,7 +95,7 @@ test("a build without nvcc says what is missing", () => {
   }
 });
 
-test("a build without nvcc takes the kernels of the package, if they belong to its sources", async () => {
+test("a build without nvcc uses the kernels of the package, if they belong to its sources", async () => {
   const folder = temporaryFolder();
   for (const part of ["native", "scripts"]) cpSync(path.join(root, part), path.join(folder, part), { recursive: true });
   const script = path.join(folder, "scripts/compile-kernels.mjs");

@@ -204,7 +204,7 @@ const program = `
 `;
 
 test.runIf(cudas.length > 0)(
-  `${orders.length} orders of blocks and warps on cuda give the same bits, and the sanitizer has nothing to say`,
+  `${orders.length} orders of blocks and warps on cuda give the same bits, and the sanitizer reports nothing`,
   async () => {
     const counters = path.join(temporaryFolder(), "counters.json");
     const outputs: string[] = [];

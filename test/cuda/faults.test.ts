@@ -37,7 +37,7 @@ const late = { HEED_SIMULATOR_DELAY: "300000" };
 describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
   const env = { HEED_SIMULATOR_MEMORY: String(24 * MiB) };
 
-  test("the cache is emptied first; then an error says how much there is, and smaller ones go on", async (context) => {
+  test("the cache is emptied first; then an error says how much is left, and smaller allocations still work", async (context) => {
     needsSimulator(context);
     const result = await run<Record<string, unknown>>(
       `
@@ -99,7 +99,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     });
   });
 
-  test("is told at once, whatever is in the queue, where waiting for that would not help", async (context) => {
+  test("is reported at once, whatever is in the queue, if waiting for that would not help", async (context) => {
     needsSimulator(context);
     const result = await run<unknown>(
       `
@@ -115,7 +115,7 @@ describe.runIf(cudas.length > 0)("cuda: out of memory", () => {
     expect(result).toEqual({ failed: message, uploading: 4 * MiB });
   });
 
-  test("a device that cannot be opened for want of memory leaves nothing behind", async (context) => {
+  test("a device that cannot be opened for lack of memory leaves nothing behind", async (context) => {
     needsSimulator(context);
     const [failures, left] = await run<[string[], number]>(
       `
@@ -185,7 +185,7 @@ const lost = /the device is lost to this process, which must be started again$/;
 describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
 
-  test("fails what is read, and every later call, with ERR_CUDA; the CPU and the process go on", async (context) => {
+  test("makes reads and every later call fail with ERR_CUDA; the CPU and the process still work", async (context) => {
     needsSimulator(context);
     const { reads, later, ...rest } = await run<{ reads: string[]; later: string[]; cpu: number; live: number }>(
       `
@@ -258,7 +258,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
     },
   );
 
-  test("in a worker too, which ends as any worker", async (context) => {
+  test("in a worker too, which ends like any worker", async (context) => {
     needsSimulator(context);
     const result = await run<unknown>(
       `
@@ -281,7 +281,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
     expect(result).toEqual(["ERR_CUDA", "ERR_CUDA", 3]);
   });
 
-  test("another device goes on", async (context) => {
+  test("another device still works", async (context) => {
     needsSimulator(context);
     const result = await run<unknown>(
       `
@@ -299,8 +299,8 @@ describe.runIf(cudas.length > 0)("cuda: a lost device", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: what a kernel finds wrong with its data", () => {
-  test("is the CPU's error, at a read of what it should have written, also where that is on another device; nothing else suffers", async () => {
+describe.runIf(cudas.length > 0)("cuda: a kernel that finds wrong data", () => {
+  test("causes the CPU's error at a read of its output, even on another device, and affects nothing else", async () => {
     const program = `
       const ids = (...values) => heed.tensor(Int32Array.from(values), [values.length], { device });
       const table = heed.ones([5, 4], { device });
@@ -401,7 +401,7 @@ describe.runIf(cudas.length > 0)("cuda: a kernel that the driver stops", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", () => {
+describe.runIf(cudas.length > 0)("cuda: drivers and devices that cannot be used", () => {
   /** Returns the answers of `devices()` and `device()` about CUDA; "auto" is then the CPU. */
   const asked = `
     const cuda = heed.devices().filter(({ name }) => name.startsWith("cuda"));
@@ -426,7 +426,7 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
     ...refusals(description),
   });
 
-  test("a driver too old: its version", async (context) => {
+  test("the version of a driver that is too old", async (context) => {
     needsSimulator(context);
     const description = "expected a driver of CUDA 11.4 (version 470) or later, got one of CUDA 11.3";
     expect(await answer({ HEED_SIMULATOR_DRIVER_VERSION: "11030" })).toEqual(unavailable(description));
@@ -434,7 +434,7 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
     expect(cuda).toMatchObject([{ name: "cuda:0", driverVersion: "11.4" }]);
   });
 
-  test("a device too old: its compute capability", async (context) => {
+  test("the compute capability of a device that is too old", async (context) => {
     needsSimulator(context);
     const { cuda, failed, inUse } = await answer({ HEED_SIMULATOR_CAPABILITY: "75" });
     const description =
@@ -459,7 +459,7 @@ describe.runIf(cudas.length > 0)("cuda: drivers and devices that will not do", (
     expect(await answer({ HEED_SIMULATOR_DEVICES: "0" })).toEqual(unavailable(description));
   });
 
-  test("a device that is not there", async (context) => {
+  test("a device that does not exist", async (context) => {
     needsSimulator(context);
     const said = await run<string>(`done(await failure(() => heed.device("cuda:2")));`, {
       HEED_SIMULATOR_DEVICES: "2",

@@ -44,7 +44,7 @@ const header = ".version 7.4\n.target sm_80\n.address_size 64\n";
 const file = '\t.file\t1 "native/cuda/kernels/fill.cu"\n';
 const whole = [`\n${header}`, inner, outer, table, memory, plain, calling, named, file, strings].join("\n");
 
-test("an image has its kernels as they were, and of the rest what they use", () => {
+test("an image has its kernels unchanged, and only those other parts that they use", () => {
   const images = splitPtx(whole, (name) => name.split("_")[1]!);
   expect(images.map(({ image, kernels }) => [image, kernels])).toEqual([
     ["f32", ["plain_f32", "calling_f32"]],
@@ -74,7 +74,7 @@ test.runIf(existsSync(path.join(built, "whole")))("the images of the build have 
   }
 });
 
-test("a file may be for an architecture and a version of PTX of its own", () => {
+test("a file may have its own architecture and PTX version", () => {
   const folder = temporaryFolder();
   for (const part of ["native/cuda", "native/core", "scripts"])
     cpSync(path.join(root, part), path.join(folder, part), { recursive: true });

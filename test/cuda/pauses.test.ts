@@ -35,7 +35,7 @@ function keepBusy(): void {
 }
 
 describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () => {
-  test("goes round while tensors go up, across and down", async (context) => {
+  test("keeps running while tensors go to, between and from devices", async (context) => {
     needsSimulator(context);
     const values = new Float32Array(size).fill(3);
     await expectNoPause(async () => {
@@ -50,7 +50,7 @@ describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () 
     }, mostAsleep);
   });
 
-  test("goes round while a model is trained", async (context) => {
+  test("keeps running while a model is trained", async (context) => {
     needsSimulator(context);
     const config = { vocabularySize: 31, contextLength: 8, layers: 1, heads: 1, width: 16 };
     using model = new GPT(config, { seed: 1, device: "cuda:0" });
@@ -71,24 +71,27 @@ describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () 
     }, mostAsleep);
   });
 
-  test.for(["cuda:0", "cpu"])("goes round while the cache of %s is emptied behind work", async (name, context) => {
-    needsSimulator(context);
-    const where = device(name);
-    await expectNoPause(async () => {
-      const made = Array.from({ length: 4 }, () => ones([2 ** 20], { device: name }));
-      if (name === "cpu") {
-        using a = ones([512, 512], { device: name });
-        for (let i = 0; i < 30; i++) matmul(a, a).dispose();
-      } else keepBusy();
-      for (const each of made) each.dispose();
-      expect(where.memory().cached).toBeGreaterThanOrEqual(16 * 2 ** 20);
-      const emptied = where.emptyCache();
-      expect(where.memory().cached).toBeLessThan(16 * 2 ** 20);
-      // Tensors that are made meanwhile have memory of their own.
-      using next = ones([2 ** 20], { device: name });
-      const read = next.data();
-      await emptied;
-      expect((await read).at(-1)).toBe(1);
-    }, mostAsleep);
-  });
+  test.for(["cuda:0", "cpu"])(
+    "keeps running while the cache of %s is emptied behind other work",
+    async (name, context) => {
+      needsSimulator(context);
+      const where = device(name);
+      await expectNoPause(async () => {
+        const made = Array.from({ length: 4 }, () => ones([2 ** 20], { device: name }));
+        if (name === "cpu") {
+          using a = ones([512, 512], { device: name });
+          for (let i = 0; i < 30; i++) matmul(a, a).dispose();
+        } else keepBusy();
+        for (const each of made) each.dispose();
+        expect(where.memory().cached).toBeGreaterThanOrEqual(16 * 2 ** 20);
+        const emptied = where.emptyCache();
+        expect(where.memory().cached).toBeLessThan(16 * 2 ** 20);
+        // Tensors that are made meanwhile have memory of their own.
+        using next = ones([2 ** 20], { device: name });
+        const read = next.data();
+        await emptied;
+        expect((await read).at(-1)).toBe(1);
+      }, mostAsleep);
+    },
+  );
 });

@@ -33,7 +33,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
     console.log(await heed.sum(back).item());
   `;
 
-  test.for(["0", "1"])("do not need a thread of the driver's each, peers: %s", async (peers, context) => {
+  test.for(["0", "1"])("do not each need a thread of the driver, peers: %s", async (peers, context) => {
     needsSimulator(context);
     const env = {
       ...slow,
@@ -45,7 +45,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
     expect({ output, errors, code, signal }).toEqual({ output: "3000\n", errors: "", code: 0, signal: null });
   });
 
-  test("what follows a copy that waits keeps its order, and the thread waits for none of it", async (context) => {
+  test("calls behind a copy that waits keep their order, and the thread waits for none of them", async (context) => {
     needsSimulator(context);
     const output = await expectChild(
       `${prelude}
@@ -85,7 +85,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
     expect(output.split("\n")).toEqual(["6,7,8,9 8,8,8,8 7,7,7,7 9,9,9,9 true", "0 true true", "true"]);
   });
 
-  test.for(["0", "1"])("hand on what has failed on the way, however late; peers: %s", async (peers, context) => {
+  test.for(["0", "1"])("pass on failures, however late; peers: %s", async (peers, context) => {
     needsSimulator(context);
     const output = await expectChild(
       `${prelude}
@@ -106,7 +106,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
     expect(output.split("\n")).toEqual([line, line, line]);
   });
 
-  test.for(["0", "1"])("of more than may be on its way at a time; peers: %s", async (peers, context) => {
+  test.for(["0", "1"])("of more bytes than may be in transit at once; peers: %s", async (peers, context) => {
     needsSimulator(context);
     const output = await expectChild(
       `${prelude}
@@ -134,7 +134,7 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: a lost device whose context tells of it", () => {
+describe.runIf(cudas.length > 0)("cuda: a lost device whose context reports it", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
   // The delay lets the calls return before the device reaches the launch that fails.
   const env = { HEED_SIMULATOR_LOST_AFTER: "3", HEED_SIMULATOR_LOST_CONTEXT: "1", HEED_SIMULATOR_DELAY: "300000" };
@@ -169,7 +169,7 @@ describe.runIf(cudas.length > 0)("cuda: a lost device whose context tells of it"
 
 describe.runIf(cudas.length > 0)("cuda: little pinned memory", () => {
   // Less than a block of the largest size, hardly any memory, and none.
-  test.for([9 * MiB, 64 * 1024])("%i bytes: more goes up, across and down", async (pinned, context) => {
+  test.for([9 * MiB, 64 * 1024])("%i bytes: more is copied to, between and from devices", async (pinned, context) => {
     needsSimulator(context);
     const output = await expectChild(
       `
@@ -195,7 +195,7 @@ describe.runIf(cudas.length > 0)("cuda: little pinned memory", () => {
     expect(output.split("\n")).toEqual(["0", "0", "0", "0"]);
   });
 
-  test("none at all: a read says so, and the CPU goes on", async (context) => {
+  test("none at all: a read reports that, and the CPU still works", async (context) => {
     needsSimulator(context);
     const output = await expectChild(
       `${prelude}
@@ -210,8 +210,8 @@ describe.runIf(cudas.length > 0)("cuda: little pinned memory", () => {
   });
 });
 
-describe.runIf(cudas.length > 0)("cuda: a driver that lacks what only a feature needs", () => {
-  test("says so, and does everything else", async (context) => {
+describe.runIf(cudas.length > 0)("cuda: a driver that lacks a function which only one feature needs", () => {
+  test("is reported, and everything else works", async (context) => {
     needsSimulator(context);
     const output = await expectChild(
       `${prelude}

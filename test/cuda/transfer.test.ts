@@ -55,7 +55,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
     expect(await one.item()).toBe(5);
   });
 
-  test("in the order of both queues, though the source changes or goes at once", async () => {
+  test("in the order of both queues, although the source changes or is disposed at once", async () => {
     const x = tensor([1, 2, 3], [3], { device: from });
     using first = x.to(to);
     x.set([4, 5, 6]);
@@ -67,7 +67,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
     expect([...(await noise.data())]).toEqual([7, 7, 7]);
   });
 
-  test("gradients come back the same way, and add up with those of other ways", async () => {
+  test("gradients take the same way back, and add up with those of other ways", async () => {
     using x = parameter(randn([3, 4], { seed: 1, device: from }));
     using w = parameter(randn([4, 2], { seed: 2, device: to }));
     scope(() => {
@@ -85,7 +85,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
     }
   });
 
-  test("an operation wants its tensors on one device", () => {
+  test("an operation requires its tensors on one device", () => {
     using a = tensor([1, 2], [2], { device: from });
     using b = tensor([1, 2], [2], { device: to });
     expectError(
@@ -95,7 +95,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
     );
   });
 
-  test("a model moves with its gradients' use, and says the same there and back", async () => {
+  test("a model moves and can be trained, with the same results there and back", async () => {
     using model = new GPT(
       { vocabularySize: 11, contextLength: 6, layers: 2, heads: 2, width: 8 },
       { seed: 4, device: from },
@@ -124,7 +124,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
   });
 
   // Cards that read each other's memory use no memory of the host.
-  test.skipIf(from !== "cpu" && to !== "cpu")("what is on its way is counted until it is there", async () => {
+  test.skipIf(from !== "cpu" && to !== "cpu")("tensors in transit are counted until they arrive", async () => {
     const [MiB, size] = [2 ** 20, from === "cpu" ? 1024 : 64];
     const target = deviceOf(to);
     // 40 MiB in pieces, the last of which is smaller.
@@ -178,7 +178,7 @@ describe.runIf(cudas.length > 0).for(pairs)("cuda: from %s to %s", ([from, to]) 
 });
 
 describe.runIf(cudas.length > 0)("cuda: host memory", () => {
-  test("more than a chunk of pinned memory goes up, across and down whole", async () => {
+  test("more than a chunk of pinned memory is copied to, between and from devices unchanged", async () => {
     // 40 MiB, because uploads go in chunks of 16 MiB.
     const size = 10 * 2 ** 20;
     const values = Float32Array.from({ length: size }, (_, i) => i % 16_777_213);
@@ -192,7 +192,7 @@ describe.runIf(cudas.length > 0)("cuda: host memory", () => {
     }
   });
 
-  test("what the host writes after a call does not count, however late the device is", async () => {
+  test("values that the host writes after a call do not count, however late the device is", async () => {
     const output = await expectChild(
       `
       const device = heed.device("cuda");
@@ -220,9 +220,11 @@ describe.runIf(cudas.length > 0)("cuda: host memory", () => {
   });
 });
 
-test.runIf(cudas.length > 0)("cuda: a model goes to and fro without a read between, memory freed at once", async () => {
-  const output = await expectChild(
-    `
+test.runIf(cudas.length > 0)(
+  "cuda: a model moves back and forth without a read in between, memory freed at once",
+  async () => {
+    const output = await expectChild(
+      `
     const config = { vocabularySize: 17, contextLength: 8, layers: 1, heads: 2, width: 16 };
     const model = new heed.GPT(config, { device: "cuda:0", seed: 1 });
     const ids = heed.tensor(Int32Array.from([1, 2, 3, 4]), [1, 4], { device: "cuda:0" });
@@ -233,11 +235,12 @@ test.runIf(cudas.length > 0)("cuda: a model goes to and fro without a read betwe
     }
     console.log(sums.size);
     `,
-    0,
-    { HEED_CUDA_CACHE: "0" },
-  );
-  expect(output).toBe("1");
-});
+      0,
+      { HEED_CUDA_CACHE: "0" },
+    );
+    expect(output).toBe("1");
+  },
+);
 
 test.runIf(cudas.length > 0)(
   "cuda: large reads and tensors that come back do not wait for each other",
@@ -260,7 +263,7 @@ test.runIf(cudas.length > 0)(
   },
 );
 
-test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors go round", async (context) => {
+test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors move between devices", async (context) => {
   needsSimulator(context);
   const source = `
     let x = heed.ones([1000], { device: "cuda:0" });
@@ -285,7 +288,7 @@ test.runIf(cudas.length > 0)("cuda: a worker is terminated while tensors go roun
   expect(output).toBe("ended");
 });
 
-test.runIf(cudas.length > 0)("cuda: values that are not finite go up and down as they are", async () => {
+test.runIf(cudas.length > 0)("cuda: values that are not finite are copied to and from a device unchanged", async () => {
   const odd = [NaN, Infinity, -Infinity, -0, 2 ** -149, 3.4028234663852886e38];
   for (const dtype of dtypes.filter(isFloat)) {
     using there = tensor(odd, [6], { dtype, device: "cuda" });

@@ -37,7 +37,7 @@ test.runIf(simulated)("the first forward pass of a bf16 block loads at most 6 im
   expect(loaded).toContain("attention_forward_mma.64_bf16");
 });
 
-test.runIf(simulated)("a model is warmed up while the event loop goes round", async () => {
+test.runIf(simulated)("a model is warmed up while the event loop keeps running", async () => {
   const cuda = device("cuda");
   using model = new GPT(config).to(cuda);
   const dtypes = ["f16", "bf16", "f32"] as const;
@@ -109,7 +109,7 @@ test.runIf(simulated)("a signal ends it, and bad arguments are refused", async (
   await device("cpu").warmUp(model);
 });
 
-test.runIf(simulated)("a worker launches what is loaded while another thread loads", async () => {
+test.runIf(simulated)("a worker launches loaded kernels while another thread loads", async () => {
   const output = await expectChild(
     `
     const busy = worker(\`

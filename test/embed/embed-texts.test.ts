@@ -69,7 +69,7 @@ onEachDevice((device) => {
     }
   });
 
-  test("nothing of nothing, and no more tokens than are wanted", async () => {
+  test("no texts give no vectors, and no text has more tokens than allowed", async () => {
     using model = bertOf(device);
     expect(await embedTexts(model, tokenizer, [])).toEqual([]);
     const [short] = await embedTexts(model, tokenizer, [texts[4]!], { maxLength: 4 });
@@ -79,7 +79,7 @@ onEachDevice((device) => {
     expect(lower).toEqual((await embedTexts(model, plain, ["abc"]))[0]);
   });
 
-  test("refuses what it cannot take, and stops when told to", async () => {
+  test("refuses invalid input, and stops when aborted", async () => {
     using model = bertOf(device);
     const of = (...[own, tokens, list, options]: Parameters<typeof embedTexts>) =>
       embedTexts(own, tokens, list, options);
@@ -139,7 +139,7 @@ describe("folders of sentence-transformers", () => {
     model.dispose();
   });
 
-  test("with less in them", async () => {
+  test("with fewer entries", async () => {
     const first = {
       "1_Pooling/config.json": { ...modes, pooling_mode_cls_token: true, pooling_mode_mean_tokens: false },
     };
@@ -151,7 +151,7 @@ describe("folders of sentence-transformers", () => {
     plain.model.dispose();
   });
 
-  test("that want more than heed knows", async () => {
+  test("that require unknown features", async () => {
     const dense = { idx: 2, path: "2_Dense", type: "sentence_transformers.models.Dense" };
     const modules = { "modules.json": [transformer, pooling] };
     for (const [files, message] of [

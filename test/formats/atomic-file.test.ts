@@ -86,7 +86,7 @@ describe("writeFileAtomic", () => {
     expect(readdirSync(folder)).toEqual(["a"]);
   });
 
-  test("begins nothing where there is not enough room", async () => {
+  test("begins nothing if there is not enough room", async () => {
     const file = path.join(folder, "a");
     await replace(file, "one");
     const writing = writeFileAtomic(file, () => expect.unreachable(), { bytes: 1e18 });
@@ -119,7 +119,7 @@ describe("saveVersion", () => {
     expect(readdirSync(folder).sort()).toEqual(["latest", "step-3", "step-4"]);
   });
 
-  test("takes another name where one is taken", async () => {
+  test("uses another name if one is taken", async () => {
     await saveVersion(folder, "step-1", (name) => write(name, "a"));
     const version = await saveVersion(folder, "step-1", (name) => write(name, "b"));
     expect(version).toBe(path.join(folder, "step-1-1"));
@@ -171,7 +171,7 @@ describe("saveVersion", () => {
     await expect(latestVersion(folder)).rejects.toMatchObject({ code: "ERR_FORMAT" });
   });
 
-  test("what was never listed goes; what somebody took off the list, or put beside it, stays", async () => {
+  test("removes versions that were never listed; keeps those that were removed from the list or added beside it", async () => {
     for (const step of [1, 2]) await saveVersion(folder, `step-${step}`, (name) => write(name, `${step}`));
     for (const name of ["lost", "mine"]) {
       mkdirSync(path.join(folder, name));
@@ -183,7 +183,7 @@ describe("saveVersion", () => {
     expect(readdirSync(folder).sort()).toEqual(["latest", "mine", "step-1", "step-2", "step-3"]);
   });
 
-  test("begins nothing where there is not enough room", async () => {
+  test("begins nothing if there is not enough room", async () => {
     await saveVersion(folder, "step-1", (name) => write(name, "1"));
     const saving = saveVersion(folder, "step-2", () => expect.unreachable(), { bytes: 1e18 });
     await expect(saving).rejects.toMatchObject({
@@ -193,7 +193,7 @@ describe("saveVersion", () => {
     expect(readdirSync(folder).sort()).toEqual(["latest", "step-1"]);
   });
 
-  test("has a whole version to load wherever it stops", async () => {
+  test("has a complete version to load wherever it stops", async () => {
     const save = (step: number) => saveVersion(folder, `step-${step}`, (name) => write(name, `${step}`), { keep: 2 });
     let stop = 0;
     for (let done = false; !done; stop++) {

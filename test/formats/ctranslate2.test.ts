@@ -20,7 +20,7 @@ const variables = [
   variable({ name: "b/weight", shape: [1, 2, 2], values: run(9, 4) }),
 ];
 
-test("finds each variable where the format has it", async () => {
+test("finds each variable at its place in the format", async () => {
   writeFileSync(file, modelFile(variables, { spec: "Böse" }));
   await using model = await readCTranslate2(file);
   expect(model.spec).toEqual({ name: "Böse", revision: 2 });
@@ -91,7 +91,7 @@ describe("other types of weights", () => {
     }
   });
 
-  test("16 bits of old files have a scale of 1000, what is no weight has none, and scales must be positive", async () => {
+  test("16-bit weights of old files have a scale of 1000, other variables have none, and scales must be positive", async () => {
     const codes = { name: "a/weight", shape: [2, 2], values: [1000, -500, 0, 250] };
     const scales = (values: number[]) =>
       typedVariable("f32", { name: "a/weight_scale", shape: [values.length], values });
@@ -159,14 +159,14 @@ describe("damaged files", () => {
     await expectRejection(readCTranslate2(file), "ERR_FORMAT", message);
   });
 
-  test("cut short anywhere", async () => {
+  test("truncated anywhere", async () => {
     for (let length = 0; length < whole.length; length += length < 120 ? 1 : 397) {
       writeFileSync(file, whole.subarray(0, length));
       await expectRejection(readCTranslate2(file), "ERR_FORMAT", /truncated/);
     }
   });
 
-  test("no file", async () => {
+  test("a file that does not exist", async () => {
     await expectRejection(readCTranslate2(`${file}.none`), "ERR_IO", /model\.bin\.none/);
   });
 });

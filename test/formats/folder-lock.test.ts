@@ -56,7 +56,7 @@ test("its owner touches a lock", async () => {
   await lock.release();
 });
 
-test("a folder that was made for it goes with it unless it is in use", async () => {
+test("a folder that was made for the lock is removed with it unless it is in use", async () => {
   const folder = path.join(temporaryFolder(), "a", "b");
   await (await lockFolder(folder)).release();
   expect(existsSync(path.dirname(folder))).toBe(false);
@@ -94,7 +94,7 @@ describe("another process", () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  test.runIf(process.platform === "linux")("that has the number of one before it is another", async () => {
+  test.runIf(process.platform === "linux")("that has the number of an earlier one is another process", async () => {
     const folder = temporaryFolder();
     const lock = await lockFolder(folder);
     const own = read(folder);
@@ -105,7 +105,7 @@ describe("another process", () => {
     }
   });
 
-  test("many that find a stale lock at once: one of them takes its place", async () => {
+  test("if many find a stale lock at once, one of them replaces it", async () => {
     const folder = temporaryFolder();
     const killed = await locker(folder);
     killed.child.kill("SIGKILL");
@@ -115,7 +115,7 @@ describe("another process", () => {
   });
 });
 
-test("many in this process at once: one of them has it", async () => {
+test("if many in this process try at once, one of them gets it", async () => {
   const folder = temporaryFolder();
   for (let round = 0; round < 20; round++) {
     if (round % 2 === 0) {
@@ -132,7 +132,7 @@ test("many in this process at once: one of them has it", async () => {
   }
 });
 
-describe("who cannot be asked", () => {
+describe("a process that cannot be asked", () => {
   test.each([
     ["a process of another host", (own: object) => JSON.stringify({ ...own, host: "elsewhere", token: "other" })],
     ["another thread of this process", (own: object) => JSON.stringify({ ...own, token: "other" })],

@@ -44,7 +44,7 @@ const sample = (): Required<Omit<GgufInput, "version">> => ({
   ],
 });
 
-describe("what is in a file", () => {
+describe("the content of a file", () => {
   test("metadata of every type", async () => {
     writeFileSync(file, ggufFile(sample()));
     await using gguf = await readGguf(file);
@@ -91,7 +91,7 @@ describe("what is in a file", () => {
 });
 
 describe.each(blocks)("$name", ({ type, numbers, bytes, random, quantise, error }) => {
-  test("is the published formula", async () => {
+  test("follows the published formula", async () => {
     const generator = new Random(type);
     const count = 6;
     const made = Array.from({ length: count }, () => random(generator));
@@ -191,7 +191,7 @@ describe("damaged files", () => {
     await expectRejection(readGguf(file), "ERR_FORMAT", /model\.gguf: expected .*, got /s);
   });
 
-  test("any cut of the header, and any change of a byte, is an ERR_FORMAT or a whole header", () => {
+  test("any cut of the header, and any change of a byte, gives ERR_FORMAT or a complete header", () => {
     const bytes = ggufFile(sample());
     const parse = (given: Uint8Array) => {
       try {
@@ -218,7 +218,7 @@ describe("damaged files", () => {
     );
   });
 
-  test("a header that comes in pieces is read on, not anew", () => {
+  test("reading a header that comes in pieces continues and does not restart", () => {
     const bytes = ggufFile(sample());
     const reader = new GgufHeaderReader(bytes.length, "a.gguf");
     const whole = parseGgufHeader(bytes, bytes.length);
@@ -261,7 +261,7 @@ describe("damaged files", () => {
     expect((metadata.get("texts") as GgufArray)[Symbol.iterator]().next()).toEqual({ done: false, value: "" });
   });
 
-  test("a file that shrinks, names that are none, types that are not read", async () => {
+  test("a file that shrinks, unknown names, types that cannot be read", async () => {
     writeFileSync(
       file,
       ggufFile({ tensors: [tensor, { name: "q", type: 13, sizes: [256], bytes: Buffer.alloc(176) }] }),

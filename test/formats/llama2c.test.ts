@@ -23,7 +23,7 @@ function fileOf(head: number[], length: number): Buffer {
 }
 const run = (first: number, length: number) => Float32Array.from({ length }, (_, i) => first + i);
 
-test("finds each tensor where the format has it", async () => {
+test("finds each tensor at its place in the format", async () => {
   writeFileSync(file, fileOf(header, floats(counts)));
   await using model = await readLlama2c(file);
   expect(model.config).toEqual({
@@ -93,7 +93,7 @@ describe("damaged files", () => {
     await expectRejection(readLlama2c(file), "ERR_FORMAT", message);
   });
 
-  test("none", async () => {
+  test("a file that does not exist", async () => {
     await expectRejection(readLlama2c(path.join(folder, "none")), "ERR_IO", /none/);
   });
 });

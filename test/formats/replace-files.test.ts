@@ -55,7 +55,7 @@ function place() {
 
 const renames = Object.keys(before).length + Object.keys(after).length;
 
-test("the new files, and nothing of the old ones", async () => {
+test("only the new files are left", async () => {
   const { folder, temporary, replace } = place();
   await replace();
   expect(read(folder)).toEqual({ ...after, ...mine });
@@ -64,7 +64,7 @@ test("the new files, and nothing of the old ones", async () => {
   expect(disk.renames).toBe(renames);
 });
 
-test.each(Array.from({ length: renames }, (_, k) => k))("rename %d fails: the old files are back", async (k) => {
+test.each(Array.from({ length: renames }, (_, k) => k))("if rename %d fails, the old files are restored", async (k) => {
   const { folder, temporary, replace } = place();
   disk.fails = (i) => i === k;
   await expect(replace()).rejects.toThrow("EIO: no");
@@ -72,23 +72,26 @@ test.each(Array.from({ length: renames }, (_, k) => k))("rename %d fails: the ol
   expect(existsSync(temporary)).toBe(false);
 });
 
-test.each(Array.from({ length: renames }, (_, k) => k))("every rename from %d on fails: all is there", async (k) => {
-  const { folder, temporary, replaced, replace } = place();
-  disk.fails = (i) => i >= k;
-  const error = await replace().then(
-    () => expect.unreachable(),
-    (error: unknown) => error,
-  );
-  // If the process had ended at this place, the key's file would be there with all files that belong to it, or not at
-  // all.
-  const left = read(folder);
-  if (k === 0) expect(left).toEqual({ ...before, ...mine });
-  else {
-    expect(left).not.toHaveProperty("config.json");
-    expect(error).toMatchObject({ code: "ERR_IO", message: expect.stringContaining(replaced) as string });
-    const old = { ...left, ...read(replaced) };
-    for (const name of Object.keys(before)) expect(read(replaced)[name] ?? left[name], name).toBe("old");
-    expect(old["README.md"]).toBe("mine");
-    for (const name of Object.keys(after)) expect(read(temporary)[name] ?? left[name], name).toBe("new");
-  }
-});
+test.each(Array.from({ length: renames }, (_, k) => k))(
+  "if every rename from %d on fails, all files are there",
+  async (k) => {
+    const { folder, temporary, replaced, replace } = place();
+    disk.fails = (i) => i >= k;
+    const error = await replace().then(
+      () => expect.unreachable(),
+      (error: unknown) => error,
+    );
+    // If the process had ended at this place, the key's file would be there with all files that belong to it, or not at
+    // all.
+    const left = read(folder);
+    if (k === 0) expect(left).toEqual({ ...before, ...mine });
+    else {
+      expect(left).not.toHaveProperty("config.json");
+      expect(error).toMatchObject({ code: "ERR_IO", message: expect.stringContaining(replaced) as string });
+      const old = { ...left, ...read(replaced) };
+      for (const name of Object.keys(before)) expect(read(replaced)[name] ?? left[name], name).toBe("old");
+      expect(old["README.md"]).toBe("mine");
+      for (const name of Object.keys(after)) expect(read(temporary)[name] ?? left[name], name).toBe("new");
+    }
+  },
+);

@@ -108,7 +108,7 @@ describe("round trip", () => {
   });
 });
 
-describe("what cannot be written", () => {
+describe("content that cannot be written", () => {
   const u8 = (name: string, data: SafetensorsInput["data"] = Uint8Array.of(1)) =>
     ({ name, dtype: "U8", shape: [1], data }) as const;
 
@@ -140,7 +140,7 @@ describe("what cannot be written", () => {
     await expect(writeSafetensors(file, [failing])).rejects.toMatchObject({ code: "ERR_OOM" });
   });
 
-  test("into a folder that is not there", async () => {
+  test("into a folder that does not exist", async () => {
     const missing = path.join(folder, "missing", "model.safetensors");
     await expect(writeSafetensors(missing, [])).rejects.toMatchObject({
       code: "ERR_IO",
@@ -238,7 +238,7 @@ describe("malformed files", () => {
     rmSync(bad);
   });
 
-  test("any change of a byte, and any cut, is an ERR_FORMAT or a whole header", async () => {
+  test("any change of a byte, and any cut, gives ERR_FORMAT or a complete header", async () => {
     await writeSafetensors(file, sample(), { format: "pt" });
     const bytes = readFileSync(file);
     const parse = (changed: Uint8Array) => {
@@ -265,7 +265,7 @@ describe("malformed files", () => {
     );
   });
 
-  test("a header not wholly there", () => {
+  test("an incomplete header", () => {
     const bytes = one("U8", "[1]", "[0,1]", 1);
     expect(() => parseSafetensorsHeader(bytes.subarray(0, 20), bytes.length)).toThrow("truncated");
   });

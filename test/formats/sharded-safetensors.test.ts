@@ -54,7 +54,7 @@ test.each<[string, unknown, RegExp]>([
   await expectRejection(readShardedSafetensors(index), "ERR_FORMAT", message);
 });
 
-test("refuses files that are not there or damaged", async () => {
+test("refuses files that are missing or damaged", async () => {
   writeFileSync(path.join(folder, two), "no");
   await expectRejection(readShardedSafetensors(index), "ERR_FORMAT", /model-00002/);
   rmSync(path.join(folder, two));

@@ -24,7 +24,7 @@ const input = (name: string, type: GgufTensorInput["type"], shape: number[], val
   data: () => values,
 });
 
-test("what is written is read", async () => {
+test("reads back what it has written", async () => {
   const metadata = new Map<string, GgufInputValue>([
     ["general.architecture", { type: "string", value: "日本" }],
     ["u", { type: "u32", value: 2 ** 32 - 1 }],
@@ -70,7 +70,7 @@ describe("rounding", () => {
     ...numbers(500),
   ]);
 
-  test.each(["bf16", "f16"] as const)("to %s is the kernels'", async (dtype) => {
+  test.each(["bf16", "f16"] as const)("to %s agrees with the kernels", async (dtype) => {
     using whole = tensor(awkward, [awkward.length], { device: "cpu" });
     using rounded = whole.to(dtype);
     expect(floatsOf(dtype, bitsOf(dtype, awkward))).toEqual(await rounded.data());
@@ -120,7 +120,7 @@ describe("rounding", () => {
   });
 });
 
-test("a tensor in pieces of whole blocks is what it is in one", async () => {
+test("a tensor in pieces of whole blocks gives the same bytes as in one piece", async () => {
   const values = Float32Array.from({ length: 96 }, (_, i) => Math.sin(i));
   const pieces = (...lengths: number[]) =>
     async function* () {
@@ -137,7 +137,7 @@ test("a tensor in pieces of whole blocks is what it is in one", async () => {
   await expectRejection(bytesOf(pieces(32, 32), "F32"), "ERR_ARGUMENT", /96 numbers of "a", got 64/);
 });
 
-describe("what cannot be written", () => {
+describe("content that cannot be written", () => {
   test.each<[string, GgufTensorInput[], RegExp]>([
     ["a name twice", [input("a", "F32", [1], numbers(1)), input("a", "F32", [1], numbers(1))], /unique names, got "a"/],
     [
@@ -153,7 +153,7 @@ describe("what cannot be written", () => {
     expect(existsSync(file)).toBe(false);
   });
 
-  test("leaves an old file alone, and names what cannot be opened", async () => {
+  test("leaves an old file unchanged, and names a file that cannot be opened", async () => {
     writeFileSync(file, "old");
     await expectRejection(writeGguf(file, new Map(), [input("a", "F32", [3], numbers(2))]), "ERR_ARGUMENT");
     expect(existsSync(file)).toBe(true);

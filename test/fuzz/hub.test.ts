@@ -67,7 +67,7 @@ function spoil(model: string, how: Step["spoil"], which: number): void {
 }
 
 fuzz(
-  "a folder that is handed out has what the hub published",
+  "a folder that is returned has the content that the hub published",
   fc.array(step, { minLength: 1, maxLength: 5 }),
   { ci: 40, nightly: 1000 },
   async (steps) => {

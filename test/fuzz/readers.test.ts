@@ -139,7 +139,7 @@ interface Kept {
 }
 
 const corpus = fileURLToPath(new URL("corpus", import.meta.url));
-describe("what broke a reader once", () => {
+describe("files that once broke a reader", () => {
   test.each(readdirSync(corpus).filter((name) => name.endsWith(".json")))("%s", async (name) => {
     const { subject, missing, files } = JSON.parse(readFileSync(path.join(corpus, name), "utf8")) as Kept;
     const whole = new Map(sound.get(subject));

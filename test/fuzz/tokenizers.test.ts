@@ -80,7 +80,7 @@ fuzz(
 const gpt2 = await Gpt2Tokenizer.load();
 
 fuzz(
-  "characters and bytes of long texts, and what is encoded in turns",
+  "characters and bytes of long texts, encoded in turns",
   fc.tuple(fc.array(anyText, { minLength: 1, maxLength: 4 }), fc.integer({ min: 1, max: 5000 })),
   { ci: 15, nightly: 3000 },
   async ([texts, times]) => {

@@ -114,7 +114,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
   describe.for(device === "cpu" ? penalties : penalties.slice(-2))("with %s as length penalty", ([, lengthPenalty]) => {
     const penalty = typeof lengthPenalty === "number" ? (n: number) => n ** lengthPenalty : lengthPenalty;
 
-    test("finds the best sequences there are, if its beams hold them all", async () => {
+    test("finds the best of all sequences, if its beams hold them all", async () => {
       using model = smallGpt(device, { vocabularySize: 5 });
       using oracle = smallGpt("cpu", { vocabularySize: 5 });
       const next = nextOf(oracle);
@@ -184,14 +184,14 @@ describe.for(devices)("beamSearch on %s", (device) => {
     }
   });
 
-  test("knows log-probabilities whose probability is 0 in f32", async () => {
+  test("computes log-probabilities whose probability is 0 in f32", async () => {
     using model = new RoteModel(circle(3), device);
     const [found] = await beamSearch(model, [[0]], { beams: 9, nBest: 9, maxTokens: 2, lengthPenalty: 0 });
     expect(found!.map(({ total }) => Math.round(total))).toEqual([0, -100, -100, -100, -100, -200, -200, -200, -200]);
     expect(found![0]!.tokens).toEqual([1, 2]);
   });
 
-  test("gives fewer where there are fewer", async () => {
+  test("returns fewer if there are fewer", async () => {
     using model = new RoteModel(circle(3), device);
     const [found] = await beamSearch(model, [[0]], { beams: 7, nBest: 5, maxTokens: 1, stopTokens: [2] });
     expect(found!.map(({ tokens, finishReason }) => [tokens, finishReason])).toEqual([
@@ -201,7 +201,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
     ]);
   });
 
-  test("prompts that are done leave the batch, and what runs on is searched alone", async () => {
+  test("finished prompts leave the batch, and the others are searched as if alone", async () => {
     using model = new RoteModel(circle(30), device);
     const prompts = [27, 17, 23].map((token) => [token]);
     const results = await beamSearch(model, prompts, { beams: 1, maxTokens: 20, stopTokens: [0] });
@@ -211,7 +211,7 @@ describe.for(devices)("beamSearch on %s", (device) => {
     expect(model.recorded).toBe(false);
   });
 
-  test("ends where the context is full, and refuses prompts that do not fit", async () => {
+  test("ends when the context is full, and refuses prompts that do not fit", async () => {
     using model = smallGpt(device);
     const results = await beamSearch(model, [someTokens(20, 1), someTokens(24, 2)], { beams: 3, nBest: 3 });
     expect(results.map((found) => found.map(({ tokens }) => tokens.length))).toEqual([

@@ -70,7 +70,7 @@ describe.for(targets)("cached decoding on $name", (target) => {
     padded.dispose();
   });
 
-  test("sequences taken from a cache go on as they would have", async () => {
+  test("sequences taken from a cache continue unchanged", async () => {
     target.select();
     using model = smallGpt(device);
     const prompts = [someTokens(3, 2), someTokens(7, 3), someTokens(1, 4)];
@@ -115,7 +115,7 @@ describe.for(targets)("cached decoding on $name", (target) => {
     expect([...still.lengths]).toEqual([0, 0, 0]);
   });
 
-  test("only sequences there are can be taken, and not within a pass", () => {
+  test("only existing sequences can be taken, and not within a pass", () => {
     using model = smallGpt(device);
     using cache = model.createCache(2, 4);
     expect(() => cache.take([0, 2])).toThrow("take: expected rows[1] to be an integer from 0 to 1, got 2");
@@ -126,7 +126,7 @@ describe.for(targets)("cached decoding on $name", (target) => {
     expect(() => cache.take([0])).toThrow("take: expected no forward pass to be using the cache, got one in progress");
   });
 
-  test("greedy tokens are those of full forward passes", async () => {
+  test("greedy tokens equal those of full forward passes", async () => {
     target.select();
     using model = smallGpt(device);
     const tokens = someTokens(5, 7);

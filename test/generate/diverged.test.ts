@@ -70,7 +70,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     // The software device is slow, so each kind runs with one dtype there.
     dtypes.filter((_, j) => device === "cpu" || i === j).map((dtype) => ({ name, way, dtype })),
   );
-  test.for(cases)("ends that sequence alone: $name, $dtype", async ({ way, dtype }) => {
+  test.for(cases)("ends only that sequence: $name, $dtype", async ({ way, dtype }) => {
     using model = untied(dtype);
     const options = { ...way, seed: 11, maxTokens: device === "cpu" ? 16 : 10 };
     const healthy = await generateTokens(model, prompts, options);
@@ -93,7 +93,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     await expect(generateTokens(model, [prompts[failed]!], options)).rejects.toMatchObject({ code: "ERR_DIVERGED" });
   });
 
-  test("in the first step too, and what pads shorter prompts hurts nobody", async () => {
+  test("in the first step too, and the padding of shorter prompts has no effect", async () => {
     using model = untied();
     const options = { temperature: 0, maxTokens: 10 };
     const healthy = await generateTokens(model, prompts, options);
@@ -107,7 +107,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     }
   });
 
-  test("says on how many, and leaves nothing in memory", async () => {
+  test("reports the number of sequences, and leaves nothing in memory", async () => {
     using model = untied();
     const { live, tensors } = model.device.memory();
     for (const token of [7, 8]) spoil(model.wte.weight, token);
@@ -155,7 +155,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
       expect((await score(model, [3, 4, 5])).perplexity).toBeCloseTo(1, 5);
     });
 
-    test("of which some are -Infinity are those of suppressed tokens", async () => {
+    test("that are partly -Infinity suppress tokens", async () => {
       using model = after5((token) => (token === 6 ? -3e38 : -Infinity));
       for (const options of [{ temperature: 0 }, { seed: 1 }, { topK: 3 }, { topP: 0.5 }, { temperature: 1e-30 }])
         expect(await generateTokens(model, [[3]], { ...options, maxTokens: 5 })).toMatchObject([
@@ -168,7 +168,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     });
   });
 
-  test("a search with beams ends for that prompt alone, in whatever batch", async () => {
+  test("a beam search ends only for that prompt, in any batch", async () => {
     using model = untied();
     const options = { beams: 3, nBest: 2, maxTokens: 5 };
     const healthy = await beamSearch(model, prompts, options);
@@ -185,7 +185,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     }
   });
 
-  test("score names the token, also where the text is longer than what is computed at once", async () => {
+  test("score names the token, even if the text is longer than one computation", async () => {
     using rote = new RoteModel(circle(12), device, 300);
     spoil(rote.table, 11);
     const tokens = someTokens(200, 3, 11);
@@ -201,7 +201,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     await expect(score(model, [...someTokens(15, 3, 60), 60, 1])).rejects.toMatchObject({ code: "ERR_DIVERGED" });
   });
 
-  test("a text rejects behind the pieces that came before", async () => {
+  test("a text rejects after the pieces that came before", async () => {
     using model = new RoteModel(circle(256), device);
     setRow(model.table, 100, () => NaN);
     const { live } = model.device.memory();
@@ -219,7 +219,7 @@ describe.for(devices)("a model that diverges on %s", (device) => {
     expect(model.device.memory().live).toBe(live);
   });
 
-  test("translations end for the sources concerned, in whatever batches", async () => {
+  test("translations end only for the sources concerned, with any batch size", async () => {
     const modelOn = (): EncoderDecoder => {
       const sizes = { sourceVocabularySize: 15, contextLength: 12, layers: 1, heads: 2, width: 16 };
       const model = new EncoderDecoder({ ...sizes, startToken: 1, endToken: 2, tied: false }, { device });

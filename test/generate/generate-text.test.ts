@@ -43,7 +43,7 @@ async function collect(events: AsyncIterable<GenerationEvent>): Promise<string[]
 }
 
 describe.for(devices)("generate on %s", (device) => {
-  test("streams what awaiting gives, which is what the tokens are", async () => {
+  test("streams the text that awaiting gives, which is that of the tokens", async () => {
     using model = smallGpt(device, { vocabularySize: 256 });
     const options = { maxTokens: 200, seed: 3, overflow: "slide" } as const;
     const pieces = await collect(generate(model, bytes, "Call me", options));
@@ -59,7 +59,7 @@ describe.for(devices)("generate on %s", (device) => {
     for (const piece of pieces) expect(piece).toMatch(/^\P{Surrogate}+$/u);
   });
 
-  test("a character of several tokens comes whole", async () => {
+  test("a character of several tokens arrives as a whole", async () => {
     const next = Array.from({ length: 256 }, () => 0);
     const fox = bytes.encode("🦊");
     for (let i = 0; i < 4; i++) next[fox[i]!] = fox[(i + 1) % 4]!;
@@ -86,7 +86,7 @@ describe.for(devices)("generate on %s", (device) => {
       return { pieces, ...(await generation), passes: model.passes.length };
     }
 
-    test("across tokens, with nothing of it given out, and one step in vain", async () => {
+    test("across tokens, with none of it in the output, and one step in vain", async () => {
       const { pieces, finishReason, tokens, passes, usage } = await run({ stop: "d! B" });
       expect(pieces).toEqual(["Hello", " wor", "l"]);
       expect(finishReason).toBe("stop");
@@ -99,7 +99,7 @@ describe.for(devices)("generate on %s", (device) => {
       expect((await run({ stop: ["now", "!", "By"] })).pieces).toEqual(["Hello", " wor", "ld"]);
     });
 
-    test("one that does not come to its end is given out", async () => {
+    test("an incomplete one is part of the output", async () => {
       const { pieces, finishReason } = await run({ stop: "ld! Bye, all" });
       expect(pieces).toEqual(["Hello", " wor", "ld! Bye now", "."]);
       expect(finishReason).toBe("length");
@@ -149,7 +149,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect((await generate(model, tokenizer, "", { ...options, stopTokens: [], maxTokens: 5 })).text).toBe("abc<end>a");
   });
 
-  test("leaving the loop frees everything, and the text says so", async () => {
+  test("leaving the loop frees everything, and the text reports it", async () => {
     using model = smallGpt(device, { vocabularySize: 256 });
     const { live, tensors } = model.device.memory();
     const left = generate(model, bytes, "a", { seed: 1 });
@@ -189,7 +189,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect(model.device.memory()).toMatchObject({ live, tensors });
   });
 
-  test("begins when it is read, and is read once, but awaited as often as wanted", async () => {
+  test("begins when it is read, and can be read once, but awaited any number of times", async () => {
     using model = new RoteModel(circle(256), device);
     const options = { maxTokens: 2, temperature: 0 };
     const generation = generate(model, bytes, "a", options);
@@ -231,7 +231,7 @@ describe.for(devices)("generate on %s", (device) => {
     expect(await events("🦊")).toEqual([{ text: "", tokens: [a, b, c, d] }]);
   });
 
-  test("without a tokenizer, tokens give tokens, and texts are refused", async () => {
+  test("without a tokenizer, token prompts give tokens, and texts are refused", async () => {
     using model = new RoteModel(circle(8), device);
     const options = { temperature: 0, maxTokens: 3, stopTokens: [4] };
     const events: GenerationEvent[] = [];
@@ -265,7 +265,7 @@ describe.for(devices)("generate on %s", (device) => {
   });
 });
 
-test("what follows the prompt keeps the space it begins with", async () => {
+test("the continuation keeps the space it begins with", async () => {
   // "▁a" (4) follows "▁a": the first token of a text loses its space, but here that token belongs to the prompt.
   const tokenizer = new HuggingFaceTokenizer({ ...unigramJson(), post_processor: null });
   using model = new RoteModel([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "cpu");

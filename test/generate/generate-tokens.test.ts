@@ -57,7 +57,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       overflow: "slide",
     };
 
-    test("a prompt gives what whole forward passes give", async () => {
+    test("a prompt gives the same tokens as full forward passes", async () => {
       using model = smallGpt(device, { contextLength });
       // Full passes are slow on the software device, so it tests three lengths.
       for (const prompt of device === "cpu" ? prompts : prompts.filter((_, i) => i % 2 === 1)) {
@@ -66,7 +66,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
       }
     });
 
-    test("a batch gives each prompt what it gets alone, also as others end", async () => {
+    test("a batch gives each prompt the same tokens as alone, even as others end", async () => {
       using model = smallGpt(device, { contextLength });
       const alone = await Promise.all(prompts.map((prompt) => generateTokens(model, [prompt], options)));
       expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
@@ -81,7 +81,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     });
   });
 
-  test("a seed gives the same tokens again, another one others, none a random one", async () => {
+  test("a seed gives the same tokens again, another seed others, and no seed random ones", async () => {
     using model = smallGpt(device);
     const run = async (options: TokenOptions): Promise<number[]> =>
       (await generateTokens(model, [[1, 2, 3]], { maxTokens: 20, ...options }))[0]!.tokens;
@@ -99,7 +99,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     expect([other]).toEqual(await generateTokens(model, [[3]], options));
   });
 
-  test("long prompts that differ before what fits into the context are no copies", async () => {
+  test("long prompts that differ before the part that fits into the context are not copies", async () => {
     using model = smallGpt(device, { contextLength: 8 });
     const options = { seed: 4, maxTokens: 20, overflow: "slide" } as const;
     const prompts = [9, 10].map((first) => [first, ...someTokens(8, 8)]);
@@ -107,7 +107,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     expect(await generateTokens(model, prompts, options)).toEqual(alone.flat());
   });
 
-  test("draws go by position: a generation can be continued", async () => {
+  test("draws depend on the position, so that a generation can be continued", async () => {
     using model = smallGpt(device);
     const prompt = someTokens(4, 8);
     const [whole] = await generateTokens(model, [prompt], { seed: 5, maxTokens: 16 });
@@ -134,7 +134,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     );
   });
 
-  test("a sequence ends where it would have to forget, and longer prompts are refused, unless it may slide", async () => {
+  test("a sequence ends when the context is full, and longer prompts are refused, unless it may slide", async () => {
     using model = smallGpt(device);
     const options = { maxTokens: 70, seed: 11 };
     const prompts = [someTokens(3, 1), someTokens(24, 2), someTokens(20, 3)];
@@ -218,7 +218,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     expect(batches.length).toBeLessThan(16);
   });
 
-  test("onToken hears of every token and its prompt, in order", async () => {
+  test("onToken gets every token and its prompt, in order", async () => {
     using model = smallGpt(device);
     const heard: number[][] = [[], []];
     const results = await generateTokens(model, [[1], [2, 3]], {
@@ -229,7 +229,7 @@ describe.for(devices)("generateTokens on %s", (device) => {
     expect(heard).toEqual(results.map(({ tokens }) => tokens));
   });
 
-  test("the model keeps its mode, and other work its turn", async () => {
+  test("the model keeps its mode, and other work gets its turn", async () => {
     using model = smallGpt(device);
     const modes = new Set<boolean>();
     let turns = 0;

@@ -41,7 +41,7 @@ describe.for(devices)("score on %s", (device) => {
     expect(model.training).toBe(true);
   });
 
-  test("agrees with the loss, in a context longer than what is computed at once", async () => {
+  test("agrees with the loss, in a context longer than one computation", async () => {
     using model = smallGpt(device, { contextLength: 300 }).eval();
     const tokens = Int32Array.from(someTokens(301, 1));
     using ids = tensor(tokens.subarray(0, 300), [1, 300], { device });
@@ -51,7 +51,7 @@ describe.for(devices)("score on %s", (device) => {
     expect(total / 300).toBeCloseTo(-(await loss.item()), 5);
   });
 
-  test("scores what generation generates as generation does, past the context too", async () => {
+  test("scores generated tokens as generation does, beyond the context too", async () => {
     using model = smallGpt(device);
     const prompt = someTokens(3, 2);
     const [result] = await generateTokens(model, [prompt], { maxTokens: 60, temperature: 0 });
@@ -68,7 +68,7 @@ describe.for(devices)("score on %s", (device) => {
     expect((await score(model, someTokens(20, 1, 50))).perplexity).toBeCloseTo(50, 3);
   });
 
-  test("refuses what it cannot score", async () => {
+  test("refuses invalid input", async () => {
     using model = smallGpt(device);
     await expect(score(model, [1])).rejects.toMatchObject({
       code: "ERR_ARGUMENT",

@@ -23,7 +23,7 @@ describe("StopFilter", () => {
     expect(run([], ["a", "", "bc"])).toEqual({ pieces: ["a", "", "bc"], rest: "", stopped: false });
   });
 
-  test("holds back what may begin a stop string, and gives it out when it does not", () => {
+  test("holds back text that may begin a stop string, and releases it when it does not", () => {
     const { pieces, rest, stopped } = run(["\n\nUser:"], ["Hi", "\n", "\n", "Use", "rs", "\n"]);
     expect(pieces).toEqual(["Hi", "", "", "", "\n\nUsers", ""]);
     expect(rest).toBe("\n");
@@ -46,7 +46,7 @@ describe("StopFilter", () => {
     expect(run(["bc", "abc"], ["xabc"]).pieces).toEqual(["x"]);
   });
 
-  test("does not depend on how the text is cut, and is never ahead of what is decided", () => {
+  test("does not depend on how the text is cut, and never releases undecided text", () => {
     const letters = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), maxLength: 12 });
     const stop = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), minLength: 1, maxLength: 4 });
     fc.assert(

@@ -27,7 +27,7 @@ function modelOn(device: string): EncoderDecoder {
 const sources = [[3, 7, 4, 4, 9], [12], [5, 5], [8, 14, 3], [11, 3, 3, 3, 3, 3, 3, 3, 3, 3, 10, 6], [7, 7]];
 
 describe.each(devices)("translate on %s", (device) => {
-  test("gives each source what it would get alone, in whatever batches, and leaves nothing in memory", async () => {
+  test("gives each source the same translation as alone, with any batch size, and leaves nothing in memory", async () => {
     await collectGarbage();
     const { live, tensors } = deviceOf(device).memory();
     {
@@ -59,7 +59,7 @@ describe.each(devices)("translate on %s", (device) => {
     expect(await translate(model, [])).toEqual([]);
   });
 
-  test("refuses what it cannot translate", async () => {
+  test("refuses invalid input", async () => {
     using model = modelOn(device);
     const refused = (code: string, ...args: unknown[]): Promise<void> =>
       expectRejection(translate(...(args as Parameters<typeof translate>)), code as never);
@@ -78,7 +78,7 @@ describe.each(devices)("translate on %s", (device) => {
     await expect(translate(model, sources, { signal })).rejects.toThrow("stop");
   });
 
-  test("padSequences puts sequences below each other", async () => {
+  test("padSequences pads sequences to rows of one length", async () => {
     const { ids, lengths } = padSequences([[1, 2, 3], [], Int32Array.of(4)], { fill: -1, device });
     expect(await ids.toArray()).toEqual([
       [1, 2, 3],

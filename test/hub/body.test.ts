@@ -31,7 +31,7 @@ test.each(["short", "long"] as const)("a body that is too %s is an error, and is
   expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
 });
 
-test("a file that ends early, or goes on, in the middle of a resumed download", async () => {
+test("a file that ends early, or continues too long, in the middle of a resumed download", async () => {
   await using hub = await startHub();
   for (const spoilt of ["short", "long"] as const) {
     hub.files.delete("config.json");
@@ -44,7 +44,7 @@ test("a file that ends early, or goes on, in the middle of a resumed download", 
   }
 });
 
-test("a disk without room for a file is found out before any of it comes", async () => {
+test("a disk without room for a file is detected before any of it arrives", async () => {
   await using hub = await startHub();
   hub.tamper = (entry) => ({ ...entry, size: entry.lfs ? 2 ** 52 : entry.size });
   await expectRejection(
@@ -55,7 +55,7 @@ test("a disk without room for a file is found out before any of it comes", async
   expect(hub.downloads).toEqual([]);
 });
 
-test.each([-1, 0.5, 2 ** 60, "1", null])("a size that is none: %j", async (size) => {
+test.each([-1, 0.5, 2 ** 60, "1", null])("an invalid size: %j", async (size) => {
   await using hub = await startHub();
   hub.tamper = (entry) => ({ ...entry, size });
   await expectRejection(fetchFrom(hub), "ERR_FORMAT", /expected the file's size from the hub, got/);

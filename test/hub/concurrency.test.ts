@@ -52,7 +52,7 @@ const stateOfCache = () =>
       return [name, ino, mtimeMs, ctimeMs];
     });
 
-test("two downloads of a file at the same time leave the right one, and ask for it once", async () => {
+test("two simultaneous downloads of a file leave the right content, and request it once", async () => {
   await using hub = await startHub();
   hub.parts = 20;
   const folders = await Promise.all([fetchFrom(hub), fetchFrom(hub)]);
@@ -72,7 +72,7 @@ test("three processes", async () => {
   expect(readdirSync(inCache("blobs")).filter((name) => name.endsWith(".incomplete"))).toEqual([]);
 });
 
-test("one that waits takes over from a process that was killed, and goes on where it was", async () => {
+test("a waiting download takes over from a process that was killed, and continues where it was", async () => {
   await using hub = await startHub();
   hub.parts = 100;
   const child = downloadElsewhere(hub.url);
@@ -91,7 +91,7 @@ test("one that waits takes over from a process that was killed, and goes on wher
   }
 });
 
-test("what Python's huggingface_hub is downloading stays as it is", async () => {
+test("a file that Python's huggingface_hub is downloading stays unchanged", async () => {
   await using hub = await startHub();
   mkdirSync(inCache("blobs"), { recursive: true });
   // The names that its old and new versions use.
@@ -174,7 +174,7 @@ test("a link to another blob is replaced", async () => {
   expect(readFileSync(path.join(folder, "config.json"))).toEqual(readFileSync(inCache("blobs", other!)));
 });
 
-test("a snapshot with files in the place of links, as on Windows, is taken as it is", async () => {
+test("a snapshot with files in place of links, as on Windows, is accepted", async () => {
   await using hub = await startHub();
   const folder = inCache("snapshots", hub.commit);
   mkdirSync(folder, { recursive: true });

@@ -41,7 +41,7 @@ describe.each(ways)("a hub that %s", (_, breakDown) => {
     expect(await fetchFrom(hub, breakDown(hub))).toBe(folder);
   });
 
-  test("is an error where the cache has nothing", async () => {
+  test("causes an error if the cache has nothing", async () => {
     await using hub = await startHub();
     await expectRejection(fetchFrom(hub, breakDown(hub)), "ERR_IO", /owner\/tiny: expected to download revision main/);
   });
@@ -66,7 +66,7 @@ test.each([401, 403, 404])("a hub that refuses with %i is believed", async (stat
   await expectRejection(fetchFrom(hub), "ERR_IO", /expected to download revision main/);
 });
 
-test("a file that falls silent is asked for again, and then an error", async () => {
+test("a download that stalls is requested again, and then fails", async () => {
   await using hub = await startHub();
   hub.spoilt = "stalled";
   await expectRejection(fetchFrom(hub), "ERR_IO", /the hub was silent for 0\.3 s/);
@@ -76,7 +76,7 @@ test("a file that falls silent is asked for again, and then an error", async () 
   expect(hub.downloads.at(-1)).toMatch(/bytes=299999-299999$/);
 });
 
-test("a request is given up even where its body does not notice", async () => {
+test("a request is abandoned even if its body does not notice", async () => {
   const request = { repo: "owner/tiny", revision: "main", hubUrl: "http://127.0.0.1:1", token: undefined };
   const never = () => new Promise<never>(() => undefined);
   await expect(asking({ ...request, signal: undefined }, 20, never)).rejects.toThrow("the hub was silent for 0.02 s");
@@ -115,10 +115,10 @@ test.each(["0", "false", "no", "off", ""])("HF_HUB_OFFLINE=%s asks the hub", asy
   expect(hub.requests).not.toEqual([]);
 });
 
-describe("a snapshot that is not whole", () => {
+describe("an incomplete snapshot", () => {
   const offline = { offline: true };
 
-  test("for want of a file", async () => {
+  test("lacks a file", async () => {
     await using hub = await startHub();
     const folder = await fetchFrom(hub);
     unlinkSync(path.join(folder, "model.safetensors"));
@@ -134,7 +134,7 @@ describe("a snapshot that is not whole", () => {
     expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
   });
 
-  test("for want of a file's end", async () => {
+  test("lacks the end of a file", async () => {
     await using hub = await startHub();
     const folder = await fetchFrom(hub);
     writeFileSync(path.join(folder, "model.safetensors"), weights.subarray(1));
@@ -143,14 +143,14 @@ describe("a snapshot that is not whole", () => {
     expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
   });
 
-  test("for want of files that were not wanted before", async () => {
+  test("lacks files that were not requested before", async () => {
     await using hub = await startHub();
     await fetchFrom(hub, { files: (name) => name === "config.json" });
     await expectRejection(fetchFrom(hub, offline), "ERR_IO", /got one without model\.safetensors/);
     await fetchFrom(hub, { offline: true, files: (name) => name === "config.json" });
   });
 
-  test("where the download was broken off", async () => {
+  test("comes from an interrupted download", async () => {
     await using hub = await startHub();
     hub.cuts.push(5000, 5000, 5000);
     hub.files.delete("config.json");
@@ -197,7 +197,7 @@ describe("a snapshot that is not whole", () => {
     expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
   });
 
-  test("a whole one of Python's is taken", async () => {
+  test("a complete snapshot of Python's is used", async () => {
     await using hub = await startHub();
     const shards = { "model-00001-of-00002.safetensors": "x", "model-00002-of-00002.safetensors": "y" };
     byPython(hub.commit, { "config.json": "{}", [index]: "{}", ...shards });
@@ -207,7 +207,7 @@ describe("a snapshot that is not whole", () => {
     expect(hub.requests).toEqual([]);
   });
 
-  test("Python's listing tells what is missing; one that is spoilt is passed over", async () => {
+  test("Python's listing shows what is missing; a spoilt listing is ignored", async () => {
     await using hub = await startHub();
     byPython(hub.commit, { "config.json": "{}", "model.safetensors": "x" });
     expect(await fetchFrom(hub, offline)).toBe(inCache("snapshots", hub.commit));

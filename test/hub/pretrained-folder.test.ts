@@ -23,7 +23,7 @@ const start = () =>
 const fetchFrom = (hub: HubServer, options: PretrainedOptions = {}) =>
   pretrainedFolder("owner/tiny", { hubUrl: hub.url, cacheDir, offline: false, ...options });
 
-test("a folder is itself", async () => {
+test("a folder is returned unchanged", async () => {
   expect(await pretrainedFolder(cacheDir)).toBe(cacheDir);
 });
 
@@ -39,7 +39,7 @@ test("downloads what a model needs into the shared cache's layout", async () => 
   expect(readdirSync(path.join(model, "blobs")).some((name) => name.endsWith(".incomplete"))).toBe(false);
 });
 
-test("downloads nothing twice, and a new commit's changes alone", async () => {
+test("downloads nothing twice, and only a new commit's changes", async () => {
   await using hub = await start();
   await fetchFrom(hub);
   hub.requests.length = 0;
@@ -53,14 +53,14 @@ test("downloads nothing twice, and a new commit's changes alone", async () => {
   expect(hub.requests.filter((request) => request.includes("resolve") && request.includes("safetensors"))).toEqual([]);
 });
 
-test("takes the files asked for, in folders too", async () => {
+test("downloads the requested files, in folders too", async () => {
   await using hub = await start();
   const folder = await fetchFrom(hub, { files: (name) => name.endsWith(".onnx") });
   expect(readFileSync(path.join(folder, "onnx", "model.onnx"), "utf8")).toBe("not wanted");
   expect(existsSync(path.join(folder, "config.json"))).toBe(false);
 });
 
-test("takes what sentence-transformers' models have beside", async () => {
+test("downloads the additional files of sentence-transformers' models", async () => {
   await using hub = await start();
   const more = ["modules.json", "sentence_bert_config.json", "1_Pooling/config.json"];
   for (const name of [...more, "2_Dense/model.safetensors"]) hub.files.set(name, { content: Buffer.from("{}") });
@@ -69,7 +69,7 @@ test("takes what sentence-transformers' models have beside", async () => {
   expect(existsSync(path.join(folder, "2_Dense"))).toBe(false);
 });
 
-test("goes on where a connection ended, within a call and in the next", async () => {
+test("continues where a connection ended, within a call and in the next", async () => {
   await using hub = await start();
   hub.files.delete("config.json");
   hub.cuts.push(100_000);
@@ -87,7 +87,7 @@ test("goes on where a connection ended, within a call and in the next", async ()
   expect(readFileSync(path.join(folder, "model.safetensors"))).toEqual(weights);
 });
 
-test("tells how far it is", async () => {
+test("reports its progress", async () => {
   await using hub = await start();
   const progress: DownloadProgress[] = [];
   await fetchFrom(hub, { onProgress: (event) => progress.push(event) });
@@ -103,7 +103,7 @@ test("tells how far it is", async () => {
   expect(progress.every((event, i) => i === 0 || event.receivedInAll >= progress[i - 1]!.receivedInAll)).toBe(true);
 });
 
-test("offline takes what is there, and asks nothing of the hub", async () => {
+test("offline uses the cached files, and sends no request to the hub", async () => {
   await using hub = await start();
   await expectRejection(fetchFrom(hub, { offline: true }), "ERR_IO", /while offline, got none/);
   const folder = await fetchFrom(hub);
@@ -114,7 +114,7 @@ test("offline takes what is there, and asks nothing of the hub", async () => {
   expect(hub.requests).toEqual([]);
 });
 
-test("a download that was broken off is not there offline", async () => {
+test("an interrupted download is not available offline", async () => {
   await using hub = await start();
   hub.cuts.push(5, 5, 5);
   await expectRejection(fetchFrom(hub), "ERR_IO", /expected to download/);
@@ -130,7 +130,7 @@ test("aborts with the reason", async () => {
   await expect(fetchFrom(hub, { signal: controller.signal })).rejects.toBe(reason);
 });
 
-describe("what is not as the hub says", () => {
+describe("content that differs from the hub's information", () => {
   test("another content", async () => {
     await using hub = await start();
     hub.tamper = (entry) => ({ ...entry, oid: "c".repeat(40) });
@@ -159,20 +159,20 @@ describe("what is not as the hub says", () => {
     await expectRejection(fetchFrom(hub), "ERR_FORMAT", /expected a hash/);
   });
 
-  test("a file outside of the folder is not taken", async () => {
+  test("a file outside the folder is refused", async () => {
     await using hub = await start();
     hub.tamper = (entry) => ({ ...entry, path: `../${String(entry.path)}` });
     await expectRejection(fetchFrom(hub, { files: () => true }), "ERR_IO", /expected files of a model, got none/);
   });
 
-  test("a commit that is none", async () => {
+  test("an invalid commit", async () => {
     await using hub = await start();
     hub.commit = "../x";
     await expectRejection(fetchFrom(hub), "ERR_FORMAT", /expected a commit/);
   });
 });
 
-test("a model that is not there, a hub that is not there, names that are none", async () => {
+test("a model that does not exist, a hub that cannot be reached, invalid names", async () => {
   await using hub = await start();
   hub.answer = () => 404;
   await expectRejection(fetchFrom(hub), "ERR_IO", /Repository not found/);

@@ -21,7 +21,7 @@ test("HF_TOKEN and HF_ENDPOINT are used, whatever the token looks like", async (
   }
 });
 
-test("a token that is given comes before HF_TOKEN; an empty variable is none", async () => {
+test("a token in the options takes precedence over HF_TOKEN; an empty variable counts as none", async () => {
   await using hub = await startHub();
   vi.stubEnv("HF_TOKEN", "hf_other");
   await fetchFrom(hub, { accessToken: "hf_given" });

@@ -72,7 +72,7 @@ beforeAll(async () => {
   writeTinyTranslator(at("ct2"));
 });
 
-describe("takes every source, and tells its kind", () => {
+describe("loads every source, and reports its kind", () => {
   test.each<[string, () => string, string, new (parts: never) => unknown]>([
     ["a folder in Hugging Face's format", () => at("gpt"), "causal", LanguageModel],
     ["a run", () => at("run"), "causal", LanguageModel],
@@ -268,7 +268,7 @@ onEachDevice((device) => {
     });
   });
 
-  test("an encoder makes vectors by its recipe", async () => {
+  test("an encoder makes vectors by its own settings", async () => {
     using model = await load(at("bert"), { kind: "encoder", device });
     const recipe = { pooling: "cls", normalize: true, maxLength: 5, lowercase: false } as const;
     expect(model.recipe).toEqual(recipe);
@@ -302,7 +302,7 @@ onEachDevice((device) => {
   });
 });
 
-test("a translator that diverges tells on which texts", async () => {
+test("a translator that diverges names the texts", async () => {
   const spoilt = temporaryFolder();
   writeTinyTranslator(spoilt, { spoilt: "e" });
   using model = await load(spoilt, { kind: "encoder-decoder", device: "cpu" });
@@ -313,7 +313,7 @@ test("a translator that diverges tells on which texts", async () => {
 });
 
 describe("without a tokenizer", () => {
-  test("token prompts work, and texts say what is missing", async () => {
+  test("token prompts work, and the error for texts says what is missing", async () => {
     using model = await load(at("bare"), { kind: "causal", device: "cpu" });
     const result = await model.generate(Int32Array.of(1, 2), { maxTokens: 3, temperature: 0 });
     expect(result).toMatchObject({ text: "", finishReason: "length", usage: { promptTokens: 2, completionTokens: 3 } });
@@ -329,7 +329,7 @@ describe("without a tokenizer", () => {
       );
   });
 
-  test("one may be given, and takes the place of the source's", async () => {
+  test("one may be given, and replaces the source's", async () => {
     using model = await load(at("bare"), { kind: "causal", device: "cpu", tokenizer: chatty });
     expect(model.tokenizer).toBe(chatty);
     using other = await load(at("gpt"), { kind: "causal", device: "cpu", tokenizer: llamas });
@@ -350,7 +350,7 @@ describe("without a tokenizer", () => {
     expect(model.tokenizer).toBe(llamas);
   });
 
-  test("of an encoder and a translator", async () => {
+  test("for an encoder and a translator", async () => {
     const copy = temporaryFolder();
     for (const [name, use] of [
       ["bert", async () => load(copy, { kind: "encoder", device: "cpu" }).then((model) => model.embed(["a"]))],
@@ -363,7 +363,7 @@ describe("without a tokenizer", () => {
   });
 });
 
-test("methods of other kinds say so", async () => {
+test("methods of other kinds throw", async () => {
   using model = await load(at("bert"), { device: "cpu" });
   // Only the source determines the kind, so all methods are there.
   expectError(
@@ -400,7 +400,7 @@ test("weights in 8 bits", async () => {
 const stories = sharedModel("stories260K");
 const published = sharedModel("ar-en-transliteration");
 onEachDevice((device) => {
-  test.skipIf(!stories)("stories260K tells its story", { timeout: 300_000 }, async () => {
+  test.skipIf(!stories)("stories260K generates its story", { timeout: 300_000 }, async () => {
     using model = await load(stories!, { kind: "causal", device });
     const expected = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");
     const { text } = await model.generate("Once upon a time", { maxTokens: 20, temperature: 0, echo: true });

@@ -71,7 +71,7 @@ onEachDevice((device) => {
       expectClose(`gradient of ${name}`, whole[i]!, parts[i]!, { relative: 32, absolute: 32, scale: largest });
   });
 
-  test("every token sees every other, and which kind it is of", async () => {
+  test("every token sees every other, and its token type", async () => {
     using model = bertOf();
     const states = async (changed: number, kind: number): Promise<Float32Array> => {
       const own = ids.slice(0, T).with(changed, 20);
@@ -87,7 +87,7 @@ onEachDevice((device) => {
     expect(await zero.data()).toEqual(plain);
   });
 
-  test("logits of some positions are those of all, and so is their loss", async () => {
+  test("logits of some positions equal those of all positions, and so does their loss", async () => {
     using model = new BertForMaskedLM(bertOf({ pooler: false }), { seed: 2 });
     const positions = [2, T + 0, 2 * T + 3];
     const targets = [5, 6, 7];
@@ -121,7 +121,7 @@ onEachDevice((device) => {
     expect(await logits(1)).toEqual(await logits(2));
   });
 
-  test("with dropout, a layer is the norm of the residual and what is left", async () => {
+  test("with dropout, a layer is the norm of the residual and the remaining values", async () => {
     // Everything is dropped: only the residual stream is left, which each half of each layer normalises.
     using model = bertOf({ layers: 1, dropout: 1, attentionDropout: 0 });
     model.embeddings.dropout.training = false;
@@ -134,7 +134,7 @@ onEachDevice((device) => {
   });
 
   test.each(["bf16", "f16"] as const)(
-    "in %s it says about the same, and trains with parameters of f32",
+    "in %s it gives about the same results, and trains with parameters of f32",
     async (dtype) => {
       using model = new BertForMaskedLM(bertOf({ pooler: false }));
       using exact = run(() => model.forward(batch(), { keyLengths: keyLengths() }));
@@ -163,7 +163,7 @@ onEachDevice((device) => {
     expect(deviceOf(device).memory()).toMatchObject({ live, tensors });
   });
 
-  test("refuses what it cannot take", () => {
+  test("refuses invalid input", () => {
     using model = bertOf();
     using plain = bertOf({ pooler: false, tokenTypes: 0 });
     scope(() => {

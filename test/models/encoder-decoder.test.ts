@@ -73,7 +73,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
     tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]!.length], { device });
   const lengthsOf = (...lengths: number[]): IntTensor => tensor(Int32Array.from(lengths), [lengths.length], { device });
 
-  test.each(variants)("%s: logits are those of the equations", async (_, config) => {
+  test.each(variants)("%s: logits follow the equations", async (_, config) => {
     using model = modelOf(config, device);
     const logits = run(() => model.forward(int(source), int(target)));
     const expected = encoderDecoderReference(model.config, await weightsOf(model), source, target).flat();
@@ -81,7 +81,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
     logits.dispose();
   });
 
-  test.each(variants)("%s: gradients are the slopes of the equations", async (_, config) => {
+  test.each(variants)("%s: gradients are the derivatives of the equations", async (_, config) => {
     using model = modelOf(config, device);
     const loss = scope(() => model.loss(int(source), int(target), int(labels), { labelSmoothing: 0.1 }));
     loss.backward();
@@ -117,7 +117,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
       expect(Math.abs(got[i]! - expected[i]!), name).toBeLessThan(1e-5 * scale + 1e-5 * Math.abs(expected[i]!));
   });
 
-  test.each(variants)("%s: a cache gives what the whole gives", async (_, config) => {
+  test.each(variants)("%s: a cache gives the same results as the whole sequence", async (_, config) => {
     using model = modelOf(config, device);
     const V = model.config.targetVocabularySize;
     const sources = [source, [4, 9, 6, 0, 0, 0, 0]];
@@ -153,7 +153,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
     await expectBatchIsItsPairs(model, pairs, { relative: 0, absolute: 300 });
   });
 
-  test("generation goes on from each source, in caches that shrink, that slide and of several targets a source", async () => {
+  test("generation continues from each source, in caches that shrink, that slide and with several targets per source", async () => {
     using model = modelOf({ tied: false, contextLength: 6, suppressedTokens: [0, 1] }, device);
     const sources = [
       [5, 3],
@@ -181,7 +181,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
     expect(alone.flat().filter((token) => token < 2)).toEqual([]);
   });
 
-  test("a target's score is that of its logits", async () => {
+  test("a target's score follows from its logits", async () => {
     using model = modelOf({}, device);
     using decoder = model.decoderFor(int(source));
     const { logProbabilities } = await score(decoder, [...target, 2]);
@@ -253,7 +253,7 @@ describe.each(devices)("EncoderDecoder on %s", (device) => {
     expect(losses.at(-1)).toBeLessThan(losses[0]! / 10);
   });
 
-  test("refuses what does not fit", () => {
+  test("refuses input that does not fit", () => {
     const refused: [Partial<EncoderDecoderConfig>, string][] = [
       [{ layers: 0 }, "ERR_RANGE"],
       [{ decoderLayers: 1.5 }, "ERR_RANGE"],

@@ -107,7 +107,7 @@ describe.each(families)("%s beside PyTorch", (name) => {
     return folder;
   }
 
-  test("is saved as it was, name by name", async () => {
+  test("is saved unchanged, name by name", async () => {
     const from = await folderOf();
     const { model } = await loadPretrained(from, { device: "cpu", kind: fixture.kind });
     const to = path.join(from, "saved");

@@ -131,7 +131,7 @@ describe.each(targets)("a GPT on $name", (target) => {
     }
   });
 
-  test("blocks: what they hide changes nothing, in a cache too", async () => {
+  test("blocks: hidden tokens change nothing, in a cache too", async () => {
     target.select();
     using gpt = modelOf({}, device);
     using llama = new Llama({ ...size, layers: 1, kvHeads: 1, hidden: 20 }, { seed: 4, device });
@@ -160,7 +160,7 @@ describe.each(targets)("a GPT on $name", (target) => {
     }
   });
 
-  test.each(configs)("%j: greedy generation is what whole passes choose", async (options) => {
+  test.each(configs)("%j: greedy generation agrees with full passes", async (options) => {
     target.select();
     using model = modelOf(options, device);
     const prompt = tokens(5);
@@ -174,7 +174,7 @@ describe.each(targets)("a GPT on $name", (target) => {
   });
 });
 
-test("a scale of the embeddings, a table of sines and a head of its own are what they say", async () => {
+test("a scale of the embeddings, a table of sines and a separate head follow their definitions", async () => {
   const values = tokens(2 * 9);
   const options: Options = { positions: "sinusoidal", embeddingScale: 3, tied: false };
   using model = modelOf(options, "cpu");
@@ -203,7 +203,7 @@ const scales: Options[] = [
   { scaleAttention: false, scaleAttentionByLayer: true, positions: "rotary", qkNorm: false },
 ];
 
-test.each(scales)("%j: scores are scaled as if the queries were, and a folder says so", async (options) => {
+test.each(scales)("%j: scores are scaled as if the queries were, and a saved folder says so", async (options) => {
   using model = modelOf(options, "cpu");
   using twin = new GPT({ ...size, positions: options.positions ?? "learned" }, { device: "cpu" });
   const from = model.stateDict();
@@ -250,7 +250,7 @@ test.each(configs)("%j survives saving and loading; plain readers of GPT-2 refus
   expect(await logitsOf(again, values, 1)).toEqual(await logitsOf(model, values, 1));
 });
 
-test("a configuration that is none, or masks that do not fit, are refused", () => {
+test("an invalid configuration, or masks that do not fit, are refused", () => {
   const make = (options: object) => () => new GPT({ ...size, ...options });
   expectError(make({ positions: "rotten" as never }), "ERR_ARGUMENT");
   expectError(make({ normalization: "none" }), "ERR_ARGUMENT");

@@ -73,7 +73,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     }
   });
 
-  test("dropout: of embeddings, attention and each part of a block, in training alone, the same at a step", async () => {
+  test("dropout: on embeddings, attention and each part of a block, only in training, the same at a step", async () => {
     using model = modelOf({ dropout: 0.2 }, device);
     using plain = modelOf({}, device);
     const values = tokens(12);

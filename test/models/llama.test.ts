@@ -48,7 +48,7 @@ const modelOf = (config: Partial<LlamaConfig>, device: string): Llama =>
 describe.each(devices)("Llama on %s", (device) => {
   const int = (...rows: number[][]) => tensor(Int32Array.from(rows.flat()), [rows.length, rows[0]!.length], { device });
 
-  test.each(variants)("%s: logits are those of the equations", async (_, config) => {
+  test.each(variants)("%s: logits follow the equations", async (_, config) => {
     using model = modelOf(config, device);
     const logits = run(() => model.forward(int(ids)));
     const weights: Record<string, Float32Array> = {};
@@ -58,7 +58,7 @@ describe.each(devices)("Llama on %s", (device) => {
     logits.dispose();
   });
 
-  test.each(variants)("%s: a cache gives what the whole gives", async (_, config) => {
+  test.each(variants)("%s: a cache gives the same results as the whole sequence", async (_, config) => {
     using model = modelOf(config, device);
     const whole = run(() => model.forward(int(ids, ids)));
     const expected = await whole.data();
@@ -89,7 +89,7 @@ describe.each(devices)("Llama on %s", (device) => {
     }
   });
 
-  test("a generation whose steps are recorded says what whole passes do, with windows in some layers", async () => {
+  test("a generation whose steps are recorded agrees with full passes, with windows in some layers", async () => {
     using model = modelOf({ window: 3, layerTypes: ["sliding", "full"] }, device);
     const prompt = ids.slice(0, 4);
     const [generated] = await generateTokens(model, [prompt], { maxTokens: 10, temperature: 0 });
@@ -124,7 +124,7 @@ describe.each(devices)("Llama on %s", (device) => {
     expect(losses.at(-1)).toBeLessThan(losses[0]! / 2);
   });
 
-  test("refuses what it cannot take", () => {
+  test("refuses invalid input", () => {
     using model = modelOf({}, device);
     scope(() => {
       const bad = int([...ids, ...ids]);

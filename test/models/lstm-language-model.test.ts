@@ -94,7 +94,7 @@ onEachDevice((device) => {
     return all.slice(prompt.length);
   }
 
-  test("generates by its state, each prompt of a batch from its own", async () => {
+  test("generates from its state, each prompt of a batch from its own", async () => {
     using model = wild();
     const prompts = [[1], [2, 3, 4, 5, 6], [7, 8, 9]];
     const expected = await Promise.all(prompts.map((prompt) => slowly(model, prompt, 12)));
@@ -113,7 +113,7 @@ onEachDevice((device) => {
     expect(beams.map(([best]) => best!.tokens)).toEqual(expected);
   });
 
-  test("a sequence that has not begun is not led by another's state", async () => {
+  test("a sequence that has not begun is not affected by another's state", async () => {
     using model = wild({ dropout: 0 });
     using cache = model.createCache(2);
     using prompt = tensor(Int32Array.of(4, 5, 6, 7), [2, 2], { device });
@@ -172,7 +172,7 @@ onEachDevice((device) => {
     expect([...(await second!.data())]).toEqual(Array(8).fill(0));
   });
 
-  test("refuses what does not fit", () => {
+  test("refuses input that does not fit", () => {
     const config = { vocabularySize: 5, contextLength: 3, layers: 1, width: 2 };
     const make = (options: object): void => new LstmLanguageModel({ ...config, ...options }, { device }).dispose();
     for (const name of ["vocabularySize", "contextLength", "layers", "width", "size"])

@@ -234,7 +234,7 @@ onEachDevice((device) => {
 
   const close = { relative: 32, absolute: 32 };
 
-  test.each(subjects)("%#: every value is what it is called", async (make) => {
+  test.each(subjects)("%#: every value has the right name", async (make) => {
     const subject = make();
     using plain = noGrad(() => subject.run());
     const expected = await plain.data();
@@ -287,7 +287,7 @@ onEachDevice((device) => {
     }
   });
 
-  test.each(subjects)("%#: what a hook returns goes on", async (make) => {
+  test.each(subjects)("%#: the result of a hook replaces the value", async (make) => {
     const subject = make();
     const [{ name }] = subject.places as [Place];
     using plain = noGrad(() => subject.run());
@@ -335,7 +335,7 @@ onEachDevice((device) => {
       for (const x of patterns) x.dispose();
     });
 
-    test("gradients go through what is seen, once, also with checkpointing", async () => {
+    test("gradients go through observed values, once, also with checkpointing", async () => {
       using model = modelOf();
       const gradients: Float32Array[] = [];
       let calls = 0;
@@ -350,7 +350,7 @@ onEachDevice((device) => {
       expectClose("gradient", gradients[1]!, gradients[0]!, { relative: 64, absolute: 64 });
     });
 
-    test("who listens elsewhere costs no launch", () => {
+    test("an observer of other values costs no launch", () => {
       using model = modelOf();
       const launches = (observer?: Observer): string[] => {
         const names: string[] = [];
@@ -371,7 +371,7 @@ onEachDevice((device) => {
       expect(launches(new Observer({ "blocks.1.attn.hook_pattern": () => undefined }))).not.toEqual(usual);
     });
 
-    test("refuses what is no observer, and hooks that return something else", () => {
+    test("refuses objects that are not observers, and hooks that return something else", () => {
       using model = modelOf();
       const run = (hook: unknown) => () =>
         noGrad(() =>

@@ -138,7 +138,7 @@ describe.each(devices)("on %s", (device) => {
     }
   });
 
-  test("one of the two layers of a feed-forward alone", async () => {
+  test("only one of the two layers of a feed-forward", async () => {
     for (const layer of ["c_fc", "c_proj"] as const) {
       using quantized = new GPT(small, { device, seed: 4 }).eval();
       using plain = new GPT(small, { device, seed: 4 }).eval();
@@ -150,7 +150,7 @@ describe.each(devices)("on %s", (device) => {
     }
   });
 
-  test("decoding step by step, recorded, chooses what the whole model does, and activations may be short", async () => {
+  test("recorded decoding chooses the same tokens as the unquantised model, and activations may be short", async () => {
     for (const dtype of ["f32", "bf16"] as const) {
       using model = smallGpt(device, { dropout: 0 });
       model.dtype = dtype;
@@ -172,7 +172,7 @@ describe.each(devices)("on %s", (device) => {
   });
 });
 
-test("what is for other numbers refuses them, and moving and disposing do not", async () => {
+test("functions for other numbers refuse quantised weights, but moving and disposing work", async () => {
   const before = deviceOf("cpu").memory();
   const model = new Llama(llamaSize, { device: "cpu" }).eval().quantize();
   const refused = /quantised/;
@@ -196,15 +196,19 @@ test("what is for other numbers refuses them, and moving and disposing do not", 
 
 const folder = sharedModel("stories260K");
 
-test.skipIf(!folder)("stories260K in 8 bits tells the published story for a while", { timeout: 60_000 }, async () => {
-  const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8");
-  const options = { device: "cpu", quantize: 8 } as const;
-  const { model, tokenizer } = await loadModel(path.join(folder!, "stories260K.bin"), options);
-  const text = (await generate(model, tokenizer, "", { maxTokens: 256, temperature: 0 })).text;
-  model.dispose();
-  let same = 0;
-  while (same < text.length && text[same] === expected[same]) same++;
-  // 530 of 566 characters agree with AVX512-VNNI; other instruction sets may choose another of two equally likely
-  // tokens.
-  expect(same).toBeGreaterThan(300);
-});
+test.skipIf(!folder)(
+  "stories260K in 8 bits generates the published story for a while",
+  { timeout: 60_000 },
+  async () => {
+    const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8");
+    const options = { device: "cpu", quantize: 8 } as const;
+    const { model, tokenizer } = await loadModel(path.join(folder!, "stories260K.bin"), options);
+    const text = (await generate(model, tokenizer, "", { maxTokens: 256, temperature: 0 })).text;
+    model.dispose();
+    let same = 0;
+    while (same < text.length && text[same] === expected[same]) same++;
+    // 530 of 566 characters agree with AVX512-VNNI; other instruction sets may choose another of two equally likely
+    // tokens.
+    expect(same).toBeGreaterThan(300);
+  },
+);

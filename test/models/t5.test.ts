@@ -89,7 +89,7 @@ onEachDevice((device) => {
     await expectBatchIsItsPairs(model, pairs, { relative: 0, absolute: 100 });
   });
 
-  test("generation takes the likeliest token of each step, of several sources and by beams", async () => {
+  test("generation takes the likeliest token of each step, for several sources and with beams", async () => {
     using model = modelOf();
     const sources = [source, [4, 9, 6, 0, 0, 0, 0], [12, 0, 0, 0, 0, 0, 0]];
     const lengths = [7, 3, 1];
@@ -141,7 +141,7 @@ onEachDevice((device) => {
     await expectNear();
   });
 
-  test("learns with dropout, which inference has none of; nothing stays in memory", async () => {
+  test("learns with dropout, which is off in inference; nothing stays in memory", async () => {
     await collectGarbage();
     const { live, tensors } = deviceOf(device).memory();
     {
@@ -164,7 +164,7 @@ onEachDevice((device) => {
     expect(deviceOf(device).memory()).toMatchObject({ live, tensors });
   });
 
-  test("refuses what does not fit", () => {
+  test("refuses input that does not fit", () => {
     using model = modelOf();
     scope(() => {
       const long = Array.from({ length: 10 }, () => 3);

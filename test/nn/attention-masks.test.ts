@@ -187,7 +187,7 @@ describe.each(targets)("attention on $name", (target) => {
     await expectPieces(options, device, 2, pieces, { keyRanges });
   });
 
-  test("a prefix is seen by all, what follows only later", async () => {
+  test("a prefix is seen by all tokens, the following tokens only by later ones", async () => {
     target.select();
     using block = blockOf({ causal: true }, device);
     using free = blockOf({ causal: false }, device);

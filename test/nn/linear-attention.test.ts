@@ -72,7 +72,7 @@ describe.each(targets)("linear attention as a module on $name", ({ select, devic
     },
   );
 
-  test("with a cache, tokens that come one by one see what came before", async () => {
+  test("with a cache, tokens that arrive one by one see the tokens before them", async () => {
     select();
     using block = blockOf({ retention: true }, device);
     using x = randn([2, T, C], { seed: 1, device });
@@ -119,7 +119,7 @@ describe.each(targets)("linear attention as a module on $name", ({ select, devic
   });
 });
 
-test("a width that heads do not divide is refused", () => {
+test("a width that is not divisible by the heads is refused", () => {
   expectError(() => blockOf({ heads: 5 }, "cpu"), "ERR_SHAPE", /multiple of 5 heads, got 12/);
   expectError(() => blockOf({ heads: 0 }, "cpu"), "ERR_RANGE");
 });

@@ -73,7 +73,7 @@ onEachDevice((name) => {
       expect([...model.modules()].every(([, module]) => module.training)).toBe(true);
     });
 
-    test("a state dict goes out and in again", async () => {
+    test("a state dict can be read and loaded again", async () => {
       using from = new GPT(tiny, { seed: 1 });
       using to = new GPT(tiny, { seed: 2 });
       const state = await stateOf(from);
@@ -81,7 +81,7 @@ onEachDevice((name) => {
       expect(await stateOf(to)).toEqual(state);
     });
 
-    test("what does not fit changes nothing", async () => {
+    test("a state dict that does not fit changes nothing", async () => {
       using model = new GPT(tiny, { seed: 1 });
       using other = new GPT(tiny, { seed: 2 });
       const before = await stateOf(model);

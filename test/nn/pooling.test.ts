@@ -48,7 +48,7 @@ opTest<"states", never, Options>({
 });
 
 onEachDevice((device) => {
-  test("refuses what it cannot take", () => {
+  test("refuses invalid input", () => {
     using states = zeros([2, 3, 4], { device });
     expectError(() => pool(states, [3, 3], "first" as "cls"), "ERR_ARGUMENT", /cls, mean or max, got "first"/);
     expectError(() => pool(states, [3], "mean"), "ERR_SHAPE", /2 sequences, got 1/);

@@ -6,7 +6,7 @@ import { scope } from "../../lib/scope.js";
 import { expectError } from "../support/errors.js";
 import { onEachDevice } from "../support/targets.js";
 
-test("kinds of distance are those of the paper, by hand", () => {
+test("buckets of distances are those of the paper, by hand", () => {
   // 32 buckets up to 128: each side has 8 exact distances, then 8 + ⌊ln(d/8) / ln 16 · 8⌋, which is one more bucket for
   // every factor of √2.
   const both = { buckets: 32, furthest: 128, bothSides: true };
@@ -43,7 +43,7 @@ onEachDevice((device) => {
     expect([...(await out.data())]).toEqual(expected);
   });
 
-  test("behind others, a decoder's query sees as far as itself", async () => {
+  test("after other tokens, a decoder's query sees up to itself", async () => {
     using bias = of(false);
     const table = await bias.weight.data();
     using out = scope(() => bias.forward([2, 0], 1, 4, "f32"));
@@ -56,7 +56,7 @@ onEachDevice((device) => {
     expect([...(await out.data())]).toEqual(expected);
   });
 
-  test("refuses kinds that no distance can have", () => {
+  test("refuses buckets that no distance can have", () => {
     const make = (change: object) => () =>
       new RelativePositionBias(
         { heads: 2, buckets: 8, furthest: 6, bothSides: true, ...change },

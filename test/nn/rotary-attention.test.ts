@@ -118,7 +118,7 @@ const variants: [string, number, Partial<AttentionConfig>][] = [
 ];
 
 for (const [name, size, config] of variants) {
-  test.for(targets)(`attention with ${name} is that of the definition on $name`, async ({ select, device }) => {
+  test.for(targets)(`attention with ${name} follows the definition on $name`, async ({ select, device }) => {
     select();
     using module = attentionOf(device, size, config);
     if (module.q_norm) module.q_norm.weight.set(normal(random, [D], { offset: 1, scale: 0.3 }).data);
@@ -126,34 +126,37 @@ for (const [name, size, config] of variants) {
     await expectForwardAndGradient(module, (input) => reference(input, weights, size), device);
   });
 
-  test.for(targets)(`with ${name}, tokens through a cache equal all at once on $name`, async ({ select, device }) => {
-    select();
-    using module = attentionOf(device, size, config);
-    using input = tensor(x.data, x.shape, { device });
-    using whole = scope(() => module.forward(input));
-    const expected = await whole.data();
-    using cache = new KvCache({ layers: 1, batch: B, length: T, heads: H, headSize: D, device: deviceOf(device) });
-    for (const [first, count] of [
-      [0, 2],
-      [2, 1],
-      [3, 2],
-    ] as const) {
-      cache.begin(count);
-      using out = scope(() => module.forward(narrow(input, 1, first, count), { cache }));
-      cache.advance();
-      const got = await out.data();
-      for (let b = 0; b < B; b++) {
-        const rows = expected.subarray((b * T + first) * C, (b * T + first + count) * C);
-        expectClose(`tokens from ${first}`, got.subarray(b * count * C, (b + 1) * count * C), rows, {
-          relative: 8,
-          absolute: 32,
-        });
+  test.for(targets)(
+    `with ${name}, tokens through a cache equal all tokens at once on $name`,
+    async ({ select, device }) => {
+      select();
+      using module = attentionOf(device, size, config);
+      using input = tensor(x.data, x.shape, { device });
+      using whole = scope(() => module.forward(input));
+      const expected = await whole.data();
+      using cache = new KvCache({ layers: 1, batch: B, length: T, heads: H, headSize: D, device: deviceOf(device) });
+      for (const [first, count] of [
+        [0, 2],
+        [2, 1],
+        [3, 2],
+      ] as const) {
+        cache.begin(count);
+        using out = scope(() => module.forward(narrow(input, 1, first, count), { cache }));
+        cache.advance();
+        const got = await out.data();
+        for (let b = 0; b < B; b++) {
+          const rows = expected.subarray((b * T + first) * C, (b * T + first + count) * C);
+          expectClose(`tokens from ${first}`, got.subarray(b * count * C, (b + 1) * count * C), rows, {
+            relative: 8,
+            absolute: 32,
+          });
+        }
       }
-    }
-  });
+    },
+  );
 }
 
-test.for(targets)("a gated feed-forward is that of the definition on $name", async ({ select, device }) => {
+test.for(targets)("a gated feed-forward follows the definition on $name", async ({ select, device }) => {
   select();
   const hidden = 16;
   const init = new Initializer(5, deviceOf(device));

@@ -97,7 +97,7 @@ test.for(targets)("lists of uneven tensors, some of several tasks, on $name", as
   for (const [, parameter] of parameters) parameter.dispose();
 });
 
-test.for(targets)("gradients are clipped by their norm and a millionth on $name", async ({ select, device }) => {
+test.for(targets)("gradients are clipped by their norm plus a millionth on $name", async ({ select, device }) => {
   select();
   using parameter = tensor([0], [1], { device });
   using optimizer = new AdamW([["p", parameter]], { maxNorm: 1e-6, beta1: 0.5 });
@@ -108,7 +108,7 @@ test.for(targets)("gradients are clipped by their norm and a millionth on $name"
   expect(await optimizer.stateDict()["m.p"]!.item()).toBeCloseTo(2.5e-7, 12);
 });
 
-test.for(targets)("a norm that is not finite moves nothing on $name", async ({ select, device }) => {
+test.for(targets)("a norm that is not finite changes nothing on $name", async ({ select, device }) => {
   select();
   for (const bad of [NaN, Infinity, 1e38]) {
     using parameter = tensor([1, 2, 3, 4], [2, 2], { device });
@@ -156,7 +156,7 @@ test.for(targets)("parameters and gradients may begin anywhere in memory on $nam
     expectClose(`${offset} behind`, await after(offset), aligned, { relative: 8, absolute: 8 });
 });
 
-test("parameters without a gradient stay, and their moments", async () => {
+test("parameters without a gradient stay unchanged, and so do their moments", async () => {
   using a = tensor([1], [1]);
   using b = tensor([1], [1]);
   a.requiresGrad = b.requiresGrad = true;
@@ -174,7 +174,7 @@ test("parameters without a gradient stay, and their moments", async () => {
   expect(() => optimizer.step()).toThrow(expect.objectContaining({ code: "ERR_AUTOGRAD" }));
 });
 
-test("a parameter's bias correction goes by its own steps, as PyTorch's does", async () => {
+test("a parameter's bias correction counts its own steps, as in PyTorch", async () => {
   // torch.optim.AdamW keeps a count of steps for each parameter, and skips parameters without a gradient.
   const names = ["always", "late", "seldom", "never"];
   const has = (name: string, step: number): boolean =>
@@ -213,7 +213,7 @@ test("a parameter's bias correction goes by its own steps, as PyTorch's does", a
     expectClose(name, await parameter.data(), exact.get(name)!.p, { relative: 320, absolute: 320 });
 });
 
-test("parameters of one count of steps move in one launch each way", () => {
+test("parameters with the same number of steps are updated in one launch", () => {
   const parameters = ["a", "b", "c", "d"].map((name): [string, FloatTensor] => [name, tensor([1, 2], [2])]);
   using optimizer = new AdamW(parameters, { decays: (name) => name === "a" });
   const launches = vi.spyOn(ops, "adamw");
@@ -260,7 +260,7 @@ test("a saved state continues bit for bit", async () => {
   expect(await run(4)).toEqual(await run(null));
 });
 
-test("a count that is none is refused, and nothing is changed", async () => {
+test("an invalid count is refused, and nothing is changed", async () => {
   using parameter = tensor([1], [1]);
   using optimizer = new AdamW([["p", parameter]]);
   const moment = { shape: [1], values: [3] };

@@ -114,7 +114,7 @@ opTest({
   single: false,
 });
 
-test.for(targets)("what is hidden from a block of queries is not read on $name", async ({ select, device }) => {
+test.for(targets)("keys that are hidden from a block of queries are not read on $name", async ({ select, device }) => {
   select();
   const [T, size] = [512, 64];
   using q = randn([1, T, 2, 32], { seed: 1, device });
@@ -132,7 +132,7 @@ test.for(targets)("what is hidden from a block of queries is not read on $name",
   expect(await attention(q, k, k, { blocks: shown }).data()).toEqual(clean);
 });
 
-test("time follows what is visible", async () => {
+test("the time depends on the visible keys", async () => {
   const [T, size] = [4096, 64];
   const device = deviceOf("cpu");
   const x = randn([1, T, 2, 64], { seed: 1, device });
@@ -161,7 +161,7 @@ const rowsOf = async (mask: { data(): Promise<Uint8Array> }, count: number, head
   );
 };
 
-test("localBlocks are a band, the first blocks and some at random", async () => {
+test("localBlocks are a band, the first blocks and some random ones", async () => {
   const band = localBlocks({ length: 70, size: 16, window: 1, device: "cpu" });
   expect(band.size).toBe(16);
   expect(band.mask.shape).toEqual([1, 1, 5, 5]);

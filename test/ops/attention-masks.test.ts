@@ -160,7 +160,7 @@ test("alibiSlopes are the paper's geometric sequences", async () => {
   expect(await of(12)).toEqual([...eight, sixteen[0], sixteen[2], sixteen[4], sixteen[6]]);
 });
 
-test("documentRanges keeps documents apart; what is left over sees nothing", async () => {
+test("documentRanges separates documents; the remaining tokens see nothing", async () => {
   const ranges = documentRanges([[2, 1], [], [0, 4]], { length: 4, device: "cpu" });
   expect(ranges.shape).toEqual([3, 4, 2]);
   const rows = [
@@ -173,7 +173,7 @@ test("documentRanges keeps documents apart; what is left over sees nothing", asy
   expect(documentRanges([]).shape).toEqual([0, 0, 2]);
 });
 
-test("prefixRanges shows the prefix to all and nothing later to the others", async () => {
+test("prefixRanges shows the prefix to all tokens and later tokens to nobody before them", async () => {
   const ranges = prefixRanges([2, 0], 3, { device: "cpu" });
   expect(ranges.shape).toEqual([2, 3, 2]);
   expect([...(await ranges.data())]).toEqual([0, 2, 0, 2, 0, 3, 0, 1, 0, 2, 0, 3]);
@@ -182,7 +182,7 @@ test("prefixRanges shows the prefix to all and nothing later to the others", asy
   expect([...(await later.data())]).toEqual([0, 5, 0, 6, 0, 8, 0, 9]);
 });
 
-test("the helpers of masks refuse what makes none", () => {
+test("the helpers of masks refuse invalid input", () => {
   for (const heads of [0, -1, 1.5, NaN, null]) expectError(() => alibiSlopes(heads!), "ERR_RANGE");
   expectError(() => documentRanges([[3, 2]], { length: 4 }), "ERR_SHAPE", /at most 4 tokens in each sequence, got 5/);
   for (const count of [-1, 0.5, NaN, "2"]) expectError(() => documentRanges([[count as number]]), "ERR_RANGE");

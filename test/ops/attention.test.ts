@@ -333,7 +333,7 @@ test.for(targets)("key lengths out of range reject the next read on $name", asyn
   }
 });
 
-test.for(targets)("scores without end, and what is no number, on $name", async ({ select, device }) => {
+test.for(targets)("infinite scores, and NaN, on $name", async ({ select, device }) => {
   select();
   for (const Tq of [1, 20]) {
     const filled = (rows: number, value: number): FloatTensor => full([1, rows, 1, 8], value, { device });

@@ -90,7 +90,7 @@ opTest<Input, never, Options>({
 });
 
 onEachDevice((device) => {
-  test("with the bias of a mask it is the tiled one, and hidden keys get no gradient", async () => {
+  test("with the bias of a mask it equals tiled attention, and hidden keys get no gradient", async () => {
     const shape = [2, 5, 2, 4];
     const lengths = [3, 0];
     const mask = Float32Array.from({ length: 2 * 5 }, (_, i) => (i % 5 < lengths[Math.floor(i / 5)]! ? 0 : -Infinity));
@@ -126,7 +126,7 @@ onEachDevice((device) => {
     expect(await run({ dropout: 0.5, seed: 1 })).not.toEqual(await run({ dropout: 0.5, seed: 2 }));
   });
 
-  test("refuses what does not fit", () => {
+  test("refuses input that does not fit", () => {
     scope(() => {
       const x = (...shape: number[]) => zeros(shape, { device });
       const [q, k] = [x(2, 3, 2, 4), x(2, 5, 2, 4)];

@@ -249,7 +249,7 @@ test.for(targets)("maximum and minimum share the gradient of a tie on $name", as
   }
 });
 
-test.for(targets)("operands that are special in every pair, on $name", async ({ select, device }) => {
+test.for(targets)("every pair of special operands on $name", async ({ select, device }) => {
   select();
   const values = [0, -0, 1, -1, Infinity, -Infinity, NaN, 2 ** -149, Math.fround(3e38)];
   const all: Record<string, [Kind["ours"], Kind["f"]]> = {

@@ -56,7 +56,7 @@ test.for(targets)("caches of any dtype, and with heads in front of positions, on
 });
 
 test.for(targets)(
-  "what would lie past the cache rejects reading it, until it is written anew, on $name",
+  "after a write beyond the cache, reading it rejects until it is written anew, on $name",
   async ({ select, device }) => {
     select();
     using cache = zeros([2, 4, 1, 3], { device });

@@ -163,7 +163,7 @@ test.for(targets)("sample draws by inverting the filtered distribution at Philox
   }
 });
 
-test.for(targets)("temperature 0 takes the likeliest, after the penalty, on $name", async (target) => {
+test.for(targets)("temperature 0 takes the likeliest token, after the penalty, on $name", async (target) => {
   target.select();
   const best = order(logits)[0]!;
   expect(await draw(logits, [0, 1, 2], { temperature: 0 }, target)).toEqual([best, best, best]);
@@ -189,7 +189,7 @@ test.for(targets)("of equal tokens the first are kept on $name", async (target) 
   }
 });
 
-test.for(targets)("a set out of a large vocabulary on $name", async ({ select, device }) => {
+test.for(targets)("a set from a large vocabulary on $name", async ({ select, device }) => {
   select();
   // 60 tokens have the same weight among many of 1e-4. Their mass is 60.394, and 31 of them have half of it.
   const row = new Float32Array(4000).fill(Math.log(1e-4));
@@ -222,7 +222,7 @@ test.for(targets)("temperatures near 0 and near infinity on $name", async (targe
   expect(new Set(ids)).toEqual(likeliest);
 });
 
-test.for(targets)("a row's token depends on its own logits and offset alone on $name", async (target) => {
+test.for(targets)("a row's token depends only on its own logits and offset on $name", async (target) => {
   target.select();
   const together = await draw(logits, [4, 5, 6, 7], {}, target);
   const alone = [];
@@ -231,7 +231,7 @@ test.for(targets)("a row's token depends on its own logits and offset alone on $
   expect(await draw(logits, [4, 5, 6, 7], { seed: 2 }, target)).not.toEqual(together);
 });
 
-test.for(targets)("rows without a distribution get the id -1, alone, on $name", async ({ select, device }) => {
+test.for(targets)("only rows without a distribution get the id -1, on $name", async ({ select, device }) => {
   select();
   const random = new Random(21);
   // The sizes reach both kernels of CUDA, and rows that do not fill vectors.
@@ -282,7 +282,7 @@ test.for(targets)("rows without a distribution get the id -1, alone, on $name", 
   }
 });
 
-test.for(targets)("a penalty that makes Infinity of a logit leaves no distribution on $name", async (target) => {
+test.for(targets)("a penalty that makes a logit infinite leaves no distribution on $name", async (target) => {
   target.select();
   expect(await draw([1e30, 1e30], [0], { repetitionPenalty: 1e-10, history: [1] }, target)).toEqual([-1]);
   // -Infinity is allowed.

@@ -119,7 +119,7 @@ opTest({
   outDType: "f32",
 });
 
-test.for(targets)("what no softmax makes likely, and NaN, on $name", async ({ select, device }) => {
+test.for(targets)("impossible targets, and NaN, on $name", async ({ select, device }) => {
   select();
   const loss = async (logits: Float32Array, target: number, labelSmoothing = 0): Promise<[number, Float32Array]> => {
     using x = tensor(logits, [1, logits.length], { device });

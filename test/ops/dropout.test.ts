@@ -43,7 +43,7 @@ test.for(targets)("dropout of many numbers on $name", async ({ select, device })
   expect(await y.data()).toEqual(Float32Array.from(large.data));
 });
 
-test.for(targets)("a draw of p itself is kept on $name", async ({ select, device }) => {
+test.for(targets)("a draw that equals p is kept on $name", async ({ select, device }) => {
   select();
   using x = ones([50], { device });
   for (const [i, word] of philoxWords(31, 9, draws.dropout).entries())
@@ -56,7 +56,7 @@ test.for(targets)("a draw of p itself is kept on $name", async ({ select, device
     }
 });
 
-test.for(targets)("dropout at its ends on $name", async ({ select, device }) => {
+test.for(targets)("dropout with p = 0 and p = 1 on $name", async ({ select, device }) => {
   select();
   using x = tensor([1, NaN, Infinity, -1], [4], { device });
   expect(dropout(x, 0, 1)).toBe(x);

@@ -127,7 +127,7 @@ test.for(devicesTested)("each of several operations has its own on $name", async
   await weight.data();
 });
 
-test.for(devicesTested)("so has each run of a recorded operation on $name", async ({ device }) => {
+test.for(devicesTested)("each run of a recorded operation has its own on $name", async ({ device }) => {
   using weight = zeros([V, 3], { device });
   using ids = tensor(new Int32Array(4), [4], { device });
   const body = (): void => embedding(ids, weight).dispose();
@@ -149,7 +149,7 @@ test.for(devicesTested)("so has each run of a recorded operation on $name", asyn
   }
 });
 
-test.for(devicesTested)("the largest numbers are named as they are on $name", async ({ device }) => {
+test.for(devicesTested)("the largest numbers are named unchanged on $name", async ({ device }) => {
   using x = zeros([1, 2, 1, 2], { device });
   using table = zeros([V, 1, 2], { device });
   for (const start of [2 ** 31 - 1, -(2 ** 31)]) {

@@ -76,7 +76,7 @@ opTest({
   roundings: { grad: { relative: 3, absolute: 2 } },
 });
 
-test.for(targets)("a gate far below 0 shuts, one far above lets through, on $name", async ({ select, device }) => {
+test.for(targets)("a gate far below 0 blocks, and one far above 0 passes, on $name", async ({ select, device }) => {
   select();
   for (const activation of ["relu", "gelu", "geluErf", "silu"] as const)
     for (const far of [200, Infinity]) {

@@ -35,7 +35,7 @@ opTest({
 });
 
 onEachDevice((device) => {
-  test.for(["f32", "bf16", "f16"] as const)("nothing stays nothing and gets no gradient in %s", async (dtype) => {
+  test.for(["f32", "bf16", "f16"] as const)("an empty row stays zero and gets no gradient in %s", async (dtype) => {
     using x = parameter(tensor([0, 0, 0, 3, 0, 4], [2, 3], { device, dtype }));
     using y = l2Normalize(x);
     expect([...(await y.data())]).toEqual([0, 0, 0, 0.6, 0, 0.8].map((value) => roundTo(dtype, value)));

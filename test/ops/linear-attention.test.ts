@@ -119,7 +119,7 @@ opTest({
 });
 
 onEachDevice((device) => {
-  test.for([true, false])("in f16 it holds over 1200 tokens, causal %s", async (causal) => {
+  test.for([true, false])("in f16 it stays accurate over 1200 tokens, causal %s", async (causal) => {
     const x = inputsOf([1, 1200, 1, 8, 2]);
     const options = { causal };
     const held = (value: Nd): Nd => map(value, (element) => roundTo("f16", element));
@@ -221,7 +221,7 @@ const states = (B: number, H: number, D: number, Dv: number, device: string): Li
   normalizer: zeros([B, H, D, 1], { device }),
 });
 
-test.for(targets)("a token at a time, and in pieces, it is the same on $name", async ({ select, device }) => {
+test.for(targets)("token by token, and in pieces, it gives the same on $name", async ({ select, device }) => {
   select();
   const [B, T, H, D, Dv] = [2, 600, 2, 12, 7];
   using q = randn([B, T, H, D], { seed: 1, device });
@@ -248,7 +248,7 @@ test.for(targets)("a token at a time, and in pieces, it is the same on $name", a
   }
 });
 
-test.for(targets)("a state that gathers nothing new stays on $name", async ({ select, device }) => {
+test.for(targets)("a state that gets no new tokens stays unchanged on $name", async ({ select, device }) => {
   select();
   const state = states(1, 2, 3, 4, device);
   state.sums.set(Float32Array.from({ length: 24 }, (_, i) => i));
@@ -263,7 +263,7 @@ test("retentionDecay is 1 − 2^(−5−h)", async () => {
   expectError(() => retentionDecay(2, null as never), "ERR_ARGUMENT");
 });
 
-test("linearAttention refuses what does not fit", () => {
+test("linearAttention refuses input that does not fit", () => {
   const x = (...shape: number[]): FloatTensor => ones(shape, { device: "cpu" });
   const [q, v] = [x(2, 5, 3, 4), x(2, 5, 3, 6)];
   expectError(() => linearAttention(x(2, 5, 12), q, v), "ERR_SHAPE");

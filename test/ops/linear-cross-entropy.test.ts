@@ -129,7 +129,7 @@ test.for(targets)("in one chunk it is crossEntropy of linear to the bit on $name
   weight.dispose();
 });
 
-test.for(targets)("what comes after scales the gradients, and they add up on $name", async ({ select, device }) => {
+test.for(targets)("later operations scale the gradients, and they add up on $name", async ({ select, device }) => {
   select();
   const { x, weight, ids } = inputsOn(device);
   using index = tensor(ids, [9], { device });
@@ -169,7 +169,7 @@ test.for(devicesTested)("a target out of range is reported with its position on 
   weight.dispose();
 });
 
-test.for(devicesTested)("the logits never exist at once on $name", ({ device }) => {
+test.for(devicesTested)("the logits never all exist at once on $name", ({ device }) => {
   const [rows, C, V] = [600, 8, 3000];
   const where = deviceOf(device);
   using x = tensor(new Float32Array(rows * C), [rows, C], { device });

@@ -79,7 +79,7 @@ onEachDevice((device) => {
   const on = { device };
   const make = ({ shape, data }: Nd): FloatTensor => tensor(Float32Array.from(data), shape, on);
 
-  test("goes on from a state as if it had not been interrupted", async () => {
+  test("continues from a state as if it had not been interrupted", async () => {
     const [steps, batch, size] = [7, 3, 5];
     const x = normal(random, [steps, batch, 4 * size]);
     using weight = make(normal(random, [4 * size, size]));
@@ -106,7 +106,7 @@ onEachDevice((device) => {
     }
   });
 
-  test("takes no steps and no rows", async () => {
+  test("accepts zero steps and zero rows", async () => {
     using weight = zeros([12, 3], on);
     for (const shape of [
       [0, 2, 12],
@@ -121,7 +121,7 @@ onEachDevice((device) => {
     }
   });
 
-  test("refuses what does not fit", () => {
+  test("refuses input that does not fit", () => {
     scope(() => {
       const x = zeros([2, 3, 8], on);
       const weight = zeros([8, 2], on);

@@ -57,7 +57,7 @@ async function run(op: (x: FloatTensor) => FloatTensor, first: number, count: nu
 }
 
 test.for(targets.filter(({ device }) => device === "cpu"))(
-  "rows among many are as if alone on $name",
+  "rows among many equal the same rows alone on $name",
   async (target) => {
     target.select();
     for (const [name, op] of Object.entries(operations)) {

@@ -94,7 +94,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
     expect(await inferred(w)).toEqual(products(now));
   });
 
-  test("follows what is loaded, and moves", async () => {
+  test("follows loaded values, and moves", async () => {
     using layer = new Linear(
       { inputs: 3, outputs: 2, bias: false, layout: "oi" },
       new Initializer(1, deviceOf(device)),
@@ -180,7 +180,7 @@ describe.each(cases)("a weight beside $dtype on $device", ({ device, dtype }) =>
       expect(await launched(graph)).toEqual(products(after));
     });
 
-    test("is computed though a recording failed in which it was first asked for", async () => {
+    test("is computed although a recording failed in which it was first requested", async () => {
       using w = made(before);
       await collectGarbage();
       const { tensors } = deviceOf(device).memory();

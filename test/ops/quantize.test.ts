@@ -323,7 +323,7 @@ test.for(devicesTested)("nothing is left behind, and gradients are refused, on $
   expect([live, tensors]).toEqual([before.live, before.tensors]);
 });
 
-test("what cannot be quantised or multiplied throws", () => {
+test("tensors that cannot be quantised or multiplied throw", () => {
   using w = zeros([20, 40]);
   using flat = zeros([40]);
   using ids = zeros([2], { dtype: "i32" });

@@ -28,7 +28,7 @@ test("a table holds the cosine and sine of every position's angles, computed in 
     }
 });
 
-test("frequencies are base^(-2i/R), of 10000 unless given (Su et al. 2021, eq. 15)", () => {
+test("frequencies are base^(-2i/R), by default with base 10000 (Su et al. 2021, eq. 15)", () => {
   expectAll(frequencies(null), plain(llama));
   expectAll([...rotaryFrequencies({ size: 4, length: 1 }).frequencies], [1, 0.01]);
 });
@@ -44,7 +44,7 @@ test("linear: position p has the angles of p/factor (Chen et al. 2023, eq. 4)", 
   expect(stretched.subarray(40 * 8, 41 * 8)).toEqual(original.subarray(10 * 8, 11 * 8));
 });
 
-test("factors: each pair by its own", () => {
+test("factors: each pair has its own", () => {
   const factors = plain(llama).map((_, i) => 1 + i / 7);
   expectAll(
     frequencies({ type: "factors", factors }),
@@ -106,7 +106,7 @@ test("yarn multiplies cosines and sines", async () => {
   expect([...(await table.data())]).toEqual([1.5, 0, 1.5, 0]);
 });
 
-test("llama3: by wavelength, as Llama 3.1 is published", () => {
+test("llama3: by wavelength, as published for Llama 3.1", () => {
   const [factor, low, high, original] = [8, 1, 4, 8192];
   const expected = plain(llama).map((angle) => {
     const wavelength = (2 * Math.PI) / angle;

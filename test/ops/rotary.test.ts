@@ -114,7 +114,7 @@ opTest({
 });
 
 test.for(targets)(
-  "attention sees how far apart tokens are, not where they are, on $name",
+  "attention depends on the distance of tokens, not on their positions, on $name",
   async ({ select, device }) => {
     select();
     const [q, k, v] = [0, 1, 2].map(() => normal(random, [1, 6, 2, 8])) as [Nd, Nd, Nd];
@@ -134,7 +134,7 @@ test.for(targets)(
   },
 );
 
-test.for(targets)("a position outside of the table rejects the next read on $name", async ({ select, device }) => {
+test.for(targets)("a position outside the table rejects the next read on $name", async ({ select, device }) => {
   select();
   using x = ones([2, 2, 1, 4], { device });
   using table = rotaryTable({ size: 4, length: 4, device });

@@ -31,13 +31,13 @@ onEachDevice(() => {
     close((await rowsOf({ width: 2, length: 2, inclusive: true }))[1]!, [s(1), c(1)]);
   });
 
-  test("positions begin where they are told to", async () => {
+  test("positions begin at the given start", async () => {
     const whole = await rowsOf({ width: 10, length: 9, layout: "halves" });
     expect(await rowsOf({ width: 10, length: 6, layout: "halves", first: 3 })).toEqual(whole.slice(3));
     expect(await rowsOf({ width: 4, length: 0 })).toEqual([]);
   });
 
-  test("moving by k positions turns each pair by the same angle (§3.5)", async () => {
+  test("moving by k positions rotates each pair by the same angle (§3.5)", async () => {
     const rows = await rowsOf({ width: 6, length: 40 });
     for (const [t, k] of [
       [3, 5],
@@ -54,7 +54,7 @@ onEachDevice(() => {
       }
   });
 
-  test("refuses what it cannot make", () => {
+  test("refuses invalid options", () => {
     const good = { width: 4, length: 3 };
     expectError(() => sinusoidalTable({ ...good, width: 3 }), "ERR_RANGE");
     expectError(() => sinusoidalTable({ ...good, width: 0 }), "ERR_RANGE");

@@ -69,7 +69,7 @@ test.for(targets)("a NaN stays in its row on $name", async ({ select, device }) 
 });
 
 // Every term but one is 0.1. Their sum in one long f32 lane would be rounded in the same direction again and again.
-test.for(targets)("rows of many terms, in all of which rounding goes one way, on $name", async ({ select, device }) => {
+test.for(targets)("rows of many terms, all rounded in the same direction, on $name", async ({ select, device }) => {
   select();
   for (const width of [50_257, 300_003]) {
     const row = new Float32Array(width).fill(-2.302585).with(0, 0);

@@ -103,7 +103,7 @@ describe.each(cuda)("tf32 on $name", ({ device }) => {
       }
   });
 
-  test("is not there unless asked for, nor for few rows, nor for what lies askew", async () => {
+  test("is used only on request, and not for few rows or unaligned operands", async () => {
     expect(tf32()).toBe(false);
     for (const [allowed, m, n, k] of [
       [false, 68, 72, 36],

@@ -49,7 +49,7 @@ opTest({
 onEachDevice((device) => {
   const [q, k, v] = [0, 1, 2].map((seed) => (): FloatTensor => randn([2, 5, 2, 4], { seed, device }));
 
-  test("shows scores and weights, and goes on from what comes in their place", async () => {
+  test("shows scores and weights, and continues with their replacements", async () => {
     const seen: Record<string, Float32Array> = {};
     const reads: Promise<void>[] = [];
     const read = (name: string, x: FloatTensor): FloatTensor => {
@@ -81,7 +81,7 @@ onEachDevice((device) => {
     }
   });
 
-  test("refuses what attention refuses", () => {
+  test("refuses the same input as attention", () => {
     scope(() => {
       const x = zeros([2, 5, 2, 4], { device });
       const keyLengths = tensor(Int32Array.of(1), [1], { device });

@@ -5,7 +5,7 @@ import { cosineSchedule, noamSchedule } from "../../lib/optim/schedule.js";
 describe("cosineSchedule", () => {
   const schedule = cosineSchedule({ lr: 1, warmup: 10, steps: 110, minLr: 0.2 });
 
-  test("rises in a line, falls by half a cosine, stays", () => {
+  test("rises linearly, falls along half a cosine, and then stays", () => {
     expect(schedule(0)).toBeCloseTo(0.1, 12);
     expect(schedule(4)).toBeCloseTo(0.5, 12);
     expect(schedule(9)).toBeCloseTo(1, 12);
@@ -16,7 +16,7 @@ describe("cosineSchedule", () => {
     expect(schedule(1e9)).toBe(0.2);
   });
 
-  test("the lowest rate is a tenth unless given, and no warm-up starts at the top", () => {
+  test("the lowest rate is a tenth by default, and without warm-up it starts at the top", () => {
     const plain = cosineSchedule({ lr: 0.5, steps: 10 });
     expect(plain(0)).toBe(0.5);
     expect(plain(10)).toBeCloseTo(0.05, 12);
@@ -34,7 +34,7 @@ describe("cosineSchedule", () => {
 });
 
 describe("noamSchedule", () => {
-  test("is the paper's for its base model", () => {
+  test("gives the paper's values for its base model", () => {
     const schedule = noamSchedule({ width: 512 });
     // d_model^-0.5 · step · warmup^-1.5 during the warm-up, computed by hand: 0.0441942 · 1 / 252982.
     expect(schedule(0)).toBeCloseTo(1.746928e-7, 12);
@@ -44,7 +44,7 @@ describe("noamSchedule", () => {
     expect(schedule(63_999)).toBeCloseTo(6.987712e-4 / 4, 9);
   });
 
-  test("rises in a line, falls by the root, and the factor is of all of it", () => {
+  test("rises linearly, falls with the inverse root, and the factor scales all of it", () => {
     const plain = noamSchedule({ width: 64, warmup: 10 });
     const doubled = noamSchedule({ width: 64, warmup: 10, factor: 2 });
     for (const step of [0, 3, 9, 10, 500]) expect(doubled(step)).toBeCloseTo(2 * plain(step), 12);

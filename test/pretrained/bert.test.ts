@@ -96,7 +96,7 @@ test("an encoder keeps the pooler of its file, and reads the names of the first 
   loaded.model.dispose();
 });
 
-test.each(relatives)("heads, which leave what others have: %j", async (relative) => {
+test.each(relatives)("heads, which ignore the tensors of others: %j", async (relative) => {
   const bert = () =>
     new Bert({ ...size, ...relative, pooler: relative.family === undefined }, { device: "cpu", seed: 1 });
   using masked = new BertForMaskedLM(bert(), { seed: 2 }).eval();
@@ -123,7 +123,7 @@ test.each(relatives)("heads, which leave what others have: %j", async (relative)
   second.model.dispose();
 });
 
-test("refuses what is not there", async () => {
+test("refuses files that lack something", async () => {
   using model = new Bert(size, { device: "cpu", seed: 1 });
   const config = toHuggingFaceBertConfig(model.config);
   const tensors = tensorsOf(model, (own) => own);

@@ -43,7 +43,7 @@ test("byte-level, with its special tokens and its template", async () => {
   expect(other.encodeChat(messages)).toEqual(own.encodeChat(messages));
 });
 
-describe("how text is cut", () => {
+describe("how text is split", () => {
   // The expected pieces of "it's 12345 words\n\nhere  now!" for each, derived by hand from the published expressions.
   const cut: Record<string, string[]> = {
     "gpt-2": ["it", "'s", " 12345", " words", "\n", "\n", "here", " ", " now", "!"],
@@ -89,7 +89,7 @@ describe("how text is cut", () => {
 });
 
 const stories = sharedModel("stories260K");
-test.skipIf(!stories)("SentencePiece, with bytes for what is not in it", async () => {
+test.skipIf(!stories)("SentencePiece, with bytes for unknown characters", async () => {
   const own = await Llama2cTokenizer.fromFile(path.join(stories!, "tok512.bin"));
   const other = await through(tokenizerToGguf(own.toHuggingFace()));
   for (const text of [...texts, readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8")]) {
@@ -99,7 +99,7 @@ test.skipIf(!stories)("SentencePiece, with bytes for what is not in it", async (
   expect([other.beginningOfText, other.endOfText, other.vocabularySize]).toEqual([1, 2, 512]);
 });
 
-test("kinds that GGUF files have no place for", () => {
+test("kinds that GGUF files cannot express", () => {
   for (const json of [wordPieceJson(), unigramJson()])
     expectError(
       () => tokenizerToGguf(new HuggingFaceTokenizer(json)),

@@ -150,7 +150,7 @@ const variants: [string, string, Partial<LlamaConfig>][] = [
 ];
 
 onEachDevice((device) => {
-  test.each(variants)("%s: logits are those of the equations", async (_, architecture, options) => {
+  test.each(variants)("%s: logits follow the equations", async (_, architecture, options) => {
     const config = checkLlamaConfig({ ...base, ...options });
     const weights = llamaWeights(config);
     const window: Metadata = config.window > 0 ? [["llama.attention.sliding_window", u32(config.window)]] : [];
@@ -167,7 +167,7 @@ onEachDevice((device) => {
     model.dispose();
   });
 
-  test("quantised weights are what the blocks stand for", async () => {
+  test("quantised weights equal the values of the blocks", async () => {
     const config = checkLlamaConfig({ ...base, width: 256, hidden: 256, heads: 4, layers: 1 });
     const weights = llamaWeights(config);
     const metadata = llamaMetadata("qwen2", config);
@@ -190,7 +190,7 @@ onEachDevice((device) => {
     model.dispose();
   });
 
-  test("what is saved is loaded, by other names and in another order of rows", async () => {
+  test("a saved model is loaded, with other names and another order of rows", async () => {
     for (const [name, , options] of variants)
       for (const interleaved of [false, true]) {
         using model = new Llama({ ...base, ...options, interleaved }, { device, seed: 4 });
@@ -204,7 +204,7 @@ onEachDevice((device) => {
       }
   });
 
-  test("GPT-2, whose matrices lie the other way round", async () => {
+  test("GPT-2, whose matrices are transposed", async () => {
     using model = new GPT(
       { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 12 },
       { device, seed: 4 },
@@ -223,7 +223,7 @@ onEachDevice((device) => {
   });
 });
 
-describe("positions scaled", () => {
+describe("scaled positions", () => {
   test.each<[string, LlamaConfig["rotaryScaling"]]>([
     ["linear", { type: "linear", factor: 2 }],
     ["YaRN", { type: "yarn", factor: 4, originalLength: 8 }],
@@ -254,7 +254,7 @@ function logProbabilities(values: Float32Array): number[] {
 /** Error of two layers in f32 whose sums are computed in another order. */
 const rounding = 1e-5;
 
-describe.skipIf(!hasLlamaCpp)("llama.cpp computes what heed saved", () => {
+describe.skipIf(!hasLlamaCpp)("llama.cpp computes the same from heed's files", () => {
   const biases = { attentionBias: true, outputBias: true, feedForwardBias: true };
   const llama3 = { type: "llama3", factor: 8, originalLength: 8 } as const;
   const yarn = { type: "yarn", factor: 4, originalLength: 8 } as const;
@@ -282,7 +282,7 @@ describe.skipIf(!hasLlamaCpp)("llama.cpp computes what heed saved", () => {
     expectNear("logarithms", (await llamaLogProbabilities(file, ids)).flat(), expected, rounding);
   });
 
-  test("GPT-2, but for its table of GELUs in 16 bits", async () => {
+  test("GPT-2, except for the error of its 16-bit table of GELUs", async () => {
     const size = { vocabularySize: 17, contextLength: 16, layers: 2, heads: 2, width: 12, hidden: 20 };
     using model = shaken(new GPT(size, { device: "cpu" }));
     await saveGguf(file, model);
@@ -331,7 +331,7 @@ describe.skipIf(!hasLlamaCpp)("heed reads a file as llama.cpp does", () => {
 const stories = sharedModel("stories260K");
 describe.skipIf(!stories)("stories260K through a GGUF file", () => {
   onEachDevice((device) => {
-    test("tells the same story", { timeout: 300_000 }, async () => {
+    test("generates the same story", { timeout: 300_000 }, async () => {
       const source = await loadModel(stories!, { device });
       const said = async ({ model, tokenizer }: typeof source) =>
         (await generate(model, tokenizer, "Once upon", { maxTokens: 16, temperature: 0 })).text;
@@ -348,7 +348,7 @@ describe.skipIf(!stories)("stories260K through a GGUF file", () => {
   });
 });
 
-describe("what is refused", () => {
+describe("refusals", () => {
   const config = checkLlamaConfig(base);
   const weights = llamaWeights(config);
   const tensors = llamaTensors("llama", config, weights);
@@ -415,7 +415,7 @@ describe("what is refused", () => {
     }
   });
 
-  test("models and tokenizers that files have no place for", async () => {
+  test("models and tokenizers that files cannot express", async () => {
     using gelu = new Llama({ ...base, activation: "gelu" }, { device: "cpu" });
     await expectRejection(saveGguf(file, gelu), "ERR_ARGUMENT", /activation silu, got gelu/);
     for (const [options, message] of [

@@ -72,7 +72,7 @@ describe("windows", () => {
     expect(windowsOf(read(type, json))).toEqual(windows);
   });
 
-  test("what does not fit together", () => {
+  test("entries that contradict each other", () => {
     const types = [sliding, full, full, full];
     refused(
       "qwen2",
@@ -95,7 +95,7 @@ describe("windows", () => {
   });
 });
 
-describe("what a family has where its file does not say", () => {
+describe("a family's defaults for missing entries", () => {
   test("heads and biases", () => {
     const bare = { without: ["num_key_value_heads", "head_dim"] };
     const many = { num_attention_heads: 64, hidden_size: 128 };
@@ -118,14 +118,14 @@ describe("what a family has where its file does not say", () => {
     expect(biases("qwen3")).toEqual([true, true, false]);
   });
 
-  test("numbers and words of other kinds are refused", () => {
+  test("numbers and words of the wrong kind are refused", () => {
     refused("llama", { rms_norm_eps: "1e-5" }, /rms_norm_eps to be a number, got "1e-5"/);
     refused("llama", { tie_word_embeddings: "yes" }, /tie_word_embeddings to be true or false, got "yes"/);
     refused("llama", { hidden_act: "relu2" }, /known hidden_act, got "relu2"/);
     refused("llama", { rope_theta: "1e4" }, /rope_theta to be a number/);
   });
 
-  test("mT5's head is its own, T5's the embedding, unless a file says otherwise", () => {
+  test("mT5 has a separate head and T5 uses the embedding, unless a file says otherwise", () => {
     const json = toHuggingFaceT5Config(checkT5Config({ vocabularySize: 5, layers: 1, heads: 1, width: 4 }));
     const { tie_word_embeddings: _, feed_forward_proj: __, ...bare } = json;
     expect(fromHuggingFaceT5Config(bare)).toMatchObject({ tied: true, gated: false, activation: "relu" });
@@ -138,7 +138,7 @@ describe("what a family has where its file does not say", () => {
 describe("rotary positions", () => {
   const scaled = (json: Json, more: Json = {}) => read("llama", { ...more, rope_scaling: json }).rotaryScaling;
 
-  test("dynamic scaling goes by max_position_embeddings, within which it changes nothing", () => {
+  test("dynamic scaling depends on max_position_embeddings, within which it changes nothing", () => {
     const json = { rope_type: "dynamic", factor: 4, original_max_position_embeddings: 16 };
     const scaling = scaled(json);
     expect(scaling).toEqual({ type: "dynamic", factor: 4, originalLength: 64 });
@@ -204,7 +204,7 @@ describe("rotary positions", () => {
     refused("llama", { rope_scaling: { type: "su" } }, /of type default, .* got "su"/);
   });
 
-  test("the size that is turned is cut off at the point", () => {
+  test("the rotated size is truncated to an integer", () => {
     const turned = (partial_rotary_factor: number, head_dim: number) =>
       read("llama", { head_dim, partial_rotary_factor }).rotarySize;
     expect(turned(0.3, 20)).toBe(6);
@@ -217,12 +217,12 @@ describe("GPT-2, BERT, T5 and Marian", () => {
   const gpt = toHuggingFaceGptConfig(
     checkGptConfig({ vocabularySize: 5, contextLength: 4, layers: 2, heads: 2, width: 4, activation: "none" }),
   );
-  test("no activation is the field's linear one", () => {
+  test('no activation stands for "linear"', () => {
     expect(gpt.activation_function).toBe("linear");
     expect(fromHuggingFaceGptConfig(gpt).activation).toBe("none");
   });
 
-  test("scales, other names, and what contradicts", () => {
+  test("scales, other names, and contradictions", () => {
     const { n_head: _, n_layer: __, ...bare } = gpt;
     const named = { ...bare, num_attention_heads: 2, num_hidden_layers: 2 };
     expect(fromHuggingFaceGptConfig(named)).toEqual(fromHuggingFaceGptConfig(gpt));
@@ -276,7 +276,7 @@ describe("GPT-2, BERT, T5 and Marian", () => {
     await expectRejection(savePretrained(temporaryFolder(), model), "ERR_ARGUMENT", message);
   });
 
-  test("each family of BERTs is saved as it is made", () => {
+  test("each family of BERTs is saved in its own form", () => {
     for (const family of ["bert", "roberta", "xlm-roberta", "distilbert"] as const) {
       using model = bert({ family, activation: "none" });
       const again = fromHuggingFaceBertConfig(toHuggingFaceBertConfig(model.config));
@@ -290,7 +290,7 @@ describe("GPT-2, BERT, T5 and Marian", () => {
     await expectRejection(savePretrained(temporaryFolder(), model), "ERR_ARGUMENT", /a pooler, which a classifier/);
   });
 
-  test("Marian: other names, and what contradicts", () => {
+  test("Marian: other names, and contradictions", () => {
     using model = new EncoderDecoder(
       {
         sourceVocabularySize: 5,
@@ -319,7 +319,7 @@ describe("GPT-2, BERT, T5 and Marian", () => {
   });
 });
 
-test("RoBERTa's head for masked tokens has the exact GELU, whatever its encoder has", () => {
+test("RoBERTa's head for masked tokens has the exact GELU, whatever its encoder uses", () => {
   const activations = (family: BertConfig["family"]) => {
     const config = { family: family!, vocabularySize: 5, contextLength: 4, layers: 1, heads: 1, width: 4 };
     using model = new BertForMaskedLM(new Bert({ ...config, activation: "relu" }, { device: "cpu" }));

@@ -31,7 +31,7 @@ test("the sizes are those of the file's tensors", async () => {
   expect(target.decode([1, 5, 3, 0, 6, 4, 2])).toBe("zxy");
 });
 
-test.each(["f16", "int8", "int16"] as const)("weights in %s are those in f32, rounded", async (weights) => {
+test.each(["f16", "int8", "int16"] as const)("weights in %s equal those in f32, rounded", async (weights) => {
   const folders = [temporaryFolder(), temporaryFolder()];
   writeTinyTranslator(folders[0]!);
   writeTinyTranslator(folders[1]!, { weights });
@@ -105,7 +105,7 @@ describe("a folder that does not fit", () => {
     await expectRejection(loadCTranslate2(folder), code as never, message);
   });
 
-  test("none at all", async () => {
+  test("a folder that does not exist", async () => {
     await expectRejection(loadCTranslate2(temporaryFolder()), "ERR_IO", /target_vocabulary\.txt/);
   });
 });

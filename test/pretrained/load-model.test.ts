@@ -36,7 +36,7 @@ async function saveRun(): Promise<string> {
 }
 
 describe("findModel", () => {
-  test("tells by what is there", async () => {
+  test("recognises the format from the files", async () => {
     put("config.json");
     expect(await findModel(folder)).toEqual({ format: "folder", folder });
     put("a.gguf", "");
@@ -49,7 +49,7 @@ describe("findModel", () => {
     expect(await findModel(run)).toEqual({ format: "folder", folder: run });
   });
 
-  test("a folder with one file that is a model", async () => {
+  test("a folder that contains one model file", async () => {
     put("m.bin", "");
     const file = path.join(folder, "m.bin");
     expect(await findModel(folder)).toEqual({ format: "llama2c", file, tokenizer: null });
@@ -68,7 +68,7 @@ describe("findModel", () => {
     expect(await findModel(folder)).toEqual({ format: "ctranslate2", folder });
   });
 
-  test("says what was looked for", async () => {
+  test("the error says what was searched for", async () => {
     await expectRejection(
       findModel(folder),
       "ERR_IO",
@@ -99,7 +99,7 @@ describe("loadModel", () => {
     model.dispose();
   });
 
-  test("a Hugging Face folder's, with its tokenizer and how it is best used", async () => {
+  test("a Hugging Face folder's, with its tokenizer and its generation defaults", async () => {
     const run = await saveRun();
     folder = temporaryFolder();
     for (const file of ["config.json", "model.safetensors"])
@@ -117,7 +117,7 @@ describe("loadModel", () => {
     await expectRejection(loadModel(folder), "ERR_FORMAT", /wte\.weight of shape \[9, 8\], got \[300, 8\]/);
   });
 
-  test("refuses what is not whole, and wrong options", async () => {
+  test("refuses incomplete folders, and wrong options", async () => {
     await expectRejection(loadModel(folder), "ERR_IO", /got a folder with none of these/);
     await expectRejection(loadModel(folder, null!), "ERR_ARGUMENT", /options/);
     await expectRejection(loadModel(folder, { quantize: 5 as 4 }), "ERR_ARGUMENT", /expected bits to be 8 or 4, got 5/);
@@ -144,7 +144,7 @@ describe.skipIf(!stories)("stories260K", () => {
 });
 
 describe("generation_config.json", () => {
-  test("there and back", () => {
+  test("saved and loaded again", () => {
     const configs = [
       {},
       { eos_token_id: 2 },
@@ -159,7 +159,7 @@ describe("generation_config.json", () => {
     expect(fromGenerationConfig({ eos_token_id: null, max_length: 20 })).toEqual({});
   });
 
-  test("what it cannot be", () => {
+  test("invalid values", () => {
     expectError(() => fromGenerationConfig([]), "ERR_FORMAT");
     expectError(() => fromGenerationConfig({ top_p: "1" }), "ERR_FORMAT", /top_p to be a number, got "1"/);
     expectError(() => fromGenerationConfig({ eos_token_id: -1 }), "ERR_FORMAT", /eos_token_id/);

@@ -94,7 +94,7 @@ test("a GPT-2, with the prefix and the masks that its files have", async () => {
   }
 });
 
-test("a GPT-2 with a head of its own, which no file puts a prefix before", async () => {
+test("a GPT-2 with a separate head, which never has a prefix in files", async () => {
   using untied = new GPT({ ...size, tied: false, hidden: 40 }, { device: "cpu", seed: 3 });
   write("config.json", toHuggingFaceGptConfig(untied.config));
   const tensors = tensorsOf(untied, "transformer.").map((one) =>
@@ -107,7 +107,7 @@ test("a GPT-2 with a head of its own, which no file puts a prefix before", async
   loaded.model.dispose();
 });
 
-test("a Llama whose weights are put into few bits", async () => {
+test("a Llama whose weights are quantised", async () => {
   write("config.json", llamaConfig);
   await save("model.safetensors", tensorsOf(llama));
   for (const quantize of [8, { bits: 4, groupSize: 64 }] as const) {
@@ -120,7 +120,7 @@ test("a Llama whose weights are put into few bits", async () => {
   }
 });
 
-test("refuses folders that are not whole", async () => {
+test("refuses incomplete folders", async () => {
   await expectRejection(loadPretrained(folder), "ERR_IO", /config\.json/);
   write("config.json", llamaConfig);
   await expectRejection(loadPretrained(folder), "ERR_IO", /expected model\.safetensors or its index, got neither/);
@@ -144,7 +144,7 @@ test("refuses folders that are not whole", async () => {
   await expectRejection(loadPretrained(folder), "ERR_FORMAT", /config\.json: .*kvHeads/);
 });
 
-test("says which shard is missing", async () => {
+test("the error names the missing shard", async () => {
   write("config.json", llamaConfig);
   write("model.safetensors.index.json", { weight_map: { "model.norm.weight": "model-1.safetensors" } });
   await expectRejection(loadPretrained(folder), "ERR_IO", /model-1\.safetensors: ENOENT/);

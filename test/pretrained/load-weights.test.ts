@@ -86,7 +86,7 @@ async function contentsOf(model: Module): Promise<Record<string, string>> {
   return contents;
 }
 
-describe("quantised as they arrive, weights are what they are quantised afterwards", () => {
+describe("weights that are quantised as they arrive equal those quantised afterwards", () => {
   type Load = (options: { dtype?: FloatDType; quantize?: QuantizeOptions }) => Promise<Module>;
 
   async function expectSame(load: Load, dtypes: FloatDType[], groupSizes: (typeof allowed)[number][]) {
@@ -120,7 +120,7 @@ describe("quantised as they arrive, weights are what they are quantised afterwar
       );
   });
 
-  test("of a GGUF file, whose matrices are turned", async () => {
+  test("of a GGUF file, whose matrices are transposed", async () => {
     const file = path.join(temporaryFolder(), "model.gguf");
     using gpt = new GPT(size, { seed: 1, device: "cpu" });
     await saveGguf(file, gpt, { type: "F16" });
@@ -178,7 +178,7 @@ onEachDevice((device) => {
   const size = { vocabularySize: 50, contextLength: 8, layers: 2, heads: 2, width: 32 };
   const live = () => deviceOf(device).memory().live;
 
-  test("numbers stored in 16 bits are those that they are as f32", async () => {
+  test("numbers stored in 16 bits have the same values as in f32", async () => {
     const file = path.join(temporaryFolder(), "model.safetensors");
     // Every number of both types.
     const bits = Uint16Array.from({ length: 2 ** 16 }, (_, i) => i);
@@ -198,7 +198,7 @@ onEachDevice((device) => {
       }
   });
 
-  test("a model has no memory before its numbers come, and none is left when they do not", async () => {
+  test("a model has no memory before its numbers arrive, and none is left if they do not", async () => {
     const folder = path.join(temporaryFolder(), "model");
     using gpt = new GPT(size, { seed: 1 });
     await savePretrained(folder, gpt);

@@ -114,7 +114,7 @@ onEachDevice((device) => {
   });
   afterAll(() => deviceOf(device).emptyCache());
 
-  test("a device never holds more than the model and what of one matrix is on its way", async () => {
+  test("a device never holds more than the model and the pieces of one matrix in transit", async () => {
     const matrix = 4 * 4 * small.width ** 2;
     for (const file of files)
       for (const options of [{}, { dtype: "bf16" } as const, int8, int4]) {

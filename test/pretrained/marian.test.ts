@@ -52,7 +52,7 @@ async function translations(folder: string): Promise<number[][]> {
   return found.map(([best]) => best!.tokens);
 }
 
-test("one embedding may have any of its names, or several, and two vocabularies their own", async () => {
+test("one embedding may have any of its names, or several, and two vocabularies have separate ones", async () => {
   const plain = await translations(await folderOf(fixture.weights));
   expect(plain.flat().length).toBeGreaterThan(0);
   // Padding is never generated.
@@ -114,7 +114,7 @@ describe("files that do not fit", () => {
   });
 });
 
-test("a config.json is read as it is meant, and refused where it is not understood", () => {
+test("a config.json is interpreted correctly, or refused if it is not understood", () => {
   const config = { ...fixture.config, dropout: 0.1, attention_dropout: 0.2, decoder_vocab_size: 19 };
   expect(fromHuggingFaceMarianConfig(config)).toEqual({
     ...{
@@ -147,7 +147,7 @@ test("a config.json is read as it is meant, and refused where it is not understo
   expectError(() => fromHuggingFaceMarianConfig(null), "ERR_FORMAT");
 });
 
-test("is saved with the shapes that Hugging Face's tools want; other encoder–decoders are refused", async () => {
+test("is saved with the shapes that Hugging Face's tools expect; other encoder–decoders are refused", async () => {
   const { model } = await loadPretrained(await folderOf(fixture.weights), options);
   using marian = model as EncoderDecoder;
   const folder = path.join(temporaryFolder(), "saved");

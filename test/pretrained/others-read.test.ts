@@ -80,7 +80,7 @@ describe.skipIf(!hasLlamaCpp)("llama.cpp", () => {
   });
 });
 
-describe("what GGUF files cannot say is refused by name", () => {
+describe("tokenizers that GGUF files cannot express are refused with a reason", () => {
   const json = byteLevelJson();
   const [begin] = json.added_tokens as [object];
   const split = { type: "Split", pattern: { Regex: "x" }, behavior: "Isolated", invert: false };
@@ -115,7 +115,7 @@ describe("what GGUF files cannot say is refused by name", () => {
   });
 });
 
-test("llama2.c's tokenizer has a token for every row, and is no second one in a folder", async () => {
+test("llama2.c's tokenizer has a token for every row, and is not added to a folder's own", async () => {
   const folder = temporaryFolder();
   const file = path.join(folder, "a.bin");
   using model = new Llama(size, { device: "cpu", seed: 1 });
@@ -128,7 +128,7 @@ test("llama2.c's tokenizer has a token for every row, and is no second one in a 
   await expectRejection(again, "ERR_IO", /no tokenizer of another model .* got tok512\.bin/);
 });
 
-test("a configuration's add_bos_token and add_eos_token count where no post-processor adds a token", () => {
+test("a configuration's add_bos_token and add_eos_token count if no post-processor adds a token", () => {
   const config = { bos_token: "<|begin|>", eos_token: "<|end|>", add_bos_token: true };
   const bare = { ...byteLevelJson(), post_processor: null };
   expect([...new HuggingFaceTokenizer(bare, { config }).encode("h")]).toEqual([265, 104]);

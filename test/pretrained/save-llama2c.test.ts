@@ -45,7 +45,7 @@ test.each([{}, { tied: true }, { interleaved: true }])("a Llama %j is loaded aga
   expectNear("logits", await logits(loaded), await logits(model), 1e-5);
 });
 
-test("what llama2.c's program does not have is refused", async () => {
+test("features that llama2.c's program lacks are refused", async () => {
   for (const [options, message] of [
     [{ activation: "gelu" }, /activation silu, got "gelu"/],
     [{ window: 3 }, /window 0, got 3/],

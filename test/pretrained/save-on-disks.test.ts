@@ -49,7 +49,7 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     expect(readdirSync(root).filter((name) => name.includes(".tmp-"))).toEqual([]);
   });
 
-  test("where it does not fit beside the old one", async () => {
+  test("if it does not fit beside the old one", async () => {
     const { lines } = await run(
       "mkdir model; mount --bind disk model",
       `say(await save(1), await layers()); say(await save(4)); say(await layers());`,
@@ -62,7 +62,7 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     expect(lines.slice(2)).toEqual(["1", ...files]);
   });
 
-  test("where another program takes the room meanwhile", async () => {
+  test("if another program takes the room meanwhile", async () => {
     const { lines } = await run(
       "mkdir model; mount --bind disk model",
       `say(await save(1), await layers());
@@ -82,7 +82,7 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     expect(lines).toEqual(["saved 1", "refused", "1", "saved 2", ...files]);
   });
 
-  test("where the folder cannot be written", async () => {
+  test("if the folder cannot be written", async () => {
     const { lines } = await run(
       "mkdir model",
       `say(await save(1), await layers());
@@ -96,7 +96,7 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     expect(lines.slice(2)).toEqual(["1", ...files]);
   });
 
-  test("as a file, where there is not enough room, or it is a mount point", async () => {
+  test("as a file, if there is not enough room, or it is a mount point", async () => {
     const { lines } = await run(
       "mkdir model; mount --bind disk model",
       `const file = folder + "/a.gguf";
@@ -121,7 +121,7 @@ describe.skipIf(noMounts !== null)("a model saved over another one", () => {
     expect(lines.slice(4)).toEqual(["1", "a.gguf"]);
   });
 
-  test("where one of its files is a mount point", async () => {
+  test("if one of its files is a mount point", async () => {
     const { lines } = await run(
       "mkdir model",
       `say(await save(1), await layers());

@@ -127,7 +127,7 @@ test("another dtype than the model's rounds", async () => {
   expect(readJson("config.json").torch_dtype).toBe("bfloat16");
 });
 
-test("shards of a size, none larger than it but for one tensor", async () => {
+test("shards of a given size, exceeded only by a shard with one tensor", async () => {
   using model = llama();
   let last: number[] = [];
   await savePretrained(folder, model, {
@@ -149,7 +149,7 @@ test("shards of a size, none larger than it but for one tensor", async () => {
   expect(last).toEqual([model.parameters().length, model.parameters().length]);
 });
 
-test("the tokenizer, its template, and how the model is best used", async () => {
+test("the tokenizer, its template, and the generation defaults", async () => {
   using model = shaken(
     new GPT({ vocabularySize: 269, contextLength: 16, layers: 1, heads: 2, width: 16 }, { device: "cpu" }),
   );
@@ -175,18 +175,22 @@ test("the tokenizer, its template, and how the model is best used", async () => 
 });
 
 const stories = sharedModel("stories260K");
-test.skipIf(!stories)("stories260K, out of llama2.c's files, tells its story", { timeout: 60_000 }, async () => {
-  const source = await loadModel(stories!, { device: "cpu" });
-  await savePretrained(folder, source.model, { tokenizer: source.tokenizer });
-  const loaded = await loadModel(folder, { device: "cpu" });
-  const text = (await generate(loaded.model, loaded.tokenizer, "", { maxTokens: 256, temperature: 0 })).text;
-  expect(`${text}\n`).toBe(readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8"));
-  source.model.dispose();
-  loaded.model.dispose();
-});
+test.skipIf(!stories)(
+  "stories260K, converted from llama2.c's files, generates its story",
+  { timeout: 60_000 },
+  async () => {
+    const source = await loadModel(stories!, { device: "cpu" });
+    await savePretrained(folder, source.model, { tokenizer: source.tokenizer });
+    const loaded = await loadModel(folder, { device: "cpu" });
+    const text = (await generate(loaded.model, loaded.tokenizer, "", { maxTokens: 256, temperature: 0 })).text;
+    expect(`${text}\n`).toBe(readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8"));
+    source.model.dispose();
+    loaded.model.dispose();
+  },
+);
 
-describe("a folder that is there", () => {
-  test("is left alone unless it may be overwritten; what is no model's stays", async () => {
+describe("an existing folder", () => {
+  test("is left unchanged unless it may be overwritten; files that belong to no model stay", async () => {
     using old = llama();
     using model = gpt();
     await savePretrained(folder, old, { shardBytes: 2000 });
@@ -210,7 +214,7 @@ describe("a folder that is there", () => {
   });
 });
 
-describe("what is refused", () => {
+describe("refusals", () => {
   test("before anything is written", async () => {
     using model = llama();
     const parent = path.dirname(path.dirname(folder));
@@ -227,7 +231,7 @@ describe("what is refused", () => {
 });
 
 describe("Llama's config.json", () => {
-  test.each(variants)("%s: there and back", (_, type, options) => {
+  test.each(variants)("%s: saved and loaded again", (_, type, options) => {
     const config = checkLlamaConfig({ ...base, ...options, interleaved: false });
     const json = toHuggingFaceLlamaConfig(config);
     expect(json.model_type).toBe(type);
@@ -256,7 +260,7 @@ describe("Llama's config.json", () => {
     expect(rotaryFrequencies({ ...of, base: own })).toEqual(rotaryFrequencies({ ...of, scaling: rotaryScaling! }));
   });
 
-  test("part of a head turned, a window of Qwen's; what there is no name for", () => {
+  test("partly rotated heads, a window of Qwen's; features without a name", () => {
     for (const options of [{ rotarySize: 2 }, { window: 3, qkNorm: true }, { window: 3, attentionBias: true }]) {
       const config = checkLlamaConfig({ ...base, ...options });
       expect(checkLlamaConfig(fromHuggingFaceLlamaConfig(toHuggingFaceLlamaConfig(config)))).toEqual(config);

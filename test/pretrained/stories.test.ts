@@ -11,7 +11,7 @@ import { sharedModel } from "../support/shared.js";
 const folder = sharedModel("stories260K");
 
 describe.skipIf(!folder).each(devices)("stories260K on %s", (device) => {
-  test("tells the published story, character for character", { timeout: 300_000 }, async () => {
+  test("generates the published story, character for character", { timeout: 300_000 }, async () => {
     // The program that printed it ended with a newline.
     const expected = readFileSync(path.join(folder!, "EXPECTED_greedy.txt"), "utf8").replace(/\n$/, "");
     using model = await loadLlama2c(path.join(folder!, "stories260K.bin"), { device });

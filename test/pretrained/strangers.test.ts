@@ -196,14 +196,14 @@ const cases: [string, keyof PretrainedKinds, object, Record<string, number[]>, R
   ],
 ];
 
-describe("a config.json whose sizes the tensors do not have", () => {
+describe("a config.json whose sizes contradict the tensors", () => {
   test.each(cases)("%s", async (_, kind, config, tensors, message) => {
     await folderOf(config, tensors);
     await expectCheap(() => load(kind), message);
   });
 });
 
-test("memory that was taken before the room was found out is given back", async () => {
+test("memory that was allocated before the lack of room was noticed is given back", async () => {
   await folderOf({ ...bert, type_vocab_size: 2 ** 28 }, cases.find(([name]) => name === "BERT: kinds of tokens")![3]);
   const live = device("cpu").memory().tensors;
   await expectRejection(load("encoder"), "ERR_FORMAT");
@@ -291,7 +291,7 @@ describe("numbers of the wrong type", () => {
     await expectRejection(load(kind), "ERR_FORMAT", name === "id2label" ? /id2label/ : new RegExp(name));
   });
 
-  test("a rope_theta that rope_scaling does not say is that of the configuration", () => {
+  test("a rope_theta that rope_scaling lacks comes from the configuration", () => {
     const rope_scaling = { type: "linear", factor: 2, rope_theta: null };
     expect(fromHuggingFaceLlamaConfig({ ...llama, rope_theta: 1e6, rope_scaling }).rotaryBase).toBe(1e6);
   });
@@ -302,7 +302,7 @@ describe("numbers of the wrong type", () => {
   });
 });
 
-describe("what is null", () => {
+describe("entries that are null", () => {
   test("a configuration", async () => {
     for (const text of ["null", "1", '"a"', "[]"]) {
       writeFileSync(path.join(folder, "config.json"), text);
@@ -349,7 +349,7 @@ describe("a tokenizer larger than its model", () => {
   });
 });
 
-test("tensors that a model does not need are found in time by their number", async () => {
+test("too many tensors that a model does not need are refused in time", async () => {
   const names = Array.from({ length: 20_000 }, (_, i) => `cls.${i}`);
   using model = new Bert({ vocabularySize: 4, contextLength: 8, layers: 1, heads: 1, width: 8 }, { device: "cpu" });
   const given = Object.entries(model.stateDict()).map(

@@ -58,7 +58,7 @@ describe.skipIf(!folder).each(devices)("ar-en-transliteration on %s", (device) =
     expect(found.map(([best]) => target.decode(best!.tokens))).toEqual(Object.values(published));
   });
 
-  test("log-probabilities are those of the equations", { timeout: 120_000 }, async () => {
+  test("log-probabilities follow the equations", { timeout: 120_000 }, async () => {
     const { model, source, target } = await loadCTranslate2(folder!, { device });
     using _ = model;
     const weights = await weightsOf();
@@ -74,7 +74,7 @@ describe.skipIf(!folder).each(devices)("ar-en-transliteration on %s", (device) =
     }
   });
 
-  test("a batch of every length gives what each gives alone", { timeout: 120_000 }, async () => {
+  test("a batch of every length gives the same results as each alone", { timeout: 120_000 }, async () => {
     const { model, source } = await loadCTranslate2(folder!, { device });
     using _ = model;
     const letters = readFileSync(path.join(folder!, "source_vocabulary.txt"), "utf8").split("\n").slice(3, 30);

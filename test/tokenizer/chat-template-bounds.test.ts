@@ -76,7 +76,7 @@ describe("a hostile chat template", () => {
     expect(own / 1e6).toBeLessThan(10);
   });
 
-  it("is allowed no more for what its model brings along", () => {
+  it("is allowed no more because of its model's data", () => {
     const template = new ChatTemplate("{% for i in range(9) %}{{ bos_token }}{% endfor %}", {
       bos_token: "x".repeat(200_000),
     });
@@ -96,7 +96,7 @@ describe("a hostile chat template", () => {
     expect(error.message).toMatch(message);
   });
 
-  it("refuses with a list that would be long as a text", () => {
+  it("is refused with a list whose text would be long", () => {
     expect(failure(`${shared}{{ raise_exception(ns.l) }}`).message).toMatch(/an array of 2/);
     expect(failure("{{ raise_exception('no system role') }}")).toMatchObject({
       code: "ERR_ARGUMENT",
@@ -115,7 +115,7 @@ describe("a harmless chat template", () => {
     );
   });
 
-  it("keeps what operands, calls and filters do", () => {
+  it("keeps the effects of operands, calls and filters", () => {
     expect(render("{{ {'b': 2, 'a': 1} | dictsort }}{{ ('a' ~ 'b').replace('a', 'c', count=1) }}")).toBe(
       '[["a", 1], ["b", 2]]cb',
     );

@@ -61,7 +61,7 @@ describe("byte-level BPE", () => {
     expect([...tokenizer.encode(text)]).toEqual([begin, ...ids]);
   });
 
-  test("finds special tokens in a text only where told to; others always", () => {
+  test("finds special tokens in a text only on request, and other added tokens always", () => {
     const text = "<|user|>hello<|end|><tool>";
     expect([...tokenizer.encode(text, { special: true })]).toEqual([
       begin,
@@ -75,7 +75,7 @@ describe("byte-level BPE", () => {
     expect(tokenizer.decode(plain)).toBe(text);
   });
 
-  test("shows special tokens only where told to", () => {
+  test("shows special tokens only on request", () => {
     const ids = [begin, merged("hello"), begin + 1];
     expect(tokenizer.decode(ids)).toBe("hello");
     expect(tokenizer.decode(ids, { special: true })).toBe("<|begin|>hello<|end|>");
@@ -115,7 +115,7 @@ describe("byte-level BPE", () => {
     }
   });
 
-  test("keeps a character until its last byte has come", () => {
+  test("keeps a character until its last byte has arrived", () => {
     const stream = tokenizer.stream();
     const parts = byte("日").map((id) => stream.push(id));
     expect(parts).toEqual(["", "", "日"]);
@@ -136,7 +136,7 @@ describe("byte-level BPE", () => {
       expectError(() => tokenizer.decode([id]), "ERR_RANGE", new RegExp(`expected an id .* got ${id}`));
   });
 
-  test("comes back from JSON", async () => {
+  test("can be restored from JSON", async () => {
     const copy = await tokenizerFromJSON(JSON.parse(JSON.stringify(tokenizer)));
     expect(copy.encode("hello wörld")).toEqual(tokenizer.encode("hello wörld"));
     expect(copy.endOfText).toBe(tokenizer.endOfText);
@@ -173,14 +173,14 @@ describe("WordPiece", () => {
     expect(ids).toEqual([id("[CLS]"), ...pieces.map(id), id("[SEP]")]);
   });
 
-  test("finds special tokens where told to", () => {
+  test("finds special tokens on request", () => {
     expect([...tokenizer.encode("un[SEP]", { special: true, addSpecialTokens: false })]).toEqual([
       id("un"),
       id("[SEP]"),
     ]);
   });
 
-  test("decodes words with spaces between, and none before signs, as the library does", () => {
+  test("decodes words with spaces in between, and none before punctuation, as the library does", () => {
     const oracle = oracleOf(json);
     const ids = [...tokenizer.encode("unaffable cafes.")];
     expect(tokenizer.decode(ids)).toBe("unaffable cafes.");
@@ -213,7 +213,7 @@ describe("Unigram", () => {
     expect(encode(text)).toEqual(pieces);
   });
 
-  test("ends a text, and finds no special token in it unless told to", () => {
+  test("ends a text, and finds special tokens in it only on request", () => {
     expect(tokenizer.encode("a").at(-1)).toBe(2);
     expect([...tokenizer.encode("a</s>")].filter((id) => id === 2)).toHaveLength(1);
     expect([...tokenizer.encode("a</s>", { special: true })]).toEqual([4, 2, 2]);
@@ -228,7 +228,7 @@ describe("Unigram", () => {
     );
   });
 
-  test("spells what it does not know in bytes, where the vocabulary has them", () => {
+  test("encodes unknown characters as bytes, if the vocabulary has them", () => {
     const bytes = new HuggingFaceTokenizer(unigramJson(true));
     const first = 11;
     const ids = [...bytes.encode("cé", { addSpecialTokens: false })];
@@ -253,7 +253,7 @@ describe("Unigram", () => {
     expect([3, 4, 5].map((id) => bytes.push(id))).toEqual(["", " a", "b"]);
   });
 
-  test("without a prefix where Metaspace has none, by either name", () => {
+  test("without a prefix if Metaspace has none, under either name", () => {
     for (const part of [{ add_prefix_space: false }, { prepend_scheme: "never" }]) {
       const metaspace = { type: "Metaspace", replacement: "\u2581", ...part };
       const other = new HuggingFaceTokenizer({ ...json, pre_tokenizer: metaspace, decoder: metaspace });
@@ -287,7 +287,7 @@ describe("chat templates", () => {
     expect(other.chatTemplate!.render(messages, { tools: ["t"] })).toMatch(/^d.*t/s);
   });
 
-  test("refuse what they cannot take", () => {
+  test("refuse invalid input", () => {
     const strict = new HuggingFaceTokenizer(byteLevelJson(), {
       chatTemplate: "{{ raise_exception('roles must alternate') }}",
     });
@@ -330,7 +330,7 @@ describe("folders", () => {
     expect(tokenizer.chatTemplate!.source).toBe("b");
   });
 
-  test("with damaged files are ERR_FORMAT", async () => {
+  test("with damaged files throw ERR_FORMAT", async () => {
     write("tokenizer_config.json", "[]");
     await expectRejection(HuggingFaceTokenizer.fromFolder(folder), "ERR_FORMAT", /tokenizer_config/);
     write("tokenizer_config.json", "{}");

@@ -38,8 +38,8 @@ const exponential: [string, string][] = [
   [String.raw`(?<=b(?:a|a)+)c`, `${"a".repeat(41)}c`],
 ];
 
-describe("an expression that goes back and forth", () => {
-  it.each(exponential)("cuts a text: %s", (source, text) => {
+describe("an expression that would need backtracking", () => {
+  it.each(exponential)("splits a text: %s", (source, text) => {
     for (const behavior of ["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"]) {
       const tokenizer = splitting(source, behavior);
       expect(tokenizer.decode(inTime(() => tokenizer.encode(text)))).toBe(text);
@@ -77,7 +77,7 @@ describe("an expression that goes back and forth", () => {
   });
 });
 
-describe("what cannot be searched for in linear time", () => {
+describe("expressions that cannot be searched for in linear time", () => {
   it.each([
     [String.raw`(a+)\1`, /without back references, got "\(a\+\)\\\\1"/],
     [String.raw`(?<x>a)\k<x>`, /without back references/],
@@ -89,12 +89,12 @@ describe("what cannot be searched for in linear time", () => {
     inTime(() => expectError(() => splitting(source), "ERR_FORMAT", message));
   });
 
-  it("is refused in a decoder", () => {
+  it("are refused in a decoder", () => {
     const decoder = { type: "Replace", pattern: { Regex: String.raw`(.)\1` }, content: "" };
     expectError(() => new HuggingFaceTokenizer({ ...byteLevelJson(), decoder }), "ERR_FORMAT", /back references/);
   });
 
-  it("is a text for which there would be too much to remember", () => {
+  it("and a text for which there would be too much to remember", () => {
     const expression = new LinearExpression("[ab]{1,1000}");
     expectError(() => expression.matches("a".repeat(2_200_000)).next(), "ERR_RANGE", /fewer than \d+ characters/);
   });
@@ -134,7 +134,7 @@ describe("expressions of well-known tokenizers", () => {
     expect(isKnownExpression(source)).toBe(true);
   });
 
-  it.each([...known, ...others])("cut a text as Hugging Face's Rust library does: %s", async (source) => {
+  it.each([...known, ...others])("split a text as Hugging Face's Rust library does: %s", async (source) => {
     const { Tokenizer } = await import("@anush008/tokenizers");
     // An empty group makes it another expression, which is not in the table.
     for (const written of [source, `(?:)${source}`]) {

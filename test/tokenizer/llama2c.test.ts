@@ -93,7 +93,7 @@ describe("by hand", () => {
     expect([1, id(" a"), id(" a"), id(" ")].map((token) => stream.push(token))).toEqual(["", "a", " a", " "]);
   });
 
-  test("comes back from JSON", async () => {
+  test("can be restored from JSON", async () => {
     const tokenizer = await tokenizerOf(small);
     const copy = await tokenizerFromJSON(JSON.parse(JSON.stringify(tokenizer)));
     expect(copy.encode("babc 日")).toEqual(tokenizer.encode("babc 日"));
@@ -115,7 +115,7 @@ describe("damaged files", () => {
     await expectRejection(Llama2cTokenizer.fromFile(file), "ERR_FORMAT", message);
   });
 
-  test("one that is not there", async () => {
+  test("a file that does not exist", async () => {
     await expectRejection(Llama2cTokenizer.fromFile(path.join(folder, "none")), "ERR_IO", /none/);
   });
 
@@ -136,7 +136,7 @@ describe.skipIf(!stories)("stories260K", async () => {
     expect([...tokenizer.encode("")]).toEqual([1]);
   });
 
-  test("decodes what it encodes, and encodes as the algorithm is told", () => {
+  test("decodes what it encodes, and encodes by the described algorithm", () => {
     const words = fc.constantFrom(
       "Once upon a time, ",
       "Lily",

@@ -13,7 +13,7 @@ import { byteLevelJson, unigramJson } from "./fixtures.js";
 
 const forms = ["NFC", "NFD", "NFKC", "NFKD"];
 
-test("no character that composes with what is before it begins anew", () => {
+test("no character that composes with the one before it begins a new slice", () => {
   const wrong: string[] = [];
   for (let code = 0; code < 0x110000; code++) {
     const [, ...later] = String.fromCodePoint(code).normalize("NFD");
@@ -87,7 +87,7 @@ describe("windows of 65,536 UTF-16 units", () => {
   });
 });
 
-test("a long word without a place to cut it is encoded as in the whole", async () => {
+test("a long word without a place to split it is encoded as a whole", async () => {
   const tokenizer = new HuggingFaceTokenizer(unigramJson());
   const text = "abc".repeat(20_000) + "x" + "ab".repeat(20_000);
   const ids = await tokenizer.encodeAsync(text);
@@ -97,7 +97,7 @@ test("a long word without a place to cut it is encoded as in the whole", async (
   expect([...ids.slice(-3)]).toEqual([6, 6, 2]);
 });
 
-test("an expression that is searched for here keeps its place while others search", async () => {
+test("an expression that heed searches for itself keeps its place while others search", async () => {
   const split = { type: "Split", pattern: { Regex: "(?:ab)+|[^b]" }, behavior: "Isolated", invert: false };
   const tokenizer = new HuggingFaceTokenizer({
     ...byteLevelJson(),

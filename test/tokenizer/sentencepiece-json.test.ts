@@ -35,7 +35,7 @@ const tokenizerOf = (...options: Parameters<typeof sentencePieceJson> extends [u
     config: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
   });
 
-test("the best union first, the leftmost of equals", () => {
+test("the best merge first, the leftmost of equal ones", () => {
   const tokenizer = tokenizerOf();
   for (const [text, expected] of [
     ["ab", ids("\u2581a", "b")],
@@ -55,7 +55,7 @@ test("the best union first, the leftmost of equals", () => {
   expect(tokenizer.encode("<s>a", { special: true })).toContain(1);
 });
 
-test("what is put around a text", () => {
+test("tokens that are put around a text", () => {
   expect(tokenizerOf({ before: ["<s>"], after: ["</s>"] }).encode("a")).toEqual(ids("<s>", "\u2581a", "</s>"));
   const bare = tokenizerOf({ spacePrefix: false });
   expect(bare.encode("a a")).toEqual(ids("a", "\u2581a"));
@@ -67,7 +67,7 @@ describe.skipIf(!stories)("stories260K", async () => {
   const own = stories ? await Llama2cTokenizer.fromFile(path.join(stories, "tok512.bin")) : null!;
   const other = stories ? own.toHuggingFace() : null!;
 
-  test("the same ids and texts as llama2.c's way", () => {
+  test("the same ids and texts as with llama2.c's tokenizer", () => {
     expect(other.vocabularySize).toBe(512);
     expect([other.beginningOfText, other.endOfText]).toEqual([1, 2]);
     const text = readFileSync(path.join(stories!, "EXPECTED_greedy.txt"), "utf8");

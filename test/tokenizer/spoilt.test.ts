@@ -32,7 +32,7 @@ function pieces(texts: readonly string[]): Piece[] {
 }
 
 describe("merges of a SentencePiece vocabulary", () => {
-  test("of a token of 300,000 characters", () => {
+  test("for a token of 300,000 characters", () => {
     const long = "ab".repeat(150_000);
     const started = performance.now();
     const json = jsonOf(pieces([long, "a", "b", "ab", long.slice(0, -2)]));
@@ -46,14 +46,14 @@ describe("merges of a SentencePiece vocabulary", () => {
     expect(new HuggingFaceTokenizer(json).encode("abab")).toHaveLength(5);
   });
 
-  test("of tokens that all are beginnings and ends of others", () => {
+  test("for tokens that are all beginnings and ends of others", () => {
     const texts = Array.from({ length: 600 }, (_, i) => "a".repeat(i + 1));
     expectError(() => jsonOf(pieces(texts)), "ERR_FORMAT", /ways to join two pieces into a third, got more/);
     const few = (jsonOf(pieces(texts.slice(0, 100))).model as { merges: unknown[] }).merges;
     expect(few).toHaveLength((99 * 100) / 2);
   });
 
-  test("between characters of two UTF-16 units alone", () => {
+  test("only between characters of two UTF-16 units", () => {
     const [grin, smile] = ["\u{1f600}", "\u{1f603}"];
     const { merges } = jsonOf(pieces([grin + smile, grin, smile, "\ud83d", "\ude00"])).model as {
       merges: unknown;
@@ -62,7 +62,7 @@ describe("merges of a SentencePiece vocabulary", () => {
   });
 });
 
-test("parts that are no parts", () => {
+test("invalid parts", () => {
   for (const part of [1, "a", true, [], ["a"], [null]])
     for (const name of ["normalizer", "pre_tokenizer", "post_processor", "decoder", "model"])
       refused({ ...bytes, [name]: part }, /^tokenizer/);
@@ -96,7 +96,7 @@ function nested(depth: number): unknown {
   return depth === 0 ? { type: "ByteLevel" } : { type: "Sequence", processors: [nested(depth - 1)] };
 }
 
-test("what a sequence of post-processors puts around a text", () => {
+test("tokens that a sequence of post-processors puts around a text", () => {
   const template = (before: string, after: string) => ({
     type: "TemplateProcessing",
     single: [{ SpecialToken: { id: before } }, { Sequence: { id: "A" } }, { SpecialToken: { id: after } }],
@@ -145,7 +145,7 @@ test("flags of the wrong type", () => {
   refused({ ...bytes, decoder: { type: "Metaspace", replacement: 1 } }, /replacement to be a string, got 1/);
 });
 
-test("normalizers that would make a text grow for ever", () => {
+test("normalizers that would make a text grow forever", () => {
   const double = { type: "Replace", pattern: { String: "a" }, content: "aa" };
   const endless = { type: "Sequence", normalizers: Array.from({ length: 60 }, () => double) };
   refused({ ...bytes, normalizer: endless }, /normalizers to return at most/);

@@ -59,7 +59,7 @@ describe.each<[string, (text: string) => Tokenizer]>([
     );
   });
 
-  test("streams what it decodes, in whole characters, whatever the ids", () => {
+  test("streams the same text as it decodes, in whole characters, for any ids", () => {
     fc.assert(
       fc.property(fc.array(fc.nat(1e6)), anyText, (numbers, text) => {
         const tokenizer = tokenizerOf(text);
@@ -101,7 +101,7 @@ describe.each<[string, (text: string) => Tokenizer]>([
       );
   });
 
-  test("comes back from JSON", async () => {
+  test("can be restored from JSON", async () => {
     const text = "Hello, 日本語 __proto__";
     const tokenizer = tokenizerOf(text);
     const copy = await tokenizerFromJSON(JSON.parse(JSON.stringify(tokenizer)));
@@ -180,7 +180,7 @@ describe("Gpt2Tokenizer", () => {
     );
   });
 
-  test("takes <|endoftext|> for the end of a text only where told to", () => {
+  test("treats <|endoftext|> as the end of a text only on request", () => {
     const text = "a<|endoftext|>b<|endoftext|>";
     expect([...gpt2.encode(text, { special: true })]).toEqual([64, 50256, 65, 50256]);
     expect(gpt2.decode([64, 50256, 65, 50256])).toBe(text);
@@ -188,7 +188,7 @@ describe("Gpt2Tokenizer", () => {
     expect(gpt2.decode(gpt2.encode(text))).toBe(text);
   });
 
-  test("encodes U+0085 as space and U+FEFF as a sign", () => {
+  test("encodes U+0085 as white space and U+FEFF as punctuation", () => {
     expect([...gpt2.encode("a\u0085 b")]).toEqual([...gpt2.encode("a\u0085"), ...gpt2.encode(" b")]);
     expect([...gpt2.encode("a\ufeff\ufeffb")]).toEqual([64, ...gpt2.encode("\ufeff\ufeff"), 65]);
   });

@@ -33,7 +33,7 @@ async function saved() {
 }
 
 describe("a checkpoint", () => {
-  test("gives back everything, from the run's folder and from its own", async () => {
+  test("restores everything, from the run's folder and from its own", async () => {
     const { folder, at, parameters, moments } = await saved();
     expect(at).toBe(path.join(folder, "step-00000007"));
     for (const from of [folder, at]) {
@@ -64,7 +64,7 @@ describe("a checkpoint", () => {
     expect((await loadCheckpoint(folder)).tokenizer).toBeNull();
   });
 
-  test("follows the one before, of which some are kept", async () => {
+  test("is added to earlier ones, some of which are kept", async () => {
     const folder = temporaryFolder();
     const model = tinyModel();
     const optimizer = new AdamW(model.namedParameters());
@@ -74,7 +74,7 @@ describe("a checkpoint", () => {
     expect((await loadCheckpoint(folder)).state.step).toBe(4);
   });
 
-  test("is refused where a number is not finite, and the one before stays", async () => {
+  test("is refused if a number is not finite, and the one before stays", async () => {
     const { folder } = await saved();
     for (const bad of [NaN, Infinity, -Infinity]) {
       const model = tinyModel();
@@ -128,7 +128,7 @@ with safetensors.safe_open(sys.argv[1], framework="np") as file:
   });
 });
 
-describe("a checkpoint that is not whole", () => {
+describe("an incomplete checkpoint", () => {
   test.for(Object.entries(damages))("%s", async ([, [damage, code, message]]) => {
     const { folder, at } = await saved();
     damage(at);
@@ -140,7 +140,7 @@ describe("a checkpoint that is not whole", () => {
   });
 
   test.for(Object.entries(damages))(
-    "%s: the newest that is whole is loaded, and what is wrong is said",
+    "%s: the newest complete one is loaded, with a warning",
     async ([, [damage, code, message]]) => {
       const { folder, at: oldest } = await saved();
       const model = tinyModel();
@@ -164,7 +164,7 @@ describe("a checkpoint that is not whole", () => {
     },
   );
 
-  test("a checkpoint that may not be read is no reason to go back", async () => {
+  test("a checkpoint without read permission does not make it go back", async () => {
     const { folder, at } = await saved();
     const model = tinyModel();
     await saveCheckpoint(folder, { model, optimizer: new AdamW(model.namedParameters()), state });
@@ -241,7 +241,7 @@ describe("resuming", () => {
     expect(second.optimizer.steps).toEqual(unbroken.optimizer.steps);
   });
 
-  test("makes up for the evaluation that an abort left out, once", async () => {
+  test("makes up once for the evaluation that an abort skipped", async () => {
     const folder = temporaryFolder();
     const session = async (stopAt: string | null): Promise<string[]> => {
       const controller = new AbortController();
@@ -280,7 +280,7 @@ describe("resuming", () => {
     expect(readdirSync(folder)).toEqual(["latest", "step-00000004"]);
   });
 
-  test("counts the time of the sessions before", async () => {
+  test("counts the time of earlier sessions", async () => {
     const { folder } = await saved();
     const checkpoint = await loadCheckpoint(folder);
     checkpoint.state.seconds = 100;
@@ -307,7 +307,7 @@ describe("resuming", () => {
     return seen;
   }
 
-  test("with other batch sizes the data goes on where it was", async () => {
+  test("with other batch sizes the data continues where it was", async () => {
     // 49 sequences are more than an epoch.
     const whole = await read(null, 12, temporaryFolder());
     expect(whole).toHaveLength(72);
@@ -347,7 +347,7 @@ describe("resuming", () => {
     await read(7, 8, folder, { newData: true });
   });
 
-  test("from an older checkpoint, those that are not whole go before it does", async () => {
+  test("from an older checkpoint, incomplete ones are removed first", async () => {
     const folder = temporaryFolder();
     using first = new Trainer({ ...options(), model: tinyModel(), steps: 4, checkpoint: { folder, every: 2 } });
     await first.train();
@@ -365,7 +365,7 @@ describe("resuming", () => {
     expect(kept).toEqual([steps(2, 3), steps(3, 4), steps(4, 5)]);
   });
 
-  test("wants the checkpoint's own model", async () => {
+  test("requires the checkpoint's own model", async () => {
     const { folder } = await saved();
     const resume = await loadCheckpoint(folder);
     expect(() => new Trainer({ ...options(), model: tinyModel(), resume })).toThrow(
@@ -373,7 +373,7 @@ describe("resuming", () => {
     );
   });
 
-  test("goes on in a copy of the folder", async () => {
+  test("continues in a copy of the folder", async () => {
     const { folder } = await saved();
     const copy = path.join(temporaryFolder(), "copy");
     cpSync(folder, copy, { recursive: true });

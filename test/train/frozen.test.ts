@@ -48,7 +48,7 @@ onEachDevice((device) => {
   }
 
   describe("a frozen parameter", () => {
-    test("stays in stateDict, is counted apart, moves with the others, and goes with them", async () => {
+    test("stays in stateDict, is counted separately, moves with the others, and is disposed with them", async () => {
       using model = tinyModel({ device });
       const names = Object.keys(model.stateDict());
       const whole = model.parameterCount();
@@ -104,7 +104,7 @@ onEachDevice((device) => {
       expect(await weight.data()).not.toEqual(before);
     });
 
-    test("one that is trained only later gets its moments then", async () => {
+    test("gets its moments when it is trained later", async () => {
       using model = freeze(tinyModel({ device }));
       using optimizer = new AdamW(model.namedParameters(), { lr: 0.05 });
       await train(model, optimizer, 2);
@@ -133,7 +133,7 @@ onEachDevice((device) => {
       expect(gradients[1]).toEqual(gradients[0]);
     });
 
-    test("in mixed precision, what was overwritten between the passes is an error, as elsewhere", () => {
+    test("in mixed precision, overwriting between the passes is an error, as elsewhere", () => {
       using model = freeze(tinyModel({ device }));
       model.dtype = "bf16";
       scope(() => {
@@ -144,7 +144,7 @@ onEachDevice((device) => {
       });
     });
 
-    test("a file of the model has it", async () => {
+    test("is in a file of the model", async () => {
       const folder = temporaryFolder();
       using model = freeze(tinyModel({ device }));
       await savePretrained(folder, model);
@@ -157,7 +157,7 @@ onEachDevice((device) => {
   describe("a run with frozen parameters", () => {
     const options = { data, batchSize: 2, lr: 1e-2, steps: 8 };
 
-    test("goes on from a checkpoint bit for bit, with them still frozen", async () => {
+    test("continues from a checkpoint bit for bit, with them still frozen", async () => {
       using whole = freeze(tinyModel({ device }));
       const before = await values(whole);
       using one = new Trainer({ ...options, model: whole });
@@ -180,7 +180,7 @@ onEachDevice((device) => {
       resume.model.dispose();
     });
 
-    test("a checkpoint that names what is no parameter is refused", async () => {
+    test("a checkpoint that names an unknown parameter is refused", async () => {
       const folder = temporaryFolder();
       using model = freeze(tinyModel({ device }));
       using trainer = new Trainer({ ...options, steps: 1, model, checkpoint: { folder } });
@@ -194,7 +194,7 @@ onEachDevice((device) => {
       }
     });
 
-    test("is refused where nothing is left to train", () => {
+    test("is refused if nothing is left to train", () => {
       using model = tinyModel({ device });
       for (const parameter of model.parameters()) parameter.requiresGrad = false;
       expectError(() => new Trainer({ ...options, model }), "ERR_ARGUMENT", /parameters to train/);

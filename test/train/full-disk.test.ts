@@ -47,7 +47,7 @@ describe.skipIf(noMounts !== null)("a full disk", () => {
     return (await expectChild(prelude + body, 0, {}, through)).split("\n").map((line) => line.trim());
   }
 
-  test("costs the checkpoints of its time alone; not a line of the log", async () => {
+  test("costs only the checkpoints of its time, and no line of the log", async () => {
     const lines = await run(`
       await train({ steps: 7 }, { every: 1 }, ({ type, step }) => {
         if (type === "checkpoint" && step === 2) fill(0);
@@ -94,7 +94,7 @@ describe.skipIf(noMounts !== null)("a full disk", () => {
     ]);
   });
 
-  test("wherever it comes in a save, the checkpoint before stays", async () => {
+  test("keeps the checkpoint before, at whichever point of a save it occurs", async () => {
     const lines = await run(`
       const optimizer = new heed.AdamW(model.namedParameters());
       const save = (step) => heed.saveCheckpoint(folder, { model, optimizer, state: { step, seconds: 0, seed: 0, dropoutSeed: 0, options: {} } });

@@ -53,7 +53,7 @@ async function killed(folder: string, log: string, delay: number): Promise<void>
   expect(errors).toBe("");
 }
 
-test(`after each of ${kills} kills -9 the latest checkpoint is whole, and the run goes on as one`, async () => {
+test(`after each of ${kills} kills -9 the latest checkpoint is complete, and the run continues as one`, async () => {
   const folder = path.join(temporaryFolder(), "run");
   const log = path.join(folder, "..", "log.jsonl");
   const random = new Random(1);

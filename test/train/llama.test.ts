@@ -24,7 +24,7 @@ const llama = (options: Partial<ConstructorParameters<typeof Llama>[0]> = {}, de
 const run = { data: tokens(), validation: tokens(200, 4), batchSize: 3, gradientAccumulation: 2, lr: 0.01, seed: 9 };
 
 onEachDevice((device) => {
-  test.each(["f32", "bf16"] as const)("a Llama learns in %s, and goes on bit for bit", async (dtype) => {
+  test.each(["f32", "bf16"] as const)("a Llama learns in %s, and resumes bit for bit", async (dtype) => {
     const options = { ...run, steps: 12, dtype };
     using whole = llama({ dropout: 0.1, tied: true }, device);
     using unbroken = new Trainer({ ...options, model: whole });
@@ -48,8 +48,8 @@ onEachDevice((device) => {
   });
 });
 
-describe("a Llama whose neighbours are turned", () => {
-  test("is saved with pairs of halves, its moments too, and goes on", async () => {
+describe("a Llama that rotates neighbours", () => {
+  test("is saved with pairs of halves, its moments too, and resumes", async () => {
     using model = llama({ interleaved: true });
     const options = { ...run, steps: 12 };
     using unbroken = new Trainer({ ...options, model });
@@ -68,7 +68,7 @@ describe("a Llama whose neighbours are turned", () => {
 });
 
 describe("documents", () => {
-  test("begin with their token; what comes before the first is one, too", () => {
+  test("begin with their token; the tokens before the first one are a document, too", () => {
     const inputs = Int32Array.of(3, 0, 1, 2, 0, 0, 4, 5, 6, 7, 0, 1);
     expect(documentsOf({ inputs, targets: inputs }, 2, 0)).toEqual([
       [1, 3, 1, 1],

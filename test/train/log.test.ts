@@ -43,7 +43,7 @@ test("later runs add to it", () => {
 });
 
 test.for(['{"', '{"a":1', '{"a":1}', '{"a":"\u00fc'])(
-  "a line of which a killed process wrote all but a byte goes: %s",
+  "a line that a killed process wrote except for a byte is removed: %s",
   (line) => {
     const file = path.join(temporaryFolder(), "log.jsonl");
     append(file, { a: 1 });
@@ -53,7 +53,7 @@ test.for(['{"', '{"a":1', '{"a":1}', '{"a":"\u00fc'])(
   },
 );
 
-test("nothing else goes: a whole line without its end, or another file's text", () => {
+test("nothing else is removed: a complete line without its newline, or another file's text", () => {
   const file = path.join(temporaryFolder(), "log.jsonl");
   writeFileSync(file, '{"a":1}');
   append(file, { a: 2 });

@@ -34,7 +34,7 @@ test("follows from the seed", () => {
     expect(maskTokens(tokens, { ...options, seed }).positions).not.toEqual(maskTokens(tokens, options).positions);
 });
 
-test("always asks for something", () => {
+test("always has a token to predict", () => {
   const { positions, targets } = maskTokens([1, 7, 1], { ...options, probability: 0 });
   expect([...positions]).toEqual([1]);
   expect([...targets]).toEqual([7]);
@@ -50,7 +50,7 @@ test.each<[Partial<MaskingOptions>, "ERR_RANGE" | "ERR_ARGUMENT"]>([
   [{ special: 5 as never }, "ERR_ARGUMENT"],
 ])("refuses %j", (change, code) => expectError(() => maskTokens([5, 5], { ...options, ...change }), code));
 
-test("refuses what are no tokens", () => {
+test("refuses invalid tokens", () => {
   expectError(() => maskTokens(null!, options), "ERR_ARGUMENT");
   expectError(() => maskTokens([1], null!), "ERR_ARGUMENT");
 });

@@ -53,7 +53,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     }
   });
 
-  test("what products read follows the optimiser and set()", async () => {
+  test("the weights that products read follow the optimiser and set()", async () => {
     using model = tinyModel({ device });
     model.dtype = "bf16";
     using input = tensor(ids, [2, 8], { device });
@@ -89,7 +89,7 @@ describe.each(devicesTested)("on $name", ({ device }) => {
     expect(changed).toEqual(await fresh());
   });
 
-  test("rounded weights live as long as their graph, and take the place of those of inference", async () => {
+  test("rounded weights live as long as their graph, and replace those of inference", async () => {
     using input = tensor(ids, [2, 8], { device });
     const live = (): number => input.device.memory().live;
     const step = (model: GPT): void => {

@@ -17,7 +17,7 @@ describe.for([0, 1, 2 ** 20 - 1, 1_790_000_000_001, Number.MAX_SAFE_INTEGER])("s
     for (const value of draw()) expect(Number.isSafeInteger(value) && value >= 0).toBe(true);
   });
 
-  test("no two layers start alike", async () => {
+  test("no two layers start with the same weights", async () => {
     using model = tinyModel({ seed });
     const [a, b] = await Promise.all(model.h.map((block) => block.attn.c_attn.weight.data()));
     expect(a!.some((x, i) => x !== b![i])).toBe(true);

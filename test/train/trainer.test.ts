@@ -89,7 +89,7 @@ onEachDevice(() => {
       expect(result.loss).toBeGreaterThan(0);
     });
 
-    test("a loop that is left goes on where it was", async () => {
+    test("a loop that was left continues where it was", async () => {
       using model = tinyModel();
       using trainer = new Trainer({ model, data, batchSize: 4, steps: 6 });
       const first: TrainerEvent[] = [];
@@ -179,7 +179,7 @@ onEachDevice(() => {
       expect([after.live, after.tensors]).toEqual([before.live, before.tensors]);
     });
 
-    test("keeps to the time it is given, the learning rate falling with it", async () => {
+    test("keeps to its time limit, and the learning rate falls accordingly", async () => {
       const started = performance.now();
       const { events } = await run({ steps: 1_000_000, maxSeconds: 0.5, lr: 0.01, warmup: 3 });
       expect((performance.now() - started) / 1000).toBeLessThan(3);
@@ -207,7 +207,7 @@ onEachDevice(() => {
   });
 
   describe("a step that fails", () => {
-    test("updates nothing, and whoever catches its error may go on as if it had not been", async () => {
+    test("updates nothing, and a caller that catches its error may continue as if it had not happened", async () => {
       const two = await run({ steps: 2, schedule: () => 1e-3 });
       let reads = 0;
       const broken: TokenSource = {
@@ -247,7 +247,7 @@ onEachDevice(() => {
       return model;
     }
 
-    test("by gradients that are not finite is skipped, and its event says so", async () => {
+    test("is skipped if gradients are not finite, and its event says so", async () => {
       using model = spoilt([2, 3, 5]);
       using trainer = new Trainer({ model, data, batchSize: 4, steps: 6, maxSkips: 2 });
       const steps = (await collect(trainer.run())).filter((event) => event.type === "step");
@@ -369,7 +369,7 @@ onEachDevice(() => {
       expect(model.training).toBe(true);
     });
 
-    test("takes few tokens, and fewer batches if asked", async () => {
+    test("accepts few tokens, and uses fewer batches on request", async () => {
       using model = tinyModel();
       expect((await evaluate(model, sliceSource(validation, 0, 20))).tokens).toBe(16);
       expect((await evaluate(model, validation, { batchSize: 2, batches: 3 })).tokens).toBe(48);
