@@ -17,7 +17,10 @@ export function sampleOf(
   };
 }
 
-/** Takes samples. `times` goes on until the samples, with all that they do, have taken `seconds`; it takes one at least. */
+/**
+ * Takes samples. `times` takes them until they, with everything around them, have lasted `seconds`; it takes at least
+ * one.
+ */
 export class Clock {
   #last = 0;
 

@@ -11,7 +11,7 @@ export interface Figures {
   loadSectors: number;
   storeSectors: number;
   wavefronts?: number;
-  /** Share of matrix instructions in all warp instructions; of multiply-adds where the case says how many there are. */
+  /** Share of matrix instructions in all warp instructions; or of multiply-adds if the case gives their number. */
   share: number;
   instructions: number;
   /** Descriptions of the limits that were not kept. */

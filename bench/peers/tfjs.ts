@@ -70,6 +70,6 @@ const twins: Twins = {
   },
 };
 const { version } = require("@tensorflow/tfjs-core/package.json") as { version: string };
-// On Node.js the back end has one thread, whatever it is asked for.
+// On Node.js the back end has one thread, whatever number is requested.
 const threads = wasm.getThreadsCount();
 await serve(`${version}, ${threads} ${threads === 1 ? "thread" : "threads"}`, twins);

@@ -1,5 +1,5 @@
-// Whether f32 products may run on tensor cores, which round their operands to tf32 (10 bits after the point). The
-// setting holds for the whole process and is off by default; HEED_TF32=1 or the addon's setTf32 turns it on.
+// The setting that lets f32 products run on tensor cores, which round their operands to tf32 (10 bits after the point).
+// It holds for the whole process and is off by default; HEED_TF32=1 or the addon's setTf32 turns it on.
 #pragma once
 
 namespace heed::cuda {

@@ -63,7 +63,7 @@ void move_predicate(Warp& warp, const Instruction& in);  // q → p
 void combine_predicates(Warp& warp,
                         const Instruction& in);  // q and e (number, complement in flags 8) → p; mode: Combine
 
-// ---- scalar.cc: what is rare, one lane after the other. Null if there is no such instruction.
+// ---- scalar.cc: rare instructions, one lane after the other. Returns null if there is no such instruction.
 Handler find_scalar(std::string_view operation, Type type);
 
 }  // namespace heed::simulator

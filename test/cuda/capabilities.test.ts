@@ -22,7 +22,7 @@ const program = (limit: number) => `
     });
     return heed.tensor(values, shape, { dtype });
   };
-  /** Results and gradients of what \`operation\` makes of random tensors, on both devices. */
+  /** Returns the results and gradients of \`operation\` on random tensors, for both devices. */
   async function compare(name, shapes, dtype, operation, tolerance = { f32: 1e-5, bf16: 3e-2, f16: 4e-3 }[dtype]) {
     const results = [];
     for (const device of ["cpu", "cuda:0"]) {

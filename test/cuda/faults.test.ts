@@ -12,7 +12,7 @@ import { patience, runChild } from "../support/child.js";
  */
 async function run<Result>(program: string, env: NodeJS.ProcessEnv, said = /^$/): Promise<Result> {
   const prelude = `
-    /** What a call, or its promise, throws: "CODE message". */
+    /** Returns the error of a call, or of its promise, as "CODE message". */
     const failure = async (body) => {
       try {
         await body();

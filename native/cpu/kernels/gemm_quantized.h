@@ -13,7 +13,7 @@ struct QuantizedProduct {
   int64_t rows;
   const uint8_t* codes;
   const bf16* scales;
-  TensorView a, out, bias, residual;  // data is null where an optional one is absent
+  TensorView a, out, bias, residual;  // data is null if an optional one is absent
   Activation activation;
 
   const uint8_t* panel_codes(int64_t panel) const { return codes + panel * weight.words() * kPanelBytes; }

@@ -38,7 +38,7 @@ struct GemmParams {
   int batch_rank;
   int64_t batch_shape[kGemmBatchRank];
   GemmOperand a, b;
-  GemmMatrix out, residual, preact, dact;  // data is null where an optional one is absent
+  GemmMatrix out, residual, preact, dact;  // data is null if an optional one is absent
   const void* bias;
   bool bias_f32;
   bool plain;    // the epilogue is only a store
