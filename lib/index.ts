@@ -32,7 +32,7 @@ export {
 export { biasedAttention, type BiasedAttentionOptions } from "./ops/biased-attention.js";
 export { add, div, equal, greater, less, maximum, minimum, mul, type Operand, pow, sub } from "./ops/binary.js";
 export { cacheWrite } from "./ops/cache-write.js";
-export { argmax, sample, type SamplingOptions, topk } from "./ops/choose.js";
+export { argmax, topk } from "./ops/choose.js";
 export { crossEntropy, type CrossEntropyOptions } from "./ops/cross-entropy.js";
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from "./ops/linear-cross-entropy.js";
 export { dropout } from "./ops/dropout.js";
@@ -65,6 +65,7 @@ export { max, mean, type ReduceOptions, sum } from "./ops/reduce.js";
 export { addRmsNorm, rmsNorm, type RmsNormOptions } from "./ops/rms-norm.js";
 export { rotary, type RotaryOptions } from "./ops/rotary.js";
 export { type RotaryScaling, rotaryTable, type RotaryTableOptions } from "./ops/rotary-table.js";
+export { logProbabilities, type RowSampling, sample, type SampleInputs, type SamplingOptions } from "./ops/sample.js";
 export { sinusoidalTable, type SinusoidalTableOptions, type Sinusoids } from "./ops/sinusoidal-table.js";
 export { type PaddedSequences, type PadOptions, padSequences } from "./ops/pad-sequences.js";
 export { softmax } from "./ops/softmax.js";

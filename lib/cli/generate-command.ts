@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { smallestFloat } from "../check.js";
+import { largestFloat, smallestFloat } from "../check.js";
 import { integer, number, repeatable, text } from "./arguments.js";
 import { type GenerateFlags, samplingDefaults } from "./generate-flags.js";
 import { inferenceOptions } from "./inference-options.js";
@@ -18,6 +18,7 @@ export function generateCommand(): Command {
     .option("--chat", "treat the prompt as a message, and answer it by the model's chat template")
     .option("--system <text>", "with --chat: instructions to the model that come before the message")
     .option("--max-tokens <n>", "largest number of tokens to generate", integer(1), 256)
+    .option("--min-tokens <n>", "do not end the text before n tokens have been generated (default: 0)", integer(0))
     .option(
       "--temperature <x>",
       `how random the choice of tokens is; 0 always takes the likeliest token ${or(samplingDefaults.temperature)}`,
@@ -39,9 +40,24 @@ export function generateCommand(): Command {
       number(0, 1),
     )
     .option(
+      "--typical-p <x>",
+      `choose among the most typical tokens that together have probability x ${or(samplingDefaults.typicalP)}`,
+      number(smallestFloat, 1),
+    )
+    .option(
       "--repetition-penalty <x>",
       `make tokens that occurred before less likely; 1 turns this off ${or(samplingDefaults.repetitionPenalty)}`,
       number(smallestFloat),
+    )
+    .option(
+      "--presence-penalty <x>",
+      "subtract x from the logits of tokens that were generated before (default: 0)",
+      number(-largestFloat),
+    )
+    .option(
+      "--frequency-penalty <x>",
+      "subtract x from the logit of a token for each time that it was generated before (default: 0)",
+      number(-largestFloat),
     )
     .option("--seed <n>", "the same seed gives the same text (default: a random seed)", integer(0))
     .option("--stop <text>", "stop before this text; may be given several times", repeatable)

@@ -11,7 +11,11 @@ export interface GenerateFlags extends InferenceFlags {
   topK?: number;
   topP?: number;
   minP?: number;
+  typicalP?: number;
   repetitionPenalty?: number;
+  presencePenalty?: number;
+  frequencyPenalty?: number;
+  minTokens?: number;
   seed?: number;
   stop?: string[];
   overflow: "error" | "slide";
@@ -20,4 +24,13 @@ export interface GenerateFlags extends InferenceFlags {
 }
 
 /** Defaults for options that neither the user nor the model's generation_config.json sets. */
-export const samplingDefaults = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 } as const;
+export const samplingDefaults = {
+  temperature: 0.8,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+} as const;

@@ -1,20 +1,33 @@
 import { largest } from "../largest.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { Graph } from "../graph.js";
-import { sampleInto } from "../ops/choose.js";
+import { sampleInto, SamplingTensors } from "../ops/sample.js";
 import { reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
 import { empty, tensor } from "../creation.js";
-import type { IntTensor } from "../tensor.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+import { allowedTokens, logitBiases } from "./logit-rules.js";
 import { clearRow, copyRow } from "./cache-rows.js";
 import { type CausalModel, infer } from "./causal-model.js";
 import type { TokenSettings } from "./options.js";
 import { generated, hasEnded, keptTokens, type Sequence } from "./sequence.js";
 import { TokenHistory } from "./token-history.js";
 
+/** State that the choice of the next tokens depends on besides the logits, with one row per sequence. */
+interface SamplingState {
+  readonly rows: SamplingTensors;
+  /** The latest tokens, if there is a repetition penalty. */
+  readonly history: TokenHistory | null;
+  /** The latest generated tokens, if there is a presence or frequency penalty. */
+  readonly generated: TokenHistory | null;
+  readonly bias: FloatTensor | null;
+  /** Bits of the tokens that may be chosen, if some may not yet. */
+  readonly allowed: IntTensor | null;
+}
+
 /**
  * Sequences that are decoded together, one token each per step, with their state on the device: one cache row each, the
- * latest sampled ids, and the token history if there is a repetition penalty.
+ * latest sampled ids, and what the sampling options need.
  *
  * Sampled ids are the input of the next step without passing through the host. So a step can be enqueued before the
  * tokens of the step before it are read, unless `makeRoom` must run in between. A sequence whose logits have no
@@ -28,7 +41,7 @@ export class DecodingBatch implements Disposable {
   readonly #settings: TokenSettings;
   #rows: Sequence[];
   #cache: KvCache;
-  #history: TokenHistory | null;
+  #sampling: SamplingState;
   /** The latest sampled ids, [B]; -1 for a row that had no distribution. */
   #ids: IntTensor;
   /** The next step's input, [B]: the sampled ids, with 0 in place of -1. */
@@ -50,7 +63,7 @@ export class DecodingBatch implements Disposable {
     // The last token of a sequence is never fed back to the model.
     const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
-    this.#history = this.#createHistory();
+    this.#sampling = this.#createSampling();
     [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
   }
 
@@ -130,7 +143,7 @@ export class DecodingBatch implements Disposable {
     this.#recorded?.dispose();
     this.#recorded = null;
     this.#cache.dispose();
-    this.#history?.dispose();
+    for (const part of Object.values(this.#sampling)) (part as Disposable | null)?.[Symbol.dispose]();
     for (const integers of [this.#ids, this.#inputs, this.#offsets]) integers.dispose();
   }
 
@@ -156,33 +169,42 @@ export class DecodingBatch implements Disposable {
   }
 
   #advance(ids: () => IntTensor, counts?: number[]): void {
-    this.#setOffsets();
+    this.#prepareDraw();
     this.#sample(ids, counts);
-    this.#history?.append(this.#ids);
+    this.#appendTokens();
   }
 
   #advanceRecorded(): void {
-    this.#setOffsets();
+    this.#prepareDraw();
     this.#cache.begin(1);
     if (this.#recorded) this.#cache.advance();
     else this.#recorded = Graph.capture(this.#model.device, () => this.#sample(() => this.#latest()));
     this.#recorded.launch();
-    this.#history?.append(this.#ids);
+    this.#appendTokens();
+  }
+
+  #appendTokens(): void {
+    this.#sampling.history?.append(this.#ids);
+    this.#sampling.generated?.append(this.#ids);
   }
 
   #sample(ids: () => IntTensor, counts?: number[]): void {
-    const { sampling, seed } = this.#settings;
     const cache = this.#cache;
+    const { rows, history, generated, bias, allowed } = this.#sampling;
     using logits = infer(
       this.#model,
       () => this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }), // [B, V]
     );
     const outputs = { ids: this.#ids, inputs: this.#inputs };
-    sampleInto(outputs, logits, this.#offsets, { ...sampling, seed, history: this.#history?.tokens ?? null });
+    const inputs = { history: history?.tokens ?? null, generated: generated?.tokens ?? null, bias, allowed };
+    sampleInto(outputs, logits, this.#offsets, rows, inputs);
   }
 
-  #setOffsets(): void {
+  /** Sets what differs between draws: the numbers of the draws, and whether a text may end. */
+  #prepareDraw(): void {
     this.#offsets.set(this.#rows.map(({ stream }) => stream + this.#draws));
+    const { allowed } = this.#sampling;
+    if (allowed && this.#draws === this.#settings.minTokens) allowed.set(new Int32Array(allowed.size).fill(-1));
     this.#draws++;
   }
 
@@ -191,7 +213,7 @@ export class DecodingBatch implements Disposable {
     this.dispose();
     this.#cache = cache;
     this.#rows = live.map((row) => this.#rows[row]!);
-    this.#history = this.#createHistory();
+    this.#sampling = this.#createSampling();
     [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
     this.#inputs.set(this.#rows.map(({ tokens }) => tokens.at(-1)!));
   }
@@ -214,10 +236,22 @@ export class DecodingBatch implements Disposable {
     for (const [i, row] of full.entries()) copyRow(cache, i, this.#cache, row);
   }
 
-  #createHistory(): TokenHistory | null {
-    if (this.#settings.sampling.repetitionPenalty === 1) return null;
-    const sequences = this.#rows.map(({ tokens }) => tokens);
-    return new TokenHistory(sequences, this.#model.config.contextLength, this.#model.device);
+  #createSampling(): SamplingState {
+    const { device, config } = this.#model;
+    const { contextLength, vocabularySize } = config;
+    const { sampling, seed, minTokens, stopTokens, logitBias } = this.#settings;
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = sampling;
+    const size = [this.#rows.length, vocabularySize] as const;
+    const history = (of: (row: Sequence) => number[]): TokenHistory =>
+      new TokenHistory(this.#rows.map(of), contextLength, device);
+    return {
+      rows: new SamplingTensors(Array(this.#rows.length).fill({ ...sampling, seed }), device),
+      history: repetitionPenalty === 1 ? null : history(({ tokens }) => tokens),
+      generated:
+        presencePenalty === 0 && frequencyPenalty === 0 ? null : history(({ tokens, prompt }) => tokens.slice(prompt)),
+      bias: logitBias.length > 0 ? logitBiases(logitBias, size, device) : null,
+      allowed: this.#draws < minTokens && stopTokens.size > 0 ? allowedTokens(stopTokens, size, device) : null,
+    };
   }
 
   /** Creates three tensors of one integer per row. */

@@ -1,6 +1,6 @@
 import { HeedError } from "../errors.js";
-import { checkInteger, describe } from "../ops/check.js";
-import { checkSampling, type SamplingOptions } from "../ops/choose.js";
+import { checkInteger, checkNumber, checkObject, describe, largestFloat } from "../ops/check.js";
+import { checkSampling, type SamplingOptions } from "../ops/sample.js";
 import type { CausalModel } from "./causal-model.js";
 
 /** Options for generating tokens. */
@@ -14,6 +14,15 @@ export interface TokenOptions extends SamplingOptions {
    * end-of-text token, and a call for tokens has no stop tokens.
    */
   stopTokens?: readonly number[];
+  /** Number of tokens before which no token of `stopTokens` is chosen. @default 0 */
+  minTokens?: number;
+  /**
+   * Numbers that are added to the logits of single tokens, by token id, before a token is chosen. -Infinity excludes a
+   * token.
+   *
+   * @default {}
+   */
+  logitBias?: Readonly<Record<number, number>>;
   /**
    * Behavior for a sequence that outgrows the model's context. With "error", a prompt that does not fit throws
    * ERR_RANGE, and a sequence that fills the context ends with the finish reason "length". With "slide", the model
@@ -43,6 +52,9 @@ export interface TokenSettings {
   maxTokens: number;
   seed: number;
   stopTokens: ReadonlySet<number>;
+  minTokens: number;
+  /** Token ids and the numbers that are added to their logits. */
+  logitBias: readonly (readonly [token: number, bias: number])[];
   slide: boolean;
   signal: AbortSignal | undefined;
   onToken: ((token: number, sequence: number) => void) | undefined;
@@ -94,15 +106,41 @@ export function checkTokens(op: string, name: string, tokens: ArrayLike<number>,
 export function checkTokenOptions(op: string, model: CausalModel, options: TokenOptions): TokenSettings {
   checkOptions(op, options);
   const { maxTokens = 256, stopTokens = [], overflow = "error", signal, onToken } = options;
-  const { seed = Math.floor(Math.random() * 2 ** 53) } = options;
+  const { seed = Math.floor(Math.random() * 2 ** 53), minTokens = 0, logitBias = {} } = options;
   checkInteger(op, "maxTokens", maxTokens, 1);
+  checkInteger(op, "minTokens", minTokens, 0, maxTokens);
   checkInteger(op, "seed", seed, 0);
   checkTokens(op, "stopTokens", stopTokens, model.config.vocabularySize);
   if (overflow !== "slide" && overflow !== "error") throw expected(op, 'overflow to be "error" or "slide"', overflow);
   checkSignal(op, signal);
   if (onToken !== undefined && typeof onToken !== "function") throw expected(op, "onToken to be a function", onToken);
-  const sampling = checkSampling(op, options);
-  return { sampling, maxTokens, seed, stopTokens: new Set(stopTokens), slide: overflow === "slide", signal, onToken };
+  return {
+    sampling: checkSampling(op, options),
+    maxTokens,
+    seed,
+    stopTokens: new Set(stopTokens),
+    minTokens,
+    logitBias: checkLogitBias(op, logitBias, model.config.vocabularySize),
+    slide: overflow === "slide",
+    signal,
+    onToken,
+  };
+}
+
+/** Checks a logit bias and returns its tokens and numbers. */
+function checkLogitBias(
+  op: string,
+  bias: Readonly<Record<number, number>>,
+  vocabularySize: number,
+): [token: number, bias: number][] {
+  checkObject(op, "logitBias", bias);
+  return Object.entries(bias).map(([key, value]) => {
+    const token = Number(key);
+    const inVocabulary = Number.isInteger(token) && token >= 0 && token < vocabularySize;
+    if (!inVocabulary) throw expected(op, `the keys of logitBias to be token ids below ${vocabularySize}`, key);
+    if (value !== -Infinity) checkNumber(op, `logitBias[${key}]`, value, -largestFloat, largestFloat);
+    return [token, value];
+  });
 }
 
 const loneSurrogate = /\p{Surrogate}/u;

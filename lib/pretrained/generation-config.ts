@@ -15,6 +15,8 @@ export interface GenerationDefaults {
   topP?: number;
   /** Samples from tokens that are at least this share as likely as the likeliest; 0 is off. */
   minP?: number;
+  /** Samples from the most typical tokens that together have this probability; 1 is off. */
+  typicalP?: number;
   /** Penalty of the logits of tokens that have occurred before; 1 is off. */
   repetitionPenalty?: number;
 }
@@ -24,6 +26,7 @@ const names = {
   topK: "top_k",
   topP: "top_p",
   minP: "min_p",
+  typicalP: "typical_p",
   repetitionPenalty: "repetition_penalty",
 } as const;
 

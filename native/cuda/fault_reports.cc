@@ -51,7 +51,8 @@ Error error_of(const FaultReport& report) {
       write("%s: expected starts from 0 to %lld, got %lld", limit, value);
       break;
     case FaultKind::history:
-      write("%s: expected history ids below %lld, got %lld at position %lld of row %lld", limit, value, position, row);
+      write("%s: expected ids of earlier tokens below %lld, got %lld at position %lld of row %lld", limit, value,
+            position, row);
       break;
     case FaultKind::key_length:
       write("%s: expected key_lengths from 0 to %lld, got %lld", limit, value);

@@ -84,12 +84,20 @@ describe("train and generate", () => {
       ["--top-k", "1"],
       ["--top-p", "1e-9"],
       ["--min-p", "1"],
+      ["--temperature", "0", "--min-tokens", "2", "--presence-penalty", "0", "--frequency-penalty", "0"],
     ])
       expect((await heed([...generate, ...flags, "The whale"], { cwd })).stdout, flags.join(" ")).toBe(whole.stdout);
-    const penalised = await heed([...generate, "--temperature", "0", "--repetition-penalty", "1e6", "The whale"], {
-      cwd,
-    });
-    expect(penalised.stdout).not.toBe(whole.stdout);
+    for (const flags of [
+      ["--repetition-penalty", "1e6"],
+      ["--presence-penalty", "1e6"],
+      ["--frequency-penalty", "1e6"],
+    ]) {
+      const penalised = await heed([...generate, "--temperature", "0", ...flags, "The whale"], { cwd });
+      expect(penalised.stdout, flags.join(" ")).not.toBe(whole.stdout);
+    }
+    const typical = await heed([...generate, "--typical-p", "1e-9", "The whale"], { cwd });
+    const again = await heed([...generate, "--typical-p", "1e-9", "The whale"], { cwd });
+    expect(again.stdout).toBe(typical.stdout);
     const strange = await heed([...generate, "Ω"], { cwd });
     expect(strange).toMatchObject({
       code: 2,

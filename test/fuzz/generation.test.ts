@@ -14,7 +14,7 @@ import { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import { Llama } from "../../lib/models/llama.js";
 import type { LlamaConfig } from "../../lib/models/llama-config.js";
-import { sample } from "../../lib/ops/choose.js";
+import { sample } from "../../lib/ops/sample.js";
 import { narrow } from "../../lib/ops/views.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";

@@ -3,9 +3,10 @@ import { describe, expect, test } from "vitest";
 import { infer } from "../../lib/generate/causal-model.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import type { TokenOptions } from "../../lib/generate/options.js";
-import { sample } from "../../lib/ops/choose.js";
+import { sample } from "../../lib/ops/sample.js";
 import { scope } from "../../lib/scope.js";
 import { tensor } from "../../lib/creation.js";
+import type { IntTensor } from "../../lib/tensor.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
 
@@ -14,7 +15,8 @@ import { circle, devices, RoteModel, smallGpt, someTokens } from "./models.js";
  * results.
  */
 async function slowly(model: GPT, prompt: number[], options: TokenOptions & { seed: number }): Promise<number[]> {
-  const { maxTokens = 256, seed, stopTokens = [] } = options;
+  const { maxTokens = 256, seed, stopTokens = [], minTokens = 0, logitBias = {} } = options;
+  const { vocabularySize: V } = model.config;
   const { contextLength } = model.config;
   const device = model.device;
   const all = prompt.slice(-contextLength);
@@ -25,8 +27,21 @@ async function slowly(model: GPT, prompt: number[], options: TokenOptions & { se
       const input = tensor(Int32Array.from(context), [1, context.length], { device });
       const logits = model.forward(input, { lastOnly: true });
       const offsets = tensor(Int32Array.of(prompt.length + generated.length), [1], { device });
-      const history = Int32Array.from(all.slice(-contextLength));
-      return sample(logits, offsets, { ...options, seed, history: tensor(history, [1, history.length], { device }) });
+      const row = (values: number[]): IntTensor => tensor(Int32Array.from(values), [1, values.length], { device });
+      const early = generated.length < minTokens;
+      const bias = Float32Array.from({ length: V }, (_, v) =>
+        early && stopTokens.includes(v) ? -Infinity : (logitBias[v] ?? 0),
+      );
+      return sample(
+        logits,
+        offsets,
+        { ...options, seed },
+        {
+          history: row(all.slice(-contextLength)),
+          generated: row([-1, ...generated.slice(-contextLength)]),
+          bias: tensor(bias, [1, V], { device }),
+        },
+      );
     });
     const token = await ids.item();
     ids.dispose();
@@ -46,6 +61,11 @@ describe.for(devices)("generateTokens on %s", (device) => {
     "top-k, top-p and min-p": { temperature: 1.5, topK: 20, topP: 0.9, minP: 0.02 },
     "greedy with a repetition penalty": { temperature: 0, repetitionPenalty: 1.3 },
     "sampled with a repetition penalty": { repetitionPenalty: 1.3 },
+    "with penalties for generated tokens": { presencePenalty: 0.4, frequencyPenalty: 0.9, typicalP: 0.9 },
+    "greedy with a frequency penalty and biased logits": {
+      ...{ temperature: 0, frequencyPenalty: 0.3 },
+      logitBias: { 3: 2, 5: -Infinity, 11: -1.5 },
+    },
   };
 
   describe.for(Object.entries(ways))("%s", ([, way]) => {
@@ -81,7 +101,23 @@ describe.for(devices)("generateTokens on %s", (device) => {
     });
   });
 
-  test("a seed gives the same tokens again, another seed others, and no seed random ones", async () => {
+  test("no stop token is chosen before minTokens tokens", async () => {
+    using model = smallGpt(device);
+    const prompts = [someTokens(3, 1), someTokens(9, 2), someTokens(5, 3)];
+    const ends = Array.from({ length: model.config.vocabularySize / 2 }, (_, i) => 2 * i);
+    const options = { seed: 5, maxTokens: 12, stopTokens: ends };
+    const lengths = [];
+    for (const minTokens of [0, 1, 5, 12]) {
+      const results = await generateTokens(model, prompts, { ...options, minTokens });
+      for (const [i, prompt] of prompts.entries())
+        expect(results[i]!.tokens).toEqual(await slowly(model, prompt, { ...options, minTokens }));
+      lengths.push(Math.min(...results.map(({ tokens }) => tokens.length)));
+    }
+    expect(lengths[0]).toBeLessThan(5);
+    for (const [i, minTokens] of [0, 1, 5, 12].entries()) expect(lengths[i]).toBeGreaterThanOrEqual(minTokens);
+  });
+
+  test("a seed gives the same tokens again, another one others, none a random one", async () => {
     using model = smallGpt(device);
     const run = async (options: TokenOptions): Promise<number[]> =>
       (await generateTokens(model, [[1, 2, 3]], { maxTokens: 20, ...options }))[0]!.tokens;

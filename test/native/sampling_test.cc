@@ -1,4 +1,9 @@
-// Tests argmax, topk and sample: awkward sizes, ties, rows of NaN and infinities, rows that lie apart, and every error.
+// argmax, topk, sample and log_probabilities: awkward sizes, ties, rows of NaN and infinities, rows apart from each
+// other, and every error.
+#include <cstring>
+#include <vector>
+
+#include "core/sampling.h"
 #include "sweep.h"
 
 namespace heed::test {
@@ -72,74 +77,107 @@ TEST(topk_errors) {
   is(call(four, ids_four, inp), "ERR_SHAPE: topk: expected at most 3 values per row, got 4");
 }
 
-struct Sampling {
-  float temperature = 1;
-  int64_t top_k = 0;
-  float top_p = 1, min_p = 0, repetition_penalty = 1;
-  int64_t seed = 42;
+const SamplingNumbers kPlain = {1, 0, 0, 1, 1, 0, 1};
+
+// Options of rows, as tensors.
+struct Options {
+  Array<float> numbers;
+  Array<int32_t> integers;
+
+  Options(int64_t B, const std::vector<SamplingNumbers>& choice = {kPlain}, int32_t top_k = 0)
+      : numbers({B, kSamplingNumbers}), integers({B, kSamplingIntegers}) {
+    for (int64_t b = 0; b < B; b++) {
+      const SamplingNumbers& row = choice[static_cast<size_t>(b) % choice.size()];
+      std::memcpy(&numbers[b * kSamplingNumbers], &row, sizeof row);
+      const int32_t whole[] = {b % 2 == 0 ? top_k : 0, 42, 1};
+      std::memcpy(&integers[b * kSamplingIntegers], whole, sizeof whole);
+    }
+  }
 };
 
-const Sampling kSamplings[] = {
-    {},  {0.7f},   {2, 5},     {1, 0, 0.9f},         {1, 0, 1, 0.1f},   {1.3f, 20, 0.8f, 0.05f, 1.2f}, {1, 0, 1e-6f},
-    {0}, {1e-42f}, {1e30f, 3}, {1, 100000, 0.7f, 1}, {1, 0, 1, 0, 0.5f}};
-
 TEST(sample_sizes) {
+  // Repetition, presence and frequency penalty, temperature, top-p, min-p, typical-p.
+  const std::vector<SamplingNumbers> rows = {
+      kPlain,
+      {1, 0, 0, 0.7f, 0.9f, 0, 1},
+      {1.2f, 0.5f, 0.1f, 1.3f, 0.8f, 0.05f, 0.7f},
+      {1, 0, 0, 0, 1, 0, 1},
+      {1, 0, 0, 1e-42f, 1, 0.1f, 1},
+      {0.5f, -1, 0, 1e30f, 1e-6f, 0, 1},
+      {1, 0, 0, 2, 1, 0, 0.3f},
+  };
   sweep(stream, [&](Sweep& s) {
     for (const int64_t V : {1, 2, 3, 17, 64, 257, 1000, 50257})
-      for (const Sampling& given : kSamplings) {
-        const Array<float> logits = rows_of_every_kind(V < 1000 ? 40 : 6, V);
+      for (const int32_t top_k : {0, 5, 100000}) {
+        const Array<float> logits = rows_of_every_kind(V < 1000 ? 40 : 7, V);
         const int64_t B = logits.view.shape[0];
-        s.check("sample", 2, {integers({B}, 9), integers({B}, 9), integers({B, 6}, V, -1), integers({B}, 1000)},
+        const Options options(B, rows, top_k);
+        const Array<float> bias = rows_of_every_kind(B, V);
+        const int64_t words = (V + kTokensPerWord - 1) / kTokensPerWord;
+        s.check("sample", 2,
+                {integers({B}, 9), integers({B}, 9), integers({B, 6}, V, -1), integers({B, 3}, V, -1),
+                 integers({B, words}, 1 << 30), integers({B}, 1000)},
                 [&](const Views& v) {
-                  ops.sample(stream, v[0], &v[1], logits, &v[2], v[3], given.temperature, given.top_k, given.top_p,
-                             given.min_p, given.repetition_penalty, given.seed);
+                  ops.sample(stream, v[0], &v[1], logits, &v[2], &v[3], top_k ? &bias.view : nullptr, &v[4], v[5],
+                             options.numbers, options.integers);
                 });
       }
   });
 }
 
+TEST(log_probabilities_sizes) {
+  sweep(stream, [&](Sweep& s) {
+    for (const int64_t V : {1, 2, 3, 17, 64, 257, 1000, 50257}) {
+      const Array<float> logits = rows_of_every_kind(7, V);
+      s.check("log_probabilities", 1, {{{7, 3}}, integers({7, 3}, V, -1)},
+              [&](const Views& v) { ops.log_probabilities(stream, v[0], logits, v[1]); });
+    }
+  });
+}
+
 TEST(sample_errors) {
-  Array<float> logits({2, 9}), flat({9}), no_columns({2, 0}), no_rows({0, 9});
-  Array<int32_t> ids({2}), three({3}), history({2, 4}), other({3, 4}), offsets({2}), none({0});
-  const auto call = [&](Out i, In x, OptIn past, In at, const Sampling& s) {
+  Array<float> logits({2, 9}), flat({9}), no_columns({2, 0}), no_rows({0, 9}), bias({2, 9});
+  Array<int32_t> ids({2}), three({3}), history({2, 4}), other({3, 4}), offsets({2}), none({0}), words({2, 2});
+  const Options two(2), three_rows(3), zero(0);
+  struct Inputs {
+    OptIn history = nullptr, generated = nullptr, bias = nullptr, allowed = nullptr;
+    OptOut inputs = nullptr;
+  };
+  const auto call = [&](Out i, In x, In at, const Inputs& given = {}, const Options* options = nullptr) {
+    const Options& o = options ? *options : two;
     return error_of([&] {
-      ops.sample(stream, i, nullptr, x, past, at, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty,
-                 s.seed);
+      ops.sample(stream, i, given.inputs, x, given.history, given.generated, given.bias, given.allowed, at, o.numbers,
+                 o.integers);
     });
   };
-  is(call(ids, ids, nullptr, offsets, {}), "ERR_DTYPE: sample: expected logits of dtype f32, bf16 or f16, got i32");
-  is(call(ids, flat, nullptr, offsets, {}), "ERR_SHAPE: sample: expected logits with 2 dimensions, got shape [9]");
-  is(call(logits, logits, nullptr, offsets, {}), "ERR_DTYPE: sample: expected ids of dtype i32, got f32");
-  is(call(three, logits, nullptr, offsets, {}), "ERR_SHAPE: sample: expected ids of shape [2], got [3]");
-  const auto with_inputs = [&](OptOut inputs) {
-    return error_of([&] { ops.sample(stream, ids, inputs, logits, nullptr, offsets, 1, 0, 1, 0, 1, 0); });
-  };
-  is(with_inputs(&logits), "ERR_DTYPE: sample: expected inputs of dtype i32, got f32");
-  is(with_inputs(&three), "ERR_SHAPE: sample: expected inputs of shape [2], got [3]");
-  is(call(ids, logits, nullptr, logits, {}), "ERR_DTYPE: sample: expected offsets of dtype i32, got f32");
-  is(call(ids, logits, nullptr, three, {}), "ERR_SHAPE: sample: expected offsets of shape [2], got [3]");
-  is(call(ids, logits, &ids, offsets, {}), "ERR_SHAPE: sample: expected history with 2 dimensions, got shape [2]");
-  is(call(ids, logits, &logits, offsets, {}), "ERR_DTYPE: sample: expected history of dtype i32, got f32");
-  is(call(ids, logits, &other, offsets, {}), "ERR_SHAPE: sample: expected history of shape [2, 4], got [3, 4]");
-  is(call(ids, no_columns, nullptr, offsets, {}), "ERR_SHAPE: sample: expected logits with at least 1 column, got 0");
-  is(call(ids, logits, nullptr, offsets, {-1}),
-     "ERR_RANGE: sample: expected temperature of at least 0 and finite, got -1");
-  is(call(ids, logits, nullptr, offsets, {INFINITY}),
-     "ERR_RANGE: sample: expected temperature of at least 0 and finite, got inf");
-  is(call(ids, logits, nullptr, offsets, {1, -1}), "ERR_RANGE: sample: expected top_k of at least 0, got -1");
-  is(call(ids, logits, nullptr, offsets, {1, 0, 0}), "ERR_RANGE: sample: expected top_p in (0, 1], got 0");
-  is(call(ids, logits, nullptr, offsets, {1, 0, NAN}), "ERR_RANGE: sample: expected top_p in (0, 1], got nan");
-  is(call(ids, logits, nullptr, offsets, {1, 0, 1, 1.5f}), "ERR_RANGE: sample: expected min_p in [0, 1], got 1.5");
-  is(call(ids, logits, nullptr, offsets, {1, 0, 1, 0, 0}),
-     "ERR_RANGE: sample: expected repetition_penalty above 0 and finite, got 0");
-  ops.sample(stream, none, nullptr, no_rows, nullptr, none, 1, 0, 1, 0, 1, 0);
+  is(call(ids, ids, offsets), "ERR_DTYPE: sample: expected logits of dtype f32, bf16 or f16, got i32");
+  is(call(ids, flat, offsets), "ERR_SHAPE: sample: expected logits with 2 dimensions, got shape [9]");
+  is(call(logits, logits, offsets), "ERR_DTYPE: sample: expected ids of dtype i32, got f32");
+  is(call(three, logits, offsets), "ERR_SHAPE: sample: expected ids of shape [2], got [3]");
+  is(call(ids, logits, offsets, {.inputs = &logits.view}), "ERR_DTYPE: sample: expected inputs of dtype i32, got f32");
+  is(call(ids, logits, offsets, {.inputs = &three.view}), "ERR_SHAPE: sample: expected inputs of shape [2], got [3]");
+  is(call(ids, logits, logits), "ERR_DTYPE: sample: expected offsets of dtype i32, got f32");
+  is(call(ids, logits, three), "ERR_SHAPE: sample: expected offsets of shape [2], got [3]");
+  is(call(ids, logits, offsets, {&ids.view}), "ERR_SHAPE: sample: expected history with 2 dimensions, got shape [2]");
+  is(call(ids, logits, offsets, {&logits.view}), "ERR_DTYPE: sample: expected history of dtype i32, got f32");
+  is(call(ids, logits, offsets, {&other.view}), "ERR_SHAPE: sample: expected history of shape [2, 4], got [3, 4]");
+  is(call(ids, logits, offsets, {.generated = &other.view}),
+     "ERR_SHAPE: sample: expected generated of shape [2, 4], got [3, 4]");
+  is(call(ids, logits, offsets, {.bias = &words.view}), "ERR_DTYPE: sample: expected bias of dtype f32, got i32");
+  is(call(ids, logits, offsets, {.allowed = &words.view}),
+     "ERR_SHAPE: sample: expected allowed of shape [2, 1], got [2, 2]");
+  is(call(ids, logits, offsets, {}, &three_rows), "ERR_SHAPE: sample: expected numbers of shape [2, 7], got [3, 7]");
+  is(call(ids, no_columns, offsets), "ERR_SHAPE: sample: expected logits with at least 1 column, got 0");
+  is(call(none, no_rows, none, {}, &zero), "");
   EXPECT(synchronize(stream).empty());
 
   ids[0] = 55;
   history[6] = 9;
-  ops.sample(stream, ids, nullptr, logits, &history, offsets, 1, 0, 1, 0, 1.1f, 0);
-  is(synchronize(stream), "ERR_RANGE: sample: expected history ids below 9, got 9 at position 2 of row 1");
-  EXPECT(ids[0] == 55);
+  for (const Inputs& given : {Inputs{.history = &history.view}, Inputs{.generated = &history.view}}) {
+    is(call(ids, logits, offsets, given), "");
+    is(synchronize(stream), "ERR_RANGE: sample: expected ids of earlier tokens below 9, got 9 at position 2 of row 1");
+    EXPECT(ids[0] == 55);
+  }
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
-// Tests operations on bf16 and f16. Their results must be those for the same numbers in f32, rounded once by
-// definition, for every layout in memory; statistics and all other f32 results must have the same bits. It also tests
-// every error.
+// Operations on bf16 and f16: what they give is what they give for the same numbers in f32, rounded once by the
+// definition, wherever it lies in memory; statistics and whatever else is f32 is the same bits. And every error.
+#include <array>
+
 #include "core/kinds.h"
+#include "core/sampling.h"
 #include "dtypes.h"
 
 namespace heed::test {
@@ -331,6 +333,11 @@ TEST(short_choice_of_tokens) {
     Array<int32_t> ids[2] = {Array<int32_t>({3}), Array<int32_t>({3})}, offsets({3});
     Array<int32_t> tops[2] = {Array<int32_t>({3, 4}), Array<int32_t>({3, 4})};
     for (int64_t i = 0; i < 3; i++) offsets[i] = static_cast<int32_t>(i);
+    // Penalties, temperature, top-p, min-p and typical-p that change nothing, and top-k and the seed.
+    Array<float> numbers({3, kSamplingNumbers});
+    Array<int32_t> integers({3, kSamplingIntegers});
+    for (int64_t i = 0; i < 3 * kSamplingNumbers; i++)
+      numbers[i] = std::array{1.f, 0.f, 0.f, 1.f, 1.f, 0.f, 1.f}[static_cast<size_t>(i % kSamplingNumbers)];
     int turn = 0;
     expect_twins(stream, "topk", dtype, 1, {{{3, 4}}, {{3, 99}}},
                  [&](const Views& v) { ops.topk(stream, v[0], tops[turn++], v[1]); });
@@ -341,7 +348,7 @@ TEST(short_choice_of_tokens) {
     for (int64_t i = 0; i < 3; i++) EXPECT(ids[0][i] == ids[1][i]);
     turn = 0;
     expect_twins(stream, "sample", dtype, 0, {{{3, 99}}}, [&](const Views& v) {
-      ops.sample(stream, ids[turn++], nullptr, v[0], nullptr, offsets, 1, 0, 1, 0, 1, 9);
+      ops.sample(stream, ids[turn++], nullptr, v[0], nullptr, nullptr, nullptr, nullptr, offsets, numbers, integers);
     });
     for (int64_t i = 0; i < 3; i++) EXPECT(ids[0][i] == ids[1][i]);
   }

@@ -7,7 +7,7 @@ import { Graph } from "../../lib/graph.js";
 import { ops } from "../../lib/native.js";
 import { attention } from "../../lib/ops/attention.js";
 import { cacheWrite } from "../../lib/ops/cache-write.js";
-import { sample } from "../../lib/ops/choose.js";
+import { sample } from "../../lib/ops/sample.js";
 import { crossEntropy } from "../../lib/ops/cross-entropy.js";
 import { embedding } from "../../lib/ops/embedding.js";
 import { quantize, quantizedEmbedding } from "../../lib/ops/quantize.js";
@@ -62,10 +62,10 @@ const cases: Case[] = [
     shape: [40, 60],
     run: (history, device) => {
       const offsets = tensor(new Int32Array(40), [40], { device });
-      sample(zeros([40, V], { device }), offsets, { seed: 1, history, repetitionPenalty: 2 });
+      sample(zeros([40, V], { device }), offsets, { seed: 1, repetitionPenalty: 2 }, { history });
     },
     expected: (value, at) =>
-      `expected history ids below ${V}, got ${value} at position ${at % 60} of row ${Math.floor(at / 60)}`,
+      `expected ids of earlier tokens below ${V}, got ${value} at position ${at % 60} of row ${Math.floor(at / 60)}`,
   },
   {
     name: "rotary",

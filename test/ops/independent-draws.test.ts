@@ -4,7 +4,7 @@ import { device as deviceOf } from "../../lib/device.js";
 import { Dropout, DropoutSeeds } from "../../lib/nn/dropout.js";
 import { Initializer } from "../../lib/nn/init.js";
 import { attention } from "../../lib/ops/attention.js";
-import { sample } from "../../lib/ops/choose.js";
+import { sample } from "../../lib/ops/sample.js";
 import { dropout } from "../../lib/ops/dropout.js";
 import { ones, randn, tensor, uniform, zeros } from "../../lib/creation.js";
 import type { FloatTensor, IntTensor } from "../../lib/tensor.js";

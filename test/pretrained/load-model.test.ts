@@ -148,7 +148,7 @@ describe("generation_config.json", () => {
     const configs = [
       {},
       { eos_token_id: 2 },
-      { eos_token_id: [2, 7], do_sample: true, temperature: 0.7, top_k: 40, top_p: 0.5, min_p: 0.1 },
+      { eos_token_id: [2, 7], do_sample: true, temperature: 0.7, top_k: 40, top_p: 0.5, min_p: 0.1, typical_p: 0.9 },
       { do_sample: false, repetition_penalty: 1.1 },
     ];
     for (const config of configs) {

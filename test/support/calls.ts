@@ -174,8 +174,10 @@ export function callsOn(device: string): readonly Call[] {
     call("sample", heed.sample, () => [
       floats(2, 5),
       ints(0, 1),
-      { seed: 1, history: grid(2, 3), temperature: 0.7, topK: 3, topP: 0.9, minP: 0.1, repetitionPenalty: 1.1 },
+      { seed: 1, temperature: 0.7, topK: 3, topP: 0.9, minP: 0.1, repetitionPenalty: 1.1 },
+      { history: grid(2, 3), generated: grid(2, 1), bias: floats(2, 5), allowed: grid(2, 1) },
     ]),
+    call("logProbabilities", heed.logProbabilities, () => [floats(2, 5), grid(2, 3)]),
     call("cacheWrite", heed.cacheWrite, () => [floats(2, 4, 1, 3), floats(2, 2, 1, 3), ints(0, 1)]),
 
     call("tensor", heed.tensor, () => [[1, 2, 3], [3, 1], { dtype: "f16", device: "cpu" }]),

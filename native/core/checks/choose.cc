@@ -1,9 +1,8 @@
 #include "core/checks/choose.h"
 
-#include <cmath>
-
 #include "core/checks/rows.h"
 #include "core/error.h"
+#include "core/sampling.h"
 
 namespace heed {
 namespace {
@@ -24,6 +23,26 @@ void expect_i32(const char* op, const char* name, const TensorView& view, const 
 void expect_columns(const char* op, const char* name, const TensorView& view) {
   if (leading_shape(view).numel() > 0 && view.dim(-1) == 0)
     fail(Code::shape, "%s: expected %s with at least 1 column, got 0", op, name);
+}
+
+// [B, V], with at least one column.
+void expect_logits(const char* op, const TensorView& logits) {
+  expect_float(op, "logits", logits);
+  expect_contiguous(op, "logits", logits);
+  expect_rank(op, "logits", logits, 2);
+  expect_columns(op, "logits", logits);
+}
+
+// A contiguous matrix; -1 stands for any number of columns.
+void expect_row_table(const char* op, const char* name, const TensorView& view, DType dtype, int64_t rows,
+                      int64_t columns) {
+  expect_dtype(op, name, view, dtype);
+  expect_contiguous(op, name, view);
+  expect_rank(op, name, view, 2);
+  TensorView expected = view;
+  expected.shape[0] = rows;
+  if (columns >= 0) expected.shape[1] = columns;
+  expect_same_shape(op, name, view, expected);
 }
 
 }  // namespace
@@ -50,30 +69,28 @@ void check_topk(Out values, Out ids, In inp) {
          static_cast<long long>(k));
 }
 
-void check_sample(Out ids, OptOut inputs, In logits, OptIn history, In offsets, const SampleNumbers& x) {
+void check_sample(Out ids, OptOut inputs, In logits, OptIn history, OptIn generated, OptIn bias, OptIn allowed,
+                  In offsets, In numbers, In integers) {
   const char* op = "sample";
-  expect_float(op, "logits", logits);
-  expect_contiguous(op, "logits", logits);
-  expect_rank(op, "logits", logits, 2);
-  expect_i32(op, "ids", ids, leading_shape(logits));
-  if (inputs) expect_i32(op, "inputs", *inputs, leading_shape(logits));
-  expect_i32(op, "offsets", offsets, leading_shape(logits));
-  if (history) {
-    expect_rank(op, "history", *history, 2);
-    TensorView expected = *history;
-    expected.shape[0] = logits.dim(0);
-    expect_i32(op, "history", *history, expected);
-  }
-  const auto expect = [op](const char* name, double value, bool good, const char* wanted) {
-    if (!good) fail(Code::range, "%s: expected %s %s, got %g", op, name, wanted, value);
-  };
-  expect("temperature", x.temperature, x.temperature >= 0 && x.temperature < INFINITY, "of at least 0 and finite");
-  expect("top_k", static_cast<double>(x.top_k), x.top_k >= 0, "of at least 0");
-  expect("top_p", x.top_p, x.top_p > 0 && x.top_p <= 1, "in (0, 1]");
-  expect("min_p", x.min_p, x.min_p >= 0 && x.min_p <= 1, "in [0, 1]");
-  expect("repetition_penalty", x.repetition_penalty, x.repetition_penalty > 0 && x.repetition_penalty < INFINITY,
-         "above 0 and finite");
-  expect_columns(op, "logits", logits);
+  expect_logits(op, logits);
+  const TensorView rows = leading_shape(logits);
+  expect_i32(op, "ids", ids, rows);
+  if (inputs) expect_i32(op, "inputs", *inputs, rows);
+  expect_i32(op, "offsets", offsets, rows);
+  const int64_t B = logits.dim(0), V = logits.dim(1);
+  if (history) expect_row_table(op, "history", *history, DType::i32, B, -1);
+  if (generated) expect_row_table(op, "generated", *generated, DType::i32, B, -1);
+  if (bias) expect_row_table(op, "bias", *bias, DType::f32, B, V);
+  if (allowed) expect_row_table(op, "allowed", *allowed, DType::i32, B, (V + kTokensPerWord - 1) / kTokensPerWord);
+  expect_row_table(op, "numbers", numbers, DType::f32, B, kSamplingNumbers);
+  expect_row_table(op, "integers", integers, DType::i32, B, kSamplingIntegers);
+}
+
+void check_log_probabilities(Out out, In logits, In ids) {
+  const char* op = "log_probabilities";
+  expect_logits(op, logits);
+  expect_row_table(op, "ids", ids, DType::i32, logits.dim(0), -1);
+  expect_row_table(op, "out", out, DType::f32, logits.dim(0), ids.dim(1));
 }
 
 }  // namespace heed

@@ -140,26 +140,34 @@ __device__ __forceinline__ Key floor_of_top(Key highest, uint32_t k, Key* keys) 
   return floor;
 }
 
-// Collects the keys of a row for which keep(value, key) holds into `list` and returns their number. Ends with a
-// barrier.
+// Writes to `list` what key(value, index) returns for the elements of a row, if it is not 0, in a fixed order. Returns
+// how many keys these are. It ends with a barrier.
 template <int kThreads, class T, class F>
-__device__ __forceinline__ uint32_t collect(Key* list, const T* row, uint32_t n, const F& keep) {
+__device__ __forceinline__ uint32_t collect_as(Key* list, const T* row, uint32_t n, const F& key) {
   uint32_t count = 0, total;
   const auto each = [&](const auto& f) {
     over_row(row, n, threadIdx.x, kThreads, [&](float x, uint32_t i) {
-      const Key key = key_of(x, i);
-      if (keep(x, key)) f(key);
+      if (const Key found = key(x, i)) f(found);
     });
   };
   each([&](Key) { count++; });
   uint32_t to = block_scan<kThreads>(count, total) - count;
-  each([&](Key key) { list[to++] = key; });
+  each([&](Key found) { list[to++] = found; });
   __syncthreads();
   return total;
 }
 
-// Returns the last of the first keys in order whose weights together reach `target`, or the last of all keys if none
-// do. It halves the range of keys in which the result can be, and then narrows that to existing keys.
+// The same for the elements for which keep(value, key) holds, with their keys in the order of values.
+template <int kThreads, class T, class F>
+__device__ __forceinline__ uint32_t collect(Key* list, const T* row, uint32_t n, const F& keep) {
+  return collect_as<kThreads>(list, row, n, [&](float x, uint32_t i) {
+    const Key key = key_of(x, i);
+    return keep(x, key) ? key : Key{0};
+  });
+}
+
+// The last of the first keys in order whose weights together reach `target`, or the last of all if none do. Halves the
+// range of keys it can be in, then narrows that to keys there are.
 template <int kThreads, class F>
 __device__ __forceinline__ Key last_of_prefix(const Key* list, uint32_t n, double target, const F& weight) {
   Key lowest = 0, highest = 0;
