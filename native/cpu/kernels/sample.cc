@@ -1,16 +1,14 @@
 // Chooses the next token of each of B rows of V logits. Each row has options of its own. The steps are:
 //   1. repetition penalty (Keskar et al., "CTRL", 2019)
-//   2. presence and frequency penalties: x -= presence + frequency · count, for tokens that were generated count > 0
-//   times
+//   2. presence and frequency penalties: x -= presence + frequency · count, if the token was generated count > 0 times
 //   3. bias; tokens that are not allowed get -inf
 //   4. temperature; 0 takes the likeliest token
 //   5. top-k
 //   6. top-p: the smallest set of the likeliest tokens with a mass of p (Holtzman et al., "The curious case of neural
 //      text degeneration", 2020)
 //   7. min-p: tokens with at least that share of the highest probability (Nguyen et al., "Turning up the heat", 2024)
-//   8. typical-p: the smallest set with a mass of p of the tokens whose -log p is nearest to the entropy of what is
-//   left
-//      (Meister et al., "Locally typical sampling", 2023)
+//   8. typical-p: the smallest set with a mass of p of the tokens whose -log p is nearest to the entropy of the tokens
+//      that are left (Meister et al., "Locally typical sampling", 2023)
 //   9. a draw from what is left
 //
 // w = e^{(x - max)/T} is the row's distribution without its normalisation; a filter sets the weights that it drops to
