@@ -17,8 +17,9 @@ export interface MemoryStats {
   /** Number of live blocks of memory. */
   tensors: number;
   /**
-   * Bytes on their way to the device through host memory. `set` keeps those from JavaScript at 128 MiB at most. Those
-   * from another device are counted from the call on, but no more than 128 MiB from any device take memory at a time.
+   * Bytes on their way to the device through host memory. `set` keeps those from JavaScript at 1 GiB at most, or at
+   * HEED_UPLOAD_LIMIT MiB. Those from another device are counted from the call on, but no more than 128 MiB from any
+   * device take memory at a time.
    */
   uploading: number;
 }

@@ -322,9 +322,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
    * Overwrites the elements, in queue order. The values are copied before the call returns, which takes about half a
    * second per gigabyte.
    *
-   * At most 128 MiB of such copies are on their way to a device at once (`device.memory().uploading`). A call that
-   * would exceed this blocks the thread until the queue has taken enough of them. To avoid that when you set more
-   * behind long work, await `data()` or `synchronize()` first.
+   * At most 1 GiB of such copies waits for a device at once (`device.memory().uploading`), or as many MiB as the
+   * environment variable HEED_UPLOAD_LIMIT says. A call that would exceed this blocks the thread until the queue has
+   * taken enough of them. To avoid that when you set more behind long work, await `data()` or `synchronize()` first.
    *
    * @example
    * const input = zeros([4], { dtype: "i32" });

@@ -2,13 +2,16 @@
  * Tests values in transit to a device: they take a bounded amount of host memory, which is counted, and arrive
  * unchanged.
  */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { device } from "../lib/device.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { empty, ones } from "../lib/creation.js";
 import type { FloatTensor } from "../lib/tensor.js";
 import { expectChild } from "./support/child.js";
 import { onEachDevice } from "./support/targets.js";
+
+// Of 1 GiB by default; before the addon first asks for it.
+vi.hoisted(() => Object.assign(process.env, { HEED_UPLOAD_LIMIT: "128" }));
 
 const MiB = 2 ** 20;
 

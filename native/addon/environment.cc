@@ -139,9 +139,10 @@ napi_value Environment::wrap(napi_env env, Handle* handle) {
   return external;
 }
 
-napi_value Environment::promise_of(napi_env env, Storage& storage, napi_value result) {
+napi_value Environment::promise_of(napi_env env, Storage& storage, napi_value result, Cause failed) {
   storage.device->expect_not_capturing("read");
   auto pending = std::make_unique<Pending>(*storage.device);
+  pending->error = std::move(failed);
   storage.device->log().deliver(storage, std::make_unique<Read>(*pending));
   return promise(env, std::move(pending), result);
 }

@@ -32,9 +32,10 @@ class Environment {
   napi_value wrap(napi_env env, std::unique_ptr<T> object);
 
   // These promises resolve with `result` once everything enqueued on the device so far has run. The promise of a
-  // storage, whose elements are in the result, rejects if they are damaged. The promise of all rejects with the first
-  // failure on the device that nobody was told of. Both reject if the device is lost.
-  napi_value promise_of(napi_env env, Storage& storage, napi_value result);
+  // storage, whose elements are in the result, rejects if they are damaged, or with `failed`, the reason why not all of
+  // the read is in the queue. The promise of all rejects with the first failure on the device that nobody was told of.
+  // Both reject if the device is lost.
+  napi_value promise_of(napi_env env, Storage& storage, napi_value result, Cause failed);
   napi_value promise_of_all(napi_env env, Device& device, napi_value result);
   napi_value promise_after_queue(napi_env env, Device& device, napi_value result);
   // Returns a promise that resolves once the system has got back the device's cache.

@@ -145,7 +145,12 @@ napi_value upload(Call& call) {
   device.begin_operation();
   device.log().note(
       storage, static_cast<int64_t>(bytes) == storage.bytes() ? OperationLog::Use::renews : OperationLog::Use::writes);
-  device.upload(handle.view.data, data, bytes);
+  try {
+    device.upload(handle.view.data, data, bytes);
+  } catch (...) {
+    device.log().end(false);
+    throw;
+  }
   device.log().end();
   return nullptr;
 }
@@ -179,8 +184,15 @@ napi_value read(Call& call) {
   void* data = nullptr;
   const napi_value buffer = array_buffer(call, bytes, &data);
   Device& device = *handle.storage->device;
-  if (bytes) device.download(data, handle.view.data, bytes);
-  return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer);
+  device.expect_not_capturing(call.name);
+  Cause failed;
+  try {
+    if (bytes) device.download(data, handle.view.data, bytes);
+  } catch (const Error& error) {
+    // Some of it may be on its way, so that the buffer must stay until the queue has come here.
+    failed = std::make_shared<Mishap>(error);
+  }
+  return Environment::of(call.env).promise_of(call.env, *handle.storage, buffer, std::move(failed));
 }
 
 // A copy in transit to another device.
@@ -218,7 +230,7 @@ napi_value transfer(Call& call) {
   if (receiver.copy_from(sender, to.view.data, from.view.data, bytes, signals)) return nullptr;
   for (size_t offset = 0; offset < bytes; offset += Uploads::kPiece) {
     const size_t size = std::min(bytes - offset, Uploads::kPiece);
-    Uploads::Share share(receiver.uploads(), size, Uploads::Share::Room::exceeded);
+    Uploads::Share share(receiver.uploads(), size, Uploads::Share::Kind::announced);
     const auto buffer = environment.host_buffer(size);
     sender.send(buffer, static_cast<const char*>(from.view.data) + offset);
     receiver.receive(buffer, static_cast<char*>(to.view.data) + offset, std::move(share));

@@ -85,8 +85,8 @@ Block CachingAllocator::allocate(size_t bytes, const char* op) {
   if (!block.data) block = from_system(size);
   if (!block.data && !holding_ && waiting_helps()) {
     release_cached();
-    wait_idle();
     block = from_system(size);
+    for (bool more = true; !block.data && more; block = from_system(size)) more = wait_released();
   }
   if (!block.data) {
     char available[64] = "";
@@ -104,8 +104,7 @@ Block CachingAllocator::allocate(size_t bytes, const char* op) {
 
 bool CachingAllocator::waiting_helps() {
   const auto holds = [](const std::vector<void*>& blocks) { return !blocks.empty(); };
-  return std::any_of(std::begin(cache_), std::end(cache_), holds) || !pool_.whole_segments().empty() ||
-         system_releasing();
+  return std::any_of(std::begin(cache_), std::end(cache_), holds) || pool_.has_whole_segment() || system_releasing();
 }
 
 void CachingAllocator::free(const Block& block) {
@@ -115,9 +114,9 @@ void CachingAllocator::free(const Block& block) {
     held_.push_back(block);
     return;
   }
-  if (!caching_) return system_free(block.data, block.size);
+  if (!caching_) return system_free(block.data, block.size, position());
   if (is_large(block.size))
-    pool_.put(static_cast<char*>(block.data), block.size);
+    pool_.put(static_cast<char*>(block.data), block.size, position());
   else
     cache_[small_size_for(block.size)].push_back(block.data);
   stats_.cached += static_cast<int64_t>(block.size);
@@ -154,9 +153,9 @@ void CachingAllocator::give_back(const std::vector<Block>& blocks) {
 
 void CachingAllocator::release_cached() {
   for (int at = 0; at < kSmallSizes; at++)
-    for (void* block : std::exchange(cache_[at], {})) system_free(block, small_size(at));
+    for (void* block : std::exchange(cache_[at], {})) system_free(block, small_size(at), position());
   stats_.cached = 0;
-  for (const auto& [segment, bytes] : pool_.take_segments()) system_free(segment, bytes);
+  for (const auto& [segment, bytes, last_use] : pool_.take_segments()) system_free(segment, bytes, last_use);
   for (const auto& [range, bytes] : pool_.free_ranges()) {
     system_discard(range, bytes);
     stats_.cached += static_cast<int64_t>(bytes);

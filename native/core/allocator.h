@@ -43,7 +43,8 @@ class CachingAllocator {
   virtual ~CachingAllocator();
 
   // Returns a block that is aligned to 64 bytes at least. If the system has no memory left, the allocator gives the
-  // cache back, waits for the queue and asks the system again, unless that cannot help. Throws ERR_OOM.
+  // cache back. It asks the system again at once, and each time that the system has got something back, unless that
+  // cannot help. Throws ERR_OOM.
   Block allocate(size_t bytes, const char* op);
   void free(const Block& block);
   const MemoryStats& stats() const { return stats_; }
@@ -60,16 +61,19 @@ class CachingAllocator {
 
  protected:
   virtual void* system_allocate(size_t bytes) = 0;  // null when there is none
-  // This call and the next two take effect in queue order, because work that was enqueued before may still use the
-  // block.
-  virtual void system_free(void* block, size_t bytes) = 0;
+  // This call and the next two take effect in queue order, because work that was enqueued before, or before `last_use`,
+  // may still use the block.
+  virtual void system_free(void* block, size_t bytes, uint64_t last_use) = 0;
   // The bytes are part of a block that is still in use, but they are no longer used: the system may take the memory
   // behind them.
   virtual void system_discard(void*, size_t) {}
   virtual void system_trim() {}  // called after many blocks were freed: the system may have kept some for this process
   // Returns true if the system gets back memory besides the cache once the queue has run everything.
   virtual bool system_releasing() = 0;
-  virtual void wait_idle() = 0;  // returns when the queue has run everything and the system has all freed memory
+  // Waits until the system has got back some of the freed memory. Returns true if there may be more to wait for.
+  virtual bool wait_released() = 0;
+  // Returns the point that the queue has been filled to: a number that never falls.
+  virtual uint64_t position() { return 0; }
   // Returns the bytes that the system has left, for messages, or -1 if it is not known.
   virtual int64_t system_available() { return -1; }
 

@@ -121,7 +121,7 @@ class Device {
   virtual std::unique_ptr<Graph::Work> finish_recording() = 0;
   bool capturing() const { return capturing_; }
 
-  Uploads uploads_, sending_;
+  Uploads uploads_{Uploads::most_uploaded()}, sending_{Uploads::kMostSent};
 
  private:
   friend class Graph;

@@ -1,5 +1,6 @@
 #include "core/range_pool.h"
 
+#include <algorithm>
 #include <iterator>
 
 namespace heed {
@@ -15,7 +16,7 @@ void RangePool::erase(std::map<char*, size_t>::iterator range) {
 }
 
 void RangePool::add(char* segment, size_t bytes) {
-  segments_.emplace(segment, bytes);
+  segments_.emplace(segment, Extent{bytes, 0});
   reserved_ += bytes;
   insert(segment, bytes);
 }
@@ -29,7 +30,8 @@ char* RangePool::take(size_t bytes) {
   return range;
 }
 
-void RangePool::put(char* block, size_t bytes) {
+void RangePool::put(char* block, size_t bytes, uint64_t last_use) {
+  std::prev(segments_.upper_bound(block))->second.last_use = last_use;
   const auto after = free_.find(block + bytes);
   if (after != free_.end() && !segments_.count(after->first)) {
     bytes += after->second;
@@ -47,21 +49,28 @@ void RangePool::put(char* block, size_t bytes) {
   insert(block, bytes);
 }
 
-std::vector<RangePool::Range> RangePool::whole_segments() const {
-  std::vector<Range> whole;
-  for (const auto& [segment, bytes] : segments_) {
-    const auto range = free_.find(segment);
-    if (range != free_.end() && range->second == bytes) whole.emplace_back(segment, bytes);
-  }
-  return whole;
+bool RangePool::is_whole(char* segment, size_t bytes) const {
+  const auto range = free_.find(segment);
+  return range != free_.end() && range->second == bytes;
 }
 
-std::vector<RangePool::Range> RangePool::take_segments() {
-  std::vector<Range> whole = whole_segments();
-  for (const auto& [segment, bytes] : whole) {
+bool RangePool::has_whole_segment() const {
+  return std::any_of(segments_.begin(), segments_.end(),
+                     [this](const auto& entry) { return is_whole(entry.first, entry.second.bytes); });
+}
+
+std::vector<RangePool::Segment> RangePool::take_segments() {
+  std::vector<Segment> whole;
+  for (auto at = segments_.begin(); at != segments_.end();) {
+    const auto [segment, extent] = *at;
+    if (!is_whole(segment, extent.bytes)) {
+      ++at;
+      continue;
+    }
+    whole.push_back({segment, extent.bytes, extent.last_use});
     erase(free_.find(segment));
-    segments_.erase(segment);
-    reserved_ -= bytes;
+    reserved_ -= extent.bytes;
+    at = segments_.erase(at);
   }
   return whole;
 }

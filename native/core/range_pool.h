@@ -4,6 +4,7 @@
 // size as long as another range fits better. Ranges of different segments never join. Not thread-safe.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <set>
 #include <utility>
@@ -20,19 +21,31 @@ class RangePool {
   // Returns `bytes` from the smallest free range that has them, or null if there is none. Among equal ranges it takes
   // the first in memory.
   char* take(size_t bytes);
-  // Gives back memory from take(), or a part of it.
-  void put(char* block, size_t bytes);
-  // Segments that are completely free. take_segments() removes them from the pool.
-  std::vector<Range> whole_segments() const;
-  std::vector<Range> take_segments();
+  // Gives back memory from take(), or a part of it. `last_use` is the point of the queue after which nothing uses it.
+  // It never falls from one call to the next.
+  void put(char* block, size_t bytes, uint64_t last_use = 0);
+  // A segment that is completely free, and the last use of all its ranges. take_segments() removes these segments from
+  // the pool.
+  struct Segment {
+    char* data;
+    size_t bytes;
+    uint64_t last_use;
+  };
+  bool has_whole_segment() const;
+  std::vector<Segment> take_segments();
   std::vector<Range> free_ranges() const { return {free_.begin(), free_.end()}; }
   size_t reserved() const { return reserved_; }  // bytes of all segments
 
  private:
   void insert(char* range, size_t bytes);
   void erase(std::map<char*, size_t>::iterator range);
+  bool is_whole(char* segment, size_t bytes) const;
 
-  std::map<char*, size_t> segments_;
+  struct Extent {
+    size_t bytes;
+    uint64_t last_use;
+  };
+  std::map<char*, Extent> segments_;
   std::map<char*, size_t> free_;                // ordered by address
   std::set<std::pair<size_t, char*>> by_size_;  // the same ranges
   size_t reserved_ = 0;

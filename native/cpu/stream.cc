@@ -50,7 +50,7 @@ class Allocator::Released {
   std::vector<std::pair<void*, size_t>> ranges;  // parts of blocks that stay
 };
 
-void Allocator::system_free(void* block, size_t) {
+void Allocator::system_free(void* block, size_t, uint64_t) {
   if (!released_) released_ = std::make_unique<Released>();
   released_->blocks.push_back(block);
 }
@@ -69,7 +69,10 @@ void Allocator::system_trim() {
   if (released_) stream_.launch("release", [released = std::move(released_)] {});
 }
 bool Allocator::system_releasing() { return stream_.uploads().bytes() > 0; }
-void Allocator::wait_idle() { stream_.wait_idle(); }
+bool Allocator::wait_released() {
+  stream_.wait_idle();
+  return false;
+}
 Allocator::Allocator(Stream& stream) : stream_(stream) {}
 Allocator::~Allocator() = default;
 

@@ -13,11 +13,11 @@ class Allocator final : public CachingAllocator {
 
  private:
   void* system_allocate(size_t bytes) override;
-  void system_free(void* block, size_t bytes) override;
+  void system_free(void* block, size_t bytes, uint64_t last_use) override;
   void system_trim() override;
   void system_discard(void* range, size_t bytes) override;
   bool system_releasing() override;
-  void wait_idle() override;
+  bool wait_released() override;
   Stream& stream_;
   class Released;
   std::unique_ptr<Released> released_;  // the memory that system_trim() puts into the queue

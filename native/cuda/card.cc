@@ -56,6 +56,15 @@ Cards find_cards() {
   return cards;
 }
 
+// Throws ERR_DEVICE if the card cannot run an image. `what` names the kernel that was asked for, or the image.
+void expect_runs_on(const Card& card, const Image& image, const char* what, const char* op) {
+  if (!image.runs_on(card.major, card.minor))
+    fail(Code::device,
+         "%s: expected a card of compute capability %d.%d%s for the kernel %s, got cuda:%d, which has %d.%d", op,
+         image.architecture / 10, image.architecture % 10, image.exact ? "" : " or later", what, card.index, card.major,
+         card.minor);
+}
+
 // Never destroyed; driver.cc explains why.
 const Cards& cards() {
   static const Cards* const once = new Cards(find_cards());
@@ -88,6 +97,7 @@ Card::Card(int index, CUdevice device) : index(index), device(device) {
   minor = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
   multiprocessors = attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
   shared_limit = static_cast<size_t>(attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN));
+  pools = attribute(CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED) && !missing(Feature::pools);
   if (major < kLowestMajor)
     unusable = "expected compute capability 8.0 or later, got " + std::to_string(major) + "." + std::to_string(minor);
 }
@@ -121,6 +131,7 @@ size_t Card::free_memory() {
 CUfunction Card::function(KernelEntry& kernel, const char* op, const Unpack& unpack) {
   const CUfunction known = kernel.functions[index].load(std::memory_order_acquire);
   if (known) return known;
+  expect_runs_on(*this, kernel.image, kernel.name, op);
   Module& own = module_of(kernel.image);
   const std::lock_guard lock(own.loading);
   if (!own.module) {
@@ -131,6 +142,7 @@ CUfunction Card::function(KernelEntry& kernel, const char* op, const Unpack& unp
 }
 
 void Card::load(const Image& image, const char* op, const char* unpacked) {
+  expect_runs_on(*this, image, image.name, op);
   make_current(op);
   Module& own = module_of(image);
   const std::lock_guard lock(own.loading);
@@ -164,9 +176,6 @@ CUfunction Card::find(KernelEntry& kernel, CUmodule module, const char* op) {
 CUmodule Card::load_module(const Image& image, const char* op, const char* unpacked) {
   const Driver& d = *driver();
   CUmodule module = nullptr;
-  if (!image.runs_on(major, minor))
-    fail(Code::internal, "%s: expected a card of compute capability %d.%d for the kernels of %s, got %d.%d", op,
-         image.architecture / 10, image.architecture % 10, image.name, major, minor);
   const Cubin* const cubin = image.cubin_for(major, minor);
   if (cubin && d.module_load_data_ex(&module, unpacked + cubin->offset, 0, nullptr, nullptr) == CUDA_SUCCESS)
     return module;

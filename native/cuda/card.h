@@ -47,6 +47,7 @@ class Card {
   size_t memory = 0;  // bytes
   int multiprocessors = 0;
   size_t shared_limit = 0;  // bytes of shared memory that a block can have
+  bool pools = false;       // true if the driver can allocate and free memory in the order of a stream
   std::string unusable;     // why heed does not run on this card, or ""
 
  private:

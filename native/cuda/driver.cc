@@ -37,7 +37,7 @@ struct Opened {
   Driver driver;
   bool usable = false;
   std::string problem;
-  const char* missing[3] = {};  // first missing function of each feature
+  const char* missing[4] = {};  // first missing function of each feature
 };
 
 // The library stays open: the driver's own threads may outlive any moment at which it could be closed.
@@ -86,7 +86,8 @@ const char* driver_problem() { return opened().usable ? nullptr : opened().probl
 const char* missing(Feature feature) { return opened().missing[static_cast<int>(feature)]; }
 
 void expect_feature(Feature feature, const char* op) {
-  static constexpr const char* kNames[] = {"record graphs", "measure time", "copy between cards"};
+  static constexpr const char* kNames[] = {"record graphs", "measure time", "copy between cards",
+                                           "allocate in the order of a stream"};
   if (const char* symbol = missing(feature))
     fail(Code::cuda,
          "%s: the CUDA driver lacks %s, needed to %s: expected a driver of CUDA 11.4 (version 470) or later", op,

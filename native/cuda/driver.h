@@ -20,6 +20,7 @@ using CUstream = struct CUstream_st*;
 using CUevent = struct CUevent_st*;
 using CUgraph = struct CUgraph_st*;
 using CUgraphExec = struct CUgraphExec_st*;
+using CUmemoryPool = struct CUmemPoolHandle_st*;
 using CUhostFn = void (*)(void* data);
 using CUdevice_attribute = int;
 using CUfunction_attribute = int;
@@ -56,6 +57,7 @@ enum : CUdevice_attribute {
   CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
   CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
   CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97,
+  CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED = 115,
 };
 
 enum : CUfunction_attribute {
@@ -76,7 +78,15 @@ enum : CUjit_option {
 enum : unsigned { CU_STREAM_NON_BLOCKING = 1 };
 enum : unsigned { CU_EVENT_DEFAULT = 0, CU_EVENT_BLOCKING_SYNC = 1, CU_EVENT_DISABLE_TIMING = 2 };
 enum : unsigned { CU_MEMHOSTALLOC_PORTABLE = 1 };
+enum : int { CU_MEM_LOCATION_TYPE_DEVICE = 1, CU_MEM_ACCESS_FLAGS_PROT_READWRITE = 3 };
 enum : CUstreamCaptureMode { CU_STREAM_CAPTURE_MODE_RELAXED = 2 };
+
+// Who may access memory, and how.
+struct CUmemAccessDesc {
+  int location_type;
+  int location;  // the device
+  int flags;
+};
 
 struct Driver {
 #define DRIVER(name, symbol, params) CUresult(*name) params = nullptr;
@@ -85,7 +95,7 @@ struct Driver {
 };
 
 // Features that the backend does without if the driver lacks one of their functions.
-enum class Feature { graphs, timing, peers };
+enum class Feature { graphs, timing, peers, pools };
 
 inline CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 

@@ -14,45 +14,56 @@ namespace {
 constexpr size_t kSlab = size_t{2} << 20;
 constexpr size_t kLargestPiece = size_t{1} << 20;
 
-bool cache_enabled() {
+}  // namespace
+
+bool Allocator::caches() {
   const char* value = std::getenv("HEED_CUDA_CACHE");
   return !value || std::strcmp(value, "0") != 0;
 }
 
-char* driver_allocate(size_t bytes, const char* doing) {
-  CUdeviceptr address = 0;
-  const CUresult result = driver()->mem_alloc(&address, bytes);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY) return nullptr;
-  expect_success(result, "alloc", doing);
-  return reinterpret_cast<char*>(address);
-}
-
-}  // namespace
-
-Allocator::Allocator(Stream& stream) : CachingAllocator(cache_enabled()), stream_(stream), pieces_(cache_enabled()) {}
+Allocator::Allocator(Stream& stream) : CachingAllocator(caches()), stream_(stream), pieces_(caches()) {}
 
 Allocator::~Allocator() { release_cached(); }
 
-// Calls that wait for their turn may free memory too.
-bool Allocator::system_releasing() { return !stream_.submitter_->idle() || !stream_.reaper_->idle(); }
+bool Allocator::system_releasing() {
+  return stream_.submitter_->will_act() || returned_ > 0 || !stream_.reaper_->idle();
+}
 
-void Allocator::wait_idle() {
-  stream_.submitter_->drain();
+uint64_t Allocator::position() { return stream_.submitter_->given(); }
+
+bool Allocator::wait_released() {
+  if (stream_.submitter_->wait_action()) return true;
+  // The driver has all of it, in its order. What it cannot give before the stream has run, it may give then.
+  const size_t returned = returned_.exchange(0);
+  if (returned && stream_.card_.free_memory() + returned >= refused_) driver()->stream_synchronize(stream_.stream_);
   stream_.reaper_->drain();
+  return false;
 }
 
 int64_t Allocator::system_available() { return static_cast<int64_t>(stream_.card_.free_memory()); }
 
+char* Allocator::driver_allocate(size_t bytes) {
+  CUdeviceptr address = 0;
+  const CUresult result = stream_.pooled_ ? driver()->mem_alloc_async(&address, bytes, stream_.stream_)
+                                          : driver()->mem_alloc(&address, bytes);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) {
+    refused_ = bytes;
+    return nullptr;
+  }
+  expect_success(result, "alloc", "allocating memory");
+  return reinterpret_cast<char*>(address);
+}
+
 void* Allocator::system_allocate(size_t bytes) {
   stream_.card_.make_current("alloc");
-  if (!pieces_ || bytes > kLargestPiece) return driver_allocate(bytes, "allocating memory");
+  if (!pieces_ || bytes > kLargestPiece) return driver_allocate(bytes);
   std::vector<char*>& open = open_[bytes];
   if (open.empty()) {
     size_t pieces = kSlab / bytes;
-    char* slab = driver_allocate(kSlab, "allocating memory");
+    char* slab = driver_allocate(kSlab);
     if (!slab) {
       pieces = 1;
-      slab = driver_allocate(bytes, "allocating memory");
+      slab = driver_allocate(bytes);
     }
     if (!slab) return nullptr;
     Slab& made = slabs_[slab];
@@ -68,8 +79,8 @@ void* Allocator::system_allocate(size_t bytes) {
   return piece;
 }
 
-void Allocator::system_free(void* block, size_t bytes) {
-  if (!pieces_ || bytes > kLargestPiece) return stream_.give_back(block);
+void Allocator::system_free(void* block, size_t bytes, uint64_t last_use) {
+  if (!pieces_ || bytes > kLargestPiece) return stream_.give_back(block, bytes, last_use);
   char* piece = static_cast<char*>(block);
   const auto found = std::prev(slabs_.upper_bound(piece));
   Slab& slab = found->second;
@@ -83,7 +94,7 @@ void Allocator::system_free(void* block, size_t bytes) {
       open.pop_back();
       break;
     }
-  stream_.give_back(found->first);
+  stream_.give_back(found->first, slab.piece * slab.pieces, last_use);
   slabs_.erase(found);
 }
 

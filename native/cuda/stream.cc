@@ -27,6 +27,7 @@ Stream::Stream(Card& card, Unpack unpack, Unopened)
     : Device(Backend::cuda),
       card_(card),
       unpack_(std::move(unpack)),
+      pooled_(card_.pools && Allocator::caches()),
       allocator_(*this),
       blocking_(blocking_launches()) {}
 
@@ -50,6 +51,7 @@ Stream::~Stream() {
   stop();
   card_.try_make_current();
   allocator_.release_cached();
+  if (stream_) driver()->stream_synchronize(stream_);
   submitter_.reset();
   watcher_.reset();
   staging_.reset();
@@ -89,7 +91,12 @@ void Stream::finish(CUresult result, const char* op, const char* doing) {
   expect_success(result, op, doing);
 }
 
-bool Stream::direct() const { return capturing() || submitter_->idle(); }
+void Stream::enqueued() {
+  const uint64_t calls = backlog_.add();
+  if (calls % Backlog::kStep == 0) watcher_->after(stream_, [this, calls](CUresult) { backlog_.done(calls); });
+}
+
+bool Stream::direct() const { return capturing() || (submitter_->idle() && backlog_.has_room()); }
 
 void Stream::later(std::function<void()> body, Failed failed) {
   submitter_->later([this, body = std::move(body), failed = std::move(failed)] {
@@ -97,6 +104,7 @@ void Stream::later(std::function<void()> body, Failed failed) {
       watcher_->after(stream_, [failed, error](CUresult) { failed(error); });
     };
     try {
+      backlog_.wait_for_room();
       body();
     } catch (const Error& error) {
       // The environment has ended: the calls that wait must not run on bytes that have not arrived.
@@ -141,7 +149,11 @@ void Stream::launch(const char* op, KernelEntry& kernel, Grid grid, const void* 
                                    static_cast<unsigned>(grid.z), threads, 1, 1, static_cast<unsigned>(shared_bytes),
                                    stream, parameters, nullptr);
   };
-  if (direct()) return finish(call(params), op, kernel.name);
+  if (direct()) {
+    finish(call(params), op, kernel.name);
+    if (!capturing()) enqueued();
+    return;
+  }
   const auto* first = static_cast<const char*>(params);
   submit(op, kernel.name, [call, kept = std::vector<char>(first, first + params_bytes)] { return call(kept.data()); });
 }
@@ -175,10 +187,12 @@ FaultSink Stream::fault(const char* op) {
   return {report, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(op))};
 }
 
-void Stream::give_back(void* block) {
-  // The block goes to the reaper in its turn, or when the waiting calls are dropped.
-  const std::shared_ptr<void> given(block, [this](void* block) { reaper_->free(address(block)); });
-  if (!submitter_->idle()) submitter_->later([given] {});
+void Stream::give_back(void* block, size_t bytes, uint64_t last_use) {
+  submitter_->after(last_use, [this, block, bytes] {
+    if (!pooled_) return reaper_->free(address(block));
+    driver()->mem_free_async(address(block), stream_);
+    allocator_.returned(bytes);
+  });
 }
 
 void Stream::fetch_faults(const char* op) {
@@ -228,8 +242,10 @@ void Stream::fence(Fence* fence) {
 }
 
 void Stream::release_cached(std::unique_ptr<Fence> told) {
+  card_.try_make_current();
   allocator_.release_cached();
   const std::shared_ptr<Fence> owned(std::move(told));
+  if (pooled_) return after([owned](CUresult) { owned->reached({}); });
   const auto tell = [this, owned] { reaper_->then([owned] { owned->reached({}); }); };
   if (submitter_->idle())
     tell();
@@ -282,11 +298,10 @@ void Stream::wait_idle() {
 }
 
 void Stream::stop() {
+  card_.try_make_current();
   if (submitter_) submitter_->stop();
   if (reaper_) reaper_->stop();
-  if (!watcher_) return;
-  card_.try_make_current();
-  watcher_->stop(stream_);
+  if (watcher_) watcher_->stop(stream_);
 }
 
 Stream::Workspace::Workspace(Stream& stream, const char* op, size_t bytes)

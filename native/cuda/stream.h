@@ -8,6 +8,7 @@
 
 #include "core/device.h"
 #include "core/dtype.h"
+#include "cuda/backlog.h"
 #include "cuda/driver.h"
 #include "cuda/fault.h"
 #include "cuda/kernel_entry.h"
@@ -108,10 +109,13 @@ class Stream final : public Device {
   void launch(const char* op, KernelEntry& kernel, Grid grid, const void* params, size_t params_bytes,
               size_t shared_bytes);
   void finish(CUresult result, const char* op, const char* doing);
+  // Counts a call that has gone to the driver's queue.
+  void enqueued();
 
   // Returns the driver's stream to which kernels and copies on the device go.
   CUstream target() const;
-  // Returns true if a call goes to the driver at once, because no earlier call waits for the host.
+  // Returns true if a call goes to the driver at once, because no earlier call waits for the host and the driver's
+  // queue has room.
   bool direct() const;
   // Calls the driver at once or in turn. An immediate failure is thrown; a later one is a failure of the operation.
   template <class Call>
@@ -140,12 +144,14 @@ class Stream final : public Device {
              const std::shared_ptr<void>& kept);
   size_t get(const char* op, const char* source, size_t offset, size_t bytes, const std::shared_ptr<Staged>& staged,
              const Taken& taken);
-  // Returns memory to the driver when everything that was enqueued before has run.
-  void give_back(void* block);
+  // Returns memory to the driver, which has it when everything that was enqueued before `last_use` has run.
+  void give_back(void* block, size_t bytes, uint64_t last_use);
 
   Card& card_;
   const Unpack unpack_;
+  const bool pooled_;  // whether the driver takes and gives memory in the stream's order
   Allocator allocator_;
+  Backlog backlog_;
   CUstream stream_ = nullptr;
   CUstream recording_stream_ = nullptr;  // takes the captured work, so that waiting calls are not captured with it
   unsigned* arrivals_ = nullptr;         // device memory
@@ -169,8 +175,16 @@ class Stream final : public Device {
 
 template <class Call>
 void Stream::submit(const char* op, const char* doing, Call call) {
-  if (direct()) return finish(call(), op, doing);
-  later([this, op, doing, call = std::move(call)] { finish(call(), op, doing); }, fail_operation());
+  if (direct()) {
+    finish(call(), op, doing);
+    if (!capturing()) enqueued();
+    return;
+  }
+  const auto body = [this, op, doing, call = std::move(call)] {
+    finish(call(), op, doing);
+    enqueued();
+  };
+  later(body, fail_operation());
 }
 
 }  // namespace heed::cuda

@@ -33,6 +33,7 @@ size_t Stream::put(const char* op, char* destination, const char* source, size_t
   const size_t size = std::min(bytes, staged->bytes());
   std::memcpy(staged->data(), source, size);
   finish(driver()->memcpy_htod_async(address(destination), staged->data(), size, stream_), op, "copying to the device");
+  enqueued();
   watcher_->after(stream_, [staged, kept](CUresult) {});
   return size;
 }
@@ -42,6 +43,7 @@ size_t Stream::get(const char* op, const char* source, size_t offset, size_t byt
   const size_t size = std::min(bytes - offset, staged->bytes());
   finish(driver()->memcpy_dtoh_async(staged->data(), address(source + offset), size, stream_), op,
          "copying from the device");
+  enqueued();
   watcher_->after(stream_, [=](CUresult result) { taken(result, offset, staged->data(), size); });
   return size;
 }

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -29,6 +30,15 @@ class Submitter {
   // Arranges that the thread calls `submit` after everything that was given before. It may wait there and must not
   // throw.
   void later(std::function<void()> submit);
+  // Returns how many calls have been given so far.
+  uint64_t given() const { return given_; }
+  // Calls `action` when the first `number` calls are done: at once if they are done already or never will be. It must
+  // neither wait nor throw.
+  void after(uint64_t number, std::function<void()> action);
+  // Returns true if some of these actions have not been called yet.
+  bool will_act();
+  // Waits until one more of these actions has been called. Returns false if none is left.
+  bool wait_action();
   // Waits until no call waits any more.
   void drain();
   // Drops the calls that have not begun and waits for the one that has. Calls that are given later are dropped.
@@ -40,14 +50,19 @@ class Submitter {
 
  private:
   void work();
+  void act(std::unique_lock<std::mutex>& lock);
 
   Card& card_;
   std::atomic<int64_t> waiting_{0};  // calls that were given and are not yet done
+  uint64_t given_ = 0;               // JavaScript thread only
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
-  std::condition_variable wake_, idle_;
+  std::condition_variable wake_, idle_, acted_;
   std::deque<std::function<void()>> calls_;
-  std::thread thread_;  // last, because it starts when the other members exist
+  uint64_t done_ = 0;
+  std::multimap<uint64_t, std::function<void()>> actions_;  // by the number of calls that must be done
+  size_t to_act_ = 0;                                       // actions that wait or are being called
+  std::thread thread_;                                      // last, because it starts when the other members exist
 };
 
 }  // namespace heed::cuda

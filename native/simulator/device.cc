@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <thread>
 
 #include "simulator/capability.h"
@@ -35,6 +36,8 @@ void read_environment(Settings& settings) {
   settings.one_callback_thread = number("HEED_SIMULATOR_CALLBACK_THREAD", 0) != 0;
   settings.lost_contexts = number("HEED_SIMULATOR_LOST_CONTEXT", 0) != 0;
   settings.peers = number("HEED_SIMULATOR_PEERS", 1) != 0;
+  settings.pools = number("HEED_SIMULATOR_POOLS", 1) != 0;
+  settings.queue = number("HEED_SIMULATOR_QUEUE", settings.queue);
   settings.launch_time = number("HEED_SIMULATOR_LAUNCH_TIME", 0);
   settings.copy_rate = number("HEED_SIMULATOR_COPY_RATE", 0);
   if (const char* file = std::getenv("HEED_SIMULATOR_COUNTERS")) settings.counters_file = file;
@@ -126,25 +129,53 @@ void Device::reset() {
   {
     const std::lock_guard lock(mutex);
     left.swap(allocations_);
+    pooled_.clear();
   }
   for (void* address : left) memory.free(address);
 }
 
-CUdeviceptr Device::allocate(size_t bytes) {
-  void* address = memory.allocate(bytes);
+CUdeviceptr Device::keep(void* address, bool pooled) {
   if (!address) return 0;
   const std::lock_guard lock(mutex);
   allocations_.insert(address);
+  if (pooled) pooled_.insert(address);
   return reinterpret_cast<CUdeviceptr>(address);
+}
+
+CUdeviceptr Device::allocate(size_t bytes) { return keep(memory.allocate(bytes), false); }
+
+CUdeviceptr Device::allocate(size_t bytes, CUstream_st& stream) {
+  return keep(memory.allocate(bytes, &stream.freeing), true);
+}
+
+bool Device::free(CUdeviceptr address, CUstream_st& stream) {
+  void* const block = reinterpret_cast<void*>(address);
+  {
+    const std::lock_guard lock(mutex);
+    if (!pooled_.erase(block)) return false;
+    allocations_.erase(block);
+  }
+  stream.freeing += memory.bytes_of(block);
+  const auto release = [block, &stream](Device& device) { device.memory.free(block, &stream.freeing); };
+  stream.push(release, true);
+  return true;
 }
 
 bool Device::free(CUdeviceptr address) {
   {
     const std::lock_guard lock(mutex);
     if (!allocations_.erase(reinterpret_cast<void*>(address))) return false;
+    pooled_.erase(reinterpret_cast<void*>(address));
   }
   synchronize();
   return memory.free(reinterpret_cast<void*>(address));
+}
+
+bool Device::shows(CUdeviceptr address, const Device& to) {
+  void* const at = reinterpret_cast<void*>(address);
+  const std::lock_guard lock(mutex);
+  const auto after = allocations_.upper_bound(at);
+  return after == allocations_.begin() || !pooled_.count(*std::prev(after)) || pool_users.count(&to);
 }
 
 CUresult enter_without_context() {

@@ -65,6 +65,8 @@ struct Settings {
   bool one_callback_thread = false;  // HEED_SIMULATOR_CALLBACK_THREAD: host functions of all streams share a thread
   bool lost_contexts = false;        // HEED_SIMULATOR_LOST_CONTEXT: cuCtxSetCurrent also fails once a device is lost
   bool peers = true;                 // HEED_SIMULATOR_PEERS: devices can read each other's memory
+  bool pools = true;                 // HEED_SIMULATOR_POOLS: memory can be allocated in the order of a stream
+  uint64_t queue = 1024;             // HEED_SIMULATOR_QUEUE: pieces of work that a stream holds before calls wait
   uint64_t launch_time = 0;          // HEED_SIMULATOR_LAUNCH_TIME: least microseconds of a launch
   uint64_t copy_rate = 0;            // HEED_SIMULATOR_COPY_RATE: MiB per second between host and device; 0 for no limit
   std::string counters_file;         // HEED_SIMULATOR_COUNTERS; %p in it stands for the process id
@@ -85,7 +87,8 @@ class Device {
   std::mutex mutex;
   int primary_users = 0;
   CUcontext primary = nullptr;
-  std::set<const Device*> peers;  // devices whose memory it may read
+  std::set<const Device*> peers;       // devices whose memory it may read
+  std::set<const Device*> pool_users;  // devices that may read the memory of its pool
 
   // Runs a kernel and records its fault. Only one kernel runs at a time on all devices, because they share the
   // machine's cores.
@@ -102,11 +105,17 @@ class Device {
 
   CUdeviceptr allocate(size_t bytes);  // 0 if out of memory
   bool free(CUdeviceptr address);
+  // In the order of a stream: what it will have freed is there for it already.
+  CUdeviceptr allocate(size_t bytes, CUstream_st& stream);
+  bool free(CUdeviceptr address, CUstream_st& stream);
+  // Whether another device may copy from there: memory of the pool only where it is shared.
+  bool shows(CUdeviceptr address, const Device& to);
 
  private:
   std::atomic<CUresult> error_{CUDA_SUCCESS};
   std::atomic<uint64_t> launches_{0};
-  std::set<void*> allocations_;
+  CUdeviceptr keep(void* address, bool pooled);
+  std::set<void*> allocations_, pooled_;  // pooled ones are in both
 };
 
 // Unloads all modules that are loaded on the device, because they live in its context.

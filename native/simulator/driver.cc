@@ -98,7 +98,6 @@ const std::map<CUdevice_attribute, int>& attributes() {
       {82, 65536},     // registers of a multiprocessor
       {83, 0},         // managed memory
       {95, 0},         // cooperative launches
-      {115, 0},        // memory pools
   };
   return attributes;
 }
@@ -123,6 +122,9 @@ bool attribute_of(CUdevice_attribute attribute, int* value) {
       return true;
     case 81:  // shared memory of a multiprocessor
       *value = static_cast<int>(card.shared_memory);
+      return true;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
+      *value = settings().pools;
       return true;
     case 106:  // blocks of a multiprocessor
       *value = card.blocks;

@@ -1,6 +1,7 @@
 // The driver's functions on memory: allocation, pinned memory, copies and fills.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -130,7 +131,8 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
     Device* device;
     if (const CUresult wrong = enter(&device)) return wrong;
     if (total) *total = device->memory.capacity();
-    if (free) *free = device->memory.capacity() - device->memory.used();
+    const size_t capacity = device->memory.capacity();
+    if (free) *free = capacity - std::min(capacity, device->memory.used());
     return CUDA_SUCCESS;
   });
 }
@@ -151,6 +153,58 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     if (const CUresult wrong = enter(&device)) return wrong;
     Device* owner = device_of(address);
     return owner && owner->free(address) ? device->error() : CUDA_ERROR_INVALID_VALUE;
+  });
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr* address, size_t bytes, CUstream handle) {
+  return guard([&]() -> CUresult {
+    std::shared_ptr<CUstream_st> stream;
+    if (const CUresult wrong = enter_stream(handle, &stream)) return wrong;
+    if (!settings().pools || stream->capturing()) return CUDA_ERROR_NOT_SUPPORTED;
+    if (!address || !bytes) return CUDA_ERROR_INVALID_VALUE;
+    *address = stream->device->allocate(bytes, *stream);
+    return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  });
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
+  return guard([&]() -> CUresult {
+    std::shared_ptr<CUstream_st> stream;
+    if (const CUresult wrong = enter_stream(handle, &stream)) return wrong;
+    if (!settings().pools || stream->capturing()) return CUDA_ERROR_NOT_SUPPORTED;
+    return stream->device->free(address, *stream) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  });
+}
+
+// A pool's handle is its device.
+CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice ordinal) {
+  return guard([&]() -> CUresult {
+    if (const CUresult wrong = enter_without_context()) return wrong;
+    if (!pool) return CUDA_ERROR_INVALID_VALUE;
+    if (ordinal < 0 || static_cast<size_t>(ordinal) >= devices().size()) return CUDA_ERROR_INVALID_DEVICE;
+    if (!settings().pools) return CUDA_ERROR_NOT_SUPPORTED;
+    *pool = reinterpret_cast<CUmemoryPool>(devices()[static_cast<size_t>(ordinal)].get());
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* access, size_t count) {
+  return guard([&]() -> CUresult {
+    if (const CUresult wrong = enter_without_context()) return wrong;
+    const auto known = [&](const auto& device) { return device.get() == reinterpret_cast<Device*>(pool); };
+    const auto owner = std::find_if(devices().begin(), devices().end(), known);
+    if (owner == devices().end() || (count && !access)) return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < count; i++) {
+      const auto& [type, ordinal, flags] = access[i];
+      if (type != CU_MEM_LOCATION_TYPE_DEVICE || flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE || ordinal < 0 ||
+          static_cast<size_t>(ordinal) >= devices().size())
+        return CUDA_ERROR_INVALID_VALUE;
+      if (ordinal == (*owner)->ordinal) continue;
+      if (!settings().peers) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+      const std::lock_guard lock((*owner)->mutex);
+      (*owner)->pool_users.insert(devices()[static_cast<size_t>(ordinal)].get());
+    }
+    return CUDA_SUCCESS;
   });
 }
 
@@ -223,6 +277,8 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr destination, CUcontext destination_contex
     if (bytes && (device_of(destination) != destination_context->device || device_of(source) != source_context->device))
       return CUDA_ERROR_INVALID_VALUE;
     if (source_context->device && source_context->device->error()) return source_context->device->error();
+    const Device *from = source_context->device, *to = destination_context->device;
+    if (bytes && from != to && !device_of(source)->shows(source, *to)) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
     return cuMemcpyDtoDAsync_v2(destination, source, bytes, handle);
   });
 }

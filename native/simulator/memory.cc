@@ -65,9 +65,10 @@ void Memory::set_shadow(size_t offset, size_t bytes, bool addressable, bool init
     std::memset(shadow_ + offset / word, (addressable ? 0xf0 : 0) | (initialised ? 0x0f : 0), (end - offset) / word);
 }
 
-void* Memory::allocate(size_t bytes) {
+void* Memory::allocate(size_t bytes, const Promise* promised) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (bytes == 0 || bytes > capacity_ - used_) return nullptr;
+  const size_t most = capacity_ + (promised ? promised->load() : 0);
+  if (bytes == 0 || bytes > capacity_ || bytes + used_ > most) return nullptr;
   const size_t reserved = round_up(bytes, alignment) + redzone;
   size_t place;
   if (top_ + reserved <= arena_bytes_) {
@@ -101,12 +102,13 @@ void* Memory::allocate(size_t bytes) {
   return arena_ + place;
 }
 
-bool Memory::free(void* address) {
+bool Memory::free(void* address, Promise* promised) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto it = allocations_.find(offset(address));
   if (it == allocations_.end() || !it->second.live) return false;
   it->second.live = false;
   used_ -= it->second.bytes;
+  if (promised) *promised -= it->second.bytes;
   live_--;
   const auto [place, allocation] = *it;
   set_shadow(place, allocation.bytes, false, false);
@@ -213,6 +215,11 @@ std::string Memory::fill(void* destination, uint8_t value, size_t bytes) {
   std::memset(destination, value, bytes);
   mark_initialised(destination, bytes);
   return "";
+}
+
+size_t Memory::bytes_of(const void* address) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return allocations_.at(offset(address)).bytes;
 }
 
 size_t Memory::used() const {

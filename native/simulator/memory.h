@@ -23,11 +23,13 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
+  // Bytes that a stream will free. An allocation for this stream may have them already.
+  using Promise = std::atomic<size_t>;
   // Returns memory aligned to 256 bytes, or null if the capacity would be exceeded. The contents count as uninitialised
   // until they are written.
-  void* allocate(size_t bytes);
-  // Returns false if the address is not the start of a live allocation.
-  bool free(void* address);
+  void* allocate(size_t bytes, const Promise* promised = nullptr);
+  // Returns false if the address is not the start of a live allocation. The bytes are no longer promised.
+  bool free(void* address, Promise* promised = nullptr);
 
   // Describes the error of an access ("12 bytes past the end of an allocation of 256 bytes"), or returns "" if it is
   // allowed. With `initialised`, reading bytes that were never written is an error too.
@@ -44,6 +46,8 @@ class Memory {
 
   bool contains(const void* address) const { return offset(address) < arena_bytes_; }
   size_t capacity() const { return capacity_; }
+  // Of a live allocation.
+  size_t bytes_of(const void* address) const;
   size_t used() const;
   size_t peak() const;
   size_t allocations() const;

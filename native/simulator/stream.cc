@@ -140,6 +140,7 @@ void CUstream_st::submit(Work work) {
     capture->add(this, std::move(work));
     return;
   }
+  wait_for_room();
   join_implicit();
   push(std::move(work), false);
 }
@@ -159,6 +160,11 @@ void CUstream_st::finish() {
   std::unique_lock lock(mutex_);
   const uint64_t target = enqueued_;
   changed_.wait(lock, [&] { return completed_ >= target; });
+}
+
+void CUstream_st::wait_for_room() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return enqueued_ - completed_ < settings().queue; });
 }
 
 bool CUstream_st::idle() {

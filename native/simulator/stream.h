@@ -1,6 +1,7 @@
 // A stream: a thread that runs its work in order, later than the calls that enqueue it. While it is captured, work goes
 // into a graph instead.
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -44,6 +45,7 @@ struct heed::cuda::CUstream_st : std::enable_shared_from_this<CUstream_st> {
 
   heed::simulator::Device* const device;
   const bool blocking, implicit;
+  heed::simulator::Memory::Promise freeing{0};
 
   // Enqueues work, or makes it a node of the graph that is being captured.
   void submit(Work work);
@@ -68,6 +70,8 @@ struct heed::cuda::CUstream_st : std::enable_shared_from_this<CUstream_st> {
       : device(&device), blocking(blocking), implicit(implicit) {}
   void run();
   void join_implicit();
+  // As a driver lets a call wait whose stream holds too much.
+  void wait_for_room();
 
   struct Item {
     Work work;

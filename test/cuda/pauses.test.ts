@@ -2,6 +2,7 @@
  * Tests the event loop while a CUDA device is slow: copies, launches and the driver's one thread for host functions
  * take time, and there is little memory to pin. The software device has modes for this (docs/simulator.md).
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
 import { device } from "../../lib/device.js";
 import { GPT } from "../../lib/models/gpt.js";
@@ -9,7 +10,8 @@ import { matmul } from "../../lib/ops/matmul.js";
 import { AdamW } from "../../lib/optim/adamw.js";
 import { scope } from "../../lib/scope.js";
 import { setPieces } from "../../lib/tensor-pieces.js";
-import { ones, tensor } from "../../lib/creation.js";
+import { narrow } from "../../lib/ops/views.js";
+import { empty, ones, tensor } from "../../lib/creation.js";
 import { inPieces } from "../../lib/turns.js";
 import { cudas, needsSimulator } from "../support/cuda.js";
 import { expectNoPause } from "../support/pauses.js";
@@ -20,6 +22,7 @@ vi.hoisted(() =>
     HEED_SIMULATOR_DEVICES: "2",
     HEED_SIMULATOR_CALLBACK_THREAD: "1",
     HEED_SIMULATOR_PINNED: String(24 * 2 ** 20),
+    HEED_SIMULATOR_MEMORY: String(80 * 2 ** 20),
     HEED_SIMULATOR_LAUNCH_TIME: "4000",
     HEED_SIMULATOR_COPY_RATE: "100",
   }),
@@ -69,6 +72,43 @@ describe.runIf(cudas.length > 0)("cuda: the event loop under a slow device", () 
         expect(await loss.item()).toBeGreaterThan(0);
       }
     }, mostAsleep);
+  });
+
+  test("keeps running while more values are set than the card has come to", async (context) => {
+    needsSimulator(context);
+    const values = new Float32Array(2 ** 20);
+    using x = empty([values.length], { device: "cuda:0" });
+    await expectNoPause(async () => {
+      keepBusy();
+      const uploading = (): number => x.device.memory().uploading;
+      let sets = 0;
+      while (uploading() <= 136 * 2 ** 20 && sets < 200) {
+        x.set(values.fill(++sets));
+        await nextTurn();
+      }
+      expect(uploading()).toBeGreaterThan(128 * 2 ** 20);
+      expect((await x.data()).at(-1)).toBe(sets);
+      expect(x.device.memory().uploading).toBe(0);
+    }, mostAsleep);
+  });
+
+  test("keeps running while memory that work still uses is given to others", async (context) => {
+    needsSimulator(context);
+    const mib = 2 ** 18;
+    await device("cuda:0").emptyCache();
+    using others = empty([44 * mib], { device: "cuda:0" });
+    await expectNoPause(async () => {
+      await device("cuda:0").emptyCache();
+      const made = [1, 2, 3].map(() => empty([7 * mib], { device: "cuda:0" }));
+      keepBusy();
+      for (const each of made) each.dispose();
+      // No piece of the cache is large enough, and the card has no more.
+      using large = empty([26 * mib], { device: "cuda:0" });
+      using end = narrow(large, 0, large.size - 4, 4);
+      end.set([1, 2, 3, 4]);
+      expect([...(await end.data())]).toEqual([1, 2, 3, 4]);
+    }, mostAsleep);
+    expect(others.device.memory().live).toBe(44 * 2 ** 20);
   });
 
   test.for(["cuda:0", "cpu"])(

@@ -134,6 +134,71 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
   });
 });
 
+describe.runIf(cudas.length > 0)("cuda: a driver whose queue is full", () => {
+  test("does not hold the thread that calls", async (context) => {
+    needsSimulator(context);
+    const output = await expectChild(
+      `
+      const x = heed.ones([16], { device: "cuda" });
+      const steps = 1600;
+      let y = heed.zeros([16], { device: "cuda" });
+      const start = performance.now();
+      for (let i = 0; i < steps; i++) {
+        const next = heed.add(x, y);
+        y.dispose();
+        y = next;
+      }
+      const called = performance.now() - start;
+      const sum = await y.data();
+      const waited = performance.now() - start;
+      console.log(sum.every((value) => value === steps), called * 2 < waited || [called, waited]);
+      `,
+      0,
+      { HEED_SIMULATOR_QUEUE: "640", HEED_SIMULATOR_LAUNCH_TIME: "500" },
+    );
+    expect(output).toBe("true true");
+  });
+});
+
+describe.runIf(cudas.length > 0)("cuda: memory that is given back while a call waits", () => {
+  // 20 MiB of 64 are used, 22 in the cache, 22 free: 30 fit once the cache is given back.
+  const program = (used: boolean) => `
+    const device = heed.device("cuda:0");
+    const empty = (mib) => heed.empty([mib * 2 ** 18], { device });
+    const others = empty(20);
+    const x = empty(22);
+    await device.synchronize();
+    const start = performance.now();
+    busy("cpu", 40);
+    const source = heed.full([4], 5, { device: "cpu" });
+    if (!${String(used)}) x.dispose();
+    const arrived = source.to(device);
+    if (${String(used)}) x.dispose();
+    const large = empty(30);
+    const called = performance.now() - start;
+    heed.narrow(large, 0, 0, 4).set([1, 2, 3, 4]);
+    const read = heed.add(heed.narrow(large, 0, 0, 4), arrived);
+    console.log((await read.data()).join());
+    const waited = performance.now() - start;
+    console.log(called * 2 < waited || [called, waited]);
+  `;
+  const env = { HEED_SIMULATOR_MEMORY: String(64 * MiB) };
+
+  test("serves at once where nothing that waits uses it", async (context) => {
+    needsSimulator(context);
+    expect(await expectChild(prelude + program(false), 0, env)).toBe("6,7,8,9\ntrue");
+  });
+
+  test.for(["1", "0"])(
+    "serves when what waits and uses it has gone to the device; pools: %s",
+    async (pools, context) => {
+      needsSimulator(context);
+      const output = await expectChild(prelude + program(true), 0, { ...env, HEED_SIMULATOR_POOLS: pools });
+      expect(output.split("\n")[0]).toBe("6,7,8,9");
+    },
+  );
+});
+
 describe.runIf(cudas.length > 0)("cuda: a lost device whose context reports it", () => {
   const said = /^heed simulator: device 0: the device is lost[^\n]*\n$/;
   // The delay lets the calls return before the device reaches the launch that fails.

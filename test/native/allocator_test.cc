@@ -3,6 +3,7 @@
 #include "core/allocator.h"
 
 #include <cstdlib>
+#include <deque>
 
 #include "check.h"
 
@@ -17,7 +18,9 @@ class Limited final : public CachingAllocator {
   ~Limited() override { release_cached(); }
 
   size_t left;
-  size_t releasing = 0;  // bytes that the system gets back once the queue has run
+  std::deque<size_t> releasing;  // bytes that the system gets back, one entry after the other, as the queue runs
+  uint64_t filled = 0;           // the point that the queue has been filled to
+  uint64_t run = 0;              // the point that the queue has run to
   int waits = 0;
 
  private:
@@ -26,16 +29,22 @@ class Limited final : public CachingAllocator {
     left -= bytes;
     return std::aligned_alloc(64, bytes);
   }
-  void system_free(void* block, size_t bytes) override {
+  void system_free(void* block, size_t bytes, uint64_t last_use) override {
     std::free(block);
-    left += bytes;
+    if (last_use > run)
+      releasing.push_back(bytes);
+    else
+      left += bytes;
   }
-  bool system_releasing() override { return releasing > 0; }
-  void wait_idle() override {
+  bool system_releasing() override { return !releasing.empty(); }
+  bool wait_released() override {
     waits++;
-    left += releasing;
-    releasing = 0;
+    if (releasing.empty()) return false;
+    left += releasing.front();
+    releasing.pop_front();
+    return !releasing.empty();
   }
+  uint64_t position() override { return filled; }
 };
 
 bool fails(Limited& memory, size_t bytes) {
@@ -48,6 +57,7 @@ TEST(allocator_waits_for_the_queue_only_to_give_something_back) {
   Limited memory(16 * kMiB);
   const auto large = memory.allocate(4 * kMiB, "alloc");
   EXPECT(fails(memory, 14 * kMiB) && memory.waits == 0);
+  memory.filled = 1;
   memory.free(large);
   const auto larger = memory.allocate(14 * kMiB, "alloc");
   EXPECT(memory.waits == 1);
@@ -57,8 +67,30 @@ TEST(allocator_waits_for_the_queue_only_to_give_something_back) {
   memory.release_cached();
   memory.free(small);
   const auto all = memory.allocate(16 * kMiB, "alloc");
-  EXPECT(memory.waits == 2);
+  EXPECT(memory.waits == 3);
   memory.free(all);
+}
+
+TEST(allocator_does_not_wait_for_what_the_queue_has_run) {
+  Limited memory(16 * kMiB);
+  const auto first = memory.allocate(6 * kMiB, "alloc");
+  memory.filled = memory.run = 1;
+  memory.free(first);
+  memory.filled = 2;
+  const auto second = memory.allocate(12 * kMiB, "alloc");
+  EXPECT(memory.waits == 0);
+  memory.free(second);
+}
+
+TEST(allocator_waits_for_no_more_than_it_needs) {
+  Limited memory(16 * kMiB);
+  Block blocks[4];
+  for (Block& block : blocks) block = memory.allocate(4 * kMiB, "alloc");
+  memory.filled = 1;
+  for (const Block& block : blocks) memory.free(block);
+  const auto half = memory.allocate(7 * kMiB, "alloc");
+  EXPECT(memory.waits == 2 && memory.releasing.size() == 2);
+  memory.free(half);
 }
 
 TEST(allocator_does_not_wait_for_what_is_cached_beside_live_blocks) {
@@ -72,7 +104,7 @@ TEST(allocator_does_not_wait_for_what_is_cached_beside_live_blocks) {
 
 TEST(allocator_waits_for_what_the_queue_releases) {
   Limited memory(4 * kMiB);
-  memory.releasing = 4 * kMiB;
+  memory.releasing = {4 * kMiB};
   const auto block = memory.allocate(8 * kMiB, "alloc");
   EXPECT(memory.waits == 1);
   EXPECT(fails(memory, 8 * kMiB) && memory.waits == 1);

@@ -16,6 +16,12 @@ void expect(bool holds, const char* what) {
   if (!holds) report("%s", what);
 }
 
+std::vector<RangePool::Range> taken(RangePool& pool) {
+  std::vector<RangePool::Range> ranges;
+  for (const auto& segment : pool.take_segments()) ranges.emplace_back(segment.data, segment.bytes);
+  return ranges;
+}
+
 }  // namespace
 
 TEST(range_pool_fits_best) {
@@ -45,11 +51,15 @@ TEST(range_pool_joins_neighbours_of_a_segment) {
   expect(pool.free_ranges() == Ranges{{at(1000), 300}, {at(1300), 300}}, "two ranges");
   expect(pool.take(301) == nullptr, "none across segments");
   char* block = pool.take(200);
-  expect(pool.take_segments() == Ranges{{at(1300), 300}}, "the segment that nobody uses");
+  expect(taken(pool) == Ranges{{at(1300), 300}}, "the segment that nobody uses");
   expect(pool.reserved() == 300 && pool.free_ranges() == Ranges{{at(1200), 100}}, "it is gone");
-  pool.put(block + 100, 100);
-  pool.put(block, 100);
-  expect(pool.take_segments() == Ranges{{at(1000), 300}}, "a block that comes back in parts");
+  pool.put(block + 100, 100, 5);
+  expect(!pool.has_whole_segment(), "a part is in use");
+  pool.put(block, 50, 7);
+  pool.put(block + 50, 50, 9);
+  expect(pool.has_whole_segment(), "a block that comes back in parts");
+  const RangePool::Segment last = pool.take_segments().at(0);
+  expect(last.data == at(1000) && last.bytes == 300 && last.last_use == 9, "the last use of all its parts");
   expect(pool.reserved() == 0 && pool.free_ranges().empty() && pool.take(1) == nullptr, "nothing left");
 }
 

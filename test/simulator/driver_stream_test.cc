@@ -48,6 +48,35 @@ void nap(void*) { std::this_thread::sleep_for(std::chrono::milliseconds(30)); }
 
 }  // namespace
 
+TEST(stream_memory_is_had_in_its_order) {
+  if (!is_child()) return expect_child("stream_memory_is_had_in_its_order", "HEED_SIMULATOR_MEMORY=16777216");
+  const Driver& d = driver();
+  Context context;
+  const CUstream queue = make_stream(), other = make_stream();
+  size_t free = 0, total = 0;
+  CUdeviceptr half = 0, whole = 0, more = 0;
+  EXPECT_SUCCESS(d.mem_get_info(&free, &total));
+  EXPECT_SUCCESS(d.mem_alloc_async(&half, free / 2, queue));
+  EXPECT_CODE(d.mem_alloc_async(&whole, free, queue), CUDA_ERROR_OUT_OF_MEMORY);
+  {
+    Delay late;
+    EXPECT_SUCCESS(d.memset_d8_async(half, 7, 4, queue));
+    EXPECT_SUCCESS(d.mem_free_async(half, queue));
+    EXPECT_CODE(d.mem_free_async(half, queue), CUDA_ERROR_INVALID_VALUE);
+    // Other streams, and whoever waits for none, have the memory when the stream has come there; the stream has it now.
+    EXPECT_CODE(d.mem_alloc_async(&more, free, other), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT_CODE(d.mem_alloc(&more, free), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT_SUCCESS(d.mem_alloc_async(&whole, free, queue));
+    EXPECT_CODE(d.mem_alloc_async(&more, 1024, queue), CUDA_ERROR_OUT_OF_MEMORY);
+  }
+  EXPECT_SUCCESS(d.stream_synchronize(queue));
+  EXPECT_CODE(d.mem_alloc_async(&more, 1024, queue), CUDA_ERROR_OUT_OF_MEMORY);
+  EXPECT_SUCCESS(d.mem_free(whole));
+  // What was not had so is not given back so.
+  const CUdeviceptr data = allocate(1024);
+  EXPECT_CODE(d.mem_free_async(data, queue), CUDA_ERROR_INVALID_VALUE);
+}
+
 TEST(stream_pageable_memory_is_read_at_the_call) {
   Context context;
   const CUstream queue = make_stream();
