@@ -8,7 +8,12 @@
 namespace heed::cuda {
 
 FaultReports::FaultReports(Stream& stream) : stream_(stream), memory_(stream.take_reports()) {
-  stream_.zero("device", memory_, kReports * sizeof(FaultReport));
+  try {
+    stream_.zero("device", memory_, kReports * sizeof(FaultReport));
+  } catch (...) {
+    stream_.give_reports(memory_);
+    throw;
+  }
 }
 
 FaultReports::~FaultReports() { stream_.give_reports(memory_); }

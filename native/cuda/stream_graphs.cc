@@ -58,9 +58,9 @@ void Stream::start_recording() {
 
 std::unique_ptr<Graph::Work> Stream::finish_recording() {
   const char* op = "capture";
+  const std::shared_ptr<FaultReports> faults = std::exchange(recorded_, nullptr);
   card_.make_current(op);
   const Driver& d = *driver();
-  const std::shared_ptr<FaultReports> faults = std::exchange(recorded_, nullptr);
   CUgraph graph = nullptr;
   CUgraphExec exec = nullptr;
   CUresult result = d.stream_end_capture(recording_stream_, &graph);
