@@ -85,6 +85,25 @@ describe.runIf(cudas.length > 0)("cuda: copies between devices", () => {
     expect(output.split("\n")).toEqual(["6,7,8,9 8,8,8,8 7,7,7,7 9,9,9,9 true", "0 true true", "true"]);
   });
 
+  test("do not hold values that are set behind them, however large they are", async (context) => {
+    needsSimulator(context);
+    const output = await expectChild(
+      `${prelude}
+      const large = heed.empty([34 * 2 ** 20], { device: "cpu" });
+      const x = heed.zeros([4], { device: "cuda" });
+      await x.data();
+      const start = performance.now();
+      busy("cpu", 40);
+      const copy = large.to("cuda");
+      x.set([1, 2, 3, 4]);
+      const called = performance.now() - start;
+      console.log((await x.data()).join());
+      console.log(called * 2 < performance.now() - start || called);
+      `,
+    );
+    expect(output).toBe("1,2,3,4\ntrue");
+  });
+
   test.for(["0", "1"])("pass on failures, however late; peers: %s", async (peers, context) => {
     needsSimulator(context);
     const output = await expectChild(
