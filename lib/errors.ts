@@ -31,7 +31,7 @@ export type ErrorCode =
   | "ERR_FORMAT"
   /** A file or folder cannot be read or written. */
   | "ERR_IO"
-  /** Another process is writing to the folder. */
+  /** Another process is writing to the folder, or an engine takes no more requests. */
   | "ERR_BUSY"
   /** A loss or a trained number is not finite, or the logits define no distribution. */
   | "ERR_DIVERGED"

@@ -123,7 +123,8 @@ export { CrossAttention, type CrossAttentionConfig, type CrossSource } from "./n
 export { DecoderBlock, type DecoderBlockConfig, type DecoderContext } from "./nn/decoder-block.js";
 export { PositionEmbedding, type PositionEmbeddingConfig } from "./nn/position-embedding.js";
 export { CrossMemory, type EncodedSource } from "./nn/cross-memory.js";
-export { KvCache, type KvCacheConfig, type LayerCache } from "./nn/kv-cache.js";
+export type { AttentionCache, LayerCache } from "./nn/attention-cache.js";
+export { KvCache, type KvCacheConfig } from "./nn/kv-cache.js";
 
 // Models
 export type { SequenceMaskOptions } from "./models/sequence-mask.js";
@@ -276,3 +277,6 @@ export type { TextOptions, TokenOptions } from "./generate/options.js";
 export { type Score, score, type ScoreOptions } from "./generate/score.js";
 export type { FinishReason } from "./generate/sequence.js";
 export { translate, type TranslateOptions, type TranslationModel } from "./generate/translate.js";
+
+// Serving
+export { Engine, type EngineMetrics, type EngineOptions, type EngineRequest } from "./engine/engine.js";

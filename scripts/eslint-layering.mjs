@@ -8,7 +8,7 @@ const ops = [...core, "ops"];
 const nn = [...ops, "nn"];
 const models = [...nn, "models"];
 const parts = [...models, "optim", "formats", "tokenizer", "hub"];
-const whole = [...parts, "embed", "train", "generate", "pretrained", "load"];
+const whole = [...parts, "embed", "train", "generate", "engine", "pretrained", "load"];
 
 /** Layers that each layer may import besides itself. */
 const allowed = {
@@ -25,6 +25,7 @@ const allowed = {
   pretrained: [...parts, "embed"],
   train: [...parts, "pretrained"],
   generate: parts,
+  engine: [...parts, "generate"],
   load: [...parts, "embed", "generate", "pretrained"],
   cli: whole,
 };

@@ -9,6 +9,7 @@ const docs = fileURLToPath(new URL("..", import.meta.url));
 const guides = [
   ["Train a GPT", "train"],
   ["Chat with a model", "chat"],
+  ["Serve many requests", "serving"],
   ["Embeddings", "embeddings"],
   ["Devices and CUDA", "devices"],
   ["Memory and disposal", "memory"],

@@ -9,6 +9,12 @@ import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type
 import { generated, type Sequence, sequencesOf } from "./sequence.js";
 import { StopFilter } from "./stop-filter.js";
 
+/**
+ * @internal Yields the tokens of a sequence as they come, and ends when the sequence has ended: it then has set `finish`
+ * or `diverged`, unless the caller has set `finish`.
+ */
+export type TokenSource = (sequence: Sequence, settings: TokenSettings) => AsyncIterable<number>;
+
 interface TextSettings extends TokenSettings {
   stop: readonly string[];
   /** True if the text begins with the decoded prompt; a string is shown instead of it. */
@@ -64,6 +70,7 @@ export function generateFrom(
   prompt: () => Int32Array | Promise<Int32Array>,
   options: TextOptions,
   echoed: string | null = null,
+  source: TokenSource = (sequence, settings) => decodedTokens(model, sequence, settings),
 ): Generation {
   checkModel("generate", model);
   if (tokenizer !== null) checkTokenizer(model, tokenizer);
@@ -73,7 +80,8 @@ export function generateFrom(
   const end = tokenizer?.endOfText ?? null;
   const { stopTokens = end === null ? [] : [end] } = options;
   const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
-  return new Generation(eventsOf(model, tokenizer, prompt, { ...settings, stop, echo: echo && (echoed ?? true) }));
+  const text = { ...settings, stop, echo: echo && (echoed ?? true) };
+  return new Generation(eventsOf(model, tokenizer, prompt, text, source));
 }
 
 function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
@@ -102,6 +110,7 @@ function eventsOf(
   tokenizer: Tokenizer | null,
   promptTokens: () => Int32Array | Promise<Int32Array>,
   settings: TextSettings,
+  source: TokenSource,
 ): GenerationEvents {
   return async function* (result) {
     settings.signal?.throwIfAborted();
@@ -119,8 +128,7 @@ function eventsOf(
     if (echoed) yield { text: echoed, tokens: [] };
     const filter = new StopFilter(settings.stop);
     let event: GenerationEvent = { text: "", tokens: [] };
-    for await (const [advanced] of decode(model, [sequence], settings)) {
-      const token = advanced!.tokens.at(-1)!;
+    for await (const token of source(sequence, settings)) {
       event.tokens.push(token);
       event.text = filter.push(textOf(token));
       if (filter.stopped) sequence.finish = "stop";
@@ -134,4 +142,9 @@ function eventsOf(
     event.text = rest + filter.end();
     if (event.text !== "" || event.tokens.length > 0) yield event;
   };
+}
+
+/** Yields the tokens of a sequence that is decoded alone. */
+async function* decodedTokens(model: CausalModel, sequence: Sequence, settings: TokenSettings): AsyncGenerator<number> {
+  for await (const [advanced] of decode(model, [sequence], settings)) yield advanced!.tokens.at(-1)!;
 }

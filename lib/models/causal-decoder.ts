@@ -1,8 +1,12 @@
 import type { AttentionContext } from "../nn/attend.js";
+import type { AttentionCache } from "../nn/attention-cache.js";
 import { KvCache } from "../nn/kv-cache.js";
+import { KvPages } from "../nn/kv-pages.js";
 import type { Linear } from "../nn/linear.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkObject } from "../ops/check.js";
+import { embedding } from "../ops/embedding.js";
+import { reshape } from "../ops/views.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
@@ -13,7 +17,7 @@ import { checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
 
 /** Options of a causal decoder's `forward`. */
-export interface DecoderForwardOptions extends SequenceMaskOptions, PassOptions {}
+export interface DecoderForwardOptions extends SequenceMaskOptions, PassOptions<AttentionCache> {}
 
 /** Block of a decoder. */
 interface Block<Context> {
@@ -94,10 +98,22 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return new KvCache({ layers, batch, length, heads, headSize, device, dtype });
   }
 
-  /** Returns the states that are projected to logits: [B, T, C], or [B, C] with `lastOnly`. */
+  /** @internal Size of a head of keys and values. */
+  get kvHeadSize(): number {
+    return this.headSize;
+  }
+
+  /** @internal Returns memory for the keys and values of sequences in `pages` pages of `pageSize` tokens. */
+  createPages(pages: number, pageSize: number): KvPages {
+    const { headSize, device, dtype } = this;
+    const { layers, kvHeads: heads } = this.config;
+    return new KvPages({ layers, pages, pageSize, heads, headSize, device, dtype });
+  }
+
+  /** Returns the states that are projected to logits: [B, T, C], or [B, C] with `lastOnly`, or [R, C] with `rows`. */
   #states(ids: IntTensor, options: DecoderForwardOptions): FloatTensor {
     checkPass(this.name, ids, options, this.config.contextLength);
-    const { cache = null, counts, lastOnly = false, observer = null } = options;
+    const { cache = null, counts, lastOnly = false, rows = null, observer = null } = options;
     const [batch, tokens] = ids.shape as [number, number];
     return scope(() => {
       const mask = sequenceMask(this.name, options, { batch, tokens, device: this.device });
@@ -110,7 +126,9 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
         x = next;
       }
       cache?.advance();
-      if (lastOnly) x = lastTokens(x, counts); // [B, C]
+      if (rows)
+        x = embedding(rows, reshape(x, [batch * tokens, x.shape[2]!])); // [R, C]
+      else if (lastOnly) x = lastTokens(x, counts); // [B, C]
       return this.finalNorm.forward(x);
     });
   }

@@ -3,7 +3,7 @@ import { DecoderBlock } from "../nn/decoder-block.js";
 import { Dropout, type DropoutSeeds } from "../nn/dropout.js";
 import { Embedding } from "../nn/embedding.js";
 import type { Initializer } from "../nn/init.js";
-import type { KvCache } from "../nn/kv-cache.js";
+import type { AttentionCache } from "../nn/attention-cache.js";
 import { LayerNorm } from "../nn/layer-norm.js";
 import { Linear } from "../nn/linear.js";
 import { Module } from "../nn/module.js";
@@ -38,7 +38,7 @@ abstract class Stack extends Module {
   }
 
   /** Returns the input of the first block, [B, T, C], for embedded words [B, T, C]. */
-  protected place(words: FloatTensor, cache: KvCache | null): FloatTensor {
+  protected place(words: FloatTensor, cache: AttentionCache | null): FloatTensor {
     return this.drop.forward(this.positions ? this.positions.forward(words, { cache }) : words);
   }
 

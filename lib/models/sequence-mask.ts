@@ -2,7 +2,8 @@
 // block masks. By default a token sees all tokens before it in its sequence.
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
-import type { KvCache } from "../nn/kv-cache.js";
+import type { AttentionCache } from "../nn/attention-cache.js";
+import { KvCache } from "../nn/kv-cache.js";
 import type { BlockMask } from "../ops/attention.js";
 import { documentRanges, prefixRanges } from "../ops/attention-masks.js";
 import { checkArray, checkObject } from "../ops/check.js";
@@ -51,7 +52,7 @@ export interface SequenceMask {
  */
 export function sequenceMask(
   op: string,
-  options: SequenceMaskOptions & { cache?: KvCache | null },
+  options: SequenceMaskOptions & { cache?: AttentionCache | null },
   { batch, tokens, device }: { batch: number; tokens: number; device: Device },
 ): SequenceMask {
   const { cache = null, keyLengths = null, documents = null, prefixLengths = null, blocks = null } = options;
@@ -73,6 +74,8 @@ export function sequenceMask(
       "ERR_SHAPE",
       `${op}: expected prefixLengths for ${batch} sequences, got ${prefixLengths.length}`,
     );
+  if (cache !== null && !(cache instanceof KvCache))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected prefixLengths without pages, got both`);
   const starts = cache?.lengths ?? new Int32Array(batch);
   return { keyLengths, blocks, causal: false, keyRanges: prefixRanges(prefixLengths, tokens, { starts, device }) };
 }

@@ -16,6 +16,7 @@ import { add } from "../ops/binary.js";
 import { gated } from "../ops/gated.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { KvCache } from "../nn/kv-cache.js";
 import type { DecoderContext } from "./sequence-to-sequence.js";
 import type { T5Config } from "./t5-config.js";
 
@@ -203,6 +204,8 @@ class T5Block extends Module {
  * real tokens, which therefore do not see it.
  */
 export interface T5Context extends DecoderContext {
+  /** Cache of the earlier tokens. @default null */
+  cache?: KvCache | null;
   /** Mask [B, 1, 1, T] that is added to the bias of positions: 0 for real tokens and −∞ for padding. @default null */
   mask?: FloatTensor | null;
 }

@@ -9,7 +9,7 @@ import { zeros } from "../creation.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Dropout } from "./dropout.js";
 import { cutHeads, joinHeads } from "./heads.js";
-import type { KvCache } from "./kv-cache.js";
+import type { AttentionCache } from "./attention-cache.js";
 import type { Observer } from "./observer.js";
 import type { RmsNorm } from "./rms-norm.js";
 
@@ -59,7 +59,7 @@ export interface AttentionContext {
   /** False if `keyRanges` alone decide which keys are hidden. @default the module's `causal` */
   causal?: boolean;
   /** Cache of the earlier tokens. The pass adds the layer's new keys and values to it. @default null */
-  cache?: KvCache | null;
+  cache?: AttentionCache | null;
   /** Index of the layer whose keys and values the cache holds for this attention. @default 0 */
   layer?: number;
   /** Observer of this block's values, such as `attn.hook_pattern`. @default null */
@@ -97,22 +97,22 @@ export function attend(
   const { cache = null, layer = 0, bias = null } = context;
   const observer = listening(rules, context);
   const { rotaryTable: table = null, interleaved = false, q_norm = null, k_norm = null } = rules;
-  const starts = cache?.starts ?? null;
+  const places = cache?.places ?? {};
   const see = (name: string, x: FloatTensor): FloatTensor => (observer ? observer.see(name, x) : x);
   const place = (x: FloatTensor, norm: RmsNorm | null, name: string): FloatTensor => {
     const normed = norm ? norm.forward(x) : x;
-    return table ? see(name, rotary(normed, table, { starts, interleaved })) : normed;
+    return table ? see(name, rotary(normed, table, { ...places, interleaved })) : normed;
   };
   q = place(see("hook_q", q), q_norm, "hook_rot_q");
   k = place(see("hook_k", k), k_norm, "hook_rot_k");
   v = see("hook_v", v);
-  if (cache) ({ keys: k, values: v } = cache.write(layer, k, v));
   const options = optionsOf(q, rules, context);
   if (!bias && !observer?.wants("hook_attn_scores") && !observer?.wants("hook_pattern"))
-    return joinHeads(see("hook_z", attention(q, k, v, options)));
-  if (cache) ({ keys: k, values: v } = cache.written(layer));
+    return joinHeads(see("hook_z", cache ? cache.attend(layer, q, k, v, options) : attention(q, k, v, options)));
+  if (cache) ({ keys: k, values: v } = cache.written(layer, k, v));
   const z = unfusedAttention(q, k, v, {
     ...options,
+    ...cache?.masks,
     onScores: (scores) => see("hook_attn_scores", scores),
     onPattern: (pattern) => see("hook_pattern", pattern),
   });
@@ -154,7 +154,7 @@ function optionsOf(
   const dropped = cache ? {} : rules.dropout.fused;
   if (bias) return { bias, ...scale, ...dropped };
   const masks = { causal, window, keyRanges, blocks, softcap, slopes, ...scale };
-  if (cache) return { ...masks, keyLengths: cache.keyLengths, queryStarts: cache.starts };
+  if (cache) return masks; // the cache says where its sequences are
   // Queries begin at position 0 even if sequences end in padding; the default would count back from the last real key.
   const counts = causal || window > 0 || slopes !== null || blocks !== null;
   const queryStarts = keyLengths && counts ? zeros([shape[0]!], { dtype: "i32", device }) : null;

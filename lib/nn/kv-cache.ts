@@ -4,21 +4,15 @@ import type { FloatDType } from "../dtype.js";
 import { HeedError } from "../errors.js";
 import { largest } from "../largest.js";
 import { ops } from "../native.js";
+import { attention, type AttentionOptions } from "../ops/attention.js";
 import { cacheWrite } from "../ops/cache-write.js";
 import { embedding } from "../ops/embedding.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { tensor } from "../creation.js";
 import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
+import type { AttentionCache, LayerCache } from "./attention-cache.js";
 import type { CrossMemory } from "./cross-memory.js";
-
-/** Keys and values of one attention layer for all tokens that a cache has room for. */
-export interface LayerCache {
-  /** Keys [B, Tmax, Hkv, D]. */
-  keys: FloatTensor;
-  /** Values [B, Tmax, Hkv, D]. */
-  values: FloatTensor;
-}
 
 /** Configuration of a `KvCache`. */
 export interface KvCacheConfig {
@@ -61,7 +55,7 @@ export interface KvCacheConfig {
  * noGrad(() => gpt.forward(tensor([[72, 101, 108]], [1, 3], { dtype: "i32" }), { cache }));
  * cache.lengths; // Int32Array [3]
  */
-export class KvCache implements Disposable {
+export class KvCache implements AttentionCache, Disposable {
   readonly layers: LayerCache[];
   /** Number of tokens in each sequence. */
   readonly lengths: Int32Array;
@@ -160,14 +154,43 @@ export class KvCache implements Disposable {
     return cache;
   }
 
+  /** Places of the pass's tokens: the starts. It can be read only during a pass. */
+  get places(): { starts: IntTensor } {
+    return { starts: this.starts };
+  }
+
+  /** Number of keys of each sequence, and position of its first query, during a pass. */
+  get masks(): { keyLengths: IntTensor; queryStarts: IntTensor } {
+    return { keyLengths: this.keyLengths, queryStarts: this.starts };
+  }
+
   /**
-   * Returns a layer's keys and values up to the longest sequence's end after this pass, [B, S, Hkv, D], for attention
-   * that reads all of them. Beyond the end of a shorter sequence they repeat its last token (or are zeros, in a
+   * Returns the position of each token of the pass, i32 [B, T], which continue each sequence. Those of padding are at
+   * most `last`.
+   */
+  positions(tokens: number, last: number): IntTensor {
+    const { batch, lengths } = this;
+    if (tokens === 1) return reshape(this.starts, [batch, 1]);
+    const positions = Int32Array.from({ length: batch * tokens }, (_, i) =>
+      Math.min(lengths[Math.floor(i / tokens)]! + (i % tokens), last),
+    );
+    return tensor(positions, [batch, tokens], { device: this.#starts.device });
+  }
+
+  /** Stores a layer's new keys and values, and returns the attention of queries q [B, T, H, D] to the whole cache. */
+  attend(layer: number, q: FloatTensor, k: FloatTensor, v: FloatTensor, masks: AttentionOptions): FloatTensor {
+    const { keys, values } = this.write(layer, k, v);
+    return attention(q, keys, values, { ...masks, ...this.masks });
+  }
+
+  /**
+   * Stores a layer's new keys and values, and returns all of them up to the longest sequence's end after this pass,
+   * [B, S, Hkv, D], for attention that reads all of them. Beyond the end of a shorter sequence they repeat its last token (or are zeros, in a
    * `zeroed` cache), so that no place is uninitialised.
    */
-  written(layer: number): LayerCache {
+  written(layer: number, k: FloatTensor, v: FloatTensor): LayerCache {
     const { tokens } = this.#expectBegun();
-    const { keys, values } = this.#layerCache(layer);
+    const { keys, values } = this.write(layer, k, v);
     const used = largest(this.lengths) + tokens;
     const { zeroed = false } = this.#config;
     if (zeroed || this.lengths.every((length) => length + tokens === used))

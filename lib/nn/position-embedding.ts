@@ -2,12 +2,12 @@ import { add } from "../ops/binary.js";
 import { checkInteger } from "../ops/check.js";
 import { embedding } from "../ops/embedding.js";
 import { sinusoidalTable, type Sinusoids } from "../ops/sinusoidal-table.js";
-import { narrow, reshape } from "../ops/views.js";
+import { narrow } from "../ops/views.js";
 import { keep } from "../scope.js";
 import { tensor } from "../creation.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkComputed, type Initializer } from "./init.js";
-import type { KvCache } from "./kv-cache.js";
+import type { AttentionCache } from "./attention-cache.js";
 import { Module } from "./module.js";
 
 /** Configuration of a `PositionEmbedding`. */
@@ -54,27 +54,18 @@ export class PositionEmbedding extends Module {
     {
       cache = null,
       documents = null,
-    }: { cache?: KvCache | null; documents?: readonly ArrayLike<number>[] | null } = {},
+    }: { cache?: AttentionCache | null; documents?: readonly ArrayLike<number>[] | null } = {},
   ): FloatTensor {
     const [batch, tokens] = x.shape as [number, number, number];
     const { dtype } = x;
     if (!cache && !documents) return add(x, narrow(this.weight, 0, 0, tokens).to(dtype)); // [T, C]
-    if (cache && tokens === 1) return this.#added(x, reshape(cache.starts, [batch, 1]));
-    const positions = documents ? inDocuments(documents, tokens) : this.#behind(cache!, tokens);
-    return this.#added(x, tensor(positions, [batch, tokens], { device: this.weight.device }));
+    if (!documents) return this.#added(x, cache!.positions(tokens, this.weight.shape[0]! - 1));
+    return this.#added(x, tensor(inDocuments(documents, tokens), [batch, tokens], { device: this.weight.device }));
   }
 
   /** Returns x plus the vectors of positions i32 [B, T]. */
   #added(x: FloatTensor, positions: IntTensor): FloatTensor {
     return add(x, embedding(positions, this.weight, { dtype: x.dtype })); // [B, T, C]
-  }
-
-  /** Returns positions [B, T] that continue each sequence. Those of padding are clamped to the table's last row. */
-  #behind({ lengths, batch }: KvCache, tokens: number): Int32Array {
-    const last = this.weight.shape[0]! - 1;
-    return Int32Array.from({ length: batch * tokens }, (_, i) =>
-      Math.min(lengths[Math.floor(i / tokens)]! + (i % tokens), last),
-    );
   }
 }
 

@@ -30,6 +30,14 @@ export interface BlockMask {
 
 /** Options of `attention` and `packedAttention`. */
 export interface AttentionOptions {
+  /**
+   * i32 [B, P], for inference: keys and values lie in pages of S tokens, k and v [N, S, Hkv, D], which sequences may
+   * share. Key j of sequence b is token j mod S of page pages[b, ⌊j/S⌋], and Tk is P·S. Entries beyond keyLengths[b] are
+   * not read. `packedAttention` does not take pages.
+   *
+   * @default null
+   */
+  pages?: IntTensor | null;
   /** Lets a query see only the keys up to its own position. @default false */
   causal?: boolean;
   /** i32 [B]: sequence b has the keys 0 to keyLengths[b] − 1. By default it has all Tk. */
@@ -89,6 +97,7 @@ function attend(
   sources: FloatTensor[],
   views: (sources: FloatTensor[]) => Operands,
   options: AttentionOptions,
+  into: FloatTensor | null = null,
 ): FloatTensor {
   const { causal = false, window = 0, softcap = 0, dropout = 0, seed = 0 } = options;
   const { keyLengths = null, queryStarts = null, keyRanges = null, slopes = null, blocks = null } = options;
@@ -98,8 +107,11 @@ function attend(
   const scale = options.scale ?? 1 / Math.sqrt(size);
   const blockMask = blocks?.mask ?? null;
   const blockSize = blocks?.size ?? 0;
+  const pages = options.pages ?? null;
   const device = q.device;
-  const out: FloatTensor = allocate([batch, queries, heads, size], q.dtype, device);
+  if (pages !== null && needsGrad(sources))
+    throw new HeedError("ERR_ARGUMENT", "attention: expected no operand that needs a gradient with pages, got one");
+  const out: FloatTensor = into ?? allocate([batch, queries, heads, size], q.dtype, device);
   const lse = needsGrad(sources) ? allocate([batch, heads, queries], "f32", device, false) : null;
   ops.attention_forward({
     out,
@@ -107,6 +119,7 @@ function attend(
     q,
     k,
     v,
+    pages,
     keyLengths,
     queryStarts,
     keyRanges,
@@ -184,7 +197,9 @@ function checkOptions(options: AttentionOptions, q: FloatTensor, k: FloatTensor)
   checkNumber("attention", "scale", options.scale ?? 1 / Math.sqrt(size));
   checkNumber("attention", "dropout", dropout, 0, 1);
   checkInteger("attention", "seed", seed, 0);
+  const { pages = null } = options;
   for (const [name, tensor, dtype, shape] of [
+    ["pages", pages, "i32", [batch, -1]],
     ["keyLengths", keyLengths, "i32", [batch]],
     ["queryStarts", queryStarts, "i32", [batch]],
     ["keyRanges", keyRanges, "i32", [batch, queries, 2]],
@@ -195,7 +210,8 @@ function checkOptions(options: AttentionOptions, q: FloatTensor, k: FloatTensor)
       checkDType("attention", name, tensor, dtype);
       checkShapeIs("attention", name, tensor, shape);
     }
-  if (blocks !== null) checkBlocks(blocks, q, k, keyLengths !== null || queryStarts !== null);
+  const keys = k.shape[1]! * (pages?.shape[1] ?? 1);
+  if (blocks !== null) checkBlocks(blocks, q, keys, keyLengths !== null || queryStarts !== null);
 }
 
 /** @internal Checks operands and options of `attention`. */
@@ -211,7 +227,7 @@ function checkOperands(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: 
   checkFloat("attention", "v", v, q);
   checkShapeIs("attention", "q", q, [-1, -1, -1, -1]);
   const [batch, , heads, size] = q.shape as [number, number, number, number];
-  checkShapeIs("attention", "k", k, [batch, -1, -1, size]);
+  checkShapeIs("attention", "k", k, [options.pages ? -1 : batch, -1, -1, size]);
   checkShapeIs("attention", "v", v, k.shape);
   if (k.shape[2] === 0 || heads % k.shape[2]! !== 0)
     throw new HeedError(
@@ -224,14 +240,13 @@ function checkOperands(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: 
  * Checks a block mask. If `placed` is true, tensors hold the positions of queries, so that the number of rows that the
  * mask needs is unknown here.
  */
-function checkBlocks(blocks: BlockMask, q: FloatTensor, k: FloatTensor, placed: boolean): void {
+function checkBlocks(blocks: BlockMask, q: FloatTensor, keys: number, placed: boolean): void {
   checkObject("attention", "blocks", blocks);
   const { mask, size } = blocks;
   checkTensor("attention", "blocks.mask", mask, q);
   checkDType("attention", "blocks.mask", mask, "u8");
   checkInteger("attention", "blocks.size", size, 1, 2 ** 31 - 1);
   const [batch, , heads] = q.shape as [number, number, number, number];
-  const keys = k.shape[1]!;
   const least = Math.ceil(keys / size);
   const [b, h, rows, columns] = mask.shape;
   const enough = (rows! >= least || placed) && columns! >= least;
@@ -252,7 +267,7 @@ function disposeAll({ q, k, v }: Operands): void {
  * Returns scaled dot-product attention softmax(q·kᵀ·scale)·v. It is computed in tiles with an online softmax, so that
  * the Tq × Tk matrix never exists.
  *
- * q [B, Tq, H, D]; k, v [B, Tk, Hkv, D] with H a multiple of Hkv (grouped-query heads) → [B, Tq, H, D]. Strided views
+ * q [B, Tq, H, D]; k, v [B, Tk, Hkv, D], or [N, S, Hkv, D] with `pages`, with H a multiple of Hkv (grouped-query heads) → [B, Tq, H, D]. Strided views
  * are read in place as long as D is contiguous. The result of a query that sees no key is 0.
  *
  * Keys and values that lie before the first or after the last one that any query of a sequence sees (padding, unused
@@ -271,10 +286,21 @@ function disposeAll({ q, k, v }: Operands): void {
  *   arXiv:2307.08691.
  */
 export function attention(q: FloatTensor, k: FloatTensor, v: FloatTensor, options: AttentionOptions = {}): FloatTensor {
+  return attentionInto(null, q, k, v, options);
+}
+
+/** @internal Does the same as `attention`, and writes to `into` [B, Tq, H, D] unless it is null. */
+export function attentionInto(
+  into: FloatTensor | null,
+  q: FloatTensor,
+  k: FloatTensor,
+  v: FloatTensor,
+  options: AttentionOptions,
+): FloatTensor {
   checkOperands(q, k, v, options);
   const given = [q, k, v];
   const sources = given.map((t) => (t.strides[3] === 1 || t.shape[3]! <= 1 ? t : contiguous(t)));
-  const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options);
+  const out = attend(sources, ([a, b, c]) => ({ q: a!.alias(), k: b!.alias(), v: c!.alias() }), options, into);
   for (const [i, source] of sources.entries()) if (source !== given[i]) source.dispose();
   return out;
 }
@@ -297,7 +323,9 @@ export function packedAttention(
   options: AttentionOptions & { heads: number; kvHeads?: number },
 ): FloatTensor {
   checkObject("packedAttention", "options", options);
-  const { heads, kvHeads = heads } = options;
+  const { heads, kvHeads = heads, pages = null } = options;
+  if (pages !== null)
+    throw new HeedError("ERR_ARGUMENT", "packedAttention: expected no pages, which `attention` takes, got some");
   checkFloat("packedAttention", "qkv", qkv);
   checkShapeIs("packedAttention", "qkv", qkv, [-1, -1, -1]);
   checkInteger("packedAttention", "heads", heads, 1);

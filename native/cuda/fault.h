@@ -6,7 +6,7 @@
 
 namespace heed::cuda {
 
-enum class FaultKind : uint32_t { none, id, target, start, history, key_length, position };
+enum class FaultKind : uint32_t { none, id, target, start, history, key_length, position, page };
 
 // Position and value in one word, so that an atomic operation finds the lowest position together with its value.
 struct Finding {

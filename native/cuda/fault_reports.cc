@@ -62,6 +62,9 @@ Error error_of(const FaultReport& report) {
     case FaultKind::key_length:
       write("%s: expected key_lengths from 0 to %lld, got %lld", limit, value);
       break;
+    case FaultKind::page:
+      write("%s: expected pages from 0 to %lld, got %lld at place %lld of sequence %lld", limit, value, position, row);
+      break;
     case FaultKind::position:
       write("%s: expected positions in [0, %lld), got %lld at token %lld of sequence %lld", limit, value, position,
             row);

@@ -1,6 +1,7 @@
 #include "core/checks/attention.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/checks/checks.h"
 #include "core/checks/heads.h"
@@ -14,6 +15,14 @@ void expect_heads(const char* op, const char* name, const TensorView& x, int64_t
   expect_dtype(op, name, x, dtype);
   expect_shape(op, name, x, {B, T, heads, D});
   expect_contiguous_heads(op, name, x);
+}
+
+// i32 [B, P], contiguous.
+void expect_page_table(const char* op, const TensorView& pages, int64_t B) {
+  expect_rank(op, "pages", pages, 2);
+  expect_dtype(op, "pages", pages, DType::i32);
+  expect_shape(op, "pages", pages, {B, pages.shape[1]});
+  expect_contiguous(op, "pages", pages);
 }
 
 void check_block_mask(const char* op, const TensorView& mask, int64_t block_size, const AttentionSizes& sizes) {
@@ -50,10 +59,17 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   expect_rank(op, "q", q, 4);
   expect_rank(op, "k", k, 4);
   expect_float(op, "q", q);
-  const AttentionSizes sizes{q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3]};
+  const OptIn pages = options.pages;
+  if (pages) expect_page_table(op, *pages, q.shape[0]);
+  const int64_t Tk = pages ? pages->shape[1] * k.shape[1] : k.shape[1];
+  if (pages && Tk > 0 && k.shape[0] == 0) fail(Code::shape, "%s: expected at least 1 page of keys, got 0", op);
+  const AttentionSizes sizes{q.shape[0], q.shape[1], Tk, q.shape[2], k.shape[2], q.shape[3]};
   expect_queries(op, "q", q, sizes, q.dtype);
-  expect_keys(op, "k", k, sizes, q.dtype);
-  expect_keys(op, "v", v, sizes, q.dtype);
+  for (const auto& [name, x] : {std::pair{"k", &k}, std::pair{"v", &v}})
+    if (pages)
+      expect_heads(op, name, *x, k.shape[0], k.shape[1], sizes.Hkv, sizes.D, q.dtype);
+    else
+      expect_keys(op, name, *x, sizes, q.dtype);
   if (sizes.Tk > INT32_MAX)
     fail(Code::shape, "%s: expected at most %d keys, got %lld", op, INT32_MAX, static_cast<long long>(sizes.Tk));
   if (sizes.D < 1) fail(Code::shape, "%s: expected a head size of at least 1, got 0", op);
@@ -75,10 +91,12 @@ AttentionSizes check_attention(const char* op, In q, In k, In v, const Attention
   return sizes;
 }
 
-void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts) {
+void check_cache_write(const char* op, AnyInOut cache, In values, OptIn starts, OptIn pages) {
   expect_rank(op, "cache", cache, 4);
-  const int64_t B = cache.shape[0], S = cache.shape[1], H = cache.shape[2], D = cache.shape[3];
   expect_rank(op, "values", values, 4);
+  if (pages) expect_page_table(op, *pages, values.shape[0]);
+  const int64_t B = pages ? pages->shape[0] : cache.shape[0], H = cache.shape[2], D = cache.shape[3];
+  const int64_t S = pages ? pages->shape[1] * cache.shape[1] : cache.shape[1];
   const int64_t T = values.shape[1];
   expect_shape(op, "values", values, {B, T, H, D});
   expect_dtype(op, "values", values, cache.dtype);

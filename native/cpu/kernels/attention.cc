@@ -231,15 +231,15 @@ void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
 }  // namespace
 }  // namespace HEED_ISA
 
-void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths,
+void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn pages, OptIn key_lengths,
                                  OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window,
                                  Float softcap, Float scale, Float dropout_p, Int seed, OptIn block_mask,
                                  Int block_size) {
   constexpr const char* op = "attention_forward";
   Forward f{};
   f.a = make_attention(op, q, k, v,
-                       {key_lengths, query_starts, key_ranges, slopes, block_mask, block_size, causal, window, softcap,
-                        scale, dropout_p, seed});
+                       {pages, key_lengths, query_starts, key_ranges, slopes, block_mask, block_size, causal, window,
+                        softcap, scale, dropout_p, seed});
   const Attention& a = f.a;
   expect_queries(op, "out", out, a.sizes(), q.dtype);
   if (lse) expect_lse(op, *lse, a.sizes());
@@ -264,9 +264,9 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   const int64_t workers = min_of<int64_t>(items, thread_count());
   const int64_t scratch = f.few_rows ? few_rows_scratch(a, together) : block_scratch(a);
   const int64_t partials = f.splits > 1 ? a.groups() * f.splits * a.rows : 0;
-  // f32 is read in place unless a head's keys and values outgrow the L2 cache: many rows that are far apart are beyond
-  // the hardware's prefetcher.
-  f.packs_keys = !f.few_rows && (a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
+  // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
+  // hardware's prefetcher. Tiles may reach across the borders of pages, so keys in pages are packed too.
+  f.packs_keys = !f.few_rows && (pages || a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
   int64_t packed_k = 0, packed_v = 0;
   if (f.packs_keys)
     with_words(f.bf16_words, [&](auto words) {

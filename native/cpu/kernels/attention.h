@@ -20,7 +20,15 @@ struct KeySpan {
   bool contains(int64_t key) const { return begin <= key && key < end; }
 };
 
-// The block mask (ops.def).
+// Where keys and values lie that are in pages (ops.def).
+struct KeyPages {
+  const int32_t* table;          // [B, columns] or null
+  int64_t columns, size, count;  // tokens of a page, and number of pages
+
+  int64_t page(int64_t b, int64_t j) const { return table[b * columns + j / size]; }
+};
+
+// The mask of blocks (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
   int64_t size, rows, columns;
@@ -31,8 +39,9 @@ struct Attention {
   TensorView q, k, v;
   DType dtype;  // of q, k, v and all tensors of their shapes
   int64_t B, Tq, Tk, H, Hkv, D, G;
-  int64_t rows;                 // rows of a group: Tq · G
-  int64_t width;                // D, padded to whole vectors
+  int64_t rows;   // of a group: Tq · G
+  int64_t width;  // D, padded to whole vectors
+  KeyPages pages;
   const int32_t* key_lengths;   // [B] or null
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
@@ -54,6 +63,8 @@ struct Attention {
   }
   // Returns key j of group g in a tensor with k's shape.
   char* key_row(const TensorView& x, int64_t b, int64_t g, int64_t j) const {
+    if (pages.table)
+      return element(x, pages.page(b, j) * x.strides[0] + j % pages.size * x.strides[1] + g * x.strides[2]);
     return element(x, b * x.strides[0] + j * x.strides[1] + g * x.strides[2]);
   }
   char* element(const TensorView& x, int64_t i) const {
@@ -106,12 +117,17 @@ struct Attention {
   // Returns true if the softmax is not applied to the scaled products directly.
   bool shapes_scores() const { return softcap > 0 || slopes; }
 
-  // Runs on the queue, where the lengths can be read.
+  // Runs on the queue, where the lengths and pages can be read.
   void check_lengths() const {
-    if (!key_lengths) return;
-    for (int64_t b = 0; b < B; b++)
+    for (int64_t b = 0; key_lengths && b < B; b++)
       if (key_lengths[b] < 0 || key_lengths[b] > Tk)
         fail(Code::range, "expected key_lengths from 0 to %lld, got %d", static_cast<long long>(Tk), key_lengths[b]);
+    for (int64_t b = 0; pages.table && b < B; b++)
+      for (int64_t j = 0; j < length(b); j += pages.size)
+        if (pages.page(b, j) < 0 || pages.page(b, j) >= pages.count)
+          fail(Code::range, "expected pages from 0 to %lld, got %lld at place %lld of sequence %lld",
+               static_cast<long long>(pages.count - 1), static_cast<long long>(pages.page(b, j)),
+               static_cast<long long>(j / pages.size), static_cast<long long>(b));
   }
 };
 
@@ -132,6 +148,8 @@ inline Attention make_attention(const char* op, In q, In k, In v, const Attentio
   a.G = n.H / n.Hkv;
   a.rows = n.Tq * a.G;
   a.width = ceil_div(n.D, kWidth) * kWidth;
+  if (const TensorView* pages = options.pages)
+    a.pages = {pages->i32(), pages->shape[1], max_of<int64_t>(k.shape[1], 1), k.shape[0]};
   a.key_lengths = ints(options.key_lengths);
   a.query_starts = ints(options.query_starts);
   a.key_ranges = ints(options.key_ranges);

@@ -3,6 +3,8 @@
 // together. Keys and values are read in place, once for all rows, in the order in which a cache holds them: a step of
 // keys for one group after the other. A single group's rows are short and far apart, and memory returns them slowly.
 #pragma once
+#include <cstring>
+
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_scores.h"
 #include "cpu/kernels/attention_tile.h"
@@ -24,7 +26,23 @@ struct FewRows {
 inline int64_t few_rows_scratch(const Attention& a, int64_t groups) {
   const int64_t rows = groups * a.rows;
   return 2 * Scratch::rounded(rows * a.width) + Scratch::rounded(rows * kFewRowsKeys) + 2 * Scratch::rounded(rows) +
-         Scratch::rounded(kFewRowsStep * a.width);
+         2 * Scratch::rounded(kFewRowsStep * a.width);
+}
+
+// Rows of keys or values, `ld` elements apart.
+struct StepRows {
+  const char* first;
+  int64_t ld;
+};
+
+// Returns n rows from key j on: where they lie, or copied to `copies` if they lie in different pages.
+inline StepRows step_rows(const Attention& a, const TensorView& x, int64_t b, int64_t g, int64_t j, int64_t n,
+                          float* copies) {
+  if (!a.pages.table || a.pages.page(b, j) == a.pages.page(b, j + n - 1)) return {a.key_row(x, b, g, j), x.strides[1]};
+  const int64_t bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
+  char* to = reinterpret_cast<char*>(copies);
+  for (int64_t i = 0; i < n; i++) std::memcpy(to + i * bytes, a.key_row(x, b, g, j + i), static_cast<size_t>(bytes));
+  return {to, a.D};
 }
 
 // Lane i = the sum of the lanes of x[i]. Each turn adds the halves of the vectors and packs two into one.
@@ -143,13 +161,13 @@ inline void for_each_step(const Attention& a, const FewRows& part, const TensorV
     }
 }
 
-// Computes the scores of a group's rows with a step of keys.
-inline void few_rows_products(const Attention& a, const char* k, const float* q, int64_t keys, float* scores) {
+// The scores of a group's rows and a step of keys.
+inline void few_rows_products(const Attention& a, const StepRows& k, const float* q, int64_t keys, float* scores) {
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
     for (int64_t r = 0; r < a.rows; r += 4) {
       const auto run = [&](auto kernel) {
-        kernel(q + r * a.width, a.width, reinterpret_cast<const T*>(k), a.k.strides[1], keys, a.D,
+        kernel(q + r * a.width, a.width, reinterpret_cast<const T*>(k.first), k.ld, keys, a.D,
                scores + r * kFewRowsKeys);
       };
       if (a.rows - r >= 4) run(few_rows_scores<4, T>);
@@ -182,25 +200,26 @@ inline void attend_few_rows(const Attention& a, const FewRows& part, float* o, f
   float* q = scratch.take(rows * a.width);
   float* p = scratch.take(rows * kFewRowsKeys);
   float* copied = scratch.take(kFewRowsStep * a.width);
+  float* across_pages = scratch.take(kFewRowsStep * a.width);
   for (int64_t i = 0; i < rows; i++)
     read_row(q + i * a.width, a.query_row(a.q, part.b, part.first + i / a.rows, i % a.rows), a.dtype, a.D, a.scale);
   __builtin_memset(o, 0, static_cast<size_t>(rows * a.width) * 4);
 
   for_each_step(a, part, a.k, [&](int64_t g, int64_t i, int64_t step, int64_t count) {
     for_each_run(a, part.b, g, part.begin + step, count, [&](int64_t first, int64_t n) {
-      few_rows_products(a, a.key_row(a.k, part.b, g, part.begin + step + first), q + i * a.rows * a.width, n,
-                        p + i * a.rows * kFewRowsKeys + step + first);
+      few_rows_products(a, step_rows(a, a.k, part.b, g, part.begin + step + first, n, across_pages),
+                        q + i * a.rows * a.width, n, p + i * a.rows * kFewRowsKeys + step + first);
     });
   });
   for (int64_t i = 0; i < rows; i++)
     few_rows_weights(a, part, part.first + i / a.rows, i % a.rows, p + i * kFewRowsKeys, m + i, l + i);
   for_each_step(a, part, a.v, [&](int64_t g, int64_t i, int64_t step, int64_t count) {
     for_each_run(a, part.b, g, part.begin + step, count, [&](int64_t first, int64_t n) {
-      const char* v = a.key_row(a.v, part.b, g, part.begin + step + first);
-      WordRows values{reinterpret_cast<const float*>(v), a.v.strides[1]};
+      const StepRows v = step_rows(a, a.v, part.b, g, part.begin + step + first, n, across_pages);
+      WordRows values{reinterpret_cast<const float*>(v.first), v.ld};
       if (a.width != a.D || a.dtype != DType::f32) {
         for (int64_t j = 0; j < n; j++)
-          read_row(copied + j * a.width, a.key_row(a.v, part.b, g, part.begin + step + first + j), a.dtype, a.D, 1);
+          read_row(copied + j * a.width, v.first + j * v.ld * static_cast<int64_t>(size_of(a.dtype)), a.dtype, a.D, 1);
         values = {copied, a.width};
       }
       product(a.rows, a.width / kWidth, n, p + i * a.rows * kFewRowsKeys + step + first, kFewRowsKeys, 1, values.words,

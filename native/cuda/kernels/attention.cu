@@ -7,6 +7,7 @@
 // - few rows per group, no backward to follow and no block mask: attention_decode.cu, bound by memory, for any dtype;
 // - bf16 and f16 with D <= 256, or D <= 128 with a block mask: attention_forward_mma.cu, on tensor cores;
 // - f32, and larger D: attention_forward_fma.cu.
+// Decoding reads keys and values in pages where they lie; for the others they are gathered first (attention_pages.cu).
 //
 // If there are fewer blocks of rows than multiprocessors, the keys may be split (attention_split.h). Splitting shortens
 // the longest block, but the blocks must then meet and read each other's parts. Both are estimated in clocks, with
@@ -15,6 +16,7 @@
 #include <algorithm>
 
 #include "cuda/kernels/attention_host.h"
+#include "cuda/kernels/attention_pages.h"
 #include "cuda/kernels/attention_split.h"
 #include "cuda/kernels/attention_tiles.h"
 
@@ -24,12 +26,15 @@ namespace heed::cuda {
 
 namespace {
 
+bool decodes(DType dtype, const AttentionParams& p, bool may_decode) {
+  // 16 rows fill a tensor core's tile in part only, but from 5 on it is faster than what decoding spends on them.
+  return may_decode && !p.blocks.mask && p.D <= kMostFastHead && p.rows <= (dtype == DType::f32 ? 16 : 4);
+}
+
 ForwardKernel forward_kernel(DType dtype, const AttentionParams& p, bool may_decode) {
   const int D = p.D;
   const bool masked = p.blocks.mask;
-  // 16 rows fill only a part of a tensor core's tile, but from 5 rows on it is faster than the decoding kernel.
-  if (may_decode && !masked && D <= kMostFastHead && p.rows <= (dtype == DType::f32 ? 16 : 4))
-    return attention_decode_kernel(dtype, D, p.rows);
+  if (decodes(dtype, p, may_decode)) return attention_decode_kernel(dtype, D, p.rows);
   return dtype != DType::f32 && D <= most_fast_head(p) ? attention_mma_kernel(dtype, D, masked)
                                                        : attention_fma_kernel(dtype, D, masked);
 }
@@ -62,12 +67,12 @@ int64_t split_keys(const ForwardKernel& kernel, int64_t blocks, int64_t Tk, int6
 
 }  // namespace
 
-void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn key_lengths,
+void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In v, OptIn pages, OptIn key_lengths,
                              OptIn query_starts, OptIn key_ranges, OptIn slopes, Bool causal, Int window, Float softcap,
                              Float scale, Float dropout_p, Int seed, OptIn block_mask, Int block_size) {
   const char* op = "attention_forward";
-  const AttentionOptions options{key_lengths, query_starts, key_ranges, slopes, block_mask, block_size,
-                                 causal,      window,       softcap,    scale,  dropout_p,  seed};
+  const AttentionOptions options{pages,  key_lengths, query_starts, key_ranges, slopes,    block_mask, block_size,
+                                 causal, window,      softcap,      scale,      dropout_p, seed};
   const AttentionSizes n = check_attention(op, q, k, v, options);
   expect_queries(op, "out", out, n, q.dtype);
   if (lse) expect_lse(op, *lse, n);
@@ -79,7 +84,10 @@ void host::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k, In
   p.out = heads_view(out);
   p.lse = lse ? lse->f32() : nullptr;
   const int64_t groups = n.B * n.Hkv;
-  const ForwardKernel chosen = forward_kernel(q.dtype, p.a, !lse && p.a.drop_threshold == 0);
+  const bool may_decode = !lse && p.a.drop_threshold == 0;
+  const ForwardKernel chosen = forward_kernel(q.dtype, p.a, may_decode);
+  const bool gathers = pages && !decodes(q.dtype, p.a, may_decode);
+  const GatheredKeys gathered(stream, op, gathers ? &p.a : nullptr, q.dtype);
   const int64_t column_blocks = ceil_div(n.D, chosen.columns);
   p.blocks = ceil_div(p.a.rows, chosen.rows);
   const int64_t blocks = groups * p.blocks * column_blocks;

@@ -28,7 +28,14 @@ struct HeadsView {
 #endif
 };
 
-// The block mask (ops.def).
+// Where keys and values lie that are in pages (ops.def).
+struct KeyPages {
+  const int32_t* table;  // [B, columns] or null
+  int64_t columns;
+  int size, count;  // tokens of a page, and number of pages
+};
+
+// The mask of blocks (ops.def).
 struct KeyBlocks {
   const uint8_t* mask;  // or null
   int64_t rows, columns;
@@ -50,6 +57,7 @@ struct AttentionParams {
   const int32_t* query_starts;  // [B] or null
   const int32_t* key_ranges;    // [B, Tq, 2] or null
   const float* slopes;          // [H] or null
+  KeyPages pages;               // of decoding; other kernels get keys that were gathered from their pages
   KeyBlocks blocks;
   const TileWord* tiles;  // if there is a block mask: tile_words words for each block of the launch
   int tile_words;
@@ -116,6 +124,19 @@ struct VisibleKeys : SequenceKeys {
     return {shared[0], shared[1], shared[2], shared[3]};
   }
 };
+
+// Key or value `key` of a sequence, wherever it lies. A page that does not exist is reported, and replaced by the
+// first.
+template <class T>
+__device__ __forceinline__ const T* key_row(const AttentionParams& p, const HeadsView& x, int64_t b, int key, int g) {
+  if (!p.pages.table) return x.row<const T>(b, key, g);
+  const int place = key / p.pages.size;
+  const int page = p.pages.table[b * p.pages.columns + place];
+  const bool exists = page >= 0 && page < p.pages.count;
+  if (!exists)
+    report_fault(p.fault, FaultKind::page, page, p.pages.count - 1, b * p.pages.columns + place, p.pages.columns);
+  return x.row<const T>(exists ? page : 0, key % p.pages.size, g);
+}
 
 // Rows first, first + 1, … of a group.
 struct GroupRows {

@@ -98,8 +98,8 @@ __device__ void attention_decode(const AttentionForwardParams& p) {
 #pragma unroll
     for (int j = 0; j < kKeys; j++) {
       const int key = min(first + j * kTeams + team, end - 1);
-      Elements::load(k[j], a.k.row<const T>(item.b, key, item.g), a);
-      Elements::load(v[j], a.v.row<const T>(item.b, key, item.g), a);
+      Elements::load(k[j], key_row<T>(a, a.k, item.b, key, item.g), a);
+      Elements::load(v[j], key_row<T>(a, a.v, item.b, key, item.g), a);
     }
 #pragma unroll
     for (int r = 0; r < kR; r++) {

@@ -37,6 +37,15 @@ inline KeyBlocks key_blocks(const AttentionOptions& options) {
   return blocks;
 }
 
+inline KeyPages key_pages(In k, const AttentionOptions& options) {
+  const TensorView* const pages = options.pages;
+  if (!pages) return {};
+  if (k.shape[0] > INT32_MAX || k.shape[1] > INT32_MAX)
+    fail(Code::shape, "attention: expected at most %d pages of at most as many tokens, got %lld of %lld", INT32_MAX,
+         static_cast<long long>(k.shape[0]), static_cast<long long>(k.shape[1]));
+  return {pages->i32(), pages->shape[1], static_cast<int>(k.shape[1]), static_cast<int>(k.shape[0])};
+}
+
 inline AttentionParams attention_params(const char* op, Stream& stream, const AttentionSizes& n, In q, In k, In v,
                                         const AttentionOptions& options) {
   const int64_t G = n.H / n.Hkv;
@@ -62,6 +71,7 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
   p.query_starts = ints(options.query_starts);
   p.key_ranges = ints(options.key_ranges);
   p.slopes = options.slopes ? options.slopes->f32() : nullptr;
+  p.pages = key_pages(k, options);
   p.blocks = key_blocks(options);
   p.window = std::min(options.window, kMostWindow);
   p.causal = options.causal;
@@ -73,7 +83,7 @@ inline AttentionParams attention_params(const char* op, Stream& stream, const At
   p.keep_scale = options.dropout_p < 1 ? 1 / (1 - options.dropout_p) : 0;
   p.drop_threshold = dropout_threshold(options.dropout_p);
   p.seed = static_cast<uint64_t>(options.seed);
-  if (options.key_lengths) p.fault = stream.fault(op);
+  if (options.key_lengths || options.pages) p.fault = stream.fault(op);
   return p;
 }
 

@@ -1,0 +1,128 @@
+// Which pages of KV memory are in use, and by how many requests; and which pages hold the keys and values of which
+// tokens, so that requests with the same beginning share them. This file knows no tensors.
+
+/** A full page whose tokens are known, in a tree by prefixes: its parent holds the tokens before it. */
+interface CachedPage {
+  readonly page: number;
+  /** Number of this content, which keys of later pages contain. */
+  readonly content: number;
+  readonly key: string;
+}
+
+/**
+ * Reference counts of pages, and the prefix cache: full pages are found again by all tokens up to their end. A page
+ * without a user keeps its content until its memory is needed; the least recently used page goes first.
+ */
+export class PageTable {
+  readonly pageSize: number;
+  readonly pages: number;
+  readonly #free: number[];
+  readonly #users: Int32Array;
+  /** Cached pages by the content number of the page before them and their own tokens. */
+  readonly #byKey = new Map<string, CachedPage>();
+  /** Content of each page that is cached. */
+  readonly #cached = new Map<number, CachedPage>();
+  /** Cached pages without a user, the least recently used first. */
+  readonly #idle = new Set<number>();
+  /** Number of what each page holds, if it is full and its tokens are known; otherwise -1. */
+  readonly #contentOf: Int32Array;
+  #contents = 0;
+
+  constructor(pages: number, pageSize: number) {
+    this.pages = pages;
+    this.pageSize = pageSize;
+    this.#free = Array.from({ length: pages }, (_, i) => pages - 1 - i);
+    this.#users = new Int32Array(pages);
+    this.#contentOf = new Int32Array(pages).fill(-1);
+  }
+
+  /** Number of pages that some request uses. */
+  get used(): number {
+    return this.pages - this.available;
+  }
+
+  /** Number of pages that more than one request uses. */
+  get shared(): number {
+    return this.#users.reduce((sum, users) => sum + (users > 1 ? 1 : 0), 0);
+  }
+
+  /** Number of pages that nobody uses; some of them may be cached. */
+  get available(): number {
+    return this.#free.length + this.#idle.size;
+  }
+
+  /** Returns a page for a new user, or null if all are in use. Its content is undefined. */
+  allocate(): number | null {
+    let page = this.#free.pop();
+    if (page === undefined) {
+      const [oldest] = this.#idle;
+      if (oldest === undefined) return null;
+      this.#forget(oldest);
+      page = oldest;
+    }
+    this.#users[page] = 1;
+    this.#contentOf[page] = -1;
+    return page;
+  }
+
+  /** Removes one user of a page. */
+  release(page: number): void {
+    if (--this.#users[page]! > 0) return;
+    if (this.#cached.has(page)) this.#idle.add(page);
+    else this.#free.push(page);
+  }
+
+  /** Returns the cached pages that hold the beginning of `tokens`, at most `most` of them, and adds a user to each. */
+  find(tokens: readonly number[], most: number): number[] {
+    const found: number[] = [];
+    let parent = -1;
+    while (found.length < most) {
+      const cached = this.#byKey.get(this.#key(parent, tokens, found.length));
+      if (!cached) break;
+      found.push(cached.page);
+      parent = cached.content;
+    }
+    for (const page of found) {
+      this.#idle.delete(page);
+      this.#users[page]!++;
+    }
+    return found;
+  }
+
+  /**
+   * Notes that page number `index` of a sequence, `pages[index]`, is full, so that others can share it. Another page
+   * that holds the same tokens stays the shared one.
+   */
+  register(tokens: readonly number[], pages: readonly number[], index: number): void {
+    const page = pages[index]!;
+    const parent = index === 0 ? -1 : this.#contentOf[pages[index - 1]!]!;
+    // Without a number for the page before it, a page cannot be told from others with the same tokens.
+    if (index > 0 && parent < 0) return;
+    const key = this.#key(parent, tokens, index);
+    const same = this.#byKey.get(key);
+    this.#contentOf[page] = same?.content ?? this.#contents++;
+    if (same) return;
+    const cached = { page, content: this.#contentOf[page], key };
+    this.#byKey.set(key, cached);
+    this.#cached.set(page, cached);
+  }
+
+  /** Forgets what pages hold. */
+  clear(): void {
+    this.#free.push(...this.#idle);
+    this.#idle.clear();
+    this.#cached.clear();
+    this.#byKey.clear();
+    this.#contentOf.fill(-1);
+  }
+
+  #forget(page: number): void {
+    this.#byKey.delete(this.#cached.get(page)!.key);
+    this.#cached.delete(page);
+    this.#idle.delete(page);
+  }
+
+  #key(parent: number, tokens: readonly number[], index: number): string {
+    return `${parent}:${tokens.slice(index * this.pageSize, (index + 1) * this.pageSize).join()}`;
+  }
+}

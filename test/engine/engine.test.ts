@@ -1,0 +1,203 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { Engine, type EngineOptions, type EngineRequest } from "../../lib/engine/engine.js";
+import { generateTokens } from "../../lib/generate/generate-tokens.js";
+import { generate } from "../../lib/generate/generate-text.js";
+import type { GPT } from "../../lib/models/gpt.js";
+import type { GptConfig } from "../../lib/models/gpt-config.js";
+import type { Llama } from "../../lib/models/llama.js";
+import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
+import { devices, smallGpt, someTokens } from "../generate/models.js";
+import { Random } from "../support/random.js";
+
+const open: Engine[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((engine) => engine.close()));
+});
+
+function engineFor(model: GPT | Llama, options: EngineOptions = {}): Engine {
+  const engine = new Engine(model, options);
+  open.push(engine);
+  return engine;
+}
+
+/** Bytes of `pages` pages of a small model's KV memory. */
+const bytesOf = ({ config, kvHeadSize }: GPT, pages: number, pageSize: number): number =>
+  2 * config.layers * config.kvHeads * kvHeadSize * 4 * pages * pageSize;
+
+const kinds: Record<string, Partial<GptConfig>> = {
+  "learned positions": {},
+  "rotary positions, grouped heads and a window": { positions: "rotary", kvHeads: 2, window: 9 },
+  "ALiBi and soft caps": { positions: "alibi", softcap: 5 },
+};
+
+describe.for(devices)("Engine on %s", (device) => {
+  test.for(Object.entries(kinds))("each request gets the tokens that it gets alone: %s", async ([, config]) => {
+    using model = smallGpt(device, { contextLength: 48, ...config });
+    const random = new Random(2);
+    const count = device === "cpu" ? 24 : 8;
+    const shared = someTokens(20, 99);
+    const requests = Array.from({ length: count }, (_, i): EngineRequest & { tokens: number[]; seed: number } => {
+      const own = someTokens(random.integer(12) + 1, i);
+      return {
+        tokens: random.integer(2) ? [...shared, ...own] : own,
+        maxTokens: random.integer(15) + 1,
+        seed: i,
+        temperature: random.integer(2),
+        topK: random.integer(2) * 20,
+        repetitionPenalty: 1 + random.integer(2) * 0.2,
+        frequencyPenalty: random.integer(2) * 0.5,
+        minTokens: 0,
+        stopTokens: [random.integer(61)],
+        priority: random.integer(3),
+      };
+    });
+    const alone = [];
+    for (const { tokens, priority: _, ...options } of requests)
+      alone.push(...(await generateTokens(model, [tokens], options)));
+    // Few and small pages, and a small budget: prompts come in pieces, and requests lose their pages.
+    const options = { pageSize: 4, kvMemory: bytesOf(model, 13, 4), maxBatchTokens: 13, maxSequences: 7 };
+    const engine = engineFor(model, options);
+    const results = [];
+    for (const request of requests) {
+      results.push(Promise.resolve(engine.generate(request)));
+      if (random.integer(2)) await new Promise(setImmediate);
+    }
+    for (const [i, result] of (await Promise.all(results)).entries()) {
+      expect(result.tokens, `request ${i}`).toEqual(alone[i]!.tokens);
+      expect(result.finishReason).toBe(alone[i]!.finishReason);
+    }
+    const { running, waiting, pagesUsed, preemptions, cachedTokens } = engine.metrics;
+    expect({ running, waiting, pagesUsed }).toEqual({ running: 0, waiting: 0, pagesUsed: 0 });
+    expect(preemptions).toBeGreaterThan(0);
+    expect(cachedTokens).toBeGreaterThan(0);
+  });
+});
+
+describe("Engine", () => {
+  const tokenizer = new ByteTokenizer();
+  const bytes = (config: Partial<GptConfig> = {}): GPT =>
+    smallGpt("cpu", { vocabularySize: 256, contextLength: 48, ...config });
+
+  test("texts, stop strings and events are those of generate", async () => {
+    using model = bytes();
+    const engine = engineFor(model, { tokenizer, defaults: { maxTokens: 20 } });
+    const whole = await generate(model, tokenizer, "Call me", { maxTokens: 20, seed: 3 });
+    const stop = whole.text.slice(4, 6);
+    const expected = await generate(model, tokenizer, "Call me", { maxTokens: 20, seed: 3, stop });
+    const given = engine.generate({ prompt: "Call me", seed: 3, stop });
+    let text = "";
+    for await (const event of given) text += event.text;
+    expect(text).toBe(expected.text);
+    expect(await given).toEqual(expected);
+    expect(await engine.generate({ prompt: "Call me", seed: 3 })).toEqual(whole);
+    expect(engine.metrics).toMatchObject({ running: 0, waiting: 0, pagesUsed: 0 });
+  });
+
+  test("a shared beginning is computed once", async () => {
+    using model = bytes();
+    const engine = engineFor(model, { pageSize: 8 });
+    const beginning = someTokens(33, 1);
+    const run = (last: number): Promise<unknown> =>
+      Promise.resolve(engine.generate({ tokens: [...beginning, last], maxTokens: 1 }));
+    await run(1);
+    expect(engine.metrics).toMatchObject({ computedTokens: 34, cachedTokens: 0 });
+    await Promise.all([run(2), run(3)]);
+    expect(engine.metrics).toMatchObject({ computedTokens: 34 + 2 * 2, cachedTokens: 2 * 32 });
+  });
+
+  test("a long prompt is computed in pieces beside the others", async () => {
+    using model = bytes();
+    const engine = engineFor(model, { maxBatchTokens: 8 });
+    const order: string[] = [];
+    const short = (async () => {
+      for await (const { tokens } of engine.generate({ tokens: [1], maxTokens: 12, seed: 1 }))
+        for (const _ of tokens) order.push("short");
+    })();
+    const long = (async () => {
+      for await (const { tokens } of engine.generate({ tokens: someTokens(40, 2), maxTokens: 2, seed: 1 }))
+        for (const _ of tokens) order.push("long");
+    })();
+    await Promise.all([short, long]);
+    expect(order.indexOf("long")).toBeGreaterThanOrEqual(5);
+    expect(order.filter((name) => name === "short")).toHaveLength(12);
+    expect(order.filter((name) => name === "long")).toHaveLength(2);
+  });
+
+  test("a request that is stopped frees its pages, and the others go on", async () => {
+    using model = bytes();
+    const engine = engineFor(model);
+    const controller = new AbortController();
+    const stopped = engine.generate({ tokens: [1, 2], maxTokens: 40, seed: 1, signal: controller.signal });
+    const left = engine.generate({ tokens: [1, 2], maxTokens: 40, seed: 2 });
+    const other = engine.generate({ tokens: [3], maxTokens: 30, seed: 3 });
+    const [failed] = await Promise.allSettled([
+      (async () => {
+        for await (const _ of stopped) controller.abort(new Error("enough"));
+      })(),
+      (async () => {
+        for await (const _ of left) break;
+      })(),
+    ]);
+    expect(failed).toMatchObject({ status: "rejected", reason: { message: "enough" } });
+    await expect(stopped).rejects.toThrow("enough");
+    expect((await left).finishReason).toBe("cancelled");
+    expect((await other).tokens).toEqual((await generateTokens(model, [[3]], { maxTokens: 30, seed: 3 }))[0]!.tokens);
+    expect(engine.metrics).toMatchObject({ running: 0, waiting: 0, pagesUsed: 0 });
+  });
+
+  test("requests beyond the queue, and those to a closed engine, are refused", async () => {
+    using model = bytes();
+    const engine = engineFor(model, { maxSequences: 1, maxQueue: 1 });
+    const results = await Promise.allSettled(
+      [1, 2, 3, 4].map((seed) => engine.generate({ tokens: [seed], maxTokens: 3, seed })),
+    );
+    expect(results.map(({ status }) => status)).toContain("fulfilled");
+    const refused = results.filter(({ status }) => status === "rejected");
+    expect(refused.length).toBeGreaterThan(0);
+    for (const { reason } of refused as PromiseRejectedResult[])
+      expect(reason).toMatchObject({
+        code: "ERR_BUSY",
+        message: expect.stringContaining("fewer than 1 requests") as string,
+      });
+    expect((await engine.generate({ tokens: [1], maxTokens: 3 })).tokens).toHaveLength(3);
+    await engine.close();
+    await expect(engine.generate({ tokens: [1] })).rejects.toMatchObject({ code: "ERR_BUSY" });
+  });
+
+  test("closing waits for the requests", async () => {
+    using model = bytes();
+    const engine = new Engine(model);
+    const result = Promise.resolve(engine.generate({ tokens: [1], maxTokens: 9, seed: 1 }));
+    await new Promise(setImmediate);
+    await engine.close();
+    expect((await result).tokens).toHaveLength(9);
+  });
+
+  test("a model that diverges fails its own request only", async () => {
+    using model = bytes({ tied: false });
+    const engine = engineFor(model, { maxSequences: 4 });
+    // Only the embedding of token 7 is bad.
+    const { weight } = model.wte;
+    const values = (await weight.data()).fill(NaN, 7 * 32, 8 * 32);
+    weight.set(values);
+    const [bad, good] = await Promise.allSettled([
+      engine.generate({ tokens: [7], maxTokens: 3, seed: 1 }),
+      engine.generate({ tokens: [8], maxTokens: 3, seed: 1, logitBias: { 7: -Infinity } }),
+    ]);
+    expect(bad).toMatchObject({ status: "rejected", reason: { code: "ERR_DIVERGED" } });
+    expect(good).toMatchObject({ status: "fulfilled", value: { finishReason: "length" } });
+  });
+
+  test("bad arguments", async () => {
+    using model = bytes();
+    expect(() => new Engine({} as never)).toThrow(/expected a GPT or Llama, got an object/);
+    expect(() => new Engine(model, { maxBatchTokens: 0 })).toThrow(/maxBatchTokens to be an integer from 1/);
+    expect(() => new Engine(model, { kvMemory: 10 })).toThrow(/expected kvMemory of at least \d+ bytes/);
+    const engine = engineFor(model);
+    expect(() => engine.generate({})).toThrow(/expected one of prompt and tokens, got none/);
+    expect(() => engine.generate({ prompt: "a" })).toThrow(/the engine has no tokenizer/);
+    expect(() => engine.generate({ tokens: [1], temperature: -1 })).toThrow(/temperature/);
+    await expect(engine.generate({ tokens: [256] })).rejects.toMatchObject({ code: "ERR_RANGE" });
+    await expect(engine.generate({ tokens: [] })).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
+  });
+});
