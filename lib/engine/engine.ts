@@ -9,6 +9,7 @@ import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import type { KvPages } from "../nn/kv-pages.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import { DecodeSteps } from "./decode-steps.js";
 import { PageTable } from "./page-table.js";
 import { Request } from "./request.js";
 import { Scheduler, type Work } from "./scheduler.js";
@@ -97,6 +98,8 @@ export class Engine implements AsyncDisposable {
   readonly #memory: KvPages;
   readonly #table: PageTable;
   readonly #scheduler: Scheduler;
+  /** Recorded steps of one token, by the number of rows and pages that they have room for. */
+  readonly #recorded = new Map<string, DecodeSteps>();
   #arrivals = 0;
   #steps = 0;
   #computed = 0;
@@ -125,13 +128,14 @@ export class Engine implements AsyncDisposable {
     this.#defaults = defaults;
     this.#maxQueue = maxQueue;
     const pages = pagesFor(model, pageSize, options.kvMemory);
-    this.#memory = model.createPages(pages, pageSize);
+    this.#memory = model.createPages(pages + 1, pageSize); // the last page is for rows without a request
     this.#table = new PageTable(pages, pageSize);
     this.#scheduler = new Scheduler(this.#table, { maxBatchTokens, maxSequences });
   }
 
   /** Current figures. */
   get metrics(): EngineMetrics {
+    this.#scheduler.removeEnded();
     const { pages, used: pagesUsed, shared: pagesShared } = this.#table;
     const { waiting, running, preemptions, cachedTokens } = this.#scheduler;
     return {
@@ -167,6 +171,8 @@ export class Engine implements AsyncDisposable {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#loop;
+    for (const steps of this.#recorded.values()) steps.dispose();
+    this.#recorded.clear();
     this.#memory.dispose();
   }
 
@@ -243,7 +249,8 @@ export class Engine implements AsyncDisposable {
     await Promise.resolve();
     for (let work = this.#scheduler.next(); work.length > 0; work = this.#scheduler.next()) {
       try {
-        await this.#step(work);
+        const recorded = work.length === this.#scheduler.running && this.#scheduler.full && decodes(work);
+        await (recorded ? this.#decode(work) : this.#step(work));
       } catch (error) {
         // A failure of the device concerns the requests of the step, and the content of the pages.
         for (const { request } of work) request.finish({ error });
@@ -255,18 +262,78 @@ export class Engine implements AsyncDisposable {
 
   async #step(work: readonly Work[]): Promise<void> {
     const output = runStep(this.#model, this.#memory, work);
-    this.#scheduler.done(work);
-    this.#steps++;
-    this.#computed += work.reduce((sum, { count }) => sum + count, 0);
+    this.#enqueued(work);
     if (!output) return this.#model.device.synchronize();
     using ids = output.ids;
-    const tokens = await ids.data();
-    for (const [i, request] of output.requests.entries()) {
+    this.#accept(output.requests, await ids.data());
+  }
+
+  /**
+   * Runs steps of one token for the same requests, until one of them ends or another one can join. The device runs one
+   * step ahead of the host: a step is enqueued before the tokens of the one before it are read. If one of those tokens
+   * ends a request, the step computed one token in vain.
+   */
+  async #decode(work: readonly Work[]): Promise<void> {
+    const requests = work.map(({ request }) => request);
+    const steps = this.#stepsFor(requests);
+    steps.begin(requests);
+    let reading = steps.run();
+    this.#enqueued(work);
+    for (;;) {
+      const ahead = this.#mayRunAhead(requests) ? steps.run() : null;
+      // The error of a step in flight reaches its own reader below, or nobody if an earlier step fails.
+      ahead?.catch(() => undefined);
+      if (ahead) this.#enqueued(work);
+      this.#accept(requests, await reading);
+      if (!ahead) return;
+      reading = ahead;
+    }
+  }
+
+  /** Returns true if a further step of one token can follow the one whose tokens are not read yet. */
+  #mayRunAhead(requests: readonly Request[]): boolean {
+    // With the token that is on its way, a request may have all that it gets.
+    const goesOn = ({ end, generated, limit }: Request): boolean => end === null && generated + 1 < limit;
+    return requests.every(goesOn) && this.#scheduler.full && this.#scheduler.extend(requests);
+  }
+
+  /** Returns recorded steps that have room for the requests. The latest few are kept. */
+  #stepsFor(requests: readonly Request[]): DecodeSteps {
+    const rows = requests.length <= 8 ? requests.length : 8 * Math.ceil(requests.length / 8);
+    // Requests get further pages, so their number is rounded up.
+    const longest = Math.max(...requests.map(({ prompt, limit }) => prompt + limit - 1));
+    const columns = 2 ** Math.ceil(Math.log2(Math.ceil(longest / this.#table.pageSize)));
+    const key = `${rows}x${columns}`;
+    const found = this.#recorded.get(key) ?? new DecodeSteps(this.#model, this.#memory, { rows, columns });
+    this.#recorded.delete(key);
+    this.#recorded.set(key, found);
+    const [oldest] = this.#recorded.keys();
+    if (this.#recorded.size > 8) {
+      this.#recorded.get(oldest!)!.dispose();
+      this.#recorded.delete(oldest!);
+    }
+    return found;
+  }
+
+  #enqueued(work: readonly Work[]): void {
+    for (const { request, count } of work) this.#scheduler.enqueued(request, count);
+    this.#steps++;
+    this.#computed += work.reduce((sum, { count }) => sum + count, 0);
+  }
+
+  #accept(requests: readonly Request[], tokens: Int32Array): void {
+    for (const [i, request] of requests.entries()) {
       if (request.end !== null) continue;
       request.accept(tokens[i]!);
+      this.#scheduler.share(request);
       this.#generated++;
     }
   }
+}
+
+/** Returns true if a step computes one token of each request, and recorded steps can do that. */
+function decodes(work: readonly Work[]): boolean {
+  return work.every(({ request, count }) => count === 1 && request.pending === 1 && DecodeSteps.serves(request));
 }
 
 /** Returns how many pages of `pageSize` tokens the memory has. */

@@ -20,6 +20,8 @@ export class Request {
   pages: number[] = [];
   /** Number of tokens whose keys and values are in the pages. */
   computed = 0;
+  /** Number of its pages that the prefix cache knows. */
+  registered = 0;
   /** State of the request: it gets no more tokens unless this is null. */
   end: FinishReason | "diverged" | "cancelled" | { error: unknown } | null = null;
   #wake: (() => void) | null = null;
@@ -37,6 +39,11 @@ export class Request {
   /** Number of tokens that were generated. */
   get generated(): number {
     return this.tokens.length - this.prompt;
+  }
+
+  /** Number of tokens whose keys and values the next step has to compute. */
+  get pending(): number {
+    return this.tokens.length - this.computed;
   }
 
   /** Adds a sampled token. -1 stands for a row whose logits have no distribution. */

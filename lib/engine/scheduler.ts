@@ -72,7 +72,7 @@ export class Scheduler {
     };
     for (let i = 0; i < this.#running.length && budget > 0; i++) {
       const request = this.#running[i]!;
-      const count = Math.min(request.tokens.length - request.computed, budget);
+      const count = Math.min(request.pending, budget);
       let runs = true;
       while (runs && !this.#reserve(request, count)) runs = this.#preempt() !== request;
       if (runs) take(request, count);
@@ -80,7 +80,7 @@ export class Scheduler {
     while (this.#waiting.length > 0 && budget > 0 && this.#running.length < this.#limits.maxSequences) {
       const request = this.#waiting[0]!;
       this.#reuse(request);
-      const count = Math.min(request.tokens.length - request.computed, budget);
+      const count = Math.min(request.pending, budget);
       if (!this.#reserve(request, count)) {
         this.#free(request);
         break;
@@ -94,15 +94,27 @@ export class Scheduler {
     return work;
   }
 
-  /** Notes that the work of a step has been enqueued. */
-  done(work: readonly Work[]): void {
-    const { pageSize } = this.#table;
-    for (const { request, count } of work) {
-      const full = Math.floor(request.computed / pageSize);
-      request.computed += count;
-      for (let page = full; (page + 1) * pageSize <= request.computed; page++)
-        this.#table.register(request.tokens, request.pages, page);
-    }
+  /** Notes that a step that computes `count` tokens of a request has been enqueued. */
+  enqueued(request: Request, count: number): void {
+    request.computed += count;
+    this.share(request);
+  }
+
+  /** Lets others share the pages of a request that are full, as far as their tokens are known. */
+  share(request: Request): void {
+    const known = Math.min(request.computed, request.tokens.length);
+    for (; (request.registered + 1) * this.#table.pageSize <= known; request.registered++)
+      this.#table.register(request.tokens, request.pages, request.registered);
+  }
+
+  /** True if no waiting request could join a step. */
+  get full(): boolean {
+    return this.#waiting.length === 0 || this.#running.length >= this.#limits.maxSequences;
+  }
+
+  /** Gives every request pages for one more token, and returns true, or returns false if there are not enough. */
+  extend(requests: readonly Request[]): boolean {
+    return requests.every((request) => this.#reserve(request, 1));
   }
 
   /** Gives a request pages for `count` more tokens. Returns false if there are not enough; it then has some of them. */
@@ -121,6 +133,7 @@ export class Scheduler {
     const { pageSize } = this.#table;
     request.pages = this.#table.find(request.tokens, Math.floor((request.tokens.length - 1) / pageSize));
     request.computed = request.pages.length * pageSize;
+    request.registered = request.pages.length;
   }
 
   /** Lets the last running request wait again, and returns it. */
@@ -137,5 +150,6 @@ export class Scheduler {
     for (const page of request.pages.toReversed()) this.#table.release(page);
     request.pages = [];
     request.computed = 0;
+    request.registered = 0;
   }
 }

@@ -21,7 +21,7 @@ export interface StepOutput {
 export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput | null {
   const { device } = model;
   const sorted = [...work].sort((a, b) => a.count - b.count);
-  const drawn = sorted.filter(({ request, count }) => request.computed + count === request.tokens.length);
+  const drawn = sorted.filter(({ request, count }) => count === request.pending);
   const ints = (values: number[], shape: number[]): IntTensor => tensor(Int32Array.from(values), shape, { device });
   const { training } = model;
   if (training) model.eval();

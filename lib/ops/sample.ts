@@ -116,18 +116,16 @@ export class SamplingTensors implements Disposable {
   readonly integers: IntTensor;
 
   constructor(rows: readonly (Required<SamplingOptions> & { seed: number })[], device: Device) {
-    const numbers = rows.flatMap((row) => [
-      row.repetitionPenalty,
-      row.presencePenalty,
-      row.frequencyPenalty,
-      row.temperature,
-      row.topP,
-      row.minP,
-      row.typicalP,
-    ]);
-    const integers = rows.flatMap(({ topK, seed }) => [Math.min(topK, 2 ** 31 - 1), seed | 0, seed / 2 ** 32]);
-    this.numbers = keep(tensor(Float32Array.from(numbers), [rows.length, 7], { device }));
-    this.integers = keep(tensor(Int32Array.from(integers), [rows.length, 3], { device }));
+    const { numbers, integers } = valuesOf(rows);
+    this.numbers = keep(tensor(numbers, [rows.length, 7], { device }));
+    this.integers = keep(tensor(integers, [rows.length, 3], { device }));
+  }
+
+  /** Replaces the options of all rows. */
+  set(rows: readonly (Required<SamplingOptions> & { seed: number })[]): void {
+    const { numbers, integers } = valuesOf(rows);
+    this.numbers.set(numbers);
+    this.integers.set(integers);
   }
 
   dispose(): void {
@@ -139,6 +137,24 @@ export class SamplingTensors implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Returns the options of all rows in the order of core/sampling.h. */
+function valuesOf(rows: readonly (Required<SamplingOptions> & { seed: number })[]): {
+  numbers: Float32Array;
+  integers: Int32Array;
+} {
+  const numbers = rows.flatMap((row) => [
+    row.repetitionPenalty,
+    row.presencePenalty,
+    row.frequencyPenalty,
+    row.temperature,
+    row.topP,
+    row.minP,
+    row.typicalP,
+  ]);
+  const integers = rows.flatMap(({ topK, seed }) => [Math.min(topK, 2 ** 31 - 1), seed | 0, seed / 2 ** 32]);
+  return { numbers: Float32Array.from(numbers), integers: Int32Array.from(integers) };
 }
 
 /**
