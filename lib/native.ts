@@ -125,14 +125,30 @@ export interface Native {
   setUnpack(unpack: (packed: ArrayBuffer) => Buffer): void;
 }
 
+/**
+ * Returns the addon's file. One that was built from source comes before the one of the platform's package: it exists only
+ * if the package was missing, did not load, or was not wanted.
+ */
+function addonFile(require: NodeJS.Require, root: string): string {
+  const { resolve } = require("node-gyp-build") as { resolve: (root: string) => string };
+  try {
+    return resolve(root);
+  } catch (missing) {
+    try {
+      return require.resolve(`@heed/${process.platform}-${process.arch}`);
+    } catch {
+      throw missing;
+    }
+  }
+}
+
 function load(): Native {
   // The root is one level above lib/ (tests) and also one level above dist/ (the package).
   const root = fileURLToPath(new URL("..", import.meta.url));
   const require = createRequire(import.meta.url);
   let native: Native;
   try {
-    const find = require("node-gyp-build") as (root: string) => Native;
-    native = find(root);
+    native = require(addonFile(require, root)) as Native;
   } catch (cause) {
     // addon.cc throws this error. Installing heed again would not help.
     if (cause instanceof Error && cause.message.startsWith("the addon could not start"))
@@ -143,11 +159,13 @@ function load(): Native {
           cause,
         },
       );
+    const platform = `${process.platform}-${process.arch}`;
     throw new HeedError(
       "ERR_NATIVE",
-      `heed: expected a native addon for ${process.platform}-${process.arch} in ${root}, but none could be loaded: ` +
-        `${cause instanceof Error ? cause.message.split("\n")[0] : String(cause)}\n` +
+      `heed: expected a native addon for ${platform} in ${root} or the package @heed/${platform}, but none could be ` +
+        `loaded: ${cause instanceof Error ? cause.message.split("\n")[0] : String(cause)}\n` +
         "Possible solutions:\n" +
+        "- optional packages were left out: install heed again without --omit=optional\n" +
         "- install scripts were blocked: run `npm rebuild heed`, or allow them for heed and install again\n" +
         "- no prebuilt binary for this platform: install a C++17 compiler, make and python3, then `npm rebuild heed`\n" +
         "- in a clone of the repository: `npm ci --ignore-scripts && npx cmake-js build`",

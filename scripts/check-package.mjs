@@ -1,23 +1,31 @@
-// Checks the package as a user gets it: packs it with a prebuild, installs the tarball into an empty project with
-// install scripts blocked, then type-checks and runs the README's first program there. It needs a built addon and dist/.
-// It also checks that a package without any binary fails to load, with a HeedError that says how to build.
+// Checks the packages as a user gets them: packs heed and the package with this platform's addon, installs both tarballs
+// into an empty project with install scripts blocked, then type-checks and runs the README's first program there. It
+// needs a built addon. It also checks that heed's install script builds nothing then, and that heed without any binary
+// fails to load, with a HeedError that says how to build.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
+const platform = `${process.platform}-${process.arch}`;
+const { version } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
 const project = mkdtempSync(path.join(tmpdir(), "heed-package-"));
 const run = (command, args, cwd = project) =>
   execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
 
 try {
   run(process.execPath, ["scripts/prebuild.mjs"], root);
-  const packed = JSON.parse(run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", project], root));
-  const tarball = (Array.isArray(packed) ? packed[0] : Object.values(packed)[0]).filename;
+  const tarballs = ["heed", `heed-${platform}`].map((name) => path.join(root, `build/packages/${name}-${version}.tgz`));
   writeFileSync(path.join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
-  run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", `./${tarball}`]);
+  run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", ...tarballs]);
+  const installed = path.join(project, "node_modules/heed");
+  const { optionalDependencies } = JSON.parse(readFileSync(path.join(installed, "package.json"), "utf8"));
+  if (optionalDependencies[`@heed/${platform}`] !== version)
+    throw new Error(`expected heed ${version} to name its addon, got: ${JSON.stringify(optionalDependencies)}`);
+  run(process.execPath, ["scripts/install.mjs"], installed);
+  if (existsSync(path.join(installed, "build"))) throw new Error("expected the install script to find the package");
 
   const readme = readFileSync(path.join(root, "README.md"), "utf8");
   const program = /```ts\n([\s\S]*?)```/.exec(readme)?.[1];
@@ -41,7 +49,7 @@ try {
   const generated = output.slice(output.indexOf("nats per character"));
   if (generated.length < 100) throw new Error(`expected the README's program to generate text, got:\n${output}`);
 
-  rmSync(path.join(project, "node_modules/heed/prebuilds"), { recursive: true });
+  rmSync(path.join(project, "node_modules/@heed"), { recursive: true });
   writeFileSync(
     path.join(project, "load.js"),
     'import("heed").catch((error) => console.log(error.code, error.message));',

@@ -14,15 +14,15 @@
 //   architecture   what it is compiled for instead of 80, such as "90a"; cards without that do not load it
 //   ptx            the version of PTX that it needs instead of 7.4, such as "8.0"
 //
-// HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken; without
-// those the build goes on, and
-// the addon says what it lacks. Uses no package: it runs where heed is built from source.
+// HEED_CUDA=0 leaves the kernels out. Without nvcc the kernels that the package ships (prebuilds/kernels) are taken;
+// without those the build goes on, and the addon says what it lacks. Uses no package: it runs where heed is built from
+// source.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { brotliCompressSync, constants } from "node:zlib";
+import { brotliCompressSync, brotliDecompressSync, constants } from "node:zlib";
 import { splitPtx, withoutLines } from "./ptx.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -150,7 +150,7 @@ function cubinsOf(nvcc, ptxFile, rules) {
 function wholePtx(folder, source, target, { nvcc, problem }) {
   const name = `${path.basename(source, ".cu")}.ptx`;
   if (!nvcc) writeFileSync(`${target}.d`, `${target}: ${source}\n`);
-  if (!nvcc) return problem ? null : readFileSync(path.join(prebuilt, name), "utf8");
+  if (!nvcc) return problem ? null : brotliDecompressSync(readFileSync(path.join(prebuilt, `${name}.br`))).toString();
   const file = path.join(folder, "whole", name);
   mkdirSync(path.dirname(file), { recursive: true });
   compilePtx(nvcc, source, file, ["-MD", "-MT", target, "-MF", `${target}.d`]);

@@ -1,7 +1,7 @@
-// The package's install script. It takes the prebuilt addon for this platform; if there is none, or npm is called with
-// --build-from-source, it builds the addon by node-gyp: on all cores, with kernels for this machine's processor and
-// portable ones (HEED_ISAS=all builds every instruction set), and says how far it has come.
-import { spawn } from "node:child_process";
+// The package's install script. If the package with the addon for this platform is missing (@heed/linux-x64, say) or does
+// not load, or npm is called with --build-from-source, it builds the addon by node-gyp: on all cores, with kernels for
+// this machine's processor and portable ones (HEED_ISAS=all builds every instruction set), and says how far it has come.
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, openSync, rmSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -44,6 +44,15 @@ function show(line) {
   console.log(line);
   if (terminal !== null) writeSync(terminal, `${line}\n`);
 }
+
+/** Returns true if the package with the addon for this platform is installed and loads. */
+function hasPackage() {
+  // In a process of its own: an addon for another C library may end it.
+  const program = "require(`@heed/${process.platform}-${process.arch}`)";
+  return spawnSync(process.execPath, ["-e", program], { cwd: root, stdio: "ignore" }).status === 0;
+}
+
+if (process.env.npm_config_build_from_source !== "true" && hasPackage()) process.exit();
 
 const build = spawn(process.execPath, [createRequire(import.meta.url).resolve("node-gyp-build/bin.js")], {
   cwd: root,

@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { brotliCompressSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { expectChild } from "../support/child.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -107,7 +108,8 @@ test("a build without nvcc uses the kernels of the package, if they belong to it
   const { sourceHash } = (await import(pathToFileURL(script).href)) as { sourceHash: () => string };
   const kernels = path.join(folder, "prebuilds/kernels");
   mkdirSync(kernels, { recursive: true });
-  writeFileSync(path.join(kernels, "fill.ptx"), ".version 7.4\n.visible .entry fill_kernel_f32()\n{\n\tret;\n}\n");
+  const ptx = ".version 7.4\n.visible .entry fill_kernel_f32()\n{\n\tret;\n}\n";
+  writeFileSync(path.join(kernels, "fill.ptx.br"), brotliCompressSync(ptx));
   writeFileSync(path.join(kernels, "sources.sha256"), `${sourceHash()}\n`);
 
   const built = path.join(folder, "build");

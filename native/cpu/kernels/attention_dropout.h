@@ -18,6 +18,9 @@ inline uint32_t lane_bits(vi mask) {
   return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask));
 #elif defined(__SSE2__)
   return static_cast<uint32_t>(_mm_movemask_ps((__m128)mask));
+#elif defined(__aarch64__)
+  const uint32x4_t bits = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32((uint32x4_t)mask, bits));
 #else
   uint32_t bits = 0;
   for (int i = 0; i < kWidth; i++) bits |= (static_cast<uint32_t>(mask[i]) & 1u) << i;

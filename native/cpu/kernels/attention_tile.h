@@ -9,10 +9,10 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Accumulators of `product`: kRegisterRows · kRegisterVectors of the 32 (AVX-512) or 16 registers; the rest hold
+// Accumulators of `product`: kRegisterRows · kRegisterVectors of the 32 (AVX-512, NEON) or 16 registers; the rest hold
 // operands.
 constexpr int kRegisterRows = 4;
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kRegisterVectors = 4;
 #elif defined(__AVX2__)
 constexpr int kRegisterVectors = 3;

@@ -51,7 +51,27 @@ inline vu16 narrow(vu v) {
   return __builtin_convertvector(v, vu16);
 #endif
 }
-inline vi widen(vu8 v) { return __builtin_convertvector(v, vi); }
+inline vi widen(vu8 v) {
+#if defined(__aarch64__)
+  uint32_t four;
+  __builtin_memcpy(&four, &v, sizeof four);
+  return (vi)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four))));
+#else
+  return __builtin_convertvector(v, vi);
+#endif
+}
+// Of lanes below 2^8.
+inline vu8 narrow_bytes(vi v) {
+#if defined(__aarch64__)
+  const uint16x4_t words = vmovn_u32((uint32x4_t)v);
+  const uint8x8_t bytes = vmovn_u16(vcombine_u16(words, words));
+  vu8 first;
+  __builtin_memcpy(&first, &bytes, sizeof first);
+  return first;
+#else
+  return __builtin_convertvector(v, vu8);
+#endif
+}
 
 // These decode one vector of each 16-bit type's bits.
 inline vf decode(bf16, vu16 bits) { return (vf)(widen(bits) << 16); }
@@ -60,6 +80,8 @@ inline vf decode(f16, vu16 bits) {
   return (vf)_mm512_cvtph_ps((__m256i)bits);
 #elif defined(__F16C__)
   return (vf)_mm256_cvtph_ps((__m128i)bits);
+#elif defined(__aarch64__)
+  return (vf)vcvt_f32_f16((float16x4_t)bits);
 #else
   const vi h = widen(bits), magnitude = (h & 0x7fff) << 13, exponent = magnitude & (0x1f << 23);
   const vf subnormal = __builtin_convertvector(h & 0x3ff, vf) * set1(0x1p-24f);
@@ -88,6 +110,8 @@ inline vu16 encode(f16, vf v) {
   return (vu16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__F16C__)
   return (vu16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__aarch64__)
+  return (vu16)vcvt_f16_f32((float32x4_t)v);
 #else
   const vu sign = (vu)v >> 16 & 0x8000, magnitude = (vu)v & 0x7fffffff;
   const vu normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
@@ -170,7 +194,7 @@ inline void store_f32(int32_t* p, vf v) {
 }
 inline void store_f32(uint8_t* p, vf v) {
   const vf clamped = vmin(vmax(v, set1(0.0f)), set1(255.0f));  // vmax turns NaN into its second argument
-  store_as(p, __builtin_convertvector(__builtin_convertvector(clamped, vi), vu8));
+  store_as(p, narrow_bytes(__builtin_convertvector(clamped, vi)));
 }
 // Converts kWidth elements of one type to another.
 template <class To, class From>
@@ -182,7 +206,7 @@ inline void convert(f16* out, const int32_t* in) { store_f32(out, load_sticky(in
 inline void convert(int32_t* out, const uint8_t* in) { store_as(out, widen(load_as<vu8>(in))); }
 inline void convert(uint8_t* out, const int32_t* in) {
   const vi x = load_as<vi>(in), positive = select(x < set1i(0), set1i(0), x);
-  store_as(out, __builtin_convertvector(select(positive > set1i(255), set1i(255), positive), vu8));
+  store_as(out, narrow_bytes(select(positive > set1i(255), set1i(255), positive)));
 }
 
 // Calls f(T{}) with the storage type of a float `dtype`.

@@ -35,7 +35,7 @@ inline vf vlog(vf x) {
   return select((x > vf{}) & (x < set1(INFINITY)), y, special);
 }
 
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(__aarch64__)
 // x = n π/2 + r with three parts of π/2: the first difference is exact, and the others are fused.
 inline vf quadrant(vf x, vi& q) {
   const vf n = round_even(x * set1(0.63661977236758134f));

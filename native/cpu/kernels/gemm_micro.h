@@ -6,8 +6,8 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Accumulators fill the registers: 28 of 32 with AVX-512, 12 of 16 without it. The rest hold B and a broadcast of A.
-#if defined(__AVX512F__)
+// Accumulators fill the registers: 28 of 32 (AVX-512, NEON) or 12 of 16. The rest hold B and a broadcast of A.
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows = 14;
 #else
 constexpr int kTileRows = 6;

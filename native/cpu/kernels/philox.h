@@ -58,6 +58,8 @@ inline vu64 multiply_even(vu a, uint32_t b) {
   return (vu64)_mm256_mul_epu32((__m256i)a, (__m256i)m);
 #elif defined(__SSE2__)
   return (vu64)_mm_mul_epu32((__m128i)a, (__m128i)m);
+#elif defined(__aarch64__)
+  return (vu64)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)m));
 #else
   const vu64 low = 0xffffffffu - vu64{};
   return ((vu64)a & low) * ((vu64)m & low);

@@ -48,6 +48,8 @@ inline vd square_root(vd x) {
   return (vd)_mm512_sqrt_pd((__m512d)x);
 #elif defined(__AVX2__)
   return (vd)_mm256_sqrt_pd((__m256d)x);
+#elif defined(__aarch64__)
+  return (vd)vsqrtq_f64((float64x2_t)x);
 #else
   for (int i = 0; i < kWidth / 2; i++) x[i] = std::sqrt(x[i]);
   return x;

@@ -3,6 +3,8 @@
 #pragma once
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace heed::cpu::HEED_ISA {
@@ -53,6 +55,8 @@ inline vf fma(vf a, vf b, vf c) {
   return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__AVX2__)
   return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+  return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
   return a * b + c;
 #endif
@@ -84,6 +88,8 @@ inline vf vsqrt(vf a) {
   return (vf)_mm512_sqrt_ps((__m512)a);
 #elif defined(__AVX2__)
   return (vf)_mm256_sqrt_ps((__m256)a);
+#elif defined(__aarch64__)
+  return (vf)vsqrtq_f32((float32x4_t)a);
 #else
   for (int i = 0; i < kWidth; i++) a[i] = std::sqrt(a[i]);
   return a;
@@ -94,6 +100,8 @@ inline vf round_even(vf a) {  // for |a| < 2^22
   return (vf)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__AVX2__)
   return (vf)_mm256_round_ps((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__aarch64__)
+  return (vf)vrndnq_f32((float32x4_t)a);
 #else
   const vf magic = set1(12582912.0f);
   return (a + magic) - magic;
@@ -103,6 +111,8 @@ inline vf round_even(vf a) {  // for |a| < 2^22
 inline float hsum(vf v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)v);
+#elif defined(__aarch64__)
+  return vaddvq_f32((float32x4_t)v);
 #else
   float s = 0;
   for (int i = 0; i < kWidth; i++) s += v[i];
