@@ -6,6 +6,9 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+// A Node.js for another processor can run the tests, by an emulator, while this one runs vitest (.ci/nightly arm64).
+process.execPath = process.env.HEED_TEST_NODE ?? process.execPath;
+
 const simulator = path.join(fileURLToPath(new URL(".", import.meta.url)), "build/Release/libheed_cuda_simulator.so");
 const operations = ["test/ops/**/*.test.ts"];
 

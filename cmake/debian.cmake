@@ -15,7 +15,7 @@ foreach(folder c++/10 ${triple}/c++/10 ${triple} .)
   string(APPEND CMAKE_CXX_FLAGS_INIT " -isystem ${CMAKE_SYSROOT}/usr/include/${folder}")
 endforeach()
 foreach(kind EXE SHARED)
-  set(CMAKE_${kind}_LINKER_FLAGS_INIT "-static-libstdc++ -static-libgcc")
+  set(CMAKE_${kind}_LINKER_FLAGS_INIT "-static-libstdc++ -static-libgcc -B${CMAKE_SYSROOT}/usr/lib/${triple}/")
   string(APPEND CMAKE_${kind}_LINKER_FLAGS_INIT
          " -Wl,-u,_ZSt9terminatev -Wl,--defsym=__cxa_call_terminate=_ZSt9terminatev")
   foreach(folder lib/gcc/${triple}/10 lib/${triple})

@@ -3,9 +3,11 @@
 #include <string>
 
 #include "addon/call.h"
+#include "core/platform.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace heed::addon;
+  heed::keep_loaded();  // a worker may end, or be terminated, with work pending
   try {
     Environment::create(env);
   } catch (const std::exception& error) {

@@ -21,6 +21,12 @@ class Error : public std::exception {
   char message_[496];
 };
 
-[[noreturn]] __attribute__((format(printf, 2, 3), cold)) void fail(Code code, const char* format, ...);
+// MinGW's printf takes "%zu" as elsewhere only if asked to (CMakeLists.txt).
+#ifdef __MINGW32__
+#define HEED_PRINTF gnu_printf
+#else
+#define HEED_PRINTF printf
+#endif
+[[noreturn]] __attribute__((format(HEED_PRINTF, 2, 3), cold)) void fail(Code code, const char* format, ...);
 
 }  // namespace heed

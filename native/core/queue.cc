@@ -4,6 +4,8 @@
 #include <new>
 #include <utility>
 
+#include "core/platform.h"
+
 namespace heed {
 
 Fence::~Fence() = default;
@@ -36,14 +38,6 @@ class Queue::RecordedTasks final : public Task {
 };
 
 namespace {
-
-inline void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // About 30 µs. Small operations arrive in shorter intervals than that, and waking a thread for each would cost more
 // than the operations themselves.

@@ -1,18 +1,14 @@
 #include "cpu/stream.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <utility>
 #include <vector>
+
+#include "core/platform.h"
 
 namespace heed::cpu {
 
@@ -22,11 +18,8 @@ void* Allocator::system_allocate(size_t bytes) {
   constexpr size_t kHugePage = size_t{2} << 20;
   const size_t size = (bytes + 63) / 64 * 64;
   const bool large = size >= kHugePage;
-  void* block = nullptr;
-  if (posix_memalign(&block, large ? kHugePage : 64, size) != 0) return nullptr;
-#ifdef MADV_HUGEPAGE
-  if (large) madvise(block, size, MADV_HUGEPAGE);
-#endif
+  void* block = allocate_aligned(large ? kHugePage : 64, size);
+  if (block && large) prefer_huge_pages(block, size);
   return block;
 }
 
@@ -35,13 +28,9 @@ class Allocator::Released {
  public:
   Released() = default;
   ~Released() {
-    for (void* block : blocks) std::free(block);
-#ifdef MADV_DONTNEED
-    for (const auto& [range, bytes] : ranges) madvise(range, bytes, MADV_DONTNEED);
-#endif
-#ifdef __GLIBC__
-    malloc_trim(0);  // glibc's free() keeps blocks below tens of megabytes
-#endif
+    for (void* block : blocks) free_aligned(block);
+    for (const auto& [range, bytes] : ranges) discard_pages(range, bytes);
+    trim_heap();  // glibc's free() keeps blocks below tens of megabytes
   }
   Released(const Released&) = delete;
   Released& operator=(const Released&) = delete;

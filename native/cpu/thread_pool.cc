@@ -1,26 +1,17 @@
 #include "cpu/thread_pool.h"
 
-#include <sched.h>
-
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "core/platform.h"
+
 namespace heed::cpu {
 namespace {
-
-inline void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 class ThreadPool {
  public:
@@ -133,12 +124,7 @@ ThreadPool& pool() {
 
 }  // namespace
 
-int core_count() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
-  const unsigned n = std::thread::hardware_concurrency();
-  return n ? static_cast<int>(n) : 1;
-}
+int core_count() { return processor_count(); }
 
 void run_parallel(int64_t tasks, void (*body)(void*, int64_t), void* context) {
   if (tasks > 0) pool().run(tasks, body, context);

@@ -6,31 +6,15 @@
 #include <string>
 
 #include "core/error.h"
-
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <dlfcn.h>
-#endif
+#include "core/platform.h"
 
 namespace heed::cuda {
 namespace {
 
 #ifdef _WIN32
 constexpr const char* kLibraries[] = {"nvcuda.dll"};
-void* open_library(const char* name) { return reinterpret_cast<void*>(LoadLibraryA(name)); }
-void* symbol_of(void* library, const char* name) {
-  return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
-}
-std::string open_problem() { return "error " + std::to_string(GetLastError()); }
 #else
 constexpr const char* kLibraries[] = {"libcuda.so.1", "libcuda.so"};
-void* open_library(const char* name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
-void* symbol_of(void* library, const char* name) { return dlsym(library, name); }
-std::string open_problem() {
-  const char* reason = dlerror();
-  return reason ? reason : "unknown error";
-}
 #endif
 
 struct Opened {
@@ -48,7 +32,7 @@ Opened open_driver() {
   if (named && *named) {
     library = open_library(named);
     if (!library) {
-      opened.problem = "the driver library named by HEED_CUDA_DRIVER cannot be loaded: " + open_problem();
+      opened.problem = "the driver library named by HEED_CUDA_DRIVER cannot be loaded: " + library_problem();
       return opened;
     }
   } else {
@@ -59,12 +43,12 @@ Opened open_driver() {
       return opened;
     }
   }
-#define DRIVER_FOR(feature, name, symbol, params)                                         \
-  opened.driver.name = reinterpret_cast<CUresult(*) params>(symbol_of(library, #symbol)); \
+#define DRIVER_FOR(feature, name, symbol, params)                                              \
+  opened.driver.name = reinterpret_cast<CUresult(*) params>(library_symbol(library, #symbol)); \
   if (!opened.driver.name) opened.missing[static_cast<int>(Feature::feature)] = #symbol;
-#define DRIVER(name, symbol, params)                                                      \
-  opened.driver.name = reinterpret_cast<CUresult(*) params>(symbol_of(library, #symbol)); \
-  if (!opened.driver.name && opened.problem.empty())                                      \
+#define DRIVER(name, symbol, params)                                                           \
+  opened.driver.name = reinterpret_cast<CUresult(*) params>(library_symbol(library, #symbol)); \
+  if (!opened.driver.name && opened.problem.empty())                                           \
     opened.problem = "the CUDA driver lacks " #symbol ": expected a driver of CUDA 11.4 (version 470) or later";
 #include "cuda/driver.def"
 #undef DRIVER

@@ -7,6 +7,7 @@
 // If `norm` is NaN or infinite, the step is skipped: parameters, m and v stay as they are, so that one bad batch does
 // not end a run. Bias corrections are computed in f64. Elements are independent, so any chunking gives the same bits.
 #include "core/checks/lists.h"
+#include "core/old_glibc.h"
 #include "cpu/kernels/chunks.h"
 #include "cpu/kernels/rows.h"
 

@@ -31,12 +31,15 @@ inline void store_as(void* p, V v) {
 }
 
 inline vi select(vi mask, vi a, vi b) { return mask ? a : b; }
-// The instructions are named because compilers split __builtin_convertvector into halves.
+// The instructions are named because compilers split __builtin_convertvector into halves, or into single lanes (GCC 14
+// for arm64).
 inline vi widen(vu16 v) {
 #if defined(__AVX512F__)
   return (vi)_mm512_cvtepu16_epi32((__m256i)v);
 #elif defined(__AVX2__)
   return (vi)_mm256_cvtepu16_epi32((__m128i)v);
+#elif defined(__aarch64__)
+  return (vi)vmovl_u16((uint16x4_t)v);
 #else
   return __builtin_convertvector(v, vi);
 #endif
@@ -47,6 +50,8 @@ inline vu16 narrow(vu v) {
   return (vu16)_mm512_cvtepi32_epi16((__m512i)v);
 #elif defined(__AVX2__)
   return (vu16)_mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+#elif defined(__aarch64__)
+  return (vu16)vmovn_u32((uint32x4_t)v);
 #else
   return __builtin_convertvector(v, vu16);
 #endif

@@ -9,6 +9,7 @@
 // rows give a loss and a gradient of 0, even if all rows are ignored. Logits may be -inf. dlogits may be the logits'
 // memory. Backward needs dlogits only.
 #include "core/checks/cross_entropy.h"
+#include "core/old_glibc.h"
 #include "cpu/kernels/rows.h"
 
 namespace heed::cpu {

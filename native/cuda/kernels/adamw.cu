@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "core/checks/lists.h"
+#include "core/old_glibc.h"
 #include "cuda/kernels/chunks.h"
 
 namespace heed::cuda {
