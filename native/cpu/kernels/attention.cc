@@ -3,10 +3,10 @@
 // processed one after another and the softmax is kept online (running maximum m and sum l, with the output rescaled
 // when m grows), so that no [Tq, Tk] matrix exists. Tiles that no query of a block sees are skipped.
 //
-// The work is parallel over groups of heads that share keys, blocks of their query rows and, if those are too few,
-// splits of the keys. The o, m and l of the splits are combined at the end (Flash-Decoding). Splits depend on shapes
-// only, so results do not depend on the number of threads. Backward needs q, k, v, out and lse. A row that sees no key
-// gives 0 and lse = -inf.
+// Parallel over groups of heads that share keys, blocks of their query rows and, where those are few, splits of the
+// keys, which are merged at the end (Flash-Decoding). Splits and tiles lie at fixed positions and few rows are computed
+// as many are (attention_softmax.h), so a row's bits depend neither on the rows beside it nor on the number of threads.
+// Backward needs q, k, v, out and lse. A row that sees no key gives 0 and lse = -inf.
 #include "cpu/kernels/attention_blocks.h"
 #include "cpu/kernels/attention_dropout.h"
 #include "cpu/kernels/attention_rows.h"
@@ -16,13 +16,9 @@ namespace heed::cpu {
 namespace HEED_ISA {
 namespace {
 
-// With this many items there is no need to split the keys.
+// With this many items there is no need to share the splits out.
 constexpr int64_t kEnoughItems = 64;
-constexpr int64_t kSplitKeys = 8 * kBlockKeys;
-constexpr int64_t kPackedKeys = 1 << 17;  // elements of a head's keys from which they are packed
-// A score may exceed the maximum in use by this much before that maximum is raised, which rescales the output:
-// probabilities up to e^8 are as accurate as those up to 1.
-constexpr float kSlack = 8;
+constexpr int64_t kPackedKeys = 1 << 17;  // elements of a head's keys
 
 struct Forward {
   Attention a;
@@ -31,7 +27,8 @@ struct Forward {
   bool bf16_words, few_rows;
   bool packs_keys;           // if false, they are read in place
   float *k_words, *v_words;  // PackedKeys along the head and across the keys
-  int64_t blocks, splits, split_keys;
+  int64_t blocks, splits;
+  bool apart;            // each split is an item of its own
   float* partial_out;    // [groups, splits, rows, width], not divided by l
   float* partial_stats;  // [groups, splits, rows, 2]: m, l
 
@@ -41,9 +38,9 @@ struct Forward {
   float* partial_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
     return partial_out + partial(b, g, s, r) * a.width;
   }
-  // Returns the place to which a split writes its row: the output if there are no other splits.
-  char* output_row(int64_t b, int64_t g, int64_t s, int64_t r) const {
-    return splits > 1 ? reinterpret_cast<char*>(partial_row(b, g, s, r)) : a.query_row(out, b, g, r);
+  void keep(int64_t b, int64_t g, int64_t s, int64_t r, float m, float l) const {
+    partial_stats[2 * partial(b, g, s, r)] = m;
+    partial_stats[2 * partial(b, g, s, r) + 1] = l;
   }
   // Returns tiles of keys and values that begin at a key.
   template <class Words>
@@ -59,31 +56,53 @@ struct Forward {
   WordRows in_place(const TensorView& x, int64_t group, int64_t key) const {
     return {reinterpret_cast<const float*>(a.key_row(x, group / a.Hkv, group % a.Hkv, key)), x.strides[1]};
   }
-  DType output_dtype() const { return splits > 1 ? DType::f32 : a.dtype; }
-  // Stores m and l, and returns the factor that remains to be multiplied with the row.
-  float finish_row(int64_t b, int64_t g, int64_t s, int64_t r, float m, float l) const {
-    if (splits > 1) {
-      partial_stats[2 * partial(b, g, s, r)] = m;
-      partial_stats[2 * partial(b, g, s, r) + 1] = l;
-      return 1;
-    }
-    return finish(b, g, r, m, l);
-  }
+  // The factor that is left to multiply the row with.
   float finish(int64_t b, int64_t g, int64_t r, float m, float l) const {
     if (lse) lse[a.row_index(b, g, r)] = m + std::log(l);
     return l == 0 ? 0 : 1 / l;
   }
 };
 
+// o, m and l of the rows of a block, transposed: lanes are rows.
+struct BlockSums {
+  float* o;  // [D, kBlockQueries]
+  float m[kBlockQueries], l[kBlockQueries];
+
+  void clear(int64_t D, int64_t vectors) {
+    for (int64_t d = 0; d < D; d++)
+      __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
+    for (int64_t i = 0; i < vectors * kWidth; i++) m[i] = -INFINITY, l[i] = 0;
+  }
+  void multiply(int64_t D, int64_t vectors, const float* factors) {
+    for (int64_t d = 0; d < D; d++)
+      for (int64_t c = 0; c < vectors; c++) {
+        float* p = o + d * kBlockQueries + c * kWidth;
+        store(p, load(p) * load(factors + c * kWidth));
+      }
+  }
+  void merge(int64_t D, int64_t vectors, const BlockSums& split) {
+    for (int64_t c = 0; c < vectors; c++) {
+      const int64_t at = c * kWidth;
+      vf next = load(m + at);
+      const Merge merge(next, load(split.m + at));
+      store(m + at, next);
+      store(l + at, merge(load(l + at), load(split.l + at)));
+      for (int64_t d = 0; d < D; d++) {
+        float* p = o + d * kBlockQueries + at;
+        store(p, merge(load(p), load(split.o + d * kBlockQueries + at)));
+      }
+    }
+  }
+};
+
 int64_t block_scratch(const Attention& a) {
-  return 2 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries);
+  return 4 * Scratch::rounded(a.D * kBlockQueries) + Scratch::rounded(kBlockKeys * kBlockQueries);
 }
 
-// The softmax of a tile of scores, in place: p = e^(s - m), with m their maximum to within kSlack. It updates m and l
-// and sets alpha, the factor for sums that were computed under the old m. Returns true if any alpha is not 1.
+// The softmax of a tile of scores, in place: p = e^(s - m). Updates m and l and sets alpha, by which what was summed
+// under the old m is to be multiplied; returns whether any of that is not 1.
 bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBlocks& blocks, int64_t begin, float* tile,
-                    float* m, float* l, float* alpha) {
-  const vf minus_infinity = set1(-INFINITY);
+                    BlockSums& sums, float* alpha) {
   float change = 0;
   for (int64_t c = 0; c < mask.vectors; c++) {
     const KeySpan any = mask.any[c], all = mask.all[c];
@@ -92,140 +111,166 @@ bool online_softmax(const TileMask& mask, const BlockMask& block, const TileBloc
       continue;
     }
     const VectorMask lanes = block.lanes(c);
-    float* column = tile + c * kWidth;
-    const vf old_max = load(m + c * kWidth);
-    vf new_max = old_max;
+    float *column = tile + c * kWidth, *m = sums.m + c * kWidth, *l = sums.l + c * kWidth;
+    vf highest = set1(-INFINITY);
     const auto hide = [&](int64_t from, int64_t to) {
       for (int64_t j = from; j < to; j++) {
         const vi sees = blocks.all ? lanes.sees(begin + j) : lanes.sees(begin + j) & blocks.sees(c, j);
-        const vf s = select(sees, load(column + j * kBlockQueries), minus_infinity);
+        const vf s = select(sees, load(column + j * kBlockQueries), set1(-INFINITY));
         store(column + j * kBlockQueries, s);
-        new_max = vmax(new_max, s);
+        highest = vmax(highest, s);
       }
     };
     hide(any.begin, all.begin);
-    for (int64_t j = all.begin; j < all.end; j++) new_max = vmax(new_max, load(column + j * kBlockQueries));
+    for (int64_t j = all.begin; j < all.end; j++) highest = vmax(highest, load(column + j * kBlockQueries));
     hide(all.end, any.end);
-    new_max = select(new_max > old_max + set1(kSlack), new_max, old_max);
-    // For a row that has seen no key yet, e^(-inf - 0) is 0 while e^(-inf + inf) would be NaN.
-    const vf base = select(new_max == minus_infinity, vf{}, new_max);
-    const vf factor = exp_nonpositive(old_max - base);
-    vf sum = load(l + c * kWidth) * factor;
-    for (int64_t j = any.begin; j < any.end; j++) {
+    const vf next = next_maximum(load(m), highest), base = base_of(next);
+    const vf factor = exp_nonpositive(load(m) - base);
+    vf chains[kChains] = {};
+    const auto add = [&](int64_t j, int chain) {
       const vf p = exp_nonpositive(load(column + j * kBlockQueries) - base);
       store(column + j * kBlockQueries, p);
-      sum += p;
-    }
-    store(m + c * kWidth, new_max);
-    store(l + c * kWidth, sum);
+      chains[chain] += p;
+    };
+    int64_t j = any.begin;
+    for (; j % kChains != 0 && j < any.end; j++) add(j, static_cast<int>(j % kChains));
+    for (; j + kChains <= any.end; j += kChains)
+#pragma GCC unroll 4
+      for (int i = 0; i < kChains; i++) add(j + i, i);
+    for (; j < any.end; j++) add(j, static_cast<int>(j % kChains));
+    store(m, next);
+    store(l, add_tile(load(l), factor, join_chains(chains)));
     store(alpha + c * kWidth, factor);
     change = max_of(change, hmax(vabs(factor - set1(1))));
   }
   return change > 0;
 }
 
-// Computes rows [first, first + n) of a group over the keys of one split.
+// out += the tile's values times its probabilities, a sum for itself, which passes through `room` where masks cut the
+// tile into rectangles.
 template <class Words>
-void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t n, int64_t split, Scratch scratch) {
+void add_values(const TileMask& mask, int64_t D, const WordRows& v, const float* tile, float* out, float* room) {
+  if (mask.whole) return queries_product<Words>(mask, D, v, tile, out);
+  const int64_t width = mask.vectors * kWidth;
+  for (int64_t d = 0; d < D; d++) __builtin_memset(room + d * kBlockQueries, 0, static_cast<size_t>(width) * 4);
+  queries_product<Words>(mask, D, v, tile, room, Sums::continued);
+  for (int64_t d = 0; d < D; d++)
+    for (int64_t i = d * kBlockQueries; i < d * kBlockQueries + width; i += kWidth)
+      store(out + i, load(out + i) + load(room + i));
+}
+
+// Rows [first, first + n) of a group over the splits [begin, end): the output, or what a split by itself leaves.
+template <class Words>
+void attend_block(const Forward& f, int64_t b, int64_t g, int64_t first, int64_t n, int64_t first_split,
+                  int64_t end_split, Scratch scratch) {
   const Attention& a = f.a;
   const int64_t vectors = ceil_div(n, kWidth);
   float* q = scratch.take(a.D * kBlockQueries);
-  float* o = scratch.take(a.D * kBlockQueries);
+  float* room = scratch.take(a.D * kBlockQueries);
   float* tile = scratch.take(kBlockKeys * kBlockQueries);
-  float m[kBlockQueries], l[kBlockQueries], alpha[kBlockQueries];
+  BlockSums whole, sums;
+  whole.o = scratch.take(a.D * kBlockQueries);
+  sums.o = scratch.take(a.D * kBlockQueries);
+  if (!f.apart) whole.clear(a.D, vectors);
+  float factors[kBlockQueries];
   uint64_t draws[kBlockQueries];
   const char* rows[kBlockQueries];
   for (int64_t i = 0; i < vectors * kWidth; i++) {
     const int64_t r = first + min_of(i, n - 1);  // the remaining lanes repeat the last row
     rows[i] = a.query_row(a.q, b, g, r);
     draws[i] = a.first_draw(b, g, r);
-    m[i] = -INFINITY;
-    l[i] = 0;
   }
   const BlockMask block(a, b, first, n);
   const ScoreShape shape(a, b, g, first, n);
   pack_transposed<Words>(q, rows, n, a.dtype, a.D, a.scale);
-  for (int64_t d = 0; d < a.D; d++)
-    __builtin_memset(o + d * kBlockQueries, 0, static_cast<size_t>(vectors * kWidth) * 4);
 
-  const int64_t end = min_of<int64_t>((split + 1) * f.split_keys, block.seen.end);
-  const int64_t start = first_tile(a, max_of(split * f.split_keys, block.seen.begin), Words::kTerms);
   const int64_t group = b * a.Hkv + g;
-  for (int64_t begin = start; begin < end; begin += kBlockKeys) {
-    const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
-    TileMask mask(block, begin, keys, Words::kTerms);
-    if (mask.seen.empty()) continue;
-    const TileBlocks blocks(a, b, g, first, n, begin, keys);
-    if (!blocks.any) continue;
-    if (!blocks.all) mask.look_at_all();
-    const WordRows k = f.keys<Words>(group, begin), v = f.values<Words>(group, begin);
-    scores_product<Words>(mask, a.D, k, q, tile, a.scale);
-    if (a.shapes_scores()) shape.apply(mask, begin, tile);
-    if (online_softmax(mask, block, blocks, begin, tile, m, l, alpha))
-      for (int64_t d = 0; d < a.D; d++)
-        for (int64_t c = 0; c < vectors; c++) {
-          float* p = o + d * kBlockQueries + c * kWidth;
-          store(p, load(p) * load(alpha + c * kWidth));
-        }
-    if (a.dropout_p > 0) {
-      DropoutMask dropout;
-      dropout.draw(a, draws, block, n, begin, keys);
-      dropout.apply(a, mask, tile);
-    }
-    if constexpr (Words::kTerms == 2) round_across_keys<Words>(mask, tile, tile);
-    queries_product<Words>(mask, a.D, v, tile, o);
-  }
-
   char* results[kBlockQueries];
-  for (int64_t i = 0; i < n; i++) {
-    results[i] = f.output_row(b, g, split, first + i);
-    alpha[i] = f.finish_row(b, g, split, first + i, m[i], l[i]);
+  for (int64_t split = first_split; split < end_split; split++) {
+    const int64_t start = max_of(split * kSplitKeys, block.seen.begin / kBlockKeys * kBlockKeys);
+    const int64_t end = min_of((split + 1) * kSplitKeys, block.seen.end);
+    if (start >= end && !f.apart) continue;
+    sums.clear(a.D, vectors);
+    for (int64_t begin = start; begin < end; begin += kBlockKeys) {
+      const int64_t keys = min_of<int64_t>(kBlockKeys, end - begin);
+      TileMask mask(block, begin, keys, Words::kTerms);
+      if (mask.seen.empty()) continue;
+      const TileBlocks blocks(a, b, g, first, n, begin, keys);
+      if (!blocks.any) continue;
+      if (!blocks.all) mask.look_at_all();
+      const WordRows k = f.keys<Words>(group, begin), v = f.values<Words>(group, begin);
+      scores_product<Words>(mask, a.D, k, q, tile, a.scale);
+      if (a.shapes_scores()) shape.apply(mask, begin, tile);
+      if (online_softmax(mask, block, blocks, begin, tile, sums, factors)) sums.multiply(a.D, vectors, factors);
+      if (a.dropout_p > 0) {
+        DropoutMask dropout;
+        dropout.draw(a, draws, block, n, begin, keys);
+        dropout.apply(a, mask, tile);
+      }
+      if constexpr (Words::kTerms == 2) round_across_keys<Words>(mask, tile, tile);
+      add_values<Words>(mask, a.D, v, tile, sums.o, room);
+    }
+    if (!f.apart) {
+      whole.merge(a.D, vectors, sums);
+      continue;
+    }
+    for (int64_t i = 0; i < n; i++) {
+      results[i] = reinterpret_cast<char*>(f.partial_row(b, g, split, first + i));
+      f.keep(b, g, split, first + i, sums.m[i], sums.l[i]);
+    }
+    for (int64_t i = 0; i < kBlockQueries; i++) factors[i] = 1;
+    unpack_transposed(results, DType::f32, sums.o, n, a.D, factors);
   }
-  unpack_transposed(results, f.output_dtype(), o, n, a.D, alpha);
+  if (f.apart) return;
+  for (int64_t i = 0; i < n; i++) {
+    results[i] = a.query_row(f.out, b, g, first + i);
+    factors[i] = f.finish(b, g, first + i, whole.m[i], whole.l[i]);
+  }
+  unpack_transposed(results, a.dtype, whole.o, n, a.D, factors);
 }
 
 // Computes all rows of groups that have few rows, over the keys of one split.
 void attend_rows(const Forward& f, int64_t b, int64_t first, int64_t count, int64_t split, Scratch scratch) {
   const Attention& a = f.a;
   const KeySpan seen = a.keys_of_rows(b, 0, a.rows);
-  const int64_t begin = max_of(split * f.split_keys, seen.begin);
-  const int64_t keys = max_of<int64_t>(min_of((split + 1) * f.split_keys, seen.end) - begin, 0);
+  const FewRows part{b,
+                     first,
+                     count,
+                     split * kSplitKeys,
+                     {max_of(split * kSplitKeys, seen.begin), min_of((split + 1) * kSplitKeys, seen.end)}};
   const int64_t rows = count * a.rows;
-  if (keys == 0 && f.splits > 1) {
-    for (int64_t i = 0; i < rows; i++) f.finish_row(b, first + i / a.rows, split, i % a.rows, -INFINITY, 0);
-    return;
-  }
   float* o = scratch.take(rows * a.width);
   float* m = scratch.take(rows);
   float* l = scratch.take(rows);
-  attend_few_rows(a, {b, first, count, begin, keys}, o, m, l, scratch);
+  if (part.keys.empty()) {
+    for (int64_t i = 0; i < rows; i++) f.keep(b, first + i / a.rows, split, i % a.rows, -INFINITY, 0);
+    return;
+  }
+  with_words(f.bf16_words, [&](auto words) { attend_few_rows<decltype(words)>(a, part, o, m, l, scratch); });
   for (int64_t i = 0; i < rows; i++) {
     const int64_t g = first + i / a.rows, r = i % a.rows;
-    write_row(f.output_row(b, g, split, r), f.output_dtype(), o + i * a.width, a.D,
-              f.finish_row(b, g, split, r, m[i], l[i]));
+    write_row(reinterpret_cast<char*>(f.partial_row(b, g, split, r)), DType::f32, o + i * a.width, a.D, 1);
+    f.keep(b, g, split, r, m[i], l[i]);
   }
 }
 
-// out = Σ_s e^(m_s - m) o_s / Σ_s e^(m_s - m) l_s with m the largest m_s.
+// Merges the splits of a row, in the memory of the first.
 void combine_row(const Forward& f, int64_t b, int64_t g, int64_t r) {
   const Attention& a = f.a;
-  float m = -INFINITY, l = 0;
-  const auto stats = [&](int64_t s) { return f.partial_stats + 2 * f.partial(b, g, s, r); };
-  for (int64_t s = 0; s < f.splits; s++) m = max_of(m, stats(s)[0]);
-  const auto weight = [&](int64_t s) { return stats(s)[1] == 0 ? 0 : std::exp(stats(s)[0] - m); };
-  for (int64_t s = 0; s < f.splits; s++) l += weight(s) * stats(s)[1];
-  const float factor = f.finish(b, g, r, m, l);
-  char* out = a.query_row(f.out, b, g, r);
-  for (int64_t d = 0; d < a.D; d += kWidth) {
-    vf sum{};
-    for (int64_t s = 0; s < f.splits; s++) {
-      if (stats(s)[1] == 0) continue;  // it saw no key, and may have no output either
-      sum = fma(set1(weight(s)), load(f.partial_row(b, g, s, r) + d), sum);
+  float* const o = f.partial_row(b, g, 0, r);
+  vf m = set1(-INFINITY), l{};
+  for (int64_t s = 0; s < f.splits; s++) {
+    const float* const stats = f.partial_stats + 2 * f.partial(b, g, s, r);
+    if (stats[1] == 0) {  // of no key: there may be no output either
+      if (s == 0) __builtin_memset(o, 0, static_cast<size_t>(a.width) * 4);
+      continue;
     }
-    with_float_type(a.dtype, [&](auto element) {
-      write(reinterpret_cast<decltype(element)*>(out) + d, sum * set1(factor), a.D - d);
-    });
+    const Merge merge(m, set1(stats[0]));
+    l = merge(l, set1(stats[1]));
+    const float* const split = f.partial_row(b, g, s, r);
+    for (int64_t d = 0; d < a.width; d += kWidth) store(o + d, merge(s == 0 ? vf{} : load(o + d), load(split + d)));
   }
+  write_row(a.query_row(f.out, b, g, r), a.dtype, o, a.D, f.finish(b, g, r, m[0], l[0]));
 }
 
 }  // namespace
@@ -252,18 +297,18 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
   // does.
   f.few_rows = a.rows <= kFewRows && !lse;
   f.blocks = f.few_rows ? 1 : ceil_div(a.rows, kBlockQueries);
-  f.split_keys = f.few_rows ? kFewRowsKeys : kSplitKeys;
-  if (!f.few_rows && a.groups() * f.blocks >= kEnoughItems) f.split_keys = max_of<int64_t>(a.Tk, 1);
-  f.splits = max_of<int64_t>(1, ceil_div(a.Tk, f.split_keys));
+  f.splits = max_of<int64_t>(1, ceil_div(a.Tk, kSplitKeys));
+  f.apart = f.few_rows || (f.splits > 1 && a.groups() * f.blocks < kEnoughItems);
 
   // Few rows: groups are combined as far as that leaves work for all threads.
   const int64_t together =
       f.few_rows ? max_of<int64_t>(1, min_of<int64_t>(a.Hkv, a.groups() * f.splits / (4 * thread_count()))) : 1;
   const int64_t parts = ceil_div(a.Hkv, together);
-  const int64_t items = a.B * parts * f.blocks * f.splits;
+  const int64_t splits = f.apart ? f.splits : 1;  // items of a block
+  const int64_t items = a.B * parts * f.blocks * splits;
   const int64_t workers = min_of<int64_t>(items, thread_count());
   const int64_t scratch = f.few_rows ? few_rows_scratch(a, together) : block_scratch(a);
-  const int64_t partials = f.splits > 1 ? a.groups() * f.splits * a.rows : 0;
+  const int64_t partials = f.apart ? a.groups() * f.splits * a.rows : 0;
   // f32 is read where it lies unless a head's keys and values outgrow the L2 cache: many rows far apart are beyond the
   // hardware's prefetcher. Tiles may reach across the borders of pages, so keys in pages are packed too.
   f.packs_keys = !f.few_rows && (pages || a.dtype != DType::f32 || (f.blocks >= 8 && a.Tk * a.D >= kPackedKeys));
@@ -292,16 +337,17 @@ void HEED_ISA::attention_forward(Stream& stream, Out out, OptOut lse, In q, In k
         Keys(a, Keys::across, f.v_words).pack(a, a.v);
       });
     for_each_item(workers, items, [&](int64_t worker, int64_t item) {
-      const int64_t split = item % f.splits, block = f.blocks - 1 - item / f.splits % f.blocks;
-      const int64_t part = item / f.splits / f.blocks, b = part / parts, g = part % parts * together;
+      const int64_t split = item % splits, block = f.blocks - 1 - item / splits % f.blocks;
+      const int64_t part = item / splits / f.blocks, b = part / parts, g = part % parts * together;
       const Scratch piece(memory + worker * scratch);
       if (f.few_rows) return attend_rows(f, b, g, min_of(together, a.Hkv - g), split, piece);
       const int64_t first = block * kBlockQueries;
       with_words(f.bf16_words, [&](auto words) {
-        attend_block<decltype(words)>(f, b, g, first, min_of<int64_t>(kBlockQueries, a.rows - first), split, piece);
+        attend_block<decltype(words)>(f, b, g, first, min_of<int64_t>(kBlockQueries, a.rows - first), split,
+                                      f.apart ? split + 1 : f.splits, piece);
       });
     });
-    if (f.splits == 1) return;
+    if (!f.apart) return;
     parallel_for(a.groups() * a.rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) combine_row(f, i / a.rows / a.Hkv, i / a.rows % a.Hkv, i % a.rows);
     });

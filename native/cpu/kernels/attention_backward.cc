@@ -150,7 +150,7 @@ void keys_product(const TileMask& mask, const QueryBlock<Words>& block, int64_t 
     const int64_t first = c * kWidth / Words::kTerms;
     const int64_t queries = words_of<Words>(min_of(vectors * kWidth, block.n - c * kWidth));
     product<Words>(end - begin, width / kWidth, queries, tile + begin * kBlockQueries + first, kBlockQueries, 1,
-                   rows + first * width, width, out + begin * width, width, true);
+                   rows + first * width, width, out + begin * width, width, Sums::added);
   });
 }
 

@@ -22,14 +22,22 @@ constexpr int kRegisterVectors = 2;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// out[r, c] = Σ_n a[r, n] · b[n, c], multiplied by a factor in the way of Words or, with `accumulate`, added without
-// it, for R rows and C vectors of columns. The sum starts from 0, and out is added at the end: sums of sums round less
-// than one long sum.
+// What becomes of a product's sums. They are written, by a factor as Words takes it; or added to what is there, so that
+// they begin at 0: sums of sums round less than one long sum; or they go on from it, term by term, as if earlier terms
+// and these were one product.
+enum class Sums { written, added, continued };
+
+// out[r, c] = Σ_n a[r, n] · b[n, c] for R rows and C vectors of columns.
 template <class Words, int R, int C>
 __attribute__((noinline, aligned(64))) void register_product(const float* a, int64_t a_row, int64_t a_column,
                                                              const float* b, int64_t ldb, int64_t depth, float* out,
-                                                             int64_t ldo, bool accumulate, float factor) {
+                                                             int64_t ldo, Sums sums, float factor) {
   vf sum[R][C] = {};
+  if (sums == Sums::continued)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int c = 0; c < C; c++) sum[r][c] = load(out + r * ldo + c * kWidth);
   for (int64_t n = 0; n < depth; n++) {
     vf right[C];
 #pragma GCC unroll 4
@@ -46,15 +54,18 @@ __attribute__((noinline, aligned(64))) void register_product(const float* a, int
 #pragma GCC unroll 4
     for (int c = 0; c < C; c++) {
       float* p = out + r * ldo + c * kWidth;
-      store(p, accumulate ? load(p) + sum[r][c] : Words::scale_sum(sum[r][c], factor));
+      if (sums == Sums::added)
+        store(p, load(p) + sum[r][c]);
+      else
+        store(p, sums == Sums::written ? Words::scale_sum(sum[r][c], factor) : sum[r][c]);
     }
 }
 
 template <class Words, int C>
 inline void product_strip(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
-                          int64_t ldb, float* out, int64_t ldo, bool accumulate, float factor) {
+                          int64_t ldb, float* out, int64_t ldo, Sums sums, float factor) {
   const auto rows_from = [&](int64_t r, auto kernel) {
-    kernel(a + r * a_row, a_row, a_column, b, ldb, depth, out + r * ldo, ldo, accumulate, factor);
+    kernel(a + r * a_row, a_row, a_column, b, ldb, depth, out + r * ldo, ldo, sums, factor);
   };
   int64_t r = 0;
   for (; r + kRegisterRows <= rows; r += kRegisterRows) rows_from(r, register_product<Words, kRegisterRows, C>);
@@ -67,14 +78,12 @@ inline void product_strip(int64_t rows, int64_t depth, const float* a, int64_t a
 // rows of whole vectors.
 template <class Words = F32Words>
 inline void product(int64_t rows, int64_t vectors, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
-                    const float* b, int64_t ldb, float* out, int64_t ldo, bool accumulate, float factor = 1) {
+                    const float* b, int64_t ldb, float* out, int64_t ldo, Sums sums, float factor = 1) {
   while (vectors > 0) {
     // If registers hold three vectors, four are better cut into 2 + 2 than into 3 + 1.
     const int64_t strip =
         vectors == kRegisterVectors + 1 ? (vectors + 1) / 2 : min_of<int64_t>(vectors, kRegisterVectors);
-    const auto run = [&](auto kernel) {
-      kernel(rows, depth, a, a_row, a_column, b, ldb, out, ldo, accumulate, factor);
-    };
+    const auto run = [&](auto kernel) { kernel(rows, depth, a, a_row, a_column, b, ldb, out, ldo, sums, factor); };
     if constexpr (kRegisterVectors >= 4)
       if (strip == 4) run(product_strip<Words, 4>);
     if constexpr (kRegisterVectors >= 3)
@@ -171,19 +180,20 @@ inline void scores_product(const TileMask& mask, int64_t D, const WordRows& rows
                            float factor) {
   mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
     product<Words>(end - begin, vectors, words_of<Words>(D), rows.words + begin * rows.ld, rows.ld, 1,
-                   block + c * kWidth, kBlockQueries, out + begin * kBlockQueries + c * kWidth, kBlockQueries, false,
-                   factor);
+                   block + c * kWidth, kBlockQueries, out + begin * kBlockQueries + c * kWidth, kBlockQueries,
+                   Sums::written, factor);
   });
 }
 
-// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries], both as words across the keys. These are the output, and
-// the gradient of the queries.
+// out^T[D, queries] += rows[keys, D]^T · tile[keys, queries], both as words across the keys: the output, and the
+// gradient of the queries. With Sums::continued the rectangles of a tile are one sum.
 template <class Words>
-inline void queries_product(const TileMask& mask, int64_t D, const WordRows& rows, const float* tile, float* out) {
+inline void queries_product(const TileMask& mask, int64_t D, const WordRows& rows, const float* tile, float* out,
+                            Sums sums = Sums::added) {
   mask.for_each_rectangle([&](int64_t c, int64_t vectors, int64_t begin, int64_t end) {
     const int64_t first = begin / Words::kTerms;
     product<Words>(D, vectors, (end - begin) / Words::kTerms, rows.words + first * rows.ld, 1, rows.ld,
-                   tile + first * kBlockQueries + c * kWidth, kBlockQueries, out + c * kWidth, kBlockQueries, true);
+                   tile + first * kBlockQueries + c * kWidth, kBlockQueries, out + c * kWidth, kBlockQueries, sums);
   });
 }
 

@@ -18,7 +18,11 @@ struct Floats {
 
   explicit operator bool() const { return data; }
   Floats operator+(int64_t elements) const { return {data + elements * static_cast<int64_t>(size_of(dtype)), dtype}; }
-  // Calls f(T*) with the type of the elements.
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
+  // f(T*) with the type of the elements.
   template <class F>
   void visit(const F& f) const {
     with_float_type(dtype, [&](auto type) { f(reinterpret_cast<decltype(type)*>(data)); });

@@ -1,5 +1,5 @@
-// Takes a tile of sums to memory, step by step over the tile, which is in L1: earlier passes over K, bias, activation
-// or its derivative, residual, and the old value. Each operand is read and written in its own dtype.
+// What becomes of a tile of sums on its way to memory, step by step over the tile, which is in L1: bias, activation or
+// its derivative, residual, the old value. Each operand is read and written in its own dtype.
 #pragma once
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/gemm.h"
@@ -32,6 +32,14 @@ __attribute__((noinline)) void put(const Tile& tile, Floats to, int64_t row) {
   to.visit([&](auto* p) {
     each_vector(tile,
                 [&](float* sums, int64_t r, int64_t c, int64_t n) { store_upto(p + r * row + c, load(sums), n); });
+  });
+}
+
+// What put() left.
+__attribute__((noinline)) void get(const Tile& tile, Floats from, int64_t row) {
+  from.visit([&](const auto* p) {
+    each_vector(tile,
+                [&](float* sums, int64_t r, int64_t c, int64_t n) { store(sums, load_upto(p + r * row + c, n)); });
   });
 }
 
@@ -87,12 +95,12 @@ struct Target {
         residual(p.residual.at(batch)) {}
 };
 
-// Writes a tile to (i, j) of its matrix. Unless `first`, the tile is added to the result of earlier passes over K; if
-// `last`, it goes through the epilogue.
+// Puts a tile at (i, j) of its matrix, after the last pass over K through the epilogue. The sums have in them what
+// earlier passes left, but in the first one nothing of `out`.
 inline void finish(const Problem& p, const Target& t, const Tile& tile, int64_t i, int64_t j, bool first, bool last) {
   const auto at = [&](const Matrices& matrices, Floats matrix) { return matrix + (i * matrices.row + j); };
   const bool early = p.accumulate && p.plain() && p.partial.data.data == p.out.data.data;
-  if (!first || early) add(tile, at(p.partial, t.partial), p.partial.row);
+  if (first && early) add(tile, at(p.partial, t.partial), p.partial.row);
   if (!last) return put(tile, at(p.partial, t.partial), p.partial.row);
   if (p.bias) add(tile, p.bias + j, 0);
   if (p.preact) put(tile, at(p.preact, t.preact), p.preact.row);

@@ -1,7 +1,7 @@
 // The micro-kernel of the matrix product: a tile of sums in registers, with one rank-1 update per step of k, or two if
 // the panels hold pairs of bf16.
 #pragma once
-#include "cpu/kernels/kernel.h"
+#include "cpu/kernels/gemm_words.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -14,21 +14,6 @@ constexpr int kTileRows = 6;
 #endif
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kWidth;
-
-// The content of a 32-bit word of a panel.
-enum class Word { f32, bf16_pair };
-
-// sum + x · y; for pairs, sum + x₀ · y₀ + x₁ · y₁. The instruction is written out because the other functions of a file
-// for AVX-512 must not use it, and GCC does not inline a function that may use it into one that may not (isa.h,
-// bf16_dot).
-template <Word word>
-__attribute__((always_inline)) inline vf multiply_add(vf x, vf y, vf sum) {
-  if constexpr (word == Word::f32) return fma(x, y, sum);
-#if defined(__AVX512F__)
-  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
-#endif
-  return sum;
-}
 
 constexpr int64_t kCacheLine = 64;
 
@@ -59,50 +44,62 @@ struct Ahead {
   }
 };
 
-// tile[rows][kTileColumns] = Σ_p a[p][·] b[p][·], of which `vectors` are computed.
+// tile[rows][kTileColumns] (+)= Σ_p a[p][·] b[p][·], of which `vectors` are computed, chain after chain of `length`
+// steps (gemm_words.h); with `adds`, the first one is added too.
 template <Word word, int rows, int vectors>
-__attribute__((noinline)) void micro_kernel(int64_t steps, const float* a, int64_t a_step, const float* b,
-                                            int64_t b_step, float* tile, const Ahead& ahead) {
-  vf sum[rows][vectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) sum[i][v] = vf{};
+__attribute__((noinline)) void micro_kernel(int64_t steps, int64_t length, bool adds, const float* a, int64_t a_step,
+                                            const float* b, int64_t b_step, float* tile, const Ahead& ahead) {
   const char* line = ahead.line;
   int64_t left = ahead.left;
-  for (int64_t p = 0; p < steps; p++, a += a_step, b += b_step) {
-    __builtin_prefetch(line, 0, 2);
-    __builtin_prefetch(line + ahead.second, 0, 2);
-    line += ahead.advance;
-    if (--left == 0) {
-      line += ahead.jump;
-      left = ahead.run;
-    }
-    vf column[vectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) column[v] = load(b + v * kWidth);
+  do {
+    vf sum[rows][vectors];
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; i++) {
-      const vf x = set1(a[i]);
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++) sum[i][v] = multiply_add<word>(x, column[v], sum[i][v]);
-    }
-  }
+      for (int v = 0; v < vectors; v++) sum[i][v] = vf{};
+    const int64_t here = min_of(length, steps);
+    for (int64_t p = 0; p < here; p++, a += a_step, b += b_step) {
+      __builtin_prefetch(line, 0, 2);
+      __builtin_prefetch(line + ahead.second, 0, 2);
+      line += ahead.advance;
+      if (--left == 0) {
+        line += ahead.jump;
+        left = ahead.run;
+      }
+      vf column[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) column[v] = load(b + v * kWidth);
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; i++)
+      for (int i = 0; i < rows; i++) {
+        const vf x = set1(a[i]);
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) store(tile + i * kTileColumns + v * kWidth, sum[i][v]);
+        for (int v = 0; v < vectors; v++) sum[i][v] = multiply_add<word>(x, column[v], sum[i][v]);
+      }
+    }
+    if (adds)
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) sum[i][v] += load(tile + i * kTileColumns + v * kWidth);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++) store(tile + i * kTileColumns + v * kWidth, sum[i][v]);
+    adds = true;
+    steps -= here;
+  } while (steps > 0);
 }
 
 template <Word word, int R = kTileRows>
-inline void multiply_tile(int64_t rows, int64_t columns, int64_t steps, const float* a, int64_t a_step, const float* b,
-                          int64_t b_step, float* tile, const Ahead& ahead) {
+inline void multiply_tile(int64_t rows, int64_t columns, int64_t steps, int64_t length, bool adds, const float* a,
+                          int64_t a_step, const float* b, int64_t b_step, float* tile, const Ahead& ahead) {
   if constexpr (R > 1)
-    if (rows < R) return multiply_tile<word, R - 1>(rows, columns, steps, a, a_step, b, b_step, tile, ahead);
+    if (rows < R)
+      return multiply_tile<word, R - 1>(rows, columns, steps, length, adds, a, a_step, b, b_step, tile, ahead);
   if (columns > kWidth)
-    micro_kernel<word, R, 2>(steps, a, a_step, b, b_step, tile, ahead);
+    micro_kernel<word, R, 2>(steps, length, adds, a, a_step, b, b_step, tile, ahead);
   else
-    micro_kernel<word, R, 1>(steps, a, a_step, b, b_step, tile, ahead);
+    micro_kernel<word, R, 1>(steps, length, adds, a, a_step, b, b_step, tile, ahead);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
-// Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels. Each panel is
-// laid out [step of k][lanes] in 32-bit words, so that the micro-kernel reads both operands with stride one. A word is
-// one element in f32, or two successive bf16 along k. Lanes beyond a panel's rows are zeros.
+// Packing for the matrix product: rows of an operand (columns of B are rows here) are cut into panels, each laid out
+// [step of k][lanes] in words (gemm_words.h), so that the micro-kernel reads both operands with stride one. Lanes past
+// a panel's rows are zeros.
 #pragma once
-#include "cpu/kernels/gemm.h"
+#include "cpu/kernels/gemm_words.h"
 #include "cpu/kernels/transpose.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -14,39 +14,7 @@ struct Panels {
   int64_t stride;  // from one panel to the next
 };
 
-// Reads words when k elements are left: `along_k` reads a vector of one row that is contiguous in k, `along_rows` reads
-// one word of each of n contiguous rows, and the third function reads a single word.
-template <class T>
-struct Singles {
-  using Element = T;
-  static constexpr int64_t kElements = 1;
-  static vf along_k(const T* p, int64_t k) { return load_upto(p, k); }
-  static vf along_rows(const T* p, int64_t, int64_t, int64_t n) { return load_upto(p, n); }
-  static float one(const T* p, int64_t, int64_t) { return load_one(p); }
-};
-
-struct Pairs {
-  using Element = bf16;
-  static constexpr int64_t kElements = 2;
-  static vf along_k(const bf16* p, int64_t k) {
-    if (k >= 2 * kWidth) return load_as<vf>(p);
-    uint16_t bits[2 * kWidth] = {};
-    __builtin_memcpy(bits, p, static_cast<size_t>(k) * sizeof *p);
-    return load_as<vf>(bits);
-  }
-  static vf along_rows(const bf16* p, int64_t k_stride, int64_t k, int64_t n) {
-    const vi first = (vi)load_upto(p, n), second = k > 1 ? (vi)load_upto(p + k_stride, n) : vi{};
-    return (vf)((vi)((vu)first >> 16) | second);
-  }
-  static float one(const bf16* p, int64_t k_stride, int64_t k) {
-    const uint32_t bits = p->bits | (k > 1 ? static_cast<uint32_t>(p[k_stride].bits) << 16 : 0);
-    float word;
-    __builtin_memcpy(&word, &bits, sizeof word);
-    return word;
-  }
-};
-
-// Packs rows that are contiguous in k: kWidth rows at once, in squares that are transposed in registers.
+// Rows that are contiguous in k: kWidth rows at a time, squares transposed in registers.
 template <class Words>
 inline void pack_transposed(float* to, int64_t lanes, const typename Words::Element* from, int64_t rows, int64_t k,
                             int64_t row_stride) {

@@ -1,10 +1,10 @@
-// The matrix product of a few rows (decoding). It is bound by reading B once, so B is not packed, and each thread reads
-// it in place, one address after the other: rows taken side by side, or pieces of rows, run at two thirds of the
-// memory's speed. M is a template parameter. There are two forms for the two layouts of B: dot products of its rows if
-// it is contiguous in k, and sums of its scaled rows if it is contiguous in n. In the latter, threads take slices of k,
-// whose sums are added up at the end. Slices and strips depend on shapes alone, so each element's order of summation is
-// fixed.
+// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed, and each thread reads it as
+// it lies, one address after the other: rows taken side by side, or pieces of rows, run at two thirds of the memory's
+// speed. M is a template parameter. Two forms by how B lies: dot products of its rows where it is contiguous in k
+// (gemm_dots.h), sums of its scaled rows where it is contiguous in n; in the latter threads take slices of k, a chain
+// each (gemm_words.h), whose sums are added up at the end.
 #pragma once
+#include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/interleave.h"
 
@@ -23,38 +23,43 @@ constexpr int64_t sum_strip(int64_t m) { return m <= 2 ? 4096 : 8192 / m / 64 * 
 // Elements of B that are worth a turn at the counter: a sleeping thread takes longer to wake than a small model's
 // products take.
 constexpr int64_t kTaskElements = 1 << 14;
-// Elements of a slice of k, and the most slices.
-constexpr int64_t kSliceElements = 1 << 17, kSlices = 8;
+// Of B, that are worth a task of scaled rows.
+constexpr int64_t kSliceElements = 1 << 17;
 
-// 2 · kWidth elements in the order that is fastest to load. For bf16 the even ones come first, because a shift and a
-// mask separate them.
+// The words of 2 · kWidth columns, as fast as they come: those of bf16 even ones first, since a shift and a mask take
+// them apart.
 struct Two {
   vf first, second;
 };
 constexpr int kTwo = 2 * kWidth;
 
-inline Two load_two(const float* p) { return {load(p), load(p + kWidth)}; }
-inline Two load_two(const f16* p) { return {load(p), load(p + kWidth)}; }
-inline Two load_two(const bf16* p) {
+// Of the row at p, and for pairs of the next one, k_stride further on.
+inline Two load_two(Singles<float>, const float* p, int64_t) { return {load(p), load(p + kWidth)}; }
+inline Two load_two(Singles<f16>, const f16* p, int64_t) { return {load(p), load(p + kWidth)}; }
+inline Two load_two(Singles<bf16>, const bf16* p, int64_t) {
   const vu pairs = load_as<vu>(p);
   return {(vf)(pairs << 16), (vf)(pairs & 0xffff0000u)};
 }
-// Loads the first n < kTwo of them, followed by zeros.
-template <class T>
-inline Two load_two(const T* p, int64_t n) {
-  T some[kTwo] = {};
-  __builtin_memcpy(some, p, static_cast<size_t>(n) * sizeof(T));
-  return load_two(some);
+inline Two load_two(Pairs, const bf16* p, int64_t k_stride) {
+  const vu first = load_as<vu>(p), second = load_as<vu>(p + k_stride);
+  return {(vf)((first & 0xffffu) | second << 16), (vf)(first >> 16 | (second & 0xffff0000u))};
+}
+// The first n of them and zeros, where k rows are left.
+template <class Words>
+inline Two load_two(Words words, const typename Words::Element* p, int64_t k_stride, int64_t n, int64_t k) {
+  typename Words::Element some[Words::kElements][kTwo] = {};
+  for (int64_t i = 0; i < min_of<int64_t>(k, Words::kElements); i++)
+    __builtin_memcpy(some[i], p + i * k_stride, static_cast<size_t>(min_of<int64_t>(n, kTwo)) * sizeof *p);
+  return load_two(words, some[0], kTwo);
 }
 
-// Prefetches the kTwo elements that lie `ahead` of p. If there is work between loads, a processor has too few of them
-// in flight for the speed of memory; the loads of one row in f32 need no help.
-constexpr int64_t kFetchedBytes = 4096;
+// Asks for the kTwo elements at p. Where there is work between loads, a processor has too few of them under way
+// for what memory can do; those of one row in f32 need no help.
 template <int M, class T>
-inline void fetch(const T* p, int64_t ahead) {
+inline void fetch(const T* p) {
   if constexpr (M > 1 || sizeof(T) < sizeof(float))
     for (size_t byte = 0; byte < kTwo * sizeof(T); byte += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(p + ahead) + byte);
+      __builtin_prefetch(reinterpret_cast<const char*>(p) + byte);
 }
 
 // Puts kTwo sums that were added up in the order of load_two into their own order.
@@ -66,42 +71,13 @@ inline void put_in_order(const bf16*, float* sums) {
   store_as(sums + kWidth, interleave_high(even, odd));
 }
 
-// sums[i][j] = Σ_p a[i][p] b[j][p] for `columns` rows of b, each contiguous in p.
-template <int M, class T>
-inline void dot_rows(const Problem& p, const T* a, const T* b, int64_t columns, float* sums) {
-  constexpr int U = M == 1 ? 4 : M == 2 ? 2 : 1;  // steps at once: independent chains of additions
-  for (int64_t j = 0; j < columns; j++, b += p.b.column) {
-    vf first[M][U] = {}, second[M][U] = {};
-    const auto step = [&](int64_t k, int u, auto... n) {
-      fetch<M>(b + k, kFetchedBytes / static_cast<int64_t>(sizeof(T)));
-      const Two y = load_two(b + k, n...);
-#pragma GCC unroll 8
-      for (int i = 0; i < M; i++) {
-        const Two x = load_two(a + i * p.a.row + k, n...);
-        first[i][u] = fma(x.first, y.first, first[i][u]);
-        second[i][u] = fma(x.second, y.second, second[i][u]);
-      }
-    };
-    int64_t k = 0;
-    for (; k + U * kTwo <= p.k; k += U * kTwo)
-#pragma GCC unroll 4
-      for (int u = 0; u < U; u++) step(k + u * kTwo, u);
-    for (; k + kTwo <= p.k; k += kTwo) step(k, 0);
-    if (k < p.k) step(k, 0, p.k - k);
-    for (int i = 0; i < M; i++) {
-      vf sum{};
-      for (int u = 0; u < U; u++) sum += first[i][u] + second[i][u];
-      sums[i * kDotStrip + j] = hsum(sum);
-    }
-  }
-}
-
-// sums[i][j] = Σ_p a[i][p] b[p][j] for p in [begin, end) and `columns` of b's contiguous columns, kDepth rows of b at
-// once. It writes up to a multiple of kTwo.
-template <int M, class T>
-inline void scale_rows(const Problem& p, const T* a, const T* b, int64_t begin, int64_t end, int64_t columns,
-                       float* sums) {
-  constexpr int kDepth = M <= 2 ? 8 : 4;
+// sums[i][j] = Σ_p a[i][p] b[p][j] for p in [begin, end) and `columns` of b's contiguous columns, kDepth rows of b at a
+// time. Writes up to a multiple of kTwo.
+template <int M, class Words>
+inline void scale_rows(const Problem& p, const typename Words::Element* a, const typename Words::Element* b,
+                       int64_t begin, int64_t end, int64_t columns, float* sums) {
+  constexpr int64_t kElements = Words::kElements;
+  constexpr int kDepth = (M <= 2 ? 8 : 4) / static_cast<int>(kElements);  // in words
   constexpr int64_t kStrip = sum_strip(M);
   const int64_t padded = ceil_div(columns, kTwo) * kTwo;
   for (int i = 0; i < M; i++) std::memset(sums + i * kStrip, 0, static_cast<size_t>(padded) * sizeof(float));
@@ -109,14 +85,18 @@ inline void scale_rows(const Problem& p, const T* a, const T* b, int64_t begin, 
     constexpr int D = decltype(depth)::value;
     vf x[M][D];
     for (int i = 0; i < M; i++)
-      for (int q = 0; q < D; q++) x[i][q] = set1(load_one(a + i * p.a.row + (k + q) * p.a.column));
-    const auto step = [&](int64_t j, auto... n) {
+      for (int q = 0; q < D; q++) {
+        const int64_t at = k + q * kElements;
+        x[i][q] = set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at));
+      }
+    const auto step = [&](int64_t j, auto... left) {
       Two y[D];
 #pragma GCC unroll 8
       for (int q = 0; q < D; q++) {
-        const T* const row = b + (k + q) * p.b.row + j;
-        fetch<M>(row, D * p.b.row);
-        y[q] = load_two(row, n...);
+        const auto* const row = b + (k + q * kElements) * p.b.row + j;
+#pragma GCC unroll 2
+        for (int64_t i = 0; i < kElements; i++) fetch<M>(row + (D * kElements + i) * p.b.row);
+        y[q] = load_two(Words{}, row, p.b.row, left...);
       }
 #pragma GCC unroll 8
       for (int i = 0; i < M; i++) {
@@ -124,98 +104,109 @@ inline void scale_rows(const Problem& p, const T* a, const T* b, int64_t begin, 
         vf first = load(s), second = load(s + kWidth);
 #pragma GCC unroll 8
         for (int q = 0; q < D; q++) {
-          first = fma(x[i][q], y[q].first, first);
-          second = fma(x[i][q], y[q].second, second);
+          first = multiply_add<Words::kWord>(x[i][q], y[q].first, first);
+          second = multiply_add<Words::kWord>(x[i][q], y[q].second, second);
         }
         store(s, first);
         store(s + kWidth, second);
       }
     };
+    const bool whole = k + D * kElements <= end;  // else the last word is not
     int64_t j = 0;
-    for (; j + kTwo <= columns; j += kTwo) step(j);
-    if (j < columns) step(j, columns - j);
+    if (whole)
+      for (; j + kTwo <= columns; j += kTwo) step(j);
+    for (; j < columns; j += kTwo) step(j, columns - j, end - k);
   };
   int64_t k = begin;
-  for (; k + kDepth <= end; k += kDepth) some(k, Count<kDepth>{});
-  for (; k < end; k++) some(k, Count<1>{});
+  for (; k + kDepth * kElements <= end; k += kDepth * kElements) some(k, Count<kDepth>{});
+  for (; k < end; k += kElements) some(k, Count<1>{});
   for (int i = 0; i < M; i++)
     for (int64_t j = 0; j < columns; j += kTwo) put_in_order(b, sums + i * kStrip + j);
 }
 
 template <int M>
-inline void multiply_dots(const Problem& p) {
+inline void multiply_dots(const Problem& p, const Chains& chains, float* floats) {
   const int64_t strips = ceil_div(p.n, kDotStrip);
+  if (floats)
+    for (int64_t i = 0; i < p.batch * M; i++)
+      (p.a.at(i / M) + i % M * p.a.row).visit([&](const auto* a) {
+        for (int64_t k = 0; k < p.k; k += kWidth) store_upto(floats + i * p.k + k, load_upto(a + k, p.k - k), p.k - k);
+      });
   const int64_t grain = ceil_div(kTaskElements, kDotStrip * max_of<int64_t>(1, p.k));
   parallel_for(p.batch * strips, grain, [&](int64_t begin, int64_t end) {
-    alignas(64) float sums[M * kDotStrip + kWidth];
+    alignas(64) float sums[M * kDotStrip];
     for (int64_t task = begin; task < end; task++) {
       const int64_t batch = task / strips, j = task % strips * kDotStrip, columns = min_of(kDotStrip, p.n - j);
-      p.a.at(batch).visit([&](const auto* a) {
-        const auto* b = reinterpret_cast<decltype(a)>((p.b.at(batch) + j * p.b.column).data);
-        dot_rows<M>(p, a, b, columns, sums);
+      const Floats a = p.a.at(batch), b = p.b.at(batch) + j * p.b.column;
+      with_words(chains.word, a.dtype, [&](auto words) {
+        using Words = decltype(words);
+        dot_rows<M, Words>(p, chains, a.as<typename Words::Element>(), floats + batch * M * p.k,
+                           b.as<typename Words::Element>(), columns, sums, kDotStrip);
       });
       finish(p, Target(p, batch), {sums, kDotStrip, M, columns}, 0, j, true, true);
     }
   });
 }
 
-// `partial` is memory for each slice's sums of each strip (FewRows::floats).
+// How a product of few rows is done.
+struct FewRows {
+  bool dots;
+  Chains chains;
+
+  explicit FewRows(const Problem& p) : dots(p.b.row == 1), chains(p) {}
+  // The memory it takes: for floats of a, or for sums of chains that wait to be added up.
+  int64_t floats(const Problem& p) const {
+    if (dots) return chains.word == Word::f32 && p.a.data.dtype != DType::f32 ? p.batch * p.m * p.k : 0;
+    const int64_t strip = sum_strip(p.m);
+    return chains.count > 1 ? p.batch * ceil_div(p.n, strip) * chains.count * p.m * strip : 0;
+  }
+};
+
 template <int M>
-inline void multiply_scaled(const Problem& p, int64_t slices, float* partial) {
+inline void multiply_scaled(const Problem& p, const Chains& chains, float* partial) {
   constexpr int64_t kStrip = sum_strip(M), kSums = M * kStrip;
-  const int64_t strips = ceil_div(p.n, kStrip), depth = ceil_div(p.k, slices);
-  const int64_t grain = ceil_div(kTaskElements, min_of(kStrip, p.n) * max_of<int64_t>(1, depth));
+  const int64_t strips = ceil_div(p.n, kStrip);
+  const int64_t grain = ceil_div(kSliceElements, min_of(kStrip, p.n) * max_of<int64_t>(1, chains.length));
   const auto finish_strip = [&](int64_t strip, float* sums) {
     const int64_t batch = strip / strips, j = strip % strips * kStrip;
     finish(p, Target(p, batch), {sums, kStrip, M, min_of(kStrip, p.n - j)}, 0, j, true, true);
   };
   // A strip's slices follow each other, so that each thread's part of B is in one piece.
-  parallel_for(p.batch * strips * slices, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(p.batch * strips * chains.count, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float own[kSums];
     for (int64_t task = begin; task < end; task++) {
-      const int64_t strip = task / slices, batch = strip / strips, slice = task % slices, j = strip % strips * kStrip;
-      float* const sums = slices > 1 ? partial + task * kSums : own;
-      p.a.at(batch).visit([&](const auto* a) {
-        const auto* b = reinterpret_cast<decltype(a)>((p.b.at(batch) + j).data);
-        scale_rows<M>(p, a, b, slice * depth, min_of((slice + 1) * depth, p.k), min_of(kStrip, p.n - j), sums);
+      const int64_t strip = task / chains.count, batch = strip / strips, j = strip % strips * kStrip;
+      const int64_t first = task % chains.count * chains.length;
+      float* const sums = chains.count > 1 ? partial + task * kSums : own;
+      const Floats a = p.a.at(batch), b = p.b.at(batch) + j;
+      with_words(chains.word, a.dtype, [&](auto words) {
+        using Words = decltype(words);
+        scale_rows<M, Words>(p, a.as<typename Words::Element>(), b.as<typename Words::Element>(), first,
+                             min_of(first + chains.length, p.k), min_of(kStrip, p.n - j), sums);
       });
-      if (slices == 1) finish_strip(strip, sums);
+      if (chains.count == 1) finish_strip(strip, sums);
     }
   });
-  if (slices == 1) return;
+  if (chains.count == 1) return;
   parallel_for(p.batch * strips, ceil_div(kTaskElements, kSums), [&](int64_t begin, int64_t end) {
     for (int64_t strip = begin; strip < end; strip++) {
       const int64_t columns = min_of(kStrip, p.n - strip % strips * kStrip);
-      float* const sums = partial + strip * slices * kSums;
-      for (int64_t slice = 1; slice < slices; slice++)
+      float* const sums = partial + strip * chains.count * kSums;
+      for (int64_t chain = 1; chain < chains.count; chain++)
         for (int i = 0; i < M; i++)
           for (int64_t j = i * kStrip; j < i * kStrip + columns; j += kWidth)
-            store(sums + j, load(sums + j) + load(sums + slice * kSums + j));
+            store(sums + j, load(sums + j) + load(sums + chain * kSums + j));
       finish_strip(strip, sums);
     }
   });
 }
 
-// The method for a product of few rows.
-struct FewRows {
-  bool dots;
-  int64_t slices = 1;
-  int64_t strip;
-
-  explicit FewRows(const Problem& p) : dots(p.b.row == 1), strip(sum_strip(p.m)) {
-    if (!dots) slices = max_of<int64_t>(1, min_of(kSlices, min_of(p.n, strip) * p.k / kSliceElements));
-  }
-  int64_t floats(const Problem& p) const {
-    return slices > 1 ? p.batch * ceil_div(p.n, strip) * slices * p.m * strip : 0;
-  }
-};
-
 template <int M>
-inline void multiply_few(const Problem& p, const FewRows& few, float* partial) {
+inline void multiply_few(const Problem& p, const FewRows& few, float* memory) {
   if (few.dots)
-    multiply_dots<M>(p);
+    multiply_dots<M>(p, few.chains, few.floats(p) ? memory : nullptr);
   else
-    multiply_scaled<M>(p, few.slices, partial);
+    multiply_scaled<M>(p, few.chains, memory);
 }
 
 // Returns true if the problem is of that kind: few rows, and contiguous in the dimension that each form needs.
@@ -224,24 +215,24 @@ inline bool few_rows(const Problem& p) {
   return p.b.row == 1 ? p.a.column == 1 || p.k <= 1 : p.b.column == 1 || p.n <= 1;
 }
 
-inline void multiply_few_rows(const Problem& p, const FewRows& few, float* partial) {
+inline void multiply_few_rows(const Problem& p, const FewRows& few, float* memory) {
   switch (p.m) {
     case 1:
-      return multiply_few<1>(p, few, partial);
+      return multiply_few<1>(p, few, memory);
     case 2:
-      return multiply_few<2>(p, few, partial);
+      return multiply_few<2>(p, few, memory);
     case 3:
-      return multiply_few<3>(p, few, partial);
+      return multiply_few<3>(p, few, memory);
     case 4:
-      return multiply_few<4>(p, few, partial);
+      return multiply_few<4>(p, few, memory);
     case 5:
-      return multiply_few<5>(p, few, partial);
+      return multiply_few<5>(p, few, memory);
     case 6:
-      return multiply_few<6>(p, few, partial);
+      return multiply_few<6>(p, few, memory);
     case 7:
-      return multiply_few<7>(p, few, partial);
+      return multiply_few<7>(p, few, memory);
     case 8:
-      return multiply_few<8>(p, few, partial);
+      return multiply_few<8>(p, few, memory);
   }
 }
 

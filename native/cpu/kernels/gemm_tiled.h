@@ -1,15 +1,13 @@
 // The matrix product of many rows: packed panels, a register-blocked micro-kernel and cache blocking (Goto & van de
 // Geijn 2008; Van Zee & van de Geijn 2015).
 //
-// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K. With few rows, it is
-// a block of B panels times all of A, while the next block is prefetched from memory. An operand that several units
-// need is packed ahead, by all threads; the others are packed by the worker, into its scratch memory. Each element is
-// summed over k in order, in passes whose depth K alone determines, so its bits depend neither on the blocks nor on the
-// number of threads.
+// A unit of work is a panel of A times a block of B panels, which stays in L2, over `depth` of K; with few rows, a
+// block of B panels times all of A, while the block after it is fetched from memory. An operand that several units need
+// is packed ahead, by all threads; the others by the worker, into its scratch memory. The order of summation is that of
+// gemm_words.h.
 #pragma once
 #include <type_traits>
 
-#include "cpu/isa.h"
 #include "cpu/kernels/gemm_epilogue.h"
 #include "cpu/kernels/gemm_micro.h"
 #include "cpu/kernels/gemm_pack.h"
@@ -17,10 +15,7 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Returns the size of a part if n is cut into even parts of at most `most`.
-inline int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : ceil_div(n, ceil_div(n, most)); }
-
-// The division of a problem. The host function makes it and allocates the memory for it.
+// How a problem is cut; made in the host function, which takes the memory for it.
 struct Tiling {
   static constexpr int64_t kSteps = 512;  // steps of a pass
   static constexpr int64_t kRowsAtOnce = 168, kBlockColumns = 384;
@@ -31,25 +26,25 @@ struct Tiling {
 
   int64_t workers;
   int64_t row_panels, column_panels;
-  Word word;              // word of the panels
-  int64_t depth, passes;  // of K
+  Chains chains;
+  int64_t depth, passes;  // over K: whole chains, kSteps of words or fewer
   int64_t block_columns;  // panels of B in a block
   bool share_a, share_b;  // true if the operand is packed ahead
   int64_t height, width;  // panels within a range that is packed ahead
   int64_t group;          // matrices of the batch that are processed together
   Panels a, b;
 
-  explicit Tiling(const Problem& p) : workers(thread_count()) {
-    word = p.a.data.dtype == DType::bf16 && bf16_dot() ? Word::bf16_pair : Word::f32;
-    const int64_t elements = word == Word::bf16_pair ? 2 : 1;
-    passes = max_of<int64_t>(1, ceil_div(p.k, kSteps * elements));
-    depth = ceil_div(ceil_div(p.k, passes), elements) * elements;
-    // The distance of panels exceeds their length by a cache line, so that they do not compete for the same cache sets.
+  explicit Tiling(const Problem& p) : workers(thread_count()), chains(p) {
+    const int64_t together = max_of<int64_t>(1, kSteps * chains.elements / chains.length);
+    depth = even_part(chains.count, together) * chains.length;
+    passes = max_of<int64_t>(1, ceil_div(p.k, depth));
+    const int64_t steps = depth / chains.elements;
+    // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
     a.rows = even_part(p.m, kTileRows);
     a.lanes = ceil_div(kTileRows, kWidth) * kWidth;
-    a.stride = depth / elements * a.lanes + 16;
+    a.stride = steps * a.lanes + 16;
     b.rows = b.lanes = kTileColumns;
-    b.stride = depth / elements * b.lanes + 16;
+    b.stride = steps * b.lanes + 16;
     row_panels = ceil_div(p.m, a.rows);
     column_panels = ceil_div(p.n, b.rows);
 
@@ -114,7 +109,7 @@ class TiledProduct {
          p.b.column, p.b.row);
   }
   void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
-    if (t.word == Word::bf16_pair)
+    if (t.chains.word == Word::bf16_pair)
       return pack_panels<Pairs>(to, panels, reinterpret_cast<const bf16*>(from.data), rows_, k, row_stride, k_stride);
     from.visit([&](auto* first) {
       using T = std::remove_pointer_t<decltype(first)>;
@@ -198,7 +193,7 @@ class TiledProduct {
     if (width <= 0) return b.data;
     const char* const first = (b + j * p.b.column).data;
     const int64_t size = static_cast<int64_t>(size_of(b.dtype));
-    const int64_t steps = t.word == Word::bf16_pair ? ceil_div(k, 2) : k;
+    const int64_t steps = t.chains.word == Word::bf16_pair ? ceil_div(k, 2) : k;
     const auto fetch = [&](int64_t runs, int64_t length, int64_t stride) {
       return Ahead(first, runs, ceil_div(length * size, kCacheLine), stride * size, i, n, steps);
     };
@@ -219,10 +214,15 @@ class TiledProduct {
       __builtin_prefetch(out.data, 1, 2);
       __builtin_prefetch((out + (tile_columns - 1)).data, 1, 2);
     }
-    if (t.word == Word::bf16_pair)
-      multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, ceil_div(k, 2), a, t.a.lanes, b, t.b.lanes, tile, ahead);
+    if (pass > 0)
+      get({tile, kTileColumns, tile_rows, tile_columns}, target.partial + (i * p.partial.row + j), p.partial.row);
+    const int64_t steps = ceil_div(k, t.chains.elements), length = t.chains.length / t.chains.elements;
+    if (t.chains.word == Word::bf16_pair)
+      multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, steps, length, pass > 0, a, t.a.lanes, b, t.b.lanes, tile,
+                                     ahead);
     else
-      multiply_tile<Word::f32>(tile_rows, tile_columns, k, a, t.a.lanes, b, t.b.lanes, tile, ahead);
+      multiply_tile<Word::f32>(tile_rows, tile_columns, steps, length, pass > 0, a, t.a.lanes, b, t.b.lanes, tile,
+                               ahead);
     finish(p, target, {tile, kTileColumns, tile_rows, tile_columns}, i, j, pass == 0, last);
   }
 

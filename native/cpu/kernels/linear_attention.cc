@@ -83,19 +83,20 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
       carried[i] = powers[i + 1];
       left[i] = powers[n - 1 - i];
     }
-    product(n, width / kWidth, D, q.words, q.ld, 1, state, width, out, width, false);
+    product(n, width / kWidth, D, q.words, q.ld, 1, state, width, out, width, Sums::written);
     if (decays) scale_rows(out, n, width, carried);
     pack_transposed<F32Words>(k_t, k_rows, n, f.k.dtype, D, 1);
     for (int64_t i = 0; i < n; i += kStair) {
       const int64_t rows = min_of(kStair, n - i), keys = i + rows;
       float* stair = weights + i * kChunk;
-      product(rows, ceil_div(keys, kWidth), D, q.from(i).words, q.ld, 1, k_t, kBlockQueries, stair, kChunk, false);
+      product(rows, ceil_div(keys, kWidth), D, q.from(i).words, q.ld, 1, k_t, kBlockQueries, stair, kChunk,
+              Sums::written);
       for (int64_t r = 0; r < rows; r++) {
         if (decays)
           for (int64_t j = 0; j <= i + r; j++) stair[r * kChunk + j] *= powers[i + r - j];
         for (int64_t j = i + r + 1; j < keys; j++) stair[r * kChunk + j] = 0;
       }
-      product(rows, width / kWidth, keys, stair, kChunk, 1, v, width, out + i * width, width, true);
+      product(rows, width / kWidth, keys, stair, kChunk, 1, v, width, out + i * width, width, Sums::added);
     }
     for (int64_t i = 0; i < n; i++)
       write_row(f.row(f.out, b, h, step + i, first_column), f.out.dtype, out + i * width, count, 1);
@@ -103,7 +104,7 @@ void run_head(const Linear& f, int64_t b, int64_t h, int64_t first_column, Scrat
       scale_rows(v, n, width, left);
       for (int64_t i = 0; i < D * width; i += kWidth) store(state + i, load(state + i) * set1(powers[n]));
     }
-    product(D, width / kWidth, n, k.words, 1, k.ld, v, width, state, width, true);
+    product(D, width / kWidth, n, k.words, 1, k.ld, v, width, state, width, Sums::added);
   }
   if (f.final_state)
     for (int64_t d = 0; d < D; d++) copy_row(state_row(f.final_state, d), state + d * width, count, 1, false);

@@ -1,0 +1,129 @@
+// kWidth rows, each contiguous in memory, read as vectors across the rows: lane i is row i's. So a vector of sums is
+// one chain of multiply-adds for each row, in the order of its elements: the sums of tiles (gemm_micro.h,
+// attention_tile.h), for rows of which only few products are wanted.
+//
+// Four words of 32 bits of four rows (AVX-512) make a vector, and four vectors are transposed within their 128 bits:
+// half of the shuffles that whole squares take.
+#pragma once
+#include "cpu/kernels/convert.h"
+#include "cpu/kernels/interleave.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+constexpr int kAcross = 4;  // words of 32 bits at a time
+
+// a0 b0 a1 b1 (a2 b2 a3 b3) of each 128 bits.
+inline vf unpack_low(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_unpacklo_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_unpacklo_ps((__m256)a, (__m256)b);
+#else
+  return interleave_low(a, b);
+#endif
+}
+inline vf unpack_high(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_unpackhi_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_unpackhi_ps((__m256)a, (__m256)b);
+#else
+  return interleave_high(a, b);
+#endif
+}
+
+// The four words of rows i, i + 4, i + 8, …; row(i) is where row i's are.
+template <class Row>
+inline vf words_of_rows(const Row& row, int i) {
+  const auto at = [&](int r) { return reinterpret_cast<const float*>(row(r)); };
+#if defined(__AVX512F__)
+  __m512 words = _mm512_castps128_ps512(_mm_loadu_ps(at(i)));
+  words = _mm512_mask_broadcast_f32x4(words, 0x00f0, _mm_loadu_ps(at(i + 4)));
+  words = _mm512_mask_broadcast_f32x4(words, 0x0f00, _mm_loadu_ps(at(i + 8)));
+  return (vf)_mm512_mask_broadcast_f32x4(words, 0xf000, _mm_loadu_ps(at(i + 12)));
+#elif defined(__AVX2__)
+  return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(at(i))), _mm_loadu_ps(at(i + 4)), 1);
+#else
+  return load(at(i));
+#endif
+}
+
+// words[q] = word q of every row.
+template <class Row>
+inline void load_words(vf (&words)[kAcross], const Row& row) {
+  vf x[kAcross];
+#pragma GCC unroll 4
+  for (int i = 0; i < kAcross; i++) x[i] = words_of_rows(row, i);
+  const vf even = unpack_low(x[0], x[2]), odd = unpack_low(x[1], x[3]);
+  words[0] = unpack_low(even, odd);
+  words[1] = unpack_high(even, odd);
+  const vf even_high = unpack_high(x[0], x[2]), odd_high = unpack_high(x[1], x[3]);
+  words[2] = unpack_low(even_high, odd_high);
+  words[3] = unpack_high(even_high, odd_high);
+}
+
+// Both elements of words in 16 bits, as floats.
+inline void split(bf16, vf words, vf* both) {
+  both[0] = (vf)((vu)words << 16);
+  both[1] = (vf)((vu)words & 0xffff0000u);
+}
+inline void split(f16, vf words, vf* both) {
+  both[0] = decode(f16{}, narrow((vu)words & 0xffffu));
+  both[1] = decode(f16{}, narrow((vu)words >> 16));
+}
+
+// How rows of T are read: `kTerms` neighbours a step, of f32 one, of 16 bits one as a float or two as the pair they
+// are.
+template <class T, int terms>
+struct Across {
+  static constexpr int kTerms = terms;
+  static constexpr int kSteps = kAcross * 4 / static_cast<int>(sizeof(T)) / terms;  // at a time
+  static constexpr int64_t kElements = kSteps * terms;
+
+  template <class Row>
+  static void load(vf (&steps)[kSteps], const Row& row) {
+    if constexpr (kSteps == kAcross) return load_words(steps, row);
+    vf words[kAcross];
+    load_words(words, row);
+#pragma GCC unroll 4
+    for (int q = 0; q < kAcross; q++)
+      if constexpr (kSteps > kAcross) split(T{}, words[q], steps + 2 * q);
+  }
+
+  // sum[r] = sum[r] + Σ x(r, k, …) · row(i)[k] for k in [begin, end), lane i; multiply_add(x, y, sum) of one step's
+  // terms, of which x(r, k, left) is the word from k on, with `left` elements there. `next` is null, or what the caller
+  // reads afterwards, of which as much is asked for as is read here.
+  template <int R, class X, class Row, class MultiplyAdd>
+  static inline __attribute__((always_inline)) void chains(int64_t begin, int64_t end, const X& x, const Row& row,
+                                                           const char* next, vf (&sum)[R],
+                                                           const MultiplyAdd& multiply_add) {
+    const auto add = [&](int64_t k, int64_t left, const auto& here) {
+      vf steps[kSteps];
+      load(steps, here);
+#pragma GCC unroll 8
+      for (int q = 0; q < kSteps; q++) {
+        if (q * kTerms >= left) break;
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++)
+          sum[r] = multiply_add(set1(x(r, k + q * kTerms, left - q * kTerms)), steps[q], sum[r]);
+      }
+    };
+    int64_t k = begin;
+    for (; k + kElements <= end; k += kElements) {
+      if (next) {
+#pragma GCC unroll 4
+        for (int line = 0; line < kWidth / 4; line++) __builtin_prefetch(next + line * 64, 0, 2);
+        next += kWidth * 16;
+      }
+      add(k, kElements, [&](int i) { return row(i) + k; });
+    }
+    if (k >= end) return;
+    T rest[kWidth][kElements] = {};
+    for (int i = 0; i < kWidth; i++) __builtin_memcpy(rest[i], row(i) + k, static_cast<size_t>(end - k) * sizeof(T));
+    add(k, end - k, [&](int i) { return rest[i]; });
+  }
+};
+
+}  // namespace
+}  // namespace heed::cpu::HEED_ISA
