@@ -132,25 +132,31 @@ inline void for_each_step(const Attention& a, const FewRows& part, const TensorV
     }
 }
 
-// The scores of a group's rows and n keys, which are brought together first: where they are apart by what is a multiple
-// of few cache sets, a line would be gone before all of it is read.
+// The scores of a group's rows and n keys. Keys that are whole pages apart share a cache set, where a line is gone
+// before all of it is read: those are brought together first.
 template <class Words>
 inline void few_rows_products(const Attention& a, const char* k, const float* q, int64_t ldq, int64_t n, float* copied,
                               float* scores) {
+  constexpr int64_t kPage = 4096;
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int64_t kVector = sizeof(vf) / sizeof(T);
-    T* const keys = reinterpret_cast<T*>(copied);
-    const T* from = reinterpret_cast<const T*>(k);
-    for (int64_t j = 0; j < n; j++, from += a.k.strides[1]) {
-      int64_t d = 0;
-      for (; d + kVector <= a.D; d += kVector) store_as(keys + j * a.width + d, load_as<vf>(from + d));
-      __builtin_memcpy(keys + j * a.width + d, from + d, static_cast<size_t>(a.D - d) * sizeof(T));
+    const T* keys = reinterpret_cast<const T*>(k);
+    int64_t ldk = a.k.strides[1];
+    if (ldk * static_cast<int64_t>(sizeof(T)) % kPage == 0) {
+      T* to = reinterpret_cast<T*>(copied);
+      for (int64_t j = 0; j < n; j++, to += a.width, keys += ldk) {
+        int64_t d = 0;
+        for (; d + kVector <= a.D; d += kVector) store_as(to + d, load_as<vf>(keys + d));
+        __builtin_memcpy(to + d, keys + d, static_cast<size_t>(a.D - d) * sizeof(T));
+      }
+      keys = reinterpret_cast<const T*>(copied);
+      ldk = a.width;
     }
     if constexpr (Words::kTerms == 1 || sizeof(T) == 2)
       for (int64_t r = 0; r < a.rows; r += 4) {
         const auto run = [&](auto kernel) {
-          kernel(q + r * ldq, ldq, keys, a.width, n, a.D, a.scale, scores + r * kScoresStride);
+          kernel(q + r * ldq, ldq, keys, ldk, n, a.D, a.scale, scores + r * kScoresStride);
         };
         if (a.rows - r >= 4) run(few_rows_scores<Words, 4, T>);
         if (a.rows - r == 3) run(few_rows_scores<Words, 3, T>);
