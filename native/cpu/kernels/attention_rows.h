@@ -132,23 +132,30 @@ inline void for_each_step(const Attention& a, const FewRows& part, const TensorV
     }
 }
 
-// The scores of a group's rows and n keys. Keys that are whole pages apart share a cache set, where a line is gone
-// before all of it is read: those are brought together first.
+// Whether n keys from key j on lie in one page, or in no pages at all.
+inline bool in_one_page(const Attention& a, int64_t b, int64_t j, int64_t n) {
+  return !a.pages.table || a.pages.page(b, j) == a.pages.page(b, j + n - 1);
+}
+
+// The scores of a group's rows and n keys from `first` on. Keys in different pages are brought together first, and so
+// are those that are a multiple of 4 KiB apart: they share a cache set, where a line is gone before all of it is read.
 template <class Words>
-inline void few_rows_products(const Attention& a, const char* k, const float* q, int64_t ldq, int64_t n, float* copied,
-                              float* scores) {
-  constexpr int64_t kPage = 4096;
+inline void few_rows_products(const Attention& a, int64_t b, int64_t g, int64_t first, int64_t n, const float* q,
+                              int64_t ldq, float* copied, float* scores) {
+  constexpr int64_t kSets = 4096;
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int64_t kVector = sizeof(vf) / sizeof(T);
-    const T* keys = reinterpret_cast<const T*>(k);
+    const auto key = [&](int64_t j) { return reinterpret_cast<const T*>(a.key_row(a.k, b, g, first + j)); };
+    const T* keys = key(0);
     int64_t ldk = a.k.strides[1];
-    if (ldk * static_cast<int64_t>(sizeof(T)) % kPage == 0) {
+    if (!in_one_page(a, b, first, n) || ldk * static_cast<int64_t>(sizeof(T)) % kSets == 0) {
       T* to = reinterpret_cast<T*>(copied);
-      for (int64_t j = 0; j < n; j++, to += a.width, keys += ldk) {
+      for (int64_t j = 0; j < n; j++, to += a.width) {
+        const T* const from = key(j);
         int64_t d = 0;
-        for (; d + kVector <= a.D; d += kVector) store_as(to + d, load_as<vf>(keys + d));
-        __builtin_memcpy(to + d, keys + d, static_cast<size_t>(a.D - d) * sizeof(T));
+        for (; d + kVector <= a.D; d += kVector) store_as(to + d, load_as<vf>(from + d));
+        __builtin_memcpy(to + d, from + d, static_cast<size_t>(a.D - d) * sizeof(T));
       }
       keys = reinterpret_cast<const T*>(copied);
       ldk = a.width;
@@ -190,7 +197,7 @@ inline void few_rows_weights(const Attention& a, const FewRows& part, int64_t g,
 template <class Words>
 inline WordRows few_rows_values(const Attention& a, const FewRows& part, int64_t g, int64_t first, int64_t n,
                                 float* copied) {
-  if (Words::kTerms == 1 && a.width == a.D && a.dtype == DType::f32)
+  if (Words::kTerms == 1 && a.width == a.D && a.dtype == DType::f32 && in_one_page(a, part.b, first, n))
     return {reinterpret_cast<const float*>(a.key_row(a.v, part.b, g, first)), a.v.strides[1]};
   pack_across<Words>(copied, n, a.dtype, a.D, [&](int64_t j) -> const char* {
     return part.keys.contains(first + j) ? a.key_row(a.v, part.b, g, first + j) : nullptr;
@@ -217,7 +224,7 @@ inline void attend_few_rows(const Attention& a, const FewRows& part, float* o, f
 
   for_each_step(a, part, a.k, [&](int64_t g, int64_t i, KeySpan step) {
     for_each_run(a, part.b, g, step.begin, step.end - step.begin, [&](int64_t first, int64_t n) {
-      few_rows_products<Words>(a, a.key_row(a.k, part.b, g, step.begin + first), q + i * a.rows * ldq, ldq, n, copied,
+      few_rows_products<Words>(a, part.b, g, step.begin + first, n, q + i * a.rows * ldq, ldq, copied,
                                p + i * a.rows * kScoresStride + (step.begin + first - part.split));
     });
   });
