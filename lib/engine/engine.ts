@@ -1,6 +1,6 @@
 import { checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
-import { generateFrom } from "../generate/generate-text.js";
+import { encodePrompt, generateFrom } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions, TokenSettings } from "../generate/options.js";
 import type { Sequence } from "../generate/sequence.js";
@@ -8,7 +8,7 @@ import { CausalDecoder } from "../models/causal-decoder.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
 import type { KvPages } from "../nn/kv-pages.js";
-import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { DecodeSteps } from "./decode-steps.js";
 import { PageTable } from "./page-table.js";
 import { Request } from "./request.js";
@@ -95,7 +95,7 @@ export class Engine implements AsyncDisposable {
   readonly #tokenizer: Tokenizer | null;
   readonly #defaults: TextOptions;
   readonly #maxQueue: number;
-  readonly #memory: KvPages;
+  #memory: KvPages;
   readonly #table: PageTable;
   readonly #scheduler: Scheduler;
   /** Recorded steps of one token, by the number of rows and pages that they have room for. */
@@ -127,9 +127,8 @@ export class Engine implements AsyncDisposable {
     this.#tokenizer = tokenizer;
     this.#defaults = defaults;
     this.#maxQueue = maxQueue;
-    const pages = pagesFor(model, pageSize, options.kvMemory);
-    this.#memory = model.createPages(pages + 1, pageSize); // the last page is for rows without a request
-    this.#table = new PageTable(pages, pageSize);
+    this.#table = new PageTable(pagesFor(model, pageSize, options.kvMemory), pageSize);
+    this.#memory = this.#createMemory();
     this.#scheduler = new Scheduler(this.#table, { maxBatchTokens, maxSequences });
   }
 
@@ -163,7 +162,11 @@ export class Engine implements AsyncDisposable {
     checkNumber("generate", "priority", priority);
     const source = (sequence: Sequence, settings: TokenSettings): AsyncIterable<number> =>
       this.#tokens(sequence, settings, priority);
-    const given = { ...this.#defaults, ...options };
+    const { overflow } = options as TextOptions;
+    if (overflow === "slide")
+      throw new HeedError("ERR_ARGUMENT", 'generate: expected an engine\'s overflow to be "error", got "slide"');
+    const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    const given: TextOptions = { ...this.#defaults, ...chosen, overflow: "error", echo: false };
     return generateFrom(this.#model, this.#tokenizer, this.#promptOf(prompt, tokens), given, null, source);
   }
 
@@ -171,9 +174,7 @@ export class Engine implements AsyncDisposable {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#loop;
-    for (const steps of this.#recorded.values()) steps.dispose();
-    this.#recorded.clear();
-    this.#memory.dispose();
+    this.#freeMemory();
   }
 
   /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
@@ -200,13 +201,14 @@ export class Engine implements AsyncDisposable {
           ? `generate: expected prompt to be a string, got ${describe(prompt)}`
           : "generate: expected tokens, since the engine has no tokenizer, got a prompt",
       );
-    return () => encodeText(tokenizer, prompt);
+    return () => encodePrompt(tokenizer, prompt);
   }
 
   /** Yields the tokens of a request as they come. */
   async *#tokens(sequence: Sequence, settings: TokenSettings, priority: number): AsyncGenerator<number> {
-    const request = this.#admit(sequence, settings, priority);
     const { signal } = settings;
+    signal?.throwIfAborted();
+    const request = this.#admit(sequence, settings, priority);
     const abort = (): void => request.finish({ error: signal!.reason });
     signal?.addEventListener("abort", abort);
     try {
@@ -237,9 +239,7 @@ export class Engine implements AsyncDisposable {
       );
     const request = new Request(sequence, settings, priority, this.#arrivals++);
     this.#scheduler.add(request);
-    this.#loop ??= this.#run().finally(() => {
-      this.#loop = null;
-    });
+    this.#loop ??= this.#run();
     return request;
   }
 
@@ -252,12 +252,37 @@ export class Engine implements AsyncDisposable {
         const recorded = work.length === this.#scheduler.running && this.#scheduler.full && decodes(work);
         await (recorded ? this.#decode(work) : this.#step(work));
       } catch (error) {
-        // A failure of the device concerns the requests of the step, and the content of the pages.
         for (const { request } of work) request.finish({ error });
-        this.#scheduler.removeEnded();
-        this.#table.clear();
+        this.#renewMemory();
       }
     }
+    // Nothing is awaited since there was no work, so no request can have come in between.
+    this.#loop = null;
+  }
+
+  /**
+   * Replaces the memory after a step has failed, since a failure stays with the tensors that the step wrote. The other
+   * requests are computed again. If there is no memory, all of them fail.
+   */
+  #renewMemory(): void {
+    this.#scheduler.restart();
+    this.#table.clear();
+    this.#freeMemory();
+    try {
+      this.#memory = this.#createMemory();
+    } catch (error) {
+      for (const request of this.#scheduler.all()) request.finish({ error });
+    }
+  }
+
+  #createMemory(): KvPages {
+    return this.#model.createPages(this.#table.pages + 1, this.#table.pageSize); // one page for rows without a request
+  }
+
+  #freeMemory(): void {
+    for (const steps of this.#recorded.values()) steps.dispose();
+    this.#recorded.clear();
+    this.#memory.dispose();
   }
 
   async #step(work: readonly Work[]): Promise<void> {

@@ -61,6 +61,16 @@ export class Scheduler {
     this.#waiting = this.#waiting.filter((request) => !ended(request));
   }
 
+  /** Takes the pages of all requests, which are then computed from the beginning. */
+  restart(): void {
+    this.removeEnded();
+    while (this.#running.length > 0) {
+      const request = this.#running.pop()!;
+      this.#free(request);
+      this.add(request);
+    }
+  }
+
   /** Returns the work of the next step; there is none only if there are no requests. */
   next(): Work[] {
     this.removeEnded();

@@ -95,7 +95,8 @@ function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
     );
 }
 
-async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
+/** @internal Resolves to the tokens of a prompt; an empty one is the end-of-text token. */
+export async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promise<Int32Array> {
   const ids = await encodeText(tokenizer, prompt);
   if (ids.length > 0) return ids;
   if (tokenizer.endOfText !== null) return Int32Array.of(tokenizer.endOfText);

@@ -188,6 +188,48 @@ describe("Engine", () => {
     expect(good).toMatchObject({ status: "fulfilled", value: { finishReason: "length" } });
   });
 
+  // The first pass reads the prompts, the second generates, and the third is recorded.
+  test.for([1, 2, 3])("a step that fails concerns its own requests only: pass %i", async (failing) => {
+    using model = bytes();
+    const engine = engineFor(model, { maxSequences: 2, pageSize: 4 });
+    const alone = [];
+    for (const token of [3, 4])
+      alone.push(...(await generateTokens(model, [[token, 5, 6]], { maxTokens: 9, seed: token })));
+    const forward = model.forward.bind(model);
+    let passes = 0;
+    model.forward = (...args) => {
+      if (++passes === failing) throw new Error("out of order");
+      return forward(...args);
+    };
+    const results = await Promise.allSettled(
+      [1, 2, 3, 4].map((token) => engine.generate({ tokens: [token, 5, 6], maxTokens: 9, seed: token })),
+    );
+    const failed = { status: "rejected", reason: { message: "out of order" } };
+    const served = alone.map(({ tokens }) => ({ status: "fulfilled", value: { tokens } }));
+    expect(results).toMatchObject([failed, failed, ...served]);
+    expect(engine.metrics).toMatchObject({ running: 0, waiting: 0, pagesUsed: 0 });
+  });
+
+  test("a request that is made as soon as the last one has ended is served", async () => {
+    using model = bytes();
+    const engine = engineFor(model);
+    for (let i = 0; i < 20; i++) {
+      const results = [];
+      for await (const { tokens } of engine.generate({ tokens: [i], maxTokens: 2, seed: i })) results.push(...tokens);
+      expect(results).toHaveLength(2);
+      await Array.from({ length: i % 5 }).reduce<Promise<void>>((chain) => chain.then(), Promise.resolve());
+    }
+  });
+
+  test("an empty prompt begins after an end of text, and an aborted signal is noticed before", async () => {
+    using model = bytes();
+    const engine = engineFor(model, { tokenizer });
+    await expect(engine.generate({ prompt: "" })).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
+    const signal = AbortSignal.abort(new Error("too late"));
+    await expect(engine.generate({ prompt: "a", signal })).rejects.toThrow("too late");
+    expect(engine.metrics.steps).toBe(0);
+  });
+
   test("bad arguments", async () => {
     using model = bytes();
     expect(() => new Engine({} as never)).toThrow(/expected a GPT or Llama, got an object/);
@@ -196,6 +238,9 @@ describe("Engine", () => {
     const engine = engineFor(model);
     expect(() => engine.generate({})).toThrow(/expected one of prompt and tokens, got none/);
     expect(() => engine.generate({ prompt: "a" })).toThrow(/the engine has no tokenizer/);
+    expect(() => engine.generate({ tokens: [1], overflow: "slide" } as EngineRequest)).toThrow(
+      /overflow to be "error"/,
+    );
     expect(() => engine.generate({ tokens: [1], temperature: -1 })).toThrow(/temperature/);
     await expect(engine.generate({ tokens: [256] })).rejects.toMatchObject({ code: "ERR_RANGE" });
     await expect(engine.generate({ tokens: [] })).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
