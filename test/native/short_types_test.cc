@@ -264,7 +264,8 @@ TEST(short_attention) {
 // Decoding: one row or a few rows of each sequence, without lse.
 TEST(short_attention_of_few_rows) {
   constexpr int64_t B = 2, H = 4, Hkv = 2, D = 17;
-  for (const DType dtype : kShort)
+  for (const DType dtype : kShort) {
+    if (dtype == DType::bf16 && cpu::bf16_dot()) continue;  // as above: few rows have the bits of many
     for (const int64_t T : {1, 2})
       for (const int64_t keys : {1, 35, 600}) {
         const Operand rows{{B, T, H, D}}, cache{{B, keys, Hkv, D}};
@@ -274,6 +275,7 @@ TEST(short_attention_of_few_rows) {
                                              nullptr, nullptr, true, 0, 0, 0.3f, 0, 0, nullptr, 0);
                      });
       }
+  }
 }
 
 TEST(short_rotary) {
