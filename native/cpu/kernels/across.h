@@ -63,6 +63,66 @@ inline void load_words(vf (&words)[kAcross], const Row& row) {
   words[3] = unpack_high(even_high, odd_high);
 }
 
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__F16C__))
+constexpr bool kTransposesHalves = true;
+#if defined(__AVX512F__)
+using HalfRows = __m256i;  // a row of 8 elements, and the row kWidth / 2 further on
+template <class Row>
+inline HalfRows half_rows(const Row& row, int i) {
+  const auto at = [&](int r) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row(r))); };
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(at(i)), at(i + 8), 1);
+}
+inline HalfRows low_16(HalfRows a, HalfRows b) { return _mm256_unpacklo_epi16(a, b); }
+inline HalfRows high_16(HalfRows a, HalfRows b) { return _mm256_unpackhi_epi16(a, b); }
+inline HalfRows low_32(HalfRows a, HalfRows b) { return _mm256_unpacklo_epi32(a, b); }
+inline HalfRows high_32(HalfRows a, HalfRows b) { return _mm256_unpackhi_epi32(a, b); }
+inline HalfRows low_64(HalfRows a, HalfRows b) { return _mm256_unpacklo_epi64(a, b); }
+inline HalfRows high_64(HalfRows a, HalfRows b) { return _mm256_unpackhi_epi64(a, b); }
+inline vf floats_of(HalfRows x) { return (vf)_mm512_cvtph_ps(x); }
+#else
+using HalfRows = __m128i;
+template <class Row>
+inline HalfRows half_rows(const Row& row, int i) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row(i)));
+}
+inline HalfRows low_16(HalfRows a, HalfRows b) { return _mm_unpacklo_epi16(a, b); }
+inline HalfRows high_16(HalfRows a, HalfRows b) { return _mm_unpackhi_epi16(a, b); }
+inline HalfRows low_32(HalfRows a, HalfRows b) { return _mm_unpacklo_epi32(a, b); }
+inline HalfRows high_32(HalfRows a, HalfRows b) { return _mm_unpackhi_epi32(a, b); }
+inline HalfRows low_64(HalfRows a, HalfRows b) { return _mm_unpacklo_epi64(a, b); }
+inline HalfRows high_64(HalfRows a, HalfRows b) { return _mm_unpackhi_epi64(a, b); }
+inline vf floats_of(HalfRows x) { return (vf)_mm256_cvtph_ps(x); }
+#endif
+
+// elements[k] = element k of every row, as floats, of 8 elements of f16. Squares of 8 · 8 are transposed as they are,
+// before they become floats of twice the size.
+template <class Row>
+inline void load_halves(vf (&elements)[8], const Row& row) {
+  HalfRows pairs[8], fours[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    const HalfRows even = half_rows(row, i), odd = half_rows(row, i + 1);
+    pairs[i] = low_16(even, odd);
+    pairs[i + 1] = high_16(even, odd);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {  // elements 0 to 3, or 4 to 7, of rows 0 to 3, or 4 to 7
+    const int first = i / 2 * 4 + i % 2;
+    fours[2 * i] = low_32(pairs[first], pairs[first + 2]);
+    fours[2 * i + 1] = high_32(pairs[first], pairs[first + 2]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    elements[2 * i] = floats_of(low_64(fours[i], fours[i + 4]));
+    elements[2 * i + 1] = floats_of(high_64(fours[i], fours[i + 4]));
+  }
+}
+#else
+constexpr bool kTransposesHalves = false;
+template <class Row>
+inline void load_halves(vf (&)[8], const Row&) {}
+#endif
+
 // Both elements of words in 16 bits, as floats.
 inline void split(bf16, vf words, vf* both) {
   both[0] = (vf)((vu)words << 16);
@@ -84,6 +144,7 @@ struct Across {
   template <class Row>
   static void load(vf (&steps)[kSteps], const Row& row) {
     if constexpr (kSteps == kAcross) return load_words(steps, row);
+    if constexpr (kSteps == 8 && kTransposesHalves && std::is_same_v<T, f16>) return load_halves(steps, row);
     vf words[kAcross];
     load_words(words, row);
 #pragma GCC unroll 4

@@ -19,13 +19,27 @@ inline void dot_rows(const Problem& p, const Chains& chains, const typename Word
   const auto x = [&](int i, int64_t k, int64_t left) {
     return Words::kFloats ? floats[i * p.k + k] : Words::one(a + i * p.a.row + k, 1, left);
   };
+  // Rows that are a multiple of 4 KiB apart share their places in the L1 cache, which has room for half of them only.
+  // Of such rows, the elements of a chain are first brought together.
+  constexpr int64_t kCopied = Chains::kSteps * Words::kElements;
+  const bool copies = apart * static_cast<int64_t>(sizeof *b) % 4096 == 0;
+  alignas(64) typename Words::Element copied[kWidth][kCopied];
   const auto dots = [&](int64_t j, const auto& row) {
     const auto* next = reinterpret_cast<const char*>(b + kWidth * apart);
     for (int64_t begin = 0; begin == 0 || begin < p.k; begin += chains.length) {
       const int64_t end = min_of(begin + chains.length, p.k);
       vf sum[M] = {};
-      Rows::template chains<M>(begin, end, x, row, next, sum,
-                               [](vf left, vf right, vf to) { return multiply_add<Words::kWord>(left, right, to); });
+      const auto chains_of = [&](const auto& rows) {
+        Rows::template chains<M>(begin, end, x, rows, next, sum,
+                                 [](vf left, vf right, vf to) { return multiply_add<Words::kWord>(left, right, to); });
+      };
+      if (copies) {
+        for (int c = 0; c < kWidth; c++)
+          __builtin_memcpy(copied[c], row(c) + begin, static_cast<size_t>(end - begin) * sizeof *b);
+        chains_of([&](int c) { return copied[c] - begin; });
+      } else {
+        chains_of(row);
+      }
       next += (end - begin) * kWidth * static_cast<int64_t>(sizeof *a);
       for (int i = 0; i < M; i++) {
         float* const to = sums + i * stride + j;
