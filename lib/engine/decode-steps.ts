@@ -7,7 +7,7 @@ import { sampleInto, SamplingTensors } from "../ops/sample.js";
 import { reshape } from "../ops/views.js";
 import { keep } from "../scope.js";
 import type { IntTensor } from "../tensor.js";
-import type { Request } from "./request.js";
+import { type Request, samplingOf } from "./request.js";
 
 /** Sampling that a row without a request has. */
 const idle = {
@@ -76,8 +76,7 @@ export class DecodeSteps implements Disposable {
     this.#pageCount = 0;
     const spare = Array<number>(this.rows - requests.length).fill(0);
     this.#inputs.set([...requests.map(({ tokens }) => tokens.at(-1)!), ...spare]);
-    const sampling = requests.map(({ settings }) => ({ ...settings.sampling, seed: settings.seed }));
-    this.#sampling.set([...sampling, ...spare.map(() => idle)]);
+    this.#sampling.set([...requests.map(samplingOf), ...spare.map(() => idle)]);
   }
 
   /** Enqueues a step, and resolves to the drawn tokens. Every request must have a page for its next token. */
@@ -95,7 +94,10 @@ export class DecodeSteps implements Disposable {
       this.#recorded.launch();
     }
     this.#warm = true;
-    return this.#ids.data();
+    const drawn = this.#ids.data();
+    // Nobody reads the tokens of a step in flight if another step fails, so its rejection counts as handled.
+    drawn.catch(() => undefined);
+    return drawn;
   }
 
   dispose(): void {

@@ -307,8 +307,6 @@ export class Engine implements AsyncDisposable {
     this.#enqueued(work);
     for (;;) {
       const ahead = this.#mayRunAhead(requests) ? steps.run() : null;
-      // The error of a step in flight reaches its own reader below, or nobody if an earlier step fails.
-      ahead?.catch(() => undefined);
       if (ahead) this.#enqueued(work);
       this.#accept(requests, await reading);
       if (!ahead) return;

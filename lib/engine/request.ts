@@ -1,5 +1,6 @@
 import type { TokenSettings } from "../generate/options.js";
 import type { FinishReason, Sequence } from "../generate/sequence.js";
+import type { RowSampling } from "../ops/sample.js";
 
 /** A sequence that the engine continues. */
 export class Request {
@@ -81,4 +82,9 @@ export class Request {
 /** Orders requests: the higher priority first, then the earlier arrival. */
 export function before(a: Request, b: Request): number {
   return b.priority - a.priority || a.arrival - b.arrival;
+}
+
+/** Returns how a request's tokens are drawn. */
+export function samplingOf({ settings: { sampling, seed } }: Request): Required<RowSampling> {
+  return { ...sampling, seed };
 }

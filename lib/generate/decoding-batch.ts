@@ -241,16 +241,17 @@ export class DecodingBatch implements Disposable {
     const { contextLength, vocabularySize } = config;
     const { sampling, seed, minTokens, stopTokens, logitBias } = this.#settings;
     const { repetitionPenalty, presencePenalty, frequencyPenalty } = sampling;
-    const size = [this.#rows.length, vocabularySize] as const;
+    const each = <T>(value: T): T[] => Array<T>(this.#rows.length).fill(value);
+    const kept = <T extends FloatTensor | IntTensor>(x: T | null): T | null => x && keep(x);
     const history = (of: (row: Sequence) => number[]): TokenHistory =>
       new TokenHistory(this.#rows.map(of), contextLength, device);
     return {
-      rows: new SamplingTensors(Array(this.#rows.length).fill({ ...sampling, seed }), device),
+      rows: new SamplingTensors(each({ ...sampling, seed }), device),
       history: repetitionPenalty === 1 ? null : history(({ tokens }) => tokens),
       generated:
         presencePenalty === 0 && frequencyPenalty === 0 ? null : history(({ tokens, prompt }) => tokens.slice(prompt)),
-      bias: logitBias.length > 0 ? logitBiases(logitBias, size, device) : null,
-      allowed: this.#draws < minTokens && stopTokens.size > 0 ? allowedTokens(stopTokens, size, device) : null,
+      bias: kept(logitBiases(each(logitBias), vocabularySize, device)),
+      allowed: this.#draws < minTokens ? kept(allowedTokens(each(stopTokens), vocabularySize, device)) : null,
     };
   }
 

@@ -2,6 +2,7 @@ import { HeedError } from "../errors.js";
 import { checkInteger, checkNumber, checkObject, describe, largestFloat } from "../ops/check.js";
 import { checkSampling, type SamplingOptions } from "../ops/sample.js";
 import type { CausalModel } from "./causal-model.js";
+import type { TokenBiases } from "./logit-rules.js";
 
 /** Options for generating tokens. */
 export interface TokenOptions extends SamplingOptions {
@@ -54,7 +55,7 @@ export interface TokenSettings {
   stopTokens: ReadonlySet<number>;
   minTokens: number;
   /** Token ids and the numbers that are added to their logits. */
-  logitBias: readonly (readonly [token: number, bias: number])[];
+  logitBias: TokenBiases;
   slide: boolean;
   signal: AbortSignal | undefined;
   onToken: ((token: number, sequence: number) => void) | undefined;

@@ -2,8 +2,8 @@ import type { Device } from "../device.js";
 import { ops } from "../native.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
-import { tensor } from "../creation.js";
 import type { IntTensor } from "../tensor.js";
+import { tokenRows } from "./logit-rules.js";
 
 /**
  * The latest tokens of each sequence on the device, i32 [B, W], for the repetition penalty. New tokens overwrite the
@@ -14,12 +14,7 @@ export class TokenHistory implements Disposable {
   #oldest = 0;
 
   constructor(sequences: readonly (readonly number[])[], window: number, device: Device) {
-    const values = new Int32Array(sequences.length * window).fill(-1);
-    for (const [row, tokens] of sequences.entries()) {
-      const latest = tokens.slice(-window);
-      values.set(latest, (row + 1) * window - latest.length);
-    }
-    this.tokens = keep(tensor(values, [sequences.length, window], { device }));
+    this.tokens = keep(tokenRows(sequences, device, window)!);
   }
 
   /** Adds one token to each sequence: ids i32 [B]. */

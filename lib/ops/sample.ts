@@ -115,14 +115,14 @@ export class SamplingTensors implements Disposable {
   readonly numbers: FloatTensor;
   readonly integers: IntTensor;
 
-  constructor(rows: readonly (Required<SamplingOptions> & { seed: number })[], device: Device) {
+  constructor(rows: readonly Required<RowSampling>[], device: Device) {
     const { numbers, integers } = valuesOf(rows);
     this.numbers = keep(tensor(numbers, [rows.length, 7], { device }));
     this.integers = keep(tensor(integers, [rows.length, 3], { device }));
   }
 
   /** Replaces the options of all rows. */
-  set(rows: readonly (Required<SamplingOptions> & { seed: number })[]): void {
+  set(rows: readonly Required<RowSampling>[]): void {
     const { numbers, integers } = valuesOf(rows);
     this.numbers.set(numbers);
     this.integers.set(integers);
@@ -140,7 +140,7 @@ export class SamplingTensors implements Disposable {
 }
 
 /** Returns the options of all rows in the order of core/sampling.h. */
-function valuesOf(rows: readonly (Required<SamplingOptions> & { seed: number })[]): {
+function valuesOf(rows: readonly Required<RowSampling>[]): {
   numbers: Float32Array;
   integers: Int32Array;
 } {
@@ -200,17 +200,14 @@ export function sample(
 }
 
 /** Returns the checked options of each row. */
-function rowsOf(
-  options: RowSampling | readonly RowSampling[],
-  batch: number,
-): (Required<SamplingOptions> & { seed: number })[] {
+function rowsOf(options: RowSampling | readonly RowSampling[], batch: number): Required<RowSampling>[] {
   if (!Array.isArray(options)) return Array<ReturnType<typeof rowOf>>(batch).fill(rowOf(options as RowSampling));
   if (options.length !== batch)
     throw new HeedError("ERR_SHAPE", `sample: expected options for each of ${batch} rows, got ${options.length}`);
   return options.map(rowOf);
 }
 
-function rowOf(options: RowSampling): Required<SamplingOptions> & { seed: number } {
+function rowOf(options: RowSampling): Required<RowSampling> {
   const sampling = checkSampling("sample", options);
   checkInteger("sample", "seed", options.seed, 0);
   return { ...sampling, seed: options.seed };

@@ -41,7 +41,7 @@ const functions: Cases = {
   cuda: ["if (native.cuda().devices.length !== 2) throw new Error('not there')", "serves"],
 };
 
-/** What users call. */
+/** Functions that users call, with the same outcomes. */
 const uses: Cases = {
   "an operation": ["await heed.add(x, 1).data()", "lost"],
   "a product": ["await heed.matmul(heed.reshape(x, [2, 2]), heed.reshape(x, [2, 2])).data()", "lost"],
@@ -57,6 +57,7 @@ const uses: Cases = {
   "a step of the optimizer": ["optimizer.step(); await device.synchronize()", "lost"],
   "gradients that are dropped": ["optimizer.zeroGrad()", "serves"],
   generation: ["await heed.generateTokens(model, [[1]], { maxTokens: 4 })", "lost"],
+  "an engine": ["await new heed.Engine(model, { pageSize: 4 }).generate({ tokens: [1], maxTokens: 6 })", "lost"],
   training: ["await new heed.Trainer({ model, data, batchSize: 2, steps: 3 }).train()", "lost"],
   "a model that is saved": ["await heed.savePretrained(folder, model)", "lost"],
   "a new model": ["await new heed.GPT(config, { device }).forward(ids).data()", "lost"],

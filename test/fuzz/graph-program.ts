@@ -25,7 +25,7 @@ export interface Program {
   steps: Step[];
   /** All values at the point at which gradients are computed: the inputs and the results of the steps. */
   values: Value[];
-  /** For each value, true if it is disposed as soon as no step needs it any more. */
+  /** Flag of each value: true if it is disposed as soon as no step needs it any more. */
   early: boolean[];
 }
 

@@ -24,7 +24,7 @@ interface Case {
   leaves: number;
   genes: Genes[];
   results: Genes;
-  /** For each pass over the program, true if its tensors belong to a scope. */
+  /** Flag of each pass over the program: true if its tensors belong to a scope. */
   passes: boolean[];
 }
 

@@ -10,7 +10,7 @@ export interface HubFile {
   large?: boolean;
 }
 
-/** How the body of a file is spoilt: it ends early, continues with other bytes, or never ends. */
+/** Damage of a file's body: it ends early, continues with other bytes, or never ends. */
 export type Spoilt = "short" | "long" | "stalled";
 
 export class HubServer implements AsyncDisposable {

@@ -36,7 +36,7 @@ interface FixtureModel {
   losses: FixtureArray;
 }
 
-/** How the models of a kind are called. */
+/** Calls that every model of a kind takes. */
 interface Kind {
   forward: (model: never, inputs: Inputs) => FloatTensor;
   loss: (model: never, inputs: Inputs, targets: IntTensor) => FloatTensor;

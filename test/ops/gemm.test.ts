@@ -203,7 +203,7 @@ function reference(c: Case, operands: Record<"a" | "b" | "out", Operand> & Extra
   return { out, preact, sum: operands.sum && sumsOf(c, operands[c.sum!], operands.sum) };
 }
 
-/** By case. Every dtype can represent the numbers, so they are the same on every target. */
+/** Expected results of each case. Every dtype can represent the numbers, so they are the same on every target. */
 const expected = new Map<Case, Expected>();
 
 /** Returns the expected content of `sum`. */

@@ -218,7 +218,7 @@ test.for(targets)("casts round to nearest even, and integers towards 0, on $name
   }
 });
 
-/** For a shape [d, e, f]: the length of its memory, and its strides there. */
+/** Memory layouts of a shape [d, e, f]: each returns the length of the memory and the strides in it. */
 const layouts: Record<string, (shape: number[]) => [number, number[]]> = {
   contiguous: ([d, e, f]) => [d! * e! * f!, [e! * f!, f!, 1]],
   transposed: ([d, e, f]) => [d! * e! * f!, [e! * f!, 1, e!]],

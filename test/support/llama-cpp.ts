@@ -33,7 +33,7 @@ interface Answer {
   ended: boolean;
   bos: number;
   eos: number;
-  /** For each token of `ends`, true if it ends a generation. */
+  /** Flag of each token of `ends`: true if it ends a generation. */
   ends: boolean[];
 }
 

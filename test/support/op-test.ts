@@ -84,7 +84,7 @@ const twiceRounded: Tolerance = { relative: 2, absolute: 0 };
 interface Expected {
   upstream: Nd[];
   outputs: Nd[];
-  /** For each input: elements and their derivatives, and directions and the derivatives along them. */
+  /** Derivatives of each input: by single elements, and along directions. */
   grads: Record<string, { elements: [number, number][]; along: [Int8Array, number][] }>;
 }
 
