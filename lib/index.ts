@@ -279,4 +279,12 @@ export type { FinishReason } from "./generate/sequence.js";
 export { translate, type TranslateOptions, type TranslationModel } from "./generate/translate.js";
 
 // Serving
-export { Engine, type EngineMetrics, type EngineOptions, type EngineRequest } from "./engine/engine.js";
+export { BusyError } from "./engine/busy-error.js";
+export {
+  Engine,
+  type EngineMetrics,
+  type EngineOptions,
+  type EngineRequest,
+  type RequestOptions,
+} from "./engine/engine.js";
+export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";

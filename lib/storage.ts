@@ -1,13 +1,21 @@
 import { type Handle, native } from "./native.js";
 
+let latestVersion = 0;
+
 /** @internal Memory that a tensor, its views and the graphs that saved them share. */
 export class Storage {
   /** Number of tensors that use this memory: aliases, views, and tensors that a graph saved. */
   references = 0;
   /**
-   * Number of times that elements have been overwritten. A copy or a graph remembers the version that it was made from.
+   * Number of the latest writing to elements; no two writings and no two storages have the same. A copy or a graph
+   * remembers the version that it was made from.
    */
-  version = 0;
+  version = ++latestVersion;
+
+  /** Gives the elements a new version. */
+  overwritten(): void {
+    this.version = ++latestVersion;
+  }
 }
 
 /** Handles without memory, for later tensors: making a handle takes longer than a small operation. */

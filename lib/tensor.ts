@@ -155,7 +155,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#live().handle;
   }
 
-  /** @internal Number of times that the elements of this tensor's storage have been overwritten, through any view. */
+  /** @internal Number of the latest writing to this tensor's storage, through any view; see `Storage.version`. */
   get version(): number {
     return this.#live().storage.version;
   }
@@ -165,7 +165,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
    * their copies are stale.
    */
   overwritten(): void {
-    this.#live().storage.version++;
+    this.#live().storage.overwritten();
   }
 
   /** @internal True if no other tensor shares the memory: no view, and no tensor that a graph saved. */

@@ -26,7 +26,7 @@ const allowed = {
   train: [...parts, "pretrained"],
   generate: parts,
   engine: [...parts, "generate"],
-  load: [...parts, "embed", "generate", "pretrained"],
+  load: [...parts, "embed", "generate", "engine", "pretrained"],
   cli: whole,
 };
 

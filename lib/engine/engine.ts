@@ -1,19 +1,22 @@
-import { checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
-import { encodePrompt, generateFrom } from "../generate/generate-text.js";
+import { type DrawnToken, encodePrompt, generateFrom } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions, TokenSettings } from "../generate/options.js";
-import type { Sequence } from "../generate/sequence.js";
+import type { FinishReason, Sequence } from "../generate/sequence.js";
 import { CausalDecoder } from "../models/causal-decoder.js";
 import type { GPT } from "../models/gpt.js";
 import type { Llama } from "../models/llama.js";
-import type { KvPages } from "../nn/kv-pages.js";
+import type { SavedTensor } from "../saved-tensor.js";
+import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
+import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { DecodeSteps } from "./decode-steps.js";
-import { PageTable } from "./page-table.js";
-import { Request } from "./request.js";
-import { Scheduler, type Work } from "./scheduler.js";
-import { runStep } from "./step.js";
+import { BusyError } from "./busy-error.js";
+import { EngineLoop, type PageCounts } from "./engine-loop.js";
+import { bytesOfPage } from "./kv-memory.js";
+import { Request, type RequestSettings } from "./request.js";
+import type { StepLimits } from "./scheduler.js";
+import type { RequestSummary, TimeDistribution } from "./statistics.js";
 
 /** Options of an `Engine`. */
 export interface EngineOptions {
@@ -36,23 +39,47 @@ export interface EngineOptions {
    */
   maxQueue?: number;
   /**
-   * Bytes of memory for keys and values; at least one sequence of the whole context must fit.
+   * Bytes of memory for keys and values, which is reserved at once; at least one sequence of the whole context must
+   * fit.
    *
-   * @default room for 16 sequences of the whole context, but at most 1 GiB unless one sequence needs more
+   * @default memory that grows with the requests, to 16 sequences of the whole context, but at most 1 GiB unless one
+   * sequence needs more
    */
   kvMemory?: number;
   /** Number of tokens of a page of that memory. Requests share whole pages. @default 64 */
   pageSize?: number;
+  /** Function that is called when a request has ended, with its figures. */
+  onFinish?: (summary: RequestSummary) => void;
 }
 
-/** A request to an `Engine`: a prompt, or its tokens, with options. */
-export interface EngineRequest extends Omit<TextOptions, "overflow" | "echo" | "onToken"> {
-  /** Text to continue. */
-  prompt?: string;
-  /** Tokens to continue, instead of a text. */
-  tokens?: ArrayLike<number>;
+/** Options of an engine's request besides those of its text. */
+export interface RequestOptions {
+  /** Number of texts to generate for the prompt, which is computed once. @default 1 */
+  n?: number;
+  /**
+   * Number of most likely tokens whose log-probabilities are given beside those of each generated token; 0 gives those
+   * of the generated tokens alone. Without it, there are none.
+   */
+  logprobs?: number | undefined;
   /** Requests with a higher priority are served first. @default 0 */
   priority?: number;
+  /**
+   * Time after which nobody waits for the text any more, in milliseconds since the epoch, as `Date.now()` gives them.
+   * The text then ends as it is, with the finish reason "deadline".
+   *
+   * @default Infinity
+   */
+  deadline?: number;
+}
+
+/** A request to an `Engine`: a prompt, messages of a chat, or tokens, with options. */
+export interface EngineRequest extends TextOptions, RequestOptions, Pick<ChatOptions, "tools" | "variables"> {
+  /** Text to continue. */
+  prompt?: string;
+  /** Conversation to answer, which the tokenizer's chat template formats. */
+  messages?: readonly ChatMessage[];
+  /** Tokens to continue. */
+  tokens?: ArrayLike<number>;
 }
 
 /** Figures about an `Engine`. */
@@ -75,6 +102,12 @@ export interface EngineMetrics {
   cachedTokens: number;
   /** Tokens that were generated. */
   generatedTokens: number;
+  /** Tokens that were generated per second, over the latest ten seconds. */
+  tokensPerSecond: number;
+  /** Time from the arrival of a request to its first token. */
+  timeToFirstToken: TimeDistribution;
+  /** Time between two tokens of a request. */
+  timeBetweenTokens: TimeDistribution;
   /** Number of times that a request lost its pages to another, so that its tokens were computed again. */
   preemptions: number;
 }
@@ -92,90 +125,149 @@ export interface EngineMetrics {
  * for (const { text } of await Promise.all(texts)) console.log(text);
  */
 export class Engine implements AsyncDisposable {
-  readonly #model: CausalDecoder;
-  readonly #tokenizer: Tokenizer | null;
-  readonly #defaults: TextOptions;
+  #model: CausalDecoder;
+  #tokenizer: Tokenizer | null;
+  #defaults: TextOptions;
   readonly #maxQueue: number;
-  #memory: KvPages;
-  readonly #table: PageTable;
-  readonly #scheduler: Scheduler;
-  /** Recorded steps of one token, by the number of rows and pages that they have room for. */
-  readonly #recorded = new Map<string, DecodeSteps>();
+  readonly #kvMemory: number | undefined;
+  readonly #pageSize: number;
+  readonly #limits: Omit<StepLimits, "contextLength">;
+  readonly #onFinish: ((summary: RequestSummary) => void) | undefined;
+  readonly #loop: EngineLoop;
   #arrivals = 0;
-  #steps = 0;
-  #computed = 0;
-  #generated = 0;
-  #loop: Promise<void> | null = null;
   #closed = false;
+  #replacing = false;
 
   /**
    * Creates an engine for a model, which stays the caller's. While the engine is open, the model must not be disposed.
    *
    * @throws ERR_ARGUMENT if the model is not a `GPT` or `Llama`; ERR_RANGE if an option is out of range.
+   * @throws ERR_OOM if there is no memory of `kvMemory` bytes.
    */
   constructor(model: GPT | Llama, options: EngineOptions = {}) {
-    if (!(model instanceof CausalDecoder))
-      throw new HeedError("ERR_ARGUMENT", `Engine: expected a GPT or Llama, got ${describe(model)}`);
+    checkDecoder(model);
     checkObject("Engine", "options", options);
     const { tokenizer = null, defaults = {}, maxBatchTokens = 512, maxSequences = 64, maxQueue = 1024 } = options;
-    const { pageSize = 64 } = options;
+    const { pageSize = 64, kvMemory, onFinish } = options;
     checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
     checkInteger("Engine", "pageSize", pageSize, 1);
     checkObject("Engine", "defaults", defaults);
+    if (onFinish !== undefined) checkFunction("Engine: onFinish", onFinish);
     this.#model = model;
     this.#tokenizer = tokenizer;
     this.#defaults = defaults;
     this.#maxQueue = maxQueue;
-    this.#table = new PageTable(pagesFor(model, pageSize, options.kvMemory), pageSize);
-    this.#memory = this.#createMemory();
-    this.#scheduler = new Scheduler(this.#table, { maxBatchTokens, maxSequences });
+    this.#kvMemory = kvMemory;
+    this.#pageSize = pageSize;
+    this.#limits = { maxBatchTokens, maxSequences };
+    this.#onFinish = onFinish;
+    this.#loop = new EngineLoop(model, this.#pagesFor(model), this.#limitsFor(model));
+    if (kvMemory !== undefined) this.#loop.allocate();
   }
 
   /** Current figures. */
   get metrics(): EngineMetrics {
-    this.#scheduler.removeEnded();
-    const { pages, used: pagesUsed, shared: pagesShared } = this.#table;
-    const { waiting, running, preemptions, cachedTokens } = this.#scheduler;
+    const { scheduler, table, statistics, steps, computed } = this.#loop;
+    scheduler.removeEnded();
+    const { pages, used: pagesUsed, shared: pagesShared } = table;
+    const { waiting, running, preemptions, cachedTokens } = scheduler;
+    const { generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens } = statistics;
     return {
-      ...{ waiting, running, pages, pagesUsed, pagesShared, steps: this.#steps, computedTokens: this.#computed },
-      ...{ cachedTokens, generatedTokens: this.#generated, preemptions },
+      ...{ waiting, running, pages, pagesUsed, pagesShared, steps, computedTokens: computed, cachedTokens },
+      ...{ generatedTokens: generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens, preemptions },
     };
   }
 
   /**
-   * Continues a prompt. Await the result for the whole text, or iterate over it for its parts as they come. The request
-   * joins the others when the result is first read.
+   * Continues a prompt or answers a conversation. Await the result for the whole text, or iterate over it for its parts
+   * as they come. The request joins the others when the result is first read.
    *
    * @example
    * await using engine = new Engine(gpt, { tokenizer });
    * for await (const { text } of engine.generate({ prompt: "Call me", maxTokens: 20 })) process.stdout.write(text);
+   * const { choices } = await engine.generate({ prompt: "Call me", n: 3, logprobs: 5, maxTokens: 20 });
    *
    * @throws ERR_ARGUMENT or ERR_RANGE at the call if an option is invalid, and when the text is read if the prompt is.
-   * @throws ERR_BUSY, when the text is read, if `maxQueue` requests wait already or the engine was closed.
+   * @throws BusyError (ERR_BUSY), when the text is read, if `maxQueue` requests wait already, or the engine was closed.
    * @throws the signal's reason, when the text is read, if the signal aborts.
    * @throws ERR_DIVERGED, when the text is read, if the model diverges.
    */
   generate(request: EngineRequest): Generation {
     checkObject("generate", "request", request);
-    const { prompt, tokens, priority = 0, ...options } = request;
+    const { prompt, tokens: _, messages: __, tools: ___, variables: ____, ...rest } = request;
+    const { n = 1, logprobs = null, priority = 0, deadline = Infinity, ...options } = rest;
+    checkInteger("generate", "n", n, 1);
+    if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
     checkNumber("generate", "priority", priority);
-    const source = (sequence: Sequence, settings: TokenSettings): AsyncIterable<number> =>
-      this.#tokens(sequence, settings, priority);
-    const { overflow } = options as TextOptions;
-    if (overflow === "slide")
-      throw new HeedError("ERR_ARGUMENT", 'generate: expected an engine\'s overflow to be "error", got "slide"');
+    if (deadline !== Infinity) checkNumber("generate", "deadline", deadline);
+    const own = { priority, deadline, logprobs };
+    const source = {
+      tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }),
+      ...{ n, logprobs: logprobs !== null },
+    };
     const chosen = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    const given: TextOptions = { ...this.#defaults, ...chosen, overflow: "error", echo: false };
-    return generateFrom(this.#model, this.#tokenizer, this.#promptOf(prompt, tokens), given, null, source);
+    const given: TextOptions = { ...this.#defaults, ...chosen };
+    const read = this.#promptOf(request);
+    return generateFrom(this.#model, this.#tokenizer, read, given, prompt ?? null, source);
+  }
+
+  /**
+   * Overwrites the weights of the model, as `model.loadStateDict` does, between two steps. Requests that run continue
+   * with the new weights; the keys and values of their tokens are computed again. The engine also notices if the weights
+   * change in another way, for example by training.
+   *
+   * @throws ERR_FORMAT or ERR_SHAPE if the names or shapes do not fit; nothing is changed then.
+   */
+  update(state: Readonly<Record<string, SavedTensor>>): void {
+    this.#model.loadStateDict(state);
+  }
+
+  /**
+   * Serves another model from now on. Requests that have begun continue with the old one; the others wait for them to
+   * end. When the promise resolves, the old model may be disposed.
+   *
+   * @param options tokenizer and defaults of the new model; by default those of the old one.
+   *
+   * @throws ERR_ARGUMENT if the model is not a `GPT` or `Llama`, or has other tokens; ERR_RANGE if its context is
+   * shorter. Requests that wait could then not be served.
+   * @throws ERR_BUSY if a model is being replaced already, or the engine is closed.
+   */
+  async replace(model: GPT | Llama, options: Pick<EngineOptions, "tokenizer" | "defaults"> = {}): Promise<void> {
+    checkDecoder(model);
+    checkObject("replace", "options", options);
+    const { tokenizer = this.#tokenizer, defaults = this.#defaults } = options;
+    const { vocabularySize, contextLength } = this.#model.config;
+    const { config } = model;
+    if (config.vocabularySize !== vocabularySize)
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `replace: expected a model with the ${vocabularySize} tokens of the one before, got ${config.vocabularySize}`,
+      );
+    if (config.contextLength < contextLength)
+      throw new HeedError(
+        "ERR_RANGE",
+        `replace: expected a context of at least ${contextLength} tokens, got ${config.contextLength}`,
+      );
+    if (this.#closed) throw closed("replace");
+    if (this.#replacing) throw new HeedError("ERR_BUSY", "replace: expected no replacement to be under way, got one");
+    this.#replacing = true;
+    try {
+      await this.#loop.replace(model, this.#pagesFor(model), this.#limitsFor(model));
+      this.#model = model;
+      this.#tokenizer = tokenizer;
+      this.#defaults = defaults;
+    } finally {
+      this.#replacing = false;
+    }
   }
 
   /** Refuses new requests, and resolves when those that it has are done and its memory is free. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#loop;
-    this.#freeMemory();
+    await this.#loop.idle();
+    this.#loop.free();
   }
 
   /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
@@ -183,33 +275,50 @@ export class Engine implements AsyncDisposable {
     return this.close();
   }
 
+  /** @internal Refuses new requests, ends those that it has with an error, and frees its memory at once. */
+  dispose(): void {
+    this.#closed = true;
+    const error = new HeedError("ERR_DISPOSED", "generate: expected a model that is not disposed, got a disposed one");
+    for (const request of this.#loop.scheduler.all()) request.finish({ error });
+    this.#loop.free();
+  }
+
   /** Returns a function that returns the prompt's tokens. */
-  #promptOf(prompt: string | undefined, tokens: ArrayLike<number> | undefined): () => Int32Array | Promise<Int32Array> {
-    if ((prompt === undefined) === (tokens === undefined))
+  #promptOf({ prompt, tokens, messages, tools, variables }: EngineRequest): () => Int32Array | Promise<Int32Array> {
+    const given = Object.entries({ prompt, tokens, messages }).filter(([, value]) => value !== undefined);
+    if (given.length !== 1)
       throw new HeedError(
         "ERR_ARGUMENT",
-        `generate: expected one of prompt and tokens, got ${prompt === undefined ? "none" : "both"}`,
+        `generate: expected one of prompt, tokens and messages, got ${given.map(([name]) => name).join(" and ") || "none"}`,
       );
     if (tokens !== undefined) {
       const list = Int32Array.from(tokens);
       return () => list;
     }
     const tokenizer = this.#tokenizer;
-    if (typeof prompt !== "string" || !tokenizer)
+    if (!tokenizer)
       throw new HeedError(
         "ERR_ARGUMENT",
-        tokenizer
-          ? `generate: expected prompt to be a string, got ${describe(prompt)}`
-          : "generate: expected tokens, since the engine has no tokenizer, got a prompt",
+        `generate: expected tokens, since the engine has no tokenizer, got ${prompt === undefined ? "messages" : "a prompt"}`,
       );
+    if (messages !== undefined) {
+      if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
+        throw new HeedError(
+          "ERR_ARGUMENT",
+          "generate: expected a model with a chat template for messages, got one without",
+        );
+      return () => tokenizer.encodeChatAsync(messages, { tools: tools ?? null, variables: variables ?? {} });
+    }
+    if (typeof prompt !== "string")
+      throw new HeedError("ERR_ARGUMENT", `generate: expected prompt to be a string, got ${describe(prompt)}`);
     return () => encodePrompt(tokenizer, prompt);
   }
 
   /** Yields the tokens of a request as they come. */
-  async *#tokens(sequence: Sequence, settings: TokenSettings, priority: number): AsyncGenerator<number> {
-    const { signal } = settings;
+  async *#tokens(sequence: Sequence, settings: RequestSettings): AsyncGenerator<DrawnToken> {
+    const { signal, onToken } = settings;
     signal?.throwIfAborted();
-    const request = this.#admit(sequence, settings, priority);
+    const request = this.#admit(sequence, settings);
     const abort = (): void => request.finish({ error: signal!.reason });
     signal?.addEventListener("abort", abort);
     try {
@@ -219,159 +328,64 @@ export class Engine implements AsyncDisposable {
         if (request.generated <= count) break;
         const token = request.tokens[request.prompt + count]!;
         sequence.tokens.push(token);
-        yield token;
-        if (sequence.finish !== null) return;
+        onToken?.(token, sequence.index);
+        yield { token, logprobs: request.logprobs[count] ?? null };
+        if (sequence.finish !== null) {
+          request.finish(sequence.finish);
+          return;
+        }
       }
       if (request.end === "diverged") sequence.diverged = true;
-      else sequence.finish = request.end as "stop" | "length";
+      else sequence.finish = request.end as FinishReason;
     } finally {
       signal?.removeEventListener("abort", abort);
       request.finish("cancelled");
+      const summary = this.#loop.statistics.ended(request);
+      this.#onFinish?.(summary);
     }
   }
 
-  #admit(sequence: Sequence, settings: TokenSettings, priority: number): Request {
-    if (this.#closed) throw new HeedError("ERR_BUSY", "generate: expected an engine that is open, got a closed one");
-    this.#scheduler.removeEnded();
-    if (this.#scheduler.waiting >= this.#maxQueue)
-      throw new HeedError(
-        "ERR_BUSY",
-        `generate: expected fewer than ${this.#maxQueue} requests to wait, got as many; try again later`,
-      );
-    const request = new Request(sequence, settings, priority, this.#arrivals++);
-    this.#scheduler.add(request);
-    this.#loop ??= this.#run();
+  #admit(sequence: Sequence, settings: RequestSettings): Request {
+    if (this.#closed) throw closed("generate");
+    const { scheduler, statistics } = this.#loop;
+    scheduler.removeEnded();
+    if (scheduler.waiting >= this.#maxQueue)
+      throw new BusyError(this.#maxQueue, statistics.secondsFor(scheduler.waiting / 2));
+    const request = new Request(sequence, settings, this.#arrivals++);
+    this.#loop.add(request);
     return request;
   }
 
-  /** Runs steps until there are no requests. */
-  async #run(): Promise<void> {
-    // Requests that are made at the same time join the first step together.
-    await Promise.resolve();
-    for (let work = this.#scheduler.next(); work.length > 0; work = this.#scheduler.next()) {
-      try {
-        const recorded = work.length === this.#scheduler.running && this.#scheduler.full && decodes(work);
-        await (recorded ? this.#decode(work) : this.#step(work));
-      } catch (error) {
-        for (const { request } of work) request.finish({ error });
-        this.#renewMemory();
-      }
+  #limitsFor({ config: { contextLength } }: CausalDecoder): StepLimits {
+    return { ...this.#limits, contextLength };
+  }
+
+  /** Returns how many pages a model's memory has. */
+  #pagesFor(model: CausalDecoder): PageCounts {
+    const [pageSize, kvMemory] = [this.#pageSize, this.#kvMemory];
+    const { contextLength } = model.config;
+    const bytes = bytesOfPage(model, pageSize);
+    const least = Math.ceil(contextLength / pageSize);
+    if (kvMemory === undefined) {
+      const most = Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));
+      return { pageSize, first: Math.min(most, 8), most };
     }
-    // Nothing is awaited since there was no work, so no request can have come in between.
-    this.#loop = null;
-  }
-
-  /**
-   * Replaces the memory after a step has failed, since a failure stays with the tensors that the step wrote. The other
-   * requests are computed again. If there is no memory, all of them fail.
-   */
-  #renewMemory(): void {
-    this.#scheduler.restart();
-    this.#table.clear();
-    this.#freeMemory();
-    try {
-      this.#memory = this.#createMemory();
-    } catch (error) {
-      for (const request of this.#scheduler.all()) request.finish({ error });
-    }
-  }
-
-  #createMemory(): KvPages {
-    return this.#model.createPages(this.#table.pages + 1, this.#table.pageSize); // one page for rows without a request
-  }
-
-  #freeMemory(): void {
-    for (const steps of this.#recorded.values()) steps.dispose();
-    this.#recorded.clear();
-    this.#memory.dispose();
-  }
-
-  async #step(work: readonly Work[]): Promise<void> {
-    const output = runStep(this.#model, this.#memory, work);
-    this.#enqueued(work);
-    if (!output) return this.#model.device.synchronize();
-    using ids = output.ids;
-    this.#accept(output.requests, await ids.data());
-  }
-
-  /**
-   * Runs steps of one token for the same requests, until one of them ends or another one can join. The device runs one
-   * step ahead of the host: a step is enqueued before the tokens of the one before it are read. If one of those tokens
-   * ends a request, the step computed one token in vain.
-   */
-  async #decode(work: readonly Work[]): Promise<void> {
-    const requests = work.map(({ request }) => request);
-    const steps = this.#stepsFor(requests);
-    steps.begin(requests);
-    let reading = steps.run();
-    this.#enqueued(work);
-    for (;;) {
-      const ahead = this.#mayRunAhead(requests) ? steps.run() : null;
-      if (ahead) this.#enqueued(work);
-      this.#accept(requests, await reading);
-      if (!ahead) return;
-      reading = ahead;
-    }
-  }
-
-  /** Returns true if a further step of one token can follow the one whose tokens are not read yet. */
-  #mayRunAhead(requests: readonly Request[]): boolean {
-    // With the token that is on its way, a request may have all that it gets.
-    const goesOn = ({ end, generated, limit }: Request): boolean => end === null && generated + 1 < limit;
-    return requests.every(goesOn) && this.#scheduler.full && this.#scheduler.extend(requests);
-  }
-
-  /** Returns recorded steps that have room for the requests. The latest few are kept. */
-  #stepsFor(requests: readonly Request[]): DecodeSteps {
-    const rows = requests.length <= 8 ? requests.length : 8 * Math.ceil(requests.length / 8);
-    // Requests get further pages, so their number is rounded up.
-    const longest = Math.max(...requests.map(({ prompt, limit }) => prompt + limit - 1));
-    const columns = 2 ** Math.ceil(Math.log2(Math.ceil(longest / this.#table.pageSize)));
-    const key = `${rows}x${columns}`;
-    const found = this.#recorded.get(key) ?? new DecodeSteps(this.#model, this.#memory, { rows, columns });
-    this.#recorded.delete(key);
-    this.#recorded.set(key, found);
-    const [oldest] = this.#recorded.keys();
-    if (this.#recorded.size > 8) {
-      this.#recorded.get(oldest!)!.dispose();
-      this.#recorded.delete(oldest!);
-    }
-    return found;
-  }
-
-  #enqueued(work: readonly Work[]): void {
-    for (const { request, count } of work) this.#scheduler.enqueued(request, count);
-    this.#steps++;
-    this.#computed += work.reduce((sum, { count }) => sum + count, 0);
-  }
-
-  #accept(requests: readonly Request[], tokens: Int32Array): void {
-    for (const [i, request] of requests.entries()) {
-      if (request.end !== null) continue;
-      request.accept(tokens[i]!);
-      this.#scheduler.share(request);
-      this.#generated++;
-    }
+    checkInteger("Engine", "kvMemory", kvMemory, 1);
+    const pages = Math.floor(kvMemory / bytes);
+    if (pages < least)
+      throw new HeedError(
+        "ERR_RANGE",
+        `Engine: expected kvMemory of at least ${least * bytes} bytes, which a sequence of ${contextLength} tokens needs, got ${kvMemory}`,
+      );
+    return { pageSize, first: pages, most: pages };
   }
 }
 
-/** Returns true if a step computes one token of each request, and recorded steps can do that. */
-function decodes(work: readonly Work[]): boolean {
-  return work.every(({ request, count }) => count === 1 && request.pending === 1 && DecodeSteps.serves(request));
+function checkDecoder(model: unknown): asserts model is CausalDecoder {
+  if (!(model instanceof CausalDecoder))
+    throw new HeedError("ERR_ARGUMENT", `Engine: expected a GPT or Llama, got ${describe(model)}`);
 }
 
-/** Returns how many pages of `pageSize` tokens the memory has. */
-function pagesFor(model: CausalDecoder, pageSize: number, kvMemory: number | undefined): number {
-  const { layers, kvHeads, contextLength } = model.config;
-  const bytes = 2 * layers * kvHeads * model.kvHeadSize * (model.dtype === "f32" ? 4 : 2) * pageSize;
-  const least = Math.ceil(contextLength / pageSize);
-  if (kvMemory === undefined) return Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));
-  checkInteger("Engine", "kvMemory", kvMemory, 1);
-  const pages = Math.floor(kvMemory / bytes);
-  if (pages < least)
-    throw new HeedError(
-      "ERR_RANGE",
-      `Engine: expected kvMemory of at least ${least * bytes} bytes, which a sequence of ${contextLength} tokens needs, got ${kvMemory}`,
-    );
-  return pages;
+function closed(op: string): HeedError {
+  return new HeedError("ERR_BUSY", `${op}: expected an engine that is open, got a closed one`);
 }

@@ -9,14 +9,20 @@ interface CachedPage {
   readonly key: string;
 }
 
+/** Number of a page that belongs to no request; rows of a step that belong to none write to it. */
+export const idlePage = 0;
+
 /**
  * Reference counts of pages, and the prefix cache: full pages are found again by all tokens up to their end. A page
  * without a user keeps its content until its memory is needed; the least recently used page goes first.
  */
 export class PageTable {
   readonly pageSize: number;
-  readonly pages: number;
-  readonly #free: number[];
+  /** Largest number of pages. */
+  most: number;
+  /** Number of pages that there are now. Their numbers begin after `idlePage`. */
+  pages = 0;
+  readonly #free: number[] = [];
   readonly #users: Int32Array;
   /** Cached pages by the content number of the page before them and their own tokens. */
   readonly #byKey = new Map<string, CachedPage>();
@@ -28,12 +34,13 @@ export class PageTable {
   readonly #contentOf: Int32Array;
   #contents = 0;
 
-  constructor(pages: number, pageSize: number) {
-    this.pages = pages;
+  /** Creates a table of `pages` pages, which may grow to `most` pages. */
+  constructor(pages: number, pageSize: number, most = pages) {
+    this.most = most;
     this.pageSize = pageSize;
-    this.#free = Array.from({ length: pages }, (_, i) => pages - 1 - i);
-    this.#users = new Int32Array(pages);
-    this.#contentOf = new Int32Array(pages).fill(-1);
+    this.#users = new Int32Array(most + 1);
+    this.#contentOf = new Int32Array(most + 1).fill(-1);
+    this.#add(pages);
   }
 
   /** Number of pages that some request uses. */
@@ -49,6 +56,18 @@ export class PageTable {
   /** Number of pages that nobody uses; some of them may be cached. */
   get available(): number {
     return this.#free.length + this.#idle.size;
+  }
+
+  /** Doubles the number of pages, as far as it may grow. Returns false if it may not. */
+  grow(): boolean {
+    if (this.pages === this.most) return false;
+    this.#add(Math.min(2 * this.pages, this.most));
+    return true;
+  }
+
+  /** True if each page has a user or is cached. */
+  get full(): boolean {
+    return this.#free.length === 0;
   }
 
   /** Returns a page for a new user, or null if all are in use. Its content is undefined. */
@@ -114,6 +133,20 @@ export class PageTable {
     this.#cached.clear();
     this.#byKey.clear();
     this.#contentOf.fill(-1);
+  }
+
+  /** Lowers the number of pages for good. No page may have a user. */
+  limit(pages: number): void {
+    this.clear();
+    this.#free.length = 0;
+    this.pages = 0;
+    this.most = pages;
+    this.#add(pages);
+  }
+
+  #add(pages: number): void {
+    for (let page = pages; page > this.pages; page--) this.#free.push(idlePage + page);
+    this.pages = pages;
   }
 
   #forget(page: number): void {

@@ -1,6 +1,17 @@
+import type { Drawn } from "../generate/draws.js";
+import type { TokenLogprobs } from "../generate/generation.js";
 import type { TokenSettings } from "../generate/options.js";
-import type { FinishReason, Sequence } from "../generate/sequence.js";
-import type { RowSampling } from "../ops/sample.js";
+import { type FinishReason, keptTokens, type Sequence } from "../generate/sequence.js";
+
+/** Options that a request has besides those of its text. */
+export interface RequestSettings extends TokenSettings {
+  /** Requests with a higher priority go first. */
+  readonly priority: number;
+  /** Time after which nobody waits for the tokens any more, in milliseconds since the epoch. */
+  readonly deadline: number;
+  /** Number of most likely tokens whose log-probabilities are read; null if none are read. */
+  readonly logprobs: number | null;
+}
 
 /** A sequence that the engine continues. */
 export class Request {
@@ -12,12 +23,18 @@ export class Request {
   readonly limit: number;
   /** Index of its first random number in the seed's sequence. */
   readonly stream: number;
-  readonly settings: TokenSettings;
-  /** Requests with a higher priority go first. */
-  readonly priority: number;
+  readonly settings: RequestSettings;
   /** Number of the request in the order of arrival. */
   readonly arrival: number;
-  /** Pages with the keys and values of the first `computed` tokens, and room for more. */
+  /** Log-probabilities of the generated tokens, if they are read. */
+  readonly logprobs: TokenLogprobs[] = [];
+  /** Times in milliseconds, as `performance.now()` gives them. */
+  readonly times = { arrival: performance.now(), start: NaN, firstToken: NaN, lastToken: NaN };
+  /** Number of the prompt's tokens that the prefix cache had when the request began. */
+  cachedTokens = 0;
+  /** Number of tokens at the beginning that the model does not see any more. */
+  forgotten = 0;
+  /** Pages with the keys and values of the first `computed` tokens that are not forgotten, and room for more. */
   pages: number[] = [];
   /** Number of tokens whose keys and values are in the pages. */
   computed = 0;
@@ -27,13 +44,12 @@ export class Request {
   end: FinishReason | "diverged" | "cancelled" | { error: unknown } | null = null;
   #wake: (() => void) | null = null;
 
-  constructor({ tokens, prompt, limit, stream }: Sequence, settings: TokenSettings, priority: number, arrival: number) {
+  constructor({ tokens, prompt, limit, stream }: Sequence, settings: RequestSettings, arrival: number) {
     this.tokens = [...tokens];
     this.prompt = prompt;
     this.limit = limit;
     this.stream = stream;
     this.settings = settings;
-    this.priority = priority;
     this.arrival = arrival;
   }
 
@@ -42,17 +58,43 @@ export class Request {
     return this.tokens.length - this.prompt;
   }
 
-  /** Number of tokens whose keys and values the next step has to compute. */
-  get pending(): number {
-    return this.tokens.length - this.computed;
+  /** Tokens that the model sees. */
+  get visible(): readonly number[] {
+    return this.forgotten === 0 ? this.tokens : this.tokens.slice(this.forgotten);
   }
 
-  /** Adds a sampled token. -1 stands for a row whose logits have no distribution. */
-  accept(token: number): void {
+  /** Number of tokens that the model sees. */
+  get length(): number {
+    return this.tokens.length - this.forgotten;
+  }
+
+  /** Number of tokens whose keys and values the next step has to compute. */
+  get pending(): number {
+    return this.length - this.computed;
+  }
+
+  /** Returns `count` tokens from the first one whose keys and values are not computed. */
+  next(count: number): number[] {
+    const first = this.forgotten + this.computed;
+    return this.tokens.slice(first, first + count);
+  }
+
+  /** Forgets all but the latest tokens: half of a context that they fill. The pages must have been freed. */
+  forget(contextLength: number): void {
+    this.forgotten = this.tokens.length - keptTokens(contextLength);
+  }
+
+  /** Takes the token that was drawn in a row. */
+  accept(drawn: Drawn, row: number): void {
+    const token = drawn.ids[row]!;
     if (token < 0) this.end = "diverged";
     else if (this.settings.stopTokens.has(token)) this.end = "stop";
     else {
+      const logprobs = drawn.logprobs(row);
+      if (logprobs) this.logprobs.push(logprobs);
       this.tokens.push(token);
+      this.times.lastToken = performance.now();
+      if (this.generated === 1) this.times.firstToken = this.times.lastToken;
       if (this.generated >= this.limit) this.end = "length";
     }
     this.notify();
@@ -81,10 +123,5 @@ export class Request {
 
 /** Orders requests: the higher priority first, then the earlier arrival. */
 export function before(a: Request, b: Request): number {
-  return b.priority - a.priority || a.arrival - b.arrival;
-}
-
-/** Returns how a request's tokens are drawn. */
-export function samplingOf({ settings: { sampling, seed } }: Request): Required<RowSampling> {
-  return { ...sampling, seed };
+  return b.settings.priority - a.settings.priority || a.arrival - b.arrival;
 }

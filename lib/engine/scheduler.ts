@@ -2,6 +2,7 @@
 // priority and arrival: one token for those that generate, and a piece of the prompt for the others, as far as the
 // budget of tokens goes. Then waiting requests join. If pages run out, the last running request gives its pages back and
 // waits; what it had is computed again later, unless the prefix cache still has it.
+import { HeedError } from "../errors.js";
 import type { PageTable } from "./page-table.js";
 import { before, type Request } from "./request.js";
 
@@ -17,19 +18,31 @@ export interface StepLimits {
   readonly maxBatchTokens: number;
   /** Largest number of requests that run at the same time. */
   readonly maxSequences: number;
+  /** Largest number of tokens that the model sees. */
+  readonly contextLength: number;
 }
 
 export class Scheduler {
-  readonly #table: PageTable;
-  readonly #limits: StepLimits;
+  #table: PageTable;
+  #limits: StepLimits;
+  /** True if there were no pages for a waiting request. */
+  #blocked = false;
   #waiting: Request[] = [];
   #running: Request[] = [];
   /** Number of times that a running request had to give its pages back. */
   preemptions = 0;
   /** Number of tokens that did not have to be computed because the prefix cache had them. */
   cachedTokens = 0;
+  /** True if requests that have not begun wait. */
+  paused = false;
 
   constructor(table: PageTable, limits: StepLimits) {
+    this.#table = table;
+    this.#limits = limits;
+  }
+
+  /** Goes on with other pages and limits. No request may have any pages. */
+  use(table: PageTable, limits: StepLimits): void {
     this.#table = table;
     this.#limits = limits;
   }
@@ -53,15 +66,21 @@ export class Scheduler {
     return [...this.#running, ...this.#waiting];
   }
 
-  /** Removes the requests that have ended and frees their pages. */
+  /** Ends the requests whose deadline has passed, removes all that have ended, and frees their pages. */
   removeEnded(): void {
-    const ended = ({ end }: Request): boolean => end !== null;
-    for (const request of this.#running.filter(ended)) this.#free(request);
-    this.#running = this.#running.filter((request) => !ended(request));
-    this.#waiting = this.#waiting.filter((request) => !ended(request));
+    const now = Date.now();
+    const ended = (request: Request): boolean => {
+      if (now > request.settings.deadline) request.finish("deadline");
+      return request.end !== null;
+    };
+    if (this.#running.some(ended)) {
+      for (const request of this.#running) if (request.end !== null) this.#free(request);
+      this.#running = this.#running.filter(({ end }) => end === null);
+    }
+    if (this.#waiting.some(ended)) this.#waiting = this.#waiting.filter(({ end }) => end === null);
   }
 
-  /** Takes the pages of all requests, which are then computed from the beginning. */
+  /** Takes the pages of all requests, which wait and are then computed from the beginning. */
   restart(): void {
     this.removeEnded();
     while (this.#running.length > 0) {
@@ -71,37 +90,86 @@ export class Scheduler {
     }
   }
 
-  /** Returns the work of the next step; there is none only if there are no requests. */
+  /** Returns the work of the next step; there is none only if there are no requests that may begin. */
   next(): Work[] {
     this.removeEnded();
-    let budget = this.#limits.maxBatchTokens;
+    this.#blocked = false;
     const work: Work[] = [];
-    const take = (request: Request, count: number): void => {
-      work.push({ request, count });
-      budget -= count;
-    };
+    const budget = this.#continue(work);
+    this.#begin(work, budget);
+    const first = this.#waiting.find((request) => this.#mayBegin(request));
+    if (work.length > 0 || !first) return work;
+    // No request has any pages, and yet there are not enough for this one.
+    const { pages, pageSize } = this.#table;
+    first.finish({
+      error: new HeedError(
+        "ERR_OOM",
+        `generate: expected memory for the keys and values of ${first.length} tokens, got no more than ${pages} pages of ${pageSize}`,
+      ),
+    });
+    return this.next();
+  }
+
+  /** Adds the work of running requests, and returns the number of tokens that are left. */
+  #continue(work: Work[]): number {
+    let budget = this.#limits.maxBatchTokens;
     for (let i = 0; i < this.#running.length && budget > 0; i++) {
       const request = this.#running[i]!;
+      if (request.length > this.#limits.contextLength) this.#forget(request);
       const count = Math.min(request.pending, budget);
       let runs = true;
-      while (runs && !this.#reserve(request, count)) runs = this.#preempt() !== request;
-      if (runs) take(request, count);
+      while (runs && !this.#find(request, count)) runs = this.#preempt() !== request;
+      if (!runs) continue;
+      work.push({ request, count });
+      budget -= count;
     }
-    while (this.#waiting.length > 0 && budget > 0 && this.#running.length < this.#limits.maxSequences) {
-      const request = this.#waiting[0]!;
+    return budget;
+  }
+
+  /** Lets waiting requests join, with at most `budget` tokens. */
+  #begin(work: Work[], budget: number): void {
+    for (const request of [...this.#waiting]) {
+      if (budget === 0 || this.#running.length === this.#limits.maxSequences) return;
+      if (!this.#mayBegin(request)) continue;
       this.#reuse(request);
       const count = Math.min(request.pending, budget);
-      if (!this.#reserve(request, count)) {
+      const joins = !this.#isComputed(request, work);
+      if (!joins || !this.#find(request, count)) {
         this.#free(request);
-        break;
+        this.#blocked = joins;
+        if (joins) return;
+        continue;
       }
-      this.#waiting.shift();
-      this.#running.push(request);
-      this.#running.sort(before);
-      this.cachedTokens += request.computed;
-      take(request, count);
+      this.#start(request);
+      work.push({ request, count });
+      budget -= count;
     }
-    return work;
+  }
+
+  /** Returns true if this step computes pages that a request can share in the next one. */
+  #isComputed(request: Request, work: readonly Work[]): boolean {
+    const { pageSize } = this.#table;
+    const tokens = request.visible;
+    return work.some(({ request: { computed, visible }, count }) => {
+      const most = Math.min(tokens.length - 1, computed + count);
+      const further = (request.pages.length + 1) * pageSize;
+      return further <= most && tokens.slice(0, further).every((token, i) => token === visible[i]);
+    });
+  }
+
+  /** Moves a request from those that wait to those that run. */
+  #start(request: Request): void {
+    this.#waiting.splice(this.#waiting.indexOf(request), 1);
+    this.#running.push(request);
+    this.#running.sort(before);
+    this.cachedTokens += request.computed;
+    if (!Number.isNaN(request.times.start)) return;
+    request.times.start = performance.now();
+    request.cachedTokens = request.computed;
+  }
+
+  #mayBegin({ generated }: Request): boolean {
+    return !this.paused || generated > 0;
   }
 
   /** Notes that a step that computes `count` tokens of a request has been enqueued. */
@@ -112,14 +180,16 @@ export class Scheduler {
 
   /** Lets others share the pages of a request that are full, as far as their tokens are known. */
   share(request: Request): void {
-    const known = Math.min(request.computed, request.tokens.length);
-    for (; (request.registered + 1) * this.#table.pageSize <= known; request.registered++)
-      this.#table.register(request.tokens, request.pages, request.registered);
+    const { pageSize } = this.#table;
+    const known = Math.min(request.computed, request.length);
+    for (; (request.registered + 1) * pageSize <= known; request.registered++)
+      this.#table.register(request.visible, request.pages, request.registered);
   }
 
-  /** True if no waiting request could join a step. */
+  /** True if no waiting request can join a step before a running one ends. */
   get full(): boolean {
-    return this.#waiting.length === 0 || this.#running.length >= this.#limits.maxSequences;
+    const mayJoin = !this.#blocked && this.#running.length < this.#limits.maxSequences;
+    return !mayJoin || !this.#waiting.some((request) => this.#mayBegin(request));
   }
 
   /** Gives every request pages for one more token, and returns true, or returns false if there are not enough. */
@@ -127,10 +197,21 @@ export class Scheduler {
     return requests.every((request) => this.#reserve(request, 1));
   }
 
+  /** Does the same as `#reserve`, with further pages if there may be some. */
+  #find(request: Request, count: number): boolean {
+    // Cached pages are given up only when there can be no further ones.
+    while (this.#table.full && this.#missing(request, count) > 0 && this.#table.grow());
+    while (!this.#reserve(request, count)) if (!this.#table.grow()) return false;
+    return true;
+  }
+
+  #missing({ computed, pages }: Request, count: number): number {
+    return Math.ceil((computed + count) / this.#table.pageSize) - pages.length;
+  }
+
   /** Gives a request pages for `count` more tokens. Returns false if there are not enough; it then has some of them. */
   #reserve(request: Request, count: number): boolean {
-    const needed = Math.ceil((request.computed + count) / this.#table.pageSize);
-    while (request.pages.length < needed) {
+    while (this.#missing(request, count) > 0) {
       const page = this.#table.allocate();
       if (page === null) return false;
       request.pages.push(page);
@@ -141,7 +222,7 @@ export class Scheduler {
   /** Takes over the pages that the prefix cache has for a request. At least one token stays to be computed. */
   #reuse(request: Request): void {
     const { pageSize } = this.#table;
-    request.pages = this.#table.find(request.tokens, Math.floor((request.tokens.length - 1) / pageSize));
+    request.pages = this.#table.find(request.visible, Math.floor((request.length - 1) / pageSize));
     request.computed = request.pages.length * pageSize;
     request.registered = request.pages.length;
   }
@@ -153,6 +234,12 @@ export class Scheduler {
     this.add(request);
     this.preemptions++;
     return request;
+  }
+
+  /** Lets a request forget the first half of its context. */
+  #forget(request: Request): void {
+    this.#free(request);
+    request.forget(this.#limits.contextLength);
   }
 
   #free(request: Request): void {

@@ -3,46 +3,40 @@
 import { tensor } from "../creation.js";
 import type { Device } from "../device.js";
 import { infer } from "../generate/causal-model.js";
-import { allowedTokens, logitBiases, tokenRows } from "../generate/logit-rules.js";
+import { type Drawn, Draws, drawShape } from "../generate/draws.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
-import { type SampleInputs, sampleInto, SamplingTensors } from "../ops/sample.js";
-import { keep, scope } from "../scope.js";
-import { allocate, type FloatTensor, type IntTensor } from "../tensor.js";
-import { type Request, samplingOf } from "./request.js";
+import type { FloatTensor, IntTensor } from "../tensor.js";
+import type { Request } from "./request.js";
 import type { Work } from "./scheduler.js";
 
 /** Tokens that a step draws, and the requests that they belong to. */
 export interface StepOutput {
   readonly requests: readonly Request[];
-  /** Drawn tokens, i32 [R]; -1 for a row that has no distribution. */
-  readonly ids: IntTensor;
+  readonly drawn: Promise<Drawn>;
 }
 
-/** Enqueues a step. Returns null if no request gets a token by it. The caller must dispose the ids. */
+/** Enqueues a step. Returns null if no request gets a token by it. */
 export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput | null {
-  const { device } = model;
   const sorted = [...work].sort((a, b) => a.count - b.count);
   const drawn = sorted.filter(({ request, count }) => count === request.pending);
   using logits = infer(model, () => forward(model, memory, sorted, drawn)); // [R, V]
   if (drawn.length === 0) return null;
   const requests = drawn.map(({ request }) => request);
-  const ids = keep(allocate([requests.length], "i32", device));
-  scope(() => {
-    const offsets = ints(
-      device,
-      requests.map(({ stream, generated }) => stream + generated),
-    );
-    using sampling = new SamplingTensors(requests.map(samplingOf), device);
-    sampleInto({ ids, inputs: null }, logits, offsets, sampling, inputsOf(requests, model));
-  });
-  return { requests, ids };
+  const { device, config } = model;
+  const { vocabularySize, contextLength } = config;
+  const window = Math.min(contextLength, Math.max(...requests.map(({ tokens }) => tokens.length)));
+  using draws = new Draws({ device, vocabularySize }, requests.length, drawShape(requests), window);
+  draws.set(requests);
+  draws.prepare();
+  draws.draw(logits);
+  return { requests, drawn: draws.read() };
 }
 
 /** Returns the logits [R, V] of the last token of each work of `drawn`, after the tokens of all `work`. */
 function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], drawn: readonly Work[]): FloatTensor {
   const { device } = model;
-  const ids = work.flatMap(({ request: { tokens, computed }, count }) => tokens.slice(computed, computed + count));
+  const ids = work.flatMap(({ request, count }) => request.next(count));
   const positions = work.flatMap(({ request: { computed }, count }) =>
     Array.from({ length: count }, (_, t) => computed + t),
   );
@@ -83,35 +77,4 @@ function groupsOf(work: readonly Work[], device: Device): PassGroup[] {
     first += members.length;
   }
   return groups;
-}
-
-/** Returns the tensors that the requests' sampling options need, one row per request. */
-function inputsOf(requests: readonly Request[], { config: { vocabularySize }, device }: CausalDecoder): SampleInputs {
-  const all = <T>(of: (request: Request) => T): T[] => requests.map(of);
-  const none: ReadonlySet<number> = new Set();
-  return {
-    history: tokenRows(
-      all(({ settings, tokens }) => (settings.sampling.repetitionPenalty === 1 ? [] : tokens)),
-      device,
-    ),
-    generated: tokenRows(
-      all((request) => (penalised(request) ? request.tokens.slice(request.prompt) : [])),
-      device,
-    ),
-    bias: logitBiases(
-      all(({ settings }) => settings.logitBias),
-      vocabularySize,
-      device,
-    ),
-    allowed: allowedTokens(
-      all(({ settings, generated }) => (generated < settings.minTokens ? settings.stopTokens : none)),
-      vocabularySize,
-      device,
-    ),
-  };
-}
-
-/** Returns true if the penalties for generated tokens concern a request. */
-function penalised({ settings: { sampling } }: Request): boolean {
-  return sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0;
 }

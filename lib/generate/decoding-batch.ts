@@ -1,29 +1,14 @@
 import { largest } from "../largest.js";
 import type { KvCache } from "../nn/kv-cache.js";
 import { Graph } from "../graph.js";
-import { sampleInto, SamplingTensors } from "../ops/sample.js";
 import { reshape } from "../ops/views.js";
-import { keep } from "../scope.js";
-import { empty, tensor } from "../creation.js";
-import type { FloatTensor, IntTensor } from "../tensor.js";
-import { allowedTokens, logitBiases } from "./logit-rules.js";
+import { tensor } from "../creation.js";
+import type { IntTensor } from "../tensor.js";
 import { clearRow, copyRow } from "./cache-rows.js";
 import { type CausalModel, infer } from "./causal-model.js";
+import { type DrawRow, Draws, drawShape } from "./draws.js";
 import type { TokenSettings } from "./options.js";
 import { generated, hasEnded, keptTokens, type Sequence } from "./sequence.js";
-import { TokenHistory } from "./token-history.js";
-
-/** State that the choice of the next tokens depends on besides the logits, with one row per sequence. */
-interface SamplingState {
-  readonly rows: SamplingTensors;
-  /** The latest tokens, if there is a repetition penalty. */
-  readonly history: TokenHistory | null;
-  /** The latest generated tokens, if there is a presence or frequency penalty. */
-  readonly generated: TokenHistory | null;
-  readonly bias: FloatTensor | null;
-  /** Bits of the tokens that may be chosen, if some may not yet. */
-  readonly allowed: IntTensor | null;
-}
 
 /**
  * Sequences that are decoded together, one token each per step, with their state on the device: one cache row each, the
@@ -41,14 +26,7 @@ export class DecodingBatch implements Disposable {
   readonly #settings: TokenSettings;
   #rows: Sequence[];
   #cache: KvCache;
-  #sampling: SamplingState;
-  /** The latest sampled ids, [B]; -1 for a row that had no distribution. */
-  #ids: IntTensor;
-  /** The next step's input, [B]: the sampled ids, with 0 in place of -1. */
-  #inputs: IntTensor;
-  /** The position of each row's next draw in the seed's sequence of random numbers, [B]. */
-  #offsets: IntTensor;
-  #draws = 0;
+  #draws: Draws;
   /** True if the steps of the model can be recorded on its device. */
   readonly #recordable: boolean;
   /** True if a step of one token has run, so that everything that it needs is loaded. */
@@ -63,8 +41,7 @@ export class DecodingBatch implements Disposable {
     // The last token of a sequence is never fed back to the model.
     const longest = largest(sequences.map(({ tokens, limit }) => tokens.length + limit - 1));
     this.#cache = model.createCache(sequences.length, Math.min(longest, model.config.contextLength));
-    this.#sampling = this.#createSampling();
-    [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
+    this.#draws = this.#createDraws();
   }
 
   /** True if every sequence has ended. */
@@ -100,12 +77,12 @@ export class DecodingBatch implements Disposable {
 
   /** Returns the input of a step, [B, 1]. */
   #latest(): IntTensor {
-    return reshape(this.#inputs, [this.#rows.length, 1]);
+    return reshape(this.#draws.inputs, [this.#rows.length, 1]);
   }
 
   /** Resolves to the latest sampled tokens, for `accept`. */
   read(): Promise<Int32Array> {
-    return this.#ids.data();
+    return this.#draws.ids.data();
   }
 
   /** Adds a step's tokens to the sequences that have not ended, and returns those that got one. */
@@ -143,8 +120,7 @@ export class DecodingBatch implements Disposable {
     this.#recorded?.dispose();
     this.#recorded = null;
     this.#cache.dispose();
-    for (const part of Object.values(this.#sampling)) (part as Disposable | null)?.[Symbol.dispose]();
-    for (const integers of [this.#ids, this.#inputs, this.#offsets]) integers.dispose();
+    this.#draws.dispose();
   }
 
   /** Does the same as `dispose()`, at the end of the block that declares it with `using`. */
@@ -169,43 +145,27 @@ export class DecodingBatch implements Disposable {
   }
 
   #advance(ids: () => IntTensor, counts?: number[]): void {
-    this.#prepareDraw();
-    this.#sample(ids, counts);
-    this.#appendTokens();
+    this.#draws.prepare();
+    this.#draw(ids, counts);
+    this.#draws.append();
   }
 
   #advanceRecorded(): void {
-    this.#prepareDraw();
+    this.#draws.prepare();
     this.#cache.begin(1);
     if (this.#recorded) this.#cache.advance();
-    else this.#recorded = Graph.capture(this.#model.device, () => this.#sample(() => this.#latest()));
+    else this.#recorded = Graph.capture(this.#model.device, () => this.#draw(() => this.#latest()));
     this.#recorded.launch();
-    this.#appendTokens();
+    this.#draws.append();
   }
 
-  #appendTokens(): void {
-    this.#sampling.history?.append(this.#ids);
-    this.#sampling.generated?.append(this.#ids);
-  }
-
-  #sample(ids: () => IntTensor, counts?: number[]): void {
+  #draw(ids: () => IntTensor, counts?: number[]): void {
     const cache = this.#cache;
-    const { rows, history, generated, bias, allowed } = this.#sampling;
     using logits = infer(
       this.#model,
       () => this.#model.forward(ids(), { cache, lastOnly: true, ...(counts && { counts }) }), // [B, V]
     );
-    const outputs = { ids: this.#ids, inputs: this.#inputs };
-    const inputs = { history: history?.tokens ?? null, generated: generated?.tokens ?? null, bias, allowed };
-    sampleInto(outputs, logits, this.#offsets, rows, inputs);
-  }
-
-  /** Sets what differs between draws: the numbers of the draws, and whether a text may end. */
-  #prepareDraw(): void {
-    this.#offsets.set(this.#rows.map(({ stream }) => stream + this.#draws));
-    const { allowed } = this.#sampling;
-    if (allowed && this.#draws === this.#settings.minTokens) allowed.set(new Int32Array(allowed.size).fill(-1));
-    this.#draws++;
+    this.#draws.draw(logits);
   }
 
   #compact(live: number[]): void {
@@ -213,9 +173,7 @@ export class DecodingBatch implements Disposable {
     this.dispose();
     this.#cache = cache;
     this.#rows = live.map((row) => this.#rows[row]!);
-    this.#sampling = this.#createSampling();
-    [this.#ids, this.#inputs, this.#offsets] = this.#createIntegers();
-    this.#inputs.set(this.#rows.map(({ tokens }) => tokens.at(-1)!));
+    this.#draws = this.#createDraws();
   }
 
   /**
@@ -236,29 +194,13 @@ export class DecodingBatch implements Disposable {
     for (const [i, row] of full.entries()) copyRow(cache, i, this.#cache, row);
   }
 
-  #createSampling(): SamplingState {
+  #createDraws(): Draws {
     const { device, config } = this.#model;
     const { contextLength, vocabularySize } = config;
-    const { sampling, seed, minTokens, stopTokens, logitBias } = this.#settings;
-    const { repetitionPenalty, presencePenalty, frequencyPenalty } = sampling;
-    const each = <T>(value: T): T[] => Array<T>(this.#rows.length).fill(value);
-    const kept = <T extends FloatTensor | IntTensor>(x: T | null): T | null => x && keep(x);
-    const history = (of: (row: Sequence) => number[]): TokenHistory =>
-      new TokenHistory(this.#rows.map(of), contextLength, device);
-    return {
-      rows: new SamplingTensors(each({ ...sampling, seed }), device),
-      history: repetitionPenalty === 1 ? null : history(({ tokens }) => tokens),
-      generated:
-        presencePenalty === 0 && frequencyPenalty === 0 ? null : history(({ tokens, prompt }) => tokens.slice(prompt)),
-      bias: kept(logitBiases(each(logitBias), vocabularySize, device)),
-      allowed: this.#draws < minTokens ? kept(allowedTokens(each(stopTokens), vocabularySize, device)) : null,
-    };
-  }
-
-  /** Creates three tensors of one integer per row. */
-  #createIntegers(): [IntTensor, IntTensor, IntTensor] {
-    const make = (): IntTensor => keep(empty([this.#rows.length], { dtype: "i32", device: this.#model.device }));
-    return [make(), make(), make()];
+    const rows = this.#rows.map((sequence): DrawRow => ({ ...sequence, settings: this.#settings }));
+    const draws = new Draws({ device, vocabularySize }, rows.length, drawShape(rows), contextLength);
+    draws.set(rows);
+    return draws;
   }
 
   #tensor(values: Int32Array, shape: number[]): IntTensor {

@@ -4,16 +4,32 @@ import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import type { CausalModel } from "./causal-model.js";
 import { decode } from "./decode.js";
 import { divergence } from "./diverged.js";
-import { Generation, type GenerationEvent, type GenerationEvents } from "./generation.js";
+import { Generation, type GenerationEnd, type GenerationEvent, type TokenLogprobs } from "./generation.js";
 import { checkModel, checkTextOptions, checkTokenOptions, type TextOptions, type TokenSettings } from "./options.js";
 import { generated, type Sequence, sequencesOf } from "./sequence.js";
+import { merge } from "./merge.js";
 import { StopFilter } from "./stop-filter.js";
+
+/** @internal A token of a sequence, with its log-probabilities if they were asked for. */
+export interface DrawnToken {
+  readonly token: number;
+  readonly logprobs: TokenLogprobs | null;
+}
 
 /**
  * @internal Yields the tokens of a sequence as they come, and ends when the sequence has ended: it then has set `finish`
  * or `diverged`, unless the caller has set `finish`.
  */
-export type TokenSource = (sequence: Sequence, settings: TokenSettings) => AsyncIterable<number>;
+export type TokenSource = (sequence: Sequence, settings: TokenSettings) => AsyncIterable<DrawnToken>;
+
+/** @internal Source of the tokens of one or more texts. */
+export interface TextSource {
+  readonly tokens: TokenSource;
+  /** Number of texts. */
+  readonly n: number;
+  /** True if the tokens have log-probabilities. */
+  readonly logprobs: boolean;
+}
 
 interface TextSettings extends TokenSettings {
   stop: readonly string[];
@@ -70,7 +86,7 @@ export function generateFrom(
   prompt: () => Int32Array | Promise<Int32Array>,
   options: TextOptions,
   echoed: string | null = null,
-  source: TokenSource = (sequence, settings) => decodedTokens(model, sequence, settings),
+  source: TextSource = { tokens: (...args) => decodedTokens(model, ...args), n: 1, logprobs: false },
 ): Generation {
   checkModel("generate", model);
   if (tokenizer !== null) checkTokenizer(model, tokenizer);
@@ -81,7 +97,8 @@ export function generateFrom(
   const { stopTokens = end === null ? [] : [end] } = options;
   const settings = checkTokenOptions("generate", model, { ...options, stopTokens });
   const text = { ...settings, stop, echo: echo && (echoed ?? true) };
-  return new Generation(eventsOf(model, tokenizer, prompt, text, source));
+  const { n, logprobs } = source;
+  return new Generation((end) => eventsOf(model, tokenizer, prompt, text, source, end), n, logprobs);
 }
 
 function checkTokenizer(model: CausalModel, tokenizer: Tokenizer): void {
@@ -106,46 +123,75 @@ export async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promis
   );
 }
 
-function eventsOf(
+async function* eventsOf(
   model: CausalModel,
   tokenizer: Tokenizer | null,
   promptTokens: () => Int32Array | Promise<Int32Array>,
   settings: TextSettings,
+  { tokens, n }: TextSource,
+  end: GenerationEnd,
+): AsyncGenerator<GenerationEvent, void, undefined> {
+  settings.signal?.throwIfAborted();
+  const prompt = await promptTokens();
+  const prompts = Array<Int32Array>(n).fill(prompt);
+  const sequences = sequencesOf("generate", model, prompts, settings, () => "prompt");
+  end.promptTokens = prompt.length;
+  const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
+    sequences.map((sequence) => textOf(sequence, prompt, tokenizer, given, tokens, end));
+  if (n === 1) return yield* events(settings)[0]!;
+  // A generator that waits for a token cannot be ended otherwise.
+  const left = new AbortController();
+  const signal = AbortSignal.any([left.signal, ...(settings.signal ? [settings.signal] : [])]);
+  try {
+    yield* merge(events({ ...settings, signal }));
+  } finally {
+    left.abort();
+  }
+}
+
+/** Yields the events of one text. */
+async function* textOf(
+  sequence: Sequence,
+  prompt: Int32Array,
+  tokenizer: Tokenizer | null,
+  settings: TextSettings,
   source: TokenSource,
-): GenerationEvents {
-  return async function* (result) {
-    settings.signal?.throwIfAborted();
-    const prompt = await promptTokens();
-    const [sequence] = sequencesOf("generate", model, [prompt], settings, () => "prompt") as [Sequence];
-    result.usage.promptTokens = prompt.length;
-    const decoder = tokenizer?.stream();
-    // Models often have more embeddings than the tokenizer has tokens, to make their number round. Such an id has no
-    // text.
-    const textOf = (id: number): string => (decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "");
-    // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
-    // within a character, the character appears with the token that completes it.
-    const shown = Array.from(prompt, textOf).join("");
-    const echoed = settings.echo === true ? shown : settings.echo;
-    if (echoed) yield { text: echoed, tokens: [] };
-    const filter = new StopFilter(settings.stop);
-    let event: GenerationEvent = { text: "", tokens: [] };
-    for await (const token of source(sequence, settings)) {
-      event.tokens.push(token);
-      event.text = filter.push(textOf(token));
-      if (filter.stopped) sequence.finish = "stop";
-      if (event.text === "" && tokenizer) continue;
-      yield event;
-      event = { text: "", tokens: [] };
-    }
-    if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
-    const rest = filter.push(decoder?.end() ?? "");
-    result.finishReason = filter.stopped ? "stop" : sequence.finish!;
-    event.text = rest + filter.end();
-    if (event.text !== "" || event.tokens.length > 0) yield event;
-  };
+  end: GenerationEnd,
+): AsyncGenerator<GenerationEvent, void, undefined> {
+  const choice = sequence.index;
+  const decoder = tokenizer?.stream();
+  // Models often have more embeddings than the tokenizer has tokens, to make their number round. Such an id has no
+  // text.
+  const added = (id: number): string => (decoder && id < tokenizer!.vocabularySize ? decoder.push(id) : "");
+  // The text of a token may depend on whether it begins the text, and the prompt comes first. If the prompt ends
+  // within a character, the character appears with the token that completes it.
+  const shown = Array.from(prompt, added).join("");
+  const echoed = settings.echo === true ? shown : settings.echo;
+  if (echoed) yield { choice, text: echoed, tokens: [] };
+  const filter = new StopFilter(settings.stop);
+  let event: GenerationEvent = { choice, text: "", tokens: [] };
+  for await (const { token, logprobs } of source(sequence, settings)) {
+    event.tokens.push(token);
+    if (logprobs) (event.logprobs ??= []).push(logprobs);
+    event.text = filter.push(added(token));
+    if (filter.stopped) sequence.finish = "stop";
+    if (event.text === "" && tokenizer) continue;
+    yield event;
+    event = { choice, text: "", tokens: [] };
+  }
+  if (sequence.diverged) throw divergence("generate", `token ${generated(sequence) + 1} after the prompt`);
+  const rest = filter.push(decoder?.end() ?? "");
+  end.finishReasons[choice] = filter.stopped ? "stop" : sequence.finish!;
+  event.text = rest + filter.end();
+  if (event.text !== "" || event.tokens.length > 0) yield event;
 }
 
 /** Yields the tokens of a sequence that is decoded alone. */
-async function* decodedTokens(model: CausalModel, sequence: Sequence, settings: TokenSettings): AsyncGenerator<number> {
-  for await (const [advanced] of decode(model, [sequence], settings)) yield advanced!.tokens.at(-1)!;
+async function* decodedTokens(
+  model: CausalModel,
+  sequence: Sequence,
+  settings: TokenSettings,
+): AsyncGenerator<DrawnToken> {
+  for await (const [advanced] of decode(model, [sequence], settings))
+    yield { token: advanced!.tokens.at(-1)!, logprobs: null };
 }

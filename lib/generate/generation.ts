@@ -2,8 +2,23 @@
 import { HeedError } from "../errors.js";
 import type { FinishReason } from "./sequence.js";
 
+/** A token, and the natural logarithm of the probability that the model gave it. */
+export interface TokenLogprob {
+  token: number;
+  /** Natural logarithm of the token's probability, before temperature, penalties and other options change it. */
+  logprob: number;
+}
+
+/** A generated token with its log-probability, and those of the most likely tokens at its place. */
+export interface TokenLogprobs extends TokenLogprob {
+  /** The most likely tokens at this place, the likeliest first. */
+  top: TokenLogprob[];
+}
+
 /** A part of a text that is being generated: the text that has been added since the event before it. */
 export interface GenerationEvent {
+  /** Index of the text that the event belongs to: 0, unless the option `n` asks for several texts. */
+  choice: number;
   /**
    * The text that has been added. It never ends within a character. It is empty only if the last tokens have no text,
    * or if there is no tokenizer.
@@ -11,30 +26,44 @@ export interface GenerationEvent {
   text: string;
   /** The tokens of this text, including earlier ones that did not complete any text. */
   tokens: number[];
+  /** Log-probabilities of these tokens, if the option `logprobs` asks for them. */
+  logprobs?: TokenLogprobs[];
 }
 
 /** A text that has been generated. */
-export interface GenerationResult {
+export interface GeneratedText {
   /** The text that was generated. With `echo`, it begins with the prompt. */
   text: string;
   /** The tokens that were generated, without the stop token. */
   tokens: number[];
+  /** Log-probabilities of these tokens, if the option `logprobs` asks for them. */
+  logprobs?: TokenLogprobs[];
   /** Reason why the text ended; "cancelled" if the loop over its events was left early. */
   finishReason: FinishReason | "cancelled";
+}
+
+/** The result of a generation: its text, or the first of several. */
+export interface GenerationResult extends GeneratedText {
+  /** All texts: one, unless the option `n` asks for several. */
+  choices: GeneratedText[];
   /** Numbers of tokens that were read and generated. */
   usage: {
     /** The number of tokens of the prompt. */
     promptTokens: number;
-    /** The number of `tokens`. */
+    /** The number of tokens of all texts. */
     completionTokens: number;
   };
 }
 
-/**
- * Yields the events of a text. It stores what the events lack, the finish reason and the number of the prompt's tokens,
- * in `result`.
- */
-export type GenerationEvents = (result: GenerationResult) => AsyncGenerator<GenerationEvent, void, undefined>;
+/** Facts about a generation that its events lack. */
+export interface GenerationEnd {
+  promptTokens: number;
+  /** Reason why each text ended; undefined for one that has not. */
+  readonly finishReasons: (FinishReason | undefined)[];
+}
+
+/** Yields the events of a generation, and stores what they lack in `end`. */
+export type GenerationEvents = (end: GenerationEnd) => AsyncGenerator<GenerationEvent, void, undefined>;
 
 /**
  * A text to be generated, as `generate` returns it. Await it for the whole result, or iterate over it for the events as
@@ -51,20 +80,20 @@ export type GenerationEvents = (result: GenerationResult) => AsyncGenerator<Gene
 export class Generation implements Promise<GenerationResult>, AsyncIterable<GenerationEvent> {
   readonly [Symbol.toStringTag] = "Generation";
   readonly #events: AsyncGenerator<GenerationEvent, void, undefined>;
-  readonly #result: GenerationResult = {
-    text: "",
-    tokens: [],
-    finishReason: "cancelled",
-    usage: { promptTokens: 0, completionTokens: 0 },
-  };
+  readonly #end: GenerationEnd = { promptTokens: 0, finishReasons: [] };
+  readonly #choices: GeneratedText[];
   readonly #settled: Promise<GenerationResult>;
   #resolve!: (result: GenerationResult) => void;
   #reject!: (error: unknown) => void;
   #begun = false;
 
   /** @internal Use `generate()`. */
-  constructor(events: GenerationEvents) {
-    this.#events = events(this.#result);
+  constructor(events: GenerationEvents, choices = 1, logprobs = false) {
+    this.#events = events(this.#end);
+    this.#choices = Array.from({ length: choices }, () => ({
+      ...{ text: "", tokens: [], finishReason: "cancelled" },
+      ...(logprobs && { logprobs: [] }),
+    }));
     this.#settled = new Promise((resolve, reject) => {
       [this.#resolve, this.#reject] = [resolve, reject];
     });
@@ -113,12 +142,12 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
           "whole text",
       );
     this.#begun = true;
-    const result = this.#result;
     try {
       for await (const event of this.#events) {
-        result.text += event.text;
-        result.tokens.push(...event.tokens);
-        result.usage.completionTokens = result.tokens.length;
+        const choice = this.#choices[event.choice]!;
+        choice.text += event.text;
+        choice.tokens.push(...event.tokens);
+        choice.logprobs?.push(...(event.logprobs ?? []));
         yield event;
       }
     } catch (error) {
@@ -126,8 +155,16 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
       throw error;
     } finally {
       // After a rejection this does nothing.
-      this.#resolve(result);
+      this.#resolve(this.#result());
     }
+  }
+
+  #result(): GenerationResult {
+    const { promptTokens, finishReasons } = this.#end;
+    const choices = this.#choices;
+    for (const [i, choice] of choices.entries()) choice.finishReason = finishReasons[i] ?? "cancelled";
+    const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    return { ...choices[0]!, choices, usage: { promptTokens, completionTokens } };
   }
 }
 

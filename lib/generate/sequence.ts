@@ -5,9 +5,9 @@ import { checkTokens } from "./options.js";
 
 /**
  * Reason why a sequence ended: "stop" for one of `stopTokens` or a string of `stop`, "length" if it has as many tokens
- * as `maxTokens` or the context allows.
+ * as `maxTokens` or the context allows, "deadline" if the `deadline` of an engine's request passed.
  */
-export type FinishReason = "stop" | "length";
+export type FinishReason = "stop" | "length" | "deadline";
 
 /** A prompt and the tokens that have been generated after it. */
 export interface Sequence {

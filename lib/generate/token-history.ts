@@ -1,20 +1,27 @@
+import { empty } from "../creation.js";
 import type { Device } from "../device.js";
 import { ops } from "../native.js";
 import { narrow, reshape } from "../ops/views.js";
 import { keep, scope } from "../scope.js";
 import type { IntTensor } from "../tensor.js";
-import { tokenRows } from "./logit-rules.js";
+import { latestTokens } from "./logit-rules.js";
 
 /**
- * The latest tokens of each sequence on the device, i32 [B, W], for the repetition penalty. New tokens overwrite the
- * oldest column without passing through the host; the order within a row does not matter.
+ * The latest tokens of each sequence on the device, i32 [B, W], for penalties; -1 stands for none. New tokens overwrite
+ * the oldest column without passing through the host; the order within a row does not matter.
  */
 export class TokenHistory implements Disposable {
   readonly tokens: IntTensor;
   #oldest = 0;
 
-  constructor(sequences: readonly (readonly number[])[], window: number, device: Device) {
-    this.tokens = keep(tokenRows(sequences, device, window)!);
+  constructor(batch: number, window: number, device: Device) {
+    this.tokens = keep(empty([batch, window], { dtype: "i32", device }));
+  }
+
+  /** Replaces the sequences. */
+  set(sequences: readonly (readonly number[])[]): void {
+    this.tokens.set(latestTokens(sequences, this.tokens.shape[1]!));
+    this.#oldest = 0;
   }
 
   /** Adds one token to each sequence: ids i32 [B]. */

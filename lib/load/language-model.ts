@@ -1,8 +1,8 @@
 // The class that `load` returns for causal models: `generate` with the model's own tokenizer, defaults and chat
 // template.
 import { checkObject } from "../check.js";
-import { HeedError } from "../errors.js";
-import { generate, generateFrom } from "../generate/generate-text.js";
+import { Engine, type RequestOptions } from "../engine/engine.js";
+import { describe, HeedError } from "../errors.js";
 import type { Generation } from "../generate/generation.js";
 import type { TextOptions } from "../generate/options.js";
 import type { GPT } from "../models/gpt.js";
@@ -24,7 +24,7 @@ export interface LanguageModelParts {
 }
 
 /** Options of `LanguageModel.chat`. */
-export interface ChatGenerationOptions extends TextOptions, Pick<ChatOptions, "tools" | "variables"> {}
+export interface ChatGenerationOptions extends TextOptions, RequestOptions, Pick<ChatOptions, "tools" | "variables"> {}
 
 /**
  * A model that continues texts, with its tokenizer.
@@ -40,6 +40,8 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   /** Generation options that came with the model: the tokens that end a text, and how to sample. */
   readonly defaults: GenerationDefaults;
   readonly #tokenizer: Tokenizer | null;
+  /** Serves all calls together; it is made by the first one. */
+  #engine: Engine | null = null;
 
   /**
    * Combines a model with its tokenizer. `load` does this for published and saved models; use the constructor for a
@@ -66,7 +68,7 @@ export class LanguageModel extends Loaded<GPT | Llama> {
 
   /**
    * Continues a prompt, which is a text or its tokens. Options that are not given come from `defaults`. Await the
-   * result, or iterate over its events.
+   * result, or iterate over its events. Calls at the same time are computed together, as one batch.
    *
    * @example
    * const { text } = await model.generate("Once upon a time", { maxTokens: 50 });
@@ -74,15 +76,22 @@ export class LanguageModel extends Loaded<GPT | Llama> {
    *
    * @throws ERR_ARGUMENT or ERR_RANGE if an argument is invalid. For errors of the result, see `generate`.
    */
-  generate(prompt: string | Int32Array, options: TextOptions = {}): Generation {
+  generate(prompt: string | Int32Array, options: TextOptions & RequestOptions = {}): Generation {
     checkObject("generate", "options", options);
     if (typeof prompt === "string") needed(this.#tokenizer);
-    return generate(this.model, this.#tokenizer, prompt, { ...this.defaults, ...definedOptions(options) });
+    else if (!(prompt instanceof Int32Array))
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        `generate: expected prompt to be a string or its tokens in an Int32Array, got ${describe(prompt)}`,
+      );
+    const given = typeof prompt === "string" ? { prompt } : { tokens: prompt };
+    return this.#serving.generate({ ...this.defaults, ...definedOptions(options), ...given });
   }
 
   /**
    * Answers a conversation, which is formatted by the model's chat template. Options that are not given come from
-   * `defaults`. Await the result, or iterate over its events.
+   * `defaults`. Await the result, or iterate over its events. Calls at the same time are computed together, as one
+   * batch, and a further turn of a conversation computes only what has been added.
    *
    * @example
    * const { text } = await model.chat([{ role: "user", content: "Why is the sky blue?" }]);
@@ -95,9 +104,17 @@ export class LanguageModel extends Loaded<GPT | Llama> {
     const tokenizer = needed(this.#tokenizer);
     if (!(tokenizer instanceof HuggingFaceTokenizer) || !tokenizer.chatTemplate)
       throw new HeedError("ERR_ARGUMENT", "chat: expected a model with a chat template, got one without");
-    const { tools = null, variables = {}, ...rest } = options;
-    const tokens = (): Promise<Int32Array> => tokenizer.encodeChatAsync(messages, { tools, variables });
-    return generateFrom(this.model, tokenizer, tokens, { ...this.defaults, ...definedOptions(rest) });
+    return this.#serving.generate({ ...this.defaults, ...definedOptions(options), messages });
+  }
+
+  /** Frees the memory of the model. Texts that are being generated reject (ERR_DISPOSED). */
+  override dispose(): void {
+    this.#engine?.dispose();
+    super.dispose();
+  }
+
+  get #serving(): Engine {
+    return (this.#engine ??= new Engine(this.model, { tokenizer: this.#tokenizer }));
   }
 
   /**

@@ -273,8 +273,13 @@ export function logProbabilities(logits: FloatTensor, ids: IntTensor): FloatTens
   checkShapeIs("logProbabilities", "ids", ids, [logits.shape[0]!, -1]);
   const [input, tokens] = [contiguous(logits), contiguous(ids)];
   const out: FloatTensor = allocate(ids.shape, "f32", logits.device);
-  ops.log_probabilities({ out, logits: input, ids: tokens });
+  logProbabilitiesInto(out, input, tokens);
   if (input !== logits) input.dispose();
   if (tokens !== ids) tokens.dispose();
   return out;
+}
+
+/** @internal Does the same as `logProbabilities`, for checked contiguous arguments, and writes to f32 [B, J]. */
+export function logProbabilitiesInto(out: FloatTensor, logits: FloatTensor, ids: IntTensor): void {
+  ops.log_probabilities({ out, logits, ids });
 }

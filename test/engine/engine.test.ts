@@ -1,5 +1,11 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { tensor } from "../../lib/creation.js";
+import { BusyError } from "../../lib/engine/busy-error.js";
 import { Engine, type EngineOptions, type EngineRequest } from "../../lib/engine/engine.js";
+import type { RequestSummary } from "../../lib/engine/statistics.js";
+import { HeedError } from "../../lib/errors.js";
+import { infer } from "../../lib/generate/causal-model.js";
+import type { GenerationResult } from "../../lib/generate/generation.js";
 import { generateTokens } from "../../lib/generate/generate-tokens.js";
 import { generate } from "../../lib/generate/generate-text.js";
 import type { GPT } from "../../lib/models/gpt.js";
@@ -236,13 +242,203 @@ describe("Engine", () => {
     expect(() => new Engine(model, { maxBatchTokens: 0 })).toThrow(/maxBatchTokens to be an integer from 1/);
     expect(() => new Engine(model, { kvMemory: 10 })).toThrow(/expected kvMemory of at least \d+ bytes/);
     const engine = engineFor(model);
-    expect(() => engine.generate({})).toThrow(/expected one of prompt and tokens, got none/);
+    expect(() => engine.generate({})).toThrow(/expected one of prompt, tokens and messages, got none/);
     expect(() => engine.generate({ prompt: "a" })).toThrow(/the engine has no tokenizer/);
-    expect(() => engine.generate({ tokens: [1], overflow: "slide" } as EngineRequest)).toThrow(
-      /overflow to be "error"/,
-    );
+    expect(() => engine.generate({ prompt: "a", tokens: [1] })).toThrow(/got prompt and tokens/);
+    expect(() => engine.generate({ messages: [] })).toThrow(/the engine has no tokenizer, got messages/);
+    expect(() => engine.generate({ tokens: [1], n: 0 })).toThrow(/n to be an integer from 1/);
+    expect(() => engine.generate({ tokens: [1], logprobs: 257 })).toThrow(/logprobs to be an integer from 0 to 256/);
     expect(() => engine.generate({ tokens: [1], temperature: -1 })).toThrow(/temperature/);
     await expect(engine.generate({ tokens: [256] })).rejects.toMatchObject({ code: "ERR_RANGE" });
     await expect(engine.generate({ tokens: [] })).rejects.toMatchObject({ code: "ERR_ARGUMENT" });
   });
 });
+
+describe.for(devices)("requests of an engine on %s", (device) => {
+  test("texts of one prompt differ, and the prompt is computed once", async () => {
+    using model = smallGpt(device, { contextLength: 48 });
+    const engine = engineFor(model, { pageSize: 4 });
+    const tokens = someTokens(17, 3);
+    const options = { maxTokens: 6, seed: 5 };
+    const { choices, usage, ...first } = await engine.generate({ tokens, ...options, n: 3 });
+    const expected = await generateTokens(model, [tokens, tokens, tokens], options);
+    expect(choices).toEqual(expected.map((one) => ({ text: "", ...one })));
+    expect(first).toEqual(choices[0]);
+    expect(usage).toEqual({ promptTokens: 17, completionTokens: 18 });
+    expect(engine.metrics.cachedTokens).toBe(2 * 16);
+    const events: number[][] = [[], [], []];
+    for await (const event of engine.generate({ tokens, ...options, n: 3 }))
+      events[event.choice]!.push(...event.tokens);
+    expect(events).toEqual(choices.map((choice) => choice.tokens));
+    for await (const _ of engine.generate({ tokens, ...options, n: 3, maxTokens: 30 })) break;
+    expect(engine.metrics).toMatchObject({ running: 0, waiting: 0, pagesUsed: 0 });
+  });
+
+  test("log-probabilities are those of the model, whatever changes the choice", async () => {
+    using model = smallGpt(device, { contextLength: 48 });
+    const engine = engineFor(model, { pageSize: 4 });
+    const tokens = someTokens(9, 4);
+    const request = { tokens, maxTokens: 7, seed: 5, temperature: 0.7, presencePenalty: 0.4, logitBias: { 3: 2 } };
+    const [result, plain, few] = await Promise.all([
+      engine.generate({ ...request, logprobs: 4 }),
+      engine.generate(request),
+      engine.generate({ ...request, logprobs: 0 }),
+    ]);
+    expect(result.tokens).toEqual(plain.tokens);
+    expect(plain).not.toHaveProperty("logprobs");
+    const whole = [...tokens, ...result.tokens];
+    using logits = infer(model, () => model.forward(tensor(Int32Array.from(whole), [1, whole.length], { device })));
+    const values = await logits.data();
+    for (const [i, { token, logprob, top }] of result.logprobs!.entries()) {
+      const row = logSoftmax(values.subarray((8 + i) * 61, (9 + i) * 61));
+      const order = [...row.keys()].sort((a, b) => row[b]! - row[a]!);
+      expect(token).toBe(result.tokens[i]);
+      expect(logprob).toBeCloseTo(row[token]!, 5);
+      expect(top.map((one) => one.token)).toEqual(order.slice(0, 4));
+      for (const one of top) expect(one.logprob).toBeCloseTo(row[one.token]!, 5);
+      expect(few.logprobs![i]).toEqual({ token, logprob, top: [] });
+    }
+    expect(result.logprobs).toHaveLength(7);
+  });
+
+  test("a text that outgrows the context goes on from the later half of it, as alone", async () => {
+    using model = smallGpt(device, { contextLength: 24 });
+    const engine = engineFor(model, { pageSize: 4, maxBatchTokens: 7 });
+    const options = { maxTokens: 70, seed: 2, repetitionPenalty: 1.1, overflow: "slide" } as const;
+    const prompts = [someTokens(20, 1), someTokens(50, 2), someTokens(24, 3)];
+    const results = await Promise.all(prompts.map((tokens) => engine.generate({ tokens, ...options })));
+    for (const [i, prompt] of prompts.entries()) {
+      const [alone] = await generateTokens(model, [prompt], options);
+      expect(results[i]).toMatchObject(alone!);
+    }
+    expect(engine.metrics).toMatchObject({ running: 0, pagesUsed: 0 });
+  });
+
+  test("weights that change are noticed, also while requests run", async () => {
+    using model = smallGpt(device, { contextLength: 48 });
+    const engine = engineFor(model, { pageSize: 4 });
+    const request = { tokens: someTokens(15, 6), maxTokens: 12, seed: 1 };
+    const state = Object.fromEntries(
+      await Promise.all(
+        Object.entries(model.stateDict()).map(async ([name, weight], i) => {
+          const values = (await weight.data()).map((value, at) => value + ((at + i) % 7) * 0.01);
+          return [name, { shape: weight.shape, values }] as const;
+        }),
+      ),
+    );
+    const before = await engine.generate(request);
+    const under = engine.generate(request);
+    let seen = 0;
+    for await (const _ of under) if (++seen === 4) engine.update(state);
+    const after = await engine.generate(request);
+    const [alone] = await generateTokens(model, [request.tokens], request);
+    expect(after.tokens).toEqual(alone!.tokens);
+    expect(after.tokens).not.toEqual(before.tokens);
+    // What had been generated stays, and the rest is what the new weights make of it. One token may have been on its way.
+    const { tokens } = await under;
+    const kept = tokens.findIndex((token, i) => token !== before.tokens[i]);
+    expect(kept).toBeGreaterThanOrEqual(4);
+    model.dtype = "bf16";
+    const rounded = await engine.generate(request);
+    expect(rounded.tokens).toEqual((await generateTokens(model, [request.tokens], request))[0]!.tokens);
+  });
+});
+
+describe("an engine's service", () => {
+  test("a request whose deadline passes ends with what it has, and one that waits never begins", async () => {
+    using model = smallGpt("cpu", { contextLength: 20_000 });
+    const engine = engineFor(model, { maxSequences: 1 });
+    const deadline = Date.now() + 100;
+    const [late, waiting, other] = await Promise.all([
+      engine.generate({ tokens: [1], maxTokens: 19_000, seed: 1, deadline }),
+      engine.generate({ tokens: [2], maxTokens: 40, seed: 1, deadline }),
+      engine.generate({ tokens: [3], maxTokens: 5, seed: 1 }),
+    ]);
+    expect(late.finishReason).toBe("deadline");
+    expect(late.tokens.length).toBeGreaterThan(0);
+    expect(late.tokens.length).toBeLessThan(19_000);
+    expect(waiting).toMatchObject({ finishReason: "deadline", tokens: [] });
+    expect(other.tokens).toHaveLength(5);
+  });
+
+  test("a refused request is told when to come again", async () => {
+    using model = smallGpt("cpu", { contextLength: 48 });
+    const summaries: RequestSummary[] = [];
+    const engine = engineFor(model, {
+      maxSequences: 1,
+      maxQueue: 1,
+      onFinish: (summary) => summaries.push(summary),
+    });
+    for (const seed of [1, 2]) await engine.generate({ tokens: [1, 2, 3], maxTokens: 5, seed });
+    const results = await Promise.allSettled([1, 2, 3].map((seed) => engine.generate({ tokens: [seed], seed })));
+    const [refused] = results.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
+    expect(refused!.reason).toBeInstanceOf(BusyError);
+    const { retryAfter } = refused!.reason as BusyError;
+    expect(retryAfter).toBeGreaterThan(0);
+    expect(retryAfter).toBeLessThan(60);
+    expect(summaries[0]).toMatchObject({
+      promptTokens: 3,
+      completionTokens: 5,
+      cachedTokens: 0,
+      finishReason: "length",
+    });
+    const { queueTime, timeToFirstToken, duration } = summaries[0]!;
+    expect(0 < queueTime! && queueTime! < timeToFirstToken! && timeToFirstToken! < duration).toBe(true);
+    const { timeToFirstToken: first, timeBetweenTokens: between, tokensPerSecond } = engine.metrics;
+    expect(first.count).toBeGreaterThan(1);
+    expect(between.count).toBeGreaterThan(7);
+    expect(between.p50).toBeLessThanOrEqual(between.max);
+    expect(tokensPerSecond).toBeGreaterThan(0);
+  });
+
+  test("another model takes over when the requests that have begun are done", async () => {
+    using model = smallGpt("cpu", { contextLength: 48 });
+    using next = smallGpt("cpu", { contextLength: 64, layers: 3 });
+    const engine = engineFor(model, { maxSequences: 2, pageSize: 4 });
+    const of = (seed: number): EngineRequest & { tokens: number[] } => ({ tokens: [seed, 7], maxTokens: 9, seed });
+    const results = [1, 2, 3, 4].map((seed) => Promise.resolve(engine.generate(of(seed))));
+    await new Promise(setImmediate);
+    const replaced = engine.replace(next);
+    await expect(engine.replace(next)).rejects.toMatchObject({ code: "ERR_BUSY" });
+    results.push(Promise.resolve(engine.generate(of(5))));
+    await replaced;
+    for (const [i, result] of (await Promise.all(results)).entries()) {
+      const [alone] = await generateTokens(i < 2 ? model : next, [of(i + 1).tokens], of(i + 1));
+      expect(result.tokens, `request ${i + 1}`).toEqual(alone!.tokens);
+    }
+    using small = smallGpt("cpu", { contextLength: 8 });
+    await expect(engine.replace(small)).rejects.toMatchObject({ code: "ERR_RANGE" });
+    using other = smallGpt("cpu", { vocabularySize: 7, contextLength: 64 });
+    await expect(engine.replace(other)).rejects.toThrow(/expected a model with the 61 tokens/);
+  });
+
+  test("memory grows with the requests, and if there is no more, they wait or fail alone", async () => {
+    using model = smallGpt("cpu", { contextLength: 512 });
+    const engine = engineFor(model, { pageSize: 4 });
+    const run = (seed: number, length = 60): Promise<GenerationResult> =>
+      Promise.resolve(engine.generate({ tokens: someTokens(length, seed), maxTokens: 4, seed }));
+    const alone = await generateTokens(model, [someTokens(60, 1)], { maxTokens: 4, seed: 1 });
+    expect((await run(1)).tokens).toEqual(alone[0]!.tokens);
+    expect(engine.metrics.pages).toBe(16);
+    const create = model.createPages.bind(model);
+    model.createPages = (pages, size) => {
+      if (pages > 40) throw new HeedError("ERR_OOM", "no memory");
+      return create(pages, size);
+    };
+    const results = await Promise.allSettled([1, 2, 3, 4, 5].map((seed) => run(seed, seed === 3 ? 300 : 60)));
+    expect(results.map(({ status }) => status)).toEqual(
+      [1, 2, 3, 4, 5].map((i) => (i === 3 ? "rejected" : "fulfilled")),
+    );
+    expect(results[2]).toMatchObject({ reason: { code: "ERR_OOM" } });
+    expect(results[0]).toMatchObject({ value: { tokens: alone[0]!.tokens } });
+    expect(engine.metrics).toMatchObject({ pages: 16, running: 0, waiting: 0, pagesUsed: 0 });
+  });
+});
+
+/** Returns the logarithms of the softmax, computed in f64. */
+function logSoftmax(values: ArrayLike<number>): number[] {
+  const list = Array.from(values);
+  const max = Math.max(...list);
+  const sum = Math.log(list.reduce((total, value) => total + Math.exp(value - max), 0));
+  return list.map((value) => value - max - sum);
+}

@@ -139,10 +139,10 @@ describe.for(devices)("generate on %s", (device) => {
     using model = new RoteModel(circle(4), device);
     const tokenizer = new WordTokenizer(["a", "b", "c", "<end>"], 3);
     const options = { temperature: 0, maxTokens: 20 };
+    const text = { text: "abc", tokens: [0, 1, 2], finishReason: "stop" };
     expect(await generate(model, tokenizer, "", options)).toEqual({
-      text: "abc",
-      tokens: [0, 1, 2],
-      finishReason: "stop",
+      ...text,
+      choices: [text],
       usage: { promptTokens: 1, completionTokens: 3 },
     });
     expect((await generate(model, tokenizer, "", { ...options, stopTokens: [2] })).text).toBe("ab");
@@ -225,10 +225,10 @@ describe.for(devices)("generate on %s", (device) => {
     };
     const [a, b, c, d] = [...fox];
     expect(await events()).toEqual([
-      { text: "🦊", tokens: [a, b, c, d] },
-      { text: "\ufffd", tokens: [a, b, c] },
+      { choice: 0, text: "🦊", tokens: [a, b, c, d] },
+      { choice: 0, text: "\ufffd", tokens: [a, b, c] },
     ]);
-    expect(await events("🦊")).toEqual([{ text: "", tokens: [a, b, c, d] }]);
+    expect(await events("🦊")).toEqual([{ choice: 0, text: "", tokens: [a, b, c, d] }]);
   });
 
   test("without a tokenizer, token prompts give tokens, and texts are refused", async () => {
@@ -237,8 +237,8 @@ describe.for(devices)("generate on %s", (device) => {
     const events: GenerationEvent[] = [];
     for await (const event of generate(model, null, Int32Array.of(1), options)) events.push(event);
     expect(events).toEqual([
-      { text: "", tokens: [2] },
-      { text: "", tokens: [3] },
+      { choice: 0, text: "", tokens: [2] },
+      { choice: 0, text: "", tokens: [3] },
     ]);
     expect(await generate(model, null, Int32Array.of(1), options)).toMatchObject({ text: "", finishReason: "stop" });
     for (const body of [

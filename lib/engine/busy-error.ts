@@ -1,0 +1,25 @@
+import { HeedError } from "../errors.js";
+
+/**
+ * Error (ERR_BUSY) of a request that an engine refuses because too many wait already.
+ *
+ * @example
+ * try {
+ *   await engine.generate({ prompt: "Call me" });
+ * } catch (error) {
+ *   if (!(error instanceof BusyError)) throw error;
+ *   console.log(`The server is busy. Try again in ${Math.ceil(error.retryAfter)} seconds.`);
+ * }
+ */
+export class BusyError extends HeedError {
+  constructor(
+    queue: number,
+    /** Seconds after which about half of the waiting requests will have ended, by the latest ones. */
+    readonly retryAfter: number,
+  ) {
+    super(
+      "ERR_BUSY",
+      `generate: expected fewer than ${queue} requests to wait, got as many; try again in ${Math.ceil(retryAfter)} s`,
+    );
+  }
+}
