@@ -139,10 +139,9 @@ export class EngineLoop {
   }
 
   async #step(work: readonly Work[]): Promise<void> {
-    const output = runStep(this.#model, this.#pages, work);
+    const { requests, drawn } = runStep(this.#model, this.#pages, work);
     this.#enqueued(work);
-    if (output) this.#accept(output.requests, await output.drawn);
-    else await this.#model.device.synchronize();
+    this.#accept(requests, await drawn);
   }
 
   /**

@@ -6,6 +6,7 @@ import { infer } from "../generate/causal-model.js";
 import { type Drawn, Draws, drawShape } from "../generate/draws.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
+import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import type { Request } from "./request.js";
 import type { Work } from "./scheduler.js";
@@ -16,12 +17,12 @@ export interface StepOutput {
   readonly drawn: Promise<Drawn>;
 }
 
-/** Enqueues a step. Returns null if no request gets a token by it. */
-export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput | null {
+/** Enqueues a step. */
+export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput {
   const sorted = [...work].sort((a, b) => a.count - b.count);
   const drawn = sorted.filter(({ request, count }) => count === request.pending);
   using logits = infer(model, () => forward(model, memory, sorted, drawn)); // [R, V]
-  if (drawn.length === 0) return null;
+  if (drawn.length === 0) return { requests: [], drawn: nothing(logits) };
   const requests = drawn.map(({ request }) => request);
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
@@ -31,6 +32,13 @@ export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Wo
   draws.prepare();
   draws.draw(logits);
   return { requests, drawn: draws.read() };
+}
+
+/** Resolves when the logits are computed: rejects if the step failed, but not if other work on the device did. */
+async function nothing(logits: FloatTensor): Promise<Drawn> {
+  using one = narrow(logits, 1, 0, 1);
+  await one.data();
+  return { ids: new Int32Array(), logprobs: () => null };
 }
 
 /** Returns the logits [R, V] of the last token of each work of `drawn`, after the tokens of all `work`. */

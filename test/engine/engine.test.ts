@@ -11,6 +11,7 @@ import { generate } from "../../lib/generate/generate-text.js";
 import type { GPT } from "../../lib/models/gpt.js";
 import type { GptConfig } from "../../lib/models/gpt-config.js";
 import type { Llama } from "../../lib/models/llama.js";
+import { embedding } from "../../lib/ops/embedding.js";
 import { ByteTokenizer } from "../../lib/tokenizer/byte-tokenizer.js";
 import { devices, smallGpt, someTokens } from "../generate/models.js";
 import { Random } from "../support/random.js";
@@ -389,6 +390,20 @@ describe("an engine's service", () => {
     expect(between.count).toBeGreaterThan(7);
     expect(between.p50).toBeLessThanOrEqual(between.max);
     expect(tokensPerSecond).toBeGreaterThan(0);
+  });
+
+  test("an operation that fails elsewhere on the device is not the engine's", async () => {
+    using model = smallGpt("cpu", { contextLength: 48 });
+    const engine = engineFor(model, { maxBatchTokens: 4 });
+    const request = { tokens: someTokens(30, 1), maxTokens: 5, seed: 1 };
+    const result = Promise.resolve(engine.generate(request));
+    const [bad, weight] = [tensor(Int32Array.of(7)), tensor([[1, 2]])];
+    for (let i = 0; i < 8; i++) {
+      embedding(bad, weight).dispose();
+      await new Promise(setImmediate);
+    }
+    expect((await result).tokens).toEqual((await generateTokens(model, [request.tokens], request))[0]!.tokens);
+    await model.device.synchronize().catch(() => undefined);
   });
 
   test("another model takes over when the requests that have begun are done", async () => {

@@ -1,4 +1,4 @@
-/** The usual work of a server: it trains, generates, saves and loads, converts, downloads, and uses threads. */
+/** The usual work of a server: it trains, generates, serves, saves and loads, converts, downloads, and uses threads. */
 import { deepStrictEqual, strictEqual } from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -7,6 +7,7 @@ import path from "node:path";
 import { Worker } from "node:worker_threads";
 import { type ErrorCode, generateTokens, HeedError, loadCheckpoint, type LoadOptions, Trainer } from "heed";
 import { HubServer } from "../hub/server.js";
+import { serve } from "./serve.js";
 import {
   formats,
   type Lane,
@@ -110,4 +111,4 @@ export const employ: Work = async ({ place: { device, said, losses } }) => {
   deepStrictEqual(report, { said, losses }, "a thread got something else");
 };
 
-export const usual: readonly Work[] = [train, generate, load, convert, download, employ];
+export const usual: readonly Work[] = [train, generate, serve, serve, load, convert, download, employ];

@@ -47,6 +47,29 @@ export async function say(model: CausalModel): Promise<number[][]> {
   return (await generateTokens(model, prompts, options)).map(({ tokens }) => tokens);
 }
 
+/** Prompts of requests to an engine; half of them begin the same way. */
+export const questions = Array.from({ length: 8 }, (_, i) =>
+  i % 2 ? [7, 8, 9, 10, 11, 12, 13, 14, i] : Array.from({ length: i + 1 }, (_, t) => (t * 13 + i) % 96),
+);
+
+/** Returns the request of a question. */
+export const answerTo = (
+  which: number,
+): { tokens: number[]; maxTokens: number; seed: number; temperature: number } => ({
+  ...{ tokens: questions[which]!, maxTokens: 4 + which, seed: which },
+  temperature: which % 3,
+});
+
+/** Answers each question by itself. */
+async function answer(model: CausalModel): Promise<number[][]> {
+  const answers: number[][] = [];
+  for (const which of questions.keys()) {
+    const { tokens, ...options } = answerTo(which);
+    answers.push((await generateTokens(model, [tokens], options))[0]!.tokens);
+  }
+  return answers;
+}
+
 /** Returns the losses of a student's first steps. */
 export async function learn(on: Device | string): Promise<number[]> {
   using model = newStudent(on);
@@ -81,11 +104,14 @@ export class Place implements Disposable {
     readonly speaker: Llama,
     readonly said: number[][],
     readonly losses: number[],
+    /** The answer to each question. */
+    readonly answers: number[][],
   ) {}
 
   static async open(name: string, models: string): Promise<Place> {
     const speaker = newSpeaker(name);
-    const place = new Place(device(name), models, speaker, await say(speaker), await learn(name));
+    const [said, losses, answers] = [await say(speaker), await learn(name), await answer(speaker)];
+    const place = new Place(device(name), models, speaker, said, losses, answers);
     // Formats store the halves of rotary positions differently, so sums are rounded differently.
     for (const format of formats) {
       using loaded = await load(path.join(models, format), { kind: "causal", device: name });
