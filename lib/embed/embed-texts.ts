@@ -1,16 +1,12 @@
 // Turns texts into vectors with an encoder (Reimers & Gurevych 2019): tokenize, run the encoder, combine the states of
-// each text's tokens into one vector, and scale it to length 1 if the recipe says so. Texts are sorted by length, so
-// that a batch has little padding, and the vectors are returned in the order of the texts.
-import { noGrad } from "../autograd.js";
+// each text's tokens into one vector, and scale it to length 1 if the recipe says so.
 import { checkArray, checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { Bert } from "../models/bert.js";
-import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
-import { l2Normalize } from "../ops/l2-normalize.js";
-import { keep, scope } from "../scope.js";
-import { tensor } from "../creation.js";
-import type { FloatTensor } from "../tensor.js";
+import { checkPooling, type Pooling } from "../nn/pooling.js";
 import { Turns } from "../turns.js";
+import { untilAborted } from "../until-aborted.js";
+import { EmbeddingQueue } from "./embedding-queue.js";
 
 /** Options that determine how a text becomes a vector. */
 export interface EmbeddingRecipe {
@@ -44,8 +40,8 @@ export interface EmbeddingTokenizer {
 }
 
 /**
- * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, which keeps
- * padding small. For a published model, spread the `recipe` that `loadPretrained` returns into the options.
+ * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, also those of
+ * other calls for the same model that run at the same time. For a published model, spread the `recipe` that `loadPretrained` returns into the options.
  *
  * @example
  * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });
@@ -92,53 +88,7 @@ export async function embedTexts(
     tokens.push(ids);
     await turns.pause();
   }
-  const order = [...tokens.keys()].sort((a, b) => tokens[b]!.length - tokens[a]!.length);
-  const vectors = new Array<Float32Array>(texts.length);
-  // One batch is computed while the previous one is read.
-  let reading: Promise<void> = Promise.resolve();
-  for (let at = 0; at < order.length; at += batchSize) {
-    const members = order.slice(at, at + batchSize);
-    const batch = vectorsOf(
-      model,
-      members.map((i) => tokens[i]!),
-      pooling,
-      normalize,
-    );
-    const read = batch.data().then((data) => {
-      const width = data.length / members.length;
-      for (const [row, i] of members.entries()) vectors[i] = data.slice(row * width, (row + 1) * width);
-    });
-    batch.dispose();
-    read.catch(() => undefined);
-    await reading;
-    signal?.throwIfAborted();
-    reading = read;
-  }
-  await reading;
-  return vectors;
-}
-
-/**
- * Returns the vectors of sequences, f32 [B, C]. The first sequence must be the longest. The caller disposes the result.
- */
-function vectorsOf(model: Bert, sequences: Int32Array[], pooling: Pooling, normalize: boolean): FloatTensor {
-  const { device, training } = model;
-  const [batch, length] = [sequences.length, sequences[0]!.length];
-  const lengths = Int32Array.from(sequences, (ids) => ids.length);
-  const ids = new Int32Array(batch * length);
-  for (const [b, sequence] of sequences.entries()) ids.set(sequence, b * length);
-  if (training) model.eval();
-  try {
-    const vectors = noGrad(() =>
-      scope(() => {
-        const keyLengths = tensor(lengths, [batch], { device });
-        const states = model.forward(tensor(ids, [batch, length], { device }), { keyLengths });
-        const pooled = pool(states, lengths, pooling);
-        return normalize ? l2Normalize(pooled) : pooled;
-      }),
-    );
-    return keep(vectors);
-  } finally {
-    if (training) model.train();
-  }
+  const queue = EmbeddingQueue.of(model);
+  const vectors = tokens.map((ids) => queue.add(ids, { pooling, normalize, batchSize, signal }));
+  return untilAborted(Promise.all(vectors), signal);
 }

@@ -115,7 +115,7 @@ export class Scheduler {
     let budget = this.#limits.maxBatchTokens;
     for (let i = 0; i < this.#running.length && budget > 0; i++) {
       const request = this.#running[i]!;
-      if (request.length > this.#limits.contextLength) this.#forget(request);
+      this.#fit(request);
       const count = Math.min(request.pending, budget);
       let runs = true;
       while (runs && !this.#find(request, count)) runs = this.#preempt() !== request;
@@ -131,6 +131,7 @@ export class Scheduler {
     for (const request of [...this.#waiting]) {
       if (budget === 0 || this.#running.length === this.#limits.maxSequences) return;
       if (!this.#mayBegin(request)) continue;
+      this.#fit(request);
       this.#reuse(request);
       const count = Math.min(request.pending, budget);
       const joins = !this.#isComputed(request, work);
@@ -236,8 +237,9 @@ export class Scheduler {
     return request;
   }
 
-  /** Lets a request forget the first half of its context. */
-  #forget(request: Request): void {
+  /** Lets a request that has outgrown the context forget the first half of it. */
+  #fit(request: Request): void {
+    if (request.length <= this.#limits.contextLength) return;
     this.#free(request);
     request.forget(this.#limits.contextLength);
   }

@@ -11,7 +11,7 @@ import { type Outcome, valuesOf } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { type Sequence, sequencesOf } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
-import { untilAborted } from "./until-aborted.js";
+import { untilAborted } from "../until-aborted.js";
 
 /** Options of a beam search. */
 export interface BeamSearchOptions {

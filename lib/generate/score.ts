@@ -8,7 +8,7 @@ import { divergence } from "./diverged.js";
 import { checkModel, checkOptions, checkSignal, checkTokens } from "./options.js";
 import { keptTokens } from "./sequence.js";
 import { tokenLosses } from "./token-losses.js";
-import { untilAborted } from "./until-aborted.js";
+import { untilAborted } from "../until-aborted.js";
 
 /** The likelihood of a text under a model. */
 export interface Score {

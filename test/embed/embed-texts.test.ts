@@ -79,6 +79,35 @@ onEachDevice((device) => {
     expect(lower).toEqual((await embedTexts(model, plain, ["abc"]))[0]);
   });
 
+  test("calls at the same time share batches, and each gets its own vectors", async () => {
+    using model = bertOf(device);
+    const options = { pooling: "mean", batchSize: 4 } as const;
+    const alone: Float32Array[] = [];
+    for (const text of texts) alone.push(...(await embedTexts(model, tokenizer, [text], options)));
+    const passes: (readonly number[])[] = [];
+    const forward = model.forward.bind(model);
+    model.forward = (ids, ...rest) => {
+      passes.push(ids.shape);
+      return forward(ids, ...rest);
+    };
+    const stopping = new AbortController();
+    const aborted = embedTexts(model, tokenizer, texts, { ...options, signal: stopping.signal });
+    const both = await Promise.allSettled([
+      aborted,
+      ...texts.map((text) => embedTexts(model, tokenizer, [text], options)),
+      embedTexts(model, tokenizer, texts, { ...options, pooling: "max" }),
+      Promise.resolve().then(() => stopping.abort(new Error("enough"))),
+    ]);
+    expect(both[0]).toMatchObject({ status: "rejected", reason: { message: "enough" } });
+    for (const [i] of texts.entries()) {
+      const [vector] = (both[i + 1] as PromiseFulfilledResult<Float32Array[]>).value;
+      expectClose(`text ${i}`, vector!, alone[i]!, { absolute: 16, relative: 0 });
+    }
+    // Six texts of their own, and six of another pooling, in batches of up to four.
+    expect(passes.length).toBeLessThanOrEqual(2 + 2 + 1);
+    expect(Math.max(...passes.map(([rows]) => rows!))).toBe(4);
+  });
+
   test("refuses invalid input, and stops when aborted", async () => {
     using model = bertOf(device);
     const of = (...[own, tokens, list, options]: Parameters<typeof embedTexts>) =>
