@@ -1,4 +1,4 @@
-import { checkInteger } from "./check.js";
+import { checkBoolean, checkInteger } from "./check.js";
 import { describe, HeedError } from "./errors.js";
 import { warmUp, type WarmUpModel, type WarmUpOptions } from "./kernel-images.js";
 import { native, type MemoryStats } from "./native.js";
@@ -207,6 +207,24 @@ export function threads(): number {
 export function setThreads(count: number): void {
   checkInteger("setThreads", "count", count, 1, 256);
   native.setThreads(count);
+}
+
+/**
+ * Lets the operations of this thread give way to those of other threads of the process, or no longer. Call it at the
+ * beginning of a worker that trains while the main thread serves requests: the requests then hardly notice.
+ *
+ * On the CPU, operations in the background run while no others have run for 0.3 milliseconds. If others keep the
+ * threads busy, those in the background get 5 of every 50 milliseconds. On CUDA, they run on a stream of the least
+ * priority, and all others on streams of the greatest.
+ *
+ * @example
+ * setBackground(true); // in the worker, before it uses a CUDA device
+ *
+ * @throws ERR_DEVICE if this thread has used a CUDA device already.
+ */
+export function setBackground(background: boolean): void {
+  checkBoolean("setBackground", "background", background);
+  native.setBackground(background);
 }
 
 /**

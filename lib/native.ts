@@ -109,6 +109,7 @@ export interface Native {
   threads(): number;
   cores(): number;
   setThreads(count: number): void;
+  setBackground(background: boolean): void;
   tf32(): boolean;
   setTf32(allowed: boolean): void;
   setErrorClass(constructor: typeof HeedError): void;

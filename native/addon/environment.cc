@@ -95,8 +95,16 @@ Device& Environment::device(int64_t index) {
   cuda::Card& card = *cards[index - 1];
   if (!card.unusable.empty()) fail(Code::device, "cuda:%d: %s", card.index, card.unusable.c_str());
   if (index >= known) devices_.resize(index + 1);
-  devices_[index] = std::make_unique<cuda::Stream>(card, [this](const auto& image) { return unpack(image); });
+  devices_[index] =
+      std::make_unique<cuda::Stream>(card, [this](const auto& image) { return unpack(image); }, background_);
   return *devices_[index];
+}
+
+void Environment::set_background(bool background) {
+  // A CUDA stream keeps its priority, so it throws before anything is changed.
+  for (size_t i = devices_.size(); i-- > 0;)
+    if (devices_[i]) devices_[i]->set_background(background);
+  background_ = background;
 }
 
 std::shared_ptr<HostBuffer> Environment::host_buffer(size_t bytes) {

@@ -25,6 +25,9 @@ class Environment {
   // ERR_DEVICE or ERR_CUDA.
   Device& device(int64_t index);
 
+  // Lets the work of all devices give way to that of other environments. Throws ERR_DEVICE if a CUDA device is open.
+  void set_background(bool background);
+
   napi_value wrap(napi_env env, Handle* handle);  // takes ownership
 
   // Wraps a graph or a timer of a device: the result is an external whose data is the unique_ptr.
@@ -79,7 +82,8 @@ class Environment {
   std::vector<char> unpack(const cuda::Image& image);
 
   std::vector<std::unique_ptr<Device>> devices_;  // null for devices that are not opened
-  int64_t references_ = 1;                        // the environment itself and each handle
+  bool background_ = false;
+  int64_t references_ = 1;  // the environment itself and each handle
   int64_t reported_bytes_ = 0;
   const napi_env env_;
   napi_ref error_class_ = nullptr;

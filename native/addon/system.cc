@@ -52,6 +52,11 @@ napi_value set_threads(Call& call) {
   return nullptr;
 }
 
+napi_value set_background(Call& call) {
+  Environment::of(call.env).set_background(call.boolean(0));
+  return nullptr;
+}
+
 napi_value tf32(Call& call) {
   napi_value result = nullptr;
   napi_get_boolean(call.env, cuda::tf32(), &result);
@@ -118,6 +123,7 @@ void define_system(napi_env env, napi_value exports) {
   define(env, exports, "setThreads", &guarded<&set_threads>);
   define(env, exports, "tf32", &guarded<&tf32>);
   define(env, exports, "setTf32", &guarded<&set_tf32>);
+  define(env, exports, "setBackground", &guarded<&set_background>);
   define(env, exports, "cuda", &guarded<&cuda_devices>);
   define(env, exports, "setErrorClass", &guarded<&set_error_class>);
 }

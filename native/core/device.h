@@ -75,6 +75,8 @@ class Device {
   // fences that follow on this device. The queues give each other the signals, which end with the environment.
   using Signals = std::array<std::shared_ptr<HostBuffer>, 3>;
   virtual bool copy_from(Device&, void*, const void*, size_t, const Signals&) { return false; }
+  // Lets the work that follows give way to that of other queues, or no longer.
+  virtual void set_background(bool background) = 0;
   virtual void fence(Fence* fence) = 0;
   // Gives the cache back to the system in queue order. `told` is reached, without failures, when the system has the
   // memory. It must not be called while a graph is captured.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/platform.h"
+#include "cpu/thread_pool.h"
 
 namespace heed::cpu {
 
@@ -72,6 +73,10 @@ Stream::~Stream() {
 }
 
 CachingAllocator& Stream::allocator() { return allocator_; }
+void Stream::set_background(bool background) {
+  expect_not_capturing("setBackground");
+  launch("setBackground", [background] { set_background_loops(background); });
+}
 void Stream::fence(Fence* fence) { queue_.push_fence(fence); }
 void Stream::release_cached(std::unique_ptr<Fence> told) {
   allocator_.release_cached();

@@ -34,6 +34,7 @@ class Stream final : public Device {
   void download(void* destination, const void* source, size_t bytes) override;
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
   void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) override;
+  void set_background(bool background) override;
   void fence(Fence* fence) override;
   void release_cached(std::unique_ptr<Fence> told) override;
   std::unique_ptr<Timer> start_timer() override;

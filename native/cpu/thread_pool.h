@@ -1,5 +1,5 @@
 // The CPU backend's threads. Each process has one pool, which every environment's queue shares; it runs one parallel
-// loop after the other.
+// loop after the other. Loops of queues in the background give way to the others.
 #pragma once
 #include <cstdint>
 
@@ -9,6 +9,10 @@ namespace heed::cpu {
 // are handed out one by one, so uneven ones balance. The thread that runs a task must not affect its result. A body
 // must not throw and must not start a loop of its own.
 void run_parallel(int64_t tasks, void (*body)(void* context, int64_t task), void* context);
+
+// Says whether the loops that the calling thread runs from now on are in the background. Such a loop goes on only while
+// no other loop has run for some time. If others keep the pool busy, it still gets a tenth of the time.
+void set_background_loops(bool background);
 
 int thread_count();
 // Sets the number of threads, from 1 to 256; waits for the loop in progress.

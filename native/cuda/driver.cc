@@ -21,7 +21,7 @@ struct Opened {
   Driver driver;
   bool usable = false;
   std::string problem;
-  const char* missing[4] = {};  // first missing function of each feature
+  const char* missing[5] = {};  // first missing function of each feature
 };
 
 // The library stays open: the driver's own threads may outlive any moment at which it could be closed.
@@ -71,7 +71,7 @@ const char* missing(Feature feature) { return opened().missing[static_cast<int>(
 
 void expect_feature(Feature feature, const char* op) {
   static constexpr const char* kNames[] = {"record graphs", "measure time", "copy between cards",
-                                           "allocate in the order of a stream"};
+                                           "allocate in the order of a stream", "prefer some streams"};
   if (const char* symbol = missing(feature))
     fail(Code::cuda,
          "%s: the CUDA driver lacks %s, needed to %s: expected a driver of CUDA 11.4 (version 470) or later", op,

@@ -95,7 +95,7 @@ struct Driver {
 };
 
 // Features that the backend does without if the driver lacks one of their functions.
-enum class Feature { graphs, timing, peers, pools };
+enum class Feature { graphs, timing, peers, pools, priorities };
 
 inline CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 

@@ -23,19 +23,20 @@ bool blocking_launches() {
 
 }  // namespace
 
-Stream::Stream(Card& card, Unpack unpack, Unopened)
+Stream::Stream(Card& card, Unpack unpack, bool background, Unopened)
     : Device(Backend::cuda),
       card_(card),
       unpack_(std::move(unpack)),
       pooled_(card_.pools && Allocator::caches()),
       allocator_(*this),
+      background_(background),
       blocking_(blocking_launches()) {}
 
-Stream::Stream(Card& card, Unpack unpack) : Stream(card, std::move(unpack), Unopened()) {
+Stream::Stream(Card& card, Unpack unpack, bool background) : Stream(card, std::move(unpack), background, Unopened()) {
   const Driver& d = *driver();
   const char* op = "device";
   card_.make_current(op);
-  expect_success(d.stream_create(&stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
+  stream_ = make_stream(op);
   reaper_ = std::make_unique<Reaper>(card_);
   staging_ = std::make_unique<Staging>();
   watcher_ = std::make_unique<Watcher>(card_);
@@ -45,6 +46,27 @@ Stream::Stream(Card& card, Unpack unpack) : Stream(card, std::move(unpack), Unop
   arrivals_ = reinterpret_cast<unsigned*>(arrivals);
   zero(op, arrivals_, kArrivals * sizeof(unsigned));
   faults_ = std::make_unique<FaultReports>(*this);
+}
+
+// Makes a stream of the least or of the greatest priority. A driver without priorities treats all streams alike.
+CUstream Stream::make_stream(const char* op) const {
+  const Driver& d = *driver();
+  CUstream stream = nullptr;
+  if (missing(Feature::priorities)) {
+    expect_success(d.stream_create(&stream, CU_STREAM_NON_BLOCKING), op, "making a stream");
+    return stream;
+  }
+  int least = 0, greatest = 0;
+  expect_success(d.context_get_stream_priority_range(&least, &greatest), op, "asking for the priorities of streams");
+  const int priority = background_ ? least : greatest;
+  expect_success(d.stream_create_with_priority(&stream, CU_STREAM_NON_BLOCKING, priority), op, "making a stream");
+  return stream;
+}
+
+void Stream::set_background(bool background) {
+  if (background != background_)
+    fail(Code::device, "setBackground: expected to be called before this thread uses cuda:%d, got a later call",
+         card_.index);
 }
 
 Stream::~Stream() {

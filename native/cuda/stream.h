@@ -31,7 +31,8 @@ struct Grid {
 class Stream final : public Device {
  public:
   // `unpack` is called on the thread that launches, for kernels that the card has not loaded.
-  explicit Stream(Card& card, Unpack unpack = nullptr);
+  // Work in the background gives way to that of other streams.
+  explicit Stream(Card& card, Unpack unpack = nullptr, bool background = false);
   ~Stream() override;
 
   CachingAllocator& allocator() override { return allocator_; }
@@ -40,6 +41,7 @@ class Stream final : public Device {
   void send(std::shared_ptr<HostBuffer> to, const void* source) override;
   void receive(std::shared_ptr<HostBuffer> from, void* destination, Uploads::Share share) override;
   bool copy_from(Device& sender, void* destination, const void* source, size_t bytes, const Signals& signals) override;
+  void set_background(bool background) override;
   void fence(Fence* fence) override;
   void release_cached(std::unique_ptr<Fence> told) override;
   std::unique_ptr<Timer> start_timer() override;
@@ -96,7 +98,8 @@ class Stream final : public Device {
   friend class Allocator;
   // A constructor to delegate to, so that the destructor runs if opening fails half-way.
   struct Unopened {};
-  Stream(Card& card, Unpack unpack, Unopened);
+  Stream(Card& card, Unpack unpack, bool background, Unopened);
+  CUstream make_stream(const char* op) const;
   class EventTimer;
   class RecordedWork;
   class Staged;
@@ -153,6 +156,7 @@ class Stream final : public Device {
   Allocator allocator_;
   Backlog backlog_;
   CUstream stream_ = nullptr;
+  const bool background_;
   CUstream recording_stream_ = nullptr;  // takes the captured work, so that waiting calls are not captured with it
   unsigned* arrivals_ = nullptr;         // device memory
   std::vector<FaultReport*> spare_reports_;

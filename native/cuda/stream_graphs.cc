@@ -49,8 +49,7 @@ void Stream::start_recording() {
   const char* op = "capture";
   expect_feature(Feature::graphs, op);
   card_.make_current(op);
-  if (!recording_stream_)
-    expect_success(driver()->stream_create(&recording_stream_, CU_STREAM_NON_BLOCKING), op, "making a stream");
+  if (!recording_stream_) recording_stream_ = make_stream(op);
   auto recorded = std::make_shared<FaultReports>(*this);
   expect_success(driver()->stream_begin_capture(recording_stream_, CU_STREAM_CAPTURE_MODE_RELAXED), op, "beginning");
   recorded_ = std::move(recorded);
