@@ -4,8 +4,9 @@ import { HeedError } from "../errors.js";
  * Error (ERR_BUSY) of a request that an engine refuses because too many wait already.
  *
  * @example
+ * await using engine = new Engine(gpt, { tokenizer, maxQueue: 100 });
  * try {
- *   await engine.generate({ prompt: "Call me" });
+ *   await engine.generate({ prompt: "Call me", maxTokens: 8 });
  * } catch (error) {
  *   if (!(error instanceof BusyError)) throw error;
  *   console.log(`The server is busy. Try again in ${Math.ceil(error.retryAfter)} seconds.`);
