@@ -1,6 +1,6 @@
-// Decides which tokens of which requests a step computes. Every step serves running requests first, in the order of
-// priority and arrival: one token for those that generate, and a piece of the prompt for the others, as far as the
-// budget of tokens goes. Then waiting requests join. If pages run out, the last running request gives its pages back and
+// Decides which tokens of which requests a step computes. Every step serves running requests first: one token for those
+// that generate, then a piece of the prompt for the others in the order of priority and arrival, as far as the budget of
+// tokens goes. Then waiting requests join. If pages run out, the last running request gives its pages back and
 // waits; what it had is computed again later, unless the prefix cache still has it.
 import { HeedError } from "../errors.js";
 import type { PageTable } from "./page-table.js";
@@ -110,16 +110,26 @@ export class Scheduler {
     return this.next();
   }
 
-  /** Adds the work of running requests, and returns the number of tokens that are left. */
+  /**
+   * Adds the work of running requests, and returns the number of tokens that are left. Those that generate come first,
+   * so that no prompt holds them up.
+   */
   #continue(work: Work[]): number {
     let budget = this.#limits.maxBatchTokens;
-    for (let i = 0; i < this.#running.length && budget > 0; i++) {
-      const request = this.#running[i]!;
-      this.#fit(request);
+    for (const request of this.#running) this.#fit(request);
+    const generates = ({ pending }: Request): boolean => pending === 1;
+    const prompts = this.#running.filter((request) => !generates(request));
+    const preempted = new Set<Request>();
+    for (const request of [...this.#running.filter(generates), ...prompts]) {
+      if (budget === 0) break;
       const count = Math.min(request.pending, budget);
-      let runs = true;
-      while (runs && !this.#find(request, count)) runs = this.#preempt() !== request;
-      if (!runs) continue;
+      while (!preempted.has(request) && !this.#find(request, count)) {
+        const last = this.#preempt();
+        preempted.add(last);
+        const at = work.findIndex((one) => one.request === last);
+        if (at >= 0) budget += work.splice(at, 1)[0]!.count;
+      }
+      if (preempted.has(request)) continue;
       work.push({ request, count });
       budget -= count;
     }

@@ -130,6 +130,29 @@ describe("Engine", () => {
     expect(order.filter((name) => name === "long")).toHaveLength(2);
   });
 
+  test("a prompt that needs many steps delays the tokens of others by no more than two steps", async () => {
+    using model = bytes({ contextLength: 512 });
+    const engine = engineFor(model, { maxBatchTokens: 16 });
+    let last = 0;
+    const gaps: number[] = [];
+    const running = [1, 2, 3].map(async (seed) => {
+      for await (const { tokens } of engine.generate({ tokens: [seed], maxTokens: 60, seed })) {
+        if (seed === 1) {
+          gaps.push((engine.metrics.steps - last) / tokens.length);
+          last = engine.metrics.steps;
+        }
+      }
+    });
+    for (let i = 0; i < 5; i++) await new Promise(setImmediate);
+    // A higher priority lets it begin first, and does not stop those that generate.
+    const long = await engine.generate({ tokens: someTokens(400, 2), maxTokens: 1, seed: 1, priority: 1 });
+    await Promise.all(running);
+    expect(long.usage.promptTokens).toBe(400);
+    expect(Math.max(...gaps.slice(1))).toBeLessThanOrEqual(2);
+    // The prompt took the part of the budget that the others left.
+    expect(engine.metrics.steps).toBeGreaterThan(400 / 13);
+  });
+
   test("a request that is stopped frees its pages, and the others go on", async () => {
     using model = bytes();
     const engine = engineFor(model);
