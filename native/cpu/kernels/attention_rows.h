@@ -114,10 +114,12 @@ inline KeySpan step_of(const FewRows& part, int64_t begin) {
 // Asks for the i-th of `count` shares of a step of keys, all groups of each after the other, into the L2 cache: many
 // more lines can be on their way there than to the L1.
 inline void prefetch_step(const Attention& a, const FewRows& part, const TensorView& x, KeySpan step, int64_t i) {
-  const int64_t keys = step.end - step.begin, bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
-  for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++)
-    for (int64_t g = part.first; g < part.first + part.count; g++)
-      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(a.key_row(x, part.b, g, step.begin + j) + at, 0, 2);
+  const int64_t keys = step.end - step.begin, bytes = a.D * a.element_size, apart = x.strides[2] * a.element_size;
+  for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++) {
+    const char* row = a.key_row(x, part.b, part.first, step.begin + j);
+    for (int64_t g = 0; g < part.count; g++, row += apart)
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+  }
 }
 
 // body(g, i, step) for steps of keys and of each the i-th group g of all; the next step is asked for meanwhile. Steps
