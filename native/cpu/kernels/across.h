@@ -33,6 +33,35 @@ inline vf unpack_high(vf a, vf b) {
 #endif
 }
 
+// Rows of T that are as far apart from each other, as a function of a row. A processor has too few registers for a
+// pointer to each, which compilers would make and keep in memory; from one place on, these are four and three distances.
+template <class T>
+struct EvenRows {
+  const T* first;
+  int64_t apart;
+
+  const T* operator()(int i) const { return first + i * apart; }
+  auto from(int64_t k) const {
+    int64_t one = apart * static_cast<int64_t>(sizeof(T));
+    __asm__("" : "+r"(one));  // from here on, so that nothing is kept from one place to the next
+    const char* const row = reinterpret_cast<const char*>(first + k);
+    const char *const second = row + one, *const third = second + one, *const fourth = third + one;
+    const int64_t four = 4 * one;
+    return [=](int i) {
+      const char* const of_four = i % 4 == 0 ? row : i % 4 == 1 ? second : i % 4 == 2 ? third : fourth;
+      return reinterpret_cast<const T*>(of_four + i / 4 * four);
+    };
+  }
+};
+template <class T>
+inline auto rows_from(const EvenRows<T>& rows, int64_t k) {
+  return rows.from(k);
+}
+template <class Row>
+inline auto rows_from(const Row& row, int64_t k) {
+  return [&row, k](int i) { return row(i) + k; };
+}
+
 // The four words of rows i, i + 4, i + 8, …; row(i) is where row i's are.
 template <class Row>
 inline vf words_of_rows(const Row& row, int i) {
@@ -177,7 +206,7 @@ struct Across {
         for (int line = 0; line < kWidth / 4; line++) __builtin_prefetch(next + line * 64, 0, 2);
         next += kWidth * 16;
       }
-      add(k, kElements, [&](int i) { return row(i) + k; });
+      add(k, kElements, rows_from(row, k));
     }
     if (k >= end) return;
     T rest[kWidth][kElements] = {};

@@ -42,7 +42,7 @@ __attribute__((noinline)) void few_rows_scores(const float* q, int64_t ldq, cons
     for (int r = 0; r < R; r++) store(scores + r * kScoresStride + j, Words::scale_sum(sum[r], factor));
   };
   int64_t j = 0;
-  for (; j + kWidth <= keys; j += kWidth, k += kWidth * ldk) products(j, [=](int i) { return k + i * ldk; });
+  for (; j + kWidth <= keys; j += kWidth, k += kWidth * ldk) products(j, EvenRows<T>{k, ldk});
   if (j == keys) return;
   const T* rows[kWidth];  // the last one again, where there are no more
   for (int64_t i = 0; i < kWidth; i++) rows[i] = k + min_of(i, keys - j - 1) * ldk;

@@ -156,7 +156,7 @@ inline void dot_rows_across(const Problem& p, const Chains& chains, const float*
   };
   for (int64_t j = 0; j < columns; j += kWidth, b += kWidth * apart) {
     if (columns - j >= kWidth) {
-      dots(j, [=](int c) { return b + c * apart; });
+      dots(j, EvenRows<typename Words::Element>{b, apart});
       continue;
     }
     const typename Words::Element* rows[kWidth];  // the last one again, where there are no more
