@@ -7,11 +7,6 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-template <int n>
-struct Count {
-  static constexpr int value = n;
-};
-
 // Floats of gather_rows' result.
 inline int64_t gathered_floats(const Problem& p, const Chains& chains) {
   return p.m * ceil_div(chains.order(p.k).words(), kWidth) * kWidth;
@@ -32,7 +27,7 @@ inline void gather_rows(float* to, const Problem& p, const Chains& chains, const
         for (int j = 0; j < kWidth; j++) to[(word + j) * M + i] = x[j];
       } else {
         for (int j = 0; j < kWidth; j += kWays)
-          __builtin_memcpy(to + (word + j) * M + i * kWays, reinterpret_cast<const float*>(&x) + j, sizeof(vw));
+          __builtin_memcpy(to + (word + j) * M + i * kWays, reinterpret_cast<const float*>(&x) + j, sizeof(vs));
       }
     }
 }
@@ -59,7 +54,7 @@ constexpr int rows_at_once(int M) {
 
 // kWays words at p, of which there are n elements; zeros follow.
 template <class Words>
-inline vw ways_upto(const typename Words::Element* p, int64_t n) {
+inline vs ways_upto(const typename Words::Element* p, int64_t n) {
   constexpr int64_t kElements = kWays * Words::kElements;
   if (n >= kElements) return Words::ways(p);
   typename Words::Element some[kElements] = {};
@@ -83,14 +78,14 @@ inline void dot_rows(const Problem& p, const Chains& chains, const float* a, con
     const float* x = a;
     for (int64_t begin = 0; begin < p.k; begin += chains.length) {
       const int64_t end = min_of(begin + chains.length, p.k);
-      vw sum[R][M] = {};
+      vs sum[R][M] = {};
       const auto add = [&](int64_t k, int64_t n) {
-        vw y[R];
+        vs y[R];
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) y[r] = ways_upto<Words>(from + r * apart + k, n);
 #pragma GCC unroll 8
         for (int i = 0; i < M; i++, x += kWays) {
-          const vw left = load_as<vw>(x);
+          const vs left = load_as<vs>(x);
 #pragma GCC unroll 8
           for (int r = 0; r < R; r++) sum[r][i] = multiply_add<Words::kWord>(left, y[r], sum[r][i]);
         }
@@ -132,37 +127,30 @@ inline void dot_rows(const Problem& p, const Chains& chains, const float* a, con
   all(Count<R>{}, Asking < M == 1 && sizeof(Element) == sizeof(float) ? Ask::nothing : Ask::far > {});
 }
 
-// The same for a short K, whose sections are single chains: kWidth rows of b at a time, read across (across.h), so that
-// a vector of sums is one chain of each. Writes whole vectors.
+// The same for a short K, whose sections are single chains: rows of b are read across (across.h), so that a vector of
+// sums is one chain of each. Writes whole vectors.
 template <int M, class Words>
 inline void dot_rows_across(const Problem& p, const Chains& chains, const float* a, const typename Words::Element* b,
                             int64_t columns, float* sums, int64_t stride) {
-  using Rows = Across<typename Words::Element, Words::kElements>;
-  const int64_t apart = p.b.column;
-  const auto x = [&](int i, int64_t k, int64_t) { return a[k / Words::kElements * M + i]; };
-  const auto dots = [&](int64_t j, const auto& row) {
-    const auto* next = reinterpret_cast<const char*>(b + kWidth * apart);
+  using Element = typename Words::Element;
+  using Rows = Across<Element, Words::kElements>;
+  const auto x = [&](int i, int64_t k) { return a[k / Words::kElements * M + i]; };
+  for_each_group<M>(b, p.b.column, columns, [&](auto groups, int64_t j, const auto& row) {
+    constexpr int G = decltype(groups)::value;
+    const auto* next = reinterpret_cast<const char*>(b + (j + G * kShort) * p.b.column);
     for (int64_t begin = 0; begin == 0 || begin < p.k; begin += chains.length) {
       const int64_t end = min_of(begin + chains.length, p.k);
-      vf sum[M] = {};
-      Rows::template chains<M>(begin, end, x, row, next, sum,
-                               [](vf left, vf right, vf to) { return multiply_add<Words::kWord>(left, right, to); });
-      next += (end - begin) * kWidth * static_cast<int64_t>(sizeof *b);
-      for (int i = 0; i < M; i++) {
-        float* const to = sums + i * stride + j;
-        store(to, begin ? sum[i] + load(to) : sum[i]);
-      }
+      vs sum[G][M] = {};
+      Rows::chains(begin, end, x, row, next, sum,
+                   [](vs left, vs right, vs to) { return multiply_add<Words::kWord>(left, right, to); });
+      next += (end - begin) * G * kShort * static_cast<int64_t>(sizeof *b);
+      for (int g = 0; g < G; g++)
+        for (int i = 0; i < M; i++) {
+          float* const to = sums + i * stride + j + g * kShort;
+          store_as(to, begin ? sum[g][i] + load_as<vs>(to) : sum[g][i]);
+        }
     }
-  };
-  for (int64_t j = 0; j < columns; j += kWidth, b += kWidth * apart) {
-    if (columns - j >= kWidth) {
-      dots(j, EvenRows<typename Words::Element>{b, apart});
-      continue;
-    }
-    const typename Words::Element* rows[kWidth];  // the last one again, where there are no more
-    for (int64_t c = 0; c < kWidth; c++) rows[c] = b + min_of(c, columns - j - 1) * apart;
-    dots(j, [&](int c) { return rows[c]; });
-  }
+  });
 }
 
 }  // namespace

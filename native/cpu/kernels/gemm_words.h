@@ -10,28 +10,14 @@
 #pragma once
 #include "cpu/isa.h"
 #include "cpu/kernels/gemm.h"
+#include "cpu/kernels/short_vector.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
 
 enum class Word { f32, bf16_pair };
 
-// A vector of kWays words: half of AVX-512's, since tiles would take more chains badly.
-#if defined(__AVX512F__)
-constexpr int kWays = kWidth / 2;
-typedef float vw __attribute__((vector_size(kWays * 4)));
-inline vw fma(vw x, vw y, vw sum) { return (vw)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)sum); }
-inline vw load_ways(const float* p) { return load_as<vw>(p); }
-inline vw load_ways(const f16* p) { return (vw)_mm256_cvtph_ps(load_as<__m128i>(p)); }
-inline vw load_ways(const bf16* p) { return (vw)_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_as<__m128i>(p)), 16); }
-#else
-constexpr int kWays = kWidth;
-typedef vf vw;
-template <class T>
-inline vw load_ways(const T* p) {
-  return load(p);
-}
-#endif
+constexpr int kWays = kShort;  // with whole vectors of AVX-512, adding chains up would cost tiles twice as much
 
 // sum + x · y, of pairs x₀ · y₀ + x₁ · y₁. The instruction is written out because the other functions of a file for
 // AVX-512 must not use it, and GCC does not inline what may into what may not (isa.h, bf16_dot).
@@ -52,7 +38,7 @@ struct Singles {
   static constexpr Word kWord = Word::f32;
   static constexpr int kElements = 1;
   static vf along_k(const T* p, int64_t k) { return load_upto(p, k); }
-  static vw ways(const T* p) { return load_ways(p); }
+  static vs ways(const T* p) { return load_short(p); }
   static vf along_rows(const T* p, int64_t, int64_t, int64_t n) { return load_upto(p, n); }
   static float one(const T* p, int64_t, int64_t) { return load_one(p); }
 };
@@ -67,7 +53,7 @@ struct Pairs {
     __builtin_memcpy(bits, p, static_cast<size_t>(k) * sizeof *p);
     return load_as<vf>(bits);
   }
-  static vw ways(const bf16* p) { return load_as<vw>(p); }
+  static vs ways(const bf16* p) { return load_as<vs>(p); }
   static vf along_rows(const bf16* p, int64_t k_stride, int64_t k, int64_t n) {
     const vi first = (vi)load_upto(p, n), second = k > 1 ? (vi)load_upto(p + k_stride, n) : vi{};
     return (vf)((vi)((vu)first >> 16) | second);
