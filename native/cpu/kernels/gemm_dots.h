@@ -12,8 +12,8 @@ inline int64_t gathered_floats(const Problem& p, const Chains& chains) {
   return p.m * ceil_div(chains.order(p.k).words(), kWidth) * kWidth;
 }
 
-// to[step][M][ways] = the words of the rows of a, zeros after the last: in the order in which they are read, and not
-// in rows that may crowd into few cache sets.
+// to[step][M][ways] = the words of the rows of a, zeros after the last: in the order in which they are read, because
+// rows may be apart by distances that crowd into few cache sets.
 template <int M, class Words>
 inline void gather_rows(float* to, const Problem& p, const Chains& chains, const typename Words::Element* a) {
   const int64_t words = chains.order(p.k).words();
@@ -123,8 +123,8 @@ inline void dot_rows(const Problem& p, const Chains& chains, const float* a, con
   };
   if (near(R)) return all(Count<R>{}, Asking<Ask::near>{});
   if (M == 1 && near(R / 2)) return all(Count<R / 2>{}, Asking<Ask::near>{});
-  // One long row of f32 needs no help.
-  all(Count<R>{}, Asking < M == 1 && sizeof(Element) == sizeof(float) ? Ask::nothing : Ask::far > {});
+  constexpr bool kHelped = M > 1 || sizeof(Element) < sizeof(float);  // one row in f32 needs no help
+  all(Count<R>{}, Asking<kHelped ? Ask::far : Ask::nothing>{});
 }
 
 // The same for a short K, whose sections are single chains: rows of b are read across (across.h), so that a vector of

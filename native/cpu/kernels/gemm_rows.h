@@ -1,8 +1,6 @@
-// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed, and each thread reads it as
-// it lies, one address after the other: rows taken side by side, or pieces of rows, run at two thirds of the memory's
-// speed. M is a template parameter. Two forms by how B lies: dot products of its rows where it is contiguous in k
-// (gemm_dots.h), sums of its scaled rows where it is contiguous in n; in the latter threads take slices of k, a chain
-// each (gemm_words.h), whose sums are added up at the end.
+// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed. M is a template parameter.
+// Two forms by how B lies: dot products of its rows where it is contiguous in k (gemm_dots.h), sums of its scaled rows
+// where it is contiguous in n; in the latter each task is a chain (gemm_words.h), whose sums are added up at the end.
 #pragma once
 #include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_epilogue.h"
@@ -49,7 +47,8 @@ inline Two load_two(Words words, const typename Words::Element* p, int64_t k_str
 }
 
 // Asks for the kTwo elements at p. Where there is work between loads, a processor has too few of them under way
-// for what memory can do; those of one row in f32 need no help.
+// for what memory can do; those of one row in f32 need no help. They go to the L2 cache: rows of a chain are often
+// apart by multiples of 4 KiB, which share their places in the L1.
 template <int M, class T>
 inline void fetch(const T* p) {
   if constexpr (M > 1 || sizeof(T) < sizeof(float))
@@ -168,7 +167,7 @@ inline void multiply_scaled(const Problem& p, const Chains& chains, float* parti
     const int64_t batch = strip / strips, j = strip % strips * kStrip;
     finish(p, Target(p, batch), {sums, kStrip, M, min_of(kStrip, p.n - j)}, 0, j, true, true);
   };
-  // A strip's slices follow each other, so that each thread's part of B is in one piece.
+  // A strip's chains follow each other, so that each thread's part of B is in few pieces.
   parallel_for(p.batch * strips * count, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float own[kSums];
     for (int64_t task = begin; task < end; task++) {

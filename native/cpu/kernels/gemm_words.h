@@ -1,12 +1,12 @@
 // What the matrix product multiplies, and in which order it adds: the same in every form, for any number of rows.
 //
 // Operands become words of 32 bits: one element in f32, or two of bf16 that follow each other in k, where the machine
-// multiplies those. K is cut into even sections by its length alone, and the words of a section are dealt in turn to
-// kWays chains, so that a vector of neighbours in k is one step of them all; a short K is cut into chains themselves.
-// An element of the result is, of each chain, multiply-adds in the order of k, which begin at 0; chains are added one
-// after the other. So the bits of a row depend neither on the rows beside it nor on the number of threads. Chains are
-// short enough for threads to share few rows of B that are read end to end, and long enough for adding them up to cost
-// many rows 2 % to 6 %.
+// multiplies those. K is cut into even sections by its length alone. The words of a section are dealt in turn to kWays
+// chains, so that for a row of B, read as it lies, the lanes of a vector of sums are a chain each; where K is short, a
+// section is one chain. A chain is multiply-adds in the order of k that begin at 0. An element of the result is the sum
+// of its chains, one after the other. So the bits of a row depend neither on the rows beside it nor on the number of
+// threads. Chains are short enough for threads to share few rows of B, and long enough for adding them up to cost many
+// rows 2 % to 6 %.
 #pragma once
 #include "cpu/isa.h"
 #include "cpu/kernels/gemm.h"
