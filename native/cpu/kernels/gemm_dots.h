@@ -80,9 +80,17 @@ inline void dot_rows(const Problem& p, const Chains& chains, const float* a, con
       const int64_t end = min_of(begin + chains.length, p.k);
       vs sum[R][M] = {};
       const auto add = [&](int64_t k, int64_t n) {
+        const auto word = [&](int r) { return ways_upto<Words>(from + r * apart + k, n); };
+        if constexpr (M == 1) {  // each is needed once, and 16 registers have no room for all
+          const vs left = load_as<vs>(x);
+          x += kWays;
+#pragma GCC unroll 8
+          for (int r = 0; r < R; r++) sum[r][0] = multiply_add<Words::kWord>(left, word(r), sum[r][0]);
+          return;
+        }
         vs y[R];
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) y[r] = ways_upto<Words>(from + r * apart + k, n);
+        for (int r = 0; r < R; r++) y[r] = word(r);
 #pragma GCC unroll 8
         for (int i = 0; i < M; i++, x += kWays) {
           const vs left = load_as<vs>(x);
