@@ -37,7 +37,8 @@ struct KeyBlocks {
 
 struct Attention {
   TensorView q, k, v;
-  DType dtype;  // of q, k, v and all tensors of their shapes
+  DType dtype;           // of q, k, v and all tensors of their shapes
+  int64_t element_size;  // in bytes
   int64_t B, Tq, Tk, H, Hkv, D, G;
   int64_t rows;   // of a group: Tq · G
   int64_t width;  // D, padded to whole vectors
@@ -67,9 +68,7 @@ struct Attention {
       return element(x, pages.page(b, j) * x.strides[0] + j % pages.size * x.strides[1] + g * x.strides[2]);
     return element(x, b * x.strides[0] + j * x.strides[1] + g * x.strides[2]);
   }
-  char* element(const TensorView& x, int64_t i) const {
-    return x.ptr<char>() + i * static_cast<int64_t>(size_of(dtype));
-  }
+  char* element(const TensorView& x, int64_t i) const { return x.ptr<char>() + i * element_size; }
   // Returns the index of row r in a [B, H, Tq] tensor.
   int64_t row_index(int64_t b, int64_t g, int64_t r) const { return (b * H + head(g, r)) * Tq + r / G; }
   // Returns the element of dropout's draws that belongs to the row's key 0.
@@ -139,6 +138,7 @@ inline Attention make_attention(const char* op, In q, In k, In v, const Attentio
   a.k = k;
   a.v = v;
   a.dtype = q.dtype;
+  a.element_size = static_cast<int64_t>(size_of(q.dtype));
   a.B = n.B;
   a.Tq = n.Tq;
   a.Tk = n.Tk;

@@ -34,19 +34,16 @@ template <class Words, int R, class T>
 __attribute__((noinline)) void few_rows_scores(const float* q, int64_t ldq, const T* k, int64_t ldk, int64_t keys,
                                                int64_t D, float factor, float* scores) {
   using Keys = Across<T, Words::kTerms>;
-  const auto x = [=](int r, int64_t d, int64_t) { return q[r * ldq + d / Words::kTerms]; };
-  const auto products = [&](int64_t j, const auto& row) {
-    vf sum[R] = {};
-    Keys::template chains<R>(0, D, x, row, nullptr, sum,
-                             [](vf left, vf right, vf to) { return Words::multiply_add(left, right, to); });
-    for (int r = 0; r < R; r++) store(scores + r * kScoresStride + j, Words::scale_sum(sum[r], factor));
-  };
-  int64_t j = 0;
-  for (; j + kWidth <= keys; j += kWidth, k += kWidth * ldk) products(j, [=](int i) { return k + i * ldk; });
-  if (j == keys) return;
-  const T* rows[kWidth];  // the last one again, where there are no more
-  for (int64_t i = 0; i < kWidth; i++) rows[i] = k + min_of(i, keys - j - 1) * ldk;
-  products(j, [&](int i) { return rows[i]; });
+  const auto x = [=](int r, int64_t d) { return q[r * ldq + d / Words::kTerms]; };
+  for_each_group<R>(k, ldk, keys, [&](auto groups, int64_t j, const auto& row) {
+    constexpr int G = decltype(groups)::value;
+    vs sum[G][R] = {};
+    Keys::chains(0, D, x, row, nullptr, sum,
+                 [](vs left, vs right, vs to) { return Words::multiply_add(left, right, to); });
+    for (int g = 0; g < G; g++)
+      for (int r = 0; r < R; r++)
+        store_as(scores + r * kScoresStride + j + g * kShort, Words::scale_sum(sum[g][r], factor));
+  });
 }
 
 // Calls body(first, count) for runs of keys, counted from `begin`, that the block mask leaves visible to any row of the
@@ -114,10 +111,12 @@ inline KeySpan step_of(const FewRows& part, int64_t begin) {
 // Asks for the i-th of `count` shares of a step of keys, all groups of each after the other, into the L2 cache: many
 // more lines can be on their way there than to the L1.
 inline void prefetch_step(const Attention& a, const FewRows& part, const TensorView& x, KeySpan step, int64_t i) {
-  const int64_t keys = step.end - step.begin, bytes = a.D * static_cast<int64_t>(size_of(a.dtype));
-  for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++)
-    for (int64_t g = part.first; g < part.first + part.count; g++)
-      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(a.key_row(x, part.b, g, step.begin + j) + at, 0, 2);
+  const int64_t keys = step.end - step.begin, bytes = a.D * a.element_size, apart = x.strides[2] * a.element_size;
+  for (int64_t j = keys * i / part.count; j < keys * (i + 1) / part.count; j++) {
+    const char* row = a.key_row(x, part.b, part.first, step.begin + j);
+    for (int64_t g = 0; g < part.count; g++, row += apart)
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+  }
 }
 
 // body(g, i, step) for steps of keys and of each the i-th group g of all; the next step is asked for meanwhile. Steps
@@ -137,27 +136,19 @@ inline bool in_one_page(const Attention& a, int64_t b, int64_t j, int64_t n) {
   return !a.pages.table || a.pages.page(b, j) == a.pages.page(b, j + n - 1);
 }
 
-// The scores of a group's rows and n keys from `first` on. Keys in different pages are brought together first, and so
-// are those that are a multiple of 4 KiB apart: they share a cache set, where a line is gone before all of it is read.
+// The scores of a group's rows and n keys from `first` on. Keys in different pages are brought together first.
 template <class Words>
 inline void few_rows_products(const Attention& a, int64_t b, int64_t g, int64_t first, int64_t n, const float* q,
                               int64_t ldq, float* copied, float* scores) {
-  constexpr int64_t kSets = 4096;
   with_float_type(a.dtype, [&](auto element) {
     using T = decltype(element);
-    constexpr int64_t kVector = sizeof(vf) / sizeof(T);
     const auto key = [&](int64_t j) { return reinterpret_cast<const T*>(a.key_row(a.k, b, g, first + j)); };
     const T* keys = key(0);
     int64_t ldk = a.k.strides[1];
-    if (!in_one_page(a, b, first, n) || ldk * static_cast<int64_t>(sizeof(T)) % kSets == 0) {
-      T* to = reinterpret_cast<T*>(copied);
-      for (int64_t j = 0; j < n; j++, to += a.width) {
-        const T* const from = key(j);
-        int64_t d = 0;
-        for (; d + kVector <= a.D; d += kVector) store_as(to + d, load_as<vf>(from + d));
-        __builtin_memcpy(to + d, from + d, static_cast<size_t>(a.D - d) * sizeof(T));
-      }
-      keys = reinterpret_cast<const T*>(copied);
+    if (!in_one_page(a, b, first, n)) {
+      T* const to = reinterpret_cast<T*>(copied);
+      for (int64_t j = 0; j < n; j++) __builtin_memcpy(to + j * a.width, key(j), static_cast<size_t>(a.D) * sizeof(T));
+      keys = to;
       ldk = a.width;
     }
     if constexpr (Words::kTerms == 1 || sizeof(T) == 2)

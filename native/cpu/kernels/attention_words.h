@@ -6,6 +6,7 @@
 #include "cpu/isa.h"
 #include "cpu/kernels/attention_mask.h"
 #include "cpu/kernels/convert.h"
+#include "cpu/kernels/short_vector.h"
 
 namespace heed::cpu::HEED_ISA {
 namespace {
@@ -13,11 +14,17 @@ namespace {
 struct F32Words {
   static constexpr int64_t kTerms = 1;  // terms of a sum in one word
   static vf broadcast(const float* word) { return set1(*word); }
-  static vf multiply_add(vf a, vf b, vf sum) { return fma(a, b, sum); }
+  template <class V>
+  static V multiply_add(V a, V b, V sum) {
+    return fma(a, b, sum);
+  }
   // The queries already include the factor of scores. On bf16 queries it would be rounded, so there it multiplies their
   // products.
   static vf scale_words(vf words, float factor) { return words * set1(factor); }
-  static vf scale_sum(vf sum, float) { return sum; }
+  template <class V>
+  static V scale_sum(V sum, float) {
+    return sum;
+  }
 };
 
 #if defined(__AVX512F__)
@@ -30,12 +37,16 @@ struct Bf16Words {
     __builtin_memcpy(&bits, word, sizeof bits);
     return (vf)set1i(bits);
   }
-  static vf multiply_add(vf a, vf b, vf sum) {
+  template <class V>
+  static V multiply_add(V a, V b, V sum) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
   }
   static vf scale_words(vf words, float) { return words; }
-  static vf scale_sum(vf sum, float factor) { return sum * set1(factor); }
+  template <class V>
+  static V scale_sum(V sum, float factor) {
+    return sum * factor;
+  }
   // Loads the first n bf16, at most a vector, followed by zeros.
   static vf read(const void* p, int64_t n) {
     return n < 2 * kWidth ? (vf)_mm512_maskz_loadu_epi16((1u << n) - 1, p) : (vf)_mm512_loadu_si512(p);

@@ -1,8 +1,6 @@
-// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed, and each thread reads it as
-// it lies, one address after the other: rows taken side by side, or pieces of rows, run at two thirds of the memory's
-// speed. M is a template parameter. Two forms by how B lies: dot products of its rows where it is contiguous in k
-// (gemm_dots.h), sums of its scaled rows where it is contiguous in n; in the latter threads take slices of k, a chain
-// each (gemm_words.h), whose sums are added up at the end.
+// The matrix product of a few rows (decoding): bound by reading B once, so B is not packed. M is a template parameter.
+// Two forms by how B lies: dot products of its rows where it is contiguous in k (gemm_dots.h), sums of its scaled rows
+// where it is contiguous in n; in the latter each task is a chain (gemm_words.h), whose sums are added up at the end.
 #pragma once
 #include "cpu/kernels/gemm_dots.h"
 #include "cpu/kernels/gemm_epilogue.h"
@@ -10,11 +8,6 @@
 
 namespace heed::cpu::HEED_ISA {
 namespace {
-
-template <int n>
-struct Count {
-  static constexpr int value = n;
-};
 
 constexpr int kFewRows = 8;
 // Columns of a strip in each form: rows of B for dot products; for sums, as many as let M rows of them stay in L1.
@@ -54,12 +47,13 @@ inline Two load_two(Words words, const typename Words::Element* p, int64_t k_str
 }
 
 // Asks for the kTwo elements at p. Where there is work between loads, a processor has too few of them under way
-// for what memory can do; those of one row in f32 need no help.
+// for what memory can do; those of one row in f32 need no help. They go to the L2 cache: rows of a chain are often
+// apart by multiples of 4 KiB, which share their places in the L1.
 template <int M, class T>
 inline void fetch(const T* p) {
   if constexpr (M > 1 || sizeof(T) < sizeof(float))
     for (size_t byte = 0; byte < kTwo * sizeof(T); byte += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(p) + byte);
+      __builtin_prefetch(reinterpret_cast<const char*>(p) + byte, 0, 2);
 }
 
 // Puts kTwo sums that were added up in the order of load_two into their own order.
@@ -71,11 +65,11 @@ inline void put_in_order(const bf16*, float* sums) {
   store_as(sums + kWidth, interleave_high(even, odd));
 }
 
-// sums[i][j] = Σ_p a[i][p] b[p][j] for p in [begin, end) and `columns` of b's contiguous columns, kDepth rows of b at a
-// time. Writes up to a multiple of kTwo.
+// sums[i][j] = Σ_p a[i][p] b[p][j] for a chain's `steps` words p, `apart` elements apart from `begin` on and before
+// `end`, and `columns` of b's contiguous columns, kDepth words at a time. Writes up to a multiple of kTwo.
 template <int M, class Words>
 inline void scale_rows(const Problem& p, const typename Words::Element* a, const typename Words::Element* b,
-                       int64_t begin, int64_t end, int64_t columns, float* sums) {
+                       int64_t begin, int64_t end, int64_t steps, int64_t apart, int64_t columns, float* sums) {
   constexpr int64_t kElements = Words::kElements;
   constexpr int kDepth = (M <= 2 ? 8 : 4) / static_cast<int>(kElements);  // in words
   constexpr int64_t kStrip = sum_strip(M);
@@ -86,16 +80,16 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
     vf x[M][D];
     for (int i = 0; i < M; i++)
       for (int q = 0; q < D; q++) {
-        const int64_t at = k + q * kElements;
-        x[i][q] = set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at));
+        const int64_t at = k + q * apart;
+        x[i][q] = at < end ? set1(Words::one(a + i * p.a.row + at * p.a.column, p.a.column, end - at)) : vf{};
       }
     const auto step = [&](int64_t j, auto... left) {
       Two y[D];
 #pragma GCC unroll 8
       for (int q = 0; q < D; q++) {
-        const auto* const row = b + (k + q * kElements) * p.b.row + j;
+        const auto* const row = b + (k + q * apart) * p.b.row + j;
 #pragma GCC unroll 2
-        for (int64_t i = 0; i < kElements; i++) fetch<M>(row + (D * kElements + i) * p.b.row);
+        for (int64_t i = 0; i < kElements; i++) fetch<M>(row + (D * apart + i) * p.b.row);
         y[q] = load_two(Words{}, row, p.b.row, left...);
       }
 #pragma GCC unroll 8
@@ -111,37 +105,39 @@ inline void scale_rows(const Problem& p, const typename Words::Element* a, const
         store(s + kWidth, second);
       }
     };
-    const bool whole = k + D * kElements <= end;  // else the last word is not
+    const bool whole = k + (D - 1) * apart + kElements <= end;  // else the last word is not
     int64_t j = 0;
     if (whole)
       for (; j + kTwo <= columns; j += kTwo) step(j);
     for (; j < columns; j += kTwo) step(j, columns - j, end - k);
   };
   int64_t k = begin;
-  for (; k + kDepth * kElements <= end; k += kDepth * kElements) some(k, Count<kDepth>{});
-  for (; k < end; k += kElements) some(k, Count<1>{});
+  for (; k + (kDepth - 1) * apart + kElements <= end; k += kDepth * apart) some(k, Count<kDepth>{});
+  for (; k < begin + steps * apart; k += apart) some(k, Count<1>{});
   for (int i = 0; i < M; i++)
     for (int64_t j = 0; j < columns; j += kTwo) put_in_order(b, sums + i * kStrip + j);
 }
 
 template <int M>
-inline void multiply_dots(const Problem& p, const Chains& chains, float* floats) {
-  const int64_t strips = ceil_div(p.n, kDotStrip);
-  if (floats)
-    for (int64_t i = 0; i < p.batch * M; i++)
-      (p.a.at(i / M) + i % M * p.a.row).visit([&](const auto* a) {
-        for (int64_t k = 0; k < p.k; k += kWidth) store_upto(floats + i * p.k + k, load_upto(a + k, p.k - k), p.k - k);
-      });
+inline void multiply_dots(const Problem& p, const Chains& chains, float* words) {
+  const int64_t strips = ceil_div(p.n, kDotStrip), size = gathered_floats(p, chains);
+  for (int64_t batch = 0; batch < p.batch; batch++) {
+    const Floats a = p.a.at(batch);
+    with_words(chains.word, a.dtype, [&](auto kind) {
+      using Words = decltype(kind);
+      gather_rows<M, Words>(words + batch * size, p, chains, a.as<typename Words::Element>());
+    });
+  }
   const int64_t grain = ceil_div(kTaskElements, kDotStrip * max_of<int64_t>(1, p.k));
   parallel_for(p.batch * strips, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float sums[M * kDotStrip];
     for (int64_t task = begin; task < end; task++) {
       const int64_t batch = task / strips, j = task % strips * kDotStrip, columns = min_of(kDotStrip, p.n - j);
-      const Floats a = p.a.at(batch), b = p.b.at(batch) + j * p.b.column;
-      with_words(chains.word, a.dtype, [&](auto words) {
-        using Words = decltype(words);
-        dot_rows<M, Words>(p, chains, a.as<typename Words::Element>(), floats + batch * M * p.k,
-                           b.as<typename Words::Element>(), columns, sums, kDotStrip);
+      const Floats b = p.b.at(batch) + j * p.b.column;
+      with_words(chains.word, b.dtype, [&](auto kind) {
+        using Words = decltype(kind);
+        const auto dots = chains.ways > 1 ? dot_rows<M, Words> : dot_rows_across<M, Words>;
+        dots(p, chains, words + batch * size, b.as<typename Words::Element>(), columns, sums, kDotStrip);
       });
       finish(p, Target(p, batch), {sums, kDotStrip, M, columns}, 0, j, true, true);
     }
@@ -154,45 +150,47 @@ struct FewRows {
   Chains chains;
 
   explicit FewRows(const Problem& p) : dots(p.b.row == 1), chains(p) {}
-  // The memory it takes: for floats of a, or for sums of chains that wait to be added up.
+  // The memory it takes: for the words of a, or for sums of chains that wait to be added up.
   int64_t floats(const Problem& p) const {
-    if (dots) return chains.word == Word::f32 && p.a.data.dtype != DType::f32 ? p.batch * p.m * p.k : 0;
-    const int64_t strip = sum_strip(p.m);
-    return chains.count > 1 ? p.batch * ceil_div(p.n, strip) * chains.count * p.m * strip : 0;
+    if (dots) return p.batch * gathered_floats(p, chains);
+    const int64_t strip = sum_strip(p.m), count = chains.count * chains.ways;
+    return count > 1 ? p.batch * ceil_div(p.n, strip) * count * p.m * strip : 0;
   }
 };
 
 template <int M>
 inline void multiply_scaled(const Problem& p, const Chains& chains, float* partial) {
   constexpr int64_t kStrip = sum_strip(M), kSums = M * kStrip;
-  const int64_t strips = ceil_div(p.n, kStrip);
-  const int64_t grain = ceil_div(kSliceElements, min_of(kStrip, p.n) * max_of<int64_t>(1, chains.length));
+  const int64_t strips = ceil_div(p.n, kStrip), count = chains.count * chains.ways;
+  const int64_t grain = ceil_div(kSliceElements, min_of(kStrip, p.n) * max_of<int64_t>(1, chains.length / chains.ways));
   const auto finish_strip = [&](int64_t strip, float* sums) {
     const int64_t batch = strip / strips, j = strip % strips * kStrip;
     finish(p, Target(p, batch), {sums, kStrip, M, min_of(kStrip, p.n - j)}, 0, j, true, true);
   };
-  // A strip's slices follow each other, so that each thread's part of B is in one piece.
-  parallel_for(p.batch * strips * chains.count, grain, [&](int64_t begin, int64_t end) {
+  // A strip's chains follow each other, so that each thread's part of B is in few pieces.
+  parallel_for(p.batch * strips * count, grain, [&](int64_t begin, int64_t end) {
     alignas(64) float own[kSums];
     for (int64_t task = begin; task < end; task++) {
-      const int64_t strip = task / chains.count, batch = strip / strips, j = strip % strips * kStrip;
-      const int64_t first = task % chains.count * chains.length;
-      float* const sums = chains.count > 1 ? partial + task * kSums : own;
+      const int64_t strip = task / count, batch = strip / strips, j = strip % strips * kStrip;
+      const int64_t chain = task % count, section = chain / chains.ways * chains.length;
+      const int64_t end = min_of(section + chains.length, p.k), first = section + chain % chains.ways * chains.elements;
+      float* const sums = count > 1 ? partial + task * kSums : own;
       const Floats a = p.a.at(batch), b = p.b.at(batch) + j;
       with_words(chains.word, a.dtype, [&](auto words) {
         using Words = decltype(words);
-        scale_rows<M, Words>(p, a.as<typename Words::Element>(), b.as<typename Words::Element>(), first,
-                             min_of(first + chains.length, p.k), min_of(kStrip, p.n - j), sums);
+        scale_rows<M, Words>(p, a.as<typename Words::Element>(), b.as<typename Words::Element>(), first, end,
+                             chains.order(end - section).steps, chains.ways * chains.elements, min_of(kStrip, p.n - j),
+                             sums);
       });
-      if (chains.count == 1) finish_strip(strip, sums);
+      if (count == 1) finish_strip(strip, sums);
     }
   });
-  if (chains.count == 1) return;
+  if (count == 1) return;
   parallel_for(p.batch * strips, ceil_div(kTaskElements, kSums), [&](int64_t begin, int64_t end) {
     for (int64_t strip = begin; strip < end; strip++) {
       const int64_t columns = min_of(kStrip, p.n - strip % strips * kStrip);
-      float* const sums = partial + strip * chains.count * kSums;
-      for (int64_t chain = 1; chain < chains.count; chain++)
+      float* const sums = partial + strip * count * kSums;
+      for (int64_t chain = 1; chain < count; chain++)
         for (int i = 0; i < M; i++)
           for (int64_t j = i * kStrip; j < i * kStrip + columns; j += kWidth)
             store(sums + j, load(sums + j) + load(sums + chain * kSums + j));
@@ -204,7 +202,7 @@ inline void multiply_scaled(const Problem& p, const Chains& chains, float* parti
 template <int M>
 inline void multiply_few(const Problem& p, const FewRows& few, float* memory) {
   if (few.dots)
-    multiply_dots<M>(p, few.chains, few.floats(p) ? memory : nullptr);
+    multiply_dots<M>(p, few.chains, memory);
   else
     multiply_scaled<M>(p, few.chains, memory);
 }

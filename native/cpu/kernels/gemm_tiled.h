@@ -27,7 +27,7 @@ struct Tiling {
   int64_t workers;
   int64_t row_panels, column_panels;
   Chains chains;
-  int64_t depth, passes;  // over K: whole chains, kSteps of words or fewer
+  int64_t depth, passes;  // over K: a section, or chains of kSteps of words in all or fewer
   int64_t block_columns;  // panels of B in a block
   bool share_a, share_b;  // true if the operand is packed ahead
   int64_t height, width;  // panels within a range that is packed ahead
@@ -36,7 +36,7 @@ struct Tiling {
 
   explicit Tiling(const Problem& p) : workers(thread_count()), chains(p) {
     const int64_t together = max_of<int64_t>(1, kSteps * chains.elements / chains.length);
-    depth = even_part(chains.count, together) * chains.length;
+    depth = chains.ways > 1 ? chains.length : even_part(chains.count, together) * chains.length;
     passes = max_of<int64_t>(1, ceil_div(p.k, depth));
     const int64_t steps = depth / chains.elements;
     // Panels are a cache line further apart than they are long, so that they do not compete for the same cache sets.
@@ -50,9 +50,9 @@ struct Tiling {
 
     share_b = row_panels > 1 && (p.m > kRowsAtOnce || p.batch * column_panels < 4 * workers);
     // If each block is fetched once, the number of blocks should divide evenly among the workers.
+    const int64_t block = kBlockColumns * kSteps / max_of(kSteps, steps) / kTileColumns;
     const int64_t turns = ceil_div(column_panels, 2 * workers * kAheadPanels);
-    block_columns =
-        share_b ? even_part(column_panels, kBlockColumns / kTileColumns) : ceil_div(column_panels, 2 * workers * turns);
+    block_columns = share_b ? even_part(column_panels, block) : ceil_div(column_panels, 2 * workers * turns);
     share_a = column_panels > block_columns;
     height = share_a ? min_of(row_panels, kSharedFloats / a.stride) : row_panels;
     width = share_b ? min_of(column_panels,
@@ -110,10 +110,11 @@ class TiledProduct {
   }
   void pack(float* to, const Panels& panels, Floats from, int64_t rows_, int64_t row_stride, int64_t k_stride) const {
     if (t.chains.word == Word::bf16_pair)
-      return pack_panels<Pairs>(to, panels, reinterpret_cast<const bf16*>(from.data), rows_, k, row_stride, k_stride);
+      return pack_panels<Pairs>(to, panels, reinterpret_cast<const bf16*>(from.data), rows_, k, t.chains.order(k),
+                                row_stride, k_stride);
     from.visit([&](auto* first) {
       using T = std::remove_pointer_t<decltype(first)>;
-      pack_panels<Singles<T>>(to, panels, first, rows_, k, row_stride, k_stride);
+      pack_panels<Singles<T>>(to, panels, first, rows_, k, t.chains.order(k), row_stride, k_stride);
     });
   }
 
@@ -216,7 +217,8 @@ class TiledProduct {
     }
     if (pass > 0)
       get({tile, kTileColumns, tile_rows, tile_columns}, target.partial + (i * p.partial.row + j), p.partial.row);
-    const int64_t steps = ceil_div(k, t.chains.elements), length = t.chains.length / t.chains.elements;
+    const Order order = t.chains.order(k);
+    const int64_t steps = order.words(), length = order.ways > 1 ? order.steps : t.chains.length / t.chains.elements;
     if (t.chains.word == Word::bf16_pair)
       multiply_tile<Word::bf16_pair>(tile_rows, tile_columns, steps, length, pass > 0, a, t.a.lanes, b, t.b.lanes, tile,
                                      ahead);
