@@ -288,3 +288,4 @@ export {
   type RequestOptions,
 } from "./engine/engine.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
+export type { SpeculationOptions } from "./engine/speculation.js";

@@ -119,9 +119,9 @@ export class Speculation {
    * drafts.
    */
   async #draft(lengths: readonly DraftLength[], budget: number): Promise<readonly number[][]> {
-    const began = this.#began;
+    const [drafter, began] = [this.#drafter!, this.#began];
     try {
-      const drafts = await this.#drafter!.draft(lengths, budget);
+      const drafts = await drafter.draft(lengths, budget);
       this.begin();
       const longest = Math.max(...lengths.map(({ count }) => count));
       this.#policy?.drafted(lengths.length, (this.#began - began) / longest);
@@ -130,6 +130,9 @@ export class Speculation {
       this.dispose();
       this.#resting = rest;
       return [];
+    } finally {
+      // If the engine was closed meanwhile, the memory may have been made again.
+      if (this.#drafter !== drafter) drafter.dispose();
     }
   }
 
