@@ -49,14 +49,19 @@ describe("n-grams", () => {
 
   test("many equal places cost no more than a few", () => {
     const tokens = Array.from({ length: 20_000 }, (_, i) => i % 2);
-    const index = new NgramIndex(tokens);
+    let reads = 0;
+    const counted = new Proxy(tokens, {
+      get: (target, key) => {
+        reads++;
+        return Reflect.get(target, key) as unknown;
+      },
+    });
+    const index = new NgramIndex(counted);
     index.draft(1);
-    const began = performance.now();
-    for (let i = 0; i < 1000; i++) {
-      tokens.push(tokens.length % 2);
-      expect(index.draft(1)).toHaveLength(1);
-    }
-    expect(performance.now() - began).toBeLessThan(1000);
+    reads = 0;
+    tokens.push(0);
+    expect(index.draft(1)).toEqual([1]);
+    expect(reads).toBeLessThan(1000);
   });
 });
 
@@ -167,10 +172,13 @@ describe("speculation", () => {
       { stopTokens: someTokens(20, 4), minTokens: 9 },
     ];
     await using engine = new Engine(model, { speculation: { draft, ...always } });
+    await using plain = new Engine(model);
     const requests = options.map((some, seed) => ({ ...some, seed, maxTokens: 30 }));
-    const results = await Promise.all(requests.map((some) => tokensOf(engine, { ...some, tokens: [1, 2, 3] })));
-    for (const [i, tokens] of results.entries())
-      expect(tokens).toEqual((await generateTokens(model, [[1, 2, 3]], requests[i]))[0]!.tokens);
+    const results = await Promise.all(
+      requests.map((some) => engine.generate({ ...some, tokens: [1, 2, 3], logprobs: 2 })),
+    );
+    for (const [i, { choices }] of results.entries())
+      expect(choices).toEqual((await plain.generate({ ...requests[i], tokens: [1, 2, 3], logprobs: 2 })).choices);
     const { draftedTokens, acceptedTokens, steps } = engine.metrics;
     expect(acceptedTokens).toBe(draftedTokens);
     expect(steps).toBeLessThan(20);
