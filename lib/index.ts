@@ -1,6 +1,16 @@
 export { type ErrorCode, HeedError } from "./errors.js";
 export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
-export { type Device, device, type DeviceInfo, devices, setBackground, setTf32, setThreads, tf32, threads } from "./device.js";
+export {
+  type Device,
+  device,
+  type DeviceInfo,
+  devices,
+  setBackground,
+  setTf32,
+  setThreads,
+  tf32,
+  threads,
+} from "./device.js";
 export type { MemoryStats } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
 export type { Shape } from "./shape.js";
