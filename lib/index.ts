@@ -1,6 +1,16 @@
 export { type ErrorCode, HeedError } from "./errors.js";
 export type { WarmUpModel, WarmUpOptions, WarmUpProgress } from "./kernel-images.js";
-export { type Device, device, type DeviceInfo, devices, setBackground, setTf32, setThreads, tf32, threads } from "./device.js";
+export {
+  type Device,
+  device,
+  type DeviceInfo,
+  devices,
+  setBackground,
+  setTf32,
+  setThreads,
+  tf32,
+  threads,
+} from "./device.js";
 export type { MemoryStats } from "./native.js";
 export { type DataOf, type DType, dtypes, type FloatDType } from "./dtype.js";
 export type { Shape } from "./shape.js";
@@ -288,3 +298,4 @@ export {
   type RequestOptions,
 } from "./engine/engine.js";
 export type { RequestSummary, TimeDistribution } from "./engine/statistics.js";
+export type { SpeculationOptions } from "./engine/speculation.js";

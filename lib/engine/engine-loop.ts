@@ -1,23 +1,15 @@
 import type { Drawn } from "../generate/draws.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import type { KvPages } from "../nn/kv-pages.js";
-import { DecodeSteps, stepShape } from "./decode-steps.js";
-import { KvMemory } from "./kv-memory.js";
+import { KvMemory, type PageCounts } from "./kv-memory.js";
 import { PageTable } from "./page-table.js";
+import { RecordedSteps } from "./recorded-steps.js";
 import type { Request } from "./request.js";
-import { Scheduler, type StepLimits, type Work } from "./scheduler.js";
+import { lengthOf, Scheduler, type StepLimits, type Work } from "./scheduler.js";
+import { acceptTokens, type Speculation } from "./speculation.js";
 import { Statistics } from "./statistics.js";
 import { runStep } from "./step.js";
 import { WeightsWatch } from "./weights-watch.js";
-
-/** Numbers of pages of an engine's memory. */
-export interface PageCounts {
-  readonly pageSize: number;
-  /** Number of pages at the beginning. */
-  readonly first: number;
-  /** Largest number of pages. */
-  readonly most: number;
-}
 
 /** Runs steps of one model for as long as there are requests. */
 export class EngineLoop {
@@ -31,16 +23,17 @@ export class EngineLoop {
   #model: CausalDecoder;
   #memory: KvMemory;
   #weights: WeightsWatch;
-  /** Recorded steps of one token, by what they have room for; the latest few. */
-  readonly #recorded = new Map<string, DecodeSteps>();
+  readonly #recorded = new RecordedSteps();
+  readonly #speculation: Speculation | null;
   #running: Promise<void> | null = null;
 
-  constructor(model: CausalDecoder, pages: PageCounts, limits: StepLimits) {
+  constructor(model: CausalDecoder, pages: PageCounts, limits: StepLimits, speculation: Speculation | null) {
     this.#model = model;
     this.#memory = new KvMemory(model, pages.pageSize);
     this.#weights = new WeightsWatch(model);
     this.table = new PageTable(pages.first, pages.pageSize, pages.most);
     this.scheduler = new Scheduler(this.table, limits);
+    this.#speculation = speculation;
   }
 
   /** Makes the memory for the pages that there are. Without this call, the first request does it. */
@@ -73,15 +66,16 @@ export class EngineLoop {
     this.#running ??= this.#run();
   }
 
-  /** Frees the memory. If there are requests, their next step makes it again. */
-  free(): void {
-    this.#forgetRecorded();
-    this.#memory.dispose();
+  /** Frees all memory for good. */
+  close(): void {
+    this.free();
+    this.#speculation?.dispose();
   }
 
-  #forgetRecorded(): void {
-    for (const steps of this.#recorded.values()) steps.dispose();
-    this.#recorded.clear();
+  /** Frees the memory. If there are requests, their next step makes it again. */
+  free(): void {
+    this.#recorded.dispose();
+    this.#memory.dispose();
   }
 
   async #run(): Promise<void> {
@@ -89,8 +83,7 @@ export class EngineLoop {
     await Promise.resolve();
     for (let work = this.#next(); work.length > 0; work = this.#next()) {
       try {
-        const recorded = work.length === this.scheduler.running && this.scheduler.full && decodes(work);
-        await (recorded ? this.#decode(work) : this.#step(work));
+        await this.#serve(work);
       } catch (error) {
         for (const { request } of work) request.finish({ error });
         this.#restart();
@@ -98,6 +91,17 @@ export class EngineLoop {
     }
     // Nothing is awaited since there was no work, so no request can have come in between.
     this.#running = null;
+  }
+
+  /** Runs a step, or several if all of them compute one token of the same requests. */
+  async #serve(scheduled: readonly Work[]): Promise<void> {
+    const { scheduler } = this;
+    this.#speculation?.begin();
+    const work = (await this.#speculation?.draft(scheduled, scheduler)) ?? scheduled;
+    // While drafts were computed, requests may have ended, and the weights may have changed.
+    if (work.length === 0 || this.#weights.changed) return;
+    const recorded = work.length === scheduler.running && scheduler.full && decodes(work);
+    await (recorded ? this.#decode(work) : this.#step(work));
   }
 
   /** Returns the work of the next step, for which there is memory. */
@@ -114,10 +118,8 @@ export class EngineLoop {
    * and the result is false.
    */
   #grow(): boolean {
-    const before = this.#memory.count;
     try {
       this.#memory.pages(this.table.pages + 1);
-      if (this.#memory.count !== before) this.#forgetRecorded();
       return true;
     } catch (error) {
       this.scheduler.restart();
@@ -139,9 +141,10 @@ export class EngineLoop {
   }
 
   async #step(work: readonly Work[]): Promise<void> {
-    const { requests, drawn } = runStep(this.#model, this.#pages, work);
+    const { ended, drawn } = runStep(this.#model, this.#pages, work);
     this.#enqueued(work);
-    this.#accept(requests, await drawn);
+    this.#accept(ended, await drawn);
+    this.#speculation?.finished(work);
   }
 
   /**
@@ -151,67 +154,62 @@ export class EngineLoop {
    */
   async #decode(work: readonly Work[]): Promise<void> {
     const requests = work.map(({ request }) => request);
-    const steps = this.#stepsFor(requests);
+    const steps = this.#recorded.for(this.#model, this.#pages, requests);
     steps.begin(requests);
     let reading = steps.run();
     this.#enqueued(work);
     for (;;) {
-      const ahead = this.#mayRunAhead(requests) ? steps.run() : null;
+      const ahead = this.#mayRunAhead(work) ? steps.run() : null;
       if (ahead) this.#enqueued(work);
-      this.#accept(requests, await reading);
+      this.#accept(work, await reading);
+      this.#speculation?.finished(work);
       if (!ahead) return;
       reading = ahead;
     }
   }
 
   /** Returns true if a further step of one token can follow the one whose tokens are not read yet. */
-  #mayRunAhead(requests: readonly Request[]): boolean {
+  #mayRunAhead(work: readonly Work[]): boolean {
     const { contextLength } = this.#model.config;
     const now = Date.now();
     // With the token that is on its way, a request may have all that it gets, or fill the context.
     const goesOn = ({ end, generated, limit, computed, settings }: Request): boolean =>
       end === null && generated + 1 < limit && computed < contextLength && now <= settings.deadline;
     const { scheduler } = this;
-    return requests.every(goesOn) && scheduler.full && !this.#weights.changed && scheduler.extend(requests);
+    const requests = work.map(({ request }) => request);
+    if (!requests.every(goesOn) || !scheduler.full || this.#weights.changed || !scheduler.extend(requests))
+      return false;
+    return !this.#speculation?.wants(work, scheduler);
   }
 
   get #pages(): KvPages {
     return this.#memory.pages(this.table.pages + 1);
   }
 
-  /** Returns recorded steps that have room for the requests. */
-  #stepsFor(requests: readonly Request[]): DecodeSteps {
-    const shape = stepShape(requests, this.table.pageSize, this.#model.config.contextLength);
-    const key = JSON.stringify(shape);
-    const found = this.#recorded.get(key) ?? new DecodeSteps(this.#model, this.#pages, shape);
-    this.#recorded.delete(key);
-    this.#recorded.set(key, found);
-    const [oldest] = this.#recorded.keys();
-    if (this.#recorded.size > 8) {
-      this.#recorded.get(oldest!)!.dispose();
-      this.#recorded.delete(oldest!);
-    }
-    return found;
-  }
-
   #enqueued(work: readonly Work[]): void {
-    for (const { request, count } of work) this.scheduler.enqueued(request, count);
+    // What is computed of a work with drafts is known when its drawn tokens are read.
+    for (const { request, count, drafts } of work) if (drafts.length === 0) this.scheduler.enqueued(request, count);
     this.steps++;
-    this.computed += work.reduce((sum, { count }) => sum + count, 0);
+    this.computed += work.reduce((sum, one) => sum + lengthOf(one), 0);
   }
 
-  #accept(requests: readonly Request[], drawn: Drawn): void {
-    for (const [row, request] of requests.entries()) {
-      if (request.end !== null) continue;
-      const { lastToken } = request.times;
-      request.accept(drawn, row);
-      this.scheduler.share(request);
-      this.statistics.token(request, lastToken);
+  /** Gives requests their drawn tokens: each work has one, and one more for each of its drafts. */
+  #accept(ended: readonly Work[], drawn: Drawn): void {
+    let row = 0;
+    for (const work of ended) {
+      const { request, drafts } = work;
+      if (request.end === null) {
+        const computed = acceptTokens(work, drawn, row, this.statistics);
+        if (drafts.length > 0) this.scheduler.enqueued(request, computed);
+        else this.scheduler.share(request);
+        this.#speculation?.verified(work, Math.max(0, computed - 1));
+      }
+      row += drafts.length + 1;
     }
   }
 }
 
 /** Returns true if a step computes one token of each request. */
 function decodes(work: readonly Work[]): boolean {
-  return work.every(({ request, count }) => count === 1 && request.pending === 1);
+  return work.every((one) => lengthOf(one) === 1 && one.request.pending === 1);
 }

@@ -1,4 +1,4 @@
-import { checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
+import { checkBoolean, checkFunction, checkInteger, checkNumber, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { type DrawnToken, encodePrompt, generateFrom } from "../generate/generate-text.js";
 import type { Generation } from "../generate/generation.js";
@@ -12,10 +12,11 @@ import type { ChatMessage, ChatOptions } from "../tokenizer/chat-template.js";
 import { HuggingFaceTokenizer } from "../tokenizer/huggingface-tokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { BusyError } from "./busy-error.js";
-import { EngineLoop, type PageCounts } from "./engine-loop.js";
-import { bytesOfPage } from "./kv-memory.js";
+import { EngineLoop } from "./engine-loop.js";
+import { bytesOfPage, type PageCounts } from "./kv-memory.js";
 import { Request, type RequestSettings } from "./request.js";
 import type { StepLimits } from "./scheduler.js";
+import { checkSpeculation, createSpeculation, type Speculation, type SpeculationOptions } from "./speculation.js";
 import type { RequestSummary, TimeDistribution } from "./statistics.js";
 
 /** Options of an `Engine`. */
@@ -48,6 +49,13 @@ export interface EngineOptions {
   kvMemory?: number;
   /** Number of tokens of a page of that memory. Requests share whole pages. @default 64 */
   pageSize?: number;
+  /**
+   * Speculative decoding: tokens are guessed, and several of them are computed in one step. "ngram" guesses that the text
+   * repeats what came before. Requests get the same tokens as without.
+   *
+   * @default null
+   */
+  speculation?: "ngram" | SpeculationOptions | null;
   /** Function that is called when a request has ended, with its figures. */
   onFinish?: (summary: RequestSummary) => void;
 }
@@ -63,6 +71,8 @@ export interface RequestOptions {
   logprobs?: number | undefined;
   /** Requests with a higher priority are served first. @default 0 */
   priority?: number;
+  /** False turns the engine's speculation off for the request. @default true */
+  speculation?: boolean;
   /**
    * Time after which nobody waits for the text any more, in milliseconds since the epoch, as `Date.now()` gives them.
    * The text then ends as it is, with the finish reason "deadline".
@@ -110,6 +120,10 @@ export interface EngineMetrics {
   timeBetweenTokens: TimeDistribution;
   /** Number of times that a request lost its pages to another, so that its tokens were computed again. */
   preemptions: number;
+  /** Tokens that speculation has guessed. */
+  draftedTokens: number;
+  /** Guessed tokens that were right. */
+  acceptedTokens: number;
 }
 
 /**
@@ -133,6 +147,8 @@ export class Engine implements AsyncDisposable {
   readonly #pageSize: number;
   readonly #limits: Omit<StepLimits, "contextLength">;
   readonly #onFinish: ((summary: RequestSummary) => void) | undefined;
+  readonly #speculation: Speculation | null;
+  readonly #draft: CausalDecoder | null;
   readonly #loop: EngineLoop;
   #arrivals = 0;
   #closed = false;
@@ -148,7 +164,7 @@ export class Engine implements AsyncDisposable {
     checkDecoder(model);
     checkObject("Engine", "options", options);
     const { tokenizer = null, defaults = {}, maxBatchTokens = 512, maxSequences = 64, maxQueue = 1024 } = options;
-    const { pageSize = 64, kvMemory, onFinish } = options;
+    const { pageSize = 64, kvMemory, speculation = null, onFinish } = options;
     checkInteger("Engine", "maxBatchTokens", maxBatchTokens, 1);
     checkInteger("Engine", "maxSequences", maxSequences, 1);
     checkInteger("Engine", "maxQueue", maxQueue, 0);
@@ -163,7 +179,11 @@ export class Engine implements AsyncDisposable {
     this.#pageSize = pageSize;
     this.#limits = { maxBatchTokens, maxSequences };
     this.#onFinish = onFinish;
-    this.#loop = new EngineLoop(model, this.#pagesFor(model), this.#limitsFor(model));
+    const speculates = checkSpeculation(model, speculation);
+    this.#draft = speculates?.draft ?? null;
+    const pages = this.#pagesFor(model);
+    this.#speculation = speculates && createSpeculation(speculates, pages);
+    this.#loop = new EngineLoop(model, pages, this.#limitsFor(model), this.#speculation);
     if (kvMemory !== undefined) this.#loop.allocate();
   }
 
@@ -174,9 +194,11 @@ export class Engine implements AsyncDisposable {
     const { pages, used: pagesUsed, shared: pagesShared } = table;
     const { waiting, running, preemptions, cachedTokens } = scheduler;
     const { generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens } = statistics;
+    const { draftedTokens = 0, acceptedTokens = 0 } = this.#speculation ?? {};
     return {
       ...{ waiting, running, pages, pagesUsed, pagesShared, steps, computedTokens: computed, cachedTokens },
       ...{ generatedTokens: generated, tokensPerSecond, timeToFirstToken, timeBetweenTokens, preemptions },
+      ...{ draftedTokens, acceptedTokens },
     };
   }
 
@@ -197,12 +219,13 @@ export class Engine implements AsyncDisposable {
   generate(request: EngineRequest): Generation {
     checkObject("generate", "request", request);
     const { prompt, tokens: _, messages: __, tools: ___, variables: ____, ...rest } = request;
-    const { n = 1, logprobs = null, priority = 0, deadline = Infinity, ...options } = rest;
+    const { n = 1, logprobs = null, priority = 0, deadline = Infinity, speculation = true, ...options } = rest;
     checkInteger("generate", "n", n, 1);
     if (logprobs !== null) checkInteger("generate", "logprobs", logprobs, 0, this.#model.config.vocabularySize);
     checkNumber("generate", "priority", priority);
     if (deadline !== Infinity) checkNumber("generate", "deadline", deadline);
-    const own = { priority, deadline, logprobs };
+    checkBoolean("generate", "speculation", speculation);
+    const own = { priority, deadline, logprobs, speculation };
     const source = {
       tokens: (sequence: Sequence, settings: TokenSettings) => this.#tokens(sequence, { ...settings, ...own }),
       ...{ n, logprobs: logprobs !== null },
@@ -267,7 +290,7 @@ export class Engine implements AsyncDisposable {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#loop.idle();
-    this.#loop.free();
+    this.#loop.close();
   }
 
   /** Does the same as `close()`, at the end of the block that declares it with `await using`. */
@@ -280,7 +303,7 @@ export class Engine implements AsyncDisposable {
     this.#closed = true;
     const error = new HeedError("ERR_DISPOSED", "generate: expected a model that is not disposed, got a disposed one");
     for (const request of this.#loop.scheduler.all()) request.finish({ error });
-    this.#loop.free();
+    this.#loop.close();
   }
 
   /** Returns a function that returns the prompt's tokens. */
@@ -364,7 +387,7 @@ export class Engine implements AsyncDisposable {
   #pagesFor(model: CausalDecoder): PageCounts {
     const [pageSize, kvMemory] = [this.#pageSize, this.#kvMemory];
     const { contextLength } = model.config;
-    const bytes = bytesOfPage(model, pageSize);
+    const bytes = bytesOfPage(model, pageSize) + (this.#draft ? bytesOfPage(this.#draft, pageSize) : 0);
     const least = Math.ceil(contextLength / pageSize);
     if (kvMemory === undefined) {
       const most = Math.max(least, Math.min(16 * least, Math.floor(2 ** 30 / bytes)));

@@ -10,6 +10,15 @@ export function bytesOfPage(model: CausalDecoder, pageSize: number): number {
   return 2 * layers * kvHeads * model.kvHeadSize * (model.dtype === "f32" ? 4 : 2) * pageSize;
 }
 
+/** Numbers of pages of an engine's memory. */
+export interface PageCounts {
+  readonly pageSize: number;
+  /** Number of pages at the beginning. */
+  readonly first: number;
+  /** Largest number of pages. */
+  readonly most: number;
+}
+
 /** Memory for the keys and values of a model, which is made when it is first needed, and grows with the page table. */
 export class KvMemory implements Disposable {
   readonly #model: CausalDecoder;

@@ -11,6 +11,8 @@ export interface RequestSettings extends TokenSettings {
   readonly deadline: number;
   /** Number of most likely tokens whose log-probabilities are read; null if none are read. */
   readonly logprobs: number | null;
+  /** True if tokens may be drafted for the request. */
+  readonly speculation: boolean;
 }
 
 /** A sequence that the engine continues. */
@@ -40,16 +42,23 @@ export class Request {
   computed = 0;
   /** Number of its pages that the prefix cache knows. */
   registered = 0;
+  /** True if tokens may be drafted for it. */
+  speculates: boolean;
   /** State of the request: it gets no more tokens unless this is null. */
   end: FinishReason | "diverged" | "cancelled" | { error: unknown } | null = null;
   #wake: (() => void) | null = null;
 
-  constructor({ tokens, prompt, limit, stream }: Sequence, settings: RequestSettings, arrival: number) {
+  constructor(
+    { tokens, prompt, limit, stream }: Pick<Sequence, "tokens" | "prompt" | "limit" | "stream">,
+    settings: RequestSettings,
+    arrival: number,
+  ) {
     this.tokens = [...tokens];
     this.prompt = prompt;
     this.limit = limit;
     this.stream = stream;
     this.settings = settings;
+    this.speculates = settings.speculation;
     this.arrival = arrival;
   }
 

@@ -4,12 +4,20 @@
 // waits; what it had is computed again later, unless the prefix cache still has it.
 import { HeedError } from "../errors.js";
 import type { PageTable } from "./page-table.js";
+import { freePages, missingPages, reservePages, reusePages, sharePages } from "./paged-sequence.js";
 import { before, type Request } from "./request.js";
 
-/** Tokens of a request that a step computes: the `count` tokens after its computed ones. */
+/** Tokens of a request that a step computes: the `count` tokens after its computed ones, and drafts after its last. */
 export interface Work {
   readonly request: Request;
   readonly count: number;
+  /** Tokens that may follow the request's last one; none unless that is its only token in the step. */
+  readonly drafts: readonly number[];
+}
+
+/** Returns the number of tokens of a work. */
+export function lengthOf({ count, drafts }: Work): number {
+  return count + drafts.length;
 }
 
 /** Limits of a step. */
@@ -130,7 +138,7 @@ export class Scheduler {
         if (at >= 0) budget += work.splice(at, 1)[0]!.count;
       }
       if (preempted.has(request)) continue;
-      work.push({ request, count });
+      work.push({ request, count, drafts: [] });
       budget -= count;
     }
     return budget;
@@ -142,7 +150,7 @@ export class Scheduler {
       if (budget === 0 || this.#running.length === this.#limits.maxSequences) return;
       if (!this.#mayBegin(request)) continue;
       this.#fit(request);
-      this.#reuse(request);
+      reusePages(this.#table, request);
       const count = Math.min(request.pending, budget);
       const joins = !this.#isComputed(request, work);
       if (!joins || !this.#find(request, count)) {
@@ -152,7 +160,7 @@ export class Scheduler {
         continue;
       }
       this.#start(request);
-      work.push({ request, count });
+      work.push({ request, count, drafts: [] });
       budget -= count;
     }
   }
@@ -191,10 +199,7 @@ export class Scheduler {
 
   /** Lets others share the pages of a request that are full, as far as their tokens are known. */
   share(request: Request): void {
-    const { pageSize } = this.#table;
-    const known = Math.min(request.computed, request.length);
-    for (; (request.registered + 1) * pageSize <= known; request.registered++)
-      this.#table.register(request.visible, request.pages, request.registered);
+    sharePages(this.#table, request);
   }
 
   /** True if no waiting request can join a step before a running one ends. */
@@ -205,37 +210,31 @@ export class Scheduler {
 
   /** Gives every request pages for one more token, and returns true, or returns false if there are not enough. */
   extend(requests: readonly Request[]): boolean {
-    return requests.every((request) => this.#reserve(request, 1));
+    return requests.every((request) => reservePages(this.#table, request, 1));
   }
 
-  /** Does the same as `#reserve`, with further pages if there may be some. */
+  /** Returns the number of tokens that a step can have beside this work. */
+  spare(work: readonly Work[]): number {
+    return work.reduce((rest, { count }) => rest - count, this.#limits.maxBatchTokens);
+  }
+
+  /** Returns how many drafts a request can have: it gets one more token after them, and the model sees them all. */
+  mostDrafts({ limit, generated, length }: Request): number {
+    return Math.min(limit - generated - 1, this.#limits.contextLength - length);
+  }
+
+  /** Makes room for `count` drafts after the tokens of a request, and returns for how many. Nobody loses a page for them. */
+  roomForDrafts(request: Request, count: number): number {
+    reservePages(this.#table, request, request.pending + count);
+    return Math.min(count, request.pages.length * this.#table.pageSize - request.length);
+  }
+
+  /** Gives a request pages for `count` more tokens, with further pages if there may be some. */
   #find(request: Request, count: number): boolean {
     // Cached pages are given up only when there can be no further ones.
-    while (this.#table.full && this.#missing(request, count) > 0 && this.#table.grow());
-    while (!this.#reserve(request, count)) if (!this.#table.grow()) return false;
+    while (this.#table.full && missingPages(this.#table, request, count) > 0 && this.#table.grow());
+    while (!reservePages(this.#table, request, count)) if (!this.#table.grow()) return false;
     return true;
-  }
-
-  #missing({ computed, pages }: Request, count: number): number {
-    return Math.ceil((computed + count) / this.#table.pageSize) - pages.length;
-  }
-
-  /** Gives a request pages for `count` more tokens. Returns false if there are not enough; it then has some of them. */
-  #reserve(request: Request, count: number): boolean {
-    while (this.#missing(request, count) > 0) {
-      const page = this.#table.allocate();
-      if (page === null) return false;
-      request.pages.push(page);
-    }
-    return true;
-  }
-
-  /** Takes over the pages that the prefix cache has for a request. At least one token stays to be computed. */
-  #reuse(request: Request): void {
-    const { pageSize } = this.#table;
-    request.pages = this.#table.find(request.visible, Math.floor((request.length - 1) / pageSize));
-    request.computed = request.pages.length * pageSize;
-    request.registered = request.pages.length;
   }
 
   /** Lets the last running request wait again, and returns it. */
@@ -255,10 +254,6 @@ export class Scheduler {
   }
 
   #free(request: Request): void {
-    // The last pages are used again first, so that beginnings, which others may share, stay longest.
-    for (const page of request.pages.toReversed()) this.#table.release(page);
-    request.pages = [];
-    request.computed = 0;
-    request.registered = 0;
+    freePages(this.#table, request);
   }
 }

@@ -1,37 +1,46 @@
-// Runs the work of a step on the device: one forward pass over the tokens of all requests, and a draw for each request
-// whose last token is among them.
+// Runs the work of a step on the device: one forward pass over the tokens of all requests, and draws for each request
+// whose last token is among them: one after its last token, and one after each of its drafts.
 import { tensor } from "../creation.js";
 import type { Device } from "../device.js";
 import { infer } from "../generate/causal-model.js";
-import { type Drawn, Draws, drawShape } from "../generate/draws.js";
+import { type DrawRow, type Drawn, Draws, drawShape } from "../generate/draws.js";
 import type { CausalDecoder } from "../models/causal-decoder.js";
 import { type KvPages, PagedPass, type PassGroup } from "../nn/kv-pages.js";
 import { narrow } from "../ops/views.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import type { Request } from "./request.js";
-import type { Work } from "./scheduler.js";
+import { lengthOf, type Work } from "./scheduler.js";
 
-/** Tokens that a step draws, and the requests that they belong to. */
+/** Tokens that a step draws, and the work that they belong to. */
 export interface StepOutput {
-  readonly requests: readonly Request[];
+  /** Work that ends with its request's last token. Each has one drawn token, and one more for each of its drafts. */
+  readonly ended: readonly Work[];
   readonly drawn: Promise<Drawn>;
 }
 
 /** Enqueues a step. */
 export function runStep(model: CausalDecoder, memory: KvPages, work: readonly Work[]): StepOutput {
-  const sorted = [...work].sort((a, b) => a.count - b.count);
-  const drawn = sorted.filter(({ request, count }) => count === request.pending);
-  using logits = infer(model, () => forward(model, memory, sorted, drawn)); // [R, V]
-  if (drawn.length === 0) return { requests: [], drawn: nothing(logits) };
-  const requests = drawn.map(({ request }) => request);
+  const sorted = [...work].sort((a, b) => lengthOf(a) - lengthOf(b));
+  const ended = sorted.filter(({ request, count }) => count === request.pending);
+  using logits = infer(model, () => forward(model, memory, sorted, ended)); // [R, V]
+  if (ended.length === 0) return { ended, drawn: nothing(logits) };
+  const rows = ended.flatMap(drawRows);
   const { device, config } = model;
   const { vocabularySize, contextLength } = config;
-  const window = Math.min(contextLength, Math.max(...requests.map(({ tokens }) => tokens.length)));
-  using draws = new Draws({ device, vocabularySize }, requests.length, drawShape(requests), window);
-  draws.set(requests);
+  const window = Math.min(contextLength, Math.max(...rows.map(({ tokens }) => tokens.length)));
+  using draws = new Draws({ device, vocabularySize }, rows.length, drawShape(rows), window);
+  draws.set(rows);
   draws.prepare();
   draws.draw(logits);
-  return { requests, drawn: draws.read() };
+  return { ended, drawn: draws.read() };
+}
+
+/** Returns the sequences whose next tokens are drawn: the request's tokens, and these with more and more of its drafts. */
+function drawRows({ request, drafts }: Work): DrawRow[] {
+  const { tokens, prompt, stream, settings } = request;
+  return [
+    request,
+    ...drafts.map((_, i) => ({ tokens: [...tokens, ...drafts.slice(0, i + 1)], prompt, stream, settings })),
+  ];
 }
 
 /** Resolves when the logits are computed: rejects if the step failed, but not if other work on the device did. */
@@ -41,17 +50,17 @@ async function nothing(logits: FloatTensor): Promise<Drawn> {
   return { ids: new Int32Array(), logprobs: () => null };
 }
 
-/** Returns the logits [R, V] of the last token of each work of `drawn`, after the tokens of all `work`. */
-function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], drawn: readonly Work[]): FloatTensor {
+/** Returns the logits [R, V] of the last token and the drafts of each work of `ended`, after the tokens of all `work`. */
+function forward(model: CausalDecoder, memory: KvPages, work: readonly Work[], ended: readonly Work[]): FloatTensor {
   const { device } = model;
-  const ids = work.flatMap(({ request, count }) => request.next(count));
-  const positions = work.flatMap(({ request: { computed }, count }) =>
-    Array.from({ length: count }, (_, t) => computed + t),
-  );
+  const ids = work.flatMap(({ request, count, drafts }) => [...request.next(count), ...drafts]);
+  const positions = work.flatMap((one) => Array.from({ length: lengthOf(one) }, (_, t) => one.request.computed + t));
   let end = 0;
-  const ends = new Map(work.map((one) => [one, (end += one.count) - 1]));
+  const ends = new Map(work.map((one) => [one, (end += lengthOf(one)) - 1]));
+  const rowsOf = (one: Work): number[] =>
+    Array.from({ length: one.drafts.length + 1 }, (_, i) => ends.get(one)! - one.drafts.length + i);
   // A pass of which no logits are wanted still writes keys and values; its last row is computed in vain.
-  const rows = drawn.length > 0 ? drawn.map((one) => ends.get(one)!) : [ids.length - 1];
+  const rows = ended.length > 0 ? ended.flatMap(rowsOf) : [ids.length - 1];
   const row = (values: number[]): IntTensor => ints(device, values, [1, values.length]);
   const cache = new PagedPass(memory, groupsOf(work, device), row(positions));
   return model.forward(row(ids), { cache, rows: ints(device, rows) });
@@ -65,8 +74,8 @@ function ints(device: Device, values: number[], shape = [values.length]): IntTen
 function groupsOf(work: readonly Work[], device: Device): PassGroup[] {
   const groups: PassGroup[] = [];
   for (let first = 0; first < work.length;) {
-    const tokens = work[first]!.count;
-    const members = work.filter(({ count }) => count === tokens).map(({ request }) => request);
+    const tokens = lengthOf(work[first]!);
+    const members = work.filter((one) => lengthOf(one) === tokens).map(({ request }) => request);
     const starts = members.map(({ computed }) => computed);
     const columns = Math.max(...members.map(({ pages }) => pages.length));
     groups.push({
