@@ -1,6 +1,6 @@
 // Sends requests to a server and notes when their tokens come.
 import { setMaxListeners } from "node:events";
-import { monitorEventLoopDelay } from "node:perf_hooks";
+import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout } from "node:timers/promises";
 import type { Device } from "heed";
 import { most, settled } from "../memory.js";
@@ -31,11 +31,9 @@ export type Load = { readonly traffic: Traffic; readonly seconds: number; readon
 export async function drive(server: Server, load: Load, before: number): Promise<Figures> {
   await settled(server.device);
   const pauses = monitorEventLoopDelay({ resolution: 1 });
-  const begin = (): boolean => pauses.enable();
   const { traces, window } = await (load.kind === "closed"
-    ? closedLoop(server, load, begin)
-    : openLoop(server, load, begin));
-  pauses.disable();
+    ? closedLoop(server, load, pauses)
+    : openLoop(server, load, pauses));
   // What is measured are the times between calls of a timer, which are a millisecond apart by themselves.
   const pause = Math.max(0, pauses.max / 1e6 - 1);
   return figuresOf(traces, window, { pause, memory: process.platform === "linux" ? most() - before : null });
@@ -48,7 +46,7 @@ interface Driven {
 }
 
 /** Keeps callers busy. The time that counts begins when each of them has had its first token. */
-async function closedLoop(server: Server, load: Load & { kind: "closed" }, begin: () => void): Promise<Driven> {
+async function closedLoop(server: Server, load: Load & { kind: "closed" }, pauses: IntervalHistogram): Promise<Driven> {
   const requests = requestsOf(load.traffic, server.vocabulary, load.seed);
   const stop = stopper();
   const traces: Trace[] = [];
@@ -64,20 +62,21 @@ async function closedLoop(server: Server, load: Load & { kind: "closed" }, begin
   });
   const all = Promise.all(callers);
   await Promise.race([Promise.all(first), all]);
-  begin();
+  pauses.enable();
   const start = performance.now();
   await Promise.race([setTimeout(1000 * load.seconds), all]);
   const end = performance.now();
+  pauses.disable();
   stop.abort();
   await all;
   return { traces, window: [start, end] };
 }
 
 /** Lets requests arrive at random times. Those that arrived are then waited for, but no longer than arrivals lasted. */
-async function openLoop(server: Server, load: Load & { kind: "open" }, begin: () => void): Promise<Driven> {
+async function openLoop(server: Server, load: Load & { kind: "open" }, pauses: IntervalHistogram): Promise<Driven> {
   const requests = requestsOf(load.traffic, server.vocabulary, load.seed);
   const stop = stopper();
-  begin();
+  pauses.enable();
   const start = performance.now();
   const arrived: [Trace, Promise<void>][] = [];
   for (const time of arrivalsOf(load.rate, load.seconds, load.seed)) {
@@ -88,6 +87,7 @@ async function openLoop(server: Server, load: Load & { kind: "open" }, begin: ()
   }
   await setTimeout(Math.max(0, start + 1000 * load.seconds - performance.now()));
   const end = performance.now();
+  pauses.disable();
   const all = Promise.all(arrived.map(([, done]) => done));
   const late = new AbortController();
   await Promise.race([all, setTimeout(1000 * load.seconds, null, { signal: late.signal }).catch(() => null)]);
