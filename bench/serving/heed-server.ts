@@ -1,4 +1,4 @@
-import { device, Engine, type GPT, type Llama } from "heed";
+import { type Device, Engine, type GPT, type Llama } from "heed";
 import type { Server } from "./drive.js";
 import type { ServingRequest } from "./load.js";
 import { createModel, type Format, type ModelName } from "./models.js";
@@ -41,8 +41,8 @@ export class HeedServer implements Server {
     return this.model.config.vocabularySize;
   }
 
-  get device() {
-    return device(this.model.device.name);
+  get device(): Device {
+    return this.model.device;
   }
 
   async *answer({ tokens, maxTokens }: ServingRequest, signal?: AbortSignal): AsyncGenerator<number> {

@@ -28,7 +28,7 @@ export function isMet({ got, goal }: Finding): boolean {
 }
 
 /** Returns the most sequences, and the most tokens of one, that a scenario has. */
-export function roomFor(scenario: Scenario): Pick<ServerOptions, "sequences" | "length"> {
+function roomFor(scenario: Scenario): Pick<ServerOptions, "sequences" | "length"> {
   switch (scenario.kind) {
     case "batch":
       return { sequences: scenario.streams, length: scenario.prompt + scenario.answer };
