@@ -3,7 +3,7 @@ import { compile, type TopLevelSpec } from "vega-lite";
 import { bestOf, type Row } from "./row.js";
 
 /** Draws a bar for each row that has peers, as an SVG picture. Its length is the fastest peer's time divided by heed's. */
-export async function chartOf(rows: readonly Row[]): Promise<string> {
+export function chartOf(rows: readonly Row[]): Promise<string> {
   const values = rows.flatMap((row) => {
     const best = bestOf(row);
     if (!best) return [];
@@ -13,12 +13,10 @@ export async function chartOf(rows: readonly Row[]): Promise<string> {
   });
   const y = { field: "row", type: "nominal", sort: null, title: null, axis: { labelLimit: 600 } }; // without a canvas vega guesses the widths, too wide
   const scale = { type: "log", base: 2, domain: [0.5, Math.max(4, ...values.map(({ ratio }) => ratio))], clamp: true };
-  const spec = {
+  return drawn({
     title: { text: "heed's speed relative to the fastest peer (1 = equal)", anchor: "start", fontSize: 14, offset: 12 },
     width: 480,
     height: { step: 16 },
-    background: "white",
-    padding: 12,
     data: { values },
     layer: [
       {
@@ -37,7 +35,12 @@ export async function chartOf(rows: readonly Row[]): Promise<string> {
       { mark: { type: "rule", strokeWidth: 1 }, encoding: { x: { datum: 1 } } },
     ],
     config: { axis: { labelFontSize: 10 } },
-  } as unknown as TopLevelSpec;
+  });
+}
+
+/** Draws a picture of vega-lite as SVG, on white and with a margin. */
+export function drawn(spec: object): Promise<string> {
+  const whole = { background: "white", padding: 12, ...spec } as unknown as TopLevelSpec;
   resetSVGDefIds(); // so that a picture does not depend on the pictures before it
-  return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+  return new View(parse(compile(whole).spec), { renderer: "none" }).toSVG();
 }

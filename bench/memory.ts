@@ -4,9 +4,9 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Device } from "heed";
 
-/** Returns true if memory can be measured, which is on the CPU under Linux. */
-export function measurable({ kind }: Device): boolean {
-  return kind === "cpu" && process.platform === "linux";
+/** Returns true if memory can be measured, which is on the CPU (also by others than heed: null) under Linux. */
+export function measurable(device: Device | null): boolean {
+  return device?.kind !== "cuda" && process.platform === "linux";
 }
 
 function resident(which: "VmRSS" | "VmHWM"): number {
@@ -18,10 +18,10 @@ setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
 /** Returns the bytes in use, without garbage and blocks that the device keeps for reuse, and resets the peak. */
-export async function settled(device: Device): Promise<number> {
+export async function settled(device: Device | null): Promise<number> {
   if (!measurable(device)) return 0;
   collectGarbage();
-  await device.emptyCache();
+  await device?.emptyCache();
   writeFileSync("/proc/self/clear_refs", "5");
   return resident("VmRSS");
 }

@@ -1,6 +1,7 @@
-import { argmax, generateTokens, type GgufWritable, GPT, type GptConfig, narrow, noGrad, scope, tensor } from "heed";
+import { argmax, generateTokens, type GgufWritable, GPT, type GptConfig, noGrad, scope, tensor } from "heed";
 import { bytesOf, type Case, type Goals, type Setting } from "../case.js";
 import { modelFile, writeLlama, writeWeights } from "../models.js";
+import { verifyTokens } from "../verify-tokens.js";
 
 /** A model that peers run as well. */
 interface Subject {
@@ -41,24 +42,6 @@ function shared(subject: Subject, format: string): { peer: Case["peer"]; files: 
       if (type && vocabulary === 50257) await writeLlama(`${gguf}-${type.toLowerCase()}.gguf`, type, create);
     },
   };
-}
-
-/** Throws unless the logit of each token after the prompt is within the margin of the highest one. */
-async function verifyTokens(model: GPT, prompt: Int32Array, tokens: number[], margin: number): Promise<void> {
-  const text = Int32Array.from([...prompt, ...tokens.slice(0, -1)]);
-  const vocabulary = model.config.vocabularySize;
-  using logits = noGrad(() =>
-    scope(() => {
-      const all = model.forward(tensor(text, [1, text.length], { device: model.device })); // [1, T, V]
-      return narrow(all, 1, prompt.length - 1, tokens.length).to("f32");
-    }),
-  );
-  const values = await logits.data();
-  tokens.forEach((token, i) => {
-    const row = values.subarray(i * vocabulary, (i + 1) * vocabulary);
-    const short = row.reduce((a, b) => Math.max(a, b)) - row[token]!;
-    if (!(short <= margin)) throw new Error(`token ${i}: expected the likeliest, got ${token}, ${short} below it`);
-  });
 }
 
 /**

@@ -105,7 +105,7 @@ export class Draws implements Disposable {
     this.rows = rows;
     this.#vocabulary = vocabularySize;
     [this.ids, this.inputs, this.#offsets] = [ints(rows), ints(rows), ints(rows)];
-    this.#sampling = new SamplingTensors(Array(rows).fill(idle), device);
+    this.#sampling = new SamplingTensors(rows, device);
     const history = (): TokenHistory => new TokenHistory(rows, window, device);
     this.#history = shape.penalisesHistory ? history() : null;
     this.#generated = shape.penalisesGenerated ? history() : null;

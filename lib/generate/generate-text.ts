@@ -123,14 +123,15 @@ export async function encodePrompt(tokenizer: Tokenizer, prompt: string): Promis
   );
 }
 
-async function* eventsOf(
+/** Reads the prompt, and returns the events of all texts. */
+async function eventsOf(
   model: CausalModel,
   tokenizer: Tokenizer | null,
   promptTokens: () => Int32Array | Promise<Int32Array>,
   settings: TextSettings,
   { tokens, n }: TextSource,
   end: GenerationEnd,
-): AsyncGenerator<GenerationEvent, void, undefined> {
+): Promise<AsyncGenerator<GenerationEvent, void, undefined>> {
   settings.signal?.throwIfAborted();
   const prompt = await promptTokens();
   const prompts = Array<Int32Array>(n).fill(prompt);
@@ -138,7 +139,15 @@ async function* eventsOf(
   end.promptTokens = prompt.length;
   const events = (given: TextSettings): AsyncGenerator<GenerationEvent, void, undefined>[] =>
     sequences.map((sequence) => textOf(sequence, prompt, tokenizer, given, tokens, end));
-  if (n === 1) return yield* events(settings)[0]!;
+  // A further generator around the events would cost each token some microtasks.
+  return n === 1 ? events(settings)[0]! : together(events, settings);
+}
+
+/** Yields the events of several texts as they come. */
+async function* together(
+  events: (given: TextSettings) => AsyncGenerator<GenerationEvent, void, undefined>[],
+  settings: TextSettings,
+): AsyncGenerator<GenerationEvent, void, undefined> {
   // A generator that waits for a token cannot be ended otherwise.
   const left = new AbortController();
   const signal = AbortSignal.any([left.signal, ...(settings.signal ? [settings.signal] : [])]);

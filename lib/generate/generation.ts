@@ -62,8 +62,8 @@ export interface GenerationEnd {
   readonly finishReasons: (FinishReason | undefined)[];
 }
 
-/** Yields the events of a generation, and stores what they lack in `end`. */
-export type GenerationEvents = (end: GenerationEnd) => AsyncGenerator<GenerationEvent, void, undefined>;
+/** Begins a generation: resolves to its events, and stores what they lack in `end`. */
+export type GenerationEvents = (end: GenerationEnd) => Promise<AsyncGenerator<GenerationEvent, void, undefined>>;
 
 /**
  * A text to be generated, as `generate` returns it. Await it for the whole result, or iterate over it for the events as
@@ -79,7 +79,7 @@ export type GenerationEvents = (end: GenerationEnd) => AsyncGenerator<Generation
  */
 export class Generation implements Promise<GenerationResult>, AsyncIterable<GenerationEvent> {
   readonly [Symbol.toStringTag] = "Generation";
-  readonly #events: AsyncGenerator<GenerationEvent, void, undefined>;
+  readonly #events: GenerationEvents;
   readonly #end: GenerationEnd = { promptTokens: 0, finishReasons: [] };
   readonly #choices: GeneratedText[];
   readonly #settled: Promise<GenerationResult>;
@@ -89,7 +89,7 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
 
   /** @internal Use `generate()`. */
   constructor(events: GenerationEvents, choices = 1, logprobs = false) {
-    this.#events = events(this.#end);
+    this.#events = events;
     this.#choices = Array.from({ length: choices }, () => ({
       ...{ text: "", tokens: [], finishReason: "cancelled" },
       ...(logprobs && { logprobs: [] }),
@@ -143,7 +143,7 @@ export class Generation implements Promise<GenerationResult>, AsyncIterable<Gene
       );
     this.#begun = true;
     try {
-      for await (const event of this.#events) {
+      for await (const event of await this.#events(this.#end)) {
         const choice = this.#choices[event.choice]!;
         choice.text += event.text;
         choice.tokens.push(...event.tokens);

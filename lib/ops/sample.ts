@@ -1,4 +1,4 @@
-import { tensor } from "../creation.js";
+import { empty } from "../creation.js";
 import type { Device } from "../device.js";
 import { HeedError } from "../errors.js";
 import { ops } from "../native.js";
@@ -115,13 +115,13 @@ export class SamplingTensors implements Disposable {
   readonly numbers: FloatTensor;
   readonly integers: IntTensor;
 
-  constructor(rows: readonly Required<RowSampling>[], device: Device) {
-    const { numbers, integers } = valuesOf(rows);
-    this.numbers = keep(tensor(numbers, [rows.length, 7], { device }));
-    this.integers = keep(tensor(integers, [rows.length, 3], { device }));
+  /** Creates tensors with room for the options of this many rows, which `set` gives them. */
+  constructor(rows: number, device: Device) {
+    this.numbers = keep(empty([rows, 7], { device }));
+    this.integers = keep(empty([rows, 3], { dtype: "i32", device }));
   }
 
-  /** Replaces the options of all rows. */
+  /** Takes the options of all rows. */
   set(rows: readonly Required<RowSampling>[]): void {
     const { numbers, integers } = valuesOf(rows);
     this.numbers.set(numbers);
@@ -144,17 +144,23 @@ function valuesOf(rows: readonly Required<RowSampling>[]): {
   numbers: Float32Array;
   integers: Int32Array;
 } {
-  const numbers = rows.flatMap((row) => [
-    row.repetitionPenalty,
-    row.presencePenalty,
-    row.frequencyPenalty,
-    row.temperature,
-    row.topP,
-    row.minP,
-    row.typicalP,
-  ]);
-  const integers = rows.flatMap(({ topK, seed }) => [Math.min(topK, 2 ** 31 - 1), seed | 0, seed / 2 ** 32]);
-  return { numbers: Float32Array.from(numbers), integers: Int32Array.from(integers) };
+  const numbers = new Float32Array(7 * rows.length);
+  const integers = new Int32Array(3 * rows.length);
+  // An engine does this in every step for every request, so nothing is made for a single row.
+  let [n, i] = [0, 0];
+  for (const row of rows) {
+    numbers[n++] = row.repetitionPenalty;
+    numbers[n++] = row.presencePenalty;
+    numbers[n++] = row.frequencyPenalty;
+    numbers[n++] = row.temperature;
+    numbers[n++] = row.topP;
+    numbers[n++] = row.minP;
+    numbers[n++] = row.typicalP;
+    integers[i++] = Math.min(row.topK, 2 ** 31 - 1);
+    integers[i++] = row.seed | 0;
+    integers[i++] = row.seed / 2 ** 32;
+  }
+  return { numbers, integers };
 }
 
 /**
@@ -194,7 +200,8 @@ export function sample(
   if (bias) checkInput("bias", bias, "f32", [batch, vocabulary], logits);
   if (allowed) checkInput("allowed", allowed, "i32", [batch, Math.ceil(vocabulary / 32)], logits);
   const ids = allocate([batch], "i32", logits.device);
-  using sampling = new SamplingTensors(rows, logits.device);
+  using sampling = new SamplingTensors(batch, logits.device);
+  sampling.set(rows);
   sampleInto({ ids, inputs: null }, logits, offsets, sampling, { history, generated, bias, allowed });
   return ids;
 }

@@ -376,7 +376,8 @@ test.for(targets)("rows without a distribution get the id -1, alone, on $name", 
         using into = full([8], 9, { device, dtype: "i32" });
         using inputs = full([8], 9, { device, dtype: "i32" });
         const row = { ...checkSampling("sample", options), seed: 3 };
-        using sampling = new SamplingTensors(Array(8).fill(row), x.device);
+        using sampling = new SamplingTensors(8, x.device);
+        sampling.set(Array(8).fill(row));
         sampleInto({ ids: into, inputs }, x, offsets, sampling, { history });
         expect([...(await into.data())]).toEqual(found);
         expect([...(await inputs.data())]).toEqual(rows.map((_, row) => (row % 2 ? 0 : expected[row / 2]!)));
