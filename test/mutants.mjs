@@ -174,8 +174,15 @@ export const mutants = [
   {
     name: "callback: what follows a copy that waits for the host overtakes it",
     file: "native/cuda/stream.cc",
-    find: "return capturing() || submitter_->idle();",
+    find: "return capturing() || (submitter_->idle() && backlog_.has_room());",
     replace: "return true;",
     tests: ["test/cuda/streams"],
+  },
+  {
+    name: "early return: memory goes back while a copy that waits for the host still uses it",
+    file: "native/cuda/stream.cc",
+    find: "submitter_->after(last_use, [this, block, bytes] {",
+    replace: "submitter_->after(0, [this, block, bytes] {",
+    tests: ["test/cuda/streams", "test/cuda/transfer", "test/cuda/pauses"],
   },
 ];
