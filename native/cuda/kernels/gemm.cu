@@ -13,8 +13,8 @@
 //
 // If a is contiguous along K, as activations are, a row of out has the same bits whatever rows are beside it. All tiles
 // add the products of an element in the order of K: f32 one at a time, tensor cores 8 (tf32) or 16 of them by one
-// instruction, whose result for a row depends on that row alone. bf16 and f16 are one such sum over all of K. f32 is cut
-// into parts of kPartDepth, which are counted from the beginning of K and added in order: by blocks of their own if
+// instruction, whose result for a row depends on that row alone. bf16 and f16 are one such sum over all of K. f32 is
+// cut into parts of kPartDepth, which are counted from the beginning of K and added in order: by blocks of their own if
 // tiles are few, and else in turn by the block of the tile (gemm_parts.h).
 //
 // The gradient of a weight, in which a is transposed or out is added to, has the number of rows as its K. If there are
