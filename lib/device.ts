@@ -239,8 +239,8 @@ export function tf32(): boolean {
 
 /**
  * Allows CUDA to multiply f32 matrices on tensor cores, or forbids it. That is faster, but rounds the operands to tf32,
- * which keeps the range of f32 and 10 bits after the point (relative errors up to 2⁻¹¹). Sums stay in f32, and small or
- * unaligned products stay exact.
+ * which keeps the range of f32 and 10 bits after the point (relative errors up to 2⁻¹¹). Sums stay in f32, and
+ * products of unaligned operands stay exact.
  *
  * It is off by default, so that f32 is exact; `HEED_TF32=1` turns it on from the start. The setting applies to the
  * whole process and to later calls.

@@ -130,8 +130,7 @@ export interface EngineMetrics {
  * Serves many requests to one model at the same time. Each step computes one batch of tokens of all running requests;
  * requests join and leave at every step. Keys and values lie in pages, which requests with the same beginning share.
  *
- * On the CPU, a request gets exactly the tokens that it would get alone, with the same seed. On CUDA, the last bits of
- * its logits may still depend on the other requests.
+ * A request gets exactly the tokens that it would get alone on the same device, with the same seed.
  *
  * @example
  * await using engine = new Engine(gpt, { tokenizer });

@@ -3,6 +3,7 @@
  * never touched. Within the range, hidden values may reach queries near to one that sees them, but none beyond.
  */
 import { describe, expect, test } from "vitest";
+import { noGrad } from "../../lib/autograd.js";
 import { attention } from "../../lib/ops/attention.js";
 import { mul } from "../../lib/ops/binary.js";
 import { sum } from "../../lib/ops/reduce.js";
@@ -23,7 +24,7 @@ const runs = productTargets.flatMap((target) =>
 );
 
 /**
- * Returns the output and the gradients. Keys and values of sequence b with `bad(b, key)` are NaN and infinite, or else
+ * Returns the output, in training and in inference, and the gradients. Keys and values of sequence b with `bad(b, key)` are NaN and infinite, or else
  * 0.
  */
 async function run(
@@ -32,7 +33,7 @@ async function run(
   visible: Visible,
   bad: (b: number, key: number) => boolean,
   poison: boolean,
-): Promise<Record<"out" | "dq" | "dk" | "dv", Float32Array>> {
+): Promise<Record<"out" | "inferred" | "dq" | "dk" | "dv", Float32Array>> {
   const [, length, heads, size] = k.shape as [number, number, number, number];
   const leaf = (x: Nd, spoiled: boolean): FloatTensor => {
     const data = x.data.map((value, i) => {
@@ -51,7 +52,14 @@ async function run(
     return result;
   });
   const [dq, dk, dv] = leaves.map((x) => x.grad!.data());
-  const results = { out: await out.data(), dq: await dq!, dk: await dk!, dv: await dv! };
+  using inferred = noGrad(() => scope(() => attention(...leaves, optionsOf(visible, leaves[0]))));
+  const results = {
+    out: await out.data(),
+    inferred: await inferred.data(),
+    dq: await dq!,
+    dk: await dk!,
+    dv: await dv!,
+  };
   for (const x of [...leaves, out]) x.dispose();
   return results;
 }
@@ -121,7 +129,7 @@ describe.each(runs)("on $name", (at) => {
     const clean = await run(at, inputs, visible, bad, false);
     expect(Object.values(clean).every((values) => values.every(Number.isFinite))).toBe(true);
     const dirty = await run(at, inputs, visible, bad, true);
-    for (const name of ["out", "dq", "dk", "dv"] as const) expect(dirty[name], name).toEqual(clean[name]);
+    for (const name of ["out", "inferred", "dq", "dk", "dv"] as const) expect(dirty[name], name).toEqual(clean[name]);
   });
 
   test.for([

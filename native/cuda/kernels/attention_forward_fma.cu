@@ -30,14 +30,19 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
   const int end = keys.end;
   const bool active = static_cast<int>(threadIdx.x / 32 * 8) < count;
   const TileWalk<kMasked, kFmaTile> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
-  const int first_key = walk.first(keys.first, end);
+  const int first_key = walk.first(keys.first / kFmaTile * kFmaTile, end);
+  // A key before the first one that the block sees is not touched, because it may hold anything; the first one takes
+  // its place, with a weight of 0.
+  const auto key_at = [&](const HeadsView& x, int key) {
+    return key_row<T>(a, x, item.b, min(max(key, keys.first), end - 1), item.g);
+  };
 
   const auto load_chunk = [&](int buffer, int key, int first) {
     float* tile = chunks + buffer * 2 * kChunkFloats;
     load_tile_rows<T, kChunk, kChunkStride>(tile, count, first, a,
                                             [&](int r) { return rows.row<const T>(a.q, item.b, r); });
     load_tile_rows<T, kChunk, kChunkStride>(tile + kChunkFloats, end - key, first, a,
-                                            [&](int r) { return a.k.row<const T>(item.b, key + r, item.g); });
+                                            [&](int r) { return key_at(a.k, key + r); });
     cp_async_commit();
   };
 
@@ -50,9 +55,23 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
     sees[i] = ty * 4 + i < count ? visible.of(rows.query(ty * 4 + i)) : KeyInterval{0, 0};
   }
 
+  constexpr int kVectors = kOut / 64;  // vectors of a row
+  const auto element = [&](int v, int e) -> float& { return out[v / kVectors][v % kVectors * 4 + e]; };
+  const auto row_of = [](int v, int) { return v / kVectors; };
+  const RowSums<4 * kVectors, 4, decltype(element), decltype(row_of)> sums(p, m, l, element, row_of);
+  const auto finish_sums = [&] {
+#pragma unroll
+    for (int i = 0; i < 4; i++) l[i] = row_sum(l[i]);
+  };
+  KeptSums kept_sums(p, first_key, attention_shared);
+
   int buffer = 0;
   if (first_key < end) load_chunk(0, first_key, 0);
   for (int key = first_key; key < end; key = walk.after(key, end)) {
+    if (kept_sums.split_ends(p, key) && active) {
+      finish_sums();
+      kept_sums.put(sums);
+    }
     float s[4][4] = {};
     for (int first = 0; first < a.D; first += kChunk, buffer ^= 1) {
       cp_async_wait<0>();
@@ -60,8 +79,7 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
       if (first + kChunk < a.D) {
         load_chunk(buffer ^ 1, key, first + kChunk);
       } else {
-        load_tile_rows<T, kOut, kOut>(v, end - key, first_column, a,
-                                      [&](int r) { return a.v.row<const T>(item.b, key + r, item.g); });
+        load_tile_rows<T, kOut, kOut>(v, end - key, first_column, a, [&](int r) { return key_at(a.v, key + r); });
         cp_async_commit();
       }
       const float* tile = chunks + buffer * 2 * kChunkFloats;
@@ -113,14 +131,9 @@ __device__ void attention_forward_fma(const AttentionForwardParams& p) {
     if (active) multiply_tile<kOut>(out, probs, v, min(kFmaTile, end - key));
   }
 
-#pragma unroll
-  for (int i = 0; i < 4; i++) l[i] = row_sum(l[i]);
-  constexpr int kVectors = kOut / 64;  // vectors of a row
-  if (keys.parts > 1 &&
-      !join_parts<kFmaThreads, 4 * kVectors>(
-          p, keys, m, l, [&](int v, int e) -> float& { return out[v / kVectors][v % kVectors * 4 + e]; },
-          [](int v, int) { return v / kVectors; }))
-    return;
+  finish_sums();
+  if (active) kept_sums.finish(sums);
+  if (keys.parts > 1 && !join_parts(p, keys, active, sums)) return;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const int r = ty * 4 + i;
@@ -156,8 +169,9 @@ ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked) {
     kernel.kernel = masked ? &by_blocks : &plain;
     kernel.rows = kFmaTile;
     kernel.columns = columns;
+    kernel.warp_rows = 8;
     kernel.keys = kFmaTile;
-    kernel.part_floats = kFmaThreads * 4 * (2 + columns / 16);
+    kernel.thread_floats = 4 * (2 + columns / 16);
     kernel.speed = 48;
     kernel.together = 1;
     kernel.shared = static_cast<size_t>(4 * kChunkFloats + kFmaTile * (columns + kProbStride)) * 4;

@@ -20,6 +20,22 @@ namespace heed::cuda {
 
 constexpr float kGrowth = 8;  // 2^8 is far from the largest f16
 
+// Loads the tile at `key`, of which the block sees keys in [first, end): the next one of `tiles`, unless keys lie in
+// pages or the tile begins before the first. A key before the first is not touched, because it may hold anything; the
+// first one takes its place, with a weight of 0.
+template <class T, int kD, int kKeys>
+__device__ __forceinline__ void load_keys(KeyTiles<T, kD, kKeys>& tiles, uint32_t to, const ForwardItem& item, int key,
+                                          int first, int end, const AttentionParams& p) {
+  if (!p.pages.table && key >= first) return tiles.next(to, end - key, p);
+  int at = key + TileCopy<kD>::row();
+  copy_tile<T, kD, kKeys>(to, end - key, p, [&] {
+    const int seen = min(max(at, first), end - 1);
+    at += TileCopy<kD>::kStep;
+    return key_row<T>(p, tiles.view, item.b, seen, item.g) + TileCopy<kD>::column();
+  });
+  tiles.seek(item.b, key + kKeys, item.g);
+}
+
 template <class T, int kD, int kKeys, int kM, bool kMasked = false>
 __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   constexpr int kRows = kMmaThreads / 32 * 16 * kM, kN = kKeys / 8, kOut = kD / 8;
@@ -44,7 +60,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const int end = keys.end, all_first = bounds.all_first, all_end = min(bounds.all_end, end);
   const bool active = warp_row < count;
   const TileWalk<kMasked, kKeys> walk(a, (item.b * a.Hkv + item.g) * p.blocks + item.block);
-  const int first_key = walk.first(keys.first, end);
+  const int first_key = walk.first(keys.first / kKeys * kKeys, end);
   // Scores with a scale above 0 are scaled when their power is computed.
   const bool scaled_late = plain_scores(a) && a.scale_log2 > 0;
   const float factor = scaled_late ? a.scale_log2 : 1;
@@ -56,7 +72,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   const auto v_target = [&] { return k_target + static_cast<uint32_t>(kKeys * kD * sizeof(T)); };
   row_tiles.seek(rows);
   row_tiles.next(TileCopy<kD>::target(q), count, a, rows);
-  k_tiles.next(k_target, end - first_key, a);
+  if (first_key < end) load_keys(k_tiles, k_target, item, first_key, keys.first, end, a);
   cp_async_commit();
 
   const auto k_fragments = Fragments<kD>::across_first(k), v_fragments = Fragments<kD>::down_first(v);
@@ -64,14 +80,31 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
   uint32_t queries[kKeepQueries ? kM : 1][kD / 16][4];
 #pragma unroll
   for (int i = 0; i < kM * 2; i++) m[i] = kLowest, l[i] = 0;
+  const auto element = [&](int v, int e) -> float& { return out[v / kOut][v % kOut][e]; };
+  const auto row_of = [](int v, int e) { return v / kOut * 2 + e / 2; };
+  const RowSums<kM * kOut, kM * 2, decltype(element), decltype(row_of)> sums(p, m, l, element, row_of);
+  const auto finish_sums = [&] {
+#pragma unroll
+    for (int i = 0; i < kM * 2; i++) {
+      l[i] += __shfl_xor_sync(kFullWarp, l[i], 1);
+      l[i] += __shfl_xor_sync(kFullWarp, l[i], 2);
+    }
+  };
+  KeptSums kept_sums(p, first_key, attention_shared);
 
   for (int key = first_key; key < end; key = walk.after(key, end)) {
+    if (kept_sums.split_ends(p, key) && active) {
+      finish_sums();
+      kept_sums.put(sums);
+    }
     cp_async_wait<0>();
-    __syncthreads();                    // K has arrived, and V's tile is no longer read
-    if constexpr (kMasked || kD > 192)  // computed again, because registers have no room for the place of V
-      KeyTiles<T, kD, kKeys>(a.v, item.b, key, item.g).next(v_target(), end - key, a);
-    else
-      v_tiles.next(v_target(), end - key, a);
+    __syncthreads();                      // K has arrived, and V's tile is no longer read
+    if constexpr (kMasked || kD > 192) {  // computed again, because registers have no room for the place of V
+      KeyTiles<T, kD, kKeys> tile(a.v, item.b, key, item.g);
+      load_keys(tile, v_target(), item, key, keys.first, end, a);
+    } else {
+      load_keys(v_tiles, v_target(), item, key, keys.first, end, a);
+    }
     cp_async_commit();
     float s[kM][kN][4];
     if (active) {
@@ -109,7 +142,7 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
     __syncthreads();  // V has arrived, and K's tile is no longer read
     if (const int next = walk.after(key, end); next < end) {
       if constexpr (kMasked) k_tiles.seek(item.b, next, item.g);
-      k_tiles.next(k_target, end - next, a);
+      load_keys(k_tiles, k_target, item, next, keys.first, end, a);
     }
     cp_async_commit();
     if (!active) continue;
@@ -191,15 +224,9 @@ __device__ void attention_forward_mma(const AttentionForwardParams& p) {
     multiply_columns<T>(out, s, v_fragments);
   }
 
-#pragma unroll
-  for (int i = 0; i < kM * 2; i++) {
-    l[i] += __shfl_xor_sync(kFullWarp, l[i], 1);
-    l[i] += __shfl_xor_sync(kFullWarp, l[i], 2);
-  }
-  if (keys.parts > 1 && !join_parts<kMmaThreads, kM * kOut>(
-                            p, keys, m, l, [&](int v, int e) -> float& { return out[v / kOut][v % kOut][e]; },
-                            [](int v, int e) { return v / kOut * 2 + e / 2; }))
-    return;
+  finish_sums();
+  if (active) kept_sums.finish(sums);
+  if (keys.parts > 1 && !join_parts(p, keys, active, sums)) return;
   cp_async_wait<0>();
   __syncthreads();  // without keys, the queries may still be arriving in the memory that the output passes through
   if (!active) return;
@@ -246,8 +273,9 @@ ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked) {
     kernel.kernel = dtype == DType::bf16 ? &bf16 : &f16;
     kernel.rows = rows;
     kernel.columns = size;
+    kernel.warp_rows = 16 * m;
     kernel.keys = keys;
-    kernel.part_floats = kMmaThreads * 4 * m * (size / 8 + 1);
+    kernel.thread_floats = 4 * m * (size / 8 + 1);
     kernel.speed = 512;
     kernel.together = 1;
     kernel.shared = static_cast<size_t>(rows + 2 * keys) * size * 2;

@@ -1,10 +1,10 @@
-// Divides attention's forward problem into items and combines the results of items. An item is a block of rows of a
-// group over one split of the keys. There are splits if blocks of rows are too few to fill the device (Flash-Decoding).
-// A split leaves the sums o of its rows, not yet divided by l, with their m and l. The last split to arrive
-// (last_block.h) computes
-//   out = Σ_s 2^(m_s - m) o_s / Σ_s 2^(m_s - m) l_s,   m = max_s m_s
-// (Milakov & Gimelshein 2018, eq. 4), in the order of the splits. m counts powers of two. Splits that hold no key of
-// the block take no part in it.
+// Divides attention's forward problem into items and combines the sums over splits of the keys. The sums over a split
+// are o of each row, not yet divided by l, with their m and l; m counts powers of two. They are added to those of the
+// splits before, in order (Milakov & Gimelshein 2018, eq. 4):
+//   m = max(m_before, m_split),   (o, l) = 2^(m_before - m) (o, l)_before + 2^(m_split - m) (o, l)_split
+// An item is a block of rows of a group over one split, if blocks of rows are too few to fill the device
+// (Flash-Decoding); the last item of a row to arrive (last_block.h) adds up what the others left. Otherwise it goes
+// over all splits, and puts the sums aside at the end of each. Splits that hold no key of a row change nothing.
 #pragma once
 #include "cuda/kernels/attention.h"
 #include "cuda/kernels/last_block.h"
@@ -16,9 +16,12 @@ struct AttentionForwardParams {
   HeadsView out;
   float* lse;  // [B, H, Tq] or null
   int64_t blocks;
-  int splits, split_keys;
-  float* parts;        // [column blocks, groups, blocks, splits, part_floats]
+  int splits;          // items of a row: one for each split, or one
+  int split_keys;      // keys of a split, which are counted from key 0
+  float* parts;        // [column blocks, groups, blocks, splits, part_floats]; null if sums are kept in shared memory
+  size_t kept;         // the place of these sums, in bytes
   int part_floats;     // floats that a block leaves: a multiple of 4
+  int part_threads;    // the threads that have rows
   unsigned* arrivals;  // [column blocks, groups, blocks]
 };
 
@@ -75,64 +78,129 @@ struct ItemParts {
   __device__ __forceinline__ float* part(int number) const { return parts + number * step; }
 };
 
-// Combines the parts of an item's rows; returns false if another block will. A thread has kRows rows with their maxima
-// and sums, and `element(v, e)` is its element of the output, in kVectors vectors of 4, which belongs to row row_of(v,
-// e). It reads the part of the thread with the same number in the other blocks, so that parts lie as registers do:
-// vectors of all threads side by side.
-template <int kThreads, int kVectors, int kRows, class Element, class RowOf>
-__device__ __forceinline__ bool join_parts(const AttentionForwardParams& p, const ItemKeys& keys, float (&m)[kRows],
-                                           float (&l)[kRows], const Element& element, const RowOf& row_of) {
+// A thread's rows: their maxima and sums, and their elements of the output in kVectors vectors of 4. `element(v, e)`
+// belongs to row row_of(v, e). In memory they lie as in registers, with vectors of all threads side by side, so that a
+// thread reads what it wrote, or what the thread with its number in another block wrote.
+template <int kVectors, int kRows, class Element, class RowOf>
+struct RowSums {
   static_assert(kRows % 2 == 0, "maximum and sum of two rows are a vector");
-  const ItemParts parts(p);
-  const int place = threadIdx.x * 4;
-  float* const mine = parts.part(keys.part) + place;
-  const auto store = [&](int at, float x, float y, float z, float w) {
-    __stcg(reinterpret_cast<float4*>(mine + at), make_float4(x, y, z, w));
-  };
-#pragma unroll
-  for (int i = 0; i < kRows; i += 2) store(i / 2 * kThreads * 4, m[i], l[i], m[i + 1], l[i + 1]);
-  constexpr int kFirst = kRows / 2 * kThreads * 4;
-#pragma unroll
-  for (int v = 0; v < kVectors; v++)
-    store(kFirst + v * kThreads * 4, element(v, 0), element(v, 1), element(v, 2), element(v, 3));
-  if (!last_to_arrive(parts.arrivals, keys.parts)) return false;
+  float (&m)[kRows], (&l)[kRows];
+  const Element& element;
+  const RowOf& row_of;
+  int step;  // floats between the vectors of a thread
 
-  float highest[kRows];
+  __device__ __forceinline__ RowSums(const AttentionForwardParams& p, float (&m)[kRows], float (&l)[kRows],
+                                     const Element& element, const RowOf& row_of)
+      : m(m), l(l), element(element), row_of(row_of), step(p.part_threads * 4) {}
+
+  __device__ __forceinline__ void clear() const {
 #pragma unroll
-  for (int i = 0; i < kRows; i++) highest[i] = kLowest, l[i] = 0;
-#pragma unroll 1
-  for (int s = 0; s < keys.parts; s++)
+    for (int i = 0; i < kRows; i++) m[i] = kLowest, l[i] = 0;
 #pragma unroll
-    for (int i = 0; i < kRows; i += 2) {
-      const auto stats = load_part<4>(parts.part(s) + place + i / 2 * kThreads * 4);
-      highest[i] = fmaxf(highest[i], stats.at[0]);
-      highest[i + 1] = fmaxf(highest[i + 1], stats.at[2]);
+    for (int v = 0; v < kVectors; v++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) element(v, e) = 0;
+  }
+  __device__ __forceinline__ void store(float* part) const {
+    float* at = part + threadIdx.x * 4;
+#pragma unroll
+    for (int i = 0; i < kRows; i += 2, at += step) four(at) = make_float4(m[i], l[i], m[i + 1], l[i + 1]);
+#pragma unroll
+    for (int v = 0; v < kVectors; v++, at += step)
+      four(at) = make_float4(element(v, 0), element(v, 1), element(v, 2), element(v, 3));
+  }
+  // Adds these sums to those of the splits before, which the thread itself stored.
+  __device__ __forceinline__ void add_to(const float* part) const {
+    merge<true>(part, [](const float* at) {
+      const float4 x = four(const_cast<float*>(at));
+      return Vector<float, 4>{{x.x, x.y, x.z, x.w}};
+    });
+  }
+  // Adds the sums of the next split, which another block stored.
+  __device__ __forceinline__ void add(const float* part) const {
+    merge<false>(part, [](const float* at) { return load_part<4>(at); });
+  }
+
+ private:
+  // The compiler makes one access of 16 bytes of it, in whichever memory it is.
+  __device__ __forceinline__ static float4& four(float* at) { return *reinterpret_cast<float4*>(at); }
+
+  template <bool kBefore, class Load>
+  __device__ __forceinline__ void merge(const float* part, const Load& load) const {
+    const float* at = part + threadIdx.x * 4;
+    float mine[kRows], theirs[kRows];
+    // Written out, because every kernel has to round alike.
+    const auto merged = [](float x, float factor, float other, float other_factor) {
+      return kBefore ? __fmaf_rn(other, other_factor, __fmul_rn(x, factor))
+                     : __fmaf_rn(x, factor, __fmul_rn(other, other_factor));
+    };
+#pragma unroll
+    for (int i = 0; i < kRows; i += 2, at += step) {
+      const auto stats = load(at);
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        const float other = stats.at[2 * j], highest = fmaxf(m[i + j], other);
+        mine[i + j] = exp2_fast(m[i + j] - highest);
+        theirs[i + j] = exp2_fast(other - highest);
+        m[i + j] = highest;
+        l[i + j] = merged(l[i + j], mine[i + j], stats.at[2 * j + 1], theirs[i + j]);
+      }
     }
 #pragma unroll
-  for (int v = 0; v < kVectors; v++)
+    for (int v = 0; v < kVectors; v++, at += step) {
+      const auto values = load(at);
 #pragma unroll
-    for (int e = 0; e < 4; e++) element(v, e) = 0;
-#pragma unroll 1
-  for (int s = 0; s < keys.parts; s++) {
-    const float* const part = parts.part(s) + place;
-    float weight[kRows];
-#pragma unroll
-    for (int i = 0; i < kRows; i += 2) {
-      const auto stats = load_part<4>(part + i / 2 * kThreads * 4);
-      weight[i] = exp2_fast(stats.at[0] - highest[i]);
-      weight[i + 1] = exp2_fast(stats.at[2] - highest[i + 1]);
-      l[i] += weight[i] * stats.at[1];
-      l[i + 1] += weight[i + 1] * stats.at[3];
-    }
-#pragma unroll
-    for (int v = 0; v < kVectors; v++) {
-      const auto values = load_part<4>(part + kFirst + v * kThreads * 4);
-#pragma unroll
-      for (int e = 0; e < 4; e++) element(v, e) += weight[row_of(v, e)] * values.at[e];
+      for (int e = 0; e < 4; e++)
+        element(v, e) = merged(element(v, e), mine[row_of(v, e)], values.at[e], theirs[row_of(v, e)]);
     }
   }
-#pragma unroll
-  for (int i = 0; i < kRows; i++) m[i] = highest[i];
+};
+
+// Keeps the sums of the splits that a block has gone over.
+struct KeptSums {
+  float* place;
+  int next_split;  // the key at which the next split begins
+  bool any = false;
+
+  __device__ __forceinline__ KeptSums(const AttentionForwardParams& p, int first_key, unsigned char* shared)
+      : place(p.parts ? ItemParts(p).part(0) : reinterpret_cast<float*>(shared + p.kept)),
+        next_split(end_of_split(p, first_key)) {}
+  // Returns true if a split ends before `key`; then the thread puts its sums aside.
+  __device__ __forceinline__ bool split_ends(const AttentionForwardParams& p, int key) {
+    if (key < next_split) return false;
+    next_split = end_of_split(p, key);
+    return true;
+  }
+  template <class Sums>
+  __device__ __forceinline__ void put(const Sums& sums) {
+    if (any) sums.add_to(place);
+    sums.store(place);
+    sums.clear();
+    any = true;
+  }
+  template <class Sums>
+  __device__ __forceinline__ void finish(const Sums& sums) const {
+    if (any) sums.add_to(place);
+  }
+
+ private:
+  __device__ __forceinline__ static int end_of_split(const AttentionForwardParams& p, int key) {
+    return (key / p.split_keys + 1) * p.split_keys;
+  }
+};
+
+// Combines the parts of an item's rows; returns false if another block will. Threads whose warp has no rows are not
+// `active`.
+template <class Sums>
+__device__ __forceinline__ bool join_parts(const AttentionForwardParams& p, const ItemKeys& keys, bool active,
+                                           const Sums& sums) {
+  const ItemParts parts(p);
+  if (active) sums.store(parts.part(keys.part));
+  if (!last_to_arrive(parts.arrivals, keys.parts)) return false;
+  if (!active) return true;
+  sums.clear();
+#pragma unroll 1
+  for (int s = 0; s < keys.parts; s++) sums.add(parts.part(s));
   return true;
 }
 
@@ -146,14 +214,14 @@ __device__ __forceinline__ float row_factor(const AttentionParams& p, float l) {
 struct ForwardKernel {
   Kernel<AttentionForwardParams>* kernel;
   int rows, columns;  // of the output, per block
+  int warp_rows;      // rows of a warp
   int keys;           // of a tile
-  int part_floats;    // see AttentionForwardParams
+  int thread_floats;  // floats that a thread leaves as its part of the sums over a split
   double speed;       // rough multiplications per clock of a block, for the choice of splits
   int together;       // blocks of a multiprocessor at that speed, for the choice of splits
   size_t shared;
 };
 
-ForwardKernel attention_decode_kernel(DType dtype, int D, int64_t rows);
 ForwardKernel attention_mma_kernel(DType dtype, int D, bool masked);  // bf16 and f16; `masked`: with a block mask
 ForwardKernel attention_fma_kernel(DType dtype, int D, bool masked);  // f32, and any D
 

@@ -5,19 +5,27 @@
 // block computes one tile, or a part of its K. If b is the same for all matrices of a batch dimension, the dimension is
 // first turned into more rows. The tiles are:
 //
-//   few        16 ×  64   up to 16 rows: decoding, bound by reading b once
+//   few        16 ×  32   few rows: decoding, bound by reading b once (f32: 16 × 64)
 //   small      64 ×  64   products that would not fill the device with large tiles
 //   large     128 × 128   half the traffic between shared memory and registers
 //   unaligned  64 ×  64   16-bit operands that cannot be copied 16 bytes at a time, because they are not rows or
 //                         columns without gaps, or do not begin at multiples of 16 bytes
 //
-// choose() selects the tile and decides whether K is split. If there are fewer tiles than multiprocessors, K is cut
-// into enough parts to give each multiprocessor two blocks. A part has at least kLeastDepth of K, because a shorter one
-// would be all prologue and epilogue, and there are at most kMostSplits parts. Between small and large it takes the one
-// with the lower estimated time: rounds of blocks · work of a block / speed of the tile. The speed is the share of its
-// time that a tile of that size can spend on multiplying, relative to the large tile. It is an estimate from the tile's
-// reads of shared memory per multiplication, not a measurement. The choice depends only on sizes, layout and device,
-// and sums over parts are added in order, so the same call gives the same bits.
+// If a is contiguous along K, as activations are, a row of out has the same bits whatever rows are beside it. All tiles
+// add the products of an element in the order of K: f32 one at a time, tensor cores 8 (tf32) or 16 of them by one
+// instruction, whose result for a row depends on that row alone. bf16 and f16 are one such sum over all of K. f32 is
+// cut into parts of kPartDepth, which are counted from the beginning of K and added in order: by blocks of their own if
+// tiles are few, and else in turn by the block of the tile (gemm_parts.h).
+//
+// The gradient of a weight, in which a is transposed or out is added to, has the number of rows as its K. If there are
+// fewer tiles than multiprocessors, this K is cut into enough parts to give each multiprocessor two blocks. A part has
+// at least kPartDepth of K, because a shorter one would be all prologue and epilogue, and there are at most kMostSplits
+// parts.
+//
+// choose() takes the tile with the lowest estimated time: rounds of blocks · work of a block / speed of the tile. The
+// speed is the share of its time that a tile of that size can spend on multiplying, relative to the large tile. It is
+// an estimate from the tile's reads of shared memory per multiplication and, for few rows, from the latency of the
+// instructions that wait for each other, not a measurement. The choice depends only on sizes, layout and device.
 #include "cuda/kernels/gemm_kernels.h"
 
 #if !HEED_DEVICE_CODE
@@ -34,8 +42,8 @@ namespace heed::cuda {
 namespace {
 
 constexpr const char* kOp = "gemm";
-constexpr int64_t kLeastDepth = 256;  // smallest K of a part
 constexpr int64_t kMostSplits = 64;
+constexpr int64_t kMostSums = int64_t{32} << 20;  // of all parts of all tiles, if blocks of their own sum them
 
 struct Tile {
   int64_t m, n, k;
@@ -47,17 +55,18 @@ template <class Shape>
 constexpr Tile tile(double speed) {
   return {Shape::kM, Shape::kN, Shape::kK, Shape::kStageElements, Shape::kStages, speed};
 }
-// Indexed by GemmSize. With few rows tf32 is not used.
-constexpr Tile kMmaTiles[] = {tile<MmaFew>(0.2), tile<MmaSmall>(0.6), tile<MmaLarge>(1.0), tile<MmaSmall>(0.6)};
+// Indexed by GemmSize. tf32 has no tile for few rows.
+constexpr Tile kMmaTiles[] = {tile<MmaFew>(0.15), tile<MmaSmall>(0.6), tile<MmaLarge>(1.0), tile<MmaSmall>(0.6)};
 constexpr Tile kF32Tiles[] = {tile<F32Few>(0.4), tile<F32Small>(0.8), tile<F32Large>(1.0)};
 constexpr Tile kTf32Tiles[] = {kF32Tiles[0], tile<Tf32Small>(0.6), tile<Tf32Large>(1.0)};
 
 enum class Arithmetic { f32, tf32, mma };
 
-// Rounding to tf32 pays off if multiplication is the bottleneck and tiles can be copied 16 bytes at a time.
+// tf32 needs tiles that can be copied 16 bytes at a time. A single row always can, but the same row among others only
+// if K allows it.
 Arithmetic arithmetic_of(const GemmParams& p, DType dtype) {
   if (dtype != DType::f32) return Arithmetic::mma;
-  const bool rounds = tf32() && p.m > kF32Tiles[0].m && p.a.width == 16 && p.b.width == 16;
+  const bool rounds = tf32() && p.a.width == 16 && p.b.width == 16 && (p.k % 4 == 0 || !p.a.along_depth);
   return rounds ? Arithmetic::tf32 : Arithmetic::f32;
 }
 
@@ -139,31 +148,43 @@ bool rows_in_fours(const GemmParams& p, const GemmMatrix& x, int64_t element) {
 
 struct Choice {
   GemmSize size;
-  int64_t tiles_m, tiles_n, splits, depth;
+  int64_t tiles_m, tiles_n, splits, turns, depth;
   double time;
 };
 
-Choice cut(const GemmParams& p, GemmSize size, const Tile& tile, int64_t multiprocessors) {
-  Choice c = {size, ceil_div(p.m, tile.m), ceil_div(p.n, tile.n), 1, std::max(p.k, tile.k), 0};
+// How K is cut: never, into parts of kPartDepth, or by the number of tiles.
+enum class Cut { never, in_parts, freely };
+
+Choice cut(const GemmParams& p, Cut kind, GemmSize size, const Tile& tile, int64_t multiprocessors) {
+  Choice c = {size, ceil_div(p.m, tile.m), ceil_div(p.n, tile.n), 1, 1, std::max(p.k, tile.k), 0};
   const int64_t blocks = p.batch * c.tiles_m * c.tiles_n;
-  const int64_t splits = blocks < std::min(multiprocessors, Stream::kArrivals)
-                             ? std::min({2 * multiprocessors / blocks, p.k / kLeastDepth, kMostSplits})
-                             : 1;
-  if (splits > 1) {
-    c.depth = ceil_div(ceil_div(p.k, splits), tile.k) * tile.k;
-    c.splits = ceil_div(p.k, c.depth);
+  const bool few = blocks < std::min(multiprocessors, Stream::kArrivals);
+  if (kind == Cut::in_parts && p.k > kPartDepth) {
+    c.depth = kPartDepth;
+    c.splits = ceil_div(p.k, kPartDepth);
+    c.turns = few && blocks * c.splits * tile.m * tile.n <= kMostSums ? 1 : c.splits;
+  } else if (kind == Cut::freely && few) {
+    const int64_t splits = std::min({2 * multiprocessors / blocks, p.k / kPartDepth, kMostSplits});
+    if (splits > 1) {
+      c.depth = ceil_div(ceil_div(p.k, splits), tile.k) * tile.k;
+      c.splits = ceil_div(p.k, c.depth);
+    }
   }
-  const int64_t rounds = ceil_div(blocks * c.splits, multiprocessors);
-  c.time = static_cast<double>(rounds * tile.m * tile.n * c.depth) / tile.speed;
+  const int64_t rounds = ceil_div(blocks * c.splits / c.turns, multiprocessors);
+  c.time = static_cast<double>(rounds * tile.m * tile.n * c.depth * c.turns) / tile.speed;
   return c;
 }
 
-Choice choose(const GemmParams& p, Arithmetic arithmetic, int64_t multiprocessors) {
-  const auto with = [&](GemmSize size) { return cut(p, size, tile_of(arithmetic, size), multiprocessors); };
+Choice choose(const GemmParams& p, Arithmetic arithmetic, Cut kind, int64_t multiprocessors) {
+  const auto with = [&](GemmSize size) { return cut(p, kind, size, tile_of(arithmetic, size), multiprocessors); };
   if (arithmetic == Arithmetic::mma && (p.a.width != 16 || p.b.width != 16)) return with(GemmSize::unaligned);
-  if (p.m <= tile_of(arithmetic, GemmSize::few).m) return with(GemmSize::few);
-  const Choice small = with(GemmSize::small), large = with(GemmSize::large);
-  return large.time <= small.time ? large : small;
+  const bool has_few = arithmetic != Arithmetic::tf32;
+  if (has_few && p.m <= tile_of(arithmetic, GemmSize::few).m) return with(GemmSize::few);
+  Choice best = with(GemmSize::large);
+  if (const Choice small = with(GemmSize::small); small.time < best.time) best = small;
+  if (has_few && kind != Cut::freely)
+    if (const Choice few = with(GemmSize::few); few.time < best.time) best = few;
+  return best;
 }
 
 Kernel<GemmParams>& kernel(const GemmParams& p, Arithmetic arithmetic, DType dtype, GemmSize size) {
@@ -211,19 +232,22 @@ void host::gemm(Stream& stream, Out out, OptOut sum, In a, In b, OptIn bias, Opt
     p.vectors = p.vectors && rows_in_fours(p, *x, element);
 
   const Arithmetic arithmetic = arithmetic_of(p, a.dtype);
-  const Choice c = choose(p, arithmetic, stream.multiprocessors());
+  const bool gradient = !p.a.along_depth || accumulate || sum;
+  const Cut kind = gradient ? Cut::freely : arithmetic == Arithmetic::mma ? Cut::never : Cut::in_parts;
+  const Choice c = choose(p, arithmetic, kind, stream.multiprocessors());
   p.tiles_m = static_cast<unsigned>(c.tiles_m);
   p.tiles_n = static_cast<unsigned>(c.tiles_n);
   p.splits = static_cast<int>(c.splits);
+  p.turns = static_cast<int>(c.turns);
   p.split_depth = c.depth;
   const Tile& tile = tile_of(arithmetic, c.size);
-  const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > 1 ? count * tile.m * tile.n : 0;
+  const int64_t count = p.batch * c.tiles_m * c.tiles_n, sums = p.splits > p.turns ? count * tile.m * tile.n : 0;
   const int64_t operand_sums = p.splits > 1 && sum ? (sum_of_a ? p.m : p.n) : 0;
   const Stream::Workspace partial(stream, kOp, static_cast<size_t>((sums + operand_sums) * p.splits) * sizeof(float));
   p.partial = partial.f32();
   p.partial_sum = p.partial + sums * p.splits;
-  if (p.splits > 1) p.arrivals = stream.arrivals(kOp, count);
-  const Grid grid = tall_grid(c.tiles_m * c.tiles_n * c.splits, p.batch);
+  if (p.splits > p.turns) p.arrivals = stream.arrivals(kOp, count);
+  const Grid grid = tall_grid(c.tiles_m * c.tiles_n * (c.splits / c.turns), p.batch);
   stream.launch(kOp, kernel(p, arithmetic, a.dtype, c.size), grid, p, shared_bytes(tile, element));
 }
 

@@ -46,9 +46,10 @@ struct GemmParams {
   bool accumulate;
   Activation activation;
   GemmSum sum;
-  // K is cut into `splits` parts of `split_depth`. With more than one part, their sums go to partial[split][tile] and
+  // K is cut into `splits` parts of `split_depth`. A block takes `turns` of them one after the other, which are all or
+  // one. With all, the sum so far is in `out`. With one, the sums of the parts go to partial[split][tile] and
   // partial_sum[split][row or column], and `arrivals` counts the parts of each tile.
-  int splits;
+  int splits, turns;
   int64_t split_depth;
   float* partial;
   float* partial_sum;
@@ -84,14 +85,14 @@ struct GemmTile {
   int64_t begin, end;  // of K
 
   template <int kRows, int kColumns>
-  __device__ __forceinline__ static GemmTile of_block(const GemmParams& p) {
+  __device__ __forceinline__ static GemmTile of_block(const GemmParams& p, int turn = 0) {
     constexpr unsigned kGroup = 8;
     GemmTile t;
     t.matrix = block_y();
     const unsigned tiles = p.tiles_m * p.tiles_n;
     const unsigned tile = blockIdx.x % tiles;
     t.index = t.matrix * tiles + tile;
-    t.split = static_cast<int>(blockIdx.x / tiles);
+    t.split = static_cast<int>(blockIdx.x / tiles) + turn;
     const unsigned group = tile / (kGroup * p.tiles_n), within = tile % (kGroup * p.tiles_n);
     const unsigned height = min(kGroup, p.tiles_m - group * kGroup);
     t.m = static_cast<int64_t>(group * kGroup + within % height) * kRows;

@@ -82,7 +82,10 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
         kStep % 4 ? staged<kColumns>(row, column) : staged<kColumns>(first, column) + (row - first) * kColumns;
     return Vector<float, N>::load(tile + at);
   };
-  if (p.plain) {
+  // f32 that is summed in turns carries its sums from part to part in `out`.
+  const bool in_turns = std::is_same_v<T, float> && p.turns > 1;
+  const bool carried = in_turns && t.split > 0, unfinished = in_turns && t.split < p.turns - 1;
+  if (p.plain && !in_turns) {
     const auto store_all = [&](auto f32) {
 #pragma unroll(N == 4 ? 4 : 1)
       for (int row = first; row < rows; row += kStep, out.next()) store_mixed<T>(out.at, f32, sums(row).at);
@@ -104,6 +107,15 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
   for (int row = first; row < rows; row += kStep) {
     auto x = sums(row);
     float y[N];
+    if (carried) {
+      load_mixed<T>(out.at, true, y);
+      add_to(x.at, y);
+    }
+    if (unfinished) {
+      store_mixed<T>(out.at, true, x.at);
+      out.next(), residual.next(), preact.next(), dact.next();
+      continue;
+    }
     if (p.bias) add_to(x.at, bias);
     if (preact) store_mixed<T>(preact.at, false, x.at);
     if (dact) {
@@ -131,11 +143,12 @@ __device__ __forceinline__ void gemm_finish_columns(const GemmParams& p, const G
   }
 }
 
-// Must be called by all threads of the block, after a barrier. If K is cut, one block of a tile finishes it. `summed`
+// Must be called by all threads of the block, after a barrier. If K is cut and not summed in turns, one block of a tile
+// finishes it. `summed`
 // is the operand whose sums the block has written to their place, or its part of them.
 template <class T, int kRows, int kColumns, int kThreads>
 __device__ __forceinline__ void gemm_finish(const GemmParams& p, const GemmTile& t, Summed summed, float* tile) {
-  if (p.splits > 1 && !gemm_join_parts<kRows, kColumns, kThreads>(p, t, tile)) return;
+  if (p.splits > 1 && p.turns == 1 && !gemm_join_parts<kRows, kColumns, kThreads>(p, t, tile)) return;
   if (p.vectors)
     gemm_finish_columns<T, 4, kRows, kColumns, kThreads>(p, t, tile);
   else

@@ -121,7 +121,7 @@ struct GemmF32Sum {
 };
 
 template <class Shape>
-__device__ void gemm_f32(const GemmParams& p) {
+__device__ __forceinline__ void gemm_f32_part(const GemmParams& p, const GemmTile& t) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
   constexpr int kThreads = Shape::kThreads;
   constexpr int kRowQuads = Shape::kThreadM / 4, kColumnQuads = Shape::kThreadN / 4, kRows = kRowQuads * 4;
@@ -132,8 +132,6 @@ __device__ void gemm_f32(const GemmParams& p) {
   constexpr int kTileA = kK * LoaderA::kPitch, kStage = kTileA + kK * LoaderB::kPitch;
   static_assert(kStage == Shape::kStageElements, "what the host function allocates");
 
-  const GemmTile t = GemmTile::of_block<kM, kN>(p);
-  if (t.matrix >= p.batch) return;
   LoaderA a(p, p.a, t, t.m, p.m);
   LoaderB b(p, p.b, t, t.n, p.n);
   const int64_t depth = max(int64_t{0}, t.end - t.begin);
@@ -203,6 +201,11 @@ __device__ void gemm_f32(const GemmParams& p) {
       sums[i][j].store(tile + staged<kN>(row + i / 4 * kRowStep + i % 4, column + j * kColumnStep));
   __syncthreads();
   gemm_finish<float, kM, kN, kThreads>(p, t, summed, tile);
+}
+
+template <class Shape>
+__device__ void gemm_f32(const GemmParams& p) {
+  gemm_turns<Shape>(p, [&](const GemmTile& t) { gemm_f32_part<Shape>(p, t); });
 }
 
 }  // namespace heed::cuda

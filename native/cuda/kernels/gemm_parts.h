@@ -1,5 +1,7 @@
-// A product whose K is cut into parts, each summed by a block of its own. The last block of a tile to arrive
-// (last_block.h) adds up the parts in order, in its tile in shared memory, and continues with the epilogue.
+// A product whose K is cut into parts. Either each part is summed by a block of its own, and the last block of a tile
+// to arrive (last_block.h) adds up the parts in order, in its tile in shared memory, and continues with the epilogue.
+// Or one block sums them in turn and adds each to the sum of those before, in `out`. The order is the same, so the bits
+// are too.
 #pragma once
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/last_block.h"
@@ -9,6 +11,18 @@
 namespace heed::cuda {
 
 using Four = Vector<float, 4>;
+
+// Calls part(tile) with each part of K that the block sums.
+template <class Shape, class Part>
+__device__ __forceinline__ void gemm_turns(const GemmParams& p, const Part& part) {
+#pragma unroll 1
+  for (int turn = 0; turn < p.turns; turn++) {
+    const GemmTile t = GemmTile::of_block<Shape::kM, Shape::kN>(p, turn);
+    if (t.matrix >= p.batch) return;
+    if (turn > 0) __syncthreads();  // the last part's sums are no longer read
+    part(t);
+  }
+}
 
 // Returns the place of an element's sum in the shared tile. 32-byte parts of four rows at a time are permuted, so that
 // stores of mma fragments, 32 bytes of each of four rows, go to all banks.

@@ -1,9 +1,17 @@
 // gemm_quantized: out[M, N] = activation(a[M, K] · Ŵ + bias) + residual, with Ŵ in 8 or 4 bits (core/quantized.h).
 //
-// Up to 8 rows (decoding): a block computes a panel of 16 columns and up to 4 rows. Its warps take turns at the words
-// of K, eight at a time: 512 bytes in one access, with one word of four columns per lane. Lanes and warps are summed at
-// the end, in one order. For more rows, strips of columns are rounded to a's dtype, and gemm does the rest.
+// A few rows (decoding) read the codes and multiply with weights that are rounded to a's dtype, in the order of
+// gemm.cu, so that a row has the same bits among few rows and among many. For more rows, strips of columns are rounded
+// to a's dtype, and gemm does the rest.
+//
+// bf16 and f16, up to 16 rows: a block computes four panels of 16 columns, a warp each, on tensor cores. Rows, codes
+// and scales are copied to shared memory kStages - 1 steps of kDepth ahead.
+//
+// f32, up to 8 rows: a block computes a panel and up to 4 rows. A thread sums one column over a part of K
+// (kPartDepth), and the parts are added in order.
 #include "cuda/kernels/activation.h"
+#include "cuda/kernels/gemm_shapes.h"
+#include "cuda/kernels/mma.h"
 #include "cuda/kernels/quantized.h"
 
 #if !HEED_DEVICE_CODE
@@ -19,12 +27,23 @@ struct GemmQuantizedParams {
   const void *a, *bias, *residual;  // the last two may be null
   void* out;
   bool out_f32, bias_f32, residual_f32;
-  bool vectors;  // true if rows of a can be read four elements at a time
+  bool vectors;  // true if rows of a can be read four elements of f32 at a time, or eight of 16 bits
   Activation activation;
   int64_t M;
 };
 
-constexpr int kQuantizedWarps = 4, kQuantizedRows = 4, kWordsTogether = 8;
+constexpr int kQuantizedThreads = 128, kQuantizedRows = 4, kQuantizedMmaRows = 16;
+
+// What a step along K of the kernel for tensor cores has in shared memory: rows, and the codes and scales of a panel.
+template <int bits>
+struct QuantizedStep {
+  static constexpr int kDepth = 128, kPanels = kQuantizedThreads / 32, kStages = bits == 8 ? 4 : 6;
+  static constexpr int kPitch = kDepth + 8;  // elements: the rows of a fragment lie in different banks
+  static constexpr int kRowBytes = kQuantizedMmaRows * kPitch * 2;
+  static constexpr int kWords = kDepth * bits / 32, kCodeBytes = kWords * kPanelBytes;
+  static constexpr int kLeastGroup = 32, kScaleBytes = kDepth / kLeastGroup * kPanelColumns * 2;
+  static constexpr int kPanelPart = kCodeBytes + kScaleBytes, kBytes = kRowBytes + kPanels * kPanelPart;
+};
 
 #if HEED_DEVICE_CODE
 
@@ -33,68 +52,10 @@ __device__ __forceinline__ float load_one(const void* from, bool f32, int64_t i)
   return f32 ? static_cast<const float*>(from)[i] : to_float(static_cast<const T*>(from)[i]);
 }
 
-template <class T, int bits, int R>
-__device__ __forceinline__ void gemm_quantized_rows(const GemmQuantizedParams& p) {
-  using C = QuantizedCodes<bits>;
-  const QuantizedWeight& w = p.weight;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, part = lane / 4, column = lane % 4 * 4;
-  const int64_t panel = blockIdx.x, row = static_cast<int64_t>(blockIdx.y) * kQuantizedRows;
-  const int64_t words = w.groups * w.words_of_group;
-  const uint8_t* const codes = w.codes + panel * words * kPanelBytes + column * 4;
-  const uint16_t* const scales = w.scales + panel * w.groups * kPanelColumns + column;
-
-  float sums[R][4] = {};
-  for (int64_t word = warp * kWordsTogether + part; word < words; word += kQuantizedWarps * kWordsTogether) {
-    const auto read = Vector<uint32_t, 4>::load(reinterpret_cast<const uint32_t*>(codes + word * kPanelBytes));
-    const auto steps = Vector<uint16_t, 4>::load(scales + word / w.words_of_group * kPanelColumns);
-    const int64_t k = word * C::kPerWord;
-    float x[R][C::kPerWord];
-#pragma unroll
-    for (int r = 0; r < R; r++) {
-      const T* const from = static_cast<const T*>(p.a) + (row + r) * w.K + k;
-      const bool here = row + r < p.M;
-#pragma unroll
-      for (int four = 0; four < C::kPerWord; four += 4) {
-        if (p.vectors && here && k + four < w.K) {
-          const auto v = Vector<T, 4>::load(from + four);
-#pragma unroll
-          for (int j = 0; j < 4; j++) x[r][four + j] = to_float(v.at[j]);
-        } else {
-#pragma unroll
-          for (int j = four; j < four + 4; j++) x[r][j] = !p.vectors && here && k + j < w.K ? to_float(from[j]) : 0;
-        }
-      }
-    }
-#pragma unroll
-    for (int c = 0; c < 4; c++) {
-      const float scale = scale_of(steps.at[c]);
-#pragma unroll
-      for (int j = 0; j < C::kPerWord; j++) {
-        const float weight = C::weight(read.at[c], j) * scale;
-#pragma unroll
-        for (int r = 0; r < R; r++) sums[r][c] = fmaf(x[r][j], weight, sums[r][c]);
-      }
-    }
-  }
-
-  __shared__ float parts[kQuantizedWarps][R][kPanelColumns];
-#pragma unroll
-  for (int r = 0; r < R; r++)
-#pragma unroll
-    for (int c = 0; c < 4; c++) {
-      float sum = sums[r][c];
-#pragma unroll
-      for (int offset = 4; offset < 32; offset *= 2) sum += __shfl_xor_sync(kFullWarp, sum, offset);
-      if (part == 0) parts[warp][r][column + c] = sum;
-    }
-  __syncthreads();
-  if (threadIdx.x >= R * kPanelColumns) return;
-  const int r = threadIdx.x / kPanelColumns, c = threadIdx.x % kPanelColumns;
-  const int64_t n = panel * kPanelColumns + c, at = (row + r) * w.N + n;
-  if (row + r >= p.M || n >= w.N) return;
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kQuantizedWarps; i++) sum += parts[i][r][c];
+template <class T>
+__device__ __forceinline__ void finish_quantized(const GemmQuantizedParams& p, int64_t row, int64_t n, float sum) {
+  if (row >= p.M || n >= p.weight.N) return;
+  const int64_t at = row * p.weight.N + n;
   if (p.bias) sum += load_one<T>(p.bias, p.bias_f32, n);
   with_activation(p.activation, [&](auto value, auto) { sum = value(sum); });
   if (p.residual) sum += load_one<T>(p.residual, p.residual_f32, at);
@@ -104,36 +65,177 @@ __device__ __forceinline__ void gemm_quantized_rows(const GemmQuantizedParams& p
     static_cast<T*>(p.out)[at] = from_float<T>(sum);
 }
 
-template <class T>
-__device__ __forceinline__ void gemm_quantized_8_body(const GemmQuantizedParams& p) {
-  gemm_quantized_rows<T, 8, kQuantizedRows>(p);
+extern __shared__ __align__(128) unsigned char quantized_shared[];
+
+template <class T, int bits>
+__device__ __forceinline__ void gemm_quantized_mma(const GemmQuantizedParams& p) {
+  using C = QuantizedCodes<bits>;
+  using Step = QuantizedStep<bits>;
+  const QuantizedWeight& w = p.weight;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  const int64_t panel = static_cast<int64_t>(blockIdx.x) * Step::kPanels + warp, words = w.groups * w.words_of_group;
+  const uint8_t* const codes = w.codes + panel * words * kPanelBytes;
+  const uint16_t* const scales = w.scales + panel * w.groups * kPanelColumns;
+  const auto rows_of = [](int stage) { return reinterpret_cast<T*>(quantized_shared + stage * Step::kBytes); };
+  const auto panel_of = [&](int stage) {
+    return quantized_shared + stage * Step::kBytes + Step::kRowBytes + warp * Step::kPanelPart;
+  };
+  const int steps = static_cast<int>((w.K + Step::kDepth - 1) / Step::kDepth);
+
+  const auto copy_rows = [&](T* to, int64_t k) {
+    for (int i = threadIdx.x; i < kQuantizedMmaRows * Step::kDepth / 8; i += kQuantizedThreads) {
+      const int row = i / (Step::kDepth / 8), column = i % (Step::kDepth / 8) * 8;
+      const T* const from = static_cast<const T*>(p.a) + row * w.K + k + column;
+      const int count = row < p.M ? static_cast<int>(max(int64_t{0}, min(int64_t{8}, w.K - k - column))) : 0;
+      T* const part = to + row * Step::kPitch + column;
+      if (p.vectors)
+        cp_async<16>(part, from, count * static_cast<int>(sizeof(T)));
+      else
+        for (int e = 0; e < 8; e++) part[e] = e < count ? from[e] : from_float<T>(0);
+    }
+  };
+  // Codes and scales beyond the last are zeros.
+  const auto copy_panel = [&](unsigned char* to, int64_t k) {
+    const int64_t word = k / C::kPerWord;
+#pragma unroll
+    for (int i = 0; i < Step::kCodeBytes / 512; i++) {
+      const int at = i * 32 + lane;
+      const bool here = panel < w.panels && word + at / 4 < words;
+      cp_async<16>(to + at * 16, codes + word * kPanelBytes + at * 16, here ? 16 : 0);
+    }
+    if (lane >= Step::kScaleBytes / 16) return;
+    const int64_t group = (k + lane / 2 * Step::kLeastGroup) / w.group;
+    cp_async<16>(to + Step::kCodeBytes + lane * 16, scales + group * kPanelColumns + lane % 2 * 8,
+                 panel < w.panels && group < w.groups ? 16 : 0);
+  };
+  const auto copy = [&](int step) {
+    if (step < steps) {
+      const int stage = step % Step::kStages;
+      copy_rows(rows_of(stage), static_cast<int64_t>(step) * Step::kDepth);
+      copy_panel(panel_of(stage), static_cast<int64_t>(step) * Step::kDepth);
+    }
+    cp_async_commit();
+  };
+
+  float sums[2][4] = {};
+  // The codes of values 2t and 2t + 1 of a fragment's column lie in a word's bytes from here on.
+  const int shift = 16 * (t % 2) + (bits == 4 ? 4 * (t / 2) : 0);
+#pragma unroll 1
+  for (int step = 0; step < Step::kStages - 1; step++) copy(step);
+#pragma unroll 1
+  for (int step = 0; step < steps; step++) {
+    cp_async_wait<Step::kStages - 2>();
+    __syncthreads();  // the step has arrived, and the stage of the last one is no longer read
+    copy(step + Step::kStages - 1);
+    const T* const rows = rows_of(step % Step::kStages) + g * Step::kPitch + 2 * t;
+    const unsigned char* const part = panel_of(step % Step::kStages);
+    const uint32_t* const column = reinterpret_cast<const uint32_t*>(part) + g;
+    const uint16_t* const steps_of = reinterpret_cast<const uint16_t*>(part + Step::kCodeBytes) + g;
+#pragma unroll
+    for (int k = 0; k < Step::kDepth; k += 16) {
+      const auto pair = [&](int row, int at) {
+        return *reinterpret_cast<const uint32_t*>(rows + row * Step::kPitch + k + at);
+      };
+      const uint32_t a[4] = {pair(0, 0), pair(8, 0), pair(0, 8), pair(8, 8)};
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const float scale = scale_of(steps_of[k / Step::kLeastGroup * kPanelColumns + half * 8]);
+        uint32_t b[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const int word = bits == 8 ? k / 4 + 2 * i + t / 2 : k / 8 + i;
+          const uint32_t read = column[word * kPanelColumns + half * 8] >> shift;
+          b[i] = pack<T>(C::weight(read, 0) * scale, C::weight(read, 1) * scale);
+        }
+        mma_16x8x16<T>(sums[half], a, b);
+      }
+    }
+  }
+  cp_async_wait<0>();
+#pragma unroll
+  for (int half = 0; half < 2; half++)
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      finish_quantized<T>(p, g + e / 2 * 8, panel * kPanelColumns + half * 8 + 2 * t + e % 2, sums[half][e]);
 }
-template <class T>
-__device__ __forceinline__ void gemm_quantized_4_body(const GemmQuantizedParams& p) {
-  gemm_quantized_rows<T, 4, kQuantizedRows>(p);
-}
-template <class T>
-__device__ __forceinline__ void gemm_quantized_row_8_body(const GemmQuantizedParams& p) {
-  gemm_quantized_rows<T, 8, 1>(p);
-}
-template <class T>
-__device__ __forceinline__ void gemm_quantized_row_4_body(const GemmQuantizedParams& p) {
-  gemm_quantized_rows<T, 4, 1>(p);
+
+template <int bits, int R>
+__device__ __forceinline__ void gemm_quantized_parts(const GemmQuantizedParams& p) {
+  using C = QuantizedCodes<bits>;
+  constexpr int kWords = kPartDepth / C::kPerWord, kParts = kQuantizedThreads / kPanelColumns;
+  const QuantizedWeight& w = p.weight;
+  const int column = threadIdx.x % kPanelColumns, thread_part = threadIdx.x / kPanelColumns;
+  const int64_t panel = blockIdx.x, row = static_cast<int64_t>(blockIdx.y) * R;
+  const int64_t words = w.groups * w.words_of_group, parts = (w.K + kPartDepth - 1) / kPartDepth;
+  const uint32_t* const codes = reinterpret_cast<const uint32_t*>(w.codes) + panel * words * kPanelColumns + column;
+  const uint16_t* const scales = w.scales + panel * w.groups * kPanelColumns + column;
+
+  __shared__ float sums[kParts][R][kPanelColumns];
+  float total = 0;  // of this thread's row and column, if it has one
+#pragma unroll 1
+  for (int64_t first = 0; first < parts; first += kParts) {
+    const int64_t begin = (first + thread_part) * kWords, end = min(words, begin + kWords);
+    float sum[R] = {};
+#pragma unroll 2
+    for (int64_t word = begin; word < end; word++) {
+      const uint32_t read = codes[word * kPanelColumns];
+      const float scale = scale_of(scales[word / w.words_of_group * kPanelColumns]);
+      const int64_t k = word * C::kPerWord;
+      float x[R][C::kPerWord];
+#pragma unroll
+      for (int r = 0; r < R; r++) {
+        const float* const from = static_cast<const float*>(p.a) + (row + r) * w.K + k;
+        const bool here = row + r < p.M;
+#pragma unroll
+        for (int four = 0; four < C::kPerWord; four += 4) {
+          if (p.vectors && here && k + four < w.K) {
+            const auto v = Vector<float, 4>::load(from + four);
+#pragma unroll
+            for (int j = 0; j < 4; j++) x[r][four + j] = v.at[j];
+          } else {
+#pragma unroll
+            for (int j = four; j < four + 4; j++) x[r][j] = !p.vectors && here && k + j < w.K ? from[j] : 0;
+          }
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < C::kPerWord; j++) {
+        const float weight = C::weight(read, j) * scale;
+#pragma unroll
+        for (int r = 0; r < R; r++) sum[r] = fmaf(x[r][j], weight, sum[r]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++) sums[thread_part][r][column] = sum[r];
+    __syncthreads();
+    if (threadIdx.x < R * kPanelColumns)
+      for (int i = 0; i < kParts && first + i < parts; i++) {
+        const float more = sums[i][thread_part][column];
+        total = first + i == 0 ? more : total + more;
+      }
+    __syncthreads();
+  }
+  if (threadIdx.x < R * kPanelColumns)
+    finish_quantized<float>(p, row + thread_part, panel * kPanelColumns + column, total);
 }
 
 #endif
 
-HEED_KERNEL_FLOATS(gemm_quantized_8, GemmQuantizedParams, kQuantizedWarps * 32, 4, gemm_quantized_8_body)
-HEED_KERNEL_FLOATS(gemm_quantized_4, GemmQuantizedParams, kQuantizedWarps * 32, 4, gemm_quantized_4_body)
-HEED_KERNEL_FLOATS(gemm_quantized_row_8, GemmQuantizedParams, kQuantizedWarps * 32, 8, gemm_quantized_row_8_body)
-HEED_KERNEL_FLOATS(gemm_quantized_row_4, GemmQuantizedParams, kQuantizedWarps * 32, 8, gemm_quantized_row_4_body)
+#define KERNELS(bits)                                                                                                  \
+  HEED_KERNEL(gemm_quantized_##bits##_bf16, GemmQuantizedParams, kQuantizedThreads, 2, gemm_quantized_mma<bf16, bits>) \
+  HEED_KERNEL(gemm_quantized_##bits##_f16, GemmQuantizedParams, kQuantizedThreads, 2, gemm_quantized_mma<f16, bits>)   \
+  HEED_KERNEL(gemm_quantized_##bits##_f32, GemmQuantizedParams, kQuantizedThreads, 4,                                  \
+              gemm_quantized_parts<bits, kQuantizedRows>)                                                              \
+  HEED_KERNEL(gemm_quantized_row_##bits##_f32, GemmQuantizedParams, kQuantizedThreads, 8, gemm_quantized_parts<bits, 1>)
+KERNELS(8)
+KERNELS(4)
 
 #if !HEED_DEVICE_CODE
 
 namespace {
 
 constexpr const char* kOp = "gemm_quantized";
-constexpr int64_t kFewRows = 8;
+constexpr int64_t kFewRows = 8;                     // of f32
 constexpr int64_t kStripBytes = int64_t{32} << 20;  // bytes of a strip's columns as floats
 
 // Returns columns [first, first + count) of a row or of rows of N elements.
@@ -184,7 +286,9 @@ void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, Op
   const QuantizedLayout weight = check_gemm_quantized(out, a, codes, scales, bias, residual, activation, bits);
   if (out.empty()) return;
   const int64_t M = a.dim(0), element = static_cast<int64_t>(size_of(a.dtype));
-  if (M > kFewRows) return multiply_many(stream, weight, out, a, codes, scales, bias, residual, activation);
+  const bool mma = a.dtype != DType::f32;
+  if (M > (mma ? kQuantizedMmaRows : kFewRows))
+    return multiply_many(stream, weight, out, a, codes, scales, bias, residual, activation);
   const auto is_f32 = [](OptIn x) { return x && x->dtype == DType::f32; };
   const GemmQuantizedParams p{quantized_weight(weight, codes, scales),
                               a.data,
@@ -194,12 +298,22 @@ void host::gemm_quantized(Stream& stream, Out out, In a, In codes, In scales, Op
                               is_f32(&out),
                               is_f32(bias),
                               is_f32(residual),
-                              weight.K % 4 == 0 && is_aligned(a.data, 4 * element),
+                              weight.K % (16 / element) == 0 && is_aligned(a.data),
                               static_cast<Activation>(activation),
                               M};
-  auto& kernel = M == 1 ? (bits == 8 ? gemm_quantized_row_8(a.dtype) : gemm_quantized_row_4(a.dtype))
-                        : (bits == 8 ? gemm_quantized_8(a.dtype) : gemm_quantized_4(a.dtype));
-  stream.launch(kOp, kernel, {weight.panels(), ceil_div(M, kQuantizedRows)}, p);
+  const bool eight = bits == 8;
+  if (mma) {
+    const int stages = eight ? QuantizedStep<8>::kStages : QuantizedStep<4>::kStages;
+    const int step = eight ? QuantizedStep<8>::kBytes : QuantizedStep<4>::kBytes;
+    auto& kernel = a.dtype == DType::bf16 ? (eight ? gemm_quantized_8_bf16 : gemm_quantized_4_bf16)
+                                          : (eight ? gemm_quantized_8_f16 : gemm_quantized_4_f16);
+    const Grid grid{ceil_div(weight.panels(), QuantizedStep<8>::kPanels)};
+    return stream.launch(kOp, kernel, grid, p, static_cast<size_t>(stages * step));
+  }
+  if (M == 1)
+    return stream.launch(kOp, eight ? gemm_quantized_row_8_f32 : gemm_quantized_row_4_f32, {weight.panels(), M}, p);
+  const Grid grid{weight.panels(), ceil_div(M, kQuantizedRows)};
+  stream.launch(kOp, eight ? gemm_quantized_8_f32 : gemm_quantized_4_f32, grid, p);
 }
 
 #endif

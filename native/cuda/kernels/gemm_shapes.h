@@ -3,6 +3,9 @@
 
 namespace heed::cuda {
 
+// In products of f32, K is cut into parts of this size, whatever the number of rows (gemm.cu).
+constexpr int kPartDepth = 256;
+
 // A block computes kM × kN elements in steps of kK along K, and a warp kWarpM × kWarpN of them. kStages steps are in
 // shared memory, and each has kStageElements elements.
 template <int m, int n, int k, int warp_m, int warp_n, int stages>
@@ -21,7 +24,7 @@ struct GemmF32Shape {
   static constexpr int kPad = 4, kStageElements = k * (m + n + 2 * kPad);
 };
 
-using MmaFew = GemmMmaShape<16, 64, 64, 16, 16, 4>;
+using MmaFew = GemmMmaShape<16, 32, 64, 16, 16, 6>;
 using MmaSmall = GemmMmaShape<64, 64, 32, 32, 32, 4>;
 using MmaLarge = GemmMmaShape<128, 128, 32, 64, 64, 4>;
 using F32Few = GemmF32Shape<16, 64, 32, 4, 4, 3>;

@@ -97,7 +97,7 @@ __device__ __forceinline__ void add_tf32_tile(const float* tile, float& sum) {
 }
 
 template <class Shape, bool kAlongA, bool kAlongB>
-__device__ void gemm_tf32(const GemmParams& p) {
+__device__ __forceinline__ void gemm_tf32_part(const GemmParams& p, const GemmTile& t) {
   constexpr int kM = Shape::kM, kN = Shape::kN, kK = Shape::kK, kStages = Shape::kStages;
   constexpr int kThreads = Shape::kThreads;
   constexpr int kRowBlocks = Shape::kWarpM / 16, kColumnBlocks = Shape::kWarpN / 8;
@@ -105,8 +105,6 @@ __device__ void gemm_tf32(const GemmParams& p) {
   static_assert(kStageBytes == Shape::kStageElements * 4, "what the host function allocates");
   using Stages = GemmStages<kK, kThreads, kStages, kStageBytes>;
 
-  const GemmTile t = GemmTile::of_block<kM, kN>(p);
-  if (t.matrix >= p.batch) return;
   const uint32_t tile_a = shared_address(gemm_shared), tile_b = tile_a + kTileA;
   GemmLoader<float, Stages, kM, kAlongA> a(p, p.a, t, t.m, p.m, tile_a);
   GemmLoader<float, Stages, kN, kAlongB> b(p, p.b, t, t.n, p.n, tile_b);
@@ -185,6 +183,11 @@ __device__ void gemm_tf32(const GemmParams& p) {
     }
   __syncthreads();
   gemm_finish<float, kM, kN, kThreads>(p, t, summed, tile);
+}
+
+template <class Shape, bool kAlongA, bool kAlongB>
+__device__ void gemm_tf32(const GemmParams& p) {
+  gemm_turns<Shape>(p, [&](const GemmTile& t) { gemm_tf32_part<Shape, kAlongA, kAlongB>(p, t); });
 }
 
 }  // namespace heed::cuda

@@ -37,6 +37,12 @@ __device__ __forceinline__ void to_floats(float (&x)[kLength<T>], const Slot<T>&
   for (int e = 0; e < kLength<T>; e++) x[e] = to_float(slot.at[e]);
 }
 
+// Slots that are cut from the row's own beginning, so that its sum has the same order wherever it lies in memory.
+template <class T, class Index>
+__device__ __forceinline__ Slots<T, Index> slots_of(const SoftmaxForwardParams& p) {
+  return Slots<T, Index>(nullptr, p.C);
+}
+
 template <class T, int kLanes, int kElements>
 __device__ __forceinline__ void softmax_forward_rows_body(const SoftmaxForwardParams& p) {
   constexpr int kSlots = kElements / kLength<T>;
@@ -46,7 +52,7 @@ __device__ __forceinline__ void softmax_forward_rows_body(const SoftmaxForwardPa
   int64_t at[2];
   p.offsets.locate(row, at);
   const T* inp = static_cast<const T*>(p.inp) + at[1];
-  const Slots<T> slots(inp, p.C);
+  const Slots<T> slots = slots_of<T, int>(p);
   Slot<T> loaded[kSlots];
 #pragma unroll
   for (int j = 0; j < kSlots; j++) loaded[j] = slots.load(inp, lane + j * kLanes, from_float<T>(-INFINITY));
@@ -80,7 +86,7 @@ __device__ __forceinline__ void softmax_forward_wide_body(const SoftmaxForwardPa
   p.offsets.locate(blockIdx.x, at);
   const T* inp = static_cast<const T*>(p.inp) + at[1];
   const T lowest = from_float<T>(-INFINITY);
-  const Slots<T, int64_t> slots(inp, p.C);
+  const auto slots = slots_of<T, int64_t>(p);
   Slot<T>* cache = reinterpret_cast<Slot<T>*>(dynamic_shared());
   OnlineSoftmax softmax;
   float x[kLength<T>];
@@ -204,7 +210,7 @@ void host::softmax_forward(Stream& stream, Out out, In inp) {
   if (out.empty()) return;
   const int64_t C = inp.dim(-1), rows = inp.numel() / C;
   SoftmaxForwardParams p{out.data, inp.data, RowOffsets<2>({&out, &inp}), false, rows, C};
-  const RowPath path = row_path(row_extent(inp));
+  const RowPath path = row_path(C);
   if (path != RowPath::wide)
     return stream.launch(op, kSoftmaxForward.of(inp.dtype, path), {ceil_div(rows, groups(path))}, p);
   const size_t bytes = row_bytes(inp);
