@@ -3,10 +3,11 @@
 import { checkArray, checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { Bert } from "../models/bert.js";
-import { checkPooling, type Pooling } from "../nn/pooling.js";
-import { Turns } from "../turns.js";
+import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
+import { l2Normalize } from "../ops/l2-normalize.js";
 import { untilAborted } from "../until-aborted.js";
-import { EmbeddingQueue } from "./embedding-queue.js";
+import { type EmbeddingTokenizer, encodeTexts } from "./encode-texts.js";
+import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";
 
 /** Options that determine how a text becomes a vector. */
 export interface EmbeddingRecipe {
@@ -26,17 +27,6 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
   batchSize?: number;
   /** Aborts the call. */
   signal?: AbortSignal | undefined;
-}
-
-/** The methods of a tokenizer that `embedTexts` calls. */
-export interface EmbeddingTokenizer {
-  /** Returns the token ids of a text, at most `maxLength` of them. */
-  encode(text: string, options?: { maxLength?: number }): Int32Array;
-  /**
-   * Returns the same without blocking the event loop for long. If a tokenizer has this method, it is used instead of
-   * `encode`.
-   */
-  encodeAsync?(text: string, options?: { maxLength?: number }): Promise<Int32Array>;
 }
 
 /**
@@ -75,20 +65,19 @@ export async function embedTexts(
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
   signal?.throwIfAborted();
 
-  const turns = new Turns();
-  const tokens: Int32Array[] = [];
-  for (const [i, text] of texts.entries()) {
-    if (typeof text !== "string")
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
-    const given = lowercase ? text.toLowerCase() : text;
-    const encoded = tokenizer.encodeAsync?.(given, { maxLength }) ?? tokenizer.encode(given, { maxLength });
-    const ids = (await encoded).subarray(0, maxLength);
-    if (ids.length === 0)
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
-    tokens.push(ids);
-    await turns.pause();
-  }
-  const queue = EmbeddingQueue.of(model);
-  const vectors = tokens.map((ids) => queue.add(ids, { pooling, normalize, batchSize, signal }));
-  return untilAborted(Promise.all(vectors), signal);
+  const given = texts.map((text, i) => {
+    if (typeof text === "string") return lowercase ? text.toLowerCase() : text;
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
+  });
+  const task: SequenceTask = {
+    key: ["embed", pooling, normalize].join(),
+    batchSize,
+    compute({ ids, keyLengths, lengths }) {
+      const vectors = pool(model.forward(ids, { keyLengths }), lengths, pooling);
+      return normalize ? l2Normalize(vectors) : vectors;
+    },
+  };
+  const queue = SequenceQueue.of(model);
+  const sequences = await encodeTexts(op, tokenizer, given, { maxLength, signal });
+  return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
 }
