@@ -46,7 +46,7 @@ export async function logitsOfTexts(
 ): Promise<Float32Array[]> {
   checkArray(op, "texts", texts);
   for (const [i, text] of texts.entries()) checkText(op, `texts[${i}]`, text);
-  const { contextLength, tokenTypes: types } = model.bert.config;
+  const { contextLength } = model.bert.config;
   const { maxLength = contextLength, batchSize = 32, signal } = options;
   checkInteger(op, "batchSize", batchSize, 1);
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
@@ -54,12 +54,10 @@ export async function logitsOfTexts(
   const task: SequenceTask = {
     key: "classify",
     batchSize,
-    compute: ({ ids, tokenTypes, keyLengths }) =>
-      // A model with a single type of token does not tell the texts of a pair apart by their types.
-      model.forward(ids, { keyLengths, tokenTypes: types > 1 ? tokenTypes : null }).to("f32"),
+    compute: ({ ids, tokenTypes, keyLengths }) => model.forward(ids, { tokenTypes, keyLengths }).to("f32"),
   };
   const queue = SequenceQueue.of(model);
-  const sequences = await encodeTexts(op, tokenizer, texts, { maxLength, signal });
+  const sequences = await encodeTexts(op, tokenizer, texts, { ...model.bert.config, maxLength, signal });
   return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
 }
 

@@ -24,29 +24,44 @@ export interface PairTokenizer extends EmbeddingTokenizer {
 /** Two texts that a model reads together, such as a question and a passage. */
 export type TextPair = readonly [string, string];
 
+/** Limits of the tokens that a model can read. */
+export interface TokenLimits {
+  /** Most tokens of a text or a pair. */
+  maxLength: number;
+  /** Number of tokens in the model's vocabulary. */
+  vocabularySize: number;
+  /** Number of types of tokens that the model tells apart. With fewer than two, it needs no types. */
+  tokenTypes: number;
+}
+
 /**
- * Resolves to the tokens of texts, or of pairs of texts, at most `maxLength` tokens each.
+ * Resolves to the tokens of texts, or of pairs of texts. They are checked here, because a token that the model cannot
+ * read would spoil the texts of others in its batch.
  *
  * @throws ERR_ARGUMENT if a text has no tokens, or the tokenizer cannot encode pairs.
- * @throws ERR_RANGE if `maxLength` leaves no room for the special tokens.
+ * @throws ERR_RANGE if `maxLength` leaves no room for the special tokens, or the model does not know a token or its
+ * type.
  * @throws The signal's reason if it is aborted.
  */
 export async function encodeTexts(
   op: string,
   tokenizer: PairTokenizer,
   texts: readonly (string | TextPair)[],
-  { maxLength, signal }: { maxLength: number; signal: AbortSignal | undefined },
+  { maxLength, vocabularySize, tokenTypes, signal }: TokenLimits & { signal: AbortSignal | undefined },
 ): Promise<TokenSequence[]> {
   const turns = new Turns();
   const sequences: TokenSequence[] = [];
   for (const [i, text] of texts.entries()) {
     signal?.throwIfAborted();
-    const sequence = await (typeof text === "string"
+    const { ids, tokenTypes: types } = await (typeof text === "string"
       ? encodeText(tokenizer, text, maxLength)
       : encodePair(op, tokenizer, text, maxLength));
-    if (sequence.ids.length === 0)
+    if (ids.length === 0)
       throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
-    sequences.push(sequence);
+    checkBelow(op, `the tokens of texts[${i}]`, ids, vocabularySize);
+    const typed = tokenTypes > 1 ? types : null;
+    if (typed) checkBelow(op, `the token types of texts[${i}]`, typed, tokenTypes);
+    sequences.push({ ids, tokenTypes: typed });
     await turns.pause();
   }
   return sequences;
@@ -69,4 +84,10 @@ async function encodePair(
       `${op}: expected a tokenizer that encodes pairs of texts (encodePairAsync), got ${describe(tokenizer)}`,
     );
   return tokenizer.encodePairAsync(a, b, { maxLength });
+}
+
+function checkBelow(op: string, name: string, values: Int32Array, limit: number): void {
+  const wrong = values.find((value) => value < 0 || value >= limit);
+  if (wrong === undefined) return;
+  throw new HeedError("ERR_RANGE", `${op}: expected ${name} to be from 0 to ${limit - 1}, got ${wrong}`);
 }

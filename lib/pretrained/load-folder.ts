@@ -10,6 +10,7 @@ import type { ModelOptions } from "../models/model.js";
 import type { Module } from "../nn/module.js";
 import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
+import { isSentenceTransformer } from "./sentence-transformers.js";
 import { checkSizes, loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
@@ -80,6 +81,8 @@ export async function kindsOfFolder(folder: string): Promise<readonly (typeof mo
     const types = oneOf([...new Set(modelKinds.flatMap(typesOf))]);
     throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" to be ${types}, got ${describe(type)}`);
   }
+  // sentence-transformers makes vectors with decoders too.
+  if (kinds[0] === "causal") return (await isSentenceTransformer(folder)) ? ["encoder", "causal"] : kinds;
   if (!kinds.includes("classifier") || !Array.isArray(architectures)) return kinds;
   // Only a folder whose model has the head can be loaded as a classifier; without its head, it is an encoder.
   return String(architectures[0]).endsWith("ForSequenceClassification") ? kinds.toReversed() : ["encoder"];

@@ -2,7 +2,7 @@
 import path from "node:path";
 import { checkChoice, checkObject } from "../check.js";
 import type { ClassificationRecipe } from "../embed/classification.js";
-import type { EmbeddingRecipe } from "../embed/embed-texts.js";
+import type { EmbeddingEncoder, EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import type { ModelOptions } from "../models/model.js";
@@ -56,7 +56,7 @@ export interface LoadedParts {
   };
   encoder: {
     kind: "encoder";
-    model: PretrainedKinds["encoder"];
+    model: EmbeddingEncoder;
     tokenizer: Tokenizer | null;
     /** Pooling and normalisation of vectors, or null if the source does not specify them. */
     recipe: EmbeddingRecipe | null;
@@ -98,7 +98,9 @@ export async function loadParts(op: string, name: string, options: LoadModelOpti
     );
   };
   const source = await findModel(name, options, async (folder) => {
-    await readBlueprint(folder, checkKind(await kindsOfFolder(folder)));
+    const kinds = await kindsOfFolder(folder);
+    const wanted = checkKind(kinds);
+    await readBlueprint(folder, kinds.includes("causal") ? "causal" : wanted);
   });
   return partsOf(name, source, checkKind(await kindsOf(source)), options);
 }
@@ -147,7 +149,9 @@ async function folderParts(
   }
   if (kind === "encoder") {
     const recipe = await readRecipe(folder);
-    const { model } = await loadFolder(folder, kind, options);
+    // The files of a decoder that makes vectors are those of a model that continues texts.
+    const isDecoder = (await kindsOfFolder(folder)).includes("causal");
+    const { model } = await loadFolder(folder, isDecoder ? "causal" : kind, options);
     return checked(name, { kind, model, tokenizer, recipe }, own, given);
   }
   if (kind === "classifier") {

@@ -13,6 +13,7 @@ import { BertForSequenceClassification } from "../../lib/models/bert-heads.js";
 import { savePretrained } from "../../lib/pretrained/save-pretrained.js";
 import { scope } from "../../lib/scope.js";
 import { HuggingFaceTokenizer } from "../../lib/tokenizer/huggingface-tokenizer.js";
+import type { Tokenizer } from "../../lib/tokenizer/tokenizer.js";
 import { expectClose } from "../support/close.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -238,10 +239,16 @@ test("refuses invalid input, and stops when aborted", async () => {
   await refused(two.rank("a", ["b"]), /rank: expected a model with a single label, got one with 2/);
   const { model } = two;
   await refused(new ClassifierModel({ model, tokenizer: null }).classify(["a"]), /a model with a tokenizer/);
-  const plain = { encode: () => Int32Array.of(1), vocabularySize: 2 } as never;
+  const plain = { encode: () => Int32Array.of(1), vocabularySize: 2 } as unknown as Tokenizer;
   await refused(new ClassifierModel({ model, tokenizer: plain }).classify([["a", "b"]]), /encodes pairs of texts/);
   const unpaired = new ClassifierModel({ model, tokenizer: new HuggingFaceTokenizer(wordPieceJson()) });
   await refused(unpaired.classify([["a", "b"]]), /post_processor\.pair/);
+  const typed = {
+    ...plain,
+    encodePairAsync: () => Promise.resolve({ ids: Int32Array.of(1), tokenTypes: Int32Array.of(2) }),
+  };
+  const strange = new ClassifierModel({ model, tokenizer: typed });
+  await refused(strange.classify([["a", "b"]]), /token types of texts\[0\] to be from 0 to 1, got 2/, "ERR_RANGE");
   const reason = new Error("enough");
   await expect(one.classify(["aff"], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
 });
