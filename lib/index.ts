@@ -276,7 +276,12 @@ export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
 // Embeddings and labels of texts
-export { embedTexts, type EmbeddingRecipe, type EmbedTextsOptions, type EmbeddingEncoder } from "./embed/embed-texts.js";
+export {
+  embedTexts,
+  type EmbeddingRecipe,
+  type EmbedTextsOptions,
+  type EmbeddingEncoder,
+} from "./embed/embed-texts.js";
 export type { EmbeddingTokenizer, TextPair } from "./embed/encode-texts.js";
 export type { ClassificationRecipe, ClassifyOptions, ScoreFunction } from "./embed/classification.js";
 
