@@ -184,6 +184,7 @@ export {
   type HuggingFaceTokenizerParts,
 } from "./tokenizer/huggingface-tokenizer.js";
 export { Llama2cTokenizer } from "./tokenizer/llama2c-tokenizer.js";
+export type { EncodedPair } from "./tokenizer/text-pair.js";
 export type { TokenStream } from "./tokenizer/token-stream.js";
 export type { Tokenizer, TokenizerJSON } from "./tokenizer/tokenizer.js";
 
@@ -227,6 +228,13 @@ export { loadWeights, type LoadWeightsOptions } from "./pretrained/load-weights.
 export { load, type LoadOptions, type ModelKinds } from "./load/load.js";
 export { type ChatGenerationOptions, LanguageModel, type LanguageModelParts } from "./load/language-model.js";
 export { EmbeddingModel, type EmbeddingModelParts } from "./load/embedding-model.js";
+export {
+  ClassifierModel,
+  type ClassifierModelParts,
+  type LabelScore,
+  type RankedDocument,
+  type RankOptions,
+} from "./load/classifier-model.js";
 export { type Translation, Translator, type TranslatorParts } from "./load/translator.js";
 export type { LoadModelOptions, ModelKind, TextCodec } from "./pretrained/load-model.js";
 
@@ -267,13 +275,15 @@ export type { TrainableModel } from "./train/trainable-model.js";
 export { Trainer } from "./train/trainer.js";
 export type { CheckpointOptions, TrainerOptions } from "./train/trainer-options.js";
 
-// Embeddings of texts
+// Embeddings and labels of texts
 export {
   embedTexts,
   type EmbeddingRecipe,
   type EmbedTextsOptions,
-  type EmbeddingTokenizer,
+  type EmbeddingEncoder,
 } from "./embed/embed-texts.js";
+export type { EmbeddingTokenizer, TextPair } from "./embed/encode-texts.js";
+export type { ClassificationRecipe, ClassifyOptions, ScoreFunction } from "./embed/classification.js";
 
 // Generation
 export type { Hypothesis } from "./generate/beam.js";

@@ -110,6 +110,9 @@ expectTypeOf(await causal.generate("x")).toEqualTypeOf<heed.GenerationResult>();
 for await (const event of causal.chat([{ role: "user", content: "x" }]))
   expectTypeOf(event).toEqualTypeOf<heed.GenerationEvent>();
 expectTypeOf(await (await heed.load("x", { kind: "encoder" })).embed(["x"])).toEqualTypeOf<Float32Array[]>();
+const classifier = await heed.load("x", { kind: "classifier" });
+expectTypeOf(await classifier.classify(["x", ["y", "z"]])).toEqualTypeOf<heed.LabelScore[][]>();
+expectTypeOf(await classifier.rank("x", ["y"])).toEqualTypeOf<heed.RankedDocument[]>();
 const translator = await heed.load("x", { kind: "encoder-decoder" });
 expectTypeOf(translator.translate("x")).resolves.toEqualTypeOf<string>();
 expectTypeOf(translator.translate(["x"])).resolves.toEqualTypeOf<string[]>();

@@ -1,12 +1,18 @@
-// Turns texts into vectors with an encoder (Reimers & Gurevych 2019): tokenize, run the encoder, combine the states of
-// each text's tokens into one vector, and scale it to length 1 if the recipe says so.
+// Turns texts into vectors with an encoder (Reimers & Gurevych 2019) or a decoder: tokenize, run the model, combine the
+// states of each text's tokens into one vector, and scale it to length 1 if the recipe says so.
 import { checkArray, checkInteger, checkObject } from "../check.js";
 import { describe, HeedError } from "../errors.js";
 import { Bert } from "../models/bert.js";
-import { checkPooling, type Pooling } from "../nn/pooling.js";
-import { Turns } from "../turns.js";
+import { GPT } from "../models/gpt.js";
+import { Llama } from "../models/llama.js";
+import { checkPooling, pool, type Pooling } from "../nn/pooling.js";
+import { l2Normalize } from "../ops/l2-normalize.js";
 import { untilAborted } from "../until-aborted.js";
-import { EmbeddingQueue } from "./embedding-queue.js";
+import { type EmbeddingTokenizer, encodeTexts } from "./encode-texts.js";
+import { SequenceQueue, type SequenceTask } from "./sequence-queue.js";
+
+/** Model with a state for every token, from which a text's vector is computed. */
+export type EmbeddingEncoder = Bert | GPT | Llama;
 
 /** Options that determine how a text becomes a vector. */
 export interface EmbeddingRecipe {
@@ -28,20 +34,11 @@ export interface EmbedTextsOptions extends EmbeddingRecipe {
   signal?: AbortSignal | undefined;
 }
 
-/** The methods of a tokenizer that `embedTexts` calls. */
-export interface EmbeddingTokenizer {
-  /** Returns the token ids of a text, at most `maxLength` of them. */
-  encode(text: string, options?: { maxLength?: number }): Int32Array;
-  /**
-   * Returns the same without blocking the event loop for long. If a tokenizer has this method, it is used instead of
-   * `encode`.
-   */
-  encodeAsync?(text: string, options?: { maxLength?: number }): Promise<Int32Array>;
-}
-
 /**
  * Returns a vector for each text, [C], in the order of the texts. Texts of similar length share a batch, also those of
- * other calls for the same model that run at the same time. For a published model, spread the `recipe` that `loadPretrained` returns into the options.
+ * other calls for the same model that run at the same time. For a published model, spread the `recipe` that
+ * `loadPretrained` returns into the options. The usual pooling of a decoder is "last": only its last token has seen the
+ * whole text.
  *
  * @example
  * const bert = new Bert({ vocabularySize: 256, contextLength: 32, layers: 2, heads: 2, width: 16 });
@@ -55,19 +52,19 @@ export interface EmbeddingTokenizer {
  * @see Reimers & Gurevych 2019, Sentence-BERT: https://arxiv.org/abs/1908.10084
  */
 export async function embedTexts(
-  model: Bert,
+  model: EmbeddingEncoder,
   tokenizer: EmbeddingTokenizer,
   texts: readonly string[],
   options: EmbedTextsOptions = {},
 ): Promise<Float32Array[]> {
   const op = "embedTexts";
-  if (!(model instanceof Bert))
-    throw new HeedError("ERR_ARGUMENT", `${op}: expected model to be a Bert, got ${describe(model)}`);
+  if (!(model instanceof Bert || model instanceof GPT || model instanceof Llama))
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected model to be a Bert, GPT or Llama, got ${describe(model)}`);
   if (typeof (tokenizer as EmbeddingTokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected a tokenizer, got ${describe(tokenizer)}`);
   checkArray(op, "texts", texts);
   checkObject(op, "options", options);
-  const { contextLength } = model.config;
+  const { contextLength, vocabularySize } = model.config;
   const { pooling = "mean", normalize = false, batchSize = 32, lowercase = false, signal } = options;
   const { maxLength = contextLength } = options;
   checkPooling(op, pooling);
@@ -75,20 +72,20 @@ export async function embedTexts(
   checkInteger(op, "maxLength", maxLength, 1, contextLength);
   signal?.throwIfAborted();
 
-  const turns = new Turns();
-  const tokens: Int32Array[] = [];
-  for (const [i, text] of texts.entries()) {
-    if (typeof text !== "string")
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
-    const given = lowercase ? text.toLowerCase() : text;
-    const encoded = tokenizer.encodeAsync?.(given, { maxLength }) ?? tokenizer.encode(given, { maxLength });
-    const ids = (await encoded).subarray(0, maxLength);
-    if (ids.length === 0)
-      throw new HeedError("ERR_ARGUMENT", `${op}: expected at least one token in texts[${i}], got none`);
-    tokens.push(ids);
-    await turns.pause();
-  }
-  const queue = EmbeddingQueue.of(model);
-  const vectors = tokens.map((ids) => queue.add(ids, { pooling, normalize, batchSize, signal }));
-  return untilAborted(Promise.all(vectors), signal);
+  const given = texts.map((text, i) => {
+    if (typeof text === "string") return lowercase ? text.toLowerCase() : text;
+    throw new HeedError("ERR_ARGUMENT", `${op}: expected texts[${i}] to be a string, got ${describe(text)}`);
+  });
+  const task: SequenceTask = {
+    key: ["embed", pooling, normalize].join(),
+    batchSize,
+    compute({ ids, keyLengths, lengths }) {
+      const states = model instanceof Bert ? model.forward(ids, { keyLengths }) : model.states(ids, { keyLengths });
+      const vectors = pool(states, lengths, pooling);
+      return normalize ? l2Normalize(vectors) : vectors;
+    },
+  };
+  const queue = SequenceQueue.of(model);
+  const sequences = await encodeTexts(op, tokenizer, given, { maxLength, vocabularySize, tokenTypes: 0, signal });
+  return untilAborted(Promise.all(sequences.map((sequence) => queue.add(sequence, task, signal))), signal);
 }

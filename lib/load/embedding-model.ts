@@ -1,14 +1,18 @@
 // The class that `load` returns for encoders: `embedTexts` with the model's own tokenizer and recipe.
 import { checkObject } from "../check.js";
-import { type EmbeddingRecipe, embedTexts, type EmbedTextsOptions } from "../embed/embed-texts.js";
-import type { Bert } from "../models/bert.js";
+import {
+  type EmbeddingRecipe,
+  embedTexts,
+  type EmbedTextsOptions,
+  type EmbeddingEncoder,
+} from "../embed/embed-texts.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { definedOptions, Loaded, needed, ofOtherKind } from "./loaded.js";
 
 /** Parts of an `EmbeddingModel`. */
 export interface EmbeddingModelParts {
-  /** The encoder. The `EmbeddingModel` owns it and disposes it. */
-  model: Bert;
+  /** The encoder, or a decoder that makes vectors. The `EmbeddingModel` owns it and disposes it. */
+  model: EmbeddingEncoder;
   /** Tokenizer of the model. Without one (null), the model cannot embed texts. */
   tokenizer: Tokenizer | null;
   /** Pooling and normalisation that suit the model. @default null */
@@ -23,7 +27,7 @@ export interface EmbeddingModelParts {
  * using model = await load("sentence-transformers/all-MiniLM-L6-v2", { kind: "encoder" });
  * const [whale, shark] = await model.embed(["a whale", "a shark"]);
  */
-export class EmbeddingModel extends Loaded<Bert> {
+export class EmbeddingModel extends Loaded<EmbeddingEncoder> {
   /** Kind of the model. */
   readonly kind = "encoder";
   /** Pooling and normalisation that the model's files specify, or {} if they specify none. */
@@ -86,5 +90,23 @@ export class EmbeddingModel extends Loaded<Bert> {
    */
   get translate(): never {
     return ofOtherKind("translate", "encoder-decoder", this.kind);
+  }
+
+  /**
+   * Unavailable: this model does not classify texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
+  get classify(): never {
+    return ofOtherKind("classify", "classifier", this.kind);
+  }
+
+  /**
+   * Unavailable: this model does not rank documents.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
+  get rank(): never {
+    return ofOtherKind("rank", "classifier", this.kind);
   }
 }

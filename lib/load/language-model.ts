@@ -134,4 +134,22 @@ export class LanguageModel extends Loaded<GPT | Llama> {
   get translate(): never {
     return ofOtherKind("translate", "encoder-decoder", this.kind);
   }
+
+  /**
+   * Unavailable: this model does not classify texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
+  get classify(): never {
+    return ofOtherKind("classify", "classifier", this.kind);
+  }
+
+  /**
+   * Unavailable: this model does not rank documents.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
+  get rank(): never {
+    return ofOtherKind("rank", "classifier", this.kind);
+  }
 }

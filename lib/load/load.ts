@@ -1,6 +1,7 @@
 // Loads a published or trained model, ready for use, from any source.
 import type { LoadedParts, LoadModelOptions, ModelKind } from "../pretrained/load-model.js";
 import { loadParts } from "../pretrained/load-model.js";
+import { ClassifierModel } from "./classifier-model.js";
 import { EmbeddingModel } from "./embedding-model.js";
 import { LanguageModel } from "./language-model.js";
 import { Translator } from "./translator.js";
@@ -11,6 +12,8 @@ export interface ModelKinds {
   causal: LanguageModel;
   /** A model that turns texts into vectors. */
   encoder: EmbeddingModel;
+  /** A model that classifies texts, or ranks documents. */
+  classifier: ClassifierModel;
   /** A model that turns one text into another. */
   "encoder-decoder": Translator;
 }
@@ -29,9 +32,9 @@ export type LoadOptions<K extends ModelKind = ModelKind> = LoadModelOptions<K>;
  * - a file of llama2.c, whose tokenizer is in the same folder
  * - a folder that contains one GGUF or llama2.c model
  *
- * The result has the methods of the model's kind: `generate` and `chat`, `embed`, or `translate`. If you pass `kind`,
- * the type of the result has only those methods. Otherwise, calling a method of another kind throws ERR_ARGUMENT.
- * Dispose the result to free its memory.
+ * The result has the methods of the model's kind: `generate` and `chat`, `embed`, `classify` and `rank`, or
+ * `translate`. If you pass `kind`, the type of the result has only those methods. Otherwise, calling a method of another
+ * kind throws ERR_ARGUMENT. Dispose the result to free its memory.
  *
  * @example
  * // This downloads a model.
@@ -55,6 +58,8 @@ function wrapped(parts: LoadedParts[ModelKind]): ModelKinds[ModelKind] {
       return new LanguageModel(parts);
     case "encoder":
       return new EmbeddingModel(parts);
+    case "classifier":
+      return new ClassifierModel(parts);
     case "encoder-decoder":
       return new Translator(parts);
   }

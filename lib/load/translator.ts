@@ -154,4 +154,22 @@ export class Translator extends Loaded<EncoderDecoder | T5> {
   get embed(): never {
     return ofOtherKind("embed", "encoder", this.kind);
   }
+
+  /**
+   * Unavailable: this model does not classify texts.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
+  get classify(): never {
+    return ofOtherKind("classify", "classifier", this.kind);
+  }
+
+  /**
+   * Unavailable: this model does not rank documents.
+   *
+   * @throws ERR_ARGUMENT always.
+   */
+  get rank(): never {
+    return ofOtherKind("rank", "classifier", this.kind);
+  }
 }

@@ -2,6 +2,7 @@ import type { AttentionContext } from "../nn/attend.js";
 import type { AttentionCache } from "../nn/attention-cache.js";
 import { KvCache } from "../nn/kv-cache.js";
 import { KvPages } from "../nn/kv-pages.js";
+import { lastTokens } from "../nn/last-tokens.js";
 import type { Linear } from "../nn/linear.js";
 import { logitsLoss, logitsOf, type OutputProjection } from "../nn/output-projection.js";
 import { checkInteger, checkObject } from "../ops/check.js";
@@ -11,7 +12,6 @@ import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkpointed } from "./checkpointed.js";
-import { lastTokens } from "./last-tokens.js";
 import { Model } from "./model.js";
 import { checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { sequenceMask, type SequenceMaskOptions } from "./sequence-mask.js";
@@ -68,7 +68,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
    * @throws ERR_RANGE if the tokens do not fit into the cache.
    */
   forward(ids: IntTensor, options: DecoderForwardOptions = {}): FloatTensor {
-    return scope(() => logitsOf(this.#states(ids, options), this.#projection));
+    return scope(() => logitsOf(this.states(ids, options), this.#projection));
   }
 
   /**
@@ -87,7 +87,7 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     checkObject(this.name, "options", options);
     const { keyLengths = null, documents = null, prefixLengths = null, blocks = null, observer = null } = options;
     const pass = { keyLengths, documents, prefixLengths, blocks, observer };
-    return scope(() => logitsLoss(this.#states(ids, pass), this.#projection, targets, options));
+    return scope(() => logitsLoss(this.states(ids, pass), this.#projection, targets, options));
   }
 
   /** Returns an empty cache for `batch` sequences of up to `length` tokens, by default `contextLength`. */
@@ -110,8 +110,16 @@ export abstract class CausalDecoder<Context extends AttentionContext = Attention
     return new KvPages({ layers, pages, pageSize, heads, headSize, device, dtype });
   }
 
-  /** Returns the states that are projected to logits: [B, T, C], or [B, C] with `lastOnly`, or [R, C] with `rows`. */
-  #states(ids: IntTensor, options: DecoderForwardOptions): FloatTensor {
+  /**
+   * Returns the states after the last norm, which are projected to logits, for ids i32 [B, T]: [B, T, C], or [B, C] with
+   * `lastOnly`, or [R, C] with `rows`.
+   *
+   * @example
+   * gpt.states(tensor([[72, 101, 108]], [1, 3], { dtype: "i32" })).shape; // [1, 3, 16]
+   *
+   * @throws ERR_SHAPE or ERR_RANGE as `forward` does.
+   */
+  states(ids: IntTensor, options: DecoderForwardOptions = {}): FloatTensor {
     checkPass(this.name, ids, options, this.config.contextLength);
     const { cache = null, counts, lastOnly = false, rows = null, observer = null } = options;
     const [batch, tokens] = ids.shape as [number, number];

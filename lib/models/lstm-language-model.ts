@@ -11,7 +11,7 @@ import { transpose } from "../ops/views.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
 import { checkPass, type PassOptions } from "./pass.js";
-import { lastTokens } from "./last-tokens.js";
+import { lastTokens } from "../nn/last-tokens.js";
 import { initializerOf, Model, type ModelOptions } from "./model.js";
 
 /** Size and options of an LSTM language model. */

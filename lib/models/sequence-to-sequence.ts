@@ -6,7 +6,7 @@ import { checkObject, checkShapeIs } from "../ops/check.js";
 import type { CrossEntropyOptions } from "../ops/cross-entropy.js";
 import { scope } from "../scope.js";
 import type { FloatTensor, IntTensor } from "../tensor.js";
-import { lastTokens } from "./last-tokens.js";
+import { lastTokens } from "../nn/last-tokens.js";
 import { Model } from "./model.js";
 import { checkLengths, checkPass, type ObserverOption, type PassOptions } from "./pass.js";
 import { checkSources, TargetDecoder } from "./target-decoder.js";

@@ -6,15 +6,16 @@ import { max } from "../ops/reduce.js";
 import { narrow, reshape } from "../ops/views.js";
 import { scope } from "../scope.js";
 import { tensor } from "../creation.js";
+import { lastTokens } from "./last-tokens.js";
 import type { FloatTensor } from "../tensor.js";
 
 /**
- * Way to make one vector of the states of a text's tokens: "cls" takes the first token's, "mean" their mean, "max" the
- * largest value of each dimension.
+ * Way to make one vector of the states of a text's tokens: "cls" takes the first token's, "last" the last token's, "mean"
+ * their mean, "max" the largest value of each dimension.
  */
-export type Pooling = "cls" | "mean" | "max";
+export type Pooling = "cls" | "last" | "mean" | "max";
 
-const poolings: readonly Pooling[] = ["cls", "mean", "max"];
+const poolings: readonly Pooling[] = ["cls", "last", "mean", "max"];
 
 /**
  * Checks a value for being a pooling.
@@ -55,6 +56,7 @@ export function pool(states: FloatTensor, lengths: ArrayLike<number>, pooling: P
     );
   return scope(() => {
     if (pooling === "cls") return reshape(narrow(states, 1, 0, 1), [batch, width]).to("f32");
+    if (pooling === "last") return lastTokens(states, lengths).to("f32");
     const x = states.to("f32");
     if (pooling === "max")
       return max(add(x, tensor(mask(0, -Infinity), [batch, tokens, 1], { device })), { axes: [1] });

@@ -10,6 +10,7 @@ import type { ModelOptions } from "../models/model.js";
 import type { Module } from "../nn/module.js";
 import type { Blueprint, Family } from "./families/family.js";
 import { families, type PretrainedKinds } from "./families/index.js";
+import { isSentenceTransformer } from "./sentence-transformers.js";
 import { checkSizes, loadFrom } from "./load-weights.js";
 import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options.js";
 
@@ -63,21 +64,28 @@ export async function readBlueprint(
  * Kinds of models that `load` supports. A model type is looked up in this order, because it may belong to several
  * kinds.
  */
-export const modelKinds = ["causal", "encoder", "encoder-decoder"] as const;
+export const modelKinds = ["causal", "encoder", "classifier", "encoder-decoder"] as const;
 
 /**
- * Returns the kind of the model in a folder, according to its config.json.
+ * Returns the kinds as which the model in a folder can be loaded, according to its config.json. The first one is the
+ * kind for which the model was made.
  *
  * @throws ERR_IO or ERR_FORMAT if config.json cannot be read or has an unknown model type; the message names it.
  */
-export async function kindOfFolder(folder: string): Promise<(typeof modelKinds)[number]> {
+export async function kindsOfFolder(folder: string): Promise<readonly (typeof modelKinds)[number][]> {
   const configFile = path.join(folder, "config.json");
-  const type = (Object(await readJsonFile(configFile)) as { model_type?: unknown }).model_type;
+  const { model_type: type, architectures } = Object(await readJsonFile(configFile)) as Record<string, unknown>;
   const typesOf = (kind: keyof PretrainedKinds): readonly unknown[] => families[kind].flatMap(({ types }) => types);
-  const kind = modelKinds.find((candidate) => typesOf(candidate).includes(type));
-  if (kind) return kind;
-  const types = oneOf(modelKinds.flatMap(typesOf));
-  throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" to be ${types}, got ${describe(type)}`);
+  const kinds = modelKinds.filter((candidate) => typesOf(candidate).includes(type));
+  if (kinds.length === 0) {
+    const types = oneOf([...new Set(modelKinds.flatMap(typesOf))]);
+    throw new HeedError("ERR_FORMAT", `${configFile}: expected "model_type" to be ${types}, got ${describe(type)}`);
+  }
+  // sentence-transformers makes vectors with decoders too.
+  if (kinds[0] === "causal") return (await isSentenceTransformer(folder)) ? ["encoder", "causal"] : kinds;
+  if (!kinds.includes("classifier") || !Array.isArray(architectures)) return kinds;
+  // Only a folder whose model has the head can be loaded as a classifier; without its head, it is an encoder.
+  return String(architectures[0]).endsWith("ForSequenceClassification") ? kinds.toReversed() : ["encoder"];
 }
 
 /**

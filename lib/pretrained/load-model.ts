@@ -1,7 +1,8 @@
 // Loads models from any source, together with their tokenizers.
 import path from "node:path";
 import { checkChoice, checkObject } from "../check.js";
-import type { EmbeddingRecipe } from "../embed/embed-texts.js";
+import type { ClassificationRecipe } from "../embed/classification.js";
+import type { EmbeddingEncoder, EmbeddingRecipe } from "../embed/embed-texts.js";
 import { describe, HeedError } from "../errors.js";
 import type { PretrainedOptions } from "../hub/pretrained-options.js";
 import type { ModelOptions } from "../models/model.js";
@@ -10,10 +11,11 @@ import { Llama2cTokenizer } from "../tokenizer/llama2c-tokenizer.js";
 import { encodeText, type Tokenizer } from "../tokenizer/tokenizer.js";
 import { checkTokenizer } from "./check-tokenizer.js";
 import type { PretrainedKinds } from "./families/index.js";
+import { readClassificationRecipe } from "./classification-recipe.js";
 import { folderDefaults, type GenerationDefaults } from "./generation-config.js";
 import { loadGguf } from "./gguf/load-gguf.js";
 import { loadCTranslate2 } from "./load-ctranslate2.js";
-import { kindOfFolder, loadFolder, modelKinds, readBlueprint } from "./load-folder.js";
+import { kindsOfFolder, loadFolder, modelKinds, readBlueprint } from "./load-folder.js";
 import { loadLlama2c } from "./load-llama2c.js";
 import { folderTokenizer } from "./load-pretrained.js";
 import { findModel, type ModelSource } from "./model-source.js";
@@ -21,8 +23,8 @@ import { type LoadQuantizedOptions, quantizeOptionsOf } from "./quantize-options
 import { readRecipe } from "./sentence-transformers.js";
 
 /**
- * Purpose of a model: to continue texts ("causal"), to turn texts into vectors ("encoder"), or to turn one text into
- * another ("encoder-decoder").
+ * Purpose of a model: to continue texts ("causal"), to turn texts into vectors ("encoder"), to classify texts or rank
+ * documents ("classifier"), or to turn one text into another ("encoder-decoder").
  */
 export type ModelKind = (typeof modelKinds)[number];
 
@@ -54,10 +56,17 @@ export interface LoadedParts {
   };
   encoder: {
     kind: "encoder";
-    model: PretrainedKinds["encoder"];
+    model: EmbeddingEncoder;
     tokenizer: Tokenizer | null;
     /** Pooling and normalisation of vectors, or null if the source does not specify them. */
     recipe: EmbeddingRecipe | null;
+  };
+  classifier: {
+    kind: "classifier";
+    model: PretrainedKinds["classifier"];
+    tokenizer: Tokenizer | null;
+    /** Functions that turn the model's logits into scores, as far as the source specifies them. */
+    recipe: ClassificationRecipe;
   };
   "encoder-decoder": { kind: "encoder-decoder"; model: PretrainedKinds["encoder-decoder"]; codec: TextCodec | null };
 }
@@ -81,22 +90,24 @@ export async function loadParts(op: string, name: string, options: LoadModelOpti
   if (tokenizer !== undefined && typeof (tokenizer as Tokenizer | null)?.encode !== "function")
     throw new HeedError("ERR_ARGUMENT", `${op}: expected tokenizer to be a tokenizer, got ${describe(tokenizer)}`);
   quantizeOptionsOf(op, options);
-  const checkKind = (found: ModelKind): ModelKind => {
-    if (kind === undefined || kind === found) return found;
+  const checkKind = (found: readonly ModelKind[]): ModelKind => {
+    if (kind === undefined || found.includes(kind)) return kind ?? found[0]!;
     throw new HeedError(
       "ERR_ARGUMENT",
-      `${op}: expected ${name} to be a model of kind "${kind}", got one of kind "${found}"`,
+      `${op}: expected ${name} to be a model of kind "${kind}", got one of kind "${found[0]!}"`,
     );
   };
   const source = await findModel(name, options, async (folder) => {
-    await readBlueprint(folder, checkKind(await kindOfFolder(folder)));
+    const kinds = await kindsOfFolder(folder);
+    const wanted = checkKind(kinds);
+    await readBlueprint(folder, kinds.includes("causal") ? "causal" : wanted);
   });
-  return partsOf(name, source, checkKind(await kindOf(source)), options);
+  return partsOf(name, source, checkKind(await kindsOf(source)), options);
 }
 
-async function kindOf(source: ModelSource): Promise<ModelKind> {
-  if (source.format === "folder") return kindOfFolder(source.folder);
-  return source.format === "ctranslate2" ? "encoder-decoder" : "causal";
+async function kindsOf(source: ModelSource): Promise<readonly ModelKind[]> {
+  if (source.format === "folder") return kindsOfFolder(source.folder);
+  return source.format === "ctranslate2" ? ["encoder-decoder"] : ["causal"];
 }
 
 async function partsOf(
@@ -138,6 +149,13 @@ async function folderParts(
   }
   if (kind === "encoder") {
     const recipe = await readRecipe(folder);
+    // The files of a decoder that makes vectors are those of a model that continues texts.
+    const isDecoder = (await kindsOfFolder(folder)).includes("causal");
+    const { model } = await loadFolder(folder, isDecoder ? "causal" : kind, options);
+    return checked(name, { kind, model, tokenizer, recipe }, own, given);
+  }
+  if (kind === "classifier") {
+    const recipe = await readClassificationRecipe(folder);
     const { model } = await loadFolder(folder, kind, options);
     return checked(name, { kind, model, tokenizer, recipe }, own, given);
   }

@@ -2,7 +2,7 @@
 // each step has a folder with its options.
 import path from "node:path";
 import { describe, HeedError } from "../errors.js";
-import { ifThere, inFile, readJsonFile } from "../files.js";
+import { exists, ifThere, inFile, readJsonFile } from "../files.js";
 import type { EmbeddingRecipe } from "../embed/embed-texts.js";
 import { booleanOf, positiveInteger } from "./families/huggingface-config.js";
 import type { Pooling } from "../nn/pooling.js";
@@ -14,7 +14,13 @@ const poolings: Record<string, Pooling> = {
   pooling_mode_cls_token: "cls",
   pooling_mode_mean_tokens: "mean",
   pooling_mode_max_tokens: "max",
+  pooling_mode_lasttoken: "last",
 };
+
+/** Returns true if a folder is one of sentence-transformers. */
+export async function isSentenceTransformer(folder: string): Promise<boolean> {
+  return exists(path.join(folder, "modules.json"));
+}
 
 /**
  * Returns the recipe of a folder, or null if the folder is not one of sentence-transformers.

@@ -5,7 +5,7 @@ import type { Steps } from "../turns.js";
 import { type AddedToken, isId, parseAddedTokens } from "./added-tokens.js";
 import { BpeModel, type Merges } from "./bpe-model.js";
 import { mostRanks } from "./merge-parts.js";
-import { type Affixes, affixesOf } from "./post-processor.js";
+import { type Templates, templatesOf } from "./post-processor.js";
 import { type Normalizer, normalizerOf } from "./normalizer.js";
 import { type PreTokenizer, preTokenizerOf } from "./pre-tokenizer.js";
 import { type TokenModel, Vocabulary } from "./token-model.js";
@@ -23,8 +23,8 @@ export interface TokenizerDefinition {
   /** Ids of the special tokens. */
   readonly special: ReadonlySet<number>;
   readonly decoder: unknown;
-  /** The tokens that the post-processor puts before and after a text. */
-  readonly affixes: Affixes;
+  /** The tokens that the post-processor puts around a text and around the texts of a pair. */
+  readonly templates: Templates;
   /** Returns the id of a token, whether it is an added token or one of the model's vocabulary. */
   idOf(token: string): number | undefined;
 }
@@ -71,7 +71,7 @@ export function* parseTokenizerJson(json: unknown): Steps<TokenizerDefinition> {
     tokens,
     special,
     decoder: root.decoder ?? null,
-    affixes: affixesOf(root.post_processor),
+    templates: templatesOf(root.post_processor),
     idOf,
   };
 }

@@ -10,6 +10,8 @@ import { type ChatMessage, type ChatOptions, ChatTemplate } from "./chat-templat
 import { type AddedToken, type Part, TokenFinder } from "./added-tokens.js";
 import { parseTokenizerJson, type TokenizerDefinition } from "./huggingface-json.js";
 import { firstIds, IdList, type IdParts, joinParts, joinPartsInTurns, partLength } from "./id-parts.js";
+import type { Piece, Templates } from "./post-processor.js";
+import { type EncodedPair, joinPair } from "./text-pair.js";
 import { compileDecoder, type TextDecoding } from "./token-decoder.js";
 import { byteStream, checkId, decodeAll, type TokenStream } from "./token-stream.js";
 import type { WordCache } from "./token-model.js";
@@ -93,6 +95,7 @@ export class HuggingFaceTokenizer {
   readonly #json: unknown;
   readonly #config: Readonly<Record<string, unknown>>;
   readonly #prepared: Prepared;
+  readonly #templates: Templates<number>;
   /** The ids that `encode` puts before a text. */
   readonly before: readonly number[];
   /** The ids that `encode` puts after a text. */
@@ -120,8 +123,9 @@ export class HuggingFaceTokenizer {
     this.vocabularySize = prepared.definition.tokens.length;
     this.endOfText = this.#specialId("eos_token");
     this.beginningOfText = this.#specialId("bos_token");
-    [this.before, this.after] = this.#affixes();
-    this.chatTemplate = this.#readTemplate(chatTemplate);
+    this.#templates = this.#readTemplates();
+    [this.before, this.after] = affixesOf(this.#templates);
+    this.chatTemplate = this.#readChatTemplate(chatTemplate);
   }
 
   /**
@@ -187,6 +191,38 @@ export class HuggingFaceTokenizer {
    */
   async encodeAsync(text: string, options: HuggingFaceEncodeOptions = {}): Promise<Int32Array> {
     return joinPartsInTurns(this.#parts(text, options));
+  }
+
+  /**
+   * Returns the ids of a pair of texts and their types, for models that compare two texts, such as a question and a
+   * passage. If they have more than `maxLength` ids, special tokens included, the ends of the texts are cut off, first
+   * that of the longer one. The call blocks the thread; `encodePairAsync` does not.
+   *
+   * @example
+   * const published = tokenizer.toHuggingFace();
+   * published.encodePair("Hi", "you"); // { ids: [72, 105, 121, 111, 117], tokenTypes: [0, 0, 1, 1, 1] }
+   *
+   * @throws ERR_ARGUMENT if the tokenizer does not say how pairs are encoded.
+   * @throws ERR_RANGE as `encode` does.
+   */
+  encodePair(a: string, b: string, options: HuggingFaceEncodeOptions = {}): EncodedPair {
+    const { template, most } = this.#pairTemplate(options);
+    const first = joinParts(this.#textParts(a, options));
+    const second = joinParts(firstIds(this.#textParts(b, options), mostOfSecond(first, most)));
+    return joinPair(template, [first, second], most);
+  }
+
+  /**
+   * Resolves to the same ids and types as `encodePair`. The work is done in short slices, so that the event loop keeps
+   * running.
+   *
+   * @throws ERR_ARGUMENT or ERR_RANGE as `encodePair` does.
+   */
+  async encodePairAsync(a: string, b: string, options: HuggingFaceEncodeOptions = {}): Promise<EncodedPair> {
+    const { template, most } = this.#pairTemplate(options);
+    const first = await joinPartsInTurns(this.#textParts(a, options));
+    const second = await joinPartsInTurns(firstIds(this.#textParts(b, options), mostOfSecond(first, most)));
+    return joinPair(template, [first, second], most);
   }
 
   /**
@@ -280,26 +316,51 @@ export class HuggingFaceTokenizer {
     return { before, after, most: maxLength - around };
   }
 
+  /** Returns the template of a pair, and the maximum number of ids of its texts together. */
+  #pairTemplate({ addSpecialTokens = true, maxLength = Infinity }: HuggingFaceEncodeOptions) {
+    const { pair } = this.#templates;
+    if (!pair)
+      throw new HeedError(
+        "ERR_ARGUMENT",
+        "encodePair: expected a tokenizer that says how pairs of texts are encoded (post_processor.pair), got one that does not",
+      );
+    const template = addSpecialTokens ? pair : pair.filter((piece) => "text" in piece);
+    const added = template.length - 2;
+    if (maxLength !== Infinity) checkInteger("encodePair", "maxLength", maxLength, added);
+    return { template, most: maxLength - added };
+  }
+
   *#parts(text: string, options: HuggingFaceEncodeOptions): IdParts {
     const { before, after, most } = this.#around(options);
-    const { definition, plain, whole } = this.#prepared;
-    const finders = (options.special ?? false) ? whole : plain;
     yield before;
-    yield* firstIds(trusting(encoded(text.toWellFormed(), definition, finders)), most);
+    yield* firstIds(this.#textParts(text, options), most);
     yield after;
   }
 
+  /** Yields the ids of a text without those that are put around it. */
+  #textParts(text: string, { special = false }: HuggingFaceEncodeOptions): IdParts {
+    const { definition, plain, whole } = this.#prepared;
+    return trusting(encoded(text.toWellFormed(), definition, special ? whole : plain));
+  }
+
   /**
-   * Returns the ids that the post-processor puts before and after a text. If it puts none, the configuration may ask
-   * for the tokens that begin and end a text (`add_bos_token`, `add_eos_token`).
+   * Returns the post-processor's templates. If it adds no tokens, the configuration may ask for those that begin and
+   * end a text (`add_bos_token`, `add_eos_token`).
    */
-  #affixes(): [number[], number[]] {
-    const { before, after } = this.#prepared.definition.affixes;
-    const ids = (tokens: readonly string[]): number[] => tokens.map((token) => this.#idOfName(token));
-    if (before.length + after.length > 0) return [ids(before), ids(after)];
+  #readTemplates(): Templates<number> {
+    const { single, pair } = this.#prepared.definition.templates;
+    const withIds = (pieces: Templates["single"]): Piece<number>[] =>
+      pieces.map((piece) => ("token" in piece ? { ...piece, token: this.#idOfName(piece.token) } : piece));
     const { add_bos_token: begins, add_eos_token: ends } = this.#config;
-    const given = (wanted: unknown, id: number | null): number[] => (wanted === true && id !== null ? [id] : []);
-    return [given(begins, this.beginningOfText), given(ends, this.endOfText)];
+    const added = (wanted: unknown, token: number | null, type: number): Piece<number>[] =>
+      wanted === true && token !== null ? [{ token, type }] : [];
+    const around = (text: 0 | 1): Piece<number>[] => [
+      ...added(begins, this.beginningOfText, text),
+      { text, type: text },
+      ...added(ends, this.endOfText, text),
+    ];
+    if (single.length > 1 || around(0).length === 1) return { single: withIds(single), pair: pair && withIds(pair) };
+    return { single: around(0), pair: [...around(0), ...around(1)] };
   }
 
   #idOfName(token: string): number {
@@ -317,7 +378,7 @@ export class HuggingFaceTokenizer {
     return token === null ? null : (this.#prepared.definition.idOf(token) ?? null);
   }
 
-  #readTemplate(source: string | null): ChatTemplate | null {
+  #readChatTemplate(source: string | null): ChatTemplate | null {
     const given = source ?? templateOf(this.#config.chat_template);
     if (given === null) return null;
     const named = Object.keys(this.#config).filter((name) => name.endsWith("_token"));
@@ -391,6 +452,22 @@ function* sectionsOf(
     if (within === "") yield "";
     yield* normal.split(within);
   }
+}
+
+/** Returns the ids before and after the text of a template. */
+function affixesOf({ single }: Templates<number>): [number[], number[]] {
+  const at = single.findIndex((piece) => "text" in piece);
+  const ids = (pieces: Templates<number>["single"]): number[] =>
+    pieces.flatMap((piece) => ("token" in piece ? [piece.token] : []));
+  return [ids(single.slice(0, at)), ids(single.slice(at + 1))];
+}
+
+/**
+ * Returns how many ids of a pair's second text are needed to cut the pair to `most` ids: with one more than the first
+ * text has, it is known which text is longer. The rest of a long passage is not encoded.
+ */
+function mostOfSecond(first: Int32Array, most: number): number {
+  return Math.max(most, first.length + 1);
 }
 
 /** Runs steps that rely on a valid tokenizer.json. Any error that is not a HeedError becomes an ERR_FORMAT. */

@@ -1,5 +1,6 @@
 // The interface of every tokenizer.
 import type { HuggingFaceTokenizer } from "./huggingface-tokenizer.js";
+import type { EncodedPair } from "./text-pair.js";
 import type { TokenStream } from "./token-stream.js";
 
 /**
@@ -22,6 +23,11 @@ export interface Tokenizer {
   encode(text: string): Int32Array;
   /** Resolves to the same ids as `encode`. The work is done in short slices, so that the event loop keeps running. */
   encodeAsync?(text: string): Promise<Int32Array>;
+  /**
+   * Resolves to the ids of a pair of texts and their types, at most `maxLength` of them. The method is missing if the
+   * tokenizer cannot encode pairs.
+   */
+  encodePairAsync?(a: string, b: string, options?: { maxLength?: number }): Promise<EncodedPair>;
   /**
    * Returns the text of these ids. Bytes that are not UTF-8 become U+FFFD.
    *

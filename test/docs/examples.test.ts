@@ -33,6 +33,7 @@ const given: Record<string, string> = {
 const loaded: Record<string, string> = {
   "load/language-model.ts": "LanguageModel",
   "load/embedding-model.ts": "EmbeddingModel",
+  "load/classifier-model.ts": "ClassifierModel",
   "load/translator.ts": "Translator",
 };
 

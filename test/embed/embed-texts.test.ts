@@ -121,6 +121,8 @@ onEachDevice((device) => {
     await expectRejection(of(model, tokenizer, [], { maxLength: 13 }), "ERR_RANGE", /maxLength/);
     await expectRejection(of(model, tokenizer, ["cafe"], { maxLength: 1 }), "ERR_RANGE", /maxLength/);
     await expectRejection(of(model, { encode: () => new Int32Array() }, [""]), "ERR_ARGUMENT", /at least one token/);
+    const strange = { encode: () => Int32Array.of(2, 12) };
+    await expectRejection(of(model, strange, [""]), "ERR_RANGE", /tokens of texts\[0\] to be from 0 to 11, got 12/);
     const reason = new Error("enough");
     const stopping = new AbortController();
     const running = of(model, tokenizer, texts, { batchSize: 1, signal: stopping.signal });

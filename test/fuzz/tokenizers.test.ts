@@ -77,6 +77,81 @@ fuzz(
     }),
 );
 
+/** Post-processors for pairs, with the number of tokens that they add; `x` and `y` are the tokens. */
+const pairProcessors: Record<string, (x: Json["added_tokens"][0], y: Json["added_tokens"][0]) => [unknown, number]> = {
+  none: () => [null, 0],
+  bert: (x, y) => [{ type: "BertProcessing", cls: [x.content, x.id], sep: [y.content, y.id] }, 3],
+  roberta: (x, y) => [
+    {
+      type: "RobertaProcessing",
+      cls: [x.content, x.id],
+      sep: [y.content, y.id],
+      trim_offsets: true,
+      add_prefix_space: false,
+    },
+    4,
+  ],
+  template: (x, y) => [template("B", x, y), 4],
+  reversed: (x, y) => [template("A", x, y), 4],
+  sequence: (x, y) => [{ type: "Sequence", processors: [byteLevel, template("B", x, y)] }, 4],
+  cased: (x, y) => [
+    {
+      type: "Sequence",
+      processors: [{ type: "BertProcessing", cls: [x.content, x.id], sep: [y.content, y.id] }, byteLevel],
+    },
+    3,
+  ],
+  wrapped: (x, y) => {
+    const processor = { type: "BertProcessing", cls: [x.content, x.id], sep: [y.content, y.id] };
+    return [{ type: "Sequence", processors: [processor, processor] }, 6];
+  },
+};
+const byteLevel = { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true };
+
+/** Returns a template of four tokens, with the texts in either order and types that are not those of BERT. */
+function template(last: "A" | "B", x: Json["added_tokens"][0], y: Json["added_tokens"][0]): object {
+  const token = ({ content: id }: Json["added_tokens"][0], type_id: number) => ({ SpecialToken: { id, type_id } });
+  const text = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
+  const special = [x, y].map(({ content, id }) => [content, { id: content, ids: [id], tokens: [content] }] as const);
+  return {
+    type: "TemplateProcessing",
+    single: [token(x, 0), text("A", 0)],
+    pair: [token(x, 2), text(last === "B" ? "A" : "B", 0), token(y, 0), token(y, 1), text(last, 3), token(x, 1)],
+    special_tokens: Object.fromEntries(special),
+  };
+}
+
+fuzz(
+  "pairs of texts, whole and cut",
+  fc.tuple(
+    fc.oneof(
+      byteLevelTokenizer().map(byteLevelJson),
+      spacedTokenizer({ unigram: fc.constant(false) }).map(spacedJson),
+      wordPieceTokenizer.map(wordPieceJson),
+    ),
+    fc.tuple(anyText, anyText),
+    fc.constantFrom(...Object.keys(pairProcessors)),
+    fc.option(fc.nat(25)),
+    fc.boolean(),
+  ),
+  { ci: 150, nightly: 30_000 },
+  async ([json, [a, b], name, room, addSpecialTokens]) => {
+    const [x, y = x] = json.added_tokens.filter(({ special }) => special);
+    const [processor, added] = x ? pairProcessors[name]!(x, y!) : [json.post_processor, 0];
+    const file = { ...json, post_processor: processor };
+    const own = new HuggingFaceTokenizer(file);
+    const rust = Rust.fromString(JSON.stringify(file));
+    const maxLength = room === null ? Infinity : room + (addSpecialTokens ? added : 0);
+    if (room !== null) rust.setTruncation(maxLength);
+    const expected = await rust.encode(a, b, { addSpecialTokens });
+    const options = { special: true, addSpecialTokens, maxLength };
+    const pair = own.encodePair(a, b, options);
+    expect([...pair.ids]).toEqual(expected.getIds());
+    expect([...pair.tokenTypes]).toEqual(expected.getTypeIds());
+    expect(await own.encodePairAsync(a, b, options)).toEqual(pair);
+  },
+);
+
 const gpt2 = await Gpt2Tokenizer.load();
 
 fuzz(

@@ -168,7 +168,7 @@ describe("loads every source, and reports its kind", () => {
 describe("bad input", () => {
   test.each<[string, object, RegExp]>([
     ["", {}, /model: expected a run of heed .+, got ""/],
-    ["x", { kind: "masked" }, /load: expected kind to be causal, encoder or encoder-decoder, got "masked"/],
+    ["x", { kind: "masked" }, /load: expected kind to be causal, encoder, classifier or encoder-decoder, got "masked"/],
     ["x", { tokenizer: {} }, /load: expected tokenizer to be a tokenizer, got an object/],
     ["x", { quantize: 5 }, /expected bits to be 8 or 4, got 5/],
   ])("%j, %j", async (source, options, message) => {

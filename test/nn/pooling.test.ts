@@ -21,6 +21,7 @@ function reference({ states }: { states: Nd }, _: unknown, { pooling, lengths }:
     const [b, c] = [Math.floor(i / width), i % width];
     const values = Array.from({ length: lengths[b]! }, (_, t) => states.data[(b * tokens + t) * width + c]!);
     if (pooling === "cls") return values[0]!;
+    if (pooling === "last") return values.at(-1)!;
     return pooling === "max" ? Math.max(...values) : values.reduce((a, x) => a + x, 0) / values.length;
   });
   return { shape: [batch, width], data };
@@ -28,7 +29,7 @@ function reference({ states }: { states: Nd }, _: unknown, { pooling, lengths }:
 
 opTest<"states", never, Options>({
   name: "pool",
-  cases: (["cls", "mean", "max"] as const).flatMap((pooling) =>
+  cases: (["cls", "last", "mean", "max"] as const).flatMap((pooling) =>
     [
       { shape: [3, 5, 7], lengths: [5, 1, 3] },
       { shape: [1, 1, 33], lengths: [1] },
@@ -50,7 +51,7 @@ opTest<"states", never, Options>({
 onEachDevice((device) => {
   test("refuses invalid input", () => {
     using states = zeros([2, 3, 4], { device });
-    expectError(() => pool(states, [3, 3], "first" as "cls"), "ERR_ARGUMENT", /cls, mean or max, got "first"/);
+    expectError(() => pool(states, [3, 3], "first" as "cls"), "ERR_ARGUMENT", /cls, last, mean or max, got "first"/);
     expectError(() => pool(states, [3], "mean"), "ERR_SHAPE", /2 sequences, got 1/);
     expectError(() => pool(states, [3, 0], "max"), "ERR_RANGE", /lengths\[1\]/);
     expectError(() => pool(states, [3, 4], "mean"), "ERR_RANGE");

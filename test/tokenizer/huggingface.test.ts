@@ -265,6 +265,53 @@ describe("Unigram", () => {
   });
 });
 
+describe("pairs of texts", () => {
+  const token = (id: string, type_id: number) => ({ SpecialToken: { id, type_id } });
+  const text = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
+  const json = wordPieceJson();
+  const single = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)];
+  const pair = [...single, text("B", 1), token("[SEP]", 1)];
+  const bert = new HuggingFaceTokenizer({ ...json, post_processor: { ...json.post_processor, single, pair } });
+  const encoded = (a: string, b: string, options: object = {}) => {
+    const { ids, tokenTypes } = bert.encodePair(a, b, options);
+    return [bert.decode(ids, { special: true }), [...tokenTypes].join("")];
+  };
+
+  test("have special tokens between them, and types", () => {
+    expect(encoded("cafe.", "aff")).toEqual(["[CLS] cafe. [SEP] aff [SEP]", "0000" + "11"]);
+    expect(encoded("", "aff")).toEqual(["[CLS] [SEP] aff [SEP]", "00" + "11"]);
+    expect(encoded("cafe", "aff", { addSpecialTokens: false })).toEqual(["cafe aff", "01"]);
+  });
+
+  test("the longer text is cut first", () => {
+    const cafes = (count: number): string => Array<string>(count).fill("cafe").join(" ");
+    const remaining = (a: number, b: number, maxLength: number) => {
+      const [, types] = encoded(cafes(a), cafes(b), { maxLength });
+      return [types!.lastIndexOf("0") - 1, types!.length - types!.lastIndexOf("0") - 2];
+    };
+    expect(remaining(2, 9, 10)).toEqual([2, 5]);
+    expect(remaining(9, 2, 10)).toEqual([5, 2]);
+    expect(remaining(9, 8, 10)).toEqual([4, 3]);
+    expect(remaining(8, 9, 10)).toEqual([3, 4]);
+    expect(remaining(9, 9, 10)).toEqual([3, 4]);
+    expect(remaining(9, 9, 3)).toEqual([0, 0]);
+    expectError(() => encoded("a", "b", { maxLength: 2 }), "ERR_RANGE", /encodePair: expected maxLength .+ got 2/);
+  });
+
+  test("of a tokenizer whose configuration asks for a token at the beginning", () => {
+    const config = { add_bos_token: true, bos_token: "[CLS]" };
+    const own = new HuggingFaceTokenizer({ ...json, post_processor: null }, { config });
+    const { ids, tokenTypes } = own.encodePair("cafe", "aff");
+    expect(own.decode(ids, { special: true })).toBe("[CLS] cafe [CLS] aff");
+    expect([...tokenTypes]).toEqual([0, 0, 1, 1]);
+  });
+
+  test("need a template", () => {
+    const own = new HuggingFaceTokenizer(json);
+    expectError(() => own.encodePair("a", "b"), "ERR_ARGUMENT", /pairs of texts are encoded \(post_processor\.pair\)/);
+  });
+});
+
 describe("chat templates", () => {
   const template =
     "{{ bos_token }}{% for m in messages %}{{ '<|user|>' if m.role == 'user' else '' }}{{ m.content }}{{ eos_token }}{% endfor %}" +

@@ -70,6 +70,7 @@ test("invalid parts", () => {
   for (const json of [null, 1, "a", []]) refused(json, /a tokenizer.json to be an object/);
 });
 
+const singleOnly = { type: "TemplateProcessing", single: [{ Sequence: { id: "A", type_id: 0 } }] };
 test.each([
   [{ type: "TemplateProcessing" }, /template \(single\) to be an array, got undefined/],
   [{ type: "TemplateProcessing", single: null }, /template \(single\) to be an array, got null/],
@@ -85,6 +86,10 @@ test.each([
     { type: "TemplateProcessing", single: [{ Sequence: { id: "A" } }, { SpecialToken: { id: "none" } }] },
     /tokens of the vocabulary, got "none"/,
   ],
+  [{ ...singleOnly, pair: 7 }, /template \(pair\) to be an array, got 7/],
+  [{ ...singleOnly, pair: [{ Sequence: { id: "C" } }] }, /SpecialToken or Sequence A or B/],
+  [{ ...singleOnly, pair: [{ Sequence: { id: "A" } }] }, /template to contain each text once/],
+  [{ ...singleOnly, pair: [{ Sequence: { id: "A", type_id: -1 } }] }, /type_id .+ integer of at least 0, got -1/],
   [{ type: "BertProcessing", cls: null, sep: ["<|end|>", 266] }, /cls to be a token and its id, got null/],
   [{ type: "RobertaProcessing", cls: ["<|begin|>", 265] }, /sep to be a token and its id, got undefined/],
   [{ type: "Sequence", processors: {} }, /processors to be an array/],

@@ -1,10 +1,18 @@
-// Loads and saves Llama, Mistral, Qwen 2 and Qwen 3. Parameters have Hugging Face's names and layouts. If a model
-// rotates neighbouring dimensions, the rows of its queries and keys are reordered into halves when it is saved.
+// Loads and saves Llama, Mistral, Qwen 2 and Qwen 3. Parameters have Hugging Face's names and layouts. Some files of
+// models that make vectors lack the names' prefix "model.". If a model rotates neighbouring dimensions, the rows of its
+// queries and keys are reordered into halves when it is saved.
+import type { WeightFile } from "../../formats/weights.js";
 import { Llama } from "../../models/llama.js";
 import { fromHuggingFaceLlamaConfig, llamaTypes, toHuggingFaceLlamaConfig } from "./llama-config.js";
 import { checkLlamaConfig } from "../../models/llama-config.js";
 import { neighboursToHalves } from "../../models/rotary-pairs.js";
 import type { Family } from "./family.js";
+
+const prefix = "model.";
+
+/** Returns the name of a parameter in a file. */
+const nameInFile = (name: string, { tensors }: WeightFile): string =>
+  name.startsWith(prefix) && tensors.has("embed_tokens.weight") ? name.slice(prefix.length) : name;
 
 export const llamaFamily: Family<Llama> = {
   types: llamaTypes,
@@ -14,14 +22,17 @@ export const llamaFamily: Family<Llama> = {
     const last = `model.layers.${layers - 1}`;
     return {
       make: (options) => new Llama(config, options),
-      sizes: () => [
-        ["model.embed_tokens.weight", [vocabularySize, width]],
-        [`${last}.self_attn.q_proj.weight`, [heads * headSize, width]],
-        [`${last}.mlp.gate_proj.weight`, [hidden, width]],
+      sizes: (file) => [
+        [nameInFile("model.embed_tokens.weight", file), [vocabularySize, width]],
+        [nameInFile(`${last}.self_attn.q_proj.weight`, file), [heads * headSize, width]],
+        [nameInFile(`${last}.mlp.gate_proj.weight`, file), [hidden, width]],
       ],
     };
   },
-  weights: (model) => ({ ignored: model.lm_head ? [] : ["lm_head.weight"] }),
+  weights: (model, file) => ({
+    nameInFile: (name) => nameInFile(name, file),
+    ignored: model.lm_head ? [] : ["lm_head.weight"],
+  }),
   saving: {
     owns: (model) => model instanceof Llama,
     toConfig: ({ config }) => toHuggingFaceLlamaConfig(config),
