@@ -1,0 +1,14 @@
+import type { InferenceFlags, quantizedTypes } from "./inference-options.js";
+
+/** The flags of `heed serve`. */
+export interface ServeFlags extends InferenceFlags {
+  model: string[];
+  name?: string[];
+  host: string;
+  port: number;
+  maxTokens?: number;
+  maxQueue?: number;
+  maxSequences?: number;
+  logLevel: string;
+  quantize?: keyof typeof quantizedTypes;
+}

@@ -1,0 +1,89 @@
+// POST /v1/completions: continues texts.
+import { randomUUID } from "node:crypto";
+import { type Answer, Answers } from "./answers.js";
+import { endpoint, EventStream, type StreamEvent } from "./endpoint.js";
+import { object, optional, type Schema, unsupported } from "./json-schema.js";
+import { ignoredSchemas, samplingOptions, type SamplingParameters, samplingSchemas } from "./sampling.js";
+import type { ServedLanguageModel } from "./served-models.js";
+import { modelSchema, streams, streamSchemas, type StreamParameters, usageOf } from "./shared-parameters.js";
+
+type Prompt = string | number[];
+
+interface Body extends SamplingParameters, StreamParameters {
+  model?: string | null;
+  prompt: Prompt | Prompt[];
+  max_tokens?: number | null;
+}
+
+const tokens: Schema = { type: "array", minItems: 1, items: { type: "integer", minimum: 0, maximum: 2 ** 31 - 1 } };
+
+const schema = object(
+  {
+    model: modelSchema,
+    prompt: {
+      anyOf: [
+        { type: "string" },
+        { type: "array", minItems: 1, maxItems: 128, items: { type: "string" } },
+        tokens,
+        { type: "array", minItems: 1, maxItems: 128, items: tokens },
+      ],
+      description: "a text, an array of at most 128 texts, the tokens of a text, or an array of tokens of texts",
+    },
+    max_tokens: optional({ type: "integer", minimum: 1, description: "Most tokens to generate.", default: 16 }),
+    ...samplingSchemas,
+    ...streamSchemas,
+    ...ignoredSchemas,
+    n: unsupported(1),
+    best_of: unsupported(1),
+    logprobs: unsupported(),
+    echo: unsupported(false),
+    suffix: unsupported(""),
+  },
+  ["prompt"],
+);
+
+export const completions = endpoint<Body>({
+  url: "/v1/completions",
+  summary: "Continue texts",
+  schema,
+  async run(body, call) {
+    const served = call.models.language(body.model);
+    const streamed = streams(body);
+    const prompts = await promptTokens(body.prompt, served);
+    const options = samplingOptions(body, { maxTokens: body.max_tokens ?? 16, param: "max_tokens" }, call.limits);
+    const answers = await Answers.begin("text_completion", served, call, prompts, options);
+    const created = Math.floor(Date.now() / 1000);
+    const head = { id: `cmpl-${randomUUID()}`, object: "text_completion", created, model: served.id };
+    if (streamed) return new EventStream(events(head, answers, streamed), "[DONE]");
+    const choices = (await answers.all()).map(choiceOf);
+    return { ...head, choices, usage: usageOf(answers.usage) };
+  },
+});
+
+async function promptTokens(prompt: Body["prompt"], served: ServedLanguageModel): Promise<Int32Array[]> {
+  const single = typeof prompt === "string" || typeof prompt[0] === "number";
+  const prompts = (single ? [prompt] : prompt) as Prompt[];
+  return Promise.all(
+    prompts.map(async (one) =>
+      typeof one === "string" ? served.textTokens(one) : Int32Array.from(served.fitting(one)),
+    ),
+  );
+}
+
+function choiceOf({ text, finishReason }: Answer, index: number): object {
+  return { index, text, logprobs: null, finish_reason: finishReason };
+}
+
+async function* events(
+  head: object,
+  answers: Answers,
+  { usage }: { usage: boolean },
+): AsyncGenerator<StreamEvent, void, undefined> {
+  const none = usage ? { usage: null } : {};
+  for await (const { index, text, finishReason } of answers.parts()) {
+    if (text === "" && finishReason === null) continue;
+    const choices = [{ index, text, logprobs: null, finish_reason: finishReason }];
+    yield { data: { ...head, choices, ...none } };
+  }
+  if (usage) yield { data: { ...head, choices: [], usage: usageOf(answers.usage) } };
+}

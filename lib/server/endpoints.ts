@@ -1,0 +1,7 @@
+import { chatCompletions } from "./chat-completions.js";
+import { completions } from "./completions.js";
+import type { Endpoint } from "./endpoint.js";
+import { tokenize } from "./tokenize.js";
+
+/** All endpoints that take a body. */
+export const endpoints: readonly Endpoint[] = [chatCompletions, completions, tokenize];
