@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { integer, repeatable, text } from "./arguments.js";
+import { integer, number, repeatable, text } from "./arguments.js";
 import { inferenceOptions } from "./inference-options.js";
 import type { ServeFlags } from "./serve-flags.js";
 
@@ -17,6 +17,17 @@ export function serveCommand(): Command {
     .option("--max-tokens <n>", "most tokens that a request may ask for (default: the context)", integer(1))
     .option("--max-sequences <n>", "most requests that run at the same time (default: 64)", integer(1))
     .option("--max-queue <n>", "most requests that wait; further ones are refused (default: 1024)", integer(0))
+    .option("--api-keys <file>", "file with API keys, one a line, of which clients must give one", text)
+    .option(
+      "--requests-per-minute <n>",
+      "most requests in a minute for each API key, or for each address without keys (default: no limit)",
+      integer(1),
+    )
+    .option("--body-limit <n>", "most bytes of a request's body (default: 4 MiB)", integer(1))
+    .option("--cors-origin <origin>", "origin whose pages may ask; may be given several times", repeatable)
+    .option("--tls-cert <file>", "certificate in PEM, to speak HTTPS", text)
+    .option("--tls-key <file>", "key of the certificate, in PEM", text)
+    .option("--drain-seconds <x>", "time that requests have to finish after a signal (default: 30)", number(0, 86_400))
     .addOption(
       new Option("--log-level <level>", "least important level of the lines of the log, which goes to stdout")
         .choices(["fatal", "error", "warn", "info", "debug", "silent"])
@@ -32,6 +43,7 @@ export function serveCommand(): Command {
 Examples:
   $ heed serve --model runs/book --port 8080
   $ heed serve --model Qwen/Qwen3-0.6B --quantize int8 --name qwen
+  $ heed serve --model runs/book --host 0.0.0.0 --api-keys keys.txt --requests-per-minute 60
   $ curl http://127.0.0.1:8080/v1/models`,
     )
     .action(async (flags: ServeFlags) => (await import("./serve.js")).run(flags));

@@ -9,6 +9,13 @@ export interface ServeFlags extends InferenceFlags {
   maxTokens?: number;
   maxQueue?: number;
   maxSequences?: number;
+  apiKeys?: string;
+  requestsPerMinute?: number;
+  corsOrigin?: string[];
+  bodyLimit?: number;
+  drainSeconds?: number;
+  tlsCert?: string;
+  tlsKey?: string;
   logLevel: string;
   quantize?: keyof typeof quantizedTypes;
 }

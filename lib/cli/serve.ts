@@ -2,9 +2,11 @@ import path from "node:path";
 import { once } from "node:events";
 import { setThreads } from "../device.js";
 import { HeedError } from "../errors.js";
+import { readTextFile } from "../files.js";
 import type { EmbeddingModel } from "../load/embedding-model.js";
 import type { LanguageModel } from "../load/language-model.js";
 import { load } from "../load/load.js";
+import type { CreateServerOptions } from "../server/app.js";
 import { UsageError, usageOf } from "./failure.js";
 import { quantizedTypes } from "./inference-options.js";
 import { Interrupt } from "./interrupt.js";
@@ -13,28 +15,45 @@ import type { ServeFlags } from "./serve-flags.js";
 
 /** Runs `heed serve` until a signal stops it. */
 export async function run(flags: ServeFlags): Promise<void> {
-  const { host, port, logLevel, threads, maxSequences, maxQueue, maxTokens } = flags;
+  const { host, port, threads } = flags;
   const names = namesOf(flags);
-  const { createServer } = await serverModule();
+  const server = await serverModule();
+  const options = await optionsOf(flags, server.readApiKeys);
   if (threads !== undefined) setThreads(threads);
   using interrupt = new Interrupt(() => complain("Shutting down: waiting for the requests that run."));
   const models = await loadAll(names, flags);
   try {
-    const server = await createServer({
-      models,
-      engine: { ...(maxSequences && { maxSequences }), ...(maxQueue !== undefined && { maxQueue }) },
-      maxTokens,
-      logger: logLevel === "silent" ? false : { level: logLevel },
-    }).catch((cause: unknown) => {
+    const app = await server.createServer({ models, ...options }).catch((cause: unknown) => {
       throw usageOf(cause);
     });
-    const url = await server.listen({ host, port });
+    const url = await app.listen({ host, port });
     complain(`Serving ${[...names.keys()].join(", ")} at ${url}`);
     if (!interrupt.signal.aborted) await once(interrupt.signal, "abort");
-    await server.close();
+    await app.close();
   } finally {
     for (const model of Object.values(models)) model.dispose();
   }
+}
+
+/** Resolves to the options of the server, with the content of the files that the flags name. */
+async function optionsOf(
+  flags: ServeFlags,
+  readApiKeys: (file: string) => Promise<string[]>,
+): Promise<Omit<CreateServerOptions, "models">> {
+  const { apiKeys, tlsCert, tlsKey, logLevel, maxSequences, maxQueue, bodyLimit, drainSeconds } = flags;
+  if ((tlsCert === undefined) !== (tlsKey === undefined))
+    throw new UsageError("--tls-cert: expected it together with --tls-key, got one of them");
+  return {
+    engine: { ...(maxSequences && { maxSequences }), ...(maxQueue !== undefined && { maxQueue }) },
+    maxTokens: flags.maxTokens,
+    requestsPerMinute: flags.requestsPerMinute,
+    corsOrigins: flags.corsOrigin ?? [],
+    apiKeys: apiKeys === undefined ? null : await readApiKeys(apiKeys),
+    tls: tlsCert === undefined ? null : { cert: await readTextFile(tlsCert), key: await readTextFile(tlsKey!) },
+    ...(bodyLimit !== undefined && { bodyLimit }),
+    ...(drainSeconds !== undefined && { drainSeconds }),
+    logger: logLevel === "silent" ? false : { level: logLevel },
+  };
 }
 
 /** Returns the sources of the models, by the names that clients give. */

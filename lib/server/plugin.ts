@@ -1,24 +1,31 @@
 // The fastify plugin: serves the endpoints over HTTP.
 import swagger from "@fastify/swagger";
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from "fastify";
 import { Readable } from "node:stream";
+import { checkInteger } from "../check.js";
 import type { EmbeddingModel } from "../load/embedding-model.js";
 import type { LanguageModel } from "../load/language-model.js";
+import { version } from "../version.js";
+import { type AccessOptions, open, restrictAccess } from "./access.js";
 import { ApiError, apiErrorOf } from "./api-error.js";
-import { type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
+import { Drain, type DrainOptions } from "./drain.js";
+import { type Call, type Endpoint, EventStream, type RequestLimits } from "./endpoint.js";
 import { endpoints } from "./endpoints.js";
 import { eventLines } from "./event-lines.js";
 import { type Schema, validator } from "./json-schema.js";
-import { observers } from "./observer.js";
+import { serveMetrics } from "./metrics.js";
+import { type Observer, observers } from "./observer.js";
 import { type ServedEngineOptions, ServedModels } from "./served-models.js";
-import { version } from "../version.js";
+import { tracing } from "./tracing.js";
 
 /** Options of `heedServer`. */
-export interface ServerOptions extends RequestLimits {
+export interface ServerOptions extends RequestLimits, AccessOptions, DrainOptions {
   /** The models by the names that clients give. They stay the caller's, who disposes them after the server's end. */
   models: Readonly<Record<string, LanguageModel | EmbeddingModel>>;
   /** Options of the engine of each model that generates. @default {} */
   engine?: ServedEngineOptions;
+  /** Largest number of bytes of a body. @default 4 MiB */
+  bodyLimit?: number;
 }
 
 /**
@@ -33,15 +40,17 @@ export interface ServerOptions extends RequestLimits {
  *
  * @throws ERR_ARGUMENT or ERR_RANGE, when the plugin is loaded, if an option is invalid.
  */
-export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, { models, engine, maxTokens }) => {
+export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, options) => {
+  const { models, engine, maxTokens, bodyLimit = 4 * 2 ** 20 } = options;
+  checkInteger("server", "bodyLimit", bodyLimit, 1);
+  if (maxTokens !== undefined) checkInteger("server", "maxTokens", maxTokens, 1);
   const served = new ServedModels(models, engine);
-  let draining = false;
-  app.addHook("preClose", (done) => {
-    draining = true;
-    done();
-  });
   app.addHook("onClose", () => served.close());
   app.setErrorHandler(answerError);
+  app.addHook("onRequest", (request, reply, done) => {
+    reply.header("x-request-id", request.id);
+    done();
+  });
   app.setValidatorCompiler(({ schema }) => {
     const errorOf = validator(schema as Schema);
     return (value: unknown) => {
@@ -49,15 +58,19 @@ export const heedServer: FastifyPluginAsync<ServerOptions> = async (app, { model
       return error ? { error } : { value };
     };
   });
-  const observer = observers([]);
+  await restrictAccess(app, options);
+  const drain = new Drain(app, options);
+  const spans = await tracing();
   await documentApi(app);
-  for (const endpoint of endpoints) serve(app, endpoint, { models: served, limits: { maxTokens }, observer });
+  const observer = observers([serveMetrics(app, served), ...(spans ? [spans] : [])]);
+  const context = { models: served, limits: { maxTokens }, observer };
+  for (const endpoint of endpoints) serve(app, endpoint, context, drain, bodyLimit);
   serveModels(app, served);
-  app.get("/health", { schema: { summary: "Say that the process runs" } }, () => ({ status: "ok" }));
-  app.get("/ready", { schema: { summary: "Say that the server takes requests" } }, () => {
-    if (draining) throw new ApiError(503, "The server is shutting down.", { code: "shutting_down", retryAfter: 1 });
-    return { status: "ready" };
-  });
+  const alive = { schema: { summary: "Say that the process runs" }, config: { ...open, drained: true } };
+  app.get("/health", alive, () => ({ status: "ok" }));
+  app.get("/ready", { schema: { summary: "Say that the server takes requests" }, config: open }, () => ({
+    status: "ready",
+  }));
 };
 
 async function documentApi(app: FastifyInstance): Promise<void> {
@@ -72,13 +85,14 @@ async function documentApi(app: FastifyInstance): Promise<void> {
 function serve(
   app: FastifyInstance,
   endpoint: Endpoint,
-  context: Omit<Parameters<Endpoint["run"]>[1], "signal">,
+  context: Omit<Call, "signal">,
+  drain: Drain,
+  bodyLimit: number,
 ): void {
   const { url, summary, schema } = endpoint;
-  app.post(url, { schema: { summary, body: schema } }, async (request, reply) => {
-    const controller = new AbortController();
-    reply.raw.on("close", () => controller.abort(new ApiError(499, "The client has closed the connection.")));
-    const answer = await endpoint.run(request.body, { ...context, signal: controller.signal });
+  app.post(url, { schema: { summary, body: schema }, bodyLimit }, async (request, reply) => {
+    const observer = observers([context.observer, logging(request.log)]);
+    const answer = await endpoint.run(request.body, { ...context, observer, signal: drain.signalFor(reply) });
     if (!(answer instanceof EventStream)) return answer;
     const lines = eventLines(answer, (error) => log(request, error));
     // The stream asks for the next part of an answer only when the socket has taken the ones before.
@@ -114,6 +128,20 @@ export function answerError(cause: unknown, request: FastifyRequest, reply: Fast
 
 function log(request: FastifyRequest, cause: unknown): void {
   const error = apiErrorOf(cause);
-  if (error.status >= 500) request.log.error({ err: cause }, error.message);
+  if (error.status >= 500 && error !== cause) request.log.error({ err: cause }, error.message);
   else request.log.info({ status: error.status, code: error.code }, error.message);
+}
+
+/** Returns an observer that writes a line to the log at the end of each request to a model. */
+function logging(log: FastifyBaseLogger): Observer {
+  return {
+    begin(operation, model) {
+      const start = performance.now();
+      let firstToken: number | null = null;
+      return {
+        tokens: () => void (firstToken ??= performance.now() - start),
+        end: (outcome) => log.info({ operation, model, ...outcome, firstToken }, "request to a model"),
+      };
+    },
+  };
 }
